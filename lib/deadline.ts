@@ -1,0 +1,44 @@
+/**
+ * An upcall's own end. The kernel waits for a usermode helper without a limit (UMH_WAIT_PROC), an nfsd thread held
+ * meanwhile, so the helper bounds its life itself.
+ *
+ * Between system calls it is asked for: the upcall then fails with a status and a line. For a system call that does not
+ * return, the executable has an alarm(2) behind it, which ends the process by SIGALRM, a failure too, and without a line,
+ * since nothing of ours runs. What sleeps uninterruptibly in the kernel can't be ended by anybody; and Node has no
+ * alarm(2), so the bundle has only the first.
+ */
+import { Failed } from './failure.ts'
+
+/** Longer than a busy hard disk takes for a barrier; shorter than a grace period. */
+const deadlineSeconds = 30
+/** The alarm is for what the deadline can't reach, so it comes later. */
+const alarmSeconds = 45
+
+export interface Deadline {
+  /** @throws Failed out-of-time, naming what was being done. */
+  readonly assertTimeLeft: (doing: string) => void
+}
+
+/** Starts the clock: monotonic, no step of the wall clock moves it. */
+export function startDeadline(): Deadline {
+  const end = performance.now() + deadlineSeconds * 1000
+  setAlarm()
+  return {
+    assertTimeLeft: (doing) => {
+      if (performance.now() > end) throw new Failed({ kind: 'out-of-time', doing })
+    },
+  }
+}
+
+function setAlarm(): void {
+  if (process.versions['bun'] === undefined) return
+  try {
+    // eslint-disable-next-line @typescript-eslint/no-require-imports -- only this runtime has it, and only now is it wanted
+    const { dlopen } = require('bun:ffi') as {
+      dlopen: (library: string, symbols: object) => { symbols: { alarm: (seconds: number) => number } }
+    }
+    dlopen('libc.so.6', { alarm: { args: ['u32'], returns: 'u32' } }).symbols.alarm(alarmSeconds)
+  } catch {
+    // Another C library: the deadline between system calls remains.
+  }
+}

@@ -1,0 +1,108 @@
+/**
+ * What we ask and tell the kernel, through the files of its `nfsd` file system.
+ *
+ * The control files take one plain write(2): writev(2) is EINVAL there. Opening never waits for a reader.
+ */
+import fs from 'node:fs'
+import { join } from 'node:path'
+import { errorCode } from '../failure.ts'
+import { escapeOwner, type ClientOwner } from '../upcall/owner.ts'
+
+const { O_RDONLY, O_WRONLY, O_NONBLOCK } = fs.constants
+
+export interface Nfsd {
+  /** Has the kernel's grace period ended? 'unknown' where there is no such file. */
+  readonly grace: () => 'over' | 'running' | 'unknown'
+  /**
+   * Asks for the end of grace. The kernel may answer by running `gracedone` before this returns (before 6.19), later
+   * (since), or by EBUSY: it is asked, not told.
+   * @returns 'asked', or why not.
+   */
+  readonly endGrace: () => string
+  /** Where the kernel's own tracker keeps its directory, if the kernel says so. */
+  readonly legacyTop: () => string | undefined
+  /** Whether the 2010 design's `allow_client` exists. */
+  readonly takesAllowedClients: () => boolean
+  /**
+   * Names every client that may reclaim: newline-separated escaped owners, no line split over two writes. Opened and
+   * closed even when there is none: that tells the kernel that the list is complete.
+   */
+  readonly allowClients: (owners: Iterable<ClientOwner>, assertTimeLeft: () => void) => number
+}
+
+/** No write is larger than the kernel's simple transactions take (fs/libfs.c, SIMPLE_TRANSACTION_LIMIT): a page. */
+const largestWrite = 4000
+
+export function nfsdAt(directory: string): Nfsd {
+  const endGraceFile = join(directory, 'v4_end_grace')
+  const allowClientFile = join(directory, 'allow_client')
+  return {
+    grace: () => {
+      const text = readStart(endGraceFile)
+      return text === undefined ? 'unknown' : text.startsWith('Y') ? 'over' : 'running'
+    },
+    endGrace: () => {
+      try {
+        withDescriptor(endGraceFile, O_WRONLY, (descriptor) => fs.writeSync(descriptor, 'Y'))
+        return 'asked'
+      } catch (thrown) {
+        return errorCode(thrown) ?? String(thrown)
+      }
+    },
+    legacyTop: () => {
+      const path = readStart(join(directory, 'nfsv4recoverydir'))?.trim()
+      return path?.startsWith('/') === true ? path : undefined
+    },
+    takesAllowedClients: () => fs.existsSync(allowClientFile),
+    allowClients: (owners, assertTimeLeft) =>
+      withDescriptor(allowClientFile, O_WRONLY, (descriptor) => {
+        let lines = ''
+        let count = 0
+        for (const owner of owners) {
+          const line = `${escapeOwner(owner)}\n`
+          if (lines.length + line.length > largestWrite) {
+            writeAll(descriptor, lines, assertTimeLeft)
+            lines = ''
+          }
+          lines += line
+          count++
+        }
+        if (lines !== '') writeAll(descriptor, lines, assertTimeLeft)
+        return count
+      }),
+  }
+}
+
+function withDescriptor<T>(path: string, flags: number, work: (descriptor: number) => T): T {
+  const descriptor = fs.openSync(path, flags | O_NONBLOCK)
+  try {
+    return work(descriptor)
+  } finally {
+    fs.closeSync(descriptor)
+  }
+}
+
+/** The first bytes of a control file, or undefined where it can't be read. */
+function readStart(path: string): string | undefined {
+  try {
+    return withDescriptor(path, O_RDONLY, (descriptor) => {
+      const buffer = Buffer.alloc(4096)
+      return buffer.toString('latin1', 0, fs.readSync(descriptor, buffer, 0, buffer.length, null))
+    })
+  } catch {
+    return undefined
+  }
+}
+
+/** One write for whole lines; again only for what a pipe did not take. */
+function writeAll(descriptor: number, lines: string, assertTimeLeft: () => void): void {
+  for (let rest = lines; rest !== ''; ) {
+    assertTimeLeft()
+    try {
+      rest = rest.slice(fs.writeSync(descriptor, rest))
+    } catch (thrown) {
+      if (errorCode(thrown) !== 'EAGAIN') throw thrown
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5)
+    }
+  }
+}

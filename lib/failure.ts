@@ -1,0 +1,74 @@
+/**
+ * Every way in which an upcall can fail, its exit status and its sentence.
+ *
+ * Statuses are public API: `256 - errno`, as nfsdcltrack's, so that the two are interchangeable. The kernel sees only
+ * zero or not zero (fs/nfsd/nfs4recover.c, nfsd4_umh_cltrack_upcall); scripts and people see the number.
+ */
+export type Failure =
+  /** The verdict of `check`: the client may not reclaim. Not an error; RFC 7530 §9.6.3.4. */
+  | { readonly kind: 'may-not-reclaim'; readonly owner: string; readonly because: string }
+  | { readonly kind: 'other-instance'; readonly given: string; readonly told: string }
+  | { readonly kind: 'bad-argument'; readonly why: string; readonly word?: string }
+  | { readonly kind: 'unknown-verb'; readonly word: string }
+  | { readonly kind: 'owner-too-long'; readonly word: string }
+  | { readonly kind: 'storage'; readonly atStart: boolean; readonly what: string }
+  | { readonly kind: 'out-of-time'; readonly doing: string }
+
+export class Failed extends Error {
+  readonly failure: Failure
+  constructor(failure: Failure) {
+    super(failure.kind)
+    this.failure = failure
+  }
+}
+
+/** An exit status as nfsdcltrack forms it. */
+const status = (errno: number): number => 256 - errno
+
+/** The only place where a failure becomes a status and a line. Words in it are quoted by {@link quote}. */
+export function report(failure: Failure): { readonly status: number; readonly line: string } {
+  switch (failure.kind) {
+    case 'may-not-reclaim':
+      return { status: status(1 /* EPERM */), line: `${failure.owner} may not reclaim: ${failure.because}` }
+    case 'other-instance':
+      return {
+        status: status(116 /* ESTALE */),
+        line: `grace end of another server instance refused: it started at ${failure.given}, this one at ${failure.told}`,
+      }
+    case 'bad-argument':
+      return {
+        status: status(22 /* EINVAL */),
+        line: failure.word === undefined ? failure.why : `${failure.why}: ${quote(failure.word)}`,
+      }
+    case 'unknown-verb':
+      return { status: status(38 /* ENOSYS */), line: `unknown verb: ${quote(failure.word)}` }
+    case 'owner-too-long':
+      return { status: status(105 /* ENOBUFS */), line: `client owner longer than 1024 bytes: ${quote(failure.word)}` }
+    case 'storage':
+      return { status: status(failure.atStart ? 13 /* EACCES */ : 121 /* EREMOTEIO */), line: failure.what }
+    case 'out-of-time':
+      return { status: status(110 /* ETIMEDOUT */), line: `out of time while ${failure.doing}` }
+    default:
+      return failure satisfies never
+  }
+}
+
+/** How many characters of somebody else's word a message repeats. */
+const quoted = 80
+
+/** A word from outside, made harmless for a log and a terminal: printable ASCII, the rest as `\ooo`, shortened. */
+export function quote(word: string): string {
+  const bytes = Buffer.from(word)
+  const shown = printable(bytes.subarray(0, quoted))
+  return bytes.length > quoted ? `'${shown}'... (${bytes.length} bytes)` : `'${shown}'`
+}
+
+/** Bytes as printable ASCII; all else, and the backslash, as three octal digits. */
+export const printable = (bytes: Uint8Array): string =>
+  Array.from(bytes, (byte) =>
+    byte >= 0x20 && byte < 0x7f && byte !== 0x5c ? String.fromCharCode(byte) : `\\${byte.toString(8).padStart(3, '0')}`,
+  ).join('')
+
+/** The errno name of a thrown file system error, or undefined for anything else that was thrown. */
+export const errorCode = (thrown: unknown): string | undefined =>
+  thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string' ? thrown.code : undefined

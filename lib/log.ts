@@ -1,0 +1,73 @@
+/**
+ * What the helper says. The kernel gives an upcall no stderr, so it speaks through the kernel's log, which the journal
+ * picks up: one write(2) a line, syslog priority in front (Documentation/ABI/testing/dev-kmsg). In the foreground, and
+ * where there is no kernel log to be had, it speaks to stderr.
+ */
+import fs from 'node:fs'
+import { printable } from './failure.ts'
+
+export interface Log {
+  readonly critical: (line: string) => void
+  readonly error: (line: string) => void
+  readonly warning: (line: string) => void
+  /** A transition that an admin would want to see. */
+  readonly notice: (line: string) => void
+  readonly debug: (line: string) => void
+}
+
+export interface LogOptions {
+  readonly foreground: boolean
+  readonly debug: boolean
+}
+
+const name = 'nfsd-userland-helper'
+
+/** Facility "daemon", syslog(3): the kernel does not let a process speak as the kernel. */
+const daemon = 3 << 3
+const priorities = { critical: 2, error: 3, warning: 4, notice: 5, debug: 7 } as const
+
+/** A record of the kernel's log holds about 1000 bytes (LOG_LINE_MAX). */
+const longestLine = 900
+
+export function openLog({ foreground, debug }: LogOptions): Log {
+  const say = (priority: keyof typeof priorities) => (line: string) => {
+    if (priority === 'debug' && !debug) return
+    // Whatever came from outside has been quoted already; this is the last door before a terminal.
+    const safe = printable(Buffer.from(line)).slice(0, longestLine).replaceAll('\\134', '\\')
+    if (foreground || !toKernelLog(`<${daemon | priorities[priority]}>${name}: ${safe}\n`)) {
+      toStderr(`${name}: ${priority}: ${safe}\n`)
+      return
+    }
+    // A person who typed the command should see why it failed.
+    if (priorities[priority] <= priorities.error && process.stderr.isTTY) toStderr(`${name}: ${safe}\n`)
+  }
+  return {
+    critical: say('critical'),
+    error: say('error'),
+    warning: say('warning'),
+    notice: say('notice'),
+    debug: say('debug'),
+  }
+}
+
+function toKernelLog(line: string): boolean {
+  try {
+    const descriptor = fs.openSync('/dev/kmsg', fs.constants.O_WRONLY | fs.constants.O_NONBLOCK)
+    try {
+      fs.writeSync(descriptor, line)
+    } finally {
+      fs.closeSync(descriptor)
+    }
+    return true
+  } catch {
+    return false
+  }
+}
+
+function toStderr(line: string): void {
+  try {
+    fs.writeSync(2, line)
+  } catch {
+    // Nobody is listening: the status says it.
+  }
+}

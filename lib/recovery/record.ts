@@ -1,0 +1,78 @@
+/**
+ * One client record as a directory entry: a name made of the owner, and a line of facts. Pure.
+ *
+ * The name is the owner where it is readable, percent-encoded where it is not, and a digest where it would be too long;
+ * then the line holds the owner. The line ends the argument about damage: its checksum covers the owner as well as the
+ * facts, so a record that was altered, or moved to another owner's name, is not understood, and never lets anyone
+ * reclaim.
+ */
+import type { ClientOwner } from '../upcall/owner.ts'
+
+export interface Facts {
+  /** A client with a session (NFSv4.1 and later) says when it has reclaimed everything (RFC 8881 §18.51). */
+  readonly session: boolean
+  /** When the client was first recorded, in seconds of the wall clock: for people, nothing is decided by it. */
+  readonly recorded: number
+}
+
+/** NAME_MAX of every file system that matters here. */
+const longestName = 255
+
+const plainByte = /[A-Za-z0-9_.,:=@+-]/
+
+/** Bytes as printable text without `/`, spaces and control characters; `%XX` for what is not plain. */
+function percentEncode(bytes: Uint8Array): string {
+  let text = ''
+  for (const byte of bytes) {
+    const character = String.fromCharCode(byte)
+    text += plainByte.test(character) ? character : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`
+  }
+  return text
+}
+
+function percentDecode(text: string): Uint8Array | undefined {
+  if (!/^(?:[A-Za-z0-9_.,:=@+-]|%[0-9A-F]{2})*$/.test(text)) return undefined
+  const bytes = text.replace(/%([0-9A-F]{2})/g, (_, hex: string) => String.fromCharCode(Number.parseInt(hex, 16)))
+  return Buffer.from(bytes, 'latin1')
+}
+
+/**
+ * The entry's name. A leading dot is encoded, so that no record is hidden, `.` or `..`; the empty owner is a lone `%`.
+ * `%` is followed by two hex digits in every encoded owner, so neither `%` nor `%sha256-…` can be an owner's encoding.
+ */
+export function recordName(owner: ClientOwner): string {
+  const name = percentEncode(owner).replace(/^\./, '%2E')
+  if (name === '') return '%'
+  return name.length > longestName ? `%sha256-${sha256(owner)}` : name
+}
+
+/** Loaded only when an owner is that long: it costs an upcall a millisecond or two. */
+const sha256 = (owner: ClientOwner): string =>
+  process.getBuiltinModule('node:crypto').createHash('sha256').update(owner).digest('hex')
+
+/** The entry's content: one line, shorter than 60 bytes unless it holds the owner (ext4 keeps that in the inode). */
+export function recordLine(owner: ClientOwner, facts: Facts): string {
+  const core = `session=${facts.session ? 'Y' : 'N'},recorded=${facts.recorded}`
+  const line = `${core},check=${checksum(owner, core)}`
+  return recordName(owner).startsWith('%sha256-') ? `${line},owner=${percentEncode(owner)}` : line
+}
+
+/** A record read back: what it says, or undefined if it can't be understood. */
+export function readRecord(name: string, line: string): { owner: ClientOwner; facts: Facts } | undefined {
+  const fields = /^(session=([YN]),recorded=([0-9]{1,12})),check=([0-9a-f]{8})(?:,owner=(.*))?$/.exec(line)
+  if (fields === null) return undefined
+  const [, core = '', session, recorded, check, written] = fields
+  const owner = percentDecode(written ?? (name === '%' ? '' : name)) as ClientOwner | undefined
+  if (owner === undefined || recordName(owner) !== name || checksum(owner, core) !== check) return undefined
+  return { owner, facts: { session: session === 'Y', recorded: Number(recorded) } }
+}
+
+/** CRC-32 of the owner followed by the facts (zlib.crc32 comes with Node 20.15 only, and costs 2 ms to load). */
+function checksum(owner: Uint8Array, core: string): string {
+  let crc = 0xffff_ffff
+  for (const byte of Buffer.concat([owner, Buffer.from(core)])) {
+    crc ^= byte
+    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb8_8320 : 0)
+  }
+  return (~crc >>> 0).toString(16).padStart(8, '0')
+}

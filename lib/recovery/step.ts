@@ -1,0 +1,125 @@
+/**
+ * What one upcall means: from what is recorded and what is asked, to what changes and what is answered.
+ * No files, no clock: the same input, the same step. RFC 7530 §9.6.3.4, RFC 8881 §8.4.2.1 and §8.4.3.
+ */
+import type { Failure } from '../failure.ts'
+import { showOwner, type ClientOwner } from '../upcall/owner.ts'
+import type { GraceStart, Request } from '../upcall/request.ts'
+import type { FullInstance, Instance, PartialInstance, Start } from './instance.ts'
+
+/** What is recorded, asked for only when it matters. */
+export interface Before {
+  readonly instance: Instance
+  /** The boot time that the current instance's start was told, if it was told one. */
+  readonly told: () => GraceStart | undefined
+  /** The kernel is out of grace: it has granted, or may grant, locks that conflict with what was not reclaimed. */
+  readonly graceIsOverInKernel: () => boolean
+  /** The newest entry under an owner's name among the instances in which a record lets it reclaim. */
+  readonly newestRecord: (owner: ClientOwner) => Found
+}
+
+export type Found =
+  | { readonly kind: 'nothing' }
+  /** Something stands there that can't be understood: it allows nothing. */
+  | { readonly kind: 'damaged'; readonly in: Start }
+  | { readonly kind: 'record'; readonly in: Start }
+
+export type Step =
+  | { readonly kind: 'start-instance'; readonly told: GraceStart | undefined }
+  /** Commit a partial instance as full. */
+  | { readonly kind: 'end-grace'; readonly instance: PartialInstance; readonly legacyTop: string | undefined }
+  /** Grace is over already. */
+  | { readonly kind: 'confirm-grace-end'; readonly legacyTop: string | undefined }
+  /** End the grace that the kernel has left without us, then decide anew. */
+  | { readonly kind: 'end-missed-grace'; readonly instance: PartialInstance }
+  /** Begin a full instance in place of a state directory that was wiped under the server, then decide anew. */
+  | { readonly kind: 'rebuild'; readonly told: GraceStart | undefined }
+  | {
+      readonly kind: 'record'
+      readonly owner: ClientOwner
+      readonly session: boolean
+      readonly instance: FullInstance | PartialInstance
+    }
+  /** Move the record of a client without RECLAIM_COMPLETE into the current instance: it has now reclaimed. */
+  | { readonly kind: 'carry-over'; readonly owner: ClientOwner; readonly from: Start; readonly instance: PartialInstance }
+  /** The record is where it belongs, but an earlier upcall may have died before its barrier. */
+  | { readonly kind: 'confirm-record'; readonly instance: FullInstance | PartialInstance }
+  /** Take the client out of every instance. */
+  | { readonly kind: 'forget'; readonly owner: ClientOwner }
+  /** Nothing is recorded here: has the kernel's own tracker recorded the client? */
+  | {
+      readonly kind: 'ask-legacy'
+      readonly path: string
+      readonly owner: ClientOwner
+      readonly session: boolean
+      readonly instance: PartialInstance
+    }
+  | { readonly kind: 'allow' }
+  | { readonly kind: 'nothing-to-do' }
+  | { readonly kind: 'refuse'; readonly failure: Failure }
+
+export function step(before: Before, request: Request): Step {
+  const { instance } = before
+  switch (request.event) {
+    case 'start':
+      return { kind: 'start-instance', told: request.told }
+
+    case 'grace-done': {
+      const { told: given, legacyTop } = request
+      if (instance.kind === 'none') return { kind: 'nothing-to-do' }
+      if (instance.kind === 'damaged') return instanceUnknown(instance)
+      const told = before.told()
+      if (given !== undefined && told !== undefined && given !== told)
+        return { kind: 'refuse', failure: { kind: 'other-instance', given, told } }
+      return instance.kind === 'full' ? { kind: 'confirm-grace-end', legacyTop } : { kind: 'end-grace', instance, legacyTop }
+    }
+
+    case 'create': {
+      const { owner, session, told } = request
+      if (instance.kind === 'none') return { kind: 'rebuild', told }
+      if (instance.kind === 'damaged') return instanceUnknown(instance)
+      return missedGrace(before) ?? { kind: 'record', owner, session, instance }
+    }
+
+    case 'remove':
+      // That the instance is not known is no reason to keep a client reclaimable.
+      return missedGrace(before) ?? (instance.kind === 'none' ? { kind: 'nothing-to-do' } : { kind: 'forget', owner: request.owner })
+
+    case 'check': {
+      const { owner, session, legacyRecord } = request
+      if (instance.kind === 'none') return mayNotReclaim(owner, 'no server instance is recorded')
+      if (instance.kind === 'damaged') return mayNotReclaim(owner, `${instance.file} can't be understood, ${instance.why}`)
+      const missed = missedGrace(before)
+      if (missed) return missed
+      const found = before.newestRecord(owner)
+      if (found.kind === 'damaged') return mayNotReclaim(owner, `its record in instance ${found.in} can't be understood`)
+      if (found.kind === 'nothing')
+        return instance.kind === 'partial' && legacyRecord !== undefined
+          ? { kind: 'ask-legacy', path: legacyRecord, owner, session, instance }
+          : mayNotReclaim(owner, 'it is not recorded')
+      // With a session the client itself says when it is done, by RECLAIM_COMPLETE, and `create` follows: until then it
+      // has reclaimed nothing for sure (edge condition 2). Without one, this is all that will ever come.
+      if (session) return { kind: 'allow' }
+      return instance.kind === 'full' || found.in === instance.start
+        ? { kind: 'confirm-record', instance }
+        : { kind: 'carry-over', owner, from: found.in, instance }
+    }
+
+    default:
+      return request satisfies never
+  }
+}
+
+function missedGrace({ instance, graceIsOverInKernel }: Before): Step | undefined {
+  return instance.kind === 'partial' && graceIsOverInKernel() ? { kind: 'end-missed-grace', instance } : undefined
+}
+
+export const mayNotReclaim = (owner: ClientOwner, because: string): Step & { kind: 'refuse' } => ({
+  kind: 'refuse',
+  failure: { kind: 'may-not-reclaim', owner: showOwner(owner), because },
+})
+
+const instanceUnknown = ({ file, why }: Instance & { kind: 'damaged' }): Step => ({
+  kind: 'refuse',
+  failure: { kind: 'storage', atStart: false, what: `${file} can't be understood, ${why}: wait for the next start` },
+})

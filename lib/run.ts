@@ -1,0 +1,163 @@
+/**
+ * One upcall: lock, look, decide, apply; then, without the lock, make durable, tell the kernel, tidy up.
+ *
+ * The order is the safety argument. Nothing is said to the kernel that a power cut could unsay: status and downcalls
+ * come after the barriers. Nothing slow is done under the lock: barriers of parallel upcalls share a journal commit, and
+ * a downcall may run another upcall before it returns. The lock orders upcalls and guards nothing: whatever a step
+ * applies is one call, or a sequence of which every part leaves the reclaimable set right.
+ */
+import { Failed, quote } from './failure.ts'
+import { reclaimableIn } from './recovery/instance.ts'
+import { step, type Found, type Step } from './recovery/step.ts'
+import * as disk from './stable/disk.ts'
+import * as instances from './stable/instances.ts'
+import { locked } from './stable/lock.ts'
+import { newestEntry } from './stable/records.ts'
+import { lookAt, makeStateDirectory, toldAtStart, type Recorded } from './stable/state-directory.ts'
+import { carryOver, forgetClient, recordClient, takeOverLegacy } from './transitions/client.ts'
+import { clearLegacy, confirmGraceEnd, endGrace, unconfirmedGraceEnd } from './transitions/grace-end.ts'
+import { startInstance } from './transitions/start.ts'
+import { settled, type Settlement, type World } from './transitions/world.ts'
+import type { ClientOwner } from './upcall/owner.ts'
+import type { Request } from './upcall/request.ts'
+
+/**
+ * Carries out one upcall. Returned: the transition survives a power cut, and the kernel has been told.
+ * @throws Failed, or the file system's error: nothing was promised. Whatever was applied is a whole step, and the upcall
+ * may be repeated.
+ */
+export function run(world: World, request: Request): void {
+  const { state, log, deadline } = world
+  const underLock = <T>(work: () => T): T =>
+    locked(
+      state.path,
+      {
+        assertTimeLeft: () => { deadline.assertTimeLeft('waiting for the lock') },
+        passedBy: (because) => { log.warning(`goes on without the lock: ${because}`) },
+      },
+      work,
+    )
+
+  if (request.event === 'start') {
+    startInstance(world, request.told, underLock)
+    return
+  }
+  if (request.event === 'create' && disk.kindAt(state.path) === 'absent') makeStateDirectory(state)
+  if (request.event === 'grace-done') syncReclaimed(world)
+  // Twice at most: a wiped state directory is begun anew, then the upcall is decided on what is there.
+  for (let attempt = 0; attempt < 3; attempt++) {
+    const applied = underLock(() => decideAndApply(world, request))
+    if (applied !== 'wiped') {
+      settle(applied)
+      return
+    }
+    instances.rebuild(state, world.now(), request.event === 'create' ? request.told : undefined)
+    log.error('nothing was recorded under a running server: began anew, and earlier clients may not reclaim')
+  }
+  throw new Failed({ kind: 'storage', atStart: false, what: `${quote(state.path)} is wiped again and again` })
+}
+
+function settle({ sync, then }: Settlement): void {
+  for (const directory of new Set(sync)) disk.syncDirectory(directory)
+  then?.()
+}
+
+const both = (first: Settlement, second: Settlement): Settlement => ({
+  sync: [...first.sync, ...second.sync],
+  then: () => {
+    first.then?.()
+    second.then?.()
+  },
+})
+
+/**
+ * Moves that have been seen, but not synced by the upcalls that made them, are synced before what they were moved from
+ * loses its meaning: the end of grace may be our own doing, because nobody was left.
+ */
+function syncReclaimed({ state }: World): void {
+  const { instance } = lookAt(state)
+  if (instance.kind === 'partial') disk.syncDirectory(state.of(instance.start))
+}
+
+function decideAndApply(world: World, request: Request): Settlement | 'wiped' {
+  const recorded = lookAt(world.state)
+  const decision = decide(world, recorded, request)
+  if (decision.kind !== 'end-missed-grace') return apply(world, recorded, decision)
+
+  const { state, log, nfsd } = world
+  log.error('the kernel is out of grace and nobody told us: ending it here, unreclaimed clients may not reclaim any more')
+  let ended: Settlement
+  try {
+    ended = both(endGrace(world, decision.instance, undefined), {
+      sync: [],
+      then: () => { clearLegacy(world, nfsd.legacyTop()) },
+    })
+  } catch (thrown) {
+    if (request.event !== 'check') throw thrown
+    // A check must be answered: as if the end had been written.
+    log.critical(`grace could not be ended on the disk (${String(thrown)}): mend it before the next start`)
+    const asIf: Recorded = { ...recorded, instance: { kind: 'full', start: decision.instance.start }, marks: () => false }
+    return apply(world, asIf, decide(world, asIf, request))
+  }
+  const afterwards = lookAt(state)
+  try {
+    const applied = apply(world, afterwards, decide(world, afterwards, request))
+    return applied === 'wiped' ? applied : both(ended, applied)
+  } catch (thrown) {
+    // Refused or not, the end of grace is made durable first.
+    return both(ended, { sync: [], then: () => { throw thrown } })
+  }
+}
+
+function decide({ state, nfsd }: World, { instance, starts }: Recorded, request: Request): Step {
+  const newestRecord = (owner: ClientOwner): Found => {
+    const { entry, in: start } = newestEntry(state, owner, reclaimableIn(instance, starts))
+    return start === undefined || entry.kind === 'nothing' ? { kind: 'nothing' } : { kind: entry.kind, in: start }
+  }
+  return step(
+    {
+      instance,
+      told: () => ('start' in instance ? toldAtStart(state, instance.start) : undefined),
+      graceIsOverInKernel: () => nfsd.grace() === 'over',
+      newestRecord: (owner) => {
+        const found = newestRecord(owner)
+        // Beside another upcall it may have moved from a place not yet looked at to one already passed.
+        return found.kind === 'nothing' ? newestRecord(owner) : found
+      },
+    },
+    request,
+  )
+}
+
+function apply(world: World, recorded: Recorded, decision: Step): Settlement | 'wiped' {
+  switch (decision.kind) {
+    case 'refuse':
+      throw new Failed(decision.failure)
+    case 'rebuild':
+      return 'wiped'
+    case 'allow':
+      return settled
+    case 'nothing-to-do':
+      world.log.warning(`no server instance is recorded in ${quote(world.state.path)}: nothing to do`)
+      return settled
+    case 'end-grace':
+      return endGrace(world, decision.instance, decision.legacyTop)
+    case 'confirm-grace-end':
+      return both(unconfirmedGraceEnd(world, recorded), confirmGraceEnd(world, decision.legacyTop))
+    case 'record':
+      return both(unconfirmedGraceEnd(world, recorded), recordClient(world, decision.instance, decision.owner, decision.session))
+    case 'confirm-record':
+      return both(unconfirmedGraceEnd(world, recorded), { sync: [world.state.of(decision.instance.start)] })
+    case 'forget':
+      return both(unconfirmedGraceEnd(world, recorded), forgetClient(world, decision.owner))
+    case 'carry-over':
+      return carryOver(world, decision.instance, decision.owner, decision.from)
+    case 'ask-legacy':
+      return takeOverLegacy(world, decision.instance, decision.owner, decision.session, decision.path)
+    case 'start-instance':
+    case 'end-missed-grace':
+      throw new Error(`${decision.kind} is not applied here`)
+    default:
+      return decision satisfies never
+  }
+}

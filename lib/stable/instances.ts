@@ -1,0 +1,151 @@
+/**
+ * Server instances on the disk: how one starts, how its grace ends, how it is swept away.
+ *
+ * Starting prepares everything under names that are the new instance's own, and commits by one rename to
+ * `new_boot_time`: before it nothing has changed for anybody, after it everything is as after a start.
+ * Grace ends by one rename of `new_boot_time` over `boot_time`, which moves the reclaimable set from the old records to
+ * the new ones at once; the mark `partial` stays until that rename is known to be durable, so that an upcall that finds
+ * grace over can tell whether it must sync first.
+ * Sweeping touches only instances that are older than `boot_time`, which nothing looks at any more.
+ */
+import fs from 'node:fs'
+import { join } from 'node:path'
+import { errorCode } from '../failure.ts'
+import { bootTimeFiles, instanceFrom, nextStart, olderThan, type BootTimeFile, type Instance, type Start } from '../recovery/instance.ts'
+import type { GraceStart } from '../upcall/request.ts'
+import * as disk from './disk.ts'
+import { recordsIn } from './records.ts'
+import { lookAt, makeStateDirectory, readBootTime, setAside, stage, type Mark, type StateDirectory } from './state-directory.ts'
+
+const marks: readonly Mark[] = ['grace_start', 'partial', 'may_end_early']
+
+/** Makes a new instance's directory and marks under a start that nobody else has, and makes them durable. */
+function prepare(state: StateDirectory, nowMs: number, told: GraceStart | undefined, begins: readonly Mark[]): Start {
+  makeStateDirectory(state)
+  const files = bootTimeFiles.map((file) => readBootTime(state, file))
+  const seen = [...lookAt(state).traces, ...files.filter((content) => typeof content === 'number')]
+  let start = nextStart(nowMs, seen)
+  while (!disk.makeDirectory(state.of(start))) start = nextStart(nowMs, [...seen, start])
+  if (told !== undefined) disk.makeLink(told, state.mark(start, 'grace_start'))
+  for (const mark of begins) disk.makeLink('-', state.mark(start, mark))
+  disk.syncDirectory(state.clients)
+  return start
+}
+
+/** A new partial instance, prepared and durable under names of its own; nobody looks at it yet. */
+export function prepareStart(
+  state: StateDirectory,
+  nowMs: number,
+  told: GraceStart | undefined,
+  mayEndEarly: boolean,
+): Start {
+  const start = prepare(state, nowMs, told, mayEndEarly ? ['partial', 'may_end_early'] : ['partial'])
+  stage(state, 'new_boot_time', start)
+  return start
+}
+
+/**
+ * Makes a prepared instance the current one. Durable once the state directory is synced.
+ * A damaged new_boot_time may hide a grace that ended in the kernel and not on the disk: then boot_time proves nothing
+ * either, and both are set aside.
+ * @returns what was set aside, and whether the start was overtaken by a later one (then nothing has changed).
+ */
+export function commitStart(state: StateDirectory, start: Start): { readonly setAside: readonly string[]; readonly overtaken: boolean } {
+  const bootTime = readBootTime(state, 'boot_time')
+  const newBootTime = readBootTime(state, 'new_boot_time')
+  if ([bootTime, newBootTime].some((seen) => typeof seen === 'number' && seen >= start)) {
+    disk.remove(state.staged('new_boot_time', start))
+    return { setAside: [], overtaken: true }
+  }
+  const instance = instanceFrom(bootTime, newBootTime)
+  const doubtful: BootTimeFile[] = []
+  // boot_time first: killed in between, a damaged new_boot_time still stands, and still says that nobody may reclaim.
+  if (instance.kind === 'damaged' || typeof bootTime === 'object') doubtful.push('boot_time')
+  if (instance.kind === 'damaged' && instance.file === 'new_boot_time') doubtful.push('new_boot_time')
+  for (const file of doubtful) setAside(state, state.bootTime(file), file)
+  // A directory in the place of new_boot_time has been set aside; a rename replaces anything else.
+  fs.renameSync(state.staged('new_boot_time', start), state.bootTime('new_boot_time'))
+  return { setAside: doubtful, overtaken: false }
+}
+
+/**
+ * Begins a full instance where nothing is recorded at all: a state directory wiped under a running server.
+ * Durable when it returns. Needs no lock: only the first of two who try succeeds, and both go on with its instance.
+ */
+export function rebuild(state: StateDirectory, nowMs: number, told: GraceStart | undefined): void {
+  const start = prepare(state, nowMs, told, [])
+  stage(state, 'boot_time', start)
+  disk.makeHardLink(state.staged('boot_time', start), state.bootTime('boot_time'))
+  disk.remove(state.staged('boot_time', start))
+  disk.syncDirectory(state.path)
+}
+
+/**
+ * Commits a partial instance as full. Durable once the state directory is synced. Needs no free space.
+ * @returns why old_boot_time could not be kept, if so: it is for people, and no reason to fail.
+ */
+export function commitGraceEnd(state: StateDirectory): string | undefined {
+  let lost: string | undefined
+  if (typeof readBootTime(state, 'boot_time') === 'object') setAside(state, state.bootTime('boot_time'), 'boot_time')
+  try {
+    disk.remove(state.bootTime('old_boot_time'))
+    disk.makeHardLink(state.bootTime('boot_time'), state.bootTime('old_boot_time'))
+  } catch (thrown) {
+    lost = errorCode(thrown)
+  }
+  fs.renameSync(state.bootTime('new_boot_time'), state.bootTime('boot_time'))
+  return lost
+}
+
+/** The grace end of a full instance is durable: nobody needs to make sure again. */
+export function confirmGraceEnd(state: StateDirectory, start: Start): void {
+  disk.remove(state.mark(start, 'may_end_early'))
+  disk.remove(state.mark(start, 'partial'))
+}
+
+/** Makes sure that an instance's directory is there: it may have been removed under a running server. */
+export function restoreDirectory(state: StateDirectory, start: Start): void {
+  makeStateDirectory(state)
+  disk.makeDirectory(state.of(start))
+  disk.syncDirectory(state.clients)
+  disk.syncDirectory(state.path)
+}
+
+/** Whether everybody recorded in older instances has reclaimed: their directories can go. */
+export const nobodyIsLeft = (state: StateDirectory, instance: Instance & { kind: 'partial' }, starts: readonly Start[]): boolean =>
+  olderThan(instance, starts).every((start) => disk.removeIfEmpty(state.of(start)))
+
+/**
+ * Removes what nothing looks at any more: instances before the last full one, and empty ones that never were completed.
+ * Entries that can't be understood are kept aside. Stops when `hasTime` says so; the next sweep goes on.
+ * @returns how many records were removed, and how many entries were set aside.
+ */
+export function sweep(state: StateDirectory, hasTime: () => boolean): { removed: number; aside: number } {
+  const { instance, starts, traces } = lookAt(state)
+  const done = { removed: 0, aside: 0 }
+  if (instance.kind !== 'full' && instance.kind !== 'partial') return done
+  const oldest = instance.kind === 'full' ? instance.start : instance.full
+  for (const start of traces) {
+    if (start >= instance.start || !hasTime()) continue
+    const isOver = oldest !== undefined && start < oldest
+    if (isOver && starts.includes(start)) empty(state, start, hasTime, done)
+    if (start === oldest || !disk.removeIfEmpty(state.of(start))) continue
+    for (const mark of marks) disk.remove(state.mark(start, mark))
+    disk.remove(state.staged('new_boot_time', start))
+    disk.remove(state.staged('boot_time', start))
+  }
+  return done
+}
+
+function empty(state: StateDirectory, start: Start, hasTime: () => boolean, done: { removed: number; aside: number }): void {
+  for (const { kind, name } of recordsIn(state, start)) {
+    if (!hasTime()) return
+    if (kind === 'record') {
+      disk.remove(join(state.of(start), name))
+      done.removed++
+    } else if (kind === 'damaged' && !name.startsWith('%new-')) {
+      setAside(state, join(state.of(start), name), `${start}-${name}`)
+      done.aside++
+    } else disk.remove(join(state.of(start), name))
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * The state directory's lock: order among upcalls, never safety (docs/locking.md).
+ *
+ * proper-lockfile keeps it; its `fs` option is where it learns what "held" and "stale" mean here. The lock is a symbolic
+ * link that names its holder, and it is stale exactly when that holder is dead, whatever any clock says. A holder on
+ * another machine (a shared state directory) can't be asked, and is judged by time, as proper-lockfile does.
+ *
+ * What it does not promise: a holder that is stopped for good is passed by after two seconds, and finds itself not alone
+ * when it wakes; a lock that can't be made (full or read-only disk) is done without. Each transition is right even so.
+ */
+import fs from 'node:fs'
+import { join } from 'node:path'
+import { lockSync } from 'proper-lockfile'
+import { errorCode } from '../failure.ts'
+import { cannotGrow, tolerating } from './disk.ts'
+
+/** How long a living holder is waited for: as long as the kernel's other clients may be made to wait. */
+const patienceMs = 2000
+/** How old the lock of a holder that can't be asked must be: proper-lockfile's default. */
+const staleMs = 10_000
+
+/** How the lock was got, or why not; for the log. */
+export type Hold =
+  | { readonly kind: 'held' }
+  | { readonly kind: 'without'; readonly because: string }
+
+export interface LockOptions {
+  /** Called before each wait; throws when the upcall is out of time. */
+  readonly assertTimeLeft: () => void
+  /** Told once, if the work is done without the lock. */
+  readonly passedBy: (because: string) => void
+}
+
+/** Runs `work` while holding the lock, or without it as above. @returns what `work` returns. */
+export function locked<T>(stateDirectory: string, options: LockOptions, work: () => T): T {
+  const release = take(stateDirectory, options)
+  try {
+    return work()
+  } finally {
+    release?.()
+  }
+}
+
+function take(stateDirectory: string, { assertTimeLeft, passedBy }: LockOptions): (() => void) | undefined {
+  const path = join(stateDirectory, 'nfsd-userland-helper.lock')
+  const us = holderName()
+  const seam = lockedByLink(path, us)
+  const giveUpAt = performance.now() + patienceMs
+  for (;;) {
+    try {
+      return lockSync(stateDirectory, {
+        lockfilePath: path,
+        realpath: false,
+        stale: staleMs,
+        fs: seam,
+        onCompromised: () => undefined,
+      })
+    } catch (thrown) {
+      const code = errorCode(thrown)
+      if (cannotGrow.includes(code ?? '')) {
+        passedBy(code ?? '')
+        return undefined
+      }
+      if (code !== 'ELOCKED') throw thrown
+    }
+    assertTimeLeft()
+    if (performance.now() >= giveUpAt) {
+      passedBy(`held for ${patienceMs / 1000} s by ${seam.holder() ?? 'somebody'}`)
+      return undefined
+    }
+    pause(1 + Math.random() * 2)
+  }
+}
+
+/** Sleeps without giving up the thread: nothing else is to run in between. */
+const pause = (ms: number): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
+
+/** What proper-lockfile asks of a file system, answered for one lock that is a symbolic link. */
+function lockedByLink(path: string, us: string): { holder: () => string | undefined } & Record<string, unknown> {
+  const now = (): { mtime: Date } => ({ mtime: new Date() })
+  const longAgo = { mtime: new Date(0) }
+  const holder = (): string | undefined => tolerating(['ENOENT', 'EINVAL'], () => fs.readlinkSync(path), undefined)
+  let seen: string | undefined
+  let made = false
+  return {
+    holder,
+    mkdirSync: () => {
+      fs.symlinkSync(us, path)
+      made = true
+    },
+    statSync: () => {
+      if (made) return now()
+      // Anything but a link is not ours to judge: throws, and the upcall goes on to say so.
+      seen = fs.readlinkSync(path)
+      switch (lifeOf(seen, us)) {
+        case 'alive':
+          return now()
+        case 'dead':
+          return longAgo
+        case 'unknown':
+          return { mtime: fs.lstatSync(path).mtime }
+      }
+    },
+    // Only the link that was judged, or made, is taken away: somebody else may have been quicker.
+    rmdirSync: () => {
+      if (holder() === (made ? us : seen)) tolerating(['ENOENT'], () => { fs.unlinkSync(path) }, undefined)
+    },
+    utimesSync: () => undefined,
+    realpathSync: () => path,
+  }
+}
+
+/**
+ * A process, named so that nobody else is ever called the same: its id and start time, and the boot, the machine and
+ * the process-id namespace that they are counted in. Under 60 bytes, so that the link needs no block.
+ */
+function holderName(): string {
+  const us = process.pid
+  const space = /\[(\d+)\]/.exec(tolerating(['ENOENT'], () => fs.readlinkSync('/proc/self/ns/pid'), ''))?.[1] ?? '0'
+  const boot = firstDigits('/proc/sys/kernel/random/boot_id')
+  const machine = firstDigits('/etc/machine-id')
+  return [us, startTimeOf(us) ?? 0, boot, machine, space].join('.')
+}
+
+const firstDigits = (path: string): string =>
+  (readIfThere(path) ?? '').replaceAll('-', '').slice(0, 12).trim() || '0'
+
+const readIfThere = (path: string): string | undefined =>
+  tolerating(['ENOENT', 'ESRCH', 'EACCES', 'ENOTDIR'], () => fs.readFileSync(path, 'latin1'), undefined)
+
+/** A process's start in clock ticks since boot (proc(5), stat, field 22); undefined if it is gone, or a zombie. */
+function startTimeOf(processId: number): number | undefined {
+  const stat = readIfThere(`/proc/${processId}/stat`)
+  // The command's name may hold anything, so fields are counted from its closing parenthesis.
+  const [state, ...rest] = stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? []
+  return state === undefined || state === 'Z' || state === 'X' ? undefined : Number(rest[18])
+}
+
+function lifeOf(holder: string, us: string): 'alive' | 'dead' | 'unknown' {
+  const [id, startTime, boot, machine, space] = holder.split('.')
+  const [, , ourBoot, ourMachine, ourSpace] = us.split('.')
+  if (machine === undefined || machine === '0' || machine !== ourMachine || boot === '0' || ourBoot === '0') return 'unknown'
+  if (boot !== ourBoot) return 'dead'
+  if (space !== ourSpace) return 'unknown'
+  return startTimeOf(Number(id)) === Number(startTime) ? 'alive' : 'dead'
+}

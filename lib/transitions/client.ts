@@ -1,0 +1,135 @@
+/**
+ * A client becomes active, reclaims, or is gone.
+ *
+ * Each applied change is one call on one directory entry, so a kill leaves it done or not done. A record is written only
+ * into the current instance's directory, and the end of grace removes only older ones, so no upcall can take away what
+ * another has acknowledged. The newest entry decides, so an old one that a power cut brings back (btrfs does, after a
+ * move) changes no verdict; taking a client away therefore syncs every directory that could bring it back.
+ */
+import { Failed } from '../failure.ts'
+import { olderThan, type FullInstance, type PartialInstance, type Start } from '../recovery/instance.ts'
+import { mayNotReclaim } from '../recovery/step.ts'
+import * as disk from '../stable/disk.ts'
+import * as instances from '../stable/instances.ts'
+import { hasLegacyRecord, removeLegacyRecord } from '../stable/legacy.ts'
+import * as records from '../stable/records.ts'
+import { lookAt } from '../stable/state-directory.ts'
+import { showOwner, type ClientOwner } from '../upcall/owner.ts'
+import { errorCode } from '../failure.ts'
+import { endGraceEarly } from './grace-end.ts'
+import { settled, type Settlement, type World } from './world.ts'
+
+/** Records a client in the current instance; a reclaiming client's record moves there. One barrier. */
+export function recordClient(
+  world: World,
+  instance: FullInstance | PartialInstance,
+  owner: ClientOwner,
+  session: boolean,
+): Settlement {
+  const { state, log } = world
+  const older = instance.kind === 'partial' ? olderThan(instance, lookAt(state).starts) : []
+  if (!session) forbidEarlyEnd(world, instance)
+  const facts = { session, recorded: Math.floor(world.now() / 1000) }
+  const put = (): { readonly dropLater: readonly Start[] } => records.place(state, owner, facts, instance.start, older)
+  const { dropLater } = disk.tolerating(['ENOENT'], put, undefined) ?? restoreThen(world, instance.start, put)
+  log.debug(`${showOwner(owner)} recorded in instance ${instance.start}`)
+  return {
+    sync: [state.of(instance.start)],
+    then: () => {
+      for (const start of dropLater) records.drop(state, owner, start)
+      if (session && instance.kind === 'partial') endGraceEarly(world, instance)
+    },
+  }
+}
+
+function restoreThen<T>({ state, log }: World, start: Start, work: () => T): T {
+  log.error(`the directory of instance ${start} was missing under a running server: made it again`)
+  instances.restoreDirectory(state, start)
+  return work()
+}
+
+/** A client without a session never says that it is done. Before its record: so nobody can see one without the other. */
+function forbidEarlyEnd({ state }: World, { kind, start }: FullInstance | PartialInstance): void {
+  if (kind === 'partial') disk.tolerating(disk.cannotGrow, () => disk.remove(state.mark(start, 'may_end_early')), false)
+}
+
+/**
+ * A client without a session may reclaim: that it has is its record in the current instance. One barrier.
+ * The client is known, so it is not refused for want of space, nor on a read-only disk: then the log says that its
+ * record stays behind, and that the client will be forgotten when grace ends.
+ */
+export function carryOver(world: World, instance: PartialInstance, owner: ClientOwner, from: Start): Settlement {
+  const { state, log } = world
+  try {
+    forbidEarlyEnd(world, instance)
+    if (!records.carryOver(state, owner, from, instance.start)) {
+      // Its record is gone, or the directory to move it to.
+      if (records.newestEntry(state, owner, [from]).entry.kind !== 'record') throw gone(owner)
+      restoreThen(world, instance.start, () => records.carryOver(state, owner, from, instance.start))
+    }
+  } catch (thrown) {
+    const code = errorCode(thrown) ?? ''
+    if (!disk.cannotGrow.includes(code)) throw thrown
+    log.critical(`${showOwner(owner)} may reclaim, but its record can't be carried over (${code}): it is lost when grace ends`)
+    return settled
+  }
+  // Whoever woke up without the lock may have moved a record that the end of grace had already made worthless.
+  const { instance: now } = lookAt(state)
+  if (now.kind !== 'partial' || now.start !== instance.start) {
+    records.drop(state, owner, instance.start)
+    throw gone(owner)
+  }
+  return { sync: [state.of(instance.start)] }
+}
+
+const gone = (owner: ClientOwner): Failed => new Failed(mayNotReclaim(owner, 'grace ended meanwhile').failure)
+
+/** Takes a client out of every instance. One barrier for each directory that may hold it: one, but in grace. */
+export function forgetClient({ state, log }: World, owner: ClientOwner): Settlement {
+  const { starts } = lookAt(state)
+  // Oldest first: a record that moves meanwhile moves towards the newest.
+  const directories = starts.toSorted((a, b) => a - b).map((start) => {
+    if (records.drop(state, owner, start) === 'damaged')
+      log.error(`the record of ${showOwner(owner)} in instance ${start} can't be understood: it allows nothing`)
+    return state.of(start)
+  })
+  log.debug(`${showOwner(owner)} forgotten`)
+  return { sync: directories }
+}
+
+/**
+ * A client that only the kernel's own tracker knows. It is recorded in the current instance, and its old directory goes;
+ * if that does not go, it would let the client reclaim in any later instance, so the client is refused now.
+ */
+export function takeOverLegacy(
+  world: World,
+  instance: PartialInstance,
+  owner: ClientOwner,
+  session: boolean,
+  path: string,
+): Settlement {
+  if (!hasLegacyRecord(path)) throw new Failed(mayNotReclaim(owner, 'it is not recorded').failure)
+  forbidEarlyEnd(world, instance)
+  const { sync } = recordClient(world, instance, owner, session)
+  return {
+    sync,
+    then: () => {
+      const why = removal(path)
+      if (why === undefined) {
+        world.log.notice(`${showOwner(owner)} taken over from the kernel's own tracker`)
+        return
+      }
+      records.drop(world.state, owner, instance.start)
+      for (const directory of sync) disk.syncDirectory(directory)
+      throw new Failed(mayNotReclaim(owner, `its directory of the kernel's own tracker does not go: ${why}`).failure)
+    },
+  }
+}
+
+function removal(path: string): string | undefined {
+  try {
+    return removeLegacyRecord(path) ? undefined : 'it is not empty'
+  } catch (thrown) {
+    return errorCode(thrown) ?? String(thrown)
+  }
+}

@@ -1,0 +1,24 @@
+/** What a transition may touch, and what it leaves to be done. */
+import type { Deadline } from '../deadline.ts'
+import type { Nfsd } from '../downcall/nfsd.ts'
+import type { Log } from '../log.ts'
+import type { StateDirectory } from '../stable/state-directory.ts'
+
+export interface World {
+  readonly state: StateDirectory
+  readonly nfsd: Nfsd
+  readonly log: Log
+  readonly deadline: Deadline
+  /** The wall clock, in milliseconds since 1970. */
+  readonly now: () => number
+}
+
+/** What a transition, applied under the lock, leaves to be done without it. */
+export interface Settlement {
+  /** Directories that must be on the disk before anything is answered. */
+  readonly sync: readonly string[]
+  /** Then: downcalls, and what may only go when the rest is durable. Throws Failed if the upcall must not succeed. */
+  readonly then?: () => void
+}
+
+export const settled: Settlement = { sync: [] }

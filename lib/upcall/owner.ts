@@ -1,0 +1,68 @@
+/**
+ * Client owners, and their two spellings on the command line. Pure.
+ *
+ * A client owner (`nfs_client_id4.id`, RFC 7530 §9.1.1; `co_ownerid`, RFC 8881 §2.4) is 0 to 1024 opaque bytes chosen
+ * by whoever can reach the port. It is kept as bytes, compared as bytes, and printed only escaped.
+ */
+import { Failed, printable } from '../failure.ts'
+
+declare const brand: unique symbol
+/** What the NFS client named itself with. Never text, never a path. */
+export type ClientOwner = Uint8Array & { readonly [brand]: 'ClientOwner' }
+
+/** NFS4_OPAQUE_LIMIT, RFC 7530 §2.2 and RFC 8881 §3.3. */
+const longest = 1024
+
+function asOwner(bytes: Uint8Array, word: string): ClientOwner {
+  if (bytes.length > longest) throw new Failed({ kind: 'owner-too-long', word })
+  return bytes as ClientOwner
+}
+
+/**
+ * The Linux kernel's spelling (nfs4recover.c, bin_to_hex_dup): two hex digits a byte; the empty word is the empty owner.
+ * Buffer.from(…, 'hex') stops silently at the first bad digit, so the word is checked first.
+ */
+export function ownerFromHex(word: string): ClientOwner {
+  if (!/^[0-9a-f]*$/i.test(word)) throw new Failed({ kind: 'bad-argument', why: 'client id is not hexadecimal', word })
+  if (word.length % 2 !== 0)
+    throw new Failed({ kind: 'bad-argument', why: 'client id has an odd number of hex digits', word })
+  return asOwner(Buffer.from(word, 'hex'), word)
+}
+
+/**
+ * The RPC caches' spelling (net/sunrpc/cache.c, qword_addhex and qword_add): `\x` and hex to the end, or text in which
+ * `\ooo` is a byte and white space never stands raw. The empty owner is `\x`: an empty field can't be told from none.
+ * Anything past ASCII is refused, since argv has been decoded as UTF-8 by the runtime and its bytes are lost.
+ */
+export function ownerFromEscaped(word: string): ClientOwner {
+  if (word === '') throw new Failed({ kind: 'bad-argument', why: 'empty client owner (the owner of no bytes is \\x)' })
+  if (word.startsWith('\\x')) {
+    const hex = word.slice(2)
+    if (!/^(?:[0-9a-f]{2})*$/i.test(hex)) throw badEscape(word)
+    return asOwner(Buffer.from(hex, 'hex'), word)
+  }
+  if (!/^(?:[!-[\]-~]|\\[0-3][0-7]{2})+$/.test(word)) throw badEscape(word)
+  const text = word.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
+  return asOwner(Buffer.from(text, 'latin1'), word)
+}
+
+const badEscape = (word: string): Failed => new Failed({ kind: 'bad-argument', why: 'badly escaped client owner', word })
+
+/**
+ * The RPC caches' spelling of an owner, the shorter of its two forms: one field, printable ASCII, at most 2050
+ * characters. Reading it back gives the same bytes.
+ */
+export function escapeOwner(owner: ClientOwner): string {
+  const text = printable(owner).replaceAll(' ', '\\040')
+  const hex = `\\x${Buffer.from(owner).toString('hex')}`
+  return text === '' || text.length > hex.length ? hex : text
+}
+
+/** How many characters of an owner a log line shows. */
+const shown = 160
+
+/** An owner for a log line: escaped, and shortened with its length. */
+export function showOwner(owner: ClientOwner): string {
+  const escaped = escapeOwner(owner)
+  return escaped.length > shown ? `${escaped.slice(0, shown)}... (${owner.length} bytes)` : escaped
+}

@@ -1,0 +1,112 @@
+/** What the kernel asks, out of its words and its environment. Pure. */
+import { Failed } from '../failure.ts'
+import { ownerFromEscaped, ownerFromHex, type ClientOwner } from './owner.ts'
+import { verbs, type Verb } from './verbs.ts'
+
+/**
+ * The kernel's boot time of its nfsd (`nn->boot_time`, seconds), as it is spelled. A name for a server instance,
+ * compared for equality and for nothing else.
+ */
+export type GraceStart = string
+
+export type Request =
+  | { readonly event: 'start'; readonly told: GraceStart | undefined }
+  | {
+      readonly event: 'create'
+      readonly owner: ClientOwner
+      readonly session: boolean
+      readonly told: GraceStart | undefined
+    }
+  | { readonly event: 'remove'; readonly owner: ClientOwner }
+  | {
+      readonly event: 'check'
+      readonly owner: ClientOwner
+      readonly session: boolean
+      /** The directory in which the kernel's own tracker would have kept this client. */
+      readonly legacyRecord: string | undefined
+    }
+  | {
+      readonly event: 'grace-done'
+      readonly told: GraceStart | undefined
+      /** The directory of the kernel's own tracker. */
+      readonly legacyTop: string | undefined
+    }
+
+export interface Parsed {
+  readonly request: Request
+  /** Variables that can't be understood: treated as absent, and worth a line. */
+  readonly ignored: readonly string[]
+}
+
+/** What `NFSDCLTRACK_*` may hold; each is optional (kernels before 3.18 set none). */
+type Environment = Readonly<Record<string, string | undefined>>
+
+/**
+ * One upcall, parsed.
+ * @throws Failed bad-argument, owner-too-long: nothing has been touched yet.
+ */
+export function parseRequest(verb: Verb, words: readonly string[], environment: Environment): Parsed {
+  const { event, takes } = verbs[verb]
+  const [word, ...surplus] = words
+  if (takes === 'nothing' ? word !== undefined : surplus.length > 0)
+    throw new Failed({
+      kind: 'bad-argument',
+      why: `surplus argument of ${verb}`,
+      word: (takes === 'nothing' ? word : surplus[0]) ?? '',
+    })
+  if (takes !== 'nothing' && word === undefined)
+    throw new Failed({ kind: 'bad-argument', why: `missing argument of ${verb}` })
+
+  const argument = word ?? ''
+  const ignored: string[] = []
+  const read = <T>(name: string, understand: (value: string) => T | undefined): T | undefined => {
+    const value = environment[name]
+    if (value === undefined || value === '') return undefined
+    const understood = understand(value)
+    if (understood === undefined) ignored.push(name)
+    return understood
+  }
+  const graceStart = (): GraceStart | undefined => read('NFSDCLTRACK_GRACE_START', asGraceStart)
+  const owner = (): ClientOwner => (takes === 'hex-owner' ? ownerFromHex(argument) : ownerFromEscaped(argument))
+  // Y and N are all that the kernel writes. Without a session a client never says that it has reclaimed everything,
+  // so "no session" is the careful reading of anything else.
+  const session = (): boolean =>
+    read('NFSDCLTRACK_CLIENT_HAS_SESSION', (value) => (value === 'Y' ? true : value === 'N' ? false : undefined)) ??
+    false
+
+  const request = ((): Request => {
+    switch (event) {
+      case 'start':
+        return { event, told: graceStart() }
+      case 'create':
+        return { event, owner: owner(), session: session(), told: graceStart() }
+      case 'remove':
+        return { event, owner: owner() }
+      case 'check':
+        return { event, owner: owner(), session: session(), legacyRecord: read('NFSDCLTRACK_LEGACY_RECDIR', asLegacyRecord) }
+      case 'grace-done': {
+        const told = takes === 'boot-time' ? asGraceStart(argument) : undefined
+        if (takes === 'boot-time' && told === undefined)
+          throw new Failed({ kind: 'bad-argument', why: 'boot time is not a number of seconds', word: argument })
+        return { event, told, legacyTop: read('NFSDCLTRACK_LEGACY_TOPDIR', asDirectory) }
+      }
+      default:
+        return event satisfies never
+    }
+  })()
+  return { request, ignored }
+}
+
+/** A boot time as the kernel prints it (`%lld` of a time64_t since 1970): one spelling a number. */
+const asGraceStart = (word: string): GraceStart | undefined =>
+  /^(?:0|[1-9][0-9]{0,18})$/.test(word) && BigInt(word) <= 0x7fff_ffff_ffff_ffffn ? word : undefined
+
+/** An absolute path without `.` and `..`. */
+const asDirectory = (word: string): string | undefined =>
+  word.startsWith('/') && !word.includes('\0') && !word.split('/').some((part) => part === '.' || part === '..')
+    ? word
+    : undefined
+
+/** `<dir>/<32 hex digits>`: the name the kernel's own tracker gives a client, the MD5 of its owner. */
+const asLegacyRecord = (word: string): string | undefined =>
+  /.\/[0-9a-f]{32}$/.test(word) ? asDirectory(word) : undefined
