@@ -1,0 +1,139 @@
+/**
+ * The two things that users run, and how the kernel runs them.
+ *
+ * The kernel gives its helper no open descriptor, not even 0, 1 and 2, no environment but its own variables,
+ * and `/` to work in. Whatever is tested with more than that may fail on a real server.
+ */
+import { spawn } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+
+export type Environment = Readonly<Record<string, string>>
+
+export interface Artefact {
+  readonly name: 'executable' | 'bundle'
+  readonly command: readonly string[]
+  /** What makes its runtime load a script before the program: the seam for another wall clock. */
+  readonly preload: (script: string) => Environment
+}
+
+export const root = join(import.meta.dirname, '..')
+
+const executable: Artefact = {
+  name: 'executable',
+  command: [join(root, 'dist/nfsd-userland-helper')],
+  preload: (script) => ({ BUN_OPTIONS: `--preload=${script}` }),
+}
+const bundle: Artefact = {
+  name: 'bundle',
+  command: [process.execPath, join(root, 'dist/nfsd-userland-helper.cjs')],
+  preload: (script) => ({ NODE_OPTIONS: `--require=${script}` }),
+}
+
+interface Lock { readonly packages: Readonly<Record<string, { readonly cpu?: readonly string[] } | undefined>> }
+
+/** Whether bun, which makes the executable, exists for this machine's processor at all. */
+export function bunIsMadeForHere(): boolean {
+  const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')) as Lock
+  return packages['node_modules/bun']?.cpu?.includes(process.arch) ?? false
+}
+
+/** The artefacts to test: both, or the one that ARTEFACT names. One that should be there and is not is an error. */
+export function artefacts(): readonly Artefact[] {
+  const wanted = process.env['ARTEFACT'] ?? ''
+  const chosen = [executable, bundle].filter(({ name }) => wanted === '' || wanted === name)
+  if (chosen.length === 0) throw new Error(`ARTEFACT=${wanted}: there are 'executable' and 'bundle'`)
+  return chosen.filter((artefact) => {
+    if (artefact === executable && !bunIsMadeForHere()) {
+      console.log(`bun has no build for ${process.arch}: the executable is not tested here`)
+      return false
+    }
+    const file = artefact.command.at(-1) ?? ''
+    if (!existsSync(file)) throw new Error(`${file} is missing: run 'npm run build' first`)
+    return true
+  })
+}
+
+/** A machine for the helper: where its state is, and what it takes for the kernel's nfsd file system. */
+export interface Machine {
+  readonly dir: string
+  readonly stateDir: string
+  readonly nfsdDir: string
+}
+
+/** A fresh one. Its state directory does not exist yet, and its nfsd file system is empty. */
+export function newMachine(): Machine {
+  const dir = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-'))
+  const machine = { dir, stateDir: join(dir, 'state'), nfsdDir: join(dir, 'nfsd') }
+  mkdirSync(machine.nfsdDir)
+  return machine
+}
+
+export const scrap = (machine: Machine): void => { rmSync(machine.dir, { recursive: true, force: true }) }
+
+/** Nothing of the real machine plays a part: not its state, not its kernel, not its configuration. */
+export const settings = ({ dir, stateDir, nfsdDir }: Machine): readonly string[] =>
+  ['-s', stateDir, '--nfsd-dir', nfsdDir, '--config', join(dir, 'no-such.conf')]
+
+/** A script that, loaded before the program, sets its wall clock to `WALL_CLOCK` seconds since 1970. It runs on. */
+const otherClock = `
+const RealDate = Date
+const ahead = Number(process.env.WALL_CLOCK) * 1000 - RealDate.now()
+const now = () => RealDate.now() + ahead
+globalThis.Date = class Date extends RealDate {
+  constructor(...when) { if (when.length > 0) super(...when); else super(now()) }
+  static now() { return now() }
+}
+`
+
+/** The variables that give an artefact another wall clock. They stand in for a clock that nobody may turn in a test. */
+export function clockAt(seconds: number, artefact: Artefact, { dir }: Machine): Environment {
+  const script = join(dir, 'clock.cjs')
+  if (!existsSync(script)) writeFileSync(script, otherClock)
+  return { ...artefact.preload(script), WALL_CLOCK: String(seconds) }
+}
+
+export interface Ending {
+  /** The exit status, or the name of the signal that ended it. */
+  readonly status: number | NodeJS.Signals
+  readonly ms: number
+}
+
+/** Longer than the helper may ever take. The kernel has no limit; a test must. */
+const patience = 30_000
+
+/**
+ * One upcall as the kernel makes it. Node can't start a child without descriptors, and a shell adds a variable or two
+ * of its own: so a shell closes them, and `env -i` leaves what the kernel passes. The two cost about 2 ms.
+ */
+export function asKernel(artefact: Artefact, words: readonly string[], env: Environment): Promise<Ending> {
+  const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`)
+  const closed = 'exec /usr/bin/env -i "$@" 0<&- 1>&- 2>&-'
+  const began = performance.now()
+  return new Promise((resolve, reject) => {
+    const child = spawn('/bin/sh', ['-c', closed, 'sh', ...variables, ...artefact.command, ...words],
+      { cwd: '/', env: {}, stdio: 'ignore', timeout: patience, killSignal: 'SIGKILL' })
+    child.once('error', reject)
+    child.once('exit', (code, signal) => { resolve({ status: code ?? signal ?? 'SIGKILL', ms: performance.now() - began }) })
+  })
+}
+
+export interface Said extends Ending { readonly stdout: string; readonly stderr: string }
+
+/** The same words from a person's hand: descriptors are there, and what the helper logs goes to stderr (`-f`). */
+export function inForeground(artefact: Artefact, words: readonly string[], env: Environment): Promise<Said> {
+  const [program = '', ...rest] = [...artefact.command, '-f', ...words]
+  const began = performance.now()
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, rest,
+      { cwd: '/', env: { ...env }, stdio: ['ignore', 'pipe', 'pipe'], timeout: patience, killSignal: 'SIGKILL' })
+    const said = { stdout: '', stderr: '' }
+    child.stdout.setEncoding('utf8').on('data', (text: string) => { said.stdout += text })
+    child.stderr.setEncoding('utf8').on('data', (text: string) => { said.stderr += text })
+    child.once('error', reject)
+    child.once('close', (code, signal) => {
+      resolve({ status: code ?? signal ?? 'SIGKILL', ms: performance.now() - began, ...said })
+    })
+  })
+}
