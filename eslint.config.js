@@ -1,20 +1,41 @@
 import tseslint from 'typescript-eslint'
 
-/** What each room of the house may import: the arrows of docs/architecture.md, held by lint. */
-const only = (files, message, patterns) => ({
+/** What a room of lib/ may not import. Arrows point one way: see docs/architecture.md. */
+const walls = (files, ...groups) => ({
   files,
-  rules: { 'no-restricted-imports': ['error', { patterns: patterns.map((group) => ({ group: [group].flat(), message })) }] },
+  rules: {
+    'no-restricted-imports': [
+      'error',
+      { patterns: groups.map(([group, message]) => ({ group, message, allowTypeImports: false })) },
+    ],
+  },
 })
 
+const disk = [['node:fs', 'node:fs/*', 'fs', 'fs-extra', 'graceful-fs', 'proper-lockfile'], 'Only stable/, downcall/, log and settings touch files.']
+const people = [['yargs', 'yargs/*'], 'yargs is for people (cli.ts): an upcall does not load it.']
+const above = (...rooms) => [rooms.map((room) => `**/${room}`), 'This room lies below the one that it imports.']
+
 export default tseslint.config(
-  { ignores: ['dist/', 'node_modules/'] },
+  { ignores: ['dist/', 'node_modules/', '.cache/'] },
   ...tseslint.configs.strictTypeChecked,
   {
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
     rules: {
-      '@typescript-eslint/no-floating-promises': ['error', { allowForKnownSafeCalls: [{ from: 'package', name: ['describe', 'it', 'test'], package: 'node:test' }] }],
+      '@typescript-eslint/no-floating-promises': [
+        'error',
+        { allowForKnownSafeCalls: [{ from: 'package', name: ['describe', 'it', 'test', 'suite', 'before', 'after', 'beforeEach', 'afterEach'], package: 'node:test' }] },
+      ],
       '@typescript-eslint/restrict-template-expressions': ['error', { allowNumber: true, allowBoolean: true }],
     },
   },
-  { files: ['eslint.config.js'], ...tseslint.configs.disableTypeChecked },
+  walls(['lib/*.ts'], disk, people),
+  walls(['lib/log.ts', 'lib/cli.ts'], above('main.ts', 'run.ts')),
+  walls(['lib/upcall/*.ts'], disk, people, above('recovery/*', 'stable/*', 'downcall/*', 'transitions/*', 'settings/*', 'log.ts', 'main.ts', 'run.ts')),
+  walls(['lib/recovery/*.ts'], disk, people, above('stable/*', 'downcall/*', 'transitions/*', 'settings/*', 'log.ts', 'main.ts', 'run.ts')),
+  walls(['lib/stable/*.ts'], people, above('downcall/*', 'transitions/*', 'settings/*', 'log.ts', 'main.ts', 'run.ts')),
+  walls(['lib/downcall/*.ts'], people, above('stable/*', 'transitions/*', 'settings/*', 'log.ts', 'main.ts', 'run.ts')),
+  walls(['lib/settings/*.ts'], people, above('upcall/*', 'recovery/*', 'stable/*', 'downcall/*', 'transitions/*', 'log.ts', 'main.ts', 'run.ts')),
+  walls(['lib/transitions/*.ts'], disk, people, above('settings/*', 'main.ts', 'run.ts')),
+  { files: ['**/*.js', '**/*.cjs'], ...tseslint.configs.disableTypeChecked },
+  { files: ['**/*.cjs'], languageOptions: { parserOptions: { projectService: false } } },
 )

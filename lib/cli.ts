@@ -7,8 +7,8 @@ import { argumentNames, verbs } from './upcall/verbs.ts'
 /** `--help` and `--version`. @returns the exit status. */
 export async function help(words: readonly string[]): Promise<number> {
   const text = await new Promise<string>((resolve, reject) => {
-    void parser().parse([...words], {}, (error: Error | undefined, _arguments: unknown, output: string) => {
-      if (error === undefined || error === null) resolve(output)
+    void parser().parse([...words], {}, (error: Error | undefined | null, _arguments: unknown, output: string) => {
+      if (error == null) resolve(output)
       else reject(error)
     })
   })

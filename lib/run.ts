@@ -145,15 +145,15 @@ function apply(world: World, recorded: Recorded, decision: Step): Settlement | '
     case 'confirm-grace-end':
       return both(unconfirmedGraceEnd(world, recorded), confirmGraceEnd(world, decision.legacyTop))
     case 'record':
-      return both(unconfirmedGraceEnd(world, recorded), recordClient(world, decision.instance, decision.owner, decision.session))
+      return both(unconfirmedGraceEnd(world, recorded), recordClient(world, recorded, decision.instance, decision.owner, decision.session))
     case 'confirm-record':
       return both(unconfirmedGraceEnd(world, recorded), { sync: [world.state.of(decision.instance.start)] })
     case 'forget':
-      return both(unconfirmedGraceEnd(world, recorded), forgetClient(world, decision.owner))
+      return both(unconfirmedGraceEnd(world, recorded), forgetClient(world, recorded, decision.owner))
     case 'carry-over':
       return carryOver(world, decision.instance, decision.owner, decision.from)
     case 'ask-legacy':
-      return takeOverLegacy(world, decision.instance, decision.owner, decision.session, decision.path)
+      return takeOverLegacy(world, recorded, decision.instance, decision.owner, decision.session, decision.path)
     case 'start-instance':
     case 'end-missed-grace':
       throw new Error(`${decision.kind} is not applied here`)

@@ -14,7 +14,7 @@ import { errorCode } from '../failure.ts'
 import { bootTimeFiles, instanceFrom, nextStart, olderThan, type BootTimeFile, type Instance, type Start } from '../recovery/instance.ts'
 import type { GraceStart } from '../upcall/request.ts'
 import * as disk from './disk.ts'
-import { recordsIn } from './records.ts'
+import { recordsIn, removeLeftovers } from './records.ts'
 import { lookAt, makeStateDirectory, readBootTime, setAside, stage, type Mark, type StateDirectory } from './state-directory.ts'
 
 const marks: readonly Mark[] = ['grace_start', 'partial', 'may_end_early']
@@ -143,9 +143,10 @@ function empty(state: StateDirectory, start: Start, hasTime: () => boolean, done
     if (kind === 'record') {
       disk.remove(join(state.of(start), name))
       done.removed++
-    } else if (kind === 'damaged' && !name.startsWith('%new-')) {
+    } else if (kind === 'damaged') {
       setAside(state, join(state.of(start), name), `${start}-${name}`)
       done.aside++
-    } else disk.remove(join(state.of(start), name))
+    }
   }
+  removeLeftovers(state, start)
 }

@@ -12,17 +12,12 @@ import fs from 'node:fs'
 import { join } from 'node:path'
 import { lockSync } from 'proper-lockfile'
 import { errorCode } from '../failure.ts'
-import { cannotGrow, tolerating } from './disk.ts'
+import { tolerating } from './disk.ts'
 
 /** How long a living holder is waited for: as long as the kernel's other clients may be made to wait. */
 const patienceMs = 2000
 /** How old the lock of a holder that can't be asked must be: proper-lockfile's default. */
 const staleMs = 10_000
-
-/** How the lock was got, or why not; for the log. */
-export type Hold =
-  | { readonly kind: 'held' }
-  | { readonly kind: 'without'; readonly because: string }
 
 export interface LockOptions {
   /** Called before each wait; throws when the upcall is out of time. */
@@ -57,11 +52,12 @@ function take(stateDirectory: string, { assertTimeLeft, passedBy }: LockOptions)
       })
     } catch (thrown) {
       const code = errorCode(thrown)
-      if (cannotGrow.includes(code ?? '')) {
-        passedBy(code ?? '')
+      // No state directory: the work itself will say so.
+      if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
+      if (code !== 'ELOCKED') {
+        passedBy(`it can't be made (${code ?? String(thrown)})`)
         return undefined
       }
-      if (code !== 'ELOCKED') throw thrown
     }
     assertTimeLeft()
     if (performance.now() >= giveUpAt) {
@@ -90,7 +86,7 @@ function lockedByLink(path: string, us: string): { holder: () => string | undefi
     },
     statSync: () => {
       if (made) return now()
-      // Anything but a link is not ours to judge: throws, and the upcall goes on to say so.
+      // What is no link is nobody's lock: this throws, and the upcall goes on without.
       seen = fs.readlinkSync(path)
       switch (lifeOf(seen, us)) {
         case 'alive':
@@ -139,7 +135,7 @@ function startTimeOf(processId: number): number | undefined {
 function lifeOf(holder: string, us: string): 'alive' | 'dead' | 'unknown' {
   const [id, startTime, boot, machine, space] = holder.split('.')
   const [, , ourBoot, ourMachine, ourSpace] = us.split('.')
-  if (machine === undefined || machine === '0' || machine !== ourMachine || boot === '0' || ourBoot === '0') return 'unknown'
+  if (machine === undefined || machine !== ourMachine || boot === '0' || ourBoot === '0') return 'unknown'
   if (boot !== ourBoot) return 'dead'
   if (space !== ourSpace) return 'unknown'
   return startTimeOf(Number(id)) === Number(startTime) ? 'alive' : 'dead'

@@ -92,11 +92,13 @@ export function drop(state: StateDirectory, owner: ClientOwner, start: Start): '
   return disk.remove(join(state.of(start), name)) ? 'dropped' : 'nothing'
 }
 
+/** A name that no owner has: what a kill leaves of it is no record, and is swept with its instance. */
+const stagedPrefix = '%new-'
+
 /** Puts an entry into a directory. A name that is taken is only replaced if the caller says so. */
 function write(directory: string, name: string, line: string, replace: boolean): void {
   const path = join(directory, name)
-  // A name that no owner has: what a kill leaves of it is swept with its instance.
-  const staged = join(directory, `%new-${process.pid}-${Date.now()}`)
+  const staged = join(directory, `${stagedPrefix}${process.pid}-${Date.now()}`)
   const made = replace ? staged : path
   const linked = disk.tolerating(
     ['ENAMETOOLONG', 'EPERM', 'EOPNOTSUPP'],
@@ -107,7 +109,14 @@ function write(directory: string, name: string, line: string, replace: boolean):
   if (linked === 'cannot' || (linked === 'made' && replace)) fs.renameSync(staged, path)
 }
 
-/** Every record of an instance. */
+/** Every entry of an instance, but for what a killed upcall left. */
 export function* recordsIn(state: StateDirectory, start: Start): Generator<Entry & { readonly name: string }> {
-  for (const name of disk.namesIn(state.of(start))) yield { name, ...entryAt(state.of(start), name) }
+  for (const name of disk.namesIn(state.of(start)))
+    if (!name.startsWith(stagedPrefix)) yield { name, ...entryAt(state.of(start), name) }
+}
+
+/** Removes what killed upcalls left in an instance. */
+export function removeLeftovers(state: StateDirectory, start: Start): void {
+  for (const name of disk.namesIn(state.of(start)))
+    if (name.startsWith(stagedPrefix)) disk.remove(join(state.of(start), name))
 }

@@ -6,28 +6,28 @@
  * another has acknowledged. The newest entry decides, so an old one that a power cut brings back (btrfs does, after a
  * move) changes no verdict; taking a client away therefore syncs every directory that could bring it back.
  */
-import { Failed } from '../failure.ts'
+import { errorCode, Failed } from '../failure.ts'
 import { olderThan, type FullInstance, type PartialInstance, type Start } from '../recovery/instance.ts'
 import { mayNotReclaim } from '../recovery/step.ts'
 import * as disk from '../stable/disk.ts'
 import * as instances from '../stable/instances.ts'
 import { hasLegacyRecord, removeLegacyRecord } from '../stable/legacy.ts'
 import * as records from '../stable/records.ts'
-import { lookAt } from '../stable/state-directory.ts'
+import { lookAt, type Recorded } from '../stable/state-directory.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
-import { errorCode } from '../failure.ts'
 import { endGraceEarly } from './grace-end.ts'
 import { settled, type Settlement, type World } from './world.ts'
 
 /** Records a client in the current instance; a reclaiming client's record moves there. One barrier. */
 export function recordClient(
   world: World,
+  { starts }: Recorded,
   instance: FullInstance | PartialInstance,
   owner: ClientOwner,
   session: boolean,
 ): Settlement {
   const { state, log } = world
-  const older = instance.kind === 'partial' ? olderThan(instance, lookAt(state).starts) : []
+  const older = instance.kind === 'partial' ? olderThan(instance, starts) : []
   if (!session) forbidEarlyEnd(world, instance)
   const facts = { session, recorded: Math.floor(world.now() / 1000) }
   const put = (): { readonly dropLater: readonly Start[] } => records.place(state, owner, facts, instance.start, older)
@@ -85,8 +85,7 @@ export function carryOver(world: World, instance: PartialInstance, owner: Client
 const gone = (owner: ClientOwner): Failed => new Failed(mayNotReclaim(owner, 'grace ended meanwhile').failure)
 
 /** Takes a client out of every instance. One barrier for each directory that may hold it: one, but in grace. */
-export function forgetClient({ state, log }: World, owner: ClientOwner): Settlement {
-  const { starts } = lookAt(state)
+export function forgetClient({ state, log }: World, { starts }: Recorded, owner: ClientOwner): Settlement {
   // Oldest first: a record that moves meanwhile moves towards the newest.
   const directories = starts.toSorted((a, b) => a - b).map((start) => {
     if (records.drop(state, owner, start) === 'damaged')
@@ -103,6 +102,7 @@ export function forgetClient({ state, log }: World, owner: ClientOwner): Settlem
  */
 export function takeOverLegacy(
   world: World,
+  recorded: Recorded,
   instance: PartialInstance,
   owner: ClientOwner,
   session: boolean,
@@ -110,7 +110,7 @@ export function takeOverLegacy(
 ): Settlement {
   if (!hasLegacyRecord(path)) throw new Failed(mayNotReclaim(owner, 'it is not recorded').failure)
   forbidEarlyEnd(world, instance)
-  const { sync } = recordClient(world, instance, owner, session)
+  const { sync } = recordClient(world, recorded, instance, owner, session)
   return {
     sync,
     then: () => {
