@@ -181,7 +181,7 @@ function tell({ told, memory }: World, words: readonly string[], env: Environmen
   told.push(`${String(status).padStart(5)}  ${[...said, ...variables].join(' ')}${whose}   (then ${grace})`)
 }
 
-const short = (word: string): string => word === '' ? "''" : word.length <= 60 ? word : `${word.slice(0, 50)}...${word.slice(-8)}`
+const short = (word: string): string => word === '' ? "''" : word.length <= 48 ? word : `${word.slice(0, 24)}...${word.slice(-8)}`
 
 function broken({ told }: World, how: string): never {
   throw new Broken(['status', ...told, `       ^ ${how}`].join('\n'))
