@@ -20,12 +20,12 @@ export interface Artefact {
 
 export const root = join(import.meta.dirname, '..')
 
-const executable: Artefact = {
+export const executable: Artefact = {
   name: 'executable',
   command: [join(root, 'dist/nfsd-userland-helper')],
   preload: (script) => ({ BUN_OPTIONS: `--preload=${script}` }),
 }
-const bundle: Artefact = {
+export const bundle: Artefact = {
   name: 'bundle',
   command: [process.execPath, join(root, 'dist/nfsd-userland-helper.cjs')],
   preload: (script) => ({ NODE_OPTIONS: `--require=${script}` }),
