@@ -101,7 +101,7 @@ export interface Ending {
 }
 
 /** Longer than the helper may ever take. The kernel has no limit; a test must. */
-const patience = 30_000
+const patience = 60_000
 
 /**
  * One upcall as the kernel makes it. Node can't start a child without descriptors, and a shell adds a variable or two

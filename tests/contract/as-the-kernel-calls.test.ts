@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process'
 import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
-import { asKernel, settings } from '../artefacts.ts'
+import { asKernel, settings, type Environment } from '../artefacts.ts'
 import { done, eachArtefact, hex, mayNotReclaim, server, tree, unknownVerb, type Server } from './server.ts'
 import { traced } from './strace.ts'
 
@@ -13,7 +13,7 @@ const machineOf = (s: Server) => ({ dir: join(s.stateDir, '..'), stateDir: s.sta
 eachArtefact('without descriptors and environment', (artefact) => {
   it('the whole life of a server goes well, and nothing lands in a state file that is not state', async () => {
     const s = server(artefact)
-    const call = async (words: readonly string[], env = {}) => (await asKernel(artefact, [...settings(machineOf(s)), ...words], env)).status
+    const call = async (words: readonly string[], env?: Environment) => (await asKernel(artefact, [...settings(machineOf(s)), ...words], env ?? {})).status
     const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y', NFSDCLTRACK_GRACE_START: '1795328616' }
     assert.equal(await call(['init'], { NFSDCLTRACK_GRACE_START: '1795328616' }), done)
     assert.equal(await call(['create', hex('ada')], session), done)

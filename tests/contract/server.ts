@@ -1,7 +1,8 @@
 /** A server for the contract tests: its upcalls in words of the protocol, each with status and log. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe } from 'node:test'
+import { outputFileSync, removeSync } from 'fs-extra/esm'
 import { artefacts, inForeground, newMachine, scrap, settings, type Artefact, type Environment, type Said } from '../artefacts.ts'
 
 export const done = 0
@@ -74,9 +75,8 @@ export function server(artefact: Artefact): Server {
       await made.graceDone()
     },
     writeState: (name, text) => {
-      rmSync(join(stateDir, name), { recursive: true, force: true })
-      mkdirSync(join(stateDir, name, '..'), { recursive: true })
-      writeFileSync(join(stateDir, name), text)
+      removeSync(join(stateDir, name))
+      outputFileSync(join(stateDir, name), text)
     },
     readState: (name) => (existsSync(join(stateDir, name)) ? readFileSync(join(stateDir, name), 'latin1') : undefined),
     kernelGrace: (text) => {

@@ -1,9 +1,9 @@
 /** Options, the configuration file, and what people are told. */
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { it } from 'node:test'
-import { inForeground } from '../artefacts.ts'
+import { describe, it } from 'node:test'
+import { bundle, inForeground } from '../artefacts.ts'
 import { badArgument, done, eachArtefact, server, type Server } from './server.ts'
 import { traced } from './strace.ts'
 
@@ -93,5 +93,20 @@ eachArtefact('an upcall', (artefact) => {
     const { calls } = await traced(s, ['create', '61'])
     const opened = calls.map(({ text }) => /^open(?:at)?\((?:AT_FDCWD[^,]*, )?"([^"]+)"/.exec(text)?.[1]).filter((path) => path !== undefined)
     assert.deepEqual(opened.filter((path) => path.includes('node_modules') || path.endsWith('.json') || path.includes('/locales/')), [])
+  })
+})
+
+describe('the bundle', () => {
+  it('loads yargs for people, and not for an upcall', async () => {
+    const s = server(bundle)
+    const text = readFileSync(bundle.command.at(-1) ?? '', 'utf8')
+    const trapped = text.replace(/"node_modules\/yargs\/[^"]+"\(\) \{/g, '$& throw new Error("yargs was loaded");')
+    assert.notEqual(trapped, text)
+    const file = join(s.nfsdDir, 'trapped.cjs')
+    writeFileSync(file, trapped)
+    const call = (words: readonly string[]) => inForeground({ ...bundle, command: [process.execPath, file] }, ['-s', s.stateDir, ...words], {})
+    assert.equal((await call(['init'])).status, done)
+    assert.equal((await call(['create', '61'])).status, done)
+    assert.match((await call(['--help'])).stderr, /yargs was loaded/)
   })
 })

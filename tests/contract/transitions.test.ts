@@ -1,7 +1,7 @@
 /** Who may reclaim: design thread of 2010, RFC 7530 §9.6.3.4, RFC 8881 §8.4.2.1, seen from outside. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { done, eachArtefact, mayNotReclaim, otherInstance, server, storageFailed } from './server.ts'
@@ -331,6 +331,18 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
     execFileSync('mkfifo', [join(s.stateDir, 'boot_time')])
     assert.equal((await s.init()).status, done)
     assert.equal((await s.check('bob', 'v4.1')).status, mayNotReclaim)
+  })
+
+  it('a boot time file that others own, or may write to, says nothing', async () => {
+    for (const meddle of [(path: string) => { chownSync(path, 12345, 12345) }, (path: string) => { chmodSync(path, 0o666) }]) {
+      const s = server(artefact)
+      await s.fullInstanceWith('ada')
+      meddle(join(s.stateDir, 'boot_time'))
+      const said = await s.init()
+      assert.equal(said.status, done)
+      assert.match(said.stderr, /boot_time could not be understood/)
+      assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+    }
   })
 
   it('a record that was altered, emptied, or given to somebody else is named and allows nothing', async () => {

@@ -30,8 +30,9 @@ describe('the line of a record', () => {
     fc.assert(
       fc.property(anyOwner, facts, (some, said) => {
         const read = readRecord(recordName(some), recordLine(some, said))
-        assert.deepEqual(read?.facts, said)
-        assert.deepEqual(Buffer.from(read?.owner ?? []), Buffer.from(some))
+        assert.ok(read)
+        assert.deepEqual(read.facts, said)
+        assert.deepEqual(Buffer.from(read.owner), Buffer.from(some))
       }),
     )
   })
