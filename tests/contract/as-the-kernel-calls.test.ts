@@ -48,7 +48,7 @@ eachArtefact('without descriptors and environment', (artefact) => {
     writeFileSync(join(s.nfsdDir, '.env'), 'NFSDCLTRACK_GRACE_START=77\n')
     writeFileSync(join(s.nfsdDir, 'bunfig.toml'), 'preload = ["./evil.js"]\n')
     writeFileSync(join(s.nfsdDir, 'evil.js'), `require('fs').writeFileSync('${join(s.nfsdDir, 'ran')}', '')`)
-    const [program = '', ...rest] = [...artefact.command, ...settings(machineOf(s)), 'init']
+    const [program, ...rest] = [...artefact.command, ...settings(machineOf(s)), 'init']
     const status = await new Promise((resolve) => spawn(program, rest, { cwd: s.nfsdDir, env: {} }).once('exit', resolve))
     assert.equal(status, done)
     assert.ok(!existsSync(join(s.nfsdDir, 'ran')))
