@@ -99,7 +99,7 @@ export function writeSynced(path: string, text: string): boolean {
   try {
     const bytes = Buffer.from(text)
     for (let written = 0; written < bytes.length; ) written += fs.writeSync(descriptor, bytes, written)
-    fs.fsyncSync(descriptor)
+    sync(descriptor, path)
   } finally {
     fs.closeSync(descriptor)
   }
@@ -108,18 +108,26 @@ export function writeSynced(path: string, text: string): boolean {
 
 /**
  * The barrier: every entry made in, or gone from, this directory before the call is so after a power cut.
- * A directory that is not there has no entries to keep. One attempt: after a failed fsync the kernel may have dropped
- * what it could not write, and a second one would say 0 about nothing.
+ * A directory that is not there has no entries to keep.
  */
 export function syncDirectory(path: string): void {
   const descriptor = tolerating(absent, () => fs.openSync(path, O_RDONLY | O_DIRECTORY), undefined)
   if (descriptor === undefined) return
   try {
-    fs.fsyncSync(descriptor)
-  } catch (thrown) {
-    if (thrown instanceof Error) Object.assign(thrown, { path }) // fsync(2) knows no path, people need one
-    throw thrown
+    sync(descriptor, path)
   } finally {
     fs.closeSync(descriptor)
+  }
+}
+
+/**
+ * One attempt: after a failed fsync the kernel may have dropped what it could not write, and a second one would say 0
+ * about nothing. fsync(2) knows no path, people need one.
+ */
+function sync(descriptor: number, path: string): void {
+  try {
+    fs.fsyncSync(descriptor)
+  } catch (thrown) {
+    throw Object.assign(new Error('fsync failed'), { code: errorCode(thrown), syscall: 'fsync', path })
   }
 }
