@@ -46,9 +46,9 @@ function choose(): Artefact {
   if (process.env['ARTEFACT'] === 'bundle') return bundle
   const why = (): string | undefined => {
     if (!bunIsMadeForHere()) return `bun has no build for ${process.arch}`
+    if (!existsSync(join(root, 'node_modules/.bin/bun'))) return 'bun is not installed'
     const built = spawnSync('npm', ['run', '--silent', 'build:executable'], { cwd: root, encoding: 'utf8' })
-    if (built.status === 0) return undefined
-    return existsSync(join(root, 'node_modules/bun')) ? `bun could not build it:\n${built.stderr.trim()}` : 'bun is not installed'
+    return built.status === 0 ? undefined : `bun could not build it: ${built.stderr.trim()}`
   }
   const cannot = why()
   if (cannot === undefined) return executable
