@@ -11,8 +11,8 @@ export type Act =
   | { readonly act: 'grace done'; readonly word: 'grace_done' | 'gracedone'; readonly of: 'this' | 'the last' | 'another' }
   /** The kernel ends grace, and its `gracedone` never comes or fails: it does not ask again. */
   | { readonly act: 'grace ends unheard' }
-  /** Every client asks, all at the same moment. */
-  | { readonly act: 'everyone checks'; readonly session: Session }
+  /** Every client at the same moment: the kernel's upcalls for different clients run side by side. */
+  | { readonly act: 'everyone'; readonly verb: 'create' | 'check' | 'remove'; readonly session: Session }
   | { readonly act: 'set the clock'; readonly to: number }
   | { readonly act: 'step the clock'; readonly by: number }
 
@@ -35,8 +35,10 @@ const start: fc.Arbitrary<Act> = fc.record({
 const create: fc.Arbitrary<Act> = fc.record({ act: fc.constant('create' as const), who, session, spelling })
 const check: fc.Arbitrary<Act> = fc.record({ act: fc.constant('check' as const), who, session })
 const remove: fc.Arbitrary<Act> = fc.record({ act: fc.constant('remove' as const), who, spelling })
-const everyone: fc.Arbitrary<Act> =
-  fc.record({ act: fc.constant('everyone checks' as const), session: fc.constantFrom<Session>('Y', 'Y', 'Y', 'N') })
+const everyone: fc.Arbitrary<Act> = fc.record({
+  act: fc.constant('everyone' as const), session: fc.constantFrom<Session>('Y', 'Y', 'Y', 'N'),
+  verb: fc.constantFrom('check' as const, 'check' as const, 'check' as const, 'create' as const, 'create' as const, 'remove' as const),
+})
 const word = fc.constantFrom('gracedone' as const, 'grace_done' as const)
 const done: fc.Arbitrary<Act> = fc.record({ act: fc.constant('grace done' as const), word, of: fc.constant('this' as const) })
 const doneElsewhere: fc.Arbitrary<Act> = fc.record({

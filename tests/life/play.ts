@@ -32,7 +32,7 @@ export async function play(artefact: Artefact, life: Life): Promise<number> {
   let upcalls = 0
   try {
     // However a life ends: who is known at its end, and who may reclaim after one more start?
-    const everyone: Act = { act: 'everyone checks', session: 'Y' }
+    const everyone: Act = { act: 'everyone', verb: 'check', session: 'Y' }
     for (const act of [...life.acts, everyone, { act: 'start', word: 'start', bootTime: true } as const, everyone])
       upcalls += await perform(world, act)
   } finally {
@@ -81,9 +81,8 @@ async function perform(world: World, act: Act): Promise<number> {
       await upcall(world, ['check', it], hasSession(act.session), { event: 'check', owner: it, session: act.session })
       return 1
     }
-    case 'everyone checks':
-      await together(world, act.session)
-      return life.owners.length
+    case 'everyone':
+      return together(world, act.verb, act.session)
     case 'remove': {
       const it = whom(life, act.who)
       await upcall(world, spelled('remove', it, act.spelling), {}, { event: 'remove', owner: it })
@@ -122,32 +121,47 @@ async function upcall(world: World, words: readonly string[], env: Environment, 
   const ending = await run(world, words, env)
   tell(world, words, env, event, ending)
   hold(world, verdict, ending)
-  const after = endGraceReads(world)
-  if (before === 'Y' || after === before) {
-    if (after !== before) broken(world, `v4_end_grace read ${before} before it and ${after} after it`)
-    if (verdict.endGrace === 'must' && before === 'N')
-      broken(world, 'nobody is left to wait for, and the kernel was not told (no Y in v4_end_grace)')
-    return
-  }
-  if (after !== 'Y') broken(world, `v4_end_grace read ${before} before it and ${after} after it`)
-  if (verdict.endGrace === 'must not')
-    broken(world, `it ended grace early (Y in v4_end_grace), while ${[...world.memory.reclaimable].map(readable).join(', ') || 'nobody'} `
-      + 'may still reclaim; only a create of a client with a session may, when every other client is done')
-  world.told.push('       it told the kernel that grace may end')
+  downcall(world, before, verdict.endGrace)
 }
 
-/** Several clients ask at the same moment. Their verdicts don't depend on each other, so the oracle asks in any order. */
-async function together(world: World, session: Session): Promise<void> {
+/**
+ * The same verb for every client at the same moment. Their statuses don't depend on each other, so the oracle asks in
+ * any order; whether grace may end early, it knows when the last one is done.
+ */
+async function together(world: World, verb: 'create' | 'check' | 'remove', session: Session): Promise<number> {
+  const { owners } = world.life
   const before = endGraceReads(world)
-  const verdicts = world.life.owners.map((owner) => judge(world.memory, { event: 'check', owner, session }, before === 'Y'))
-  const endings = await Promise.all(world.life.owners.map((owner) => run(world, ['check', owner], hasSession(session))))
-  for (const [nth, owner] of world.life.owners.entries()) {
+  const env = { ...verb === 'remove' ? {} : hasSession(session), ...verb === 'create' ? graceStart(world.memory.bootTime) : {} }
+  const events = owners.map((owner): Event => verb === 'remove' ? { event: verb, owner } : { event: verb, owner, session })
+  const verdicts = events.map((event) => judge(world.memory, event, before === 'Y'))
+  if (owners.length > 1) world.told.push('       at the same moment:')
+  const endings = await Promise.all(owners.map((owner) => run(world, [verb, owner], env)))
+  for (const [nth, event] of events.entries()) {
     const ending = endings[nth], verdict = verdicts[nth]
     if (!ending || !verdict) continue
-    tell(world, ['check', owner], hasSession(session), { event: 'check', owner, session }, ending)
+    tell(world, [verb, owners[nth] ?? ''], env, event, ending)
     hold(world, verdict, ending)
   }
-  if (endGraceReads(world) !== before) broken(world, 'a check wrote to v4_end_grace')
+  if (!downcall(world, before, verdicts.at(-1)?.endGrace ?? 'must not')) return owners.length
+  // Who came after the downcall already found grace over, and perhaps nobody did. One more upcall settles which it was.
+  await perform(world, { act: 'check', who: 0, session: 'Y' })
+  return owners.length + 1
+}
+
+/** Holds the write to `v4_end_grace` against the verdict, and says whether there was one. */
+function downcall(world: World, before: string | undefined, due: Verdict['endGrace']): boolean {
+  const after = endGraceReads(world)
+  if (after === before) {
+    if (due === 'must' && before === 'N') broken(world, 'nobody is left to wait for, and the kernel was not told (no Y in v4_end_grace)')
+    return false
+  }
+  if (before !== 'N' || after !== 'Y')
+    broken(world, `v4_end_grace read ${before ?? 'nothing'} before it and ${after ?? 'nothing'} after it`)
+  if (due === 'must not')
+    broken(world, 'it told the kernel that grace may end, which only a create of a client with a session may, in grace, '
+      + `when nobody else is left; still to reclaim: ${[...world.memory.reclaimable].map(readable).join(', ') || 'nobody'}`)
+  world.told.push('       it told the kernel that grace may end')
+  return true
 }
 
 function endGraceReads({ machine, life }: World): string | undefined {

@@ -33,10 +33,11 @@ async function main(): Promise<void> {
   const tally = { milliseconds: [], wrong: [] }
   try {
     await tell({ artefact, machine, tally, shown: new Map() })
-  } finally {
     if (keep) say(`The state directory is kept: ${machine.stateDir}`)
-    else scrap(machine)
+  } finally {
+    if (!keep) scrap(machine)
   }
+  conclude(tally)
   if (tally.wrong.length > 0) process.exitCode = 1
 }
 
@@ -45,9 +46,9 @@ function choose(): Artefact {
   if (process.env['ARTEFACT'] === 'bundle') return bundle
   const why = (): string | undefined => {
     if (!bunIsMadeForHere()) return `bun has no build for ${process.arch}`
+    if (!existsSync(join(root, 'node_modules/.bin/bun'))) return 'bun is not installed'
     const built = spawnSync('npm', ['run', '--silent', 'build:executable'], { cwd: root, encoding: 'utf8' })
-    if (built.status === 0) return undefined
-    return existsSync(join(root, 'node_modules/bun')) ? `bun could not build it:\n${built.stderr.trim()}` : 'bun is not installed'
+    return built.status === 0 ? undefined : `bun could not build it: ${built.stderr.trim()}`
   }
   const cannot = why()
   if (cannot === undefined) return executable
@@ -83,9 +84,13 @@ async function tell(stage: Stage): Promise<void> {
   say()
   say(dim(`An upcall took ${median.toFixed(1)} ms (median; the slowest ${(sorted.at(-1) ?? 0).toFixed(1)} ms),`
     + ` ${shell.toFixed(1)} ms of them in the shell that plays the kernel.`))
-  for (const it of tally.wrong) say(wrong(it))
-  say(tally.wrong.length === 0 ? right(`All ${sorted.length} verdicts are right.`)
-    : wrong(`${tally.wrong.length} of ${sorted.length} verdicts are WRONG.`))
+}
+
+/** The last line says it all. */
+function conclude({ milliseconds, wrong: broken }: Stage['tally']): void {
+  for (const it of broken) say(wrong(it))
+  if (broken.length === 0) say(right(`All ${milliseconds.length} verdicts are right.`))
+  else say(wrong(`${broken.length} of ${milliseconds.length} verdicts are WRONG.`))
 }
 
 /** Each chapter begins with an empty machine: no state, a kernel in grace. */
