@@ -96,12 +96,14 @@ function assertOurs(state: StateDirectory): void {
   if (found === 'absent') {
     const kind = disk.kindAt(state.path)
     if (kind === 'directory') return
-    throw storageFailure(`state directory ${quote(state.path)} is ${kind === 'absent' ? 'missing' : 'not a directory'}`)
+    throw kind === 'absent' ? storageFailure(`state directory ${quote(state.path)} is missing`) : notADirectory(state.path)
   }
-  if (found === 'other') throw storageFailure(`${quote(state.clients)} is not a directory`)
+  if (found === 'other') throw notADirectory(state.clients)
   if (found.uid !== process.geteuid?.()) throw storageFailure(`${quote(state.clients)} belongs to another user (${found.uid})`)
   if ((found.mode & 0o022) !== 0) throw storageFailure(`${quote(state.clients)} is writable by others`)
 }
+
+const notADirectory = (path: string): Failed => storageFailure(`${quote(path)} is not a directory`)
 
 const storageFailure = (what: string): Failed => new Failed({ kind: 'storage', atStart: false, what })
 
@@ -111,6 +113,7 @@ const storageFailure = (what: string): Failed => new Failed({ kind: 'storage', a
  */
 export function makeStateDirectory(state: StateDirectory): void {
   makeParents(state.path)
+  if (disk.kindAt(state.path) === 'other') throw notADirectory(state.path)
   disk.makeDirectory(state.clients)
 }
 
