@@ -3,7 +3,7 @@
  * picks up: one write(2) a line, syslog priority in front (Documentation/ABI/testing/dev-kmsg). In the foreground, and
  * where there is no kernel log to be had, it speaks to stderr.
  */
-import fs from 'node:fs'
+import { fs } from './fs.ts'
 import { printable } from './failure.ts'
 
 export interface Log {

@@ -1,4 +1,5 @@
 /** Words and environment in, status out. The only place that catches what the rest throws, and the only one that ends. */
+import { isCommand } from './admin/commands.ts'
 import { startDeadline } from './deadline.ts'
 import { nfsdAt } from './downcall/nfsd.ts'
 import { Failed, errorCode, quote, report, type Failure } from './failure.ts'
@@ -19,7 +20,11 @@ export function main(words: readonly string[], environment: NodeJS.ProcessEnv): 
   const parsed = tryToParse(words)
   if (!(parsed instanceof Failed) && parsed.verb !== undefined && isVerb(parsed.verb))
     return upcall(parsed, parsed.verb, environment)
-  if (asksForHelp(words)) return import('./cli.ts').then(({ help }) => help(words))
+  const isForPeople = !(parsed instanceof Failed) && parsed.verb !== undefined && isCommand(parsed.verb)
+  if (isForPeople || asksForHelp(words))
+    return import('./cli.ts')
+      .then(({ people }) => people(words))
+      .then(() => 0, (thrown: unknown) => fail(openLog({ foreground: true, debug: false }), failureFrom(thrown)))
   const failure: Failure =
     parsed instanceof Failed
       ? parsed.failure

@@ -3,7 +3,7 @@
  *
  * The control files take one plain write(2): writev(2) is EINVAL there. Opening never waits for a reader.
  */
-import fs from 'node:fs'
+import { fs } from '../fs.ts'
 import { join } from 'node:path'
 import { errorCode } from '../failure.ts'
 import { escapeOwner, type ClientOwner } from '../upcall/owner.ts'

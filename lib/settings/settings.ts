@@ -3,7 +3,7 @@
  * The kernel passes no options, so the configuration file is the only way to set anything for an upcall; nothing in it is
  * ever fatal there.
  */
-import fs from 'node:fs'
+import { fs } from '../fs.ts'
 import { join, resolve } from 'node:path'
 import { errorCode, quote } from '../failure.ts'
 import { assignmentsIn, booleanFrom } from './nfs-conf.ts'

@@ -4,7 +4,7 @@
  * Only synchronous calls: each is one point at which a process can die, on one thread, in the order in which it is
  * written. Files are 0600 and directories 0700; the caller has set the umask so that these are exact.
  */
-import fs from 'node:fs'
+import { fs } from '../fs.ts'
 import { errorCode } from '../failure.ts'
 
 const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = fs.constants

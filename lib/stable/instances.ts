@@ -8,7 +8,7 @@
  * grace over can tell whether it must sync first.
  * Sweeping touches only instances that are older than `boot_time`, which nothing looks at any more.
  */
-import fs from 'node:fs'
+import { fs } from '../fs.ts'
 import { join } from 'node:path'
 import { errorCode } from '../failure.ts'
 import { bootTimeFiles, instanceFrom, nextStart, olderThan, type BootTimeFile, type PartialInstance, type Start } from '../recovery/instance.ts'

@@ -8,7 +8,7 @@
  * What it does not promise: a holder that is stopped for good is passed by after two seconds, and finds itself not alone
  * when it wakes; a lock that can't be made (full or read-only disk) is done without. Each transition is right even so.
  */
-import fs from 'node:fs'
+import { fs } from '../fs.ts'
 import { join } from 'node:path'
 import { lockSync } from 'proper-lockfile'
 import { errorCode } from '../failure.ts'

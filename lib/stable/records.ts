@@ -8,7 +8,7 @@
  * Where a link can't hold the line (XFS: 1023 bytes), the record is a small file with the same line, and costs a
  * second barrier.
  */
-import fs from 'node:fs'
+import { fs } from '../fs.ts'
 import { join } from 'node:path'
 import type { Start } from '../recovery/instance.ts'
 import { readRecord, recordLine, recordName, type Facts } from '../recovery/record.ts'

@@ -1,0 +1,168 @@
+/**
+ * How many clients can this server recover within its grace period? Measured, not guessed: the program calls itself as
+ * the kernel would, on a scratch directory inside the state directory, so on the same disk.
+ *
+ * Nothing of the real state is read or written, and the real kernel is told nothing.
+ */
+import { spawn } from 'node:child_process'
+import { fs } from '../fs.ts'
+import { join } from 'node:path'
+import { mkdirpSync, removeSync } from 'fs-extra/esm'
+import { Failed, quote } from '../failure.ts'
+import { progress } from './progress.ts'
+
+/** The stable shape of `--json`. Times in milliseconds, rates per second. */
+export interface Measured {
+  readonly stateDirectory: string
+  /** One entry made in a directory, and the directory synced. */
+  readonly barrier: { readonly medianMs: number; readonly p99Ms: number }
+  /** One upcall after the other. */
+  readonly single: { readonly upcallsPerSecond: number; readonly medianMs: number }
+  /** Upcalls side by side, as the kernel makes them when clients return at once. */
+  readonly parallel: { readonly ways: number; readonly upcallsPerSecond: number; readonly p99Ms: number }
+  readonly graceSeconds: number
+  /** Clients that can come back within one grace period: with sessions two upcalls each, without one. */
+  readonly recoverable: { readonly withSessions: number; readonly withoutSessions: number }
+  readonly clients: number
+}
+
+const ways = 8
+const singles = 20
+const barriers = 50
+
+/** @throws Failed storage, if the scratch directory can't be made or an upcall on it fails. */
+export async function selftest(stateDirectory: string, nfsdDirectory: string, clients: number): Promise<Measured> {
+  const scratch = makeScratch(stateDirectory)
+  const end = (): void => { removeSync(scratch) }
+  process.once('SIGINT', () => {
+    end()
+    process.exit(130)
+  })
+  try {
+    const barrier = barrierOf(scratch)
+    const call = upcallOn(join(scratch, 'state'), join(scratch, 'no-kernel'))
+    const owners = Array.from({ length: clients }, (_, i) => Buffer.from(`selftest ${i}`).toString('hex'))
+
+    await call('init')
+    const single: number[] = []
+    const shown = progress('upcalls, one by one', singles)
+    for (const owner of owners.slice(0, singles)) {
+      single.push(await call('create', owner))
+      shown(single.length)
+    }
+    await abreast(owners.slice(singles), 'recording clients', async (owner) => [await call('create', owner)])
+    await call('gracedone', '0')
+
+    await call('init')
+    const recovery = await abreast(owners, 'clients come back', async (owner) => [await call('check', owner), await call('create', owner)])
+    const upcallsPerSecond = recovery.times.length / (recovery.ms / 1000)
+    const graceSeconds = graceTime(nfsdDirectory)
+    return {
+      stateDirectory,
+      barrier,
+      single: { upcallsPerSecond: round(1000 / mean(single)), medianMs: round(quantile(single, 0.5)) },
+      parallel: { ways, upcallsPerSecond: round(upcallsPerSecond), p99Ms: round(quantile(recovery.times, 0.99)) },
+      graceSeconds,
+      recoverable: {
+        withSessions: Math.floor((upcallsPerSecond / 2) * graceSeconds),
+        withoutSessions: Math.floor(upcallsPerSecond * graceSeconds),
+      },
+      clients,
+    }
+  } finally {
+    end()
+  }
+}
+
+/** The result for people. */
+export function describe(measured: Measured): string {
+  const { barrier, single, parallel, graceSeconds, recoverable } = measured
+  return [
+    `state directory   ${quote(measured.stateDirectory)}`,
+    `barrier           ${barrier.medianMs} ms (99 % within ${barrier.p99Ms} ms)`,
+    `one by one        ${single.upcallsPerSecond} upcalls/s, ${single.medianMs} ms each`,
+    `${parallel.ways} side by side    ${parallel.upcallsPerSecond} upcalls/s, 99 % within ${parallel.p99Ms} ms`,
+    '',
+    `Within ${graceSeconds} s of grace this server can recover about ${recoverable.withSessions} clients with sessions (NFSv4.1 and later),`,
+    `or about ${recoverable.withoutSessions} without (NFSv4.0). The kernel and the network have not been counted.`,
+  ].join('\n')
+}
+
+function makeScratch(stateDirectory: string): string {
+  try {
+    mkdirpSync(stateDirectory, 0o700)
+    return fs.mkdtempSync(join(stateDirectory, 'selftest-'))
+  } catch (thrown) {
+    throw new Failed({ kind: 'storage', atStart: false, what: `no scratch directory in ${quote(stateDirectory)}: ${String(thrown)}` })
+  }
+}
+
+function barrierOf(scratch: string): Measured['barrier'] {
+  const directory = fs.openSync(scratch, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
+  const shown = progress('barriers', barriers)
+  const times = Array.from({ length: barriers }, (_, i) => {
+    fs.symlinkSync('barrier', join(scratch, `barrier-${i}`))
+    const began = performance.now()
+    fs.fsyncSync(directory)
+    shown(i + 1)
+    return performance.now() - began
+  })
+  fs.closeSync(directory)
+  return { medianMs: round(quantile(times, 0.5)), p99Ms: round(quantile(times, 0.99)) }
+}
+
+/** An upcall on the scratch state, as the kernel makes it. @returns its milliseconds. */
+const upcallOn =
+  (state: string, nfsd: string) =>
+  (...words: readonly string[]): Promise<number> => {
+    // The executable is the program; Node is only told it.
+    const self = process.versions['bun'] === undefined ? process.argv.slice(1, 2) : []
+    const began = performance.now()
+    return new Promise((resolve, reject) => {
+      spawn(process.execPath, [...self, '-s', state, '--nfsd-dir', nfsd, '--config', '/dev/null', ...words], {
+        cwd: '/',
+        env: { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' },
+        stdio: 'ignore',
+      })
+        .once('error', reject)
+        .once('exit', (status, signal) => {
+          if (status === 0) resolve(performance.now() - began)
+          else reject(new Failed({ kind: 'storage', atStart: false, what: `an upcall failed: ${words[0] ?? ''}, ${status ?? signal ?? ''}` }))
+        })
+    })
+  }
+
+/** Does something for each owner, `ways` at a time. */
+async function abreast(
+  owners: readonly string[],
+  what: string,
+  work: (owner: string) => Promise<readonly number[]>,
+): Promise<{ readonly ms: number; readonly times: readonly number[] }> {
+  const queue = [...owners]
+  const times: number[] = []
+  const shown = progress(what, owners.length)
+  const began = performance.now()
+  await Promise.all(
+    Array.from({ length: ways }, async () => {
+      for (let owner = queue.pop(); owner !== undefined; owner = queue.pop()) {
+        times.push(...(await work(owner)))
+        shown(owners.length - queue.length)
+      }
+    }),
+  )
+  return { ms: performance.now() - began, times }
+}
+
+/** The kernel's grace time; its default where it can't be read. */
+function graceTime(nfsdDirectory: string): number {
+  try {
+    return Number.parseInt(fs.readFileSync(join(nfsdDirectory, 'nfsv4gracetime'), 'latin1'), 10) || 90
+  } catch {
+    return 90
+  }
+}
+
+const quantile = (values: readonly number[], q: number): number =>
+  values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * q))] ?? 0
+const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
+const round = (value: number): number => Math.round(value * 100) / 100

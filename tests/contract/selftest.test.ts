@@ -1,0 +1,43 @@
+/** The figure that an admin cares for, measured on the disk that counts. */
+import assert from 'node:assert/strict'
+import { readdirSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { it } from 'node:test'
+import { badArgument, done, eachArtefact, server, storageFailed } from './server.ts'
+
+eachArtefact('selftest', (artefact) => {
+  it('plays clients on the disk of the state directory, and leaves the real state alone', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    s.kernelGrace('N\n')
+    writeFileSync(join(s.nfsdDir, 'nfsv4gracetime'), '24\n')
+    const before = s.snapshot()
+    const { status, stdout } = await s.call(['selftest', '--clients', '12', '--json'])
+    assert.equal(status, done)
+    const measured = JSON.parse(stdout) as Record<string, unknown>
+    assert.deepEqual(Object.keys(measured), ['stateDirectory', 'barrier', 'single', 'parallel', 'graceSeconds', 'recoverable', 'clients'])
+    assert.equal(measured['graceSeconds'], 24)
+    assert.equal(measured['stateDirectory'], s.stateDir)
+    assert.ok(Object.values(measured['recoverable'] as Record<string, number>).every((count) => count > 0))
+    assert.equal(s.snapshot(), before)
+    assert.equal(s.kernelWasAskedToEndGrace(), false)
+  })
+
+  it('tells people how many clients can come back in time', async () => {
+    const s = server(artefact)
+    const { stdout } = await s.call(['selftest', '--clients', '3'])
+    assert.match(stdout, /Within 90 s of grace this server can recover about [0-9]+ clients with sessions/)
+    assert.deepEqual(readdirSync(s.stateDir), [])
+  })
+
+  it('refuses words that it does not know, and a state directory that it can not use', async () => {
+    const s = server(artefact)
+    for (const words of [['--frob'], ['--clients', '0'], ['--clients', 'x'], ['--clients', '1.5'], ['surplus']]) {
+      const { status, stderr } = await s.call(['selftest', ...words])
+      assert.equal(status, badArgument, words.join(' '))
+      assert.equal(stderr.split('\n').length, 2, stderr)
+    }
+    writeFileSync(s.stateDir, '')
+    assert.equal((await s.call(['selftest', '--clients', '1'])).status, storageFailed)
+  })
+})
