@@ -12,7 +12,8 @@ export interface Log {
   readonly warning: (line: string) => void
   /** A transition that an admin would want to see. */
   readonly notice: (line: string) => void
-  readonly debug: (line: string) => void
+  /** Asked for its line only if it is wanted. */
+  readonly debug: (line: () => string) => void
 }
 
 export interface LogOptions {
@@ -31,7 +32,6 @@ const longestLine = 900
 
 export function openLog({ foreground, debug }: LogOptions): Log {
   const say = (priority: keyof typeof priorities) => (line: string) => {
-    if (priority === 'debug' && !debug) return
     // Whatever came from outside has been quoted already; this is the last door before a terminal.
     const safe = printable(Buffer.from(line)).slice(0, longestLine).replaceAll('\\134', '\\')
     if (foreground || !toKernelLog(`<${daemon | priorities[priority]}>${name}: ${safe}\n`)) {
@@ -46,7 +46,9 @@ export function openLog({ foreground, debug }: LogOptions): Log {
     error: say('error'),
     warning: say('warning'),
     notice: say('notice'),
-    debug: say('debug'),
+    debug: (line) => {
+      if (debug) say('debug')(line())
+    },
   }
 }
 

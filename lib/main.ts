@@ -48,7 +48,7 @@ function upcall({ given, rest }: Words, verb: Verb, environment: NodeJS.ProcessE
       { state: stateDirectory(settings.stateDirectory), nfsd: nfsdAt(settings.nfsdDirectory), log, deadline, now: Date.now },
       request,
     )
-    log.debug(`${verb}: done`)
+    log.debug(() => `${verb}: done`)
     return 0
   } catch (thrown) {
     const failure = failureFrom(thrown)

@@ -32,7 +32,7 @@ export function recordClient(
   const facts = { session, recorded: Math.floor(world.now() / 1000) }
   const put = (): { readonly dropLater: readonly Start[] } => records.place(state, owner, facts, instance.start, older)
   const { dropLater } = disk.tolerating(['ENOENT'], put, undefined) ?? restoreThen(world, instance.start, put)
-  log.debug(`${showOwner(owner)} recorded in instance ${instance.start}`)
+  log.debug(() => `${showOwner(owner)} recorded in instance ${instance.start}`)
   return {
     sync: [state.of(instance.start)],
     then: () => {
@@ -90,7 +90,7 @@ export function forgetClient({ state, log }: World, recorded: Recorded, owner: C
   for (const start of recorded.starts.toSorted((a, b) => a - b))
     if (records.drop(state, owner, start) === 'damaged')
       log.error(`the record of ${showOwner(owner)} in instance ${start} can't be understood: it allows nothing`)
-  log.debug(`${showOwner(owner)} forgotten`)
+  log.debug(() => `${showOwner(owner)} forgotten`)
   return { sync: instances.mayComeBackIn(state, recorded) }
 }
 
