@@ -134,8 +134,8 @@ eachArtefact('a holder that is stopped and wakes when its lock has been passed b
       const s = server(artefact)
       await s.fullInstanceWith('ada')
       await s.init()
-      // Stopped between its look and its move: strace delays the rename by six seconds.
-      const slow = traced(s, ['check', hex('ada')], {}, ['-e', 'inject=rename:delay_enter=6000000'])
+      // Stopped between its look and its move: strace delays the rename by twelve seconds.
+      const slow = traced(s, ['check', hex('ada')], {}, ['-e', 'inject=rename:delay_enter=12000000'])
       await new Promise((resolve) => setTimeout(resolve, 1000))
       await traced(s, ['grace_done'], {}, injection)
       assert.equal(s.readState('new_boot_time'), undefined, 'grace is over')
