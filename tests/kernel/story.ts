@@ -1,0 +1,62 @@
+// What a scenario is told in: a server, clients that come by name, and claims. A claim is one sentence that the run
+// proves or disproves; all of them are tests, and all of them are in the report.
+import assert from 'node:assert/strict'
+import type { Client, Version } from './client.ts'
+import type { Guest } from './guest.ts'
+import type { Helper, Server } from './server.ts'
+
+export interface Stage {
+  readonly guest: Guest
+  readonly server: Server
+  readonly helper: Helper
+  client(name: string, version: Version): Promise<Client>
+  claim(sentence: string, proof: () => void | Promise<void>): Promise<void>
+  /** Something worth reading in the report that is right or wrong for nobody. */
+  note(text: string): void
+}
+
+export interface Story {
+  readonly name: string
+  readonly title: string
+  readonly tell: (stage: Stage) => Promise<void>
+  /** The helper is left to its default state directory, /var/lib/nfs. */
+  readonly defaultDirectory?: boolean
+}
+
+/** Each client of the three minor versions holds a lock on a file that bears its name. */
+export async function threeHolders({ client }: Stage): Promise<Client[]> {
+  return holders(await Promise.all([client('ann', '4.0'), client('bob', '4.1'), client('cleo', '4.2')]))
+}
+
+export async function holders(clients: Client[]): Promise<Client[]> {
+  await Promise.all(clients.map((client) => client.lock(client.name)))
+  return clients
+}
+
+/** Both sides agree: the clients write under their locks, none says it lost one, and the server holds exactly these. */
+export async function claimHeld({ server, claim }: Stage, when: string, clients: readonly Client[]): Promise<void> {
+  const names = clients.map(({ name }) => name)
+  await claim(`${when}, ${names.join(', ')} write under the locks they held before`, async () => {
+    assert.deepEqual(await Promise.all(clients.map((client) => client.writesUnderLock(client.name))), names.map(() => 'written'))
+  })
+  await claim(`${when}, the server holds a lock on ${names.join(', ')} and on nothing else`, async () => {
+    assert.deepEqual(await server.locked(), names.toSorted())
+  })
+  await claim(`${when}, no client's kernel has lost a lock`, async () => {
+    for (const client of clients) assert.equal(await client.lostLocks(), 0, client.name)
+  })
+}
+
+/** Both sides agree: the clients know that their locks are gone, and the server holds none of them. */
+export async function claimLost({ server, claim }: Stage, when: string, clients: readonly Client[]): Promise<void> {
+  const names = clients.map(({ name }) => name)
+  await claim(`${when}, ${names.join(', ')} do not get their locks back`, async () => {
+    assert.deepEqual(await Promise.all(clients.map((client) => client.writesUnderLock(client.name))), names.map(() => 'lock lost'))
+  })
+  await claim(`${when}, the server holds none of the locks of ${names.join(', ')}`, async () => {
+    assert.deepEqual((await server.locked()).filter((file) => names.includes(file)), [])
+  })
+  await claim(`${when}, the kernels of ${names.join(', ')} say that they lost one lock each`, async () => {
+    for (const client of clients) assert.equal(await client.lostLocks(), 1, client.name)
+  })
+}
