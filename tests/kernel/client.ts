@@ -11,18 +11,16 @@ export interface Client {
   readonly name: string
   readonly version: Version
   /** Takes a lock on the whole file and keeps it. */
-  lock(file: string): Promise<void>
-  drop(file: string): Promise<void>
+  readonly lock: (file: string) => Promise<void>
+  readonly drop: (file: string) => Promise<void>
   /** Takes the lock if it is free, and drops it at once. */
-  triesLock(file: string): Promise<'granted' | 'refused'>
+  readonly triesLock: (file: string) => Promise<'granted' | 'refused'>
   /** Writes under a lock it holds; this also makes a client notice at once that the server was restarted. */
-  writesUnderLock(file: string): Promise<Written>
-  /** Locks that this client's kernel says it could not get back. */
-  lostLocks(): Promise<number>
-  cutOff(): Promise<void>
-  heal(): Promise<void>
+  readonly writesUnderLock: (file: string) => Promise<Written>
+  readonly cutOff: () => Promise<void>
+  readonly heal: () => Promise<void>
   /** Unmounts in good order: the server hears of it. */
-  leave(): Promise<void>
+  readonly leave: () => Promise<void>
 }
 
 const holder = `
@@ -88,12 +86,17 @@ END
       if (answer !== 'written' && answer !== 'lock lost') throw new Error(`${name} could not write to ${file}: ${answer}`)
       return answer
     },
-    lostLocks: async () => (await guest.run('dmesg --notime')).split('\n')
-      .reduce((sum, line) => sum + Number(new RegExp(`NFS: server-of-${name}: lost (\\d+) locks`).exec(line)?.[1] ?? 0), 0),
     cutOff: async () => { await guest.run(`ip link set ${link} down`) },
     heal: async () => { await guest.run(`ip link set ${link} up`) },
     leave: async () => { await guest.run(`umount ${mount}`, 90) },
   }
+}
+
+/** Locks that the clients' kernel says it could not get back since the story began, client by client. */
+export async function lostLocks(guest: Guest, clients: readonly Client[]): Promise<number[]> {
+  const log = await guest.run('dmesg --notime')
+  const lost = ({ name }: Client) => [...log.matchAll(new RegExp(`NFS: server-of-${name}: lost (\\d+) locks`, 'g'))]
+  return clients.map((client) => lost(client).reduce((sum, [, count]) => sum + Number(count), 0))
 }
 
 /** Ends all clients of a guest, held up or not. The server should still run, so that none of them waits for it. */

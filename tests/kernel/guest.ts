@@ -13,11 +13,11 @@ export interface Outcome { readonly status: number; readonly output: string }
 export interface Guest {
   readonly name: string
   /** Runs a shell script as root and returns what it printed; any status but 0 is thrown. */
-  run(script: string, seconds?: number): Promise<string>
+  readonly run: (script: string, seconds?: number) => Promise<string>
   /** The same, for scripts whose status is the question. */
-  attempt(script: string, seconds?: number): Promise<Outcome>
+  readonly attempt: (script: string, seconds?: number) => Promise<Outcome>
   /** Power cut: nothing in the guest learns of it. What the disks were told to flush is there, the rest is not. */
-  kill(): Promise<void>
+  readonly kill: () => Promise<void>
 }
 
 export interface Machine {

@@ -1,6 +1,7 @@
 // The NFS server of a guest: the kernel's nfsd with the helper under test as its tracker, two disks, one export.
 // What it says about itself comes from the kernel only: /proc/locks, the kernel log, and a probe on the function
 // that runs the helper, which sees every upcall and its wait status without anything between kernel and helper.
+import { basename } from 'node:path'
 import type { Guest } from './guest.ts'
 import { upcallsIn, type Upcall } from './upcalls.ts'
 
@@ -17,7 +18,7 @@ export const grace = 20
 
 export type Tracker = 'UMH upcall' | 'legacy'
 
-export interface Start { readonly tracker?: Tracker | 'any', readonly grace?: number, readonly threads?: number }
+export interface Start { readonly tracker?: Tracker | 'any', readonly grace?: number, readonly lease?: number, readonly threads?: number }
 
 export interface Server {
   readonly guest: Guest
@@ -25,32 +26,34 @@ export interface Server {
   /** Where the helper of the present story keeps its records. */
   readonly stateDirectory: string
   /** Starts the service; the kernel log must then name the tracker expected. */
-  start(options?: Start): Promise<void>
-  stop(): Promise<void>
+  readonly start: (options?: Start) => Promise<void>
+  readonly stop: () => Promise<void>
   /** Stops and starts, as it was started before where the options don't say otherwise. */
-  restart(options?: Start): Promise<void>
-  inGrace(): Promise<boolean>
+  readonly restart: (options?: Start) => Promise<void>
+  readonly inGrace: () => Promise<boolean>
   /** Seconds until grace was over, or undefined if it was not within the limit. */
-  graceEnds(limit: number): Promise<number | undefined>
+  readonly graceEnds: (limit: number) => Promise<number | undefined>
   /** The administrator's own way to end grace. */
-  endGrace(): Promise<void>
+  readonly endGrace: () => Promise<void>
   /** Names of the exported files that a client holds a lock on, once for each lock. */
-  locked(): Promise<string[]>
-  upcalls(): Promise<Upcall[]>
+  readonly locked: () => Promise<string[]>
+  readonly upcalls: () => Promise<Upcall[]>
   /** The kernel log since the story began. */
-  log(): Promise<string>
+  readonly log: () => Promise<string>
 }
 
-/** Things a guest needs once, whether it serves or is a client. */
-export async function prepare(guest: Guest, options: { readonly serves: boolean, readonly card?: string }): Promise<void> {
-  const card = options.card === undefined ? '' : `ip link set ${options.card} master lab up`
+/** Things a guest needs once, whether it serves or is a client. A card is bridged to the clients, or leads to the host. */
+export async function prepare(guest: Guest, { serves, bridged, reachable }: {
+  readonly serves: boolean, readonly bridged?: string, readonly reachable?: string,
+}): Promise<void> {
   await guest.run(`
-    modprobe -a virtio_net veth bridge nfsv4 ${options.serves ? 'nfsd ext4 xfs' : ''}
+    modprobe -a virtio_net veth bridge nfsv4 ${serves ? 'nfsd ext4 xfs' : ''}
     ip link add lab type bridge forward_delay 0
-    ${options.serves ? `ip address add ${address}/24 dev lab` : ''}
+    ${serves ? `ip address add ${address}/24 dev lab` : ''}
     ip link set lab up
-    ${card}
-    mkdir -p /run/netns /run/lab/uts`)
+    ${bridged === undefined ? '' : `ip link set ${bridged} master lab up`}
+    ${reachable === undefined ? '' : `ip link set ${reachable} up; ip address add 10.0.2.15/24 dev ${reachable}`}
+    mkdir -p /run/netns /run/lab/uts`, 120)
 }
 
 /** Disks and exports, tracing, and the daemon that answers nfsd's questions about exports. */
@@ -75,13 +78,12 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
     mountpoint -q ${stateDisk} || mount /dev/vda ${stateDisk}
     mountpoint -q ${exported} || mount /dev/vdb ${exported}
     mkdir -p ${stateDisk}/nfs /var/lib/nfs
-    umount /var/lib/nfs 2> /dev/null || true
     ${defaultDirectory
       ? `mount --bind ${stateDisk}/nfs /var/lib/nfs; echo > /etc/nfs.conf`
       : `printf '[nfsd-userland-helper]\\nstate-dir = ${stateDirectory}\\n[nfsdcltrack]\\nstoragedir = ${stateDirectory}\\n' > /etc/nfs.conf`}
-    touch /var/lib/nfs/rmtab
+    touch /var/lib/nfs/etab /var/lib/nfs/rmtab
     exportfs -i -o rw,fsid=0,no_root_squash,insecure,no_subtree_check '*:${exported}'
-    pidof rpc.mountd > /dev/null || rpc.mountd -N 2 -N 3`)
+    rpc.mountd -N 2 -N 3`)
 
   const stop = async () => { await guest.run('rpc.nfsd 0', 120) }
   const inGrace = async () => (await guest.run('cat /proc/fs/nfsd/v4_end_grace')).trim() === 'N'
@@ -93,7 +95,7 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
     const before = (await log()).length
     const tracking = starting.tracker === 'legacy' ? '/nonexistent' : program
     await guest.run(`
-      echo ${lease} > /proc/fs/nfsd/nfsv4leasetime
+      echo ${starting.lease ?? lease} > /proc/fs/nfsd/nfsv4leasetime
       echo ${starting.grace ?? grace} > /proc/fs/nfsd/nfsv4gracetime
       printf %s ${tracking} > /sys/module/nfsd/parameters/cltrack_prog
       rpc.nfsd -N 3 ${starting.threads ?? 8}`, 120)
@@ -112,23 +114,28 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
     inGrace,
     graceEnds: async (limit) => {
       const began = Date.now()
-      for (;;) {
-        const over = !await inGrace()
-        const seconds = (Date.now() - began) / 1000
-        if (over) return seconds
-        if (seconds > limit) return undefined
-      }
+      const { status } = await guest.attempt(`
+        looks=0
+        while read -r ended < /proc/fs/nfsd/v4_end_grace && [ "$ended" = N ]; do
+          [ $((looks += 1)) -lt ${limit * 3} ] || exit 1
+          sleep 0.3
+        done`, limit * 2 + 30)
+      return status === 0 ? (Date.now() - began) / 1000 : undefined
     },
-    endGrace: async () => { await guest.run('echo Y > /proc/fs/nfsd/v4_end_grace') },
+    // Refused as busy when grace is ending already.
+    endGrace: async () => {
+      await guest.run('echo Y > /proc/fs/nfsd/v4_end_grace 2> /dev/null || { sleep 2; grep -q Y /proc/fs/nfsd/v4_end_grace; }')
+    },
     locked: async () => {
-      const files = (await guest.run(`cd ${exported} && find . -type f -exec stat -c '%Hd:%Ld:%i %n' {} +`)).trim().split('\n')
-      const names = new Map(files.map((line) => {
+      const [locks = '', files = ''] = (await guest.run(`
+        cat /proc/locks; echo FILES; find ${exported} -type f -exec stat -c '%Hd:%Ld:%i %n' {} +`)).split('FILES\n')
+      const names = new Map(files.trim().split('\n').map((line) => {
         const [id = '', name = ''] = line.split(' ')
         const [major, minor, inode] = id.split(':')
         const hex = (n = '') => Number(n).toString(16).padStart(2, '0')
-        return [`${hex(major)}:${hex(minor)}:${inode ?? ''}`, name.slice(2)]
+        return [`${hex(major)}:${hex(minor)}:${inode ?? ''}`, basename(name)]
       }))
-      const held = (await guest.run('cat /proc/locks')).split('\n').filter((line) => /: POSIX .* WRITE /.test(line) && !line.includes('->'))
+      const held = locks.split('\n').filter((line) => /: POSIX .* WRITE /.test(line) && !line.includes('->'))
       return held.flatMap((line) => names.get(/ (\w+:\w+:\d+) /.exec(line)?.[1] ?? '') ?? []).sort()
     },
     upcalls: async () => upcallsIn(await guest.run('cat /sys/kernel/tracing/trace')),
@@ -140,9 +147,9 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
 export async function clear(server: Server): Promise<void> {
   await server.stop()
   await server.guest.run(`
-    exportfs -ua
-    umount /var/lib/nfs 2> /dev/null || true
+    kill $(pidof rpc.mountd) || true
     mount -o remount,rw ${stateDisk}
     find ${stateDisk} ${exported} -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf {} +
-    rm -rf /var/lib/nfs/v4recovery`)
+    umount -l /var/lib/nfs 2> /dev/null || true
+    rm -rf /var/lib/nfs/v4recovery /var/lib/nfs/etab`)
 }

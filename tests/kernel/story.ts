@@ -1,27 +1,38 @@
 // What a scenario is told in: a server, clients that come by name, and claims. A claim is one sentence that the run
 // proves or disproves; all of them are tests, and all of them are in the report.
 import assert from 'node:assert/strict'
-import type { Client, Version } from './client.ts'
-import type { Guest } from './guest.ts'
+import { lostLocks, type Client, type Version } from './client.ts'
+import type { Guest, Machine } from './guest.ts'
 import type { Helper, Server } from './server.ts'
 
-export interface Stage {
-  readonly guest: Guest
-  readonly server: Server
+/** What every story has. */
+export interface Ground {
   readonly helper: Helper
-  client(name: string, version: Version): Promise<Client>
-  claim(sentence: string, proof: () => void | Promise<void>): Promise<void>
+  /** For disks and the like; gone at the next run. */
+  readonly directory: string
+  readonly claim: (sentence: string, proof: () => void | Promise<void>) => Promise<void>
   /** Something worth reading in the report that is right or wrong for nobody. */
-  note(text: string): void
+  readonly note: (text: string) => void
+  /** A machine of the story's own; it is switched off when the story ends. */
+  readonly boot: (machine: Omit<Machine, 'directory'>) => Promise<Guest>
 }
 
-export interface Story {
+/** What most have: one guest that is server and clients, left as it was found. */
+export interface Stage extends Ground {
+  readonly guest: Guest
+  readonly clients: Guest
+  readonly server: Server
+  /** The port of this machine behind which the guest's nfsd listens. */
+  readonly nfsPort: number
+  readonly client: (name: string, version: Version) => Promise<Client>
+}
+
+export type Story = {
   readonly name: string
   readonly title: string
-  readonly tell: (stage: Stage) => Promise<void>
   /** The helper is left to its default state directory, /var/lib/nfs. */
   readonly defaultDirectory?: boolean
-}
+} & ({ readonly tell: (stage: Stage) => Promise<void> } | { readonly alone: (ground: Ground) => Promise<void> })
 
 /** Each client of the three minor versions holds a lock on a file that bears its name. */
 export async function threeHolders({ client }: Stage): Promise<Client[]> {
@@ -34,7 +45,7 @@ export async function holders(clients: Client[]): Promise<Client[]> {
 }
 
 /** Both sides agree: the clients write under their locks, none says it lost one, and the server holds exactly these. */
-export async function claimHeld({ server, claim }: Stage, when: string, clients: readonly Client[]): Promise<void> {
+export async function claimHeld({ clients: machine, server, claim }: Pick<Stage, 'clients' | 'server' | 'claim'>, when: string, clients: readonly Client[]): Promise<void> {
   const names = clients.map(({ name }) => name)
   await claim(`${when}, ${names.join(', ')} write under the locks they held before`, async () => {
     assert.deepEqual(await Promise.all(clients.map((client) => client.writesUnderLock(client.name))), names.map(() => 'written'))
@@ -43,12 +54,12 @@ export async function claimHeld({ server, claim }: Stage, when: string, clients:
     assert.deepEqual(await server.locked(), names.toSorted())
   })
   await claim(`${when}, no client's kernel has lost a lock`, async () => {
-    for (const client of clients) assert.equal(await client.lostLocks(), 0, client.name)
+    assert.deepEqual(await lostLocks(machine, clients), names.map(() => 0))
   })
 }
 
 /** Both sides agree: the clients know that their locks are gone, and the server holds none of them. */
-export async function claimLost({ server, claim }: Stage, when: string, clients: readonly Client[]): Promise<void> {
+export async function claimLost({ clients: machine, server, claim }: Pick<Stage, 'clients' | 'server' | 'claim'>, when: string, clients: readonly Client[]): Promise<void> {
   const names = clients.map(({ name }) => name)
   await claim(`${when}, ${names.join(', ')} do not get their locks back`, async () => {
     assert.deepEqual(await Promise.all(clients.map((client) => client.writesUnderLock(client.name))), names.map(() => 'lock lost'))
@@ -57,6 +68,6 @@ export async function claimLost({ server, claim }: Stage, when: string, clients:
     assert.deepEqual((await server.locked()).filter((file) => names.includes(file)), [])
   })
   await claim(`${when}, the kernels of ${names.join(', ')} say that they lost one lock each`, async () => {
-    for (const client of clients) assert.equal(await client.lostLocks(), 1, client.name)
+    assert.deepEqual(await lostLocks(machine, clients), names.map(() => 1))
   })
 }

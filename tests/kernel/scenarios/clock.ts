@@ -17,7 +17,6 @@ const story = (name: string, fault: string, wrong: string, right: string): Story
     await server.endGrace()
     await server.restart()
     await claimHeld(stage, 'after the next restart', clients)
-    await server.endGrace()
   },
 })
 
