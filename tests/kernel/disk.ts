@@ -5,9 +5,9 @@ import { join } from 'node:path'
 
 export type FileSystem = 'ext4' | 'xfs'
 
-/** mkfs.xfs makes nothing smaller than 300 MB; a small ext4 is quickly full, which one story needs. */
+/** mkfs.xfs makes nothing smaller than 300 MB; a small ext4 with few inodes is quickly full, which one story needs. */
 const megabytes = { ext4: 96, xfs: 320 }
-const make = { ext4: ['mkfs.ext4', '-q', '-F'], xfs: ['mkfs.xfs', '-q', '-f'] } as const
+const make = { ext4: ['mkfs.ext4', '-q', '-F', '-N', '1024'], xfs: ['mkfs.xfs', '-q', '-f'] } as const
 
 export function blankDisk(directory: string, name: string, type: FileSystem): string {
   const disk = join(directory, `${name}.disk`)

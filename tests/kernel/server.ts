@@ -65,11 +65,11 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
     grep -q ' /proc/fs/nfsd ' /proc/mounts || mount -t nfsd nfsd /proc/fs/nfsd
     grep -q ' /sys/kernel/tracing ' /proc/mounts || mount -t tracefs tracefs /sys/kernel/tracing
     cd /sys/kernel/tracing
-    grep -q asked kprobe_events || {
-      echo 'p:asked nfsd:nfsd4_umh_cltrack_upcall verb=+0(%di):string owner=+0(%si):string first=+0(%dx):string second=+0(%cx):string' > kprobe_events
-      echo 'r:answered nfsd:nfsd4_umh_cltrack_upcall status=$retval:s32' >> kprobe_events
-      echo 1 > events/kprobes/enable
-    }
+    echo 0 > events/kprobes/enable 2> /dev/null || true
+    echo 'p:asked nfsd:nfsd4_umh_cltrack_upcall verb=+0(%di):string owner=+0(%si):string first=+0(%dx):string second=+0(%cx):string' > kprobe_events
+    echo 'r:answered nfsd:nfsd4_umh_cltrack_upcall status=$retval:s32' >> kprobe_events
+    echo 1 > events/kprobes/enable
+    echo 1 > tracing_on
     echo > trace
     dmesg --clear
     echo 'laboratory: ${story}' > /dev/kmsg
@@ -104,6 +104,7 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
     const said = /(?:Using (.*) client tracking operations|Unable to initialize client recovery tracking.*)/.exec((await log()).slice(before))
     const expected = starting.tracker ?? 'UMH upcall'
     if (expected !== 'any' && said?.[1] !== expected) throw new Error(`nfsd started with another tracker than ${expected}: ${said?.[0] ?? 'it names none'}`)
+    if (expected === 'UMH upcall' && !(await upcalls()).some(({ verb }) => verb === 'init')) throw new Error('the probe does not see the upcalls')
   }
 
   return {

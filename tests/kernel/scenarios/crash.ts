@@ -28,12 +28,12 @@ const story = (type: FileSystem): Story => ({
     }
 
     let server = await powerOn()
-    await server.endGrace()
     const client = (name: string, version: '4.0' | '4.1' | '4.2') => joins(clients, server, name, version)
     const holding: Client[] = await holders(await Promise.all([client('ann', '4.0'), client('bob', '4.1'), client('cleo', '4.2')]))
 
     for (const [round, [first, second, leaver]] of [['v1', 'v2', 'v3'], ['w1', 'w2', 'w3']].entries() as Iterable<[number, [string, string, string]]>) {
       const crash = `after crash ${round + 1}`
+      if (await server.inGrace()) await server.endGrace()
       const gone = await client(leaver, '4.1')
       await gone.lock(leaver)
       holding.push(...await holders([await client(first, '4.0')]))

@@ -41,10 +41,10 @@ export const fullDisk: Story = {
     const all = [...known, absent]
     await Promise.all(all.map((one) => one.cutOff()))
     await server.restart()
-    // Blocks and inodes: a record may need the one or the other. A second file takes what the first one's end left.
-    await guest.run(`cd ${stateDisk}
+    // Blocks and inodes: a record may need the one or the other.
+    await guest.run(`cd ${stateDisk} && mkdir fillers
       for size in 1M 4k 1k; do dd if=/dev/zero of=filler-$size bs=$size 2> /dev/null || true; done
-      mkdir -p fillers; n=0; while : > fillers/$n; do n=$((n + 1)); done 2> /dev/null || true
+      (n=0; while : > fillers/$n; do n=$((n + 1)); done) 2> /dev/null || true
       sync`, 120)
     await Promise.all(known.map((one) => one.heal()))
     await claimHeld(stage, 'with the disk full', known)
@@ -57,7 +57,7 @@ export const fullDisk: Story = {
     await server.stop()
     await guest.run(`rm -rf ${stateDisk}/fillers ${stateDisk}/filler-*`)
     const asked = (await server.upcalls()).length
-    await server.start()
+    await server.start({ grace: 25 })
     await absent.heal()
     await claimLost(stage, 'when there is room again', [absent])
     await claimPromiseKept(stage, dora, asked)
@@ -72,7 +72,7 @@ export const readOnly: Story = {
   title: 'With a read-only state directory the service starts and serves, and nobody reclaims wrongly afterwards',
   tell: async (stage) => {
     const { guest, server, client, claim } = stage
-    await server.start({ grace: 60 })
+    await server.start({ grace: 25 })
     await server.endGrace()
     const [absent, eve] = await Promise.all([client('bob', '4.1'), client('eve', '4.2')])
     await absent.lock('bob')
@@ -105,7 +105,7 @@ export const stateRemoved: Story = {
   title: 'With the state directory removed under a running server nothing hangs and nobody reclaims without a record',
   tell: async (stage) => {
     const { guest, server, client, claim } = stage
-    await server.start({ grace: 60 })
+    await server.start({ grace: 25 })
     await server.endGrace()
     const known = await Promise.all([client('ann', '4.0'), client('bob', '4.1')]).then(holders)
     await guest.run(`rm -rf ${server.stateDirectory}`)
