@@ -19,11 +19,15 @@ export const storm: Story = {
     const owners = names.map((name) => owner(nfsPort, name))
     const stranger = owner(nfsPort, 'a stranger')
     const all = <T>(act: (one: typeof stranger) => Promise<T>) => Promise.all(owners.map(act))
+    // A few at a time: what is to be tried is the helper, not the emulated network's backlog.
+    const connect = async () => {
+      for (let n = 0; n < crowd; n += 10) await Promise.all(owners.slice(n, n + 10).map((one) => one.connect()))
+    }
     const statuses = (statuses: number[]) => [...new Set(statuses)]
 
     const rate = (what: string, since: number) => { note(`${what}: ${(crowd / ((Date.now() - since) / 1000)).toFixed(1)} clients a second`) }
     try {
-      await all((one) => one.connect())
+      await connect()
       let since = Date.now()
       await claim(`RECLAIM_COMPLETE of ${crowd} clients at once succeeds`, async () => {
         assert.deepEqual(statuses(await all((one) => one.completes())), [NFS4_OK])
@@ -37,7 +41,7 @@ export const storm: Story = {
       await all((one) => { one.disconnect(); return Promise.resolve() })
 
       await server.restart()
-      await all((one) => one.connect())
+      await connect()
       await stranger.connect()
       since = Date.now()
       await claim('after the restart every one of them may reclaim an open', async () => {
