@@ -9,6 +9,7 @@
  * Three things it does take from all three file systems: a symbolic link comes with its target; a renamed file is under its
  * old name, or the new one, or (btrfs) both, never under neither; and a name that was replaced by rename is never absent.
  */
+import { random } from './figures.ts'
 import type { Call } from './trace.ts'
 import type { Node, Tree } from './trees.ts'
 
@@ -45,7 +46,7 @@ export interface Disk {
 }
 
 /** How many combinations of one moment are looked at, at most. */
-export const bound = 50_000
+export const bound = 1500
 
 /** A disk on which `top` is an empty directory, for sure. */
 export function diskAt(top: string): Disk {
@@ -120,16 +121,17 @@ export function diskAt(top: string): Disk {
       }
     },
     afterCut: function* (bounded) {
-      const choices: { readonly of: Entry | Inode; readonly from: number; readonly count: number }[] = []
+      const choices: { readonly of: Entry | Inode; readonly options: readonly number[] }[] = []
       const visit = (directory: Inode, seen: Set<Inode>): void => {
         if (seen.has(directory)) return
         seen.add(directory)
-        for (const at of directory.entries.values()) {
-          if (at.history.length - at.atLeast > 1) choices.push({ of: at, from: at.atLeast, count: at.history.length - at.atLeast })
+        for (const [name, at] of directory.entries) {
+          const options = differing(name, at)
+          if (options.length > 1) choices.push({ of: at, options })
           for (const child of at.history) {
             if (child === undefined) continue
             if (child.kind === 'file' && child.bytes !== child.synced && !seen.has(child)) {
-              choices.push({ of: child, from: 0, count: 4 })
+              choices.push({ of: child, options: [0, 1, 2, 3] })
               seen.add(child)
             }
             visit(child, seen)
@@ -137,15 +139,18 @@ export function diskAt(top: string): Disk {
         }
       }
       visit(root, new Set())
-      const combinations = choices.reduce((all, { count }) => all * count, 1)
-      if (combinations > bound) bounded()
-      const step = Math.max(1, Math.floor(combinations / bound))
-      for (let number = 0; number < combinations; number += step) {
+      const combinations = choices.reduce((all, { options }) => all * options.length, 1)
+      const isBounded = combinations > bound
+      if (isBounded) bounded()
+      const dice = random(combinations)
+      for (let turn = 0; turn < (isBounded ? bound : combinations); turn++) {
         const chosen = new Map<Entry | Inode, number>()
-        let rest = number
-        for (const { of, from, count } of choices) {
-          chosen.set(of, from + (rest % count))
-          rest = Math.floor(rest / count)
+        let rest = turn
+        for (const { of, options } of choices) {
+          // Beyond the bound: as little as may be there, as much, and then by lot.
+          const at = isBounded ? (turn === 0 ? 0 : turn === 1 ? options.length - 1 : Math.floor(dice() * options.length)) : rest % options.length
+          chosen.set(of, options[at] ?? 0)
+          rest = Math.floor(rest / options.length)
         }
         const index = (at: Entry): number => chosen.get(at) ?? at.atLeast
         if (renames.some(({ from, goneAt, to, hereAt }) => index(from) >= goneAt && index(to) < hereAt)) continue
@@ -155,10 +160,21 @@ export function diskAt(top: string): Disk {
   }
 }
 
+/** The places in a name's history that a cut can leave behind and that differ: one dead holder's lock is like another. */
+function differing(name: string, { history, atLeast }: Entry): number[] {
+  const options: number[] = []
+  for (let at = history.length - 1; at >= atLeast; at--) {
+    const same = (other: number): boolean =>
+      history[other] === history[at] || (name.endsWith('.lock') && history[other] !== undefined && history[at] !== undefined)
+    if (!options.some(same)) options.unshift(at)
+  }
+  return options
+}
+
 /** All there, missing, cut short, or zeros. */
 function bytesOf({ bytes, synced }: Inode, choice: number): string {
   const fresh = bytes.slice(synced.length)
-  return synced + [fresh, '', fresh.slice(0, fresh.length >> 1), '\0'.repeat(fresh.length)][choice]
+  return synced + ([fresh, '', fresh.slice(0, fresh.length >> 1), '\0'.repeat(fresh.length)][choice] ?? '')
 }
 
 function treeOf(root: Inode, index: (at: Entry) => number, bytes: (file: Inode) => string): Tree {
