@@ -30,9 +30,9 @@ export function main(words: readonly string[], environment: NodeJS.ProcessEnv): 
 }
 
 function upcall({ given, rest }: Words, verb: Verb, environment: NodeJS.ProcessEnv): number {
+  const deadline = startDeadline()
   const settings = settingsFrom(given)
   const log = openLog(settings)
-  const deadline = startDeadline()
   // Modes of files and directories are exact, whatever umask the caller left.
   process.umask(0o077)
   for (const complaint of settings.complaints) log.warning(complaint)

@@ -20,12 +20,12 @@ export interface Artefact {
 
 export const root = join(import.meta.dirname, '..')
 
-const executable: Artefact = {
+export const executable: Artefact = {
   name: 'executable',
   command: [join(root, 'dist/nfsd-userland-helper')],
   preload: (script) => ({ BUN_OPTIONS: `--preload=${script}` }),
 }
-const bundle: Artefact = {
+export const bundle: Artefact = {
   name: 'bundle',
   command: [process.execPath, join(root, 'dist/nfsd-userland-helper.cjs')],
   preload: (script) => ({ NODE_OPTIONS: `--require=${script}` }),
@@ -100,8 +100,11 @@ export interface Ending {
   readonly ms: number
 }
 
+/** What `env` and the shell say when there is nothing to run, or it is being written at the moment. No status of ours. */
+const notStarted: readonly number[] = [125, 126, 127]
+
 /** Longer than the helper may ever take. The kernel has no limit; a test must. */
-const patience = 30_000
+const patience = 60_000
 
 /**
  * One upcall as the kernel makes it. Node can't start a child without descriptors, and a shell adds a variable or two
@@ -115,7 +118,11 @@ export function asKernel(artefact: Artefact, words: readonly string[], env: Envi
     const child = spawn('/bin/sh', ['-c', closed, 'sh', ...variables, ...artefact.command, ...words],
       { cwd: '/', env: {}, stdio: 'ignore', timeout: patience, killSignal: 'SIGKILL' })
     child.once('error', reject)
-    child.once('exit', (code, signal) => { resolve({ status: code ?? signal ?? 'SIGKILL', ms: performance.now() - began }) })
+    child.once('exit', (code, signal) => {
+      if (code !== null && notStarted.includes(code))
+        reject(new Error(`could not be started (is it being built?): ${artefact.command.join(' ')}`))
+      else resolve({ status: code ?? signal ?? 'SIGKILL', ms: performance.now() - began })
+    })
   })
 }
 

@@ -71,7 +71,13 @@ function configurationFiles(file: string, complain: (file: string, what: string)
 
 function readConfiguration(file: string, complain: (file: string, what: string) => void): string {
   try {
-    return fs.readFileSync(file, 'utf8')
+    // Not to wait for the other end of a pipe.
+    const descriptor = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK)
+    try {
+      return fs.readFileSync(descriptor, 'utf8')
+    } finally {
+      fs.closeSync(descriptor)
+    }
   } catch (thrown) {
     if (errorCode(thrown) !== 'ENOENT') complain(file, `can't be read: ${errorCode(thrown) ?? String(thrown)}`)
     return ''

@@ -67,7 +67,10 @@ export function directoryAt(path: string): 'absent' | 'other' | { readonly uid: 
 
 export type Small = { readonly kind: 'absent' } | { readonly kind: 'text'; readonly text: string } | { readonly kind: 'other'; readonly why: string }
 
-/** Reads a regular file of at most `limit` bytes, never following a link, never waiting for a pipe's other end. */
+/**
+ * Reads a regular file of ours of at most `limit` bytes, never following a link, never waiting for a pipe's other end.
+ * A file that others own, or may write to, says nothing: the state directory itself may belong to another service.
+ */
 export function readSmallFile(path: string, limit: number): Small {
   const opened = tolerating(
     [...absent, 'ELOOP', 'ENXIO'],
@@ -79,9 +82,11 @@ export function readSmallFile(path: string, limit: number): Small {
       ? { kind: 'absent' }
       : { kind: 'other', why: 'not a regular file' }
   try {
+    const stats = fs.fstatSync(opened)
+    if (!stats.isFile()) return { kind: 'other', why: 'not a regular file' }
+    if (stats.uid !== process.geteuid?.() || (stats.mode & 0o022) !== 0) return { kind: 'other', why: 'not ours alone to write' }
     const buffer = Buffer.allocUnsafe(limit + 1)
-    const length = tolerating(['EISDIR', 'EAGAIN', 'EINVAL'], () => fs.readSync(opened, buffer, 0, limit + 1, null), undefined)
-    if (length === undefined) return { kind: 'other', why: 'not a regular file' }
+    const length = fs.readSync(opened, buffer, 0, limit + 1, null)
     if (length > limit) return { kind: 'other', why: `longer than ${limit} bytes` }
     return { kind: 'text', text: buffer.toString('latin1', 0, length) }
   } finally {
@@ -99,7 +104,7 @@ export function writeSynced(path: string, text: string): boolean {
   try {
     const bytes = Buffer.from(text)
     for (let written = 0; written < bytes.length; ) written += fs.writeSync(descriptor, bytes, written)
-    fs.fsyncSync(descriptor)
+    sync(descriptor, path)
   } finally {
     fs.closeSync(descriptor)
   }
@@ -108,18 +113,26 @@ export function writeSynced(path: string, text: string): boolean {
 
 /**
  * The barrier: every entry made in, or gone from, this directory before the call is so after a power cut.
- * A directory that is not there has no entries to keep. One attempt: after a failed fsync the kernel may have dropped
- * what it could not write, and a second one would say 0 about nothing.
+ * A directory that is not there has no entries to keep.
  */
 export function syncDirectory(path: string): void {
   const descriptor = tolerating(absent, () => fs.openSync(path, O_RDONLY | O_DIRECTORY), undefined)
   if (descriptor === undefined) return
   try {
-    fs.fsyncSync(descriptor)
-  } catch (thrown) {
-    if (thrown instanceof Error) Object.assign(thrown, { path }) // fsync(2) knows no path, people need one
-    throw thrown
+    sync(descriptor, path)
   } finally {
     fs.closeSync(descriptor)
+  }
+}
+
+/**
+ * One attempt: after a failed fsync the kernel may have dropped what it could not write, and a second one would say 0
+ * about nothing. fsync(2) knows no path, people need one.
+ */
+function sync(descriptor: number, path: string): void {
+  try {
+    fs.fsyncSync(descriptor)
+  } catch (thrown) {
+    throw Object.assign(new Error('fsync failed'), { code: errorCode(thrown), syscall: 'fsync', path })
   }
 }

@@ -11,11 +11,11 @@
 import fs from 'node:fs'
 import { join } from 'node:path'
 import { errorCode } from '../failure.ts'
-import { bootTimeFiles, instanceFrom, nextStart, olderThan, type BootTimeFile, type Instance, type Start } from '../recovery/instance.ts'
+import { bootTimeFiles, instanceFrom, nextStart, olderThan, type BootTimeFile, type PartialInstance, type Start } from '../recovery/instance.ts'
 import type { GraceStart } from '../upcall/request.ts'
 import * as disk from './disk.ts'
 import { recordsIn, removeLeftovers } from './records.ts'
-import { lookAt, makeStateDirectory, readBootTime, setAside, stage, type Mark, type StateDirectory } from './state-directory.ts'
+import { lookAt, makeStateDirectory, readBootTime, setAside, stage, type Mark, type Recorded, type StateDirectory } from './state-directory.ts'
 
 const marks: readonly Mark[] = ['grace_start', 'partial', 'may_end_early']
 
@@ -111,9 +111,23 @@ export function restoreDirectory(state: StateDirectory, start: Start): void {
   disk.syncDirectory(state.path)
 }
 
-/** Whether everybody recorded in older instances has reclaimed: their directories can go. */
-export const nobodyIsLeft = (state: StateDirectory, instance: Instance & { kind: 'partial' }, starts: readonly Start[]): boolean =>
-  olderThan(instance, starts).every((start) => disk.removeIfEmpty(state.of(start)))
+/**
+ * Whether everybody recorded in older instances has reclaimed: then their directories are gone, the oldest first, so
+ * that where any is gone the last full instance's is. Not durable, and need not be, but see {@link mayComeBackIn}.
+ */
+export const nobodyIsLeft = (state: StateDirectory, instance: PartialInstance, starts: readonly Start[]): boolean =>
+  olderThan(instance, starts).reverse().every((start) => disk.removeIfEmpty(state.of(start)))
+
+/**
+ * The directories that a power cut could bring a client back in, unless they are synced after it is taken out: every
+ * instance's, and the one that holds those that were removed when they were empty.
+ */
+export function mayComeBackIn(state: StateDirectory, { instance, starts }: Recorded): readonly string[] {
+  const oldest = instance.kind === 'full' ? instance.start : instance.kind === 'partial' ? instance.full : undefined
+  const counting = starts.filter((start) => oldest === undefined || start >= oldest)
+  const emptied = instance.kind === 'partial' && oldest !== undefined && !starts.includes(oldest)
+  return [...counting.map((start) => state.of(start)), ...(emptied ? [state.clients] : [])]
+}
 
 /**
  * Removes what nothing looks at any more: instances before the last full one, and empty ones that never were completed.
@@ -125,15 +139,19 @@ export function sweep(state: StateDirectory, hasTime: () => boolean): { removed:
   const done = { removed: 0, aside: 0 }
   if (instance.kind !== 'full' && instance.kind !== 'partial') return done
   const oldest = instance.kind === 'full' ? instance.start : instance.full
+  let emptied = false
   for (const start of traces) {
     if (start >= instance.start || !hasTime()) continue
     const isOver = oldest !== undefined && start < oldest
     if (isOver && starts.includes(start)) empty(state, start, hasTime, done)
     if (start === oldest || !disk.removeIfEmpty(state.of(start))) continue
+    emptied ||= !isOver
     for (const mark of marks) disk.remove(state.mark(start, mark))
     disk.remove(state.staged('new_boot_time', start))
     disk.remove(state.staged('boot_time', start))
   }
+  // A record that has moved on from there must not come back, see mayComeBackIn.
+  if (emptied) disk.syncDirectory(state.clients)
   return done
 }
 

@@ -84,16 +84,14 @@ export function carryOver(world: World, instance: PartialInstance, owner: Client
 
 const gone = (owner: ClientOwner): Failed => new Failed(mayNotReclaim(owner, 'grace ended meanwhile').failure)
 
-/** Takes a client out of every instance. One barrier for each directory that may hold it: one, but in grace. */
-export function forgetClient({ state, log }: World, { starts }: Recorded, owner: ClientOwner): Settlement {
+/** Takes a client out of every instance. One barrier for each directory that may bring it back: one, but in grace. */
+export function forgetClient({ state, log }: World, recorded: Recorded, owner: ClientOwner): Settlement {
   // Oldest first: a record that moves meanwhile moves towards the newest.
-  const directories = starts.toSorted((a, b) => a - b).map((start) => {
+  for (const start of recorded.starts.toSorted((a, b) => a - b))
     if (records.drop(state, owner, start) === 'damaged')
       log.error(`the record of ${showOwner(owner)} in instance ${start} can't be understood: it allows nothing`)
-    return state.of(start)
-  })
   log.debug(`${showOwner(owner)} forgotten`)
-  return { sync: directories }
+  return { sync: instances.mayComeBackIn(state, recorded) }
 }
 
 /**

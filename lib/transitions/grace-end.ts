@@ -56,8 +56,8 @@ export function unconfirmedGraceEnd(world: World, { instance, marks }: Recorded)
  */
 export function endGraceEarly({ state, nfsd, log }: World, instance: PartialInstance): void {
   const { marks, starts } = lookAt(state)
-  if (!marks(instance.start, 'may_end_early') || !instances.nobodyIsLeft(state, instance, starts)) return
-  if (nfsd.grace() !== 'running') return
+  if (!marks(instance.start, 'may_end_early') || nfsd.grace() !== 'running') return
+  if (!instances.nobodyIsLeft(state, instance, starts)) return
   log.notice(`nobody is left to reclaim: asked the kernel to end grace (${nfsd.endGrace()})`)
 }
 

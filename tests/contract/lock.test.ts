@@ -1,0 +1,142 @@
+/** The lock gives order and costs milliseconds; it never decides what is right. */
+import assert from 'node:assert/strict'
+import { existsSync, lutimesSync, mkdirSync, readlinkSync, rmSync, symlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import { it } from 'node:test'
+import { clockAt, inForeground, settings } from '../artefacts.ts'
+import { done, eachArtefact, hex, server, type Server } from './server.ts'
+import { traced } from './strace.ts'
+
+const lockOf = (s: Server): string => join(s.stateDir, 'nfsd-userland-helper.lock')
+const waited = /goes on without the lock/
+
+/** The lock of a process that lives, that is: of this very test. */
+async function heldByTheLiving(s: Server): Promise<void> {
+  const name = await holderName(s)
+  const startTime = (await import('node:fs')).readFileSync('/proc/self/stat', 'latin1').split(') ')[1]?.split(' ')[19] ?? ''
+  symlinkSync([process.pid, startTime, ...name.split('.').slice(2)].join('.'), lockOf(s))
+}
+
+/** How a holder is named here: read off a helper that is killed with the lock in its hand. */
+async function holderName(s: Server): Promise<string> {
+  await traced(s, ['create', hex('killed')], {}, ['-e', 'inject=unlink:signal=SIGKILL'])
+  const name = readlinkSync(lockOf(s))
+  rmSync(lockOf(s))
+  return name
+}
+
+eachArtefact('the lock', (artefact) => {
+  it('is held while an upcall decides, and not a moment longer', async () => {
+    const s = server(artefact)
+    await s.init()
+    const { calls } = await traced(s, ['create', hex('ada')])
+    assert.equal(calls.filter(({ text }) => /^symlink\(".*", ".*\.lock"\) = 0/.test(text)).length, 1)
+    assert.ok(!existsSync(lockOf(s)))
+  })
+
+  it('of a killed holder is taken over at once', async () => {
+    const s = server(artefact)
+    await s.init()
+    const killed = await traced(s, ['create', hex('ada')], {}, ['-e', 'inject=unlink:signal=SIGKILL:when=2'])
+    assert.notEqual(killed.status, done)
+    assert.ok(existsSync(join(s.stateDir, 'v4clients')) && readlinkSync(lockOf(s)) !== '', 'the lock was left behind')
+    const next = await s.create('bob', 'v4.1')
+    assert.equal(next.status, done)
+    assert.doesNotMatch(next.stderr, waited)
+    assert.ok(!existsSync(lockOf(s)))
+  })
+
+  it('left by a power cut is taken over at once', async () => {
+    const s = server(artefact)
+    await s.init()
+    const [, , boot, machine, space] = (await holderName(s)).split('.')
+    const earlierBoot = `${boot === 'ffffffffffff' ? '0' : 'f'}${boot?.slice(1) ?? ''}`
+    symlinkSync([process.pid, 1, earlierBoot, machine, space].join('.'), lockOf(s))
+    assert.doesNotMatch((await s.create('ada', 'v4.1')).stderr, waited)
+  })
+
+  it('is not fooled by a process id that somebody else has now', async () => {
+    const s = server(artefact)
+    await s.init()
+    const [, , ...rest] = (await holderName(s)).split('.')
+    symlinkSync([process.pid, 1, ...rest].join('.'), lockOf(s))
+    assert.doesNotMatch((await s.create('ada', 'v4.1')).stderr, waited)
+  })
+
+  it('of a living holder that never lets go delays the others by two seconds, and they say so', async () => {
+    const s = server(artefact)
+    await s.init()
+    await heldByTheLiving(s)
+    const said = await s.create('ada', 'v4.1')
+    assert.equal(said.status, done)
+    assert.match(said.stderr, new RegExp(`goes on without the lock: held for 2 s by ${process.pid}\\.`))
+    assert.ok(said.ms > 1900)
+    assert.ok(existsSync(join(s.stateDir, 'v4clients')) && readlinkSync(lockOf(s)).startsWith(`${process.pid}.`), 'it was not stolen')
+  })
+
+  it('is neither lost nor stuck by a step of the clock', async () => {
+    const hour = 3600
+    for (const ahead of [-hour, hour, 50 * 365 * 24 * hour]) {
+      const s = server(artefact)
+      await s.init()
+      const machine = { dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir }
+      const clock = clockAt(Math.floor(Date.now() / 1000) + ahead, artefact, machine)
+      const at = (owner: string) => inForeground(artefact, [...settings(machine), 'create', hex(owner)], clock)
+      // A dead holder's lock, whatever its age looks like, is free.
+      const dead = await holderName(s)
+      symlinkSync(dead, lockOf(s))
+      lutimesSync(lockOf(s), Date.now() / 1000 + hour, Date.now() / 1000 + hour)
+      assert.doesNotMatch((await at('ada')).stderr, waited, `dead, ${ahead}`)
+      // A living holder's is not.
+      await heldByTheLiving(s)
+      assert.match((await at('bob')).stderr, waited, `alive, ${ahead}`)
+      assert.ok(readlinkSync(lockOf(s)).startsWith(`${process.pid}.`))
+    }
+  })
+
+  it('of another machine is judged by its age', async () => {
+    const s = server(artefact)
+    await s.init()
+    const [, , boot, machine, space] = (await holderName(s)).split('.')
+    const theirs = [1, 1, boot, `${machine?.startsWith('f') === true ? '0' : 'f'}${machine?.slice(1) ?? ''}`, space].join('.')
+    symlinkSync(theirs, lockOf(s))
+    assert.match((await s.create('ada', 'v4.1')).stderr, waited)
+    lutimesSync(lockOf(s), Date.now() / 1000 - 60, Date.now() / 1000 - 60)
+    assert.doesNotMatch((await s.create('bob', 'v4.1')).stderr, waited)
+  })
+
+  it('that is something else is left alone, and done without', async () => {
+    const s = server(artefact)
+    await s.init()
+    mkdirSync(lockOf(s))
+    const said = await s.create('ada', 'v4.1')
+    assert.equal(said.status, done)
+    assert.match(said.stderr, waited)
+  })
+
+  it('sixty upcalls at once all succeed', async () => {
+    const s = server(artefact)
+    await s.init()
+    const owners = Array.from({ length: artefact.name === 'executable' ? 60 : 20 }, (_, i) => `client ${i}`)
+    const said = await Promise.all(owners.map((owner) => s.create(owner, 'v4.1')))
+    assert.deepEqual(said.map(({ status }) => status).filter((status) => status !== done), [])
+    await s.graceDone()
+    for (const owner of owners.slice(0, 5)) assert.equal((await s.check(owner, 'v4.1')).status, done)
+  })
+})
+
+eachArtefact('a holder that is stopped and wakes when its lock has been passed by', (artefact) => {
+  it('carries over no record that the end of grace has dropped meanwhile', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    await s.init()
+    // Stopped between its look and its move: strace delays the rename by six seconds.
+    const slow = traced(s, ['check', hex('ada')], {}, ['-e', 'inject=rename:delay_enter=6000000'])
+    await new Promise((resolve) => setTimeout(resolve, 1000))
+    assert.equal((await s.graceDone()).status, done)
+    assert.notEqual((await slow).status, done)
+    await s.init()
+    assert.notEqual((await s.check('ada', 'v4.1')).status, done)
+  })
+})
+

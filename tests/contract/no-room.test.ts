@@ -1,0 +1,104 @@
+/** A full disk and a read-only one, for real: what needs no space works, and a known client is never refused. */
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { closeSync, ftruncateSync, mkdirSync, openSync, readdirSync, writeFileSync, writeSync } from 'node:fs'
+import { join } from 'node:path'
+import { it } from 'node:test'
+import { done, eachArtefact, mayNotReclaim, server, storageFailed, unusableAtStart, type Server } from './server.ts'
+
+const fileSystems = {
+  ext4: ['mkfs.ext4', ['-q', '-m', '0', '-O', '^has_journal'], 8],
+  'ext4 with 1 KiB blocks': ['mkfs.ext4', ['-q', '-m', '0', '-b', '1024'], 16],
+  xfs: ['mkfs.xfs', ['-q', '-f'], 320],
+  btrfs: ['mkfs.btrfs', ['-q', '-f'], 256],
+} as const
+
+/** Puts a server's state on a small file system of its own. */
+function onItsOwnDisk(s: Server, name: keyof typeof fileSystems): void {
+  const [mkfs, options, mebibytes] = fileSystems[name]
+  const image = join(s.nfsdDir, 'image')
+  const file = openSync(image, 'w')
+  ftruncateSync(file, mebibytes * 1024 * 1024)
+  closeSync(file)
+  execFileSync(mkfs, [...options, image], { stdio: 'pipe' })
+  mkdirSync(s.stateDir)
+  execFileSync('mount', ['-o', 'loop', image, s.stateDir])
+  s.atEnd(() => {
+    execFileSync('umount', [s.stateDir])
+  })
+}
+
+/** Fills the disk to the last byte. */
+function fill(s: Server): void {
+  const file = openSync(join(s.stateDir, 'filler'), 'a')
+  for (let size = 1 << 20; size >= 1; size = size >> 1)
+    try {
+      for (;;) writeSync(file, Buffer.alloc(size))
+    } catch {
+      // no room for that much: less
+    }
+  closeSync(file)
+  execFileSync('sync', ['-f', s.stateDir])
+  assert.throws(() => { writeFileSync(join(s.stateDir, 'more'), Buffer.alloc(1 << 16)) }, { code: 'ENOSPC' })
+}
+
+eachArtefact('on a full disk', (artefact) => {
+  for (const name of Object.keys(fileSystems) as (keyof typeof fileSystems)[])
+    it(`a known client is told yes, a remove and the end of grace succeed (${name})`, async () => {
+      const s = server(artefact)
+      onItsOwnDisk(s, name)
+      await s.fullInstanceWith('v40', 'v41', 'gone')
+      await s.init()
+      fill(s)
+      assert.equal((await s.check('v40', 'v4.0')).status, done)
+      assert.equal((await s.check('v41', 'v4.1')).status, done)
+      assert.equal((await s.check('eve', 'v4.0')).status, mayNotReclaim)
+      assert.equal((await s.remove('gone')).status, done)
+      assert.equal((await s.graceDone()).status, done)
+      assert.equal(s.readState('new_boot_time'), undefined)
+      assert.equal((await s.check('v40', 'v4.1')).status, done, 'it was carried over')
+      assert.equal((await s.check('v41', 'v4.1')).status, mayNotReclaim)
+      assert.equal((await s.remove('v40')).status, done)
+    })
+})
+
+eachArtefact('on a read-only disk', (artefact) => {
+  it('a known client is told yes, critically logged; nothing else is promised', async () => {
+    const s = server(artefact)
+    onItsOwnDisk(s, 'ext4 with 1 KiB blocks')
+    await s.fullInstanceWith('v40', 'v41')
+    await s.init()
+    execFileSync('mount', ['-o', 'remount,ro', s.stateDir])
+    const said = await s.check('v40', 'v4.0')
+    assert.equal(said.status, done)
+    assert.match(said.stderr, /critical: v40 may reclaim, but its record can't be carried over \(EROFS\)/)
+    assert.equal((await s.check('v41', 'v4.1')).status, done)
+    assert.equal((await s.check('eve', 'v4.1')).status, mayNotReclaim)
+    for (const refused of [await s.create('eve', 'v4.1'), await s.remove('v41'), await s.graceDone()]) {
+      assert.equal(refused.status, storageFailed)
+      assert.match(refused.stderr, /error: .*EROFS/)
+    }
+    assert.equal((await s.init()).status, unusableAtStart)
+    s.kernelGrace('Y\n')
+    assert.equal((await s.check('v41', 'v4.1')).status, mayNotReclaim, 'the kernel has granted new locks')
+  })
+})
+
+eachArtefact('an owner that a symbolic link can not hold', (artefact) => {
+  for (const name of ['xfs', 'ext4 with 1 KiB blocks'] as const)
+    it(`has a record all the same (${name})`, async () => {
+      const s = server(artefact)
+      onItsOwnDisk(s, name)
+      const owner = new Uint8Array(1024).fill(0xff)
+      await s.fullInstanceWith(owner)
+      await s.init()
+      assert.equal((await s.check(owner, 'v4.0')).status, done)
+      assert.equal((await s.create(owner, 'v4.1')).status, done)
+      await s.graceDone()
+      assert.equal((await s.check(owner, 'v4.1')).status, done)
+      const instance = s.readState('boot_time')?.trim() ?? ''
+      assert.equal(readdirSync(join(s.stateDir, 'v4clients', instance)).length, 1)
+      assert.equal((await s.remove(owner)).status, done)
+      assert.equal((await s.check(owner, 'v4.1')).status, mayNotReclaim)
+    })
+})

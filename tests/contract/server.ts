@@ -1,0 +1,119 @@
+/** A server for the contract tests: its upcalls in words of the protocol, each with status and log. */
+import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, describe } from 'node:test'
+import { outputFileSync, removeSync } from 'fs-extra/esm'
+import { artefacts, inForeground, newMachine, scrap, settings, type Artefact, type Environment, type Said } from '../artefacts.ts'
+
+export const done = 0
+export const mayNotReclaim = 255
+export const unusableAtStart = 243
+export const badArgument = 234
+export const unknownVerb = 218
+export const ownerTooLong = 151
+export const otherInstance = 140
+export const storageFailed = 135
+
+export interface Server {
+  readonly artefact: Artefact
+  readonly stateDir: string
+  readonly nfsdDir: string
+  /** Any words, as they are. */
+  readonly call: (words: readonly string[], env?: Environment) => Promise<Said>
+  readonly init: (told?: string) => Promise<Said>
+  readonly create: (owner: Owner, version: Version, told?: string) => Promise<Said>
+  readonly check: (owner: Owner, version: Version, legacyRecord?: string) => Promise<Said>
+  readonly remove: (owner: Owner) => Promise<Said>
+  readonly graceDone: (told?: string, legacyTop?: string) => Promise<Said>
+  /** A grace period in which these clients of v4.1 are recorded, completed. */
+  readonly fullInstanceWith: (...owners: readonly Owner[]) => Promise<void>
+  readonly writeState: (name: string, text: string) => void
+  readonly readState: (name: string) => string | undefined
+  readonly kernelGrace: (text: 'Y\n' | 'N\n') => void
+  readonly kernelWasAskedToEndGrace: () => boolean
+  /** What must be done before the server's files can be removed. */
+  readonly atEnd: (end: () => void) => void
+  /** Every path below the state directory, with links' targets and files' contents: for "nothing changed". */
+  readonly snapshot: () => string
+}
+
+export type Owner = string | Uint8Array
+export type Version = 'v4.0' | 'v4.1'
+
+export const hex = (owner: Owner): string => Buffer.from(owner).toString('hex')
+
+export function server(artefact: Artefact): Server {
+  const machine = newMachine()
+  const endings: (() => void)[] = []
+  after(() => {
+    for (const end of endings) end()
+    scrap(machine)
+  })
+  const { stateDir, nfsdDir } = machine
+  const call: Server['call'] = (words, env = {}) => inForeground(artefact, [...settings(machine), ...words], env)
+  const session = (version: Version): Environment => ({ NFSDCLTRACK_CLIENT_HAS_SESSION: version === 'v4.1' ? 'Y' : 'N' })
+  const graceStart = (told: string | undefined): Environment => (told === undefined ? {} : { NFSDCLTRACK_GRACE_START: told })
+  const endGraceFile = join(nfsdDir, 'v4_end_grace')
+  const made: Server = {
+    artefact,
+    stateDir,
+    nfsdDir,
+    call,
+    init: (told) => call(['init'], graceStart(told)),
+    create: (owner, version, told) => call(['create', hex(owner)], { ...session(version), ...graceStart(told) }),
+    check: (owner, version, legacyRecord) =>
+      call(['check', hex(owner)], {
+        ...session(version),
+        ...(legacyRecord === undefined ? {} : { NFSDCLTRACK_LEGACY_RECDIR: legacyRecord }),
+      }),
+    remove: (owner) => call(['remove', hex(owner)]),
+    graceDone: (told, legacyTop) =>
+      call(told === undefined ? ['grace_done'] : ['gracedone', told], legacyTop === undefined ? {} : { NFSDCLTRACK_LEGACY_TOPDIR: legacyTop }),
+    fullInstanceWith: async (...owners) => {
+      await made.init()
+      for (const owner of owners) await made.create(owner, 'v4.1')
+      await made.graceDone()
+    },
+    writeState: (name, text) => {
+      removeSync(join(stateDir, name))
+      outputFileSync(join(stateDir, name), text)
+    },
+    readState: (name) => (existsSync(join(stateDir, name)) ? readFileSync(join(stateDir, name), 'latin1') : undefined),
+    kernelGrace: (text) => {
+      writeFileSync(endGraceFile, text)
+    },
+    kernelWasAskedToEndGrace: () => readFileSync(endGraceFile, 'latin1').startsWith('Y'),
+    atEnd: (end) => {
+      endings.push(end)
+    },
+    snapshot: () => tree(stateDir).join('\n'),
+  }
+  return made
+}
+
+/** Every path below a directory, with type, mode and content. */
+export function tree(directory: string): string[] {
+  if (!existsSync(directory)) return ['(missing)']
+  if (!statSync(directory).isDirectory()) return [`(a file) ${readFileSync(directory, 'latin1')}`]
+  return readdirSync(directory, { recursive: true, withFileTypes: true })
+    .map((entry) => {
+      const path = join(entry.parentPath, entry.name)
+      const content = entry.isSymbolicLink()
+        ? `-> ${readlinkSync(path)}`
+        : entry.isFile()
+          ? `${(statSync(path).mode & 0o7777).toString(8)} ${JSON.stringify(readFileSync(path, 'latin1'))}`
+          : entry.isDirectory()
+            ? (statSync(path).mode & 0o7777).toString(8)
+            : '?'
+      return `${path.slice(directory.length)} ${content}`
+    })
+    .sort()
+}
+
+/** The same specification for each artefact. */
+export function eachArtefact(title: string, specify: (artefact: Artefact) => void): void {
+  for (const artefact of artefacts())
+    describe(`${title} (${artefact.name})`, { concurrency: 2 }, () => {
+      specify(artefact)
+    })
+}

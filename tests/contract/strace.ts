@@ -1,0 +1,49 @@
+/** One upcall under strace(1), and what it did to the file system. */
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { inForeground, settings, type Environment, type Said } from '../artefacts.ts'
+import type { Server } from './server.ts'
+
+export interface Call {
+  readonly thread: number
+  /** The call as strace prints it, descriptors with their paths. */
+  readonly text: string
+}
+
+/**
+ * Runs one upcall and gives its system calls, thread by thread in order.
+ * @param options more options of strace, such as an injection.
+ */
+export async function traced(
+  s: Server,
+  words: readonly string[],
+  env: Environment = {},
+  options: readonly string[] = [],
+): Promise<Said & { readonly calls: readonly Call[] }> {
+  const directory = mkdtempSync(join(tmpdir(), 'strace-'))
+  try {
+    // A file a thread (-ff): otherwise a call may be torn in two by another thread's.
+    const strace = ['/usr/bin/strace', '-ff', '-y', '-s', '5000', '-o', join(directory, 't'), ...options]
+    const machine = { dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir }
+    const said = await inForeground({ ...s.artefact, command: [...strace, ...s.artefact.command] }, [...settings(machine), ...words], env)
+    const calls = readdirSync(directory).flatMap((name) =>
+      readFileSync(join(directory, name), 'latin1')
+        .split('\n')
+        .map((text) => ({ thread: Number(name.slice(2)), text })),
+    )
+    return { ...said, calls }
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+}
+
+/** The barriers of an upcall: what was synced, as paths below the state directory. */
+export const barriers = (s: Server, calls: readonly Call[]): string[] =>
+  calls
+    .map(({ text }) => /^f(?:data)?sync\(\d+<([^>]*)>/.exec(text)?.[1])
+    .filter((path) => path !== undefined)
+    .map((path) => path.replace(s.stateDir, '').replace(/^$/, '/'))
+
+/** The calls that name something in the state directory. */
+export const touching = (s: Server, calls: readonly Call[]): Call[] => calls.filter(({ text }) => text.includes(s.stateDir))

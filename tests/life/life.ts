@@ -1,0 +1,84 @@
+/** A random life of a server and its clients, as data: what fast-check makes, shrinks and prints. */
+import fc from 'fast-check'
+import { someOwners, spellings, type Spelling } from './owners.ts'
+import type { Owner, Session } from './oracle.ts'
+
+export type Act =
+  | { readonly act: 'start'; readonly word: 'start' | 'init'; readonly bootTime: boolean }
+  | { readonly act: 'create'; readonly who: number; readonly session: Session; readonly spelling: Spelling | 'kernel' }
+  | { readonly act: 'check'; readonly who: number; readonly session: Session }
+  | { readonly act: 'remove'; readonly who: number; readonly spelling: Spelling | 'kernel' }
+  | { readonly act: 'grace done'; readonly word: 'grace_done' | 'gracedone'; readonly of: 'this' | 'the last' | 'another' }
+  /** The kernel ends grace, and its `gracedone` never comes or fails: it does not ask again. */
+  | { readonly act: 'grace ends unheard' }
+  /** Every client at the same moment: the kernel's upcalls for different clients run side by side. */
+  | { readonly act: 'everyone'; readonly verb: 'create' | 'check' | 'remove'; readonly session: Session }
+  | { readonly act: 'set the clock'; readonly to: number }
+  | { readonly act: 'step the clock'; readonly by: number }
+
+export interface Life {
+  /** Every client this life may meet. `who` counts round in it. */
+  readonly owners: readonly Owner[]
+  /** Which of the kernel's two files exist. Kernels have one, the other, or neither. */
+  readonly files: { readonly endGrace: boolean; readonly allowClient: boolean }
+  readonly acts: readonly Act[]
+}
+
+const who = fc.nat({ max: 3 })
+const session = fc.constantFrom<Session>('Y', 'Y', 'N', undefined)
+const spelling = fc.constantFrom<Spelling | 'kernel'>('kernel', 'kernel', 'kernel', ...spellings)
+
+const start: fc.Arbitrary<Act> = fc.record({
+  act: fc.constant('start' as const), word: fc.constantFrom('init' as const, 'start' as const),
+  bootTime: fc.oneof({ weight: 4, arbitrary: fc.constant(true) }, { weight: 1, arbitrary: fc.constant(false) }),
+})
+const create: fc.Arbitrary<Act> = fc.record({ act: fc.constant('create' as const), who, session, spelling })
+const check: fc.Arbitrary<Act> = fc.record({ act: fc.constant('check' as const), who, session })
+const remove: fc.Arbitrary<Act> = fc.record({ act: fc.constant('remove' as const), who, spelling })
+const everyone: fc.Arbitrary<Act> = fc.record({
+  act: fc.constant('everyone' as const), session: fc.constantFrom<Session>('Y', 'Y', 'Y', 'N'),
+  verb: fc.constantFrom('check' as const, 'check' as const, 'check' as const, 'create' as const, 'create' as const, 'remove' as const),
+})
+const word = fc.constantFrom('gracedone' as const, 'grace_done' as const)
+const done: fc.Arbitrary<Act> = fc.record({ act: fc.constant('grace done' as const), word, of: fc.constant('this' as const) })
+const doneElsewhere: fc.Arbitrary<Act> = fc.record({
+  act: fc.constant('grace done' as const), word: fc.constant('gracedone' as const),
+  of: fc.constantFrom('the last' as const, 'another' as const),
+})
+const unheard = fc.constant<Act>({ act: 'grace ends unheard' })
+
+const latest = 2 ** 32 - 1 // 2106: the last second of an unsigned 32-bit clock
+const clock: fc.Arbitrary<Act> = fc.oneof(
+  fc.record({ act: fc.constant('set the clock' as const), to: fc.oneof(fc.constantFrom(0, 1, latest), fc.nat({ max: latest })) }),
+  fc.record({ act: fc.constant('step the clock' as const), by: fc.constantFrom(-1, 1, -3600, 3600, -86400 * 365, 60) }),
+)
+
+const mixed = (...weighed: readonly (readonly [number, fc.Arbitrary<Act>])[]): fc.Arbitrary<Act> =>
+  fc.oneof(...weighed.map(([weight, arbitrary]) => ({ weight, arbitrary })))
+
+const inGrace = mixed([5, create], [5, check], [2, remove], [2, everyone], [1, doneElsewhere], [1, start], [1, clock])
+const afterGrace = mixed([5, create], [2, check], [3, remove], [1, everyone], [1, done], [1, doneElsewhere], [1, clock])
+
+const several = (act: fc.Arbitrary<Act>, maxLength: number): fc.Arbitrary<readonly Act[]> =>
+  fc.array(act, { maxLength, size: 'max' })
+
+/** One server instance: it starts, clients come and go, grace ends in one of the ways it can, and life goes on or stops. */
+const instance: fc.Arbitrary<readonly Act[]> = fc.tuple(
+  several(clock, 1),
+  start.map((it) => [it]),
+  several(inGrace, 6),
+  fc.oneof(
+    { weight: 3, arbitrary: fc.tuple(done.map((it) => [it]), several(afterGrace, 5)).map((it) => it.flat()) },
+    { weight: 2, arbitrary: fc.constant([]) }, // a crash in grace
+    { weight: 2, arbitrary: fc.tuple(fc.tuple(unheard), several(afterGrace, 4)).map((it) => it.flat()) },
+  ),
+).map((it) => it.flat())
+
+export const lives: fc.Arbitrary<Life> = fc.record({
+  owners: someOwners(4),
+  files: fc.oneof(
+    { weight: 3, arbitrary: fc.constant({ endGrace: true, allowClient: true }) },
+    { weight: 1, arbitrary: fc.record({ endGrace: fc.boolean(), allowClient: fc.boolean() }) },
+  ),
+  acts: fc.array(instance, { minLength: 1, maxLength: 4, size: 'max' }).map((it) => it.flat()),
+})

@@ -1,0 +1,202 @@
+/** Lives a life with a real helper, and holds every upcall's status and every downcall against the oracle's verdict. */
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import {
+  asKernel, clockAt, newMachine, scrap, settings, type Artefact, type Ending, type Environment, type Machine,
+} from '../artefacts.ts'
+import type { Act, Life } from './life.ts'
+import { blank, judge, type Event, type Memory, type Owner, type Session, type Verdict } from './oracle.ts'
+import { escaped, readable, unescaped, type Spelling } from './owners.ts'
+
+/** A verdict that the helper broke, with the life up to it, for a person to read. */
+export class Broken extends Error {}
+
+interface World {
+  readonly artefact: Artefact
+  readonly machine: Machine
+  readonly memory: Memory
+  readonly life: Life
+  readonly told: string[]
+  wallClock: number
+  /** The kernel's boot time of the instance before this one. */
+  lastBootTime: string
+  bootTime: string
+}
+
+/** How many upcalls the life took. Throws Broken at the first verdict that the helper breaks. */
+export async function play(artefact: Artefact, life: Life): Promise<number> {
+  const machine = newMachine()
+  const world: World = {
+    artefact, machine, life, memory: blank(), told: [], wallClock: 1795328616, lastBootTime: '7', bootTime: '7',
+  }
+  let upcalls = 0
+  try {
+    // However a life ends: who is known at its end, and who may reclaim after one more start?
+    const everyone: Act = { act: 'everyone', verb: 'check', session: 'Y' }
+    for (const act of [...life.acts, everyone, { act: 'start', word: 'start', bootTime: true } as const, everyone])
+      upcalls += await perform(world, act)
+  } finally {
+    scrap(machine)
+  }
+  return upcalls
+}
+
+async function perform(world: World, act: Act): Promise<number> {
+  const { memory, machine, life, told } = world
+  const endGrace = join(machine.nfsdDir, 'v4_end_grace')
+  switch (act.act) {
+    case 'set the clock':
+    case 'step the clock': {
+      const to = act.act === 'set the clock' ? act.to : world.wallClock + act.by
+      world.wallClock = Math.min(Math.max(to, 0), 2 ** 32 - 1)
+      told.push(`       the wall clock now reads ${new Date(world.wallClock * 1000).toISOString()}`)
+      return 0
+    }
+    case 'grace ends unheard':
+      if (!life.files.endGrace) return 0
+      writeFileSync(endGrace, 'Y\n')
+      told.push('       the kernel ends grace; its gracedone never runs')
+      return 0
+    case 'start': {
+      const { allowClient } = life.files
+      if (life.files.endGrace) writeFileSync(endGrace, 'N\n')
+      const allow = join(machine.nfsdDir, 'allow_client')
+      if (allowClient) writeFileSync(allow, '')
+      world.lastBootTime = world.bootTime
+      world.bootTime = String(world.wallClock)
+      const bootTime = act.bootTime ? world.bootTime : undefined
+      await upcall(world, [act.word], graceStart(bootTime), { event: 'start', bootTime })
+      if (allowClient && act.word === 'start') heldAgainst(world, readFileSync(allow, 'latin1'))
+      return 1
+    }
+    case 'create': {
+      const it = whom(life, act.who)
+      const [word, name] = spelled('create', it, act.spelling)
+      const env = { ...hasSession(act.session), ...graceStart(memory.bootTime) }
+      await upcall(world, [word, name], env, { event: 'create', owner: it, session: act.session })
+      return 1
+    }
+    case 'check': {
+      const it = whom(life, act.who)
+      await upcall(world, ['check', it], hasSession(act.session), { event: 'check', owner: it, session: act.session })
+      return 1
+    }
+    case 'everyone':
+      return together(world, act.verb, act.session)
+    case 'remove': {
+      const it = whom(life, act.who)
+      await upcall(world, spelled('remove', it, act.spelling), {}, { event: 'remove', owner: it })
+      return 1
+    }
+    case 'grace done': {
+      const bootTime = act.word === 'grace_done' ? undefined
+        : { this: world.bootTime, 'the last': world.lastBootTime, another: String(Number(world.bootTime) + 1) }[act.of]
+      const words = bootTime === undefined ? [act.word] : [act.word, bootTime]
+      await upcall(world, words, {}, { event: 'grace done', bootTime })
+      return 1
+    }
+    default:
+      return act satisfies never
+  }
+}
+
+const whom = ({ owners }: Life, who: number): Owner => owners[who % owners.length] ?? ''
+
+const spelled = (verb: 'create' | 'remove', it: Owner, spelling: Spelling | 'kernel'): readonly [string, string] =>
+  spelling === 'kernel' ? [verb, it] : [verb === 'create' ? 'create_client' : 'expire_client', escaped(it, spelling)]
+
+const hasSession = (session: Session): Environment =>
+  session === undefined ? {} : { NFSDCLTRACK_CLIENT_HAS_SESSION: session }
+
+const graceStart = (bootTime: string | undefined): Environment =>
+  bootTime === undefined ? {} : { NFSDCLTRACK_GRACE_START: bootTime }
+
+const run = (world: World, words: readonly string[], env: Environment): Promise<Ending> => asKernel(world.artefact,
+  [...settings(world.machine), ...words], { ...env, ...clockAt(world.wallClock, world.artefact, world.machine) })
+
+/** One upcall. What the kernel's file read before decides whether a missed grace end heals; what it reads after is held too. */
+async function upcall(world: World, words: readonly string[], env: Environment, event: Event): Promise<void> {
+  const before = endGraceReads(world)
+  const verdict = judge(world.memory, event, before === 'Y')
+  const ending = await run(world, words, env)
+  tell(world, words, env, event, ending)
+  hold(world, verdict, ending)
+  downcall(world, before, verdict.endGrace)
+}
+
+/**
+ * The same verb for every client at the same moment. Their statuses don't depend on each other, so the oracle asks in
+ * any order; whether grace may end early, it knows when the last one is done.
+ */
+async function together(world: World, verb: 'create' | 'check' | 'remove', session: Session): Promise<number> {
+  const { owners } = world.life
+  const before = endGraceReads(world)
+  const env = { ...verb === 'remove' ? {} : hasSession(session), ...verb === 'create' ? graceStart(world.memory.bootTime) : {} }
+  const events = owners.map((owner): Event => verb === 'remove' ? { event: verb, owner } : { event: verb, owner, session })
+  const verdicts = events.map((event) => judge(world.memory, event, before === 'Y'))
+  if (owners.length > 1) world.told.push('       at the same moment:')
+  const endings = await Promise.all(owners.map((owner) => run(world, [verb, owner], env)))
+  for (const [nth, event] of events.entries()) {
+    const ending = endings[nth], verdict = verdicts[nth]
+    if (!ending || !verdict) continue
+    tell(world, [verb, owners[nth] ?? ''], env, event, ending)
+    hold(world, verdict, ending)
+  }
+  if (!downcall(world, before, verdicts.at(-1)?.endGrace ?? 'must not')) return owners.length
+  // Who came after the downcall already found grace over, and perhaps nobody did. One more upcall settles which it was.
+  await perform(world, { act: 'check', who: 0, session: 'Y' })
+  return owners.length + 1
+}
+
+/** Holds the write to `v4_end_grace` against the verdict, and says whether there was one. */
+function downcall(world: World, before: string | undefined, due: Verdict['endGrace']): boolean {
+  const after = endGraceReads(world)
+  if (after === before) {
+    if (due === 'must' && before === 'N') broken(world, 'nobody is left to wait for, and the kernel was not told (no Y in v4_end_grace)')
+    return false
+  }
+  if (before !== 'N' || after !== 'Y')
+    broken(world, `v4_end_grace read ${before ?? 'nothing'} before it and ${after ?? 'nothing'} after it`)
+  if (due === 'must not')
+    broken(world, 'it told the kernel that grace may end, which only a create of a client with a session may, in grace, '
+      + `when nobody else is left; still to reclaim: ${[...world.memory.reclaimable].map(readable).join(', ') || 'nobody'}`)
+  world.told.push('       it told the kernel that grace may end')
+  return true
+}
+
+function endGraceReads({ machine, life }: World): string | undefined {
+  const file = join(machine.nfsdDir, 'v4_end_grace')
+  if (existsSync(file) !== life.files.endGrace) return 'nothing: it came or went'
+  return life.files.endGrace ? readFileSync(file, 'utf8').trim() : undefined
+}
+
+function hold(world: World, { statuses, because }: Verdict, { status }: Ending): void {
+  if (typeof status === 'number' && statuses.includes(status)) return
+  broken(world, `status ${status}, but ${statuses.join(' or ')} was due: ${because}`)
+}
+
+/** The thread's downcall tells the whole reclaimable set at once: nobody too many, nobody missing, nobody twice. */
+function heldAgainst(world: World, text: string): void {
+  const lines = text.split('\n')
+  if (lines.at(-1) === '') lines.pop()
+  const named = lines.map((line) => unescaped(line) ?? broken(world, `allow_client got a line that is no escaped owner: ${line}`))
+  const due = [...world.memory.reclaimable]
+  const list = (them: readonly Owner[]): string => them.map(readable).sort().join(', ') || 'nobody'
+  if ([...named].sort().join() !== [...due].sort().join())
+    broken(world, `allow_client was told ${list(named)}, but ${list(due)} was due`)
+}
+
+/** One line of the transcript, in the words that the kernel used. */
+function tell({ told, memory }: World, words: readonly string[], env: Environment, event: Event, { status }: Ending): void {
+  const variables = Object.entries(env).map(([name, value]) => `${name.replace(/^NFSDCLTRACK_(CLIENT_)?/, '')}=${value}`)
+  const said = 'owner' in event ? [words[0] ?? '', short(words[1] ?? '')] : words
+  const whose = 'owner' in event && words[1] !== readable(event.owner) ? `   ${readable(event.owner)}` : ''
+  const grace = memory.full ? 'full' : 'partial'
+  told.push(`${String(status).padStart(5)}  ${[...said, ...variables].join(' ')}${whose}   (then ${grace})`)
+}
+
+const short = (word: string): string => word === '' ? "''" : word.length <= 48 ? word : `${word.slice(0, 24)}...${word.slice(-8)}`
+
+function broken({ told }: World, how: string): never {
+  throw new Broken(['status', ...told, `       ^ ${how}`].join('\n'))
+}
