@@ -156,9 +156,9 @@ async function liveOnFull(artefact: Artefact, fileSystem: FileSystem): Promise<R
     disk.unfill()
     await live(artefact, machine, [start('3000')])
     // A record that could not be carried over is lost when grace ends: the log has said so at critical level.
-    const carried = fileSystem === 'btrfs' ? [0, 255] : [0]
+    const carried: readonly number[] = fileSystem === 'btrfs' ? [0, 255] : [0]
     const created = (name: string): number[] => [answers[name] === 0 ? 0 : 255]
-    for (const [owner, expected] of [[ann, created('create, reclaiming')], [bob, carried], [cal, [255]], [dan, created('create, new')]] as const)
+    for (const [owner, expected] of [[ann, created('create, reclaiming')], [bob, carried], [cal, [255]], [dan, created('create, new')]] as [string, number[]][])
       assert.ok(expected.includes((await call(artefact, machine, check(owner, 'Y'))).status as number), `${owner} after a start with space again`)
     return { 'file system': fileSystem, ...answers, violations: 0 }
   } finally {
