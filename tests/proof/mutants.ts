@@ -20,11 +20,11 @@ export const mutations = {
   },
   'no barrier after an upcall': {
     what: 'an upcall ends without its last barrier',
-    change: [[/for \(const directory of new Set\(sync\)\) syncDirectory\(directory\);/, '']],
+    change: [[/for \(const directory of new Set\(sync\d?\)\) syncDirectory\(directory\);/, '']],
   },
   'remove syncs one directory': {
     what: 'remove in grace syncs only the newest instance',
-    change: [[/return \{ sync: directories \};/, 'return { sync: directories.slice(-1) };']],
+    change: [[/return \{ sync: mayComeBackIn\(state, recorded\) \};/, 'return { sync: [state.of(recorded.instance.start)] };']],
   },
   'start commits first': {
     what: 'new_boot_time is renamed before the instance it names is durable',

@@ -38,7 +38,7 @@ const shown: readonly (readonly [Mutant, string])[] = [
   ['remove syncs one directory', 'check of a v4.0 client, remove, start'],
   ['start commits first', 'start, create, grace done, start: the first life'],
   ['grace done in two renames', 'grace done, some reclaimed'],
-  ['grace done commits unsynced moves', 'grace done after an unfinished create'],
+  ['grace done commits unsynced moves', 'grace done because of a create that had no time for its barrier'],
   ['sweep before the commit', 'grace done, some reclaimed'],
   ['reclaim by copy, old one first', 'check of a v4.0 client, promoting'],
   ['start in place', 'start after a crash in grace'],
@@ -103,7 +103,10 @@ async function cutEverywhere(artefact: Artefact, scenario: Scenario, enough: num
       setGrace(machine, inAct ? scenario.grace : undefined)
       if (event.event === 'start') bootTime = event.bootTime
       const { words, env } = upcallFor(event, bootTime)
-      const traced = await trace(artefact, [...settings(machine), ...words], env)
+      const isUnfinished = scenario.unfinished === true && number === scenario.before.length
+      const barrier = { name: 'fsync', nth: 1, thread: 0, text: '', paths: [], result: 0, injected: false }
+      const traced = await trace(artefact, [...settings(machine), ...words], env,
+        isUnfinished ? { call: barrier, what: 'signal=SIGKILL' } : undefined)
       const later = memoryAfter([event], memory, inAct ? scenario.grace : undefined)
       // An end of grace that nobody told us is made up for first; before the barrier either may be on the disk alone.
       const healed = scenario.grace === 'over'
@@ -111,12 +114,12 @@ async function cutEverywhere(artefact: Artefact, scenario: Scenario, enough: num
         : []
       const unacknowledged = [memory, ...healed, later].map((each) => futuresByRule(each, clients))
       for (const call of changing(traced.calls, machine.stateDir.replace(/\/state$/, ''))) {
-        if (inAct) await cut(`before ${briefly(call, top)} of ${event.event}`, unacknowledged)
+        if (inAct && !isUnfinished) await cut(`before ${briefly(call, top)} of ${event.event}`, unacknowledged)
         if (violations.length >= enough) break
         if (!call.paths.some((path) => path.startsWith(machine.nfsdDir))) disk.apply(call)
       }
       const mustHold = traced.status === 0 ? [futuresByRule(later, clients)] : unacknowledged
-      if (inAct && violations.length < enough) await cut(`after ${event.event} was acknowledged`, mustHold)
+      if (inAct && !isUnfinished && violations.length < enough) await cut(`after ${event.event} was acknowledged`, mustHold)
       memory = later
     }
   } finally {

@@ -109,6 +109,11 @@ export function diskAt(top: string): Disk {
           if (file !== undefined) file.bytes += /, "((?:[^"\\]|\\.)*)"/.exec(text)?.[1]?.replaceAll('\\n', '\n') ?? ''
           return
         }
+        case 'ftruncate': {
+          const file = find(first)
+          if (file !== undefined) file.bytes = file.bytes.slice(0, Number(/, (\d+)$/.exec(text.trim())?.[1] ?? 0))
+          return
+        }
         case 'fsync':
         case 'fdatasync': {
           const there = find(first)

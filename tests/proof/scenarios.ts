@@ -23,6 +23,8 @@ export interface Scenario {
   readonly act: readonly Event[]
   /** What the kernel's `v4_end_grace` reads during the act; no such file if undefined. */
   readonly grace?: 'running' | 'over'
+  /** Its first upcall is killed before its barrier, when others have seen what it did: that must not be lost then. */
+  readonly unfinished?: true
 }
 
 /** A full instance with these clients, then a restart: in grace. */
@@ -68,6 +70,7 @@ export const scenarios: readonly Scenario[] = [
 /** Where one upcall's promise rests on another's: for power cuts, which may undo what was never synced. */
 export const sequences: readonly Scenario[] = [
   { name: 'check of a v4.0 client, then grace done', before: restartWith(...three), act: [check(bob, 'N'), graceDone('2000')] },
+  { name: 'grace done because of a create that had no time for its barrier', before: restartWith(create(ann, 'Y')), act: [create(ann, 'Y'), graceDone('2000')], unfinished: true },
   { name: 'create reclaiming, grace done, start', before: restartWith(...three), act: [create(ann, 'Y'), graceDone('2000'), start('3000')] },
   { name: 'check of a v4.0 client, remove, start', before: restartWith(...three), act: [check(bob, 'N'), remove(bob), start('3000')] },
   { name: 'remove, then create again', before: [start('1000'), ...three, graceDone('1000')], act: [remove(ann), create(ann, 'Y')] },
