@@ -16,10 +16,12 @@ export const figuresDirectory = join(import.meta.dirname, 'figures')
 
 /** `PROOF=ci`: the part that a pull request waits for. */
 export const inPart = process.env['PROOF'] === 'ci'
+/** `PROOF_FIGURES=no`: for a run of some tests by name, whose figures are not the whole's. */
+const isKept = !inPart && process.env['ARTEFACT'] === undefined && process.env['PROOF_FIGURES'] !== 'no'
 
 export function report({ technique, rows }: Figures): void {
   for (const row of rows) console.log(`# ${technique}: ${Object.entries(row).map(([name, value]) => `${name} ${value}`).join(', ')}`)
-  if (inPart || process.env['ARTEFACT'] !== undefined) return
+  if (!isKept) return
   mkdirSync(figuresDirectory, { recursive: true })
   writeFileSync(join(figuresDirectory, `${technique}.json`), `${JSON.stringify({ technique, rows }, undefined, 2)}\n`)
 }

@@ -78,7 +78,7 @@ function diskFrom(fileSystem: FileSystem, dir: string): LoopDisk {
     unmount,
     cut: () => {
       const copy = scratch()
-      execFileSync('cp', ['--sparse=always', image, join(copy, 'image')])
+      execFileSync('cp', ['--sparse=auto', image, join(copy, 'image')])
       return diskFrom(fileSystem, copy)
     },
     unfill: () => {
