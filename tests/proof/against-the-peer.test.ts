@@ -55,7 +55,7 @@ describe('upcalls by lot, run on both', { skip: executable === undefined }, () =
     const unexplained: string[] = []
     const againstRule: string[] = []
     let upcalls = 0
-    for (let life = 0; life < (inPart ? 5 : 50); life++)
+    for (let life = 0; life < (inPart ? 5 : 30); life++)
       for (const { difference, wrong, label } of await liveTwice(executable, dice, 40)) {
         upcalls++
         if (wrong !== undefined) againstRule.push(wrong)

@@ -134,7 +134,7 @@ describe('hundreds of upcalls at once', { skip: executable === undefined }, () =
   for (const width of inPart ? [8, 64] : [8, 32, 64])
     it(`${width} at a time, with a start, an end of grace, and holders of the lock that are stopped or killed: all have an order`, async () => {
       assert.ok(executable)
-      rows.push(await storm(executable, width, inPart ? 200 : 500))
+      rows.push(await storm(executable, width, inPart ? 200 : 300))
     })
   after(() => { report({ technique: 'races-storm', rows }) })
 })
