@@ -5,10 +5,8 @@ import { recorded } from '../records.ts'
 import { exported } from '../server.ts'
 import type { Story } from '../story.ts'
 
-const crowd = 200
-
-export const storm: Story = {
-  name: 'storm',
+const story = (name: string, crowd: number): Story => ({
+  name,
   title: `${crowd} clients that arrive at once are all recorded, and all reclaim after a restart`,
   tell: async (stage) => {
     const { guest, server, claim, note, nfsPort } = stage
@@ -58,4 +56,8 @@ export const storm: Story = {
       for (const one of [...owners, stranger]) one.disconnect()
     }
   },
-}
+})
+
+export const storm = story('storm', 200)
+/** Six hundred runs of a program take minutes under emulation. */
+export const smallStorm = story('storm-60', 60)
