@@ -3,11 +3,12 @@ import { isCommand } from './admin/commands.ts'
 import { startDeadline } from './deadline.ts'
 import { nfsdAt } from './downcall/nfsd.ts'
 import { Failed, errorCode, quote, report, type Failure } from './failure.ts'
-import { openLog } from './log.ts'
+import { openLog, type Log } from './log.ts'
 import { run } from './run.ts'
 import { parseWords, type Words } from './settings/options.ts'
 import { settingsFrom } from './settings/settings.ts'
 import { stateDirectory } from './stable/state-directory.ts'
+import { noteUntracked } from './stable/untracked.ts'
 import { parseRequest } from './upcall/request.ts'
 import { isVerb, verbs, type Verb } from './upcall/verbs.ts'
 
@@ -53,7 +54,17 @@ function upcall({ given, rest }: Words, verb: Verb, environment: NodeJS.ProcessE
   } catch (thrown) {
     const failure = failureFrom(thrown)
     const atStart = verbs[verb].event === 'start'
+    if (atStart && failure.kind !== 'bad-argument') startFailed(settings.stateDirectory, log)
     return fail(log, failure.kind === 'storage' ? { ...failure, atStart } : failure, verb)
+  }
+}
+
+/** The kernel goes on without us: a later start must know. */
+function startFailed(stateDirectory: string, log: Log): void {
+  try {
+    noteUntracked(stateDirectory)
+  } catch (thrown) {
+    log.critical(`an instance starts that can't be recorded, nor the fact noted: ${String(thrown)}`)
   }
 }
 
@@ -68,7 +79,7 @@ function failureFrom(thrown: unknown): Failure {
   return { kind: 'storage', atStart: false, what: `${syscall ?? 'a call'}${where} failed: ${code}` }
 }
 
-function fail(log: ReturnType<typeof openLog>, failure: Failure, verb?: Verb): number {
+function fail(log: Log, failure: Failure, verb?: Verb): number {
   const { status, line } = report(failure)
   const text = verb === undefined ? line : `${verb}: ${line}`
   if (failure.kind === 'may-not-reclaim') log.warning(text)

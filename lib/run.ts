@@ -11,6 +11,7 @@ import { reclaimableIn } from './recovery/instance.ts'
 import { step, type Found, type Step } from './recovery/step.ts'
 import * as disk from './stable/disk.ts'
 import * as instances from './stable/instances.ts'
+import { legacyTopIn } from './stable/legacy.ts'
 import { locked } from './stable/lock.ts'
 import { newestEntry } from './stable/records.ts'
 import { lookAt, makeStateDirectory, toldAtStart, type Recorded } from './stable/state-directory.ts'
@@ -84,13 +85,13 @@ function decideAndApply(world: World, request: Request): Settlement | 'wiped' {
   const decision = decide(world, recorded, request)
   if (decision.kind !== 'end-missed-grace') return apply(world, recorded, decision)
 
-  const { state, log, nfsd } = world
+  const { state, log } = world
   log.error('the kernel is out of grace and nobody told us: ending it here, unreclaimed clients may not reclaim any more')
   let ended: Settlement
   try {
     ended = both(endGrace(world, decision.instance, undefined), {
       sync: [],
-      then: () => { clearLegacy(world, nfsd.legacyTop()) },
+      then: () => { clearLegacy(world, legacyTopIn(state.path)) },
     })
   } catch (thrown) {
     if (request.event !== 'check') throw thrown

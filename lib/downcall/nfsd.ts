@@ -1,7 +1,9 @@
 /**
  * What we ask and tell the kernel, through the files of its `nfsd` file system.
  *
- * The control files take one plain write(2): writev(2) is EINVAL there. Opening never waits for a reader.
+ * The control files take one plain write(2): writev(2) is EINVAL there. Opening never waits for a reader. Only files that
+ * the kernel serves without nfsd_mutex may be read here: a start and a stop of the service hold it while they wait for
+ * an upcall, so reading `nfsv4recoverydir` or `nfsv4gracetime` would hang both for good.
  */
 import { fs } from '../fs.ts'
 import { join } from 'node:path'
@@ -19,8 +21,6 @@ export interface Nfsd {
    * @returns 'asked', or why not.
    */
   readonly endGrace: () => string
-  /** Where the kernel's own tracker keeps its directory, if the kernel says so. */
-  readonly legacyTop: () => string | undefined
   /** Whether the 2010 design's `allow_client` exists. */
   readonly takesAllowedClients: () => boolean
   /**
@@ -48,10 +48,6 @@ export function nfsdAt(directory: string): Nfsd {
       } catch (thrown) {
         return errorCode(thrown) ?? String(thrown)
       }
-    },
-    legacyTop: () => {
-      const path = readStart(join(directory, 'nfsv4recoverydir'))?.trim()
-      return path?.startsWith('/') === true ? path : undefined
     },
     takesAllowedClients: () => fs.existsSync(allowClientFile),
     allowClients: (owners, assertTimeLeft) =>

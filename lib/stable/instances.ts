@@ -48,9 +48,14 @@ export function prepareStart(
  * Makes a prepared instance the current one. Durable once the state directory is synced.
  * A damaged new_boot_time may hide a grace that ended in the kernel and not on the disk: then boot_time proves nothing
  * either, and both are set aside.
+ * @param nothingProven an instance ran that was not recorded: boot_time proves nothing about who may reclaim.
  * @returns what was set aside, and whether the start was overtaken by a later one (then nothing has changed).
  */
-export function commitStart(state: StateDirectory, start: Start): { readonly setAside: readonly string[]; readonly overtaken: boolean } {
+export function commitStart(
+  state: StateDirectory,
+  start: Start,
+  nothingProven: boolean,
+): { readonly setAside: readonly string[]; readonly overtaken: boolean } {
   const bootTime = readBootTime(state, 'boot_time')
   const newBootTime = readBootTime(state, 'new_boot_time')
   if ([bootTime, newBootTime].some((seen) => typeof seen === 'number' && seen >= start)) {
@@ -60,7 +65,7 @@ export function commitStart(state: StateDirectory, start: Start): { readonly set
   const instance = instanceFrom(bootTime, newBootTime)
   const doubtful: BootTimeFile[] = []
   // boot_time first: killed in between, a damaged new_boot_time still stands, and still says that nobody may reclaim.
-  if (instance.kind === 'damaged' || typeof bootTime === 'object') doubtful.push('boot_time')
+  if (nothingProven || instance.kind === 'damaged' || typeof bootTime === 'object') doubtful.push('boot_time')
   if (instance.kind === 'damaged' && instance.file === 'new_boot_time') doubtful.push('new_boot_time')
   for (const file of doubtful) setAside(state, state.bootTime(file), file)
   // A directory in the place of new_boot_time has been set aside; a rename replaces anything else.

@@ -9,6 +9,12 @@
 import { dirname, join } from 'node:path'
 import * as disk from './disk.ts'
 
+/** Where the kernel's own tracker keeps its directories, if nobody has told it otherwise (user_recovery_dirname). */
+export const usualTop = '/var/lib/nfs/v4recovery'
+
+/** The same beside a state directory of ours. */
+export const legacyTopIn = (stateDirectory: string): string => join(stateDirectory, 'v4recovery')
+
 const legacyName = /^[0-9a-f]{32}$/
 
 /** Whether the kernel's own tracker has recorded a client here. */

@@ -10,9 +10,10 @@ import { reclaimableIn } from '../recovery/instance.ts'
 import { quote } from '../failure.ts'
 import * as disk from '../stable/disk.ts'
 import * as instances from '../stable/instances.ts'
-import { hasLegacyRecords } from '../stable/legacy.ts'
+import { hasLegacyRecords, legacyTopIn, usualTop } from '../stable/legacy.ts'
 import { recordsIn } from '../stable/records.ts'
 import { lookAt } from '../stable/state-directory.ts'
+import { forgetUntracked, ranUntracked } from '../stable/untracked.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import type { GraceStart } from '../upcall/request.ts'
 import { sweep } from './grace-end.ts'
@@ -25,17 +26,19 @@ export function startInstance(
   underLock: <T>(work: () => T) => T,
 ): void {
   const { state, nfsd, log, deadline } = world
-  const legacyTop = nfsd.legacyTop()
   // The clients of the kernel's own tracker are not in our records, which then can't tell when nobody is left.
-  const mayEndEarly = legacyTop === undefined || !hasLegacyRecords(legacyTop)
+  const mayEndEarly = ![legacyTopIn(state.path), usualTop].some(hasLegacyRecords)
+  const ranWithoutUs = ranUntracked(state.path)
+  if (ranWithoutUs) log.error('a server instance ran that could not be recorded: nobody may reclaim in this one')
   for (;;) {
     deadline.assertTimeLeft('starting a server instance')
     const start = instances.prepareStart(state, world.now(), told, mayEndEarly)
-    const { overtaken, setAside } = underLock(() => instances.commitStart(state, start))
+    const { overtaken, setAside } = underLock(() => instances.commitStart(state, start, ranWithoutUs))
     if (overtaken) continue
     disk.syncDirectory(state.path)
     for (const file of setAside)
-      log.error(`${file} could not be understood: nobody may reclaim; it is kept in ${quote(`${state.clients}/damaged`)}`)
+      log.error(`${file} ${ranWithoutUs ? 'proves nothing any more' : 'could not be understood: nobody may reclaim'}; it is kept in ${quote(`${state.clients}/damaged`)}`)
+    if (ranWithoutUs) forgetUntracked(state.path)
     log.notice(`server instance ${start} started, in grace`)
     break
   }

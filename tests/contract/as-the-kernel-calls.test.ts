@@ -1,7 +1,7 @@
 /** As the kernel calls: no descriptors, no environment but its own variables, `/` to work in, any umask. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { existsSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { asKernel, settings, type Environment } from '../artefacts.ts'
@@ -134,11 +134,73 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
 
   it('while it may hold clients that are not in our records, nobody asks for an early end of grace', async () => {
     const s = server(artefact)
-    const top = withLegacy(s, name)
-    writeFileSync(join(s.nfsdDir, 'nfsv4recoverydir'), `${top}\n`)
+    s.writeState(`v4recovery/${name}/x`, '')
     s.kernelGrace('N\n')
     await s.init()
     await s.create('new', 'v4.1')
     assert.equal(s.kernelWasAskedToEndGrace(), false)
+  })
+
+  it('is not asked where it is: a start holds what that answer waits for', async () => {
+    const s = server(artefact)
+    s.kernelGrace('N\n')
+    for (const words of [['init'], ['create', hex('ada')], ['check', hex('ada')], ['remove', hex('ada')], ['gracedone', '1']]) {
+      const { calls } = await traced(s, words, { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' })
+      const asked = new Set(calls.map(({ text }) => /"[^"]*\/nfsd\/([^"/]+)"/.exec(text)?.[1]).filter((file) => file !== undefined))
+      asked.delete('v4_end_grace')
+      if (words[0] === 'init') asked.delete('allow_client')
+      assert.deepEqual([...asked], [], words[0])
+      assert.ok(words[0] !== 'init' || !calls.some(({ text }) => text.includes('v4_end_grace')))
+    }
+  })
+})
+
+eachArtefact('a server instance that could not be recorded', (artefact) => {
+  /** Its mark, in /run since the state directory is what fails; taken away when the test is over. */
+  const markOf = (s: Server): string => {
+    const mark = join('/run/nfsd-userland-helper', encodeURIComponent(s.stateDir))
+    s.atEnd(() => { rmSync(mark, { force: true }) })
+    return mark
+  }
+  const fail = (s: Server) => traced(s, ['init'], {}, ['-e', 'inject=fsync:error=EIO:when=1'])
+  const since = (mark: string, seconds: number): void => {
+    rmSync(mark)
+    symlinkSync(String(Number.parseFloat(readFileSync('/proc/uptime', 'latin1')) - seconds), mark)
+  }
+
+  it('may have granted locks, so nobody may reclaim in the next', async () => {
+    const s = server(artefact)
+    const mark = markOf(s)
+    await s.fullInstanceWith('ada')
+    assert.equal((await fail(s)).status, 243)
+    since(mark, 11)
+    const said = await s.init()
+    assert.equal(said.status, done)
+    assert.match(said.stderr, /error: a server instance ran that could not be recorded/)
+    assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+    await s.create('bob', 'v4.1')
+    await s.graceDone()
+    await s.init()
+    assert.equal((await s.check('bob', 'v4.1')).status, done, 'and the one after is sound')
+  })
+
+  it('shorter than any grace period has granted none, and costs nobody anything', async () => {
+    const s = server(artefact)
+    markOf(s)
+    await s.fullInstanceWith('ada')
+    await fail(s)
+    assert.equal((await s.init()).status, done)
+    assert.equal((await s.check('ada', 'v4.1')).status, done)
+  })
+
+  it('is not forgotten for another one that could not be recorded either', async () => {
+    const s = server(artefact)
+    const mark = markOf(s)
+    await s.fullInstanceWith('ada')
+    await fail(s)
+    since(mark, 11)
+    await fail(s)
+    await s.init()
+    assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
   })
 })
