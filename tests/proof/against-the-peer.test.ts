@@ -10,14 +10,15 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
-import { artefacts, type Artefact } from '../artefacts.ts'
+import { type Artefact } from '../artefacts.ts'
 import { blank, judge, type Event, type Memory, type Owner } from '../life/oracle.ts'
 import { inPart, random, report, seconds, seed } from './figures.ts'
 import { need } from './loop-disks.ts'
+import { executableSubject } from './mutants.ts'
 import { ann, bob, cal, check, create, dan, graceDone, remove, start, upcallFor } from './scenarios.ts'
 import { call, machineAt, scratch, scrapTree } from './verdicts.ts'
 
-const executable = artefacts().find(({ name }) => name === 'executable')
+const executable = executableSubject()
 const peer = '/usr/sbin/nfsdcltrack'
 
 /** A clock that says what PEER_CLOCK says: nfsdcltrack stamps its records by SQLite's, which is gettimeofday(2). */
