@@ -65,9 +65,9 @@ export const mutations = {
     what: "a record's checksum is not looked at",
     change: [[/ \|\| checksum\(owner, core\) !== check\)/, ')']],
   },
-  'remove looks in one instance': {
-    what: 'remove takes a client out of the newest instance only',
-    change: [[/(for \(const start of recorded\.starts\.toSorted\(\(a, b\) => a - b\))\)/, '$1.slice(-1))']],
+  'remove forgets nobody': {
+    what: 'remove takes a client out of no instance',
+    change: [[/(for \(const start of recorded\.starts\.toSorted\(\(a, b\) => a - b\))\)/, '$1.slice(0, 0))']],
   },
 } as const satisfies Record<string, Mutation>
 
