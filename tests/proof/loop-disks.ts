@@ -83,6 +83,7 @@ function diskFrom(fileSystem: FileSystem, dir: string): LoopDisk {
     },
     unfill: () => {
       for (const name of readdirSync(at)) if (name.startsWith('fill-')) rmSync(join(at, name))
+      execFileSync('sync', ['-f', at])
     },
     scrap: () => {
       unmount()

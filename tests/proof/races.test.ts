@@ -26,6 +26,7 @@ const outOfGrace = scenarios.find(({ name }) => name === 'remove out of grace')?
 const pairs: readonly { readonly state: readonly Event[]; readonly upcalls: readonly Event[] }[] = [
   { state: inGrace, upcalls: [check(bob, 'N'), create(bob, 'Y'), remove(bob), graceDone('2000')] },
   { state: inGrace, upcalls: [create(ann, 'Y'), remove(ann), graceDone('2000'), start('3000')] },
+  { state: [...inGrace, create(ann, 'Y')], upcalls: [graceDone('2000'), start('3000')] },
   { state: inGrace, upcalls: [create(dan, 'N'), remove(dan), graceDone('2000')] },
   { state: outOfGrace, upcalls: [create(dan, 'Y'), remove(dan), create(dan, 'N')] },
   { state: [], upcalls: [start('1000'), create(ann, 'Y')] },
