@@ -7,13 +7,14 @@ import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
-import { artefacts, clockAt, inForeground, settings, type Artefact } from '../artefacts.ts'
+import { clockAt, inForeground, settings, type Artefact } from '../artefacts.ts'
 import { blank, judge, type Event, type Owner } from '../life/oracle.ts'
 import { inPart, random, report, seconds, seed } from './figures.ts'
+import { executableSubject } from './mutants.ts'
 import { ann, bob, cal, check, create, dan, graceDone, remove, start, upcallFor } from './scenarios.ts'
 import { machineAt, scratch, scrapTree, setGrace } from './verdicts.ts'
 
-const executable = artefacts().find(({ name }) => name === 'executable')
+const executable = executableSubject()
 const now = Math.floor(Date.now() / 1000)
 
 /** An upcall, and how far the clock is off while it runs, in seconds. */

@@ -9,13 +9,14 @@ import { execFileSync } from 'node:child_process'
 import { chmodSync, mkdirSync, readdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
-import { artefacts, inForeground, type Artefact, type Machine, type Said } from '../artefacts.ts'
+import { inForeground, type Artefact, type Machine, type Said } from '../artefacts.ts'
 import { inPart, random, report, seconds, seed } from './figures.ts'
+import { executableSubject } from './mutants.ts'
 import { ann, bob, cal, check, create, graceDone, start } from './scenarios.ts'
 import { fingerprint, plant, readTree, type Tree } from './trees.ts'
 import { call, live, machineAt, scratch, scrapTree, stranger } from './verdicts.ts'
 
-const executable = artefacts().find(({ name }) => name === 'executable')
+const executable = executableSubject()
 /** lib/failure.ts: nothing else may come out. */
 const documented = [0, 255, 140, 234, 218, 151, 135, 243, 146]
 

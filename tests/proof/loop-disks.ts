@@ -11,9 +11,9 @@ export type FileSystem = 'ext4' | 'xfs' | 'btrfs'
 
 const packages: Record<FileSystem, string> = { ext4: 'e2fsprogs', xfs: 'xfsprogs', btrfs: 'btrfs-progs' }
 /** The smallest that each takes, in MiB. */
-const sizes: Record<FileSystem, number> = { ext4: 24, xfs: 320, btrfs: 128 }
+const sizes: Record<FileSystem, number> = { ext4: 24, xfs: 320, btrfs: 160 }
 const makeOptions: Record<FileSystem, readonly string[]> = {
-  ext4: ['-q', '-F', '-m', '0'], xfs: ['-q', '-f'], btrfs: ['-q', '-f', '--mixed', '-m', 'single', '-d', 'single'],
+  ext4: ['-q', '-F', '-m', '0'], xfs: ['-q', '-f'], btrfs: ['-q', '-f', '-m', 'single', '-d', 'single'],
 }
 // No automatic commit helps within the seconds that a cut takes.
 const mountOptions: Record<FileSystem, string> = { ext4: 'loop,commit=300', xfs: 'loop,nouuid', btrfs: 'loop,commit=300' }
@@ -83,6 +83,7 @@ function diskFrom(fileSystem: FileSystem, dir: string): LoopDisk {
     },
     unfill: () => {
       for (const name of readdirSync(at)) if (name.startsWith('fill-')) rmSync(join(at, name))
+      execFileSync('sync', ['-f', at])
     },
     scrap: () => {
       unmount()

@@ -3,9 +3,9 @@
  * replaced; that the text was there is asserted, so that no mutant silently is the original.
  */
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { root, type Artefact } from '../artefacts.ts'
+import { artefacts, root, type Artefact } from '../artefacts.ts'
 
 interface Mutation { readonly what: string; readonly change: readonly (readonly [RegExp, string])[] }
 
@@ -56,6 +56,19 @@ export const mutations = {
     what: 'an error of fsync on a directory is ignored',
     change: [[/Object\.assign\(thrown, \{ path \}\);\n\s*throw thrown;/, 'Object.assign(thrown, { path }); return;']],
   },
+  'starts are times': {
+    what: 'a server instance is named by the wall clock, and by nothing else',
+    change: [[/return seen\.reduce\(\(latest, start\) => Math\.max\(latest, start \+ 1\), now\d?\);/, 'return Math.max(0, Math.floor(nowMs / 1e3));'],
+      [/while \(!makeDirectory\(state\.of\(start\)\)\) start = [^;]*;/, 'makeDirectory(state.of(start));']],
+  },
+  'checksum not looked at': {
+    what: "a record's checksum is not looked at",
+    change: [[/ \|\| checksum\(owner, core\) !== check\)/, ')']],
+  },
+  'remove forgets nobody': {
+    what: 'remove takes a client out of no instance',
+    change: [[/(for \(const start of recorded\.starts\.toSorted\(\(a, b\) => a - b\))\)/, '$1.slice(0, 0))']],
+  },
 } as const satisfies Record<string, Mutation>
 
 export type Mutant = keyof typeof mutations
@@ -76,3 +89,15 @@ export function mutant(name: Mutant, directory: string): Artefact {
     ['build', source, '--compile', '--no-compile-autoload-dotenv', '--no-compile-autoload-bunfig', `--outfile=${built}`], { stdio: 'ignore' })
   return { name: 'executable', command: [built], preload: (script) => ({ BUN_OPTIONS: `--preload=${script}` }) }
 }
+
+/** What a technique is tried on: what users run, or, to see it fail, the mutant that PROOF_MUTANT names. */
+export function subjects(): readonly Artefact[] {
+  const name = process.env['PROOF_MUTANT']
+  if (name === undefined) return artefacts()
+  if (!Object.hasOwn(mutations, name)) throw new Error(`PROOF_MUTANT=${name}: there is no such mutant`)
+  const directory = mkdtempSync('/dev/shm/nfsd-userland-helper-')
+  process.once('exit', () => { rmSync(directory, { recursive: true, force: true }) })
+  return [mutant(name as Mutant, directory)]
+}
+
+export const executableSubject = (): Artefact | undefined => subjects().find(({ name }) => name === 'executable')

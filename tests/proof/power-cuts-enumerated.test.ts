@@ -18,8 +18,11 @@ import { disagreement, futuresByRule, machineAt, observer, scratch, scrapTree, s
 const rows: Row[] = []
 const executable = artefacts().find(({ name }) => name === 'executable')
 
+/** Scenarios with so many states that a pull request does not wait for them. */
+const many = ['grace done after a crash in grace', 'create reclaiming, grace done, start', 'start after two crashes in grace', 'grace done again']
+
 describe('power lost at any moment of an upcall', { skip: executable === undefined }, () => {
-  for (const scenario of [...scenarios, ...sequences])
+  for (const scenario of [...scenarios, ...sequences].filter(({ name }) => !inPart || !many.includes(name)))
     it(`in '${scenario.name}': what was acknowledged is there, and nobody else may reclaim`, async () => {
       assert.ok(executable)
       const began = performance.now()

@@ -9,22 +9,24 @@ import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
-import { artefacts, settings, type Artefact, type Machine } from '../artefacts.ts'
+import { settings, type Artefact, type Machine } from '../artefacts.ts'
 import { judge, type Event, type Owner } from '../life/oracle.ts'
 import { each, inPart, random, report, seconds, seed, type Row } from './figures.ts'
 import { hasOrder, type Run } from './linear.ts'
+import { executableSubject } from './mutants.ts'
 import { ann, bob, check, create, dan, graceDone, memoryAfter, remove, scenarios, start, upcallFor } from './scenarios.ts'
 import { briefly, changing, trace, type Call } from './trace.ts'
 import { plant, readTree } from './trees.ts'
 import { call, disagreement, futuresByRule, futuresOf, live, machineAt, scratch, scrapTree } from './verdicts.ts'
 
-const executable = artefacts().find(({ name }) => name === 'executable')
+const executable = executableSubject()
 const inGrace = scenarios.find(({ name }) => name === 'check of a v4.0 client, promoting')?.before ?? []
 const outOfGrace = scenarios.find(({ name }) => name === 'remove out of grace')?.before ?? []
 
 const pairs: readonly { readonly state: readonly Event[]; readonly upcalls: readonly Event[] }[] = [
   { state: inGrace, upcalls: [check(bob, 'N'), create(bob, 'Y'), remove(bob), graceDone('2000')] },
   { state: inGrace, upcalls: [create(ann, 'Y'), remove(ann), graceDone('2000'), start('3000')] },
+  { state: [...inGrace, create(ann, 'Y')], upcalls: [graceDone('2000'), start('3000')] },
   { state: inGrace, upcalls: [create(dan, 'N'), remove(dan), graceDone('2000')] },
   { state: outOfGrace, upcalls: [create(dan, 'Y'), remove(dan), create(dan, 'N')] },
   { state: [], upcalls: [start('1000'), create(ann, 'Y')] },
