@@ -3,7 +3,7 @@
  *
  * Starting prepares everything under names that are the new instance's own, and commits by one rename to
  * `new_boot_time`: before it nothing has changed for anybody, after it everything is as after a start.
- * Grace ends by one rename of `new_boot_time` over `boot_time`, which moves the reclaimable set from the old records to
+ * Grace ends by one rename of `new_boot_time`'s file over `boot_time`, which moves the reclaimable set from the old records to
  * the new ones at once; the mark `partial` stays until that rename is known to be durable, so that an upcall that finds
  * grace over can tell whether it must sync first.
  * Sweeping touches only instances that are older than `boot_time`, which nothing looks at any more.
@@ -15,7 +15,7 @@ import { bootTimeFiles, instanceFrom, nextStart, olderThan, type BootTimeFile, t
 import type { GraceStart } from '../upcall/request.ts'
 import * as disk from './disk.ts'
 import { recordsIn, removeLeftovers } from './records.ts'
-import { lookAt, makeStateDirectory, readBootTime, setAside, stage, type Mark, type Recorded, type StateDirectory } from './state-directory.ts'
+import { lookAt, makeStateDirectory, readBootTime, readBootTimeAt, setAside, stage, type Mark, type Recorded, type StateDirectory } from './state-directory.ts'
 
 const marks: readonly Mark[] = ['grace_start', 'partial', 'may_end_early']
 
@@ -86,24 +86,54 @@ export function rebuild(state: StateDirectory, nowMs: number, told: GraceStart |
 }
 
 /**
- * Commits a partial instance as full. Durable once the state directory is synced. Needs no free space.
- * @returns why old_boot_time could not be kept, if so: it is for people, and no reason to fail.
+ * Commits a partial instance as full. Durable once the state directory is synced.
+ *
+ * What is renamed over boot_time is a second name of the file that was read, so that an upcall which sleeps between its
+ * look and its rename can't commit an instance that has started meanwhile. From then on new_boot_time says the same as
+ * boot_time, which means full, until {@link confirmGraceEnd} takes it away. Where there is no room for a second name,
+ * new_boot_time itself is renamed: that needs no space.
+ * @returns 'committed', 'overtaken' by another upcall or instance, and why old_boot_time could not be kept, if so: it is
+ * for people, and no reason to fail.
  */
-export function commitGraceEnd(state: StateDirectory): string | undefined {
-  let lost: string | undefined
-  if (typeof readBootTime(state, 'boot_time') === 'object') setAside(state, state.bootTime('boot_time'), 'boot_time')
+export function commitGraceEnd(
+  state: StateDirectory,
+  { start }: PartialInstance,
+): { readonly outcome: 'committed' | 'overtaken'; readonly lost: string | undefined } {
+  const [bootTime, newBootTime, own] = [state.bootTime('boot_time'), state.bootTime('new_boot_time'), state.staged('boot_time', start)]
+  disk.remove(own)
+  const named = disk.tolerating(disk.cannotGrow, () => disk.makeHardLink(newBootTime, own), 'no room')
+  if (readBootTimeAt(named === 'no room' ? newBootTime : own) !== start) {
+    disk.remove(own)
+    return { outcome: 'overtaken', lost: undefined }
+  }
+  if (typeof readBootTimeAt(bootTime) === 'object') setAside(state, bootTime, 'boot_time')
+  const lost = keepOldBootTime(state)
+  fs.renameSync(named === 'no room' ? newBootTime : own, bootTime)
+  return { outcome: 'committed', lost }
+}
+
+function keepOldBootTime(state: StateDirectory): string | undefined {
   try {
     disk.remove(state.bootTime('old_boot_time'))
     disk.makeHardLink(state.bootTime('boot_time'), state.bootTime('old_boot_time'))
+    return undefined
   } catch (thrown) {
-    lost = errorCode(thrown)
+    return errorCode(thrown)
   }
-  fs.renameSync(state.bootTime('new_boot_time'), state.bootTime('boot_time'))
-  return lost
 }
 
-/** The grace end of a full instance is durable: nobody needs to make sure again. */
+/**
+ * The grace end of a full instance is durable: takes away what said that nobody had made sure, last what the next upcall
+ * would go by. Only then may new_boot_time go: gone before boot_time is durable, it would leave the instance before.
+ */
 export function confirmGraceEnd(state: StateDirectory, start: Start): void {
+  if (readBootTime(state, 'new_boot_time') === start) {
+    const own = state.staged('new_boot_time', start)
+    // Under a name of its own it can be looked at once more: a start may have put its own in place meanwhile.
+    if (disk.move(state.bootTime('new_boot_time'), own) && readBootTimeAt(own) !== start)
+      disk.makeHardLink(own, state.bootTime('new_boot_time'))
+    disk.remove(own)
+  }
   disk.remove(state.mark(start, 'may_end_early'))
   disk.remove(state.mark(start, 'partial'))
 }

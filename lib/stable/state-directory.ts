@@ -57,8 +57,10 @@ export function stateDirectory(path: string): StateDirectory {
 }
 
 /** A boot time file as it is. @throws the file system's error if it is there and can't be read. */
-export function readBootTime(state: StateDirectory, file: BootTimeFile): BootTime {
-  const content = disk.readSmallFile(state.bootTime(file), 32)
+export const readBootTime = (state: StateDirectory, file: BootTimeFile): BootTime => readBootTimeAt(state.bootTime(file))
+
+export function readBootTimeAt(path: string): BootTime {
+  const content = disk.readSmallFile(path, 32)
   if (content.kind === 'absent') return 'absent'
   if (content.kind === 'other') return { damaged: content.why }
   return startFromText(content.text) ?? { damaged: `it says ${quote(content.text)}` }

@@ -63,9 +63,10 @@ export function carryOver(world: World, instance: PartialInstance, owner: Client
   try {
     forbidEarlyEnd(world, instance)
     if (!records.carryOver(state, owner, from, instance.start)) {
-      // Its record is gone, or the directory to move it to.
-      if (records.newestEntry(state, owner, [from]).entry.kind !== 'record') throw gone(owner)
-      restoreThen(world, instance.start, () => records.carryOver(state, owner, from, instance.start))
+      // Another upcall has moved its record, or it is gone, or the directory to move it to.
+      const { entry, in: where } = records.newestEntry(state, owner, [instance.start, from])
+      if (entry.kind !== 'record') throw gone(owner)
+      if (where === from) restoreThen(world, instance.start, () => records.carryOver(state, owner, from, instance.start))
     }
   } catch (thrown) {
     const code = errorCode(thrown) ?? ''

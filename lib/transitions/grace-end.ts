@@ -20,7 +20,11 @@ const tidyMs = 1000
 /** Commits the end of a partial instance's grace. */
 export function endGrace(world: World, instance: PartialInstance, legacyTop: string | undefined): Settlement {
   const { state, log } = world
-  const lost = instances.commitGraceEnd(state)
+  const { outcome, lost } = instances.commitGraceEnd(state, instance)
+  if (outcome === 'overtaken') {
+    const { instance: now } = lookAt(state)
+    if (now.kind !== 'full' || now.start !== instance.start) throw new Failed({ kind: 'other-instance', given: String(instance.start), told: 'start' in now ? String(now.start) : 'no time' })
+  }
   if (lost !== undefined) log.warning(`old_boot_time could not be kept: ${lost}`)
   return {
     sync: [state.path],
