@@ -26,7 +26,7 @@ export type Mark = 'grace_start' | 'partial' | 'may_end_early'
 /** What an upcall finds when it looks. */
 export interface Recorded {
   readonly instance: Instance
-  /** Starts of the instances that have a directory. */
+  /** Starts of the instances that have a directory, the oldest first. */
   readonly starts: readonly Start[]
   /** Starts of the instances that have anything here, be it only a mark. */
   readonly traces: readonly Start[]
@@ -82,7 +82,7 @@ export function lookAt(state: StateDirectory): Recorded {
   }
   return {
     instance: instanceFrom(readBootTime(state, 'boot_time'), newBootTime),
-    starts,
+    starts: starts.sort((a, b) => a - b),
     traces: [...traces],
     marks: (start, mark) => names.has(`${start}.${mark}`),
   }
