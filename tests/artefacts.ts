@@ -63,8 +63,8 @@ export interface Machine {
 }
 
 /** A fresh one. Its state directory does not exist yet, and its nfsd file system is empty. */
-export function newMachine(): Machine {
-  const dir = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-'))
+export function newMachine(where = tmpdir()): Machine {
+  const dir = mkdtempSync(join(where, 'nfsd-userland-helper-'))
   const machine = { dir, stateDir: join(dir, 'state'), nfsdDir: join(dir, 'nfsd') }
   mkdirSync(machine.nfsdDir)
   return machine

@@ -4,7 +4,7 @@ import { existsSync, lutimesSync, mkdirSync, readlinkSync, rmSync, symlinkSync }
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { clockAt, inForeground, settings } from '../artefacts.ts'
-import { done, eachArtefact, hex, server, type Server } from './server.ts'
+import { done, eachArtefact, hex, mayNotReclaim, server, type Server } from './server.ts'
 import { traced } from './strace.ts'
 
 const lockOf = (s: Server): string => join(s.stateDir, 'nfsd-userland-helper.lock')
@@ -126,17 +126,21 @@ eachArtefact('the lock', (artefact) => {
 })
 
 eachArtefact('a holder that is stopped and wakes when its lock has been passed by', (artefact) => {
-  it('carries over no record that the end of grace has dropped meanwhile', async () => {
-    const s = server(artefact)
-    await s.fullInstanceWith('ada')
-    await s.init()
-    // Stopped between its look and its move: strace delays the rename by six seconds.
-    const slow = traced(s, ['check', hex('ada')], {}, ['-e', 'inject=rename:delay_enter=6000000'])
-    await new Promise((resolve) => setTimeout(resolve, 1000))
-    assert.equal((await s.graceDone()).status, done)
-    assert.notEqual((await slow).status, done)
-    await s.init()
-    assert.notEqual((await s.check('ada', 'v4.1')).status, done)
-  })
+  for (const [title, injection] of [
+    ['has dropped', []],
+    ['has made worthless, and was killed before it could drop it', ['-e', 'inject=fsync:signal=SIGKILL:when=2']],
+  ] as const)
+    it(`carries over no record that the end of grace ${title}`, async () => {
+      const s = server(artefact)
+      await s.fullInstanceWith('ada')
+      await s.init()
+      // Stopped between its look and its move: strace delays the rename by twelve seconds.
+      const slow = traced(s, ['check', hex('ada')], {}, ['-e', 'inject=rename:delay_enter=12000000'])
+      await new Promise((resolve) => setTimeout(resolve, 1000))
+      await traced(s, ['grace_done'], {}, injection)
+      assert.equal(s.readState('new_boot_time'), undefined, 'grace is over')
+      assert.equal((await slow).status, mayNotReclaim)
+      await s.init()
+      assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+    })
 })
-

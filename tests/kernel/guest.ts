@@ -1,0 +1,137 @@
+// One emulated machine. Its root is this machine's root, read-only, under a layer of memory; its disks are files that
+// outlive it. The host talks to it through a virtio port: a script goes in, a status and what it printed come back.
+import { spawn } from 'node:child_process'
+import { existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs'
+import { createConnection, type Socket } from 'node:net'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Image } from './image.ts'
+
+export interface Outcome { readonly status: number; readonly output: string }
+
+export interface Guest {
+  readonly name: string
+  /** Runs a shell script as root and returns what it printed; any status but 0 is thrown. */
+  readonly run: (script: string, seconds?: number) => Promise<string>
+  /** The same, for scripts whose status is the question. */
+  readonly attempt: (script: string, seconds?: number) => Promise<Outcome>
+  /** Power cut: nothing in the guest learns of it. What the disks were told to flush is there, the rest is not. */
+  readonly kill: () => Promise<void>
+}
+
+export interface Machine {
+  readonly name: string
+  /** Where the console log and the sockets of this run go. */
+  readonly directory: string
+  readonly disks: readonly string[]
+  /** More of QEMU's words: network cards. */
+  readonly cards?: readonly string[]
+  readonly memory?: string
+}
+
+const bootLimit = 180
+
+export async function boot(image: Image, machine: Machine): Promise<Guest> {
+  mkdirSync(machine.directory, { recursive: true })
+  const socket = join(machine.directory, `${machine.name}.sock`)
+  const console = join(machine.directory, `${machine.name}.console`)
+  rmSync(socket, { force: true })
+  const qemu = spawn('qemu-system-x86_64', [
+    // Hardware virtualisation hangs on some of the machines that this has to run on. Emulation works on all.
+    '-accel', 'tcg,thread=multi,tb-size=512', '-cpu', 'max', '-smp', '2', '-m', machine.memory ?? '2048',
+    '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none',
+    '-kernel', image.kernel, '-initrd', image.initramfs,
+    '-append', 'console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr init_on_alloc=0 no5lvl audit=0 apparmor=0 random.trust_cpu=on tsc=reliable',
+    '-serial', `file:${console}`,
+    '-fsdev', 'local,id=host,path=/,security_model=none,readonly=on,multidevs=remap',
+    '-device', 'virtio-9p-pci,fsdev=host,mount_tag=host',
+    '-chardev', `socket,id=port,path=${socket},server=on,wait=on`,
+    '-device', 'virtio-serial-pci', '-device', 'virtserialport,chardev=port,name=laboratory',
+    ...machine.disks.flatMap((disk, n) =>
+      ['-drive', `file=${disk},format=raw,if=none,id=disk${n},cache=writeback`, '-device', `virtio-blk-pci,drive=disk${n}`]),
+    ...machine.cards ?? [],
+  ], { stdio: ['ignore', openSync(`${console}.qemu`, 'w'), openSync(`${console}.qemu`, 'a')] })
+
+  // Open guests must not outlive us, however we end.
+  const cleanup = () => qemu.kill('SIGKILL')
+  process.once('exit', cleanup)
+  const gone = new Promise<void>((resolve) => {
+    qemu.once('exit', () => { process.removeListener('exit', cleanup); resolve() })
+    qemu.once('error', () => { resolve() })
+  })
+  let dead: Error | undefined
+  const waiting = new Map<number, { resolve: (outcome: Outcome) => void, reject: (error: Error) => void }>()
+  void gone.then(() => {
+    dead = new Error(`${machine.name} is off: ${tail(`${console}.qemu`)} ${tail(console)}`)
+    for (const { reject } of waiting.values()) reject(dead)
+  })
+
+  const port = await connected(socket, () => dead)
+  let ready: () => void = () => undefined
+  const booted = new Promise<void>((resolve) => { ready = resolve })
+  createInterface({ input: port }).on('line', (line) => {
+    if (line === 'ready') { ready(); return }
+    const [number, status, output = ''] = line.split(' ')
+    waiting.get(Number(number))?.resolve({ status: Number(status), output: Buffer.from(output, 'hex').toString() })
+    waiting.delete(Number(number))
+  })
+  port.on('error', () => undefined)
+
+  let last = 0
+  const attempt = async (script: string, seconds = 60): Promise<Outcome> => {
+    if (dead !== undefined) throw dead
+    const number = ++last
+    const answer = new Promise<Outcome>((resolve, reject) => { waiting.set(number, { resolve, reject }) })
+    port.write(`${number} ${Buffer.from(script).toString('hex')}\n`)
+    return within(seconds, answer, `${machine.name} does not answer to: ${script}`)
+  }
+  const guest: Guest = {
+    name: machine.name,
+    attempt,
+    run: async (script, seconds) => {
+      const { status, output } = await attempt(`set -e\n${script}`, seconds)
+      if (status !== 0) throw new Error(`${machine.name}: status ${status} of: ${script}\n${output}`)
+      return output
+    },
+    kill: async () => { qemu.kill('SIGKILL'); await gone; port.destroy() },
+  }
+  try {
+    await within(bootLimit, Promise.race([booted, gone.then(() => { throw dead ?? new Error('off') })]), `${machine.name} does not boot`)
+    await guest.run(`mkdir -p /lib/modules && ln -sfn '${image.modules}/${image.release}' '/lib/modules/${image.release}'`)
+    return guest
+  } catch (error) {
+    await guest.kill()
+    throw new Error(`${String(error)}\n${tail(console)}`, { cause: error })
+  }
+}
+
+async function connected(socket: string, dead: () => Error | undefined): Promise<Socket> {
+  for (;;) {
+    const reason = dead()
+    if (reason !== undefined) throw reason
+    if (existsSync(socket)) {
+      const port = createConnection(socket)
+      const open = await new Promise<boolean>((resolve) => {
+        port.once('connect', () => { resolve(true) })
+        port.once('error', () => { resolve(false) })
+      })
+      if (open) return port
+    }
+    await sleep(50)
+  }
+}
+
+async function within<T>(seconds: number, work: Promise<T>, otherwise: string): Promise<T> {
+  const done = new AbortController()
+  try {
+    return await Promise.race([
+      work,
+      sleep(seconds * 1000, undefined, { signal: done.signal }).then(() => { throw new Error(`${otherwise} (${seconds} s)`) }),
+    ])
+  } finally {
+    done.abort()
+  }
+}
+
+const tail = (file: string) => existsSync(file) ? readFileSync(file, 'utf8').trimEnd().split('\n').slice(-15).join('\n') : ''

@@ -1,0 +1,127 @@
+// What a guest boots: Debian's own kernel, unpacked but never installed, and a first root that hands over to this
+// machine's root. Both are kept in .cache/ between runs; with a warm cache nothing is fetched.
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { basename, dirname, join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+export interface Image {
+  readonly release: string
+  readonly kernel: string
+  readonly initramfs: string
+  /** A directory that holds `<release>/`, to be seen by modprobe in the guest. */
+  readonly modules: string
+}
+
+const here = dirname(fileURLToPath(import.meta.url))
+export const repository = dirname(dirname(here))
+export const cache = join(repository, '.cache', 'kernel')
+
+/** Commands the laboratory runs, on this machine or in the guest, which shares its root, and who brings them. */
+const needed: readonly (readonly [command: string, from: string])[] = [
+  ['qemu-system-x86_64', 'qemu-system-x86'],
+  ['rpc.nfsd', 'nfs-kernel-server'],
+  ['mount.nfs', 'nfs-common'],
+  ['busybox', 'busybox-static'],
+  ['cpio', 'cpio'],
+  ['modprobe', 'kmod'],
+  ['ip', 'iproute2'],
+  ['mkfs.ext4', 'e2fsprogs'],
+  ['mkfs.xfs', 'xfsprogs'],
+  ['sqlite3', 'sqlite3'],
+  ['xz', 'xz-utils'],
+]
+
+/** The first root's modules; the rest come by modprobe, once this machine's root is there. */
+const earlyModules = ['virtio_pci', 'virtio_blk', 'virtio_console', '9pnet_virtio', '9p', 'overlay']
+
+/** The parts of the kernel package that a guest can have a use for: a third of it. */
+const unpacked = [
+  './boot/vmlinuz-*', './lib/modules/*/modules.builtin*', './lib/modules/*/modules.order',
+  ...['arch', 'crypto', 'fs', 'lib', 'net', 'drivers/block', 'drivers/char', 'drivers/virtio', 'drivers/net/veth.ko',
+    'drivers/net/virtio_net.ko', 'drivers/net/net_failover.ko'].map((part) => `./lib/modules/*/kernel/${part}*`),
+]
+
+const path = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`
+const env = { ...process.env, PATH: path, DEBIAN_FRONTEND: 'noninteractive' }
+const output = (command: string, ...words: string[]) => execFileSync(command, words, { env, encoding: 'utf8' })
+
+export function image(): Image {
+  installMissing()
+  mkdirSync(cache, { recursive: true })
+  const release = unpackedKernel()
+  const modules = join(cache, release, 'lib', 'modules')
+  return { release, modules, kernel: join(cache, release, 'kernel'), initramfs: initramfs(release, modules) }
+}
+
+function installMissing(): void {
+  const onPath = (command: string) => path.split(':').some((directory) => existsSync(join(directory, command)))
+  const packages = [...new Set(needed.filter(([command]) => !onPath(command)).map(([, from]) => from))]
+  if (packages.length === 0) return
+  const install = `apt-get install --yes --no-install-recommends ${packages.join(' ')}`
+  if (process.getuid?.() !== 0) throw new Error(`the kernel laboratory needs, as root: ${install}`)
+  process.stderr.write(`kernel laboratory: ${install}\n`)
+  try {
+    output('sh', '-c', install)
+  } catch {
+    output('sh', '-c', `apt-get update && ${install}`)
+  }
+}
+
+/** Debian's newest kernel of the release that we run on, or whatever is in the cache already. */
+function unpackedKernel(): string {
+  const cached = readdirSync(cache).filter((name) => existsSync(join(cache, name, 'kernel'))).sort()
+  const newest = cached.at(-1)
+  if (newest !== undefined) return newest
+  const work = mkdtempSync(join(cache, 'unpacking-'))
+  const named = () => /Depends: linux-image-(\S*-amd64)/.exec(output('apt-cache', 'depends', 'linux-image-amd64'))?.[1]
+  const release = named() ?? (output('apt-get', 'update'), named())
+  if (release === undefined) throw new Error('apt-cache knows no linux-image-amd64: are there Debian sources in /etc/apt?')
+  output('sh', '-c', `cd '${work}' && apt-get download -o APT::Sandbox::User=root linux-image-${release}`)
+  const wanted = unpacked.map((pattern) => `'${pattern}'`).join(' ')
+  output('sh', '-c', `cd '${work}' && dpkg-deb --fsys-tarfile linux-image-*.deb | tar -x --wildcards ${wanted} && rm linux-image-*.deb`)
+  output('depmod', '-b', work, release)
+  writeFileSync(join(work, 'kernel'), uncompressed(readFileSync(join(work, 'boot', `vmlinuz-${release}`))))
+  rmSync(join(work, 'boot'), { recursive: true })
+  renameSync(work, join(cache, release))
+  return release
+}
+
+/** Emulated, the kernel's own unpacking takes seconds of every boot: QEMU starts the ELF file inside as well. */
+function uncompressed(bzImage: Buffer): Buffer {
+  for (const magic of ['fd377a585a00', '28b52ffd'].map((hex) => Buffer.from(hex, 'hex'))) {
+    const at = bzImage.indexOf(magic)
+    if (at < 0) continue
+    const [command, ...words] = magic[0] === 0xfd ? ['xz', '-dc', '--single-stream'] as const : ['zstd', '-dc'] as const
+    const elf = execFileSync('sh', ['-c', `${[command, ...words].join(' ')} 2> /dev/null || true`],
+      { env, input: bzImage.subarray(at), maxBuffer: 1 << 28 })
+    if (elf.subarray(0, 4).toString('latin1') === '\x7fELF') return elf
+  }
+  return bzImage
+}
+
+function initramfs(release: string, modules: string): string {
+  const scripts = ['handover.sh', 'agent.pl'].map((name) => join(here, 'guest', name))
+  const inOrder = [...new Set(earlyModules.flatMap((module) =>
+    output('modprobe', '--dirname', dirname(dirname(modules)), '--set-version', release, '--show-depends', module)
+      .split('\n').flatMap((line) => /^insmod (\S+)/.exec(line)?.[1] ?? [])))]
+  const digest = createHash('sha256').update(inOrder.join()).update(output('busybox'))
+  for (const script of scripts) digest.update(readFileSync(script))
+  const built = join(cache, release, `initramfs-${digest.digest('hex').slice(0, 16)}`)
+  if (existsSync(built)) return built
+
+  const tree = mkdtempSync(join(tmpdir(), 'initramfs-'))
+  for (const directory of ['bin', 'modules']) mkdirSync(join(tree, directory))
+  copyFileSync(output('sh', '-c', 'command -v busybox').trim(), join(tree, 'bin', 'busybox'))
+  for (const module of inOrder) copyFileSync(module, join(tree, 'modules', basename(module)))
+  writeFileSync(join(tree, 'modules', 'order'), inOrder.map((module) => `${basename(module)}\n`).join(''))
+  const [handover, agent] = scripts as [string, string]
+  writeFileSync(join(tree, 'init'), readFileSync(handover), { mode: 0o755 })
+  writeFileSync(join(tree, 'agent.pl'), readFileSync(agent), { mode: 0o755 })
+  output('sh', '-c', `cd '${tree}' && find . | cpio --quiet -o -H newc > '${built}.new'`)
+  rmSync(tree, { recursive: true })
+  renameSync(`${built}.new`, built)
+  return built
+}

@@ -1,0 +1,24 @@
+// A machine with a bad battery: the clock is wrong while the server starts and time synchronisation corrects it later.
+import { claimHeld, threeHolders, type Story } from '../story.ts'
+
+const story = (name: string, fault: string, wrong: string, right: string): Story => ({
+  name,
+  title: `Locks survive a clock that is ${fault} when the service starts and is corrected before the clients reclaim`,
+  tell: async (stage) => {
+    const { guest, server } = stage
+    await server.start()
+    await server.endGrace()
+    const clients = await threeHolders(stage)
+    await server.stop()
+    await guest.run(`date --set '${wrong}'`)
+    await server.start()
+    await guest.run(`date --set '${right}'`)
+    await claimHeld(stage, 'with the clock corrected', clients)
+    await server.endGrace()
+    await server.restart()
+    await claimHeld(stage, 'after the next restart', clients)
+  },
+})
+
+export const clockAhead = story('clock', 'an hour fast', '1 hour', '1 hour ago')
+export const clockBehind = story('clock-behind', 'a day slow', '1 day ago', '1 day')

@@ -1,0 +1,161 @@
+// The NFS server of a guest: the kernel's nfsd with the helper under test as its tracker, two disks, one export.
+// What it says about itself comes from the kernel only: /proc/locks, the kernel log, and a probe on the function
+// that runs the helper, which sees every upcall and its wait status without anything between kernel and helper.
+import { basename } from 'node:path'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Guest } from './guest.ts'
+import { upcallsIn, type Upcall } from './upcalls.ts'
+
+/** A program that the kernel is told to run. It is copied into the guest's memory: the host may rebuild it meanwhile. */
+export interface Helper { readonly name: string, readonly program: string }
+
+export const stateDisk = '/srv/state'
+export const exported = '/srv/export'
+const address = '10.0.0.1'
+
+/** Seconds. Grace is long, so that a loaded machine reclaims in time; stories that don't wait for its end cut it short. */
+export const lease = 10
+export const grace = 20
+
+export type Tracker = 'UMH upcall' | 'legacy'
+
+export interface Start { readonly tracker?: Tracker | 'any', readonly grace?: number, readonly lease?: number, readonly threads?: number }
+
+export interface Server {
+  readonly guest: Guest
+  readonly address: string
+  /** Where the helper of the present story keeps its records. */
+  readonly stateDirectory: string
+  /** Starts the service; the kernel log must then name the tracker expected. */
+  readonly start: (options?: Start) => Promise<void>
+  readonly stop: () => Promise<void>
+  /** Stops and starts, as it was started before where the options don't say otherwise. */
+  readonly restart: (options?: Start) => Promise<void>
+  readonly inGrace: () => Promise<boolean>
+  /** Seconds until grace was over, or undefined if it was not within the limit. */
+  readonly graceEnds: (limit: number) => Promise<number | undefined>
+  /** The administrator's own way to end grace. */
+  readonly endGrace: () => Promise<void>
+  /** Names of the exported files that a client holds a lock on, once for each lock. */
+  readonly locked: () => Promise<string[]>
+  readonly upcalls: () => Promise<Upcall[]>
+  /** The kernel log since the story began. */
+  readonly log: () => Promise<string>
+}
+
+/** Things a guest needs once, whether it serves or is a client. A card is bridged to the clients, or leads to the host. */
+export async function prepare(guest: Guest, { serves, bridged, reachable }: {
+  readonly serves: boolean, readonly bridged?: string, readonly reachable?: string,
+}): Promise<void> {
+  await guest.run(`
+    modprobe -a virtio_net veth bridge nfsv4 ${serves ? 'nfsd ext4 xfs' : ''}
+    ip link add lab type bridge forward_delay 0
+    ${serves ? `ip address add ${address}/24 dev lab` : ''}
+    ip link set lab up
+    ${bridged === undefined ? '' : `ip link set ${bridged} master lab up`}
+    ${reachable === undefined ? '' : `ip link set ${reachable} up; ip address add 10.0.2.15/24 dev ${reachable}`}
+    mkdir -p /run/netns /run/lab/uts`, 120)
+}
+
+/** Disks and exports, tracing, and the daemon that answers nfsd's questions about exports. */
+export async function serve(guest: Guest, helper: Helper, story: string, defaultDirectory = false): Promise<Server> {
+  const stateDirectory = defaultDirectory ? '/var/lib/nfs' : `${stateDisk}/nfs`
+  const program = `/usr/sbin/${helper.name}`
+  await guest.run(`
+    grep -q ' /proc/fs/nfsd ' /proc/mounts || mount -t nfsd nfsd /proc/fs/nfsd
+    grep -q ' /sys/kernel/tracing ' /proc/mounts || mount -t tracefs tracefs /sys/kernel/tracing
+    cd /sys/kernel/tracing
+    echo 0 > events/kprobes/enable 2> /dev/null || true
+    echo 'p:asked nfsd:nfsd4_umh_cltrack_upcall verb=+0(%di):string owner=+0(%si):string first=+0(%dx):string second=+0(%cx):string' > kprobe_events
+    echo 'r:answered nfsd:nfsd4_umh_cltrack_upcall status=$retval:s32' >> kprobe_events
+    echo 1 > events/kprobes/enable
+    echo 1 > tracing_on
+    echo > trace
+    dmesg --clear
+    echo 'laboratory: ${story}' > /dev/kmsg
+
+    [ '${helper.program}' -ef ${program} ] || { cp '${helper.program}' ${program}.new && mv ${program}.new ${program}; }
+    mkdir -p ${stateDisk} ${exported}
+    mountpoint -q ${stateDisk} || mount /dev/vda ${stateDisk}
+    mountpoint -q ${exported} || mount /dev/vdb ${exported}
+    mkdir -p ${stateDisk}/nfs /var/lib/nfs
+    ${defaultDirectory
+      ? `mount --bind ${stateDisk}/nfs /var/lib/nfs; echo > /etc/nfs.conf`
+      : `printf '[nfsd-userland-helper]\\nstate-dir = ${stateDirectory}\\n[nfsdcltrack]\\nstoragedir = ${stateDirectory}\\n' > /etc/nfs.conf`}
+    touch /var/lib/nfs/etab /var/lib/nfs/rmtab
+    exportfs -i -o rw,fsid=0,no_root_squash,insecure,no_subtree_check '*:${exported}'
+    rpc.mountd -N 2 -N 3`)
+
+  const stop = async () => { await guest.run('rpc.nfsd 0', 120) }
+  const inGrace = async () => (await guest.run('cat /proc/fs/nfsd/v4_end_grace')).trim() === 'N'
+  const log = () => guest.run('dmesg --notime')
+  const upcalls = async () => upcallsIn(await guest.run('cat /sys/kernel/tracing/trace'))
+  let starting: Start = {}
+
+  const start: Server['start'] = async (options = {}) => {
+    starting = { ...starting, ...options }
+    const before = (await log()).length
+    const tracking = starting.tracker === 'legacy' ? '/nonexistent' : program
+    await guest.run(`
+      echo ${starting.lease ?? lease} > /proc/fs/nfsd/nfsv4leasetime
+      echo ${starting.grace ?? grace} > /proc/fs/nfsd/nfsv4gracetime
+      printf %s ${tracking} > /sys/module/nfsd/parameters/cltrack_prog
+      rpc.nfsd -N 3 ${starting.threads ?? 8}`, 120)
+    const said = /(?:Using (.*) client tracking operations|Unable to initialize client recovery tracking.*)/.exec((await log()).slice(before))
+    const expected = starting.tracker ?? 'UMH upcall'
+    if (expected !== 'any' && said?.[1] !== expected) throw new Error(`nfsd started with another tracker than ${expected}: ${said?.[0] ?? 'it names none'}`)
+    if (expected === 'UMH upcall' && !(await upcalls()).some(({ verb }) => verb === 'init')) throw new Error('the probe does not see the upcalls')
+  }
+
+  return {
+    guest,
+    address,
+    stateDirectory,
+    start,
+    stop,
+    restart: async (options) => { await stop(); await start(options) },
+    inGrace,
+    graceEnds: async (limit) => {
+      const began = Date.now()
+      const { status } = await guest.attempt(`
+        looks=0
+        while read -r ended < /proc/fs/nfsd/v4_end_grace && [ "$ended" = N ]; do
+          [ $((looks += 1)) -lt ${limit * 3} ] || exit 1
+          sleep 0.3
+        done`, limit * 2 + 30)
+      const seconds = (Date.now() - began) / 1000
+      // The kernel says that grace has ended before it tells the helper.
+      for (let looks = 0; looks < 40 && (await upcalls()).some((upcall) => upcall.status === undefined); looks++) await sleep(500)
+      return status === 0 ? seconds : undefined
+    },
+    // Refused as busy when grace is ending already.
+    endGrace: async () => {
+      await guest.run('echo Y > /proc/fs/nfsd/v4_end_grace 2> /dev/null || { sleep 2; grep -q Y /proc/fs/nfsd/v4_end_grace; }')
+    },
+    locked: async () => {
+      const [locks = '', files = ''] = (await guest.run(`
+        cat /proc/locks; echo FILES; find ${exported} -type f -exec stat -c '%Hd:%Ld:%i %n' {} +`)).split('FILES\n')
+      const names = new Map(files.trim().split('\n').map((line) => {
+        const [id = '', name = ''] = line.split(' ')
+        const [major, minor, inode] = id.split(':')
+        const hex = (n = '') => Number(n).toString(16).padStart(2, '0')
+        return [`${hex(major)}:${hex(minor)}:${inode ?? ''}`, basename(name)]
+      }))
+      const held = locks.split('\n').filter((line) => /: POSIX .* WRITE /.test(line) && !line.includes('->'))
+      return held.flatMap((line) => names.get(/ (\w+:\w+:\d+) /.exec(line)?.[1] ?? '') ?? []).sort()
+    },
+    upcalls,
+    log,
+  }
+}
+
+/** Leaves nothing of a story behind but the kernel's modules. */
+export async function clear(server: Server): Promise<void> {
+  await server.stop()
+  await server.guest.run(`
+    kill $(pidof rpc.mountd) || true
+    mount -o remount,rw ${stateDisk}
+    find ${stateDisk} ${exported} -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf {} +
+    umount -l /var/lib/nfs 2> /dev/null || true
+    rm -rf /var/lib/nfs/v4recovery /var/lib/nfs/etab`)
+}

@@ -1,0 +1,73 @@
+// What a scenario is told in: a server, clients that come by name, and claims. A claim is one sentence that the run
+// proves or disproves; all of them are tests, and all of them are in the report.
+import assert from 'node:assert/strict'
+import { lostLocks, type Client, type Version } from './client.ts'
+import type { Guest, Machine } from './guest.ts'
+import type { Helper, Server } from './server.ts'
+
+/** What every story has. */
+export interface Ground {
+  readonly helper: Helper
+  /** For disks and the like; gone at the next run. */
+  readonly directory: string
+  readonly claim: (sentence: string, proof: () => void | Promise<void>) => Promise<void>
+  /** Something worth reading in the report that is right or wrong for nobody. */
+  readonly note: (text: string) => void
+  /** A machine of the story's own; it is switched off when the story ends. */
+  readonly boot: (machine: Omit<Machine, 'directory'>) => Promise<Guest>
+}
+
+/** What most have: one guest that is server and clients, left as it was found. */
+export interface Stage extends Ground {
+  readonly guest: Guest
+  readonly clients: Guest
+  readonly server: Server
+  /** The port of this machine behind which the guest's nfsd listens. */
+  readonly nfsPort: number
+  readonly client: (name: string, version: Version) => Promise<Client>
+}
+
+export type Story = {
+  readonly name: string
+  readonly title: string
+  /** The helper is left to its default state directory, /var/lib/nfs. */
+  readonly defaultDirectory?: boolean
+} & ({ readonly tell: (stage: Stage) => Promise<void> } | { readonly alone: (ground: Ground) => Promise<void> })
+
+/** Each client of the three minor versions holds a lock on a file that bears its name. */
+export async function threeHolders({ client }: Stage): Promise<Client[]> {
+  return holders(await Promise.all([client('ann', '4.0'), client('bob', '4.1'), client('cleo', '4.2')]))
+}
+
+export async function holders(clients: Client[]): Promise<Client[]> {
+  await Promise.all(clients.map((client) => client.lock(client.name)))
+  return clients
+}
+
+/** Both sides agree: the clients write under their locks, none says it lost one, and the server holds exactly these. */
+export async function claimHeld({ clients: machine, server, claim }: Pick<Stage, 'clients' | 'server' | 'claim'>, when: string, clients: readonly Client[]): Promise<void> {
+  const names = clients.map(({ name }) => name)
+  await claim(`${when}, ${names.join(', ')} write under the locks they held before`, async () => {
+    assert.deepEqual(await Promise.all(clients.map((client) => client.writesUnderLock(client.name))), names.map(() => 'written'))
+  })
+  await claim(`${when}, the server holds a lock on ${names.join(', ')} and on nothing else`, async () => {
+    assert.deepEqual(await server.locked(), names.toSorted())
+  })
+  await claim(`${when}, no client's kernel has lost a lock`, async () => {
+    assert.deepEqual(await lostLocks(machine, clients), names.map(() => 0))
+  })
+}
+
+/** Both sides agree: the clients know that their locks are gone, and the server holds none of them. */
+export async function claimLost({ clients: machine, server, claim }: Pick<Stage, 'clients' | 'server' | 'claim'>, when: string, clients: readonly Client[]): Promise<void> {
+  const names = clients.map(({ name }) => name)
+  await claim(`${when}, ${names.join(', ')} do not get their locks back`, async () => {
+    assert.deepEqual(await Promise.all(clients.map((client) => client.writesUnderLock(client.name))), names.map(() => 'lock lost'))
+  })
+  await claim(`${when}, the server holds none of the locks of ${names.join(', ')}`, async () => {
+    assert.deepEqual((await server.locked()).filter((file) => names.includes(file)), [])
+  })
+  await claim(`${when}, the kernels of ${names.join(', ')} say that they lost one lock each`, async () => {
+    assert.deepEqual(await lostLocks(machine, clients), names.map(() => 1))
+  })
+}

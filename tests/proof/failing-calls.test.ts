@@ -1,0 +1,179 @@
+/**
+ * Calls that fail: each call that changes the state directory is told EIO, ENOSPC, EDQUOT, EROFS or EMFILE, one at a
+ * time; and a disk that is really full.
+ *
+ * Status 0 after a failed barrier would be a lie. A failed upcall leaves a line, and a state that means what it meant
+ * before or after; the next upcall recovers.
+ */
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import { artefacts, settings, type Artefact, type Machine } from '../artefacts.ts'
+import { inPart, report, seconds, type Row } from './figures.ts'
+import { fileSystems, newDisk, type FileSystem } from './loop-disks.ts'
+import { mutant, mutations } from './mutants.ts'
+import { ann, bob, bootTimeAt, cal, check, clientsOf, create, dan, graceDone, memoryAfter, remove, scenarios, start, upcallFor, type Scenario } from './scenarios.ts'
+import { briefly, changing, fired, trace } from './trace.ts'
+import { plant, readTree, type Tree } from './trees.ts'
+import { call, disagreement, futuresByRule, live, machineAt, observer, prepared, scratch, scrapTree, setGrace } from './verdicts.ts'
+
+const errors = inPart ? ['EIO', 'ENOSPC'] : ['EIO', 'ENOSPC', 'EDQUOT', 'EROFS', 'EMFILE']
+/** No room and no right to write: a known client is not refused for these (lib/transitions/client.ts). */
+const noRoom = ['ENOSPC', 'EDQUOT', 'EROFS']
+const executable = artefacts().find(({ name }) => name === 'executable')
+
+describe('one call fails', { skip: executable === undefined }, () => {
+  const began = performance.now()
+  const total = { cases: 0, barriers: 0, refused: 0, violations: 0 }
+  const statuses = new Set<number | string>()
+  for (const scenario of scenarios)
+    it(`in '${scenario.name}': no status 0 on a failed barrier, nothing is lost, and the next upcall recovers`, async () => {
+      assert.ok(executable)
+      const { cases, barriers, refused, violations, seen } = await failEverywhere(executable, scenario)
+      total.cases += cases
+      total.barriers += barriers
+      total.refused += refused
+      total.violations += violations.length
+      for (const status of seen) statuses.add(status)
+      assert.deepEqual(violations, [])
+    })
+  after(() => {
+    report({
+      technique: 'failing-calls',
+      rows: [{
+        errors: errors.join(' '), scenarios: scenarios.length, cases: total.cases, 'of them on barriers': total.barriers,
+        'status not 0': total.refused, statuses: [...statuses].sort().join(' '), violations: total.violations, seconds: seconds(began),
+      }],
+    })
+  })
+})
+
+describe('the check of failing calls can fail', { skip: executable === undefined }, () => {
+  it(`and does where ${mutations['failed barrier forgiven'].what}`, async () => {
+    const directory = scratch()
+    try {
+      const scenario = scenarios.find(({ name }) => name === 'create, new, out of grace')
+      assert.ok(scenario)
+      const { violations } = await failEverywhere(mutant('failed barrier forgiven', directory), scenario)
+      assert.match(violations.join('\n'), /status 0/)
+      report({ technique: 'failing-calls-mutants', rows: [{ broken: mutations['failed barrier forgiven'].what, 'caught in': scenario.name, how: violations[0] ?? '' }] })
+    } finally {
+      rmSync(directory, { recursive: true, force: true })
+    }
+  })
+})
+
+async function failEverywhere(artefact: Artefact, scenario: Scenario): Promise<{
+  cases: number; barriers: number; refused: number; violations: string[]; seen: Set<number | string>
+}> {
+  const [event] = scenario.act
+  assert.ok(event)
+  const { machine, tree } = await prepared(artefact, scenario)
+  scrapTree(machine)
+  const bootTime = bootTimeAt([...scenario.before, event])
+  const { words, env } = upcallFor(event, bootTime)
+  const on = async <T>(from: Tree, work: (machine: Machine) => Promise<T>): Promise<T> => {
+    const there = machineAt(scratch())
+    try {
+      if (from.size > 0) plant(from, there.stateDir)
+      setGrace(there, scenario.grace)
+      return await work(there)
+    } finally {
+      scrapTree(there)
+    }
+  }
+  const clients = clientsOf(scenario)
+  const { ask } = observer(artefact, clients, 'kill')
+  const memory = memoryAfter(scenario.before)
+  const allowed = [memory, ...(scenario.grace === 'over' ? [memoryAfter([{ event: 'grace done', bootTime: undefined }], memory)] : []), memoryAfter([event], memory, scenario.grace)]
+    .map((each) => futuresByRule(each, clients))
+  const afterwards = allowed.slice(-1)
+
+  const whole = await on(tree, async (there) => ({ ...await trace(artefact, [...settings(there), ...words], env), dir: there.dir }))
+  const counted = { cases: 0, barriers: 0, refused: 0, violations: [] as string[], seen: new Set<number | string>() }
+  for (const point of changing(whole.calls, whole.dir))
+    for (const error of errors) {
+      const fault = { call: point, what: `error=${error}` }
+      const label = `${error} from ${briefly(point, whole.dir)}`
+      const { run, left, dir } = await on(tree, async (there) => {
+        const run = await trace(artefact, [...settings(there), ...words], env, fault)
+        return { run, left: readTree(there.stateDir), dir: there.dir }
+      })
+      const violation = (what: string): void => void counted.violations.push(`${label}: ${what}`)
+      counted.cases++
+      counted.seen.add(run.status)
+      if (!fired(run, fault, whole.dir, dir)) violation('the error did not come there')
+      const isBarrier = point.name === 'fsync' || point.name === 'fdatasync'
+      if (isBarrier) counted.barriers++
+      if (isBarrier && run.status === 0) violation('status 0 after a failed barrier')
+      if (run.status !== 0) counted.refused++
+      if (run.status !== whole.status && !/error|critical|warning/.test(run.stderr)) violation(`status ${run.status} without a line`)
+      const stays = run.status === 0 && event.event === 'check' && noRoom.includes(error) && /critical: .*can't be carried over/.test(run.stderr)
+      const wrong = disagreement(await ask(left), run.status === 0 && !stays ? afterwards : allowed, 'kill')
+      if (wrong !== undefined) violation(`status ${run.status}, ${wrong}`)
+      const again = await on(left, async (there) => ({ ...await call(artefact, there, event, bootTime), tree: readTree(there.stateDir) }))
+      if (again.status !== whole.status) violation(`the next upcall ended with ${again.status}: ${again.stderr}`)
+      const notMended = disagreement(await ask(again.tree), afterwards, 'kill')
+      if (notMended !== undefined) violation(`after the next upcall ${notMended}`)
+    }
+  return counted
+}
+
+describe('a full disk', { skip: executable === undefined }, () => {
+  const rows: Row[] = []
+  for (const fileSystem of fileSystems())
+    it(`of ${fileSystem}: a known client is let in, remove and grace done work, and nothing is lost`, async () => {
+      assert.ok(executable)
+      rows.push(await liveOnFull(executable, fileSystem))
+    })
+  after(() => { report({ technique: 'full-disk', rows }) })
+})
+
+async function liveOnFull(artefact: Artefact, fileSystem: FileSystem): Promise<Row> {
+  const disk = newDisk(fileSystem)
+  try {
+    const top = disk.mount()
+    const machine = machineAt(join(top, 'machine'))
+    await live(artefact, machine, [start('1000'), create(ann, 'Y'), create(bob, 'N'), create(cal, 'Y'), graceDone('1000'), start('2000')])
+    fill(top)
+    const answers: Record<string, number | string> = {}
+    const ask = async (name: string, event: Parameters<typeof call>[2], expected: readonly (number | string)[]): Promise<void> => {
+      const { status, stderr } = await call(artefact, machine, event, '2000')
+      answers[name] = status
+      assert.ok(expected.includes(status), `${name} ended with ${status}: ${stderr}`)
+      if (status !== 0) assert.match(stderr, /ENOSPC|no space|space/i)
+    }
+    await ask('check of a v4.1 client', check(ann, 'Y'), [0])
+    await ask('check of a v4.0 client', check(bob, 'N'), [0])
+    // Btrfs copies what it changes: there even a rename wants space, and may be refused; nothing is lost by that.
+    const mayFail = fileSystem === 'btrfs' ? [0, 135] : [0]
+    await ask('create, reclaiming', create(ann, 'Y'), mayFail)
+    await ask('create, new', create(dan, 'Y'), [0, 135])
+    await ask('remove', remove(cal), [0])
+    await ask('grace done', graceDone('2000'), [0])
+    disk.unfill()
+    await live(artefact, machine, [start('3000')])
+    // A record that could not be carried over is lost when grace ends: the log has said so at critical level.
+    const carried: readonly number[] = fileSystem === 'btrfs' ? [0, 255] : [0]
+    const created = (name: string): number[] => [answers[name] === 0 ? 0 : 255]
+    for (const [owner, expected] of [[ann, created('create, reclaiming')], [bob, carried], [cal, [255]], [dan, created('create, new')]] as [string, number[]][])
+      assert.ok(expected.includes((await call(artefact, machine, check(owner, 'Y'))).status as number), `${owner} after a start with space again`)
+    return { 'file system': fileSystem, ...answers, violations: 0 }
+  } finally {
+    disk.scrap()
+  }
+}
+
+/** Not a byte is left, nor an inode's worth. */
+function fill(top: string): void {
+  for (const size of ['1M', '64k', '4k', '512']) {
+    try {
+      execFileSync('dd', ['if=/dev/zero', `of=${join(top, `fill-${size}`)}`, `bs=${size}`], { stdio: 'ignore' })
+    } catch {
+      // No space left: that is what it is for.
+    }
+  }
+  execFileSync('sync', ['-f', top])
+}

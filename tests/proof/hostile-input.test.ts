@@ -1,0 +1,203 @@
+/**
+ * Hostile input: words, environment, configuration, and every file of the state directory, out of a seed.
+ *
+ * Whatever they are: no crash, no hang, no status but the documented ones, no stranger let in, nothing touched outside the
+ * state directory, and no byte on a terminal that is not printable.
+ */
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { chmodSync, mkdirSync, readdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import { artefacts, inForeground, type Artefact, type Machine, type Said } from '../artefacts.ts'
+import { inPart, random, report, seconds, seed } from './figures.ts'
+import { ann, bob, cal, check, create, graceDone, start } from './scenarios.ts'
+import { fingerprint, plant, readTree, type Tree } from './trees.ts'
+import { call, live, machineAt, scratch, scrapTree, stranger } from './verdicts.ts'
+
+const executable = artefacts().find(({ name }) => name === 'executable')
+/** lib/failure.ts: nothing else may come out. */
+const documented = [0, 255, 140, 234, 218, 151, 135, 243, 146]
+
+type Dice = () => number
+const pick = <T>(dice: Dice, list: readonly T[]): T => list[Math.floor(dice() * list.length)] as T
+const bytes = (dice: Dice, length: number): Buffer => Buffer.from(Array.from({ length }, () => Math.floor(dice() * 256)))
+
+/** What is wrong with one ending. */
+function complaints(said: Said): string[] {
+  const wrong: string[] = []
+  if (typeof said.status === 'string' || !documented.includes(said.status)) wrong.push(`it ended with ${said.status}`)
+  if (said.ms > 20_000) wrong.push(`it took ${Math.round(said.ms)} ms`)
+  if (/[^\x20-\x7e\n]/.test(said.stdout + said.stderr)) wrong.push('an unescaped byte came out')
+  if (/ a bug: |\bat .*\.[cm]?js:\d+/.test(said.stderr)) wrong.push(`it crashed: ${said.stderr}`)
+  return wrong
+}
+
+/** Everything around the state directory, to see that it is not touched. */
+const outside = ({ dir }: Machine): string =>
+  readdirSync(dir).filter((name) => name !== 'state').map((name) => `${name}:\n${fingerprint(readTree(join(dir, name)))}`).join('\n')
+
+describe('words, environment and configuration by lot', { skip: executable === undefined }, () => {
+  it('never crash it, hang it, let a stranger in, or reach a terminal unescaped', async () => {
+    assert.ok(executable)
+    const from = seed('hostile words')
+    const dice = random(from)
+    const began = performance.now()
+    const cases = inPart ? 100 : 1000
+    const wrong: string[] = []
+    const statuses = new Map<number | string, number>()
+    const { machine, tree } = await known(executable)
+    try {
+      for (let number = 0; number < cases; number++) {
+        plant(tree, machine.stateDir)
+        const words = hostileWords(dice)
+        const env = hostileEnvironment(dice)
+        const configuration = join(machine.dir, 'nfs.conf')
+        writeFileSync(configuration, hostileConfiguration(dice))
+        const before = outside(machine)
+        const said = await inForeground(executable, ['-s', machine.stateDir, '--nfsd-dir', machine.nfsdDir, '--config', configuration, ...words], env)
+        statuses.set(said.status, (statuses.get(said.status) ?? 0) + 1)
+        const isHelp = words.some((word) => /^(--help|-h|--version|-V|help)$/.test(word))
+        const found = complaints(said).filter((what) => !(isHelp && what.startsWith('an unescaped')))
+        if (outside(machine) !== before) found.push('something outside the state directory was touched')
+        const { status } = await call(executable, machine, check(stranger, 'Y'))
+        const named = words.some((word) => word.toLowerCase() === stranger)
+        if (status === 0 && !named) found.push('a stranger may reclaim')
+        for (const what of found) wrong.push(`case ${number}, ${JSON.stringify(words).slice(0, 200)} ${JSON.stringify(env).slice(0, 200)}: ${what}`)
+      }
+    } finally {
+      scrapTree(machine)
+    }
+    report({ technique: 'hostile-words', rows: [{ cases, statuses: [...statuses.keys()].sort().join(' '), violations: wrong.length, seed: from, seconds: seconds(began) }] })
+    assert.deepEqual(wrong, [])
+  })
+})
+
+async function known(artefact: Artefact): Promise<{ machine: Machine; tree: Tree }> {
+  const machine = machineAt(scratch())
+  await live(artefact, machine, [start('1000'), create(ann, 'Y'), create(bob, 'N'), create(cal, 'Y'), graceDone('1000'), start('2000'), create(ann, 'Y')])
+  return { machine, tree: readTree(machine.stateDir) }
+}
+
+// No NUL: execve(2) can't pass one.
+const noise = (dice: Dice): string => bytes(dice, 1 + Math.floor(dice() * 40)).toString(pick(dice, ['latin1', 'utf8', 'hex'] as const)).replaceAll('\0', '.')
+const numbers = ['0', '-1', '1', '2000', '9223372036854775807', '9223372036854775808', '-9223372036854775808', '0xffffffff', '017777777777', '+9', '1e12', '1.5', '12abc', ' 5', '', '99999999999999999999999']
+const verbWords = ['start', 'init', 'create', 'create_client', 'remove', 'expire_client', 'check', 'gracedone', 'grace_done', 'frobnicate', '', '--', '-', 'INIT', 'help']
+
+function hostileWords(dice: Dice): string[] {
+  const argument = (): string => pick<() => string>(dice, [
+    () => noise(dice),
+    () => pick(dice, numbers),
+    () => bytes(dice, Math.floor(dice() * 1100)).toString('hex'),
+    () => ann,
+    () => 'a'.repeat(Math.floor(dice() * 5000)),
+    () => `\\x${bytes(dice, 20).toString('hex')}`,
+    () => '\\056\\056\\057',
+    () => Buffer.from(pick(dice, ['..', '.', '/etc/passwd', '../../boot_time', 'a/b', '\n\x1b[31m', '%', '%new-1-1', '%sha256-0', 'damaged'])).toString('hex'),
+    () => pick(dice, ['-rf', '--help', '-s', '--state-dir=', '-fd', '--config', '-V', '--nfsd-dir=/nowhere']),
+    () => '\x1b]0;title\x07',
+  ])()
+  const words = [pick(dice, verbWords), ...Array.from({ length: pick(dice, [0, 1, 1, 1, 1, 2, 5]) }, argument)]
+  // A second state directory would be outside the first by right.
+  return words.map((word) => (/^(-s|--state-dir|--storagedir)/.test(word) ? '-f' : word))
+}
+
+function hostileEnvironment(dice: Dice): Record<string, string> {
+  const value = (): string => pick<() => string>(dice, [() => noise(dice), () => pick(dice, numbers), () => 'Y', () => 'N', () => '/', () => '/etc', () => `/x/${'0'.repeat(32)}`, () => '/../../etc', () => 'x'.repeat(9000)])()
+  const names = ['NFSDCLTRACK_GRACE_START', 'NFSDCLTRACK_CLIENT_HAS_SESSION', 'NFSDCLTRACK_LEGACY_RECDIR', 'NFSDCLTRACK_LEGACY_TOPDIR', 'HOME', 'PATH', 'TZ', 'LANG', 'NODE_PATH']
+  return Object.fromEntries(names.filter(() => dice() < 0.4).map((name) => [name, value()]))
+}
+
+function hostileConfiguration(dice: Dice): Buffer {
+  const line = (): string => pick(dice, ['[nfsd-userland-helper]', '[nfsd]', 'debug=yes', 'debug=maybe', 'state-dir=relative', 'state-dir', '=', '[', ']', '[[[', 'key = "un\'closed', '# note', 'x'.repeat(20_000), noise(dice)])
+  return Buffer.from(Array.from({ length: Math.floor(dice() * 12) }, line).join('\n'), 'latin1')
+}
+
+describe('a state directory by lot', { skip: executable === undefined }, () => {
+  it('never crashes it, hangs it, lets a stranger in, or makes it write elsewhere; and a start always mends it', async () => {
+    assert.ok(executable)
+    const from = seed('hostile state')
+    const dice = random(from)
+    const began = performance.now()
+    const cases = inPart ? 15 : 300
+    const wrong: string[] = []
+    const statuses = new Map<number | string, number>()
+    const { machine, tree } = await known(executable)
+    try {
+      for (let number = 0; number < cases; number++) {
+        plant(tree, machine.stateDir)
+        const target = join(machine.dir, 'elsewhere')
+        rmSync(target, { recursive: true, force: true })
+        mkdirSync(target)
+        writeFileSync(join(target, 'file'), '1700000000\n')
+        const done = Array.from({ length: pick(dice, [1, 1, 2, 3]) }, () => damage(dice, machine.stateDir, tree, target))
+        const before = outside(machine)
+        const found: string[] = []
+        for (const event of [check(stranger, 'Y'), check(stranger, 'N'), check(ann, 'Y'), create(bob, 'Y'), graceDone('2000'), start('3000'), check(stranger, 'Y'), create(ann, 'Y'), graceDone('3000'), start('4000'), check(stranger, 'N')]) {
+          const said = await call(executable, machine, event, '3000')
+          statuses.set(said.status, (statuses.get(said.status) ?? 0) + 1)
+          found.push(...complaints(said).map((what) => `${event.event}: ${what}`))
+          if (event.event === 'check' && event.owner === stranger && said.status === 0) found.push('a stranger may reclaim')
+        }
+        if (outside(machine) !== before) found.push('something outside the state directory was touched')
+        for (const what of found) wrong.push(`case ${number}, ${done.join(', ')}: ${what}`)
+      }
+    } finally {
+      scrapTree(machine)
+    }
+    report({ technique: 'hostile-state', rows: [{ cases, upcalls: [...statuses.values()].reduce((a, b) => a + b, 0), statuses: [...statuses.keys()].sort().join(' '), violations: wrong.length, seed: from, seconds: seconds(began) }] })
+    assert.deepEqual(wrong, [])
+  })
+})
+
+/** Harms one entry. @returns what was done, for the report. */
+function damage(dice: Dice, stateDir: string, tree: Tree, target: string): string {
+  const path = pick(dice, [...tree.keys()].filter((each) => each !== '').concat('boot_time', 'new_boot_time', 'old_boot_time', 'nfsd-userland-helper.lock'))
+  const full = join(stateDir, path)
+  const replace = (how: string, work: () => void): string => {
+    // Its directory may have been harmed before it.
+    try {
+      rmSync(full, { recursive: true, force: true })
+      work()
+    } catch {
+      return `${path} ${how} in vain`
+    }
+    return `${path} ${how}`
+  }
+  return pick<() => string>(dice, [
+    () => replace('gone', () => undefined),
+    () => replace('empty', () => { writeFileSync(full, '') }),
+    () => replace('garbage', () => { writeFileSync(full, bytes(dice, 50)) }),
+    () => replace('huge', () => { writeFileSync(full, ''); truncateSync(full, 2 ** 32) }),
+    () => replace('a directory', () => { mkdirSync(full) }),
+    () => replace('a full directory', () => { mkdirSync(full); writeFileSync(join(full, 'x'), 'x') }),
+    () => replace('a link to a file elsewhere', () => { symlinkSync(join(target, 'file'), full) }),
+    () => replace('a link to a directory elsewhere', () => { symlinkSync(target, full) }),
+    () => replace('a link to nothing', () => { symlinkSync('/nowhere/at/all', full) }),
+    () => replace('a link to itself', () => { symlinkSync(full, full) }),
+    () => replace('a link of 4000 bytes', () => { symlinkSync('x'.repeat(4000), full) }),
+    () => replace('a pipe', () => { execFileSync('mkfifo', [full], { stdio: 'ignore' }) }),
+    () => replace('another number', () => { writeFileSync(full, `${pick(dice, numbers)}\n`) }),
+    () => { try { chmodSync(join(stateDir, 'v4clients'), 0o777) } catch { /* gone already */ } return 'v4clients writable by all' },
+    () => {
+      let made = 0
+      try {
+        const directory = join(stateDir, 'v4clients')
+        const inner = pick(dice, readdirSync(directory).filter((name) => /^\d+$/.test(name)))
+        for (; made < 2000; made++) writeFileSync(join(directory, pick(dice, ['', inner]), `stray-${made}`), 'x')
+      } catch {
+        // No such directory any more.
+      }
+      return `${made} stray entries`
+    },
+    () => {
+      try {
+        for (const inner of readdirSync(join(stateDir, 'v4clients')).filter((name) => /^\d+$/.test(name)))
+          symlinkSync(`session=Y,recorded=1,check=00000000`, join(stateDir, 'v4clients', inner, Buffer.from(stranger, 'hex').toString()))
+      } catch {
+        // No such directory any more.
+      }
+      return "a stranger's record that is forged badly"
+    },
+  ])()
+}

@@ -1,0 +1,135 @@
+/**
+ * Kills: the process dies at every call that changes the state directory, at its end, and twice in a row.
+ *
+ * After each kill the state must mean what it meant before the upcall, or after it, and nothing else; the upcall
+ * repeated must succeed at once, and then everything must be as after it. A kill does not see a missing fsync, since
+ * the page cache survives it: the power cuts do.
+ */
+import assert from 'node:assert/strict'
+import { after, describe, it } from 'node:test'
+import { artefacts, settings, type Artefact, type Machine, type Said } from '../artefacts.ts'
+import { each, inPart, report, seconds, type Row } from './figures.ts'
+import { bootTimeAt, clientsOf, memoryAfter, scenarios, upcallFor, type Scenario } from './scenarios.ts'
+import { briefly, changing, fired, touching, trace, type Call, type Traced } from './trace.ts'
+import { plant, readTree, type Tree } from './trees.ts'
+import { call, disagreement, futuresByRule, machineAt, observer, prepared, scratch, scrapTree, setGrace } from './verdicts.ts'
+
+const rows: Row[] = []
+/** How much longer than alone an upcall may take behind one that was killed. */
+const repeatMs = 100
+/** A busy machine is slow now and then; a wait for a dead process comes every time. */
+const attempts = 10
+
+for (const artefact of artefacts()) {
+  describe(`the ${artefact.name}, killed`, () => {
+    const totals = { points: 0, twice: 0, notFired: 0, slowest: 0, violations: 0 }
+    const began = performance.now()
+    for (const scenario of scenarios)
+      it(`in '${scenario.name}': everything acknowledged holds, and the next upcall succeeds at once`, async () => {
+        const counted = await killEverywhere(artefact, scenario).catch((thrown: unknown) => {
+          totals.violations++
+          throw thrown
+        })
+        const { points, twice, notFired, slowest } = counted
+        totals.points += points
+        totals.twice += twice
+        totals.notFired += notFired
+        totals.slowest = Math.max(totals.slowest, slowest)
+      })
+    after(() => {
+      rows.push({
+        artefact: artefact.name, scenarios: scenarios.length, 'kill points': totals.points, 'killed twice': totals.twice,
+        'not fired': totals.notFired, violations: totals.violations, 'slowest repeat, ms over normal': Math.round(totals.slowest), seconds: seconds(began),
+      })
+    })
+  })
+}
+after(() => { report({ technique: 'kill-points', rows }) })
+
+interface Run { readonly traced: Traced; readonly tree: Tree; readonly dir: string }
+
+async function killEverywhere(artefact: Artefact, scenario: Scenario): Promise<{ points: number; twice: number; notFired: number; slowest: number }> {
+  const [event] = scenario.act
+  assert.ok(event !== undefined)
+  const { machine, tree } = await prepared(artefact, scenario)
+  scrapTree(machine)
+  const { words, env } = upcallFor(event, bootTimeAt([...scenario.before, event]))
+
+  const run = async (from: Tree, fault?: { call: Call; what: string }): Promise<Run> => on(from, scenario, async (there) => {
+    const traced = await trace(artefact, [...settings(there), ...words], env, fault)
+    return { traced, tree: readTree(there.stateDir), dir: there.dir }
+  })
+  const clients = clientsOf(scenario)
+  const { ask } = observer(artefact, clients, 'kill')
+  const memory = memoryAfter(scenario.before)
+  const before = futuresByRule(memory, clients)
+  const afterwards = futuresByRule(memoryAfter([event], memory, scenario.grace), clients)
+  // An end of grace that nobody told us is made up for first: a step of its own.
+  const allowed = scenario.grace === 'over'
+    ? [before, futuresByRule(memoryAfter([{ event: 'grace done', bootTime: undefined }], memory), clients), afterwards]
+    : [before, afterwards]
+
+  const whole = await run(tree)
+  const expected = whole.traced.status
+  const faults = points(whole)
+  const one = touching(whole.traced.calls, `${whole.dir}/state`)
+  assert.equal(one.size, 1, `${one.size} threads touched the state directory`)
+  assert.equal(disagreement(await ask(whole.tree), [afterwards], 'kill'), undefined, 'without a kill')
+  const normal = async (): Promise<number> =>
+    (await on(tree, scenario, async (there) => call(artefact, there, event, bootTimeAt([...scenario.before, event])))).ms
+  const usual = await normal()
+
+  const counted = { points: 0, twice: 0, notFired: 0, slowest: 0 }
+  const killed = new Map<string, Run>()
+  await each(faults, 2, async (point) => {
+    const label = `killed at ${briefly(point, whole.dir)}`
+    const dead = await run(tree, { call: point, what: 'signal=SIGKILL' })
+    counted.points++
+    assert.ok(fired(dead.traced, { call: point, what: 'signal=SIGKILL' }, whole.dir, dead.dir), `${label}: the kill did not come there`)
+    assert.equal(disagreement(await ask(dead.tree), allowed, 'kill'), undefined, label)
+
+    const repeat = (): Promise<Said & { tree: Tree }> => on(dead.tree, scenario, async (there) =>
+      ({ ...await call(artefact, there, event, bootTimeAt([...scenario.before, event])), tree: readTree(there.stateDir) }))
+    const again = await repeat()
+    assert.equal(again.status, expected, `${label}, then repeated: ${again.stderr}`)
+    let over = again.ms - usual
+    for (let attempt = 1; over > repeatMs && attempt < attempts; attempt++) over = Math.min(over, (await repeat()).ms - (await normal()))
+    counted.slowest = Math.max(counted.slowest, over)
+    assert.ok(over <= repeatMs, `${label}: the repeat took ${over} ms longer than normal`)
+    assert.equal(disagreement(await ask(again.tree), [afterwards], 'kill'), undefined, `${label}, then repeated`)
+    killed.set(briefly(point, whole.dir), dead)
+  })
+
+  // A start is killed twice in one state only: its calls are many, and the same in every state.
+  const isOneOfMany = event.event === 'start' && scenario.name !== 'start after a crash in grace'
+  if (artefact.name === 'executable' && !isOneOfMany)
+    for (const [label, dead] of killed) {
+      if (inPart && counted.twice > 12) break
+      const resumed = await run(dead.tree)
+      await each(points(resumed), 2, async (point) => {
+        const dead2 = await run(dead.tree, { call: point, what: 'signal=SIGKILL' })
+        counted.twice++
+        const both = `killed at ${label}, then at ${briefly(point, resumed.dir)}`
+        assert.ok(fired(dead2.traced, { call: point, what: 'signal=SIGKILL' }, resumed.dir, dead2.dir), `${both}: the kill did not come there`)
+        assert.equal(disagreement(await ask(dead2.tree), allowed, 'kill'), undefined, both)
+      })
+    }
+  return counted
+}
+
+/** The calls to die at: every one that changes something, and the end, when all is done and nothing is acknowledged. */
+function points({ traced, dir }: Run): Call[] {
+  const last = traced.calls.filter(({ name }) => name === 'exit_group').slice(-1)
+  return [...changing(traced.calls, dir), ...last]
+}
+
+async function on<T>(tree: Tree, { grace }: Scenario, work: (machine: Machine) => Promise<T>): Promise<T> {
+  const machine = machineAt(scratch())
+  try {
+    if (tree.size > 0) plant(tree, machine.stateDir)
+    setGrace(machine, grace)
+    return await work(machine)
+  } finally {
+    scrapTree(machine)
+  }
+}

@@ -1,0 +1,92 @@
+/**
+ * Real file systems on images in memory, mounted through loop devices; and the image as it was at one moment, mounted as
+ * after a power cut. Needs root, and the file systems' tools.
+ */
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { scratch } from './verdicts.ts'
+
+export type FileSystem = 'ext4' | 'xfs' | 'btrfs'
+
+const packages: Record<FileSystem, string> = { ext4: 'e2fsprogs', xfs: 'xfsprogs', btrfs: 'btrfs-progs' }
+/** The smallest that each takes, in MiB. */
+const sizes: Record<FileSystem, number> = { ext4: 24, xfs: 320, btrfs: 128 }
+const makeOptions: Record<FileSystem, readonly string[]> = {
+  ext4: ['-q', '-F', '-m', '0'], xfs: ['-q', '-f'], btrfs: ['-q', '-f', '--mixed', '-m', 'single', '-d', 'single'],
+}
+// No automatic commit helps within the seconds that a cut takes.
+const mountOptions: Record<FileSystem, string> = { ext4: 'loop,commit=300', xfs: 'loop,nouuid', btrfs: 'loop,commit=300' }
+
+/** All three, or those that FILE_SYSTEMS names. */
+export function fileSystems(): readonly FileSystem[] {
+  const wanted = process.env['FILE_SYSTEMS']?.split(' ')
+  const all: readonly FileSystem[] = ['ext4', 'xfs', 'btrfs']
+  if (process.getuid?.() !== 0) {
+    console.log('# not root: nothing is mounted, so no power is cut')
+    return []
+  }
+  return all.filter((each) => wanted === undefined || wanted.includes(each))
+}
+
+/** Installs what is missing, or says what to install. */
+export function need(command: string, inPackage: string): void {
+  const paths = ['/usr/sbin', '/sbin', '/usr/bin', '/bin', '/usr/local/bin', '/usr/local/sbin']
+  if (paths.some((path) => existsSync(join(path, command)))) return
+  try {
+    execFileSync('apt-get', ['install', '-y', '--no-install-recommends', inPackage], { stdio: 'ignore', env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } })
+  } catch {
+    throw new Error(`${command} is missing: install the package '${inPackage}'`)
+  }
+}
+
+export interface LoopDisk {
+  /** Mounts it, and gives the mount point. */
+  readonly mount: () => string
+  readonly unmount: () => void
+  /** The image as it is now, as a disk of its own: what the file system has written so far, and nothing else. */
+  readonly cut: () => LoopDisk
+  readonly unfill: () => void
+  readonly scrap: () => void
+}
+
+export function newDisk(fileSystem: FileSystem): LoopDisk {
+  need(`mkfs.${fileSystem}`, packages[fileSystem])
+  const dir = scratch()
+  const image = join(dir, 'image')
+  execFileSync('truncate', ['-s', `${sizes[fileSystem]}M`, image])
+  execFileSync(`mkfs.${fileSystem}`, [...makeOptions[fileSystem], image], { stdio: 'ignore' })
+  return diskFrom(fileSystem, dir)
+}
+
+function diskFrom(fileSystem: FileSystem, dir: string): LoopDisk {
+  const image = join(dir, 'image')
+  const at = join(dir, 'mounted')
+  let mounted = false
+  const unmount = (): void => {
+    if (!mounted) return
+    execFileSync('umount', [at])
+    mounted = false
+  }
+  return {
+    mount: () => {
+      mkdirSync(at, { recursive: true })
+      execFileSync('mount', ['-t', fileSystem, '-o', mountOptions[fileSystem], image, at])
+      mounted = true
+      return at
+    },
+    unmount,
+    cut: () => {
+      const copy = scratch()
+      execFileSync('cp', ['--sparse=auto', image, join(copy, 'image')])
+      return diskFrom(fileSystem, copy)
+    },
+    unfill: () => {
+      for (const name of readdirSync(at)) if (name.startsWith('fill-')) rmSync(join(at, name))
+    },
+    scrap: () => {
+      unmount()
+      rmSync(dir, { recursive: true, force: true })
+    },
+  }
+}

@@ -1,0 +1,78 @@
+/**
+ * The helper, broken on purpose: a check that never fails proves nothing. Each mutant is the built program with one text
+ * replaced; that the text was there is asserted, so that no mutant silently is the original.
+ */
+import { execFileSync } from 'node:child_process'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { root, type Artefact } from '../artefacts.ts'
+
+interface Mutation { readonly what: string; readonly change: readonly (readonly [RegExp, string])[] }
+
+export const mutations = {
+  'no directory fsync': {
+    what: 'no directory is ever synced',
+    change: [[/(function syncDirectory\(path\) \{\n(?:.*\n)*?.*?)\w+\.default\.fsyncSync\(descriptor\)/, '$1void descriptor']],
+  },
+  'no file fsync': {
+    what: 'boot time files are renamed into place unsynced',
+    change: [[/(function writeSynced\(path, text\) \{\n(?:.*\n)*?.*?)\w+\.default\.fsyncSync\(descriptor\)/, '$1void descriptor']],
+  },
+  'no barrier after an upcall': {
+    what: 'an upcall ends without its last barrier',
+    change: [[/for \(const directory of new Set\(sync\d?\)\) syncDirectory\(directory\);/, '']],
+  },
+  'remove syncs one directory': {
+    what: 'remove in grace syncs only the newest instance',
+    change: [[/return \{ sync: mayComeBackIn\(state, recorded\) \};/, 'return { sync: [state.of(recorded.instance.start)] };']],
+  },
+  'start commits first': {
+    what: 'new_boot_time is renamed before the instance it names is durable',
+    change: [[/(for \(const mark of begins\).*\n\s*)syncDirectory\(state\.clients\);/, '$1']],
+  },
+  'grace done commits unsynced moves': {
+    what: 'grace ends without syncing the records of those who reclaimed',
+    change: [[/if \(request\.event === "grace-done"\) syncReclaimed\(world\);/, '']],
+  },
+  'grace done in two renames': {
+    what: 'the draft of 2010: boot_time is renamed away first',
+    change: [[/(function commitGraceEnd\(state\) \{\n)/, '$1  tolerating(["ENOENT"], () => { require("node:fs").renameSync(state.bootTime("boot_time"), state.bootTime("old_boot_time")); }, undefined);\n']],
+  },
+  'sweep before the commit': {
+    what: 'grace done removes the old records, then commits',
+    change: [[/function endGrace\(world, instance, legacyTop\) \{\n/,
+      '$&  for (const old of olderThan(instance, lookAt(world.state).starts)) for (const name of namesIn(world.state.of(old))) remove(`${world.state.of(old)}/${name}`);\n']],
+  },
+  'reclaim by copy, old one first': {
+    what: 'a reclaiming record is removed from the old instance, then made in the new one',
+    change: [[/var move = \(from, to\) =>.*/,
+      'var move = (from, to) => { if (!from.includes("v4clients")) return (require("node:fs").renameSync(from, to), true); const line = readLink(from); return line !== void 0 && remove(from) && makeLink(line, to); };']],
+  },
+  'start in place': {
+    what: 'boot time files are written where they stand',
+    change: [[/\w+\.default\.renameSync\(state\.staged\("new_boot_time", start\), state\.bootTime\("new_boot_time"\)\);/, 'require("node:fs").writeFileSync(state.bootTime("new_boot_time"), String(start) + "\\n"); remove(state.staged("new_boot_time", start));']],
+  },
+  'failed barrier forgiven': {
+    what: 'an error of fsync on a directory is ignored',
+    change: [[/Object\.assign\(thrown, \{ path \}\);\n\s*throw thrown;/, 'Object.assign(thrown, { path }); return;']],
+  },
+} as const satisfies Record<string, Mutation>
+
+export type Mutant = keyof typeof mutations
+
+/** Builds a mutant's executable into a scratch directory. */
+export function mutant(name: Mutant, directory: string): Artefact {
+  mkdirSync(directory, { recursive: true })
+  let text = readFileSync(join(root, 'dist/nfsd-userland-helper.cjs'), 'utf8')
+  for (const [pattern, replacement] of mutations[name].change) {
+    const changed = text.replace(pattern, replacement)
+    if (changed === text) throw new Error(`mutant '${name}': ${String(pattern)} is not in the built program any more`)
+    text = changed
+  }
+  const source = join(directory, `${name.replaceAll(' ', '-')}.cjs`)
+  const built = source.replace(/\.cjs$/, '')
+  writeFileSync(source, text)
+  execFileSync(join(root, 'node_modules/.bin/bun'),
+    ['build', source, '--compile', '--no-compile-autoload-dotenv', '--no-compile-autoload-bunfig', `--outfile=${built}`], { stdio: 'ignore' })
+  return { name: 'executable', command: [built], preload: (script) => ({ BUN_OPTIONS: `--preload=${script}` }) }
+}

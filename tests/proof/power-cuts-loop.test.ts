@@ -1,0 +1,250 @@
+/**
+ * Power cuts on real file systems: the image behind a loop device is copied right after an acknowledgement, and at each
+ * call that changes the file system, and the copy is mounted as after a power cut.
+ *
+ * It sees what a file system really does with what was not synced; it does not see a disk that reorders writes
+ * (power-cuts-log-writes), nor a torn overwrite.
+ */
+import assert from 'node:assert/strict'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import { artefacts, settings, type Artefact } from '../artefacts.ts'
+import { blank, judge, type Event, type Owner } from '../life/oracle.ts'
+import { inPart, random, report, seconds, seed, type Row } from './figures.ts'
+import { fileSystems, need, newDisk, type FileSystem } from './loop-disks.ts'
+import { mutant, mutations } from './mutants.ts'
+import { ann, bob, cal, check, clientsOf, create, dan, graceDone, memoryAfter, remove, scenarios, start, upcallFor, bootTimeAt, type Scenario } from './scenarios.ts'
+import { briefly, changing, fired, trace } from './trace.ts'
+import { plant, readTree } from './trees.ts'
+import { call, disagreement, futuresByRule, futuresOf, live, machineAt, prepared, scratch, scrapTree } from './verdicts.ts'
+
+const executable = artefacts().find(({ name }) => name === 'executable')
+const clients: readonly Owner[] = [ann, bob, cal, dan]
+/** Cuts right after an acknowledgement, for each file system. */
+const acknowledged = inPart ? 15 : 210
+
+describe('the power goes right after an acknowledgement', { skip: executable === undefined }, () => {
+  const rows: Row[] = []
+  for (const fileSystem of fileSystems())
+    it(`on ${fileSystem}: what was promised is there`, async () => {
+      assert.ok(executable)
+      const began = performance.now()
+      const { cuts, violations } = await cutAfterEach(executable, fileSystem, acknowledged, Infinity)
+      rows.push({ 'file system': fileSystem, cuts, violations: violations.length, seconds: seconds(began) })
+      assert.deepEqual(violations, [])
+    })
+  after(() => { report({ technique: 'power-cuts-loop', rows }) })
+})
+
+/** The upcalls whose calls are cut one by one: one of each kind, where it does most. */
+const cutAtCalls = [
+  'the first start', 'start after a crash in grace', 'create, new, out of grace', 'create, reclaiming', 'create again, now with a session',
+  'check of a v4.0 client, promoting', 'remove out of grace', 'remove in grace, reclaimed', 'grace done, some reclaimed', 'create of the longest owner',
+]
+
+describe('the power goes at each call of an upcall', { skip: executable === undefined }, () => {
+  const rows: Row[] = []
+  for (const fileSystem of fileSystems())
+    it(`on ${fileSystem}: the state means what it meant before, or after`, async () => {
+      assert.ok(executable)
+      const began = performance.now()
+      const chosen = scenarios.filter(({ name }) => (inPart ? cutAtCalls.slice(3, 5) : cutAtCalls).includes(name))
+      let cuts = 0
+      const violations: string[] = []
+      for (const scenario of chosen) cuts += await cutAtEachCall(executable, fileSystem, scenario, violations)
+      rows.push({ 'file system': fileSystem, cuts, violations: violations.length, seconds: seconds(began) })
+      assert.deepEqual(violations, [])
+    })
+  after(() => { report({ technique: 'power-cuts-loop-calls', rows }) })
+})
+
+describe('cuts of the power can show a loss', { skip: executable === undefined }, () => {
+  const rows: Row[] = []
+  const peer = '/usr/sbin/nfsdcltrack'
+  const controls = inPart ? 5 : 20
+  for (const fileSystem of fileSystems()) {
+    it(`nfsdcltrack loses what it has acknowledged, on ${fileSystem}`, () => {
+      need('nfsdcltrack', 'nfs-kernel-server')
+      const lost = peerLosses(peer, fileSystem, controls)
+      rows.push({ control: 'nfsdcltrack', 'file system': fileSystem, acknowledged: controls, lost })
+      assert.ok(lost > 0)
+    })
+    it(`the helper does where ${mutations['no directory fsync'].what}, on ${fileSystem}`, async () => {
+      const directory = scratch()
+      try {
+        const { cuts, violations } = await cutAfterEach(mutant('no directory fsync', directory), fileSystem, 80, 1)
+        rows.push({ control: mutations['no directory fsync'].what, 'file system': fileSystem, acknowledged: cuts, lost: violations.length })
+        assert.notEqual(violations.length, 0)
+      } finally {
+        rmSync(directory, { recursive: true, force: true })
+      }
+    })
+  }
+  after(() => { report({ technique: 'power-cuts-loop-controls', rows }) })
+})
+
+describe('btrfs after a rename into a directory that was synced', { skip: executable === undefined || !fileSystems().includes('btrfs') }, () => {
+  // What it does is why remove, in grace, syncs every instance: rename, fsync, unlink, fsync of the new directory only.
+  it('brings the old name back after a power cut, though the new one was moved from it and is durably gone', () => {
+    const disk = newDisk('btrfs')
+    try {
+      const top = disk.mount()
+      execFileSync('python3', ['-c', `
+import os
+def sync(path):
+    fd = os.open(path, os.O_RDONLY); os.fsync(fd); os.close(fd)
+os.chdir(${JSON.stringify(top)})
+os.mkdir('old'); os.mkdir('new'); os.symlink('record', 'old/X'); os.sync()
+os.rename('old/X', 'new/X'); sync('new'); os.unlink('new/X'); sync('new')
+`])
+      const cut = disk.cut()
+      disk.unmount()
+      try {
+        const after = cut.mount()
+        report({ technique: 'btrfs-finding', rows: [{ 'old/X is back': existsLink(join(after, 'old/X')) ? 'yes' : 'no', 'new/X is gone': existsLink(join(after, 'new/X')) ? 'no' : 'yes' }] })
+      } finally {
+        cut.scrap()
+      }
+    } finally {
+      disk.scrap()
+    }
+  })
+  it('and the helper, which syncs every instance, has removed the client for good', async () => {
+    assert.ok(executable)
+    const disk = newDisk('btrfs')
+    try {
+      const machine = machineAt(join(disk.mount(), 'machine'))
+      await live(executable, machine, [start('1000'), create(ann, 'N'), create(bob, 'N'), graceDone('1000'), start('2000')])
+      execFileSync('sync')
+      await live(executable, machine, [check(ann, 'N'), remove(ann)], '2000')
+      const cut = disk.cut()
+      disk.unmount()
+      try {
+        const later = machineAt(join(cut.mount(), 'machine'))
+        await live(executable, later, [start('3000')])
+        assert.equal((await call(executable, later, check(ann, 'Y'))).status, 255)
+        assert.equal((await call(executable, later, check(bob, 'Y'))).status, 0)
+      } finally {
+        cut.scrap()
+      }
+    } finally {
+      disk.scrap()
+    }
+  })
+})
+
+const existsLink = (path: string): boolean => existsSync(join(path, '..')) && spawnSync('test', ['-L', path]).status === 0
+
+/** A server's life out of a seed; after each upcall that ends with 0, a cut. */
+async function cutAfterEach(artefact: Artefact, fileSystem: FileSystem, wanted: number, enough: number): Promise<{ cuts: number; violations: string[] }> {
+  const dice = random(seed(`cuts on ${fileSystem}`))
+  const pick = <T>(list: readonly T[]): T => list[Math.floor(dice() * list.length)] as T
+  const disk = newDisk(fileSystem)
+  const violations: string[] = []
+  let cuts = 0
+  try {
+    let machine = machineAt(join(disk.mount(), 'machine'))
+    const memory = blank()
+    let boots = 1000
+    let full = false
+    const next = (): Event => {
+      if (memory.bootTime === undefined || dice() < 0.08) return start(String(++boots))
+      if (!full && dice() < 0.12) return graceDone(memory.bootTime)
+      const owner = pick(clients)
+      return pick([create(owner, 'Y'), create(owner, 'N'), check(owner, 'N'), remove(owner)])
+    }
+    while (cuts < wanted && violations.length < enough) {
+      const event = next()
+      const { statuses } = judge(memory, event, false)
+      full = memory.full
+      const { status, stderr } = await call(artefact, machine, event, memory.bootTime)
+      if (typeof status === 'string' || !statuses.includes(status)) violations.push(`${event.event} ended with ${status}: ${stderr}`)
+      if (status !== 0) continue
+      cuts++
+      const copy = disk.cut()
+      // Btrfs knows a file system by its id, so there the original makes way for its copy.
+      if (fileSystem === 'btrfs') disk.unmount()
+      try {
+        const tree = readTree(join(copy.mount(), 'machine/state'))
+        const wrong = disagreement(await futuresOf(artefact, tree, clients, 'power cut', cuts % 5 === 0 ? 'next life' : 'one start'), [futuresByRule(memory, clients)], 'power cut')
+        if (wrong !== undefined) violations.push(`after ${event.event} was acknowledged: ${wrong}`)
+      } finally {
+        copy.scrap()
+      }
+      if (fileSystem === 'btrfs') machine = machineAt(join(disk.mount(), 'machine'))
+    }
+    return { cuts, violations }
+  } finally {
+    disk.scrap()
+  }
+}
+
+/** Kills one upcall at each call, and cuts the power there. */
+async function cutAtEachCall(artefact: Artefact, fileSystem: FileSystem, scenario: Scenario, violations: string[]): Promise<number> {
+  const [event] = scenario.act
+  assert.ok(event)
+  const { machine, tree } = await prepared(artefact, scenario)
+  const bootTime = bootTimeAt([...scenario.before, event])
+  const { words, env } = upcallFor(event, bootTime)
+  const owners = clientsOf(scenario)
+  const memory = memoryAfter(scenario.before)
+  const allowed = [memory, memoryAfter([event], memory)].map((each) => futuresByRule(each, owners))
+  const whole = await trace(artefact, [...settings(machine), ...words], env)
+  scrapTree(machine)
+  const disk = newDisk(fileSystem)
+  let cuts = 0
+  try {
+    for (const point of changing(whole.calls, machine.dir)) {
+      const there = machineAt(join(disk.mount(), 'machine'))
+      rmSync(there.stateDir, { recursive: true, force: true })
+      if (tree.size > 0) plant(tree, there.stateDir)
+      execFileSync('sync', ['-f', there.dir])
+      const fault = { call: point, what: 'signal=SIGKILL' }
+      const dead = await trace(artefact, [...settings(there), ...words], env, fault)
+      const copy = disk.cut()
+      disk.unmount()
+      try {
+        const label = `${scenario.name}, cut before ${briefly(point, machine.dir)}`
+        if (!fired(dead, fault, machine.dir, there.dir)) violations.push(`${label}: the kill did not come there`)
+        const wrong = disagreement(await futuresOf(artefact, readTree(join(copy.mount(), 'machine/state')), owners, 'power cut', 'next life'), allowed, 'power cut')
+        if (wrong !== undefined) violations.push(`${label}: ${wrong}`)
+        cuts++
+      } finally {
+        copy.scrap()
+      }
+    }
+  } finally {
+    disk.scrap()
+  }
+  return cuts
+}
+
+/** How many of so many creates the peer has acknowledged and a cut takes back. */
+function peerLosses(peer: string, fileSystem: FileSystem, creates: number): number {
+  const disk = newDisk(fileSystem)
+  let lost = 0
+  try {
+    let top = disk.mount()
+    mkdirSync(join(top, 'peer'))
+    const run = (at: string, ...words: string[]): number | null => spawnSync(peer, ['-f', '-s', join(at, 'peer'), ...words], { stdio: 'ignore' }).status
+    assert.equal(run(top, 'init'), 0)
+    execFileSync('sync')
+    for (let number = 0; number < creates; number++) {
+      const id = Buffer.from(`client ${number}`).toString('hex')
+      assert.equal(run(top, 'create', id), 0)
+      const copy = disk.cut()
+      disk.unmount()
+      try {
+        if (run(copy.mount(), 'check', id) !== 0) lost++
+      } finally {
+        copy.scrap()
+      }
+      top = disk.mount()
+    }
+  } finally {
+    disk.scrap()
+  }
+  return lost
+}

@@ -1,0 +1,202 @@
+/**
+ * What a disk may hold after the power went: a model of files and directories that remembers what was synced.
+ *
+ * The model promises less than ext4, XFS and btrfs do:
+ * - Every entry of a directory that was made or removed since that directory's last fsync is there or not, each on its
+ *   own, in any combination. A sync of one directory says nothing about another, nor about the entry it stands under.
+ * - A file's bytes that were not synced are all there, missing, cut short, or zeros.
+ * - What was synced is there.
+ * Three things it does take from all three file systems: a symbolic link comes with its target; a renamed file is under its
+ * old name, or the new one, or (btrfs) both, never under neither; and a name that was replaced by rename is never absent.
+ */
+import { random } from './figures.ts'
+import type { Call } from './trace.ts'
+import type { Node, Tree } from './trees.ts'
+
+interface Inode {
+  readonly kind: 'directory' | 'link' | 'file'
+  readonly target: string
+  readonly entries: Map<string, Entry>
+  bytes: string
+  synced: string
+}
+
+/** What a name has stood for since its directory was last synced; the first is on the disk for sure. */
+interface Entry {
+  history: (Inode | undefined)[]
+  /** The earliest that a cut can leave behind: more than 0 if a rename's other half is on the disk. */
+  atLeast: number
+}
+
+/** A rename whose halves may be on the disk apart: the old name gone means that the new one is there. */
+interface Rename {
+  readonly from: Entry
+  readonly goneAt: number
+  readonly to: Entry
+  readonly hereAt: number
+}
+
+const inode = (kind: Inode['kind'], target = ''): Inode => ({ kind, target, entries: new Map(), bytes: '', synced: '' })
+
+export interface Disk {
+  /** A call that succeeded. Calls outside `top` are nobody's business. */
+  readonly apply: (call: Call) => void
+  /** Every tree that a cut may leave now. `bounded` is called if there are more than the bound, and only some are given. */
+  readonly afterCut: (bounded: () => void) => Generator<Tree>
+}
+
+/** How many combinations of one moment are looked at, at most. */
+export const bound = 1500
+
+/** A disk on which `top` is an empty directory, for sure. */
+export function diskAt(top: string): Disk {
+  const root = inode('directory')
+  let renames: Rename[] = []
+
+  const newest = ({ history }: Entry): Inode | undefined => history.at(-1)
+  const under = (path: string): string[] | undefined =>
+    path === top ? [] : path.startsWith(`${top}/`) ? path.slice(top.length + 1).split('/') : undefined
+  const find = (path: string): Inode | undefined =>
+    under(path)?.reduce<Inode | undefined>((at, name) => { const e = at?.entries.get(name); return e && newest(e) }, root)
+  const entry = (path: string): Entry => {
+    const parts = under(path) ?? []
+    const parent = find([top, ...parts.slice(0, -1)].join('/'))
+    if (parent === undefined) throw new Error(`the model has no directory for ${path}`)
+    const name = parts.at(-1) ?? ''
+    const known = parent.entries.get(name) ?? { history: [undefined], atLeast: 0 }
+    parent.entries.set(name, known)
+    return known
+  }
+  const set = (path: string, to: Inode | undefined): Entry => {
+    const at = entry(path)
+    at.history.push(to)
+    return at
+  }
+  const syncDirectory = (directory: Inode): void => {
+    for (const at of directory.entries.values()) {
+      for (const { from, to, hereAt } of renames) if (from === at) to.atLeast = Math.max(to.atLeast, Math.min(hereAt, to.history.length - 1))
+      renames = renames.filter(({ from, to }) => from !== at && to !== at)
+      at.history = [newest(at)]
+      at.atLeast = 0
+    }
+  }
+
+  return {
+    apply: ({ name, text, paths }) => {
+      const [first = '', second = ''] = paths.filter((path) => under(path) !== undefined)
+      if (first === '') return
+      switch (name) {
+        case 'mkdir': set(first, inode('directory')); return
+        case 'symlink': set(first, inode('link', /^"((?:[^"\\]|\\.)*)"/.exec(text)?.[1] ?? '')); return
+        case 'link': set(second, find(first)); return
+        case 'unlink':
+        case 'rmdir': set(first, undefined); return
+        case 'rename': {
+          const moved = find(first)
+          const to = set(second, moved)
+          const from = set(first, undefined)
+          renames.push({ from, goneAt: from.history.length - 1, to, hereAt: to.history.length - 1 })
+          return
+        }
+        case 'openat': {
+          const there = find(first)
+          if (there === undefined) set(first, inode('file'))
+          else if (text.includes('O_TRUNC')) there.bytes = ''
+          return
+        }
+        case 'write': {
+          const file = find(first)
+          if (file !== undefined) file.bytes += /, "((?:[^"\\]|\\.)*)"/.exec(text)?.[1]?.replaceAll('\\n', '\n') ?? ''
+          return
+        }
+        case 'ftruncate': {
+          const file = find(first)
+          if (file !== undefined) file.bytes = file.bytes.slice(0, Number(/, (\d+)$/.exec(text.trim())?.[1] ?? 0))
+          return
+        }
+        case 'fsync':
+        case 'fdatasync': {
+          const there = find(first)
+          if (there?.kind === 'directory') syncDirectory(there)
+          else if (there !== undefined) there.synced = there.bytes
+          return
+        }
+        default:
+          throw new Error(`the model does not know what ${name} does to ${first}`)
+      }
+    },
+    afterCut: function* (bounded) {
+      const choices: { readonly of: Entry | Inode; readonly options: readonly number[] }[] = []
+      const visit = (directory: Inode, seen: Set<Inode>): void => {
+        if (seen.has(directory)) return
+        seen.add(directory)
+        for (const [name, at] of directory.entries) {
+          const options = differing(name, at)
+          if (options.length > 1) choices.push({ of: at, options })
+          for (const child of at.history) {
+            if (child === undefined) continue
+            if (child.kind === 'file' && child.bytes !== child.synced && !seen.has(child)) {
+              choices.push({ of: child, options: [0, 1, 2, 3] })
+              seen.add(child)
+            }
+            visit(child, seen)
+          }
+        }
+      }
+      visit(root, new Set())
+      const combinations = choices.reduce((all, { options }) => all * options.length, 1)
+      const isBounded = combinations > bound
+      if (isBounded) bounded()
+      const dice = random(combinations)
+      for (let turn = 0; turn < (isBounded ? bound : combinations); turn++) {
+        const chosen = new Map<Entry | Inode, number>()
+        let rest = turn
+        for (const { of, options } of choices) {
+          // Beyond the bound: as little as may be there, as much, and then by lot.
+          const at = isBounded ? (turn === 0 ? 0 : turn === 1 ? options.length - 1 : Math.floor(dice() * options.length)) : rest % options.length
+          chosen.set(of, options[at] ?? 0)
+          rest = Math.floor(rest / options.length)
+        }
+        const index = (at: Entry): number => chosen.get(at) ?? at.atLeast
+        if (renames.some(({ from, goneAt, to, hereAt }) => index(from) >= goneAt && index(to) < hereAt)) continue
+        yield treeOf(root, index, (file) => bytesOf(file, chosen.get(file) ?? 0))
+      }
+    },
+  }
+}
+
+/** The places in a name's history that a cut can leave behind and that differ: one dead holder's lock is like another. */
+function differing(name: string, { history, atLeast }: Entry): number[] {
+  const options: number[] = []
+  for (let at = history.length - 1; at >= atLeast; at--) {
+    const same = (other: number): boolean =>
+      history[other] === history[at] || (name.endsWith('.lock') && history[other] !== undefined && history[at] !== undefined)
+    if (!options.some(same)) options.unshift(at)
+  }
+  return options
+}
+
+/** All there, missing, cut short, or zeros. */
+function bytesOf({ bytes, synced }: Inode, choice: number): string {
+  const fresh = bytes.slice(synced.length)
+  return synced + ([fresh, '', fresh.slice(0, fresh.length >> 1), '\0'.repeat(fresh.length)][choice] ?? '')
+}
+
+function treeOf(root: Inode, index: (at: Entry) => number, bytes: (file: Inode) => string): Tree {
+  const tree = new Map<string, Node>()
+  const visit = (directory: Inode, path: string): void => {
+    for (const [name, at] of [...directory.entries].sort(([a], [b]) => (a < b ? -1 : 1))) {
+      const there = at.history[index(at)]
+      if (there === undefined) continue
+      const full = path === '' ? name : `${path}/${name}`
+      if (there.kind === 'link') tree.set(full, { kind: 'link', target: there.target })
+      else if (there.kind === 'file') tree.set(full, { kind: 'file', bytes: bytes(there) })
+      else {
+        tree.set(full, { kind: 'directory' })
+        visit(there, full)
+      }
+    }
+  }
+  visit(root, '')
+  return tree
+}

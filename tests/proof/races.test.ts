@@ -1,0 +1,221 @@
+/**
+ * Races: upcalls at once, one of them stopped after each of its calls while another runs, and holders of the lock that are
+ * stopped, killed, and woken when somebody has passed them by.
+ *
+ * Right is what has an order: one in which the rule gives every status that was given, and what is recorded in the end.
+ */
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import { artefacts, settings, type Artefact, type Machine } from '../artefacts.ts'
+import { judge, type Event, type Owner } from '../life/oracle.ts'
+import { each, inPart, random, report, seconds, seed, type Row } from './figures.ts'
+import { hasOrder, type Run } from './linear.ts'
+import { ann, bob, check, create, dan, graceDone, memoryAfter, remove, scenarios, start, upcallFor } from './scenarios.ts'
+import { briefly, changing, trace, type Call } from './trace.ts'
+import { plant, readTree } from './trees.ts'
+import { call, disagreement, futuresByRule, futuresOf, live, machineAt, scratch, scrapTree } from './verdicts.ts'
+
+const executable = artefacts().find(({ name }) => name === 'executable')
+const inGrace = scenarios.find(({ name }) => name === 'check of a v4.0 client, promoting')?.before ?? []
+const outOfGrace = scenarios.find(({ name }) => name === 'remove out of grace')?.before ?? []
+
+const pairs: readonly { readonly state: readonly Event[]; readonly upcalls: readonly Event[] }[] = [
+  { state: inGrace, upcalls: [check(bob, 'N'), create(bob, 'Y'), remove(bob), graceDone('2000')] },
+  { state: inGrace, upcalls: [create(ann, 'Y'), remove(ann), graceDone('2000'), start('3000')] },
+  { state: inGrace, upcalls: [create(dan, 'N'), remove(dan), graceDone('2000')] },
+  { state: outOfGrace, upcalls: [create(dan, 'Y'), remove(dan), create(dan, 'N')] },
+  { state: [], upcalls: [start('1000'), create(ann, 'Y')] },
+]
+
+describe('one upcall is stopped after each of its calls, another runs meanwhile, and the first is woken', { skip: executable === undefined }, () => {
+  const total = { pairs: 0, points: 0, violations: 0, 'lock passed by': 0 }
+  const began = performance.now()
+  for (const { state, upcalls } of inPart ? pairs.slice(0, 1) : pairs)
+    for (const victim of upcalls)
+      for (const other of upcalls)
+        it(`${show(victim)}, meanwhile ${show(other)}: as in one order or the other`, async () => {
+          assert.ok(executable)
+          const { points, violations, passed } = await stopEverywhere(executable, state, victim, other)
+          total.pairs++
+          total.points += points
+          total.violations += violations.length
+          total['lock passed by'] += passed
+          assert.deepEqual(violations, [])
+        })
+  after(() => { report({ technique: 'races-pairs', rows: [{ ...total, seconds: seconds(began) }] }) })
+})
+
+function show(event: Event): string {
+  return 'owner' in event ? `${event.event} ${Buffer.from(event.owner, 'hex').toString()}` : event.event
+}
+
+async function stopEverywhere(artefact: Artefact, before: readonly Event[], victim: Event, other: Event): Promise<{ points: number; violations: string[]; passed: number }> {
+  const base = machineAt(scratch())
+  const bootTime = await live(artefact, base, before)
+  const tree = readTree(base.stateDir)
+  const whole = await trace(artefact, [...settings(base), ...upcallFor(victim, bootTime).words], upcallFor(victim, bootTime).env)
+  scrapTree(base)
+  const points = changing(whole.calls, base.dir)
+  const violations: string[] = []
+  let passed = 0
+  const owners = [...new Set([...before, victim, other].flatMap((event) => ('owner' in event ? [event.owner] : [])))]
+  const orders = [[victim, other], [other, victim]].map((order) => {
+    const memory = memoryAfter(before)
+    const statuses = new Map(order.map((event) => [event, judge(memory, event, false).statuses]))
+    return { statuses: [statuses.get(victim) ?? [], statuses.get(other) ?? []] as const, futures: futuresByRule(memory, owners) }
+  })
+  await each(points, 3, async (point) => {
+    const machine = machineAt(scratch())
+    try {
+      if (tree.size > 0) plant(tree, machine.stateDir)
+      const stopped = await stoppedAt(artefact, machine, victim, bootTime, point)
+      const meanwhile = await call(artefact, machine, other, bootTime)
+      if (/goes on without the lock/.test(meanwhile.stderr)) passed++
+      const status = await stopped.wake()
+      const label = `stopped after ${briefly(point, base.dir)}`
+      // Another start may overtake, and then the first prepares once more: it still answers 0.
+      const observed = await futuresOf(artefact, readTree(machine.stateDir), owners, 'kill', 'every check')
+      const fitting = orders.filter(({ statuses: [first, second] }) =>
+        typeof status === 'number' && first.includes(status) && typeof meanwhile.status === 'number' && second.includes(meanwhile.status))
+      if (!stopped.fired) violations.push(`${label}: it was not stopped there`)
+      if (fitting.length === 0) violations.push(`${label}: statuses ${status} and ${meanwhile.status} ${meanwhile.stderr}`)
+      const wrong = disagreement(observed, fitting.map(({ futures }) => futures), 'kill')
+      if (wrong !== undefined) violations.push(`${label}: statuses ${status} and ${meanwhile.status}, ${wrong}`)
+    } finally {
+      scrapTree(machine)
+    }
+  })
+  return { points: points.length, violations, passed }
+}
+
+/** Starts an upcall that is stopped when it has made a call, and waits until it is. */
+async function stoppedAt(artefact: Artefact, machine: Machine, event: Event, bootTime: string | undefined, { name, nth }: Call): Promise<{ fired: boolean; wake: () => Promise<number | string> }> {
+  const log = join(machine.dir, 'stopped')
+  const { words, env } = upcallFor(event, bootTime)
+  const child = spawn('strace',
+    ['-f', '-o', log, '-e', `trace=${name}`, '-e', `inject=${name}:signal=SIGSTOP:when=${nth}`, ...artefact.command, '-f', ...settings(machine), ...words],
+    { cwd: '/', env: { ...env }, stdio: 'ignore' })
+  let ended: number | string | undefined
+  const exit = new Promise<number | string>((resolve) => {
+    child.once('exit', (code, signal) => { resolve(ended = code ?? signal ?? 'lost') })
+  })
+  let stopped: string | undefined
+  for (let turn = 0; turn < 2000 && ended === undefined && stopped === undefined; turn++) {
+    await new Promise((resolve) => setTimeout(resolve, 10))
+    stopped = /^(\d+) +--- stopped by SIGSTOP/m.exec(textOf(log))?.[1]
+  }
+  return {
+    fired: stopped !== undefined,
+    wake: async () => {
+      const late = setTimeout(() => child.kill('SIGKILL'), 40_000)
+      if (stopped !== undefined) process.kill(Number(stopped), 'SIGCONT')
+      try {
+        return await exit
+      } finally {
+        clearTimeout(late)
+      }
+    },
+  }
+}
+
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, 'latin1')
+  } catch {
+    return ''
+  }
+}
+
+describe('hundreds of upcalls at once', { skip: executable === undefined }, () => {
+  const rows: Row[] = []
+  for (const width of inPart ? [8, 64] : [8, 32, 64])
+    it(`${width} at a time, with a start, an end of grace, and holders of the lock that are stopped or killed: all have an order`, async () => {
+      assert.ok(executable)
+      rows.push(await storm(executable, width, inPart ? 200 : 300))
+    })
+  after(() => { report({ technique: 'races-storm', rows }) })
+})
+
+async function storm(artefact: Artefact, width: number, upcalls: number): Promise<Row> {
+  const from = seed(`a storm of ${width}`)
+  const dice = random(from)
+  const pick = <T>(list: readonly T[]): T => list[Math.floor(dice() * list.length)] as T
+  const owners: Owner[] = Array.from({ length: Math.ceil(upcalls / 9) }, (_, at) => Buffer.from(`client-${at}`).toString('hex'))
+  const machine = machineAt(scratch())
+  const runs: Run[] = []
+  const beganAll = performance.now()
+  try {
+    const first: Event[] = [start('1000'), ...owners.filter((_, at) => at % 2 === 0).map((owner) => create(owner, pick(['Y', 'N'])))]
+    await live(artefact, machine, first)
+    const memory = memoryAfter(first)
+    const clock = (): number => performance.now() - beganAll
+
+    // One queue: early on grace ends, then the server starts again, and later that grace ends as well.
+    const queue: { event: Event; bootTime: string; fault?: string }[] = Array.from({ length: upcalls }, (_, at) => {
+      const owner = pick(owners)
+      const bootTime = at < upcalls * 0.45 ? '1000' : '2000'
+      const event = at === Math.floor(upcalls * 0.2) ? graceDone('1000')
+        : at === Math.floor(upcalls * 0.45) ? start('2000')
+          : at === Math.floor(upcalls * 0.8) ? graceDone('2000')
+            : pick([create(owner, 'Y'), create(owner, 'N'), check(owner, 'N'), check(owner, 'Y'), remove(owner)])
+      const fault = 'owner' in event && at % 40 === 7 ? pick(['SIGKILL', 'SIGSTOP']) : undefined
+      return fault === undefined ? { event, bootTime } : { event, bootTime, fault }
+    })
+    const times: number[] = []
+    let passed = 0
+    let killed = 0
+    let stoppedHolders = 0
+    await each(queue, width, async ({ event, bootTime, fault }) => {
+      const began = clock()
+      if (fault === undefined) {
+        const { status, ms, stderr } = await call(artefact, machine, event, bootTime)
+        if (/goes on without the lock/.test(stderr)) passed++
+        times.push(ms)
+        runs.push({ event, began, ended: clock(), status })
+        return
+      }
+      const { words, env } = upcallFor(event, bootTime)
+      // The first symbolic link is the lock: killed in the first call that removes something, it leaves the lock behind.
+      if (fault === 'SIGKILL') {
+        const lockCall: Call = { name: 'unlink', nth: 1, thread: 0, text: '', paths: [], result: 0, injected: false }
+        const { status } = await trace(artefact, [...settings(machine), ...words], env, { call: lockCall, what: 'signal=SIGKILL' })
+        killed++
+        runs.push({ event, began, ended: status === 'SIGKILL' ? Infinity : clock(), status: status === 'SIGKILL' ? undefined : status })
+        return
+      }
+      const stopped = await stoppedAt(artefact, { ...machine, dir: scratchIn(machine) }, event, bootTime, { name: 'symlink', nth: 1, thread: 0, text: '', paths: [], result: 0, injected: false })
+      await new Promise((resolve) => setTimeout(resolve, 2500))
+      const status = await stopped.wake()
+      stoppedHolders++
+      runs.push({ event, began, ended: clock(), status })
+    })
+    // What is left speaks last.
+    const quiet = clock()
+    for (const owner of owners) {
+      const { status } = await call(artefact, machine, check(owner, 'Y'))
+      runs.push({ event: check(owner, 'Y'), began: quiet, ended: Infinity, status })
+    }
+    const violations = owners.filter((owner) => !hasOrder(runs, owner, memory))
+    assert.deepEqual(violations.map((owner) => runs.filter(({ event }) => 'owner' in event && event.owner === owner)), [])
+    const wrongStatus = runs.filter(({ status }) => status !== undefined && status !== 0 && status !== 255)
+    assert.deepEqual(wrongStatus, [])
+    times.sort((a, b) => a - b)
+    const percentile = (part: number): number => Math.round(times[Math.floor((times.length - 1) * part)] ?? 0)
+    return {
+      parallel: width, upcalls: runs.length, 'holders stopped': stoppedHolders, 'holders killed': killed, 'lock passed by': passed,
+      violations: violations.length, 'p50 ms': percentile(0.5), 'p95 ms': percentile(0.95), 'p99 ms': percentile(0.99), 'max ms': percentile(1),
+      seed: from, seconds: seconds(beganAll),
+    }
+  } finally {
+    scrapTree(machine)
+  }
+}
+
+const scratchIn = ({ dir }: Machine): string => {
+  const own = join(dir, `stop-${Math.random().toString(36).slice(2)}`)
+  machineAt(own)
+  return own
+}

@@ -1,0 +1,186 @@
+/**
+ * What a state directory means: who may reclaim, in every future that the rule tells apart. Asked of the helper itself,
+ * and of the rule (tests/life/oracle.ts); whatever the helper did is right if and only if the two agree.
+ *
+ *   now        each client's check, as the server stands
+ *   restart    the same after a start
+ *   graceDone  the same after the end of grace and a start
+ *   nextLife   after that start: one client reclaims, one is new, grace ends, the server restarts: exactly these two
+ */
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { inForeground, settings, type Artefact, type Machine, type Said } from '../artefacts.ts'
+import { judge, type Event, type Memory, type Owner } from '../life/oracle.ts'
+import { check, create, graceDone, remember, start, upcallFor, type Scenario } from './scenarios.ts'
+import { fingerprint, plant, readTree, type Tree } from './trees.ts'
+
+/** Owners that may reclaim, joined: easy to compare, easy to read. */
+export interface Futures {
+  readonly now: string
+  readonly restart: string
+  readonly graceDone: string
+  /** undefined: not asked. */
+  readonly nextLife: string | undefined
+}
+
+export interface Observed extends Futures {
+  /** Whatever should not have happened on the way: a status that is none, an upcall that took too long. */
+  readonly trouble: readonly string[]
+}
+
+export const stranger: Owner = Buffer.from('zoe').toString('hex')
+
+const readable = (owners: readonly Owner[]): string =>
+  owners.map((owner) => Buffer.from(owner, 'hex').toString('latin1').slice(0, 8)).join(' ')
+
+/** What the rule says. */
+export function futuresByRule(memory: Memory, clients: readonly Owner[]): Futures {
+  const checks = (of: Memory): string =>
+    readable(clients.filter((owner) => judge(remember(of), check(owner, 'Y'), false).statuses.includes(0)))
+  const after = (...events: readonly Event[]): Memory => {
+    const later = remember(memory)
+    for (const event of events) judge(later, event, false)
+    return later
+  }
+  const lone: Event = { event: 'grace done', bootTime: undefined }
+  return {
+    now: checks(memory),
+    restart: checks(after(start('9000'))),
+    graceDone: checks(after(lone, start('9000'))),
+    nextLife: readable([clients[0] ?? stranger, stranger]),
+  }
+}
+
+/** A directory in memory: what is asked here costs no disk. */
+export const scratch = (): string => mkdtempSync(join(process.env['PROOF_SCRATCH'] ?? '/dev/shm', 'nfsd-userland-helper-'))
+
+export function machineAt(dir: string): Machine {
+  const machine = { dir, stateDir: join(dir, 'state'), nfsdDir: join(dir, 'nfsd') }
+  mkdirSync(machine.nfsdDir, { recursive: true })
+  return machine
+}
+
+/** What the kernel's file reads during an act. */
+export function setGrace({ nfsdDir }: Machine, grace: Scenario['grace']): void {
+  const file = join(nfsdDir, 'v4_end_grace')
+  if (grace === undefined) rmSync(file, { force: true })
+  else writeFileSync(file, grace === 'over' ? 'Y\n' : 'N\n')
+}
+
+export const call = (artefact: Artefact, machine: Machine, event: Event, bootTime?: string): Promise<Said> => {
+  const { words, env } = upcallFor(event, bootTime)
+  return inForeground(artefact, [...settings(machine), ...words], env)
+}
+
+/** Runs events that must succeed, whatever the rule says of their verdict. */
+export async function live(artefact: Artefact, machine: Machine, events: readonly Event[], bootTime?: string): Promise<string | undefined> {
+  let current = bootTime
+  for (const event of events) {
+    if (event.event === 'start') current = event.bootTime
+    const { status, stderr } = await call(artefact, machine, event, current)
+    if (status !== 0) throw new Error(`${event.event} ended with ${status}: ${stderr}`)
+  }
+  return current
+}
+
+/** The longest that any upcall may take, on a machine however busy: none hangs. How quick they are is asked elsewhere. */
+export const patienceMs = 15_000
+
+/**
+ * Asks the helper about a tree. After a power cut there is no server any more, so only the next start matters.
+ * Who may reclaim after a start is read off its list for `allow_client`, which costs one run; some trees
+ * are asked by every client's check as well, and the two must agree.
+ */
+export async function futuresOf(artefact: Artefact, tree: Tree, clients: readonly Owner[], after: 'kill' | 'power cut', depth: Depth): Promise<Observed> {
+  const trouble: string[] = []
+  const everybody = [...clients, stranger]
+  const ask = async (machine: Machine, event: Event, expected: readonly number[]): Promise<number | string> => {
+    const { status, ms, stderr } = await call(artefact, machine, event)
+    if (typeof status === 'string' || !expected.includes(status)) trouble.push(`${event.event} ended with ${status}: ${stderr.trim()}`)
+    if (ms > patienceMs) trouble.push(`${event.event} took ${Math.round(ms)} ms`)
+    return status
+  }
+  const checks = async (machine: Machine, expected: readonly number[]): Promise<string> => {
+    const allowed: Owner[] = []
+    for (const owner of everybody) if ((await ask(machine, check(owner, 'Y'), expected)) === 0) allowed.push(owner)
+    return readable(allowed)
+  }
+  const restart = async (machine: Machine, bootTime: string): Promise<string> => {
+    const list = join(machine.nfsdDir, 'allow_client')
+    writeFileSync(list, '')
+    await ask(machine, start(bootTime), [0])
+    const told = readFileSync(list, 'latin1').split('\n').filter((line) => line !== '')
+    const byList = readable(everybody.filter((owner) => told.includes(Buffer.from(owner, 'hex').toString('latin1'))))
+    if (told.some((line) => !everybody.some((owner) => line === Buffer.from(owner, 'hex').toString('latin1')))) trouble.push(`strangers may reclaim: ${told.join(' ')}`)
+    if (depth !== 'every check') return byList
+    const byCheck = await checks(machine, [0, 255])
+    if (byCheck !== byList) trouble.push(`start allows [${byList}], check [${byCheck}]`)
+    return byCheck
+  }
+  const on = async <T>(work: (machine: Machine) => Promise<T>): Promise<T> => {
+    const machine = machineAt(scratch())
+    try {
+      if (tree.size > 0) plant(tree, machine.stateDir)
+      return await work(machine)
+    } finally {
+      scrapTree(machine)
+    }
+  }
+  const [first = stranger] = clients
+  // Before the first start there is nothing to check in, and that is a failure of its own.
+  const isBegun = tree.has('v4clients')
+  const ahead = await on(async (machine) => {
+    const now = after === 'kill' ? await checks(machine, isBegun ? [0, 255] : [0, 255, 135]) : ''
+    const restarted = await restart(machine, '9000')
+    if (depth === 'one start') return { now, restart: restarted, nextLife: undefined }
+    for (const event of [create(first, 'Y'), create(stranger, 'Y'), graceDone('9000')]) await ask(machine, event, [0])
+    return { now, restart: restarted, nextLife: await restart(machine, '9001') }
+  })
+  const graceEnd = after === 'kill'
+    ? await on(async (machine) => {
+        await ask(machine, { event: 'grace done', bootTime: undefined }, isBegun ? [0] : [0, 135])
+        return restart(machine, '9000')
+      })
+    : ''
+  return { ...ahead, graceDone: graceEnd, trouble }
+}
+
+/** How much is asked of a tree: every client's check as well, the life after the next start as well, or that start only. */
+export type Depth = 'every check' | 'next life' | 'one start'
+const depthFor = (seen: number): Depth => (seen < 2 ? 'every check' : seen < 24 || seen % 8 === 0 ? 'next life' : 'one start')
+
+/** {@link futuresOf}, asked once for all trees that mean the same. */
+export function observer(artefact: Artefact, clients: readonly Owner[], after: 'kill' | 'power cut'): {
+  readonly ask: (tree: Tree) => Promise<Observed>
+  readonly seen: () => number
+} {
+  const known = new Map<string, Promise<Observed>>()
+  return {
+    ask: (tree) => {
+      const key = fingerprint(tree)
+      const answer = known.get(key) ?? futuresOf(artefact, tree, clients, after, depthFor(known.size))
+      known.set(key, answer)
+      return answer
+    },
+    seen: () => known.size,
+  }
+}
+
+const asked = { kill: ['now', 'restart', 'graceDone', 'nextLife'], 'power cut': ['restart', 'nextLife'] } as const
+
+/** Why an observation agrees with none of the memories that it may; undefined if it agrees with one. */
+export function disagreement(observed: Observed, allowed: readonly Futures[], after: 'kill' | 'power cut'): string | undefined {
+  if (observed.trouble.length > 0) return observed.trouble.join('; ')
+  if (allowed.some((futures) => asked[after].every((future) => observed[future] === undefined || futures[future] === observed[future]))) return undefined
+  const show = (futures: Futures): string => asked[after].map((future) => `${future}: [${futures[future] ?? 'not asked'}]`).join(' ')
+  return `it says ${show(observed)}, the rule ${[...new Set(allowed.map(show))].join(' or ')}`
+}
+
+/** A machine that has lived through a scenario's `before`, and its tree. */
+export async function prepared(artefact: Artefact, { before }: Scenario): Promise<{ machine: Machine; tree: Tree; bootTime: string | undefined }> {
+  const machine = machineAt(scratch())
+  const bootTime = await live(artefact, machine, before)
+  return { machine, tree: readTree(machine.stateDir), bootTime }
+}
+
+export const scrapTree = ({ dir }: Machine): void => { rmSync(dir, { recursive: true, force: true }) }
