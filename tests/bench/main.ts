@@ -1,9 +1,9 @@
 /**
- * npm run bench -- [--quick] [--plot] [--dir DIR]
+ * npm run bench -- [--quick] [--plot] [--dir DIR] [--only WORK,...]
  *
  * Measures ours and nfsdcltrack in turn, in one run, as whole processes. Says at the end which of the goals of issue 5 are
  * met; fails only if something can't be measured. --quick leaves out a million records and repeats less; --plot draws
- * docs/bench; --dir says where the state directories are to be.
+ * docs/bench; --dir says where the state directories are to be; --only measures some of it (the names are in `works`).
  */
 import { closeSync, existsSync, fsyncSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
 import { cpus, loadavg, release, tmpdir } from 'node:os'
@@ -41,13 +41,16 @@ function ownBarrier(path: string): number {
   return figures(took).median
 }
 
-function measure(bench: Bench): Row[] {
+const works = { creates, checks, storms, memory, startsAndEnds, amongMany }
+
+function measure(bench: Bench, only: string | undefined): Row[] {
   const rows: Row[] = []
-  for (const work of [creates, checks, storms, memory, startsAndEnds, amongMany]) {
+  for (const [name, work] of Object.entries(works)) {
+    if (only?.split(',').includes(name) === false) continue
     const done = work(bench)
     bench.progress.clear()
-    for (const { work: name, ours, base, unit } of done)
-      console.error(`  ${name}: ${short(ours.median)} ${unit}, against ${short(base.median)}: ${short(ours.median / base.median)}`)
+    for (const { work: what, ours, base, unit } of done)
+      console.error(`  ${what}: ${short(ours.median)} ${unit}, against ${short(base.median)}: ${short(ours.median / base.median)}`)
     rows.push(...done)
   }
   return rows
@@ -57,6 +60,7 @@ const { values: options } = parseArgs({ options: {
   quick: { type: 'boolean', default: false },
   plot: { type: 'boolean', default: false },
   dir: { type: 'string', default: tmpdir() },
+  only: { type: 'string' },
 } })
 const refused = refusal()
 if (refused !== undefined) {
@@ -74,7 +78,7 @@ try {
   console.log(`${cpus().length} processors (${cpus()[0]?.model ?? '?'}), Linux ${release()}, load ${short(loadavg()[0] ?? 0)}`)
   console.log(`state directories: ${run('stat', ['-f', '-c', '%T', path]).trim()}, whose own barrier takes ${short(ownBarrier(path))} ms (median)`)
   console.log('barrier +n ms: n added to every fsync and fdatasync of all subjects; times are medians, with quartiles\n')
-  const rows = measure(bench)
+  const rows = measure(bench, options.only)
   const strace = find('strace')
   const counts = strace === undefined ? undefined : calls(bench, strace)
   progress.clear()

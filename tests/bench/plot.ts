@@ -91,9 +91,17 @@ export function draw(rows: readonly Row[]): string[] {
     if (picture === undefined) continue
     const file = join(directory, name)
     writeFileSync(`${file}.svg`, picture)
-    if (converter === 'rsvg-convert') run(converter, ['-o', `${file}.png`, `${file}.svg`])
-    if (converter === 'convert') run(converter, [`${file}.svg`, `${file}.png`])
-    said.push(`drawn: docs/bench/${name}.svg${converter === undefined ? '' : ' and .png'}`)
+    said.push(`drawn: docs/bench/${name}.svg${converter !== undefined && converted(converter, file) ? ' and .png' : ''}`)
   }
-  return converter === undefined ? [...said, 'PNG is made where there is rsvg-convert: apt-get install librsvg2-bin'] : said
+  return said.every((what) => what.endsWith('.png')) ? said : [...said, 'PNG is made where there is rsvg-convert: apt-get install librsvg2-bin']
+}
+
+function converted(converter: string, file: string): boolean {
+  const words = converter === 'rsvg-convert' ? ['-z', '2', '-o', `${file}.png`, `${file}.svg`] : [`${file}.svg`, `${file}.png`]
+  try {
+    run(converter, words)
+    return true
+  } catch {
+    return false
+  }
 }

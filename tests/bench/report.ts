@@ -19,12 +19,12 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   return [line(head), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)].join('\n')
 }
 
-/** Medians with their quartiles, and the ratio of medians beside its goal. */
+/** Medians with their quartiles; the ratio of medians beside its goal, and that of the least, which other load disturbs less. */
 export const measurements = (rows: readonly Row[]): string =>
-  table(['work', 'unit', 'ours', 'nfsdcltrack', 'ratio', 'goal', 'met', 'bundle', 'ratio'], rows.map((row) => {
+  table(['work', 'unit', 'ours', 'nfsdcltrack', 'ratio', 'of the least', 'goal', 'met', 'bundle', 'ratio'], rows.map((row) => {
     const result = met(row)
     return [
-      row.work, row.unit, spread(row.ours), row.baseIs === 'our own' ? `(${spread(row.base)})` : spread(row.base), short(ratio(row)),
+      row.work, row.unit, spread(row.ours), row.baseIs === 'our own' ? `(${spread(row.base)})` : spread(row.base), short(ratio(row)), short(row.ours.least / row.base.least),
       row.goal === undefined ? '' : `<= ${row.goal}`, result === undefined ? '' : result ? 'yes' : 'NO',
       spread(row.bundle), row.bundle === undefined ? '' : short(row.bundle.median / row.base.median),
     ]
