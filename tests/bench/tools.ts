@@ -1,0 +1,39 @@
+/** What the benchmark needs of the machine. It installs nothing: it says what is missing. */
+import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
+import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
+
+const packages = { '/usr/sbin/nfsdcltrack': 'nfs-kernel-server', gcc: 'gcc', sqlite3: 'sqlite3' } as const
+
+/** Where a command is, or undefined. */
+export function find(command: string): string | undefined {
+  const { status, stdout } = spawnSync('/bin/sh', ['-c', 'PATH=$PATH:/usr/sbin:/sbin; command -v "$1"', 'sh', command], { encoding: 'utf8' })
+  return status === 0 ? stdout.trim() : undefined
+}
+
+/** The command that would install what is missing, or undefined if nothing is. */
+export function missing(): string | undefined {
+  const wanted = Object.entries(packages).filter(([command]) => find(command) === undefined).map(([, name]) => name)
+  return wanted.length === 0 ? undefined : `apt-get install ${wanted.join(' ')}`
+}
+
+/** The kernel's nfsd runs here: then the peer, which knows only one place for its downcall, would end a real grace. */
+export const serverRuns = (): boolean => existsSync('/proc/fs/nfsd/v4_end_grace')
+
+/** Runs a command to its end. @throws with what it said if it fails. */
+export function run(command: string, words: readonly string[], input = ''): string {
+  const { status, stdout, stderr, error } = spawnSync(command, [...words], { encoding: 'utf8', input, maxBuffer: 1 << 26 })
+  if (status !== 0) throw new Error(`${command} ${words.join(' ')}: ${error?.message ?? stderr}`)
+  return stdout
+}
+
+/** Compiles the launcher and the slow disk into `room`. */
+export function compile(room: string): { readonly launcher: string; readonly slowDisk: string } {
+  const source = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
+  const launcher = join(room, 'launch')
+  const slowDisk = join(room, 'slow-disk.so')
+  run('gcc', ['-O2', '-o', launcher, source('launch.c')])
+  run('gcc', ['-O2', '-shared', '-fPIC', '-o', slowDisk, source('slow-disk.c')])
+  return { launcher, slowDisk }
+}

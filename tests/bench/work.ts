@@ -1,0 +1,185 @@
+/**
+ * What is measured, each in a room of its own: the subjects in turn, A B A B, whole processes, so that whatever else the
+ * machine does falls on all of them. Goals are ratios of medians within the same run, reported and not asserted.
+ */
+import { rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { figures, type Figures } from './figures.ts'
+import { launch, type Launch, type Measured } from './launch.ts'
+import type { Progress } from './progress.ts'
+import { age, fill, reclaimAll, restarted } from './seeds.ts'
+import { asLaunched, names, newRoom, steady, upcalls, type Name, type Room, type Upcall } from './subjects.ts'
+
+export interface Row {
+  readonly work: string
+  readonly unit: 'ms' | 'MB'
+  readonly ours: Figures
+  readonly bundle?: Figures
+  /** What ours is divided by: the peer, or ours in other circumstances. */
+  readonly base: Figures
+  readonly baseIs: 'nfsdcltrack' | 'our own'
+  /** The ratio that issue 5 set as a goal: no more than this. */
+  readonly goal?: number
+  /** Upcalls that did not succeed, of ours and of the peer's. */
+  readonly failed?: readonly [number, number]
+  /** For the plots. */
+  readonly tag?: string
+}
+
+export interface Bench {
+  readonly path: string
+  readonly launcher: string
+  readonly slowDisk: string
+  readonly quick: boolean
+  readonly progress: Progress
+}
+
+export const barriers = [0, 2, 10] as const
+type Barrier = (typeof barriers)[number]
+
+const goals = {
+  create: { 0: 2.3, 2: 0.95, 10: 0.45 },
+  storm: { 0: 1.4, 2: 0.33, 10: 0.11 },
+  check: 3,
+  createAmong: { 100_000: 0.5, 1_000_000: 0.08 },
+  checkAmongMillion: 1.1,
+} as const
+
+function inRoom<T>({ path }: Bench, name: string, work: (room: Room) => T): T {
+  const room = newRoom(join(path, name))
+  try {
+    return work(room)
+  } finally {
+    rmSync(room.path, { recursive: true })
+  }
+}
+
+/** A slower disk for a command; none where nothing is added, so that nothing is preloaded either. */
+const slowed = ({ slowDisk }: Bench, ms: Barrier): string[] =>
+  ms === 0 ? [] : [`LD_PRELOAD=${slowDisk}`, `BARRIER_US=${ms * 1000}`]
+
+function inTurn(bench: Bench, room: Room, what: Launch, upcall: Upcall, more: readonly string[] = []): Record<Name, Measured[]> {
+  const [executable = [], bundle = [], nfsdcltrack = []] = launch(
+    bench.launcher, what, names.map((name) => asLaunched(name, room, upcall, more)))
+  return { executable, bundle, nfsdcltrack }
+}
+
+const wall = (measured: readonly Measured[]): Figures => figures(measured.map(({ wallMs }) => wallMs))
+
+const againstPeer = ({ executable, bundle, nfsdcltrack }: Record<Name, Measured[]>): Pick<Row, 'unit' | 'ours' | 'bundle' | 'base' | 'baseIs'> =>
+  ({ unit: 'ms', ours: wall(executable), bundle: wall(bundle), base: wall(nfsdcltrack), baseIs: 'nfsdcltrack' })
+
+export function creates(bench: Bench): Row[] {
+  return barriers.map((ms) =>
+    inRoom(bench, 'create', (room) => {
+      bench.progress.say(`one create, +${ms} ms`)
+      for (const name of names) steady(name, room)
+      const measured = inTurn(bench, room, { rounds: bench.quick ? 15 : 60, count: 1, parallel: 1, first: 0 }, upcalls.create, slowed(bench, ms))
+      return { work: `one create, barrier +${ms} ms`, ...againstPeer(measured), goal: goals.create[ms], tag: 'create' }
+    }))
+}
+
+export function checks(bench: Bench): Row[] {
+  return inRoom(bench, 'check', (room) => {
+    bench.progress.say('one check')
+    for (const name of names) restarted(name, room, 10, bench.progress)
+    const measured = inTurn(bench, room, { rounds: bench.quick ? 15 : 60, count: 1, parallel: 1, first: 0 }, upcalls.checkOfTen)
+    return [{ work: 'one check (4.1)', ...againstPeer(measured), goal: goals.check, tag: 'check' }]
+  })
+}
+
+export function storms(bench: Bench): Row[] {
+  return barriers.map((ms) =>
+    inRoom(bench, 'storm', (room) => {
+      bench.progress.say(`storm, +${ms} ms`)
+      for (const name of names) steady(name, room)
+      const measured = inTurn(bench, room, { rounds: bench.quick ? 2 : 5, count: 160, parallel: 8, first: 0 }, upcalls.create, slowed(bench, ms))
+      const failures = (of: readonly Measured[]): number => of.reduce((sum, { failed }) => sum + failed, 0)
+      return { work: `160 creates, 8 at once, barrier +${ms} ms`, ...againstPeer(measured),
+        failed: [failures(measured.executable), failures(measured.nfsdcltrack)], goal: goals.storm[ms], tag: 'storm' }
+    }))
+}
+
+/** A create in grace and a check, in the middle of many clients that have not reclaimed yet. */
+export function amongMany(bench: Bench): Row[] {
+  const rounds = bench.quick ? 10 : 30
+  return inRoom(bench, 'ten', (ten) => {
+    restarted('executable', ten, 10, bench.progress)
+    return [10, 100_000, ...(bench.quick ? [] : [1_000_000])].flatMap((count) =>
+      inRoom(bench, 'many', (room): Row[] => {
+        for (const name of ['executable', 'nfsdcltrack'] as const) restarted(name, room, count, bench.progress)
+        bench.progress.say(`check among ${count}`)
+        const check = count === 10 ? upcalls.checkOfTen : upcalls.check
+        const one: Launch = { rounds, count: 1, parallel: 1, first: count / 2 }
+        const [many = [], few = []] = launch(bench.launcher, one,
+          [asLaunched('executable', room, check), asLaunched('executable', ten, upcalls.checkOfTen)])
+        bench.progress.say(`create among ${count}`)
+        // Who reclaims here has not been asked for above, so that nothing about it is in memory yet.
+        const [ours = [], peers = []] = launch(bench.launcher, { ...one, first: one.first + rounds },
+          (['executable', 'nfsdcltrack'] as const).map((name) => asLaunched(name, room, upcalls.createInGrace)))
+        const among = `among ${count.toLocaleString('en').replaceAll(',', ' ')} records`
+        const createRow: Row = { work: `create (4.1, in grace) ${among}`, unit: 'ms', ours: wall(ours), base: wall(peers), baseIs: 'nfsdcltrack', tag: `among ${count}` }
+        if (count === 10) return [createRow]
+        const checkRow: Row = { work: `check ${among}, to our own among 10`, unit: 'ms', ours: wall(many), base: wall(few), baseIs: 'our own' }
+        return count === 1_000_000
+          ? [{ ...createRow, goal: goals.createAmong[count] }, { ...checkRow, goal: goals.checkAmongMillion }]
+          : [{ ...createRow, goal: goals.createAmong[100_000] }, checkRow]
+      }))
+  })
+}
+
+/** A server starts, and its grace ends, with few and many clients, all of which or none of which have reclaimed. */
+export function startsAndEnds(bench: Bench): Row[] {
+  const repeats = bench.quick ? 2 : 5
+  const subjects = ['executable', 'nfsdcltrack'] as const
+  return [10, 100_000].flatMap((count) => {
+    const took = { init: [] as Measured[][], all: [] as Measured[][], none: [] as Measured[][] }
+    const once = (room: Room, upcall: Upcall): Measured[] =>
+      launch(bench.launcher, { rounds: 1, count: 1, parallel: 1, first: 0 }, subjects.map((name) => asLaunched(name, room, upcall))).flat()
+    inRoom(bench, 'reclaimed', (room) => {
+      for (const name of subjects) {
+        steady(name, room)
+        fill(name, room, count, bench.progress)
+      }
+      for (let repeat = 0; repeat < repeats; repeat++) {
+        bench.progress.say(`init and gracedone with ${count} records`)
+        for (const name of subjects) age(name, room)
+        took.init.push(once(room, upcalls.init))
+        for (const name of subjects) reclaimAll(name, room)
+        took.all.push(once(room, upcalls.gracedone))
+      }
+    })
+    for (let repeat = 0; repeat < repeats; repeat++)
+      inRoom(bench, 'unreclaimed', (room) => {
+        for (const name of subjects) restarted(name, room, count, bench.progress)
+        took.none.push(once(room, upcalls.gracedone))
+      })
+    const row = (work: string, measured: readonly Measured[][]): Row => {
+      const of = (index: number): Figures => wall(measured.flatMap((pair) => pair.slice(index, index + 1)))
+      return { work: `${work} ${count.toLocaleString('en').replaceAll(',', ' ')} records`, unit: 'ms', ours: of(0), base: of(1), baseIs: 'nfsdcltrack' }
+    }
+    return [row('init with', took.init), row('gracedone, all reclaimed,', took.all), row('gracedone, none reclaimed,', took.none)]
+  })
+}
+
+const megabytes = (kilobytes: readonly number[]): Figures => figures(kilobytes.map((kb) => kb / 1024))
+
+/** The most that one upcall has in memory, and what 64 have together while they all wait for a very slow disk. */
+export function memory(bench: Bench): Row[] {
+  return inRoom(bench, 'memory', (room) => {
+    bench.progress.say('memory')
+    for (const name of names) steady(name, room)
+    const one = inTurn(bench, room, { rounds: bench.quick ? 3 : 10, count: 1, parallel: 1, first: 0 }, upcalls.create)
+    const peak = (name: Name): Figures => megabytes(one[name].map(({ peakKb }) => peakKb))
+    // A barrier longer than the rest takes: they are all there when memory is read, and are killed then.
+    const many = names.map((name) =>
+      launch(bench.launcher, { rounds: 1, count: 64, parallel: 64, first: 1000, memoryAfterMs: 8000 },
+        [asLaunched(name, room, upcalls.create, [`LD_PRELOAD=${bench.slowDisk}`, 'BARRIER_US=60000000'])]).flat())
+    const [ours = [], bundle = [], peer = []] = many.map((measured) => measured.map(({ proportionalKb }) => proportionalKb))
+    return [
+      { work: 'memory of one create, at most', unit: 'MB', ours: peak('executable'), bundle: peak('bundle'), base: peak('nfsdcltrack'), baseIs: 'nfsdcltrack' },
+      { work: 'memory of 64 creates at once (PSS)', unit: 'MB', ours: megabytes(ours), bundle: megabytes(bundle), base: megabytes(peer), baseIs: 'nfsdcltrack' },
+    ]
+  })
+}
+
