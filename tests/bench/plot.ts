@@ -36,7 +36,7 @@ function ratios(rows: readonly Row[]): string {
   const bottom = top + shown.length * step
   const values = shown.flatMap((row) => [ratio(row), row.goal ?? 1])
   const x = logarithmic(Math.min(0.05, ...values) / 1.2, Math.max(5, ...values) * 1.2, left, right)
-  const body = [text(left, 50, '← faster than nfsdcltrack            slower →', 'fill="#555"')]
+  const body = [text(left, 50, '← faster than nfsdcltrack  |  slower →', 'fill="#555"')]
   for (const tick of [0.01, 0.03, 0.1, 0.3, 1, 3, 10]) {
     const at = x(tick)
     if (at < left || at > right) continue
@@ -65,7 +65,8 @@ function growth(rows: readonly Row[]): string | undefined {
   const [width, height, left, right, top, bottom] = [640, 400, 80, 560, 70, 330]
   const x = logarithmic(few.records, most.records, left, right)
   const highest = Math.max(...points.flatMap((point) => [point.ours / few.ours, point.theirs / few.theirs]))
-  const y = logarithmic(0.8, highest * 1.3, bottom, top)
+  const lowest = Math.min(1, ...points.map((point) => point.ours / few.ours))
+  const y = logarithmic(lowest * 0.7, highest * 1.3, bottom, top)
   const body: string[] = []
   for (const { records } of points)
     body.push(line(x(records), top, x(records), bottom, `stroke="${faint}"`), text(x(records), bottom + 20, records.toLocaleString('en').replaceAll(',', ' '), 'text-anchor="middle"'))
@@ -75,7 +76,7 @@ function growth(rows: readonly Row[]): string | undefined {
     const path = points.map((point) => `${x(point.records).toFixed(1)},${y(point[of] / few[of]).toFixed(1)}`).join(' ')
     body.push(`<polyline points="${path}" fill="none" stroke="${colour}" stroke-width="2"/>`)
     for (const point of points) body.push(dot(x(point.records), y(point[of] / few[of]), colour))
-    body.push(text(right - 10, y(most[of] / few[of]) - 12, name, `text-anchor="end" fill="${colour}"`))
+    body.push(text(right - 14, y(most[of] / few[of]) - 10, name, `text-anchor="end" fill="${colour}"`))
   }
   body.push(text((left + right) / 2, bottom + 46, 'client records', 'text-anchor="middle" fill="#555"'))
   return svg(width, height, 'A create in grace (4.1), to the same among 10 records', body)
