@@ -41,7 +41,10 @@ const peer = named('/usr/sbin/nfsdcltrack')
 
 interface Part { readonly story: Story, readonly helper: Helper, readonly ci: boolean, readonly full?: boolean, readonly control?: boolean }
 
-/** In the order of what they say about a helper. The bundle and the control are not for a run with another helper. */
+/**
+ * In the order of what they say about a helper; in CI those that fit into twelve minutes of two cores. The bundle and the
+ * control are not for a run with another helper.
+ */
 const ours = chosen.helper === undefined
 const parts: readonly Part[] = [
   { story: restart, helper, ci: true },
@@ -53,13 +56,13 @@ const parts: readonly Part[] = [
   ...ours ? [{ story: clockAhead, helper: peer, ci: true, control: true }] : [],
   { story: clockBehind, helper, ci: false },
   { story: earlyEnd, helper, ci: true },
-  { story: fullDisk, helper, ci: true },
-  { story: readOnly, helper, ci: true },
-  { story: stateRemoved, helper, ci: true },
-  { story: upgrade, helper, ci: true },
-  { story: smallStorm, helper, ci: true, full: false },
+  { story: fullDisk, helper, ci: false },
+  { story: readOnly, helper, ci: false },
+  { story: stateRemoved, helper, ci: false },
+  { story: upgrade, helper, ci: false },
+  { story: smallStorm, helper, ci: false, full: false },
   { story: storm, helper, ci: false },
-  { story: crashOnExt4, helper, ci: true },
+  { story: crashOnExt4, helper, ci: false },
   { story: crashOnXfs, helper, ci: false },
 ]
 
