@@ -108,8 +108,7 @@ export function commitGraceEnd(
   }
   if (typeof readBootTimeAt(bootTime) === 'object') setAside(state, bootTime, 'boot_time')
   const lost = keepOldBootTime(state)
-  fs.renameSync(named === 'no room' ? newBootTime : own, bootTime)
-  return { outcome: 'committed', lost }
+  return { outcome: disk.move(named === 'no room' ? newBootTime : own, bootTime) ? 'committed' : 'overtaken', lost }
 }
 
 function keepOldBootTime(state: StateDirectory): string | undefined {

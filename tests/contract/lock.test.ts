@@ -162,4 +162,22 @@ eachArtefact('a holder that is stopped and wakes when its lock has been passed b
     assert.equal((await s.check('ada', 'v4.1')).status, done)
     assert.equal((await s.graceDone('200')).status, done)
   })
+
+  it('finds done what another upcall has done for it meanwhile, and says so', async () => {
+    const slowly = ['-e', 'inject=rename:delay_enter=12000000:when=1']
+    const ended = server(artefact)
+    await ended.fullInstanceWith('ada')
+    await ended.init('100')
+    const checked = server(artefact)
+    await checked.fullInstanceWith('ada')
+    await checked.init()
+    const slow = [traced(ended, ['gracedone', '100'], {}, slowly), traced(checked, ['check', hex('ada')], {}, slowly)]
+    await new Promise((resolve) => setTimeout(resolve, 2000))
+    assert.equal((await ended.graceDone('100')).status, done)
+    assert.equal((await checked.check('ada', 'v4.0')).status, done)
+    for (const said of await Promise.all(slow)) assert.equal(said.status, done, said.stderr)
+    await checked.graceDone()
+    await checked.init()
+    assert.equal((await checked.check('ada', 'v4.1')).status, done)
+  })
 })
