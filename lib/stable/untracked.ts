@@ -4,8 +4,8 @@
  * nothing: if a later start went by them, a client could take back what somebody else has had meanwhile.
  *
  * The state directory is what failed, so the mark is in /run. It lasts as long as the machine is up; after a reboot
- * nothing tells of that instance any more (docs/durability.md). It is made after the failure and removed after a start
- * that let nobody reclaim is durable, so a kill in between errs on the safe side.
+ * nothing tells of that instance any more (docs/durability.md). It is made after the failure and removed once a start
+ * that took it into account is durable, so a kill in between errs on the safe side.
  */
 import { join } from 'node:path'
 import { fs } from '../fs.ts'

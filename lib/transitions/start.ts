@@ -38,7 +38,8 @@ export function startInstance(
     disk.syncDirectory(state.path)
     for (const file of setAside)
       log.error(`${file} ${ranWithoutUs ? 'proves nothing any more' : 'could not be understood: nobody may reclaim'}; it is kept in ${quote(`${state.clients}/damaged`)}`)
-    if (ranWithoutUs) forgetUntracked(state.path)
+    // Harmful or not, what it told of lies before an instance that is recorded: kept, it would cost the next one.
+    forgetUntracked(state.path)
     log.notice(`server instance ${start} started, in grace`)
     break
   }

@@ -1,7 +1,7 @@
 /** As the kernel calls: no descriptors, no environment but its own variables, `/` to work in, any umask. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { asKernel, settings, type Environment } from '../artefacts.ts'
@@ -186,11 +186,12 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
 
   it('shorter than any grace period has granted none, and costs nobody anything', async () => {
     const s = server(artefact)
-    markOf(s)
+    const mark = markOf(s)
     await s.fullInstanceWith('ada')
     await fail(s)
     assert.equal((await s.init()).status, done)
     assert.equal((await s.check('ada', 'v4.1')).status, done)
+    assert.throws(() => readlinkSync(mark), { code: 'ENOENT' }, 'nor does it later: a start that was recorded settles it')
   })
 
   it('is not forgotten for another one that could not be recorded either', async () => {
