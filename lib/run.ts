@@ -59,7 +59,8 @@ export function run(world: World, request: Request): void {
 }
 
 function settle({ sync, then }: Settlement): void {
-  for (const directory of new Set(sync)) disk.syncDirectory(directory)
+  if (sync.length > 1) for (const directory of new Set(sync)) disk.syncDirectory(directory)
+  else if (sync[0] !== undefined) disk.syncDirectory(sync[0])
   then?.()
 }
 

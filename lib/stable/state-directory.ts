@@ -77,7 +77,8 @@ export function lookAt(state: StateDirectory): Recorded {
   for (const name of names) {
     const start = startFromName(name)
     if (start !== undefined) starts.push(start)
-    const trace = startFromName(name.replace(/\.[a-z_]+$/, ''))
+    const dot = name.lastIndexOf('.')
+    const trace = dot < 0 ? start : startFromName(name.slice(0, dot))
     if (trace !== undefined) traces.add(trace)
   }
   return {
