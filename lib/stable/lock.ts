@@ -10,7 +10,6 @@
  */
 import { fs } from '../fs.ts'
 import { join } from 'node:path'
-import { lockSync } from 'proper-lockfile'
 import { errorCode } from '../failure.ts'
 import { tolerating } from './disk.ts'
 
@@ -40,6 +39,9 @@ function take(stateDirectory: string, { assertTimeLeft, passedBy }: LockOptions)
   const path = join(stateDirectory, 'nfsd-userland-helper.lock')
   const us = holderName()
   const seam = lockedByLink(path, us)
+  // Loaded only where a lock is taken: most checks take none.
+  // eslint-disable-next-line @typescript-eslint/no-require-imports -- an import would be evaluated at start
+  const { lockSync } = require('proper-lockfile') as typeof import('proper-lockfile')
   const giveUpAt = performance.now() + patienceMs
   for (;;) {
     try {
