@@ -12,11 +12,11 @@ interface Mutation { readonly what: string; readonly change: readonly (readonly 
 export const mutations = {
   'no directory fsync': {
     what: 'no directory is ever synced',
-    change: [[/(function syncDirectory\(path\) \{\n(?:.*\n)*?.*?)\w+\.default\.fsyncSync\(descriptor\)/, '$1void descriptor']],
+    change: [[/(function syncDirectory\(path\) \{\n(?:.*\n)*?.*?)\bsync\(descriptor, path\);/, '$1void descriptor;']],
   },
   'no file fsync': {
     what: 'boot time files are renamed into place unsynced',
-    change: [[/(function writeSynced\(path, text\) \{\n(?:.*\n)*?.*?)\w+\.default\.fsyncSync\(descriptor\)/, '$1void descriptor']],
+    change: [[/(function writeSynced\(path, text\) \{\n(?:.*\n)*?.*?)\bsync\(descriptor, path\);/, '$1void descriptor;']],
   },
   'no barrier after an upcall': {
     what: 'an upcall ends without its last barrier',
@@ -36,7 +36,7 @@ export const mutations = {
   },
   'grace done in two renames': {
     what: 'the draft of 2010: boot_time is renamed away first',
-    change: [[/(function commitGraceEnd\(state\) \{\n)/, '$1  tolerating(["ENOENT"], () => { require("node:fs").renameSync(state.bootTime("boot_time"), state.bootTime("old_boot_time")); }, undefined);\n']],
+    change: [[/(function commitGraceEnd\(state, \{ start \}\) \{\n)/, '$1  tolerating(["ENOENT"], () => { require("node:fs").renameSync(state.bootTime("boot_time"), state.bootTime("old_boot_time")); }, undefined);\n']],
   },
   'sweep before the commit': {
     what: 'grace done removes the old records, then commits',
@@ -54,7 +54,7 @@ export const mutations = {
   },
   'failed barrier forgiven': {
     what: 'an error of fsync on a directory is ignored',
-    change: [[/Object\.assign\(thrown, \{ path \}\);\n\s*throw thrown;/, 'Object.assign(thrown, { path }); return;']],
+    change: [[/throw Object\.assign\(new Error\("fsync failed"\),.*/, 'return;']],
   },
   'starts are times': {
     what: 'a server instance is named by the wall clock, and by nothing else',
@@ -67,7 +67,7 @@ export const mutations = {
   },
   'remove forgets nobody': {
     what: 'remove takes a client out of no instance',
-    change: [[/(for \(const start of recorded\.starts\.toSorted\(\(a, b\) => a - b\))\)/, '$1.slice(0, 0))']],
+    change: [[/(for \(const start of recorded\.starts)\)/, '$1.slice(0, 0))']],
   },
 } as const satisfies Record<string, Mutation>
 
