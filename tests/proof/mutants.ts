@@ -90,6 +90,16 @@ export function mutant(name: Mutant, directory: string): Artefact {
   return { name: 'executable', command: [built], preload: (script) => ({ BUN_OPTIONS: `--preload=${script}` }) }
 }
 
+/** Builds a mutant, works with it, and removes it. */
+export async function withMutant<T>(name: Mutant, work: (broken: Artefact) => Promise<T>): Promise<T> {
+  const directory = mkdtempSync('/dev/shm/nfsd-userland-helper-')
+  try {
+    return await work(mutant(name, directory))
+  } finally {
+    rmSync(directory, { recursive: true, force: true })
+  }
+}
+
 /** What a technique is tried on: what users run, or, to see it fail, the mutant that PROOF_MUTANT names. */
 export function subjects(): readonly Artefact[] {
   const name = process.env['PROOF_MUTANT']
