@@ -69,19 +69,35 @@ export const mutations = {
     what: 'remove takes a client out of no instance',
     change: [[/(for \(const start of recorded\.starts)\)/, '$1.slice(0, 0))']],
   },
+  'a store in one piece': {
+    what: 'a remove writes back the whole directory as it has read it a moment ago, and there is no lock',
+    change: [[/const release = take\(.*\);/, 'const release = void 0;'],
+      [/function drop\(state, owner, start\) \{\n/,
+        '$&  const read = namesIn(state.of(start)); Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20); for (const name of namesIn(state.of(start))) if (!read.includes(name)) remove(`${state.of(start)}/${name}`);\n']],
+  },
+  'grace done commits what it finds': {
+    what: 'the end of grace commits whatever new_boot_time says when it wakes up',
+    change: [[/const named = tolerating\(cannotGrow, \(\) => makeHardLink\(newBootTime, own\), "no room"\);/, 'const named = "no room";']],
+  },
 } as const satisfies Record<string, Mutation>
 
 export type Mutant = keyof typeof mutations
 
-/** Builds a mutant's executable into a scratch directory. */
-export function mutant(name: Mutant, directory: string): Artefact {
-  mkdirSync(directory, { recursive: true })
+/** A mutant's text. @throws if there is nothing to replace. */
+export function mutated(name: Mutant): string {
   let text = readFileSync(join(root, 'dist/nfsd-userland-helper.cjs'), 'utf8')
   for (const [pattern, replacement] of mutations[name].change) {
     const changed = text.replace(pattern, replacement)
     if (changed === text) throw new Error(`mutant '${name}': ${String(pattern)} is not in the built program any more`)
     text = changed
   }
+  return text
+}
+
+/** Builds a mutant's executable into a scratch directory. */
+export function mutant(name: Mutant, directory: string): Artefact {
+  mkdirSync(directory, { recursive: true })
+  const text = mutated(name)
   const source = join(directory, `${name.replaceAll(' ', '-')}.cjs`)
   const built = source.replace(/\.cjs$/, '')
   writeFileSync(source, text)
