@@ -18,6 +18,7 @@ import { earlyEnd } from './scenarios/early-end.ts'
 import { graceMissed, leaseLostBeforeRestart } from './scenarios/edge-conditions.ts'
 import { fullDisk, readOnly, stateRemoved } from './scenarios/failing-helper.ts'
 import { restart } from './scenarios/restart.ts'
+import { see } from './scenarios/see.ts'
 import { smallStorm, storm } from './scenarios/storm.ts'
 import { upgrade } from './scenarios/upgrade.ts'
 import { clear, prepare, serve, type Helper, type Server } from './server.ts'
@@ -56,6 +57,7 @@ const parts: readonly Part[] = [
   ...ours ? [{ story: clockAhead, helper: peer, ci: true, control: true }] : [],
   { story: clockBehind, helper, ci: false },
   { story: earlyEnd, helper, ci: true },
+  ...ours ? [{ story: see, helper, ci: false }] : [],
   { story: fullDisk, helper, ci: false },
   { story: readOnly, helper, ci: false },
   { story: stateRemoved, helper, ci: false },
