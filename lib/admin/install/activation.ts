@@ -1,5 +1,6 @@
 /**
- * What is told to a running system when files have come or gone. Nothing here is needed after a reboot.
+ * What is told to a running system when files have come or gone. Nothing here is needed after a reboot. udev looks after
+ * changed rules by itself.
  *
  * The kernel is told the program's name only while no nfsd thread runs. Under a running server, clients that another
  * tracker has recorded would be unknown to us, and nothing would say so before the next restart.
@@ -35,7 +36,6 @@ export function deactivate(init: Init, nfsdDirectory: string): Action[] {
 
 function reloads(init: Init, why: 'install' | 'uninstall'): Action[] {
   const actions: Action[] = []
-  if (fs.existsSync('/run/udev/control')) actions.push(run('udevadm', 'control', '--reload'))
   if (init === 'systemd' && fs.existsSync('/run/systemd/system')) {
     actions.push(run('systemctl', 'daemon-reload'))
     if (why === 'install') actions.push(run('systemd-tmpfiles', '--create', `${name}.conf`))

@@ -3,9 +3,8 @@
  * admin's into /usr/lib, where /etc overrides it.
  */
 import { Failed } from '../../failure.ts'
-import { completionFor } from './completion.ts'
+import type { Shell } from './completion.ts'
 import type { Texts } from './texts.ts'
-import type { Vocabulary } from '../vocabulary.ts'
 
 /** `configuration` is the admin's as soon as it is changed; all else is ours. */
 export type Kind = 'program' | 'configuration' | 'documentation'
@@ -23,8 +22,8 @@ export interface Item {
 export type Content =
   | { readonly text: string }
   | { readonly copyOf: string }
-  /** A Node script, begun with another interpreter: the kernel passes no PATH to look in. */
-  | { readonly scriptOf: string; readonly interpreter: string }
+  /** A Node script, begun with another interpreter, since the kernel passes no PATH to look in; or with none. */
+  | { readonly scriptOf: string; readonly interpreter: string | undefined }
   | { readonly linkTo: string }
 
 /** The program as it was built: one file, or Node's two. */
@@ -38,7 +37,7 @@ export interface Wanted {
   readonly program: Program
   readonly stateDirectory: string
   readonly texts: Texts
-  readonly vocabulary: Vocabulary
+  readonly completion: (shell: Shell) => string
   readonly init: Init
   readonly zshDirectory: string
   /** `admin`: what may be changed is in /etc. `package`: only what Debian has there. */
@@ -51,7 +50,7 @@ export const usualStateDirectory = '/var/lib/nfs'
 const room = `/usr/lib/${name}`
 
 /** In the order in which they are put in place: the program before what names it. */
-export function filesOf({ program, stateDirectory, texts, vocabulary, init, zshDirectory, layout }: Wanted): Item[] {
+export function filesOf({ program, stateDirectory, texts, completion, init, zshDirectory, layout }: Wanted): Item[] {
   const [udev, systemd, tmpfiles] =
     layout === 'admin' ? ['/etc/udev', '/etc/systemd', '/etc/tmpfiles.d'] : ['/usr/lib/udev', '/usr/lib/systemd', '/usr/lib/tmpfiles.d']
   const configuration = (path: string, text: string, mode = 0o644): Item => ({ path, kind: 'configuration', mode, content: { text } })
@@ -70,8 +69,8 @@ export function filesOf({ program, stateDirectory, texts, vocabulary, init, zshD
     ...(init === 'lsb' ? [configuration(`/etc/init.d/${name}`, texts.lsb, 0o755)] : []),
     documentation(`/usr/share/man/man8/${name}.8`, texts.page8),
     documentation(`/usr/share/man/man5/${name}.5`, texts.page5),
-    documentation(`/usr/share/bash-completion/completions/${name}`, completionFor('bash', vocabulary)),
-    documentation(`${zshDirectory}/_${name}`, completionFor('zsh', vocabulary)),
+    documentation(`/usr/share/bash-completion/completions/${name}`, completion('bash')),
+    documentation(`${zshDirectory}/_${name}`, completion('zsh')),
   ]
 }
 
@@ -82,7 +81,7 @@ function programFiles(program: Program): Item[] {
   if (/\s/.test(program.node) || program.node.length > 250)
     throw new Failed({ kind: 'bad-argument', why: 'the kernel can not run a script by a Node at', word: program.node })
   return [
-    file(`${room}/people.cjs`, { copyOf: program.scripts.people }, 0o644),
+    file(`${room}/people.cjs`, { scriptOf: program.scripts.people, interpreter: undefined }, 0o644),
     file(`${room}/${name}.cjs`, { scriptOf: program.scripts.upcalls, interpreter: program.node }),
     file(helperPath, { linkTo: `../lib/${name}/${name}.cjs` }),
   ]

@@ -5,6 +5,7 @@
 import { resolve } from 'node:path'
 import { command } from '../command.ts'
 import { activate, type Action } from './activation.ts'
+import { completionFor } from './completion.ts'
 import { filesOf, usualStateDirectory, type Item } from './files.ts'
 import { readInstalled, writeInstalled } from './installed.ts'
 import { place, takeAway, type Identity } from './place.ts'
@@ -32,7 +33,7 @@ export const installCommand = command(
       program: runningProgram(target.root),
       stateDirectory,
       texts: embedded,
-      vocabulary: door.vocabulary(),
+      completion: (shell) => completionFor(shell, door.vocabulary()),
       layout: 'admin',
     }).filter((item) => isOurs(item, target, stateDirectory, before))
 

@@ -89,7 +89,8 @@ const digest = (bytes: Uint8Array): Identity => createHash('sha256').update(byte
 function bytesOf(content: Exclude<Content, { readonly linkTo: string }>): Buffer {
   if ('text' in content) return Buffer.from(content.text)
   if ('copyOf' in content) return fs.readFileSync(content.copyOf)
-  return Buffer.from(fs.readFileSync(content.scriptOf, 'utf8').replace(/^#!.*/, `#!${content.interpreter}`))
+  const firstLine = content.interpreter === undefined ? '' : `#!${content.interpreter}\n`
+  return Buffer.from(fs.readFileSync(content.scriptOf, 'utf8').replace(/^(?:#!.*\n)?/, () => firstLine))
 }
 
 function write(target: string, { content, mode }: Item): void {

@@ -1,4 +1,5 @@
 /** The system that is installed into: what it starts its services with, and what it has already. */
+import { spawnSync } from 'node:child_process'
 import { dirname, join } from 'node:path'
 import { fs } from '../../fs.ts'
 import { name, type Init, type Program } from './files.ts'
@@ -27,8 +28,17 @@ export function targetAt(root: string): Target {
       : has('/etc/init.d') ? 'lsb'
       : 'none',
     zshDirectory: has('/usr/share/zsh/vendor-completions') ? '/usr/share/zsh/vendor-completions' : '/usr/share/zsh/site-functions',
-    packaged: has(`/var/lib/dpkg/info/${name}.list`),
+    packaged: isPackaged(root),
   }
+}
+
+function isPackaged(root: string): boolean {
+  const { stdout } = spawnSync('dpkg-query', [`--admindir=${join(root, 'var/lib/dpkg')}`, '--showformat=${db:Status-Status}', '--show', name], {
+    encoding: 'utf8',
+    env: { PATH: '/usr/bin:/bin' },
+    stdio: ['ignore', 'pipe', 'ignore'],
+  }) as { readonly stdout: string | null }
+  return stdout === 'installed'
 }
 
 /** The program that is running, as files. */
