@@ -5,9 +5,8 @@
 import yargs, { type Argv } from 'yargs'
 import packageJson from '../package.json' with { type: 'json' }
 import type { Command, Door } from './admin/command.ts'
-import { completionCommand } from './admin/install/completion.ts'
-import { installCommand } from './admin/install/install.ts'
-import { uninstallCommand } from './admin/install/uninstall.ts'
+import { installCommands } from './admin/install/commands.ts'
+import { seeCommands } from './admin/see/commands.ts'
 import { selftestCommand } from './admin/selftest.ts'
 import { vocabularyOf } from './admin/vocabulary.ts'
 import { Failed, failureFrom } from './failure.ts'
@@ -16,12 +15,7 @@ import { options, parseWords, type OptionName } from './settings/options.ts'
 import { settingsFrom } from './settings/settings.ts'
 import { argumentNames, verbs } from './upcall/verbs.ts'
 
-const commands: readonly Command[] = [
-  selftestCommand,
-  installCommand,
-  uninstallCommand,
-  completionCommand,
-]
+const commands: readonly Command[] = [...seeCommands, selftestCommand, ...installCommands]
 
 /** `--help`, `--version` and the commands. @returns the exit status, when all is done and said. */
 export async function people(words: readonly string[]): Promise<number> {
