@@ -21,11 +21,23 @@ export function manPage(markdown: string): string {
       .use(remarkMan, { manual: 'NFS server', version: `nfsd-userland-helper ${packageJson.version}` })
       .processSync(markdown),
   )
-  return roff
+  const fixed = roff
     .replace(/^(\.TH "[^"]*" "[^"]*") "[^"]*"/m, `$1 "${date}"`)
     .replace(/^(\.S[HS] .*)\n\.P$/gm, '$1')
     .replace(/^\.IP \\\(bu 4\n(.*)\n\.br\n/gm, '.TP\n$1\n')
     .replace(/^\.RS 0\n|^\.RE 0\n\n?/gm, '')
+  return folded(fixed.split('\n')).join('\n')
+}
+
+/** Text in lines of at most 80 bytes, as roff is kept; not examples, nor a term, which is one line. */
+function folded(lines: readonly string[]): string[] {
+  let asItIs = false
+  return lines.flatMap((line, at) => {
+    if (line === '.nf' || line === '.fi') asItIs = line === '.nf'
+    if (asItIs || line.startsWith('.') || lines[at - 1] === '.TP') return [line]
+    // Never a line that begins with a control character.
+    return line.replaceAll(/(.{1,78})(?: (?![.'])|$)/g, '$1\n').trimEnd().split('\n')
+  })
 }
 
 if (import.meta.filename === process.argv[1]) {
