@@ -1,5 +1,5 @@
 /** Roots to install into, and the words to do it with. */
-import { mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after } from 'node:test'
@@ -19,3 +19,10 @@ export function scratchRoot(system: System): string {
 /** The program's words, on a configuration of its own. */
 export const say = (artefact: Artefact, ...words: readonly string[]): Promise<Said> =>
   inForeground(artefact, ['--config', '/no/such.conf', ...words], { PATH: process.env['PATH'] ?? '' })
+
+/** Every path below, with what changes when somebody writes there: for "nothing changed". */
+export const filesIn = (root: string): string[] =>
+  (readdirSync(root, { recursive: true }) as string[]).sort().map((path) => {
+    const { mode, ino, size, mtimeMs } = lstatSync(join(root, path))
+    return `/${path} ${mode.toString(8)} ${ino} ${size} ${mtimeMs}`
+  })
