@@ -5,8 +5,8 @@
 import yargs, { type Argv } from 'yargs'
 import packageJson from '../package.json' with { type: 'json' }
 import type { Command, Door } from './admin/command.ts'
-import { exportCommand } from './admin/move/export.ts'
-import { importCommand } from './admin/move/import.ts'
+import { moveCommands } from './admin/move/commands.ts'
+import { seeCommands } from './admin/see/commands.ts'
 import { selftestCommand } from './admin/selftest.ts'
 import { Failed, failureFrom } from './failure.ts'
 import { openLog } from './log.ts'
@@ -14,7 +14,7 @@ import { options, parseWords, type OptionName } from './settings/options.ts'
 import { settingsFrom } from './settings/settings.ts'
 import { argumentNames, verbs } from './upcall/verbs.ts'
 
-const commands: readonly Command[] = [importCommand, exportCommand, selftestCommand]
+const commands: readonly Command[] = [...seeCommands, ...moveCommands, selftestCommand]
 
 /** `--help`, `--version` and the commands. @returns the exit status, when all is done and said. */
 export async function people(words: readonly string[]): Promise<number> {
