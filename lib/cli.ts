@@ -6,6 +6,7 @@ import yargs, { type Argv } from 'yargs'
 import packageJson from '../package.json' with { type: 'json' }
 import type { Command, Door } from './admin/command.ts'
 import { installCommands } from './admin/install/commands.ts'
+import { moveCommands } from './admin/move/commands.ts'
 import { seeCommands } from './admin/see/commands.ts'
 import { selftestCommand } from './admin/selftest.ts'
 import { vocabularyOf } from './admin/vocabulary.ts'
@@ -15,7 +16,7 @@ import { options, parseWords, type OptionName } from './settings/options.ts'
 import { settingsFrom } from './settings/settings.ts'
 import { argumentNames, verbs } from './upcall/verbs.ts'
 
-const commands: readonly Command[] = [...seeCommands, selftestCommand, ...installCommands]
+const commands: readonly Command[] = [...seeCommands, ...moveCommands, selftestCommand, ...installCommands]
 
 /** `--help`, `--version` and the commands. @returns the exit status, when all is done and said. */
 export async function people(words: readonly string[]): Promise<number> {
