@@ -47,7 +47,7 @@ try {
 /** What `install` puts in place, with the pages compressed as Debian has them. */
 function items(): Item[] {
   const program: Program = bundle
-    ? { scripts: { upcalls: from(`dist/${name}.cjs`), people: from('dist/people.cjs') }, node: '/usr/bin/node' }
+    ? { scripts: { upcalls: from(`dist/${name}.cjs`), beside: ['people.cjs', 'sqlite.cjs'].map((file) => from(`dist/${file}`)) }, node: '/usr/bin/node' }
     : { executable: from(`dist/${name}`) }
   return filesOf({
     program,

@@ -6,9 +6,9 @@
  * tracker has recorded would be unknown to us, and nothing would say so before the next restart.
  */
 import { spawnSync } from 'node:child_process'
-import { join } from 'node:path'
 import { errorCode } from '../../failure.ts'
 import { fs } from '../../fs.ts'
+import { nfsdThreads } from '../service.ts'
 import { helperPath, name, type Init } from './files.ts'
 
 export interface Action {
@@ -49,7 +49,7 @@ function tellKernel(program: string, nfsdDirectory: string): Action[] {
   const told = readParameter()
   if (told === undefined || told === `${program}\n`) return []
   const what = `printf %s ${program} > ${parameter}`
-  const threads = readNumber(join(nfsdDirectory, 'threads'))
+  const threads = nfsdThreads(nfsdDirectory)
   if (threads > 0)
     return [{ what, outcome: `not while ${threads} nfsd threads run: takes effect when nfs-server is next restarted` }]
   try {
@@ -65,14 +65,6 @@ function readParameter(): string | undefined {
     return fs.readFileSync(parameter, 'utf8')
   } catch {
     return undefined
-  }
-}
-
-function readNumber(path: string): number {
-  try {
-    return Number.parseInt(fs.readFileSync(path, 'latin1'), 10) || 0
-  } catch {
-    return 0
   }
 }
 

@@ -2,6 +2,7 @@
  * What is installed where. Pure: the same list serves `install` and the Debian package, which puts what is not the
  * admin's into /usr/lib, where /etc overrides it.
  */
+import { basename } from 'node:path'
 import { Failed } from '../../failure.ts'
 import type { Shell } from './completion.ts'
 import type { Texts } from './texts.ts'
@@ -26,10 +27,10 @@ export type Content =
   | { readonly scriptOf: string; readonly interpreter: string | undefined }
   | { readonly linkTo: string }
 
-/** The program as it was built: one file, or Node's two. */
+/** The program as it was built: one file, or Node's, of which an upcall loads the first. */
 export type Program =
   | { readonly executable: string }
-  | { readonly scripts: { readonly upcalls: string; readonly people: string }; readonly node: string }
+  | { readonly scripts: { readonly upcalls: string; readonly beside: readonly string[] }; readonly node: string }
 
 export type Init = 'systemd' | 'openrc' | 'lsb' | 'none'
 
@@ -81,7 +82,7 @@ function programFiles(program: Program): Item[] {
   if (/\s/.test(program.node) || program.node.length > 250)
     throw new Failed({ kind: 'bad-argument', why: 'the kernel can not run a script by a Node at', word: program.node })
   return [
-    file(`${room}/people.cjs`, { scriptOf: program.scripts.people, interpreter: undefined }, 0o644),
+    ...program.scripts.beside.map((script) => file(`${room}/${basename(script)}`, { scriptOf: script, interpreter: undefined }, 0o644)),
     file(`${room}/${name}.cjs`, { scriptOf: program.scripts.upcalls, interpreter: program.node }),
     file(helperPath, { linkTo: `../lib/${name}/${name}.cjs` }),
   ]

@@ -4,6 +4,7 @@
  */
 import { resolve } from 'node:path'
 import { command } from '../command.ts'
+import { examine } from '../see/doctor.ts'
 import { activate, type Action } from './activation.ts'
 import { completionFor } from './completion.ts'
 import { filesOf, usualStateDirectory, type Item } from './files.ts'
@@ -23,7 +24,8 @@ export const installCommand = command(
       .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
       .example('$0 install', 'on this machine')
       .example('$0 install --root /mnt --dry-run', 'what would come into another system'),
-  ({ root, 'dry-run': dryRun, json }, { stateDirectory, nfsdDirectory }, door) => {
+  async ({ root, 'dry-run': dryRun, json }, settings, door) => {
+    const { stateDirectory, nfsdDirectory } = settings
     // Directories that are made on the way are for all to read, whatever umask the caller has.
     process.umask(0o022)
     const target = targetAt(resolve(root))
@@ -49,7 +51,8 @@ export const installCommand = command(
     if (!dryRun) writeInstalled(target.root, installed)
 
     const actions: Action[] = dryRun || !target.live ? [] : activate(target.init, nfsdDirectory)
-    say({ root: target.root, dryRun, packaged: target.packaged, files, actions }, json)
+    const examined = dryRun || !target.live ? undefined : await examine(settings)
+    say({ root: target.root, dryRun, packaged: target.packaged, files, actions, examined }, json)
     return outcomeOf(actions)
   },
 )

@@ -1,6 +1,6 @@
 /** The system that is installed into: what it starts its services with, and what it has already. */
 import { spawnSync } from 'node:child_process'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { fs } from '../../fs.ts'
 import { name, type Init, type Program } from './files.ts'
 
@@ -41,11 +41,13 @@ function isPackaged(root: string): boolean {
   return stdout === 'installed'
 }
 
-/** The program that is running, as files. */
+/** The program that is running, as files: the executable, or Node's script with those beside it. */
 export function runningProgram(root: string): Program {
   if (process.versions['bun'] !== undefined) return { executable: process.execPath }
   const upcalls = fs.realpathSync(process.argv[1] ?? '')
-  return { scripts: { upcalls, people: join(dirname(upcalls), 'people.cjs') }, node: nodeOf(root) }
+  const directory = dirname(upcalls)
+  const beside = fs.readdirSync(directory).filter((file) => file.endsWith('.cjs') && file !== basename(upcalls))
+  return { scripts: { upcalls, beside: beside.sort().map((file) => join(directory, file)) }, node: nodeOf(root) }
 }
 
 /** The Node that boots with the system, where there is one; else the one that runs us. */

@@ -34,7 +34,7 @@ export const uninstallCommand = command(
     const files = [...installed].reverse().map(([path, identity]) => ({ path, outcome: takeAway(target.root, path, identity, dryRun) }))
     if (!dryRun) forgetInstalled(target.root)
     if (acts) actions.push(...deactivate(target.init, nfsdDirectory))
-    say({ root: target.root, dryRun, packaged: target.packaged, files, actions }, json)
+    say({ root: target.root, dryRun, packaged: target.packaged, files, actions, examined: undefined }, json)
     return outcomeOf(actions)
   },
 )
