@@ -59,7 +59,8 @@ export const mutations = {
   'starts are times': {
     what: 'a server instance is named by the wall clock, and by nothing else',
     change: [[/return seen\.reduce\(\(latest, start\) => Math\.max\(latest, start \+ 1\), now\d?\);/, 'return Math.max(0, Math.floor(nowMs / 1e3));'],
-      [/while \(!makeDirectory\(state\.of\(start\)\)\) start = [^;]*;/, 'makeDirectory(state.of(start));']],
+      [/while \(!makeDirectory\(state\.of\(start\)\)\) start = [^;]*;/, 'makeDirectory(state.of(start));'],
+      [/if \(\[bootTime, newBootTime\]\.some\(\(seen\) => typeof seen === "number" && seen >= start\)\) \{/, 'if (false) {']],
   },
   'checksum not looked at': {
     what: "a record's checksum is not looked at",
