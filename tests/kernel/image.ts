@@ -40,7 +40,7 @@ const earlyModules = ['virtio_pci', 'virtio_blk', 'virtio_console', '9pnet_virti
 /** The parts of the kernel package that a guest can have a use for: a third of it. */
 const unpacked = [
   './boot/vmlinuz-*', './lib/modules/*/modules.builtin*', './lib/modules/*/modules.order',
-  ...['arch', 'crypto', 'fs', 'lib', 'net', 'drivers/block', 'drivers/char', 'drivers/virtio', 'drivers/net/veth.ko',
+  ...['arch', 'crypto', 'fs', 'lib', 'net', 'drivers/block', 'drivers/char', 'drivers/md', 'drivers/virtio', 'drivers/net/veth.ko',
     'drivers/net/virtio_net.ko', 'drivers/net/net_failover.ko'].map((part) => `./lib/modules/*/kernel/${part}*`),
 ]
 
@@ -70,10 +70,10 @@ function installMissing(): void {
   }
 }
 
-/** Debian's newest kernel of the release that we run on, or whatever is in the cache already. */
+/** Debian's newest kernel of the release that we run on, or whatever is in the cache already with all the parts we want. */
 function unpackedKernel(): string {
-  const cached = readdirSync(cache).filter((name) => existsSync(join(cache, name, 'kernel'))).sort()
-  const newest = cached.at(-1)
+  const has = (name: string) => existsSync(join(cache, name, 'parts')) && readFileSync(join(cache, name, 'parts'), 'utf8') === unpacked.join('\n')
+  const newest = readdirSync(cache).filter(has).sort().at(-1)
   if (newest !== undefined) return newest
   const work = mkdtempSync(join(cache, 'unpacking-'))
   const named = () => /Depends: linux-image-(\S*-amd64)/.exec(output('apt-cache', 'depends', 'linux-image-amd64'))?.[1]
@@ -85,6 +85,8 @@ function unpackedKernel(): string {
   output('depmod', '-b', work, release)
   writeFileSync(join(work, 'kernel'), uncompressed(readFileSync(join(work, 'boot', `vmlinuz-${release}`))))
   rmSync(join(work, 'boot'), { recursive: true })
+  writeFileSync(join(work, 'parts'), unpacked.join('\n'))
+  rmSync(join(cache, release), { recursive: true, force: true })
   renameSync(work, join(cache, release))
   return release
 }
