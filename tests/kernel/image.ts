@@ -1,6 +1,6 @@
 // What a guest boots: Debian's own kernel, unpacked but never installed, and a first root that hands over to this
 // machine's root. Both are kept in .cache/ between runs; with a warm cache nothing is fetched.
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -30,6 +30,7 @@ const needed: readonly (readonly [command: string, from: string])[] = [
   ['ip', 'iproute2'],
   ['mkfs.ext4', 'e2fsprogs'],
   ['mkfs.xfs', 'xfsprogs'],
+  ['dmsetup', 'dmsetup'],
   ['sqlite3', 'sqlite3'],
   ['xz', 'xz-utils'],
 ]
@@ -47,6 +48,7 @@ const unpacked = [
 const path = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`
 const env = { ...process.env, PATH: path, DEBIAN_FRONTEND: 'noninteractive' }
 const output = (command: string, ...words: string[]) => execFileSync(command, words, { env, encoding: 'utf8' })
+const whereIs = (command: string) => output('sh', '-c', `command -v ${command}`).trim()
 
 export function image(): Image {
   installMissing()
@@ -58,7 +60,9 @@ export function image(): Image {
 
 function installMissing(): void {
   const onPath = (command: string) => path.split(':').some((directory) => existsSync(join(directory, command)))
-  const packages = [...new Set(needed.filter(([command]) => !onPath(command)).map(([, from]) => from))]
+  // The first root has no libraries: Debian's other busybox does not run there.
+  const isUsable = (command: string) => onPath(command) && (command !== 'busybox' || spawnSync('ldd', [whereIs('busybox')]).status !== 0)
+  const packages = [...new Set(needed.filter(([command]) => !isUsable(command)).map(([, from]) => from))]
   if (packages.length === 0) return
   const install = `apt-get install --yes --no-install-recommends ${packages.join(' ')}`
   if (process.getuid?.() !== 0) throw new Error(`the kernel laboratory needs, as root: ${install}`)
@@ -116,7 +120,7 @@ function initramfs(release: string, modules: string): string {
 
   const tree = mkdtempSync(join(tmpdir(), 'initramfs-'))
   for (const directory of ['bin', 'modules']) mkdirSync(join(tree, directory))
-  copyFileSync(output('sh', '-c', 'command -v busybox').trim(), join(tree, 'bin', 'busybox'))
+  copyFileSync(whereIs('busybox'), join(tree, 'bin', 'busybox'))
   for (const module of inOrder) copyFileSync(module, join(tree, 'modules', basename(module)))
   writeFileSync(join(tree, 'modules', 'order'), inOrder.map((module) => `${basename(module)}\n`).join(''))
   const [handover, agent] = scripts as [string, string]

@@ -172,6 +172,13 @@ const only = chosen.only?.split(',')
 const wanted = parts.filter(({ story, ci, full = true }) => only?.includes(story.name) ?? (chosen.ci ? ci : full))
 assert.ok(wanted.length > 0, `no such scenario; there are ${[...new Set(parts.map(({ story }) => story.name))].join(', ')}`)
 
+// What is missing is said once, not by every story.
+try {
+  image()
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
+  process.exit(1)
+}
 for (const part of wanted) {
   const how = part.control === true ? ` (${part.helper.name}, the control, fails here)` : ` (${part.helper.name})`
   await test(`${part.story.title}${how}`, (t) => tell(part, t))
