@@ -2,7 +2,7 @@
  * Upcalls on a disk of an emulated machine, under a kernel of its own: tests/kernel/guest.ts. They are run by a shell of
  * the guest, as nfsd runs them, but for the descriptors and for the options that keep them to their disk.
  */
-import { mkdtempSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { boot, type Guest, type Outcome } from '../kernel/guest.ts'
@@ -15,26 +15,30 @@ export interface Subject { readonly program: string; readonly options: string }
 
 export const onlyOn = (stateDirectory: string): string => `-f -s ${stateDirectory} --nfsd-dir /run/lab/no-nfsd --config /run/lab/no-such.conf`
 
+/** A guest, and for each program a copy under the root that the two share: the original may be built anew meanwhile. */
+export interface Laboratory { readonly guest: Guest; readonly programs: ReadonlyMap<string, string> }
+
 /** Boots, works, and switches off: without a word to the guest, if the work has not done so. */
-export async function inGuest<T>(disks: readonly string[], work: (guest: Guest) => Promise<T>): Promise<T> {
+export async function inGuest<T>(disks: readonly string[], programs: readonly string[], work: (laboratory: Laboratory) => Promise<T>): Promise<T> {
   const directory = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-guest-'))
   try {
-    const guest = await boot(image(), { name: 'guest', directory, disks, memory: '1024' })
+    const copies = new Map<string, string>()
+    for (const program of programs)
+      if (!copies.has(program)) {
+        const copy = join(directory, `helper-${copies.size}`)
+        copyFileSync(program, copy)
+        copies.set(program, copy)
+      }
+    const guest = await boot(image(), { name: 'guest', directory, disks })
     try {
-      return await work(guest)
+      await guest.run('mkdir /run/lab/no-nfsd')
+      return await work({ guest, programs: copies })
     } finally {
       await guest.kill()
     }
   } finally {
     rmSync(directory, { recursive: true, force: true })
   }
-}
-
-/** Copies a program of the host into the guest's memory, so that running it reads no disk and it may be built anew meanwhile. */
-export async function bring(guest: Guest, program: string, as: string): Promise<string> {
-  const there = `/run/lab/${as}`
-  await guest.run(`cp '${program}' ${there}; mkdir -p /run/lab/no-nfsd`)
-  return there
 }
 
 /** `then`: what the same shell does when the upcall has ended, with its status in $status. */

@@ -15,7 +15,7 @@ import { executable as built, artefacts, type Artefact } from '../artefacts.ts'
 import { blank, judge, type Event, type Memory, type Owner } from '../life/oracle.ts'
 import { diskStates } from './disk-states.ts'
 import { inPart, random, report, seconds, seed, type Row } from './figures.ts'
-import { bring, inGuest, onlyOn, upcallIn, type Subject } from './guest-upcalls.ts'
+import { inGuest, onlyOn, upcallIn, type Subject } from './guest-upcalls.ts'
 import { readLog, type Entry, type Write } from './log-writes.ts'
 import { fileSystems, need, newDisk, type FileSystem, type LoopDisk } from './loop-disks.ts'
 import { mutant, mutations } from './mutants.ts'
@@ -94,16 +94,15 @@ async function record(fileSystem: FileSystem, program: string, live: Live): Prom
   writeFileSync(log, '')
   truncateSync(log, 1 << 30)
   try {
-    await inGuest([disk.image, log], async (guest) => {
+    await inGuest([disk.image, log], [program], async ({ guest, programs }) => {
       const at = '/run/lab/disk'
-      const helper = await bring(guest, program, 'helper')
       await guest.run(`
         modprobe -a dm-log-writes ${fileSystem}
         dmsetup create life --noudevrules --noudevsync --table "0 $(cat /sys/block/vda/size) log-writes /dev/vda /dev/vdb"
         mkdir ${at}
         mount -t ${fileSystem} /dev/dm-0 ${at}`)
       await live(`${at}/state`, async (subject, event, bootTime) => {
-        const { status } = await upcallIn(guest, { ...subject, program: helper }, event, bootTime, 'dmsetup message life 0 mark acknowledged')
+        const { status } = await upcallIn(guest, { ...subject, program: programs.get(subject.program) ?? '' }, event, bootTime, 'dmsetup message life 0 mark acknowledged')
         return status
       })
       await guest.run(`umount ${at}; dmsetup remove --noudevrules --noudevsync life; sync`)
