@@ -57,12 +57,12 @@ const parts: readonly Part[] = [
   { story: clockBehind, helper, ci: false },
   { story: earlyEnd, helper, ci: true },
   { story: fullDisk, helper, ci: false },
-  { story: readOnly, helper, ci: false },
+  { story: readOnly, helper, ci: true },
   { story: stateRemoved, helper, ci: false },
-  { story: upgrade, helper, ci: false },
+  { story: upgrade, helper, ci: true },
   { story: smallStorm, helper, ci: false, full: false },
   { story: storm, helper, ci: false },
-  { story: crashOnExt4, helper, ci: false },
+  { story: crashOnExt4, helper, ci: true },
   { story: crashOnXfs, helper, ci: false },
 ]
 
