@@ -1,21 +1,47 @@
-/** What a person types, through yargs. An upcall never comes here: loading it costs more than an upcall does. */
+/**
+ * What a person types, through yargs, and every word that is no upcall. A module of its own beside the upcalls' (see
+ * bin/): loading it costs more than an upcall does.
+ */
 import yargs, { type Argv } from 'yargs'
 import packageJson from '../package.json' with { type: 'json' }
-import { commands } from './admin/commands.ts'
-import { Failed } from './failure.ts'
-import { options, type OptionName } from './settings/options.ts'
+import type { Command, Door } from './admin/command.ts'
+import { installCommands } from './admin/install/commands.ts'
+import { moveCommands } from './admin/move/commands.ts'
+import { seeCommands } from './admin/see/commands.ts'
+import { selftestCommand } from './admin/selftest.ts'
+import { vocabularyOf } from './admin/vocabulary.ts'
+import { Failed, failureFrom } from './failure.ts'
+import { openLog } from './log.ts'
+import { options, parseWords, type OptionName } from './settings/options.ts'
 import { settingsFrom } from './settings/settings.ts'
 import { argumentNames, verbs } from './upcall/verbs.ts'
 
-/**
- * `--help`, `--version` and the commands. @returns when the command is done.
- * @throws Failed bad-argument for words that yargs refuses, and whatever the command throws.
- */
-export async function people(words: readonly string[]): Promise<void> {
-  await parser().parseAsync([...words])
+const commands: readonly Command[] = [...seeCommands, ...moveCommands, selftestCommand, ...installCommands]
+
+/** `--help`, `--version` and the commands. @returns the exit status, when all is done and said. */
+export async function people(words: readonly string[]): Promise<number> {
+  let foreground = asksForForeground(words)
+  try {
+    if (!asksForHelp(words)) {
+      const { verb } = parseWords(words)
+      if (verb === undefined) throw new Failed({ kind: 'bad-argument', why: 'no verb given; see --help' })
+      if (!commands.some(({ name }) => name === verb)) throw new Failed({ kind: 'unknown-verb', word: verb })
+    }
+    foreground = true
+    let status = 0
+    const door: Door = {
+      settings: (given) => settingsFrom(optionsIn(given)),
+      vocabulary: () => vocabularyOf(commands, () => yargs([])),
+      ended: (ended) => (status = ended),
+    }
+    await parser(door).parseAsync([...words])
+    return status
+  } catch (thrown) {
+    return openLog({ foreground, debug: false }).failed(failureFrom(thrown))
+  }
 }
 
-function parser(): Argv {
+function parser(door: Door): Argv {
   let cli = yargs([])
     .scriptName('nfsd-userland-helper')
     .locale('en')
@@ -41,22 +67,7 @@ function parser(): Argv {
     const argument = argumentNames[takes]
     cli = cli.command(argument === '' ? verb : `${verb} <${argument}>`, summary)
   }
-  cli = cli.command(
-    'selftest',
-    commands.selftest,
-    (command) =>
-      command
-        .option('clients', { type: 'number', default: 160, describe: 'how many clients to play' })
-        .option('json', { type: 'boolean', describe: 'a result for programs' })
-        .example('$0 selftest', 'in the configured state directory, for the configured grace time')
-        .example('$0 selftest -s /mnt/new-disk --json', 'before moving the state directory there'),
-    async (given) => {
-      const { selftest, describe } = await import('./admin/selftest.ts')
-      const { stateDirectory, nfsdDirectory } = settingsFrom(optionsIn(given))
-      const measured = await selftest(stateDirectory, nfsdDirectory, atLeastOne(given.clients))
-      process.stdout.write(given.json === true ? `${JSON.stringify(measured)}\n` : `${describe(measured)}\n`)
-    },
-  )
+  for (const { addTo } of commands) cli = addTo(cli, door)
   for (const [name, { takes, short, alias, summary }] of Object.entries(options))
     cli = cli.option(name, {
       type: takes === undefined ? 'boolean' : 'string',
@@ -66,14 +77,8 @@ function parser(): Argv {
   return cli
 }
 
-function atLeastOne(value: number): number {
-  if (!Number.isSafeInteger(value) || value < 1)
-    throw new Failed({ kind: 'bad-argument', why: 'not a number of clients', word: String(value) })
-  return value
-}
-
 /** The program's own options, as an upcall would have parsed them. */
-function optionsIn(given: Record<string, unknown>): Map<OptionName, string> {
+function optionsIn(given: Readonly<Record<string, unknown>>): Map<OptionName, string> {
   const found = new Map<OptionName, string>()
   for (const name of Object.keys(options) as OptionName[]) {
     const value = given[name]
@@ -82,3 +87,8 @@ function optionsIn(given: Record<string, unknown>): Map<OptionName, string> {
   }
   return found
 }
+
+const asksForHelp = (words: readonly string[]): boolean =>
+  words.some((word) => ['--help', '-h', '--version', '-V'].includes(word)) || words[0] === 'help'
+
+const asksForForeground = (words: readonly string[]): boolean => words.some((word) => /^(?:--foreground|-[df]*f[df]*)$/.test(word))

@@ -72,3 +72,14 @@ export const printable = (bytes: Uint8Array): string =>
 /** The errno name of a thrown file system error, or undefined for anything else that was thrown. */
 export const errorCode = (thrown: unknown): string | undefined =>
   thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string' ? thrown.code : undefined
+
+/** Everything that can be thrown is a failure that has a status; what is not the disk's is ours, and shows where. */
+export function failureFrom(thrown: unknown): Failure {
+  if (thrown instanceof Failed) return thrown.failure
+  const code = errorCode(thrown)
+  if (!(thrown instanceof Error)) return { kind: 'storage', atStart: false, what: `thrown: ${String(thrown)}` }
+  if (code === undefined) return { kind: 'storage', atStart: false, what: `a bug: ${thrown.stack ?? thrown.message}` }
+  const { syscall, path } = thrown as NodeJS.ErrnoException
+  const where = path === undefined ? '' : ` ${quote(path)}`
+  return { kind: 'storage', atStart: false, what: `${syscall ?? 'a call'}${where} failed: ${code}` }
+}

@@ -4,7 +4,7 @@
  * where there is no kernel log to be had, it speaks to stderr.
  */
 import { fs } from './fs.ts'
-import { printable } from './failure.ts'
+import { printable, report, type Failure } from './failure.ts'
 
 export interface Log {
   readonly critical: (line: string) => void
@@ -14,6 +14,8 @@ export interface Log {
   readonly notice: (line: string) => void
   /** Asked for its line only if it is wanted. */
   readonly debug: (line: () => string) => void
+  /** Says why it ends. @param verb what failed. @returns the exit status. */
+  readonly failed: (failure: Failure, verb?: string) => number
 }
 
 export interface LogOptions {
@@ -48,6 +50,12 @@ export function openLog({ foreground, debug }: LogOptions): Log {
     notice: say('notice'),
     debug: (line) => {
       if (debug) say('debug')(line())
+    },
+    failed: (failure, verb) => {
+      const { status, line } = report(failure)
+      // A verdict is no error.
+      say(failure.kind === 'may-not-reclaim' ? 'warning' : 'error')(verb === undefined ? line : `${verb}: ${line}`)
+      return status
     },
   }
 }

@@ -1,8 +1,7 @@
-/** Words and environment in, status out. The only place that catches what the rest throws, and the only one that ends. */
-import { isCommand } from './admin/commands.ts'
+/** An upcall's words and environment in, status out. The only place that catches what the rest throws. */
 import { startDeadline } from './deadline.ts'
 import { nfsdAt } from './downcall/nfsd.ts'
-import { Failed, errorCode, quote, report, type Failure } from './failure.ts'
+import { Failed, failureFrom, quote } from './failure.ts'
 import { openLog, type Log } from './log.ts'
 import { run } from './run.ts'
 import { parseWords, type Words } from './settings/options.ts'
@@ -13,26 +12,20 @@ import { parseRequest } from './upcall/request.ts'
 import { isVerb, verbs, type Verb } from './upcall/verbs.ts'
 
 /**
- * One call of the program.
+ * One upcall.
  * @param words the command line after the program's name
- * @returns the exit status; 0 is a promise that a power cut can't break.
+ * @returns the exit status; 0 is a promise that a power cut can't break. Undefined: these words are no upcall.
  */
-export function main(words: readonly string[], environment: NodeJS.ProcessEnv): number | Promise<number> {
-  const parsed = tryToParse(words)
-  if (!(parsed instanceof Failed) && parsed.verb !== undefined && isVerb(parsed.verb))
-    return upcall(parsed, parsed.verb, environment)
-  const isForPeople = !(parsed instanceof Failed) && parsed.verb !== undefined && isCommand(parsed.verb)
-  if (isForPeople || asksForHelp(words))
-    return import('./cli.ts')
-      .then(({ people }) => people(words))
-      .then(() => 0, (thrown: unknown) => fail(openLog({ foreground: true, debug: false }), failureFrom(thrown)))
-  const failure: Failure =
-    parsed instanceof Failed
-      ? parsed.failure
-      : parsed.verb === undefined
-        ? { kind: 'bad-argument', why: 'no verb given; see --help' }
-        : { kind: 'unknown-verb', word: parsed.verb }
-  return fail(openLog({ foreground: asksForForeground(words), debug: false }), failure)
+export function main(words: readonly string[], environment: NodeJS.ProcessEnv): number | undefined {
+  let parsed: Words
+  try {
+    parsed = parseWords(words)
+  } catch (thrown) {
+    if (thrown instanceof Failed) return undefined
+    throw thrown
+  }
+  const { verb } = parsed
+  return verb !== undefined && isVerb(verb) ? upcall(parsed, verb, environment) : undefined
 }
 
 function upcall({ given, rest }: Words, verb: Verb, environment: NodeJS.ProcessEnv): number {
@@ -55,7 +48,7 @@ function upcall({ given, rest }: Words, verb: Verb, environment: NodeJS.ProcessE
     const failure = failureFrom(thrown)
     const atStart = verbs[verb].event === 'start'
     if (atStart && failure.kind !== 'bad-argument') startFailed(settings.stateDirectory, log)
-    return fail(log, failure.kind === 'storage' ? { ...failure, atStart } : failure, verb)
+    return log.failed(failure.kind === 'storage' ? { ...failure, atStart } : failure, verb)
   }
 }
 
@@ -67,36 +60,3 @@ function startFailed(stateDirectory: string, log: Log): void {
     log.critical(`an instance starts that can't be recorded, nor the fact noted: ${String(thrown)}`)
   }
 }
-
-/** Everything that can be thrown is a failure that has a status; what is not the disk's is ours, and shows where. */
-function failureFrom(thrown: unknown): Failure {
-  if (thrown instanceof Failed) return thrown.failure
-  const code = errorCode(thrown)
-  if (!(thrown instanceof Error)) return { kind: 'storage', atStart: false, what: `thrown: ${String(thrown)}` }
-  if (code === undefined) return { kind: 'storage', atStart: false, what: `a bug: ${thrown.stack ?? thrown.message}` }
-  const { syscall, path } = thrown as NodeJS.ErrnoException
-  const where = path === undefined ? '' : ` ${quote(path)}`
-  return { kind: 'storage', atStart: false, what: `${syscall ?? 'a call'}${where} failed: ${code}` }
-}
-
-function fail(log: Log, failure: Failure, verb?: Verb): number {
-  const { status, line } = report(failure)
-  const text = verb === undefined ? line : `${verb}: ${line}`
-  if (failure.kind === 'may-not-reclaim') log.warning(text)
-  else log.error(text)
-  return status
-}
-
-function tryToParse(words: readonly string[]): Words | Failed {
-  try {
-    return parseWords(words)
-  } catch (thrown) {
-    if (thrown instanceof Failed) return thrown
-    throw thrown
-  }
-}
-
-const asksForHelp = (words: readonly string[]): boolean =>
-  words.some((word) => ['--help', '-h', '--version', '-V'].includes(word)) || words[0] === 'help'
-
-const asksForForeground = (words: readonly string[]): boolean => words.some((word) => /^(?:--foreground|-[df]*f[df]*)$/.test(word))

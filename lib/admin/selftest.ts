@@ -9,6 +9,7 @@ import { fs } from '../fs.ts'
 import { join } from 'node:path'
 import { mkdirpSync, removeSync } from 'fs-extra/esm'
 import { Failed, quote } from '../failure.ts'
+import { command } from './command.ts'
 import { progress } from './progress.ts'
 
 /** The stable shape of `--json`. Times in milliseconds, rates per second. */
@@ -26,12 +27,30 @@ export interface Measured {
   readonly clients: number
 }
 
+export const selftestCommand = command(
+  'selftest',
+  'how many clients can this server recover within its grace period?',
+  (cli) =>
+    cli
+      .option('clients', { type: 'number', default: 160, describe: 'how many clients to play' })
+      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .example('$0 selftest', 'in the configured state directory, for the configured grace time')
+      .example('$0 selftest -s /mnt/new-disk --json', 'before moving the state directory there'),
+  async ({ clients, json }, { stateDirectory, nfsdDirectory }) => {
+    if (!Number.isSafeInteger(clients) || clients < 1)
+      throw new Failed({ kind: 'bad-argument', why: 'not a number of clients', word: String(clients) })
+    const measured = await selftest(stateDirectory, nfsdDirectory, clients)
+    process.stdout.write(json ? `${JSON.stringify(measured)}\n` : `${describe(measured)}\n`)
+    return 0
+  },
+)
+
 const ways = 8
 const singles = 20
 const barriers = 50
 
 /** @throws Failed storage, if the scratch directory can't be made or an upcall on it fails. */
-export async function selftest(stateDirectory: string, nfsdDirectory: string, clients: number): Promise<Measured> {
+async function selftest(stateDirectory: string, nfsdDirectory: string, clients: number): Promise<Measured> {
   const scratch = makeScratch(stateDirectory)
   const end = (): void => { removeSync(scratch) }
   process.once('SIGINT', () => {
@@ -75,7 +94,7 @@ export async function selftest(stateDirectory: string, nfsdDirectory: string, cl
 }
 
 /** The result for people. */
-export function describe(measured: Measured): string {
+function describe(measured: Measured): string {
   const { barrier, single, parallel, graceSeconds, recoverable } = measured
   return [
     `state directory   ${quote(measured.stateDirectory)}`,

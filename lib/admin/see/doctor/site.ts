@@ -1,0 +1,68 @@
+/** What the checks look at, gathered once. Whatever could not be had is said instead of it. */
+import { failureFrom, report } from '../../../failure.ts'
+import { fs } from '../../../fs.ts'
+import type { Settings } from '../../../settings/settings.ts'
+import * as disk from '../../../stable/disk.ts'
+import { survey, type Survey } from '../../survey.ts'
+import { askKernel, type Kernel } from '../kernel.ts'
+import { kernelConfig, type KernelConfig } from './kernel-config.ts'
+import { kernelLines } from './kernel-log.ts'
+
+export interface Site {
+  readonly settings: Settings
+  readonly survey: Survey | { readonly failed: string }
+  readonly kernel: Kernel
+  readonly config: KernelConfig | undefined
+  readonly log: ReturnType<typeof kernelLines>
+  /** nfsd's parameter that names the helper, as the kernel prints it. */
+  readonly parameter: { readonly text: string } | 'absent' | 'unreadable'
+  /** /sys/module/nfsd: the module is loaded, or built in. */
+  readonly moduleLoaded: boolean
+  /** The name by which this program should be called by the kernel: where it is. */
+  readonly program: string
+}
+
+export const parameterFile = '/sys/module/nfsd/parameters/cltrack_prog'
+const usualProgram = '/usr/sbin/nfsd-userland-helper'
+
+export async function siteFor(settings: Settings): Promise<Site> {
+  return {
+    settings,
+    survey: surveyed(settings.stateDirectory),
+    kernel: await askKernel(settings.nfsdDirectory),
+    config: kernelConfig(),
+    log: kernelLines(),
+    parameter: readParameter(),
+    moduleLoaded: disk.exists('/sys/module/nfsd'),
+    program: disk.exists(usualProgram) ? usualProgram : ownPath(),
+  }
+}
+
+function surveyed(stateDirectory: string): Site['survey'] {
+  try {
+    return survey(stateDirectory)
+  } catch (thrown) {
+    return { failed: report(failureFrom(thrown)).line }
+  }
+}
+
+function readParameter(): Site['parameter'] {
+  try {
+    return { text: fs.readFileSync(parameterFile, 'latin1') }
+  } catch {
+    return disk.exists(parameterFile) ? 'unreadable' : 'absent'
+  }
+}
+
+/** The executable is the program; Node is only told it. */
+function ownPath(): string {
+  const path = process.versions['bun'] === undefined ? (process.argv[1] ?? process.execPath) : process.execPath
+  try {
+    return fs.realpathSync(path)
+  } catch {
+    return path
+  }
+}
+
+/** A word for a shell, quoted if it must be. */
+export const shellWord = (word: string): string => (/^[A-Za-z0-9_./:=@%+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)

@@ -1,0 +1,78 @@
+/** `show`: everything known about one client, recorded or only present in the kernel. */
+import { escapeOwner } from '../../upcall/owner.ts'
+import { command } from '../command.ts'
+import { ownerNamed, withHex } from '../owners.ts'
+import { print, printJson } from '../print.ts'
+import { mayReclaim, survey, type Client, type Survey } from '../survey.ts'
+import { pairs } from '../table.ts'
+import { liveClients, type LiveClient } from './live-clients.ts'
+import { clientJson, instanceJson, liveJson, meanings, ownerJson, sayInstance, sayTime, versionOf, wordFor } from './view.ts'
+
+export const showCommand = command(
+  'show <OWNER>',
+  'everything known about one client',
+  (cli) =>
+    withHex(cli)
+      .positional('OWNER', { type: 'string', demandOption: true, describe: 'as list prints it, or its beginning; a leading - is \\055' })
+      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .example("$0 show 'Linux NFSv4.1 ada'", 'spaces may stand as they are')
+      .example('$0 show --hex 4c696e7578', 'as the kernel names it in an upcall'),
+  ({ OWNER, hex, json }, { stateDirectory, nfsdDirectory }) => {
+    const surveyed = survey(stateDirectory)
+    const kernel = liveClients(nfsdDirectory)
+    const live = kernel === 'unknown' ? [] : kernel
+    const owner = ownerNamed(OWNER, hex, new Map([...surveyed.clients, ...live].map((known) => [escapeOwner(known.owner), known.owner])).values())
+    const own = ({ owner: other }: { owner: Uint8Array }): boolean => Buffer.compare(owner, other) === 0
+    // The newest first; the first that counts is what an upcall goes by.
+    const records = surveyed.clients.filter(own).reverse()
+    const present = live.filter(own)
+    if (json) {
+      printJson({
+        ...ownerJson(owner),
+        may_reclaim: records.some(mayReclaim),
+        instance: instanceJson(surveyed),
+        records: records.map((record) => ({ ...clientJson(record, surveyed.instance), path: record.path })),
+        live: kernel === 'unknown' ? null : present.map(liveJson),
+      })
+      return 0
+    }
+    print(
+      [
+        pairs([
+          ['client', escapeOwner(owner)],
+          ['hex', Buffer.from(owner).toString('hex')],
+          ['may reclaim', records.some(mayReclaim) ? 'yes' : records.length === 0 ? 'no: it is not recorded' : 'no'],
+          ['server instance', sayInstance(surveyed.instance)],
+        ]),
+        ...records.map((record) => `\n${sayRecord(record, surveyed)}`),
+        ...present.map((client) => `\n${sayLive(client)}`),
+        kernel === 'unknown'
+          ? '\nWhether the kernel has this client can not be seen: there is no clients directory in its nfsd file system.\n'
+          : present.length === 0
+            ? '\nThe kernel does not have this client at the moment.\n'
+            : '',
+      ].join(''),
+    )
+    return 0
+  },
+)
+
+function sayRecord(record: Client, { instance }: Survey): string {
+  const word = wordFor(record, instance)
+  return pairs([
+    ['record', record.path],
+    ['standing', `${word}: ${meanings[word]}`],
+    ['instance', `${record.in}${record.unseen > 0 ? `; at least ${record.unseen} have started since` : ''}`],
+    ['first recorded', sayTime(record.recorded, Date.now())],
+    ['NFS version', record.session ? `${versionOf(true)}: it says when it has reclaimed everything` : `${versionOf(false)}: it never says that it has reclaimed everything`],
+  ])
+}
+
+const sayLive = (client: LiveClient): string =>
+  pairs([
+    ['in the kernel', `client ${client.number}, ${client.status ?? 'status unknown'}`],
+    ['address', client.address ?? 'unknown'],
+    ['last renewal', client.secondsSinceRenewal === undefined ? 'unknown' : `${client.secondsSinceRenewal} s ago`],
+    ['NFS version', client.minorVersion === undefined ? 'unknown' : `4.${client.minorVersion}`],
+    ...(client.implementation === undefined ? [] : [['implementation', client.implementation] as const]),
+  ])

@@ -1,0 +1,45 @@
+/**
+ * Aligned columns, and colour on a terminal only (https://no-color.org is heeded).
+ *
+ * Everything printed is ASCII, owners being escaped, so a character is a column. The last column is never padded: long
+ * and open-ended things (owners) go there. Own code, since table libraries measure each cell as Unicode, which takes
+ * seconds for a hundred thousand clients.
+ */
+import { styleText } from 'node:util'
+
+export type Tone = 'good' | 'bad' | 'doubtful' | 'faint' | 'strong'
+
+const styles = { good: 'green', bad: 'red', doubtful: 'yellow', faint: 'dim', strong: 'bold' } as const
+
+/** Colours for a stream, or nothing at all. */
+export function toned(stream: NodeJS.WriteStream = process.stdout): (tone: Tone, text: string) => string {
+  const colours = stream.isTTY && (process.env['NO_COLOR'] ?? '') === '' && process.env['TERM'] !== 'dumb'
+  return (tone, text) => (colours ? styleText(styles[tone], text, { validateStream: false }) : text)
+}
+
+/** Lines of aligned columns, two spaces apart; numbers to the right. Ends with a newline, unless there are no lines. */
+export function table(header: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
+  if (rows.length === 0) return ''
+  const widths = header.map((title) => title.length)
+  for (const row of rows) for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, String(cell).length)
+  const line = (cells: readonly (string | number)[], like: readonly (string | number)[]): string =>
+    cells
+      .map((cell, i) => {
+        const width = widths[i] ?? 0
+        if (typeof like[i] === 'number') return String(cell).padStart(width)
+        return i === cells.length - 1 ? String(cell) : String(cell).padEnd(width)
+      })
+      .join('  ')
+      .trimEnd()
+  const tone = toned()
+  return [tone('strong', line(header, rows[0] ?? [])), ...rows.map((row) => line(row, row))].map((text) => `${text}\n`).join('')
+}
+
+/** `name   value` lines, names aligned. */
+export function pairs(rows: readonly (readonly [name: string, value: string])[]): string {
+  const width = Math.max(0, ...rows.map(([name]) => name.length))
+  return rows.map(([name, value]) => `${name.padEnd(width)}  ${value}\n`).join('')
+}
+
+/** Seconds of the wall clock, as people and programs read them. */
+export const isoTime = (seconds: number): string => new Date(seconds * 1000).toISOString().replace('.000Z', 'Z')
