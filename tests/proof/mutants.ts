@@ -20,7 +20,7 @@ export const mutations = {
   },
   'no barrier after an upcall': {
     what: 'an upcall ends without its last barrier',
-    change: [[/for \(const directory of new Set\(sync\d?\)\) syncDirectory\(directory\);/, '']],
+    change: [[/if \(sync\d?\.length > 1\) for .* syncDirectory\(directory\);\n\s*else if .* syncDirectory\(sync\d?\[0\]\);/, '']],
   },
   'remove syncs one directory': {
     what: 'remove in grace syncs only the newest instance',
@@ -50,7 +50,7 @@ export const mutations = {
   },
   'start in place': {
     what: 'boot time files are written where they stand',
-    change: [[/\w+\.default\.renameSync\(state\.staged\("new_boot_time", start\), state\.bootTime\("new_boot_time"\)\);/, 'require("node:fs").writeFileSync(state.bootTime("new_boot_time"), String(start) + "\\n"); remove(state.staged("new_boot_time", start));']],
+    change: [[/[\w.]*renameSync\(state\.staged\("new_boot_time", start\), state\.bootTime\("new_boot_time"\)\);/, 'require("node:fs").writeFileSync(state.bootTime("new_boot_time"), String(start) + "\\n"); remove(state.staged("new_boot_time", start));']],
   },
   'failed barrier forgiven': {
     what: 'an error of fsync on a directory is ignored',
