@@ -5,8 +5,8 @@
  * subset, in the order of none: all of them were in its cache right before that flush, and a cache is written back as a
  * disk pleases. A write of several blocks may also be torn between them.
  *
- * Each moment is looked at, with nothing of its cache, with all of it, with each beginning of it (as if the disk wrote in order), and
- * with subsets that are drawn by lot.
+ * Each moment is looked at with nothing of its cache, with all of it, with each beginning of it (as if the disk wrote in
+ * order), and with subsets that are drawn by lot.
  */
 import { createHash } from 'node:crypto'
 import type { Entry, Write } from './log-writes.ts'
@@ -20,7 +20,7 @@ export interface DiskState {
   readonly contents: string
 }
 
-/** Blocks are torn apart, but none is torn itself: the drive writes a sector whole, and both file systems write no less. */
+/** Writes are torn between blocks of this size. Of one block a disk is taken to write all or nothing. */
 const block = 4096
 
 export function* diskStates(entries: readonly Entry[], original: Original, dice: () => number, lots: number): Generator<DiskState> {
@@ -56,8 +56,10 @@ const sector = 512
 /** What a sector held before anything was written to it. */
 type Original = (at: number, length: number) => Buffer
 
+interface Contents { readonly put: (write: Write) => void; readonly digest: (cached?: readonly Write[]) => string }
+
 /** A disk's digest that is kept up to date write by write: the sum, without carry, of what its sectors differ by from the original. */
-function contentsOf(original: Original): { readonly put: (write: Write) => void; readonly digest: (cached?: readonly Write[]) => string } {
+function contentsOf(original: Original): Contents {
   const sectors = new Map<number, bigint>()
   let sum = 0n
   const of = (at: number, bytes: Buffer): bigint => createHash('sha256').update(`${at} `).update(bytes).digest().readBigUInt64LE()

@@ -1,6 +1,6 @@
 /**
- * The whole machine dies: an emulated one, killed without a word while its upcalls are being acknowledged, and booted again on the
- * same disks, ten times. Each boot asks, under the guest's own kernel, what was kept.
+ * The whole machine dies: an emulated one, killed without a word while its upcalls are being acknowledged, and booted again
+ * on the same disks, ten times. Each boot asks, under the guest's own kernel, what was kept.
  *
  * QEMU writes through the host's page cache (cache=writeback), which outlives it: so nothing is lost that the guest's disk
  * has completed, and everything is that was still in the guest's memory. What a disk does with what was not flushed is
@@ -52,8 +52,14 @@ describe('a machine is killed while it acknowledges', { skip: !hasExecutable || 
     const lives: readonly Life[] = [
       { subject: 'the helper', fileSystem: 'ext4', program, options: onlyOn, disk: newDisk('ext4'), ...byTheRule('ext4') },
       { subject: 'the helper', fileSystem: 'xfs', program, options: onlyOn, disk: newDisk('xfs'), ...byTheRule('xfs') },
-      { subject: `control: ${mutations['no barrier after an upcall'].what}`, fileSystem: 'ext4', program: unsynced, options: onlyOn, disk: newDisk('ext4'), ...byTheRule('the control') },
-      { subject: 'control: nfsdcltrack', fileSystem: 'ext4', program: '/usr/sbin/nfsdcltrack', options: (at) => `-f -s ${at}`, disk: newDisk('ext4'), ...creating() },
+      {
+        subject: `control: ${mutations['no barrier after an upcall'].what}`, fileSystem: 'ext4',
+        program: unsynced, options: onlyOn, disk: newDisk('ext4'), ...byTheRule('the control'),
+      },
+      {
+        subject: 'control: nfsdcltrack', fileSystem: 'ext4',
+        program: '/usr/sbin/nfsdcltrack', options: (at) => `-f -s ${at}`, disk: newDisk('ext4'), ...creating(),
+      },
     ]
     const tallies = lives.map(() => ({ acknowledged: 0, broken: [] as string[] }))
     const dice = random(seed('when the power goes'))
@@ -80,9 +86,10 @@ describe('a machine is killed while it acknowledges', { skip: !hasExecutable || 
 })
 
 interface Tally { acknowledged: number; readonly broken: string[] }
+interface Kill { readonly after: number; readonly midst: number }
 
 /** Boots, asks, lives on, and is killed when every life has had so many upcalls acknowledged: at once, or `midst` ms later. */
-async function oneBoot(lives: readonly Life[], tallies: readonly Tally[], { after, midst }: { readonly after: number; readonly midst: number }): Promise<void> {
+async function oneBoot(lives: readonly Life[], tallies: readonly Tally[], { after, midst }: Kill): Promise<void> {
   await inGuest(lives.map(({ disk }) => disk.image), lives.map(({ program }) => program), async ({ guest, programs }) => {
     let isOff = false, waitingFor = lives.length
     const live = async (life: Life, tally: Tally, n: number): Promise<void> => {

@@ -13,13 +13,16 @@ import { upcallFor } from './scenarios.ts'
 /** A helper as it is in a guest, with the options that keep it to a disk: `-f -s DIR`, which both understand, and more. */
 export interface Subject { readonly program: string; readonly options: string }
 
-export const onlyOn = (stateDirectory: string): string => `-f -s ${stateDirectory} --nfsd-dir /run/lab/no-nfsd --config /run/lab/no-such.conf`
+export const onlyOn = (stateDirectory: string): string =>
+  `-f -s ${stateDirectory} --nfsd-dir /run/lab/no-nfsd --config /run/lab/no-such.conf`
 
 /** A guest, and for each program a copy under the root that the two share: the original may be built anew meanwhile. */
 export interface Laboratory { readonly guest: Guest; readonly programs: ReadonlyMap<string, string> }
 
 /** Boots, works, and switches off: without a word to the guest, if the work has not done so. */
-export async function inGuest<T>(disks: readonly string[], programs: readonly string[], work: (laboratory: Laboratory) => Promise<T>): Promise<T> {
+export async function inGuest<T>(
+  disks: readonly string[], programs: readonly string[], work: (laboratory: Laboratory) => Promise<T>,
+): Promise<T> {
   const directory = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-guest-'))
   try {
     const copies = new Map<string, string>()
@@ -42,7 +45,9 @@ export async function inGuest<T>(disks: readonly string[], programs: readonly st
 }
 
 /** `then`: what the same shell does when the upcall has ended, with its status in $status. */
-export async function upcallIn(guest: Guest, { program, options }: Subject, event: Event, bootTime: string | undefined, then = ''): Promise<Outcome> {
+export async function upcallIn(
+  guest: Guest, { program, options }: Subject, event: Event, bootTime: string | undefined, then = '',
+): Promise<Outcome> {
   const { words, env } = upcallFor(event, bootTime)
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`).join(' ')
   return guest.attempt(`

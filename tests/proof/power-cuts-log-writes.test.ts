@@ -1,10 +1,10 @@
 /**
- * Power cuts with a disk that has a cache. In an emulated machine, under a kernel of its own, the helper lives a random life on a disk whose every
- * write, flush and acknowledgement is logged (dm-log-writes). Here, every state that this disk can have been in is made out of the log,
- * mounted, and asked.
+ * Power cuts with a disk that has a cache. In an emulated machine, under a kernel of its own, the helper lives a random life
+ * on a disk whose every write, flush and acknowledgement is logged (dm-log-writes). Here states that this disk can have been in
+ * are made out of the log (disk-states.ts), mounted, and asked.
  *
- * It sees what no copy of an image sees: writes that were completed but not flushed are lost, come in another order, or are torn. It
- * does not see a disk that lies about its flushes.
+ * It sees what no copy of an image sees: writes that were completed but not flushed are lost, come in another order, or are
+ * torn. It does not see a disk that lies about its flushes.
  */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
@@ -41,7 +41,8 @@ describe('the power goes, and of its cache the disk has written what it pleased'
       const writes = life.entries.filter((entry) => entry.kind === 'write')
       rows.push({
         'file system': fileSystem, acknowledged: life.memories.length - 1,
-        writes: writes.length, 'of these FUA': writes.filter(({ durable }) => durable).length, flushes: life.entries.filter(({ kind }) => kind === 'flush').length,
+        writes: writes.length, 'of these FUA': writes.filter(({ durable }) => durable).length,
+        flushes: life.entries.filter(({ kind }) => kind === 'flush').length,
         states, 'different disks': disks, 'of these reordered or torn': reordered, 'different state directories': trees,
         violations: violations.length, seconds: seconds(began),
       })
@@ -96,10 +97,9 @@ async function record(fileSystem: FileSystem, program: string, live: Live): Prom
         dmsetup create life --noudevrules --noudevsync --table "0 $(cat /sys/block/vda/size) log-writes /dev/vda /dev/vdb"
         mkdir ${at}
         mount -t ${fileSystem} /dev/dm-0 ${at}`)
-      await live(`${at}/state`, async (subject, event, bootTime) => {
-        const { status } = await upcallIn(guest, { ...subject, program: programs.get(subject.program) ?? '' }, event, bootTime, 'dmsetup message life 0 mark acknowledged')
-        return status
-      })
+      const mark = 'dmsetup message life 0 mark acknowledged'
+      await live(`${at}/state`, async (subject, event, bootTime) =>
+        (await upcallIn(guest, { ...subject, program: programs.get(subject.program) ?? '' }, event, bootTime, mark)).status)
       await guest.run(`umount ${at}; dmsetup remove --noudevrules --noudevsync life; sync`)
     })
     return { disk: original, entries: readLog(log) }

@@ -2,8 +2,10 @@
 import type { Event, Memory, Owner } from '../life/oracle.ts'
 import { check, create, graceDone, remove, start } from './scenarios.ts'
 
+export interface RandomLife { readonly next: (memory: Memory) => Event; readonly start: () => Event }
+
 /** Starts are numbered from 1001; the first event of a life is one, since its memory is blank. */
-export function randomLife(dice: () => number, clients: readonly Owner[]): { readonly next: (memory: Memory) => Event; readonly start: () => Event } {
+export function randomLife(dice: () => number, clients: readonly Owner[]): RandomLife {
   const pick = <T>(list: readonly T[]): T => list[Math.floor(dice() * list.length)] as T
   let boots = 1000
   const starts = (): Event => start(String(++boots))
