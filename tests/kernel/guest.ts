@@ -70,13 +70,14 @@ export async function boot(image: Image, machine: Machine): Promise<Guest> {
   const port = await connected(socket, () => dead)
   let ready: () => void = () => undefined
   const booted = new Promise<void>((resolve) => { ready = resolve })
-  createInterface({ input: port }).on('line', (line) => {
+  const lines = createInterface({ input: port }).on('line', (line) => {
     if (line === 'ready') { ready(); return }
     const [number, status, output = ''] = line.split(' ')
     waiting.get(Number(number))?.resolve({ status: Number(status), output: Buffer.from(output, 'hex').toString() })
     waiting.delete(Number(number))
   })
-  port.on('error', () => undefined)
+  // A machine that is killed while it answers resets the connection; whoever waits for it learns that it is off.
+  for (const end of [port, lines]) end.on('error', () => undefined)
 
   let last = 0
   const attempt = async (script: string, seconds = 60): Promise<Outcome> => {

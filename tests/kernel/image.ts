@@ -1,6 +1,6 @@
 // What a guest boots: Debian's own kernel, unpacked but never installed, and a first root that hands over to this
 // machine's root. Both are kept in .cache/ between runs; with a warm cache nothing is fetched.
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -31,6 +31,7 @@ const needed: readonly (readonly [command: string, from: string])[] = [
   ['ip', 'iproute2'],
   ['mkfs.ext4', 'e2fsprogs'],
   ['mkfs.xfs', 'xfsprogs'],
+  ['dmsetup', 'dmsetup'],
   ['sqlite3', 'sqlite3'],
   ['xz', 'xz-utils'],
 ]
@@ -41,13 +42,14 @@ const earlyModules = ['virtio_pci', 'virtio_blk', 'virtio_console', '9pnet_virti
 /** The parts of the kernel package that a guest can have a use for: a third of it. */
 const unpacked = [
   './boot/vmlinuz-*', './lib/modules/*/modules.builtin*', './lib/modules/*/modules.order',
-  ...['arch', 'crypto', 'fs', 'lib', 'net', 'drivers/block', 'drivers/char', 'drivers/virtio', 'drivers/net/veth.ko',
+  ...['arch', 'crypto', 'fs', 'lib', 'net', 'drivers/block', 'drivers/char', 'drivers/md', 'drivers/virtio', 'drivers/net/veth.ko',
     'drivers/net/virtio_net.ko', 'drivers/net/net_failover.ko'].map((part) => `./lib/modules/*/kernel/${part}*`),
 ]
 
 const path = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`
 const env = { ...process.env, PATH: path, DEBIAN_FRONTEND: 'noninteractive' }
 const output = (command: string, ...words: string[]) => execFileSync(command, words, { env, encoding: 'utf8' })
+const whereIs = (command: string) => output('sh', '-c', `command -v ${command}`).trim()
 
 export function image(): Image {
   installMissing()
@@ -59,7 +61,9 @@ export function image(): Image {
 
 function installMissing(): void {
   const onPath = (command: string) => path.split(':').some((directory) => existsSync(join(directory, command)))
-  const packages = [...new Set(needed.filter(([command]) => !onPath(command)).map(([, from]) => from))]
+  // The first root has no libraries: Debian's other busybox does not run there.
+  const isUsable = (command: string) => onPath(command) && (command !== 'busybox' || spawnSync('ldd', [whereIs('busybox')]).status !== 0)
+  const packages = [...new Set(needed.filter(([command]) => !isUsable(command)).map(([, from]) => from))]
   if (packages.length === 0) return
   const install = `apt-get install --yes --no-install-recommends ${packages.join(' ')}`
   if (process.getuid?.() !== 0) throw new Error(`the kernel laboratory needs, as root: ${install}`)
@@ -71,10 +75,10 @@ function installMissing(): void {
   }
 }
 
-/** Debian's newest kernel of the release that we run on, or whatever is in the cache already. */
+/** Debian's newest kernel of the release that we run on, or whatever is in the cache already with all the parts we want. */
 function unpackedKernel(): string {
-  const cached = readdirSync(cache).filter((name) => existsSync(join(cache, name, 'kernel'))).sort()
-  const newest = cached.at(-1)
+  const has = (name: string) => existsSync(join(cache, name, 'parts')) && readFileSync(join(cache, name, 'parts'), 'utf8') === unpacked.join('\n')
+  const newest = readdirSync(cache).filter(has).sort().at(-1)
   if (newest !== undefined) return newest
   const work = mkdtempSync(join(cache, 'unpacking-'))
   const named = () => /Depends: linux-image-(\S*-amd64)/.exec(output('apt-cache', 'depends', 'linux-image-amd64'))?.[1]
@@ -86,6 +90,8 @@ function unpackedKernel(): string {
   output('depmod', '-b', work, release)
   writeFileSync(join(work, 'kernel'), uncompressed(readFileSync(join(work, 'boot', `vmlinuz-${release}`))))
   rmSync(join(work, 'boot'), { recursive: true })
+  writeFileSync(join(work, 'parts'), unpacked.join('\n'))
+  rmSync(join(cache, release), { recursive: true, force: true })
   renameSync(work, join(cache, release))
   return release
 }
@@ -115,7 +121,7 @@ function initramfs(release: string, modules: string): string {
 
   const tree = mkdtempSync(join(tmpdir(), 'initramfs-'))
   for (const directory of ['bin', 'modules']) mkdirSync(join(tree, directory))
-  copyFileSync(output('sh', '-c', 'command -v busybox').trim(), join(tree, 'bin', 'busybox'))
+  copyFileSync(whereIs('busybox'), join(tree, 'bin', 'busybox'))
   for (const module of inOrder) copyFileSync(module, join(tree, 'modules', basename(module)))
   writeFileSync(join(tree, 'modules', 'order'), inOrder.map((module) => `${basename(module)}\n`).join(''))
   const [handover, agent] = scripts as [string, string]

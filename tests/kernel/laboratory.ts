@@ -60,13 +60,13 @@ const parts: readonly Part[] = [
   { story: earlyEnd, helper, ci: true },
   ...ours ? [{ story: see, helper, ci: false }] : [],
   { story: fullDisk, helper, ci: false },
-  { story: readOnly, helper, ci: false },
+  { story: readOnly, helper, ci: true },
   { story: stateRemoved, helper, ci: false },
-  { story: upgrade, helper, ci: false },
+  { story: upgrade, helper, ci: true },
   { story: smallStorm, helper, ci: false, full: false },
   { story: storm, helper, ci: false },
   ...ours ? [{ story: moduleLoad, helper, ci: true }, { story: moduleLoad, helper: bundle, ci: false }] : [],
-  { story: crashOnExt4, helper, ci: false },
+  { story: crashOnExt4, helper, ci: true },
   { story: crashOnXfs, helper, ci: false },
 ]
 
@@ -176,6 +176,13 @@ const only = chosen.only?.split(',')
 const wanted = parts.filter(({ story, ci, full = true }) => only?.includes(story.name) ?? (chosen.ci ? ci : full))
 assert.ok(wanted.length > 0, `no such scenario; there are ${[...new Set(parts.map(({ story }) => story.name))].join(', ')}`)
 
+// What is missing is said once, not by every story.
+try {
+  image()
+} catch (error) {
+  process.stderr.write(`${error instanceof Error ? error.message : String(error)}\n`)
+  process.exit(1)
+}
 for (const part of wanted) {
   const how = part.control === true ? ` (${part.helper.name}, the control, fails here)` : ` (${part.helper.name})`
   await test(`${part.story.title}${how}`, (t) => tell(part, t))

@@ -41,6 +41,7 @@ export function need(command: string, inPackage: string): void {
 }
 
 export interface LoopDisk {
+  readonly image: string
   /** Mounts it, and gives the mount point. */
   readonly mount: () => string
   readonly unmount: () => void
@@ -71,6 +72,7 @@ function diskFrom(fileSystem: FileSystem, dir: string): LoopDisk {
     mounted = false
   }
   return {
+    image,
     mount: () => {
       mkdirSync(at, { recursive: true })
       execFileSync('mount', ['-t', fileSystem, '-o', mountOptions[fileSystem], image, at])

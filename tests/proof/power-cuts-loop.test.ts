@@ -11,10 +11,11 @@ import { existsSync, mkdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { artefacts, settings, type Artefact } from '../artefacts.ts'
-import { blank, judge, type Event, type Owner } from '../life/oracle.ts'
+import { blank, judge, type Owner } from '../life/oracle.ts'
 import { inPart, random, report, seconds, seed, type Row } from './figures.ts'
 import { fileSystems, need, newDisk, type FileSystem } from './loop-disks.ts'
 import { mutations, withMutant } from './mutants.ts'
+import { randomLife } from './random-life.ts'
 import { ann, bob, cal, check, clientsOf, create, dan, graceDone, isEssential, memoryAfter, remove, scenarios, start, upcallFor, bootTimeAt, type Scenario } from './scenarios.ts'
 import { briefly, changing, fired, trace } from './trace.ts'
 import { plant, readTree } from './trees.ts'
@@ -130,26 +131,16 @@ const existsLink = (path: string): boolean => existsSync(join(path, '..')) && sp
 
 /** A server's life out of a seed; after each upcall that ends with 0, a cut. */
 async function cutAfterEach(artefact: Artefact, fileSystem: FileSystem, wanted: number, enough: number): Promise<{ cuts: number; violations: string[] }> {
-  const dice = random(seed(`cuts on ${fileSystem}`))
-  const pick = <T>(list: readonly T[]): T => list[Math.floor(dice() * list.length)] as T
+  const life = randomLife(random(seed(`cuts on ${fileSystem}`)), clients)
   const disk = newDisk(fileSystem)
   const violations: string[] = []
   let cuts = 0
   try {
     let machine = machineAt(join(disk.mount(), 'machine'))
     const memory = blank()
-    let boots = 1000
-    let full = false
-    const next = (): Event => {
-      if (memory.bootTime === undefined || dice() < 0.08) return start(String(++boots))
-      if (!full && dice() < 0.12) return graceDone(memory.bootTime)
-      const owner = pick(clients)
-      return pick([create(owner, 'Y'), create(owner, 'N'), check(owner, 'N'), remove(owner)])
-    }
     while (cuts < wanted && violations.length < enough) {
-      const event = next()
+      const event = life.next(memory)
       const { statuses } = judge(memory, event, false)
-      full = memory.full
       const { status, stderr } = await call(artefact, machine, event, memory.bootTime)
       if (typeof status === 'string' || !statuses.includes(status)) violations.push(`${event.event} ended with ${status}: ${stderr}`)
       if (status !== 0) continue

@@ -1,0 +1,58 @@
+/**
+ * Upcalls on a disk of an emulated machine, under a kernel of its own: tests/kernel/guest.ts. They are run by a shell of
+ * the guest, as nfsd runs them, but for the descriptors and for the options that keep them to their disk.
+ */
+import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { boot, type Guest, type Outcome } from '../kernel/guest.ts'
+import { image } from '../kernel/image.ts'
+import type { Event } from '../life/oracle.ts'
+import { upcallFor } from './scenarios.ts'
+
+/** A helper as it is in a guest, with the options that keep it to a disk: `-f -s DIR`, which both understand, and more. */
+export interface Subject { readonly program: string; readonly options: string }
+
+export const onlyOn = (stateDirectory: string): string =>
+  `-f -s ${stateDirectory} --nfsd-dir /run/lab/no-nfsd --config /run/lab/no-such.conf`
+
+/** A guest, and for each program a copy under the root that the two share: the original may be built anew meanwhile. */
+export interface Laboratory { readonly guest: Guest; readonly programs: ReadonlyMap<string, string> }
+
+/** Boots, works, and switches off: without a word to the guest, if the work has not done so. */
+export async function inGuest<T>(
+  disks: readonly string[], programs: readonly string[], work: (laboratory: Laboratory) => Promise<T>,
+): Promise<T> {
+  const directory = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-guest-'))
+  try {
+    const copies = new Map<string, string>()
+    for (const program of programs)
+      if (!copies.has(program)) {
+        const copy = join(directory, `helper-${copies.size}`)
+        copyFileSync(program, copy)
+        copies.set(program, copy)
+      }
+    const guest = await boot(image(), { name: 'guest', directory, disks })
+    try {
+      await guest.run('mkdir /run/lab/no-nfsd')
+      return await work({ guest, programs: copies })
+    } finally {
+      await guest.kill()
+    }
+  } finally {
+    rmSync(directory, { recursive: true, force: true })
+  }
+}
+
+/** `then`: what the same shell does when the upcall has ended, with its status in $status. */
+export async function upcallIn(
+  guest: Guest, { program, options }: Subject, event: Event, bootTime: string | undefined, then = '',
+): Promise<Outcome> {
+  const { words, env } = upcallFor(event, bootTime)
+  const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`).join(' ')
+  return guest.attempt(`
+    env -i ${variables} ${program} ${options} ${words.join(' ')}
+    status=$?
+    ${then}
+    exit $status`, 120)
+}
