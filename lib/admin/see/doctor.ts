@@ -1,5 +1,5 @@
 /** `doctor`: each thing that must be true for recovery to work, looked at, explained, with the command that mends it. */
-import { failureFrom, report } from '../../failure.ts'
+import { Failed, failureFrom, report } from '../../failure.ts'
 import { command } from '../command.ts'
 import { print, printJson } from '../print.ts'
 import { toned, type Tone } from '../table.ts'
@@ -46,6 +46,7 @@ export const doctorCommand = command(
       .example('$0 doctor --json', 'for monitoring: the status is 1 if anything is wrong')
       .epilogue('Exit status: 0 nothing is wrong, 1 something is.'),
   async ({ json }, settings) => {
+    if (process.geteuid?.() !== 0) throw new Failed({ kind: 'storage', atStart: false, what: 'doctor looks at what only root may see: run it as root' })
     const site = await siteFor(settings)
     const findings: Finding[] = []
     for (const [check, look] of Object.entries(checks)) findings.push({ check, ...(await lookedAt(look, site)) })
