@@ -17,6 +17,7 @@ import { crashOnExt4, crashOnXfs } from './scenarios/crash.ts'
 import { earlyEnd } from './scenarios/early-end.ts'
 import { graceMissed, leaseLostBeforeRestart } from './scenarios/edge-conditions.ts'
 import { fullDisk, readOnly, stateRemoved } from './scenarios/failing-helper.ts'
+import { moduleLoad } from './scenarios/module-load.ts'
 import { restart } from './scenarios/restart.ts'
 import { see } from './scenarios/see.ts'
 import { smallStorm, storm } from './scenarios/storm.ts'
@@ -64,6 +65,7 @@ const parts: readonly Part[] = [
   { story: upgrade, helper, ci: false },
   { story: smallStorm, helper, ci: false, full: false },
   { story: storm, helper, ci: false },
+  ...ours ? [{ story: moduleLoad, helper, ci: true }, { story: moduleLoad, helper: bundle, ci: false }] : [],
   { story: crashOnExt4, helper, ci: false },
   { story: crashOnXfs, helper, ci: false },
 ]

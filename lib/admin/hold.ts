@@ -1,0 +1,19 @@
+/**
+ * The state directory's lock for a person's command. An upcall goes on without it when it must; a person can wait and try
+ * again, so a command does not.
+ */
+import { Failed } from '../failure.ts'
+import { locked } from '../stable/lock.ts'
+
+/** Runs `work` under the lock. @throws Failed storage, if it can't be had: nothing has been done. */
+export const holding = <T>(stateDirectory: string, work: () => T): T =>
+  locked(
+    stateDirectory,
+    {
+      assertTimeLeft: () => undefined,
+      passedBy: (because) => {
+        throw new Failed({ kind: 'storage', atStart: false, what: `nothing changed, since the state directory can't be locked: ${because}` })
+      },
+    },
+    work,
+  )

@@ -1,0 +1,110 @@
+/** `import`: clients that another tracker, or another machine, has recorded may reclaim here at the next start. */
+import { kindAt, syncDirectory } from '../../stable/disk.ts'
+import { makeStateDirectory } from '../../stable/state-directory.ts'
+import { resolve } from 'node:path'
+import { Failed, quote } from '../../failure.ts'
+import { command } from '../command.ts'
+import { consent, withConsent } from '../consent.ts'
+import { progress } from '../progress.ts'
+import { refused } from './database.ts'
+import type { Found } from './movable.ts'
+import { legacyRoom, placeAll, placeMatchOnly, roomIn, type Room } from './placement.ts'
+import { readSource } from './source.ts'
+
+/** The stable shape of `--json` (docs/json.md). */
+export interface Imported {
+  readonly source: { readonly kind: Found['kind']; readonly path: string }
+  readonly stateDirectory: string
+  readonly dryRun: boolean
+  /** Clients that the source lets reclaim. */
+  readonly clients: number
+  /** Of those, the ones that may reclaim here only because of this import (with a dry run: would). */
+  readonly imported: number
+  /** Of those, the ones that could before. */
+  readonly alreadyThere: number
+  /** The same for clients of which only the MD5 of the owner is known. */
+  readonly matchOnly: { readonly clients: number; readonly imported: number }
+  readonly notes: readonly string[]
+}
+
+export const importCommand = command(
+  'import <SOURCE>',
+  'let the clients that another tracker recorded reclaim here at the next start',
+  (cli) =>
+    withConsent(cli.positional('SOURCE', { type: 'string', demandOption: true, describe: 'a file or directory, told by its content; - for an export on standard input' }))
+      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .example('$0 import /var/lib/nfs/nfsdcltrack', "nfsdcltrack's database (schema 1 and 2)")
+      .example('$0 import /var/lib/nfs/nfsdcld', "nfsdcld's database")
+      .example('$0 import /mnt/v4recovery', "directories of the kernel's own tracker")
+      .example('$0 import --yes /srv/failed-node/nfs', 'the state directory of another machine')
+      .example('ssh old nfsd-userland-helper export | $0 import --yes -', 'its export'),
+  async ({ SOURCE: given, 'dry-run': dryRun, yes, json }, { stateDirectory, nfsdDirectory }) => {
+    process.umask(0o077)
+    const source = given === '-' ? given : resolve(given)
+    if (source === stateDirectory) throw new Failed({ kind: 'bad-argument', why: 'that is the state directory itself', word: given })
+    const now = Date.now()
+    const found = await readSource(source, Math.floor(now / 1000))
+    const room = roomIn(stateDirectory, nfsdDirectory)
+    const top = found.matchOnly.length > 0 ? legacyRoom(stateDirectory, nfsdDirectory) : undefined
+    if (source === top) throw new Failed({ kind: 'bad-argument', why: 'that is where the helper looks by itself: nothing is to be imported', word: given })
+    const missing = found.clients.filter((client) => !room.has(client))
+    const blocked = missing.filter(room.isBlocked).length
+    if (blocked > 0)
+      throw refused(`nothing changed: ${blocked} of these clients have a newer record here that can't be understood, and would not be let in; verify --repair first`)
+
+    const notes = [...found.notes]
+    let made = top === undefined ? 0 : missingIn(top, found.matchOnly)
+    if (!dryRun && missing.length + made > 0) {
+      for (const note of notes) say(note)
+      await consent(question(found, source, stateDirectory, missing.length + made), yes)
+      if (missing.length > 0) placeAll(room, missing, now, progress('placing clients', missing.length))
+      if (top !== undefined) made = placeInTop(room, top, found.matchOnly)
+    }
+    const result: Imported = {
+      source: { kind: found.kind, path: source },
+      stateDirectory,
+      dryRun,
+      clients: found.clients.length,
+      imported: missing.length,
+      alreadyThere: found.clients.length - missing.length,
+      matchOnly: { clients: found.matchOnly.length, imported: made },
+      notes,
+    }
+    process.stdout.write(json ? `${JSON.stringify(result)}\n` : describe(result))
+    return 0
+  },
+)
+
+const say = (line: string): void => void process.stderr.write(`nfsd-userland-helper: ${line}\n`)
+
+const question = (found: Found, source: string, stateDirectory: string, count: number): string =>
+  [
+    `${count} clients of ${nameOf(found.kind)} ${quote(source)} may reclaim their locks at the next start of the server`,
+    `on ${quote(stateDirectory)}. That is right only if`,
+    ' * the server that recorded them has stopped, and nothing has been granted on its file systems since;',
+    ' * those file systems are served from here only after that start, under the same server scope.',
+    'Go on?',
+  ].join('\n')
+
+const nameOf = (kind: Found['kind']): string =>
+  kind === 'export' ? 'the export' : kind === 'state directory' || kind === 'v4recovery' ? `the ${kind}` : `${kind}'s database`
+
+const missingIn = (top: string, hashes: readonly string[]): number => hashes.filter((hash) => kindAt(`${top}/${hash}`) === 'absent').length
+
+function placeInTop({ state }: Room, top: string, hashes: readonly string[]): number {
+  makeStateDirectory(state)
+  syncDirectory(state.path)
+  return placeMatchOnly(top, hashes, progress('placing directories', hashes.length))
+}
+
+function describe({ source, stateDirectory, dryRun, imported, alreadyThere, matchOnly, notes }: Imported): string {
+  const would = dryRun ? 'would be ' : ''
+  const lines = [
+    `${imported} clients ${would}imported from ${nameOf(source.kind)} ${quote(source.path)} into ${quote(stateDirectory)}, ${alreadyThere} were there already`,
+  ]
+  if (matchOnly.clients > 0)
+    lines.push(`${matchOnly.imported} of ${matchOnly.clients} clients known by MD5 only ${would}placed: each is recorded by its first check`)
+  if (dryRun) lines.push(...notes.map((note) => `note: ${note}`))
+  if (!dryRun) lines.push('They may reclaim at the next start of the server.')
+  return `${lines.join('\n')}\n`
+}

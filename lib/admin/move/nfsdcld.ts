@@ -1,0 +1,75 @@
+/**
+ * nfsdcld's database (nfs-utils, utils/nfsdcld/sqlite.c): a table of clients for each epoch, and `grace` says which count.
+ * Outside of grace the next start lets the current epoch's clients reclaim. In grace those of the recovery epoch, and a
+ * start empties the current one's, so they alone count then.
+ *
+ * Clients that nfsdcld took over from the kernel's own tracker stand there as `hash:`, the MD5 and a NUL.
+ */
+import { openDatabase, refused, type Database, type Value } from './database.ts'
+import type { Schema } from './schema.ts'
+import { collector, legacyName, type Found, type Movable } from './movable.ts'
+
+export const isNfsdcld = ({ tables }: Schema): boolean => tables.has('grace')
+
+const known: readonly (number | undefined)[] = [2, 3, 4]
+
+export function readNfsdcld(database: Database, { version, tables }: Schema, now: number): Found {
+  if (!known.includes(version)) throw refused(`nfsdcld's schema ${version ?? 'of no version'} is not known here (2, 3 and 4 are)`)
+  const epochs = [...database.rows('SELECT printf(\'%016x\', current), printf(\'%016x\', recovery) FROM grace')]
+  const [row] = epochs
+  if (row === undefined || epochs.length > 1) throw refused(`nfsdcld's table 'grace' has ${epochs.length} rows instead of one`)
+  const [current, recovery] = row.map(String) as [string, string]
+  const inGrace = !/^0+$/.test(recovery)
+  const table = tableOf(inGrace ? recovery : current, tables)
+
+  const found = collector(now)
+  const matchOnly = new Set<string>()
+  let principals = 0
+  const princhash = tables.get(table)?.has('princhash') === true ? 'princhash IS NOT NULL' : '0'
+  for (const [id, principal] of database.rows(`SELECT CAST(id AS BLOB), ${princhash} FROM "${table}"`)) {
+    const bytes = id instanceof Uint8Array ? id : undefined
+    const hash = /^hash:([^\0]*)\0?$/.exec(Buffer.from(bytes?.subarray(0, 64) ?? []).toString('latin1'))?.[1]
+    if (hash !== undefined && legacyName.test(hash)) matchOnly.add(hash)
+    else {
+      found.add(bytes, false, now)
+      if (principal === 1) principals++
+    }
+  }
+  const notes = [...found.notes()]
+  if (principals > 0)
+    notes.push(`${principals} clients are known with a Kerberos principal: the kernel tells a usermode helper of none, so it is not asked for any more`)
+  if (inGrace) notes.push('its server was in grace: those that it still waited for are taken, as it would have done itself')
+  return { kind: 'nfsdcld', clients: found.clients(), matchOnly: [...matchOnly], notes }
+}
+
+/** An epoch's table. One version of nfsdcld wrote the number without its zeros, and a later one mends that. */
+function tableOf(epoch: string, tables: Schema['tables']): string {
+  const number = epoch.replace(/^0+(?=.)/, '')
+  const named = [...tables.keys()].filter((name) => /^rec- *([0-9a-f]+)$/.exec(name)?.[1]?.replace(/^0+(?=.)/, '') === number)
+  const [table] = named
+  if (table === undefined || named.length > 1) throw refused(`nfsdcld's database has ${named.length} tables for epoch ${number} instead of one`)
+  return table
+}
+
+/**
+ * A database of schema 4 for the real nfsdcld, outside of grace. `first_time` is 0: else its first start would replace these
+ * clients by what it finds of nfsdcltrack's.
+ */
+export async function writeNfsdcld(clients: readonly Movable[], matchOnly: readonly string[], shown: () => void): Promise<Uint8Array> {
+  const database = await openDatabase()
+  database.run('CREATE TABLE parameters (key TEXT PRIMARY KEY, value TEXT)')
+  database.run('CREATE TABLE grace (current INTEGER, recovery INTEGER)')
+  database.run('CREATE TABLE "rec-0000000000000001" (id BLOB PRIMARY KEY, princhash BLOB)')
+  database.run(`INSERT INTO parameters VALUES ('version', '4'), ('first_time', '0')`)
+  database.run('INSERT INTO grace VALUES (1, 0)')
+  database.insert('INSERT INTO "rec-0000000000000001" (id) VALUES (?)', rows())
+  return database.bytes()
+
+  function* rows(): Generator<Value[]> {
+    for (const { owner } of clients) {
+      yield [owner]
+      shown()
+    }
+    for (const hash of matchOnly) yield [Buffer.from(`hash:${hash}\0`)]
+  }
+}

@@ -1,0 +1,122 @@
+/** An admin can leave: what is written for other trackers is what they then answer from. */
+import assert from 'node:assert/strict'
+import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { it } from 'node:test'
+import { badArgument, done, eachArtefact, hex, mayNotReclaim, server, storageFailed, type Server } from '../contract/server.ts'
+import { nfsdcldOpens, nfsdcltrack, sql } from './peers.ts'
+
+const beside = (s: Server, name: string): string => join(s.stateDir, '..', name)
+const odd = Buffer.from('two words\0/\xff', 'latin1')
+
+eachArtefact('export', (artefact) => {
+  it('to nfsdcltrack: the real one lets the same clients reclaim, until it ends grace', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada', 'bob', odd)
+    await s.create('old style', 'v4.0')
+    const storage = beside(s, 'nfsdcltrack')
+    assert.equal(nfsdcltrack(storage, ['init']), done)
+    sql(join(storage, 'main.sqlite'), 'DROP TABLE clients; DROP TABLE parameters;')
+    const database = beside(s, 'main.sqlite')
+    const said = await s.call(['export', '--to', 'nfsdcltrack', '--output', database])
+    assert.equal(said.status, done, said.stderr)
+    writeFileSync(join(storage, 'main.sqlite'), readFileSync(database))
+
+    const bootTime = String(Math.floor(Date.now() / 1000))
+    const check = (owner: string | Buffer, session: 'Y' | 'N'): number | null =>
+      nfsdcltrack(storage, ['check', hex(owner)], { NFSDCLTRACK_CLIENT_HAS_SESSION: session, NFSDCLTRACK_GRACE_START: bootTime })
+    assert.equal(nfsdcltrack(storage, ['init']), done)
+    assert.equal(sql(join(storage, 'main.sqlite'), "SELECT value FROM parameters WHERE key = 'version'"), '2\n')
+    assert.deepEqual([check('ada', 'Y'), check(odd, 'Y'), check('old style', 'N')], [done, done, done])
+    assert.notEqual(check('eve', 'Y'), done)
+    assert.equal(nfsdcltrack(storage, ['gracedone', bootTime]), done)
+    assert.equal(check('old style', 'N'), done, 'it reclaimed')
+    assert.notEqual(check('ada', 'Y'), done, 'it did not reclaim in time')
+  })
+
+  it('to nfsdcltrack: a client recorded under a clock of the future does not outlive an end of grace', async () => {
+    const s = server(artefact)
+    writeFileSync(beside(s, 'clients.json'), `{"format":"nfsd-userland-helper clients","version":1,"clients":[{"owner_hex":"${hex('ada')}","session":true,"recorded":99999999999}]}`)
+    assert.equal((await s.call(['import', '--yes', beside(s, 'clients.json')])).status, done)
+    assert.equal((await s.call(['export', '--to', 'nfsdcltrack', '-o', beside(s, 'main.sqlite')])).status, done)
+    assert.equal(sql(beside(s, 'main.sqlite'), `SELECT count(*) FROM clients WHERE time < ${Math.floor(Date.now() / 1000)}`), '1\n')
+  })
+
+  it('to nfsdcld: the real one opens it as its own, and replaces nothing in it by what it finds elsewhere', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada', odd)
+    const storage = beside(s, 'nfsdcld')
+    await nfsdcldOpens(storage)
+    const own = sql(join(storage, 'main.sqlite'), '.schema')
+    const database = beside(s, 'main.sqlite')
+    assert.equal((await s.call(['export', '--to', 'nfsdcld', '--output', database])).status, done)
+    const schema = (text: string): string[] => text.replaceAll('IF NOT EXISTS ', '').replaceAll(' ,', ',').split('\n').sort()
+    assert.deepEqual(schema(sql(database, '.schema')), schema(own))
+    writeFileSync(join(storage, 'main.sqlite'), readFileSync(database))
+    const said = await nfsdcldOpens(storage)
+    assert.match(said, /current_epoch=1 recovery_epoch=0/)
+    assert.match(said, /sqlite_check_db_health: returning 0/)
+    assert.doesNotMatch(said, /num_cltrack_records/)
+    const rows = sql(join(storage, 'main.sqlite'), 'SELECT lower(hex(id)), princhash IS NULL FROM "rec-0000000000000001" ORDER BY id')
+    assert.equal(rows, `${hex('ada')}|1\n${hex(odd)}|1\n`)
+  })
+
+  it('and import give back the same clients', async () => {
+    const [s, other] = [server(artefact), server(artefact)]
+    await s.fullInstanceWith('ada', odd, 'x'.repeat(1000))
+    await s.create('old style', 'v4.0')
+    const { stdout, status } = await s.call(['export'])
+    assert.equal(status, done)
+    writeFileSync(beside(s, 'clients.json'), stdout)
+    assert.equal((await other.call(['import', '--yes', beside(s, 'clients.json')])).status, done)
+    interface Document { clients: unknown[]; match_only: unknown[] }
+    const back = JSON.parse((await other.call(['export'])).stdout) as Document
+    assert.equal(back.clients.length, 4)
+    assert.deepEqual(back.clients, (JSON.parse(stdout) as Document).clients)
+    assert.deepEqual(Object.keys(back), ['format', 'version', 'exported', 'clients', 'match_only'])
+    await other.init()
+    for (const owner of ['ada', odd, 'x'.repeat(1000), 'old style']) assert.equal((await other.check(owner, 'v4.1')).status, done)
+    assert.equal((await other.check('eve', 'v4.1')).status, mayNotReclaim)
+  })
+
+  it('in grace: takes whoever may still reclaim as well, and nobody of a first instance, which proves nothing', async () => {
+    const s = server(artefact)
+    const names = async (): Promise<unknown[]> => {
+      const { clients } = JSON.parse((await s.call(['export'])).stdout) as { clients: { owner: string }[] }
+      return clients.map(({ owner }) => owner).sort()
+    }
+    await s.init()
+    await s.create('ada', 'v4.1')
+    assert.deepEqual(await names(), [])
+    await s.graceDone()
+    await s.init()
+    await s.create('new', 'v4.1')
+    assert.deepEqual(await names(), ['ada', 'new'])
+  })
+
+  it('changes nothing here, and no file that is there', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    const before = s.snapshot()
+    const file = beside(s, 'out.json')
+    assert.match((await s.call(['export', '--dry-run', '-o', file])).stdout, /^1 clients would be written/)
+    assert.equal(existsSync(file), false)
+    assert.equal((await s.call(['export', '-o', file])).status, done)
+    assert.equal(statSync(file).mode & 0o777, 0o600)
+    writeFileSync(file, 'mine')
+    assert.equal((await s.call(['export', '-o', file])).status, badArgument)
+    assert.equal(readFileSync(file, 'utf8'), 'mine')
+    assert.equal(s.snapshot(), before)
+    assert.deepEqual(readdirSync(join(s.stateDir, '..')).sort(), ['nfsd', 'out.json', 'state'])
+  })
+
+  it('is refused without a file for a database, for a tracker that does not exist, and where nobody is known', async () => {
+    const s = server(artefact)
+    assert.equal((await s.call(['export'])).status, storageFailed)
+    await s.fullInstanceWith('ada')
+    assert.equal((await s.call(['export', '--to', 'nfsdcld'])).status, badArgument)
+    assert.equal((await s.call(['export', '--to', 'ganesha'])).status, badArgument)
+    s.writeState('new_boot_time', 'never\n')
+    assert.match((await s.call(['export'])).stderr, /new_boot_time .* can't be understood/)
+  })
+})
