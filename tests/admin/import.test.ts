@@ -222,7 +222,7 @@ eachArtefact('import', (artefact) => {
     assert.equal(barriers(s, calls).length, 1)
     const after = s.snapshot()
     const { stdout } = await imported(s, source, '--json')
-    const { imported: again, alreadyThere } = JSON.parse(stdout) as { imported: number; alreadyThere: number }
+    const { imported: again, already_there: alreadyThere } = JSON.parse(stdout) as { imported: number; already_there: number }
     assert.deepEqual({ again, alreadyThere }, { again: 0, alreadyThere: 1001 })
     assert.equal(s.snapshot(), after)
     assert.deepEqual(await mayReclaim(s, 'ada', 'old', 'client 0', 'client 999', 'eve'), ['ada', 'old', 'client 0', 'client 999'])
