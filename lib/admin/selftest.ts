@@ -11,6 +11,7 @@ import { mkdirpSync, removeSync } from 'fs-extra/esm'
 import { Failed, quote } from '../failure.ts'
 import { command } from './command.ts'
 import { progress } from './progress.ts'
+import { secondsIn } from './see/kernel.ts'
 
 /** The stable shape of `--json`. Times in milliseconds, rates per second. */
 export interface Measured {
@@ -75,7 +76,7 @@ async function selftest(stateDirectory: string, nfsdDirectory: string, clients: 
     await call('init')
     const recovery = await abreast(owners, 'clients come back', async (owner) => [await call('check', owner), await call('create', owner)])
     const upcallsPerSecond = recovery.times.length / (recovery.ms / 1000)
-    const graceSeconds = graceTime(nfsdDirectory)
+    const graceSeconds = await graceTime(nfsdDirectory)
     return {
       stateDirectory,
       barrier,
@@ -173,12 +174,9 @@ async function abreast(
 }
 
 /** The kernel's grace time; its default where it can't be read. */
-function graceTime(nfsdDirectory: string): number {
-  try {
-    return Number.parseInt(fs.readFileSync(join(nfsdDirectory, 'nfsv4gracetime'), 'latin1'), 10) || 90
-  } catch {
-    return 90
-  }
+async function graceTime(nfsdDirectory: string): Promise<number> {
+  const seconds = await secondsIn(join(nfsdDirectory, 'nfsv4gracetime'))
+  return typeof seconds === 'number' && seconds > 0 ? seconds : 90
 }
 
 const quantile = (values: readonly number[], q: number): number =>

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { bundle, executable, root as repository, type Artefact } from '../artefacts.ts'
 import { badArgument, done, eachArtefact } from '../contract/server.ts'
-import { onScratchMachine } from './machine.ts'
+import { onScratchMachine } from './scratch-machine.ts'
 import { filesIn, say, scratchRoot } from './scratch.ts'
 
 interface Report {

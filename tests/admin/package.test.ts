@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import packageJson from '../../package.json' with { type: 'json' }
 import { artefacts, bundle, root as repository, type Artefact } from '../artefacts.ts'
-import { onScratchMachine } from './machine.ts'
+import { onScratchMachine } from './scratch-machine.ts'
 
 /** Where the throw-away machine sees it too. */
 function scratch(): string {

@@ -19,6 +19,7 @@ import { graceMissed, leaseLostBeforeRestart } from './scenarios/edge-conditions
 import { fullDisk, readOnly, stateRemoved } from './scenarios/failing-helper.ts'
 import { moduleLoad } from './scenarios/module-load.ts'
 import { restart } from './scenarios/restart.ts'
+import { see } from './scenarios/see.ts'
 import { smallStorm, storm } from './scenarios/storm.ts'
 import { upgrade } from './scenarios/upgrade.ts'
 import { clear, prepare, serve, type Helper, type Server } from './server.ts'
@@ -57,6 +58,7 @@ const parts: readonly Part[] = [
   ...ours ? [{ story: clockAhead, helper: peer, ci: true, control: true }] : [],
   { story: clockBehind, helper, ci: false },
   { story: earlyEnd, helper, ci: true },
+  ...ours ? [{ story: see, helper, ci: false }] : [],
   { story: fullDisk, helper, ci: false },
   { story: readOnly, helper, ci: false },
   { story: stateRemoved, helper, ci: false },
