@@ -270,6 +270,33 @@ describe('what is installed', () => {
     assert.match(await read(`sed -i 's/ATTR{/ATTRX{/' /etc/udev/rules.d/60-nfsd-userland-helper.rules`), /invalid|unknown|ignor|fail/i, 'the check can fail')
   })
 
+  it('names the program without a newline before each start of the server: by systemd, and by the init script', async () => {
+    const { status, output } = await onScratchMachine(`
+      mount -t tmpfs modules /sys/module
+      mkdir -p /sys/module/nfsd/parameters
+      cd /sys/module/nfsd/parameters
+      printf '#!/bin/sh\\n' > ${helper}; chmod 755 ${helper}
+      # What systemd would run: its quotes are the shell's, and %% is its percent sign.
+      before="$(sed -n 's/^ExecStartPre=-//p' '${repository}/udev/nfs-server.conf' | sed 's/%%/%/g')"
+      lsb='${repository}/udev/lsb-init.sh'
+      for name in "$before" "sh $lsb start" "sh $lsb restart"; do
+        printf '/sbin/nfsdcltrack' > cltrack_prog
+        ! sh $lsb status
+        eval "$name"
+        [ "$(od -An -c cltrack_prog | tr -d ' \\n')" = ${helper} ] || { od -c cltrack_prog; exit 1; }
+        sh $lsb status
+      done
+      # Not a program that has been removed.
+      rm ${helper}
+      printf '/sbin/nfsdcltrack' > cltrack_prog
+      eval "$before" || true
+      sh $lsb start || echo "ended with $?"
+      cat cltrack_prog`)
+    assert.equal(status, done, output)
+    assert.equal(output.match(/^nfsd runs \/usr\/sbin\/nfsd-userland-helper$/gm)?.length, 3, output)
+    assert.match(output, /^ended with 5\n\/sbin\/nfsdcltrack$/m)
+  })
+
   it('has an init script that declares what insserv and OpenRC read, and that a shell understands', () => {
     for (const script of ['lsb-init.sh', 'openrc-init.sh'])
       assert.equal(spawnSync('dash', ['-n', join(repository, 'udev', script)]).status, 0)
