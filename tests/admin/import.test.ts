@@ -240,6 +240,16 @@ eachArtefact('import', (artefact) => {
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'old'), ['ada'])
   })
 
+  it('into a server in grace that ran after all: its end of grace counts for the imported clients too', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('old')
+    await s.init()
+    assert.equal((await imported(s, given(s, 'ada', 'bob'))).status, done)
+    await s.create('ada', 'v4.1')
+    await s.graceDone()
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'old'), ['ada'])
+  })
+
   it('into a first instance that never got through its grace: makes a full one, in which only the imported count', async () => {
     const s = server(artefact)
     await s.init()
