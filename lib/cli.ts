@@ -61,9 +61,9 @@ function parser(door: Door): Argv {
     .wrap(100)
     .epilogue(
       [
-        'Exit status: 0 done, and durable; 1 a command looked for faults and found one; 255 the client',
-        'may not reclaim; 140 grace end of another instance; 234 bad argument; 218 unknown verb;',
-        '151 owner too long; 135 storage failed; 243 state directory unusable at start; 146 out of time.',
+        'Exit status: 0 done, and durable; 1 something is wrong (doctor, verify); 255 the client may not',
+        'reclaim; 140 grace end of another instance; 234 bad argument; 218 unknown verb; 151 owner too',
+        'long; 135 storage failed; 243 state directory unusable at start; 146 out of time.',
       ].join('\n'),
     )
   for (const [verb, { takes, summary }] of Object.entries(verbs)) {

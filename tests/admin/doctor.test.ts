@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import { eachArtefact } from '../contract/server.ts'
-import { diagnose, parameter, program, state, toldToPeople } from './machine.ts'
+import { askedByNobody, diagnose, parameter, program, state, toldToPeople } from './machine.ts'
 
 interface Fault {
   /** What is wrong, as an admin would say it. */
@@ -135,6 +135,11 @@ eachArtefact('doctor', (artefact) => {
     assert.ok(said.includes(`\n      > ${told}\n`), said)
     assert.match(said, /^good {2}the kernel offers usermode client tracking\n/)
     assert.match(said, /\n\n1 thing is wrong\.\n$/)
+  })
+
+  it('is for root, as are the records: anybody else is told so', async () => {
+    assert.match(await askedByNobody(artefact, 'doctor'), /^nfsd-userland-helper: error: doctor looks at what only root may see: run it as root\n135\n$/)
+    assert.match(await askedByNobody(artefact, 'list'), /^nfsd-userland-helper: error: '\/srv\/state\/v4clients' belongs to root, and only root may look at it\n135\n$/)
   })
 
   it('finds nfsdcld to be right where the kernel has nothing else', async () => {
