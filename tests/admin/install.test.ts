@@ -133,6 +133,22 @@ eachArtefact('install', (artefact) => {
     }
   })
 
+  it('is completed by a repeat, wherever it is killed, and then leaves nothing half-written', async () => {
+    const whole = scratchRoot('systemd')
+    await say(artefact, 'install', '--root', whole)
+    const sizes = (root: string): string[] => filesIn(root).map((line) => line.replace(/ \d+ (\d+) [\d.]+$/, ' $1'))
+    for (const [call, when] of [['fsync', 1], ['rename', 1], ['fsync', 8], ['rename', 5], ['rename', 9]] as const) {
+      const root = scratchRoot('systemd')
+      const [command = '', ...words] = artefact.command
+      const killed = spawnSync('strace', ['-f', '-o', '/dev/null', '-e', `trace=${call}`, '-e', `inject=${call}:signal=KILL:when=${when}`, command, ...words, 'install', '--root', root])
+      assert.equal(killed.signal, 'SIGKILL', `${call} ${when}`)
+      assert.ok(!existsSync(join(root, helper)) || statSync(join(root, helper)).size === statSync(join(whole, helper)).size, 'a program is there whole or not at all')
+      await say(artefact, 'install', '--root', root)
+      const files = (found: string[]): string[] => found.filter((line) => / 10/.test(line) || / 12/.test(line))
+      assert.deepEqual(files(sizes(root)), files(sizes(whole)), `${call} ${when}`)
+    }
+  })
+
   describe('with a configuration file that an admin has changed', () => {
     const changed = '# mine\n'
 
