@@ -5,17 +5,19 @@
 import yargs, { type Argv } from 'yargs'
 import packageJson from '../package.json' with { type: 'json' }
 import type { Command, Door } from './admin/command.ts'
+import { installCommands } from './admin/install/commands.ts'
 import { moveCommands } from './admin/move/commands.ts'
 import { repairCommands } from './admin/repair/commands.ts'
 import { seeCommands } from './admin/see/commands.ts'
 import { selftestCommand } from './admin/selftest.ts'
+import { vocabularyOf } from './admin/vocabulary.ts'
 import { Failed, failureFrom } from './failure.ts'
 import { openLog } from './log.ts'
 import { options, parseWords, type OptionName } from './settings/options.ts'
 import { settingsFrom } from './settings/settings.ts'
 import { argumentNames, verbs } from './upcall/verbs.ts'
 
-const commands: readonly Command[] = [...seeCommands, ...repairCommands, ...moveCommands, selftestCommand]
+const commands: readonly Command[] = [...seeCommands, ...repairCommands, ...moveCommands, selftestCommand, ...installCommands]
 
 /** `--help`, `--version` and the commands. @returns the exit status, when all is done and said. */
 export async function people(words: readonly string[]): Promise<number> {
@@ -28,7 +30,12 @@ export async function people(words: readonly string[]): Promise<number> {
     }
     foreground = true
     let status = 0
-    await parser({ settings: (given) => settingsFrom(optionsIn(given)), ended: (ended) => (status = ended) }).parseAsync([...words])
+    const door: Door = {
+      settings: (given) => settingsFrom(optionsIn(given)),
+      vocabulary: () => vocabularyOf(commands, () => yargs([])),
+      ended: (ended) => (status = ended),
+    }
+    await parser(door).parseAsync([...words])
     return status
   } catch (thrown) {
     return openLog({ foreground, debug: false }).failed(failureFrom(thrown))

@@ -1,19 +1,24 @@
 /** What a command for people is: its words, its options, and what it does. Wired into yargs by lib/cli.ts. */
 import type { Argv } from 'yargs'
 import type { Settings } from '../settings/settings.ts'
+import type { Vocabulary } from './vocabulary.ts'
 
 /** @returns the exit status. Throws Failed; whatever else it throws is reported like an upcall's failure. */
-type Run<Given> = (given: Given, settings: Settings) => number | Promise<number>
+type Run<Given> = (given: Given, settings: Settings, door: Door) => number | Promise<number>
 
-/** What the command line gives a command: where things are, and where its status goes. */
+/** What the command line gives a command: where things are, all words there are, and where its status goes. */
 export interface Door {
   readonly settings: (given: Readonly<Record<string, unknown>>) => Settings
+  readonly vocabulary: () => Vocabulary
   readonly ended: (status: number) => void
 }
 
 export interface Command {
   /** The first word of its usage: how it is called. */
   readonly name: string
+  readonly usage: string
+  readonly summary: string
+  readonly options: (cli: Argv) => Argv
   readonly addTo: (cli: Argv, door: Door) => Argv
 }
 
@@ -26,9 +31,12 @@ export function command<Given>(
 ): Command {
   return {
     name: usage.split(' ')[0] ?? '',
+    usage,
+    summary,
+    options,
     addTo: (cli, door) =>
       cli.command(usage, summary, options, async (given) => {
-        door.ended(await run(given as Given, door.settings(given)))
+        door.ended(await run(given as Given, door.settings(given), door))
       }),
   }
 }

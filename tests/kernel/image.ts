@@ -27,6 +27,7 @@ const needed: readonly (readonly [command: string, from: string])[] = [
   ['busybox', 'busybox-static'],
   ['cpio', 'cpio'],
   ['modprobe', 'kmod'],
+  ['udevadm', 'udev'],
   ['ip', 'iproute2'],
   ['mkfs.ext4', 'e2fsprogs'],
   ['mkfs.xfs', 'xfsprogs'],

@@ -17,7 +17,9 @@ import { crashOnExt4, crashOnXfs } from './scenarios/crash.ts'
 import { earlyEnd } from './scenarios/early-end.ts'
 import { graceMissed, leaseLostBeforeRestart } from './scenarios/edge-conditions.ts'
 import { fullDisk, readOnly, stateRemoved } from './scenarios/failing-helper.ts'
+import { moduleLoad } from './scenarios/module-load.ts'
 import { restart } from './scenarios/restart.ts'
+import { see } from './scenarios/see.ts'
 import { smallStorm, storm } from './scenarios/storm.ts'
 import { upgrade } from './scenarios/upgrade.ts'
 import { clear, prepare, serve, type Helper, type Server } from './server.ts'
@@ -56,12 +58,14 @@ const parts: readonly Part[] = [
   ...ours ? [{ story: clockAhead, helper: peer, ci: true, control: true }] : [],
   { story: clockBehind, helper, ci: false },
   { story: earlyEnd, helper, ci: true },
+  ...ours ? [{ story: see, helper, ci: false }] : [],
   { story: fullDisk, helper, ci: false },
   { story: readOnly, helper, ci: false },
   { story: stateRemoved, helper, ci: false },
   { story: upgrade, helper, ci: false },
   { story: smallStorm, helper, ci: false, full: false },
   { story: storm, helper, ci: false },
+  ...ours ? [{ story: moduleLoad, helper, ci: true }, { story: moduleLoad, helper: bundle, ci: false }] : [],
   { story: crashOnExt4, helper, ci: false },
   { story: crashOnXfs, helper, ci: false },
 ]

@@ -1,5 +1,6 @@
 /** `doctor`: each thing that must be true for recovery to work, looked at, explained, with the command that mends it. */
 import { failureFrom, report } from '../../failure.ts'
+import type { Settings } from '../../settings/settings.ts'
 import { command } from '../command.ts'
 import { print, printJson } from '../print.ts'
 import { toned, type Tone } from '../table.ts'
@@ -46,15 +47,32 @@ export const doctorCommand = command(
       .example('$0 doctor --json', 'for monitoring: the status is 1 if anything is wrong')
       .epilogue('Exit status: 0 nothing is wrong, 1 something is.'),
   async ({ json }, settings) => {
-    const site = await siteFor(settings)
-    const findings: Finding[] = []
-    for (const [check, look] of Object.entries(checks)) findings.push({ check, ...(await lookedAt(look, site)) })
-    const wrong = findings.filter(({ verdict }) => verdict === 'wrong').length
-    if (json) printJson({ wrong, findings: findings.map(({ check, verdict, what, why, mend }) => ({ check, verdict, what, why: why ?? null, mend: mend ?? null })) })
-    else print(describe(findings, wrong))
-    return wrong > 0 ? somethingIsWrong : 0
+    const examined = await examine(settings)
+    if (json) printJson(forPrograms(examined))
+    else print(inWords(examined))
+    return examined.wrong > 0 ? somethingIsWrong : 0
   },
 )
+
+export interface Examined {
+  readonly findings: readonly Finding[]
+  /** How many of them are wrong. */
+  readonly wrong: number
+}
+
+/** Looks at everything, and changes nothing. */
+export async function examine(settings: Settings): Promise<Examined> {
+  const site = await siteFor(settings)
+  const findings: Finding[] = []
+  for (const [check, look] of Object.entries(checks)) findings.push({ check, ...(await lookedAt(look, site)) })
+  return { findings, wrong: findings.filter(({ verdict }) => verdict === 'wrong').length }
+}
+
+/** The stable shape of `--json` (docs/json.md). */
+export const forPrograms = ({ findings, wrong }: Examined): object => ({
+  wrong,
+  findings: findings.map(({ check, verdict, what, why, mend }) => ({ check, verdict, what, why: why ?? null, mend: mend ?? null })),
+})
 
 async function lookedAt(look: (site: Site) => Said | Promise<Said>, site: Site): Promise<Said> {
   try {
@@ -72,7 +90,7 @@ const marks: Readonly<Record<Verdict, readonly [Tone, string]>> = {
   unknown: ['faint', '?    '],
 }
 
-function describe(findings: readonly Finding[], wrong: number): string {
+export function inWords({ findings, wrong }: Examined): string {
   const tone = toned()
   const lines = findings.flatMap(({ verdict, what, why, mend }) => {
     const [colour, mark] = marks[verdict]

@@ -37,16 +37,12 @@ function parse(line: string): Mount | undefined {
   }
 }
 
-/**
- * Whether an ext4 has a journal: jbd2 then has a directory named by the device (and the journal's inode, if it is inside).
- * Undefined where that can't be seen.
- */
+/** Whether an ext4 has a journal: then its sysfs directory names the thread that writes it. Undefined where that can't be seen. */
 export function hasJournal({ device }: Mount): boolean | undefined {
-  const journals = disk.namesIn('/proc/fs/jbd2')
-  const link = disk.tolerating(['ENOENT', 'EINVAL'], () => fs.readlinkSync(`/sys/dev/block/${device}`), undefined)
-  if (journals.length === 0 || link === undefined) return undefined
-  const name = link.slice(link.lastIndexOf('/') + 1)
-  return journals.some((journal) => journal === name || journal.startsWith(`${name}-`))
+  const link = disk.tolerating(['ENOENT', 'EINVAL'], () => fs.readlinkSync(`/sys/dev/block/${device}`), '')
+  const file = `/sys/fs/ext4/${link.slice(link.lastIndexOf('/') + 1)}/journal_task`
+  const thread = disk.tolerating(['ENOENT', 'ENOTDIR', 'EACCES'], () => fs.readFileSync(file, 'latin1'), undefined)
+  return thread === undefined ? undefined : /^[0-9]/.test(thread)
 }
 
 const unescape = (text: string): string => text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))

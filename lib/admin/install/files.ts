@@ -1,0 +1,99 @@
+/**
+ * What is installed where. Pure: the same list serves `install` and the Debian package, which puts what is not the
+ * admin's into /usr/lib, where /etc overrides it.
+ */
+import { basename } from 'node:path'
+import { Failed } from '../../failure.ts'
+import type { Shell } from './completion.ts'
+import type { Texts } from './texts.ts'
+
+/** `configuration` is the admin's as soon as it is changed; all else is ours. */
+export type Kind = 'program' | 'configuration' | 'documentation'
+
+export interface Item {
+  /** Absolute, in the system that is installed into. */
+  readonly path: string
+  readonly kind: Kind
+  readonly mode: number
+  readonly content: Content
+  /** It says something that is so only on this machine: a package can't bring it. */
+  readonly ofThisMachine?: true
+}
+
+export type Content =
+  | { readonly text: string }
+  | { readonly copyOf: string }
+  /** A Node script, begun with another interpreter, since the kernel passes no PATH to look in; or with none. */
+  | { readonly scriptOf: string; readonly interpreter: string | undefined }
+  | { readonly linkTo: string }
+
+/** The program as it was built: one file, or Node's, of which an upcall loads the first. */
+export type Program =
+  | { readonly executable: string }
+  | { readonly scripts: { readonly upcalls: string; readonly beside: readonly string[] }; readonly node: string }
+
+export type Init = 'systemd' | 'openrc' | 'lsb' | 'none'
+
+export interface Wanted {
+  readonly program: Program
+  readonly stateDirectory: string
+  readonly texts: Texts
+  readonly completion: (shell: Shell) => string
+  readonly init: Init
+  readonly zshDirectory: string
+  /** `admin`: what may be changed is in /etc. `package`: only what Debian has there. */
+  readonly layout: 'admin' | 'package'
+}
+
+export const name = 'nfsd-userland-helper'
+export const helperPath = `/usr/sbin/${name}`
+export const usualStateDirectory = '/var/lib/nfs'
+const room = `/usr/lib/${name}`
+
+/** In the order in which they are put in place: the program before what names it. */
+export function filesOf({ program, stateDirectory, texts, completion, init, zshDirectory, layout }: Wanted): Item[] {
+  const [udev, systemd, tmpfiles] =
+    layout === 'admin' ? ['/etc/udev', '/etc/systemd', '/etc/tmpfiles.d'] : ['/usr/lib/udev', '/usr/lib/systemd', '/usr/lib/tmpfiles.d']
+  const configuration = (path: string, text: string, mode = 0o644): Item => ({ path, kind: 'configuration', mode, content: { text } })
+  const documentation = (path: string, text: string): Item => ({ path, kind: 'documentation', mode: 0o644, content: { text } })
+  return [
+    ...programFiles(program),
+    configuration(`/etc/modprobe.d/${name}.conf`, texts.modprobe),
+    configuration(`${udev}/rules.d/60-${name}.rules`, texts.udevRule),
+    ...(init === 'systemd'
+      ? [
+          { ...configuration(`${tmpfiles}/${name}.conf`, about(texts.tmpfiles, stateDirectory)), ofThisMachine: true } as const,
+          { ...configuration(`${systemd}/system/nfs-server.service.d/${name}.conf`, about(texts.dropIn, stateDirectory)), ofThisMachine: true } as const,
+        ]
+      : []),
+    ...(init === 'openrc' ? [configuration(`/etc/init.d/${name}`, texts.openrc, 0o755)] : []),
+    ...(init === 'lsb' ? [configuration(`/etc/init.d/${name}`, texts.lsb, 0o755)] : []),
+    documentation(`/usr/share/man/man8/${name}.8`, texts.page8),
+    documentation(`/usr/share/man/man5/${name}.5`, texts.page5),
+    documentation(`/usr/share/bash-completion/completions/${name}`, completion('bash')),
+    documentation(`${zshDirectory}/_${name}`, completion('zsh')),
+  ]
+}
+
+function programFiles(program: Program): Item[] {
+  const file = (path: string, content: Content, mode = 0o755): Item => ({ path, kind: 'program', mode, content })
+  if ('executable' in program) return [file(helperPath, { copyOf: program.executable })]
+  // What the kernel reads after `#!` ends at white space and at 255 bytes.
+  if (/\s/.test(program.node) || program.node.length > 250)
+    throw new Failed({ kind: 'bad-argument', why: 'the kernel can not run a script by a Node at', word: program.node })
+  return [
+    ...program.scripts.beside.map((script) => file(`${room}/${basename(script)}`, { scriptOf: script, interpreter: undefined }, 0o644)),
+    file(`${room}/${name}.cjs`, { scriptOf: program.scripts.upcalls, interpreter: program.node }),
+    file(helperPath, { linkTo: `../lib/${name}/${name}.cjs` }),
+  ]
+}
+
+/** The texts speak of the usual state directory; systemd's and tmpfiles' words are quoted alike. */
+const about = (text: string, stateDirectory: string): string => text.replaceAll(usualStateDirectory, () => systemdWord(stateDirectory))
+
+function systemdWord(path: string): string {
+  const escaped = path.replaceAll('%', '%%')
+  if (/^[\w./%:@+,-]*$/.test(escaped)) return escaped
+  if (/[\x00-\x1f\x7f]/.test(path)) throw new Failed({ kind: 'bad-argument', why: 'no unit can name this state directory', word: path })
+  return `"${escaped.replaceAll(/["\\]/g, String.raw`\$&`)}"`
+}

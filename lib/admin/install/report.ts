@@ -1,0 +1,38 @@
+/** What installing and uninstalling say. */
+import { join } from 'node:path'
+import { print, printJson } from '../print.ts'
+import { forPrograms, inWords, type Examined } from '../see/doctor.ts'
+import type { Action } from './activation.ts'
+import type { Outcome } from './place.ts'
+
+/** The stable shape of `--json` (docs/json.md), but for `examined`, which is doctor's. */
+export interface Report {
+  readonly root: string
+  readonly dryRun: boolean
+  /** The distribution's package has put most files there, and they were left alone. */
+  readonly packaged: boolean
+  readonly files: readonly { readonly path: string; readonly outcome: Outcome }[]
+  readonly actions: readonly Action[]
+  /** What doctor found afterwards; it is not asked about a system that does not run. */
+  readonly examined: Examined | undefined
+}
+
+/** 1: the files are as they should be, but a running system could not be told. */
+export const outcomeOf = (actions: readonly Action[]): number => (actions.some(({ outcome }) => outcome.startsWith('failed')) ? 1 : 0)
+
+export function say(report: Report, json: boolean): void {
+  const { examined, ...rest } = report
+  if (json) printJson({ ...rest, doctor: examined === undefined ? null : forPrograms(examined) })
+  else print(`${lines(report).join('\n')}\n${examined === undefined ? '' : `\nWhat doctor finds now:\n\n${inWords(examined)}`}`)
+}
+
+function lines({ root, dryRun, packaged, files, actions }: Report): string[] {
+  const width = Math.max(0, ...files.map(({ outcome }) => outcome.length))
+  return [
+    ...(dryRun ? ['Nothing is done, only said:'] : []),
+    ...files.map(({ path, outcome }) => `${outcome.padEnd(width)}  ${join(root, path)}`),
+    ...(packaged ? ["The package's own files are left to the package manager."] : []),
+    ...actions.map(({ what, outcome }) => `${outcome}: ${what}`),
+    ...(root === '/' || dryRun ? [] : [`Nothing was told to a running system, and doctor was not run: that is for the system in ${root}.`]),
+  ]
+}

@@ -1,0 +1,22 @@
+/** The texts that are installed, as they lie in the repository: put into the program when it is built. */
+import page8 from '../../../dist/man/nfsd-userland-helper.8'
+import page5 from '../../../dist/man/nfsd-userland-helper.5'
+import udevRule from '../../../udev/60-nfsd-userland-helper.rules'
+import lsb from '../../../udev/lsb-init.sh'
+import modprobe from '../../../udev/modprobe.conf'
+import dropIn from '../../../udev/nfs-server.conf'
+import openrc from '../../../udev/openrc-init.sh'
+import tmpfiles from '../../../udev/tmpfiles.conf'
+
+export interface Texts {
+  readonly udevRule: string
+  readonly modprobe: string
+  readonly tmpfiles: string
+  readonly dropIn: string
+  readonly lsb: string
+  readonly openrc: string
+  readonly page8: string
+  readonly page5: string
+}
+
+export const embedded: Texts = { udevRule, modprobe, tmpfiles, dropIn, lsb, openrc, page8, page5 }

@@ -1,0 +1,145 @@
+/**
+ * The Debian package: tsx lib/packaging/deb.ts DIRECTORY [--bundle]
+ *
+ * With the executable for this machine's architecture; or, with --bundle, with Node's bundle for all. The same sources
+ * make the same bytes: every time in it is that of the last entry of debian/changelog.
+ */
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { chmodSync, copyFileSync, lstatSync, lutimesSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join, resolve } from 'node:path'
+import { gzipSync } from 'node:zlib'
+import packageJson from '../../package.json' with { type: 'json' }
+import { filesOf, name, usualStateDirectory, type Item, type Program } from '../admin/install/files.ts'
+import { place } from '../admin/install/place.ts'
+
+const repository = join(import.meta.dirname, '../..')
+const from = (path: string): string => join(repository, path)
+const text = (path: string): string => readFileSync(from(path), 'utf8')
+const run = (command: string, ...words: readonly string[]): string => execFileSync(command, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+
+const architectures: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64' }
+
+const conffiles = [`/etc/modprobe.d/${name}.conf`]
+
+process.umask(0o022)
+const [directory = '.', bundled] = process.argv.slice(2)
+const bundle = bundled === '--bundle'
+const architecture = bundle ? 'all' : (architectures[process.arch] ?? process.arch)
+const stage = mkdtempSync(join(tmpdir(), 'deb-'))
+chmodSync(stage, 0o755)
+try {
+  for (const item of [...items(), ...paperwork()]) place(stage, item, undefined, false)
+  writeControl()
+  setTimes()
+  const made = join(resolve(directory), `${name}_${packageJson.version}_${architecture}.deb`)
+  execFileSync('dpkg-deb', ['--build', '--root-owner-group', '-Zgzip', '-z6', stage, `${made}.new`], {
+    env: { ...process.env, SOURCE_DATE_EPOCH: String(changed()) },
+    stdio: ['ignore', 'ignore', 'inherit'],
+  })
+  renameSync(`${made}.new`, made)
+  process.stdout.write(`${made}\n`)
+} finally {
+  rmSync(stage, { recursive: true })
+}
+
+/** What `install` puts in place, with the pages compressed as Debian has them. */
+function items(): Item[] {
+  const program: Program = bundle
+    ? { scripts: { upcalls: from(`dist/${name}.cjs`), beside: ['people.cjs', 'sqlite.cjs'].map((file) => from(`dist/${file}`)) }, node: '/usr/bin/node' }
+    : { executable: from(`dist/${name}`) }
+  return filesOf({
+    program,
+    stateDirectory: usualStateDirectory,
+    texts: {
+      udevRule: text(`udev/60-${name}.rules`),
+      modprobe: text('udev/modprobe.conf'),
+      tmpfiles: text('udev/tmpfiles.conf'),
+      dropIn: text('udev/nfs-server.conf'),
+      lsb: text('udev/lsb-init.sh'),
+      openrc: text('udev/openrc-init.sh'),
+      page8: text(`dist/man/${name}.8`),
+      page5: text(`dist/man/${name}.5`),
+    },
+    completion: (shell) => run(process.execPath, from(`dist/${name}.cjs`), 'completion', shell),
+    init: 'systemd',
+    zshDirectory: '/usr/share/zsh/vendor-completions',
+    layout: 'package',
+  }).map((item) => (item.path.startsWith('/usr/share/man/') && 'text' in item.content ? compressed(item.path, item.content.text) : item))
+}
+
+function paperwork(): Item[] {
+  const document = (path: string, content: string): Item => ({ path, kind: 'documentation', mode: 0o644, content: { text: content } })
+  const doc = `/usr/share/doc/${name}`
+  return [
+    document(`${doc}/copyright`, text('lib/packaging/debian/copyright').replace('@LICENSE@', license())),
+    compressed(`${doc}/changelog`, text('lib/packaging/debian/changelog')),
+    document(`/usr/share/lintian/overrides/${name}`, text(`lib/packaging/debian/lintian-overrides-${bundle ? 'bundle' : 'executable'}`)),
+  ]
+}
+
+/** A gzip without a time of its own. */
+function compressed(path: string, content: string): Item {
+  const file = join(stage, 'compressed')
+  writeFileSync(file, gzipSync(content, { level: 9 }))
+  const item: Item = { path: `${path}.gz`, kind: 'documentation', mode: 0o644, content: { copyOf: file } }
+  place(stage, item, undefined, false)
+  rmSync(file)
+  return { ...item, content: { copyOf: join(stage, item.path) } }
+}
+
+function license(): string {
+  return text('LICENSE').split('\n').slice(4).join('\n').trim().split('\n').map((line) => (line === '' ? ' .' : ` ${line}`)).join('\n')
+}
+
+function writeControl(): void {
+  const control = join(stage, 'DEBIAN')
+  mkdirSync(control)
+  const files = filesBelow(stage).filter((path) => !path.startsWith('DEBIAN/'))
+  const size = files.reduce((sum, path) => sum + Math.ceil(lstatSync(join(stage, path)).size / 1024), 0)
+  writeFileSync(join(control, 'control'), text('lib/packaging/debian/control')
+    .replace('@VERSION@', packageJson.version)
+    .replace('@ARCHITECTURE@', architecture)
+    .replace('@DEPENDS@', bundle ? `nodejs (${packageJson.engines.node.replace('>=', '>= ')})` : libraries())
+    .replace('@SIZE@', String(size)))
+  writeFileSync(join(control, 'conffiles'), conffiles.map((path) => `${path}\n`).join(''))
+  writeFileSync(join(control, 'md5sums'), files
+    .filter((path) => lstatSync(join(stage, path)).isFile() && !conffiles.includes(`/${path}`))
+    .map((path) => `${createHash('md5').update(readFileSync(join(stage, path))).digest('hex')}  ${path}\n`).join(''))
+  for (const script of ['postinst', 'prerm', 'postrm']) {
+    copyFileSync(from(`lib/packaging/debian/${script}`), join(control, script))
+    chmodSync(join(control, script), 0o755)
+  }
+}
+
+/** The C library, as dpkg-shlibdeps finds it: it wants a source package around it. */
+function libraries(): string {
+  const source = mkdtempSync(join(tmpdir(), 'deb-'))
+  try {
+    mkdirSync(join(source, 'debian'))
+    writeFileSync(join(source, 'debian/control'), `Source: ${name}\n\nPackage: ${name}\nArchitecture: any\n`)
+    const found = execFileSync('dpkg-shlibdeps', ['-O', `-e${from(`dist/${name}`)}`], { cwd: source, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+    return /^shlibs:Depends=(.+)$/m.exec(found)?.[1] ?? ''
+  } finally {
+    rmSync(source, { recursive: true })
+  }
+}
+
+function filesBelow(root: string): string[] {
+  return readdirSync(root, { recursive: true, withFileTypes: true })
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => join(entry.parentPath, entry.name).slice(root.length + 1))
+    .sort()
+}
+
+/** Seconds since 1970, of the newest entry in debian/changelog. */
+function changed(): number {
+  const date = /^ -- .*>  (.+)$/m.exec(text('lib/packaging/debian/changelog'))?.[1]
+  return Date.parse(date ?? '') / 1000
+}
+
+function setTimes(): void {
+  for (const path of filesBelow(stage)) for (let at = path; at !== '.'; at = dirname(at)) lutimesSync(join(stage, at), changed(), changed())
+  lutimesSync(stage, changed(), changed())
+}

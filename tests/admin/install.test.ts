@@ -1,0 +1,280 @@
+/** `install` and `uninstall`: what comes where, what is never written over, and that the kernel can run it. */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { appendFileSync, closeSync, copyFileSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import { bundle, executable, root as repository, type Artefact } from '../artefacts.ts'
+import { badArgument, done, eachArtefact } from '../contract/server.ts'
+import { onScratchMachine } from './scratch-machine.ts'
+import { filesIn, say, scratchRoot } from './scratch.ts'
+
+interface Report {
+  readonly root: string
+  readonly dryRun: boolean
+  readonly packaged: boolean
+  readonly files: readonly { readonly path: string; readonly outcome: string }[]
+  readonly actions: readonly { readonly what: string; readonly outcome: string }[]
+}
+
+const modprobe = '/etc/modprobe.d/nfsd-userland-helper.conf'
+const rule = '/etc/udev/rules.d/60-nfsd-userland-helper.rules'
+const dropIn = '/etc/systemd/system/nfs-server.service.d/nfsd-userland-helper.conf'
+const tmpfiles = '/etc/tmpfiles.d/nfsd-userland-helper.conf'
+const initScript = '/etc/init.d/nfsd-userland-helper'
+const helper = '/usr/sbin/nfsd-userland-helper'
+const scripts = ['people', 'sqlite', 'nfsd-userland-helper'].map((name) => `/usr/lib/nfsd-userland-helper/${name}.cjs`)
+const script = scripts.at(-1) ?? ''
+const documentation = [
+  '/usr/share/man/man8/nfsd-userland-helper.8',
+  '/usr/share/man/man5/nfsd-userland-helper.5',
+  '/usr/share/bash-completion/completions/nfsd-userland-helper',
+  '/usr/share/zsh/site-functions/_nfsd-userland-helper',
+]
+
+const repositoryText = (path: string): string => readFileSync(join(repository, path), 'utf8')
+
+/** Outcomes by path. */
+async function told(artefact: Artefact, ...words: readonly string[]): Promise<Record<string, string>> {
+  const { status, stdout, stderr } = await say(artefact, ...words, '--json')
+  assert.equal(status, done, stderr)
+  return Object.fromEntries((JSON.parse(stdout) as Report).files.map(({ path, outcome }) => [path, outcome]))
+}
+
+eachArtefact('install', (artefact) => {
+  const program = artefact === bundle ? [...scripts, helper] : [helper]
+
+  it('puts everything in place, and names each file with what became of it', async () => {
+    const root = scratchRoot('systemd')
+    const { status, stdout } = await say(artefact, 'install', '--root', root)
+    assert.equal(status, done)
+    const expected = [...program, modprobe, rule, tmpfiles, dropIn, ...documentation]
+    assert.deepEqual(stdout.split('\n').slice(0, -2), expected.map((path) => `installed  ${root}${path}`))
+    assert.match(stdout, /doctor was not run: that is for the system in/)
+    for (const path of expected) assert.equal(statSync(join(root, path)).mode & 0o7777, path === helper || path === script ? 0o755 : 0o644, path)
+    assert.equal(readFileSync(join(root, rule), 'utf8'), repositoryText('udev/60-nfsd-userland-helper.rules'))
+    assert.equal(readFileSync(join(root, modprobe), 'utf8'), repositoryText('udev/modprobe.conf'))
+    if (artefact === executable) assert.ok(readFileSync(join(root, helper)).equals(readFileSync(artefact.command[0] ?? '')))
+  })
+
+  it('is a program that the kernel can run: with no environment, no descriptor, no PATH', async () => {
+    const { status, output } = await onScratchMachine(`
+      rm -rf /var/lib/nfs /etc/nfs.conf /etc/nfs.conf.d
+      umask 077
+      '${artefact.command.join("' '")}' install
+      exec 0<&- 3>&1 1>&- 2>&-
+      cd /
+      for words in init 'create 616461' 'gracedone 0'; do
+        setpriv --reset-env env -i ${helper} $words || { echo "status $?: $words" >&3; exit 1; }
+      done
+      exec 1>&3
+      ls /var/lib/nfs/v4clients/*
+      stat -c '%a %n' /usr/lib /usr/share/man/man5 /etc/udev/rules.d /var/lib/nfsd-userland-helper`)
+    assert.equal(status, done, output)
+    assert.match(output, /^installed +\/usr\/sbin\/nfsd-userland-helper$/m)
+    assert.match(output, /^What doctor finds now:$[^]*(?:wrong|could not be looked at)\.$/m)
+    assert.match(output, /^ada(?: |$)/m)
+    assert.doesNotMatch(output, /^700 /m, 'directories are for all to read, whatever the umask')
+  })
+
+  it('may be repeated, and then changes nothing', async () => {
+    const root = scratchRoot('systemd')
+    await say(artefact, 'install', '--root', root)
+    const before = filesIn(root)
+    assert.deepEqual(new Set(Object.values(await told(artefact, 'install', '--root', root))), new Set(['unchanged']))
+    assert.deepEqual(filesIn(root), before)
+  })
+
+  it('says with --dry-run what it would do, and does nothing', async () => {
+    const root = scratchRoot('systemd')
+    const before = filesIn(root)
+    const { stdout } = await say(artefact, 'install', '--root', root, '--dry-run')
+    assert.match(stdout, /^Nothing is done, only said:$/m)
+    assert.match(stdout, /^installed .*cltrack|^installed +.*60-nfsd-userland-helper\.rules$/m)
+    assert.deepEqual(filesIn(root), before)
+    await say(artefact, 'install', '--root', root)
+    const installed = filesIn(root)
+    await say(artefact, 'uninstall', '--root', root, '--dry-run')
+    assert.deepEqual(filesIn(root), installed)
+  })
+
+  it('gives a system without systemd an init script in its place', async () => {
+    for (const [system, text] of [['openrc', 'udev/openrc-init.sh'], ['sysvinit', 'udev/lsb-init.sh']] as const) {
+      const root = scratchRoot(system)
+      const files = await told(artefact, 'install', '--root', root)
+      assert.deepEqual(Object.keys(files), [...program, modprobe, rule, initScript, ...documentation], system)
+      assert.equal(readFileSync(join(root, initScript), 'utf8'), repositoryText(text))
+      assert.equal(statSync(join(root, initScript)).mode & 0o777, 0o755)
+    }
+  })
+
+  it('writes the program under another name, syncs it, and renames it: whoever runs the old one keeps it', () => {
+    const root = scratchRoot('systemd')
+    mkdirSync(join(root, 'usr/sbin'), { recursive: true })
+    copyFileSync('/bin/sleep', join(root, helper))
+    const old = openSync(join(root, helper), 'r')
+    const running = spawnSync('/bin/sh', ['-c', `"$1" 60 > /dev/null & echo $!`, 'sh', join(root, helper)], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+    try {
+      const trace = join(root, 'trace')
+      const [command = '', ...words] = artefact.command
+      const { status, stderr } = spawnSync('strace', ['-f', '-y', '-o', trace, '-e', 'trace=fsync,rename,renameat,renameat2,openat,ftruncate', command, ...words, 'install', '--root', root], { encoding: 'utf8' })
+      assert.equal(status, done, stderr)
+      const last = artefact === bundle ? script : helper
+      const calls = readFileSync(trace, 'utf8').split('\n').filter((line) => line.includes(join(root, last).replace(/[^/]*$/, '')) && line.includes('nfsd-userland-helper'))
+      assert.deepEqual(calls.filter((call) => new RegExp(`openat\\(.*${join(root, last)}".*O_(?:WRONLY|RDWR|TRUNC)`).test(call)), [], 'never opened in place')
+      const synced = calls.findIndex((call) => /fsync\(\d+<.*\.tmp>\) += 0/.test(call) && call.includes(last.replace(/.*\//, '.')))
+      const renamed = calls.findIndex((call) => /rename/.test(call) && call.includes(`"${join(root, last)}"`))
+      assert.ok(synced >= 0 && renamed > synced, `synced ${synced}, renamed ${renamed}`)
+      if (artefact === executable) assert.notEqual(fstatSync(old).ino, statSync(join(root, helper)).ino)
+      assert.equal(fstatSync(old).size, statSync('/bin/sleep').size)
+    } finally {
+      closeSync(old)
+      process.kill(Number(running.stdout))
+    }
+  })
+
+  describe('with a configuration file that an admin has changed', () => {
+    const changed = '# mine\n'
+
+    it('keeps it, and says nothing of a new one if ours is as before', async () => {
+      const root = scratchRoot('systemd')
+      await say(artefact, 'install', '--root', root)
+      appendFileSync(join(root, modprobe), changed)
+      assert.equal((await told(artefact, 'install', '--root', root))[modprobe], 'kept')
+      assert.ok(readFileSync(join(root, modprobe), 'utf8').endsWith(changed))
+      assert.equal(existsSync(join(root, `${modprobe}.new`)), false)
+    })
+
+    it('keeps it, and puts ours beside it as .new if ours has changed too', async () => {
+      const root = scratchRoot('systemd')
+      await say(artefact, 'install', '--root', root)
+      appendFileSync(join(root, dropIn), changed)
+      const files = await told(artefact, '-s', '/srv/state', 'install', '--root', root)
+      assert.equal(files[dropIn], 'kept, see .new')
+      assert.equal(files[tmpfiles], 'updated', 'one that was not changed follows')
+      assert.match(readFileSync(join(root, dropIn), 'utf8'), /^RequiresMountsFor=\/var\/lib\/nfs$[^]*# mine\n$/m)
+      assert.match(readFileSync(join(root, `${dropIn}.new`), 'utf8'), /^RequiresMountsFor=\/srv\/state$/m)
+    })
+
+    it('keeps one that was there before we came', async () => {
+      const root = scratchRoot('systemd')
+      mkdirSync(join(root, 'etc/modprobe.d'), { recursive: true })
+      writeFileSync(join(root, modprobe), changed)
+      assert.equal((await told(artefact, 'install', '--root', root))[modprobe], 'kept, see .new')
+      assert.equal(readFileSync(join(root, modprobe), 'utf8'), changed)
+    })
+
+    it('does not bring back one that was removed', async () => {
+      const root = scratchRoot('systemd')
+      await say(artefact, 'install', '--root', root)
+      rmSync(join(root, rule))
+      for (let again = 0; again < 2; again++)
+        assert.equal((await told(artefact, 'install', '--root', root))[rule], 'left out: you removed it')
+      assert.equal(existsSync(join(root, rule)), false)
+    })
+
+    it('replaces what is no configuration: an old program does not stay', async () => {
+      const root = scratchRoot('systemd')
+      await say(artefact, 'install', '--root', root)
+      const page = documentation[0] ?? ''
+      appendFileSync(join(root, page), changed)
+      const last = program.at(-1) ?? ''
+      rmSync(join(root, last))
+      symlinkSync('/nonexistent', join(root, last))
+      const files = await told(artefact, 'install', '--root', root)
+      assert.deepEqual([files[page], files[last]], ['updated', 'updated'])
+      assert.ok(!readFileSync(join(root, page), 'utf8').endsWith(changed))
+    })
+  })
+
+  it('takes all of it away again, but for what an admin has changed, and for the records', async () => {
+    const root = scratchRoot('systemd')
+    mkdirSync(join(root, 'etc/systemd/system/nfs-server.service.d'), { recursive: true })
+    writeFileSync(join(root, 'etc/systemd/system/nfs-server.service.d/mine.conf'), '')
+    mkdirSync(join(root, 'var/lib/nfs/v4clients'), { recursive: true })
+    await say(artefact, 'install', '--root', root)
+    appendFileSync(join(root, modprobe), '# mine\n')
+    const { status, stdout } = await say(artefact, 'uninstall', '--root', root)
+    assert.equal(status, done)
+    assert.match(stdout, new RegExp(`^kept +${root}${modprobe}$`, 'm'))
+    const left = filesIn(root).map((line) => line.split(' ')[0] ?? '')
+    assert.deepEqual(left.filter((path) => path.includes('nfsd-userland-helper')), [modprobe])
+    assert.ok(left.includes('/etc/systemd/system/nfs-server.service.d/mine.conf'))
+    assert.ok(left.includes('/var/lib/nfs/v4clients'))
+    assert.equal((await say(artefact, 'uninstall', '--root', root)).status, badArgument, 'nothing is installed any more')
+  })
+
+  it('leaves what a package has installed to the package manager, but for a state directory of this machine', async () => {
+    const root = scratchRoot('systemd')
+    mkdirSync(join(root, 'var/lib/dpkg/info'), { recursive: true })
+    writeFileSync(join(root, 'var/lib/dpkg/status'), 'Package: nfsd-userland-helper\nStatus: install ok installed\nVersion: 0.1.0\nArchitecture: all\nMaintainer: x <x@y>\nDescription: x\n')
+    assert.deepEqual(await told(artefact, 'install', '--root', root), {})
+    assert.equal((await say(artefact, 'uninstall', '--root', root)).status, badArgument)
+    assert.deepEqual(await told(artefact, '-s', '/srv/state', 'install', '--root', root), { [tmpfiles]: 'installed', [dropIn]: 'installed' })
+    assert.deepEqual(await told(artefact, 'install', '--root', root), { [tmpfiles]: 'updated', [dropIn]: 'updated' })
+    await say(artefact, 'uninstall', '--root', root)
+    assert.equal(existsSync(join(root, dropIn)), false)
+  })
+
+  it('refuses words that it does not know', async () => {
+    for (const words of [['install', '--frob'], ['install', 'surplus'], ['uninstall', '--frob'], ['completion'], ['completion', 'fish']])
+      assert.equal((await say(artefact, ...words)).status, badArgument, words.join(' '))
+  })
+})
+
+describe('what is installed', () => {
+  const artefact = existsSync(executable.command[0] ?? '') ? executable : bundle
+
+  it('goes with a change from Node to the executable: nothing of the other stays', async () => {
+    const root = scratchRoot('systemd')
+    await say(bundle, 'install', '--root', root)
+    const files = await told(artefact, 'install', '--root', root)
+    if (artefact === executable) assert.deepEqual(scripts.map((path) => files[path]), scripts.map(() => 'removed'))
+    assert.equal(existsSync(join(root, script)), artefact === bundle)
+  })
+
+  it('has a unit that systemd understands, with any state directory', async () => {
+    for (const [stateDirectory, shown] of [['/var/lib/nfs', '/var/lib/nfs'], ['/srv/a state "50%"', '/srv/a state "50%"'], ['/srv/ü', '/srv/ü']] as const) {
+      const root = scratchRoot('systemd')
+      await say(artefact, '-s', stateDirectory, 'install', '--root', root)
+      const units = join(root, 'etc/systemd/system')
+      copyFileSync('/lib/systemd/system/nfs-server.service', join(units, 'nfs-server.service'))
+      const verify = (): string => {
+        const { stdout, stderr } = spawnSync('systemd-analyze', ['verify', '--man=no', '--recursive-errors=no', join(units, 'nfs-server.service')], {
+          encoding: 'utf8',
+          env: { ...process.env, SYSTEMD_UNIT_PATH: `${units}:` },
+        })
+        return `${stdout}${stderr}`.split('\n').filter((line) => line.includes('nfsd-userland-helper') || line.includes('RequiresMountsFor')).join('\n')
+      }
+      assert.equal(verify(), '')
+      // The directory that systemd reads out of it is the one that was meant.
+      const { stdout } = spawnSync('systemd-tmpfiles', ['--create', `--root=${root}`, 'nfsd-userland-helper.conf'], { encoding: 'utf8' })
+      assert.ok(existsSync(join(root, shown)), `${stateDirectory}: ${stdout}`)
+      appendFileSync(join(root, dropIn), '[Unit]\nRequiresMountsFor=relative\n')
+      assert.match(verify(), /relative|absolute/, 'the check can fail')
+    }
+  })
+
+  it('has a rule that udev understands', async () => {
+    const read = async (change: string): Promise<string> => {
+      const { output } = await onScratchMachine(`
+        mkdir -p /etc/udev/rules.d
+        cp '${repository}/udev/60-nfsd-userland-helper.rules' /etc/udev/rules.d/
+        ${change}
+        if udevadm verify --help > /dev/null 2>&1; then udevadm verify /etc/udev/rules.d/60-nfsd-userland-helper.rules 2>&1 || true; fi
+        udevadm test --action=add "$(ls -d /sys/module/*/ | head -1)" 2>&1 || true`)
+      assert.match(output, /(?:Reading|Loading) rules file: \/etc\/udev\/rules\.d\/60-nfsd-userland-helper\.rules|60-nfsd-userland-helper\.rules: success/i)
+      return output.split('\n').filter((line) => /60-nfsd-userland-helper\.rules:\d+/.test(line)).join('\n')
+    }
+    assert.doesNotMatch(await read(''), /invalid|unknown|ignor|fail/i)
+    assert.match(await read(`sed -i 's/ATTR{/ATTRX{/' /etc/udev/rules.d/60-nfsd-userland-helper.rules`), /invalid|unknown|ignor|fail/i, 'the check can fail')
+  })
+
+  it('has an init script that declares what insserv and OpenRC read, and that a shell understands', () => {
+    for (const script of ['lsb-init.sh', 'openrc-init.sh'])
+      assert.equal(spawnSync('dash', ['-n', join(repository, 'udev', script)]).status, 0)
+    const lsb = repositoryText('udev/lsb-init.sh')
+    assert.match(lsb, /^### BEGIN INIT INFO$[^]*^# Provides: +nfsd-userland-helper$[^]*^# X-Start-Before: +nfs-kernel-server[^]*^### END INIT INFO$/m)
+    assert.match(repositoryText('udev/openrc-init.sh'), /^#!\/sbin\/openrc-run$[^]*^\tbefore nfs /m)
+  })
+})
