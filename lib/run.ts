@@ -43,6 +43,15 @@ export function run(world: World, request: Request): void {
     startInstance(world, request.told, underLock)
     return
   }
+  if (request.event === 'check' && request.session) {
+    // Most often a verdict only, which changes nothing and so needs no order among others.
+    const recorded = lookAt(state)
+    const verdict = decide(world, recorded, request)
+    if (verdict.kind === 'allow' || verdict.kind === 'refuse') {
+      apply(world, recorded, verdict)
+      return
+    }
+  }
   if (request.event === 'create' && disk.kindAt(state.path) === 'absent') makeStateDirectory(state)
   if (request.event === 'grace-done') syncReclaimed(world)
   // Twice at most: a wiped state directory is begun anew, then the upcall is decided on what is there.
@@ -59,7 +68,8 @@ export function run(world: World, request: Request): void {
 }
 
 function settle({ sync, then }: Settlement): void {
-  for (const directory of new Set(sync)) disk.syncDirectory(directory)
+  if (sync.length > 1) for (const directory of new Set(sync)) disk.syncDirectory(directory)
+  else if (sync[0] !== undefined) disk.syncDirectory(sync[0])
   then?.()
 }
 

@@ -10,17 +10,20 @@ declare const brand: unique symbol
 export type Start = number & { readonly [brand]: 'Start' }
 
 /** Twelve digits last for 30 000 years, and 2^53 is far away. */
-const startShape = /^(?:0|[1-9][0-9]{0,11})$/
+const mostDigits = 12
 
-/** A directory's name as an instance's start, or undefined if it is not one. */
-export const startFromName = (name: string): Start | undefined =>
-  startShape.test(name) ? (Number(name) as Start) : undefined
+/** A directory's name as an instance's start, or undefined if it is not one: there is one spelling of each. */
+export function startFromName(name: string): Start | undefined {
+  if (name === '' || name.length > mostDigits || (name.startsWith('0') && name !== '0')) return undefined
+  for (let i = 0; i < name.length; i++) if (name.charCodeAt(i) < 0x30 || name.charCodeAt(i) > 0x39) return undefined
+  return Number(name) as Start
+}
 
 /** The text of `boot_time` and `new_boot_time`: ASCII seconds, one newline. */
 export const startToText = (start: Start): string => `${start}\n`
 
 /** {@link startToText} read back, with or without its newline; undefined for anything else. */
-export const startFromText = (text: string): Start | undefined => startFromName(text.replace(/\n$/, ''))
+export const startFromText = (text: string): Start | undefined => startFromName(text.endsWith('\n') ? text.slice(0, -1) : text)
 
 /** The start of a new instance. */
 export function nextStart(nowMs: number, seen: readonly Start[]): Start {
@@ -93,5 +96,7 @@ export function reclaimableIn(instance: Instance, starts: readonly Start[]): Sta
 export function olderThan(instance: PartialInstance, starts: readonly Start[]): Start[] {
   const { full, start: current } = instance
   if (full === undefined) return []
-  return starts.filter((start) => start >= full && start < current).sort((a, b) => b - a)
+  const older: Start[] = []
+  for (const start of starts) if (start >= full && start < current) older.push(start)
+  return older.length > 1 ? older.sort((a, b) => b - a) : older
 }

@@ -18,14 +18,18 @@ export interface Facts {
 /** NAME_MAX of every file system that matters here. */
 const longestName = 255
 
-const plainByte = /[A-Za-z0-9_.,:=@+-]/
+/** `A-Z a-z 0-9 _ . , : = @ + -` */
+const isPlain = (byte: number): boolean =>
+  (byte >= 0x61 && byte <= 0x7a) || (byte >= 0x40 && byte <= 0x5a) || (byte >= 0x2b && byte <= 0x3a && byte !== 0x2f) || byte === 0x5f || byte === 0x3d
+
+const hexDigits = '0123456789ABCDEF'
 
 /** Bytes as printable text without `/`, spaces and control characters; `%XX` for what is not plain. */
 function percentEncode(bytes: Uint8Array): string {
   let text = ''
-  for (const byte of bytes) {
-    const character = String.fromCharCode(byte)
-    text += plainByte.test(character) ? character : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`
+  for (let i = 0; i < bytes.length; i++) {
+    const byte = bytes[i] ?? 0
+    text += isPlain(byte) ? String.fromCharCode(byte) : `%${hexDigits[byte >> 4]}${hexDigits[byte & 15]}`
   }
   return text
 }
@@ -41,8 +45,9 @@ function percentDecode(text: string): Uint8Array | undefined {
  * `%` is followed by two hex digits in every encoded owner, so neither `%` nor `%sha256-…` can be an owner's encoding.
  */
 export function recordName(owner: ClientOwner): string {
-  const name = percentEncode(owner).replace(/^\./, '%2E')
-  if (name === '') return '%'
+  const encoded = percentEncode(owner)
+  if (encoded === '') return '%'
+  const name = encoded.startsWith('.') ? `%2E${encoded.slice(1)}` : encoded
   return name.length > longestName ? `%sha256-${sha256(owner)}` : name
 }
 
@@ -70,9 +75,13 @@ export function readRecord(name: string, line: string): { owner: ClientOwner; fa
 /** CRC-32 of the owner followed by the facts (zlib.crc32 comes with Node 20.15 only, and costs 2 ms to load). */
 function checksum(owner: Uint8Array, core: string): string {
   let crc = 0xffff_ffff
-  for (const byte of Buffer.concat([owner, Buffer.from(core)])) {
-    crc ^= byte
-    for (let bit = 0; bit < 8; bit++) crc = (crc >>> 1) ^ (crc & 1 ? 0xedb8_8320 : 0)
-  }
+  for (let i = 0; i < owner.length; i++) crc = withByte(crc, owner[i] ?? 0)
+  for (let i = 0; i < core.length; i++) crc = withByte(crc, core.charCodeAt(i))
   return (~crc >>> 0).toString(16).padStart(8, '0')
+}
+
+function withByte(crc: number, byte: number): number {
+  let next = crc ^ byte
+  for (let bit = 0; bit < 8; bit++) next = (next >>> 1) ^ (next & 1 ? 0xedb8_8320 : 0)
+  return next
 }

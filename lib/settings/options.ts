@@ -54,7 +54,9 @@ export function parseWords(words: readonly string[]): Words {
 
 /** `--name`, `--name=value`, `-n`, `-nvalue`, or several flags in one word: `-fd`. */
 function parseOption(word: string): { name: OptionName; value?: string; bundled?: string } {
-  const [, long, value] = /^--([^=]+)(?:=(.*))?$/s.exec(word) ?? []
+  const equals = word.indexOf('=')
+  const long = !word.startsWith('--') ? undefined : equals < 0 ? word.slice(2) : word.slice(2, equals)
+  const value = long === undefined || equals < 0 ? undefined : word.slice(equals + 1)
   for (const [key, { short, alias, takes }] of Object.entries(options)) {
     const name = key as OptionName
     if (long === name || (long !== undefined && long === alias)) return value === undefined ? { name } : { name, value }

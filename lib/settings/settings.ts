@@ -34,13 +34,15 @@ export function settingsFrom(given: ReadonlyMap<OptionName, string>): Settings {
       else complain(file, `${understood}: ignored`)
     }
   }
-  const directory = (name: 'state-dir' | 'nfsd-dir', usual: string): string =>
-    resolve(given.get(name) ?? configured.get(name) ?? usual)
+  const directory = (name: 'state-dir' | 'nfsd-dir', usual: string): string => {
+    const named = given.get(name) ?? configured.get(name)
+    return named === undefined ? usual : resolve(named)
+  }
   return {
     stateDirectory: directory('state-dir', '/var/lib/nfs'),
     nfsdDirectory: directory('nfsd-dir', '/proc/fs/nfsd'),
     foreground: given.has('foreground'),
-    debug: given.has('debug') || booleanFrom(configured.get('debug') ?? '') === true,
+    debug: given.has('debug') || (configured.has('debug') && booleanFrom(configured.get('debug') ?? '') === true),
     complaints,
   }
 }
@@ -69,12 +71,22 @@ function configurationFiles(file: string, complain: (file: string, what: string)
   }
 }
 
+/** A device or a pipe in its place shall not be read for ever. */
+const mostPages = 256
+
 function readConfiguration(file: string, complain: (file: string, what: string) => void): string {
   try {
     // Not to wait for the other end of a pipe.
     const descriptor = fs.openSync(file, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK)
     try {
-      return fs.readFileSync(descriptor, 'utf8')
+      // Not by readFileSync, which takes a buffer of 256 KB.
+      const read: Buffer[] = []
+      for (let length = -1; length !== 0 && read.length < mostPages; ) {
+        const page = Buffer.allocUnsafe(4096)
+        length = fs.readSync(descriptor, page, 0, page.length, null)
+        if (length > 0) read.push(page.subarray(0, length))
+      }
+      return (read.length === 1 ? read[0] : Buffer.concat(read))?.toString() ?? ''
     } finally {
       fs.closeSync(descriptor)
     }

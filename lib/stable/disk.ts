@@ -58,6 +58,14 @@ export const exists = (path: string): boolean => fs.existsSync(path)
 /** @returns the names in a directory, or none if it is not there. */
 export const namesIn = (path: string): string[] => tolerating(absent, () => fs.readdirSync(path), [])
 
+/** {@link namesIn}, each with whether it is a symbolic link: one look at the directory tells both. */
+export function entriesIn(path: string): Map<string, boolean> {
+  const entries = new Map<string, boolean>()
+  const found = tolerating(absent, () => fs.readdirSync(path, { withFileTypes: true }), [])
+  for (const entry of found) entries.set(entry.name, entry.isSymbolicLink())
+  return entries
+}
+
 /** @returns owner and mode of a directory that is not a link; 'other' for anything else. */
 export function directoryAt(path: string): 'absent' | 'other' | { readonly uid: number; readonly mode: number } {
   const stats = tolerating(absent, () => fs.lstatSync(path), undefined)

@@ -173,19 +173,22 @@ export function sweep(state: StateDirectory, hasTime: () => boolean): { removed:
   const done = { removed: 0, aside: 0 }
   if (instance.kind !== 'full' && instance.kind !== 'partial') return done
   const oldest = instance.kind === 'full' ? instance.start : instance.full
-  let emptied = false
   for (const start of traces) {
     if (start >= instance.start || !hasTime()) continue
     const isOver = oldest !== undefined && start < oldest
     if (isOver && starts.includes(start)) empty(state, start, hasTime, done)
-    if (start === oldest || !disk.removeIfEmpty(state.of(start))) continue
-    emptied ||= !isOver
+    if (start === oldest) continue
+    // A record that has moved on from there must not come back with its directory, see mayComeBackIn: what is gone from it
+    // is gone for good before it goes itself. If that fails, it stays, and every remove takes it into account.
+    if (!isOver && starts.includes(start)) {
+      if (disk.namesIn(state.of(start)).length > 0) continue
+      disk.syncDirectory(state.of(start))
+    }
+    if (!disk.removeIfEmpty(state.of(start))) continue
     for (const mark of marks) disk.remove(state.mark(start, mark))
     disk.remove(state.staged('new_boot_time', start))
     disk.remove(state.staged('boot_time', start))
   }
-  // A record that has moved on from there must not come back, see mayComeBackIn.
-  if (emptied) disk.syncDirectory(state.clients)
   return done
 }
 

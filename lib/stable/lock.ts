@@ -10,7 +10,6 @@
  */
 import { fs } from '../fs.ts'
 import { join } from 'node:path'
-import { lockSync } from 'proper-lockfile'
 import { errorCode } from '../failure.ts'
 import { tolerating } from './disk.ts'
 
@@ -40,6 +39,9 @@ function take(stateDirectory: string, { assertTimeLeft, passedBy }: LockOptions)
   const path = join(stateDirectory, 'nfsd-userland-helper.lock')
   const us = holderName()
   const seam = lockedByLink(path, us)
+  // Loaded only where a lock is taken: most checks take none.
+  // eslint-disable-next-line @typescript-eslint/no-require-imports -- an import would be evaluated at start
+  const { lockSync } = require('proper-lockfile') as typeof import('proper-lockfile')
   const giveUpAt = performance.now() + patienceMs
   for (;;) {
     try {
@@ -112,21 +114,30 @@ function lockedByLink(path: string, us: string): { holder: () => string | undefi
  */
 function holderName(): string {
   const us = process.pid
-  const space = /\[(\d+)\]/.exec(tolerating(['ENOENT'], () => fs.readlinkSync('/proc/self/ns/pid'), ''))?.[1] ?? '0'
+  const space = tolerating(['ENOENT'], () => fs.readlinkSync('/proc/self/ns/pid'), '').slice('pid:['.length, -1) || '0'
   const boot = firstDigits('/proc/sys/kernel/random/boot_id')
   const machine = firstDigits('/etc/machine-id')
   return [us, startTimeOf(us) ?? 0, boot, machine, space].join('.')
 }
 
 const firstDigits = (path: string): string =>
-  (readIfThere(path) ?? '').replaceAll('-', '').slice(0, 12).trim() || '0'
+  (beginningOf(path) ?? '').replaceAll('-', '').slice(0, 12).trim() || '0'
 
-const readIfThere = (path: string): string | undefined =>
-  tolerating(['ENOENT', 'ESRCH', 'EACCES', 'ENOTDIR'], () => fs.readFileSync(path, 'latin1'), undefined)
+/** The first bytes of a file, which are all of those that are asked for here; undefined if it can't be read. */
+const beginningOf = (path: string): string | undefined =>
+  tolerating(['ENOENT', 'ESRCH', 'EACCES', 'ENOTDIR'], () => {
+    const descriptor = fs.openSync(path, fs.constants.O_RDONLY)
+    try {
+      const buffer = Buffer.allocUnsafe(512)
+      return buffer.toString('latin1', 0, fs.readSync(descriptor, buffer, 0, 512, null))
+    } finally {
+      fs.closeSync(descriptor)
+    }
+  }, undefined)
 
 /** A process's start in clock ticks since boot (proc(5), stat, field 22); undefined if it is gone, or a zombie. */
 function startTimeOf(processId: number): number | undefined {
-  const stat = readIfThere(`/proc/${processId}/stat`)
+  const stat = beginningOf(`/proc/${processId}/stat`)
   // The command's name may hold anything, so fields are counted from its closing parenthesis.
   const [state, ...rest] = stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? []
   return state === undefined || state === 'Z' || state === 'X' ? undefined : Number(rest[18])

@@ -67,7 +67,8 @@ export function place(
   const path = join(state.of(current), name)
   const here = entryAt(state.of(current), name)
   if (here.kind === 'damaged') setAside(state, path, `${current}-${name}`)
-  const inOlder = older.filter((start) => entryAt(state.of(start), name).kind === 'record')
+  const inOlder: Start[] = []
+  for (const start of older) if (entryAt(state.of(start), name).kind === 'record') inOlder.push(start)
   if (here.kind === 'record' && here.facts.session === facts.session) return { dropLater: inOlder }
 
   const [newest, ...rest] = inOlder
@@ -98,16 +99,20 @@ const stagedPrefix = '%new-'
 /** Puts an entry into a directory. A name that is taken is only replaced if the caller says so. */
 function write(directory: string, name: string, line: string, replace: boolean): void {
   const path = join(directory, name)
-  const staged = join(directory, `${stagedPrefix}${process.pid}-${Date.now()}`)
-  const made = replace ? staged : path
+  const staged = replace ? stagedIn(directory) : path
   const linked = disk.tolerating(
     ['ENAMETOOLONG', 'EPERM', 'EOPNOTSUPP'],
-    () => (disk.makeLink(line, made) ? 'made' : 'taken'),
+    () => (disk.makeLink(line, staged) ? 'made' : 'taken'),
     'cannot',
   )
-  if (linked === 'cannot') disk.writeSynced(staged, line)
-  if (linked === 'cannot' || (linked === 'made' && replace)) fs.renameSync(staged, path)
+  if (linked === 'cannot') {
+    const file = stagedIn(directory)
+    disk.writeSynced(file, line)
+    fs.renameSync(file, path)
+  } else if (linked === 'made' && replace) fs.renameSync(staged, path)
 }
+
+const stagedIn = (directory: string): string => join(directory, `${stagedPrefix}${process.pid}-${Date.now()}`)
 
 /** Every entry of an instance, but for what a killed upcall left. */
 export function* recordsIn(state: StateDirectory, start: Start): Generator<Entry & { readonly name: string }> {

@@ -71,22 +71,29 @@ export function lookAt(state: StateDirectory): Recorded {
   assertOurs(state)
   // new_boot_time first: a grace end renames it over boot_time, so one of the two reads sees the new instance.
   const newBootTime = readBootTime(state, 'new_boot_time')
-  const names = new Set(disk.namesIn(state.clients))
+  const entries = disk.entriesIn(state.clients)
   const starts: Start[] = []
   const traces = new Set<Start>()
-  for (const name of names) {
+  for (const [name, isLink] of entries) {
     const start = startFromName(name)
-    if (start !== undefined) starts.push(start)
-    const trace = startFromName(name.replace(/\.[a-z_]+$/, ''))
+    if (start !== undefined && !isLink) starts.push(start)
+    const dot = name.lastIndexOf('.')
+    const trace = dot < 0 ? start : startFromName(name.slice(0, dot))
     if (trace !== undefined) traces.add(trace)
   }
+  const instance = instanceFrom(readBootTime(state, 'boot_time'), newBootTime)
   return {
-    instance: instanceFrom(readBootTime(state, 'boot_time'), newBootTime),
+    instance: 'start' in instance && entries.get(String(instance.start)) === true ? linked(instance) : instance,
     starts: starts.sort((a, b) => a - b),
     traces: [...traces],
-    marks: (start, mark) => names.has(`${start}.${mark}`),
+    marks: (start, mark) => entries.has(`${start}.${mark}`),
   }
 }
+
+/** A link in the place of an instance's directory leads out of here: nothing is read or written through it. */
+const linked = ({ kind }: Instance & { start: Start }): Instance => ({
+  kind: 'damaged', file: kind === 'full' ? 'boot_time' : 'new_boot_time', why: "its instance's directory is a link",
+})
 
 /** The boot time that an instance's start was told. */
 export const toldAtStart = (state: StateDirectory, start: Start): GraceStart | undefined =>
@@ -136,6 +143,7 @@ export const stage = (state: StateDirectory, file: BootTimeFile, start: Start): 
 /** Moves something that can't be understood out of the way, and keeps it: evidence. */
 export function setAside(state: StateDirectory, path: string, label: string): void {
   const room = join(state.clients, 'damaged')
+  if (disk.directoryAt(room) === 'other') disk.remove(room)
   disk.makeDirectory(room)
   disk.move(path, join(room, `${label.slice(0, 180)}.${Date.now()}.${process.pid}`))
 }

@@ -21,7 +21,7 @@ import { settled, type Settlement, type World } from './world.ts'
 /** Records a client in the current instance; a reclaiming client's record moves there. One barrier. */
 export function recordClient(
   world: World,
-  { starts }: Recorded,
+  { starts, marks }: Recorded,
   instance: FullInstance | PartialInstance,
   owner: ClientOwner,
   session: boolean,
@@ -37,7 +37,8 @@ export function recordClient(
     sync: [state.of(instance.start)],
     then: () => {
       for (const start of dropLater) records.drop(state, owner, start)
-      if (session && instance.kind === 'partial') endGraceEarly(world, instance)
+      // The mark is made with the instance and only ever goes: not there at the first look, it never will be.
+      if (session && instance.kind === 'partial' && marks(instance.start, 'may_end_early')) endGraceEarly(world, instance)
     },
   }
 }

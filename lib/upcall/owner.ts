@@ -5,6 +5,7 @@
  * by whoever can reach the port. It is kept as bytes, compared as bytes, and printed only escaped.
  */
 import { Failed, printable } from '../failure.ts'
+import { bytesFromHex } from './hex.ts'
 
 declare const brand: unique symbol
 /** What the NFS client named itself with. Never text, never a path. */
@@ -18,15 +19,12 @@ function asOwner(bytes: Uint8Array, word: string): ClientOwner {
   return bytes as ClientOwner
 }
 
-/**
- * The Linux kernel's spelling (nfs4recover.c, bin_to_hex_dup): two hex digits a byte; the empty word is the empty owner.
- * Buffer.from(…, 'hex') stops silently at the first bad digit, so the word is checked first.
- */
+/** The Linux kernel's spelling (nfs4recover.c, bin_to_hex_dup): two hex digits a byte; the empty word is the empty owner. */
 export function ownerFromHex(word: string): ClientOwner {
-  if (!/^[0-9a-f]*$/i.test(word)) throw new Failed({ kind: 'bad-argument', why: 'client id is not hexadecimal', word })
-  if (word.length % 2 !== 0)
-    throw new Failed({ kind: 'bad-argument', why: 'client id has an odd number of hex digits', word })
-  return asOwner(Buffer.from(word, 'hex'), word)
+  const bytes = bytesFromHex(word)
+  if (bytes !== undefined) return asOwner(bytes, word)
+  const why = bytesFromHex(`${word}0`) === undefined ? 'is not hexadecimal' : 'has an odd number of hex digits'
+  throw new Failed({ kind: 'bad-argument', why: `client id ${why}`, word })
 }
 
 /**
@@ -37,13 +35,13 @@ export function ownerFromHex(word: string): ClientOwner {
 export function ownerFromEscaped(word: string): ClientOwner {
   if (word === '') throw new Failed({ kind: 'bad-argument', why: 'empty client owner (the owner of no bytes is \\x)' })
   if (word.startsWith('\\x')) {
-    const hex = word.slice(2)
-    if (!/^(?:[0-9a-f]{2})*$/i.test(hex)) throw badEscape(word)
-    return asOwner(Buffer.from(hex, 'hex'), word)
+    const bytes = bytesFromHex(word.slice(2))
+    if (bytes === undefined) throw badEscape(word)
+    return asOwner(bytes, word)
   }
   if (!/^(?:[!-[\]-~]|\\[0-3][0-7]{2})+$/.test(word)) throw badEscape(word)
   const text = word.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
-  return asOwner(Buffer.from(text, 'latin1'), word)
+  return asOwner(Uint8Array.from(Buffer.from(text, 'latin1')), word)
 }
 
 const badEscape = (word: string): Failed => new Failed({ kind: 'bad-argument', why: 'badly escaped client owner', word })

@@ -98,8 +98,12 @@ export function parseRequest(verb: Verb, words: readonly string[], environment: 
 }
 
 /** A boot time as the kernel prints it (`%lld` of a time64_t since 1970): one spelling a number. */
-const asGraceStart = (word: string): GraceStart | undefined =>
-  /^(?:0|[1-9][0-9]{0,18})$/.test(word) && BigInt(word) <= 0x7fff_ffff_ffff_ffffn ? word : undefined
+function asGraceStart(word: string): GraceStart | undefined {
+  for (const digit of word) if (digit < '0' || digit > '9') return undefined
+  if (word.length === latestGraceStart.length ? word > latestGraceStart : word.length > latestGraceStart.length) return undefined
+  return word === '' || (word.startsWith('0') && word !== '0') ? undefined : word
+}
+const latestGraceStart = '9223372036854775807'
 
 /** An absolute path without `.` and `..`. */
 const asDirectory = (word: string): string | undefined =>

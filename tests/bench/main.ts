@@ -16,7 +16,7 @@ import { draw } from './plot.ts'
 import { openProgress } from './progress.ts'
 import { callCounts, measurements, met } from './report.ts'
 import { compile, find, missing, run, serverRuns } from './tools.ts'
-import { amongMany, checks, creates, memory, startsAndEnds, storms, type Bench, type Row } from './work.ts'
+import { amongMany, checks, creates, floors, memory, startsAndEnds, storms, type Bench, type Row } from './work.ts'
 
 function refusal(): string | undefined {
   const install = missing()
@@ -41,7 +41,7 @@ function ownBarrier(path: string): number {
   return figures(took).median
 }
 
-const works = { creates, checks, storms, memory, startsAndEnds, amongMany }
+const works = { creates, checks, floors, storms, memory, startsAndEnds, amongMany }
 
 function measure(bench: Bench, only: string | undefined): Row[] {
   const rows: Row[] = []

@@ -5,6 +5,7 @@
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { figures, type Figures } from './figures.ts'
+import { compileFloors } from './floor.ts'
 import { launch, type Launch, type Measured } from './launch.ts'
 import type { Progress } from './progress.ts'
 import { age, fill, reclaimAll, restarted } from './seeds.ts'
@@ -85,6 +86,27 @@ export function checks(bench: Bench): Row[] {
     for (const name of names) restarted(name, room, 10, bench.progress)
     const measured = inTurn(bench, room, { rounds: bench.quick ? 15 : 60, count: 1, parallel: 1, first: 0 }, upcalls.checkOfTen)
     return [{ work: 'one check (4.1)', ...againstPeer(measured), goal: goals.check, tag: 'check' }]
+  })
+}
+
+/** What the runtime takes of that, before a line of ours. */
+export function floors(bench: Bench): Row[] {
+  return inRoom(bench, 'floor', (room) => {
+    bench.progress.say('the floor')
+    const made = Object.entries(compileFloors(room.path))
+    restarted('nfsdcltrack', room, 10, bench.progress)
+    const one: Launch = { rounds: bench.quick ? 15 : 60, count: 1, parallel: 1, first: 0 }
+    const took = launch(bench.launcher, one,
+      [...made.map(([, file]) => [file]), asLaunched('nfsdcltrack', room, upcalls.checkOfTen), asLaunched('nfsdcltrack', room, upcalls.create)])
+    const [check, create] = took.slice(made.length).map(wall)
+    if (check === undefined || create === undefined) throw new Error('the peer was not measured')
+    return made.flatMap(([name], index): Row[] => {
+      const ours = wall(took[index] ?? [])
+      return [
+        { work: `${name}, to a check`, unit: 'ms', ours, base: check, baseIs: 'nfsdcltrack' },
+        { work: `${name}, to a create`, unit: 'ms', ours, base: create, baseIs: 'nfsdcltrack' },
+      ]
+    })
   })
 }
 

@@ -1,12 +1,13 @@
 /** Bad input gets one line that names the value, the documented status, and changes nothing. */
 import assert from 'node:assert/strict'
-import { chownSync, chmodSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chownSync, chmodSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import {
   badArgument,
   done,
   eachArtefact,
+  mayNotReclaim,
   ownerTooLong,
   server,
   storageFailed,
@@ -138,6 +139,30 @@ eachArtefact('a state directory that can not be used', (artefact) => {
     rmSync(join(s.stateDir, 'v4clients'))
     writeFileSync(join(s.stateDir, 'v4clients'), '')
     await refusesAll(s, /v4clients' is not a directory/)
+  })
+
+  it("because an instance's directory is a link: nothing is read or written through it, and a start mends it", async () => {
+    for (const file of ['boot_time', 'new_boot_time']) {
+      const s = server(artefact)
+      await s.fullInstanceWith('ada')
+      if (file === 'new_boot_time') {
+        await s.init()
+        await s.create('ada', 'v4.1')
+      }
+      const directory = join(s.stateDir, 'v4clients', (s.readState(file) ?? '').trim())
+      const elsewhere = join(s.nfsdDir, 'elsewhere')
+      renameSync(directory, elsewhere)
+      symlinkSync(elsewhere, directory)
+      assert.equal((await s.create('new', 'v4.1')).status, storageFailed)
+      assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+      await s.remove('ada')
+      await s.init()
+      await s.create('new', 'v4.1')
+      await s.graceDone()
+      await s.init()
+      assert.equal((await s.check('new', 'v4.1')).status, done)
+      assert.deepEqual(readdirSync(elsewhere), ['ada'])
+    }
   })
 
   it('a link to a directory is as good as the directory', async () => {

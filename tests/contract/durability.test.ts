@@ -97,6 +97,20 @@ eachArtefact('a failed barrier', (artefact) => {
     }
   })
 
+  it('of an instance that a start tidies away keeps it there, and a remove then syncs it too', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    await s.init()
+    await s.create('ada', 'v4.1')
+    const emptied = current(s)
+    await s.init()
+    await s.create('ada', 'v4.1')
+    const failing = await traced(s, ['init'], {}, ['-e', 'inject=fsync:error=EIO:when=4'])
+    assert.equal(failing.status, done)
+    assert.match(failing.stderr, /warning: old instances could not be removed/)
+    assert.ok(barriers(s, (await traced(s, ['remove', hex('ada')])).calls).includes(emptied))
+  })
+
   it('of a grace end is made up for by whoever next changes a record', async () => {
     for (const words of [['create', hex('new')], ['remove', hex('ada')], ['check', hex('ada')], ['grace_done']]) {
       const s = server(artefact)

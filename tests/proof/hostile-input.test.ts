@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { chmodSync, mkdirSync, readdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
+import { chmodSync, lstatSync, mkdirSync, readdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { inForeground, type Artefact, type Machine, type Said } from '../artefacts.ts'
@@ -18,7 +18,7 @@ import { call, live, machineAt, scratch, scrapTree, stranger } from './verdicts.
 
 const executable = executableSubject()
 /** lib/failure.ts: nothing else may come out. */
-const documented = [0, 255, 140, 234, 218, 151, 135, 243, 146]
+const documented: readonly number[] = [0, 255, 140, 234, 218, 151, 135, 243, 146]
 
 type Dice = () => number
 const pick = <T>(dice: Dice, list: readonly T[]): T => list[Math.floor(dice() * list.length)] as T
@@ -38,40 +38,87 @@ function complaints(said: Said): string[] {
 const outside = ({ dir }: Machine): string =>
   readdirSync(dir).filter((name) => name !== 'state').map((name) => `${name}:\n${fingerprint(readTree(join(dir, name)))}`).join('\n')
 
-describe('words, environment and configuration by lot', { skip: executable === undefined }, () => {
-  it('never crash it, hang it, let a stranger in, or reach a terminal unescaped', async () => {
-    assert.ok(executable)
-    const from = seed('hostile words')
-    const dice = random(from)
-    const began = performance.now()
-    const cases = inPart ? 100 : 1000
-    const wrong: string[] = []
-    const statuses = new Map<number | string, number>()
-    const { machine, tree } = await known(executable)
-    try {
-      for (let number = 0; number < cases; number++) {
-        plant(tree, machine.stateDir)
-        const words = hostileWords(dice)
-        const env = hostileEnvironment(dice)
-        const configuration = join(machine.dir, 'nfs.conf')
-        writeFileSync(configuration, hostileConfiguration(dice))
-        const before = outside(machine)
-        const said = await inForeground(executable, ['-s', machine.stateDir, '--nfsd-dir', machine.nfsdDir, '--config', configuration, ...words], env)
-        statuses.set(said.status, (statuses.get(said.status) ?? 0) + 1)
-        const isHelp = words.some((word) => /^(--help|-h|--version|-V|help)$/.test(word))
-        const found = complaints(said).filter((what) => !(isHelp && what.startsWith('an unescaped')))
-        if (outside(machine) !== before) found.push('something outside the state directory was touched')
-        const { status } = await call(executable, machine, check(stranger, 'Y'))
-        const named = words.some((word) => word.toLowerCase() === stranger)
-        if (status === 0 && !named) found.push('a stranger may reclaim')
-        for (const what of found) wrong.push(`case ${number}, ${JSON.stringify(words).slice(0, 200)} ${JSON.stringify(env).slice(0, 200)}: ${what}`)
-      }
-    } finally {
-      scrapTree(machine)
+/** What one case found wrong, and what was done to it. */
+interface Judged { readonly done: string; readonly wrong: readonly string[] }
+
+/** Cases out of a seed, each on a fresh copy of one server's state; nothing around the state directory may be touched. */
+async function byLot(technique: string, cases: number, hostile: (dice: Dice, machine: Machine, tree: Tree, end: (said: Said) => void) => () => Promise<Judged>): Promise<void> {
+  assert.ok(executable)
+  const from = seed(technique)
+  const dice = random(from)
+  const began = performance.now()
+  const wrong: string[] = []
+  const statuses = new Map<number | string, number>()
+  const { machine, tree } = await known(executable)
+  try {
+    for (let number = 0; number < cases; number++) {
+      plant(tree, machine.stateDir)
+      const run = hostile(dice, machine, tree, ({ status }) => { statuses.set(status, (statuses.get(status) ?? 0) + 1) })
+      const before = outside(machine)
+      const { done, wrong: found } = await run()
+      const all = outside(machine) === before ? found : [...found, 'something outside the state directory was touched']
+      wrong.push(...all.map((what) => `case ${number}, ${done}: ${what}`))
     }
-    report({ technique: 'hostile-words', rows: [{ cases, statuses: [...statuses.keys()].sort().join(' '), violations: wrong.length, seed: from, seconds: seconds(began) }] })
-    assert.deepEqual(wrong, [])
-  })
+  } finally {
+    scrapTree(machine)
+  }
+  const upcalls = [...statuses.values()].reduce((a, b) => a + b, 0)
+  report({ technique, rows: [{ cases, upcalls, statuses: [...statuses.keys()].sort().join(' '), violations: wrong.length, seed: from, seconds: seconds(began) }] })
+  assert.deepEqual(wrong, [])
+}
+
+describe('words, environment and configuration by lot', { skip: executable === undefined }, () => {
+  it('never crash it, hang it, let a stranger in, or reach a terminal unescaped', () =>
+    byLot('hostile-words', inPart ? 100 : 1000, (dice, machine, _, end) => {
+      assert.ok(executable)
+      const subject = executable
+      const words = hostileWords(dice)
+      const env = hostileEnvironment(dice)
+      const configuration = join(machine.dir, 'nfs.conf')
+      writeFileSync(configuration, hostileConfiguration(dice))
+      return async () => {
+        const said = await inForeground(subject, ['-s', machine.stateDir, '--nfsd-dir', machine.nfsdDir, '--config', configuration, ...words], env)
+        end(said)
+        const isHelp = words.some((word) => /^(--help|-h|--version|-V|help)$/.test(word))
+        const wrong = complaints(said).filter((what) => !(isHelp && what.startsWith('an unescaped')))
+        const { status } = await call(subject, machine, check(stranger, 'Y'))
+        if (status === 0 && !words.some((word) => word.toLowerCase() === stranger)) wrong.push('a stranger may reclaim')
+        return { done: `${JSON.stringify(words).slice(0, 200)} ${JSON.stringify(env).slice(0, 200)}`, wrong }
+      }
+    }))
+})
+
+describe('a state directory by lot', { skip: executable === undefined }, () => {
+  const life = [
+    check(stranger, 'Y'), check(stranger, 'N'), check(ann, 'Y'), create(bob, 'Y'), graceDone('2000'), start('3000'),
+    check(stranger, 'Y'), create(ann, 'Y'), graceDone('3000'), start('4000'), check(stranger, 'N'),
+  ]
+  it('never crashes it, hangs it, lets a stranger in, or makes it write elsewhere; and a start always mends it', () =>
+    byLot('hostile-state', inPart ? 30 : 300, (dice, machine, tree, end) => {
+      assert.ok(executable)
+      const subject = executable
+      const target = join(machine.dir, 'elsewhere')
+      rmSync(target, { recursive: true, force: true })
+      mkdirSync(target)
+      writeFileSync(join(target, 'file'), '1700000000\n')
+      const done = Array.from({ length: pick(dice, [1, 1, 2, 3]) }, () => damage(dice, machine.stateDir, tree, target))
+      const isOthers = done.includes(writableByAll)
+      return async () => {
+        const wrong: string[] = []
+        let last: Said | undefined
+        for (const event of life) {
+          const said = await call(subject, machine, event, '3000')
+          end(said)
+          wrong.push(...complaints(said).map((what) => `${event.event}: ${what}`))
+          if (event.event === 'check' && event.owner === stranger && said.status === 0) wrong.push('a stranger may reclaim')
+          if (event.event === 'start') last = said
+        }
+        // Others could have written to it, or there is no directory to write to: then it is refused until somebody mends it.
+        const isUsable = !isOthers && lstatSync(join(machine.stateDir, 'v4clients'), { throwIfNoEntry: false })?.isDirectory() === true
+        if (isUsable && last?.status !== 0) wrong.push(`the last start ended with ${String(last?.status)}: ${last?.stderr ?? ''}`)
+        return { done: done.join(', '), wrong }
+      }
+    }))
 })
 
 async function known(artefact: Artefact): Promise<{ machine: Machine; tree: Tree }> {
@@ -114,46 +161,11 @@ function hostileConfiguration(dice: Dice): Buffer {
   return Buffer.from(Array.from({ length: Math.floor(dice() * 12) }, line).join('\n'), 'latin1')
 }
 
-describe('a state directory by lot', { skip: executable === undefined }, () => {
-  it('never crashes it, hangs it, lets a stranger in, or makes it write elsewhere; and a start always mends it', async () => {
-    assert.ok(executable)
-    const from = seed('hostile state')
-    const dice = random(from)
-    const began = performance.now()
-    const cases = inPart ? 15 : 300
-    const wrong: string[] = []
-    const statuses = new Map<number | string, number>()
-    const { machine, tree } = await known(executable)
-    try {
-      for (let number = 0; number < cases; number++) {
-        plant(tree, machine.stateDir)
-        const target = join(machine.dir, 'elsewhere')
-        rmSync(target, { recursive: true, force: true })
-        mkdirSync(target)
-        writeFileSync(join(target, 'file'), '1700000000\n')
-        const done = Array.from({ length: pick(dice, [1, 1, 2, 3]) }, () => damage(dice, machine.stateDir, tree, target))
-        const before = outside(machine)
-        const found: string[] = []
-        for (const event of [check(stranger, 'Y'), check(stranger, 'N'), check(ann, 'Y'), create(bob, 'Y'), graceDone('2000'), start('3000'), check(stranger, 'Y'), create(ann, 'Y'), graceDone('3000'), start('4000'), check(stranger, 'N')]) {
-          const said = await call(executable, machine, event, '3000')
-          statuses.set(said.status, (statuses.get(said.status) ?? 0) + 1)
-          found.push(...complaints(said).map((what) => `${event.event}: ${what}`))
-          if (event.event === 'check' && event.owner === stranger && said.status === 0) found.push('a stranger may reclaim')
-        }
-        if (outside(machine) !== before) found.push('something outside the state directory was touched')
-        for (const what of found) wrong.push(`case ${number}, ${done.join(', ')}: ${what}`)
-      }
-    } finally {
-      scrapTree(machine)
-    }
-    report({ technique: 'hostile-state', rows: [{ cases, upcalls: [...statuses.values()].reduce((a, b) => a + b, 0), statuses: [...statuses.keys()].sort().join(' '), violations: wrong.length, seed: from, seconds: seconds(began) }] })
-    assert.deepEqual(wrong, [])
-  })
-})
+const writableByAll = 'v4clients writable by all'
 
 /** Harms one entry. @returns what was done, for the report. */
 function damage(dice: Dice, stateDir: string, tree: Tree, target: string): string {
-  const path = pick(dice, [...tree.keys()].filter((each) => each !== '').concat('boot_time', 'new_boot_time', 'old_boot_time', 'nfsd-userland-helper.lock'))
+  const path = pick(dice, [...tree.keys()].filter((each) => each !== '').concat('boot_time', 'new_boot_time', 'old_boot_time', 'nfsd-userland-helper.lock', 'v4clients/damaged'))
   const full = join(stateDir, path)
   const replace = (how: string, work: () => void): string => {
     // Its directory may have been harmed before it.
@@ -179,7 +191,7 @@ function damage(dice: Dice, stateDir: string, tree: Tree, target: string): strin
     () => replace('a link of 4000 bytes', () => { symlinkSync('x'.repeat(4000), full) }),
     () => replace('a pipe', () => { execFileSync('mkfifo', [full], { stdio: 'ignore' }) }),
     () => replace('another number', () => { writeFileSync(full, `${pick(dice, numbers)}\n`) }),
-    () => { try { chmodSync(join(stateDir, 'v4clients'), 0o777) } catch { /* gone already */ } return 'v4clients writable by all' },
+    () => { try { chmodSync(join(stateDir, 'v4clients'), 0o777) } catch { /* gone already */ } return writableByAll },
     () => {
       let made = 0
       try {

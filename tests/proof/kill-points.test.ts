@@ -2,33 +2,34 @@
  * Kills: the process dies at every call that changes the state directory, at its end, and twice in a row.
  *
  * After each kill the state must mean what it meant before the upcall, or after it, and nothing else; the upcall
- * repeated must succeed at once, and then everything must be as after it. A kill does not see a missing fsync, since
- * the page cache survives it: the power cuts do.
+ * repeated must succeed without waiting for the dead, and then everything must be as after it. How much longer than
+ * usual it took is a figure: on a busy machine no time is a verdict. A kill does not see a missing fsync, since the page
+ * cache survives it: the power cuts do.
  */
 import assert from 'node:assert/strict'
-import { after, describe, it } from 'node:test'
+import { after, before, describe, it } from 'node:test'
 import { settings, type Artefact, type Machine, type Said } from '../artefacts.ts'
 import { each, inPart, report, seconds, type Row } from './figures.ts'
-import { subjects } from './mutants.ts'
-import { bootTimeAt, clientsOf, memoryAfter, scenarios, upcallFor, type Scenario } from './scenarios.ts'
+import { quickest, subjects } from './mutants.ts'
+import { bootTimeAt, clientsOf, isEssential, memoryAfter, scenarios, upcallFor, type Scenario } from './scenarios.ts'
 import { briefly, changing, fired, touching, trace, type Call, type Traced } from './trace.ts'
 import { plant, readTree, type Tree } from './trees.ts'
-import { call, disagreement, futuresByRule, machineAt, observer, prepared, scratch, scrapTree, setGrace } from './verdicts.ts'
+import { call, disagreement, futuresByRule, machineAt, observer, patienceMs, prepared, scratch, scrapTree, setGrace } from './verdicts.ts'
 
 const rows: Row[] = []
-/** How much longer than alone an upcall may take behind one that was killed. */
+/** Longer than this over the usual, ms, is measured again: a busy machine is slow now and then, a wait comes every time. */
 const repeatMs = 100
-/** A busy machine is slow now and then; a wait for a dead process comes every time. */
-const attempts = 10
+const attempts = inPart ? 1 : 10
 
 for (const artefact of subjects()) {
   // Node is slow to start, and its calls are the same: a part of a part will do.
-  const chosen = scenarios.filter((_, at) => !inPart || artefact.name === 'executable' || at % 4 === 1)
+  const chosen = !inPart ? scenarios : artefact.name === 'executable' ? scenarios.filter(isEssential) : scenarios.filter(isEssential).slice(6, 8)
   describe(`the ${artefact.name}, killed`, () => {
     const totals = { points: 0, twice: 0, notFired: 0, slowest: 0, violations: 0 }
-    const began = performance.now()
+    let began = 0
+    before(() => { began = performance.now() })
     for (const scenario of chosen)
-      it(`in '${scenario.name}': everything acknowledged holds, and the next upcall succeeds at once`, async () => {
+      it(`in '${scenario.name}': everything acknowledged holds, and the next upcall waits for nobody`, async () => {
         const counted = await killEverywhere(artefact, scenario).catch((thrown: unknown) => {
           totals.violations++
           throw thrown
@@ -63,14 +64,14 @@ async function killEverywhere(artefact: Artefact, scenario: Scenario): Promise<{
     return { traced, tree: readTree(there.stateDir), dir: there.dir }
   })
   const clients = clientsOf(scenario)
-  const { ask } = observer(artefact, clients, 'kill')
+  const { ask } = observer(quickest(artefact), clients, 'kill')
   const memory = memoryAfter(scenario.before)
-  const before = futuresByRule(memory, clients)
+  const earlier = futuresByRule(memory, clients)
   const afterwards = futuresByRule(memoryAfter([event], memory, scenario.grace), clients)
   // An end of grace that nobody told us is made up for first: a step of its own.
   const allowed = scenario.grace === 'over'
-    ? [before, futuresByRule(memoryAfter([{ event: 'grace done', bootTime: undefined }], memory), clients), afterwards]
-    : [before, afterwards]
+    ? [earlier, futuresByRule(memoryAfter([{ event: 'grace done', bootTime: undefined }], memory), clients), afterwards]
+    : [earlier, afterwards]
 
   const whole = await run(tree)
   const expected = whole.traced.status
@@ -95,10 +96,11 @@ async function killEverywhere(artefact: Artefact, scenario: Scenario): Promise<{
       ({ ...await call(artefact, there, event, bootTimeAt([...scenario.before, event])), tree: readTree(there.stateDir) }))
     const again = await repeat()
     assert.equal(again.status, expected, `${label}, then repeated: ${again.stderr}`)
+    assert.doesNotMatch(again.stderr, /goes on without the lock/, `${label}, then repeated`)
+    assert.ok(again.ms < patienceMs, `${label}: the repeat took ${again.ms} ms`)
     let over = again.ms - usual
     for (let attempt = 1; over > repeatMs && attempt < attempts; attempt++) over = Math.min(over, (await repeat()).ms - (await normal()))
     counted.slowest = Math.max(counted.slowest, over)
-    assert.ok(over <= repeatMs, `${label}: the repeat took ${over} ms longer than normal`)
     assert.equal(disagreement(await ask(again.tree), [afterwards], 'kill'), undefined, `${label}, then repeated`)
     killed.set(briefly(point, whole.dir), dead)
   })
@@ -107,7 +109,7 @@ async function killEverywhere(artefact: Artefact, scenario: Scenario): Promise<{
   const isOneOfMany = event.event === 'start' && scenario.name !== 'start after a crash in grace'
   if (artefact.name === 'executable' && !isOneOfMany)
     for (const [label, dead] of killed) {
-      if (inPart && counted.twice > 12) break
+      if (inPart && counted.twice > 3) break
       const resumed = await run(dead.tree)
       await each(points(resumed), 2, async (point) => {
         const dead2 = await run(dead.tree, { call: point, what: 'signal=SIGKILL' })

@@ -50,12 +50,14 @@ export interface LoopDisk {
   readonly scrap: () => void
 }
 
-export function newDisk(fileSystem: FileSystem): LoopDisk {
+/** An empty one, of the smallest size, or as mkfs makes one for people. */
+export function newDisk(fileSystem: FileSystem, of: 'smallest' | 'usual' = 'smallest'): LoopDisk {
   need(`mkfs.${fileSystem}`, packages[fileSystem])
   const dir = scratch()
   const image = join(dir, 'image')
-  execFileSync('truncate', ['-s', `${sizes[fileSystem]}M`, image])
-  execFileSync(`mkfs.${fileSystem}`, [...makeOptions[fileSystem], image], { stdio: 'ignore' })
+  execFileSync('truncate', ['-s', `${of === 'usual' ? Math.max(512, sizes[fileSystem]) : sizes[fileSystem]}M`, image])
+  const options = of === 'usual' ? makeOptions[fileSystem].filter((word) => /^-[qFf]$/.test(word)) : makeOptions[fileSystem]
+  execFileSync(`mkfs.${fileSystem}`, [...options, image], { stdio: 'ignore' })
   return diskFrom(fileSystem, dir)
 }
 

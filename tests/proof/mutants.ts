@@ -12,11 +12,11 @@ interface Mutation { readonly what: string; readonly change: readonly (readonly 
 export const mutations = {
   'no directory fsync': {
     what: 'no directory is ever synced',
-    change: [[/(function syncDirectory\(path\) \{\n(?:.*\n)*?.*?)\w+\.default\.fsyncSync\(descriptor\)/, '$1void descriptor']],
+    change: [[/(function syncDirectory\(path\) \{\n(?:.*\n)*?.*?)\bsync\(descriptor, path\);/, '$1void descriptor;']],
   },
   'no file fsync': {
     what: 'boot time files are renamed into place unsynced',
-    change: [[/(function writeSynced\(path, text\) \{\n(?:.*\n)*?.*?)\w+\.default\.fsyncSync\(descriptor\)/, '$1void descriptor']],
+    change: [[/(function writeSynced\(path, text\) \{\n(?:.*\n)*?.*?)\bsync\(descriptor, path\);/, '$1void descriptor;']],
   },
   'no barrier after an upcall': {
     what: 'an upcall ends without its last barrier',
@@ -36,7 +36,7 @@ export const mutations = {
   },
   'grace done in two renames': {
     what: 'the draft of 2010: boot_time is renamed away first',
-    change: [[/(function commitGraceEnd\(state\) \{\n)/, '$1  tolerating(["ENOENT"], () => { require("node:fs").renameSync(state.bootTime("boot_time"), state.bootTime("old_boot_time")); }, undefined);\n']],
+    change: [[/(function commitGraceEnd\(state, \{ start \}\) \{\n)/, '$1  tolerating(["ENOENT"], () => { require("node:fs").renameSync(state.bootTime("boot_time"), state.bootTime("old_boot_time")); }, undefined);\n']],
   },
   'sweep before the commit': {
     what: 'grace done removes the old records, then commits',
@@ -54,12 +54,13 @@ export const mutations = {
   },
   'failed barrier forgiven': {
     what: 'an error of fsync on a directory is ignored',
-    change: [[/Object\.assign\(thrown, \{ path \}\);\n\s*throw thrown;/, 'Object.assign(thrown, { path }); return;']],
+    change: [[/throw Object\.assign\(new Error\("fsync failed"\),.*/, 'return;']],
   },
   'starts are times': {
     what: 'a server instance is named by the wall clock, and by nothing else',
     change: [[/return seen\.reduce\(\(latest, start\) => Math\.max\(latest, start \+ 1\), now\d?\);/, 'return Math.max(0, Math.floor(nowMs / 1e3));'],
-      [/while \(!makeDirectory\(state\.of\(start\)\)\) start = [^;]*;/, 'makeDirectory(state.of(start));']],
+      [/while \(!makeDirectory\(state\.of\(start\)\)\) start = [^;]*;/, 'makeDirectory(state.of(start));'],
+      [/if \(\[bootTime, newBootTime\]\.some\(\(seen\) => typeof seen === "number" && seen >= start\)\) \{/, 'if (false) {']],
   },
   'checksum not looked at': {
     what: "a record's checksum is not looked at",
@@ -67,27 +68,53 @@ export const mutations = {
   },
   'remove forgets nobody': {
     what: 'remove takes a client out of no instance',
-    change: [[/(for \(const start of recorded\.starts\.toSorted\(\(a, b\) => a - b\))\)/, '$1.slice(0, 0))']],
+    change: [[/(for \(const start of recorded\.starts)\)/, '$1.slice(0, 0))']],
+  },
+  'a store in one piece': {
+    what: 'a remove writes back the whole directory as it has read it a moment ago, and there is no lock',
+    change: [[/const release = take\(.*\);/, 'const release = void 0;'],
+      [/function drop\(state, owner, start\) \{\n/,
+        '$&  const read = namesIn(state.of(start)); Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20); for (const name of namesIn(state.of(start))) if (!read.includes(name)) remove(`${state.of(start)}/${name}`);\n']],
+  },
+  'grace done commits what it finds': {
+    what: 'the end of grace commits whatever new_boot_time says when it wakes up',
+    change: [[/const named = tolerating\(cannotGrow, \(\) => makeHardLink\(newBootTime, own\), "no room"\);/, 'const named = "no room";']],
   },
 } as const satisfies Record<string, Mutation>
 
 export type Mutant = keyof typeof mutations
 
-/** Builds a mutant's executable into a scratch directory. */
-export function mutant(name: Mutant, directory: string): Artefact {
-  mkdirSync(directory, { recursive: true })
+/** A mutant's text. @throws if there is nothing to replace. */
+export function mutated(name: Mutant): string {
   let text = readFileSync(join(root, 'dist/nfsd-userland-helper.cjs'), 'utf8')
   for (const [pattern, replacement] of mutations[name].change) {
     const changed = text.replace(pattern, replacement)
     if (changed === text) throw new Error(`mutant '${name}': ${String(pattern)} is not in the built program any more`)
     text = changed
   }
+  return text
+}
+
+/** Builds a mutant's executable into a scratch directory. */
+export function mutant(name: Mutant, directory: string): Artefact {
+  mkdirSync(directory, { recursive: true })
+  const text = mutated(name)
   const source = join(directory, `${name.replaceAll(' ', '-')}.cjs`)
   const built = source.replace(/\.cjs$/, '')
   writeFileSync(source, text)
   execFileSync(join(root, 'node_modules/.bin/bun'),
     ['build', source, '--compile', '--no-compile-autoload-dotenv', '--no-compile-autoload-bunfig', `--outfile=${built}`], { stdio: 'ignore' })
   return { name: 'executable', command: [built], preload: (script) => ({ BUN_OPTIONS: `--preload=${script}` }) }
+}
+
+/** Builds a mutant, works with it, and removes it. */
+export async function withMutant<T>(name: Mutant, work: (broken: Artefact) => Promise<T>): Promise<T> {
+  const directory = mkdtempSync('/dev/shm/nfsd-userland-helper-')
+  try {
+    return await work(mutant(name, directory))
+  } finally {
+    rmSync(directory, { recursive: true, force: true })
+  }
 }
 
 /** What a technique is tried on: what users run, or, to see it fail, the mutant that PROOF_MUTANT names. */
@@ -99,5 +126,9 @@ export function subjects(): readonly Artefact[] {
   process.once('exit', () => { rmSync(directory, { recursive: true, force: true }) })
   return [mutant(name as Mutant, directory)]
 }
+
+/** What asks about the state that a subject left: the meaning of a state directory is one for both artefacts, and Node is slow to start. */
+export const quickest = (subject: Artefact): Artefact =>
+  subject.name === 'bundle' ? artefacts().find(({ name }) => name === 'executable') ?? subject : subject
 
 export const executableSubject = (): Artefact | undefined => subjects().find(({ name }) => name === 'executable')

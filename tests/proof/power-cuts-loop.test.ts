@@ -14,11 +14,11 @@ import { artefacts, settings, type Artefact } from '../artefacts.ts'
 import { blank, judge, type Event, type Owner } from '../life/oracle.ts'
 import { inPart, random, report, seconds, seed, type Row } from './figures.ts'
 import { fileSystems, need, newDisk, type FileSystem } from './loop-disks.ts'
-import { mutant, mutations } from './mutants.ts'
-import { ann, bob, cal, check, clientsOf, create, dan, graceDone, memoryAfter, remove, scenarios, start, upcallFor, bootTimeAt, type Scenario } from './scenarios.ts'
+import { mutations, withMutant } from './mutants.ts'
+import { ann, bob, cal, check, clientsOf, create, dan, graceDone, isEssential, memoryAfter, remove, scenarios, start, upcallFor, bootTimeAt, type Scenario } from './scenarios.ts'
 import { briefly, changing, fired, trace } from './trace.ts'
 import { plant, readTree } from './trees.ts'
-import { call, disagreement, futuresByRule, futuresOf, live, machineAt, prepared, scratch, scrapTree } from './verdicts.ts'
+import { call, disagreement, futuresByRule, futuresOf, live, machineAt, prepared, scrapTree } from './verdicts.ts'
 
 const executable = artefacts().find(({ name }) => name === 'executable')
 const clients: readonly Owner[] = [ann, bob, cal, dan]
@@ -38,19 +38,13 @@ describe('the power goes right after an acknowledgement', { skip: executable ===
   after(() => { report({ technique: 'power-cuts-loop', rows }) })
 })
 
-/** The upcalls whose calls are cut one by one: one of each kind, where it does most. */
-const cutAtCalls = [
-  'the first start', 'start after a crash in grace', 'create, new, out of grace', 'create, reclaiming', 'create again, now with a session',
-  'check of a v4.0 client, promoting', 'remove out of grace', 'remove in grace, reclaimed', 'grace done, some reclaimed', 'create of the longest owner',
-]
-
 describe('the power goes at each call of an upcall', { skip: executable === undefined }, () => {
   const rows: Row[] = []
   for (const fileSystem of fileSystems())
     it(`on ${fileSystem}: the state means what it meant before, or after`, async () => {
       assert.ok(executable)
       const began = performance.now()
-      const chosen = scenarios.filter(({ name }) => (inPart ? cutAtCalls.slice(3, 5) : cutAtCalls).includes(name))
+      const chosen = scenarios.filter(isEssential).slice(...inPart ? [2, 4] : [])
       let cuts = 0
       const violations: string[] = []
       for (const scenario of chosen) cuts += await cutAtEachCall(executable, fileSystem, scenario, violations)
@@ -72,14 +66,11 @@ describe('cuts of the power can show a loss', { skip: executable === undefined }
       assert.ok(lost > 0)
     })
     it(`the helper does where ${mutations['no directory fsync'].what}, on ${fileSystem}`, async () => {
-      const directory = scratch()
-      try {
-        const { cuts, violations } = await cutAfterEach(mutant('no directory fsync', directory), fileSystem, 80, 1)
+      await withMutant('no directory fsync', async (broken) => {
+        const { cuts, violations } = await cutAfterEach(broken, fileSystem, 80, 1)
         rows.push({ control: mutations['no directory fsync'].what, 'file system': fileSystem, acknowledged: cuts, lost: violations.length })
         assert.notEqual(violations.length, 0)
-      } finally {
-        rmSync(directory, { recursive: true, force: true })
-      }
+      })
     })
   }
   after(() => { report({ technique: 'power-cuts-loop-controls', rows }) })

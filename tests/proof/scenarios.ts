@@ -67,6 +67,13 @@ export const scenarios: readonly Scenario[] = [
   { name: 'grace over in the kernel and nobody told us: remove', before: [...restartWith(...three), create(ann, 'Y')], act: [remove(ann)], grace: 'over' },
 ]
 
+/** One of each kind, where it does most: what a pull request waits for. */
+const essential = [
+  'the first start', 'start after a crash in grace', 'create, new, out of grace', 'create, reclaiming', 'create again, now with a session',
+  'create of the longest owner', 'check of a v4.0 client, promoting', 'remove out of grace', 'remove in grace, reclaimed', 'grace done, some reclaimed',
+]
+export const isEssential = ({ name }: Scenario): boolean => essential.includes(name)
+
 /** Where one upcall's promise rests on another's: for power cuts, which may undo what was never synced. */
 export const sequences: readonly Scenario[] = [
   { name: 'check of a v4.0 client, then grace done', before: restartWith(...three), act: [check(bob, 'N'), graceDone('2000')] },
@@ -86,6 +93,13 @@ export function memoryAfter(events: readonly Event[], from: Memory = blank(), gr
   const memory = remember(from)
   for (const event of events) judge(memory, event, grace === 'over')
   return memory
+}
+
+/** What may be remembered when an upcall of a scenario ended without 0: what was before, what is after, or a step between. */
+export function eitherWay({ grace }: Scenario, before: Memory, event: Event): Memory[] {
+  // An end of grace that nobody told us is made up for first; before the barrier either may be on the disk alone.
+  const healed = grace === 'over' ? [memoryAfter([{ event: 'grace done', bootTime: undefined }], before), memoryAfter([event], before)] : []
+  return [before, ...healed, memoryAfter([event], before, grace)]
 }
 
 /** The clients of a scenario, and one that it never heard of. */

@@ -23,7 +23,7 @@ describe('an upcall', () => {
   it('of the recorded kernel is understood', () => {
     assert.deepEqual(parseRequest('init', [], { NFSDCLTRACK_GRACE_START: '1795328616' }).request, { event: 'start', told: '1795328616' })
     const { request, ignored } = parseRequest('check', ['61'], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'N', NFSDCLTRACK_LEGACY_RECDIR: recDirectory })
-    assert.deepEqual(request, { event: 'check', owner: Buffer.from('a'), session: false, legacyRecord: recDirectory })
+    assert.deepEqual(request, { event: 'check', owner: Uint8Array.of(0x61), session: false, legacyRecord: recDirectory })
     assert.deepEqual(ignored, [])
     assert.deepEqual(parseRequest('gracedone', ['1795328616'], { NFSDCLTRACK_LEGACY_TOPDIR: topDirectory }).request, {
       event: 'grace-done',

@@ -1,0 +1,96 @@
+/**
+ * A barrier fails, and then the power goes: each fsync of each upcall is told EIO in turn, every state that the disk may
+ * hold then is made, and again when the upcall has been repeated and has succeeded.
+ *
+ * The failed fsync has made nothing durable, which is the least it may do; a later one of the same directory counts. (A
+ * journalling file system that lost a directory's change would not let a later fsync succeed. That a later fsync of a
+ * file may lie is why the helper never asks the same file twice: what it wrote is written anew.)
+ */
+import assert from 'node:assert/strict'
+import { after, describe, it } from 'node:test'
+import { artefacts, type Artefact } from '../artefacts.ts'
+import { judge } from '../life/oracle.ts'
+import { inPart, report, seconds } from './figures.ts'
+import { mutations, withMutant } from './mutants.ts'
+import { cutterFor } from './power-cutter.ts'
+import { eitherWay, isEssential, memoryAfter, remember, scenarios, type Scenario } from './scenarios.ts'
+import { briefly, type Fault } from './trace.ts'
+import { futuresByRule, onlyTidying, startedAgainAtOnce } from './verdicts.ts'
+
+const executable = artefacts().find(({ name }) => name === 'executable')
+/** One line for each kind of upcall is what a pull request waits for. */
+const chosen = inPart ? scenarios.filter(isEssential).slice(2) : scenarios
+
+describe('a barrier fails, then the power goes', { skip: executable === undefined }, () => {
+  const began = performance.now()
+  const total = { barriers: 0, points: 0, states: 0, violations: 0 }
+  for (const scenario of chosen)
+    it(`in '${scenario.name}': not acknowledged, nothing earlier lost, and durable when it is repeated`, async () => {
+      assert.ok(executable)
+      const { barriers, points, states, violations } = await failEachBarrier(executable, scenario)
+      total.barriers += barriers
+      total.points += points
+      total.states += states
+      total.violations += violations.length
+      assert.deepEqual(violations, [])
+    })
+  after(() => {
+    report({
+      technique: 'power-cuts-after-failure',
+      rows: [{ scenarios: chosen.length, 'barriers failed': total.barriers, 'crash points': total.points, 'distinct states': total.states, violations: total.violations, seconds: seconds(began) }],
+    })
+  })
+})
+
+describe('the cut after a failure can show a loss', { skip: executable === undefined }, () => {
+  it(`and does where ${mutations['failed barrier forgiven'].what}`, async () => {
+    const scenario = scenarios.find(({ name }) => name === 'create, new, out of grace')
+    assert.ok(scenario)
+    await withMutant('failed barrier forgiven', async (broken) => {
+      const { violations } = await failEachBarrier(broken, scenario)
+      const [loss] = violations.filter((violation) => violation.includes('by the rule'))
+      assert.ok(loss, violations.join('\n'))
+      report({ technique: 'power-cuts-after-failure-mutants', rows: [{ broken: mutations['failed barrier forgiven'].what, 'caught in': scenario.name, how: loss.split('\n')[0] ?? '' }] })
+    })
+  })
+})
+
+/** One life for each barrier of the upcall. */
+async function failEachBarrier(artefact: Artefact, scenario: Scenario): Promise<{ barriers: number; points: number; states: number; violations: string[] }> {
+  const [event] = scenario.act
+  assert.ok(event)
+  const before = memoryAfter(scenario.before)
+  const found = { barriers: 0, points: 0, states: 0, violations: [] as string[] }
+  for (let nth = 1, more = true; more; nth++) {
+    const cutter = cutterFor(artefact, scenario)
+    try {
+      for (const earlier of scenario.before) for (const call of (await cutter.upcall(earlier)).changes) cutter.follow(call)
+      const fault: Fault = { call: { name: 'fsync', nth, thread: 0, text: '', paths: [], result: 0, injected: false }, what: 'error=EIO' }
+      const failed = await cutter.upcall(event, scenario.grace, fault)
+      const met = failed.calls.find(({ injected }) => injected)
+      more = met !== undefined
+      if (met === undefined) continue
+      found.barriers++
+      const label = `EIO from ${briefly(met, cutter.machine.dir)}`
+      for (const call of failed.changes) cutter.follow(call)
+      const either = eitherWay(scenario, before, event).map((memory) => futuresByRule(memory, cutter.clients))
+      const held = [futuresByRule(memoryAfter([event], before, scenario.grace), cutter.clients)]
+      // What only tidies up may fail; that it does no harm is then for the cut to show.
+      if (failed.status === 0 && !onlyTidying.test(failed.stderr)) found.violations.push(`${label}: status 0 after a failed barrier`)
+      await cutter.cut(`${label}, then a power cut`, failed.status === 0 ? held : either)
+
+      startedAgainAtOnce(cutter.machine)
+      const again = await cutter.upcall(event, scenario.grace)
+      for (const call of again.changes) cutter.follow(call)
+      if (!judge(remember(before), event, scenario.grace === 'over').statuses.includes(Number(again.status))) found.violations.push(`${label}, then repeated: status ${again.status}`)
+      await cutter.cut(`${label}, repeated, then a power cut`, held)
+      const counted = cutter.counted()
+      found.points += counted['crash points']
+      found.states += counted['distinct states']
+      found.violations.push(...counted.violations)
+    } finally {
+      cutter.scrap()
+    }
+  }
+  return found
+}

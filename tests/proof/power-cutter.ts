@@ -1,0 +1,87 @@
+/**
+ * A machine that lives through upcalls under strace, and beside it the model of its disk (tests/proof/power-loss.ts), which
+ * follows call by call: at any moment the power can be cut, and every state that this may leave is asked about.
+ */
+import { settings, type Artefact, type Machine } from '../artefacts.ts'
+import type { Event, Owner } from '../life/oracle.ts'
+import { diskAt } from './power-loss.ts'
+import { clientsOf, upcallFor, type Scenario } from './scenarios.ts'
+import { changing, trace, type Call, type Fault, type Traced } from './trace.ts'
+import { fingerprint, type Tree } from './trees.ts'
+import { disagreement, machineAt, observer, scratch, scrapTree, setGrace, type Futures } from './verdicts.ts'
+
+export interface Cutter {
+  readonly machine: Machine
+  readonly clients: readonly Owner[]
+  /** Runs an upcall for real. The model learns of its calls by {@link Cutter.follow}. */
+  readonly upcall: (event: Event, grace?: Scenario['grace'], fault?: Fault) => Promise<Traced & { readonly changes: readonly Call[] }>
+  readonly follow: (call: Call) => void
+  /** Cuts the power now: every state that may be left must mean one of `allowed`. */
+  readonly cut: (label: string, allowed: readonly Futures[]) => Promise<void>
+  readonly isEnough: () => boolean
+  readonly counted: () => Counted
+  readonly scrap: () => void
+}
+
+export interface Counted {
+  readonly 'crash points': number
+  readonly 'raw states': number
+  readonly 'distinct states': number
+  readonly bounded: number
+  readonly violations: string[]
+}
+
+/** For a scenario's clients. Stops asking at `enough` violations. */
+export function cutterFor(artefact: Artefact, scenario: Scenario, enough = Infinity): Cutter {
+  const machine = machineAt(scratch())
+  const disk = diskAt(machine.dir)
+  const clients = clientsOf(scenario)
+  const { ask, seen } = observer(artefact, clients, 'power cut')
+  const count = { points: 0, raw: 0, bounded: 0 }
+  const violations: string[] = []
+  const checked = new Set<string>()
+  let bootTime: string | undefined
+  const isEnough = (): boolean => violations.length >= enough
+  return {
+    machine,
+    clients,
+    isEnough,
+    upcall: async (event, grace, fault) => {
+      setGrace(machine, grace)
+      if (event.event === 'start') bootTime = event.bootTime
+      const { words, env } = upcallFor(event, bootTime)
+      const traced = await trace(artefact, [...settings(machine), ...words], env, fault)
+      return { ...traced, changes: changing(traced.calls, machine.dir) }
+    },
+    follow: (call) => {
+      if (!call.paths.some((path) => path.startsWith(machine.nfsdDir))) disk.apply(call)
+    },
+    cut: async (label, allowed) => {
+      if (isEnough()) return
+      count.points++
+      for (const whole of disk.afterCut(() => { count.bounded++ })) {
+        count.raw++
+        const state: Tree = within(whole, 'state')
+        const key = `${fingerprint(state)}\n${JSON.stringify(allowed)}`
+        if (checked.has(key)) continue
+        checked.add(key)
+        const wrong = disagreement(await ask(state), allowed, 'power cut')
+        if (wrong !== undefined) violations.push(`${label}: ${wrong}\n${fingerprint(state)}`)
+        if (isEnough()) return
+      }
+    },
+    counted: () => ({ 'crash points': count.points, 'raw states': count.raw, 'distinct states': seen(), bounded: count.bounded, violations }),
+    scrap: () => { scrapTree(machine) },
+  }
+}
+
+/** The part of a tree below one of its directories. */
+function within(tree: Tree, directory: string): Tree {
+  const part = new Map(tree)
+  part.clear()
+  for (const [path, node] of tree) {
+    if (path === directory) part.set('', node)
+    else if (path.startsWith(`${directory}/`)) part.set(path.slice(directory.length + 1), node)
+  }
+  return part
+}
