@@ -221,7 +221,9 @@ eachArtefact('import', (artefact) => {
     assert.equal(status, done)
     assert.equal(barriers(s, calls).length, 1)
     const after = s.snapshot()
-    const { stdout } = await imported(s, source, '--json')
+    const repeated = await traced(s, ['import', '--yes', source, '--json'])
+    assert.deepEqual(barriers(s, repeated.calls).map((path) => path.replace(/\d{6,}/, 'T')), ['/v4clients/T', '/v4clients', '/'], 'the first may have been killed before its barrier')
+    const { stdout } = repeated
     const { imported: again, already_there: alreadyThere } = JSON.parse(stdout) as { imported: number; already_there: number }
     assert.deepEqual({ again, alreadyThere }, { again: 0, alreadyThere: 1001 })
     assert.equal(s.snapshot(), after)

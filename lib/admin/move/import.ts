@@ -9,7 +9,7 @@ import { print, printJson } from '../print.ts'
 import { progress } from '../progress.ts'
 import { refused } from './database.ts'
 import type { Found } from './movable.ts'
-import { legacyRoom, placeAll, placeMatchOnly, roomIn, type Room } from './placement.ts'
+import { confirmPlaced, legacyRoom, placeAll, placeMatchOnly, roomIn, type Room } from './placement.ts'
 import { readSource } from './source.ts'
 
 /** The stable shape of `--json` (docs/json.md). */
@@ -60,6 +60,9 @@ export const importCommand = command(
       await consent(question(found, source, stateDirectory, missing.length + made), yes)
       if (missing.length > 0) placeAll(room, missing, now, progress('placing clients', missing.length))
       if (top !== undefined) made = placeInTop(room, top, found.matchOnly)
+    } else if (!dryRun) {
+      confirmPlaced(room)
+      if (top !== undefined) syncDirectory(top)
     }
     const result: Imported = {
       source: { kind: found.kind, path: source },

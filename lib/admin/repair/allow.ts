@@ -51,6 +51,8 @@ export const allowCommand = command(
       await consent(question(dropped, when), yes)
       for (const owner of dropped) allow(world, owner)
     }
+    // Who is there may be so by a call that was killed before its barrier.
+    if (!dryRun) for (const { owner, in: start } of surveyed.clients) if (known.has(escapeOwner(owner)) && isOneOf(owners, owner)) disk.syncDirectory(world.state.of(start))
     if (json) {
       printJson({
         state_directory: settings.stateDirectory,
@@ -68,6 +70,8 @@ export const allowCommand = command(
     return 0
   },
 )
+
+const isOneOf = (owners: readonly ClientOwner[], owner: ClientOwner): boolean => owners.some((other) => Buffer.compare(other, owner) === 0)
 
 const question = (owners: readonly ClientOwner[], when: string): string =>
   [
