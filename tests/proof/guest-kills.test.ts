@@ -81,10 +81,10 @@ describe('a machine is killed while it acknowledges', { skip: !hasExecutable || 
         'kills that broke a promise': tallies[n]?.broken.length ?? 0, seconds: seconds(began),
       })),
     })
-    const [onExt4, onXfs, control] = tallies
+    const [onExt4, onXfs, ...controls] = tallies
     assert.deepEqual([onExt4?.broken, onXfs?.broken], [[], []])
-    // One kill may miss it: the file system commits by itself now and then.
-    if (!inPart) assert.notEqual(control?.broken.length, 0)
+    // Either may be lucky: a start, say, makes durable on ext4 what came before it.
+    assert.ok(controls.some(({ broken }) => broken.length > 0), 'no control broke a promise')
   })
 })
 
