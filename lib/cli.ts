@@ -7,6 +7,7 @@ import packageJson from '../package.json' with { type: 'json' }
 import type { Command, Door } from './admin/command.ts'
 import { installCommands } from './admin/install/commands.ts'
 import { moveCommands } from './admin/move/commands.ts'
+import { repairCommands } from './admin/repair/commands.ts'
 import { seeCommands } from './admin/see/commands.ts'
 import { selftestCommand } from './admin/selftest.ts'
 import { vocabularyOf } from './admin/vocabulary.ts'
@@ -16,7 +17,7 @@ import { options, parseWords, type OptionName } from './settings/options.ts'
 import { settingsFrom } from './settings/settings.ts'
 import { argumentNames, verbs } from './upcall/verbs.ts'
 
-const commands: readonly Command[] = [...seeCommands, ...moveCommands, selftestCommand, ...installCommands]
+const commands: readonly Command[] = [...seeCommands, ...repairCommands, ...moveCommands, selftestCommand, ...installCommands]
 
 /** `--help`, `--version` and the commands. @returns the exit status, when all is done and said. */
 export async function people(words: readonly string[]): Promise<number> {
@@ -52,15 +53,17 @@ function parser(door: Door): Argv {
     .exitProcess(false)
     .strict()
     .fail((message, error) => {
-      // yargs knows no error of ours: a message of its own is about the words.
-      throw (error as Error | undefined) ?? new Failed({ kind: 'bad-argument', why: message.replaceAll('\n', ' ') })
+      // An error of yargs' own is about the words, like a message without any.
+      const thrown = error as Error | undefined
+      if (thrown !== undefined && thrown.name !== 'YError') throw thrown
+      throw new Failed({ kind: 'bad-argument', why: message.replaceAll('\n', ' ') })
     })
     .wrap(100)
     .epilogue(
       [
-        'Exit status: 0 done, and durable; 255 the client may not reclaim; 140 grace end of another',
-        'instance; 234 bad argument; 218 unknown verb; 151 owner too long; 135 storage failed;',
-        '243 state directory unusable at start; 146 out of time.',
+        'Exit status: 0 done, and durable; 1 something is wrong (doctor, verify); 255 the client may not',
+        'reclaim; 140 grace end of another instance; 234 bad argument; 218 unknown verb; 151 owner too',
+        'long; 135 storage failed; 243 state directory unusable at start; 146 out of time.',
       ].join('\n'),
     )
   for (const [verb, { takes, summary }] of Object.entries(verbs)) {

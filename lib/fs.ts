@@ -3,13 +3,13 @@
  * time the program starts. Lint says which rooms may come here.
  */
 import {
-  accessSync, chmodSync, closeSync, constants, existsSync, fchmodSync, fstatSync, fsyncSync, linkSync, lstatSync, mkdirSync,
+  accessSync, chmodSync, chownSync, closeSync, constants, existsSync, fchmodSync, fstatSync, fsyncSync, linkSync, lstatSync, mkdirSync,
   mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, realpathSync, renameSync, rmdirSync, statfsSync,
   statSync, symlinkSync, unlinkSync, writeFileSync, writeSync,
 } from 'node:fs'
 
 export const fs = {
-  accessSync, chmodSync, closeSync, constants, existsSync, fchmodSync, fstatSync, fsyncSync, linkSync, lstatSync, mkdirSync,
+  accessSync, chmodSync, chownSync, closeSync, constants, existsSync, fchmodSync, fstatSync, fsyncSync, linkSync, lstatSync, mkdirSync,
   mkdtempSync, openSync, readdirSync, readFileSync, readlinkSync, readSync, realpathSync, renameSync, rmdirSync, statfsSync,
   statSync, symlinkSync, unlinkSync, writeFileSync, writeSync,
 }

@@ -7,7 +7,7 @@ helper=/usr/sbin/nfsd-userland-helper
 parameter=/sys/module/nfsd/parameters/cltrack_prog
 
 depend() {
-	need localmount
+	after localmount modules
 	before nfs nfs-server
 }
 

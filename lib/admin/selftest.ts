@@ -10,10 +10,12 @@ import { join } from 'node:path'
 import { mkdirpSync, removeSync } from 'fs-extra/esm'
 import { Failed, quote } from '../failure.ts'
 import { command } from './command.ts'
+import { print, printJson } from './print.ts'
 import { progress } from './progress.ts'
+import { secondsIn } from './see/kernel.ts'
 
-/** The stable shape of `--json`. Times in milliseconds, rates per second. */
-export interface Measured {
+/** Times in milliseconds, rates per second. */
+interface Measured {
   readonly stateDirectory: string
   /** One entry made in a directory, and the directory synced. */
   readonly barrier: { readonly medianMs: number; readonly p99Ms: number }
@@ -40,7 +42,8 @@ export const selftestCommand = command(
     if (!Number.isSafeInteger(clients) || clients < 1)
       throw new Failed({ kind: 'bad-argument', why: 'not a number of clients', word: String(clients) })
     const measured = await selftest(stateDirectory, nfsdDirectory, clients)
-    process.stdout.write(json ? `${JSON.stringify(measured)}\n` : `${describe(measured)}\n`)
+    if (json) printJson(documentOf(measured))
+    else print(`${describe(measured)}\n`)
     return 0
   },
 )
@@ -75,7 +78,7 @@ async function selftest(stateDirectory: string, nfsdDirectory: string, clients: 
     await call('init')
     const recovery = await abreast(owners, 'clients come back', async (owner) => [await call('check', owner), await call('create', owner)])
     const upcallsPerSecond = recovery.times.length / (recovery.ms / 1000)
-    const graceSeconds = graceTime(nfsdDirectory)
+    const graceSeconds = await graceTime(nfsdDirectory)
     return {
       stateDirectory,
       barrier,
@@ -92,6 +95,17 @@ async function selftest(stateDirectory: string, nfsdDirectory: string, clients: 
     end()
   }
 }
+
+/** The result for programs (docs/json.md). */
+const documentOf = ({ stateDirectory, barrier, single, parallel, graceSeconds, recoverable, clients }: Measured): object => ({
+  state_directory: stateDirectory,
+  barrier: { median_ms: barrier.medianMs, p99_ms: barrier.p99Ms },
+  single: { upcalls_per_second: single.upcallsPerSecond, median_ms: single.medianMs },
+  parallel: { ways: parallel.ways, upcalls_per_second: parallel.upcallsPerSecond, p99_ms: parallel.p99Ms },
+  grace_seconds: graceSeconds,
+  recoverable: { with_sessions: recoverable.withSessions, without_sessions: recoverable.withoutSessions },
+  clients,
+})
 
 /** The result for people. */
 function describe(measured: Measured): string {
@@ -173,12 +187,9 @@ async function abreast(
 }
 
 /** The kernel's grace time; its default where it can't be read. */
-function graceTime(nfsdDirectory: string): number {
-  try {
-    return Number.parseInt(fs.readFileSync(join(nfsdDirectory, 'nfsv4gracetime'), 'latin1'), 10) || 90
-  } catch {
-    return 90
-  }
+async function graceTime(nfsdDirectory: string): Promise<number> {
+  const seconds = await secondsIn(join(nfsdDirectory, 'nfsv4gracetime'))
+  return typeof seconds === 'number' && seconds > 0 ? seconds : 90
 }
 
 const quantile = (values: readonly number[], q: number): number =>

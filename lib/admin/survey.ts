@@ -6,6 +6,7 @@
  * the instance itself changes meanwhile, all is read again. Who holds the lock gets the same, and nothing moves.
  */
 import { join } from 'node:path'
+import { Failed, quote } from '../failure.ts'
 import { bootTimeFiles, reclaimableIn, startFromName, type BootTime, type BootTimeFile, type Instance, type Start } from '../recovery/instance.ts'
 import * as disk from '../stable/disk.ts'
 import { recordsIn } from '../stable/records.ts'
@@ -63,6 +64,7 @@ export interface Survey {
 /** Reads everything. @throws Failed, if the state directory is missing or not ours alone; the file system's errors. */
 export function survey(path: string): Survey {
   const state = stateDirectory(path)
+  assertMayLook(state)
   for (let attempt = 1; ; attempt++) {
     const read = readAll(state)
     // An end of grace or a start in between mixes two truths. Nobody starts a server three times in a row meanwhile.
@@ -78,6 +80,13 @@ export const mayReclaim = ({ standing }: Client): boolean => standing !== 'void'
  * that time, since a record does not say where it came from.
  */
 export const wasKnownBefore = (client: Client): boolean => client.standing === 'current' && client.recorded < client.in
+
+/** Records are for root's eyes only; for anybody else they would only seem to belong to the wrong user. */
+function assertMayLook({ clients }: StateDirectory): void {
+  const found = disk.directoryAt(clients)
+  if (typeof found === 'object' && found.uid === 0 && process.geteuid?.() !== 0)
+    throw new Failed({ kind: 'storage', atStart: false, what: `${quote(clients)} belongs to root, and only root may look at it` })
+}
 
 function readAll(state: StateDirectory): Survey {
   const { instance, starts, traces, marks } = lookAt(state)

@@ -90,6 +90,10 @@ for (const [shell, complete] of [['bash', inBash], ['zsh', inZsh]] as const)
       ['-s state-one unin', '-s state-one uninstall'],
       ['install --root st', 'install --root state-one/'],
       ['--config file', '--config file-two'],
+      ['export --to nfsdcltr', 'export --to nfsdcltrack'],
+      ['export --to json -o file', 'export --to json -o file-two'],
+      ['import file', 'import file-two'],
+      ['verify --rep', 'verify --repair'],
     ]
     for (const [typed, line] of cases)
       it(`completes '${typed}'`, async () => {

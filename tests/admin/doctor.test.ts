@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import { eachArtefact } from '../contract/server.ts'
-import { diagnose, parameter, program, state, toldToPeople } from './machine.ts'
+import { askedByNobody, diagnose, parameter, program, state, toldToPeople } from './machine.ts'
 
 interface Fault {
   /** What is wrong, as an admin would say it. */
@@ -31,14 +31,16 @@ const newestInstance = `$(ls -d ${state}/v4clients/[0-9]* | grep -v '[.]' | tail
 
 const faults: readonly Fault[] = [
   // the kernel
-  { title: 'the kernel has no usermode client tracking', check: 'kernel-support', verdict: 'wrong', make: `rm ${parameter}`, says: /no parameter 'cltrack_prog'.*CONFIG_NFSD_LEGACY_CLIENT_TRACKING=y/s, mend: /nfsdcld/ },
-  { title: 'the kernel that is not yet running nfsd was built without it', check: 'kernel-support', verdict: 'wrong', make: "rm -r /sys/module/nfsd; config CONFIG_NFSD=m '# CONFIG_NFSD_LEGACY_CLIENT_TRACKING is not set'", says: /CONFIG_NFSD_LEGACY_CLIENT_TRACKING is not set/ },
-  { title: 'the kernel has no NFS server', check: 'kernel-support', verdict: 'wrong', make: 'rm -r /sys/module/nfsd; config CONFIG_NFS_FS=y', says: /without an NFS server/ },
+  { title: 'the kernel has no usermode client tracking', check: 'kernel-support', verdict: 'wrong', make: `rm ${parameter}`, says: /no parameter 'cltrack_prog'.*CONFIG_NFSD_LEGACY_CLIENT_TRACKING=y/s, mend: /nfsdcld/, also: ['nfsdcld'] },
+  { title: 'the kernel that is not yet running nfsd was built without it', check: 'kernel-support', verdict: 'wrong', make: "rm -r /sys/module/nfsd; config CONFIG_NFSD=m '# CONFIG_NFSD_LEGACY_CLIENT_TRACKING is not set'", says: /CONFIG_NFSD_LEGACY_CLIENT_TRACKING is not set/, also: ['nfsdcld'] },
+  { title: 'the kernel has no NFS server', check: 'kernel-support', verdict: 'wrong', make: 'rm -r /sys/module/nfsd; config CONFIG_NFS_FS=y', says: /without an NFS server/, also: ['nfsdcld'] },
   { title: 'what the kernel was built with is not to be found', check: 'kernel-support', verdict: 'unknown', make: 'rm -r /sys/module/nfsd /boot/*', says: /can't be told/, mend: /^modprobe nfsd$/ },
   { title: 'the kernel takes every helper for done', check: 'static-helper', verdict: 'wrong', make: 'config CONFIG_STATIC_USERMODEHELPER=y \'CONFIG_STATIC_USERMODEHELPER_PATH=""\'', says: /runs no helper at all.*who must not/s },
   { title: 'the kernel runs one program instead of every helper', check: 'static-helper', verdict: 'wrong', make: 'config CONFIG_STATIC_USERMODEHELPER=y \'CONFIG_STATIC_USERMODEHELPER_PATH="/sbin/usermode-helper"\'', says: /runs '\/sbin\/usermode-helper' instead/ },
   { title: 'nfsdcld is running', check: 'nfsdcld', verdict: 'wrong', make: 'cp /bin/sleep /usr/local/sbin/nfsdcld; /usr/local/sbin/nfsdcld 1000 > /dev/null 2>&1 &', says: /nfsdcld is running \(process [0-9]+\)/, mend: /mask --now nfsdcld/ },
   { title: 'nfsdcld will be started with the NFS server', check: 'nfsdcld', verdict: 'wrong', make: "rm /etc/systemd/system/nfsdcld.service; mkdir -p /usr/lib/systemd/system; printf '[Service]\\n' > /usr/lib/systemd/system/nfsdcld.service", says: /not running, but \/usr\/lib\/systemd\/system\/nfsdcld\.service will start it/, mended: true },
+
+  { title: 'the kernel without usermode client tracking runs without nfsdcld', check: 'nfsdcld', verdict: 'wrong', make: `rm ${parameter}`, says: /has no other tracker/, mend: /unmask nfsdcld/, also: ['kernel-support'] },
 
   // the program
   { title: 'the parameter was written with a newline', check: 'cltrack-prog', verdict: 'wrong', make: `printf '%s\\n\\n' ${program} > ${parameter}`, says: /ends with a newline.*printf %s/s, mended: true },
@@ -133,6 +135,16 @@ eachArtefact('doctor', (artefact) => {
     assert.ok(said.includes(`\n      > ${told}\n`), said)
     assert.match(said, /^good {2}the kernel offers usermode client tracking\n/)
     assert.match(said, /\n\n1 thing is wrong\.\n$/)
+  })
+
+  it('is for root, as are the records: anybody else is told so', async () => {
+    assert.match(await askedByNobody(artefact, 'doctor'), /^nfsd-userland-helper: error: doctor looks at what only root may see: run it as root\n135\n$/)
+    assert.match(await askedByNobody(artefact, 'list'), /^nfsd-userland-helper: error: '\/srv\/state\/v4clients' belongs to root, and only root may look at it\n135\n$/)
+  })
+
+  it('finds nfsdcld to be right where the kernel has nothing else', async () => {
+    const [only] = await diagnose(artefact, `rm ${parameter}; ${restartedWith('Using nfsdcld client tracking operations.')}; cp /bin/sleep /usr/local/sbin/nfsdcld; /usr/local/sbin/nfsdcld 1000 > /dev/null 2>&1 &`)
+    assert.deepEqual(only?.wrong, ['kernel-support'])
   })
 
   for (const { title, check, verdict, make, says, mend, mended, also } of faults)

@@ -1,10 +1,10 @@
 /** An admin can leave: what is written for other trackers is what they then answer from. */
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { badArgument, done, eachArtefact, hex, mayNotReclaim, server, storageFailed, type Server } from '../contract/server.ts'
-import { nfsdcldOpens, nfsdcltrack, sql } from './peers.ts'
+import { nfsdcldOpens, nfsdcldTells, nfsdcltrack, sql } from './peers.ts'
 
 const beside = (s: Server, name: string): string => join(s.stateDir, '..', name)
 const odd = Buffer.from('two words\0/\xff', 'latin1')
@@ -59,6 +59,24 @@ eachArtefact('export', (artefact) => {
     assert.doesNotMatch(said, /num_cltrack_records/)
     const rows = sql(join(storage, 'main.sqlite'), 'SELECT lower(hex(id)), princhash IS NULL FROM "rec-0000000000000001" ORDER BY id')
     assert.equal(rows, `${hex('ada')}|1\n${hex(odd)}|1\n`)
+    const told = await nfsdcldTells(storage)
+    assert.deepEqual(told.map(hex).sort(), [hex('ada'), hex(odd)].sort(), 'that is what it tells the kernel when its server starts')
+  })
+
+  it('takes along clients that are known by MD5 only', async () => {
+    const [s, other] = [server(artefact), server(artefact)]
+    await s.fullInstanceWith('ada')
+    const hash = '0123456789abcdef0123456789abcdef'
+    mkdirSync(join(s.stateDir, 'v4recovery', hash), { recursive: true })
+    const storage = beside(s, 'nfsdcld')
+    mkdirSync(storage, { mode: 0o700 })
+    assert.equal((await s.call(['export', '--to', 'nfsdcld', '-o', join(storage, 'main.sqlite')])).status, done)
+    assert.deepEqual((await nfsdcldTells(storage)).map(String).sort(), ['ada', `hash:${hash}\0`], 'as it names them itself')
+    writeFileSync(beside(s, 'clients.json'), (await s.call(['export'])).stdout)
+    writeFileSync(join(other.nfsdDir, 'nfsv4recoverydir'), `${join(other.stateDir, 'v4recovery')}\n`)
+    assert.equal((await other.call(['import', '--yes', beside(s, 'clients.json')])).status, done)
+    assert.deepEqual(readdirSync(join(other.stateDir, 'v4recovery')), [hash])
+    assert.equal((await other.call(['import', '--yes', join(other.stateDir, 'v4recovery')])).status, badArgument, 'the helper looks there by itself')
   })
 
   it('and import give back the same clients', async () => {

@@ -221,8 +221,10 @@ eachArtefact('import', (artefact) => {
     assert.equal(status, done)
     assert.equal(barriers(s, calls).length, 1)
     const after = s.snapshot()
-    const { stdout } = await imported(s, source, '--json')
-    const { imported: again, alreadyThere } = JSON.parse(stdout) as { imported: number; alreadyThere: number }
+    const repeated = await traced(s, ['import', '--yes', source, '--json'])
+    assert.deepEqual(barriers(s, repeated.calls).map((path) => path.replace(/\d{6,}/, 'T')), ['/v4clients/T', '/v4clients', '/'], 'the first may have been killed before its barrier')
+    const { stdout } = repeated
+    const { imported: again, already_there: alreadyThere } = JSON.parse(stdout) as { imported: number; already_there: number }
     assert.deepEqual({ again, alreadyThere }, { again: 0, alreadyThere: 1001 })
     assert.equal(s.snapshot(), after)
     assert.deepEqual(await mayReclaim(s, 'ada', 'old', 'client 0', 'client 999', 'eve'), ['ada', 'old', 'client 0', 'client 999'])
@@ -235,6 +237,16 @@ eachArtefact('import', (artefact) => {
     await s.create('old', 'v4.1')
     assert.equal((await imported(s, given(s, 'ada', 'bob'))).status, done)
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'old'), ['ada', 'bob', 'old'])
+    await s.create('ada', 'v4.1')
+    await s.graceDone()
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'old'), ['ada'])
+  })
+
+  it('into a server in grace that ran after all: its end of grace counts for the imported clients too', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('old')
+    await s.init()
+    assert.equal((await imported(s, given(s, 'ada', 'bob'))).status, done)
     await s.create('ada', 'v4.1')
     await s.graceDone()
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'old'), ['ada'])

@@ -133,6 +133,22 @@ eachArtefact('install', (artefact) => {
     }
   })
 
+  it('is completed by a repeat, wherever it is killed, and then leaves nothing half-written', async () => {
+    const whole = scratchRoot('systemd')
+    await say(artefact, 'install', '--root', whole)
+    const sizes = (root: string): string[] => filesIn(root).map((line) => line.replace(/ \d+ (\d+) [\d.]+$/, ' $1'))
+    for (const [call, when] of [['fsync', 1], ['rename', 1], ['fsync', 8], ['rename', 5], ['rename', 9]] as const) {
+      const root = scratchRoot('systemd')
+      const [command = '', ...words] = artefact.command
+      const killed = spawnSync('strace', ['-f', '-o', '/dev/null', '-e', `trace=${call}`, '-e', `inject=${call}:signal=KILL:when=${when}`, command, ...words, 'install', '--root', root])
+      assert.equal(killed.signal, 'SIGKILL', `${call} ${when}`)
+      assert.ok(!existsSync(join(root, helper)) || statSync(join(root, helper)).size === statSync(join(whole, helper)).size, 'a program is there whole or not at all')
+      await say(artefact, 'install', '--root', root)
+      const files = (found: string[]): string[] => found.filter((line) => / 10/.test(line) || / 12/.test(line))
+      assert.deepEqual(files(sizes(root)), files(sizes(whole)), `${call} ${when}`)
+    }
+  })
+
   describe('with a configuration file that an admin has changed', () => {
     const changed = '# mine\n'
 
@@ -268,6 +284,33 @@ describe('what is installed', () => {
     }
     assert.doesNotMatch(await read(''), /invalid|unknown|ignor|fail/i)
     assert.match(await read(`sed -i 's/ATTR{/ATTRX{/' /etc/udev/rules.d/60-nfsd-userland-helper.rules`), /invalid|unknown|ignor|fail/i, 'the check can fail')
+  })
+
+  it('names the program without a newline before each start of the server: by systemd, and by the init script', async () => {
+    const { status, output } = await onScratchMachine(`
+      mount -t tmpfs modules /sys/module
+      mkdir -p /sys/module/nfsd/parameters
+      cd /sys/module/nfsd/parameters
+      printf '#!/bin/sh\\n' > ${helper}; chmod 755 ${helper}
+      # What systemd would run: its quotes are the shell's, and %% is its percent sign.
+      before="$(sed -n 's/^ExecStartPre=-//p' '${repository}/udev/nfs-server.conf' | sed 's/%%/%/g')"
+      lsb='${repository}/udev/lsb-init.sh'
+      for name in "$before" "sh $lsb start" "sh $lsb restart"; do
+        printf '/sbin/nfsdcltrack' > cltrack_prog
+        ! sh $lsb status
+        eval "$name"
+        [ "$(od -An -c cltrack_prog | tr -d ' \\n')" = ${helper} ] || { od -c cltrack_prog; exit 1; }
+        sh $lsb status
+      done
+      # Not a program that has been removed.
+      rm ${helper}
+      printf '/sbin/nfsdcltrack' > cltrack_prog
+      eval "$before" || true
+      sh $lsb start || echo "ended with $?"
+      cat cltrack_prog`)
+    assert.equal(status, done, output)
+    assert.equal(output.match(/^nfsd runs \/usr\/sbin\/nfsd-userland-helper$/gm)?.length, 3, output)
+    assert.match(output, /^ended with 5\n\/sbin\/nfsdcltrack$/m)
   })
 
   it('has an init script that declares what insserv and OpenRC read, and that a shell understands', () => {

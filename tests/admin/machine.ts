@@ -64,6 +64,17 @@ export async function toldToPeople(artefact: Artefact, fault: string): Promise<s
   return (await inMachine(artefact, `${fault}\n${artefact.command.join(' ')} doctor > /out/told || true`)).file('told')
 }
 
+/** What a command says to somebody who is not root. */
+export async function askedByNobody(artefact: Artefact, command: string): Promise<string> {
+  const { file } = await inMachine(
+    artefact,
+    `d=${root}; while [ $d != / ]; do chmod go+rx $d; d=$(dirname $d); done
+     status=0; setpriv --reuid 65534 --clear-groups ${artefact.command.join(' ')} -f ${command} > /out/said 2>&1 || status=$?
+     echo $status >> /out/said`,
+  )
+  return file('said')
+}
+
 /**
  * Makes the fault on a healthy machine, and asks doctor.
  * @param mend what doctor says mends the finding of this check is done, and doctor is asked again.

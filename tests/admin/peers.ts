@@ -1,6 +1,6 @@
 /** The other trackers, as they are: nfsdcltrack and nfsdcld of nfs-utils, and what they keep, through sqlite3(1). */
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync } from 'node:fs'
+import { existsSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 
@@ -39,4 +39,52 @@ export async function nfsdcldOpens(storage: string): Promise<string> {
   await ended
   if (!existsSync(join(storage, 'main.sqlite'))) throw new Error(`nfsdcld made no database: ${said}`)
   return said
+}
+
+/** Messages of the kernel's pipe to nfsdcld (include/uapi/linux/nfsd/cld.h, version 2): packed, of one size. */
+const message = { size: 1067, version: 2, graceStart: 4, inProgress: -115 }
+
+/**
+ * Starts nfsdcld and asks it, as the kernel does when its server starts, who may reclaim. The pipe has two ends here as
+ * well: a terminal, made by script(1) and set to pass every byte.
+ */
+export async function nfsdcldTells(storage: string): Promise<Buffer[]> {
+  const pipes = `${storage}.kernel`
+  const name = join(pipes, 'terminal')
+  mkdirSync(join(pipes, 'nfsd'), { recursive: true })
+  const kernel = spawn('script', ['-qfc', `stty raw -echo && tty > ${name} && exec sleep 60`, '/dev/null'], { stdio: ['pipe', 'pipe', 'ignore'] })
+  let heard = Buffer.alloc(0)
+  kernel.stdout.on('data', (bytes: Buffer) => { heard = Buffer.concat([heard, bytes]) })
+  const terminal = await until(() => existsSync(name) && readFileSync(name, 'latin1').trim())
+  symlinkSync(terminal, join(pipes, 'nfsd/cld'))
+  const daemon = spawn('nfsdcld', ['-F', '-p', pipes, '-s', storage], { env: { PATH: path }, stdio: 'ignore' })
+  try {
+    const ask = Buffer.alloc(message.size)
+    ask.writeUInt8(message.version, 0)
+    ask.writeUInt8(message.graceStart, 1)
+    kernel.stdin.write(ask)
+    const owners: Buffer[] = []
+    for (;;) {
+      const answer = await until(() => heard.length >= message.size && heard.subarray(0, message.size))
+      heard = heard.subarray(message.size)
+      const status = answer.readInt16LE(2)
+      if (status === 0) return owners
+      if (status !== message.inProgress) throw new Error(`nfsdcld answers ${status}`)
+      owners.push(answer.subarray(10, 10 + answer.readUInt16LE(8)))
+      // Taken: the next may come.
+      kernel.stdin.write(answer)
+    }
+  } finally {
+    daemon.kill()
+    kernel.kill()
+  }
+}
+
+async function until<T>(look: () => T | false | ''): Promise<T> {
+  for (let waited = 0; waited < 20_000; waited += 10) {
+    const seen = look()
+    if (seen !== false && seen !== '') return seen
+    await pause(10)
+  }
+  throw new Error('nothing came')
 }

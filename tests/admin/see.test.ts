@@ -1,10 +1,12 @@
 /** What an admin sees of the records: `list`, `show`, `status`. */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
-import { settings } from '../artefacts.ts'
+import { recordLine, recordName } from '../../lib/recovery/record.ts'
+import type { ClientOwner } from '../../lib/upcall/owner.ts'
+import { inForeground, settings } from '../artefacts.ts'
 import { badArgument, done, eachArtefact, hex, server, storageFailed, type Server } from '../contract/server.ts'
 
 interface Client {
@@ -117,21 +119,29 @@ eachArtefact('list', (artefact) => {
 
   it('misses no client that reclaims while it looks', async () => {
     const s = server(artefact)
-    const owners = Array.from({ length: 24 }, (_, i) => `client ${i}`)
+    await s.fullInstanceWith()
     await s.init()
-    await Promise.all(owners.map((owner) => s.create(owner, 'v4.1')))
-    await s.graceDone()
-    await s.init()
-    s.kernelGrace('N\n')
-    const reclaiming = { done: false }
-    const looks = (async () => {
-      let count = 0
-      for (; !reclaiming.done; count++) assert.equal(new Set((await listed(s, '--reclaimable')).map(({ owner }) => owner)).size, owners.length)
-      return count
-    })()
-    for (const owner of owners) await s.check(owner, 'v4.0')
-    reclaiming.done = true
-    assert.ok((await looks) > 1)
+    const [old, now] = ['boot_time', 'new_boot_time'].map((file) => join(s.stateDir, 'v4clients', instanceIn(s, file)))
+    assert.ok(old !== undefined && now !== undefined)
+    const owners = Array.from({ length: 1000 }, (_, i) => Buffer.from(`client-${i}`) as Uint8Array as ClientOwner)
+    for (const owner of owners) symlinkSync(recordLine(owner, { session: false, recorded: 1 }), join(old, recordName(owner)))
+    // Looking at a directory takes a while, so that records move between two looks: by one rename, as an upcall does it.
+    const slow = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'inject=getdents64:delay_enter=200000']
+    let looking = true
+    const look = inForeground(
+      { ...artefact, command: [...slow, ...artefact.command] },
+      [...settings({ dir: s.nfsdDir, stateDir: s.stateDir, nfsdDir: s.nfsdDir }), 'list', '--reclaimable', '--json'],
+      {},
+    ).finally(() => { looking = false })
+    for (const owner of owners) {
+      await new Promise((resolve) => setTimeout(resolve, looking ? 5 : 0))
+      renameSync(join(old, recordName(owner)), join(now, recordName(owner)))
+    }
+    const said = await look
+    assert.equal(said.status, done, said.stderr)
+    const { clients } = JSON.parse(said.stdout) as { clients: Client[] }
+    assert.equal(clients.length, owners.length)
+    assert.ok(clients.some(({ instance }) => join(s.stateDir, 'v4clients', String(instance)) === now), 'some had moved')
   })
 
   it('lists nobody in an empty state, and fails where there is no state directory', async () => {

@@ -15,9 +15,9 @@ eachArtefact('selftest', (artefact) => {
     const { status, stdout } = await s.call(['selftest', '--clients', '12', '--json'])
     assert.equal(status, done)
     const measured = JSON.parse(stdout) as Record<string, unknown>
-    assert.deepEqual(Object.keys(measured), ['stateDirectory', 'barrier', 'single', 'parallel', 'graceSeconds', 'recoverable', 'clients'])
-    assert.equal(measured['graceSeconds'], 24)
-    assert.equal(measured['stateDirectory'], s.stateDir)
+    assert.deepEqual(Object.keys(measured), ['state_directory', 'barrier', 'single', 'parallel', 'grace_seconds', 'recoverable', 'clients'])
+    assert.equal(measured['grace_seconds'], 24)
+    assert.equal(measured['state_directory'], s.stateDir)
     assert.ok(Object.values(measured['recoverable'] as Record<string, number>).every((count) => count > 0))
     assert.equal(s.snapshot(), before)
     assert.equal(s.kernelWasAskedToEndGrace(), false)

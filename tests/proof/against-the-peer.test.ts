@@ -38,9 +38,18 @@ int gettimeofday(struct timeval *restrict at, void *restrict zone) { at->tv_sec 
 const differences = {
   'before any grace period has ended, nobody is known to have been safe; the peer allows every record that it finds':
     ({ memory, ours, theirs }: Case) => !memory.everFull && ours === 255 && theirs === 0,
+  'a client that the peer has let in so, it goes on letting in: its check without a session has made the record a new one':
+    ({ event, ours, theirs, letInBefore }: Case) => 'owner' in event && letInBefore.has(event.owner) && ours === 255 && theirs === 0,
 } as const satisfies Record<string, (difference: Case) => boolean>
 
-interface Case { readonly memory: Memory; readonly event: Event; readonly ours: number | string; readonly theirs: number | string | null }
+interface Case {
+  readonly memory: Memory
+  readonly event: Event
+  readonly ours: number | string
+  readonly theirs: number | string | null
+  /** Whom the peer alone has let in, and who has not been recorded or removed since. */
+  readonly letInBefore: ReadonlySet<Owner>
+}
 
 describe('upcalls by lot, run on both', { skip: executable === undefined }, () => {
   it('differ from nfsdcltrack only where the list says so, and never from the rule', async () => {
@@ -102,6 +111,11 @@ describe('the named differences', { skip: executable === undefined }, () => {
     const difference = await last([starts, () => create(ann, 'Y'), starts, () => check(ann, 'Y')], 10)
     assert.deepEqual([difference?.ours, difference?.theirs], [255, 0])
   })
+  it('and a client of v4.0 that it has let in so, it lets in again after the next grace period', async () => {
+    const ofNobody = () => check(ann, 'N')
+    const difference = await last([starts, () => create(ann, 'N'), starts, ofNobody, ends, () => check(ann, 'Y')], 10)
+    assert.deepEqual([difference?.ours, difference?.theirs], [255, 0])
+  })
   it('where all happens in one second, the peer takes the record of a client that never reclaimed for a new one', async () => {
     const difference = await last([starts, () => create(ann, 'Y'), ends, starts, ends, starts, () => check(ann, 'Y')], 0)
     assert.deepEqual([difference?.ours, difference?.theirs], [255, 0])
@@ -123,6 +137,7 @@ async function liveTwice(artefact: Artefact, choose: Choose, length: number, tic
   let clock = 1_700_000_000
   let bootTime = String(clock)
   const way: string[] = []
+  const letIn = new Set<Owner>()
   try {
     for (let number = 0; number < length; number++) {
       clock += tick
@@ -137,9 +152,11 @@ async function liveTwice(artefact: Artefact, choose: Choose, length: number, tic
       way.push(`${event.event}${'owner' in event ? ` ${Buffer.from(event.owner, 'hex').toString()} ${event.event === 'remove' ? '' : (event.session ?? '')}` : ''}`)
       judged.push({
         label: `${way.join(', ')}: we say ${ours}, the peer ${String(theirs)}`,
-        difference: ours === theirs ? undefined : { memory: before, event, ours, theirs },
+        difference: ours === theirs ? undefined : { memory: before, event, ours, theirs, letInBefore: new Set(letIn) },
         wrong: typeof ours === 'number' && verdict.statuses.includes(ours) ? undefined : `${way.join(', ')}: status ${ours}, but ${verdict.because}: ${stderr}`,
       })
+      if (event.event === 'check' && event.session !== 'Y' && !before.everFull && ours === 255 && theirs === 0) letIn.add(event.owner)
+      if (event.event === 'create' || event.event === 'remove') letIn.delete(event.owner)
     }
     return judged
   } finally {

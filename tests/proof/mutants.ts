@@ -20,7 +20,7 @@ export const mutations = {
   },
   'no barrier after an upcall': {
     what: 'an upcall ends without its last barrier',
-    change: [[/if \(sync\d?\.length > 1\) for .* syncDirectory\(directory\);\n\s*else if .* syncDirectory\(sync\d?\[0\]\);/, '']],
+    change: [[/(function settle\(.*\n)(?:.*syncDirectory.*\n)+/, '$1']],
   },
   'remove syncs one directory': {
     what: 'remove in grace syncs only the newest instance',

@@ -12,8 +12,9 @@ const search = (rules: Rules, bound = crashes): ReturnType<typeof explore> => {
   const outcome = explore(rules, bound)
   rows.push({
     rules: rules.name, crashes: bound, states: outcome.states, fault: outcome.fault?.what ?? 'none',
-    'shortest way': outcome.fault?.way.join('; ') ?? '', seconds: seconds(began),
+    'steps of the shortest way to it': outcome.fault?.way.length ?? '', seconds: seconds(began),
   })
+  if (outcome.fault !== undefined) console.log(`# ${rules.name}: ${outcome.fault.way.join('; ')}`)
   return outcome
 }
 

@@ -152,11 +152,13 @@ export async function futuresOf(artefact: Artefact, tree: Tree, clients: readonl
 export type Depth = 'every check' | 'next life' | 'one start'
 const depthFor = (seen: number): Depth => (seen < 2 ? 'every check' : seen < 24 || seen % 8 === 0 ? 'next life' : 'one start')
 
-/** {@link futuresOf}, asked once for all trees that mean the same. */
-export function observer(artefact: Artefact, clients: readonly Owner[], after: 'kill' | 'power cut'): {
+export interface Observer {
   readonly ask: (tree: Tree) => Promise<Observed>
   readonly seen: () => number
-} {
+}
+
+/** {@link futuresOf}, asked once for all trees that mean the same. */
+export function observer(artefact: Artefact, clients: readonly Owner[], after: 'kill' | 'power cut'): Observer {
   const known = new Map<string, Promise<Observed>>()
   return {
     ask: (tree) => {

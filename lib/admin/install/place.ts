@@ -8,7 +8,6 @@
 import { createHash } from 'node:crypto'
 import { basename, dirname, join } from 'node:path'
 import { mkdirpSync } from 'fs-extra/esm'
-import { errorCode } from '../../failure.ts'
 import { fs } from '../../fs.ts'
 import { syncDirectory, tolerating } from '../../stable/disk.ts'
 import type { Content, Item } from './files.ts'
@@ -96,16 +95,25 @@ function bytesOf(content: Exclude<Content, { readonly linkTo: string }>): Buffer
 function write(target: string, { content, mode }: Item): void {
   const directory = dirname(target)
   mkdirpSync(directory, 0o755)
+  sweep(directory, basename(target))
   const staged = join(directory, `.${basename(target)}.${process.pid}.tmp`)
   try {
     if ('linkTo' in content) fs.symlinkSync(content.linkTo, staged)
     else writeSynced(staged, bytesOf(content), mode)
     fs.renameSync(staged, target)
   } catch (thrown) {
-    if (errorCode(thrown) !== 'EEXIST') tolerating(['ENOENT'], () => { fs.unlinkSync(staged) }, undefined)
+    tolerating(['ENOENT'], () => { fs.unlinkSync(staged) }, undefined)
     throw thrown
   }
   syncDirectory(directory)
+}
+
+/** What a killed install was writing goes; what one that still runs is writing stays. */
+function sweep(directory: string, name: string): void {
+  for (const found of fs.readdirSync(directory)) {
+    const owner = found.startsWith(`.${name}.`) ? /\.(\d+)\.tmp$/.exec(found)?.[1] : undefined
+    if (owner !== undefined && !fs.existsSync(`/proc/${owner}`)) fs.unlinkSync(join(directory, found))
+  }
 }
 
 function writeSynced(path: string, bytes: Buffer, mode: number): void {

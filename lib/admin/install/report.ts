@@ -5,7 +5,7 @@ import { forPrograms, inWords, type Examined } from '../see/doctor.ts'
 import type { Action } from './activation.ts'
 import type { Outcome } from './place.ts'
 
-/** The stable shape of `--json` (docs/json.md), but for `examined`, which is doctor's. */
+/** What `--json` tells as well (docs/json.md). */
 export interface Report {
   readonly root: string
   readonly dryRun: boolean
@@ -21,8 +21,8 @@ export interface Report {
 export const outcomeOf = (actions: readonly Action[]): number => (actions.some(({ outcome }) => outcome.startsWith('failed')) ? 1 : 0)
 
 export function say(report: Report, json: boolean): void {
-  const { examined, ...rest } = report
-  if (json) printJson({ ...rest, doctor: examined === undefined ? null : forPrograms(examined) })
+  const { examined, dryRun, ...rest } = report
+  if (json) printJson({ ...rest, dry_run: dryRun, doctor: examined === undefined ? null : forPrograms(examined) })
   else print(`${lines(report).join('\n')}\n${examined === undefined ? '' : `\nWhat doctor finds now:\n\n${inWords(examined)}`}`)
 }
 

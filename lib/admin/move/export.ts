@@ -7,6 +7,7 @@ import * as disk from '../../stable/disk.ts'
 import { legacyTopIn } from '../../stable/legacy.ts'
 import { command } from '../command.ts'
 import { reclaimableAtNextStart } from '../next-start.ts'
+import { print } from '../print.ts'
 import { progress } from '../progress.ts'
 import { nfsdThreads } from '../service.ts'
 import { survey } from '../survey.ts'
@@ -46,15 +47,15 @@ export const exportCommand = command(
     if (matchOnly.length > 0 && to === 'nfsdcltrack')
       say(`${matchOnly.length} clients of the kernel's own tracker stay where they are: nfsdcltrack takes them over by itself`)
     if (dryRun) {
-      process.stdout.write(`${clients.length} clients would be written for ${to === 'json' ? 'import' : to}\n`)
+      print(`${clients.length} clients would be written for ${to === 'json' ? 'import' : to}\n`)
       return 0
     }
     const now = Math.floor(Date.now() / 1000)
     const bytes = await written()
-    if (output === undefined) await new Promise<void>((resolve) => process.stdout.write(bytes, () => { resolve() }))
+    if (output === undefined) print(Buffer.from(bytes).toString())
     else {
       makeFile(resolve(output), bytes)
-      process.stdout.write(`${clients.length} clients written to ${quote(resolve(output))}\n`)
+      print(`${clients.length} clients written to ${quote(resolve(output))}\n`)
     }
     return 0
 

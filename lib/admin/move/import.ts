@@ -5,25 +5,26 @@ import { resolve } from 'node:path'
 import { Failed, quote } from '../../failure.ts'
 import { command } from '../command.ts'
 import { consent, withConsent } from '../consent.ts'
+import { print, printJson } from '../print.ts'
 import { progress } from '../progress.ts'
 import { refused } from './database.ts'
 import type { Found } from './movable.ts'
-import { legacyRoom, placeAll, placeMatchOnly, roomIn, type Room } from './placement.ts'
+import { confirmPlaced, legacyRoom, placeAll, placeMatchOnly, roomIn, type Room } from './placement.ts'
 import { readSource } from './source.ts'
 
 /** The stable shape of `--json` (docs/json.md). */
 export interface Imported {
   readonly source: { readonly kind: Found['kind']; readonly path: string }
-  readonly stateDirectory: string
-  readonly dryRun: boolean
+  readonly state_directory: string
+  readonly dry_run: boolean
   /** Clients that the source lets reclaim. */
   readonly clients: number
   /** Of those, the ones that may reclaim here only because of this import (with a dry run: would). */
   readonly imported: number
   /** Of those, the ones that could before. */
-  readonly alreadyThere: number
+  readonly already_there: number
   /** The same for clients of which only the MD5 of the owner is known. */
-  readonly matchOnly: { readonly clients: number; readonly imported: number }
+  readonly match_only: { readonly clients: number; readonly imported: number }
   readonly notes: readonly string[]
 }
 
@@ -59,18 +60,22 @@ export const importCommand = command(
       await consent(question(found, source, stateDirectory, missing.length + made), yes)
       if (missing.length > 0) placeAll(room, missing, now, progress('placing clients', missing.length))
       if (top !== undefined) made = placeInTop(room, top, found.matchOnly)
+    } else if (!dryRun) {
+      confirmPlaced(room)
+      if (top !== undefined) syncDirectory(top)
     }
     const result: Imported = {
       source: { kind: found.kind, path: source },
-      stateDirectory,
-      dryRun,
+      state_directory: stateDirectory,
+      dry_run: dryRun,
       clients: found.clients.length,
       imported: missing.length,
-      alreadyThere: found.clients.length - missing.length,
-      matchOnly: { clients: found.matchOnly.length, imported: made },
+      already_there: found.clients.length - missing.length,
+      match_only: { clients: found.matchOnly.length, imported: made },
       notes,
     }
-    process.stdout.write(json ? `${JSON.stringify(result)}\n` : describe(result))
+    if (json) printJson(result)
+    else print(describe(result))
     return 0
   },
 )
@@ -97,10 +102,10 @@ function placeInTop({ state }: Room, top: string, hashes: readonly string[]): nu
   return placeMatchOnly(top, hashes, progress('placing directories', hashes.length))
 }
 
-function describe({ source, stateDirectory, dryRun, imported, alreadyThere, matchOnly, notes }: Imported): string {
+function describe({ source, state_directory: stateDirectory, dry_run: dryRun, imported, already_there: already, match_only: matchOnly, notes }: Imported): string {
   const would = dryRun ? 'would be ' : ''
   const lines = [
-    `${imported} clients ${would}imported from ${nameOf(source.kind)} ${quote(source.path)} into ${quote(stateDirectory)}, ${alreadyThere} were there already`,
+    `${imported} clients ${would}imported from ${nameOf(source.kind)} ${quote(source.path)} into ${quote(stateDirectory)}, ${already} were there already`,
   ]
   if (matchOnly.clients > 0)
     lines.push(`${matchOnly.imported} of ${matchOnly.clients} clients known by MD5 only ${would}placed: each is recorded by its first check`)

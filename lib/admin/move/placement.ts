@@ -93,6 +93,8 @@ function placeFor(instance: Instance, path: string): Place {
 /** Places clients. When it returns they may reclaim at the next start, and a power cut does not change that. */
 export function placeAll({ state, place: where }: Room, clients: readonly Movable[], nowMs: number, shown: (done: number) => void): void {
   if (where.kind === 'last-full-instance') {
+    // An end of grace that nobody has made sure of is on the disk first, as for an upcall.
+    if (lookAt(state).marks(where.start, 'partial')) disk.syncDirectory(state.path)
     holding(state.path, () => { fill(state, where.start, clients, shown) })
   } else {
     const start = instances.prepareStart(state, nowMs, undefined, true)
@@ -104,6 +106,13 @@ export function placeAll({ state, place: where }: Room, clients: readonly Movabl
   const stillCounts = placeFor(instance, state.path)
   if (where.kind === 'last-full-instance' && (stillCounts.kind !== where.kind || stillCounts.start !== where.start))
     throw refused('a server ran meanwhile and completed its grace period: the clients may not reclaim')
+}
+
+/** What an import that was killed may have left without its barrier. When it returns, whoever is placed stays placed. */
+export function confirmPlaced({ state, place: where }: Room): void {
+  if (where.kind === 'last-full-instance') disk.syncDirectory(state.of(where.start))
+  disk.syncDirectory(state.clients)
+  disk.syncDirectory(state.path)
 }
 
 function fill(state: StateDirectory, start: Start, clients: readonly Movable[], shown: (done: number) => void): void {

@@ -1,5 +1,5 @@
 /** `doctor`: each thing that must be true for recovery to work, looked at, explained, with the command that mends it. */
-import { failureFrom, report } from '../../failure.ts'
+import { Failed, failureFrom, report } from '../../failure.ts'
 import type { Settings } from '../../settings/settings.ts'
 import { command } from '../command.ts'
 import { print, printJson } from '../print.ts'
@@ -47,6 +47,7 @@ export const doctorCommand = command(
       .example('$0 doctor --json', 'for monitoring: the status is 1 if anything is wrong')
       .epilogue('Exit status: 0 nothing is wrong, 1 something is.'),
   async ({ json }, settings) => {
+    if (process.geteuid?.() !== 0) throw new Failed({ kind: 'storage', atStart: false, what: 'doctor looks at what only root may see: run it as root' })
     const examined = await examine(settings)
     if (json) printJson(forPrograms(examined))
     else print(inWords(examined))

@@ -32,7 +32,8 @@ export async function askKernel(nfsdDirectory: string): Promise<Kernel> {
   }
 }
 
-async function secondsIn(path: string): Promise<Seconds> {
+/** A number of seconds that the kernel serves under nfsd_mutex. */
+export async function secondsIn(path: string): Promise<Seconds> {
   const read = await readPatiently(path)
   if (typeof read === 'string') return read === 'silent' ? 'busy' : read
   return /^[0-9]+\n?$/.test(read.text) ? Number(read.text) : 'unreadable'

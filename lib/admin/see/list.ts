@@ -4,7 +4,7 @@ import { command } from '../command.ts'
 import { print, printJson } from '../print.ts'
 import { mayReclaim, survey, type Client } from '../survey.ts'
 import { isoTime, table } from '../table.ts'
-import { clientJson, instanceJson, versionOf, wordFor } from './view.ts'
+import { clientJson, instanceJson, newestFirst, versionOf, wordFor } from './view.ts'
 
 export const listCommand = command(
   'list',
@@ -43,5 +43,3 @@ export const listCommand = command(
     return 0
   },
 )
-
-const newestFirst = (a: Client, b: Client): number => b.in - a.in || Buffer.compare(a.owner, b.owner)

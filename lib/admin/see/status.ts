@@ -10,7 +10,7 @@ import { isoTime, pairs, table, toned } from '../table.ts'
 import { graceNow, type Grace } from './grace.ts'
 import { askKernel, type Kernel, type Seconds } from './kernel.ts'
 import type { LiveClient } from './live-clients.ts'
-import { clientJson, instanceJson, liveJson, sayDuration, sayInstance, wordFor, type Word } from './view.ts'
+import { clientJson, instanceJson, liveJson, newestFirst, sayDuration, sayInstance, wordFor, type Word } from './view.ts'
 
 export const statusCommand = command(
   'status',
@@ -23,7 +23,8 @@ export const statusCommand = command(
       .example('watch $0 status', 'while they come back'),
   async ({ json, all }, { stateDirectory, nfsdDirectory }) => {
     const kernel = await askKernel(nfsdDirectory)
-    const surveyed = survey(stateDirectory)
+    const unsorted = survey(stateDirectory)
+    const surveyed = { ...unsorted, clients: unsorted.clients.toSorted(newestFirst) }
     const status: Status = { surveyed, kernel, grace: graceNow(surveyed, kernel, Date.now(), graceEnded(surveyed)), untracked: ranUntracked(stateDirectory) }
     if (json) printJson(statusJson(status))
     else print(describe(status, all ? Number.POSITIVE_INFINITY : 10))

@@ -24,6 +24,9 @@ export const meanings: Readonly<Record<Word, string>> = {
 /** What of the protocol a record tells: with a session there is RECLAIM_COMPLETE. */
 export const versionOf = (session: boolean): string => (session ? '4.1+' : '4.0')
 
+/** The newest instance first, and in it by owner. */
+export const newestFirst = (a: Client, b: Client): number => b.in - a.in || Buffer.compare(a.owner, b.owner)
+
 export const ownerJson = (owner: ClientOwner) => ({ owner: escapeOwner(owner), owner_hex: Buffer.from(owner).toString('hex') })
 
 export const clientJson = (client: Client, instance: Instance) => ({

@@ -42,7 +42,7 @@ export const see: Story = {
     await claim('doctor finds nothing wrong, and knows from the kernel which tracker it took', async () => {
       const found = await doctor()
       assert.deepEqual(Object.values(found).filter((line) => line.startsWith('wrong')), [])
-      for (const check of ['kernel-support', 'static-helper', 'cltrack-prog', 'executable', 'tracker', 'nfsd-files', 'storage', 'grace-time'])
+      for (const check of ['kernel-support', 'cltrack-prog', 'executable', 'tracker', 'nfsd-files', 'storage', 'grace-time'])
         assert.match(found[check] ?? '', /^good/, check)
     })
 

@@ -58,8 +58,12 @@ export function staticHelper({ config }: Site): Said {
 }
 
 /** nfsdcld goes first: while it runs, the kernel never calls a helper. */
-export function daemon(): Said {
+export function daemon(site: Site): Said {
   const processes = disk.namesIn('/proc').filter((name) => /^[0-9]+$/.test(name) && commandOf(name) === 'nfsdcld')
+  if (support(site).verdict === 'wrong')
+    return processes.length > 0
+      ? good('nfsdcld is running, the only tracker that this kernel has')
+      : wrong('nfsdcld is not running, and this kernel has no other tracker', 'No client may reclaim, and none is recorded.', useDaemon)
   const why = 'The kernel asks for nfsdcld first, and takes a helper only where that does not answer. Recovery then works, but by its records, not by ours. Choose one of the two.'
   if (processes.length > 0)
     return wrong(`nfsdcld is running (process ${processes.join(', ')})`, why, `systemctl mask --now nfsdcld.service && ${restart}`)
@@ -73,7 +77,8 @@ const commandOf = (process: string): string =>
   disk.tolerating(['ENOENT', 'ESRCH', 'EACCES'], () => fs.readFileSync(`/proc/${process}/comm`, 'latin1').trim(), '')
 
 /** What the kernel said when its server last started (fs/nfsd/nfs4recover.c, nfsd4_client_tracking_init). */
-export function tracker({ log }: Site): Said {
+export function tracker(site: Site): Said {
+  const { log } = site
   if (log === 'unreadable')
     return unknown("the kernel's log can't be read", 'It says which tracker the server took.', "journalctl -k -b | grep 'NFSD:.*client'")
   const said = log.findLast((line) => /^NFSD: (?:Using .* client tracking operations|Unable to initialize client recovery tracking!)/.test(line))
@@ -86,7 +91,9 @@ export function tracker({ log }: Site): Said {
   const what = `the kernel said: ${quote(said)}`
   if (said.includes('Using UMH upcall')) return good('the NFS server took usermode client tracking when it last started')
   if (/Using (?:old )?nfsdcld/.test(said))
-    return wrong(what, 'nfsdcld was running when the server started, and the kernel took it instead of a helper.', `systemctl mask --now nfsdcld.service && ${restart}`)
+    return support(site).verdict === 'wrong'
+      ? good('the NFS server took nfsdcld when it last started, the only tracker that this kernel has')
+      : wrong(what, 'nfsdcld was running when the server started, and the kernel took it instead of a helper.', `systemctl mask --now nfsdcld.service && ${restart}`)
   if (said.includes('Using legacy'))
     return wrong(
       what,

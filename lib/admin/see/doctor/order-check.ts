@@ -4,7 +4,7 @@ import { fs } from '../../../fs.ts'
 import * as disk from '../../../stable/disk.ts'
 import { good, unknown, wrong, type Said } from './finding.ts'
 import { mountOf, type Mount } from './mounts.ts'
-import type { Site } from './site.ts'
+import { shellWord, type Site } from './site.ts'
 import { bootedBySystemd, unitSettings } from './units.ts'
 
 /** One service, by the names that distributions give it. */
@@ -24,7 +24,7 @@ export function mountOrder({ settings: { stateDirectory } }: Site): Said {
   return wrong(
     `${where}, and nothing makes the NFS server wait for it`,
     'If the server starts first, it finds an empty directory below the mount, and no client may reclaim.',
-    `mkdir -p ${dropIn.replace(/\/[^/]*$/, '')} && printf '[Unit]\\nRequiresMountsFor=${stateDirectory}\\n' > ${dropIn} && systemctl daemon-reload`,
+    `mkdir -p ${dropIn.replace(/\/[^/]*$/, '')} && printf '[Unit]\\nRequiresMountsFor=%s\\n' ${shellWord(stateDirectory)} > ${dropIn} && systemctl daemon-reload`,
   )
 }
 

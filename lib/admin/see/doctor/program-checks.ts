@@ -90,8 +90,8 @@ async function playStart(path: string): Promise<string | undefined> {
   } catch (thrown) {
     return errorCode(thrown) ?? String(thrown)
   } finally {
-    forgetUntracked(state)
     removeSync(scratch)
+    forgetUntracked(state)
   }
 }
 

@@ -1,0 +1,53 @@
+/** `expire`: clients that are gone for good, by a person's word. */
+import { escapeOwner, showOwner } from '../../upcall/owner.ts'
+import { command } from '../command.ts'
+import { consent, withConsent } from '../consent.ts'
+import { ownerNamed, withHex } from '../owners.ts'
+import { print, printJson } from '../print.ts'
+import { progress } from '../progress.ts'
+import { liveClients } from '../see/live-clients.ts'
+import { ownerJson } from '../see/view.ts'
+import { survey } from '../survey.ts'
+import { worldOf } from '../world.ts'
+import { forgetAll } from './forget.ts'
+
+export const expireCommand = command(
+  'expire <OWNER..>',
+  'take clients out: they may not reclaim any more',
+  (cli) =>
+    withConsent(withHex(cli))
+      .positional('OWNER', { type: 'string', array: true, demandOption: true, describe: 'as list prints it, or its beginning; a leading - is \\055' })
+      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .example("$0 expire 'Linux NFSv4.1 ada'", 'asks first; spaces may stand as they are')
+      .example('$0 expire --yes --hex 4c696e7578', 'in a script, as the kernel names it in an upcall'),
+  async ({ OWNER: words, hex, 'dry-run': dryRun, yes, json }, settings) => {
+    process.umask(0o077)
+    const { clients } = survey(settings.stateDirectory)
+    const known = new Map(clients.map(({ owner }) => [escapeOwner(owner), owner]))
+    const named = words.map((word) => ownerNamed(word, hex, known.values()))
+    const owners = [...new Map(named.map((owner) => [escapeOwner(owner), owner])).values()]
+    const live = liveClients(settings.nfsdDirectory)
+    const alive = new Map(live === 'unknown' ? [] : live.map(({ owner, number }) => [escapeOwner(owner), number]))
+
+    if (!dryRun) {
+      await consent(`These clients may not reclaim any more, now or after the next start:\n${owners.map((owner) => `  ${showOwner(owner)}\n`).join('')}Go on?`, yes)
+      forgetAll(worldOf(settings), owners, progress('expiring clients', owners.length))
+    }
+    if (json) {
+      printJson({
+        state_directory: settings.stateDirectory,
+        dry_run: dryRun,
+        expired: owners.map((owner) => ({ ...ownerJson(owner), live: live === 'unknown' ? null : alive.has(escapeOwner(owner)) })),
+      })
+      return 0
+    }
+    for (const owner of owners) {
+      const name = escapeOwner(owner)
+      print(`${dryRun ? 'would expire' : 'expired'} ${name}\n`)
+      const number = alive.get(name)
+      if (number !== undefined)
+        print(`  The kernel still has it, with its locks. To take them back as well: echo expire > ${settings.nfsdDirectory}/clients/${number}/ctl\n`)
+    }
+    return 0
+  },
+)

@@ -1,0 +1,61 @@
+/**
+ * `prune`: clients that many server instances have waited for in vain, and that make each grace period last its whole time.
+ *
+ * Only a server that restarts before its grace is over waits for a client more than once: the end of a grace period drops
+ * whoever did not reclaim in it.
+ */
+import { Failed } from '../../failure.ts'
+import { lookAt } from '../../stable/state-directory.ts'
+import { endGraceEarly } from '../../transitions/grace-end.ts'
+import { escapeOwner } from '../../upcall/owner.ts'
+import { command } from '../command.ts'
+import { consent, withConsent } from '../consent.ts'
+import { print, printJson } from '../print.ts'
+import { progress } from '../progress.ts'
+import { clientJson, instanceJson } from '../see/view.ts'
+import { survey } from '../survey.ts'
+import { isoTime, table } from '../table.ts'
+import { worldOf } from '../world.ts'
+import { forgetAll } from './forget.ts'
+
+export const pruneCommand = command(
+  'prune',
+  'take out clients that have not come back for several server instances',
+  (cli) =>
+    withConsent(cli)
+      .option('unseen', { type: 'number', demandOption: true, requiresArg: true, describe: 'how many instances, the current one included, have waited for them in vain' })
+      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .example('$0 prune --unseen 3 --dry-run', 'who has not come back in the last three grace periods?')
+      .example('$0 prune --unseen 3', 'takes them out; grace may end early then'),
+  async ({ unseen, 'dry-run': dryRun, yes, json }, settings) => {
+    process.umask(0o077)
+    if (!Number.isSafeInteger(unseen) || unseen < 1) throw new Failed({ kind: 'bad-argument', why: 'not a number of instances', word: String(unseen) })
+    const surveyed = survey(settings.stateDirectory)
+    const missing = surveyed.clients.filter((client) => client.standing === 'waiting' && client.unseen >= unseen)
+    const list = table(
+      ['UNSEEN', 'LAST IN', 'FIRST RECORDED', 'CLIENT'],
+      missing.map((client) => [client.unseen, String(client.in), isoTime(client.recorded), escapeOwner(client.owner)]),
+    )
+    if (!dryRun && missing.length > 0) {
+      if (!yes) process.stderr.write(list)
+      await consent(`${missing.length} clients may not reclaim any more. Go on?`, yes)
+      const world = worldOf(settings)
+      forgetAll(world, missing.map(({ owner }) => owner), progress('pruning clients', missing.length))
+      // As after the last client's return: perhaps nobody is left to wait for.
+      const { instance } = lookAt(world.state)
+      if (instance.kind === 'partial') endGraceEarly(world, instance)
+    }
+    if (json) {
+      printJson({
+        state_directory: settings.stateDirectory,
+        dry_run: dryRun,
+        unseen,
+        instance: instanceJson(surveyed),
+        pruned: missing.map((client) => clientJson(client, surveyed.instance)),
+      })
+      return 0
+    }
+    print(`${list}${missing.length} clients ${dryRun ? 'would be pruned' : 'pruned'}\n`)
+    return 0
+  },
+)

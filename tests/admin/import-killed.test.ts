@@ -1,0 +1,54 @@
+/**
+ * An import that dies anywhere: whoever was recorded before may reclaim as before, nobody may who is in neither, and the
+ * import repeated lets everybody in.
+ */
+import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { it } from 'node:test'
+import { newMachine, scrap } from '../artefacts.ts'
+import { done, eachArtefact, hex } from '../contract/server.ts'
+import { called, killedEverywhere, mayReclaim } from './killed.ts'
+
+const source = ['ada', 'bob', 'cid']
+const everybody = [...source, 'old', 'eve']
+
+interface Before { readonly name: string; readonly upcalls: readonly string[][]; readonly may: readonly string[]; readonly wholly: boolean }
+
+const befores: readonly Before[] = [
+  { name: 'where nothing was', upcalls: [], may: [], wholly: true },
+  { name: 'into a first instance in its grace', upcalls: [['init'], ['create', hex('old')]], may: [], wholly: true },
+  { name: 'into a full instance', upcalls: [['init'], ['create', hex('old')], ['grace_done']], may: ['old'], wholly: false },
+  { name: 'into a server stopped in grace', upcalls: [['init'], ['create', hex('old')], ['grace_done'], ['init']], may: ['old'], wholly: false },
+]
+
+eachArtefact('an import killed', (artefact) => {
+  for (const { name, upcalls, may, wholly } of befores)
+    it(`${name}: nobody is let in who must not be, nobody is lost, and a repeat completes it`, async () => {
+      const template = newMachine()
+      const from = join(template.dir, 'clients.json')
+      writeFileSync(from, JSON.stringify({
+        format: 'nfsd-userland-helper clients', version: 1,
+        clients: source.map((owner) => ({ owner_hex: hex(owner), session: true, recorded: 1 })),
+      }))
+      try {
+        await killedEverywhere(artefact, template, {
+          words: ['import', '--yes', from],
+          prepare: async (machine) => {
+            for (const words of upcalls) assert.equal(await called(artefact, machine, words), done)
+          },
+          left: async (machine, label) => {
+            const allowed = await mayReclaim(artefact, machine, everybody, 'after a start')
+            const imported = allowed.filter((owner) => source.includes(owner))
+            assert.deepEqual(allowed.filter((owner) => !source.includes(owner)), may, label)
+            if (wholly) assert.ok([0, source.length].includes(imported.length), `${label}: ${imported.join()}`)
+          },
+          repeated: async (machine, label) => {
+            assert.deepEqual(await mayReclaim(artefact, machine, everybody, 'after a start'), [...source, ...may], label)
+          },
+        })
+      } finally {
+        scrap(template)
+      }
+    })
+})

@@ -1,0 +1,202 @@
+/** A person takes clients out, and puts them back: what then holds is what an upcall would have made of it. */
+import assert from 'node:assert/strict'
+import { mkdirSync, readdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { it } from 'node:test'
+import { badArgument, done, eachArtefact, hex, mayNotReclaim, server, storageFailed, type Server } from '../contract/server.ts'
+import { barriers, traced } from '../contract/strace.ts'
+
+async function mayReclaim(s: Server, ...owners: string[]): Promise<string[]> {
+  const verdicts = await Promise.all(owners.map(async (owner) => (await s.check(owner, 'v4.1')).status))
+  assert.ok(verdicts.every((status) => status === done || status === mayNotReclaim), verdicts.join())
+  return owners.filter((_, at) => verdicts[at] === done)
+}
+
+const mark = (s: Server): string => {
+  mkdirSync('/run/nfsd-userland-helper', { recursive: true })
+  return join('/run/nfsd-userland-helper', encodeURIComponent(s.stateDir).slice(-200))
+}
+
+eachArtefact('expire', (artefact) => {
+  it('takes clients out, named as they are printed, by a beginning, or in hex', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('Linux NFSv4.1 ada', 'Linux NFSv4.1 bob', 'cid', 'dan')
+    const { status, stdout } = await s.call(['expire', '--yes', 'Linux NFSv4.1 ada', 'Linux\\040NFSv4.1\\040b', 'cid', 'cid'])
+    assert.equal(status, done)
+    assert.deepEqual(stdout.split('\n'), ['expired Linux\\040NFSv4.1\\040ada', 'expired Linux\\040NFSv4.1\\040bob', 'expired cid', ''])
+    assert.equal((await s.call(['expire', '--yes', '--hex', hex('dan')])).status, done)
+    await s.create('eve', 'v4.1')
+    await s.init()
+    assert.deepEqual(await mayReclaim(s, 'Linux NFSv4.1 ada', 'Linux NFSv4.1 bob', 'cid', 'dan', 'eve'), ['eve'])
+  })
+
+  it('in grace: out of every instance, and every directory that could bring a client back is synced once', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada', 'bob', 'cid')
+    await s.init()
+    await s.create('bob', 'v4.1')
+    const { status, calls } = await traced(s, ['expire', '--yes', 'ada', 'bob'])
+    assert.equal(status, done)
+    assert.deepEqual(barriers(s, calls).map((path) => path.replace(/\d{6,}/, 'T')), ['/v4clients/T', '/v4clients/T'])
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'cid'), ['cid'])
+  })
+
+  it('changes nothing for a dry run, without a yes, or if one of the names is nobody\'s or several clients\'', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada', 'adam')
+    const before = s.snapshot()
+    assert.equal((await s.call(['expire', '--dry-run', 'adam'])).stdout, 'would expire adam\n')
+    for (const words of [['adam'], ['--yes', 'adam', 'eve'], ['--yes', 'ad'], ['--yes'], ['--yes', '--hex', 'zz'], ['--yes', 'adam', '--force']])
+      assert.equal((await s.call(['expire', ...words])).status, badArgument, words.join(' '))
+    assert.equal(s.snapshot(), before)
+    const { expired } = JSON.parse((await s.call(['expire', '--yes', '--json', 'ada'])).stdout) as { expired: unknown }
+    assert.deepEqual(expired, [{ owner: 'ada', owner_hex: hex('ada'), live: null }], 'a whole owner is meant, though it begins another')
+  })
+
+  it('tells of a client that the kernel still has, and how to take back its locks as well', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    mkdirSync(join(s.nfsdDir, 'clients/17'), { recursive: true })
+    writeFileSync(join(s.nfsdDir, 'clients/17/info'), 'clientid: 0x1\naddress: "192.0.2.1:700"\nstatus: confirmed\nname: "ada"\nminor version: 1\n')
+    assert.match((await s.call(['expire', '--yes', 'ada'])).stdout, /echo expire > .*\/clients\/17\/ctl/)
+  })
+})
+
+eachArtefact('prune', (artefact) => {
+  /** ada has not been seen since the full instance, bob since the first crash; both crashed instances had somebody. */
+  const crashed = async (s: Server): Promise<void> => {
+    await s.fullInstanceWith('ada', 'bob')
+    await s.init()
+    await s.create('bob', 'v4.1')
+    await s.init()
+    await s.create('cid', 'v4.1')
+    await s.init()
+    await s.create('cid', 'v4.1')
+  }
+
+  it('takes out whoever that many instances have waited for in vain, and says whom', async () => {
+    const s = server(artefact)
+    await crashed(s)
+    const dry = await s.call(['prune', '--unseen', '3', '--dry-run'])
+    assert.match(dry.stdout, /UNSEEN .*\n +3 .* ada\n1 clients would be pruned\n$/)
+    const { pruned } = JSON.parse((await s.call(['prune', '--unseen', '3', '--yes', '--json'])).stdout) as { pruned: { owner: string; instances_unseen: number }[] }
+    assert.deepEqual(pruned.map(({ owner, instances_unseen: unseen }) => [owner, unseen]), [['ada', 3]])
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'cid'), ['bob', 'cid'])
+    assert.match((await s.call(['prune', '--unseen', '3', '--yes'])).stdout, /^0 clients pruned/)
+  })
+
+  it('when nobody is left to wait for, asks the kernel to end grace', async () => {
+    const s = server(artefact)
+    await crashed(s)
+    s.kernelGrace('N\n')
+    assert.equal((await s.call(['prune', '--unseen', '3', '--yes'])).status, done)
+    assert.equal(s.kernelWasAskedToEndGrace(), false, 'bob is still waited for')
+    assert.equal((await s.call(['prune', '--unseen', '1', '--yes'])).status, done)
+    assert.equal(s.kernelWasAskedToEndGrace(), true)
+  })
+
+  it('finds nobody once grace is over, and asks before it changes anything', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    assert.match((await s.call(['prune', '--unseen', '1', '--yes'])).stdout, /^0 clients pruned/)
+    await s.init()
+    const before = s.snapshot()
+    for (const words of [[], ['--unseen'], ['--unseen', '0', '--yes'], ['--unseen', '1.5', '--yes'], ['--unseen', 'x', '--yes'], ['--unseen', '1']])
+      assert.equal((await s.call(['prune', ...words])).status, badArgument, words.join(' '))
+    assert.equal(s.snapshot(), before)
+  })
+})
+
+eachArtefact('allow', (artefact) => {
+  it('lets a client reclaim after the next start that was dropped by mistake', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada', 'bob')
+    await s.remove('ada')
+    assert.match((await s.call(['allow', 'ada', '--dry-run'])).stdout, /^ada could reclaim after the next start\n$/)
+    assert.equal((await s.call(['allow', 'ada'])).status, badArgument)
+    const { status, stdout } = await s.call(['allow', '--yes', 'ada', 'bob'])
+    assert.equal(status, done)
+    assert.equal(stdout, 'ada may reclaim after the next start\nbob may reclaim already\n')
+    const after = s.snapshot()
+    const repeated = await traced(s, ['allow', '--yes', 'ada'])
+    assert.equal(repeated.status, done)
+    assert.equal(barriers(s, repeated.calls).length, 1, 'the first may have been killed before its barrier')
+    assert.equal(s.snapshot(), after)
+    await s.init()
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'eve'), ['ada', 'bob'])
+  })
+
+  it('in grace lets it reclaim until grace is over, and not after that', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada', 'bob')
+    await s.init()
+    await s.remove('ada')
+    await s.remove('bob')
+    const { stdout } = await s.call(['allow', '--yes', '--json', 'ada', 'bob'])
+    const { allowed } = JSON.parse(stdout) as { allowed: { owner: string }[] }
+    assert.deepEqual(allowed.map(({ owner }) => owner), ['ada', 'bob'])
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob'), ['ada', 'bob'])
+    await s.create('ada', 'v4.1')
+    await s.graceDone()
+    await s.init()
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob'), ['ada'])
+  })
+
+  it('in grace in which everybody had come back already: makes the place for it again', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    await s.init()
+    await s.remove('ada')
+    s.kernelGrace('N\n')
+    await s.create('bob', 'v4.1')
+    assert.equal(s.kernelWasAskedToEndGrace(), true)
+    s.kernelGrace('N\n')
+    assert.equal((await s.call(['allow', '--yes', 'ada'])).status, done)
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob'), ['ada', 'bob'])
+  })
+
+  it('in a first instance records it as active, and lets grace last its whole time', async () => {
+    const s = server(artefact)
+    await s.init()
+    s.kernelGrace('N\n')
+    assert.equal((await s.call(['allow', '--yes', 'ada'])).status, done)
+    await s.create('bob', 'v4.1')
+    assert.equal(s.kernelWasAskedToEndGrace(), false)
+    await s.graceDone()
+    await s.init()
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob'), ['ada', 'bob'])
+  })
+
+  it('is refused where it would mean nothing', async () => {
+    const s = server(artefact)
+    const refused = async (why: RegExp): Promise<void> => {
+      const { status, stderr } = await s.call(['allow', '--yes', 'ada'])
+      assert.equal(status, storageFailed)
+      assert.match(stderr, why)
+    }
+    await refused(/state directory .* is missing/)
+    await s.fullInstanceWith('ada')
+    symlinkSync('0', mark(s))
+    s.atEnd(() => { unlinkSync(mark(s)) })
+    await s.remove('ada')
+    await refused(/could not be recorded, so after the next start nobody may reclaim/)
+    unlinkSync(mark(s))
+    symlinkSync('9e9', mark(s))
+    await s.init()
+    s.kernelGrace('Y\n')
+    symlinkSync('9e9', mark(s))
+    await refused(/the kernel is out of grace, which is not recorded yet/)
+    s.kernelGrace('N\n')
+    await s.create('ada', 'v4.1')
+    s.kernelGrace('N\n')
+    const room = join(s.stateDir, 'v4clients')
+    const [link = ''] = readdirSync(room, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('/ada'))
+    unlinkSync(join(room, link))
+    symlinkSync('session=Y', join(room, link))
+    await refused(/a record of ada can't be understood/)
+    s.writeState('new_boot_time', 'never\n')
+    await refused(/new_boot_time can't be understood/)
+    for (const words of [[], ['--hex', 'xyz'], ['\\9'], ['ada', '--force']])
+      assert.equal((await s.call(['allow', '--yes', ...words])).status, badArgument, words.join(' '))
+  })
+})
