@@ -14,7 +14,7 @@ import { artefacts, executable as built } from '../artefacts.ts'
 import { blank, judge, mayNotReclaim, type Event, type Memory, type Owner } from '../life/oracle.ts'
 import { inPart, random, report, seconds, seed } from './figures.ts'
 import { inGuest, onlyOn, upcallIn, type Subject } from './guest-upcalls.ts'
-import { fileSystems, need, newDisk, type FileSystem, type LoopDisk } from './loop-disks.ts'
+import { fileSystems, need, newDisk, type LoopDisk } from './loop-disks.ts'
 import { mutant, mutations } from './mutants.ts'
 import { randomLife } from './random-life.ts'
 import { ann, bob, cal, check, create, dan, long, remember, start } from './scenarios.ts'
@@ -26,10 +26,13 @@ const kills = inPart ? 1 : 10
 /** Upcalls that each life makes in one boot before the power may go. */
 const least = 6
 
+/** Ext4 commits every five seconds, which under emulation are few upcalls: that must not do what a helper has left undone. */
+const withoutHelp = { ext4: 'commit=300', xfs: 'defaults' } as const
+
 /** A life on a disk of its own. */
 interface Life {
   readonly subject: string
-  readonly fileSystem: FileSystem
+  readonly fileSystem: keyof typeof withoutHelp
   readonly program: string
   readonly options: (stateDirectory: string) => string
   readonly disk: LoopDisk
@@ -78,10 +81,10 @@ describe('a machine is killed while it acknowledges', { skip: !hasExecutable || 
         'kills that broke a promise': tallies[n]?.broken.length ?? 0, seconds: seconds(began),
       })),
     })
-    const [onExt4, onXfs, control] = tallies
+    const [onExt4, onXfs, ...controls] = tallies
     assert.deepEqual([onExt4?.broken, onXfs?.broken], [[], []])
-    // One kill may miss it: the file system commits by itself now and then.
-    if (!inPart) assert.notEqual(control?.broken.length, 0)
+    // Either may be lucky: a start, say, makes durable on ext4 what came before it.
+    assert.ok(controls.some(({ broken }) => broken.length > 0), 'no control broke a promise')
   })
 })
 
@@ -97,7 +100,7 @@ async function oneBoot(lives: readonly Life[], tallies: readonly Tally[], { afte
       await guest.run(`
         modprobe ${life.fileSystem}
         mkdir ${disk}
-        mount -t ${life.fileSystem} /dev/vd${'abcdef'.charAt(n)} ${disk}`)
+        mount -t ${life.fileSystem} -o ${withoutHelp[life.fileSystem]} /dev/vd${'abcdef'.charAt(n)} ${disk}`)
       let since = 0
       const subject: Subject = { program: programs.get(life.program) ?? '', options: life.options(`${disk}/state`) }
       const upcall: Upcall = async (event, bootTime) => {

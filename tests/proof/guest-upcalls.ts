@@ -16,6 +16,9 @@ export interface Subject { readonly program: string; readonly options: string }
 export const onlyOn = (stateDirectory: string): string =>
   `-f -s ${stateDirectory} --nfsd-dir /run/lab/no-nfsd --config /run/lab/no-such.conf`
 
+// A test that is interrupted must not leave its machines running.
+for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(1))
+
 /** A guest, and for each program a copy under the root that the two share: the original may be built anew meanwhile. */
 export interface Laboratory { readonly guest: Guest; readonly programs: ReadonlyMap<string, string> }
 
