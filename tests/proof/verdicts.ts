@@ -50,7 +50,7 @@ export function futuresByRule(memory: Memory, clients: readonly Owner[]): Future
     now: checks(memory),
     restart: checks(after(start('9000'))),
     graceDone: checks(after(lone, start('9000'))),
-    nextLife: readable([clients[0] ?? stranger, stranger]),
+    nextLife: readable([...new Set([clients[0] ?? stranger, stranger])]),
   }
 }
 
