@@ -80,7 +80,8 @@ export function commitStart(
 export function rebuild(state: StateDirectory, nowMs: number, told: GraceStart | undefined): void {
   const start = prepare(state, nowMs, told, [])
   stage(state, 'boot_time', start)
-  disk.makeHardLink(state.staged('boot_time', start), state.bootTime('boot_time'))
+  // The server may have started anew since this upcall looked: then that instance is the current one.
+  if (lookAt(state).instance.kind === 'none') disk.makeHardLink(state.staged('boot_time', start), state.bootTime('boot_time'))
   disk.remove(state.staged('boot_time', start))
   disk.syncDirectory(state.path)
 }

@@ -163,6 +163,20 @@ eachArtefact('a holder that is stopped and wakes when its lock has been passed b
     assert.equal((await s.graceDone('200')).status, done)
   })
 
+  it('records its client in the instance that has started since it found nothing recorded', async () => {
+    const s = server(artefact)
+    mkdirSync(s.stateDir, { recursive: true })
+    const slow = traced(s, ['create', hex('ada')], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }, ['-e', 'inject=unlink:delay_exit=6000000:when=1'])
+    await new Promise((resolve) => setTimeout(resolve, 2500))
+    assert.equal((await s.init('100')).status, done)
+    const started = s.readState('new_boot_time')
+    assert.equal((await slow).status, done, (await slow).stderr)
+    assert.equal(s.readState('new_boot_time'), started)
+    assert.equal((await s.graceDone('100')).status, done)
+    await s.init('200')
+    assert.equal((await s.check('ada', 'v4.1')).status, done)
+  })
+
   it('finds done what another upcall has done for it meanwhile, and says so', async () => {
     const slowly = ['-e', 'inject=rename:delay_enter=12000000:when=1']
     const ended = server(artefact)
