@@ -1,7 +1,7 @@
 /**
  * npm run bench -- [--quick] [--plot] [--dir DIR] [--only WORK,...]
  *
- * Measures ours and nfsdcltrack in turn, in one run, as whole processes. Says at the end which of the goals of issue 5 are
+ * Measures ours and nfsdcltrack in turn, in one run, as whole processes. Says at the end which of its goals are
  * met; fails only if something can't be measured. --quick leaves out a million records and repeats less; --plot draws
  * docs/bench; --dir says where the state directories are to be; --only measures some of it (the names are in `works`).
  */

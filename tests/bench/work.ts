@@ -19,7 +19,7 @@ export interface Row {
   /** What ours is divided by: the peer, or ours in other circumstances. */
   readonly base: Figures
   readonly baseIs: 'nfsdcltrack' | 'our own'
-  /** The ratio that issue 5 set as a goal: no more than this. */
+  /** The goal: a ratio of no more than this. */
   readonly goal?: number
   /** Upcalls that did not succeed, of ours and of the peer's. */
   readonly failed?: readonly [number, number]
