@@ -1,8 +1,9 @@
 import { main } from '../lib/main.ts'
+import { calls } from '../lib/system/calls.ts'
 
 const status = main(process.argv.slice(2), process.env)
 // An upcall is done when it has its status: nothing is left for an event loop, whose last turn would cost a millisecond.
-if (status !== undefined) process.exit(status)
+if (status !== undefined) calls.exit(status)
 
 // A module of its own. Not by a literal name: bun would melt the two into one, which every upcall would carry.
 const people = './people.cjs'

@@ -8,6 +8,7 @@
  * alarm(2), so the bundle has only the first.
  */
 import { Failed } from './failure.ts'
+import { calls } from './system/calls.ts'
 
 /** Longer than a busy hard disk takes for a barrier; shorter than a grace period. */
 const deadlineSeconds = 30
@@ -21,24 +22,14 @@ export interface Deadline {
 
 /** Starts the clock: monotonic, no step of the wall clock moves it. */
 export function startDeadline(): Deadline {
-  const end = performance.now() + deadlineSeconds * 1000
-  setAlarm()
+  // Counted from the first time that it is asked for: until then an upcall does nothing that it could do for ever.
+  let end: number | undefined
+  calls.alarm(alarmSeconds)
   return {
     assertTimeLeft: (doing) => {
+      end ??= performance.now() + deadlineSeconds * 1000
       if (performance.now() > end) throw new Failed({ kind: 'out-of-time', doing })
     },
   }
 }
 
-function setAlarm(): void {
-  if (process.versions['bun'] === undefined) return
-  try {
-    // eslint-disable-next-line @typescript-eslint/no-require-imports -- only this runtime has it, and only now is it wanted
-    const { dlopen } = require('bun:ffi') as {
-      dlopen: (library: string, symbols: object) => { symbols: { alarm: (seconds: number) => number } }
-    }
-    dlopen('libc.so.6', { alarm: { args: ['u32'], returns: 'u32' } }).symbols.alarm(alarmSeconds)
-  } catch {
-    // Another C library: the deadline between system calls remains.
-  }
-}

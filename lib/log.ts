@@ -3,8 +3,10 @@
  * picks up: one write(2) a line, syslog priority in front (Documentation/ABI/testing/dev-kmsg). In the foreground, and
  * where there is no kernel log to be had, it speaks to stderr.
  */
-import { fs } from './fs.ts'
 import { printable, report, type Failure } from './failure.ts'
+import { calls } from './system/calls.ts'
+import { openFlags } from './system/open-flags.ts'
+import { bytesOf } from './system/text.ts'
 
 export interface Log {
   readonly critical: (line: string) => void
@@ -61,23 +63,12 @@ export function openLog({ foreground, debug }: LogOptions): Log {
 }
 
 function toKernelLog(line: string): boolean {
-  try {
-    const descriptor = fs.openSync('/dev/kmsg', fs.constants.O_WRONLY | fs.constants.O_NONBLOCK)
-    try {
-      fs.writeSync(descriptor, line)
-    } finally {
-      fs.closeSync(descriptor)
-    }
-    return true
-  } catch {
-    return false
-  }
+  const descriptor = calls.open('/dev/kmsg', openFlags.O_WRONLY | openFlags.O_NONBLOCK, 0)
+  if (descriptor < 0) return false
+  const written = calls.write(descriptor, bytesOf(line))
+  calls.close(descriptor)
+  return written >= 0
 }
 
-function toStderr(line: string): void {
-  try {
-    fs.writeSync(2, line)
-  } catch {
-    // Nobody is listening: the status says it.
-  }
-}
+/** Where nobody is listening, the status says it. */
+const toStderr = (line: string): void => void calls.write(2, bytesOf(line))

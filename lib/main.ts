@@ -8,6 +8,7 @@ import { parseWords, type Words } from './settings/options.ts'
 import { settingsFrom } from './settings/settings.ts'
 import { stateDirectory } from './stable/state-directory.ts'
 import { noteUntracked } from './stable/untracked.ts'
+import { calls } from './system/calls.ts'
 import { parseRequest } from './upcall/request.ts'
 import { isVerb, verbs, type Verb } from './upcall/verbs.ts'
 
@@ -33,7 +34,7 @@ function upcall({ given, rest }: Words, verb: Verb, environment: NodeJS.ProcessE
   const settings = settingsFrom(given)
   const log = openLog(settings)
   // Modes of files and directories are exact, whatever umask the caller left.
-  process.umask(0o077)
+  calls.umask(0o077)
   for (const complaint of settings.complaints) log.warning(complaint)
   try {
     const { request, ignored } = parseRequest(verb, rest, environment)

@@ -8,7 +8,7 @@
  */
 import { spawn } from 'node:child_process'
 import { errorCode } from '../failure.ts'
-import { fs } from '../fs.ts'
+import fs from 'node:fs'
 
 export type Answer =
   | { readonly kind: 'ended'; readonly status: number | NodeJS.Signals; readonly stdout: string; readonly stderr: string }

@@ -5,7 +5,7 @@
  * Nothing of the real state is read or written, and the real kernel is told nothing.
  */
 import { spawn } from 'node:child_process'
-import { fs } from '../fs.ts'
+import fs from 'node:fs'
 import { join } from 'node:path'
 import { mkdirpSync, removeSync } from 'fs-extra/esm'
 import { Failed, quote } from '../failure.ts'

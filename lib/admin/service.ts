@@ -6,7 +6,7 @@
  */
 import { join } from 'node:path'
 import { errorCode } from '../failure.ts'
-import { fs } from '../fs.ts'
+import fs from 'node:fs'
 
 /** How many threads nfsd has; 0 if it does not run, or is not even loaded. */
 export function nfsdThreads(nfsdDirectory: string): number {

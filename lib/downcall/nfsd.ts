@@ -5,12 +5,14 @@
  * the kernel serves without nfsd_mutex may be read here: a start and a stop of the service hold it while they wait for
  * an upcall, so reading `nfsv4recoverydir` or `nfsv4gracetime` would hang both for good.
  */
-import { fs } from '../fs.ts'
-import { join } from 'node:path'
 import { errorCode } from '../failure.ts'
+import { calls } from '../system/calls.ts'
+import { answered, errno } from '../system/errno.ts'
+import { openFlags } from '../system/open-flags.ts'
+import { bytesOf, textOf } from '../system/text.ts'
 import { escapeOwner, type ClientOwner } from '../upcall/owner.ts'
 
-const { O_RDONLY, O_WRONLY, O_NONBLOCK } = fs.constants
+const { O_RDONLY, O_WRONLY, O_NONBLOCK } = openFlags
 
 export interface Nfsd {
   /** Has the kernel's grace period ended? 'unknown' where there is no such file. */
@@ -34,8 +36,8 @@ export interface Nfsd {
 const largestWrite = 4000
 
 export function nfsdAt(directory: string): Nfsd {
-  const endGraceFile = join(directory, 'v4_end_grace')
-  const allowClientFile = join(directory, 'allow_client')
+  const endGraceFile = `${directory}/v4_end_grace`
+  const allowClientFile = `${directory}/allow_client`
   return {
     grace: () => {
       const text = readStart(endGraceFile)
@@ -43,13 +45,13 @@ export function nfsdAt(directory: string): Nfsd {
     },
     endGrace: () => {
       try {
-        withDescriptor(endGraceFile, O_WRONLY, (descriptor) => fs.writeSync(descriptor, 'Y'))
+        withDescriptor(endGraceFile, O_WRONLY, (descriptor) => answered(calls.write(descriptor, bytesOf('Y')), 'write', endGraceFile))
         return 'asked'
       } catch (thrown) {
         return errorCode(thrown) ?? String(thrown)
       }
     },
-    takesAllowedClients: () => fs.existsSync(allowClientFile),
+    takesAllowedClients: () => typeof calls.stat(allowClientFile) !== 'number',
     allowClients: (owners, assertTimeLeft) =>
       withDescriptor(allowClientFile, O_WRONLY, (descriptor) => {
         let lines = ''
@@ -57,48 +59,43 @@ export function nfsdAt(directory: string): Nfsd {
         for (const owner of owners) {
           const line = `${escapeOwner(owner)}\n`
           if (lines.length + line.length > largestWrite) {
-            writeAll(descriptor, lines, assertTimeLeft)
+            writeAll(allowClientFile, descriptor, lines, assertTimeLeft)
             lines = ''
           }
           lines += line
           count++
         }
-        if (lines !== '') writeAll(descriptor, lines, assertTimeLeft)
+        if (lines !== '') writeAll(allowClientFile, descriptor, lines, assertTimeLeft)
         return count
       }),
   }
 }
 
 function withDescriptor<T>(path: string, flags: number, work: (descriptor: number) => T): T {
-  const descriptor = fs.openSync(path, flags | O_NONBLOCK)
+  const descriptor = answered(calls.open(path, flags | O_NONBLOCK, 0), 'open', path)
   try {
     return work(descriptor)
   } finally {
-    fs.closeSync(descriptor)
+    calls.close(descriptor)
   }
 }
 
 /** The first bytes of a control file, or undefined where it can't be read. */
 function readStart(path: string): string | undefined {
-  try {
-    return withDescriptor(path, O_RDONLY, (descriptor) => {
-      const buffer = Buffer.alloc(4096)
-      return buffer.toString('latin1', 0, fs.readSync(descriptor, buffer, 0, buffer.length, null))
-    })
-  } catch {
-    return undefined
-  }
+  const descriptor = calls.open(path, O_RDONLY | O_NONBLOCK, 0)
+  if (descriptor < 0) return undefined
+  const buffer = new Uint8Array(16)
+  const length = calls.read(descriptor, buffer)
+  calls.close(descriptor)
+  return length < 0 ? undefined : textOf(buffer.subarray(0, length))
 }
 
 /** One write for whole lines; again only for what a pipe did not take. */
-function writeAll(descriptor: number, lines: string, assertTimeLeft: () => void): void {
-  for (let rest = lines; rest !== ''; ) {
+function writeAll(path: string, descriptor: number, lines: string, assertTimeLeft: () => void): void {
+  for (let rest = bytesOf(lines); rest.length > 0; ) {
     assertTimeLeft()
-    try {
-      rest = rest.slice(fs.writeSync(descriptor, rest))
-    } catch (thrown) {
-      if (errorCode(thrown) !== 'EAGAIN') throw thrown
-      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5)
-    }
+    const written = answered(calls.write(descriptor, rest), 'write', path, errno.EAGAIN)
+    if (written >= 0) rest = rest.subarray(written)
+    else Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5)
   }
 }

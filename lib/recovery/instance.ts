@@ -85,8 +85,11 @@ export function reclaimableIn(instance: Instance, starts: readonly Start[]): Sta
       return []
     case 'full':
       return [instance.start]
-    case 'partial':
-      return [instance.start, ...olderThan(instance, starts)]
+    case 'partial': {
+      const all = [instance.start]
+      for (const start of olderThan(instance, starts)) all.push(start)
+      return all
+    }
     default:
       return instance satisfies never
   }

@@ -1,13 +1,16 @@
 /**
- * The one door to the file system, and the tolerances that the rest of this room names instead of catching.
+ * The file system as this program wants it: which answers of the kernel are no errors, said by name.
  *
- * Only synchronous calls: each is one point at which a process can die, on one thread, in the order in which it is
- * written. Files are 0600 and directories 0700; the caller has set the umask so that these are exact.
+ * Files are 0600 and directories 0700; the caller has set the umask so that these are exact.
  */
-import { fs } from '../fs.ts'
 import { errorCode } from '../failure.ts'
+import { calls, type Entry } from '../system/calls.ts'
+import { answered, errno, systemError } from '../system/errno.ts'
+import { openFlags } from '../system/open-flags.ts'
+import { bytesOf, textOf } from '../system/text.ts'
 
-const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = fs.constants
+const { ENOENT, ENOTDIR, EEXIST, ENOTEMPTY, ELOOP, ENXIO, EACCES, ESRCH } = errno
+const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = openFlags
 
 /** Runs `work`; where it throws one of `codes`, gives `otherwise` instead. */
 export function tolerating<T, U>(codes: readonly string[], work: () => T, otherwise: U): T | U {
@@ -19,58 +22,88 @@ export function tolerating<T, U>(codes: readonly string[], work: () => T, otherw
   }
 }
 
-const absent = ['ENOENT', 'ENOTDIR']
 /** What a call says when there is no room or no right to write: a known client is not refused for these. */
 export const cannotGrow = ['ENOSPC', 'EDQUOT', 'EROFS']
 
+/** The directory that a path lies in, where the path has no `/` at its end. */
+export const parentOf = (path: string): string => path.slice(0, path.lastIndexOf('/')) || '/'
+
 /** Makes one directory. @returns false if something stands there already. */
-export const makeDirectory = (path: string): boolean =>
-  tolerating(['EEXIST'], () => (fs.mkdirSync(path, 0o700), true), false)
+export const makeDirectory = (path: string): boolean => answered(calls.mkdir(path, 0o700), 'mkdir', path, EEXIST) >= 0
 
 /** Removes a directory that is empty. @returns whether it is gone. One call, however many entries it holds. */
-export const removeIfEmpty = (path: string): boolean =>
-  tolerating(absent, () => tolerating(['ENOTEMPTY', 'EEXIST'], () => (fs.rmdirSync(path), true), false), true)
+export function removeIfEmpty(path: string): boolean {
+  const answer = answered(calls.rmdir(path), 'rmdir', path, ENOENT, ENOTDIR, ENOTEMPTY, EEXIST)
+  return answer !== -ENOTEMPTY && answer !== -EEXIST
+}
 
 /** Removes a name. @returns false if it was not there. */
-export const remove = (path: string): boolean => tolerating(absent, () => (fs.unlinkSync(path), true), false)
+export const remove = (path: string): boolean => answered(calls.unlink(path), 'unlink', path, ENOENT, ENOTDIR) >= 0
 
 /** Renames. @returns false if `from`, or the directory of `to`, is not there. */
-export const move = (from: string, to: string): boolean =>
-  tolerating(absent, () => (fs.renameSync(from, to), true), false)
+export const move = (from: string, to: string): boolean => answered(calls.rename(from, to), 'rename', from, ENOENT, ENOTDIR) >= 0
+
+/** Renames what is there for sure. @throws if it is not. */
+export const replace = (from: string, to: string): void => void answered(calls.rename(from, to), 'rename', from)
+
+/** Makes a symbolic link. @throws EEXIST if the name is taken. */
+export const claimLink = (text: string, path: string): void => void answered(calls.symlink(text, path), 'symlink', path)
 
 /** Makes a symbolic link. @returns false if the name is taken. */
-export const makeLink = (text: string, path: string): boolean =>
-  tolerating(['EEXIST'], () => (fs.symlinkSync(text, path), true), false)
+export const makeLink = (text: string, path: string): boolean => answered(calls.symlink(text, path), 'symlink', path, EEXIST) >= 0
 
 /** Makes a second name of a file. @returns false if the name is taken, or there is no file. */
 export const makeHardLink = (existing: string, path: string): boolean =>
-  tolerating(['EEXIST', ...absent], () => (fs.linkSync(existing, path), true), false)
+  answered(calls.link(existing, path), 'link', path, EEXIST, ENOENT, ENOTDIR) >= 0
 
-export const readLink = (path: string): string | undefined =>
-  tolerating(absent, () => fs.readlinkSync(path), undefined)
+/** @returns a link's text, or undefined if nothing is there. @throws EINVAL for what is no link. */
+export function readLink(path: string): string | undefined {
+  const text = calls.readlink(path)
+  if (typeof text === 'string') return text
+  answered(text, 'readlink', path, ENOENT, ENOTDIR)
+  return undefined
+}
+
+/** When a name, be it a link, was last changed. @throws if it is not there. */
+export function changedAt(path: string): Date {
+  const status = calls.lstat(path)
+  if (typeof status === 'number') throw systemError(status, 'lstat', path)
+  return new Date(status.mtime * 1000)
+}
+
+/** What the kernel says of a name that is not there. */
+export const missing = (path: string): Error => systemError(-ENOENT, 'readlink', path)
 
 /** What stands at a path, links followed. */
-export const kindAt = (path: string): 'absent' | 'directory' | 'other' =>
-  tolerating(absent, () => (fs.statSync(path).isDirectory() ? 'directory' : 'other'), 'absent')
+export function kindAt(path: string): 'absent' | 'directory' | 'other' {
+  const status = calls.stat(path)
+  if (typeof status !== 'number') return status.kind === 'directory' ? 'directory' : 'other'
+  answered(status, 'stat', path, ENOENT, ENOTDIR)
+  return 'absent'
+}
 
-export const exists = (path: string): boolean => fs.existsSync(path)
+/** Whether a path leads to anything, as far as we may see. */
+export const exists = (path: string): boolean => typeof calls.stat(path) !== 'number'
 
 /** @returns the names in a directory, or none if it is not there. */
-export const namesIn = (path: string): string[] => tolerating(absent, () => fs.readdirSync(path), [])
+export const namesIn = (path: string): string[] => entriesAt(path).map(({ name }) => name)
 
-/** {@link namesIn}, each with whether it is a symbolic link: one look at the directory tells both. */
-export function entriesIn(path: string): Map<string, boolean> {
-  const entries = new Map<string, boolean>()
-  const found = tolerating(absent, () => fs.readdirSync(path, { withFileTypes: true }), [])
-  for (const entry of found) entries.set(entry.name, entry.isSymbolicLink())
-  return entries
+/** {@link namesIn}, with what the directory tells of each: one look tells both. */
+export function entriesAt(path: string): readonly Entry[] {
+  const entries = calls.entries(path)
+  if (typeof entries !== 'number') return entries
+  answered(entries, 'open', path, ENOENT, ENOTDIR)
+  return []
 }
+
+export const isLink = (path: string): boolean => typeof calls.readlink(path) === 'string'
 
 /** @returns owner and mode of a directory that is not a link; 'other' for anything else. */
 export function directoryAt(path: string): 'absent' | 'other' | { readonly uid: number; readonly mode: number } {
-  const stats = tolerating(absent, () => fs.lstatSync(path), undefined)
-  if (stats === undefined) return 'absent'
-  return stats.isDirectory() ? { uid: stats.uid, mode: stats.mode & 0o7777 } : 'other'
+  const status = calls.lstat(path)
+  if (typeof status !== 'number') return status.kind === 'directory' ? status : 'other'
+  answered(status, 'lstat', path, ENOENT, ENOTDIR)
+  return 'absent'
 }
 
 export type Small = { readonly kind: 'absent' } | { readonly kind: 'text'; readonly text: string } | { readonly kind: 'other'; readonly why: string }
@@ -80,26 +113,31 @@ export type Small = { readonly kind: 'absent' } | { readonly kind: 'text'; reado
  * A file that others own, or may write to, says nothing: the state directory itself may belong to another service.
  */
 export function readSmallFile(path: string, limit: number): Small {
-  const opened = tolerating(
-    [...absent, 'ELOOP', 'ENXIO'],
-    () => fs.openSync(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK),
-    undefined,
-  )
-  if (opened === undefined)
-    return tolerating(absent, () => fs.lstatSync(path), undefined) === undefined
-      ? { kind: 'absent' }
-      : { kind: 'other', why: 'not a regular file' }
+  const opened = answered(calls.open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0), 'open', path, ENOENT, ENOTDIR, ELOOP, ENXIO)
+  if (opened < 0) return opened === -ENOENT || opened === -ENOTDIR ? { kind: 'absent' } : { kind: 'other', why: 'not a regular file' }
   try {
-    const stats = fs.fstatSync(opened)
-    if (!stats.isFile()) return { kind: 'other', why: 'not a regular file' }
-    if (stats.uid !== process.geteuid?.() || (stats.mode & 0o022) !== 0) return { kind: 'other', why: 'not ours alone to write' }
-    const buffer = Buffer.allocUnsafe(limit + 1)
-    const length = fs.readSync(opened, buffer, 0, limit + 1, null)
+    const status = calls.fstat(opened)
+    if (typeof status === 'number') throw systemError(status, 'fstat', path)
+    if (status.kind !== 'file') return { kind: 'other', why: 'not a regular file' }
+    if (status.uid !== process.geteuid?.() || (status.mode & 0o022) !== 0) return { kind: 'other', why: 'not ours alone to write' }
+    const buffer = new Uint8Array(limit + 1)
+    const length = answered(calls.read(opened, buffer), 'read', path)
     if (length > limit) return { kind: 'other', why: `longer than ${limit} bytes` }
-    return { kind: 'text', text: buffer.toString('latin1', 0, length) }
+    return { kind: 'text', text: textOf(buffer.subarray(0, length)) }
   } finally {
-    fs.closeSync(opened)
+    calls.close(opened)
   }
+}
+
+/** The first bytes of a file of the system's, which hold all that is asked for here; undefined if it is not there for us. */
+export function beginningOf(path: string): string | undefined {
+  const descriptor = answered(calls.open(path, O_RDONLY, 0), 'open', path, ENOENT, ENOTDIR, EACCES)
+  if (descriptor < 0) return undefined
+  const buffer = new Uint8Array(512)
+  const length = calls.read(descriptor, buffer)
+  calls.close(descriptor)
+  // A process may end between the two calls.
+  return answered(length, 'read', path, ESRCH) < 0 ? undefined : textOf(buffer.subarray(0, length))
 }
 
 /**
@@ -107,14 +145,13 @@ export function readSmallFile(path: string, limit: number): Small {
  * @returns false if the name is taken.
  */
 export function writeSynced(path: string, text: string): boolean {
-  const descriptor = tolerating(['EEXIST'], () => fs.openSync(path, O_WRONLY | O_CREAT | O_EXCL, 0o600), undefined)
-  if (descriptor === undefined) return false
+  const descriptor = answered(calls.open(path, O_WRONLY | O_CREAT | O_EXCL, 0o600), 'open', path, EEXIST)
+  if (descriptor < 0) return false
   try {
-    const bytes = Buffer.from(text)
-    for (let written = 0; written < bytes.length; ) written += fs.writeSync(descriptor, bytes, written)
+    for (let rest = bytesOf(text); rest.length > 0; ) rest = rest.subarray(answered(calls.write(descriptor, rest), 'write', path))
     sync(descriptor, path)
   } finally {
-    fs.closeSync(descriptor)
+    calls.close(descriptor)
   }
   return true
 }
@@ -124,23 +161,17 @@ export function writeSynced(path: string, text: string): boolean {
  * A directory that is not there has no entries to keep.
  */
 export function syncDirectory(path: string): void {
-  const descriptor = tolerating(absent, () => fs.openSync(path, O_RDONLY | O_DIRECTORY), undefined)
-  if (descriptor === undefined) return
+  const descriptor = answered(calls.open(path, O_RDONLY | O_DIRECTORY, 0), 'open', path, ENOENT, ENOTDIR)
+  if (descriptor < 0) return
   try {
     sync(descriptor, path)
   } finally {
-    fs.closeSync(descriptor)
+    calls.close(descriptor)
   }
 }
 
 /**
  * One attempt: after a failed fsync the kernel may have dropped what it could not write, and a second one would say 0
- * about nothing. fsync(2) knows no path, people need one.
+ * about nothing.
  */
-function sync(descriptor: number, path: string): void {
-  try {
-    fs.fsyncSync(descriptor)
-  } catch (thrown) {
-    throw Object.assign(new Error('fsync failed'), { code: errorCode(thrown), syscall: 'fsync', path })
-  }
-}
+const sync = (descriptor: number, path: string): void => void answered(calls.fsync(descriptor), 'fsync', path)

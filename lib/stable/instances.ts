@@ -8,8 +8,6 @@
  * grace over can tell whether it must sync first.
  * Sweeping touches only instances that are older than `boot_time`, which nothing looks at any more.
  */
-import { fs } from '../fs.ts'
-import { join } from 'node:path'
 import { errorCode } from '../failure.ts'
 import { bootTimeFiles, instanceFrom, nextStart, olderThan, type BootTimeFile, type PartialInstance, type Start } from '../recovery/instance.ts'
 import type { GraceStart } from '../upcall/request.ts'
@@ -69,7 +67,7 @@ export function commitStart(
   if (instance.kind === 'damaged' && instance.file === 'new_boot_time') doubtful.push('new_boot_time')
   for (const file of doubtful) setAside(state, state.bootTime(file), file)
   // A directory in the place of new_boot_time has been set aside; a rename replaces anything else.
-  fs.renameSync(state.staged('new_boot_time', start), state.bootTime('new_boot_time'))
+  disk.replace(state.staged('new_boot_time', start), state.bootTime('new_boot_time'))
   return { setAside: doubtful, overtaken: false }
 }
 
@@ -197,10 +195,10 @@ function empty(state: StateDirectory, start: Start, hasTime: () => boolean, done
   for (const { kind, name } of recordsIn(state, start)) {
     if (!hasTime()) return
     if (kind === 'record') {
-      disk.remove(join(state.of(start), name))
+      disk.remove(`${state.of(start)}/${name}`)
       done.removed++
     } else if (kind === 'damaged') {
-      setAside(state, join(state.of(start), name), `${start}-${name}`)
+      setAside(state, `${state.of(start)}/${name}`, `${start}-${name}`)
       done.aside++
     }
   }

@@ -6,14 +6,13 @@
  * A directory that stayed would let its client reclaim in any later instance, so taking over is done only when it is
  * gone for good. Only empty directories of that shape are ever removed.
  */
-import { dirname, join } from 'node:path'
 import * as disk from './disk.ts'
 
 /** Where the kernel's own tracker keeps its directories, if nobody has told it otherwise (user_recovery_dirname). */
 export const usualTop = '/var/lib/nfs/v4recovery'
 
 /** The same beside a state directory of ours. */
-export const legacyTopIn = (stateDirectory: string): string => join(stateDirectory, 'v4recovery')
+export const legacyTopIn = (stateDirectory: string): string => `${stateDirectory}/v4recovery`
 
 const legacyName = /^[0-9a-f]{32}$/
 
@@ -23,7 +22,7 @@ export const hasLegacyRecord = (path: string): boolean => typeof disk.directoryA
 /** Removes a client's directory. Durable when it returns true. */
 export function removeLegacyRecord(path: string): boolean {
   if (!disk.removeIfEmpty(path)) return false
-  disk.syncDirectory(dirname(path))
+  disk.syncDirectory(disk.parentOf(path))
   return true
 }
 
@@ -37,7 +36,7 @@ export const hasLegacyRecords = (top: string): boolean => disk.namesIn(top).some
 export function removeLegacyRecords(top: string): readonly string[] {
   const names = disk.namesIn(top).filter((name) => legacyName.test(name))
   if (names.length === 0) return []
-  const left = names.filter((name) => !hasLegacyRecord(join(top, name)) || !disk.removeIfEmpty(join(top, name)))
+  const left = names.filter((name) => !hasLegacyRecord(`${top}/${name}`) || !disk.removeIfEmpty(`${top}/${name}`))
   disk.syncDirectory(top)
   return left
 }

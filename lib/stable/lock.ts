@@ -8,10 +8,8 @@
  * What it does not promise: a holder that is stopped for good is passed by after two seconds, and finds itself not alone
  * when it wakes; a lock that can't be made (full or read-only disk) is done without. Each transition is right even so.
  */
-import { fs } from '../fs.ts'
-import { join } from 'node:path'
 import { errorCode } from '../failure.ts'
-import { tolerating } from './disk.ts'
+import * as disk from './disk.ts'
 
 /** How long a living holder is waited for: as long as the kernel's other clients may be made to wait. */
 const patienceMs = 2000
@@ -36,13 +34,13 @@ export function locked<T>(stateDirectory: string, options: LockOptions, work: ()
 }
 
 function take(stateDirectory: string, { assertTimeLeft, passedBy }: LockOptions): (() => void) | undefined {
-  const path = join(stateDirectory, 'nfsd-userland-helper.lock')
+  const path = `${stateDirectory}/nfsd-userland-helper.lock`
   const us = holderName()
   const seam = lockedByLink(path, us)
   // Loaded only where a lock is taken: most checks take none.
   // eslint-disable-next-line @typescript-eslint/no-require-imports -- an import would be evaluated at start
   const { lockSync } = require('proper-lockfile') as typeof import('proper-lockfile')
-  const giveUpAt = performance.now() + patienceMs
+  const patience = waiting(assertTimeLeft)
   for (;;) {
     try {
       return lockSync(stateDirectory, {
@@ -61,47 +59,55 @@ function take(stateDirectory: string, { assertTimeLeft, passedBy }: LockOptions)
         return undefined
       }
     }
-    assertTimeLeft()
-    if (performance.now() >= giveUpAt) {
+    if (!patience()) {
       passedBy(`held for ${patienceMs / 1000} s by ${seam.holder() ?? 'somebody'}`)
       return undefined
     }
-    pause(1 + Math.random() * 2)
   }
 }
 
-/** Sleeps without giving up the thread: nothing else is to run in between. */
-const pause = (ms: number): void => void Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms)
+/** @returns what waits a little each time that it is called, and then says whether there is any patience left. */
+function waiting(assertTimeLeft: () => void): () => boolean {
+  let giveUpAt: number | undefined
+  return () => {
+    assertTimeLeft()
+    giveUpAt ??= performance.now() + patienceMs
+    // Without giving up the thread: nothing else is to run in between.
+    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1 + Math.random() * 2)
+    return performance.now() < giveUpAt
+  }
+}
 
 /** What proper-lockfile asks of a file system, answered for one lock that is a symbolic link. */
 function lockedByLink(path: string, us: string): { holder: () => string | undefined } & Record<string, unknown> {
   const now = (): { mtime: Date } => ({ mtime: new Date() })
   const longAgo = { mtime: new Date(0) }
-  const holder = (): string | undefined => tolerating(['ENOENT', 'EINVAL'], () => fs.readlinkSync(path), undefined)
+  const holder = (): string | undefined => disk.tolerating(['EINVAL'], () => disk.readLink(path), undefined)
   let seen: string | undefined
   let made = false
   return {
     holder,
     mkdirSync: () => {
-      fs.symlinkSync(us, path)
+      disk.claimLink(us, path)
       made = true
     },
     statSync: () => {
       if (made) return now()
       // What is no link is nobody's lock: this throws, and the upcall goes on without.
-      seen = fs.readlinkSync(path)
+      seen = disk.readLink(path)
+      if (seen === undefined) throw disk.missing(path)
       switch (lifeOf(seen, us)) {
         case 'alive':
           return now()
         case 'dead':
           return longAgo
         case 'unknown':
-          return { mtime: fs.lstatSync(path).mtime }
+          return { mtime: disk.changedAt(path) }
       }
     },
     // Only the link that was judged, or made, is taken away: somebody else may have been quicker.
     rmdirSync: () => {
-      if (holder() === (made ? us : seen)) tolerating(['ENOENT'], () => { fs.unlinkSync(path) }, undefined)
+      if (holder() === (made ? us : seen)) disk.remove(path)
     },
     utimesSync: () => undefined,
     realpathSync: () => path,
@@ -114,30 +120,18 @@ function lockedByLink(path: string, us: string): { holder: () => string | undefi
  */
 function holderName(): string {
   const us = process.pid
-  const space = tolerating(['ENOENT'], () => fs.readlinkSync('/proc/self/ns/pid'), '').slice('pid:['.length, -1) || '0'
+  const space = disk.readLink('/proc/self/ns/pid')?.slice('pid:['.length, -1) ?? '0'
   const boot = firstDigits('/proc/sys/kernel/random/boot_id')
   const machine = firstDigits('/etc/machine-id')
   return [us, startTimeOf(us) ?? 0, boot, machine, space].join('.')
 }
 
 const firstDigits = (path: string): string =>
-  (beginningOf(path) ?? '').replaceAll('-', '').slice(0, 12).trim() || '0'
-
-/** The first bytes of a file, which are all of those that are asked for here; undefined if it can't be read. */
-const beginningOf = (path: string): string | undefined =>
-  tolerating(['ENOENT', 'ESRCH', 'EACCES', 'ENOTDIR'], () => {
-    const descriptor = fs.openSync(path, fs.constants.O_RDONLY)
-    try {
-      const buffer = Buffer.allocUnsafe(512)
-      return buffer.toString('latin1', 0, fs.readSync(descriptor, buffer, 0, 512, null))
-    } finally {
-      fs.closeSync(descriptor)
-    }
-  }, undefined)
+  (disk.beginningOf(path) ?? '').replaceAll('-', '').slice(0, 12).trim() || '0'
 
 /** A process's start in clock ticks since boot (proc(5), stat, field 22); undefined if it is gone, or a zombie. */
 function startTimeOf(processId: number): number | undefined {
-  const stat = beginningOf(`/proc/${processId}/stat`)
+  const stat = disk.beginningOf(`/proc/${processId}/stat`)
   // The command's name may hold anything, so fields are counted from its closing parenthesis.
   const [state, ...rest] = stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? []
   return state === undefined || state === 'Z' || state === 'X' ? undefined : Number(rest[18])

@@ -8,8 +8,6 @@
  * Where a link can't hold the line (XFS: 1023 bytes), the record is a small file with the same line, and costs a
  * second barrier.
  */
-import { fs } from '../fs.ts'
-import { join } from 'node:path'
 import type { Start } from '../recovery/instance.ts'
 import { readRecord, recordLine, recordName, type Facts } from '../recovery/record.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
@@ -26,7 +24,7 @@ const longestLine = 4096
 
 /** What stands under a name in an instance's directory. */
 export function entryAt(directory: string, name: string): Entry {
-  const path = join(directory, name)
+  const path = `${directory}/${name}`
   // EINVAL: not a link.
   const target = disk.tolerating(['EINVAL'], () => disk.readLink(path) ?? 'absent', 'not a link')
   let line = target
@@ -64,7 +62,7 @@ export function place(
   older: readonly Start[],
 ): { readonly dropLater: readonly Start[] } {
   const name = recordName(owner)
-  const path = join(state.of(current), name)
+  const path = `${state.of(current)}/${name}`
   const here = entryAt(state.of(current), name)
   if (here.kind === 'damaged') setAside(state, path, `${current}-${name}`)
   const inOlder: Start[] = []
@@ -74,7 +72,7 @@ export function place(
   const [newest, ...rest] = inOlder
   if (here.kind !== 'record' && newest !== undefined) {
     const from = entryAt(state.of(newest), name)
-    if (from.kind === 'record' && from.facts.session === facts.session && disk.move(join(state.of(newest), name), path))
+    if (from.kind === 'record' && from.facts.session === facts.session && disk.move(`${state.of(newest)}/${name}`, path))
       return { dropLater: rest }
   }
   write(state.of(current), name, recordLine(owner, facts), here.kind === 'record')
@@ -83,14 +81,14 @@ export function place(
 
 /** Moves a record as it is. Needs no space. @returns false if it is gone. */
 export const carryOver = (state: StateDirectory, owner: ClientOwner, from: Start, to: Start): boolean =>
-  disk.move(join(state.of(from), recordName(owner)), join(state.of(to), recordName(owner)))
+  disk.move(`${state.of(from)}/${recordName(owner)}`, `${state.of(to)}/${recordName(owner)}`)
 
 /** Takes a record out of one instance's directory; a damaged entry stays, since it allows nothing. */
 export function drop(state: StateDirectory, owner: ClientOwner, start: Start): 'dropped' | 'nothing' | 'damaged' {
   const name = recordName(owner)
   const { kind } = entryAt(state.of(start), name)
   if (kind !== 'record') return kind
-  return disk.remove(join(state.of(start), name)) ? 'dropped' : 'nothing'
+  return disk.remove(`${state.of(start)}/${name}`) ? 'dropped' : 'nothing'
 }
 
 /** A name that no owner has: what a kill leaves of it is no record, and is swept with its instance. */
@@ -98,7 +96,7 @@ const stagedPrefix = '%new-'
 
 /** Puts an entry into a directory. A name that is taken is only replaced if the caller says so. */
 function write(directory: string, name: string, line: string, replace: boolean): void {
-  const path = join(directory, name)
+  const path = `${directory}/${name}`
   const staged = replace ? stagedIn(directory) : path
   const linked = disk.tolerating(
     ['ENAMETOOLONG', 'EPERM', 'EOPNOTSUPP'],
@@ -108,11 +106,11 @@ function write(directory: string, name: string, line: string, replace: boolean):
   if (linked === 'cannot') {
     const file = stagedIn(directory)
     disk.writeSynced(file, line)
-    fs.renameSync(file, path)
-  } else if (linked === 'made' && replace) fs.renameSync(staged, path)
+    disk.replace(file, path)
+  } else if (linked === 'made' && replace) disk.replace(staged, path)
 }
 
-const stagedIn = (directory: string): string => join(directory, `${stagedPrefix}${process.pid}-${Date.now()}`)
+const stagedIn = (directory: string): string => `${directory}/${stagedPrefix}${process.pid}-${Date.now()}`
 
 /** Every entry of an instance, but for what a killed upcall left. */
 export function* recordsIn(state: StateDirectory, start: Start): Generator<Entry & { readonly name: string }> {
@@ -123,5 +121,5 @@ export function* recordsIn(state: StateDirectory, start: Start): Generator<Entry
 /** Removes what killed upcalls left in an instance. */
 export function removeLeftovers(state: StateDirectory, start: Start): void {
   for (const name of disk.namesIn(state.of(start)))
-    if (name.startsWith(stagedPrefix)) disk.remove(join(state.of(start), name))
+    if (name.startsWith(stagedPrefix)) disk.remove(`${state.of(start)}/${name}`)
 }

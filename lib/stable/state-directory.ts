@@ -14,7 +14,6 @@
  *
  * Marks beside an instance are symbolic links, made with it: taking one away needs no free space, and can be done twice.
  */
-import { dirname, join } from 'node:path'
 import { Failed, quote } from '../failure.ts'
 import { instanceFrom, startFromName, startFromText, startToText, type BootTime, type BootTimeFile, type Instance, type Start } from '../recovery/instance.ts'
 import type { GraceStart } from '../upcall/request.ts'
@@ -45,14 +44,14 @@ export interface StateDirectory {
 }
 
 export function stateDirectory(path: string): StateDirectory {
-  const clients = join(path, 'v4clients')
+  const clients = `${path}/v4clients`
   return {
     path,
     clients,
-    of: (start) => join(clients, String(start)),
-    mark: (start, mark) => join(clients, `${start}.${mark}`),
-    bootTime: (file) => join(path, file),
-    staged: (file, start) => join(path, `${file}.${start}`),
+    of: (start) => `${clients}/${String(start)}`,
+    mark: (start, mark) => `${clients}/${start}.${mark}`,
+    bootTime: (file) => `${path}/${file}`,
+    staged: (file, start) => `${path}/${file}.${start}`,
   }
 }
 
@@ -71,22 +70,24 @@ export function lookAt(state: StateDirectory): Recorded {
   assertOurs(state)
   // new_boot_time first: a grace end renames it over boot_time, so one of the two reads sees the new instance.
   const newBootTime = readBootTime(state, 'new_boot_time')
-  const entries = disk.entriesIn(state.clients)
+  const names: string[] = []
   const starts: Start[] = []
-  const traces = new Set<Start>()
-  for (const [name, isLink] of entries) {
-    const start = startFromName(name)
-    if (start !== undefined && !isLink) starts.push(start)
+  const traces: Start[] = []
+  const links: Start[] = []
+  for (const { name, kind } of disk.entriesAt(state.clients)) {
+    names.push(name)
     const dot = name.lastIndexOf('.')
-    const trace = dot < 0 ? start : startFromName(name.slice(0, dot))
-    if (trace !== undefined) traces.add(trace)
+    const trace = startFromName(dot < 0 ? name : name.slice(0, dot))
+    if (trace === undefined) continue
+    if (!traces.includes(trace)) traces.push(trace)
+    if (dot < 0) (kind === 'link' || (kind === 'unknown' && disk.isLink(state.of(trace))) ? links : starts).push(trace)
   }
   const instance = instanceFrom(readBootTime(state, 'boot_time'), newBootTime)
   return {
-    instance: 'start' in instance && entries.get(String(instance.start)) === true ? linked(instance) : instance,
-    starts: starts.sort((a, b) => a - b),
-    traces: [...traces],
-    marks: (start, mark) => entries.has(`${start}.${mark}`),
+    instance: 'start' in instance && links.includes(instance.start) ? linked(instance) : instance,
+    starts: starts.length > 1 ? starts.sort((a, b) => a - b) : starts,
+    traces,
+    marks: (start, mark) => names.includes(`${start}.${mark}`),
   }
 }
 
@@ -128,7 +129,7 @@ export function makeStateDirectory(state: StateDirectory): void {
 
 function makeParents(path: string): void {
   if (disk.kindAt(path) !== 'absent') return
-  const parent = dirname(path)
+  const parent = disk.parentOf(path)
   if (parent !== path) makeParents(parent)
   if (disk.makeDirectory(path)) disk.syncDirectory(parent)
   else if (disk.kindAt(path) === 'absent') throw storageFailure(`${quote(path)} is a link to nothing`)
@@ -142,8 +143,8 @@ export const stage = (state: StateDirectory, file: BootTimeFile, start: Start): 
 
 /** Moves something that can't be understood out of the way, and keeps it: evidence. */
 export function setAside(state: StateDirectory, path: string, label: string): void {
-  const room = join(state.clients, 'damaged')
+  const room = `${state.clients}/damaged`
   if (disk.directoryAt(room) === 'other') disk.remove(room)
   disk.makeDirectory(room)
-  disk.move(path, join(room, `${label.slice(0, 180)}.${Date.now()}.${process.pid}`))
+  disk.move(path, `${room}/${label.slice(0, 180)}.${Date.now()}.${process.pid}`)
 }

@@ -7,8 +7,6 @@
  * nothing tells of that instance any more (docs/durability.md). It is made after the failure and removed once a start
  * that took it into account is durable, so a kill in between errs on the safe side.
  */
-import { join } from 'node:path'
-import { fs } from '../fs.ts'
 import * as disk from './disk.ts'
 
 const room = '/run/nfsd-userland-helper'
@@ -16,10 +14,10 @@ const room = '/run/nfsd-userland-helper'
 /** No grace period is shorter (nfsctl.c, __nfsd4_write_time), so no lock was granted in an instance shorter than that. */
 const shortestGraceSeconds = 10
 
-const markOf = (stateDirectory: string): string => join(room, encodeURIComponent(stateDirectory).slice(-200))
+const markOf = (stateDirectory: string): string => `${room}/${encodeURIComponent(stateDirectory).slice(-200)}`
 
 /** Seconds since the machine started, sleep included: no step of the wall clock moves it. */
-const uptime = (): number => Number.parseFloat(fs.readFileSync('/proc/uptime', 'latin1'))
+const uptime = (): number => Number.parseFloat(disk.beginningOf('/proc/uptime') ?? '')
 
 /** Notes that an instance starts now that can't be recorded. The earliest that is not known to be harmless is kept. */
 export function noteUntracked(stateDirectory: string): void {

@@ -1,32 +1,11 @@
 /** A full disk and a read-only one, for real: what needs no space works, and a known client is never refused. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { closeSync, ftruncateSync, mkdirSync, openSync, readdirSync, writeFileSync, writeSync } from 'node:fs'
+import { closeSync, openSync, readdirSync, writeFileSync, writeSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
+import { fileSystems, onItsOwnDisk } from './own-disk.ts'
 import { done, eachArtefact, mayNotReclaim, server, storageFailed, unusableAtStart, type Server } from './server.ts'
-
-const fileSystems = {
-  ext4: ['mkfs.ext4', ['-q', '-m', '0', '-O', '^has_journal'], 8],
-  'ext4 with 1 KiB blocks': ['mkfs.ext4', ['-q', '-m', '0', '-b', '1024'], 16],
-  xfs: ['mkfs.xfs', ['-q', '-f'], 320],
-  btrfs: ['mkfs.btrfs', ['-q', '-f'], 256],
-} as const
-
-/** Puts a server's state on a small file system of its own. */
-function onItsOwnDisk(s: Server, name: keyof typeof fileSystems): void {
-  const [mkfs, options, mebibytes] = fileSystems[name]
-  const image = join(s.nfsdDir, 'image')
-  const file = openSync(image, 'w')
-  ftruncateSync(file, mebibytes * 1024 * 1024)
-  closeSync(file)
-  execFileSync(mkfs, [...options, image], { stdio: 'pipe' })
-  mkdirSync(s.stateDir)
-  execFileSync('mount', ['-o', 'loop', image, s.stateDir])
-  s.atEnd(() => {
-    execFileSync('umount', [s.stateDir])
-  })
-}
 
 /** Fills the disk to the last byte. */
 function fill(s: Server): void {

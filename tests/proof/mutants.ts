@@ -50,11 +50,11 @@ export const mutations = {
   },
   'start in place': {
     what: 'boot time files are written where they stand',
-    change: [[/[\w.]*renameSync\(state\.staged\("new_boot_time", start\), state\.bootTime\("new_boot_time"\)\);/, 'require("node:fs").writeFileSync(state.bootTime("new_boot_time"), String(start) + "\\n"); remove(state.staged("new_boot_time", start));']],
+    change: [[/replace\(state\.staged\("new_boot_time", start\), state\.bootTime\("new_boot_time"\)\);/, 'require("node:fs").writeFileSync(state.bootTime("new_boot_time"), String(start) + "\\n"); remove(state.staged("new_boot_time", start));']],
   },
   'failed barrier forgiven': {
     what: 'an error of fsync on a directory is ignored',
-    change: [[/throw Object\.assign\(new Error\("fsync failed"\),.*/, 'return;']],
+    change: [[/answered\(calls\.fsync\(descriptor\), "fsync", path\)/, 'calls.fsync(descriptor)']],
   },
   'starts are times': {
     what: 'a server instance is named by the wall clock, and by nothing else',
@@ -64,7 +64,7 @@ export const mutations = {
   },
   'checksum not looked at': {
     what: "a record's checksum is not looked at",
-    change: [[/ \|\| checksum\(owner, core\) !== check\)/, ')']],
+    change: [[/ && recordLine\(owner, facts\) === line \?/, ' && line.includes(",check=") ?']],
   },
   'remove forgets nobody': {
     what: 'remove takes a client out of no instance',

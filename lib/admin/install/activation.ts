@@ -7,7 +7,7 @@
  */
 import { spawnSync } from 'node:child_process'
 import { errorCode } from '../../failure.ts'
-import { fs } from '../../fs.ts'
+import fs from 'node:fs'
 import { nfsdThreads } from '../service.ts'
 import { helperPath, name, type Init } from './files.ts'
 

@@ -3,7 +3,7 @@
  * what is ours: lines of `sha256sum`, which can check them (but for links).
  */
 import { join } from 'node:path'
-import { fs } from '../../fs.ts'
+import fs from 'node:fs'
 import { tolerating } from '../../stable/disk.ts'
 import type { Item } from './files.ts'
 import { place, type Identity } from './place.ts'

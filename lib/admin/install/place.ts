@@ -8,7 +8,7 @@
 import { createHash } from 'node:crypto'
 import { basename, dirname, join } from 'node:path'
 import { mkdirpSync } from 'fs-extra/esm'
-import { fs } from '../../fs.ts'
+import fs from 'node:fs'
 import { syncDirectory, tolerating } from '../../stable/disk.ts'
 import type { Content, Item } from './files.ts'
 

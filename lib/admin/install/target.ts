@@ -1,7 +1,7 @@
 /** The system that is installed into: what it starts its services with, and what it has already. */
 import { spawnSync } from 'node:child_process'
 import { basename, dirname, join } from 'node:path'
-import { fs } from '../../fs.ts'
+import fs from 'node:fs'
 import { name, type Init, type Program } from './files.ts'
 
 export interface Target {

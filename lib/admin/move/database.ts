@@ -5,7 +5,7 @@
  * back when it opens the two. Bytes that are read alone would be neither before nor after, so a database with a journal
  * that counts is refused, and the line says who mends it.
  */
-import { fs } from '../../fs.ts'
+import fs from 'node:fs'
 import { Failed, quote } from '../../failure.ts'
 import { tolerating } from '../../stable/disk.ts'
 import type * as sqlite from './sqlite.ts'

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import { dirname, join, resolve } from 'node:path'
 import { Failed, quote } from '../../failure.ts'
-import { fs } from '../../fs.ts'
+import fs from 'node:fs'
 import * as disk from '../../stable/disk.ts'
 import { legacyTopIn } from '../../stable/legacy.ts'
 import { command } from '../command.ts'

@@ -17,7 +17,7 @@
  * with the locks that these clients come for; and of those that leave meanwhile it tells its own tracker, not their source.
  */
 import { basename, dirname, join } from 'node:path'
-import { fs } from '../../fs.ts'
+import fs from 'node:fs'
 import { Failed, quote } from '../../failure.ts'
 import { startFromName, type Instance, type Start } from '../../recovery/instance.ts'
 import { recordLine, recordName } from '../../recovery/record.ts'

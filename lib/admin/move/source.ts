@@ -1,7 +1,7 @@
 /** What SOURCE is, told by its content, and who may reclaim according to it. Nothing in it is ever changed. */
 import { join } from 'node:path'
 import { Failed, quote } from '../../failure.ts'
-import { fs } from '../../fs.ts'
+import fs from 'node:fs'
 import * as disk from '../../stable/disk.ts'
 import { legacyTopIn } from '../../stable/legacy.ts'
 import { reclaimableAtNextStart } from '../next-start.ts'

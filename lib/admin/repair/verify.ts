@@ -8,7 +8,7 @@
  */
 import { basename, dirname, join } from 'node:path'
 import { Failed, printable, report } from '../../failure.ts'
-import { fs } from '../../fs.ts'
+import fs from 'node:fs'
 import { startFromName } from '../../recovery/instance.ts'
 import * as disk from '../../stable/disk.ts'
 import { restoreDirectory } from '../../stable/instances.ts'

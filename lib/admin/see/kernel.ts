@@ -1,7 +1,7 @@
 /** What the kernel's nfsd says of itself at this moment. Nothing here waits for it for ever. */
 import { join } from 'node:path'
 import { nfsdAt } from '../../downcall/nfsd.ts'
-import { fs } from '../../fs.ts'
+import fs from 'node:fs'
 import * as disk from '../../stable/disk.ts'
 import { readPatiently } from '../patience.ts'
 import { liveClients, type LiveClient } from './live-clients.ts'

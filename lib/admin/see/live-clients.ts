@@ -3,7 +3,7 @@
  * (fs/nfsd/nfs4state.c, client_info_show). Reading it takes no nfsd_mutex, so it can't hang.
  */
 import { join } from 'node:path'
-import { fs } from '../../fs.ts'
+import fs from 'node:fs'
 import * as disk from '../../stable/disk.ts'
 import type { ClientOwner } from '../../upcall/owner.ts'
 

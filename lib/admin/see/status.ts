@@ -1,5 +1,5 @@
 /** `status`: the server instance, who may reclaim, who has, and what holds grace open. */
-import { fs } from '../../fs.ts'
+import fs from 'node:fs'
 import * as disk from '../../stable/disk.ts'
 import { ranUntracked } from '../../stable/untracked.ts'
 import { escapeOwner } from '../../upcall/owner.ts'

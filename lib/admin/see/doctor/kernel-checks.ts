@@ -1,7 +1,7 @@
 /** Which tracker the kernel offers, which it took, and who may take its place. */
 import { constants, release } from 'node:os'
 import { quote } from '../../../failure.ts'
-import { fs } from '../../../fs.ts'
+import fs from 'node:fs'
 import * as disk from '../../../stable/disk.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
 import type { Site } from './site.ts'

@@ -1,6 +1,6 @@
 /** The kernel's log, as far back as its buffer goes: one record a read(2), or lines (Documentation/ABI/testing/dev-kmsg). */
 import { errorCode } from '../../../failure.ts'
-import { fs } from '../../../fs.ts'
+import fs from 'node:fs'
 
 /** What the kernel itself said, the oldest first; what processes said into its log is left out. */
 export function kernelLines(): readonly string[] | 'unreadable' {

@@ -1,5 +1,5 @@
 /** Which mount a directory is on: /proc/self/mountinfo, proc(5). */
-import { fs } from '../../../fs.ts'
+import fs from 'node:fs'
 import * as disk from '../../../stable/disk.ts'
 
 export interface Mount {

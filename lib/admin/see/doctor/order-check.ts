@@ -1,6 +1,6 @@
 /** That the state directory is mounted before the NFS server starts. Only a mount of its own can be late. */
 import { quote } from '../../../failure.ts'
-import { fs } from '../../../fs.ts'
+import fs from 'node:fs'
 import * as disk from '../../../stable/disk.ts'
 import { good, unknown, wrong, type Said } from './finding.ts'
 import { mountOf, type Mount } from './mounts.ts'

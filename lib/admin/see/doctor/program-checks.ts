@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { removeSync } from 'fs-extra/esm'
 import packageJson from '../../../../package.json' with { type: 'json' }
 import { errorCode, quote } from '../../../failure.ts'
-import { fs } from '../../../fs.ts'
+import fs from 'node:fs'
 import * as disk from '../../../stable/disk.ts'
 import { forgetUntracked } from '../../../stable/untracked.ts'
 import { ask } from '../../patience.ts'

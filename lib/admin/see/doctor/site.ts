@@ -1,6 +1,6 @@
 /** What the checks look at, gathered once. Whatever could not be had is said instead of it. */
 import { failureFrom, report } from '../../../failure.ts'
-import { fs } from '../../../fs.ts'
+import fs from 'node:fs'
 import type { Settings } from '../../../settings/settings.ts'
 import * as disk from '../../../stable/disk.ts'
 import { survey, type Survey } from '../../survey.ts'

@@ -1,7 +1,7 @@
 /** That the records are kept where they last, that there is room for more, and that what is there can be understood. */
 import { dirname } from 'node:path'
 import { errorCode, quote } from '../../../failure.ts'
-import { fs } from '../../../fs.ts'
+import fs from 'node:fs'
 import * as disk from '../../../stable/disk.ts'
 import { hasLegacyRecords, legacyTopIn, usualTop } from '../../../stable/legacy.ts'
 import { ranUntracked } from '../../../stable/untracked.ts'

@@ -3,7 +3,7 @@
  * Directories in the order of systemd.unit(5); what comes earlier hides what comes later.
  */
 import { join } from 'node:path'
-import { fs } from '../../../fs.ts'
+import fs from 'node:fs'
 import * as disk from '../../../stable/disk.ts'
 
 const directories = [

@@ -1,0 +1,171 @@
+/**
+ * The kernel's calls by the C library itself: what the executable has.
+ *
+ * bun's file system module takes longer to load than a whole upcall takes without it (docs/performance.md), so the
+ * executable says its calls to the C library, which bun has loaded anyway. Where that can't be done, the other way
+ * remains (node.ts), which does the same. errno is read by the call that follows at once on this thread: nothing runs in
+ * between. A wrong one could only turn one refusal into another: whether a call was carried out is told by its answer alone.
+ */
+import type { Calls, Entry, Status } from './calls.ts'
+import { errno } from './errno.ts'
+import { openFlags } from './open-flags.ts'
+import { bytesOf, textOf } from './text.ts'
+
+type Pointer = Uint8Array
+
+/** The C library's functions, by their C types. */
+const functions = {
+  open: { args: ['ptr', 'i32', 'u32'], returns: 'i32' },
+  read: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
+  write: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
+  fsync: { args: ['i32'], returns: 'i32' },
+  close: { args: ['i32'], returns: 'i32' },
+  mkdir: { args: ['ptr', 'u32'], returns: 'i32' },
+  rmdir: { args: ['ptr'], returns: 'i32' },
+  unlink: { args: ['ptr'], returns: 'i32' },
+  rename: { args: ['ptr', 'ptr'], returns: 'i32' },
+  link: { args: ['ptr', 'ptr'], returns: 'i32' },
+  symlink: { args: ['ptr', 'ptr'], returns: 'i32' },
+  readlink: { args: ['ptr', 'ptr', 'u32'], returns: 'i32' },
+  statx: { args: ['i32', 'ptr', 'i32', 'u32', 'ptr'], returns: 'i32' },
+  getdents64: { args: ['i32', 'ptr', 'u32'], returns: 'i32' },
+  umask: { args: ['u32'], returns: 'u32' },
+  alarm: { args: ['u32'], returns: 'u32' },
+  _exit: { args: ['i32'], returns: 'void' },
+  __errno_location: { args: [], returns: 'ptr' },
+} as const
+
+interface Libc {
+  open: (path: Pointer, flags: number, mode: number) => number
+  read: (descriptor: number, into: Pointer, size: number) => number
+  write: (descriptor: number, bytes: Pointer, size: number) => number
+  fsync: (descriptor: number) => number
+  close: (descriptor: number) => number
+  mkdir: (path: Pointer, mode: number) => number
+  rmdir: (path: Pointer) => number
+  unlink: (path: Pointer) => number
+  rename: (from: Pointer, to: Pointer) => number
+  link: (existing: Pointer, path: Pointer) => number
+  symlink: (text: Pointer, path: Pointer) => number
+  readlink: (path: Pointer, into: Pointer, size: number) => number
+  statx: (directory: number, path: Pointer, flags: number, mask: number, into: Pointer) => number
+  getdents64: (descriptor: number, into: Pointer, size: number) => number
+  umask: (mask: number) => number
+  alarm: (seconds: number) => number
+  _exit: (status: number) => never
+  __errno_location: () => number
+}
+
+/** bun's foreign function interface, as its module `bun:ffi` hands it on. */
+interface ForeignFunctions {
+  readonly dlopen: (library: string, symbols: object) => { readonly symbols: Libc }
+  readonly read: { readonly i32: (address: number) => number }
+}
+
+const foreignFunctions = (): ForeignFunctions | undefined => (globalThis as { Bun?: { FFI?: ForeignFunctions } }).Bun?.FFI
+
+/** @returns undefined where there is no such way: another runtime, or another C library. */
+export function libcCalls(): Calls | undefined {
+  const foreign = foreignFunctions()
+  if (foreign === undefined) return undefined
+  try {
+    return overLibc(foreign.dlopen('libc.so.6', functions).symbols, foreign)
+  } catch {
+    return undefined
+  }
+}
+
+/** Longer than any path (PATH_MAX), and so than any link's text; a directory is read by so much at a time. */
+const roomSize = 8192
+
+/** statx(2): AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH, STATX_BASIC_STATS. */
+const [here, noFollow, emptyPath, basicStatus] = [-100, 0x100, 0x1000, 0x7ff]
+
+function overLibc(libc: Libc, { read }: ForeignFunctions): Calls {
+  const whereErrnoIs = libc.__errno_location()
+  const answer = (result: number): number => (result < 0 ? -read.i32(whereErrnoIs) : result)
+  const nothing = new Uint8Array(1)
+  // One for every answer: what is in it is taken out before the next call.
+  const room = new Uint8Array(roomSize)
+
+  const withPath = (path: string, call: (path: Pointer) => number): number => {
+    const bytes = terminated(path)
+    return bytes === undefined ? -errno.EINVAL : answer(call(bytes))
+  }
+  const withPaths = (first: string, second: string, call: (first: Pointer, second: Pointer) => number): number => {
+    const bytes = terminated(second)
+    return bytes === undefined ? -errno.EINVAL : withPath(first, (other) => call(other, bytes))
+  }
+  const open: Calls['open'] = (path, flags, mode) => withPath(path, (bytes) => libc.open(bytes, flags | openFlags.O_CLOEXEC, mode))
+  const status = (of: (into: Pointer) => number): Status | number => {
+    const result = of(room)
+    return result < 0 ? result : statusIn(room)
+  }
+  return {
+    open,
+    read: (descriptor, into) => answer(libc.read(descriptor, into, into.length)),
+    write: (descriptor, bytes) => answer(libc.write(descriptor, bytes, bytes.length)),
+    fsync: (descriptor) => answer(libc.fsync(descriptor)),
+    close: (descriptor) => answer(libc.close(descriptor)),
+    mkdir: (path, mode) => withPath(path, (bytes) => libc.mkdir(bytes, mode)),
+    rmdir: (path) => withPath(path, libc.rmdir),
+    unlink: (path) => withPath(path, libc.unlink),
+    rename: (from, to) => withPaths(from, to, libc.rename),
+    link: (existing, path) => withPaths(existing, path, libc.link),
+    symlink: (text, path) => withPaths(text, path, libc.symlink),
+    readlink: (path) => {
+      const length = withPath(path, (bytes) => libc.readlink(bytes, room, roomSize))
+      return length < 0 ? length : textOf(room.subarray(0, length))
+    },
+    stat: (path) => status((into) => withPath(path, (bytes) => libc.statx(here, bytes, 0, basicStatus, into))),
+    lstat: (path) => status((into) => withPath(path, (bytes) => libc.statx(here, bytes, noFollow, basicStatus, into))),
+    fstat: (descriptor) => status((into) => answer(libc.statx(descriptor, nothing, emptyPath, basicStatus, into))),
+    entries: (path) => {
+      const descriptor = open(path, openFlags.O_RDONLY | openFlags.O_DIRECTORY, 0)
+      if (descriptor < 0) return descriptor
+      try {
+        const found: Entry[] = []
+        for (;;) {
+          const length = answer(libc.getdents64(descriptor, room, roomSize))
+          if (length < 0) return length
+          if (length === 0) return found
+          entriesIn(room, length, found)
+        }
+      } finally {
+        libc.close(descriptor)
+      }
+    },
+    umask: (mask) => { libc.umask(mask) },
+    alarm: (seconds) => { libc.alarm(seconds) },
+    exit: libc._exit,
+  }
+}
+
+/** A text as C has it; undefined if it can't be said in C. */
+const terminated = (text: string): Pointer | undefined => (text.includes('\0') ? undefined : bytesOf(text, '\0'))
+
+/** struct statx (include/uapi/linux/stat.h): the same on every machine. */
+function statusIn(bytes: Uint8Array): Status {
+  const mode = u16(bytes, 28)
+  const type = mode & 0o170000
+  return {
+    kind: type === 0o040000 ? 'directory' : type === 0o100000 ? 'file' : 'other',
+    uid: u32(bytes, 20),
+    mode: mode & 0o7777,
+    mtime: (u32(bytes, 116) | 0) * 2 ** 32 + u32(bytes, 112),
+  }
+}
+
+/** struct linux_dirent64 (include/linux/dirent.h): inode 8, offset 8, length 2, type 1, name. */
+function entriesIn(bytes: Uint8Array, length: number, found: Entry[]): void {
+  for (let at = 0; at < length; at += u16(bytes, at + 16)) {
+    let end = at + 19
+    while (bytes[end] !== 0) end++
+    const name = textOf(bytes.subarray(at + 19, end))
+    const type = bytes[at + 18]
+    if (name !== '.' && name !== '..') found.push({ name, kind: type === 10 /* DT_LNK */ ? 'link' : type === 0 /* DT_UNKNOWN */ ? 'unknown' : 'other' })
+  }
+}
+
+const u16 = (bytes: Uint8Array, at: number): number => (bytes[at] ?? 0) + (bytes[at + 1] ?? 0) * 0x100
+const u32 = (bytes: Uint8Array, at: number): number => u16(bytes, at) + u16(bytes, at + 2) * 0x1_0000

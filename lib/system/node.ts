@@ -1,0 +1,55 @@
+/** The kernel's calls by Node's file system module: what the bundle has. */
+import type { Stats } from 'node:fs'
+import type { Calls, Status } from './calls.ts'
+import { errno } from './errno.ts'
+import { openFlags } from './open-flags.ts'
+
+export function nodeCalls(): Calls {
+  const fs = process.getBuiltinModule('node:fs')
+  return {
+    open: (path, flags, mode) => answer(() => fs.openSync(path, flags | openFlags.O_CLOEXEC, mode)),
+    read: (descriptor, into) => answer(() => fs.readSync(descriptor, into, 0, into.length, null)),
+    write: (descriptor, bytes) => answer(() => fs.writeSync(descriptor, bytes)),
+    fsync: (descriptor) => done(() => { fs.fsyncSync(descriptor) }),
+    close: (descriptor) => done(() => { fs.closeSync(descriptor) }),
+    mkdir: (path, mode) => done(() => { fs.mkdirSync(path, mode) }),
+    rmdir: (path) => done(() => { fs.rmdirSync(path) }),
+    unlink: (path) => done(() => { fs.unlinkSync(path) }),
+    rename: (from, to) => done(() => { fs.renameSync(from, to) }),
+    link: (existing, path) => done(() => { fs.linkSync(existing, path) }),
+    symlink: (text, path) => done(() => { fs.symlinkSync(text, path) }),
+    readlink: (path) => answer(() => fs.readlinkSync(path)),
+    stat: (path) => answer(() => status(fs.statSync(path))),
+    lstat: (path) => answer(() => status(fs.lstatSync(path))),
+    fstat: (descriptor) => answer(() => status(fs.fstatSync(descriptor))),
+    entries: (path) =>
+      answer(() => fs.readdirSync(path, { withFileTypes: true }).map((entry) => ({ name: entry.name, kind: entry.isSymbolicLink() ? 'link' : 'other' }))),
+    umask: (mask) => { process.umask(mask) },
+    alarm: () => undefined,
+    exit: (code) => process.exit(code),
+  }
+}
+
+/** What was thrown, as the kernel said it. Node's own objections are to a path with a NUL. */
+function answer<T>(work: () => T): T | number {
+  try {
+    return work()
+  } catch (thrown) {
+    if (!(thrown instanceof Error)) throw thrown
+    return (thrown as NodeJS.ErrnoException).errno ?? -errno.EINVAL
+  }
+}
+
+function done(work: () => void): number {
+  return answer(() => {
+    work()
+    return 0
+  })
+}
+
+const status = (stats: Stats): Status => ({
+  kind: stats.isDirectory() ? 'directory' : stats.isFile() ? 'file' : 'other',
+  uid: stats.uid,
+  mode: stats.mode & 0o7777,
+  mtime: Math.floor(stats.mtimeMs / 1000),
+})

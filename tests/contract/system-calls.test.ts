@@ -1,0 +1,112 @@
+/** The kernel's calls as each artefact makes them: the same files, whatever they are called and wherever they are. */
+import assert from 'node:assert/strict'
+import { existsSync, mkdirSync, readdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import { recordLine, recordName } from '../../lib/recovery/record.ts'
+import type { ClientOwner } from '../../lib/upcall/owner.ts'
+import { executable, inForeground } from '../artefacts.ts'
+import { onItsOwnDisk } from './own-disk.ts'
+import { done, eachArtefact, hex, mayNotReclaim, server, storageFailed, unusableAtStart } from './server.ts'
+import { traced } from './strace.ts'
+
+const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
+
+eachArtefact('a state directory', (artefact) => {
+  const names = {
+    'that is not ASCII': 'zustand \u00fc \u72b6\u614b \u{1f512}',
+    'with a path as long as paths may be': Array.from({ length: 15 }, () => 'd'.repeat(240)).join('/'),
+  }
+  for (const [what, name] of Object.entries(names))
+    it(`${what} is as good as any`, async () => {
+      const s = server(artefact)
+      const there = ['-s', join(s.nfsdDir, name)]
+      assert.equal((await s.call([...there, 'init'])).status, done)
+      assert.equal((await s.call([...there, 'create', hex('ada')], session)).status, done)
+      assert.equal((await s.call([...there, 'grace_done'])).status, done)
+      assert.equal((await s.call([...there, 'init'])).status, done)
+      assert.equal((await s.call([...there, 'check', hex('ada')], session)).status, done)
+      assert.equal((await s.call([...there, 'check', hex('eve')], session)).status, mayNotReclaim)
+      assert.deepEqual(readdirSync(join(s.nfsdDir, name)).sort(), ['boot_time', 'new_boot_time', 'v4clients'])
+    })
+
+  it('is the same however its path is spelled', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    await s.init()
+    for (const spelled of [`${s.stateDir}/`, `${s.stateDir}/.`, `${s.stateDir}//`, `${s.nfsdDir}/../${s.stateDir.slice(s.stateDir.lastIndexOf('/') + 1)}`])
+      assert.equal((await s.call(['-s', spelled, 'check', hex('ada')], session)).status, done, spelled)
+  })
+
+  it('with a path longer than any is refused, and nothing is made', async () => {
+    const s = server(artefact)
+    const { status, stderr } = await s.call(['-s', join(s.nfsdDir, 'd/'.repeat(2100)), 'init'])
+    assert.equal(status, unusableAtStart)
+    assert.match(stderr, /ENAMETOOLONG/)
+    assert.ok(!existsSync(join(s.nfsdDir, 'd')))
+  })
+
+  it('with a NUL in its name is refused: nothing is done where the name would end', async () => {
+    const s = server(artefact)
+    const config = join(s.nfsdDir, 'nfs.conf')
+    writeFileSync(config, `[nfsd-userland-helper]\nstate-dir = ${s.nfsdDir}/cut\0off\n`)
+    const { status, stderr } = await inForeground(artefact, ['--config', config, 'init'], {})
+    assert.equal(status, unusableAtStart)
+    assert.match(stderr, /cut\\000off\/v4recovery' failed: EINVAL/)
+    assert.ok(!existsSync(join(s.nfsdDir, 'cut')))
+  })
+
+  it('on a file system that does not tell what an entry is, is understood as well', async () => {
+    const s = server(artefact)
+    onItsOwnDisk(s, 'ext4 that tells no types')
+    await s.fullInstanceWith('ada')
+    await s.init()
+    assert.equal((await s.check('ada', 'v4.0')).status, done)
+    await s.graceDone()
+    const instance = join(s.stateDir, 'v4clients', (s.readState('boot_time') ?? '').trim())
+    renameSync(instance, join(s.stateDir, 'elsewhere'))
+    symlinkSync('../elsewhere', instance)
+    assert.equal((await s.create('new', 'v4.1')).status, storageFailed, 'a link leads out of the state directory')
+    assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+  })
+
+  it('with more clients than one call of the kernel names is swept whole', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    const old = join(s.stateDir, 'v4clients', (s.readState('boot_time') ?? '').trim())
+    for (let i = 0; i < 600; i++) {
+      const owner = Buffer.from(`client ${i} that does not come back`) as Uint8Array as ClientOwner
+      symlinkSync(recordLine(owner, { session: true, recorded: 1 }), join(old, recordName(owner)))
+    }
+    await s.init()
+    await s.create('ada', 'v4.1')
+    const { status, stderr } = await s.graceDone()
+    assert.equal(status, done)
+    assert.match(stderr, /removed 600 records of clients that did not reclaim/)
+    assert.ok(!existsSync(old))
+  })
+
+  it('full of what is no UTF-8 is left alone', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    mkdirSync(Buffer.concat([Buffer.from(`${s.stateDir}/v4clients/`), Buffer.from([0x31, 0xff, 0xfe])]))
+    await s.init()
+    assert.equal((await s.check('ada', 'v4.1')).status, done)
+  })
+})
+
+describe('the executable', () => {
+  it('makes its calls itself: one thread, and none of the file system module that its runtime would have to load', async () => {
+    const s = server(executable)
+    await s.fullInstanceWith('ada')
+    await s.init()
+    for (const words of [['check', hex('ada')], ['create', hex('ada')], ['remove', hex('ada')]]) {
+      const { status, calls } = await traced(s, words, session)
+      assert.equal(status, done)
+      assert.equal(new Set(calls.map(({ thread }) => thread)).size, 1, words[0])
+      // The runtime's module asks for everything that statx(2) can tell, we for what stat(2) could.
+      assert.ok(calls.some(({ text }) => text.includes('STATX_BASIC_STATS')))
+      assert.ok(!calls.some(({ text }) => text.includes('STATX_ALL')), words[0])
+    }
+  })
+})
