@@ -22,12 +22,10 @@ export interface Deadline {
 
 /** Starts the clock: monotonic, no step of the wall clock moves it. */
 export function startDeadline(): Deadline {
-  // Counted from the first time that it is asked for: until then an upcall does nothing that it could do for ever.
-  let end: number | undefined
+  const end = performance.now() + deadlineSeconds * 1000
   calls.alarm(alarmSeconds)
   return {
     assertTimeLeft: (doing) => {
-      end ??= performance.now() + deadlineSeconds * 1000
       if (performance.now() > end) throw new Failed({ kind: 'out-of-time', doing })
     },
   }

@@ -9,6 +9,7 @@ import { run } from './tools.ts'
 
 const floors = {
   'the runtime alone': 'process.exit(0)',
+  'the runtime, ended by the C library': "Bun.FFI.dlopen('libc.so.6', { _exit: { args: ['i32'], returns: 'void' } }).symbols._exit(0)",
   'the runtime and its file system module': "require('node:fs').existsSync('/')\nprocess.exit(0)",
 } as const
 export type Floor = keyof typeof floors
