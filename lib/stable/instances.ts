@@ -148,8 +148,12 @@ export function restoreDirectory(state: StateDirectory, start: Start): void {
  * Whether everybody recorded in older instances has reclaimed: then their directories are gone, the oldest first, so
  * that where any is gone the last full instance's is. Not durable, and need not be, but see {@link mayComeBackIn}.
  */
-export const nobodyIsLeft = (state: StateDirectory, instance: PartialInstance, starts: readonly Start[]): boolean =>
-  olderThan(instance, starts).reverse().every((start) => disk.removeIfEmpty(state.of(start)))
+export function nobodyIsLeft(state: StateDirectory, instance: PartialInstance, starts: readonly Start[]): boolean {
+  const newestFirst = olderThan(instance, starts)
+  for (let start = newestFirst.pop(); start !== undefined; start = newestFirst.pop())
+    if (!disk.removeIfEmpty(state.of(start))) return false
+  return true
+}
 
 /**
  * The directories that a power cut could bring a client back in, unless they are synced after it is taken out: every

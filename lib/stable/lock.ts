@@ -133,8 +133,8 @@ const firstDigits = (path: string): string =>
 function startTimeOf(processId: number): number | undefined {
   const stat = disk.beginningOf(`/proc/${processId}/stat`)
   // The command's name may hold anything, so fields are counted from its closing parenthesis.
-  const [state, ...rest] = stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? []
-  return state === undefined || state === 'Z' || state === 'X' ? undefined : Number(rest[18])
+  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? ['Z']
+  return fields[0] === 'Z' || fields[0] === 'X' ? undefined : Number(fields[19])
 }
 
 function lifeOf(holder: string, us: string): 'alive' | 'dead' | 'unknown' {

@@ -3,7 +3,7 @@
  *
  * Each answers as the kernel does: not negative, or the negated errno, so that a name which is not there is an answer and
  * no exception. Only synchronous calls: each is one point at which a process can die, in the order in which it is written.
- * A path or a text that holds a NUL can't be said to the kernel: -EINVAL.
+ * A text that holds a NUL can't be said to the kernel: it is refused with EINVAL, the one thing that is thrown.
  */
 import { libcCalls } from './libc.ts'
 import { nodeCalls } from './node.ts'

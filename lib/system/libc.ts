@@ -7,7 +7,7 @@
  * between. A wrong one could only turn one refusal into another: whether a call was carried out is told by its answer alone.
  */
 import type { Calls, Entry, Status } from './calls.ts'
-import { errno } from './errno.ts'
+import { errno, systemError } from './errno.ts'
 import { openFlags } from './open-flags.ts'
 import { bytesOf, textOf } from './text.ts'
 
@@ -84,56 +84,37 @@ const [here, noFollow, emptyPath, basicStatus] = [-100, 0x100, 0x1000, 0x7ff]
 function overLibc(libc: Libc, { read }: ForeignFunctions): Calls {
   const whereErrnoIs = libc.__errno_location()
   const answer = (result: number): number => (result < 0 ? -read.i32(whereErrnoIs) : result)
-  const nothing = new Uint8Array(1)
   // One for every answer: what is in it is taken out before the next call.
   const room = new Uint8Array(roomSize)
-
-  const withPath = (path: string, call: (path: Pointer) => number): number => {
-    const bytes = terminated(path)
-    return bytes === undefined ? -errno.EINVAL : answer(call(bytes))
-  }
-  const withPaths = (first: string, second: string, call: (first: Pointer, second: Pointer) => number): number => {
-    const bytes = terminated(second)
-    return bytes === undefined ? -errno.EINVAL : withPath(first, (other) => call(other, bytes))
-  }
-  const open: Calls['open'] = (path, flags, mode) => withPath(path, (bytes) => libc.open(bytes, flags | openFlags.O_CLOEXEC, mode))
-  const status = (of: (into: Pointer) => number): Status | number => {
-    const result = of(room)
-    return result < 0 ? result : statusIn(room)
-  }
+  const status = (result: number): Status | number => (result < 0 ? answer(result) : statusIn(room))
+  const nothing = bytesOf(end)
   return {
-    open,
+    open: (path, flags, mode) => answer(libc.open(c(path), flags | openFlags.O_CLOEXEC, mode)),
     read: (descriptor, into) => answer(libc.read(descriptor, into, into.length)),
     write: (descriptor, bytes) => answer(libc.write(descriptor, bytes, bytes.length)),
     fsync: (descriptor) => answer(libc.fsync(descriptor)),
     close: (descriptor) => answer(libc.close(descriptor)),
-    mkdir: (path, mode) => withPath(path, (bytes) => libc.mkdir(bytes, mode)),
-    rmdir: (path) => withPath(path, libc.rmdir),
-    unlink: (path) => withPath(path, libc.unlink),
-    rename: (from, to) => withPaths(from, to, libc.rename),
-    link: (existing, path) => withPaths(existing, path, libc.link),
-    symlink: (text, path) => withPaths(text, path, libc.symlink),
+    mkdir: (path, mode) => answer(libc.mkdir(c(path), mode)),
+    rmdir: (path) => answer(libc.rmdir(c(path))),
+    unlink: (path) => answer(libc.unlink(c(path))),
+    rename: (from, to) => answer(libc.rename(c(from), c(to))),
+    link: (existing, path) => answer(libc.link(c(existing), c(path))),
+    symlink: (text, path) => answer(libc.symlink(c(text), c(path))),
     readlink: (path) => {
-      const length = withPath(path, (bytes) => libc.readlink(bytes, room, roomSize))
-      return length < 0 ? length : textOf(room.subarray(0, length))
+      const length = libc.readlink(c(path), room, roomSize)
+      return length < 0 ? answer(length) : textOf(room.subarray(0, length))
     },
-    stat: (path) => status((into) => withPath(path, (bytes) => libc.statx(here, bytes, 0, basicStatus, into))),
-    lstat: (path) => status((into) => withPath(path, (bytes) => libc.statx(here, bytes, noFollow, basicStatus, into))),
-    fstat: (descriptor) => status((into) => answer(libc.statx(descriptor, nothing, emptyPath, basicStatus, into))),
+    stat: (path) => status(libc.statx(here, c(path), 0, basicStatus, room)),
+    lstat: (path) => status(libc.statx(here, c(path), noFollow, basicStatus, room)),
+    fstat: (descriptor) => status(libc.statx(descriptor, nothing, emptyPath, basicStatus, room)),
     entries: (path) => {
-      const descriptor = open(path, openFlags.O_RDONLY | openFlags.O_DIRECTORY, 0)
+      const descriptor = answer(libc.open(c(path), openFlags.O_RDONLY | openFlags.O_DIRECTORY | openFlags.O_CLOEXEC, 0))
       if (descriptor < 0) return descriptor
-      try {
-        const found: Entry[] = []
-        for (;;) {
-          const length = answer(libc.getdents64(descriptor, room, roomSize))
-          if (length < 0) return length
-          if (length === 0) return found
-          entriesIn(room, length, found)
-        }
-      } finally {
-        libc.close(descriptor)
-      }
+      const found: Entry[] = []
+      let length: number
+      while ((length = answer(libc.getdents64(descriptor, room, roomSize))) > 0) entriesIn(room, length, found)
+      libc.close(descriptor)
+      return length < 0 ? length : found
     },
     umask: (mask) => { libc.umask(mask) },
     alarm: (seconds) => { libc.alarm(seconds) },
@@ -141,8 +122,14 @@ function overLibc(libc: Libc, { read }: ForeignFunctions): Calls {
   }
 }
 
-/** A text as C has it; undefined if it can't be said in C. */
-const terminated = (text: string): Pointer | undefined => (text.includes('\0') ? undefined : bytesOf(text, '\0'))
+/** What ends a text in C. */
+const end = '\0'
+
+/** A text as C has it. @throws EINVAL for one that C would take to end earlier. */
+function c(text: string): Pointer {
+  if (text.includes(end)) throw systemError(-errno.EINVAL, 'open', text)
+  return bytesOf(text, end)
+}
 
 /** struct statx (include/uapi/linux/stat.h): the same on every machine. */
 function statusIn(bytes: Uint8Array): Status {

@@ -1,7 +1,7 @@
 /** The kernel's calls by Node's file system module: what the bundle has. */
 import type { Stats } from 'node:fs'
 import type { Calls, Status } from './calls.ts'
-import { errno } from './errno.ts'
+import { errno, systemError } from './errno.ts'
 import { openFlags } from './open-flags.ts'
 
 export function nodeCalls(): Calls {
@@ -30,13 +30,14 @@ export function nodeCalls(): Calls {
   }
 }
 
-/** What was thrown, as the kernel said it. Node's own objections are to a path with a NUL. */
+/** What was thrown, as the kernel said it. Node's own objections are to a text with a NUL. @throws EINVAL for these. */
 function answer<T>(work: () => T): T | number {
   try {
     return work()
   } catch (thrown) {
-    if (!(thrown instanceof Error)) throw thrown
-    return (thrown as NodeJS.ErrnoException).errno ?? -errno.EINVAL
+    const { errno: answered, path = '' } = thrown as NodeJS.ErrnoException
+    if (answered === undefined) throw systemError(-errno.EINVAL, 'open', path)
+    return answered
   }
 }
 

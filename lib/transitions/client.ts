@@ -21,12 +21,13 @@ import { settled, type Settlement, type World } from './world.ts'
 /** Records a client in the current instance; a reclaiming client's record moves there. One barrier. */
 export function recordClient(
   world: World,
-  { starts, marks }: Recorded,
+  recorded: Recorded,
   instance: FullInstance | PartialInstance,
   owner: ClientOwner,
   session: boolean,
 ): Settlement {
   const { state, log } = world
+  const { starts, marks } = recorded
   const older = instance.kind === 'partial' ? olderThan(instance, starts) : []
   if (!session) forbidEarlyEnd(world, instance)
   const facts = { session, recorded: Math.floor(world.now() / 1000) }
@@ -38,7 +39,7 @@ export function recordClient(
     then: () => {
       for (const start of dropLater) records.drop(state, owner, start)
       // The mark is made with the instance and only ever goes: not there at the first look, it never will be.
-      if (session && instance.kind === 'partial' && marks(instance.start, 'may_end_early')) endGraceEarly(world, instance)
+      if (session && instance.kind === 'partial' && marks(instance.start, 'may_end_early')) endGraceEarly(world, recorded, instance)
     },
   }
 }

@@ -58,10 +58,11 @@ export function unconfirmedGraceEnd(world: World, { instance, marks }: Recorded)
  * Asks the kernel to end grace, if everybody recorded has reclaimed and said so. A client without a session never says
  * that it is done, so one of them is enough to wait for the end of the grace time (field `has_session` in nfsdcltrack).
  */
-export function endGraceEarly({ state, nfsd, log }: World, instance: PartialInstance): void {
+export function endGraceEarly({ state, nfsd, log }: World, seen: Recorded, instance: PartialInstance): void {
+  // Most often somebody is left, and one call tells. If not, what was seen before the barrier is seen anew.
+  if (!instances.nobodyIsLeft(state, instance, seen.starts) || nfsd.grace() !== 'running') return
   const { marks, starts } = lookAt(state)
-  if (!marks(instance.start, 'may_end_early') || nfsd.grace() !== 'running') return
-  if (!instances.nobodyIsLeft(state, instance, starts)) return
+  if (!marks(instance.start, 'may_end_early') || !instances.nobodyIsLeft(state, instance, starts)) return
   log.notice(`nobody is left to reclaim: asked the kernel to end grace (${nfsd.endGrace()})`)
 }
 

@@ -7,10 +7,11 @@ import { join } from 'node:path'
 import { root } from '../artefacts.ts'
 import { run } from './tools.ts'
 
+/** A CommonJS module, as ours is: bun starts that sooner than what it must take for an ES module. */
 const floors = {
-  'the runtime alone': 'process.exit(0)',
-  'the runtime, ended by the C library': "Bun.FFI.dlopen('libc.so.6', { _exit: { args: ['i32'], returns: 'void' } }).symbols._exit(0)",
-  'the runtime and its file system module': "require('node:fs').existsSync('/')\nprocess.exit(0)",
+  'the runtime alone': 'module.exports = {}\nprocess.exit(0)',
+  'the runtime, ended by the C library': "module.exports = {}\nBun.FFI.dlopen('libc.so.6', { _exit: { args: ['i32'], returns: 'void' } }).symbols._exit(0)",
+  'the runtime and its file system module': "module.exports = {}\nrequire('node:fs').existsSync('/')\nprocess.exit(0)",
 } as const
 export type Floor = keyof typeof floors
 

@@ -42,8 +42,8 @@ export const pruneCommand = command(
       const world = worldOf(settings)
       forgetAll(world, missing.map(({ owner }) => owner), progress('pruning clients', missing.length))
       // As after the last client's return: perhaps nobody is left to wait for.
-      const { instance } = lookAt(world.state)
-      if (instance.kind === 'partial') endGraceEarly(world, instance)
+      const recorded = lookAt(world.state)
+      if (recorded.instance.kind === 'partial') endGraceEarly(world, recorded, recorded.instance)
     }
     if (json) {
       printJson({
