@@ -9,7 +9,7 @@ import { errorCode } from '../failure.ts'
 import { calls } from '../system/calls.ts'
 import { answered, errno } from '../system/errno.ts'
 import { openFlags } from '../system/open-flags.ts'
-import { bytesOf, textOf } from '../system/text.ts'
+import { bytesOf } from '../system/text.ts'
 import { escapeOwner, type ClientOwner } from '../upcall/owner.ts'
 
 const { O_RDONLY, O_WRONLY, O_NONBLOCK } = openFlags
@@ -84,10 +84,9 @@ function withDescriptor<T>(path: string, flags: number, work: (descriptor: numbe
 function readStart(path: string): string | undefined {
   const descriptor = calls.open(path, O_RDONLY | O_NONBLOCK, 0)
   if (descriptor < 0) return undefined
-  const buffer = new Uint8Array(16)
-  const length = calls.read(descriptor, buffer)
+  const text = calls.readText(descriptor, 16)
   calls.close(descriptor)
-  return length < 0 ? undefined : textOf(buffer.subarray(0, length))
+  return typeof text === 'string' ? text : undefined
 }
 
 /** One write for whole lines; again only for what a pipe did not take. */

@@ -7,7 +7,7 @@ import { errorCode } from '../failure.ts'
 import { calls, type Entry } from '../system/calls.ts'
 import { answered, errno, systemError } from '../system/errno.ts'
 import { openFlags } from '../system/open-flags.ts'
-import { bytesOf, textOf } from '../system/text.ts'
+import { bytesOf } from '../system/text.ts'
 
 const { ENOENT, ENOTDIR, EEXIST, ENOTEMPTY, ELOOP, ENXIO, EACCES, ESRCH } = errno
 const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = openFlags
@@ -120,10 +120,9 @@ export function readSmallFile(path: string, limit: number): Small {
     if (typeof status === 'number') throw systemError(status, 'fstat', path)
     if (status.kind !== 'file') return { kind: 'other', why: 'not a regular file' }
     if (status.uid !== process.geteuid?.() || (status.mode & 0o022) !== 0) return { kind: 'other', why: 'not ours alone to write' }
-    const buffer = new Uint8Array(limit + 1)
-    const length = answered(calls.read(opened, buffer), 'read', path)
-    if (length > limit) return { kind: 'other', why: `longer than ${limit} bytes` }
-    return { kind: 'text', text: textOf(buffer.subarray(0, length)) }
+    const text = calls.readText(opened, limit + 1)
+    if (typeof text === 'number') throw systemError(text, 'read', path)
+    return text.length > limit ? { kind: 'other', why: `longer than ${limit} bytes` } : { kind: 'text', text }
   } finally {
     calls.close(opened)
   }
@@ -133,11 +132,12 @@ export function readSmallFile(path: string, limit: number): Small {
 export function beginningOf(path: string): string | undefined {
   const descriptor = answered(calls.open(path, O_RDONLY, 0), 'open', path, ENOENT, ENOTDIR, EACCES)
   if (descriptor < 0) return undefined
-  const buffer = new Uint8Array(512)
-  const length = calls.read(descriptor, buffer)
+  const text = calls.readText(descriptor, 512)
   calls.close(descriptor)
+  if (typeof text === 'string') return text
   // A process may end between the two calls.
-  return answered(length, 'read', path, ESRCH) < 0 ? undefined : textOf(buffer.subarray(0, length))
+  answered(text, 'read', path, ESRCH)
+  return undefined
 }
 
 /**

@@ -39,25 +39,23 @@ function take(stateDirectory: string, { assertTimeLeft, passedBy }: LockOptions)
   const seam = lockedByLink(path, us)
   // Loaded only where a lock is taken: most checks take none.
   // eslint-disable-next-line @typescript-eslint/no-require-imports -- an import would be evaluated at start
-  const { lockSync } = require('proper-lockfile') as typeof import('proper-lockfile')
+  const { lock } = require('proper-lockfile/lib/lockfile.js') as Lockfile
+  const options = { lockfilePath: path, realpath: false, stale: staleMs, fs: seam.fs, onCompromised: () => undefined }
   const patience = waiting(assertTimeLeft)
   for (;;) {
-    try {
-      return lockSync(stateDirectory, {
-        lockfilePath: path,
-        realpath: false,
-        stale: staleMs,
-        fs: seam,
-        onCompromised: () => undefined,
-      })
-    } catch (thrown) {
-      const code = errorCode(thrown)
-      // No state directory: the work itself will say so.
-      if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
-      if (code !== 'ELOCKED') {
-        passedBy(`it can't be made (${code ?? String(thrown)})`)
-        return undefined
-      }
+    let failure: unknown
+    let unlock: Unlock | undefined
+    lock(stateDirectory, options, (error, release) => {
+      failure = error
+      unlock = release
+    })
+    if (unlock !== undefined) return releasing(unlock)
+    const code = errorCode(failure)
+    // No state directory: the work itself will say so.
+    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
+    if (code !== 'ELOCKED') {
+      passedBy(`it can't be made (${code ?? String(failure)})`)
+      return undefined
     }
     if (!patience()) {
       passedBy(`held for ${patienceMs / 1000} s by ${seam.holder() ?? 'somebody'}`)
@@ -78,39 +76,66 @@ function waiting(assertTimeLeft: () => void): () => boolean {
   }
 }
 
+/**
+ * proper-lockfile's core, which its other two ways of calling wrap: it calls back as soon as its file system does, and ours
+ * does at once. Its own adapter for synchronous calls would cost an upcall half as much again as the lock.
+ */
+interface Lockfile {
+  readonly lock: (file: string, options: object, done: (error: unknown, unlock?: Unlock) => void) => void
+}
+type Unlock = (done: Done<void>) => void
+type Done<T> = (error: unknown, result?: T) => void
+
+const releasing = (unlock: Unlock) => (): void => {
+  let failure: unknown
+  unlock((error) => { failure = error })
+  if (failure instanceof Error) throw failure
+}
+
+function callBack<T>(done: Done<T>, work: () => T): void {
+  let result: T
+  try {
+    result = work()
+  } catch (thrown) {
+    done(thrown)
+    return
+  }
+  done(null, result)
+}
+
 /** What proper-lockfile asks of a file system, answered for one lock that is a symbolic link. */
-function lockedByLink(path: string, us: string): { holder: () => string | undefined } & Record<string, unknown> {
-  const now = (): { mtime: Date } => ({ mtime: new Date() })
-  const longAgo = { mtime: new Date(0) }
+function lockedByLink(path: string, us: string): { readonly holder: () => string | undefined; readonly fs: object } {
   const holder = (): string | undefined => disk.tolerating(['EINVAL'], () => disk.readLink(path), undefined)
   let seen: string | undefined
   let made = false
+  const lastSign = (): Date => {
+    if (made) return new Date()
+    // What is no link is nobody's lock: this throws, and the upcall goes on without.
+    seen = disk.readLink(path)
+    if (seen === undefined) throw disk.missing(path)
+    switch (lifeOf(seen, us)) {
+      case 'alive':
+        return new Date()
+      case 'dead':
+        return new Date(0)
+      case 'unknown':
+        return disk.changedAt(path)
+    }
+  }
   return {
     holder,
-    mkdirSync: () => {
-      disk.claimLink(us, path)
-      made = true
+    fs: {
+      mkdir: (_: string, done: Done<void>) => {
+        callBack(done, () => {
+          disk.claimLink(us, path)
+          made = true
+        })
+      },
+      stat: (_: string, done: Done<{ mtime: Date }>) => { callBack(done, () => ({ mtime: lastSign() })) },
+      // Only the link that was judged, or made, is taken away: somebody else may have been quicker.
+      rmdir: (_: string, done: Done<void>) => { callBack(done, () => { if (holder() === (made ? us : seen)) disk.remove(path) }) },
+      utimes: (_: string, _accessed: Date, _modified: Date, done: Done<void>) => { done(null) },
     },
-    statSync: () => {
-      if (made) return now()
-      // What is no link is nobody's lock: this throws, and the upcall goes on without.
-      seen = disk.readLink(path)
-      if (seen === undefined) throw disk.missing(path)
-      switch (lifeOf(seen, us)) {
-        case 'alive':
-          return now()
-        case 'dead':
-          return longAgo
-        case 'unknown':
-          return { mtime: disk.changedAt(path) }
-      }
-    },
-    // Only the link that was judged, or made, is taken away: somebody else may have been quicker.
-    rmdirSync: () => {
-      if (holder() === (made ? us : seen)) disk.remove(path)
-    },
-    utimesSync: () => undefined,
-    realpathSync: () => path,
   }
 }
 

@@ -13,6 +13,8 @@ export interface Calls {
   readonly open: (path: string, flags: number, mode: number) => number
   /** @returns how many bytes were read; 0 at the end. */
   readonly read: (descriptor: number, into: Uint8Array) => number
+  /** @param most bytes; 8192 is the most that is ever given. @returns what was read, as text. */
+  readonly readText: (descriptor: number, most: number) => string | number
   /** @returns how many bytes were written. */
   readonly write: (descriptor: number, bytes: Uint8Array) => number
   readonly fsync: (descriptor: number) => number

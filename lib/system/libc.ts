@@ -9,7 +9,7 @@
 import type { Calls, Entry, Status } from './calls.ts'
 import { errno, systemError } from './errno.ts'
 import { openFlags } from './open-flags.ts'
-import { bytesOf, textOf } from './text.ts'
+import { bytesOf, putText, textOf } from './text.ts'
 
 type Pointer = Uint8Array
 
@@ -78,35 +78,43 @@ export function libcCalls(): Calls | undefined {
 /** Longer than any path (PATH_MAX), and so than any link's text; a directory is read by so much at a time. */
 const roomSize = 8192
 
+/** Nearly every path. */
+const wordSize = 1024
+
 /** statx(2): AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH, STATX_BASIC_STATS. */
 const [here, noFollow, emptyPath, basicStatus] = [-100, 0x100, 0x1000, 0x7ff]
 
 function overLibc(libc: Libc, { read }: ForeignFunctions): Calls {
   const whereErrnoIs = libc.__errno_location()
   const answer = (result: number): number => (result < 0 ? -read.i32(whereErrnoIs) : result)
-  // One for every answer: what is in it is taken out before the next call.
+  // One for every answer, one for each word of a call: what is in them has served when the call is over.
   const room = new Uint8Array(roomSize)
+  const [firstWord, secondWord] = [new Uint8Array(wordSize), new Uint8Array(wordSize)]
+  const c = (word: string): Pointer => terminated(word, firstWord)
   const status = (result: number): Status | number => (result < 0 ? answer(result) : statusIn(room))
-  const nothing = bytesOf(end)
   return {
     open: (path, flags, mode) => answer(libc.open(c(path), flags | openFlags.O_CLOEXEC, mode)),
     read: (descriptor, into) => answer(libc.read(descriptor, into, into.length)),
+    readText: (descriptor, most) => {
+      const length = libc.read(descriptor, room, Math.min(most, roomSize))
+      return length < 0 ? answer(length) : textOf(room, 0, length)
+    },
     write: (descriptor, bytes) => answer(libc.write(descriptor, bytes, bytes.length)),
     fsync: (descriptor) => answer(libc.fsync(descriptor)),
     close: (descriptor) => answer(libc.close(descriptor)),
     mkdir: (path, mode) => answer(libc.mkdir(c(path), mode)),
     rmdir: (path) => answer(libc.rmdir(c(path))),
     unlink: (path) => answer(libc.unlink(c(path))),
-    rename: (from, to) => answer(libc.rename(c(from), c(to))),
-    link: (existing, path) => answer(libc.link(c(existing), c(path))),
-    symlink: (text, path) => answer(libc.symlink(c(text), c(path))),
+    rename: (from, to) => answer(libc.rename(c(from), terminated(to, secondWord))),
+    link: (existing, path) => answer(libc.link(c(existing), terminated(path, secondWord))),
+    symlink: (text, path) => answer(libc.symlink(c(text), terminated(path, secondWord))),
     readlink: (path) => {
       const length = libc.readlink(c(path), room, roomSize)
-      return length < 0 ? answer(length) : textOf(room.subarray(0, length))
+      return length < 0 ? answer(length) : textOf(room, 0, length)
     },
     stat: (path) => status(libc.statx(here, c(path), 0, basicStatus, room)),
     lstat: (path) => status(libc.statx(here, c(path), noFollow, basicStatus, room)),
-    fstat: (descriptor) => status(libc.statx(descriptor, nothing, emptyPath, basicStatus, room)),
+    fstat: (descriptor) => status(libc.statx(descriptor, c(''), emptyPath, basicStatus, room)),
     entries: (path) => {
       const descriptor = answer(libc.open(c(path), openFlags.O_RDONLY | openFlags.O_DIRECTORY | openFlags.O_CLOEXEC, 0))
       if (descriptor < 0) return descriptor
@@ -122,14 +130,16 @@ function overLibc(libc: Libc, { read }: ForeignFunctions): Calls {
   }
 }
 
-/** What ends a text in C. */
-const end = '\0'
-
-/** A text as C has it. @throws EINVAL for one that C would take to end earlier. */
-function c(text: string): Pointer {
-  if (text.includes(end)) throw systemError(-errno.EINVAL, 'open', text)
-  return bytesOf(text, end)
+/** A word as C has it, in `room` if it fits in there. @throws EINVAL for one that C would take to end earlier. */
+function terminated(word: string, room: Pointer): Pointer {
+  if (word.includes(end)) throw systemError(-errno.EINVAL, 'open', word)
+  if (word.length >= room.length || !putText(word, room)) return bytesOf(word + end)
+  room[word.length] = 0
+  return room
 }
+
+/** What ends a word in C. */
+const end = '\0'
 
 /** struct statx (include/uapi/linux/stat.h): the same on every machine. */
 function statusIn(bytes: Uint8Array): Status {
@@ -148,7 +158,7 @@ function entriesIn(bytes: Uint8Array, length: number, found: Entry[]): void {
   for (let at = 0; at < length; at += u16(bytes, at + 16)) {
     let end = at + 19
     while (bytes[end] !== 0) end++
-    const name = textOf(bytes.subarray(at + 19, end))
+    const name = textOf(bytes, at + 19, end)
     const type = bytes[at + 18]
     if (name !== '.' && name !== '..') found.push({ name, kind: type === 10 /* DT_LNK */ ? 'link' : type === 0 /* DT_UNKNOWN */ ? 'unknown' : 'other' })
   }

@@ -3,12 +3,18 @@ import type { Stats } from 'node:fs'
 import type { Calls, Status } from './calls.ts'
 import { errno, systemError } from './errno.ts'
 import { openFlags } from './open-flags.ts'
+import { textOf } from './text.ts'
 
 export function nodeCalls(): Calls {
   const fs = process.getBuiltinModule('node:fs')
   return {
     open: (path, flags, mode) => answer(() => fs.openSync(path, flags | openFlags.O_CLOEXEC, mode)),
     read: (descriptor, into) => answer(() => fs.readSync(descriptor, into, 0, into.length, null)),
+    readText: (descriptor, most) =>
+      answer(() => {
+        const into = new Uint8Array(most)
+        return textOf(into, 0, fs.readSync(descriptor, into, 0, most, null))
+      }),
     write: (descriptor, bytes) => answer(() => fs.writeSync(descriptor, bytes)),
     fsync: (descriptor) => done(() => { fs.fsyncSync(descriptor) }),
     close: (descriptor) => done(() => { fs.closeSync(descriptor) }),

@@ -78,7 +78,7 @@ export function creates(bench: Bench): Row[] {
     inRoom(bench, 'create', (room) => {
       bench.progress.say(`one create, +${ms} ms`)
       for (const name of names) steady(name, room)
-      const measured = inTurn(bench, room, { rounds: bench.quick ? 15 : 60, count: 1, parallel: 1, first: 0 }, upcalls.create, slowed(bench, ms))
+      const measured = inTurn(bench, room, { rounds: bench.quick ? 15 : 200, count: 1, parallel: 1, first: 0 }, upcalls.create, slowed(bench, ms))
       return { work: `one create, barrier +${ms} ms`, ...againstPeer(measured), goal: goals.create[ms], tag: 'create' }
     }))
 }
@@ -87,7 +87,7 @@ export function checks(bench: Bench): Row[] {
   return inRoom(bench, 'check', (room) => {
     bench.progress.say('one check')
     for (const name of names) restarted(name, room, 10, bench.progress)
-    const measured = inTurn(bench, room, { rounds: bench.quick ? 15 : 60, count: 1, parallel: 1, first: 0 }, upcalls.checkOfTen)
+    const measured = inTurn(bench, room, { rounds: bench.quick ? 15 : 200, count: 1, parallel: 1, first: 0 }, upcalls.checkOfTen)
     return [{ work: 'one check (4.1)', ...againstPeer(measured), goal: goals.check, tag: 'check' }]
   })
 }
@@ -98,7 +98,7 @@ export function floors(bench: Bench): Row[] {
     bench.progress.say('the floor')
     const made = Object.entries(compileFloors(room.path))
     restarted('nfsdcltrack', room, 10, bench.progress)
-    const one: Launch = { rounds: bench.quick ? 15 : 60, count: 1, parallel: 1, first: 0 }
+    const one: Launch = { rounds: bench.quick ? 15 : 200, count: 1, parallel: 1, first: 0 }
     const took = launch(bench.launcher, one,
       [...made.map(([, file]) => [file]), asLaunched('nfsdcltrack', room, upcalls.checkOfTen), asLaunched('nfsdcltrack', room, upcalls.create)])
     const [check, create] = took.slice(made.length).map(wall)
