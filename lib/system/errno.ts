@@ -19,6 +19,11 @@ export function systemError(answer: number, syscall: string, path: string): Erro
   return Object.assign(new Error(`${code}: ${syscall} '${path}'`), { code, errno: answer, syscall, path })
 }
 
+/** @throws EINVAL for a word with a NUL: C would take it to end there. */
+export function assertSayable(word: string): void {
+  if (word.includes('\0')) throw systemError(-errno.EINVAL, 'open', word)
+}
+
 /** A call's answer. @throws the error that it stands for, unless it is one of `tolerated`. */
 export function answered(answer: number, syscall: string, path: string, ...tolerated: readonly number[]): number {
   if (answer < 0 && !tolerated.includes(-answer)) throw systemError(answer, syscall, path)

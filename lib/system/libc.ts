@@ -1,13 +1,13 @@
 /**
  * The kernel's calls by the C library itself: what the executable has.
  *
- * bun's file system module takes longer to load than a whole upcall takes without it (docs/performance.md), so the
+ * bun's file system module takes as long to load as a check takes for all of its own work (docs/performance.md), so the
  * executable says its calls to the C library, which bun has loaded anyway. Where that can't be done, the other way
  * remains (node.ts), which does the same. errno is read by the call that follows at once on this thread: nothing runs in
  * between. A wrong one could only turn one refusal into another: whether a call was carried out is told by its answer alone.
  */
 import type { Calls, Entry, Status } from './calls.ts'
-import { errno, systemError } from './errno.ts'
+import { assertSayable } from './errno.ts'
 import { openFlags } from './open-flags.ts'
 import { bytesOf, putText, textOf } from './text.ts'
 
@@ -130,16 +130,13 @@ function overLibc(libc: Libc, { read }: ForeignFunctions): Calls {
   }
 }
 
-/** A word as C has it, in `room` if it fits in there. @throws EINVAL for one that C would take to end earlier. */
+/** A word as C has it, in `room` if it fits in there. @throws EINVAL for one with a NUL. */
 function terminated(word: string, room: Pointer): Pointer {
-  if (word.includes(end)) throw systemError(-errno.EINVAL, 'open', word)
-  if (word.length >= room.length || !putText(word, room)) return bytesOf(word + end)
+  assertSayable(word)
+  if (word.length >= room.length || !putText(word, room)) return bytesOf(`${word}\0`)
   room[word.length] = 0
   return room
 }
-
-/** What ends a word in C. */
-const end = '\0'
 
 /** struct statx (include/uapi/linux/stat.h): the same on every machine. */
 function statusIn(bytes: Uint8Array): Status {

@@ -109,4 +109,19 @@ describe('the executable', () => {
       assert.ok(!calls.some(({ text }) => text.includes('STATX_ALL')), words[0])
     }
   })
+
+  it('goes by that module where the C library can not be reached, and does the same', async () => {
+    const s = server(executable)
+    await s.fullInstanceWith('ada')
+    await s.init()
+    const script = join(s.nfsdDir, 'no-way.cjs')
+    writeFileSync(script, "Bun.FFI.dlopen = () => { throw new Error('no such library') }")
+    for (const [words, status] of [[['check', hex('ada')], done], [['check', hex('eve')], mayNotReclaim], [['create', hex('ada')], done], [['grace_done'], done]] as const) {
+      const said = await traced(s, words, { ...session, ...executable.preload(script) })
+      assert.equal(said.status, status)
+      assert.ok(said.calls.some(({ text }) => text.includes('STATX_ALL')), words[0])
+    }
+    await s.init()
+    assert.equal((await s.check('ada', 'v4.1')).status, done)
+  })
 })
