@@ -60,7 +60,7 @@ export function unconfirmedGraceEnd(world: World, { instance, marks }: Recorded)
  */
 export function endGraceEarly({ state, nfsd, log }: World, seen: Recorded, instance: PartialInstance): void {
   // Most often somebody is left, and one call tells. If not, what was seen before the barrier is seen anew.
-  if (!instances.nobodyIsLeft(state, instance, seen.starts) || nfsd.grace() !== 'running') return
+  if (nfsd.grace() !== 'running' || !instances.nobodyIsLeft(state, instance, seen.starts)) return
   const { marks, starts } = lookAt(state)
   if (!marks(instance.start, 'may_end_early') || !instances.nobodyIsLeft(state, instance, starts)) return
   log.notice(`nobody is left to reclaim: asked the kernel to end grace (${nfsd.endGrace()})`)
