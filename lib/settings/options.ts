@@ -57,8 +57,9 @@ function parseOption(word: string): { name: OptionName; value?: string; bundled?
   const equals = word.indexOf('=')
   const long = !word.startsWith('--') ? undefined : equals < 0 ? word.slice(2) : word.slice(2, equals)
   const value = long === undefined || equals < 0 ? undefined : word.slice(equals + 1)
-  for (const [key, { short, alias, takes }] of Object.entries(options)) {
+  for (const key in options) {
     const name = key as OptionName
+    const { short, alias, takes } = options[name]
     if (long === name || (long !== undefined && long === alias)) return value === undefined ? { name } : { name, value }
     if (long !== undefined || short === undefined || word[1] !== short) continue
     const more = word.slice(2)

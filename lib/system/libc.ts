@@ -3,8 +3,9 @@
  *
  * bun's file system module takes as long to load as a check takes for all of its own work (docs/performance.md), so the
  * executable says its calls to the C library, which bun has loaded anyway. Where that can't be done, the other way
- * remains (node.ts), which does the same. errno is read by the call that follows at once on this thread: nothing runs in
- * between. A wrong one could only turn one refusal into another: whether a call was carried out is told by its answer alone.
+ * remains (node.ts), which does the same. errno is the thread's own, and is read where the answer is returned: nothing that
+ * allocates, and so nothing of the engine's that might call the kernel, runs in between. Whether a call was carried out
+ * is told by its answer alone.
  */
 import type { Calls, Entry, Status } from './calls.ts'
 import { assertSayable } from './errno.ts'
