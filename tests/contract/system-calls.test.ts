@@ -36,6 +36,8 @@ eachArtefact('a state directory', (artefact) => {
     await s.init()
     for (const spelled of [`${s.stateDir}/`, `${s.stateDir}/.`, `${s.stateDir}//`, `${s.nfsdDir}/../${s.stateDir.slice(s.stateDir.lastIndexOf('/') + 1)}`])
       assert.equal((await s.call(['-s', spelled, 'check', hex('ada')], session)).status, done, spelled)
+    for (const spelled of [`${s.nfsdDir}/missing/`, `${s.nfsdDir}/./missing`, `${s.nfsdDir}//missing`, `${s.nfsdDir}/../${s.nfsdDir.slice(s.nfsdDir.lastIndexOf('/') + 1)}/missing`])
+      assert.ok((await s.call(['-s', spelled, 'check', hex('ada')], session)).stderr.includes(`state directory '${s.nfsdDir}/missing' is missing`), spelled)
   })
 
   it('with a path longer than any is refused, and nothing is made', async () => {
