@@ -1,6 +1,6 @@
 /**
- * Stands in for retry, by which proper-lockfile tries again: its synchronous calls never do (adapter.js refuses it), and to
- * find out that there is nothing to wait for costs an upcall as much as taking the lock.
+ * Stands in for retry, by which proper-lockfile tries again where it is asked to. It is not: lock.ts waits itself, and to
+ * find out that there is nothing to wait for (by sorting no times) costs an upcall a third of what taking the lock does.
  */
 module.exports.operation = () => {
   let failure = null
