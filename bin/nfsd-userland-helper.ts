@@ -1,5 +1,5 @@
 import { main } from '../lib/main.ts'
-import { calls } from '../lib/system/calls.ts'
+import { calls } from '../lib/system/kernel.ts'
 
 const status = main(process.argv.slice(2), process.env)
 // An upcall is done when it has its status: nothing is left for an event loop, whose last turn would cost a millisecond.

@@ -8,7 +8,7 @@
  * alarm(2), so the bundle has only the first.
  */
 import { Failed } from './failure.ts'
-import { calls } from './system/calls.ts'
+import { calls } from './system/kernel.ts'
 
 /** Longer than a busy hard disk takes for a barrier; shorter than a grace period. */
 const deadlineSeconds = 30

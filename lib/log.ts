@@ -4,7 +4,7 @@
  * where there is no kernel log to be had, it speaks to stderr.
  */
 import { printable, report, type Failure } from './failure.ts'
-import { calls } from './system/calls.ts'
+import { calls } from './system/kernel.ts'
 import { openFlags } from './system/open-flags.ts'
 import { bytesOf } from './system/text.ts'
 

@@ -8,7 +8,7 @@ import { parseWords, type Words } from './settings/options.ts'
 import { settingsFrom } from './settings/settings.ts'
 import { stateDirectory } from './stable/state-directory.ts'
 import { noteUntracked } from './stable/untracked.ts'
-import { calls } from './system/calls.ts'
+import { calls } from './system/kernel.ts'
 import { parseRequest } from './upcall/request.ts'
 import { isVerb, verbs, type Verb } from './upcall/verbs.ts'
 

@@ -6,7 +6,7 @@
  * an upcall, so reading `nfsv4recoverydir` or `nfsv4gracetime` would hang both for good.
  */
 import { errorCode } from '../failure.ts'
-import { calls } from '../system/calls.ts'
+import { calls } from '../system/kernel.ts'
 import { answered, errno } from '../system/errno.ts'
 import { openFlags } from '../system/open-flags.ts'
 import { bytesOf } from '../system/text.ts'

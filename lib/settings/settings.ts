@@ -4,7 +4,7 @@
  * ever fatal there.
  */
 import { quote } from '../failure.ts'
-import { calls } from '../system/calls.ts'
+import { calls } from '../system/kernel.ts'
 import { errno, errorName } from '../system/errno.ts'
 import { openFlags } from '../system/open-flags.ts'
 import { textOf } from '../system/text.ts'

@@ -4,7 +4,8 @@
  * Files are 0600 and directories 0700; the caller has set the umask so that these are exact.
  */
 import { errorCode } from '../failure.ts'
-import { calls, type Entry } from '../system/calls.ts'
+import type { Entry } from '../system/calls.ts'
+import { calls } from '../system/kernel.ts'
 import { answered, errno, systemError } from '../system/errno.ts'
 import { openFlags } from '../system/open-flags.ts'
 import { bytesOf } from '../system/text.ts'

@@ -1,15 +1,12 @@
 /**
- * The kernel's calls that an upcall makes, and the one place that says who makes them.
+ * The kernel's calls that an upcall makes.
  *
  * Each answers as the kernel does: not negative, or the negated errno, so that a name which is not there is an answer and
  * no exception. Only synchronous calls: each is one point at which a process can die, in the order in which it is written.
  * A text that holds a NUL can't be said to the kernel: it is refused with EINVAL, the one thing that is thrown.
  */
-import { libcCalls } from './libc.ts'
-import { nodeCalls } from './node.ts'
-
 export interface Calls {
-  /** Every descriptor is closed on exec. @param flags see {@link openFlags}. @returns a descriptor. */
+  /** Every descriptor is closed on exec. @param flags see open-flags.ts. @returns a descriptor. */
   readonly open: (path: string, flags: number, mode: number) => number
   /** @returns how many bytes were read; 0 at the end. */
   readonly read: (descriptor: number, into: Uint8Array) => number
@@ -55,5 +52,3 @@ export interface Status {
   /** Seconds since 1970. */
   readonly mtime: number
 }
-
-export const calls: Calls = libcCalls() ?? nodeCalls()
