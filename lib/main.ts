@@ -4,8 +4,9 @@ import { nfsdAt } from './downcall/nfsd.ts'
 import { Failed, failureFrom, quote } from './failure.ts'
 import { openLog, type Log } from './log.ts'
 import { run } from './run.ts'
+import { isNoted, noteDirectory, sinceStart } from './settings/last-start.ts'
 import { parseWords, type Words } from './settings/options.ts'
-import { settingsFrom } from './settings/settings.ts'
+import { settingsFrom, type Settings } from './settings/settings.ts'
 import { stateDirectory } from './stable/state-directory.ts'
 import { noteUntracked } from './stable/untracked.ts'
 import { calls } from './system/kernel.ts'
@@ -31,26 +32,44 @@ export function main(words: readonly string[], environment: NodeJS.ProcessEnv): 
 
 function upcall({ given, rest }: Words, verb: Verb, environment: NodeJS.ProcessEnv): number {
   const deadline = startDeadline()
-  const settings = settingsFrom(given)
-  const log = openLog(settings)
+  const atStart = verbs[verb].event === 'start'
   // Modes of files and directories are exact, whatever umask the caller left.
   calls.umask(0o077)
-  for (const complaint of settings.complaints) log.warning(complaint)
+  let log = openLog({ foreground: given.has('foreground'), debug: given.has('debug') })
+  let settings: Settings | undefined
   try {
+    settings = settingsFrom(given)
+    log = openLog(settings)
+    for (const complaint of settings.complaints) log.warning(complaint)
     const { request, ignored } = parseRequest(verb, rest, environment)
     for (const name of ignored) log.warning(`${name} can't be understood, ignored: ${quote(environment[name] ?? '')}`)
-    run(
-      { state: stateDirectory(settings.stateDirectory), nfsd: nfsdAt(settings.nfsdDirectory), log, deadline, now: Date.now },
-      request,
-    )
+    const path = atStart ? beginIn(settings, log) : directoryOfStart(settings, log)
+    run({ state: stateDirectory(path), nfsd: nfsdAt(settings.nfsdDirectory), log, deadline, now: Date.now }, request)
     log.debug(() => `${verb}: done`)
     return 0
   } catch (thrown) {
     const failure = failureFrom(thrown)
-    const atStart = verbs[verb].event === 'start'
-    if (atStart && failure.kind !== 'bad-argument') startFailed(settings.stateDirectory, log)
+    if (atStart && failure.kind !== 'bad-argument' && settings !== undefined) startFailed(settings.stateDirectory, log)
     return log.failed(failure.kind === 'storage' ? { ...failure, atStart } : failure, verb)
   }
+}
+
+/** The state directory of a start. @throws if it can't be noted, and upcalls would go by an earlier start's. */
+function beginIn(settings: Settings, log: Log): string {
+  try {
+    noteDirectory(settings)
+  } catch (thrown) {
+    if (isNoted(settings)) throw thrown
+    log.error(`the state directory of this start can't be noted, so no change of the configuration will be noticed: ${String(thrown)}`)
+  }
+  return settings.stateDirectory
+}
+
+/** The state directory of an upcall between two starts. */
+function directoryOfStart(settings: Settings, log: Log): string {
+  const { stateDirectory: path, changed } = sinceStart(settings)
+  if (changed !== undefined) log.error(changed)
+  return path
 }
 
 /** The kernel goes on without us: a later start must know. */

@@ -74,7 +74,7 @@ export const scrap = (machine: Machine): void => { rmSync(machine.dir, { recursi
 
 /** Nothing of the real machine plays a part: not its state, not its kernel, not its configuration. */
 export const settings = ({ dir, stateDir, nfsdDir }: Machine): readonly string[] =>
-  ['-s', stateDir, '--nfsd-dir', nfsdDir, '--config', join(dir, 'no-such.conf')]
+  ['-s', stateDir, '--nfsd-dir', nfsdDir, '--run-dir', join(dir, 'run'), '--config', '/dev/null']
 
 /** A script that, loaded before the program, sets its wall clock to `WALL_CLOCK` seconds since 1970. It runs on. */
 const otherClock = `

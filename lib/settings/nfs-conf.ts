@@ -1,41 +1,61 @@
 /**
- * The nfs-utils configuration file, nfs.conf(5), as far as it concerns us: our section's keys. Pure.
- * Names of sections and keys are case-insensitive; the last value of a key counts; `#` and `;` begin a comment line.
+ * The nfs-utils configuration file, nfs.conf(5), as nfs-utils reads it (support/nfs/conffile.c). Pure.
+ *
+ * Names of sections and keys are case-insensitive. `#` and `;` begin a comment, also after a value. A backslash at the end
+ * of a line joins the next one to it. A text's characters stand for bytes, so white space is ASCII's.
  */
 
-/** One assignment in our section. */
 export interface Assignment {
+  /** In lower case; with its argument where it has one: `nfsd "x"`, which is another section than `nfsd`. */
+  readonly section: string
   readonly key: string
   readonly value: string
 }
 
-/** Everything assigned in `section`, in order. Lines that are none of an nfs.conf's are somebody else's to complain of. */
-export function assignmentsIn(text: string, section: string): Assignment[] {
-  const found: Assignment[] = []
-  let inSection = false
-  for (const raw of text.split(/\r?\n/)) {
-    const line = raw.trim()
-    if (line === '' || line.startsWith('#') || line.startsWith(';')) continue
-    const header = /^\[\s*([^\]"]*?)\s*(?:"[^"]*"\s*)?\]/.exec(line)
-    if (header !== null) {
-      inSection = header[1]?.toLowerCase() === section
-      continue
-    }
-    const equals = line.indexOf('=')
-    if (!inSection || equals <= 0) continue
-    found.push({
-      key: line.slice(0, equals).trim().toLowerCase(),
-      value: unquote(line.slice(equals + 1).trim()),
-    })
-  }
-  return found
+export interface Reading {
+  readonly assignments: readonly Assignment[]
+  /** Lines that are no assignment, or stand in no section. */
+  readonly odd: readonly { readonly section: string; readonly line: string }[]
 }
 
-/** `"a # b"` and `'a # b'` are taken whole; elsewhere a `#` or `;` after white space begins a comment. */
-function unquote(value: string): string {
-  const quoted = /^(["'])(.*?)\1/.exec(value)
-  return quoted?.[2] ?? value.replace(/\s[#;].*$/, '').trim()
+/** @param section the one in which the text begins: an included file begins in that of its `include`. */
+export function readNfsConf(text: string, section = ''): Reading {
+  const assignments: Assignment[] = []
+  const odd: { section: string; line: string }[] = []
+  let current = section
+  for (const raw of text.replaceAll('\\\n', '  ').split('\n')) {
+    const line = trimmed(raw)
+    if (line === '' || line.startsWith('#') || line.startsWith(';')) continue
+    const equals = line.indexOf('=')
+    if (line.startsWith('[')) {
+      current = sectionIn(line)
+      if (current === '') odd.push({ section: '', line })
+    } else if (current === '' || equals <= 0) {
+      odd.push({ section: current, line })
+    } else {
+      assignments.push({
+        section: current,
+        key: trimmed(line.slice(0, equals)).toLowerCase(),
+        value: valueIn(trimmed(line.slice(equals + 1))),
+      })
+    }
+  }
+  return { assignments, odd }
 }
+
+/** `[name]` or `[name "argument"]`; what follows it does not matter. @returns '' for neither: what comes then is in no section. */
+function sectionIn(line: string): string {
+  const [, name = '', argument] = /^\[[ \t]*([^\]"]*?)[ \t]*("[^"\]]*"[^\]]*)?\]/.exec(line) ?? []
+  return argument === undefined ? name.toLowerCase() : `${name.toLowerCase()} ${argument}`
+}
+
+/** `"a # b"` and `'a # b'` are taken whole. */
+function valueIn(text: string): string {
+  const quoted = /^(["'])(.*?)\1/.exec(text)
+  return quoted?.[2] ?? trimmed(text.replace(/[#;].*/, ''))
+}
+
+const trimmed = (text: string): string => text.replace(/^[ \t\r\v\f]+|[ \t\r\v\f]+$/g, '')
 
 /** nfs.conf's booleans; undefined for anything else. */
 export function booleanFrom(value: string): boolean | undefined {

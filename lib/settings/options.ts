@@ -17,6 +17,12 @@ export const options = {
     alias: undefined,
     summary: "where the kernel's nfsd file system is mounted (default /proc/fs/nfsd)",
   },
+  'run-dir': {
+    takes: 'DIR',
+    short: undefined,
+    alias: undefined,
+    summary: 'where notes about starts are kept while the machine is up (default /run/nfsd-userland-helper)',
+  },
   config: { takes: 'FILE', short: undefined, alias: undefined, summary: 'read this instead of /etc/nfs.conf' },
 } as const satisfies Record<string, { takes?: string | undefined; short?: string | undefined; alias?: string | undefined; summary: string }>
 
@@ -64,7 +70,8 @@ function parseOption(word: string): { name: OptionName; value?: string; bundled?
     if (long !== undefined || short === undefined || word[1] !== short) continue
     const more = word.slice(2)
     if (more === '') return { name }
-    return takes === undefined ? { name, bundled: `-${more}` } : { name, value: more }
+    // As yargs has it: `-s=/x` is `-s /x`.
+    return takes === undefined ? { name, bundled: `-${more}` } : { name, value: more.replace(/^=/, '') }
   }
   throw new Failed({ kind: 'bad-argument', why: 'unknown option', word })
 }

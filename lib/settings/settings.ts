@@ -1,120 +1,134 @@
 /**
  * Where things are: the command line over the configuration over what is usual.
- * The kernel passes no options, so the configuration file is the only way to set anything for an upcall; nothing in it is
- * ever fatal there.
+ *
+ * The kernel passes no options, so the configuration is the only way to set anything for an upcall. What in it is not
+ * understood is complained of, and fatal only where it says where things are (see files.ts).
  */
 import { quote } from '../failure.ts'
-import { calls } from '../system/kernel.ts'
-import { errno, errorName } from '../system/errno.ts'
-import { openFlags } from '../system/open-flags.ts'
-import { textOf } from '../system/text.ts'
-import { assignmentsIn, booleanFrom } from './nfs-conf.ts'
+import { dropInsOf, readConfiguration, refused } from './files.ts'
+import { booleanFrom, readNfsConf } from './nfs-conf.ts'
 import type { OptionName } from './options.ts'
+import { inWords, resolved } from './path.ts'
 
 export interface Settings {
   readonly stateDirectory: string
   readonly nfsdDirectory: string
+  /** Notes about starts, which need not outlive the machine's running. */
+  readonly runDirectory: string
+  /** What led to the state directory, unless the command line did. */
+  readonly configuration: Configuration | undefined
   readonly foreground: boolean
   readonly debug: boolean
   /** What in the configuration could not be understood, one line each. */
   readonly complaints: readonly string[]
 }
 
-const section = 'nfsd-userland-helper'
+export interface Configuration {
+  readonly file: string
+  /** Nothing is in it, nor in its drop-ins, or there is none. */
+  readonly empty: boolean
+}
 
+/** The command line's alone, so it is known also where the configuration can't be read. */
+export const runDirectoryFrom = (given: ReadonlyMap<OptionName, string>): string => resolved(given.get('run-dir') ?? '/run/nfsd-userland-helper')
+
+/** @throws Failed if the configuration can't be read, or can't be understood in where things are. */
 export function settingsFrom(given: ReadonlyMap<OptionName, string>): Settings {
-  const complaints: string[] = []
-  const configured = new Map<string, string>()
-  const complain = (file: string, what: string): void => void complaints.push(`${quote(file)}: ${what}`)
-
-  for (const file of configurationFiles(given.get('config') ?? '/etc/nfs.conf', complain)) {
-    const bytes = readConfiguration(file, complain)
-    if (!mentions(bytes, section)) continue
-    for (const { key, value } of assignmentsIn(textOf(bytes), section)) {
-      const understood = understand(key, value)
-      if (understood === true) configured.set(key, value)
-      else complain(file, `${understood}: ignored`)
-    }
-  }
+  const file = resolved(given.get('config') ?? '/etc/nfs.conf')
+  const { values, empty, complaints } = readAll(file, given.has('config'))
   const directory = (name: 'state-dir' | 'nfsd-dir', usual: string): string => {
-    const named = given.get(name) ?? configured.get(name)
-    return named === undefined ? usual : isPlain(named) ? named : process.getBuiltinModule('node:path').resolve(named)
+    const named = given.get(name)
+    if (named !== undefined) return resolved(named)
+    const set = values.get(name)
+    return set === undefined ? usual : absolute(name, set)
   }
   return {
     stateDirectory: directory('state-dir', '/var/lib/nfs'),
     nfsdDirectory: directory('nfsd-dir', '/proc/fs/nfsd'),
+    runDirectory: runDirectoryFrom(given),
+    configuration: given.has('state-dir') ? undefined : { file, empty },
     foreground: given.has('foreground'),
-    debug: given.has('debug') || (configured.has('debug') && booleanFrom(configured.get('debug') ?? '') === true),
+    debug: given.has('debug') || booleanFrom(values.get('debug')?.value ?? 'no') === true,
     complaints,
   }
 }
 
-function understand(key: string, value: string): true | string {
-  switch (key) {
-    case 'state-dir':
-    case 'nfsd-dir':
-      return value.startsWith('/') || `${key} is not an absolute path: ${quote(value)}`
-    case 'debug':
-      return booleanFrom(value) !== undefined || `debug is neither yes nor no: ${quote(value)}`
-    default:
-      return `unknown key ${quote(key)}`
+/** What a file of the configuration sets a key to. */
+interface Value {
+  readonly value: string
+  readonly file: string
+}
+
+interface Gathered {
+  /** The last value of each of our keys. */
+  readonly values: Map<string, Value>
+  readonly complaints: string[]
+  empty: boolean
+}
+
+function readAll(file: string, named: boolean): Gathered {
+  const gathered: Gathered = { values: new Map(), complaints: [], empty: true }
+  const main = readConfiguration(file)
+  if (main === 'directory') throw refused(file, 'is a directory')
+  if (main !== 'absent') gather(gathered, file, main.text)
+  // Without a configuration everything is as usual. But who names one means it.
+  else if (named) throw refused(file, 'is not there')
+
+  for (const dropIn of dropInsOf(file)) {
+    const read = readConfiguration(dropIn)
+    if (read === 'directory') continue
+    if (read !== 'absent') gather(gathered, dropIn, read.text)
+    // Removed while we looked, or a link that leads nowhere: what it should have said is then not known.
+    else if (dropInsOf(file).includes(dropIn)) throw refused(dropIn, 'is a link to what is not there')
+  }
+  return gathered
+}
+
+const ours = 'nfsd-userland-helper'
+const include = 'include'
+
+/** Of files that include each other. */
+const deepest = 8
+
+function gather(gathered: Gathered, file: string, text: string, section = '', depth = 0): void {
+  if (text !== '') gathered.empty = false
+  const lowerCase = text.toLowerCase()
+  // Most configurations have no word for us.
+  if (section !== ours && !lowerCase.includes(ours) && !lowerCase.includes(include)) return
+
+  const complain = (what: string): void => void gathered.complaints.push(`${quote(file)}: ${what}: ignored`)
+  const { assignments, odd } = readNfsConf(text, section)
+  for (const { line, section: where } of odd)
+    if (where === '' || where === ours) complain(where === '' ? `in no section: ${quote(line)}` : `no assignment: ${quote(line)}`)
+  for (const { section: where, key, value } of assignments) {
+    if (key === include) {
+      if (depth === deepest) throw refused(file, `is included too deep: ${deepest} files are`)
+      includeFile(gathered, file, value, where, depth + 1)
+    } else if (where === ours) {
+      if (!keys.includes(key)) complain(`unknown key ${quote(key)}`)
+      else if (key === 'debug' && booleanFrom(value) === undefined) complain(`debug is neither yes nor no: ${quote(value)}`)
+      else gathered.values.set(key, { value, file })
+    }
   }
 }
 
-/** Absolute, and spelled as it would be if it were resolved: `node:path` is not worth its loading then. */
-const isPlain = (path: string): boolean => path.startsWith('/') && !path.endsWith('/') && !path.includes('//') && !path.includes('/.')
+const keys: readonly string[] = ['state-dir', 'nfsd-dir', 'debug']
 
-/** The file and its drop-ins, in the order in which nfs-utils reads them. */
-function configurationFiles(file: string, complain: (file: string, what: string) => void): string[] {
-  const dropIns = `${file}.d`
-  const files = [file]
-  const entries = calls.entries(dropIns)
-  if (typeof entries === 'number') {
-    if (entries !== -errno.ENOENT) complain(dropIns, errorName(entries))
-    return files
-  }
-  for (const { name } of entries) if (name.endsWith('.conf') && !name.startsWith('.')) files.push(`${dropIns}/${name}`)
-  return files.length > 2 ? [file, ...files.slice(1).sort()] : files
+/** `include = FILE`, or `-FILE` for one that may be missing; a path that is not absolute begins where the including file is. */
+function includeFile(gathered: Gathered, from: string, value: string, section: string, depth: number): void {
+  const mayBeMissing = value.startsWith('-')
+  const path = inWords(mayBeMissing ? value.slice(1) : value)
+  if (path === undefined || path === '') throw refused(from, `includes what is no name: ${quote(value)}`)
+  const file = path.startsWith('/') ? path : `${from.slice(0, from.lastIndexOf('/'))}/${path}`
+  const read = readConfiguration(file)
+  if (read === 'directory') throw refused(file, `is a directory, and is included by ${quote(from)}`)
+  if (read !== 'absent') gather(gathered, file, read.text, section, depth)
+  else if (!mayBeMissing) throw refused(file, `is not there, and is included by ${quote(from)}`)
 }
 
-/** A device or a pipe in its place shall not be read for ever. */
-const mostPages = 256
-const pageSize = 4096
-const nothing = new Uint8Array(0)
-
-/** Most configurations have no word for us, and these need not be decoded. A word that lies across two pages is found as well. */
-function mentions(bytes: Uint8Array, word: string): boolean {
-  for (let at = 0; at < bytes.length; at += pageSize) {
-    const codes = bytes.subarray(at, at + pageSize + word.length)
-    if (String.fromCharCode.apply(null, codes as unknown as number[]).toLowerCase().includes(word)) return true
-  }
-  return false
-}
-
-function readConfiguration(file: string, complain: (file: string, what: string) => void): Uint8Array {
-  // Not to wait for the other end of a pipe.
-  const descriptor = calls.open(file, openFlags.O_RDONLY | openFlags.O_NONBLOCK, 0)
-  if (descriptor < 0) {
-    if (descriptor !== -errno.ENOENT) complain(file, `can't be read: ${errorName(descriptor)}`)
-    return nothing
-  }
-  let bytes = nothing
-  let length = -1
-  for (let pages = 0; length !== 0 && pages < mostPages; pages++) {
-    const page = new Uint8Array(pageSize)
-    length = calls.read(descriptor, page)
-    if (length < 0) break
-    bytes = bytes.length === 0 ? page.subarray(0, length) : joined(bytes, page.subarray(0, length))
-  }
-  calls.close(descriptor)
-  if (length >= 0) return bytes
-  complain(file, `can't be read: ${errorName(length)}`)
-  return nothing
-}
-
-function joined(first: Uint8Array, second: Uint8Array): Uint8Array<ArrayBuffer> {
-  const both = new Uint8Array(first.length + second.length)
-  both.set(first)
-  both.set(second, first.length)
-  return both
+function absolute(name: string, { value, file }: Value): string {
+  const path = inWords(value)
+  if (path === undefined) throw refused(file, `has a ${name} that is no UTF-8: ${quote(value)}`)
+  if (!path.startsWith('/')) throw refused(file, `has a ${name} that is no absolute path: ${quote(value)}`)
+  return resolved(path)
 }

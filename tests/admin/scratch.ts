@@ -18,7 +18,7 @@ export function scratchRoot(system: System): string {
 
 /** The program's words, on a configuration of its own. */
 export const say = (artefact: Artefact, ...words: readonly string[]): Promise<Said> =>
-  inForeground(artefact, ['--config', '/no/such.conf', ...words], { PATH: process.env['PATH'] ?? '' })
+  inForeground(artefact, ['--config', '/dev/null', ...words], { PATH: process.env['PATH'] ?? '' })
 
 /** Every path below, with what changes when somebody writes there: for "nothing changed". */
 export const filesIn = (root: string): string[] =>

@@ -23,9 +23,11 @@ eachArtefact('an upcall that gets nowhere', (artefact) => {
   it('waits for no pipe, wherever one stands', async () => {
     const s = server(artefact)
     await s.init()
-    for (const path of ['../no-such.conf', '../nfsd/v4_end_grace', '../nfsd/allow_client', 'nfsd-userland-helper.lock', 'old_boot_time'])
+    const config = join(s.nfsdDir, 'nfs.conf')
+    execFileSync('mkfifo', [config])
+    for (const path of ['../nfsd/v4_end_grace', '../nfsd/allow_client', 'nfsd-userland-helper.lock', 'old_boot_time'])
       execFileSync('mkfifo', [join(s.stateDir, path)])
-    assert.equal((await s.create('ada', 'v4.1')).status, done)
+    assert.equal((await s.call(['--config', config, 'create', hex('ada')], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' })).status, done)
     assert.equal((await s.check('ada', 'v4.0')).status, done)
     assert.equal((await s.graceDone()).status, done)
   })

@@ -18,6 +18,7 @@ export interface Server {
   readonly artefact: Artefact
   readonly stateDir: string
   readonly nfsdDir: string
+  readonly runDir: string
   /** Any words, as they are. */
   readonly call: (words: readonly string[], env?: Environment) => Promise<Said>
   readonly init: (told?: string) => Promise<Said>
@@ -58,6 +59,7 @@ export function server(artefact: Artefact): Server {
     artefact,
     stateDir,
     nfsdDir,
+    runDir: join(machine.dir, 'run'),
     call,
     init: (told) => call(['init'], graceStart(told)),
     create: (owner, version, told) => call(['create', hex(owner)], { ...session(version), ...graceStart(told) }),

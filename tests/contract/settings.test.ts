@@ -1,10 +1,10 @@
 /** Options, the configuration file, and what people are told. */
 import assert from 'node:assert/strict'
-import { copyFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { bundle, inForeground } from '../artefacts.ts'
-import { badArgument, done, eachArtefact, server, type Server } from './server.ts'
+import { badArgument, done, eachArtefact, hex, mayNotReclaim, server, storageFailed, tree, unusableAtStart, type Server } from './server.ts'
 import { traced } from './strace.ts'
 
 eachArtefact('the configuration file', (artefact) => {
@@ -29,24 +29,94 @@ eachArtefact('the configuration file', (artefact) => {
     assert.match(stderr, /asked the kernel to end grace \(asked\)/, 'the nfsd directory comes from the file')
   })
 
-  it('with a key that can not be understood is complained of, and never fatal', async () => {
+  it('with a key that can not be understood is complained of, and goes on where that says not where things are', async () => {
     const s = server(artefact)
-    writeFileSync(join(s.nfsdDir, 'nfs.conf'), `[nfsd-userland-helper]\nstate-dir = relative\ndebug = maybe\ncolour = red\x1b[31m\n`)
+    writeFileSync(join(s.nfsdDir, 'nfs.conf'), `[nfsd-userland-helper]\ndebug = maybe\ncolour = red\x1b[31m\nnonsense\n[nfsd-userland-helper\n`)
     const { status, stderr } = await plain(s, ['-s', s.stateDir, 'init'])
     assert.equal(status, done)
-    assert.match(stderr, /state-dir is not an absolute path: 'relative': ignored/)
     assert.match(stderr, /debug is neither yes nor no: 'maybe': ignored/)
     assert.match(stderr, /unknown key 'colour': ignored/)
+    assert.match(stderr, /no assignment: 'nonsense': ignored/)
+    assert.match(stderr, /in no section: '\[nfsd-userland-helper': ignored/)
     assert.doesNotMatch(stderr, /\x1b/)
   })
 
-  it('that is missing is normal; one that is a directory is complained of', async () => {
+  const mib = 1 << 20
+  const unusable: readonly (readonly [what: string, text: string, says: RegExp])[] = [
+    ['is cut off', '[nfsd-userland-helper]\nstate-dir = /srv/nf', /nfs\.conf' is cut off: its last line has no end/],
+    ['is cut off before our section', '[nfsd]\nthrea', /nfs\.conf' is cut off/],
+    ['holds a NUL', '[nfsd]\n\0\n', /nfs\.conf' is damaged: it holds a NUL/],
+    ['is longer than 1 MiB', '#'.repeat(mib) + '\n', /nfs\.conf' is longer than 1 MiB/],
+    ['has a state directory that is no UTF-8', '[nfsd-userland-helper]\nstate-dir = /srv/\xff\n', /nfs\.conf' has a state-dir that is no UTF-8/],
+    ['has a state directory that is no absolute path', '[nfsd-userland-helper]\nstate-dir = relative\n', /nfs\.conf' has a state-dir that is no absolute path: 'relative'/],
+    ['has a state directory without the other quote', '[nfsd-userland-helper]\nstate-dir = "/srv\n', /nfs\.conf' has a state-dir that is no absolute path: '"\/srv'/],
+    ['has an nfsd directory that is no absolute path', '[nfsd-userland-helper]\nnfsd-dir =\n', /nfs\.conf' has a nfsd-dir that is no absolute path: ''/],
+    ['includes what is not there', '[nfsd]\ninclude = missing.conf\n', /missing\.conf' is not there, and is included by/],
+    ['includes itself', '[nfsd]\ninclude = nfs.conf\n', /nfs\.conf' is included too deep/],
+  ]
+  for (const [what, text, says] of unusable)
+    it(`that ${what} fails the upcall in one line, and nothing is recorded anywhere`, async () => {
+      const s = server(artefact)
+      writeFileSync(join(s.nfsdDir, 'nfs.conf'), text, 'latin1')
+      const before = tree(join(s.nfsdDir, '..'))
+      for (const [words, status] of [[['init'], unusableAtStart], [['start'], unusableAtStart], [['create', '61'], storageFailed], [['check', '61'], storageFailed], [['remove', '61'], storageFailed], [['grace_done'], storageFailed]] as const) {
+        const said = await plain(s, words)
+        assert.equal(said.status, status, words[0])
+        assert.match(said.stderr, says)
+        assert.equal(said.stderr.split('\n').length, 2, said.stderr)
+      }
+      assert.deepEqual(tree(join(s.nfsdDir, '..')), before)
+    })
+
+  it('that the disk does not give fails the upcall, be it the file, a drop-in, or their directory', async () => {
     const s = server(artefact)
-    assert.doesNotMatch((await plain(s, ['-s', s.stateDir, 'init'])).stderr, /warning/)
+    const config = join(s.nfsdDir, 'nfs.conf')
+    const dropIn = join(`${config}.d`, '10.conf')
+    writeFileSync(config, '[nfsd]\n')
+    mkdirSync(`${config}.d`)
+    writeFileSync(dropIn, '[nfsd]\n')
+    for (const path of [config, dropIn, `${config}.d`])
+      for (const injection of ['/^open:error=EIO', '/^open:error=EACCES', ...(path === `${config}.d` ? ['getdents64:error=EIO'] : ['read:error=EIO'])]) {
+        const said = await traced(s, ['--config', config, 'create', '61'], {}, ['-P', path, '-e', `inject=${injection}`])
+        assert.equal(said.status, storageFailed, injection)
+        assert.ok(said.stderr.includes(`configuration '${path}' can't be read: E`), said.stderr)
+        assert.equal(said.stderr.split('\n').length, 2, said.stderr)
+      }
+    assert.equal(s.snapshot(), '(missing)')
+  })
+
+  it('that is not there is normal, but not where it is named; a directory is none', async () => {
+    const s = server(artefact)
+    const named = await plain(s, ['-s', s.stateDir, 'init'])
+    assert.equal(named.status, unusableAtStart)
+    assert.match(named.stderr, /nfs\.conf' is not there/)
+    const usual = await inForeground(artefact, ['-s', s.stateDir, '--nfsd-dir', s.nfsdDir, '--run-dir', s.runDir, 'init'], {})
+    assert.equal(usual.status, done)
+    assert.doesNotMatch(usual.stderr, /warning|error/)
     mkdirSync(join(s.nfsdDir, 'nfs.conf'))
-    const { status, stderr } = await plain(s, ['-s', s.stateDir, 'init'])
-    assert.equal(status, done)
-    assert.match(stderr, /warning: .*nfs\.conf': can't be read: EISDIR/)
+    assert.match((await plain(s, ['-s', s.stateDir, 'init'])).stderr, /error: .*nfs\.conf' is a directory/)
+  })
+
+  it('includes others, from where it is and in their place; a subsection is none of ours', async () => {
+    const s = server(artefact)
+    const at = (name: string): string => join(s.nfsdDir, name)
+    const write = (name: string, ...lines: readonly string[]): void => { writeFileSync(at(name), lines.join('\n') + '\n') }
+    mkdirSync(at('nfs.conf.d'))
+    mkdirSync(at('nfs.conf.d/40-a-directory.conf'))
+    write('nfs.conf', '[nfsd-userland-helper]', `state-dir = ${at('one')}`, 'include = more.conf', 'include=-no such file', '[nfsd-userland-helper "x"]', `state-dir = ${at('sub')}`)
+    write('more.conf', `state-dir = ${at('two')}`)
+    write('nfs.conf.d/9.conf', '[mountd]', 'include = included')
+    write('nfs.conf.d/included', 'debug = yes', '[nfsd-userland-helper]', `state-dir = ${at('three')}`)
+    assert.equal((await plain(s, ['init'])).status, done)
+    assert.ok(existsSync(at('three/v4clients')))
+    // As versionsort(3) has it, 10 comes after 9.
+    write('nfs.conf.d/10.conf', '[nfsd-userland-helper]', `state-dir = ${at('four')}`)
+    assert.equal((await plain(s, ['init'])).status, done)
+    assert.deepEqual(['one', 'two', 'sub', 'four'].map((name) => existsSync(at(name))), [false, false, false, true])
+    symlinkSync('nowhere', at('nfs.conf.d/20.conf'))
+    const said = await plain(s, ['init'])
+    assert.equal(said.status, unusableAtStart)
+    assert.match(said.stderr, /20\.conf' is a link to what is not there/)
   })
 
   it('can ask for more detail, as -d does', async () => {
@@ -56,6 +126,69 @@ eachArtefact('the configuration file', (artefact) => {
     assert.doesNotMatch((await s.call(['create', '61'])).stderr, /debug/)
     writeFileSync(join(s.nfsdDir, 'nfs.conf'), '[nfsd-userland-helper]\ndebug=yes\n')
     assert.match((await plain(s, ['-s', s.stateDir, 'create', '61'])).stderr, /debug: /)
+  })
+})
+
+eachArtefact('a configuration that changes under a running server', (artefact) => {
+  const running = async () => {
+    const s = server(artefact)
+    const config = join(s.nfsdDir, 'nfs.conf')
+    const configure = (text: string): void => { writeFileSync(config, text) }
+    const upcall = (...words: readonly string[]) => inForeground(artefact, ['--config', config, '--nfsd-dir', s.nfsdDir, '--run-dir', s.runDir, ...words], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' })
+    const first = join(s.nfsdDir, 'first')
+    configure(of(first))
+    assert.equal((await upcall('init')).status, done)
+    return { s, config, configure, upcall, first }
+  }
+  const of = (directory: string): string => `[nfsd-userland-helper]\nstate-dir = ${directory}\n`
+
+  it('sends no upcall to another directory before the next start, and each says so', async () => {
+    const { s, configure, upcall, first } = await running()
+    const second = join(s.nfsdDir, 'second')
+    for (const [text, says] of [
+      ['', /is empty or missing now, and was not when the server started: the state directory would be '\/var\/lib\/nfs', but until the next start it is '.*first'/],
+      [of(second), /has changed since the server started: the state directory would be '.*second', but until the next start it is '.*first'/],
+    ] as const) {
+      configure(text)
+      const said = await upcall('create', hex('ada'))
+      assert.equal(said.status, done)
+      assert.match(said.stderr, /^nfsd-userland-helper: error: /)
+      assert.match(said.stderr, says)
+    }
+    assert.ok(!existsSync(second))
+    assert.equal((await upcall('grace_done')).status, done)
+    assert.equal((await upcall('init')).status, done, 'the next start is in the second')
+    assert.equal((await upcall('check', hex('ada'))).status, mayNotReclaim)
+    configure(of(first))
+    assert.equal((await upcall('init')).status, done)
+    const { status, stderr } = await upcall('check', hex('ada'))
+    assert.deepEqual({ status, stderr }, { status: done, stderr: '' })
+  })
+
+  it('is not noticed where the command line names the directory', async () => {
+    const { s, configure, upcall } = await running()
+    configure('')
+    assert.equal((await upcall('-s', s.stateDir, 'init')).status, done)
+    const { status, stderr } = await upcall('-s', s.stateDir, 'create', hex('ada'))
+    assert.deepEqual({ status, stderr }, { status: done, stderr: '' })
+  })
+
+  it('is not noticed where the start could not be noted, which is said; but no start begins beside the note of another', async () => {
+    const { s, config, configure, upcall } = await running()
+    const second = join(s.nfsdDir, 'second')
+    configure(of(second))
+    mkdirSync(join(s.runDir, `start-${encodeURIComponent(config)}.new`))
+    const refused = await upcall('init')
+    assert.equal(refused.status, unusableAtStart)
+    assert.match(refused.stderr, /error: init: unlink .* failed: EISDIR/)
+    assert.ok(!existsSync(second))
+    rmSync(s.runDir, { recursive: true })
+    writeFileSync(s.runDir, '')
+    const said = await upcall('init')
+    assert.equal(said.status, done)
+    assert.match(said.stderr, /error: the state directory of this start can't be noted/)
+    assert.equal((await upcall('create', hex('ada'))).stderr, '')
+    assert.ok(existsSync(second))
   })
 })
 

@@ -5,7 +5,7 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { recordLine, recordName } from '../../lib/recovery/record.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
-import { executable, inForeground } from '../artefacts.ts'
+import { executable } from '../artefacts.ts'
 import { onItsOwnDisk } from './own-disk.ts'
 import { done, eachArtefact, hex, mayNotReclaim, server, storageFailed, unusableAtStart } from './server.ts'
 import { traced } from './strace.ts'
@@ -46,16 +46,6 @@ eachArtefact('a state directory', (artefact) => {
     assert.equal(status, unusableAtStart)
     assert.match(stderr, /ENAMETOOLONG/)
     assert.ok(!existsSync(join(s.nfsdDir, 'd')))
-  })
-
-  it('with a NUL in its name is refused: nothing is done where the name would end', async () => {
-    const s = server(artefact)
-    const config = join(s.nfsdDir, 'nfs.conf')
-    writeFileSync(config, `[nfsd-userland-helper]\nstate-dir = ${s.nfsdDir}/cut\0off\n`)
-    const { status, stderr } = await inForeground(artefact, ['--config', config, 'init'], {})
-    assert.equal(status, unusableAtStart)
-    assert.match(stderr, /cut\\000off\/v4recovery' failed: EINVAL/)
-    assert.ok(!existsSync(join(s.nfsdDir, 'cut')))
   })
 
   it('on a file system that does not tell what an entry is, is understood as well', async () => {

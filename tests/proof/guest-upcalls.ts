@@ -14,7 +14,7 @@ import { upcallFor } from './scenarios.ts'
 export interface Subject { readonly program: string; readonly options: string }
 
 export const onlyOn = (stateDirectory: string): string =>
-  `-f -s ${stateDirectory} --nfsd-dir /run/lab/no-nfsd --config /run/lab/no-such.conf`
+  `-f -s ${stateDirectory} --nfsd-dir /run/lab/no-nfsd --config /dev/null`
 
 // A test that is interrupted must not leave its machines running.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(1))

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { Failed } from '../../lib/failure.ts'
-import { assignmentsIn, booleanFrom } from '../../lib/settings/nfs-conf.ts'
+import { booleanFrom, readNfsConf } from '../../lib/settings/nfs-conf.ts'
 import { parseWords } from '../../lib/settings/options.ts'
 
 describe('the words of the command line', () => {
@@ -11,6 +11,7 @@ describe('the words of the command line', () => {
     [['-fds/x', 'create', '-s', '--'], { foreground: '', debug: '', 'state-dir': '/x' }, 'create', ['-s', '--']],
     [['--storagedir=/a=b', 'x'], { 'state-dir': '/a=b' }, 'x', []],
     [['--state-dir', '-f', 'x'], { 'state-dir': '-f' }, 'x', []],
+    [['-s=/x', 'y'], { 'state-dir': '/x' }, 'y', []],
     [['-s', '/a', '-s', '/b', 'x'], { 'state-dir': '/b' }, 'x', []],
     [['--', '-f'], {}, '-f', []],
     [['-'], {}, '-', []],
@@ -22,25 +23,46 @@ describe('the words of the command line', () => {
       assert.deepEqual({ ...parsed, given: Object.fromEntries(parsed.given) }, { given, verb, rest })
     })
 
-  for (const words of [['-x'], ['--state'], ['--'.concat('state-dirs=1'), 'x'], ['-s'], ['--config='], ['-f=1', 'x'], ['--foreground=1'], ['--__proto__=1']])
+  for (const words of [['-x'], ['--state'], ['--'.concat('state-dirs=1'), 'x'], ['-s'], ['-s='], ['--config='], ['-f=1', 'x'], ['--foreground=1'], ['--__proto__=1']])
     it(`${JSON.stringify(words)} is refused`, () => {
       assert.throws(() => parseWords(words), Failed)
     })
 })
 
 describe('nfs.conf', () => {
-  it('gives our section, whatever the case and the white space, in order', () => {
+  it('is read as nfs-utils reads it', () => {
     const text = [
       '; nfs.conf', 'state-dir=/none', '[nfsd]', 'state-dir=/nfsd', '  [ Nfsd-Userland-Helper ]  # ours', 'State-Dir = /a b  ',
-      'debug=1 # on', "nfsd-dir = '/x # y'", '# state-dir=/no', 'nonsense', '= /x', '[other "nfsd-userland-helper"]', 'debug=0',
-      '[nfsd-userland-helper]', 'state-dir="/c"',
-    ].join('\r\n')
-    assert.deepEqual(assignmentsIn(text, 'nfsd-userland-helper'), [
-      { key: 'state-dir', value: '/a b' },
-      { key: 'debug', value: '1' },
-      { key: 'nfsd-dir', value: '/x # y' },
-      { key: 'state-dir', value: '/c' },
+      'debug=1 # on', 'debug=0#off', "nfsd-dir = '/x # y'", '# state-dir=/no \\', 'state-dir=/joined to the comment', 'nonsense', '= /x',
+      '[nfsd-userland-helper "nfsd-userland-helper"]', 'debug=2', '[nfsd-userland-helper', 'debug=3', '[nfsd-userland-helper "x]', 'debug=4',
+      '[nfsd-userland-helper]', 'state-dir="/c"', 'key = a\\', 'b', 'state-dir=/\xc3\xa0', '',
+    ].join('\r\n').replaceAll('\\\r\n', '\\\n')
+    const { assignments, odd } = readNfsConf(text)
+    const ours = (key: string, value: string) => ({ section: 'nfsd-userland-helper', key, value })
+    assert.deepEqual(assignments, [
+      { section: 'nfsd', key: 'state-dir', value: '/nfsd' },
+      ours('state-dir', '/a b'),
+      ours('debug', '1'),
+      ours('debug', '0'),
+      ours('nfsd-dir', '/x # y'),
+      { section: 'nfsd-userland-helper "nfsd-userland-helper"', key: 'debug', value: '2' },
+      ours('state-dir', '/c'),
+      ours('key', 'a  b'),
+      ours('state-dir', '/\xc3\xa0'),
     ])
+    assert.deepEqual(odd.map(({ section, line }) => [section, line]), [
+      ['', 'state-dir=/none'],
+      ['nfsd-userland-helper', 'nonsense'],
+      ['nfsd-userland-helper', '= /x'],
+      ['', '[nfsd-userland-helper'],
+      ['', 'debug=3'],
+      ['', '[nfsd-userland-helper "x]'],
+      ['', 'debug=4'],
+    ])
+  })
+
+  it('that is included begins in the section of its include', () => {
+    assert.deepEqual(readNfsConf('a=b\n[x]\nc=d\n', 'y').assignments.map(({ section, key }) => `${section} ${key}`), ['y a', 'x c'])
   })
 
   it('has the booleans of nfs-utils', () => {

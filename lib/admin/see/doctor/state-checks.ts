@@ -2,6 +2,7 @@
 import { dirname } from 'node:path'
 import { errorCode, quote } from '../../../failure.ts'
 import fs from 'node:fs'
+import { sinceStart } from '../../../settings/last-start.ts'
 import * as disk from '../../../stable/disk.ts'
 import { hasLegacyRecords, legacyTopIn, usualTop } from '../../../stable/legacy.ts'
 import { ranUntracked } from '../../../stable/untracked.ts'
@@ -13,10 +14,18 @@ import { shellWord, type Site } from './site.ts'
 const restart = 'systemctl restart nfs-server.service'
 
 /** nfs.conf, as far as it is ours: the kernel passes no options, so it is what upcalls go by. */
-export const configuration = ({ settings: { complaints } }: Site): Said =>
-  complaints.length === 0
+export function configuration({ settings }: Site): Said {
+  if (settings.complaints.length > 0)
+    return wrong(
+      `in the configuration: ${settings.complaints.join('; ')}`,
+      'What is not understood is ignored: if it should say where the state directory is, upcalls look in another place than you think.',
+      '$EDITOR /etc/nfs.conf',
+    )
+  const { changed } = sinceStart(settings)
+  return changed === undefined
     ? good('the configuration can be understood')
-    : wrong(`in the configuration: ${complaints.join('; ')}`, 'What is not understood is ignored, so upcalls may look in another place than you think.', '$EDITOR /etc/nfs.conf')
+    : wrong(changed, 'The next start of the NFS server goes by the configuration as it is now. Commands for people do already.', '$EDITOR /etc/nfs.conf')
+}
 
 export function stateDirectoryIsOurs({ settings: { stateDirectory: path }, survey }: Site): Said {
   const word = shellWord(path)

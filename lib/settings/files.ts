@@ -1,0 +1,55 @@
+/**
+ * The files of the configuration, read whole or not at all.
+ *
+ * What the configuration says is where clients are recorded. One that can't be read, or is damaged, must not pass for one
+ * that says nothing: an upcall would keep its records in another directory, where no later start looks for them. So only
+ * a file that is not there is no error, and every other failure is thrown.
+ */
+import { Failed, quote } from '../failure.ts'
+import { calls } from '../system/kernel.ts'
+import { errno, errorName } from '../system/errno.ts'
+import { openFlags } from '../system/open-flags.ts'
+
+/** No configuration is as long; a device or a pipe in its place shall not be read for ever. */
+const most = 1 << 20
+const pageSize = 4096
+
+/** Why the configuration is not gone by. */
+export const refused = (file: string, why: string): Failed => new Failed({ kind: 'storage', atStart: false, what: `configuration ${quote(file)} ${why}` })
+
+/** @returns its text, each character a byte. @throws Failed if it can't be had whole. */
+export function readConfiguration(file: string): { readonly text: string } | 'absent' | 'directory' {
+  // Not to wait for the other end of a pipe.
+  const descriptor = calls.open(file, openFlags.O_RDONLY | openFlags.O_NONBLOCK, 0)
+  if (descriptor === -errno.ENOENT) return 'absent'
+  if (descriptor < 0) throw refused(file, `can't be read: ${errorName(descriptor)}`)
+  let text = ''
+  const page = new Uint8Array(pageSize)
+  for (;;) {
+    const length = calls.read(descriptor, page)
+    if (length <= 0 || text.length > most) {
+      calls.close(descriptor)
+      if (length === -errno.EISDIR) return 'directory'
+      if (length < 0) throw refused(file, `can't be read: ${errorName(length)}`)
+      break
+    }
+    text += String.fromCharCode(...page.subarray(0, length))
+  }
+  if (text.length > most) throw refused(file, 'is longer than 1 MiB')
+  if (text.includes('\0')) throw refused(file, 'is damaged: it holds a NUL')
+  if (text !== '' && !text.endsWith('\n')) throw refused(file, 'is cut off: its last line has no end')
+  return { text }
+}
+
+/** A file's drop-ins, `FILE.d/*.conf`, in the order in which nfs-utils reads them: numbers by value, as versionsort(3) has it. */
+export function dropInsOf(file: string): string[] {
+  const directory = `${file}.d`
+  const entries = calls.entries(directory)
+  if (entries === -errno.ENOENT) return []
+  if (typeof entries === 'number') throw refused(directory, `can't be read: ${errorName(entries)}`)
+  const byVersion = ({ name }: { readonly name: string }): string => name.replace(/\d+/g, (digits) => digits.padStart(20, '0'))
+  return entries
+    .filter(({ name }) => name.endsWith('.conf') && !name.startsWith('.'))
+    .sort((one, other) => (byVersion(one) < byVersion(other) ? -1 : 1))
+    .map(({ name }) => `${directory}/${name}`)
+}

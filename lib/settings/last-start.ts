@@ -1,0 +1,70 @@
+/**
+ * The state directory that the running server instance began in.
+ *
+ * The configuration is read anew by each upcall. Should it lead elsewhere while the server runs, be it by a change or
+ * because an editor or a broken disk left nothing of it, an upcall that went there would acknowledge what no later start
+ * looks for. So a start notes, in the run directory, where it begins; upcalls go there, and say so loudly, until the next
+ * start. The note is made before the start is: an instance that began is noted rightly, whenever it was killed.
+ *
+ * A note is a symbolic link, named by the configuration that led to the directory: `configured:DIRECTORY`, or
+ * `empty:DIRECTORY` where nothing was in it. The command line names a directory for one call only: then nothing is
+ * noted, nor looked at.
+ */
+import { quote } from '../failure.ts'
+import { calls } from '../system/kernel.ts'
+import { answered, errno } from '../system/errno.ts'
+import type { Configuration, Settings } from './settings.ts'
+
+const { ENOENT, ENOTDIR, EACCES, EINVAL, EEXIST } = errno
+
+/** Nothing but a name for a file whose path has any length: a longer one than a name may be can't be noted. */
+const noteOf = (runDirectory: string, { file }: Configuration): string => `${runDirectory}/start-${encodeURIComponent(file)}`
+
+const textFor = ({ empty }: Configuration, stateDirectory: string): string => `${empty ? 'empty' : 'configured'}:${stateDirectory}`
+
+/** Notes where an instance begins. @throws the system's error. */
+export function noteDirectory({ runDirectory, configuration, stateDirectory }: Settings): void {
+  if (configuration === undefined) return
+  const note = noteOf(runDirectory, configuration)
+  const text = textFor(configuration, stateDirectory)
+  if (calls.readlink(note) === text) return
+  answered(calls.mkdir(runDirectory, 0o700), 'mkdir', runDirectory, EEXIST)
+  const staged = `${note}.new`
+  answered(calls.unlink(staged), 'unlink', staged, ENOENT)
+  answered(calls.symlink(text, staged), 'symlink', staged)
+  answered(calls.rename(staged, note), 'rename', note)
+}
+
+/** Whether an earlier start is noted, which would lead the upcalls of this one astray. */
+export const isNoted = ({ runDirectory, configuration }: Settings): boolean =>
+  configuration !== undefined && typeof calls.readlink(noteOf(runDirectory, configuration)) === 'string'
+
+export interface SinceStart {
+  readonly stateDirectory: string
+  /** What is not as it was at the start. */
+  readonly changed: string | undefined
+}
+
+/** Where an upcall goes. One call of the kernel. */
+export function sinceStart({ runDirectory, configuration, stateDirectory }: Settings): SinceStart {
+  const unchanged: SinceStart = { stateDirectory, changed: undefined }
+  if (configuration === undefined) return unchanged
+  const note = noteOf(runDirectory, configuration)
+  const text = calls.readlink(note)
+  if (text === textFor(configuration, stateDirectory)) return unchanged
+  if (typeof text === 'number') {
+    // Only root looks into the run directory, and who is not root changes nothing.
+    answered(text, 'readlink', note, ENOENT, ENOTDIR, EACCES, EINVAL)
+    return text === -EINVAL ? { stateDirectory, changed: `${quote(note)} is no link: nothing is known of the last start` } : unchanged
+  }
+  const [, was, directory] = /^(configured|empty):(\/.*)$/s.exec(text) ?? []
+  if (directory === undefined) return { stateDirectory, changed: `${quote(note)} can't be understood: nothing is known of the last start` }
+  const emptied = configuration.empty && was === 'configured'
+  const what = `configuration ${quote(configuration.file)} ${emptied ? 'is empty or missing now, and was not when the server started' : 'has changed since the server started'}`
+  if (directory !== stateDirectory)
+    return {
+      stateDirectory: directory,
+      changed: `${what}: the state directory would be ${quote(stateDirectory)}, but until the next start it is ${quote(directory)}`,
+    }
+  return emptied ? { stateDirectory, changed: what } : unchanged
+}

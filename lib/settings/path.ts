@@ -1,0 +1,26 @@
+/** Paths, as they are spelled and as they are meant. */
+import { Failed, quote } from '../failure.ts'
+import { calls } from '../system/kernel.ts'
+
+/** A path without `.`, `..` and empty parts, begun where we are if it does not begin at the root. @throws Failed if that is nowhere. */
+export function resolved(path: string): string {
+  const parts: string[] = []
+  for (const part of (path.startsWith('/') ? path : `${whereWeAre(path)}/${path}`).split('/')) {
+    if (part === '..') parts.pop()
+    else if (part !== '' && part !== '.') parts.push(part)
+  }
+  return `/${parts.join('/')}`
+}
+
+function whereWeAre(path: string): string {
+  const here = calls.readlink('/proc/self/cwd')
+  if (typeof here === 'string' && here.startsWith('/') && !here.endsWith(' (deleted)')) return here
+  throw new Failed({ kind: 'bad-argument', why: 'no absolute path, and where we are is not known', word: quote(path) })
+}
+
+/** UTF-8 (RFC 3629 §4). */
+const utf8 =
+  /^(?:[\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})*$/
+
+/** A word of the configuration, whose characters are bytes, as the system is told it; undefined if it is no UTF-8. */
+export const inWords = (bytes: string): string | undefined => (utf8.test(bytes) ? Buffer.from(bytes, 'latin1').toString() : undefined)
