@@ -4,6 +4,9 @@ import { it } from 'node:test'
 import { eachArtefact } from '../contract/server.ts'
 import { askedByNobody, diagnose, parameter, program, state, toldToPeople } from './machine.ts'
 
+/** As if no start had noted in which state directory it was. */
+const noStart = 'rm -f /run/nfsd-userland-helper/start-*'
+
 interface Fault {
   /** What is wrong, as an admin would say it. */
   readonly title: string
@@ -82,7 +85,8 @@ const faults: readonly Fault[] = [
 
   // where records are kept
   { title: 'the configuration has a mistake', check: 'configuration', verdict: 'wrong', make: 'echo "statedir = /srv" >> /etc/nfs.conf', says: /unknown key 'statedir': ignored/ },
-  { title: 'the state directory is missing', check: 'state-directory', verdict: 'wrong', make: `echo 'state-dir = /srv/state/sub' >> /etc/nfs.conf`, says: /does not exist/, mended: true },
+  { title: 'the configuration leads elsewhere than at the start', check: 'configuration', verdict: 'wrong', make: `echo 'state-dir = /srv/../srv/state/../other' >> /etc/nfs.conf; mkdir -p /srv/other; cp -a ${state}/* /srv/other`, says: /has changed since the server started: the state directory would be '\/srv\/other', but until the next start it is '\/srv\/state'/, also: ['storage'] },
+  { title: 'the state directory is missing', check: 'state-directory', verdict: 'wrong', make: `echo 'state-dir = /srv/state/sub' >> /etc/nfs.conf; ${noStart}`, says: /does not exist/, mended: true },
   { title: 'the state directory is a file', check: 'state-directory', verdict: 'wrong', make: `umount ${state}; rmdir ${state}; echo > ${state}`, says: /is not a directory/, also: ['storage'] },
   { title: 'everybody may write to the state directory', check: 'state-directory', verdict: 'wrong', make: `chmod 777 ${state}`, says: /everybody may write/, mended: true },
   { title: 'the records belong to somebody else', check: 'state-directory', verdict: 'wrong', make: `chown 12 ${state}/v4clients`, says: /belongs to another user \(12\)/, mended: true },
@@ -91,7 +95,7 @@ const faults: readonly Fault[] = [
   { title: 'the records are immutable', check: 'state-directory', verdict: 'wrong', make: `chattr +i ${state}/v4clients`, says: /can't be written: EPERM/, mended: true },
   { title: 'the records are in memory (tmpfs)', check: 'storage', verdict: 'wrong', make: movedTo('mount -t tmpfs none'), says: /is on tmpfs, mounted at '\/srv\/state'.*does not outlast/s },
   { title: 'the records are in memory (ramfs)', check: 'storage', verdict: 'wrong', make: movedTo('mount -t ramfs none'), says: /is on ramfs/, also: ['room'] },
-  { title: "the records are in a container's layer (overlay)", check: 'storage', verdict: 'wrong', make: `mkdir /elsewhere; sed -i s:/srv/state:/elsewhere: /etc/nfs.conf; cp -a ${state}/* /elsewhere`, says: /is on overlay, mounted at '\/'/ },
+  { title: "the records are in a container's layer (overlay)", check: 'storage', verdict: 'wrong', make: `mkdir /elsewhere; sed -i s:/srv/state:/elsewhere: /etc/nfs.conf; cp -a ${state}/* /elsewhere; ${noStart}`, says: /is on overlay, mounted at '\/'/ },
   { title: 'the disk has no journal (ext4)', check: 'storage', verdict: 'wrong', make: anotherDisk('mkfs.ext4 -q -N 4096 -O ^has_journal'), says: /ext4, .*which has no journal/ },
   { title: 'the disk may reorder writes', check: 'storage', verdict: 'wrong', make: `mount -o remount,nobarrier ${state}`, says: /without write barriers/, mended: true },
   { title: 'nothing makes the NFS server wait for the disk', check: 'mount-order', verdict: 'wrong', make: 'rm -r /etc/systemd/system/nfs-server.service.d', says: /nothing makes the NFS server wait/, mended: true },
@@ -106,7 +110,7 @@ const faults: readonly Fault[] = [
   { title: "the current instance's directory was removed", check: 'records', verdict: 'wrong', make: `rm -r ${newestInstance}`, says: /missing: .*directory of the current server instance/ },
 
   // the server instance
-  { title: 'the server was started, and that could not be recorded', check: 'instance', verdict: 'wrong', make: `mount -o remount,ro ${state}; upcall init || true; mount -o remount,rw ${state}; for mark in /run/nfsd-userland-helper/*; do ln -sfn 1 $mark; done`, says: /was started, and that could not be recorded/ },
+  { title: 'the server was started, and that could not be recorded', check: 'instance', verdict: 'wrong', make: `mount -o remount,ro ${state}; upcall init || true; mount -o remount,rw ${state}; ${noStart}; for mark in /run/nfsd-userland-helper/*; do ln -sfn 1 $mark; done`, says: /was started, and that could not be recorded/ },
   { title: 'what was recorded of the instance is damaged', check: 'instance', verdict: 'wrong', make: `echo soon > ${state}/boot_time`, says: /boot_time can't be understood/, also: ['records'] },
   { title: 'no start has been recorded yet', check: 'instance', verdict: 'doubtful', make: `rm -r ${state}/boot_time ${state}/v4clients`, says: /no server instance has been recorded yet/ },
   { title: 'the kernel has left grace, and nobody told us', check: 'instance', verdict: 'wrong', make: `${gracePeriod}; echo Y > /srv/nfsd/v4_end_grace`, says: /left grace, and instance [0-9]+ is still in it/, mended: true },
