@@ -4,6 +4,8 @@
  * Statuses are public API: `256 - errno`, as nfsdcltrack's, so that the two are interchangeable. The kernel sees only
  * zero or not zero (fs/nfsd/nfs4recover.c, nfsd4_umh_cltrack_upcall); scripts and people see the number.
  */
+import { textOf } from './bytes.ts'
+
 export type Failure =
   /** The verdict of `check`: the client may not reclaim. Not an error; RFC 7530 §9.6.3.4. */
   | { readonly kind: 'may-not-reclaim'; readonly owner: string; readonly because: string }
@@ -58,16 +60,16 @@ const quoted = 80
 
 /** A word from outside, made harmless for a log and a terminal: printable ASCII, the rest as `\ooo`, shortened. */
 export function quote(word: string): string {
-  const bytes = Buffer.from(word)
-  const shown = printable(bytes.subarray(0, quoted))
-  return bytes.length > quoted ? `'${shown}'... (${bytes.length} bytes)` : `'${shown}'`
+  const shown = `'${escaped(word.slice(0, quoted))}'`
+  return word.length > quoted ? `${shown}... (${word.length} bytes)` : shown
 }
 
-/** Bytes as printable ASCII; all else, and the backslash, as three octal digits. */
-export const printable = (bytes: Uint8Array): string =>
-  Array.from(bytes, (byte) =>
-    byte >= 0x20 && byte < 0x7f && byte !== 0x5c ? String.fromCharCode(byte) : `\\${byte.toString(8).padStart(3, '0')}`,
-  ).join('')
+/** A word, each character a byte, as printable ASCII; all else, and the backslash, as three octal digits. */
+export const escaped = (word: string): string =>
+  word.replace(/[^ -[\]-~]/g, (character) => `\\${character.charCodeAt(0).toString(8).padStart(3, '0')}`)
+
+/** {@link escaped}, of bytes. */
+export const printable = (bytes: Uint8Array): string => escaped(textOf(bytes))
 
 /** The errno name of a thrown file system error, or undefined for anything else that was thrown. */
 export const errorCode = (thrown: unknown): string | undefined =>

@@ -3,10 +3,10 @@
  * picks up: one write(2) a line, syslog priority in front (Documentation/ABI/testing/dev-kmsg). In the foreground, and
  * where there is no kernel log to be had, it speaks to stderr.
  */
-import { printable, report, type Failure } from './failure.ts'
+import { escaped, report, type Failure } from './failure.ts'
 import { calls } from './system/kernel.ts'
-import { openFlags } from './system/open-flags.ts'
-import { bytesOf } from './system/text.ts'
+import { atFlags } from './system/calls.ts'
+import { bytesOf } from './bytes.ts'
 
 export interface Log {
   readonly critical: (line: string) => void
@@ -37,13 +37,13 @@ const longestLine = 900
 export function openLog({ foreground, debug }: LogOptions): Log {
   const say = (priority: keyof typeof priorities) => (line: string) => {
     // Whatever came from outside has been quoted already; this is the last door before a terminal.
-    const safe = printable(Buffer.from(line)).slice(0, longestLine).replaceAll('\\134', '\\')
+    const safe = line.replace(/[^ -~]/g, escaped).slice(0, longestLine)
     if (foreground || !toKernelLog(`<${daemon | priorities[priority]}>${name}: ${safe}\n`)) {
       toStderr(`${name}: ${priority}: ${safe}\n`)
       return
     }
     // A person who typed the command should see why it failed.
-    if (priorities[priority] <= priorities.error && process.stderr.isTTY) toStderr(`${name}: ${safe}\n`)
+    if (priorities[priority] <= priorities.error && calls.isTerminal(2)) toStderr(`${name}: ${safe}\n`)
   }
   return {
     critical: say('critical'),
@@ -63,7 +63,7 @@ export function openLog({ foreground, debug }: LogOptions): Log {
 }
 
 function toKernelLog(line: string): boolean {
-  const descriptor = calls.open('/dev/kmsg', openFlags.O_WRONLY | openFlags.O_NONBLOCK, 0)
+  const descriptor = calls.openat(atFlags.AT_FDCWD, '/dev/kmsg', calls.flags.O_WRONLY | calls.flags.O_NONBLOCK, 0)
   if (descriptor < 0) return false
   const written = calls.write(descriptor, bytesOf(line))
   calls.close(descriptor)

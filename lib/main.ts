@@ -6,19 +6,22 @@ import { openLog, type Log } from './log.ts'
 import { run } from './run.ts'
 import { isNoted, noteDirectory, sinceStart } from './settings/last-start.ts'
 import { parseWords, type Words } from './settings/options.ts'
-import { settingsFrom, type Settings } from './settings/settings.ts'
+import { runDirectoryFrom, settingsFrom, type Settings } from './settings/settings.ts'
 import { stateDirectory } from './stable/state-directory.ts'
-import { noteUntracked } from './stable/untracked.ts'
+import { noteStart } from './stable/untracked.ts'
 import { calls } from './system/kernel.ts'
 import { parseRequest } from './upcall/request.ts'
 import { isVerb, verbs, type Verb } from './upcall/verbs.ts'
+
+/** The variables of the process, by name. */
+type Environment = Readonly<Record<string, string | undefined>>
 
 /**
  * One upcall.
  * @param words the command line after the program's name
  * @returns the exit status; 0 is a promise that a power cut can't break. Undefined: these words are no upcall.
  */
-export function main(words: readonly string[], environment: NodeJS.ProcessEnv): number | undefined {
+export function main(words: readonly string[], environment: Environment): number | undefined {
   let parsed: Words
   try {
     parsed = parseWords(words)
@@ -30,7 +33,7 @@ export function main(words: readonly string[], environment: NodeJS.ProcessEnv): 
   return verb !== undefined && isVerb(verb) ? upcall(parsed, verb, environment) : undefined
 }
 
-function upcall({ given, rest }: Words, verb: Verb, environment: NodeJS.ProcessEnv): number {
+function upcall({ given, rest }: Words, verb: Verb, environment: Environment): number {
   const deadline = startDeadline()
   const atStart = verbs[verb].event === 'start'
   // Modes of files and directories are exact, whatever umask the caller left.
@@ -44,12 +47,24 @@ function upcall({ given, rest }: Words, verb: Verb, environment: NodeJS.ProcessE
     const { request, ignored } = parseRequest(verb, rest, environment)
     for (const name of ignored) log.warning(`${name} can't be understood, ignored: ${quote(environment[name] ?? '')}`)
     const path = atStart ? beginIn(settings, log) : directoryOfStart(settings, log)
-    run({ state: stateDirectory(path), nfsd: nfsdAt(settings.nfsdDirectory), log, deadline, now: Date.now }, request)
+    run(
+      {
+        state: stateDirectory(path, settings.runDirectory),
+        nfsd: nfsdAt(settings.nfsdDirectory),
+        log,
+        deadline,
+        now: () => calls.now(),
+        monotonic: () => calls.monotonic(),
+      },
+      request,
+    )
     log.debug(() => `${verb}: done`)
     return 0
   } catch (thrown) {
     const failure = failureFrom(thrown)
-    if (atStart && failure.kind !== 'bad-argument' && settings !== undefined) startFailed(settings.stateDirectory, log)
+    if (atStart && settings === undefined && failure.kind !== 'bad-argument')
+      // The kernel goes on without us, and nobody knows of which state directory.
+      noteStart({ runDirectory: runDirectoryFrom(given), path: undefined }, environment['NFSDCLTRACK_GRACE_START'])
     return log.failed(failure.kind === 'storage' ? { ...failure, atStart } : failure, verb)
   }
 }
@@ -70,13 +85,4 @@ function directoryOfStart(settings: Settings, log: Log): string {
   const { stateDirectory: path, changed } = sinceStart(settings)
   if (changed !== undefined) log.error(changed)
   return path
-}
-
-/** The kernel goes on without us: a later start must know. */
-function startFailed(stateDirectory: string, log: Log): void {
-  try {
-    noteUntracked(stateDirectory)
-  } catch (thrown) {
-    log.critical(`an instance starts that can't be recorded, nor the fact noted: ${String(thrown)}`)
-  }
 }

@@ -6,19 +6,20 @@
  * a downcall may run another upcall before it returns. The lock orders upcalls and guards nothing: whatever a step
  * applies is one call, or a sequence of which every part leaves the reclaimable set right.
  */
-import { Failed, quote } from './failure.ts'
+import { errorCode, Failed, quote } from './failure.ts'
 import { reclaimableIn } from './recovery/instance.ts'
 import { step, type Found, type Step } from './recovery/step.ts'
 import * as disk from './stable/disk.ts'
 import * as instances from './stable/instances.ts'
-import { legacyTopIn } from './stable/legacy.ts'
+import { hasLegacyRecord } from './stable/legacy.ts'
 import { locked } from './stable/lock.ts'
+import { migrate } from './stable/migrate.ts'
 import { newestEntry } from './stable/records.ts'
 import { lookAt, makeStateDirectory, toldAtStart, type Recorded } from './stable/state-directory.ts'
-import { carryOver, forgetClient, recordClient, takeOverLegacy } from './transitions/client.ts'
-import { clearLegacy, confirmGraceEnd, endGrace, unconfirmedGraceEnd } from './transitions/grace-end.ts'
+import { carryOver, forgetClient, recordClient } from './transitions/client.ts'
+import { confirmGraceEnd, endGrace, unconfirmedGraceEnd } from './transitions/grace-end.ts'
 import { startInstance } from './transitions/start.ts'
-import { settled, type Settlement, type World } from './transitions/world.ts'
+import { both, settled, type Settlement, type World } from './transitions/world.ts'
 import type { ClientOwner } from './upcall/owner.ts'
 import type { Request } from './upcall/request.ts'
 
@@ -31,7 +32,7 @@ export function run(world: World, request: Request): void {
   const { state, log, deadline } = world
   const underLock = <T>(work: () => T): T =>
     locked(
-      state.path,
+      state,
       {
         assertTimeLeft: () => { deadline.assertTimeLeft('waiting for the lock') },
         passedBy: (because) => { log.warning(`goes on without the lock: ${because}`) },
@@ -52,7 +53,7 @@ export function run(world: World, request: Request): void {
       return
     }
   }
-  if (request.event === 'create' && disk.kindAt(state.path) === 'absent') makeStateDirectory(state)
+  if (request.event === 'create' && state.clients() === undefined && disk.kindAt(state.path) === 'absent') makeStateDirectory(state)
   if (request.event === 'grace-done') syncReclaimed(world)
   // Twice at most: a wiped state directory is begun anew, then the upcall is decided on what is there.
   for (let attempt = 0; attempt < 3; attempt++) {
@@ -68,18 +69,9 @@ export function run(world: World, request: Request): void {
 }
 
 function settle({ sync, then }: Settlement): void {
-  if (sync.length > 1) for (const directory of new Set(sync)) disk.syncDirectory(directory)
-  else if (sync[0] !== undefined) disk.syncDirectory(sync[0])
+  for (const directory of new Set(sync)) if (directory !== undefined) disk.sync(directory)
   then?.()
 }
-
-const both = (first: Settlement, second: Settlement): Settlement => ({
-  sync: [...first.sync, ...second.sync],
-  then: () => {
-    first.then?.()
-    second.then?.()
-  },
-})
 
 /**
  * Moves that have been seen, but not synced by the upcalls that made them, are synced before what they were moved from
@@ -87,22 +79,23 @@ const both = (first: Settlement, second: Settlement): Settlement => ({
  */
 function syncReclaimed({ state }: World): void {
   const { instance } = lookAt(state)
-  if (instance.kind === 'partial') disk.syncDirectory(state.of(instance.start))
+  const directory = instance.kind === 'partial' ? state.of(instance.start) : undefined
+  if (directory !== undefined) disk.sync(directory)
 }
 
 function decideAndApply(world: World, request: Request): Settlement | 'wiped' {
-  const recorded = lookAt(world.state)
+  const recorded = lookInPresentFormat(world, request)
   const decision = decide(world, recorded, request)
   if (decision.kind !== 'end-missed-grace') return apply(world, recorded, decision)
 
+  // The kernel is out of grace before its own `gracedone` has run, so most often nothing is wrong: if none comes, the next
+  // start says so.
   const { state, log } = world
-  log.error('the kernel is out of grace and nobody told us: ending it here, unreclaimed clients may not reclaim any more')
+  log.notice('the kernel is out of grace, and we have not been told yet: ending it here, unreclaimed clients may not reclaim any more')
   let ended: Settlement
   try {
-    ended = both(endGrace(world, decision.instance, undefined), {
-      sync: [],
-      then: () => { clearLegacy(world, legacyTopIn(state.path)) },
-    })
+    disk.tolerating(disk.cannotGrow, () => { instances.mark(state, decision.instance.start, 'unasked') }, undefined)
+    ended = endGrace(world, decision.instance, undefined)
   } catch (thrown) {
     if (request.event !== 'check') throw thrown
     // A check must be answered: as if the end had been written.
@@ -120,9 +113,23 @@ function decideAndApply(world: World, request: Request): Settlement | 'wiped' {
   }
 }
 
+/** Brings format 1 to the present one, unless there is no room: then a check is answered by what is there. */
+function lookInPresentFormat({ state, log }: World, { event }: Request): Recorded {
+  const recorded = lookAt(state)
+  if (recorded.format === 2) return recorded
+  try {
+    migrate(state)
+  } catch (thrown) {
+    if (event !== 'check' || !disk.cannotGrow.includes(errorCode(thrown) ?? '')) throw thrown
+    log.warning(`the state directory is in format 1, and can't be brought to the present one (${String(thrown)})`)
+  }
+  return lookAt(state)
+}
+
 function decide({ state, nfsd }: World, { instance, starts }: Recorded, request: Request): Step {
+  const reclaimable = reclaimableIn(instance, starts)
   const newestRecord = (owner: ClientOwner): Found => {
-    const { entry, in: start } = newestEntry(state, owner, reclaimableIn(instance, starts))
+    const { entry, in: start } = newestEntry(state, owner, reclaimable)
     return start === undefined || entry.kind === 'nothing' ? { kind: 'nothing' } : { kind: entry.kind, in: start }
   }
   return step(
@@ -130,6 +137,7 @@ function decide({ state, nfsd }: World, { instance, starts }: Recorded, request:
       instance,
       told: () => ('start' in instance ? toldAtStart(state, instance.start) : undefined),
       graceIsOverInKernel: () => nfsd.grace() === 'over',
+      hasLegacyRecord,
       newestRecord: (owner) => {
         const found = newestRecord(owner)
         // Beside another upcall it may have moved from a place not yet looked at to one already passed.
@@ -154,7 +162,7 @@ function apply(world: World, recorded: Recorded, decision: Step): Settlement | '
     case 'end-grace':
       return endGrace(world, decision.instance, decision.legacyTop)
     case 'confirm-grace-end':
-      return both(unconfirmedGraceEnd(world, recorded), confirmGraceEnd(world, decision.legacyTop))
+      return both(unconfirmedGraceEnd(world, recorded), confirmGraceEnd(world, decision.instance.start, decision.legacyTop))
     case 'record':
       return both(unconfirmedGraceEnd(world, recorded), recordClient(world, recorded, decision.instance, decision.owner, decision.session))
     case 'confirm-record':
@@ -163,8 +171,6 @@ function apply(world: World, recorded: Recorded, decision: Step): Settlement | '
       return both(unconfirmedGraceEnd(world, recorded), forgetClient(world, recorded, decision.owner))
     case 'carry-over':
       return carryOver(world, decision.instance, decision.owner, decision.from)
-    case 'ask-legacy':
-      return takeOverLegacy(world, recorded, decision.instance, decision.owner, decision.session, decision.path)
     case 'start-instance':
     case 'end-missed-grace':
       throw new Error(`${decision.kind} is not applied here`)

@@ -4,11 +4,12 @@
  */
 import { Failed } from '../failure.ts'
 import { locked } from '../stable/lock.ts'
+import type { StateDirectory } from '../stable/state-directory.ts'
 
 /** Runs `work` under the lock. @throws Failed storage, if it can't be had: nothing has been done. */
-export const holding = <T>(stateDirectory: string, work: () => T): T =>
+export const holding = <T>(state: StateDirectory, work: () => T): T =>
   locked(
-    stateDirectory,
+    state,
     {
       assertTimeLeft: () => undefined,
       passedBy: (because) => {

@@ -9,8 +9,9 @@ import { join } from 'node:path'
 import { Failed, quote } from '../failure.ts'
 import { bootTimeFiles, reclaimableIn, startFromName, type BootTime, type BootTimeFile, type Instance, type Start } from '../recovery/instance.ts'
 import * as disk from '../stable/disk.ts'
+import { readBootTime } from '../stable/format1.ts'
 import { recordsIn } from '../stable/records.ts'
-import { lookAt, readBootTime, stateDirectory, toldAtStart, type Mark, type StateDirectory } from '../stable/state-directory.ts'
+import { lookAt, markNames, stateDirectory, toldAtStart, type Mark, type StateDirectory } from '../stable/state-directory.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import type { GraceStart } from '../upcall/request.ts'
 
@@ -24,7 +25,7 @@ export type Standing = 'current' | 'waiting' | 'void'
 
 export interface Client {
   readonly owner: ClientOwner
-  readonly session: boolean
+  readonly session: boolean | 'unknown'
   /** When the client was first recorded, in seconds of the wall clock at that time. */
   readonly recorded: number
   /** The instance in which it was last active. */
@@ -41,7 +42,7 @@ export interface Oddity {
    * damaged: can't be understood, and allows nothing. stray: not ours. leftover: of an upcall that was killed, harmless.
    * missing: should be there. set-aside: was damaged, and is kept as evidence.
    */
-  readonly kind: 'damaged' | 'stray' | 'leftover' | 'missing' | 'set-aside'
+  readonly kind: 'damaged' | 'newer' | 'stray' | 'leftover' | 'missing' | 'set-aside'
   readonly path: string
   readonly why: string
 }
@@ -82,10 +83,10 @@ export const mayReclaim = ({ standing }: Client): boolean => standing !== 'void'
 export const wasKnownBefore = (client: Client): boolean => client.standing === 'current' && client.recorded < client.in
 
 /** Records are for root's eyes only; for anybody else they would only seem to belong to the wrong user. */
-function assertMayLook({ clients }: StateDirectory): void {
-  const found = disk.directoryAt(clients)
+function assertMayLook({ clientsPath }: StateDirectory): void {
+  const found = disk.directoryAt(clientsPath)
   if (typeof found === 'object' && found.uid === 0 && process.geteuid?.() !== 0)
-    throw new Failed({ kind: 'storage', atStart: false, what: `${quote(clients)} belongs to root, and only root may look at it` })
+    throw new Failed({ kind: 'storage', atStart: false, what: `${quote(clientsPath)} belongs to root, and only root may look at it` })
 }
 
 function readAll(state: StateDirectory): Survey {
@@ -98,7 +99,7 @@ function readAll(state: StateDirectory): Survey {
   const newest = new Map<string, Start>()
 
   for (const start of starts) {
-    const directory = state.of(start)
+    const directory = state.pathOf(start)
     if (disk.directoryAt(directory) === 'other') {
       oddities.push({ kind: 'stray', path: directory, why: 'it has the name of a server instance, and is not a directory' })
       continue
@@ -110,13 +111,14 @@ function readAll(state: StateDirectory): Survey {
       if (entry.kind === 'nothing') continue
       const entryPath = join(directory, entry.name)
       if (counting.has(start)) newest.set(entry.name, start)
-      if (entry.kind === 'damaged') oddities.push({ kind: 'damaged', path: entryPath, why: 'no record that can be understood' })
+      if (entry.kind === 'newer') oddities.push({ kind: 'newer', path: entryPath, why: 'a newer program wrote it: it allows nothing here' })
+      else if (entry.kind === 'damaged') oddities.push({ kind: 'damaged', path: entryPath, why: 'no record that can be understood' })
       else found.push({ owner: entry.owner, ...entry.facts, in: start, unseen, path: entryPath })
     }
     for (const name of leftovers) oddities.push({ kind: 'leftover', path: join(directory, name), why: 'a record on its way' })
   }
   if (current !== undefined && !starts.includes(current))
-    oddities.push({ kind: 'missing', path: state.of(current), why: 'the directory of the current server instance' })
+    oddities.push({ kind: 'missing', path: state.pathOf(current), why: 'the directory of the current server instance' })
 
   const standing = ({ path, in: start }: { path: string; in: Start }): Standing =>
     newest.get(path.slice(path.lastIndexOf('/') + 1)) !== start ? 'void' : start === current ? 'current' : 'waiting'
@@ -124,9 +126,9 @@ function readAll(state: StateDirectory): Survey {
   return {
     state,
     instance,
-    bootTimes: Object.fromEntries(bootTimeFiles.map((file) => [file, readBootTime(state, file)])) as Record<BootTimeFile, BootTime>,
+    bootTimes: bootTimesOf(state),
     told: current === undefined ? undefined : toldAtStart(state, current),
-    marks: { grace_start: has('grace_start'), partial: has('partial'), may_end_early: has('may_end_early') },
+    marks: Object.fromEntries(markNames.map((mark) => [mark, has(mark)])) as Record<Mark, boolean>,
     starts,
     clients: found.map((client) => ({ ...client, standing: standing(client) })),
     oddities,
@@ -138,10 +140,8 @@ function readAll(state: StateDirectory): Survey {
  * What an upcall is about to rename there is no oddity, but what a killed one left is: an instance's start tells.
  */
 function* oddBootTimes(state: StateDirectory): Generator<Oddity> {
-  for (const file of bootTimeFiles) {
-    const content = readBootTime(state, file)
-    if (typeof content === 'object') yield { kind: 'damaged', path: state.bootTime(file), why: content.damaged }
-  }
+  for (const [file, content] of Object.entries(bootTimesOf(state)))
+    if (typeof content === 'object') yield { kind: 'damaged', path: join(state.path, file), why: content.damaged }
   for (const name of disk.namesIn(state.path)) {
     const [, file, start = ''] = /^((?:new_)?boot_time)\.([0-9]+)$/.exec(name) ?? []
     if (file !== undefined && startFromName(start) !== undefined)
@@ -150,14 +150,22 @@ function* oddBootTimes(state: StateDirectory): Generator<Oddity> {
   }
 }
 
-const marks: readonly Mark[] = ['grace_start', 'partial', 'may_end_early']
+/** The three files, as they are. In format 2 they are for people only. */
+function bootTimesOf(state: StateDirectory): Record<BootTimeFile, BootTime> {
+  const root = disk.openDirectory(state.path, disk.anywhere, 'follow')
+  const read = (file: BootTimeFile): BootTime => (typeof root === 'object' ? readBootTime(file, root) : 'absent')
+  const all = Object.fromEntries(bootTimeFiles.map((file) => [file, read(file)])) as Record<BootTimeFile, BootTime>
+  if (typeof root === 'object') disk.close(root)
+  return all
+}
 
 function* oddNames(state: StateDirectory): Generator<Oddity> {
-  for (const name of disk.namesIn(state.clients)) {
+  for (const name of disk.namesIn(state.clientsPath)) {
+    if (/^(?:format-[0-9]+|lock|rebuilt)$/.test(name)) continue
     const [start = '', mark, ...more] = name.split('.')
-    const isMark = mark !== undefined && more.length === 0 && (marks as readonly string[]).includes(mark)
+    const isMark = mark !== undefined && more.length === 0 && (markNames as readonly string[]).includes(mark)
     if (startFromName(start) !== undefined && (mark === undefined || isMark)) continue
-    const path = join(state.clients, name)
+    const path = join(state.clientsPath, name)
     if (name !== 'damaged') yield { kind: 'stray', path, why: 'no name that this program gives' }
     else for (const kept of disk.namesIn(path)) yield { kind: 'set-aside', path: join(path, kept), why: 'it could not be understood' }
   }

@@ -6,9 +6,10 @@ import { stateDirectory } from '../stable/state-directory.ts'
 import type { World } from '../transitions/world.ts'
 
 export const worldOf = (settings: Settings): World => ({
-  state: stateDirectory(settings.stateDirectory),
+  state: stateDirectory(settings.stateDirectory, settings.runDirectory),
   nfsd: nfsdAt(settings.nfsdDirectory),
   log: openLog({ foreground: true, debug: settings.debug }),
   deadline: { assertTimeLeft: () => undefined },
   now: Date.now,
+  monotonic: () => performance.now(),
 })

@@ -8,11 +8,11 @@
 import { errorCode } from '../failure.ts'
 import { calls } from '../system/kernel.ts'
 import { answered, errno } from '../system/errno.ts'
-import { openFlags } from '../system/open-flags.ts'
-import { bytesOf } from '../system/text.ts'
+import { atFlags } from '../system/calls.ts'
+import { bytesOf } from '../bytes.ts'
 import { escapeOwner, type ClientOwner } from '../upcall/owner.ts'
 
-const { O_RDONLY, O_WRONLY, O_NONBLOCK } = openFlags
+const { O_RDONLY, O_WRONLY, O_NONBLOCK } = calls.flags
 
 export interface Nfsd {
   /** Has the kernel's grace period ended? 'unknown' where there is no such file. */
@@ -51,7 +51,7 @@ export function nfsdAt(directory: string): Nfsd {
         return errorCode(thrown) ?? String(thrown)
       }
     },
-    takesAllowedClients: () => typeof calls.stat(allowClientFile) !== 'number',
+    takesAllowedClients: () => typeof calls.fstatat(atFlags.AT_FDCWD, allowClientFile, 0) !== 'number',
     allowClients: (owners, assertTimeLeft) =>
       withDescriptor(allowClientFile, O_WRONLY, (descriptor) => {
         let lines = ''
@@ -72,7 +72,7 @@ export function nfsdAt(directory: string): Nfsd {
 }
 
 function withDescriptor<T>(path: string, flags: number, work: (descriptor: number) => T): T {
-  const descriptor = answered(calls.open(path, flags | O_NONBLOCK, 0), 'open', path)
+  const descriptor = answered(calls.openat(atFlags.AT_FDCWD, path, flags | O_NONBLOCK, 0), 'open', path)
   try {
     return work(descriptor)
   } finally {
@@ -82,7 +82,7 @@ function withDescriptor<T>(path: string, flags: number, work: (descriptor: numbe
 
 /** The first bytes of a control file, or undefined where it can't be read. */
 function readStart(path: string): string | undefined {
-  const descriptor = calls.open(path, O_RDONLY | O_NONBLOCK, 0)
+  const descriptor = calls.openat(atFlags.AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0)
   if (descriptor < 0) return undefined
   const text = calls.readText(descriptor, 16)
   calls.close(descriptor)
@@ -95,6 +95,6 @@ function writeAll(path: string, descriptor: number, lines: string, assertTimeLef
     assertTimeLeft()
     const written = answered(calls.write(descriptor, rest), 'write', path, errno.EAGAIN)
     if (written >= 0) rest = rest.subarray(written)
-    else Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5)
+    else calls.sleep(5)
   }
 }

@@ -3,7 +3,10 @@
  *
  * An instance's start is a logical clock in the shape of a time: the wall clock when it goes forward, one more than
  * every start seen so far when it does not. Starts never repeat and never run backwards, so they order instances under
- * any wall clock; nothing else is ever decided by comparing times.
+ * any wall clock; no verdict is ever reached by comparing times.
+ *
+ * What is known of instances is a set of facts that only grows: "this one has started", "this one has completed its
+ * grace". Facts of several upcalls, in whatever order and however late they are written, add up to the same.
  */
 declare const brand: unique symbol
 /** Seconds since 1970 in shape; an order in meaning. */
@@ -11,12 +14,12 @@ export type Start = number & { readonly [brand]: 'Start' }
 
 /** Twelve digits last for 30 000 years, and 2^53 is far away. */
 const mostDigits = 12
+/** The latest start that can be written and read back. */
+export const latestStart = 999_999_999_999 as Start
 
 /** A directory's name as an instance's start, or undefined if it is not one: there is one spelling of each. */
 export function startFromName(name: string): Start | undefined {
-  if (name === '' || name.length > mostDigits || (name.startsWith('0') && name !== '0')) return undefined
-  for (let i = 0; i < name.length; i++) if (name.charCodeAt(i) < 0x30 || name.charCodeAt(i) > 0x39) return undefined
-  return Number(name) as Start
+  return /^(?:0|[1-9][0-9]*)$/.test(name) && name.length <= mostDigits ? (Number(name) as Start) : undefined
 }
 
 /** The text of `boot_time` and `new_boot_time`: ASCII seconds, one newline. */
@@ -25,10 +28,15 @@ export const startToText = (start: Start): string => `${start}\n`
 /** {@link startToText} read back, with or without its newline; undefined for anything else. */
 export const startFromText = (text: string): Start | undefined => startFromName(text.endsWith('\n') ? text.slice(0, -1) : text)
 
-/** The start of a new instance. */
-export function nextStart(nowMs: number, seen: readonly Start[]): Start {
-  const now = Math.max(0, Math.floor(nowMs / 1000))
-  return seen.reduce<number>((latest, start) => Math.max(latest, start + 1), now) as Start
+/**
+ * The start of a new instance. A wall clock that shows what no start can say is not gone by.
+ * @returns undefined, if there is no later start than those seen.
+ */
+export function nextStart(nowMs: number, seen: readonly Start[]): Start | undefined {
+  const now = Math.floor(nowMs / 1000)
+  const earliest = now >= 0 && now < latestStart ? now : 0
+  const start = seen.reduce<number>((latest, start) => Math.max(latest, start + 1), earliest)
+  return start <= latestStart ? (start as Start) : undefined
 }
 
 /** Grace is over. Its own records are the reclaimable ones of the next instance. */
@@ -38,8 +46,8 @@ export interface FullInstance {
 }
 
 /**
- * In its grace period. Reclaimable: what is recorded in `full` or in a later partial instance, this one included.
- * Without `full` no grace period ever ended, and what was recorded before this instance proves nothing.
+ * In its grace period. Reclaimable: what is recorded in `full` or in a later partial instance, this one included. Without
+ * `full` no grace period ever ended here, so all that was recorded since the beginning still holds (docs/protocol.md).
  */
 export interface PartialInstance {
   readonly kind: 'partial'
@@ -53,8 +61,26 @@ export type Instance =
   | PartialInstance
   /** No start has been recorded: a new state directory, or one that was wiped under a running server. */
   | { readonly kind: 'none' }
-  /** `file` can't be understood, so nobody may reclaim until a new instance starts. */
+  /** Format 1: `file` can't be understood, so nobody may reclaim until a new instance starts. */
   | { readonly kind: 'damaged'; readonly file: BootTimeFile; readonly why: string }
+
+/** What the names in `v4clients` say of one instance. */
+export interface Facts {
+  readonly start: Start
+  readonly full: boolean
+}
+
+/** The instance that upcalls belong to: the latest that has started. Pure, and the same whatever the order of the facts. */
+export function instanceFrom(facts: readonly Facts[]): Instance {
+  let current: Facts | undefined
+  let lastFull: Start | undefined
+  for (const fact of facts) {
+    if (current === undefined || fact.start > current.start || (fact.start === current.start && fact.full)) current = fact
+    if (fact.full && (lastFull === undefined || fact.start > lastFull)) lastFull = fact.start
+  }
+  if (current === undefined) return { kind: 'none' }
+  return lastFull === current.start ? { kind: 'full', start: lastFull } : { kind: 'partial', start: current.start, full: lastFull }
+}
 
 export const bootTimeFiles = ['boot_time', 'new_boot_time', 'old_boot_time'] as const
 export type BootTimeFile = (typeof bootTimeFiles)[number]
@@ -62,8 +88,8 @@ export type BootTimeFile = (typeof bootTimeFiles)[number]
 /** What one of the boot time files says. */
 export type BootTime = Start | 'absent' | { readonly damaged: string }
 
-/** The instance out of the two files that define it (the commit of a grace end renames one over the other). */
-export function instanceFrom(bootTime: BootTime, newBootTime: BootTime): Instance {
+/** Format 1: the instance out of the two files that defined it. A grace end renamed one over the other. */
+export function instanceFromFiles(bootTime: BootTime, newBootTime: BootTime): Instance {
   if (typeof newBootTime === 'object') return { kind: 'damaged', file: 'new_boot_time', why: newBootTime.damaged }
   if (newBootTime === 'absent') {
     if (typeof bootTime === 'object') return { kind: 'damaged', file: 'boot_time', why: bootTime.damaged }
@@ -73,8 +99,9 @@ export function instanceFrom(bootTime: BootTime, newBootTime: BootTime): Instanc
   if (bootTime === newBootTime) return { kind: 'full', start: newBootTime }
   if (typeof bootTime === 'number' && bootTime > newBootTime)
     return { kind: 'damaged', file: 'new_boot_time', why: `${newBootTime} is not after boot_time ${bootTime}` }
-  // A damaged boot_time proves nothing about older instances; the current one is still known.
-  return { kind: 'partial', start: newBootTime, full: typeof bootTime === 'number' ? bootTime : undefined }
+  // Without a boot_time, older records proved nothing in format 1, which set a doubtful one aside: so nor do they now.
+  const full = typeof bootTime === 'number' ? bootTime : ((newBootTime - 1) as Start)
+  return { kind: 'partial', start: newBootTime, full }
 }
 
 /** The instances in which a record lets its client reclaim, newest first. */
@@ -85,21 +112,13 @@ export function reclaimableIn(instance: Instance, starts: readonly Start[]): Sta
       return []
     case 'full':
       return [instance.start]
-    case 'partial': {
-      const all = [instance.start]
-      for (const start of olderThan(instance, starts)) all.push(start)
-      return all
-    }
+    case 'partial':
+      return [instance.start, ...olderThan(instance, starts)]
     default:
       return instance satisfies never
   }
 }
 
 /** The instances before a partial one whose records are still waited for, newest first. */
-export function olderThan(instance: PartialInstance, starts: readonly Start[]): Start[] {
-  const { full, start: current } = instance
-  if (full === undefined) return []
-  const older: Start[] = []
-  for (const start of starts) if (start >= full && start < current) older.push(start)
-  return older.length > 1 ? older.sort((a, b) => b - a) : older
-}
+export const olderThan = ({ full, start: current }: PartialInstance, starts: readonly Start[]): Start[] =>
+  starts.filter((start) => start < current && (full === undefined || start >= full)).sort((a, b) => b - a)

@@ -1,18 +1,27 @@
 /**
  * One client record as a directory entry: a name made of the owner, and a line of facts. Pure.
  *
+ * Records last longer than programs, so a line begins with the version of its format.
+ *
  * The name is the owner where it is readable, percent-encoded where it is not, and a digest where it would be too long;
  * then the line holds the owner. The line ends the argument about damage: its checksum covers the owner as well as the
  * facts, so a record that was altered, or moved to another owner's name, is not understood, and never lets anyone
  * reclaim.
  */
+import { sha256 as digest } from '@noble/hashes/sha2.js'
+import { hexOf } from '../upcall/hex.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 
 export interface Facts {
-  /** A client with a session (NFSv4.1 and later) says when it has reclaimed everything (RFC 8881 §18.51). */
-  readonly session: boolean
+  /**
+   * A client with a session (NFSv4.1 and later) says when it has reclaimed everything (RFC 8881 §18.51). 'unknown', where
+   * nobody has told: nothing takes that for a session.
+   */
+  readonly session: boolean | 'unknown'
   /** When the client was first recorded, in seconds of the wall clock: for people, nothing is decided by it. */
   readonly recorded: number
+  /** SHA-256 of the principal that the client was recorded with, as 64 hex digits. An upcall carries it along. */
+  readonly principal?: string
 }
 
 /** NAME_MAX of every file system that matters here. */
@@ -57,30 +66,56 @@ export function recordName(owner: ClientOwner): string {
   return name.length > longestName ? `%sha256-${sha256(owner)}` : name
 }
 
-/** Loaded only when an owner is that long: it costs an upcall a millisecond or two. */
-const sha256 = (owner: ClientOwner): string =>
-  process.getBuiltinModule('node:crypto').createHash('sha256').update(owner).digest('hex')
+const sha256 = (owner: ClientOwner): string => hexOf(digest(owner))
 
-/** The entry's content: one line, shorter than 60 bytes unless it holds the owner (ext4 keeps that in the inode). */
-export function recordLine(owner: ClientOwner, facts: Facts): string {
-  const core = `session=${facts.session ? 'Y' : 'N'},recorded=${facts.recorded}`
+/** What a line begins with. Version 1 had no such beginning. */
+const format = 2
+
+/** What is written of a client's sessions. */
+const letterOf = (session: Facts['session']): string => (session === 'unknown' ? '?' : session ? 'Y' : 'N')
+
+/** The entry's content: one line, shorter than 60 bytes unless it holds the owner or a principal (ext4 keeps that in the inode). */
+export function recordLine(owner: ClientOwner, { session, recorded, principal }: Facts): string {
+  const facts = `session=${letterOf(session)},recorded=${recorded}${principal === undefined ? '' : `,principal=${principal}`}`
+  return withChecksum(owner, `v${format},${facts}`)
+}
+
+/** How version 1 wrote it. */
+const lineOfVersion1 = (owner: ClientOwner, { session, recorded }: Facts): string =>
+  withChecksum(owner, `session=${letterOf(session)},recorded=${recorded}`)
+
+function withChecksum(owner: ClientOwner, core: string): string {
   const line = `${core},check=${checksum(owner, core)}`
   return recordName(owner).startsWith('%sha256-') ? `${line},owner=${percentEncode(owner)}` : line
 }
 
+/** A record read back: what it says; 'newer', if a newer program wrote it; undefined, if it can't be understood. */
+export type Read = { readonly owner: ClientOwner; readonly facts: Facts } | 'newer' | undefined
+
 /**
- * A record read back: what it says, or undefined if it can't be understood. There is one spelling of each record, so it is
- * understood exactly when what it says would be written as it stands, name, facts and checksum.
+ * Reads every version so far. There is one spelling of each record, so it is understood exactly when what it says would be
+ * written as it stands, name, facts and checksum. What a newer program wrote is not damage, and not for us to believe.
  */
-export function readRecord(name: string, line: string): { owner: ClientOwner; facts: Facts } | undefined {
-  const [session, recorded] = ['session='.length, 'session=Y,recorded='.length]
-  const facts = { session: line[session] === 'Y', recorded: Number(line.slice(recorded, line.indexOf(',', recorded))) }
+export function readRecord(name: string, line: string): Read {
+  const [, version = '1'] = /^v([1-9][0-9]{0,8}),/.exec(line) ?? []
+  if (Number(version) > format) return 'newer'
+  const [whole, letter, recorded, principal] = factsShape.exec(line) ?? []
+  if (whole === undefined) return undefined
+  const facts: Facts = {
+    session: letter === '?' ? 'unknown' : letter === 'Y',
+    recorded: Number(recorded),
+    ...(principal === undefined ? {} : { principal }),
+  }
   const written = line.indexOf(',owner=')
   const owner = percentDecode(written >= 0 ? line.slice(written + ',owner='.length) : name === '%' ? '' : name) as ClientOwner
-  return recordName(owner) === name && recordLine(owner, facts) === line ? { owner, facts } : undefined
+  const spelled = version === '1' ? lineOfVersion1(owner, facts) : recordLine(owner, facts)
+  return recordName(owner) === name && spelled === line ? { owner, facts } : undefined
 }
 
-/** CRC-32 of the owner followed by the facts (zlib.crc32 comes with Node 20.15 only, and costs 2 ms to load). */
+/** Twelve digits of seconds last for 30 000 years. */
+const factsShape = /^(?:v2,)?session=([YN?]),recorded=([0-9]{1,12})(?:,principal=([0-9a-f]{64}))?,check=/
+
+/** CRC-32 of the owner followed by the facts. */
 function checksum(owner: Uint8Array, core: string): string {
   let crc = 0xffff_ffff
   for (let i = 0; i < owner.length; i++) crc = withByte(crc, owner[i] ?? 0)

@@ -14,6 +14,8 @@ export interface Before {
   readonly told: () => GraceStart | undefined
   /** The kernel is out of grace: it has granted, or may grant, locks that conflict with what was not reclaimed. */
   readonly graceIsOverInKernel: () => boolean
+  /** Whether the kernel's own tracker has a client's directory at a path. */
+  readonly hasLegacyRecord: (path: string) => boolean
   /** The newest entry under an owner's name among the instances in which a record lets it reclaim. */
   readonly newestRecord: (owner: ClientOwner) => Found
 }
@@ -22,6 +24,8 @@ export type Found =
   | { readonly kind: 'nothing' }
   /** Something stands there that can't be understood: it allows nothing. */
   | { readonly kind: 'damaged'; readonly in: Start }
+  /** A newer program wrote it: it allows nothing either. */
+  | { readonly kind: 'newer'; readonly in: Start }
   | { readonly kind: 'record'; readonly in: Start }
 
 export type Step =
@@ -29,7 +33,7 @@ export type Step =
   /** Commit a partial instance as full. */
   | { readonly kind: 'end-grace'; readonly instance: PartialInstance; readonly legacyTop: string | undefined }
   /** Grace is over already. */
-  | { readonly kind: 'confirm-grace-end'; readonly legacyTop: string | undefined }
+  | { readonly kind: 'confirm-grace-end'; readonly instance: FullInstance; readonly legacyTop: string | undefined }
   /** End the grace that the kernel has left without us, then decide anew. */
   | { readonly kind: 'end-missed-grace'; readonly instance: PartialInstance }
   /** Begin a full instance in place of a state directory that was wiped under the server, then decide anew. */
@@ -46,14 +50,6 @@ export type Step =
   | { readonly kind: 'confirm-record'; readonly instance: FullInstance | PartialInstance }
   /** Take the client out of every instance. */
   | { readonly kind: 'forget'; readonly owner: ClientOwner }
-  /** Nothing is recorded here: has the kernel's own tracker recorded the client? */
-  | {
-      readonly kind: 'ask-legacy'
-      readonly path: string
-      readonly owner: ClientOwner
-      readonly session: boolean
-      readonly instance: PartialInstance
-    }
   | { readonly kind: 'allow' }
   | { readonly kind: 'nothing-to-do' }
   | { readonly kind: 'refuse'; readonly failure: Failure }
@@ -71,7 +67,7 @@ export function step(before: Before, request: Request): Step {
       const told = before.told()
       if (given !== undefined && told !== undefined && given !== told)
         return { kind: 'refuse', failure: { kind: 'other-instance', given, told } }
-      return instance.kind === 'full' ? { kind: 'confirm-grace-end', legacyTop } : { kind: 'end-grace', instance, legacyTop }
+      return instance.kind === 'full' ? { kind: 'confirm-grace-end', instance, legacyTop } : { kind: 'end-grace', instance, legacyTop }
     }
 
     case 'create': {
@@ -93,13 +89,14 @@ export function step(before: Before, request: Request): Step {
       if (missed) return missed
       const found = before.newestRecord(owner)
       if (found.kind === 'damaged') return mayNotReclaim(owner, `its record in instance ${found.in} can't be understood`)
-      if (found.kind === 'nothing')
-        return instance.kind === 'partial' && legacyRecord !== undefined
-          ? { kind: 'ask-legacy', path: legacyRecord, owner, session, instance }
-          : mayNotReclaim(owner, 'it is not recorded')
+      if (found.kind === 'newer') return mayNotReclaim(owner, `a newer program wrote its record in instance ${found.in}`)
+      // A client of the kernel's own tracker is one of an older instance: its directory counts until grace is over.
+      const isLegacy = found.kind === 'nothing' && instance.kind === 'partial' && legacyRecord !== undefined && before.hasLegacyRecord(legacyRecord)
+      if (found.kind === 'nothing' && !isLegacy) return mayNotReclaim(owner, 'it is not recorded')
       // With a session the client itself says when it is done, by RECLAIM_COMPLETE, and `create` follows: until then it
       // has reclaimed nothing for sure (edge condition 2). Without one, this is all that will ever come.
       if (session) return { kind: 'allow' }
+      if (found.kind === 'nothing') return { kind: 'record', owner, session, instance }
       return instance.kind === 'full' || found.in === instance.start
         ? { kind: 'confirm-record', instance }
         : { kind: 'carry-over', owner, from: found.in, instance }

@@ -6,9 +6,11 @@
  * a file that is not there is no error, and every other failure is thrown.
  */
 import { Failed, quote } from '../failure.ts'
+import { atFlags, type Entry } from '../system/calls.ts'
 import { calls } from '../system/kernel.ts'
 import { errno, errorName } from '../system/errno.ts'
-import { openFlags } from '../system/open-flags.ts'
+
+const here = atFlags.AT_FDCWD
 
 /** No configuration is as long; a device or a pipe in its place shall not be read for ever. */
 const most = 1 << 20
@@ -20,7 +22,7 @@ export const refused = (file: string, why: string): Failed => new Failed({ kind:
 /** @returns its text, each character a byte. @throws Failed if it can't be had whole. */
 export function readConfiguration(file: string): { readonly text: string } | 'absent' | 'directory' {
   // Not to wait for the other end of a pipe.
-  const descriptor = calls.open(file, openFlags.O_RDONLY | openFlags.O_NONBLOCK, 0)
+  const descriptor = calls.openat(here, file, calls.flags.O_RDONLY | calls.flags.O_NONBLOCK, 0)
   if (descriptor === -errno.ENOENT) return 'absent'
   if (descriptor < 0) throw refused(file, `can't be read: ${errorName(descriptor)}`)
   let text = ''
@@ -37,16 +39,23 @@ export function readConfiguration(file: string): { readonly text: string } | 'ab
   }
   if (text.length > most) throw refused(file, 'is longer than 1 MiB')
   if (text.includes('\0')) throw refused(file, 'is damaged: it holds a NUL')
-  if (text !== '' && !text.endsWith('\n')) throw refused(file, 'is cut off: its last line has no end')
   return { text }
 }
 
 /** A file's drop-ins, `FILE.d/*.conf`, in the order in which nfs-utils reads them: numbers by value, as versionsort(3) has it. */
 export function dropInsOf(file: string): string[] {
   const directory = `${file}.d`
-  const entries = calls.entries(directory)
-  if (entries === -errno.ENOENT) return []
-  if (typeof entries === 'number') throw refused(directory, `can't be read: ${errorName(entries)}`)
+  const descriptor = calls.openat(here, directory, calls.flags.O_RDONLY | calls.flags.O_DIRECTORY, 0)
+  if (descriptor === -errno.ENOENT) return []
+  if (descriptor < 0) throw refused(directory, `can't be read: ${errorName(descriptor)}`)
+  const entries: Entry[] = []
+  for (;;) {
+    const some = calls.entries(descriptor)
+    if (typeof some === 'number') throw refused(directory, `can't be read: ${errorName(some)}`)
+    if (some.length === 0) break
+    entries.push(...some)
+  }
+  calls.close(descriptor)
   const byVersion = ({ name }: { readonly name: string }): string => name.replace(/\d+/g, (digits) => digits.padStart(20, '0'))
   return entries
     .filter(({ name }) => name.endsWith('.conf') && !name.startsWith('.'))

@@ -11,10 +11,12 @@
  * noted, nor looked at.
  */
 import { quote } from '../failure.ts'
+import { atFlags } from '../system/calls.ts'
 import { calls } from '../system/kernel.ts'
 import { answered, errno } from '../system/errno.ts'
 import type { Configuration, Settings } from './settings.ts'
 
+const here = atFlags.AT_FDCWD
 const { ENOENT, ENOTDIR, EACCES, EINVAL, EEXIST } = errno
 
 /** Nothing but a name for a file whose path has any length: a longer one than a name may be can't be noted. */
@@ -27,17 +29,17 @@ export function noteDirectory({ runDirectory, configuration, stateDirectory }: S
   if (configuration === undefined) return
   const note = noteOf(runDirectory, configuration)
   const text = textFor(configuration, stateDirectory)
-  if (calls.readlink(note) === text) return
-  answered(calls.mkdir(runDirectory, 0o700), 'mkdir', runDirectory, EEXIST)
+  if (calls.readlinkat(here, note) === text) return
+  answered(calls.mkdirat(here, runDirectory, 0o755), 'mkdir', runDirectory, EEXIST)
   const staged = `${note}.new`
-  answered(calls.unlink(staged), 'unlink', staged, ENOENT)
-  answered(calls.symlink(text, staged), 'symlink', staged)
-  answered(calls.rename(staged, note), 'rename', note)
+  answered(calls.unlinkat(here, staged, 0), 'unlink', staged, ENOENT)
+  answered(calls.symlinkat(text, here, staged), 'symlink', staged)
+  answered(calls.renameat(here, staged, here, note), 'rename', note)
 }
 
 /** Whether an earlier start is noted, which would lead the upcalls of this one astray. */
 export const isNoted = ({ runDirectory, configuration }: Settings): boolean =>
-  configuration !== undefined && typeof calls.readlink(noteOf(runDirectory, configuration)) === 'string'
+  configuration !== undefined && typeof calls.readlinkat(here, noteOf(runDirectory, configuration)) === 'string'
 
 export interface SinceStart {
   readonly stateDirectory: string
@@ -50,7 +52,7 @@ export function sinceStart({ runDirectory, configuration, stateDirectory }: Sett
   const unchanged: SinceStart = { stateDirectory, changed: undefined }
   if (configuration === undefined) return unchanged
   const note = noteOf(runDirectory, configuration)
-  const text = calls.readlink(note)
+  const text = calls.readlinkat(here, note)
   if (text === textFor(configuration, stateDirectory)) return unchanged
   if (typeof text === 'number') {
     // Only root looks into the run directory, and who is not root changes nothing.

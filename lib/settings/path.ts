@@ -1,5 +1,6 @@
 /** Paths, as they are spelled and as they are meant. */
 import { Failed, quote } from '../failure.ts'
+import { atFlags } from '../system/calls.ts'
 import { calls } from '../system/kernel.ts'
 
 /** A path without `.`, `..` and empty parts, begun where we are if it does not begin at the root. @throws Failed if that is nowhere. */
@@ -13,7 +14,7 @@ export function resolved(path: string): string {
 }
 
 function whereWeAre(path: string): string {
-  const here = calls.readlink('/proc/self/cwd')
+  const here = calls.readlinkat(atFlags.AT_FDCWD, '/proc/self/cwd')
   if (typeof here === 'string' && here.startsWith('/') && !here.endsWith(' (deleted)')) return here
   throw new Failed({ kind: 'bad-argument', why: 'no absolute path, and where we are is not known', word: quote(path) })
 }
@@ -22,5 +23,5 @@ function whereWeAre(path: string): string {
 const utf8 =
   /^(?:[\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})*$/
 
-/** A word of the configuration, whose characters are bytes, as the system is told it; undefined if it is no UTF-8. */
-export const inWords = (bytes: string): string | undefined => (utf8.test(bytes) ? Buffer.from(bytes, 'latin1').toString() : undefined)
+/** A word of the configuration, each character a byte; undefined if it is no UTF-8. */
+export const inWords = (bytes: string): string | undefined => (utf8.test(bytes) ? bytes : undefined)

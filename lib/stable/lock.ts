@@ -9,7 +9,11 @@
  * when it wakes; a lock that can't be made (full or read-only disk) is done without. Each transition is right even so.
  */
 import { errorCode } from '../failure.ts'
+import { calls } from '../system/kernel.ts'
 import * as disk from './disk.ts'
+import type { Directory } from './disk.ts'
+import { holderName, lifeOf } from './process.ts'
+import type { StateDirectory } from './state-directory.ts'
 
 /** How long a living holder is waited for: as long as the kernel's other clients may be made to wait. */
 const patienceMs = 2000
@@ -23,9 +27,14 @@ export interface LockOptions {
   readonly passedBy: (because: string) => void
 }
 
+/** The lock's name in `v4clients`: nobody else may plant one there. */
+export const lockName = 'lock'
+
 /** Runs `work` while holding the lock, or without it as above. @returns what `work` returns. */
-export function locked<T>(stateDirectory: string, options: LockOptions, work: () => T): T {
-  const release = take(stateDirectory, options)
+export function locked<T>(state: StateDirectory, options: LockOptions, work: () => T): T {
+  // Without `v4clients` there is nothing that order could matter to: the work itself will say so.
+  const clients = state.clients()
+  const release = clients === undefined ? undefined : take(clients, options)
   try {
     return work()
   } finally {
@@ -33,26 +42,23 @@ export function locked<T>(stateDirectory: string, options: LockOptions, work: ()
   }
 }
 
-function take(stateDirectory: string, { assertTimeLeft, passedBy }: LockOptions): (() => void) | undefined {
-  const path = `${stateDirectory}/nfsd-userland-helper.lock`
+function take(clients: Directory, { assertTimeLeft, passedBy }: LockOptions): (() => void) | undefined {
   const us = holderName()
-  const seam = lockedByLink(path, us)
+  const seam = lockedByLink(clients, us)
   // Loaded only where a lock is taken: most checks take none.
   // eslint-disable-next-line @typescript-eslint/no-require-imports -- an import would be evaluated at start
   const { lock } = require('proper-lockfile/lib/lockfile.js') as Lockfile
-  const options = { lockfilePath: path, realpath: false, stale: staleMs, fs: seam.fs, onCompromised: () => undefined }
+  const options = { lockfilePath: lockName, realpath: false, stale: staleMs, fs: seam.fs, onCompromised: () => undefined }
   const patience = waiting(assertTimeLeft)
   for (;;) {
     let failure: unknown
     let unlock: Unlock | undefined
-    lock(stateDirectory, options, (error, release) => {
+    lock(clients.path, options, (error, release) => {
       failure = error
       unlock = release
     })
     if (unlock !== undefined) return releasing(unlock)
     const code = errorCode(failure)
-    // No state directory: the work itself will say so.
-    if (code === 'ENOENT' || code === 'ENOTDIR') return undefined
     if (code !== 'ELOCKED') {
       passedBy(`it can't be made (${code ?? String(failure)})`)
       return undefined
@@ -69,10 +75,9 @@ function waiting(assertTimeLeft: () => void): () => boolean {
   let giveUpAt: number | undefined
   return () => {
     assertTimeLeft()
-    giveUpAt ??= performance.now() + patienceMs
-    // Without giving up the thread: nothing else is to run in between.
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 1 + Math.random() * 2)
-    return performance.now() < giveUpAt
+    giveUpAt ??= calls.monotonic() + patienceMs
+    calls.sleep(1 + Math.random() * 2)
+    return calls.monotonic() < giveUpAt
   }
 }
 
@@ -104,22 +109,22 @@ function callBack<T>(done: Done<T>, work: () => T): void {
 }
 
 /** What proper-lockfile asks of a file system, answered for one lock that is a symbolic link. */
-function lockedByLink(path: string, us: string): { readonly holder: () => string | undefined; readonly fs: object } {
-  const holder = (): string | undefined => disk.tolerating(['EINVAL'], () => disk.readLink(path), undefined)
+function lockedByLink(clients: Directory, us: string): { readonly holder: () => string | undefined; readonly fs: object } {
+  const holder = (): string | undefined => disk.readLink(lockName, clients)
   let seen: string | undefined
   let made = false
   const lastSign = (): Date => {
     if (made) return new Date()
     // What is no link is nobody's lock: this throws, and the upcall goes on without.
-    seen = disk.readLink(path)
-    if (seen === undefined) throw disk.missing(path)
+    seen = holder()
+    if (seen === undefined) throw disk.missing(lockName)
     switch (lifeOf(seen, us)) {
       case 'alive':
         return new Date()
       case 'dead':
         return new Date(0)
       case 'unknown':
-        return disk.changedAt(path)
+        return new Date((disk.lookAtName(lockName, clients)?.mtime ?? 0) * 1000)
     }
   }
   return {
@@ -127,46 +132,14 @@ function lockedByLink(path: string, us: string): { readonly holder: () => string
     fs: {
       mkdir: (_: string, done: Done<void>) => {
         callBack(done, () => {
-          disk.claimLink(us, path)
+          disk.claimLink(us, lockName, clients)
           made = true
         })
       },
       stat: (_: string, done: Done<{ mtime: Date }>) => { callBack(done, () => ({ mtime: lastSign() })) },
       // Only the link that was judged, or made, is taken away: somebody else may have been quicker.
-      rmdir: (_: string, done: Done<void>) => { callBack(done, () => { if (holder() === (made ? us : seen)) disk.remove(path) }) },
+      rmdir: (_: string, done: Done<void>) => { callBack(done, () => { if (holder() === (made ? us : seen)) disk.remove(lockName, clients) }) },
       utimes: (_: string, _accessed: Date, _modified: Date, done: Done<void>) => { done(null) },
     },
   }
-}
-
-/**
- * A process, named so that nobody else is ever called the same: its id and start time, and the boot, the machine and
- * the process-id namespace that they are counted in. Under 60 bytes, so that the link needs no block.
- */
-function holderName(): string {
-  const us = process.pid
-  const space = disk.readLink('/proc/self/ns/pid')?.slice('pid:['.length, -1) ?? '0'
-  const boot = firstDigits('/proc/sys/kernel/random/boot_id')
-  const machine = firstDigits('/etc/machine-id')
-  return [us, startTimeOf(us) ?? 0, boot, machine, space].join('.')
-}
-
-const firstDigits = (path: string): string =>
-  (disk.beginningOf(path) ?? '').replaceAll('-', '').slice(0, 12).trim() || '0'
-
-/** A process's start in clock ticks since boot (proc(5), stat, field 22); undefined if it is gone, or a zombie. */
-function startTimeOf(processId: number): number | undefined {
-  const stat = disk.beginningOf(`/proc/${processId}/stat`)
-  // The command's name may hold anything, so fields are counted from its closing parenthesis.
-  const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? ['Z']
-  return fields[0] === 'Z' || fields[0] === 'X' ? undefined : Number(fields[19])
-}
-
-function lifeOf(holder: string, us: string): 'alive' | 'dead' | 'unknown' {
-  const [id, startTime, boot, machine, space] = holder.split('.')
-  const [, , ourBoot, ourMachine, ourSpace] = us.split('.')
-  if (machine === undefined || machine !== ourMachine || boot === '0' || ourBoot === '0') return 'unknown'
-  if (boot !== ourBoot) return 'dead'
-  if (space !== ourSpace) return 'unknown'
-  return startTimeOf(Number(id)) === Number(startTime) ? 'alive' : 'dead'
 }

@@ -1,26 +1,35 @@
 /**
- * The state directory: what is where, whose it is, and what is damaged.
+ * The state directory: what is where, whose it is, and in which format.
  *
- *     boot_time                 start of the last full instance
- *     new_boot_time             start of the current partial instance; gone once its grace is done
- *     old_boot_time             boot_time's predecessor, for people
- *     nfsd-userland-helper.lock while an upcall decides
  *     v4clients/
- *       1795328616/             a server instance, named by its start: one record per client owner
- *       1795328616.grace_start  the kernel's boot time that this instance's start was told
- *       1795328616.partial      its grace end is not yet known to be durable
+ *       format-2                  in which format this is
+ *       1795328616/               a server instance, named by its start: one record per client owner
+ *       1795328616.partial        it has started, and has not completed its grace
+ *       1795328616.full           it has completed its grace
+ *       1795328616.unconfirmed    the end of its grace is not yet known to be durable, and followed up
+ *       1795328616.grace_start    the kernel's boot time that its start was told
  *       1795328616.may_end_early  no client without sessions was recorded in it
- *       damaged/                what could not be understood, kept as evidence
+ *       1795328616.unasked        its grace was ended here, because the kernel had ended it and nobody had told us
+ *       1795328616.legacy         where the kernel's own tracker had clients when its grace ended
+ *       damaged/                  what could not be understood, kept as evidence
+ *       lock                      while an upcall decides
+ *     boot_time, new_boot_time, old_boot_time: for people (views.ts); format 1 went by them (format1.ts)
  *
- * Marks beside an instance are symbolic links, made with it: taking one away needs no free space, and can be done twice.
+ * Marks are symbolic links: made by one call, taken away without needing space. Everything that decides is in `v4clients`,
+ * which is opened once, must be a directory of ours that nobody else may write to, and is the place of every name that
+ * follows: whoever owns a directory above it can take it away, but can't put other names in their place.
  */
 import { Failed, quote } from '../failure.ts'
-import { instanceFrom, startFromName, startFromText, startToText, type BootTime, type BootTimeFile, type Instance, type Start } from '../recovery/instance.ts'
+import { instanceFrom, startFromName, type Instance, type Start } from '../recovery/instance.ts'
+import { calls } from '../system/kernel.ts'
 import type { GraceStart } from '../upcall/request.ts'
 import * as disk from './disk.ts'
+import type { Directory } from './disk.ts'
+import { lookAtFormat1 } from './format1.ts'
 
-/** Marks beside an instance's directory. */
-export type Mark = 'grace_start' | 'partial' | 'may_end_early'
+/** Marks beside an instance's directory. The first two are what the instance is. */
+export const markNames = ['partial', 'full', 'unconfirmed', 'grace_start', 'may_end_early', 'unasked', 'legacy'] as const
+export type Mark = (typeof markNames)[number]
 
 /** What an upcall finds when it looks. */
 export interface Recorded {
@@ -30,121 +39,194 @@ export interface Recorded {
   /** Starts of the instances that have anything here, be it only a mark. */
   readonly traces: readonly Start[]
   readonly marks: (start: Start, mark: Mark) => boolean
+  /** 1 is read, and brought to 2 by the next upcall that changes anything. */
+  readonly format: 1 | 2
 }
 
 export interface StateDirectory {
   readonly path: string
-  /** `v4clients`. */
-  readonly clients: string
-  readonly of: (start: Start) => string
-  readonly mark: (start: Start, mark: Mark) => string
-  readonly bootTime: (file: BootTimeFile) => string
-  /** The new content of a boot time file, on its way; named by an instance, so never shared. */
-  readonly staged: (file: BootTimeFile, start: Start) => string
+  /** Where marks of starts that are on their way are kept: it must not be on the disk that may fail. */
+  readonly runDirectory: string
+  /** `v4clients`, for messages. */
+  readonly clientsPath: string
+  /** An instance's directory, for messages. */
+  readonly pathOf: (start: Start) => string
+  /** `v4clients`, open; undefined if it is not there. @throws Failed, if it is not a directory of ours alone. */
+  readonly clients: () => Directory | undefined
+  /** An instance's directory, open; undefined if it is not there. @throws Failed, if it is not a directory of ours alone. */
+  readonly of: (start: Start) => Directory | undefined
+  /** Directories have been made, or removed: they are opened anew. */
+  readonly reopen: () => void
 }
 
-export function stateDirectory(path: string): StateDirectory {
-  const clients = `${path}/v4clients`
+export const usualRunDirectory = '/run/nfsd-userland-helper'
+
+export function stateDirectory(path: string, runDirectory = usualRunDirectory): StateDirectory {
+  const clientsPath = `${path}/v4clients`
+  const opened = new Map<string, Directory>()
+  const open = (name: string, within?: Directory): Directory | undefined => {
+    const known = opened.get(name)
+    if (known !== undefined) return known
+    const directory = disk.openDirectory(name, within)
+    if (directory === 'absent') return undefined
+    if (directory === 'other') throw notADirectory(within === undefined ? name : `${clientsPath}/${name}`)
+    assertOurs(directory)
+    opened.set(name, directory)
+    return directory
+  }
+  const clients = (): Directory | undefined => open(clientsPath)
   return {
     path,
+    runDirectory,
+    clientsPath,
+    pathOf: (start) => `${clientsPath}/${String(start)}`,
     clients,
-    of: (start) => `${clients}/${String(start)}`,
-    mark: (start, mark) => `${clients}/${start}.${mark}`,
-    bootTime: (file) => `${path}/${file}`,
-    staged: (file, start) => `${path}/${file}.${start}`,
+    of: (start) => {
+      const within = clients()
+      return within === undefined ? undefined : open(String(start), within)
+    },
+    // What was open stays open: somebody may still hold it, and its number must not become another's.
+    reopen: () => { opened.clear() },
   }
 }
-
-/** A boot time file as it is. @throws the file system's error if it is there and can't be read. */
-export const readBootTime = (state: StateDirectory, file: BootTimeFile): BootTime => readBootTimeAt(state.bootTime(file))
-
-export function readBootTimeAt(path: string): BootTime {
-  const content = disk.readSmallFile(path, 32)
-  if (content.kind === 'absent') return 'absent'
-  if (content.kind === 'other') return { damaged: content.why }
-  return startFromText(content.text) ?? { damaged: `it says ${quote(content.text)}` }
-}
-
-/** Everything an upcall decides by, but for the records themselves. Small: it does not grow with them. */
-export function lookAt(state: StateDirectory): Recorded {
-  assertOurs(state)
-  // new_boot_time first: a grace end renames it over boot_time, so one of the two reads sees the new instance.
-  const newBootTime = readBootTime(state, 'new_boot_time')
-  const names: string[] = []
-  const starts: Start[] = []
-  const traces: Start[] = []
-  const links: Start[] = []
-  for (const { name, kind } of disk.entriesAt(state.clients)) {
-    names.push(name)
-    const dot = name.lastIndexOf('.')
-    const trace = startFromName(dot < 0 ? name : name.slice(0, dot))
-    if (trace === undefined) continue
-    if (!traces.includes(trace)) traces.push(trace)
-    if (dot < 0) (kind === 'link' || (kind === 'unknown' && disk.isLink(state.of(trace))) ? links : starts).push(trace)
-  }
-  const instance = instanceFrom(readBootTime(state, 'boot_time'), newBootTime)
-  return {
-    instance: 'start' in instance && links.includes(instance.start) ? linked(instance) : instance,
-    starts: starts.length > 1 ? starts.sort((a, b) => a - b) : starts,
-    traces,
-    marks: (start, mark) => names.includes(`${start}.${mark}`),
-  }
-}
-
-/** A link in the place of an instance's directory leads out of here: nothing is read or written through it. */
-const linked = ({ kind }: Instance & { start: Start }): Instance => ({
-  kind: 'damaged', file: kind === 'full' ? 'boot_time' : 'new_boot_time', why: "its instance's directory is a link",
-})
-
-/** The boot time that an instance's start was told. */
-export const toldAtStart = (state: StateDirectory, start: Start): GraceStart | undefined =>
-  disk.tolerating(['EINVAL'], () => disk.readLink(state.mark(start, 'grace_start')), undefined)
 
 /** Who may put records here decides who may reclaim: nobody but us. */
-function assertOurs(state: StateDirectory): void {
-  const found = disk.directoryAt(state.clients)
-  if (found === 'absent') {
-    const kind = disk.kindAt(state.path)
-    if (kind === 'directory') return
-    throw kind === 'absent' ? storageFailure(`state directory ${quote(state.path)} is missing`) : notADirectory(state.path)
-  }
-  if (found === 'other') throw notADirectory(state.clients)
-  if (found.uid !== process.geteuid?.()) throw storageFailure(`${quote(state.clients)} belongs to another user (${found.uid})`)
-  if ((found.mode & 0o022) !== 0) throw storageFailure(`${quote(state.clients)} is writable by others`)
+function assertOurs(directory: Directory): void {
+  const status = disk.statusOf(directory)
+  if (disk.isOursAlone(status)) return
+  throw storageFailure(
+    (status.mode & 0o022) === 0 ? `${quote(directory.path)} belongs to another user (${status.uid})` : `${quote(directory.path)} is writable by others`,
+  )
 }
 
 const notADirectory = (path: string): Failed => storageFailure(`${quote(path)} is not a directory`)
 
-const storageFailure = (what: string): Failed => new Failed({ kind: 'storage', atStart: false, what })
+export const storageFailure = (what: string): Failed => new Failed({ kind: 'storage', atStart: false, what })
 
-/**
- * Makes the state directory and `v4clients`, with their parents, as far as they are missing.
- * Durable but for the entry of `v4clients`, which the sync of the state directory makes so.
- */
-export function makeStateDirectory(state: StateDirectory): void {
-  makeParents(state.path)
-  if (disk.kindAt(state.path) === 'other') throw notADirectory(state.path)
-  disk.makeDirectory(state.clients)
+/** `v4clients`, where it must be there. @throws Failed. */
+export function clientsOf(state: StateDirectory): Directory {
+  const clients = state.clients()
+  if (clients === undefined) throw storageFailure(`${quote(state.clientsPath)} is missing`)
+  return clients
 }
 
+export const markOf = (start: Start, mark: Mark): string => `${start}.${mark}`
+
+/** How this program keeps its records; a greater number was written by a newer one. */
+const format = 2
+const formatMark = `format-${format}`
+
+/** Everything an upcall decides by, but for the records themselves. Small: it does not grow with them. */
+export function lookAt(state: StateDirectory): Recorded {
+  const clients = state.clients()
+  if (clients === undefined) {
+    const kind = disk.kindAt(state.path)
+    if (kind === 'absent') throw storageFailure(`state directory ${quote(state.path)} is missing`)
+    if (kind === 'other') throw notADirectory(state.path)
+    // Without it nothing is recorded, in either format.
+    return { instance: { kind: 'none' }, starts: [], traces: [], marks: () => false, format: 2 }
+  }
+  const starts: Start[] = []
+  const traces = new Set<Start>()
+  const marks = new Set<string>()
+  let found = 1
+  for (const { name, kind } of disk.entriesOf(clients)) {
+    if (name.startsWith('format-')) {
+      found = Math.max(found, Number(/^format-([1-9][0-9]{0,8})$/.exec(name)?.[1] ?? 1))
+      continue
+    }
+    const [, digits = '', mark] = /^([0-9]+)(?:\.([a-z_]+))?$/.exec(name) ?? []
+    const start = startFromName(digits)
+    if (start === undefined) continue
+    traces.add(start)
+    if (mark !== undefined) marks.add(name)
+    else if (kind === 'directory' || (kind === 'unknown' && typeof disk.directoryAt(name, clients) === 'object')) starts.push(start)
+  }
+  if (found > format) throw storageFailure(`${quote(state.clientsPath)} is in format ${found}, which a newer program wrote: this one knows ${format}`)
+  starts.sort((a, b) => a - b)
+  const seen = { starts, traces: [...traces], marks: (start: Start, mark: Mark) => marks.has(markOf(start, mark)) }
+  if (found < format) return { ...seen, ...lookAtFormat1(state, seen), format: 1 }
+  const facts = seen.traces.flatMap((start) => {
+    const full = seen.marks(start, 'full')
+    return full || seen.marks(start, 'partial') ? [{ start, full }] : []
+  })
+  return { ...seen, instance: instanceFrom(facts), format: 2 }
+}
+
+/** The boot time that an instance's start was told. */
+export function toldAtStart(state: StateDirectory, start: Start): GraceStart | undefined {
+  const clients = state.clients()
+  const text = clients === undefined ? undefined : disk.readLink(markOf(start, 'grace_start'), clients)
+  return text !== undefined && /^[0-9]{1,19}$/.test(text) ? text : undefined
+}
+
+/**
+ * Makes the state directory and `v4clients`, with their parents, as far as they are missing. Durable when it returns.
+ * Parents are for everybody to pass, since they are not ours alone.
+ */
+export function makeStateDirectory(state: StateDirectory): Directory {
+  makeParents(state.path)
+  const made = disk.makeDirectory(state.clientsPath)
+  if (made) state.reopen()
+  const clients = clientsOf(state)
+  if (made) {
+    disk.makeLink('-', formatMark, clients)
+    disk.sync(clients)
+    disk.syncDirectory(state.path)
+  }
+  return clients
+}
+
+/** From here on this directory is in the present format. The caller makes it durable. */
+export const markFormat = (clients: Directory): void => { disk.makeLink('-', formatMark, clients) }
+
 function makeParents(path: string): void {
-  if (disk.kindAt(path) !== 'absent') return
+  switch (disk.kindAt(path)) {
+    case 'directory':
+      return
+    case 'other':
+      throw notADirectory(path)
+    case 'absent':
+      break
+  }
   const parent = disk.parentOf(path)
   if (parent !== path) makeParents(parent)
-  if (disk.makeDirectory(path)) disk.syncDirectory(parent)
+  if (disk.makeDirectory(path, disk.anywhere, 0o755)) disk.syncDirectory(parent)
   else if (disk.kindAt(path) === 'absent') throw storageFailure(`${quote(path)} is a link to nothing`)
 }
 
-/** Puts the content of a boot time file in place under its staged name, synced. */
-export const stage = (state: StateDirectory, file: BootTimeFile, start: Start): void => {
-  disk.remove(state.staged(file, start))
-  disk.writeSynced(state.staged(file, start), startToText(start))
+/** A directory for what can't be understood; what stands in its place stays where it is, under another name. */
+function evidenceIn(clients: Directory): Directory {
+  for (;;) {
+    const opened = disk.openDirectory('damaged', clients)
+    if (typeof opened === 'object') return opened
+    if (opened === 'absent') disk.makeDirectory('damaged', clients)
+    else disk.move('damaged', freshName('not-a-directory', clients), clients)
+  }
 }
 
-/** Moves something that can't be understood out of the way, and keeps it: evidence. */
-export function setAside(state: StateDirectory, path: string, label: string): void {
-  const room = `${state.clients}/damaged`
-  if (disk.directoryAt(room) === 'other') disk.remove(room)
-  disk.makeDirectory(room)
-  disk.move(path, `${room}/${label.slice(0, 180)}.${Date.now()}.${process.pid}`)
+/**
+ * Moves something that can't be understood out of the way, and keeps it. Nothing that
+ * is kept is ever replaced. @returns its new name, or undefined if it was gone.
+ */
+export function setAside(state: StateDirectory, name: string, within: Directory, label: string): string | undefined {
+  const evidence = evidenceIn(clientsOf(state))
+  try {
+    const kept = freshName(label, evidence)
+    return disk.move(name, kept, within, evidence) ? kept : undefined
+  } finally {
+    disk.close(evidence)
+  }
+}
+
+/**
+ * A name that nothing has, for people to recognise what it was. Whoever looks at the same moment is another process, so it
+ * takes another name.
+ */
+function freshName(label: string, within: Directory): string {
+  const readable = label.replace(/[^!-~]|[/]/g, '?').slice(0, 180)
+  for (let count = 0; ; count++) {
+    const name = `${readable}.${calls.now()}.${calls.processId()}.${count}`
+    if (disk.lookAtName(name, within) === undefined) return name
+  }
 }

@@ -1,38 +1,92 @@
 /**
- * A server instance that could not be recorded: its `init` failed, and the kernel goes on without any tracker
- * (nfs4recover.c, nfsd4_client_tracking_init). Once its grace is over it grants locks, of which our records know
- * nothing: if a later start went by them, a client could take back what somebody else has had meanwhile.
+ * A server instance that could not be recorded: its `init` failed, was killed, or hung, and the kernel goes on without any
+ * tracker (nfs4recover.c, nfsd4_client_tracking_init). Once its grace is over, which may be at once (`v4_end_grace`), it
+ * grants locks, of which our records know nothing: if a later start went by them, a client could take back what somebody
+ * else has had meanwhile.
  *
- * The state directory is what failed, so the mark is in /run. It lasts as long as the machine is up; after a reboot
- * nothing tells of that instance any more (docs/durability.md). It is made after the failure and removed once a start
- * that took it into account is durable, so a kill in between errs on the safe side.
+ * So a start makes a mark before it does anything else, and takes it away when it is durable. A mark that is found by a
+ * later start tells of an instance that ran untracked: nobody may reclaim. Two marks are no such sign. One of the same start
+ * of the server: kernels 6.8 to 6.13 call `init` twice for one, with the same boot time. And one whose process lives: the
+ * kernel waits for it, so no server has started yet. A mark of an earlier boot counts like any other, since nothing has
+ * been recorded after it.
+ *
+ * The state directory may be what fails, so marks are kept elsewhere, in the run directory, and last as long as the machine
+ * is up (docs/durability.md). What keeps a mark from being made or taken away is said, and no reason to fail: a start that
+ * is on the disk has succeeded. A mark is named by the digest of the state directory's real path, so that each directory
+ * has its own, however it is spelled and whether or not it is mounted.
  */
+import { sha256 } from '@noble/hashes/sha2.js'
+import { errorCode } from '../failure.ts'
+import { bytesOf } from '../bytes.ts'
+import { hexOf } from '../upcall/hex.ts'
+import type { GraceStart } from '../upcall/request.ts'
 import * as disk from './disk.ts'
+import { holderName, lifeOf } from './process.ts'
 
-const room = '/run/nfsd-userland-helper'
-
-/** No grace period is shorter (nfsctl.c, __nfsd4_write_time), so no lock was granted in an instance shorter than that. */
-const shortestGraceSeconds = 10
-
-const markOf = (stateDirectory: string): string => `${room}/${encodeURIComponent(stateDirectory).slice(-200)}`
-
-/** Seconds since the machine started, sleep included: no step of the wall clock moves it. */
-const uptime = (): number => Number.parseFloat(disk.beginningOf('/proc/uptime') ?? '')
-
-/** Notes that an instance starts now that can't be recorded. The earliest that is not known to be harmless is kept. */
-export function noteUntracked(stateDirectory: string): void {
-  if (ranUntracked(stateDirectory)) return
-  disk.makeDirectory(room)
-  disk.remove(markOf(stateDirectory))
-  disk.makeLink(String(uptime()), markOf(stateDirectory))
+/** Where marks are, and of which state directory; undefined where the configuration did not tell. */
+export interface Marked {
+  readonly runDirectory: string
+  readonly path: string | undefined
 }
 
-/** Whether an instance that was not recorded may have granted locks. */
-export function ranUntracked(stateDirectory: string): boolean {
-  const since = disk.tolerating(['EINVAL'], () => disk.readLink(markOf(stateDirectory)), '0')
-  return since !== undefined && !(uptime() - Number(since) < shortestGraceSeconds)
+export interface Noted {
+  /** Whether an instance ran that was not recorded. */
+  readonly ranUntracked: boolean
+  /** Why the mark could not be made, if it could not. */
+  readonly unmarked: string | undefined
 }
 
-export const forgetUntracked = (stateDirectory: string): void => {
-  disk.remove(markOf(stateDirectory))
+/** Notes that a start of the server has begun. Before anything else of it. */
+export function noteStart(marked: Marked, told: GraceStart | undefined): Noted {
+  const us = holderName()
+  const ran = ranUntracked(marked, told)
+  try {
+    disk.makeDirectory(marked.runDirectory, disk.anywhere, 0o755)
+    const mark = markOf(marked)
+    // What tells of an untracked instance stays until a start is durable.
+    if (!ran) disk.remove(mark)
+    disk.makeLink(`${us}/${told ?? ''}`, mark)
+    return { ranUntracked: ran, unmarked: undefined }
+  } catch (thrown) {
+    return { ranUntracked: ran, unmarked: errorCode(thrown) ?? String(thrown) }
+  }
+}
+
+/** Whether an instance ran that was not recorded, as far as the start that was told `told` must think. */
+export function ranUntracked({ runDirectory, path }: Marked, told?: GraceStart): boolean {
+  const us = holderName()
+  const tells = (mark: string): boolean => {
+    const link = disk.linkAt(mark)
+    if (link === 'absent') return false
+    if (link === 'no link') return true
+    const [holder = '', toldThen = ''] = link.text.split('/')
+    const sameStart = told !== undefined && told === toldThen
+    return !sameStart && lifeOf(holder, us) !== 'alive'
+  }
+  return tells(markOf({ runDirectory, path })) || tells(markOf({ runDirectory, path: undefined }))
+}
+
+/** The start is durable: what failed before it no longer matters. @returns why a mark stays, if it does. */
+export function forgetUntracked({ runDirectory, path }: Marked): string | undefined {
+  try {
+    for (const mark of [markOf({ runDirectory, path }), markOf({ runDirectory, path: undefined })]) disk.remove(mark)
+    return undefined
+  } catch (thrown) {
+    return errorCode(thrown) ?? String(thrown)
+  }
+}
+
+const markOf = ({ runDirectory, path }: Marked): string =>
+  path === undefined ? `${runDirectory}/unknown-directory` : `${runDirectory}/${hexOf(sha256(bytesOf(realPathOf(path))))}`
+
+/** A path with its links resolved, as far as it leads to anything. */
+function realPathOf(path: string): string {
+  const opened = disk.openDirectory(path, disk.anywhere, 'follow')
+  if (typeof opened === 'object') {
+    const real = disk.readLink(`/proc/self/fd/${opened.descriptor}`)
+    disk.close(opened)
+    if (real !== undefined) return real
+  }
+  const parent = disk.parentOf(path)
+  return parent === path ? path : `${realPathOf(parent).replace(/\/$/, '')}/${path.slice(path.lastIndexOf('/') + 1)}`
 }

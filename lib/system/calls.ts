@@ -1,38 +1,55 @@
 /**
- * The kernel's calls that an upcall makes.
+ * The kernel's calls that this program makes: its one door to the system.
  *
  * Each answers as the kernel does: not negative, or the negated errno, so that a name which is not there is an answer and
  * no exception. Only synchronous calls: each is one point at which a process can die, in the order in which it is written.
- * A text that holds a NUL can't be said to the kernel: it is refused with EINVAL, the one thing that is thrown.
+ *
+ * Words are bytes: each character of a path, a name or a text stands for one byte (0 to 255), so what is no UTF-8 comes
+ * back as it went. A word that holds a NUL, or a character past 255, can't be said to the kernel: it is refused with
+ * EINVAL, the one thing that is thrown.
+ *
+ * A name is looked up in an open directory (openat(2) and its like), so whoever owns a parent directory can't exchange
+ * what stands above it; `here` is AT_FDCWD, for absolute paths.
  */
 export interface Calls {
-  /** Every descriptor is closed on exec. @param flags see open-flags.ts. @returns a descriptor. */
-  readonly open: (path: string, flags: number, mode: number) => number
+  /** The numbers of this machine: some are spelled otherwise on some processors. */
+  readonly flags: Flags
+  /** Every descriptor is closed on exec. @param flags of open(2). @returns a descriptor. */
+  readonly openat: (directory: number, name: string, flags: number, mode: number) => number
   /** @returns how many bytes were read; 0 at the end. */
   readonly read: (descriptor: number, into: Uint8Array) => number
-  /** @param most bytes; 8192 is the most that is ever given. @returns what was read, as text. */
+  /** @param most bytes; 8192 is the most that is ever given. @returns what was read. */
   readonly readText: (descriptor: number, most: number) => string | number
   /** @returns how many bytes were written. */
   readonly write: (descriptor: number, bytes: Uint8Array) => number
   readonly fsync: (descriptor: number) => number
   readonly close: (descriptor: number) => number
-  readonly mkdir: (path: string, mode: number) => number
-  readonly rmdir: (path: string) => number
-  readonly unlink: (path: string) => number
-  readonly rename: (from: string, to: string) => number
-  readonly link: (existing: string, path: string) => number
-  readonly symlink: (text: string, path: string) => number
+  readonly mkdirat: (directory: number, name: string, mode: number) => number
+  /** @param flags 0, or AT_REMOVEDIR for a directory. */
+  readonly unlinkat: (directory: number, name: string, flags: number) => number
+  readonly renameat: (fromDirectory: number, from: string, toDirectory: number, to: string) => number
+  readonly linkat: (fromDirectory: number, existing: string, toDirectory: number, name: string) => number
+  readonly symlinkat: (text: string, directory: number, name: string) => number
   /** @returns a symbolic link's text. */
-  readonly readlink: (path: string) => string | number
-  readonly stat: (path: string) => Status | number
-  /** Of the link itself. */
-  readonly lstat: (path: string) => Status | number
+  readonly readlinkat: (directory: number, name: string) => string | number
+  /** @param flags 0, or AT_SYMLINK_NOFOLLOW for the link itself. */
+  readonly fstatat: (directory: number, name: string, flags: number) => Status | number
   readonly fstat: (descriptor: number) => Status | number
-  /** @returns what a directory holds, but `.` and `..`. */
-  readonly entries: (path: string) => readonly Entry[] | number
+  /** The next entries of an open directory, but `.` and `..`; none at its end. Never all at once: a directory may hold millions. */
+  readonly entries: (descriptor: number) => readonly Entry[] | number
   readonly umask: (mask: number) => void
   /** alarm(2): this process ends by SIGALRM after so many seconds. Nothing where the runtime has no such call. */
   readonly alarm: (seconds: number) => void
+  /** Sleeps; a signal may end it early. */
+  readonly sleep: (milliseconds: number) => void
+  /** The wall clock, in milliseconds since 1970. */
+  readonly now: () => number
+  /** A clock that no step of the wall clock moves, in milliseconds; from when is not said. */
+  readonly monotonic: () => number
+  readonly processId: () => number
+  /** The effective user. */
+  readonly userId: () => number
+  readonly isTerminal: (descriptor: number) => boolean
   /** Ends the process at once: nothing that is buffered is written, nothing is run. */
   readonly exit: (status: number) => never
 }
@@ -40,15 +57,31 @@ export interface Calls {
 /** A name in a directory, and what the directory tells of it; some file systems tell nothing. */
 export interface Entry {
   readonly name: string
-  readonly kind: 'link' | 'other' | 'unknown'
+  readonly kind: 'link' | 'directory' | 'other' | 'unknown'
 }
 
 /** Of stat(2), what decides anything here. */
 export interface Status {
-  readonly kind: 'directory' | 'file' | 'other'
+  readonly kind: 'directory' | 'file' | 'link' | 'other'
   readonly uid: number
   /** Permission bits. */
   readonly mode: number
-  /** Seconds since 1970. */
+  /** Seconds since 1970, of the last change of the content (mtime). */
   readonly mtime: number
+  readonly device: number
+  readonly inode: number
 }
+
+/** open(2), and the flags of its like. */
+export interface Flags {
+  readonly O_RDONLY: number
+  readonly O_WRONLY: number
+  readonly O_CREAT: number
+  readonly O_EXCL: number
+  readonly O_NONBLOCK: number
+  readonly O_DIRECTORY: number
+  readonly O_NOFOLLOW: number
+}
+
+/** The same on every machine (include/uapi/linux/fcntl.h). */
+export const atFlags = { AT_FDCWD: -100, AT_SYMLINK_NOFOLLOW: 0x100, AT_REMOVEDIR: 0x200 } as const

@@ -3,14 +3,14 @@
  * on every machine that this program is built for).
  */
 export const errno = {
-  EPERM: 1, ENOENT: 2, ESRCH: 3, EINTR: 4, EIO: 5, ENXIO: 6, EAGAIN: 11, EACCES: 13, EEXIST: 17, ENOTDIR: 20, EISDIR: 21, EINVAL: 22,
-  ENOSPC: 28, EROFS: 30, ENAMETOOLONG: 36, ENOTEMPTY: 39, ELOOP: 40, EOPNOTSUPP: 95, EDQUOT: 122,
+  EPERM: 1, ENOENT: 2, ESRCH: 3, EINTR: 4, EIO: 5, ENXIO: 6, EBADF: 9, EAGAIN: 11, ENOMEM: 12, EACCES: 13, EBUSY: 16, EEXIST: 17, EXDEV: 18, ENOTDIR: 20, EISDIR: 21, EINVAL: 22,
+  EMFILE: 24, ENOSPC: 28, EROFS: 30, EMLINK: 31, ENAMETOOLONG: 36, ENOTEMPTY: 39, ELOOP: 40, EOPNOTSUPP: 95, ETIMEDOUT: 110, ESTALE: 116, EDQUOT: 122,
 } as const
 
-/** @param answer the negated errno. @returns its name, which the library knows where we have no use for it. */
+/** @param answer the negated errno. @returns its name, or its number where nothing here has a use for the name. */
 export function errorName(answer: number): string {
   for (const [name, value] of Object.entries(errno)) if (value === -answer) return name
-  return process.getBuiltinModule('node:util').getSystemErrorName(answer)
+  return `errno ${-answer}`
 }
 
 /** A call that the kernel did not carry out, as an error of Node's shape. @param answer the negated errno. */
@@ -19,9 +19,12 @@ export function systemError(answer: number, syscall: string, path: string): Erro
   return Object.assign(new Error(`${code}: ${syscall} '${path}'`), { code, errno: answer, syscall, path })
 }
 
-/** @throws EINVAL for a word with a NUL: C would take it to end there. */
+/** What a word that can't be said is thrown as: the kernel was not asked. */
+export const unsayable = 'a word'
+
+/** @throws EINVAL for a word with a NUL, which C would take to end there, or with a character that is no byte. */
 export function assertSayable(word: string): void {
-  if (word.includes('\0')) throw systemError(-errno.EINVAL, 'open', word)
+  if (/[^\x01-\xff]/.test(word)) throw systemError(-errno.EINVAL, unsayable, word)
 }
 
 /** A call's answer. @throws the error that it stands for, unless it is one of `tolerated`. */

@@ -1,6 +1,5 @@
-/** Who makes the calls: the C library where it can be reached, else Node's file system module. They do the same. */
+/** Who makes the calls. */
 import type { Calls } from './calls.ts'
-import { libcCalls } from './libc.ts'
 import { nodeCalls } from './node.ts'
 
-export const calls: Calls = libcCalls() ?? nodeCalls()
+export const calls: Calls = nodeCalls()

@@ -1,62 +1,117 @@
-/** The kernel's calls by Node's file system module: what the bundle has. */
-import type { Stats } from 'node:fs'
-import type { Calls, Status } from './calls.ts'
-import { assertSayable } from './errno.ts'
-import { openFlags } from './open-flags.ts'
-import { textOf } from './text.ts'
+/**
+ * The kernel's calls by Node's file system module: what the bundle has.
+ *
+ * Node has no openat(2). `/proc/self/fd/N` leads to the very directory that is open as N, whatever has become of its
+ * path, and a name after it is looked up there: so this promises the same, where /proc is mounted.
+ */
+import type { Dir, Stats } from 'node:fs'
+import { atFlags, type Calls, type Entry, type Status } from './calls.ts'
+import { assertSayable, unsayable } from './errno.ts'
+
+/** So many entries at a time. */
+const batch = 512
 
 export function nodeCalls(): Calls {
   const fs = process.getBuiltinModule('node:fs')
+  const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW } = fs.constants
+  /** Directories that are being read, by descriptor. */
+  const reading = new Map<number, Dir>()
+  const pause = new Int32Array(new SharedArrayBuffer(4))
+
+  const nextEntries = (descriptor: number): Entry[] => {
+    const directory = reading.get(descriptor) ?? fs.opendirSync(`/proc/self/fd/${descriptor}`, { encoding: 'latin1', bufferSize: batch } as object)
+    reading.set(descriptor, directory)
+    const found: Entry[] = []
+    for (let entry = directory.readSync(); entry !== null; entry = found.length < batch ? directory.readSync() : null)
+      found.push({ name: entry.name, kind: entry.isDirectory() ? 'directory' : entry.isSymbolicLink() ? 'link' : 'other' })
+    return found
+  }
+  const stopReading = (descriptor: number): void => {
+    reading.get(descriptor)?.closeSync()
+    reading.delete(descriptor)
+  }
+
   return {
-    open: (path, flags, mode) => answer(() => fs.openSync(path, flags | openFlags.O_CLOEXEC, mode), path),
+    flags: { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW },
+    openat: (directory, name, flags, mode) => answer(() => fs.openSync(pathIn(directory, name), flags, mode)),
     read: (descriptor, into) => answer(() => fs.readSync(descriptor, into, 0, into.length, null)),
     readText: (descriptor, most) =>
       answer(() => {
-        const into = new Uint8Array(most)
-        return textOf(into, 0, fs.readSync(descriptor, into, 0, most, null))
+        const into = Buffer.alloc(most)
+        return into.toString('latin1', 0, fs.readSync(descriptor, into, 0, most, null))
       }),
     write: (descriptor, bytes) => answer(() => fs.writeSync(descriptor, bytes)),
     fsync: (descriptor) => done(() => { fs.fsyncSync(descriptor) }),
-    close: (descriptor) => done(() => { fs.closeSync(descriptor) }),
-    mkdir: (path, mode) => done(() => { fs.mkdirSync(path, mode) }, path),
-    rmdir: (path) => done(() => { fs.rmdirSync(path) }, path),
-    unlink: (path) => done(() => { fs.unlinkSync(path) }, path),
-    rename: (from, to) => done(() => { fs.renameSync(from, to) }, from, to),
-    link: (existing, path) => done(() => { fs.linkSync(existing, path) }, existing, path),
-    symlink: (text, path) => done(() => { fs.symlinkSync(text, path) }, text, path),
-    readlink: (path) => answer(() => fs.readlinkSync(path), path),
-    stat: (path) => answer(() => status(fs.statSync(path)), path),
-    lstat: (path) => answer(() => status(fs.lstatSync(path)), path),
+    close: (descriptor) =>
+      done(() => {
+        stopReading(descriptor)
+        fs.closeSync(descriptor)
+      }),
+    mkdirat: (directory, name, mode) => done(() => { fs.mkdirSync(pathIn(directory, name), mode) }),
+    unlinkat: (directory, name, flags) =>
+      done(() => {
+        if ((flags & atFlags.AT_REMOVEDIR) !== 0) fs.rmdirSync(pathIn(directory, name))
+        else fs.unlinkSync(pathIn(directory, name))
+      }),
+    renameat: (fromDirectory, from, toDirectory, to) => done(() => { fs.renameSync(pathIn(fromDirectory, from), pathIn(toDirectory, to)) }),
+    linkat: (fromDirectory, existing, toDirectory, name) => done(() => { fs.linkSync(pathIn(fromDirectory, existing), pathIn(toDirectory, name)) }),
+    symlinkat: (text, directory, name) => done(() => { fs.symlinkSync(said(text), pathIn(directory, name)) }),
+    readlinkat: (directory, name) => answer(() => fs.readlinkSync(pathIn(directory, name), 'buffer').toString('latin1')),
+    fstatat: (directory, name, flags) =>
+      answer(() => {
+        const path = pathIn(directory, name)
+        return status((flags & atFlags.AT_SYMLINK_NOFOLLOW) !== 0 ? fs.lstatSync(path) : fs.statSync(path))
+      }),
     fstat: (descriptor) => answer(() => status(fs.fstatSync(descriptor))),
-    entries: (path) =>
-      answer(() => fs.readdirSync(path, { withFileTypes: true }).map((entry) => ({ name: entry.name, kind: entry.isSymbolicLink() ? 'link' : 'other' })), path),
+    entries: (descriptor) =>
+      answer(() => {
+        const found = nextEntries(descriptor)
+        if (found.length === 0) stopReading(descriptor)
+        return found
+      }),
     umask: (mask) => { process.umask(mask) },
     alarm: () => undefined,
+    sleep: (milliseconds) => { Atomics.wait(pause, 0, 0, milliseconds) },
+    now: Date.now,
+    monotonic: () => performance.now(),
+    processId: () => process.pid,
+    userId: () => process.geteuid?.() ?? -1,
+    isTerminal: (descriptor) => process.getBuiltinModule('node:tty').isatty(descriptor),
     exit: (code) => process.exit(code),
   }
 }
 
-/** What was thrown, as the kernel said it. @throws what it did not say: that a word has a NUL, or a mistake of ours. */
-function answer<T>(work: () => T, ...words: readonly string[]): T | number {
-  for (const word of words) assertSayable(word)
+/** A word as Node is told it: bytes. */
+function said(word: string): Buffer {
+  assertSayable(word)
+  return Buffer.from(word, 'latin1')
+}
+
+const pathIn = (directory: number, name: string): Buffer =>
+  directory === atFlags.AT_FDCWD || name.startsWith('/') ? said(name) : said(`/proc/self/fd/${directory}/${name}`)
+
+/** What was thrown, as the kernel said it. @throws what it did not say: that a word can't be said, or a mistake of ours. */
+function answer<T>(work: () => T): T | number {
   try {
     return work()
   } catch (thrown) {
-    const { errno } = thrown as NodeJS.ErrnoException
-    if (errno === undefined) throw thrown
+    const { errno, syscall } = thrown as NodeJS.ErrnoException
+    if (errno === undefined || syscall === unsayable) throw thrown
     return errno
   }
 }
 
-const done = (work: () => void, ...words: readonly string[]): number =>
+const done = (work: () => void): number =>
   answer(() => {
     work()
     return 0
-  }, ...words)
+  })
 
 const status = (stats: Stats): Status => ({
-  kind: stats.isDirectory() ? 'directory' : stats.isFile() ? 'file' : 'other',
+  kind: stats.isDirectory() ? 'directory' : stats.isFile() ? 'file' : stats.isSymbolicLink() ? 'link' : 'other',
   uid: stats.uid,
   mode: stats.mode & 0o7777,
   mtime: Math.floor(stats.mtimeMs / 1000),
+  device: stats.dev,
+  inode: stats.ino,
 })

@@ -6,14 +6,14 @@
  * another has acknowledged. The newest entry decides, so an old one that a power cut brings back (btrfs does, after a
  * move) changes no verdict; taking a client away therefore syncs every directory that could bring it back.
  */
-import { errorCode, Failed } from '../failure.ts'
+import { errorCode, Failed, quote } from '../failure.ts'
 import { olderThan, type FullInstance, type PartialInstance, type Start } from '../recovery/instance.ts'
 import { mayNotReclaim } from '../recovery/step.ts'
 import * as disk from '../stable/disk.ts'
 import * as instances from '../stable/instances.ts'
-import { hasLegacyRecord, removeLegacyRecord } from '../stable/legacy.ts'
+import { legacyTopIn, removeLegacyRecord, usualTop } from '../stable/legacy.ts'
 import * as records from '../stable/records.ts'
-import { lookAt, type Recorded } from '../stable/state-directory.ts'
+import { lookAt, storageFailure, type Recorded } from '../stable/state-directory.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
 import { endGraceEarly } from './grace-end.ts'
 import { settled, type Settlement, type World } from './world.ts'
@@ -31,13 +31,14 @@ export function recordClient(
   const older = instance.kind === 'partial' ? olderThan(instance, starts) : []
   if (!session) forbidEarlyEnd(world, instance)
   const facts = { session, recorded: Math.floor(world.now() / 1000) }
-  const put = (): { readonly dropLater: readonly Start[] } => records.place(state, owner, facts, instance.start, older)
-  const { dropLater } = disk.tolerating(['ENOENT'], put, undefined) ?? restoreThen(world, instance.start, put)
+  const put = (): ReturnType<typeof records.place> => records.place(state, owner, facts, instance.start, older)
+  const placed = disk.tolerating(['ENOENT'], put, undefined) ?? restoreThen(world, instance.start, put)
+  if (placed === undefined) throw storageFailure(`the directory of instance ${instance.start} goes again and again`)
   log.debug(() => `${showOwner(owner)} recorded in instance ${instance.start}`)
   return {
     sync: [state.of(instance.start)],
     then: () => {
-      for (const start of dropLater) records.drop(state, owner, start)
+      for (const start of placed.dropLater) records.drop(state, owner, start)
       // The mark is made with the instance and only ever goes: not there at the first look, it never will be.
       if (session && instance.kind === 'partial' && marks(instance.start, 'may_end_early')) endGraceEarly(world, recorded, instance)
     },
@@ -52,7 +53,7 @@ function restoreThen<T>({ state, log }: World, start: Start, work: () => T): T {
 
 /** A client without a session never says that it is done. Before its record: so nobody can see one without the other. */
 function forbidEarlyEnd({ state }: World, { kind, start }: FullInstance | PartialInstance): void {
-  if (kind === 'partial') disk.tolerating(disk.cannotGrow, () => disk.remove(state.mark(start, 'may_end_early')), false)
+  if (kind === 'partial') disk.tolerating(disk.cannotGrow, () => { instances.unmark(state, start, 'may_end_early') }, undefined)
 }
 
 /**
@@ -68,7 +69,7 @@ export function carryOver(world: World, instance: PartialInstance, owner: Client
       // Another upcall has moved its record, or it is gone, or the directory to move it to.
       const { entry, in: where } = records.newestEntry(state, owner, [instance.start, from])
       if (entry.kind !== 'record') throw gone(owner)
-      if (where === from) restoreThen(world, instance.start, () => records.carryOver(state, owner, from, instance.start))
+      if (where === from && !restoreThen(world, instance.start, () => records.carryOver(state, owner, from, instance.start))) throw gone(owner)
     }
   } catch (thrown) {
     const code = errorCode(thrown) ?? ''
@@ -87,50 +88,24 @@ export function carryOver(world: World, instance: PartialInstance, owner: Client
 
 const gone = (owner: ClientOwner): Failed => new Failed(mayNotReclaim(owner, 'grace ended meanwhile').failure)
 
-/** Takes a client out of every instance. One barrier for each directory that may bring it back: one, but in grace. */
-export function forgetClient({ state, log }: World, recorded: Recorded, owner: ClientOwner): Settlement {
-  // Oldest first: a record that moves meanwhile moves towards the newest.
-  for (const start of recorded.starts)
-    if (records.drop(state, owner, start) === 'damaged')
-      log.error(`the record of ${showOwner(owner)} in instance ${start} can't be understood: it allows nothing`)
-  log.debug(() => `${showOwner(owner)} forgotten`)
-  return { sync: instances.mayComeBackIn(state, recorded) }
-}
-
 /**
- * A client that only the kernel's own tracker knows. It is recorded in the current instance, and its old directory goes;
- * if that does not go, it would let the client reclaim in any later instance, so the client is refused now.
+ * Takes a client out of every instance, and out of the kernel's own tracker's directories while they count. One barrier for
+ * each directory that may bring it back: one, but in grace.
  */
-export function takeOverLegacy(
-  world: World,
-  recorded: Recorded,
-  instance: PartialInstance,
-  owner: ClientOwner,
-  session: boolean,
-  path: string,
-): Settlement {
-  if (!hasLegacyRecord(path)) throw new Failed(mayNotReclaim(owner, 'it is not recorded').failure)
-  forbidEarlyEnd(world, instance)
-  const { sync } = recordClient(world, recorded, instance, owner, session)
-  return {
-    sync,
-    then: () => {
-      const why = removal(path)
-      if (why === undefined) {
-        world.log.notice(`${showOwner(owner)} taken over from the kernel's own tracker`)
-        return
-      }
-      records.drop(world.state, owner, instance.start)
-      for (const directory of sync) disk.syncDirectory(directory)
-      throw new Failed(mayNotReclaim(owner, `its directory of the kernel's own tracker does not go: ${why}`).failure)
-    },
+export function forgetClient(world: World, recorded: Recorded, owner: ClientOwner): Settlement {
+  const { state, log } = world
+  // Oldest first: a record that moves meanwhile moves towards the newest.
+  for (const start of recorded.starts) {
+    const outcome = records.drop(state, owner, start)
+    if (outcome === 'damaged' || outcome === 'newer')
+      log.error(`the record of ${showOwner(owner)} in instance ${start} can't be understood: it allows nothing`)
   }
+  log.debug(() => `${showOwner(owner)} forgotten`)
+  return { sync: instances.mayComeBackIn(state, recorded), then: () => { forgetLegacy(world, recorded, owner) } }
 }
 
-function removal(path: string): string | undefined {
-  try {
-    return removeLegacyRecord(path) ? undefined : 'it is not empty'
-  } catch (thrown) {
-    return errorCode(thrown) ?? String(thrown)
-  }
+function forgetLegacy({ state }: World, { instance, marks }: Recorded, owner: ClientOwner): void {
+  if (instance.kind === 'full' && !marks(instance.start, 'unconfirmed')) return
+  for (const top of new Set([legacyTopIn(state.path), usualTop]))
+    if (!removeLegacyRecord(top, owner)) throw storageFailure(`the directory of ${showOwner(owner)} in ${quote(top)} does not go: it would let the client reclaim`)
 }

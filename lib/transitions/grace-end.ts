@@ -2,56 +2,99 @@
  * Grace ends: by the kernel's word, by ours (it is over as soon as nobody is left to reclaim), or found over when nobody
  * told us.
  *
- * The end is one rename. Before it the old records let their clients reclaim, after it they mean nothing, and no state
- * lies in between; run twice or beside another, it finds itself done. What the kernel may have granted since is safe
- * once the rename is durable, so nothing that changes a record is answered before that: the mark `partial` tells an
- * upcall that finds grace over whether anybody has seen to it.
+ * The end is one rename of the instance's own mark. Before it the old records let their clients reclaim, after it they mean
+ * nothing, and no state lies in between; run twice, late, or beside a start, it finds itself done or changes nothing that
+ * counts. What the kernel may have granted since is safe once the rename is durable, so nothing that changes a record is
+ * answered before that: the mark `unconfirmed` tells an upcall that finds grace over whether anybody has seen to it, and to
+ * the directories of the kernel's own tracker, which would let their clients reclaim later.
  */
 import { Failed, quote } from '../failure.ts'
-import type { PartialInstance } from '../recovery/instance.ts'
+import type { PartialInstance, Start } from '../recovery/instance.ts'
+import * as disk from '../stable/disk.ts'
 import * as instances from '../stable/instances.ts'
-import { removeLegacyRecords } from '../stable/legacy.ts'
-import { lookAt, type Recorded } from '../stable/state-directory.ts'
+import { hasLegacyRecords, legacyTopIn, removeLegacyRecords, usualTop } from '../stable/legacy.ts'
+import { lookAt, storageFailure, type Recorded } from '../stable/state-directory.ts'
+import { showGraceEnd } from '../stable/views.ts'
 import { settled, type Settlement, type World } from './world.ts'
 
 /** How long an upcall tidies up, at most: the kernel waits, and grants no new lock meanwhile. */
 const tidyMs = 1000
 
 /** Commits the end of a partial instance's grace. */
-export function endGrace(world: World, instance: PartialInstance, legacyTop: string | undefined): Settlement {
+export function endGrace(world: World, { start }: PartialInstance, legacyTop: string | undefined): Settlement {
   const { state, log } = world
-  const { outcome, lost } = instances.commitGraceEnd(state, instance)
-  if (outcome === 'overtaken') {
+  noteLegacyTop(world, start, legacyTop)
+  if (instances.commitGraceEnd(state, start) === 'gone') {
     const { instance: now } = lookAt(state)
-    if (now.kind !== 'full' || now.start !== instance.start) throw new Failed({ kind: 'other-instance', given: String(instance.start), told: 'start' in now ? String(now.start) : 'no time' })
+    throw new Failed({ kind: 'other-instance', given: String(start), told: 'start' in now ? String(now.start) : 'no time' })
   }
-  if (lost !== undefined) log.warning(`old_boot_time could not be kept: ${lost}`)
   return {
-    sync: [state.path],
+    sync: [state.clients()],
     then: () => {
-      instances.confirmGraceEnd(state, instance.start)
-      log.notice(`grace of server instance ${instance.start} is over`)
+      log.notice(`grace of server instance ${start} is over`)
+      const left = followUp(world, start)
       sweep(world)
-      clearLegacy(world, legacyTop)
+      refuseLegacyLeft(left)
     },
   }
 }
 
-/** Grace is over already: what an upcall that died half-way left undone is done now. */
-export function confirmGraceEnd(world: World, legacyTop: string | undefined): Settlement {
-  return { sync: [], then: () => { clearLegacy(world, legacyTop) } }
+/** Where the kernel's own tracker has clients, if that is a place of its own: whoever follows up must know. */
+function noteLegacyTop({ state }: World, start: Start, top: string | undefined): void {
+  if (top === undefined || top === usualTop || top === legacyTopIn(state.path) || !hasLegacyRecords(top)) return
+  disk.tolerating([...disk.cannotGrow, 'ENAMETOOLONG'], () => { instances.mark(state, start, 'legacy', top) }, undefined)
+}
+
+/** Grace is over already, and the kernel says so: what an upcall that died half-way left undone is done now. */
+export function confirmGraceEnd(world: World, start: Start, legacyTop: string | undefined): Settlement {
+  return {
+    sync: [],
+    then: () => {
+      instances.unmark(world.state, start, 'unasked')
+      if (legacyTop !== undefined) refuseLegacyLeft(clearLegacy(world, [legacyTop]))
+    },
+  }
 }
 
 /** What any upcall owes that finds grace over, when nobody has made sure that its end is on the disk. */
 export function unconfirmedGraceEnd(world: World, { instance, marks }: Recorded): Settlement {
-  if (instance.kind !== 'full' || !marks(instance.start, 'partial')) return settled
+  if (instance.kind !== 'full' || !marks(instance.start, 'unconfirmed')) return settled
   return {
-    sync: [world.state.path],
+    sync: [world.state.clients()],
     then: () => {
-      instances.confirmGraceEnd(world.state, instance.start)
+      followUp(world, instance.start)
       sweep(world)
     },
   }
+}
+
+/** What follows once the end of an instance's grace is durable. @returns how many legacy directories stay: then it is not done. */
+export function followUp(world: World, start: Start): number {
+  const { state, log } = world
+  const noted = instances.readMark(state, start, 'legacy')
+  const left = clearLegacy(world, [legacyTopIn(state.path), usualTop, ...(noted === undefined ? [] : [noted])])
+  if (left > 0) return left
+  instances.confirmGraceEnd(state, start)
+  const unshown = showGraceEnd(state, start)
+  if (unshown !== undefined) log.warning(`boot_time could not be written for people to see: ${unshown}`)
+  return 0
+}
+
+/** The end of grace for clients of the kernel's own tracker: one that stayed could reclaim in any later instance. */
+function clearLegacy({ log }: World, tops: readonly string[]): number {
+  let all = 0
+  for (const top of new Set(tops)) {
+    const left = removeLegacyRecords(top)
+    if (left > 0) log.critical(leftIn(left, top))
+    all += left
+  }
+  return all
+}
+
+const leftIn = (left: number, top: string): string => `${left} entries of ${quote(top)} could not be removed: they would let clients reclaim later`
+
+function refuseLegacyLeft(left: number): void {
+  if (left > 0) throw storageFailure(`${left} directories of the kernel's own tracker could not be removed: they would let clients reclaim later`)
 }
 
 /**
@@ -67,23 +110,13 @@ export function endGraceEarly({ state, nfsd, log }: World, seen: Recorded, insta
 }
 
 /** Removes what nothing looks at any more. Whatever goes wrong here is for the next sweep. */
-export function sweep({ state, log }: World): void {
-  const end = performance.now() + tidyMs
+export function sweep({ state, log, monotonic }: World): void {
+  const end = monotonic() + tidyMs
   try {
-    const { removed, aside } = instances.sweep(state, () => performance.now() < end)
+    const { removed, aside } = instances.sweep(state, () => monotonic() < end)
     if (removed > 0) log.notice(`removed ${removed} records of clients that did not reclaim`)
-    if (aside > 0) log.error(`${aside} records could not be understood: kept in ${quote(`${state.clients}/damaged`)}`)
+    if (aside > 0) log.error(`${aside} records could not be understood: kept in ${quote(`${state.clientsPath}/damaged`)}`)
   } catch (thrown) {
     log.warning(`old instances could not be removed: ${String(thrown)}`)
   }
-}
-
-/** The end of grace for clients of the kernel's own tracker: one that stayed could reclaim in any later instance. */
-export function clearLegacy({ log }: World, top: string | undefined): void {
-  if (top === undefined) return
-  const left = removeLegacyRecords(top)
-  if (left.length === 0) return
-  const what = `${left.length} entries of ${quote(top)} could not be removed: they would let clients reclaim later`
-  log.critical(what)
-  throw new Failed({ kind: 'storage', atStart: false, what })
 }

@@ -2,6 +2,7 @@
 import type { Deadline } from '../deadline.ts'
 import type { Nfsd } from '../downcall/nfsd.ts'
 import type { Log } from '../log.ts'
+import type { Directory } from '../stable/disk.ts'
 import type { StateDirectory } from '../stable/state-directory.ts'
 
 export interface World {
@@ -11,14 +12,24 @@ export interface World {
   readonly deadline: Deadline
   /** The wall clock, in milliseconds since 1970. */
   readonly now: () => number
+  /** A clock that no step of the wall clock moves, in milliseconds. */
+  readonly monotonic: () => number
 }
 
 /** What a transition, applied under the lock, leaves to be done without it. */
 export interface Settlement {
   /** Directories that must be on the disk before anything is answered. */
-  readonly sync: readonly string[]
+  readonly sync: readonly (Directory | undefined)[]
   /** Then: downcalls, and what may only go when the rest is durable. Throws Failed if the upcall must not succeed. */
   readonly then?: () => void
 }
 
 export const settled: Settlement = { sync: [] }
+
+export const both = (first: Settlement, second: Settlement): Settlement => ({
+  sync: [...first.sync, ...second.sync],
+  then: () => {
+    first.then?.()
+    second.then?.()
+  },
+})

@@ -5,7 +5,8 @@
  * by whoever can reach the port. It is kept as bytes, compared as bytes, and printed only escaped.
  */
 import { Failed, printable } from '../failure.ts'
-import { bytesFromHex } from './hex.ts'
+import { bytesOf } from '../bytes.ts'
+import { bytesFromHex, hexOf } from './hex.ts'
 
 declare const brand: unique symbol
 /** What the NFS client named itself with. Never text, never a path. */
@@ -30,7 +31,7 @@ export function ownerFromHex(word: string): ClientOwner {
 /**
  * The RPC caches' spelling (net/sunrpc/cache.c, qword_addhex and qword_add): `\x` and hex to the end, or text in which
  * `\ooo` is a byte and white space never stands raw. The empty owner is `\x`: an empty field can't be told from none.
- * Anything past ASCII is refused, since argv has been decoded as UTF-8 by the runtime and its bytes are lost.
+ * Anything past ASCII is refused: the kernel never writes it raw.
  */
 export function ownerFromEscaped(word: string): ClientOwner {
   if (word === '') throw new Failed({ kind: 'bad-argument', why: 'empty client owner (the owner of no bytes is \\x)' })
@@ -41,7 +42,7 @@ export function ownerFromEscaped(word: string): ClientOwner {
   }
   if (!/^(?:[!-[\]-~]|\\[0-3][0-7]{2})+$/.test(word)) throw badEscape(word)
   const text = word.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
-  return asOwner(Uint8Array.from(Buffer.from(text, 'latin1')), word)
+  return asOwner(bytesOf(text), word)
 }
 
 const badEscape = (word: string): Failed => new Failed({ kind: 'bad-argument', why: 'badly escaped client owner', word })
@@ -52,7 +53,7 @@ const badEscape = (word: string): Failed => new Failed({ kind: 'bad-argument', w
  */
 export function escapeOwner(owner: ClientOwner): string {
   const text = printable(owner).replaceAll(' ', '\\040')
-  const hex = `\\x${Buffer.from(owner).toString('hex')}`
+  const hex = `\\x${hexOf(owner)}`
   return text === '' || text.length > hex.length ? hex : text
 }
 

@@ -30,6 +30,8 @@ export interface Server {
   readonly fullInstanceWith: (...owners: readonly Owner[]) => Promise<void>
   readonly writeState: (name: string, text: string) => void
   readonly readState: (name: string) => string | undefined
+  /** The state directory as 0.1.0 would have left it: two files say which instance this is. */
+  readonly asFormat1: () => void
   readonly kernelGrace: (text: 'Y\n' | 'N\n') => void
   readonly kernelWasAskedToEndGrace: () => boolean
   /** What must be done before the server's files can be removed. */
@@ -81,6 +83,10 @@ export function server(artefact: Artefact): Server {
       outputFileSync(join(stateDir, name), text)
     },
     readState: (name) => (existsSync(join(stateDir, name)) ? readFileSync(join(stateDir, name), 'latin1') : undefined),
+    asFormat1: () => {
+      const clients = join(stateDir, 'v4clients')
+      for (const name of readdirSync(clients)) if (name === 'format-2' || /\.(?:full|unconfirmed)$/.test(name)) removeSync(join(clients, name))
+    },
     kernelGrace: (text) => {
       writeFileSync(endGraceFile, text)
     },

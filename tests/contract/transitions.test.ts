@@ -1,10 +1,10 @@
 /** Who may reclaim: design thread of 2010, RFC 7530 §9.6.3.4, RFC 8881 §8.4.2.1, seen from outside. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { chmodSync, chownSync, existsSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
-import { done, eachArtefact, mayNotReclaim, otherInstance, server, storageFailed } from './server.ts'
+import { done, eachArtefact, mayNotReclaim, otherInstance, server, storageFailed, unusableAtStart } from './server.ts'
 
 eachArtefact('the reclaim rule', (artefact) => {
   it('a client recorded in the last full instance may reclaim, a stranger may not', async () => {
@@ -27,12 +27,17 @@ eachArtefact('the reclaim rule', (artefact) => {
     assert.equal(s.readState('new_boot_time'), undefined)
   })
 
-  it('what was recorded before any grace ever ended proves nothing', async () => {
+  it('what was recorded in a first grace period that was interrupted may be reclaimed: no grace has ended yet', async () => {
     const s = server(artefact)
     await s.init()
     await s.create('ada', 'v4.1')
     await s.init()
-    assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+    await s.init()
+    assert.equal((await s.check('ada', 'v4.1')).status, done)
+    assert.equal((await s.check('bob', 'v4.1')).status, mayNotReclaim)
+    await s.graceDone()
+    await s.init()
+    assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim, 'it has missed a whole grace period by now')
   })
 
   it('a client that misses one whole grace period may not reclaim in the next (edge condition 2)', async () => {
@@ -174,13 +179,13 @@ eachArtefact('every upcall may be repeated', (artefact) => {
     await s.init()
     await s.create('ada', 'v4.0')
     await s.create('ada', 'v4.1')
-    assert.match(s.snapshot(), /\/ada -> session=Y/)
+    assert.match(s.snapshot(), /\/ada -> v2,session=Y/)
     await s.create('ada', 'v4.0')
-    assert.match(s.snapshot(), /\/ada -> session=N/)
+    assert.match(s.snapshot(), /\/ada -> v2,session=N/)
     await s.graceDone()
     await s.init()
     await s.create('ada', 'v4.1')
-    assert.deepEqual(s.snapshot().match(/\/ada -> session=./g), ['/ada -> session=Y'])
+    assert.deepEqual(s.snapshot().match(/\/ada -> v2,session=./g), ['/ada -> v2,session=Y'])
   })
 })
 
@@ -215,7 +220,8 @@ eachArtefact('a grace end names its instance', (artefact) => {
     await s.graceDone()
     assert.equal(s.readState('old_boot_time'), first)
     assert.doesNotMatch(s.snapshot(), /\/bob /)
-    assert.deepEqual(readdirSync(join(s.stateDir, 'v4clients')), [s.readState('boot_time')?.trim()])
+    const start = s.readState('boot_time')?.trim() ?? ''
+    assert.deepEqual(readdirSync(join(s.stateDir, 'v4clients')).sort(), [start, `${start}.full`, 'format-2'])
   })
 })
 
@@ -257,7 +263,7 @@ eachArtefact('a state directory that is not there', (artefact) => {
   })
 
   it('wiped under a running server, is rebuilt by the next create', async () => {
-    for (const wipe of ['', 'v4clients', 'boot_time']) {
+    for (const wipe of ['', 'v4clients']) {
       const s = server(artefact)
       await s.fullInstanceWith('ada')
       rmSync(join(s.stateDir, wipe), { recursive: true })
@@ -284,6 +290,7 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
     for (const text of junk) {
       const s = server(artefact)
       await s.fullInstanceWith('ada')
+      s.asFormat1()
       s.writeState('boot_time', text)
       const said = await s.init()
       assert.equal(said.status, done)
@@ -304,6 +311,7 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
       await s.fullInstanceWith('ada')
       await s.init()
       await s.create('ada', 'v4.1')
+      s.asFormat1()
       s.writeState('new_boot_time', text)
       assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
       assert.equal((await s.create('bob', 'v4.1')).status, storageFailed)
@@ -318,16 +326,20 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
   it('a boot time file that is a link, a directory or a pipe is no boot time', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
+    s.asFormat1()
     const text = s.readState('boot_time') ?? ''
     rmSync(join(s.stateDir, 'boot_time'))
     writeFileSync(join(s.nfsdDir, 'elsewhere'), text)
     symlinkSync(join(s.nfsdDir, 'elsewhere'), join(s.stateDir, 'boot_time'))
     assert.equal((await s.init()).status, done)
     assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+    s.asFormat1()
     rmSync(join(s.stateDir, 'new_boot_time'))
     s.writeState('new_boot_time/x', '')
     assert.equal((await s.init()).status, done)
     assert.equal((await s.create('bob', 'v4.1')).status, done)
+    s.asFormat1()
+    rmSync(join(s.stateDir, 'boot_time'), { recursive: true, force: true })
     execFileSync('mkfifo', [join(s.stateDir, 'boot_time')])
     assert.equal((await s.init()).status, done)
     assert.equal((await s.check('bob', 'v4.1')).status, mayNotReclaim)
@@ -337,6 +349,7 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
     for (const meddle of [(path: string) => { chownSync(path, 12345, 12345) }, (path: string) => { chmodSync(path, 0o666) }]) {
       const s = server(artefact)
       await s.fullInstanceWith('ada')
+      s.asFormat1()
       meddle(join(s.stateDir, 'boot_time'))
       const said = await s.init()
       assert.equal(said.status, done)
@@ -390,8 +403,20 @@ eachArtefact('an instance is named by a logical clock in the shape of a time', (
       if (i % 2 === 1) await s.graceDone()
     }
     const far = last + 100_000_000
-    s.writeState('boot_time', `${far}\n`)
+    mkdirSync(join(s.stateDir, 'v4clients', String(far)))
     await s.init()
     assert.equal(Number(s.readState('new_boot_time')), far + 1)
+  })
+
+  it('at the end of the numbers it starts what it can read back, or nothing, and says so', async () => {
+    for (const [seen, status] of [['999999999998', done], ['999999999999', unusableAtStart], ['1000000000000', done], ['000000000001', done]] as const) {
+      const s = server(artefact)
+      await s.fullInstanceWith('ada')
+      mkdirSync(join(s.stateDir, 'v4clients', seen))
+      const said = await s.init()
+      assert.equal(said.status, status, seen)
+      if (status === unusableAtStart) assert.match(said.stderr, /no start after 999999999999 can be written/)
+      else assert.equal((await s.check('ada', 'v4.1')).status, done, seen)
+    }
   })
 })

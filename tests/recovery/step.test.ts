@@ -17,10 +17,10 @@ const nowhere: Found = { kind: 'nothing' }
 const inOld: Found = { kind: 'record', in: old }
 const inCurrent: Found = { kind: 'record', in: current }
 
-interface Given { instance: Instance; found?: Found; kernel?: 'in grace' | 'out of grace'; told?: string }
+interface Given { instance: Instance; found?: Found; kernel?: 'in grace' | 'out of grace'; told?: string; legacy?: boolean }
 
-const decide = ({ instance, found = nowhere, kernel = 'in grace', told }: Given, request: Request): Step => {
-  const before: Before = { instance, told: () => told, graceIsOverInKernel: () => kernel === 'out of grace', newestRecord: () => found }
+const decide = ({ instance, found = nowhere, kernel = 'in grace', told, legacy = false }: Given, request: Request): Step => {
+  const before: Before = { instance, told: () => told, graceIsOverInKernel: () => kernel === 'out of grace', hasLegacyRecord: () => legacy, newestRecord: () => found }
   return step(before, request)
 }
 
@@ -53,9 +53,13 @@ const table: readonly (readonly [string, Given, Request, Step['kind']])[] = [
   ['a client asks where nothing is recorded', { instance: none, found: inOld }, check(true, '/x/y'), 'refuse'],
   ['a client asks in an unknown instance', { instance: damaged, found: inOld }, check(true), 'refuse'],
   ['a client asks when grace end was missed', { instance: partial, found: inOld, kernel: 'out of grace' }, check(true), 'end-missed-grace'],
-  ['a client only the legacy tracker may know asks in grace', { instance: partial }, check(true, '/x/y'), 'ask-legacy'],
-  ['a client only the legacy tracker may know asks out of grace', { instance: full }, check(true, '/x/y'), 'refuse'],
-  ['a client with a damaged record is not looked for elsewhere', { instance: partial, found: { kind: 'damaged', in: old } }, check(true, '/x/y'), 'refuse'],
+  ['a client with sessions that only the kernel\'s own tracker knows asks', { instance: partial, legacy: true }, check(true, '/x/y'), 'allow'],
+  ['a client without sessions that only the kernel\'s own tracker knows asks', { instance: partial, legacy: true }, check(false, '/x/y'), 'record'],
+  ['a client that the kernel\'s own tracker does not know either asks', { instance: partial }, check(true, '/x/y'), 'refuse'],
+  ['a client of the kernel\'s own tracker asks out of grace', { instance: full, legacy: true }, check(true, '/x/y'), 'refuse'],
+  ['a client of the kernel\'s own tracker asks when grace end was missed', { instance: partial, legacy: true, kernel: 'out of grace' }, check(true, '/x/y'), 'end-missed-grace'],
+  ['a client whose record a newer program wrote asks', { instance: partial, found: { kind: 'newer', in: old } }, check(true), 'refuse'],
+  ['a client with a damaged record is not looked for elsewhere', { instance: partial, found: { kind: 'damaged', in: old }, legacy: true }, check(true, '/x/y'), 'refuse'],
   ['grace ends', { instance: partial }, graceDone(), 'end-grace'],
   ['grace ends, as told', { instance: partial, told: '7' }, graceDone('7'), 'end-grace'],
   ['grace ends where the start was told nothing', { instance: partial }, graceDone('7'), 'end-grace'],
@@ -76,7 +80,7 @@ describe('one upcall, one step', () => {
   it('the kernel is only asked about its grace while ours runs', () => {
     for (const instance of [full, none, damaged])
       for (const request of [create, remove, check(true)])
-        step({ instance, told: () => undefined, graceIsOverInKernel: () => assert.fail('asked'), newestRecord: () => nowhere }, request)
+        step({ instance, told: () => undefined, graceIsOverInKernel: () => assert.fail('asked'), hasLegacyRecord: () => false, newestRecord: () => nowhere }, request)
   })
 
   it('no other event compiles', () => {

@@ -38,7 +38,7 @@ export const exportCommand = command(
       throw refused(`${instance.file} in ${quote(stateDirectory)} can't be understood (${instance.why}), so nobody may reclaim`)
     if (output === undefined && to !== 'json') throw new Failed({ kind: 'bad-argument', why: `a database needs a file: say --output` })
     if (output !== undefined && fs.existsSync(output)) throw new Failed({ kind: 'bad-argument', why: 'there is such a file already', word: output })
-    const clients: readonly Movable[] = reclaimableAtNextStart({ instance, clients: all, oddities, ...read })
+    const clients: readonly Movable[] = reclaimableAtNextStart({ instance, clients: all, oddities, ...read }).map((client) => ({ ...client, session: client.session === true }))
     const matchOnly = disk.namesIn(legacyTopIn(stateDirectory)).filter((name) => legacyName.test(name))
 
     if (threads > 0 && to !== 'json') say('nfsd is running: what changes from now on is not in the export. Stop it first')

@@ -23,10 +23,13 @@ import { startFromName, type Instance, type Start } from '../../recovery/instanc
 import { recordLine, recordName } from '../../recovery/record.ts'
 import * as disk from '../../stable/disk.ts'
 import * as instances from '../../stable/instances.ts'
+import type { Prepared } from '../../stable/instances.ts'
 import { usualTop, legacyTopIn } from '../../stable/legacy.ts'
 import { place } from '../../stable/records.ts'
-import { lookAt, stateDirectory, type StateDirectory } from '../../stable/state-directory.ts'
+import { clientsOf, lookAt, makeStateDirectory, stateDirectory, usualRunDirectory, type StateDirectory } from '../../stable/state-directory.ts'
 import { ranUntracked } from '../../stable/untracked.ts'
+import { migrate } from '../../stable/migrate.ts'
+import { showGraceEnd } from '../../stable/views.ts'
 import { escapeOwner } from '../../upcall/owner.ts'
 import { holding } from '../hold.ts'
 import { reclaimableAtNextStart } from '../next-start.ts'
@@ -53,7 +56,7 @@ export function roomIn(path: string, nfsdDirectory: string): Room {
   const threads = nfsdThreads(nfsdDirectory)
   if (threads > 0)
     throw refused(`nothing changed: nfsd is running (${threads} threads), and may grant what conflicts with the locks of these clients; stop it, import, start it`)
-  if (ranUntracked(path))
+  if (ranUntracked({ runDirectory: usualRunDirectory, path }))
     throw refused('nothing changed: a server instance ran that could not be recorded, so at the next start nobody may reclaim; import after the grace period of that start')
   const state = stateDirectory(path)
   if (disk.kindAt(path) === 'absent') return { state, place: { kind: 'new-full-instance' }, has: () => false, isBlocked: () => false }
@@ -94,12 +97,15 @@ function placeFor(instance: Instance, path: string): Place {
 export function placeAll({ state, place: where }: Room, clients: readonly Movable[], nowMs: number, shown: (done: number) => void): void {
   if (where.kind === 'last-full-instance') {
     // An end of grace that nobody has made sure of is on the disk first, as for an upcall.
-    if (lookAt(state).marks(where.start, 'partial')) disk.syncDirectory(state.path)
-    holding(state.path, () => { fill(state, where.start, clients, shown) })
+    migrate(state)
+    if (lookAt(state).marks(where.start, 'unconfirmed')) disk.sync(clientsOf(state))
+    holding(state, () => { fill(state, where.start, clients, shown) })
   } else {
-    const start = instances.prepareStart(state, nowMs, undefined, true)
-    fill(state, start, clients, shown)
-    holding(state.path, () => { makeFull(state, start) })
+    makeStateDirectory(state)
+    migrate(state)
+    const prepared = instances.prepareStart(state, nowMs, undefined, { mayEndEarly: false, nothingProven: false })
+    fill(state, prepared.start, clients, shown)
+    holding(state, () => { makeFull(state, prepared) })
   }
   // A start alone would not have mattered. After the end of a grace period these clients mean nothing any more.
   const { instance } = lookAt(state)
@@ -110,37 +116,39 @@ export function placeAll({ state, place: where }: Room, clients: readonly Movabl
 
 /** What an import that was killed may have left without its barrier. When it returns, whoever is placed stays placed. */
 export function confirmPlaced({ state, place: where }: Room): void {
-  if (where.kind === 'last-full-instance') disk.syncDirectory(state.of(where.start))
-  disk.syncDirectory(state.clients)
-  disk.syncDirectory(state.path)
+  const directory = where.kind === 'last-full-instance' ? state.of(where.start) : undefined
+  if (directory !== undefined) disk.sync(directory)
+  disk.sync(clientsOf(state))
 }
 
 function fill(state: StateDirectory, start: Start, clients: readonly Movable[], shown: (done: number) => void): void {
   // Gone, if everybody in it had reclaimed when an upcall looked.
-  if (disk.kindAt(state.of(start)) === 'absent') instances.restoreDirectory(state, start)
+  if (state.of(start) === undefined) instances.restoreDirectory(state, start)
+  const directory = state.of(start)
+  if (directory === undefined) throw refused('the directory goes again and again')
   for (const [at, { owner, session, recorded }] of clients.entries()) {
     const facts = { session, recorded }
     // Almost always the name is free: then it is one call. Whatever that can't do, the way of an upcall can.
     const made = disk.tolerating(
       ['ENAMETOOLONG', 'EPERM', 'EOPNOTSUPP'],
-      () => disk.makeLink(recordLine(owner, facts), join(state.of(start), recordName(owner))),
+      () => disk.makeLink(recordLine(owner, facts), recordName(owner), directory),
       false,
     )
     if (!made) place(state, owner, facts, start, [])
     shown(at + 1)
   }
-  disk.syncDirectory(state.of(start))
+  disk.sync(directory)
 }
 
 /** An instance's start and the end of its grace. Both are single renames, and both find out whether a server was quicker. */
-function makeFull(state: StateDirectory, start: Start): void {
+function makeFull(state: StateDirectory, prepared: Prepared): void {
   const overtaken = (): Failed => refused('nothing imported: a server was started meanwhile; stop it, and import again')
   const place = placeFor(lookAt(state).instance, state.path)
-  if (place.kind !== 'new-full-instance' || instances.commitStart(state, start, false).overtaken) throw overtaken()
-  disk.syncDirectory(state.path)
-  if (instances.commitGraceEnd(state, { kind: 'partial', start, full: undefined }).outcome === 'overtaken') throw overtaken()
-  disk.syncDirectory(state.path)
-  instances.confirmGraceEnd(state, start)
+  if (place.kind !== 'new-full-instance' || instances.commitStart(state, prepared).overtaken) throw overtaken()
+  if (instances.commitGraceEnd(state, prepared.start) === 'gone') throw overtaken()
+  disk.sync(clientsOf(state))
+  instances.confirmGraceEnd(state, prepared.start)
+  showGraceEnd(state, prepared.start)
 }
 
 /**

@@ -63,14 +63,13 @@ function readStateDirectory(path: string): Found {
   const notes: string[] = []
   const damaged = oddities.filter(({ kind }) => kind === 'damaged').length
   if (damaged > 0) notes.push(`${damaged} entries that can't be understood allow nothing there, and are left out`)
-  if (instance.kind === 'none' || (instance.kind === 'partial' && instance.full === undefined))
-    notes.push('no grace period was ever completed there, so nobody may reclaim by it')
+  if (instance.kind === 'none') notes.push('no server instance is recorded there, so nobody may reclaim by it')
   const top = legacyTopIn(path)
   const legacy = disk.namesIn(top).filter((name) => legacyName.test(name)).length
   if (legacy > 0) notes.push(`${legacy} clients of the kernel's own tracker are in ${quote(top)}: import that by itself, if they count`)
   return {
     kind: 'state directory',
-    clients: reclaimableAtNextStart(read).map(({ owner, session, recorded }) => ({ owner, session, recorded })),
+    clients: reclaimableAtNextStart(read).map(({ owner, session, recorded }) => ({ owner, session: session === true, recorded })),
     matchOnly: [],
     notes,
   }

@@ -9,7 +9,7 @@
  * Whether somebody else has had what such a client holds is known to nobody here: so a person is asked.
  */
 import { Failed, quote } from '../../failure.ts'
-import type { Instance } from '../../recovery/instance.ts'
+import type { Instance, Start } from '../../recovery/instance.ts'
 import { recordName } from '../../recovery/record.ts'
 import * as disk from '../../stable/disk.ts'
 import { restoreDirectory } from '../../stable/instances.ts'
@@ -52,7 +52,7 @@ export const allowCommand = command(
       for (const owner of dropped) allow(world, owner)
     }
     // Who is there may be so by a call that was killed before its barrier.
-    if (!dryRun) for (const { owner, in: start } of surveyed.clients) if (known.has(escapeOwner(owner)) && isOneOf(owners, owner)) disk.syncDirectory(world.state.of(start))
+    if (!dryRun) for (const { owner, in: start } of surveyed.clients) if (known.has(escapeOwner(owner)) && isOneOf(owners, owner)) syncInstance(world, start)
     if (json) {
       printJson({
         state_directory: settings.stateDirectory,
@@ -70,6 +70,11 @@ export const allowCommand = command(
     return 0
   },
 )
+
+function syncInstance({ state }: World, start: Start): void {
+  const directory = state.of(start)
+  if (directory !== undefined) disk.sync(directory)
+}
 
 const isOneOf = (owners: readonly ClientOwner[], owner: ClientOwner): boolean => owners.some((other) => Buffer.compare(other, owner) === 0)
 
@@ -95,7 +100,7 @@ function assertCanAllow({ state, nfsd }: World, { instance, oddities }: Survey, 
   }
   if (instance.kind === 'none') refuse(`no server instance is recorded in ${quote(state.path)}; see import`)
   if (instance.kind === 'damaged') refuse(`${instance.file} can't be understood (${instance.why}), so nobody may reclaim until the next start`)
-  if (ranUntracked(state.path)) refuse('a server instance ran that could not be recorded, so after the next start nobody may reclaim')
+  if (ranUntracked(state)) refuse('a server instance ran that could not be recorded, so after the next start nobody may reclaim')
   if (instance.kind !== 'partial') return
   if (nfsd.grace() === 'over') refuse('the kernel is out of grace, which is not recorded yet; try again when a client has come or gone')
   const damaged = oddities.filter(({ kind }) => kind === 'damaged').map(({ path }) => path)
@@ -106,11 +111,11 @@ function assertCanAllow({ state, nfsd }: World, { instance, oddities }: Survey, 
 
 /** One client, as an upcall would record it: under the lock, then durable. */
 function allow(world: World, owner: ClientOwner): void {
-  const settlements = holding(world.state.path, (): readonly Settlement[] => {
+  const settlements = holding(world.state, (): readonly Settlement[] => {
     const recorded = lookAt(world.state)
     return [unconfirmedGraceEnd(world, recorded), record(world, recorded, owner)]
   })
-  for (const { sync } of settlements) for (const directory of sync) disk.syncDirectory(directory)
+  for (const { sync } of settlements) for (const directory of sync) if (directory !== undefined) disk.sync(directory)
   for (const { then } of settlements) then?.()
 }
 
@@ -120,7 +125,7 @@ function record(world: World, recorded: Recorded, owner: ClientOwner): Settlemen
   if (instance.kind !== 'full' && instance.kind !== 'partial')
     throw new Failed({ kind: 'storage', atStart: false, what: 'the server instance is gone meanwhile' })
   if (instance.kind === 'full' || instance.full === undefined) return recordClient(world, recorded, instance, owner, false)
-  if (disk.kindAt(state.of(instance.full)) === 'absent') restoreDirectory(state, instance.full)
+  if (state.of(instance.full) === undefined) restoreDirectory(state, instance.full)
   place(state, owner, { session: false, recorded: Math.floor(world.now() / 1000) }, instance.full, [])
   return { sync: [state.of(instance.full)] }
 }

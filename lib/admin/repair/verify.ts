@@ -9,10 +9,10 @@
 import { basename, dirname, join } from 'node:path'
 import { Failed, printable, report } from '../../failure.ts'
 import fs from 'node:fs'
-import { startFromName } from '../../recovery/instance.ts'
+import { startFromName, type Start } from '../../recovery/instance.ts'
 import * as disk from '../../stable/disk.ts'
 import { restoreDirectory } from '../../stable/instances.ts'
-import { setAside } from '../../stable/state-directory.ts'
+import { clientsOf, setAside, stateDirectory as stateAt, type StateDirectory } from '../../stable/state-directory.ts'
 import { command } from '../command.ts'
 import { consent, withConsent } from '../consent.ts'
 import { holding } from '../hold.ts'
@@ -28,7 +28,7 @@ interface Finding {
 }
 
 /** What a kill or a power cut may leave, and what is already kept as evidence: nothing to mend. */
-const harmless: readonly Finding['kind'][] = ['leftover', 'set-aside']
+const harmless: readonly Finding['kind'][] = ['leftover', 'set-aside', 'newer']
 const isWrong = ({ kind }: Finding): boolean => !harmless.includes(kind)
 
 export const verifyCommand = command(
@@ -97,12 +97,12 @@ function look(stateDirectory: string): Looked {
 /** Two times that can be read, and can't both be true. */
 function* contradiction({ state, instance, bootTimes }: Survey): Generator<Finding> {
   if (instance.kind === 'damaged' && typeof bootTimes[instance.file] !== 'object')
-    yield { kind: 'damaged', path: state.bootTime(instance.file), why: instance.why }
+    yield { kind: 'damaged', path: join(state.path, instance.file), why: instance.why }
 }
 
 /** Whoever may write into an instance decides who may reclaim. */
 function* open({ state, starts }: Survey): Generator<Finding> {
-  for (const path of [...starts.map(state.of), join(state.clients, 'damaged')]) {
+  for (const path of [...starts.map(state.pathOf), join(state.clientsPath, 'damaged')]) {
     const found = disk.directoryAt(path)
     if (typeof found !== 'object') continue
     if (found.uid !== process.geteuid?.()) yield { kind: 'open', path, why: `it belongs to another user (${found.uid}): look at what is in it` }
@@ -112,9 +112,9 @@ function* open({ state, starts }: Survey): Generator<Finding> {
 
 /** Marks are links, made by one call. */
 function* falseMarks({ state }: Survey): Generator<Finding> {
-  for (const name of disk.namesIn(state.clients)) {
-    const path = join(state.clients, name)
-    const isMark = /^[0-9]+\.(?:grace_start|partial|may_end_early)$/.test(name)
+  for (const name of disk.namesIn(state.clientsPath)) {
+    const path = join(state.clientsPath, name)
+    const isMark = /^[0-9]+\.(?:grace_start|partial|full|unconfirmed|may_end_early|unasked|legacy)$/.test(name)
     if (isMark && disk.tolerating(['EINVAL'], () => disk.readLink(path) ?? '', undefined) === undefined)
       yield { kind: 'stray', path, why: 'it has the name of a mark, and is no link' }
   }
@@ -122,14 +122,14 @@ function* falseMarks({ state }: Survey): Generator<Finding> {
 
 /** Mends what can be, under the lock, as it is found then. Durable when it returns. */
 function mendAll(stateDirectory: string): readonly Finding[] {
-  return holding(stateDirectory, () => {
+  return holding(stateAt(stateDirectory), () => {
     const { read, findings } = look(stateDirectory)
     if (read === undefined) return []
     const wrong = findings.filter(isWrong)
     for (const finding of wrong) mend(read, finding)
-    for (const start of read.starts) disk.syncDirectory(read.state.of(start))
-    disk.syncDirectory(join(read.state.clients, 'damaged'))
-    disk.syncDirectory(read.state.clients)
+    for (const start of read.starts) disk.syncDirectory(read.state.pathOf(start))
+    disk.syncDirectory(join(read.state.clientsPath, 'damaged'))
+    disk.syncDirectory(read.state.clientsPath)
     disk.syncDirectory(read.state.path)
     return wrong
   })
@@ -141,16 +141,21 @@ function mend({ state, starts, instance }: Survey, { kind, path }: Finding): voi
     case 'damaged': {
       const start = startFromName(basename(dirname(path)))
       if (dirname(path) === state.path) {
-        if (name === 'new_boot_time' || instance.kind === 'damaged') setAside(state, state.bootTime('boot_time'), 'boot_time')
-        setAside(state, path, name)
+        const root = disk.openDirectory(state.path, disk.anywhere, 'follow')
+        if (typeof root !== 'object') return
+        if (name === 'new_boot_time' || instance.kind === 'damaged') setAside(state, 'boot_time', root, 'boot_time')
+        setAside(state, name, root, name)
+        disk.close(root)
         return
       }
-      for (const older of starts) if (start !== undefined && older < start) setAside(state, join(state.of(older), name), `${older}-${name}`)
-      setAside(state, path, `${start ?? ''}-${name}`)
+      for (const older of starts) if (start !== undefined && older < start) move(state, older, name)
+      if (start !== undefined) move(state, start, name)
       return
     }
+    case 'newer':
+      return
     case 'stray':
-      setAside(state, path, name)
+      setAside(state, name, clientsOf(state), name)
       return
     case 'missing':
       if ('start' in instance) restoreDirectory(state, instance.start)
@@ -164,4 +169,9 @@ function mend({ state, starts, instance }: Survey, { kind, path }: Finding): voi
     case 'unusable':
       return
   }
+}
+
+function move(state: StateDirectory, start: Start, name: string): void {
+  const directory = state.of(start)
+  if (directory !== undefined) setAside(state, name, directory, `${start}-${name}`)
 }

@@ -1,5 +1,6 @@
 /** `status`: the server instance, who may reclaim, who has, and what holds grace open. */
 import fs from 'node:fs'
+import { join } from 'node:path'
 import * as disk from '../../stable/disk.ts'
 import { ranUntracked } from '../../stable/untracked.ts'
 import { escapeOwner } from '../../upcall/owner.ts'
@@ -25,7 +26,7 @@ export const statusCommand = command(
     const kernel = await askKernel(nfsdDirectory)
     const unsorted = survey(stateDirectory)
     const surveyed = { ...unsorted, clients: unsorted.clients.toSorted(newestFirst) }
-    const status: Status = { surveyed, kernel, grace: graceNow(surveyed, kernel, Date.now(), graceEnded(surveyed)), untracked: ranUntracked(stateDirectory) }
+    const status: Status = { surveyed, kernel, grace: graceNow(surveyed, kernel, Date.now(), graceEnded(surveyed)), untracked: ranUntracked(surveyed.state) }
     if (json) printJson(statusJson(status))
     else print(describe(status, all ? Number.POSITIVE_INFINITY : 10))
     return 0
@@ -42,7 +43,7 @@ interface Status {
 
 /** boot_time's last change: the rename that ended grace, unless somebody has touched the file since. */
 const graceEnded = ({ state }: Survey): number | undefined => {
-  const changed = disk.tolerating(['ENOENT', 'ENOTDIR'], () => fs.statSync(state.bootTime('boot_time')).ctimeMs, undefined)
+  const changed = disk.tolerating(['ENOENT', 'ENOTDIR'], () => fs.statSync(join(state.path, 'boot_time')).ctimeMs, undefined)
   return changed === undefined ? undefined : Math.floor(changed / 1000)
 }
 

@@ -22,7 +22,7 @@ export const meanings: Readonly<Record<Word, string>> = {
 }
 
 /** What of the protocol a record tells: with a session there is RECLAIM_COMPLETE. */
-export const versionOf = (session: boolean): string => (session ? '4.1+' : '4.0')
+export const versionOf = (session: boolean | 'unknown'): string => (session === 'unknown' ? '?' : session ? '4.1+' : '4.0')
 
 /** The newest instance first, and in it by owner. */
 export const newestFirst = (a: Client, b: Client): number => b.in - a.in || Buffer.compare(a.owner, b.owner)

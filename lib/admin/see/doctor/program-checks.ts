@@ -6,6 +6,7 @@ import packageJson from '../../../../package.json' with { type: 'json' }
 import { errorCode, quote } from '../../../failure.ts'
 import fs from 'node:fs'
 import * as disk from '../../../stable/disk.ts'
+import { usualRunDirectory } from '../../../stable/state-directory.ts'
 import { forgetUntracked } from '../../../stable/untracked.ts'
 import { ask } from '../../patience.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
@@ -91,7 +92,7 @@ async function playStart(path: string): Promise<string | undefined> {
     return errorCode(thrown) ?? String(thrown)
   } finally {
     removeSync(scratch)
-    forgetUntracked(state)
+    forgetUntracked({ runDirectory: usualRunDirectory, path: state })
   }
 }
 

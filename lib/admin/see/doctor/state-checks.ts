@@ -5,6 +5,7 @@ import fs from 'node:fs'
 import { sinceStart } from '../../../settings/last-start.ts'
 import * as disk from '../../../stable/disk.ts'
 import { hasLegacyRecords, legacyTopIn, usualTop } from '../../../stable/legacy.ts'
+import { usualRunDirectory } from '../../../stable/state-directory.ts'
 import { ranUntracked } from '../../../stable/untracked.ts'
 import type { Oddity } from '../../survey.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
@@ -40,7 +41,7 @@ export function stateDirectoryIsOurs({ settings: { stateDirectory: path }, surve
     return wrong(`everybody may write to the state directory ${quote(path)}`, 'Whoever takes the records away costs the clients their locks.', `chmod o-w ${word}`)
   if ('failed' in survey)
     return wrong(survey.failed, "Whoever may write records decides who may reclaim: so 'v4clients' has to belong to root alone, or nothing in it counts.", `chown root:root ${shellWord(`${path}/v4clients`)} && chmod 700 ${shellWord(`${path}/v4clients`)}`)
-  for (const directory of [path, survey.state.clients])
+  for (const directory of [path, survey.state.clientsPath])
     try {
       if (disk.exists(directory)) fs.accessSync(directory, fs.constants.W_OK)
     } catch (thrown) {
@@ -124,7 +125,7 @@ export function records({ survey }: Site): Said {
     return doubtful(
       `${count(aside.length, 'entry was', 'entries were')} set aside earlier because it could not be understood: ${examples(aside)}`,
       'They mean nothing any more, and are kept as evidence. Find out what damaged them, then remove them.',
-      `rm -r ${shellWord(`${survey.state.clients}/damaged`)}`,
+      `rm -r ${shellWord(`${survey.state.clientsPath}/damaged`)}`,
     )
   return good(`${count(clients.length, 'record', 'records')}, all of which can be understood`)
 }
@@ -138,7 +139,7 @@ function examples(oddities: readonly Oddity[]): string {
 
 /** The server instance: recorded, known, and the one that runs. */
 export function instance({ survey, kernel, settings: { stateDirectory } }: Site): Said {
-  if (ranUntracked(stateDirectory))
+  if (ranUntracked({ runDirectory: usualRunDirectory, path: stateDirectory }))
     return wrong(
       'the NFS server was started, and that could not be recorded',
       'It runs without a tracker. Since it may have granted locks that nobody recorded, nobody may reclaim after the next start. Mend the state directory first.',

@@ -1,0 +1,28 @@
+/**
+ * From format 1 to format 2: what the two files said is said by marks, and the files are only for people from then on.
+ *
+ * The marks are made and made durable before the mark of the format, which is what makes them count: killed in between, the
+ * files still decide, and the next upcall does the same again. Run twice or beside another it makes the same names.
+ */
+import * as disk from './disk.ts'
+import { clientsOf, lookAt, markFormat, markOf, type StateDirectory } from './state-directory.ts'
+
+/** Durable when it returns. Nothing is done where the format is the present one, or the files can't be understood. */
+export function migrate(state: StateDirectory): void {
+  const { format, instance, traces, marks } = lookAt(state)
+  if (format !== 1 || instance.kind === 'damaged') return
+  const clients = clientsOf(state)
+  const current = instance.kind === 'none' ? undefined : instance.start
+  // In format 1 a start that was killed before its rename left this mark, and had not started.
+  for (const start of traces) if (current === undefined || start > current) disk.remove(markOf(start, 'partial'), clients)
+  if (instance.kind !== 'none') {
+    const lastFull = instance.kind === 'full' ? instance.start : instance.full
+    if (lastFull !== undefined) disk.makeLink('-', markOf(lastFull, 'full'), clients)
+    if (instance.kind === 'partial') disk.makeLink('-', markOf(instance.start, 'partial'), clients)
+    // Its end, to come or unconfirmed, is followed up as any other.
+    if (instance.kind === 'partial' || marks(instance.start, 'unconfirmed')) disk.makeLink('-', markOf(instance.start, 'unconfirmed'), clients)
+    disk.sync(clients)
+  }
+  markFormat(clients)
+  disk.sync(clients)
+}
