@@ -100,7 +100,7 @@ function gather(gathered: Gathered, file: string, text: string, section = '', de
   const { assignments, odd } = readNfsConf(text, section)
   // A file whose last line has no end may be cut off just there, and a directory's name with it.
   const last = assignments.at(-1)
-  if (last?.section === ours && last.key.endsWith('-dir') && /=[^\n]*$/.test(text)) throw refused(file, `may be cut off: its last line, of ${last.key}, has no end`)
+  if (last?.section === ours && last.key.endsWith('-dir') && /(?:^|\n)[^#;\n]*=[^\n]*$/.test(text)) throw refused(file, `may be cut off: its last line, of ${last.key}, has no end`)
   for (const { line, section: where } of odd)
     if (where === '' || where === ours) complain(where === '' ? `in no section: ${quote(line)}` : `no assignment: ${quote(line)}`)
   for (const { section: where, key, value } of assignments) {
