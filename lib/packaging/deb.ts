@@ -12,6 +12,7 @@ import { dirname, join, resolve } from 'node:path'
 import { gzipSync } from 'node:zlib'
 import packageJson from '../../package.json' with { type: 'json' }
 import { filesOf, name, usualStateDirectory, type Item, type Program } from '../admin/install/files.ts'
+import { openRoot } from '../admin/inside.ts'
 import { place } from '../admin/install/place.ts'
 
 const repository = join(import.meta.dirname, '../..')
@@ -29,8 +30,9 @@ const bundle = bundled === '--bundle'
 const architecture = bundle ? 'all' : (architectures[process.arch] ?? process.arch)
 const stage = mkdtempSync(join(tmpdir(), 'deb-'))
 chmodSync(stage, 0o755)
+const staged = openRoot(stage)
 try {
-  for (const item of [...items(), ...paperwork()]) place(stage, item, undefined, false)
+  for (const item of [...items(), ...paperwork()]) place(staged, item, undefined, false)
   writeControl()
   setTimes()
   const made = join(resolve(directory), `${name}_${packageJson.version}_${architecture}.deb`)
@@ -84,7 +86,7 @@ function compressed(path: string, content: string): Item {
   const file = join(stage, 'compressed')
   writeFileSync(file, gzipSync(content, { level: 9 }))
   const item: Item = { path: `${path}.gz`, kind: 'documentation', mode: 0o644, content: { copyOf: file } }
-  place(stage, item, undefined, false)
+  place(staged, item, undefined, false)
   rmSync(file)
   return { ...item, content: { copyOf: join(stage, item.path) } }
 }

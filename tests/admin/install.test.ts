@@ -1,11 +1,12 @@
 /** `install` and `uninstall`: what comes where, what is never written over, and that the kernel can run it. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { appendFileSync, closeSync, copyFileSync, existsSync, fstatSync, mkdirSync, openSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { createHash } from 'node:crypto'
+import { appendFileSync, closeSync, copyFileSync, existsSync, fstatSync, lstatSync, mkdirSync, openSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { describe, it } from 'node:test'
 import { bundle, executable, root as repository, type Artefact } from '../artefacts.ts'
-import { badArgument, done, eachArtefact } from '../contract/server.ts'
+import { badArgument, done, eachArtefact, storageFailed } from '../contract/server.ts'
 import { onScratchMachine } from './scratch-machine.ts'
 import { filesIn, say, scratchRoot } from './scratch.ts'
 
@@ -22,6 +23,7 @@ const rule = '/etc/udev/rules.d/60-nfsd-userland-helper.rules'
 const dropIn = '/etc/systemd/system/nfs-server.service.d/nfsd-userland-helper.conf'
 const tmpfiles = '/etc/tmpfiles.d/nfsd-userland-helper.conf'
 const initScript = '/etc/init.d/nfsd-userland-helper'
+const records = '/var/lib/nfs/v4clients'
 const helper = '/usr/sbin/nfsd-userland-helper'
 const scripts = ['people', 'sqlite', 'nfsd-userland-helper'].map((name) => `/usr/lib/nfsd-userland-helper/${name}.cjs`)
 const script = scripts.at(-1) ?? ''
@@ -48,10 +50,11 @@ eachArtefact('install', (artefact) => {
     const root = scratchRoot('systemd')
     const { status, stdout } = await say(artefact, 'install', '--root', root)
     assert.equal(status, done)
-    const expected = [...program, modprobe, rule, tmpfiles, dropIn, ...documentation]
+    const expected = [records, ...program, modprobe, rule, tmpfiles, dropIn, ...documentation]
     assert.deepEqual(stdout.split('\n').slice(0, -2), expected.map((path) => `installed  ${root}${path}`))
     assert.match(stdout, /doctor was not run: that is for the system in/)
-    for (const path of expected) assert.equal(statSync(join(root, path)).mode & 0o7777, path === helper || path === script ? 0o755 : 0o644, path)
+    for (const path of expected)
+      assert.equal(statSync(join(root, path)).mode & 0o7777, path === records ? 0o700 : path === helper || path === script ? 0o755 : 0o644, path)
     assert.equal(readFileSync(join(root, rule), 'utf8'), repositoryText('udev/60-nfsd-userland-helper.rules'))
     assert.equal(readFileSync(join(root, modprobe), 'utf8'), repositoryText('udev/modprobe.conf'))
     if (artefact === executable) assert.ok(readFileSync(join(root, helper)).equals(readFileSync(artefact.command[0] ?? '')))
@@ -69,12 +72,14 @@ eachArtefact('install', (artefact) => {
       done
       exec 1>&3
       ls /var/lib/nfs/v4clients/*
-      stat -c '%a %n' /usr/lib /usr/share/man/man5 /etc/udev/rules.d /var/lib/nfsd-userland-helper`)
+      stat -c '%a %n' /usr/lib /usr/share/man/man5 /etc/udev/rules.d /var/lib/nfsd-userland-helper /var/lib/nfs
+      stat -c 'records %a %u' /var/lib/nfs/v4clients`)
     assert.equal(status, done, output)
     assert.match(output, /^installed +\/usr\/sbin\/nfsd-userland-helper$/m)
     assert.match(output, /^What doctor finds now:$[^]*(?:wrong|could not be looked at)\.$/m)
     assert.match(output, /^ada(?: |$)/m)
     assert.doesNotMatch(output, /^700 /m, 'directories are for all to read, whatever the umask')
+    assert.match(output, /^records 700 0$/m, 'but the records are for root alone')
   })
 
   it('may be repeated, and then changes nothing', async () => {
@@ -102,7 +107,7 @@ eachArtefact('install', (artefact) => {
     for (const [system, text] of [['openrc', 'udev/openrc-init.sh'], ['sysvinit', 'udev/lsb-init.sh']] as const) {
       const root = scratchRoot(system)
       const files = await told(artefact, 'install', '--root', root)
-      assert.deepEqual(Object.keys(files), [...program, modprobe, rule, initScript, ...documentation], system)
+      assert.deepEqual(Object.keys(files), [records, ...program, modprobe, rule, initScript, ...documentation], system)
       assert.equal(readFileSync(join(root, initScript), 'utf8'), repositoryText(text))
       assert.equal(statSync(join(root, initScript)).mode & 0o777, 0o755)
     }
@@ -120,10 +125,10 @@ eachArtefact('install', (artefact) => {
       const { status, stderr } = spawnSync('strace', ['-f', '-y', '-o', trace, '-e', 'trace=fsync,rename,renameat,renameat2,openat,ftruncate', command, ...words, 'install', '--root', root], { encoding: 'utf8' })
       assert.equal(status, done, stderr)
       const last = artefact === bundle ? script : helper
-      const calls = readFileSync(trace, 'utf8').split('\n').filter((line) => line.includes(join(root, last).replace(/[^/]*$/, '')) && line.includes('nfsd-userland-helper'))
-      assert.deepEqual(calls.filter((call) => new RegExp(`openat\\(.*${join(root, last)}".*O_(?:WRONLY|RDWR|TRUNC)`).test(call)), [], 'never opened in place')
-      const synced = calls.findIndex((call) => /fsync\(\d+<.*\.tmp>\) += 0/.test(call) && call.includes(last.replace(/.*\//, '.')))
-      const renamed = calls.findIndex((call) => /rename/.test(call) && call.includes(`"${join(root, last)}"`))
+      const calls = readFileSync(trace, 'utf8').split('\n').filter((line) => line.includes(basename(last)))
+      assert.deepEqual(calls.filter((call) => new RegExp(`openat\\(.*/${basename(last)}".*O_(?:WRONLY|RDWR|TRUNC)`).test(call)), [], 'never opened in place')
+      const synced = calls.findIndex((call) => new RegExp(`fsync\\(\\d+<${dirname(join(root, last))}/\\.${basename(last)}\\.\\d+\\.tmp>\\) += 0`).test(call))
+      const renamed = calls.findIndex((call) => new RegExp(`rename.*/\\.${basename(last)}\\.\\d+\\.tmp", .*/${basename(last)}"`).test(call))
       assert.ok(synced >= 0 && renamed > synced, `synced ${synced}, renamed ${renamed}`)
       if (artefact === executable) assert.notEqual(fstatSync(old).ino, statSync(join(root, helper)).ino)
       assert.equal(fstatSync(old).size, statSync('/bin/sleep').size)
@@ -189,6 +194,31 @@ eachArtefact('install', (artefact) => {
       assert.equal(existsSync(join(root, rule)), false)
     })
 
+    it('writes over no .new that is not ours, and takes none away', async () => {
+      const root = scratchRoot('systemd')
+      await say(artefact, 'install', '--root', root)
+      appendFileSync(join(root, dropIn), changed)
+      await say(artefact, '-s', '/srv/state', 'install', '--root', root)
+      assert.equal((await told(artefact, '-s', '/srv/other', 'install', '--root', root))[dropIn], 'kept, see .new')
+      assert.match(readFileSync(join(root, `${dropIn}.new`), 'utf8'), /^RequiresMountsFor=\/srv\/other$/m, 'ours follows ours')
+      appendFileSync(join(root, `${dropIn}.new`), changed)
+      const mine = readFileSync(join(root, `${dropIn}.new`), 'utf8')
+      assert.equal((await told(artefact, '-s', '/srv/third', 'install', '--root', root))[dropIn], 'kept, and your .new')
+      await say(artefact, 'uninstall', '--root', root)
+      assert.equal(readFileSync(join(root, `${dropIn}.new`), 'utf8'), mine)
+      assert.ok(existsSync(join(root, dropIn)))
+    })
+
+    it('takes away the .new that is ours', async () => {
+      const root = scratchRoot('systemd')
+      await say(artefact, 'install', '--root', root)
+      appendFileSync(join(root, dropIn), changed)
+      await say(artefact, '-s', '/srv/state', 'install', '--root', root)
+      assert.ok(existsSync(join(root, `${dropIn}.new`)))
+      await say(artefact, 'uninstall', '--root', root)
+      assert.equal(existsSync(join(root, `${dropIn}.new`)), false)
+    })
+
     it('replaces what is no configuration: an old program does not stay', async () => {
       const root = scratchRoot('systemd')
       await say(artefact, 'install', '--root', root)
@@ -220,13 +250,118 @@ eachArtefact('install', (artefact) => {
     assert.equal((await say(artefact, 'uninstall', '--root', root)).status, badArgument, 'nothing is installed any more')
   })
 
+  describe('with a root that is somebody else\'s', () => {
+    /** A directory of the machine itself, with what must not change. */
+    function machine(): { readonly directory: string; readonly files: string[] } {
+      const directory = scratchRoot('systemd')
+      for (const room of ['etc/modprobe.d', 'sbin', 'lib', 'share']) mkdirSync(join(directory, room), { recursive: true })
+      writeFileSync(join(directory, 'etc/passwd'), 'root\n')
+      return { directory, files: filesIn(directory) }
+    }
+
+    it('takes links as the system there would: none leads out of it', async () => {
+      const { directory, files } = machine()
+      const root = scratchRoot('systemd')
+      mkdirSync(join(root, 'var'))
+      symlinkSync(`${directory}/etc`, join(root, 'etc'))
+      symlinkSync(`${'../'.repeat(20)}${directory}/sbin`, join(root, 'usr/sbin'))
+      symlinkSync(`${directory}/lib`, join(root, 'var/lib'))
+      symlinkSync(`/usr/../..${directory}/share`, join(root, 'usr/share'))
+      const expected = [records, ...program, modprobe, rule, tmpfiles, dropIn, ...documentation]
+      const outcomes = await told(artefact, 'install', '--root', root)
+      assert.deepEqual(outcomes, Object.fromEntries(expected.map((path) => [path, 'installed'])))
+      assert.deepEqual(filesIn(directory), files)
+      assert.ok(existsSync(join(root, directory, 'etc/modprobe.d/nfsd-userland-helper.conf')))
+      assert.ok(lstatSync(join(root, directory, 'sbin/nfsd-userland-helper')))
+      assert.ok(existsSync(join(root, directory, 'lib/nfs/v4clients')))
+      assert.deepEqual(new Set(Object.values(await told(artefact, 'install', '--root', root))), new Set(['unchanged']))
+      assert.deepEqual(new Set(Object.values(await told(artefact, 'uninstall', '--root', root))), new Set(['removed']))
+      assert.deepEqual(filesIn(directory), files)
+      assert.deepEqual(filesIn(join(root, directory)).filter((line) => / 10\d{4} /.test(line)), [], 'no file is left')
+    })
+
+    it('sees by the system there what starts its services, not by a link to this machine', async () => {
+      const root = scratchRoot('sysvinit')
+      const { directory } = machine()
+      symlinkSync(`${directory}/usr`, join(root, 'usr'))
+      assert.ok(initScript in await told(artefact, 'install', '--root', root))
+    })
+
+    it('refuses a link that leads to itself, and says which', async () => {
+      const root = scratchRoot('systemd')
+      symlinkSync('etc', join(root, 'etc'))
+      const { status, stderr } = await say(artefact, 'install', '--root', root)
+      assert.deepEqual([status, stderr], [storageFailed, `nfsd-userland-helper: error: open '${root}/etc' failed: ELOOP\n`])
+    })
+
+    it('makes no root that is not there', async () => {
+      const root = scratchRoot('systemd')
+      const { status, stderr } = await say(artefact, 'install', '--root', join(root, 'typo'))
+      assert.equal(status, badArgument)
+      assert.match(stderr, /no such directory to be the root of a system: '.*\/typo'/)
+      assert.equal(existsSync(join(root, 'typo')), false)
+    })
+
+    it('takes away nothing that is not one of our names, whatever the list of what was installed says', async () => {
+      const { directory, files } = machine()
+      const root = scratchRoot('systemd')
+      await say(artefact, 'install', '--root', root)
+      mkdirSync(join(root, directory, 'etc'), { recursive: true })
+      for (const path of ['etc/passwd', `${directory}/etc/passwd`]) writeFileSync(join(root, path), 'root\n')
+      const digest = createHash('sha256').update('root\n').digest('hex')
+      const foreign = ['/etc/passwd', `${'/..'.repeat(20)}${directory}/etc/passwd`, `/usr/lib/nfsd-userland-helper/../../..${directory}/etc/passwd`, `${directory}/etc/passwd`, '/usr/lib/nfsd-userland-helper/..', '/etc/\x1b[2Jpasswd']
+      const list = join(root, 'var/lib/nfsd-userland-helper/installed')
+      const lines = foreign.map((path) => `${digest}  ${path}\n`).join('')
+      for (const command of ['uninstall', 'install']) {
+        await say(artefact, 'install', '--root', root)
+        appendFileSync(list, lines)
+        const { status, stdout } = await say(artefact, command, '--root', root)
+        assert.equal(status, done)
+        assert.deepEqual(
+          [...stdout.matchAll(/^left alone: not ours +(.*)$/gm)].map(([, path]) => path),
+          foreign.map((path) => path.replace('\x1b', String.raw`\033`)))
+        assert.deepEqual(filesIn(directory), files)
+        for (const path of ['etc/passwd', `${directory}/etc/passwd`]) assert.ok(existsSync(join(root, path)), path)
+        assert.ok(!existsSync(list) || !readFileSync(list, 'utf8').includes('passwd'), 'it is not in the list any more')
+      }
+    })
+
+    it('takes away under our own names only what has the digest of what we wrote', async () => {
+      const root = scratchRoot('systemd')
+      await say(artefact, 'install', '--root', root)
+      writeFileSync(join(root, rule), '# mine\n')
+      rmSync(join(root, modprobe))
+      symlinkSync('/etc/passwd', join(root, modprobe))
+      const outcomes = await told(artefact, 'uninstall', '--root', root)
+      assert.deepEqual([outcomes[rule], outcomes[modprobe]], ['kept', 'kept'])
+      assert.ok(existsSync(join(root, rule)))
+      assert.equal(readlinkSync(join(root, modprobe)), '/etc/passwd')
+    })
+
+    it('reaches what it changes by the descriptor of an open directory: no link can be put in the way meanwhile', () => {
+      const root = scratchRoot('systemd')
+      const trace = join(root, 'trace')
+      const [command = '', ...words] = artefact.command
+      for (const order of ['install', 'uninstall']) {
+        const { status, stderr } = spawnSync('strace', ['-f', '-o', trace, '-e', 'trace=openat,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,rmdir,symlink,symlinkat,chmod,fchmodat', command, ...words, order, '--root', root], { encoding: 'utf8' })
+        assert.equal(status, done, stderr)
+        const calls = readFileSync(trace, 'utf8').split('\n').filter((line) => !line.includes('openat') || /O_CREAT|O_WRONLY|O_RDWR/.test(line))
+        assert.ok(calls.some((call) => call.includes('/proc/self/fd/')))
+        assert.deepEqual(calls.filter((call) => call.includes(`"${root}`)), [])
+        const opened = readFileSync(trace, 'utf8').split('\n').filter((line) => /openat\(.*"\/proc\/self\/fd\/\d+\/[^.]/.test(line) && !line.includes('O_EXCL'))
+        assert.ok(opened.length > 0)
+        assert.deepEqual(opened.filter((line) => !line.includes('O_NOFOLLOW')), [])
+      }
+    })
+  })
+
   it('leaves what a package has installed to the package manager, but for a state directory of this machine', async () => {
     const root = scratchRoot('systemd')
     mkdirSync(join(root, 'var/lib/dpkg/info'), { recursive: true })
     writeFileSync(join(root, 'var/lib/dpkg/status'), 'Package: nfsd-userland-helper\nStatus: install ok installed\nVersion: 0.1.0\nArchitecture: all\nMaintainer: x <x@y>\nDescription: x\n')
     assert.deepEqual(await told(artefact, 'install', '--root', root), {})
     assert.equal((await say(artefact, 'uninstall', '--root', root)).status, badArgument)
-    assert.deepEqual(await told(artefact, '-s', '/srv/state', 'install', '--root', root), { [tmpfiles]: 'installed', [dropIn]: 'installed' })
+    assert.deepEqual(await told(artefact, '-s', '/srv/state', 'install', '--root', root), { '/srv/state/v4clients': 'installed', [tmpfiles]: 'installed', [dropIn]: 'installed' })
     assert.deepEqual(await told(artefact, 'install', '--root', root), { [tmpfiles]: 'updated', [dropIn]: 'updated' })
     await say(artefact, 'uninstall', '--root', root)
     assert.equal(existsSync(join(root, dropIn)), false)

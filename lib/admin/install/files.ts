@@ -10,6 +10,9 @@ import type { Texts } from './texts.ts'
 /** `configuration` is the admin's as soon as it is changed; all else is ours. */
 export type Kind = 'program' | 'configuration' | 'documentation'
 
+/** Where programs look for zsh's functions: Debian's first. */
+export const zshDirectories = ['/usr/share/zsh/vendor-completions', '/usr/share/zsh/site-functions'] as const
+
 export interface Item {
   /** Absolute, in the system that is installed into. */
   readonly path: string
@@ -40,7 +43,7 @@ export interface Wanted {
   readonly texts: Texts
   readonly completion: (shell: Shell) => string
   readonly init: Init
-  readonly zshDirectory: string
+  readonly zshDirectory: (typeof zshDirectories)[number]
   /** `admin`: what may be changed is in /etc. `package`: only what Debian has there. */
   readonly layout: 'admin' | 'package'
 }
@@ -73,6 +76,23 @@ export function filesOf({ program, stateDirectory, texts, completion, init, zshD
     documentation(`/usr/share/bash-completion/completions/${name}`, completion('bash')),
     documentation(`${zshDirectory}/_${name}`, completion('zsh')),
   ]
+}
+
+/** Every path at which any version of `install` puts a file, on any system. */
+export function isOurPath(path: string): boolean {
+  if (path.startsWith(`${room}/`)) return /^[\w-]+(?:\.[\w-]+)*$/.test(path.slice(room.length + 1))
+  return [
+    helperPath,
+    `/etc/modprobe.d/${name}.conf`,
+    `/etc/udev/rules.d/60-${name}.rules`,
+    `/etc/tmpfiles.d/${name}.conf`,
+    `/etc/systemd/system/nfs-server.service.d/${name}.conf`,
+    `/etc/init.d/${name}`,
+    `/usr/share/man/man8/${name}.8`,
+    `/usr/share/man/man5/${name}.5`,
+    `/usr/share/bash-completion/completions/${name}`,
+    ...zshDirectories.map((directory) => `${directory}/_${name}`),
+  ].includes(path)
 }
 
 function programFiles(program: Program): Item[] {

@@ -10,7 +10,8 @@ import { completionFor } from './completion.ts'
 import { filesOf, usualStateDirectory, type Item } from './files.ts'
 import { readInstalled, writeInstalled } from './installed.ts'
 import { place, takeAway, type Identity } from './place.ts'
-import { outcomeOf, say, type Report } from './report.ts'
+import { placeRecords } from './records.ts'
+import { leftAlone, outcomeOf, say } from './report.ts'
 import { runningProgram, targetAt, type Target } from './target.ts'
 import { embedded } from './texts.ts'
 
@@ -29,17 +30,18 @@ export const installCommand = command(
     // Directories that are made on the way are for all to read, whatever umask the caller has.
     process.umask(0o022)
     const target = targetAt(resolve(root))
-    const before = readInstalled(target.root)
+    const { files: before, foreign } = readInstalled(target.root)
     const items = filesOf({
       ...target,
-      program: runningProgram(target.root),
+      program: runningProgram(target.live),
       stateDirectory,
       texts: embedded,
       completion: (shell) => completionFor(shell, door.vocabulary()),
       layout: 'admin',
     }).filter((item) => isOurs(item, target, stateDirectory, before))
 
-    const files: Report['files'][number][] = []
+    // A package leaves the usual one to the first start of the server.
+    const files = target.packaged && stateDirectory === usualStateDirectory ? [] : [placeRecords(target.root, stateDirectory, dryRun)]
     const installed = new Map<string, Identity>()
     for (const item of items) {
       const { outcome, identity } = place(target.root, item, before.get(item.path), dryRun)
@@ -48,11 +50,12 @@ export const installCommand = command(
     }
     for (const [path, identity] of [...before].reverse())
       if (!installed.has(path)) files.push({ path, outcome: takeAway(target.root, path, identity, dryRun) })
+    files.push(...leftAlone(foreign))
     if (!dryRun) writeInstalled(target.root, installed)
 
     const actions: Action[] = dryRun || !target.live ? [] : activate(target.init, nfsdDirectory)
     const examined = dryRun || !target.live ? undefined : await examine(settings)
-    say({ root: target.root, dryRun, packaged: target.packaged, files, actions, examined }, json)
+    say({ root: target.root.path, dryRun, packaged: target.packaged, files, actions, examined }, json)
     return outcomeOf(actions)
   },
 )

@@ -1,5 +1,6 @@
 /** What installing and uninstalling say. */
 import { join } from 'node:path'
+import { printable } from '../../failure.ts'
 import { print, printJson } from '../print.ts'
 import { forPrograms, inWords, type Examined } from '../see/doctor.ts'
 import type { Action } from './activation.ts'
@@ -17,6 +18,10 @@ export interface Report {
   readonly examined: Examined | undefined
 }
 
+/** What the list of what was installed names, and what is no name of ours: told, and not touched. */
+export const leftAlone = (foreign: readonly string[]): Report['files'] =>
+  foreign.map((path) => ({ path: printable(Buffer.from(path)), outcome: 'left alone: not ours' }))
+
 /** 1: the files are as they should be, but a running system could not be told. */
 export const outcomeOf = (actions: readonly Action[]): number => (actions.some(({ outcome }) => outcome.startsWith('failed')) ? 1 : 0)
 
@@ -30,7 +35,7 @@ function lines({ root, dryRun, packaged, files, actions }: Report): string[] {
   const width = Math.max(0, ...files.map(({ outcome }) => outcome.length))
   return [
     ...(dryRun ? ['Nothing is done, only said:'] : []),
-    ...files.map(({ path, outcome }) => `${outcome.padEnd(width)}  ${join(root, path)}`),
+    ...files.map(({ path, outcome }) => `${outcome.padEnd(width)}  ${outcome === 'left alone: not ours' ? path : join(root, path)}`),
     ...(packaged ? ["The package's own files are left to the package manager."] : []),
     ...actions.map(({ what, outcome }) => `${outcome}: ${what}`),
     ...(root === '/' || dryRun ? [] : [`Nothing was told to a running system, and doctor was not run: that is for the system in ${root}.`]),

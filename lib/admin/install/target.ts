@@ -1,22 +1,23 @@
 /** The system that is installed into: what it starts its services with, and what it has already. */
-import { spawnSync } from 'node:child_process'
 import { basename, dirname, join } from 'node:path'
 import fs from 'node:fs'
-import { name, type Init, type Program } from './files.ts'
+import { bytesIn, existsBelow, inDirectory, openRoot, type Root } from '../inside.ts'
+import { name, zshDirectories, type Init, type Program, type Wanted } from './files.ts'
 
 export interface Target {
   /** `/`, or where another system's root lies. */
-  readonly root: string
+  readonly root: Root
   readonly live: boolean
   readonly init: Init
-  readonly zshDirectory: string
+  readonly zshDirectory: Wanted['zshDirectory']
   /** The distribution's package of this program is installed: its files are the package's business. */
   readonly packaged: boolean
 }
 
-export function targetAt(root: string): Target {
-  const has = (path: string): boolean => fs.existsSync(join(root, path))
-  const live = root === '/'
+export function targetAt(path: string): Target {
+  const root = openRoot(path)
+  const has = (name: string): boolean => existsBelow(root, name)
+  const live = path === '/'
   return {
     root,
     live,
@@ -27,32 +28,31 @@ export function targetAt(root: string): Target {
       : has('/sbin/openrc-run') || has('/usr/sbin/openrc-run') ? 'openrc'
       : has('/etc/init.d') ? 'lsb'
       : 'none',
-    zshDirectory: has('/usr/share/zsh/vendor-completions') ? '/usr/share/zsh/vendor-completions' : '/usr/share/zsh/site-functions',
+    zshDirectory: zshDirectories.find(has) ?? '/usr/share/zsh/site-functions',
     packaged: isPackaged(root),
   }
 }
 
-function isPackaged(root: string): boolean {
-  const { stdout } = spawnSync('dpkg-query', [`--admindir=${join(root, 'var/lib/dpkg')}`, '--showformat=${db:Status-Status}', '--show', name], {
-    encoding: 'utf8',
-    env: { PATH: '/usr/bin:/bin' },
-    stdio: ['ignore', 'pipe', 'ignore'],
-  }) as { readonly stdout: string | null }
-  return stdout === 'installed'
+/** dpkg's own list, read without dpkg: this machine may have none, or an image's may be anybody's. */
+function isPackaged(root: Root): boolean {
+  const status = inDirectory(root, '/var/lib/dpkg', 'leave', (directory) => bytesIn(directory, 'status'))
+  if (typeof status !== 'object') return false
+  const ours = status.toString('latin1').split('\n\n').find((entry) => entry.split('\n').includes(`Package: ${name}`))
+  return ours !== undefined && /^Status: \S+ \S+ installed$/m.test(ours)
 }
 
 /** The program that is running, as files: the executable, or Node's script with those beside it. */
-export function runningProgram(root: string): Program {
+export function runningProgram(live: boolean): Program {
   if (process.versions['bun'] !== undefined) return { executable: process.execPath }
   const upcalls = fs.realpathSync(process.argv[1] ?? '')
   const directory = dirname(upcalls)
   const beside = fs.readdirSync(directory).filter((file) => file.endsWith('.cjs') && file !== basename(upcalls))
-  return { scripts: { upcalls, beside: beside.sort().map((file) => join(directory, file)) }, node: nodeOf(root) }
+  return { scripts: { upcalls, beside: beside.sort().map((file) => join(directory, file)) }, node: nodeOf(live) }
 }
 
 /** The Node that boots with the system, where there is one; else the one that runs us. */
-function nodeOf(root: string): string {
+function nodeOf(live: boolean): string {
   const usual = '/usr/bin/node'
-  if (root !== '/') return usual
+  if (!live) return usual
   return fs.existsSync(usual) && fs.realpathSync(usual) === fs.realpathSync(process.execPath) ? usual : process.execPath
 }

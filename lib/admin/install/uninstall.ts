@@ -8,7 +8,7 @@ import { command } from '../command.ts'
 import { deactivate, deregister } from './activation.ts'
 import { forgetInstalled, readInstalled } from './installed.ts'
 import { takeAway } from './place.ts'
-import { outcomeOf, say } from './report.ts'
+import { leftAlone, outcomeOf, say } from './report.ts'
 import { targetAt } from './target.ts'
 
 export const uninstallCommand = command(
@@ -22,19 +22,19 @@ export const uninstallCommand = command(
       .example('$0 uninstall', 'on this machine'),
   ({ root, 'dry-run': dryRun, json }, { nfsdDirectory }) => {
     const target = targetAt(resolve(root))
-    const installed = readInstalled(target.root)
+    const { files: installed, foreign } = readInstalled(target.root)
     if (installed.size === 0)
       throw new Failed({
         kind: 'bad-argument',
         why: target.packaged ? 'the package manager has installed this, and removes it' : 'nothing is recorded as installed below',
-        word: target.root,
+        word: target.root.path,
       })
     const acts = target.live && !dryRun
     const actions = acts ? deregister(target.init) : []
-    const files = [...installed].reverse().map(([path, identity]) => ({ path, outcome: takeAway(target.root, path, identity, dryRun) }))
+    const files = [...[...installed].reverse().map(([path, identity]) => ({ path, outcome: takeAway(target.root, path, identity, dryRun) })), ...leftAlone(foreign)]
     if (!dryRun) forgetInstalled(target.root)
     if (acts) actions.push(...deactivate(target.init, nfsdDirectory))
-    say({ root: target.root, dryRun, packaged: target.packaged, files, actions, examined: undefined }, json)
+    say({ root: target.root.path, dryRun, packaged: target.packaged, files, actions, examined: undefined }, json)
     return outcomeOf(actions)
   },
 )
