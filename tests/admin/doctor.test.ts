@@ -88,7 +88,12 @@ const faults: readonly Fault[] = [
   { title: 'the configuration leads elsewhere than at the start', check: 'configuration', verdict: 'wrong', make: `echo 'state-dir = /srv/../srv/state/../other' >> /etc/nfs.conf; mkdir -p /srv/other; cp -a ${state}/* /srv/other`, says: /has changed since the server started: the state directory would be '\/srv\/other', but until the next start it is '\/srv\/state'/, also: ['storage'] },
   { title: 'the state directory is missing', check: 'state-directory', verdict: 'wrong', make: `echo 'state-dir = /srv/state/sub' >> /etc/nfs.conf; ${noStart}`, says: /does not exist/, mended: true },
   { title: 'the state directory is a file', check: 'state-directory', verdict: 'wrong', make: `umount ${state}; rmdir ${state}; echo > ${state}`, says: /is not a directory/, also: ['storage'] },
-  { title: 'everybody may write to the state directory', check: 'state-directory', verdict: 'wrong', make: `chmod 777 ${state}`, says: /everybody may write/, mended: true },
+  { title: 'everybody may write to the state directory', check: 'state-way', verdict: 'wrong', make: `chmod 777 ${state}`, says: /everybody may write to '\/srv\/state'.*taken away/s, mended: true },
+  { title: 'everybody may write to a directory above it', check: 'state-way', verdict: 'wrong', make: 'chmod 777 /srv', says: /everybody may write to '\/srv', on the way/, mended: true },
+  { title: 'everybody may write to a directory that a link on the way leads through', check: 'state-way', verdict: 'wrong', make: `mkdir -p /opt/linked; chmod 777 /opt; ln -s ${state} /opt/linked/state; sed -i s:/srv/state:/opt/linked/state: /etc/nfs.conf`, says: /everybody may write to '\/opt'/, mended: true },
+  { title: 'a group may write to a directory above it', check: 'state-way', verdict: 'doubtful', make: 'chown :50 /srv; chmod 2775 /srv', says: /a group may write to '\/srv'/, mended: true },
+  { title: "the state directory is another service's, as statd's is", check: 'state-way', verdict: 'doubtful', make: `chown 106 ${state}`, says: /'\/srv\/state' belongs to another user \(106\).*not be forged.*older ones put back/s, mend: /state-dir/ },
+  { title: 'the directory above it belongs to somebody else', check: 'state-way', verdict: 'doubtful', make: 'chown 1000 /srv', says: /'\/srv' belongs to another user \(1000\)/ },
   { title: 'the records belong to somebody else', check: 'state-directory', verdict: 'wrong', make: `chown 12 ${state}/v4clients`, says: /belongs to another user \(12\)/, mended: true },
   { title: 'others may write records', check: 'state-directory', verdict: 'wrong', make: `chmod 770 ${state}/v4clients`, says: /writable by others/, mended: true },
   { title: 'the disk is read-only', check: 'state-directory', verdict: 'wrong', make: `mount -o remount,ro ${state}`, says: /its file system is read-only/, mended: true },
@@ -149,6 +154,11 @@ eachArtefact('doctor', (artefact) => {
   it('finds nfsdcld to be right where the kernel has nothing else', async () => {
     const [only] = await diagnose(artefact, `rm ${parameter}; ${restartedWith('Using nfsdcld client tracking operations.')}; cp /bin/sleep /usr/local/sbin/nfsdcld; /usr/local/sbin/nfsdcld 1000 > /dev/null 2>&1 &`)
     assert.deepEqual(only?.wrong, ['kernel-support'])
+  })
+
+  it('finds a sticky directory on the way to be right: only root can take out what is root\'s', async () => {
+    const [only] = await diagnose(artefact, 'chmod 1777 /srv')
+    assert.equal(only?.of('state-way').verdict, 'good')
   })
 
   for (const { title, check, verdict, make, says, mend, mended, also } of faults)

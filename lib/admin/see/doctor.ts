@@ -11,6 +11,7 @@ import * as program from './doctor/program-checks.ts'
 import { siteFor, type Site } from './doctor/site.ts'
 import * as state from './doctor/state-checks.ts'
 import * as time from './doctor/time-checks.ts'
+import { wayIsOurs } from './doctor/way-check.ts'
 
 /** In the order in which a start depends on them. Names are for programs, and stay. */
 const checks: Readonly<Record<string, (site: Site) => Said | Promise<Said>>> = {
@@ -24,6 +25,7 @@ const checks: Readonly<Record<string, (site: Site) => Said | Promise<Said>>> = {
   'nfsd-files': kernel.nfsdFiles,
   configuration: state.configuration,
   'state-directory': state.stateDirectoryIsOurs,
+  'state-way': wayIsOurs,
   storage: state.storage,
   'mount-order': mountOrder,
   room: state.room,

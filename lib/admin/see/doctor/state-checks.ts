@@ -36,9 +36,6 @@ export function stateDirectoryIsOurs({ settings: { stateDirectory: path }, surve
     case 'other':
       return wrong(`the state directory ${quote(path)} is not a directory`, 'Nothing can be recorded, and nobody may reclaim.', `mv ${word} ${shellWord(`${path}.old`)} && mkdir -m 755 ${word}`)
   }
-  const mode = fs.statSync(path).mode
-  if ((mode & 0o002) !== 0 && (mode & 0o1000) === 0)
-    return wrong(`everybody may write to the state directory ${quote(path)}`, 'Whoever takes the records away costs the clients their locks.', `chmod o-w ${word}`)
   if ('failed' in survey)
     return wrong(survey.failed, "Whoever may write records decides who may reclaim: so 'v4clients' has to belong to root alone, or nothing in it counts.", `chown root:root ${shellWord(`${path}/v4clients`)} && chmod 700 ${shellWord(`${path}/v4clients`)}`)
   for (const directory of [path, survey.state.clientsPath])
