@@ -69,7 +69,7 @@ export function stateDirectory(path: string, runDirectory = usualRunDirectory): 
     if (known !== undefined) return known
     const directory = disk.openDirectory(name, within)
     if (directory === 'absent') return undefined
-    if (directory === 'other') throw notADirectory(within === undefined ? name : `${clientsPath}/${name}`)
+    if (directory === 'other') throw notADirectory(within !== undefined ? `${clientsPath}/${name}` : disk.kindAt(path) === 'other' ? path : clientsPath)
     assertOurs(directory)
     opened.set(name, directory)
     return directory

@@ -17,9 +17,10 @@ export const showStart = (state: StateDirectory, start: Start): string | undefin
 export const showGraceEnd = (state: StateDirectory, start: Start): string | undefined =>
   inRoot(state, (root) => {
     disk.move('boot_time', 'old_boot_time', root)
-    put(root, 'boot_time', start)
     const shown = disk.readSmallFile('new_boot_time', 32, root)
-    if (shown.kind === 'text' && startFromText(shown.text) === start) disk.remove('new_boot_time', root)
+    // Most often that is what it says, and a rename needs no space.
+    if (shown.kind === 'text' && startFromText(shown.text) === start) disk.move('new_boot_time', 'boot_time', root)
+    else put(root, 'boot_time', start)
   })
 
 function inRoot(state: StateDirectory, work: (root: Directory) => void): string | undefined {

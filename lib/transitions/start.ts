@@ -32,7 +32,6 @@ export function startInstance(
   const { state, nfsd, log, deadline } = world
   const { ranUntracked, unmarked } = noteStart(state, told)
   if (unmarked !== undefined) log.warning(`no mark of this start could be made in ${quote(state.runDirectory)} (${unmarked}): should it fail, nobody would know`)
-  if (ranUntracked) log.error('a server instance ran that could not be recorded: nobody may reclaim in this one')
   makeStateDirectory(state)
   const damaged = setDamagedAside(world)
   if (!damaged) migrate(state)
@@ -47,6 +46,7 @@ export function startInstance(
     if (damaged) markFormat(clientsOf(state))
     disk.sync(clientsOf(state))
     if (overtaken) continue
+    if (ranUntracked) log.error('a server instance ran that could not be recorded: nobody may reclaim in this one')
     const unshown = showStart(state, prepared.start)
     if (unshown !== undefined) log.warning(`new_boot_time could not be written for people to see: ${unshown}`)
     const remembered = forgetUntracked(state)

@@ -1,12 +1,13 @@
 /** As the kernel calls: no descriptors, no environment but its own variables, `/` to work in, any umask. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { createHash } from 'node:crypto'
+import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { asKernel, settings, type Environment } from '../artefacts.ts'
-import { done, eachArtefact, hex, mayNotReclaim, server, tree, unknownVerb, type Server } from './server.ts'
-import { traced } from './strace.ts'
+import { done, eachArtefact, hex, mayNotReclaim, server, tree, unknownVerb, unusableAtStart, type Server } from './server.ts'
+import { isCall, traced } from './strace.ts'
 
 const machineOf = (s: Server) => ({ dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir })
 
@@ -25,7 +26,7 @@ eachArtefact('without descriptors and environment', (artefact) => {
     assert.equal(await call(['remove', hex('ada')]), done)
     assert.equal(await call(['frobnicate']), unknownVerb)
     for (const line of tree(s.stateDir))
-      assert.match(line, /^(?:\/\w*boot_time 600 "[0-9]+\\n"|\/v4clients 700|\/v4clients\/[0-9]+ 700|\/v4clients\/[0-9]+\.\w+ -> (?:-|[0-9]+)|\/v4clients\/[0-9]+\/ada -> session=.*)$/)
+      assert.match(line, /^(?:\/\w*boot_time 600 "[0-9]+\\n"|\/v4clients 700|\/v4clients\/format-2 -> -|\/v4clients\/[0-9]+ 700|\/v4clients\/[0-9]+\.\w+ -> (?:-|[0-9]+)|\/v4clients\/[0-9]+\/ada -> v2,session=.*)$/)
   })
 
   it('files are 0600 and directories 0700, whatever the umask', async () => {
@@ -68,24 +69,86 @@ eachArtefact('without descriptors and environment', (artefact) => {
 eachArtefact('the legacy tracker of the kernel', (artefact) => {
   const name = '3a7fa264b46821594e7ddb323157823b'
 
-  function withLegacy(s: Server, ...names: readonly string[]): string {
-    const top = join(s.nfsdDir, 'v4recovery')
-    for (const each of names) s.writeState(`../nfsd/v4recovery/${each}/x`, '')
-    for (const each of names) rmSync(join(top, each, 'x'))
+  const nameOfAda = createHash('md5').update('ada').digest('hex')
+
+  const withLegacy = (s: Server, ...names: readonly string[]): string => withLegacyIn(s, s.nfsdDir, ...names)
+
+  function withLegacyIn(_: Server, where: string, ...names: readonly string[]): string {
+    const top = join(where, 'v4recovery')
+    for (const each of names) mkdirSync(join(top, each), { recursive: true })
     return top
   }
 
-  it('a check that finds no record takes the directory over, and removes it', async () => {
+  it('a client that only it knows may reclaim until grace is over, and has done so when it is recorded here', async () => {
     for (const version of ['v4.0', 'v4.1'] as const) {
       const s = server(artefact)
       const top = withLegacy(s, name)
       await s.init()
       assert.equal((await s.check('ada', version, join(top, name))).status, done)
+      if (version === 'v4.1') await s.create('ada', version)
+      assert.ok(existsSync(join(top, name)), 'its directory counts as long as older records do')
+      await s.graceDone(undefined, top)
       assert.ok(!existsSync(join(top, name)))
-      assert.equal((await s.check('ada', version, join(top, name))).status, done, 'now it is recorded')
-      await s.graceDone()
       await s.init()
       assert.equal((await s.check('ada', version)).status, done)
+    }
+  })
+
+  it('a client with sessions that it knows, and that never says that it has reclaimed, may not reclaim in the next grace (edge condition 2)', async () => {
+    const s = server(artefact)
+    const top = withLegacy(s, name)
+    await s.init()
+    const before = s.snapshot()
+    assert.equal((await s.check('ada', 'v4.1', join(top, name))).status, done)
+    assert.equal(s.snapshot(), before, 'a check with a session changes nothing')
+    await s.graceDone('5', top)
+    await s.init()
+    assert.equal((await s.check('ada', 'v4.1', join(top, name))).status, mayNotReclaim)
+  })
+
+  it('a client that it knows is not lost if the first grace is interrupted, and asks again', async () => {
+    for (const version of ['v4.0', 'v4.1'] as const) {
+      const s = server(artefact)
+      const top = withLegacy(s, name)
+      for (let start = 0; start < 3; start++) {
+        await s.init()
+        assert.equal((await s.check('ada', version, join(top, name))).status, done)
+      }
+    }
+  })
+
+  it('a client that it knows, and that is gone, is gone there too', async () => {
+    for (const version of ['v4.0', 'v4.1'] as const) {
+      const s = server(artefact)
+      const top = withLegacyIn(s, s.stateDir, nameOfAda)
+      await s.init()
+      assert.equal((await s.check('ada', version, join(top, nameOfAda))).status, done)
+      assert.equal((await s.remove('ada')).status, done)
+      assert.ok(!existsSync(join(top, nameOfAda)))
+      await s.init()
+      assert.equal((await s.check('ada', version, join(top, nameOfAda))).status, mayNotReclaim)
+    }
+  })
+
+  it('its directories mean nothing where others could have made them', async () => {
+    for (const meddle of [(top: string) => { chownSync(top, 12345, 12345) }, (top: string) => { chmodSync(top, 0o777) }, (top: string) => { renameSync(top, `${top}.real`); symlinkSync(`${top}.real`, top) }]) {
+      const s = server(artefact)
+      const top = withLegacy(s, name)
+      meddle(top)
+      await s.init()
+      assert.equal((await s.check('ada', 'v4.1', join(top, name))).status, mayNotReclaim)
+    }
+  })
+
+  it('an end of grace that was killed before they were removed leaves none for a later start to go by', async () => {
+    for (const [title, next] of [['a start', (s: Server) => s.init()], ['a create', (s: Server) => s.create('new', 'v4.1')]] as const) {
+      const s = server(artefact)
+      const top = withLegacyIn(s, s.stateDir, name)
+      await s.init()
+      await traced(s, ['grace_done'], { NFSDCLTRACK_LEGACY_TOPDIR: top }, ['-e', 'inject=fsync:signal=SIGKILL:when=2'])
+      assert.ok(existsSync(join(top, name)), 'it was killed')
+      await next(s)
+      assert.ok(!existsSync(join(top, name)), title)
     }
   })
 
@@ -98,17 +161,6 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
     for (const path of [join(top, 'etc'), join(top, name.toUpperCase()), join(top, `${name}0`), join(top, '0'.repeat(32)), `${top}/../v4recovery/${name}`, `v4recovery/${name}`, `${top}/${name}/`, ''])
       assert.equal((await s.check('ada', 'v4.1', path)).status, mayNotReclaim, path)
     assert.deepEqual(tree(top), before)
-  })
-
-  it('a directory that does not go would allow a reclaim later, so its client is refused now', async () => {
-    const s = server(artefact)
-    const top = withLegacy(s, name)
-    writeFileSync(join(top, name, 'stuck'), '')
-    await s.init()
-    const said = await s.check('ada', 'v4.1', join(top, name))
-    assert.equal(said.status, mayNotReclaim)
-    assert.match(said.stderr, /does not go: it is not empty/)
-    assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
   })
 
   it('gracedone removes every such directory, and nothing else', async () => {
@@ -154,52 +206,86 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
 })
 
 eachArtefact('a server instance that could not be recorded', (artefact) => {
-  /** Its mark, in /run since the state directory is what fails; taken away when the test is over. */
-  const markOf = (s: Server): string => {
-    const mark = join('/run/nfsd-userland-helper', encodeURIComponent(s.stateDir))
-    s.atEnd(() => { rmSync(mark, { force: true }) })
-    return mark
-  }
-  const fail = (s: Server) => traced(s, ['init'], {}, ['-e', 'inject=fsync:error=EIO:when=1'])
-  const since = (mark: string, seconds: number): void => {
-    rmSync(mark)
-    symlinkSync(String(Number.parseFloat(readFileSync('/proc/uptime', 'latin1')) - seconds), mark)
-  }
+  const runDir = (s: Server): string => join(s.stateDir, '../run')
+  const marks = (s: Server): string[] => (existsSync(runDir(s)) ? readdirSync(runDir(s)).filter((name) => /^[0-9a-f]{64}$/.test(name)) : [])
+  const fail = (s: Server, env: Environment = {}) => traced(s, ['init'], env, ['-e', 'inject=fsync:error=EIO:when=1'])
+  const kill = (s: Server) => traced(s, ['init'], {}, ['-e', 'inject=fsync:signal=SIGKILL:when=1'])
 
-  it('may have granted locks, so nobody may reclaim in the next', async () => {
-    const s = server(artefact)
-    const mark = markOf(s)
-    await s.fullInstanceWith('ada')
-    assert.equal((await fail(s)).status, 243)
-    since(mark, 11)
-    const said = await s.init()
-    assert.equal(said.status, done)
-    assert.match(said.stderr, /error: a server instance ran that could not be recorded/)
-    assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
-    await s.create('bob', 'v4.1')
-    await s.graceDone()
-    await s.init()
-    assert.equal((await s.check('bob', 'v4.1')).status, done, 'and the one after is sound')
+  it('may have granted locks, so nobody may reclaim in the next, and the one after is sound', async () => {
+    for (const [title, end] of [['it failed', fail], ['it was killed', kill]] as const) {
+      const s = server(artefact)
+      await s.fullInstanceWith('ada')
+      await end(s)
+      assert.equal(marks(s).length, 1, title)
+      const said = await s.init()
+      assert.equal(said.status, done)
+      assert.match(said.stderr, /error: a server instance ran that could not be recorded/)
+      assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim, title)
+      await s.create('bob', 'v4.1')
+      await s.graceDone()
+      await s.init()
+      assert.equal((await s.check('bob', 'v4.1')).status, done)
+    }
   })
 
-  it('shorter than any grace period has granted none, and costs nobody anything', async () => {
+  it('is marked before anything else of its start, so it may be killed at any call', async () => {
     const s = server(artefact)
-    const mark = markOf(s)
     await s.fullInstanceWith('ada')
-    await fail(s)
-    assert.equal((await s.init()).status, done)
+    const { calls } = await traced(s, ['init'])
+    const marked = calls.findIndex(({ text }) => isCall(text, 'symlink', '[0-9a-f]{64}'))
+    const first = calls.findIndex(({ text }) => text.includes(s.stateDir) && /^(?:mkdir|symlink|rename|unlink)(?:at)?\(/.test(text))
+    assert.ok(marked > 0 && marked < first)
+    assert.deepEqual(marks(s), [], 'and the mark goes when it is durable')
+  })
+
+  it('costs nobody anything where the kernel starts it a second time, with the same boot time', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    await fail(s, { NFSDCLTRACK_GRACE_START: '77' })
+    assert.equal((await s.init('77')).status, done)
     assert.equal((await s.check('ada', 'v4.1')).status, done)
-    assert.throws(() => readlinkSync(mark), { code: 'ENOENT' }, 'nor does it later: a start that was recorded settles it')
+    assert.deepEqual(marks(s), [])
   })
 
   it('is not forgotten for another one that could not be recorded either', async () => {
     const s = server(artefact)
-    const mark = markOf(s)
     await s.fullInstanceWith('ada')
-    await fail(s)
-    since(mark, 11)
-    await fail(s)
+    await fail(s, { NFSDCLTRACK_GRACE_START: '77' })
+    await fail(s, { NFSDCLTRACK_GRACE_START: '78' })
+    await s.init('78')
+    assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+  })
+
+  it('is known of its state directory, by whatever name, and of no other', async () => {
+    const s = server(artefact)
+    const deep = 'd'.repeat(120)
+    const [one, other] = [join(s.nfsdDir, 'one', deep, deep), join(s.nfsdDir, 'other', deep, deep)]
+    for (const each of [one, other])
+      for (const words of [['init'], ['create', hex('ada')], ['grace_done']]) assert.equal((await s.call(['-s', each, ...words])).status, done)
+    const alias = join(s.nfsdDir, 'alias')
+    symlinkSync(one, alias)
+    await traced(s, ['-s', alias, 'init'], {}, ['-e', 'inject=fsync:error=EIO:when=1'])
+    for (const each of [one, other]) assert.equal((await s.call(['-s', each, 'init'])).status, done)
+    assert.equal((await s.call(['-s', one, 'check', hex('ada')])).status, mayNotReclaim)
+    assert.equal((await s.call(['-s', other, 'check', hex('ada')])).status, done)
+  })
+
+  it('is known too where the configuration could not tell its state directory', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    assert.equal((await s.call(['--config', join(s.nfsdDir, 'none.conf'), 'init'])).status, unusableAtStart)
     await s.init()
     assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+  })
+
+  it('a start that is on the disk has succeeded, whatever becomes of its mark', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    rmSync(runDir(s), { recursive: true })
+    writeFileSync(runDir(s), 'not a directory')
+    const said = await s.init()
+    assert.equal(said.status, done)
+    assert.match(said.stderr, /warning: no mark of this start could be made/)
+    assert.equal((await s.check('ada', 'v4.1')).status, done)
   })
 })

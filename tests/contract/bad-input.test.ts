@@ -7,7 +7,6 @@ import {
   badArgument,
   done,
   eachArtefact,
-  mayNotReclaim,
   ownerTooLong,
   server,
   storageFailed,
@@ -154,7 +153,7 @@ eachArtefact('a state directory that can not be used', (artefact) => {
       renameSync(directory, elsewhere)
       symlinkSync(elsewhere, directory)
       assert.equal((await s.create('new', 'v4.1')).status, storageFailed)
-      assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+      assert.equal((await s.check('ada', 'v4.1')).status, storageFailed)
       await s.remove('ada')
       await s.init()
       await s.create('new', 'v4.1')

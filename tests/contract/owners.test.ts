@@ -69,7 +69,7 @@ eachArtefact('client owners', (artefact) => {
     const names = readdirSync(join(s.stateDir, 'v4clients', instance ?? ''))
     assert.equal(names.length, half.length)
     for (const name of names) assert.match(name, /^(?:[A-Za-z0-9_,:=@+-]|%)[\x21-\x7e]{0,254}$/)
-    assert.deepEqual(readdirSync(join(s.stateDir, '..')).sort(), ['nfsd', 'state'])
+    assert.deepEqual(readdirSync(join(s.stateDir, '..')).sort(), ['nfsd', 'run', 'state'])
     assert.ok(!existsSync('/x'))
   })
 

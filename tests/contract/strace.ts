@@ -38,6 +38,13 @@ export async function traced(
   }
 }
 
+/** System calls by the name that POSIX gave them first: the executable says the ones that take a directory. */
+export const named = (...calls: readonly string[]): string => calls.flatMap((call) => [call, `${call}at`]).join()
+
+/** Whether a line is such a call on a name, in whichever directory, that went well. */
+export const isCall = (text: string, call: string, name: string): boolean =>
+  new RegExp(`^${call}(?:at)?\\(`).test(text) && new RegExp(`[/"]${name}"(?:, 0)?\\) += 0`).test(text)
+
 /** The barriers of an upcall: what was synced, as paths below the state directory. */
 export const barriers = (s: Server, calls: readonly Call[]): string[] =>
   calls
