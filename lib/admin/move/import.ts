@@ -5,7 +5,7 @@ import { resolve } from 'node:path'
 import { Failed, quote } from '../../failure.ts'
 import { command } from '../command.ts'
 import { consent, withConsent } from '../consent.ts'
-import { print, printJson } from '../print.ts'
+import { print, printJson, say } from '../print.ts'
 import { progress } from '../progress.ts'
 import { refused } from './database.ts'
 import type { Found } from './movable.ts'
@@ -79,8 +79,6 @@ export const importCommand = command(
     return 0
   },
 )
-
-const say = (line: string): void => void process.stderr.write(`nfsd-userland-helper: ${line}\n`)
 
 const question = (found: Found, source: string, stateDirectory: string, count: number): string =>
   [

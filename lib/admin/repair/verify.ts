@@ -16,7 +16,7 @@ import { clientsOf, setAside, stateDirectory as stateAt, type StateDirectory } f
 import { command } from '../command.ts'
 import { consent, withConsent } from '../consent.ts'
 import { holding } from '../hold.ts'
-import { print, printJson } from '../print.ts'
+import { print, printJson, remark } from '../print.ts'
 import { instanceJson } from '../see/view.ts'
 import { survey, type Oddity, type Survey } from '../survey.ts'
 import { toned } from '../table.ts'
@@ -47,7 +47,7 @@ export const verifyCommand = command(
     const mendable = wrong.filter(({ kind }) => kind !== 'unusable')
     let mended: readonly Finding[] = []
     if (repair && !dryRun && read !== undefined && mendable.length > 0) {
-      if (!yes) for (const finding of mendable) process.stderr.write(line('would mend', finding))
+      if (!yes) for (const finding of mendable) remark(line('would mend', finding))
       await consent(`${mendable.length} things are mended; what is damaged is kept in ${join(stateDirectory, 'v4clients/damaged')}. Go on?`, yes)
       mended = mendAll(stateDirectory)
       ;({ read, findings } = look(stateDirectory))
