@@ -92,7 +92,8 @@ function optionsIn(given: Readonly<Record<string, unknown>>): Map<OptionName, st
   for (const name of Object.keys(options) as OptionName[]) {
     const value = given[name]
     if (value === '') throw new Failed({ kind: 'bad-argument', why: `option --${name} needs a value` })
-    if (typeof value === 'string') found.set(name, value)
+    // A path is bytes, each character one of them, as for an upcall (bin/nfsd-userland-helper.ts).
+    if (typeof value === 'string') found.set(name, Buffer.from(value).toString('latin1'))
     else if (value === true) found.set(name, '')
   }
   return found

@@ -37,6 +37,9 @@ export const asJson = (document: unknown): string =>
 /** One document, one line (docs/json.md). */
 export const printJson = (document: unknown): void => void print(`${asJson(document)}\n`)
 
+/** A path, each character of which is a byte, as text for programs. */
+export const textOfPath = (path: string): string => Buffer.from(path, 'latin1').toString()
+
 function writeAll(descriptor: number, text: string): void {
   const bytes = Buffer.from(text)
   for (let done = 0; done < bytes.length; ) {

@@ -217,7 +217,7 @@ eachArtefact('show', (artefact) => {
   it('writes JSON in ASCII alone, so that a name of a directory can not be a control character of the terminal', async () => {
     const s = server(artefact)
     const odd = join(s.nfsdDir, '\x9b31m\xe9\u20ac')
-    const words = ['-f', '--config', '/no/such.conf', '-s', odd, '--nfsd-dir', s.nfsdDir]
+    const words = ['-f', '--config', '/dev/null', '-s', odd, '--nfsd-dir', s.nfsdDir, '--run-dir', join(s.nfsdDir, 'run')]
     const call = (...more: string[]) => inForeground(artefact, [...words, ...more], {})
     assert.equal((await call('init')).status, done)
     const { stdout } = await call('status', '--json')
@@ -367,9 +367,10 @@ eachArtefact('status', (artefact) => {
     assert.match(await asked(s, 'status'), /\nno +courtesy +131 s +4\.2 +10\.0\.0\.7:912 +stranger\n/)
   })
 
-  it('says what is damaged, and that nobody may reclaim', async () => {
+  it('says what is damaged in a directory of format 1, and that nobody may reclaim', async () => {
     const s = server(artefact)
     await inGrace(s)
+    unlinkSync(join(s.stateDir, 'v4clients/format-2'))
     s.writeState('new_boot_time', 'soon\n')
     assert.match(await asked(s, 'status'), /\nserver instance +unknown, and nobody may reclaim until the next start: new_boot_time can't be understood/)
     assert.deepEqual(new Set(Object.values(await standings(s))), new Set(['void']))

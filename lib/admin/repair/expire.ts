@@ -3,7 +3,7 @@ import { escapeOwner, showOwner, type ClientOwner } from '../../upcall/owner.ts'
 import { command } from '../command.ts'
 import { consent, withConsent } from '../consent.ts'
 import { ownerNamed, withHex } from '../owners.ts'
-import { print, printJson } from '../print.ts'
+import { print, printJson, textOfPath } from '../print.ts'
 import { progress } from '../progress.ts'
 import { liveClients } from '../see/live-clients.ts'
 import { ownerJson } from '../see/view.ts'
@@ -40,7 +40,7 @@ export const expireCommand = command(
     }
     if (json) {
       printJson({
-        state_directory: settings.stateDirectory,
+        state_directory: textOfPath(settings.stateDirectory),
         dry_run: dryRun,
         expired: owners.map((owner) => ({ ...ownerJson(owner), live: isAlive(owner) })),
       })

@@ -10,7 +10,7 @@ import { endGraceEarly } from '../../transitions/grace-end.ts'
 import { escapeOwner } from '../../upcall/owner.ts'
 import { command } from '../command.ts'
 import { consent, withConsent } from '../consent.ts'
-import { print, printJson, remark } from '../print.ts'
+import { print, printJson, remark, textOfPath } from '../print.ts'
 import { progress } from '../progress.ts'
 import { clientJson, instanceJson } from '../see/view.ts'
 import { survey } from '../survey.ts'
@@ -47,7 +47,7 @@ export const pruneCommand = command(
     }
     if (json) {
       printJson({
-        state_directory: settings.stateDirectory,
+        state_directory: textOfPath(settings.stateDirectory),
         dry_run: dryRun,
         unseen,
         instance: instanceJson(surveyed),

@@ -1,9 +1,9 @@
 /** `show`: everything known about one client, recorded or only present in the kernel. */
-import { printable } from '../../failure.ts'
+import { escaped } from '../../failure.ts'
 import { escapeOwner } from '../../upcall/owner.ts'
 import { command } from '../command.ts'
 import { ownerNamed, withHex } from '../owners.ts'
-import { print, printJson } from '../print.ts'
+import { print, printJson, textOfPath } from '../print.ts'
 import { mayReclaim, survey, type Client, type Survey } from '../survey.ts'
 import { pairs } from '../table.ts'
 import { liveClients, type LiveClient } from './live-clients.ts'
@@ -32,7 +32,7 @@ export const showCommand = command(
         ...ownerJson(owner),
         may_reclaim: records.some(mayReclaim),
         instance: instanceJson(surveyed),
-        records: records.map((record) => ({ ...clientJson(record, surveyed.instance), path: record.path })),
+        records: records.map((record) => ({ ...clientJson(record, surveyed.instance), path: textOfPath(record.path) })),
         live: kernel === 'unknown' ? null : present.map(liveJson),
         live_silent: kernel === 'unknown' ? null : kernel.silent,
       })
@@ -62,7 +62,7 @@ export const showCommand = command(
 function sayRecord(record: Client, { instance }: Survey): string {
   const word = wordFor(record, instance)
   return pairs([
-    ['record', printable(Buffer.from(record.path))],
+    ['record', escaped(record.path)],
     ['standing', `${word}: ${meanings[word]}`],
     ['instance', `${record.in}${record.unseen > 0 ? `; at least ${record.unseen} have started since` : ''}`],
     ['first recorded', sayTime(record.recorded, Date.now())],

@@ -1,12 +1,12 @@
 /** `status`: the server instance, who may reclaim, who has, and what holds grace open. */
 import fs from 'node:fs'
 import { join } from 'node:path'
-import { printable } from '../../failure.ts'
+import { escaped } from '../../failure.ts'
 import * as disk from '../../stable/disk.ts'
 import { ranUntracked } from '../../stable/untracked.ts'
 import { escapeOwner } from '../../upcall/owner.ts'
 import { command } from '../command.ts'
-import { print, printJson } from '../print.ts'
+import { print, printJson, textOfPath } from '../print.ts'
 import { mayReclaim, survey, type Survey } from '../survey.ts'
 import { isoTime, pairs, table, toned } from '../table.ts'
 import { graceNow, type Grace } from './grace.ts'
@@ -53,7 +53,7 @@ function statusJson({ surveyed, kernel, grace, untracked }: Status) {
   const seconds = (value: Seconds): number | null => (typeof value === 'number' ? value : null)
   const recorded = recordedAs(surveyed)
   return {
-    state_directory: surveyed.state.path,
+    state_directory: textOfPath(surveyed.state.path),
     instance: instanceJson(surveyed),
     ran_untracked: untracked,
     since: {
@@ -97,7 +97,7 @@ function describe(status: Status, most: number): string {
   const { surveyed, kernel } = status
   return [
     pairs([
-      ['state directory', printable(Buffer.from(surveyed.state.path))],
+      ['state directory', escaped(surveyed.state.path)],
       ['server instance', sayInstance(surveyed.instance)],
       ['since', saySince(status)],
       ['grace', sayGrace(status)],
