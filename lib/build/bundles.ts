@@ -1,0 +1,82 @@
+/** The programs' scripts: one file each, made of all that it uses. Three for Node, one for the executable's engine. */
+import { build, type BuildOptions, type Plugin } from 'esbuild'
+import { chmodSync } from 'node:fs'
+import { join } from 'node:path'
+import packageJson from '../../package.json' with { type: 'json' }
+
+const root = join(import.meta.dirname, '../..')
+const from = (path: string): string => join(root, path)
+
+const standIn = (name: string): string => from(`lib/stable/stand-ins/${name}.cjs`)
+
+/** What proper-lockfile brings and an upcall does not need: each stand-in says why. */
+const upcallStandIns = { 'signal-exit': standIn('signal-exit'), 'graceful-fs': standIn('graceful-fs'), path: standIn('path'), retry: standIn('retry') }
+
+const common: BuildOptions = {
+  absWorkingDir: root,
+  bundle: true,
+  legalComments: 'none',
+  logLevel: 'warning',
+}
+
+const forNode: BuildOptions = {
+  ...common,
+  platform: 'node',
+  target: 'node18',
+  format: 'cjs',
+  outdir: 'dist',
+  outExtension: { '.js': '.cjs' },
+  // Node 18 does not have it. A bundle is CommonJS, and so has require, which does the same.
+  define: { 'process.getBuiltinModule': 'require' },
+}
+
+/** The bundles for Node: upcalls, people's commands, SQLite. */
+export async function bundleForNode(): Promise<void> {
+  await build({
+    ...forNode,
+    entryPoints: ['bin/nfsd-userland-helper.ts'],
+    alias: upcallStandIns,
+    banner: { js: '#!/usr/bin/env node' },
+  })
+  chmodSync(from('dist/nfsd-userland-helper.cjs'), 0o755)
+  await build({
+    ...forNode,
+    entryPoints: ['bin/people.ts', 'bin/sqlite.ts'],
+    alias: {
+      'signal-exit': standIn('signal-exit'),
+      'graceful-fs': 'node:fs',
+      retry: standIn('retry'),
+      'sql.js': from('node_modules/sql.js/dist/sql-wasm-inline.js'),
+    },
+    loader: { '.rules': 'text', '.conf': 'text', '.sh': 'text', '.5': 'text', '.8': 'text' },
+    define: { ...forNode.define, 'import.meta.url': 'bundle_url' },
+    banner: { js: 'const bundle_url="file://"+__filename;' },
+  })
+}
+
+/** The executable makes its calls by its host in C; what is Node's is not in it. */
+const byTheHost: Plugin = {
+  name: 'calls by the host',
+  setup: (building) => {
+    building.onResolve({ filter: /\/kernel\.ts$/ }, () => ({ path: from('lib/system/host.ts') }))
+  },
+}
+
+/** @param legible for a person who looks for a mistake. @returns the script that the executable's engine runs. */
+export async function bundleForEngine(legible: boolean): Promise<string> {
+  const { outputFiles } = await build({
+    ...common,
+    entryPoints: ['bin/upcall.ts'],
+    platform: 'neutral',
+    mainFields: ['main'],
+    target: 'es2022',
+    format: 'iife',
+    minify: !legible,
+    alias: upcallStandIns,
+    inject: [from('lib/stable/stand-ins/timers.js')],
+    plugins: [byTheHost],
+    define: { programVersion: JSON.stringify(packageJson.version) },
+    write: false,
+  })
+  return outputFiles[0]?.text ?? ''
+}

@@ -1,0 +1,57 @@
+/**
+ * Builds the programs into dist/: tsx lib/build/main.ts [bundle] [--debug]
+ *
+ * `bundle`: only what runs on Node. `--debug`: the executable keeps names and lines, for stack traces.
+ * Where the engine's sources or a compiler can't be had, there is no executable, and one line says what is missing.
+ *
+ * For tests and benchmarks, an executable of another script: tsx lib/build/main.ts --script=FILE --into=FILE
+ */
+import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { dirname, join } from 'node:path'
+import { parseArgs } from 'node:util'
+import { bundleForEngine, bundleForNode } from './bundles.ts'
+import { buildExecutable, type Executable } from './executable.ts'
+import { engineSources, Missing, type Sources } from './sources.ts'
+
+const root = join(import.meta.dirname, '../..')
+const executable = join(root, 'dist/nfsd-userland-helper')
+const cache = join(root, '.cache/engine')
+/** The script of the executable as a person can read it: the proofs' mutants are made of it. */
+const legibleScript = join(cache, 'upcall.js')
+/** The same executable, with a wall clock that a test can set. */
+const withOtherClock = join(cache, 'other-clock/nfsd-userland-helper')
+
+const say = (line: string): void => void process.stderr.write(`${line}\n`)
+
+const { values, positionals } = parseArgs({
+  options: { debug: { type: 'boolean', default: false }, script: { type: 'string' }, into: { type: 'string' } },
+  allowPositionals: true,
+})
+mkdirSync(dirname(withOtherClock), { recursive: true })
+if (values.script !== undefined && values.into !== undefined) {
+  await executableOf(readFileSync(values.script, 'utf8'), values.into, engineSources(cache, say))
+} else {
+  await bundleForNode()
+  if (!positionals.includes('bundle')) await buildAll()
+}
+
+async function buildAll(): Promise<void> {
+  const legible = await bundleForEngine(true)
+  const script = values.debug ? legible : await bundleForEngine(false)
+  try {
+    const sources = engineSources(cache, say)
+    await executableOf(script, executable, sources)
+    await executableOf(script, withOtherClock, sources, [join(root, 'tests/wall-clock.c'), '-Wl,--wrap=clock_gettime'])
+    writeFileSync(legibleScript, legible)
+    say(`dist/nfsd-userland-helper: ${Math.round(statSync(executable).size / 1024)} KB, with QuickJS-ng ${sources.version}`)
+  } catch (thrown) {
+    // An old one would be taken for this one.
+    for (const old of [executable, withOtherClock, legibleScript]) rmSync(old, { force: true })
+    if (!(thrown instanceof Missing)) throw thrown
+    say(`no executable, only the Node bundle: ${thrown.message}`)
+  }
+}
+
+function executableOf(script: string, into: string, sources: Sources, more: Executable['more'] = []): Promise<void> {
+  return buildExecutable({ pieces: [['upcall', script]], sources, cache, into, legible: values.debug, more, progress: say })
+}
