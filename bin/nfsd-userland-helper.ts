@@ -9,7 +9,7 @@ const status = main(process.argv.slice(2).map(asBytes), environment)
 // An upcall is done when it has its status: nothing is left for an event loop, whose last turn would cost a millisecond.
 if (status !== undefined) calls.exit(status)
 
-// A module of its own. Not by a literal name: bun would melt the two into one, which every upcall would carry.
+// A module of its own. Not by a literal name: esbuild would melt the two into one, which every upcall would carry.
 const people = './people.cjs'
-// eslint-disable-next-line @typescript-eslint/no-require-imports -- both artefacts are CommonJS
+// eslint-disable-next-line @typescript-eslint/no-require-imports -- the bundle is CommonJS
 require(people)

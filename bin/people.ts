@@ -1,12 +1,3 @@
-// yargs asks for the working directory when it is loaded, for nothing that is used here. One that is gone is no reason to fail.
-const cwd = process.cwd.bind(process)
-process.cwd = () => '/'
-// eslint-disable-next-line @typescript-eslint/no-require-imports -- an import would be evaluated first
-const { people } = require('../lib/cli.ts') as typeof import('../lib/cli.ts')
-process.cwd = cwd
-
-// The executable is made for upcalls, which end before compiling anything would pay; a command may go through many records.
-const runtime = globalThis as { Bun?: { unsafe?: { setJITPolicy?: (scale: number) => void } } }
-runtime.Bun?.unsafe?.setJITPolicy?.(1)
+import { people } from '../lib/cli.ts'
 
 void people(process.argv.slice(2)).then((status) => (process.exitCode = status))

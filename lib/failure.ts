@@ -12,6 +12,8 @@ export type Failure =
   | { readonly kind: 'other-instance'; readonly given: string; readonly told: string }
   | { readonly kind: 'bad-argument'; readonly why: string; readonly word?: string }
   | { readonly kind: 'unknown-verb'; readonly word: string }
+  /** The executable has no commands for people: they are scripts for Node. */
+  | { readonly kind: 'not-here'; readonly word: string; readonly missing: string }
   | { readonly kind: 'owner-too-long'; readonly word: string }
   | { readonly kind: 'storage'; readonly atStart: boolean; readonly what: string }
   | { readonly kind: 'out-of-time'; readonly doing: string }
@@ -44,6 +46,8 @@ export function report(failure: Failure): { readonly status: number; readonly li
       }
     case 'unknown-verb':
       return { status: status(38 /* ENOSYS */), line: `unknown verb: ${quote(failure.word)}` }
+    case 'not-here':
+      return { status: status(38 /* ENOSYS */), line: `no upcall: ${quote(failure.word)}; commands for people need ${failure.missing}` }
     case 'owner-too-long':
       return { status: status(105 /* ENOBUFS */), line: `client owner longer than 1024 bytes: ${quote(failure.word)}` }
     case 'storage':
@@ -80,7 +84,11 @@ export function failureFrom(thrown: unknown): Failure {
   if (thrown instanceof Failed) return thrown.failure
   const code = errorCode(thrown)
   if (!(thrown instanceof Error)) return { kind: 'storage', atStart: false, what: `thrown: ${String(thrown)}` }
-  if (code === undefined) return { kind: 'storage', atStart: false, what: `a bug: ${thrown.stack ?? thrown.message}` }
+  if (code === undefined) {
+    // Node's stack begins with the message, the executable's engine leaves it out.
+    const stack = thrown.stack ?? ''
+    return { kind: 'storage', atStart: false, what: `a bug: ${stack.includes(thrown.message) ? stack : `${String(thrown)} ${stack}`}` }
+  }
   const { syscall, path } = thrown as NodeJS.ErrnoException
   const where = path === undefined ? '' : ` ${quote(path)}`
   return { kind: 'storage', atStart: false, what: `${syscall ?? 'a call'}${where} failed: ${code}` }

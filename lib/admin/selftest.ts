@@ -10,8 +10,9 @@ import { join } from 'node:path'
 import { mkdirpSync, removeSync } from 'fs-extra/esm'
 import { Failed, quote } from '../failure.ts'
 import { command } from './command.ts'
-import { print, printJson, textOfPath } from './print.ts'
+import { print, printJson } from './print.ts'
 import { progress } from './progress.ts'
+import { programCommand } from './program.ts'
 import { secondsIn } from './see/kernel.ts'
 
 /** Times in milliseconds, rates per second. */
@@ -98,7 +99,7 @@ async function selftest(stateDirectory: string, nfsdDirectory: string, clients: 
 
 /** The result for programs (docs/json.md). */
 const documentOf = ({ stateDirectory, barrier, single, parallel, graceSeconds, recoverable, clients }: Measured): object => ({
-  state_directory: textOfPath(stateDirectory),
+  state_directory: stateDirectory,
   barrier: { median_ms: barrier.medianMs, p99_ms: barrier.p99Ms },
   single: { upcalls_per_second: single.upcallsPerSecond, median_ms: single.medianMs },
   parallel: { ways: parallel.ways, upcalls_per_second: parallel.upcallsPerSecond, p99_ms: parallel.p99Ms },
@@ -148,11 +149,10 @@ function barrierOf(scratch: string): Measured['barrier'] {
 const upcallOn =
   (state: string, nfsd: string) =>
   (...words: readonly string[]): Promise<number> => {
-    // The executable is the program; Node is only told it.
-    const self = process.versions['bun'] === undefined ? process.argv.slice(1, 2) : []
+    const [program, ...self] = programCommand()
     const began = performance.now()
     return new Promise((resolve, reject) => {
-      spawn(process.execPath, [...self, '-s', state, '--nfsd-dir', nfsd, '--config', '/dev/null', ...words], {
+      spawn(program, [...self, '-s', state, '--nfsd-dir', nfsd, '--config', '/dev/null', ...words], {
         cwd: '/',
         env: { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' },
         stdio: 'ignore',

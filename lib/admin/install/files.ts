@@ -30,9 +30,9 @@ export type Content =
   | { readonly scriptOf: string; readonly interpreter: string | undefined }
   | { readonly linkTo: string }
 
-/** The program as it was built: one file, or Node's, of which an upcall loads the first. */
+/** The program as it was built: the executable and the commands that it hands on to, or Node's scripts, of which an upcall loads the first. */
 export type Program =
-  | { readonly executable: string }
+  | { readonly executable: string; readonly beside: readonly string[] }
   | { readonly scripts: { readonly upcalls: string; readonly beside: readonly string[] }; readonly node: string }
 
 export type Init = 'systemd' | 'openrc' | 'lsb' | 'none'
@@ -97,12 +97,14 @@ export function isOurPath(path: string): boolean {
 
 function programFiles(program: Program): Item[] {
   const file = (path: string, content: Content, mode = 0o755): Item => ({ path, kind: 'program', mode, content })
-  if ('executable' in program) return [file(helperPath, { copyOf: program.executable })]
+  const beside = (scripts: readonly string[]): Item[] =>
+    scripts.map((script) => file(`${room}/${basename(script)}`, { scriptOf: script, interpreter: undefined }, 0o644))
+  if ('executable' in program) return [...beside(program.beside), file(helperPath, { copyOf: program.executable })]
   // What the kernel reads after `#!` ends at white space and at 255 bytes.
   if (/\s/.test(program.node) || program.node.length > 250)
     throw new Failed({ kind: 'bad-argument', why: 'the kernel can not run a script by a Node at', word: program.node })
   return [
-    ...program.scripts.beside.map((script) => file(`${room}/${basename(script)}`, { scriptOf: script, interpreter: undefined }, 0o644)),
+    ...beside(program.scripts.beside),
     file(`${room}/${name}.cjs`, { scriptOf: program.scripts.upcalls, interpreter: program.node }),
     file(helperPath, { linkTo: `../lib/${name}/${name}.cjs` }),
   ]

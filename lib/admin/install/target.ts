@@ -1,7 +1,8 @@
 /** The system that is installed into: what it starts its services with, and what it has already. */
-import { basename, dirname, join } from 'node:path'
+import { dirname, join } from 'node:path'
 import fs from 'node:fs'
 import { bytesIn, existsBelow, inDirectory, openRoot, type Root } from '../inside.ts'
+import { executablePath } from '../program.ts'
 import { name, zshDirectories, type Init, type Program, type Wanted } from './files.ts'
 
 export interface Target {
@@ -43,12 +44,15 @@ function isPackaged(root: Root): boolean {
 
 /** The program that is running, as files: the executable, or Node's script with those beside it. */
 export function runningProgram(live: boolean): Program {
-  if (process.versions['bun'] !== undefined) return { executable: process.execPath }
+  const executable = executablePath()
+  if (executable !== undefined) return { executable, beside: scriptsIn(dirname(fs.realpathSync(process.argv[1] ?? ''))) }
   const upcalls = fs.realpathSync(process.argv[1] ?? '')
-  const directory = dirname(upcalls)
-  const beside = fs.readdirSync(directory).filter((file) => file.endsWith('.cjs') && file !== basename(upcalls))
-  return { scripts: { upcalls, beside: beside.sort().map((file) => join(directory, file)) }, node: nodeOf(live) }
+  return { scripts: { upcalls, beside: scriptsIn(dirname(upcalls)) }, node: nodeOf(live) }
 }
+
+/** The commands for people, which lie beside what runs upcalls. */
+const scriptsIn = (directory: string): string[] =>
+  fs.readdirSync(directory).filter((file) => file.endsWith('.cjs') && file !== `${name}.cjs`).sort().map((file) => join(directory, file))
 
 /** The Node that boots with the system, where there is one; else the one that runs us. */
 function nodeOf(live: boolean): string {

@@ -35,8 +35,7 @@ const tolerance = 10
 export function graceNow(surveyed: Survey, kernel: Kernel, nowMs: number, ended?: number): Grace {
   const { instance, told } = surveyed
   if (!('start' in instance)) return { since: undefined, age: undefined, clockWasSet: false, left: undefined, heldBy: [], ended: undefined }
-  // A kernel may be told any time, also one that no calendar has.
-  const since = Number.isSafeInteger(Number(told)) ? Number(told) : instance.start
+  const since = told === undefined ? instance.start : Number(told)
   const byWall = nowMs / 1000 - since
   const age =
     kernel.runningSeconds !== undefined

@@ -43,8 +43,7 @@ export const clientJson = (client: Client, instance: Instance) => ({
 export const instanceJson = ({ instance, told }: Survey) => ({
   kind: instance.kind,
   start: 'start' in instance ? instance.start : null,
-  // Past what a number of JSON can tell apart it is no time of anybody's.
-  kernel_boot_time: Number.isSafeInteger(Number(told)) ? Number(told) : null,
+  kernel_boot_time: told === undefined ? null : Number(told),
   last_full: instance.kind === 'full' ? instance.start : instance.kind === 'partial' ? (instance.full ?? null) : null,
   damaged: instance.kind === 'damaged' ? { file: instance.file, why: instance.why } : null,
 })

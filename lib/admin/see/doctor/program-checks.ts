@@ -64,12 +64,14 @@ export async function programRuns({ parameter, program }: Site): Promise<Said> {
       "The kernel passes no PATH, so '#!/usr/bin/env node' finds node in /bin and /usr/bin only. The executable needs no interpreter.",
       told,
     )
-  if (!(help?.stdout.includes('nfsd-userland-helper [options] VERB') ?? false))
+  // The executable says its version itself; for help it needs a Node, which may be where an empty environment does not lead.
+  const said = version?.kind === 'ended' ? version.stdout.trim() : '?'
+  if (!/ \(QuickJS-ng .*\)$/.test(said) && !(help?.stdout.includes('nfsd-userland-helper [options] VERB') ?? false))
     return wrong(`${quote(path)} is another program`, 'The kernel calls that one, so nothing here is kept up to date.', told)
 
   const failed = await playStart(path)
   if (failed !== undefined) return wrong(`${quote(path)} fails when it is run as the kernel runs it: ${failed}`, "An 'init' that fails leaves the server without this tracker.", `env -i ${shellWord(path)} -f -s /tmp/trial init`)
-  const theirs = version?.kind === 'ended' ? version.stdout.trim() : '?'
+  const theirs = said.replace(/ .*/, '')
   if (theirs !== packageJson.version)
     return doubtful(`${quote(path)} runs, and is version ${quote(theirs)}; this one is ${packageJson.version}`, 'The kernel calls the other version.', 'nfsd-userland-helper install')
   return good(`${quote(path)} runs with an empty environment and no open descriptor`)

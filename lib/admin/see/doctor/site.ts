@@ -6,6 +6,7 @@ import * as disk from '../../../stable/disk.ts'
 import { survey, type Survey } from '../../survey.ts'
 import { askKernel, type Kernel } from '../kernel.ts'
 import { kernelConfig, type KernelConfig } from './kernel-config.ts'
+import { programPath } from '../../program.ts'
 import { kernelLines } from './kernel-log.ts'
 
 export interface Site {
@@ -54,9 +55,8 @@ function readParameter(): Site['parameter'] {
   }
 }
 
-/** The executable is the program; Node is only told it. */
 function ownPath(): string {
-  const path = process.versions['bun'] === undefined ? (process.argv[1] ?? process.execPath) : process.execPath
+  const path = programPath()
   try {
     return fs.realpathSync(path)
   } catch {

@@ -1,0 +1,71 @@
+/**
+ * Words that are no upcall, given to the executable: the commands for people are scripts for Node, which goes on with
+ * the same words in the place of this process.
+ */
+import { Failed, failureFrom } from './failure.ts'
+import { openLog } from './log.ts'
+import { parseWords } from './settings/options.ts'
+import { atFlags } from './system/calls.ts'
+import { calls, host } from './system/host.ts'
+import { bytesOf } from './bytes.ts'
+
+declare const programVersion: string
+
+const script = 'people.cjs'
+/** Where `install` and the packages put the scripts, where they do not lie beside the executable. */
+const libraries = ['/usr/lib/nfsd-userland-helper', '/usr/local/lib/nfsd-userland-helper']
+/** Where Node is looked for, when it is not on PATH: the kernel gives none. */
+const usualDirectories = ['/usr/bin', '/usr/local/bin']
+
+/** @returns only where there is nobody to hand on to: the exit status, when that has been said. */
+export function handOn(): number {
+  const [word, more] = host.words
+  if (more === undefined && (word === '--version' || word === '-V')) {
+    calls.write(1, bytesOf(`${programVersion} (QuickJS-ng ${host.engine})\n`))
+    return 0
+  }
+  const own = ownPath()
+  const scripts = scriptsAt(own)
+  for (const path of scripts) for (const node of nodes()) host.handOn(node, path, own)
+  const foreground = host.words.some((given) => /^(?:--foreground|-[df]*f[df]*)$/.test(given))
+  try {
+    const { verb } = parseWords(host.words)
+    if (verb === undefined && word === undefined) throw new Failed({ kind: 'bad-argument', why: 'no verb given; see --help' })
+    const missing = scripts.length === 0 ? `the scripts of this program (${script}), which are neither beside it nor in ${libraries.join(' or ')}` : 'Node, which is not on this machine: install the package nodejs'
+    throw new Failed({ kind: 'not-here', word: verb ?? word ?? '', missing })
+  } catch (thrown) {
+    return openLog({ foreground, debug: false }).failed(failureFrom(thrown))
+  }
+}
+
+function ownPath(): string {
+  const path = calls.readlinkat(atFlags.AT_FDCWD, '/proc/self/exe')
+  return typeof path === 'string' ? path : 'nfsd-userland-helper'
+}
+
+function scriptsAt(own: string): string[] {
+  return [own.slice(0, Math.max(0, own.lastIndexOf('/'))), ...libraries].map((directory) => `${directory}/${script}`).filter(isFile)
+}
+
+/** Node's executables: the one on PATH, then the usual ones; one without a number is the distribution's choice, else the newest. */
+function nodes(): string[] {
+  const onPath = (host.environment['PATH'] ?? '').split(':').filter((directory) => directory.startsWith('/'))
+  return [...onPath.map((directory) => `${directory}/node`).filter(isFile), ...usualDirectories.flatMap(nodesIn).sort((a, b) => b.version - a.version).map(({ path }) => path)]
+}
+
+function nodesIn(directory: string): { readonly path: string; readonly version: number }[] {
+  const descriptor = calls.openat(atFlags.AT_FDCWD, directory, calls.flags.O_RDONLY | calls.flags.O_DIRECTORY, 0)
+  const found: { path: string; version: number }[] = []
+  for (let entries = calls.entries(descriptor); typeof entries !== 'number' && entries.length > 0; entries = calls.entries(descriptor))
+    for (const { name } of entries) {
+      const [, version] = /^node(?:js)?(?:-?(\d+))?$/.exec(name) ?? []
+      if (/^node(?:js)?(?:-?\d+)?$/.test(name)) found.push({ path: `${directory}/${name}`, version: version === undefined ? Infinity : Number(version) })
+    }
+  calls.close(descriptor)
+  return found
+}
+
+function isFile(path: string): boolean {
+  const status = calls.fstatat(atFlags.AT_FDCWD, path, 0)
+  return typeof status !== 'number' && status.kind === 'file'
+}
