@@ -11,7 +11,7 @@ it('an upcall in these tests has no standard descriptor, no variable but the ker
   // Nothing is redirected here: the shell that looks would hold the descriptor that it looks for.
   const look = 'find "/proc/$$/fd" -mindepth 1 -fprintf "$0/fds" "%f\\n"; find "/proc/$$/cwd" -fprintf "$0/cwd" "%l"; '
     + 'cp "/proc/$$/environ" "$0/environment"; exit 42'
-  const spy: Artefact = { name: 'executable', command: ['/bin/sh', '-c', look, machine.dir], preload: () => ({}) }
+  const spy: Artefact = { name: 'executable', command: ['/bin/sh', '-c', look, machine.dir], withOtherClock: [] }
   try {
     const { status } = await asKernel(spy, ['gracedone', '7'], { NFSDCLTRACK_LEGACY_TOPDIR: '/a b' })
     assert.equal(status, 42)

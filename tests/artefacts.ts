@@ -5,7 +5,7 @@
  * and `/` to work in. Whatever is tested with more than that may fail on a real server.
  */
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 
@@ -14,8 +14,8 @@ export type Environment = Readonly<Record<string, string>>
 export interface Artefact {
   readonly name: 'executable' | 'bundle'
   readonly command: readonly string[]
-  /** What makes its runtime load a script before the program: the seam for another wall clock. */
-  readonly preload: (script: string) => Environment
+  /** The same program where it takes its wall clock from WALL_CLOCK, seconds since 1970: see {@link clockAt}. */
+  readonly withOtherClock: readonly string[]
 }
 
 export const root = join(import.meta.dirname, '..')
@@ -23,20 +23,13 @@ export const root = join(import.meta.dirname, '..')
 export const executable: Artefact = {
   name: 'executable',
   command: [join(root, 'dist/nfsd-userland-helper')],
-  preload: (script) => ({ BUN_OPTIONS: `--preload=${script}` }),
+  // Nothing can be loaded into a static executable: the build links another one, with tests/wall-clock.c.
+  withOtherClock: [join(root, '.cache/engine/other-clock/nfsd-userland-helper')],
 }
 export const bundle: Artefact = {
   name: 'bundle',
   command: [process.execPath, join(root, 'dist/nfsd-userland-helper.cjs')],
-  preload: (script) => ({ NODE_OPTIONS: `--require=${script}` }),
-}
-
-interface Lock { readonly packages: Readonly<Record<string, { readonly cpu?: readonly string[] } | undefined>> }
-
-/** Whether bun, which makes the executable, exists for this machine's processor at all. */
-export function bunIsMadeForHere(): boolean {
-  const { packages } = JSON.parse(readFileSync(join(root, 'package-lock.json'), 'utf8')) as Lock
-  return packages['node_modules/bun']?.cpu?.includes(process.arch) ?? false
+  withOtherClock: [process.execPath, `--require=${join(root, 'tests/wall-clock.cjs')}`, join(root, 'dist/nfsd-userland-helper.cjs')],
 }
 
 /** The artefacts to test: both, or the one that ARTEFACT names. One that should be there and is not is an error. */
@@ -44,15 +37,9 @@ export function artefacts(): readonly Artefact[] {
   const wanted = process.env['ARTEFACT'] ?? ''
   const chosen = [executable, bundle].filter(({ name }) => wanted === '' || wanted === name)
   if (chosen.length === 0) throw new Error(`ARTEFACT=${wanted}: there are 'executable' and 'bundle'`)
-  return chosen.filter((artefact) => {
-    if (artefact === executable && !bunIsMadeForHere()) {
-      console.log(`bun has no build for ${process.arch}: the executable is not tested here`)
-      return false
-    }
-    const file = artefact.command.at(-1) ?? ''
-    if (!existsSync(file)) throw new Error(`${file} is missing: run 'npm run build' first`)
-    return true
-  })
+  for (const { command } of chosen)
+    if (!existsSync(command.at(-1) ?? '')) throw new Error(`${command.at(-1) ?? ''} is missing: run 'npm run build' first, which says what it needs`)
+  return chosen
 }
 
 /** A machine for the helper: where its state is, and what it takes for the kernel's nfsd file system. */
@@ -76,23 +63,12 @@ export const scrap = (machine: Machine): void => { rmSync(machine.dir, { recursi
 export const settings = ({ dir, stateDir, nfsdDir }: Machine): readonly string[] =>
   ['-s', stateDir, '--nfsd-dir', nfsdDir, '--run-dir', join(dir, 'run'), '--config', '/dev/null']
 
-/** A script that, loaded before the program, sets its wall clock to `WALL_CLOCK` seconds since 1970. It runs on. */
-const otherClock = `
-const RealDate = Date
-const ahead = Number(process.env.WALL_CLOCK) * 1000 - RealDate.now()
-const now = () => RealDate.now() + ahead
-globalThis.Date = class Date extends RealDate {
-  constructor(...when) { if (when.length > 0) super(...when); else super(now()) }
-  static now() { return now() }
-}
-`
+/** The variable that gives an artefact another wall clock. It stands in for a clock that nobody may turn in a test. */
+export const clockAt = (seconds: number): Environment => ({ WALL_CLOCK: String(seconds) })
 
-/** The variables that give an artefact another wall clock. They stand in for a clock that nobody may turn in a test. */
-export function clockAt(seconds: number, artefact: Artefact, { dir }: Machine): Environment {
-  const script = join(dir, 'clock.cjs')
-  if (!existsSync(script)) writeFileSync(script, otherClock)
-  return { ...artefact.preload(script), WALL_CLOCK: String(seconds) }
-}
+/** What is run for an artefact. */
+const commandOf = ({ command, withOtherClock }: Artefact, env: Environment): readonly string[] =>
+  env['WALL_CLOCK'] === undefined ? command : withOtherClock
 
 export interface Ending {
   /** The exit status, or the name of the signal that ended it. */
@@ -115,7 +91,7 @@ export function asKernel(artefact: Artefact, words: readonly string[], env: Envi
   const closed = 'exec /usr/bin/env -i "$@" 0<&- 1>&- 2>&-'
   const began = performance.now()
   return new Promise((resolve, reject) => {
-    const child = spawn('/bin/sh', ['-c', closed, 'sh', ...variables, ...artefact.command, ...words],
+    const child = spawn('/bin/sh', ['-c', closed, 'sh', ...variables, ...commandOf(artefact, env), ...words],
       { cwd: '/', env: {}, stdio: 'ignore', timeout: patience, killSignal: 'SIGKILL' })
     child.once('error', reject)
     child.once('exit', (code, signal) => {
@@ -130,7 +106,7 @@ export interface Said extends Ending { readonly stdout: string; readonly stderr:
 
 /** The same words from a person's hand: descriptors are there, and what the helper logs goes to stderr (`-f`). */
 export function inForeground(artefact: Artefact, words: readonly string[], env: Environment): Promise<Said> {
-  const [program = '', ...rest] = [...artefact.command, '-f', ...words]
+  const [program = '', ...rest] = [...commandOf(artefact, env), '-f', ...words]
   const began = performance.now()
   return new Promise((resolve, reject) => {
     const child = spawn(program, rest,

@@ -48,9 +48,10 @@ try {
 
 /** What `install` puts in place, with the pages compressed as Debian has them. */
 function items(): Item[] {
+  const scripts = ['people.cjs', 'sqlite.cjs'].map((file) => from(`dist/${file}`))
   const program: Program = bundle
-    ? { scripts: { upcalls: from(`dist/${name}.cjs`), beside: ['people.cjs', 'sqlite.cjs'].map((file) => from(`dist/${file}`)) }, node: '/usr/bin/node' }
-    : { executable: from(`dist/${name}`) }
+    ? { scripts: { upcalls: from(`dist/${name}.cjs`), beside: scripts }, node: '/usr/bin/node' }
+    : { executable: from(`dist/${name}`), beside: scripts }
   return filesOf({
     program,
     stateDirectory: usualStateDirectory,

@@ -21,7 +21,7 @@ import { amongMany, checks, creates, floors, memory, startsAndEnds, storms, type
 function refusal(): string | undefined {
   const install = missing()
   if (install !== undefined) return `missing for the benchmark: ${install}`
-  if (!existsSync(executable.command[0] ?? '')) return 'no executable: bun has no build for this machine, or npm run build has not been run'
+  if (!existsSync(executable.command[0] ?? '')) return 'no executable: npm run build says what it needs'
   if (serverRuns()) return "an NFS server runs here, and nfsdcltrack would end its grace period: not on this machine, or after 'umount /proc/fs/nfsd'"
   return undefined
 }

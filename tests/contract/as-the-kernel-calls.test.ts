@@ -44,18 +44,6 @@ eachArtefact('without descriptors and environment', (artefact) => {
     }
   })
 
-  it('a .env or a bunfig.toml where it is called plays no part', async () => {
-    const s = server(artefact)
-    writeFileSync(join(s.nfsdDir, '.env'), 'NFSDCLTRACK_GRACE_START=77\n')
-    writeFileSync(join(s.nfsdDir, 'bunfig.toml'), 'preload = ["./evil.js"]\n')
-    writeFileSync(join(s.nfsdDir, 'evil.js'), `require('fs').writeFileSync('${join(s.nfsdDir, 'ran')}', '')`)
-    const [program, ...rest] = [...artefact.command, ...settings(machineOf(s)), 'init']
-    const status = await new Promise((resolve) => spawn(program, rest, { cwd: s.nfsdDir, env: {} }).once('exit', resolve))
-    assert.equal(status, done)
-    assert.ok(!existsSync(join(s.nfsdDir, 'ran')))
-    assert.ok(!readdirSync(join(s.stateDir, 'v4clients')).some((name) => name.endsWith('.grace_start')))
-  })
-
   it('it speaks to the kernel log, one line a write with its priority, and to stderr only where there is none', async () => {
     const s = server(artefact)
     const machine = machineOf(s)

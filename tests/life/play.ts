@@ -112,7 +112,7 @@ const graceStart = (bootTime: string | undefined): Environment =>
   bootTime === undefined ? {} : { NFSDCLTRACK_GRACE_START: bootTime }
 
 const run = (world: World, words: readonly string[], env: Environment): Promise<Ending> => asKernel(world.artefact,
-  [...settings(world.machine), ...words], { ...env, ...clockAt(world.wallClock, world.artefact, world.machine) })
+  [...settings(world.machine), ...words], { ...env, ...clockAt(world.wallClock) })
 
 /** One upcall. What the kernel's file read before decides whether a missed grace end heals; what it reads after is held too. */
 async function upcall(world: World, words: readonly string[], env: Environment, event: Event): Promise<void> {

@@ -144,7 +144,7 @@ async function walk(artefact: Artefact, steps: readonly (readonly [number, Event
       setGrace(machine, 'running')
       const verdict = judge(memory, event, false)
       const { words, env } = upcallFor(event, memory.bootTime)
-      const { status, stderr } = await inForeground(artefact, [...settings(machine), ...words], { ...env, ...clockAt(at, artefact, machine) })
+      const { status, stderr } = await inForeground(artefact, [...settings(machine), ...words], { ...env, ...clockAt(at) })
       const label = `upcall ${number}, ${event.event} at ${at}`
       if (typeof status === 'string' || !verdict.statuses.includes(status))
         wrong.push(`${label}: status ${status}, but ${verdict.because}: ${stderr}`)

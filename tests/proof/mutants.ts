@@ -86,7 +86,7 @@ export type Mutant = keyof typeof mutations
 
 /** A mutant's text. @throws if there is nothing to replace. */
 export function mutated(name: Mutant): string {
-  let text = readFileSync(join(root, 'dist/nfsd-userland-helper.cjs'), 'utf8')
+  let text = readFileSync(join(root, '.cache/engine/upcall.js'), 'utf8')
   for (const [pattern, replacement] of mutations[name].change) {
     const changed = text.replace(pattern, replacement)
     if (changed === text) throw new Error(`mutant '${name}': ${String(pattern)} is not in the built program any more`)
@@ -99,14 +99,12 @@ export function mutated(name: Mutant): string {
 export function mutant(name: Mutant, directory: string): Artefact {
   mkdirSync(directory, { recursive: true })
   const text = mutated(name)
-  const source = join(directory, `${name.replaceAll(' ', '-')}.cjs`)
-  const built = source.replace(/\.cjs$/, '')
+  const built = join(directory, name.replaceAll(' ', '-'))
+  const source = `${built}.js`
   writeFileSync(source, text)
-  execFileSync(join(root, 'node_modules/.bin/bun'),
-    // As the program is built (package.json): a mutant may differ in nothing but its fault, not in how long it takes to start.
-    ['build', source, '--compile', '--bytecode', '--compile-jit-policy=1000', '--no-compile-autoload-dotenv', '--no-compile-autoload-bunfig', `--outfile=${built}`],
-    { stdio: 'ignore' })
-  return { name: 'executable', command: [built], preload: (script) => ({ BUN_OPTIONS: `--preload=${script}` }) }
+  // As the program is built: a mutant may differ in nothing but its fault.
+  execFileSync(process.execPath, ['--import', 'tsx', join(root, 'lib/build/main.ts'), `--script=${source}`, `--into=${built}`], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] })
+  return { name: 'executable', command: [built], withOtherClock: [built] }
 }
 
 /** Builds a mutant, works with it, and removes it. */

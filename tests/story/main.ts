@@ -1,15 +1,14 @@
 /**
  * What a new user sees first: the helper doing its job on a state directory of its own, called as the kernel calls it.
  *
- *   npm start                the executable where bun can build one, else the Node bundle
+ *   npm start                the executable where it could be built, else the Node bundle
  *   npm start -- --keep      leaves the state directory, and says where
  *   ARTEFACT=bundle npm start
  */
-import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
 import {
-  asKernel, bundle, bunIsMadeForHere, clockAt, executable, newMachine, root, scrap, settings, type Artefact, type Ending,
+  asKernel, bundle, clockAt, executable, newMachine, root, scrap, settings, type Artefact, type Ending,
   type Environment, type Machine,
 } from '../artefacts.ts'
 import { longerLife, type Upcall } from './life.ts'
@@ -41,20 +40,8 @@ async function main(): Promise<void> {
   if (tally.wrong.length > 0) process.exitCode = 1
 }
 
-/** The executable is what a server runs. Where bun can't make one, the Node bundle does the same job. */
-function choose(): Artefact {
-  if (process.env['ARTEFACT'] === 'bundle') return bundle
-  const why = (): string | undefined => {
-    if (!bunIsMadeForHere()) return `bun has no build for ${process.arch}`
-    if (!existsSync(join(root, 'node_modules/.bin/bun'))) return 'bun is not installed'
-    const built = spawnSync('npm', ['run', '--silent', 'build:executable'], { cwd: root, encoding: 'utf8' })
-    return built.status === 0 ? undefined : `bun could not build it: ${built.stderr.trim()}`
-  }
-  const cannot = why()
-  if (cannot === undefined) return executable
-  say(`There is no executable here (${cannot}): this is the Node bundle, made from the same source.`)
-  return bundle
-}
+/** The executable is what a server runs. Where it could not be built, and the build has said why, the Node bundle does the same job. */
+const choose = (): Artefact => (process.env['ARTEFACT'] === 'bundle' || !existsSync(executable.command[0] ?? '') ? bundle : executable)
 
 async function tell(stage: Stage): Promise<void> {
   const { artefact, machine, tally } = stage
@@ -121,7 +108,7 @@ async function perform(stage: Stage, upcalls: readonly Upcall[]): Promise<void> 
   const inGrace = readFileSync(endGrace, 'utf8').startsWith('N')
 
   const endings = await Promise.all(upcalls.map((it) => asKernel(artefact, [...settings(machine), ...it.words],
-    it.ahead === 0 ? it.env : { ...it.env, ...clockAt(Date.now() / 1000 + it.ahead, artefact, machine) })))
+    it.ahead === 0 ? it.env : { ...it.env, ...clockAt(Math.round(Date.now() / 1000) + it.ahead) })))
   if (upcalls.length > 1) say(dim('\n  at the same moment:'))
   else say()
   for (const [nth, it] of upcalls.entries()) {
@@ -166,7 +153,7 @@ const variables = (verb: string, env: Environment): string => Object.entries(env
 
 /** What the shell that closes the descriptors costs by itself. */
 async function launching(machine: Machine): Promise<number> {
-  const nothing: Artefact = { ...bundle, command: ['/bin/true'] }
+  const nothing: Artefact = { ...bundle, command: ['/bin/true'], withOtherClock: ['/bin/true'] }
   const times: number[] = []
   for (let n = 0; n < 5; n++) times.push((await asKernel(nothing, settings(machine), {})).ms)
   return times.sort((a, b) => a - b)[2] ?? 0
