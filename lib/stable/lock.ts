@@ -13,7 +13,7 @@ import { calls } from '../system/kernel.ts'
 import * as disk from './disk.ts'
 import type { Directory } from './disk.ts'
 import { holderName, lifeOf } from './process.ts'
-import type { StateDirectory } from './state-directory.ts'
+import { lockName, type StateDirectory } from './state-directory.ts'
 
 /** How long a living holder is waited for: as long as the kernel's other clients may be made to wait. */
 const patienceMs = 2000
@@ -26,9 +26,6 @@ export interface LockOptions {
   /** Told once, if the work is done without the lock. */
   readonly passedBy: (because: string) => void
 }
-
-/** The lock's name in `v4clients`: nobody else may plant one there. */
-export const lockName = 'lock'
 
 /** Runs `work` while holding the lock, or without it as above. @returns what `work` returns. */
 export function locked<T>(state: StateDirectory, options: LockOptions, work: () => T): T {

@@ -21,6 +21,7 @@
  */
 import { Failed, quote } from '../failure.ts'
 import { instanceFrom, startFromName, type Instance, type Start } from '../recovery/instance.ts'
+import type { Entry } from '../system/calls.ts'
 import { calls } from '../system/kernel.ts'
 import type { GraceStart } from '../upcall/request.ts'
 import * as disk from './disk.ts'
@@ -112,6 +113,9 @@ export function clientsOf(state: StateDirectory): Directory {
 
 export const markOf = (start: Start, mark: Mark): string => `${start}.${mark}`
 
+/** The lock's name (lock.ts): nobody else may plant one there. */
+export const lockName = 'lock'
+
 /** How this program keeps its records; a greater number was written by a newer one. */
 const format = 2
 const formatMark = `format-${format}`
@@ -130,7 +134,7 @@ export function lookAt(state: StateDirectory): Recorded {
   const traces = new Set<Start>()
   const marks = new Set<string>()
   let found = 1
-  for (const { name, kind } of disk.entriesOf(clients)) {
+  for (const { name, kind } of namesOf(clients)) {
     if (name.startsWith('format-')) {
       found = Math.max(found, Number(/^format-([1-9][0-9]{0,8})$/.exec(name)?.[1] ?? 1))
       continue
@@ -152,6 +156,30 @@ export function lookAt(state: StateDirectory): Recorded {
   })
   return { ...seen, instance: instanceFrom(facts), format: 2 }
 }
+
+/**
+ * Every name in `v4clients`, of one moment. What one call of getdents(2) gives is of one moment: the kernel holds the
+ * directory's lock (fs/readdir.c, iterate_dir). Over several, a mark that is renamed meanwhile may be seen under neither
+ * name, so a long directory is read until it reads the same twice: a mark is renamed only once.
+ */
+function namesOf(clients: Directory): readonly Entry[] {
+  // The lock comes and goes with every upcall.
+  const read = (): Entry[] => [...disk.entriesOf(clients)].filter(({ name }) => name !== lockName)
+  let entries = read()
+  const size = entries.reduce((bytes, { name }) => bytes + entryHeader + name.length, 0)
+  if (size <= surelyOneCall) return entries
+  for (;;) {
+    const again = read()
+    const seen = new Set(entries.map(({ name }) => name))
+    if (again.length === seen.size && again.every(({ name }) => seen.has(name))) return again
+    entries = again
+  }
+}
+
+/** struct linux_dirent64, padding included. */
+const entryHeader = 28
+/** Half of what a call is given room for. */
+const surelyOneCall = 4096
 
 /** The boot time that an instance's start was told. */
 export function toldAtStart(state: StateDirectory, start: Start): GraceStart | undefined {
