@@ -1,13 +1,14 @@
 /**
- * Builds the programs into dist/: tsx lib/build/main.ts [bundle] [--debug]
+ * Builds the programs into dist/: tsx lib/build/main.ts [bundle] [--arch=ARCHITECTURE] [--debug]
  *
- * `bundle`: only what runs on Node. `--debug`: the executable keeps names and lines, for stack traces.
+ * `bundle`: only what runs on Node. `--arch`: the executable for another architecture, by
+ * Debian's name of it, into dist/ARCHITECTURE/. `--debug`: the executable keeps names and lines, for stack traces.
  * Where the engine's sources or a compiler can't be had, there is no executable, and one line says what is missing.
  *
  * For tests and benchmarks, an executable of another script: tsx lib/build/main.ts --script=FILE --into=FILE
  */
 import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { dirname, join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { bundleForEngine, bundleForNode } from './bundles.ts'
 import { buildExecutable, type Executable } from './executable.ts'
@@ -24,7 +25,7 @@ const withOtherClock = join(cache, 'other-clock/nfsd-userland-helper')
 const say = (line: string): void => void process.stderr.write(`${line}\n`)
 
 const { values, positionals } = parseArgs({
-  options: { debug: { type: 'boolean', default: false }, script: { type: 'string' }, into: { type: 'string' } },
+  options: { arch: { type: 'string' }, debug: { type: 'boolean', default: false }, script: { type: 'string' }, into: { type: 'string' } },
   allowPositionals: true,
 })
 mkdirSync(dirname(withOtherClock), { recursive: true })
@@ -32,7 +33,8 @@ if (values.script !== undefined && values.into !== undefined) {
   await executableOf(readFileSync(values.script, 'utf8'), values.into, engineSources(cache, say))
 } else {
   await bundleForNode()
-  if (!positionals.includes('bundle')) await buildAll()
+  if (values.arch !== undefined) await buildFor(values.arch)
+  else if (!positionals.includes('bundle')) await buildAll()
 }
 
 async function buildAll(): Promise<void> {
@@ -52,6 +54,21 @@ async function buildAll(): Promise<void> {
   }
 }
 
+/** Who asks for another architecture gets it, or an error. */
+async function buildFor(architecture: string): Promise<void> {
+  const into = join(root, 'dist', architecture, basename(executable))
+  mkdirSync(dirname(into), { recursive: true })
+  rmSync(into, { force: true })
+  try {
+    await executableOf(await bundleForEngine(values.debug), into, engineSources(cache, say))
+    say(`dist/${architecture}/${basename(executable)}: ${Math.round(statSync(into).size / 1024)} KB`)
+  } catch (thrown) {
+    if (!(thrown instanceof Missing)) throw thrown
+    say(`no executable for ${architecture}: ${thrown.message}`)
+    process.exitCode = 1
+  }
+}
+
 function executableOf(script: string, into: string, sources: Sources, more: Executable['more'] = []): Promise<void> {
-  return buildExecutable({ pieces: [['upcall', script]], sources, cache, into, legible: values.debug, more, progress: say })
+  return buildExecutable({ pieces: [['upcall', script]], sources, cache, into, architecture: values.arch, legible: values.debug, more, progress: say })
 }
