@@ -12,15 +12,16 @@ const standIn = (name: string): string => from(`lib/stable/stand-ins/${name}.cjs
 /** What proper-lockfile brings and an upcall does not need: each stand-in says why. */
 const upcallStandIns = { 'signal-exit': standIn('signal-exit'), 'graceful-fs': standIn('graceful-fs'), path: standIn('path'), retry: standIn('retry') }
 
-const common: BuildOptions = {
+const common = {
   absWorkingDir: root,
   bundle: true,
   legalComments: 'none',
   logLevel: 'warning',
-}
+} satisfies BuildOptions
 
-const forNode: BuildOptions = {
+const forNode = {
   ...common,
+  metafile: true,
   platform: 'node',
   target: 'node18',
   format: 'cjs',
@@ -28,18 +29,18 @@ const forNode: BuildOptions = {
   outExtension: { '.js': '.cjs' },
   // Node 18 does not have it. A bundle is CommonJS, and so has require, which does the same.
   define: { 'process.getBuiltinModule': 'require' },
-}
+} satisfies BuildOptions
 
-/** The bundles for Node: upcalls, people's commands, SQLite. */
-export async function bundleForNode(): Promise<void> {
-  await build({
+/** The bundles for Node: upcalls, people's commands, SQLite. @returns the files of which they were made. */
+export async function bundleForNode(): Promise<string[]> {
+  const upcalls = await build({
     ...forNode,
     entryPoints: ['bin/nfsd-userland-helper.ts'],
     alias: upcallStandIns,
     banner: { js: '#!/usr/bin/env node' },
   })
   chmodSync(from('dist/nfsd-userland-helper.cjs'), 0o755)
-  await build({
+  const people = await build({
     ...forNode,
     entryPoints: ['bin/people.ts', 'bin/sqlite.ts'],
     alias: {
@@ -52,6 +53,7 @@ export async function bundleForNode(): Promise<void> {
     define: { ...forNode.define, 'import.meta.url': 'bundle_url' },
     banner: { js: 'const bundle_url="file://"+__filename;' },
   })
+  return [upcalls, people].flatMap(({ metafile }) => Object.values(metafile.outputs)).flatMap(({ inputs }) => Object.keys(inputs))
 }
 
 /** The executable makes its calls by its host in C; what is Node's is not in it. */

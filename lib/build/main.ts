@@ -12,6 +12,7 @@ import { basename, dirname, join } from 'node:path'
 import { parseArgs } from 'node:util'
 import { bundleForEngine, bundleForNode } from './bundles.ts'
 import { buildExecutable, type Executable } from './executable.ts'
+import { writeCopyright } from '../packaging/licences.ts'
 import { engineSources, Missing, type Sources } from './sources.ts'
 
 const root = join(import.meta.dirname, '../..')
@@ -32,7 +33,7 @@ mkdirSync(dirname(withOtherClock), { recursive: true })
 if (values.script !== undefined && values.into !== undefined) {
   await executableOf(readFileSync(values.script, 'utf8'), values.into, engineSources(cache, say))
 } else {
-  await bundleForNode()
+  writeCopyright(await bundleForNode())
   if (values.arch !== undefined) await buildFor(values.arch)
   else if (!positionals.includes('bundle')) await buildAll()
 }

@@ -1,14 +1,18 @@
 /**
- * The Debian package: tsx lib/packaging/deb.ts DIRECTORY [--bundle]
+ * The Debian package: tsx lib/packaging/deb.ts DIRECTORY [--arch=ARCHITECTURE | --bundle]
  *
- * With the executable for this machine's architecture; or, with --bundle, with Node's bundle for all. The same sources
- * make the same bytes: every time in it is that of the last entry of debian/changelog.
+ * With the executable, for this machine's architecture or another one that it was built for, which depends on nothing; the
+ * commands for people are Node's, which is recommended. Or, with --bundle, with Node's bundle alone, for all architectures.
+ *
+ * The same sources make the same bytes, wherever and whenever: every time in it is SOURCE_DATE_EPOCH, else that of the last
+ * entry of debian/changelog, as in Debian's own packages.
  */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { chmodSync, copyFileSync, lstatSync, lutimesSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import packageJson from '../../package.json' with { type: 'json' }
 import { filesOf, name, usualStateDirectory, type Item, type Program } from '../admin/install/files.ts'
@@ -20,14 +24,18 @@ const from = (path: string): string => join(repository, path)
 const text = (path: string): string => readFileSync(from(path), 'utf8')
 const run = (command: string, ...words: readonly string[]): string => execFileSync(command, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
 
-const architectures: Readonly<Record<string, string>> = { x64: 'amd64', arm64: 'arm64' }
+/** Debian's names of what Node names otherwise. */
+const architectures: Readonly<Record<string, string>> = { x64: 'amd64', ia32: 'i386', arm: 'armhf', ppc64: 'ppc64el' }
 
+const node = `nodejs (${packageJson.engines.node.replace('>=', '>= ')})`
 const conffiles = [`/etc/modprobe.d/${name}.conf`]
 
 process.umask(0o022)
-const [directory = '.', bundled] = process.argv.slice(2)
-const bundle = bundled === '--bundle'
-const architecture = bundle ? 'all' : (architectures[process.arch] ?? process.arch)
+const { values: { bundle, arch }, positionals: [directory = '.'] } = parseArgs({
+  options: { bundle: { type: 'boolean', default: false }, arch: { type: 'string' } },
+  allowPositionals: true,
+})
+const architecture = bundle ? 'all' : (architectures[arch ?? process.arch] ?? arch ?? process.arch)
 const stage = mkdtempSync(join(tmpdir(), 'deb-'))
 chmodSync(stage, 0o755)
 const staged = openRoot(stage)
@@ -51,7 +59,7 @@ function items(): Item[] {
   const scripts = ['people.cjs', 'sqlite.cjs'].map((file) => from(`dist/${file}`))
   const program: Program = bundle
     ? { scripts: { upcalls: from(`dist/${name}.cjs`), beside: scripts }, node: '/usr/bin/node' }
-    : { executable: from(`dist/${name}`), beside: scripts }
+    : { executable: from(arch === undefined ? `dist/${name}` : `dist/${arch}/${name}`), beside: scripts }
   return filesOf({
     program,
     stateDirectory: usualStateDirectory,
@@ -76,7 +84,7 @@ function paperwork(): Item[] {
   const document = (path: string, content: string): Item => ({ path, kind: 'documentation', mode: 0o644, content: { text: content } })
   const doc = `/usr/share/doc/${name}`
   return [
-    document(`${doc}/copyright`, text('lib/packaging/debian/copyright').replace('@LICENSE@', license())),
+    document(`${doc}/copyright`, text('dist/copyright')),
     compressed(`${doc}/changelog`, text('lib/packaging/debian/changelog')),
     document(`/usr/share/lintian/overrides/${name}`, text(`lib/packaging/debian/lintian-overrides-${bundle ? 'bundle' : 'executable'}`)),
   ]
@@ -92,10 +100,6 @@ function compressed(path: string, content: string): Item {
   return { ...item, content: { copyOf: join(stage, item.path) } }
 }
 
-function license(): string {
-  return text('LICENSE').split('\n').slice(4).join('\n').trim().split('\n').map((line) => (line === '' ? ' .' : ` ${line}`)).join('\n')
-}
-
 function writeControl(): void {
   const control = join(stage, 'DEBIAN')
   mkdirSync(control)
@@ -104,7 +108,7 @@ function writeControl(): void {
   writeFileSync(join(control, 'control'), text('lib/packaging/debian/control')
     .replace('@VERSION@', packageJson.version)
     .replace('@ARCHITECTURE@', architecture)
-    .replace('@DEPENDS@', bundle ? `nodejs (${packageJson.engines.node.replace('>=', '>= ')})` : libraries())
+    .replace('@NEEDS@', `${bundle ? `Depends: ${node}\nRecommends:` : `Recommends: ${node},`} nfs-kernel-server`)
     .replace('@SIZE@', String(size)))
   writeFileSync(join(control, 'conffiles'), conffiles.map((path) => `${path}\n`).join(''))
   writeFileSync(join(control, 'md5sums'), files
@@ -116,19 +120,6 @@ function writeControl(): void {
   }
 }
 
-/** The C library, as dpkg-shlibdeps finds it: it wants a source package around it. */
-function libraries(): string {
-  const source = mkdtempSync(join(tmpdir(), 'deb-'))
-  try {
-    mkdirSync(join(source, 'debian'))
-    writeFileSync(join(source, 'debian/control'), `Source: ${name}\n\nPackage: ${name}\nArchitecture: any\n`)
-    const found = execFileSync('dpkg-shlibdeps', ['-O', `-e${from(`dist/${name}`)}`], { cwd: source, encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
-    return /^shlibs:Depends=(.+)$/m.exec(found)?.[1] ?? ''
-  } finally {
-    rmSync(source, { recursive: true })
-  }
-}
-
 function filesBelow(root: string): string[] {
   return readdirSync(root, { recursive: true, withFileTypes: true })
     .filter((entry) => !entry.isDirectory())
@@ -136,8 +127,10 @@ function filesBelow(root: string): string[] {
     .sort()
 }
 
-/** Seconds since 1970, of the newest entry in debian/changelog. */
+/** Seconds since 1970: what the environment says, else of the newest entry in debian/changelog. */
 function changed(): number {
+  const said = process.env['SOURCE_DATE_EPOCH']
+  if (said !== undefined) return Number(said)
   const date = /^ -- .*>  (.+)$/m.exec(text('lib/packaging/debian/changelog'))?.[1]
   return Date.parse(date ?? '') / 1000
 }

@@ -41,7 +41,7 @@ for (const artefact of artefacts())
         echo ---
         /usr/sbin/nfsd-userland-helper install --dry-run`)
       assert.equal(status, 0, output)
-      assert.match(output, new RegExp(`^\\d+\\n${packageJson.version}\\n---\\nNothing is done, only said:\\nThe package's own files are left to the package manager\\.$`, 'm'))
+      assert.match(output, new RegExp(`^\\d+\\n${packageJson.version}(?: \\(QuickJS-ng [\\d.]+\\))?\\n---\\nNothing is done, only said:\\nThe package's own files are left to the package manager\\.$`, 'm'))
     })
 
     it('keeps a configuration file that was changed when it is upgraded or removed, and leaves nothing when it is purged', async () => {
@@ -78,12 +78,24 @@ for (const artefact of artefacts())
         if (line.startsWith('nfsd-userland-helper:') && !(overrides[at - 1] ?? '').startsWith('nfsd-userland-helper:')) assert.match(overrides[at - 1] ?? '', /^# /, `${line}: why?`)
     })
 
-    it('names every file of /etc as a conffile, and what it needs', () => {
+    it('names every file of /etc as a conffile, belongs to root, and needs no more than it says', () => {
       const listed = execFileSync('dpkg-deb', ['--contents', deb], { encoding: 'utf8' })
       const inEtc = [...listed.matchAll(/ \.(\/etc\/.*[^/])$/gm)].map(([, path]) => path)
       assert.deepEqual(execFileSync('dpkg-deb', ['--info', deb, 'conffiles'], { encoding: 'utf8' }).trim().split('\n'), inEtc)
-  assert.deepEqual(listed.trim().split('\n').filter((line) => !/^[-dl].{9} root\/root /.test(line)), [])
-      assert.match(execFileSync('dpkg-deb', ['--field', deb, 'Depends'], { encoding: 'utf8' }), artefact === bundle ? /^nodejs \(>= 20\.19\)$/m : /^libc6 \(>= [\d.]+\)$/m)
+      assert.deepEqual(listed.trim().split('\n').filter((line) => !/^[-dl].{9} root\/root /.test(line)), [])
+      const field = (name: string): string => execFileSync('dpkg-deb', ['--field', deb, name], { encoding: 'utf8' }).trim()
+      const node = 'nodejs (>= 18.19)'
+      assert.deepEqual([field('Depends'), field('Recommends')], artefact === bundle ? [node, 'nfs-kernel-server'] : ['', `${node}, nfs-kernel-server`])
+      assert.ok(Number(field('Installed-Size')) < 4096, 'a few MB')
+    })
+
+    it('has the licence of everything that is linked in', () => {
+      const copyright = execFileSync('/bin/sh', ['-c', `dpkg-deb --fsys-tarfile '${deb}' | tar -xO ./usr/share/doc/nfsd-userland-helper/copyright`], { encoding: 'utf8' })
+      for (const name of ['quickjs-ng', 'glibc', ...['@noble/hashes', 'fs-extra', 'proper-lockfile', 'sql.js', 'yargs', 'yargs-parser'].map((name) => `node_modules/${name}`)])
+        assert.match(copyright, new RegExp(`^Files: ${name}/\\*$`, 'm'))
+      const named = new Set([...copyright.matchAll(/^Files: .*\n(?:(?!License:).*\n)+License: (.*)$/gm)].map(([, license]) => license))
+      const told = new Set([...copyright.matchAll(/^License: (.*)\n /gm)].map(([, license]) => license))
+      assert.deepEqual(named, told)
     })
   })
 
