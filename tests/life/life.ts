@@ -5,6 +5,8 @@ import type { Owner, Session } from './oracle.ts'
 
 export type Act =
   | { readonly act: 'start'; readonly word: 'start' | 'init'; readonly bootTime: boolean }
+  /** A start that is killed in its first barrier, or finds no place to write to. The kernel goes on without a tracker. */
+  | { readonly act: 'failed start'; readonly how: 'killed' | 'no place'; readonly bootTime: boolean }
   | { readonly act: 'create'; readonly who: number; readonly session: Session; readonly spelling: Spelling | 'kernel' }
   | { readonly act: 'check'; readonly who: number; readonly session: Session }
   | { readonly act: 'remove'; readonly who: number; readonly spelling: Spelling | 'kernel' }
@@ -13,6 +15,9 @@ export type Act =
   | { readonly act: 'grace ends unheard' }
   /** Every client at the same moment: the kernel's upcalls for different clients run side by side. */
   | { readonly act: 'everyone'; readonly verb: 'create' | 'check' | 'remove'; readonly session: Session }
+  /** Commands for people, beside the upcalls. `import` comes while no server runs. */
+  | { readonly act: 'expire' | 'allow' | 'import'; readonly who: number }
+  | { readonly act: 'prune' | 'verify' | 'export' }
   | { readonly act: 'set the clock'; readonly to: number }
   | { readonly act: 'step the clock'; readonly by: number }
 
@@ -21,6 +26,8 @@ export interface Life {
   readonly owners: readonly Owner[]
   /** Which of the kernel's two files exist. Kernels have one, the other, or neither. */
   readonly files: { readonly endGrace: boolean; readonly allowClient: boolean }
+  /** Whom the kernel's own tracker had recorded, before the helper came. */
+  readonly legacy: readonly number[]
   readonly acts: readonly Act[]
 }
 
@@ -47,6 +54,15 @@ const doneElsewhere: fc.Arbitrary<Act> = fc.record({
 })
 const unheard = fc.constant<Act>({ act: 'grace ends unheard' })
 
+const failed: fc.Arbitrary<Act> = fc.record({
+  act: fc.constant('failed start' as const), how: fc.constantFrom('killed' as const, 'no place' as const), bootTime: fc.boolean(),
+})
+const byHand: fc.Arbitrary<Act> = fc.oneof(
+  fc.record({ act: fc.constantFrom('expire' as const, 'allow' as const), who }),
+  fc.record({ act: fc.constantFrom('prune' as const, 'verify' as const, 'export' as const) }),
+)
+const imported: fc.Arbitrary<Act> = fc.record({ act: fc.constant('import' as const), who })
+
 const latest = 2 ** 32 - 1 // 2106: the last second of an unsigned 32-bit clock
 const clock: fc.Arbitrary<Act> = fc.oneof(
   fc.record({ act: fc.constant('set the clock' as const), to: fc.oneof(fc.constantFrom(0, 1, latest), fc.nat({ max: latest })) }),
@@ -56,8 +72,8 @@ const clock: fc.Arbitrary<Act> = fc.oneof(
 const mixed = (...weighed: readonly (readonly [number, fc.Arbitrary<Act>])[]): fc.Arbitrary<Act> =>
   fc.oneof(...weighed.map(([weight, arbitrary]) => ({ weight, arbitrary })))
 
-const inGrace = mixed([5, create], [5, check], [2, remove], [2, everyone], [1, doneElsewhere], [1, start], [1, clock])
-const afterGrace = mixed([5, create], [2, check], [3, remove], [1, everyone], [1, done], [1, doneElsewhere], [1, clock])
+const inGrace = mixed([5, create], [5, check], [2, remove], [2, everyone], [1, doneElsewhere], [1, start], [1, byHand], [1, clock])
+const afterGrace = mixed([5, create], [2, check], [3, remove], [1, everyone], [1, done], [1, doneElsewhere], [1, byHand], [1, clock])
 
 const several = (act: fc.Arbitrary<Act>, maxLength: number): fc.Arbitrary<readonly Act[]> =>
   fc.array(act, { maxLength, size: 'max' })
@@ -65,6 +81,7 @@ const several = (act: fc.Arbitrary<Act>, maxLength: number): fc.Arbitrary<readon
 /** One server instance: it starts, clients come and go, grace ends in one of the ways it can, and life goes on or stops. */
 const instance: fc.Arbitrary<readonly Act[]> = fc.tuple(
   several(clock, 1),
+  fc.oneof({ weight: 6, arbitrary: fc.constant([]) }, { weight: 1, arbitrary: several(imported, 2) }, { weight: 1, arbitrary: several(failed, 2) }),
   start.map((it) => [it]),
   several(inGrace, 6),
   fc.oneof(
@@ -80,5 +97,6 @@ export const lives: fc.Arbitrary<Life> = fc.record({
     { weight: 3, arbitrary: fc.constant({ endGrace: true, allowClient: true }) },
     { weight: 1, arbitrary: fc.record({ endGrace: fc.boolean(), allowClient: fc.boolean() }) },
   ),
+  legacy: fc.oneof({ weight: 3, arbitrary: fc.constant([]) }, { weight: 1, arbitrary: fc.uniqueArray(who, { maxLength: 3 }) }),
   acts: fc.array(instance, { minLength: 1, maxLength: 4, size: 'max' }).map((it) => it.flat()),
 })

@@ -8,6 +8,7 @@ const done: Event = { event: 'grace done', bootTime: '7' }
 const create = (owner: string, session: 'Y' | 'N' = 'Y'): Event => ({ event: 'create', owner, session })
 const check = (owner: string, session: 'Y' | 'N' = 'Y'): Event => ({ event: 'check', owner, session })
 const remove = (owner: string): Event => ({ event: 'remove', owner })
+const legacy = (owner: string): Event => ({ event: 'legacy', owner })
 
 /** The last verdict of a life. `Y`: what v4_end_grace reads from there on. */
 function last(...events: readonly (Event | 'Y')[]): Verdict | undefined {
@@ -43,8 +44,64 @@ describe('or became active in a later partial one', () => {
     { assert.equal(answer(start, done, create('a'), start, start, start, check('a')), 0) })
   it('nor who was new', () =>
     { assert.equal(answer(start, done, start, create('a'), start, check('a')), 0) })
-  it('but before any grace period completed, nobody may', () =>
-    { assert.equal(answer(start, create('a'), start, check('a')), mayNotReclaim) })
+  it('also before any grace period ever completed: the beginning counts as the end of the last full instance', () => {
+    assert.equal(answer(start, create('a'), start, check('a')), 0)
+    assert.equal(answer(start, create('a'), start, start, check('a')), 0)
+    assert.equal(answer(start, create('a'), start, done, start, check('a')), mayNotReclaim, 'it missed the first grace period that completed')
+  })
+})
+
+describe("a client that only the kernel's own tracker knows", () => {
+  it('may reclaim in a grace period that it could know of, over crashes', () => {
+    assert.equal(answer(legacy('a'), start, check('a')), 0)
+    assert.equal(answer(legacy('a'), start, start, check('a')), 0)
+  })
+  it('and no later: its check with a session is no record, and the end of grace forgets it', () =>
+    { assert.equal(answer(legacy('a'), start, check('a'), done, start, check('a')), mayNotReclaim) })
+  it('unless its check without a session has made it active', () =>
+    { assert.equal(answer(legacy('a'), start, check('a', 'N'), done, start, check('a')), 0) })
+  it('and may not once it has left', () =>
+    { assert.equal(answer(legacy('a'), start, remove('a'), check('a')), mayNotReclaim) })
+  it('is waited for: grace does not end early', () =>
+    { assert.equal(last(legacy('a'), start, create('b'))?.endGrace, 'must not') })
+})
+
+describe('after an instance that ran without a tracker', () => {
+  const failed = (bootTime: string | undefined): Event => ({ event: 'failed start', bootTime })
+  it('nobody may reclaim: it may have granted anything', () => {
+    assert.equal(answer(start, done, create('a'), failed('8'), start, check('a')), mayNotReclaim)
+    assert.equal(answer(legacy('a'), failed('8'), start, check('a')), mayNotReclaim)
+    assert.equal(answer(start, done, create('a'), failed(undefined), start, check('a')), mayNotReclaim)
+  })
+  it('unless the kernel asked for one start twice, so that no instance ran', () =>
+    { assert.equal(answer(start, done, create('a'), failed('7'), start, check('a')), 0) })
+  it('which is no such start if it has run, and only bears the same name', () =>
+    { assert.equal(answer(start, done, create('a'), failed('7'), failed('8'), start, check('a')), mayNotReclaim) })
+  it('and whoever comes then may reclaim again', () =>
+    { assert.equal(answer(start, done, failed('8'), start, create('a'), start, check('a')), 0) })
+})
+
+describe('a person', () => {
+  const byHand = (event: 'expire' | 'allow' | 'import', owner: string): Event => ({ event, owner })
+  it('takes a client out, in grace or after it', () => {
+    assert.equal(answer(start, done, create('a'), byHand('expire', 'a'), start, check('a')), mayNotReclaim)
+    assert.equal(answer(start, done, create('a'), start, byHand('expire', 'a'), check('a')), mayNotReclaim)
+  })
+  it('takes out whoever has not come back, and nobody else', () => {
+    assert.equal(answer(start, done, create('a'), start, { event: 'prune' }, check('a')), mayNotReclaim)
+    assert.equal(answer(start, done, create('a'), start, create('a'), { event: 'prune' }, check('a')), 0)
+    assert.equal(answer(start, done, create('a'), { event: 'prune' }, start, check('a')), 0)
+  })
+  it('lets a client in until the grace period that it may reclaim in is over', () => {
+    assert.equal(answer(start, done, byHand('allow', 'a'), start, check('a')), 0)
+    assert.equal(answer(start, done, start, byHand('allow', 'a'), check('a')), 0)
+    assert.equal(answer(start, done, start, byHand('allow', 'a'), done, start, check('a')), mayNotReclaim)
+  })
+  it('brings clients from elsewhere, and loses none by it', () => {
+    assert.equal(answer(byHand('import', 'a'), start, check('a')), 0)
+    assert.equal(answer(start, create('a'), byHand('import', 'b'), start, check('a')), 0)
+    assert.equal(answer(byHand('import', 'a'), start, done, start, check('a')), mayNotReclaim)
+  })
 })
 
 describe('a check', () => {

@@ -4,6 +4,10 @@
  *   a client may reclaim if and only if it was active at the end of the most recent full instance,
  *   or became active in a later partial one.
  *
+ * Before any instance was full, "the beginning" stands in the place of the full one: no grace period has ended, so nothing
+ * that conflicts can have been granted. An instance that ran without a tracker may have granted anything: after it nobody
+ * may reclaim.
+ *
  * Sets in memory: no files, no times, no names. It was written from the rule and the contract, not from the helper,
  * so that the two can disagree.
  */
@@ -16,12 +20,21 @@ export type Session = 'Y' | 'N' | undefined
 
 export type Event =
   | { readonly event: 'start'; readonly bootTime: string | undefined }
+  /** A start that failed, or died before it was durable: the kernel goes on without a tracker. */
+  | { readonly event: 'failed start'; readonly bootTime: string | undefined }
   | { readonly event: 'create' | 'check'; readonly owner: Owner; readonly session: Session }
   | { readonly event: 'remove'; readonly owner: Owner }
   | { readonly event: 'grace done'; readonly bootTime: string | undefined }
+  /** The kernel's own tracker has recorded a client, and served until now. */
+  | { readonly event: 'legacy'; readonly owner: Owner }
+  /** Commands for people. `prune` takes out whoever has not reclaimed yet; `import` comes while no server runs. */
+  | { readonly event: 'expire' | 'allow' | 'import'; readonly owner: Owner }
+  | { readonly event: 'prune' }
 
 export interface Memory {
-  /** Whether any instance ever completed its grace period. Before that, nobody is known to have been safe. */
+  /** Whether a server instance was ever recorded. */
+  started: boolean
+  /** Whether any instance ever completed its grace period. */
   everFull: boolean
   /** Whether the current instance has. */
   full: boolean
@@ -31,12 +44,22 @@ export interface Memory {
   readonly reclaimable: Set<Owner>
   /** Who is active in the current instance, and whether it has a session. */
   readonly active: Map<Owner, boolean>
-  /** Whether a client without a session was ever seen in this instance: it never says that it is done. */
-  sawSessionless: boolean
+  /** Whom the kernel's own tracker knows: until grace is over they may reclaim as well. */
+  readonly legacy: Set<Owner>
+  /** Whether somebody may have been there in this instance who never says that it is done: without a session, or known to the kernel's own tracker only. */
+  sawSilent: boolean
+  /** The instance that runs without a tracker, if one does, by what the kernel called it. */
+  untracked: { readonly bootTime: string | undefined } | undefined
 }
 
 export const blank = (): Memory => ({
-  everFull: false, full: false, bootTime: undefined, reclaimable: new Set(), active: new Map(), sawSessionless: false,
+  started: false, everFull: false, full: false, bootTime: undefined, reclaimable: new Set(), active: new Map(), legacy: new Set(),
+  sawSilent: false, untracked: undefined,
+})
+
+/** Another one that remembers the same. */
+export const remember = (memory: Memory): Memory => ({
+  ...memory, reclaimable: new Set(memory.reclaimable), active: new Map(memory.active), legacy: new Set(memory.legacy),
 })
 
 export interface Verdict {
@@ -49,12 +72,17 @@ export interface Verdict {
 
 export const mayNotReclaim = 255
 export const otherInstance = 140
+/** A command for people: there is no such client. */
+export const nobodyOfThatName = 234
+/** A command for people, which changes nothing: what it would do means nothing, or might do harm. */
+export const refused = 135
 
 const yes = (because: string): Verdict => ({ statuses: [0], because, endGrace: 'must not' })
+const no = (status: number, because: string): Verdict => ({ statuses: [status], because, endGrace: 'must not' })
 
 /** What the kernel is owed for one event, and what is remembered after it. `graceOver`: what `v4_end_grace` reads. */
 export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict {
-  const { reclaimable, active } = memory
+  const { reclaimable, active, legacy } = memory
 
   // The kernel went on without us and grants new locks: from here on a late reclaim could corrupt data.
   const heals = event.event === 'create' || event.event === 'check' || event.event === 'remove'
@@ -62,21 +90,33 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
 
   switch (event.event) {
     case 'start': {
-      const safe = memory.full ? active.keys() : memory.everFull ? [...reclaimable, ...active.keys()] : []
-      const next = new Set(safe)
-      reclaimable.clear()
-      for (const owner of next) reclaimable.add(owner)
+      const nobody = memory.untracked !== undefined && !isSameStart(memory.untracked, event)
+      if (memory.full) reclaimable.clear()
+      for (const owner of active.keys()) reclaimable.add(owner)
       active.clear()
-      Object.assign(memory, { full: false, bootTime: event.bootTime, sawSessionless: false })
+      if (nobody) {
+        reclaimable.clear()
+        legacy.clear()
+        memory.everFull = true
+      }
+      Object.assign(memory, { started: true, full: false, bootTime: event.bootTime, sawSilent: legacy.size > 0, untracked: undefined })
       return yes('a server may always start')
     }
+    case 'failed start': {
+      const { untracked } = memory
+      // Another start of the server means that the untracked instance before it has run; no later name makes up for that.
+      memory.untracked = untracked === undefined || isSameStart(untracked, event) ? { bootTime: event.bootTime } : { bootTime: undefined }
+      return no(-1, 'it can promise nothing')
+    }
     case 'check': {
-      const known = active.has(event.owner) || reclaimable.has(event.owner)
-      if (!known) return { statuses: [mayNotReclaim], because: whyNot(memory), endGrace: 'must not' }
+      const isLegacy = legacy.has(event.owner) && !memory.full
+      const known = active.has(event.owner) || reclaimable.has(event.owner) || isLegacy
+      if (!known) return no(mayNotReclaim, whyNot(memory))
       const because = active.has(event.owner) ? 'it is recorded in this instance' : 'it may reclaim, and has not yet'
       if (event.session !== 'Y') {
-        memory.sawSessionless = true
-        if (reclaimable.delete(event.owner)) active.set(event.owner, false)
+        memory.sawSilent = true
+        reclaimable.delete(event.owner)
+        if (!active.has(event.owner)) active.set(event.owner, false)
       }
       return yes(because)
     }
@@ -84,38 +124,85 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
       const session = event.session === 'Y'
       reclaimable.delete(event.owner)
       active.set(event.owner, session)
-      if (!session) memory.sawSessionless = true
-      const mayEnd = session && !memory.full && reclaimable.size === 0 && ![...active.values()].includes(false)
+      if (!session) memory.sawSilent = true
+      const isWaiting = reclaimable.size > 0 || [...legacy].some((owner) => !active.has(owner)) || [...active.values()].includes(false)
+      const mayEnd = session && !memory.full && !isWaiting
       // A client without a session that has left again: nobody is harmed if grace ends early, or if it does not.
-      const endGrace = !mayEnd ? 'must not' : memory.sawSessionless ? 'may' : 'must'
+      const endGrace = !mayEnd ? 'must not' : memory.sawSilent ? 'may' : 'must'
       return { ...yes('a client may always become active'), endGrace }
     }
     case 'remove':
-      reclaimable.delete(event.owner)
-      active.delete(event.owner)
+      forget(memory, event.owner)
       return yes('a client may always leave')
     case 'grace done': {
       const ours = event.bootTime === undefined || memory.bootTime === undefined || event.bootTime === memory.bootTime
       if (memory.full)
         return { statuses: ours ? [0] : [0, otherInstance], because: 'grace is over already', endGrace: 'must not' }
       if (!ours)
-        return { statuses: [otherInstance], because: 'it is the end of another instance', endGrace: 'must not' }
+        return no(otherInstance, 'it is the end of another instance')
       completeGrace(memory)
       return yes('grace is done')
     }
+    case 'legacy':
+      legacy.add(event.owner)
+      return yes('the kernel has its own ways')
+    case 'expire': {
+      const known = active.has(event.owner) || reclaimable.has(event.owner)
+      forget(memory, event.owner)
+      // Somebody who may not reclaim anyway may still have a record that is to be swept.
+      return { statuses: known ? [0] : [0, nobodyOfThatName], because: 'a person may take any client out', endGrace: 'must not' }
+    }
+    case 'prune':
+      reclaimable.clear()
+      return { ...yes('a person may take out who has not come back'), endGrace: memory.full ? 'must not' : 'may' }
+    case 'allow': {
+      if (memory.untracked !== undefined) return no(refused, 'after the next start nobody may reclaim')
+      if (!memory.started) return no(refused, 'no server instance is recorded')
+      if (graceOver && !memory.full) return no(refused, 'grace is over, and that is not recorded yet')
+      if (!active.has(event.owner) && !reclaimable.has(event.owner)) {
+        // In a first instance, which has nothing before it, it counts as active in it.
+        if (memory.full || !memory.everFull) {
+          active.set(event.owner, false)
+          memory.sawSilent = true
+        } else reclaimable.add(event.owner)
+      }
+      return yes('a person may let any client in')
+    }
+    case 'import':
+      if (memory.untracked !== undefined) return no(refused, 'after the next start nobody may reclaim')
+      if (!active.has(event.owner) && !reclaimable.has(event.owner)) {
+        if (memory.full) active.set(event.owner, false)
+        else reclaimable.add(event.owner)
+      }
+      return yes('whom another tracker recorded may reclaim here')
     default:
       return event satisfies never
   }
+}
+
+/** Kernels 6.8 to 6.13 call `init` twice for one start of the server, and call it the same: no server ran in between. */
+const isSameStart = ({ bootTime }: { readonly bootTime: string | undefined }, next: { readonly bootTime: string | undefined }): boolean =>
+  bootTime !== undefined && bootTime === next.bootTime
+
+function forget({ reclaimable, active, legacy }: Memory, owner: Owner): void {
+  reclaimable.delete(owner)
+  active.delete(owner)
+  legacy.delete(owner)
 }
 
 function completeGrace(memory: Memory): void {
   memory.full = true
   memory.everFull = true
   memory.reclaimable.clear()
+  memory.legacy.clear()
 }
+
+/** Who may reclaim at the next start, if nothing else happens before. `legacy` are known by the MD5 of their owners only. */
+export const reclaimableAtNextStart = ({ untracked, full, reclaimable, active }: Memory): Owner[] =>
+  untracked !== undefined ? [] : [...new Set([...(full ? [] : reclaimable), ...active.keys()])]
 
 function whyNot({ everFull, full }: Memory): string {
   if (full) return 'grace is over, and it is not recorded in this instance'
-  if (!everFull) return 'no grace period ever completed, and it is not recorded in this instance'
+  if (!everFull) return 'it is not recorded in this instance, nor in any before it'
   return 'it was not active at the end of the last full instance, nor in a partial one since'
 }

@@ -1,11 +1,13 @@
 /** Lives a life with a real helper, and holds every upcall's status and every downcall against the oracle's verdict. */
-import { existsSync, readFileSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
-  asKernel, clockAt, newMachine, scrap, settings, type Artefact, type Ending, type Environment, type Machine,
+  asKernel, clockAt, inForeground, newMachine, scrap, settings, type Artefact, type Ending, type Environment, type Machine, type Said,
 } from '../artefacts.ts'
 import type { Act, Life } from './life.ts'
-import { blank, judge, type Event, type Memory, type Owner, type Session, type Verdict } from './oracle.ts'
+import { blank, judge, reclaimableAtNextStart, type Event, type Memory, type Owner, type Session, type Verdict } from './oracle.ts'
 import { escaped, readable, unescaped, type Spelling } from './owners.ts'
 
 /** A verdict that the helper broke, with the life up to it, for a person to read. */
@@ -31,6 +33,11 @@ export async function play(artefact: Artefact, life: Life): Promise<number> {
   }
   let upcalls = 0
   try {
+    for (const who of life.legacy) {
+      mkdirSync(legacyRecord(machine, whom(life, who)), { recursive: true, mode: 0o700 })
+      judge(world.memory, { event: 'legacy', owner: whom(life, who) }, false)
+      world.told.push(`       the kernel's own tracker has recorded ${readable(whom(life, who))}`)
+    }
     // However a life ends: who is known at its end, and who may reclaim after one more start?
     const everyone: Act = { act: 'everyone', verb: 'check', session: 'Y' }
     for (const act of [...life.acts, everyone, { act: 'start', word: 'start', bootTime: true } as const, everyone])
@@ -44,6 +51,8 @@ export async function play(artefact: Artefact, life: Life): Promise<number> {
 async function perform(world: World, act: Act): Promise<number> {
   const { memory, machine, life, told } = world
   const endGrace = join(machine.nfsdDir, 'v4_end_grace')
+  // A kernel that goes on without a tracker asks it nothing until the next start.
+  if (memory.untracked !== undefined && !['start', 'failed start', 'expire', 'allow', 'import', 'set the clock', 'step the clock'].includes(act.act)) return 0
   switch (act.act) {
     case 'set the clock':
     case 'step the clock': {
@@ -59,14 +68,16 @@ async function perform(world: World, act: Act): Promise<number> {
       return 0
     case 'start': {
       const { allowClient } = life.files
-      if (life.files.endGrace) writeFileSync(endGrace, 'N\n')
       const allow = join(machine.nfsdDir, 'allow_client')
       if (allowClient) writeFileSync(allow, '')
-      world.lastBootTime = world.bootTime
-      world.bootTime = String(world.wallClock)
-      const bootTime = act.bootTime ? world.bootTime : undefined
+      const bootTime = serverStarts(world, act.bootTime)
       await upcall(world, [act.word], graceStart(bootTime), { event: 'start', bootTime })
       if (allowClient && act.word === 'start') heldAgainst(world, readFileSync(allow, 'latin1'))
+      return 1
+    }
+    case 'failed start': {
+      const bootTime = serverStarts(world, act.bootTime)
+      await failedStart(world, act.how, bootTime)
       return 1
     }
     case 'create': {
@@ -78,7 +89,7 @@ async function perform(world: World, act: Act): Promise<number> {
     }
     case 'check': {
       const it = whom(life, act.who)
-      await upcall(world, ['check', it], hasSession(act.session), { event: 'check', owner: it, session: act.session })
+      await upcall(world, ['check', it], { ...hasSession(act.session), ...legacyOf(world, it) }, { event: 'check', owner: it, session: act.session })
       return 1
     }
     case 'everyone':
@@ -92,12 +103,107 @@ async function perform(world: World, act: Act): Promise<number> {
       const bootTime = act.word === 'grace_done' ? undefined
         : { this: world.bootTime, 'the last': world.lastBootTime, another: String(Number(world.bootTime) + 1) }[act.of]
       const words = bootTime === undefined ? [act.word] : [act.word, bootTime]
-      await upcall(world, words, {}, { event: 'grace done', bootTime })
+      const env: Environment = life.legacy.length > 0 && bootTime !== undefined ? { NFSDCLTRACK_LEGACY_TOPDIR: legacyTop(machine) } : {}
+      await upcall(world, words, env, { event: 'grace done', bootTime })
       return 1
     }
+    case 'expire':
+    case 'allow': {
+      const it = whom(life, act.who)
+      await byHand(world, [act.act, '--yes', escaped(it, 'hex')], { event: act.act, owner: it })
+      return 0
+    }
+    case 'import': {
+      const it = whom(life, act.who)
+      const source = join(machine.dir, 'clients.json')
+      const clients = [{ owner_hex: it, session: false, recorded: 0 }]
+      writeFileSync(source, JSON.stringify({ format: 'nfsd-userland-helper clients', version: 1, clients, match_only: [] }))
+      await byHand(world, ['import', '--yes', source], { event: 'import', owner: it })
+      return 0
+    }
+    case 'prune':
+      if (!memory.started) return 0
+      await byHand(world, ['prune', '--yes', '--unseen', '1'], { event: 'prune' })
+      return 0
+    case 'verify':
+    case 'export':
+      if (memory.started) await look(world, act.act)
+      return 0
     default:
       return act satisfies never
   }
+}
+
+/** The kernel begins a new instance of its server. @returns what it calls it, if it does. */
+function serverStarts(world: World, isTold: boolean): string | undefined {
+  if (world.life.files.endGrace) writeFileSync(join(world.machine.nfsdDir, 'v4_end_grace'), 'N\n')
+  world.lastBootTime = world.bootTime
+  world.bootTime = String(world.wallClock)
+  return isTold ? world.bootTime : undefined
+}
+
+const legacyTop = ({ stateDir }: Machine): string => join(stateDir, 'v4recovery')
+const legacyRecord = (machine: Machine, owner: Owner): string =>
+  join(legacyTop(machine), createHash('md5').update(Buffer.from(owner, 'hex')).digest('hex'))
+
+/** The kernel names the directory that a client would have, whether or not it is there. */
+const legacyOf = ({ life, machine }: World, owner: Owner): Environment =>
+  life.legacy.length > 0 ? { NFSDCLTRACK_LEGACY_RECDIR: legacyRecord(machine, owner) } : {}
+
+/** A start that can't succeed: killed when it first waits for the disk, or a file stands where the records are. */
+async function failedStart(world: World, how: 'killed' | 'no place', bootTime: string | undefined): Promise<void> {
+  const { machine, memory, told, artefact } = world
+  const event: Event = { event: 'failed start', bootTime }
+  judge(memory, event, false)
+  const [place, away] = [join(machine.stateDir, 'v4clients'), join(machine.stateDir, 'v4clients.away')]
+  let status: Ending['status']
+  if (how === 'killed') status = await killedInItsFirstBarrier(artefact, [...settings(machine), 'init'], { ...graceStart(bootTime), ...clockAt(world.wallClock) })
+  else {
+    mkdirSync(machine.stateDir, { recursive: true })
+    if (existsSync(place)) renameSync(place, away)
+    writeFileSync(place, '')
+    status = (await run(world, ['init'], graceStart(bootTime))).status
+    rmSync(place)
+    if (existsSync(away)) renameSync(away, place)
+  }
+  told.push(`${String(status).padStart(5)}  init${bootTime === undefined ? '' : ` GRACE_START=${bootTime}`}   (${how}: the server runs without a tracker)`)
+  if (status === 0) broken(world, 'a start that could not be recorded was acknowledged')
+}
+
+/** Killed in the first fsync(2): nothing that it has done is known to be durable. */
+function killedInItsFirstBarrier({ withOtherClock }: Artefact, words: readonly string[], env: Environment): Promise<number | NodeJS.Signals> {
+  return new Promise((resolve, reject) => {
+    const child = spawn('strace', ['-f', '-o', '/dev/null', '-e', 'trace=fsync', '-e', 'inject=fsync:signal=SIGKILL:when=1', ...withOtherClock, ...words],
+      { cwd: '/', env: { ...env }, stdio: 'ignore' })
+    child.once('error', () => { reject(new Error("strace is missing: install the package 'strace'")) })
+    child.once('exit', (code, signal) => { resolve(code ?? signal ?? 'SIGKILL') })
+  })
+}
+
+const say = ({ artefact, machine }: World, words: readonly string[]): Promise<Said> =>
+  inForeground(artefact, [...settings(machine), ...words], { PATH: process.env['PATH'] ?? '' })
+
+/** A command that a person gives. */
+async function byHand(world: World, words: readonly string[], event: Event): Promise<void> {
+  const before = endGraceReads(world)
+  const verdict = judge(world.memory, event, before === 'Y')
+  const said = await say(world, words)
+  tell(world, words, {}, event, said)
+  if (said.status !== 0 && said.stderr !== '') world.told.push(`       ${said.stderr.trim()}`)
+  hold(world, verdict, said)
+  downcall(world, before, verdict.endGrace)
+}
+
+/** Commands that change nothing: what they find is held too. */
+async function look(world: World, what: 'verify' | 'export'): Promise<void> {
+  const { status, stdout, stderr } = await say(world, what === 'verify' ? ['verify', '--repair', '--yes'] : ['export'])
+  world.told.push(`${String(status).padStart(5)}  ${what}`)
+  if (what === 'verify') return
+  if (status !== 0) broken(world, `export ended with ${status}: ${stderr}`)
+  const { clients } = JSON.parse(stdout) as { clients: readonly { owner_hex: Owner }[] }
+  const [named, due] = [clients.map(({ owner_hex }) => owner_hex), reclaimableAtNextStart(world.memory)]
+  const list = (them: readonly Owner[]): string => them.map(readable).sort().join(', ') || 'nobody'
+  if (list(named) !== list(due)) broken(world, `export names ${list(named)}, but at the next start ${list(due)} may reclaim`)
 }
 
 const whom = ({ owners }: Life, who: number): Owner => owners[who % owners.length] ?? ''
@@ -131,15 +237,17 @@ async function upcall(world: World, words: readonly string[], env: Environment, 
 async function together(world: World, verb: 'create' | 'check' | 'remove', session: Session): Promise<number> {
   const { owners } = world.life
   const before = endGraceReads(world)
-  const env = { ...verb === 'remove' ? {} : hasSession(session), ...verb === 'create' ? graceStart(world.memory.bootTime) : {} }
+  const env = (owner: Owner): Environment => ({
+    ...verb === 'remove' ? {} : hasSession(session), ...verb === 'create' ? graceStart(world.memory.bootTime) : {}, ...verb === 'check' ? legacyOf(world, owner) : {},
+  })
   const events = owners.map((owner): Event => verb === 'remove' ? { event: verb, owner } : { event: verb, owner, session })
   const verdicts = events.map((event) => judge(world.memory, event, before === 'Y'))
   if (owners.length > 1) world.told.push('       at the same moment:')
-  const endings = await Promise.all(owners.map((owner) => run(world, [verb, owner], env)))
+  const endings = await Promise.all(owners.map((owner) => run(world, [verb, owner], env(owner))))
   for (const [nth, event] of events.entries()) {
     const ending = endings[nth], verdict = verdicts[nth]
     if (!ending || !verdict) continue
-    tell(world, [verb, owners[nth] ?? ''], env, event, ending)
+    tell(world, [verb, owners[nth] ?? ''], env(owners[nth] ?? ''), event, ending)
     hold(world, verdict, ending)
   }
   if (!downcall(world, before, verdicts.at(-1)?.endGrace ?? 'must not')) return owners.length
@@ -187,10 +295,10 @@ function heldAgainst(world: World, text: string): void {
 }
 
 /** One line of the transcript, in the words that the kernel used. */
-function tell({ told, memory }: World, words: readonly string[], env: Environment, event: Event, { status }: Ending): void {
-  const variables = Object.entries(env).map(([name, value]) => `${name.replace(/^NFSDCLTRACK_(CLIENT_)?/, '')}=${value}`)
-  const said = 'owner' in event ? [words[0] ?? '', short(words[1] ?? '')] : words
-  const whose = 'owner' in event && words[1] !== readable(event.owner) ? `   ${readable(event.owner)}` : ''
+function tell({ told, memory, machine }: World, words: readonly string[], env: Environment, event: Event, { status }: Ending): void {
+  const variables = Object.entries(env).map(([name, value]) => `${name.replace(/^NFSDCLTRACK_(CLIENT_)?/, '')}=${value.replace(machine.dir, '')}`)
+  const said = 'owner' in event ? [words[0] ?? '', short(words.at(-1) ?? '')] : words
+  const whose = 'owner' in event && words.at(-1) !== readable(event.owner) ? `   ${readable(event.owner)}` : ''
   const grace = memory.full ? 'full' : 'partial'
   told.push(`${String(status).padStart(5)}  ${[...said, ...variables].join(' ')}${whose}   (then ${grace})`)
 }

@@ -4,8 +4,7 @@
  *
  * Clients do not know of each other, so each is judged alone, together with the starts and ends of grace that all share.
  */
-import { blank, judge, type Event, type Memory, type Owner } from '../life/oracle.ts'
-import { remember } from './scenarios.ts'
+import { blank, judge, remember, type Event, type Memory, type Owner } from '../life/oracle.ts'
 
 export interface Run {
   readonly event: Event
@@ -16,8 +15,8 @@ export interface Run {
   readonly status: number | string | undefined
 }
 
-const key = ({ everFull, full, bootTime, reclaimable, active }: Memory): string =>
-  JSON.stringify([everFull, full, bootTime, [...reclaimable], [...active]])
+const key = ({ everFull, full, bootTime, reclaimable, active, legacy, untracked }: Memory): string =>
+  JSON.stringify([everFull, full, bootTime, [...reclaimable], [...active], [...legacy], untracked])
 
 /** What is known of one client before it all began. */
 const about = (memory: Memory, owner: Owner): Memory => ({

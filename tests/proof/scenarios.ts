@@ -3,7 +3,8 @@
  * and compared with the peer is the same everywhere.
  */
 import type { Environment } from '../artefacts.ts'
-import { blank, judge, type Event, type Memory, type Owner, type Session } from '../life/oracle.ts'
+import { blank, judge, remember, type Event, type Memory, type Owner, type Session } from '../life/oracle.ts'
+export { remember } from '../life/oracle.ts'
 
 const owner = (name: string): Owner => Buffer.from(name).toString('hex')
 export const [ann, bob, cal, dan] = ['ann', 'bob', 'cal', 'dan'].map(owner) as [Owner, Owner, Owner, Owner]
@@ -86,8 +87,6 @@ export const sequences: readonly Scenario[] = [
   { name: 'reclaiming twice, over two crashes in grace', before: restartWith(...three), act: [check(bob, 'N'), start('3000'), check(bob, 'N'), remove(bob)] },
 ]
 
-export const remember = (memory: Memory): Memory => ({ ...memory, reclaimable: new Set(memory.reclaimable), active: new Map(memory.active) })
-
 /** What the rule makes of events, one after the other. */
 export function memoryAfter(events: readonly Event[], from: Memory = blank(), grace?: Scenario['grace']): Memory {
   const memory = remember(from)
@@ -110,12 +109,13 @@ export function clientsOf({ before, act }: Scenario): Owner[] {
 
 export interface Upcall { readonly words: readonly string[]; readonly env: Environment }
 
-/** An event as the kernel spells it. `bootTime`: what the kernel calls the instance, which every create repeats. */
+/** An event as the kernel spells it, or a person. `bootTime`: what the kernel calls the instance, which every create repeats. */
 export function upcallFor(event: Event, bootTime?: string): Upcall {
   const graceStart: Environment = bootTime === undefined ? {} : { NFSDCLTRACK_GRACE_START: bootTime }
   const session = (given: Session): Environment => (given === undefined ? {} : { NFSDCLTRACK_CLIENT_HAS_SESSION: given })
   switch (event.event) {
     case 'start':
+    case 'failed start':
       return { words: ['init'], env: event.bootTime === undefined ? {} : { NFSDCLTRACK_GRACE_START: event.bootTime } }
     case 'create':
       return { words: ['create', event.owner], env: { ...session(event.session), ...graceStart } }
@@ -125,6 +125,14 @@ export function upcallFor(event: Event, bootTime?: string): Upcall {
       return { words: ['remove', event.owner], env: {} }
     case 'grace done':
       return event.bootTime === undefined ? { words: ['grace_done'], env: {} } : { words: ['gracedone', event.bootTime], env: {} }
+    case 'expire':
+    case 'allow':
+      return { words: [event.event, '--yes', `\\x${event.owner}`], env: {} }
+    case 'prune':
+      return { words: ['prune', '--yes', '--unseen', '1'], env: {} }
+    case 'legacy':
+    case 'import':
+      throw new Error(`${event.event} is no call of the program with words alone`)
     default:
       return event satisfies never
   }
