@@ -126,7 +126,7 @@ function lookInPresentFormat({ state, log }: World, { event }: Request): Recorde
   return lookAt(state)
 }
 
-function decide({ state, nfsd }: World, { instance, starts }: Recorded, request: Request): Step {
+function decide({ state, nfsd }: World, { instance, starts, marks }: Recorded, request: Request): Step {
   const reclaimable = reclaimableIn(instance, starts)
   const newestRecord = (owner: ClientOwner): Found => {
     const { entry, in: start } = newestEntry(state, owner, reclaimable)
@@ -137,7 +137,8 @@ function decide({ state, nfsd }: World, { instance, starts }: Recorded, request:
       instance,
       told: () => ('start' in instance ? toldAtStart(state, instance.start) : undefined),
       graceIsOverInKernel: () => nfsd.grace() === 'over',
-      hasLegacyRecord,
+      // What the kernel's own tracker recorded is older than an instance that ran without us.
+      hasLegacyRecord: (path) => !(instance.kind === 'partial' && instance.full !== undefined && marks(instance.full, 'untracked')) && hasLegacyRecord(path),
       newestRecord: (owner) => {
         const found = newestRecord(owner)
         // Beside another upcall it may have moved from a place not yet looked at to one already passed.

@@ -100,8 +100,7 @@ export function instanceFromFiles(bootTime: BootTime, newBootTime: BootTime): In
   if (typeof bootTime === 'number' && bootTime > newBootTime)
     return { kind: 'damaged', file: 'new_boot_time', why: `${newBootTime} is not after boot_time ${bootTime}` }
   // Without a boot_time, older records proved nothing in format 1, which set a doubtful one aside: so nor do they now.
-  const full = typeof bootTime === 'number' ? bootTime : ((newBootTime - 1) as Start)
-  return { kind: 'partial', start: newBootTime, full }
+  return { kind: 'partial', start: newBootTime, full: typeof bootTime === 'number' ? bootTime : newBootTime }
 }
 
 /** The instances in which a record lets its client reclaim, newest first. */

@@ -44,6 +44,7 @@ export function prepareStart(
   const boundary = nothingProven ? claimStart(state, nowMs) : undefined
   const start = claimStart(state, nowMs)
   const clients = clientsOf(state)
+  if (boundary !== undefined) disk.makeLink('-', markOf(boundary, 'untracked'), clients)
   if (told !== undefined) disk.makeLink(told, markOf(start, 'grace_start'), clients)
   for (const mark of ['unconfirmed', ...(mayEndEarly ? (['may_end_early'] as const) : [])] as const) disk.makeLink('-', markOf(start, mark), clients)
   return { start, boundary }

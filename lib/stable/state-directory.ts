@@ -11,6 +11,7 @@
  *       1795328616.may_end_early  no client without sessions was recorded in it
  *       1795328616.unasked        its grace was ended here, because the kernel had ended it and nobody had told us
  *       1795328616.legacy         where the kernel's own tracker had clients when its grace ended
+ *       1795328616.untracked      it stands for one that ran without us: nothing that was recorded before it counts, by whomever
  *       damaged/                  what could not be understood, kept as evidence
  *       lock                      while an upcall decides
  *     boot_time, new_boot_time, old_boot_time: for people (views.ts); format 1 went by them (format1.ts)
@@ -29,7 +30,7 @@ import type { Directory } from './disk.ts'
 import { lookAtFormat1 } from './format1.ts'
 
 /** Marks beside an instance's directory. The first two are what the instance is. */
-export const markNames = ['partial', 'full', 'unconfirmed', 'grace_start', 'may_end_early', 'unasked', 'legacy'] as const
+export const markNames = ['partial', 'full', 'unconfirmed', 'grace_start', 'may_end_early', 'unasked', 'legacy', 'untracked'] as const
 export type Mark = (typeof markNames)[number]
 
 /** What an upcall finds when it looks. */

@@ -43,8 +43,9 @@ export function noteStart(marked: Marked, told: GraceStart | undefined): Noted {
   try {
     disk.makeDirectory(marked.runDirectory, disk.anywhere, 0o755)
     const mark = markOf(marked)
-    // What tells of an untracked instance stays until a start is durable.
-    if (!ran) disk.remove(mark)
+    // An instance that ran untracked is remembered until a start is durable, whatever that start is told.
+    if (ran) disk.makeLink('-', ranOf(marked))
+    disk.remove(mark)
     disk.makeLink(`${us}/${told ?? ''}`, mark)
     return { ranUntracked: ran, unmarked: undefined }
   } catch (thrown) {
@@ -63,13 +64,13 @@ export function ranUntracked({ runDirectory, path }: Marked, told?: GraceStart):
     const sameStart = told !== undefined && told === toldThen
     return !sameStart && lifeOf(holder, us) !== 'alive'
   }
-  return tells(markOf({ runDirectory, path })) || tells(markOf({ runDirectory, path: undefined }))
+  return disk.linkAt(ranOf({ runDirectory, path })) !== 'absent' || tells(markOf({ runDirectory, path })) || tells(markOf({ runDirectory, path: undefined }))
 }
 
 /** The start is durable: what failed before it no longer matters. @returns why a mark stays, if it does. */
 export function forgetUntracked({ runDirectory, path }: Marked): string | undefined {
   try {
-    for (const mark of [markOf({ runDirectory, path }), markOf({ runDirectory, path: undefined })]) disk.remove(mark)
+    for (const mark of [markOf({ runDirectory, path }), markOf({ runDirectory, path: undefined }), ranOf({ runDirectory, path })]) disk.remove(mark)
     return undefined
   } catch (thrown) {
     return errorCode(thrown) ?? String(thrown)
@@ -78,6 +79,9 @@ export function forgetUntracked({ runDirectory, path }: Marked): string | undefi
 
 const markOf = ({ runDirectory, path }: Marked): string =>
   path === undefined ? `${runDirectory}/unknown-directory` : `${runDirectory}/${hexOf(sha256(bytesOf(realPathOf(path))))}`
+
+/** Made where a start has found an untracked instance: the next one must, too, if this one fails. */
+const ranOf = (marked: Marked): string => `${markOf(marked)}.ran`
 
 /** A path with its links resolved, as far as it leads to anything. */
 function realPathOf(path: string): string {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import type { Said } from '../artefacts.ts'
@@ -55,7 +55,7 @@ eachArtefact("import from nfsdcltrack's database", (artefact) => {
     sql(database, `CREATE TABLE parameters (key TEXT PRIMARY KEY, value TEXT); INSERT INTO parameters VALUES ('version', '1');
       CREATE TABLE clients (id BLOB PRIMARY KEY, time INTEGER); INSERT INTO clients VALUES (x'${hex('ada')}', 1400000000);`)
     assert.equal((await imported(s, database)).status, done)
-    assert.match(s.snapshot(), /ada -> session=N,recorded=1400000000/)
+    assert.match(s.snapshot(), /ada -> v2,session=N,recorded=1400000000/)
     assert.deepEqual(await mayReclaim(s, 'ada', 'eve'), ['ada'])
   })
 
@@ -194,12 +194,19 @@ eachArtefact('import from a state directory of another machine', (artefact) => {
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'new', 'eve'), ['ada', 'bob', 'new'])
   })
 
-  it('takes nobody from a server that never completed a grace period, and refuses one whose times are damaged', async () => {
+  it('takes them also from a server that never completed a grace period', async () => {
     const [s, other] = [server(artefact), server(artefact)]
     await other.init()
     await other.create('ada', 'v4.1')
-    const { stdout } = await imported(s, other.stateDir, '--json')
-    assert.equal((JSON.parse(stdout) as { clients: number }).clients, 0)
+    await other.init()
+    await other.create('bob', 'v4.1')
+    assert.equal((await imported(s, other.stateDir)).status, done)
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'eve'), ['ada', 'bob'])
+  })
+
+  it('refuses one in format 1 whose times are damaged, and the state directory itself', async () => {
+    const [s, other] = [server(artefact), server(artefact)]
+    mkdirSync(join(other.stateDir, 'v4clients'), { recursive: true, mode: 0o700 })
     other.writeState('new_boot_time', 'yesterday\n')
     assert.equal((await imported(s, other.stateDir)).status, storageFailed)
     assert.equal((await imported(s, s.stateDir)).status, badArgument)
@@ -222,7 +229,7 @@ eachArtefact('import', (artefact) => {
     assert.equal(barriers(s, calls).length, 1)
     const after = s.snapshot()
     const repeated = await traced(s, ['import', '--yes', source, '--json'])
-    assert.deepEqual(barriers(s, repeated.calls).map((path) => path.replace(/\d{6,}/, 'T')), ['/v4clients/T', '/v4clients', '/'], 'the first may have been killed before its barrier')
+    assert.deepEqual(barriers(s, repeated.calls).map((path) => path.replace(/\d{6,}/, 'T')), ['/v4clients/T', '/v4clients'], 'the first may have been killed before its barrier')
     const { stdout } = repeated
     const { imported: again, already_there: alreadyThere } = JSON.parse(stdout) as { imported: number; already_there: number }
     assert.deepEqual({ again, alreadyThere }, { again: 0, alreadyThere: 1001 })
@@ -252,12 +259,14 @@ eachArtefact('import', (artefact) => {
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'old'), ['ada'])
   })
 
-  it('into a first instance that never got through its grace: makes a full one, in which only the imported count', async () => {
+  it('into a first instance that never got through its grace: whoever was recorded in it may reclaim as well', async () => {
     const s = server(artefact)
     await s.init()
-    await s.create('unproven', 'v4.1')
+    await s.create('first', 'v4.1')
     assert.equal((await imported(s, given(s, 'ada'))).status, done)
-    assert.deepEqual(await mayReclaim(s, 'ada', 'unproven'), ['ada'])
+    assert.deepEqual(await mayReclaim(s, 'ada', 'first', 'eve'), ['ada', 'first'])
+    await s.graceDone()
+    assert.deepEqual(await mayReclaim(s, 'ada', 'first'), [], 'neither came back before grace was over')
   })
 
   it('is refused for a client whose newer record here can not be understood: that decides, and allows nothing', async () => {
@@ -275,7 +284,7 @@ eachArtefact('import', (artefact) => {
     assert.equal(s.snapshot(), before)
   })
 
-  it('is refused while nfsd runs, where a failed start lets nobody reclaim, and where the times are damaged', async () => {
+  it('is refused while nfsd runs, and where a failed start lets nobody reclaim', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('old')
     const before = s.snapshot()
@@ -286,16 +295,11 @@ eachArtefact('import', (artefact) => {
     assert.match(running.stderr, /nfsd is running \(8 threads\)/)
     writeFileSync(join(s.nfsdDir, 'threads'), '0\n')
 
-    mkdirSync('/run/nfsd-userland-helper', { recursive: true })
-    const mark = join('/run/nfsd-userland-helper', encodeURIComponent(s.stateDir).slice(-200))
-    symlinkSync('0', mark)
-    s.atEnd(() => { if (existsSync(mark)) unlinkSync(mark) })
+    const marks = beside(s, 'run')
+    mkdirSync(marks, { recursive: true })
+    symlinkSync('a start that died', join(marks, 'unknown-directory'))
     assert.match((await imported(s, source)).stderr, /a server instance ran that could not be recorded/)
-    unlinkSync(mark)
     assert.equal(s.snapshot(), before)
-
-    s.writeState('boot_time', 'never\n')
-    assert.match((await imported(s, source)).stderr, /boot_time .* can't be understood/)
   })
 
   it('asks a person, and changes nothing unless the answer is yes', async () => {
@@ -305,7 +309,7 @@ eachArtefact('import', (artefact) => {
     assert.equal(unasked.status, badArgument)
     assert.match(unasked.stderr, /there is no terminal to ask on, so say --yes/)
     assert.equal((await s.call(['import', '--dry-run', source])).stdout.split('\n')[0]?.startsWith('1 clients would be imported'), true)
-    const terminal = { ...artefact, command: ['/usr/bin/script', '-qec', `${artefact.command.join(' ')} -s ${s.stateDir} --nfsd-dir ${s.nfsdDir} --config /dev/null import ${source}`, '/dev/null'] }
+    const terminal = { ...artefact, command: ['/usr/bin/script', '-qec', `${artefact.command.join(' ')} -s ${s.stateDir} --nfsd-dir ${s.nfsdDir} --run-dir ${beside(s, 'run')} --config /dev/null import ${source}`, '/dev/null'] }
     for (const [answer, status] of [['n', badArgument], ['', badArgument], ['y', done]] as const) {
       assert.equal(s.snapshot(), '(missing)')
       assert.equal(await answering(terminal.command, answer), status, `answered '${answer}'`)

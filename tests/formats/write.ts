@@ -34,7 +34,8 @@ const lives: readonly Life[] = [
 
 const [program = '', release = ''] = process.argv.slice(2)
 if (program === '' || !/^[0-9]+\.[0-9]+\.[0-9]+$/.test(release)) throw new Error('usage: npx tsx tests/formats/write.ts PROGRAM RELEASE')
-const artefact: Artefact = { name: 'bundle', command: program.endsWith('.cjs') ? [process.execPath, program] : [program], preload: () => ({}) }
+const command = program.endsWith('.cjs') ? [process.execPath, program] : [program]
+const artefact: Artefact = { name: 'bundle', command, withOtherClock: command }
 
 const written: Written[] = []
 for (const { name, events, killed } of lives) {

@@ -89,9 +89,12 @@ export function callsIn(log: string): Call[] {
 
   const counts = new Map<string, number>()
   const calls: Call[] = []
+  const open = new Map<string, string>()
   for (const { thread, text } of whole) {
-    const [, name, args, result = '?'] = /^(\w+)\((.*?)\)?\s+= (-?\d+|\?)/s.exec(text) ?? []
-    if (name === undefined || args === undefined) continue
+    const [, name, given, result = '?', opened] = /^(\w+)\((.*?)\)?\s+= (-?\d+|\?)(?:<([^>]*)>)?/s.exec(text) ?? []
+    if (name === undefined || given === undefined) continue
+    const args = inFull(name, given, open)
+    if (name === 'openat' && opened !== undefined) open.set(result, opened)
     const key = `${thread} ${name}`
     const nth = (counts.get(key) ?? 0) + 1
     counts.set(key, nth)
@@ -103,6 +106,18 @@ export function callsIn(log: string): Call[] {
     })
   }
   return calls
+}
+
+/**
+ * Names in open directories, by their paths: both programs reach the state directory by descriptors, the executable by
+ * openat(2) and its like, the bundle by `/proc/self/fd`.
+ */
+function inFull(name: string, args: string, open: ReadonlyMap<string, string>): string {
+  const byProc = args.replace(/"\/proc\/self\/fd\/(\d+)(?:\/\.)?(\/[^"]*)?"/g, (all, descriptor: string, rest = '') => {
+    const directory = open.get(descriptor)
+    return directory === undefined ? all : `"${directory}${String(rest)}"`
+  })
+  return /at2?$/.test(name) ? byProc.replace(/\d+<([^>]*)>, "(?!\/)((?:[^"\\]|\\.)*)"/g, '"$1/$2"') : byProc
 }
 
 const isUnder = (path: string, directory: string): boolean => path === directory || path.startsWith(`${directory}/`)

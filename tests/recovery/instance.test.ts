@@ -76,9 +76,9 @@ describe('format 1: the instance that the two files tell', () => {
     ['no files: none', 'absent', 'absent', { kind: 'none' }],
     ['boot_time alone: full', s(5), 'absent', { kind: 'full', start: s(5) }],
     ['both: partial', s(5), s(9), { kind: 'partial', start: s(9), full: s(5) }],
-    ['new_boot_time alone: older records proved nothing', 'absent', s(9), { kind: 'partial', start: s(9), full: s(8) }],
+    ['new_boot_time alone: older records proved nothing', 'absent', s(9), { kind: 'partial', start: s(9), full: s(9) }],
     ['the same twice, seen across the rename that ends grace: full', s(9), s(9), { kind: 'full', start: s(9) }],
-    ['a damaged boot_time beside a sound new one proves nothing about the past', { damaged: 'x' }, s(9), { kind: 'partial', start: s(9), full: s(8) }],
+    ['a damaged boot_time beside a sound new one proves nothing about the past', { damaged: 'x' }, s(9), { kind: 'partial', start: s(9), full: s(9) }],
   ] as const
   for (const [title, bootTime, newBootTime, expected] of table)
     it(title, () => {

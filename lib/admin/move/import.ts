@@ -39,13 +39,13 @@ export const importCommand = command(
       .example('$0 import /mnt/v4recovery', "directories of the kernel's own tracker")
       .example('$0 import --yes /srv/failed-node/nfs', 'the state directory of another machine')
       .example('ssh old nfsd-userland-helper export | $0 import --yes -', 'its export'),
-  async ({ SOURCE: given, 'dry-run': dryRun, yes, json }, { stateDirectory, nfsdDirectory }) => {
+  async ({ SOURCE: given, 'dry-run': dryRun, yes, json }, { stateDirectory, nfsdDirectory, runDirectory }) => {
     process.umask(0o077)
     const source = given === '-' ? given : resolve(given)
     if (source === stateDirectory) throw new Failed({ kind: 'bad-argument', why: 'that is the state directory itself', word: given })
     const now = Date.now()
     const found = await readSource(source, Math.floor(now / 1000))
-    const room = roomIn(stateDirectory, nfsdDirectory)
+    const room = roomIn(stateDirectory, nfsdDirectory, runDirectory)
     const top = found.matchOnly.length > 0 ? legacyRoom(stateDirectory, nfsdDirectory) : undefined
     if (source === top) throw new Failed({ kind: 'bad-argument', why: 'that is where the helper looks by itself: nothing is to be imported', word: given })
     const missing = found.clients.filter((client) => !room.has(client))

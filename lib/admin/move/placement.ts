@@ -9,27 +9,24 @@
  * Each record is one call, and they are durable together, by one barrier. A kill leaves some of them placed, each of which
  * may rightly reclaim, and a repeat places the rest. Records that are there stay as they are.
  *
- * Where no instance is full, the clients become one that has completed its grace: started, filled, synced, then ended like
- * any other (lib/stable/instances.ts). Until that end is on the disk nobody of them may reclaim, after it all may. What was
- * recorded before counted at no later start: without a full instance it proves nothing.
+ * Where no instance was ever full, they become one that has started, and never completed its grace: filled and synced, then
+ * started by one call. What was recorded before it counts as it did, since nothing ended.
  *
  * It is right only while no server runs. A running one may have granted, or may grant until its next start, what conflicts
  * with the locks that these clients come for; and of those that leave meanwhile it tells its own tracker, not their source.
  */
 import { basename, dirname, join } from 'node:path'
 import fs from 'node:fs'
-import { Failed, quote } from '../../failure.ts'
-import { startFromName, type Instance, type Start } from '../../recovery/instance.ts'
+import { quote } from '../../failure.ts'
+import { reclaimableIn, startFromName, type Instance, type Start } from '../../recovery/instance.ts'
 import { recordLine, recordName } from '../../recovery/record.ts'
 import * as disk from '../../stable/disk.ts'
 import * as instances from '../../stable/instances.ts'
-import type { Prepared } from '../../stable/instances.ts'
 import { usualTop, legacyTopIn } from '../../stable/legacy.ts'
 import { place } from '../../stable/records.ts'
-import { clientsOf, lookAt, makeStateDirectory, stateDirectory, usualRunDirectory, type StateDirectory } from '../../stable/state-directory.ts'
+import { clientsOf, lookAt, makeStateDirectory, stateDirectory, type StateDirectory } from '../../stable/state-directory.ts'
 import { ranUntracked } from '../../stable/untracked.ts'
 import { migrate } from '../../stable/migrate.ts'
-import { showGraceEnd } from '../../stable/views.ts'
 import { escapeOwner } from '../../upcall/owner.ts'
 import { holding } from '../hold.ts'
 import { reclaimableAtNextStart } from '../next-start.ts'
@@ -40,7 +37,7 @@ import type { Movable } from './movable.ts'
 
 export type Place =
   | { readonly kind: 'last-full-instance'; readonly start: Start }
-  | { readonly kind: 'new-full-instance' }
+  | { readonly kind: 'new-instance' }
 
 export interface Room {
   readonly state: StateDirectory
@@ -52,18 +49,18 @@ export interface Room {
 }
 
 /** Where clients would be placed. @throws Failed storage: nowhere, and why. Nothing is changed. */
-export function roomIn(path: string, nfsdDirectory: string): Room {
+export function roomIn(path: string, nfsdDirectory: string, runDirectory: string): Room {
   const threads = nfsdThreads(nfsdDirectory)
   if (threads > 0)
     throw refused(`nothing changed: nfsd is running (${threads} threads), and may grant what conflicts with the locks of these clients; stop it, import, start it`)
-  if (ranUntracked({ runDirectory: usualRunDirectory, path }))
+  if (ranUntracked({ runDirectory, path }))
     throw refused('nothing changed: a server instance ran that could not be recorded, so at the next start nobody may reclaim; import after the grace period of that start')
   const state = stateDirectory(path)
-  if (disk.kindAt(path) === 'absent') return { state, place: { kind: 'new-full-instance' }, has: () => false, isBlocked: () => false }
+  if (disk.kindAt(path) === 'absent') return { state, place: { kind: 'new-instance' }, has: () => false, isBlocked: () => false }
   const read = survey(path)
   const known = new Set(reclaimableAtNextStart(read).map(({ owner }) => escapeOwner(owner)))
   const place = placeFor(read.instance, path)
-  const blocked = new Set(place.kind === 'new-full-instance' ? [] : damagedAfter(read, place.start))
+  const blocked = new Set(place.kind === 'new-instance' ? [] : damagedAfter(read, place.start))
   return {
     state,
     place,
@@ -83,9 +80,10 @@ function placeFor(instance: Instance, path: string): Place {
     case 'full':
       return { kind: 'last-full-instance', start: instance.start }
     case 'partial':
-      return instance.full === undefined ? { kind: 'new-full-instance' } : { kind: 'last-full-instance', start: instance.full }
+      // In format 1 none before the current one counted.
+      return instance.full === undefined || instance.full === instance.start ? { kind: 'new-instance' } : { kind: 'last-full-instance', start: instance.full }
     case 'none':
-      return { kind: 'new-full-instance' }
+      return { kind: 'new-instance' }
     case 'damaged':
       throw refused(`nothing changed: ${instance.file} in ${quote(path)} can't be understood (${instance.why}); see verify --repair`)
     default:
@@ -95,29 +93,35 @@ function placeFor(instance: Instance, path: string): Place {
 
 /** Places clients. When it returns they may reclaim at the next start, and a power cut does not change that. */
 export function placeAll({ state, place: where }: Room, clients: readonly Movable[], nowMs: number, shown: (done: number) => void): void {
+  let start: Start
   if (where.kind === 'last-full-instance') {
     // An end of grace that nobody has made sure of is on the disk first, as for an upcall.
     migrate(state)
     if (lookAt(state).marks(where.start, 'unconfirmed')) disk.sync(clientsOf(state))
     holding(state, () => { fill(state, where.start, clients, shown) })
+    start = where.start
   } else {
     makeStateDirectory(state)
     migrate(state)
     const prepared = instances.prepareStart(state, nowMs, undefined, { mayEndEarly: false, nothingProven: false })
     fill(state, prepared.start, clients, shown)
-    holding(state, () => { makeFull(state, prepared) })
+    // A server that was started meanwhile waits for these clients too.
+    holding(state, () => instances.commitStart(state, prepared))
+    disk.sync(clientsOf(state))
+    start = prepared.start
   }
   // A start alone would not have mattered. After the end of a grace period these clients mean nothing any more.
-  const { instance } = lookAt(state)
-  const stillCounts = placeFor(instance, state.path)
-  if (where.kind === 'last-full-instance' && (stillCounts.kind !== where.kind || stillCounts.start !== where.start))
-    throw refused('a server ran meanwhile and completed its grace period: the clients may not reclaim')
+  const { instance, starts } = lookAt(state)
+  if (!reclaimableIn(instance, starts).includes(start)) throw refused('a server ran meanwhile and completed its grace period: the clients may not reclaim')
 }
 
 /** What an import that was killed may have left without its barrier. When it returns, whoever is placed stays placed. */
-export function confirmPlaced({ state, place: where }: Room): void {
-  const directory = where.kind === 'last-full-instance' ? state.of(where.start) : undefined
-  if (directory !== undefined) disk.sync(directory)
+export function confirmPlaced({ state }: Room): void {
+  const { instance, starts } = lookAt(state)
+  for (const start of reclaimableIn(instance, starts)) {
+    const directory = state.of(start)
+    if (directory !== undefined) disk.sync(directory)
+  }
   disk.sync(clientsOf(state))
 }
 
@@ -138,17 +142,6 @@ function fill(state: StateDirectory, start: Start, clients: readonly Movable[], 
     shown(at + 1)
   }
   disk.sync(directory)
-}
-
-/** An instance's start and the end of its grace. Both are single renames, and both find out whether a server was quicker. */
-function makeFull(state: StateDirectory, prepared: Prepared): void {
-  const overtaken = (): Failed => refused('nothing imported: a server was started meanwhile; stop it, and import again')
-  const place = placeFor(lookAt(state).instance, state.path)
-  if (place.kind !== 'new-full-instance' || instances.commitStart(state, prepared).overtaken) throw overtaken()
-  if (instances.commitGraceEnd(state, prepared.start) === 'gone') throw overtaken()
-  disk.sync(clientsOf(state))
-  instances.confirmGraceEnd(state, prepared.start)
-  showGraceEnd(state, prepared.start)
 }
 
 /**
