@@ -14,7 +14,7 @@ const here = atFlags.AT_FDCWD
 
 /** No configuration is as long; a device or a pipe in its place shall not be read for ever. */
 const most = 1 << 20
-const pageSize = 4096
+const pageSize = 8192
 
 /** Why the configuration is not gone by. */
 export const refused = (file: string, why: string): Failed => new Failed({ kind: 'storage', atStart: false, what: `configuration ${quote(file)} ${why}` })
@@ -26,16 +26,16 @@ export function readConfiguration(file: string): { readonly text: string } | 'ab
   if (descriptor === -errno.ENOENT) return 'absent'
   if (descriptor < 0) throw refused(file, `can't be read: ${errorName(descriptor)}`)
   let text = ''
-  const page = new Uint8Array(pageSize)
   for (;;) {
-    const length = calls.read(descriptor, page)
-    if (length <= 0 || text.length > most) {
-      calls.close(descriptor)
-      if (length === -errno.EISDIR) return 'directory'
-      if (length < 0) throw refused(file, `can't be read: ${errorName(length)}`)
-      break
+    const page = calls.readText(descriptor, pageSize)
+    if (typeof page === 'string' && page !== '' && text.length <= most) {
+      text += page
+      continue
     }
-    text += String.fromCharCode(...page.subarray(0, length))
+    calls.close(descriptor)
+    if (page === -errno.EISDIR) return 'directory'
+    if (typeof page === 'number') throw refused(file, `can't be read: ${errorName(page)}`)
+    break
   }
   if (text.length > most) throw refused(file, 'is longer than 1 MiB')
   if (text.includes('\0')) throw refused(file, 'is damaged: it holds a NUL')

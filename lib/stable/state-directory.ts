@@ -165,7 +165,7 @@ export function lookAt(state: StateDirectory): Recorded {
  */
 function namesOf(clients: Directory): readonly Entry[] {
   // The lock comes and goes with every upcall.
-  const read = (): Entry[] => [...disk.entriesOf(clients)].filter(({ name }) => name !== lockName)
+  const read = (): Entry[] => disk.allIn(clients).filter(({ name }) => name !== lockName)
   let entries = read()
   const size = entries.reduce((bytes, { name }) => bytes + entryHeader + name.length, 0)
   if (size <= surelyOneCall) return entries
