@@ -17,7 +17,7 @@ import { migrate } from './stable/migrate.ts'
 import { newestEntry } from './stable/records.ts'
 import { lookAt, makeStateDirectory, toldAtStart, type Recorded } from './stable/state-directory.ts'
 import { carryOver, forgetClient, recordClient } from './transitions/client.ts'
-import { confirmGraceEnd, endGrace, unconfirmedGraceEnd } from './transitions/grace-end.ts'
+import { confirmGraceEnd, endGrace, toldAfterAll, unconfirmedGraceEnd } from './transitions/grace-end.ts'
 import { startInstance } from './transitions/start.ts'
 import { both, settled, type Settlement, type World } from './transitions/world.ts'
 import type { ClientOwner } from './upcall/owner.ts'
@@ -161,7 +161,7 @@ function apply(world: World, recorded: Recorded, decision: Step): Settlement | '
       world.log.warning(`no server instance is recorded in ${quote(world.state.path)}: nothing to do`)
       return settled
     case 'end-grace':
-      return endGrace(world, decision.instance, decision.legacyTop)
+      return both(endGrace(world, decision.instance, decision.legacyTop), toldAfterAll(world, recorded, decision.instance.start))
     case 'confirm-grace-end':
       return both(unconfirmedGraceEnd(world, recorded), confirmGraceEnd(world, decision.instance.start, decision.legacyTop))
     case 'record':

@@ -45,6 +45,12 @@ function noteLegacyTop({ state }: World, start: Start, top: string | undefined):
   disk.tolerating([...disk.cannotGrow, 'ENAMETOOLONG'], () => { instances.mark(state, start, 'legacy', top) }, undefined)
 }
 
+/** The kernel does say so: an upcall that found grace over, and died before it had ended it, was only early. */
+export function toldAfterAll({ state }: World, { marks }: Recorded, start: Start): Settlement {
+  if (!marks(start, 'unasked')) return settled
+  return { sync: [], then: () => { instances.unmark(state, start, 'unasked') } }
+}
+
 /** Grace is over already, and the kernel says so: what an upcall that died half-way left undone is done now. */
 export function confirmGraceEnd(world: World, start: Start, legacyTop: string | undefined): Settlement {
   return {

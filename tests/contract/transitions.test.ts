@@ -245,6 +245,29 @@ eachArtefact('a missed grace end heals', (artefact) => {
       assert.equal((await s.check('bob', 'v4.1')).status, done)
     })
 
+  it('is no error when gracedone follows, and one at the next start when none does', async () => {
+    for (const follows of [true, false]) {
+      const s = server(artefact)
+      await s.init('1000')
+      s.kernelGrace('Y\n')
+      const met = await s.create('ada', 'v4.1')
+      assert.match(met.stderr, /notice: the kernel is out of grace/)
+      assert.doesNotMatch(met.stderr, /error: /)
+      if (follows) assert.equal((await s.graceDone('1000')).status, done)
+      const next = await s.init('2000')
+      assert.equal(/error: nobody ever told us/.test(next.stderr), !follows, next.stderr)
+    }
+  })
+
+  it('whose upcall died before it had ended anything is ended by gracedone, and no error later', async () => {
+    const s = server(artefact)
+    await s.init('1000')
+    const [partial = ''] = readdirSync(join(s.stateDir, 'v4clients')).filter((name) => name.endsWith('.partial'))
+    symlinkSync('-', join(s.stateDir, 'v4clients', partial.replace('partial', 'unasked')))
+    assert.equal((await s.graceDone('1000')).status, done)
+    assert.doesNotMatch((await s.init('2000')).stderr, /error: /)
+  })
+
   it('a check of a client that did not reclaim in time is refused', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
