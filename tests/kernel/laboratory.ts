@@ -16,6 +16,7 @@ import { crashInGrace } from './scenarios/crash-in-grace.ts'
 import { crashOnExt4, crashOnXfs } from './scenarios/crash.ts'
 import { earlyEnd } from './scenarios/early-end.ts'
 import { graceMissed, leaseLostBeforeRestart } from './scenarios/edge-conditions.ts'
+import { endUnderTraffic } from './scenarios/end-under-traffic.ts'
 import { fullDisk, readOnly, stateRemoved } from './scenarios/failing-helper.ts'
 import { moduleLoad } from './scenarios/module-load.ts'
 import { restart } from './scenarios/restart.ts'
@@ -63,6 +64,7 @@ const parts: readonly Part[] = [
   { story: readOnly, helper, ci: true },
   { story: stateRemoved, helper, ci: false },
   { story: upgrade, helper, ci: true },
+  ...ours ? [{ story: endUnderTraffic, helper, ci: true }] : [],
   { story: smallStorm, helper, ci: false, full: false },
   { story: storm, helper, ci: false },
   ...ours ? [{ story: moduleLoad, helper, ci: true }, { story: moduleLoad, helper: bundle, ci: false }] : [],

@@ -8,6 +8,6 @@ export async function recorded(server: Server): Promise<string[]> {
     for database in ${server.stateDirectory}/main.sqlite ${server.stateDirectory}/nfsdcltrack/main.sqlite; do
       [ ! -e $database ] || sqlite3 $database 'select cast(id as text) from clients'
     done
-    [ ! -d ${server.stateDirectory}/v4clients ] || find ${server.stateDirectory}/v4clients -mindepth 2 -printf '%f\\n'`))
+    [ ! -d ${server.stateDirectory}/v4clients ] || find ${server.stateDirectory}/v4clients -path '*/v4clients/[0-9]*/*' -printf '%f\\n'`))
   return names.split('\n').filter((name) => name !== '').sort()
 }

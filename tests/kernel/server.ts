@@ -41,6 +41,8 @@ export interface Server {
   readonly upcalls: () => Promise<Upcall[]>
   /** The kernel log since the story began. */
   readonly log: () => Promise<string>
+  /** Our helper's lines in it, at level error and above. */
+  readonly errors: () => Promise<string[]>
 }
 
 /** Things a guest needs once, whether it serves or is a client. A card is bridged to the clients, or leads to the host. */
@@ -147,6 +149,10 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
     },
     upcalls,
     log,
+    errors: async () => {
+      const lines = await guest.run('dmesg --notime --level=emerg,alert,crit,err')
+      return lines.split('\n').filter((line) => line.startsWith('nfsd-userland-helper: '))
+    },
   }
 }
 

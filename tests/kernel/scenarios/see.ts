@@ -1,6 +1,7 @@
 // What an admin is told, under the kernel that it is told of: its log, its files, its clients, its threads' age, and the
 // mutex that a start holds.
 import assert from 'node:assert/strict'
+import { dirname } from 'node:path'
 import { claimHeld, threeHolders, type Story } from '../story.ts'
 
 interface Status {
@@ -23,6 +24,8 @@ export const see: Story = {
       const { findings } = JSON.parse((await guest.attempt(`${program} doctor --json`, 120)).output) as Diagnosis
       return Object.fromEntries(findings.map(({ check, verdict, what }) => [check, `${verdict}: ${what}`]))
     }
+    // Where install puts them: the executable hands on to them.
+    await guest.run(`mkdir -p /usr/lib/nfsd-userland-helper; cp '${dirname(helper.program)}'/*.cjs /usr/lib/nfsd-userland-helper/`)
     await server.start({ grace: 90 })
     await server.endGrace()
     const clients = await threeHolders(stage)

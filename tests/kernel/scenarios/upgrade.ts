@@ -1,6 +1,7 @@
 // The kernel's own tracker keeps a directory of MD5 sums. The helper takes over where it left.
 import assert from 'node:assert/strict'
-import { claimHeld, threeHolders, type Story } from '../story.ts'
+import { recorded } from '../records.ts'
+import { claimHeld, claimLost, holders, threeHolders, type Story } from '../story.ts'
 
 const legacy = '/var/lib/nfs/v4recovery'
 
@@ -8,22 +9,33 @@ export const upgrade: Story = {
   name: 'upgrade',
   title: 'Clients that the kernel tracked itself reclaim from a helper that was installed since',
   tell: async (stage) => {
-    const { guest, server, claim } = stage
+    const { guest, server, client, claim } = stage
     await guest.run(`mkdir -p ${legacy}`)
     await server.start({ tracker: 'legacy' })
     await server.endGrace()
-    const clients = await threeHolders(stage)
-    await claim('the kernel has recorded three clients by the MD5 sum of their owner', async () => {
-      assert.match(await guest.run(`ls ${legacy}`), /^([0-9a-f]{32}\n){3}$/)
+    const [clients, absent] = await Promise.all([threeHolders(stage), client('dan', '4.1').then((dan) => holders([dan]))])
+    const sums = () => guest.run(`[ ! -e ${legacy} ] || ls ${legacy}`)
+    const before = await sums()
+    await claim('the kernel has recorded four clients by the MD5 sum of their owner', () => {
+      assert.match(before, /^([0-9a-f]{32}\n){4}$/)
     })
 
-    await server.restart({ tracker: 'UMH upcall' })
+    await Promise.all(absent.map((one) => one.cutOff()))
+    await server.restart({ tracker: 'UMH upcall', grace: 120 })
     await claimHeld(stage, 'with the helper as the tracker', clients)
-    await server.endGrace()
-    await claim('when grace is done, the kernel\'s old records are gone', async () => {
-      assert.equal(await guest.run(`[ ! -e ${legacy} ] || ls ${legacy}`), '')
+    await claim('those who came are recorded by their owner, and nobody has touched what the kernel recorded', async () => {
+      assert.deepEqual((await recorded(server)).map((owner) => owner.replace(/\/.*/, '')),
+        ['Linux NFSv4.0 ann', 'Linux NFSv4.1 bob', 'Linux NFSv4.2 cleo'])
+      assert.equal(await sums(), before)
     })
+    await claim('the server stops in the middle of this grace period', async () => { assert.ok(await server.inGrace()) })
     await server.restart()
+    await claimHeld(stage, 'in the next grace period', clients)
+    await server.endGrace()
+    await claim('when grace is done, the kernel\'s old records are gone', async () => { assert.equal(await sums(), '') })
+    await server.restart()
+    await Promise.all(absent.map((one) => one.heal()))
     await claimHeld(stage, 'after one more restart, from the helper\'s own records', clients)
+    await claimLost(stage, 'after a whole grace period missed', absent)
   },
 }
