@@ -20,11 +20,18 @@ export interface Artefact {
 
 export const root = join(import.meta.dirname, '..')
 
+/** Architectures, by Debian's names, whose executables can be tested here: what runs them, by qemu's name of it. */
+const emulators: Readonly<Record<string, string>> = { arm64: 'aarch64', armhf: 'arm', ppc64el: 'ppc64le', riscv64: 'riscv64', s390x: 's390x' }
+
+/** EXECUTABLE_FOR=arm64 has the executable for another architecture tested (npm run build -- --arch=arm64), in an emulator. */
+const foreign = process.env['EXECUTABLE_FOR'] ?? ''
+const emulator = foreign === '' ? [] : [`/usr/bin/qemu-${emulators[foreign] ?? foreign}-static`]
+
 export const executable: Artefact = {
   name: 'executable',
-  command: [join(root, 'dist/nfsd-userland-helper')],
+  command: [...emulator, join(root, 'dist', foreign, 'nfsd-userland-helper')],
   // Nothing can be loaded into a static executable: the build links another one, with tests/wall-clock.c.
-  withOtherClock: [join(root, '.cache/engine/other-clock/nfsd-userland-helper')],
+  withOtherClock: [...emulator, join(root, '.cache/engine/other-clock', foreign, 'nfsd-userland-helper')],
 }
 export const bundle: Artefact = {
   name: 'bundle',

@@ -6,7 +6,7 @@
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import type { Sources } from './sources.ts'
 import { compile, toolchain, type Toolchain } from './toolchain.ts'
 
@@ -49,6 +49,7 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
     const built = join(room, 'built')
     await compile(tools, [...compilerFlags, ...hostFlags, ...prefixes(wanted.sources, room), '-I', wanted.sources.directory, '-I', host, ...hostFiles.map((name) => join(host, `${name}.c`)),
       program, ...(wanted.more ?? []), ...objects, tools.linking, ...linkerFlags, ...(wanted.legible ? [] : ['-s']), '-lm', '-o', built])
+    mkdirSync(dirname(wanted.into), { recursive: true })
     renameSync(built, wanted.into)
   } finally {
     rmSync(room, { recursive: true, force: true })

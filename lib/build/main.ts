@@ -1,72 +1,62 @@
 /**
  * Builds the programs into dist/: tsx lib/build/main.ts [bundle] [--arch=ARCHITECTURE] [--debug]
  *
- * `bundle`: only what runs on Node. `--arch`: the executable for another architecture, by
- * Debian's name of it, into dist/ARCHITECTURE/. `--debug`: the executable keeps names and lines, for stack traces.
+ * `bundle`: only what runs on Node. `--arch`: the executable for another architecture, by Debian's name of it, with the
+ * scripts beside it, into dist/ARCHITECTURE/. `--debug`: the executable keeps names and lines, for stack traces.
  * Where the engine's sources or a compiler can't be had, there is no executable, and one line says what is missing.
  *
  * For tests and benchmarks, an executable of another script: tsx lib/build/main.ts --script=FILE --into=FILE
  */
-import { mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
-import { basename, dirname, join } from 'node:path'
+import { copyFileSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { dirname, join, relative } from 'node:path'
 import { parseArgs } from 'node:util'
 import { bundleForEngine, bundleForNode } from './bundles.ts'
 import { buildExecutable, type Executable } from './executable.ts'
 import { writeCopyright } from '../packaging/licences.ts'
 import { engineSources, Missing, type Sources } from './sources.ts'
 
-const root = join(import.meta.dirname, '../..')
-const executable = join(root, 'dist/nfsd-userland-helper')
-const cache = join(root, '.cache/engine')
-/** The script of the executable as a person can read it: the proofs' mutants are made of it. */
-const legibleScript = join(cache, 'upcall.js')
-/** The same executable, with a wall clock that a test can set. */
-const withOtherClock = join(cache, 'other-clock/nfsd-userland-helper')
-
-const say = (line: string): void => void process.stderr.write(`${line}\n`)
-
 const { values, positionals } = parseArgs({
   options: { arch: { type: 'string' }, debug: { type: 'boolean', default: false }, script: { type: 'string' }, into: { type: 'string' } },
   allowPositionals: true,
 })
-mkdirSync(dirname(withOtherClock), { recursive: true })
+
+const root = join(import.meta.dirname, '../..')
+const architecture = values.arch ?? ''
+const executable = join(root, 'dist', architecture, 'nfsd-userland-helper')
+const cache = join(root, '.cache/engine')
+/** The script of the executable as a person can read it: the proofs' mutants are made of it. */
+const legibleScript = join(cache, 'upcall.js')
+/** The same executable, with a wall clock that a test can set. */
+const withOtherClock = join(cache, 'other-clock', architecture, 'nfsd-userland-helper')
+
+const say = (line: string): void => void process.stderr.write(`${line}\n`)
+
+mkdirSync(cache, { recursive: true })
 if (values.script !== undefined && values.into !== undefined) {
   await executableOf(readFileSync(values.script, 'utf8'), values.into, engineSources(cache, say))
 } else {
   writeCopyright(await bundleForNode())
-  if (values.arch !== undefined) await buildFor(values.arch)
-  else if (!positionals.includes('bundle')) await buildAll()
+  if (!positionals.includes('bundle')) await buildAll()
+  // What lies in that directory is all that its machine needs.
+  if (values.arch !== undefined) for (const script of ['nfsd-userland-helper.cjs', 'people.cjs', 'sqlite.cjs']) copyFileSync(join(root, 'dist', script), join(dirname(executable), script))
 }
 
 async function buildAll(): Promise<void> {
   const legible = await bundleForEngine(true)
+  writeFileSync(legibleScript, legible)
   const script = values.debug ? legible : await bundleForEngine(false)
   try {
     const sources = engineSources(cache, say)
     await executableOf(script, executable, sources)
     await executableOf(script, withOtherClock, sources, [join(root, 'tests/wall-clock.c'), '-Wl,--wrap=clock_gettime'])
-    writeFileSync(legibleScript, legible)
-    say(`dist/nfsd-userland-helper: ${Math.round(statSync(executable).size / 1024)} KB, with QuickJS-ng ${sources.version}`)
+    say(`${relative(root, executable)}: ${Math.round(statSync(executable).size / 1024)} KB, with QuickJS-ng ${sources.version}`)
   } catch (thrown) {
     // An old one would be taken for this one.
-    for (const old of [executable, withOtherClock, legibleScript]) rmSync(old, { force: true })
+    for (const old of [executable, withOtherClock]) rmSync(old, { force: true })
     if (!(thrown instanceof Missing)) throw thrown
-    say(`no executable, only the Node bundle: ${thrown.message}`)
-  }
-}
-
-/** Who asks for another architecture gets it, or an error. */
-async function buildFor(architecture: string): Promise<void> {
-  const into = join(root, 'dist', architecture, basename(executable))
-  mkdirSync(dirname(into), { recursive: true })
-  rmSync(into, { force: true })
-  try {
-    await executableOf(await bundleForEngine(values.debug), into, engineSources(cache, say))
-    say(`dist/${architecture}/${basename(executable)}: ${Math.round(statSync(into).size / 1024)} KB`)
-  } catch (thrown) {
-    if (!(thrown instanceof Missing)) throw thrown
-    say(`no executable for ${architecture}: ${thrown.message}`)
-    process.exitCode = 1
+    say(`no executable${values.arch === undefined ? '' : ` for ${architecture}`}, only the Node bundle: ${thrown.message}`)
+    // Who asks for another architecture wants nothing else.
+    if (values.arch !== undefined) process.exitCode = 1
   }
 }
 
