@@ -1,29 +1,33 @@
 /**
  * npm run bench -- [--quick] [--plot] [--dir DIR] [--only WORK,...]
  *
- * Measures ours and nfsdcltrack in turn, in one run, as whole processes. Says at the end which of its goals are
- * met; fails only if something can't be measured. --quick leaves out a million records and repeats less; --plot draws
- * docs/bench; --dir says where the state directories are to be; --only measures some of it (the names are in `works`).
+ * Measures ours and nfsdcltrack in turn, in one run, as whole processes, on a disk whose barrier takes as long as is wished
+ * (slow-disk.ts). Says at the end which of its goals are met; fails only if something can't be measured. --quick leaves
+ * out a million records and repeats less; --plot draws docs/bench; --dir measures on a disk of yours, as fast as it is;
+ * --only measures some of it (the names are in `works`).
  */
-import { closeSync, existsSync, fsyncSync, mkdtempSync, openSync, rmSync, writeSync } from 'node:fs'
+import { closeSync, existsSync, fsyncSync, mkdirSync, mkdtempSync, openSync, rmSync, unlinkSync, writeSync } from 'node:fs'
 import { cpus, loadavg, release, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
-import { calls } from './calls.ts'
+import { calls, counts } from './counts.ts'
 import { executable } from '../artefacts.ts'
 import { figures, short } from './figures.ts'
+import { compileFloors } from './floor.ts'
 import { draw } from './plot.ts'
 import { openProgress } from './progress.ts'
-import { callCounts, measurements, met } from './report.ts'
-import { compile, find, missing, run, serverRuns } from './tools.ts'
+import { callCounts, measurements, met, otherCounts, reached } from './report.ts'
+import { makeSlowDisk, slowDiskRefused, type SlowDisk } from './slow-disk.ts'
+import { compileLauncher, find, missing, run, serverRuns } from './tools.ts'
 import { amongMany, checks, creates, floors, memory, startsAndEnds, storms, type Bench, type Row } from './work.ts'
 
 function refusal(): string | undefined {
   const install = missing()
   if (install !== undefined) return `missing for the benchmark: ${install}`
-  if (!existsSync(executable.command[0] ?? '')) return 'no executable: npm run build says what it needs'
+  if (!existsSync(executable.command[0] ?? '')) return 'no executable: npm run build says what is missing for it'
   if (serverRuns()) return "an NFS server runs here, and nfsdcltrack would end its grace period: not on this machine, or after 'umount /proc/fs/nfsd'"
-  return undefined
+  const why = options.dir === undefined ? slowDiskRefused() : undefined
+  return why === undefined ? undefined : `no slow disk: ${why}. On a disk as it is: --dir DIR`
 }
 
 /** A barrier of the place itself, in milliseconds: one more record's worth of bytes, synced. */
@@ -38,7 +42,20 @@ function ownBarrier(path: string): number {
     took.push(performance.now() - began)
   }
   closeSync(descriptor)
+  unlinkSync(file)
   return figures(took).median
+}
+
+/** Says how slow the disk is, and how often a barrier flushes it. */
+function describe({ path, disk }: Bench): string {
+  if (disk === undefined) return `on a disk of this machine (${run('stat', ['-f', '-c', '%T', path]).trim()}), whose own barrier takes ${short(ownBarrier(path))} ms (median)`
+  const barriers = [0, 2, 10].map((ms) => {
+    disk.slow(ms)
+    const before = disk.flushes()
+    return `+${ms}: ${short(ownBarrier(path))} ms, ${short((disk.flushes() - before) / 40)} flushes`
+  })
+  disk.slow(0)
+  return `on ext4 with a journal, on a disk that is as slow as is wished; one barrier at ${barriers.join('; ')} (medians)`
 }
 
 const works = { creates, checks, floors, storms, memory, startsAndEnds, amongMany }
@@ -59,7 +76,7 @@ function measure(bench: Bench, only: string | undefined): Row[] {
 const { values: options } = parseArgs({ options: {
   quick: { type: 'boolean', default: false },
   plot: { type: 'boolean', default: false },
-  dir: { type: 'string', default: tmpdir() },
+  dir: { type: 'string' },
   only: { type: 'string' },
 } })
 const refused = refusal()
@@ -67,28 +84,39 @@ if (refused !== undefined) {
   console.error(refused)
   process.exit(1)
 }
-const path = mkdtempSync(join(resolve(options.dir), 'nfsd-userland-helper-bench-'))
-process.once('SIGINT', () => {
+const path = mkdtempSync(join(options.dir === undefined ? tmpdir() : resolve(options.dir), 'nfsd-userland-helper-bench-'))
+let disk: SlowDisk | undefined
+function tidyUp(): void {
+  disk?.scrap()
   rmSync(path, { recursive: true, force: true })
+}
+process.once('SIGINT', () => {
+  tidyUp()
   process.exit(130)
 })
 try {
   const progress = openProgress()
-  const bench: Bench = { path, ...compile(path), quick: options.quick, progress }
+  progress.say('a disk')
+  const tools = join(path, 'tools')
+  mkdirSync(tools)
+  if (options.dir === undefined) disk = makeSlowDisk(tools)
+  const bench: Bench = { path: disk?.path ?? path, launcher: compileLauncher(tools), disk, floors: compileFloors(tools), quick: options.quick, progress }
   console.log(`${cpus().length} processors (${cpus()[0]?.model ?? '?'}), Linux ${release()}, load ${short(loadavg()[0] ?? 0)}`)
-  console.log(`state directories: ${run('stat', ['-f', '-c', '%T', path]).trim()}, whose own barrier takes ${short(ownBarrier(path))} ms (median)`)
-  console.log('barrier +n ms: n added to every fsync and fdatasync of all subjects; times are medians, with quartiles\n')
+  console.log(`state directories: ${describe(bench)}\n`)
   const rows = measure(bench, options.only)
   const strace = find('strace')
-  const counts = strace === undefined ? undefined : calls(bench, strace)
+  const callRows = strace === undefined ? [] : calls(bench, strace)
+  const counted = counts(bench, callRows)
   progress.clear()
   console.log(measurements(rows))
   for (const { work, failed: [ours, peers] = [0, 0] } of rows)
     if (ours + peers > 0) console.log(`\n${work}: of ours ${ours} failed, of nfsdcltrack ${peers} (its database was locked for 10 s)`)
-  console.log(counts === undefined ? '\nsystem calls are counted where strace is installed: apt-get install strace' : `\n${callCounts(counts)}`)
-  const judged = rows.filter((row) => row.goal !== undefined)
-  console.log(`\n${judged.filter((row) => met(row)).length} of ${judged.length} goals met; load at the end ${short(loadavg()[0] ?? 0)}`)
+  console.log(`\n${otherCounts(counted)}`)
+  if (callRows.length > 0) console.log(`\n${callCounts(callRows)}`)
+  for (const tool of ['strace', 'valgrind']) if (find(tool) === undefined) console.log(`\nmore is counted where ${tool} is installed: apt-get install ${tool}`)
+  const judged = [...rows.map(met), ...counted.map(reached)].filter((result) => result !== undefined)
+  console.log(`\n${judged.filter(Boolean).length} of ${judged.length} goals met; load at the end ${short(loadavg()[0] ?? 0)}`)
   if (options.plot) for (const line of draw(rows)) console.log(line)
 } finally {
-  rmSync(path, { recursive: true, force: true })
+  tidyUp()
 }

@@ -1,6 +1,6 @@
 /** What was measured, as a table for a terminal that is also one for Markdown. */
 import { short, type Figures } from './figures.ts'
-import type { CallsRow } from './calls.ts'
+import type { CallsRow, Count } from './counts.ts'
 import type { Row } from './work.ts'
 
 export const ratio = ({ ours, base }: Row): number => ours.median / base.median
@@ -29,6 +29,14 @@ export const measurements = (rows: readonly Row[]): string =>
       spread(row.bundle), row.bundle === undefined ? '' : short(row.bundle.median / row.base.median),
     ]
   }))
+
+export const reached = ({ ours, goal }: Count): boolean | undefined => (goal === undefined ? undefined : ours <= goal)
+
+export const otherCounts = (counts: readonly Count[]): string =>
+  table(['what', 'unit', 'ours', 'nfsdcltrack', 'goal', 'met'], counts.map((count) => [
+    count.what, count.unit, short(count.ours), count.nfsdcltrack === undefined ? '' : short(count.nfsdcltrack),
+    count.goal === undefined ? '' : `<= ${count.goal}`, { true: 'yes', false: 'NO', undefined: '' }[String(reached(count))] ?? '',
+  ]))
 
 export const callCounts = (rows: readonly CallsRow[]): string =>
   table(['upcall', 'barriers: ours', 'nfsdcltrack', 'system calls: ours', 'bundle', 'nfsdcltrack'], rows.map(({ work, calls }) => [

@@ -1,33 +1,113 @@
 /*
- * A disk whose barrier takes BARRIER_US microseconds longer, for whatever is started with this in LD_PRELOAD.
- * Barriers of processes that wait at the same time pass at the same time, as they do when they share a journal commit.
- * Whoever looks the barrier up by its name (dlsym) is given this one as well: our executable does.
+ * A disk whose flush takes as long as one wishes: a file for a loop device, in a file system in user space.
+ *
+ *   slow-disk MOUNT_POINT IMAGE
+ *
+ * MOUNT_POINT/image is IMAGE. A file system on a loop device over it works as on any disk; when it has the disk flush what
+ * it was told to write, the loop device syncs the image, and that sleeps for as many microseconds as were last written
+ * to MOUNT_POINT/flush-us. Nothing is ever made durable: who cuts the power loses everything.
+ * MOUNT_POINT/flushes tells how many there were.
  */
-#define _GNU_SOURCE
-#include <dlfcn.h>
+#define FUSE_USE_VERSION 31
+#include <errno.h>
+#include <fcntl.h>
+#include <fuse.h>
+#include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-#include <sys/syscall.h>
 
-static void wait_for_disk(void)
+static int image;
+static atomic_long flush_us, flushes;
+
+enum file { IMAGE, FLUSH_US, FLUSHES, NONE };
+static const char *const names[] = { "/image", "/flush-us", "/flushes" };
+
+static enum file named(const char *path)
 {
-	const char *us = getenv("BARRIER_US");
-	long n = us ? atol(us) : 0;
-	struct timespec t = { n / 1000000, n % 1000000 * 1000 };
-	if (n > 0) nanosleep(&t, 0);
+	int file = IMAGE;
+	while (file < NONE && strcmp(path, names[file])) file++;
+	return file;
 }
 
-int fsync(int fd) { wait_for_disk(); return syscall(SYS_fsync, fd); }
-int fdatasync(int fd) { wait_for_disk(); return syscall(SYS_fdatasync, fd); }
-
-void *dlsym(void *library, const char *name)
+static int get_status(const char *path, struct stat *status, struct fuse_file_info *unused)
 {
-	static void *(*theirs)(void *, const char *);
-	if (!strcmp(name, "fsync")) return fsync;
-	if (!strcmp(name, "fdatasync")) return fdatasync;
-	if (!theirs) theirs = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.34");
-	if (!theirs) theirs = dlvsym(RTLD_NEXT, "dlsym", "GLIBC_2.2.5");
-	return theirs(library, name);
+	(void)unused;
+	enum file file = named(path);
+	memset(status, 0, sizeof *status);
+	status->st_mode = strcmp(path, "/") ? S_IFREG | 0600 : S_IFDIR | 0700;
+	status->st_nlink = 1;
+	if (file == IMAGE) return fstat(image, status) < 0 ? -errno : 0;
+	if (file == NONE && strcmp(path, "/")) return -ENOENT;
+	return 0;
+}
+
+static int open_file(const char *path, struct fuse_file_info *info)
+{
+	/* A number's length is not known before it is read. */
+	info->direct_io = named(path) != IMAGE;
+	return named(path) == NONE ? -ENOENT : 0;
+}
+
+static int read_from(const char *path, char *to, size_t size, off_t at, struct fuse_file_info *unused)
+{
+	(void)unused;
+	if (named(path) == IMAGE) {
+		ssize_t length = pread(image, to, size, at);
+		return length < 0 ? -errno : length;
+	}
+	char text[32];
+	off_t length = snprintf(text, sizeof text, "%ld\n", named(path) == FLUSHES ? flushes : flush_us);
+	if (at >= length) return 0;
+	if ((off_t)size > length - at) size = length - at;
+	memcpy(to, text + at, size);
+	return size;
+}
+
+static int write_to(const char *path, const char *from, size_t size, off_t at, struct fuse_file_info *unused)
+{
+	(void)unused;
+	if (named(path) == IMAGE) {
+		ssize_t length = pwrite(image, from, size, at);
+		return length < 0 ? -errno : length;
+	}
+	char text[32] = "";
+	if (named(path) != FLUSH_US || size >= sizeof text) return -EINVAL;
+	memcpy(text, from, size);
+	flush_us = atol(text);
+	return size;
+}
+
+/* Opened to be written anew. */
+static int cut(const char *path, off_t length, struct fuse_file_info *unused)
+{
+	(void)unused;
+	return named(path) == FLUSH_US && length == 0 ? 0 : -EINVAL;
+}
+
+static int flush(const char *path, int only_data, struct fuse_file_info *unused)
+{
+	(void)only_data;
+	(void)unused;
+	if (named(path) != IMAGE) return 0;
+	flushes++;
+	struct timespec delay = { flush_us / 1000000, flush_us % 1000000 * 1000 };
+	if (flush_us > 0) nanosleep(&delay, NULL);
+	return 0;
+}
+
+static const struct fuse_operations operations = {
+	.getattr = get_status, .open = open_file, .read = read_from, .write = write_to, .truncate = cut, .fsync = flush,
+};
+
+int main(int argc, char **argv)
+{
+	if (argc != 3) return 2;
+	image = open(argv[2], O_RDWR | O_CLOEXEC);
+	if (image < 0) return perror(argv[2]), 1;
+	char *words[] = { argv[0], argv[1], "-f", "-o", "fsname=slow-disk", NULL };
+	return fuse_main(5, words, &operations, NULL);
 }

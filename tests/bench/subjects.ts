@@ -54,12 +54,12 @@ export const upcalls = {
 export function commandOf(name: Name, room: Room): readonly string[] {
   if (name === 'nfsdcltrack') return ['/usr/sbin/nfsdcltrack', '-s', room.state(name)]
   const { command } = name === 'executable' ? executable : bundle
-  return [...command, '-s', room.state(name), '--nfsd-dir', room.nfsd, '--config', join(room.path, 'no-such.conf')]
+  return [...command, '-s', room.state(name), '--nfsd-dir', room.nfsd, '--run-dir', join(room.path, 'run'), '--config', '/dev/null']
 }
 
 /** Environment and words for the launcher. */
-export const asLaunched = (name: Name, room: Room, { environment, words }: Upcall, more: readonly string[] = []): string[] =>
-  [...environment, ...more, ...commandOf(name, room), ...words]
+export const asLaunched = (name: Name, room: Room, { environment, words }: Upcall): string[] =>
+  [...environment, ...commandOf(name, room), ...words]
 
 /** One upcall that is not measured. */
 export function now(name: Name, room: Room, { environment, words }: Upcall): void {

@@ -4,7 +4,11 @@ import { existsSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 
-const packages = { '/usr/sbin/nfsdcltrack': 'nfs-kernel-server', gcc: 'gcc', sqlite3: 'sqlite3' } as const
+const packages = {
+  '/usr/sbin/nfsdcltrack': 'nfs-kernel-server', gcc: 'gcc libc6-dev', sqlite3: 'sqlite3',
+  // For the slow disk.
+  fusermount3: 'fuse3 libfuse3-dev', 'pkg-config': 'pkg-config', 'mkfs.ext4': 'e2fsprogs', losetup: 'mount',
+} as const
 
 /** Where a command is, or undefined. */
 export function find(command: string): string | undefined {
@@ -28,12 +32,9 @@ export function run(command: string, words: readonly string[], input = ''): stri
   return stdout
 }
 
-/** Compiles the launcher and the slow disk into `room`. */
-export function compile(room: string): { readonly launcher: string; readonly slowDisk: string } {
-  const source = (name: string): string => fileURLToPath(new URL(name, import.meta.url))
+/** Compiles the launcher into `room`. */
+export function compileLauncher(room: string): string {
   const launcher = join(room, 'launch')
-  const slowDisk = join(room, 'slow-disk.so')
-  run('gcc', ['-O2', '-o', launcher, source('launch.c')])
-  run('gcc', ['-O2', '-shared', '-fPIC', '-o', slowDisk, source('slow-disk.c')])
-  return { launcher, slowDisk }
+  run('gcc', ['-O2', '-o', launcher, fileURLToPath(new URL('launch.c', import.meta.url))])
+  return launcher
 }
