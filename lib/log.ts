@@ -25,6 +25,8 @@ export interface LogOptions {
   readonly debug: boolean
 }
 
+export const kernelLog = '/dev/kmsg'
+
 const name = 'nfsd-userland-helper'
 
 /** Facility "daemon", syslog(3): the kernel does not let a process speak as the kernel. */
@@ -63,7 +65,7 @@ export function openLog({ foreground, debug }: LogOptions): Log {
 }
 
 function toKernelLog(line: string): boolean {
-  const descriptor = calls.openat(atFlags.AT_FDCWD, '/dev/kmsg', calls.flags.O_WRONLY | calls.flags.O_NONBLOCK, 0)
+  const descriptor = calls.openat(atFlags.AT_FDCWD, kernelLog, calls.flags.O_WRONLY | calls.flags.O_NONBLOCK, 0)
   if (descriptor < 0) return false
   const written = calls.write(descriptor, bytesOf(line))
   calls.close(descriptor)

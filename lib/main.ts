@@ -2,13 +2,15 @@
 import { startDeadline } from './deadline.ts'
 import { nfsdAt } from './downcall/nfsd.ts'
 import { Failed, failureFrom, quote } from './failure.ts'
-import { openLog, type Log } from './log.ts'
+import { kernelLog, openLog, type Log } from './log.ts'
 import { run } from './run.ts'
 import { isNoted, noteDirectory, sinceStart } from './settings/last-start.ts'
 import { parseWords, type Words } from './settings/options.ts'
 import { runDirectoryFrom, settingsFrom, type Settings } from './settings/settings.ts'
+import { usualTop } from './stable/legacy.ts'
 import { stateDirectory } from './stable/state-directory.ts'
 import { noteStart } from './stable/untracked.ts'
+import { errorName } from './system/errno.ts'
 import { calls } from './system/kernel.ts'
 import { parseRequest } from './upcall/request.ts'
 import { isVerb, verbs, type Verb } from './upcall/verbs.ts'
@@ -44,9 +46,11 @@ function upcall({ given, rest }: Words, verb: Verb, environment: Environment): n
     settings = settingsFrom(given)
     log = openLog(settings)
     for (const complaint of settings.complaints) log.warning(complaint)
+    const path = atStart ? settings.stateDirectory : directoryOfStart(settings, log)
+    confine(path, atStart, settings, environment, log)
     const { request, ignored } = parseRequest(verb, rest, environment)
     for (const name of ignored) log.warning(`${name} can't be understood, ignored: ${quote(environment[name] ?? '')}`)
-    const path = atStart ? beginIn(settings, log) : directoryOfStart(settings, log)
+    if (atStart) noteBeginning(settings, log)
     run(
       {
         state: stateDirectory(path, settings.runDirectory),
@@ -69,15 +73,25 @@ function upcall({ given, rest }: Words, verb: Verb, environment: Environment): n
   }
 }
 
-/** The state directory of a start. @throws if it can't be noted, and upcalls would go by an earlier start's. */
-function beginIn(settings: Settings, log: Log): string {
+/** What follows looks at bytes from the network, and may do nothing but an upcall's work. */
+function confine(path: string, atStart: boolean, { runDirectory, nfsdDirectory }: Settings, environment: Environment, log: Log): void {
+  const legacyTop = environment['NFSDCLTRACK_LEGACY_TOPDIR']
+  const answer = calls.confine(
+    atStart ? [path, runDirectory] : [path],
+    [nfsdDirectory, kernelLog],
+    [usualTop, ...(legacyTop === undefined ? [] : [legacyTop])].filter((top) => !top.startsWith(`${path}/`)),
+  )
+  if (answer < 0) log.warning(`keeps rights that it has no use for: ${errorName(answer)}`)
+}
+
+/** Notes the state directory of a start. @throws if it can't be noted, and upcalls would go by an earlier start's. */
+function noteBeginning(settings: Settings, log: Log): void {
   try {
     noteDirectory(settings)
   } catch (thrown) {
     if (isNoted(settings)) throw thrown
     log.error(`the state directory of this start can't be noted, so no change of the configuration will be noticed: ${String(thrown)}`)
   }
-  return settings.stateDirectory
 }
 
 /** The state directory of an upcall between two starts. */

@@ -12,7 +12,7 @@ import { compile, toolchain, type Toolchain } from './toolchain.ts'
 
 const host = join(import.meta.dirname, '../system/host')
 const engineFiles = ['quickjs', 'libregexp', 'libunicode', 'dtoa']
-const hostFiles = ['host', 'calls', 'words']
+const hostFiles = ['host', 'calls', 'confine', 'words']
 
 /** For the engine and its host. No section of a function that nobody calls is linked in. */
 const compilerFlags = ['-O2', '-std=gnu17', '-fPIE', '-fstack-protector-strong', '-fcf-protection=none', '-ffunction-sections', '-fdata-sections', '-D_GNU_SOURCE', '-D_FILE_OFFSET_BITS=64', '-D_TIME_BITS=64', '-DNDEBUG']

@@ -176,7 +176,10 @@ export type Small = { readonly kind: 'absent' } | { readonly kind: 'text'; reado
  */
 export function readSmallFile(name: string, limit: number, within = anywhere): Small {
   const path = pathOf(name, within)
-  const opened = answered(calls.openat(within.descriptor, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0), 'open', path, ENOENT, ENOTDIR, ELOOP, ENXIO)
+  const opened = calls.openat(within.descriptor, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0)
+  // An upcall has no capability to read what others don't let it read (host/confine.c).
+  if (opened === -EACCES && lookAtName(name, within)?.uid !== calls.userId()) return { kind: 'other', why: 'not ours alone to write' }
+  answered(opened, 'open', path, ENOENT, ENOTDIR, ELOOP, ENXIO)
   if (opened < 0) return opened === -ENOENT || opened === -ENOTDIR ? { kind: 'absent' } : { kind: 'other', why: 'not a regular file' }
   try {
     const status = calls.fstat(opened)

@@ -40,6 +40,13 @@ export interface Calls {
   readonly umask: (mask: number) => void
   /** alarm(2): this process ends by SIGALRM after so many seconds. Nothing where the runtime has no such call. */
   readonly alarm: (seconds: number) => void
+  /**
+   * Gives up for good what an upcall has no use for (host/confine.c). Nothing where the runtime has no such call.
+   * @param changed directories below which anything may be made and taken away, the state directory first
+   * @param written files, or directories of files, that may be written
+   * @param emptied directories below which directories may be removed
+   */
+  readonly confine: (changed: readonly string[], written: readonly string[], emptied: readonly string[]) => number
   /** Sleeps; a signal may end it early. */
   readonly sleep: (milliseconds: number) => void
   /** The wall clock, in milliseconds since 1970. */

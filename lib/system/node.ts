@@ -71,6 +71,7 @@ export function nodeCalls(): Calls {
       }),
     umask: (mask) => { process.umask(mask) },
     alarm: () => undefined,
+    confine: () => 0,
     sleep: (milliseconds) => { Atomics.wait(pause, 0, 0, milliseconds) },
     now: Date.now,
     monotonic: () => performance.now(),

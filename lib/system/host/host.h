@@ -32,6 +32,9 @@ bool set(JSContext *engine, JSValueConst object, const char *name, JSValue value
 /* The table of lib/system/calls.ts. */
 JSValue system_calls(JSContext *engine);
 
+/* Of that table, in a file of its own. */
+JSValue call_confine(JSContext *engine, JSValueConst this, int count, JSValueConst *given);
+
 /* A part of the program, as bytecode. */
 struct piece {
   const char *name;

@@ -1,0 +1,89 @@
+/** What an upcall gives up before it looks at the first byte from the network, and that it can do its work without. */
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import { artefacts, executable, root } from '../artefacts.ts'
+import { done, hex, mayNotReclaim, server } from './server.ts'
+import { traced } from './strace.ts'
+
+const somebody = 65534
+const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
+
+describe('an upcall of the executable', { skip: !artefacts().includes(executable) }, () => {
+  it('has no capability, and gains none, before it looks into the state directory', async () => {
+    const s = server(executable)
+    await s.init()
+    for (const words of [['create', hex('ada')], ['check', hex('ada')], ['remove', hex('ada')], ['grace_done'], ['init']]) {
+      const { calls, status } = await traced(s, words, session)
+      assert.equal(status, done)
+      const texts = calls.map(({ text }) => text)
+      const at = (call: RegExp): number => texts.findIndex((text) => call.test(text))
+      const looks = at(/^openat\(.*v4clients"/)
+      for (const call of [/^prctl\(PR_SET_NO_NEW_PRIVS, 1.* = 0$/, /^capset\(.*effective=0, permitted=0, inheritable=0\}\) += 0$/, /^seccomp\(SECCOMP_SET_MODE_FILTER.* = 0$/]) {
+        assert.notEqual(at(call), -1, `${words[0] ?? ''}: ${String(call)}`)
+        assert.ok(at(call) < looks, `${words[0] ?? ''}: ${String(call)}`)
+      }
+    }
+  })
+
+  it('works in a state directory of somebody else, with the one capability that this takes', async () => {
+    const s = server(executable)
+    mkdirSync(s.stateDir)
+    chownSync(s.stateDir, somebody, somebody)
+    chmodSync(s.stateDir, 0o755)
+    assert.equal((await s.init()).stderr.includes('error'), false)
+    const { calls } = await traced(s, ['create', hex('ada')], session)
+    assert.ok(calls.some(({ text }) => /^capset\(.*effective=1<<CAP_DAC_OVERRIDE, permitted=1<<CAP_DAC_OVERRIDE, inheritable=0\}\) += 0$/.test(text)))
+    assert.equal((await s.graceDone()).status, done)
+    assert.ok(existsSync(join(s.stateDir, 'boot_time')))
+    await s.init()
+    assert.equal((await s.check('ada', 'v4.1')).status, done)
+    assert.equal((await s.check('eve', 'v4.1')).status, mayNotReclaim)
+  })
+
+  it('makes what is missing on the way to the state directory', async () => {
+    const s = server(executable)
+    const deep = join(s.nfsdDir, 'a/b/c')
+    assert.equal((await s.call(['-s', deep, 'init'])).status, done)
+    assert.equal(statSync(join(deep, 'v4clients')).mode & 0o777, 0o700)
+  })
+
+  it('whoever should take it over can write nowhere else, and run nothing', () => {
+    const s = server(executable)
+    const [inside, outside] = [join(s.nfsdDir, 'inside'), join(s.nfsdDir, 'outside')]
+    for (const directory of [inside, outside]) mkdirSync(directory)
+    for (const file of [join(inside, 'file'), join(outside, 'file')]) writeFileSync(file, 'as it was')
+    const script = join(s.nfsdDir, 'script.js')
+    const program = join(s.nfsdDir, 'program')
+    const written = join(inside, 'answers')
+    writeFileSync(script, `
+      const { openat, write, symlinkat, unlinkat, mkdirat, renameat, linkat, confine, exit, flags } = host.calls
+      const { O_RDONLY, O_WRONLY, O_CREAT } = flags
+      const bytes = (text) => Uint8Array.from(text, (character) => character.charCodeAt(0))
+      const answers = openat(-100, ${JSON.stringify(written)}, O_WRONLY | O_CREAT, 0o600)
+      if (confine([${JSON.stringify(inside)}], [], []) < 0) exit(1)
+      const say = (what, answer) => write(answers, bytes(what + ' ' + (answer < 0 ? answer : 'done') + '\\n'))
+      for (const [name, at] of [['inside', ${JSON.stringify(inside)}], ['outside', ${JSON.stringify(outside)}]]) {
+        say('read ' + name, openat(-100, at + '/file', O_RDONLY, 0))
+        say('write ' + name, openat(-100, at + '/file', O_WRONLY, 0))
+        say('create ' + name, openat(-100, at + '/new', O_WRONLY | O_CREAT, 0o600))
+        say('link ' + name, symlinkat('x', -100, at + '/link'))
+        say('directory ' + name, mkdirat(-100, at + '/directory', 0o700))
+        say('remove ' + name, unlinkat(-100, at + '/file', 0))
+      }
+      say('move out', renameat(-100, ${JSON.stringify(join(inside, 'new'))}, -100, ${JSON.stringify(join(outside, 'new'))}))
+      say('run', host.handOn('/bin/true', '-', 'true'))
+      exit(0)
+    `)
+    execFileSync(process.execPath, ['--import', 'tsx', join(root, 'lib/build/main.ts'), `--script=${script}`, `--into=${program}`], { cwd: root, stdio: 'pipe' })
+    execFileSync(program, [])
+    assert.deepEqual(readFileSync(written, 'latin1').trim().split('\n'), [
+      'read inside done', 'write inside done', 'create inside done', 'link inside done', 'directory inside done', 'remove inside done',
+      'read outside done', 'write outside -13', 'create outside -13', 'link outside -13', 'directory outside -13', 'remove outside -13',
+      'move out -13', 'run -38',
+    ])
+    assert.equal(readFileSync(join(outside, 'file'), 'latin1'), 'as it was')
+  })
+})
