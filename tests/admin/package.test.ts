@@ -100,19 +100,6 @@ for (const artefact of artefacts())
   })
 
 describe('the Debian packages', () => {
-  it('are the same bytes from the same sources, whenever they are made', async () => {
-    const made = await Promise.all([1, 2].map(async (after) => {
-      const directory = scratch()
-      try {
-        await new Promise((resolve) => setTimeout(resolve, after * 1100))
-        return readFileSync(pack(bundle, directory))
-      } finally {
-        rmSync(directory, { recursive: true })
-      }
-    }))
-    assert.ok(made[0]?.equals(made[1] ?? Buffer.alloc(0)))
-  })
-
   it('have the version of the program in their changelog', () => {
     assert.match(readFileSync(join(repository, 'lib/packaging/debian/changelog'), 'utf8'), new RegExp(`^nfsd-userland-helper \\(${packageJson.version}\\) `))
     assert.ok(existsSync(join(repository, 'LICENSE')))
