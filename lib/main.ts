@@ -66,9 +66,7 @@ function upcall({ given, rest }: Words, verb: Verb, environment: Environment): n
     return 0
   } catch (thrown) {
     const failure = failureFrom(thrown)
-    if (atStart && settings === undefined && failure.kind !== 'bad-argument')
-      // The kernel goes on without us, and nobody knows of which state directory.
-      noteStart({ runDirectory: runDirectoryFrom(given), path: undefined }, environment['NFSDCLTRACK_GRACE_START'])
+    if (atStart && failure.kind !== 'bad-argument') leaveMark(given, settings, environment['NFSDCLTRACK_GRACE_START'])
     return log.failed(failure.kind === 'storage' ? { ...failure, atStart } : failure, verb)
   }
 }
@@ -82,6 +80,18 @@ function confine(path: string, atStart: boolean, { runDirectory, nfsdDirectory }
     [usualTop, ...(legacyTop === undefined ? [] : [legacyTop])].filter((top) => !top.startsWith(`${path}/`)),
   )
   if (answer < 0) log.warning(`keeps rights that it has no use for: ${errorName(answer)}`)
+}
+
+/**
+ * A start has failed, wherever: the kernel goes on without us, so the next start must let nobody reclaim. Where the
+ * configuration can't be read, nobody knows of which state directory.
+ */
+function leaveMark(given: Words['given'], settings: Settings | undefined, told = ''): void {
+  try {
+    noteStart({ runDirectory: runDirectoryFrom(given), path: settings?.stateDirectory }, /^[0-9]{1,19}$/.test(told) ? told : undefined)
+  } catch {
+    // What the start failed of is said; most often it is this.
+  }
 }
 
 /** Notes the state directory of a start. @throws if it can't be noted, and upcalls would go by an earlier start's. */

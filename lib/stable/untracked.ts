@@ -4,7 +4,7 @@
  * grants locks, of which our records know nothing: if a later start went by them, a client could take back what somebody
  * else has had meanwhile.
  *
- * So a start makes a mark before it does anything else, and takes it away when it is durable. A mark that is found by a
+ * So a start makes a mark before it does anything else, and takes it away as its last act. A mark that is found by a
  * later start tells of an instance that ran untracked: nobody may reclaim. Two marks are no such sign. One of the same start
  * of the server: kernels 6.8 to 6.13 call `init` twice for one, with the same boot time. And one whose process lives: the
  * kernel waits for it, so no server has started yet. A mark of an earlier boot counts like any other, since nothing has
@@ -43,10 +43,13 @@ export function noteStart(marked: Marked, told: GraceStart | undefined): Noted {
   try {
     disk.makeDirectory(marked.runDirectory, disk.anywhere, 0o755)
     const mark = markOf(marked)
+    const text = `${us}/${told ?? ''}`
     // An instance that ran untracked is remembered until a start is durable, whatever that start is told.
     if (ran) disk.makeLink('-', ranOf(marked))
-    disk.remove(mark)
-    disk.makeLink(`${us}/${told ?? ''}`, mark)
+    if (disk.readLink(mark) !== text) {
+      disk.remove(mark)
+      disk.makeLink(text, mark)
+    }
     return { ranUntracked: ran, unmarked: undefined }
   } catch (thrown) {
     return { ranUntracked: ran, unmarked: errorCode(thrown) ?? String(thrown) }
@@ -67,10 +70,11 @@ export function ranUntracked({ runDirectory, path }: Marked, told?: GraceStart):
   return disk.linkAt(ranOf({ runDirectory, path })) !== 'absent' || tells(markOf({ runDirectory, path })) || tells(markOf({ runDirectory, path: undefined }))
 }
 
-/** The start is durable: what failed before it no longer matters. @returns why a mark stays, if it does. */
+/** The start is durable, and all is done: what failed before it no longer matters. @returns why a mark stays, if it does. */
 export function forgetUntracked({ runDirectory, path }: Marked): string | undefined {
   try {
-    for (const mark of [markOf({ runDirectory, path }), markOf({ runDirectory, path: undefined }), ranOf({ runDirectory, path })]) disk.remove(mark)
+    // Its own last: while one of them is there, the next start lets nobody reclaim.
+    for (const mark of [ranOf({ runDirectory, path }), markOf({ runDirectory, path: undefined }), markOf({ runDirectory, path })]) disk.remove(mark)
     return undefined
   } catch (thrown) {
     return errorCode(thrown) ?? String(thrown)

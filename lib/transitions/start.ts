@@ -4,7 +4,7 @@
  * Every start begins a new partial instance, also a second one in a row (kernels 6.8 to 6.13 call `init` twice) and one
  * after a crash in grace: what was reclaimable stays so, because a start adds a fact and touches none. Everything is
  * prepared under names of the new instance's own; one call then makes it current, and one barrier makes all of it durable.
- * Killed before that call, nobody looks at what it made; killed before the barrier, it has not succeeded, and the mark
+ * Killed before that call, nobody looks at what it made; killed anywhere before its end, it has not succeeded, and the mark
  * that was made before all else tells the next start that this instance ran without us (lib/stable/untracked.ts).
  */
 import { reclaimableIn } from '../recovery/instance.ts'
@@ -49,14 +49,15 @@ export function startInstance(
     if (ranUntracked) log.error('a server instance ran that could not be recorded: nobody may reclaim in this one')
     const unshown = showStart(state, prepared.start)
     if (unshown !== undefined) log.warning(`new_boot_time could not be written for people to see: ${unshown}`)
-    const remembered = forgetUntracked(state)
-    if (remembered !== undefined)
-      log.error(`the mark of this start in ${quote(state.runDirectory)} can't be taken away (${remembered}): the next start would let nobody reclaim`)
     log.notice(`server instance ${prepared.start} started, in grace`)
     break
   }
   sweep(world)
   if (nfsd.takesAllowedClients()) allowClients(world)
+  // Last of all: a start that is killed, or hangs until its alarm, has failed for the kernel, however much of it is done.
+  const remembered = forgetUntracked(state)
+  if (remembered !== undefined)
+    log.error(`the mark of this start in ${quote(state.runDirectory)} can't be taken away (${remembered}): the next start would let nobody reclaim`)
 }
 
 /**

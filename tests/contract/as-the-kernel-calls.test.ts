@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto'
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
-import { asKernel, settings, type Environment } from '../artefacts.ts'
+import { asKernel, inForeground, settings, type Environment } from '../artefacts.ts'
 import { done, eachArtefact, hex, mayNotReclaim, server, tree, unknownVerb, unusableAtStart, type Server } from './server.ts'
 import { isCall, traced } from './strace.ts'
 
@@ -224,6 +224,35 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
     const first = calls.findIndex(({ text }) => text.includes(s.stateDir) && /^(?:mkdir|symlink|rename|unlink)(?:at)?\(/.test(text))
     assert.ok(marked > 0 && marked < first)
     assert.deepEqual(marks(s), [], 'and the mark goes when it is durable')
+  })
+
+  it('is one whose start was killed while it tidied up, too: for the kernel it has failed', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    await s.init()
+    // The empty instance before it goes, and is synced before it does.
+    const said = await traced(s, ['init'], {}, ['-e', 'inject=fsync:signal=SIGKILL:when=2'])
+    assert.equal(said.status, 'SIGKILL')
+    assert.match(said.stderr, /started, in grace/)
+    await s.init()
+    assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+  })
+
+  it('is one whose start could not even note where it is recorded', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    const config = join(s.nfsdDir, 'nfs.conf')
+    const call = (...words: readonly string[]) =>
+      inForeground(artefact, ['--config', config, '--nfsd-dir', s.nfsdDir, '--run-dir', runDir(s), ...words], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' })
+    writeFileSync(config, `[nfsd-userland-helper]\nstate-dir=${s.stateDir}-before\n`)
+    assert.equal((await call('init')).status, done)
+    writeFileSync(config, `[nfsd-userland-helper]\nstate-dir=${s.stateDir}\n`)
+    const inTheWay = join(runDir(s), `start-${encodeURIComponent(config)}.new`)
+    mkdirSync(inTheWay)
+    assert.equal((await call('init')).status, unusableAtStart)
+    rmSync(inTheWay, { recursive: true })
+    assert.equal((await call('init')).status, done)
+    assert.equal((await call('check', hex('ada'))).status, mayNotReclaim)
   })
 
   it('costs nobody anything where the kernel starts it a second time, with the same boot time', async () => {
