@@ -26,11 +26,14 @@ static JSValue answer(JSContext *engine, ssize_t result)
   return JS_NewInt32(engine, result < 0 ? -errno : (int32_t)result);
 }
 
-/* What is no number is -1: no descriptor, and flags that no call takes. */
+/* What is no whole number of 32 bits is -1: no descriptor, and flags that no call takes. */
 static int number(JSContext *engine, JSValueConst value)
 {
-  int32_t result;
-  return JS_IsNumber(value) && JS_ToInt32(engine, &result, value) == 0 ? result : -1;
+  int64_t result;
+  double exact;
+  if (!JS_IsNumber(value) || JS_ToInt64(engine, &result, value) < 0 || JS_ToFloat64(engine, &exact, value) < 0)
+    return -1;
+  return (double)result == exact && result >= INT32_MIN && result <= INT32_MAX ? (int)result : -1;
 }
 
 CALL(call_openat)
@@ -263,9 +266,11 @@ CALL(call_isTerminal)
   return JS_NewBool(engine, isatty(number(engine, given[0])) == 1);
 }
 
+/* What is no status must not become 0. */
 CALL(call_exit)
 {
-  _exit(number(engine, given[0]));
+  int status = number(engine, given[0]);
+  _exit(status >= 0 && status <= 255 ? status : 255);
 }
 
 #define FLAG(name) JS_PROP_INT32_DEF(#name, name, JS_PROP_ENUMERABLE)

@@ -8,7 +8,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -23,10 +25,14 @@ enum { storage_failed = 256 - EREMOTEIO, no_memory = 256 - ENOMEM };
 
 extern char **environ;
 
+/* This process's, argv[0] too. */
+static int word_count;
+static char **all_words;
+
 /* Whether the words ask for stderr: -f, alone or among -d, or --foreground. */
-static bool in_foreground(char **words)
+static bool in_foreground(void)
 {
-  for (char **word = words; *word; word++)
+  for (char **word = all_words; *word; word++)
     if (strcmp(*word, "--foreground") == 0 ||
         (**word == '-' && strchr(*word, 'f') && (*word)[1 + strspn(*word + 1, "df")] == 0))
       return true;
@@ -34,7 +40,7 @@ static bool in_foreground(char **words)
 }
 
 /* The program's last words. Needs nothing of the engine. */
-static int failed(char **words, int status, const char *why)
+static int failed(int status, const char *why)
 {
   /* A record of the kernel's log holds about 1000 bytes. Facility "daemon", priority "error". */
   char line[900];
@@ -45,7 +51,7 @@ static int failed(char **words, int status, const char *why)
     if (line[at] < ' ' || line[at] > '~')
       line[at] = '?';
   line[length++] = '\n';
-  int log = in_foreground(words) ? -1 : open("/dev/kmsg", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+  int log = in_foreground() ? -1 : open("/dev/kmsg", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
   const char *text = strchr(line, '>') + 1;
   if (log < 0 || write(log, line, (size_t)length) < 0)
     /* Where nobody is listening, the status says it. */
@@ -55,29 +61,72 @@ static int failed(char **words, int status, const char *why)
 }
 
 /* Ends with the exception that left the program. */
-static int failed_by_exception(JSContext *engine, char **words)
+static int failed_by_exception(JSContext *engine)
 {
   JSValue thrown = JS_GetException(engine);
   JSValue stack = JS_GetPropertyStr(engine, thrown, "stack");
   const char *message = JS_ToCString(engine, thrown);
   const char *where = JS_IsString(stack) ? JS_ToCString(engine, stack) : NULL;
   char why[800];
-  snprintf(why, sizeof why, "a bug: %s %s", message ? message : "out of memory", where ? where : "");
-  return failed(words, message ? storage_failed : no_memory, why);
+  snprintf(why, sizeof why, "a bug: %s %s", message ? message : "an exception that is no text", where ? where : "");
+  return failed(storage_failed, why);
 }
 
 /*
- * The kernel starts a helper without descriptors 0, 1 and 2. Whatever is opened first would become one of them, and a line
- * for stderr would go into a file. So they are taken by what nobody can read or write.
+ * The engine's memory. Where there is no more, the program ends at once, as if killed, which is safe anywhere. The engine
+ * itself would go on: some of its functions are made when they are first called, and where there was no memory for one, it
+ * is undefined from then on.
  */
-static void occupy_standard_descriptors(void)
+static size_t in_use;
+
+static void *counted(void *memory)
+{
+  in_use += malloc_usable_size(memory);
+  if (!memory || in_use > memory_limit)
+    _exit(failed(no_memory, "out of memory"));
+  return memory;
+}
+
+static void *engine_calloc(void *opaque UNUSED, size_t count, size_t size)
+{
+  return counted(calloc(count, size));
+}
+
+static void *engine_malloc(void *opaque UNUSED, size_t size)
+{
+  return counted(malloc(size));
+}
+
+static void engine_free(void *opaque UNUSED, void *memory)
+{
+  in_use -= malloc_usable_size(memory);
+  free(memory);
+}
+
+static void *engine_realloc(void *opaque UNUSED, void *memory, size_t size)
+{
+  in_use -= malloc_usable_size(memory);
+  return counted(realloc(memory, size));
+}
+
+static size_t engine_usable_size(const void *memory)
+{
+  return malloc_usable_size((void *)memory);
+}
+
+static const JSMallocFunctions memory_functions = { engine_calloc, engine_malloc, engine_free, engine_realloc, engine_usable_size };
+
+/*
+ * The kernel starts a helper without descriptors 0, 1 and 2. Whatever is opened first would become one of them, and a line
+ * for stderr would go into a file. So they are taken by what nobody can read or write. Returns whether they are.
+ */
+static bool occupy_standard_descriptors(void)
 {
   int descriptor;
   do
     descriptor = open("/", O_PATH | O_CLOEXEC);
   while (descriptor >= 0 && descriptor <= STDERR_FILENO);
-  if (descriptor >= 0)
-    close(descriptor);
+  return descriptor >= 0 && close(descriptor) == 0;
 }
 
 /* What the upcalls' code uses of the language. No Promise, no Proxy, no eval of text: starting them would take time. */
@@ -118,10 +167,6 @@ static JSValue environment_of(JSContext *engine)
   }
   return variables;
 }
-
-/* This process's, argv[0] too. */
-static int word_count;
-static char **all_words;
 
 /* handOn of lib/system/host.ts. */
 static JSValue hand_on(JSContext *engine, JSValueConst this UNUSED, int count UNUSED, JSValueConst *given)
@@ -167,19 +212,20 @@ static bool hand_over(JSContext *engine)
 
 int main(int count, char **words)
 {
-  static char *no_words[] = { NULL, NULL };
-  word_count = count;
+  /* Before Linux 5.18, a program may be started without a name of its own. */
+  static char *no_words[] = { "nfsd-userland-helper", NULL };
+  word_count = count == 0 ? 1 : count;
   all_words = count == 0 ? no_words : words;
-  occupy_standard_descriptors();
+  if (!occupy_standard_descriptors())
+    return failed(storage_failed, "no descriptor can be opened");
 
-  JSRuntime *runtime = JS_NewRuntime();
+  JSRuntime *runtime = JS_NewRuntime2(&memory_functions, NULL);
   JSContext *engine = runtime ? JS_NewContextRaw(runtime) : NULL;
   if (!engine)
-    return failed(all_words, no_memory, "no memory for the engine");
-  JS_SetMemoryLimit(runtime, memory_limit);
+    return failed(no_memory, "no memory for the engine");
   JS_SetMaxStackSize(runtime, stack_limit);
   JS_SetGCThreshold(runtime, collect_from);
   if (!add_intrinsics(engine) || !hand_over(engine) || JS_IsException(run_piece(engine, &program_pieces[0])))
-    return failed_by_exception(engine, all_words);
-  return failed(all_words, storage_failed, "a bug: the program ended without a status");
+    return failed_by_exception(engine);
+  return failed(storage_failed, "a bug: the program ended without a status");
 }
