@@ -7,7 +7,6 @@ import { run } from './run.ts'
 import { isNoted, noteDirectory, sinceStart } from './settings/last-start.ts'
 import { parseWords, type Words } from './settings/options.ts'
 import { runDirectoryFrom, settingsFrom, type Settings } from './settings/settings.ts'
-import { usualTop } from './stable/legacy.ts'
 import { stateDirectory } from './stable/state-directory.ts'
 import { noteStart } from './stable/untracked.ts'
 import { errorName } from './system/errno.ts'
@@ -47,7 +46,7 @@ function upcall({ given, rest }: Words, verb: Verb, environment: Environment): n
     log = openLog(settings)
     for (const complaint of settings.complaints) log.warning(complaint)
     const path = atStart ? settings.stateDirectory : directoryOfStart(settings, log)
-    confine(path, atStart, settings, environment, log)
+    confine(path, atStart, settings, log)
     const { request, ignored } = parseRequest(verb, rest, environment)
     for (const name of ignored) log.warning(`${name} can't be understood, ignored: ${quote(environment[name] ?? '')}`)
     if (atStart) noteBeginning(settings, log)
@@ -72,13 +71,10 @@ function upcall({ given, rest }: Words, verb: Verb, environment: Environment): n
 }
 
 /** What follows looks at bytes from the network, and may do nothing but an upcall's work. */
-function confine(path: string, atStart: boolean, { runDirectory, nfsdDirectory }: Settings, environment: Environment, log: Log): void {
-  const legacyTop = environment['NFSDCLTRACK_LEGACY_TOPDIR']
-  const answer = calls.confine(
-    atStart ? [path, runDirectory] : [path],
-    [nfsdDirectory, kernelLog],
-    [usualTop, ...(legacyTop === undefined ? [] : [legacyTop])].filter((top) => !top.startsWith(`${path}/`)),
-  )
+function confine(path: string, atStart: boolean, { runDirectory, nfsdDirectory }: Settings, log: Log): void {
+  // The kernel's own tracker may have had its directories anywhere: an end of grace that was killed left where.
+  const emptied = ['/']
+  const answer = calls.confine(atStart ? [path, runDirectory] : [path], [nfsdDirectory, kernelLog], emptied)
   if (answer < 0) log.warning(`keeps rights that it has no use for: ${errorName(answer)}`)
 }
 

@@ -129,13 +129,14 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
   })
 
   it('an end of grace that was killed before they were removed leaves none for a later start to go by', async () => {
-    for (const [title, next] of [['a start', (s: Server) => s.init()], ['a create', (s: Server) => s.create('new', 'v4.1')]] as const) {
+    const nexts = [['a start', (s: Server) => s.init()], ['a create', (s: Server) => s.create('new', 'v4.1')]] as const
+    for (const [title, next, where] of nexts.flatMap(([title, next]) => [[title, next, (s: Server) => s.stateDir], [`${title}, elsewhere`, next, (s: Server) => s.nfsdDir]] as const)) {
       const s = server(artefact)
-      const top = withLegacyIn(s, s.stateDir, name)
+      const top = withLegacyIn(s, where(s), name)
       await s.init()
       await traced(s, ['grace_done'], { NFSDCLTRACK_LEGACY_TOPDIR: top }, ['-e', 'inject=fsync:signal=SIGKILL:when=2'])
       assert.ok(existsSync(join(top, name)), 'it was killed')
-      await next(s)
+      assert.equal((await next(s)).status, done, title)
       assert.ok(!existsSync(join(top, name)), title)
     }
   })
