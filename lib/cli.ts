@@ -10,10 +10,11 @@ import { moveCommands } from './admin/move/commands.ts'
 import { repairCommands } from './admin/repair/commands.ts'
 import { seeCommands } from './admin/see/commands.ts'
 import { selftestCommand } from './admin/selftest.ts'
+import { print } from './admin/print.ts'
 import { vocabularyOf } from './admin/vocabulary.ts'
 import { Failed, failureFrom } from './failure.ts'
 import { openLog } from './log.ts'
-import { options, parseWords, type OptionName } from './settings/options.ts'
+import { options, parseWords, refuseShortEquals, type OptionName } from './settings/options.ts'
 import { settingsFrom } from './settings/settings.ts'
 import { argumentNames, verbs } from './upcall/verbs.ts'
 
@@ -23,6 +24,7 @@ const commands: readonly Command[] = [...seeCommands, ...repairCommands, ...move
 export async function people(words: readonly string[]): Promise<number> {
   let foreground = asksForForeground(words)
   try {
+    refuseShortEquals(words)
     if (!asksForHelp(words)) {
       const { verb } = parseWords(words)
       if (verb === undefined) throw new Failed({ kind: 'bad-argument', why: 'no verb given; see --help' })
@@ -35,7 +37,10 @@ export async function people(words: readonly string[]): Promise<number> {
       vocabulary: () => vocabularyOf(commands, () => yargs([])),
       ended: (ended) => (status = ended),
     }
-    await parser(door).parseAsync([...words])
+    // Help and version are handed over, not printed: printing them can fail, and then the status must say so.
+    let said = ''
+    await parser(door).parseAsync([...words], {}, (_error, _given, output) => { said = output })
+    if (said !== '') print(`${said}\n`)
     return status
   } catch (thrown) {
     return openLog({ foreground, debug: false }).failed(failureFrom(thrown))
@@ -51,6 +56,7 @@ function parser(door: Door): Argv {
     .alias('version', 'V')
     .alias('help', 'h')
     .exitProcess(false)
+    .parserConfiguration({ 'dot-notation': false })
     .strict()
     .fail((message, error) => {
       // An error of yargs' own is about the words, like a message without any.
@@ -85,7 +91,9 @@ function optionsIn(given: Readonly<Record<string, unknown>>): Map<OptionName, st
   const found = new Map<OptionName, string>()
   for (const name of Object.keys(options) as OptionName[]) {
     const value = given[name]
-    if (typeof value === 'string') found.set(name, value)
+    if (value === '') throw new Failed({ kind: 'bad-argument', why: `option --${name} needs a value` })
+    // A path is bytes, each character one of them, as for an upcall (bin/nfsd-userland-helper.ts).
+    if (typeof value === 'string') found.set(name, Buffer.from(value).toString('latin1'))
     else if (value === true) found.set(name, '')
   }
   return found

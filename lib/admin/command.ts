@@ -29,14 +29,20 @@ export function command<Given>(
   options: (cli: Argv) => Argv<Given>,
   run: Run<Given>,
 ): Command {
+  const list = /<(\w+)\.\.>/.exec(usage)?.[1]
   return {
     name: usage.split(' ')[0] ?? '',
     usage,
     summary,
     options,
     addTo: (cli, door) =>
-      cli.command(usage, summary, options, async (given) => {
+      cli.command(usage, summary, options, async (words) => {
+        const given = lastOfEach(words, list)
         door.ended(await run(given as Given, door.settings(given), door))
       }),
   }
 }
+
+/** Of an option that is said twice the last counts, as before the verb. @param list the one that holds several words. */
+const lastOfEach = (given: Readonly<Record<string, unknown>>, list: string | undefined): Readonly<Record<string, unknown>> =>
+  Object.fromEntries(Object.entries(given).map(([name, value]) => [name, Array.isArray(value) && name !== list ? value.at(-1) : value]))

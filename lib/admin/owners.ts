@@ -14,11 +14,14 @@ export const withHex = <Given>(cli: Argv<Given>) =>
 export const ownerSpelled = (word: string, hex: boolean): ClientOwner =>
   hex ? ownerFromHex(word) : ownerFromEscaped(withEscapedSpaces(word))
 
+/** How a word may name a client: `whole`, where nobody is asked whether somebody else is meant. */
+export type Naming = 'whole' | 'whole or beginning'
+
 /**
  * The one among `known` that a person means. A word that is a whole owner means it, also where it begins others.
  * @throws Failed bad-argument: nobody, or several, are called so.
  */
-export function ownerNamed(word: string, hex: boolean, known: Iterable<ClientOwner>): ClientOwner {
+export function ownerNamed(word: string, hex: boolean, known: Iterable<ClientOwner>, naming: Naming = 'whole or beginning'): ClientOwner {
   const owners = new Map([...known].map((owner) => [escapeOwner(owner), owner]))
   const whole = wholeOwner(word, hex)
   const exact = whole === undefined ? undefined : owners.get(escapeOwner(whole))
@@ -27,6 +30,8 @@ export function ownerNamed(word: string, hex: boolean, known: Iterable<ClientOwn
   const begun = hex || prefix === '' ? [] : [...owners].filter(([escaped]) => escaped.startsWith(prefix))
   const [first, ...others] = begun
   if (first === undefined) throw new Failed({ kind: 'bad-argument', why: 'no client is recorded by this name', word })
+  if (naming === 'whole')
+    throw new Failed({ kind: 'bad-argument', why: `no client is recorded by this whole name; to let it be a beginning (${showOwner(first[1])}), say --prefix`, word })
   if (others.length === 0) return first[1]
   const some = begun.slice(0, examples).map(([, owner]) => showOwner(owner))
   const more = begun.length > examples ? `, and ${begun.length - examples} more` : ''

@@ -58,3 +58,59 @@ export async function readPatiently(path: string): Promise<{ readonly text: stri
   if (answer.kind === 'silent') return 'silent'
   return answer.kind === 'ended' && answer.status === 0 ? { text: answer.stdout } : 'unreadable'
 }
+
+/** Reads files one after the other and says each text, or null, on a line as soon as it has it. */
+const reader = `
+const fs = require('node:fs')
+for (const path of JSON.parse(fs.readFileSync(0, 'latin1'))) {
+  let text = null
+  try { text = fs.readFileSync(path, 'latin1') } catch {}
+  fs.writeSync(1, JSON.stringify(text) + '\\n')
+}`
+
+/** How many files that do not answer are waited for: the rest is not asked any more. */
+const mostSilent = 2
+
+/**
+ * Many small files, any of which may never answer. One child reads them all; where it gets no further for `patienceMs`, it is
+ * left behind, and another goes on with the next file.
+ * @returns their texts, in order; undefined for one that can't be read.
+ */
+export async function readEachPatiently(paths: readonly string[], patienceMs = 2000): Promise<({ readonly text: string } | 'silent' | undefined)[]> {
+  const texts: ({ readonly text: string } | 'silent' | undefined)[] = []
+  for (let silent = 0; texts.length < paths.length; ) {
+    const read = await readSome(paths.slice(texts.length), patienceMs)
+    for (const text of read) texts.push(text === undefined ? undefined : { text })
+    if (texts.length === paths.length) break
+    texts.push('silent')
+    if (++silent === mostSilent) while (texts.length < paths.length) texts.push('silent')
+  }
+  return texts
+}
+
+/** As many as are read before the first that does not answer. */
+function readSome(paths: readonly string[], patienceMs: number): Promise<(string | undefined)[]> {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, ['-e', reader], { cwd: '/', env: {}, stdio: ['pipe', 'pipe', 'ignore'] })
+    const texts: (string | undefined)[] = []
+    let rest = ''
+    const end = (): void => {
+      clearTimeout(enough)
+      child.kill('SIGKILL')
+      child.stdin.destroy()
+      child.stdout.destroy()
+      child.unref()
+      resolve(texts)
+    }
+    const enough = setTimeout(end, patienceMs)
+    child.stdout.setEncoding('latin1').on('data', (more: string) => {
+      enough.refresh()
+      const lines = (rest + more).split('\n')
+      rest = lines.pop() ?? ''
+      for (const line of lines) texts.push((JSON.parse(line) as string | null) ?? undefined)
+    })
+    child.once('error', end)
+    child.once('close', end)
+    child.stdin.on('error', () => undefined).end(JSON.stringify(paths), 'latin1')
+  })
+}

@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { mkdirpSync, removeSync } from 'fs-extra/esm'
 import { Failed, quote } from '../failure.ts'
 import { command } from './command.ts'
-import { print, printJson } from './print.ts'
+import { print, printJson, textOfPath } from './print.ts'
 import { progress } from './progress.ts'
 import { programCommand } from './program.ts'
 import { secondsIn } from './see/kernel.ts'
@@ -99,7 +99,7 @@ async function selftest(stateDirectory: string, nfsdDirectory: string, clients: 
 
 /** The result for programs (docs/json.md). */
 const documentOf = ({ stateDirectory, barrier, single, parallel, graceSeconds, recoverable, clients }: Measured): object => ({
-  state_directory: stateDirectory,
+  state_directory: textOfPath(stateDirectory),
   barrier: { median_ms: barrier.medianMs, p99_ms: barrier.p99Ms },
   single: { upcalls_per_second: single.upcallsPerSecond, median_ms: single.medianMs },
   parallel: { ways: parallel.ways, upcalls_per_second: parallel.upcallsPerSecond, p99_ms: parallel.p99Ms },

@@ -41,5 +41,8 @@ export function pairs(rows: readonly (readonly [name: string, value: string])[])
   return rows.map(([name, value]) => `${name.padEnd(width)}  ${value}\n`).join('')
 }
 
-/** Seconds of the wall clock, as people and programs read them. */
-export const isoTime = (seconds: number): string => new Date(seconds * 1000).toISOString().replace('.000Z', 'Z')
+/** Seconds of the wall clock, as people and programs read them; what no calendar has stays a number. */
+export function isoTime(seconds: number): string {
+  const time = new Date(seconds * 1000)
+  return Number.isNaN(time.getTime()) ? `${seconds} s since 1970` : time.toISOString().replace('.000Z', 'Z')
+}

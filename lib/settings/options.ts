@@ -41,6 +41,7 @@ export function parseWords(words: readonly string[]): Words {
   const given = new Map<OptionName, string>()
   const queue = [...words]
   for (let word = queue.shift(); word !== undefined; word = queue.shift()) {
+    refuseShortEquals([word])
     if (word === '--') return { given, verb: queue.shift(), rest: queue }
     if (!word.startsWith('-') || word === '-') return { given, verb: word, rest: queue }
     const { name, value, bundled } = parseOption(word)
@@ -56,6 +57,16 @@ export function parseWords(words: readonly string[]): Words {
     given.set(name, taken)
   }
   return { given, verb: undefined, rest: [] }
+}
+
+/**
+ * `-s=/x` is `=/x` to some programs and `/x` to others, so it is nothing here.
+ * @throws Failed bad-argument. Words after `--` are no options.
+ */
+export function refuseShortEquals(words: readonly string[]): void {
+  const end = words.indexOf('--')
+  const word = (end < 0 ? words : words.slice(0, end)).find((word) => /^-[A-Za-z]+=/.test(word))
+  if (word !== undefined) throw new Failed({ kind: 'bad-argument', why: "the value of a short option stands after it, without '='", word })
 }
 
 /** `--name`, `--name=value`, `-n`, `-nvalue`, or several flags in one word: `-fd`. */

@@ -1,5 +1,5 @@
 /** Paths, as they are spelled and as they are meant. */
-import { Failed, quote } from '../failure.ts'
+import { Failed } from '../failure.ts'
 import { atFlags } from '../system/calls.ts'
 import { calls } from '../system/kernel.ts'
 
@@ -16,7 +16,7 @@ export function resolved(path: string): string {
 function whereWeAre(path: string): string {
   const here = calls.readlinkat(atFlags.AT_FDCWD, '/proc/self/cwd')
   if (typeof here === 'string' && here.startsWith('/') && !here.endsWith(' (deleted)')) return here
-  throw new Failed({ kind: 'bad-argument', why: 'no absolute path, and where we are is not known', word: quote(path) })
+  throw new Failed({ kind: 'bad-argument', why: 'no absolute path, and where we are is not known', word: path })
 }
 
 /** UTF-8 (RFC 3629 §4). */

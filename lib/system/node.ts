@@ -4,7 +4,7 @@
  * Node has no openat(2). `/proc/self/fd/N` leads to the very directory that is open as N, whatever has become of its
  * path, and a name after it is looked up there: so this promises the same, where /proc is mounted.
  */
-import type { Dir, Stats } from 'node:fs'
+import fs, { existsSync, type Dir, type Stats } from 'node:fs'
 import { atFlags, type Calls, type Entry, type Status } from './calls.ts'
 import { assertSayable, unsayable } from './errno.ts'
 
@@ -12,7 +12,6 @@ import { assertSayable, unsayable } from './errno.ts'
 const batch = 512
 
 export function nodeCalls(): Calls {
-  const fs = process.getBuiltinModule('node:fs')
   const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW } = fs.constants
   /** Directories that are being read, by descriptor. */
   const reading = new Map<number, Dir>()
@@ -88,8 +87,15 @@ function said(word: string): Buffer {
   return Buffer.from(word, 'latin1')
 }
 
-const pathIn = (directory: number, name: string): Buffer =>
-  directory === atFlags.AT_FDCWD || name.startsWith('/') ? said(name) : said(`/proc/self/fd/${directory}/${name}`)
+function pathIn(directory: number, name: string): Buffer {
+  if (directory === atFlags.AT_FDCWD || name.startsWith('/')) return said(name)
+  if (!existsSync('/proc/self/fd')) throw withoutProc(name)
+  return said(`/proc/self/fd/${directory}/${name}`)
+}
+
+/** Not an answer: every name would seem to be missing. */
+const withoutProc = (name: string): Error =>
+  Object.assign(new Error('no /proc'), { code: 'ENOSYS', syscall: '/proc is not mounted, and Node can name nothing in an open directory without it:', path: name })
 
 /** What was thrown, as the kernel said it. @throws what it did not say: that a word can't be said, or a mistake of ours. */
 function answer<T>(work: () => T): T | number {

@@ -21,13 +21,26 @@ eachArtefact('expire', (artefact) => {
   it('takes clients out, named as they are printed, by a beginning, or in hex', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('Linux NFSv4.1 ada', 'Linux NFSv4.1 bob', 'cid', 'dan')
-    const { status, stdout } = await s.call(['expire', '--yes', 'Linux NFSv4.1 ada', 'Linux\\040NFSv4.1\\040b', 'cid', 'cid'])
+    const { status, stdout } = await s.call(['expire', '--yes', '--prefix', 'Linux NFSv4.1 ada', 'Linux\\040NFSv4.1\\040b', 'cid', 'cid'])
     assert.equal(status, done)
     assert.deepEqual(stdout.split('\n'), ['expired Linux\\040NFSv4.1\\040ada', 'expired Linux\\040NFSv4.1\\040bob', 'expired cid', ''])
     assert.equal((await s.call(['expire', '--yes', '--hex', hex('dan')])).status, done)
     await s.create('eve', 'v4.1')
     await s.init()
     assert.deepEqual(await mayReclaim(s, 'Linux NFSv4.1 ada', 'Linux NFSv4.1 bob', 'cid', 'dan', 'eve'), ['eve'])
+  })
+
+  it('in a script takes out only who is named by a whole owner: said twice, a beginning would mean somebody else', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('Linux ada', 'Linux adam')
+    for (let twice = 0; twice < 2; twice++) await s.call(['expire', '--yes', 'Linux ada'])
+    const refused = await s.call(['expire', '--yes', 'Linux ad'])
+    assert.equal(refused.status, badArgument)
+    assert.match(refused.stderr, /by this whole name; to let it be a beginning \(Linux\\040adam\), say --prefix: 'Linux ad'\n$/)
+    await s.init()
+    assert.deepEqual(await mayReclaim(s, 'Linux ada', 'Linux adam'), ['Linux adam'])
+    assert.equal((await s.call(['expire', '--yes', '--prefix', 'Linux ad'])).status, done)
+    assert.deepEqual(await mayReclaim(s, 'Linux ada', 'Linux adam'), [])
   })
 
   it('in grace: out of every instance, and every directory that could bring a client back is synced once', async () => {

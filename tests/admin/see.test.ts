@@ -1,7 +1,7 @@
 /** What an admin sees of the records: `list`, `show`, `status`. */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, renameSync, symlinkSync, writeFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readdirSync, renameSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { recordLine, recordName } from '../../lib/recovery/record.ts'
@@ -195,10 +195,35 @@ eachArtefact('show', (artefact) => {
     await s.fullInstanceWith('ada')
     liveInKernel(s, 9, 'a\\x22b\\x5cc\\x0a\\xff')
     const shown = JSON.parse(await asked(s, 'show', '--hex', '6122625c630aff', '--json')) as Record<string, unknown>
-    assert.deepEqual(Object.keys(shown), ['owner', 'owner_hex', 'may_reclaim', 'instance', 'records', 'live'])
+    assert.deepEqual(Object.keys(shown), ['owner', 'owner_hex', 'may_reclaim', 'instance', 'records', 'live', 'live_silent'])
     assert.equal(shown['may_reclaim'], false)
     assert.deepEqual(shown['records'], [])
     assert.match(await asked(s, 'show', 'a"'), /\nmay reclaim +no: it is not recorded\n/)
+  })
+
+  it('lets nothing that a client says of itself reach the terminal: address and implementation are escaped', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    liveInKernel(s, 4, 'ada')
+    writeFileSync(join(s.nfsdDir, 'clients/4/info'), Buffer.from('name: "ada"\naddress: "\x1b]0;gone\x07\x9b31m"\nstatus: \x9bconfirmed\nImplementation name: "a\\x1b[2J\\x5cz\x1b"\n', 'latin1'))
+    for (const words of [['show', 'ada'], ['status'], ['show', 'ada', '--json'], ['status', '--json']])
+      assert.match(await asked(s, ...words), /^[\x20-\x7e\n]+$/, words.join(' '))
+    assert.match(await asked(s, 'show', 'ada'), /\nimplementation +"?a\\\\x1b\[2J.*z\\033"?\n|\nimplementation +a\\/)
+    liveInKernel(s, 4, 'ada')
+    writeFileSync(join(s.nfsdDir, 'clients/4/info'), 'name: "ada"\nImplementation name: "a\\x1b[2J\\x5cz"\n')
+    assert.match(await asked(s, 'show', 'ada'), /\nimplementation +a\\033\[2J\\134z\n/)
+  })
+
+  it('writes JSON in ASCII alone, so that a name of a directory can not be a control character of the terminal', async () => {
+    const s = server(artefact)
+    const odd = join(s.nfsdDir, '\x9b31m\xe9\u20ac')
+    const words = ['-f', '--config', '/dev/null', '-s', odd, '--nfsd-dir', s.nfsdDir, '--run-dir', join(s.nfsdDir, 'run')]
+    const call = (...more: string[]) => inForeground(artefact, [...words, ...more], {})
+    assert.equal((await call('init')).status, done)
+    const { stdout } = await call('status', '--json')
+    assert.match(stdout, /^[\x20-\x7e\n]+$/)
+    assert.equal((JSON.parse(stdout) as { state_directory: string }).state_directory, odd)
+    assert.match((await call('status')).stdout, /^[\x20-\x7e\n]+$/)
   })
 
   it('takes a word that looks like a number as it is, and one like an option escaped', async () => {
@@ -288,6 +313,36 @@ eachArtefact('status', (artefact) => {
     assert.ok(said.ms < 10_000, `${said.ms} ms`)
   })
 
+  it('answers though the kernel does not tell of one of its clients', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada', 'bob')
+    liveInKernel(s, 1, 'ada')
+    mkdirSync(join(s.nfsdDir, 'clients/2'))
+    execFileSync('mkfifo', [join(s.nfsdDir, 'clients/2/info')])
+    liveInKernel(s, 3, 'bob')
+    const said = await s.call(['status'])
+    assert.equal(said.status, done)
+    assert.match(said.stdout, / ada\n.* bob\n1 of which the kernel does not tell at the moment\.\n$/)
+    assert.match((await s.call(['show', 'bob'])).stdout, /client 3/)
+    const { expired } = JSON.parse((await s.call(['expire', '--yes', '--dry-run', '--json', 'ada'])).stdout) as { expired: { live: boolean | null }[] }
+    assert.deepEqual(expired.map(({ live }) => live), [true])
+  })
+
+  it("tells of a start whose time no calendar has, and of one that can't be understood", async () => {
+    const s = server(artefact)
+    assert.equal((await s.init('9223372036854775807')).status, done)
+    assert.match(await asked(s, 'status'), /\nsince +20/)
+    assert.equal((await status(s)).instance.kernel_boot_time, null)
+    const marks = readdirSync(join(s.stateDir, 'v4clients')).filter((name) => name.endsWith('.grace_start'))
+    for (const name of marks) {
+      unlinkSync(join(s.stateDir, 'v4clients', name))
+      symlinkSync('\x1b[2Jgibberish', join(s.stateDir, 'v4clients', name))
+    }
+    assert.equal(marks.length, 1)
+    assert.match(await asked(s, 'status'), /\nsince +20/)
+    assert.equal((await status(s)).instance.kernel_boot_time, null)
+  })
+
   it('says that the kernel has left grace and nobody told us', async () => {
     const s = server(artefact)
     await inGrace(s)
@@ -312,9 +367,10 @@ eachArtefact('status', (artefact) => {
     assert.match(await asked(s, 'status'), /\nno +courtesy +131 s +4\.2 +10\.0\.0\.7:912 +stranger\n/)
   })
 
-  it('says what is damaged, and that nobody may reclaim', async () => {
+  it('says what is damaged in a directory of format 1, and that nobody may reclaim', async () => {
     const s = server(artefact)
     await inGrace(s)
+    unlinkSync(join(s.stateDir, 'v4clients/format-2'))
     s.writeState('new_boot_time', 'soon\n')
     assert.match(await asked(s, 'status'), /\nserver instance +unknown, and nobody may reclaim until the next start: new_boot_time can't be understood/)
     assert.deepEqual(new Set(Object.values(await standings(s))), new Set(['void']))

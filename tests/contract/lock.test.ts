@@ -163,6 +163,24 @@ eachArtefact('a holder that is stopped and wakes when its lock has been passed b
     assert.equal((await s.graceDone('200')).status, done)
   })
 
+  it('ends a grace that has ended already, with a start since, and takes nothing from anybody', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada', 'bob')
+    await s.init('100')
+    await s.create('ada', 'v4.1')
+    const slow = traced(s, ['gracedone', '100'], {}, ['-e', `inject=${named('rename')}:delay_enter=9000000:when=1`])
+    await new Promise((resolve) => setTimeout(resolve, 1500))
+    assert.equal((await s.graceDone('100')).status, done)
+    assert.equal((await s.init('200')).status, done)
+    assert.equal((await s.create('new', 'v4.1')).status, done)
+    assert.equal((await s.create('ada', 'v4.1')).status, done)
+    assert.equal((await s.graceDone('200')).status, done)
+    assert.equal((await slow).status, done)
+    await s.init('300')
+    for (const [owner, status] of [['new', done], ['ada', done], ['bob', mayNotReclaim]] as const)
+      assert.equal((await s.check(owner, 'v4.1')).status, status, owner)
+  })
+
   it('records its client in the instance that has started since it found nothing recorded', async () => {
     const s = server(artefact)
     mkdirSync(s.stateDir, { recursive: true })

@@ -1,10 +1,12 @@
 /** The kernel's calls as each artefact makes them: the same files, whatever they are called and wherever they are. */
 import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, renameSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { recordLine, recordName } from '../../lib/recovery/record.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
+import { settings } from '../artefacts.ts'
 import { onItsOwnDisk } from './own-disk.ts'
 import { done, eachArtefact, hex, mayNotReclaim, server, storageFailed, unusableAtStart } from './server.ts'
 
@@ -74,6 +76,17 @@ eachArtefact('a state directory', (artefact) => {
     assert.equal(status, done)
     assert.match(stderr, /removed 600 records of clients that did not reclaim/)
     assert.ok(!existsSync(old))
+  })
+
+  it('without /proc, which nothing of it depends on, is either the same or refused in one line', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    await s.init()
+    const before = s.snapshot()
+    const [program, ...rest] = [...artefact.command, '-f', ...settings({ dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir }), 'check', hex('ada')]
+    const said = spawnSync('unshare', ['--mount', 'sh', '-c', 'umount -l /proc && exec "$@"', 'sh', program, ...rest], { encoding: 'utf8', env: { ...process.env, ...session } })
+    assert.ok(said.status === done || (said.status === storageFailed && /^[^\n]*\/proc is not mounted[^\n]*\n$/.test(said.stderr)), `${said.status} ${said.stderr}`)
+    assert.equal(s.snapshot(), before)
   })
 
   it('full of what is no UTF-8 is left alone', async () => {

@@ -404,6 +404,50 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
     assert.equal(readdirSync(join(s.stateDir, 'v4clients/damaged')).length, 1)
   })
 
+  it('a record that a newer program wrote is kept and named, allows nothing, and is never replaced', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada', 'bob')
+    const directory = join(s.stateDir, 'v4clients', s.readState('boot_time')?.trim() ?? '')
+    for (const name of ['ada', 'bob']) {
+      rmSync(join(directory, name))
+      symlinkSync('v3,session=Y,recorded=1795328617,lease=90,check=00000000', join(directory, name))
+    }
+    await s.init()
+    const said = await s.check('ada', 'v4.1')
+    assert.equal(said.status, mayNotReclaim)
+    assert.match(said.stderr, /a newer program wrote its record in instance [0-9]+/)
+    assert.equal((await s.create('ada', 'v4.1')).status, done)
+    assert.equal((await s.check('ada', 'v4.1')).status, done)
+    await s.graceDone()
+    assert.deepEqual(readdirSync(join(s.stateDir, 'v4clients/damaged')).map((name) => name.replace(/^[0-9]+-(\w+)\..*/, '$1')).sort(), ['ada', 'bob'])
+  })
+
+  it('a state directory that a newer program has brought to its own format is refused, and left as it is', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    symlinkSync('-', join(s.stateDir, 'v4clients/format-3'))
+    const before = s.snapshot()
+    for (const [said, status] of [[await s.init(), unusableAtStart], [await s.create('ada', 'v4.1'), storageFailed], [await s.check('ada', 'v4.1'), storageFailed], [await s.graceDone(), storageFailed]] as const) {
+      assert.equal(said.status, status)
+      assert.match(said.stderr, /is in format 3, which a newer program wrote: this one knows 2/)
+    }
+    assert.equal(s.snapshot(), before)
+  })
+
+  it('each of many damaged entries is kept under a name of its own, and nothing that is kept is ever replaced', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    const directory = join(s.stateDir, 'v4clients', s.readState('boot_time')?.trim() ?? '')
+    s.writeState('v4clients/damaged', 'a file of this name is evidence too')
+    for (let i = 0; i < 300; i++) writeFileSync(join(directory, `${'x'.repeat(200)}${i}`), `damage ${i}`)
+    await s.init()
+    assert.equal((await s.graceDone()).status, done)
+    const kept = readdirSync(join(s.stateDir, 'v4clients/damaged'))
+    assert.equal(kept.length, 300)
+    assert.equal(new Set(kept.map((name) => s.readState(`v4clients/damaged/${name}`))).size, 300)
+    assert.ok(readdirSync(join(s.stateDir, 'v4clients')).some((name) => name.startsWith('not-a-directory.')))
+  })
+
   it('a create over a damaged record keeps it aside and records the client', async () => {
     const s = server(artefact)
     await s.init()

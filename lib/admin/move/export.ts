@@ -7,7 +7,7 @@ import * as disk from '../../stable/disk.ts'
 import { legacyTopIn } from '../../stable/legacy.ts'
 import { command } from '../command.ts'
 import { reclaimableAtNextStart } from '../next-start.ts'
-import { print } from '../print.ts'
+import { print, say } from '../print.ts'
 import { progress } from '../progress.ts'
 import { nfsdThreads } from '../service.ts'
 import { survey } from '../survey.ts'
@@ -74,8 +74,6 @@ export const exportCommand = command(
     }
   },
 )
-
-const say = (line: string): void => void process.stderr.write(`nfsd-userland-helper: ${line}\n`)
 
 /** A new file, whole and durable, or none. @throws the file system's error, also if the name has been taken meanwhile. */
 function makeFile(path: string, bytes: Uint8Array): void {

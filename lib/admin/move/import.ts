@@ -5,7 +5,7 @@ import { resolve } from 'node:path'
 import { Failed, quote } from '../../failure.ts'
 import { command } from '../command.ts'
 import { consent, withConsent } from '../consent.ts'
-import { print, printJson } from '../print.ts'
+import { print, printJson, say, textOfPath } from '../print.ts'
 import { progress } from '../progress.ts'
 import { refused } from './database.ts'
 import type { Found } from './movable.ts'
@@ -66,7 +66,7 @@ export const importCommand = command(
     }
     const result: Imported = {
       source: { kind: found.kind, path: source },
-      state_directory: stateDirectory,
+      state_directory: textOfPath(stateDirectory),
       dry_run: dryRun,
       clients: found.clients.length,
       imported: missing.length,
@@ -79,8 +79,6 @@ export const importCommand = command(
     return 0
   },
 )
-
-const say = (line: string): void => void process.stderr.write(`nfsd-userland-helper: ${line}\n`)
 
 const question = (found: Found, source: string, stateDirectory: string, count: number): string =>
   [

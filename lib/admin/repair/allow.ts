@@ -24,7 +24,7 @@ import { command } from '../command.ts'
 import { consent, withConsent } from '../consent.ts'
 import { holding } from '../hold.ts'
 import { ownerSpelled, withHex } from '../owners.ts'
-import { print, printJson } from '../print.ts'
+import { print, printJson, textOfPath } from '../print.ts'
 import { instanceJson, ownerJson } from '../see/view.ts'
 import { mayReclaim, survey, type Survey } from '../survey.ts'
 import { worldOf } from '../world.ts'
@@ -55,7 +55,7 @@ export const allowCommand = command(
     if (!dryRun) for (const { owner, in: start } of surveyed.clients) if (known.has(escapeOwner(owner)) && isOneOf(owners, owner)) syncInstance(world, start)
     if (json) {
       printJson({
-        state_directory: settings.stateDirectory,
+        state_directory: textOfPath(settings.stateDirectory),
         dry_run: dryRun,
         instance: instanceJson(surveyed),
         allowed: dropped.map(ownerJson),

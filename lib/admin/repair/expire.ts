@@ -1,9 +1,9 @@
 /** `expire`: clients that are gone for good, by a person's word. */
-import { escapeOwner, showOwner } from '../../upcall/owner.ts'
+import { escapeOwner, showOwner, type ClientOwner } from '../../upcall/owner.ts'
 import { command } from '../command.ts'
 import { consent, withConsent } from '../consent.ts'
 import { ownerNamed, withHex } from '../owners.ts'
-import { print, printJson } from '../print.ts'
+import { print, printJson, textOfPath } from '../print.ts'
 import { progress } from '../progress.ts'
 import { liveClients } from '../see/live-clients.ts'
 import { ownerJson } from '../see/view.ts'
@@ -16,18 +16,23 @@ export const expireCommand = command(
   'take clients out: they may not reclaim any more',
   (cli) =>
     withConsent(withHex(cli))
-      .positional('OWNER', { type: 'string', array: true, demandOption: true, describe: 'as list prints it, or its beginning; a leading - is \\055' })
+      .positional('OWNER', { type: 'string', array: true, demandOption: true, describe: 'as list prints it, or its beginning; with --yes only the whole of it; a leading - is \\055' })
+      .option('prefix', { type: 'boolean', default: false, describe: 'with --yes, the beginning of an owner is enough too' })
       .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
       .example("$0 expire 'Linux NFSv4.1 ada'", 'asks first; spaces may stand as they are')
       .example('$0 expire --yes --hex 4c696e7578', 'in a script, as the kernel names it in an upcall'),
-  async ({ OWNER: words, hex, 'dry-run': dryRun, yes, json }, settings) => {
+  async ({ OWNER: words, hex, prefix, 'dry-run': dryRun, yes, json }, settings) => {
     process.umask(0o077)
     const { clients } = survey(settings.stateDirectory)
     const known = new Map(clients.map(({ owner }) => [escapeOwner(owner), owner]))
-    const named = words.map((word) => ownerNamed(word, hex, known.values()))
+    // Said twice by a script, the beginning of one name would next mean somebody else: a person is asked, and sees whom.
+    const naming = yes && !prefix ? 'whole' : 'whole or beginning'
+    const named = words.map((word) => ownerNamed(word, hex, known.values(), naming))
     const owners = [...new Map(named.map((owner) => [escapeOwner(owner), owner])).values()]
-    const live = liveClients(settings.nfsdDirectory)
-    const alive = new Map(live === 'unknown' ? [] : live.map(({ owner, number }) => [escapeOwner(owner), number]))
+    const kernel = await liveClients(settings.nfsdDirectory)
+    const alive = new Map(kernel === 'unknown' ? [] : kernel.clients.map(({ owner, number }) => [escapeOwner(owner), number]))
+    const isAlive = (owner: ClientOwner): boolean | null =>
+      alive.has(escapeOwner(owner)) || (kernel === 'unknown' || kernel.silent > 0 ? null : false)
 
     if (!dryRun) {
       await consent(`These clients may not reclaim any more, now or after the next start:\n${owners.map((owner) => `  ${showOwner(owner)}\n`).join('')}Go on?`, yes)
@@ -35,9 +40,9 @@ export const expireCommand = command(
     }
     if (json) {
       printJson({
-        state_directory: settings.stateDirectory,
+        state_directory: textOfPath(settings.stateDirectory),
         dry_run: dryRun,
-        expired: owners.map((owner) => ({ ...ownerJson(owner), live: live === 'unknown' ? null : alive.has(escapeOwner(owner)) })),
+        expired: owners.map((owner) => ({ ...ownerJson(owner), live: isAlive(owner) })),
       })
       return 0
     }

@@ -10,7 +10,7 @@ import { endGraceEarly } from '../../transitions/grace-end.ts'
 import { escapeOwner } from '../../upcall/owner.ts'
 import { command } from '../command.ts'
 import { consent, withConsent } from '../consent.ts'
-import { print, printJson } from '../print.ts'
+import { print, printJson, remark, textOfPath } from '../print.ts'
 import { progress } from '../progress.ts'
 import { clientJson, instanceJson } from '../see/view.ts'
 import { survey } from '../survey.ts'
@@ -37,7 +37,7 @@ export const pruneCommand = command(
       missing.map((client) => [client.unseen, String(client.in), isoTime(client.recorded), escapeOwner(client.owner)]),
     )
     if (!dryRun && missing.length > 0) {
-      if (!yes) process.stderr.write(list)
+      if (!yes) remark(list)
       await consent(`${missing.length} clients may not reclaim any more. Go on?`, yes)
       const world = worldOf(settings)
       forgetAll(world, missing.map(({ owner }) => owner), progress('pruning clients', missing.length))
@@ -47,7 +47,7 @@ export const pruneCommand = command(
     }
     if (json) {
       printJson({
-        state_directory: settings.stateDirectory,
+        state_directory: textOfPath(settings.stateDirectory),
         dry_run: dryRun,
         unseen,
         instance: instanceJson(surveyed),

@@ -7,7 +7,7 @@
  * would at the next start (lib/stable/instances.ts, commitStart). Killed in between, the rest still says that nobody may.
  */
 import { basename, dirname, join } from 'node:path'
-import { Failed, printable, report } from '../../failure.ts'
+import { escaped, Failed, report } from '../../failure.ts'
 import fs from 'node:fs'
 import { startFromName, type Start } from '../../recovery/instance.ts'
 import * as disk from '../../stable/disk.ts'
@@ -16,7 +16,7 @@ import { clientsOf, setAside, stateDirectory as stateAt, type StateDirectory } f
 import { command } from '../command.ts'
 import { consent, withConsent } from '../consent.ts'
 import { holding } from '../hold.ts'
-import { print, printJson } from '../print.ts'
+import { print, printJson, remark, textOfPath } from '../print.ts'
 import { instanceJson } from '../see/view.ts'
 import { survey, type Oddity, type Survey } from '../survey.ts'
 import { toned } from '../table.ts'
@@ -47,7 +47,7 @@ export const verifyCommand = command(
     const mendable = wrong.filter(({ kind }) => kind !== 'unusable')
     let mended: readonly Finding[] = []
     if (repair && !dryRun && read !== undefined && mendable.length > 0) {
-      if (!yes) for (const finding of mendable) process.stderr.write(line('would mend', finding))
+      if (!yes) for (const finding of mendable) remark(line('would mend', finding))
       await consent(`${mendable.length} things are mended; what is damaged is kept in ${join(stateDirectory, 'v4clients/damaged')}. Go on?`, yes)
       mended = mendAll(stateDirectory)
       ;({ read, findings } = look(stateDirectory))
@@ -55,7 +55,7 @@ export const verifyCommand = command(
     const left = findings.filter(isWrong)
     if (json)
       printJson({
-        state_directory: stateDirectory,
+        state_directory: textOfPath(stateDirectory),
         dry_run: dryRun,
         instance: read === undefined ? null : instanceJson(read),
         records: read === undefined ? null : read.clients.length,
@@ -73,9 +73,9 @@ export const verifyCommand = command(
   },
 )
 
-const shownFinding = ({ kind, path, why }: Finding): Record<string, string> => ({ kind, path: printable(Buffer.from(path)), why })
+const shownFinding = ({ kind, path, why }: Finding): Record<string, string> => ({ kind, path: escaped(path), why })
 
-const line = (what: string, { kind, path, why }: Finding): string => `${what}: ${kind} ${printable(Buffer.from(path))}: ${why}\n`
+const line = (what: string, { kind, path, why }: Finding): string => `${what}: ${kind} ${escaped(path)}: ${why}\n`
 
 interface Looked {
   /** Undefined, if nothing in it may be believed. */

@@ -35,7 +35,8 @@ const tolerance = 10
 export function graceNow(surveyed: Survey, kernel: Kernel, nowMs: number, ended?: number): Grace {
   const { instance, told } = surveyed
   if (!('start' in instance)) return { since: undefined, age: undefined, clockWasSet: false, left: undefined, heldBy: [], ended: undefined }
-  const since = told === undefined ? instance.start : Number(told)
+  // A kernel may be told any time, also one that no calendar has.
+  const since = Number.isSafeInteger(Number(told)) ? Number(told) : instance.start
   const byWall = nowMs / 1000 - since
   const age =
     kernel.runningSeconds !== undefined

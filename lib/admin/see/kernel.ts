@@ -4,7 +4,7 @@ import { nfsdAt } from '../../downcall/nfsd.ts'
 import fs from 'node:fs'
 import * as disk from '../../stable/disk.ts'
 import { readPatiently } from '../patience.ts'
-import { liveClients, type LiveClient } from './live-clients.ts'
+import { liveClients, type Live } from './live-clients.ts'
 
 /** busy: a start or a stop of the service is running, and the kernel answers after it. */
 export type Seconds = number | 'absent' | 'busy' | 'unreadable'
@@ -13,21 +13,22 @@ export interface Kernel {
   readonly grace: 'over' | 'running' | 'unknown'
   readonly graceSeconds: Seconds
   readonly leaseSeconds: Seconds
-  readonly live: readonly LiveClient[] | 'unknown'
+  readonly live: Live | 'unknown'
   /** How long the service has been running, by the clock that nobody can set; undefined where its threads can't be seen. */
   readonly runningSeconds: number | undefined
 }
 
 export async function askKernel(nfsdDirectory: string): Promise<Kernel> {
-  const [graceSeconds, leaseSeconds] = await Promise.all([
+  const [graceSeconds, leaseSeconds, live] = await Promise.all([
     secondsIn(join(nfsdDirectory, 'nfsv4gracetime')),
     secondsIn(join(nfsdDirectory, 'nfsv4leasetime')),
+    liveClients(nfsdDirectory),
   ])
   return {
     grace: nfsdAt(nfsdDirectory).grace(),
     graceSeconds,
     leaseSeconds,
-    live: liveClients(nfsdDirectory),
+    live,
     runningSeconds: serviceAge(),
   }
 }

@@ -1,9 +1,12 @@
 /**
  * The clients that the kernel has at this moment: `clients/<number>/info` of its nfsd file system, since Linux 5.3
- * (fs/nfsd/nfs4state.c, client_info_show). Reading it takes no nfsd_mutex, so it can't hang.
+ * (fs/nfsd/nfs4state.c, client_info_show). Whether the kernel answers is not for us to say, so a child asks.
+ *
+ * What a client says of itself is anything: bytes become an owner, or printable text, here.
  */
 import { join } from 'node:path'
-import fs from 'node:fs'
+import { printable } from '../../failure.ts'
+import { readEachPatiently } from '../patience.ts'
 import * as disk from '../../stable/disk.ts'
 import type { ClientOwner } from '../../upcall/owner.ts'
 
@@ -20,18 +23,25 @@ export interface LiveClient {
   readonly implementation: string | undefined
 }
 
+export interface Live {
+  readonly clients: readonly LiveClient[]
+  /** How many more there are, of which the kernel does not tell us in time. */
+  readonly silent: number
+}
+
 /** Every client that the kernel names; 'unknown' where it names none, because it is too old or its nfsd file system is not there. */
-export function liveClients(nfsdDirectory: string): readonly LiveClient[] | 'unknown' {
+export async function liveClients(nfsdDirectory: string): Promise<Live | 'unknown'> {
   const room = join(nfsdDirectory, 'clients')
   if (!disk.exists(room)) return 'unknown'
-  const found: LiveClient[] = []
-  for (const name of disk.namesIn(room)) {
+  const names = disk.namesIn(room).sort((a, b) => Number(a) - Number(b))
+  const texts = await readEachPatiently(names.map((name) => join(room, name, 'info')))
+  const clients: LiveClient[] = []
+  for (const [at, read] of texts.entries()) {
     // A client that goes meanwhile is no error.
-    const text = disk.tolerating(['ENOENT', 'ENOTDIR', 'ENXIO', 'EACCES'], () => fs.readFileSync(join(room, name, 'info'), 'latin1'), undefined)
-    const client = text === undefined ? undefined : parseInfo(Number(name), text)
-    if (client !== undefined) found.push(client)
+    const client = typeof read === 'object' ? parseInfo(Number(names[at]), read.text) : undefined
+    if (client !== undefined) clients.push(client)
   }
-  return found.sort((a, b) => a.number - b.number)
+  return { clients, silent: texts.filter((read) => read === 'silent').length }
 }
 
 /** One `info`. Its lines may be more or fewer with every kernel; without a name it is nobody's. */
@@ -52,7 +62,7 @@ export function parseInfo(number: number, text: string): LiveClient | undefined 
     owner: bytes as ClientOwner,
     number,
     address: plain(fields.get('address')),
-    status: fields.get('status'),
+    status: plain(fields.get('status')),
     secondsSinceRenewal: whole('seconds from last renew'),
     minorVersion: whole('minor version'),
     implementation: plain(fields.get('Implementation name')),
@@ -69,4 +79,6 @@ function unquote(word: string): Uint8Array | undefined {
   return Buffer.from(text, 'latin1')
 }
 
-const plain = (word: string | undefined): string | undefined => word?.replace(/^"(.*)"$/, '$1')
+/** What it says, quoted or not, for a terminal: printable ASCII, the rest as `\ooo`. */
+const plain = (word: string | undefined): string | undefined =>
+  word === undefined ? undefined : printable(unquote(word) ?? Buffer.from(word.replace(/^"(.*)"$/, '$1'), 'latin1'))

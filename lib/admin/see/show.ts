@@ -1,8 +1,9 @@
 /** `show`: everything known about one client, recorded or only present in the kernel. */
+import { escaped } from '../../failure.ts'
 import { escapeOwner } from '../../upcall/owner.ts'
 import { command } from '../command.ts'
 import { ownerNamed, withHex } from '../owners.ts'
-import { print, printJson } from '../print.ts'
+import { print, printJson, textOfPath } from '../print.ts'
 import { mayReclaim, survey, type Client, type Survey } from '../survey.ts'
 import { pairs } from '../table.ts'
 import { liveClients, type LiveClient } from './live-clients.ts'
@@ -17,10 +18,10 @@ export const showCommand = command(
       .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
       .example("$0 show 'Linux NFSv4.1 ada'", 'spaces may stand as they are')
       .example('$0 show --hex 4c696e7578', 'as the kernel names it in an upcall'),
-  ({ OWNER, hex, json }, { stateDirectory, nfsdDirectory }) => {
+  async ({ OWNER, hex, json }, { stateDirectory, nfsdDirectory }) => {
     const surveyed = survey(stateDirectory)
-    const kernel = liveClients(nfsdDirectory)
-    const live = kernel === 'unknown' ? [] : kernel
+    const kernel = await liveClients(nfsdDirectory)
+    const live = kernel === 'unknown' ? [] : kernel.clients
     const owner = ownerNamed(OWNER, hex, new Map([...surveyed.clients, ...live].map((known) => [escapeOwner(known.owner), known.owner])).values())
     const own = ({ owner: other }: { owner: Uint8Array }): boolean => Buffer.compare(owner, other) === 0
     // The newest first; the first that counts is what an upcall goes by.
@@ -31,8 +32,9 @@ export const showCommand = command(
         ...ownerJson(owner),
         may_reclaim: records.some(mayReclaim),
         instance: instanceJson(surveyed),
-        records: records.map((record) => ({ ...clientJson(record, surveyed.instance), path: record.path })),
+        records: records.map((record) => ({ ...clientJson(record, surveyed.instance), path: textOfPath(record.path) })),
         live: kernel === 'unknown' ? null : present.map(liveJson),
+        live_silent: kernel === 'unknown' ? null : kernel.silent,
       })
       return 0
     }
@@ -49,7 +51,7 @@ export const showCommand = command(
         kernel === 'unknown'
           ? '\nWhether the kernel has this client can not be seen: there is no clients directory in its nfsd file system.\n'
           : present.length === 0
-            ? '\nThe kernel does not have this client at the moment.\n'
+            ? `\nThe kernel does not have this client at the moment${kernel.silent === 0 ? '' : `, or it is one of ${kernel.silent} of which it does not tell`}.\n`
             : '',
       ].join(''),
     )
@@ -60,7 +62,7 @@ export const showCommand = command(
 function sayRecord(record: Client, { instance }: Survey): string {
   const word = wordFor(record, instance)
   return pairs([
-    ['record', record.path],
+    ['record', escaped(record.path)],
     ['standing', `${word}: ${meanings[word]}`],
     ['instance', `${record.in}${record.unseen > 0 ? `; at least ${record.unseen} have started since` : ''}`],
     ['first recorded', sayTime(record.recorded, Date.now())],

@@ -1,11 +1,12 @@
 /** `status`: the server instance, who may reclaim, who has, and what holds grace open. */
 import fs from 'node:fs'
 import { join } from 'node:path'
+import { escaped } from '../../failure.ts'
 import * as disk from '../../stable/disk.ts'
 import { ranUntracked } from '../../stable/untracked.ts'
 import { escapeOwner } from '../../upcall/owner.ts'
 import { command } from '../command.ts'
-import { print, printJson } from '../print.ts'
+import { print, printJson, textOfPath } from '../print.ts'
 import { mayReclaim, survey, type Survey } from '../survey.ts'
 import { isoTime, pairs, table, toned } from '../table.ts'
 import { graceNow, type Grace } from './grace.ts'
@@ -52,7 +53,7 @@ function statusJson({ surveyed, kernel, grace, untracked }: Status) {
   const seconds = (value: Seconds): number | null => (typeof value === 'number' ? value : null)
   const recorded = recordedAs(surveyed)
   return {
-    state_directory: surveyed.state.path,
+    state_directory: textOfPath(surveyed.state.path),
     instance: instanceJson(surveyed),
     ran_untracked: untracked,
     since: {
@@ -71,7 +72,8 @@ function statusJson({ surveyed, kernel, grace, untracked }: Status) {
     },
     counts: { ...counts(surveyed), damaged: oddities.filter(({ kind }) => kind === 'damaged').length },
     clients: clients.map((client) => clientJson(client, instance)),
-    live: kernel.live === 'unknown' ? null : kernel.live.map((live) => ({ ...liveJson(live), recorded: recorded(live) ?? null })),
+    live: kernel.live === 'unknown' ? null : kernel.live.clients.map((live) => ({ ...liveJson(live), recorded: recorded(live) ?? null })),
+    live_silent: kernel.live === 'unknown' ? null : kernel.live.silent,
   }
 }
 
@@ -95,7 +97,7 @@ function describe(status: Status, most: number): string {
   const { surveyed, kernel } = status
   return [
     pairs([
-      ['state directory', surveyed.state.path],
+      ['state directory', escaped(surveyed.state.path)],
       ['server instance', sayInstance(surveyed.instance)],
       ['since', saySince(status)],
       ['grace', sayGrace(status)],
@@ -167,10 +169,12 @@ function holders({ surveyed: { instance }, kernel, grace: { heldBy } }: Status, 
   return `${title}${capped(lines, most, 'list --waiting')}`
 }
 
-function live(clients: Kernel['live'], surveyed: Survey, most: number): string {
-  if (clients === 'unknown') return ''
+function live(kernel: Kernel['live'], surveyed: Survey, most: number): string {
+  if (kernel === 'unknown') return ''
+  const { clients, silent } = kernel
   const title = toned()('strong', "\nThe kernel's clients\n")
-  if (clients.length === 0) return `${title}None at the moment.\n`
+  const more = silent === 0 ? '' : `${silent} of which the kernel does not tell at the moment.\n`
+  if (clients.length === 0) return `${title}${silent === 0 ? 'None at the moment.\n' : more}`
   const recorded = recordedAs(surveyed)
   const rows = clients.map((client) => [
     recorded(client) ?? 'no',
@@ -181,7 +185,7 @@ function live(clients: Kernel['live'], surveyed: Survey, most: number): string {
     escapeOwner(client.owner),
   ])
   const [header = '', ...lines] = table(['RECORDED', 'STATUS', 'RENEWED', 'NFS', 'ADDRESS', 'CLIENT'], rows).trimEnd().split('\n')
-  return `${title}${header}\n${capped(lines, most, 'status --all')}`
+  return `${title}${header}\n${capped(lines, most, 'status --all')}${more}`
 }
 
 const capped = (lines: readonly string[], most: number, whole: string): string =>

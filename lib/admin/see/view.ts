@@ -43,7 +43,8 @@ export const clientJson = (client: Client, instance: Instance) => ({
 export const instanceJson = ({ instance, told }: Survey) => ({
   kind: instance.kind,
   start: 'start' in instance ? instance.start : null,
-  kernel_boot_time: told === undefined ? null : Number(told),
+  // Past what a number of JSON can tell apart it is no time of anybody's.
+  kernel_boot_time: Number.isSafeInteger(Number(told)) ? Number(told) : null,
   last_full: instance.kind === 'full' ? instance.start : instance.kind === 'partial' ? (instance.full ?? null) : null,
   damaged: instance.kind === 'damaged' ? { file: instance.file, why: instance.why } : null,
 })

@@ -1,0 +1,70 @@
+/** What a person types is understood in one way, and a result that can't be given is a failure, with one line and its status. */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync } from 'node:fs'
+import { join } from 'node:path'
+import { it } from 'node:test'
+import { badArgument, done, eachArtefact, server, storageFailed, type Server } from './server.ts'
+
+eachArtefact('for people', (artefact) => {
+  /** Through a shell, which can do to a process what a person can. */
+  const shell = (s: Server, script: string, ...words: readonly string[]): { status: number | null; stdout: string; stderr: string } =>
+    spawnSync('sh', ['-c', script, 'sh', ...artefact.command, '-f', '--config', '/dev/null', '--nfsd-dir', s.nfsdDir, '--run-dir', join(s.nfsdDir, 'run'), ...words], { encoding: 'utf8', cwd: s.nfsdDir })
+
+  it('a result that can not be written is a failure', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    for (const words of [['export'], ['list'], ['list', '--json'], ['status'], ['show', 'ada'], ['verify'], ['--help'], ['--version'], ['list', '--help']]) {
+      const { status, stderr } = shell(s, '"$@" >/dev/full', '-s', s.stateDir, ...words)
+      assert.equal(status, storageFailed, words.join(' '))
+      assert.equal(stderr, "nfsd-userland-helper: error: standard output can't be written: ENOSPC\n")
+    }
+  })
+
+  it('remarks that nobody can read stop nothing', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    const { status, stdout } = shell(s, '"$@" 2>/dev/full', '-s', s.stateDir, 'import', '--dry-run', s.stateDir.replace('state', 'nowhere'))
+    assert.deepEqual([status, stdout], [badArgument, ''])
+    assert.equal(shell(s, '"$@" 2>/dev/full', '-s', s.stateDir, 'list').status, done)
+  })
+
+  it('a working directory that is gone is no reason to fail, and none for a relative path to lead elsewhere', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    mkdirSync(join(s.nfsdDir, 'gone'))
+    const script = 'mkdir -p gone && cd gone && rmdir ../gone && exec "$@"'
+    for (const words of [['list'], ['status'], ['verify'], ['check', '616461'], ['--help'], ['export']]) {
+      const { status, stderr } = shell(s, script, '-s', s.stateDir, ...words)
+      assert.equal(status, done, `${words.join(' ')}: ${stderr}`)
+      assert.equal(stderr, '')
+    }
+    for (const words of [['init'], ['check', '616461'], ['list'], ['import', '--yes', s.stateDir]]) {
+      const { status, stderr } = shell(s, script, '-s', 'relative', ...words)
+      assert.equal(status, badArgument, `${words.join(' ')}: ${stderr}`)
+      assert.match(stderr, /^nfsd-userland-helper: error: (?:[a-z]+: )?no absolute path, and where we are is not known: 'relative'\n$/)
+    }
+    assert.ok(!existsSync('/relative'))
+  })
+
+  it("a short option's value stands after it: with '=' it would mean two things, and means none", async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    for (const words of [[`-s=${s.stateDir}`, 'list'], ['list', `-s=${s.stateDir}`], [`-s=${s.stateDir}`, 'init'], ['export', '-o=clients.json'], ['-fs=x', 'init']]) {
+      const { status, stderr } = await s.call(words)
+      assert.equal(status, badArgument, words.join(' '))
+      assert.match(stderr, /error: the value of a short option stands after it, without '=': '-/)
+    }
+  })
+
+  it('an option counts after a command as before a verb: the last of a name, and never without its value', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    const elsewhere = join(s.nfsdDir, 'elsewhere')
+    for (const words of [['list', '-s', elsewhere, '-s', s.stateDir], ['list', '--state-dir', elsewhere, '--storagedir', s.stateDir]])
+      assert.match((await s.call(words)).stdout, / ada\n$/, words.join(' '))
+    assert.match((await s.call(['export', '--dry-run', '-o', elsewhere, '-o', elsewhere])).stdout, /^1 clients/)
+    for (const words of [['list', '-s', ''], ['list', '-s'], ['list', '--state-dir='], ['list', '--state-dir.x=/'], ['list', '-s', s.stateDir, '-s', '']])
+      assert.equal((await s.call(words)).status, badArgument, words.join(' '))
+  })
+})
