@@ -65,10 +65,10 @@ const byTheHost: Plugin = {
 }
 
 /** @param legible for a person who looks for a mistake. @returns the script that the executable's engine runs. */
-export async function bundleForEngine(legible: boolean): Promise<string> {
+export async function bundleForEngine(legible: boolean, entry = 'bin/upcall.ts'): Promise<string> {
   const { outputFiles } = await build({
     ...common,
-    entryPoints: ['bin/upcall.ts'],
+    entryPoints: [entry],
     platform: 'neutral',
     mainFields: ['main'],
     target: 'es2022',

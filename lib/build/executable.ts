@@ -15,11 +15,16 @@ const engineFiles = ['quickjs', 'libregexp', 'libunicode', 'dtoa']
 const hostFiles = ['host', 'calls', 'confine', 'words']
 
 /** For the engine and its host. No section of a function that nobody calls is linked in. */
-const compilerFlags = ['-O2', '-std=gnu17', '-fPIE', '-fstack-protector-strong', '-fcf-protection=none', '-ffunction-sections', '-fdata-sections', '-D_GNU_SOURCE', '-D_FILE_OFFSET_BITS=64', '-D_TIME_BITS=64', '-DNDEBUG']
+const commonFlags = ['-std=gnu17', '-fPIE', '-fstack-protector-strong', '-fcf-protection=none', '-ffunction-sections', '-fdata-sections', '-D_GNU_SOURCE', '-D_FILE_OFFSET_BITS=64', '-D_TIME_BITS=64', '-DNDEBUG']
 /** Ours must please the compiler; the engine's warnings are its authors'. */
 const hostFlags = ['-Wall', '-Wextra', '-Werror']
 const engineFlags = ['-w']
 const linkerFlags = ['-Wl,-z,relro,-z,now,-z,noexecstack,--gc-sections,--build-id=none']
+
+const optimised = ['-O2']
+const sanitizers = ['-O1', '-g', '-fsanitize=address', '-fno-omit-frame-pointer']
+/** Of the host alone: the engine counts on what other compilers define. */
+const sanitizersOfHost = ['-fsanitize=undefined', '-fno-sanitize-recover=all']
 
 export interface Executable {
   /** The scripts, by the name of the piece; the first is what every upcall runs. */
@@ -31,6 +36,8 @@ export interface Executable {
   readonly architecture?: string | undefined
   /** Names and lines stay in it, for a person who looks for a mistake. */
   readonly legible: boolean
+  /** For AddressSanitizer and UndefinedBehaviorSanitizer. */
+  readonly sanitized: boolean
   /** More for the linker: a test's own clock, say. */
   readonly more?: readonly string[]
   readonly progress: (line: string) => void
@@ -47,8 +54,9 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
     const program = join(room, 'program.c')
     writeFileSync(program, piecesInC(wanted.pieces.map(([name, script]) => [name, bytecode(compiler, name, script, wanted.legible)])))
     const built = join(room, 'built')
-    await compile(tools, [...compilerFlags, ...hostFlags, ...prefixes(wanted.sources, room), '-I', wanted.sources.directory, '-I', host, ...hostFiles.map((name) => join(host, `${name}.c`)),
-      program, ...(wanted.more ?? []), ...objects, tools.linking, ...linkerFlags, ...(wanted.legible ? [] : ['-s']), '-lm', '-o', built])
+    await compile(tools, [...flags(wanted), ...hostFlags, ...(wanted.sanitized ? sanitizersOfHost : []), ...prefixes(wanted.sources, room), '-I', wanted.sources.directory, '-I', host,
+      ...hostFiles.map((name) => join(host, `${name}.c`)), program, ...(wanted.more ?? []), ...objects, wanted.sanitized ? '-pie' : tools.linking, ...linkerFlags,
+      ...(wanted.legible || wanted.sanitized ? [] : ['-s']), '-lm', '-o', built])
     mkdirSync(dirname(wanted.into), { recursive: true })
     renameSync(built, wanted.into)
   } finally {
@@ -56,9 +64,12 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
   }
 }
 
+const flags = ({ sanitized }: Executable): string[] => [...commonFlags, ...(sanitized ? sanitizers : optimised)]
+
 /** Compiled once for each version of the engine, compiler and flags. */
-async function engineObjects({ sources, cache, progress, architecture }: Executable, tools: Toolchain): Promise<string[]> {
-  const key = createHash('sha256').update(JSON.stringify([sources.version, tools.version, compilerFlags, engineFiles.map((name) => readFileSync(join(sources.directory, `${name}.c`), 'utf8'))])).digest('hex').slice(0, 16)
+async function engineObjects(wanted: Executable, tools: Toolchain): Promise<string[]> {
+  const { sources, cache, progress, architecture } = wanted
+  const key = createHash('sha256').update(JSON.stringify([sources.version, tools.version, flags(wanted), engineFiles.map((name) => readFileSync(join(sources.directory, `${name}.c`), 'utf8'))])).digest('hex').slice(0, 16)
   const directory = join(cache, `objects-${key}`)
   const objects = engineFiles.map((name) => join(directory, `${name}.o`))
   if (objects.every((object) => existsSync(object))) return objects
@@ -66,7 +77,7 @@ async function engineObjects({ sources, cache, progress, architecture }: Executa
   const room = `${directory}.${process.pid}`
   mkdirSync(room, { recursive: true })
   await Promise.all(engineFiles.map((name) =>
-    compile(tools, [...compilerFlags, ...engineFlags, ...prefixes(sources, room), '-c', join(sources.directory, `${name}.c`), '-o', join(room, `${name}.o`)])))
+    compile(tools, [...flags(wanted), ...engineFlags, ...prefixes(sources, room), '-c', join(sources.directory, `${name}.c`), '-o', join(room, `${name}.o`)])))
   rmSync(directory, { recursive: true, force: true })
   renameSync(room, directory)
   return objects
@@ -79,10 +90,11 @@ async function engineObjects({ sources, cache, progress, architecture }: Executa
 async function bytecodeCompiler(wanted: Executable): Promise<string[]> {
   const foreign = toolchain(wanted.architecture)
   const tools = foreign.emulator === undefined ? toolchain() : foreign
-  const objects = await engineObjects(foreign === tools ? wanted : { ...wanted, architecture: undefined }, tools)
+  const native: Executable = { ...wanted, sanitized: false, architecture: foreign === tools ? wanted.architecture : undefined }
+  const objects = await engineObjects(native, tools)
   const compiler = join(objects[0] ?? '', '../compile')
   if (!existsSync(compiler))
-    await compile(tools, [...compilerFlags, ...hostFlags, '-I', wanted.sources.directory, join(host, 'compile.c'), ...objects, tools.linking, '-lm', '-o', compiler])
+    await compile(tools, [...flags(native), ...hostFlags, '-I', wanted.sources.directory, join(host, 'compile.c'), ...objects, tools.linking, '-lm', '-o', compiler])
   return tools.emulator === undefined ? [compiler] : [tools.emulator, compiler]
 }
 

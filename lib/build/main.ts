@@ -5,7 +5,8 @@
  * scripts beside it, into dist/ARCHITECTURE/. `--debug`: the executable keeps names and lines, for stack traces.
  * Where the engine's sources or a compiler can't be had, there is no executable, and one line says what is missing.
  *
- * For tests and benchmarks, an executable of another script: tsx lib/build/main.ts --script=FILE --into=FILE
+ * For tests and benchmarks, an executable of another script: tsx lib/build/main.ts --script=FILE --into=FILE [--sanitized]
+ * `--sanitized`: made for AddressSanitizer and UndefinedBehaviorSanitizer, and therefore not static.
  */
 import { copyFileSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
@@ -16,7 +17,7 @@ import { writeCopyright } from '../packaging/licences.ts'
 import { engineSources, Missing, type Sources } from './sources.ts'
 
 const { values, positionals } = parseArgs({
-  options: { arch: { type: 'string' }, debug: { type: 'boolean', default: false }, script: { type: 'string' }, into: { type: 'string' } },
+  options: { arch: { type: 'string' }, debug: { type: 'boolean', default: false }, script: { type: 'string' }, into: { type: 'string' }, sanitized: { type: 'boolean', default: false } },
   allowPositionals: true,
 })
 
@@ -33,7 +34,8 @@ const say = (line: string): void => void process.stderr.write(`${line}\n`)
 
 mkdirSync(cache, { recursive: true })
 if (values.script !== undefined && values.into !== undefined) {
-  await executableOf(readFileSync(values.script, 'utf8'), values.into, engineSources(cache, say))
+  const script = values.script.endsWith('.ts') ? await bundleForEngine(true, values.script) : readFileSync(values.script, 'utf8')
+  await executableOf(script, values.into, engineSources(cache, say))
 } else {
   writeCopyright(await bundleForNode())
   if (!positionals.includes('bundle')) await buildAll()
@@ -61,5 +63,5 @@ async function buildAll(): Promise<void> {
 }
 
 function executableOf(script: string, into: string, sources: Sources, more: Executable['more'] = []): Promise<void> {
-  return buildExecutable({ pieces: [['upcall', script]], sources, cache, into, architecture: values.arch, legible: values.debug, more, progress: say })
+  return buildExecutable({ pieces: [['upcall', script]], sources, cache, into, architecture: values.arch, legible: values.debug, sanitized: values.sanitized, more, progress: say })
 }

@@ -1,0 +1,278 @@
+/**
+ * What the table of calls promises, asked of whoever makes the calls: Node's way in Node, the host in C in its own
+ * engine. So this uses nothing but the language and the table.
+ */
+import { atFlags, type Calls } from '../../lib/system/calls.ts'
+import { errno } from '../../lib/system/errno.ts'
+
+const { AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR } = atFlags
+
+export interface Promised {
+  readonly sentence: string
+  /** @throws Error that says what was found instead. */
+  readonly hold: () => void
+}
+
+/** Every byte that a name may have. */
+const nameBytes = Array.from({ length: 255 }, (_, at) => at + 1).filter((byte) => byte !== 0x2f)
+export const everyByteOfAName = String.fromCharCode(...nameBytes)
+const everyByte = Array.from({ length: 256 }, (_, at) => at)
+
+const shown = (value: unknown): string =>
+  typeof value === 'string' ? `'${Array.from(value, (c) => (c >= ' ' && c <= '~' ? c : `\\u${c.charCodeAt(0).toString(16)}`)).join('').slice(0, 300)}'`
+  : Array.isArray(value) ? `[${value.map(shown).join(', ').slice(0, 300)}]`
+  : typeof value === 'object' && value !== null ? `{${Object.entries(value).map(([name, of]) => `${name}: ${shown(of)}`).join(', ')}}`
+  : String(value)
+
+function same(what: string, found: unknown, wanted: unknown): void {
+  if (shown(found) !== shown(wanted) || (typeof found === 'string' && found !== wanted)) throw new Error(`${what}: ${shown(found)}, and not ${shown(wanted)}`)
+}
+
+function right(what: string, is: boolean): void {
+  if (!is) throw new Error(what)
+}
+
+/** @param room an empty directory. */
+export function promises(calls: Calls, room: string): Promised[] {
+  const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = calls.flags
+  const all: Promised[] = []
+  const it = (sentence: string, hold: (directory: number, path: string) => void): void => {
+    all.push({
+      sentence,
+      hold: () => {
+        const name = String(all.findIndex((other) => other.sentence === sentence))
+        same('a room for the test', calls.mkdirat(AT_FDCWD, `${room}/${name}`, 0o700), 0)
+        const directory = calls.openat(AT_FDCWD, `${room}/${name}`, O_RDONLY | O_DIRECTORY, 0)
+        hold(directory, `${room}/${name}`)
+        same('close', calls.close(directory), 0)
+      },
+    })
+  }
+  const make = (directory: number, name: string, bytes: readonly number[] = []): void => {
+    const descriptor = calls.openat(directory, name, O_WRONLY | O_CREAT | O_EXCL, 0o640)
+    right(`${name} is made: ${descriptor}`, descriptor >= 0)
+    if (bytes.length > 0) same('write', calls.write(descriptor, Uint8Array.from(bytes)), bytes.length)
+    same('close', calls.close(descriptor), 0)
+  }
+  const namesIn = (directory: number): string[] => {
+    const found: string[] = []
+    for (let entries = calls.entries(directory); typeof entries !== 'number' && entries.length > 0; entries = calls.entries(directory))
+      found.push(...entries.map(({ name }) => name))
+    return found.sort()
+  }
+  const refusal = (call: () => unknown): string => {
+    try {
+      return `answered ${shown(call())}`
+    } catch (thrown) {
+      const { code, errno: number, syscall, path } = thrown as NodeJS.ErrnoException
+      return `${thrown instanceof Error ? 'Error' : 'no Error'} ${code ?? '?'} ${number ?? '?'} ${syscall ?? '?'} ${path?.length ?? '?'}`
+    }
+  }
+
+  it('an answer that is no success is the negated errno', (directory) => {
+    make(directory, 'file')
+    same('openat', calls.openat(directory, 'missing', O_RDONLY, 0), -errno.ENOENT)
+    same('openat of a file as a directory', calls.openat(directory, 'file', O_RDONLY | O_DIRECTORY, 0), -errno.ENOTDIR)
+    same('openat of what is there, made anew', calls.openat(directory, 'file', O_WRONLY | O_CREAT | O_EXCL, 0o600), -errno.EEXIST)
+    same('openat in what is not open', calls.openat(987_654, 'file', O_RDONLY, 0), -errno.EBADF)
+    same('read', calls.read(987_654, new Uint8Array(1)), -errno.EBADF)
+    same('readText', calls.readText(987_654, 10), -errno.EBADF)
+    same('write', calls.write(987_654, new Uint8Array(1)), -errno.EBADF)
+    same('fsync', calls.fsync(987_654), -errno.EBADF)
+    same('close', calls.close(987_654), -errno.EBADF)
+    same('mkdirat', calls.mkdirat(directory, 'file', 0o700), -errno.EEXIST)
+    same('unlinkat', calls.unlinkat(directory, 'missing', 0), -errno.ENOENT)
+    same('unlinkat of a file as a directory', calls.unlinkat(directory, 'file', AT_REMOVEDIR), -errno.ENOTDIR)
+    same('renameat', calls.renameat(directory, 'missing', directory, 'other'), -errno.ENOENT)
+    same('linkat', calls.linkat(directory, 'file', directory, 'file'), -errno.EEXIST)
+    same('symlinkat', calls.symlinkat('x', directory, 'file'), -errno.EEXIST)
+    same('readlinkat', calls.readlinkat(directory, 'file'), -errno.EINVAL)
+    same('fstatat', calls.fstatat(directory, 'missing', 0), -errno.ENOENT)
+    same('fstat', calls.fstat(987_654), -errno.EBADF)
+    same('entries', calls.entries(987_654), -errno.EBADF)
+  })
+
+  it('every byte that a name may have goes to the kernel and comes back as it is', (directory) => {
+    same('symlinkat', calls.symlinkat(everyByteOfAName, directory, everyByteOfAName), 0)
+    same('readlinkat', calls.readlinkat(directory, everyByteOfAName), everyByteOfAName)
+    same('entries', namesIn(directory), [everyByteOfAName])
+    for (const byte of nameBytes.filter((value) => value > 0x7f)) {
+      const name = `a${String.fromCharCode(byte)}`
+      same('symlinkat', calls.symlinkat(name, directory, name), 0)
+      same(`byte ${byte}`, calls.readlinkat(directory, name), name)
+    }
+  })
+
+  it('a word with a NUL, or with a character that is no byte, is refused in every place, and the kernel is not asked', (directory) => {
+    make(directory, 'file')
+    for (const word of ['\0', 'a\0b', 'a\0', '\u0100', 'a\u0101', '\u20ac', '\u{1f512}', '\ud800', '\udc00x', `${'a'.repeat(5000)}\0`]) {
+      const refused = `Error EINVAL -22 a word ${word.length}`
+      const said: Record<string, () => unknown> = {
+        openat: () => calls.openat(directory, word, O_RDONLY | O_CREAT, 0o600),
+        mkdirat: () => calls.mkdirat(directory, word, 0o700),
+        unlinkat: () => calls.unlinkat(directory, word, 0),
+        'renameat from': () => calls.renameat(directory, word, directory, 'to'),
+        'renameat to': () => calls.renameat(directory, 'file', directory, word),
+        'linkat from': () => calls.linkat(directory, word, directory, 'to'),
+        'linkat to': () => calls.linkat(directory, 'file', directory, word),
+        'symlinkat text': () => calls.symlinkat(word, directory, 'to'),
+        'symlinkat name': () => calls.symlinkat('to', directory, word),
+        readlinkat: () => calls.readlinkat(directory, word),
+        fstatat: () => calls.fstatat(directory, word, 0),
+      }
+      // Node's way says its own path, which is longer.
+      for (const [call, work] of Object.entries(said)) same(`${call} of ${shown(word)}`, refusal(work).replace(/ \d+$/, ''), refused.replace(/ \d+$/, ''))
+    }
+    same('nothing else was made', namesIn(directory), ['file'])
+  })
+
+  it('a name is as long as the kernel lets it be, and no word is cut', (directory, path) => {
+    const longest = 'n'.repeat(255)
+    make(directory, longest)
+    same('255', namesIn(directory), [longest])
+    for (const length of [256, 4095, 4096, 4097, 10_000, 1_000_000])
+      for (const call of [() => calls.openat(directory, 'n'.repeat(length), O_RDONLY, 0), () => calls.symlinkat('x', directory, '\xff'.repeat(length))])
+        same(`${length}`, call(), -errno.ENAMETOOLONG)
+    for (const length of [4096, 10_000]) same(`a text of ${length}`, calls.symlinkat('x'.repeat(length), directory, 'link'), -errno.ENAMETOOLONG)
+    const text = 'é'.repeat(4095)
+    same('a text of 4095', calls.symlinkat(text, directory, 'link'), 0)
+    same('comes back', calls.readlinkat(directory, 'link'), text)
+    const slashes = `${path}${'/'.repeat(4095 - path.length)}`
+    right('a path of 4095', typeof calls.fstatat(AT_FDCWD, slashes, 0) !== 'number')
+    same('a path of 4096', calls.fstatat(AT_FDCWD, `${slashes}/`, 0), -errno.ENAMETOOLONG)
+    same('an empty name', calls.fstatat(directory, '', 0) === -errno.ENOENT || typeof calls.fstatat(directory, '', 0), 'object' === typeof calls.fstatat(directory, '', 0) ? 'object' : true)
+  })
+
+  it('what is written is read again, byte for byte, a part at a time', (directory) => {
+    make(directory, 'bytes', everyByte)
+    const descriptor = calls.openat(directory, 'bytes', O_RDONLY, 0)
+    const into = new Uint8Array(300).fill(7)
+    same('a part in the middle', calls.read(descriptor, into.subarray(10, 20)), 10)
+    same('its bytes', Array.from(into.subarray(8, 22)), [7, 7, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 7, 7])
+    same('the rest', calls.read(descriptor, into), 246)
+    same('its bytes', Array.from(into.subarray(0, 246)), everyByte.slice(10))
+    same('the end', calls.read(descriptor, into), 0)
+    same('into nothing', calls.read(descriptor, new Uint8Array(0)), 0)
+    calls.close(descriptor)
+    const again = calls.openat(directory, 'bytes', O_RDONLY, 0)
+    same('as text', calls.readText(again, 100), String.fromCharCode(...everyByte.slice(0, 100)))
+    same('and the rest', calls.readText(again, 8192), String.fromCharCode(...everyByte.slice(100)))
+    same('the end', calls.readText(again, 8192), '')
+    calls.close(again)
+    const written = calls.openat(directory, 'part', O_WRONLY | O_CREAT | O_EXCL, 0o600)
+    same('a part', calls.write(written, Uint8Array.from(everyByte).subarray(200, 210)), 10)
+    same('nothing', calls.write(written, new Uint8Array(0)), 0)
+    same('to the disk', calls.fsync(written), 0)
+    same('reading what is open to write', calls.read(written, into), -errno.EBADF)
+    calls.close(written)
+    const part = calls.openat(directory, 'part', O_RDONLY, 0)
+    same('is there', calls.readText(part, 8192), String.fromCharCode(...everyByte.slice(200, 210)))
+    calls.close(part)
+  })
+
+  it('8192 bytes are read at once, and no more', (directory) => {
+    make(directory, 'long', Array.from({ length: 10_000 }, (_, at) => at % 256))
+    const descriptor = calls.openat(directory, 'long', O_RDONLY, 0)
+    same('at once', (calls.readText(descriptor, 8192) as string).length, 8192)
+    same('the rest', (calls.readText(descriptor, 8192) as string).length, 10_000 - 8192)
+    calls.close(descriptor)
+  })
+
+  it('a directory of thousands is told in parts, each name once, and then no more', (directory) => {
+    const names = Array.from({ length: 3000 }, (_, at) => `client ${at} \xe9`)
+    for (const name of names) calls.symlinkat('x', directory, name)
+    const reading = calls.openat(directory, '.', O_RDONLY | O_DIRECTORY, 0)
+    const first = calls.entries(reading)
+    right('not all at once', typeof first !== 'number' && first.length > 0 && first.length < 3000)
+    const found = [...(first as readonly { readonly name: string }[]).map(({ name }) => name), ...namesIn(reading)]
+    same('each once', found.sort().join(), names.sort().join())
+    same('no more', calls.entries(reading), [])
+    calls.close(reading)
+  })
+
+  it('an entry has its kind, a name its status', (directory, path) => {
+    calls.umask(0)
+    make(directory, 'file', [1, 2, 3])
+    same('mkdirat', calls.mkdirat(directory, 'directory', 0o750), 0)
+    same('symlinkat', calls.symlinkat('directory', directory, 'link'), 0)
+    const kinds: Record<string, string> = {}
+    const found = calls.entries(directory)
+    if (typeof found !== 'number') for (const { name, kind } of found) kinds[name] = kind
+    // Some file systems do not tell.
+    for (const [name, kind] of [['file', 'other'], ['directory', 'directory'], ['link', 'link']] as const) right(name, kinds[name] === kind || kinds[name] === 'unknown')
+    const status = (name: string, flags = 0): { kind: string; mode: number; inode: number; device: number; uid: number; mtime: number } => {
+      const answer = calls.fstatat(directory, name, flags)
+      if (typeof answer === 'number') throw new Error(`${name}: ${answer}`)
+      return answer
+    }
+    same('a file', [status('file').kind, status('file').mode], ['file', 0o640])
+    same('a directory', [status('directory').kind, status('directory').mode], ['directory', 0o750])
+    same('a link, followed', status('link').inode, status('directory').inode)
+    same('a link', status('link', AT_SYMLINK_NOFOLLOW).kind, 'link')
+    right('another', status('link', AT_SYMLINK_NOFOLLOW).inode !== status('directory').inode)
+    right('of one device', status('file').device === status('directory').device)
+    same('ours', status('file').uid, calls.userId())
+    right('just now', Math.abs(status('file').mtime * 1000 - calls.now()) < 60_000)
+    const null_ = calls.fstatat(AT_FDCWD, '/dev/null', 0)
+    same('a device', typeof null_ === 'number' ? null_ : null_.kind, 'other')
+    const open = calls.openat(AT_FDCWD, `${path}/file`, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0)
+    same('open', shown(calls.fstat(open)), shown(status('file')))
+    same('a link is not followed', calls.openat(directory, 'link', O_RDONLY | O_NOFOLLOW, 0), -errno.ELOOP)
+    calls.close(open)
+  })
+
+  it('names are moved, linked and removed in the directories that are open, wherever their paths lead meanwhile', (directory, path) => {
+    make(directory, 'a', [65])
+    same('mkdirat', calls.mkdirat(directory, 'sub', 0o700), 0)
+    const sub = calls.openat(directory, 'sub', O_RDONLY | O_DIRECTORY, 0)
+    same('moved away', calls.renameat(directory, 'sub', directory, 'elsewhere'), 0)
+    same('linkat', calls.linkat(directory, 'a', sub, 'b'), 0)
+    same('renameat', calls.renameat(sub, 'b', sub, 'c'), 0)
+    right('it is there', typeof calls.fstatat(AT_FDCWD, `${path}/elsewhere/c`, 0) !== 'number')
+    same('not empty', calls.unlinkat(directory, 'elsewhere', AT_REMOVEDIR), -errno.ENOTEMPTY)
+    same('unlinkat', calls.unlinkat(sub, 'c', 0), 0)
+    same('empty', calls.unlinkat(directory, 'elsewhere', AT_REMOVEDIR), 0)
+    same('gone', calls.openat(sub, 'new', O_WRONLY | O_CREAT | O_EXCL, 0o600), -errno.ENOENT)
+    calls.close(sub)
+    same('left', namesIn(directory), ['a'])
+  })
+
+  it('a mode is what the umask leaves of it', (directory) => {
+    calls.umask(0o077)
+    make(directory, 'a')
+    calls.umask(0)
+    make(directory, 'b')
+    const mode = (name: string): unknown => {
+      const status = calls.fstatat(directory, name, 0)
+      return typeof status === 'number' ? status : status.mode
+    }
+    same('masked', mode('a'), 0o600)
+    same('not masked', mode('b'), 0o640)
+  })
+
+  it('every descriptor is closed on exec', (directory) => {
+    const descriptor = calls.openat(directory, '.', O_RDONLY | O_DIRECTORY, 0)
+    const information = calls.openat(AT_FDCWD, `/proc/self/fdinfo/${descriptor}`, O_RDONLY, 0)
+    const flags = /flags:\s*0*([0-7]+)/.exec(calls.readText(information, 8192) as string)?.[1] ?? '0'
+    right(`O_CLOEXEC in ${flags}`, (parseInt(flags, 8) & 0o2000000) !== 0)
+    calls.close(information)
+    calls.close(descriptor)
+  })
+
+  it('clocks go on, and a sleep is as long as it is said to be', () => {
+    const [wall, began] = [calls.now(), calls.monotonic()]
+    calls.sleep(20)
+    right('monotonic', calls.monotonic() - began >= 19)
+    right('wall', calls.now() >= wall && Number.isInteger(calls.now()) && calls.now() > 1.7e12)
+    for (const none of [0, -1, NaN, 0.4]) calls.sleep(none)
+  })
+
+  it('a process has its number, its user, and no terminal in a file', (directory) => {
+    const [own] = [calls.readlinkat(AT_FDCWD, '/proc/self')]
+    same('processId', String(calls.processId()), own)
+    right('userId', Number.isInteger(calls.userId()) && calls.userId() >= 0)
+    same('isTerminal', calls.isTerminal(directory), false)
+    same('isTerminal of what is not open', calls.isTerminal(987_654), false)
+  })
+  return all
+}
