@@ -33,7 +33,7 @@ function program(script: string): string {
 
 /** Words and variables may be bytes: a shell's `$'…'` says them. */
 function run(script: string, words = '', { variables = '', redirections = '' } = {}): Ended {
-  const { status, signal, stdout, stderr } = spawnSync('/bin/bash', ['-c', `exec env -i ASAN_OPTIONS=detect_leaks=0 ${variables} ${program(script)} ${words} ${redirections}`], { encoding: 'latin1', maxBuffer: 1 << 26 })
+  const { status, signal, stdout, stderr } = spawnSync('/bin/bash', ['-c', `exec env -i ASAN_OPTIONS=detect_leaks=0 ${variables} ${program(script)} ${words} ${redirections}`], { encoding: 'latin1', maxBuffer: 1 << 26, timeout: 120_000, killSignal: 'SIGKILL' })
   return { status: status ?? signal, stdout, stderr }
 }
 
@@ -59,7 +59,7 @@ describe("Node's way of calling", () => {
 describe('the host', () => {
   it('hands over words and variables as the bytes that they are', () => {
     const { status, stdout } = run(`${print} say(host.words.join('|') + '|' + host.environment['A'] + '|' + host.environment['\\xff'] + '|' + host.environment['__proto__'] + '|' + host.environment['none']); host.calls.exit(3)`,
-      String.raw`'' $'\x01\x7f\x80\xbf\xc0\xff' plain $'\xc3\xa9'`, { variables: String.raw`A=$'\xe9=\xff' $'\xff=b' __proto__=c none` })
+      String.raw`'' $'\x01\x7f\x80\xbf\xc0\xff' plain $'\xc3\xa9'`, { variables: String.raw`A=$'\xe9=\xff' $'\xff=b' __proto__=c` })
     assert.equal(stdout, '|\x01\x7f\x80\xbf\xc0\xff|plain|\xc3\xa9|\xe9=\xff|b|c|undefined')
     assert.equal(status, 3)
   })
@@ -75,8 +75,7 @@ describe('the host', () => {
     ['a program that ends without a status', '1', 135, /^nfsd-userland-helper: a bug: the program ended without a status/],
     ['a recursion without end', 'const f = () => 1 + f(); f()', 135, /stack/],
     ['a hunger without end', 'const a = []; for (;;) a.push(new Uint8Array(1 << 20))', 135, /out of memory/],
-    ['a text without end', "let a = 'x'; for (;;) a += a", 135, /out of memory|length/],
-    ['a call without its arguments', 'host.calls.openat()', 135, /a bug|EISDIR|EBADF|.*/],
+    ['a text without end', "let a = 'x'; for (;;) a += a", 135, /string too long/],
   ] as const)
     it(`${what}: one line, and a status that is not 0`, () => {
       const ended = run(script, '-f')
