@@ -4,6 +4,8 @@ import { execFileSync } from 'node:child_process'
 import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { buildExecutable } from '../../lib/build/executable.ts'
+import { engineSources } from '../../lib/build/sources.ts'
 import { artefacts, executable, root } from '../artefacts.ts'
 import { done, hex, mayNotReclaim, server } from './server.ts'
 import { traced } from './strace.ts'
@@ -85,5 +87,16 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
       'move out -13', 'run -38',
     ])
     assert.equal(readFileSync(join(outside, 'file'), 'latin1'), 'as it was')
+  })
+
+  it('can tell the time also where only the kernel can read the clock', async () => {
+    const s = server(executable)
+    const program = join(s.nfsdDir, 'program')
+    const cache = join(root, '.cache/engine')
+    await buildExecutable({
+      pieces: [['upcall', 'host.calls.confine([], [], []); host.calls.exit(Math.abs(Date.now() - host.calls.now()) < 1e6 ? 0 : 1)']],
+      sources: engineSources(cache, () => undefined), cache, into: program, legible: false, sanitized: false, more: [join(root, 'tests/kernel-clock.c'), '-Wl,--wrap=gettimeofday'], progress: () => undefined,
+    })
+    execFileSync(program, [])
   })
 })
