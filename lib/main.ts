@@ -65,7 +65,7 @@ function upcall({ given, rest }: Words, verb: Verb, environment: Environment): n
     return 0
   } catch (thrown) {
     const failure = failureFrom(thrown)
-    if (atStart && failure.kind !== 'bad-argument') leaveMark(given, settings, environment['NFSDCLTRACK_GRACE_START'])
+    if (atStart && failure.kind !== 'bad-argument') leaveMark(given, settings, environment['NFSDCLTRACK_GRACE_START'], log)
     return log.failed(failure.kind === 'storage' ? { ...failure, atStart } : failure, verb)
   }
 }
@@ -82,9 +82,11 @@ function confine(path: string, atStart: boolean, { runDirectory, nfsdDirectory }
  * A start has failed, wherever: the kernel goes on without us, so the next start must let nobody reclaim. Where the
  * configuration can't be read, nobody knows of which state directory.
  */
-function leaveMark(given: Words['given'], settings: Settings | undefined, told = ''): void {
+function leaveMark(given: Words['given'], settings: Settings | undefined, told: string | undefined, log: Log): void {
   try {
-    noteStart({ runDirectory: runDirectoryFrom(given), path: settings?.stateDirectory }, /^[0-9]{1,19}$/.test(told) ? told : undefined)
+    const { unmarked } = noteStart({ runDirectory: runDirectoryFrom(given), path: settings?.stateDirectory }, told !== undefined && /^[0-9]{1,19}$/.test(told) ? told : undefined)
+    if (unmarked === undefined) return
+    log.critical(`the server starts without a tracker, nor can that be noted (${unmarked}): let nobody reclaim after the next start`)
   } catch {
     // What the start failed of is said; most often it is this.
   }

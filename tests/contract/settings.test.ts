@@ -1,6 +1,6 @@
 /** Options, the configuration file, and what people are told. */
 import assert from 'node:assert/strict'
-import { copyFileSync, existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { bundle, inForeground } from '../artefacts.ts'
@@ -66,6 +66,27 @@ eachArtefact('the configuration file', (artefact) => {
       }
       assert.deepEqual(tree(join(s.nfsdDir, '..')), before)
     })
+
+  it('that can not be read at a start leaves the server without a tracker, so nobody may reclaim after the next', async () => {
+    const s = server(artefact)
+    const config = join(s.nfsdDir, 'nfs.conf')
+    const upcall = (...words: readonly string[]) => inForeground(artefact, ['--config', config, '--nfsd-dir', s.nfsdDir, '--run-dir', s.runDir, ...words], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' })
+    const good = `[nfsd-userland-helper]\nstate-dir = ${s.stateDir}\n`
+    writeFileSync(config, good)
+    for (const words of [['init'], ['create', hex('ada')], ['grace_done']]) assert.equal((await upcall(...words)).status, done)
+    writeFileSync(config, '\0')
+    assert.equal((await upcall('init')).status, unusableAtStart)
+    writeFileSync(config, good)
+    assert.equal((await upcall('init')).status, done)
+    assert.equal((await upcall('check', hex('ada'))).status, mayNotReclaim)
+    await upcall('grace_done')
+    assert.equal((await upcall('init')).status, done)
+    assert.equal((await upcall('create', hex('ada'))).status, done, 'once')
+    writeFileSync(config, '\0')
+    rmSync(s.runDir, { recursive: true })
+    writeFileSync(s.runDir, '')
+    assert.match((await upcall('init')).stderr, /critical: .* nor can that be noted/)
+  })
 
   it('that the disk does not give fails the upcall, be it the file, a drop-in, or their directory', async () => {
     const s = server(artefact)
@@ -181,6 +202,7 @@ eachArtefact('a configuration that changes under a running server', (artefact) =
     assert.equal(refused.status, unusableAtStart)
     assert.match(refused.stderr, /error: init: unlink .* failed: EISDIR/)
     assert.ok(!existsSync(second))
+    assert.equal(readdirSync(s.runDir).filter((name) => !name.startsWith('start-')).length, 1, 'that the server runs without a tracker is noted')
     rmSync(s.runDir, { recursive: true })
     writeFileSync(s.runDir, '')
     const said = await upcall('init')
