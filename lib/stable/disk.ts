@@ -148,6 +148,8 @@ function* batchesOf(directory: Directory): Generator<readonly Entry[]> {
   try {
     for (;;) {
       const entries = calls.entries(opened.descriptor)
+      // Another has removed it meanwhile: there is nothing in it.
+      if (entries === -ENOENT) return
       if (typeof entries === 'number') throw systemError(entries, 'getdents', directory.path)
       if (entries.length === 0) return
       yield entries

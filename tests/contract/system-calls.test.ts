@@ -9,6 +9,7 @@ import type { ClientOwner } from '../../lib/upcall/owner.ts'
 import { settings } from '../artefacts.ts'
 import { onItsOwnDisk } from './own-disk.ts'
 import { done, eachArtefact, hex, mayNotReclaim, server, storageFailed, unusableAtStart } from './server.ts'
+import { traced } from './strace.ts'
 
 const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
 
@@ -46,6 +47,17 @@ eachArtefact('a state directory', (artefact) => {
     assert.equal(status, unusableAtStart)
     assert.match(stderr, /ENAMETOOLONG/)
     assert.ok(!existsSync(join(s.nfsdDir, 'd')))
+  })
+
+  it('is swept by two at once, and what the other has removed meanwhile has nothing in it', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    const old = join(s.stateDir, 'v4clients', s.readState('boot_time')?.trim() ?? '')
+    await s.init()
+    const { status, stderr, calls } = await traced(s, ['grace_done'], {}, ['-P', old, '-e', 'inject=getdents64:error=ENOENT'])
+    assert.ok(calls.some(({ text }) => text.includes('ENOENT (No such file or directory) (INJECTED)')))
+    assert.equal(status, done)
+    assert.doesNotMatch(stderr, /warning: /)
   })
 
   it('on a file system that does not tell what an entry is, is understood as well', async () => {
