@@ -161,6 +161,12 @@ eachArtefact('doctor', (artefact) => {
     assert.equal(only?.of('state-way').verdict, 'good')
   })
 
+  if (artefact.name === 'executable')
+    it('finds the executable to be right though the Node that it hands on to takes its time', async () => {
+      const [only] = await diagnose(artefact, `t=$(readlink ${program}); rm ${program}; printf '#!/bin/sh\\n[ $1 != --help ] || exec sleep 1000\\nexec %s "$@"\\n' $t > ${program}; chmod 755 ${program}`)
+      assert.equal(only?.of('executable').verdict, 'good', only?.text)
+    })
+
   for (const { title, check, verdict, make, says, mend, mended, also } of faults)
     it(`says that ${title}`, async () => {
       const [first, second] = await diagnose(artefact, make, mended === undefined ? undefined : check)

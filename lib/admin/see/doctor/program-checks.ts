@@ -54,19 +54,22 @@ export async function programRuns({ parameter, program }: Site): Promise<Said> {
   if (stats.uid !== 0 || (stats.mode & 0o022) !== 0)
     return wrong(`${quote(path)} can be changed by others than root`, 'The kernel runs it as root, with all rights.', `chown root:root ${shellWord(path)} && chmod go-w ${shellWord(path)}`)
 
-  const [help, version] = await Promise.all(['--help', '--version'].map((word) => ask(path, [word], { patienceMs: 5000, env: {} })))
-  if (help?.kind === 'not-started')
+  // The executable says its version itself, and has Node say the rest: that may be slow, or where an empty environment does
+  // not lead, and the kernel has no use for it.
+  const version = await ask(path, ['--version'], { patienceMs: 5000, env: {} })
+  const said = version.kind === 'ended' ? version.stdout.trim() : '?'
+  const isExecutable = / \(QuickJS-ng .*\)$/.test(said)
+  const help = isExecutable || version.kind === 'silent' ? version : await ask(path, ['--help'], { patienceMs: 5000, env: {} })
+  if (help.kind === 'not-started')
     return wrong(`${quote(path)} can't be run: ${help.why}`, 'Its interpreter or loader is missing, or it was built for another machine.', told)
-  if (help?.kind === 'silent') return wrong(`${quote(path)} does not answer`, 'The kernel would wait for it without a limit, and its clients with it.', told)
-  if (help?.status === 127 || help?.status === 126)
+  if (help.kind === 'silent') return wrong(`${quote(path)} does not answer`, 'The kernel would wait for it without a limit, and its clients with it.', told)
+  if (help.status === 127 || help.status === 126)
     return wrong(
       `${quote(path)} does not run with an empty environment: ${quote((help.stderr.split('\n')[0] ?? '').trim())}`,
       "The kernel passes no PATH, so '#!/usr/bin/env node' finds node in /bin and /usr/bin only. The executable needs no interpreter.",
       told,
     )
-  // The executable says its version itself; for help it needs a Node, which may be where an empty environment does not lead.
-  const said = version?.kind === 'ended' ? version.stdout.trim() : '?'
-  if (!/ \(QuickJS-ng .*\)$/.test(said) && !(help?.stdout.includes('nfsd-userland-helper [options] VERB') ?? false))
+  if (!isExecutable && !help.stdout.includes('nfsd-userland-helper [options] VERB'))
     return wrong(`${quote(path)} is another program`, 'The kernel calls that one, so nothing here is kept up to date.', told)
 
   const failed = await playStart(path)
