@@ -27,7 +27,6 @@ export interface Machine {
   readonly disks: readonly string[]
   /** More of QEMU's words: network cards. */
   readonly cards?: readonly string[]
-  readonly memory?: string
 }
 
 const bootLimit = 180
@@ -39,7 +38,7 @@ export async function boot(image: Image, machine: Machine): Promise<Guest> {
   rmSync(socket, { force: true })
   const qemu = spawn('qemu-system-x86_64', [
     // Hardware virtualisation hangs on some of the machines that this has to run on. Emulation works on all.
-    '-accel', 'tcg,thread=multi,tb-size=512', '-cpu', 'max', '-smp', '2', '-m', machine.memory ?? '2048',
+    '-accel', 'tcg,thread=multi,tb-size=512', '-cpu', 'max', '-smp', '2', '-m', '1536',
     '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none',
     '-kernel', image.kernel, '-initrd', image.initramfs,
     '-append', 'console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr init_on_alloc=0 no5lvl audit=0 apparmor=0 random.trust_cpu=on tsc=reliable',

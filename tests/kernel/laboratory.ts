@@ -17,7 +17,7 @@ import { crashOnExt4, crashOnXfs } from './scenarios/crash.ts'
 import { earlyEnd } from './scenarios/early-end.ts'
 import { graceMissed, leaseLostBeforeRestart } from './scenarios/edge-conditions.ts'
 import { endUnderTraffic } from './scenarios/end-under-traffic.ts'
-import { fullDisk, readOnly, stateRemoved } from './scenarios/failing-helper.ts'
+import { fullDisk, readOnly, startKilled, stateRemoved } from './scenarios/failing-helper.ts'
 import { moduleLoad } from './scenarios/module-load.ts'
 import { restart } from './scenarios/restart.ts'
 import { see } from './scenarios/see.ts'
@@ -62,6 +62,7 @@ const parts: readonly Part[] = [
   ...ours ? [{ story: see, helper, ci: false }] : [],
   { story: fullDisk, helper, ci: false },
   { story: readOnly, helper, ci: true },
+  { story: startKilled, helper, ci: true },
   { story: stateRemoved, helper, ci: false },
   { story: upgrade, helper, ci: true },
   ...ours ? [{ story: endUnderTraffic, helper, ci: true }] : [],
@@ -90,7 +91,7 @@ async function theGuest(): Promise<NonNullable<typeof machine>> {
   if (machine !== undefined) return machine
   const nfsPort = await freePort()
   const guest = await boot(image(), {
-    name: 'guest', directory: run, memory: '3072',
+    name: 'guest', directory: run,
     disks: ['state', 'export'].map((name) => blankDisk(run, name, 'ext4')),
     cards: ['-netdev', `user,id=host,restrict=on,hostfwd=tcp:127.0.0.1:${nfsPort}-:2049`, '-device', 'virtio-net-pci,netdev=host'],
   })

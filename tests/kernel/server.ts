@@ -34,7 +34,7 @@ export interface Server {
   readonly inGrace: () => Promise<boolean>
   /** Seconds until grace was over, or undefined if it was not within the limit. */
   readonly graceEnds: (limit: number) => Promise<number | undefined>
-  /** The administrator's own way to end grace. */
+  /** The administrator's own way to end grace. When it returns, the helper has been told. */
   readonly endGrace: () => Promise<void>
   /** Names of the exported files that a client holds a lock on, once for each lock. */
   readonly locked: () => Promise<string[]>
@@ -110,6 +110,20 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
     if (expected === 'UMH upcall' && !(await upcalls()).some(({ verb }) => verb === 'init')) throw new Error('the probe does not see the upcalls')
   }
 
+  const graceEnds: Server['graceEnds'] = async (limit) => {
+    const began = Date.now()
+    const { status } = await guest.attempt(`
+      looks=0
+      while read -r ended < /proc/fs/nfsd/v4_end_grace && [ "$ended" = N ]; do
+        [ $((looks += 1)) -lt ${limit * 3} ] || exit 1
+        sleep 0.3
+      done`, limit * 2 + 30)
+    const seconds = (Date.now() - began) / 1000
+    // The kernel says that grace has ended before it tells the helper.
+    for (let looks = 0; looks < 40 && (await upcalls()).some((upcall) => upcall.status === undefined); looks++) await sleep(500)
+    return status === 0 ? seconds : undefined
+  }
+
   return {
     guest,
     address,
@@ -118,22 +132,11 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
     stop,
     restart: async (options) => { await stop(); await start(options) },
     inGrace,
-    graceEnds: async (limit) => {
-      const began = Date.now()
-      const { status } = await guest.attempt(`
-        looks=0
-        while read -r ended < /proc/fs/nfsd/v4_end_grace && [ "$ended" = N ]; do
-          [ $((looks += 1)) -lt ${limit * 3} ] || exit 1
-          sleep 0.3
-        done`, limit * 2 + 30)
-      const seconds = (Date.now() - began) / 1000
-      // The kernel says that grace has ended before it tells the helper.
-      for (let looks = 0; looks < 40 && (await upcalls()).some((upcall) => upcall.status === undefined); looks++) await sleep(500)
-      return status === 0 ? seconds : undefined
-    },
-    // Refused as busy when grace is ending already.
+    graceEnds,
+    // Refused as busy when grace is ending already. Granted, it is only asked for: the kernel's own thread ends it.
     endGrace: async () => {
       await guest.run('echo Y > /proc/fs/nfsd/v4_end_grace 2> /dev/null || { sleep 2; grep -q Y /proc/fs/nfsd/v4_end_grace; }')
+      await graceEnds(30)
     },
     locked: async () => {
       const [locks = '', files = ''] = (await guest.run(`
@@ -164,5 +167,5 @@ export async function clear(server: Server): Promise<void> {
     mount -o remount,rw ${stateDisk}
     find ${stateDisk} ${exported} -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf {} +
     umount -l /var/lib/nfs 2> /dev/null || true
-    rm -rf /var/lib/nfs/v4recovery /var/lib/nfs/etab`)
+    rm -rf /var/lib/nfs/v4recovery /var/lib/nfs/etab /run/nfsd-userland-helper`)
 }

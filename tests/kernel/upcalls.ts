@@ -6,9 +6,12 @@ export interface Upcall {
   /** The client owner with what can't be printed as dots, or the boot time of a gracedone. */
   readonly owner: string
   readonly environment: readonly string[]
-  /** The helper's exit status; undefined while it has not answered. */
+  /** The helper's exit status, or {@link killed} and more; undefined while it has not answered. */
   readonly status: number | undefined
 }
+
+/** A signal ended the helper: its number is added. */
+export const killed = 1000
 
 const line = /^\s*.+-(\d+)\s+\[\d+\]\s+\S+\s+([\d.]+): (asked|answered): \([^)]*\) (.*)$/
 
@@ -30,9 +33,11 @@ export function upcallsIn(trace: string): Upcall[] {
     } else if (event === 'answered') {
       const asked = open.get(pid)
       const upcall = asked === undefined ? undefined : upcalls[asked]
-      // A wait status: the exit status is in its second byte. Negative is the kernel's own failure to run anything.
+      // A wait status: a signal is in its first byte, the exit status in its second. Negative is the kernel's own failure
+      // to run anything.
       const status = Number(/status=(-?\d+)/.exec(rest)?.[1])
-      if (asked !== undefined && upcall !== undefined) upcalls[asked] = { ...upcall, status: status < 0 ? status : status >> 8 }
+      const told = status < 0 ? status : (status & 127) === 0 ? status >> 8 : killed + (status & 127)
+      if (asked !== undefined && upcall !== undefined) upcalls[asked] = { ...upcall, status: told }
     }
   }
   return upcalls

@@ -20,7 +20,7 @@ const story = (type: FileSystem): Story => ({
     await prepare(clients, { serves: false, bridged: 'eth0' })
 
     const powerOn = async (): Promise<Server> => {
-      const guest = await ground.boot({ name: 'server', disks, cards: card('connect', '1'), memory: '3072' })
+      const guest = await ground.boot({ name: 'server', disks, cards: card('connect', '1') })
       await prepare(guest, { serves: true, bridged: 'eth0' })
       const server = await serve(guest, ground.helper, `crash-${type}`)
       await server.start({ grace: 120 })

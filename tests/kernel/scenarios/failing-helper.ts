@@ -5,6 +5,7 @@ import assert from 'node:assert/strict'
 import type { Client } from '../client.ts'
 import { exported, lease, stateDisk } from '../server.ts'
 import { claimHeld, claimLost, holders, type Stage, type Story } from '../story.ts'
+import { killed } from '../upcalls.ts'
 
 const ourLine = /nfsd-userland-helper: /
 
@@ -97,6 +98,47 @@ export const readOnly: Story = {
     await server.restart({ tracker: 'UMH upcall' })
     await absent.heal()
     await claimLost(stage, 'when it can be written again', [absent])
+  },
+}
+
+export const startKilled: Story = {
+  name: 'start-killed',
+  title: 'A start that is killed while its disk hangs: the server runs without a tracker, and nobody reclaims wrongly afterwards',
+  tell: async (stage) => {
+    const { guest, server, client, claim, helper } = stage
+    await server.start({ grace: 12 })
+    await server.endGrace()
+    const [absent, eve] = await Promise.all([client('bob', '4.1'), client('eve', '4.2')])
+    await absent.lock('bob')
+    await absent.cutOff()
+    await server.stop()
+
+    await claim('the helper is killed in the middle of the start, and the server goes on: nothing hangs', async () => {
+      await guest.run(`fsfreeze --freeze ${stateDisk}`)
+      const start = server.start({ tracker: 'any' })
+      try {
+        await guest.run(`
+          until pid=$(pidof -x ${helper.name}) && grep -q '^State:.D' /proc/$pid/status; do sleep 0.2; done
+          kill -KILL $pid`, 120)
+      } finally {
+        await guest.run(`fsfreeze --unfreeze ${stateDisk}`)
+      }
+      await start
+      assert.equal((await server.upcalls()).findLast(({ verb }) => verb === 'init')?.status, killed + 9)
+    })
+    // Without a tracker the kernel takes nobody's word for the end of grace.
+    await server.graceEnds(60)
+    await claim('in this instance, which nobody has recorded, bob\'s lock is granted to another client, who drops it', async () => {
+      assert.equal(await eve.triesLock('bob'), 'granted')
+    })
+
+    const logged = (await server.log()).length
+    await server.restart({ tracker: 'UMH upcall' })
+    await absent.heal()
+    await claimLost(stage, 'after the next start', [absent])
+    await claim('the kernel\'s log has a line of ours that says why nobody may reclaim', async () => {
+      assert.match((await server.log()).slice(logged), /nfsd-userland-helper: a server instance ran that could not be recorded: nobody may reclaim/)
+    })
   },
 }
 

@@ -33,7 +33,8 @@ export const upgrade: Story = {
     await claimHeld(stage, 'in the next grace period', clients)
     await server.endGrace()
     await claim('when grace is done, the kernel\'s old records are gone', async () => { assert.equal(await sums(), '') })
-    await server.restart()
+    // Who is refused is served when grace is over, and not before.
+    await server.restart({ grace: 15 })
     await Promise.all(absent.map((one) => one.heal()))
     await claimHeld(stage, 'after one more restart, from the helper\'s own records', clients)
     await claimLost(stage, 'after a whole grace period missed', absent)
