@@ -5,7 +5,7 @@
  */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import type { Sources } from './sources.ts'
 import { compile, toolchain, type Toolchain } from './toolchain.ts'
@@ -58,7 +58,9 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
       ...hostFiles.map((name) => join(host, `${name}.c`)), program, ...(wanted.more ?? []), ...objects, wanted.sanitized ? '-pie' : tools.linking, ...linkerFlags,
       ...(wanted.legible || wanted.sanitized ? [] : ['-s']), '-lm', '-o', built])
     mkdirSync(dirname(wanted.into), { recursive: true })
-    renameSync(built, wanted.into)
+    // Perhaps on another file system, and perhaps somebody runs the old one.
+    copyFileSync(built, `${wanted.into}.new`)
+    renameSync(`${wanted.into}.new`, wanted.into)
   } finally {
     rmSync(room, { recursive: true, force: true })
   }

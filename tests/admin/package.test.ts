@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:f
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import packageJson from '../../package.json' with { type: 'json' }
-import { artefacts, bundle, root as repository, type Artefact } from '../artefacts.ts'
+import { artefacts, bundle, executable, root as repository, type Artefact } from '../artefacts.ts'
 import { onScratchMachine } from './scratch-machine.ts'
 
 /** Where the throw-away machine sees it too. */
@@ -43,6 +43,20 @@ for (const artefact of artefacts())
       assert.equal(status, 0, output)
       assert.match(output, new RegExp(`^\\d+\\n${packageJson.version}(?: \\(QuickJS-ng [\\d.]+\\))?\\n---\\nNothing is done, only said:\\nThe package's own files are left to the package manager\\.$`, 'm'))
     })
+
+    if (artefact === executable)
+      it('does what the kernel asks on a machine without Node, and tells a person what is missing', async () => {
+        const { status, output } = await onScratchMachine(`
+          rm -rf /var/lib/nfs /etc/nfs.conf /etc/nfs.conf.d
+          rm -f /usr/bin/node* /usr/local/bin/node*
+          dpkg --install '${deb}'
+          for words in init 'create 616461' 'gracedone 0' init 'check 616461'; do
+            env -i NFSDCLTRACK_CLIENT_HAS_SESSION=Y /usr/sbin/nfsd-userland-helper $words 0<&- 1>&- 2>&-
+          done
+          PATH=/usr/sbin:/usr/bin:/sbin:/bin /usr/sbin/nfsd-userland-helper -f status || echo "ended with $?"`)
+        assert.equal(status, 0, output)
+        assert.match(output, /commands for people need Node, which is not on this machine: install the package nodejs\nended with 218$/m)
+      })
 
     it('keeps a configuration file that was changed when it is upgraded or removed, and leaves nothing when it is purged', async () => {
       const { status, output } = await onScratchMachine(`
