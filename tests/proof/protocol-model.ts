@@ -1,30 +1,65 @@
 /**
  * A model of lock recovery small enough to read: one server, one lock, two clients, a network that may part them, a
- * server that may crash at any moment, leases, grace periods, and a store that follows some rules. Every reachable state
- * is visited, up to a bound on crashes; the shortest way to a fault is the answer.
+ * server that may crash at any moment, leases, grace periods, and a store that follows some rules, call by call. Every
+ * reachable state is visited, up to a bound on crashes; the shortest way to a fault is the answer.
  *
  * Two ghosts judge, and no rule can see them. A client's lock is `valid` while neither its lease nor a grace period
  * that it did not reclaim in has ended; it is `tainted` once somebody else was granted the lock. A tainted lock reclaimed is
  * illegal; a valid one refused is a loss that need not be.
  */
 
-/** What a store remembers: who is recorded in which instance, and which instances count. Instances are numbered from 1. */
-export interface Store {
-  readonly boot: number | undefined
-  readonly newBoot: number | undefined
-  /** records[i]: the clients in instance i. */
-  readonly records: readonly (readonly Client[])[]
-}
-
 export type Client = 'A' | 'B'
 const clients: readonly Client[] = ['A', 'B']
 
+/**
+ * What is on the disk: facts about instances, which only grow, and who is recorded in which. Instances are numbered from 1.
+ * A release of format 1 had two files in place of the facts.
+ */
+export interface Store {
+  readonly format: 1 | 2
+  readonly started: readonly number[]
+  readonly full: readonly number[]
+  /** Full instances whose end is not followed up: legacy clients may still be there. */
+  readonly unconfirmed: readonly number[]
+  /** Empty full instances that stand for one which ran without us. */
+  readonly untracked: readonly number[]
+  /** records[i]: the clients in instance i. */
+  readonly records: readonly (readonly Client[])[]
+  /** Whom the kernel's own tracker recorded. */
+  readonly legacy: readonly Client[]
+  /** In the run directory, which a crash of the machine takes along: a start that has not become durable, by what the kernel called it. */
+  readonly mark: number | 'ran' | undefined
+  /** Format 1. */
+  readonly boot: number | undefined
+  readonly newBoot: number | undefined
+}
+
+const blank: Store = {
+  format: 2, started: [], full: [], unconfirmed: [], untracked: [], records: [], legacy: [], mark: undefined, boot: undefined, newBoot: undefined,
+}
+
+/** One upcall on its way. What it has decided to do it does call by call, on what is there then. */
+export interface Upcall {
+  readonly verb: 'start' | 'grace done'
+  /** The instance that it begins or ends. */
+  readonly of: number
+  readonly told: number
+  /** A start that lets nobody reclaim. */
+  readonly nothingProven: boolean
+  readonly at: number
+}
+
+type Call = (store: Store) => Store
+
 export interface Rules {
   readonly name: string
-  /** Each step is durable before the next; a crash may come in between. */
-  readonly start: (store: Store, instance: number) => readonly Store[]
-  readonly graceDone: (store: Store) => readonly Store[]
-  readonly create: (store: Store, client: Client, instance: number) => Store
+  /** Two files in place of facts. */
+  readonly format?: 1
+  /** What a start does, one durable call after the other: a crash may come in between. */
+  readonly start: (upcall: Upcall) => readonly Call[]
+  readonly graceDone: (upcall: Upcall) => readonly Call[]
+  readonly check: (store: Store, client: Client) => Store
+  readonly create: (store: Store, client: Client) => Store
   readonly remove: (store: Store, client: Client) => Store
   readonly mayReclaim: (store: Store, client: Client) => boolean
 }
@@ -35,48 +70,157 @@ const within = (records: Store['records'], instance: number, client: Client): St
     return at === instance ? [...there, client].sort() : there
   })
 
-const without: Rules['remove'] = (store, client) => ({ ...store, records: store.records.map((each) => each.filter((other) => other !== client)) })
+const and = (facts: readonly number[], fact: number): readonly number[] => [...new Set([...facts, fact])].sort((a, b) => a - b)
+const but = (facts: readonly number[], fact: number): readonly number[] => facts.filter((each) => each !== fact)
+const latest = (facts: readonly number[]): number | undefined => (facts.length === 0 ? undefined : Math.max(...facts))
 
-/** The helper's rules: docs and lib/recovery/instance.ts. */
+interface Known { readonly current: number | undefined; readonly isFull: boolean; readonly lastFull: number | undefined }
+
+/** lib/recovery/instance.ts: what the facts add up to. */
+const known = ({ format, started, full, boot, newBoot }: Store): Known => {
+  if (format === 1) return { current: newBoot ?? boot, isFull: newBoot === undefined || newBoot === boot, lastFull: boot ?? newBoot }
+  const current = latest([...started, ...full])
+  return { current, isFull: current !== undefined && full.includes(current), lastFull: latest(full) }
+}
+
+/** Two starts are two numbers: the later one is for the empty instance that lets nobody reclaim. */
+export const numbersPerStart = 2
+
+/** Format 1 becomes format 2: the facts are made, then the mark of the format makes them count. */
+const migrated: readonly Call[] = [
+  (store) => {
+    if (store.format === 2) return store
+    const { current, isFull, lastFull } = known(store)
+    if (current === undefined) return store
+    const isFirst = !isFull && lastFull === current
+    return {
+      ...store, started: [current], full: isFirst || lastFull === undefined ? [] : [lastFull], unconfirmed: [current],
+      records: isFirst ? store.records.map((each, at) => (at < current ? [] : each)) : store.records,
+    }
+  },
+  (store) => (store.format === 2 ? store : { ...store, format: 2, boot: undefined, newBoot: undefined }),
+]
+
+/** The end of the last instance's grace is followed up, if the upcall that ended it died. */
+const followedUp: Call = (store) => {
+  const { current, isFull } = known(store)
+  return current === undefined || !isFull || !store.unconfirmed.includes(current) ? store : { ...store, legacy: [], unconfirmed: but(store.unconfirmed, current) }
+}
+
+/** What nothing looks at any more goes. */
+const swept: Call = (store) => {
+  const { lastFull } = known(store)
+  return lastFull === undefined ? store : { ...store, records: store.records.map((each, at) => (at < lastFull ? [] : each)) }
+}
+
+/** The helper's rules: docs/protocol.md and lib/. */
 export const ours: Rules = {
   name: 'the helper',
-  start: (store, instance) => [{ ...store, newBoot: instance }],
-  graceDone: (store) => {
-    const committed = { ...store, boot: store.newBoot, newBoot: undefined }
-    const full = committed.boot ?? 0
-    return [committed, { ...committed, records: committed.records.map((each, at) => (at < full ? [] : each)) }]
+  start: ({ of, told, nothingProven }) => [
+    (store) => ({ ...store, mark: nothingProven ? 'ran' : told }),
+    ...migrated,
+    followedUp,
+    ...(nothingProven ? [(store: Store): Store => ({ ...store, full: and(store.full, of - 1), untracked: and(store.untracked, of - 1) })] : []),
+    (store) => ({ ...store, started: and(store.started, of), unconfirmed: and(store.unconfirmed, of) }),
+    swept,
+    (store) => ({ ...store, mark: undefined }),
+  ],
+  graceDone: ({ of }) => [
+    ...migrated,
+    // A rename of a name that is this instance's own: it finds it done, or gone, or does it.
+    (store) => (store.started.includes(of) ? { ...store, started: but(store.started, of), full: and(store.full, of) } : store),
+    (store) => (store.full.includes(of) && store.unconfirmed.includes(of) ? { ...store, legacy: [] } : store),
+    (store) => ({ ...store, unconfirmed: but(store.unconfirmed, of) }),
+    swept,
+  ],
+  check: (store) => store,
+  create: (store, client) => {
+    const { current } = known(store)
+    // Wiped under a running server: a full instance is begun, and what was before is forgotten.
+    if (current === undefined) return { ...store, full: [store.records.length], records: within(store.records, store.records.length, client) }
+    return { ...store, records: within(store.records, current, client) }
   },
-  create: (store, client, instance) => ({ ...store, records: within(store.records, instance, client) }),
-  remove: without,
-  mayReclaim: ({ boot, records }, client) =>
-    boot !== undefined && records.some((each, at) => at >= boot && each.includes(client)),
+  remove: (store, client) => ({
+    ...store, records: store.records.map((each) => each.filter((other) => other !== client)), legacy: store.legacy.filter((other) => other !== client),
+  }),
+  mayReclaim: (store, client) => {
+    const { current, isFull, lastFull } = known(store)
+    if (current === undefined) return false
+    if (isFull) return store.records[current]?.includes(client) === true
+    const isRecorded = store.records.some((each, at) => at >= (lastFull ?? 0) && at <= current && each.includes(client))
+    return isRecorded || (store.legacy.includes(client) && !(lastFull !== undefined && store.untracked.includes(lastFull)))
+  },
 }
 
 /** A server without stable storage, which lets everybody reclaim: RFC 7530 §9.6.3.4.1, the first edge condition. */
 export const noStore: Rules = { ...ours, name: 'no store at all', mayReclaim: () => true }
 
 /** Who had a lock is remembered until its lease expires, and the end of grace forgets nobody: the second one. */
-export const neverForgets: Rules = {
+export const neverForgets: Rules = { ...ours, name: 'grace done forgets nobody', graceDone: () => [], mayReclaim: ({ records }, client) => records.some((each) => each.includes(client)) }
+
+/** Format 1's rules, as release 0.1.0 had them. */
+export const format1: Rules = {
   ...ours,
-  name: 'grace done forgets nobody',
-  graceDone: (store) => [{ ...store, boot: store.newBoot, newBoot: undefined }],
-  mayReclaim: ({ records }, client) => records.some((each) => each.includes(client)),
+  name: 'release 0.1.0',
+  format: 1,
+  start: ({ of }) => [(store) => ({ ...store, newBoot: of })],
+  graceDone: ({ of }) => [
+    (store) => (store.newBoot === of ? { ...store, boot: of, newBoot: undefined } : store),
+    (store) => ({ ...store, legacy: [] }),
+    swept,
+  ],
+  create: (store, client) => ({ ...store, records: within(store.records, store.newBoot ?? store.boot ?? 0, client), legacy: store.legacy.filter((other) => other !== client) }),
+  mayReclaim: ({ boot, newBoot, records, legacy }, client) =>
+    records.some((each, at) => at >= (boot ?? newBoot ?? 0) && each.includes(client)) || legacy.includes(client),
 }
 
 /** The draft of 2010, as written: without a boot_time, nothing is recorded at start. */
 export const draftWithoutBootstrap: Rules = {
-  ...ours,
+  ...format1,
   name: 'the draft of 2010: no bootstrap',
-  start: (store, instance) => [store.boot === undefined ? store : { ...store, newBoot: instance }],
-  graceDone: (store) => (store.newBoot === undefined ? [{ ...store, boot: undefined }] : ours.graceDone(store)),
+  start: ({ of }) => [(store) => (store.boot === undefined ? store : { ...store, newBoot: of })],
+  graceDone: (upcall) => [(store) => (store.newBoot === undefined ? { ...store, boot: undefined } : format1.graceDone(upcall).reduce((before, call) => call(before), store))],
+  mayReclaim: ({ boot, records }, client) => boot !== undefined && records.some((each, at) => at >= boot && each.includes(client)),
 }
 
 /** The draft of 2010 with a bootstrap: boot_time is renamed away, then new_boot_time is renamed to it. */
 export const draftTwoRenames: Rules = {
-  ...ours,
+  ...format1,
   name: 'the draft of 2010: two renames',
-  graceDone: (store) => [{ ...store, boot: undefined }, ...ours.graceDone(store)],
+  graceDone: (upcall) => [(store) => ({ ...store, boot: undefined }), ...format1.graceDone(upcall)],
 }
+
+/** Rules that were, or might have been, and what each is wrong about. */
+export const wrong = {
+  'a check with a session takes a legacy client over': {
+    ...ours, check: (store, client) => (store.legacy.includes(client) && ours.mayReclaim(store, client) ? ours.create({ ...store, legacy: store.legacy.filter((other) => other !== client) }, client) : store),
+  },
+  'a legacy client is taken over, and a first grace period forgotten': {
+    ...ours,
+    create: (store, client) => ours.create({ ...store, legacy: store.legacy.filter((other) => other !== client) }, client),
+    mayReclaim: (store, client) => {
+      const { current, lastFull } = known(store)
+      return lastFull === undefined && current !== undefined ? store.records[current]?.includes(client) === true || store.legacy.includes(client) : ours.mayReclaim(store, client)
+    },
+  },
+  'the end of grace forgets no legacy client': { ...ours, graceDone: (upcall) => ours.graceDone(upcall).filter((_, at) => at !== migrated.length + 1), start: (upcall) => ours.start(upcall).filter((call) => call !== followedUp) },
+  'an end of grace that died is not followed up': { ...ours, start: (upcall) => ours.start(upcall).filter((call) => call !== followedUp) },
+  'a start makes no mark': { ...ours, start: (upcall) => ours.start(upcall).slice(1) },
+  'a start takes its mark away before it tidies up': {
+    ...ours, start: (upcall) => { const calls = ours.start(upcall); return [...calls.slice(0, -2), ...calls.slice(-1), swept] },
+  },
+  'an instance without a tracker spares legacy clients': { ...ours, mayReclaim: (store, client) => store.legacy.includes(client) && !known(store).isFull || ours.mayReclaim(store, client) },
+  'the end of grace completes whatever instance it finds when it wakes up': {
+    ...ours, graceDone: (upcall) => [(store) => { const { current, isFull } = known(store); return current === undefined || isFull ? store : ours.graceDone({ ...upcall, of: current }).reduce((before, call) => call(before), store) }],
+  },
+  'a sweep removes what is older than the current instance': { ...ours, start: (upcall) => [...ours.start(upcall), (store: Store): Store => ({ ...store, records: store.records.map((each, at) => (at < upcall.of ? [] : each)) })] },
+  'of two facts the one that was written last counts': {
+    ...ours, graceDone: (upcall) => [...ours.graceDone(upcall), (store: Store): Store => ({ ...store, started: store.started.filter((each) => each <= upcall.of) })],
+  },
+  'format 1 is brought to format 2 mark of the format first': {
+    ...ours, start: (upcall) => { const [mark, facts, format, ...rest] = ours.start(upcall); return [mark, format, facts, ...rest].filter((call) => call !== undefined) },
+  },
+} as const satisfies Record<string, Rules | Omit<Rules, 'name'>>
 
 interface Belief {
   readonly connected: boolean
@@ -87,16 +231,39 @@ interface Belief {
 }
 
 interface State {
-  /** `starting` and `ending`: between two steps of the store. */
+  /** `starting` and `ending`: an upcall is on its way, and the kernel waits for it. */
   readonly server: 'down' | 'starting' | 'grace' | 'ending' | 'normal'
-  readonly steps: readonly Store[]
+  /** Whether the kernel has a tracker to ask. */
+  readonly tracked: boolean
+  /** The end of grace died: the next upcall finds the kernel out of grace. */
+  readonly unheard: boolean
+  readonly upcall: Upcall | undefined
+  /** An end of grace that a person typed, and that may sleep between any two of its calls, over a restart. */
+  readonly byHand: Upcall | undefined
   readonly instance: number
+  readonly stops: number
   readonly holder: Client | undefined
   readonly leases: readonly Client[]
   readonly A: Belief
   readonly B: Belief
   readonly store: Store
 }
+
+/** What may happen beside starts, ends, crashes and clients that come and go. */
+export type Event =
+  /** The kernel's own tracker served before, and A has a lock. */
+  | 'legacy'
+  /** An `init` dies: the kernel asks again, or goes on without a tracker. */
+  | 'a start dies'
+  /** The end of grace dies when it has committed, and the kernel goes on. */
+  | 'an end of grace dies'
+  /** It dies before that: the kernel goes on, and no upcall may come that could tell. */
+  | 'an end of grace is lost'
+  /** A person types grace_done. */
+  | 'by hand'
+  /** Release 0.1.0 serves at first. */
+  | 'format 1'
+  | 'wiped'
 
 export interface Outcome {
   readonly states: number
@@ -107,11 +274,13 @@ export interface Outcome {
 const other = (client: Client): Client => (client === 'A' ? 'B' : 'A')
 const nobody: Belief = { connected: true, holdsSince: undefined, valid: false, tainted: false }
 
-/** Visits every state with at most so many crashes, breadth first. */
-export function explore(rules: Rules, crashes: number): Outcome {
+/** Visits every state in which the server has stopped at most so often, breadth first. */
+export function explore(rules: Rules, stops: number, events: readonly Event[] = []): Outcome {
+  const isLegacy = events.includes('legacy')
   const first: State = {
-    server: 'down', steps: [], instance: 0, holder: undefined, leases: [], A: nobody, B: nobody,
-    store: { boot: undefined, newBoot: undefined, records: [] },
+    server: 'down', tracked: true, unheard: false, upcall: undefined, byHand: undefined, instance: 0, stops: 0, holder: undefined, leases: [],
+    A: isLegacy ? { ...nobody, holdsSince: 0, valid: true } : nobody, B: nobody,
+    store: { ...blank, legacy: isLegacy ? ['A'] : [], format: rules.format ?? (events.includes('format 1') ? 1 : 2) },
   }
   const cameFrom = new Map<string, { readonly before: string | undefined; readonly action: string }>()
   let edge: { readonly state: State; readonly key: string }[] = [{ state: first, key: JSON.stringify(first) }]
@@ -124,7 +293,7 @@ export function explore(rules: Rules, crashes: number): Outcome {
   while (edge.length > 0) {
     const next: typeof edge = []
     for (const { state, key } of edge)
-      for (const { action, to } of successors(state, rules, crashes)) {
+      for (const { action, to } of successors(state, rules, stops, events)) {
         if (typeof to === 'string') return { states: cameFrom.size, fault: { what: to, way: wayTo(key, action) } }
         const reached = JSON.stringify(to)
         if (cameFrom.has(reached)) continue
@@ -138,24 +307,66 @@ export function explore(rules: Rules, crashes: number): Outcome {
 
 interface Successor { readonly action: string; readonly to: State | 'illegal reclaim' | 'legal reclaim refused' }
 
-function* successors(state: State, rules: Rules, crashes: number): Generator<Successor> {
-  const { server, store, instance, holder, leases, steps } = state
+function* successors(state: State, all: Rules, most: number, events: readonly Event[]): Generator<Successor> {
+  const { server, tracked, store, instance, stops, upcall, byHand, holder, leases } = state
+  // Until it is upgraded, a server is served by release 0.1.0.
+  const rules = store.format === 1 && events.includes('format 1') ? { ...format1, start: all.start } : all
+  const calls = (of: Upcall): readonly Call[] => (of.verb === 'start' ? (of.told < 0 ? format1 : all).start(of) : rules.graceDone(of))
   const belief = (client: Client, change: Partial<Belief>): Partial<State> => ({ [client]: { ...state[client], ...change } })
+  const bothRefused = { A: { ...state.A, valid: false }, B: { ...state.B, valid: false } }
 
-  if (server === 'down') yield { action: 'the server starts', to: { ...state, server: 'starting', instance: instance + 1, steps: rules.start(store, instance + 1) } }
-  else if (instance <= crashes)
-    yield { action: 'the server crashes', to: { ...state, server: 'down', steps: [], holder: undefined, leases: [] } }
-
-  if (server === 'starting' || server === 'ending') {
-    const [step, ...rest] = steps
-    if (step !== undefined) yield { action: `${server}: one step`, to: { ...state, store: step, steps: rest } }
-    else if (server === 'starting') yield { action: 'grace begins', to: { ...state, server: 'grace' } }
-    else yield { action: 'grace is over', to: { ...state, server: 'normal' } }
+  if (server === 'down') {
+    const begin = (told: number, release: string): Successor => {
+      const of = instance + numbersPerStart
+      const nothingProven = store.mark !== undefined && store.mark !== told
+      const starting: Upcall = { verb: 'start', of, told, nothingProven, at: 0 }
+      // Nobody may reclaim after an instance that ran without a tracker.
+      return { action: `the server starts${release}`, to: { ...state, ...(nothingProven ? bothRefused : {}), server: 'starting', tracked: true, instance: of, upcall: starting } }
+    }
+    yield begin(instance + numbersPerStart, '')
+    if (store.format === 1 && events.includes('format 1')) yield begin(-1, ' with release 0.1.0')
+  } else if (stops < most) {
+    const down = { ...state, server: 'down', tracked: true, unheard: false, stops: stops + 1, upcall: undefined, holder: undefined, leases: [] } as const
+    // While an upcall runs, only the machine can stop: the kernel waits. A reboot after an instance without a tracker is not covered.
+    if (tracked) yield { action: 'the machine crashes', to: { ...down, byHand: undefined, store: { ...store, mark: undefined } } }
+    if ((server === 'grace' || server === 'normal') && (!tracked || byHand !== undefined)) yield { action: 'the server is stopped', to: down }
   }
+
+  if (upcall !== undefined) {
+    const call = calls(upcall)[upcall.at]
+    if (call !== undefined) yield { action: `${server}: call ${upcall.at + 1}`, to: { ...state, store: call(store), upcall: { ...upcall, at: upcall.at + 1 } } }
+    // A sweep has a second: what it leaves is for the next.
+    if (call === swept) yield { action: `${server}: swept later`, to: { ...state, upcall: { ...upcall, at: upcall.at + 1 } } }
+    if (server === 'ending' && call !== undefined) {
+      const isCommitted = store.full.includes(upcall.of)
+      if (isCommitted ? events.includes('an end of grace dies') : events.includes('an end of grace is lost'))
+        yield { action: 'gracedone dies, and grace is over', to: { ...state, server: 'normal', upcall: undefined, unheard: true } }
+    }
+    if (call === undefined && server === 'starting') yield { action: 'grace begins', to: { ...state, server: 'grace', upcall: undefined } }
+    if (call === undefined && server === 'ending') yield { action: 'grace is over', to: { ...state, server: 'normal', upcall: undefined } }
+    // One that dies before its first call has left no trace, and can't: that is not covered.
+    if (server === 'starting' && call !== undefined && upcall.at > 0 && events.includes('a start dies') && upcall.told >= 0 && stops < most) {
+      yield { action: 'init dies, and the kernel asks again', to: { ...state, stops: stops + 1, upcall: { ...upcall, of: instance + numbersPerStart, at: 0, nothingProven: store.mark !== undefined && store.mark !== upcall.told }, instance: instance + numbersPerStart } }
+      yield { action: 'init dies, and the kernel goes on without a tracker', to: { ...state, ...bothRefused, stops: stops + 1, server: 'grace', tracked: false, upcall: undefined } }
+    }
+  }
+  if (byHand !== undefined) {
+    const call = calls(byHand)[byHand.at]
+    yield { action: `grace_done by hand: ${call === undefined ? 'ends' : `call ${byHand.at + 1}`}`, to: { ...state, ...(call === undefined ? { byHand: undefined } : { store: call(store), byHand: { ...byHand, at: byHand.at + 1 } }) } }
+  } else if (events.includes('by hand') && server === 'grace' && tracked && stops < most) {
+    // A person says that grace is over: who has not reclaimed is given up.
+    const givenUp = (client: Client): Belief => (state[client].holdsSince === instance ? state[client] : { ...state[client], valid: false })
+    yield { action: 'a person types grace_done', to: { ...state, A: givenUp('A'), B: givenUp('B'), byHand: { verb: 'grace done', of: known(store).current ?? 0, told: 0, nothingProven: false, at: 0 } } }
+  }
+  if (events.includes('wiped') && (server === 'grace' || server === 'normal') && store.started.length + store.full.length > 0)
+    yield { action: 'the state directory is wiped', to: { ...state, ...bothRefused, store: { ...blank, records: Array.from({ length: instance + 1 }, () => []) } } }
+
   if (server === 'grace') {
     // Whoever has not reclaimed by now has lost its lock, wherever it is.
     const late = (client: Client): Belief => (leases.includes(client) ? state[client] : { ...state[client], valid: false })
-    yield { action: 'the grace time is up', to: { ...state, server: 'ending', steps: rules.graceDone(store), A: late('A'), B: late('B') } }
+    const lost = { A: late('A'), B: late('B') }
+    if (tracked) yield { action: 'the grace time is up', to: { ...state, ...lost, server: 'ending', upcall: { verb: 'grace done', of: known(store).current ?? 0, told: 0, nothingProven: false, at: 0 } } }
+    else yield { action: 'the grace time is up', to: { ...state, ...lost, server: 'normal' } }
   }
 
   for (const client of clients) {
@@ -163,11 +374,21 @@ function* successors(state: State, rules: Rules, crashes: number): Generator<Suc
     yield { action: `the network ${connected ? 'parts' : 'reaches'} ${client}`, to: { ...state, ...belief(client, { connected: !connected }) } }
 
     const isServing = server === 'grace' || server === 'normal'
+    // The kernel is out of grace and we were not told: that is made up for first.
+    const heard = (): Store => {
+      const { current, isFull } = known(store)
+      if (!state.unheard || current === undefined) return store
+      return isFull ? followedUp(store) : rules.graceDone({ verb: 'grace done', of: current, told: 0, nothingProven: false, at: 0 }).reduce((before, call) => call(before), store)
+    }
+    // Who is recorded in this instance is not recorded again: the kernel asks nobody.
+    const isKnown = store.records[known(store).current ?? -1]?.includes(client) === true
+    const recorded = (): Store => (!tracked || (isKnown && leases.includes(client)) ? store : rules.create(heard(), client))
+    const withLease = [...new Set([...leases, client])].sort()
     if (!connected && isServing && leases.includes(client))
       yield {
         action: `${client}'s lease expires`,
         to: {
-          ...state, store: rules.remove(store, client), leases: leases.filter((each) => each !== client),
+          ...state, store: tracked ? rules.remove(heard(), client) : store, leases: leases.filter((each) => each !== client),
           holder: holder === client ? undefined : holder, ...belief(client, { valid: false }),
         },
       }
@@ -180,29 +401,24 @@ function* successors(state: State, rules: Rules, crashes: number): Generator<Suc
         yield {
           action: `${client} locks`,
           to: {
-            ...state, store: rules.create(store, client, instance), holder: client, leases: [...new Set([...leases, client])].sort(),
-            ...belief(client, { holdsSince: instance, valid: true, tainted: false }),
+            ...state, store: recorded(), holder: client, leases: withLease,
+            ...belief(client, { holdsSince: instance, valid: tracked, tainted: false }),
             ...(state[loser].holdsSince === undefined ? {} : { [loser]: { ...state[loser], tainted: true } }),
           },
         }
-        // Recorded, and then no lock: the server may crash in between.
-        yield { action: `${client} is recorded`, to: { ...state, store: rules.create(store, client, instance), leases: [...new Set([...leases, client])].sort() } }
       }
+      // Recorded, and then no lock: it has none to reclaim, or the server may crash in between.
+      yield { action: `${client} is recorded`, to: { ...state, store: recorded(), leases: withLease } }
     } else if (holdsSince === instance) {
       if (holder === client) yield { action: `${client} unlocks`, to: { ...state, holder: undefined, [client]: lost } }
       else yield { action: `${client} learns that its lease has expired`, to: { ...state, [client]: lost } }
     } else if (server === 'normal') yield { action: `${client} comes too late to reclaim`, to: { ...state, [client]: lost } }
-    else if (rules.mayReclaim(store, client)) {
+    else if (tracked && rules.mayReclaim(store, client)) {
+      const asked = rules.check(store, client)
+      if (asked !== store) yield { action: `${client} asks`, to: { ...state, store: asked } }
       if (tainted || (holder !== undefined && holder !== client)) yield { action: `${client} reclaims`, to: 'illegal reclaim' }
-      else
-        yield {
-          action: `${client} reclaims`,
-          to: {
-            ...state, store: rules.create(store, client, instance), holder: client, leases: [...new Set([...leases, client])].sort(),
-            ...belief(client, { holdsSince: instance }),
-          },
-        }
-    } else if (valid) yield { action: `${client} is refused`, to: 'legal reclaim refused' }
+      else yield { action: `${client} reclaims`, to: { ...state, store: recorded(), holder: client, leases: withLease, ...belief(client, { holdsSince: instance, valid: true }) } }
+    } else if (valid && tracked && !(store.format === 1 && events.includes('format 1'))) yield { action: `${client} is refused`, to: 'legal reclaim refused' }
     else yield { action: `${client} is refused`, to: { ...state, [client]: lost } }
   }
 }
