@@ -47,8 +47,11 @@ export function noteStart(marked: Marked, told: GraceStart | undefined): Noted {
     // An instance that ran untracked is remembered until a start is durable, whatever that start is told.
     if (ran) disk.makeLink('-', ranOf(marked))
     if (disk.readLink(mark) !== text) {
-      disk.remove(mark)
-      disk.makeLink(text, mark)
+      // One takes the other's place: killed in between, a start must not leave less than it has found.
+      const staged = `${mark}.new`
+      disk.remove(staged)
+      disk.makeLink(text, staged)
+      disk.move(staged, mark)
     }
     return { ranUntracked: ran, unmarked: undefined }
   } catch (thrown) {

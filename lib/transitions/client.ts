@@ -77,9 +77,10 @@ export function carryOver(world: World, instance: PartialInstance, owner: Client
     log.critical(`${showOwner(owner)} may reclaim, but its record can't be carried over (${code}): it is lost when grace ends`)
     return settled
   }
-  // Whoever woke up without the lock may have moved a record that the end of grace had already made worthless.
+  // Whoever woke up without the lock may have moved a record that the end of grace had already made worthless. A start in
+  // between is no harm: the record counts where it was, and where it is.
   const { instance: now } = lookAt(state)
-  if (now.kind !== 'partial' || now.start !== instance.start) {
+  if (now.kind !== 'partial' || (now.full !== undefined && now.full >= instance.start)) {
     records.drop(state, owner, instance.start)
     throw gone(owner)
   }
