@@ -34,8 +34,45 @@ export const say = (line: string): void => { remark(`nfsd-userland-helper: ${lin
 export const asJson = (document: unknown): string =>
   JSON.stringify(document).replace(/[\u007f-\uffff]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)
 
-/** One document, one line (docs/json.md). */
-export const printJson = (document: unknown): void => void print(`${asJson(document)}\n`)
+/**
+ * One document, one line (docs/json.md). A member that is a function is asked when its turn comes, and of what can be gone
+ * through and is no array each item is told as it comes: a list may be longer than memory should hold.
+ */
+export function printJson(document: unknown): void {
+  let part = ''
+  for (const more of partsOf(document)) {
+    part += more
+    if (part.length < partSize) continue
+    if (!print(part)) return
+    part = ''
+  }
+  print(`${part}\n`)
+}
+
+function* partsOf(value: unknown): Generator<string> {
+  if (typeof value === 'function') yield* partsOf((value as () => unknown)())
+  else if (typeof value !== 'object' || value === null || Array.isArray(value)) yield asJson(value)
+  else if (Symbol.iterator in value) {
+    let separator = '['
+    for (const item of value as Iterable<unknown>) {
+      yield `${separator}${asJson(item)}`
+      separator = ','
+    }
+    yield separator === '[' ? '[]' : ']'
+  } else {
+    let separator = '{'
+    for (const [name, member] of Object.entries(value)) {
+      if (member === undefined) continue
+      yield `${separator}${asJson(name)}:`
+      yield* partsOf(member)
+      separator = ','
+    }
+    yield separator === '{' ? '{}' : '}'
+  }
+}
+
+/** So much is written at a time. */
+const partSize = 1 << 16
 
 /** A path, each character of which is a byte, as text for programs. */
 export const textOfPath = (path: string): string => Buffer.from(path, 'latin1').toString()

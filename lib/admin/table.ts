@@ -17,23 +17,44 @@ export function toned(stream: NodeJS.WriteStream = process.stdout): (tone: Tone,
   return (tone, text) => (colours ? styleText(styles[tone], text, { validateStream: false }) : text)
 }
 
+type Row = readonly (string | number)[]
+
 /** Lines of aligned columns, two spaces apart; numbers to the right. Ends with a newline, unless there are no lines. */
-export function table(header: readonly string[], rows: readonly (readonly (string | number)[])[]): string {
-  if (rows.length === 0) return ''
+export const table = (header: readonly string[], rows: Iterable<Row>): string => [...tableLines(header, rows)].join('')
+
+/** So many rows are looked at before the columns are given their widths. */
+const measured = 20_000
+
+/** {@link table}, in parts of some lines: there may be more rows than memory should hold. */
+export function* tableLines(header: readonly string[], rows: Iterable<Row>): Generator<string> {
   const widths = header.map((title) => title.length)
-  for (const row of rows) for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, String(cell).length)
-  const line = (cells: readonly (string | number)[], like: readonly (string | number)[]): string =>
-    cells
-      .map((cell, i) => {
-        const width = widths[i] ?? 0
-        if (typeof like[i] === 'number') return String(cell).padStart(width)
-        return i === cells.length - 1 ? String(cell) : String(cell).padEnd(width)
-      })
-      .join('  ')
-      .trimEnd()
-  const tone = toned()
-  return [tone('strong', line(header, rows[0] ?? [])), ...rows.map((row) => line(row, row))].map((text) => `${text}\n`).join('')
+  let part: Row[] = []
+  let first: Row | undefined
+  const told = (): string => {
+    const lines = first === undefined && part[0] !== undefined ? [toned()('strong', aligned(header, part[0], widths))] : []
+    first ??= part[0]
+    for (const row of part) lines.push(aligned(row, row, widths))
+    part = []
+    return lines.map((line) => `${line}\n`).join('')
+  }
+  for (const row of rows) {
+    if (first === undefined) for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, String(cell).length)
+    part.push(row)
+    if (part.length === (first === undefined ? measured : 500)) yield told()
+  }
+  if (part.length > 0) yield told()
 }
+
+/** @param like a row that tells which columns hold numbers. */
+const aligned = (cells: Row, like: Row, widths: readonly number[]): string =>
+  cells
+    .map((cell, i) => {
+      const width = widths[i] ?? 0
+      if (typeof like[i] === 'number') return String(cell).padStart(width)
+      return i === cells.length - 1 ? String(cell) : String(cell).padEnd(width)
+    })
+    .join('  ')
+    .trimEnd()
 
 /** `name   value` lines, names aligned. */
 export function pairs(rows: readonly (readonly [name: string, value: string])[]): string {

@@ -86,6 +86,10 @@ export const claimLink = (text: string, name: string, within = anywhere): void =
 export const makeLink = (text: string, name: string, within = anywhere): boolean =>
   answered(calls.symlinkat(text, within.descriptor, name), 'symlink', pathOf(name, within), EEXIST) >= 0
 
+/** Makes a second name, of a link as of a file. @returns false if the name is taken, or there is nothing to name. */
+export const makeHardLink = (existing: string, name: string, within: Directory, into: Directory): boolean =>
+  answered(calls.linkat(within.descriptor, existing, into.descriptor, name), 'link', pathOf(existing, within), EEXIST, ENOENT, ENOTDIR) >= 0
+
 /** @returns a link's text; 'no link' for something else. */
 export function linkAt(name: string, within = anywhere): { readonly text: string } | 'absent' | 'no link' {
   const text = calls.readlinkat(within.descriptor, name)

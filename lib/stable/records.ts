@@ -26,8 +26,8 @@ export type Entry =
 /** The longest line: every byte of a 1024-byte owner percent-encoded, and the facts. */
 const longestLine = 4096
 
-/** What stands under a name in an instance's directory. */
-export function entryAt(directory: Directory, name: string): Entry {
+/** What stands under a name in an instance's directory. @param meant the name that it had there, where it has been moved. */
+export function entryAt(directory: Directory, name: string, meant = name): Entry {
   const link = disk.linkAt(name, directory)
   if (link === 'absent') return { kind: 'nothing' }
   let line
@@ -37,7 +37,7 @@ export function entryAt(directory: Directory, name: string): Entry {
     if (file.kind === 'other') return { kind: 'damaged' }
     line = file.text
   } else line = link.text
-  const record = readRecord(name, line)
+  const record = readRecord(meant, line)
   return record === undefined ? { kind: 'damaged' } : record === 'newer' ? { kind: 'newer' } : { kind: 'record', ...record }
 }
 

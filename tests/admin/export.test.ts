@@ -1,6 +1,6 @@
 /** An admin can leave: what is written for other trackers is what they then answer from. */
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { badArgument, done, eachArtefact, hex, mayNotReclaim, server, storageFailed, type Server } from '../contract/server.ts'
@@ -97,7 +97,7 @@ eachArtefact('export', (artefact) => {
     assert.equal((await other.check('eve', 'v4.1')).status, mayNotReclaim)
   })
 
-  it('in grace: takes whoever may still reclaim as well, and nobody of a first instance, which proves nothing', async () => {
+  it('in grace: takes whoever may still reclaim as well, and in a first instance whoever is recorded', async () => {
     const s = server(artefact)
     const names = async (): Promise<unknown[]> => {
       const { clients } = JSON.parse((await s.call(['export'])).stdout) as { clients: { owner: string }[] }
@@ -105,11 +105,25 @@ eachArtefact('export', (artefact) => {
     }
     await s.init()
     await s.create('ada', 'v4.1')
-    assert.deepEqual(await names(), [])
+    assert.deepEqual(await names(), ['ada'])
     await s.graceDone()
     await s.init()
     await s.create('new', 'v4.1')
     assert.deepEqual(await names(), ['ada', 'new'])
+  })
+
+  it('is empty where a server instance ran that could not be recorded: after the next start nobody may reclaim', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    symlinkSync('0', beside(s, 'run/unknown-directory'))
+    const { stdout, stderr } = await s.call(['export'])
+    assert.deepEqual((JSON.parse(stdout) as { clients: unknown[] }).clients, [])
+    assert.match(stderr, /a server instance ran that could not be recorded/)
+    const listed = JSON.parse((await s.call(['list', '--json'])).stdout) as { ran_untracked: boolean; clients: { may_reclaim: boolean }[] }
+    assert.deepEqual([listed.ran_untracked, listed.clients.map((client) => client.may_reclaim)], [true, [false]])
+    const shown = JSON.parse((await s.call(['show', 'ada', '--json'])).stdout) as { ran_untracked: boolean; may_reclaim: boolean }
+    assert.deepEqual([shown.ran_untracked, shown.may_reclaim], [true, false])
+    assert.match((await s.call(['show', 'ada'])).stdout, /but +a server instance has been running that could not be recorded/)
   })
 
   it('changes nothing here, and no file that is there', async () => {
@@ -125,7 +139,7 @@ eachArtefact('export', (artefact) => {
     assert.equal((await s.call(['export', '-o', file])).status, badArgument)
     assert.equal(readFileSync(file, 'utf8'), 'mine')
     assert.equal(s.snapshot(), before)
-    assert.deepEqual(readdirSync(join(s.stateDir, '..')).sort(), ['nfsd', 'out.json', 'state'])
+    assert.deepEqual(readdirSync(join(s.stateDir, '..')).sort(), ['nfsd', 'out.json', 'run', 'state'])
   })
 
   it('is refused without a file for a database, for a tracker that does not exist, and where nobody is known', async () => {
@@ -134,6 +148,7 @@ eachArtefact('export', (artefact) => {
     await s.fullInstanceWith('ada')
     assert.equal((await s.call(['export', '--to', 'nfsdcld'])).status, badArgument)
     assert.equal((await s.call(['export', '--to', 'ganesha'])).status, badArgument)
+    unlinkSync(join(s.stateDir, 'v4clients/format-2'))
     s.writeState('new_boot_time', 'never\n')
     assert.match((await s.call(['export'])).stderr, /new_boot_time .* can't be understood/)
   })

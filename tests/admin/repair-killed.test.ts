@@ -1,6 +1,6 @@
 /** A repair, an expiry and a person's allowance that die anywhere: nobody else's verdict changes, and a repeat completes them. */
 import assert from 'node:assert/strict'
-import { readdirSync, symlinkSync, writeFileSync } from 'node:fs'
+import { readdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { newMachine, scrap, type Artefact, type Machine } from '../artefacts.ts'
@@ -40,9 +40,12 @@ eachArtefact('killed anywhere', (artefact) => {
       after: ['bob', 'cid'],
     },
     {
-      name: 'a repair of a time that hides an end of grace lets nobody in at any moment',
+      name: 'a repair of a time that hides an end of grace, in format 1, lets nobody in at any moment',
       words: ['verify', '--repair', '--yes'],
-      make: ({ stateDir }) => { writeFileSync(join(stateDir, 'new_boot_time'), 'never', { mode: 0o600 }) },
+      make: ({ stateDir }) => {
+        unlinkSync(join(stateDir, 'v4clients/format-2'))
+        writeFileSync(join(stateDir, 'new_boot_time'), 'never', { mode: 0o600 })
+      },
       before: [],
       after: [],
     },

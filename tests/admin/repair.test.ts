@@ -1,5 +1,6 @@
 /** A person takes clients out, and puts them back: what then holds is what an upcall would have made of it. */
 import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
 import { mkdirSync, readdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
@@ -12,9 +13,25 @@ async function mayReclaim(s: Server, ...owners: string[]): Promise<string[]> {
   return owners.filter((_, at) => verdicts[at] === done)
 }
 
-const mark = (s: Server): string => {
-  mkdirSync('/run/nfsd-userland-helper', { recursive: true })
-  return join('/run/nfsd-userland-helper', encodeURIComponent(s.stateDir).slice(-200))
+/** What says that a server instance ran that could not be recorded. */
+const mark = (s: Server): string => join(s.stateDir, '../run/unknown-directory')
+
+/** A command on a terminal of its own; what happens between the question and the answer, which is yes. */
+function asked(s: Server, words: readonly string[], meanwhile: () => Promise<unknown>): Promise<{ readonly status: number | null; readonly said: string }> {
+  const line = [...s.artefact.command, '-s', s.stateDir, '--nfsd-dir', s.nfsdDir, '--run-dir', join(s.stateDir, '../run'), '--config', '/dev/null', ...words].join(' ')
+  return new Promise((resolve, reject) => {
+    const child = spawn('/usr/bin/script', ['-qec', line, '/dev/null'], { cwd: '/', env: { TERM: 'dumb' }, stdio: ['pipe', 'pipe', 'inherit'] })
+    let said = ''
+    let answered = false
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      said += text
+      if (answered || !said.includes('[y/N]')) return
+      answered = true
+      meanwhile().then(() => child.stdin.end('y\n'), reject)
+    })
+    child.once('error', reject)
+    child.once('close', (status) => { resolve({ status, said }) })
+  })
 }
 
 eachArtefact('expire', (artefact) => {
@@ -66,6 +83,17 @@ eachArtefact('expire', (artefact) => {
     assert.deepEqual(expired, [{ owner: 'ada', owner_hex: hex('ada'), live: null }], 'a whole owner is meant, though it begins another')
   })
 
+  it('leaves a client that came back while a person was asked, and says so', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada', 'bob')
+    await s.init()
+    await s.create('cid', 'v4.1')
+    const { status, said } = await asked(s, ['expire', 'ada', 'bob', 'cid'], () => s.create('ada', 'v4.1'))
+    assert.equal(status, 1, said)
+    assert.match(said, /not expired ada: it came back meanwhile\r?\nexpired bob\r?\nexpired cid/)
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'cid'), ['ada'])
+  })
+
   it('tells of a client that the kernel still has, and how to take back its locks as well', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
@@ -96,6 +124,19 @@ eachArtefact('prune', (artefact) => {
     assert.deepEqual(pruned.map(({ owner, instances_unseen: unseen }) => [owner, unseen]), [['ada', 3]])
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'cid'), ['bob', 'cid'])
     assert.match((await s.call(['prune', '--unseen', '3', '--yes'])).stdout, /^0 clients pruned/)
+  })
+
+  it('leaves a client that came back while a person was asked, and says so', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada', 'bob')
+    await s.init()
+    await s.create('bob', 'v4.1')
+    await s.init()
+    await s.create('cid', 'v4.1')
+    const { status, said } = await asked(s, ['prune', '--unseen', '1'], () => s.create('bob', 'v4.1'))
+    assert.equal(status, done, said)
+    assert.match(said, /1 clients pruned\r?\nnot pruned bob: it came back meanwhile/)
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'cid'), ['bob', 'cid'])
   })
 
   it('when nobody is left to wait for, asks the kernel to end grace', async () => {
@@ -168,6 +209,22 @@ eachArtefact('allow', (artefact) => {
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob'), ['ada', 'bob'])
   })
 
+  it('looks again after the answer: who came back by itself stays as it came, and where grace is over meanwhile nobody is let in', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada', 'bob')
+    await s.init()
+    await s.remove('ada')
+    const cameBack = await asked(s, ['allow', 'ada'], () => s.create('ada', 'v4.1'))
+    assert.equal(cameBack.status, done)
+    assert.match(cameBack.said, /ada may reclaim already/)
+    await s.remove('bob')
+    const over = await asked(s, ['allow', 'bob'], () => s.graceDone())
+    assert.equal(over.status, storageFailed, over.said)
+    assert.match(over.said, /bob is not allowed: meanwhile it could only reclaim after the next start; ask again/)
+    await s.init()
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob'), ['ada'])
+  })
+
   it('in a first instance records it as active, and lets grace last its whole time', async () => {
     const s = server(artefact)
     await s.init()
@@ -189,15 +246,12 @@ eachArtefact('allow', (artefact) => {
     }
     await refused(/state directory .* is missing/)
     await s.fullInstanceWith('ada')
-    symlinkSync('0', mark(s))
-    s.atEnd(() => { unlinkSync(mark(s)) })
     await s.remove('ada')
+    symlinkSync('0', mark(s))
     await refused(/could not be recorded, so after the next start nobody may reclaim/)
     unlinkSync(mark(s))
-    symlinkSync('9e9', mark(s))
     await s.init()
     s.kernelGrace('Y\n')
-    symlinkSync('9e9', mark(s))
     await refused(/the kernel is out of grace, which is not recorded yet/)
     s.kernelGrace('N\n')
     await s.create('ada', 'v4.1')
@@ -207,6 +261,7 @@ eachArtefact('allow', (artefact) => {
     unlinkSync(join(room, link))
     symlinkSync('session=Y', join(room, link))
     await refused(/a record of ada can't be understood/)
+    unlinkSync(join(room, 'format-2'))
     s.writeState('new_boot_time', 'never\n')
     await refused(/new_boot_time can't be understood/)
     for (const words of [[], ['--hex', 'xyz'], ['\\9'], ['ada', '--force']])

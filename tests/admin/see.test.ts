@@ -195,7 +195,7 @@ eachArtefact('show', (artefact) => {
     await s.fullInstanceWith('ada')
     liveInKernel(s, 9, 'a\\x22b\\x5cc\\x0a\\xff')
     const shown = JSON.parse(await asked(s, 'show', '--hex', '6122625c630aff', '--json')) as Record<string, unknown>
-    assert.deepEqual(Object.keys(shown), ['owner', 'owner_hex', 'may_reclaim', 'instance', 'records', 'live', 'live_silent'])
+    assert.deepEqual(Object.keys(shown), ['owner', 'owner_hex', 'may_reclaim', 'instance', 'ran_untracked', 'records', 'live', 'live_silent'])
     assert.equal(shown['may_reclaim'], false)
     assert.deepEqual(shown['records'], [])
     assert.match(await asked(s, 'show', 'a"'), /\nmay reclaim +no: it is not recorded\n/)

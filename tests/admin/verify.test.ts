@@ -1,9 +1,11 @@
 /** Everything that can be wrong in a state directory is named; a repair keeps it as evidence, and lets nobody in. */
 import assert from 'node:assert/strict'
-import { chmodSync, chownSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
+import { inForeground, settings } from '../artefacts.ts'
 import { badArgument, done, eachArtefact, mayNotReclaim, server, type Server } from '../contract/server.ts'
+import { traced } from '../contract/strace.ts'
 
 const found = 1
 const clients = (s: Server): string => join(s.stateDir, 'v4clients')
@@ -12,7 +14,7 @@ const pathOf = (s: Server, owner: string): string => {
   assert.ok(name !== undefined, `${owner} is recorded`)
   return join(clients(s), name)
 }
-const kept = (s: Server): string[] => readdirSync(join(clients(s), 'damaged')).map((name) => name.replace(/\d{6,}/g, 'T').replace(/\.T\.\d+$/, '')).sort()
+const kept = (s: Server): string[] => readdirSync(join(clients(s), 'damaged')).map((name) => name.replace(/\d{6,}/g, 'T').replace(/\.T\.\d+\.\d+$/, '')).sort()
 const replace = (path: string, target: string): void => {
   unlinkSync(path)
   symlinkSync(target, path)
@@ -49,6 +51,10 @@ eachArtefact('verify', (artefact) => {
     { name: 'a file in the place of an instance', make: (s) => { writeFileSync(join(clients(s), '7'), '') }, kind: 'stray', keeps: ['7'] },
     { name: 'a file in the place of a mark', make: (s) => { writeFileSync(join(clients(s), '7.partial'), '') }, kind: 'stray', keeps: ['7.partial'] },
     { name: 'an old_boot_time that says nothing', make: (s) => { s.writeState('old_boot_time', 'x') }, kind: 'damaged', keeps: ['old_boot_time'] },
+    { name: 'a file in the place of the evidence', make: (s) => { writeFileSync(join(clients(s), 'damaged'), 'evidence') }, kind: 'stray', keeps: [] },
+    { name: 'a directory in the place of the lock, which nobody can have then', make: (s) => { mkdirSync(join(clients(s), 'lock')) }, kind: 'stray', keeps: ['lock'] },
+    { name: 'a file in the place of the mark of the format', make: (s) => { writeFileSync(join(clients(s), 'format-1'), '') }, kind: 'stray', keeps: ['format-1'] },
+    { name: "a time told at a start that is none", make: (s) => { symlinkSync('soon', join(clients(s), '7.grace_start')) }, kind: 'damaged', keeps: ['7.grace_start'] },
     { name: 'an instance that others may write to', make: (s) => { chmodSync(join(pathOf(s, 'ada'), '..'), 0o770) }, kind: 'open', keeps: [] },
     { name: 'an instance that belongs to somebody else', make: (s) => { chownSync(join(pathOf(s, 'ada'), '..'), 65534, 65534) }, kind: 'open', keeps: [] },
   ]
@@ -91,11 +97,12 @@ eachArtefact('verify', (artefact) => {
       assert.equal((await s.check(owner, 'v4.1')).status, verdict, owner)
   })
 
-  it('a time that hides an end of grace takes the time before it along: nobody may reclaim', async () => {
+  it('in format 1 a time that hides an end of grace takes the time before it along: nobody may reclaim', async () => {
     for (const text of ['gibberish', '1\n']) {
       const s = server(artefact)
       await s.fullInstanceWith('ada')
       await s.init()
+      unlinkSync(join(clients(s), 'format-2'))
       s.writeState('new_boot_time', text)
       const { status, findings } = await verified(s)
       assert.equal(status, found)
@@ -105,6 +112,49 @@ eachArtefact('verify', (artefact) => {
       await s.init()
       assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
     }
+  })
+
+  it('puts back a good record that a create has put there in the moment before: it is never lost', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada', 'bob')
+    replace(pathOf(s, 'ada'), 'session=Y,recorded=1,check=00000000')
+    // Between the judgement and the move; the lock is held meanwhile, and passed by.
+    const slow = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'inject=rename,renameat,renameat2:delay_enter=5000000:when=1']
+    const repair = inForeground({ ...artefact, command: [...slow, ...artefact.command] }, [...settings({ dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir }), 'verify', '--repair', '--yes'], {})
+    while (!existsSync(join(clients(s), 'damaged'))) await new Promise((resolve) => setTimeout(resolve, 20))
+    const created = await s.create('ada', 'v4.1')
+    assert.equal(created.status, done)
+    assert.match(created.stderr, /goes on without the lock/, 'or the moment was missed')
+    assert.equal((await repair).status, done)
+    assert.deepEqual(kept(s), ['T-ada'], 'what was damaged')
+    await s.init()
+    assert.deepEqual([(await s.check('ada', 'v4.1')).status, (await s.check('bob', 'v4.1')).status], [done, done])
+  })
+
+  it('finds a record whose name is no UTF-8, and mends it', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    symlinkSync('x', Buffer.concat([Buffer.from(join(pathOf(s, 'ada'), '../')), Buffer.of(0xff, 0xe9)]))
+    assert.deepEqual((await verified(s)).findings.map(({ kind, path }) => [kind, path.slice(-8)]), [['damaged', '\\377\\351']])
+    assert.equal((await verified(s, '--repair', '--yes')).status, done)
+    assert.deepEqual(kept(s), ['T-??'])
+    assert.equal((await s.check('ada', 'v4.1')).status, done)
+  })
+
+  it('waits for no barrier while it holds the lock', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada', 'bob')
+    await s.init()
+    await s.create('cid', 'v4.1')
+    symlinkSync('session=Y', pathOf(s, 'cid').replace(/cid$/, 'ada'))
+    const { calls } = await traced(s, ['verify', '--repair', '--yes'])
+    let held = 0
+    for (const { text } of calls) {
+      if (/^symlink(?:at)?\(.*\/lock"/.test(text) && !text.includes('= -1')) held++
+      if (/^unlink(?:at)?\(.*\/lock"/.test(text)) held--
+      if (/^f(?:data)?sync\(/.test(text)) assert.equal(held, 0, text)
+    }
+    assert.ok(calls.some(({ text }) => text.includes('/lock"')), 'the lock was seen')
   })
 
   it('makes the directory of the current instance again, if that is missing', async () => {

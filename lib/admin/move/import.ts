@@ -1,5 +1,5 @@
 /** `import`: clients that another tracker, or another machine, has recorded may reclaim here at the next start. */
-import { kindAt, syncDirectory } from '../../stable/disk.ts'
+import * as disk from '../../stable/disk.ts'
 import { makeStateDirectory } from '../../stable/state-directory.ts'
 import { resolve } from 'node:path'
 import { Failed, quote } from '../../failure.ts'
@@ -8,7 +8,7 @@ import { consent, withConsent } from '../consent.ts'
 import { print, printJson, say, textOfPath } from '../print.ts'
 import { progress } from '../progress.ts'
 import { refused } from './database.ts'
-import type { Found } from './movable.ts'
+import type { Found, Movable } from './movable.ts'
 import { confirmPlaced, legacyRoom, placeAll, placeMatchOnly, roomIn, type Room } from './placement.ts'
 import { readSource } from './source.ts'
 
@@ -39,39 +39,45 @@ export const importCommand = command(
       .example('$0 import /mnt/v4recovery', "directories of the kernel's own tracker")
       .example('$0 import --yes /srv/failed-node/nfs', 'the state directory of another machine')
       .example('ssh old nfsd-userland-helper export | $0 import --yes -', 'its export'),
-  async ({ SOURCE: given, 'dry-run': dryRun, yes, json }, { stateDirectory, nfsdDirectory, runDirectory }) => {
+  async ({ SOURCE: given, 'dry-run': dryRun, yes, json }, settings) => {
     process.umask(0o077)
+    const { stateDirectory, nfsdDirectory } = settings
     const source = given === '-' ? given : resolve(given)
-    if (source === stateDirectory) throw new Failed({ kind: 'bad-argument', why: 'that is the state directory itself', word: given })
+    const asBytes = Buffer.from(source).toString('latin1')
+    if (asBytes === stateDirectory) throw new Failed({ kind: 'bad-argument', why: 'that is the state directory itself', word: given })
     const now = Date.now()
     const found = await readSource(source, Math.floor(now / 1000))
-    const room = roomIn(stateDirectory, nfsdDirectory, runDirectory)
-    const top = found.matchOnly.length > 0 ? legacyRoom(stateDirectory, nfsdDirectory) : undefined
-    if (source === top) throw new Failed({ kind: 'bad-argument', why: 'that is where the helper looks by itself: nothing is to be imported', word: given })
-    const missing = found.clients.filter((client) => !room.has(client))
-    const blocked = missing.filter(room.isBlocked).length
-    if (blocked > 0)
-      throw refused(`nothing changed: ${blocked} of these clients have a newer record here that can't be understood, and would not be let in; verify --repair first`)
+    const room = roomIn(settings)
+    // Gone through to its end before anything is changed: what can't be understood is refused as a whole.
+    const counted = { there: 0, blocked: 0, missing: 0 }
+    for (const client of found.clients()) counted[room.standing(client)]++
+    let matchOnly = 0
+    for (const hash of found.matchOnly()) if (hash !== '') matchOnly++
+    const top = matchOnly > 0 ? legacyRoom(stateDirectory, nfsdDirectory) : undefined
+    if (asBytes === top) throw new Failed({ kind: 'bad-argument', why: 'that is where the helper looks by itself: nothing is to be imported', word: given })
+    if (counted.blocked > 0)
+      throw refused(`nothing changed: ${counted.blocked} of these clients have a newer record here that can't be understood, and would not be let in; verify --repair first`)
 
-    const notes = [...found.notes]
-    let made = top === undefined ? 0 : missingIn(top, found.matchOnly)
-    if (!dryRun && missing.length + made > 0) {
+    const notes = found.notes()
+    let [placed, made] = [counted.missing, top === undefined ? 0 : missingIn(top, found.matchOnly())]
+    if (!dryRun && placed + made > 0) {
       for (const note of notes) say(note)
-      await consent(question(found, source, stateDirectory, missing.length + made), yes)
-      if (missing.length > 0) placeAll(room, missing, now, progress('placing clients', missing.length))
-      if (top !== undefined) made = placeInTop(room, top, found.matchOnly)
+      await consent(question(found, source, stateDirectory, placed + made), yes)
+      if (placed > 0) placed = placeAll(room, missing(found, room, progress('placing clients', placed)), now)
+      if (top !== undefined) made = placeInTop(room, top, found.matchOnly())
     } else if (!dryRun) {
-      confirmPlaced(room)
-      if (top !== undefined) syncDirectory(top)
+      if (counted.there > 0) confirmPlaced(room.state)
+      if (top !== undefined) disk.syncDirectory(top)
     }
+    const clients = counted.there + counted.missing
     const result: Imported = {
       source: { kind: found.kind, path: source },
       state_directory: textOfPath(stateDirectory),
       dry_run: dryRun,
-      clients: found.clients.length,
-      imported: missing.length,
-      already_there: found.clients.length - missing.length,
-      match_only: { clients: found.matchOnly.length, imported: made },
+      clients,
+      imported: placed,
+      already_there: clients - placed,
+      match_only: { clients: matchOnly, imported: made },
       notes,
     }
     if (json) printJson(result)
@@ -79,6 +85,15 @@ export const importCommand = command(
     return 0
   },
 )
+
+function* missing(found: Found, room: Room, shown: (done: number) => void): Generator<Movable> {
+  let count = 0
+  for (const client of found.clients()) {
+    if (room.standing(client) !== 'missing') continue
+    yield client
+    shown(++count)
+  }
+}
 
 const question = (found: Found, source: string, stateDirectory: string, count: number): string =>
   [
@@ -92,12 +107,15 @@ const question = (found: Found, source: string, stateDirectory: string, count: n
 const nameOf = (kind: Found['kind']): string =>
   kind === 'export' ? 'the export' : kind === 'state directory' || kind === 'v4recovery' ? `the ${kind}` : `${kind}'s database`
 
-const missingIn = (top: string, hashes: readonly string[]): number => hashes.filter((hash) => kindAt(`${top}/${hash}`) === 'absent').length
+function missingIn(top: string, hashes: Iterable<string>): number {
+  let count = 0
+  for (const hash of hashes) if (disk.kindAt(`${top}/${hash}`) === 'absent') count++
+  return count
+}
 
-function placeInTop({ state }: Room, top: string, hashes: readonly string[]): number {
+function placeInTop({ state }: Room, top: string, hashes: Iterable<string>): number {
   makeStateDirectory(state)
-  syncDirectory(state.path)
-  return placeMatchOnly(top, hashes, progress('placing directories', hashes.length))
+  return placeMatchOnly(top, hashes)
 }
 
 function describe({ source, state_directory: stateDirectory, dry_run: dryRun, imported, already_there: already, match_only: matchOnly, notes }: Imported): string {

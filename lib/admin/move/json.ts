@@ -3,66 +3,85 @@
  * come from anywhere.
  */
 import { Failed, quote } from '../../failure.ts'
-import { escapeOwner, ownerFromHex } from '../../upcall/owner.ts'
+import { escapeOwner, ownerFromHex, type ClientOwner } from '../../upcall/owner.ts'
 import { isoTime } from '../table.ts'
 import { refused } from './database.ts'
-import { collector, legacyName, type Found, type Movable } from './movable.ts'
+import { legacyName, recordedFrom, type Found, type Movable } from './movable.ts'
+import { membersOf } from './json-stream.ts'
 
 const format = 'nfsd-userland-helper clients'
 const version = 1
 
-/** One client a line: large exports stay readable by line tools. */
-export function writeExport(clients: readonly Movable[], matchOnly: readonly string[], now: number): string {
-  const lines = clients.map(({ owner, session, recorded }) =>
-    JSON.stringify({ owner: escapeOwner(owner), owner_hex: Buffer.from(owner).toString('hex'), session, recorded }),
-  )
+/** The document, in parts. One client a line: large exports stay readable by line tools. */
+export function* writeExport(clients: Iterable<Movable>, matchOnly: Iterable<string>, now: number): Generator<string> {
   const head = { format, version, exported: isoTime(now) }
-  return `${JSON.stringify(head).slice(0, -1)},"clients":[${lines.map((line) => `\n${line}`).join(',')}\n],"match_only":${JSON.stringify(matchOnly)}}\n`
+  yield `${JSON.stringify(head).slice(0, -1)},"clients":[`
+  let separator = ''
+  for (const { owner, session, recorded } of clients) {
+    yield `${separator}\n${JSON.stringify({ owner: escapeOwner(owner), owner_hex: Buffer.from(owner).toString('hex'), session, recorded })}`
+    separator = ','
+  }
+  yield '\n],"match_only":['
+  separator = ''
+  for (const name of matchOnly) {
+    yield `${separator}${JSON.stringify(name)}`
+    separator = ','
+  }
+  yield ']}\n'
 }
 
 /** Anything that JSON can say. */
 type Json = Readonly<Record<string, unknown>>
 
-export function readExport(text: string, path: string, now: number): Found {
+/** @param chunks reads the document's bytes from its beginning, each a character. @param path of it, for messages. */
+export function readExport(chunks: () => Iterable<string>, path: string, now: number): Found {
   const wrong = (what: string): Failed => refused(`${quote(path)} is no export of this program: ${what}`)
-  const document = parsed()
-  if (document['format'] !== format) throw wrong(`its format is not '${format}'`)
-  if (document['version'] !== version) throw wrong(`version ${quote(String(document['version']))} is not known here (${version} is)`)
-  const found = collector(now)
-  for (const [at, entry] of listIn('clients').entries()) {
-    const { owner, owner_hex: hex, session, recorded } = (typeof entry === 'object' && entry !== null ? entry : {}) as Json
-    if (typeof hex !== 'string' || typeof session !== 'boolean') throw wrong(`client ${at + 1} lacks owner_hex or session`)
-    const bytes = readHex(hex, at)
-    if (owner !== undefined && owner !== escapeOwner(bytes)) throw wrong(`client ${at + 1} is named differently by owner and owner_hex`)
-    found.add(bytes, session, recorded)
-  }
-  const matchOnly = listIn('match_only').map((name) => {
-    if (typeof name !== 'string' || !legacyName.test(name)) throw wrong('match_only holds something that is no MD5')
-    return name
-  })
-  return { kind: 'export', clients: found.clients(), matchOnly, notes: found.notes() }
 
-  function parsed(): Json {
-    try {
-      const read: unknown = JSON.parse(text)
-      if (typeof read === 'object' && read !== null) return read as Json
-    } catch {
-      // Said below, without the parser's words: they quote what may be anything.
+  /** Both lists of the whole document, and at its end whether it is one. */
+  function* items(): Generator<{ readonly client: Movable } | { readonly hash: string }> {
+    const said = new Map<string, unknown>()
+    let at = 0
+    for (const { name, value, isItem } of membersOf(chunks(), ['clients', 'match_only'], wrong)) {
+      if (!isItem) {
+        if ((name === 'clients' || name === 'match_only') && value !== null) throw wrong(`${name} is no list`)
+        said.set(name, value)
+        assertOurs(said, false)
+      } else if (name === 'clients') yield { client: clientFrom(value, ++at) }
+      else if (typeof value === 'string' && legacyName.test(value)) yield { hash: value }
+      else throw wrong('match_only holds something that is no MD5')
     }
-    throw wrong('it is no JSON document')
+    assertOurs(said, true)
   }
 
-  function listIn(name: string): readonly unknown[] {
-    const list = document[name] ?? []
-    if (!Array.isArray(list)) throw wrong(`${name} is no list`)
-    return list
+  function assertOurs(said: ReadonlyMap<string, unknown>, whole: boolean): void {
+    if ((whole || said.has('format')) && said.get('format') !== format) throw wrong(`its format is not '${format}'`)
+    if ((whole || said.has('version')) && said.get('version') !== version) throw wrong(`version ${quote(String(said.get('version')))} is not known here (${version} is)`)
   }
 
-  function readHex(hex: string, at: number): ReturnType<typeof ownerFromHex> {
+  function clientFrom(entry: unknown, at: number): Movable {
+    const { owner, owner_hex: hex, session, recorded } = (typeof entry === 'object' && entry !== null ? entry : {}) as Json
+    if (typeof hex !== 'string' || typeof session !== 'boolean') throw wrong(`client ${at} lacks owner_hex or session`)
+    const bytes = readHex(hex, at)
+    if (owner !== undefined && owner !== escapeOwner(bytes)) throw wrong(`client ${at} is named differently by owner and owner_hex`)
+    return { owner: bytes, session, recorded: recordedFrom(recorded, now) }
+  }
+
+  function readHex(hex: string, at: number): ClientOwner {
     try {
       return ownerFromHex(hex)
     } catch {
-      throw wrong(`client ${at + 1} has an owner_hex that is no client owner`)
+      throw wrong(`client ${at} has an owner_hex that is no client owner`)
     }
+  }
+
+  return {
+    kind: 'export',
+    *clients() {
+      for (const item of items()) if ('client' in item) yield item.client
+    },
+    *matchOnly() {
+      for (const item of items()) if ('hash' in item) yield item.hash
+    },
+    notes: () => [],
   }
 }

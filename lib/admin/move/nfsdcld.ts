@@ -7,7 +7,7 @@
  */
 import { openDatabase, refused, type Database, type Value } from './database.ts'
 import type { Schema } from './schema.ts'
-import { collector, legacyName, type Found, type Movable } from './movable.ts'
+import { legacyName, sieve, type Found, type Movable } from './movable.ts'
 
 export const isNfsdcld = ({ tables }: Schema): boolean => tables.has('grace')
 
@@ -22,24 +22,37 @@ export function readNfsdcld(database: Database, { version, tables }: Schema, now
   const inGrace = !/^0+$/.test(recovery)
   const table = tableOf(inGrace ? recovery : current, tables)
 
-  const found = collector(now)
-  const matchOnly = new Set<string>()
+  let sieved = sieve(now)
   let principals = 0
   const princhash = tables.get(table)?.has('princhash') === true ? 'princhash IS NOT NULL' : '0'
-  for (const [id, principal] of database.rows(`SELECT CAST(id AS BLOB), ${princhash} FROM "${table}"`)) {
-    const bytes = id instanceof Uint8Array ? id : undefined
-    const hash = /^hash:([^\0]*)\0?$/.exec(Buffer.from(bytes?.subarray(0, 64) ?? []).toString('latin1'))?.[1]
-    if (hash !== undefined && legacyName.test(hash)) matchOnly.add(hash)
-    else {
-      found.add(bytes, false, now)
-      if (principal === 1) principals++
+  /** Each row as bytes, and as the MD5 that it may be. */
+  function* rows(): Generator<{ readonly bytes: Uint8Array | undefined; readonly hash: string | undefined; readonly principal: boolean }> {
+    for (const [id, principal] of database.rows(`SELECT CAST(id AS BLOB), ${princhash} FROM "${table}"`)) {
+      const bytes = id instanceof Uint8Array ? id : undefined
+      const hash = /^hash:([^\0]*)\0?$/.exec(Buffer.from(bytes?.subarray(0, 64) ?? []).toString('latin1'))?.[1]
+      yield { bytes, hash: hash !== undefined && legacyName.test(hash) ? hash : undefined, principal: principal === 1 }
     }
   }
-  const notes = [...found.notes()]
-  if (principals > 0)
-    notes.push(`${principals} clients are known with a Kerberos principal: the kernel tells a usermode helper of none, so it is not asked for any more`)
-  if (inGrace) notes.push('its server was in grace: those that it still waited for are taken, as it would have done itself')
-  return { kind: 'nfsdcld', clients: found.clients(), matchOnly: [...matchOnly], notes }
+  return {
+    kind: 'nfsdcld',
+    *clients() {
+      sieved = sieve(now)
+      principals = 0
+      for (const { bytes, hash, principal } of rows()) {
+        if (hash !== undefined) continue
+        if (principal) principals++
+        yield* sieved.client(bytes, false, now)
+      }
+    },
+    *matchOnly() {
+      for (const { hash } of rows()) if (hash !== undefined) yield hash
+    },
+    notes: () => [
+      ...sieved.notes(),
+      ...(principals > 0 ? [`${principals} clients are known with a Kerberos principal: the kernel tells a usermode helper of none, so it is not asked for any more`] : []),
+      ...(inGrace ? ['its server was in grace: those that it still waited for are taken, as it would have done itself'] : []),
+    ],
+  }
 }
 
 /** An epoch's table. One version of nfsdcld wrote the number without its zeros, and a later one mends that. */
@@ -55,7 +68,7 @@ function tableOf(epoch: string, tables: Schema['tables']): string {
  * A database of schema 4 for the real nfsdcld, outside of grace. `first_time` is 0: else its first start would replace these
  * clients by what it finds of nfsdcltrack's.
  */
-export async function writeNfsdcld(clients: readonly Movable[], matchOnly: readonly string[], shown: () => void): Promise<Uint8Array> {
+export async function writeNfsdcld(clients: Iterable<Movable>, matchOnly: Iterable<string>): Promise<Uint8Array> {
   const database = await openDatabase()
   database.run('CREATE TABLE parameters (key TEXT PRIMARY KEY, value TEXT)')
   database.run('CREATE TABLE grace (current INTEGER, recovery INTEGER)')
@@ -66,10 +79,7 @@ export async function writeNfsdcld(clients: readonly Movable[], matchOnly: reado
   return database.bytes()
 
   function* rows(): Generator<Value[]> {
-    for (const { owner } of clients) {
-      yield [owner]
-      shown()
-    }
+    for (const { owner } of clients) yield [owner]
     for (const hash of matchOnly) yield [Buffer.from(`hash:${hash}\0`)]
   }
 }

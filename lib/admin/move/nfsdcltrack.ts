@@ -4,25 +4,32 @@
  */
 import type { Schema } from './schema.ts'
 import { openDatabase, refused, type Database } from './database.ts'
-import { collector, type Found, type Movable } from './movable.ts'
+import { sieve, type Found, type Movable } from './movable.ts'
 
 export const isNfsdcltrack = ({ tables }: Schema): boolean => tables.has('clients') && !tables.has('grace')
 
 /** Schema 1 knows no sessions; 2 is nfsdcltrack's last. nfsdcld's own first schema was nfsdcltrack's. */
 export function readNfsdcltrack(database: Database, { version, tables }: Schema, now: number): Found {
   if (version !== 1 && version !== 2) throw refused(`nfsdcltrack's schema ${version ?? 'of no version'} is not known here (1 and 2 are)`)
-  const found = collector(now)
+  let sieved = sieve(now)
   const session = tables.get('clients')?.has('has_session') === true ? 'has_session' : '0'
-  for (const [id, time, has] of database.rows(`SELECT CAST(id AS BLOB), time, ${session} FROM clients`))
-    found.add(id instanceof Uint8Array ? id : undefined, has === 1, time)
-  return { kind: 'nfsdcltrack', clients: found.clients(), matchOnly: [], notes: found.notes() }
+  return {
+    kind: 'nfsdcltrack',
+    *clients() {
+      sieved = sieve(now)
+      for (const [id, time, has] of database.rows(`SELECT CAST(id AS BLOB), time, ${session} FROM clients`))
+        yield* sieved.client(id instanceof Uint8Array ? id : undefined, has === 1, time)
+    },
+    matchOnly: () => [],
+    notes: () => sieved.notes(),
+  }
 }
 
 /**
  * A database of schema 2 for the real nfsdcltrack. Times lie in the past, whatever the clock was when a client was
  * recorded: a row of the future would outlive an end of grace in which its client did not reclaim.
  */
-export async function writeNfsdcltrack(clients: readonly Movable[], now: number, shown: () => void): Promise<Uint8Array> {
+export async function writeNfsdcltrack(clients: Iterable<Movable>, now: number): Promise<Uint8Array> {
   const database = await openDatabase()
   database.run('CREATE TABLE parameters (key TEXT PRIMARY KEY, value TEXT)')
   database.run('CREATE TABLE clients (id BLOB PRIMARY KEY, time INTEGER, has_session INTEGER)')
@@ -33,7 +40,6 @@ export async function writeNfsdcltrack(clients: readonly Movable[], now: number,
   function* rows(): Generator<(Uint8Array | number)[]> {
     for (const { owner, session, recorded } of clients) {
       yield [owner, Math.min(recorded, now - 1), session ? 1 : 0]
-      shown()
     }
   }
 }

@@ -10,12 +10,11 @@
  */
 import { Failed, quote } from '../../failure.ts'
 import type { Instance, Start } from '../../recovery/instance.ts'
-import { recordName } from '../../recovery/record.ts'
 import * as disk from '../../stable/disk.ts'
 import { restoreDirectory } from '../../stable/instances.ts'
+import { migrate } from '../../stable/migrate.ts'
 import { place } from '../../stable/records.ts'
 import { lookAt, type Recorded } from '../../stable/state-directory.ts'
-import { ranUntracked } from '../../stable/untracked.ts'
 import { recordClient } from '../../transitions/client.ts'
 import { unconfirmedGraceEnd } from '../../transitions/grace-end.ts'
 import type { Settlement, World } from '../../transitions/world.ts'
@@ -26,8 +25,9 @@ import { holding } from '../hold.ts'
 import { ownerSpelled, withHex } from '../owners.ts'
 import { print, printJson, textOfPath } from '../print.ts'
 import { instanceJson, ownerJson } from '../see/view.ts'
-import { mayReclaim, survey, type Survey } from '../survey.ts'
+import { newestEntryOf, survey, type Survey, type Where } from '../survey.ts'
 import { worldOf } from '../world.ts'
+import { newestOf } from './forget.ts'
 
 export const allowCommand = command(
   'allow <OWNER..>',
@@ -41,24 +41,25 @@ export const allowCommand = command(
     process.umask(0o077)
     const owners = [...new Map(words.map((word) => ownerSpelled(word, hex)).map((owner) => [escapeOwner(owner), owner])).values()]
     const world = worldOf(settings)
-    const surveyed = survey(settings.stateDirectory)
+    const surveyed = survey(settings)
     assertCanAllow(world, surveyed, owners)
-    const known = new Set(surveyed.clients.filter(mayReclaim).map(({ owner }) => escapeOwner(owner)))
+    const known = new Set(owners.filter((owner) => newestOf(surveyed, owner) !== undefined).map(escapeOwner))
     const dropped = owners.filter((owner) => !known.has(escapeOwner(owner)))
     const when = whenOf(surveyed.instance)
 
     if (!dryRun && dropped.length > 0) {
       await consent(question(dropped, when), yes)
-      for (const owner of dropped) allow(world, owner)
+      migrate(world.state)
+      for (const owner of dropped) if (allow(world, settings, owner, when) === 'there already') known.add(escapeOwner(owner))
     }
     // Who is there may be so by a call that was killed before its barrier.
-    if (!dryRun) for (const { owner, in: start } of surveyed.clients) if (known.has(escapeOwner(owner)) && isOneOf(owners, owner)) syncInstance(world, start)
+    if (!dryRun) for (const owner of owners) if (known.has(escapeOwner(owner))) syncInstance(world, newestOf(survey(settings, world.state), owner))
     if (json) {
       printJson({
         state_directory: textOfPath(settings.stateDirectory),
         dry_run: dryRun,
         instance: instanceJson(surveyed),
-        allowed: dropped.map(ownerJson),
+        allowed: owners.filter((owner) => !known.has(escapeOwner(owner))).map(ownerJson),
         already_there: owners.filter((owner) => known.has(escapeOwner(owner))).map(ownerJson),
       })
       return 0
@@ -71,12 +72,10 @@ export const allowCommand = command(
   },
 )
 
-function syncInstance({ state }: World, start: Start): void {
-  const directory = state.of(start)
+function syncInstance({ state }: World, start: Start | undefined): void {
+  const directory = start === undefined ? undefined : state.of(start)
   if (directory !== undefined) disk.sync(directory)
 }
-
-const isOneOf = (owners: readonly ClientOwner[], owner: ClientOwner): boolean => owners.some((other) => Buffer.compare(other, owner) === 0)
 
 const question = (owners: readonly ClientOwner[], when: string): string =>
   [
@@ -94,29 +93,39 @@ const whenOf = (instance: Instance): string =>
     : 'after the next start'
 
 /** @throws Failed: nothing can be allowed, and why. */
-function assertCanAllow({ state, nfsd }: World, { instance, oddities }: Survey, owners: readonly ClientOwner[]): void {
+function assertCanAllow({ state, nfsd }: World, surveyed: Survey, owners: readonly ClientOwner[]): void {
   const refuse = (why: string): never => {
     throw new Failed({ kind: 'storage', atStart: false, what: `nothing changed: ${why}` })
   }
+  const { instance, untracked } = surveyed
   if (instance.kind === 'none') refuse(`no server instance is recorded in ${quote(state.path)}; see import`)
   if (instance.kind === 'damaged') refuse(`${instance.file} can't be understood (${instance.why}), so nobody may reclaim until the next start`)
-  if (ranUntracked(state)) refuse('a server instance ran that could not be recorded, so after the next start nobody may reclaim')
+  if (untracked) refuse('a server instance ran that could not be recorded, so after the next start nobody may reclaim')
   if (instance.kind !== 'partial') return
   if (nfsd.grace() === 'over') refuse('the kernel is out of grace, which is not recorded yet; try again when a client has come or gone')
-  const damaged = oddities.filter(({ kind }) => kind === 'damaged').map(({ path }) => path)
   for (const owner of owners)
-    if (damaged.some((path) => path.endsWith(`/${recordName(owner)}`)))
+    if (['damaged', 'newer'].includes(newestEntryOf(surveyed, owner).kind))
       refuse(`a record of ${showOwner(owner)} can't be understood, and decides; verify --repair first`)
 }
 
-/** One client, as an upcall would record it: under the lock, then durable. */
-function allow(world: World, owner: ClientOwner): void {
-  const settlements = holding(world.state, (): readonly Settlement[] => {
+/**
+ * One client, as an upcall would record it: under the lock, then durable. Whether it still can be is looked at there: the
+ * answer may have taken its time.
+ * @param when what the person was told.
+ */
+function allow(world: World, where: Where, owner: ClientOwner, when: string): 'allowed' | 'there already' {
+  const settlements = holding(world.state, (): readonly Settlement[] | 'there already' => {
+    const surveyed = survey(where, world.state)
+    assertCanAllow(world, surveyed, [owner])
+    if (whenOf(surveyed.instance) !== when) throw new Failed({ kind: 'storage', atStart: false, what: `${showOwner(owner)} is not allowed: meanwhile it could only reclaim ${whenOf(surveyed.instance)}; ask again` })
+    if (newestOf(surveyed, owner) !== undefined) return 'there already'
     const recorded = lookAt(world.state)
     return [unconfirmedGraceEnd(world, recorded), record(world, recorded, owner)]
   })
+  if (settlements === 'there already') return settlements
   for (const { sync } of settlements) for (const directory of sync) if (directory !== undefined) disk.sync(directory)
   for (const { then } of settlements) then?.()
+  return 'allowed'
 }
 
 function record(world: World, recorded: Recorded, owner: ClientOwner): Settlement {

@@ -12,8 +12,8 @@ import { command } from '../command.ts'
 import { consent, withConsent } from '../consent.ts'
 import { print, printJson, remark, textOfPath } from '../print.ts'
 import { progress } from '../progress.ts'
-import { clientJson, instanceJson } from '../see/view.ts'
-import { survey } from '../survey.ts'
+import { clientJson, instanceJson, ownerJson } from '../see/view.ts'
+import { walk } from '../survey.ts'
 import { isoTime, table } from '../table.ts'
 import { worldOf } from '../world.ts'
 import { forgetAll } from './forget.ts'
@@ -30,17 +30,18 @@ export const pruneCommand = command(
   async ({ unseen, 'dry-run': dryRun, yes, json }, settings) => {
     process.umask(0o077)
     if (!Number.isSafeInteger(unseen) || unseen < 1) throw new Failed({ kind: 'bad-argument', why: 'not a number of instances', word: String(unseen) })
-    const surveyed = survey(settings.stateDirectory)
-    const missing = surveyed.clients.filter((client) => client.standing === 'waiting' && client.unseen >= unseen)
+    const { surveyed, clients } = walk(settings, (client) => client.standing === 'waiting' && client.unseen >= unseen)
+    const missing = [...clients]
     const list = table(
       ['UNSEEN', 'LAST IN', 'FIRST RECORDED', 'CLIENT'],
       missing.map((client) => [client.unseen, String(client.in), isoTime(client.recorded), escapeOwner(client.owner)]),
     )
+    const cameBack = new Set<string>()
     if (!dryRun && missing.length > 0) {
       if (!yes) remark(list)
       await consent(`${missing.length} clients may not reclaim any more. Go on?`, yes)
       const world = worldOf(settings)
-      forgetAll(world, missing.map(({ owner }) => owner), progress('pruning clients', missing.length))
+      for (const owner of forgetAll(world, settings, missing, progress('pruning clients', missing.length))) cameBack.add(escapeOwner(owner))
       // As after the last client's return: perhaps nobody is left to wait for.
       const recorded = lookAt(world.state)
       if (recorded.instance.kind === 'partial') endGraceEarly(world, recorded, recorded.instance)
@@ -51,11 +52,13 @@ export const pruneCommand = command(
         dry_run: dryRun,
         unseen,
         instance: instanceJson(surveyed),
-        pruned: missing.map((client) => clientJson(client, surveyed.instance)),
+        pruned: missing.filter(({ owner }) => !cameBack.has(escapeOwner(owner))).map((client) => clientJson(client, surveyed.instance)),
+        came_back: missing.filter(({ owner }) => cameBack.has(escapeOwner(owner))).map(({ owner }) => ownerJson(owner)),
       })
       return 0
     }
-    print(`${list}${missing.length} clients ${dryRun ? 'would be pruned' : 'pruned'}\n`)
+    print(`${list}${missing.length - cameBack.size} clients ${dryRun ? 'would be pruned' : 'pruned'}\n`)
+    for (const name of cameBack) print(`not pruned ${name}: it came back meanwhile\n`)
     return 0
   },
 )

@@ -15,7 +15,8 @@ export interface Grace {
   readonly clockWasSet: boolean
   /** Seconds until the kernel may end grace; below zero it goes on because clients reclaim. Undefined: not in grace, or not known. */
   readonly left: number | undefined
-  readonly heldBy: readonly Holder[]
+  /** It is not over, as far as anybody says. */
+  readonly runs: boolean
   /** When grace ended, as far as the file system tells. */
   readonly ended: number | undefined
 }
@@ -34,7 +35,7 @@ const tolerance = 10
 
 export function graceNow(surveyed: Survey, kernel: Kernel, nowMs: number, ended?: number): Grace {
   const { instance, told } = surveyed
-  if (!('start' in instance)) return { since: undefined, age: undefined, clockWasSet: false, left: undefined, heldBy: [], ended: undefined }
+  if (!('start' in instance)) return { since: undefined, age: undefined, clockWasSet: false, left: undefined, runs: false, ended: undefined }
   // A kernel may be told any time, also one that no calendar has.
   const since = Number.isSafeInteger(Number(told)) ? Number(told) : instance.start
   const byWall = nowMs / 1000 - since
@@ -50,21 +51,24 @@ export function graceNow(surveyed: Survey, kernel: Kernel, nowMs: number, ended?
     age,
     clockWasSet: byWall < 0 || (kernel.runningSeconds !== undefined && Math.abs(byWall - kernel.runningSeconds) > tolerance),
     left: inGrace && age !== undefined && typeof kernel.graceSeconds === 'number' ? kernel.graceSeconds - age.seconds : undefined,
-    heldBy: inGrace ? holders(surveyed) : [],
+    runs: inGrace,
     ended: instance.kind === 'full' ? ended : undefined,
   }
 }
 
 /**
  * Grace ends early only when every client has said that it is done: nobody waits in an older instance, and the mark says
- * that nobody without a session was recorded, nor anybody outside our records.
+ * that nobody without a session was recorded, nor anybody outside our records. Each holder as the clients are gone through.
  */
-function holders({ clients, marks }: Survey): Holder[] {
-  const waiting = clients
-    .filter(({ standing }) => standing === 'waiting')
-    .map((client): Holder => ({ because: client.session ? 'waiting' : 'waiting-without-session', client }))
-  if (marks.may_end_early) return waiting
-  const silent = clients.filter(({ standing, session }) => standing === 'current' && !session)
-  if (silent.length === 0) return [...waiting, { because: 'whole-time' }]
-  return [...waiting, ...silent.map((client): Holder => ({ because: 'without-session', client }))]
+export function* holdersAmong(clients: Iterable<Client>, { marks }: Survey): Generator<Holder> {
+  let silent = 0
+  for (const client of clients) {
+    const isSilent = client.session !== true
+    if (client.standing === 'waiting') yield { because: isSilent ? 'waiting-without-session' : 'waiting', client }
+    else if (!marks.may_end_early && client.standing === 'current' && isSilent) {
+      silent++
+      yield { because: 'without-session', client }
+    }
+  }
+  if (!marks.may_end_early && silent === 0) yield { because: 'whole-time' }
 }

@@ -1,10 +1,10 @@
 /** `list`: every record, and what it means now. */
 import { escapeOwner } from '../../upcall/owner.ts'
 import { command } from '../command.ts'
-import { print, printJson } from '../print.ts'
-import { mayReclaim, survey, type Client } from '../survey.ts'
-import { isoTime, table } from '../table.ts'
-import { clientJson, instanceJson, newestFirst, versionOf, wordFor } from './view.ts'
+import { print, printJson, say } from '../print.ts'
+import { mayReclaim, walk, type Client } from '../survey.ts'
+import { isoTime, tableLines } from '../table.ts'
+import { clientJson, each, instanceJson, untracked, versionOf, wordFor } from './view.ts'
 
 export const listCommand = command(
   'list',
@@ -18,28 +18,23 @@ export const listCommand = command(
       .conflicts({ reclaimable: ['current', 'waiting'], current: 'waiting' })
       .example('$0 list --waiting', 'who is missing, while grace runs')
       .example('$0 list --json', 'for a program: owners in hex too'),
-  ({ reclaimable, current, waiting, json }, { stateDirectory }) => {
-    const surveyed = survey(stateDirectory)
+  ({ reclaimable, current, waiting, json }, settings) => {
     const wanted = (client: Client): boolean =>
       reclaimable === true ? mayReclaim(client) : current === true ? client.standing === 'current' : waiting === true ? client.standing === 'waiting' : true
-    const clients = surveyed.clients.filter(wanted).sort(newestFirst)
+    const { surveyed, clients } = walk(settings, wanted)
+    const { instance } = surveyed
     if (json) {
-      printJson({ instance: instanceJson(surveyed), clients: clients.map((client) => clientJson(client, surveyed.instance)) })
+      printJson({ instance: instanceJson(surveyed), ran_untracked: surveyed.untracked, clients: each(clients, (client) => clientJson(client, instance)) })
       return 0
     }
-    print(
-      table(
-        ['STANDING', 'INSTANCE', 'FIRST RECORDED', 'NFS', 'CLIENT'],
-        clients.map((client) => [
-          wordFor(client, surveyed.instance),
-          String(client.in),
-          isoTime(client.recorded),
-          versionOf(client.session),
-          escapeOwner(client.owner),
-        ]),
-      ),
-    )
-    if (clients.length === 0 && process.stdout.isTTY) print('no such record\n')
+    if (surveyed.untracked) say(untracked)
+    let lines = 0
+    const rows = each(clients, (client) => [wordFor(client, instance), String(client.in), isoTime(client.recorded), versionOf(client.session), escapeOwner(client.owner)])
+    for (const part of tableLines(['STANDING', 'INSTANCE', 'FIRST RECORDED', 'NFS', 'CLIENT'], rows)) {
+      lines++
+      if (!print(part)) break
+    }
+    if (lines === 0 && process.stdout.isTTY) print('no such record\n')
     return 0
   },
 )

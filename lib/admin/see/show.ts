@@ -2,12 +2,12 @@
 import { escaped } from '../../failure.ts'
 import { escapeOwner } from '../../upcall/owner.ts'
 import { command } from '../command.ts'
-import { ownerNamed, withHex } from '../owners.ts'
+import { knownTo, ownerNamed, withHex } from '../owners.ts'
 import { print, printJson, textOfPath } from '../print.ts'
-import { mayReclaim, survey, type Client, type Survey } from '../survey.ts'
+import { mayReclaim, recordsOfOwner, survey, type Client, type Survey } from '../survey.ts'
 import { pairs } from '../table.ts'
 import { liveClients, type LiveClient } from './live-clients.ts'
-import { clientJson, instanceJson, liveJson, meanings, ownerJson, sayInstance, sayTime, versionOf, wordFor } from './view.ts'
+import { clientJson, instanceJson, liveJson, meanings, ownerJson, sayInstance, sayTime, untracked, versionOf, wordFor } from './view.ts'
 
 export const showCommand = command(
   'show <OWNER>',
@@ -18,20 +18,21 @@ export const showCommand = command(
       .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
       .example("$0 show 'Linux NFSv4.1 ada'", 'spaces may stand as they are')
       .example('$0 show --hex 4c696e7578', 'as the kernel names it in an upcall'),
-  async ({ OWNER, hex, json }, { stateDirectory, nfsdDirectory }) => {
-    const surveyed = survey(stateDirectory)
-    const kernel = await liveClients(nfsdDirectory)
+  async ({ OWNER, hex, json }, settings) => {
+    const surveyed = survey(settings)
+    const kernel = await liveClients(settings.nfsdDirectory)
     const live = kernel === 'unknown' ? [] : kernel.clients
-    const owner = ownerNamed(OWNER, hex, new Map([...surveyed.clients, ...live].map((known) => [escapeOwner(known.owner), known.owner])).values())
+    const owner = ownerNamed(OWNER, hex, knownTo(surveyed, live))
     const own = ({ owner: other }: { owner: Uint8Array }): boolean => Buffer.compare(owner, other) === 0
     // The newest first; the first that counts is what an upcall goes by.
-    const records = surveyed.clients.filter(own).reverse()
+    const records = recordsOfOwner(surveyed, owner)
     const present = live.filter(own)
     if (json) {
       printJson({
         ...ownerJson(owner),
         may_reclaim: records.some(mayReclaim),
         instance: instanceJson(surveyed),
+        ran_untracked: surveyed.untracked,
         records: records.map((record) => ({ ...clientJson(record, surveyed.instance), path: textOfPath(record.path) })),
         live: kernel === 'unknown' ? null : present.map(liveJson),
         live_silent: kernel === 'unknown' ? null : kernel.silent,
@@ -45,6 +46,7 @@ export const showCommand = command(
           ['hex', Buffer.from(owner).toString('hex')],
           ['may reclaim', records.some(mayReclaim) ? 'yes' : records.length === 0 ? 'no: it is not recorded' : 'no'],
           ['server instance', sayInstance(surveyed.instance)],
+          ...(surveyed.untracked ? [['but', untracked] as const] : []),
         ]),
         ...records.map((record) => `\n${sayRecord(record, surveyed)}`),
         ...present.map((client) => `\n${sayLive(client)}`),

@@ -1,18 +1,18 @@
 /** `status`: the server instance, who may reclaim, who has, and what holds grace open. */
 import fs from 'node:fs'
-import { join } from 'node:path'
 import { escaped } from '../../failure.ts'
+import type { Instance } from '../../recovery/instance.ts'
 import * as disk from '../../stable/disk.ts'
-import { ranUntracked } from '../../stable/untracked.ts'
+import { markOf } from '../../stable/state-directory.ts'
 import { escapeOwner } from '../../upcall/owner.ts'
 import { command } from '../command.ts'
 import { print, printJson, textOfPath } from '../print.ts'
-import { mayReclaim, survey, type Survey } from '../survey.ts'
+import { mayReclaim, recordsOfOwner, walk, type Survey, type Walk } from '../survey.ts'
 import { isoTime, pairs, table, toned } from '../table.ts'
-import { graceNow, type Grace } from './grace.ts'
+import { graceNow, holdersAmong, type Grace, type Holder } from './grace.ts'
 import { askKernel, type Kernel, type Seconds } from './kernel.ts'
 import type { LiveClient } from './live-clients.ts'
-import { clientJson, instanceJson, liveJson, newestFirst, sayDuration, sayInstance, wordFor, type Word } from './view.ts'
+import { clientJson, each, instanceJson, liveJson, sayDuration, sayInstance, untracked, wordFor, type Word } from './view.ts'
 
 export const statusCommand = command(
   'status',
@@ -23,39 +23,40 @@ export const statusCommand = command(
       .option('all', { type: 'boolean', default: false, describe: 'every client, not only the first of each kind' })
       .example('$0 status', 'why clients wait, and for how long')
       .example('watch $0 status', 'while they come back'),
-  async ({ json, all }, { stateDirectory, nfsdDirectory }) => {
-    const kernel = await askKernel(nfsdDirectory)
-    const unsorted = survey(stateDirectory)
-    const surveyed = { ...unsorted, clients: unsorted.clients.toSorted(newestFirst) }
-    const status: Status = { surveyed, kernel, grace: graceNow(surveyed, kernel, Date.now(), graceEnded(surveyed)), untracked: ranUntracked(surveyed.state) }
+  async ({ json, all }, settings) => {
+    const kernel = await askKernel(settings.nfsdDirectory)
+    const walked = walk(settings)
+    const { surveyed } = walked
+    const status: Status = { walked, surveyed, kernel, grace: graceNow(surveyed, kernel, Date.now(), graceEnded(surveyed)) }
     if (json) printJson(statusJson(status))
-    else print(describe(status, all ? Number.POSITIVE_INFINITY : 10))
+    else describe(status, all)
     return 0
   },
 )
 
 interface Status {
+  readonly walked: Walk
   readonly surveyed: Survey
   readonly kernel: Kernel
   readonly grace: Grace
-  /** A server instance ran that could not be recorded. */
-  readonly untracked: boolean
 }
 
-/** boot_time's last change: the rename that ended grace, unless somebody has touched the file since. */
-const graceEnded = ({ state }: Survey): number | undefined => {
-  const changed = disk.tolerating(['ENOENT', 'ENOTDIR'], () => fs.statSync(join(state.path, 'boot_time')).ctimeMs, undefined)
+/** The last change of the mark that an instance is full, or, in a directory of format 1, of boot_time. */
+function graceEnded({ state, instance, format }: Survey): number | undefined {
+  if (instance.kind !== 'full') return undefined
+  const path = format === 1 ? `${state.path}/boot_time` : `${state.clientsPath}/${markOf(instance.start, 'full')}`
+  const changed = disk.tolerating(['ENOENT', 'ENOTDIR'], () => fs.lstatSync(Buffer.from(path, 'latin1')).ctimeMs, undefined)
   return changed === undefined ? undefined : Math.floor(changed / 1000)
 }
 
-function statusJson({ surveyed, kernel, grace, untracked }: Status) {
-  const { instance, clients, oddities } = surveyed
+function statusJson({ walked, surveyed, kernel, grace }: Status) {
+  const { instance } = surveyed
   const seconds = (value: Seconds): number | null => (typeof value === 'number' ? value : null)
-  const recorded = recordedAs(surveyed)
+  const count = noCounts()
   return {
     state_directory: textOfPath(surveyed.state.path),
     instance: instanceJson(surveyed),
-    ran_untracked: untracked,
+    ran_untracked: surveyed.untracked,
     since: {
       wall_clock: grace.since ?? null,
       seconds: grace.age === undefined ? null : Math.floor(grace.age.seconds),
@@ -68,47 +69,67 @@ function statusJson({ surveyed, kernel, grace, untracked }: Status) {
       grace_seconds: seconds(kernel.graceSeconds),
       lease_seconds: seconds(kernel.leaseSeconds),
       seconds_left: grace.left === undefined ? null : Math.ceil(grace.left),
-      held_by: grace.heldBy.map(({ because, client }) => ({ because, ...(client === undefined ? {} : { client: clientJson(client, instance) }) })),
+      held_by: grace.runs
+        ? each(holdersAmong(walked.clients, surveyed), ({ because, client }) => ({ because, ...(client === undefined ? {} : { client: clientJson(client, instance) }) }))
+        : [],
     },
-    counts: { ...counts(surveyed), damaged: oddities.filter(({ kind }) => kind === 'damaged').length },
-    clients: clients.map((client) => clientJson(client, instance)),
-    live: kernel.live === 'unknown' ? null : kernel.live.clients.map((live) => ({ ...liveJson(live), recorded: recorded(live) ?? null })),
+    clients: each(walked.clients, (client) => {
+      count[wordFor(client, instance)]++
+      return clientJson(client, instance)
+    }),
+    counts: () => ({ ...count, damaged: walked.damaged() }),
+    live: kernel.live === 'unknown' ? null : each(kernel.live.clients, (live) => ({ ...liveJson(live), recorded: recordedAs(surveyed, live) ?? null })),
     live_silent: kernel.live === 'unknown' ? null : kernel.live.silent,
   }
 }
 
-function counts({ clients, instance }: Survey): Readonly<Record<Word, number>> {
-  const count: Record<Word, number> = { recorded: 0, reclaimed: 0, new: 0, waiting: 0, void: 0 }
-  for (const client of clients) count[wordFor(client, instance)]++
-  return count
+const noCounts = (): Record<Word, number> => ({ recorded: 0, reclaimed: 0, new: 0, waiting: 0, void: 0 })
+
+/** How one of the kernel's clients is recorded, owners compared byte by byte: what counts goes first. */
+function recordedAs(surveyed: Survey, { owner }: LiveClient): Word | undefined {
+  const records = recordsOfOwner(surveyed, owner)
+  const record = records.find(mayReclaim) ?? records[0]
+  return record === undefined ? undefined : wordFor(record, surveyed.instance)
 }
 
-/** How the kernel's clients are recorded, owners compared byte by byte. */
-function recordedAs({ clients, instance }: Survey): (live: LiveClient) => Word | undefined {
-  const words = new Map<string, Word>()
-  const key = (owner: Uint8Array): string => Buffer.from(owner).toString('latin1')
-  // What counts goes last, and stays.
-  const [counting, rest] = [clients.filter(mayReclaim), clients.filter((client) => !mayReclaim(client))]
-  for (const client of [...rest, ...counting]) words.set(key(client.owner), wordFor(client, instance))
-  return ({ owner }) => words.get(key(owner))
-}
+/** So many of each kind are told, unless all are wanted. */
+const most = 10
 
-function describe(status: Status, most: number): string {
-  const { surveyed, kernel } = status
-  return [
+function describe(status: Status, all: boolean): void {
+  const { walked, surveyed, kernel } = status
+  const { instance } = surveyed
+  const count = noCounts()
+  const counted = each(walked.clients, (client) => {
+    count[wordFor(client, instance)]++
+    return client
+  })
+  // Who waits is told before who is silent, however they come.
+  const waiting: string[] = []
+  const silent: string[] = []
+  let holders = 0
+  for (const holder of holdersAmong(counted, surveyed)) {
+    holders++
+    const lines = holder.because.startsWith('waiting') ? waiting : silent
+    if (lines.length < most) lines.push(sayHolder(holder))
+  }
+  print(
     pairs([
       ['state directory', escaped(surveyed.state.path)],
-      ['server instance', sayInstance(surveyed.instance)],
+      ['server instance', sayInstance(instance)],
       ['since', saySince(status)],
       ['grace', sayGrace(status)],
-      ['clients', sayCounts(surveyed)],
+      ['clients', sayCounts(instance, count, walked.damaged())],
     ]),
-    status.untracked
-      ? toned()('bad', '\nA server instance has been running that could not be recorded: after the next start nobody may reclaim.\n')
-      : '',
-    holders(status, most),
-    live(kernel.live, surveyed, most),
-  ].join('')
+  )
+  if (surveyed.untracked) print(`\n${toned()('bad', `${untracked[0]?.toUpperCase() ?? ''}${untracked.slice(1)}.`)}\n`)
+  if (status.grace.runs) {
+    print(toned()('strong', '\nWhat holds grace open\n'))
+    const lines = [...waiting, ...silent].slice(0, most)
+    if (holders === 0) print('Nobody: it ends with the next NFSv4.1 client that is recorded, or when its time is over.\n')
+    else if (all) for (const holder of holdersAmong(walked.clients, surveyed)) print(`${sayHolder(holder)}\n`)
+    else print(capped(lines, holders - lines.length, 'list --waiting'))
+  }
+  print(live(kernel.live, surveyed, all ? Number.POSITIVE_INFINITY : most))
 }
 
 function saySince({ surveyed: { instance }, grace: { since, age, clockWasSet, ended } }: Status): string {
@@ -137,11 +158,9 @@ function sayGrace({ surveyed: { instance }, kernel, grace: { left } }: Status): 
   }
 }
 
-function sayCounts(surveyed: Survey): string {
-  const count = counts(surveyed)
-  const damaged = surveyed.oddities.filter(({ kind }) => kind === 'damaged').length
+function sayCounts(instance: Instance, count: Readonly<Record<Word, number>>, damaged: number): string {
   const parts =
-    surveyed.instance.kind === 'partial'
+    instance.kind === 'partial'
       ? [`${count.reclaimed + count.new + count.waiting} may reclaim: ${count.reclaimed} reclaimed, ${count.waiting} waiting, ${count.new} new`]
       : [`${count.recorded} may reclaim after the next start`]
   if (count.void > 0) parts.push(`${count.void} records that nothing looks at any more`)
@@ -149,24 +168,18 @@ function sayCounts(surveyed: Survey): string {
   return parts.join('; ')
 }
 
-const sayHolder = {
+const whyHeld = {
   waiting: 'has not reclaimed',
   'waiting-without-session': 'has not reclaimed; as an NFSv4.0 client it will never say that it is done',
   'without-session': 'is an NFSv4.0 client, and never says that it is done',
 } as const
 
 /** What grace waits for. */
-function holders({ surveyed: { instance }, kernel, grace: { heldBy } }: Status, most: number): string {
-  if (instance.kind !== 'partial' || kernel.grace === 'over') return ''
-  const title = toned()('strong', '\nWhat holds grace open\n')
-  if (heldBy.length === 0) return `${title}Nobody: it ends with the next NFSv4.1 client that is recorded, or when its time is over.\n`
-  const lines = heldBy.map(({ because, client }) => {
-    if (because === 'whole-time' || client === undefined)
-      return "an NFSv4.0 client that is gone again, or clients of the kernel's own tracker: it runs for its whole time"
-    const unseen = client.unseen > 1 ? `; not seen for ${client.unseen} instances` : ''
-    return `${escapeOwner(client.owner)} ${sayHolder[because]}${unseen}`
-  })
-  return `${title}${capped(lines, most, 'list --waiting')}`
+function sayHolder({ because, client }: Holder): string {
+  if (because === 'whole-time' || client === undefined)
+    return "an NFSv4.0 client that is gone again, or clients of the kernel's own tracker: it runs for its whole time"
+  const unseen = client.unseen > 1 ? `; not seen for ${client.unseen} instances` : ''
+  return `${escapeOwner(client.owner)} ${whyHeld[because]}${unseen}`
 }
 
 function live(kernel: Kernel['live'], surveyed: Survey, most: number): string {
@@ -175,9 +188,8 @@ function live(kernel: Kernel['live'], surveyed: Survey, most: number): string {
   const title = toned()('strong', "\nThe kernel's clients\n")
   const more = silent === 0 ? '' : `${silent} of which the kernel does not tell at the moment.\n`
   if (clients.length === 0) return `${title}${silent === 0 ? 'None at the moment.\n' : more}`
-  const recorded = recordedAs(surveyed)
   const rows = clients.map((client) => [
-    recorded(client) ?? 'no',
+    recordedAs(surveyed, client) ?? 'no',
     client.status ?? '?',
     client.secondsSinceRenewal === undefined ? '?' : `${client.secondsSinceRenewal} s`,
     client.minorVersion === undefined ? '?' : `4.${client.minorVersion}`,
@@ -185,9 +197,8 @@ function live(kernel: Kernel['live'], surveyed: Survey, most: number): string {
     escapeOwner(client.owner),
   ])
   const [header = '', ...lines] = table(['RECORDED', 'STATUS', 'RENEWED', 'NFS', 'ADDRESS', 'CLIENT'], rows).trimEnd().split('\n')
-  return `${title}${header}\n${capped(lines, most, 'status --all')}${more}`
+  return `${title}${header}\n${capped(lines.slice(0, most), Math.max(0, lines.length - most), 'status --all')}${more}`
 }
 
-const capped = (lines: readonly string[], most: number, whole: string): string =>
-  [...lines.slice(0, most), ...(lines.length > most ? [`... and ${lines.length - most} more: ${whole}`] : [])].map((line) => `${line}\n`).join('')
-
+const capped = (lines: readonly string[], more: number, whole: string): string =>
+  [...lines, ...(more > 0 ? [`... and ${more} more: ${whole}`] : [])].map((line) => `${line}\n`).join('')

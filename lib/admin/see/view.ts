@@ -24,8 +24,10 @@ export const meanings: Readonly<Record<Word, string>> = {
 /** What of the protocol a record tells: with a session there is RECLAIM_COMPLETE. */
 export const versionOf = (session: boolean | 'unknown'): string => (session === 'unknown' ? '?' : session ? '4.1+' : '4.0')
 
-/** The newest instance first, and in it by owner. */
-export const newestFirst = (a: Client, b: Client): number => b.in - a.in || Buffer.compare(a.owner, b.owner)
+/** Each of them, shown when its turn comes. */
+export function* each<T, U>(items: Iterable<T>, shown: (item: T) => U): Generator<U> {
+  for (const item of items) yield shown(item)
+}
 
 export const ownerJson = (owner: ClientOwner) => ({ owner: escapeOwner(owner), owner_hex: Buffer.from(owner).toString('hex') })
 
@@ -40,7 +42,7 @@ export const clientJson = (client: Client, instance: Instance) => ({
 })
 
 /** The current instance. `start` is a time in shape and an order in meaning. */
-export const instanceJson = ({ instance, told }: Survey) => ({
+export const instanceJson = ({ instance, told }: Pick<Survey, 'instance' | 'told'>) => ({
   kind: instance.kind,
   start: 'start' in instance ? instance.start : null,
   // Past what a number of JSON can tell apart it is no time of anybody's.
@@ -69,13 +71,15 @@ export function sayInstance(instance: Instance): string {
         ? `${instance.start}, in grace; no earlier one was completed, so nobody has anything to reclaim from before it`
         : `${instance.start}, in grace; clients reclaim what they had in ${instance.full}, the last full one, or since`
     case 'none':
-      return 'none has been recorded: nobody may reclaim'
+      return 'none has been recorded yet: who is, may reclaim after the first start'
     case 'damaged':
       return `unknown, and nobody may reclaim until the next start: ${instance.file} can't be understood, ${instance.why}`
     default:
       return instance satisfies never
   }
 }
+
+export const untracked = 'a server instance has been running that could not be recorded: after the next start nobody may reclaim'
 
 /** A time and how long ago it was, for people. */
 export const sayTime = (seconds: number, nowMs: number): string => `${isoTime(seconds)} (${sayAgo(nowMs / 1000 - seconds)})`

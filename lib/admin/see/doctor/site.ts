@@ -3,7 +3,7 @@ import { failureFrom, report } from '../../../failure.ts'
 import fs from 'node:fs'
 import type { Settings } from '../../../settings/settings.ts'
 import * as disk from '../../../stable/disk.ts'
-import { survey, type Survey } from '../../survey.ts'
+import { survey, tallyOf, type Survey, type Tally } from '../../survey.ts'
 import { askKernel, type Kernel } from '../kernel.ts'
 import { kernelConfig, type KernelConfig } from './kernel-config.ts'
 import { programPath } from '../../program.ts'
@@ -11,7 +11,7 @@ import { kernelLines } from './kernel-log.ts'
 
 export interface Site {
   readonly settings: Settings
-  readonly survey: Survey | { readonly failed: string }
+  readonly survey: (Survey & Tally) | { readonly failed: string }
   readonly kernel: Kernel
   readonly config: KernelConfig | undefined
   readonly log: ReturnType<typeof kernelLines>
@@ -29,7 +29,7 @@ const usualProgram = '/usr/sbin/nfsd-userland-helper'
 export async function siteFor(settings: Settings): Promise<Site> {
   return {
     settings,
-    survey: surveyed(settings.stateDirectory),
+    survey: surveyed(settings),
     kernel: await askKernel(settings.nfsdDirectory),
     config: kernelConfig(),
     log: kernelLines(),
@@ -39,9 +39,10 @@ export async function siteFor(settings: Settings): Promise<Site> {
   }
 }
 
-function surveyed(stateDirectory: string): Site['survey'] {
+function surveyed(settings: Settings): Site['survey'] {
   try {
-    return survey(stateDirectory)
+    const read = survey(settings)
+    return { ...read, ...tallyOf(read) }
   } catch (thrown) {
     return { failed: report(failureFrom(thrown)).line }
   }

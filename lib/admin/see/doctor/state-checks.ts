@@ -85,7 +85,7 @@ const fewestClients = 1000
 
 export function room({ settings: { stateDirectory }, survey }: Site): Said {
   const { bavail, bsize, ffree, files } = fs.statfsSync(nearest(stateDirectory))
-  const known = 'failed' in survey ? 0 : survey.clients.length
+  const known = 'failed' in survey ? 0 : survey.records
   const needed = Math.max(fewestClients, known)
   const free = bavail * bsize
   const why = 'A known client is not refused for want of space, but a new one can not be recorded, nor a new server instance started.'
@@ -99,39 +99,46 @@ export function room({ settings: { stateDirectory }, survey }: Site): Said {
 /** Nothing but records that can be understood. */
 export function records({ survey }: Site): Said {
   if ('failed' in survey) return unknown("the records can't be looked at", survey.failed)
-  const { oddities, clients } = survey
-  const of = (...kinds: readonly Oddity['kind'][]): readonly Oddity[] => oddities.filter(({ kind }) => kinds.includes(kind))
+  const of = (...kinds: readonly Oddity['kind'][]): Found => {
+    const found = kinds.flatMap((kind) => survey.oddities.get(kind) ?? [])
+    return { count: found.reduce((sum, { count }) => sum + count, 0), some: found.flatMap(({ some }) => some) }
+  }
   const damaged = of('damaged')
-  if (damaged.length > 0)
+  if (damaged.count > 0)
     return wrong(
-      `${count(damaged.length, 'entry', 'entries')} can't be understood: ${examples(damaged)}`,
+      `${count(damaged.count, 'entry', 'entries')} can't be understood: ${examples(damaged)}`,
       'What can not be understood lets nobody reclaim. Its clients lose their locks at the next start, unless they are recorded anew.',
       'nfsd-userland-helper verify --repair',
     )
   const missing = of('missing')
-  if (missing.length > 0) return wrong(`missing: ${examples(missing)}`, 'Somebody has removed it under the running server. The records in it are lost; the next client that is recorded makes it anew.', restart)
-  const strange = of('stray', 'leftover')
-  if (strange.length > 0)
+  if (missing.count > 0) return wrong(`missing: ${examples(missing)}`, 'Somebody has removed it under the running server. The records in it are lost; the next client that is recorded makes it anew.', restart)
+  const strange = of('stray', 'open', 'leftover')
+  if (strange.count > 0)
     return doubtful(
-      `${count(strange.length, 'entry does', 'entries do')} not belong among the records: ${examples(strange)}`,
+      `${count(strange.count, 'entry does', 'entries do')} not belong among the records: ${examples(strange)}`,
       "Nothing looks at them. What a killed upcall left is swept by a later start; what is not this program's is nobody's business here.",
       'nfsd-userland-helper verify --repair',
     )
   const aside = of('set-aside')
-  if (aside.length > 0)
+  if (aside.count > 0)
     return doubtful(
-      `${count(aside.length, 'entry was', 'entries were')} set aside earlier because it could not be understood: ${examples(aside)}`,
+      `${count(aside.count, 'entry was', 'entries were')} set aside earlier because it could not be understood: ${examples(aside)}`,
       'They mean nothing any more, and are kept as evidence. Find out what damaged them, then remove them.',
       `rm -r ${shellWord(`${survey.state.clientsPath}/damaged`)}`,
     )
-  return good(`${count(clients.length, 'record', 'records')}, all of which can be understood`)
+  return good(`${count(survey.records, 'record', 'records')}, all of which can be understood`)
 }
 
 const count = (many: number, one: string, more: string): string => `${many} ${many === 1 ? one : more}`
 
-function examples(oddities: readonly Oddity[]): string {
-  const some = oddities.slice(0, 3).map(({ path, why }) => `${quote(path)} (${why})`)
-  return [...some, ...(oddities.length > some.length ? [`and ${oddities.length - some.length} more`] : [])].join(', ')
+interface Found {
+  readonly count: number
+  readonly some: readonly Oddity[]
+}
+
+function examples({ count, some }: Found): string {
+  const named = some.slice(0, 3).map(({ path, why }) => `${quote(path)} (${why})`)
+  return [...named, ...(count > named.length ? [`and ${count - named.length} more`] : [])].join(', ')
 }
 
 /** The server instance: recorded, known, and the one that runs. */
