@@ -15,7 +15,7 @@ import { hasLegacyRecord } from './stable/legacy.ts'
 import { locked } from './stable/lock.ts'
 import { migrate } from './stable/migrate.ts'
 import { newestEntry } from './stable/records.ts'
-import { lookAt, makeStateDirectory, toldAtStart, type Recorded } from './stable/state-directory.ts'
+import { legacyCounts, lookAt, makeStateDirectory, toldAtStart, type Recorded } from './stable/state-directory.ts'
 import { carryOver, forgetClient, recordClient } from './transitions/client.ts'
 import { confirmGraceEnd, endGrace, toldAfterAll, unconfirmedGraceEnd } from './transitions/grace-end.ts'
 import { startInstance } from './transitions/start.ts'
@@ -137,8 +137,7 @@ function decide({ state, nfsd }: World, { instance, starts, marks }: Recorded, r
       instance,
       told: () => ('start' in instance ? toldAtStart(state, instance.start) : undefined),
       graceIsOverInKernel: () => nfsd.grace() === 'over',
-      // What the kernel's own tracker recorded is older than an instance that ran without us.
-      hasLegacyRecord: (path) => !(instance.kind === 'partial' && instance.full !== undefined && marks(instance.full, 'untracked')) && hasLegacyRecord(path),
+      hasLegacyRecord: (path) => legacyCounts({ instance, marks }) && hasLegacyRecord(path),
       newestRecord: (owner) => {
         const found = newestRecord(owner)
         // Beside another upcall it may have moved from a place not yet looked at to one already passed.

@@ -182,6 +182,10 @@ const entryHeader = 28
 /** Half of what a call is given room for. */
 const surelyOneCall = 4096
 
+/** Whether what the kernel's own tracker recorded counts: it is older than an instance that ran without us. */
+export const legacyCounts = ({ instance, marks }: Pick<Recorded, 'instance' | 'marks'>): boolean =>
+  !(instance.kind === 'partial' && instance.full !== undefined && marks(instance.full, 'untracked'))
+
 /** The boot time that an instance's start was told. */
 export function toldAtStart(state: StateDirectory, start: Start): GraceStart | undefined {
   const clients = state.clients()

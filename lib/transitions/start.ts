@@ -15,7 +15,7 @@ import * as instances from '../stable/instances.ts'
 import { hasLegacyRecords, legacyTopIn, usualTop } from '../stable/legacy.ts'
 import { migrate } from '../stable/migrate.ts'
 import { recordsIn } from '../stable/records.ts'
-import { clientsOf, lookAt, makeStateDirectory, markFormat, setAside } from '../stable/state-directory.ts'
+import { clientsOf, legacyCounts, lookAt, makeStateDirectory, markFormat, setAside } from '../stable/state-directory.ts'
 import { forgetUntracked, noteStart } from '../stable/untracked.ts'
 import { showStart } from '../stable/views.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
@@ -38,10 +38,10 @@ export function startInstance(
   const nothingProven = damaged || ranUntracked
   endBefore(world)
   // The clients of the kernel's own tracker are not in our records, which then can't tell when nobody is left.
-  const mayEndEarly = ![legacyTopIn(state.path), usualTop].some(hasLegacyRecords)
+  const waitsForLegacy = !ranUntracked && legacyCounts(lookAt(state)) && [legacyTopIn(state.path), usualTop].some(hasLegacyRecords)
   for (;;) {
     deadline.assertTimeLeft('starting a server instance')
-    const prepared = instances.prepareStart(state, world.now(), told, { mayEndEarly, nothingProven })
+    const prepared = instances.prepareStart(state, world.now(), told, { mayEndEarly: !waitsForLegacy, nothingProven })
     const { overtaken } = underLock(() => instances.commitStart(state, prepared))
     if (damaged) markFormat(clientsOf(state))
     disk.sync(clientsOf(state))
