@@ -111,12 +111,13 @@ const faults: readonly Fault[] = [
   { title: 'a record is damaged', check: 'records', verdict: 'wrong', make: `ln -s nonsense ${newestInstance}/bob`, says: /1 entry can't be understood: '.*\/bob' \(no record/, mend: /verify --repair/ },
   { title: 'a stranger lies among the records', check: 'records', verdict: 'doubtful', make: `touch ${state}/v4clients/README`, says: /1 entry does not belong.*README/ },
   { title: 'a record was left half-made by an upcall that was killed', check: 'records', verdict: 'doubtful', make: `ln -s x ${newestInstance}/%new-1-1; ln -s y ${state}/new_boot_time.12`, says: /2 entries do not belong/ },
-  { title: 'something was set aside', check: 'records', verdict: 'doubtful', make: `echo soon > ${state}/new_boot_time; upcall init; upcall grace_done`, says: /1 entry was set aside earlier.*damaged\/new_boot_time|2 entries were set aside/, mended: true },
+  { title: 'something was set aside', check: 'records', verdict: 'doubtful', make: `ln -s nonsense ${newestInstance}/bob; env -i ${program} verify --repair --yes > /dev/null`, says: /1 entry was set aside earlier.*damaged\/.*bob/, mended: true },
+  { title: 'a file that is there for people says nothing', check: 'records', verdict: 'doubtful', make: `echo soon > ${state}/boot_time`, says: /1 file for people can't be understood: '\/srv\/state\/boot_time'.*Nothing is decided/s, mend: /verify --repair/ },
   { title: "the current instance's directory was removed", check: 'records', verdict: 'wrong', make: `rm -r ${newestInstance}`, says: /missing: .*directory of the current server instance/ },
 
   // the server instance
   { title: 'the server was started, and that could not be recorded', check: 'instance', verdict: 'wrong', make: `mount -o remount,ro ${state}; upcall init || true; mount -o remount,rw ${state}; ${noStart}; for mark in /run/nfsd-userland-helper/*; do ln -sfn 1 $mark; done`, says: /was started, and that could not be recorded/ },
-  { title: 'what was recorded of the instance is damaged', check: 'instance', verdict: 'wrong', make: `echo soon > ${state}/boot_time`, says: /boot_time can't be understood/, also: ['records'] },
+  { title: 'what was recorded of the instance is damaged', check: 'instance', verdict: 'wrong', make: `rm ${state}/v4clients/format-2 ${state}/v4clients/*.full; echo soon > ${state}/boot_time`, says: /boot_time can't be understood/, also: ['records'] },
   { title: 'no start has been recorded yet', check: 'instance', verdict: 'doubtful', make: `rm -r ${state}/boot_time ${state}/v4clients`, says: /no server instance has been recorded yet/ },
   { title: 'the kernel has left grace, and nobody told us', check: 'instance', verdict: 'wrong', make: `${gracePeriod}; echo Y > /srv/nfsd/v4_end_grace`, says: /left grace, and instance [0-9]+ is still in it/, mended: true },
   { title: "the kernel's own tracker has left clients", check: 'v4recovery', verdict: 'wrong', make: `mkdir -p ${state}/v4recovery/3a7fa264b46821594e7ddb323157823b`, says: /has left clients in '\/srv\/state\/v4recovery'/, mended: true },

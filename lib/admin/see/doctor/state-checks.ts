@@ -103,7 +103,10 @@ export function records({ survey }: Site): Said {
     const found = kinds.flatMap((kind) => survey.oddities.get(kind) ?? [])
     return { count: found.reduce((sum, { count }) => sum + count, 0), some: found.flatMap(({ some }) => some) }
   }
-  const damaged = of('damaged')
+  // boot_time and its like count only as long as format 1 has not been taken over. They are looked at first.
+  const unreadable = of('damaged')
+  const [views, some] = parted(unreadable.some, (oddity) => survey.instance.kind !== 'damaged' && oddity.in === 'state directory')
+  const damaged = { count: unreadable.count - views.length, some }
   if (damaged.count > 0)
     return wrong(
       `${count(damaged.count, 'entry', 'entries')} can't be understood: ${examples(damaged)}`,
@@ -119,6 +122,12 @@ export function records({ survey }: Site): Said {
       "Nothing looks at them. What a killed upcall left is swept by a later start; what is not this program's is nobody's business here.",
       'nfsd-userland-helper verify --repair',
     )
+  if (views.length > 0)
+    return doubtful(
+      `${count(views.length, 'file', 'files')} for people can't be understood: ${examples({ count: views.length, some: views })}`,
+      'Nothing is decided by them. They are written anew at the next start and at the end of its grace.',
+      'nfsd-userland-helper verify --repair',
+    )
   const aside = of('set-aside')
   if (aside.count > 0)
     return doubtful(
@@ -130,6 +139,10 @@ export function records({ survey }: Site): Said {
 }
 
 const count = (many: number, one: string, more: string): string => `${many} ${many === 1 ? one : more}`
+
+function parted<T>(all: readonly T[], which: (one: T) => boolean): [T[], T[]] {
+  return [all.filter(which), all.filter((one) => !which(one))]
+}
 
 interface Found {
   readonly count: number
