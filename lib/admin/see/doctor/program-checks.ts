@@ -41,6 +41,9 @@ export function parameterNames({ parameter, program, moduleLoaded }: Site): Said
   return good(`the kernel calls ${quote(named)}`)
 }
 
+/** A machine that is busy is no fault of the program's. */
+const patience = 20_000
+
 /** Runs it as the kernel does: no environment, no descriptors, `/` to work in; on a scratch directory. */
 export async function programRuns({ parameter, program }: Site): Promise<Said> {
   const named = typeof parameter === 'object' ? namedIn(parameter.text).trim() : ''
@@ -56,10 +59,10 @@ export async function programRuns({ parameter, program }: Site): Promise<Said> {
 
   // The executable says its version itself, and has Node say the rest: that may be slow, or where an empty environment does
   // not lead, and the kernel has no use for it.
-  const version = await ask(path, ['--version'], { patienceMs: 5000, env: {} })
+  const version = await ask(path, ['--version'], { patienceMs: patience, env: {} })
   const said = version.kind === 'ended' ? version.stdout.trim() : '?'
   const isExecutable = / \(QuickJS-ng .*\)$/.test(said)
-  const help = isExecutable || version.kind === 'silent' ? version : await ask(path, ['--help'], { patienceMs: 5000, env: {} })
+  const help = isExecutable || version.kind === 'silent' ? version : await ask(path, ['--help'], { patienceMs: patience, env: {} })
   if (help.kind === 'not-started')
     return wrong(`${quote(path)} can't be run: ${help.why}`, 'Its interpreter or loader is missing, or it was built for another machine.', told)
   if (help.kind === 'silent') return wrong(`${quote(path)} does not answer`, 'The kernel would wait for it without a limit, and its clients with it.', told)
@@ -88,7 +91,7 @@ async function playStart(path: string): Promise<string | undefined> {
     // In the foreground: its lines are not for the kernel's log.
     const words = ['-f', '-s', state, '--nfsd-dir', join(scratch, 'nfsd'), '--config', '/dev/null', 'init']
     const began = performance.now()
-    const answer = await ask('/bin/sh', ['-c', 'exec env -i "$@" 0<&- 1>&- 2>&-', 'sh', path, ...words], { patienceMs: 10_000 })
+    const answer = await ask('/bin/sh', ['-c', 'exec env -i "$@" 0<&- 1>&- 2>&-', 'sh', path, ...words], { patienceMs: patience })
     if (answer.kind === 'silent') return `it did not end within ${Math.round((performance.now() - began) / 1000)} s`
     if (answer.kind === 'not-started') return answer.why
     if (answer.status !== 0) return `it ends with ${answer.status}`
