@@ -7,7 +7,7 @@ import type { Story } from '../story.ts'
 
 const rounds = 5
 /** As many as nfsd has threads: all of their upcalls are under way at once. */
-const crowd = 32
+const crowd = 16
 const ended = /the kernel is out of grace, and we have not been told yet/
 
 export const endUnderTraffic: Story = {
