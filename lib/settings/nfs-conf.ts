@@ -14,13 +14,20 @@ export interface Assignment {
 
 export interface Reading {
   readonly assignments: readonly Assignment[]
+  /** The last one of all, wanted or not. */
+  readonly last: Assignment | undefined
   /** Lines that are no assignment, or stand in no section. */
   readonly odd: readonly { readonly section: string; readonly line: string }[]
 }
 
-/** @param section the one in which the text begins: an included file begins in that of its `include`. */
-export function readNfsConf(text: string, section = ''): Reading {
+/**
+ * Takes time and memory in proportion to the text, whatever is in it.
+ * @param section the one in which the text begins: an included file begins in that of its `include`.
+ * @param wanted which assignments are; all, if it is not given.
+ */
+export function readNfsConf(text: string, section = '', wanted?: (section: string, key: string) => boolean): Reading {
   const assignments: Assignment[] = []
+  let last: Assignment | undefined
   const odd: { section: string; line: string }[] = []
   let current = section
   for (const raw of text.replaceAll('\\\n', '  ').split('\n')) {
@@ -33,20 +40,22 @@ export function readNfsConf(text: string, section = ''): Reading {
     } else if (current === '' || equals <= 0) {
       odd.push({ section: current, line })
     } else {
-      assignments.push({
+      last = {
         section: current,
         key: trimmed(line.slice(0, equals)).toLowerCase(),
         value: valueIn(trimmed(line.slice(equals + 1))),
-      })
+      }
+      if (wanted?.(last.section, last.key) !== false) assignments.push(last)
     }
   }
-  return { assignments, odd }
+  return { assignments, last, odd }
 }
 
 /** `[name]` or `[name "argument"]`; what follows it does not matter. @returns '' for neither: what comes then is in no section. */
 function sectionIn(line: string): string {
-  const [, name = '', argument] = /^\[[ \t]*([^\]"]*?)[ \t]*("[^"\]]*"[^\]]*)?\]/.exec(line) ?? []
-  return argument === undefined ? name.toLowerCase() : `${name.toLowerCase()} ${argument}`
+  const [, spaced = '', argument] = /^\[([^\]"]*)("[^"\]]*"[^\]]*)?\]/.exec(line) ?? []
+  const name = trimmed(spaced).toLowerCase()
+  return argument === undefined ? name : `${name} ${argument}`
 }
 
 /** `"a # b"` and `'a # b'` are taken whole. */
@@ -55,7 +64,15 @@ function valueIn(text: string): string {
   return quoted?.[2] ?? trimmed(text.replace(/[#;].*/, ''))
 }
 
-const trimmed = (text: string): string => text.replace(/^[ \t\r\v\f]+|[ \t\r\v\f]+$/g, '')
+const isBlank = (character: string | undefined): boolean => character !== undefined && ' \t\r\v\f'.includes(character)
+
+/** No regular expression: it would look at each run of blanks once for every blank in it. */
+function trimmed(text: string): string {
+  let [begin, end] = [0, text.length]
+  while (isBlank(text[begin])) begin++
+  while (end > begin && isBlank(text[end - 1])) end--
+  return text.slice(begin, end)
+}
 
 /** nfs.conf's booleans; undefined for anything else. */
 export function booleanFrom(value: string): boolean | undefined {

@@ -64,10 +64,11 @@ interface Gathered {
   readonly values: Map<string, Value>
   readonly complaints: string[]
   empty: boolean
+  included: number
 }
 
 function readAll(file: string, named: boolean): Gathered {
-  const gathered: Gathered = { values: new Map(), complaints: [], empty: true }
+  const gathered: Gathered = { values: new Map(), complaints: [], empty: true, included: 0 }
   const main = readConfiguration(file)
   if (main === 'directory') throw refused(file, 'is a directory')
   if (main !== 'absent') gather(gathered, file, main.text)
@@ -89,6 +90,10 @@ const include = 'include'
 
 /** Of files that include each other. */
 const deepest = 8
+/** So that they can't do it for ever. */
+const mostIncluded = 1000
+/** Each is a line in the kernel's log. */
+const mostComplaints = 20
 
 function gather(gathered: Gathered, file: string, text: string, section = '', depth = 0): void {
   if (text !== '') gathered.empty = false
@@ -96,16 +101,19 @@ function gather(gathered: Gathered, file: string, text: string, section = '', de
   // Most configurations have no word for us.
   if (section !== ours && !lowerCase.includes(ours) && !lowerCase.includes(include)) return
 
-  const complain = (what: string): void => void gathered.complaints.push(`${quote(file)}: ${what}: ignored`)
-  const { assignments, odd } = readNfsConf(text, section)
+  const complain = (what: string): void => {
+    if (gathered.complaints.length < mostComplaints) gathered.complaints.push(`${quote(file)}: ${what}: ignored`)
+    else gathered.complaints[mostComplaints] = 'more of the configuration is ignored'
+  }
+  const { assignments, last, odd } = readNfsConf(text, section, (where, key) => where === ours || key === include)
   // A file whose last line has no end may be cut off just there, and a directory's name with it.
-  const last = assignments.at(-1)
-  if (last?.section === ours && last.key.endsWith('-dir') && /(?:^|\n)[^#;\n]*=[^\n]*$/.test(text)) throw refused(file, `may be cut off: its last line, of ${last.key}, has no end`)
+  if (last?.section === ours && last.key.endsWith('-dir') && /^[^#;=]*=/.test(text.slice(text.lastIndexOf('\n') + 1))) throw refused(file, `may be cut off: its last line, of ${last.key}, has no end`)
   for (const { line, section: where } of odd)
     if (where === '' || where === ours) complain(where === '' ? `in no section: ${quote(line)}` : `no assignment: ${quote(line)}`)
   for (const { section: where, key, value } of assignments) {
     if (key === include) {
       if (depth === deepest) throw refused(file, `is included too deep: ${deepest} files are`)
+      if (gathered.included++ === mostIncluded) throw refused(file, `is one too many: ${mostIncluded} files are included`)
       includeFile(gathered, file, value, where, depth + 1)
     } else if (where === ours) {
       if (!keys.includes(key)) complain(`unknown key ${quote(key)}`)
