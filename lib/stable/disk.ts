@@ -139,10 +139,10 @@ export function* entriesOf(directory: Directory): Generator<Entry> {
   for (const batch of batchesOf(directory)) yield* batch
 }
 
-/** {@link entriesOf}, all at once: for a directory that is small. */
-export function allIn(directory: Directory): Entry[] {
+/** {@link entriesOf}, all at once: where few of them are wanted. */
+export function allIn(directory: Directory, wanted: (entry: Entry) => boolean): Entry[] {
   const all: Entry[] = []
-  for (const batch of batchesOf(directory)) all.push(...batch)
+  for (const batch of batchesOf(directory)) all.push(...batch.filter(wanted))
   return all
 }
 

@@ -164,13 +164,16 @@ export function lookAt(state: StateDirectory): Recorded {
  * name, so a long directory is read until it reads the same twice: a mark is renamed only once.
  */
 function namesOf(clients: Directory): readonly Entry[] {
-  // The lock comes and goes with every upcall.
-  const read = (): Entry[] => disk.allIn(clients).filter(({ name }) => name !== lockName)
-  let entries = read()
-  const size = entries.reduce((bytes, { name }) => bytes + entryHeader + name.length, 0)
+  let size = 0
+  // What is no name of ours takes no memory, be it ever so much. The lock, which comes and goes with every upcall, is none.
+  const isOurs = ({ name }: Entry): boolean => {
+    size += entryHeader + name.length
+    return (name >= '0' && name < ':') || name.startsWith('format-')
+  }
+  let entries = disk.allIn(clients, isOurs)
   if (size <= surelyOneCall) return entries
   for (;;) {
-    const again = read()
+    const again = disk.allIn(clients, isOurs)
     const seen = new Set(entries.map(({ name }) => name))
     if (again.length === seen.size && again.every(({ name }) => seen.has(name))) return again
     entries = again
@@ -213,19 +216,18 @@ export function makeStateDirectory(state: StateDirectory): Directory {
 /** From here on this directory is in the present format. The caller makes it durable. */
 export const markFormat = (clients: Directory): void => { disk.makeLink('-', formatMark, clients) }
 
+/** Without recursion: a path may have two thousand parts, and the stack has not room for as many calls. */
 function makeParents(path: string): void {
-  switch (disk.kindAt(path)) {
-    case 'directory':
-      return
-    case 'other':
-      throw notADirectory(path)
-    case 'absent':
-      break
+  const missing: string[] = []
+  for (let at = path; ; at = disk.parentOf(at)) {
+    const kind = disk.kindAt(at)
+    if (kind === 'other') throw notADirectory(at)
+    if (kind === 'directory') break
+    missing.push(at)
   }
-  const parent = disk.parentOf(path)
-  if (parent !== path) makeParents(parent)
-  if (disk.makeDirectory(path, disk.anywhere, 0o755)) disk.syncDirectory(parent)
-  else if (disk.kindAt(path) === 'absent') throw storageFailure(`${quote(path)} is a link to nothing`)
+  for (let at = missing.pop(); at !== undefined; at = missing.pop())
+    if (disk.makeDirectory(at, disk.anywhere, 0o755)) disk.syncDirectory(disk.parentOf(at))
+    else if (disk.kindAt(at) === 'absent') throw storageFailure(`${quote(at)} is a link to nothing`)
 }
 
 /** A directory for what can't be understood; what stands in its place stays where it is, under another name. */

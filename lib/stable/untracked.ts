@@ -92,12 +92,15 @@ const ranOf = (marked: Marked): string => `${markOf(marked)}.ran`
 
 /** A path with its links resolved, as far as it leads to anything. */
 function realPathOf(path: string): string {
-  const opened = disk.openDirectory(path, disk.anywhere, 'follow')
-  if (typeof opened === 'object') {
-    const real = disk.readLink(`/proc/self/fd/${opened.descriptor}`)
-    disk.close(opened)
-    if (real !== undefined) return real
+  let rest = ''
+  for (let at = path; ; at = disk.parentOf(at)) {
+    const opened = disk.openDirectory(at, disk.anywhere, 'follow')
+    if (typeof opened === 'object') {
+      const real = disk.readLink(`/proc/self/fd/${opened.descriptor}`) ?? at
+      disk.close(opened)
+      return `${real.replace(/\/$/, '')}${rest}`
+    }
+    if (at === disk.parentOf(at)) return path
+    rest = `${at.slice(at.lastIndexOf('/'))}${rest}`
   }
-  const parent = disk.parentOf(path)
-  return parent === path ? path : `${realPathOf(parent).replace(/\/$/, '')}/${path.slice(path.lastIndexOf('/') + 1)}`
 }
