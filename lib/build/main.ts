@@ -5,8 +5,8 @@
  * scripts beside it, into dist/ARCHITECTURE/. `--debug`: the executable keeps names and lines, for stack traces.
  * Where the engine's sources or a compiler can't be had, there is no executable, and one line says what is missing.
  *
- * For tests and benchmarks, an executable of another script: tsx lib/build/main.ts --script=FILE --into=FILE [--sanitized]
- * `--sanitized`: made for AddressSanitizer and UndefinedBehaviorSanitizer, and therefore not static.
+ * For tests and benchmarks, an executable of another script: tsx lib/build/main.ts --script=FILE --into=FILE [--sanitized] [--link=WORD...]
+ * `--link`: more for the linker, a file in C say. `--sanitized`: made for AddressSanitizer and UndefinedBehaviorSanitizer, and therefore not static.
  */
 import { copyFileSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
@@ -17,7 +17,7 @@ import { writeCopyright } from '../packaging/licences.ts'
 import { engineSources, Missing, type Sources } from './sources.ts'
 
 const { values, positionals } = parseArgs({
-  options: { arch: { type: 'string' }, debug: { type: 'boolean', default: false }, script: { type: 'string' }, into: { type: 'string' }, sanitized: { type: 'boolean', default: false } },
+  options: { arch: { type: 'string' }, debug: { type: 'boolean', default: false }, script: { type: 'string' }, into: { type: 'string' }, sanitized: { type: 'boolean', default: false }, link: { type: 'string', multiple: true } },
   allowPositionals: true,
 })
 
@@ -35,7 +35,7 @@ const say = (line: string): void => void process.stderr.write(`${line}\n`)
 mkdirSync(cache, { recursive: true })
 if (values.script !== undefined && values.into !== undefined) {
   const script = values.script.endsWith('.ts') ? await bundleForEngine(true, values.script) : readFileSync(values.script, 'utf8')
-  await executableOf(script, values.into, engineSources(cache, say))
+  await executableOf(script, values.into, engineSources(cache, say), values.link)
 } else {
   writeCopyright(await bundleForNode())
   if (!positionals.includes('bundle')) await buildAll()

@@ -45,8 +45,9 @@ export type Version = 'v4.0' | 'v4.1'
 
 export const hex = (owner: Owner): string => Buffer.from(owner).toString('hex')
 
-export function server(artefact: Artefact): Server {
-  const machine = newMachine()
+/** @param where its directories are; on the disk, if it is not said. */
+export function server(artefact: Artefact, where?: string): Server {
+  const machine = newMachine(where)
   const endings: (() => void)[] = []
   after(() => {
     for (const end of endings) end()

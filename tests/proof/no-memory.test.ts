@@ -1,0 +1,24 @@
+/**
+ * No memory, at each allocation of an upcall and all that follow: no status 0, a line, and a state that the next upcall goes
+ * on from; a start that has touched anything has left its mark.
+ */
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { artefacts, executable } from '../artefacts.ts'
+import { server } from '../contract/server.ts'
+import { buildStarved, inGrace, starve, starvedUpcalls } from '../contract/starved.ts'
+
+describe('an upcall that gets no more memory, at each allocation', { skip: !artefacts().includes(executable) }, () => {
+  const directory = mkdtempSync(join(tmpdir(), 'failing-malloc-'))
+  before(() => { buildStarved(directory) })
+  after(() => { rmSync(directory, { recursive: true }) })
+  for (const upcall of starvedUpcalls)
+    it(upcall.title, async () => {
+      const s = server(executable, '/dev/shm')
+      await inGrace(s)
+      assert.ok((await starve(s, directory, upcall, 1)) > 200)
+    })
+})
