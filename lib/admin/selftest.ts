@@ -1,14 +1,19 @@
 /**
  * How many clients can this server recover within its grace period? Measured, not guessed: the program calls itself as
- * the kernel would, on a scratch directory inside the state directory, so on the same disk.
+ * the kernel would, on a scratch directory inside `v4clients`, so on the same disk.
  *
  * Nothing of the real state is read or written, and the real kernel is told nothing.
  */
 import { spawn } from 'node:child_process'
 import fs from 'node:fs'
-import { join } from 'node:path'
-import { mkdirpSync, removeSync } from 'fs-extra/esm'
-import { Failed, quote } from '../failure.ts'
+import { basename, join } from 'node:path'
+import { removeSync } from 'fs-extra/esm'
+import { Failed, failureFrom, quote, report } from '../failure.ts'
+import type { Settings } from '../settings/settings.ts'
+import * as disk from '../stable/disk.ts'
+import type { Directory } from '../stable/disk.ts'
+import { holderName, lifeOf } from '../stable/process.ts'
+import { makeStateDirectory, stateDirectory as openStateDirectory, type StateDirectory } from '../stable/state-directory.ts'
 import { command } from './command.ts'
 import { print, printJson, textOfPath } from './print.ts'
 import { progress } from './progress.ts'
@@ -39,10 +44,11 @@ export const selftestCommand = command(
       .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
       .example('$0 selftest', 'in the configured state directory, for the configured grace time')
       .example('$0 selftest -s /mnt/new-disk --json', 'before moving the state directory there'),
-  async ({ clients, json }, { stateDirectory, nfsdDirectory }) => {
+  async ({ clients, json }, settings) => {
+    process.umask(0o077)
     if (!Number.isSafeInteger(clients) || clients < 1)
       throw new Failed({ kind: 'bad-argument', why: 'not a number of clients', word: String(clients) })
-    const measured = await selftest(stateDirectory, nfsdDirectory, clients)
+    const measured = await selftest(settings, clients)
     if (json) printJson(documentOf(measured))
     else print(`${describe(measured)}\n`)
     return 0
@@ -54,16 +60,16 @@ const singles = 20
 const barriers = 50
 
 /** @throws Failed storage, if the scratch directory can't be made or an upcall on it fails. */
-async function selftest(stateDirectory: string, nfsdDirectory: string, clients: number): Promise<Measured> {
-  const scratch = makeScratch(stateDirectory)
-  const end = (): void => { removeSync(scratch) }
-  process.once('SIGINT', () => {
-    end()
-    process.exit(130)
-  })
+async function selftest({ stateDirectory, runDirectory, nfsdDirectory }: Settings, clients: number): Promise<Measured> {
+  const { path: scratch, forUpcalls, end } = makeScratch(openStateDirectory(stateDirectory, runDirectory))
+  for (const [signal, status] of [['SIGHUP', 129], ['SIGINT', 130], ['SIGTERM', 143]] as const)
+    process.once(signal, () => {
+      end()
+      process.exit(status)
+    })
   try {
     const barrier = barrierOf(scratch)
-    const call = upcallOn(join(scratch, 'state'), join(scratch, 'no-kernel'))
+    const call = upcallOn(forUpcalls)
     const owners = Array.from({ length: clients }, (_, i) => Buffer.from(`selftest ${i}`).toString('hex'))
 
     await call('init')
@@ -122,13 +128,52 @@ function describe(measured: Measured): string {
   ].join('\n')
 }
 
-function makeScratch(stateDirectory: string): string {
+/** A directory for one run, and how it is taken away. */
+interface Scratch {
+  /** Through an open directory: whatever becomes of the path. */
+  readonly path: string
+  /** By its path, for upcalls, which look by themselves at whose it is. */
+  readonly forUpcalls: string
+  readonly end: () => void
+}
+
+const scratchPrefix = 'selftest-'
+const holder = 'holder'
+
+/**
+ * In `v4clients`, where only we can put or exchange names: what lies above may belong to somebody else, and what is taken away
+ * with all that is in it has to be ours. What a run left that was killed goes with the next one.
+ */
+function makeScratch(state: StateDirectory): Scratch {
   try {
-    mkdirpSync(stateDirectory, 0o700)
-    return fs.mkdtempSync(join(stateDirectory, 'selftest-'))
+    const isNew = state.clients() === undefined
+    const clients = makeStateDirectory(state)
+    const room = `/proc/self/fd/${clients.descriptor}`
+    for (const { name } of disk.entriesOf(clients)) if (name.startsWith(scratchPrefix) && isLeft(`${room}/${name}`)) removeSync(`${room}/${name}`)
+    const path = fs.mkdtempSync(`${room}/${scratchPrefix}`)
+    fs.symlinkSync(holderName(), `${path}/${holder}`)
+    return {
+      path,
+      forUpcalls: join(Buffer.from(state.clientsPath, 'latin1').toString(), basename(path)),
+      end: () => {
+        removeSync(path)
+        if (isNew) removeIfUnused(state.clientsPath, clients)
+      },
+    }
   } catch (thrown) {
-    throw new Failed({ kind: 'storage', atStart: false, what: `no scratch directory in ${quote(stateDirectory)}: ${String(thrown)}` })
+    throw new Failed({ kind: 'storage', atStart: false, what: `no scratch directory in ${quote(state.path)}: ${report(failureFrom(thrown)).line}` })
   }
+}
+
+/** Whether nobody runs in it any more. One that has no holder yet is being made. */
+const isLeft = (path: string): boolean => lifeOf(disk.readLink(`${path}/${holder}`) ?? '', holderName()) === 'dead'
+
+/** `v4clients`, as it was made for the run alone. */
+function removeIfUnused(path: string, clients: Directory): void {
+  const names = Array.from(disk.entriesOf(clients), ({ name }) => name)
+  if (names.some((name) => !name.startsWith('format-'))) return
+  for (const name of names) disk.remove(name, clients)
+  disk.removeIfEmpty(path)
 }
 
 function barrierOf(scratch: string): Measured['barrier'] {
@@ -147,12 +192,12 @@ function barrierOf(scratch: string): Measured['barrier'] {
 
 /** An upcall on the scratch state, as the kernel makes it. @returns its milliseconds. */
 const upcallOn =
-  (state: string, nfsd: string) =>
+  (scratch: string) =>
   (...words: readonly string[]): Promise<number> => {
     const [program, ...self] = programCommand()
     const began = performance.now()
     return new Promise((resolve, reject) => {
-      spawn(program, [...self, '-s', state, '--nfsd-dir', nfsd, '--config', '/dev/null', ...words], {
+      spawn(program, [...self, '-s', join(scratch, 'state'), '--nfsd-dir', join(scratch, 'no-kernel'), '--run-dir', join(scratch, 'run'), '--config', '/dev/null', ...words], {
         cwd: '/',
         env: { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' },
         stdio: 'ignore',

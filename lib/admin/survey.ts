@@ -184,7 +184,7 @@ export function recordsOfOwner(surveyed: Survey, owner: ClientOwner): Client[] {
     const entry = 'path' in directory ? entryAt(directory, name) : ({ kind: 'nothing' } as const)
     const counts = !decided && counting.includes(start)
     if (counts && entry.kind !== 'nothing') decided = true
-    return entry.kind === 'record' ? [clientOf(surveyed, start, name, entry, counts)] : []
+    return entry.kind === 'record' ? [clientOf(surveyed, start, name, entry, counts, unseenSince(surveyed, start))] : []
   })
 }
 
@@ -208,6 +208,7 @@ function* recordsOf(surveyed: Survey): Generator<Client | Oddity> {
       continue
     }
     const counts = counting.includes(start)
+    const unseen = unseenSince(surveyed, start)
     const newer = counting.filter((later) => later > start).map((later) => namesOf(state, later))
     for (const { name } of disk.entriesOf(directory)) {
       const odd = { path: `${state.pathOf(start)}/${name}`, name, in: start }
@@ -218,7 +219,7 @@ function* recordsOf(surveyed: Survey): Generator<Client | Oddity> {
       const entry = entryAt(directory, name)
       if (entry.kind === 'damaged') yield { ...odd, kind: 'damaged', why: 'no record that can be understood' }
       else if (entry.kind === 'newer') yield { ...odd, kind: 'newer', why: 'a newer program wrote it: it allows nothing here' }
-      else if (entry.kind === 'record') yield clientOf(surveyed, start, name, entry, counts && !newer.some((has) => has(name)))
+      else if (entry.kind === 'record') yield clientOf(surveyed, start, name, entry, counts && !newer.some((has) => has(name)), unseen)
     }
   }
   if ('start' in instance && !starts.includes(instance.start))
@@ -250,7 +251,11 @@ function namesOf(state: StateDirectory, start: Start): (name: string) => boolean
   return (name) => names.has(name)
 }
 
-function clientOf({ state, instance, traces }: Survey, start: Start, name: string, { owner, facts }: Entry & { kind: 'record' }, counts: boolean): Client {
+/** How many instances have started since, and not after the current one. */
+const unseenSince = ({ instance, traces }: Survey, start: Start): number =>
+  traces.filter((later) => later > start && (!('start' in instance) || later <= instance.start)).length
+
+function clientOf({ state, instance }: Survey, start: Start, name: string, { owner, facts }: Entry & { kind: 'record' }, counts: boolean, unseen: number): Client {
   const current = 'start' in instance ? instance.start : undefined
   return {
     kind: 'record',
@@ -259,7 +264,7 @@ function clientOf({ state, instance, traces }: Survey, start: Start, name: strin
     recorded: facts.recorded,
     in: start,
     standing: !counts ? 'void' : start === current ? 'current' : 'waiting',
-    unseen: traces.filter((later) => later > start && (current === undefined || later <= current)).length,
+    unseen,
     path: `${state.pathOf(start)}/${name}`,
   }
 }

@@ -53,8 +53,8 @@ const badEscape = (word: string): Failed => new Failed({ kind: 'bad-argument', w
  */
 export function escapeOwner(owner: ClientOwner): string {
   const text = printable(owner).replaceAll(' ', '\\040')
-  const hex = `\\x${hexOf(owner)}`
-  return text === '' || text.length > hex.length ? hex : text
+  const lengthInHex = 2 + 2 * owner.length
+  return text === '' || text.length > lengthInHex ? `\\x${hexOf(owner)}` : text
 }
 
 /** How many characters of an owner a log line shows. */

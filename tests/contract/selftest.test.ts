@@ -1,6 +1,7 @@
 /** The figure that an admin cares for, measured on the disk that counts. */
 import assert from 'node:assert/strict'
-import { readdirSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { badArgument, done, eachArtefact, server, storageFailed } from './server.ts'
@@ -21,6 +22,27 @@ eachArtefact('selftest', (artefact) => {
     assert.ok(Object.values(measured['recoverable'] as Record<string, number>).every((count) => count > 0))
     assert.equal(s.snapshot(), before)
     assert.equal(s.kernelWasAskedToEndGrace(), false)
+  })
+
+  it('takes away what a run left that was killed, and nothing of one that lives', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    const before = s.snapshot()
+    const room = join(s.stateDir, 'v4clients')
+    const killed = spawn(artefact.command[0] ?? '', [...artefact.command.slice(1), '-s', s.stateDir, '--nfsd-dir', s.nfsdDir, '--run-dir', join(s.stateDir, '../run'), '--config', '/dev/null', 'selftest'], { stdio: 'ignore' })
+    const left = (): string[] => readdirSync(room).filter((name) => name.startsWith('selftest-') && existsSync(join(room, name, 'state')))
+    while (left().length === 0) await new Promise((resolve) => setTimeout(resolve, 10))
+    killed.kill('SIGKILL')
+    await new Promise((resolve) => killed.once('exit', resolve))
+    assert.match((await s.call(['verify'])).stdout, /note: leftover .*selftest-.* of a selftest\n/)
+    const [name = ''] = left()
+    const alive = join(room, 'selftest-alive1')
+    mkdirSync(alive)
+    symlinkSync(readlinkSync(join(room, name, 'holder')).replace(/^[0-9]+\.[0-9]+/, `${process.pid}.${readFileSync('/proc/self/stat', 'latin1').replace(/^.*\) /s, '').split(' ')[19] ?? ''}`), join(alive, 'holder'))
+    assert.equal((await s.call(['selftest', '--clients', '1'])).status, done)
+    assert.deepEqual(readdirSync(room).filter((entry) => entry.startsWith('selftest-')), ['selftest-alive1'])
+    rmSync(alive, { recursive: true })
+    assert.equal(s.snapshot(), before)
   })
 
   it('tells people how many clients can come back in time', async () => {
