@@ -10,6 +10,7 @@ import { basename, dirname, join } from 'node:path'
 import fs from 'node:fs'
 import { errorCode, Failed } from '../failure.ts'
 import { tolerating } from '../stable/disk.ts'
+import { nodePath } from './print.ts'
 
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = fs.constants
 
@@ -20,13 +21,13 @@ export interface Root {
   readonly descriptor: number
 }
 
-/** A directory below a root, held open. */
+/** A directory below a root, held open. Paths and names are bytes, as everywhere in this program; the root's is as it was typed. */
 export interface Directory {
   readonly descriptor: number
   /** Where it is in the system below the root, without links. */
   readonly path: string
   /** The path by which calls reach an entry of this very directory. The entry itself may be a link: it must not be followed. */
-  readonly entry: (name: string) => string
+  readonly entry: (name: string) => Buffer
 }
 
 /** What the kernel allows (ELOOP). */
@@ -132,10 +133,10 @@ const componentsOf = (path: string): string[] => path.split('/').filter((name) =
 
 const byDescriptor = (descriptor: number): string => `/proc/self/fd/${descriptor}`
 
-const directoryAt = (descriptor: number, path: string): Directory => ({ descriptor, path, entry: (name) => `${byDescriptor(descriptor)}/${name}` })
+const directoryAt = (descriptor: number, path: string): Directory => ({ descriptor, path, entry: (name) => nodePath(`${byDescriptor(descriptor)}/${name}`) })
 
 /** A directory, opened; not if it is a link, unless it is the root's own name. */
-function opened(path: string, follow: 'follow' | 'no link' = 'no link'): number | 'absent' | 'no directory' {
+function opened(path: string | Buffer, follow: 'follow' | 'no link' = 'no link'): number | 'absent' | 'no directory' {
   try {
     return fs.openSync(path, O_RDONLY | O_DIRECTORY | (follow === 'follow' ? 0 : O_NOFOLLOW))
   } catch (thrown) {
@@ -147,12 +148,12 @@ function opened(path: string, follow: 'follow' | 'no link' = 'no link'): number 
 }
 
 /** The text of a link; undefined for anything else, and for nothing. */
-const linkText = (path: string): string | undefined => tolerating(['EINVAL', 'ENOENT'], () => fs.readlinkSync(path), undefined)
+const linkText = (path: Buffer): string | undefined => tolerating(['EINVAL', 'ENOENT'], () => fs.readlinkSync(path, 'buffer').toString('latin1'), undefined)
 
 /** For all to read: the caller has set the umask. Somebody may have been faster. */
-const makeDirectory = (path: string): void => { tolerating(['EEXIST'], () => { fs.mkdirSync(path, 0o755) }, undefined) }
+const makeDirectory = (path: Buffer): void => { tolerating(['EEXIST'], () => { fs.mkdirSync(path, 0o755) }, undefined) }
 
-const systemError = (code: string, path: string): Error => Object.assign(new Error(code), { code, syscall: 'open', path })
+const systemError = (code: string, path: Buffer): Error => Object.assign(new Error(code), { code, syscall: 'open', path: path.toString() })
 
 /** An error speaks of the path that a person knows, not of a descriptor. */
 function named(thrown: unknown, root: Root, way: readonly Directory[]): unknown {

@@ -74,6 +74,9 @@ function* partsOf(value: unknown): Generator<string> {
 /** So much is written at a time. */
 const partSize = 1 << 16
 
+/** A path, each character of which is a byte, for Node's functions. */
+export const nodePath = (path: string): Buffer => Buffer.from(path, 'latin1')
+
 /** A path, each character of which is a byte, as text for programs. */
 export const textOfPath = (path: string): string => Buffer.from(path, 'latin1').toString()
 

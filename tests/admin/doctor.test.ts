@@ -157,6 +157,13 @@ eachArtefact('doctor', (artefact) => {
     assert.deepEqual(only?.wrong, ['kernel-support'])
   })
 
+  it('finds nothing wrong with a state directory whose name is no ASCII', async () => {
+    const other = '/srv/Zustände'
+    const [only] = await diagnose(artefact, `mkdir ${other}; mount --move ${state} ${other}
+      sed -i s:${state}:${other}: /etc/nfs.conf /etc/systemd/system/nfs-server.service.d/state.conf; upcall init; upcall create 616461; upcall gracedone 0`)
+    assert.equal(only?.text, '')
+  })
+
   it('finds a sticky directory on the way to be right: only root can take out what is root\'s', async () => {
     const [only] = await diagnose(artefact, 'chmod 1777 /srv')
     assert.equal(only?.of('state-way').verdict, 'good')

@@ -116,6 +116,7 @@ const about = (text: string, stateDirectory: string): string => text.replaceAll(
 function systemdWord(path: string): string {
   const escaped = path.replaceAll('%', '%%')
   if (/^[\w./%:@+,-]*$/.test(escaped)) return escaped
-  if (/[\x00-\x1f\x7f]/.test(path)) throw new Failed({ kind: 'bad-argument', why: 'no unit can name this state directory', word: path })
+  // U+FFFD: it was no UTF-8.
+  if (/[\x00-\x1f\x7f\ufffd]/.test(path)) throw new Failed({ kind: 'bad-argument', why: 'no unit can name this state directory', word: path })
   return `"${escaped.replaceAll(/["\\]/g, String.raw`\$&`)}"`
 }

@@ -4,6 +4,7 @@
  */
 import { resolve } from 'node:path'
 import { command } from '../command.ts'
+import { textOfPath } from '../print.ts'
 import { examine } from '../see/doctor.ts'
 import { activate, type Action } from './activation.ts'
 import { completionFor } from './completion.ts'
@@ -26,7 +27,8 @@ export const installCommand = command(
       .example('$0 install', 'on this machine')
       .example('$0 install --root /mnt --dry-run', 'what would come into another system'),
   async ({ root, 'dry-run': dryRun, json }, settings, door) => {
-    const { stateDirectory, nfsdDirectory } = settings
+    const { nfsdDirectory } = settings
+    const stateDirectory = textOfPath(settings.stateDirectory)
     // Directories that are made on the way are for all to read, whatever umask the caller has.
     process.umask(0o022)
     const target = targetAt(resolve(root))
@@ -41,7 +43,7 @@ export const installCommand = command(
     }).filter((item) => isOurs(item, target, stateDirectory, before))
 
     // A package leaves the usual one to the first start of the server.
-    const files = target.packaged && stateDirectory === usualStateDirectory ? [] : [placeRecords(target.root, stateDirectory, dryRun)]
+    const files = target.packaged && stateDirectory === usualStateDirectory ? [] : [placeRecords(target.root, settings.stateDirectory, dryRun)]
     const installed = new Map<string, Identity>()
     for (const item of items) {
       const { outcome, identity } = place(target.root, item, before.get(item.path), dryRun)

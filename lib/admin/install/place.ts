@@ -130,7 +130,7 @@ function sweep(directory: Directory, name: string): void {
   }
 }
 
-function writeSynced(path: string, bytes: Buffer, mode: number): void {
+function writeSynced(path: Buffer, bytes: Buffer, mode: number): void {
   const descriptor = fs.openSync(path, 'wx', mode)
   try {
     for (let written = 0; written < bytes.length; ) written += fs.writeSync(descriptor, bytes, written)

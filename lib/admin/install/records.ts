@@ -6,6 +6,7 @@
 import fs from 'node:fs'
 import { tolerating } from '../../stable/disk.ts'
 import { inDirectory, type Root } from '../inside.ts'
+import { textOfPath } from '../print.ts'
 import type { Report } from './report.ts'
 
 const name = 'v4clients'
@@ -22,5 +23,5 @@ export function placeRecords(root: Root, stateDirectory: string, dryRun: boolean
     }
     return 'installed'
   })
-  return { path: `${stateDirectory}/${name}`, outcome: outcome ?? 'installed' }
+  return { path: textOfPath(`${stateDirectory}/${name}`), outcome: outcome ?? 'installed' }
 }

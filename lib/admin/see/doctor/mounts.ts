@@ -1,5 +1,6 @@
 /** Which mount a directory is on: /proc/self/mountinfo, proc(5). */
 import fs from 'node:fs'
+import { nodePath } from '../../print.ts'
 import * as disk from '../../../stable/disk.ts'
 
 export interface Mount {
@@ -12,7 +13,7 @@ export interface Mount {
 
 /** The mount that holds a directory. The descriptor's own mount id decides: bind mounts and btrfs have no device that would. */
 export function mountOf(directory: string): Mount | undefined {
-  const descriptor = fs.openSync(directory, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
+  const descriptor = fs.openSync(nodePath(directory), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
   try {
     const id = /^mnt_id:\s*([0-9]+)$/m.exec(fs.readFileSync(`/proc/self/fdinfo/${descriptor}`, 'latin1'))?.[1]
     const lines = fs.readFileSync('/proc/self/mountinfo', 'latin1').split('\n')

@@ -30,7 +30,7 @@ export function mountOrder({ settings: { stateDirectory } }: Site): Said {
 
 /** local-fs.target waits for it: in /etc/fstab, and neither optional nor on the network. */
 function isLocalFs({ point }: Mount): boolean {
-  const text = disk.tolerating(['ENOENT', 'EACCES'], () => fs.readFileSync('/etc/fstab', 'utf8'), '')
+  const text = disk.tolerating(['ENOENT', 'EACCES'], () => fs.readFileSync('/etc/fstab', 'latin1'), '')
   return text.split('\n').some((line) => {
     const [source = '', where, type = '', options = ''] = line.trim().split(/\s+/)
     if (source.startsWith('#') || where !== point || /^(?:nfs4?|cifs|smb3|ceph|glusterfs)$/.test(type)) return false

@@ -4,6 +4,7 @@ import fs from 'node:fs'
 import type { Settings } from '../../../settings/settings.ts'
 import * as disk from '../../../stable/disk.ts'
 import { survey, tallyOf, type Survey, type Tally } from '../../survey.ts'
+import { textOfPath } from '../../print.ts'
 import { askKernel, type Kernel } from '../kernel.ts'
 import { kernelConfig, type KernelConfig } from './kernel-config.ts'
 import { programPath } from '../../program.ts'
@@ -65,5 +66,9 @@ function ownPath(): string {
   }
 }
 
-/** A word for a shell, quoted if it must be. */
-export const shellWord = (word: string): string => (/^[A-Za-z0-9_./:=@%+-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`)
+/** A word for a shell, quoted if it must be. Bytes that are UTF-8 are shown as such. */
+export function shellWord(word: string): string {
+  const text = textOfPath(word)
+  const shown = text.includes('\ufffd') ? word : text
+  return /^[A-Za-z0-9_./:=@%+-]+$/.test(shown) ? shown : `'${shown.replaceAll("'", "'\\''")}'`
+}

@@ -3,6 +3,7 @@ import { dirname } from 'node:path'
 import { errorCode, quote } from '../../../failure.ts'
 import fs from 'node:fs'
 import { sinceStart } from '../../../settings/last-start.ts'
+import { nodePath } from '../../print.ts'
 import * as disk from '../../../stable/disk.ts'
 import { hasLegacyRecords, legacyTopIn, usualTop } from '../../../stable/legacy.ts'
 import { usualRunDirectory } from '../../../stable/state-directory.ts'
@@ -40,7 +41,7 @@ export function stateDirectoryIsOurs({ settings: { stateDirectory: path }, surve
     return wrong(survey.failed, "Whoever may write records decides who may reclaim: so 'v4clients' has to belong to root alone, or nothing in it counts.", `chown root:root ${shellWord(`${path}/v4clients`)} && chmod 700 ${shellWord(`${path}/v4clients`)}`)
   for (const directory of [path, survey.state.clientsPath])
     try {
-      if (disk.exists(directory)) fs.accessSync(directory, fs.constants.W_OK)
+      if (disk.exists(directory)) fs.accessSync(nodePath(directory), fs.constants.W_OK)
     } catch (thrown) {
       const readOnly = errorCode(thrown) === 'EROFS'
       return wrong(
@@ -84,7 +85,7 @@ const bytesForAnInstance = 1 << 20
 const fewestClients = 1000
 
 export function room({ settings: { stateDirectory }, survey }: Site): Said {
-  const { bavail, bsize, ffree, files } = fs.statfsSync(nearest(stateDirectory))
+  const { bavail, bsize, ffree, files } = fs.statfsSync(nodePath(nearest(stateDirectory)))
   const known = 'failed' in survey ? 0 : survey.records
   const needed = Math.max(fewestClients, known)
   const free = bavail * bsize

@@ -40,7 +40,7 @@ export function unitSettings(names: readonly string[], key: string): readonly st
         if (dropIn.endsWith('.conf') && !files.has(dropIn)) files.set(dropIn, join(directory, `${name}.d`, dropIn))
   const values: string[] = []
   for (const path of files.values()) {
-    const text = disk.tolerating(['ENOENT', 'EACCES', 'EISDIR'], () => fs.readFileSync(path, 'utf8'), '')
+    const text = disk.tolerating(['ENOENT', 'EACCES', 'EISDIR'], () => fs.readFileSync(path, 'latin1'), '')
     for (const line of text.replaceAll(/\\\n/g, ' ').split('\n')) {
       const [, name, value] = /^\s*([A-Za-z]+)\s*=\s*(.*?)\s*$/.exec(line) ?? []
       if (name === key && value !== undefined) values.push(...value.split(/\s+/).filter((word) => word !== '').map((word) => word.replace(/^"(.*)"$/, '$1')))
