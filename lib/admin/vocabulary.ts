@@ -2,7 +2,14 @@
 import type { Argv } from 'yargs'
 import { options } from '../settings/options.ts'
 import { argumentNames, verbs } from '../upcall/verbs.ts'
-import type { Command } from './command.ts'
+
+/** What of a command its words are read off. */
+interface Spoken {
+  readonly name: string
+  readonly usage: string
+  readonly summary: string
+  readonly options: (cli: Argv) => Argv
+}
 
 export interface Option {
   /** With their dashes, the long one first. */
@@ -27,7 +34,7 @@ export interface Vocabulary {
 }
 
 /** @param blank makes a parser that knows no word yet: only lib/cli.ts loads yargs. */
-export function vocabularyOf(commands: readonly Command[], blank: () => Argv): Vocabulary {
+export function vocabularyOf(commands: readonly Spoken[], blank: () => Argv): Vocabulary {
   return {
     options: [
       ...Object.entries(options).map(([name, { takes, short, alias, summary }]) => ({
@@ -59,7 +66,7 @@ interface Declared {
   readonly getInternalMethods: () => { readonly getUsageInstance: () => { readonly getDescriptions: () => Readonly<Record<string, string | undefined>> } }
 }
 
-function wordOf({ name, usage, summary, options: declare }: Command, blank: Argv): Word {
+function wordOf({ name, usage, summary, options: declare }: Spoken, blank: Argv): Word {
   const declared = declare(blank) as unknown as Declared
   const { key, alias, boolean, choices } = declared.getOptions()
   const descriptions = declared.getInternalMethods().getUsageInstance().getDescriptions()

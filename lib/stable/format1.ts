@@ -6,7 +6,7 @@ import { quote } from '../failure.ts'
 import { instanceFromFiles, startFromText, type BootTime, type BootTimeFile, type Instance } from '../recovery/instance.ts'
 import * as disk from './disk.ts'
 import type { Directory } from './disk.ts'
-import type { Recorded } from './state-directory.ts'
+import type { Recorded } from './layout.ts'
 
 /** What the files say, with the marks in the meaning of format 2. */
 export function lookAtFormat1(

@@ -12,7 +12,8 @@ import type { GraceStart } from '../upcall/request.ts'
 import * as disk from './disk.ts'
 import type { Directory } from './disk.ts'
 import { entryAt, isStaged } from './records.ts'
-import { clientsOf, lookAt, makeStateDirectory, markNames, markOf, setAside, storageFailure, type Mark, type Recorded, type StateDirectory } from './state-directory.ts'
+import { markNames, markOf, type Mark, type Recorded } from './layout.ts'
+import { clientsOf, lookAt, makeStateDirectory, setAside, storageFailure, type StateDirectory } from './state-directory.ts'
 
 /** A new instance's directory, under a start that nobody else has: later than every one seen so far. */
 function claimStart(state: StateDirectory, nowMs: number): Start {

@@ -13,7 +13,8 @@ import { calls } from '../system/kernel.ts'
 import * as disk from './disk.ts'
 import type { Directory } from './disk.ts'
 import { holderName, lifeOf } from './process.ts'
-import { lockName, type StateDirectory } from './state-directory.ts'
+import { lockName } from './layout.ts'
+import type { StateDirectory } from './state-directory.ts'
 
 /** How long a living holder is waited for: as long as the kernel's other clients may be made to wait. */
 const patienceMs = 2000

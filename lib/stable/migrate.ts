@@ -5,7 +5,8 @@
  * files still decide, and the next upcall does the same again. Run twice or beside another it makes the same names.
  */
 import * as disk from './disk.ts'
-import { clientsOf, lookAt, markFormat, markOf, setAside, type StateDirectory } from './state-directory.ts'
+import { markOf } from './layout.ts'
+import { clientsOf, lookAt, markFormat, setAside, type StateDirectory } from './state-directory.ts'
 
 /** Durable when it returns. Nothing is done where the format is the present one, or the files can't be understood. */
 export function migrate(state: StateDirectory): void {

@@ -21,29 +21,14 @@
  * follows: whoever owns a directory above it can take it away, but can't put other names in their place.
  */
 import { Failed, quote } from '../failure.ts'
-import { instanceFrom, startFromName, type Instance, type Start } from '../recovery/instance.ts'
+import { instanceFrom, startFromName, type Start } from '../recovery/instance.ts'
 import type { Entry } from '../system/calls.ts'
 import { calls } from '../system/kernel.ts'
 import type { GraceStart } from '../upcall/request.ts'
 import * as disk from './disk.ts'
 import type { Directory } from './disk.ts'
 import { lookAtFormat1 } from './format1.ts'
-
-/** Marks beside an instance's directory. The first two are what the instance is. */
-export const markNames = ['partial', 'full', 'unconfirmed', 'grace_start', 'may_end_early', 'unasked', 'legacy', 'untracked'] as const
-export type Mark = (typeof markNames)[number]
-
-/** What an upcall finds when it looks. */
-export interface Recorded {
-  readonly instance: Instance
-  /** Starts of the instances that have a directory, the oldest first. */
-  readonly starts: readonly Start[]
-  /** Starts of the instances that have anything here, be it only a mark. */
-  readonly traces: readonly Start[]
-  readonly marks: (start: Start, mark: Mark) => boolean
-  /** 1 is read, and brought to 2 by the next upcall that changes anything. */
-  readonly format: 1 | 2
-}
+import { markOf, type Mark, type Recorded } from './layout.ts'
 
 export interface StateDirectory {
   readonly path: string
@@ -111,11 +96,6 @@ export function clientsOf(state: StateDirectory): Directory {
   if (clients === undefined) throw storageFailure(`${quote(state.clientsPath)} is missing`)
   return clients
 }
-
-export const markOf = (start: Start, mark: Mark): string => `${start}.${mark}`
-
-/** The lock's name (lock.ts): nobody else may plant one there. */
-export const lockName = 'lock'
 
 /** How this program keeps its records; a greater number was written by a newer one. */
 const format = 2

@@ -1,0 +1,2 @@
+import type { Rule } from 'eslint'
+export function walls(root: string): Rule.RuleModule

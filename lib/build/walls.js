@@ -1,0 +1,27 @@
+/** The walls between the rooms as a rule of ESLint: every import of every kind, types and require() included. */
+import { dirname, relative, resolve } from 'node:path'
+import { forbidden } from './rooms.js'
+
+export const walls = (root) => ({
+  meta: { type: 'problem', schema: [] },
+  create: (context) => {
+    const file = relative(root, context.filename)
+    const check = (node, source) => {
+      if (typeof source !== 'string') return
+      const imported = source.startsWith('.') ? relative(root, resolve(root, dirname(file), source)) : source
+      const why = forbidden(file, imported)
+      if (why !== undefined) context.report({ node, message: `${why} (lib/build/rooms.js)` })
+    }
+    const bySource = (node) => { if (node.source) check(node, node.source.value) }
+    return {
+      ImportDeclaration: bySource,
+      ExportNamedDeclaration: bySource,
+      ExportAllDeclaration: bySource,
+      ImportExpression: bySource,
+      TSImportType: (node) => { check(node, (node.source ?? node.argument?.literal)?.value) },
+      CallExpression: (node) => {
+        if (node.callee.name === 'require' || node.callee.property?.name === 'getBuiltinModule') check(node, node.arguments[0]?.value)
+      },
+    }
+  },
+})
