@@ -59,5 +59,5 @@ const story = (name: string, crowd: number): Story => ({
 })
 
 export const storm = story('storm', 200)
-/** Six hundred runs of a program take minutes under emulation. */
+/** Six hundred runs of a program take three minutes under emulation. */
 export const smallStorm = story('storm-60', 60)
