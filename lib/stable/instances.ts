@@ -98,15 +98,18 @@ export function commitGraceEnd(state: StateDirectory, start: Start): 'full' | 'g
 
 /** The end of an instance's grace is durable, and what follows from it is done. */
 export function confirmGraceEnd(state: StateDirectory, start: Start): void {
-  const clients = clientsOf(state)
   // Last the one that an upcall goes by.
-  for (const mark of ['legacy', 'may_end_early', 'unconfirmed'] as const) disk.remove(markOf(start, mark), clients)
+  for (const mark of ['legacy', 'may_end_early', 'unconfirmed'] as const) unmark(state, start, mark)
 }
 
 /** Makes a mark, whether or not it is there. */
 export const mark = (state: StateDirectory, start: Start, name: Mark, text = '-'): void => void disk.makeLink(text, markOf(start, name), clientsOf(state))
 
-export const unmark = (state: StateDirectory, start: Start, name: Mark): void => void disk.remove(markOf(start, name), clientsOf(state))
+/** Takes a mark away. A directory that stands in its place is kept aside: it must not stop every later start. */
+export function unmark(state: StateDirectory, start: Start, name: Mark): void {
+  const [mark, clients] = [markOf(start, name), clientsOf(state)]
+  if (disk.tolerating(['EISDIR'], () => disk.remove(mark, clients), 'directory') === 'directory') setAside(state, mark, clients, mark)
+}
 
 /** A mark's text. */
 export const readMark = (state: StateDirectory, start: Start, name: Mark): string | undefined => disk.readLink(markOf(start, name), clientsOf(state))
@@ -164,7 +167,7 @@ export function sweep(state: StateDirectory, hasTime: () => boolean): { removed:
     }
     if (!hasTime()) return done
     if (!disk.removeIfEmpty(String(start), clients)) continue
-    for (const name of markNames) disk.remove(markOf(start, name), clients)
+    for (const name of markNames) unmark(state, start, name)
   }
   return done
 }

@@ -79,7 +79,10 @@ export function unconfirmedGraceEnd(world: World, { instance, marks }: Recorded)
 export function followUp(world: World, start: Start): number {
   const { state, log } = world
   const noted = instances.readMark(state, start, 'legacy')
-  const left = clearLegacy(world, [legacyTopIn(state.path), usualTop, ...(noted === undefined ? [] : [noted])])
+  // It was the path of a directory when it was written. What can't be one must not stop every later start.
+  const isPath = noted !== undefined && /^(?:\/+[^/]{1,255})+$/.test(noted)
+  if (noted !== undefined && !isPath) log.error(`where the kernel's own tracker had its clients can't be understood: ${quote(noted)}`)
+  const left = clearLegacy(world, [legacyTopIn(state.path), usualTop, ...(isPath ? [noted] : [])])
   if (left > 0) return left
   instances.confirmGraceEnd(state, start)
   const unshown = showGraceEnd(state, start)

@@ -7,6 +7,7 @@ import {
   badArgument,
   done,
   eachArtefact,
+  mayNotReclaim,
   ownerTooLong,
   server,
   storageFailed,
@@ -161,6 +162,26 @@ eachArtefact('a state directory that can not be used', (artefact) => {
       await s.init()
       assert.equal((await s.check('new', 'v4.1')).status, done)
       assert.deepEqual(readdirSync(elsewhere), ['ada'])
+    }
+  })
+
+  it('because of what stands in the place of a mark: it is kept aside, or named, and the next instance is sound', async () => {
+    const damages: readonly (readonly [mark: string, damage: (path: string) => void])[] = [
+      ...['unconfirmed', 'may_end_early', 'legacy', 'unasked'].map((mark) => [mark, (path: string) => { mkdirSync(join(path, 'x'), { recursive: true }) }] as const),
+      ['legacy', (path) => { symlinkSync('x'.repeat(4000), path) }],
+      ['legacy', (path) => { symlinkSync('no/absolute/path', path) }],
+    ]
+    for (const [mark, damage] of damages) {
+      const s = server(artefact)
+      await s.init()
+      const path = join(s.stateDir, 'v4clients', `${(s.readState('new_boot_time') ?? '').trim()}.${mark}`)
+      rmSync(path, { force: true })
+      damage(path)
+      assert.equal((await s.create('ada', 'v4.1')).status, done, mark)
+      assert.equal((await s.graceDone()).status, done, mark)
+      assert.equal((await s.init()).status, done, mark)
+      assert.equal((await s.check('ada', 'v4.1')).status, done, mark)
+      assert.equal((await s.check('eve', 'v4.1')).status, mayNotReclaim, mark)
     }
   })
 
