@@ -46,7 +46,7 @@ export function noteStart(marked: Marked, told: GraceStart | undefined): Noted {
     const text = `${us}/${told ?? ''}`
     // An instance that ran untracked is remembered until a start is durable, whatever that start is told.
     if (ran) disk.makeLink('-', ranOf(marked))
-    if (disk.readLink(mark) !== text) {
+    if (!disk.makeLink(text, mark) && disk.readLink(mark) !== text) {
       // One takes the other's place: killed in between, a start must not leave less than it has found.
       const staged = `${mark}.new`
       disk.remove(staged)

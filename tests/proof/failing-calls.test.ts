@@ -14,7 +14,7 @@ import { each, inPart, report, seconds, type Row } from './figures.ts'
 import { fileSystems, newDisk, type FileSystem } from './loop-disks.ts'
 import { mutations, quickest, withMutant } from './mutants.ts'
 import { ann, bob, bootTimeAt, cal, check, clientsOf, create, dan, graceDone, isEssential, memoryAfter, remove, scenarios, start, upcallFor, type Scenario } from './scenarios.ts'
-import { briefly, changing, fired, trace } from './trace.ts'
+import { briefly, changing, fired, trace, type Fault } from './trace.ts'
 import { plant, readTree, type Tree } from './trees.ts'
 import { call, disagreement, futuresByRule, live, machineAt, observer, onlyTidying, prepared, scratch, scrapTree, setGrace } from './verdicts.ts'
 
@@ -73,7 +73,6 @@ async function failEverywhere(artefact: Artefact, scenario: Scenario): Promise<{
   const { machine, tree } = await prepared(artefact, scenario)
   scrapTree(machine)
   const bootTime = bootTimeAt([...scenario.before, event])
-  const { words, env } = upcallFor(event, bootTime)
   const on = async <T>(from: Tree, work: (machine: Machine) => Promise<T>): Promise<T> => {
     const there = machineAt(scratch())
     try {
@@ -84,6 +83,10 @@ async function failEverywhere(artefact: Artefact, scenario: Scenario): Promise<{
       scrapTree(there)
     }
   }
+  const traced = (there: Machine, fault?: Fault): ReturnType<typeof trace> => {
+    const { words, env } = upcallFor(event, bootTime, there)
+    return trace(artefact, [...settings(there), ...words], env, fault)
+  }
   const clients = clientsOf(scenario)
   const { ask } = observer(quickest(artefact), clients, 'kill')
   const memory = memoryAfter(scenario.before)
@@ -91,14 +94,14 @@ async function failEverywhere(artefact: Artefact, scenario: Scenario): Promise<{
     .map((one) => futuresByRule(one, clients))
   const afterwards = allowed.slice(-1)
 
-  const whole = await on(tree, async (there) => ({ ...await trace(artefact, [...settings(there), ...words], env), dir: there.dir }))
+  const whole = await on(tree, async (there) => ({ ...await traced(there), dir: there.dir }))
   const counted = { cases: 0, barriers: 0, refused: 0, violations: [] as string[], seen: new Set<number | string>() }
   const cases = changing(whole.calls, whole.dir).flatMap((point) => errorsFor(artefact).map((error) => ({ point, error })))
   await each(cases, 2, async ({ point, error }) => {
     const fault = { call: point, what: `error=${error}` }
     const label = `${error} from ${briefly(point, whole.dir)}`
     const { run, left, dir } = await on(tree, async (there) => {
-      const run = await trace(artefact, [...settings(there), ...words], env, fault)
+      const run = await traced(there, fault)
       return { run, left: readTree(there.stateDir), dir: there.dir }
     })
     const violation = (what: string): void => void counted.violations.push(`${label}: ${what}`)

@@ -7,14 +7,17 @@
  * cache survives it: the power cuts do.
  */
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { settings, type Artefact, type Machine, type Said } from '../artefacts.ts'
+import type { Event, Owner } from '../life/oracle.ts'
 import { each, inPart, report, seconds, type Row } from './figures.ts'
 import { quickest, subjects } from './mutants.ts'
-import { bootTimeAt, clientsOf, isEssential, memoryAfter, scenarios, upcallFor, type Scenario } from './scenarios.ts'
+import { bootTimeAt, check, clientsOf, isEssential, memoryAfter, scenarios, start, upcallFor, type Scenario } from './scenarios.ts'
 import { briefly, changing, fired, touching, trace, type Call, type Traced } from './trace.ts'
 import { plant, readTree, type Tree } from './trees.ts'
-import { call, disagreement, futuresByRule, machineAt, observer, patienceMs, prepared, scratch, scrapTree, setGrace } from './verdicts.ts'
+import { call, disagreement, futuresByRule, machineAt, observer, patienceMs, prepared, readable, scratch, scrapTree, setGrace } from './verdicts.ts'
 
 const rows: Row[] = []
 /** Longer than this over the usual, ms, is measured again: a busy machine is slow now and then, a wait comes every time. */
@@ -50,18 +53,19 @@ for (const artefact of subjects()) {
 }
 after(() => { report({ technique: 'kill-points', rows }) })
 
-interface Run { readonly traced: Traced; readonly tree: Tree; readonly dir: string }
+interface Run { readonly traced: Traced; readonly tree: Tree; readonly marks: Tree; readonly dir: string }
 
 async function killEverywhere(artefact: Artefact, scenario: Scenario): Promise<{ points: number; twice: number; notFired: number; slowest: number }> {
   const [event] = scenario.act
   assert.ok(event !== undefined)
   const { machine, tree } = await prepared(artefact, scenario)
   scrapTree(machine)
-  const { words, env } = upcallFor(event, bootTimeAt([...scenario.before, event]))
+  const bootTime = bootTimeAt([...scenario.before, event])
 
   const run = async (from: Tree, fault?: { call: Call; what: string }): Promise<Run> => on(from, scenario, async (there) => {
+    const { words, env } = upcallFor(event, bootTime, there)
     const traced = await trace(artefact, [...settings(there), ...words], env, fault)
-    return { traced, tree: readTree(there.stateDir), dir: there.dir }
+    return { traced, tree: readTree(there.stateDir), marks: readTree(join(there.dir, 'run')), dir: there.dir }
   })
   const clients = clientsOf(scenario)
   const { ask } = observer(quickest(artefact), clients, 'kill')
@@ -80,7 +84,7 @@ async function killEverywhere(artefact: Artefact, scenario: Scenario): Promise<{
   assert.equal(one.size, 1, `${one.size} threads touched the state directory`)
   assert.equal(disagreement(await ask(whole.tree), [afterwards], 'kill'), undefined, 'without a kill')
   const normal = async (): Promise<number> =>
-    (await on(tree, scenario, async (there) => call(artefact, there, event, bootTimeAt([...scenario.before, event])))).ms
+    (await on(tree, scenario, async (there) => call(artefact, there, event, bootTime))).ms
   const usual = await normal()
 
   const counted = { points: 0, twice: 0, notFired: 0, slowest: 0 }
@@ -91,9 +95,13 @@ async function killEverywhere(artefact: Artefact, scenario: Scenario): Promise<{
     counted.points++
     assert.ok(fired(dead.traced, { call: point, what: 'signal=SIGKILL' }, whole.dir, dead.dir), `${label}: the kill did not come there`)
     assert.equal(disagreement(await ask(dead.tree), allowed, 'kill'), undefined, label)
+    if (event.event === 'start') {
+      const wrong = await ranUntracked(quickest(artefact), dead, clients, event.bootTime, earlier.restart, point.paths.some((path) => path.startsWith(`${whole.dir}/state`)))
+      assert.equal(wrong, undefined, `${label}, and the kernel goes on without a tracker`)
+    }
 
     const repeat = (): Promise<Said & { tree: Tree }> => on(dead.tree, scenario, async (there) =>
-      ({ ...await call(artefact, there, event, bootTimeAt([...scenario.before, event])), tree: readTree(there.stateDir) }))
+      ({ ...await call(artefact, there, event, bootTime), tree: readTree(there.stateDir) }))
     const again = await repeat()
     assert.equal(again.status, expected, `${label}, then repeated: ${again.stderr}`)
     assert.doesNotMatch(again.stderr, /goes on without the lock/, `${label}, then repeated`)
@@ -122,13 +130,35 @@ async function killEverywhere(artefact: Artefact, scenario: Scenario): Promise<{
   return counted
 }
 
+/**
+ * A start died, and the machine lives: the kernel runs this instance without us. After it nobody may reclaim, unless the
+ * kernel asks for the same start once more. @returns what is wrong.
+ */
+async function ranUntracked(artefact: Artefact, { tree, marks }: Run, clients: readonly Owner[], bootTime: string | undefined, mayRestart: string, mustBeNoted: boolean): Promise<string | undefined> {
+  // Not yet, or not any more: it died before its first call, or after its last.
+  if (marks.size < 2) return mustBeNoted ? 'no mark tells of it' : undefined
+  const after = async (next: Event): Promise<string> => on(tree, { grace: undefined }, async (there) => {
+    // A mark is named by the state directory's path.
+    const digest = createHash('sha256').update(there.stateDir).digest('hex')
+    plant(new Map([...marks].map(([path, node]) => [path.replace(/[0-9a-f]{64}/, digest), node])), join(there.dir, 'run'))
+    const { status, stderr } = await call(artefact, there, next)
+    assert.equal(status, 0, stderr)
+    const allowed: Owner[] = []
+    for (const owner of clients) if ((await call(artefact, there, check(owner, 'Y'))).status === 0) allowed.push(owner)
+    return readable(allowed)
+  })
+  const [another, again] = [await after(start('7777')), await after(start(bootTime ?? '7777'))]
+  if (another !== '') return `after another start may reclaim: ${another}; by the rule: nobody may reclaim`
+  return again === mayRestart ? undefined : `after the same start once more may reclaim: ${again}; by the rule: ${mayRestart}`
+}
+
 /** The calls to die at: every one that changes something, and the end, when all is done and nothing is acknowledged. */
 function points({ traced, dir }: Run): Call[] {
   const last = traced.calls.filter(({ name }) => name === 'exit_group').slice(-1)
   return [...changing(traced.calls, dir), ...last]
 }
 
-async function on<T>(tree: Tree, { grace }: Scenario, work: (machine: Machine) => Promise<T>): Promise<T> {
+async function on<T>(tree: Tree, { grace }: { readonly grace?: Scenario['grace'] | undefined }, work: (machine: Machine) => Promise<T>): Promise<T> {
   const machine = machineAt(scratch())
   try {
     if (tree.size > 0) plant(tree, machine.stateDir)

@@ -12,45 +12,38 @@ interface Mutation { readonly what: string; readonly change: readonly (readonly 
 export const mutations = {
   'no directory fsync': {
     what: 'no directory is ever synced',
-    change: [[/(function syncDirectory\(path\) \{\n(?:.*\n)*?.*?)\bsync\(descriptor, path\);/, '$1void descriptor;']],
-  },
-  'no file fsync': {
-    what: 'boot time files are renamed into place unsynced',
-    change: [[/(function writeSynced\(path, text\) \{\n(?:.*\n)*?.*?)\bsync\(descriptor, path\);/, '$1void descriptor;']],
+    change: [[/(var sync = \(\{ descriptor, path \}\) => \{\n\s*)syncDescriptor\(descriptor, path\);/, '$1void [descriptor, path];']],
   },
   'no barrier after an upcall': {
     what: 'an upcall ends without its last barrier',
-    change: [[/(function settle\(.*\n)(?:.*syncDirectory.*\n)+/, '$1']],
+    change: [[/(function settle\(.*\n)(?:.*directory !== void 0\) sync\(directory\);\n)/, '$1']],
+  },
+  'start without a barrier': {
+    what: 'a start is answered before its barrier',
+    change: [[/(markFormat\(clientsOf\(state\)\);\n\s*)sync\(clientsOf\(state\)\);/, '$1']],
   },
   'remove syncs one directory': {
     what: 'remove in grace syncs only the newest instance',
-    change: [[/return \{ sync: mayComeBackIn\(state, recorded\) \};/, 'return { sync: [state.of(recorded.instance.start)] };']],
-  },
-  'start commits first': {
-    what: 'new_boot_time is renamed before the instance it names is durable',
-    change: [[/(for \(const mark of begins\).*\n\s*)syncDirectory\(state\.clients\);/, '$1']],
+    change: [[/return \{ sync: mayComeBackIn\(state, recorded\), then/, 'return { sync: [state.of(recorded.instance.start)], then']],
   },
   'grace done commits unsynced moves': {
     what: 'grace ends without syncing the records of those who reclaimed',
     change: [[/if \(request\.event === "grace-done"\) syncReclaimed\(world\);/, '']],
   },
-  'grace done in two renames': {
-    what: 'the draft of 2010: boot_time is renamed away first',
-    change: [[/(function commitGraceEnd\(state, \{ start \}\) \{\n)/, '$1  tolerating(["ENOENT"], () => { require("node:fs").renameSync(state.bootTime("boot_time"), state.bootTime("old_boot_time")); }, undefined);\n']],
+  'grace done in two calls': {
+    what: 'grace done takes one fact away and makes the other, as the draft of 2010 did with its two renames',
+    change: [[/if \(move\(markOf\(start, "partial"\), markOf\(start, "full"\), clients\)\) return "full";/,
+      'if (remove(markOf(start, "partial"), clients) && makeLink("-", markOf(start, "full"), clients)) return "full";']],
   },
   'sweep before the commit': {
     what: 'grace done removes the old records, then commits',
-    change: [[/function endGrace\(world, instance, legacyTop\) \{\n/,
-      '$&  for (const old of olderThan(instance, lookAt(world.state).starts)) for (const name of namesIn(world.state.of(old))) remove(`${world.state.of(old)}/${name}`);\n']],
+    change: [[/function endGrace\(world, \{ start \}, legacyTop\) \{\n/,
+      '$&    for (const old of lookAt(world.state).starts) if (old < start) for (const { name: name2 } of entriesOf(world.state.of(old))) remove(name2, world.state.of(old));\n']],
   },
   'reclaim by copy, old one first': {
     what: 'a reclaiming record is removed from the old instance, then made in the new one',
-    change: [[/var move = \(from, to\) =>.*/,
-      'var move = (from, to) => { if (!from.includes("v4clients")) return (require("node:fs").renameSync(from, to), true); const line = readLink(from); return line !== void 0 && remove(from) && makeLink(line, to); };']],
-  },
-  'start in place': {
-    what: 'boot time files are written where they stand',
-    change: [[/replace\(state\.staged\("new_boot_time", start\), state\.bootTime\("new_boot_time"\)\);/, 'require("node:fs").writeFileSync(state.bootTime("new_boot_time"), String(start) + "\\n"); remove(state.staged("new_boot_time", start));']],
+    change: [[/var move = \(from, to, within = anywhere, into = within\) =>/,
+      '$& within.path !== into.path && !into.path.endsWith("damaged") ? ((line) => line !== void 0 && remove(from, within) && makeLink(line, to, into))(readLink(from, within)) :']],
   },
   'failed barrier forgiven': {
     what: 'an error of fsync on a directory is ignored',
@@ -58,13 +51,13 @@ export const mutations = {
   },
   'starts are times': {
     what: 'a server instance is named by the wall clock, and by nothing else',
-    change: [[/return seen\.reduce\(\(latest, start\) => Math\.max\(latest, start \+ 1\), now\d?\);/, 'return Math.max(0, Math.floor(nowMs / 1e3));'],
-      [/while \(!makeDirectory\(state\.of\(start\)\)\) start = [^;]*;/, 'makeDirectory(state.of(start));'],
-      [/if \(\[bootTime, newBootTime\]\.some\(\(seen\) => typeof seen === "number" && seen >= start\)\) \{/, 'if (false) {']],
+    change: [[/const start = seen\.reduce\(\(latest, start2\) => Math\.max\(latest, start2 \+ 1\), earliest\);/, 'const start = Math.max(0, now);'],
+      [/if \(makeDirectory\(String\(start\), clients\)\) return start;/, 'makeDirectory(String(start), clients);\n      return start;'],
+      [/overtaken: [^}]*\}/, 'overtaken: false }']],
   },
   'checksum not looked at': {
     what: "a record's checksum is not looked at",
-    change: [[/ && recordLine\(owner, facts\) === line \?/, ' && line.includes(",check=") ?']],
+    change: [[/ && spelled === line \?/, ' && line.includes(",check=") ?']],
   },
   'remove forgets nobody': {
     what: 'remove takes a client out of no instance',
@@ -72,13 +65,29 @@ export const mutations = {
   },
   'a store in one piece': {
     what: 'a remove writes back the whole directory as it has read it a moment ago, and there is no lock',
-    change: [[/const release = take\(.*\);/, 'const release = void 0;'],
-      [/function drop\(state, owner, start\) \{\n/,
-        '$&  const read = namesIn(state.of(start)); Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 20); for (const name of namesIn(state.of(start))) if (!read.includes(name)) remove(`${state.of(start)}/${name}`);\n']],
+    change: [[/const release = clients === void 0 \? void 0 : take\(.*\);/, 'const release = void 0;'],
+      [/function drop\(state, owner, start\) \{\n.*\n.*return "nothing";\n/,
+        '$&    const names = () => [...entriesOf(directory)].map((entry) => entry.name), read = names();\n    calls.sleep(20);\n    for (const each of names()) if (!read.includes(each)) remove(each, directory);\n']],
   },
-  'grace done commits what it finds': {
-    what: 'the end of grace commits whatever new_boot_time says when it wakes up',
-    change: [[/const named = tolerating\(cannotGrow, \(\) => makeHardLink\(newBootTime, own\), "no room"\);/, 'const named = "no room";']],
+  'grace done completes what it finds': {
+    what: 'the end of grace completes whatever instance is the current one when it wakes up',
+    change: [[/function commitGraceEnd\(state, start\) \{\n/, '$&    start = lookAt(state).instance.start;\n']],
+  },
+  'first grace forgotten': {
+    what: 'what was recorded in a first grace period that never ended is forgotten',
+    change: [[/full === void 0 \|\| start >= full/, 'full !== void 0 && start >= full']],
+  },
+  'no mark of a start': {
+    what: 'a start makes no mark before anything else',
+    change: [[/(function noteStart\(marked, told\) \{\n)/, '$1    return { ranUntracked: ranUntracked(marked, told), unmarked: void 0 };\n']],
+  },
+  'a check with a session is a record': {
+    what: 'a check with a session takes a legacy client over',
+    change: [[/if \(session\) return \{ kind: "allow" \};/, 'if (session && found.kind !== "nothing") return { kind: "allow" };']],
+  },
+  'legacy clients stay': {
+    what: 'the end of grace leaves the directories of the kernel\'s own tracker',
+    change: [[/(function clearLegacy\(\{ log \}, tops\) \{\n)/, '$1    return 0;\n']],
   },
 } as const satisfies Record<string, Mutation>
 

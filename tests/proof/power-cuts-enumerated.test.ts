@@ -11,7 +11,7 @@ import { artefacts, type Artefact } from '../artefacts.ts'
 import { inPart, report, seconds, type Row } from './figures.ts'
 import { mutant, mutations, type Mutant } from './mutants.ts'
 import { cutterFor, type Counted } from './power-cutter.ts'
-import { eitherWay, isEssential, memoryAfter, scenarios, sequences, type Scenario } from './scenarios.ts'
+import { eitherWay, isEssential, isTraced, memoryAfter, scenarios, sequences, type Scenario } from './scenarios.ts'
 import { briefly } from './trace.ts'
 import { futuresByRule, scratch } from './verdicts.ts'
 
@@ -22,7 +22,7 @@ const executable = artefacts().find(({ name }) => name === 'executable')
 const quick = ['check of a v4.0 client, remove, start', 'remove, then create again']
 
 describe('power lost at any moment of an upcall', { skip: executable === undefined }, () => {
-  for (const scenario of [...scenarios, ...sequences].filter((each) => !inPart || isEssential(each) || quick.includes(each.name)))
+  for (const scenario of [...scenarios.filter(isTraced), ...sequences].filter((each) => !inPart || isEssential(each) || quick.includes(each.name)))
     it(`in '${scenario.name}': what was acknowledged is there, and nobody else may reclaim`, async () => {
       assert.ok(executable)
       const began = performance.now()
@@ -36,15 +36,14 @@ describe('power lost at any moment of an upcall', { skip: executable === undefin
 /** Which scenario shows which mutant: one is enough. */
 const shown: readonly (readonly [Mutant, string])[] = [
   ['no directory fsync', 'create, new, out of grace'],
-  ['no file fsync', 'start after a full instance'],
   ['no barrier after an upcall', 'remove out of grace'],
   ['remove syncs one directory', 'check of a v4.0 client, remove, start'],
-  ['start commits first', 'start, create, grace done, start: the first life'],
-  ['grace done in two renames', 'grace done, some reclaimed'],
+  ['start without a barrier', 'start, create, grace done, start: the first life'],
+  ['grace done in two calls', 'grace done, some reclaimed'],
   ['grace done commits unsynced moves', 'grace done because of a create that had no time for its barrier'],
   ['sweep before the commit', 'grace done, some reclaimed'],
   ['reclaim by copy, old one first', 'check of a v4.0 client, promoting'],
-  ['start in place', 'start after a crash in grace'],
+  ['first grace forgotten', 'start after a crash in the first grace'],
 ]
 
 describe('the enumeration of power cuts can fail', { skip: executable === undefined }, () => {

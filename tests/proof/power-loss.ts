@@ -86,12 +86,17 @@ export function diskAt(top: string): Disk {
       const [first = '', second = ''] = paths.filter((path) => under(path) !== undefined)
       if (first === '') return
       switch (name) {
-        case 'mkdir': set(first, inode('directory')); return
-        case 'symlink': set(first, inode('link', /^"((?:[^"\\]|\\.)*)"/.exec(text)?.[1] ?? '')); return
-        case 'link': set(second, find(first)); return
+        case 'mkdir':
+        case 'mkdirat': set(first, inode('directory')); return
+        case 'symlink':
+        case 'symlinkat': set(first, inode('link', /^"((?:[^"\\]|\\.)*)"/.exec(text)?.[1] ?? '')); return
+        case 'link':
+        case 'linkat': set(second, find(first)); return
         case 'unlink':
+        case 'unlinkat':
         case 'rmdir': set(first, undefined); return
-        case 'rename': {
+        case 'rename':
+        case 'renameat': {
           const moved = find(first)
           const to = set(second, moved)
           const from = set(first, undefined)
@@ -170,7 +175,7 @@ function differing(name: string, { history, atLeast }: Entry): number[] {
   const options: number[] = []
   for (let at = history.length - 1; at >= atLeast; at--) {
     const same = (other: number): boolean =>
-      history[other] === history[at] || (name.endsWith('.lock') && history[other] !== undefined && history[at] !== undefined)
+      history[other] === history[at] || (name === 'lock' && history[other] !== undefined && history[at] !== undefined)
     if (!options.some(same)) options.unshift(at)
   }
   return options

@@ -2,7 +2,9 @@
  * Every upcall in every state that matters, as events of the protocol. One table: what is killed, cut, starved, delayed
  * and compared with the peer is the same everywhere.
  */
-import type { Environment } from '../artefacts.ts'
+import { createHash } from 'node:crypto'
+import { join } from 'node:path'
+import type { Environment, Machine } from '../artefacts.ts'
 import { blank, judge, remember, type Event, type Memory, type Owner, type Session } from '../life/oracle.ts'
 export { remember } from '../life/oracle.ts'
 
@@ -16,6 +18,7 @@ export const graceDone = (bootTime: string): Event => ({ event: 'grace done', bo
 export const create = (who: Owner, session: Session): Event => ({ event: 'create', owner: who, session })
 export const check = (who: Owner, session: Session): Event => ({ event: 'check', owner: who, session })
 export const remove = (who: Owner): Event => ({ event: 'remove', owner: who })
+export const legacy = (who: Owner): Event => ({ event: 'legacy', owner: who })
 
 export interface Scenario {
   readonly name: string
@@ -59,6 +62,14 @@ export const scenarios: readonly Scenario[] = [
   { name: 'remove in grace, not reclaimed', before: restartWith(...three), act: [remove(ann)] },
   { name: 'remove in grace, reclaimed', before: [...restartWith(...three), create(ann, 'Y')], act: [remove(ann)] },
   { name: 'remove in grace, a v4.0 client that reclaimed', before: [...restartWith(...three), check(bob, 'N')], act: [remove(bob)] },
+  { name: 'start after a crash in the first grace', before: [start('1000'), create(ann, 'Y'), create(bob, 'N')], act: [start('2000')] },
+  { name: 'create, reclaiming from a first instance that never was full', before: [start('1000'), create(ann, 'Y'), create(bob, 'N'), start('2000')], act: [create(ann, 'Y')] },
+  { name: 'grace done, the first after a crash', before: [start('1000'), create(ann, 'Y'), create(bob, 'N'), start('2000'), create(ann, 'Y')], act: [graceDone('2000')] },
+  { name: 'check of a legacy client of v4.1', before: [legacy(ann), legacy(bob), start('1000')], act: [check(ann, 'Y')] },
+  { name: 'check of a legacy client of v4.0', before: [legacy(ann), legacy(bob), start('1000')], act: [check(bob, 'N')] },
+  { name: 'remove of a legacy client', before: [legacy(ann), legacy(bob), start('1000')], act: [remove(ann)] },
+  { name: 'grace done, with legacy clients', before: [legacy(ann), legacy(bob), start('1000'), check(ann, 'Y'), check(bob, 'N')], act: [graceDone('1000')] },
+  { name: 'start after a crash in grace, with legacy clients', before: [legacy(ann), legacy(bob), start('1000'), check(ann, 'Y'), check(bob, 'N')], act: [start('2000')] },
   { name: 'grace done, the first', before: [start('1000'), create(ann, 'Y'), create(bob, 'N')], act: [graceDone('1000')] },
   { name: 'grace done, some reclaimed', before: [...restartWith(...three), create(ann, 'Y')], act: [graceDone('2000')] },
   { name: 'grace done after a crash in grace', before: [...restartWith(...three), create(ann, 'Y'), start('3000'), check(bob, 'N')], act: [graceDone('3000')] },
@@ -68,10 +79,14 @@ export const scenarios: readonly Scenario[] = [
   { name: 'grace over in the kernel and nobody told us: remove', before: [...restartWith(...three), create(ann, 'Y')], act: [remove(ann)], grace: 'over' },
 ]
 
+/** Who is recorded by other means than an upcall is not in a trace. */
+export const isTraced = ({ before }: Scenario): boolean => !before.some(({ event }) => event === 'legacy')
+
 /** One of each kind, where it does most: what a pull request waits for. */
 const essential = [
   'the first start', 'start after a crash in grace', 'create, new, out of grace', 'create, reclaiming', 'create again, now with a session',
   'create of the longest owner', 'check of a v4.0 client, promoting', 'remove out of grace', 'remove in grace, reclaimed', 'grace done, some reclaimed',
+  'start after a crash in the first grace', 'grace done, with legacy clients',
 ]
 export const isEssential = ({ name }: Scenario): boolean => essential.includes(name)
 
@@ -109,8 +124,16 @@ export function clientsOf({ before, act }: Scenario): Owner[] {
 
 export interface Upcall { readonly words: readonly string[]; readonly env: Environment }
 
-/** An event as the kernel spells it, or a person. `bootTime`: what the kernel calls the instance, which every create repeats. */
-export function upcallFor(event: Event, bootTime?: string): Upcall {
+const legacyTop = ({ stateDir }: Machine): string => join(stateDir, 'v4recovery')
+/** Where the kernel's own tracker has a client. */
+export const legacyRecord = (machine: Machine, owner: Owner): string =>
+  join(legacyTop(machine), createHash('md5').update(Buffer.from(owner, 'hex')).digest('hex'))
+
+/**
+ * An event as the kernel spells it, or a person. `bootTime`: what the kernel calls the instance, which every create repeats.
+ * `machine`: where the kernel's own tracker would have what it has.
+ */
+export function upcallFor(event: Event, bootTime?: string, machine?: Machine): Upcall {
   const graceStart: Environment = bootTime === undefined ? {} : { NFSDCLTRACK_GRACE_START: bootTime }
   const session = (given: Session): Environment => (given === undefined ? {} : { NFSDCLTRACK_CLIENT_HAS_SESSION: given })
   switch (event.event) {
@@ -120,11 +143,14 @@ export function upcallFor(event: Event, bootTime?: string): Upcall {
     case 'create':
       return { words: ['create', event.owner], env: { ...session(event.session), ...graceStart } }
     case 'check':
-      return { words: ['check', event.owner], env: session(event.session) }
+      return {
+        words: ['check', event.owner],
+        env: { ...session(event.session), ...(machine === undefined ? {} : { NFSDCLTRACK_LEGACY_RECDIR: legacyRecord(machine, event.owner) }) },
+      }
     case 'remove':
       return { words: ['remove', event.owner], env: {} }
     case 'grace done':
-      return event.bootTime === undefined ? { words: ['grace_done'], env: {} } : { words: ['gracedone', event.bootTime], env: {} }
+      return event.bootTime === undefined ? { words: ['grace_done'], env: {} } : { words: ['gracedone', event.bootTime], env: machine === undefined ? {} : { NFSDCLTRACK_LEGACY_TOPDIR: legacyTop(machine) } }
     case 'expire':
     case 'allow':
       return { words: [event.event, '--yes', `\\x${event.owner}`], env: {} }

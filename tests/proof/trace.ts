@@ -136,7 +136,7 @@ export const touching = (calls: readonly Call[], directory: string): Set<number>
 
 /** What differs between two runs of one upcall: instances, process ids, times. */
 const alike = (text: string, directory: string): string =>
-  text.trim().replaceAll(directory, '').replace(/\d+\.\d+\.[0-9a-f]+\.[0-9a-f]+\.\d+/, 'holder').replace(/%new-\d+-\d+/, '%new').replace(/check=[0-9a-f]{8}/, '')
+  text.trim().replaceAll(directory, '').replace(/[0-9a-f]{64}/g, 'digest').replace(/\d+\.\d+\.[0-9a-f]+\.[0-9a-f]+\.\d+/, 'holder').replace(/%new-\d+-\d+/, '%new').replace(/check=[0-9a-f]{8}/, '')
     .replace(/\b[0-9a-f]{12}\b/g, '#').replace(/\d{4,}/g, '#').replace(/^\d+</, '<')
 
 /** Whether the fault came at the call it was meant for: killed in it, or told that it failed. */
@@ -149,4 +149,4 @@ export function fired({ calls, status }: Traced, { call, what }: Fault, was: str
 
 /** One line for a report: the call and its last path, without what differs from run to run. */
 export const briefly = ({ name, nth, paths }: Call, directory: string): string =>
-  `${name}#${nth}(${(paths.at(-1) ?? '').replace(directory, '').replace(/\d{9,}/g, 'T')})`
+  `${name}#${nth}(${(paths.at(-1) ?? '').replace(directory, '').replace(/[0-9a-f]{64}/g, 'D').replace(/\d{9,}/g, 'T')})`
