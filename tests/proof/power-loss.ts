@@ -136,6 +136,7 @@ export function diskAt(top: string): Disk {
         if (seen.has(directory)) return
         seen.add(directory)
         for (const [name, at] of directory.entries) {
+          if (isView(name)) continue
           const options = differing(name, at)
           if (options.length > 1) choices.push({ of: at, options })
           for (const child of at.history) {
@@ -149,6 +150,7 @@ export function diskAt(top: string): Disk {
         }
       }
       visit(root, new Set())
+      const views = viewsIn(root)
       const combinations = choices.reduce((all, { options }) => all * options.length, 1)
       const isBounded = combinations > bound
       if (isBounded) bounded()
@@ -162,12 +164,24 @@ export function diskAt(top: string): Disk {
           chosen.set(of, options[at] ?? 0)
           rest = Math.floor(rest / options.length)
         }
-        const index = (at: Entry): number => chosen.get(at) ?? at.atLeast
+        const index = (at: Entry): number => chosen.get(at) ?? (views.has(at) ? at.history.length - 1 : at.atLeast)
         if (renames.some(({ from, goneAt, to, hereAt }) => index(from) >= goneAt && index(to) < hereAt)) continue
         yield treeOf(root, index, (file) => bytesOf(file, chosen.get(file) ?? 0))
       }
     },
   }
+}
+
+/** What is only for people to look at: nothing reads it (lib/stable/views.ts), so what a cut leaves of it makes no difference. */
+const isView = (name: string): boolean => /^(?:new_|old_)?boot_time(?:\.[0-9]+)?$/.test(name)
+
+function viewsIn(directory: Inode, found = new Set<Entry>(), seen = new Set<Inode>()): Set<Entry> {
+  if (seen.has(directory)) return found
+  seen.add(directory)
+  for (const [name, at] of directory.entries)
+    if (isView(name)) found.add(at)
+    else for (const child of at.history) if (child !== undefined) viewsIn(child, found, seen)
+  return found
 }
 
 /** The places in a name's history that a cut can leave behind and that differ: one dead holder's lock is like another. */

@@ -6,16 +6,16 @@
  */
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, readFileSync } from 'node:fs'
+import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
-import { settings, type Artefact, type Environment, type Machine } from '../artefacts.ts'
+import { inForeground, settings, type Artefact, type Environment, type Machine, type Said } from '../artefacts.ts'
 import { judge, type Event, type Owner } from '../life/oracle.ts'
 import { each, inPart, random, report, seconds, seed, type Row } from './figures.ts'
 import { hasOrder, type Run } from './linear.ts'
 import { need } from './loop-disks.ts'
 import { executableSubject } from './mutants.ts'
-import { ann, bob, check, create, dan, graceDone, memoryAfter, remove, scenarios, start, upcallFor } from './scenarios.ts'
+import { allow, ann, bob, check, create, dan, expire, graceDone, memoryAfter, prune, remove, scenarios, start, upcallFor } from './scenarios.ts'
 import { briefly, callsIn, changing, trace, type Call } from './trace.ts'
 import { plant, readTree } from './trees.ts'
 import { call, disagreement, futuresByRule, futuresOf, live, machineAt, scratch, scrapTree } from './verdicts.ts'
@@ -24,6 +24,8 @@ const executable = executableSubject()
 const inGrace = scenarios.find(({ name }) => name === 'check of a v4.0 client, promoting')?.before ?? []
 const outOfGrace = scenarios.find(({ name }) => name === 'remove out of grace')?.before ?? []
 
+const firstGrace = scenarios.find(({ name }) => name === 'create, reclaiming from a first instance that never was full')?.before ?? []
+
 const pairs: readonly { readonly state: readonly Event[]; readonly upcalls: readonly Event[] }[] = [
   { state: inGrace, upcalls: [check(bob, 'N'), create(bob, 'Y'), remove(bob), graceDone('2000')] },
   { state: inGrace, upcalls: [create(ann, 'Y'), remove(ann), graceDone('2000'), start('3000')] },
@@ -31,10 +33,18 @@ const pairs: readonly { readonly state: readonly Event[]; readonly upcalls: read
   { state: inGrace, upcalls: [create(dan, 'N'), remove(dan), graceDone('2000')] },
   { state: outOfGrace, upcalls: [create(dan, 'Y'), remove(dan), create(dan, 'N')] },
   { state: [], upcalls: [start('1000')] },
+  { state: inGrace, upcalls: [check(bob, 'N'), start('3000')] },
+  { state: firstGrace, upcalls: [check(bob, 'N'), create(ann, 'Y'), graceDone('2000'), start('3000')] },
+]
+
+/** Commands for people beside upcalls: each upcall is stopped, and the command runs meanwhile. */
+const byHand: readonly { readonly state: readonly Event[]; readonly victims: readonly Event[]; readonly commands: readonly Event[] }[] = [
+  { state: inGrace, victims: [check(bob, 'N'), create(ann, 'Y'), remove(ann), graceDone('2000'), start('3000')], commands: [prune, expire(ann), allow(dan)] },
+  { state: outOfGrace, victims: [create(dan, 'Y'), remove(ann), start('3000')], commands: [expire(ann), allow(dan)] },
 ]
 
 /** What a pull request waits for: where a stopped upcall does most harm if it trusts what it saw. */
-const waitedFor = ['check bob, grace done', 'grace done, check bob', 'grace done, start']
+const waitedFor = ['check bob, grace done', 'grace done, check bob', 'grace done, start', 'check bob, start']
 
 describe('one upcall is stopped after each of its calls, another runs meanwhile, and the first is woken', { skip: executable === undefined }, () => {
   const total = { pairs: 0, points: 0, violations: 0, 'lock passed by': 0 }
@@ -45,6 +55,18 @@ describe('one upcall is stopped after each of its calls, another runs meanwhile,
         it(`${show(victim)}, meanwhile ${show(other)}: as in one order or the other`, async () => {
           assert.ok(executable)
           const { points, violations, passed } = await stopEverywhere(executable, state, victim, other)
+          total.pairs++
+          total.points += points
+          total.violations += violations.length
+          total['lock passed by'] += passed
+          assert.deepEqual(violations, [])
+        })
+  for (const { state, victims, commands } of byHand)
+    for (const victim of victims)
+      for (const command of commands.filter((each) => !inPart || `${show(victim)}, ${show(each)}` === 'check bob, prune'))
+        it(`${show(victim)}, meanwhile ${show(command)} by hand: as in one order or the other`, async () => {
+          assert.ok(executable)
+          const { points, violations, passed } = await stopEverywhere(executable, state, victim, command)
           total.pairs++
           total.points += points
           total.violations += violations.length
@@ -64,7 +86,10 @@ async function stopEverywhere(artefact: Artefact, before: readonly Event[], vict
   const tree = readTree(base.stateDir)
   const whole = await trace(artefact, [...settings(base), ...upcallFor(victim, bootTime).words], upcallFor(victim, bootTime).env)
   scrapTree(base)
-  const points = changing(whole.calls, base.dir)
+  // An end of grace is also stopped when it has only looked: what it does must be of the instance that it saw.
+  const points = victim.event === 'grace done'
+    ? whole.calls.filter(({ name, paths, result }) => name !== 'exit_group' && (result ?? -1) >= 0 && paths.some((path) => path.startsWith(`${base.dir}/state`)))
+    : changing(whole.calls, join(base.dir, 'state'))
   const violations: string[] = []
   let passed = 0
   const owners = [...new Set([...before, victim, other].flatMap((event) => ('owner' in event ? [event.owner] : [])))]
@@ -73,6 +98,7 @@ async function stopEverywhere(artefact: Artefact, before: readonly Event[], vict
     const statuses = new Map(order.map((event) => [event, judge(memory, event, false).statuses]))
     return { statuses: [statuses.get(victim) ?? [], statuses.get(other) ?? []] as const, futures: futuresByRule(memory, owners) }
   })
+  const alone = ((memory) => ({ status: judge(memory, victim, false).statuses, futures: futuresByRule(memory, owners) }))(memoryAfter(before))
   await each(points, 6, async (point) => {
     const machine = machineAt(scratch())
     try {
@@ -84,7 +110,9 @@ async function stopEverywhere(artefact: Artefact, before: readonly Event[], vict
       const label = `stopped after ${briefly(point, base.dir)}`
       // Another start may overtake, and then the first prepares once more: it still answers 0.
       const observed = await futuresOf(artefact, readTree(machine.stateDir), owners, 'kill', 'every check')
-      const fitting = orders.filter(({ statuses: [first, second] }) =>
+      // A command for people that can't have the lock changes nothing, and says so.
+      const wasRefused = meanwhile.status === 135 && /nothing changed/.test(meanwhile.stderr)
+      const fitting = wasRefused ? [alone].filter(({ status: due }) => typeof status === 'number' && due.includes(status)) : orders.filter(({ statuses: [first, second] }) =>
         typeof status === 'number' && first.includes(status) && typeof meanwhile.status === 'number' && second.includes(meanwhile.status))
       if (!sleeping.fired) violations.push(`${label}: it was not stopped there`)
       if (fitting.length === 0) violations.push(`${label}: statuses ${status} and ${meanwhile.status} ${meanwhile.stderr}`)
@@ -197,7 +225,7 @@ async function peerPair(): Promise<{ points: number; lost: number; waited: numbe
 describe('hundreds of upcalls at once', { skip: executable === undefined }, () => {
   const rows: Row[] = []
   for (const width of inPart ? [16] : [8, 32, 64])
-    it(`${width} at a time, with a start, an end of grace, and holders of the lock that are stopped or killed: all have an order`, async () => {
+    it(`${width} at a time, with a start, an end of grace, commands for people, and holders of the lock that are stopped or killed: all have an order`, async () => {
       assert.ok(executable)
       rows.push(await storm(executable, width, inPart ? 200 : 300, true))
     })
@@ -225,14 +253,15 @@ async function storm(artefact: Artefact, width: number, upcalls: number, isDistu
     const clock = (): number => performance.now() - beganAll
 
     // One queue: early on grace ends, then the server starts again, and later that grace ends as well.
-    const queue: { event: Event; bootTime: string; fault?: string }[] = Array.from({ length: upcalls }, (_, at) => {
+    const queue: { event: Event | 'verify' | 'export'; bootTime: string; fault?: string }[] = Array.from({ length: upcalls }, (_, at) => {
       const owner = pick(owners)
       const bootTime = at < upcalls * 0.45 ? '1000' : '2000'
       const event = at === Math.floor(upcalls * 0.2) ? graceDone('1000')
         : at === Math.floor(upcalls * 0.45) ? start('2000')
           : at === Math.floor(upcalls * 0.8) ? graceDone('2000')
-            : pick([create(owner, 'Y'), create(owner, 'N'), check(owner, 'N'), check(owner, 'Y'), remove(owner)])
-      const fault = isDisturbed && 'owner' in event && at % 40 === 7 ? pick(['SIGKILL', 'SIGSTOP']) : undefined
+            : isDisturbed && at % 20 === 13 ? pick(byPeople(owner))
+              : pick([create(owner, 'Y'), create(owner, 'N'), check(owner, 'N'), check(owner, 'Y'), remove(owner)])
+      const fault = isDisturbed && typeof event === 'object' && 'owner' in event && at % 40 === 7 ? pick(['SIGKILL', 'SIGSTOP']) : undefined
       return fault === undefined ? { event, bootTime } : { event, bootTime, fault }
     })
     const times: number[] = []
@@ -240,8 +269,18 @@ async function storm(artefact: Artefact, width: number, upcalls: number, isDistu
     let killed = 0
     let stoppedHolders = 0
     let late = 0
+    let commands = 0
+    const refused: string[] = []
     await each(queue, width, async ({ event, bootTime, fault }) => {
       const began = clock()
+      if (event === 'verify' || event === 'export' || isByPeople(event)) {
+        const { status, stderr } = await said(artefact, machine, event)
+        commands++
+        if (typeof status === 'string' || ![0, 1, 234, 135].includes(status)) refused.push(`${typeof event === 'string' ? event : event.event} ended with ${status}: ${stderr}`)
+        // What was refused may have been done in part: an import beside a start and its end of grace.
+        if (typeof event !== 'string') runs.push({ event, began, ended: clock(), status: status === 0 || status === 234 ? status : undefined })
+        return
+      }
       if (fault === undefined) {
         const { status, ms, stderr } = await call(artefact, machine, event, bootTime)
         if (/goes on without the lock/.test(stderr)) passed++
@@ -254,13 +293,13 @@ async function storm(artefact: Artefact, width: number, upcalls: number, isDistu
       const { words, env } = upcallFor(event, bootTime)
       // The first symbolic link is the lock: killed in the first call that removes something, it leaves the lock behind.
       if (fault === 'SIGKILL') {
-        const lockCall: Call = { name: 'unlink', nth: 1, thread: 0, text: '', paths: [], result: 0, injected: false }
+        const lockCall: Call = { name: 'unlinkat', nth: 1, thread: 0, text: '', paths: [], result: 0, injected: false }
         const { status } = await trace(artefact, [...settings(machine), ...words], env, { call: lockCall, what: 'signal=SIGKILL' })
         killed++
         runs.push({ event, began, ended: status === 'SIGKILL' ? Infinity : clock(), status: status === 'SIGKILL' ? undefined : status })
         return
       }
-      const sleeping = await stoppedAt(artefact, { ...machine, dir: scratchIn(machine) }, event, bootTime, { name: 'symlink', nth: 1 })
+      const sleeping = await stoppedAt(artefact, { ...machine, dir: scratchIn(machine) }, event, bootTime, { name: 'symlinkat', nth: 1 })
       await new Promise((resolve) => setTimeout(resolve, 2500))
       const status = await sleeping.wake()
       stoppedHolders++
@@ -274,18 +313,39 @@ async function storm(artefact: Artefact, width: number, upcalls: number, isDistu
     }
     const violations = owners.filter((owner) => !hasOrder(runs, owner, memory))
     assert.deepEqual(violations.map((owner) => `no order of the upcalls of ${Buffer.from(owner, 'hex').toString()} has these statuses: ${storyOf(owner, runs)}`), [])
-    const wrongStatus = runs.filter(({ status }) => status !== undefined && status !== 0 && status !== 255)
+    const wrongStatus = runs.filter(({ event, status }) => status !== undefined && status !== 0 && status !== 255 && !isByPeople(event))
+    assert.deepEqual(refused, [])
     assert.deepEqual(wrongStatus, [])
     times.sort((a, b) => a - b)
     const percentile = (part: number): number => Math.round(times[Math.floor((times.length - 1) * part)] ?? 0)
     return {
-      parallel: width, upcalls: runs.length, 'holders stopped': stoppedHolders, 'holders killed': killed, 'lock passed by': passed, 'out of time': late,
+      parallel: width, upcalls: runs.length, 'commands for people': commands, 'holders stopped': stoppedHolders, 'holders killed': killed, 'lock passed by': passed, 'out of time': late,
       violations: violations.length, 'p50 ms': percentile(0.5), 'p95 ms': percentile(0.95), 'p99 ms': percentile(0.99), 'max ms': percentile(1),
       seed: from, seconds: seconds(beganAll),
     }
   } finally {
     scrapTree(machine)
   }
+}
+
+/** What people and programs do beside the kernel's upcalls. */
+const byPeople = (owner: Owner): readonly (Event | 'verify' | 'export')[] =>
+  [prune, expire(owner), expire(owner), allow(owner), allow(owner), { event: 'import', owner }, { event: 'import', owner }, 'verify', 'verify', 'export']
+
+const isByPeople = ({ event }: Event): boolean => ['prune', 'expire', 'allow', 'import'].includes(event)
+
+/** A command, as a person or a program gives it. */
+function said(artefact: Artefact, machine: Machine, event: Event | 'verify' | 'export'): Promise<Said> {
+  const env = { PATH: process.env['PATH'] ?? '' }
+  const words = (): readonly string[] => {
+    if (event === 'verify') return ['verify', '--repair', '--yes']
+    if (event === 'export') return ['export']
+    if (event.event !== 'import') return upcallFor(event).words
+    const source = join(scratchIn(machine), 'clients.json')
+    writeFileSync(source, JSON.stringify({ format: 'nfsd-userland-helper clients', version: 1, clients: [{ owner_hex: event.owner, session: false, recorded: 0 }] }))
+    return ['import', '--yes', source]
+  }
+  return inForeground(artefact, [...settings(machine), ...words()], env)
 }
 
 const storyOf = (owner: Owner, runs: readonly Run[]): string =>

@@ -18,6 +18,9 @@ export const graceDone = (bootTime: string): Event => ({ event: 'grace done', bo
 export const create = (who: Owner, session: Session): Event => ({ event: 'create', owner: who, session })
 export const check = (who: Owner, session: Session): Event => ({ event: 'check', owner: who, session })
 export const remove = (who: Owner): Event => ({ event: 'remove', owner: who })
+export const expire = (who: Owner): Event => ({ event: 'expire', owner: who })
+export const allow = (who: Owner): Event => ({ event: 'allow', owner: who })
+export const prune: Event = { event: 'prune' }
 export const legacy = (who: Owner): Event => ({ event: 'legacy', owner: who })
 
 export interface Scenario {
