@@ -4,8 +4,8 @@ import { chmodSync } from 'node:fs'
 import { join } from 'node:path'
 import packageJson from '../../package.json' with { type: 'json' }
 
-const root = join(import.meta.dirname, '../..')
-const from = (path: string): string => join(root, path)
+export const root = join(import.meta.dirname, '../..')
+export const from = (path: string): string => join(root, path)
 
 const standIn = (name: string): string => from(`lib/stable/stand-ins/${name}.cjs`)
 
@@ -57,28 +57,31 @@ export async function bundleForNode(): Promise<string[]> {
 }
 
 /** The executable makes its calls by its host in C; what is Node's is not in it. */
-const byTheHost: Plugin = {
+export const byTheHost: Plugin = {
   name: 'calls by the host',
   setup: (building) => {
     building.onResolve({ filter: /\/kernel\.ts$/ }, () => ({ path: from('lib/system/host.ts') }))
   },
 }
 
-/** @param legible for a person who looks for a mistake. @returns the script that the executable's engine runs. */
-export async function bundleForEngine(legible: boolean, entry = 'bin/upcall.ts'): Promise<string> {
+export const forEngine = {
+  ...common,
+  platform: 'neutral',
+  mainFields: ['main'],
+  target: 'es2022',
+  alias: upcallStandIns,
+  inject: [from('lib/stable/stand-ins/timers.js')],
+  define: { programVersion: JSON.stringify(packageJson.version) },
+  write: false,
+} as const satisfies BuildOptions
+
+/** @returns a script for the executable's engine in one piece, which a person can read. */
+export async function bundleForEngine(entry = 'bin/upcall.ts'): Promise<string> {
   const { outputFiles } = await build({
-    ...common,
+    ...forEngine,
     entryPoints: [entry],
-    platform: 'neutral',
-    mainFields: ['main'],
-    target: 'es2022',
     format: 'iife',
-    minify: !legible,
-    alias: upcallStandIns,
-    inject: [from('lib/stable/stand-ins/timers.js')],
     plugins: [byTheHost],
-    define: { programVersion: JSON.stringify(packageJson.version) },
-    write: false,
   })
   return outputFiles[0]?.text ?? ''
 }

@@ -7,6 +7,7 @@ import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import type { Piece } from './pieces.ts'
 import type { Sources } from './sources.ts'
 import { compile, toolchain, type Toolchain } from './toolchain.ts'
 
@@ -15,20 +16,20 @@ const engineFiles = ['quickjs', 'libregexp', 'libunicode', 'dtoa']
 const hostFiles = ['host', 'calls', 'confine', 'words']
 
 /** For the engine and its host. No section of a function that nobody calls is linked in. */
-const commonFlags = ['-std=gnu17', '-fPIE', '-fstack-protector-strong', '-fcf-protection=none', '-ffunction-sections', '-fdata-sections', '-D_GNU_SOURCE', '-D_FILE_OFFSET_BITS=64', '-D_TIME_BITS=64', '-DNDEBUG']
+const commonFlags = ['-std=gnu17', '-fPIE', '-fstack-protector-strong', '-fcf-protection=none', '-fno-asynchronous-unwind-tables', '-ffunction-sections', '-fdata-sections', '-D_GNU_SOURCE', '-D_FILE_OFFSET_BITS=64', '-D_TIME_BITS=64', '-DNDEBUG']
 /** Ours must please the compiler; the engine's warnings are its authors'. */
 const hostFlags = ['-Wall', '-Wextra', '-Werror']
 const engineFlags = ['-w']
 const linkerFlags = ['-Wl,-z,relro,-z,now,-z,noexecstack,--gc-sections,--build-id=none']
 
-const optimised = ['-O2']
+/** More is inlined than -O2 would: 9 % fewer instructions for a check, 30 KB. -O3 would be 1 % fewer and 60 KB more. */
+const optimised = ['-O2', '--param=max-inline-insns-auto=30', '--param=inline-min-speedup=15']
 const sanitizers = ['-O1', '-g', '-fsanitize=address', '-fno-omit-frame-pointer']
 /** Of the host alone: the engine counts on what other compilers define. */
 const sanitizersOfHost = ['-fsanitize=undefined', '-fno-sanitize-recover=all']
 
 export interface Executable {
-  /** The scripts, by the name of the piece; the first is what every upcall runs. */
-  readonly pieces: readonly (readonly [name: string, script: string])[]
+  readonly pieces: readonly Piece[]
   readonly sources: Sources
   readonly cache: string
   readonly into: string
@@ -71,7 +72,7 @@ const flags = ({ sanitized }: Executable): string[] => [...commonFlags, ...(sani
 /** Compiled once for each version of the engine, compiler and flags. */
 async function engineObjects(wanted: Executable, tools: Toolchain): Promise<string[]> {
   const { sources, cache, progress, architecture } = wanted
-  const key = createHash('sha256').update(JSON.stringify([sources.version, tools.version, flags(wanted), engineFiles.map((name) => readFileSync(join(sources.directory, `${name}.c`), 'utf8'))])).digest('hex').slice(0, 16)
+  const key = createHash('sha256').update(JSON.stringify([sources.version, tools.version, flags(wanted), [join(host, 'compile.c'), ...engineFiles.map((name) => join(sources.directory, `${name}.c`))].map((file) => readFileSync(file, 'utf8'))])).digest('hex').slice(0, 16)
   const directory = join(cache, `objects-${key}`)
   const objects = engineFiles.map((name) => join(directory, `${name}.o`))
   if (objects.every((object) => existsSync(object))) return objects
@@ -101,14 +102,18 @@ async function bytecodeCompiler(wanted: Executable): Promise<string[]> {
 }
 
 function bytecode([program = '', ...words]: readonly string[], name: string, script: string, legible: boolean): Buffer {
-  return execFileSync(program, [...words, name, ...(legible ? ['keep'] : [])], { input: script, maxBuffer: 1 << 26, stdio: ['pipe', 'pipe', 'inherit'] })
+  const code = execFileSync(program, [...words, name, ...(legible ? ['keep'] : [])], { input: script, maxBuffer: 1 << 26, stdio: ['pipe', 'pipe', 'inherit'] })
+  // Its checksum, of which the engine takes this for none: what is part of the executable is as whole as that.
+  code.fill(0xff, 1, 5)
+  return code
 }
 
 function piecesInC(pieces: readonly (readonly [string, Buffer])[]): string {
   return `#include "host.h"
 ${pieces.map(([, code], index) => `static const uint8_t piece_${index}[] = {${Array.from(code).join(',')}};`).join('\n')}
-const struct piece program_pieces[] = {
-${pieces.map(([name], index) => `  { "${name}", piece_${index}, sizeof piece_${index} },`).join('\n')}
+struct piece program_pieces[] = {
+${pieces.map(([name], index) => `  { "${name}", piece_${index}, sizeof piece_${index}, NULL },`).join('\n')}
+  { NULL, NULL, 0, NULL },
 };
 `
 }

@@ -14,6 +14,7 @@ import { parseArgs } from 'node:util'
 import { bundleForEngine, bundleForNode } from './bundles.ts'
 import { buildExecutable, type Executable } from './executable.ts'
 import { writeCopyright } from '../packaging/licences.ts'
+import { piecesForEngine, type Piece } from './pieces.ts'
 import { engineSources, Missing, type Sources } from './sources.ts'
 
 const { values, positionals } = parseArgs({
@@ -34,8 +35,8 @@ const say = (line: string): void => void process.stderr.write(`${line}\n`)
 
 mkdirSync(cache, { recursive: true })
 if (values.script !== undefined && values.into !== undefined) {
-  const script = values.script.endsWith('.ts') ? await bundleForEngine(true, values.script) : readFileSync(values.script, 'utf8')
-  await executableOf(script, values.into, engineSources(cache, say), values.link)
+  const script = values.script.endsWith('.ts') ? await bundleForEngine(values.script) : readFileSync(values.script, 'utf8')
+  await executableOf([['script', script]], values.into, engineSources(cache, say), values.link)
 } else {
   writeCopyright(await bundleForNode())
   if (!positionals.includes('bundle')) await buildAll()
@@ -44,13 +45,12 @@ if (values.script !== undefined && values.into !== undefined) {
 }
 
 async function buildAll(): Promise<void> {
-  const legible = await bundleForEngine(true)
-  writeFileSync(legibleScript, legible)
-  const script = values.debug ? legible : await bundleForEngine(false)
+  writeFileSync(legibleScript, await bundleForEngine())
+  const pieces = await piecesForEngine(values.debug)
   try {
     const sources = engineSources(cache, say)
-    await executableOf(script, executable, sources)
-    await executableOf(script, withOtherClock, sources, [join(root, 'tests/wall-clock.c'), '-Wl,--wrap=clock_gettime'])
+    await executableOf(pieces, executable, sources)
+    await executableOf(pieces, withOtherClock, sources, [join(root, 'tests/wall-clock.c'), '-Wl,--wrap=clock_gettime'])
     say(`${relative(root, executable)}: ${Math.round(statSync(executable).size / 1024)} KB, with QuickJS-ng ${sources.version}`)
   } catch (thrown) {
     // An old one would be taken for this one.
@@ -62,6 +62,6 @@ async function buildAll(): Promise<void> {
   }
 }
 
-function executableOf(script: string, into: string, sources: Sources, more: Executable['more'] = []): Promise<void> {
-  return buildExecutable({ pieces: [['upcall', script]], sources, cache, into, architecture: values.arch, legible: values.debug, sanitized: values.sanitized, more, progress: say })
+function executableOf(pieces: readonly Piece[], into: string, sources: Sources, more: Executable['more'] = []): Promise<void> {
+  return buildExecutable({ pieces, sources, cache, into, architecture: values.arch, legible: values.debug, sanitized: values.sanitized, more, progress: say })
 }

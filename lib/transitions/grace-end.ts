@@ -63,18 +63,6 @@ export function confirmGraceEnd(world: World, start: Start, legacyTop: string | 
   }
 }
 
-/** What any upcall owes that finds grace over, when nobody has made sure that its end is on the disk. */
-export function unconfirmedGraceEnd(world: World, { instance, marks }: Recorded): Settlement {
-  if (instance.kind !== 'full' || !marks(instance.start, 'unconfirmed')) return settled
-  return {
-    sync: [world.state.clients()],
-    then: () => {
-      followUp(world, instance.start)
-      sweep(world)
-    },
-  }
-}
-
 /** What follows once the end of an instance's grace is durable. @returns how many legacy directories stay: then it is not done. */
 export function followUp(world: World, start: Start): number {
   const { state, log } = world

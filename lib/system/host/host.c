@@ -15,7 +15,9 @@
 #include <unistd.h>
 
 /* More than any upcall takes, by far: what takes more is a mistake, and ends with a line instead of an exhausted machine. */
-static const size_t memory_limit = 64 << 20;
+static const int memory_limit = 64 << 20;
+/* What most upcalls need is asked of the kernel at once, and none is given back before the end: eight calls fewer. */
+static const int first_memory = 768 << 10;
 static const size_t stack_limit = 512 << 10;
 /* An upcall is over before a search for cycles would pay. */
 static const size_t collect_from = 16 << 20;
@@ -82,7 +84,7 @@ static size_t in_use;
 static void *counted(void *memory)
 {
   in_use += malloc_usable_size(memory);
-  if (!memory || in_use > memory_limit)
+  if (!memory || in_use > (size_t)memory_limit)
     _exit(failed(no_memory, "out of memory"));
   return memory;
 }
@@ -129,11 +131,11 @@ static bool occupy_standard_descriptors(void)
   return descriptor >= 0 && close(descriptor) == 0;
 }
 
-/* What the upcalls' code uses of the language. No Promise, no Proxy, no eval of text: starting them would take time. */
+/* What the upcalls' code uses of the language, and modules of promises. No Proxy, no eval of text: starting them would take time. */
 static bool add_intrinsics(JSContext *engine)
 {
   return JS_AddIntrinsicBaseObjects(engine) == 0 && JS_AddIntrinsicDate(engine) == 0 && JS_AddIntrinsicRegExp(engine) == 0 &&
-         JS_AddIntrinsicMapSet(engine) == 0 && JS_AddIntrinsicTypedArrays(engine) == 0;
+         JS_AddIntrinsicMapSet(engine) == 0 && JS_AddIntrinsicTypedArrays(engine) == 0 && JS_AddIntrinsicPromise(engine) == 0;
 }
 
 static JSValue words_of(JSContext *engine, char **words)
@@ -187,11 +189,47 @@ static JSValue hand_on(JSContext *engine, JSValueConst this UNUSED, int count UN
   return JS_NewInt32(engine, why);
 }
 
-/* Runs a piece of the program. Returns what it evaluates to. */
-static JSValue run_piece(JSContext *engine, const struct piece *piece)
+/* Reads the piece of a name. The engine asks for those that others import. Returns NULL and throws where that fails. */
+static JSModuleDef *read_piece(JSContext *engine, const char *name, void *opaque UNUSED)
 {
-  JSValue code = JS_ReadObject(engine, piece->bytecode, piece->size, JS_READ_OBJ_BYTECODE);
-  return JS_IsException(code) ? code : JS_EvalFunction(engine, code);
+  struct piece *piece = program_pieces;
+  while (piece->name && strcmp(piece->name, name) != 0)
+    piece++;
+  if (!piece->name) {
+    JS_ThrowReferenceError(engine, "no piece of this program: %s", name);
+    return NULL;
+  }
+  if (!piece->module) {
+    JSValue code = JS_ReadObject(engine, piece->bytecode, piece->size, JS_READ_OBJ_BYTECODE);
+    if (!JS_IsException(code))
+      piece->module = JS_VALUE_GET_PTR(code);
+  }
+  return piece->module;
+}
+
+/* Runs a piece, and those that it imports. Returns false where it threw. */
+static bool run_piece(JSContext *engine, JSModuleDef *module)
+{
+  JSValue code = JS_MKPTR(JS_TAG_MODULE, module);
+  if (JS_ResolveModule(engine, code) < 0)
+    return false;
+  JSValue ended = JS_EvalFunction(engine, code);
+  if (JS_IsException(ended))
+    return false;
+  bool threw = JS_PromiseState(engine, ended) == JS_PROMISE_REJECTED;
+  if (threw)
+    JS_Throw(engine, JS_PromiseResult(engine, ended));
+  JS_FreeValue(engine, ended);
+  return !threw;
+}
+
+/* read of lib/system/host.ts. */
+static JSValue read_later(JSContext *engine, JSValueConst this UNUSED, int count UNUSED, JSValueConst *given)
+{
+  const char *name = JS_ToCString(engine, given[0]);
+  JSModuleDef *module = name ? read_piece(engine, name, NULL) : NULL;
+  JS_FreeCString(engine, name);
+  return module && run_piece(engine, module) ? JS_GetModuleNamespace(engine, module) : JS_EXCEPTION;
 }
 
 /* What the program finds as `host`: lib/system/host.ts. */
@@ -204,6 +242,7 @@ static bool hand_over(JSContext *engine)
               set(engine, host, "words", words_of(engine, all_words + 1)) &&
               set(engine, host, "environment", environment_of(engine)) &&
               set(engine, host, "engine", JS_NewString(engine, JS_GetVersion())) &&
+              set(engine, host, "read", JS_NewCFunction(engine, read_later, "read", 1)) &&
               set(engine, host, "handOn", JS_NewCFunction(engine, hand_on, "handOn", 3)) &&
               set(engine, global, "host", host);
   JS_FreeValue(engine, global);
@@ -219,13 +258,17 @@ int main(int count, char **words)
   if (!occupy_standard_descriptors())
     return failed(storage_failed, "no descriptor can be opened");
 
+  mallopt(M_TOP_PAD, first_memory);
+  mallopt(M_TRIM_THRESHOLD, memory_limit);
   JSRuntime *runtime = JS_NewRuntime2(&memory_functions, NULL);
   JSContext *engine = runtime ? JS_NewContextRaw(runtime) : NULL;
   if (!engine)
     return failed(no_memory, "no memory for the engine");
   JS_SetMaxStackSize(runtime, stack_limit);
   JS_SetGCThreshold(runtime, collect_from);
-  if (!add_intrinsics(engine) || !hand_over(engine) || JS_IsException(run_piece(engine, &program_pieces[0])))
+  JS_SetModuleLoaderFunc(runtime, NULL, read_piece, NULL);
+  JSModuleDef *program = add_intrinsics(engine) && hand_over(engine) ? read_piece(engine, program_pieces[0].name, NULL) : NULL;
+  if (!program || !run_piece(engine, program))
     return failed_by_exception(engine);
   return failed(storage_failed, "a bug: the program ended without a status");
 }

@@ -35,14 +35,16 @@ JSValue system_calls(JSContext *engine);
 /* Of that table, in a file of its own. */
 JSValue call_confine(JSContext *engine, JSValueConst this, int count, JSValueConst *given);
 
-/* A part of the program, as bytecode. */
+/* A module of the program, as bytecode. */
 struct piece {
   const char *name;
   const uint8_t *bytecode;
   size_t size;
+  /* Once it has been read. */
+  JSModuleDef *module;
 };
 
-/* Written by the build. The first piece is what every upcall runs. */
-extern const struct piece program_pieces[];
+/* Written by the build. The first piece is what every upcall runs; the last one has no name. */
+extern struct piece program_pieces[];
 
 #endif
