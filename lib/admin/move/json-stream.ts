@@ -57,7 +57,7 @@ export function* membersOf(chunks: Iterable<string>, lists: readonly string[], w
     const word = text.slice(at, end)
     at = end
     try {
-      return JSON.parse(Buffer.from(word, 'latin1').toString()) as unknown
+      return JSON.parse(/[\x80-\xff]/.test(word) ? Buffer.from(word, 'latin1').toString() : word) as unknown
     } catch {
       throw noJson()
     }
