@@ -7,6 +7,7 @@ import packageJson from '../package.json' with { type: 'json' }
 import type { Command, Door } from './admin/command.ts'
 import { installCommands } from './admin/install/commands.ts'
 import { moveCommands } from './admin/move/commands.ts'
+import { standardInput } from './admin/move/source.ts'
 import { repairCommands } from './admin/repair/commands.ts'
 import { seeCommands } from './admin/see/commands.ts'
 import { selftestCommand } from './admin/selftest.ts'
@@ -39,7 +40,7 @@ export async function people(words: readonly string[]): Promise<number> {
     }
     // Help and version are handed over, not printed: printing them can fail, and then the status must say so.
     let said = ''
-    await parser(door).parseAsync([...words], {}, (_error, _given, output) => { said = output })
+    await parser(door).parseAsync(words.map(spelledOut), {}, (_error, _given, output) => { said = output })
     if (said !== '') print(`${said}\n`)
     return status
   } catch (thrown) {
@@ -85,6 +86,9 @@ function parser(door: Door): Argv {
     })
   return cli
 }
+
+/** A lone `-` is an empty word to yargs. */
+const spelledOut = (word: string): string => (word === '-' ? standardInput : word)
 
 /** The program's own options, as an upcall would have parsed them. */
 function optionsIn(given: Readonly<Record<string, unknown>>): Map<OptionName, string> {

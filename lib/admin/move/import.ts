@@ -10,7 +10,7 @@ import { progress } from '../progress.ts'
 import { refused } from './database.ts'
 import type { Found, Movable } from './movable.ts'
 import { confirmPlaced, legacyRoom, placeAll, placeMatchOnly, roomIn, type Room } from './placement.ts'
-import { readSource } from './source.ts'
+import { readSource, standardInput } from './source.ts'
 
 /** The stable shape of `--json` (docs/json.md). */
 export interface Imported {
@@ -42,7 +42,7 @@ export const importCommand = command(
   async ({ SOURCE: given, 'dry-run': dryRun, yes, json }, settings) => {
     process.umask(0o077)
     const { stateDirectory, nfsdDirectory } = settings
-    const source = given === '-' ? given : resolve(given)
+    const source = given === standardInput ? '-' : resolve(given)
     const asBytes = Buffer.from(source).toString('latin1')
     if (asBytes === stateDirectory) throw new Failed({ kind: 'bad-argument', why: 'that is the state directory itself', word: given })
     const now = Date.now()

@@ -13,6 +13,9 @@ import { isNfsdcld, readNfsdcld } from './nfsdcld.ts'
 import { isNfsdcltrack, readNfsdcltrack } from './nfsdcltrack.ts'
 import { openWhole } from './schema.ts'
 
+/** What `-` stands for on the command line. */
+export const standardInput = '/dev/stdin'
+
 /** @param source a path, or `-` for standard input. @param now seconds of the wall clock. */
 export async function readSource(source: string, now: number): Promise<Found> {
   if (source === '-') return readExport(chunksOf(spooled()), 'standard input', now)
