@@ -1,0 +1,148 @@
+/**
+ * The executable as a file: what a kernel needs to start it, which is nothing else, and what protects it; and to whom it
+ * hands on what it does not do itself.
+ */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { chmodSync, copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import { mkdirpSync } from 'fs-extra/esm'
+import packageJson from '../package.json' with { type: 'json' }
+import { artefacts, root } from './artefacts.ts'
+import { done, mayNotReclaim, server, unknownVerb, badArgument } from './contract/server.ts'
+import { traced } from './contract/strace.ts'
+
+/** What is asserted of an ELF file (elf(5)), of 64 bits in this machine's order, or of 32. */
+interface Elf {
+  readonly type: number
+  readonly segments: readonly { readonly type: number; readonly flags: number }[]
+  readonly dynamic: ReadonlyMap<number, number>
+  /** Kinds of sections. */
+  readonly sections: readonly number[]
+}
+
+function elfOf(bytes: Buffer): Elf {
+  const [wide, little] = [bytes[4] === 2, bytes[5] === 1]
+  const u16 = (at: number): number => (little ? bytes.readUInt16LE(at) : bytes.readUInt16BE(at))
+  const u32 = (at: number): number => (little ? bytes.readUInt32LE(at) : bytes.readUInt32BE(at))
+  const word = (at: number): number => (wide ? Number(little ? bytes.readBigUInt64LE(at) : bytes.readBigUInt64BE(at)) : u32(at))
+  const size = wide ? 8 : 4
+  const headers = Array.from({ length: u16(wide ? 56 : 44) }, (_, index) => {
+    const at = word(wide ? 32 : 28) + index * u16(wide ? 54 : 42)
+    return { type: u32(at), flags: u32(at + (wide ? 4 : 24)), offset: word(at + (wide ? 8 : 4)), length: word(at + (wide ? 32 : 16)) }
+  })
+  const dynamic = new Map<number, number>()
+  for (const { type, offset, length } of headers)
+    if (type === 2) for (let at = offset; at < offset + length; at += 2 * size) dynamic.set(word(at), word(at + size))
+  const sections = Array.from({ length: u16(wide ? 60 : 48) }, (_, index) => u32(word(wide ? 40 : 32) + index * u16(wide ? 58 : 46) + 4))
+  return { type: u16(16), segments: headers, dynamic, sections }
+}
+
+const [dynamicType, interpreter, stack, relro] = [3, 3, 0x6474e551, 0x6474e552]
+const [needed, flags, flags1] = [1, 30, 0x6ffffffb]
+
+for (const artefact of artefacts().filter(({ name }) => name === 'executable'))
+  describe('the executable', () => {
+    const bytes = readFileSync(artefact.command[0] ?? '')
+    const elf = elfOf(bytes)
+
+    it('needs no interpreter and no library', () => {
+      assert.ok(!elf.segments.some(({ type }) => type === interpreter))
+      assert.ok(!elf.dynamic.has(needed))
+    })
+
+    it('can be loaded at any address', () => {
+      assert.equal(elf.type, dynamicType)
+      assert.ok(((elf.dynamic.get(flags1) ?? 0) & 0x0800_0000) !== 0, 'DF_1_PIE')
+    })
+
+    it('binds all before it runs, and what is bound can not be written', () => {
+      assert.ok(elf.segments.some(({ type }) => type === relro), 'PT_GNU_RELRO')
+      assert.ok(((elf.dynamic.get(flags) ?? 0) & 0x8) !== 0 || ((elf.dynamic.get(flags1) ?? 0) & 0x1) !== 0, 'DF_BIND_NOW')
+    })
+
+    it('has no memory that can be both written and run, the stack least of all', () => {
+      for (const { type, flags: rights } of elf.segments) assert.notEqual(rights & 3, 3, `segment of type ${type}`)
+      assert.equal((elf.segments.find(({ type }) => type === stack)?.flags ?? 1) & 1, 0)
+    })
+
+    it('ends where a stack is overwritten', () => {
+      assert.ok(bytes.includes('stack smashing detected'))
+    })
+
+    it('is stripped, and has no path of the folder that it was built in', () => {
+      assert.ok(!elf.sections.includes(2), 'SHT_SYMTAB')
+      assert.ok(!bytes.includes(root))
+    })
+
+    it('is of 2 MB at most', () => {
+      assert.ok(bytes.length <= 2 << 20, `${bytes.length} bytes`)
+    })
+
+    it('reads no file but those of the upcall', async () => {
+      const s = server(artefact)
+      await s.fullInstanceWith('ada')
+      const { status, calls } = await traced(s, ['check', '616462'])
+      assert.equal(status, mayNotReclaim)
+      const first = calls.findIndex(({ text }) => text.startsWith('alarm('))
+      // A directory, in the place of the standard descriptors.
+      assert.deepEqual(calls.slice(0, first).map(({ text }) => /open(?:at)?\(.*?"([^"]*)"/.exec(text)?.[1]).filter((path) => path !== undefined), ['/'])
+    })
+  })
+
+for (const { name, command: [program = ''] } of artefacts().filter((artefact) => artefact.name === 'executable'))
+  describe(`the ${name} alone`, () => {
+    const image = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-image-'))
+    after(() => { rmSync(image, { recursive: true }) })
+    const at = (path: string): string => join(image, path)
+    mkdirpSync(at('usr/sbin'))
+    copyFileSync(program, at('usr/sbin/nfsd-userland-helper'))
+    /** In a system that holds nothing else. */
+    const alone = (...words: readonly string[]): { status: number | null; stdout: string; stderr: string } =>
+      spawnSync('chroot', [image, '/usr/sbin/nfsd-userland-helper', ...words], { encoding: 'utf8' })
+
+    it('carries out upcalls where there is nothing else, no /proc, no /dev and no /etc', () => {
+      mkdirpSync(at('state'))
+      for (const [words, status] of [[['init'], done], [['create', '616461'], done], [['grace_done'], done], [['init'], done], [['check', '616461'], done], [['check', '65766c'], mayNotReclaim]] as const)
+        assert.equal(alone('-f', '-s', '/state', ...words).status, status, words.join(' '))
+    })
+
+    it('says its version, and that of its engine', () => {
+      for (const word of ['--version', '-V']) {
+        const { status, stdout } = alone(word)
+        assert.equal(status, done)
+        assert.match(stdout, new RegExp(`^${packageJson.version.replaceAll('.', '\\.')} \\(QuickJS-ng [0-9.]+\\)\n$`))
+      }
+    })
+
+    it('says what is missing for a command, and fails as it does for a word that it does not know', () => {
+      const scripts = alone('-f', 'status')
+      assert.equal(scripts.status, unknownVerb)
+      assert.match(scripts.stderr, /^nfsd-userland-helper: error: no upcall: 'status'; .*people\.cjs.*\n$/)
+      mkdirpSync(at('usr/lib/nfsd-userland-helper'))
+      writeFileSync(at('usr/lib/nfsd-userland-helper/people.cjs'), '')
+      const node = alone('-f', 'status')
+      assert.equal(node.status, unknownVerb)
+      assert.match(node.stderr, /^nfsd-userland-helper: error: no upcall: 'status'; .*Node.*install.*\n$/)
+      rmSync(at('usr/lib'), { recursive: true })
+    })
+
+    it('refuses a bad option itself, where nobody else can', () => {
+      const { status, stderr } = alone('-f', '--no-such-option', 'check', '616461')
+      assert.equal(status, badArgument)
+      assert.match(stderr, /unknown option/)
+    })
+
+    it('hands on to the Node on PATH, with the words as they are and its own path as their name', () => {
+      const directory = at('with-node')
+      mkdirpSync(directory)
+      copyFileSync(program, join(directory, 'nfsd-userland-helper'))
+      writeFileSync(join(directory, 'people.cjs'), '')
+      writeFileSync(join(directory, 'node'), '#!/bin/sh\nprintf "%s|" "$@"\nexit 7\n')
+      chmodSync(join(directory, 'node'), 0o755)
+      const { status, stdout } = spawnSync('/bin/bash', ['-c', `PATH=relative::${directory}; exec ${directory}/nfsd-userland-helper show $'\\xff\\x01' '' 'a b'`], { encoding: 'latin1' })
+      assert.deepEqual([status, stdout], [7, `${directory}/people.cjs|show|\xff\x01||a b|`])
+    })
+  })
