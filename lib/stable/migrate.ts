@@ -16,10 +16,10 @@ export function migrate(state: StateDirectory): void {
   const current = instance.kind === 'none' ? undefined : instance.start
   // In format 1 a start that was killed before its rename left this mark, and had not started.
   for (const start of traces) if (current === undefined || start > current) disk.remove(markOf(start, 'partial'), clients)
+  const isFirst = instance.kind === 'partial' && instance.full === instance.start
+  // What counted no more in format 1 would count in format 2, where nothing is full before the first instance that is.
+  if (isFirst || current === undefined) for (const start of starts) if (start !== current) setAside(state, String(start), clients, String(start))
   if (instance.kind !== 'none') {
-    const isFirst = instance.kind === 'partial' && instance.full === instance.start
-    // What counted no more in format 1 would count in format 2, where nothing is full before the first instance that is.
-    if (isFirst) for (const start of starts) if (start < instance.start) setAside(state, String(start), clients, String(start))
     const lastFull = instance.kind === 'full' ? instance.start : isFirst ? undefined : instance.full
     if (lastFull !== undefined) disk.makeLink('-', markOf(lastFull, 'full'), clients)
     if (instance.kind === 'partial') disk.makeLink('-', markOf(instance.start, 'partial'), clients)

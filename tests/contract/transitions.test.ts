@@ -346,6 +346,19 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
     }
   })
 
+  it('format 1 without its boot time files knows no instance, and what is left of older ones counts at no later start', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    s.asFormat1()
+    rmSync(join(s.stateDir, 'boot_time'))
+    assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+    await s.init()
+    assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+    await s.init()
+    assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+    assert.equal(readdirSync(join(s.stateDir, 'v4clients/damaged')).length, 1, 'it is kept')
+  })
+
   it('a boot time file that is a link, a directory or a pipe is no boot time', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
