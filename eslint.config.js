@@ -19,6 +19,11 @@ export default tseslint.config(
     plugins: { house: { rules: { walls: walls(import.meta.dirname) } } },
     rules: { 'house/walls': 'error' },
   },
+  {
+    files: ['lib/**/*.ts', 'bin/**/*.ts'],
+    ignores: ['lib/build/**', 'lib/packaging/**'],
+    rules: { 'no-restricted-syntax': ['error', { selector: 'MemberExpression[property.name=/^to(Sorted|Reversed|Spliced)$/]', message: 'Node 18 does not have it.' }] },
+  },
   { files: ['**/*.js', '**/*.cjs'], ...tseslint.configs.disableTypeChecked },
   { files: ['**/*.cjs'], languageOptions: { parserOptions: { projectService: false } } },
 )

@@ -238,6 +238,6 @@ async function graceTime(nfsdDirectory: string): Promise<number> {
 }
 
 const quantile = (values: readonly number[], q: number): number =>
-  values.toSorted((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * q))] ?? 0
+  [...values].sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * q))] ?? 0
 const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
 const round = (value: number): number => Math.round(value * 100) / 100
