@@ -70,7 +70,7 @@ function parser(door: Door): Argv {
       [
         'Exit status: 0 done, and durable; 1 something is wrong (doctor, verify); 255 the client may not',
         'reclaim; 140 grace end of another instance; 234 bad argument; 218 unknown verb; 151 owner too',
-        'long; 135 storage failed; 243 state directory unusable at start; 146 out of time.',
+        'long; 135 storage failed; 243 state directory unusable at start; 244 out of memory; 146 out of time.',
       ].join('\n'),
     )
   for (const [verb, { takes, summary }] of Object.entries(verbs)) {

@@ -81,8 +81,7 @@ function parseOption(word: string): { name: OptionName; value?: string; bundled?
     if (long !== undefined || short === undefined || word[1] !== short) continue
     const more = word.slice(2)
     if (more === '') return { name }
-    // As yargs has it: `-s=/x` is `-s /x`.
-    return takes === undefined ? { name, bundled: `-${more}` } : { name, value: more.replace(/^=/, '') }
+    return takes === undefined ? { name, bundled: `-${more}` } : { name, value: more }
   }
   throw new Failed({ kind: 'bad-argument', why: 'unknown option', word })
 }
