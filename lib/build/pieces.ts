@@ -7,6 +7,7 @@
  * copy costs nothing but its bytes, since no module but failure.ts, whose class is asked for, has anything of its own.
  */
 import { build, type BuildOptions, type Plugin } from 'esbuild'
+import { readFileSync } from 'node:fs'
 import { basename, resolve } from 'node:path'
 import { byTheHost, forEngine, from, root } from './bundles.ts'
 
@@ -29,7 +30,8 @@ const nameOf = (path: string): string => `${basename(path).replace(/\.[jt]s$/, '
 /** @param legible for a person who looks for a mistake. @returns what the executable's engine runs: every upcall begins with the first. */
 export async function piecesForEngine(legible: boolean): Promise<Piece[]> {
   const script = async (options: BuildOptions, plugins: readonly Plugin[]): Promise<string> => {
-    const { outputFiles } = await build({ ...forEngine, outdir: 'dist', format: 'esm', minify: !legible, ...options, plugins: [...plugins, byTheHost], write: false })
+    const { outputFiles, metafile } = await build({ ...forEngine, outdir: 'dist', format: 'esm', minify: !legible, ...options, plugins: [...plugins, byTheHost], write: false, metafile: true })
+    if (options.entryPoints !== undefined) Object.keys(metafile.inputs).filter((path) => path.startsWith('lib/')).forEach(assertCopyable)
     return outputFiles[0]?.text ?? ''
   }
   const shared = (await modulesOf(ofManyUpcalls[0] ?? '')).filter((path) => path !== ofManyUpcalls[0])
@@ -83,6 +85,12 @@ async function modulesOf(entry: string): Promise<string[]> {
 async function exportsOf(paths: readonly string[]): Promise<Map<string, string[]>> {
   const { metafile } = await build({ absWorkingDir: root, entryPoints: [...paths], outdir: 'dist', format: 'esm', metafile: true, write: false, logLevel: 'error' })
   return new Map(Object.values(metafile.outputs).map(({ entryPoint = '', exports }) => [from(entryPoint), exports]))
+}
+
+/** @throws for a module of which two copies would not be one: a variable, a class, a map of its own. */
+function assertCopyable(path: string): void {
+  const own = /^(?:export )?(?:let|class) .*|^(?:export )?const \w+(?:: .*)? = new .*/m.exec(readFileSync(from(path), 'utf8'))
+  if (own !== null) throw new Error(`${path} can't be copied into pieces of the program: ${own[0]}`)
 }
 
 const importsOf = (text: string): string[] =>
