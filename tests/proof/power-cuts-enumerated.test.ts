@@ -39,7 +39,6 @@ const shown: readonly (readonly [Mutant, string])[] = [
   ['no barrier after an upcall', 'remove out of grace'],
   ['remove syncs one directory', 'check of a v4.0 client, remove, start'],
   ['start without a barrier', 'start, create, grace done, start: the first life'],
-  ['grace done in two calls', 'grace done, some reclaimed'],
   ['grace done commits unsynced moves', 'grace done because of a create that had no time for its barrier'],
   ['sweep before the commit', 'grace done, some reclaimed'],
   ['reclaim by copy, old one first', 'check of a v4.0 client, promoting'],
