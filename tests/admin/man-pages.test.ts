@@ -1,6 +1,7 @@
 /** The man pages: never out of step with what the program says of itself, and clean roff. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
+import { constants } from 'node:os'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
@@ -66,7 +67,9 @@ eachArtefact('nfsd-userland-helper(8)', (artefact) => {
     assert.deepEqual(sorted(terms('EXIT STATUS').flat()), sorted(known))
     const inSource = readFileSync(join(repository, 'lib/failure.ts'), 'utf8')
     const statuses = [...inSource.matchAll(/(\d+) \/\* E[A-Z]+ \*\//g)].map(([, errno]) => String(256 - Number(errno)))
-    assert.deepEqual(sorted(known), sorted(['0', '1', ...statuses]))
+    // The host in C has one of its own: where there is no memory, nothing of the rest could say anything.
+    const ofHost = String(256 - constants.errno.ENOMEM)
+    assert.deepEqual(sorted(known), sorted(['0', '1', ofHost, ...statuses]))
   })
 
   it('is what install puts in place', async () => {
