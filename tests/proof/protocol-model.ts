@@ -327,8 +327,10 @@ function* successors(state: State, all: Rules, most: number, events: readonly Ev
     if (store.format === 1 && events.includes('format 1')) yield begin(-1, ' with release 0.1.0')
   } else if (stops < most) {
     const down = { ...state, server: 'down', tracked: true, unheard: false, stops: stops + 1, upcall: undefined, holder: undefined, leases: [] } as const
-    // While an upcall runs, only the machine can stop: the kernel waits. A reboot after an instance without a tracker is not covered.
-    if (tracked) yield { action: 'the machine crashes', to: { ...down, byHand: undefined, store: { ...store, mark: undefined } } }
+    // While an upcall runs, only the machine can stop: the kernel waits. A reboot after an instance without a tracker, before a
+    // start has taken it into account, is not covered.
+    const isNoted = upcall?.nothingProven === true && !store.untracked.includes(upcall.of - 1)
+    if (tracked && !isNoted) yield { action: 'the machine crashes', to: { ...down, byHand: undefined, store: { ...store, mark: undefined } } }
     if ((server === 'grace' || server === 'normal') && (!tracked || byHand !== undefined)) yield { action: 'the server is stopped', to: down }
   }
 
