@@ -19,7 +19,7 @@ import { randomLife } from './random-life.ts'
 import { ann, bob, cal, check, clientsOf, create, dan, graceDone, isEssential, memoryAfter, remove, scenarios, start, upcallFor, bootTimeAt, type Scenario } from './scenarios.ts'
 import { briefly, changing, fired, trace } from './trace.ts'
 import { plant, readTree } from './trees.ts'
-import { call, disagreement, futuresByRule, futuresOf, live, machineAt, prepared, scrapTree } from './verdicts.ts'
+import { call, disagreement, futuresByRule, futuresOf, live, machineAt, machineRestarts, prepared, scrapTree } from './verdicts.ts'
 
 const executable = artefacts().find(({ name }) => name === 'executable')
 const clients: readonly Owner[] = [ann, bob, cal, dan]
@@ -185,6 +185,7 @@ async function cutAtEachCall(artefact: Artefact, fileSystem: FileSystem, scenari
     for (const point of changing(whole.calls, first.dir)) {
       const there = machineAt(join(disk.mount(), 'machine'))
       rmSync(there.stateDir, { recursive: true, force: true })
+      machineRestarts(there)
       if (tree.size > 0) plant(tree, there.stateDir)
       execFileSync('sync', ['-f', there.dir])
       const fault = { call: point, what: 'signal=SIGKILL' }
