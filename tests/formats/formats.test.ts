@@ -1,8 +1,11 @@
 /** State directories outlive programs: what any release has written lets the same clients reclaim under this one. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { artefacts } from '../artefacts.ts'
-import { create, graceDone, start } from '../proof/scenarios.ts'
+import { join } from 'node:path'
+import { artefacts, settings, type Artefact } from '../artefacts.ts'
+import type { Event } from '../life/oracle.ts'
+import { create, graceDone, remove, start, upcallFor } from '../proof/scenarios.ts'
+import { changing, fired, trace, type Call } from '../proof/trace.ts'
 import { plant, readTree, type Node, type Tree } from '../proof/trees.ts'
 import { call, machineAt, scratch, scrapTree } from '../proof/verdicts.ts'
 import { released, verdictsOf, type Verdicts, type Written } from './released.ts'
@@ -44,3 +47,42 @@ for (const artefact of artefacts())
         })
       }
     })
+
+for (const artefact of artefacts().filter(({ name }) => name === 'executable'))
+  for (const [release, written] of released())
+    describe(`brought from release ${release} to the present format, and killed at each call (${artefact.name})`, { concurrency: 2 }, () => {
+      const stranger = Buffer.from('eve').toString('hex')
+      for (const one of written)
+        for (const event of [start('8000'), remove(stranger)])
+          it(`${one.name}, by ${event.event}: after a restart the same clients may reclaim`, async () => {
+            const { points, wrong } = await killedEverywhere(artefact, one, event, due(release, one))
+            assert.ok(points > 2, `${points} calls were seen`)
+            assert.deepEqual(wrong, [])
+          })
+    })
+
+/** The machine goes down with the upcall: nothing is left of it but what is in the state directory. */
+async function killedEverywhere(artefact: Artefact, { tree, owners }: Written, event: Event, { restart }: Verdicts): Promise<{ points: number; wrong: string[] }> {
+  const { words, env } = upcallFor(event)
+  const run = async (call?: Call): Promise<{ readonly dir: string; readonly left: Tree; readonly traced: Awaited<ReturnType<typeof trace>> }> => {
+    const machine = machineAt(scratch())
+    try {
+      plant(new Map(tree), machine.stateDir)
+      const traced = await trace(artefact, [...settings(machine), ...words], env, call === undefined ? undefined : { call, what: 'signal=SIGKILL' })
+      return { dir: machine.dir, left: readTree(machine.stateDir), traced }
+    } finally {
+      scrapTree(machine)
+    }
+  }
+  const whole = await run()
+  const points = changing(whole.traced.calls, join(whole.dir, 'state'))
+  const wrong: string[] = []
+  for (const call of points) {
+    const { dir, left, traced } = await run(call)
+    const label = `killed at ${call.name} ${call.paths.join(' ').replaceAll(whole.dir, '')}`
+    if (!fired(traced, { call, what: 'signal=SIGKILL' }, whole.dir, dir)) wrong.push(`${label}: the kill did not come there`)
+    const after = await verdictsOf(artefact, left, owners)
+    if (JSON.stringify(after.restart) !== JSON.stringify(restart)) wrong.push(`${label}: after a restart may reclaim ${after.restart.join(' ') || 'nobody'}`)
+  }
+  return { points: points.length, wrong }
+}
