@@ -6,7 +6,6 @@ import { sinceStart } from '../../../settings/last-start.ts'
 import { nodePath } from '../../print.ts'
 import * as disk from '../../../stable/disk.ts'
 import { hasLegacyRecords, legacyTopIn, usualTop } from '../../../stable/legacy.ts'
-import { usualRunDirectory } from '../../../stable/state-directory.ts'
 import { ranUntracked } from '../../../stable/untracked.ts'
 import type { Oddity } from '../../survey.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
@@ -156,8 +155,8 @@ function examples({ count, some }: Found): string {
 }
 
 /** The server instance: recorded, known, and the one that runs. */
-export function instance({ survey, kernel, settings: { stateDirectory } }: Site): Said {
-  if (ranUntracked({ runDirectory: usualRunDirectory, path: stateDirectory }))
+export function instance({ survey, kernel, settings: { stateDirectory, runDirectory } }: Site): Said {
+  if (ranUntracked({ runDirectory, path: stateDirectory }))
     return wrong(
       'the NFS server was started, and that could not be recorded',
       'It runs without a tracker. Since it may have granted locks that nobody recorded, nobody may reclaim after the next start. Mend the state directory first.',
