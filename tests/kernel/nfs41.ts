@@ -3,6 +3,7 @@
 import { createConnection, type Socket } from 'node:net'
 
 export const NFS4_OK = 0
+export const NFS4ERR_DELAY = 10008
 export const NFS4ERR_RECLAIM_BAD = 10034
 
 export interface Owner {

@@ -1,7 +1,7 @@
 // The kernel is out of grace before it says so: it sets the flag, then runs `gracedone`. Whatever client comes in between
 // meets a helper that has not been told.
 import assert from 'node:assert/strict'
-import { owner, NFS4_OK, type Owner } from '../nfs41.ts'
+import { owner, NFS4ERR_DELAY, NFS4_OK, type Owner } from '../nfs41.ts'
 import { recorded } from '../records.ts'
 import type { Story } from '../story.ts'
 
@@ -32,9 +32,14 @@ export const endUnderTraffic: Story = {
         const { names, complete } = await arrivals(`round ${round}`)
         await claim(`in round ${round} all of ${crowd} clients that come while grace ends are recorded`, async () => {
           const [statuses] = await Promise.all([complete(), server.endGrace()])
-          assert.deepEqual([...new Set(statuses)], [NFS4_OK])
-          const found = await recorded(server)
-          assert.deepEqual(names.filter((name) => !found.includes(name)), [])
+          // A server that is busy may say "later" to a request that it is at work on: what counts is that each is recorded.
+          assert.deepEqual(statuses.filter((status) => status !== NFS4_OK && status !== NFS4ERR_DELAY), [])
+          const missing = async (): Promise<string[]> => {
+            const found = await recorded(server)
+            return names.filter((name) => !found.includes(name))
+          }
+          for (let tries = 0; tries < 10 && (await missing()).length > 0; tries++) await new Promise((resolve) => setTimeout(resolve, 500))
+          assert.deepEqual(await missing(), [])
         })
         await claim(`at the next start after round ${round} no line of ours is an error, and no upcall has failed`, async () => {
           await server.restart()
