@@ -87,9 +87,12 @@ function said(word: string): Buffer {
   return Buffer.from(word, 'latin1')
 }
 
+/** Asked once. */
+let procIsThere = false
+
 function pathIn(directory: number, name: string): Buffer {
   if (directory === atFlags.AT_FDCWD || name.startsWith('/')) return said(name)
-  if (!existsSync('/proc/self/fd')) throw withoutProc(name)
+  if (!(procIsThere ||= existsSync('/proc/self/fd'))) throw withoutProc(name)
   return said(`/proc/self/fd/${directory}/${name}`)
 }
 
