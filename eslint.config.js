@@ -21,7 +21,7 @@ export default tseslint.config(
   },
   {
     files: ['lib/**/*.ts', 'bin/**/*.ts'],
-    ignores: ['lib/build/**', 'lib/packaging/**'],
+    ignores: ['lib/build/**', 'lib/build/**'],
     rules: { 'no-restricted-syntax': ['error', { selector: 'MemberExpression[property.name=/^to(Sorted|Reversed|Spliced)$/]', message: 'Node 18 does not have it.' }] },
   },
   { files: ['**/*.js', '**/*.cjs'], ...tseslint.configs.disableTypeChecked },

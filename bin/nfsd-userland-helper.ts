@@ -1,5 +1,5 @@
 import { main } from '../lib/main.ts'
-import { calls } from '../lib/system/kernel.ts'
+import { calls } from '../lib/syscalls/kernel.ts'
 
 /** Words are bytes, each character one of them; Node has read them as UTF-8. */
 const asBytes = (word: string): string => Buffer.from(word).toString('latin1')

@@ -2,7 +2,7 @@
 const cwd = process.cwd.bind(process)
 process.cwd = () => '/'
 // eslint-disable-next-line @typescript-eslint/no-require-imports -- an import would be evaluated first
-const { people } = require('../lib/cli.ts') as typeof import('../lib/cli.ts')
+const { people } = require('../lib/commands/cli.ts') as typeof import('../lib/commands/cli.ts')
 process.cwd = cwd
 
 void people(process.argv.slice(2)).then((status) => (process.exitCode = status))

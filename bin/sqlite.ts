@@ -1,1 +1,1 @@
-export { openDatabase } from '../lib/admin/move/sqlite.ts'
+export { openDatabase } from '../lib/commands/move/sqlite.ts'

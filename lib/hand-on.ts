@@ -3,10 +3,10 @@
  * the same words in the place of this process.
  */
 import { Failed, failureFrom } from './failure.ts'
-import { openLog } from './log.ts'
+import { openLog } from './kernel/log.ts'
 import { parseWords } from './settings/options.ts'
-import { atFlags } from './system/calls.ts'
-import { calls, host } from './system/host.ts'
+import { atFlags } from './syscalls/calls.ts'
+import { calls, host } from './syscalls/host.ts'
 import { bytesOf } from './bytes.ts'
 
 declare const programVersion: string

@@ -6,7 +6,7 @@
  */
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
-import { root } from './artefacts.ts'
+import { root } from './support/artefacts.ts'
 
 const contract = ['transitions', 'owners', 'bad-input', 'downcalls', 'settings', 'no-room'].map((name) => `tests/contract/${name}.test.ts`)
 const life = 'tests/story/main.ts'

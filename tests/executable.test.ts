@@ -10,7 +10,7 @@ import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { mkdirpSync } from 'fs-extra/esm'
 import packageJson from '../package.json' with { type: 'json' }
-import { artefacts, root } from './artefacts.ts'
+import { artefacts, root } from './support/artefacts.ts'
 import { done, mayNotReclaim, server, unknownVerb, badArgument } from './contract/server.ts'
 import { traced } from './contract/strace.ts'
 

@@ -5,7 +5,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, 
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { engineSources } from '../lib/build/sources.ts'
-import { artefacts, bundle, executable, root } from './artefacts.ts'
+import { artefacts, bundle, executable, root } from './support/artefacts.ts'
 
 /** By path, what the build and the packages have made below dist/, but for what is made for other architectures. */
 function madeIn(dist: string): Map<string, Buffer> {
@@ -35,11 +35,11 @@ describe('a build', () => {
       const { status, stderr } = spawnSync('/bin/sh', ['-c', 'umask 077; exec "$@"', 'sh', process.execPath, '--import', 'tsx', ...words], { cwd: other, env, encoding: 'utf8', stdio: ['ignore', 'ignore', 'pipe'] })
       assert.equal(status, 0, stderr)
     }
-    build('lib/packaging/man.ts', 'docs/man', 'dist/man')
+    build('lib/build/man.ts', 'docs/man', 'dist/man')
     build('lib/build/main.ts')
     for (const words of packages) {
-      build('lib/packaging/deb.ts', 'dist', ...words)
-      execFileSync(process.execPath, ['--import', 'tsx', 'lib/packaging/deb.ts', 'dist', ...words], { cwd: root, stdio: 'ignore' })
+      build('lib/build/deb.ts', 'dist', ...words)
+      execFileSync(process.execPath, ['--import', 'tsx', 'lib/build/deb.ts', 'dist', ...words], { cwd: root, stdio: 'ignore' })
     }
     const [first, second] = [madeIn(join(root, 'dist')), madeIn(join(other, 'dist'))]
     assert.ok(first.size >= 7)

@@ -50,7 +50,7 @@ describe('each room', () => {
       "type X = import('../transitions/world.ts').World",
       "const fs = process.getBuiltinModule('node:fs')",
     ])
-      assert.equal(lint('lib/stable/some-file.ts', statement).length, 1, statement)
+      assert.equal(lint('lib/store/some-file.ts', statement).length, 1, statement)
   })
 
   it('is held to it by the lint that a change must pass', async () => {

@@ -7,7 +7,7 @@ import packageJson from '../../package.json' with { type: 'json' }
 export const root = join(import.meta.dirname, '../..')
 export const from = (path: string): string => join(root, path)
 
-const standIn = (name: string): string => from(`lib/stable/stand-ins/${name}.cjs`)
+const standIn = (name: string): string => from(`lib/build/stand-ins/${name}.cjs`)
 
 /** What proper-lockfile brings and an upcall does not need: each stand-in says why. */
 const upcallStandIns = { 'signal-exit': standIn('signal-exit'), 'graceful-fs': standIn('graceful-fs'), path: standIn('path'), retry: standIn('retry') }
@@ -60,7 +60,7 @@ export async function bundleForNode(): Promise<string[]> {
 export const byTheHost: Plugin = {
   name: 'calls by the host',
   setup: (building) => {
-    building.onResolve({ filter: /\/kernel\.ts$/ }, () => ({ path: from('lib/system/host.ts') }))
+    building.onResolve({ filter: /\/kernel\.ts$/ }, () => ({ path: from('lib/syscalls/host.ts') }))
   },
 }
 
@@ -70,7 +70,7 @@ export const forEngine = {
   mainFields: ['main'],
   target: 'es2022',
   alias: upcallStandIns,
-  inject: [from('lib/stable/stand-ins/timers.js')],
+  inject: [from('lib/build/stand-ins/timers.js')],
   define: { programVersion: JSON.stringify(packageJson.version) },
   write: false,
 } as const satisfies BuildOptions

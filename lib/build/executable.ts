@@ -1,5 +1,5 @@
 /**
- * The executable: the engine, its host in C (lib/system/host/) and the upcalls' bytecode, linked statically.
+ * The executable: the engine, its host in C (lib/syscalls/host/) and the upcalls' bytecode, linked statically.
  *
  * The same sources and the same compiler make the same bytes, wherever and whenever: no path and no time is in them.
  */

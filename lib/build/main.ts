@@ -13,7 +13,7 @@ import { dirname, join, relative } from 'node:path'
 import { parseArgs } from 'node:util'
 import { bundleForEngine, bundleForNode } from './bundles.ts'
 import { buildExecutable, type Executable } from './executable.ts'
-import { writeCopyright } from '../packaging/licences.ts'
+import { writeCopyright } from './licences.ts'
 import { piecesForEngine, type Piece } from './pieces.ts'
 import { engineSources, Missing, type Sources } from './sources.ts'
 
@@ -50,7 +50,7 @@ async function buildAll(): Promise<void> {
   try {
     const sources = engineSources(cache, say)
     await executableOf(pieces, executable, sources)
-    await executableOf(pieces, withOtherClock, sources, [join(root, 'tests/wall-clock.c'), '-Wl,--wrap=clock_gettime'])
+    await executableOf(pieces, withOtherClock, sources, [join(root, 'tests/support/wall-clock.c'), '-Wl,--wrap=clock_gettime'])
     say(`${relative(root, executable)}: ${Math.round(statSync(executable).size / 1024)} KB, with QuickJS-ng ${sources.version}`)
   } catch (thrown) {
     // An old one would be taken for this one.

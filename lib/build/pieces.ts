@@ -15,10 +15,10 @@ import { byTheHost, forEngine, from, root } from './bundles.ts'
 export type Piece = readonly [name: string, script: string]
 
 /** The first is where the program begins. These use functions of the common piece. */
-const ofManyUpcalls = ['bin/upcall.ts', 'lib/stable/lock.ts'].map(from)
+const ofManyUpcalls = ['bin/upcall.ts', 'lib/store/lock.ts'].map(from)
 /** These have copies. */
 const ofFewUpcalls = [
-  'lib/hand-on.ts', 'lib/transitions/start.ts', 'lib/transitions/grace-end.ts', 'lib/stable/migrate.ts', 'lib/stable/format1.ts', 'lib/stable/untracked.ts',
+  'lib/hand-on.ts', 'lib/events/start.ts', 'lib/events/grace-end.ts', 'lib/store/migrate.ts', 'lib/store/format1.ts', 'lib/store/untracked.ts',
   'node_modules/@noble/hashes/sha2.js', 'node_modules/@noble/hashes/legacy.js',
 ].map(from)
 const readLater = [...ofManyUpcalls.slice(1), ...ofFewUpcalls]
@@ -54,7 +54,7 @@ export async function piecesForEngine(legible: boolean): Promise<Piece[]> {
 
 const callLater = (names: ReadonlyMap<string, readonly string[]>): Plugin =>
   replacing('later', (path) => readLater.includes(path), (path) => [
-    `import { host } from '${from('lib/system/host.ts')}'`,
+    `import { host } from '${from('lib/syscalls/host.ts')}'`,
     'let piece',
     `const read = () => (piece ??= host.read('${nameOf(path)}'))`,
     ...(names.get(path) ?? []).map((name) => `export const ${name} = (...given) => read().${name}(...given)`),
@@ -67,7 +67,7 @@ function replacing(name: string, which: (path: string) => boolean, text: (path: 
     setup: (building) => {
       building.onResolve({ filter: /^\.\/common\.js$/ }, () => ({ path: commonPiece, external: true }))
       building.onResolve({ filter: /\.[jt]s$/ }, ({ path, resolveDir, kind, namespace }) => {
-        const found = path.startsWith('@noble/') ? from(`node_modules/${path}`) : path.endsWith('/kernel.ts') ? from('lib/system/host.ts') : resolve(resolveDir, path)
+        const found = path.startsWith('@noble/') ? from(`node_modules/${path}`) : path.endsWith('/kernel.ts') ? from('lib/syscalls/host.ts') : resolve(resolveDir, path)
         return kind !== 'entry-point' && namespace !== name && which(found) ? { path: found, namespace: name, sideEffects: false } : undefined
       })
       building.onLoad({ filter: /.*/, namespace: name }, ({ path }) => ({ contents: text(path), resolveDir: root }))
@@ -78,7 +78,7 @@ function replacing(name: string, which: (path: string) => boolean, text: (path: 
 /** The modules that a script is made of, without those that it reads later. */
 async function modulesOf(entry: string): Promise<string[]> {
   const { metafile } = await build({ ...forEngine, entryPoints: [entry], outdir: 'dist', format: 'esm', metafile: true, write: false, plugins: [replacing('later', (path) => readLater.includes(path), () => 'module.exports = {}'), byTheHost] })
-  return Object.keys(metafile.inputs).filter((path) => !path.includes(':') && !path.startsWith('lib/stable/stand-ins/')).map(from)
+  return Object.keys(metafile.inputs).filter((path) => !path.includes(':') && !path.startsWith('lib/build/stand-ins/')).map(from)
 }
 
 /** What modules export, but types. */

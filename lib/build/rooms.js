@@ -6,28 +6,28 @@
  */
 export const rooms = [
   { room: 'bin/', question: 'entries, and nothing else', packages: ['node:*'], apart: [] },
-  { room: 'lib/cli.ts', question: 'what does a person type? yargs, loaded only for people', packages: ['yargs'], apart: ['lib/main.ts', 'lib/hand-on.ts'] },
-  { room: 'lib/admin/', question: 'the commands for people: `see/`, `repair/`, `move/`, `install/`, and what they share', packages: ['node:*', 'yargs', 'fs-extra/*', '@noble/hashes/*'], apart: ['lib/main.ts', 'lib/hand-on.ts'] },
+  { room: 'lib/commands/cli.ts', question: 'what does a person type? yargs, loaded only for people', packages: ['yargs'], apart: ['lib/main.ts', 'lib/hand-on.ts'] },
+  { room: 'lib/commands/shared/', question: 'the commands for people: `see/`, `repair/`, `move/`, `install/`, and what they share', packages: ['node:*', 'yargs', 'fs-extra/*', '@noble/hashes/*'], apart: ['lib/main.ts', 'lib/hand-on.ts'] },
   { room: 'lib/main.ts', question: 'one upcall: words in, status out; the only catch', packages: [], apart: [] },
   { room: 'lib/hand-on.ts', question: 'whose words are no upcall, and who gets them?', packages: [], apart: [] },
-  { room: 'lib/run.ts', question: 'in which order: lock, look, decide, apply; make durable, tell the kernel, tidy up', packages: [], apart: ['lib/settings/', 'lib/system/'] },
-  { room: 'lib/transitions/', question: 'what happens at each event, and why it is right at every point: one header each', packages: [], apart: ['lib/settings/', 'lib/system/'] },
-  { room: 'lib/stable/', question: 'how is it kept? Layout, records, lock, what the kernel\'s own tracker left, marks of starts', packages: ['proper-lockfile', '@noble/hashes/*'], apart: ['lib/downcall/', 'lib/log.ts', 'lib/deadline.ts', 'lib/settings/'] },
-  { room: 'lib/downcall/', question: 'what do we ask and tell the kernel?', packages: [], apart: ['lib/log.ts', 'lib/deadline.ts', 'lib/settings/', 'lib/recovery/'] },
-  { room: 'lib/log.ts', question: 'what is said, to whom?', packages: [], apart: ['lib/settings/', 'lib/recovery/', 'lib/upcall/'] },
-  { room: 'lib/deadline.ts', question: 'how long do we live?', packages: [], apart: ['lib/settings/', 'lib/recovery/', 'lib/upcall/'] },
-  { room: 'lib/settings/', question: 'where are things?', packages: [], apart: ['lib/recovery/', 'lib/upcall/'] },
-  { room: 'lib/recovery/', question: 'what does it mean? Pure: instances, records, one upcall to one step', packages: ['@noble/hashes/*'], apart: ['lib/system/'] },
-  { room: 'lib/upcall/', question: 'what did the kernel ask? Pure: verbs, owners, requests', packages: [], apart: ['lib/system/'] },
-  { room: 'lib/system/', question: 'the one door to the system: a table of calls, by the host in C or by Node', packages: [], apart: [] },
+  { room: 'lib/events/perform.ts', question: 'in which order: lock, look, decide, apply; make durable, tell the kernel, tidy up', packages: [], apart: ['lib/settings/', 'lib/syscalls/'] },
+  { room: 'lib/events/', question: 'what happens at each event, and why it is right at every point: one header each', packages: [], apart: ['lib/settings/', 'lib/syscalls/'] },
+  { room: 'lib/store/', question: 'how is it kept? Layout, records, lock, what the kernel\'s own tracker left, marks of starts', packages: ['proper-lockfile', '@noble/hashes/*'], apart: ['lib/kernel/', 'lib/kernel/log.ts', 'lib/kernel/deadline.ts', 'lib/settings/'] },
+  { room: 'lib/kernel/', question: 'what do we ask and tell the kernel?', packages: [], apart: ['lib/kernel/log.ts', 'lib/kernel/deadline.ts', 'lib/settings/', 'lib/rules/'] },
+  { room: 'lib/kernel/log.ts', question: 'what is said, to whom?', packages: [], apart: ['lib/settings/', 'lib/rules/', 'lib/upcall/'] },
+  { room: 'lib/kernel/deadline.ts', question: 'how long do we live?', packages: [], apart: ['lib/settings/', 'lib/rules/', 'lib/upcall/'] },
+  { room: 'lib/settings/', question: 'where are things?', packages: [], apart: ['lib/rules/', 'lib/upcall/'] },
+  { room: 'lib/rules/', question: 'what does it mean? Pure: instances, records, one upcall to one step', packages: ['@noble/hashes/*'], apart: ['lib/syscalls/'] },
+  { room: 'lib/upcall/', question: 'what did the kernel ask? Pure: verbs, owners, requests', packages: [], apart: ['lib/syscalls/'] },
+  { room: 'lib/syscalls/', question: 'the one door to the system: a table of calls, by the host in C or by Node', packages: [], apart: [] },
   { room: 'lib/failure.ts', question: 'every way to fail, its status and its sentence', packages: [], apart: [] },
   { room: 'lib/bytes.ts', question: 'words are bytes', packages: [], apart: [] },
 ]
 
 /** Files that may import what their room may not, each with its reason. */
 export const exceptions = [
-  { file: 'lib/system/node.ts', packages: ['node:*'], why: 'it is Node\'s way of making the calls' },
-  { file: 'lib/admin/move/sqlite.ts', packages: ['sql.js'], why: 'it is a module of its own (bin/sqlite.ts), loaded when it is wanted' },
+  { file: 'lib/syscalls/node.ts', packages: ['node:*'], why: 'it is Node\'s way of making the calls' },
+  { file: 'lib/commands/move/sqlite.ts', packages: ['sql.js'], why: 'it is a module of its own (bin/sqlite.ts), loaded when it is wanted' },
 ]
 
 /** The room of a file, by its path in the repository; undefined for what is in none. */
@@ -46,7 +46,7 @@ export function forbidden(file, imported) {
     if (from.apart.includes(to.room)) return `${from.room} keeps apart from ${to.room}`
     return rooms.indexOf(to) > rooms.indexOf(from) ? undefined : `${to.room} lies above ${from.room}`
   }
-  if (isPath || /^(?:dist|udev|tests|docs)\/|^package\.json$/.test(imported)) return from.room === 'lib/admin/' || imported === 'package.json' ? undefined : `${from.room} is not made of ${imported}`
+  if (isPath || /^(?:dist|udev|tests|docs)\/|^package\.json$/.test(imported)) return from.room === 'lib/commands/shared/' || imported === 'package.json' ? undefined : `${from.room} is not made of ${imported}`
   const packages = [...from.packages, ...exceptions.filter((exception) => exception.file === file).flatMap((exception) => exception.packages)]
   return packages.some((pattern) => matches(pattern, imported)) ? undefined : `${from.room} does not use ${imported}`
 }

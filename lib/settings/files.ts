@@ -6,9 +6,9 @@
  * a file that is not there is no error, and every other failure is thrown.
  */
 import { Failed, quote } from '../failure.ts'
-import { atFlags, type Entry } from '../system/calls.ts'
-import { calls } from '../system/kernel.ts'
-import { errno, errorName } from '../system/errno.ts'
+import { atFlags, type Entry } from '../syscalls/calls.ts'
+import { calls } from '../syscalls/kernel.ts'
+import { errno, errorName } from '../syscalls/errno.ts'
 
 const here = atFlags.AT_FDCWD
 

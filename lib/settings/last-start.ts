@@ -11,9 +11,9 @@
  * noted, nor looked at.
  */
 import { quote } from '../failure.ts'
-import { atFlags } from '../system/calls.ts'
-import { calls } from '../system/kernel.ts'
-import { answered, errno } from '../system/errno.ts'
+import { atFlags } from '../syscalls/calls.ts'
+import { calls } from '../syscalls/kernel.ts'
+import { answered, errno } from '../syscalls/errno.ts'
 import type { Configuration, Settings } from './settings.ts'
 
 const here = atFlags.AT_FDCWD

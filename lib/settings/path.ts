@@ -1,7 +1,7 @@
 /** Paths, as they are spelled and as they are meant. */
 import { Failed } from '../failure.ts'
-import { atFlags } from '../system/calls.ts'
-import { calls } from '../system/kernel.ts'
+import { atFlags } from '../syscalls/calls.ts'
+import { calls } from '../syscalls/kernel.ts'
 
 /** A path without `.`, `..` and empty parts, begun where we are if it does not begin at the root. @throws Failed if that is nowhere. */
 export function resolved(path: string): string {

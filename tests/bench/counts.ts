@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
-import { executable } from '../artefacts.ts'
+import { executable } from '../support/artefacts.ts'
 import { reclaimAll, restarted } from './seeds.ts'
 import { commandOf, names, newRoom, now, numbered, steady, upcalls, type Name, type Room, type Upcall } from './subjects.ts'
 import { find } from './tools.ts'

@@ -4,7 +4,7 @@
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { root } from '../artefacts.ts'
+import { root } from '../support/artefacts.ts'
 import { run } from './tools.ts'
 
 const floors = {

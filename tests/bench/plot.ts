@@ -1,7 +1,7 @@
 /** Two pictures of a run: ratios to the peer beside their goals, and how work grows with the number of records. */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { root } from '../artefacts.ts'
+import { root } from '../support/artefacts.ts'
 import { ratio } from './report.ts'
 import { find, run } from './tools.ts'
 import { short } from './figures.ts'

@@ -1,8 +1,8 @@
 /** Records in bulk: the program makes one in a process, which is too slow for a million. Same bytes as its own. */
 import { mkdirSync, readdirSync, renameSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
-import { recordLine, recordName } from '../../lib/recovery/record.ts'
-import { startFromName } from '../../lib/recovery/instance.ts'
+import { recordLine, recordName } from '../../lib/rules/record.ts'
+import { startFromName } from '../../lib/rules/instance.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
 import type { Progress } from './progress.ts'
 import { graceStart, numbered, now, ownerPrefix, steady, upcalls, type Name, type Room } from './subjects.ts'

@@ -2,7 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { bundle, executable } from '../artefacts.ts'
+import { bundle, executable } from '../support/artefacts.ts'
 
 export const names = ['executable', 'bundle', 'nfsdcltrack'] as const
 export type Name = (typeof names)[number]

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto'
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
-import { asKernel, inForeground, settings, type Environment } from '../artefacts.ts'
+import { asKernel, inForeground, settings, type Environment } from '../support/artefacts.ts'
 import { done, eachArtefact, hex, mayNotReclaim, server, tree, unknownVerb, unusableAtStart, type Server } from './server.ts'
 import { isCall, traced } from './strace.ts'
 

@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { buildExecutable } from '../../lib/build/executable.ts'
 import { engineSources } from '../../lib/build/sources.ts'
-import { artefacts, executable, root } from '../artefacts.ts'
+import { artefacts, executable, root } from '../support/artefacts.ts'
 import { done, hex, mayNotReclaim, server } from './server.ts'
 import { traced } from './strace.ts'
 

@@ -9,7 +9,7 @@ import { existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { artefacts, executable, inForeground, settings, type Artefact, type Environment, type Said } from '../artefacts.ts'
+import { artefacts, executable, inForeground, settings, type Artefact, type Environment, type Said } from '../support/artefacts.ts'
 import { badArgument, done, eachArtefact, hex, mayNotReclaim, ownerTooLong, server, storageFailed, unknownVerb, unusableAtStart, type Server } from './server.ts'
 import { buildStarved, inGrace, machineOf, starve, starvedUpcalls } from './starved.ts'
 

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { existsSync, lutimesSync, mkdirSync, readdirSync, readlinkSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
-import { clockAt, inForeground, settings } from '../artefacts.ts'
+import { clockAt, inForeground, settings } from '../support/artefacts.ts'
 import { done, eachArtefact, hex, mayNotReclaim, server, type Server } from './server.ts'
 import { isCall, named, traced } from './strace.ts'
 

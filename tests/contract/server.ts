@@ -3,7 +3,7 @@ import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, writeFil
 import { join } from 'node:path'
 import { after, describe } from 'node:test'
 import { outputFileSync, removeSync } from 'fs-extra/esm'
-import { artefacts, inForeground, newMachine, scrap, settings, type Artefact, type Environment, type Said } from '../artefacts.ts'
+import { artefacts, inForeground, newMachine, scrap, settings, type Artefact, type Environment, type Said } from '../support/artefacts.ts'
 
 export const done = 0
 export const mayNotReclaim = 255

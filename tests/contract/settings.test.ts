@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
-import { bundle, inForeground } from '../artefacts.ts'
+import { bundle, inForeground } from '../support/artefacts.ts'
 import { badArgument, done, eachArtefact, hex, mayNotReclaim, server, storageFailed, tree, unusableAtStart, type Server } from './server.ts'
 import { traced } from './strace.ts'
 

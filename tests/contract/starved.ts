@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { executable, inForeground, root, settings, type Artefact, type Environment, type Machine, type Said } from '../artefacts.ts'
+import { executable, inForeground, root, settings, type Artefact, type Environment, type Machine, type Said } from '../support/artefacts.ts'
 import { done, hex, mayNotReclaim, tree, type Server } from './server.ts'
 
 /** 256 - ENOMEM. */

@@ -2,7 +2,7 @@
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { inForeground, settings, type Environment, type Said } from '../artefacts.ts'
+import { inForeground, settings, type Environment, type Said } from '../support/artefacts.ts'
 import type { Server } from './server.ts'
 
 export interface Call {

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { join } from 'node:path'
-import { artefacts, settings, type Artefact } from '../artefacts.ts'
+import { artefacts, settings, type Artefact } from '../support/artefacts.ts'
 import type { Event } from '../life/oracle.ts'
 import { create, graceDone, remove, start, upcallFor } from '../proof/scenarios.ts'
 import { changing, fired, trace, type Call } from '../proof/trace.ts'

@@ -1,7 +1,7 @@
 /** State directories as releases have written them (write.ts), and what they are asked. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Artefact } from '../artefacts.ts'
+import type { Artefact } from '../support/artefacts.ts'
 import type { Event, Owner } from '../life/oracle.ts'
 import { check, start } from '../proof/scenarios.ts'
 import { plant, type Node, type Tree } from '../proof/trees.ts'

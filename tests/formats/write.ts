@@ -5,7 +5,7 @@
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { settings, type Artefact } from '../artefacts.ts'
+import { settings, type Artefact } from '../support/artefacts.ts'
 import type { Event } from '../life/oracle.ts'
 import { ann, bob, cal, check, create, graceDone, long, start, upcallFor } from '../proof/scenarios.ts'
 import { trace, type Call } from '../proof/trace.ts'

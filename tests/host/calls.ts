@@ -2,8 +2,8 @@
  * What the table of calls promises, asked of whoever makes the calls: Node's way in Node, the host in C in its own
  * engine. So this uses nothing but the language and the table.
  */
-import { atFlags, type Calls } from '../../lib/system/calls.ts'
-import { errno } from '../../lib/system/errno.ts'
+import { atFlags, type Calls } from '../../lib/syscalls/calls.ts'
+import { errno } from '../../lib/syscalls/errno.ts'
 
 const { AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR } = atFlags
 

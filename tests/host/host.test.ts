@@ -8,8 +8,8 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { nodeCalls } from '../../lib/system/node.ts'
-import { root } from '../artefacts.ts'
+import { nodeCalls } from '../../lib/syscalls/node.ts'
+import { root } from '../support/artefacts.ts'
 import { promises } from './calls.ts'
 
 const room = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-host-'))

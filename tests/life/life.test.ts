@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
 import fc from 'fast-check'
-import { artefacts, type Artefact } from '../artefacts.ts'
+import { artefacts, type Artefact } from '../support/artefacts.ts'
 import { lives, type Life } from './life.ts'
 import { play } from './play.ts'
 

@@ -5,7 +5,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync 
 import { join } from 'node:path'
 import {
   asKernel, clockAt, inForeground, newMachine, scrap, settings, type Artefact, type Ending, type Environment, type Machine, type Said,
-} from '../artefacts.ts'
+} from '../support/artefacts.ts'
 import type { Act, Life } from './life.ts'
 import { blank, judge, reclaimableAtNextStart, type Event, type Memory, type Owner, type Session, type Verdict } from './oracle.ts'
 import { escaped, readable, unescaped, type Spelling } from './owners.ts'

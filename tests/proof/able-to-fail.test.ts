@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { Script } from 'node:vm'
-import { root } from '../artefacts.ts'
+import { root } from '../support/artefacts.ts'
 import { inPart, report, type Row } from './figures.ts'
 import { mutated, mutations, type Mutant } from './mutants.ts'
 

@@ -9,7 +9,7 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { artefacts, settings, type Artefact, type Machine } from '../artefacts.ts'
+import { artefacts, settings, type Artefact, type Machine } from '../support/artefacts.ts'
 import { each, inPart, report, seconds, type Row } from './figures.ts'
 import { fileSystems, newDisk, type FileSystem } from './loop-disks.ts'
 import { mutations, quickest, withMutant } from './mutants.ts'
@@ -21,7 +21,7 @@ import { call, disagreement, futuresByRule, live, machineAt, observer, onlyTidyi
 /** All of them on the executable; on the bundle, whose code is the same and whose start is slow, the two that differ most. */
 const errorsFor = ({ name }: Artefact): readonly string[] =>
   inPart || name === 'bundle' ? ['EIO', 'ENOSPC'] : ['EIO', 'ENOSPC', 'EDQUOT', 'EROFS', 'EMFILE']
-/** No room and no right to write: a known client is not refused for these (lib/transitions/client.ts). */
+/** No room and no right to write: a known client is not refused for these (lib/events/client.ts). */
 const noRoom = ['ENOSPC', 'EDQUOT', 'EROFS']
 const executable = artefacts().find(({ name }) => name === 'executable')
 

@@ -5,7 +5,7 @@
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { artefacts, root, type Artefact } from '../artefacts.ts'
+import { artefacts, root, type Artefact } from '../support/artefacts.ts'
 
 interface Mutation { readonly what: string; readonly change: readonly (readonly [RegExp, string])[] }
 
@@ -117,7 +117,7 @@ export function mutant(name: Mutant, directory: string): Artefact {
   }
   build(built)
   const withOtherClock = name === 'starts are times' ? `${built}-other-clock` : built
-  if (withOtherClock !== built) build(withOtherClock, `--link=${join(root, 'tests/wall-clock.c')}`, '--link=-Wl,--wrap=clock_gettime')
+  if (withOtherClock !== built) build(withOtherClock, `--link=${join(root, 'tests/support/wall-clock.c')}`, '--link=-Wl,--wrap=clock_gettime')
   return { name: 'executable', command: [built], withOtherClock: [withOtherClock] }
 }
 

@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { artefacts, executable } from '../artefacts.ts'
+import { artefacts, executable } from '../support/artefacts.ts'
 import { server } from '../contract/server.ts'
 import { buildStarved, inGrace, starve, starvedUpcalls } from '../contract/starved.ts'
 

@@ -8,7 +8,7 @@
  */
 import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
-import { artefacts, type Artefact } from '../artefacts.ts'
+import { artefacts, type Artefact } from '../support/artefacts.ts'
 import { judge } from '../life/oracle.ts'
 import { inPart, report, seconds } from './figures.ts'
 import { mutations, withMutant } from './mutants.ts'

@@ -7,7 +7,7 @@
 import assert from 'node:assert/strict'
 import { rmSync } from 'node:fs'
 import { after, describe, it } from 'node:test'
-import { artefacts, type Artefact } from '../artefacts.ts'
+import { artefacts, type Artefact } from '../support/artefacts.ts'
 import { inPart, report, seconds, type Row } from './figures.ts'
 import { mutant, mutations, type Mutant } from './mutants.ts'
 import { cutterFor, type Counted } from './power-cutter.ts'

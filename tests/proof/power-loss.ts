@@ -172,7 +172,7 @@ export function diskAt(top: string): Disk {
   }
 }
 
-/** What is only for people to look at: nothing reads it (lib/stable/views.ts), so what a cut leaves of it makes no difference. */
+/** What is only for people to look at: nothing reads it (lib/store/views.ts), so what a cut leaves of it makes no difference. */
 const isView = (name: string): boolean => /^(?:new_|old_)?boot_time(?:\.[0-9]+)?$/.test(name)
 
 function viewsIn(directory: Inode, found = new Set<Entry>(), seen = new Set<Inode>()): Set<Entry> {

@@ -76,7 +76,7 @@ const latest = (facts: readonly number[]): number | undefined => (facts.length =
 
 interface Known { readonly current: number | undefined; readonly isFull: boolean; readonly lastFull: number | undefined }
 
-/** lib/recovery/instance.ts: what the facts add up to. */
+/** lib/rules/instance.ts: what the facts add up to. */
 const known = ({ format, started, full, boot, newBoot }: Store): Known => {
   if (format === 1) return { current: newBoot ?? boot, isFull: newBoot === undefined || newBoot === boot, lastFull: boot ?? newBoot }
   const current = latest([...started, ...full])

@@ -4,7 +4,7 @@
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { root } from '../artefacts.ts'
+import { root } from '../support/artefacts.ts'
 import { figuresDirectory, type Figures } from './figures.ts'
 
 const page = join(root, 'docs/reliability.md')

@@ -4,7 +4,7 @@
  */
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
-import type { Environment, Machine } from '../artefacts.ts'
+import type { Environment, Machine } from '../support/artefacts.ts'
 import { blank, judge, remember, type Event, type Memory, type Owner, type Session } from '../life/oracle.ts'
 export { remember } from '../life/oracle.ts'
 

@@ -9,7 +9,7 @@ import { spawn } from 'node:child_process'
 import { readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Artefact, Environment, Said } from '../artefacts.ts'
+import type { Artefact, Environment, Said } from '../support/artefacts.ts'
 
 export interface Call {
   readonly name: string

@@ -9,7 +9,7 @@
  */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { inForeground, settings, type Artefact, type Machine, type Said } from '../artefacts.ts'
+import { inForeground, settings, type Artefact, type Machine, type Said } from '../support/artefacts.ts'
 import { judge, type Event, type Memory, type Owner } from '../life/oracle.ts'
 import { check, create, graceDone, legacyRecord, remember, start, upcallFor, type Scenario } from './scenarios.ts'
 import { fingerprint, plant, readTree, type Tree } from './trees.ts'
@@ -201,7 +201,7 @@ export async function prepared(artefact: Artefact, { before }: Scenario): Promis
 }
 
 /**
- * A start that died leaves a mark in the run directory (lib/stable/untracked.ts), which costs the next start every client. Here
+ * A start that died leaves a mark in the run directory (lib/store/untracked.ts), which costs the next start every client. Here
  * the machine died with it, and took that directory along.
  */
 export const machineRestarts = ({ dir }: Machine): void => { rmSync(join(dir, 'run'), { recursive: true, force: true }) }

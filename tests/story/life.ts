@@ -1,5 +1,5 @@
 /** A longer life of one server and three clients, and the verdict that the rule owes each of them. */
-import type { Environment } from '../artefacts.ts'
+import type { Environment } from '../support/artefacts.ts'
 
 export interface Upcall {
   readonly words: readonly string[]

@@ -10,7 +10,7 @@ import { join, relative } from 'node:path'
 import {
   asKernel, bundle, clockAt, executable, newMachine, root, scrap, settings, type Artefact, type Ending,
   type Environment, type Machine,
-} from '../artefacts.ts'
+} from '../support/artefacts.ts'
 import { longerLife, type Upcall } from './life.ts'
 import { bold, dim, padded, quoted, refused, right, wrong } from './paint.ts'
 import { recording, type Recorded } from './recording.ts'

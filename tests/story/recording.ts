@@ -1,7 +1,7 @@
 /** The upcalls of a real Linux 6.1 server, as execve() delivered them: `tests/upcalls-linux-6.1.txt`. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { root, type Environment } from '../artefacts.ts'
+import { root, type Environment } from '../support/artefacts.ts'
 
 export interface Recorded {
   readonly words: readonly string[]

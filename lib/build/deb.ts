@@ -1,0 +1,141 @@
+/**
+ * The Debian package: tsx lib/build/deb.ts DIRECTORY [--arch=ARCHITECTURE | --bundle]
+ *
+ * With the executable, for this machine's architecture or another one that it was built for, which depends on nothing; the
+ * commands for people are Node's, which is recommended. Or, with --bundle, with Node's bundle alone, for all architectures.
+ *
+ * The same sources make the same bytes, wherever and whenever: every time in it is SOURCE_DATE_EPOCH, else that of the last
+ * entry of debian/changelog, as in Debian's own packages.
+ */
+import { execFileSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { chmodSync, copyFileSync, lstatSync, lutimesSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { dirname, join, resolve } from 'node:path'
+import { parseArgs } from 'node:util'
+import { gzipSync } from 'node:zlib'
+import packageJson from '../../package.json' with { type: 'json' }
+import { filesOf, name, usualStateDirectory, type Item, type Program } from '../commands/install/files.ts'
+import { openRoot } from '../commands/shared/inside.ts'
+import { place } from '../commands/install/place.ts'
+
+const repository = join(import.meta.dirname, '../..')
+const from = (path: string): string => join(repository, path)
+const text = (path: string): string => readFileSync(from(path), 'utf8')
+const run = (command: string, ...words: readonly string[]): string => execFileSync(command, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+
+/** Debian's names of what Node names otherwise. */
+const architectures: Readonly<Record<string, string>> = { x64: 'amd64', ia32: 'i386', arm: 'armhf', ppc64: 'ppc64el' }
+
+const node = `nodejs (${packageJson.engines.node.replace('>=', '>= ')})`
+const conffiles = [`/etc/modprobe.d/${name}.conf`]
+
+process.umask(0o022)
+const { values: { bundle, arch }, positionals: [directory = '.'] } = parseArgs({
+  options: { bundle: { type: 'boolean', default: false }, arch: { type: 'string' } },
+  allowPositionals: true,
+})
+const architecture = bundle ? 'all' : (architectures[arch ?? process.arch] ?? arch ?? process.arch)
+const stage = mkdtempSync(join(tmpdir(), 'deb-'))
+chmodSync(stage, 0o755)
+const staged = openRoot(stage)
+try {
+  for (const item of [...items(), ...paperwork()]) place(staged, item, undefined, false)
+  writeControl()
+  setTimes()
+  const made = join(resolve(directory), `${name}_${packageJson.version}_${architecture}.deb`)
+  execFileSync('dpkg-deb', ['--build', '--root-owner-group', '-Zgzip', '-z6', stage, `${made}.new`], {
+    env: { ...process.env, SOURCE_DATE_EPOCH: String(changed()) },
+    stdio: ['ignore', 'ignore', 'inherit'],
+  })
+  renameSync(`${made}.new`, made)
+  process.stdout.write(`${made}\n`)
+} finally {
+  rmSync(stage, { recursive: true })
+}
+
+/** What `install` puts in place, with the pages compressed as Debian has them. */
+function items(): Item[] {
+  const scripts = ['people.cjs', 'sqlite.cjs'].map((file) => from(`dist/${file}`))
+  const program: Program = bundle
+    ? { scripts: { upcalls: from(`dist/${name}.cjs`), beside: scripts }, node: '/usr/bin/node' }
+    : { executable: from(arch === undefined ? `dist/${name}` : `dist/${arch}/${name}`), beside: scripts }
+  return filesOf({
+    program,
+    stateDirectory: usualStateDirectory,
+    texts: {
+      udevRule: text(`udev/60-${name}.rules`),
+      modprobe: text('udev/modprobe.conf'),
+      tmpfiles: text('udev/tmpfiles.conf'),
+      dropIn: text('udev/nfs-server.conf'),
+      lsb: text('udev/lsb-init.sh'),
+      openrc: text('udev/openrc-init.sh'),
+      page8: text(`dist/man/${name}.8`),
+      page5: text(`dist/man/${name}.5`),
+    },
+    completion: (shell) => run(process.execPath, from(`dist/${name}.cjs`), 'completion', shell),
+    init: 'systemd',
+    zshDirectory: '/usr/share/zsh/vendor-completions',
+    layout: 'package',
+  }).map((item) => (item.path.startsWith('/usr/share/man/') && 'text' in item.content ? compressed(item.path, item.content.text) : item))
+}
+
+function paperwork(): Item[] {
+  const document = (path: string, content: string): Item => ({ path, kind: 'documentation', mode: 0o644, content: { text: content } })
+  const doc = `/usr/share/doc/${name}`
+  return [
+    document(`${doc}/copyright`, text('dist/copyright')),
+    compressed(`${doc}/changelog`, text('lib/build/debian/changelog')),
+    document(`/usr/share/lintian/overrides/${name}`, text(`lib/build/debian/lintian-overrides-${bundle ? 'bundle' : 'executable'}`)),
+  ]
+}
+
+/** A gzip without a time of its own. */
+function compressed(path: string, content: string): Item {
+  const file = join(stage, 'compressed')
+  writeFileSync(file, gzipSync(content, { level: 9 }))
+  const item: Item = { path: `${path}.gz`, kind: 'documentation', mode: 0o644, content: { copyOf: file } }
+  place(staged, item, undefined, false)
+  rmSync(file)
+  return { ...item, content: { copyOf: join(stage, item.path) } }
+}
+
+function writeControl(): void {
+  const control = join(stage, 'DEBIAN')
+  mkdirSync(control)
+  const files = filesBelow(stage).filter((path) => !path.startsWith('DEBIAN/'))
+  const size = files.reduce((sum, path) => sum + Math.ceil(lstatSync(join(stage, path)).size / 1024), 0)
+  writeFileSync(join(control, 'control'), text('lib/build/debian/control')
+    .replace('@VERSION@', packageJson.version)
+    .replace('@ARCHITECTURE@', architecture)
+    .replace('@NEEDS@', `${bundle ? `Depends: ${node}\nRecommends:` : `Recommends: ${node},`} nfs-kernel-server`)
+    .replace('@SIZE@', String(size)))
+  writeFileSync(join(control, 'conffiles'), conffiles.map((path) => `${path}\n`).join(''))
+  writeFileSync(join(control, 'md5sums'), files
+    .filter((path) => lstatSync(join(stage, path)).isFile() && !conffiles.includes(`/${path}`))
+    .map((path) => `${createHash('md5').update(readFileSync(join(stage, path))).digest('hex')}  ${path}\n`).join(''))
+  for (const script of ['postinst', 'prerm', 'postrm']) {
+    copyFileSync(from(`lib/build/debian/${script}`), join(control, script))
+    chmodSync(join(control, script), 0o755)
+  }
+}
+
+function filesBelow(root: string): string[] {
+  return readdirSync(root, { recursive: true, withFileTypes: true })
+    .filter((entry) => !entry.isDirectory())
+    .map((entry) => join(entry.parentPath, entry.name).slice(root.length + 1))
+    .sort()
+}
+
+/** Seconds since 1970: what the environment says, else of the newest entry in debian/changelog. */
+function changed(): number {
+  const said = process.env['SOURCE_DATE_EPOCH']
+  if (said !== undefined) return Number(said)
+  const date = /^ -- .*>  (.+)$/m.exec(text('lib/build/debian/changelog'))?.[1]
+  return Date.parse(date ?? '') / 1000
+}
+
+function setTimes(): void {
+  for (const path of filesBelow(stage)) for (let at = path; at !== '.'; at = dirname(at)) lutimesSync(join(stage, at), changed(), changed())
+  lutimesSync(stage, changed(), changed())
+}

@@ -1,0 +1,53 @@
+/**
+ * What others have written and the programs carry, with their licences: dist/copyright, in Debian's format for that (DEP-5).
+ * It is made with the bundles, from what went into them. Both packages bring it.
+ */
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+const root = join(import.meta.dirname, '../..')
+const text = (path: string): string => readFileSync(join(root, path), 'utf8')
+
+/** @param inputs the files of which bundles were made: the names in esbuild's metafile. */
+export function writeCopyright(inputs: Iterable<string>): void {
+  const linked = packagesOf(inputs)
+  writeFileSync(join(root, 'dist/copyright'), text('lib/build/debian/copyright')
+    .replace('@LINKED@', () => linked.map(stanza).join('\n\n'))
+    .replace('@LICENSE@', () => indented(text('LICENSE').split('\n').slice(4).join('\n')))
+    .replace('@LICENSES@', () => linked.map(licence).join('\n\n')))
+}
+
+/** The npm packages that files come from, by name. */
+export function packagesOf(inputs: Iterable<string>): string[] {
+  const names = new Set<string>()
+  for (const path of inputs) {
+    const name = /(?:^|\/)node_modules\/((?:@[^/]+\/)?[^/]+)\/(?!.*\/node_modules\/)/.exec(path)?.[1]
+    if (name !== undefined) names.add(name)
+  }
+  return [...names].sort()
+}
+
+function stanza(name: string): string {
+  const { version } = JSON.parse(text(`node_modules/${name}/package.json`)) as { readonly version: string }
+  const holders = licenceText(name).split('\n').filter((line) => /^\s*(?:[#*]\s*)?Copyright\b.*\d|^\s*Copyright \(c\)/i.test(line)).map((line) => line.replace(/^[\s#*]*Copyright\s*(?:\(c\)|©)?\s*/i, '').trim())
+  return [`Files: node_modules/${name}/*`, `Comment: ${name} ${version}`, `Copyright: ${holders.length > 0 ? holders.join('\n ') : `the authors of ${name}`}`, `License: ${label(name)}`].join('\n')
+}
+
+const licence = (name: string): string => `License: ${label(name)}\n${indented(licenceText(name))}`
+
+/** One for each package: their texts differ in small things. */
+function label(name: string): string {
+  const { license } = JSON.parse(text(`node_modules/${name}/package.json`)) as { readonly license: string }
+  return `${license === 'MIT' ? 'Expat' : license}-${name.replaceAll(/[@/]/g, '')}`
+}
+
+/** @throws where a package has none: then it can't be carried. */
+function licenceText(name: string): string {
+  const file = readdirSync(join(root, 'node_modules', name)).find((entry) => /^licen[sc]e(?:\.(?:md|txt))?$/i.test(entry))
+  if (file === undefined) throw new Error(`the package ${name} has no licence with it`)
+  return text(`node_modules/${name}/${file}`)
+}
+
+/** As continuation lines: an empty one is a point. */
+const indented = (block: string): string =>
+  block.trim().split('\n').map((line) => (line.trim() === '' ? ' .' : ` ${line.trimEnd()}`)).join('\n')

@@ -1,0 +1,47 @@
+/**
+ * Man pages from Markdown: tsx lib/build/man.ts FROM TO
+ *
+ * remark-man writes the roff. It knows no list of terms, so a list whose items begin with a line of their own (a hard
+ * break ends it) becomes one here; GitHub shows the same Markdown as a list.
+ */
+import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { basename, join } from 'node:path'
+import remarkMan from 'remark-man'
+import remarkParse from 'remark-parse'
+import { unified } from 'unified'
+import packageJson from '../../package.json' with { type: 'json' }
+
+/** The page's date stands in its second line, `<!-- 2026-11-23 -->`: a build is the same on every day. */
+export function manPage(markdown: string): string {
+  const date = /^<!-- (\d{4}-\d\d-\d\d) -->$/m.exec(markdown)?.[1]
+  if (date === undefined) throw new Error('a man page needs its date')
+  const roff = String(
+    unified()
+      .use(remarkParse)
+      .use(remarkMan, { manual: 'NFS server', version: `nfsd-userland-helper ${packageJson.version}` })
+      .processSync(markdown),
+  )
+  const fixed = roff
+    .replace(/^(\.TH "[^"]*" "[^"]*") "[^"]*"/m, `$1 "${date}"`)
+    .replace(/^(\.S[HS] .*)\n\.P$/gm, '$1')
+    .replace(/^\.IP \\\(bu 4\n(.*)\n\.br\n/gm, '.TP\n$1\n')
+    .replace(/^\.RS 0\n|^\.RE 0\n\n?/gm, '')
+  return folded(fixed.split('\n')).join('\n')
+}
+
+/** Text in lines of at most 80 bytes, as roff is kept; not examples, nor a term, which is one line. */
+function folded(lines: readonly string[]): string[] {
+  let asItIs = false
+  return lines.flatMap((line, at) => {
+    if (line === '.nf' || line === '.fi') asItIs = line === '.nf'
+    if (asItIs || line.startsWith('.') || lines[at - 1] === '.TP') return [line]
+    // Never a line that begins with a control character.
+    return line.replaceAll(/(.{1,78})(?: (?![.'])|$)/g, '$1\n').trimEnd().split('\n')
+  })
+}
+
+if (import.meta.filename === process.argv[1]) {
+  const [from = '', to = ''] = process.argv.slice(2)
+  mkdirSync(to, { recursive: true })
+  for (const name of readdirSync(from)) writeFileSync(join(to, basename(name, '.md')), manPage(readFileSync(join(from, name), 'utf8')))
+}

@@ -1,0 +1,141 @@
+/**
+ * `allow`: clients that were dropped by mistake may reclaim again, by a person's word.
+ *
+ * Where grace is over they are recorded in the current instance, as `create` would, and so may reclaim after the next
+ * start. In grace they go where those are that have not reclaimed, into the last full instance: they may reclaim now, or
+ * after the next start if that comes before grace is over; a record of the current instance would outlive an end of grace
+ * in which they did not. In a first instance, which has nothing before it, they are recorded as active in it.
+ *
+ * Whether somebody else has had what such a client holds is known to nobody here: so a person is asked.
+ */
+import { Failed, quote } from '../failure.ts'
+import type { Instance, Start } from '../rules/instance.ts'
+import * as disk from '../syscalls/files.ts'
+import { restoreDirectory } from '../store/instances.ts'
+import { migrate } from '../store/migrate.ts'
+import { place } from '../store/records.ts'
+import type { Recorded } from '../store/layout.ts'
+import { lookAt } from '../store/state-directory.ts'
+import { recordClient } from '../events/client.ts'
+import { unconfirmedGraceEnd } from '../events/unconfirmed.ts'
+import type { Settlement, World } from '../events/world.ts'
+import { escapeOwner, showOwner, type ClientOwner } from '../upcall/owner.ts'
+import { command } from './shared/command.ts'
+import { consent, withConsent } from './shared/consent.ts'
+import { holding } from './shared/hold.ts'
+import { ownerSpelled, withHex } from './shared/owners.ts'
+import { print, printJson, textOfPath } from './shared/print.ts'
+import { instanceJson, ownerJson } from './shared/view.ts'
+import { newestEntryOf, survey, type Survey, type Where } from './shared/survey.ts'
+import { worldOf } from './shared/world.ts'
+import { newestOf } from './shared/forget.ts'
+
+export const allowCommand = command(
+  'allow <OWNER..>',
+  'let clients reclaim that were dropped by mistake',
+  (cli) =>
+    withConsent(withHex(cli))
+      .positional('OWNER', { type: 'string', array: true, demandOption: true, describe: 'the whole owner, as list and the log print it; a leading - is \\055' })
+      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .example("$0 allow 'Linux NFSv4.1 ada'", 'asks first, and says when that is right'),
+  async ({ OWNER: words, hex, 'dry-run': dryRun, yes, json }, settings) => {
+    process.umask(0o077)
+    const owners = [...new Map(words.map((word) => ownerSpelled(word, hex)).map((owner) => [escapeOwner(owner), owner])).values()]
+    const world = worldOf(settings)
+    const surveyed = survey(settings)
+    assertCanAllow(world, surveyed, owners)
+    const known = new Set(owners.filter((owner) => newestOf(surveyed, owner) !== undefined).map(escapeOwner))
+    const dropped = owners.filter((owner) => !known.has(escapeOwner(owner)))
+    const when = whenOf(surveyed.instance)
+
+    if (!dryRun && dropped.length > 0) {
+      await consent(question(dropped, when), yes)
+      migrate(world.state)
+      for (const owner of dropped) if (allow(world, settings, owner, when) === 'there already') known.add(escapeOwner(owner))
+    }
+    // Who is there may be so by a call that was killed before its barrier.
+    if (!dryRun) for (const owner of owners) if (known.has(escapeOwner(owner))) syncInstance(world, newestOf(survey(settings, world.state), owner))
+    if (json) {
+      printJson({
+        state_directory: textOfPath(settings.stateDirectory),
+        dry_run: dryRun,
+        instance: instanceJson(surveyed),
+        allowed: owners.filter((owner) => !known.has(escapeOwner(owner))).map(ownerJson),
+        already_there: owners.filter((owner) => known.has(escapeOwner(owner))).map(ownerJson),
+      })
+      return 0
+    }
+    for (const owner of owners) {
+      const may = known.has(escapeOwner(owner)) ? 'may reclaim already' : `${dryRun ? 'could' : 'may'} reclaim ${when}`
+      print(`${escapeOwner(owner)} ${may}\n`)
+    }
+    return 0
+  },
+)
+
+function syncInstance({ state }: World, start: Start | undefined): void {
+  const directory = start === undefined ? undefined : state.of(start)
+  if (directory !== undefined) disk.sync(directory)
+}
+
+const question = (owners: readonly ClientOwner[], when: string): string =>
+  [
+    `These clients may reclaim ${when}:`,
+    ...owners.map((owner) => `  ${showOwner(owner)}`),
+    'That is right only if nobody else has had, or gets before that, what they hold: else two clients hold one lock in turn,',
+    'and the first believes that nothing has changed. If in doubt, say no: a client that may not reclaim is told that its',
+    'locks are lost.',
+    'Go on?',
+  ].join('\n')
+
+const whenOf = (instance: Instance): string =>
+  instance.kind === 'partial' && instance.full !== undefined
+    ? 'in this grace period, or after the next start if that comes before it is over'
+    : 'after the next start'
+
+/** @throws Failed: nothing can be allowed, and why. */
+function assertCanAllow({ state, nfsd }: World, surveyed: Survey, owners: readonly ClientOwner[]): void {
+  const refuse = (why: string): never => {
+    throw new Failed({ kind: 'storage', atStart: false, what: `nothing changed: ${why}` })
+  }
+  const { instance, untracked } = surveyed
+  if (instance.kind === 'none') refuse(`no server instance is recorded in ${quote(state.path)}; see import`)
+  if (instance.kind === 'damaged') refuse(`${instance.file} can't be understood (${instance.why}), so nobody may reclaim until the next start`)
+  if (untracked) refuse('a server instance ran that could not be recorded, so after the next start nobody may reclaim')
+  if (instance.kind !== 'partial') return
+  if (nfsd.grace() === 'over') refuse('the kernel is out of grace, which is not recorded yet; try again when a client has come or gone')
+  for (const owner of owners)
+    if (['damaged', 'newer'].includes(newestEntryOf(surveyed, owner).kind))
+      refuse(`a record of ${showOwner(owner)} can't be understood, and decides; verify --repair first`)
+}
+
+/**
+ * One client, as an upcall would record it: under the lock, then durable. Whether it still can be is looked at there: the
+ * answer may have taken its time.
+ * @param when what the person was told.
+ */
+function allow(world: World, where: Where, owner: ClientOwner, when: string): 'allowed' | 'there already' {
+  const settlements = holding(world.state, (): readonly Settlement[] | 'there already' => {
+    const surveyed = survey(where, world.state)
+    assertCanAllow(world, surveyed, [owner])
+    if (whenOf(surveyed.instance) !== when) throw new Failed({ kind: 'storage', atStart: false, what: `${showOwner(owner)} is not allowed: meanwhile it could only reclaim ${whenOf(surveyed.instance)}; ask again` })
+    if (newestOf(surveyed, owner) !== undefined) return 'there already'
+    const recorded = lookAt(world.state)
+    return [unconfirmedGraceEnd(world, recorded), record(world, recorded, owner)]
+  })
+  if (settlements === 'there already') return settlements
+  for (const { sync } of settlements) for (const directory of sync) if (directory !== undefined) disk.sync(directory)
+  for (const { then } of settlements) then?.()
+  return 'allowed'
+}
+
+function record(world: World, recorded: Recorded, owner: ClientOwner): Settlement {
+  const { state } = world
+  const { instance } = recorded
+  if (instance.kind !== 'full' && instance.kind !== 'partial')
+    throw new Failed({ kind: 'storage', atStart: false, what: 'the server instance is gone meanwhile' })
+  if (instance.kind === 'full' || instance.full === undefined) return recordClient(world, recorded, instance, owner, false)
+  if (state.of(instance.full) === undefined) restoreDirectory(state, instance.full)
+  place(state, owner, { session: false, recorded: Math.floor(world.now() / 1000) }, instance.full, [])
+  return { sync: [state.of(instance.full)] }
+}

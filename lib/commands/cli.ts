@@ -1,0 +1,109 @@
+/**
+ * What a person types, through yargs, and every word that is no upcall. A module of its own beside the upcalls' (see
+ * bin/): loading it costs more than an upcall does.
+ */
+import yargs, { type Argv } from 'yargs'
+import packageJson from '../../package.json' with { type: 'json' }
+import type { Command, Door } from './shared/command.ts'
+import { installCommands } from './install/commands.ts'
+import { moveCommands } from './move/commands.ts'
+import { standardInput } from './move/source.ts'
+import { repairCommands } from './shared/repair-commands.ts'
+import { seeCommands } from './shared/see-commands.ts'
+import { selftestCommand } from './selftest.ts'
+import { print } from './shared/print.ts'
+import { vocabularyOf } from './shared/vocabulary.ts'
+import { Failed, failureFrom } from '../failure.ts'
+import { openLog } from '../kernel/log.ts'
+import { options, parseWords, refuseShortEquals, type OptionName } from '../settings/options.ts'
+import { settingsFrom } from '../settings/settings.ts'
+import { argumentNames, verbs } from '../upcall/verbs.ts'
+
+const commands: readonly Command[] = [...seeCommands, ...repairCommands, ...moveCommands, selftestCommand, ...installCommands]
+
+/** `--help`, `--version` and the commands. @returns the exit status, when all is done and said. */
+export async function people(words: readonly string[]): Promise<number> {
+  let foreground = asksForForeground(words)
+  try {
+    refuseShortEquals(words)
+    if (!asksForHelp(words)) {
+      const { verb } = parseWords(words)
+      if (verb === undefined) throw new Failed({ kind: 'bad-argument', why: 'no verb given; see --help' })
+      if (!commands.some(({ name }) => name === verb)) throw new Failed({ kind: 'unknown-verb', word: verb })
+    }
+    foreground = true
+    let status = 0
+    const door: Door = {
+      settings: (given) => settingsFrom(optionsIn(given)),
+      vocabulary: () => vocabularyOf(commands, () => yargs([])),
+      ended: (ended) => (status = ended),
+    }
+    // Help and version are handed over, not printed: printing them can fail, and then the status must say so.
+    let said = ''
+    await parser(door).parseAsync(words.map(spelledOut), {}, (_error, _given, output) => { said = output })
+    if (said !== '') print(`${said}\n`)
+    return status
+  } catch (thrown) {
+    return openLog({ foreground, debug: false }).failed(failureFrom(thrown))
+  }
+}
+
+function parser(door: Door): Argv {
+  let cli = yargs([])
+    .scriptName('nfsd-userland-helper')
+    .locale('en')
+    .usage('$0 [options] VERB [ARGUMENT]\n\nRemembers, across restarts, which NFSv4 clients may reclaim their locks.')
+    .version(packageJson.version)
+    .alias('version', 'V')
+    .alias('help', 'h')
+    .exitProcess(false)
+    .parserConfiguration({ 'dot-notation': false })
+    .strict()
+    .fail((message, error) => {
+      // An error of yargs' own is about the words, like a message without any.
+      const thrown = error as Error | undefined
+      if (thrown !== undefined && thrown.name !== 'YError') throw thrown
+      throw new Failed({ kind: 'bad-argument', why: message.replaceAll('\n', ' ') })
+    })
+    .wrap(100)
+    .epilogue(
+      [
+        'Exit status: 0 done, and durable; 1 something is wrong (doctor, verify); 255 the client may not',
+        'reclaim; 140 grace end of another instance; 234 bad argument; 218 unknown verb; 151 owner too',
+        'long; 135 storage failed; 243 state directory unusable at start; 244 out of memory; 146 out of time.',
+      ].join('\n'),
+    )
+  for (const [verb, { takes, summary }] of Object.entries(verbs)) {
+    const argument = argumentNames[takes]
+    cli = cli.command(argument === '' ? verb : `${verb} <${argument}>`, summary)
+  }
+  for (const { addTo } of commands) cli = addTo(cli, door)
+  for (const [name, { takes, short, alias, summary }] of Object.entries(options))
+    cli = cli.option(name, {
+      type: takes === undefined ? 'boolean' : 'string',
+      alias: [short, alias].filter((other) => other !== undefined),
+      describe: summary,
+    })
+  return cli
+}
+
+/** A lone `-` is an empty word to yargs. */
+const spelledOut = (word: string): string => (word === '-' ? standardInput : word)
+
+/** The program's own options, as an upcall would have parsed them. */
+function optionsIn(given: Readonly<Record<string, unknown>>): Map<OptionName, string> {
+  const found = new Map<OptionName, string>()
+  for (const name of Object.keys(options) as OptionName[]) {
+    const value = given[name]
+    if (value === '') throw new Failed({ kind: 'bad-argument', why: `option --${name} needs a value` })
+    // A path is bytes, each character one of them, as for an upcall (bin/nfsd-userland-helper.ts).
+    if (typeof value === 'string') found.set(name, Buffer.from(value).toString('latin1'))
+    else if (value === true) found.set(name, '')
+  }
+  return found
+}
+
+const asksForHelp = (words: readonly string[]): boolean =>
+  words.some((word) => ['--help', '-h', '--version', '-V'].includes(word)) || words[0] === 'help'
+
+const asksForForeground = (words: readonly string[]): boolean => words.some((word) => /^(?:--foreground|-[df]*f[df]*)$/.test(word))

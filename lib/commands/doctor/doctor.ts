@@ -1,0 +1,128 @@
+/** `doctor`: each thing that must be true for recovery to work, looked at, explained, with the command that mends it. */
+import { Failed, failureFrom, report } from '../../failure.ts'
+import type { Settings } from '../../settings/settings.ts'
+import { command } from '../shared/command.ts'
+import { print, printJson } from '../shared/print.ts'
+import { toned, type Tone } from '../shared/table.ts'
+import type { Finding, Said, Verdict } from './finding.ts'
+import * as kernel from './kernel-checks.ts'
+import { mountOrder } from './order-check.ts'
+import * as program from './program-checks.ts'
+import { siteFor, type Site } from './site.ts'
+import * as state from './state-checks.ts'
+import * as time from './time-checks.ts'
+import { wayIsOurs } from './way-check.ts'
+
+/** In the order in which a start depends on them. Names are for programs, and stay. */
+const checks: Readonly<Record<string, (site: Site) => Said | Promise<Said>>> = {
+  'kernel-support': kernel.support,
+  'static-helper': kernel.staticHelper,
+  nfsdcld: kernel.daemon,
+  'cltrack-prog': program.parameterNames,
+  executable: program.programRuns,
+  remembered: program.remembered,
+  tracker: kernel.tracker,
+  'nfsd-files': kernel.nfsdFiles,
+  configuration: state.configuration,
+  'state-directory': state.stateDirectoryIsOurs,
+  'state-way': wayIsOurs,
+  storage: state.storage,
+  'mount-order': mountOrder,
+  room: state.room,
+  records: state.records,
+  instance: state.instance,
+  v4recovery: state.leftovers,
+  'grace-time': time.graceTime,
+  clock: time.clock,
+}
+
+/** The status of "something is wrong", for monitoring. */
+const somethingIsWrong = 1
+
+export const doctorCommand = command(
+  'doctor',
+  'what must be true for recovery to work: looked at, explained, with what mends it',
+  (cli) =>
+    cli
+      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .example('$0 doctor', 'why clients lose their locks')
+      .example('$0 doctor --json', 'for monitoring: the status is 1 if anything is wrong')
+      .epilogue('Exit status: 0 nothing is wrong, 1 something is.'),
+  async ({ json }, settings) => {
+    if (process.geteuid?.() !== 0) throw new Failed({ kind: 'storage', atStart: false, what: 'doctor looks at what only root may see: run it as root' })
+    const examined = await examine(settings)
+    if (json) printJson(forPrograms(examined))
+    else print(inWords(examined))
+    return examined.wrong > 0 ? somethingIsWrong : 0
+  },
+)
+
+export interface Examined {
+  readonly findings: readonly Finding[]
+  /** How many of them are wrong. */
+  readonly wrong: number
+}
+
+/** Looks at everything, and changes nothing. */
+export async function examine(settings: Settings): Promise<Examined> {
+  const site = await siteFor(settings)
+  const findings: Finding[] = []
+  for (const [check, look] of Object.entries(checks)) findings.push({ check, ...(await lookedAt(look, site)) })
+  return { findings, wrong: findings.filter(({ verdict }) => verdict === 'wrong').length }
+}
+
+/** The stable shape of `--json` (docs/json.md). */
+export const forPrograms = ({ findings, wrong }: Examined): object => ({
+  wrong,
+  findings: findings.map(({ check, verdict, what, why, mend }) => ({ check, verdict, what, why: why ?? null, mend: mend ?? null })),
+})
+
+async function lookedAt(look: (site: Site) => Said | Promise<Said>, site: Site): Promise<Said> {
+  try {
+    return await look(site)
+  } catch (thrown) {
+    // What a disk does not let us see is a fault, whatever it is.
+    return { verdict: 'wrong', what: report(failureFrom(thrown)).line, why: 'This could not be looked at.' }
+  }
+}
+
+const marks: Readonly<Record<Verdict, readonly [Tone, string]>> = {
+  good: ['good', 'good '],
+  wrong: ['bad', 'WRONG'],
+  doubtful: ['doubtful', 'look '],
+  unknown: ['faint', '?    '],
+}
+
+export function inWords({ findings, wrong }: Examined): string {
+  const tone = toned()
+  const lines = findings.flatMap(({ verdict, what, why, mend }) => {
+    const [colour, mark] = marks[verdict]
+    const indented = (text: string): string[] => wrap(text, width - indent.length).map((line) => indent + line)
+    const [first = '', ...rest] = indented(what)
+    return [
+      `${tone(colour, mark)} ${first.slice(indent.length)}`,
+      ...rest,
+      ...(why === undefined ? [] : indented(why).map((line) => tone('faint', line))),
+      // Never wrapped: it is to be copied.
+      ...(mend === undefined ? [] : [`${indent}${tone('strong', `> ${mend}`)}`]),
+    ]
+  })
+  const unseen = findings.filter(({ verdict }) => verdict === 'unknown').length
+  const verdict = wrong === 0 ? 'Nothing is wrong' : `${wrong} ${wrong === 1 ? 'thing is' : 'things are'} wrong`
+  return `${[...lines, '', `${verdict}${unseen > 0 ? `; ${unseen} could not be looked at` : ''}.`].join('\n')}\n`
+}
+
+const width = 100
+const indent = '      '
+
+function wrap(text: string, columns: number): string[] {
+  const lines: string[] = []
+  let line = ''
+  for (const word of text.split(' ')) {
+    if (line !== '' && line.length + 1 + word.length > columns) {
+      lines.push(line)
+      line = word
+    } else line = line === '' ? word : `${line} ${word}`
+  }
+  return [...lines, line]
+}

@@ -1,0 +1,33 @@
+/** The kernel's log, as far back as its buffer goes: one record a read(2), or lines (Documentation/ABI/testing/dev-kmsg). */
+import { errorCode } from '../../failure.ts'
+import fs from 'node:fs'
+
+/** What the kernel itself said, the oldest first; what processes said into its log is left out. */
+export function kernelLines(): readonly string[] | 'unreadable' {
+  let descriptor: number
+  try {
+    descriptor = fs.openSync('/dev/kmsg', fs.constants.O_RDONLY | fs.constants.O_NONBLOCK)
+  } catch {
+    return 'unreadable'
+  }
+  let text = ''
+  const buffer = Buffer.alloc(16_384)
+  try {
+    for (;;) {
+      try {
+        const length = fs.readSync(descriptor, buffer, 0, buffer.length, null)
+        if (length === 0) break
+        text += buffer.toString('latin1', 0, length)
+      } catch (thrown) {
+        // EPIPE: records were overwritten meanwhile; the next read goes on with the oldest that is left.
+        if (errorCode(thrown) !== 'EPIPE') break
+      }
+    }
+  } finally {
+    fs.closeSync(descriptor)
+  }
+  return text.split('\n').flatMap((line) => {
+    const [, priority, said] = /^([0-9]+),[^;]*;(.*)$/.exec(line) ?? []
+    return said !== undefined && Number(priority) >> 3 === 0 ? [said] : []
+  })
+}

@@ -1,0 +1,39 @@
+/** That the state directory is mounted before the NFS server starts. Only a mount of its own can be late. */
+import { quote } from '../../failure.ts'
+import fs from 'node:fs'
+import * as disk from '../../syscalls/files.ts'
+import { good, unknown, wrong, type Said } from './finding.ts'
+import { mountOf, type Mount } from './mounts.ts'
+import { shellWord, type Site } from './site.ts'
+import { bootedBySystemd, unitSettings } from './units.ts'
+
+/** One service, by the names that distributions give it. */
+const service = ['nfs-server.service', 'nfs-kernel-server.service']
+
+export function mountOrder({ settings: { stateDirectory } }: Site): Said {
+  if (disk.kindAt(stateDirectory) !== 'directory') return unknown('the state directory is not there, so neither is its mount', 'A mount of its own has to be there before the NFS server starts.')
+  const mount = mountOf(stateDirectory)
+  if (mount === undefined) return unknown("the state directory's mount can't be found", 'A mount of its own has to be there before the NFS server starts.')
+  if (mount.point === '/') return good('the state directory is on the root file system, which is always there')
+  const where = `the state directory is on a mount of its own, ${quote(mount.point)}`
+  if (!bootedBySystemd()) return unknown(`${where}; this machine is not run by systemd`, 'Whatever mounts it has to do so before the NFS server starts.')
+  if (unitSettings(service, 'RequiresMountsFor').some((path) => path === mount.point || path.startsWith(`${mount.point}/`)))
+    return good(`${where}, and the NFS server waits for it (RequiresMountsFor)`)
+  if (unitSettings(service, 'After').includes('local-fs.target') && isLocalFs(mount)) return good(`${where}, and the NFS server starts after all local file systems of /etc/fstab`)
+  const dropIn = '/etc/systemd/system/nfs-server.service.d/nfsd-userland-helper.conf'
+  return wrong(
+    `${where}, and nothing makes the NFS server wait for it`,
+    'If the server starts first, it finds an empty directory below the mount, and no client may reclaim.',
+    `mkdir -p ${dropIn.replace(/\/[^/]*$/, '')} && printf '[Unit]\\nRequiresMountsFor=%s\\n' ${shellWord(stateDirectory)} > ${dropIn} && systemctl daemon-reload`,
+  )
+}
+
+/** local-fs.target waits for it: in /etc/fstab, and neither optional nor on the network. */
+function isLocalFs({ point }: Mount): boolean {
+  const text = disk.tolerating(['ENOENT', 'EACCES'], () => fs.readFileSync('/etc/fstab', 'latin1'), '')
+  return text.split('\n').some((line) => {
+    const [source = '', where, type = '', options = ''] = line.trim().split(/\s+/)
+    if (source.startsWith('#') || where !== point || /^(?:nfs4?|cifs|smb3|ceph|glusterfs)$/.test(type)) return false
+    return !options.split(',').some((option) => ['noauto', 'nofail', '_netdev', 'x-systemd.automount'].includes(option))
+  })
+}

@@ -1,0 +1,144 @@
+/** That the kernel calls this program, that it runs as the kernel runs it, and that it will after a reboot. */
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { removeSync } from 'fs-extra/esm'
+import packageJson from '../../../package.json' with { type: 'json' }
+import { errorCode, quote } from '../../failure.ts'
+import fs from 'node:fs'
+import * as disk from '../../syscalls/files.ts'
+import { usualRunDirectory } from '../../store/state-directory.ts'
+import { forgetUntracked } from '../../store/untracked.ts'
+import { ask } from '../shared/patience.ts'
+import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
+import { parameterFile, shellWord, type Site } from './site.ts'
+
+const tellKernel = (program: string): string => `printf %s ${shellWord(program)} > ${parameterFile} && systemctl restart nfs-server.service`
+
+/** The name that the kernel would execute: it prints its parameter with one newline more than it has. */
+const namedIn = (text: string): string => text.replace(/\n$/, '')
+
+/** `cltrack_prog`: an absolute path, and nothing else. */
+export function parameterNames({ parameter, program, moduleLoaded }: Site): Said {
+  if (parameter === 'absent')
+    return unknown(
+      moduleLoaded ? `there is no ${parameterFile}` : 'nfsd is not loaded, so the kernel has not been told of any helper yet',
+      'It is told by the module parameter cltrack_prog.',
+    )
+  if (parameter === 'unreadable') return unknown(`${parameterFile} can't be read`, 'It names the program that the kernel calls.')
+  const named = namedIn(parameter.text)
+  const spoiled = /^\s|\s$/.exec(named)
+  if (spoiled !== null)
+    return wrong(
+      spoiled[0] === '\n' ? 'cltrack_prog ends with a newline' : `cltrack_prog begins or ends with white space: ${quote(named)}`,
+      "The kernel takes it for a part of the name, finds no such program, and silently uses its own tracker. That comes of 'echo'; 'printf %s' writes no newline.",
+      tellKernel(disk.exists(named.trim()) ? named.trim() : program),
+    )
+  if (named === '') return wrong('cltrack_prog is empty', 'An empty name switches usermode client tracking off.', tellKernel(program))
+  if (!named.startsWith('/')) return wrong(`cltrack_prog is no absolute path: ${quote(named)}`, 'The kernel looks for it in its root directory.', tellKernel(program))
+  const stats = disk.tolerating(['ENOENT', 'ENOTDIR', 'ELOOP'], () => fs.statSync(named), undefined)
+  if (stats === undefined)
+    return wrong(`cltrack_prog names ${quote(named)}, which does not exist`, 'The kernel then falls back to its own tracker, or to none, and says so only in its log.', tellKernel(program))
+  return good(`the kernel calls ${quote(named)}`)
+}
+
+/** A machine that is busy is no fault of the program's. */
+const patience = 20_000
+
+/** Runs it as the kernel does: no environment, no descriptors, `/` to work in; on a scratch directory. */
+export async function programRuns({ parameter, program }: Site): Promise<Said> {
+  const named = typeof parameter === 'object' ? namedIn(parameter.text).trim() : ''
+  // Before the kernel has been told: the one that it should be told.
+  const path = disk.exists(named) ? named : program
+  const told = tellKernel(program)
+  const stats = disk.tolerating(['ENOENT', 'ENOTDIR', 'EACCES'], () => fs.statSync(path), undefined)
+  if (stats === undefined) return unknown(`${quote(path)} can't be looked at`, 'It is what the kernel should call.')
+  if (!stats.isFile() || (stats.mode & 0o111) === 0)
+    return wrong(`${quote(path)} is not executable`, 'The kernel runs it by execve(2), and falls back to another tracker if it cannot.', `chmod 755 ${shellWord(path)}`)
+  if (stats.uid !== 0 || (stats.mode & 0o022) !== 0)
+    return wrong(`${quote(path)} can be changed by others than root`, 'The kernel runs it as root, with all rights.', `chown root:root ${shellWord(path)} && chmod go-w ${shellWord(path)}`)
+
+  // The executable says its version itself, and has Node say the rest: that may be slow, or where an empty environment does
+  // not lead, and the kernel has no use for it.
+  const version = await ask(path, ['--version'], { patienceMs: patience, env: {} })
+  const said = version.kind === 'ended' ? version.stdout.trim() : '?'
+  const isExecutable = / \(QuickJS-ng .*\)$/.test(said)
+  const help = isExecutable || version.kind === 'silent' ? version : await ask(path, ['--help'], { patienceMs: patience, env: {} })
+  if (help.kind === 'not-started')
+    return wrong(`${quote(path)} can't be run: ${help.why}`, 'Its interpreter or loader is missing, or it was built for another machine.', told)
+  if (help.kind === 'silent') return wrong(`${quote(path)} does not answer`, 'The kernel would wait for it without a limit, and its clients with it.', told)
+  if (help.status === 127 || help.status === 126)
+    return wrong(
+      `${quote(path)} does not run with an empty environment: ${quote((help.stderr.split('\n')[0] ?? '').trim())}`,
+      "The kernel passes no PATH, so '#!/usr/bin/env node' finds node in /bin and /usr/bin only. The executable needs no interpreter.",
+      told,
+    )
+  if (!isExecutable && !help.stdout.includes('nfsd-userland-helper [options] VERB'))
+    return wrong(`${quote(path)} is another program`, 'The kernel calls that one, so nothing here is kept up to date.', told)
+
+  const failed = await playStart(path)
+  if (failed !== undefined) return wrong(`${quote(path)} fails when it is run as the kernel runs it: ${failed}`, "An 'init' that fails leaves the server without this tracker.", `env -i ${shellWord(path)} -f -s /tmp/trial init`)
+  const theirs = said.replace(/ .*/, '')
+  if (theirs !== packageJson.version)
+    return doubtful(`${quote(path)} runs, and is version ${quote(theirs)}; this one is ${packageJson.version}`, 'The kernel calls the other version.', 'nfsd-userland-helper install')
+  return good(`${quote(path)} runs with an empty environment and no open descriptor`)
+}
+
+/** A start of a server in a scratch directory. @returns what went wrong. */
+async function playStart(path: string): Promise<string | undefined> {
+  const scratch = fs.mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-doctor-'))
+  const state = join(scratch, 'state')
+  try {
+    // In the foreground: its lines are not for the kernel's log.
+    const words = ['-f', '-s', state, '--nfsd-dir', join(scratch, 'nfsd'), '--config', '/dev/null', 'init']
+    const began = performance.now()
+    const answer = await ask('/bin/sh', ['-c', 'exec env -i "$@" 0<&- 1>&- 2>&-', 'sh', path, ...words], { patienceMs: patience })
+    if (answer.kind === 'silent') return `it did not end within ${Math.round((performance.now() - began) / 1000)} s`
+    if (answer.kind === 'not-started') return answer.why
+    if (answer.status !== 0) return `it ends with ${answer.status}`
+    return disk.exists(join(state, 'new_boot_time')) ? undefined : 'it records nothing, and says that it did'
+  } catch (thrown) {
+    return errorCode(thrown) ?? String(thrown)
+  } finally {
+    removeSync(scratch)
+    forgetUntracked({ runDirectory: usualRunDirectory, path: state })
+  }
+}
+
+const modprobeDirectories = ['/etc/modprobe.d', '/run/modprobe.d', '/usr/local/lib/modprobe.d', '/usr/lib/modprobe.d', '/lib/modprobe.d']
+const rulesDirectories = ['/etc/udev/rules.d', '/run/udev/rules.d', '/usr/local/lib/udev/rules.d', '/usr/lib/udev/rules.d', '/lib/udev/rules.d']
+
+/** What sets the parameter when nfsd is loaded the next time: modprobe.d(5), udev(7), the kernel's command line. */
+export function remembered({ parameter, program }: Site): Said {
+  const found = [
+    ...settingsIn(modprobeDirectories, '.conf', /^\s*options\s+nfsd\s(?:.*\s)?cltrack_prog=(\S+)/m),
+    ...settingsIn(rulesDirectories, '.rules', /^[^#\n]*ATTR\{parameters\/cltrack_prog\}="([^"]*)"/m),
+  ]
+  const onCommandLine = /(?:^|\s)nfsd\.cltrack_prog=(\S+)/.exec(disk.tolerating(['ENOENT', 'EACCES'], () => fs.readFileSync('/proc/cmdline', 'latin1'), ''))?.[1]
+  if (onCommandLine !== undefined) found.push({ where: "the kernel's command line", names: onCommandLine })
+  const now = typeof parameter === 'object' ? namedIn(parameter.text).trim() : program
+  const keep = `echo 'options nfsd cltrack_prog=${now}' > /etc/modprobe.d/nfsd-userland-helper.conf`
+  if (found.length === 0)
+    return wrong('nothing tells the kernel of this program after a reboot', 'The parameter is lost when nfsd is unloaded or the machine restarts; its default is /sbin/nfsdcltrack.', keep)
+  const other = found.find(({ names }) => names.replace(/^"(.*)"$/, '$1') !== now)
+  if (other !== undefined)
+    return wrong(
+      `after a reboot the kernel will be told of ${quote(other.names)} (${other.where}), now it has ${quote(now)}`,
+      'The two should agree, or the next start goes by other records.',
+      `$EDITOR ${other.where.startsWith('/') ? other.where : '/etc/default/grub'}`,
+    )
+  return good(`${found.map(({ where }) => where).join(' and ')} will tell the kernel of it after a reboot`)
+}
+
+function settingsIn(directories: readonly string[], suffix: string, pattern: RegExp): { readonly where: string; readonly names: string }[] {
+  const seen = new Map<string, { where: string; names: string }>()
+  const hidden = new Set<string>()
+  for (const directory of directories)
+    for (const name of disk.namesIn(directory)) {
+      if (!name.endsWith(suffix) || hidden.has(name)) continue
+      hidden.add(name)
+      const where = join(directory, name)
+      const names = pattern.exec(disk.tolerating(['ENOENT', 'EACCES', 'EISDIR', 'ELOOP'], () => fs.readFileSync(where, 'utf8'), ''))?.[1]
+      if (names !== undefined) seen.set(name, { where, names })
+    }
+  return [...seen.values()]
+}

@@ -1,0 +1,74 @@
+/** What the checks look at, gathered once. Whatever could not be had is said instead of it. */
+import { failureFrom, report } from '../../failure.ts'
+import fs from 'node:fs'
+import type { Settings } from '../../settings/settings.ts'
+import * as disk from '../../syscalls/files.ts'
+import { survey, tallyOf, type Survey, type Tally } from '../shared/survey.ts'
+import { textOfPath } from '../shared/print.ts'
+import { askKernel, type Kernel } from '../shared/kernel.ts'
+import { kernelConfig, type KernelConfig } from './kernel-config.ts'
+import { programPath } from '../shared/program.ts'
+import { kernelLines } from './kernel-log.ts'
+
+export interface Site {
+  readonly settings: Settings
+  readonly survey: (Survey & Tally) | { readonly failed: string }
+  readonly kernel: Kernel
+  readonly config: KernelConfig | undefined
+  readonly log: ReturnType<typeof kernelLines>
+  /** nfsd's parameter that names the helper, as the kernel prints it. */
+  readonly parameter: { readonly text: string } | 'absent' | 'unreadable'
+  /** /sys/module/nfsd: the module is loaded, or built in. */
+  readonly moduleLoaded: boolean
+  /** The name by which this program should be called by the kernel: where it is. */
+  readonly program: string
+}
+
+export const parameterFile = '/sys/module/nfsd/parameters/cltrack_prog'
+const usualProgram = '/usr/sbin/nfsd-userland-helper'
+
+export async function siteFor(settings: Settings): Promise<Site> {
+  return {
+    settings,
+    survey: surveyed(settings),
+    kernel: await askKernel(settings.nfsdDirectory),
+    config: kernelConfig(),
+    log: kernelLines(),
+    parameter: readParameter(),
+    moduleLoaded: disk.exists('/sys/module/nfsd'),
+    program: disk.exists(usualProgram) ? usualProgram : ownPath(),
+  }
+}
+
+function surveyed(settings: Settings): Site['survey'] {
+  try {
+    const read = survey(settings)
+    return { ...read, ...tallyOf(read) }
+  } catch (thrown) {
+    return { failed: report(failureFrom(thrown)).line }
+  }
+}
+
+function readParameter(): Site['parameter'] {
+  try {
+    return { text: fs.readFileSync(parameterFile, 'latin1') }
+  } catch {
+    return disk.exists(parameterFile) ? 'unreadable' : 'absent'
+  }
+}
+
+function ownPath(): string {
+  const path = programPath()
+  try {
+    return fs.realpathSync(path)
+  } catch {
+    return path
+  }
+}
+
+/** A word for a shell, quoted if it must be. Bytes that are UTF-8 are shown as such. */
+export function shellWord(word: string): string {
+  const text = textOfPath(word)
+  const shown = text.includes('\ufffd') ? word : text
+  return /^[A-Za-z0-9_./:=@%+-]+$/.test(shown) ? shown : `'${shown.replaceAll("'", "'\\''")}'`
+}

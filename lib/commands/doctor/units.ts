@@ -1,0 +1,50 @@
+/**
+ * systemd's units as files: they tell the same while the manager runs, before it does, and in a tree that is not booted.
+ * Directories in the order of systemd.unit(5); what comes earlier hides what comes later.
+ */
+import { join } from 'node:path'
+import fs from 'node:fs'
+import * as disk from '../../syscalls/files.ts'
+
+const directories = [
+  '/etc/systemd/system.control', '/run/systemd/system.control', '/run/systemd/transient', '/run/systemd/generator.early',
+  '/etc/systemd/system', '/etc/systemd/system.attached', '/run/systemd/system', '/run/systemd/system.attached',
+  '/run/systemd/generator', '/usr/local/lib/systemd/system', '/usr/lib/systemd/system', '/lib/systemd/system', '/run/systemd/generator.late',
+]
+
+/** sd_booted(3). */
+export const bootedBySystemd = (): boolean => disk.exists('/run/systemd/system')
+
+/** Where a unit is, or that it is masked: a link to /dev/null, or an empty file. */
+export function unitNamed(name: string): { readonly path: string } | 'masked' | undefined {
+  for (const directory of directories) {
+    const path = join(directory, name)
+    const stats = disk.tolerating(['ENOENT', 'ENOTDIR', 'ELOOP'], () => fs.statSync(path), undefined)
+    if (stats !== undefined) return stats.isFile() && stats.size > 0 ? { path } : 'masked'
+  }
+  return undefined
+}
+
+/** All values of one key of [Unit], from a unit known by several names and its drop-ins. */
+export function unitSettings(names: readonly string[], key: string): readonly string[] {
+  const files = new Map<string, string>()
+  for (const name of names) {
+    const unit = unitNamed(name)
+    if (unit === 'masked' || unit === undefined) continue
+    files.set('', unit.path)
+    break
+  }
+  for (const directory of directories)
+    for (const name of names)
+      for (const dropIn of disk.namesIn(join(directory, `${name}.d`)))
+        if (dropIn.endsWith('.conf') && !files.has(dropIn)) files.set(dropIn, join(directory, `${name}.d`, dropIn))
+  const values: string[] = []
+  for (const path of files.values()) {
+    const text = disk.tolerating(['ENOENT', 'EACCES', 'EISDIR'], () => fs.readFileSync(path, 'latin1'), '')
+    for (const line of text.replaceAll(/\\\n/g, ' ').split('\n')) {
+      const [, name, value] = /^\s*([A-Za-z]+)\s*=\s*(.*?)\s*$/.exec(line) ?? []
+      if (name === key && value !== undefined) values.push(...value.split(/\s+/).filter((word) => word !== '').map((word) => word.replace(/^"(.*)"$/, '$1')))
+    }
+  }
+  return values
+}

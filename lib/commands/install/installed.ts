@@ -1,0 +1,47 @@
+/**
+ * What `install` has put where, so that the next one knows an admin's change from an old version, and `uninstall` knows
+ * what is ours: lines of `sha256sum`, which can check them (but for links).
+ *
+ * The list lies in the system that is installed into, and may be anybody's. So it is believed only of files that have a
+ * name of ours, and even of these only that they are ours if they have the digest that it tells.
+ */
+import { basename, dirname, join } from 'node:path'
+import fs from 'node:fs'
+import { Failed, quote } from '../../failure.ts'
+import { tolerating } from '../../syscalls/files.ts'
+import { bytesIn, inDirectory, type Root } from '../shared/inside.ts'
+import { isOurPath, type Item } from './files.ts'
+import { place, type Identity } from './place.ts'
+
+const path = '/var/lib/nfsd-userland-helper/installed'
+
+export interface Installed {
+  /** By path, in the order of their installation. */
+  readonly files: ReadonlyMap<string, Identity>
+  /** Paths that the list names, and that we never install. */
+  readonly foreign: readonly string[]
+}
+
+export function readInstalled(root: Root): Installed {
+  const list = inDirectory(root, dirname(path), 'leave', (directory) => bytesIn(directory, basename(path)))
+  if (list === 'other') throw new Failed({ kind: 'storage', atStart: false, what: `the list of what was installed is no regular file: ${quote(join(root.path, path))}` })
+  const text = list?.toString() ?? ''
+  const named = [...text.matchAll(/^([0-9a-f]{64}) [ *](\/.+)$/gm)].map(([, identity = '', file = '']) => [file, identity] as const)
+  return {
+    files: new Map(named.filter(([file]) => isOurPath(file))),
+    foreign: named.map(([file]) => file).filter((file) => !isOurPath(file)),
+  }
+}
+
+export function writeInstalled(root: Root, installed: ReadonlyMap<string, Identity>): void {
+  const text = [...installed].map(([file, identity]) => `${identity}  ${file}\n`).join('')
+  const item: Item = { path, kind: 'program', mode: 0o644, content: { text } }
+  place(root, item, undefined, false)
+}
+
+export function forgetInstalled(root: Root): void {
+  inDirectory(root, dirname(path), 'leave', (directory) => { fs.rmSync(directory.entry(basename(path)), { force: true }) })
+  inDirectory(root, dirname(dirname(path)), 'leave', (directory) => {
+    tolerating(['ENOENT', 'ENOTDIR', 'ENOTEMPTY', 'EEXIST'], () => { fs.rmdirSync(directory.entry(basename(dirname(path)))) }, undefined)
+  })
+}

@@ -1,0 +1,43 @@
+/** What installing and uninstalling say. */
+import { join } from 'node:path'
+import { printable } from '../../failure.ts'
+import { print, printJson } from '../shared/print.ts'
+import { forPrograms, inWords, type Examined } from '../doctor/doctor.ts'
+import type { Action } from './activation.ts'
+import type { Outcome } from './place.ts'
+
+/** What `--json` tells as well (docs/json.md). */
+export interface Report {
+  readonly root: string
+  readonly dryRun: boolean
+  /** The distribution's package has put most files there, and they were left alone. */
+  readonly packaged: boolean
+  readonly files: readonly { readonly path: string; readonly outcome: Outcome }[]
+  readonly actions: readonly Action[]
+  /** What doctor found afterwards; it is not asked about a system that does not run. */
+  readonly examined: Examined | undefined
+}
+
+/** What the list of what was installed names, and what is no name of ours: told, and not touched. */
+export const leftAlone = (foreign: readonly string[]): Report['files'] =>
+  foreign.map((path) => ({ path: printable(Buffer.from(path)), outcome: 'left alone: not ours' }))
+
+/** 1: the files are as they should be, but a running system could not be told. */
+export const outcomeOf = (actions: readonly Action[]): number => (actions.some(({ outcome }) => outcome.startsWith('failed')) ? 1 : 0)
+
+export function say(report: Report, json: boolean): void {
+  const { examined, dryRun, ...rest } = report
+  if (json) printJson({ ...rest, dry_run: dryRun, doctor: examined === undefined ? null : forPrograms(examined) })
+  else print(`${lines(report).join('\n')}\n${examined === undefined ? '' : `\nWhat doctor finds now:\n\n${inWords(examined)}`}`)
+}
+
+function lines({ root, dryRun, packaged, files, actions }: Report): string[] {
+  const width = Math.max(0, ...files.map(({ outcome }) => outcome.length))
+  return [
+    ...(dryRun ? ['Nothing is done, only said:'] : []),
+    ...files.map(({ path, outcome }) => `${outcome.padEnd(width)}  ${outcome === 'left alone: not ours' ? path : join(root, path)}`),
+    ...(packaged ? ["The package's own files are left to the package manager."] : []),
+    ...actions.map(({ what, outcome }) => `${outcome}: ${what}`),
+    ...(root === '/' || dryRun ? [] : [`Nothing was told to a running system, and doctor was not run: that is for the system in ${root}.`]),
+  ]
+}

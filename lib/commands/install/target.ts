@@ -1,0 +1,62 @@
+/** The system that is installed into: what it starts its services with, and what it has already. */
+import { dirname, join } from 'node:path'
+import fs from 'node:fs'
+import { bytesIn, existsBelow, inDirectory, openRoot, type Root } from '../shared/inside.ts'
+import { executablePath } from '../shared/program.ts'
+import { name, zshDirectories, type Init, type Program, type Wanted } from './files.ts'
+
+export interface Target {
+  /** `/`, or where another system's root lies. */
+  readonly root: Root
+  readonly live: boolean
+  readonly init: Init
+  readonly zshDirectory: Wanted['zshDirectory']
+  /** The distribution's package of this program is installed: its files are the package's business. */
+  readonly packaged: boolean
+}
+
+export function targetAt(path: string): Target {
+  const root = openRoot(path)
+  const has = (name: string): boolean => existsBelow(root, name)
+  const live = path === '/'
+  return {
+    root,
+    live,
+    init:
+      live && has('/run/systemd/system') ? 'systemd'
+      : live && has('/run/openrc') ? 'openrc'
+      : has('/usr/lib/systemd/systemd') || has('/lib/systemd/systemd') ? 'systemd'
+      : has('/sbin/openrc-run') || has('/usr/sbin/openrc-run') ? 'openrc'
+      : has('/etc/init.d') ? 'lsb'
+      : 'none',
+    zshDirectory: zshDirectories.find(has) ?? '/usr/share/zsh/site-functions',
+    packaged: isPackaged(root),
+  }
+}
+
+/** dpkg's own list, read without dpkg: this machine may have none, or an image's may be anybody's. */
+function isPackaged(root: Root): boolean {
+  const status = inDirectory(root, '/var/lib/dpkg', 'leave', (directory) => bytesIn(directory, 'status'))
+  if (typeof status !== 'object') return false
+  const ours = status.toString('latin1').split('\n\n').find((entry) => entry.split('\n').includes(`Package: ${name}`))
+  return ours !== undefined && /^Status: \S+ \S+ installed$/m.test(ours)
+}
+
+/** The program that is running, as files: the executable, or Node's script with those beside it. */
+export function runningProgram(live: boolean): Program {
+  const executable = executablePath()
+  if (executable !== undefined) return { executable, beside: scriptsIn(dirname(fs.realpathSync(process.argv[1] ?? ''))) }
+  const upcalls = fs.realpathSync(process.argv[1] ?? '')
+  return { scripts: { upcalls, beside: scriptsIn(dirname(upcalls)) }, node: nodeOf(live) }
+}
+
+/** The commands for people, which lie beside what runs upcalls. */
+const scriptsIn = (directory: string): string[] =>
+  fs.readdirSync(directory).filter((file) => file.endsWith('.cjs') && file !== `${name}.cjs`).sort().map((file) => join(directory, file))
+
+/** The Node that boots with the system, where there is one; else the one that runs us. */
+function nodeOf(live: boolean): string {
+  const usual = '/usr/bin/node'
+  if (!live) return usual
+  return fs.existsSync(usual) && fs.realpathSync(usual) === fs.realpathSync(process.execPath) ? usual : process.execPath
+}

@@ -1,0 +1,40 @@
+/** `list`: every record, and what it means now. */
+import { escapeOwner } from '../upcall/owner.ts'
+import { command } from './shared/command.ts'
+import { print, printJson, say } from './shared/print.ts'
+import { mayReclaim, walk, type Client } from './shared/survey.ts'
+import { isoTime, tableLines } from './shared/table.ts'
+import { clientJson, each, instanceJson, untracked, versionOf, wordFor } from './shared/view.ts'
+
+export const listCommand = command(
+  'list',
+  'every client record, and what it means now',
+  (cli) =>
+    cli
+      .option('reclaimable', { type: 'boolean', describe: 'only those that may reclaim, now or after the next start' })
+      .option('current', { type: 'boolean', describe: 'only those of the current server instance' })
+      .option('waiting', { type: 'boolean', describe: 'only those that may reclaim, and have not' })
+      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .conflicts({ reclaimable: ['current', 'waiting'], current: 'waiting' })
+      .example('$0 list --waiting', 'who is missing, while grace runs')
+      .example('$0 list --json', 'for a program: owners in hex too'),
+  ({ reclaimable, current, waiting, json }, settings) => {
+    const wanted = (client: Client): boolean =>
+      reclaimable === true ? mayReclaim(client) : current === true ? client.standing === 'current' : waiting === true ? client.standing === 'waiting' : true
+    const { surveyed, clients } = walk(settings, wanted)
+    const { instance } = surveyed
+    if (json) {
+      printJson({ instance: instanceJson(surveyed), ran_untracked: surveyed.untracked, clients: each(clients, (client) => clientJson(client, instance)) })
+      return 0
+    }
+    if (surveyed.untracked) say(untracked)
+    let lines = 0
+    const rows = each(clients, (client) => [wordFor(client, instance), String(client.in), isoTime(client.recorded), versionOf(client.session), escapeOwner(client.owner)])
+    for (const part of tableLines(['STANDING', 'INSTANCE', 'FIRST RECORDED', 'NFS', 'CLIENT'], rows)) {
+      lines++
+      if (!print(part)) break
+    }
+    if (lines === 0 && process.stdout.isTTY) print('no such record\n')
+    return 0
+  },
+)

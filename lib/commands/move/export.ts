@@ -1,0 +1,106 @@
+/** `export`: who may reclaim at the next start, for another tracker, another machine, or a program. Changes nothing here. */
+import { randomUUID } from 'node:crypto'
+import { dirname, join, resolve } from 'node:path'
+import { Failed, quote } from '../../failure.ts'
+import fs from 'node:fs'
+import * as disk from '../../syscalls/files.ts'
+import { legacyTopIn } from '../../store/v4recovery.ts'
+import { command } from '../shared/command.ts'
+import { reclaimableAtNextStart } from '../shared/next-start.ts'
+import { print, say } from '../shared/print.ts'
+import { nfsdThreads } from '../shared/service.ts'
+import { refused } from './database.ts'
+import { writeExport } from './json.ts'
+import { hashesIn } from './legacy-top.ts'
+import type { Movable } from './movable.ts'
+import { writeNfsdcld } from './nfsdcld.ts'
+import { writeNfsdcltrack } from './nfsdcltrack.ts'
+
+const trackers = ['json', 'nfsdcltrack', 'nfsdcld'] as const
+
+export const exportCommand = command(
+  'export',
+  'write down who may reclaim at the next start, for another tracker',
+  (cli) =>
+    cli
+      .option('to', { choices: trackers, default: 'json' as const, describe: 'for whom' })
+      .option('output', { alias: 'o', type: 'string', describe: 'a new file; without it, JSON goes to standard output' })
+      .option('dry-run', { type: 'boolean', default: false, describe: 'say what would be written, and write nothing' })
+      .example('$0 export > clients.json', 'for import on another machine')
+      .example('$0 export --to nfsdcltrack -o /var/lib/nfs/nfsdcltrack/main.sqlite', 'back to nfsdcltrack')
+      .example('$0 export --to nfsdcld -o /var/lib/nfs/nfsdcld/main.sqlite', 'on to nfsdcld'),
+  async ({ to, output, 'dry-run': dryRun }, settings) => {
+    process.umask(0o077)
+    const { stateDirectory, nfsdDirectory } = settings
+    const threads = nfsdThreads(nfsdDirectory)
+    const { surveyed, clients: known, damaged } = reclaimableAtNextStart(settings)
+    const { instance, untracked } = surveyed
+    if (instance.kind === 'damaged')
+      throw refused(`${instance.file} in ${quote(stateDirectory)} can't be understood (${instance.why}), so nobody may reclaim`)
+    if (output === undefined && to !== 'json') throw new Failed({ kind: 'bad-argument', why: `a database needs a file: say --output` })
+    if (output !== undefined && fs.existsSync(output)) throw new Failed({ kind: 'bad-argument', why: 'there is such a file already', word: output })
+    const matchOnly = hashesIn(legacyTopIn(stateDirectory))
+
+    if (threads > 0 && to !== 'json') say('nfsd is running: what changes from now on is not in the export. Stop it first')
+    if (untracked) say('a server instance ran that could not be recorded, so after the next start nobody may reclaim: the export is empty')
+    let count = 0
+    const clients = function* (): Generator<Movable> {
+      for (const { owner, session, recorded } of known) {
+        count++
+        yield { owner, session: session === true, recorded }
+      }
+    }
+    if (to === 'nfsdcltrack') {
+      const stay = [...matchOnly()].length
+      if (stay > 0) say(`${stay} clients of the kernel's own tracker stay where they are: nfsdcltrack takes them over by itself`)
+    }
+    if (dryRun) {
+      const counted = clients()
+      while (counted.next().done !== true);
+      print(`${count} clients would be written for ${to === 'json' ? 'import' : to}\n`)
+    } else if (output === undefined) {
+      for (const part of inParts(writeExport(clients(), matchOnly(), now()))) if (!print(part)) break
+    } else {
+      const written =
+        to === 'json'
+          ? inParts(writeExport(clients(), matchOnly(), now()))
+          : [to === 'nfsdcltrack' ? await writeNfsdcltrack(clients(), now()) : await writeNfsdcld(clients(), matchOnly())]
+      makeFile(resolve(output), written)
+      print(`${count} clients written to ${quote(resolve(output))}\n`)
+    }
+    if (damaged() > 0) say(`${damaged()} entries that can't be understood allow nothing, and are left out`)
+    return 0
+  },
+)
+
+const now = (): number => Math.floor(Date.now() / 1000)
+
+/** So much is written at a time. */
+const partSize = 1 << 16
+
+/** Texts of some size, out of many small ones. */
+function* inParts(texts: Iterable<string>): Generator<string> {
+  let part = ''
+  for (const text of texts) {
+    part += text
+    if (part.length < partSize) continue
+    yield part
+    part = ''
+  }
+  yield part
+}
+
+/** A new file, whole and durable, or none. @throws the file system's error, also if the name has been taken meanwhile. */
+function makeFile(path: string, parts: Iterable<string | Uint8Array>): void {
+  const staged = join(dirname(path), `.${randomUUID()}`)
+  const descriptor = fs.openSync(staged, 'wx', 0o600)
+  try {
+    for (const part of parts) fs.writeFileSync(descriptor, part)
+    fs.fsyncSync(descriptor)
+    fs.linkSync(staged, path)
+  } finally {
+    fs.closeSync(descriptor)
+    fs.unlinkSync(staged)
+  }
+  disk.syncDirectory(Buffer.from(dirname(path)).toString('latin1'))
+}

@@ -1,0 +1,131 @@
+/** `import`: clients that another tracker, or another machine, has recorded may reclaim here at the next start. */
+import * as disk from '../../syscalls/files.ts'
+import { makeStateDirectory } from '../../store/state-directory.ts'
+import { resolve } from 'node:path'
+import { Failed, quote } from '../../failure.ts'
+import { command } from '../shared/command.ts'
+import { consent, withConsent } from '../shared/consent.ts'
+import { print, printJson, say, textOfPath } from '../shared/print.ts'
+import { progress } from '../shared/progress.ts'
+import { refused } from './database.ts'
+import type { Found, Movable } from './movable.ts'
+import { confirmPlaced, legacyRoom, placeAll, placeMatchOnly, roomIn, type Room } from './placement.ts'
+import { readSource, standardInput } from './source.ts'
+
+/** The stable shape of `--json` (docs/json.md). */
+export interface Imported {
+  readonly source: { readonly kind: Found['kind']; readonly path: string }
+  readonly state_directory: string
+  readonly dry_run: boolean
+  /** Clients that the source lets reclaim. */
+  readonly clients: number
+  /** Of those, the ones that may reclaim here only because of this import (with a dry run: would). */
+  readonly imported: number
+  /** Of those, the ones that could before. */
+  readonly already_there: number
+  /** The same for clients of which only the MD5 of the owner is known. */
+  readonly match_only: { readonly clients: number; readonly imported: number }
+  readonly notes: readonly string[]
+}
+
+export const importCommand = command(
+  'import <SOURCE>',
+  'let the clients that another tracker recorded reclaim here at the next start',
+  (cli) =>
+    withConsent(cli.positional('SOURCE', { type: 'string', demandOption: true, describe: 'a file or directory, told by its content; - for an export on standard input' }))
+      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .example('$0 import /var/lib/nfs/nfsdcltrack', "nfsdcltrack's database (schema 1 and 2)")
+      .example('$0 import /var/lib/nfs/nfsdcld', "nfsdcld's database")
+      .example('$0 import /mnt/v4recovery', "directories of the kernel's own tracker")
+      .example('$0 import --yes /srv/failed-node/nfs', 'the state directory of another machine')
+      .example('ssh old nfsd-userland-helper export | $0 import --yes -', 'its export'),
+  async ({ SOURCE: given, 'dry-run': dryRun, yes, json }, settings) => {
+    process.umask(0o077)
+    const { stateDirectory, nfsdDirectory } = settings
+    const source = given === standardInput ? '-' : resolve(given)
+    const asBytes = Buffer.from(source).toString('latin1')
+    if (asBytes === stateDirectory) throw new Failed({ kind: 'bad-argument', why: 'that is the state directory itself', word: given })
+    const now = Date.now()
+    const found = await readSource(source, Math.floor(now / 1000))
+    const room = roomIn(settings)
+    // Gone through to its end before anything is changed: what can't be understood is refused as a whole.
+    const counted = { there: 0, blocked: 0, missing: 0 }
+    for (const client of found.clients()) counted[room.standing(client)]++
+    let matchOnly = 0
+    for (const hash of found.matchOnly()) if (hash !== '') matchOnly++
+    const top = matchOnly > 0 ? legacyRoom(stateDirectory, nfsdDirectory) : undefined
+    if (asBytes === top) throw new Failed({ kind: 'bad-argument', why: 'that is where the helper looks by itself: nothing is to be imported', word: given })
+    if (counted.blocked > 0)
+      throw refused(`nothing changed: ${counted.blocked} of these clients have a newer record here that can't be understood, and would not be let in; verify --repair first`)
+
+    const notes = found.notes()
+    let [placed, made] = [counted.missing, top === undefined ? 0 : missingIn(top, found.matchOnly())]
+    if (!dryRun && placed + made > 0) {
+      for (const note of notes) say(note)
+      await consent(question(found, source, stateDirectory, placed + made), yes)
+      if (placed > 0) placed = placeAll(room, missing(found, room, progress('placing clients', placed)), now)
+      if (top !== undefined) made = placeInTop(room, top, found.matchOnly())
+    } else if (!dryRun) {
+      if (counted.there > 0) confirmPlaced(room.state)
+      if (top !== undefined) disk.syncDirectory(top)
+    }
+    const clients = counted.there + counted.missing
+    const result: Imported = {
+      source: { kind: found.kind, path: source },
+      state_directory: textOfPath(stateDirectory),
+      dry_run: dryRun,
+      clients,
+      imported: placed,
+      already_there: clients - placed,
+      match_only: { clients: matchOnly, imported: made },
+      notes,
+    }
+    if (json) printJson(result)
+    else print(describe(result))
+    return 0
+  },
+)
+
+function* missing(found: Found, room: Room, shown: (done: number) => void): Generator<Movable> {
+  let count = 0
+  for (const client of found.clients()) {
+    if (room.standing(client) !== 'missing') continue
+    yield client
+    shown(++count)
+  }
+}
+
+const question = (found: Found, source: string, stateDirectory: string, count: number): string =>
+  [
+    `${count} clients of ${nameOf(found.kind)} ${quote(source)} may reclaim their locks at the next start of the server`,
+    `on ${quote(stateDirectory)}. That is right only if`,
+    ' * the server that recorded them has stopped, and nothing has been granted on its file systems since;',
+    ' * those file systems are served from here only after that start, under the same server scope.',
+    'Go on?',
+  ].join('\n')
+
+const nameOf = (kind: Found['kind']): string =>
+  kind === 'export' ? 'the export' : kind === 'state directory' || kind === 'v4recovery' ? `the ${kind}` : `${kind}'s database`
+
+function missingIn(top: string, hashes: Iterable<string>): number {
+  let count = 0
+  for (const hash of hashes) if (disk.kindAt(`${top}/${hash}`) === 'absent') count++
+  return count
+}
+
+function placeInTop({ state }: Room, top: string, hashes: Iterable<string>): number {
+  makeStateDirectory(state)
+  return placeMatchOnly(top, hashes)
+}
+
+function describe({ source, state_directory: stateDirectory, dry_run: dryRun, imported, already_there: already, match_only: matchOnly, notes }: Imported): string {
+  const would = dryRun ? 'would be ' : ''
+  const lines = [
+    `${imported} clients ${would}imported from ${nameOf(source.kind)} ${quote(source.path)} into ${quote(stateDirectory)}, ${already} were there already`,
+  ]
+  if (matchOnly.clients > 0)
+    lines.push(`${matchOnly.imported} of ${matchOnly.clients} clients known by MD5 only ${would}placed: each is recorded by its first check`)
+  if (dryRun) lines.push(...notes.map((note) => `note: ${note}`))
+  if (!dryRun) lines.push('They may reclaim at the next start of the server.')
+  return `${lines.join('\n')}\n`
+}

@@ -1,0 +1,87 @@
+/**
+ * Our own export: a JSON document (docs/json.md). What is read back is believed in nothing: it may have been edited, or
+ * come from anywhere.
+ */
+import { Failed, quote } from '../../failure.ts'
+import { escapeOwner, ownerFromHex, type ClientOwner } from '../../upcall/owner.ts'
+import { isoTime } from '../shared/table.ts'
+import { refused } from './database.ts'
+import { legacyName, recordedFrom, type Found, type Movable } from './movable.ts'
+import { membersOf } from './json-stream.ts'
+
+const format = 'nfsd-userland-helper clients'
+const version = 1
+
+/** The document, in parts. One client a line: large exports stay readable by line tools. */
+export function* writeExport(clients: Iterable<Movable>, matchOnly: Iterable<string>, now: number): Generator<string> {
+  const head = { format, version, exported: isoTime(now) }
+  yield `${JSON.stringify(head).slice(0, -1)},"clients":[`
+  let separator = ''
+  for (const { owner, session, recorded } of clients) {
+    yield `${separator}\n${JSON.stringify({ owner: escapeOwner(owner), owner_hex: Buffer.from(owner).toString('hex'), session, recorded })}`
+    separator = ','
+  }
+  yield '\n],"match_only":['
+  separator = ''
+  for (const name of matchOnly) {
+    yield `${separator}${JSON.stringify(name)}`
+    separator = ','
+  }
+  yield ']}\n'
+}
+
+/** Anything that JSON can say. */
+type Json = Readonly<Record<string, unknown>>
+
+/** @param chunks reads the document's bytes from its beginning, each a character. @param path of it, for messages. */
+export function readExport(chunks: () => Iterable<string>, path: string, now: number): Found {
+  const wrong = (what: string): Failed => refused(`${quote(path)} is no export of this program: ${what}`)
+
+  /** Both lists of the whole document, and at its end whether it is one. */
+  function* items(): Generator<{ readonly client: Movable } | { readonly hash: string }> {
+    const said = new Map<string, unknown>()
+    let at = 0
+    for (const { name, value, isItem } of membersOf(chunks(), ['clients', 'match_only'], wrong)) {
+      if (!isItem) {
+        if ((name === 'clients' || name === 'match_only') && value !== null) throw wrong(`${name} is no list`)
+        said.set(name, value)
+        assertOurs(said, false)
+      } else if (name === 'clients') yield { client: clientFrom(value, ++at) }
+      else if (typeof value === 'string' && legacyName.test(value)) yield { hash: value }
+      else throw wrong('match_only holds something that is no MD5')
+    }
+    assertOurs(said, true)
+  }
+
+  function assertOurs(said: ReadonlyMap<string, unknown>, whole: boolean): void {
+    if ((whole || said.has('format')) && said.get('format') !== format) throw wrong(`its format is not '${format}'`)
+    if ((whole || said.has('version')) && said.get('version') !== version) throw wrong(`version ${quote(String(said.get('version')))} is not known here (${version} is)`)
+  }
+
+  function clientFrom(entry: unknown, at: number): Movable {
+    const { owner, owner_hex: hex, session, recorded } = (typeof entry === 'object' && entry !== null ? entry : {}) as Json
+    if (typeof hex !== 'string' || typeof session !== 'boolean') throw wrong(`client ${at} lacks owner_hex or session`)
+    const bytes = readHex(hex, at)
+    if (owner !== undefined && owner !== escapeOwner(bytes)) throw wrong(`client ${at} is named differently by owner and owner_hex`)
+    return { owner: bytes, session, recorded: recordedFrom(recorded, now) }
+  }
+
+  function readHex(hex: string, at: number): ClientOwner {
+    try {
+      return ownerFromHex(hex)
+    } catch {
+      throw wrong(`client ${at} has an owner_hex that is no client owner`)
+    }
+  }
+
+  return {
+    kind: 'export',
+    *clients() {
+      for (const item of items()) if ('client' in item) yield item.client
+    },
+    *matchOnly() {
+      for (const item of items()) if ('hash' in item) yield item.hash
+    },
+    notes: () => [],
+  }
+}

@@ -1,0 +1,193 @@
+/**
+ * Where clients go that may reclaim at the next start: in the last full instance's directory, and nowhere later.
+ *
+ * That is where a client is that was active at the end of the last full instance and has not reclaimed. So whatever happens
+ * while they are placed, even a start that nobody expected, they may reclaim in the next grace period, must do so before
+ * it ends like everybody, and mean nothing after it. (In a later directory they would outlive an end of grace in which they
+ * did not reclaim, and take back what others have had since: RFC 8881 8.4.3, the second edge condition.)
+ *
+ * Where no grace period was ever completed, all that was recorded since the beginning counts until one is. So there it is an
+ * instance's directory that is older than the current one, and the last there is; where there is none, one is made.
+ *
+ * Each record is one call, and they are durable together, by one barrier. A kill leaves some of them placed, each of which
+ * may rightly reclaim, and a repeat places the rest. Records that are there stay as they are.
+ *
+ * It is right only while no server runs. A running one may have granted, or may grant until its next start, what conflicts
+ * with the locks that these clients come for; and of those that leave meanwhile it tells its own tracker, not their source.
+ */
+import { join } from 'node:path'
+import fs from 'node:fs'
+import { quote } from '../../failure.ts'
+import { nextStart, reclaimableIn, type Start } from '../../rules/instance.ts'
+import { recordLine, recordName } from '../../rules/record.ts'
+import type { Settings } from '../../settings/settings.ts'
+import * as disk from '../../syscalls/files.ts'
+import type { Directory } from '../../syscalls/files.ts'
+import { usualTop, legacyTopIn } from '../../store/v4recovery.ts'
+import { migrate } from '../../store/migrate.ts'
+import { entryAt, place } from '../../store/records.ts'
+import type { Recorded } from '../../store/layout.ts'
+import { clientsOf, lookAt, makeStateDirectory, stateDirectory, type StateDirectory } from '../../store/state-directory.ts'
+import { ranUntracked } from '../../store/untracked.ts'
+import { holding } from '../shared/hold.ts'
+import { nfsdThreads } from '../shared/service.ts'
+import { newestEntryOf, survey } from '../shared/survey.ts'
+import { refused } from './database.ts'
+import type { Movable } from './movable.ts'
+
+export interface Room {
+  readonly state: StateDirectory
+  /**
+   * Whether a client may reclaim at the next start as it is: it need not be placed. Or something newer stands under its name that
+   * can't be understood, and decides: placing it would change nothing.
+   */
+  readonly standing: (client: Movable) => 'there' | 'blocked' | 'missing'
+}
+
+/** Where clients would be placed. @throws Failed storage: nowhere, and why. Nothing is changed. */
+export function roomIn(settings: Settings): Room {
+  const { stateDirectory: path, runDirectory, nfsdDirectory } = settings
+  const threads = nfsdThreads(nfsdDirectory)
+  if (threads > 0)
+    throw refused(`nothing changed: nfsd is running (${threads} threads), and may grant what conflicts with the locks of these clients; stop it, import, start it`)
+  if (ranUntracked({ runDirectory, path }))
+    throw refused('nothing changed: a server instance ran that could not be recorded, so at the next start nobody may reclaim; import after the grace period of that start')
+  const state = stateDirectory(path, runDirectory)
+  if (disk.kindAt(path) === 'absent') return { state, standing: () => 'missing' }
+  const surveyed = survey(settings, state)
+  const { instance, counting } = surveyed
+  if (instance.kind === 'damaged') throw refused(`nothing changed: ${instance.file} in ${quote(path)} can't be understood (${instance.why}); see verify --repair`)
+  const filled = counting.filter((start) => !isEmpty(state.of(start)))
+  const where = placeIn(surveyed)
+  return {
+    state,
+    standing: ({ owner }) => {
+      const newest = newestEntryOf({ ...surveyed, counting: filled }, owner)
+      if (newest.kind === 'record') return 'there'
+      return newest.in !== undefined && where !== undefined && newest.in > where ? 'blocked' : 'missing'
+    },
+  }
+}
+
+const isEmpty = (directory: Directory | undefined): boolean => directory === undefined || disk.entriesOf(directory).next().done === true
+
+/** The last instance in which records count and have to be reclaimed; undefined, where one is to be made. */
+function placeIn({ instance, starts }: Pick<Recorded, 'instance' | 'starts'>): Start | undefined {
+  switch (instance.kind) {
+    case 'full':
+      return instance.start
+    case 'partial':
+      // In format 1 none before a first instance counted: then the two are one.
+      return instance.full !== undefined && instance.full < instance.start ? instance.full : starts.filter((start) => start < instance.start).at(-1)
+    case 'none':
+      return starts.at(-1)
+    case 'damaged':
+      throw refused(`nothing changed: ${instance.file} can't be understood (${instance.why}); see verify --repair`)
+    default:
+      return instance satisfies never
+  }
+}
+
+/** So many at a time: whoever else wants the lock does not wait for ever. */
+const batch = 1000
+
+/** Places clients. When it returns they may reclaim at the next start, and a power cut does not change that. @returns how many were not there. */
+export function placeAll({ state }: Room, clients: Iterable<Movable>, nowMs: number): number {
+  makeStateDirectory(state)
+  migrate(state)
+  const seen = lookAt(state)
+  // An end of grace that nobody has made sure of is on the disk first, as for an upcall.
+  if (seen.instance.kind === 'full' && seen.marks(seen.instance.start, 'unconfirmed')) disk.sync(clientsOf(state))
+  const start = placeIn(seen) ?? newPlace(seen, nowMs)
+  let placed = 0
+  const some: Movable[] = []
+  const settle = (): void => {
+    placed += holding(state, () => fill(state, start, some))
+    some.length = 0
+  }
+  for (const client of clients) {
+    some.push(client)
+    if (some.length === batch) settle()
+  }
+  settle()
+  confirmPlaced(state, start)
+  // A start alone would not have mattered. After the end of a grace period these clients mean nothing any more.
+  const { instance, starts } = lookAt(state)
+  if (instance.kind !== 'none' && !reclaimableIn(instance, starts).includes(start))
+    throw refused('a server ran meanwhile and completed its grace period: the clients may not reclaim')
+  return placed
+}
+
+/** The name of a directory that is older than the current instance, and later than every other. */
+function newPlace({ instance, traces }: Recorded, nowMs: number): Start {
+  const start = instance.kind === 'partial' ? ((instance.start - 1) as Start) : nextStart(nowMs, traces)
+  if (start === undefined || start <= 0) throw refused('nothing changed: there is no start left before the current one')
+  return start
+}
+
+/** What an import that was killed may have left without its barrier. When it returns, whoever is placed stays placed. */
+export function confirmPlaced(state: StateDirectory, start = placeIn(lookAt(state))): void {
+  const directory = start === undefined ? undefined : state.of(start)
+  if (directory !== undefined) disk.sync(directory)
+  disk.sync(clientsOf(state))
+}
+
+function fill(state: StateDirectory, start: Start, clients: readonly Movable[]): number {
+  // Gone, if everybody in it had reclaimed when an upcall looked.
+  if (state.of(start) === undefined) disk.makeDirectory(String(start), clientsOf(state))
+  const directory = state.of(start)
+  if (directory === undefined) throw refused('the directory goes again and again')
+  let placed = 0
+  for (const { owner, session, recorded } of clients) {
+    const facts = { session, recorded }
+    // Almost always the name is free: then it is one call. Whatever that can't do, the way of an upcall can.
+    const made = disk.tolerating(
+      ['ENAMETOOLONG', 'EPERM', 'EOPNOTSUPP'],
+      () => disk.makeLink(recordLine(owner, facts), recordName(owner), directory),
+      false,
+    )
+    if (made) placed++
+    else if (entryAt(directory, recordName(owner)).kind !== 'record') {
+      place(state, owner, facts, start, [])
+      placed++
+    }
+  }
+  return placed
+}
+
+/**
+ * Where the kernel's own tracker has its directories: a `check` names one there, and whoever has it may reclaim
+ * (lib/events/client.ts, takeOverLegacy). So a client of which only the MD5 is known is put there: it is looked for
+ * exactly when nothing else knows the client, at no cost to other upcalls, taken over by its first `check`, and gone at
+ * the end of grace. As for other clients, a repeat makes what is missing.
+ *
+ * @throws Failed storage, if a start would not see them there: it would not wait for them, nor would a grace end that
+ * nobody told us of clear them away.
+ */
+export function legacyRoom(path: string, nfsdDirectory: string): string {
+  const file = join(nfsdDirectory, 'nfsv4recoverydir')
+  const told = disk.exists(file) ? fs.readFileSync(file, 'utf8').trim() : ''
+  const top = told === '' ? usualTop : told
+  if (top !== legacyTopIn(path))
+    throw refused(
+      `clients known by MD5 only can't be imported: the kernel looks for them in ${quote(top)}, and that is not beside the state directory, `
+        + `in ${quote(legacyTopIn(path))}`,
+    )
+  return top
+}
+
+/** Makes the directories of clients known by MD5. Durable when it returns. @returns how many were not there. */
+export function placeMatchOnly(topPath: string, hashes: Iterable<string>): number {
+  if (disk.makeDirectory(topPath)) disk.syncDirectory(disk.parentOf(topPath))
+  const top = disk.openDirectory(topPath)
+  if (typeof top !== 'object') throw refused(`${quote(topPath)} is not a directory`)
+  try {
+    if (!disk.isOursAlone(disk.statusOf(top))) throw refused(`${quote(topPath)} is not ours alone: others may write to it`)
+    let made = 0
+    for (const hash of hashes) if (disk.makeDirectory(hash, top)) made++
+    disk.sync(top)
+    return made
+  } finally {
+    disk.close(top)
+  }
+}

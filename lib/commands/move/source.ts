@@ -1,0 +1,106 @@
+/** What SOURCE is, told by its content, and who may reclaim according to it. Nothing in it is ever changed. */
+import { randomUUID } from 'node:crypto'
+import fs from 'node:fs'
+import { join } from 'node:path'
+import { Failed, quote } from '../../failure.ts'
+import { legacyTopIn } from '../../store/v4recovery.ts'
+import { reclaimableAtNextStart } from '../shared/next-start.ts'
+import { databaseMagic, readDatabase, refused } from './database.ts'
+import { readExport } from './json.ts'
+import { hashesIn } from './legacy-top.ts'
+import { legacyName, type Found } from './movable.ts'
+import { isNfsdcld, readNfsdcld } from './nfsdcld.ts'
+import { isNfsdcltrack, readNfsdcltrack } from './nfsdcltrack.ts'
+import { openWhole } from './schema.ts'
+
+/** What `-` stands for on the command line. */
+export const standardInput = '/dev/stdin'
+
+/** @param source a path, or `-` for standard input. @param now seconds of the wall clock. */
+export async function readSource(source: string, now: number): Promise<Found> {
+  if (source === '-') return readExport(chunksOf(spooled()), 'standard input', now)
+  if (!fs.existsSync(source)) throw new Failed({ kind: 'bad-argument', why: 'there is nothing to import', word: source })
+  return fs.statSync(source).isDirectory() ? readDirectory(source, now) : readFile(source, now)
+}
+
+async function readFile(path: string, now: number): Promise<Found> {
+  if (!fs.statSync(path).isFile()) throw unknownKind(path)
+  if (startOf(path) !== databaseMagic) return readExport(chunksOf(fs.openSync(path, 'r')), path, now)
+  const { database, schema } = await openWhole(readDatabase(path), path)
+  if (isNfsdcld(schema)) return readNfsdcld(database, schema, now)
+  if (isNfsdcltrack(schema)) return readNfsdcltrack(database, schema, now)
+  throw unknownKind(path)
+}
+
+/** Standard input can be read once, and is read several times: so it becomes a file that has no name. */
+function spooled(): number {
+  const path = join('/var/tmp', `.nfsd-userland-helper-${randomUUID()}`)
+  const descriptor = fs.openSync(path, 'wx+', 0o600)
+  fs.unlinkSync(path)
+  const buffer = Buffer.alloc(1 << 16)
+  for (let length = fs.readSync(0, buffer); length > 0; length = fs.readSync(0, buffer)) fs.writeSync(descriptor, buffer, 0, length)
+  return descriptor
+}
+
+/** A file's bytes, each a character, from its beginning. */
+const chunksOf = (descriptor: number) =>
+  function* (): Generator<string> {
+    const buffer = Buffer.alloc(1 << 16)
+    for (let position = 0; ; ) {
+      const length = fs.readSync(descriptor, buffer, 0, buffer.length, position)
+      if (length === 0) return
+      position += length
+      yield buffer.toString('latin1', 0, length)
+    }
+  }
+
+function startOf(path: string): string {
+  const descriptor = fs.openSync(path, 'r')
+  try {
+    const buffer = Buffer.alloc(databaseMagic.length)
+    return buffer.toString('latin1', 0, fs.readSync(descriptor, buffer))
+  } finally {
+    fs.closeSync(descriptor)
+  }
+}
+
+async function readDirectory(path: string, now: number): Promise<Found> {
+  const has = (name: string): boolean => fs.existsSync(join(path, name))
+  if (has('v4clients') || has('boot_time')) return readStateDirectory(path)
+  if (has('main.sqlite')) return readFile(join(path, 'main.sqlite'), now)
+  const matchOnly = hashesIn(bytesOfPath(path))
+  let others = 0
+  const top = fs.opendirSync(path, { encoding: 'latin1' })
+  for (let entry = top.readSync(); entry !== null; entry = top.readSync()) if (!(legacyName.test(entry.name) && entry.isDirectory())) others++
+  top.closeSync()
+  if (matchOnly().next().done === true) throw unknownKind(path)
+  return { kind: 'v4recovery', clients: () => [], matchOnly, notes: () => (others === 0 ? [] : [`${others} entries that are no client's directory left out`]) }
+}
+
+/** Of another machine, or a copy. The newest entry of an owner decides, as it does there. */
+function readStateDirectory(path: string): Found {
+  // What this machine's starts have noted is not about that directory.
+  const { surveyed: { instance }, clients, damaged } = reclaimableAtNextStart({ stateDirectory: bytesOfPath(path), runDirectory: '/nowhere' })
+  if (instance.kind === 'damaged') throw refused(`${quote(path)}: ${instance.file} can't be understood (${instance.why}), so nobody may reclaim by it`)
+  const top = legacyTopIn(bytesOfPath(path))
+  let legacy = 0
+  for (const name of hashesIn(top)()) if (name !== '') legacy++
+  return {
+    kind: 'state directory',
+    *clients() {
+      for (const { owner, session, recorded } of clients) yield { owner, session: session === true, recorded }
+    },
+    matchOnly: () => [],
+    notes: () => [
+      ...(damaged() > 0 ? [`${damaged()} entries that can't be understood allow nothing there, and are left out`] : []),
+      ...(instance.kind === 'none' ? ['no server instance is recorded there, so nobody may reclaim by it'] : []),
+      ...(legacy > 0 ? [`${legacy} clients of the kernel's own tracker are in ${quote(top)}: import that by itself, if they count`] : []),
+    ],
+  }
+}
+
+/** A path as it was typed, each character a byte. */
+const bytesOfPath = (path: string): string => Buffer.from(path).toString('latin1')
+
+const unknownKind = (path: string): Failed =>
+  refused(`${quote(path)} is nothing that can be imported: no database of nfsdcltrack or nfsdcld, no v4recovery or state directory, no export`)

@@ -1,0 +1,64 @@
+/**
+ * `prune`: clients that many server instances have waited for in vain, and that make each grace period last its whole time.
+ *
+ * Only a server that restarts before its grace is over waits for a client more than once: the end of a grace period drops
+ * whoever did not reclaim in it.
+ */
+import { Failed } from '../failure.ts'
+import { lookAt } from '../store/state-directory.ts'
+import { endGraceEarly } from '../events/grace-end.ts'
+import { escapeOwner } from '../upcall/owner.ts'
+import { command } from './shared/command.ts'
+import { consent, withConsent } from './shared/consent.ts'
+import { print, printJson, remark, textOfPath } from './shared/print.ts'
+import { progress } from './shared/progress.ts'
+import { clientJson, instanceJson, ownerJson } from './shared/view.ts'
+import { walk } from './shared/survey.ts'
+import { isoTime, table } from './shared/table.ts'
+import { worldOf } from './shared/world.ts'
+import { forgetAll } from './shared/forget.ts'
+
+export const pruneCommand = command(
+  'prune',
+  'take out clients that have not come back for several server instances',
+  (cli) =>
+    withConsent(cli)
+      .option('unseen', { type: 'number', demandOption: true, requiresArg: true, describe: 'how many instances, the current one included, have waited for them in vain' })
+      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .example('$0 prune --unseen 3 --dry-run', 'who has not come back in the last three grace periods?')
+      .example('$0 prune --unseen 3', 'takes them out; grace may end early then'),
+  async ({ unseen, 'dry-run': dryRun, yes, json }, settings) => {
+    process.umask(0o077)
+    if (!Number.isSafeInteger(unseen) || unseen < 1) throw new Failed({ kind: 'bad-argument', why: 'not a number of instances', word: String(unseen) })
+    const { surveyed, clients } = walk(settings, (client) => client.standing === 'waiting' && client.unseen >= unseen)
+    const missing = [...clients]
+    const list = table(
+      ['UNSEEN', 'LAST IN', 'FIRST RECORDED', 'CLIENT'],
+      missing.map((client) => [client.unseen, String(client.in), isoTime(client.recorded), escapeOwner(client.owner)]),
+    )
+    const cameBack = new Set<string>()
+    if (!dryRun && missing.length > 0) {
+      if (!yes) remark(list)
+      await consent(`${missing.length} clients may not reclaim any more. Go on?`, yes)
+      const world = worldOf(settings)
+      for (const owner of forgetAll(world, settings, missing, progress('pruning clients', missing.length))) cameBack.add(escapeOwner(owner))
+      // As after the last client's return: perhaps nobody is left to wait for.
+      const recorded = lookAt(world.state)
+      if (recorded.instance.kind === 'partial') endGraceEarly(world, recorded, recorded.instance)
+    }
+    if (json) {
+      printJson({
+        state_directory: textOfPath(settings.stateDirectory),
+        dry_run: dryRun,
+        unseen,
+        instance: instanceJson(surveyed),
+        pruned: missing.filter(({ owner }) => !cameBack.has(escapeOwner(owner))).map((client) => clientJson(client, surveyed.instance)),
+        came_back: missing.filter(({ owner }) => cameBack.has(escapeOwner(owner))).map(({ owner }) => ownerJson(owner)),
+      })
+      return 0
+    }
+    print(`${list}${missing.length - cameBack.size} clients ${dryRun ? 'would be pruned' : 'pruned'}\n`)
+    for (const name of cameBack) print(`not pruned ${name}: it came back meanwhile\n`)
+    return 0
+  },
+)

@@ -1,0 +1,243 @@
+/**
+ * How many clients can this server recover within its grace period? Measured, not guessed: the program calls itself as
+ * the kernel would, on a scratch directory inside `v4clients`, so on the same disk.
+ *
+ * Nothing of the real state is read or written, and the real kernel is told nothing.
+ */
+import { spawn } from 'node:child_process'
+import fs from 'node:fs'
+import { basename, join } from 'node:path'
+import { removeSync } from 'fs-extra/esm'
+import { Failed, failureFrom, quote, report } from '../failure.ts'
+import type { Settings } from '../settings/settings.ts'
+import * as disk from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
+import { holderName, lifeOf } from '../store/process.ts'
+import { makeStateDirectory, stateDirectory as openStateDirectory, type StateDirectory } from '../store/state-directory.ts'
+import { command } from './shared/command.ts'
+import { print, printJson, textOfPath } from './shared/print.ts'
+import { progress } from './shared/progress.ts'
+import { programCommand } from './shared/program.ts'
+import { secondsIn } from './shared/kernel.ts'
+
+/** Times in milliseconds, rates per second. */
+interface Measured {
+  readonly stateDirectory: string
+  /** One entry made in a directory, and the directory synced. */
+  readonly barrier: { readonly medianMs: number; readonly p99Ms: number }
+  /** One upcall after the other. */
+  readonly single: { readonly upcallsPerSecond: number; readonly medianMs: number }
+  /** Upcalls side by side, as the kernel makes them when clients return at once. */
+  readonly parallel: { readonly ways: number; readonly upcallsPerSecond: number; readonly p99Ms: number }
+  readonly graceSeconds: number
+  /** Clients that can come back within one grace period: with sessions two upcalls each, without one. */
+  readonly recoverable: { readonly withSessions: number; readonly withoutSessions: number }
+  readonly clients: number
+}
+
+export const selftestCommand = command(
+  'selftest',
+  'how many clients can this server recover within its grace period?',
+  (cli) =>
+    cli
+      .option('clients', { type: 'number', default: 160, describe: 'how many clients to play' })
+      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .example('$0 selftest', 'in the configured state directory, for the configured grace time')
+      .example('$0 selftest -s /mnt/new-disk --json', 'before moving the state directory there'),
+  async ({ clients, json }, settings) => {
+    process.umask(0o077)
+    if (!Number.isSafeInteger(clients) || clients < 1)
+      throw new Failed({ kind: 'bad-argument', why: 'not a number of clients', word: String(clients) })
+    const measured = await selftest(settings, clients)
+    if (json) printJson(documentOf(measured))
+    else print(`${describe(measured)}\n`)
+    return 0
+  },
+)
+
+const ways = 8
+const singles = 20
+const barriers = 50
+
+/** @throws Failed storage, if the scratch directory can't be made or an upcall on it fails. */
+async function selftest({ stateDirectory, runDirectory, nfsdDirectory }: Settings, clients: number): Promise<Measured> {
+  const { path: scratch, forUpcalls, end } = makeScratch(openStateDirectory(stateDirectory, runDirectory))
+  for (const [signal, status] of [['SIGHUP', 129], ['SIGINT', 130], ['SIGTERM', 143]] as const)
+    process.once(signal, () => {
+      end()
+      process.exit(status)
+    })
+  try {
+    const barrier = barrierOf(scratch)
+    const call = upcallOn(forUpcalls)
+    const owners = Array.from({ length: clients }, (_, i) => Buffer.from(`selftest ${i}`).toString('hex'))
+
+    await call('init')
+    const single: number[] = []
+    const shown = progress('upcalls, one by one', singles)
+    for (const owner of owners.slice(0, singles)) {
+      single.push(await call('create', owner))
+      shown(single.length)
+    }
+    await abreast(owners.slice(singles), 'recording clients', async (owner) => [await call('create', owner)])
+    await call('gracedone', '0')
+
+    await call('init')
+    const recovery = await abreast(owners, 'clients come back', async (owner) => [await call('check', owner), await call('create', owner)])
+    const upcallsPerSecond = recovery.times.length / (recovery.ms / 1000)
+    const graceSeconds = await graceTime(nfsdDirectory)
+    return {
+      stateDirectory,
+      barrier,
+      single: { upcallsPerSecond: round(1000 / mean(single)), medianMs: round(quantile(single, 0.5)) },
+      parallel: { ways, upcallsPerSecond: round(upcallsPerSecond), p99Ms: round(quantile(recovery.times, 0.99)) },
+      graceSeconds,
+      recoverable: {
+        withSessions: Math.floor((upcallsPerSecond / 2) * graceSeconds),
+        withoutSessions: Math.floor(upcallsPerSecond * graceSeconds),
+      },
+      clients,
+    }
+  } finally {
+    end()
+  }
+}
+
+/** The result for programs (docs/json.md). */
+const documentOf = ({ stateDirectory, barrier, single, parallel, graceSeconds, recoverable, clients }: Measured): object => ({
+  state_directory: textOfPath(stateDirectory),
+  barrier: { median_ms: barrier.medianMs, p99_ms: barrier.p99Ms },
+  single: { upcalls_per_second: single.upcallsPerSecond, median_ms: single.medianMs },
+  parallel: { ways: parallel.ways, upcalls_per_second: parallel.upcallsPerSecond, p99_ms: parallel.p99Ms },
+  grace_seconds: graceSeconds,
+  recoverable: { with_sessions: recoverable.withSessions, without_sessions: recoverable.withoutSessions },
+  clients,
+})
+
+/** The result for people. */
+function describe(measured: Measured): string {
+  const { barrier, single, parallel, graceSeconds, recoverable } = measured
+  return [
+    `state directory   ${quote(measured.stateDirectory)}`,
+    `barrier           ${barrier.medianMs} ms (99 % within ${barrier.p99Ms} ms)`,
+    `one by one        ${single.upcallsPerSecond} upcalls/s, ${single.medianMs} ms each`,
+    `${parallel.ways} side by side    ${parallel.upcallsPerSecond} upcalls/s, 99 % within ${parallel.p99Ms} ms`,
+    '',
+    `Within ${graceSeconds} s of grace this server can recover about ${recoverable.withSessions} clients with sessions (NFSv4.1 and later),`,
+    `or about ${recoverable.withoutSessions} without (NFSv4.0). The kernel and the network have not been counted.`,
+  ].join('\n')
+}
+
+/** A directory for one run, and how it is taken away. */
+interface Scratch {
+  /** Through an open directory: whatever becomes of the path. */
+  readonly path: string
+  /** By its path, for upcalls, which look by themselves at whose it is. */
+  readonly forUpcalls: string
+  readonly end: () => void
+}
+
+const scratchPrefix = 'selftest-'
+const holder = 'holder'
+
+/**
+ * In `v4clients`, where only we can put or exchange names: what lies above may belong to somebody else, and what is taken away
+ * with all that is in it has to be ours. What a run left that was killed goes with the next one.
+ */
+function makeScratch(state: StateDirectory): Scratch {
+  try {
+    const isNew = state.clients() === undefined
+    const clients = makeStateDirectory(state)
+    const room = `/proc/self/fd/${clients.descriptor}`
+    for (const { name } of disk.entriesOf(clients)) if (name.startsWith(scratchPrefix) && isLeft(`${room}/${name}`)) removeSync(`${room}/${name}`)
+    const path = fs.mkdtempSync(`${room}/${scratchPrefix}`)
+    fs.symlinkSync(holderName(), `${path}/${holder}`)
+    return {
+      path,
+      forUpcalls: join(Buffer.from(state.clientsPath, 'latin1').toString(), basename(path)),
+      end: () => {
+        removeSync(path)
+        if (isNew) removeIfUnused(state.clientsPath, clients)
+      },
+    }
+  } catch (thrown) {
+    throw new Failed({ kind: 'storage', atStart: false, what: `no scratch directory in ${quote(state.path)}: ${report(failureFrom(thrown)).line}` })
+  }
+}
+
+/** Whether nobody runs in it any more. One that has no holder yet is being made. */
+const isLeft = (path: string): boolean => lifeOf(disk.readLink(`${path}/${holder}`) ?? '', holderName()) === 'dead'
+
+/** `v4clients`, as it was made for the run alone. */
+function removeIfUnused(path: string, clients: Directory): void {
+  const names = Array.from(disk.entriesOf(clients), ({ name }) => name)
+  if (names.some((name) => !name.startsWith('format-'))) return
+  for (const name of names) disk.remove(name, clients)
+  disk.removeIfEmpty(path)
+}
+
+function barrierOf(scratch: string): Measured['barrier'] {
+  const directory = fs.openSync(scratch, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
+  const shown = progress('barriers', barriers)
+  const times = Array.from({ length: barriers }, (_, i) => {
+    fs.symlinkSync('barrier', join(scratch, `barrier-${i}`))
+    const began = performance.now()
+    fs.fsyncSync(directory)
+    shown(i + 1)
+    return performance.now() - began
+  })
+  fs.closeSync(directory)
+  return { medianMs: round(quantile(times, 0.5)), p99Ms: round(quantile(times, 0.99)) }
+}
+
+/** An upcall on the scratch state, as the kernel makes it. @returns its milliseconds. */
+const upcallOn =
+  (scratch: string) =>
+  (...words: readonly string[]): Promise<number> => {
+    const [program, ...self] = programCommand()
+    const began = performance.now()
+    return new Promise((resolve, reject) => {
+      spawn(program, [...self, '-s', join(scratch, 'state'), '--nfsd-dir', join(scratch, 'no-kernel'), '--run-dir', join(scratch, 'run'), '--config', '/dev/null', ...words], {
+        cwd: '/',
+        env: { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' },
+        stdio: 'ignore',
+      })
+        .once('error', reject)
+        .once('exit', (status, signal) => {
+          if (status === 0) resolve(performance.now() - began)
+          else reject(new Failed({ kind: 'storage', atStart: false, what: `an upcall failed: ${words[0] ?? ''}, ${status ?? signal ?? ''}` }))
+        })
+    })
+  }
+
+/** Does something for each owner, `ways` at a time. */
+async function abreast(
+  owners: readonly string[],
+  what: string,
+  work: (owner: string) => Promise<readonly number[]>,
+): Promise<{ readonly ms: number; readonly times: readonly number[] }> {
+  const queue = [...owners]
+  const times: number[] = []
+  const shown = progress(what, owners.length)
+  const began = performance.now()
+  await Promise.all(
+    Array.from({ length: ways }, async () => {
+      for (let owner = queue.pop(); owner !== undefined; owner = queue.pop()) {
+        times.push(...(await work(owner)))
+        shown(owners.length - queue.length)
+      }
+    }),
+  )
+  return { ms: performance.now() - began, times }
+}
+
+/** The kernel's grace time; its default where it can't be read. */
+async function graceTime(nfsdDirectory: string): Promise<number> {
+  const seconds = await secondsIn(join(nfsdDirectory, 'nfsv4gracetime'))
+  return typeof seconds === 'number' && seconds > 0 ? seconds : 90
+}
+
+const quantile = (values: readonly number[], q: number): number =>
+  [...values].sort((a, b) => a - b)[Math.min(values.length - 1, Math.floor(values.length * q))] ?? 0
+const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length
+const round = (value: number): number => Math.round(value * 100) / 100

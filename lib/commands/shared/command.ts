@@ -1,0 +1,48 @@
+/** What a command for people is: its words, its options, and what it does. Wired into yargs by lib/commands/cli.ts. */
+import type { Argv } from 'yargs'
+import type { Settings } from '../../settings/settings.ts'
+import type { Vocabulary } from './vocabulary.ts'
+
+/** @returns the exit status. Throws Failed; whatever else it throws is reported like an upcall's failure. */
+type Run<Given> = (given: Given, settings: Settings, door: Door) => number | Promise<number>
+
+/** What the command line gives a command: where things are, all words there are, and where its status goes. */
+export interface Door {
+  readonly settings: (given: Readonly<Record<string, unknown>>) => Settings
+  readonly vocabulary: () => Vocabulary
+  readonly ended: (status: number) => void
+}
+
+export interface Command {
+  /** The first word of its usage: how it is called. */
+  readonly name: string
+  readonly usage: string
+  readonly summary: string
+  readonly options: (cli: Argv) => Argv
+  readonly addTo: (cli: Argv, door: Door) => Argv
+}
+
+/** @param usage the command's words as yargs reads them: `show <OWNER>`. */
+export function command<Given>(
+  usage: string,
+  summary: string,
+  options: (cli: Argv) => Argv<Given>,
+  run: Run<Given>,
+): Command {
+  const list = /<(\w+)\.\.>/.exec(usage)?.[1]
+  return {
+    name: usage.split(' ')[0] ?? '',
+    usage,
+    summary,
+    options,
+    addTo: (cli, door) =>
+      cli.command(usage, summary, options, async (words) => {
+        const given = lastOfEach(words, list)
+        door.ended(await run(given as Given, door.settings(given), door))
+      }),
+  }
+}
+
+/** Of an option that is said twice the last counts, as before the verb. @param list the one that holds several words. */
+const lastOfEach = (given: Readonly<Record<string, unknown>>, list: string | undefined): Readonly<Record<string, unknown>> =>
+  Object.fromEntries(Object.entries(given).map(([name, value]) => [name, Array.isArray(value) && name !== list ? value.at(-1) : value]))

@@ -1,0 +1,29 @@
+/**
+ * Before a person's command changes who may reclaim, it says what will change, and asks. A script answers in advance, by
+ * `--yes`; whoever has neither a terminal nor that word changes nothing.
+ */
+import { createInterface } from 'node:readline/promises'
+import type { Argv } from 'yargs'
+import { Failed } from '../../failure.ts'
+
+/** `--dry-run` and `--yes`, for every command that changes something. */
+export const withConsent = <Given>(cli: Argv<Given>) =>
+  cli
+    .option('dry-run', { type: 'boolean', default: false, describe: 'say what would be done, and do nothing' })
+    .option('yes', { alias: 'y', type: 'boolean', default: false, describe: 'do not ask: for scripts' })
+
+/**
+ * Asks once, on the terminal; anything but yes is no.
+ * @throws Failed bad-argument, if the answer is no, or there is nobody to ask: nothing has been changed.
+ */
+export async function consent(question: string, yes: boolean): Promise<void> {
+  if (yes) return
+  if (!process.stdin.isTTY || !process.stderr.isTTY)
+    throw new Failed({ kind: 'bad-argument', why: 'nothing changed: there is no terminal to ask on, so say --yes' })
+  const terminal = createInterface({ input: process.stdin, output: process.stderr })
+  // Without a line (end of input, Ctrl-C) the question is never answered, which is a no as well.
+  const closed = new Promise<string>((resolve) => terminal.once('close', () => { resolve('') }))
+  const answer = await Promise.race([terminal.question(`${question} [y/N] `), closed])
+  terminal.close()
+  if (!/^y(?:es)?$/i.test(answer.trim())) throw new Failed({ kind: 'bad-argument', why: 'nothing changed: the answer was no' })
+}

@@ -1,0 +1,60 @@
+/**
+ * Clients that may not reclaim any more. What the upcall `remove` does (lib/events/client.ts, forgetClient), for several
+ * at once: taken out of every instance, the oldest first, then every directory that may bring one back is synced. Dropping
+ * is right in every state, so it needs not know whether grace is over; killed in between, some are gone and some are not.
+ *
+ * A person has been asked about clients as they were. One that has come back since is somebody else to them, so each is looked
+ * at once more, under the lock, and stays where it has come.
+ */
+import type { Start } from '../../rules/instance.ts'
+import * as disk from '../../syscalls/files.ts'
+import type { Directory } from '../../syscalls/files.ts'
+import { migrate } from '../../store/migrate.ts'
+import { lookAt } from '../../store/state-directory.ts'
+import { forgetClient } from '../../events/client.ts'
+import type { World } from '../../events/world.ts'
+import type { ClientOwner } from '../../upcall/owner.ts'
+import { holding } from './hold.ts'
+import { mayReclaim, recordsOfOwner, survey, type Survey, type Where } from './survey.ts'
+
+/** A client as a person was asked about it. */
+export interface Asked {
+  readonly owner: ClientOwner
+  /** The newest instance that it counted in; undefined, where it could not reclaim. */
+  readonly in: Start | undefined
+}
+
+export const newestOf = (surveyed: Survey, owner: ClientOwner): Start | undefined => recordsOfOwner(surveyed, owner).find(mayReclaim)?.in
+
+/** So many at a time: an upcall waits for the lock, and not for ever. */
+const batch = 200
+
+/**
+ * When it returns, none of them may reclaim, and a power cut does not change that.
+ * @returns those that came back meanwhile: they are left as they are.
+ */
+export function forgetAll(world: World, where: Where, clients: readonly Asked[], shown: (done: number) => void): readonly ClientOwner[] {
+  const cameBack: ClientOwner[] = []
+  migrate(world.state)
+  for (let from = 0; from < clients.length; from += batch) {
+    const synced = new Set<Directory>()
+    const then: (() => void)[] = []
+    holding(world.state, () => {
+      const recorded = lookAt(world.state)
+      const surveyed = survey(where, world.state)
+      for (const [at, { owner, in: before }] of clients.slice(from, from + batch).entries()) {
+        const now = newestOf(surveyed, owner)
+        if (now !== undefined && (before === undefined || now > before)) cameBack.push(owner)
+        else {
+          const settlement = forgetClient(world, recorded, owner)
+          for (const directory of settlement.sync) if (directory !== undefined) synced.add(directory)
+          if (settlement.then !== undefined) then.push(settlement.then)
+        }
+        shown(from + at + 1)
+      }
+    })
+    for (const directory of synced) disk.sync(directory)
+    for (const work of then) work()
+  }
+  return cameBack
+}

@@ -1,0 +1,20 @@
+/**
+ * The state directory's lock for a person's command. An upcall goes on without it when it must; a person can wait and try
+ * again, so a command does not.
+ */
+import { Failed } from '../../failure.ts'
+import { locked } from '../../store/lock.ts'
+import type { StateDirectory } from '../../store/state-directory.ts'
+
+/** Runs `work` under the lock. @throws Failed storage, if it can't be had: nothing has been done. */
+export const holding = <T>(state: StateDirectory, work: () => T): T =>
+  locked(
+    state,
+    {
+      assertTimeLeft: () => undefined,
+      passedBy: (because) => {
+        throw new Failed({ kind: 'storage', atStart: false, what: `nothing changed, since the state directory can't be locked: ${because}` })
+      },
+    },
+    work,
+  )

@@ -1,0 +1,82 @@
+/**
+ * Client owners named by a person: as this program prints them (escaped), as hex, or by a prefix of the printed form that
+ * only one known client has.
+ */
+import type { Argv } from 'yargs'
+import { Failed } from '../../failure.ts'
+import { clientsIn, recordsOfOwner, type Survey } from './survey.ts'
+import { escapeOwner, ownerFromEscaped, ownerFromHex, showOwner, type ClientOwner } from '../../upcall/owner.ts'
+
+/** `--hex`, for every command that is given owners. */
+export const withHex = <Given>(cli: Argv<Given>) =>
+  cli.option('hex', { type: 'boolean', default: false, describe: 'owners are given as hex, two digits a byte' })
+
+/** An owner spelled out: it need not be known. Spaces may stand as they are. @throws Failed bad-argument, owner-too-long. */
+export const ownerSpelled = (word: string, hex: boolean): ClientOwner =>
+  hex ? ownerFromHex(word) : ownerFromEscaped(withEscapedSpaces(word))
+
+/** Clients that a person may mean. */
+export interface Known {
+  readonly has: (owner: ClientOwner) => boolean
+  readonly all: () => Iterable<ClientOwner>
+}
+
+/** Those that are recorded, and `others`. */
+export const knownTo = (surveyed: Survey, others: readonly { readonly owner: ClientOwner }[] = []): Known => ({
+  has: (owner) => recordsOfOwner(surveyed, owner).length > 0 || others.some((other) => Buffer.compare(other.owner, owner) === 0),
+  *all() {
+    for (const { owner } of clientsIn(surveyed)) yield owner
+    for (const { owner } of others) yield owner
+  },
+})
+
+/** How a word may name a client: `whole`, where nobody is asked whether somebody else is meant. */
+export type Naming = 'whole' | 'whole or beginning'
+
+/**
+ * The one among `known` that a person means. A word that is a whole owner means it, also where it begins others.
+ * @throws Failed bad-argument: nobody, or several, are called so.
+ */
+export function ownerNamed(word: string, hex: boolean, known: Known, naming: Naming = 'whole or beginning'): ClientOwner {
+  const whole = wholeOwner(word, hex)
+  if (whole !== undefined && known.has(whole)) return whole
+  const begun = hex ? new Map<string, ClientOwner>() : beginningWith(withEscapedSpaces(word), known)
+  const [first, ...others] = begun.values()
+  if (first === undefined) throw new Failed({ kind: 'bad-argument', why: 'no client is recorded by this name', word })
+  if (naming === 'whole')
+    throw new Failed({ kind: 'bad-argument', why: `no client is recorded by this whole name; to let it be a beginning (${showOwner(first)}), say --prefix`, word })
+  if (others.length === 0) return first
+  const some = [first, ...others].slice(0, examples).map(showOwner)
+  const more = begun.size > examples ? `, and ${begun.size - examples} more` : ''
+  const many = begun.size === mostBegun ? `${mostBegun} clients or more` : `${begun.size} clients`
+  throw new Failed({ kind: 'bad-argument', why: `${many} begin so (${some.join(', ')}${more})`, word })
+}
+
+/** Beginnings that so many have are no names. */
+const mostBegun = 1000
+
+function beginningWith(prefix: string, known: Known): ReadonlyMap<string, ClientOwner> {
+  const found = new Map<string, ClientOwner>()
+  if (prefix === '') return found
+  for (const owner of known.all()) {
+    const escaped = escapeOwner(owner)
+    if (escaped.startsWith(prefix)) found.set(escaped, owner)
+    if (found.size === mostBegun) break
+  }
+  return found
+}
+
+/** How many of those that a word may mean are named. */
+const examples = 3
+
+/** A prefix may end within an escape, and is no owner then. With --hex there are no prefixes, so the mistake is told. */
+function wholeOwner(word: string, hex: boolean): ClientOwner | undefined {
+  try {
+    return ownerSpelled(word, hex)
+  } catch (thrown) {
+    if (hex || !(thrown instanceof Failed) || thrown.failure.kind !== 'bad-argument') throw thrown
+    return undefined
+  }
+}
+
+const withEscapedSpaces = (word: string): string => word.replaceAll(' ', '\\040')

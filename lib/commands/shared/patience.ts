@@ -1,0 +1,116 @@
+/**
+ * Other programs, asked with a time limit that holds whatever they do.
+ *
+ * Some files of the kernel's (nfsv4gracetime, nfsv4leasetime) are read under nfsd_mutex, which a start or a stop of the
+ * service holds while it waits for an upcall. Whoever reads them then sleeps uninterruptibly: no signal reaches it, and a
+ * thread of ours that did would keep us from ending. So a child reads, and is left behind when it takes too long. It ends
+ * by itself once the kernel lets go.
+ */
+import { spawn } from 'node:child_process'
+import { errorCode } from '../../failure.ts'
+import fs from 'node:fs'
+
+export type Answer =
+  | { readonly kind: 'ended'; readonly status: number | NodeJS.Signals; readonly stdout: string; readonly stderr: string }
+  | { readonly kind: 'silent' }
+  | { readonly kind: 'not-started'; readonly why: string }
+
+/** Where programs are, for whoever has no PATH. */
+export const usualPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+
+/** Runs a program, and waits for it at most `patienceMs`. It has PATH in its environment, or exactly what `env` says. */
+export function ask(
+  program: string,
+  words: readonly string[],
+  { patienceMs = 2000, env }: { readonly patienceMs?: number; readonly env?: Readonly<Record<string, string>> } = {},
+): Promise<Answer> {
+  return new Promise((resolve) => {
+    const child = spawn(program, words, {
+      cwd: '/',
+      env: env === undefined ? { PATH: process.env['PATH'] ?? usualPath, LC_ALL: 'C' } : { ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+    const said = { stdout: '', stderr: '' }
+    const enough = setTimeout(() => {
+      child.kill('SIGKILL')
+      child.stdout.destroy()
+      child.stderr.destroy()
+      child.unref()
+      resolve({ kind: 'silent' })
+    }, patienceMs)
+    child.stdout.setEncoding('latin1').on('data', (text: string) => { said.stdout += text })
+    child.stderr.setEncoding('latin1').on('data', (text: string) => { said.stderr += text })
+    child.once('error', (error) => {
+      clearTimeout(enough)
+      resolve({ kind: 'not-started', why: errorCode(error) ?? String(error) })
+    })
+    child.once('close', (status, signal) => {
+      clearTimeout(enough)
+      resolve({ kind: 'ended', status: status ?? signal ?? 'SIGKILL', ...said })
+    })
+  })
+}
+
+/** A file whose reading may never end: its text, or why there is none. */
+export async function readPatiently(path: string): Promise<{ readonly text: string } | 'absent' | 'silent' | 'unreadable'> {
+  if (!fs.existsSync(path)) return 'absent'
+  const answer = await ask('cat', ['--', path])
+  if (answer.kind === 'silent') return 'silent'
+  return answer.kind === 'ended' && answer.status === 0 ? { text: answer.stdout } : 'unreadable'
+}
+
+/** Reads files one after the other and says each text, or null, on a line as soon as it has it. */
+const reader = `
+const fs = require('node:fs')
+for (const path of JSON.parse(fs.readFileSync(0, 'latin1'))) {
+  let text = null
+  try { text = fs.readFileSync(path, 'latin1') } catch {}
+  fs.writeSync(1, JSON.stringify(text) + '\\n')
+}`
+
+/** How many files that do not answer are waited for: the rest is not asked any more. */
+const mostSilent = 2
+
+/**
+ * Many small files, any of which may never answer. One child reads them all; where it gets no further for `patienceMs`, it is
+ * left behind, and another goes on with the next file.
+ * @returns their texts, in order; undefined for one that can't be read.
+ */
+export async function readEachPatiently(paths: readonly string[], patienceMs = 2000): Promise<({ readonly text: string } | 'silent' | undefined)[]> {
+  const texts: ({ readonly text: string } | 'silent' | undefined)[] = []
+  for (let silent = 0; texts.length < paths.length; ) {
+    const read = await readSome(paths.slice(texts.length), patienceMs)
+    for (const text of read) texts.push(text === undefined ? undefined : { text })
+    if (texts.length === paths.length) break
+    texts.push('silent')
+    if (++silent === mostSilent) while (texts.length < paths.length) texts.push('silent')
+  }
+  return texts
+}
+
+/** As many as are read before the first that does not answer. */
+function readSome(paths: readonly string[], patienceMs: number): Promise<(string | undefined)[]> {
+  return new Promise((resolve) => {
+    const child = spawn(process.execPath, ['-e', reader], { cwd: '/', env: {}, stdio: ['pipe', 'pipe', 'ignore'] })
+    const texts: (string | undefined)[] = []
+    let rest = ''
+    const end = (): void => {
+      clearTimeout(enough)
+      child.kill('SIGKILL')
+      child.stdin.destroy()
+      child.stdout.destroy()
+      child.unref()
+      resolve(texts)
+    }
+    const enough = setTimeout(end, patienceMs)
+    child.stdout.setEncoding('latin1').on('data', (more: string) => {
+      enough.refresh()
+      const lines = (rest + more).split('\n')
+      rest = lines.pop() ?? ''
+      for (const line of lines) texts.push((JSON.parse(line) as string | null) ?? undefined)
+    })
+    child.once('error', end)
+    child.once('close', end)
+    child.stdin.on('error', () => undefined).end(JSON.stringify(paths), 'latin1')
+  })
+}

@@ -1,0 +1,19 @@
+/**
+ * Is a server running here? Asked before anything is done that is only right while none is.
+ *
+ * `threads` is read under nfsd_mutex, which a start and a stop hold while they wait for an upcall. So it must be read
+ * without our lock; then reading only waits until they are done, which is the moment whose answer is wanted.
+ */
+import { join } from 'node:path'
+import { errorCode } from '../../failure.ts'
+import fs from 'node:fs'
+
+/** How many threads nfsd has; 0 if it does not run, or is not even loaded. */
+export function nfsdThreads(nfsdDirectory: string): number {
+  try {
+    return Number.parseInt(fs.readFileSync(join(nfsdDirectory, 'threads'), 'latin1'), 10) || 0
+  } catch (thrown) {
+    if (errorCode(thrown) === 'ENOENT' || errorCode(thrown) === 'ENOTDIR') return 0
+    throw thrown
+  }
+}

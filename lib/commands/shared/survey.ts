@@ -1,0 +1,370 @@
+/**
+ * The state directory as the commands for people see it: what it says of the instance, and everything in it, as it is read.
+ *
+ * Read without the lock, beside upcalls: older instances first, and records move only towards newer ones, so a client that
+ * reclaims meanwhile may be seen twice and is never missed. Where few are seen, they are held and told once, in order; where
+ * there are many, each is told as it is read, and memory does not grow with them.
+ */
+import { Failed, quote } from '../../failure.ts'
+import { bootTimeFiles, reclaimableIn, startFromName, type BootTime, type BootTimeFile, type Start } from '../../rules/instance.ts'
+import { recordName } from '../../rules/record.ts'
+import type { Settings } from '../../settings/settings.ts'
+import * as disk from '../../syscalls/files.ts'
+import type { Directory } from '../../syscalls/files.ts'
+import { readBootTime } from '../../store/format1.ts'
+import { holderName, lifeOf } from '../../store/process.ts'
+import { entryAt, isStaged, type Entry } from '../../store/records.ts'
+import { lockName, markNames, type Mark, type Recorded } from '../../store/layout.ts'
+import { lookAt, stateDirectory, toldAtStart, type StateDirectory } from '../../store/state-directory.ts'
+import { ranUntracked } from '../../store/untracked.ts'
+import type { Entry as Name } from '../../syscalls/calls.ts'
+import type { ClientOwner } from '../../upcall/owner.ts'
+import type { GraceStart } from '../../upcall/request.ts'
+
+/**
+ * What a record means now.
+ * current: in the current instance. In grace its client has reclaimed, or is new; after it, it may reclaim at the next start.
+ * waiting: in an older instance that still counts, so we are in grace. Its client may reclaim, and has not.
+ * void: nothing looks at it any more.
+ */
+export type Standing = 'current' | 'waiting' | 'void'
+
+export interface Client {
+  readonly kind: 'record'
+  readonly owner: ClientOwner
+  readonly session: boolean | 'unknown'
+  /** When the client was first recorded, in seconds of the wall clock at that time. */
+  readonly recorded: number
+  /** The instance in which it was last active. */
+  readonly in: Start
+  readonly standing: Standing
+  /** How many instances have started since, at least: those that nobody reclaimed in are not kept. */
+  readonly unseen: number
+  readonly path: string
+}
+
+/** What does not belong where it is, or says nothing that can be understood. */
+export interface Oddity {
+  /**
+   * damaged: can't be understood, and allows nothing. newer: a newer program wrote it. stray: not ours. open: others may
+   * write there. leftover: of a process that was killed, harmless. missing: should be there. set-aside: was damaged, and is
+   * kept as evidence.
+   */
+  readonly kind: 'damaged' | 'newer' | 'stray' | 'open' | 'leftover' | 'missing' | 'set-aside'
+  readonly path: string
+  readonly why: string
+  /** What it is called, and where. */
+  readonly name: string
+  readonly in: 'state directory' | 'v4clients' | Start
+}
+
+export interface Survey extends Pick<Recorded, 'instance' | 'starts' | 'traces' | 'format'> {
+  readonly state: StateDirectory
+  /** The kernel's boot time of its nfsd that the current instance's start was told, if it was. */
+  readonly told: GraceStart | undefined
+  /** Marks of the current instance. */
+  readonly marks: Readonly<Record<Mark, boolean>>
+  /** The instances in which a record lets its client reclaim, newest first. */
+  readonly counting: readonly Start[]
+  /** A server instance ran that could not be recorded: nobody may reclaim after the next start, whatever the records say. */
+  readonly untracked: boolean
+}
+
+export type Where = Pick<Settings, 'stateDirectory' | 'runDirectory'>
+
+/** Everything but the records. @param state where it has been opened already. @throws Failed, if the state directory is missing or not ours alone; the file system's errors. */
+export function survey({ stateDirectory: path, runDirectory }: Where, state = stateDirectory(path, runDirectory)): Survey {
+  assertMayLook(state)
+  const { instance, starts, traces, marks, format } = lookAt(state)
+  const current = 'start' in instance ? instance.start : undefined
+  const has = (mark: Mark): boolean => current !== undefined && marks(current, mark)
+  const untracked = ranUntracked(state)
+  return {
+    state,
+    instance,
+    starts,
+    traces,
+    format,
+    told: current === undefined ? undefined : toldAtStart(state, current),
+    marks: Object.fromEntries(markNames.map((mark) => [mark, has(mark)])) as Record<Mark, boolean>,
+    // What is recorded before the first start counts from then on.
+    counting: untracked ? [] : instance.kind === 'none' && format === 2 ? [...starts].reverse() : reclaimableIn(instance, starts),
+    untracked,
+  }
+}
+
+/** Whether a client may reclaim: now, if we are in grace, else at the next start. */
+export const mayReclaim = ({ standing }: Client): boolean => standing !== 'void'
+
+/**
+ * Whether a client of the current instance was known before it: it has reclaimed. For people: it rests on the clock at
+ * that time, since a record does not say where it came from.
+ */
+export const wasKnownBefore = (client: Client): boolean => client.standing === 'current' && client.recorded < client.in
+
+/** The newest instance first, and in it by owner. */
+export const newestFirst = (a: Client, b: Client): number => b.in - a.in || Buffer.compare(a.owner, b.owner)
+
+/** Records are for root's eyes only; for anybody else they would only seem to belong to the wrong user. */
+function assertMayLook({ clientsPath }: StateDirectory): void {
+  const found = disk.directoryAt(clientsPath)
+  if (typeof found === 'object' && found.uid === 0 && process.geteuid?.() !== 0)
+    throw new Failed({ kind: 'storage', atStart: false, what: `${quote(clientsPath)} belongs to root, and only root may look at it` })
+}
+
+/** So many clients are held in memory, to be told once and in order. */
+const few = 20_000
+
+export interface Walk {
+  readonly surveyed: Survey
+  /**
+   * Every client that is wanted. Read anew each time that it is gone through, unless there are few.
+   * @throws Failed, at its end, if a start or an end of grace came in between: then two truths are mixed.
+   */
+  readonly clients: Iterable<Client>
+  /** How many entries could not be understood when they were last gone through. */
+  readonly damaged: () => number
+}
+
+/** Goes through the clients. */
+export function walk(where: Where, wanted: (client: Client) => boolean = () => true): Walk {
+  for (let attempt = 1; ; attempt++) {
+    const surveyed = survey(where)
+    const held: Client[] = []
+    let damaged = 0
+    const all = function* (): Generator<Client> {
+      damaged = 0
+      for (const seen of recordsOf(surveyed))
+        if (seen.kind === 'damaged') damaged++
+        else if (seen.kind === 'record' && wanted(seen)) yield seen
+    }
+    for (const client of all()) {
+      held.push(client)
+      if (held.length === few) return { surveyed, clients: { [Symbol.iterator]: () => ifUnchanged(all(), surveyed) }, damaged: () => damaged }
+    }
+    // Nobody starts a server three times in a row meanwhile.
+    if (attempt === 3 || isAsItWas(surveyed)) return { surveyed, clients: eachOnce(held).filter(wanted).sort(newestFirst), damaged: () => damaged }
+  }
+}
+
+const isAsItWas = ({ state, instance }: Survey): boolean => JSON.stringify(lookAt(state).instance) === JSON.stringify(instance)
+
+function* ifUnchanged(clients: Iterable<Client>, surveyed: Survey): Generator<Client> {
+  yield* clients
+  if (!isAsItWas(surveyed))
+    throw new Failed({ kind: 'storage', atStart: false, what: 'a server instance started, or its grace ended, while the records were read: read them again' })
+}
+
+/** Who has moved on while we looked is seen twice: its newest entry decides, as it does for an upcall. */
+function eachOnce(clients: readonly Client[]): Client[] {
+  const newest = new Map<string, Client>()
+  const nameOf = ({ path }: Client): string => path.slice(path.lastIndexOf('/'))
+  for (const client of clients) if (mayReclaim(client)) newest.set(nameOf(client), client)
+  return clients.map((client) => (mayReclaim(client) && newest.get(nameOf(client)) !== client ? { ...client, standing: 'void' } : client))
+}
+
+/** Every record that can be understood, the oldest instance first. */
+export function* clientsIn(surveyed: Survey): Generator<Client> {
+  for (const seen of recordsOf(surveyed)) if (seen.kind === 'record') yield seen
+}
+
+/** Everything that is there, be it a record or none. */
+export function* everythingIn(surveyed: Survey): Generator<Client | Oddity> {
+  yield* oddBootTimes(surveyed)
+  yield* oddNames(surveyed)
+  yield* recordsOf(surveyed)
+}
+
+/** What is recorded of one client, the newest instance first. */
+export function recordsOfOwner(surveyed: Survey, owner: ClientOwner): Client[] {
+  const { state, starts, counting } = surveyed
+  const name = recordName(owner)
+  let decided = false
+  return [...starts].reverse().flatMap((start) => {
+    const directory = directoryOf(state, start)
+    const entry = 'path' in directory ? entryAt(directory, name) : ({ kind: 'nothing' } as const)
+    const counts = !decided && counting.includes(start)
+    if (counts && entry.kind !== 'nothing') decided = true
+    return entry.kind === 'record' ? [clientOf(surveyed, start, name, entry, counts, unseenSince(surveyed, start))] : []
+  })
+}
+
+/** How an owner's newest entry among the instances that count stands. */
+export function newestEntryOf({ state, counting }: Survey, owner: ClientOwner): { readonly kind: Entry['kind']; readonly in: Start | undefined } {
+  const name = recordName(owner)
+  for (const start of counting) {
+    const directory = state.of(start)
+    const { kind } = directory === undefined ? { kind: 'nothing' as const } : entryAt(directory, name)
+    if (kind !== 'nothing') return { kind, in: start }
+  }
+  return { kind: 'nothing', in: undefined }
+}
+
+function* recordsOf(surveyed: Survey): Generator<Client | Oddity> {
+  const { state, instance, starts, counting } = surveyed
+  for (const start of starts) {
+    const directory = directoryOf(state, start)
+    if (!('path' in directory)) {
+      if (directory.why !== undefined) yield { kind: 'open', path: state.pathOf(start), why: directory.why, name: String(start), in: 'v4clients' }
+      continue
+    }
+    const counts = counting.includes(start)
+    const unseen = unseenSince(surveyed, start)
+    const newer = counting.filter((later) => later > start).map((later) => namesOf(state, later))
+    for (const { name } of disk.entriesOf(directory)) {
+      const odd = { path: `${state.pathOf(start)}/${name}`, name, in: start }
+      if (isStaged(name)) {
+        yield { ...odd, kind: 'leftover', why: 'a record on its way' }
+        continue
+      }
+      const entry = entryAt(directory, name)
+      if (entry.kind === 'damaged') yield { ...odd, kind: 'damaged', why: 'no record that can be understood' }
+      else if (entry.kind === 'newer') yield { ...odd, kind: 'newer', why: 'a newer program wrote it: it allows nothing here' }
+      else if (entry.kind === 'record') yield clientOf(surveyed, start, name, entry, counts && !newer.some((has) => has(name)), unseen)
+    }
+  }
+  if ('start' in instance && !starts.includes(instance.start))
+    yield { kind: 'missing', path: state.pathOf(instance.start), why: 'the directory of the current server instance', name: String(instance.start), in: 'v4clients' }
+}
+
+/** An instance's directory, or why nothing in it is believed; undefined, if it is gone. */
+function directoryOf(state: StateDirectory, start: Start): Directory | { readonly why: string | undefined } {
+  try {
+    return state.of(start) ?? { why: undefined }
+  } catch (thrown) {
+    if (thrown instanceof Failed && thrown.failure.kind === 'storage') return { why: `${thrown.failure.what}: look at what is in it` }
+    throw thrown
+  }
+}
+
+/** So many names of an instance are held, rather than looked up one by one. */
+const heldNames = 50_000
+
+/** Whether an instance has a name. */
+function namesOf(state: StateDirectory, start: Start): (name: string) => boolean {
+  const directory = directoryOf(state, start)
+  if (!('path' in directory)) return () => false
+  const names = new Set<string>()
+  for (const { name } of disk.entriesOf(directory)) {
+    if (names.size === heldNames) return (asked) => disk.lookAtName(asked, directory) !== undefined
+    names.add(name)
+  }
+  return (name) => names.has(name)
+}
+
+/** How many instances have started since, and not after the current one. */
+const unseenSince = ({ instance, traces }: Survey, start: Start): number =>
+  traces.filter((later) => later > start && (!('start' in instance) || later <= instance.start)).length
+
+function clientOf({ state, instance }: Survey, start: Start, name: string, { owner, facts }: Entry & { kind: 'record' }, counts: boolean, unseen: number): Client {
+  const current = 'start' in instance ? instance.start : undefined
+  return {
+    kind: 'record',
+    owner,
+    session: facts.session,
+    recorded: facts.recorded,
+    in: start,
+    standing: !counts ? 'void' : start === current ? 'current' : 'waiting',
+    unseen,
+    path: `${state.pathOf(start)}/${name}`,
+  }
+}
+
+/**
+ * In the state directory itself only names of our own shape are judged: /var/lib/nfs belongs to others too.
+ * What an upcall is about to rename there is no oddity, but what a killed one left is: an instance's start tells.
+ */
+function* oddBootTimes({ state, instance, format }: Survey): Generator<Oddity> {
+  const odd = (kind: Oddity['kind'], name: string, why: string): Oddity => ({ kind, path: `${state.path}/${name}`, why, name, in: 'state directory' })
+  const contents = bootTimesOf(state)
+  for (const [file, content] of Object.entries(contents)) if (typeof content === 'object') yield odd('damaged', file, content.damaged)
+  // Two times that can be read, and can't both be true.
+  if (instance.kind === 'damaged' && typeof contents[instance.file] !== 'object') yield odd('damaged', instance.file, instance.why)
+  for (const name of namesAt(state.path)) {
+    const [, file, start = ''] = /^((?:new_)?boot_time)\.([0-9]+)$/.exec(name) ?? []
+    if (file !== undefined && startFromName(start) !== undefined) yield odd('leftover', name, `a ${file} on its way`)
+    else if (/^selftest-.{6}$/.test(name)) yield odd('leftover', name, 'of a selftest')
+    else if (format === 2 && name === 'nfsd-userland-helper.lock') yield odd('leftover', name, 'the lock of an earlier version')
+  }
+}
+
+/** The three files, as they are. In format 2 they are for people only. */
+function bootTimesOf(state: StateDirectory): Record<BootTimeFile, BootTime> {
+  const root = disk.openDirectory(state.path, disk.anywhere, 'follow')
+  const read = (file: BootTimeFile): BootTime => (typeof root === 'object' ? readBootTime(file, root) : 'absent')
+  const all = Object.fromEntries(bootTimeFiles.map((file) => [file, read(file)])) as Record<BootTimeFile, BootTime>
+  if (typeof root === 'object') disk.close(root)
+  return all
+}
+
+function* namesAt(path: string): Generator<string> {
+  const directory = disk.openDirectory(path, disk.anywhere, 'follow')
+  if (typeof directory !== 'object') return
+  try {
+    for (const { name } of disk.entriesOf(directory)) yield name
+  } finally {
+    disk.close(directory)
+  }
+}
+
+function* oddNames({ state }: Survey): Generator<Oddity> {
+  const clients = state.clients()
+  if (clients === undefined) return
+  for (const entry of disk.entriesOf(clients)) {
+    const odd = oddityAmongInstances(entry, clients)
+    if (odd !== undefined) yield { ...odd, path: `${state.clientsPath}/${entry.name}`, name: entry.name, in: 'v4clients' }
+    if (entry.name === 'damaged' && odd?.kind !== 'stray')
+      for (const name of namesAt(`${state.clientsPath}/damaged`))
+        yield { kind: 'set-aside', path: `${state.clientsPath}/damaged/${name}`, why: 'it could not be understood', name, in: 'v4clients' }
+  }
+}
+
+/** What is wrong with a name in `v4clients`, if anything is. */
+export function oddityAmongInstances({ name, kind }: Name, clients: Directory): Pick<Oddity, 'kind' | 'why'> | undefined {
+  const what = kind === 'unknown' ? (disk.lookAtName(name, clients)?.kind ?? 'unknown') : kind
+  if (name === 'damaged') {
+    const found = disk.directoryAt(name, clients)
+    if (typeof found !== 'object') return { kind: 'stray', why: 'it is in the place where evidence is kept, and is no directory' }
+    return disk.isOursAlone(found) ? undefined : { kind: 'open', why: 'others may write to it: look at what is in it' }
+  }
+  if (name.startsWith('not-a-directory.')) return { kind: 'set-aside', why: 'it was in the place where evidence is kept' }
+  const [, digits = '', mark] = /^([0-9]+)(?:\.([a-z_]+))?$/.exec(name) ?? []
+  if (startFromName(digits) !== undefined) {
+    if (mark === undefined) return what === 'directory' ? undefined : { kind: 'stray', why: 'it has the name of a server instance, and is not a directory' }
+    if ((markNames as readonly string[]).includes(mark)) {
+      if (what !== 'link') return { kind: 'stray', why: 'it has the name of a mark, and is no link' }
+      const text = mark === 'grace_start' ? disk.readLink(name, clients) : undefined
+      return text === undefined || /^[0-9]{1,19}$/.test(text) ? undefined : { kind: 'damaged', why: `it says ${quote(text)}, which is no time` }
+    }
+  }
+  if (/^format-[1-9][0-9]*$/.test(name) || name === 'rebuilt' || name === lockName) {
+    if (what !== 'link') return { kind: 'stray', why: `it is in the place of ${name === lockName ? 'the lock, so that nobody can have it' : 'a mark'}, and is no link` }
+    return name === lockName && lifeOf(disk.readLink(name, clients) ?? '', holderName()) === 'dead' ? { kind: 'leftover', why: 'a lock whose holder is gone' } : undefined
+  }
+  if (/^selftest-.{6}$/.test(name)) return { kind: 'leftover', why: 'of a selftest' }
+  return { kind: 'stray', why: 'no name that this program gives' }
+}
+
+/** How many of each kind there are, and some of them. */
+export interface Tally {
+  readonly records: number
+  readonly oddities: ReadonlyMap<Oddity['kind'], { readonly count: number; readonly some: readonly Oddity[] }>
+}
+
+const mostExamples = 3
+
+/** Goes through everything, and counts. */
+export function tallyOf(surveyed: Survey): Tally {
+  let records = 0
+  const oddities = new Map<Oddity['kind'], { count: number; some: Oddity[] }>()
+  for (const seen of everythingIn(surveyed)) {
+    if (seen.kind === 'record') {
+      records++
+      continue
+    }
+    const known = oddities.get(seen.kind) ?? { count: 0, some: [] }
+    oddities.set(seen.kind, known)
+    if (++known.count <= mostExamples) known.some.push(seen)
+  }
+  return { records, oddities }
+}

@@ -1,0 +1,95 @@
+/** A client and an instance in the words for people, and in those for programs (docs/json.md). Pure. */
+import type { Instance } from '../../rules/instance.ts'
+import { escapeOwner, type ClientOwner } from '../../upcall/owner.ts'
+import { mayReclaim, wasKnownBefore, type Client, type Survey } from './survey.ts'
+import { isoTime } from './table.ts'
+import type { LiveClient } from './live-clients.ts'
+
+export type Word = 'recorded' | 'reclaimed' | 'new' | 'waiting' | 'void'
+
+/** Where a client stands, in one word. */
+export function wordFor(client: Client, instance: Instance): Word {
+  if (client.standing !== 'current') return client.standing
+  return instance.kind === 'partial' ? (wasKnownBefore(client) ? 'reclaimed' : 'new') : 'recorded'
+}
+
+export const meanings: Readonly<Record<Word, string>> = {
+  recorded: 'active; it may reclaim after the next start',
+  reclaimed: 'it has reclaimed in this grace period, and may reclaim again after the next start',
+  new: 'it came in this grace period, and may reclaim after the next start',
+  waiting: 'it may reclaim, and has not',
+  void: 'nothing looks at this record any more: it lets nobody reclaim',
+}
+
+/** What of the protocol a record tells: with a session there is RECLAIM_COMPLETE. */
+export const versionOf = (session: boolean | 'unknown'): string => (session === 'unknown' ? '?' : session ? '4.1+' : '4.0')
+
+/** Each of them, shown when its turn comes. */
+export function* each<T, U>(items: Iterable<T>, shown: (item: T) => U): Generator<U> {
+  for (const item of items) yield shown(item)
+}
+
+export const ownerJson = (owner: ClientOwner) => ({ owner: escapeOwner(owner), owner_hex: Buffer.from(owner).toString('hex') })
+
+export const clientJson = (client: Client, instance: Instance) => ({
+  ...ownerJson(client.owner),
+  standing: wordFor(client, instance),
+  may_reclaim: mayReclaim(client),
+  instance: client.in,
+  instances_unseen: client.unseen,
+  session: client.session,
+  recorded: client.recorded,
+})
+
+/** The current instance. `start` is a time in shape and an order in meaning. */
+export const instanceJson = ({ instance, told }: Pick<Survey, 'instance' | 'told'>) => ({
+  kind: instance.kind,
+  start: 'start' in instance ? instance.start : null,
+  // Past what a number of JSON can tell apart it is no time of anybody's.
+  kernel_boot_time: Number.isSafeInteger(Number(told)) ? Number(told) : null,
+  last_full: instance.kind === 'full' ? instance.start : instance.kind === 'partial' ? (instance.full ?? null) : null,
+  damaged: instance.kind === 'damaged' ? { file: instance.file, why: instance.why } : null,
+})
+
+export const liveJson = (client: LiveClient) => ({
+  ...ownerJson(client.owner),
+  number: client.number,
+  status: client.status ?? null,
+  address: client.address ?? null,
+  seconds_since_renewal: client.secondsSinceRenewal ?? null,
+  minor_version: client.minorVersion ?? null,
+  implementation: client.implementation ?? null,
+})
+
+/** The current instance in one line. */
+export function sayInstance(instance: Instance): string {
+  switch (instance.kind) {
+    case 'full':
+      return `${instance.start}, full: its grace period is over`
+    case 'partial':
+      return instance.full === undefined
+        ? `${instance.start}, in grace; no earlier one was completed, so nobody has anything to reclaim from before it`
+        : `${instance.start}, in grace; clients reclaim what they had in ${instance.full}, the last full one, or since`
+    case 'none':
+      return 'none has been recorded yet: who is, may reclaim after the first start'
+    case 'damaged':
+      return `unknown, and nobody may reclaim until the next start: ${instance.file} can't be understood, ${instance.why}`
+    default:
+      return instance satisfies never
+  }
+}
+
+export const untracked = 'a server instance has been running that could not be recorded: after the next start nobody may reclaim'
+
+/** A time and how long ago it was, for people. */
+export const sayTime = (seconds: number, nowMs: number): string => `${isoTime(seconds)} (${sayAgo(nowMs / 1000 - seconds)})`
+
+export const sayAgo = (seconds: number): string => (seconds < 0 ? `${sayDuration(-seconds)} ahead of the clock` : `${sayDuration(seconds)} ago`)
+
+export function sayDuration(seconds: number): string {
+  const whole = Math.floor(seconds)
+  if (whole < 120) return `${whole} s`
+  if (whole < 2 * 3600) return `${Math.floor(whole / 60)} min`
+  if (whole < 2 * 86_400) return `${Math.floor(whole / 3600)} h`
+  return `${Math.floor(whole / 86_400)} days`
+}

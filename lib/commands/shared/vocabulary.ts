@@ -1,0 +1,91 @@
+/** Every word that a person may type, as data: what completion is made of. Read off the tables that parsing is made of. */
+import type { Argv } from 'yargs'
+import { options } from '../../settings/options.ts'
+import { argumentNames, verbs } from '../../upcall/verbs.ts'
+
+/** What of a command its words are read off. */
+interface Spoken {
+  readonly name: string
+  readonly usage: string
+  readonly summary: string
+  readonly options: (cli: Argv) => Argv
+}
+
+export interface Option {
+  /** With their dashes, the long one first. */
+  readonly spellings: readonly string[]
+  readonly summary: string
+  /** What follows it; undefined for a flag. */
+  readonly takes: 'DIR' | 'FILE' | 'TEXT' | readonly string[] | undefined
+}
+
+export interface Word {
+  readonly name: string
+  readonly summary: string
+  readonly options: readonly Option[]
+  /** What its argument is, where there is something to be completed. */
+  readonly takes: 'FILE' | readonly string[] | undefined
+}
+
+export interface Vocabulary {
+  readonly options: readonly Option[]
+  readonly verbs: readonly Word[]
+  readonly commands: readonly Word[]
+}
+
+/** @param blank makes a parser that knows no word yet: only lib/commands/cli.ts loads yargs. */
+export function vocabularyOf(commands: readonly Spoken[], blank: () => Argv): Vocabulary {
+  return {
+    options: [
+      ...Object.entries(options).map(([name, { takes, short, alias, summary }]) => ({
+        spellings: spelled([name, alias, short]),
+        summary,
+        takes,
+      })),
+      { spellings: ['--help', '-h'], summary: 'show help', takes: undefined },
+      { spellings: ['--version', '-V'], summary: 'show the version', takes: undefined },
+    ],
+    verbs: Object.entries(verbs).map(([name, { summary, takes }]) => ({
+      name,
+      summary: argumentNames[takes] === '' ? summary : `${summary}: ${argumentNames[takes]}`,
+      options: [],
+      takes: undefined,
+    })),
+    commands: commands.map((known) => wordOf(known, blank())),
+  }
+}
+
+/** What yargs knows of a command's options once they are declared; its types do not say so. */
+interface Declared {
+  readonly getOptions: () => {
+    readonly key: Readonly<Record<string, unknown>>
+    readonly alias: Readonly<Record<string, readonly string[] | undefined>>
+    readonly boolean: readonly string[]
+    readonly choices: Readonly<Record<string, readonly string[] | undefined>>
+  }
+  readonly getInternalMethods: () => { readonly getUsageInstance: () => { readonly getDescriptions: () => Readonly<Record<string, string | undefined>> } }
+}
+
+function wordOf({ name, usage, summary, options: declare }: Spoken, blank: Argv): Word {
+  const declared = declare(blank) as unknown as Declared
+  const { key, alias, boolean, choices } = declared.getOptions()
+  const descriptions = declared.getInternalMethods().getUsageInstance().getDescriptions()
+  const positional = [...usage.matchAll(/[<[]([^>\].]+)/g)].map(([, word = '']) => word)
+  const aliases = new Set(Object.values(alias).flat())
+  const argument = positional[0]
+  return {
+    name,
+    summary,
+    takes: argument === undefined ? undefined : (choices[argument] ?? (/source|file|dir/i.test(argument) ? 'FILE' : undefined)),
+    options: Object.keys(key)
+      .filter((option) => !['help', 'version', ...positional].includes(option) && !aliases.has(option))
+      .map((option) => ({
+        spellings: spelled([option, ...(alias[option] ?? [])]),
+        summary: descriptions[option] ?? '',
+        takes: boolean.includes(option) ? undefined : (choices[option] ?? (/root|dir/.test(option) ? 'DIR' : /file|output/.test(option) ? 'FILE' : 'TEXT')),
+      })),
+  }
+}
+
+const spelled = (names: readonly (string | undefined)[]): string[] =>
+  names.filter((name) => name !== undefined).map((name) => (name.length === 1 ? `-${name}` : `--${name}`))

@@ -1,0 +1,82 @@
+/** `show`: everything known about one client, recorded or only present in the kernel. */
+import { escaped } from '../failure.ts'
+import { escapeOwner } from '../upcall/owner.ts'
+import { command } from './shared/command.ts'
+import { knownTo, ownerNamed, withHex } from './shared/owners.ts'
+import { print, printJson, textOfPath } from './shared/print.ts'
+import { mayReclaim, recordsOfOwner, survey, type Client, type Survey } from './shared/survey.ts'
+import { pairs } from './shared/table.ts'
+import { liveClients, type LiveClient } from './shared/live-clients.ts'
+import { clientJson, instanceJson, liveJson, meanings, ownerJson, sayInstance, sayTime, untracked, versionOf, wordFor } from './shared/view.ts'
+
+export const showCommand = command(
+  'show <OWNER>',
+  'everything known about one client',
+  (cli) =>
+    withHex(cli)
+      .positional('OWNER', { type: 'string', demandOption: true, describe: 'as list prints it, or its beginning; a leading - is \\055' })
+      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .example("$0 show 'Linux NFSv4.1 ada'", 'spaces may stand as they are')
+      .example('$0 show --hex 4c696e7578', 'as the kernel names it in an upcall'),
+  async ({ OWNER, hex, json }, settings) => {
+    const surveyed = survey(settings)
+    const kernel = await liveClients(settings.nfsdDirectory)
+    const live = kernel === 'unknown' ? [] : kernel.clients
+    const owner = ownerNamed(OWNER, hex, knownTo(surveyed, live))
+    const own = ({ owner: other }: { owner: Uint8Array }): boolean => Buffer.compare(owner, other) === 0
+    // The newest first; the first that counts is what an upcall goes by.
+    const records = recordsOfOwner(surveyed, owner)
+    const present = live.filter(own)
+    if (json) {
+      printJson({
+        ...ownerJson(owner),
+        may_reclaim: records.some(mayReclaim),
+        instance: instanceJson(surveyed),
+        ran_untracked: surveyed.untracked,
+        records: records.map((record) => ({ ...clientJson(record, surveyed.instance), path: textOfPath(record.path) })),
+        live: kernel === 'unknown' ? null : present.map(liveJson),
+        live_silent: kernel === 'unknown' ? null : kernel.silent,
+      })
+      return 0
+    }
+    print(
+      [
+        pairs([
+          ['client', escapeOwner(owner)],
+          ['hex', Buffer.from(owner).toString('hex')],
+          ['may reclaim', records.some(mayReclaim) ? 'yes' : records.length === 0 ? 'no: it is not recorded' : 'no'],
+          ['server instance', sayInstance(surveyed.instance)],
+          ...(surveyed.untracked ? [['but', untracked] as const] : []),
+        ]),
+        ...records.map((record) => `\n${sayRecord(record, surveyed)}`),
+        ...present.map((client) => `\n${sayLive(client)}`),
+        kernel === 'unknown'
+          ? '\nWhether the kernel has this client can not be seen: there is no clients directory in its nfsd file system.\n'
+          : present.length === 0
+            ? `\nThe kernel does not have this client at the moment${kernel.silent === 0 ? '' : `, or it is one of ${kernel.silent} of which it does not tell`}.\n`
+            : '',
+      ].join(''),
+    )
+    return 0
+  },
+)
+
+function sayRecord(record: Client, { instance }: Survey): string {
+  const word = wordFor(record, instance)
+  return pairs([
+    ['record', escaped(record.path)],
+    ['standing', `${word}: ${meanings[word]}`],
+    ['instance', `${record.in}${record.unseen > 0 ? `; at least ${record.unseen} have started since` : ''}`],
+    ['first recorded', sayTime(record.recorded, Date.now())],
+    ['NFS version', record.session ? `${versionOf(true)}: it says when it has reclaimed everything` : `${versionOf(false)}: it never says that it has reclaimed everything`],
+  ])
+}
+
+const sayLive = (client: LiveClient): string =>
+  pairs([
+    ['in the kernel', `client ${client.number}, ${client.status ?? 'status unknown'}`],
+    ['address', client.address ?? 'unknown'],
+    ['last renewal', client.secondsSinceRenewal === undefined ? 'unknown' : `${client.secondsSinceRenewal} s ago`],
+    ['NFS version', client.minorVersion === undefined ? 'unknown' : `4.${client.minorVersion}`],
+    ...(client.implementation === undefined ? [] : [['implementation', client.implementation] as const]),
+  ])

@@ -1,0 +1,204 @@
+/** `status`: the server instance, who may reclaim, who has, and what holds grace open. */
+import fs from 'node:fs'
+import { escaped } from '../failure.ts'
+import type { Instance } from '../rules/instance.ts'
+import * as disk from '../syscalls/files.ts'
+import { markOf } from '../store/layout.ts'
+import { escapeOwner } from '../upcall/owner.ts'
+import { command } from './shared/command.ts'
+import { print, printJson, textOfPath } from './shared/print.ts'
+import { mayReclaim, recordsOfOwner, walk, type Survey, type Walk } from './shared/survey.ts'
+import { isoTime, pairs, table, toned } from './shared/table.ts'
+import { graceNow, holdersAmong, type Grace, type Holder } from './shared/grace.ts'
+import { askKernel, type Kernel, type Seconds } from './shared/kernel.ts'
+import type { LiveClient } from './shared/live-clients.ts'
+import { clientJson, each, instanceJson, liveJson, sayDuration, sayInstance, untracked, wordFor, type Word } from './shared/view.ts'
+
+export const statusCommand = command(
+  'status',
+  'the server instance, who may reclaim, who has, and what holds grace open',
+  (cli) =>
+    cli
+      .option('json', { type: 'boolean', default: false, describe: 'a result for programs: every client' })
+      .option('all', { type: 'boolean', default: false, describe: 'every client, not only the first of each kind' })
+      .example('$0 status', 'why clients wait, and for how long')
+      .example('watch $0 status', 'while they come back'),
+  async ({ json, all }, settings) => {
+    const kernel = await askKernel(settings.nfsdDirectory)
+    const walked = walk(settings)
+    const { surveyed } = walked
+    const status: Status = { walked, surveyed, kernel, grace: graceNow(surveyed, kernel, Date.now(), graceEnded(surveyed)) }
+    if (json) printJson(statusJson(status))
+    else describe(status, all)
+    return 0
+  },
+)
+
+interface Status {
+  readonly walked: Walk
+  readonly surveyed: Survey
+  readonly kernel: Kernel
+  readonly grace: Grace
+}
+
+/** The last change of the mark that an instance is full, or, in a directory of format 1, of boot_time. */
+function graceEnded({ state, instance, format }: Survey): number | undefined {
+  if (instance.kind !== 'full') return undefined
+  const path = format === 1 ? `${state.path}/boot_time` : `${state.clientsPath}/${markOf(instance.start, 'full')}`
+  const changed = disk.tolerating(['ENOENT', 'ENOTDIR'], () => fs.lstatSync(Buffer.from(path, 'latin1')).ctimeMs, undefined)
+  return changed === undefined ? undefined : Math.floor(changed / 1000)
+}
+
+function statusJson({ walked, surveyed, kernel, grace }: Status) {
+  const { instance } = surveyed
+  const seconds = (value: Seconds): number | null => (typeof value === 'number' ? value : null)
+  const count = noCounts()
+  return {
+    state_directory: textOfPath(surveyed.state.path),
+    instance: instanceJson(surveyed),
+    ran_untracked: surveyed.untracked,
+    since: {
+      wall_clock: grace.since ?? null,
+      seconds: grace.age === undefined ? null : Math.floor(grace.age.seconds),
+      counted_by: grace.age?.by ?? null,
+      clock_was_set: grace.clockWasSet,
+      grace_ended: grace.ended ?? null,
+    },
+    grace: {
+      kernel: kernel.grace,
+      grace_seconds: seconds(kernel.graceSeconds),
+      lease_seconds: seconds(kernel.leaseSeconds),
+      seconds_left: grace.left === undefined ? null : Math.ceil(grace.left),
+      held_by: grace.runs
+        ? each(holdersAmong(walked.clients, surveyed), ({ because, client }) => ({ because, ...(client === undefined ? {} : { client: clientJson(client, instance) }) }))
+        : [],
+    },
+    clients: each(walked.clients, (client) => {
+      count[wordFor(client, instance)]++
+      return clientJson(client, instance)
+    }),
+    counts: () => ({ ...count, damaged: walked.damaged() }),
+    live: kernel.live === 'unknown' ? null : each(kernel.live.clients, (live) => ({ ...liveJson(live), recorded: recordedAs(surveyed, live) ?? null })),
+    live_silent: kernel.live === 'unknown' ? null : kernel.live.silent,
+  }
+}
+
+const noCounts = (): Record<Word, number> => ({ recorded: 0, reclaimed: 0, new: 0, waiting: 0, void: 0 })
+
+/** How one of the kernel's clients is recorded, owners compared byte by byte: what counts goes first. */
+function recordedAs(surveyed: Survey, { owner }: LiveClient): Word | undefined {
+  const records = recordsOfOwner(surveyed, owner)
+  const record = records.find(mayReclaim) ?? records[0]
+  return record === undefined ? undefined : wordFor(record, surveyed.instance)
+}
+
+/** So many of each kind are told, unless all are wanted. */
+const most = 10
+
+function describe(status: Status, all: boolean): void {
+  const { walked, surveyed, kernel } = status
+  const { instance } = surveyed
+  const count = noCounts()
+  const counted = each(walked.clients, (client) => {
+    count[wordFor(client, instance)]++
+    return client
+  })
+  // Who waits is told before who is silent, however they come.
+  const waiting: string[] = []
+  const silent: string[] = []
+  let holders = 0
+  for (const holder of holdersAmong(counted, surveyed)) {
+    holders++
+    const lines = holder.because.startsWith('waiting') ? waiting : silent
+    if (lines.length < most) lines.push(sayHolder(holder))
+  }
+  print(
+    pairs([
+      ['state directory', escaped(surveyed.state.path)],
+      ['server instance', sayInstance(instance)],
+      ['since', saySince(status)],
+      ['grace', sayGrace(status)],
+      ['clients', sayCounts(instance, count, walked.damaged())],
+    ]),
+  )
+  if (surveyed.untracked) print(`\n${toned()('bad', `${untracked[0]?.toUpperCase() ?? ''}${untracked.slice(1)}.`)}\n`)
+  if (status.grace.runs) {
+    print(toned()('strong', '\nWhat holds grace open\n'))
+    const lines = [...waiting, ...silent].slice(0, most)
+    if (holders === 0) print('Nobody: it ends with the next NFSv4.1 client that is recorded, or when its time is over.\n')
+    else if (all) for (const holder of holdersAmong(walked.clients, surveyed)) print(`${sayHolder(holder)}\n`)
+    else print(capped(lines, holders - lines.length, 'list --waiting'))
+  }
+  print(live(kernel.live, surveyed, all ? Number.POSITIVE_INFINITY : most))
+}
+
+function saySince({ surveyed: { instance }, grace: { since, age, clockWasSet, ended } }: Status): string {
+  if (since === undefined || !('start' in instance)) return 'nothing is recorded'
+  const running = age === undefined ? '' : `, ${sayDuration(age.seconds)} ago by ${age.by === 'nfsd' ? "the age of nfsd's threads" : 'the wall clock'}`
+  const set = clockWasSet ? '; the clocks disagree: one was set since, or nfsd has started anew and nobody told us' : ''
+  const over = ended === undefined ? '' : `; grace ended ${isoTime(ended)}`
+  return `${isoTime(since)}${running}${set}${over}`
+}
+
+function sayGrace({ surveyed: { instance }, kernel, grace: { left } }: Status): string {
+  const length = typeof kernel.graceSeconds === 'number' ? ` of ${kernel.graceSeconds} s` : ''
+  const busy = kernel.graceSeconds === 'busy' ? '; its length can not be read while nfsd starts or stops' : ''
+  const inGrace = instance.kind === 'partial'
+  switch (kernel.grace) {
+    case 'unknown':
+      return `the kernel does not say (no v4_end_grace)${inGrace ? '; not over, as far as it has told us' : ''}`
+    case 'over':
+      return inGrace ? toned()('bad', 'over in the kernel, and nobody has told us: the next upcall will end it here too') : 'over, in the kernel too'
+    case 'running':
+      if (!inGrace) return instance.kind === 'full' ? 'over, as far as we were told; the kernel says that it is running' : 'running in the kernel'
+      if (left === undefined) return `running${busy}`
+      return left > 0
+        ? `running; about ${Math.ceil(left)} s${length} left, more if clients are still reclaiming then`
+        : `running, though its time${length} was over ${Math.floor(-left)} s ago: the kernel extends it while clients reclaim`
+  }
+}
+
+function sayCounts(instance: Instance, count: Readonly<Record<Word, number>>, damaged: number): string {
+  const parts =
+    instance.kind === 'partial'
+      ? [`${count.reclaimed + count.new + count.waiting} may reclaim: ${count.reclaimed} reclaimed, ${count.waiting} waiting, ${count.new} new`]
+      : [`${count.recorded} may reclaim after the next start`]
+  if (count.void > 0) parts.push(`${count.void} records that nothing looks at any more`)
+  if (damaged > 0) parts.push(toned()('bad', `${damaged} that can't be understood`))
+  return parts.join('; ')
+}
+
+const whyHeld = {
+  waiting: 'has not reclaimed',
+  'waiting-without-session': 'has not reclaimed; as an NFSv4.0 client it will never say that it is done',
+  'without-session': 'is an NFSv4.0 client, and never says that it is done',
+} as const
+
+/** What grace waits for. */
+function sayHolder({ because, client }: Holder): string {
+  if (because === 'whole-time' || client === undefined)
+    return "an NFSv4.0 client that is gone again, or clients of the kernel's own tracker: it runs for its whole time"
+  const unseen = client.unseen > 1 ? `; not seen for ${client.unseen} instances` : ''
+  return `${escapeOwner(client.owner)} ${whyHeld[because]}${unseen}`
+}
+
+function live(kernel: Kernel['live'], surveyed: Survey, most: number): string {
+  if (kernel === 'unknown') return ''
+  const { clients, silent } = kernel
+  const title = toned()('strong', "\nThe kernel's clients\n")
+  const more = silent === 0 ? '' : `${silent} of which the kernel does not tell at the moment.\n`
+  if (clients.length === 0) return `${title}${silent === 0 ? 'None at the moment.\n' : more}`
+  const rows = clients.map((client) => [
+    recordedAs(surveyed, client) ?? 'no',
+    client.status ?? '?',
+    client.secondsSinceRenewal === undefined ? '?' : `${client.secondsSinceRenewal} s`,
+    client.minorVersion === undefined ? '?' : `4.${client.minorVersion}`,
+    client.address ?? '?',
+    escapeOwner(client.owner),
+  ])
+  const [header = '', ...lines] = table(['RECORDED', 'STATUS', 'RENEWED', 'NFS', 'ADDRESS', 'CLIENT'], rows).trimEnd().split('\n')
+  return `${title}${header}\n${capped(lines.slice(0, most), Math.max(0, lines.length - most), 'status --all')}${more}`
+}
+
+const capped = (lines: readonly string[], more: number, whole: string): string =>
+  [...lines, ...(more > 0 ? [`... and ${more} more: ${whole}`] : [])].map((line) => `${line}\n`).join('')

@@ -1,0 +1,101 @@
+/** `verify`: is everything in the state directory as this program leaves it? `--repair` mends what is not (mend.ts). */
+import { escaped, Failed, report } from '../failure.ts'
+import { command } from './shared/command.ts'
+import { consent, withConsent } from './shared/consent.ts'
+import { print, printJson, remark, textOfPath } from './shared/print.ts'
+import { each, instanceJson } from './shared/view.ts'
+import { everythingIn, survey, type Oddity, type Survey, type Where } from './shared/survey.ts'
+import { toned } from './shared/table.ts'
+import { mendAll } from './mend.ts'
+
+interface Finding extends Pick<Oddity, 'path' | 'why'> {
+  /** unusable: nothing in the state directory may be believed. */
+  readonly kind: Oddity['kind'] | 'unusable'
+}
+
+/** What a kill or a power cut may leave, what is already kept as evidence, and what a newer program wrote: nothing to mend. */
+const harmless: readonly Finding['kind'][] = ['leftover', 'set-aside', 'newer']
+const isWrong = ({ kind }: Finding): boolean => !harmless.includes(kind)
+
+export const verifyCommand = command(
+  'verify',
+  'check everything in the state directory: records, names, times, ownership',
+  (cli) =>
+    withConsent(cli)
+      .option('repair', { type: 'boolean', default: false, describe: 'move what is damaged into v4clients/damaged; nothing is deleted' })
+      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .example('$0 verify', 'exit status 1 if anything is wrong')
+      .example('$0 verify --repair --dry-run', 'what would be moved'),
+  async ({ repair, 'dry-run': dryRun, yes, json }, settings) => {
+    process.umask(0o077)
+    const mends = repair && !dryRun && (await mayMend(settings, yes))
+    const count = { records: 0, wrong: 0 }
+    if (json) {
+      printJson({
+        state_directory: textOfPath(settings.stateDirectory),
+        dry_run: dryRun,
+        repaired: mends ? each(mendAll(settings), shownFinding) : [],
+        instance: () => {
+          const read = readable(settings)
+          return 'unusable' in read ? null : instanceJson(read)
+        },
+        findings: () => each(findingsIn(settings, count), (finding) => ({ ...shownFinding(finding), wrong: isWrong(finding) })),
+        records: () => ('unusable' in readable(settings) ? null : count.records),
+      })
+      return count.wrong === 0 ? 0 : 1
+    }
+    const tone = toned()
+    if (mends) for (const finding of mendAll(settings)) print(line(tone('good', 'mended'), finding))
+    const verb = repair && dryRun ? 'would mend' : 'wrong'
+    for (const finding of findingsIn(settings, count))
+      print(line(isWrong(finding) ? tone('bad', finding.kind === 'unusable' ? 'wrong' : verb) : tone('faint', 'note'), finding))
+    if (!('unusable' in readable(settings)))
+      print(`${count.records} records can be understood; ${count.wrong === 0 ? 'nothing is wrong' : `${count.wrong} things are wrong`}\n`)
+    return count.wrong === 0 ? 0 : 1
+  },
+)
+
+/** Whether anything is to be mended, and a person wants that. */
+async function mayMend(settings: Where & { readonly stateDirectory: string }, yes: boolean): Promise<boolean> {
+  let mendable = 0
+  for (const finding of findingsIn(settings, { records: 0, wrong: 0 })) {
+    if (!isWrong(finding) || finding.kind === 'unusable') continue
+    mendable++
+    if (!yes) remark(line('would mend', finding))
+  }
+  if (mendable === 0) return false
+  await consent(`${mendable} things are mended; what is damaged is kept in ${escaped(settings.stateDirectory)}/v4clients/damaged. Go on?`, yes)
+  return true
+}
+
+const shownFinding = ({ kind, path, why }: Finding): Record<string, string> => ({ kind, path: escaped(path), why })
+
+const line = (what: string, { kind, path, why }: Finding): string => `${what}: ${kind} ${escaped(path)}: ${why}\n`
+
+function readable(where: Where): Survey | { readonly unusable: string } {
+  try {
+    return survey(where)
+  } catch (thrown) {
+    if (!(thrown instanceof Failed)) throw thrown
+    return { unusable: report(thrown.failure).line }
+  }
+}
+
+/** Everything that is wrong or worth a note, as it is found. */
+function* findingsIn(where: Where, count: { records: number; wrong: number }): Generator<Finding> {
+  const read = readable(where)
+  if ('unusable' in read) {
+    count.wrong++
+    const why = `${read.unusable}: whatever is in it is not believed; see that nobody else can write there, and look at the records`
+    yield { kind: 'unusable', path: where.stateDirectory, why }
+    return
+  }
+  for (const seen of everythingIn(read)) {
+    if (seen.kind === 'record') {
+      count.records++
+      continue
+    }
+    if (isWrong(seen)) count.wrong++
+    yield seen
+  }
+}

@@ -1,0 +1,35 @@
+/** What a transition may touch, and what it leaves to be done. */
+import type { Deadline } from '../kernel/deadline.ts'
+import type { Nfsd } from '../kernel/nfsd.ts'
+import type { Log } from '../kernel/log.ts'
+import type { Directory } from '../syscalls/files.ts'
+import type { StateDirectory } from '../store/state-directory.ts'
+
+export interface World {
+  readonly state: StateDirectory
+  readonly nfsd: Nfsd
+  readonly log: Log
+  readonly deadline: Deadline
+  /** The wall clock, in milliseconds since 1970. */
+  readonly now: () => number
+  /** A clock that no step of the wall clock moves, in milliseconds. */
+  readonly monotonic: () => number
+}
+
+/** What a transition, applied under the lock, leaves to be done without it. */
+export interface Settlement {
+  /** Directories that must be on the disk before anything is answered. */
+  readonly sync: readonly (Directory | undefined)[]
+  /** Then: downcalls, and what may only go when the rest is durable. Throws Failed if the upcall must not succeed. */
+  readonly then?: () => void
+}
+
+export const settled: Settlement = { sync: [] }
+
+export const both = (first: Settlement, second: Settlement): Settlement => ({
+  sync: [...first.sync, ...second.sync],
+  then: () => {
+    first.then?.()
+    second.then?.()
+  },
+})

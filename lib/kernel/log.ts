@@ -1,0 +1,76 @@
+/**
+ * What the helper says. The kernel gives an upcall no stderr, so it speaks through the kernel's log, which the journal
+ * picks up: one write(2) a line, syslog priority in front (Documentation/ABI/testing/dev-kmsg). In the foreground, and
+ * where there is no kernel log to be had, it speaks to stderr.
+ */
+import { escaped, report, type Failure } from '../failure.ts'
+import { calls } from '../syscalls/kernel.ts'
+import { atFlags } from '../syscalls/calls.ts'
+import { bytesOf } from '../bytes.ts'
+
+export interface Log {
+  readonly critical: (line: string) => void
+  readonly error: (line: string) => void
+  readonly warning: (line: string) => void
+  /** A transition that an admin would want to see. */
+  readonly notice: (line: string) => void
+  /** Asked for its line only if it is wanted. */
+  readonly debug: (line: () => string) => void
+  /** Says why it ends. @param verb what failed. @returns the exit status. */
+  readonly failed: (failure: Failure, verb?: string) => number
+}
+
+export interface LogOptions {
+  readonly foreground: boolean
+  readonly debug: boolean
+}
+
+export const kernelLog = '/dev/kmsg'
+
+const name = 'nfsd-userland-helper'
+
+/** Facility "daemon", syslog(3): the kernel does not let a process speak as the kernel. */
+const daemon = 3 << 3
+const priorities = { critical: 2, error: 3, warning: 4, notice: 5, debug: 7 } as const
+
+/** A record of the kernel's log holds about 1000 bytes (LOG_LINE_MAX). */
+const longestLine = 900
+
+export function openLog({ foreground, debug }: LogOptions): Log {
+  const say = (priority: keyof typeof priorities) => (line: string) => {
+    // Whatever came from outside has been quoted already; this is the last door before a terminal.
+    const safe = line.replace(/[^ -~]/g, escaped).slice(0, longestLine)
+    if (foreground || !toKernelLog(`<${daemon | priorities[priority]}>${name}: ${safe}\n`)) {
+      toStderr(`${name}: ${priority}: ${safe}\n`)
+      return
+    }
+    // A person who typed the command should see why it failed.
+    if (priorities[priority] <= priorities.error && calls.isTerminal(2)) toStderr(`${name}: ${safe}\n`)
+  }
+  return {
+    critical: say('critical'),
+    error: say('error'),
+    warning: say('warning'),
+    notice: say('notice'),
+    debug: (line) => {
+      if (debug) say('debug')(line())
+    },
+    failed: (failure, verb) => {
+      const { status, line } = report(failure)
+      // A verdict is no error.
+      say(failure.kind === 'may-not-reclaim' ? 'warning' : 'error')(verb === undefined ? line : `${verb}: ${line}`)
+      return status
+    },
+  }
+}
+
+function toKernelLog(line: string): boolean {
+  const descriptor = calls.openat(atFlags.AT_FDCWD, kernelLog, calls.flags.O_WRONLY | calls.flags.O_NONBLOCK, 0)
+  if (descriptor < 0) return false
+  const written = calls.write(descriptor, bytesOf(line))
+  calls.close(descriptor)
+  return written >= 0
+}
+
+/** Where nobody is listening, the status says it. */
+const toStderr = (line: string): void => void calls.write(2, bytesOf(line))

@@ -1,0 +1,100 @@
+/**
+ * What we ask and tell the kernel, through the files of its `nfsd` file system.
+ *
+ * The control files take one plain write(2): writev(2) is EINVAL there. Opening never waits for a reader. Only files that
+ * the kernel serves without nfsd_mutex may be read here: a start and a stop of the service hold it while they wait for
+ * an upcall, so reading `nfsv4recoverydir` or `nfsv4gracetime` would hang both for good.
+ */
+import { errorCode } from '../failure.ts'
+import { calls } from '../syscalls/kernel.ts'
+import { answered, errno } from '../syscalls/errno.ts'
+import { atFlags } from '../syscalls/calls.ts'
+import { bytesOf } from '../bytes.ts'
+import { escapeOwner, type ClientOwner } from '../upcall/owner.ts'
+
+const { O_RDONLY, O_WRONLY, O_NONBLOCK } = calls.flags
+
+export interface Nfsd {
+  /** Has the kernel's grace period ended? 'unknown' where there is no such file. */
+  readonly grace: () => 'over' | 'running' | 'unknown'
+  /**
+   * Asks for the end of grace. The kernel may answer by running `gracedone` before this returns (before 6.19), later
+   * (since), or by EBUSY: it is asked, not told.
+   * @returns 'asked', or why not.
+   */
+  readonly endGrace: () => string
+  /** Whether the 2010 design's `allow_client` exists. */
+  readonly takesAllowedClients: () => boolean
+  /**
+   * Names every client that may reclaim: newline-separated escaped owners, no line split over two writes. Opened and
+   * closed even when there is none: that tells the kernel that the list is complete.
+   */
+  readonly allowClients: (owners: Iterable<ClientOwner>, assertTimeLeft: () => void) => number
+}
+
+/** No write is larger than the kernel's simple transactions take (fs/libfs.c, SIMPLE_TRANSACTION_LIMIT): a page. */
+const largestWrite = 4000
+
+export function nfsdAt(directory: string): Nfsd {
+  const endGraceFile = `${directory}/v4_end_grace`
+  const allowClientFile = `${directory}/allow_client`
+  return {
+    grace: () => {
+      const text = readStart(endGraceFile)
+      return text === undefined ? 'unknown' : text.startsWith('Y') ? 'over' : 'running'
+    },
+    endGrace: () => {
+      try {
+        withDescriptor(endGraceFile, O_WRONLY, (descriptor) => answered(calls.write(descriptor, bytesOf('Y')), 'write', endGraceFile))
+        return 'asked'
+      } catch (thrown) {
+        return errorCode(thrown) ?? String(thrown)
+      }
+    },
+    takesAllowedClients: () => typeof calls.fstatat(atFlags.AT_FDCWD, allowClientFile, 0) !== 'number',
+    allowClients: (owners, assertTimeLeft) =>
+      withDescriptor(allowClientFile, O_WRONLY, (descriptor) => {
+        let lines = ''
+        let count = 0
+        for (const owner of owners) {
+          const line = `${escapeOwner(owner)}\n`
+          if (lines.length + line.length > largestWrite) {
+            writeAll(allowClientFile, descriptor, lines, assertTimeLeft)
+            lines = ''
+          }
+          lines += line
+          count++
+        }
+        if (lines !== '') writeAll(allowClientFile, descriptor, lines, assertTimeLeft)
+        return count
+      }),
+  }
+}
+
+function withDescriptor<T>(path: string, flags: number, work: (descriptor: number) => T): T {
+  const descriptor = answered(calls.openat(atFlags.AT_FDCWD, path, flags | O_NONBLOCK, 0), 'open', path)
+  try {
+    return work(descriptor)
+  } finally {
+    calls.close(descriptor)
+  }
+}
+
+/** The first bytes of a control file, or undefined where it can't be read. */
+function readStart(path: string): string | undefined {
+  const descriptor = calls.openat(atFlags.AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0)
+  if (descriptor < 0) return undefined
+  const text = calls.readText(descriptor, 16)
+  calls.close(descriptor)
+  return typeof text === 'string' ? text : undefined
+}
+
+/** One write for whole lines; again only for what a pipe did not take. */
+function writeAll(path: string, descriptor: number, lines: string, assertTimeLeft: () => void): void {
+  for (let rest = bytesOf(lines); rest.length > 0; ) {
+    assertTimeLeft()
+    const written = answered(calls.write(descriptor, rest), 'write', path, errno.EAGAIN)
+    if (written >= 0) rest = rest.subarray(written)
+    else calls.sleep(5)
+  }
+}

@@ -1,0 +1,42 @@
+/**
+ * Format 1 of the state directory: what 0.1.0 wrote. Two files defined the instance, and a rename of one over the other
+ * ended grace. It is still read, and brought to format 2 by the first upcall that changes anything (migrate.ts).
+ */
+import { quote } from '../failure.ts'
+import { instanceFromFiles, startFromText, type BootTime, type BootTimeFile, type Instance } from '../rules/instance.ts'
+import * as disk from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
+import type { Recorded } from './layout.ts'
+
+/** What the files say, with the marks in the meaning of format 2. */
+export function lookAtFormat1(
+  { path }: { readonly path: string },
+  { marks }: Pick<Recorded, 'marks'>,
+): { readonly instance: Instance; readonly marks: Recorded['marks'] } {
+  const root = disk.openDirectory(path, disk.anywhere, 'follow')
+  if (typeof root !== 'object') return { instance: { kind: 'none' }, marks }
+  try {
+    // new_boot_time first: a grace end renamed it over boot_time, so one of the two reads sees the new instance.
+    const newBootTime = readBootTime('new_boot_time', root)
+    const instance = instanceFromFiles(readBootTime('boot_time', root), newBootTime)
+    const current = 'start' in instance ? instance.start : undefined
+    return {
+      instance,
+      // `partial` stayed until the end of grace was known to be durable.
+      marks: (start, mark) =>
+        mark === 'unconfirmed' ? marks(start, 'partial')
+        : mark === 'full' || mark === 'partial' ? start === current && instance.kind === mark
+        : marks(start, mark),
+    }
+  } finally {
+    disk.close(root)
+  }
+}
+
+/** A boot time file as it is. @throws the file system's error if it is there and can't be read. */
+export function readBootTime(file: BootTimeFile, root: Directory): BootTime {
+  const content = disk.readSmallFile(file, 32, root)
+  if (content.kind === 'absent') return 'absent'
+  if (content.kind === 'other') return { damaged: content.why }
+  return startFromText(content.text) ?? { damaged: `it says ${quote(content.text)}` }
+}

@@ -1,0 +1,143 @@
+/**
+ * The state directory's lock: order among upcalls, never safety (docs/locking.md).
+ *
+ * proper-lockfile keeps it; its `fs` option is where it learns what "held" and "stale" mean here. The lock is a symbolic
+ * link that names its holder, and it is stale exactly when that holder is dead, whatever any clock says. A holder on
+ * another machine (a shared state directory) can't be asked, and is judged by time, as proper-lockfile does.
+ *
+ * What it does not promise: a holder that is stopped for good is passed by after two seconds, and finds itself not alone
+ * when it wakes; a lock that can't be made (full or read-only disk) is done without. Each transition is right even so.
+ */
+import { errorCode } from '../failure.ts'
+import { calls } from '../syscalls/kernel.ts'
+import * as disk from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
+import { holderName, lifeOf } from './process.ts'
+import { lockName } from './layout.ts'
+import type { StateDirectory } from './state-directory.ts'
+
+/** How long a living holder is waited for: as long as the kernel's other clients may be made to wait. */
+const patienceMs = 2000
+/** How old the lock of a holder that can't be asked must be: proper-lockfile's default. */
+const staleMs = 10_000
+
+export interface LockOptions {
+  /** Called before each wait; throws when the upcall is out of time. */
+  readonly assertTimeLeft: () => void
+  /** Told once, if the work is done without the lock. */
+  readonly passedBy: (because: string) => void
+}
+
+/** Runs `work` while holding the lock, or without it as above. @returns what `work` returns. */
+export function locked<T>(state: StateDirectory, options: LockOptions, work: () => T): T {
+  // Without `v4clients` there is nothing that order could matter to: the work itself will say so.
+  const clients = state.clients()
+  const release = clients === undefined ? undefined : take(clients, options)
+  try {
+    return work()
+  } finally {
+    release?.()
+  }
+}
+
+function take(clients: Directory, { assertTimeLeft, passedBy }: LockOptions): (() => void) | undefined {
+  const us = holderName()
+  const seam = lockedByLink(clients, us)
+  // Loaded only where a lock is taken: most checks take none.
+  // eslint-disable-next-line @typescript-eslint/no-require-imports -- an import would be evaluated at start
+  const { lock } = require('proper-lockfile/lib/lockfile.js') as Lockfile
+  const options = { lockfilePath: lockName, realpath: false, stale: staleMs, fs: seam.fs, onCompromised: () => undefined }
+  const patience = waiting(assertTimeLeft)
+  for (;;) {
+    let failure: unknown
+    let unlock: Unlock | undefined
+    lock(clients.path, options, (error, release) => {
+      failure = error
+      unlock = release
+    })
+    if (unlock !== undefined) return releasing(unlock)
+    const code = errorCode(failure)
+    if (code !== 'ELOCKED') {
+      passedBy(`it can't be made (${code ?? String(failure)})`)
+      return undefined
+    }
+    if (!patience()) {
+      passedBy(`held for ${patienceMs / 1000} s by ${seam.holder() ?? 'somebody'}`)
+      return undefined
+    }
+  }
+}
+
+/** @returns what waits a little each time that it is called, and then says whether there is any patience left. */
+function waiting(assertTimeLeft: () => void): () => boolean {
+  let giveUpAt: number | undefined
+  return () => {
+    assertTimeLeft()
+    giveUpAt ??= calls.monotonic() + patienceMs
+    calls.sleep(1 + Math.random() * 2)
+    return calls.monotonic() < giveUpAt
+  }
+}
+
+/**
+ * proper-lockfile's core, which its other two ways of calling wrap: it calls back as soon as its file system does, and ours
+ * does at once. Its own adapter for synchronous calls would cost an upcall half as much again as the lock.
+ */
+interface Lockfile {
+  readonly lock: (file: string, options: object, done: (error: unknown, unlock?: Unlock) => void) => void
+}
+type Unlock = (done: Done<void>) => void
+type Done<T> = (error: unknown, result?: T) => void
+
+const releasing = (unlock: Unlock) => (): void => {
+  let failure: unknown
+  unlock((error) => { failure = error })
+  if (failure instanceof Error) throw failure
+}
+
+function callBack<T>(done: Done<T>, work: () => T): void {
+  let result: T
+  try {
+    result = work()
+  } catch (thrown) {
+    done(thrown)
+    return
+  }
+  done(null, result)
+}
+
+/** What proper-lockfile asks of a file system, answered for one lock that is a symbolic link. */
+function lockedByLink(clients: Directory, us: string): { readonly holder: () => string | undefined; readonly fs: object } {
+  const holder = (): string | undefined => disk.readLink(lockName, clients)
+  let seen: string | undefined
+  let made = false
+  const lastSign = (): Date => {
+    if (made) return new Date()
+    // What is no link is nobody's lock: this throws, and the upcall goes on without.
+    seen = holder()
+    if (seen === undefined) throw disk.missing(lockName)
+    switch (lifeOf(seen, us)) {
+      case 'alive':
+        return new Date()
+      case 'dead':
+        return new Date(0)
+      case 'unknown':
+        return new Date((disk.lookAtName(lockName, clients)?.mtime ?? 0) * 1000)
+    }
+  }
+  return {
+    holder,
+    fs: {
+      mkdir: (_: string, done: Done<void>) => {
+        callBack(done, () => {
+          disk.claimLink(us, lockName, clients)
+          made = true
+        })
+      },
+      stat: (_: string, done: Done<{ mtime: Date }>) => { callBack(done, () => ({ mtime: lastSign() })) },
+      // Only the link that was judged, or made, is taken away: somebody else may have been quicker.
+      rmdir: (_: string, done: Done<void>) => { callBack(done, () => { if (holder() === (made ? us : seen)) disk.remove(lockName, clients) }) },
+      utimes: (_: string, _accessed: Date, _modified: Date, done: Done<void>) => { done(null) },
+    },
+  }
+}

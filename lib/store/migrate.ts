@@ -1,0 +1,32 @@
+/**
+ * From format 1 to format 2: what the two files said is said by marks, and the files are only for people from then on.
+ *
+ * The marks are made and made durable before the mark of the format, which is what makes them count: killed in between, the
+ * files still decide, and the next upcall does the same again. Run twice or beside another it makes the same names.
+ */
+import * as disk from '../syscalls/files.ts'
+import { markOf } from './layout.ts'
+import { clientsOf, lookAt, markFormat, setAside, type StateDirectory } from './state-directory.ts'
+
+/** Durable when it returns. Nothing is done where the format is the present one, or the files can't be understood. */
+export function migrate(state: StateDirectory): void {
+  const { format, instance, starts, traces, marks } = lookAt(state)
+  if (format !== 1 || instance.kind === 'damaged') return
+  const clients = clientsOf(state)
+  const current = instance.kind === 'none' ? undefined : instance.start
+  // In format 1 a start that was killed before its rename left this mark, and had not started.
+  for (const start of traces) if (current === undefined || start > current) disk.remove(markOf(start, 'partial'), clients)
+  const isFirst = instance.kind === 'partial' && instance.full === instance.start
+  // What counted no more in format 1 would count in format 2, where nothing is full before the first instance that is.
+  if (isFirst || current === undefined) for (const start of starts) if (start !== current) setAside(state, String(start), clients, String(start))
+  if (instance.kind !== 'none') {
+    const lastFull = instance.kind === 'full' ? instance.start : isFirst ? undefined : instance.full
+    if (lastFull !== undefined) disk.makeLink('-', markOf(lastFull, 'full'), clients)
+    if (instance.kind === 'partial') disk.makeLink('-', markOf(instance.start, 'partial'), clients)
+    // Its end, to come or unconfirmed, is followed up as any other.
+    if (instance.kind === 'partial' || marks(instance.start, 'unconfirmed')) disk.makeLink('-', markOf(instance.start, 'unconfirmed'), clients)
+    disk.sync(clients)
+  }
+  markFormat(clients)
+  disk.sync(clients)
+}

@@ -1,0 +1,140 @@
+/**
+ * Client records in their instances' directories.
+ *
+ * A record is one directory entry, a symbolic link whose target is its line: made by one call, never half-written, and
+ * durable with its directory. Reclaiming moves it by one rename, which needs no space and leaves it in one place or the
+ * other. Btrfs may bring a moved entry back in its old place after a power cut, so an entry in an older directory never
+ * means more than "may reclaim, has not yet", and taking a client away syncs every directory that could bring it back.
+ * Where a link can't hold the line (XFS: 1023 bytes), the record is a small file with the same line, and costs a
+ * second barrier.
+ */
+import type { Start } from '../rules/instance.ts'
+import { readRecord, recordLine, recordName, type Facts } from '../rules/record.ts'
+import { calls } from '../syscalls/kernel.ts'
+import type { ClientOwner } from '../upcall/owner.ts'
+import * as disk from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
+import { setAside, storageFailure, type StateDirectory } from './state-directory.ts'
+
+export type Entry =
+  | { readonly kind: 'nothing' }
+  | { readonly kind: 'damaged' }
+  /** A newer program wrote it: it is kept, and allows nothing here. */
+  | { readonly kind: 'newer' }
+  | { readonly kind: 'record'; readonly owner: ClientOwner; readonly facts: Facts }
+
+/** The longest line: every byte of a 1024-byte owner percent-encoded, and the facts. */
+const longestLine = 4096
+
+/** What stands under a name in an instance's directory. @param meant the name that it had there, where it has been moved. */
+export function entryAt(directory: Directory, name: string, meant = name): Entry {
+  const link = disk.linkAt(name, directory)
+  if (link === 'absent') return { kind: 'nothing' }
+  let line
+  if (link === 'no link') {
+    const file = disk.readSmallFile(name, longestLine, directory)
+    if (file.kind === 'absent') return { kind: 'nothing' }
+    if (file.kind === 'other') return { kind: 'damaged' }
+    line = file.text
+  } else line = link.text
+  const record = readRecord(meant, line)
+  return record === undefined ? { kind: 'damaged' } : record === 'newer' ? { kind: 'newer' } : { kind: 'record', ...record }
+}
+
+/** What an instance has under a name; nothing, if it has no directory. */
+export function entryIn(state: StateDirectory, start: Start, name: string): Entry {
+  const directory = state.of(start)
+  return directory === undefined ? { kind: 'nothing' } : entryAt(directory, name)
+}
+
+/** Looks for an owner's record, newest instance first; the newest entry decides, be it damaged. */
+export function newestEntry(state: StateDirectory, owner: ClientOwner, newestFirst: readonly Start[]): { entry: Entry; in: Start | undefined } {
+  const name = recordName(owner)
+  for (const start of newestFirst) {
+    const entry = entryIn(state, start, name)
+    if (entry.kind !== 'nothing') return { entry, in: start }
+  }
+  return { entry: { kind: 'nothing' }, in: undefined }
+}
+
+/**
+ * Records a client in `current`, by moving the record it has in an older instance or by a new one.
+ * Durable once `current`'s directory is synced; until then the client is recorded as before, or anew.
+ * @returns whether records in older directories are still to be dropped, once this one is durable; undefined, if the
+ * current instance's directory is missing.
+ */
+export function place(
+  state: StateDirectory,
+  owner: ClientOwner,
+  facts: Facts,
+  current: Start,
+  older: readonly Start[],
+): { readonly dropLater: readonly Start[] } | undefined {
+  const name = recordName(owner)
+  const directory = state.of(current)
+  if (directory === undefined) return undefined
+  const here = entryAt(directory, name)
+  if (here.kind === 'damaged' || here.kind === 'newer') setAside(state, name, directory, `${current}-${name}`)
+  const inOlder = older.flatMap((start) => {
+    const entry = entryIn(state, start, name)
+    return entry.kind === 'record' ? [{ start, facts: entry.facts }] : []
+  })
+  const dropLater = inOlder.map(({ start }) => start)
+  if (here.kind === 'record' && here.facts.session === facts.session) return { dropLater }
+
+  const [newest] = inOlder
+  if (here.kind !== 'record' && newest?.facts.session === facts.session) {
+    const from = state.of(newest.start)
+    if (from !== undefined && disk.move(name, name, from, directory)) return { dropLater: dropLater.slice(1) }
+  }
+  // What this program does not use is carried along.
+  const { principal } = here.kind === 'record' ? here.facts : (newest?.facts ?? facts)
+  write(directory, name, recordLine(owner, principal === undefined ? facts : { principal, ...facts }), here.kind === 'record')
+  return { dropLater }
+}
+
+/** Moves a record as it is. Needs no space. @returns false if it is gone, or the directory to move it to. */
+export function carryOver(state: StateDirectory, owner: ClientOwner, from: Start, to: Start): boolean {
+  const name = recordName(owner)
+  const [fromDirectory, toDirectory] = [state.of(from), state.of(to)]
+  return fromDirectory !== undefined && toDirectory !== undefined && disk.move(name, name, fromDirectory, toDirectory)
+}
+
+/** Takes a record out of one instance's directory; an entry that can't be understood stays, since it allows nothing. */
+export function drop(state: StateDirectory, owner: ClientOwner, start: Start): 'dropped' | 'nothing' | 'damaged' | 'newer' {
+  const directory = state.of(start)
+  if (directory === undefined) return 'nothing'
+  const name = recordName(owner)
+  const { kind } = entryAt(directory, name)
+  if (kind !== 'record') return kind
+  return disk.remove(name, directory) ? 'dropped' : 'nothing'
+}
+
+/** A name that no owner has: what a kill leaves of it is no record, and is swept with its instance. */
+const stagedPrefix = '%new-'
+export const isStaged = (name: string): boolean => name.startsWith(stagedPrefix)
+
+/** Puts an entry into a directory. A name that is taken is only replaced if the caller says so. */
+function write(directory: Directory, name: string, line: string, replace: boolean): void {
+  const staged = `${stagedPrefix}${calls.processId()}-${calls.now()}`
+  const linked = disk.tolerating(
+    ['ENAMETOOLONG', 'EPERM', 'EOPNOTSUPP'],
+    () => (disk.makeLink(line, replace ? staged : name, directory) ? 'made' : 'taken'),
+    'cannot',
+  )
+  if (linked === 'cannot') {
+    if (!disk.writeSynced(staged, line, directory)) throw storageFailure('a name of our own is taken')
+    rename(staged, name, directory)
+  } else if (linked === 'made' && replace) rename(staged, name, directory)
+}
+
+function rename(staged: string, name: string, directory: Directory): void {
+  if (!disk.move(staged, name, directory)) throw disk.missing(`${directory.path}/${staged}`)
+}
+
+/** Every entry of an instance, as it is read, but for what a killed upcall left. */
+export function* recordsIn(state: StateDirectory, start: Start): Generator<Entry & { readonly name: string }> {
+  const directory = state.of(start)
+  if (directory === undefined) return
+  for (const { name } of disk.entriesOf(directory)) if (!isStaged(name)) yield { name, ...entryAt(directory, name) }
+}

@@ -1,0 +1,247 @@
+/**
+ * The state directory: what is where, whose it is, and in which format.
+ *
+ *     v4clients/
+ *       format-2                  in which format this is
+ *       1795328616/               a server instance, named by its start: one record per client owner
+ *       1795328616.partial        it has started, and has not completed its grace
+ *       1795328616.full           it has completed its grace
+ *       1795328616.unconfirmed    the end of its grace is not yet known to be durable, and followed up
+ *       1795328616.grace_start    the kernel's boot time that its start was told
+ *       1795328616.may_end_early  no client without sessions was recorded in it
+ *       1795328616.unasked        its grace was ended here, because the kernel had ended it and nobody had told us
+ *       1795328616.legacy         where the kernel's own tracker had clients when its grace ended
+ *       1795328616.untracked      it stands for one that ran without us: nothing that was recorded before it counts, by whomever
+ *       damaged/                  what could not be understood, kept as evidence
+ *       lock                      while an upcall decides
+ *     boot_time, new_boot_time, old_boot_time: for people (views.ts); format 1 went by them (format1.ts)
+ *
+ * Marks are symbolic links: made by one call, taken away without needing space. Everything that decides is in `v4clients`,
+ * which is opened once, must be a directory of ours that nobody else may write to, and is the place of every name that
+ * follows: whoever owns a directory above it can take it away, but can't put other names in their place.
+ */
+import { Failed, quote } from '../failure.ts'
+import { instanceFrom, startFromName, type Start } from '../rules/instance.ts'
+import type { Entry } from '../syscalls/calls.ts'
+import { calls } from '../syscalls/kernel.ts'
+import type { GraceStart } from '../upcall/request.ts'
+import * as disk from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
+import { lookAtFormat1 } from './format1.ts'
+import { markOf, type Mark, type Recorded } from './layout.ts'
+
+export interface StateDirectory {
+  readonly path: string
+  /** Where marks of starts that are on their way are kept: it must not be on the disk that may fail. */
+  readonly runDirectory: string
+  /** `v4clients`, for messages. */
+  readonly clientsPath: string
+  /** An instance's directory, for messages. */
+  readonly pathOf: (start: Start) => string
+  /** `v4clients`, open; undefined if it is not there. @throws Failed, if it is not a directory of ours alone. */
+  readonly clients: () => Directory | undefined
+  /** An instance's directory, open; undefined if it is not there. @throws Failed, if it is not a directory of ours alone. */
+  readonly of: (start: Start) => Directory | undefined
+  /** Directories have been made, or removed: they are opened anew. */
+  readonly reopen: () => void
+}
+
+export const usualRunDirectory = '/run/nfsd-userland-helper'
+
+export function stateDirectory(path: string, runDirectory = usualRunDirectory): StateDirectory {
+  const clientsPath = `${path}/v4clients`
+  const opened = new Map<string, Directory>()
+  const open = (name: string, within?: Directory): Directory | undefined => {
+    const known = opened.get(name)
+    if (known !== undefined) return known
+    const directory = disk.openDirectory(name, within)
+    if (directory === 'absent') return undefined
+    if (directory === 'other') throw notADirectory(within !== undefined ? `${clientsPath}/${name}` : disk.kindAt(path) === 'other' ? path : clientsPath)
+    assertOurs(directory)
+    opened.set(name, directory)
+    return directory
+  }
+  const clients = (): Directory | undefined => open(clientsPath)
+  return {
+    path,
+    runDirectory,
+    clientsPath,
+    pathOf: (start) => `${clientsPath}/${String(start)}`,
+    clients,
+    of: (start) => {
+      const within = clients()
+      return within === undefined ? undefined : open(String(start), within)
+    },
+    // What was open stays open: somebody may still hold it, and its number must not become another's.
+    reopen: () => { opened.clear() },
+  }
+}
+
+/** Who may put records here decides who may reclaim: nobody but us. */
+function assertOurs(directory: Directory): void {
+  const status = disk.statusOf(directory)
+  if (disk.isOursAlone(status)) return
+  throw storageFailure(
+    (status.mode & 0o022) === 0 ? `${quote(directory.path)} belongs to another user (${status.uid})` : `${quote(directory.path)} is writable by others`,
+  )
+}
+
+const notADirectory = (path: string): Failed => storageFailure(`${quote(path)} is not a directory`)
+
+export const storageFailure = (what: string): Failed => new Failed({ kind: 'storage', atStart: false, what })
+
+/** `v4clients`, where it must be there. @throws Failed. */
+export function clientsOf(state: StateDirectory): Directory {
+  const clients = state.clients()
+  if (clients === undefined) throw storageFailure(`${quote(state.clientsPath)} is missing`)
+  return clients
+}
+
+/** How this program keeps its records; a greater number was written by a newer one. */
+const format = 2
+const formatMark = `format-${format}`
+
+/** Everything an upcall decides by, but for the records themselves. Small: it does not grow with them. */
+export function lookAt(state: StateDirectory): Recorded {
+  const clients = state.clients()
+  if (clients === undefined) {
+    const kind = disk.kindAt(state.path)
+    if (kind === 'absent') throw storageFailure(`state directory ${quote(state.path)} is missing`)
+    if (kind === 'other') throw notADirectory(state.path)
+    // Without it nothing is recorded, in either format.
+    return { instance: { kind: 'none' }, starts: [], traces: [], marks: () => false, format: 2 }
+  }
+  const starts: Start[] = []
+  const traces = new Set<Start>()
+  const marks = new Set<string>()
+  let found = 1
+  for (const { name, kind } of namesOf(clients)) {
+    if (name.startsWith('format-')) {
+      found = Math.max(found, Number(/^format-([1-9][0-9]{0,8})$/.exec(name)?.[1] ?? 1))
+      continue
+    }
+    const [, digits = '', mark] = /^([0-9]+)(?:\.([a-z_]+))?$/.exec(name) ?? []
+    const start = startFromName(digits)
+    if (start === undefined) continue
+    traces.add(start)
+    if (mark !== undefined) marks.add(name)
+    else if (kind === 'directory' || (kind === 'unknown' && typeof disk.directoryAt(name, clients) === 'object')) starts.push(start)
+  }
+  if (found > format) throw storageFailure(`${quote(state.clientsPath)} is in format ${found}, which a newer program wrote: this one knows ${format}`)
+  starts.sort((a, b) => a - b)
+  const seen = { starts, traces: [...traces], marks: (start: Start, mark: Mark) => marks.has(markOf(start, mark)) }
+  if (found < format) return { ...seen, ...lookAtFormat1(state, seen), format: 1 }
+  const facts = seen.traces.flatMap((start) => {
+    const full = seen.marks(start, 'full')
+    return full || seen.marks(start, 'partial') ? [{ start, full }] : []
+  })
+  return { ...seen, instance: instanceFrom(facts), format: 2 }
+}
+
+/**
+ * Every name in `v4clients`, of one moment. What one call of getdents(2) gives is of one moment: the kernel holds the
+ * directory's lock (fs/readdir.c, iterate_dir). Over several, a mark that is renamed meanwhile may be seen under neither
+ * name, so a long directory is read until it reads the same twice: a mark is renamed only once.
+ */
+function namesOf(clients: Directory): readonly Entry[] {
+  let size = 0
+  // What is no name of ours takes no memory, be it ever so much. The lock, which comes and goes with every upcall, is none.
+  const isOurs = ({ name }: Entry): boolean => {
+    size += entryHeader + name.length
+    return (name >= '0' && name < ':') || name.startsWith('format-')
+  }
+  let entries = disk.allIn(clients, isOurs)
+  if (size <= surelyOneCall) return entries
+  for (;;) {
+    const again = disk.allIn(clients, isOurs)
+    const seen = new Set(entries.map(({ name }) => name))
+    if (again.length === seen.size && again.every(({ name }) => seen.has(name))) return again
+    entries = again
+  }
+}
+
+/** struct linux_dirent64, padding included. */
+const entryHeader = 28
+/** Half of what a call is given room for. */
+const surelyOneCall = 4096
+
+/** Whether what the kernel's own tracker recorded counts: it is older than an instance that ran without us. */
+export const legacyCounts = ({ instance, marks }: Pick<Recorded, 'instance' | 'marks'>): boolean =>
+  !(instance.kind === 'partial' && instance.full !== undefined && marks(instance.full, 'untracked'))
+
+/** The boot time that an instance's start was told. */
+export function toldAtStart(state: StateDirectory, start: Start): GraceStart | undefined {
+  const clients = state.clients()
+  const text = clients === undefined ? undefined : disk.readLink(markOf(start, 'grace_start'), clients)
+  return text !== undefined && /^[0-9]{1,19}$/.test(text) ? text : undefined
+}
+
+/**
+ * Makes the state directory and `v4clients`, with their parents, as far as they are missing. Durable when it returns.
+ * Parents are for everybody to pass, since they are not ours alone.
+ */
+export function makeStateDirectory(state: StateDirectory): Directory {
+  makeParents(state.path)
+  const made = disk.makeDirectory(state.clientsPath)
+  if (made) state.reopen()
+  const clients = clientsOf(state)
+  if (made) {
+    disk.makeLink('-', formatMark, clients)
+    disk.sync(clients)
+    disk.syncDirectory(state.path)
+  }
+  return clients
+}
+
+/** From here on this directory is in the present format. The caller makes it durable. */
+export const markFormat = (clients: Directory): void => { disk.makeLink('-', formatMark, clients) }
+
+/** Without recursion: a path may have two thousand parts, and the stack has not room for as many calls. */
+function makeParents(path: string): void {
+  const missing: string[] = []
+  for (let at = path; ; at = disk.parentOf(at)) {
+    const kind = disk.kindAt(at)
+    if (kind === 'other') throw notADirectory(at)
+    if (kind === 'directory') break
+    missing.push(at)
+  }
+  for (let at = missing.pop(); at !== undefined; at = missing.pop())
+    if (disk.makeDirectory(at, disk.anywhere, 0o755)) disk.syncDirectory(disk.parentOf(at))
+    else if (disk.kindAt(at) === 'absent') throw storageFailure(`${quote(at)} is a link to nothing`)
+}
+
+/** A directory for what can't be understood; what stands in its place stays where it is, under another name. */
+function evidenceIn(clients: Directory): Directory {
+  for (;;) {
+    const opened = disk.openDirectory('damaged', clients)
+    if (typeof opened === 'object') return opened
+    if (opened === 'absent') disk.makeDirectory('damaged', clients)
+    else disk.move('damaged', freshName('not-a-directory', clients), clients)
+  }
+}
+
+/**
+ * Moves something that can't be understood out of the way, and keeps it. Nothing that
+ * is kept is ever replaced. @returns its new name, or undefined if it was gone.
+ */
+export function setAside(state: StateDirectory, name: string, within: Directory, label: string): string | undefined {
+  const evidence = evidenceIn(clientsOf(state))
+  try {
+    const kept = freshName(label, evidence)
+    return disk.move(name, kept, within, evidence) ? kept : undefined
+  } finally {
+    disk.close(evidence)
+  }
+}
+
+/**
+ * A name that nothing has, for people to recognise what it was. Whoever looks at the same moment is another process, so it
+ * takes another name.
+ */
+function freshName(label: string, within: Directory): string {
+  const readable = label.replace(/[^!-~]|[/]/g, '?').slice(0, 180)
+  for (let count = 0; ; count++) {
+    const name = `${readable}.${calls.now()}.${calls.processId()}.${count}`
+    if (disk.lookAtName(name, within) === undefined) return name
+  }
+}

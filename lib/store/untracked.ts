@@ -1,0 +1,106 @@
+/**
+ * A server instance that could not be recorded: its `init` failed, was killed, or hung, and the kernel goes on without any
+ * tracker (nfs4recover.c, nfsd4_client_tracking_init). Once its grace is over, which may be at once (`v4_end_grace`), it
+ * grants locks, of which our records know nothing: if a later start went by them, a client could take back what somebody
+ * else has had meanwhile.
+ *
+ * So a start makes a mark before it does anything else, and takes it away as its last act. A mark that is found by a
+ * later start tells of an instance that ran untracked: nobody may reclaim. Two marks are no such sign. One of the same start
+ * of the server: kernels 6.8 to 6.13 call `init` twice for one, with the same boot time. And one whose process lives: the
+ * kernel waits for it, so no server has started yet. A mark of an earlier boot counts like any other, since nothing has
+ * been recorded after it.
+ *
+ * The state directory may be what fails, so marks are kept elsewhere, in the run directory, and last as long as the machine
+ * is up (docs/durability.md). What keeps a mark from being made or taken away is said, and no reason to fail: a start that
+ * is on the disk has succeeded. A mark is named by the digest of the state directory's real path, so that each directory
+ * has its own, however it is spelled and whether or not it is mounted.
+ */
+import { sha256 } from '@noble/hashes/sha2.js'
+import { errorCode } from '../failure.ts'
+import { bytesOf } from '../bytes.ts'
+import { hexOf } from '../upcall/hex.ts'
+import type { GraceStart } from '../upcall/request.ts'
+import * as disk from '../syscalls/files.ts'
+import { holderName, lifeOf } from './process.ts'
+
+/** Where marks are, and of which state directory; undefined where the configuration did not tell. */
+export interface Marked {
+  readonly runDirectory: string
+  readonly path: string | undefined
+}
+
+export interface Noted {
+  /** Whether an instance ran that was not recorded. */
+  readonly ranUntracked: boolean
+  /** Why the mark could not be made, if it could not. */
+  readonly unmarked: string | undefined
+}
+
+/** Notes that a start of the server has begun. Before anything else of it. */
+export function noteStart(marked: Marked, told: GraceStart | undefined): Noted {
+  const us = holderName()
+  const ran = ranUntracked(marked, told)
+  try {
+    disk.makeDirectory(marked.runDirectory, disk.anywhere, 0o755)
+    const mark = markOf(marked)
+    const text = `${us}/${told ?? ''}`
+    // An instance that ran untracked is remembered until a start is durable, whatever that start is told.
+    if (ran) disk.makeLink('-', ranOf(marked))
+    if (!disk.makeLink(text, mark) && disk.readLink(mark) !== text) {
+      // One takes the other's place: killed in between, a start must not leave less than it has found.
+      const staged = `${mark}.new`
+      disk.remove(staged)
+      disk.makeLink(text, staged)
+      disk.move(staged, mark)
+    }
+    return { ranUntracked: ran, unmarked: undefined }
+  } catch (thrown) {
+    return { ranUntracked: ran, unmarked: errorCode(thrown) ?? String(thrown) }
+  }
+}
+
+/** Whether an instance ran that was not recorded, as far as the start that was told `told` must think. */
+export function ranUntracked({ runDirectory, path }: Marked, told?: GraceStart): boolean {
+  const us = holderName()
+  const tells = (mark: string): boolean => {
+    const link = disk.linkAt(mark)
+    if (link === 'absent') return false
+    if (link === 'no link') return true
+    const [holder = '', toldThen = ''] = link.text.split('/')
+    const sameStart = told !== undefined && told === toldThen
+    return !sameStart && lifeOf(holder, us) !== 'alive'
+  }
+  return disk.linkAt(ranOf({ runDirectory, path })) !== 'absent' || tells(markOf({ runDirectory, path })) || tells(markOf({ runDirectory, path: undefined }))
+}
+
+/** The start is durable, and all is done: what failed before it no longer matters. @returns why a mark stays, if it does. */
+export function forgetUntracked({ runDirectory, path }: Marked): string | undefined {
+  try {
+    // Its own last: while one of them is there, the next start lets nobody reclaim.
+    for (const mark of [ranOf({ runDirectory, path }), markOf({ runDirectory, path: undefined }), markOf({ runDirectory, path })]) disk.remove(mark)
+    return undefined
+  } catch (thrown) {
+    return errorCode(thrown) ?? String(thrown)
+  }
+}
+
+const markOf = ({ runDirectory, path }: Marked): string =>
+  path === undefined ? `${runDirectory}/unknown-directory` : `${runDirectory}/${hexOf(sha256(bytesOf(realPathOf(path))))}`
+
+/** Made where a start has found an untracked instance: the next one must, too, if this one fails. */
+const ranOf = (marked: Marked): string => `${markOf(marked)}.ran`
+
+/** A path with its links resolved, as far as it leads to anything. */
+function realPathOf(path: string): string {
+  let rest = ''
+  for (let at = path; ; at = disk.parentOf(at)) {
+    const opened = disk.openDirectory(at, disk.anywhere, 'follow')
+    if (typeof opened === 'object') {
+      const real = disk.readLink(`/proc/self/fd/${opened.descriptor}`) ?? at
+      disk.close(opened)
+      return `${real.replace(/\/$/, '')}${rest}`
+    }
+    if (at === disk.parentOf(at)) return path
+    rest = `${at.slice(at.lastIndexOf('/'))}${rest}`
+  }
+}

@@ -1,0 +1,69 @@
+/**
+ * The kernel's own tracker (nfs4recover.c, "recoverydir"): one empty directory per client, named by the MD5 of its
+ * owner. A server that ran with it hands its clients over one by one: `check` names the directory that a client would
+ * have there. It counts until the grace period is over, like every older record, and goes with its end, or with the client.
+ *
+ * Only empty directories of that shape are ever removed, and only in a directory of ours that nobody else may write to.
+ */
+import { md5 } from '@noble/hashes/legacy.js'
+import { hexOf } from '../upcall/hex.ts'
+import type { ClientOwner } from '../upcall/owner.ts'
+import * as disk from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
+
+/** Where the kernel's own tracker keeps its directories, if nobody has told it otherwise (user_recovery_dirname). */
+export const usualTop = '/var/lib/nfs/v4recovery'
+
+/** The same beside a state directory of ours. */
+export const legacyTopIn = (stateDirectory: string): string => `${stateDirectory}/v4recovery`
+
+/** The MD5 that names a client in the kernel's own tracker. */
+export const legacyName = /^[0-9a-f]{32}$/
+
+/** Runs `work` in a top directory. @returns undefined where there is none, or where others could have put names. */
+function inTop<T>(path: string, work: (top: Directory) => T): T | undefined {
+  const top = disk.openDirectory(path)
+  if (typeof top !== 'object') return undefined
+  try {
+    return disk.isOursAlone(disk.statusOf(top)) ? work(top) : undefined
+  } finally {
+    disk.close(top)
+  }
+}
+
+/** Whether the kernel's own tracker has recorded a client here. @param path `<top>/<32 hex digits>`. */
+export const hasLegacyRecord = (path: string): boolean =>
+  inTop(disk.parentOf(path), (top) => typeof disk.directoryAt(path.slice(path.lastIndexOf('/') + 1), top) === 'object') ?? false
+
+/** Removes a client's directory. Durable when it returns true; false, if something is there that does not go. */
+export const removeLegacyRecord = (topPath: string, owner: ClientOwner): boolean =>
+  inTop(topPath, (top) => {
+    const name = hexOf(md5(owner))
+    if (disk.directoryAt(name, top) === 'absent') return true
+    const gone = disk.removeIfEmpty(name, top)
+    disk.sync(top)
+    return gone
+  }) ?? true
+
+/** Whether the kernel's own tracker has left any client here. */
+export const hasLegacyRecords = (path: string): boolean =>
+  inTop(path, (top) => {
+    for (const { name } of disk.entriesOf(top)) if (legacyName.test(name)) return true
+    return false
+  }) ?? false
+
+/**
+ * Removes every client's directory. Durable when it returns.
+ * @returns how many could not be removed: directories that are not empty, and what is none.
+ */
+export const removeLegacyRecords = (path: string): number =>
+  inTop(path, (top) => {
+    let [found, left] = [0, 0]
+    for (const { name } of disk.entriesOf(top)) {
+      if (!legacyName.test(name)) continue
+      found++
+      if (typeof disk.directoryAt(name, top) !== 'object' || !disk.removeIfEmpty(name, top)) left++
+    }
+    if (found > 0) disk.sync(top)
+    return left
+  }) ?? 0

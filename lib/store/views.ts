@@ -1,0 +1,43 @@
+/**
+ * `boot_time`, `new_boot_time` and `old_boot_time`: the names that the design of 2010 gave them, for people and for programs
+ * of format 1. Nothing is decided by them, so they are written after the fact, without a barrier, and what can't be written
+ * stays as it was.
+ */
+import { errorCode } from '../failure.ts'
+import { startFromText, startToText, type BootTimeFile, type Start } from '../rules/instance.ts'
+import * as disk from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
+import type { StateDirectory } from './state-directory.ts'
+
+/** @returns why people are not shown it, or undefined. */
+export const showStart = (state: StateDirectory, start: Start): string | undefined =>
+  inRoot(state, (root) => { put(root, 'new_boot_time', start) })
+
+/** @returns why people are not shown it, or undefined. */
+export const showGraceEnd = (state: StateDirectory, start: Start): string | undefined =>
+  inRoot(state, (root) => {
+    disk.move('boot_time', 'old_boot_time', root)
+    const shown = disk.readSmallFile('new_boot_time', 32, root)
+    // Most often that is what it says, and a rename needs no space.
+    if (shown.kind === 'text' && startFromText(shown.text) === start) disk.move('new_boot_time', 'boot_time', root)
+    else put(root, 'boot_time', start)
+  })
+
+function inRoot(state: StateDirectory, work: (root: Directory) => void): string | undefined {
+  const root = disk.openDirectory(state.path, disk.anywhere, 'follow')
+  if (typeof root !== 'object') return 'no such directory'
+  try {
+    work(root)
+    return undefined
+  } catch (thrown) {
+    return errorCode(thrown) ?? String(thrown)
+  } finally {
+    disk.close(root)
+  }
+}
+
+function put(root: Directory, file: BootTimeFile, start: Start): void {
+  const staged = `${file}.${start}`
+  disk.remove(staged, root)
+  if (disk.writeNew(staged, startToText(start), root)) disk.move(staged, file, root)
+}

@@ -1,0 +1,299 @@
+/*
+ * The table of system calls: lib/syscalls/calls.ts says what each promises.
+ *
+ * An answer is not negative, or the negated errno. It is taken at once: nothing stands between a call and its errno.
+ */
+#include "host.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <math.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+/* The most that is read, of a file or a directory, at a time. */
+enum { room_size = 8192 };
+
+#define CALL(name) \
+  static JSValue name(JSContext *engine UNUSED, JSValueConst this UNUSED, int count UNUSED, JSValueConst *given UNUSED)
+
+static JSValue answer(JSContext *engine, ssize_t result)
+{
+  return JS_NewInt32(engine, result < 0 ? -errno : (int32_t)result);
+}
+
+/* What is no whole number of 32 bits is -1: no descriptor, and flags that no call takes. */
+static int number(JSContext *engine, JSValueConst value)
+{
+  int64_t result;
+  double exact;
+  if (!JS_IsNumber(value) || JS_ToInt64(engine, &result, value) < 0 || JS_ToFloat64(engine, &exact, value) < 0)
+    return -1;
+  return (double)result == exact && result >= INT32_MIN && result <= INT32_MAX ? (int)result : -1;
+}
+
+CALL(call_openat)
+{
+  struct word name;
+  if (!word_from(engine, given[1], &name))
+    return JS_EXCEPTION;
+  return answer(engine, openat(number(engine, given[0]), name.bytes, number(engine, given[2]) | O_CLOEXEC, number(engine, given[3])));
+}
+
+CALL(call_read)
+{
+  size_t size;
+  uint8_t *into = JS_GetUint8Array(engine, &size, given[1]);
+  return into ? answer(engine, read(number(engine, given[0]), into, size)) : JS_EXCEPTION;
+}
+
+CALL(call_readText)
+{
+  char room[room_size];
+  int most = number(engine, given[1]);
+  if (most < 0 || most > room_size)
+    most = room_size;
+  ssize_t length = read(number(engine, given[0]), room, (size_t)most);
+  return length < 0 ? answer(engine, length) : text_from(engine, room, (size_t)length);
+}
+
+CALL(call_write)
+{
+  size_t size;
+  uint8_t *bytes = JS_GetUint8Array(engine, &size, given[1]);
+  return bytes ? answer(engine, write(number(engine, given[0]), bytes, size)) : JS_EXCEPTION;
+}
+
+CALL(call_fsync)
+{
+  return answer(engine, fsync(number(engine, given[0])));
+}
+
+CALL(call_close)
+{
+  return answer(engine, close(number(engine, given[0])));
+}
+
+CALL(call_mkdirat)
+{
+  struct word name;
+  if (!word_from(engine, given[1], &name))
+    return JS_EXCEPTION;
+  return answer(engine, mkdirat(number(engine, given[0]), name.bytes, (mode_t)number(engine, given[2])));
+}
+
+CALL(call_unlinkat)
+{
+  struct word name;
+  if (!word_from(engine, given[1], &name))
+    return JS_EXCEPTION;
+  return answer(engine, unlinkat(number(engine, given[0]), name.bytes, number(engine, given[2])));
+}
+
+CALL(call_renameat)
+{
+  struct word from, to;
+  if (!word_from(engine, given[1], &from) || !word_from(engine, given[3], &to))
+    return JS_EXCEPTION;
+  return answer(engine, renameat(number(engine, given[0]), from.bytes, number(engine, given[2]), to.bytes));
+}
+
+CALL(call_linkat)
+{
+  struct word existing, name;
+  if (!word_from(engine, given[1], &existing) || !word_from(engine, given[3], &name))
+    return JS_EXCEPTION;
+  return answer(engine, linkat(number(engine, given[0]), existing.bytes, number(engine, given[2]), name.bytes, 0));
+}
+
+CALL(call_symlinkat)
+{
+  struct word text, name;
+  if (!word_from(engine, given[0], &text) || !word_from(engine, given[2], &name))
+    return JS_EXCEPTION;
+  return answer(engine, symlinkat(text.bytes, number(engine, given[1]), name.bytes));
+}
+
+CALL(call_readlinkat)
+{
+  char room[PATH_MAX];
+  struct word name;
+  if (!word_from(engine, given[1], &name))
+    return JS_EXCEPTION;
+  ssize_t length = readlinkat(number(engine, given[0]), name.bytes, room, sizeof room);
+  return length < 0 ? answer(engine, length) : text_from(engine, room, (size_t)length);
+}
+
+static JSValue status_from(JSContext *engine, int result, const struct stat *status)
+{
+  if (result < 0)
+    return answer(engine, result);
+  const char *kind = S_ISDIR(status->st_mode) ? "directory" : S_ISREG(status->st_mode) ? "file" : S_ISLNK(status->st_mode) ? "link" : "other";
+  JSValue object = JS_NewObject(engine);
+  if (JS_IsException(object))
+    return object;
+  if (set(engine, object, "kind", JS_NewString(engine, kind)) &&
+      set(engine, object, "uid", JS_NewInt64(engine, status->st_uid)) &&
+      set(engine, object, "mode", JS_NewInt32(engine, status->st_mode & 07777)) &&
+      set(engine, object, "mtime", JS_NewInt64(engine, status->st_mtime)) &&
+      set(engine, object, "device", JS_NewNumber(engine, (double)status->st_dev)) &&
+      set(engine, object, "inode", JS_NewNumber(engine, (double)status->st_ino)))
+    return object;
+  JS_FreeValue(engine, object);
+  return JS_EXCEPTION;
+}
+
+CALL(call_fstatat)
+{
+  struct word name;
+  struct stat status;
+  if (!word_from(engine, given[1], &name))
+    return JS_EXCEPTION;
+  return status_from(engine, fstatat(number(engine, given[0]), name.bytes, &status, number(engine, given[2])), &status);
+}
+
+CALL(call_fstat)
+{
+  struct stat status;
+  return status_from(engine, fstat(number(engine, given[0]), &status), &status);
+}
+
+static JSValue entry_from(JSContext *engine, const struct dirent64 *entry)
+{
+  const char *kind =
+    entry->d_type == DT_LNK ? "link" : entry->d_type == DT_DIR ? "directory" : entry->d_type == DT_UNKNOWN ? "unknown" : "other";
+  JSValue object = JS_NewObject(engine);
+  if (JS_IsException(object))
+    return object;
+  if (set(engine, object, "name", text_from(engine, entry->d_name, strlen(entry->d_name))) &&
+      set(engine, object, "kind", JS_NewString(engine, kind)))
+    return object;
+  JS_FreeValue(engine, object);
+  return JS_EXCEPTION;
+}
+
+CALL(call_entries)
+{
+  _Alignas(struct dirent64) char room[room_size];
+  int descriptor = number(engine, given[0]);
+  JSValue found = JS_NewArray(engine);
+  if (JS_IsException(found))
+    return found;
+  for (uint32_t length = 0; length == 0;) {
+    /* Not readdir(3): it would read ahead, and it allocates. */
+    ssize_t size = syscall(SYS_getdents64, descriptor, room, sizeof room);
+    if (size < 0) {
+      JSValue why = answer(engine, size);
+      JS_FreeValue(engine, found);
+      return why;
+    }
+    if (size == 0)
+      break;
+    for (ssize_t at = 0; at < size;) {
+      const struct dirent64 *entry = (const void *)(room + at);
+      at += entry->d_reclen;
+      if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+        continue;
+      JSValue made = entry_from(engine, entry);
+      if (JS_IsException(made) || JS_DefinePropertyValueUint32(engine, found, length++, made, JS_PROP_C_W_E) < 0) {
+        JS_FreeValue(engine, found);
+        return JS_EXCEPTION;
+      }
+    }
+  }
+  return found;
+}
+
+CALL(call_umask)
+{
+  umask((mode_t)number(engine, given[0]));
+  return JS_UNDEFINED;
+}
+
+CALL(call_alarm)
+{
+  alarm((unsigned)number(engine, given[0]));
+  return JS_UNDEFINED;
+}
+
+CALL(call_sleep)
+{
+  double milliseconds;
+  if (JS_ToFloat64(engine, &milliseconds, given[0]) < 0)
+    return JS_EXCEPTION;
+  /* What is no time, or more than a day, sleeps for none. */
+  if (!(milliseconds > 0 && milliseconds < 86400e3))
+    return JS_UNDEFINED;
+  int64_t nanoseconds = (int64_t)(milliseconds * 1e6);
+  struct timespec time = { .tv_sec = nanoseconds / 1000000000, .tv_nsec = nanoseconds % 1000000000 };
+  nanosleep(&time, NULL);
+  return JS_UNDEFINED;
+}
+
+static double milliseconds_of(clockid_t clock)
+{
+  struct timespec time;
+  clock_gettime(clock, &time);
+  return (double)time.tv_sec * 1e3 + (double)time.tv_nsec / 1e6;
+}
+
+CALL(call_now)
+{
+  return JS_NewNumber(engine, floor(milliseconds_of(CLOCK_REALTIME)));
+}
+
+CALL(call_monotonic)
+{
+  return JS_NewNumber(engine, milliseconds_of(CLOCK_MONOTONIC));
+}
+
+CALL(call_processId)
+{
+  return JS_NewInt32(engine, getpid());
+}
+
+CALL(call_userId)
+{
+  return JS_NewInt64(engine, geteuid());
+}
+
+CALL(call_isTerminal)
+{
+  return JS_NewBool(engine, isatty(number(engine, given[0])) == 1);
+}
+
+/* What is no status must not become 0. */
+CALL(call_exit)
+{
+  int status = number(engine, given[0]);
+  _exit(status >= 0 && status <= 255 ? status : 255);
+}
+
+#define FLAG(name) JS_PROP_INT32_DEF(#name, name, JS_PROP_ENUMERABLE)
+static const JSCFunctionListEntry open_flags[] = {
+  FLAG(O_RDONLY), FLAG(O_WRONLY), FLAG(O_CREAT), FLAG(O_EXCL), FLAG(O_NONBLOCK), FLAG(O_DIRECTORY), FLAG(O_NOFOLLOW),
+};
+
+/* So many words each takes: what is not given is undefined. */
+#define ENTRY(name, words) JS_CFUNC_DEF(#name, words, call_##name)
+static const JSCFunctionListEntry table[] = {
+  ENTRY(openat, 4), ENTRY(read, 2), ENTRY(readText, 2), ENTRY(write, 2), ENTRY(fsync, 1), ENTRY(close, 1), ENTRY(mkdirat, 3),
+  ENTRY(unlinkat, 3), ENTRY(renameat, 4), ENTRY(linkat, 4), ENTRY(symlinkat, 3), ENTRY(readlinkat, 2), ENTRY(fstatat, 3),
+  ENTRY(fstat, 1), ENTRY(entries, 1), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 3), ENTRY(sleep, 1), ENTRY(now, 0), ENTRY(monotonic, 0),
+  ENTRY(processId, 0), ENTRY(userId, 0), ENTRY(isTerminal, 1), ENTRY(exit, 1),
+  JS_OBJECT_DEF("flags", open_flags, sizeof open_flags / sizeof *open_flags, JS_PROP_ENUMERABLE),
+};
+
+JSValue system_calls(JSContext *engine)
+{
+  JSValue calls = JS_NewObject(engine);
+  if (!JS_IsException(calls) && JS_SetPropertyFunctionList(engine, calls, table, sizeof table / sizeof *table) < 0) {
+    JS_FreeValue(engine, calls);
+    return JS_EXCEPTION;
+  }
+  return calls;
+}

@@ -1,0 +1,274 @@
+/*
+ * Starts the engine, hands it the table of system calls and the words of this process, and runs the upcalls' bytecode.
+ *
+ * The program ends itself with its status (exit in the table). What ends here has failed: a line says why, and the status
+ * is never 0.
+ */
+#include "host.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <malloc.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* More than any upcall takes, by far: what takes more is a mistake, and ends with a line instead of an exhausted machine. */
+static const int memory_limit = 64 << 20;
+/* What most upcalls need is asked of the kernel at once, and none is given back before the end: eight calls fewer. */
+static const int first_memory = 768 << 10;
+static const size_t stack_limit = 512 << 10;
+/* An upcall is over before a search for cycles would pay. */
+static const size_t collect_from = 16 << 20;
+
+/* Exit statuses, as lib/failure.ts forms them. */
+enum { storage_failed = 256 - EREMOTEIO, no_memory = 256 - ENOMEM };
+
+extern char **environ;
+
+/* This process's, argv[0] too. */
+static int word_count;
+static char **all_words;
+
+/* Whether the words ask for stderr: -f, alone or among -d, or --foreground. */
+static bool in_foreground(void)
+{
+  for (char **word = all_words; *word; word++)
+    if (strcmp(*word, "--foreground") == 0 ||
+        (**word == '-' && strchr(*word, 'f') && (*word)[1 + strspn(*word + 1, "df")] == 0))
+      return true;
+  return false;
+}
+
+/* The program's last words. Needs nothing of the engine. */
+static int failed(int status, const char *why)
+{
+  /* A record of the kernel's log holds about 1000 bytes. Facility "daemon", priority "error". */
+  char line[900];
+  int length = snprintf(line, sizeof line - 1, "<%d>nfsd-userland-helper: %s", 3 << 3 | 3, why);
+  if (length > (int)sizeof line - 2)
+    length = sizeof line - 2;
+  for (int at = 0; at < length; at++)
+    if (line[at] < ' ' || line[at] > '~')
+      line[at] = '?';
+  line[length++] = '\n';
+  int log = in_foreground() ? -1 : open("/dev/kmsg", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+  const char *text = strchr(line, '>') + 1;
+  if (log < 0 || write(log, line, (size_t)length) < 0)
+    /* Where nobody is listening, the status says it. */
+    if (write(STDERR_FILENO, text, (size_t)(line + length - text)) < 0)
+      return status;
+  return status;
+}
+
+/* Ends with the exception that left the program. */
+static int failed_by_exception(JSContext *engine)
+{
+  JSValue thrown = JS_GetException(engine);
+  JSValue stack = JS_GetPropertyStr(engine, thrown, "stack");
+  const char *message = JS_ToCString(engine, thrown);
+  const char *where = JS_IsString(stack) ? JS_ToCString(engine, stack) : NULL;
+  char why[800];
+  snprintf(why, sizeof why, "a bug: %s %s", message ? message : "an exception that is no text", where ? where : "");
+  return failed(storage_failed, why);
+}
+
+/*
+ * The engine's memory. Where there is no more, the program ends at once, as if killed, which is safe anywhere. The engine
+ * itself would go on: some of its functions are made when they are first called, and where there was no memory for one, it
+ * is undefined from then on.
+ */
+static size_t in_use;
+
+static void *counted(void *memory)
+{
+  in_use += malloc_usable_size(memory);
+  if (!memory || in_use > (size_t)memory_limit)
+    _exit(failed(no_memory, "out of memory"));
+  return memory;
+}
+
+static void *engine_calloc(void *opaque UNUSED, size_t count, size_t size)
+{
+  return counted(calloc(count, size));
+}
+
+static void *engine_malloc(void *opaque UNUSED, size_t size)
+{
+  return counted(malloc(size));
+}
+
+static void engine_free(void *opaque UNUSED, void *memory)
+{
+  in_use -= malloc_usable_size(memory);
+  free(memory);
+}
+
+static void *engine_realloc(void *opaque UNUSED, void *memory, size_t size)
+{
+  in_use -= malloc_usable_size(memory);
+  return counted(realloc(memory, size));
+}
+
+static size_t engine_usable_size(const void *memory)
+{
+  return malloc_usable_size((void *)memory);
+}
+
+static const JSMallocFunctions memory_functions = { engine_calloc, engine_malloc, engine_free, engine_realloc, engine_usable_size };
+
+/*
+ * The kernel starts a helper without descriptors 0, 1 and 2. Whatever is opened first would become one of them, and a line
+ * for stderr would go into a file. So they are taken by what nobody can read or write. Returns whether they are.
+ */
+static bool occupy_standard_descriptors(void)
+{
+  int descriptor;
+  do
+    descriptor = open("/", O_PATH | O_CLOEXEC);
+  while (descriptor >= 0 && descriptor <= STDERR_FILENO);
+  return descriptor >= 0 && close(descriptor) == 0;
+}
+
+/* What the upcalls' code uses of the language, and modules of promises. No Proxy, no eval of text: starting them would take time. */
+static bool add_intrinsics(JSContext *engine)
+{
+  return JS_AddIntrinsicBaseObjects(engine) == 0 && JS_AddIntrinsicDate(engine) == 0 && JS_AddIntrinsicRegExp(engine) == 0 &&
+         JS_AddIntrinsicMapSet(engine) == 0 && JS_AddIntrinsicTypedArrays(engine) == 0 && JS_AddIntrinsicPromise(engine) == 0;
+}
+
+static JSValue words_of(JSContext *engine, char **words)
+{
+  JSValue list = JS_NewArray(engine);
+  for (uint32_t at = 0; words[at] && !JS_IsException(list); at++) {
+    JSValue word = text_from(engine, words[at], strlen(words[at]));
+    if (JS_IsException(word) || JS_DefinePropertyValueUint32(engine, list, at, word, JS_PROP_C_W_E) < 0)
+      return JS_EXCEPTION;
+  }
+  return list;
+}
+
+/* By name. An object without a prototype: a variable may have any name. */
+static JSValue environment_of(JSContext *engine)
+{
+  JSValue variables = JS_NewObjectProto(engine, JS_NULL);
+  for (char **variable = environ; *variable && !JS_IsException(variables); variable++) {
+    size_t length = strcspn(*variable, "=");
+    if ((*variable)[length] == 0)
+      continue;
+    JSValue name = text_from(engine, *variable, length);
+    JSValue value = text_from(engine, *variable + length + 1, strlen(*variable + length + 1));
+    if (JS_IsException(name) || JS_IsException(value))
+      return JS_EXCEPTION;
+    JSAtom key = JS_ValueToAtom(engine, name);
+    JS_FreeValue(engine, name);
+    if (key == JS_ATOM_NULL || JS_DefinePropertyValue(engine, variables, key, value, JS_PROP_C_W_E) < 0)
+      return JS_EXCEPTION;
+    JS_FreeAtom(engine, key);
+  }
+  return variables;
+}
+
+/* handOn of lib/syscalls/host.ts. */
+static JSValue hand_on(JSContext *engine, JSValueConst this UNUSED, int count UNUSED, JSValueConst *given)
+{
+  struct word program, script, name;
+  if (!word_from(engine, given[0], &program) || !word_from(engine, given[1], &script) || !word_from(engine, given[2], &name))
+    return JS_EXCEPTION;
+  char **words = js_mallocz(engine, ((size_t)word_count + 2) * sizeof *words);
+  if (!words)
+    return JS_EXCEPTION;
+  words[0] = name.bytes;
+  words[1] = script.bytes;
+  for (int at = 1; at < word_count; at++)
+    words[at + 1] = all_words[at];
+  execve(program.bytes, words, environ);
+  int why = -errno;
+  js_free(engine, words);
+  return JS_NewInt32(engine, why);
+}
+
+/* Reads the piece of a name. The engine asks for those that others import. Returns NULL and throws where that fails. */
+static JSModuleDef *read_piece(JSContext *engine, const char *name, void *opaque UNUSED)
+{
+  struct piece *piece = program_pieces;
+  while (piece->name && strcmp(piece->name, name) != 0)
+    piece++;
+  if (!piece->name) {
+    JS_ThrowReferenceError(engine, "no piece of this program: %s", name);
+    return NULL;
+  }
+  if (!piece->module) {
+    JSValue code = JS_ReadObject(engine, piece->bytecode, piece->size, JS_READ_OBJ_BYTECODE);
+    if (!JS_IsException(code))
+      piece->module = JS_VALUE_GET_PTR(code);
+  }
+  return piece->module;
+}
+
+/* Runs a piece, and those that it imports. Returns false where it threw. */
+static bool run_piece(JSContext *engine, JSModuleDef *module)
+{
+  JSValue code = JS_MKPTR(JS_TAG_MODULE, module);
+  if (JS_ResolveModule(engine, code) < 0)
+    return false;
+  JSValue ended = JS_EvalFunction(engine, code);
+  if (JS_IsException(ended))
+    return false;
+  bool threw = JS_PromiseState(engine, ended) == JS_PROMISE_REJECTED;
+  if (threw)
+    JS_Throw(engine, JS_PromiseResult(engine, ended));
+  JS_FreeValue(engine, ended);
+  return !threw;
+}
+
+/* read of lib/syscalls/host.ts. */
+static JSValue read_later(JSContext *engine, JSValueConst this UNUSED, int count UNUSED, JSValueConst *given)
+{
+  const char *name = JS_ToCString(engine, given[0]);
+  JSModuleDef *module = name ? read_piece(engine, name, NULL) : NULL;
+  JS_FreeCString(engine, name);
+  return module && run_piece(engine, module) ? JS_GetModuleNamespace(engine, module) : JS_EXCEPTION;
+}
+
+/* What the program finds as `host`: lib/syscalls/host.ts. */
+static bool hand_over(JSContext *engine)
+{
+  JSValue host = JS_NewObject(engine);
+  JSValue global = JS_GetGlobalObject(engine);
+  bool done = !JS_IsException(host) &&
+              set(engine, host, "calls", system_calls(engine)) &&
+              set(engine, host, "words", words_of(engine, all_words + 1)) &&
+              set(engine, host, "environment", environment_of(engine)) &&
+              set(engine, host, "engine", JS_NewString(engine, JS_GetVersion())) &&
+              set(engine, host, "read", JS_NewCFunction(engine, read_later, "read", 1)) &&
+              set(engine, host, "handOn", JS_NewCFunction(engine, hand_on, "handOn", 3)) &&
+              set(engine, global, "host", host);
+  JS_FreeValue(engine, global);
+  return done;
+}
+
+int main(int count, char **words)
+{
+  /* Before Linux 5.18, a program may be started without a name of its own. */
+  static char *no_words[] = { "nfsd-userland-helper", NULL };
+  word_count = count == 0 ? 1 : count;
+  all_words = count == 0 ? no_words : words;
+  if (!occupy_standard_descriptors())
+    return failed(storage_failed, "no descriptor can be opened");
+
+  mallopt(M_TOP_PAD, first_memory);
+  mallopt(M_TRIM_THRESHOLD, memory_limit);
+  JSRuntime *runtime = JS_NewRuntime2(&memory_functions, NULL);
+  JSContext *engine = runtime ? JS_NewContextRaw(runtime) : NULL;
+  if (!engine)
+    return failed(no_memory, "no memory for the engine");
+  JS_SetMaxStackSize(runtime, stack_limit);
+  JS_SetGCThreshold(runtime, collect_from);
+  JS_SetModuleLoaderFunc(runtime, NULL, read_piece, NULL);
+  JSModuleDef *program = add_intrinsics(engine) && hand_over(engine) ? read_piece(engine, program_pieces[0].name, NULL) : NULL;
+  if (!program || !run_piece(engine, program))
+    return failed_by_exception(engine);
+  return failed(storage_failed, "a bug: the program ended without a status");
+}

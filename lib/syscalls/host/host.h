@@ -1,0 +1,50 @@
+/*
+ * The program that the kernel starts: QuickJS-ng, one table of system calls, and the upcalls' bytecode.
+ *
+ * Words are bytes. In the engine each character of a word stands for one byte (0 to 255), so what is no UTF-8 comes back
+ * as it went: argv, environment, names in directories, texts of links.
+ */
+#ifndef HOST_H
+#define HOST_H
+
+#include <limits.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <quickjs.h>
+
+#define UNUSED __attribute__((unused))
+
+/* A word as the kernel is told it. One that is longer is cut at PATH_MAX bytes, which the kernel refuses (ENAMETOOLONG). */
+struct word {
+  char bytes[PATH_MAX + 1];
+};
+
+/* Fills in a word from the engine. Returns false and throws EINVAL for what can't be said: a NUL, a character past 255. */
+bool word_from(JSContext *engine, JSValueConst text, struct word *word);
+
+/* The engine's text for so many bytes. */
+JSValue text_from(JSContext *engine, const char *bytes, size_t length);
+
+/* Gives an object a property, and takes the value over. Returns false where there was no room: an exception has been thrown. */
+bool set(JSContext *engine, JSValueConst object, const char *name, JSValue value);
+
+/* The table of lib/syscalls/calls.ts. */
+JSValue system_calls(JSContext *engine);
+
+/* Of that table, in a file of its own. */
+JSValue call_confine(JSContext *engine, JSValueConst this, int count, JSValueConst *given);
+
+/* A module of the program, as bytecode. */
+struct piece {
+  const char *name;
+  const uint8_t *bytecode;
+  size_t size;
+  /* Once it has been read. */
+  JSModuleDef *module;
+};
+
+/* Written by the build. The first piece is what every upcall runs; the last one has no name. */
+extern struct piece program_pieces[];
+
+#endif

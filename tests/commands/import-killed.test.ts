@@ -1,0 +1,52 @@
+/**
+ * An import that dies anywhere: whoever was recorded before may reclaim as before, nobody may who is in neither, and the
+ * import repeated lets everybody in.
+ */
+import assert from 'node:assert/strict'
+import { writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { it } from 'node:test'
+import { newMachine, scrap } from '../support/artefacts.ts'
+import { done, eachArtefact, hex } from '../contract/server.ts'
+import { called, killedEverywhere, mayReclaim } from './killed.ts'
+
+const source = ['ada', 'bob', 'cid']
+const everybody = [...source, 'old', 'eve']
+
+interface Before { readonly name: string; readonly upcalls: readonly string[][]; readonly may: readonly string[] }
+
+const befores: readonly Before[] = [
+  { name: 'where nothing was', upcalls: [], may: [] },
+  { name: 'into a first instance in its grace', upcalls: [['init'], ['create', hex('old')]], may: ['old'] },
+  { name: 'into a full instance', upcalls: [['init'], ['create', hex('old')], ['grace_done']], may: ['old'] },
+  { name: 'into a server stopped in grace', upcalls: [['init'], ['create', hex('old')], ['grace_done'], ['init']], may: ['old'] },
+]
+
+eachArtefact('an import killed', (artefact) => {
+  for (const { name, upcalls, may } of befores)
+    it(`${name}: nobody is let in who must not be, nobody is lost, and a repeat completes it`, async () => {
+      const template = newMachine()
+      const from = join(template.dir, 'clients.json')
+      writeFileSync(from, JSON.stringify({
+        format: 'nfsd-userland-helper clients', version: 1,
+        clients: source.map((owner) => ({ owner_hex: hex(owner), session: true, recorded: 1 })),
+      }))
+      try {
+        await killedEverywhere(artefact, template, {
+          words: ['import', '--yes', from],
+          prepare: async (machine) => {
+            for (const words of upcalls) assert.equal(await called(artefact, machine, words), done)
+          },
+          left: async (machine, label) => {
+            const allowed = await mayReclaim(artefact, machine, everybody, 'after a start')
+            assert.deepEqual(allowed.filter((owner) => !source.includes(owner)), may, label)
+          },
+          repeated: async (machine, label) => {
+            assert.deepEqual(await mayReclaim(artefact, machine, everybody, 'after a start'), [...source, ...may], label)
+          },
+        })
+      } finally {
+        scrap(template)
+      }
+    })
+})

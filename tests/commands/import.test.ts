@@ -1,0 +1,360 @@
+/** What other trackers have recorded counts here from the next start on: for those clients, and for nobody else. */
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { it } from 'node:test'
+import type { Said } from '../support/artefacts.ts'
+import { badArgument, done, eachArtefact, hex, mayNotReclaim, server, storageFailed, type Server } from '../contract/server.ts'
+import { barriers, traced } from '../contract/strace.ts'
+import { nfsdcldOpens, nfsdcltrack, sql } from './peers.ts'
+
+const beside = (s: Server, name: string): string => join(s.stateDir, '..', name)
+const imported = async (s: Server, source: string, ...more: string[]): Promise<Said> => s.call(['import', '--yes', source, ...more])
+const md5 = (owner: string): string => createHash('md5').update(owner).digest('hex')
+
+/** Who of these may reclaim after the next start. */
+async function mayReclaim(s: Server, ...owners: string[]): Promise<string[]> {
+  await s.init()
+  const verdicts = await Promise.all(owners.map(async (owner) => (await s.check(owner, 'v4.1')).status))
+  assert.ok(verdicts.every((status) => status === done || status === mayNotReclaim), verdicts.join())
+  return owners.filter((_, at) => verdicts[at] === done)
+}
+
+/** A database of the real nfsdcltrack. */
+function tracked(s: Server, ...owners: string[]): string {
+  const storage = beside(s, 'nfsdcltrack')
+  assert.equal(nfsdcltrack(storage, ['init']), done)
+  for (const owner of owners) assert.equal(nfsdcltrack(storage, ['create', hex(owner)], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }), done)
+  return join(storage, 'main.sqlite')
+}
+
+const exportOf = (...owners: string[]): string =>
+  JSON.stringify({
+    format: 'nfsd-userland-helper clients',
+    version: 1,
+    clients: owners.map((owner) => ({ owner_hex: hex(owner), session: true, recorded: 1 })),
+  })
+
+eachArtefact("import from nfsdcltrack's database", (artefact) => {
+  it('lets its clients reclaim at the next start, and nobody else; the database stays as it is', async () => {
+    const s = server(artefact)
+    const database = tracked(s, 'ada', 'bob', 'two words\0\xff')
+    const before = [readFileSync(database, 'latin1'), statSync(database).mtimeMs, readdirSync(join(database, '..'))]
+    const said = await imported(s, database)
+    assert.equal(said.status, done, said.stderr)
+    assert.match(said.stdout, /^3 clients imported/)
+    assert.deepEqual([readFileSync(database, 'latin1'), statSync(database).mtimeMs, readdirSync(join(database, '..'))], before)
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'two words\0\xff', 'eve'), ['ada', 'bob', 'two words\0\xff'])
+  })
+
+  it('reads schema 1, which knew no sessions', async () => {
+    const s = server(artefact)
+    const database = beside(s, 'main.sqlite')
+    sql(database, `CREATE TABLE parameters (key TEXT PRIMARY KEY, value TEXT); INSERT INTO parameters VALUES ('version', '1');
+      CREATE TABLE clients (id BLOB PRIMARY KEY, time INTEGER); INSERT INTO clients VALUES (x'${hex('ada')}', 1400000000);`)
+    assert.equal((await imported(s, database)).status, done)
+    assert.match(s.snapshot(), /ada -> v2,session=N,recorded=1400000000/)
+    assert.deepEqual(await mayReclaim(s, 'ada', 'eve'), ['ada'])
+  })
+
+  it('says what rows it left out, and refuses a schema that it does not know', async () => {
+    const s = server(artefact)
+    const database = tracked(s, 'ada')
+    sql(database, `INSERT INTO clients VALUES (NULL, 1, 1), (zeroblob(1025), 1, 1);`)
+    const { notes, imported: count } = JSON.parse((await imported(s, database, '--json')).stdout) as { notes: string[]; imported: number }
+    assert.equal(count, 1)
+    assert.deepEqual(notes, ['1 records without an owner left out', '1 records with an owner longer than 1024 bytes left out'])
+    sql(database, `UPDATE parameters SET value = '3' WHERE key = 'version';`)
+    const refused = await imported(s, database)
+    assert.equal(refused.status, storageFailed)
+    assert.match(refused.stderr, /schema 3 is not known/)
+  })
+
+  it('refuses a database with an unfinished transaction, and one that is damaged', async () => {
+    const s = server(artefact)
+    const database = tracked(s, 'ada')
+    // As SQLite leaves it when its process is killed: a header of a journal that has not been ended.
+    writeFileSync(`${database}-journal`, Buffer.from('d9d505f920a163d700000000', 'hex'))
+    assert.match((await imported(s, database)).stderr, /unfinished transaction beside it \(-journal\)/)
+    // Ended by its writer, but kept: journal_mode=persist.
+    writeFileSync(`${database}-journal`, Buffer.alloc(512))
+    const dry = await s.call(['import', '--dry-run', database])
+    assert.equal(dry.status, done, dry.stderr)
+    unlinkSync(`${database}-journal`)
+    writeFileSync(`${database}-wal`, Buffer.alloc(32, 1))
+    assert.match((await imported(s, database)).stderr, /unfinished transaction beside it \(-wal\).*wal_checkpoint/)
+    unlinkSync(`${database}-wal`)
+    const bytes = readFileSync(database)
+    writeFileSync(database, bytes.fill(0x55, 100, 900))
+    const damaged = await imported(s, database)
+    assert.equal(damaged.status, storageFailed)
+    assert.match(damaged.stderr, /is damaged/)
+    assert.equal(s.snapshot(), '(missing)')
+  })
+})
+
+eachArtefact("import from nfsdcld's database", (artefact) => {
+  const made = async (s: Server, statements: string): Promise<string> => {
+    const storage = beside(s, 'nfsdcld')
+    await nfsdcldOpens(storage)
+    sql(join(storage, 'main.sqlite'), statements)
+    return storage
+  }
+  const row = (epoch: number, owner: string, principal = 'NULL'): string =>
+    `INSERT INTO "rec-${epoch.toString(16).padStart(16, '0')}" VALUES (x'${hex(owner)}', ${principal});`
+
+  it("takes the current epoch's clients outside of grace, and says that principals are not asked for any more", async () => {
+    const s = server(artefact)
+    const storage = await made(s, row(1, 'ada') + row(1, 'bob', `x'${'ab'.repeat(32)}'`))
+    const said = await imported(s, storage)
+    assert.equal(said.status, done, said.stderr)
+    assert.match(said.stderr, /1 clients are known with a Kerberos principal/)
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'eve'), ['ada', 'bob'])
+  })
+
+  it('takes only those that a grace period still waited for, as nfsdcld does itself when it starts again', async () => {
+    const s = server(artefact)
+    const storage = await made(s, `${row(1, 'ada')} UPDATE grace SET current = 2, recovery = 1;
+      CREATE TABLE "rec-0000000000000002" (id BLOB PRIMARY KEY, princhash BLOB); ${row(2, 'new')}`)
+    assert.equal((await imported(s, storage)).status, done)
+    assert.deepEqual(await mayReclaim(s, 'ada', 'new'), ['ada'])
+  })
+
+  it('finds the table of an epoch whose number lost its zeros, and refuses when it finds none', async () => {
+    const s = server(artefact)
+    const storage = await made(s, `${row(1, 'ada')} ALTER TABLE "rec-0000000000000001" RENAME TO "rec-               1";`)
+    assert.equal((await imported(s, storage, '--dry-run')).status, done)
+    sql(join(storage, 'main.sqlite'), 'UPDATE grace SET current = 7;')
+    const refused = await imported(s, storage)
+    assert.equal(refused.status, storageFailed)
+    assert.match(refused.stderr, /0 tables for epoch 7/)
+  })
+
+  it("keeps those that it took over from the kernel's own tracker as what they are: known by MD5", async () => {
+    const s = server(artefact)
+    const storage = await made(s, `INSERT INTO "rec-0000000000000001" (id) VALUES (CAST('hash:${md5('ada')}' || char(0) AS BLOB));`)
+    writeFileSync(join(s.nfsdDir, 'nfsv4recoverydir'), `${join(s.stateDir, 'v4recovery')}\n`)
+    assert.match((await imported(s, storage)).stdout, /1 of 1 clients known by MD5 only placed/)
+    await s.init()
+    assert.equal((await s.check('ada', 'v4.0', join(s.stateDir, 'v4recovery', md5('ada')))).status, done)
+  })
+})
+
+eachArtefact("import from a directory of the kernel's own tracker", (artefact) => {
+  const recovered = (s: Server, ...owners: string[]): string => {
+    const top = beside(s, 'old-v4recovery')
+    for (const owner of owners) mkdirSync(join(top, md5(owner)), { recursive: true })
+    return top
+  }
+  const legacyRecord = (s: Server, owner: string): string => join(s.stateDir, 'v4recovery', md5(owner))
+  const kernelLooksThere = (s: Server): void => { writeFileSync(join(s.nfsdDir, 'nfsv4recoverydir'), `${join(s.stateDir, 'v4recovery')}\n`) }
+
+  it('lets a client reclaim by the MD5 of its owner, until grace is over', async () => {
+    const s = server(artefact)
+    kernelLooksThere(s)
+    const top = recovered(s, 'ada', 'bob')
+    writeFileSync(join(top, 'README'), '')
+    const said = await imported(s, top)
+    assert.equal(said.status, done, said.stderr)
+    assert.match(said.stderr, /1 entries that are no client's directory left out/)
+    assert.equal((await imported(s, top)).status, done)
+    await s.init('7')
+    assert.equal((await s.check('ada', 'v4.0', legacyRecord(s, 'ada'))).status, done)
+    assert.equal((await s.check('eve', 'v4.0', legacyRecord(s, 'eve'))).status, mayNotReclaim)
+    await s.graceDone('7', join(s.stateDir, 'v4recovery'))
+    await s.init('8')
+    assert.equal((await s.check('ada', 'v4.0', legacyRecord(s, 'ada'))).status, done, 'it reclaimed, so it is recorded')
+    assert.equal((await s.check('bob', 'v4.0', legacyRecord(s, 'bob'))).status, mayNotReclaim, 'it did not come in time')
+    assert.deepEqual(readdirSync(top).sort(), ['README', md5('ada'), md5('bob')].sort())
+  })
+
+  it('refuses where the kernel would not look, or the helper would not clear away', async () => {
+    const s = server(artefact)
+    writeFileSync(join(s.nfsdDir, 'nfsv4recoverydir'), `${beside(s, 'elsewhere')}\n`)
+    const { status, stderr } = await imported(s, recovered(s, 'ada'))
+    assert.equal(status, storageFailed)
+    assert.match(stderr, /the kernel looks for them in/)
+    assert.equal(s.snapshot(), '(missing)')
+  })
+})
+
+eachArtefact('import from a state directory of another machine', (artefact) => {
+  it('takes whoever may reclaim there, and of those in two instances the newest record', async () => {
+    const [s, other] = [server(artefact), server(artefact)]
+    await other.fullInstanceWith('ada', 'bob')
+    await other.init()
+    await other.create('bob', 'v4.1')
+    await other.create('new', 'v4.1')
+    const before = other.snapshot()
+    const said = await imported(s, other.stateDir)
+    assert.equal(said.status, done, said.stderr)
+    assert.equal(other.snapshot(), before)
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'new', 'eve'), ['ada', 'bob', 'new'])
+  })
+
+  it('takes them also from a server that never completed a grace period', async () => {
+    const [s, other] = [server(artefact), server(artefact)]
+    await other.init()
+    await other.create('ada', 'v4.1')
+    await other.init()
+    await other.create('bob', 'v4.1')
+    assert.equal((await imported(s, other.stateDir)).status, done)
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'eve'), ['ada', 'bob'])
+  })
+
+  it('refuses one in format 1 whose times are damaged, and the state directory itself', async () => {
+    const [s, other] = [server(artefact), server(artefact)]
+    mkdirSync(join(other.stateDir, 'v4clients'), { recursive: true, mode: 0o700 })
+    other.writeState('new_boot_time', 'yesterday\n')
+    assert.equal((await imported(s, other.stateDir)).status, storageFailed)
+    assert.equal((await imported(s, s.stateDir)).status, badArgument)
+  })
+})
+
+eachArtefact('import', (artefact) => {
+  const given = (s: Server, ...owners: string[]): string => {
+    writeFileSync(beside(s, 'clients.json'), exportOf(...owners))
+    return beside(s, 'clients.json')
+  }
+
+  it('keeps whoever is recorded, imports nobody twice, and is two barriers for a thousand clients', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada', 'old')
+    const many = Array.from({ length: 1000 }, (_, i) => `client ${i}`)
+    const source = given(s, 'ada', ...many)
+    const { status, calls } = await traced(s, ['import', '--yes', source])
+    assert.equal(status, done)
+    assert.equal(barriers(s, calls).length, 2)
+    const after = s.snapshot()
+    const repeated = await traced(s, ['import', '--yes', source, '--json'])
+    assert.deepEqual(barriers(s, repeated.calls).map((path) => path.replace(/\d{6,}/, 'T')), ['/v4clients/T', '/v4clients'], 'the first may have been killed before its barrier')
+    const { stdout } = repeated
+    const { imported: again, already_there: alreadyThere } = JSON.parse(stdout) as { imported: number; already_there: number }
+    assert.deepEqual({ again, alreadyThere }, { again: 0, alreadyThere: 1001 })
+    assert.equal(s.snapshot(), after)
+    assert.deepEqual(await mayReclaim(s, 'ada', 'old', 'client 0', 'client 999', 'eve'), ['ada', 'old', 'client 0', 'client 999'])
+  })
+
+  it('into a server that stopped in grace: whoever does not reclaim before grace ends may not any more', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('old')
+    await s.init()
+    await s.create('old', 'v4.1')
+    assert.equal((await imported(s, given(s, 'ada', 'bob'))).status, done)
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'old'), ['ada', 'bob', 'old'])
+    await s.create('ada', 'v4.1')
+    await s.graceDone()
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'old'), ['ada'])
+  })
+
+  it('into a server in grace that ran after all: its end of grace counts for the imported clients too', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('old')
+    await s.init()
+    assert.equal((await imported(s, given(s, 'ada', 'bob'))).status, done)
+    await s.create('ada', 'v4.1')
+    await s.graceDone()
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'old'), ['ada'])
+  })
+
+  it('into a first instance that never got through its grace: nobody is lost who was recorded in it', async () => {
+    const s = server(artefact)
+    await s.init()
+    await s.create('first', 'v4.1')
+    assert.equal((await imported(s, given(s, 'ada', 'bob'))).status, done)
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'first'), ['ada', 'bob', 'first'])
+    await s.create('ada', 'v4.1')
+    await s.graceDone()
+    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'first'), ['ada'], 'who did not reclaim before grace ended may not any more')
+  })
+
+  it('is refused for a client whose newer record here can not be understood: that decides, and allows nothing', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('old')
+    await s.init()
+    await s.create('ada', 'v4.1')
+    const [link = ''] = readdirSync(join(s.stateDir, 'v4clients'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('/ada'))
+    unlinkSync(join(s.stateDir, 'v4clients', link))
+    symlinkSync('session=Y', join(s.stateDir, 'v4clients', link))
+    const before = s.snapshot()
+    const refused = await imported(s, given(s, 'ada', 'bob'))
+    assert.equal(refused.status, storageFailed)
+    assert.match(refused.stderr, /1 of these clients have a newer record here that can't be understood/)
+    assert.equal(s.snapshot(), before)
+  })
+
+  it('is refused while nfsd runs, and where a failed start lets nobody reclaim', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('old')
+    const before = s.snapshot()
+    const source = given(s, 'ada')
+    writeFileSync(join(s.nfsdDir, 'threads'), '8\n')
+    const running = await imported(s, source)
+    assert.equal(running.status, storageFailed)
+    assert.match(running.stderr, /nfsd is running \(8 threads\)/)
+    writeFileSync(join(s.nfsdDir, 'threads'), '0\n')
+
+    const marks = beside(s, 'run')
+    mkdirSync(marks, { recursive: true })
+    symlinkSync('a start that died', join(marks, 'unknown-directory'))
+    assert.match((await imported(s, source)).stderr, /a server instance ran that could not be recorded/)
+    assert.equal(s.snapshot(), before)
+  })
+
+  it('asks a person, and changes nothing unless the answer is yes', async () => {
+    const s = server(artefact)
+    const source = given(s, 'ada')
+    const unasked = await s.call(['import', source])
+    assert.equal(unasked.status, badArgument)
+    assert.match(unasked.stderr, /there is no terminal to ask on, so say --yes/)
+    assert.equal((await s.call(['import', '--dry-run', source])).stdout.split('\n')[0]?.startsWith('1 clients would be imported'), true)
+    const terminal = { ...artefact, command: ['/usr/bin/script', '-qec', `${artefact.command.join(' ')} -s ${s.stateDir} --nfsd-dir ${s.nfsdDir} --run-dir ${beside(s, 'run')} --config /dev/null import ${source}`, '/dev/null'] }
+    for (const [answer, status] of [['n', badArgument], ['', badArgument], ['y', done]] as const) {
+      assert.equal(s.snapshot(), '(missing)')
+      assert.equal(await answering(terminal.command, answer), status, `answered '${answer}'`)
+    }
+    assert.deepEqual(await mayReclaim(s, 'ada'), ['ada'])
+  })
+
+  it('refuses what is nothing of the kind, and an export that somebody edited into nonsense', async () => {
+    const s = server(artefact)
+    const file = beside(s, 'source')
+    for (const [text, why] of [
+      ['hello', 'no JSON document'],
+      ['[]', 'no JSON document'],
+      [exportOf('ada').slice(0, -2), 'no JSON document'],
+      [`${exportOf('ada')}{}`, 'no JSON document'],
+      [exportOf('ada').replace('"format":', '"form":'), 'format is not'],
+      [exportOf('ada').replace('"clients":[', '"clients":5,"more":['), 'clients is no list'],
+      [exportOf('ada').replace('"version":1', '"version":2'), 'version'],
+      [exportOf('ada').replace(hex('ada'), 'xyz'), 'client 1 has an owner_hex'],
+      [exportOf('ada').replace('"session":true', '"session":"Y"'), 'client 1 lacks'],
+      [exportOf('ada').replace('{"owner_hex"', '{"owner":"bob","owner_hex"'), 'named differently'],
+    ] as const) {
+      writeFileSync(file, text)
+      const { status, stderr } = await imported(s, file)
+      assert.equal(status, storageFailed, text)
+      assert.ok(stderr.includes(why), stderr)
+    }
+    assert.equal((await imported(s, beside(s, 'absent'))).status, badArgument)
+    assert.equal((await imported(s, s.nfsdDir)).status, storageFailed)
+    assert.equal((await s.call(['import'])).status, badArgument)
+    assert.equal((await s.call(['import', file, '--force'])).status, badArgument)
+    assert.equal(s.snapshot(), '(missing)')
+  })
+})
+
+/** A command on a terminal of its own, and one line typed there. */
+function answering(command: readonly string[], line: string): Promise<number | null> {
+  const [program = '', ...words] = command
+  return new Promise((resolve, reject) => {
+    const child = spawn(program, words, { cwd: '/', env: { TERM: 'dumb' }, stdio: ['pipe', 'pipe', 'inherit'] })
+    child.stdout.on('data', (text: Buffer) => {
+      if (text.includes('[y/N]')) child.stdin.end(`${line}\n`)
+    })
+    child.once('error', reject)
+    child.once('close', resolve)
+  })
+}

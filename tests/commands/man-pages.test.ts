@@ -1,0 +1,108 @@
+/** The man pages: never out of step with what the program says of itself, and clean roff. */
+import assert from 'node:assert/strict'
+import { spawnSync } from 'node:child_process'
+import { constants } from 'node:os'
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import type { Heading, List, Nodes, Paragraph, Root, RootContent } from 'mdast'
+import remarkParse from 'remark-parse'
+import { unified } from 'unified'
+import { root as repository } from '../support/artefacts.ts'
+import { eachArtefact } from '../contract/server.ts'
+import { manPage } from '../../lib/build/man.ts'
+import { say, scratchRoot } from './scratch.ts'
+
+const parse = (name: string): Root => unified().use(remarkParse).parse(readFileSync(join(repository, `docs/man/${name}.md`), 'utf8'))
+const page = parse('nfsd-userland-helper.8')
+
+const text = (node: Nodes): string => ('value' in node ? node.value : 'children' in node ? node.children.map(text).join('') : '')
+const isHeading = (node: RootContent): node is Heading => node.type === 'heading'
+
+/** The terms of a section's list: of each item the code words of its first line. */
+function terms(section: string): readonly (readonly string[])[] {
+  const begin = page.children.findIndex((node) => isHeading(node) && text(node) === section)
+  assert.ok(begin >= 0, `there is no section ${section}`)
+  const end = page.children.findIndex((node, at) => at > begin && isHeading(node))
+  const lists = page.children.slice(begin, end < 0 ? undefined : end).filter((node): node is List => node.type === 'list')
+  return lists.flatMap(({ children }) => children.map((item) => codesOfFirstLine(item.children[0] as Paragraph)))
+}
+
+function codesOfFirstLine({ children }: Paragraph): string[] {
+  const end = children.findIndex(({ type }) => type === 'break')
+  assert.ok(end > 0, `no term: ${children.map(text).join('')}`)
+  return children.slice(0, end).filter(({ type }) => type === 'inlineCode').map(text)
+}
+
+/** Commands and options in a help text. */
+const wordsIn = (help: string): string[] => [...help.matchAll(/^ {2}nfsd-userland-helper ([a-z_]+)/gm)].map(([, word = '']) => word)
+const optionsIn = (help: string): string[] =>
+  [...help.split(/^Options:$/m)[1]?.split(/^Examples:$/m)[0]?.matchAll(/^ +((?:-{1,2}[A-Za-z][\w-]*(?:, )?)+)/gm) ?? []].flatMap(([, spellings = '']) => spellings.split(', ').filter((word) => word !== ''))
+
+const sorted = (words: Iterable<string>): string[] => [...new Set(words)].sort()
+
+eachArtefact('nfsd-userland-helper(8)', (artefact) => {
+  const help = async (...words: readonly string[]): Promise<string> => (await say(artefact, ...words, '--help')).stdout
+
+  it('names every verb and every command, and none that does not exist', async () => {
+    const commands = terms('COMMANDS').map(([word = '']) => word)
+    assert.deepEqual(sorted([...terms('VERBS').flat(), ...commands]), sorted(wordsIn(await help())))
+  })
+
+  it("names every option of the program, and none that does not exist", async () => {
+    assert.deepEqual(sorted(terms('OPTIONS').flat()), sorted(optionsIn(await help())))
+  })
+
+  it('names every option of every command, and none that does not exist', async () => {
+    const general = new Set(optionsIn(await help()))
+    for (const [word = '', ...rest] of terms('COMMANDS')) {
+      const theirs = optionsIn(await help(word)).filter((option) => !general.has(option))
+      assert.deepEqual(sorted(rest.filter((code) => code.startsWith('-'))), sorted(theirs), word)
+    }
+  })
+
+  it('names every exit status, and none that does not exist', async () => {
+    const [, epilogue = ''] = (await help()).split('Exit status:')
+    const known = [...epilogue.matchAll(/(?:^|;)\s*(\d+) /g)].map(([, status = '']) => status)
+    assert.deepEqual(sorted(terms('EXIT STATUS').flat()), sorted(known))
+    const inSource = readFileSync(join(repository, 'lib/failure.ts'), 'utf8')
+    const statuses = [...inSource.matchAll(/(\d+) \/\* E[A-Z]+ \*\//g)].map(([, errno]) => String(256 - Number(errno)))
+    // The host in C has one of its own: where there is no memory, nothing of the rest could say anything.
+    const ofHost = String(256 - constants.errno.ENOMEM)
+    assert.deepEqual(sorted(known), sorted(['0', '1', ofHost, ...statuses]))
+  })
+
+  it('is what install puts in place', async () => {
+    const root = scratchRoot('systemd')
+    await say(artefact, 'install', '--root', root)
+    for (const section of [5, 8])
+      assert.equal(
+        readFileSync(join(root, `usr/share/man/man${section}/nfsd-userland-helper.${section}`), 'utf8'),
+        manPage(readFileSync(join(repository, `docs/man/nfsd-userland-helper.${section}.md`), 'utf8')),
+      )
+  })
+})
+
+describe('the man pages', () => {
+  it('are roff that mandoc finds nothing wrong with, and that man shows', () => {
+    for (const section of [5, 8]) {
+      const file = join(repository, `dist/man/nfsd-userland-helper.${section}`)
+      const lint = spawnSync('mandoc', ['-Tlint', '-Wall', file], { encoding: 'utf8' })
+      assert.deepEqual({ said: lint.stdout + lint.stderr, status: lint.status }, { said: '', status: 0 })
+      const { stdout } = spawnSync('mandoc', ['-Tutf8', file], { encoding: 'utf8' })
+      assert.doesNotMatch(stdout, /\*\*|`|\\f|^\.[A-Z]/m, 'no markup is left')
+    }
+  })
+
+  it('can be told from bad roff', () => {
+    assert.notEqual(spawnSync('mandoc', ['-Tlint', '-Wall'], { input: '.TH X 8\n.SH NAME\nx - y\n.BOGUS\n', encoding: 'utf8' }).stdout, '')
+  })
+
+  it('name each key of the configuration, as the program understands them', () => {
+    const source = readFileSync(join(repository, 'lib/settings/settings.ts'), 'utf8')
+    const keys = [...(/^const keys: .* = \[(.*)\]$/m.exec(source)?.[1] ?? '').matchAll(/'([^']+)'/g)].map(([, key]) => key)
+    const five = text(parse('nfsd-userland-helper.5'))
+    assert.ok(keys.length > 2)
+    for (const key of keys) assert.ok(five.includes(key ?? '?'), key)
+  })
+})

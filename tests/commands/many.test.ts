@@ -1,0 +1,87 @@
+/** More clients than memory should hold: each is told, none twice, in a room that does not grow with them. */
+import assert from 'node:assert/strict'
+import { closeSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import { membersOf } from '../../lib/commands/move/json-stream.ts'
+import { recordLine, recordName } from '../../lib/rules/record.ts'
+import type { ClientOwner } from '../../lib/upcall/owner.ts'
+import { settings } from '../support/artefacts.ts'
+import { done, eachArtefact, hex, server, type Server } from '../contract/server.ts'
+
+const many = 120_000
+
+/** In a full instance that has completed its grace. */
+function recordMany(s: Server): void {
+  const room = join(s.stateDir, 'v4clients')
+  mkdirSync(join(room, '1000'), { recursive: true, mode: 0o700 })
+  for (const name of ['format-2', '1000.full']) symlinkSync('-', join(room, name))
+  for (let i = 0; i < many; i++) {
+    const owner = Buffer.from(`client-${i}`) as Uint8Array as ClientOwner
+    symlinkSync(recordLine(owner, { session: i % 2 === 0, recorded: 900 }), join(room, '1000', recordName(owner)))
+  }
+}
+
+/** Its result in a file, and a heap that would not hold so many clients. */
+function toFile(s: Server, file: string, input: string | undefined, ...words: readonly string[]): Promise<number | null> {
+  const [program = '', ...before] = s.artefact.command
+  const [out, given] = [openSync(file, 'w'), input === undefined ? undefined : openSync(input, 'r')]
+  const machine = { dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir }
+  const child = spawn(program, [...before, ...settings(machine), ...words], {
+    cwd: '/', env: { PATH: process.env['PATH'] ?? '', NODE_OPTIONS: '--max-old-space-size=40' }, stdio: [given ?? 'ignore', out, 'inherit'],
+  })
+  return new Promise((resolve, reject) => {
+    child.once('error', reject)
+    child.once('close', (status) => {
+      for (const descriptor of [out, given]) if (descriptor !== undefined) closeSync(descriptor)
+      resolve(status)
+    })
+  })
+}
+
+eachArtefact(`${many} clients`, (artefact) => {
+  it('are listed, counted, verified, exported and imported, whatever memory there is', async () => {
+    const [s, other] = [server(artefact), server(artefact)]
+    recordMany(s)
+    const file = join(s.nfsdDir, 'out')
+    const said = async (on: Server, input: string | undefined, ...words: readonly string[]): Promise<string> => {
+      assert.equal(await toFile(on, file, input, ...words), done, words.join(' '))
+      return readFileSync(file, 'utf8')
+    }
+    assert.equal((await said(s, undefined, 'list')).split('\n').length, many + 2)
+    const { clients } = JSON.parse(await said(s, undefined, 'list', '--json')) as { clients: { owner: string }[] }
+    assert.equal(new Set(clients.map(({ owner }) => owner)).size, many)
+    assert.match(await said(s, undefined, 'status'), new RegExp(`\\nclients +${many} may reclaim after the next start\\n`))
+    assert.deepEqual((JSON.parse(await said(s, undefined, 'status', '--json')) as { counts: object }).counts, { recorded: many, reclaimed: 0, new: 0, waiting: 0, void: 0, damaged: 0 })
+    assert.match(await said(s, undefined, 'verify'), new RegExp(`^${many} records can be understood; nothing is wrong\n$`))
+    const exported = join(s.nfsdDir, 'clients.json')
+    writeFileSync(exported, await said(s, undefined, 'export'))
+    const { imported } = JSON.parse(await said(other, exported, 'import', '--yes', '--json', '-')) as { imported: number }
+    assert.equal(imported, many)
+    await other.init()
+    for (const owner of ['client-0', `client-${many - 1}`]) assert.equal((await other.check(owner, 'v4.1')).status, done, hex(owner))
+    assert.notEqual((await other.check(`client-${many}`, 'v4.1')).status, done)
+  })
+})
+
+describe('a JSON object read in parts', () => {
+  const text = String.raw`{"a":{"b":[1,"]}\"\\"]},"list":[{"x":"\u00e9}"},[2],"]",-3.5e1,null],"n":12 ,"empty":[], "other":[{}]}`
+
+  it('tells the same members wherever the parts end', () => {
+    const whole = JSON.parse(text) as Record<string, unknown>
+    for (let size = 1; size <= text.length; size++) {
+      const parts = Array.from({ length: Math.ceil(text.length / size) }, (_, at) => text.slice(at * size, (at + 1) * size))
+      const read: Record<string, unknown> = { list: [], empty: [] }
+      for (const { name, value, isItem } of membersOf(parts, ['list', 'empty'], (what) => new Error(what)))
+        if (isItem) (read[name] as unknown[]).push(value)
+        else read[name] = value
+      assert.deepEqual(read, whole, `parts of ${size}`)
+    }
+  })
+
+  it('is refused where it is none, also where only its end is missing', () => {
+    for (const wrong of ['', '[]', '{', '{"a"', '{"a":', '{"a":1', '{"a":1,}', '{"list":[1 2]}', '{"list":[1,]}', '{"a":tru}', '{} x', '{"a":1}}', 'null', ...Array.from(text, (_, at) => text.slice(0, at))])
+      assert.throws(() => [...membersOf([wrong], ['list'], (what) => new Error(what))], /no JSON/, wrong)
+  })
+})

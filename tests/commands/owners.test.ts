@@ -1,0 +1,54 @@
+/** A client owner named by a person: the one that is meant, or a plain refusal. */
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { ownerNamed, type Known } from '../../lib/commands/shared/owners.ts'
+import { Failed, report } from '../../lib/failure.ts'
+import { escapeOwner, type ClientOwner } from '../../lib/upcall/owner.ts'
+
+const owner = (bytes: string | Uint8Array): ClientOwner => Buffer.from(bytes as string) as Uint8Array as ClientOwner
+const ada = owner('Linux NFSv4.1 ada')
+const adam = owner('Linux NFSv4.1 adam')
+const bob = owner('bob\n')
+const binary = owner(Uint8Array.of(0, 0xff, 0x2f))
+const all = [ada, adam, bob, binary]
+const known: Known = { has: (owner) => all.some((other) => Buffer.compare(owner, other) === 0), all: () => all }
+
+const named = (word: string, hex = false): string => escapeOwner(ownerNamed(word, hex, known))
+const refusal = (word: string, hex = false): string => {
+  try {
+    return named(word, hex)
+  } catch (thrown) {
+    if (thrown instanceof Failed) return report(thrown.failure).line
+    throw thrown
+  }
+}
+
+describe('an owner named by a person', () => {
+  it('may be spelled as it is printed', () => {
+    for (const each of all) assert.equal(named(escapeOwner(each)), escapeOwner(each))
+  })
+
+  it('may be spelled with its spaces, or in hex', () => {
+    assert.equal(named('Linux NFSv4.1 adam'), 'Linux\\040NFSv4.1\\040adam')
+    assert.equal(named('\\x626f620a'), 'bob\\012')
+    assert.equal(named('626F620a', true), 'bob\\012')
+  })
+
+  it('may be a prefix that only one has, even one that ends within an escape', () => {
+    for (const prefix of ['b', 'bob\\', 'bob\\01', '\\x00f']) assert.ok(named(prefix))
+  })
+
+  it('is itself, though others begin so', () => {
+    assert.equal(named('Linux NFSv4.1 ada'), 'Linux\\040NFSv4.1\\040ada')
+  })
+
+  it('is refused where several begin so: they are named', () => {
+    assert.match(refusal('Linux'), /^2 clients begin so \(Linux\\040NFSv4\.1\\040ada, Linux\\040NFSv4\.1\\040adam\): 'Linux'$/)
+  })
+
+  it('is refused where nobody is called so', () => {
+    for (const word of ['eve', '', 'Bob', 'bob\\012\\012']) assert.match(refusal(word), /^no client is recorded by this name/)
+    assert.match(refusal('626f', true), /^no client is recorded by this name/, 'with --hex there are no prefixes')
+    assert.match(refusal('bob', true), /not hexadecimal|odd number/)
+  })
+})

@@ -1,0 +1,121 @@
+/** The Debian package: installed, used, upgraded, removed and purged by dpkg, on a throw-away copy of this machine. */
+import assert from 'node:assert/strict'
+import { execFileSync, spawnSync } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import packageJson from '../../package.json' with { type: 'json' }
+import { artefacts, bundle, executable, root as repository, type Artefact } from '../support/artefacts.ts'
+import { onScratchMachine } from './scratch-machine.ts'
+
+/** Where the throw-away machine sees it too. */
+function scratch(): string {
+  mkdirSync(join(repository, '.cache'), { recursive: true })
+  return mkdtempSync(join(repository, '.cache/package-'))
+}
+
+const pack = (artefact: Artefact, directory: string): string =>
+  execFileSync(process.execPath, ['--import', 'tsx', join(repository, 'lib/build/deb.ts'), directory, ...(artefact === bundle ? ['--bundle'] : [])], { cwd: repository, encoding: 'utf8' }).trim()
+
+for (const artefact of artefacts())
+  describe(`the Debian package (${artefact.name})`, () => {
+    const directory = scratch()
+    after(() => { rmSync(directory, { recursive: true }) })
+    let deb = ''
+    before(() => { deb = pack(artefact, directory) })
+
+    // Debian 12 has no Node that is new enough; the one that runs the tests stands in for it.
+    const install = `dpkg ${artefact === bundle ? '--force-depends' : ''} --install`
+    const node = artefact === bundle ? `[ -x /usr/bin/node ] || ln -s '${process.execPath}' /usr/bin/node` : ''
+
+    it('installs a program that the kernel can run, and that knows it is packaged', async () => {
+      const { status, output } = await onScratchMachine(`
+        ${node}
+        rm -rf /var/lib/nfs /etc/nfs.conf /etc/nfs.conf.d
+        ${install} '${deb}'
+        dpkg --verify nfsd-userland-helper
+        env -i /usr/sbin/nfsd-userland-helper -f init 0<&-
+        cat /var/lib/nfs/new_boot_time
+        /usr/sbin/nfsd-userland-helper --version
+        systemd-analyze verify --man=no --recursive-errors=no nfs-server.service 2>&1 | grep nfsd-userland-helper || true
+        echo ---
+        /usr/sbin/nfsd-userland-helper install --dry-run`)
+      assert.equal(status, 0, output)
+      assert.match(output, new RegExp(`^\\d+\\n${packageJson.version}(?: \\(QuickJS-ng [\\d.]+\\))?\\n---\\nNothing is done, only said:\\nThe package's own files are left to the package manager\\.$`, 'm'))
+    })
+
+    if (artefact === executable)
+      it('does what the kernel asks on a machine without Node, and tells a person what is missing', async () => {
+        const { status, output } = await onScratchMachine(`
+          rm -rf /var/lib/nfs /etc/nfs.conf /etc/nfs.conf.d
+          rm -f /usr/bin/node* /usr/local/bin/node*
+          dpkg --install '${deb}'
+          for words in init 'create 616461' 'gracedone 0' init 'check 616461'; do
+            env -i NFSDCLTRACK_CLIENT_HAS_SESSION=Y /usr/sbin/nfsd-userland-helper $words 0<&- 1>&- 2>&-
+          done
+          PATH=/usr/sbin:/usr/bin:/sbin:/bin /usr/sbin/nfsd-userland-helper -f status || echo "ended with $?"`)
+        assert.equal(status, 0, output)
+        assert.match(output, /commands for people need Node, which is not on this machine: install the package nodejs\nended with 218$/m)
+      })
+
+    it('keeps a configuration file that was changed when it is upgraded or removed, and leaves nothing when it is purged', async () => {
+      const { status, output } = await onScratchMachine(`
+        ${node}
+        mkdir -p /var/lib/nfs/v4clients
+        ${install} '${deb}'
+        printf '[nfsd-userland-helper]\\nstate-dir = /srv/state\\n' > /etc/nfs.conf
+        /usr/sbin/nfsd-userland-helper install
+        test -e /etc/systemd/system/nfs-server.service.d/nfsd-userland-helper.conf
+        echo '# mine' >> /etc/modprobe.d/nfsd-userland-helper.conf
+        ${install} '${deb}' < /dev/null
+        tail -n 1 /etc/modprobe.d/nfsd-userland-helper.conf
+        dpkg --remove nfsd-userland-helper
+        tail -n 1 /etc/modprobe.d/nfsd-userland-helper.conf
+        ! [ -e /usr/sbin/nfsd-userland-helper ]
+        dpkg --purge nfsd-userland-helper
+        test -d /var/lib/nfs/v4clients
+        echo '--- left:'
+        find /etc /usr /var -xdev -name '*nfsd-userland-helper*' ! -path '/var/log/*'
+        (cd /mnt && find . -type f ! -path './var/lib/dpkg/*' ! -path './var/log/*' ! -path './var/cache/*' ! -path ./etc/nfs.conf ! -path ./etc/ld.so.cache)
+        ! dpkg --status nfsd-userland-helper 2> /dev/null`)
+      assert.equal(status, 0, output)
+      assert.equal(output.match(/^# mine$/gm)?.length, 2, output)
+      assert.doesNotMatch(output, /warning: while removing/, output)
+      assert.equal(output.split('--- left:\n')[1]?.trim(), '', output)
+    })
+
+    it('has nothing that lintian finds wrong, but for what is explained', () => {
+      const { stdout, stderr, status } = spawnSync('lintian', ['--allow-root', '--no-tag-display-limit', '--display-info', '--pedantic', '--fail-on', 'error,warning,info,pedantic', deb], { encoding: 'utf8' })
+      assert.deepEqual({ found: stdout.trim(), status }, { found: '', status: 0 }, stderr)
+      const overrides = readFileSync(join(repository, `lib/build/debian/lintian-overrides-${artefact.name}`), 'utf8').split('\n')
+      for (const [at, line] of overrides.entries())
+        if (line.startsWith('nfsd-userland-helper:') && !(overrides[at - 1] ?? '').startsWith('nfsd-userland-helper:')) assert.match(overrides[at - 1] ?? '', /^# /, `${line}: why?`)
+    })
+
+    it('names every file of /etc as a conffile, belongs to root, and needs no more than it says', () => {
+      const listed = execFileSync('dpkg-deb', ['--contents', deb], { encoding: 'utf8' })
+      const inEtc = [...listed.matchAll(/ \.(\/etc\/.*[^/])$/gm)].map(([, path]) => path)
+      assert.deepEqual(execFileSync('dpkg-deb', ['--info', deb, 'conffiles'], { encoding: 'utf8' }).trim().split('\n'), inEtc)
+      assert.deepEqual(listed.trim().split('\n').filter((line) => !/^[-dl].{9} root\/root /.test(line)), [])
+      const field = (name: string): string => execFileSync('dpkg-deb', ['--field', deb, name], { encoding: 'utf8' }).trim()
+      const node = 'nodejs (>= 18.19)'
+      assert.deepEqual([field('Depends'), field('Recommends')], artefact === bundle ? [node, 'nfs-kernel-server'] : ['', `${node}, nfs-kernel-server`])
+      assert.ok(Number(field('Installed-Size')) < 4096, 'a few MB')
+    })
+
+    it('has the licence of everything that is linked in', () => {
+      const copyright = execFileSync('/bin/sh', ['-c', `dpkg-deb --fsys-tarfile '${deb}' | tar -xO ./usr/share/doc/nfsd-userland-helper/copyright`], { encoding: 'utf8' })
+      for (const name of ['quickjs-ng', 'glibc', ...['@noble/hashes', 'fs-extra', 'proper-lockfile', 'sql.js', 'yargs', 'yargs-parser'].map((name) => `node_modules/${name}`)])
+        assert.match(copyright, new RegExp(`^Files: ${name}/\\*$`, 'm'))
+      const named = new Set([...copyright.matchAll(/^Files: .*\n(?:(?!License:).*\n)+License: (.*)$/gm)].map(([, license]) => license))
+      const told = new Set([...copyright.matchAll(/^License: (.*)\n /gm)].map(([, license]) => license))
+      assert.deepEqual(named, told)
+    })
+  })
+
+describe('the Debian packages', () => {
+  it('have the version of the program in their changelog', () => {
+    assert.match(readFileSync(join(repository, 'lib/build/debian/changelog'), 'utf8'), new RegExp(`^nfsd-userland-helper \\(${packageJson.version}\\) `))
+    assert.ok(existsSync(join(repository, 'LICENSE')))
+  })
+})

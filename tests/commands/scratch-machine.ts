@@ -1,0 +1,42 @@
+/**
+ * This machine, to be thrown away: its whole file system under a layer of memory, in a chroot of a mount namespace of its
+ * own. What is installed, configured or purged there is so for real, and is gone afterwards.
+ */
+import { spawn } from 'node:child_process'
+import { mkdtempSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { root as repository } from '../support/artefacts.ts'
+
+export interface Told { readonly status: number | null; readonly output: string }
+
+const stage = `
+set -e
+mount -t tmpfs -o mode=755 layer "$1"
+mkdir "$1/upper" "$1/work" "$1/root"
+mount -t overlay -o "lowerdir=/,upperdir=$1/upper,workdir=$1/work" overlay "$1/root"
+mount -t proc proc "$1/root/proc"
+mount --rbind /sys "$1/root/sys"
+mount --rbind /dev "$1/root/dev"
+mount --bind "$2" "$1/root$2"
+mount --bind "$1/upper" "$1/root/mnt"
+mount -t tmpfs run "$1/root/run"
+exec chroot "$1/root" /bin/sh -euc "$3"
+`
+
+/** Runs a shell script there, as root. What has changed lies below /mnt. */
+export function onScratchMachine(script: string): Promise<Told> {
+  const directory = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-machine-'))
+  return new Promise<Told>((resolve, reject) => {
+    const child = spawn('unshare', ['--mount', '--propagation', 'private', '/bin/sh', '-c', stage, 'sh', directory, repository, script], {
+      cwd: '/',
+      env: { PATH: `/usr/sbin:/usr/bin:/sbin:/bin:${process.env['PATH'] ?? ''}`, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: 120_000,
+    })
+    let output = ''
+    for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => { output += text })
+    child.once('error', reject)
+    child.once('close', (status) => { resolve({ status, output }) })
+  }).finally(() => { rmSync(directory, { recursive: true, force: true }) })
+}

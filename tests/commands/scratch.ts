@@ -1,0 +1,28 @@
+/** Roots to install into, and the words to do it with. */
+import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after } from 'node:test'
+import { inForeground, type Artefact, type Said } from '../support/artefacts.ts'
+
+/** The outline of a system: enough to see how it starts its services. */
+export type System = 'systemd' | 'openrc' | 'sysvinit'
+
+export function scratchRoot(system: System): string {
+  const root = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-root-'))
+  after(() => { rmSync(root, { recursive: true, force: true }) })
+  for (const directory of { systemd: ['usr/lib/systemd/systemd'], openrc: ['sbin/openrc-run', 'etc/init.d'], sysvinit: ['etc/init.d'] }[system])
+    mkdirSync(join(root, directory), { recursive: true })
+  return root
+}
+
+/** The program's words, on a configuration of its own. */
+export const say = (artefact: Artefact, ...words: readonly string[]): Promise<Said> =>
+  inForeground(artefact, ['--config', '/dev/null', ...words], { PATH: process.env['PATH'] ?? '' })
+
+/** Every path below, with what changes when somebody writes there: for "nothing changed". */
+export const filesIn = (root: string): string[] =>
+  (readdirSync(root, { recursive: true }) as string[]).sort().map((path) => {
+    const { mode, ino, size, mtimeMs } = lstatSync(join(root, path))
+    return `/${path} ${mode.toString(8)} ${ino} ${size} ${mtimeMs}`
+  })

@@ -1,0 +1,27 @@
+/**
+ * What the tests need of the machine, beside Node: Debian packages, installed when we are root, named when we are not.
+ * Usage: tsx tests/support/needs.ts COMMAND=PACKAGE...
+ */
+import { spawnSync } from 'node:child_process'
+
+const present = (command: string): boolean =>
+  spawnSync('/bin/sh', ['-c', 'PATH=$PATH:/usr/sbin:/sbin; command -v "$1"', 'sh', command]).status === 0
+
+const wanted = process.argv.slice(2).map((word) => word.split('='))
+const packages = wanted.filter(([command = '']) => !present(command)).map(([command = '', name = command]) => name)
+
+if (packages.length > 0) {
+  const install = `apt-get install -y --no-install-recommends ${packages.join(' ')}`
+  if (process.geteuid?.() !== 0) {
+    console.error(`missing for these tests: ${install}`)
+    process.exit(1)
+  }
+  const { status } = spawnSync('/bin/sh', ['-c', `apt-get update -q && ${install}`], {
+    stdio: ['ignore', 'inherit', 'inherit'],
+    env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+  })
+  if (status !== 0) {
+    console.error(`could not be installed: ${packages.join(' ')}`)
+    process.exit(1)
+  }
+}

@@ -1,0 +1,65 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, readlinkSync, rmSync, symlinkSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import { noteDirectory, sinceStart } from '../../../lib/settings/last-start.ts'
+import type { Settings } from '../../../lib/settings/settings.ts'
+
+const scratch = mkdtempSync(join(tmpdir(), 'last-start-'))
+after(() => { rmSync(scratch, { recursive: true }) })
+
+const settings = (stateDirectory: string, empty: boolean, runDirectory = scratch): Settings => ({
+  stateDirectory,
+  nfsdDirectory: '/proc/fs/nfsd',
+  runDirectory,
+  configuration: { file: '/etc/nfs.conf', empty },
+  foreground: false,
+  debug: false,
+  complaints: [],
+})
+const note = join(scratch, 'start-%2Fetc%2Fnfs.conf')
+
+describe('between two starts', () => {
+  const table: readonly (readonly [what: string, atStart: Settings, now: Settings, goesTo: string, says: RegExp | undefined])[] = [
+    ['the same configuration', settings('/srv', false), settings('/srv', false), '/srv', undefined],
+    ['none, as before', settings('/var', true), settings('/var', true), '/var', undefined],
+    ['one that leads elsewhere', settings('/srv', false), settings('/new', false), '/srv', /has changed .* would be '\/new', but until the next start it is '\/srv'/],
+    ['one that is empty and leads elsewhere', settings('/srv', false), settings('/var', true), '/srv', /is empty or missing now, .* would be '\/var', but/],
+    ['one that is empty and leads to the same place', settings('/var', false), settings('/var', true), '/var', /is empty or missing now, and was not when the server started$/],
+    ['one where there was none, to the same place', settings('/var', true), settings('/var', false), '/var', undefined],
+    ['one where there was none, elsewhere', settings('/var', true), settings('/srv', false), '/var', /has changed/],
+  ]
+  for (const [what, atStart, now, goesTo, says] of table)
+    it(`upcalls find the server's directory with ${what}`, () => {
+      noteDirectory(atStart)
+      const { stateDirectory, changed } = sinceStart(now)
+      assert.equal(stateDirectory, goesTo)
+      if (says === undefined) assert.equal(changed, undefined)
+      else assert.match(changed ?? '', says)
+    })
+
+  it('the newest start counts', () => {
+    noteDirectory(settings('/one', false))
+    noteDirectory(settings('/two', false))
+    assert.equal(readlinkSync(note), 'configured:/two')
+    assert.equal(sinceStart(settings('/three', false)).stateDirectory, '/two')
+  })
+
+  it('a note that is none is said, and not gone by', () => {
+    const broken = [() => { symlinkSync('configured:relative', note) }, () => { symlinkSync('/srv', note) }, () => { mkdirSync(note) }]
+    for (const make of broken) {
+      rmSync(note, { recursive: true, force: true })
+      make()
+      const { stateDirectory, changed } = sinceStart(settings('/srv', false))
+      assert.equal(stateDirectory, '/srv')
+      assert.match(changed ?? '', /nothing is known of the last start/)
+    }
+    rmSync(note, { recursive: true })
+  })
+
+  it('nothing is said where nothing is noted', () => {
+    for (const directory of [scratch, join(scratch, 'missing'), '/dev/null'])
+      assert.deepEqual(sinceStart(settings('/srv', false, directory)), { stateDirectory: '/srv', changed: undefined })
+  })
+})
