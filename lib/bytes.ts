@@ -16,6 +16,7 @@ export function bytesOf(text: string): Uint8Array {
 export function textOf(bytes: Uint8Array): string {
   let text = ''
   // In parts: a call takes only so many arguments.
-  for (let at = 0; at < bytes.length; at += 4096) text += String.fromCharCode.apply(null, bytes.subarray(at, at + 4096) as unknown as number[])
+  for (let at = 0; at < bytes.length; at += 4096)
+    text += String.fromCharCode.apply(null, bytes.subarray(at, at + 4096) as unknown as number[])
   return text
 }

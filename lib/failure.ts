@@ -47,7 +47,10 @@ export function report(failure: Failure): { readonly status: number; readonly li
     case 'unknown-verb':
       return { status: status(38 /* ENOSYS */), line: `unknown verb: ${quote(failure.word)}` }
     case 'not-here':
-      return { status: status(38 /* ENOSYS */), line: `no upcall: ${quote(failure.word)}; commands for people need ${failure.missing}` }
+      return {
+        status: status(38 /* ENOSYS */),
+        line: `no upcall: ${quote(failure.word)}; commands for people need ${failure.missing}`,
+      }
     case 'owner-too-long':
       return { status: status(105 /* ENOBUFS */), line: `client owner longer than 1024 bytes: ${quote(failure.word)}` }
     case 'storage':
@@ -87,7 +90,11 @@ export function failureFrom(thrown: unknown): Failure {
   if (code === undefined) {
     // Node's stack begins with the message, the executable's engine leaves it out.
     const stack = thrown.stack ?? ''
-    return { kind: 'storage', atStart: false, what: `a bug: ${stack.includes(thrown.message) ? stack : `${String(thrown)} ${stack}`}` }
+    return {
+      kind: 'storage',
+      atStart: false,
+      what: `a bug: ${stack.includes(thrown.message) ? stack : `${String(thrown)} ${stack}`}`,
+    }
   }
   const { syscall, path } = thrown as NodeJS.ErrnoException
   const where = path === undefined ? '' : ` ${quote(path)}`

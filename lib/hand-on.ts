@@ -30,8 +30,12 @@ export function handOn(): number {
   const foreground = host.words.some((given) => /^(?:--foreground|-[df]*f[df]*)$/.test(given))
   try {
     const { verb } = parseWords(host.words)
-    if (verb === undefined && word === undefined) throw new Failed({ kind: 'bad-argument', why: 'no verb given; see --help' })
-    const missing = scripts.length === 0 ? `the scripts of this program (${script}), which are neither beside it nor in ${libraries.join(' or ')}` : 'Node, which is not on this machine: install the package nodejs'
+    if (verb === undefined && word === undefined)
+      throw new Failed({ kind: 'bad-argument', why: 'no verb given; see --help' })
+    const missing =
+      scripts.length === 0
+        ? `the scripts of this program (${script}), which are neither beside it nor in ${libraries.join(' or ')}`
+        : 'Node, which is not on this machine: install the package nodejs'
     throw new Failed({ kind: 'not-here', word: verb ?? word ?? '', missing })
   } catch (thrown) {
     return openLog({ foreground, debug: false }).failed(failureFrom(thrown))
@@ -44,22 +48,35 @@ function ownPath(): string {
 }
 
 function scriptsAt(own: string): string[] {
-  return [own.slice(0, Math.max(0, own.lastIndexOf('/'))), ...libraries].map((directory) => `${directory}/${script}`).filter(isFile)
+  return [own.slice(0, Math.max(0, own.lastIndexOf('/'))), ...libraries]
+    .map((directory) => `${directory}/${script}`)
+    .filter(isFile)
 }
 
 /** Node's executables: the one on PATH, then the usual ones; one without a number is the distribution's choice, else the newest. */
 function nodes(): string[] {
   const onPath = (host.environment['PATH'] ?? '').split(':').filter((directory) => directory.startsWith('/'))
-  return [...onPath.map((directory) => `${directory}/node`).filter(isFile), ...usualDirectories.flatMap(nodesIn).sort((a, b) => b.version - a.version).map(({ path }) => path)]
+  return [
+    ...onPath.map((directory) => `${directory}/node`).filter(isFile),
+    ...usualDirectories
+      .flatMap(nodesIn)
+      .sort((a, b) => b.version - a.version)
+      .map(({ path }) => path),
+  ]
 }
 
 function nodesIn(directory: string): { readonly path: string; readonly version: number }[] {
   const descriptor = calls.openat(atFlags.AT_FDCWD, directory, calls.flags.O_RDONLY | calls.flags.O_DIRECTORY, 0)
   const found: { path: string; version: number }[] = []
-  for (let entries = calls.entries(descriptor); typeof entries !== 'number' && entries.length > 0; entries = calls.entries(descriptor))
+  for (
+    let entries = calls.entries(descriptor);
+    typeof entries !== 'number' && entries.length > 0;
+    entries = calls.entries(descriptor)
+  )
     for (const { name } of entries) {
       const [, version] = /^node(?:js)?(?:-?(\d+))?$/.exec(name) ?? []
-      if (/^node(?:js)?(?:-?\d+)?$/.test(name)) found.push({ path: `${directory}/${name}`, version: version === undefined ? Infinity : Number(version) })
+      if (/^node(?:js)?(?:-?\d+)?$/.test(name))
+        found.push({ path: `${directory}/${name}`, version: version === undefined ? Infinity : Number(version) })
     }
   calls.close(descriptor)
   return found

@@ -65,7 +65,8 @@ function upcall({ given, rest }: Words, verb: Verb, environment: Environment): n
     return 0
   } catch (thrown) {
     const failure = failureFrom(thrown)
-    if (atStart && failure.kind !== 'bad-argument') leaveMark(given, settings, environment['NFSDCLTRACK_GRACE_START'], log)
+    if (atStart && failure.kind !== 'bad-argument')
+      leaveMark(given, settings, environment['NFSDCLTRACK_GRACE_START'], log)
     return log.failed(failure.kind === 'storage' ? { ...failure, atStart } : failure, verb)
   }
 }
@@ -84,9 +85,14 @@ function confine(path: string, atStart: boolean, { runDirectory, nfsdDirectory }
  */
 function leaveMark(given: Words['given'], settings: Settings | undefined, told: string | undefined, log: Log): void {
   try {
-    const { unmarked } = noteStart({ runDirectory: runDirectoryFrom(given), path: settings?.stateDirectory }, told !== undefined && /^[0-9]{1,19}$/.test(told) ? told : undefined)
+    const { unmarked } = noteStart(
+      { runDirectory: runDirectoryFrom(given), path: settings?.stateDirectory },
+      told !== undefined && /^[0-9]{1,19}$/.test(told) ? told : undefined,
+    )
     if (unmarked === undefined) return
-    log.critical(`the server starts without a tracker, nor can that be noted (${unmarked}): let nobody reclaim after the next start`)
+    log.critical(
+      `the server starts without a tracker, nor can that be noted (${unmarked}): let nobody reclaim after the next start`,
+    )
   } catch {
     // What the start failed of is said; most often it is this.
   }
@@ -98,7 +104,9 @@ function noteBeginning(settings: Settings, log: Log): void {
     noteDirectory(settings)
   } catch (thrown) {
     if (isNoted(settings)) throw thrown
-    log.error(`the state directory of this start can't be noted, so no change of the configuration will be noticed: ${String(thrown)}`)
+    log.error(
+      `the state directory of this start can't be noted, so no change of the configuration will be noticed: ${String(thrown)}`,
+    )
   }
 }
 

@@ -10,7 +10,12 @@ export const from = (path: string): string => join(root, path)
 const standIn = (name: string): string => from(`lib/build/stand-ins/${name}.cjs`)
 
 /** What proper-lockfile brings and an upcall does not need: each stand-in says why. */
-const upcallStandIns = { 'signal-exit': standIn('signal-exit'), 'graceful-fs': standIn('graceful-fs'), path: standIn('path'), retry: standIn('retry') }
+const upcallStandIns = {
+  'signal-exit': standIn('signal-exit'),
+  'graceful-fs': standIn('graceful-fs'),
+  path: standIn('path'),
+  retry: standIn('retry'),
+}
 
 const common = {
   absWorkingDir: root,
@@ -53,7 +58,9 @@ export async function bundleForNode(): Promise<string[]> {
     define: { ...forNode.define, 'import.meta.url': 'bundle_url' },
     banner: { js: 'const bundle_url="file://"+__filename;' },
   })
-  return [upcalls, people].flatMap(({ metafile }) => Object.values(metafile.outputs)).flatMap(({ inputs }) => Object.keys(inputs))
+  return [upcalls, people]
+    .flatMap(({ metafile }) => Object.values(metafile.outputs))
+    .flatMap(({ inputs }) => Object.keys(inputs))
 }
 
 /** The executable makes its calls by its host in C; what is Node's is not in it. */

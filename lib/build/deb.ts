@@ -9,7 +9,19 @@
  */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { chmodSync, copyFileSync, lstatSync, lutimesSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  copyFileSync,
+  lstatSync,
+  lutimesSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -22,7 +34,8 @@ import { place } from '../commands/install/place.ts'
 const repository = join(import.meta.dirname, '../..')
 const from = (path: string): string => join(repository, path)
 const text = (path: string): string => readFileSync(from(path), 'utf8')
-const run = (command: string, ...words: readonly string[]): string => execFileSync(command, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
+const run = (command: string, ...words: readonly string[]): string =>
+  execFileSync(command, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
 
 /** Debian's names of what Node names otherwise. */
 const architectures: Readonly<Record<string, string>> = { x64: 'amd64', ia32: 'i386', arm: 'armhf', ppc64: 'ppc64el' }
@@ -31,7 +44,10 @@ const node = `nodejs (${packageJson.engines.node.replace('>=', '>= ')})`
 const conffiles = [`/etc/modprobe.d/${name}.conf`]
 
 process.umask(0o022)
-const { values: { bundle, arch }, positionals: [directory = '.'] } = parseArgs({
+const {
+  values: { bundle, arch },
+  positionals: [directory = '.'],
+} = parseArgs({
   options: { bundle: { type: 'boolean', default: false }, arch: { type: 'string' } },
   allowPositionals: true,
 })
@@ -64,12 +80,12 @@ function items(): Item[] {
     program,
     stateDirectory: usualStateDirectory,
     texts: {
-      udevRule: text(`udev/60-${name}.rules`),
-      modprobe: text('udev/modprobe.conf'),
-      tmpfiles: text('udev/tmpfiles.conf'),
-      dropIn: text('udev/nfs-server.conf'),
-      lsb: text('udev/lsb-init.sh'),
-      openrc: text('udev/openrc-init.sh'),
+      udevRule: text(`udev/rules.d/60-${name}.rules`),
+      modprobe: text('udev/modprobe.d/nfsd-userland-helper.conf'),
+      tmpfiles: text('udev/tmpfiles.d/nfsd-userland-helper.conf'),
+      dropIn: text('udev/systemd/nfs-server.conf'),
+      lsb: text('udev/init.d/lsb-init.sh'),
+      openrc: text('udev/init.d/openrc-init.sh'),
       page8: text(`dist/man/${name}.8`),
       page5: text(`dist/man/${name}.5`),
     },
@@ -77,16 +93,26 @@ function items(): Item[] {
     init: 'systemd',
     zshDirectory: '/usr/share/zsh/vendor-completions',
     layout: 'package',
-  }).map((item) => (item.path.startsWith('/usr/share/man/') && 'text' in item.content ? compressed(item.path, item.content.text) : item))
+  }).map((item) =>
+    item.path.startsWith('/usr/share/man/') && 'text' in item.content ? compressed(item.path, item.content.text) : item,
+  )
 }
 
 function paperwork(): Item[] {
-  const document = (path: string, content: string): Item => ({ path, kind: 'documentation', mode: 0o644, content: { text: content } })
+  const document = (path: string, content: string): Item => ({
+    path,
+    kind: 'documentation',
+    mode: 0o644,
+    content: { text: content },
+  })
   const doc = `/usr/share/doc/${name}`
   return [
     document(`${doc}/copyright`, text('dist/copyright')),
     compressed(`${doc}/changelog`, text('lib/build/debian/changelog')),
-    document(`/usr/share/lintian/overrides/${name}`, text(`lib/build/debian/lintian-overrides-${bundle ? 'bundle' : 'executable'}`)),
+    document(
+      `/usr/share/lintian/overrides/${name}`,
+      text(`lib/build/debian/lintian-overrides-${bundle ? 'bundle' : 'executable'}`),
+    ),
   ]
 }
 
@@ -105,15 +131,27 @@ function writeControl(): void {
   mkdirSync(control)
   const files = filesBelow(stage).filter((path) => !path.startsWith('DEBIAN/'))
   const size = files.reduce((sum, path) => sum + Math.ceil(lstatSync(join(stage, path)).size / 1024), 0)
-  writeFileSync(join(control, 'control'), text('lib/build/debian/control')
-    .replace('@VERSION@', packageJson.version)
-    .replace('@ARCHITECTURE@', architecture)
-    .replace('@NEEDS@', `${bundle ? `Depends: ${node}\nRecommends:` : `Recommends: ${node},`} nfs-kernel-server`)
-    .replace('@SIZE@', String(size)))
+  writeFileSync(
+    join(control, 'control'),
+    text('lib/build/debian/control')
+      .replace('@VERSION@', packageJson.version)
+      .replace('@ARCHITECTURE@', architecture)
+      .replace('@NEEDS@', `${bundle ? `Depends: ${node}\nRecommends:` : `Recommends: ${node},`} nfs-kernel-server`)
+      .replace('@SIZE@', String(size)),
+  )
   writeFileSync(join(control, 'conffiles'), conffiles.map((path) => `${path}\n`).join(''))
-  writeFileSync(join(control, 'md5sums'), files
-    .filter((path) => lstatSync(join(stage, path)).isFile() && !conffiles.includes(`/${path}`))
-    .map((path) => `${createHash('md5').update(readFileSync(join(stage, path))).digest('hex')}  ${path}\n`).join(''))
+  writeFileSync(
+    join(control, 'md5sums'),
+    files
+      .filter((path) => lstatSync(join(stage, path)).isFile() && !conffiles.includes(`/${path}`))
+      .map(
+        (path) =>
+          `${createHash('md5')
+            .update(readFileSync(join(stage, path)))
+            .digest('hex')}  ${path}\n`,
+      )
+      .join(''),
+  )
   for (const script of ['postinst', 'prerm', 'postrm']) {
     copyFileSync(from(`lib/build/debian/${script}`), join(control, script))
     chmodSync(join(control, script), 0o755)
@@ -136,6 +174,7 @@ function changed(): number {
 }
 
 function setTimes(): void {
-  for (const path of filesBelow(stage)) for (let at = path; at !== '.'; at = dirname(at)) lutimesSync(join(stage, at), changed(), changed())
+  for (const path of filesBelow(stage))
+    for (let at = path; at !== '.'; at = dirname(at)) lutimesSync(join(stage, at), changed(), changed())
   lutimesSync(stage, changed(), changed())
 }

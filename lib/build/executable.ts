@@ -11,12 +11,24 @@ import type { Piece } from './pieces.ts'
 import type { Sources } from './sources.ts'
 import { compile, toolchain, type Toolchain } from './toolchain.ts'
 
-const host = join(import.meta.dirname, '../system/host')
+const host = join(import.meta.dirname, '../syscalls/host')
 const engineFiles = ['quickjs', 'libregexp', 'libunicode', 'dtoa']
 const hostFiles = ['host', 'calls', 'confine', 'words']
 
 /** For the engine and its host. No section of a function that nobody calls is linked in. */
-const commonFlags = ['-std=gnu17', '-fPIE', '-fstack-protector-strong', '-fcf-protection=none', '-fno-asynchronous-unwind-tables', '-ffunction-sections', '-fdata-sections', '-D_GNU_SOURCE', '-D_FILE_OFFSET_BITS=64', '-D_TIME_BITS=64', '-DNDEBUG']
+const commonFlags = [
+  '-std=gnu17',
+  '-fPIE',
+  '-fstack-protector-strong',
+  '-fcf-protection=none',
+  '-fno-asynchronous-unwind-tables',
+  '-ffunction-sections',
+  '-fdata-sections',
+  '-D_GNU_SOURCE',
+  '-D_FILE_OFFSET_BITS=64',
+  '-D_TIME_BITS=64',
+  '-DNDEBUG',
+]
 /** Ours must please the compiler; the engine's warnings are its authors'. */
 const hostFlags = ['-Wall', '-Wextra', '-Werror']
 const engineFlags = ['-w']
@@ -53,11 +65,31 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
   try {
     const compiler = await bytecodeCompiler(wanted)
     const program = join(room, 'program.c')
-    writeFileSync(program, piecesInC(wanted.pieces.map(([name, script]) => [name, bytecode(compiler, name, script, wanted.legible)])))
+    writeFileSync(
+      program,
+      piecesInC(wanted.pieces.map(([name, script]) => [name, bytecode(compiler, name, script, wanted.legible)])),
+    )
     const built = join(room, 'built')
-    await compile(tools, [...flags(wanted), ...hostFlags, ...(wanted.sanitized ? sanitizersOfHost : []), ...prefixes(wanted.sources, room), '-I', wanted.sources.directory, '-I', host,
-      ...hostFiles.map((name) => join(host, `${name}.c`)), program, ...(wanted.more ?? []), ...objects, wanted.sanitized ? '-pie' : tools.linking, ...linkerFlags,
-      ...(wanted.legible || wanted.sanitized ? [] : ['-s']), '-lm', '-o', built])
+    await compile(tools, [
+      ...flags(wanted),
+      ...hostFlags,
+      ...(wanted.sanitized ? sanitizersOfHost : []),
+      ...prefixes(wanted.sources, room),
+      '-I',
+      wanted.sources.directory,
+      '-I',
+      host,
+      ...hostFiles.map((name) => join(host, `${name}.c`)),
+      program,
+      ...(wanted.more ?? []),
+      ...objects,
+      wanted.sanitized ? '-pie' : tools.linking,
+      ...linkerFlags,
+      ...(wanted.legible || wanted.sanitized ? [] : ['-s']),
+      '-lm',
+      '-o',
+      built,
+    ])
     mkdirSync(dirname(wanted.into), { recursive: true })
     // Perhaps on another file system, and perhaps somebody runs the old one.
     copyFileSync(built, `${wanted.into}.new`)
@@ -72,15 +104,40 @@ const flags = ({ sanitized }: Executable): string[] => [...commonFlags, ...(sani
 /** Compiled once for each version of the engine, compiler and flags. */
 async function engineObjects(wanted: Executable, tools: Toolchain): Promise<string[]> {
   const { sources, cache, progress, architecture } = wanted
-  const key = createHash('sha256').update(JSON.stringify([sources.version, tools.version, flags(wanted), [join(host, 'compile.c'), ...engineFiles.map((name) => join(sources.directory, `${name}.c`))].map((file) => readFileSync(file, 'utf8'))])).digest('hex').slice(0, 16)
+  const key = createHash('sha256')
+    .update(
+      JSON.stringify([
+        sources.version,
+        tools.version,
+        flags(wanted),
+        [join(host, 'compile.c'), ...engineFiles.map((name) => join(sources.directory, `${name}.c`))].map((file) =>
+          readFileSync(file, 'utf8'),
+        ),
+      ]),
+    )
+    .digest('hex')
+    .slice(0, 16)
   const directory = join(cache, `objects-${key}`)
   const objects = engineFiles.map((name) => join(directory, `${name}.o`))
   if (objects.every((object) => existsSync(object))) return objects
-  progress(`compiling the engine, QuickJS-ng ${sources.version}${architecture === undefined ? '' : `, for ${architecture}`}: half a minute, this once`)
+  progress(
+    `compiling the engine, QuickJS-ng ${sources.version}${architecture === undefined ? '' : `, for ${architecture}`}: half a minute, this once`,
+  )
   const room = `${directory}.${process.pid}`
   mkdirSync(room, { recursive: true })
-  await Promise.all(engineFiles.map((name) =>
-    compile(tools, [...flags(wanted), ...engineFlags, ...prefixes(sources, room), '-c', join(sources.directory, `${name}.c`), '-o', join(room, `${name}.o`)])))
+  await Promise.all(
+    engineFiles.map((name) =>
+      compile(tools, [
+        ...flags(wanted),
+        ...engineFlags,
+        ...prefixes(sources, room),
+        '-c',
+        join(sources.directory, `${name}.c`),
+        '-o',
+        join(room, `${name}.o`),
+      ]),
+    ),
+  )
   rmSync(directory, { recursive: true, force: true })
   renameSync(room, directory)
   return objects
@@ -93,16 +150,35 @@ async function engineObjects(wanted: Executable, tools: Toolchain): Promise<stri
 async function bytecodeCompiler(wanted: Executable): Promise<string[]> {
   const foreign = toolchain(wanted.architecture)
   const tools = foreign.emulator === undefined ? toolchain() : foreign
-  const native: Executable = { ...wanted, sanitized: false, architecture: foreign === tools ? wanted.architecture : undefined }
+  const native: Executable = {
+    ...wanted,
+    sanitized: false,
+    architecture: foreign === tools ? wanted.architecture : undefined,
+  }
   const objects = await engineObjects(native, tools)
   const compiler = join(objects[0] ?? '', '../compile')
   if (!existsSync(compiler))
-    await compile(tools, [...flags(native), ...hostFlags, '-I', wanted.sources.directory, join(host, 'compile.c'), ...objects, tools.linking, '-lm', '-o', compiler])
+    await compile(tools, [
+      ...flags(native),
+      ...hostFlags,
+      '-I',
+      wanted.sources.directory,
+      join(host, 'compile.c'),
+      ...objects,
+      tools.linking,
+      '-lm',
+      '-o',
+      compiler,
+    ])
   return tools.emulator === undefined ? [compiler] : [tools.emulator, compiler]
 }
 
 function bytecode([program = '', ...words]: readonly string[], name: string, script: string, legible: boolean): Buffer {
-  const code = execFileSync(program, [...words, name, ...(legible ? ['keep'] : [])], { input: script, maxBuffer: 1 << 26, stdio: ['pipe', 'pipe', 'inherit'] })
+  const code = execFileSync(program, [...words, name, ...(legible ? ['keep'] : [])], {
+    input: script,
+    maxBuffer: 1 << 26,
+    stdio: ['pipe', 'pipe', 'inherit'],
+  })
   // Its checksum, of which the engine takes this for none: what is part of the executable is as whole as that.
   code.fill(0xff, 1, 5)
   return code
@@ -119,4 +195,8 @@ ${pieces.map(([name], index) => `  { "${name}", piece_${index}, sizeof piece_${i
 }
 
 const prefixes = (sources: Sources, room: string): string[] =>
-  [[sources.directory, 'quickjs-ng'], [host, 'host'], [room, 'build']].map(([path = '', name = '']) => `-ffile-prefix-map=${path}=${name}`)
+  [
+    [sources.directory, 'quickjs-ng'],
+    [host, 'host'],
+    [room, 'build'],
+  ].map(([path = '', name = '']) => `-ffile-prefix-map=${path}=${name}`)

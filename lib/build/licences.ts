@@ -11,10 +11,13 @@ const text = (path: string): string => readFileSync(join(root, path), 'utf8')
 /** @param inputs the files of which bundles were made: the names in esbuild's metafile. */
 export function writeCopyright(inputs: Iterable<string>): void {
   const linked = packagesOf(inputs)
-  writeFileSync(join(root, 'dist/copyright'), text('lib/build/debian/copyright')
-    .replace('@LINKED@', () => linked.map(stanza).join('\n\n'))
-    .replace('@LICENSE@', () => indented(text('LICENSE').split('\n').slice(4).join('\n')))
-    .replace('@LICENSES@', () => linked.map(licence).join('\n\n')))
+  writeFileSync(
+    join(root, 'dist/copyright'),
+    text('lib/build/debian/copyright')
+      .replace('@LINKED@', () => linked.map(stanza).join('\n\n'))
+      .replace('@LICENSE@', () => indented(text('LICENSE').split('\n').slice(4).join('\n')))
+      .replace('@LICENSES@', () => linked.map(licence).join('\n\n')),
+  )
 }
 
 /** The npm packages that files come from, by name. */
@@ -29,8 +32,16 @@ export function packagesOf(inputs: Iterable<string>): string[] {
 
 function stanza(name: string): string {
   const { version } = JSON.parse(text(`node_modules/${name}/package.json`)) as { readonly version: string }
-  const holders = licenceText(name).split('\n').filter((line) => /^\s*(?:[#*]\s*)?Copyright\b.*\d|^\s*Copyright \(c\)/i.test(line)).map((line) => line.replace(/^[\s#*]*Copyright\s*(?:\(c\)|©)?\s*/i, '').trim())
-  return [`Files: node_modules/${name}/*`, `Comment: ${name} ${version}`, `Copyright: ${holders.length > 0 ? holders.join('\n ') : `the authors of ${name}`}`, `License: ${label(name)}`].join('\n')
+  const holders = licenceText(name)
+    .split('\n')
+    .filter((line) => /^\s*(?:[#*]\s*)?Copyright\b.*\d|^\s*Copyright \(c\)/i.test(line))
+    .map((line) => line.replace(/^[\s#*]*Copyright\s*(?:\(c\)|©)?\s*/i, '').trim())
+  return [
+    `Files: node_modules/${name}/*`,
+    `Comment: ${name} ${version}`,
+    `Copyright: ${holders.length > 0 ? holders.join('\n ') : `the authors of ${name}`}`,
+    `License: ${label(name)}`,
+  ].join('\n')
 }
 
 const licence = (name: string): string => `License: ${label(name)}\n${indented(licenceText(name))}`
@@ -43,11 +54,17 @@ function label(name: string): string {
 
 /** @throws where a package has none: then it can't be carried. */
 function licenceText(name: string): string {
-  const file = readdirSync(join(root, 'node_modules', name)).find((entry) => /^licen[sc]e(?:\.(?:md|txt))?$/i.test(entry))
+  const file = readdirSync(join(root, 'node_modules', name)).find((entry) =>
+    /^licen[sc]e(?:\.(?:md|txt))?$/i.test(entry),
+  )
   if (file === undefined) throw new Error(`the package ${name} has no licence with it`)
   return text(`node_modules/${name}/${file}`)
 }
 
 /** As continuation lines: an empty one is a point. */
 const indented = (block: string): string =>
-  block.trim().split('\n').map((line) => (line.trim() === '' ? ' .' : ` ${line.trimEnd()}`)).join('\n')
+  block
+    .trim()
+    .split('\n')
+    .map((line) => (line.trim() === '' ? ' .' : ` ${line.trimEnd()}`))
+    .join('\n')

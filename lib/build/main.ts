@@ -18,7 +18,14 @@ import { piecesForEngine, type Piece } from './pieces.ts'
 import { engineSources, Missing, type Sources } from './sources.ts'
 
 const { values, positionals } = parseArgs({
-  options: { arch: { type: 'string' }, debug: { type: 'boolean', default: false }, script: { type: 'string' }, into: { type: 'string' }, sanitized: { type: 'boolean', default: false }, link: { type: 'string', multiple: true } },
+  options: {
+    arch: { type: 'string' },
+    debug: { type: 'boolean', default: false },
+    script: { type: 'string' },
+    into: { type: 'string' },
+    sanitized: { type: 'boolean', default: false },
+    link: { type: 'string', multiple: true },
+  },
   allowPositionals: true,
 })
 
@@ -35,13 +42,17 @@ const say = (line: string): void => void process.stderr.write(`${line}\n`)
 
 mkdirSync(cache, { recursive: true })
 if (values.script !== undefined && values.into !== undefined) {
-  const script = values.script.endsWith('.ts') ? await bundleForEngine(values.script) : readFileSync(values.script, 'utf8')
+  const script = values.script.endsWith('.ts')
+    ? await bundleForEngine(values.script)
+    : readFileSync(values.script, 'utf8')
   await executableOf([['script', script]], values.into, engineSources(cache, say), values.link)
 } else {
   writeCopyright(await bundleForNode())
   if (!positionals.includes('bundle')) await buildAll()
   // What lies in that directory is all that its machine needs.
-  if (values.arch !== undefined) for (const script of ['nfsd-userland-helper.cjs', 'people.cjs', 'sqlite.cjs']) copyFileSync(join(root, 'dist', script), join(dirname(executable), script))
+  if (values.arch !== undefined)
+    for (const script of ['nfsd-userland-helper.cjs', 'people.cjs', 'sqlite.cjs'])
+      copyFileSync(join(root, 'dist', script), join(dirname(executable), script))
 }
 
 async function buildAll(): Promise<void> {
@@ -50,18 +61,40 @@ async function buildAll(): Promise<void> {
   try {
     const sources = engineSources(cache, say)
     await executableOf(pieces, executable, sources)
-    await executableOf(pieces, withOtherClock, sources, [join(root, 'tests/support/wall-clock.c'), '-Wl,--wrap=clock_gettime'])
-    say(`${relative(root, executable)}: ${Math.round(statSync(executable).size / 1024)} KB, with QuickJS-ng ${sources.version}`)
+    await executableOf(pieces, withOtherClock, sources, [
+      join(root, 'tests/support/wall-clock.c'),
+      '-Wl,--wrap=clock_gettime',
+    ])
+    say(
+      `${relative(root, executable)}: ${Math.round(statSync(executable).size / 1024)} KB, with QuickJS-ng ${sources.version}`,
+    )
   } catch (thrown) {
     // An old one would be taken for this one.
     for (const old of [executable, withOtherClock]) rmSync(old, { force: true })
     if (!(thrown instanceof Missing)) throw thrown
-    say(`no executable${values.arch === undefined ? '' : ` for ${architecture}`}, only the Node bundle: ${thrown.message}`)
+    say(
+      `no executable${values.arch === undefined ? '' : ` for ${architecture}`}, only the Node bundle: ${thrown.message}`,
+    )
     // Who asks for another architecture wants nothing else.
     if (values.arch !== undefined) process.exitCode = 1
   }
 }
 
-function executableOf(pieces: readonly Piece[], into: string, sources: Sources, more: Executable['more'] = []): Promise<void> {
-  return buildExecutable({ pieces, sources, cache, into, architecture: values.arch, legible: values.debug, sanitized: values.sanitized, more, progress: say })
+function executableOf(
+  pieces: readonly Piece[],
+  into: string,
+  sources: Sources,
+  more: Executable['more'] = [],
+): Promise<void> {
+  return buildExecutable({
+    pieces,
+    sources,
+    cache,
+    into,
+    architecture: values.arch,
+    legible: values.debug,
+    sanitized: values.sanitized,
+    more,
+    progress: say,
+  })
 }

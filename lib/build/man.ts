@@ -36,12 +36,16 @@ function folded(lines: readonly string[]): string[] {
     if (line === '.nf' || line === '.fi') asItIs = line === '.nf'
     if (asItIs || line.startsWith('.') || lines[at - 1] === '.TP') return [line]
     // Never a line that begins with a control character.
-    return line.replaceAll(/(.{1,78})(?: (?![.'])|$)/g, '$1\n').trimEnd().split('\n')
+    return line
+      .replaceAll(/(.{1,78})(?: (?![.'])|$)/g, '$1\n')
+      .trimEnd()
+      .split('\n')
   })
 }
 
 if (import.meta.filename === process.argv[1]) {
   const [from = '', to = ''] = process.argv.slice(2)
   mkdirSync(to, { recursive: true })
-  for (const name of readdirSync(from)) writeFileSync(join(to, basename(name, '.md')), manPage(readFileSync(join(from, name), 'utf8')))
+  for (const name of readdirSync(from))
+    writeFileSync(join(to, basename(name, '.md')), manPage(readFileSync(join(from, name), 'utf8')))
 }

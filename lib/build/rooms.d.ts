@@ -1,5 +1,14 @@
-interface Room { readonly room: string; readonly question: string; readonly packages: readonly string[]; readonly apart: readonly string[] }
+interface Room {
+  readonly room: string
+  readonly question: string
+  readonly packages: readonly string[]
+  readonly apart: readonly string[]
+}
 export const rooms: readonly Room[]
-export const exceptions: readonly { readonly file: string; readonly packages: readonly string[]; readonly why: string }[]
+export const exceptions: readonly {
+  readonly file: string
+  readonly packages: readonly string[]
+  readonly why: string
+}[]
 export function roomOf(path: string): Room | undefined
 export function forbidden(file: string, imported: string): string | undefined

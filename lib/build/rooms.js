@@ -1,39 +1,82 @@
 /**
  * The rooms of this house, from the top down: each may import from the rooms below it, and from none above. Lint holds
- * them by this list (eslint.config.js), docs/architecture.md shows it, and tests/rooms.test.ts sees both.
+ * them by this list (eslint.config.js), docs/architecture.md shows it, and tests/unit/rooms.test.ts sees both.
  *
  * `packages`: what from outside a room may import, besides its own. `apart`: rooms below it that it must not touch.
  */
 export const rooms = [
   { room: 'bin/', question: 'entries, and nothing else', packages: ['node:*'], apart: [] },
-  { room: 'lib/commands/cli.ts', question: 'what does a person type? yargs, loaded only for people', packages: ['yargs'], apart: ['lib/main.ts', 'lib/hand-on.ts'] },
-  { room: 'lib/commands/shared/', question: 'the commands for people: `see/`, `repair/`, `move/`, `install/`, and what they share', packages: ['node:*', 'yargs', 'fs-extra/*', '@noble/hashes/*'], apart: ['lib/main.ts', 'lib/hand-on.ts'] },
+  {
+    room: 'lib/commands/',
+    question:
+      'what is a person told, and what may a person change? One file a command, `doctor/`, `install/`, `move/`, and what they share',
+    packages: ['node:*', 'yargs', 'fs-extra/*', '@noble/hashes/*'],
+    apart: ['lib/main.ts', 'lib/hand-on.ts', 'lib/serve/'],
+  },
   { room: 'lib/main.ts', question: 'one upcall: words in, status out; the only catch', packages: [], apart: [] },
   { room: 'lib/hand-on.ts', question: 'whose words are no upcall, and who gets them?', packages: [], apart: [] },
-  { room: 'lib/events/perform.ts', question: 'in which order: lock, look, decide, apply; make durable, tell the kernel, tidy up', packages: [], apart: ['lib/settings/', 'lib/syscalls/'] },
-  { room: 'lib/events/', question: 'what happens at each event, and why it is right at every point: one header each', packages: [], apart: ['lib/settings/', 'lib/syscalls/'] },
-  { room: 'lib/store/', question: 'how is it kept? Layout, records, lock, what the kernel\'s own tracker left, marks of starts', packages: ['proper-lockfile', '@noble/hashes/*'], apart: ['lib/kernel/', 'lib/kernel/log.ts', 'lib/kernel/deadline.ts', 'lib/settings/'] },
-  { room: 'lib/kernel/', question: 'what do we ask and tell the kernel?', packages: [], apart: ['lib/kernel/log.ts', 'lib/kernel/deadline.ts', 'lib/settings/', 'lib/rules/'] },
-  { room: 'lib/kernel/log.ts', question: 'what is said, to whom?', packages: [], apart: ['lib/settings/', 'lib/rules/', 'lib/upcall/'] },
-  { room: 'lib/kernel/deadline.ts', question: 'how long do we live?', packages: [], apart: ['lib/settings/', 'lib/rules/', 'lib/upcall/'] },
+  {
+    room: 'lib/serve/',
+    question: 'how are the messages of a pipe answered? The other front end',
+    packages: [],
+    apart: [],
+  },
+  {
+    room: 'lib/events/',
+    question: 'what happens, in which order, and why is it right at every point? One file an event, one header each',
+    packages: [],
+    apart: ['lib/settings/'],
+  },
+  {
+    room: 'lib/store/',
+    question: "how is it kept? Layout, records, lock, what the kernel's own tracker left, marks of starts",
+    packages: ['proper-lockfile', '@noble/hashes/*'],
+    apart: ['lib/kernel/', 'lib/settings/'],
+  },
+  {
+    room: 'lib/kernel/',
+    question: "what do we ask and tell the kernel? nfsd's files, its log; how long do we live?",
+    packages: [],
+    apart: ['lib/settings/', 'lib/rules/'],
+  },
   { room: 'lib/settings/', question: 'where are things?', packages: [], apart: ['lib/rules/', 'lib/upcall/'] },
-  { room: 'lib/rules/', question: 'what does it mean? Pure: instances, records, one upcall to one step', packages: ['@noble/hashes/*'], apart: ['lib/syscalls/'] },
-  { room: 'lib/upcall/', question: 'what did the kernel ask? Pure: verbs, owners, requests', packages: [], apart: ['lib/syscalls/'] },
-  { room: 'lib/syscalls/', question: 'the one door to the system: a table of calls, by the host in C or by Node', packages: [], apart: [] },
+  {
+    room: 'lib/rules/',
+    question: 'what does it mean? Pure: instances, records, one upcall to one step',
+    packages: ['@noble/hashes/*'],
+    apart: ['lib/syscalls/'],
+  },
+  {
+    room: 'lib/upcall/',
+    question: 'what did the kernel ask? Pure: verbs, owners, requests',
+    packages: [],
+    apart: ['lib/syscalls/'],
+  },
+  {
+    room: 'lib/syscalls/',
+    question: 'the one door to the system: a table of calls, by the host in C or by Node; files in our words',
+    packages: [],
+    apart: [],
+  },
   { room: 'lib/failure.ts', question: 'every way to fail, its status and its sentence', packages: [], apart: [] },
   { room: 'lib/bytes.ts', question: 'words are bytes', packages: [], apart: [] },
 ]
 
 /** Files that may import what their room may not, each with its reason. */
 export const exceptions = [
-  { file: 'lib/syscalls/node.ts', packages: ['node:*'], why: 'it is Node\'s way of making the calls' },
-  { file: 'lib/commands/move/sqlite.ts', packages: ['sql.js'], why: 'it is a module of its own (bin/sqlite.ts), loaded when it is wanted' },
+  { file: 'lib/syscalls/node.ts', packages: ['node:*'], why: "it is Node's way of making the calls" },
+  {
+    file: 'lib/commands/move/sqlite.ts',
+    packages: ['sql.js'],
+    why: 'it is a module of its own (bin/sqlite.ts), loaded when it is wanted',
+  },
 ]
 
 /** The room of a file, by its path in the repository; undefined for what is in none. */
 export const roomOf = (path) => rooms.find(({ room }) => (room.endsWith('/') ? path.startsWith(room) : path === room))
 
-const matches = (pattern, name) => (pattern.endsWith('*') ? name.startsWith(pattern.slice(0, -1)) : name === pattern || name.startsWith(`${pattern}/`))
+const matches = (pattern, name) =>
+  pattern.endsWith('*') ? name.startsWith(pattern.slice(0, -1)) : name === pattern || name.startsWith(`${pattern}/`)
 
 /** Why a file may not import something, by their paths in the repository or the package's name; undefined if it may. */
 export function forbidden(file, imported) {
@@ -46,7 +89,13 @@ export function forbidden(file, imported) {
     if (from.apart.includes(to.room)) return `${from.room} keeps apart from ${to.room}`
     return rooms.indexOf(to) > rooms.indexOf(from) ? undefined : `${to.room} lies above ${from.room}`
   }
-  if (isPath || /^(?:dist|udev|tests|docs)\/|^package\.json$/.test(imported)) return from.room === 'lib/commands/shared/' || imported === 'package.json' ? undefined : `${from.room} is not made of ${imported}`
-  const packages = [...from.packages, ...exceptions.filter((exception) => exception.file === file).flatMap((exception) => exception.packages)]
+  if (isPath || /^(?:dist|udev|tests|docs)\/|^package\.json$/.test(imported))
+    return from.room === 'lib/commands/' || imported === 'package.json'
+      ? undefined
+      : `${from.room} is not made of ${imported}`
+  const packages = [
+    ...from.packages,
+    ...exceptions.filter((exception) => exception.file === file).flatMap((exception) => exception.packages),
+  ]
   return packages.some((pattern) => matches(pattern, imported)) ? undefined : `${from.room} does not use ${imported}`
 }

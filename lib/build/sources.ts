@@ -26,7 +26,8 @@ export function engineSources(cache: string, progress: (line: string) => void): 
   const named = process.env['QUICKJS_SOURCE']
   if (named !== undefined && named !== '') return sourcesIn(named)
   const kept = join(cache, packageName)
-  for (const directory of [`/${placeInPackage}`, join(kept, placeInPackage)]) if (existsSync(join(directory, 'quickjs.c'))) return sourcesIn(directory)
+  for (const directory of [`/${placeInPackage}`, join(kept, placeInPackage)])
+    if (existsSync(join(directory, 'quickjs.c'))) return sourcesIn(directory)
   progress(`fetching the engine's sources: Debian's package ${packageName}`)
   fetchPackage(kept)
   return sourcesIn(join(kept, placeInPackage))
@@ -50,13 +51,25 @@ function sourcesIn(directory: string): Sources {
 function fetchPackage(into: string): void {
   const apt = join(into, 'apt')
   rmSync(into, { recursive: true, force: true })
-  for (const directory of ['sources', 'lists/partial', 'cache/archives/partial']) mkdirSync(join(apt, directory), { recursive: true })
+  for (const directory of ['sources', 'lists/partial', 'cache/archives/partial'])
+    mkdirSync(join(apt, directory), { recursive: true })
   try {
     writeFileSync(join(apt, 'sources/debian.sources'), archive())
-    const options = ['Dir::Etc::sourcelist=-', `Dir::Etc::sourceparts=${apt}/sources`, `Dir::State::lists=${apt}/lists`, `Dir::Cache=${apt}/cache`, 'APT::Sandbox::User=', 'Acquire::Languages=none', 'Acquire::Retries=2']
-      .flatMap((option) => ['-o', option])
+    const options = [
+      'Dir::Etc::sourcelist=-',
+      `Dir::Etc::sourceparts=${apt}/sources`,
+      `Dir::State::lists=${apt}/lists`,
+      `Dir::Cache=${apt}/cache`,
+      'APT::Sandbox::User=',
+      'Acquire::Languages=none',
+      'Acquire::Retries=2',
+    ].flatMap((option) => ['-o', option])
     const run = (command: string, ...words: readonly string[]): void =>
-      void execFileSync(command, words, { cwd: apt, stdio: ['ignore', 'ignore', 'pipe'], env: { ...process.env, LC_ALL: 'C' } })
+      void execFileSync(command, words, {
+        cwd: apt,
+        stdio: ['ignore', 'ignore', 'pipe'],
+        env: { ...process.env, LC_ALL: 'C' },
+      })
     run('apt-get', ...options, 'update', '-q')
     run('apt-get', ...options, 'download', '-q', packageName)
     const [file] = readdirSync(apt).filter((name) => name.endsWith('.deb'))
@@ -66,7 +79,10 @@ function fetchPackage(into: string): void {
   } catch (thrown) {
     const { stderr, message } = thrown as Error & { readonly stderr?: Buffer }
     const why = stderr?.toString().trim().split('\n').at(-1) ?? message
-    throw new Missing(`the engine's sources are missing: install Debian's package ${packageName}, or set QUICKJS_SOURCE=DIRECTORY (${why})`, { cause: thrown })
+    throw new Missing(
+      `the engine's sources are missing: install Debian's package ${packageName}, or set QUICKJS_SOURCE=DIRECTORY (${why})`,
+      { cause: thrown },
+    )
   } finally {
     rmSync(apt, { recursive: true, force: true })
   }
@@ -76,10 +92,16 @@ function fetchPackage(into: string): void {
 function archive(): string {
   const [directory, file] = ['/etc/apt/sources.list.d', '/etc/apt/sources.list']
   const stanzas = existsSync(directory)
-    ? readdirSync(directory).filter((name) => name.endsWith('.sources')).flatMap((name) => readFileSync(join(directory, name), 'utf8').split(/\n\s*\n/))
+    ? readdirSync(directory)
+        .filter((name) => name.endsWith('.sources'))
+        .flatMap((name) => readFileSync(join(directory, name), 'utf8').split(/\n\s*\n/))
     : []
-  const stanza = stanzas.find((text) => text.includes(keyring) && /^Suites:/m.test(text) && !/^Suites:.*-security/m.test(text))
-  const uri = /^URIs:\s*(\S+)/m.exec(stanza ?? '')?.[1] ?? /^deb (?:\[.*\] )?(\S+) (?!\S*-security)\S+ main/m.exec(existsSync(file) ? readFileSync(file, 'utf8') : '')?.[1]
+  const stanza = stanzas.find(
+    (text) => text.includes(keyring) && /^Suites:/m.test(text) && !/^Suites:.*-security/m.test(text),
+  )
+  const uri =
+    /^URIs:\s*(\S+)/m.exec(stanza ?? '')?.[1] ??
+    /^deb (?:\[.*\] )?(\S+) (?!\S*-security)\S+ main/m.exec(existsSync(file) ? readFileSync(file, 'utf8') : '')?.[1]
   if (uri === undefined || !existsSync(keyring)) throw new Error('this machine installs nothing from Debian')
   return `Types: deb\nURIs: ${uri}\nSuites: ${suite}\nComponents: main\nSigned-By: ${keyring}\n`
 }

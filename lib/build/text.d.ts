@@ -1,6 +1,21 @@
 /** Files that esbuild puts into the program as text (`--loader` in package.json). */
-declare module '*.rules' { const text: string; export default text }
-declare module '*.conf' { const text: string; export default text }
-declare module '*.sh' { const text: string; export default text }
-declare module '*.5' { const text: string; export default text }
-declare module '*.8' { const text: string; export default text }
+declare module '*.rules' {
+  const text: string
+  export default text
+}
+declare module '*.conf' {
+  const text: string
+  export default text
+}
+declare module '*.sh' {
+  const text: string
+  export default text
+}
+declare module '*.5' {
+  const text: string
+  export default text
+}
+declare module '*.8' {
+  const text: string
+  export default text
+}

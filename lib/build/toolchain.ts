@@ -6,7 +6,13 @@ import { Missing } from './sources.ts'
 
 /** Debian's names of architectures, and the names by which their compilers begin. */
 export const triplets: Readonly<Record<string, string>> = {
-  amd64: 'x86_64-linux-gnu', arm64: 'aarch64-linux-gnu', armhf: 'arm-linux-gnueabihf', i386: 'i686-linux-gnu', ppc64el: 'powerpc64le-linux-gnu', riscv64: 'riscv64-linux-gnu', s390x: 's390x-linux-gnu',
+  amd64: 'x86_64-linux-gnu',
+  arm64: 'aarch64-linux-gnu',
+  armhf: 'arm-linux-gnueabihf',
+  i386: 'i686-linux-gnu',
+  ppc64el: 'powerpc64le-linux-gnu',
+  riscv64: 'riscv64-linux-gnu',
+  s390x: 's390x-linux-gnu',
 }
 
 const bigEndian = ['s390x']
@@ -24,19 +30,34 @@ export interface Toolchain {
 /** @param architecture undefined for this machine's own. @throws Missing, in one line. */
 export function toolchain(architecture?: string): Toolchain {
   const triplet = architecture === undefined ? undefined : triplets[architecture]
-  if (architecture !== undefined && triplet === undefined) throw new Missing(`--arch=${architecture}: there are ${Object.keys(triplets).join(', ')}`)
+  if (architecture !== undefined && triplet === undefined)
+    throw new Missing(`--arch=${architecture}: there are ${Object.keys(triplets).join(', ')}`)
   const compiler = triplet === undefined ? (process.env['CC'] ?? 'cc') : `${triplet}-gcc`
   const linking = (['-static-pie', '-static'] as const).find((way) => links(compiler, way))
   if (linking === undefined) {
-    const packages = triplet === undefined || architecture === undefined ? 'gcc and libc6-dev' : `gcc-${triplet.replace('_', '-')} and libc6-dev-${architecture}-cross`
+    const packages =
+      triplet === undefined || architecture === undefined
+        ? 'gcc and libc6-dev'
+        : `gcc-${triplet.replace('_', '-')} and libc6-dev-${architecture}-cross`
     throw new Missing(`a C compiler, or the C library's static part, is missing: install the packages ${packages}`)
   }
-  return { compiler, version: execFileSync(compiler, ['--version'], { encoding: 'utf8' }), linking, emulator: architecture !== undefined && bigEndian.includes(architecture) !== (endianness() === 'BE') ? `qemu-${architecture}-static` : undefined }
+  return {
+    compiler,
+    version: execFileSync(compiler, ['--version'], { encoding: 'utf8' }),
+    linking,
+    emulator:
+      architecture !== undefined && bigEndian.includes(architecture) !== (endianness() === 'BE')
+        ? `qemu-${architecture}-static`
+        : undefined,
+  }
 }
 
 function links(compiler: string, way: string): boolean {
   try {
-    execFileSync(compiler, [way, '-x', 'c', '-', '-lm', '-o', '/dev/null'], { input: '#include <math.h>\nint main(int n, char **w) { return w != 0 && sin(n) > 1; }', stdio: ['pipe', 'ignore', 'ignore'] })
+    execFileSync(compiler, [way, '-x', 'c', '-', '-lm', '-o', '/dev/null'], {
+      input: '#include <math.h>\nint main(int n, char **w) { return w != 0 && sin(n) > 1; }',
+      stdio: ['pipe', 'ignore', 'ignore'],
+    })
     return true
   } catch {
     return false

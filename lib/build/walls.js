@@ -12,15 +12,20 @@ export const walls = (root) => ({
       const why = forbidden(file, imported)
       if (why !== undefined) context.report({ node, message: `${why} (lib/build/rooms.js)` })
     }
-    const bySource = (node) => { if (node.source) check(node, node.source.value) }
+    const bySource = (node) => {
+      if (node.source) check(node, node.source.value)
+    }
     return {
       ImportDeclaration: bySource,
       ExportNamedDeclaration: bySource,
       ExportAllDeclaration: bySource,
       ImportExpression: bySource,
-      TSImportType: (node) => { check(node, (node.source ?? node.argument?.literal)?.value) },
+      TSImportType: (node) => {
+        check(node, (node.source ?? node.argument?.literal)?.value)
+      },
       CallExpression: (node) => {
-        if (node.callee.name === 'require' || node.callee.property?.name === 'getBuiltinModule') check(node, node.arguments[0]?.value)
+        if (node.callee.name === 'require' || node.callee.property?.name === 'getBuiltinModule')
+          check(node, node.arguments[0]?.value)
       },
     }
   },

@@ -35,12 +35,19 @@ export const allowCommand = command(
   'let clients reclaim that were dropped by mistake',
   (cli) =>
     withConsent(withHex(cli))
-      .positional('OWNER', { type: 'string', array: true, demandOption: true, describe: 'the whole owner, as list and the log print it; a leading - is \\055' })
+      .positional('OWNER', {
+        type: 'string',
+        array: true,
+        demandOption: true,
+        describe: 'the whole owner, as list and the log print it; a leading - is \\055',
+      })
       .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
       .example("$0 allow 'Linux NFSv4.1 ada'", 'asks first, and says when that is right'),
   async ({ OWNER: words, hex, 'dry-run': dryRun, yes, json }, settings) => {
     process.umask(0o077)
-    const owners = [...new Map(words.map((word) => ownerSpelled(word, hex)).map((owner) => [escapeOwner(owner), owner])).values()]
+    const owners = [
+      ...new Map(words.map((word) => ownerSpelled(word, hex)).map((owner) => [escapeOwner(owner), owner])).values(),
+    ]
     const world = worldOf(settings)
     const surveyed = survey(settings)
     assertCanAllow(world, surveyed, owners)
@@ -51,10 +58,13 @@ export const allowCommand = command(
     if (!dryRun && dropped.length > 0) {
       await consent(question(dropped, when), yes)
       migrate(world.state)
-      for (const owner of dropped) if (allow(world, settings, owner, when) === 'there already') known.add(escapeOwner(owner))
+      for (const owner of dropped)
+        if (allow(world, settings, owner, when) === 'there already') known.add(escapeOwner(owner))
     }
     // Who is there may be so by a call that was killed before its barrier.
-    if (!dryRun) for (const owner of owners) if (known.has(escapeOwner(owner))) syncInstance(world, newestOf(survey(settings, world.state), owner))
+    if (!dryRun)
+      for (const owner of owners)
+        if (known.has(escapeOwner(owner))) syncInstance(world, newestOf(survey(settings, world.state), owner))
     if (json) {
       printJson({
         state_directory: textOfPath(settings.stateDirectory),
@@ -100,10 +110,12 @@ function assertCanAllow({ state, nfsd }: World, surveyed: Survey, owners: readon
   }
   const { instance, untracked } = surveyed
   if (instance.kind === 'none') refuse(`no server instance is recorded in ${quote(state.path)}; see import`)
-  if (instance.kind === 'damaged') refuse(`${instance.file} can't be understood (${instance.why}), so nobody may reclaim until the next start`)
+  if (instance.kind === 'damaged')
+    refuse(`${instance.file} can't be understood (${instance.why}), so nobody may reclaim until the next start`)
   if (untracked) refuse('a server instance ran that could not be recorded, so after the next start nobody may reclaim')
   if (instance.kind !== 'partial') return
-  if (nfsd.grace() === 'over') refuse('the kernel is out of grace, which is not recorded yet; try again when a client has come or gone')
+  if (nfsd.grace() === 'over')
+    refuse('the kernel is out of grace, which is not recorded yet; try again when a client has come or gone')
   for (const owner of owners)
     if (['damaged', 'newer'].includes(newestEntryOf(surveyed, owner).kind))
       refuse(`a record of ${showOwner(owner)} can't be understood, and decides; verify --repair first`)
@@ -118,7 +130,12 @@ function allow(world: World, where: Where, owner: ClientOwner, when: string): 'a
   const settlements = holding(world.state, (): readonly Settlement[] | 'there already' => {
     const surveyed = survey(where, world.state)
     assertCanAllow(world, surveyed, [owner])
-    if (whenOf(surveyed.instance) !== when) throw new Failed({ kind: 'storage', atStart: false, what: `${showOwner(owner)} is not allowed: meanwhile it could only reclaim ${whenOf(surveyed.instance)}; ask again` })
+    if (whenOf(surveyed.instance) !== when)
+      throw new Failed({
+        kind: 'storage',
+        atStart: false,
+        what: `${showOwner(owner)} is not allowed: meanwhile it could only reclaim ${whenOf(surveyed.instance)}; ask again`,
+      })
     if (newestOf(surveyed, owner) !== undefined) return 'there already'
     const recorded = lookAt(world.state)
     return [unconfirmedGraceEnd(world, recorded), record(world, recorded, owner)]
@@ -134,7 +151,8 @@ function record(world: World, recorded: Recorded, owner: ClientOwner): Settlemen
   const { instance } = recorded
   if (instance.kind !== 'full' && instance.kind !== 'partial')
     throw new Failed({ kind: 'storage', atStart: false, what: 'the server instance is gone meanwhile' })
-  if (instance.kind === 'full' || instance.full === undefined) return recordClient(world, recorded, instance, owner, false)
+  if (instance.kind === 'full' || instance.full === undefined)
+    return recordClient(world, recorded, instance, owner, false)
   if (state.of(instance.full) === undefined) restoreDirectory(state, instance.full)
   place(state, owner, { session: false, recorded: Math.floor(world.now() / 1000) }, instance.full, [])
   return { sync: [state.of(instance.full)] }

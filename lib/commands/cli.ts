@@ -19,7 +19,13 @@ import { options, parseWords, refuseShortEquals, type OptionName } from '../sett
 import { settingsFrom } from '../settings/settings.ts'
 import { argumentNames, verbs } from '../upcall/verbs.ts'
 
-const commands: readonly Command[] = [...seeCommands, ...repairCommands, ...moveCommands, selftestCommand, ...installCommands]
+const commands: readonly Command[] = [
+  ...seeCommands,
+  ...repairCommands,
+  ...moveCommands,
+  selftestCommand,
+  ...installCommands,
+]
 
 /** `--help`, `--version` and the commands. @returns the exit status, when all is done and said. */
 export async function people(words: readonly string[]): Promise<number> {
@@ -40,7 +46,9 @@ export async function people(words: readonly string[]): Promise<number> {
     }
     // Help and version are handed over, not printed: printing them can fail, and then the status must say so.
     let said = ''
-    await parser(door).parseAsync(words.map(spelledOut), {}, (_error, _given, output) => { said = output })
+    await parser(door).parseAsync(words.map(spelledOut), {}, (_error, _given, output) => {
+      said = output
+    })
     if (said !== '') print(`${said}\n`)
     return status
   } catch (thrown) {
@@ -106,4 +114,5 @@ function optionsIn(given: Readonly<Record<string, unknown>>): Map<OptionName, st
 const asksForHelp = (words: readonly string[]): boolean =>
   words.some((word) => ['--help', '-h', '--version', '-V'].includes(word)) || words[0] === 'help'
 
-const asksForForeground = (words: readonly string[]): boolean => words.some((word) => /^(?:--foreground|-[df]*f[df]*)$/.test(word))
+const asksForForeground = (words: readonly string[]): boolean =>
+  words.some((word) => /^(?:--foreground|-[df]*f[df]*)$/.test(word))

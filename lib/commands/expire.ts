@@ -16,8 +16,17 @@ export const expireCommand = command(
   'take clients out: they may not reclaim any more',
   (cli) =>
     withConsent(withHex(cli))
-      .positional('OWNER', { type: 'string', array: true, demandOption: true, describe: 'as list prints it, or its beginning; with --yes only the whole of it; a leading - is \\055' })
-      .option('prefix', { type: 'boolean', default: false, describe: 'with --yes, the beginning of an owner is enough too' })
+      .positional('OWNER', {
+        type: 'string',
+        array: true,
+        demandOption: true,
+        describe: 'as list prints it, or its beginning; with --yes only the whole of it; a leading - is \\055',
+      })
+      .option('prefix', {
+        type: 'boolean',
+        default: false,
+        describe: 'with --yes, the beginning of an owner is enough too',
+      })
       .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
       .example("$0 expire 'Linux NFSv4.1 ada'", 'asks first; spaces may stand as they are')
       .example('$0 expire --yes --hex 4c696e7578', 'in a script, as the kernel names it in an upcall'),
@@ -30,21 +39,29 @@ export const expireCommand = command(
     const named = words.map((word) => ownerNamed(word, hex, known, naming))
     const owners = [...new Map(named.map((owner) => [escapeOwner(owner), owner])).values()]
     const kernel = await liveClients(settings.nfsdDirectory)
-    const alive = new Map(kernel === 'unknown' ? [] : kernel.clients.map(({ owner, number }) => [escapeOwner(owner), number]))
+    const alive = new Map(
+      kernel === 'unknown' ? [] : kernel.clients.map(({ owner, number }) => [escapeOwner(owner), number]),
+    )
     const isAlive = (owner: ClientOwner): boolean | null =>
       alive.has(escapeOwner(owner)) || (kernel === 'unknown' || kernel.silent > 0 ? null : false)
 
     const asked = owners.map((owner) => ({ owner, in: newestOf(surveyed, owner) }))
     const cameBack = new Set<string>()
     if (!dryRun) {
-      await consent(`These clients may not reclaim any more, now or after the next start:\n${owners.map((owner) => `  ${showOwner(owner)}\n`).join('')}Go on?`, yes)
-      for (const owner of forgetAll(worldOf(settings), settings, asked, progress('expiring clients', owners.length))) cameBack.add(escapeOwner(owner))
+      await consent(
+        `These clients may not reclaim any more, now or after the next start:\n${owners.map((owner) => `  ${showOwner(owner)}\n`).join('')}Go on?`,
+        yes,
+      )
+      for (const owner of forgetAll(worldOf(settings), settings, asked, progress('expiring clients', owners.length)))
+        cameBack.add(escapeOwner(owner))
     }
     if (json) {
       printJson({
         state_directory: textOfPath(settings.stateDirectory),
         dry_run: dryRun,
-        expired: owners.filter((owner) => !cameBack.has(escapeOwner(owner))).map((owner) => ({ ...ownerJson(owner), live: isAlive(owner) })),
+        expired: owners
+          .filter((owner) => !cameBack.has(escapeOwner(owner)))
+          .map((owner) => ({ ...ownerJson(owner), live: isAlive(owner) })),
         came_back: owners.filter((owner) => cameBack.has(escapeOwner(owner))).map(ownerJson),
       })
       return cameBack.size === 0 ? 0 : 1
@@ -58,7 +75,9 @@ export const expireCommand = command(
       print(`${dryRun ? 'would expire' : 'expired'} ${name}\n`)
       const number = alive.get(name)
       if (number !== undefined)
-        print(`  The kernel still has it, with its locks. To take them back as well: echo expire > ${settings.nfsdDirectory}/clients/${number}/ctl\n`)
+        print(
+          `  The kernel still has it, with its locks. To take them back as well: echo expire > ${settings.nfsdDirectory}/clients/${number}/ctl\n`,
+        )
     }
     return cameBack.size === 0 ? 0 : 1
   },

@@ -20,16 +20,32 @@ export const listCommand = command(
       .example('$0 list --json', 'for a program: owners in hex too'),
   ({ reclaimable, current, waiting, json }, settings) => {
     const wanted = (client: Client): boolean =>
-      reclaimable === true ? mayReclaim(client) : current === true ? client.standing === 'current' : waiting === true ? client.standing === 'waiting' : true
+      reclaimable === true
+        ? mayReclaim(client)
+        : current === true
+          ? client.standing === 'current'
+          : waiting === true
+            ? client.standing === 'waiting'
+            : true
     const { surveyed, clients } = walk(settings, wanted)
     const { instance } = surveyed
     if (json) {
-      printJson({ instance: instanceJson(surveyed), ran_untracked: surveyed.untracked, clients: each(clients, (client) => clientJson(client, instance)) })
+      printJson({
+        instance: instanceJson(surveyed),
+        ran_untracked: surveyed.untracked,
+        clients: each(clients, (client) => clientJson(client, instance)),
+      })
       return 0
     }
     if (surveyed.untracked) say(untracked)
     let lines = 0
-    const rows = each(clients, (client) => [wordFor(client, instance), String(client.in), isoTime(client.recorded), versionOf(client.session), escapeOwner(client.owner)])
+    const rows = each(clients, (client) => [
+      wordFor(client, instance),
+      String(client.in),
+      isoTime(client.recorded),
+      versionOf(client.session),
+      escapeOwner(client.owner),
+    ])
     for (const part of tableLines(['STANDING', 'INSTANCE', 'FIRST RECORDED', 'NFS', 'CLIENT'], rows)) {
       lines++
       if (!print(part)) break

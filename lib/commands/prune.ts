@@ -23,13 +23,19 @@ export const pruneCommand = command(
   'take out clients that have not come back for several server instances',
   (cli) =>
     withConsent(cli)
-      .option('unseen', { type: 'number', demandOption: true, requiresArg: true, describe: 'how many instances, the current one included, have waited for them in vain' })
+      .option('unseen', {
+        type: 'number',
+        demandOption: true,
+        requiresArg: true,
+        describe: 'how many instances, the current one included, have waited for them in vain',
+      })
       .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
       .example('$0 prune --unseen 3 --dry-run', 'who has not come back in the last three grace periods?')
       .example('$0 prune --unseen 3', 'takes them out; grace may end early then'),
   async ({ unseen, 'dry-run': dryRun, yes, json }, settings) => {
     process.umask(0o077)
-    if (!Number.isSafeInteger(unseen) || unseen < 1) throw new Failed({ kind: 'bad-argument', why: 'not a number of instances', word: String(unseen) })
+    if (!Number.isSafeInteger(unseen) || unseen < 1)
+      throw new Failed({ kind: 'bad-argument', why: 'not a number of instances', word: String(unseen) })
     const { surveyed, clients } = walk(settings, (client) => client.standing === 'waiting' && client.unseen >= unseen)
     const missing = [...clients]
     const list = table(
@@ -41,7 +47,8 @@ export const pruneCommand = command(
       if (!yes) remark(list)
       await consent(`${missing.length} clients may not reclaim any more. Go on?`, yes)
       const world = worldOf(settings)
-      for (const owner of forgetAll(world, settings, missing, progress('pruning clients', missing.length))) cameBack.add(escapeOwner(owner))
+      for (const owner of forgetAll(world, settings, missing, progress('pruning clients', missing.length)))
+        cameBack.add(escapeOwner(owner))
       // As after the last client's return: perhaps nobody is left to wait for.
       const recorded = lookAt(world.state)
       if (recorded.instance.kind === 'partial') endGraceEarly(world, recorded, recorded.instance)
@@ -52,7 +59,9 @@ export const pruneCommand = command(
         dry_run: dryRun,
         unseen,
         instance: instanceJson(surveyed),
-        pruned: missing.filter(({ owner }) => !cameBack.has(escapeOwner(owner))).map((client) => clientJson(client, surveyed.instance)),
+        pruned: missing
+          .filter(({ owner }) => !cameBack.has(escapeOwner(owner)))
+          .map((client) => clientJson(client, surveyed.instance)),
         came_back: missing.filter(({ owner }) => cameBack.has(escapeOwner(owner))).map(({ owner }) => ownerJson(owner)),
       })
       return 0

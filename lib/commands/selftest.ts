@@ -13,7 +13,11 @@ import type { Settings } from '../settings/settings.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { holderName, lifeOf } from '../store/process.ts'
-import { makeStateDirectory, stateDirectory as openStateDirectory, type StateDirectory } from '../store/state-directory.ts'
+import {
+  makeStateDirectory,
+  stateDirectory as openStateDirectory,
+  type StateDirectory,
+} from '../store/state-directory.ts'
 import { command } from './shared/command.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
 import { progress } from './shared/progress.ts'
@@ -62,7 +66,11 @@ const barriers = 50
 /** @throws Failed storage, if the scratch directory can't be made or an upcall on it fails. */
 async function selftest({ stateDirectory, runDirectory, nfsdDirectory }: Settings, clients: number): Promise<Measured> {
   const { path: scratch, forUpcalls, end } = makeScratch(openStateDirectory(stateDirectory, runDirectory))
-  for (const [signal, status] of [['SIGHUP', 129], ['SIGINT', 130], ['SIGTERM', 143]] as const)
+  for (const [signal, status] of [
+    ['SIGHUP', 129],
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+  ] as const)
     process.once(signal, () => {
       end()
       process.exit(status)
@@ -83,7 +91,10 @@ async function selftest({ stateDirectory, runDirectory, nfsdDirectory }: Setting
     await call('gracedone', '0')
 
     await call('init')
-    const recovery = await abreast(owners, 'clients come back', async (owner) => [await call('check', owner), await call('create', owner)])
+    const recovery = await abreast(owners, 'clients come back', async (owner) => [
+      await call('check', owner),
+      await call('create', owner),
+    ])
     const upcallsPerSecond = recovery.times.length / (recovery.ms / 1000)
     const graceSeconds = await graceTime(nfsdDirectory)
     return {
@@ -104,7 +115,15 @@ async function selftest({ stateDirectory, runDirectory, nfsdDirectory }: Setting
 }
 
 /** The result for programs (docs/json.md). */
-const documentOf = ({ stateDirectory, barrier, single, parallel, graceSeconds, recoverable, clients }: Measured): object => ({
+const documentOf = ({
+  stateDirectory,
+  barrier,
+  single,
+  parallel,
+  graceSeconds,
+  recoverable,
+  clients,
+}: Measured): object => ({
   state_directory: textOfPath(stateDirectory),
   barrier: { median_ms: barrier.medianMs, p99_ms: barrier.p99Ms },
   single: { upcalls_per_second: single.upcallsPerSecond, median_ms: single.medianMs },
@@ -149,7 +168,8 @@ function makeScratch(state: StateDirectory): Scratch {
     const isNew = state.clients() === undefined
     const clients = makeStateDirectory(state)
     const room = `/proc/self/fd/${clients.descriptor}`
-    for (const { name } of disk.entriesOf(clients)) if (name.startsWith(scratchPrefix) && isLeft(`${room}/${name}`)) removeSync(`${room}/${name}`)
+    for (const { name } of disk.entriesOf(clients))
+      if (name.startsWith(scratchPrefix) && isLeft(`${room}/${name}`)) removeSync(`${room}/${name}`)
     const path = fs.mkdtempSync(`${room}/${scratchPrefix}`)
     fs.symlinkSync(holderName(), `${path}/${holder}`)
     return {
@@ -161,7 +181,11 @@ function makeScratch(state: StateDirectory): Scratch {
       },
     }
   } catch (thrown) {
-    throw new Failed({ kind: 'storage', atStart: false, what: `no scratch directory in ${quote(state.path)}: ${report(failureFrom(thrown)).line}` })
+    throw new Failed({
+      kind: 'storage',
+      atStart: false,
+      what: `no scratch directory in ${quote(state.path)}: ${report(failureFrom(thrown)).line}`,
+    })
   }
 }
 
@@ -197,15 +221,37 @@ const upcallOn =
     const [program, ...self] = programCommand()
     const began = performance.now()
     return new Promise((resolve, reject) => {
-      spawn(program, [...self, '-s', join(scratch, 'state'), '--nfsd-dir', join(scratch, 'no-kernel'), '--run-dir', join(scratch, 'run'), '--config', '/dev/null', ...words], {
-        cwd: '/',
-        env: { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' },
-        stdio: 'ignore',
-      })
+      spawn(
+        program,
+        [
+          ...self,
+          '-s',
+          join(scratch, 'state'),
+          '--nfsd-dir',
+          join(scratch, 'no-kernel'),
+          '--run-dir',
+          join(scratch, 'run'),
+          '--config',
+          '/dev/null',
+          ...words,
+        ],
+        {
+          cwd: '/',
+          env: { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' },
+          stdio: 'ignore',
+        },
+      )
         .once('error', reject)
         .once('exit', (status, signal) => {
           if (status === 0) resolve(performance.now() - began)
-          else reject(new Failed({ kind: 'storage', atStart: false, what: `an upcall failed: ${words[0] ?? ''}, ${status ?? signal ?? ''}` }))
+          else
+            reject(
+              new Failed({
+                kind: 'storage',
+                atStart: false,
+                what: `an upcall failed: ${words[0] ?? ''}, ${status ?? signal ?? ''}`,
+              }),
+            )
         })
     })
   }

@@ -7,14 +7,29 @@ import { print, printJson, textOfPath } from './shared/print.ts'
 import { mayReclaim, recordsOfOwner, survey, type Client, type Survey } from './shared/survey.ts'
 import { pairs } from './shared/table.ts'
 import { liveClients, type LiveClient } from './shared/live-clients.ts'
-import { clientJson, instanceJson, liveJson, meanings, ownerJson, sayInstance, sayTime, untracked, versionOf, wordFor } from './shared/view.ts'
+import {
+  clientJson,
+  instanceJson,
+  liveJson,
+  meanings,
+  ownerJson,
+  sayInstance,
+  sayTime,
+  untracked,
+  versionOf,
+  wordFor,
+} from './shared/view.ts'
 
 export const showCommand = command(
   'show <OWNER>',
   'everything known about one client',
   (cli) =>
     withHex(cli)
-      .positional('OWNER', { type: 'string', demandOption: true, describe: 'as list prints it, or its beginning; a leading - is \\055' })
+      .positional('OWNER', {
+        type: 'string',
+        demandOption: true,
+        describe: 'as list prints it, or its beginning; a leading - is \\055',
+      })
       .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
       .example("$0 show 'Linux NFSv4.1 ada'", 'spaces may stand as they are')
       .example('$0 show --hex 4c696e7578', 'as the kernel names it in an upcall'),
@@ -68,7 +83,12 @@ function sayRecord(record: Client, { instance }: Survey): string {
     ['standing', `${word}: ${meanings[word]}`],
     ['instance', `${record.in}${record.unseen > 0 ? `; at least ${record.unseen} have started since` : ''}`],
     ['first recorded', sayTime(record.recorded, Date.now())],
-    ['NFS version', record.session ? `${versionOf(true)}: it says when it has reclaimed everything` : `${versionOf(false)}: it never says that it has reclaimed everything`],
+    [
+      'NFS version',
+      record.session
+        ? `${versionOf(true)}: it says when it has reclaimed everything`
+        : `${versionOf(false)}: it never says that it has reclaimed everything`,
+    ],
   ])
 }
 

@@ -12,7 +12,17 @@ import { isoTime, pairs, table, toned } from './shared/table.ts'
 import { graceNow, holdersAmong, type Grace, type Holder } from './shared/grace.ts'
 import { askKernel, type Kernel, type Seconds } from './shared/kernel.ts'
 import type { LiveClient } from './shared/live-clients.ts'
-import { clientJson, each, instanceJson, liveJson, sayDuration, sayInstance, untracked, wordFor, type Word } from './shared/view.ts'
+import {
+  clientJson,
+  each,
+  instanceJson,
+  liveJson,
+  sayDuration,
+  sayInstance,
+  untracked,
+  wordFor,
+  type Word,
+} from './shared/view.ts'
 
 export const statusCommand = command(
   'status',
@@ -27,7 +37,12 @@ export const statusCommand = command(
     const kernel = await askKernel(settings.nfsdDirectory)
     const walked = walk(settings)
     const { surveyed } = walked
-    const status: Status = { walked, surveyed, kernel, grace: graceNow(surveyed, kernel, Date.now(), graceEnded(surveyed)) }
+    const status: Status = {
+      walked,
+      surveyed,
+      kernel,
+      grace: graceNow(surveyed, kernel, Date.now(), graceEnded(surveyed)),
+    }
     if (json) printJson(statusJson(status))
     else describe(status, all)
     return 0
@@ -45,7 +60,11 @@ interface Status {
 function graceEnded({ state, instance, format }: Survey): number | undefined {
   if (instance.kind !== 'full') return undefined
   const path = format === 1 ? `${state.path}/boot_time` : `${state.clientsPath}/${markOf(instance.start, 'full')}`
-  const changed = disk.tolerating(['ENOENT', 'ENOTDIR'], () => fs.lstatSync(Buffer.from(path, 'latin1')).ctimeMs, undefined)
+  const changed = disk.tolerating(
+    ['ENOENT', 'ENOTDIR'],
+    () => fs.lstatSync(Buffer.from(path, 'latin1')).ctimeMs,
+    undefined,
+  )
   return changed === undefined ? undefined : Math.floor(changed / 1000)
 }
 
@@ -70,7 +89,10 @@ function statusJson({ walked, surveyed, kernel, grace }: Status) {
       lease_seconds: seconds(kernel.leaseSeconds),
       seconds_left: grace.left === undefined ? null : Math.ceil(grace.left),
       held_by: grace.runs
-        ? each(holdersAmong(walked.clients, surveyed), ({ because, client }) => ({ because, ...(client === undefined ? {} : { client: clientJson(client, instance) }) }))
+        ? each(holdersAmong(walked.clients, surveyed), ({ because, client }) => ({
+            because,
+            ...(client === undefined ? {} : { client: clientJson(client, instance) }),
+          }))
         : [],
     },
     clients: each(walked.clients, (client) => {
@@ -78,7 +100,10 @@ function statusJson({ walked, surveyed, kernel, grace }: Status) {
       return clientJson(client, instance)
     }),
     counts: () => ({ ...count, damaged: walked.damaged() }),
-    live: kernel.live === 'unknown' ? null : each(kernel.live.clients, (live) => ({ ...liveJson(live), recorded: recordedAs(surveyed, live) ?? null })),
+    live:
+      kernel.live === 'unknown'
+        ? null
+        : each(kernel.live.clients, (live) => ({ ...liveJson(live), recorded: recordedAs(surveyed, live) ?? null })),
     live_silent: kernel.live === 'unknown' ? null : kernel.live.silent,
   }
 }
@@ -125,7 +150,8 @@ function describe(status: Status, all: boolean): void {
   if (status.grace.runs) {
     print(toned()('strong', '\nWhat holds grace open\n'))
     const lines = [...waiting, ...silent].slice(0, most)
-    if (holders === 0) print('Nobody: it ends with the next NFSv4.1 client that is recorded, or when its time is over.\n')
+    if (holders === 0)
+      print('Nobody: it ends with the next NFSv4.1 client that is recorded, or when its time is over.\n')
     else if (all) for (const holder of holdersAmong(walked.clients, surveyed)) print(`${sayHolder(holder)}\n`)
     else print(capped(lines, holders - lines.length, 'list --waiting'))
   }
@@ -134,7 +160,10 @@ function describe(status: Status, all: boolean): void {
 
 function saySince({ surveyed: { instance }, grace: { since, age, clockWasSet, ended } }: Status): string {
   if (since === undefined || !('start' in instance)) return 'nothing is recorded'
-  const running = age === undefined ? '' : `, ${sayDuration(age.seconds)} ago by ${age.by === 'nfsd' ? "the age of nfsd's threads" : 'the wall clock'}`
+  const running =
+    age === undefined
+      ? ''
+      : `, ${sayDuration(age.seconds)} ago by ${age.by === 'nfsd' ? "the age of nfsd's threads" : 'the wall clock'}`
   const set = clockWasSet ? '; the clocks disagree: one was set since, or nfsd has started anew and nobody told us' : ''
   const over = ended === undefined ? '' : `; grace ended ${isoTime(ended)}`
   return `${isoTime(since)}${running}${set}${over}`
@@ -148,9 +177,14 @@ function sayGrace({ surveyed: { instance }, kernel, grace: { left } }: Status): 
     case 'unknown':
       return `the kernel does not say (no v4_end_grace)${inGrace ? '; not over, as far as it has told us' : ''}`
     case 'over':
-      return inGrace ? toned()('bad', 'over in the kernel, and nobody has told us: the next upcall will end it here too') : 'over, in the kernel too'
+      return inGrace
+        ? toned()('bad', 'over in the kernel, and nobody has told us: the next upcall will end it here too')
+        : 'over, in the kernel too'
     case 'running':
-      if (!inGrace) return instance.kind === 'full' ? 'over, as far as we were told; the kernel says that it is running' : 'running in the kernel'
+      if (!inGrace)
+        return instance.kind === 'full'
+          ? 'over, as far as we were told; the kernel says that it is running'
+          : 'running in the kernel'
       if (left === undefined) return `running${busy}`
       return left > 0
         ? `running; about ${Math.ceil(left)} s${length} left, more if clients are still reclaiming then`
@@ -161,7 +195,9 @@ function sayGrace({ surveyed: { instance }, kernel, grace: { left } }: Status): 
 function sayCounts(instance: Instance, count: Readonly<Record<Word, number>>, damaged: number): string {
   const parts =
     instance.kind === 'partial'
-      ? [`${count.reclaimed + count.new + count.waiting} may reclaim: ${count.reclaimed} reclaimed, ${count.waiting} waiting, ${count.new} new`]
+      ? [
+          `${count.reclaimed + count.new + count.waiting} may reclaim: ${count.reclaimed} reclaimed, ${count.waiting} waiting, ${count.new} new`,
+        ]
       : [`${count.recorded} may reclaim after the next start`]
   if (count.void > 0) parts.push(`${count.void} records that nothing looks at any more`)
   if (damaged > 0) parts.push(toned()('bad', `${damaged} that can't be understood`))
@@ -196,7 +232,9 @@ function live(kernel: Kernel['live'], surveyed: Survey, most: number): string {
     client.address ?? '?',
     escapeOwner(client.owner),
   ])
-  const [header = '', ...lines] = table(['RECORDED', 'STATUS', 'RENEWED', 'NFS', 'ADDRESS', 'CLIENT'], rows).trimEnd().split('\n')
+  const [header = '', ...lines] = table(['RECORDED', 'STATUS', 'RENEWED', 'NFS', 'ADDRESS', 'CLIENT'], rows)
+    .trimEnd()
+    .split('\n')
   return `${title}${header}\n${capped(lines.slice(0, most), Math.max(0, lines.length - most), 'status --all')}${more}`
 }
 

@@ -6,7 +6,7 @@ import { print, printJson, remark, textOfPath } from './shared/print.ts'
 import { each, instanceJson } from './shared/view.ts'
 import { everythingIn, survey, type Oddity, type Survey, type Where } from './shared/survey.ts'
 import { toned } from './shared/table.ts'
-import { mendAll } from './mend.ts'
+import { mendAll } from './shared/mend.ts'
 
 interface Finding extends Pick<Oddity, 'path' | 'why'> {
   /** unusable: nothing in the state directory may be believed. */
@@ -22,7 +22,11 @@ export const verifyCommand = command(
   'check everything in the state directory: records, names, times, ownership',
   (cli) =>
     withConsent(cli)
-      .option('repair', { type: 'boolean', default: false, describe: 'move what is damaged into v4clients/damaged; nothing is deleted' })
+      .option('repair', {
+        type: 'boolean',
+        default: false,
+        describe: 'move what is damaged into v4clients/damaged; nothing is deleted',
+      })
       .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
       .example('$0 verify', 'exit status 1 if anything is wrong')
       .example('$0 verify --repair --dry-run', 'what would be moved'),
@@ -39,7 +43,8 @@ export const verifyCommand = command(
           const read = readable(settings)
           return 'unusable' in read ? null : instanceJson(read)
         },
-        findings: () => each(findingsIn(settings, count), (finding) => ({ ...shownFinding(finding), wrong: isWrong(finding) })),
+        findings: () =>
+          each(findingsIn(settings, count), (finding) => ({ ...shownFinding(finding), wrong: isWrong(finding) })),
         records: () => ('unusable' in readable(settings) ? null : count.records),
       })
       return count.wrong === 0 ? 0 : 1
@@ -48,9 +53,16 @@ export const verifyCommand = command(
     if (mends) for (const finding of mendAll(settings)) print(line(tone('good', 'mended'), finding))
     const verb = repair && dryRun ? 'would mend' : 'wrong'
     for (const finding of findingsIn(settings, count))
-      print(line(isWrong(finding) ? tone('bad', finding.kind === 'unusable' ? 'wrong' : verb) : tone('faint', 'note'), finding))
+      print(
+        line(
+          isWrong(finding) ? tone('bad', finding.kind === 'unusable' ? 'wrong' : verb) : tone('faint', 'note'),
+          finding,
+        ),
+      )
     if (!('unusable' in readable(settings)))
-      print(`${count.records} records can be understood; ${count.wrong === 0 ? 'nothing is wrong' : `${count.wrong} things are wrong`}\n`)
+      print(
+        `${count.records} records can be understood; ${count.wrong === 0 ? 'nothing is wrong' : `${count.wrong} things are wrong`}\n`,
+      )
     return count.wrong === 0 ? 0 : 1
   },
 )
@@ -64,7 +76,10 @@ async function mayMend(settings: Where & { readonly stateDirectory: string }, ye
     if (!yes) remark(line('would mend', finding))
   }
   if (mendable === 0) return false
-  await consent(`${mendable} things are mended; what is damaged is kept in ${escaped(settings.stateDirectory)}/v4clients/damaged. Go on?`, yes)
+  await consent(
+    `${mendable} things are mended; what is damaged is kept in ${escaped(settings.stateDirectory)}/v4clients/damaged. Go on?`,
+    yes,
+  )
   return true
 }
 

@@ -41,7 +41,8 @@ export function recordClient(
     then: () => {
       for (const start of placed.dropLater) records.drop(state, owner, start)
       // The mark is made with the instance and only ever goes: not there at the first look, it never will be.
-      if (session && instance.kind === 'partial' && marks(instance.start, 'may_end_early')) endGraceEarly(world, recorded, instance)
+      if (session && instance.kind === 'partial' && marks(instance.start, 'may_end_early'))
+        endGraceEarly(world, recorded, instance)
     },
   }
 }
@@ -54,7 +55,14 @@ function restoreThen<T>({ state, log }: World, start: Start, work: () => T): T {
 
 /** A client without a session never says that it is done. Before its record: so nobody can see one without the other. */
 function forbidEarlyEnd({ state }: World, { kind, start }: FullInstance | PartialInstance): void {
-  if (kind === 'partial') disk.tolerating(disk.cannotGrow, () => { instances.unmark(state, start, 'may_end_early') }, undefined)
+  if (kind === 'partial')
+    disk.tolerating(
+      disk.cannotGrow,
+      () => {
+        instances.unmark(state, start, 'may_end_early')
+      },
+      undefined,
+    )
 }
 
 /**
@@ -70,12 +78,18 @@ export function carryOver(world: World, instance: PartialInstance, owner: Client
       // Another upcall has moved its record, or it is gone, or the directory to move it to.
       const { entry, in: where } = records.newestEntry(state, owner, [instance.start, from])
       if (entry.kind !== 'record') throw gone(owner)
-      if (where === from && !restoreThen(world, instance.start, () => records.carryOver(state, owner, from, instance.start))) throw gone(owner)
+      if (
+        where === from &&
+        !restoreThen(world, instance.start, () => records.carryOver(state, owner, from, instance.start))
+      )
+        throw gone(owner)
     }
   } catch (thrown) {
     const code = errorCode(thrown) ?? ''
     if (!disk.cannotGrow.includes(code)) throw thrown
-    log.critical(`${showOwner(owner)} may reclaim, but its record can't be carried over (${code}): it is lost when grace ends`)
+    log.critical(
+      `${showOwner(owner)} may reclaim, but its record can't be carried over (${code}): it is lost when grace ends`,
+    )
     return settled
   }
   // Whoever woke up without the lock may have moved a record that the end of grace had already made worthless. A start in
@@ -103,11 +117,19 @@ export function forgetClient(world: World, recorded: Recorded, owner: ClientOwne
       log.error(`the record of ${showOwner(owner)} in instance ${start} can't be understood: it allows nothing`)
   }
   log.debug(() => `${showOwner(owner)} forgotten`)
-  return { sync: instances.mayComeBackIn(state, recorded), then: () => { forgetLegacy(world, recorded, owner) } }
+  return {
+    sync: instances.mayComeBackIn(state, recorded),
+    then: () => {
+      forgetLegacy(world, recorded, owner)
+    },
+  }
 }
 
 function forgetLegacy({ state }: World, { instance, marks }: Recorded, owner: ClientOwner): void {
   if (instance.kind === 'full' && !marks(instance.start, 'unconfirmed')) return
   for (const top of new Set([legacyTopIn(state.path), usualTop]))
-    if (!removeLegacyRecord(top, owner)) throw storageFailure(`the directory of ${showOwner(owner)} in ${quote(top)} does not go: it would let the client reclaim`)
+    if (!removeLegacyRecord(top, owner))
+      throw storageFailure(
+        `the directory of ${showOwner(owner)} in ${quote(top)} does not go: it would let the client reclaim`,
+      )
 }

@@ -27,7 +27,11 @@ export function endGrace(world: World, { start }: PartialInstance, legacyTop: st
   noteLegacyTop(world, start, legacyTop)
   if (instances.commitGraceEnd(state, start) === 'gone') {
     const { instance: now } = lookAt(state)
-    throw new Failed({ kind: 'other-instance', given: String(start), told: 'start' in now ? String(now.start) : 'no time' })
+    throw new Failed({
+      kind: 'other-instance',
+      given: String(start),
+      told: 'start' in now ? String(now.start) : 'no time',
+    })
   }
   return {
     sync: [state.clients()],
@@ -43,13 +47,24 @@ export function endGrace(world: World, { start }: PartialInstance, legacyTop: st
 /** Where the kernel's own tracker has clients, if that is a place of its own: whoever follows up must know. */
 function noteLegacyTop({ state }: World, start: Start, top: string | undefined): void {
   if (top === undefined || top === usualTop || top === legacyTopIn(state.path) || !hasLegacyRecords(top)) return
-  disk.tolerating([...disk.cannotGrow, 'ENAMETOOLONG'], () => { instances.mark(state, start, 'legacy', top) }, undefined)
+  disk.tolerating(
+    [...disk.cannotGrow, 'ENAMETOOLONG'],
+    () => {
+      instances.mark(state, start, 'legacy', top)
+    },
+    undefined,
+  )
 }
 
 /** The kernel does say so: an upcall that found grace over, and died before it had ended it, was only early. */
 export function toldAfterAll({ state }: World, { marks }: Recorded, start: Start): Settlement {
   if (!marks(start, 'unasked')) return settled
-  return { sync: [], then: () => { instances.unmark(state, start, 'unasked') } }
+  return {
+    sync: [],
+    then: () => {
+      instances.unmark(state, start, 'unasked')
+    },
+  }
 }
 
 /** Grace is over already, and the kernel says so: what an upcall that died half-way left undone is done now. */
@@ -69,7 +84,8 @@ export function followUp(world: World, start: Start): number {
   const noted = instances.readMark(state, start, 'legacy')
   // It was the path of a directory when it was written. What can't be one must not stop every later start.
   const isPath = noted !== undefined && /^(?:\/+[^/]{1,255})+$/.test(noted)
-  if (noted !== undefined && !isPath) log.error(`where the kernel's own tracker had its clients can't be understood: ${quote(noted)}`)
+  if (noted !== undefined && !isPath)
+    log.error(`where the kernel's own tracker had its clients can't be understood: ${quote(noted)}`)
   const left = clearLegacy(world, [legacyTopIn(state.path), usualTop, ...(isPath ? [noted] : [])])
   if (left > 0) return left
   instances.confirmGraceEnd(state, start)
@@ -89,10 +105,14 @@ function clearLegacy({ log }: World, tops: readonly string[]): number {
   return all
 }
 
-const leftIn = (left: number, top: string): string => `${left} entries of ${quote(top)} could not be removed: they would let clients reclaim later`
+const leftIn = (left: number, top: string): string =>
+  `${left} entries of ${quote(top)} could not be removed: they would let clients reclaim later`
 
 function refuseLegacyLeft(left: number): void {
-  if (left > 0) throw storageFailure(`${left} directories of the kernel's own tracker could not be removed: they would let clients reclaim later`)
+  if (left > 0)
+    throw storageFailure(
+      `${left} directories of the kernel's own tracker could not be removed: they would let clients reclaim later`,
+    )
 }
 
 /**
@@ -113,7 +133,8 @@ export function sweep({ state, log, monotonic }: World): void {
   try {
     const { removed, aside } = instances.sweep(state, () => monotonic() < end)
     if (removed > 0) log.notice(`removed ${removed} records of clients that did not reclaim`)
-    if (aside > 0) log.error(`${aside} records could not be understood: kept in ${quote(`${state.clientsPath}/damaged`)}`)
+    if (aside > 0)
+      log.error(`${aside} records could not be understood: kept in ${quote(`${state.clientsPath}/damaged`)}`)
   } catch (thrown) {
     log.warning(`old instances could not be removed: ${String(thrown)}`)
   }

@@ -36,8 +36,12 @@ export function run(world: World, request: Request): void {
     locked(
       state,
       {
-        assertTimeLeft: () => { deadline.assertTimeLeft('waiting for the lock') },
-        passedBy: (because) => { log.warning(`goes on without the lock: ${because}`) },
+        assertTimeLeft: () => {
+          deadline.assertTimeLeft('waiting for the lock')
+        },
+        passedBy: (because) => {
+          log.warning(`goes on without the lock: ${because}`)
+        },
       },
       work,
     )
@@ -55,7 +59,8 @@ export function run(world: World, request: Request): void {
       return
     }
   }
-  if (request.event === 'create' && state.clients() === undefined && disk.kindAt(state.path) === 'absent') makeStateDirectory(state)
+  if (request.event === 'create' && state.clients() === undefined && disk.kindAt(state.path) === 'absent')
+    makeStateDirectory(state)
   if (request.event === 'grace-done') syncReclaimed(world)
   // Twice at most: a wiped state directory is begun anew, then the upcall is decided on what is there.
   for (let attempt = 0; attempt < 3; attempt++) {
@@ -93,16 +98,28 @@ function decideAndApply(world: World, request: Request): Settlement | 'wiped' {
   // The kernel is out of grace before its own `gracedone` has run, so most often nothing is wrong: if none comes, the next
   // start says so.
   const { state, log } = world
-  log.notice('the kernel is out of grace, and we have not been told yet: ending it here, unreclaimed clients may not reclaim any more')
+  log.notice(
+    'the kernel is out of grace, and we have not been told yet: ending it here, unreclaimed clients may not reclaim any more',
+  )
   let ended: Settlement
   try {
-    disk.tolerating(disk.cannotGrow, () => { instances.mark(state, decision.instance.start, 'unasked') }, undefined)
+    disk.tolerating(
+      disk.cannotGrow,
+      () => {
+        instances.mark(state, decision.instance.start, 'unasked')
+      },
+      undefined,
+    )
     ended = endGrace(world, decision.instance, undefined)
   } catch (thrown) {
     if (request.event !== 'check') throw thrown
     // A check must be answered: as if the end had been written.
     log.critical(`grace could not be ended on the disk (${String(thrown)}): mend it before the next start`)
-    const asIf: Recorded = { ...recorded, instance: { kind: 'full', start: decision.instance.start }, marks: () => false }
+    const asIf: Recorded = {
+      ...recorded,
+      instance: { kind: 'full', start: decision.instance.start },
+      marks: () => false,
+    }
     return apply(world, asIf, decide(world, asIf, request))
   }
   const afterwards = lookAt(state)
@@ -111,7 +128,12 @@ function decideAndApply(world: World, request: Request): Settlement | 'wiped' {
     return applied === 'wiped' ? applied : both(ended, applied)
   } catch (thrown) {
     // Refused or not, the end of grace is made durable first.
-    return both(ended, { sync: [], then: () => { throw thrown } })
+    return both(ended, {
+      sync: [],
+      then: () => {
+        throw thrown
+      },
+    })
   }
 }
 
@@ -162,11 +184,20 @@ function apply(world: World, recorded: Recorded, decision: Step): Settlement | '
       world.log.warning(`no server instance is recorded in ${quote(world.state.path)}: nothing to do`)
       return settled
     case 'end-grace':
-      return both(endGrace(world, decision.instance, decision.legacyTop), toldAfterAll(world, recorded, decision.instance.start))
+      return both(
+        endGrace(world, decision.instance, decision.legacyTop),
+        toldAfterAll(world, recorded, decision.instance.start),
+      )
     case 'confirm-grace-end':
-      return both(unconfirmedGraceEnd(world, recorded), confirmGraceEnd(world, decision.instance.start, decision.legacyTop))
+      return both(
+        unconfirmedGraceEnd(world, recorded),
+        confirmGraceEnd(world, decision.instance.start, decision.legacyTop),
+      )
     case 'record':
-      return both(unconfirmedGraceEnd(world, recorded), recordClient(world, recorded, decision.instance, decision.owner, decision.session))
+      return both(
+        unconfirmedGraceEnd(world, recorded),
+        recordClient(world, recorded, decision.instance, decision.owner, decision.session),
+      )
     case 'confirm-record':
       return both(unconfirmedGraceEnd(world, recorded), { sync: [world.state.of(decision.instance.start)] })
     case 'forget':

@@ -24,21 +24,21 @@ import { followUp, sweep } from './grace-end.ts'
 import type { World } from './world.ts'
 
 /** @param underLock runs its argument with the state directory's lock held. */
-export function startInstance(
-  world: World,
-  told: GraceStart | undefined,
-  underLock: <T>(work: () => T) => T,
-): void {
+export function startInstance(world: World, told: GraceStart | undefined, underLock: <T>(work: () => T) => T): void {
   const { state, nfsd, log, deadline } = world
   const { ranUntracked, unmarked } = noteStart(state, told)
-  if (unmarked !== undefined) log.warning(`no mark of this start could be made in ${quote(state.runDirectory)} (${unmarked}): should it fail, nobody would know`)
+  if (unmarked !== undefined)
+    log.warning(
+      `no mark of this start could be made in ${quote(state.runDirectory)} (${unmarked}): should it fail, nobody would know`,
+    )
   makeStateDirectory(state)
   const damaged = setDamagedAside(world)
   if (!damaged) migrate(state)
   const nothingProven = damaged || ranUntracked
   endBefore(world)
   // The clients of the kernel's own tracker are not in our records, which then can't tell when nobody is left.
-  const waitsForLegacy = !ranUntracked && legacyCounts(lookAt(state)) && [legacyTopIn(state.path), usualTop].some(hasLegacyRecords)
+  const waitsForLegacy =
+    !ranUntracked && legacyCounts(lookAt(state)) && [legacyTopIn(state.path), usualTop].some(hasLegacyRecords)
   for (;;) {
     deadline.assertTimeLeft('starting a server instance')
     const prepared = instances.prepareStart(state, world.now(), told, { mayEndEarly: !waitsForLegacy, nothingProven })
@@ -57,7 +57,9 @@ export function startInstance(
   // Last of all: a start that is killed, or hangs until its alarm, has failed for the kernel, however much of it is done.
   const remembered = forgetUntracked(state)
   if (remembered !== undefined)
-    log.error(`the mark of this start in ${quote(state.runDirectory)} can't be taken away (${remembered}): the next start would let nobody reclaim`)
+    log.error(
+      `the mark of this start in ${quote(state.runDirectory)} can't be taken away (${remembered}): the next start would let nobody reclaim`,
+    )
 }
 
 /**
@@ -72,7 +74,9 @@ function setDamagedAside({ state, log }: World): boolean {
   if (damaged)
     for (const file of ['boot_time', 'new_boot_time'])
       if (setAside(state, file, root, file) !== undefined)
-        log.error(`${file} could not be understood: nobody may reclaim; it is kept in ${quote(`${state.clientsPath}/damaged`)}`)
+        log.error(
+          `${file} could not be understood: nobody may reclaim; it is kept in ${quote(`${state.clientsPath}/damaged`)}`,
+        )
   disk.close(root)
   return damaged
 }
@@ -81,7 +85,8 @@ function setDamagedAside({ state, log }: World): boolean {
 function endBefore(world: World): void {
   const { instance, marks } = lookAt(world.state)
   if (instance.kind !== 'full') return
-  if (marks(instance.start, 'unasked')) world.log.error(`nobody ever told us that the grace of server instance ${instance.start} was over`)
+  if (marks(instance.start, 'unasked'))
+    world.log.error(`nobody ever told us that the grace of server instance ${instance.start} was over`)
   if (!marks(instance.start, 'unconfirmed')) return
   disk.sync(clientsOf(world.state))
   followUp(world, instance.start)

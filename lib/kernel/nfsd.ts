@@ -45,7 +45,9 @@ export function nfsdAt(directory: string): Nfsd {
     },
     endGrace: () => {
       try {
-        withDescriptor(endGraceFile, O_WRONLY, (descriptor) => answered(calls.write(descriptor, bytesOf('Y')), 'write', endGraceFile))
+        withDescriptor(endGraceFile, O_WRONLY, (descriptor) =>
+          answered(calls.write(descriptor, bytesOf('Y')), 'write', endGraceFile),
+        )
         return 'asked'
       } catch (thrown) {
         return errorCode(thrown) ?? String(thrown)
@@ -91,7 +93,7 @@ function readStart(path: string): string | undefined {
 
 /** One write for whole lines; again only for what a pipe did not take. */
 function writeAll(path: string, descriptor: number, lines: string, assertTimeLeft: () => void): void {
-  for (let rest = bytesOf(lines); rest.length > 0; ) {
+  for (let rest = bytesOf(lines); rest.length > 0;) {
     assertTimeLeft()
     const written = answered(calls.write(descriptor, rest), 'write', path, errno.EAGAIN)
     if (written >= 0) rest = rest.subarray(written)

@@ -45,7 +45,12 @@ export type Step =
       readonly instance: FullInstance | PartialInstance
     }
   /** Move the record of a client without RECLAIM_COMPLETE into the current instance: it has now reclaimed. */
-  | { readonly kind: 'carry-over'; readonly owner: ClientOwner; readonly from: Start; readonly instance: PartialInstance }
+  | {
+      readonly kind: 'carry-over'
+      readonly owner: ClientOwner
+      readonly from: Start
+      readonly instance: PartialInstance
+    }
   /** The record is where it belongs, but an earlier upcall may have died before its barrier. */
   | { readonly kind: 'confirm-record'; readonly instance: FullInstance | PartialInstance }
   /** Take the client out of every instance. */
@@ -67,7 +72,9 @@ export function step(before: Before, request: Request): Step {
       const told = before.told()
       if (given !== undefined && told !== undefined && given !== told)
         return { kind: 'refuse', failure: { kind: 'other-instance', given, told } }
-      return instance.kind === 'full' ? { kind: 'confirm-grace-end', instance, legacyTop } : { kind: 'end-grace', instance, legacyTop }
+      return instance.kind === 'full'
+        ? { kind: 'confirm-grace-end', instance, legacyTop }
+        : { kind: 'end-grace', instance, legacyTop }
     }
 
     case 'create': {
@@ -79,19 +86,29 @@ export function step(before: Before, request: Request): Step {
 
     case 'remove':
       // That the instance is not known is no reason to keep a client reclaimable.
-      return missedGrace(before) ?? (instance.kind === 'none' ? { kind: 'nothing-to-do' } : { kind: 'forget', owner: request.owner })
+      return (
+        missedGrace(before) ??
+        (instance.kind === 'none' ? { kind: 'nothing-to-do' } : { kind: 'forget', owner: request.owner })
+      )
 
     case 'check': {
       const { owner, session, legacyRecord } = request
       if (instance.kind === 'none') return mayNotReclaim(owner, 'no server instance is recorded')
-      if (instance.kind === 'damaged') return mayNotReclaim(owner, `${instance.file} can't be understood, ${instance.why}`)
+      if (instance.kind === 'damaged')
+        return mayNotReclaim(owner, `${instance.file} can't be understood, ${instance.why}`)
       const missed = missedGrace(before)
       if (missed) return missed
       const found = before.newestRecord(owner)
-      if (found.kind === 'damaged') return mayNotReclaim(owner, `its record in instance ${found.in} can't be understood`)
-      if (found.kind === 'newer') return mayNotReclaim(owner, `a newer program wrote its record in instance ${found.in}`)
+      if (found.kind === 'damaged')
+        return mayNotReclaim(owner, `its record in instance ${found.in} can't be understood`)
+      if (found.kind === 'newer')
+        return mayNotReclaim(owner, `a newer program wrote its record in instance ${found.in}`)
       // A client of the kernel's own tracker is one of an older instance: its directory counts until grace is over.
-      const isLegacy = found.kind === 'nothing' && instance.kind === 'partial' && legacyRecord !== undefined && before.hasLegacyRecord(legacyRecord)
+      const isLegacy =
+        found.kind === 'nothing' &&
+        instance.kind === 'partial' &&
+        legacyRecord !== undefined &&
+        before.hasLegacyRecord(legacyRecord)
       if (found.kind === 'nothing' && !isLegacy) return mayNotReclaim(owner, 'it is not recorded')
       // With a session the client itself says when it is done, by RECLAIM_COMPLETE, and `create` follows: until then it
       // has reclaimed nothing for sure (edge condition 2). Without one, this is all that will ever come.

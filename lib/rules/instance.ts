@@ -26,7 +26,8 @@ export function startFromName(name: string): Start | undefined {
 export const startToText = (start: Start): string => `${start}\n`
 
 /** {@link startToText} read back, with or without its newline; undefined for anything else. */
-export const startFromText = (text: string): Start | undefined => startFromName(text.endsWith('\n') ? text.slice(0, -1) : text)
+export const startFromText = (text: string): Start | undefined =>
+  startFromName(text.endsWith('\n') ? text.slice(0, -1) : text)
 
 /**
  * The start of a new instance. A wall clock that shows what no start can say is not gone by.
@@ -75,11 +76,14 @@ export function instanceFrom(facts: readonly Facts[]): Instance {
   let current: Facts | undefined
   let lastFull: Start | undefined
   for (const fact of facts) {
-    if (current === undefined || fact.start > current.start || (fact.start === current.start && fact.full)) current = fact
+    if (current === undefined || fact.start > current.start || (fact.start === current.start && fact.full))
+      current = fact
     if (fact.full && (lastFull === undefined || fact.start > lastFull)) lastFull = fact.start
   }
   if (current === undefined) return { kind: 'none' }
-  return lastFull === current.start ? { kind: 'full', start: lastFull } : { kind: 'partial', start: current.start, full: lastFull }
+  return lastFull === current.start
+    ? { kind: 'full', start: lastFull }
+    : { kind: 'partial', start: current.start, full: lastFull }
 }
 
 export const bootTimeFiles = ['boot_time', 'new_boot_time', 'old_boot_time'] as const

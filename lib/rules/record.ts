@@ -29,7 +29,11 @@ const longestName = 255
 
 /** `A-Z a-z 0-9 _ . , : = @ + -` */
 const isPlain = (byte: number): boolean =>
-  (byte >= 0x61 && byte <= 0x7a) || (byte >= 0x40 && byte <= 0x5a) || (byte >= 0x2b && byte <= 0x3a && byte !== 0x2f) || byte === 0x5f || byte === 0x3d
+  (byte >= 0x61 && byte <= 0x7a) ||
+  (byte >= 0x40 && byte <= 0x5a) ||
+  (byte >= 0x2b && byte <= 0x3a && byte !== 0x2f) ||
+  byte === 0x5f ||
+  byte === 0x3d
 
 const hexDigits = '0123456789ABCDEF'
 
@@ -49,7 +53,9 @@ function percentDecode(text: string): Uint8Array {
   let length = 0
   for (let i = 0; i < text.length; i++) {
     const encoded = text[i] === '%'
-    bytes[length++] = encoded ? hexDigits.indexOf(text.charAt(i + 1)) * 16 + hexDigits.indexOf(text.charAt(i + 2)) : text.charCodeAt(i)
+    bytes[length++] = encoded
+      ? hexDigits.indexOf(text.charAt(i + 1)) * 16 + hexDigits.indexOf(text.charAt(i + 2))
+      : text.charCodeAt(i)
     if (encoded) i += 2
   }
   return bytes.subarray(0, length)
@@ -107,7 +113,9 @@ export function readRecord(name: string, line: string): Read {
     ...(principal === undefined ? {} : { principal }),
   }
   const written = line.indexOf(',owner=')
-  const owner = percentDecode(written >= 0 ? line.slice(written + ',owner='.length) : name === '%' ? '' : name) as ClientOwner
+  const owner = percentDecode(
+    written >= 0 ? line.slice(written + ',owner='.length) : name === '%' ? '' : name,
+  ) as ClientOwner
   const spelled = version === '1' ? lineOfVersion1(owner, facts) : recordLine(owner, facts)
   return recordName(owner) === name && spelled === line ? { owner, facts } : undefined
 }
@@ -125,8 +133,8 @@ function checksum(owner: Uint8Array, core: string): string {
 
 /** The polynomial's remainders of four bits: the end of grace reads every record that is left, so this is not done bit by bit. */
 const remainders = [
-  0x0000_0000, 0x1db7_1064, 0x3b6e_20c8, 0x26d9_30ac, 0x76dc_4190, 0x6b6b_51f4, 0x4db2_6158, 0x5005_713c,
-  0xedb8_8320, 0xf00f_9344, 0xd6d6_a3e8, 0xcb61_b38c, 0x9b64_c2b0, 0x86d3_d2d4, 0xa00a_e278, 0xbdbd_f21c,
+  0x0000_0000, 0x1db7_1064, 0x3b6e_20c8, 0x26d9_30ac, 0x76dc_4190, 0x6b6b_51f4, 0x4db2_6158, 0x5005_713c, 0xedb8_8320,
+  0xf00f_9344, 0xd6d6_a3e8, 0xcb61_b38c, 0x9b64_c2b0, 0x86d3_d2d4, 0xa00a_e278, 0xbdbd_f21c,
 ]
 
 function withByte(crc: number, byte: number): number {

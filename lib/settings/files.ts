@@ -17,7 +17,8 @@ const most = 1 << 20
 const pageSize = 8192
 
 /** Why the configuration is not gone by. */
-export const refused = (file: string, why: string): Failed => new Failed({ kind: 'storage', atStart: false, what: `configuration ${quote(file)} ${why}` })
+export const refused = (file: string, why: string): Failed =>
+  new Failed({ kind: 'storage', atStart: false, what: `configuration ${quote(file)} ${why}` })
 
 /** @returns its text, each character a byte. @throws Failed if it can't be had whole. */
 export function readConfiguration(file: string): { readonly text: string } | 'absent' | 'directory' {
@@ -56,7 +57,8 @@ export function dropInsOf(file: string): string[] {
     entries.push(...some)
   }
   calls.close(descriptor)
-  const byVersion = ({ name }: { readonly name: string }): string => name.replace(/\d+/g, (digits) => digits.padStart(20, '0'))
+  const byVersion = ({ name }: { readonly name: string }): string =>
+    name.replace(/\d+/g, (digits) => digits.padStart(20, '0'))
   return entries
     .filter(({ name }) => name.endsWith('.conf') && !name.startsWith('.'))
     .sort((one, other) => (byVersion(one) < byVersion(other) ? -1 : 1))

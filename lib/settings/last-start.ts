@@ -20,9 +20,11 @@ const here = atFlags.AT_FDCWD
 const { ENOENT, ENOTDIR, EACCES, EINVAL, EEXIST } = errno
 
 /** Nothing but a name for a file whose path has any length: a longer one than a name may be can't be noted. */
-const noteOf = (runDirectory: string, { file }: Configuration): string => `${runDirectory}/start-${encodeURIComponent(file)}`
+const noteOf = (runDirectory: string, { file }: Configuration): string =>
+  `${runDirectory}/start-${encodeURIComponent(file)}`
 
-const textFor = ({ empty }: Configuration, stateDirectory: string): string => `${empty ? 'empty' : 'configured'}:${stateDirectory}`
+const textFor = ({ empty }: Configuration, stateDirectory: string): string =>
+  `${empty ? 'empty' : 'configured'}:${stateDirectory}`
 
 /** Notes where an instance begins. @throws the system's error. */
 export function noteDirectory({ runDirectory, configuration, stateDirectory }: Settings): void {
@@ -57,10 +59,13 @@ export function sinceStart({ runDirectory, configuration, stateDirectory }: Sett
   if (typeof text === 'number') {
     // Only root looks into the run directory, and who is not root changes nothing.
     answered(text, 'readlink', note, ENOENT, ENOTDIR, EACCES, EINVAL)
-    return text === -EINVAL ? { stateDirectory, changed: `${quote(note)} is no link: nothing is known of the last start` } : unchanged
+    return text === -EINVAL
+      ? { stateDirectory, changed: `${quote(note)} is no link: nothing is known of the last start` }
+      : unchanged
   }
   const [, was, directory] = /^(configured|empty):(\/.*)$/s.exec(text) ?? []
-  if (directory === undefined) return { stateDirectory, changed: `${quote(note)} can't be understood: nothing is known of the last start` }
+  if (directory === undefined)
+    return { stateDirectory, changed: `${quote(note)} can't be understood: nothing is known of the last start` }
   const emptied = configuration.empty && was === 'configured'
   const what = `configuration ${quote(configuration.file)} ${emptied ? 'is empty or missing now, and was not when the server started' : 'has changed since the server started'}`
   if (directory !== stateDirectory)

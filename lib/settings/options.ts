@@ -24,7 +24,10 @@ export const options = {
     summary: 'where notes about starts are kept while the machine is up (default /run/nfsd-userland-helper)',
   },
   config: { takes: 'FILE', short: undefined, alias: undefined, summary: 'read this instead of /etc/nfs.conf' },
-} as const satisfies Record<string, { takes?: string | undefined; short?: string | undefined; alias?: string | undefined; summary: string }>
+} as const satisfies Record<
+  string,
+  { takes?: string | undefined; short?: string | undefined; alias?: string | undefined; summary: string }
+>
 
 export type OptionName = keyof typeof options
 
@@ -66,7 +69,8 @@ export function parseWords(words: readonly string[]): Words {
 export function refuseShortEquals(words: readonly string[]): void {
   const end = words.indexOf('--')
   const word = (end < 0 ? words : words.slice(0, end)).find((word) => /^-[A-Za-z]+=/.test(word))
-  if (word !== undefined) throw new Failed({ kind: 'bad-argument', why: "the value of a short option stands after it, without '='", word })
+  if (word !== undefined)
+    throw new Failed({ kind: 'bad-argument', why: "the value of a short option stands after it, without '='", word })
 }
 
 /** `--name`, `--name=value`, `-n`, `-nvalue`, or several flags in one word: `-fd`. */

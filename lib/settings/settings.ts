@@ -30,7 +30,8 @@ export interface Configuration {
 }
 
 /** The command line's alone, so it is known also where the configuration can't be read. */
-export const runDirectoryFrom = (given: ReadonlyMap<OptionName, string>): string => resolved(given.get('run-dir') ?? '/run/nfsd-userland-helper')
+export const runDirectoryFrom = (given: ReadonlyMap<OptionName, string>): string =>
+  resolved(given.get('run-dir') ?? '/run/nfsd-userland-helper')
 
 /** @throws Failed if the configuration can't be read, or can't be understood in where things are. */
 export function settingsFrom(given: ReadonlyMap<OptionName, string>): Settings {
@@ -107,17 +108,21 @@ function gather(gathered: Gathered, file: string, text: string, section = '', de
   }
   const { assignments, last, odd } = readNfsConf(text, section, (where, key) => where === ours || key === include)
   // A file whose last line has no end may be cut off just there, and a directory's name with it.
-  if (last?.section === ours && last.key.endsWith('-dir') && /^[^#;=]*=/.test(text.slice(text.lastIndexOf('\n') + 1))) throw refused(file, `may be cut off: its last line, of ${last.key}, has no end`)
+  if (last?.section === ours && last.key.endsWith('-dir') && /^[^#;=]*=/.test(text.slice(text.lastIndexOf('\n') + 1)))
+    throw refused(file, `may be cut off: its last line, of ${last.key}, has no end`)
   for (const { line, section: where } of odd)
-    if (where === '' || where === ours) complain(where === '' ? `in no section: ${quote(line)}` : `no assignment: ${quote(line)}`)
+    if (where === '' || where === ours)
+      complain(where === '' ? `in no section: ${quote(line)}` : `no assignment: ${quote(line)}`)
   for (const { section: where, key, value } of assignments) {
     if (key === include) {
       if (depth === deepest) throw refused(file, `is included too deep: ${deepest} files are`)
-      if (gathered.included++ === mostIncluded) throw refused(file, `is one too many: ${mostIncluded} files are included`)
+      if (gathered.included++ === mostIncluded)
+        throw refused(file, `is one too many: ${mostIncluded} files are included`)
       includeFile(gathered, file, value, where, depth + 1)
     } else if (where === ours) {
       if (!keys.includes(key)) complain(`unknown key ${quote(key)}`)
-      else if (key === 'debug' && booleanFrom(value) === undefined) complain(`debug is neither yes nor no: ${quote(value)}`)
+      else if (key === 'debug' && booleanFrom(value) === undefined)
+        complain(`debug is neither yes nor no: ${quote(value)}`)
       else gathered.values.set(key, { value, file })
     }
   }

@@ -24,9 +24,11 @@ export function lookAtFormat1(
       instance,
       // `partial` stayed until the end of grace was known to be durable.
       marks: (start, mark) =>
-        mark === 'unconfirmed' ? marks(start, 'partial')
-        : mark === 'full' || mark === 'partial' ? start === current && instance.kind === mark
-        : marks(start, mark),
+        mark === 'unconfirmed'
+          ? marks(start, 'partial')
+          : mark === 'full' || mark === 'partial'
+            ? start === current && instance.kind === mark
+            : marks(start, mark),
     }
   } finally {
     disk.close(root)

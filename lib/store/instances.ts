@@ -7,13 +7,27 @@
  * marks is the same in whatever order they come (lib/rules/instance.ts).
  * Sweeping touches only instances that are older than the last full one, which nothing looks at any more.
  */
-import { latestStart, nextStart, olderThan, startFromName, type PartialInstance, type Start } from '../rules/instance.ts'
+import {
+  latestStart,
+  nextStart,
+  olderThan,
+  startFromName,
+  type PartialInstance,
+  type Start,
+} from '../rules/instance.ts'
 import type { GraceStart } from '../upcall/request.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { entryAt, isStaged } from './records.ts'
 import { markNames, markOf, type Mark, type Recorded } from './layout.ts'
-import { clientsOf, lookAt, makeStateDirectory, setAside, storageFailure, type StateDirectory } from './state-directory.ts'
+import {
+  clientsOf,
+  lookAt,
+  makeStateDirectory,
+  setAside,
+  storageFailure,
+  type StateDirectory,
+} from './state-directory.ts'
 
 /** A new instance's directory, under a start that nobody else has: later than every one seen so far. */
 function claimStart(state: StateDirectory, nowMs: number): Start {
@@ -22,7 +36,8 @@ function claimStart(state: StateDirectory, nowMs: number): Start {
   const seen = [...traces, ...('start' in instance ? [instance.start] : [])]
   for (;;) {
     const start = nextStart(nowMs, seen)
-    if (start === undefined) throw storageFailure(`no start after ${latestStart} can be written: move it out of '${state.clientsPath}'`)
+    if (start === undefined)
+      throw storageFailure(`no start after ${latestStart} can be written: move it out of '${state.clientsPath}'`)
     if (disk.makeDirectory(String(start), clients)) return start
     seen.push(start)
   }
@@ -47,7 +62,8 @@ export function prepareStart(
   const clients = clientsOf(state)
   if (boundary !== undefined) disk.makeLink('-', markOf(boundary, 'untracked'), clients)
   if (told !== undefined) disk.makeLink(told, markOf(start, 'grace_start'), clients)
-  for (const mark of ['unconfirmed', ...(mayEndEarly ? (['may_end_early'] as const) : [])] as const) disk.makeLink('-', markOf(start, mark), clients)
+  for (const mark of ['unconfirmed', ...(mayEndEarly ? (['may_end_early'] as const) : [])] as const)
+    disk.makeLink('-', markOf(start, mark), clients)
   return { start, boundary }
 }
 
@@ -103,16 +119,19 @@ export function confirmGraceEnd(state: StateDirectory, start: Start): void {
 }
 
 /** Makes a mark, whether or not it is there. */
-export const mark = (state: StateDirectory, start: Start, name: Mark, text = '-'): void => void disk.makeLink(text, markOf(start, name), clientsOf(state))
+export const mark = (state: StateDirectory, start: Start, name: Mark, text = '-'): void =>
+  void disk.makeLink(text, markOf(start, name), clientsOf(state))
 
 /** Takes a mark away. A directory that stands in its place is kept aside: it must not stop every later start. */
 export function unmark(state: StateDirectory, start: Start, name: Mark): void {
   const [mark, clients] = [markOf(start, name), clientsOf(state)]
-  if (disk.tolerating(['EISDIR'], () => disk.remove(mark, clients), 'directory') === 'directory') setAside(state, mark, clients, mark)
+  if (disk.tolerating(['EISDIR'], () => disk.remove(mark, clients), 'directory') === 'directory')
+    setAside(state, mark, clients, mark)
 }
 
 /** A mark's text. */
-export const readMark = (state: StateDirectory, start: Start, name: Mark): string | undefined => disk.readLink(markOf(start, name), clientsOf(state))
+export const readMark = (state: StateDirectory, start: Start, name: Mark): string | undefined =>
+  disk.readLink(markOf(start, name), clientsOf(state))
 
 /** Makes sure that an instance's directory is there: it may have been removed under a running server. */
 export function restoreDirectory(state: StateDirectory, start: Start): void {
@@ -128,7 +147,9 @@ export function restoreDirectory(state: StateDirectory, start: Start): void {
  */
 export function nobodyIsLeft(state: StateDirectory, instance: PartialInstance, starts: readonly Start[]): boolean {
   const clients = clientsOf(state)
-  return olderThan(instance, starts).reverse().every((start) => disk.removeIfEmpty(String(start), clients))
+  return olderThan(instance, starts)
+    .reverse()
+    .every((start) => disk.removeIfEmpty(String(start), clients))
 }
 
 /**
@@ -174,7 +195,13 @@ export function sweep(state: StateDirectory, hasTime: () => boolean): { removed:
 
 const isEmpty = (directory: Directory): boolean => disk.entriesOf(directory).next().done === true
 
-function empty(state: StateDirectory, start: Start, directory: Directory, hasTime: () => boolean, done: { removed: number; aside: number }): void {
+function empty(
+  state: StateDirectory,
+  start: Start,
+  directory: Directory,
+  hasTime: () => boolean,
+  done: { removed: number; aside: number },
+): void {
   for (const { name } of disk.entriesOf(directory)) {
     if (!hasTime()) return
     const { kind } = isStaged(name) ? { kind: 'staged' } : entryAt(directory, name)

@@ -2,7 +2,16 @@
 import type { Instance, Start } from '../rules/instance.ts'
 
 /** Marks beside an instance's directory. The first two are what the instance is. */
-export const markNames = ['partial', 'full', 'unconfirmed', 'grace_start', 'may_end_early', 'unasked', 'legacy', 'untracked'] as const
+export const markNames = [
+  'partial',
+  'full',
+  'unconfirmed',
+  'grace_start',
+  'may_end_early',
+  'unasked',
+  'legacy',
+  'untracked',
+] as const
 export type Mark = (typeof markNames)[number]
 
 export const markOf = (start: Start, mark: Mark): string => `${start}.${mark}`

@@ -46,7 +46,13 @@ function take(clients: Directory, { assertTimeLeft, passedBy }: LockOptions): ((
   // Loaded only where a lock is taken: most checks take none.
   // eslint-disable-next-line @typescript-eslint/no-require-imports -- an import would be evaluated at start
   const { lock } = require('proper-lockfile/lib/lockfile.js') as Lockfile
-  const options = { lockfilePath: lockName, realpath: false, stale: staleMs, fs: seam.fs, onCompromised: () => undefined }
+  const options = {
+    lockfilePath: lockName,
+    realpath: false,
+    stale: staleMs,
+    fs: seam.fs,
+    onCompromised: () => undefined,
+  }
   const patience = waiting(assertTimeLeft)
   for (;;) {
     let failure: unknown
@@ -91,7 +97,9 @@ type Done<T> = (error: unknown, result?: T) => void
 
 const releasing = (unlock: Unlock) => (): void => {
   let failure: unknown
-  unlock((error) => { failure = error })
+  unlock((error) => {
+    failure = error
+  })
   if (failure instanceof Error) throw failure
 }
 
@@ -107,7 +115,10 @@ function callBack<T>(done: Done<T>, work: () => T): void {
 }
 
 /** What proper-lockfile asks of a file system, answered for one lock that is a symbolic link. */
-function lockedByLink(clients: Directory, us: string): { readonly holder: () => string | undefined; readonly fs: object } {
+function lockedByLink(
+  clients: Directory,
+  us: string,
+): { readonly holder: () => string | undefined; readonly fs: object } {
   const holder = (): string | undefined => disk.readLink(lockName, clients)
   let seen: string | undefined
   let made = false
@@ -134,10 +145,18 @@ function lockedByLink(clients: Directory, us: string): { readonly holder: () => 
           made = true
         })
       },
-      stat: (_: string, done: Done<{ mtime: Date }>) => { callBack(done, () => ({ mtime: lastSign() })) },
+      stat: (_: string, done: Done<{ mtime: Date }>) => {
+        callBack(done, () => ({ mtime: lastSign() }))
+      },
       // Only the link that was judged, or made, is taken away: somebody else may have been quicker.
-      rmdir: (_: string, done: Done<void>) => { callBack(done, () => { if (holder() === (made ? us : seen)) disk.remove(lockName, clients) }) },
-      utimes: (_: string, _accessed: Date, _modified: Date, done: Done<void>) => { done(null) },
+      rmdir: (_: string, done: Done<void>) => {
+        callBack(done, () => {
+          if (holder() === (made ? us : seen)) disk.remove(lockName, clients)
+        })
+      },
+      utimes: (_: string, _accessed: Date, _modified: Date, done: Done<void>) => {
+        done(null)
+      },
     },
   }
 }

@@ -14,7 +14,8 @@ export function holderName(): string {
   return [us, startTimeOf(us) ?? 0, boot, machine, space].join('.')
 }
 
-const firstDigits = (path: string): string => (disk.beginningOf(path) ?? '').replaceAll('-', '').slice(0, 12).trim() || '0'
+const firstDigits = (path: string): string =>
+  (disk.beginningOf(path) ?? '').replaceAll('-', '').slice(0, 12).trim() || '0'
 
 /** A process's start in clock ticks since boot (proc(5), stat, field 22); undefined if it is gone, or a zombie. */
 function startTimeOf(processId: number): number | undefined {

@@ -38,7 +38,11 @@ export function entryAt(directory: Directory, name: string, meant = name): Entry
     line = file.text
   } else line = link.text
   const record = readRecord(meant, line)
-  return record === undefined ? { kind: 'damaged' } : record === 'newer' ? { kind: 'newer' } : { kind: 'record', ...record }
+  return record === undefined
+    ? { kind: 'damaged' }
+    : record === 'newer'
+      ? { kind: 'newer' }
+      : { kind: 'record', ...record }
 }
 
 /** What an instance has under a name; nothing, if it has no directory. */
@@ -48,7 +52,11 @@ export function entryIn(state: StateDirectory, start: Start, name: string): Entr
 }
 
 /** Looks for an owner's record, newest instance first; the newest entry decides, be it damaged. */
-export function newestEntry(state: StateDirectory, owner: ClientOwner, newestFirst: readonly Start[]): { entry: Entry; in: Start | undefined } {
+export function newestEntry(
+  state: StateDirectory,
+  owner: ClientOwner,
+  newestFirst: readonly Start[],
+): { entry: Entry; in: Start | undefined } {
   const name = recordName(owner)
   for (const start of newestFirst) {
     const entry = entryIn(state, start, name)
@@ -89,7 +97,12 @@ export function place(
   }
   // What this program does not use is carried along.
   const { principal } = here.kind === 'record' ? here.facts : (newest?.facts ?? facts)
-  write(directory, name, recordLine(owner, principal === undefined ? facts : { principal, ...facts }), here.kind === 'record')
+  write(
+    directory,
+    name,
+    recordLine(owner, principal === undefined ? facts : { principal, ...facts }),
+    here.kind === 'record',
+  )
   return { dropLater }
 }
 
@@ -101,7 +114,11 @@ export function carryOver(state: StateDirectory, owner: ClientOwner, from: Start
 }
 
 /** Takes a record out of one instance's directory; an entry that can't be understood stays, since it allows nothing. */
-export function drop(state: StateDirectory, owner: ClientOwner, start: Start): 'dropped' | 'nothing' | 'damaged' | 'newer' {
+export function drop(
+  state: StateDirectory,
+  owner: ClientOwner,
+  start: Start,
+): 'dropped' | 'nothing' | 'damaged' | 'newer' {
   const directory = state.of(start)
   if (directory === undefined) return 'nothing'
   const name = recordName(owner)

@@ -56,7 +56,10 @@ export function stateDirectory(path: string, runDirectory = usualRunDirectory): 
     if (known !== undefined) return known
     const directory = disk.openDirectory(name, within)
     if (directory === 'absent') return undefined
-    if (directory === 'other') throw notADirectory(within !== undefined ? `${clientsPath}/${name}` : disk.kindAt(path) === 'other' ? path : clientsPath)
+    if (directory === 'other')
+      throw notADirectory(
+        within !== undefined ? `${clientsPath}/${name}` : disk.kindAt(path) === 'other' ? path : clientsPath,
+      )
     assertOurs(directory)
     opened.set(name, directory)
     return directory
@@ -73,7 +76,9 @@ export function stateDirectory(path: string, runDirectory = usualRunDirectory): 
       return within === undefined ? undefined : open(String(start), within)
     },
     // What was open stays open: somebody may still hold it, and its number must not become another's.
-    reopen: () => { opened.clear() },
+    reopen: () => {
+      opened.clear()
+    },
   }
 }
 
@@ -82,7 +87,9 @@ function assertOurs(directory: Directory): void {
   const status = disk.statusOf(directory)
   if (disk.isOursAlone(status)) return
   throw storageFailure(
-    (status.mode & 0o022) === 0 ? `${quote(directory.path)} belongs to another user (${status.uid})` : `${quote(directory.path)} is writable by others`,
+    (status.mode & 0o022) === 0
+      ? `${quote(directory.path)} belongs to another user (${status.uid})`
+      : `${quote(directory.path)} is writable by others`,
   )
 }
 
@@ -125,9 +132,13 @@ export function lookAt(state: StateDirectory): Recorded {
     if (start === undefined) continue
     traces.add(start)
     if (mark !== undefined) marks.add(name)
-    else if (kind === 'directory' || (kind === 'unknown' && typeof disk.directoryAt(name, clients) === 'object')) starts.push(start)
+    else if (kind === 'directory' || (kind === 'unknown' && typeof disk.directoryAt(name, clients) === 'object'))
+      starts.push(start)
   }
-  if (found > format) throw storageFailure(`${quote(state.clientsPath)} is in format ${found}, which a newer program wrote: this one knows ${format}`)
+  if (found > format)
+    throw storageFailure(
+      `${quote(state.clientsPath)} is in format ${found}, which a newer program wrote: this one knows ${format}`,
+    )
   starts.sort((a, b) => a - b)
   const seen = { starts, traces: [...traces], marks: (start: Start, mark: Mark) => marks.has(markOf(start, mark)) }
   if (found < format) return { ...seen, ...lookAtFormat1(state, seen), format: 1 }
@@ -194,7 +205,9 @@ export function makeStateDirectory(state: StateDirectory): Directory {
 }
 
 /** From here on this directory is in the present format. The caller makes it durable. */
-export const markFormat = (clients: Directory): void => { disk.makeLink('-', formatMark, clients) }
+export const markFormat = (clients: Directory): void => {
+  disk.makeLink('-', formatMark, clients)
+}
 
 /** Without recursion: a path may have two thousand parts, and the stack has not room for as many calls. */
 function makeParents(path: string): void {

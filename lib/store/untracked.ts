@@ -70,14 +70,23 @@ export function ranUntracked({ runDirectory, path }: Marked, told?: GraceStart):
     const sameStart = told !== undefined && told === toldThen
     return !sameStart && lifeOf(holder, us) !== 'alive'
   }
-  return disk.linkAt(ranOf({ runDirectory, path })) !== 'absent' || tells(markOf({ runDirectory, path })) || tells(markOf({ runDirectory, path: undefined }))
+  return (
+    disk.linkAt(ranOf({ runDirectory, path })) !== 'absent' ||
+    tells(markOf({ runDirectory, path })) ||
+    tells(markOf({ runDirectory, path: undefined }))
+  )
 }
 
 /** The start is durable, and all is done: what failed before it no longer matters. @returns why a mark stays, if it does. */
 export function forgetUntracked({ runDirectory, path }: Marked): string | undefined {
   try {
     // Its own last: while one of them is there, the next start lets nobody reclaim.
-    for (const mark of [ranOf({ runDirectory, path }), markOf({ runDirectory, path: undefined }), markOf({ runDirectory, path })]) disk.remove(mark)
+    for (const mark of [
+      ranOf({ runDirectory, path }),
+      markOf({ runDirectory, path: undefined }),
+      markOf({ runDirectory, path }),
+    ])
+      disk.remove(mark)
     return undefined
   } catch (thrown) {
     return errorCode(thrown) ?? String(thrown)
@@ -85,7 +94,9 @@ export function forgetUntracked({ runDirectory, path }: Marked): string | undefi
 }
 
 const markOf = ({ runDirectory, path }: Marked): string =>
-  path === undefined ? `${runDirectory}/unknown-directory` : `${runDirectory}/${hexOf(sha256(bytesOf(realPathOf(path))))}`
+  path === undefined
+    ? `${runDirectory}/unknown-directory`
+    : `${runDirectory}/${hexOf(sha256(bytesOf(realPathOf(path))))}`
 
 /** Made where a start has found an untracked instance: the next one must, too, if this one fails. */
 const ranOf = (marked: Marked): string => `${markOf(marked)}.ran`

@@ -33,7 +33,10 @@ function inTop<T>(path: string, work: (top: Directory) => T): T | undefined {
 
 /** Whether the kernel's own tracker has recorded a client here. @param path `<top>/<32 hex digits>`. */
 export const hasLegacyRecord = (path: string): boolean =>
-  inTop(disk.parentOf(path), (top) => typeof disk.directoryAt(path.slice(path.lastIndexOf('/') + 1), top) === 'object') ?? false
+  inTop(
+    disk.parentOf(path),
+    (top) => typeof disk.directoryAt(path.slice(path.lastIndexOf('/') + 1), top) === 'object',
+  ) ?? false
 
 /** Removes a client's directory. Durable when it returns true; false, if something is there that does not go. */
 export const removeLegacyRecord = (topPath: string, owner: ClientOwner): boolean =>

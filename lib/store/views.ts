@@ -11,7 +11,9 @@ import type { StateDirectory } from './state-directory.ts'
 
 /** @returns why people are not shown it, or undefined. */
 export const showStart = (state: StateDirectory, start: Start): string | undefined =>
-  inRoot(state, (root) => { put(root, 'new_boot_time', start) })
+  inRoot(state, (root) => {
+    put(root, 'new_boot_time', start)
+  })
 
 /** @returns why people are not shown it, or undefined. */
 export const showGraceEnd = (state: StateDirectory, start: Start): string | undefined =>

@@ -43,7 +43,11 @@ export const cannotGrow = ['ENOSPC', 'EDQUOT', 'EROFS']
 export const parentOf = (path: string): string => path.slice(0, path.lastIndexOf('/')) || '/'
 
 /** Opens a directory. @param follow whether a link may lead to it. @returns 'other' for what is no directory, or a link. */
-export function openDirectory(name: string, within = anywhere, follow: 'follow' | 'no link' = 'no link'): Directory | 'absent' | 'other' {
+export function openDirectory(
+  name: string,
+  within = anywhere,
+  follow: 'follow' | 'no link' = 'no link',
+): Directory | 'absent' | 'other' {
   const flags = O_RDONLY | O_DIRECTORY | (follow === 'follow' ? 0 : O_NOFOLLOW)
   const path = pathOf(name, within)
   const descriptor = answered(calls.openat(within.descriptor, name, flags, 0), 'open', path, ENOENT, ENOTDIR, ELOOP)
@@ -66,7 +70,15 @@ export const makeDirectory = (name: string, within = anywhere, mode = 0o700): bo
 
 /** Removes a directory that is empty. @returns whether it is gone. One call, however many entries it holds. */
 export function removeIfEmpty(name: string, within = anywhere): boolean {
-  const answer = answered(calls.unlinkat(within.descriptor, name, AT_REMOVEDIR), 'rmdir', pathOf(name, within), ENOENT, ENOTDIR, ENOTEMPTY, EEXIST)
+  const answer = answered(
+    calls.unlinkat(within.descriptor, name, AT_REMOVEDIR),
+    'rmdir',
+    pathOf(name, within),
+    ENOENT,
+    ENOTDIR,
+    ENOTEMPTY,
+    EEXIST,
+  )
   return answer !== -ENOTEMPTY && answer !== -EEXIST
 }
 
@@ -76,7 +88,13 @@ export const remove = (name: string, within = anywhere): boolean =>
 
 /** Renames. @returns false if `from`, or the directory of `to`, is not there. */
 export const move = (from: string, to: string, within = anywhere, into = within): boolean =>
-  answered(calls.renameat(within.descriptor, from, into.descriptor, to), 'rename', pathOf(from, within), ENOENT, ENOTDIR) >= 0
+  answered(
+    calls.renameat(within.descriptor, from, into.descriptor, to),
+    'rename',
+    pathOf(from, within),
+    ENOENT,
+    ENOTDIR,
+  ) >= 0
 
 /** Makes a symbolic link. @throws EEXIST if the name is taken. */
 export const claimLink = (text: string, name: string, within = anywhere): void =>
@@ -88,7 +106,14 @@ export const makeLink = (text: string, name: string, within = anywhere): boolean
 
 /** Makes a second name, of a link as of a file. @returns false if the name is taken, or there is nothing to name. */
 export const makeHardLink = (existing: string, name: string, within: Directory, into: Directory): boolean =>
-  answered(calls.linkat(within.descriptor, existing, into.descriptor, name), 'link', pathOf(existing, within), EEXIST, ENOENT, ENOTDIR) >= 0
+  answered(
+    calls.linkat(within.descriptor, existing, into.descriptor, name),
+    'link',
+    pathOf(existing, within),
+    EEXIST,
+    ENOENT,
+    ENOTDIR,
+  ) >= 0
 
 /** @returns a link's text; 'no link' for something else. */
 export function linkAt(name: string, within = anywhere): { readonly text: string } | 'absent' | 'no link' {
@@ -174,7 +199,10 @@ export function namesIn(path: string): string[] {
   }
 }
 
-export type Small = { readonly kind: 'absent' } | { readonly kind: 'text'; readonly text: string } | { readonly kind: 'other'; readonly why: string }
+export type Small =
+  | { readonly kind: 'absent' }
+  | { readonly kind: 'text'; readonly text: string }
+  | { readonly kind: 'other'; readonly why: string }
 
 /**
  * Reads a regular file of ours of at most `limit` bytes, never following a link, never waiting for a pipe's other end.
@@ -184,9 +212,11 @@ export function readSmallFile(name: string, limit: number, within = anywhere): S
   const path = pathOf(name, within)
   const opened = calls.openat(within.descriptor, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0)
   // An upcall has no capability to read what others don't let it read (host/confine.c).
-  if (opened === -EACCES && lookAtName(name, within)?.uid !== calls.userId()) return { kind: 'other', why: 'not ours alone to write' }
+  if (opened === -EACCES && lookAtName(name, within)?.uid !== calls.userId())
+    return { kind: 'other', why: 'not ours alone to write' }
   answered(opened, 'open', path, ENOENT, ENOTDIR, ELOOP, ENXIO)
-  if (opened < 0) return opened === -ENOENT || opened === -ENOTDIR ? { kind: 'absent' } : { kind: 'other', why: 'not a regular file' }
+  if (opened < 0)
+    return opened === -ENOENT || opened === -ENOTDIR ? { kind: 'absent' } : { kind: 'other', why: 'not a regular file' }
   try {
     const status = calls.fstat(opened)
     if (typeof status === 'number') throw systemError(status, 'fstat', path)
@@ -216,21 +246,35 @@ export function beginningOf(path: string): string | undefined {
 }
 
 /** Writes a new file. @returns false if the name is taken. */
-export const writeNew = (name: string, text: string, within = anywhere): boolean => written(name, text, within, () => undefined)
+export const writeNew = (name: string, text: string, within = anywhere): boolean =>
+  written(name, text, within, () => undefined)
 
 /**
  * Writes a new file and syncs it: its content is durable, its name is not yet.
  * @returns false if the name is taken.
  */
 export const writeSynced = (name: string, text: string, within = anywhere): boolean =>
-  written(name, text, within, (descriptor, path) => { syncDescriptor(descriptor, path) })
+  written(name, text, within, (descriptor, path) => {
+    syncDescriptor(descriptor, path)
+  })
 
-function written(name: string, text: string, within: Directory, finish: (descriptor: number, path: string) => void): boolean {
+function written(
+  name: string,
+  text: string,
+  within: Directory,
+  finish: (descriptor: number, path: string) => void,
+): boolean {
   const path = pathOf(name, within)
-  const descriptor = answered(calls.openat(within.descriptor, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600), 'open', path, EEXIST)
+  const descriptor = answered(
+    calls.openat(within.descriptor, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600),
+    'open',
+    path,
+    EEXIST,
+  )
   if (descriptor < 0) return false
   try {
-    for (let rest = bytesOf(text); rest.length > 0; ) rest = rest.subarray(answered(calls.write(descriptor, rest), 'write', path))
+    for (let rest = bytesOf(text); rest.length > 0;)
+      rest = rest.subarray(answered(calls.write(descriptor, rest), 'write', path))
     finish(descriptor, path)
   } finally {
     calls.close(descriptor)
@@ -239,7 +283,9 @@ function written(name: string, text: string, within: Directory, finish: (descrip
 }
 
 /** The barrier: every entry made in, or gone from, this directory before the call is so after a power cut. */
-export const sync = ({ descriptor, path }: Directory): void => { syncDescriptor(descriptor, path) }
+export const sync = ({ descriptor, path }: Directory): void => {
+  syncDescriptor(descriptor, path)
+}
 
 /** {@link sync}, by a path. A directory that is not there has no entries to keep. */
 export function syncDirectory(path: string): void {

@@ -18,11 +18,16 @@ export function nodeCalls(): Calls {
   const pause = new Int32Array(new SharedArrayBuffer(4))
 
   const nextEntries = (descriptor: number): Entry[] => {
-    const directory = reading.get(descriptor) ?? fs.opendirSync(`/proc/self/fd/${descriptor}`, { encoding: 'latin1', bufferSize: batch } as object)
+    const directory =
+      reading.get(descriptor) ??
+      fs.opendirSync(`/proc/self/fd/${descriptor}`, { encoding: 'latin1', bufferSize: batch } as object)
     reading.set(descriptor, directory)
     const found: Entry[] = []
     for (let entry = directory.readSync(); entry !== null; entry = found.length < batch ? directory.readSync() : null)
-      found.push({ name: entry.name, kind: entry.isDirectory() ? 'directory' : entry.isSymbolicLink() ? 'link' : 'other' })
+      found.push({
+        name: entry.name,
+        kind: entry.isDirectory() ? 'directory' : entry.isSymbolicLink() ? 'link' : 'other',
+      })
     return found
   }
   const stopReading = (descriptor: number): void => {
@@ -40,22 +45,38 @@ export function nodeCalls(): Calls {
         return into.toString('latin1', 0, fs.readSync(descriptor, into, 0, most, null))
       }),
     write: (descriptor, bytes) => answer(() => fs.writeSync(descriptor, bytes)),
-    fsync: (descriptor) => done(() => { fs.fsyncSync(descriptor) }),
+    fsync: (descriptor) =>
+      done(() => {
+        fs.fsyncSync(descriptor)
+      }),
     close: (descriptor) =>
       done(() => {
         stopReading(descriptor)
         fs.closeSync(descriptor)
       }),
-    mkdirat: (directory, name, mode) => done(() => { fs.mkdirSync(pathIn(directory, name), mode) }),
+    mkdirat: (directory, name, mode) =>
+      done(() => {
+        fs.mkdirSync(pathIn(directory, name), mode)
+      }),
     unlinkat: (directory, name, flags) =>
       done(() => {
         if ((flags & atFlags.AT_REMOVEDIR) !== 0) fs.rmdirSync(pathIn(directory, name))
         else fs.unlinkSync(pathIn(directory, name))
       }),
-    renameat: (fromDirectory, from, toDirectory, to) => done(() => { fs.renameSync(pathIn(fromDirectory, from), pathIn(toDirectory, to)) }),
-    linkat: (fromDirectory, existing, toDirectory, name) => done(() => { fs.linkSync(pathIn(fromDirectory, existing), pathIn(toDirectory, name)) }),
-    symlinkat: (text, directory, name) => done(() => { fs.symlinkSync(said(text), pathIn(directory, name)) }),
-    readlinkat: (directory, name) => answer(() => fs.readlinkSync(pathIn(directory, name), 'buffer').toString('latin1')),
+    renameat: (fromDirectory, from, toDirectory, to) =>
+      done(() => {
+        fs.renameSync(pathIn(fromDirectory, from), pathIn(toDirectory, to))
+      }),
+    linkat: (fromDirectory, existing, toDirectory, name) =>
+      done(() => {
+        fs.linkSync(pathIn(fromDirectory, existing), pathIn(toDirectory, name))
+      }),
+    symlinkat: (text, directory, name) =>
+      done(() => {
+        fs.symlinkSync(said(text), pathIn(directory, name))
+      }),
+    readlinkat: (directory, name) =>
+      answer(() => fs.readlinkSync(pathIn(directory, name), 'buffer').toString('latin1')),
     fstatat: (directory, name, flags) =>
       answer(() => {
         const path = pathIn(directory, name)
@@ -68,10 +89,14 @@ export function nodeCalls(): Calls {
         if (found.length === 0) stopReading(descriptor)
         return found
       }),
-    umask: (mask) => { process.umask(mask) },
+    umask: (mask) => {
+      process.umask(mask)
+    },
     alarm: () => undefined,
     confine: () => 0,
-    sleep: (milliseconds) => { Atomics.wait(pause, 0, 0, milliseconds) },
+    sleep: (milliseconds) => {
+      Atomics.wait(pause, 0, 0, milliseconds)
+    },
     now: Date.now,
     monotonic: () => performance.now(),
     processId: () => process.pid,
@@ -98,7 +123,11 @@ function pathIn(directory: number, name: string): Buffer {
 
 /** Not an answer: every name would seem to be missing. */
 const withoutProc = (name: string): Error =>
-  Object.assign(new Error('no /proc'), { code: 'ENOSYS', syscall: '/proc is not mounted, and Node can name nothing in an open directory without it:', path: name })
+  Object.assign(new Error('no /proc'), {
+    code: 'ENOSYS',
+    syscall: '/proc is not mounted, and Node can name nothing in an open directory without it:',
+    path: name,
+  })
 
 /** What was thrown, as the kernel said it. @throws what it did not say: that a word can't be said, or a mistake of ours. */
 function answer<T>(work: () => T): T | number {

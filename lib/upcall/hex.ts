@@ -4,7 +4,8 @@
 export function bytesFromHex(word: string): Uint8Array | undefined {
   if (word.length % 2 !== 0 || /[^0-9a-fA-F]/.test(word)) return undefined
   const bytes = new Uint8Array(word.length / 2)
-  for (let i = 0; i < bytes.length; i++) bytes[i] = digit(word.charCodeAt(2 * i)) * 16 + digit(word.charCodeAt(2 * i + 1))
+  for (let i = 0; i < bytes.length; i++)
+    bytes[i] = digit(word.charCodeAt(2 * i)) * 16 + digit(word.charCodeAt(2 * i + 1))
   return bytes
 }
 

@@ -45,7 +45,8 @@ export function ownerFromEscaped(word: string): ClientOwner {
   return asOwner(bytesOf(text), word)
 }
 
-const badEscape = (word: string): Failed => new Failed({ kind: 'bad-argument', why: 'badly escaped client owner', word })
+const badEscape = (word: string): Failed =>
+  new Failed({ kind: 'bad-argument', why: 'badly escaped client owner', word })
 
 /**
  * The RPC caches' spelling of an owner, the shorter of its two forms: one field, printable ASCII, at most 2050

@@ -83,7 +83,12 @@ export function parseRequest(verb: Verb, words: readonly string[], environment: 
       case 'remove':
         return { event, owner: owner() }
       case 'check':
-        return { event, owner: owner(), session: session(), legacyRecord: read('NFSDCLTRACK_LEGACY_RECDIR', asLegacyRecord) }
+        return {
+          event,
+          owner: owner(),
+          session: session(),
+          legacyRecord: read('NFSDCLTRACK_LEGACY_RECDIR', asLegacyRecord),
+        }
       case 'grace-done': {
         const told = takes === 'boot-time' ? asGraceStart(argument) : undefined
         if (takes === 'boot-time' && told === undefined)
@@ -100,7 +105,8 @@ export function parseRequest(verb: Verb, words: readonly string[], environment: 
 /** A boot time as the kernel prints it (`%lld` of a time64_t since 1970): one spelling a number. */
 function asGraceStart(word: string): GraceStart | undefined {
   for (const digit of word) if (digit < '0' || digit > '9') return undefined
-  if (word.length === latestGraceStart.length ? word > latestGraceStart : word.length > latestGraceStart.length) return undefined
+  if (word.length === latestGraceStart.length ? word > latestGraceStart : word.length > latestGraceStart.length)
+    return undefined
   return word === '' || (word.startsWith('0') && word !== '0') ? undefined : word
 }
 const latestGraceStart = '9223372036854775807'

@@ -18,7 +18,8 @@ export type Takes = 'nothing' | 'hex-owner' | 'escaped-owner' | 'boot-time'
 export type Verb = keyof typeof verbs
 
 /** What every object has (`constructor`) is no verb: it has no event. */
-export const isVerb = (word: string): word is Verb => (verbs as Record<string, { event?: string } | undefined>)[word]?.event !== undefined
+export const isVerb = (word: string): word is Verb =>
+  (verbs as Record<string, { event?: string } | undefined>)[word]?.event !== undefined
 
 /** What a verb's argument is called in usage lines. */
 export const argumentNames: Record<Takes, string> = {

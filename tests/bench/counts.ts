@@ -4,12 +4,29 @@ import { mkdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { executable } from '../support/artefacts.ts'
 import { reclaimAll, restarted } from './seeds.ts'
-import { commandOf, names, newRoom, now, numbered, steady, upcalls, type Name, type Room, type Upcall } from './subjects.ts'
+import {
+  commandOf,
+  names,
+  newRoom,
+  now,
+  numbered,
+  steady,
+  upcalls,
+  type Name,
+  type Room,
+  type Upcall,
+} from './subjects.ts'
 import { find } from './tools.ts'
 import type { Bench } from './work.ts'
 
-export interface Calls { readonly barriers: number; readonly all: number }
-export interface CallsRow { readonly work: string; readonly calls: Readonly<Record<Name, Calls>> }
+export interface Calls {
+  readonly barriers: number
+  readonly all: number
+}
+export interface CallsRow {
+  readonly work: string
+  readonly calls: Readonly<Record<Name, Calls>>
+}
 
 export interface Count {
   readonly what: string
@@ -38,7 +55,11 @@ export function calls(bench: Bench, strace: string): CallsRow[] {
     ]
     for (const name of names) reclaimAll(name, room)
     const atTheEnd = [count('gracedone, all reclaimed', upcalls.gracedone)]
-    const afterwards = [count('create', upcalls.create, 50), count('remove', upcalls.remove, 50), count('init', upcalls.init)]
+    const afterwards = [
+      count('create', upcalls.create, 50),
+      count('remove', upcalls.remove, 50),
+      count('init', upcalls.init),
+    ]
     for (const name of names) now(name, room, upcalls.gracedone)
     return [...inGrace, ...atTheEnd, ...afterwards]
   } finally {
@@ -50,9 +71,24 @@ export function counts(bench: Bench, callRows: readonly CallsRow[]): Count[] {
   const createCalls = callRows.find(({ work }) => work === 'create')?.calls
   const valgrind = find('valgrind')
   return [
-    ...(createCalls === undefined ? [] : [{ what: 'system calls of a create', unit: '', ours: createCalls.executable.all, nfsdcltrack: createCalls.nfsdcltrack.all, goal: goals.calls }]),
+    ...(createCalls === undefined
+      ? []
+      : [
+          {
+            what: 'system calls of a create',
+            unit: '',
+            ours: createCalls.executable.all,
+            nfsdcltrack: createCalls.nfsdcltrack.all,
+            goal: goals.calls,
+          },
+        ]),
     ...(valgrind === undefined ? [] : instructions(bench, valgrind)),
-    { what: 'size of the executable', unit: 'MB', ours: statSync(executable.command[0] ?? '').size / 1e6, goal: goals.megabytes },
+    {
+      what: 'size of the executable',
+      unit: 'MB',
+      ours: statSync(executable.command[0] ?? '').size / 1e6,
+      goal: goals.megabytes,
+    },
   ]
 }
 
@@ -63,7 +99,17 @@ function instructions(bench: Bench, valgrind: string): Count[] {
     const millions = (command: readonly string[], upcall: Upcall | undefined, number = 0): number => {
       const log = join(room.path, 'callgrind')
       // Its output is not wanted, only the sum at its end.
-      ended([valgrind, '--tool=callgrind', '--callgrind-out-file=/dev/null', `--log-file=${log}`, ...command, ...(upcall === undefined ? [] : wordsOf(upcall, number))], upcall?.environment ?? [])
+      ended(
+        [
+          valgrind,
+          '--tool=callgrind',
+          '--callgrind-out-file=/dev/null',
+          `--log-file=${log}`,
+          ...command,
+          ...(upcall === undefined ? [] : wordsOf(upcall, number)),
+        ],
+        upcall?.environment ?? [],
+      )
       return Number(/Collected : (\d+)/.exec(readFileSync(log, 'latin1'))?.[1]) / 1e6
     }
     const of = (what: string, upcall: Upcall, number: number, goal?: number): Count => ({
@@ -82,7 +128,11 @@ function instructions(bench: Bench, valgrind: string): Count[] {
     return [
       inGrace,
       of('a create', upcalls.create, 50, goals.create),
-      ...Object.entries(bench.floors).map(([what, program]) => ({ what: `instructions of ${what}`, unit: 'million', ours: millions([program], undefined) })),
+      ...Object.entries(bench.floors).map(([what, program]) => ({
+        what: `instructions of ${what}`,
+        unit: 'million',
+        ours: millions([program], undefined),
+      })),
     ]
   } finally {
     rmSync(room.path, { recursive: true })

@@ -6,7 +6,17 @@
  * out a million records and repeats less; --plot draws docs/bench; --dir measures on a disk of yours, as fast as it is;
  * --only measures some of it (the names are in `works`).
  */
-import { closeSync, existsSync, fsyncSync, mkdirSync, mkdtempSync, openSync, rmSync, unlinkSync, writeSync } from 'node:fs'
+import {
+  closeSync,
+  existsSync,
+  fsyncSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  rmSync,
+  unlinkSync,
+  writeSync,
+} from 'node:fs'
 import { cpus, loadavg, release, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
@@ -25,7 +35,8 @@ function refusal(): string | undefined {
   const install = missing()
   if (install !== undefined) return `missing for the benchmark: ${install}`
   if (!existsSync(executable.command[0] ?? '')) return 'no executable: npm run build says what is missing for it'
-  if (serverRuns()) return "an NFS server runs here, and nfsdcltrack would end its grace period: not on this machine, or after 'umount /proc/fs/nfsd'"
+  if (serverRuns())
+    return "an NFS server runs here, and nfsdcltrack would end its grace period: not on this machine, or after 'umount /proc/fs/nfsd'"
   const why = options.dir === undefined ? slowDiskRefused() : undefined
   return why === undefined ? undefined : `no slow disk: ${why}. On a disk as it is: --dir DIR`
 }
@@ -48,7 +59,8 @@ function ownBarrier(path: string): number {
 
 /** Says how slow the disk is, and how often a barrier flushes it. */
 function describe({ path, disk }: Bench): string {
-  if (disk === undefined) return `on a disk of this machine (${run('stat', ['-f', '-c', '%T', path]).trim()}), whose own barrier takes ${short(ownBarrier(path))} ms (median)`
+  if (disk === undefined)
+    return `on a disk of this machine (${run('stat', ['-f', '-c', '%T', path]).trim()}), whose own barrier takes ${short(ownBarrier(path))} ms (median)`
   const barriers = [0, 2, 10].map((ms) => {
     disk.slow(ms)
     const before = disk.flushes()
@@ -67,24 +79,30 @@ function measure(bench: Bench, only: string | undefined): Row[] {
     const done = work(bench)
     bench.progress.clear()
     for (const { work: what, ours, base, unit } of done)
-      console.error(`  ${what}: ${short(ours.median)} ${unit}, against ${short(base.median)}: ${short(ours.median / base.median)}`)
+      console.error(
+        `  ${what}: ${short(ours.median)} ${unit}, against ${short(base.median)}: ${short(ours.median / base.median)}`,
+      )
     rows.push(...done)
   }
   return rows
 }
 
-const { values: options } = parseArgs({ options: {
-  quick: { type: 'boolean', default: false },
-  plot: { type: 'boolean', default: false },
-  dir: { type: 'string' },
-  only: { type: 'string' },
-} })
+const { values: options } = parseArgs({
+  options: {
+    quick: { type: 'boolean', default: false },
+    plot: { type: 'boolean', default: false },
+    dir: { type: 'string' },
+    only: { type: 'string' },
+  },
+})
 const refused = refusal()
 if (refused !== undefined) {
   console.error(refused)
   process.exit(1)
 }
-const path = mkdtempSync(join(options.dir === undefined ? tmpdir() : resolve(options.dir), 'nfsd-userland-helper-bench-'))
+const path = mkdtempSync(
+  join(options.dir === undefined ? tmpdir() : resolve(options.dir), 'nfsd-userland-helper-bench-'),
+)
 let disk: SlowDisk | undefined
 function tidyUp(): void {
   disk?.scrap()
@@ -100,8 +118,17 @@ try {
   const tools = join(path, 'tools')
   mkdirSync(tools)
   if (options.dir === undefined) disk = makeSlowDisk(tools)
-  const bench: Bench = { path: disk?.path ?? path, launcher: compileLauncher(tools), disk, floors: compileFloors(tools), quick: options.quick, progress }
-  console.log(`${cpus().length} processors (${cpus()[0]?.model ?? '?'}), Linux ${release()}, load ${short(loadavg()[0] ?? 0)}`)
+  const bench: Bench = {
+    path: disk?.path ?? path,
+    launcher: compileLauncher(tools),
+    disk,
+    floors: compileFloors(tools),
+    quick: options.quick,
+    progress,
+  }
+  console.log(
+    `${cpus().length} processors (${cpus()[0]?.model ?? '?'}), Linux ${release()}, load ${short(loadavg()[0] ?? 0)}`,
+  )
   console.log(`state directories: ${describe(bench)}\n`)
   const rows = measure(bench, options.only)
   const strace = find('strace')
@@ -110,12 +137,16 @@ try {
   progress.clear()
   console.log(measurements(rows))
   for (const { work, failed: [ours, peers] = [0, 0] } of rows)
-    if (ours + peers > 0) console.log(`\n${work}: of ours ${ours} failed, of nfsdcltrack ${peers} (its database was locked for 10 s)`)
+    if (ours + peers > 0)
+      console.log(`\n${work}: of ours ${ours} failed, of nfsdcltrack ${peers} (its database was locked for 10 s)`)
   console.log(`\n${otherCounts(counted)}`)
   if (callRows.length > 0) console.log(`\n${callCounts(callRows)}`)
-  for (const tool of ['strace', 'valgrind']) if (find(tool) === undefined) console.log(`\nmore is counted where ${tool} is installed: apt-get install ${tool}`)
+  for (const tool of ['strace', 'valgrind'])
+    if (find(tool) === undefined) console.log(`\nmore is counted where ${tool} is installed: apt-get install ${tool}`)
   const judged = [...rows.map(met), ...counted.map(reached)].filter((result) => result !== undefined)
-  console.log(`\n${judged.filter(Boolean).length} of ${judged.length} goals met; load at the end ${short(loadavg()[0] ?? 0)}`)
+  console.log(
+    `\n${judged.filter(Boolean).length} of ${judged.length} goals met; load at the end ${short(loadavg()[0] ?? 0)}`,
+  )
   if (options.plot) for (const line of draw(rows)) console.log(line)
 } finally {
   tidyUp()

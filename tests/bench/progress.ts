@@ -6,6 +6,15 @@ export interface Progress {
 
 export function openProgress(): Progress {
   const { stderr } = process
-  const put = (text: string): void => { if (stderr.isTTY) stderr.write(`\r\x1b[K${text.slice(0, stderr.columns - 1)}`) }
-  return { say: (what) => { put(`  ... ${what}`) }, clear: () => { put('') } }
+  const put = (text: string): void => {
+    if (stderr.isTTY) stderr.write(`\r\x1b[K${text.slice(0, stderr.columns - 1)}`)
+  }
+  return {
+    say: (what) => {
+      put(`  ... ${what}`)
+    },
+    clear: () => {
+      put('')
+    },
+  }
 }

@@ -22,8 +22,11 @@ export function restarted(name: Name, room: Room, count: number, progress: Progr
 export function fill(name: Name, room: Room, count: number, progress: Progress): void {
   if (name === 'nfsdcltrack') {
     progress.say(`${count} records for ${name}`)
-    sql(room, `WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ${count - 1})
-      INSERT INTO clients SELECT CAST(printf('${ownerPrefix}%07d', i) AS BLOB), ${before}, 1 FROM n`)
+    sql(
+      room,
+      `WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ${count - 1})
+      INSERT INTO clients SELECT CAST(printf('${ownerPrefix}%07d', i) AS BLOB), ${before}, 1 FROM n`,
+    )
     return
   }
   const directory = instances(room, name).at(-1) ?? ''
@@ -59,6 +62,8 @@ const sql = (room: Room, statement: string): void =>
 function instances(room: Room, name: Name): string[] {
   const clients = join(room.state(name), 'v4clients')
   mkdirSync(clients, { recursive: true })
-  const starts = readdirSync(clients).map(startFromName).filter((start) => start !== undefined)
+  const starts = readdirSync(clients)
+    .map(startFromName)
+    .filter((start) => start !== undefined)
   return starts.sort((a, b) => a - b).map((start) => join(clients, String(start)))
 }

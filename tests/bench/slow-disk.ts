@@ -29,37 +29,63 @@ const inodes = 2_500_000
 /** @returns why there can be none here, or undefined. */
 export function slowDiskRefused(): string | undefined {
   if (process.getuid?.() !== 0) return 'only root can mount it'
-  return ['/dev/fuse', '/dev/loop-control'].filter((device) => !existsSync(device)).map((device) => `there is no ${device}`)[0]
+  return ['/dev/fuse', '/dev/loop-control']
+    .filter((device) => !existsSync(device))
+    .map((device) => `there is no ${device}`)[0]
 }
 
 /** @param room an empty directory of its own. */
 export function makeSlowDisk(room: string): SlowDisk {
-  const [program, image, files, path] = ['program', 'image', 'files', 'disk'].map((name) => join(room, name)) as [string, string, string, string]
+  const [program, image, files, path] = ['program', 'image', 'files', 'disk'].map((name) => join(room, name)) as [
+    string,
+    string,
+    string,
+    string,
+  ]
   const flags = run('pkg-config', ['--cflags', '--libs', 'fuse3']).trim().split(/\s+/)
-  run('gcc', ['-O2', '-Wall', '-Wextra', '-Werror', '-o', program, fileURLToPath(new URL('slow-disk.c', import.meta.url)), ...flags])
+  run('gcc', [
+    '-O2',
+    '-Wall',
+    '-Wextra',
+    '-Werror',
+    '-o',
+    program,
+    fileURLToPath(new URL('slow-disk.c', import.meta.url)),
+    ...flags,
+  ])
   for (const directory of [files, path]) mkdirSync(directory)
   writeFileSync(image, '')
   truncateSync(image, size)
 
   const undo: (() => void)[] = []
-  const scrap = (): void => { for (const step of undo.splice(0).reverse()) step() }
+  const scrap = (): void => {
+    for (const step of undo.splice(0).reverse()) step()
+  }
   try {
     // Its own session: a key that interrupts the benchmark must not take the disk from under a mounted file system.
     const server = spawn(program, [files, image], { stdio: 'ignore', detached: true })
     undo.push(() => void server.kill())
     const device = attached(join(files, 'image'))
     // Detaching takes its time.
-    undo.push(() => { patiently(() => spawnSync('umount', [files]).status === 0) })
-    undo.push(() => { run('losetup', ['-d', device]) })
+    undo.push(() => {
+      patiently(() => spawnSync('umount', [files]).status === 0)
+    })
+    undo.push(() => {
+      run('losetup', ['-d', device])
+    })
     run('mkfs.ext4', ['-q', '-F', '-m', '0', '-N', String(inodes), '-E', 'lazy_itable_init=1,nodiscard', device])
     // Nothing else writes to it while it is measured.
     run('mount', ['-t', 'ext4', '-o', 'noinit_itable,commit=300', device, path])
-    undo.push(() => { run('umount', [path]) })
+    undo.push(() => {
+      run('umount', [path])
+    })
   } catch (thrown) {
     scrap()
     throw thrown
   }
-  const slow = (barrierMs: number): void => { writeFileSync(join(files, 'flush-us'), String(Math.round((barrierMs * 1000) / flushesOfABarrier))) }
+  const slow = (barrierMs: number): void => {
+    writeFileSync(join(files, 'flush-us'), String(Math.round((barrierMs * 1000) / flushesOfABarrier)))
+  }
   return {
     path,
     slow,

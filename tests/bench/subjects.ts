@@ -54,19 +54,33 @@ export const upcalls = {
 export function commandOf(name: Name, room: Room): readonly string[] {
   if (name === 'nfsdcltrack') return ['/usr/sbin/nfsdcltrack', '-s', room.state(name)]
   const { command } = name === 'executable' ? executable : bundle
-  return [...command, '-s', room.state(name), '--nfsd-dir', room.nfsd, '--run-dir', join(room.path, 'run'), '--config', '/dev/null']
+  return [
+    ...command,
+    '-s',
+    room.state(name),
+    '--nfsd-dir',
+    room.nfsd,
+    '--run-dir',
+    join(room.path, 'run'),
+    '--config',
+    '/dev/null',
+  ]
 }
 
 /** Environment and words for the launcher. */
-export const asLaunched = (name: Name, room: Room, { environment, words }: Upcall): string[] =>
-  [...environment, ...commandOf(name, room), ...words]
+export const asLaunched = (name: Name, room: Room, { environment, words }: Upcall): string[] => [
+  ...environment,
+  ...commandOf(name, room),
+  ...words,
+]
 
 /** One upcall that is not measured. */
 export function now(name: Name, room: Room, { environment, words }: Upcall): void {
   const [program = '', ...rest] = [...commandOf(name, room), ...words]
   const env = Object.fromEntries(environment.map((word) => word.split('=') as [string, string]))
   const { status, error } = spawnSync(program, rest, { env, cwd: '/', stdio: 'ignore' })
-  if (status !== 0) throw new Error(`${name} ${words.join(' ')} in preparation: ${error?.message ?? `status ${status ?? '?'}`}`)
+  if (status !== 0)
+    throw new Error(`${name} ${words.join(' ')} in preparation: ${error?.message ?? `status ${status ?? '?'}`}`)
 }
 
 /** A server with an empty state, out of grace. */

@@ -77,7 +77,11 @@ function slowed<T>({ disk }: Bench, ms: number, work: () => T): T {
 
 function inTurn(bench: Bench, room: Room, what: Launch, upcall: Upcall): Record<Name, Measured[]> {
   const pair = (first: Name, from: number): Measured[][] =>
-    launch(bench.launcher, { ...what, first: from }, [first, 'nfsdcltrack' as const].map((name) => asLaunched(name, room, upcall)))
+    launch(
+      bench.launcher,
+      { ...what, first: from },
+      [first, 'nfsdcltrack' as const].map((name) => asLaunched(name, room, upcall)),
+    )
   // The bundle has turns of its own with the peer: a process that is ten times as large leaves its traces in every cache.
   const [executable = [], nfsdcltrack = []] = pair('executable', what.first)
   const [bundle = []] = pair('bundle', what.first + what.rounds * what.count * names.length)
@@ -86,24 +90,41 @@ function inTurn(bench: Bench, room: Room, what: Launch, upcall: Upcall): Record<
 
 const wall = (measured: readonly Measured[]): Figures => figures(measured.map(({ wallMs }) => wallMs))
 
-const againstPeer = ({ executable, bundle, nfsdcltrack }: Record<Name, Measured[]>): Pick<Row, 'unit' | 'ours' | 'bundle' | 'base' | 'baseIs'> =>
-  ({ unit: 'ms', ours: wall(executable), bundle: wall(bundle), base: wall(nfsdcltrack), baseIs: 'nfsdcltrack' })
+const againstPeer = ({
+  executable,
+  bundle,
+  nfsdcltrack,
+}: Record<Name, Measured[]>): Pick<Row, 'unit' | 'ours' | 'bundle' | 'base' | 'baseIs'> => ({
+  unit: 'ms',
+  ours: wall(executable),
+  bundle: wall(bundle),
+  base: wall(nfsdcltrack),
+  baseIs: 'nfsdcltrack',
+})
 
 export function creates(bench: Bench): Row[] {
   return barriers(bench).map((ms) =>
     inRoom(bench, 'create', (room) => {
       bench.progress.say(`one create, +${ms} ms`)
       for (const name of names) steady(name, room)
-      const measured = slowed(bench, ms, () => inTurn(bench, room, { rounds: bench.quick ? 15 : 200, count: 1, parallel: 1, first: 0 }, upcalls.create))
+      const measured = slowed(bench, ms, () =>
+        inTurn(bench, room, { rounds: bench.quick ? 15 : 200, count: 1, parallel: 1, first: 0 }, upcalls.create),
+      )
       return { work: `one create, barrier +${ms} ms`, ...againstPeer(measured), goal: goals.create[ms], tag: 'create' }
-    }))
+    }),
+  )
 }
 
 export function checks(bench: Bench): Row[] {
   return inRoom(bench, 'check', (room) => {
     bench.progress.say('one check')
     for (const name of names) restarted(name, room, 10, bench.progress)
-    const measured = inTurn(bench, room, { rounds: bench.quick ? 15 : 200, count: 1, parallel: 1, first: 0 }, upcalls.checkOfTen)
+    const measured = inTurn(
+      bench,
+      room,
+      { rounds: bench.quick ? 15 : 200, count: 1, parallel: 1, first: 0 },
+      upcalls.checkOfTen,
+    )
     return [{ work: 'one check (4.1)', ...againstPeer(measured), goal: goals.check, tag: 'check' }]
   })
 }
@@ -115,8 +136,11 @@ export function floors(bench: Bench): Row[] {
     const made = Object.entries(bench.floors)
     restarted('nfsdcltrack', room, 10, bench.progress)
     const one: Launch = { rounds: bench.quick ? 15 : 200, count: 1, parallel: 1, first: 0 }
-    const took = launch(bench.launcher, one,
-      [...made.map(([, file]) => [file]), asLaunched('nfsdcltrack', room, upcalls.checkOfTen), asLaunched('nfsdcltrack', room, upcalls.create)])
+    const took = launch(bench.launcher, one, [
+      ...made.map(([, file]) => [file]),
+      asLaunched('nfsdcltrack', room, upcalls.checkOfTen),
+      asLaunched('nfsdcltrack', room, upcalls.create),
+    ])
     const [check, create] = took.slice(made.length).map(wall)
     if (check === undefined || create === undefined) throw new Error('the peer was not measured')
     return made.flatMap(([name], index): Row[] => {
@@ -134,11 +158,19 @@ export function storms(bench: Bench): Row[] {
     inRoom(bench, 'storm', (room) => {
       bench.progress.say(`storm, +${ms} ms`)
       for (const name of names) steady(name, room)
-      const measured = slowed(bench, ms, () => inTurn(bench, room, { rounds: bench.quick ? 2 : 5, count: 160, parallel: 8, first: 0 }, upcalls.create))
+      const measured = slowed(bench, ms, () =>
+        inTurn(bench, room, { rounds: bench.quick ? 2 : 5, count: 160, parallel: 8, first: 0 }, upcalls.create),
+      )
       const failures = (of: readonly Measured[]): number => of.reduce((sum, { failed }) => sum + failed, 0)
-      return { work: `160 creates, 8 at once, barrier +${ms} ms`, ...againstPeer(measured),
-        failed: [failures(measured.executable), failures(measured.nfsdcltrack)], goal: goals.storm[ms], tag: 'storm' }
-    }))
+      return {
+        work: `160 creates, 8 at once, barrier +${ms} ms`,
+        ...againstPeer(measured),
+        failed: [failures(measured.executable), failures(measured.nfsdcltrack)],
+        goal: goals.storm[ms],
+        tag: 'storm',
+      }
+    }),
+  )
 }
 
 /** A create in grace and a check, in the middle of many clients that have not reclaimed yet. */
@@ -152,20 +184,42 @@ export function amongMany(bench: Bench): Row[] {
         bench.progress.say(`check among ${count}`)
         const check = count === 10 ? upcalls.checkOfTen : upcalls.check
         const one: Launch = { rounds, count: 1, parallel: 1, first: count / 2 }
-        const [many = [], few = []] = launch(bench.launcher, one,
-          [asLaunched('executable', room, check), asLaunched('executable', ten, upcalls.checkOfTen)])
+        const [many = [], few = []] = launch(bench.launcher, one, [
+          asLaunched('executable', room, check),
+          asLaunched('executable', ten, upcalls.checkOfTen),
+        ])
         bench.progress.say(`create among ${count}`)
         // Who reclaims here has not been asked for above, so that nothing about it is in memory yet.
-        const [ours = [], peers = []] = launch(bench.launcher, { ...one, first: one.first + rounds },
-          (['executable', 'nfsdcltrack'] as const).map((name) => asLaunched(name, room, upcalls.createInGrace)))
+        const [ours = [], peers = []] = launch(
+          bench.launcher,
+          { ...one, first: one.first + rounds },
+          (['executable', 'nfsdcltrack'] as const).map((name) => asLaunched(name, room, upcalls.createInGrace)),
+        )
         const among = `among ${count.toLocaleString('en').replaceAll(',', ' ')} records`
-        const createRow: Row = { work: `create (4.1, in grace) ${among}`, unit: 'ms', ours: wall(ours), base: wall(peers), baseIs: 'nfsdcltrack', tag: `among ${count}` }
+        const createRow: Row = {
+          work: `create (4.1, in grace) ${among}`,
+          unit: 'ms',
+          ours: wall(ours),
+          base: wall(peers),
+          baseIs: 'nfsdcltrack',
+          tag: `among ${count}`,
+        }
         if (count === 10) return [createRow]
-        const checkRow: Row = { work: `check ${among}, to our own among 10`, unit: 'ms', ours: wall(many), base: wall(few), baseIs: 'our own' }
+        const checkRow: Row = {
+          work: `check ${among}, to our own among 10`,
+          unit: 'ms',
+          ours: wall(many),
+          base: wall(few),
+          baseIs: 'our own',
+        }
         return count === 1_000_000
-          ? [{ ...createRow, goal: goals.createAmong[count] }, { ...checkRow, goal: goals.checkAmongMillion }]
+          ? [
+              { ...createRow, goal: goals.createAmong[count] },
+              { ...checkRow, goal: goals.checkAmongMillion },
+            ]
           : [{ ...createRow, goal: goals.createAmong[100_000] }, checkRow]
-      }))
+      }),
+    )
   })
 }
 
@@ -176,7 +230,11 @@ export function startsAndEnds(bench: Bench): Row[] {
   return [10, 100_000].flatMap((count) => {
     const took = { init: [] as Measured[][], all: [] as Measured[][], none: [] as Measured[][] }
     const once = (room: Room, upcall: Upcall): Measured[] =>
-      launch(bench.launcher, { rounds: 1, count: 1, parallel: 1, first: 0 }, subjects.map((name) => asLaunched(name, room, upcall))).flat()
+      launch(
+        bench.launcher,
+        { rounds: 1, count: 1, parallel: 1, first: 0 },
+        subjects.map((name) => asLaunched(name, room, upcall)),
+      ).flat()
     inRoom(bench, 'reclaimed', (room) => {
       for (const name of subjects) {
         steady(name, room)
@@ -197,9 +255,19 @@ export function startsAndEnds(bench: Bench): Row[] {
       })
     const row = (work: string, measured: readonly Measured[][]): Row => {
       const of = (index: number): Figures => wall(measured.flatMap((pair) => pair.slice(index, index + 1)))
-      return { work: `${work} ${count.toLocaleString('en').replaceAll(',', ' ')} records`, unit: 'ms', ours: of(0), base: of(1), baseIs: 'nfsdcltrack' }
+      return {
+        work: `${work} ${count.toLocaleString('en').replaceAll(',', ' ')} records`,
+        unit: 'ms',
+        ours: of(0),
+        base: of(1),
+        baseIs: 'nfsdcltrack',
+      }
     }
-    return [row('init with', took.init), row('gracedone, all reclaimed,', took.all), row('gracedone, none reclaimed,', took.none)]
+    return [
+      row('init with', took.init),
+      row('gracedone, all reclaimed,', took.all),
+      row('gracedone, none reclaimed,', took.none),
+    ]
   })
 }
 
@@ -213,15 +281,39 @@ export function memory(bench: Bench): Row[] {
     const one = inTurn(bench, room, { rounds: bench.quick ? 3 : 10, count: 1, parallel: 1, first: 0 }, upcalls.create)
     const peak = (name: Name): Figures => megabytes(one[name].map(({ peakKb }) => peakKb))
     // A barrier longer than the rest takes: they are all there when memory is read, and end when the disk lets them.
-    const many = slowed(bench, 12_000, () => names.map((name) =>
-      launch(bench.launcher, { rounds: 1, count: 64, parallel: 64, first: 1000, memoryAfterMs: 6000 },
-        [asLaunched(name, room, upcalls.create)]).flat()))
-    const [ours = [], bundle = [], peer = []] = many.map((measured) => measured.map(({ proportionalKb }) => proportionalKb))
+    const many = slowed(bench, 12_000, () =>
+      names.map((name) =>
+        launch(bench.launcher, { rounds: 1, count: 64, parallel: 64, first: 1000, memoryAfterMs: 6000 }, [
+          asLaunched(name, room, upcalls.create),
+        ]).flat(),
+      ),
+    )
+    const [ours = [], bundle = [], peer = []] = many.map((measured) =>
+      measured.map(({ proportionalKb }) => proportionalKb),
+    )
     return [
-      { work: 'memory of one create, at most', unit: 'MB', ours: peak('executable'), bundle: peak('bundle'), base: peak('nfsdcltrack'), baseIs: 'nfsdcltrack', goal: goals.memory },
-      ...(bench.disk === undefined ? [] : [
-        { work: 'memory of 64 creates at once (PSS)', unit: 'MB', ours: megabytes(ours), bundle: megabytes(bundle), base: megabytes(peer), baseIs: 'nfsdcltrack', goal: goals.memoryOfMany } as const]),
+      {
+        work: 'memory of one create, at most',
+        unit: 'MB',
+        ours: peak('executable'),
+        bundle: peak('bundle'),
+        base: peak('nfsdcltrack'),
+        baseIs: 'nfsdcltrack',
+        goal: goals.memory,
+      },
+      ...(bench.disk === undefined
+        ? []
+        : [
+            {
+              work: 'memory of 64 creates at once (PSS)',
+              unit: 'MB',
+              ours: megabytes(ours),
+              bundle: megabytes(bundle),
+              base: megabytes(peer),
+              baseIs: 'nfsdcltrack',
+              goal: goals.memoryOfMany,
+            } as const,
+          ]),
     ]
   })
 }
-

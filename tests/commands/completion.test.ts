@@ -10,7 +10,9 @@ import { artefacts } from '../support/artefacts.ts'
 import { say } from './scratch.ts'
 
 const home = mkdtempSync(join(tmpdir(), 'completion-'))
-after(() => { rmSync(home, { recursive: true }) })
+after(() => {
+  rmSync(home, { recursive: true })
+})
 mkdirSync(join(home, 'state-one'))
 writeFileSync(join(home, 'file-two'), '')
 
@@ -19,17 +21,23 @@ const prompt = 'READY'
 
 function inBash(script: string, typed: string): Promise<string> {
   writeFileSync(join(home, 'completion.bash'), script)
-  writeFileSync(join(home, 'bashrc'), `source completion.bash
-show() { printf 'LINE<%s>\\n' "$READLINE_LINE"; READLINE_LINE=; }; bind -x '"\\C-g": show'; bind 'set bell-style none'; PS1=${prompt}\n`)
+  writeFileSync(
+    join(home, 'bashrc'),
+    `source completion.bash
+show() { printf 'LINE<%s>\\n' "$READLINE_LINE"; READLINE_LINE=; }; bind -x '"\\C-g": show'; bind 'set bell-style none'; PS1=${prompt}\n`,
+  )
   return typedInto(`bash --noprofile --rcfile ${join(home, 'bashrc')} -i`, typed)
 }
 
 function inZsh(script: string, typed: string): Promise<string> {
   mkdirSync(join(home, 'functions'), { recursive: true })
   writeFileSync(join(home, 'functions/_nfsd-userland-helper'), script)
-  writeFileSync(join(home, '.zshrc'), `unsetopt zle_bracketed_paste prompt_sp; setopt no_auto_menu no_beep
+  writeFileSync(
+    join(home, '.zshrc'),
+    `unsetopt zle_bracketed_paste prompt_sp; setopt no_auto_menu no_beep
 fpath=(${home}/functions $fpath); autoload -Uz compinit; compinit -u -d ${home}/dump
-show() { print -r -- "LINE<$BUFFER>"; BUFFER=; }; zle -N show; bindkey '^G' show; bindkey '^I' expand-or-complete; PS1=${prompt}\n`)
+show() { print -r -- "LINE<$BUFFER>"; BUFFER=; }; zle -N show; bindkey '^G' show; bindkey '^I' expand-or-complete; PS1=${prompt}\n`,
+  )
   return typedInto('zsh -i', typed)
 }
 
@@ -57,7 +65,9 @@ function typedInto(shell: string, typed: string): Promise<string> {
       resolve(line)
     })
     child.once('error', reject)
-    child.once('close', () => { reject(new Error(`the shell showed no line: ${seen}`)) })
+    child.once('close', () => {
+      reject(new Error(`the shell showed no line: ${seen}`))
+    })
   })
 }
 
@@ -72,7 +82,10 @@ eachArtefact('completion', (artefact) => {
   })
 })
 
-for (const [shell, complete] of [['bash', inBash], ['zsh', inZsh]] as const)
+for (const [shell, complete] of [
+  ['bash', inBash],
+  ['zsh', inZsh],
+] as const)
   describe(`the TAB key in ${shell}`, () => {
     const [artefact] = artefacts()
     const completed = async (typed: string): Promise<string> => {

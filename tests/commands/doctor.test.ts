@@ -34,39 +34,228 @@ const newestInstance = `$(ls -d ${state}/v4clients/[0-9]* | grep -v '[.]' | tail
 
 const faults: readonly Fault[] = [
   // the kernel
-  { title: 'the kernel has no usermode client tracking', check: 'kernel-support', verdict: 'wrong', make: `rm ${parameter}`, says: /no parameter 'cltrack_prog'.*CONFIG_NFSD_LEGACY_CLIENT_TRACKING=y/s, mend: /nfsdcld/, also: ['nfsdcld'] },
-  { title: 'the kernel that is not yet running nfsd was built without it', check: 'kernel-support', verdict: 'wrong', make: "rm -r /sys/module/nfsd; config CONFIG_NFSD=m '# CONFIG_NFSD_LEGACY_CLIENT_TRACKING is not set'", says: /CONFIG_NFSD_LEGACY_CLIENT_TRACKING is not set/, also: ['nfsdcld'] },
-  { title: 'the kernel has no NFS server', check: 'kernel-support', verdict: 'wrong', make: 'rm -r /sys/module/nfsd; config CONFIG_NFS_FS=y', says: /without an NFS server/, also: ['nfsdcld'] },
-  { title: 'what the kernel was built with is not to be found', check: 'kernel-support', verdict: 'unknown', make: 'rm -r /sys/module/nfsd /boot/*', says: /can't be told/, mend: /^modprobe nfsd$/ },
-  { title: 'the kernel takes every helper for done', check: 'static-helper', verdict: 'wrong', make: 'config CONFIG_STATIC_USERMODEHELPER=y \'CONFIG_STATIC_USERMODEHELPER_PATH=""\'', says: /runs no helper at all.*who must not/s },
-  { title: 'the kernel runs one program instead of every helper', check: 'static-helper', verdict: 'wrong', make: 'config CONFIG_STATIC_USERMODEHELPER=y \'CONFIG_STATIC_USERMODEHELPER_PATH="/sbin/usermode-helper"\'', says: /runs '\/sbin\/usermode-helper' instead/ },
-  { title: 'nfsdcld is running', check: 'nfsdcld', verdict: 'wrong', make: 'cp /bin/sleep /usr/local/sbin/nfsdcld; /usr/local/sbin/nfsdcld 1000 > /dev/null 2>&1 &', says: /nfsdcld is running \(process [0-9]+\)/, mend: /mask --now nfsdcld/ },
-  { title: 'nfsdcld will be started with the NFS server', check: 'nfsdcld', verdict: 'wrong', make: "rm /etc/systemd/system/nfsdcld.service; mkdir -p /usr/lib/systemd/system; printf '[Service]\\n' > /usr/lib/systemd/system/nfsdcld.service", says: /not running, but \/usr\/lib\/systemd\/system\/nfsdcld\.service will start it/, mended: true },
+  {
+    title: 'the kernel has no usermode client tracking',
+    check: 'kernel-support',
+    verdict: 'wrong',
+    make: `rm ${parameter}`,
+    says: /no parameter 'cltrack_prog'.*CONFIG_NFSD_LEGACY_CLIENT_TRACKING=y/s,
+    mend: /nfsdcld/,
+    also: ['nfsdcld'],
+  },
+  {
+    title: 'the kernel that is not yet running nfsd was built without it',
+    check: 'kernel-support',
+    verdict: 'wrong',
+    make: "rm -r /sys/module/nfsd; config CONFIG_NFSD=m '# CONFIG_NFSD_LEGACY_CLIENT_TRACKING is not set'",
+    says: /CONFIG_NFSD_LEGACY_CLIENT_TRACKING is not set/,
+    also: ['nfsdcld'],
+  },
+  {
+    title: 'the kernel has no NFS server',
+    check: 'kernel-support',
+    verdict: 'wrong',
+    make: 'rm -r /sys/module/nfsd; config CONFIG_NFS_FS=y',
+    says: /without an NFS server/,
+    also: ['nfsdcld'],
+  },
+  {
+    title: 'what the kernel was built with is not to be found',
+    check: 'kernel-support',
+    verdict: 'unknown',
+    make: 'rm -r /sys/module/nfsd /boot/*',
+    says: /can't be told/,
+    mend: /^modprobe nfsd$/,
+  },
+  {
+    title: 'the kernel takes every helper for done',
+    check: 'static-helper',
+    verdict: 'wrong',
+    make: 'config CONFIG_STATIC_USERMODEHELPER=y \'CONFIG_STATIC_USERMODEHELPER_PATH=""\'',
+    says: /runs no helper at all.*who must not/s,
+  },
+  {
+    title: 'the kernel runs one program instead of every helper',
+    check: 'static-helper',
+    verdict: 'wrong',
+    make: 'config CONFIG_STATIC_USERMODEHELPER=y \'CONFIG_STATIC_USERMODEHELPER_PATH="/sbin/usermode-helper"\'',
+    says: /runs '\/sbin\/usermode-helper' instead/,
+  },
+  {
+    title: 'nfsdcld is running',
+    check: 'nfsdcld',
+    verdict: 'wrong',
+    make: 'cp /bin/sleep /usr/local/sbin/nfsdcld; /usr/local/sbin/nfsdcld 1000 > /dev/null 2>&1 &',
+    says: /nfsdcld is running \(process [0-9]+\)/,
+    mend: /mask --now nfsdcld/,
+  },
+  {
+    title: 'nfsdcld will be started with the NFS server',
+    check: 'nfsdcld',
+    verdict: 'wrong',
+    make: "rm /etc/systemd/system/nfsdcld.service; mkdir -p /usr/lib/systemd/system; printf '[Service]\\n' > /usr/lib/systemd/system/nfsdcld.service",
+    says: /not running, but \/usr\/lib\/systemd\/system\/nfsdcld\.service will start it/,
+    mended: true,
+  },
 
-  { title: 'the kernel without usermode client tracking runs without nfsdcld', check: 'nfsdcld', verdict: 'wrong', make: `rm ${parameter}`, says: /has no other tracker/, mend: /unmask nfsdcld/, also: ['kernel-support'] },
+  {
+    title: 'the kernel without usermode client tracking runs without nfsdcld',
+    check: 'nfsdcld',
+    verdict: 'wrong',
+    make: `rm ${parameter}`,
+    says: /has no other tracker/,
+    mend: /unmask nfsdcld/,
+    also: ['kernel-support'],
+  },
 
   // the program
-  { title: 'the parameter was written with a newline', check: 'cltrack-prog', verdict: 'wrong', make: `printf '%s\\n\\n' ${program} > ${parameter}`, says: /ends with a newline.*printf %s/s, mended: true },
-  { title: 'the parameter has a space at its end', check: 'cltrack-prog', verdict: 'wrong', make: `printf '%s \\n' ${program} > ${parameter}`, says: /white space: '\/usr\/sbin\/nfsd-userland-helper '/, mended: true },
-  { title: 'the parameter is empty', check: 'cltrack-prog', verdict: 'wrong', make: `echo > ${parameter}`, says: /empty name switches/, mended: true, also: ['remembered'] },
-  { title: 'the parameter names a program that is not there', check: 'cltrack-prog', verdict: 'wrong', make: `echo /sbin/nfsdcltrack.old > ${parameter}`, says: /'\/sbin\/nfsdcltrack\.old', which does not exist/, mended: true, also: ['remembered'] },
-  { title: 'the parameter is no absolute path', check: 'cltrack-prog', verdict: 'wrong', make: `echo nfsd-userland-helper > ${parameter}`, says: /no absolute path/, mended: true, also: ['remembered'] },
-  { title: 'nfsd is not loaded', check: 'cltrack-prog', verdict: 'unknown', make: 'rm -r /sys/module/nfsd', says: /not been told/ },
-  { title: 'the program is not executable', check: 'executable', verdict: 'wrong', make: `rm ${program}; echo '#!/bin/sh' > ${program}; chmod 644 ${program}`, says: /is not executable/, mend: /^chmod 755 \/usr\/sbin/ },
-  { title: 'others than root may change the program', check: 'executable', verdict: 'wrong', make: `t=$(readlink ${program}); rm ${program}; printf '#!/bin/sh\\nexec %s "$@"\\n' $t > ${program}; chmod 775 ${program}`, says: /changed by others/, mended: true },
-  { title: 'the program needs a PATH that the kernel does not pass', check: 'executable', verdict: 'wrong', make: `rm ${program}; printf '#!/usr/bin/env no-such-interpreter\\n' > ${program}; chmod 755 ${program}`, says: /does not run with an empty environment: .*no-such-interpreter/ },
-  { title: 'the program has no interpreter', check: 'executable', verdict: 'wrong', make: `rm ${program}; printf '#!/opt/node/bin/node\\n' > ${program}; chmod 755 ${program}`, says: /can't be run: ENOENT/ },
-  { title: 'the program is another one', check: 'executable', verdict: 'wrong', make: `rm ${program}; cp /bin/true ${program}`, says: /is another program/ },
-  { title: 'the program hangs', check: 'executable', verdict: 'wrong', make: `rm ${program}; printf '#!/bin/sh\\nexec sleep 1000\\n' > ${program}; chmod 755 ${program}`, says: /does not answer/ },
-  { title: 'the program can not start a server', check: 'executable', verdict: 'wrong', make: `t=$(readlink ${program}); rm ${program}; printf '#!/bin/sh\\nulimit -f 0; exec %s "$@"\\n' $t > ${program}; chmod 755 ${program}`, says: /fails when it is run as the kernel runs it/ },
-  { title: 'the program says yes, and records nothing', check: 'executable', verdict: 'wrong', make: `t=$(readlink ${program}); rm ${program}; printf '#!/bin/sh\\ncase $1 in --*) exec %s "$@";; esac\\n' $t > ${program}; chmod 755 ${program}`, says: /records nothing, and says that it did/ },
-  { title: 'the program is of another version', check: 'executable', verdict: 'doubtful', make: `t=$(readlink ${program}); rm ${program}; printf '#!/bin/sh\\n[ $1 != --version ] || { echo 0.0.1; exit; }\\nexec %s "$@"\\n' $t > ${program}; chmod 755 ${program}`, says: /is version '0\.0\.1'/ },
-  { title: 'nothing tells the kernel of the program after a reboot', check: 'remembered', verdict: 'wrong', make: 'rm /etc/modprobe.d/nfsd-userland-helper.conf', says: /nothing tells the kernel/, mended: true },
-  { title: 'after a reboot the kernel is told of another program', check: 'remembered', verdict: 'wrong', make: 'echo "options nfsd nfs4_disable_idmapping=0 cltrack_prog=/sbin/nfsdcltrack" > /etc/modprobe.d/zz.conf', says: /told of '\/sbin\/nfsdcltrack' \(\/etc\/modprobe\.d\/zz\.conf\)/ },
+  {
+    title: 'the parameter was written with a newline',
+    check: 'cltrack-prog',
+    verdict: 'wrong',
+    make: `printf '%s\\n\\n' ${program} > ${parameter}`,
+    says: /ends with a newline.*printf %s/s,
+    mended: true,
+  },
+  {
+    title: 'the parameter has a space at its end',
+    check: 'cltrack-prog',
+    verdict: 'wrong',
+    make: `printf '%s \\n' ${program} > ${parameter}`,
+    says: /white space: '\/usr\/sbin\/nfsd-userland-helper '/,
+    mended: true,
+  },
+  {
+    title: 'the parameter is empty',
+    check: 'cltrack-prog',
+    verdict: 'wrong',
+    make: `echo > ${parameter}`,
+    says: /empty name switches/,
+    mended: true,
+    also: ['remembered'],
+  },
+  {
+    title: 'the parameter names a program that is not there',
+    check: 'cltrack-prog',
+    verdict: 'wrong',
+    make: `echo /sbin/nfsdcltrack.old > ${parameter}`,
+    says: /'\/sbin\/nfsdcltrack\.old', which does not exist/,
+    mended: true,
+    also: ['remembered'],
+  },
+  {
+    title: 'the parameter is no absolute path',
+    check: 'cltrack-prog',
+    verdict: 'wrong',
+    make: `echo nfsd-userland-helper > ${parameter}`,
+    says: /no absolute path/,
+    mended: true,
+    also: ['remembered'],
+  },
+  {
+    title: 'nfsd is not loaded',
+    check: 'cltrack-prog',
+    verdict: 'unknown',
+    make: 'rm -r /sys/module/nfsd',
+    says: /not been told/,
+  },
+  {
+    title: 'the program is not executable',
+    check: 'executable',
+    verdict: 'wrong',
+    make: `rm ${program}; echo '#!/bin/sh' > ${program}; chmod 644 ${program}`,
+    says: /is not executable/,
+    mend: /^chmod 755 \/usr\/sbin/,
+  },
+  {
+    title: 'others than root may change the program',
+    check: 'executable',
+    verdict: 'wrong',
+    make: `t=$(readlink ${program}); rm ${program}; printf '#!/bin/sh\\nexec %s "$@"\\n' $t > ${program}; chmod 775 ${program}`,
+    says: /changed by others/,
+    mended: true,
+  },
+  {
+    title: 'the program needs a PATH that the kernel does not pass',
+    check: 'executable',
+    verdict: 'wrong',
+    make: `rm ${program}; printf '#!/usr/bin/env no-such-interpreter\\n' > ${program}; chmod 755 ${program}`,
+    says: /does not run with an empty environment: .*no-such-interpreter/,
+  },
+  {
+    title: 'the program has no interpreter',
+    check: 'executable',
+    verdict: 'wrong',
+    make: `rm ${program}; printf '#!/opt/node/bin/node\\n' > ${program}; chmod 755 ${program}`,
+    says: /can't be run: ENOENT/,
+  },
+  {
+    title: 'the program is another one',
+    check: 'executable',
+    verdict: 'wrong',
+    make: `rm ${program}; cp /bin/true ${program}`,
+    says: /is another program/,
+  },
+  {
+    title: 'the program hangs',
+    check: 'executable',
+    verdict: 'wrong',
+    make: `rm ${program}; printf '#!/bin/sh\\nexec sleep 1000\\n' > ${program}; chmod 755 ${program}`,
+    says: /does not answer/,
+  },
+  {
+    title: 'the program can not start a server',
+    check: 'executable',
+    verdict: 'wrong',
+    make: `t=$(readlink ${program}); rm ${program}; printf '#!/bin/sh\\nulimit -f 0; exec %s "$@"\\n' $t > ${program}; chmod 755 ${program}`,
+    says: /fails when it is run as the kernel runs it/,
+  },
+  {
+    title: 'the program says yes, and records nothing',
+    check: 'executable',
+    verdict: 'wrong',
+    make: `t=$(readlink ${program}); rm ${program}; printf '#!/bin/sh\\ncase $1 in --*) exec %s "$@";; esac\\n' $t > ${program}; chmod 755 ${program}`,
+    says: /records nothing, and says that it did/,
+  },
+  {
+    title: 'the program is of another version',
+    check: 'executable',
+    verdict: 'doubtful',
+    make: `t=$(readlink ${program}); rm ${program}; printf '#!/bin/sh\\n[ $1 != --version ] || { echo 0.0.1; exit; }\\nexec %s "$@"\\n' $t > ${program}; chmod 755 ${program}`,
+    says: /is version '0\.0\.1'/,
+  },
+  {
+    title: 'nothing tells the kernel of the program after a reboot',
+    check: 'remembered',
+    verdict: 'wrong',
+    make: 'rm /etc/modprobe.d/nfsd-userland-helper.conf',
+    says: /nothing tells the kernel/,
+    mended: true,
+  },
+  {
+    title: 'after a reboot the kernel is told of another program',
+    check: 'remembered',
+    verdict: 'wrong',
+    make: 'echo "options nfsd nfs4_disable_idmapping=0 cltrack_prog=/sbin/nfsdcltrack" > /etc/modprobe.d/zz.conf',
+    says: /told of '\/sbin\/nfsdcltrack' \(\/etc\/modprobe\.d\/zz\.conf\)/,
+  },
 
   // the tracker that it took
-  { title: 'the kernel took its own tracker', check: 'tracker', verdict: 'wrong', make: restartedWith('Using legacy client tracking operations.'), says: /fell back to its own tracker/, mend: /restart nfs-server/ },
-  { title: 'the kernel took nfsdcld', check: 'tracker', verdict: 'wrong', make: restartedWith('Using nfsdcld client tracking operations.'), says: /took it instead/ },
+  {
+    title: 'the kernel took its own tracker',
+    check: 'tracker',
+    verdict: 'wrong',
+    make: restartedWith('Using legacy client tracking operations.'),
+    says: /fell back to its own tracker/,
+    mend: /restart nfs-server/,
+  },
+  {
+    title: 'the kernel took nfsdcld',
+    check: 'tracker',
+    verdict: 'wrong',
+    make: restartedWith('Using nfsdcld client tracking operations.'),
+    says: /took it instead/,
+  },
   ...(
     [
       [-110, /-110 is ETIMEDOUT: nfsdcld did not answer/],
@@ -77,57 +266,353 @@ const faults: readonly Fault[] = [
       [62208, /62208 is how the helper ended: status 243/],
       [9, /runs without any tracker/],
     ] as const
-  ).map(([status, says]): Fault => ({ title: `the kernel has no tracker (${status})`, check: 'tracker', verdict: 'wrong', make: restartedWith(`Unable to initialize client recovery tracking! (${status})`), says })),
-  { title: 'the kernel took its own tracker at first, and took ours later', check: 'nfsdcld', verdict: 'wrong', make: "kernel_said 'NFSD: Using legacy client tracking operations.' 'NFSD: Using UMH upcall client tracking operations.'; rm /etc/systemd/system/nfsdcld.service; mkdir -p /usr/lib/systemd/system; echo x > /usr/lib/systemd/system/nfsdcld.service", says: /nfsdcld/ },
-  { title: "the kernel's log has been overwritten", check: 'tracker', verdict: 'unknown', make: "kernel_said 'eth0: link up'", says: /says nothing of a tracker/, mend: /journalctl/ },
-  { title: 'a process pretends to be the kernel', check: 'tracker', verdict: 'unknown', make: "printf '30,1,1,-;NFSD: Using UMH upcall client tracking operations.\\n' > /kmsg", says: /says nothing of a tracker/ },
-  { title: "the kernel's nfsd file system is not mounted", check: 'nfsd-files', verdict: 'doubtful', make: 'rm /srv/nfsd/v4_end_grace', says: /no \/srv\/nfsd\/v4_end_grace/, mend: /^mount -t nfsd nfsd \/srv\/nfsd$/ },
+  ).map(([status, says]): Fault => ({
+    title: `the kernel has no tracker (${status})`,
+    check: 'tracker',
+    verdict: 'wrong',
+    make: restartedWith(`Unable to initialize client recovery tracking! (${status})`),
+    says,
+  })),
+  {
+    title: 'the kernel took its own tracker at first, and took ours later',
+    check: 'nfsdcld',
+    verdict: 'wrong',
+    make: "kernel_said 'NFSD: Using legacy client tracking operations.' 'NFSD: Using UMH upcall client tracking operations.'; rm /etc/systemd/system/nfsdcld.service; mkdir -p /usr/lib/systemd/system; echo x > /usr/lib/systemd/system/nfsdcld.service",
+    says: /nfsdcld/,
+  },
+  {
+    title: "the kernel's log has been overwritten",
+    check: 'tracker',
+    verdict: 'unknown',
+    make: "kernel_said 'eth0: link up'",
+    says: /says nothing of a tracker/,
+    mend: /journalctl/,
+  },
+  {
+    title: 'a process pretends to be the kernel',
+    check: 'tracker',
+    verdict: 'unknown',
+    make: "printf '30,1,1,-;NFSD: Using UMH upcall client tracking operations.\\n' > /kmsg",
+    says: /says nothing of a tracker/,
+  },
+  {
+    title: "the kernel's nfsd file system is not mounted",
+    check: 'nfsd-files',
+    verdict: 'doubtful',
+    make: 'rm /srv/nfsd/v4_end_grace',
+    says: /no \/srv\/nfsd\/v4_end_grace/,
+    mend: /^mount -t nfsd nfsd \/srv\/nfsd$/,
+  },
 
   // where records are kept
-  { title: 'the configuration has a mistake', check: 'configuration', verdict: 'wrong', make: 'echo "statedir = /srv" >> /etc/nfs.conf', says: /unknown key 'statedir': ignored/ },
-  { title: 'the configuration leads elsewhere than at the start', check: 'configuration', verdict: 'wrong', make: `echo 'state-dir = /srv/../srv/state/../other' >> /etc/nfs.conf; mkdir -p /srv/other; cp -a ${state}/* /srv/other`, says: /has changed since the server started: the state directory would be '\/srv\/other', but until the next start it is '\/srv\/state'/, also: ['storage'] },
-  { title: 'the state directory is missing', check: 'state-directory', verdict: 'wrong', make: `echo 'state-dir = /srv/state/sub' >> /etc/nfs.conf; ${noStart}`, says: /does not exist/, mended: true },
-  { title: 'the state directory is a file', check: 'state-directory', verdict: 'wrong', make: `umount ${state}; rmdir ${state}; echo > ${state}`, says: /is not a directory/, also: ['storage'] },
-  { title: 'everybody may write to the state directory', check: 'state-way', verdict: 'wrong', make: `chmod 777 ${state}`, says: /everybody may write to '\/srv\/state'.*taken away/s, mended: true },
-  { title: 'everybody may write to a directory above it', check: 'state-way', verdict: 'wrong', make: 'chmod 777 /srv', says: /everybody may write to '\/srv', on the way/, mended: true },
-  { title: 'everybody may write to a directory that a link on the way leads through', check: 'state-way', verdict: 'wrong', make: `mkdir -p /opt/linked; chmod 777 /opt; ln -s ${state} /opt/linked/state; sed -i s:/srv/state:/opt/linked/state: /etc/nfs.conf`, says: /everybody may write to '\/opt'/, mended: true, also: ['configuration'] },
-  { title: 'a group may write to a directory above it', check: 'state-way', verdict: 'doubtful', make: 'chown :50 /srv; chmod 2775 /srv', says: /a group may write to '\/srv'/, mended: true },
-  { title: "the state directory is another service's, as statd's is", check: 'state-way', verdict: 'doubtful', make: `chown 106 ${state}`, says: /'\/srv\/state' belongs to another user \(106\).*not be forged.*older ones put back/s, mend: /state-dir/ },
-  { title: 'the directory above it belongs to somebody else', check: 'state-way', verdict: 'doubtful', make: 'chown 1000 /srv', says: /'\/srv' belongs to another user \(1000\)/ },
-  { title: 'the records belong to somebody else', check: 'state-directory', verdict: 'wrong', make: `chown 12 ${state}/v4clients`, says: /belongs to another user \(12\)/, mended: true },
-  { title: 'others may write records', check: 'state-directory', verdict: 'wrong', make: `chmod 770 ${state}/v4clients`, says: /writable by others/, mended: true },
-  { title: 'the disk is read-only', check: 'state-directory', verdict: 'wrong', make: `mount -o remount,ro ${state}`, says: /its file system is read-only/, mended: true },
-  { title: 'the records are immutable', check: 'state-directory', verdict: 'wrong', make: `chattr +i ${state}/v4clients`, says: /can't be written: EPERM/, mended: true },
-  { title: 'the records are in memory (tmpfs)', check: 'storage', verdict: 'wrong', make: movedTo('mount -t tmpfs none'), says: /is on tmpfs, mounted at '\/srv\/state'.*does not outlast/s },
-  { title: 'the records are in memory (ramfs)', check: 'storage', verdict: 'wrong', make: movedTo('mount -t ramfs none'), says: /is on ramfs/, also: ['room'] },
-  { title: "the records are in a container's layer (overlay)", check: 'storage', verdict: 'wrong', make: `mkdir /elsewhere; sed -i s:/srv/state:/elsewhere: /etc/nfs.conf; cp -a ${state}/* /elsewhere; ${noStart}`, says: /is on overlay, mounted at '\/'/ },
-  { title: 'the disk has no journal (ext4)', check: 'storage', verdict: 'wrong', make: anotherDisk('mkfs.ext4 -q -N 4096 -O ^has_journal'), says: /ext4, .*which has no journal/ },
-  { title: 'the disk may reorder writes', check: 'storage', verdict: 'wrong', make: `mount -o remount,nobarrier ${state}`, says: /without write barriers/, mended: true },
-  { title: 'nothing makes the NFS server wait for the disk', check: 'mount-order', verdict: 'wrong', make: 'rm -r /etc/systemd/system/nfs-server.service.d', says: /nothing makes the NFS server wait/, mended: true },
-  { title: 'the NFS server waits for another disk', check: 'mount-order', verdict: 'wrong', make: "printf '[Unit]\\nRequiresMountsFor=/srv/state2 /srv\\n' > /etc/systemd/system/nfs-server.service.d/state.conf", says: /nothing makes the NFS server wait/ },
-  { title: 'a disk of its own is mounted by who knows whom', check: 'mount-order', verdict: 'unknown', make: 'rm -r /run/systemd', says: /not run by systemd/ },
-  { title: 'there is no room', check: 'room', verdict: 'wrong', make: `fallocate -l 1M ${state}/fill; dd if=/dev/zero of=${state}/fill2 bs=64k status=none || true`, says: /KiB are free/, mend: /^du -xh \/srv\/state/ },
-  { title: 'there are no inodes', check: 'room', verdict: 'wrong', make: anotherDisk('mkfs.ext4 -q -N 512'), says: /inodes are free.*1000 new clients/s },
-  { title: 'a record is damaged', check: 'records', verdict: 'wrong', make: `ln -s nonsense ${newestInstance}/bob`, says: /1 entry can't be understood: '.*\/bob' \(no record/, mend: /verify --repair/ },
-  { title: 'a stranger lies among the records', check: 'records', verdict: 'doubtful', make: `touch ${state}/v4clients/README`, says: /1 entry does not belong.*README/ },
-  { title: 'a record was left half-made by an upcall that was killed', check: 'records', verdict: 'doubtful', make: `ln -s x ${newestInstance}/%new-1-1; ln -s y ${state}/new_boot_time.12`, says: /2 entries do not belong/ },
-  { title: 'something was set aside', check: 'records', verdict: 'doubtful', make: `ln -s nonsense ${newestInstance}/bob; env -i ${program} verify --repair --yes > /dev/null`, says: /1 entry was set aside earlier.*damaged\/.*bob/, mended: true },
-  { title: 'a file that is there for people says nothing', check: 'records', verdict: 'doubtful', make: `echo soon > ${state}/boot_time`, says: /1 file for people can't be understood: '\/srv\/state\/boot_time'.*Nothing is decided/s, mend: /verify --repair/ },
-  { title: "the current instance's directory was removed", check: 'records', verdict: 'wrong', make: `rm -r ${newestInstance}`, says: /missing: .*directory of the current server instance/ },
+  {
+    title: 'the configuration has a mistake',
+    check: 'configuration',
+    verdict: 'wrong',
+    make: 'echo "statedir = /srv" >> /etc/nfs.conf',
+    says: /unknown key 'statedir': ignored/,
+  },
+  {
+    title: 'the configuration leads elsewhere than at the start',
+    check: 'configuration',
+    verdict: 'wrong',
+    make: `echo 'state-dir = /srv/../srv/state/../other' >> /etc/nfs.conf; mkdir -p /srv/other; cp -a ${state}/* /srv/other`,
+    says: /has changed since the server started: the state directory would be '\/srv\/other', but until the next start it is '\/srv\/state'/,
+    also: ['storage'],
+  },
+  {
+    title: 'the state directory is missing',
+    check: 'state-directory',
+    verdict: 'wrong',
+    make: `echo 'state-dir = /srv/state/sub' >> /etc/nfs.conf; ${noStart}`,
+    says: /does not exist/,
+    mended: true,
+  },
+  {
+    title: 'the state directory is a file',
+    check: 'state-directory',
+    verdict: 'wrong',
+    make: `umount ${state}; rmdir ${state}; echo > ${state}`,
+    says: /is not a directory/,
+    also: ['storage'],
+  },
+  {
+    title: 'everybody may write to the state directory',
+    check: 'state-way',
+    verdict: 'wrong',
+    make: `chmod 777 ${state}`,
+    says: /everybody may write to '\/srv\/state'.*taken away/s,
+    mended: true,
+  },
+  {
+    title: 'everybody may write to a directory above it',
+    check: 'state-way',
+    verdict: 'wrong',
+    make: 'chmod 777 /srv',
+    says: /everybody may write to '\/srv', on the way/,
+    mended: true,
+  },
+  {
+    title: 'everybody may write to a directory that a link on the way leads through',
+    check: 'state-way',
+    verdict: 'wrong',
+    make: `mkdir -p /opt/linked; chmod 777 /opt; ln -s ${state} /opt/linked/state; sed -i s:/srv/state:/opt/linked/state: /etc/nfs.conf`,
+    says: /everybody may write to '\/opt'/,
+    mended: true,
+    also: ['configuration'],
+  },
+  {
+    title: 'a group may write to a directory above it',
+    check: 'state-way',
+    verdict: 'doubtful',
+    make: 'chown :50 /srv; chmod 2775 /srv',
+    says: /a group may write to '\/srv'/,
+    mended: true,
+  },
+  {
+    title: "the state directory is another service's, as statd's is",
+    check: 'state-way',
+    verdict: 'doubtful',
+    make: `chown 106 ${state}`,
+    says: /'\/srv\/state' belongs to another user \(106\).*not be forged.*older ones put back/s,
+    mend: /state-dir/,
+  },
+  {
+    title: 'the directory above it belongs to somebody else',
+    check: 'state-way',
+    verdict: 'doubtful',
+    make: 'chown 1000 /srv',
+    says: /'\/srv' belongs to another user \(1000\)/,
+  },
+  {
+    title: 'the records belong to somebody else',
+    check: 'state-directory',
+    verdict: 'wrong',
+    make: `chown 12 ${state}/v4clients`,
+    says: /belongs to another user \(12\)/,
+    mended: true,
+  },
+  {
+    title: 'others may write records',
+    check: 'state-directory',
+    verdict: 'wrong',
+    make: `chmod 770 ${state}/v4clients`,
+    says: /writable by others/,
+    mended: true,
+  },
+  {
+    title: 'the disk is read-only',
+    check: 'state-directory',
+    verdict: 'wrong',
+    make: `mount -o remount,ro ${state}`,
+    says: /its file system is read-only/,
+    mended: true,
+  },
+  {
+    title: 'the records are immutable',
+    check: 'state-directory',
+    verdict: 'wrong',
+    make: `chattr +i ${state}/v4clients`,
+    says: /can't be written: EPERM/,
+    mended: true,
+  },
+  {
+    title: 'the records are in memory (tmpfs)',
+    check: 'storage',
+    verdict: 'wrong',
+    make: movedTo('mount -t tmpfs none'),
+    says: /is on tmpfs, mounted at '\/srv\/state'.*does not outlast/s,
+  },
+  {
+    title: 'the records are in memory (ramfs)',
+    check: 'storage',
+    verdict: 'wrong',
+    make: movedTo('mount -t ramfs none'),
+    says: /is on ramfs/,
+    also: ['room'],
+  },
+  {
+    title: "the records are in a container's layer (overlay)",
+    check: 'storage',
+    verdict: 'wrong',
+    make: `mkdir /elsewhere; sed -i s:/srv/state:/elsewhere: /etc/nfs.conf; cp -a ${state}/* /elsewhere; ${noStart}`,
+    says: /is on overlay, mounted at '\/'/,
+  },
+  {
+    title: 'the disk has no journal (ext4)',
+    check: 'storage',
+    verdict: 'wrong',
+    make: anotherDisk('mkfs.ext4 -q -N 4096 -O ^has_journal'),
+    says: /ext4, .*which has no journal/,
+  },
+  {
+    title: 'the disk may reorder writes',
+    check: 'storage',
+    verdict: 'wrong',
+    make: `mount -o remount,nobarrier ${state}`,
+    says: /without write barriers/,
+    mended: true,
+  },
+  {
+    title: 'nothing makes the NFS server wait for the disk',
+    check: 'mount-order',
+    verdict: 'wrong',
+    make: 'rm -r /etc/systemd/system/nfs-server.service.d',
+    says: /nothing makes the NFS server wait/,
+    mended: true,
+  },
+  {
+    title: 'the NFS server waits for another disk',
+    check: 'mount-order',
+    verdict: 'wrong',
+    make: "printf '[Unit]\\nRequiresMountsFor=/srv/state2 /srv\\n' > /etc/systemd/system/nfs-server.service.d/state.conf",
+    says: /nothing makes the NFS server wait/,
+  },
+  {
+    title: 'a disk of its own is mounted by who knows whom',
+    check: 'mount-order',
+    verdict: 'unknown',
+    make: 'rm -r /run/systemd',
+    says: /not run by systemd/,
+  },
+  {
+    title: 'there is no room',
+    check: 'room',
+    verdict: 'wrong',
+    make: `fallocate -l 1M ${state}/fill; dd if=/dev/zero of=${state}/fill2 bs=64k status=none || true`,
+    says: /KiB are free/,
+    mend: /^du -xh \/srv\/state/,
+  },
+  {
+    title: 'there are no inodes',
+    check: 'room',
+    verdict: 'wrong',
+    make: anotherDisk('mkfs.ext4 -q -N 512'),
+    says: /inodes are free.*1000 new clients/s,
+  },
+  {
+    title: 'a record is damaged',
+    check: 'records',
+    verdict: 'wrong',
+    make: `ln -s nonsense ${newestInstance}/bob`,
+    says: /1 entry can't be understood: '.*\/bob' \(no record/,
+    mend: /verify --repair/,
+  },
+  {
+    title: 'a stranger lies among the records',
+    check: 'records',
+    verdict: 'doubtful',
+    make: `touch ${state}/v4clients/README`,
+    says: /1 entry does not belong.*README/,
+  },
+  {
+    title: 'a record was left half-made by an upcall that was killed',
+    check: 'records',
+    verdict: 'doubtful',
+    make: `ln -s x ${newestInstance}/%new-1-1; ln -s y ${state}/new_boot_time.12`,
+    says: /2 entries do not belong/,
+  },
+  {
+    title: 'something was set aside',
+    check: 'records',
+    verdict: 'doubtful',
+    make: `ln -s nonsense ${newestInstance}/bob; env -i ${program} verify --repair --yes > /dev/null`,
+    says: /1 entry was set aside earlier.*damaged\/.*bob/,
+    mended: true,
+  },
+  {
+    title: 'a file that is there for people says nothing',
+    check: 'records',
+    verdict: 'doubtful',
+    make: `echo soon > ${state}/boot_time`,
+    says: /1 file for people can't be understood: '\/srv\/state\/boot_time'.*Nothing is decided/s,
+    mend: /verify --repair/,
+  },
+  {
+    title: "the current instance's directory was removed",
+    check: 'records',
+    verdict: 'wrong',
+    make: `rm -r ${newestInstance}`,
+    says: /missing: .*directory of the current server instance/,
+  },
 
   // the server instance
-  { title: 'the server was started, and that could not be recorded', check: 'instance', verdict: 'wrong', make: `mount -o remount,ro ${state}; upcall init || true; mount -o remount,rw ${state}; ${noStart}; for mark in /run/nfsd-userland-helper/*; do ln -sfn 1 $mark; done`, says: /was started, and that could not be recorded/ },
-  { title: 'what was recorded of the instance is damaged', check: 'instance', verdict: 'wrong', make: `rm ${state}/v4clients/format-2 ${state}/v4clients/*.full; echo soon > ${state}/boot_time`, says: /boot_time can't be understood/, also: ['records'] },
-  { title: 'no start has been recorded yet', check: 'instance', verdict: 'doubtful', make: `rm -r ${state}/boot_time ${state}/v4clients`, says: /no server instance has been recorded yet/ },
-  { title: 'the kernel has left grace, and nobody told us', check: 'instance', verdict: 'wrong', make: `${gracePeriod}; echo Y > /srv/nfsd/v4_end_grace`, says: /left grace, and instance [0-9]+ is still in it/, mended: true },
-  { title: "the kernel's own tracker has left clients", check: 'v4recovery', verdict: 'wrong', make: `mkdir -p ${state}/v4recovery/3a7fa264b46821594e7ddb323157823b`, says: /has left clients in '\/srv\/state\/v4recovery'/, mended: true },
-  { title: "clients of the kernel's own tracker come over in this grace period", check: 'v4recovery', verdict: 'doubtful', make: `mkdir -p /var/lib/nfs/v4recovery/3a7fa264b46821594e7ddb323157823b; ${gracePeriod}`, says: /may reclaim in this grace period/ },
+  {
+    title: 'the server was started, and that could not be recorded',
+    check: 'instance',
+    verdict: 'wrong',
+    make: `mount -o remount,ro ${state}; upcall init || true; mount -o remount,rw ${state}; ${noStart}; for mark in /run/nfsd-userland-helper/*; do ln -sfn 1 $mark; done`,
+    says: /was started, and that could not be recorded/,
+  },
+  {
+    title: 'what was recorded of the instance is damaged',
+    check: 'instance',
+    verdict: 'wrong',
+    make: `rm ${state}/v4clients/format-2 ${state}/v4clients/*.full; echo soon > ${state}/boot_time`,
+    says: /boot_time can't be understood/,
+    also: ['records'],
+  },
+  {
+    title: 'no start has been recorded yet',
+    check: 'instance',
+    verdict: 'doubtful',
+    make: `rm -r ${state}/boot_time ${state}/v4clients`,
+    says: /no server instance has been recorded yet/,
+  },
+  {
+    title: 'the kernel has left grace, and nobody told us',
+    check: 'instance',
+    verdict: 'wrong',
+    make: `${gracePeriod}; echo Y > /srv/nfsd/v4_end_grace`,
+    says: /left grace, and instance [0-9]+ is still in it/,
+    mended: true,
+  },
+  {
+    title: "the kernel's own tracker has left clients",
+    check: 'v4recovery',
+    verdict: 'wrong',
+    make: `mkdir -p ${state}/v4recovery/3a7fa264b46821594e7ddb323157823b`,
+    says: /has left clients in '\/srv\/state\/v4recovery'/,
+    mended: true,
+  },
+  {
+    title: "clients of the kernel's own tracker come over in this grace period",
+    check: 'v4recovery',
+    verdict: 'doubtful',
+    make: `mkdir -p /var/lib/nfs/v4recovery/3a7fa264b46821594e7ddb323157823b; ${gracePeriod}`,
+    says: /may reclaim in this grace period/,
+  },
 
   // time
-  { title: 'grace is shorter than a lease', check: 'grace-time', verdict: 'wrong', make: 'echo 10 > /srv/nfsd/nfsv4gracetime', says: /grace lasts 10 s, and a lease 90 s/, mend: /grace-time 90/ },
-  { title: 'the NFS server is just starting, so that the kernel does not answer', check: 'grace-time', verdict: 'unknown', make: 'rm /srv/nfsd/nfsv4*; mkfifo /srv/nfsd/nfsv4gracetime /srv/nfsd/nfsv4leasetime', says: /just starting or stopping/ },
-  { title: 'the clock is behind the last start', check: 'clock', verdict: 'doubtful', make: `NFSDCLTRACK_GRACE_START=$(( $(date +%s) + 90000 )); env -i NFSDCLTRACK_GRACE_START=$NFSDCLTRACK_GRACE_START ${program} init; upcall grace_done`, says: /ahead of the clock/ },
-  { title: 'the clock is years after the last start', check: 'clock', verdict: 'doubtful', make: `env -i NFSDCLTRACK_GRACE_START=$(( $(date +%s) - 1000*86400 )) ${program} -f init 2> /dev/null; upcall grace_done`, says: /[0-9]+ days ago/ },
+  {
+    title: 'grace is shorter than a lease',
+    check: 'grace-time',
+    verdict: 'wrong',
+    make: 'echo 10 > /srv/nfsd/nfsv4gracetime',
+    says: /grace lasts 10 s, and a lease 90 s/,
+    mend: /grace-time 90/,
+  },
+  {
+    title: 'the NFS server is just starting, so that the kernel does not answer',
+    check: 'grace-time',
+    verdict: 'unknown',
+    make: 'rm /srv/nfsd/nfsv4*; mkfifo /srv/nfsd/nfsv4gracetime /srv/nfsd/nfsv4leasetime',
+    says: /just starting or stopping/,
+  },
+  {
+    title: 'the clock is behind the last start',
+    check: 'clock',
+    verdict: 'doubtful',
+    make: `NFSDCLTRACK_GRACE_START=$(( $(date +%s) + 90000 )); env -i NFSDCLTRACK_GRACE_START=$NFSDCLTRACK_GRACE_START ${program} init; upcall grace_done`,
+    says: /ahead of the clock/,
+  },
+  {
+    title: 'the clock is years after the last start',
+    check: 'clock',
+    verdict: 'doubtful',
+    make: `env -i NFSDCLTRACK_GRACE_START=$(( $(date +%s) - 1000*86400 )) ${program} -f init 2> /dev/null; upcall grace_done`,
+    says: /[0-9]+ days ago/,
+  },
 ]
 
 eachArtefact('doctor', (artefact) => {
@@ -141,37 +626,55 @@ eachArtefact('doctor', (artefact) => {
   it('tells people what is wrong, what follows, and what to type', async () => {
     const said = await toldToPeople(artefact, `printf '%s\\n\\n' ${program} > ${parameter}`)
     const told = `printf %s ${program} > ${parameter} && systemctl restart nfs-server.service`
-    assert.ok(said.includes(`\nWRONG cltrack_prog ends with a newline\n      The kernel takes it for a part of the name,`), said)
+    assert.ok(
+      said.includes(`\nWRONG cltrack_prog ends with a newline\n      The kernel takes it for a part of the name,`),
+      said,
+    )
     assert.ok(said.includes(`\n      > ${told}\n`), said)
     assert.match(said, /^good {2}the kernel offers usermode client tracking\n/)
     assert.match(said, /\n\n1 thing is wrong\.\n$/)
   })
 
   it('is for root, as are the records: anybody else is told so', async () => {
-    assert.match(await askedByNobody(artefact, 'doctor'), /^nfsd-userland-helper: error: doctor looks at what only root may see: run it as root\n135\n$/)
-    assert.match(await askedByNobody(artefact, 'list'), /^nfsd-userland-helper: error: '\/srv\/state\/v4clients' belongs to root, and only root may look at it\n135\n$/)
+    assert.match(
+      await askedByNobody(artefact, 'doctor'),
+      /^nfsd-userland-helper: error: doctor looks at what only root may see: run it as root\n135\n$/,
+    )
+    assert.match(
+      await askedByNobody(artefact, 'list'),
+      /^nfsd-userland-helper: error: '\/srv\/state\/v4clients' belongs to root, and only root may look at it\n135\n$/,
+    )
   })
 
   it('finds nfsdcld to be right where the kernel has nothing else', async () => {
-    const [only] = await diagnose(artefact, `rm ${parameter}; ${restartedWith('Using nfsdcld client tracking operations.')}; cp /bin/sleep /usr/local/sbin/nfsdcld; /usr/local/sbin/nfsdcld 1000 > /dev/null 2>&1 &`)
+    const [only] = await diagnose(
+      artefact,
+      `rm ${parameter}; ${restartedWith('Using nfsdcld client tracking operations.')}; cp /bin/sleep /usr/local/sbin/nfsdcld; /usr/local/sbin/nfsdcld 1000 > /dev/null 2>&1 &`,
+    )
     assert.deepEqual(only?.wrong, ['kernel-support'])
   })
 
   it('finds nothing wrong with a state directory whose name is no ASCII', async () => {
     const other = '/srv/Zustände'
-    const [only] = await diagnose(artefact, `mkdir ${other}; mount --move ${state} ${other}
-      sed -i s:${state}:${other}: /etc/nfs.conf /etc/systemd/system/nfs-server.service.d/state.conf; upcall init; upcall create 616461; upcall gracedone 0`)
+    const [only] = await diagnose(
+      artefact,
+      `mkdir ${other}; mount --move ${state} ${other}
+      sed -i s:${state}:${other}: /etc/nfs.conf /etc/systemd/system/nfs-server.service.d/state.conf; upcall init; upcall create 616461; upcall gracedone 0`,
+    )
     assert.equal(only?.text, '')
   })
 
-  it('finds a sticky directory on the way to be right: only root can take out what is root\'s', async () => {
+  it("finds a sticky directory on the way to be right: only root can take out what is root's", async () => {
     const [only] = await diagnose(artefact, 'chmod 1777 /srv')
     assert.equal(only?.of('state-way').verdict, 'good')
   })
 
   if (artefact.name === 'executable')
     it('finds the executable to be right though the Node that it hands on to takes its time', async () => {
-      const [only] = await diagnose(artefact, `t=$(readlink ${program}); rm ${program}; printf '#!/bin/sh\\n[ $1 != --help ] || exec sleep 1000\\nexec %s "$@"\\n' $t > ${program}; chmod 755 ${program}`)
+      const [only] = await diagnose(
+        artefact,
+        `t=$(readlink ${program}); rm ${program}; printf '#!/bin/sh\\n[ $1 != --help ] || exec sleep 1000\\nexec %s "$@"\\n' $t > ${program}; chmod 755 ${program}`,
+      )
       assert.equal(only?.of('executable').verdict, 'good', only?.text)
     })
 
@@ -182,11 +685,16 @@ eachArtefact('doctor', (artefact) => {
       const finding = first.of(check)
       assert.equal(finding.verdict, verdict, first.text)
       assert.match(`${finding.what}\n${finding.why ?? ''}`, says)
-      assert.deepEqual([...first.wrong].sort(), [...(verdict === 'wrong' ? [check] : []), ...(also ?? [])].sort(), first.text)
+      assert.deepEqual(
+        [...first.wrong].sort(),
+        [...(verdict === 'wrong' ? [check] : []), ...(also ?? [])].sort(),
+        first.text,
+      )
       assert.equal(first.status, first.wrong.length > 0 ? 1 : 0)
       assert.ok(first.ms < 60_000)
       if (verdict === 'wrong') assert.ok(finding.mend !== null, 'what is wrong can be mended')
       if (mend !== undefined) assert.match(finding.mend ?? '', mend)
-      if (mended !== undefined) assert.equal(second?.of(check).verdict, 'good', `after: ${finding.mend ?? ''}\n${second?.text ?? ''}`)
+      if (mended !== undefined)
+        assert.equal(second?.of(check).verdict, 'good', `after: ${finding.mend ?? ''}\n${second?.text ?? ''}`)
     })
 })

@@ -1,9 +1,27 @@
 /** An admin can leave: what is written for other trackers is what they then answer from. */
 import assert from 'node:assert/strict'
-import { existsSync, mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
-import { badArgument, done, eachArtefact, hex, mayNotReclaim, server, storageFailed, type Server } from '../contract/server.ts'
+import {
+  badArgument,
+  done,
+  eachArtefact,
+  hex,
+  mayNotReclaim,
+  server,
+  storageFailed,
+  type Server,
+} from '../contract/server.ts'
 import { nfsdcldOpens, nfsdcldTells, nfsdcltrack, sql } from './peers.ts'
 
 const beside = (s: Server, name: string): string => join(s.stateDir, '..', name)
@@ -24,7 +42,10 @@ eachArtefact('export', (artefact) => {
 
     const bootTime = String(Math.floor(Date.now() / 1000))
     const check = (owner: string | Buffer, session: 'Y' | 'N'): number | null =>
-      nfsdcltrack(storage, ['check', hex(owner)], { NFSDCLTRACK_CLIENT_HAS_SESSION: session, NFSDCLTRACK_GRACE_START: bootTime })
+      nfsdcltrack(storage, ['check', hex(owner)], {
+        NFSDCLTRACK_CLIENT_HAS_SESSION: session,
+        NFSDCLTRACK_GRACE_START: bootTime,
+      })
     assert.equal(nfsdcltrack(storage, ['init']), done)
     assert.equal(sql(join(storage, 'main.sqlite'), "SELECT value FROM parameters WHERE key = 'version'"), '2\n')
     assert.deepEqual([check('ada', 'Y'), check(odd, 'Y'), check('old style', 'N')], [done, done, done])
@@ -36,10 +57,16 @@ eachArtefact('export', (artefact) => {
 
   it('to nfsdcltrack: a client recorded under a clock of the future does not outlive an end of grace', async () => {
     const s = server(artefact)
-    writeFileSync(beside(s, 'clients.json'), `{"format":"nfsd-userland-helper clients","version":1,"clients":[{"owner_hex":"${hex('ada')}","session":true,"recorded":99999999999}]}`)
+    writeFileSync(
+      beside(s, 'clients.json'),
+      `{"format":"nfsd-userland-helper clients","version":1,"clients":[{"owner_hex":"${hex('ada')}","session":true,"recorded":99999999999}]}`,
+    )
     assert.equal((await s.call(['import', '--yes', beside(s, 'clients.json')])).status, done)
     assert.equal((await s.call(['export', '--to', 'nfsdcltrack', '-o', beside(s, 'main.sqlite')])).status, done)
-    assert.equal(sql(beside(s, 'main.sqlite'), `SELECT count(*) FROM clients WHERE time < ${Math.floor(Date.now() / 1000)}`), '1\n')
+    assert.equal(
+      sql(beside(s, 'main.sqlite'), `SELECT count(*) FROM clients WHERE time < ${Math.floor(Date.now() / 1000)}`),
+      '1\n',
+    )
   })
 
   it('to nfsdcld: the real one opens it as its own, and replaces nothing in it by what it finds elsewhere', async () => {
@@ -50,17 +77,25 @@ eachArtefact('export', (artefact) => {
     const own = sql(join(storage, 'main.sqlite'), '.schema')
     const database = beside(s, 'main.sqlite')
     assert.equal((await s.call(['export', '--to', 'nfsdcld', '--output', database])).status, done)
-    const schema = (text: string): string[] => text.replaceAll('IF NOT EXISTS ', '').replaceAll(' ,', ',').split('\n').sort()
+    const schema = (text: string): string[] =>
+      text.replaceAll('IF NOT EXISTS ', '').replaceAll(' ,', ',').split('\n').sort()
     assert.deepEqual(schema(sql(database, '.schema')), schema(own))
     writeFileSync(join(storage, 'main.sqlite'), readFileSync(database))
     const said = await nfsdcldOpens(storage)
     assert.match(said, /current_epoch=1 recovery_epoch=0/)
     assert.match(said, /sqlite_check_db_health: returning 0/)
     assert.doesNotMatch(said, /num_cltrack_records/)
-    const rows = sql(join(storage, 'main.sqlite'), 'SELECT lower(hex(id)), princhash IS NULL FROM "rec-0000000000000001" ORDER BY id')
+    const rows = sql(
+      join(storage, 'main.sqlite'),
+      'SELECT lower(hex(id)), princhash IS NULL FROM "rec-0000000000000001" ORDER BY id',
+    )
     assert.equal(rows, `${hex('ada')}|1\n${hex(odd)}|1\n`)
     const told = await nfsdcldTells(storage)
-    assert.deepEqual(told.map(hex).sort(), [hex('ada'), hex(odd)].sort(), 'that is what it tells the kernel when its server starts')
+    assert.deepEqual(
+      told.map(hex).sort(),
+      [hex('ada'), hex(odd)].sort(),
+      'that is what it tells the kernel when its server starts',
+    )
   })
 
   it('takes along clients that are known by MD5 only', async () => {
@@ -71,12 +106,20 @@ eachArtefact('export', (artefact) => {
     const storage = beside(s, 'nfsdcld')
     mkdirSync(storage, { mode: 0o700 })
     assert.equal((await s.call(['export', '--to', 'nfsdcld', '-o', join(storage, 'main.sqlite')])).status, done)
-    assert.deepEqual((await nfsdcldTells(storage)).map(String).sort(), ['ada', `hash:${hash}\0`], 'as it names them itself')
+    assert.deepEqual(
+      (await nfsdcldTells(storage)).map(String).sort(),
+      ['ada', `hash:${hash}\0`],
+      'as it names them itself',
+    )
     writeFileSync(beside(s, 'clients.json'), (await s.call(['export'])).stdout)
     writeFileSync(join(other.nfsdDir, 'nfsv4recoverydir'), `${join(other.stateDir, 'v4recovery')}\n`)
     assert.equal((await other.call(['import', '--yes', beside(s, 'clients.json')])).status, done)
     assert.deepEqual(readdirSync(join(other.stateDir, 'v4recovery')), [hash])
-    assert.equal((await other.call(['import', '--yes', join(other.stateDir, 'v4recovery')])).status, badArgument, 'the helper looks there by itself')
+    assert.equal(
+      (await other.call(['import', '--yes', join(other.stateDir, 'v4recovery')])).status,
+      badArgument,
+      'the helper looks there by itself',
+    )
   })
 
   it('and import give back the same clients', async () => {
@@ -87,13 +130,17 @@ eachArtefact('export', (artefact) => {
     assert.equal(status, done)
     writeFileSync(beside(s, 'clients.json'), stdout)
     assert.equal((await other.call(['import', '--yes', beside(s, 'clients.json')])).status, done)
-    interface Document { clients: unknown[]; match_only: unknown[] }
+    interface Document {
+      clients: unknown[]
+      match_only: unknown[]
+    }
     const back = JSON.parse((await other.call(['export'])).stdout) as Document
     assert.equal(back.clients.length, 4)
     assert.deepEqual(back.clients, (JSON.parse(stdout) as Document).clients)
     assert.deepEqual(Object.keys(back), ['format', 'version', 'exported', 'clients', 'match_only'])
     await other.init()
-    for (const owner of ['ada', odd, 'x'.repeat(1000), 'old style']) assert.equal((await other.check(owner, 'v4.1')).status, done)
+    for (const owner of ['ada', odd, 'x'.repeat(1000), 'old style'])
+      assert.equal((await other.check(owner, 'v4.1')).status, done)
     assert.equal((await other.check('eve', 'v4.1')).status, mayNotReclaim)
   })
 
@@ -119,11 +166,20 @@ eachArtefact('export', (artefact) => {
     const { stdout, stderr } = await s.call(['export'])
     assert.deepEqual((JSON.parse(stdout) as { clients: unknown[] }).clients, [])
     assert.match(stderr, /a server instance ran that could not be recorded/)
-    const listed = JSON.parse((await s.call(['list', '--json'])).stdout) as { ran_untracked: boolean; clients: { may_reclaim: boolean }[] }
+    const listed = JSON.parse((await s.call(['list', '--json'])).stdout) as {
+      ran_untracked: boolean
+      clients: { may_reclaim: boolean }[]
+    }
     assert.deepEqual([listed.ran_untracked, listed.clients.map((client) => client.may_reclaim)], [true, [false]])
-    const shown = JSON.parse((await s.call(['show', 'ada', '--json'])).stdout) as { ran_untracked: boolean; may_reclaim: boolean }
+    const shown = JSON.parse((await s.call(['show', 'ada', '--json'])).stdout) as {
+      ran_untracked: boolean
+      may_reclaim: boolean
+    }
     assert.deepEqual([shown.ran_untracked, shown.may_reclaim], [true, false])
-    assert.match((await s.call(['show', 'ada'])).stdout, /but +a server instance has been running that could not be recorded/)
+    assert.match(
+      (await s.call(['show', 'ada'])).stdout,
+      /but +a server instance has been running that could not be recorded/,
+    )
   })
 
   it('changes nothing here, and no file that is there', async () => {

@@ -13,13 +13,21 @@ import { called, killedEverywhere, mayReclaim } from './killed.ts'
 const source = ['ada', 'bob', 'cid']
 const everybody = [...source, 'old', 'eve']
 
-interface Before { readonly name: string; readonly upcalls: readonly string[][]; readonly may: readonly string[] }
+interface Before {
+  readonly name: string
+  readonly upcalls: readonly string[][]
+  readonly may: readonly string[]
+}
 
 const befores: readonly Before[] = [
   { name: 'where nothing was', upcalls: [], may: [] },
   { name: 'into a first instance in its grace', upcalls: [['init'], ['create', hex('old')]], may: ['old'] },
   { name: 'into a full instance', upcalls: [['init'], ['create', hex('old')], ['grace_done']], may: ['old'] },
-  { name: 'into a server stopped in grace', upcalls: [['init'], ['create', hex('old')], ['grace_done'], ['init']], may: ['old'] },
+  {
+    name: 'into a server stopped in grace',
+    upcalls: [['init'], ['create', hex('old')], ['grace_done'], ['init']],
+    may: ['old'],
+  },
 ]
 
 eachArtefact('an import killed', (artefact) => {
@@ -27,10 +35,14 @@ eachArtefact('an import killed', (artefact) => {
     it(`${name}: nobody is let in who must not be, nobody is lost, and a repeat completes it`, async () => {
       const template = newMachine()
       const from = join(template.dir, 'clients.json')
-      writeFileSync(from, JSON.stringify({
-        format: 'nfsd-userland-helper clients', version: 1,
-        clients: source.map((owner) => ({ owner_hex: hex(owner), session: true, recorded: 1 })),
-      }))
+      writeFileSync(
+        from,
+        JSON.stringify({
+          format: 'nfsd-userland-helper clients',
+          version: 1,
+          clients: source.map((owner) => ({ owner_hex: hex(owner), session: true, recorded: 1 })),
+        }),
+      )
       try {
         await killedEverywhere(artefact, template, {
           words: ['import', '--yes', from],
@@ -39,10 +51,18 @@ eachArtefact('an import killed', (artefact) => {
           },
           left: async (machine, label) => {
             const allowed = await mayReclaim(artefact, machine, everybody, 'after a start')
-            assert.deepEqual(allowed.filter((owner) => !source.includes(owner)), may, label)
+            assert.deepEqual(
+              allowed.filter((owner) => !source.includes(owner)),
+              may,
+              label,
+            )
           },
           repeated: async (machine, label) => {
-            assert.deepEqual(await mayReclaim(artefact, machine, everybody, 'after a start'), [...source, ...may], label)
+            assert.deepEqual(
+              await mayReclaim(artefact, machine, everybody, 'after a start'),
+              [...source, ...may],
+              label,
+            )
           },
         })
       } finally {

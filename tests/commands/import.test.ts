@@ -6,19 +6,32 @@ import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, unlinkSync
 import { join } from 'node:path'
 import { it } from 'node:test'
 import type { Said } from '../support/artefacts.ts'
-import { badArgument, done, eachArtefact, hex, mayNotReclaim, server, storageFailed, type Server } from '../contract/server.ts'
+import {
+  badArgument,
+  done,
+  eachArtefact,
+  hex,
+  mayNotReclaim,
+  server,
+  storageFailed,
+  type Server,
+} from '../contract/server.ts'
 import { barriers, traced } from '../contract/strace.ts'
 import { nfsdcldOpens, nfsdcltrack, sql } from './peers.ts'
 
 const beside = (s: Server, name: string): string => join(s.stateDir, '..', name)
-const imported = async (s: Server, source: string, ...more: string[]): Promise<Said> => s.call(['import', '--yes', source, ...more])
+const imported = async (s: Server, source: string, ...more: string[]): Promise<Said> =>
+  s.call(['import', '--yes', source, ...more])
 const md5 = (owner: string): string => createHash('md5').update(owner).digest('hex')
 
 /** Who of these may reclaim after the next start. */
 async function mayReclaim(s: Server, ...owners: string[]): Promise<string[]> {
   await s.init()
   const verdicts = await Promise.all(owners.map(async (owner) => (await s.check(owner, 'v4.1')).status))
-  assert.ok(verdicts.every((status) => status === done || status === mayNotReclaim), verdicts.join())
+  assert.ok(
+    verdicts.every((status) => status === done || status === mayNotReclaim),
+    verdicts.join(),
+  )
   return owners.filter((_, at) => verdicts[at] === done)
 }
 
@@ -26,7 +39,8 @@ async function mayReclaim(s: Server, ...owners: string[]): Promise<string[]> {
 function tracked(s: Server, ...owners: string[]): string {
   const storage = beside(s, 'nfsdcltrack')
   assert.equal(nfsdcltrack(storage, ['init']), done)
-  for (const owner of owners) assert.equal(nfsdcltrack(storage, ['create', hex(owner)], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }), done)
+  for (const owner of owners)
+    assert.equal(nfsdcltrack(storage, ['create', hex(owner)], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }), done)
   return join(storage, 'main.sqlite')
 }
 
@@ -45,15 +59,21 @@ eachArtefact("import from nfsdcltrack's database", (artefact) => {
     const said = await imported(s, database)
     assert.equal(said.status, done, said.stderr)
     assert.match(said.stdout, /^3 clients imported/)
-    assert.deepEqual([readFileSync(database, 'latin1'), statSync(database).mtimeMs, readdirSync(join(database, '..'))], before)
+    assert.deepEqual(
+      [readFileSync(database, 'latin1'), statSync(database).mtimeMs, readdirSync(join(database, '..'))],
+      before,
+    )
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'two words\0\xff', 'eve'), ['ada', 'bob', 'two words\0\xff'])
   })
 
   it('reads schema 1, which knew no sessions', async () => {
     const s = server(artefact)
     const database = beside(s, 'main.sqlite')
-    sql(database, `CREATE TABLE parameters (key TEXT PRIMARY KEY, value TEXT); INSERT INTO parameters VALUES ('version', '1');
-      CREATE TABLE clients (id BLOB PRIMARY KEY, time INTEGER); INSERT INTO clients VALUES (x'${hex('ada')}', 1400000000);`)
+    sql(
+      database,
+      `CREATE TABLE parameters (key TEXT PRIMARY KEY, value TEXT); INSERT INTO parameters VALUES ('version', '1');
+      CREATE TABLE clients (id BLOB PRIMARY KEY, time INTEGER); INSERT INTO clients VALUES (x'${hex('ada')}', 1400000000);`,
+    )
     assert.equal((await imported(s, database)).status, done)
     assert.match(s.snapshot(), /ada -> v2,session=N,recorded=1400000000/)
     assert.deepEqual(await mayReclaim(s, 'ada', 'eve'), ['ada'])
@@ -63,9 +83,15 @@ eachArtefact("import from nfsdcltrack's database", (artefact) => {
     const s = server(artefact)
     const database = tracked(s, 'ada')
     sql(database, `INSERT INTO clients VALUES (NULL, 1, 1), (zeroblob(1025), 1, 1);`)
-    const { notes, imported: count } = JSON.parse((await imported(s, database, '--json')).stdout) as { notes: string[]; imported: number }
+    const { notes, imported: count } = JSON.parse((await imported(s, database, '--json')).stdout) as {
+      notes: string[]
+      imported: number
+    }
     assert.equal(count, 1)
-    assert.deepEqual(notes, ['1 records without an owner left out', '1 records with an owner longer than 1024 bytes left out'])
+    assert.deepEqual(notes, [
+      '1 records without an owner left out',
+      '1 records with an owner longer than 1024 bytes left out',
+    ])
     sql(database, `UPDATE parameters SET value = '3' WHERE key = 'version';`)
     const refused = await imported(s, database)
     assert.equal(refused.status, storageFailed)
@@ -116,15 +142,21 @@ eachArtefact("import from nfsdcld's database", (artefact) => {
 
   it('takes only those that a grace period still waited for, as nfsdcld does itself when it starts again', async () => {
     const s = server(artefact)
-    const storage = await made(s, `${row(1, 'ada')} UPDATE grace SET current = 2, recovery = 1;
-      CREATE TABLE "rec-0000000000000002" (id BLOB PRIMARY KEY, princhash BLOB); ${row(2, 'new')}`)
+    const storage = await made(
+      s,
+      `${row(1, 'ada')} UPDATE grace SET current = 2, recovery = 1;
+      CREATE TABLE "rec-0000000000000002" (id BLOB PRIMARY KEY, princhash BLOB); ${row(2, 'new')}`,
+    )
     assert.equal((await imported(s, storage)).status, done)
     assert.deepEqual(await mayReclaim(s, 'ada', 'new'), ['ada'])
   })
 
   it('finds the table of an epoch whose number lost its zeros, and refuses when it finds none', async () => {
     const s = server(artefact)
-    const storage = await made(s, `${row(1, 'ada')} ALTER TABLE "rec-0000000000000001" RENAME TO "rec-               1";`)
+    const storage = await made(
+      s,
+      `${row(1, 'ada')} ALTER TABLE "rec-0000000000000001" RENAME TO "rec-               1";`,
+    )
     assert.equal((await imported(s, storage, '--dry-run')).status, done)
     sql(join(storage, 'main.sqlite'), 'UPDATE grace SET current = 7;')
     const refused = await imported(s, storage)
@@ -134,7 +166,10 @@ eachArtefact("import from nfsdcld's database", (artefact) => {
 
   it("keeps those that it took over from the kernel's own tracker as what they are: known by MD5", async () => {
     const s = server(artefact)
-    const storage = await made(s, `INSERT INTO "rec-0000000000000001" (id) VALUES (CAST('hash:${md5('ada')}' || char(0) AS BLOB));`)
+    const storage = await made(
+      s,
+      `INSERT INTO "rec-0000000000000001" (id) VALUES (CAST('hash:${md5('ada')}' || char(0) AS BLOB));`,
+    )
     writeFileSync(join(s.nfsdDir, 'nfsv4recoverydir'), `${join(s.stateDir, 'v4recovery')}\n`)
     assert.match((await imported(s, storage)).stdout, /1 of 1 clients known by MD5 only placed/)
     await s.init()
@@ -149,7 +184,9 @@ eachArtefact("import from a directory of the kernel's own tracker", (artefact) =
     return top
   }
   const legacyRecord = (s: Server, owner: string): string => join(s.stateDir, 'v4recovery', md5(owner))
-  const kernelLooksThere = (s: Server): void => { writeFileSync(join(s.nfsdDir, 'nfsv4recoverydir'), `${join(s.stateDir, 'v4recovery')}\n`) }
+  const kernelLooksThere = (s: Server): void => {
+    writeFileSync(join(s.nfsdDir, 'nfsv4recoverydir'), `${join(s.stateDir, 'v4recovery')}\n`)
+  }
 
   it('lets a client reclaim by the MD5 of its owner, until grace is over', async () => {
     const s = server(artefact)
@@ -166,7 +203,11 @@ eachArtefact("import from a directory of the kernel's own tracker", (artefact) =
     await s.graceDone('7', join(s.stateDir, 'v4recovery'))
     await s.init('8')
     assert.equal((await s.check('ada', 'v4.0', legacyRecord(s, 'ada'))).status, done, 'it reclaimed, so it is recorded')
-    assert.equal((await s.check('bob', 'v4.0', legacyRecord(s, 'bob'))).status, mayNotReclaim, 'it did not come in time')
+    assert.equal(
+      (await s.check('bob', 'v4.0', legacyRecord(s, 'bob'))).status,
+      mayNotReclaim,
+      'it did not come in time',
+    )
     assert.deepEqual(readdirSync(top).sort(), ['README', md5('ada'), md5('bob')].sort())
   })
 
@@ -229,12 +270,24 @@ eachArtefact('import', (artefact) => {
     assert.equal(barriers(s, calls).length, 2)
     const after = s.snapshot()
     const repeated = await traced(s, ['import', '--yes', source, '--json'])
-    assert.deepEqual(barriers(s, repeated.calls).map((path) => path.replace(/\d{6,}/, 'T')), ['/v4clients/T', '/v4clients'], 'the first may have been killed before its barrier')
+    assert.deepEqual(
+      barriers(s, repeated.calls).map((path) => path.replace(/\d{6,}/, 'T')),
+      ['/v4clients/T', '/v4clients'],
+      'the first may have been killed before its barrier',
+    )
     const { stdout } = repeated
-    const { imported: again, already_there: alreadyThere } = JSON.parse(stdout) as { imported: number; already_there: number }
+    const { imported: again, already_there: alreadyThere } = JSON.parse(stdout) as {
+      imported: number
+      already_there: number
+    }
     assert.deepEqual({ again, alreadyThere }, { again: 0, alreadyThere: 1001 })
     assert.equal(s.snapshot(), after)
-    assert.deepEqual(await mayReclaim(s, 'ada', 'old', 'client 0', 'client 999', 'eve'), ['ada', 'old', 'client 0', 'client 999'])
+    assert.deepEqual(await mayReclaim(s, 'ada', 'old', 'client 0', 'client 999', 'eve'), [
+      'ada',
+      'old',
+      'client 0',
+      'client 999',
+    ])
   })
 
   it('into a server that stopped in grace: whoever does not reclaim before grace ends may not any more', async () => {
@@ -267,7 +320,11 @@ eachArtefact('import', (artefact) => {
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'first'), ['ada', 'bob', 'first'])
     await s.create('ada', 'v4.1')
     await s.graceDone()
-    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'first'), ['ada'], 'who did not reclaim before grace ended may not any more')
+    assert.deepEqual(
+      await mayReclaim(s, 'ada', 'bob', 'first'),
+      ['ada'],
+      'who did not reclaim before grace ended may not any more',
+    )
   })
 
   it('is refused for a client whose newer record here can not be understood: that decides, and allows nothing', async () => {
@@ -275,7 +332,9 @@ eachArtefact('import', (artefact) => {
     await s.fullInstanceWith('old')
     await s.init()
     await s.create('ada', 'v4.1')
-    const [link = ''] = readdirSync(join(s.stateDir, 'v4clients'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('/ada'))
+    const [link = ''] = readdirSync(join(s.stateDir, 'v4clients'), { recursive: true, encoding: 'utf8' }).filter(
+      (name) => name.endsWith('/ada'),
+    )
     unlinkSync(join(s.stateDir, 'v4clients', link))
     symlinkSync('session=Y', join(s.stateDir, 'v4clients', link))
     const before = s.snapshot()
@@ -309,9 +368,24 @@ eachArtefact('import', (artefact) => {
     const unasked = await s.call(['import', source])
     assert.equal(unasked.status, badArgument)
     assert.match(unasked.stderr, /there is no terminal to ask on, so say --yes/)
-    assert.equal((await s.call(['import', '--dry-run', source])).stdout.split('\n')[0]?.startsWith('1 clients would be imported'), true)
-    const terminal = { ...artefact, command: ['/usr/bin/script', '-qec', `${artefact.command.join(' ')} -s ${s.stateDir} --nfsd-dir ${s.nfsdDir} --run-dir ${beside(s, 'run')} --config /dev/null import ${source}`, '/dev/null'] }
-    for (const [answer, status] of [['n', badArgument], ['', badArgument], ['y', done]] as const) {
+    assert.equal(
+      (await s.call(['import', '--dry-run', source])).stdout.split('\n')[0]?.startsWith('1 clients would be imported'),
+      true,
+    )
+    const terminal = {
+      ...artefact,
+      command: [
+        '/usr/bin/script',
+        '-qec',
+        `${artefact.command.join(' ')} -s ${s.stateDir} --nfsd-dir ${s.nfsdDir} --run-dir ${beside(s, 'run')} --config /dev/null import ${source}`,
+        '/dev/null',
+      ],
+    }
+    for (const [answer, status] of [
+      ['n', badArgument],
+      ['', badArgument],
+      ['y', done],
+    ] as const) {
       assert.equal(s.snapshot(), '(missing)')
       assert.equal(await answering(terminal.command, answer), status, `answered '${answer}'`)
     }

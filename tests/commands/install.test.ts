@@ -2,7 +2,22 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { appendFileSync, closeSync, copyFileSync, existsSync, fstatSync, lstatSync, mkdirSync, openSync, readFileSync, readlinkSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  appendFileSync,
+  closeSync,
+  copyFileSync,
+  existsSync,
+  fstatSync,
+  lstatSync,
+  mkdirSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { describe, it } from 'node:test'
 import { bundle, executable, root as repository, type Artefact } from '../support/artefacts.ts'
@@ -53,13 +68,24 @@ eachArtefact('install', (artefact) => {
     const { status, stdout } = await say(artefact, 'install', '--root', root)
     assert.equal(status, done)
     const expected = [records, ...program, modprobe, rule, tmpfiles, dropIn, ...documentation]
-    assert.deepEqual(stdout.split('\n').slice(0, -2), expected.map((path) => `installed  ${root}${path}`))
+    assert.deepEqual(
+      stdout.split('\n').slice(0, -2),
+      expected.map((path) => `installed  ${root}${path}`),
+    )
     assert.match(stdout, /doctor was not run: that is for the system in/)
     for (const path of expected)
-      assert.equal(statSync(join(root, path)).mode & 0o7777, path === records ? 0o700 : path === helper || path === script ? 0o755 : 0o644, path)
-    assert.equal(readFileSync(join(root, rule), 'utf8'), repositoryText('udev/60-nfsd-userland-helper.rules'))
-    assert.equal(readFileSync(join(root, modprobe), 'utf8'), repositoryText('udev/modprobe.conf'))
-    if (artefact === executable) assert.ok(readFileSync(join(root, helper)).equals(readFileSync(artefact.command[0] ?? '')))
+      assert.equal(
+        statSync(join(root, path)).mode & 0o7777,
+        path === records ? 0o700 : path === helper || path === script ? 0o755 : 0o644,
+        path,
+      )
+    assert.equal(readFileSync(join(root, rule), 'utf8'), repositoryText('udev/rules.d/60-nfsd-userland-helper.rules'))
+    assert.equal(
+      readFileSync(join(root, modprobe), 'utf8'),
+      repositoryText('udev/modprobe.d/nfsd-userland-helper.conf'),
+    )
+    if (artefact === executable)
+      assert.ok(readFileSync(join(root, helper)).equals(readFileSync(artefact.command[0] ?? '')))
   })
 
   it('is a program that the kernel can run: with no environment, no descriptor, no PATH', async () => {
@@ -106,7 +132,10 @@ eachArtefact('install', (artefact) => {
   })
 
   it('gives a system without systemd an init script in its place', async () => {
-    for (const [system, text] of [['openrc', 'udev/openrc-init.sh'], ['sysvinit', 'udev/lsb-init.sh']] as const) {
+    for (const [system, text] of [
+      ['openrc', 'udev/init.d/openrc-init.sh'],
+      ['sysvinit', 'udev/init.d/lsb-init.sh'],
+    ] as const) {
       const root = scratchRoot(system)
       const files = await told(artefact, 'install', '--root', root)
       assert.deepEqual(Object.keys(files), [records, ...program, modprobe, rule, initScript, ...documentation], system)
@@ -120,17 +149,46 @@ eachArtefact('install', (artefact) => {
     mkdirSync(join(root, 'usr/sbin'), { recursive: true })
     copyFileSync('/bin/sleep', join(root, helper))
     const old = openSync(join(root, helper), 'r')
-    const running = spawnSync('/bin/sh', ['-c', `"$1" 60 > /dev/null & echo $!`, 'sh', join(root, helper)], { encoding: 'utf8', stdio: ['ignore', 'pipe', 'ignore'] })
+    const running = spawnSync('/bin/sh', ['-c', `"$1" 60 > /dev/null & echo $!`, 'sh', join(root, helper)], {
+      encoding: 'utf8',
+      stdio: ['ignore', 'pipe', 'ignore'],
+    })
     try {
       const trace = join(root, 'trace')
       const [command = '', ...words] = artefact.command
-      const { status, stderr } = spawnSync('strace', ['-f', '-y', '-o', trace, '-e', 'trace=fsync,rename,renameat,renameat2,openat,ftruncate', command, ...words, 'install', '--root', root], { encoding: 'utf8' })
+      const { status, stderr } = spawnSync(
+        'strace',
+        [
+          '-f',
+          '-y',
+          '-o',
+          trace,
+          '-e',
+          'trace=fsync,rename,renameat,renameat2,openat,ftruncate',
+          command,
+          ...words,
+          'install',
+          '--root',
+          root,
+        ],
+        { encoding: 'utf8' },
+      )
       assert.equal(status, done, stderr)
       const last = artefact === bundle ? script : helper
-      const calls = readFileSync(trace, 'utf8').split('\n').filter((line) => line.includes(basename(last)))
-      assert.deepEqual(calls.filter((call) => new RegExp(`openat\\(.*/${basename(last)}".*O_(?:WRONLY|RDWR|TRUNC)`).test(call)), [], 'never opened in place')
-      const synced = calls.findIndex((call) => new RegExp(`fsync\\(\\d+<${dirname(join(root, last))}/\\.${basename(last)}\\.\\d+\\.tmp>\\) += 0`).test(call))
-      const renamed = calls.findIndex((call) => new RegExp(`rename.*/\\.${basename(last)}\\.\\d+\\.tmp", .*/${basename(last)}"`).test(call))
+      const calls = readFileSync(trace, 'utf8')
+        .split('\n')
+        .filter((line) => line.includes(basename(last)))
+      assert.deepEqual(
+        calls.filter((call) => new RegExp(`openat\\(.*/${basename(last)}".*O_(?:WRONLY|RDWR|TRUNC)`).test(call)),
+        [],
+        'never opened in place',
+      )
+      const synced = calls.findIndex((call) =>
+        new RegExp(`fsync\\(\\d+<${dirname(join(root, last))}/\\.${basename(last)}\\.\\d+\\.tmp>\\) += 0`).test(call),
+      )
+      const renamed = calls.findIndex((call) =>
+        new RegExp(`rename.*/\\.${basename(last)}\\.\\d+\\.tmp", .*/${basename(last)}"`).test(call),
+      )
       assert.ok(synced >= 0 && renamed > synced, `synced ${synced}, renamed ${renamed}`)
       if (artefact === executable) assert.notEqual(fstatSync(old).ino, statSync(join(root, helper)).ino)
       assert.equal(fstatSync(old).size, statSync('/bin/sleep').size)
@@ -144,12 +202,34 @@ eachArtefact('install', (artefact) => {
     const whole = scratchRoot('systemd')
     await say(artefact, 'install', '--root', whole)
     const sizes = (root: string): string[] => filesIn(root).map((line) => line.replace(/ \d+ (\d+) [\d.]+$/, ' $1'))
-    for (const [call, when] of [['fsync', 1], ['rename', 1], ['fsync', 8], ['rename', 5], ['rename', 9]] as const) {
+    for (const [call, when] of [
+      ['fsync', 1],
+      ['rename', 1],
+      ['fsync', 8],
+      ['rename', 5],
+      ['rename', 9],
+    ] as const) {
       const root = scratchRoot('systemd')
       const [command = '', ...words] = artefact.command
-      const killed = spawnSync('strace', ['-f', '-o', '/dev/null', '-e', `trace=${call}`, '-e', `inject=${call}:signal=KILL:when=${when}`, command, ...words, 'install', '--root', root])
+      const killed = spawnSync('strace', [
+        '-f',
+        '-o',
+        '/dev/null',
+        '-e',
+        `trace=${call}`,
+        '-e',
+        `inject=${call}:signal=KILL:when=${when}`,
+        command,
+        ...words,
+        'install',
+        '--root',
+        root,
+      ])
       assert.equal(killed.signal, 'SIGKILL', `${call} ${when}`)
-      assert.ok(!existsSync(join(root, helper)) || statSync(join(root, helper)).size === statSync(join(whole, helper)).size, 'a program is there whole or not at all')
+      assert.ok(
+        !existsSync(join(root, helper)) || statSync(join(root, helper)).size === statSync(join(whole, helper)).size,
+        'a program is there whole or not at all',
+      )
       await say(artefact, 'install', '--root', root)
       const files = (found: string[]): string[] => found.filter((line) => / 10/.test(line) || / 12/.test(line))
       assert.deepEqual(files(sizes(root)), files(sizes(whole)), `${call} ${when}`)
@@ -202,7 +282,11 @@ eachArtefact('install', (artefact) => {
       appendFileSync(join(root, dropIn), changed)
       await say(artefact, '-s', '/srv/state', 'install', '--root', root)
       assert.equal((await told(artefact, '-s', '/srv/other', 'install', '--root', root))[dropIn], 'kept, see .new')
-      assert.match(readFileSync(join(root, `${dropIn}.new`), 'utf8'), /^RequiresMountsFor=\/srv\/other$/m, 'ours follows ours')
+      assert.match(
+        readFileSync(join(root, `${dropIn}.new`), 'utf8'),
+        /^RequiresMountsFor=\/srv\/other$/m,
+        'ours follows ours',
+      )
       appendFileSync(join(root, `${dropIn}.new`), changed)
       const mine = readFileSync(join(root, `${dropIn}.new`), 'utf8')
       assert.equal((await told(artefact, '-s', '/srv/third', 'install', '--root', root))[dropIn], 'kept, and your .new')
@@ -246,17 +330,25 @@ eachArtefact('install', (artefact) => {
     assert.equal(status, done)
     assert.match(stdout, new RegExp(`^kept +${root}${modprobe}$`, 'm'))
     const left = filesIn(root).map((line) => line.split(' ')[0] ?? '')
-    assert.deepEqual(left.filter((path) => path.includes('nfsd-userland-helper')), [modprobe])
+    assert.deepEqual(
+      left.filter((path) => path.includes('nfsd-userland-helper')),
+      [modprobe],
+    )
     assert.ok(left.includes('/etc/systemd/system/nfs-server.service.d/mine.conf'))
     assert.ok(left.includes('/var/lib/nfs/v4clients'))
-    assert.equal((await say(artefact, 'uninstall', '--root', root)).status, badArgument, 'nothing is installed any more')
+    assert.equal(
+      (await say(artefact, 'uninstall', '--root', root)).status,
+      badArgument,
+      'nothing is installed any more',
+    )
   })
 
-  describe('with a root that is somebody else\'s', () => {
+  describe("with a root that is somebody else's", () => {
     /** A directory of the machine itself, with what must not change. */
     function machine(): { readonly directory: string; readonly files: string[] } {
       const directory = scratchRoot('systemd')
-      for (const room of ['etc/modprobe.d', 'sbin', 'lib', 'share']) mkdirSync(join(directory, room), { recursive: true })
+      for (const room of ['etc/modprobe.d', 'sbin', 'lib', 'share'])
+        mkdirSync(join(directory, room), { recursive: true })
       writeFileSync(join(directory, 'etc/passwd'), 'root\n')
       return { directory, files: filesIn(directory) }
     }
@@ -279,21 +371,28 @@ eachArtefact('install', (artefact) => {
       assert.deepEqual(new Set(Object.values(await told(artefact, 'install', '--root', root))), new Set(['unchanged']))
       assert.deepEqual(new Set(Object.values(await told(artefact, 'uninstall', '--root', root))), new Set(['removed']))
       assert.deepEqual(filesIn(directory), files)
-      assert.deepEqual(filesIn(join(root, directory)).filter((line) => / 10\d{4} /.test(line)), [], 'no file is left')
+      assert.deepEqual(
+        filesIn(join(root, directory)).filter((line) => / 10\d{4} /.test(line)),
+        [],
+        'no file is left',
+      )
     })
 
     it('sees by the system there what starts its services, not by a link to this machine', async () => {
       const root = scratchRoot('sysvinit')
       const { directory } = machine()
       symlinkSync(`${directory}/usr`, join(root, 'usr'))
-      assert.ok(initScript in await told(artefact, 'install', '--root', root))
+      assert.ok(initScript in (await told(artefact, 'install', '--root', root)))
     })
 
     it('refuses a link that leads to itself, and says which', async () => {
       const root = scratchRoot('systemd')
       symlinkSync('etc', join(root, 'etc'))
       const { status, stderr } = await say(artefact, 'install', '--root', root)
-      assert.deepEqual([status, stderr], [storageFailed, `nfsd-userland-helper: error: open '${root}/etc' failed: ELOOP\n`])
+      assert.deepEqual(
+        [status, stderr],
+        [storageFailed, `nfsd-userland-helper: error: open '${root}/etc' failed: ELOOP\n`],
+      )
     })
 
     it('makes no root that is not there', async () => {
@@ -311,7 +410,14 @@ eachArtefact('install', (artefact) => {
       mkdirSync(join(root, directory, 'etc'), { recursive: true })
       for (const path of ['etc/passwd', `${directory}/etc/passwd`]) writeFileSync(join(root, path), 'root\n')
       const digest = createHash('sha256').update('root\n').digest('hex')
-      const foreign = ['/etc/passwd', `${'/..'.repeat(20)}${directory}/etc/passwd`, `/usr/lib/nfsd-userland-helper/../../..${directory}/etc/passwd`, `${directory}/etc/passwd`, '/usr/lib/nfsd-userland-helper/..', '/etc/\x1b[2Jpasswd']
+      const foreign = [
+        '/etc/passwd',
+        `${'/..'.repeat(20)}${directory}/etc/passwd`,
+        `/usr/lib/nfsd-userland-helper/../../..${directory}/etc/passwd`,
+        `${directory}/etc/passwd`,
+        '/usr/lib/nfsd-userland-helper/..',
+        '/etc/\x1b[2Jpasswd',
+      ]
       const list = join(root, 'var/lib/nfsd-userland-helper/installed')
       const lines = foreign.map((path) => `${digest}  ${path}\n`).join('')
       for (const command of ['uninstall', 'install']) {
@@ -321,7 +427,8 @@ eachArtefact('install', (artefact) => {
         assert.equal(status, done)
         assert.deepEqual(
           [...stdout.matchAll(/^left alone: not ours +(.*)$/gm)].map(([, path]) => path),
-          foreign.map((path) => path.replace('\x1b', String.raw`\033`)))
+          foreign.map((path) => path.replace('\x1b', String.raw`\033`)),
+        )
         assert.deepEqual(filesIn(directory), files)
         for (const path of ['etc/passwd', `${directory}/etc/passwd`]) assert.ok(existsSync(join(root, path)), path)
         assert.ok(!existsSync(list) || !readFileSync(list, 'utf8').includes('passwd'), 'it is not in the list any more')
@@ -345,14 +452,39 @@ eachArtefact('install', (artefact) => {
       const trace = join(root, 'trace')
       const [command = '', ...words] = artefact.command
       for (const order of ['install', 'uninstall']) {
-        const { status, stderr } = spawnSync('strace', ['-f', '-o', trace, '-e', 'trace=openat,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,rmdir,symlink,symlinkat,chmod,fchmodat', command, ...words, order, '--root', root], { encoding: 'utf8' })
+        const { status, stderr } = spawnSync(
+          'strace',
+          [
+            '-f',
+            '-o',
+            trace,
+            '-e',
+            'trace=openat,rename,renameat,renameat2,unlink,unlinkat,mkdir,mkdirat,rmdir,symlink,symlinkat,chmod,fchmodat',
+            command,
+            ...words,
+            order,
+            '--root',
+            root,
+          ],
+          { encoding: 'utf8' },
+        )
         assert.equal(status, done, stderr)
-        const calls = readFileSync(trace, 'utf8').split('\n').filter((line) => !line.includes('openat') || /O_CREAT|O_WRONLY|O_RDWR/.test(line))
+        const calls = readFileSync(trace, 'utf8')
+          .split('\n')
+          .filter((line) => !line.includes('openat') || /O_CREAT|O_WRONLY|O_RDWR/.test(line))
         assert.ok(calls.some((call) => call.includes('/proc/self/fd/')))
-        assert.deepEqual(calls.filter((call) => call.includes(`"${root}`)), [])
-        const opened = readFileSync(trace, 'utf8').split('\n').filter((line) => /openat\(.*"\/proc\/self\/fd\/\d+\/[^.]/.test(line) && !line.includes('O_EXCL'))
+        assert.deepEqual(
+          calls.filter((call) => call.includes(`"${root}`)),
+          [],
+        )
+        const opened = readFileSync(trace, 'utf8')
+          .split('\n')
+          .filter((line) => /openat\(.*"\/proc\/self\/fd\/\d+\/[^.]/.test(line) && !line.includes('O_EXCL'))
         assert.ok(opened.length > 0)
-        assert.deepEqual(opened.filter((line) => !line.includes('O_NOFOLLOW')), [])
+        assert.deepEqual(
+          opened.filter((line) => !line.includes('O_NOFOLLOW')),
+          [],
+        )
       }
     })
   })
@@ -360,17 +492,30 @@ eachArtefact('install', (artefact) => {
   it('leaves what a package has installed to the package manager, but for a state directory of this machine', async () => {
     const root = scratchRoot('systemd')
     mkdirSync(join(root, 'var/lib/dpkg/info'), { recursive: true })
-    writeFileSync(join(root, 'var/lib/dpkg/status'), 'Package: nfsd-userland-helper\nStatus: install ok installed\nVersion: 0.1.0\nArchitecture: all\nMaintainer: x <x@y>\nDescription: x\n')
+    writeFileSync(
+      join(root, 'var/lib/dpkg/status'),
+      'Package: nfsd-userland-helper\nStatus: install ok installed\nVersion: 0.1.0\nArchitecture: all\nMaintainer: x <x@y>\nDescription: x\n',
+    )
     assert.deepEqual(await told(artefact, 'install', '--root', root), {})
     assert.equal((await say(artefact, 'uninstall', '--root', root)).status, badArgument)
-    assert.deepEqual(await told(artefact, '-s', '/srv/state', 'install', '--root', root), { '/srv/state/v4clients': 'installed', [tmpfiles]: 'installed', [dropIn]: 'installed' })
+    assert.deepEqual(await told(artefact, '-s', '/srv/state', 'install', '--root', root), {
+      '/srv/state/v4clients': 'installed',
+      [tmpfiles]: 'installed',
+      [dropIn]: 'installed',
+    })
     assert.deepEqual(await told(artefact, 'install', '--root', root), { [tmpfiles]: 'updated', [dropIn]: 'updated' })
     await say(artefact, 'uninstall', '--root', root)
     assert.equal(existsSync(join(root, dropIn)), false)
   })
 
   it('refuses words that it does not know', async () => {
-    for (const words of [['install', '--frob'], ['install', 'surplus'], ['uninstall', '--frob'], ['completion'], ['completion', 'fish']])
+    for (const words of [
+      ['install', '--frob'],
+      ['install', 'surplus'],
+      ['uninstall', '--frob'],
+      ['completion'],
+      ['completion', 'fish'],
+    ])
       assert.equal((await say(artefact, ...words)).status, badArgument, words.join(' '))
   })
 })
@@ -382,26 +527,43 @@ describe('what is installed', () => {
     const root = scratchRoot('systemd')
     await say(bundle, 'install', '--root', root)
     const files = await told(artefact, 'install', '--root', root)
-    if (artefact === executable) assert.deepEqual(scripts.map((path) => files[path]), [...commands.map(() => 'unchanged'), 'removed'])
+    if (artefact === executable)
+      assert.deepEqual(
+        scripts.map((path) => files[path]),
+        [...commands.map(() => 'unchanged'), 'removed'],
+      )
     assert.equal(existsSync(join(root, script)), artefact === bundle)
   })
 
   it('has a unit that systemd understands, with any state directory', async () => {
-    for (const [stateDirectory, shown] of [['/var/lib/nfs', '/var/lib/nfs'], ['/srv/a state "50%"', '/srv/a state "50%"'], ['/srv/ü', '/srv/ü']] as const) {
+    for (const [stateDirectory, shown] of [
+      ['/var/lib/nfs', '/var/lib/nfs'],
+      ['/srv/a state "50%"', '/srv/a state "50%"'],
+      ['/srv/ü', '/srv/ü'],
+    ] as const) {
       const root = scratchRoot('systemd')
       await say(artefact, '-s', stateDirectory, 'install', '--root', root)
       const units = join(root, 'etc/systemd/system')
       copyFileSync('/lib/systemd/system/nfs-server.service', join(units, 'nfs-server.service'))
       const verify = (): string => {
-        const { stdout, stderr } = spawnSync('systemd-analyze', ['verify', '--man=no', '--recursive-errors=no', join(units, 'nfs-server.service')], {
-          encoding: 'utf8',
-          env: { ...process.env, SYSTEMD_UNIT_PATH: `${units}:` },
-        })
-        return `${stdout}${stderr}`.split('\n').filter((line) => line.includes('nfsd-userland-helper') || line.includes('RequiresMountsFor')).join('\n')
+        const { stdout, stderr } = spawnSync(
+          'systemd-analyze',
+          ['verify', '--man=no', '--recursive-errors=no', join(units, 'nfs-server.service')],
+          {
+            encoding: 'utf8',
+            env: { ...process.env, SYSTEMD_UNIT_PATH: `${units}:` },
+          },
+        )
+        return `${stdout}${stderr}`
+          .split('\n')
+          .filter((line) => line.includes('nfsd-userland-helper') || line.includes('RequiresMountsFor'))
+          .join('\n')
       }
       assert.equal(verify(), '')
       // The directory that systemd reads out of it is the one that was meant.
-      const { stdout } = spawnSync('systemd-tmpfiles', ['--create', `--root=${root}`, 'nfsd-userland-helper.conf'], { encoding: 'utf8' })
+      const { stdout } = spawnSync('systemd-tmpfiles', ['--create', `--root=${root}`, 'nfsd-userland-helper.conf'], {
+        encoding: 'utf8',
+      })
       assert.ok(existsSync(join(root, shown)), `${stateDirectory}: ${stdout}`)
       appendFileSync(join(root, dropIn), '[Unit]\nRequiresMountsFor=relative\n')
       assert.match(verify(), /relative|absolute/, 'the check can fail')
@@ -412,15 +574,25 @@ describe('what is installed', () => {
     const read = async (change: string): Promise<string> => {
       const { output } = await onScratchMachine(`
         mkdir -p /etc/udev/rules.d
-        cp '${repository}/udev/60-nfsd-userland-helper.rules' /etc/udev/rules.d/
+        cp '${repository}/udev/rules.d/60-nfsd-userland-helper.rules' /etc/udev/rules.d/
         ${change}
         if udevadm verify --help > /dev/null 2>&1; then udevadm verify /etc/udev/rules.d/60-nfsd-userland-helper.rules 2>&1 || true; fi
         udevadm test --action=add "$(ls -d /sys/module/*/ | head -1)" 2>&1 || true`)
-      assert.match(output, /(?:Reading|Loading) rules file: \/etc\/udev\/rules\.d\/60-nfsd-userland-helper\.rules|60-nfsd-userland-helper\.rules: success/i)
-      return output.split('\n').filter((line) => /60-nfsd-userland-helper\.rules:\d+/.test(line)).join('\n')
+      assert.match(
+        output,
+        /(?:Reading|Loading) rules file: \/etc\/udev\/rules\.d\/60-nfsd-userland-helper\.rules|60-nfsd-userland-helper\.rules: success/i,
+      )
+      return output
+        .split('\n')
+        .filter((line) => /60-nfsd-userland-helper\.rules:\d+/.test(line))
+        .join('\n')
     }
     assert.doesNotMatch(await read(''), /invalid|unknown|ignor|fail/i)
-    assert.match(await read(`sed -i 's/ATTR{/ATTRX{/' /etc/udev/rules.d/60-nfsd-userland-helper.rules`), /invalid|unknown|ignor|fail/i, 'the check can fail')
+    assert.match(
+      await read(`sed -i 's/ATTR{/ATTRX{/' /etc/udev/rules.d/60-nfsd-userland-helper.rules`),
+      /invalid|unknown|ignor|fail/i,
+      'the check can fail',
+    )
   })
 
   it('names the program without a newline before each start of the server: by systemd, and by the init script', async () => {
@@ -430,8 +602,8 @@ describe('what is installed', () => {
       cd /sys/module/nfsd/parameters
       printf '#!/bin/sh\\n' > ${helper}; chmod 755 ${helper}
       # What systemd would run: its quotes are the shell's, and %% is its percent sign.
-      before="$(sed -n 's/^ExecStartPre=-//p' '${repository}/udev/nfs-server.conf' | sed 's/%%/%/g')"
-      lsb='${repository}/udev/lsb-init.sh'
+      before="$(sed -n 's/^ExecStartPre=-//p' '${repository}/udev/systemd/nfs-server.conf' | sed 's/%%/%/g')"
+      lsb='${repository}/udev/init.d/lsb-init.sh'
       for name in "$before" "sh $lsb start" "sh $lsb restart"; do
         printf '/sbin/nfsdcltrack' > cltrack_prog
         ! sh $lsb status
@@ -453,8 +625,11 @@ describe('what is installed', () => {
   it('has an init script that declares what insserv and OpenRC read, and that a shell understands', () => {
     for (const script of ['lsb-init.sh', 'openrc-init.sh'])
       assert.equal(spawnSync('dash', ['-n', join(repository, 'udev', script)]).status, 0)
-    const lsb = repositoryText('udev/lsb-init.sh')
-    assert.match(lsb, /^### BEGIN INIT INFO$[^]*^# Provides: +nfsd-userland-helper$[^]*^# X-Start-Before: +nfs-kernel-server[^]*^### END INIT INFO$/m)
-    assert.match(repositoryText('udev/openrc-init.sh'), /^#!\/sbin\/openrc-run$[^]*^\tbefore nfs /m)
+    const lsb = repositoryText('udev/init.d/lsb-init.sh')
+    assert.match(
+      lsb,
+      /^### BEGIN INIT INFO$[^]*^# Provides: +nfsd-userland-helper$[^]*^# X-Start-Before: +nfs-kernel-server[^]*^### END INIT INFO$/m,
+    )
+    assert.match(repositoryText('udev/init.d/openrc-init.sh'), /^#!\/sbin\/openrc-run$[^]*^\tbefore nfs /m)
   })
 })

@@ -7,11 +7,20 @@ import { changing, fired, trace, type Call } from '../proof/trace.ts'
 import { plant, readTree } from '../proof/trees.ts'
 
 /** One call of the program on a machine, as for a client of NFSv4.1. @returns its status. */
-export const called = async (artefact: Artefact, machine: Machine, words: readonly string[]): Promise<number | string> =>
+export const called = async (
+  artefact: Artefact,
+  machine: Machine,
+  words: readonly string[],
+): Promise<number | string> =>
   (await inForeground(artefact, [...settings(machine), ...words], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' })).status
 
 /** Who of these may reclaim, after another start if asked for. */
-export async function mayReclaim(artefact: Artefact, machine: Machine, owners: readonly string[], start: 'after a start' | 'now'): Promise<string[]> {
+export async function mayReclaim(
+  artefact: Artefact,
+  machine: Machine,
+  owners: readonly string[],
+  start: 'after a start' | 'now',
+): Promise<string[]> {
   if (start === 'after a start') await called(artefact, machine, ['init'])
   const allowed: string[] = []
   for (const owner of owners) {
@@ -34,7 +43,11 @@ export interface Killed {
   readonly repeated: (machine: Machine, label: string) => Promise<void>
 }
 
-export async function killedEverywhere(artefact: Artefact, template: Machine, { words, prepare, left, mayBeRefused = false, repeated }: Killed): Promise<void> {
+export async function killedEverywhere(
+  artefact: Artefact,
+  template: Machine,
+  { words, prepare, left, mayBeRefused = false, repeated }: Killed,
+): Promise<void> {
   await prepare(template)
   const before = readTree(template.stateDir)
   const on = async <T>(tree: typeof before, work: (machine: Machine) => Promise<T>): Promise<T> => {
@@ -46,7 +59,10 @@ export async function killedEverywhere(artefact: Artefact, template: Machine, { 
       scrap(machine)
     }
   }
-  const whole = await on(before, async (machine) => ({ traced: await trace(artefact, [...settings(machine), ...words], {}), dir: machine.dir }))
+  const whole = await on(before, async (machine) => ({
+    traced: await trace(artefact, [...settings(machine), ...words], {}),
+    dir: machine.dir,
+  }))
   assert.equal(whole.traced.status, done, whole.traced.stderr)
   const last = whole.traced.calls.filter(({ name }) => name === 'exit_group').slice(-1)
   const points: Call[] = [...changing(whole.traced.calls, join(whole.dir, 'state')), ...last]

@@ -103,8 +103,20 @@ async function inMachine(artefact: Artefact, script: string): Promise<{ readonly
     execFileSync('truncate', ['-s', '16M', join(scratch, 'disk')])
     execFileSync('mkfs.ext4', ['-q', '-N', '4096', join(scratch, 'disk')])
     writeFileSync(join(scratch, 'inside'), `set -e\n${words}\n${healthy(artefact)}\n${script}\n`)
-    await run('unshare', ['--mount', '--pid', '--fork', '--kill-child', '--propagation', 'private', 'bash', '-c', outside(scratch)])
-    const left = new Map(readdirSync(join(scratch, 'out')).map((name) => [name, readFileSync(join(scratch, 'out', name), 'utf8')]))
+    await run('unshare', [
+      '--mount',
+      '--pid',
+      '--fork',
+      '--kill-child',
+      '--propagation',
+      'private',
+      'bash',
+      '-c',
+      outside(scratch),
+    ])
+    const left = new Map(
+      readdirSync(join(scratch, 'out')).map((name) => [name, readFileSync(join(scratch, 'out', name), 'utf8')]),
+    )
     return { file: (name) => left.get(name) ?? '' }
   } finally {
     rmSync(scratch, { recursive: true, force: true })
@@ -143,7 +155,9 @@ function run(command: string, args: readonly string[]): Promise<void> {
 }
 
 function read(file: (name: string) => string, n: string): Diagnosis {
-  const [document = '', errors = '', status = '', ms = ''] = ['', '.err', '.status', '.ms'].map((kind) => file(`${n}${kind}`))
+  const [document = '', errors = '', status = '', ms = ''] = ['', '.err', '.status', '.ms'].map((kind) =>
+    file(`${n}${kind}`),
+  )
   if (errors !== '' || document === '') throw new Error(`doctor said: ${errors}${document}`)
   const { wrong, findings } = JSON.parse(document) as { wrong: number; findings: Finding[] }
   const named = findings.filter(({ verdict }) => verdict === 'wrong').map(({ check }) => check)
@@ -157,6 +171,9 @@ function read(file: (name: string) => string, n: string): Diagnosis {
       if (finding === undefined) throw new Error(`doctor has no check ${name}: ${document}`)
       return finding
     },
-    text: findings.filter(({ verdict }) => verdict !== 'good').map((finding) => JSON.stringify(finding)).join('\n'),
+    text: findings
+      .filter(({ verdict }) => verdict !== 'good')
+      .map((finding) => JSON.stringify(finding))
+      .join('\n'),
   }
 }

@@ -13,10 +13,14 @@ import { eachArtefact } from '../contract/server.ts'
 import { manPage } from '../../lib/build/man.ts'
 import { say, scratchRoot } from './scratch.ts'
 
-const parse = (name: string): Root => unified().use(remarkParse).parse(readFileSync(join(repository, `docs/man/${name}.md`), 'utf8'))
+const parse = (name: string): Root =>
+  unified()
+    .use(remarkParse)
+    .parse(readFileSync(join(repository, `docs/man/${name}.md`), 'utf8'))
 const page = parse('nfsd-userland-helper.8')
 
-const text = (node: Nodes): string => ('value' in node ? node.value : 'children' in node ? node.children.map(text).join('') : '')
+const text = (node: Nodes): string =>
+  'value' in node ? node.value : 'children' in node ? node.children.map(text).join('') : ''
 const isHeading = (node: RootContent): node is Heading => node.type === 'heading'
 
 /** The terms of a section's list: of each item the code words of its first line. */
@@ -24,20 +28,31 @@ function terms(section: string): readonly (readonly string[])[] {
   const begin = page.children.findIndex((node) => isHeading(node) && text(node) === section)
   assert.ok(begin >= 0, `there is no section ${section}`)
   const end = page.children.findIndex((node, at) => at > begin && isHeading(node))
-  const lists = page.children.slice(begin, end < 0 ? undefined : end).filter((node): node is List => node.type === 'list')
+  const lists = page.children
+    .slice(begin, end < 0 ? undefined : end)
+    .filter((node): node is List => node.type === 'list')
   return lists.flatMap(({ children }) => children.map((item) => codesOfFirstLine(item.children[0] as Paragraph)))
 }
 
 function codesOfFirstLine({ children }: Paragraph): string[] {
   const end = children.findIndex(({ type }) => type === 'break')
   assert.ok(end > 0, `no term: ${children.map(text).join('')}`)
-  return children.slice(0, end).filter(({ type }) => type === 'inlineCode').map(text)
+  return children
+    .slice(0, end)
+    .filter(({ type }) => type === 'inlineCode')
+    .map(text)
 }
 
 /** Commands and options in a help text. */
-const wordsIn = (help: string): string[] => [...help.matchAll(/^ {2}nfsd-userland-helper ([a-z_]+)/gm)].map(([, word = '']) => word)
+const wordsIn = (help: string): string[] =>
+  [...help.matchAll(/^ {2}nfsd-userland-helper ([a-z_]+)/gm)].map(([, word = '']) => word)
 const optionsIn = (help: string): string[] =>
-  [...help.split(/^Options:$/m)[1]?.split(/^Examples:$/m)[0]?.matchAll(/^ +((?:-{1,2}[A-Za-z][\w-]*(?:, )?)+)/gm) ?? []].flatMap(([, spellings = '']) => spellings.split(', ').filter((word) => word !== ''))
+  [
+    ...(help
+      .split(/^Options:$/m)[1]
+      ?.split(/^Examples:$/m)[0]
+      ?.matchAll(/^ +((?:-{1,2}[A-Za-z][\w-]*(?:, )?)+)/gm) ?? []),
+  ].flatMap(([, spellings = '']) => spellings.split(', ').filter((word) => word !== ''))
 
 const sorted = (words: Iterable<string>): string[] => [...new Set(words)].sort()
 
@@ -49,7 +64,7 @@ eachArtefact('nfsd-userland-helper(8)', (artefact) => {
     assert.deepEqual(sorted([...terms('VERBS').flat(), ...commands]), sorted(wordsIn(await help())))
   })
 
-  it("names every option of the program, and none that does not exist", async () => {
+  it('names every option of the program, and none that does not exist', async () => {
     assert.deepEqual(sorted(terms('OPTIONS').flat()), sorted(optionsIn(await help())))
   })
 
@@ -95,12 +110,18 @@ describe('the man pages', () => {
   })
 
   it('can be told from bad roff', () => {
-    assert.notEqual(spawnSync('mandoc', ['-Tlint', '-Wall'], { input: '.TH X 8\n.SH NAME\nx - y\n.BOGUS\n', encoding: 'utf8' }).stdout, '')
+    assert.notEqual(
+      spawnSync('mandoc', ['-Tlint', '-Wall'], { input: '.TH X 8\n.SH NAME\nx - y\n.BOGUS\n', encoding: 'utf8' })
+        .stdout,
+      '',
+    )
   })
 
   it('name each key of the configuration, as the program understands them', () => {
     const source = readFileSync(join(repository, 'lib/settings/settings.ts'), 'utf8')
-    const keys = [...(/^const keys: .* = \[(.*)\]$/m.exec(source)?.[1] ?? '').matchAll(/'([^']+)'/g)].map(([, key]) => key)
+    const keys = [...(/^const keys: .* = \[(.*)\]$/m.exec(source)?.[1] ?? '').matchAll(/'([^']+)'/g)].map(
+      ([, key]) => key,
+    )
     const five = text(parse('nfsd-userland-helper.5'))
     assert.ok(keys.length > 2)
     for (const key of keys) assert.ok(five.includes(key ?? '?'), key)

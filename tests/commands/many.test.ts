@@ -24,12 +24,19 @@ function recordMany(s: Server): void {
 }
 
 /** Its result in a file, and a heap that would not hold so many clients. */
-function toFile(s: Server, file: string, input: string | undefined, ...words: readonly string[]): Promise<number | null> {
+function toFile(
+  s: Server,
+  file: string,
+  input: string | undefined,
+  ...words: readonly string[]
+): Promise<number | null> {
   const [program = '', ...before] = s.artefact.command
   const [out, given] = [openSync(file, 'w'), input === undefined ? undefined : openSync(input, 'r')]
   const machine = { dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir }
   const child = spawn(program, [...before, ...settings(machine), ...words], {
-    cwd: '/', env: { PATH: process.env['PATH'] ?? '', NODE_OPTIONS: '--max-old-space-size=40' }, stdio: [given ?? 'ignore', out, 'inherit'],
+    cwd: '/',
+    env: { PATH: process.env['PATH'] ?? '', NODE_OPTIONS: '--max-old-space-size=40' },
+    stdio: [given ?? 'ignore', out, 'inherit'],
   })
   return new Promise((resolve, reject) => {
     child.once('error', reject)
@@ -52,15 +59,31 @@ eachArtefact(`${many} clients`, (artefact) => {
     assert.equal((await said(s, undefined, 'list')).split('\n').length, many + 2)
     const { clients } = JSON.parse(await said(s, undefined, 'list', '--json')) as { clients: { owner: string }[] }
     assert.equal(new Set(clients.map(({ owner }) => owner)).size, many)
-    assert.match(await said(s, undefined, 'status'), new RegExp(`\\nclients +${many} may reclaim after the next start\\n`))
-    assert.deepEqual((JSON.parse(await said(s, undefined, 'status', '--json')) as { counts: object }).counts, { recorded: many, reclaimed: 0, new: 0, waiting: 0, void: 0, damaged: 0 })
-    assert.match(await said(s, undefined, 'verify'), new RegExp(`^${many} records can be understood; nothing is wrong\n$`))
+    assert.match(
+      await said(s, undefined, 'status'),
+      new RegExp(`\\nclients +${many} may reclaim after the next start\\n`),
+    )
+    assert.deepEqual((JSON.parse(await said(s, undefined, 'status', '--json')) as { counts: object }).counts, {
+      recorded: many,
+      reclaimed: 0,
+      new: 0,
+      waiting: 0,
+      void: 0,
+      damaged: 0,
+    })
+    assert.match(
+      await said(s, undefined, 'verify'),
+      new RegExp(`^${many} records can be understood; nothing is wrong\n$`),
+    )
     const exported = join(s.nfsdDir, 'clients.json')
     writeFileSync(exported, await said(s, undefined, 'export'))
-    const { imported } = JSON.parse(await said(other, exported, 'import', '--yes', '--json', '-')) as { imported: number }
+    const { imported } = JSON.parse(await said(other, exported, 'import', '--yes', '--json', '-')) as {
+      imported: number
+    }
     assert.equal(imported, many)
     await other.init()
-    for (const owner of ['client-0', `client-${many - 1}`]) assert.equal((await other.check(owner, 'v4.1')).status, done, hex(owner))
+    for (const owner of ['client-0', `client-${many - 1}`])
+      assert.equal((await other.check(owner, 'v4.1')).status, done, hex(owner))
     assert.notEqual((await other.check(`client-${many}`, 'v4.1')).status, done)
   })
 })
@@ -71,7 +94,9 @@ describe('a JSON object read in parts', () => {
   it('tells the same members wherever the parts end', () => {
     const whole = JSON.parse(text) as Record<string, unknown>
     for (let size = 1; size <= text.length; size++) {
-      const parts = Array.from({ length: Math.ceil(text.length / size) }, (_, at) => text.slice(at * size, (at + 1) * size))
+      const parts = Array.from({ length: Math.ceil(text.length / size) }, (_, at) =>
+        text.slice(at * size, (at + 1) * size),
+      )
       const read: Record<string, unknown> = { list: [], empty: [] }
       for (const { name, value, isItem } of membersOf(parts, ['list', 'empty'], (what) => new Error(what)))
         if (isItem) (read[name] as unknown[]).push(value)
@@ -81,7 +106,22 @@ describe('a JSON object read in parts', () => {
   })
 
   it('is refused where it is none, also where only its end is missing', () => {
-    for (const wrong of ['', '[]', '{', '{"a"', '{"a":', '{"a":1', '{"a":1,}', '{"list":[1 2]}', '{"list":[1,]}', '{"a":tru}', '{} x', '{"a":1}}', 'null', ...Array.from(text, (_, at) => text.slice(0, at))])
+    for (const wrong of [
+      '',
+      '[]',
+      '{',
+      '{"a"',
+      '{"a":',
+      '{"a":1',
+      '{"a":1,}',
+      '{"list":[1 2]}',
+      '{"list":[1,]}',
+      '{"a":tru}',
+      '{} x',
+      '{"a":1}}',
+      'null',
+      ...Array.from(text, (_, at) => text.slice(0, at)),
+    ])
       assert.throws(() => [...membersOf([wrong], ['list'], (what) => new Error(what))], /no JSON/, wrong)
   })
 })

@@ -10,23 +10,39 @@ import { asKernel, bundle, newMachine, root as repository, scrap, settings } fro
 
 /** Without a network, and without the scripts that build: what is built is packed. */
 const npm = (directory: string, ...words: readonly string[]): string =>
-  execFileSync('npm', [...words, '--ignore-scripts', '--offline', '--no-audit', '--no-fund', '--loglevel=error'], { cwd: directory, encoding: 'utf8' })
+  execFileSync('npm', [...words, '--ignore-scripts', '--offline', '--no-audit', '--no-fund', '--loglevel=error'], {
+    cwd: directory,
+    encoding: 'utf8',
+  })
 
 describe('the npm package', () => {
   const directory = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-npm-'))
-  after(() => { rmSync(directory, { recursive: true }) })
-  const [packed] = JSON.parse(npm(repository, 'pack', '--json', '--pack-destination', directory)) as [{ readonly filename: string; readonly files: readonly { readonly path: string }[] }]
+  after(() => {
+    rmSync(directory, { recursive: true })
+  })
+  const [packed] = JSON.parse(npm(repository, 'pack', '--json', '--pack-destination', directory)) as [
+    { readonly filename: string; readonly files: readonly { readonly path: string }[] },
+  ]
 
   it('has the program, its licences and its pages, and no figures of benchmarks', () => {
     const files = packed.files.map(({ path }) => path)
     assert.deepEqual(files.filter((path) => !/^docs\/(?:man\/)?[\w.-]+\.md$/.test(path)).sort(), [
-      'LICENSE', 'README.md', 'dist/copyright', 'dist/nfsd-userland-helper.cjs', 'dist/people.cjs', 'dist/sqlite.cjs', 'package.json',
+      'LICENSE',
+      'README.md',
+      'dist/copyright',
+      'dist/nfsd-userland-helper.cjs',
+      'dist/people.cjs',
+      'dist/sqlite.cjs',
+      'package.json',
     ])
     assert.ok(files.includes('docs/man/nfsd-userland-helper.8.md'))
   })
 
   it('needs no other package: all is built in', () => {
-    assert.deepEqual(Object.keys(packageJson).filter((key) => /dependencies$/i.test(key)), ['devDependencies'])
+    assert.deepEqual(
+      Object.keys(packageJson).filter((key) => /dependencies$/i.test(key)),
+      ['devDependencies'],
+    )
   })
 
   it('installs without a network, in a few MB, and runs', async () => {
@@ -34,7 +50,9 @@ describe('the npm package', () => {
     npm(directory, 'install', '--global', '--prefix', prefix, join(directory, packed.filename))
     const modules = join(prefix, 'lib/node_modules')
     assert.deepEqual(readdirSync(modules), ['nfsd-userland-helper'])
-    const sizes = (readdirSync(modules, { recursive: true }) as string[]).map((path) => statSync(join(modules, path)).size)
+    const sizes = (readdirSync(modules, { recursive: true }) as string[]).map(
+      (path) => statSync(join(modules, path)).size,
+    )
     assert.ok(sizes.reduce((sum, size) => sum + size, 0) < 3_000_000)
     const program = join(prefix, 'bin/nfsd-userland-helper')
     const words = (...said: readonly string[]): string => execFileSync(program, said, { encoding: 'utf8', cwd: '/' })
@@ -44,7 +62,17 @@ describe('the npm package', () => {
     try {
       const command = [process.execPath, program]
       for (const verb of ['init', 'create', 'gracedone'])
-        assert.equal((await asKernel({ ...bundle, command }, [...settings(machine), verb, ...({ create: ['616461'], gracedone: ['0'] }[verb] ?? [])], {})).status, 0, verb)
+        assert.equal(
+          (
+            await asKernel(
+              { ...bundle, command },
+              [...settings(machine), verb, ...({ create: ['616461'], gracedone: ['0'] }[verb] ?? [])],
+              {},
+            )
+          ).status,
+          0,
+          verb,
+        )
       assert.match(words('-s', machine.stateDir, '--config', '/dev/null', 'list'), / ada$/m)
     } finally {
       scrap(machine)

@@ -43,11 +43,15 @@ describe('an owner named by a person', () => {
   })
 
   it('is refused where several begin so: they are named', () => {
-    assert.match(refusal('Linux'), /^2 clients begin so \(Linux\\040NFSv4\.1\\040ada, Linux\\040NFSv4\.1\\040adam\): 'Linux'$/)
+    assert.match(
+      refusal('Linux'),
+      /^2 clients begin so \(Linux\\040NFSv4\.1\\040ada, Linux\\040NFSv4\.1\\040adam\): 'Linux'$/,
+    )
   })
 
   it('is refused where nobody is called so', () => {
-    for (const word of ['eve', '', 'Bob', 'bob\\012\\012']) assert.match(refusal(word), /^no client is recorded by this name/)
+    for (const word of ['eve', '', 'Bob', 'bob\\012\\012'])
+      assert.match(refusal(word), /^no client is recorded by this name/)
     assert.match(refusal('626f', true), /^no client is recorded by this name/, 'with --hex there are no prefixes')
     assert.match(refusal('bob', true), /not hexadecimal|odd number/)
   })

@@ -15,14 +15,22 @@ function scratch(): string {
 }
 
 const pack = (artefact: Artefact, directory: string): string =>
-  execFileSync(process.execPath, ['--import', 'tsx', join(repository, 'lib/build/deb.ts'), directory, ...(artefact === bundle ? ['--bundle'] : [])], { cwd: repository, encoding: 'utf8' }).trim()
+  execFileSync(
+    process.execPath,
+    ['--import', 'tsx', join(repository, 'lib/build/deb.ts'), directory, ...(artefact === bundle ? ['--bundle'] : [])],
+    { cwd: repository, encoding: 'utf8' },
+  ).trim()
 
 for (const artefact of artefacts())
   describe(`the Debian package (${artefact.name})`, () => {
     const directory = scratch()
-    after(() => { rmSync(directory, { recursive: true }) })
+    after(() => {
+      rmSync(directory, { recursive: true })
+    })
     let deb = ''
-    before(() => { deb = pack(artefact, directory) })
+    before(() => {
+      deb = pack(artefact, directory)
+    })
 
     // Debian 12 has no Node that is new enough; the one that runs the tests stands in for it.
     const install = `dpkg ${artefact === bundle ? '--force-depends' : ''} --install`
@@ -41,7 +49,13 @@ for (const artefact of artefacts())
         echo ---
         /usr/sbin/nfsd-userland-helper install --dry-run`)
       assert.equal(status, 0, output)
-      assert.match(output, new RegExp(`^\\d+\\n${packageJson.version}(?: \\(QuickJS-ng [\\d.]+\\))?\\n---\\nNothing is done, only said:\\nThe package's own files are left to the package manager\\.$`, 'm'))
+      assert.match(
+        output,
+        new RegExp(
+          `^\\d+\\n${packageJson.version}(?: \\(QuickJS-ng [\\d.]+\\))?\\n---\\nNothing is done, only said:\\nThe package's own files are left to the package manager\\.$`,
+          'm',
+        ),
+      )
     })
 
     if (artefact === executable)
@@ -55,7 +69,10 @@ for (const artefact of artefacts())
           done
           PATH=/usr/sbin:/usr/bin:/sbin:/bin /usr/sbin/nfsd-userland-helper -f status || echo "ended with $?"`)
         assert.equal(status, 0, output)
-        assert.match(output, /commands for people need Node, which is not on this machine: install the package nodejs\nended with 218$/m)
+        assert.match(
+          output,
+          /commands for people need Node, which is not on this machine: install the package nodejs\nended with 218$/m,
+        )
       })
 
     it('keeps a configuration file that was changed when it is upgraded or removed, and leaves nothing when it is purged', async () => {
@@ -85,29 +102,70 @@ for (const artefact of artefacts())
     })
 
     it('has nothing that lintian finds wrong, but for what is explained', () => {
-      const { stdout, stderr, status } = spawnSync('lintian', ['--allow-root', '--no-tag-display-limit', '--display-info', '--pedantic', '--fail-on', 'error,warning,info,pedantic', deb], { encoding: 'utf8' })
+      const { stdout, stderr, status } = spawnSync(
+        'lintian',
+        [
+          '--allow-root',
+          '--no-tag-display-limit',
+          '--display-info',
+          '--pedantic',
+          '--fail-on',
+          'error,warning,info,pedantic',
+          deb,
+        ],
+        { encoding: 'utf8' },
+      )
       assert.deepEqual({ found: stdout.trim(), status }, { found: '', status: 0 }, stderr)
-      const overrides = readFileSync(join(repository, `lib/build/debian/lintian-overrides-${artefact.name}`), 'utf8').split('\n')
+      const overrides = readFileSync(
+        join(repository, `lib/build/debian/lintian-overrides-${artefact.name}`),
+        'utf8',
+      ).split('\n')
       for (const [at, line] of overrides.entries())
-        if (line.startsWith('nfsd-userland-helper:') && !(overrides[at - 1] ?? '').startsWith('nfsd-userland-helper:')) assert.match(overrides[at - 1] ?? '', /^# /, `${line}: why?`)
+        if (line.startsWith('nfsd-userland-helper:') && !(overrides[at - 1] ?? '').startsWith('nfsd-userland-helper:'))
+          assert.match(overrides[at - 1] ?? '', /^# /, `${line}: why?`)
     })
 
     it('names every file of /etc as a conffile, belongs to root, and needs no more than it says', () => {
       const listed = execFileSync('dpkg-deb', ['--contents', deb], { encoding: 'utf8' })
       const inEtc = [...listed.matchAll(/ \.(\/etc\/.*[^/])$/gm)].map(([, path]) => path)
-      assert.deepEqual(execFileSync('dpkg-deb', ['--info', deb, 'conffiles'], { encoding: 'utf8' }).trim().split('\n'), inEtc)
-      assert.deepEqual(listed.trim().split('\n').filter((line) => !/^[-dl].{9} root\/root /.test(line)), [])
-      const field = (name: string): string => execFileSync('dpkg-deb', ['--field', deb, name], { encoding: 'utf8' }).trim()
+      assert.deepEqual(
+        execFileSync('dpkg-deb', ['--info', deb, 'conffiles'], { encoding: 'utf8' }).trim().split('\n'),
+        inEtc,
+      )
+      assert.deepEqual(
+        listed
+          .trim()
+          .split('\n')
+          .filter((line) => !/^[-dl].{9} root\/root /.test(line)),
+        [],
+      )
+      const field = (name: string): string =>
+        execFileSync('dpkg-deb', ['--field', deb, name], { encoding: 'utf8' }).trim()
       const node = 'nodejs (>= 18.19)'
-      assert.deepEqual([field('Depends'), field('Recommends')], artefact === bundle ? [node, 'nfs-kernel-server'] : ['', `${node}, nfs-kernel-server`])
+      assert.deepEqual(
+        [field('Depends'), field('Recommends')],
+        artefact === bundle ? [node, 'nfs-kernel-server'] : ['', `${node}, nfs-kernel-server`],
+      )
       assert.ok(Number(field('Installed-Size')) < 4096, 'a few MB')
     })
 
     it('has the licence of everything that is linked in', () => {
-      const copyright = execFileSync('/bin/sh', ['-c', `dpkg-deb --fsys-tarfile '${deb}' | tar -xO ./usr/share/doc/nfsd-userland-helper/copyright`], { encoding: 'utf8' })
-      for (const name of ['quickjs-ng', 'glibc', ...['@noble/hashes', 'fs-extra', 'proper-lockfile', 'sql.js', 'yargs', 'yargs-parser'].map((name) => `node_modules/${name}`)])
+      const copyright = execFileSync(
+        '/bin/sh',
+        ['-c', `dpkg-deb --fsys-tarfile '${deb}' | tar -xO ./usr/share/doc/nfsd-userland-helper/copyright`],
+        { encoding: 'utf8' },
+      )
+      for (const name of [
+        'quickjs-ng',
+        'glibc',
+        ...['@noble/hashes', 'fs-extra', 'proper-lockfile', 'sql.js', 'yargs', 'yargs-parser'].map(
+          (name) => `node_modules/${name}`,
+        ),
+      ])
         assert.match(copyright, new RegExp(`^Files: ${name}/\\*$`, 'm'))
-      const named = new Set([...copyright.matchAll(/^Files: .*\n(?:(?!License:).*\n)+License: (.*)$/gm)].map(([, license]) => license))
+      const named = new Set(
+        [...copyright.matchAll(/^Files: .*\n(?:(?!License:).*\n)+License: (.*)$/gm)].map(([, license]) => license),
+      )
       const told = new Set([...copyright.matchAll(/^License: (.*)\n /gm)].map(([, license]) => license))
       assert.deepEqual(named, told)
     })
@@ -115,7 +173,10 @@ for (const artefact of artefacts())
 
 describe('the Debian packages', () => {
   it('have the version of the program in their changelog', () => {
-    assert.match(readFileSync(join(repository, 'lib/build/debian/changelog'), 'utf8'), new RegExp(`^nfsd-userland-helper \\(${packageJson.version}\\) `))
+    assert.match(
+      readFileSync(join(repository, 'lib/build/debian/changelog'), 'utf8'),
+      new RegExp(`^nfsd-userland-helper \\(${packageJson.version}\\) `),
+    )
     assert.ok(existsSync(join(repository, 'LICENSE')))
   })
 })

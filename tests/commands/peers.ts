@@ -5,8 +5,15 @@ import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 
 /** One upcall of nfsdcltrack's. @returns its exit status. */
-export function nfsdcltrack(storage: string, words: readonly string[], env: Readonly<Record<string, string>> = {}): number | null {
-  const { status, error } = spawnSync('nfsdcltrack', ['-f', '-s', storage, ...words], { env: { PATH: path, ...env }, stdio: 'ignore' })
+export function nfsdcltrack(
+  storage: string,
+  words: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+): number | null {
+  const { status, error } = spawnSync('nfsdcltrack', ['-f', '-s', storage, ...words], {
+    env: { PATH: path, ...env },
+    stdio: 'ignore',
+  })
   if (error !== undefined) throw error
   return status
 }
@@ -15,7 +22,10 @@ const path = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`
 
 /** Runs SQL on a database file, and gives what sqlite3 prints. */
 export function sql(database: string, statements: string): string {
-  const { status, stdout, stderr, error } = spawnSync('sqlite3', ['-batch', database], { input: statements, encoding: 'utf8' })
+  const { status, stdout, stderr, error } = spawnSync('sqlite3', ['-batch', database], {
+    input: statements,
+    encoding: 'utf8',
+  })
   if (error !== undefined) throw error
   if (status !== 0) throw new Error(`sqlite3: ${stderr}`)
   return stdout
@@ -29,11 +39,25 @@ export async function nfsdcldOpens(storage: string): Promise<string> {
   const pipes = `${storage}.pipefs`
   mkdirSync(storage, { recursive: true, mode: 0o700 })
   mkdirSync(join(pipes, 'nfsd'), { recursive: true })
-  const daemon = spawn('nfsdcld', ['-F', '-d', '-p', pipes, '-s', storage], { env: { PATH: path }, stdio: ['ignore', 'pipe', 'pipe'] })
+  const daemon = spawn('nfsdcld', ['-F', '-d', '-p', pipes, '-s', storage], {
+    env: { PATH: path },
+    stdio: ['ignore', 'pipe', 'pipe'],
+  })
   let said = ''
-  for (const stream of [daemon.stdout, daemon.stderr]) stream.setEncoding('latin1').on('data', (text: string) => { said += text })
-  const ended = new Promise<void>((resolve, reject) => daemon.once('error', reject).once('close', () => { resolve() }))
-  for (let waited = 0; !said.includes('Starting event dispatch') && waited < 20_000 && daemon.exitCode === null; waited += 20)
+  for (const stream of [daemon.stdout, daemon.stderr])
+    stream.setEncoding('latin1').on('data', (text: string) => {
+      said += text
+    })
+  const ended = new Promise<void>((resolve, reject) =>
+    daemon.once('error', reject).once('close', () => {
+      resolve()
+    }),
+  )
+  for (
+    let waited = 0;
+    !said.includes('Starting event dispatch') && waited < 20_000 && daemon.exitCode === null;
+    waited += 20
+  )
     await Promise.race([pause(20), ended])
   daemon.kill()
   await ended
@@ -52,9 +76,13 @@ export async function nfsdcldTells(storage: string): Promise<Buffer[]> {
   const pipes = `${storage}.kernel`
   const name = join(pipes, 'terminal')
   mkdirSync(join(pipes, 'nfsd'), { recursive: true })
-  const kernel = spawn('script', ['-qfc', `stty raw -echo && tty > ${name} && exec sleep 60`, '/dev/null'], { stdio: ['pipe', 'pipe', 'ignore'] })
+  const kernel = spawn('script', ['-qfc', `stty raw -echo && tty > ${name} && exec sleep 60`, '/dev/null'], {
+    stdio: ['pipe', 'pipe', 'ignore'],
+  })
   let heard = Buffer.alloc(0)
-  kernel.stdout.on('data', (bytes: Buffer) => { heard = Buffer.concat([heard, bytes]) })
+  kernel.stdout.on('data', (bytes: Buffer) => {
+    heard = Buffer.concat([heard, bytes])
+  })
   const terminal = await until(() => existsSync(name) && readFileSync(name, 'latin1').trim())
   symlinkSync(terminal, join(pipes, 'nfsd/cld'))
   const daemon = spawn('nfsdcld', ['-F', '-p', pipes, '-s', storage], { env: { PATH: path }, stdio: 'ignore' })

@@ -11,14 +11,27 @@ const everybody = ['ada', 'bob', 'cid', 'eve']
 
 /** ada and bob were in the full instance; cid is new in grace. */
 async function inGrace(artefact: Artefact, machine: Machine): Promise<void> {
-  for (const words of [['init'], ['create', hex('ada')], ['create', hex('bob')], ['grace_done'], ['init'], ['create', hex('cid')]])
+  for (const words of [
+    ['init'],
+    ['create', hex('ada')],
+    ['create', hex('bob')],
+    ['grace_done'],
+    ['init'],
+    ['create', hex('cid')],
+  ])
     assert.equal(await called(artefact, machine, words), done)
 }
 
 /** The newest instance's directory. */
 const current = ({ stateDir }: Machine): string => {
   const room = join(stateDir, 'v4clients')
-  return join(room, readdirSync(room).filter((name) => /^\d+$/.test(name)).sort().at(-1) ?? '')
+  return join(
+    room,
+    readdirSync(room)
+      .filter((name) => /^\d+$/.test(name))
+      .sort()
+      .at(-1) ?? '',
+  )
 }
 
 interface Case {
@@ -35,7 +48,9 @@ eachArtefact('killed anywhere', (artefact) => {
     {
       name: 'a repair of a damaged record that stands before an older whole one lets its client in at no moment',
       words: ['verify', '--repair', '--yes'],
-      make: (machine) => { symlinkSync('session=Y,recorded=1,check=00000000', join(current(machine), 'ada')) },
+      make: (machine) => {
+        symlinkSync('session=Y,recorded=1,check=00000000', join(current(machine), 'ada'))
+      },
       before: ['bob', 'cid'],
       after: ['bob', 'cid'],
     },
@@ -49,11 +64,19 @@ eachArtefact('killed anywhere', (artefact) => {
       before: [],
       after: [],
     },
-    { name: 'an expiry takes out its client or does not', words: ['expire', '--yes', 'ada'], make: () => undefined, before: ['ada', 'bob', 'cid'], after: ['bob', 'cid'] },
+    {
+      name: 'an expiry takes out its client or does not',
+      words: ['expire', '--yes', 'ada'],
+      make: () => undefined,
+      before: ['ada', 'bob', 'cid'],
+      after: ['bob', 'cid'],
+    },
     {
       name: 'an allowance lets in its client or does not',
       words: ['allow', '--yes', 'ada'],
-      make: async (machine) => { assert.equal(await called(artefact, machine, ['remove', hex('ada')]), done) },
+      make: async (machine) => {
+        assert.equal(await called(artefact, machine, ['remove', hex('ada')]), done)
+      },
       before: ['bob', 'cid'],
       after: ['ada', 'bob', 'cid'],
     },

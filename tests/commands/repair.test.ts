@@ -4,12 +4,24 @@ import { spawn } from 'node:child_process'
 import { mkdirSync, readdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
-import { badArgument, done, eachArtefact, hex, mayNotReclaim, server, storageFailed, type Server } from '../contract/server.ts'
+import {
+  badArgument,
+  done,
+  eachArtefact,
+  hex,
+  mayNotReclaim,
+  server,
+  storageFailed,
+  type Server,
+} from '../contract/server.ts'
 import { barriers, traced } from '../contract/strace.ts'
 
 async function mayReclaim(s: Server, ...owners: string[]): Promise<string[]> {
   const verdicts = await Promise.all(owners.map(async (owner) => (await s.check(owner, 'v4.1')).status))
-  assert.ok(verdicts.every((status) => status === done || status === mayNotReclaim), verdicts.join())
+  assert.ok(
+    verdicts.every((status) => status === done || status === mayNotReclaim),
+    verdicts.join(),
+  )
   return owners.filter((_, at) => verdicts[at] === done)
 }
 
@@ -17,10 +29,29 @@ async function mayReclaim(s: Server, ...owners: string[]): Promise<string[]> {
 const mark = (s: Server): string => join(s.stateDir, '../run/unknown-directory')
 
 /** A command on a terminal of its own; what happens between the question and the answer, which is yes. */
-function asked(s: Server, words: readonly string[], meanwhile: () => Promise<unknown>): Promise<{ readonly status: number | null; readonly said: string }> {
-  const line = [...s.artefact.command, '-s', s.stateDir, '--nfsd-dir', s.nfsdDir, '--run-dir', join(s.stateDir, '../run'), '--config', '/dev/null', ...words].join(' ')
+function asked(
+  s: Server,
+  words: readonly string[],
+  meanwhile: () => Promise<unknown>,
+): Promise<{ readonly status: number | null; readonly said: string }> {
+  const line = [
+    ...s.artefact.command,
+    '-s',
+    s.stateDir,
+    '--nfsd-dir',
+    s.nfsdDir,
+    '--run-dir',
+    join(s.stateDir, '../run'),
+    '--config',
+    '/dev/null',
+    ...words,
+  ].join(' ')
   return new Promise((resolve, reject) => {
-    const child = spawn('/usr/bin/script', ['-qec', line, '/dev/null'], { cwd: '/', env: { TERM: 'dumb' }, stdio: ['pipe', 'pipe', 'inherit'] })
+    const child = spawn('/usr/bin/script', ['-qec', line, '/dev/null'], {
+      cwd: '/',
+      env: { TERM: 'dumb' },
+      stdio: ['pipe', 'pipe', 'inherit'],
+    })
     let said = ''
     let answered = false
     child.stdout.setEncoding('utf8').on('data', (text: string) => {
@@ -30,7 +61,9 @@ function asked(s: Server, words: readonly string[], meanwhile: () => Promise<unk
       meanwhile().then(() => child.stdin.end('y\n'), reject)
     })
     child.once('error', reject)
-    child.once('close', (status) => { resolve({ status, said }) })
+    child.once('close', (status) => {
+      resolve({ status, said })
+    })
   })
 }
 
@@ -38,9 +71,22 @@ eachArtefact('expire', (artefact) => {
   it('takes clients out, named as they are printed, by a beginning, or in hex', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('Linux NFSv4.1 ada', 'Linux NFSv4.1 bob', 'cid', 'dan')
-    const { status, stdout } = await s.call(['expire', '--yes', '--prefix', 'Linux NFSv4.1 ada', 'Linux\\040NFSv4.1\\040b', 'cid', 'cid'])
+    const { status, stdout } = await s.call([
+      'expire',
+      '--yes',
+      '--prefix',
+      'Linux NFSv4.1 ada',
+      'Linux\\040NFSv4.1\\040b',
+      'cid',
+      'cid',
+    ])
     assert.equal(status, done)
-    assert.deepEqual(stdout.split('\n'), ['expired Linux\\040NFSv4.1\\040ada', 'expired Linux\\040NFSv4.1\\040bob', 'expired cid', ''])
+    assert.deepEqual(stdout.split('\n'), [
+      'expired Linux\\040NFSv4.1\\040ada',
+      'expired Linux\\040NFSv4.1\\040bob',
+      'expired cid',
+      '',
+    ])
     assert.equal((await s.call(['expire', '--yes', '--hex', hex('dan')])).status, done)
     await s.create('eve', 'v4.1')
     await s.init()
@@ -53,7 +99,10 @@ eachArtefact('expire', (artefact) => {
     for (let twice = 0; twice < 2; twice++) await s.call(['expire', '--yes', 'Linux ada'])
     const refused = await s.call(['expire', '--yes', 'Linux ad'])
     assert.equal(refused.status, badArgument)
-    assert.match(refused.stderr, /by this whole name; to let it be a beginning \(Linux\\040adam\), say --prefix: 'Linux ad'\n$/)
+    assert.match(
+      refused.stderr,
+      /by this whole name; to let it be a beginning \(Linux\\040adam\), say --prefix: 'Linux ad'\n$/,
+    )
     await s.init()
     assert.deepEqual(await mayReclaim(s, 'Linux ada', 'Linux adam'), ['Linux adam'])
     assert.equal((await s.call(['expire', '--yes', '--prefix', 'Linux ad'])).status, done)
@@ -67,20 +116,34 @@ eachArtefact('expire', (artefact) => {
     await s.create('bob', 'v4.1')
     const { status, calls } = await traced(s, ['expire', '--yes', 'ada', 'bob'])
     assert.equal(status, done)
-    assert.deepEqual(barriers(s, calls).map((path) => path.replace(/\d{6,}/, 'T')), ['/v4clients/T', '/v4clients/T'])
+    assert.deepEqual(
+      barriers(s, calls).map((path) => path.replace(/\d{6,}/, 'T')),
+      ['/v4clients/T', '/v4clients/T'],
+    )
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'cid'), ['cid'])
   })
 
-  it('changes nothing for a dry run, without a yes, or if one of the names is nobody\'s or several clients\'', async () => {
+  it("changes nothing for a dry run, without a yes, or if one of the names is nobody's or several clients'", async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'adam')
     const before = s.snapshot()
     assert.equal((await s.call(['expire', '--dry-run', 'adam'])).stdout, 'would expire adam\n')
-    for (const words of [['adam'], ['--yes', 'adam', 'eve'], ['--yes', 'ad'], ['--yes'], ['--yes', '--hex', 'zz'], ['--yes', 'adam', '--force']])
+    for (const words of [
+      ['adam'],
+      ['--yes', 'adam', 'eve'],
+      ['--yes', 'ad'],
+      ['--yes'],
+      ['--yes', '--hex', 'zz'],
+      ['--yes', 'adam', '--force'],
+    ])
       assert.equal((await s.call(['expire', ...words])).status, badArgument, words.join(' '))
     assert.equal(s.snapshot(), before)
     const { expired } = JSON.parse((await s.call(['expire', '--yes', '--json', 'ada'])).stdout) as { expired: unknown }
-    assert.deepEqual(expired, [{ owner: 'ada', owner_hex: hex('ada'), live: null }], 'a whole owner is meant, though it begins another')
+    assert.deepEqual(
+      expired,
+      [{ owner: 'ada', owner_hex: hex('ada'), live: null }],
+      'a whole owner is meant, though it begins another',
+    )
   })
 
   it('leaves a client that came back while a person was asked, and says so', async () => {
@@ -98,7 +161,10 @@ eachArtefact('expire', (artefact) => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     mkdirSync(join(s.nfsdDir, 'clients/17'), { recursive: true })
-    writeFileSync(join(s.nfsdDir, 'clients/17/info'), 'clientid: 0x1\naddress: "192.0.2.1:700"\nstatus: confirmed\nname: "ada"\nminor version: 1\n')
+    writeFileSync(
+      join(s.nfsdDir, 'clients/17/info'),
+      'clientid: 0x1\naddress: "192.0.2.1:700"\nstatus: confirmed\nname: "ada"\nminor version: 1\n',
+    )
     assert.match((await s.call(['expire', '--yes', 'ada'])).stdout, /echo expire > .*\/clients\/17\/ctl/)
   })
 })
@@ -120,8 +186,13 @@ eachArtefact('prune', (artefact) => {
     await crashed(s)
     const dry = await s.call(['prune', '--unseen', '3', '--dry-run'])
     assert.match(dry.stdout, /UNSEEN .*\n +3 .* ada\n1 clients would be pruned\n$/)
-    const { pruned } = JSON.parse((await s.call(['prune', '--unseen', '3', '--yes', '--json'])).stdout) as { pruned: { owner: string; instances_unseen: number }[] }
-    assert.deepEqual(pruned.map(({ owner, instances_unseen: unseen }) => [owner, unseen]), [['ada', 3]])
+    const { pruned } = JSON.parse((await s.call(['prune', '--unseen', '3', '--yes', '--json'])).stdout) as {
+      pruned: { owner: string; instances_unseen: number }[]
+    }
+    assert.deepEqual(
+      pruned.map(({ owner, instances_unseen: unseen }) => [owner, unseen]),
+      [['ada', 3]],
+    )
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'cid'), ['bob', 'cid'])
     assert.match((await s.call(['prune', '--unseen', '3', '--yes'])).stdout, /^0 clients pruned/)
   })
@@ -155,7 +226,14 @@ eachArtefact('prune', (artefact) => {
     assert.match((await s.call(['prune', '--unseen', '1', '--yes'])).stdout, /^0 clients pruned/)
     await s.init()
     const before = s.snapshot()
-    for (const words of [[], ['--unseen'], ['--unseen', '0', '--yes'], ['--unseen', '1.5', '--yes'], ['--unseen', 'x', '--yes'], ['--unseen', '1']])
+    for (const words of [
+      [],
+      ['--unseen'],
+      ['--unseen', '0', '--yes'],
+      ['--unseen', '1.5', '--yes'],
+      ['--unseen', 'x', '--yes'],
+      ['--unseen', '1'],
+    ])
       assert.equal((await s.call(['prune', ...words])).status, badArgument, words.join(' '))
     assert.equal(s.snapshot(), before)
   })
@@ -188,7 +266,10 @@ eachArtefact('allow', (artefact) => {
     await s.remove('bob')
     const { stdout } = await s.call(['allow', '--yes', '--json', 'ada', 'bob'])
     const { allowed } = JSON.parse(stdout) as { allowed: { owner: string }[] }
-    assert.deepEqual(allowed.map(({ owner }) => owner), ['ada', 'bob'])
+    assert.deepEqual(
+      allowed.map(({ owner }) => owner),
+      ['ada', 'bob'],
+    )
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob'), ['ada', 'bob'])
     await s.create('ada', 'v4.1')
     await s.graceDone()

@@ -8,7 +8,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { root as repository } from '../support/artefacts.ts'
 
-export interface Told { readonly status: number | null; readonly output: string }
+export interface Told {
+  readonly status: number | null
+  readonly output: string
+}
 
 const stage = `
 set -e
@@ -28,15 +31,30 @@ exec chroot "$1/root" /bin/sh -euc "$3"
 export function onScratchMachine(script: string): Promise<Told> {
   const directory = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-machine-'))
   return new Promise<Told>((resolve, reject) => {
-    const child = spawn('unshare', ['--mount', '--propagation', 'private', '/bin/sh', '-c', stage, 'sh', directory, repository, script], {
-      cwd: '/',
-      env: { PATH: `/usr/sbin:/usr/bin:/sbin:/bin:${process.env['PATH'] ?? ''}`, DEBIAN_FRONTEND: 'noninteractive', LC_ALL: 'C.UTF-8' },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: 120_000,
-    })
+    const child = spawn(
+      'unshare',
+      ['--mount', '--propagation', 'private', '/bin/sh', '-c', stage, 'sh', directory, repository, script],
+      {
+        cwd: '/',
+        env: {
+          PATH: `/usr/sbin:/usr/bin:/sbin:/bin:${process.env['PATH'] ?? ''}`,
+          DEBIAN_FRONTEND: 'noninteractive',
+          LC_ALL: 'C.UTF-8',
+        },
+        stdio: ['ignore', 'pipe', 'pipe'],
+        timeout: 120_000,
+      },
+    )
     let output = ''
-    for (const stream of [child.stdout, child.stderr]) stream.setEncoding('utf8').on('data', (text: string) => { output += text })
+    for (const stream of [child.stdout, child.stderr])
+      stream.setEncoding('utf8').on('data', (text: string) => {
+        output += text
+      })
     child.once('error', reject)
-    child.once('close', (status) => { resolve({ status, output }) })
-  }).finally(() => { rmSync(directory, { recursive: true, force: true }) })
+    child.once('close', (status) => {
+      resolve({ status, output })
+    })
+  }).finally(() => {
+    rmSync(directory, { recursive: true, force: true })
+  })
 }

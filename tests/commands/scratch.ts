@@ -10,8 +10,14 @@ export type System = 'systemd' | 'openrc' | 'sysvinit'
 
 export function scratchRoot(system: System): string {
   const root = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-root-'))
-  after(() => { rmSync(root, { recursive: true, force: true }) })
-  for (const directory of { systemd: ['usr/lib/systemd/systemd'], openrc: ['sbin/openrc-run', 'etc/init.d'], sysvinit: ['etc/init.d'] }[system])
+  after(() => {
+    rmSync(root, { recursive: true, force: true })
+  })
+  for (const directory of {
+    systemd: ['usr/lib/systemd/systemd'],
+    openrc: ['sbin/openrc-run', 'etc/init.d'],
+    sysvinit: ['etc/init.d'],
+  }[system])
     mkdirSync(join(root, directory), { recursive: true })
   return root
 }

@@ -33,7 +33,12 @@ const standings = async (s: Server, ...words: string[]): Promise<Record<string, 
 interface Status {
   instance: { kind: string; kernel_boot_time: number | null }
   since: Record<string, unknown>
-  grace: { kernel: string; grace_seconds: number | null; seconds_left: number | null; held_by: { because: string; client?: Client }[] }
+  grace: {
+    kernel: string
+    grace_seconds: number | null
+    seconds_left: number | null
+    held_by: { because: string; client?: Client }[]
+  }
   counts: Record<string, number>
   live: { owner_hex: string; recorded: string | null }[] | null
 }
@@ -63,9 +68,19 @@ function liveInKernel(s: Server, number: number, name: string): void {
   writeFileSync(
     join(s.nfsdDir, 'clients', String(number), 'info'),
     [
-      'clientid: 0x4f9a2b3c6a3cbe21', 'address: "10.0.0.7:912"', 'status: courtesy', 'seconds from last renew: 131', `name: "${name}"`,
-      'minor version: 2', 'Implementation domain: "kernel.org"', 'Implementation name: "Linux 6.1.0"', 'Implementation time: [0, 0]',
-      'callback state: UP', 'callback address: "10.0.0.7:0"', 'admin-revoked states: 0', '',
+      'clientid: 0x4f9a2b3c6a3cbe21',
+      'address: "10.0.0.7:912"',
+      'status: courtesy',
+      'seconds from last renew: 131',
+      `name: "${name}"`,
+      'minor version: 2',
+      'Implementation domain: "kernel.org"',
+      'Implementation name: "Linux 6.1.0"',
+      'Implementation time: [0, 0]',
+      'callback state: UP',
+      'callback address: "10.0.0.7:0"',
+      'admin-revoked states: 0',
+      '',
     ].join('\n'),
   )
 }
@@ -78,7 +93,10 @@ eachArtefact('list', (artefact) => {
     assert.deepEqual(Object.keys(await standings(s, '--waiting')), ['bob', 'old'])
     assert.deepEqual(Object.keys(await standings(s, '--current')), ['ada', 'eve'])
     assert.deepEqual(Object.keys(await standings(s, '--reclaimable')), ['ada', 'eve', 'bob', 'old'])
-    assert.match(await asked(s, 'list'), /^STANDING {3}INSTANCE {4}FIRST RECORDED {8}NFS {3}CLIENT\nreclaimed  [0-9]{10}  20[^ ]+Z  4\.1\+  ada\n/)
+    assert.match(
+      await asked(s, 'list'),
+      /^STANDING {3}INSTANCE {4}FIRST RECORDED {8}NFS {3}CLIENT\nreclaimed  [0-9]{10}  20[^ ]+Z  4\.1\+  ada\n/,
+    )
   })
 
   it('and after it, that all may reclaim at the next start', async () => {
@@ -93,10 +111,22 @@ eachArtefact('list', (artefact) => {
     await s.fullInstanceWith(owner)
     const [client] = await listed(s)
     assert.ok(client)
-    assert.deepEqual(Object.keys(client), ['owner', 'owner_hex', 'standing', 'may_reclaim', 'instance', 'instances_unseen', 'session', 'recorded'])
+    assert.deepEqual(Object.keys(client), [
+      'owner',
+      'owner_hex',
+      'standing',
+      'may_reclaim',
+      'instance',
+      'instances_unseen',
+      'session',
+      'recorded',
+    ])
     assert.equal(client.owner_hex, hex(owner))
     assert.equal(client.owner, '\\x41200a5cff002f')
-    assert.deepEqual([client.may_reclaim, client.session, client.instance], [true, true, Number(instanceIn(s, 'boot_time'))])
+    assert.deepEqual(
+      [client.may_reclaim, client.session, client.instance],
+      [true, true, Number(instanceIn(s, 'boot_time'))],
+    )
     const text = await asked(s, 'list')
     assert.match(text, /^[\x20-\x7e\n]+$/)
   })
@@ -105,12 +135,16 @@ eachArtefact('list', (artefact) => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')
     await s.init()
-    const [old, now] = [instanceIn(s, 'boot_time'), instanceIn(s, 'new_boot_time')].map((start) => join(s.stateDir, 'v4clients', start))
+    const [old, now] = [instanceIn(s, 'boot_time'), instanceIn(s, 'new_boot_time')].map((start) =>
+      join(s.stateDir, 'v4clients', start),
+    )
     assert.ok(old !== undefined && now !== undefined)
     symlinkSync('nonsense', join(now, 'ada'))
     // What a power cut does to a moved record on btrfs: it stands in both.
     cpSync(join(old, 'bob'), join(now, 'bob'), { verbatimSymlinks: true })
-    const lines = (await listed(s)).map(({ owner, may_reclaim, instance }) => [owner, may_reclaim, String(instance)].join(' '))
+    const lines = (await listed(s)).map(({ owner, may_reclaim, instance }) =>
+      [owner, may_reclaim, String(instance)].join(' '),
+    )
     const [before, after] = [instanceIn(s, 'boot_time'), instanceIn(s, 'new_boot_time')]
     assert.deepEqual(lines, [`bob true ${after}`, `ada false ${before}`, `bob false ${before}`])
     assert.notEqual((await s.check('ada', 'v4.1')).status, done)
@@ -124,7 +158,8 @@ eachArtefact('list', (artefact) => {
     const [old, now] = ['boot_time', 'new_boot_time'].map((file) => join(s.stateDir, 'v4clients', instanceIn(s, file)))
     assert.ok(old !== undefined && now !== undefined)
     const owners = Array.from({ length: 1000 }, (_, i) => Buffer.from(`client-${i}`) as Uint8Array as ClientOwner)
-    for (const owner of owners) symlinkSync(recordLine(owner, { session: false, recorded: 1 }), join(old, recordName(owner)))
+    for (const owner of owners)
+      symlinkSync(recordLine(owner, { session: false, recorded: 1 }), join(old, recordName(owner)))
     // Looking at a directory takes a while, so that records move between two looks: by one rename, as an upcall does it.
     const slow = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'inject=getdents64:delay_enter=200000']
     let looking = true
@@ -132,7 +167,9 @@ eachArtefact('list', (artefact) => {
       { ...artefact, command: [...slow, ...artefact.command] },
       [...settings({ dir: s.nfsdDir, stateDir: s.stateDir, nfsdDir: s.nfsdDir }), 'list', '--reclaimable', '--json'],
       {},
-    ).finally(() => { looking = false })
+    ).finally(() => {
+      looking = false
+    })
     for (const owner of owners) {
       await new Promise((resolve) => setTimeout(resolve, looking ? 5 : 0))
       renameSync(join(old, recordName(owner)), join(now, recordName(owner)))
@@ -141,7 +178,10 @@ eachArtefact('list', (artefact) => {
     assert.equal(said.status, done, said.stderr)
     const { clients } = JSON.parse(said.stdout) as { clients: Client[] }
     assert.equal(clients.length, owners.length)
-    assert.ok(clients.some(({ instance }) => join(s.stateDir, 'v4clients', String(instance)) === now), 'some had moved')
+    assert.ok(
+      clients.some(({ instance }) => join(s.stateDir, 'v4clients', String(instance)) === now),
+      'some had moved',
+    )
   })
 
   it('lists nobody in an empty state, and fails where there is no state directory', async () => {
@@ -164,8 +204,15 @@ eachArtefact('list', (artefact) => {
   it('ends well when its reader has seen enough', async () => {
     const s = server(artefact)
     await s.fullInstanceWith(...Array.from({ length: 12 }, (_, i) => new Uint8Array(1024).fill(i)))
-    const words = [...artefact.command, ...settings({ dir: s.nfsdDir, stateDir: s.stateDir, nfsdDir: s.nfsdDir }), 'list', '--json']
-    const ended = spawnSync('bash', ['-c', '"$@" | true; echo ${PIPESTATUS[0]}', 'bash', ...words], { encoding: 'utf8' })
+    const words = [
+      ...artefact.command,
+      ...settings({ dir: s.nfsdDir, stateDir: s.stateDir, nfsdDir: s.nfsdDir }),
+      'list',
+      '--json',
+    ]
+    const ended = spawnSync('bash', ['-c', '"$@" | true; echo ${PIPESTATUS[0]}', 'bash', ...words], {
+      encoding: 'utf8',
+    })
     assert.deepEqual([ended.stdout, ended.stderr], ['0\n', ''])
   })
 })
@@ -179,15 +226,24 @@ eachArtefact('show', (artefact) => {
     await s.graceDone()
     liveInKernel(s, 4, 'Linux NFSv4.1 ada')
     const ada = await asked(s, 'show', 'Linux NFSv4.1')
-    assert.match(ada, /^client +Linux\\040NFSv4\.1\\040ada\nhex +4c696e7578204e465376342e3120616461\nmay reclaim +yes\n/)
+    assert.match(
+      ada,
+      /^client +Linux\\040NFSv4\.1\\040ada\nhex +4c696e7578204e465376342e3120616461\nmay reclaim +yes\n/,
+    )
     assert.match(ada, /\nstanding +recorded: active/)
-    assert.match(ada, /\nin the kernel +client 4, courtesy\naddress +10\.0\.0\.7:912\nlast renewal +131 s ago\nNFS version +4\.2\nimplementation +Linux 6\.1\.0\n$/)
+    assert.match(
+      ada,
+      /\nin the kernel +client 4, courtesy\naddress +10\.0\.0\.7:912\nlast renewal +131 s ago\nNFS version +4\.2\nimplementation +Linux 6\.1\.0\n$/,
+    )
     const bob = await asked(s, 'show', '--hex', hex('Linux NFSv4.0 bob/10.0.0.7'))
     assert.match(bob, /\nNFS version +4\.0: it never says that it has reclaimed everything\n/)
     assert.match(bob, /\nThe kernel does not have this client at the moment\.\n$/)
     const ambiguous = await s.call(['show', 'Linux'])
     assert.equal(ambiguous.status, badArgument)
-    assert.match(ambiguous.stderr, /error: 2 clients begin so \(.*ada.*bob.*\): 'Linux'\n$|error: 2 clients begin so \(.*bob.*ada.*\): 'Linux'\n$/)
+    assert.match(
+      ambiguous.stderr,
+      /error: 2 clients begin so \(.*ada.*bob.*\): 'Linux'\n$|error: 2 clients begin so \(.*bob.*ada.*\): 'Linux'\n$/,
+    )
   })
 
   it('knows a client by its bytes that only the kernel has: it may not reclaim', async () => {
@@ -195,7 +251,16 @@ eachArtefact('show', (artefact) => {
     await s.fullInstanceWith('ada')
     liveInKernel(s, 9, 'a\\x22b\\x5cc\\x0a\\xff')
     const shown = JSON.parse(await asked(s, 'show', '--hex', '6122625c630aff', '--json')) as Record<string, unknown>
-    assert.deepEqual(Object.keys(shown), ['owner', 'owner_hex', 'may_reclaim', 'instance', 'ran_untracked', 'records', 'live', 'live_silent'])
+    assert.deepEqual(Object.keys(shown), [
+      'owner',
+      'owner_hex',
+      'may_reclaim',
+      'instance',
+      'ran_untracked',
+      'records',
+      'live',
+      'live_silent',
+    ])
     assert.equal(shown['may_reclaim'], false)
     assert.deepEqual(shown['records'], [])
     assert.match(await asked(s, 'show', 'a"'), /\nmay reclaim +no: it is not recorded\n/)
@@ -205,7 +270,13 @@ eachArtefact('show', (artefact) => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     liveInKernel(s, 4, 'ada')
-    writeFileSync(join(s.nfsdDir, 'clients/4/info'), Buffer.from('name: "ada"\naddress: "\x1b]0;gone\x07\x9b31m"\nstatus: \x9bconfirmed\nImplementation name: "a\\x1b[2J\\x5cz\x1b"\n', 'latin1'))
+    writeFileSync(
+      join(s.nfsdDir, 'clients/4/info'),
+      Buffer.from(
+        'name: "ada"\naddress: "\x1b]0;gone\x07\x9b31m"\nstatus: \x9bconfirmed\nImplementation name: "a\\x1b[2J\\x5cz\x1b"\n',
+        'latin1',
+      ),
+    )
     for (const words of [['show', 'ada'], ['status'], ['show', 'ada', '--json'], ['status', '--json']])
       assert.match(await asked(s, ...words), /^[\x20-\x7e\n]+$/, words.join(' '))
     assert.match(await asked(s, 'show', 'ada'), /\nimplementation +"?a\\\\x1b\[2J.*z\\033"?\n|\nimplementation +a\\/)
@@ -217,7 +288,17 @@ eachArtefact('show', (artefact) => {
   it('writes JSON in ASCII alone, so that a name of a directory can not be a control character of the terminal', async () => {
     const s = server(artefact)
     const odd = join(s.nfsdDir, '\x9b31m\xe9\u20ac')
-    const words = ['-f', '--config', '/dev/null', '-s', odd, '--nfsd-dir', s.nfsdDir, '--run-dir', join(s.nfsdDir, 'run')]
+    const words = [
+      '-f',
+      '--config',
+      '/dev/null',
+      '-s',
+      odd,
+      '--nfsd-dir',
+      s.nfsdDir,
+      '--run-dir',
+      join(s.nfsdDir, 'run'),
+    ]
     const call = (...more: string[]) => inForeground(artefact, [...words, ...more], {})
     assert.equal((await call('init')).status, done)
     const { stdout } = await call('status', '--json')
@@ -251,7 +332,10 @@ eachArtefact('status', (artefact) => {
     const holders = async (): Promise<string[]> =>
       (await status(s)).grace.held_by.map(({ because, client }) => `${client?.owner ?? ''} ${because}`).sort()
     assert.deepEqual(await holders(), ['bob waiting', 'old waiting-without-session'])
-    assert.match(await asked(s, 'status'), /\nold has not reclaimed; as an NFSv4\.0 client it will never say that it is done\n/)
+    assert.match(
+      await asked(s, 'status'),
+      /\nold has not reclaimed; as an NFSv4\.0 client it will never say that it is done\n/,
+    )
     await s.check('old', 'v4.0')
     await s.create('bob', 'v4.1')
     assert.deepEqual(await holders(), ['old without-session'])
@@ -285,7 +369,10 @@ eachArtefact('status', (artefact) => {
     assert.equal(instance.kernel_boot_time, told)
     assert.equal(since['wall_clock'], told)
     assert.equal(since['counted_by'], 'wall-clock')
-    assert.ok(grace.seconds_left !== null && grace.seconds_left <= 60 && grace.seconds_left > 40, String(grace.seconds_left))
+    assert.ok(
+      grace.seconds_left !== null && grace.seconds_left <= 60 && grace.seconds_left > 40,
+      String(grace.seconds_left),
+    )
     assert.match(await asked(s, 'status'), /\ngrace +running; about (?:60|[45][0-9]) s of 90 s left/)
     writeFileSync(join(s.nfsdDir, 'nfsv4gracetime'), '10\n')
     assert.match(await asked(s, 'status'), /\ngrace +running, though its time of 10 s was over [23][0-9] s ago/)
@@ -324,8 +411,13 @@ eachArtefact('status', (artefact) => {
     assert.equal(said.status, done)
     assert.match(said.stdout, / ada\n.* bob\n1 of which the kernel does not tell at the moment\.\n$/)
     assert.match((await s.call(['show', 'bob'])).stdout, /client 3/)
-    const { expired } = JSON.parse((await s.call(['expire', '--yes', '--dry-run', '--json', 'ada'])).stdout) as { expired: { live: boolean | null }[] }
-    assert.deepEqual(expired.map(({ live }) => live), [true])
+    const { expired } = JSON.parse((await s.call(['expire', '--yes', '--dry-run', '--json', 'ada'])).stdout) as {
+      expired: { live: boolean | null }[]
+    }
+    assert.deepEqual(
+      expired.map(({ live }) => live),
+      [true],
+    )
   })
 
   it("tells of a start whose time no calendar has, and of one that can't be understood", async () => {
@@ -359,11 +451,14 @@ eachArtefact('status', (artefact) => {
     liveInKernel(s, 2, '\\x22\\x0a\\x5cx41\\xe9')
     liveInKernel(s, 3, 'stranger')
     const { live } = await status(s)
-    assert.deepEqual(live?.map(({ owner_hex, recorded }) => [owner_hex, recorded]), [
-      [hex('plain'), 'recorded'],
-      ['220a5c783431e9', 'recorded'],
-      [hex('stranger'), null],
-    ])
+    assert.deepEqual(
+      live?.map(({ owner_hex, recorded }) => [owner_hex, recorded]),
+      [
+        [hex('plain'), 'recorded'],
+        ['220a5c783431e9', 'recorded'],
+        [hex('stranger'), null],
+      ],
+    )
     assert.match(await asked(s, 'status'), /\nno +courtesy +131 s +4\.2 +10\.0\.0\.7:912 +stranger\n/)
   })
 
@@ -372,7 +467,10 @@ eachArtefact('status', (artefact) => {
     await inGrace(s)
     unlinkSync(join(s.stateDir, 'v4clients/format-2'))
     s.writeState('new_boot_time', 'soon\n')
-    assert.match(await asked(s, 'status'), /\nserver instance +unknown, and nobody may reclaim until the next start: new_boot_time can't be understood/)
+    assert.match(
+      await asked(s, 'status'),
+      /\nserver instance +unknown, and nobody may reclaim until the next start: new_boot_time can't be understood/,
+    )
     assert.deepEqual(new Set(Object.values(await standings(s))), new Set(['void']))
   })
 
@@ -399,10 +497,19 @@ eachArtefact('status', (artefact) => {
   it('is coloured on a terminal only, and not where colour is unwanted', async () => {
     const s = server(artefact)
     await inGrace(s)
-    const words = [...artefact.command, ...settings({ dir: s.nfsdDir, stateDir: s.stateDir, nfsdDir: s.nfsdDir }), 'status']
+    const words = [
+      ...artefact.command,
+      ...settings({ dir: s.nfsdDir, stateDir: s.stateDir, nfsdDir: s.nfsdDir }),
+      'status',
+    ]
     const onTerminal = (env: Record<string, string>): string =>
-      execFileSync('script', ['-qec', words.join(' '), '/dev/null'], { env: { PATH: process.env['PATH'] ?? '', TERM: 'xterm', ...env }, encoding: 'utf8', stdio: ['ignore', 'pipe', 'pipe'] })
+      execFileSync('script', ['-qec', words.join(' '), '/dev/null'], {
+        env: { PATH: process.env['PATH'] ?? '', TERM: 'xterm', ...env },
+        encoding: 'utf8',
+        stdio: ['ignore', 'pipe', 'pipe'],
+      })
     assert.match(onTerminal({}), /\x1b\[1m/)
-    for (const plain of [onTerminal({ NO_COLOR: '1' }), onTerminal({ TERM: 'dumb' }), await asked(s, 'status')]) assert.doesNotMatch(plain, /\x1b/)
+    for (const plain of [onTerminal({ NO_COLOR: '1' }), onTerminal({ TERM: 'dumb' }), await asked(s, 'status')])
+      assert.doesNotMatch(plain, /\x1b/)
   })
 })

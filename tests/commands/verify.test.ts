@@ -1,6 +1,18 @@
 /** Everything that can be wrong in a state directory is named; a repair keeps it as evidence, and lets nobody in. */
 import assert from 'node:assert/strict'
-import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { inForeground, settings } from '../support/artefacts.ts'
@@ -10,17 +22,27 @@ import { traced } from '../contract/strace.ts'
 const found = 1
 const clients = (s: Server): string => join(s.stateDir, 'v4clients')
 const pathOf = (s: Server, owner: string): string => {
-  const [name] = readdirSync(clients(s), { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith(`/${owner}`)).sort().reverse()
+  const [name] = readdirSync(clients(s), { recursive: true, encoding: 'utf8' })
+    .filter((path) => path.endsWith(`/${owner}`))
+    .sort()
+    .reverse()
   assert.ok(name !== undefined, `${owner} is recorded`)
   return join(clients(s), name)
 }
-const kept = (s: Server): string[] => readdirSync(join(clients(s), 'damaged')).map((name) => name.replace(/\d{6,}/g, 'T').replace(/\.T\.\d+\.\d+$/, '')).sort()
+const kept = (s: Server): string[] =>
+  readdirSync(join(clients(s), 'damaged'))
+    .map((name) => name.replace(/\d{6,}/g, 'T').replace(/\.T\.\d+\.\d+$/, ''))
+    .sort()
 const replace = (path: string, target: string): void => {
   unlinkSync(path)
   symlinkSync(target, path)
 }
 
-interface Verified { findings: { kind: string; path: string; wrong: boolean }[]; repaired: { kind: string; path: string }[]; records: number | null }
+interface Verified {
+  findings: { kind: string; path: string; wrong: boolean }[]
+  repaired: { kind: string; path: string }[]
+  records: number | null
+}
 
 async function verified(s: Server, ...more: string[]): Promise<Verified & { status: number | string }> {
   const { status, stdout, stderr } = await s.call(['verify', '--json', ...more])
@@ -43,20 +65,116 @@ eachArtefact('verify', (artefact) => {
     assert.equal(s.snapshot(), before, 'there was nothing to mend')
   })
 
-  const faults: readonly { readonly name: string; readonly make: (s: Server) => void; readonly kind: string; readonly keeps: readonly string[] }[] = [
-    { name: 'a record whose checksum is wrong', make: (s) => { replace(pathOf(s, 'ada'), 'session=Y,recorded=1,check=00000000') }, kind: 'damaged', keeps: ['T-ada'] },
-    { name: "a record under another owner's name", make: (s) => { renameSync(pathOf(s, 'ada'), pathOf(s, 'ada').replace(/ada$/, 'eve')) }, kind: 'damaged', keeps: ['T-eve'] },
-    { name: 'a directory among the records', make: (s) => { mkdirSync(join(pathOf(s, 'ada'), '../sub')) }, kind: 'damaged', keeps: ['T-sub'] },
-    { name: 'a file among the instances', make: (s) => { writeFileSync(join(clients(s), 'notes.txt'), '') }, kind: 'stray', keeps: ['notes.txt'] },
-    { name: 'a file in the place of an instance', make: (s) => { writeFileSync(join(clients(s), '7'), '') }, kind: 'stray', keeps: ['7'] },
-    { name: 'a file in the place of a mark', make: (s) => { writeFileSync(join(clients(s), '7.partial'), '') }, kind: 'stray', keeps: ['7.partial'] },
-    { name: 'an old_boot_time that says nothing', make: (s) => { s.writeState('old_boot_time', 'x') }, kind: 'damaged', keeps: ['old_boot_time'] },
-    { name: 'a file in the place of the evidence', make: (s) => { writeFileSync(join(clients(s), 'damaged'), 'evidence') }, kind: 'stray', keeps: [] },
-    { name: 'a directory in the place of the lock, which nobody can have then', make: (s) => { mkdirSync(join(clients(s), 'lock')) }, kind: 'stray', keeps: ['lock'] },
-    { name: 'a file in the place of the mark of the format', make: (s) => { writeFileSync(join(clients(s), 'format-1'), '') }, kind: 'stray', keeps: ['format-1'] },
-    { name: "a time told at a start that is none", make: (s) => { symlinkSync('soon', join(clients(s), '7.grace_start')) }, kind: 'damaged', keeps: ['7.grace_start'] },
-    { name: 'an instance that others may write to', make: (s) => { chmodSync(join(pathOf(s, 'ada'), '..'), 0o770) }, kind: 'open', keeps: [] },
-    { name: 'an instance that belongs to somebody else', make: (s) => { chownSync(join(pathOf(s, 'ada'), '..'), 65534, 65534) }, kind: 'open', keeps: [] },
+  const faults: readonly {
+    readonly name: string
+    readonly make: (s: Server) => void
+    readonly kind: string
+    readonly keeps: readonly string[]
+  }[] = [
+    {
+      name: 'a record whose checksum is wrong',
+      make: (s) => {
+        replace(pathOf(s, 'ada'), 'session=Y,recorded=1,check=00000000')
+      },
+      kind: 'damaged',
+      keeps: ['T-ada'],
+    },
+    {
+      name: "a record under another owner's name",
+      make: (s) => {
+        renameSync(pathOf(s, 'ada'), pathOf(s, 'ada').replace(/ada$/, 'eve'))
+      },
+      kind: 'damaged',
+      keeps: ['T-eve'],
+    },
+    {
+      name: 'a directory among the records',
+      make: (s) => {
+        mkdirSync(join(pathOf(s, 'ada'), '../sub'))
+      },
+      kind: 'damaged',
+      keeps: ['T-sub'],
+    },
+    {
+      name: 'a file among the instances',
+      make: (s) => {
+        writeFileSync(join(clients(s), 'notes.txt'), '')
+      },
+      kind: 'stray',
+      keeps: ['notes.txt'],
+    },
+    {
+      name: 'a file in the place of an instance',
+      make: (s) => {
+        writeFileSync(join(clients(s), '7'), '')
+      },
+      kind: 'stray',
+      keeps: ['7'],
+    },
+    {
+      name: 'a file in the place of a mark',
+      make: (s) => {
+        writeFileSync(join(clients(s), '7.partial'), '')
+      },
+      kind: 'stray',
+      keeps: ['7.partial'],
+    },
+    {
+      name: 'an old_boot_time that says nothing',
+      make: (s) => {
+        s.writeState('old_boot_time', 'x')
+      },
+      kind: 'damaged',
+      keeps: ['old_boot_time'],
+    },
+    {
+      name: 'a file in the place of the evidence',
+      make: (s) => {
+        writeFileSync(join(clients(s), 'damaged'), 'evidence')
+      },
+      kind: 'stray',
+      keeps: [],
+    },
+    {
+      name: 'a directory in the place of the lock, which nobody can have then',
+      make: (s) => {
+        mkdirSync(join(clients(s), 'lock'))
+      },
+      kind: 'stray',
+      keeps: ['lock'],
+    },
+    {
+      name: 'a file in the place of the mark of the format',
+      make: (s) => {
+        writeFileSync(join(clients(s), 'format-1'), '')
+      },
+      kind: 'stray',
+      keeps: ['format-1'],
+    },
+    {
+      name: 'a time told at a start that is none',
+      make: (s) => {
+        symlinkSync('soon', join(clients(s), '7.grace_start'))
+      },
+      kind: 'damaged',
+      keeps: ['7.grace_start'],
+    },
+    {
+      name: 'an instance that others may write to',
+      make: (s) => {
+        chmodSync(join(pathOf(s, 'ada'), '..'), 0o770)
+      },
+      kind: 'open',
+      keeps: [],
+    },
+    {
+      name: 'an instance that belongs to somebody else',
+      make: (s) => {
+        chownSync(join(pathOf(s, 'ada'), '..'), 65534, 65534)
+      },
+      kind: 'open',
+      keeps: [],
+    },
   ]
   for (const { name, make, kind, keeps } of faults)
     it(`finds ${name}, and mends it`, async () => {
@@ -66,13 +184,19 @@ eachArtefact('verify', (artefact) => {
       const before = s.snapshot()
       const seen = await verified(s)
       assert.equal(seen.status, found)
-      assert.deepEqual(seen.findings.filter(({ wrong }) => wrong).map((finding) => finding.kind), [kind])
+      assert.deepEqual(
+        seen.findings.filter(({ wrong }) => wrong).map((finding) => finding.kind),
+        [kind],
+      )
       assert.equal((await verified(s, '--repair', '--dry-run')).status, found)
       assert.equal((await s.call(['verify', '--repair'])).status, badArgument)
       assert.equal(s.snapshot(), before)
       const mended = await verified(s, '--repair', '--yes')
       assert.equal(mended.status, done)
-      assert.deepEqual(mended.repaired.map((finding) => finding.kind), [kind])
+      assert.deepEqual(
+        mended.repaired.map((finding) => finding.kind),
+        [kind],
+      )
       if (keeps.length > 0) assert.deepEqual(kept(s), keeps)
       assert.equal((await verified(s)).status, done)
       await s.init()
@@ -93,7 +217,11 @@ eachArtefact('verify', (artefact) => {
     assert.equal(repaired.length, 1)
     assert.deepEqual(kept(s), ['T-ada', 'T-ada'])
     assert.equal(readdirSync(join(old, '..')).includes('ada'), false)
-    for (const [owner, verdict] of [['ada', mayNotReclaim], ['bob', done], ['cid', done]] as const)
+    for (const [owner, verdict] of [
+      ['ada', mayNotReclaim],
+      ['bob', done],
+      ['cid', done],
+    ] as const)
       assert.equal((await s.check(owner, 'v4.1')).status, verdict, owner)
   })
 
@@ -106,7 +234,10 @@ eachArtefact('verify', (artefact) => {
       s.writeState('new_boot_time', text)
       const { status, findings } = await verified(s)
       assert.equal(status, found)
-      assert.deepEqual(findings.filter(({ wrong }) => wrong).map(({ path }) => path), [join(s.stateDir, 'new_boot_time')])
+      assert.deepEqual(
+        findings.filter(({ wrong }) => wrong).map(({ path }) => path),
+        [join(s.stateDir, 'new_boot_time')],
+      )
       assert.equal((await verified(s, '--repair', '--yes')).status, done)
       assert.deepEqual(kept(s), ['boot_time', 'new_boot_time'])
       await s.init()
@@ -119,8 +250,25 @@ eachArtefact('verify', (artefact) => {
     await s.fullInstanceWith('ada', 'bob')
     replace(pathOf(s, 'ada'), 'session=Y,recorded=1,check=00000000')
     // Between the judgement and the move; the lock is held meanwhile, and passed by.
-    const slow = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'inject=rename,renameat,renameat2:delay_enter=5000000:when=1']
-    const repair = inForeground({ ...artefact, command: [...slow, ...artefact.command] }, [...settings({ dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir }), 'verify', '--repair', '--yes'], {})
+    const slow = [
+      'strace',
+      '-f',
+      '-qq',
+      '-o',
+      '/dev/null',
+      '-e',
+      'inject=rename,renameat,renameat2:delay_enter=5000000:when=1',
+    ]
+    const repair = inForeground(
+      { ...artefact, command: [...slow, ...artefact.command] },
+      [
+        ...settings({ dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir }),
+        'verify',
+        '--repair',
+        '--yes',
+      ],
+      {},
+    )
     while (!existsSync(join(clients(s), 'damaged'))) await new Promise((resolve) => setTimeout(resolve, 20))
     const created = await s.create('ada', 'v4.1')
     assert.equal(created.status, done)
@@ -135,7 +283,10 @@ eachArtefact('verify', (artefact) => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     symlinkSync('x', Buffer.concat([Buffer.from(join(pathOf(s, 'ada'), '../')), Buffer.of(0xff, 0xe9)]))
-    assert.deepEqual((await verified(s)).findings.map(({ kind, path }) => [kind, path.slice(-8)]), [['damaged', '\\377\\351']])
+    assert.deepEqual(
+      (await verified(s)).findings.map(({ kind, path }) => [kind, path.slice(-8)]),
+      [['damaged', '\\377\\351']],
+    )
     assert.equal((await verified(s, '--repair', '--yes')).status, done)
     assert.deepEqual(kept(s), ['T-??'])
     assert.equal((await s.check('ada', 'v4.1')).status, done)
@@ -154,7 +305,10 @@ eachArtefact('verify', (artefact) => {
       if (/^unlink(?:at)?\(.*\/lock"/.test(text)) held--
       if (/^f(?:data)?sync\(/.test(text)) assert.equal(held, 0, text)
     }
-    assert.ok(calls.some(({ text }) => text.includes('/lock"')), 'the lock was seen')
+    assert.ok(
+      calls.some(({ text }) => text.includes('/lock"')),
+      'the lock was seen',
+    )
   })
 
   it('makes the directory of the current instance again, if that is missing', async () => {

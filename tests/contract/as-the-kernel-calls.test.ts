@@ -2,11 +2,31 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { asKernel, inForeground, settings, type Environment } from '../support/artefacts.ts'
-import { done, eachArtefact, hex, mayNotReclaim, server, tree, unknownVerb, unusableAtStart, type Server } from './server.ts'
+import {
+  done,
+  eachArtefact,
+  hex,
+  mayNotReclaim,
+  server,
+  tree,
+  unknownVerb,
+  unusableAtStart,
+  type Server,
+} from './server.ts'
 import { isCall, traced } from './strace.ts'
 
 const machineOf = (s: Server) => ({ dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir })
@@ -14,11 +34,16 @@ const machineOf = (s: Server) => ({ dir: join(s.stateDir, '..'), stateDir: s.sta
 eachArtefact('without descriptors and environment', (artefact) => {
   it('the whole life of a server goes well, and nothing lands in a state file that is not state', async () => {
     const s = server(artefact)
-    const call = async (words: readonly string[], env?: Environment) => (await asKernel(artefact, [...settings(machineOf(s)), ...words], env ?? {})).status
+    const call = async (words: readonly string[], env?: Environment) =>
+      (await asKernel(artefact, [...settings(machineOf(s)), ...words], env ?? {})).status
     const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y', NFSDCLTRACK_GRACE_START: '1795328616' }
     assert.equal(await call(['init'], { NFSDCLTRACK_GRACE_START: '1795328616' }), done)
     assert.equal(await call(['create', hex('ada')], session), done)
-    assert.equal(await call(['create', 'zz'], session), 234, 'a complaint that must not be written anywhere but to the log')
+    assert.equal(
+      await call(['create', 'zz'], session),
+      234,
+      'a complaint that must not be written anywhere but to the log',
+    )
     assert.equal(await call(['gracedone', '1795328616'], { NFSDCLTRACK_LEGACY_TOPDIR: '/nowhere' }), done)
     assert.equal(await call(['init']), done)
     assert.equal(await call(['check', hex('ada')]), done)
@@ -26,7 +51,10 @@ eachArtefact('without descriptors and environment', (artefact) => {
     assert.equal(await call(['remove', hex('ada')]), done)
     assert.equal(await call(['frobnicate']), unknownVerb)
     for (const line of tree(s.stateDir))
-      assert.match(line, /^(?:\/\w*boot_time 600 "[0-9]+\\n"|\/v4clients 700|\/v4clients\/format-2 -> -|\/v4clients\/[0-9]+ 700|\/v4clients\/[0-9]+\.\w+ -> (?:-|[0-9]+)|\/v4clients\/[0-9]+\/ada -> v2,session=.*)$/)
+      assert.match(
+        line,
+        /^(?:\/\w*boot_time 600 "[0-9]+\\n"|\/v4clients 700|\/v4clients\/format-2 -> -|\/v4clients\/[0-9]+ 700|\/v4clients\/[0-9]+\.\w+ -> (?:-|[0-9]+)|\/v4clients\/[0-9]+\/ada -> v2,session=.*)$/,
+      )
   })
 
   it('files are 0600 and directories 0700, whatever the umask', async () => {
@@ -35,7 +63,10 @@ eachArtefact('without descriptors and environment', (artefact) => {
       for (const words of [['init'], ['create', hex('ada')], ['gracedone', '1'], ['init']]) {
         const status = await new Promise((resolve) => {
           const script = `umask ${umask}; exec "$@" 0<&- 1>&- 2>&-`
-          spawn('/bin/sh', ['-c', script, 'sh', ...artefact.command, ...settings(machineOf(s)), ...words], { cwd: '/', env: {} }).once('exit', resolve)
+          spawn('/bin/sh', ['-c', script, 'sh', ...artefact.command, ...settings(machineOf(s)), ...words], {
+            cwd: '/',
+            env: {},
+          }).once('exit', resolve)
         })
         assert.equal(status, done, `umask ${umask} ${words[0] ?? ''}`)
       }
@@ -119,7 +150,18 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
   })
 
   it('its directories mean nothing where others could have made them', async () => {
-    for (const meddle of [(top: string) => { chownSync(top, 12345, 12345) }, (top: string) => { chmodSync(top, 0o777) }, (top: string) => { renameSync(top, `${top}.real`); symlinkSync(`${top}.real`, top) }]) {
+    for (const meddle of [
+      (top: string) => {
+        chownSync(top, 12345, 12345)
+      },
+      (top: string) => {
+        chmodSync(top, 0o777)
+      },
+      (top: string) => {
+        renameSync(top, `${top}.real`)
+        symlinkSync(`${top}.real`, top)
+      },
+    ]) {
       const s = server(artefact)
       const top = withLegacy(s, name)
       meddle(top)
@@ -129,8 +171,17 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
   })
 
   it('an end of grace that was killed before they were removed leaves none for a later start to go by', async () => {
-    const nexts = [['a start', (s: Server) => s.init()], ['a create', (s: Server) => s.create('new', 'v4.1')]] as const
-    for (const [title, next, where] of nexts.flatMap(([title, next]) => [[title, next, (s: Server) => s.stateDir], [`${title}, elsewhere`, next, (s: Server) => s.nfsdDir]] as const)) {
+    const nexts = [
+      ['a start', (s: Server) => s.init()],
+      ['a create', (s: Server) => s.create('new', 'v4.1')],
+    ] as const
+    for (const [title, next, where] of nexts.flatMap(
+      ([title, next]) =>
+        [
+          [title, next, (s: Server) => s.stateDir],
+          [`${title}, elsewhere`, next, (s: Server) => s.nfsdDir],
+        ] as const,
+    )) {
       const s = server(artefact)
       const top = withLegacyIn(s, where(s), name)
       await s.init()
@@ -147,7 +198,16 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
     writeFileSync(join(top, '0'.repeat(32)), '')
     await s.init()
     const before = tree(top)
-    for (const path of [join(top, 'etc'), join(top, name.toUpperCase()), join(top, `${name}0`), join(top, '0'.repeat(32)), `${top}/../v4recovery/${name}`, `v4recovery/${name}`, `${top}/${name}/`, ''])
+    for (const path of [
+      join(top, 'etc'),
+      join(top, name.toUpperCase()),
+      join(top, `${name}0`),
+      join(top, '0'.repeat(32)),
+      `${top}/../v4recovery/${name}`,
+      `v4recovery/${name}`,
+      `${top}/${name}/`,
+      '',
+    ])
       assert.equal((await s.check('ada', 'v4.1', path)).status, mayNotReclaim, path)
     assert.deepEqual(tree(top), before)
   })
@@ -185,9 +245,17 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
   it('is not asked where it is: a start holds what that answer waits for', async () => {
     const s = server(artefact)
     s.kernelGrace('N\n')
-    for (const words of [['init'], ['create', hex('ada')], ['check', hex('ada')], ['remove', hex('ada')], ['gracedone', '1']]) {
+    for (const words of [
+      ['init'],
+      ['create', hex('ada')],
+      ['check', hex('ada')],
+      ['remove', hex('ada')],
+      ['gracedone', '1'],
+    ]) {
       const { calls } = await traced(s, words, { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' })
-      const asked = new Set(calls.map(({ text }) => /"[^"]*\/nfsd\/([^"/]+)"/.exec(text)?.[1]).filter((file) => file !== undefined))
+      const asked = new Set(
+        calls.map(({ text }) => /"[^"]*\/nfsd\/([^"/]+)"/.exec(text)?.[1]).filter((file) => file !== undefined),
+      )
       asked.delete(words[0] === 'init' ? 'allow_client' : 'v4_end_grace')
       assert.deepEqual([...asked], [], words[0])
     }
@@ -196,12 +264,16 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
 
 eachArtefact('a server instance that could not be recorded', (artefact) => {
   const runDir = (s: Server): string => join(s.stateDir, '../run')
-  const marks = (s: Server): string[] => (existsSync(runDir(s)) ? readdirSync(runDir(s)).filter((name) => /^[0-9a-f]{64}$/.test(name)) : [])
+  const marks = (s: Server): string[] =>
+    existsSync(runDir(s)) ? readdirSync(runDir(s)).filter((name) => /^[0-9a-f]{64}$/.test(name)) : []
   const fail = (s: Server, env: Environment = {}) => traced(s, ['init'], env, ['-e', 'inject=fsync:error=EIO:when=1'])
   const kill = (s: Server) => traced(s, ['init'], {}, ['-e', 'inject=fsync:signal=SIGKILL:when=1'])
 
   it('may have granted locks, so nobody may reclaim in the next, and the one after is sound', async () => {
-    for (const [title, end] of [['it failed', fail], ['it was killed', kill]] as const) {
+    for (const [title, end] of [
+      ['it failed', fail],
+      ['it was killed', kill],
+    ] as const) {
       const s = server(artefact)
       await s.fullInstanceWith('ada')
       await end(s)
@@ -221,8 +293,12 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     const { calls } = await traced(s, ['init'])
-    const marked = calls.findIndex(({ text }) => isCall(text, 'symlink', '[0-9a-f]{64}') || isCall(text, 'rename', '[0-9a-f]{64}'))
-    const first = calls.findIndex(({ text }) => text.includes(s.stateDir) && /^(?:mkdir|symlink|rename|unlink)(?:at)?\(/.test(text))
+    const marked = calls.findIndex(
+      ({ text }) => isCall(text, 'symlink', '[0-9a-f]{64}') || isCall(text, 'rename', '[0-9a-f]{64}'),
+    )
+    const first = calls.findIndex(
+      ({ text }) => text.includes(s.stateDir) && /^(?:mkdir|symlink|rename|unlink)(?:at)?\(/.test(text),
+    )
     assert.ok(marked > 0 && marked < first)
     assert.deepEqual(marks(s), [], 'and the mark goes when it is durable')
   })
@@ -244,7 +320,9 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
     await s.fullInstanceWith('ada')
     const config = join(s.nfsdDir, 'nfs.conf')
     const call = (...words: readonly string[]) =>
-      inForeground(artefact, ['--config', config, '--nfsd-dir', s.nfsdDir, '--run-dir', runDir(s), ...words], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' })
+      inForeground(artefact, ['--config', config, '--nfsd-dir', s.nfsdDir, '--run-dir', runDir(s), ...words], {
+        NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y',
+      })
     writeFileSync(config, `[nfsd-userland-helper]\nstate-dir=${s.stateDir}-before\n`)
     assert.equal((await call('init')).status, done)
     writeFileSync(config, `[nfsd-userland-helper]\nstate-dir=${s.stateDir}\n`)
@@ -279,7 +357,8 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
     const deep = 'd'.repeat(120)
     const [one, other] = [join(s.nfsdDir, 'one', deep, deep), join(s.nfsdDir, 'other', deep, deep)]
     for (const each of [one, other])
-      for (const words of [['init'], ['create', hex('ada')], ['grace_done']]) assert.equal((await s.call(['-s', each, ...words])).status, done)
+      for (const words of [['init'], ['create', hex('ada')], ['grace_done']])
+        assert.equal((await s.call(['-s', each, ...words])).status, done)
     const alias = join(s.nfsdDir, 'alias')
     symlinkSync(one, alias)
     await traced(s, ['-s', alias, 'init'], {}, ['-e', 'inject=fsync:error=EIO:when=1'])

@@ -45,7 +45,12 @@ eachArtefact('bad words', (artefact) => {
     await s.init()
     assert.equal((await s.create('x'.repeat(1024), 'v4.1')).status, done)
     assert.equal((await s.check('x'.repeat(1024), 'v4.1')).status, done)
-    for (const words of [['create', '61'.repeat(1025)], ['check', '00'.repeat(4096)], ['expire_client', 'y'.repeat(1025)], ['create_client', `\\x${'ff'.repeat(1025)}`]])
+    for (const words of [
+      ['create', '61'.repeat(1025)],
+      ['check', '00'.repeat(4096)],
+      ['expire_client', 'y'.repeat(1025)],
+      ['create_client', `\\x${'ff'.repeat(1025)}`],
+    ])
       await refuses(s, words, ownerTooLong, /longer than 1024 bytes: '.{80,}'\.\.\. \([0-9]+ bytes\)/)
   })
 
@@ -54,7 +59,14 @@ eachArtefact('bad words', (artefact) => {
     await s.fullInstanceWith('ada')
     for (const verb of ['create', 'remove', 'check', 'create_client', 'expire_client', 'gracedone'])
       await refuses(s, [verb], badArgument, 'missing argument')
-    for (const words of [['init', 'x'], ['start', '--'], ['grace_done', '5'], ['create', '61', '62'], ['gracedone', '5', '6'], ['create', '61', '-d']])
+    for (const words of [
+      ['init', 'x'],
+      ['start', '--'],
+      ['grace_done', '5'],
+      ['create', '61', '62'],
+      ['gracedone', '5', '6'],
+      ['create', '61', '-d'],
+    ])
       await refuses(s, words, badArgument, `surplus argument of ${words[0] ?? ''}: '${words.at(-1) ?? ''}'`)
   })
 
@@ -76,7 +88,23 @@ eachArtefact('bad words', (artefact) => {
   it('a bad escape is refused', async () => {
     const s = server(artefact)
     await s.init()
-    for (const word of ['\\9', '\\x1', '\\777', '\\x6g', '\\1', '\\', 'a\\', 'a b', 'a\tb', 'a\\x61', '', '\\400', 'é', '\x01', '\\X61'])
+    for (const word of [
+      '\\9',
+      '\\x1',
+      '\\777',
+      '\\x6g',
+      '\\1',
+      '\\',
+      'a\\',
+      'a b',
+      'a\tb',
+      'a\\x61',
+      '',
+      '\\400',
+      'é',
+      '\x01',
+      '\\X61',
+    ])
       for (const verb of ['create_client', 'expire_client'])
         await refuses(s, [verb, word], badArgument, word === '' ? 'empty client owner' : 'badly escaped client owner')
   })
@@ -85,7 +113,22 @@ eachArtefact('bad words', (artefact) => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     await s.init('100')
-    for (const word of ['', ' 5', '12abc', '1.5', '1e12', '-1', '+5', '0x64', '0144', '9223372036854775808', '99999999999999999999999', 'NaN', '1\n', '١'])
+    for (const word of [
+      '',
+      ' 5',
+      '12abc',
+      '1.5',
+      '1e12',
+      '-1',
+      '+5',
+      '0x64',
+      '0144',
+      '9223372036854775808',
+      '99999999999999999999999',
+      'NaN',
+      '1\n',
+      '١',
+    ])
       await refuses(s, ['gracedone', word], badArgument, 'boot time is not a number of seconds')
   })
 
@@ -102,7 +145,12 @@ eachArtefact('bad words', (artefact) => {
 })
 
 eachArtefact('a state directory that can not be used', (artefact) => {
-  const verbs: readonly (readonly string[])[] = [['create', '61'], ['remove', '61'], ['check', '61'], ['gracedone', '5']]
+  const verbs: readonly (readonly string[])[] = [
+    ['create', '61'],
+    ['remove', '61'],
+    ['check', '61'],
+    ['gracedone', '5'],
+  ]
 
   async function refusesAll(s: Server, naming: RegExp): Promise<void> {
     await refuses(s, ['init'], unusableAtStart, naming)
@@ -167,9 +215,27 @@ eachArtefact('a state directory that can not be used', (artefact) => {
 
   it('because of what stands in the place of a mark: it is kept aside, or named, and the next instance is sound', async () => {
     const damages: readonly (readonly [mark: string, damage: (path: string) => void])[] = [
-      ...['unconfirmed', 'may_end_early', 'legacy', 'unasked'].map((mark) => [mark, (path: string) => { mkdirSync(join(path, 'x'), { recursive: true }) }] as const),
-      ['legacy', (path) => { symlinkSync('x'.repeat(4000), path) }],
-      ['legacy', (path) => { symlinkSync('no/absolute/path', path) }],
+      ...['unconfirmed', 'may_end_early', 'legacy', 'unasked'].map(
+        (mark) =>
+          [
+            mark,
+            (path: string) => {
+              mkdirSync(join(path, 'x'), { recursive: true })
+            },
+          ] as const,
+      ),
+      [
+        'legacy',
+        (path) => {
+          symlinkSync('x'.repeat(4000), path)
+        },
+      ],
+      [
+        'legacy',
+        (path) => {
+          symlinkSync('no/absolute/path', path)
+        },
+      ],
     ]
     for (const [mark, damage] of damages) {
       const s = server(artefact)

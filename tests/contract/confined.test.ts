@@ -17,13 +17,23 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
   it('has no capability, and gains none, before it looks into the state directory', async () => {
     const s = server(executable)
     await s.init()
-    for (const words of [['create', hex('ada')], ['check', hex('ada')], ['remove', hex('ada')], ['grace_done'], ['init']]) {
+    for (const words of [
+      ['create', hex('ada')],
+      ['check', hex('ada')],
+      ['remove', hex('ada')],
+      ['grace_done'],
+      ['init'],
+    ]) {
       const { calls, status } = await traced(s, words, session)
       assert.equal(status, done)
       const texts = calls.map(({ text }) => text)
       const at = (call: RegExp): number => texts.findIndex((text) => call.test(text))
       const looks = at(/^openat\(.*v4clients"/)
-      for (const call of [/^prctl\(PR_SET_NO_NEW_PRIVS, 1.* = 0$/, /^capset\(.*effective=0, permitted=0, inheritable=0\}\) += 0$/, /^seccomp\(SECCOMP_SET_MODE_FILTER.* = 0$/]) {
+      for (const call of [
+        /^prctl\(PR_SET_NO_NEW_PRIVS, 1.* = 0$/,
+        /^capset\(.*effective=0, permitted=0, inheritable=0\}\) += 0$/,
+        /^seccomp\(SECCOMP_SET_MODE_FILTER.* = 0$/,
+      ]) {
         assert.notEqual(at(call), -1, `${words[0] ?? ''}: ${String(call)}`)
         assert.ok(at(call) < looks, `${words[0] ?? ''}: ${String(call)}`)
       }
@@ -37,7 +47,11 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
     chmodSync(s.stateDir, 0o755)
     assert.equal((await s.init()).stderr.includes('error'), false)
     const { calls } = await traced(s, ['create', hex('ada')], session)
-    assert.ok(calls.some(({ text }) => /^capset\(.*effective=1<<CAP_DAC_OVERRIDE, permitted=1<<CAP_DAC_OVERRIDE, inheritable=0\}\) += 0$/.test(text)))
+    assert.ok(
+      calls.some(({ text }) =>
+        /^capset\(.*effective=1<<CAP_DAC_OVERRIDE, permitted=1<<CAP_DAC_OVERRIDE, inheritable=0\}\) += 0$/.test(text),
+      ),
+    )
     assert.equal((await s.graceDone()).status, done)
     assert.ok(existsSync(join(s.stateDir, 'boot_time')))
     await s.init()
@@ -60,7 +74,9 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
     const script = join(s.nfsdDir, 'script.js')
     const program = join(s.nfsdDir, 'program')
     const written = join(inside, 'answers')
-    writeFileSync(script, `
+    writeFileSync(
+      script,
+      `
       const { openat, write, symlinkat, unlinkat, mkdirat, renameat, linkat, confine, exit, flags } = host.calls
       const { O_RDONLY, O_WRONLY, O_CREAT } = flags
       const bytes = (text) => Uint8Array.from(text, (character) => character.charCodeAt(0))
@@ -78,13 +94,29 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
       say('move out', renameat(-100, ${JSON.stringify(join(inside, 'new'))}, -100, ${JSON.stringify(join(outside, 'new'))}))
       say('run', host.handOn('/bin/true', '-', 'true'))
       exit(0)
-    `)
-    execFileSync(process.execPath, ['--import', 'tsx', join(root, 'lib/build/main.ts'), `--script=${script}`, `--into=${program}`], { cwd: root, stdio: 'pipe' })
+    `,
+    )
+    execFileSync(
+      process.execPath,
+      ['--import', 'tsx', join(root, 'lib/build/main.ts'), `--script=${script}`, `--into=${program}`],
+      { cwd: root, stdio: 'pipe' },
+    )
     execFileSync(program, [])
     assert.deepEqual(readFileSync(written, 'latin1').trim().split('\n'), [
-      'read inside done', 'write inside done', 'create inside done', 'link inside done', 'directory inside done', 'remove inside done',
-      'read outside done', 'write outside -13', 'create outside -13', 'link outside -13', 'directory outside -13', 'remove outside -13',
-      'move out -13', 'run -38',
+      'read inside done',
+      'write inside done',
+      'create inside done',
+      'link inside done',
+      'directory inside done',
+      'remove inside done',
+      'read outside done',
+      'write outside -13',
+      'create outside -13',
+      'link outside -13',
+      'directory outside -13',
+      'remove outside -13',
+      'move out -13',
+      'run -38',
     ])
     assert.equal(readFileSync(join(outside, 'file'), 'latin1'), 'as it was')
   })
@@ -94,8 +126,19 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
     const program = join(s.nfsdDir, 'program')
     const cache = join(root, '.cache/engine')
     await buildExecutable({
-      pieces: [['upcall', 'host.calls.confine([], [], []); host.calls.exit(Math.abs(Date.now() - host.calls.now()) < 1e6 ? 0 : 1)']],
-      sources: engineSources(cache, () => undefined), cache, into: program, legible: false, sanitized: false, more: [join(root, 'tests/kernel-clock.c'), '-Wl,--wrap=gettimeofday'], progress: () => undefined,
+      pieces: [
+        [
+          'upcall',
+          'host.calls.confine([], [], []); host.calls.exit(Math.abs(Date.now() - host.calls.now()) < 1e6 ? 0 : 1)',
+        ],
+      ],
+      sources: engineSources(cache, () => undefined),
+      cache,
+      into: program,
+      legible: false,
+      sanitized: false,
+      more: [join(root, 'tests/support/kernel-clock.c'), '-Wl,--wrap=gettimeofday'],
+      progress: () => undefined,
     })
     execFileSync(program, [])
   })

@@ -15,7 +15,12 @@ eachArtefact('an upcall that gets nowhere', (artefact) => {
     const lock = join(s.stateDir, 'v4clients/lock')
     symlinkSync('1.1.x.somebody-else.0', lock)
     lutimesSync(lock, Date.now() / 1000 + 60, Date.now() / 1000 + 60)
-    const said = await traced(s, ['create', hex('ada')], {}, ['-e', `trace=${named('symlink')}`, '-e', `inject=${named('symlink')}:delay_enter=31000000:when=1`])
+    const said = await traced(s, ['create', hex('ada')], {}, [
+      '-e',
+      `trace=${named('symlink')}`,
+      '-e',
+      `inject=${named('symlink')}:delay_enter=31000000:when=1`,
+    ])
     assert.equal(said.status, 146)
     assert.match(said.stderr, /error: create: out of time while waiting for the lock/)
   })
@@ -27,7 +32,10 @@ eachArtefact('an upcall that gets nowhere', (artefact) => {
     execFileSync('mkfifo', [config])
     for (const path of ['../nfsd/v4_end_grace', '../nfsd/allow_client', 'v4clients/lock', 'old_boot_time'])
       execFileSync('mkfifo', [join(s.stateDir, path)])
-    assert.equal((await s.call(['--config', config, 'create', hex('ada')], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' })).status, done)
+    assert.equal(
+      (await s.call(['--config', config, 'create', hex('ada')], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' })).status,
+      done,
+    )
     assert.equal((await s.check('ada', 'v4.0')).status, done)
     assert.equal((await s.graceDone()).status, done)
   })

@@ -85,8 +85,16 @@ eachArtefact('the end of grace', (artefact) => {
     const writes = calls.filter((line) => /\b(?:p?write|p?writev)\w*\(\d+<[^>]*v4_end_grace>/.test(line))
     assert.equal(writes.length, 1)
     assert.match(writes[0] ?? '', /^(?:write|pwrite64)\(.*"Y", 1(?:, 0)?\) = 1/)
-    const [locked, unlocked, synced, asked] = [calls.findIndex((line) => isCall(line, 'symlink', 'lock')), calls.findIndex((line) => isCall(line, 'unlink', 'lock')), at(/^fsync\(/), at(/write\w*\(.*"Y", 1/)]
-    assert.ok(locked > 0 && locked < unlocked && unlocked < synced && synced < asked, [locked, unlocked, synced, asked].join(' '))
+    const [locked, unlocked, synced, asked] = [
+      calls.findIndex((line) => isCall(line, 'symlink', 'lock')),
+      calls.findIndex((line) => isCall(line, 'unlink', 'lock')),
+      at(/^fsync\(/),
+      at(/write\w*\(.*"Y", 1/),
+    ]
+    assert.ok(
+      locked > 0 && locked < unlocked && unlocked < synced && synced < asked,
+      [locked, unlocked, synced, asked].join(' '),
+    )
   })
 
   it('refused with an error, or not to be asked for, is no failure of the upcall', async () => {

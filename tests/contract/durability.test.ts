@@ -6,7 +6,8 @@ import { barriers, isCall, touching, traced } from './strace.ts'
 
 const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
 
-const current = (s: Server): string => `/v4clients/${(s.readState('new_boot_time') ?? s.readState('boot_time') ?? '').trim()}`
+const current = (s: Server): string =>
+  `/v4clients/${(s.readState('new_boot_time') ?? s.readState('boot_time') ?? '').trim()}`
 
 eachArtefact('barriers', (artefact) => {
   it('a create has one: the directory of the current instance', async () => {
@@ -15,7 +16,11 @@ eachArtefact('barriers', (artefact) => {
     for (const where of ['out of grace', 'in grace']) {
       if (where === 'in grace') await s.init()
       for (const owner of ['ada', 'new', 'new'])
-        assert.deepEqual(barriers(s, (await traced(s, ['create', hex(owner)], session)).calls), [current(s)], `${owner} ${where}`)
+        assert.deepEqual(
+          barriers(s, (await traced(s, ['create', hex(owner)], session)).calls),
+          [current(s)],
+          `${owner} ${where}`,
+        )
     }
   })
 
@@ -66,8 +71,19 @@ eachArtefact('barriers', (artefact) => {
   it('only one thread touches the state directory', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')
-    for (const words of [['init'], ['check', hex('ada')], ['create', hex('bob')], ['remove', hex('bob')], ['grace_done']]) {
-      const threads = new Set(touching(s, (await traced(s, words)).calls.filter(({ text }) => !text.startsWith('execve('))).map(({ thread }) => thread))
+    for (const words of [
+      ['init'],
+      ['check', hex('ada')],
+      ['create', hex('bob')],
+      ['remove', hex('bob')],
+      ['grace_done'],
+    ]) {
+      const threads = new Set(
+        touching(
+          s,
+          (await traced(s, words)).calls.filter(({ text }) => !text.startsWith('execve(')),
+        ).map(({ thread }) => thread),
+      )
       assert.equal(threads.size, 1, words[0])
     }
   })
@@ -91,7 +107,11 @@ eachArtefact('a failed barrier', (artefact) => {
           const failing = await traced(s, words, sameStart, ['-e', `inject=fsync:error=${error}:when=${which}`])
           assert.equal(failing.status, status, `${words[0] ?? ''} ${which}`)
           assert.match(failing.stderr, new RegExp(`error: .*fsync '.*' failed: ${error}`))
-          assert.equal(failing.calls.filter(({ text }) => text.startsWith('fsync(')).length, which, 'no barrier after a failed one')
+          assert.equal(
+            failing.calls.filter(({ text }) => text.startsWith('fsync(')).length,
+            which,
+            'no barrier after a failed one',
+          )
           if (which < count) continue
           assert.equal((await s.call(words, sameStart)).status, done, `${words[0] ?? ''} again`)
         }
@@ -121,7 +141,10 @@ eachArtefact('a failed barrier', (artefact) => {
       const failing = await traced(s, ['grace_done'], {}, ['-e', 'inject=fsync:error=EIO:when=2'])
       assert.equal(failing.status, storageFailed)
       assert.ok(barriers(s, (await traced(s, words)).calls).includes('/v4clients'), words[0])
-      assert.ok(!barriers(s, (await traced(s, ['create', hex('newer')])).calls).includes('/v4clients'), 'once is enough')
+      assert.ok(
+        !barriers(s, (await traced(s, ['create', hex('newer')])).calls).includes('/v4clients'),
+        'once is enough',
+      )
     }
   })
 })

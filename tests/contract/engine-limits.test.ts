@@ -9,67 +9,121 @@ import { existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'nod
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { artefacts, executable, inForeground, settings, type Artefact, type Environment, type Said } from '../support/artefacts.ts'
-import { badArgument, done, eachArtefact, hex, mayNotReclaim, ownerTooLong, server, storageFailed, unknownVerb, unusableAtStart, type Server } from './server.ts'
+import {
+  artefacts,
+  executable,
+  inForeground,
+  settings,
+  type Artefact,
+  type Environment,
+  type Said,
+} from '../support/artefacts.ts'
+import {
+  badArgument,
+  done,
+  eachArtefact,
+  hex,
+  mayNotReclaim,
+  ownerTooLong,
+  server,
+  storageFailed,
+  unknownVerb,
+  unusableAtStart,
+  type Server,
+} from './server.ts'
 import { buildStarved, inGrace, machineOf, starve, starvedUpcalls } from './starved.ts'
 
 const session: Environment = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
 
-describe('an upcall of the executable that gets no more memory', { skip: !artefacts().includes(executable), concurrency: 2 }, () => {
-  const directory = mkdtempSync(join(tmpdir(), 'failing-malloc-'))
-  before(() => { buildStarved(directory) })
-  after(() => { rmSync(directory, { recursive: true }) })
-  for (const upcall of starvedUpcalls)
-    it(`ends with ENOMEM and a line, and is carried out by the next: ${upcall.title}`, async () => {
-      const s = server(executable, '/dev/shm')
-      await inGrace(s)
-      // At each of them: tests/proof/no-memory.test.ts.
-      assert.ok((await starve(s, directory, upcall, 9)) > 20)
+describe(
+  'an upcall of the executable that gets no more memory',
+  { skip: !artefacts().includes(executable), concurrency: 2 },
+  () => {
+    const directory = mkdtempSync(join(tmpdir(), 'failing-malloc-'))
+    before(() => {
+      buildStarved(directory)
     })
-})
+    after(() => {
+      rmSync(directory, { recursive: true })
+    })
+    for (const upcall of starvedUpcalls)
+      it(`ends with ENOMEM and a line, and is carried out by the next: ${upcall.title}`, async () => {
+        const s = server(executable, '/dev/shm')
+        await inGrace(s)
+        // At each of them: tests/proof/no-memory.test.ts.
+        assert.ok((await starve(s, directory, upcall, 9)) > 20)
+      })
+  },
+)
 
 /** A directory that costs no disk. */
 function inMemory(s: Server): string {
   const directory = mkdtempSync('/dev/shm/nfsd-userland-helper-')
-  s.atEnd(() => { execFileSync('rm', ['-rf', directory]) })
+  s.atEnd(() => {
+    execFileSync('rm', ['-rf', directory])
+  })
   return directory
 }
 
 /** The artefact as a shell runs it that has set a limit first. */
-const limited = (artefact: Artefact, limit: string): Artefact => ({ ...artefact, command: ['/bin/bash', '-c', `${limit} && exec "$@"`, 'bash', ...artefact.command] })
-
-describe('an upcall of the executable under a tight limit', { skip: !artefacts().includes(executable), concurrency: 2 }, () => {
-  const underLimits = (title: string, limits: readonly string[], signals: readonly string[]): void =>
-    void it(`${title}: what it answers is true, else it says nothing of the kind`, async () => {
-      const s = server(executable, '/dev/shm')
-      await inGrace(s)
-      for (const limit of limits) {
-        const run = (words: readonly string[]): Promise<Said> => inForeground(limited(executable, limit), [...settings(machineOf(s)), ...words], session)
-        const stranger = await run(['check', hex('eve')])
-        assert.notEqual(stranger.status, done, limit)
-        const known = await run(['check', hex('ada')])
-        const created = await run(['create', hex(`new-${limit}`)])
-        assert.equal((await s.check(`new-${limit}`, 'v4.1')).status, created.status === done ? done : mayNotReclaim, limit)
-        for (const { status, stderr } of [stranger, known, created])
-          if (typeof status === 'string') assert.ok(signals.includes(status), `${limit}: ${status}`)
-          // Where there is not room enough to begin, the shell or the C library says so.
-          else if (status !== done) assert.match(stderr, /nfsd-userland-helper: |^$|bash|glibc/, limit)
-      }
-      assert.equal((await s.check('ada', 'v4.1')).status, done)
-    })
-  underLimits('of its stack', [16, 24, 32, 40, 48, 64, 128, 512].map((size) => `ulimit -s ${size}`), ['SIGSEGV', 'SIGKILL', 'SIGBUS'])
-  underLimits('of its memory', [1800, 1900, 2000, 2100, 2200, 2300, 2400, 2500, 2600, 2800, 3000, 4000].map((size) => `ulimit -v ${size}`), ['SIGSEGV', 'SIGKILL'])
-  underLimits('of its descriptors', [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12].map((size) => `ulimit -n ${size}`), [])
-  underLimits('of the size of files', ['ulimit -f 0'], ['SIGXFSZ'])
-
-  it('of files, a start that can write none is a start all the same, or none', async () => {
-    const s = server(executable)
-    await s.fullInstanceWith('ada')
-    const { status } = await inForeground(limited(executable, 'ulimit -f 0'), [...settings(machineOf(s)), 'init'], {})
-    await s.init()
-    assert.equal((await s.check('ada', 'v4.1')).status, status === done ? done : mayNotReclaim)
-  })
+const limited = (artefact: Artefact, limit: string): Artefact => ({
+  ...artefact,
+  command: ['/bin/bash', '-c', `${limit} && exec "$@"`, 'bash', ...artefact.command],
 })
+
+describe(
+  'an upcall of the executable under a tight limit',
+  { skip: !artefacts().includes(executable), concurrency: 2 },
+  () => {
+    const underLimits = (title: string, limits: readonly string[], signals: readonly string[]): void =>
+      void it(`${title}: what it answers is true, else it says nothing of the kind`, async () => {
+        const s = server(executable, '/dev/shm')
+        await inGrace(s)
+        for (const limit of limits) {
+          const run = (words: readonly string[]): Promise<Said> =>
+            inForeground(limited(executable, limit), [...settings(machineOf(s)), ...words], session)
+          const stranger = await run(['check', hex('eve')])
+          assert.notEqual(stranger.status, done, limit)
+          const known = await run(['check', hex('ada')])
+          const created = await run(['create', hex(`new-${limit}`)])
+          assert.equal(
+            (await s.check(`new-${limit}`, 'v4.1')).status,
+            created.status === done ? done : mayNotReclaim,
+            limit,
+          )
+          for (const { status, stderr } of [stranger, known, created])
+            if (typeof status === 'string') assert.ok(signals.includes(status), `${limit}: ${status}`)
+            // Where there is not room enough to begin, the shell or the C library says so.
+            else if (status !== done) assert.match(stderr, /nfsd-userland-helper: |^$|bash|glibc/, limit)
+        }
+        assert.equal((await s.check('ada', 'v4.1')).status, done)
+      })
+    underLimits(
+      'of its stack',
+      [16, 24, 32, 40, 48, 64, 128, 512].map((size) => `ulimit -s ${size}`),
+      ['SIGSEGV', 'SIGKILL', 'SIGBUS'],
+    )
+    underLimits(
+      'of its memory',
+      [1800, 1900, 2000, 2100, 2200, 2300, 2400, 2500, 2600, 2800, 3000, 4000].map((size) => `ulimit -v ${size}`),
+      ['SIGSEGV', 'SIGKILL'],
+    )
+    underLimits(
+      'of its descriptors',
+      [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12].map((size) => `ulimit -n ${size}`),
+      [],
+    )
+    underLimits('of the size of files', ['ulimit -f 0'], ['SIGXFSZ'])
+
+    it('of files, a start that can write none is a start all the same, or none', async () => {
+      const s = server(executable)
+      await s.fullInstanceWith('ada')
+      const { status } = await inForeground(limited(executable, 'ulimit -f 0'), [...settings(machineOf(s)), 'init'], {})
+      await s.init()
+      assert.equal((await s.check('ada', 'v4.1')).status, status === done ? done : mayNotReclaim)
+    })
+  },
+)
 
 eachArtefact('words as long as the kernel lets them be', (artefact) => {
   const longest = 128 * 1024 - 1
@@ -78,11 +132,18 @@ eachArtefact('words as long as the kernel lets them be', (artefact) => {
     await s.init()
     const before = s.snapshot()
     const cases: readonly (readonly [words: readonly string[], status: number])[] = [
-      [['create', 'a'.repeat(longest - 1)], ownerTooLong], [['create', 'a'.repeat(longest)], badArgument], [['check', '~'.repeat(longest)], badArgument],
-      [['create_client', 'a'.repeat(longest)], ownerTooLong], [['create_client', '\\101'.repeat(longest / 4)], ownerTooLong], [['create_client', '\\'.repeat(longest)], badArgument],
-      [['create_client', `\\x${'a'.repeat(longest - 3)}`], ownerTooLong], [['create_client', 'a b'.repeat(longest / 3)], badArgument],
-      [['gracedone', '0'.repeat(longest)], badArgument], [['check', ...Array.from({ length: 50_000 }, () => 'x')], badArgument],
-      [['x'.repeat(longest)], unknownVerb], [[`--${'x'.repeat(longest - 2)}`], badArgument],
+      [['create', 'a'.repeat(longest - 1)], ownerTooLong],
+      [['create', 'a'.repeat(longest)], badArgument],
+      [['check', '~'.repeat(longest)], badArgument],
+      [['create_client', 'a'.repeat(longest)], ownerTooLong],
+      [['create_client', '\\101'.repeat(longest / 4)], ownerTooLong],
+      [['create_client', '\\'.repeat(longest)], badArgument],
+      [['create_client', `\\x${'a'.repeat(longest - 3)}`], ownerTooLong],
+      [['create_client', 'a b'.repeat(longest / 3)], badArgument],
+      [['gracedone', '0'.repeat(longest)], badArgument],
+      [['check', ...Array.from({ length: 50_000 }, () => 'x')], badArgument],
+      [['x'.repeat(longest)], unknownVerb],
+      [[`--${'x'.repeat(longest - 2)}`], badArgument],
     ]
     for (const [words, status] of cases) {
       const said = await s.call(words, session)
@@ -98,7 +159,9 @@ eachArtefact('words as long as the kernel lets them be', (artefact) => {
     const others = Object.fromEntries(Array.from({ length: 1500 }, (_, index) => [`V${index}`, 'x'.repeat(1000)]))
     assert.equal((await s.call(['init'], { NFSDCLTRACK_GRACE_START: '9'.repeat(100_000) })).status, done)
     assert.equal((await s.call(['check', hex('ada')], { ...others, ...session })).status, done)
-    const deep = await s.call(['check', hex('eve')], { NFSDCLTRACK_LEGACY_RECDIR: `/${'a/'.repeat(50_000)}${'0'.repeat(32)}` })
+    const deep = await s.call(['check', hex('eve')], {
+      NFSDCLTRACK_LEGACY_RECDIR: `/${'a/'.repeat(50_000)}${'0'.repeat(32)}`,
+    })
     assert.equal(deep.status, storageFailed)
     assert.match(deep.stderr, /ENAMETOOLONG/)
   })
@@ -125,9 +188,15 @@ eachArtefact('a configuration of a megabyte', (artefact) => {
   it('is read as quickly as any, whatever is in it', async () => {
     const room = size - 1000
     const texts: readonly ((s: Server) => string)[] = [
-      (s) => `[x]\na${' '.repeat(room)}b=1\n${ours(s)}`, (s) => `[a${' '.repeat(room)}b\n${ours(s)}`, (s) => `[x]\n${'='.repeat(room)}\n${ours(s)}`,
-      (s) => `[x]\na=${'='.repeat(room)}\n${ours(s)}`, (s) => `[x]\n${'a=\n'.repeat(room / 3)}${ours(s)}`, (s) => `${ours(s)}${'debug\n'.repeat(room / 6)}`,
-      (s) => `[a "${'"'.repeat(room)}\n${ours(s)}`, (s) => `[x]\n${'\\\n'.repeat(room / 2)}\n${ours(s)}`, (s) => `[x]\n${'\xff'.repeat(room / 2)}\n${ours(s)}`,
+      (s) => `[x]\na${' '.repeat(room)}b=1\n${ours(s)}`,
+      (s) => `[a${' '.repeat(room)}b\n${ours(s)}`,
+      (s) => `[x]\n${'='.repeat(room)}\n${ours(s)}`,
+      (s) => `[x]\na=${'='.repeat(room)}\n${ours(s)}`,
+      (s) => `[x]\n${'a=\n'.repeat(room / 3)}${ours(s)}`,
+      (s) => `${ours(s)}${'debug\n'.repeat(room / 6)}`,
+      (s) => `[a "${'"'.repeat(room)}\n${ours(s)}`,
+      (s) => `[x]\n${'\\\n'.repeat(room / 2)}\n${ours(s)}`,
+      (s) => `[x]\n${'\xff'.repeat(room / 2)}\n${ours(s)}`,
     ]
     for (const [index, text] of texts.entries()) {
       const s = server(artefact)
@@ -153,10 +222,14 @@ eachArtefact('a configuration of a megabyte', (artefact) => {
   it('is not had by files that include each other for ever, nor again and again', async () => {
     const s = server(artefact)
     const file = (level: number): string => join(s.nfsdDir, `${level}.conf`)
-    for (let level = 0; level < 8; level++) writeFileSync(file(level), `[nfsd-userland-helper]\n${`include=${file(level + 1)}\n`.repeat(12)}`)
+    for (let level = 0; level < 8; level++)
+      writeFileSync(file(level), `[nfsd-userland-helper]\n${`include=${file(level + 1)}\n`.repeat(12)}`)
     writeFileSync(file(8), '')
     writeFileSync(join(s.nfsdDir, 'itself.conf'), `[nfsd-userland-helper]\ninclude=itself.conf\n`)
-    for (const [config, why] of [[file(1), /one too many: 1000 files/], [join(s.nfsdDir, 'itself.conf'), /too deep/]] as const) {
+    for (const [config, why] of [
+      [file(1), /one too many: 1000 files/],
+      [join(s.nfsdDir, 'itself.conf'), /too deep/],
+    ] as const) {
       const said = await call(s, config, 'init')
       assert.equal(said.status, unusableAtStart)
       assert.match(said.stderr, why)
@@ -177,10 +250,12 @@ eachArtefact('a directory', (artefact) => {
     const s = server(artefact)
     const state = inMemory(s)
     const call = async (...words: readonly string[]) => (await s.call(['-s', state, ...words], session)).status
-    for (const words of [['init'], ['create', hex('ada')], ['grace_done'], ['init']]) assert.equal(await call(...words), done)
+    for (const words of [['init'], ['create', hex('ada')], ['grace_done'], ['init']])
+      assert.equal(await call(...words), done)
     for (let index = 0; index < 150_000; index++) symlinkSync('-', join(state, 'v4clients', `somebody-else-${index}`))
     assert.equal(await call('check', hex('ada')), done)
     assert.equal(await call('check', hex('eve')), mayNotReclaim)
-    for (const words of [['create', hex('new')], ['grace_done'], ['init'], ['check', hex('new')]]) assert.equal(await call(...words), done)
+    for (const words of [['create', hex('new')], ['grace_done'], ['init'], ['check', hex('new')]])
+      assert.equal(await call(...words), done)
   })
 })

@@ -22,7 +22,12 @@ const exchange = (s: Server, directory: string): void => {
 eachArtefact('whoever owns the directory above the records', (artefact) => {
   it('can put nothing in their place while an upcall is at work: it goes on where it began', async () => {
     const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
-    for (const [words, call] of [[['create', hex('new')], 'symlink'], [['create', hex('ada')], 'symlink'], [['remove', hex('ada')], 'unlink'], [['grace_done'], 'rename']] as const) {
+    for (const [words, call] of [
+      [['create', hex('new')], 'symlink'],
+      [['create', hex('ada')], 'symlink'],
+      [['remove', hex('ada')], 'unlink'],
+      [['grace_done'], 'rename'],
+    ] as const) {
       const s = server(artefact)
       const directory = precious(s)
       await s.fullInstanceWith('ada')
@@ -44,7 +49,12 @@ eachArtefact('whoever owns the directory above the records', (artefact) => {
     await s.fullInstanceWith('ada')
     exchange(s, directory)
     const before = tree(directory)
-    for (const said of [await s.create('new', 'v4.1'), await s.remove('ada'), await s.graceDone(), await s.check('ada', 'v4.0')]) {
+    for (const said of [
+      await s.create('new', 'v4.1'),
+      await s.remove('ada'),
+      await s.graceDone(),
+      await s.check('ada', 'v4.0'),
+    ]) {
       assert.equal(said.status, storageFailed)
       assert.match(said.stderr, /v4clients' is not a directory/)
     }

@@ -13,7 +13,8 @@ const waited = /goes on without the lock/
 /** The lock of a process that lives, that is: of this very test. */
 async function heldByTheLiving(s: Server): Promise<void> {
   const name = await holderName(s)
-  const startTime = (await import('node:fs')).readFileSync('/proc/self/stat', 'latin1').split(') ')[1]?.split(' ')[19] ?? ''
+  const startTime =
+    (await import('node:fs')).readFileSync('/proc/self/stat', 'latin1').split(') ')[1]?.split(' ')[19] ?? ''
   symlinkSync([process.pid, startTime, ...name.split('.').slice(2)].join('.'), lockOf(s))
 }
 
@@ -37,7 +38,10 @@ eachArtefact('the lock', (artefact) => {
   it('of a killed holder is taken over at once', async () => {
     const s = server(artefact)
     await s.init()
-    const killed = await traced(s, ['create', hex('ada')], {}, ['-e', `inject=${named('unlink')}:signal=SIGKILL:when=1`])
+    const killed = await traced(s, ['create', hex('ada')], {}, [
+      '-e',
+      `inject=${named('unlink')}:signal=SIGKILL:when=1`,
+    ])
     assert.notEqual(killed.status, done)
     assert.ok(existsSync(join(s.stateDir, 'v4clients')) && readlinkSync(lockOf(s)) !== '', 'the lock was left behind')
     const next = await s.create('bob', 'v4.1')
@@ -71,7 +75,10 @@ eachArtefact('the lock', (artefact) => {
     assert.equal(said.status, done)
     assert.match(said.stderr, new RegExp(`goes on without the lock: held for 2 s by ${process.pid}\\.`))
     assert.ok(said.ms > 1900)
-    assert.ok(existsSync(join(s.stateDir, 'v4clients')) && readlinkSync(lockOf(s)).startsWith(`${process.pid}.`), 'it was not stolen')
+    assert.ok(
+      existsSync(join(s.stateDir, 'v4clients')) && readlinkSync(lockOf(s)).startsWith(`${process.pid}.`),
+      'it was not stolen',
+    )
   })
 
   it('is neither lost nor stuck by a step of the clock', async () => {
@@ -98,7 +105,13 @@ eachArtefact('the lock', (artefact) => {
     const s = server(artefact)
     await s.init()
     const [, , boot, machine, space] = (await holderName(s)).split('.')
-    const theirs = [1, 1, boot, `${machine?.startsWith('f') === true ? '0' : 'f'}${machine?.slice(1) ?? ''}`, space].join('.')
+    const theirs = [
+      1,
+      1,
+      boot,
+      `${machine?.startsWith('f') === true ? '0' : 'f'}${machine?.slice(1) ?? ''}`,
+      space,
+    ].join('.')
     symlinkSync(theirs, lockOf(s))
     assert.match((await s.create('ada', 'v4.1')).stderr, waited)
     lutimesSync(lockOf(s), Date.now() / 1000 - 60, Date.now() / 1000 - 60)
@@ -119,7 +132,10 @@ eachArtefact('the lock', (artefact) => {
     await s.init()
     const owners = Array.from({ length: artefact.name === 'executable' ? 60 : 20 }, (_, i) => `client ${i}`)
     const said = await Promise.all(owners.map((owner) => s.create(owner, 'v4.1')))
-    assert.deepEqual(said.map(({ status }) => status).filter((status) => status !== done), [])
+    assert.deepEqual(
+      said.map(({ status }) => status).filter((status) => status !== done),
+      [],
+    )
     await s.graceDone()
     for (const owner of owners.slice(0, 5)) assert.equal((await s.check(owner, 'v4.1')).status, done)
   })
@@ -177,14 +193,21 @@ eachArtefact('a holder that is stopped and wakes when its lock has been passed b
     assert.equal((await s.graceDone('200')).status, done)
     assert.equal((await slow).status, done)
     await s.init('300')
-    for (const [owner, status] of [['new', done], ['ada', done], ['bob', mayNotReclaim]] as const)
+    for (const [owner, status] of [
+      ['new', done],
+      ['ada', done],
+      ['bob', mayNotReclaim],
+    ] as const)
       assert.equal((await s.check(owner, 'v4.1')).status, status, owner)
   })
 
   it('records its client in the instance that has started since it found nothing recorded', async () => {
     const s = server(artefact)
     mkdirSync(s.stateDir, { recursive: true })
-    const slow = traced(s, ['create', hex('ada')], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }, ['-e', `inject=${named('symlink')}:delay_enter=6000000:when=2`])
+    const slow = traced(s, ['create', hex('ada')], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }, [
+      '-e',
+      `inject=${named('symlink')}:delay_enter=6000000:when=2`,
+    ])
     await new Promise((resolve) => setTimeout(resolve, 2500))
     assert.equal((await s.init('100')).status, done)
     const started = s.readState('new_boot_time')

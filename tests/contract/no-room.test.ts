@@ -18,7 +18,12 @@ function fill(s: Server): void {
     }
   closeSync(file)
   execFileSync('sync', ['-f', s.stateDir])
-  assert.throws(() => { writeFileSync(join(s.stateDir, 'more'), Buffer.alloc(1 << 16)) }, { code: 'ENOSPC' })
+  assert.throws(
+    () => {
+      writeFileSync(join(s.stateDir, 'more'), Buffer.alloc(1 << 16))
+    },
+    { code: 'ENOSPC' },
+  )
 }
 
 eachArtefact('on a full disk', (artefact) => {

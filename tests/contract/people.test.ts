@@ -8,13 +8,44 @@ import { badArgument, done, eachArtefact, server, storageFailed, type Server } f
 
 eachArtefact('for people', (artefact) => {
   /** Through a shell, which can do to a process what a person can. */
-  const shell = (s: Server, script: string, ...words: readonly string[]): { status: number | null; stdout: string; stderr: string } =>
-    spawnSync('sh', ['-c', script, 'sh', ...artefact.command, '-f', '--config', '/dev/null', '--nfsd-dir', s.nfsdDir, '--run-dir', join(s.nfsdDir, 'run'), ...words], { encoding: 'utf8', cwd: s.nfsdDir })
+  const shell = (
+    s: Server,
+    script: string,
+    ...words: readonly string[]
+  ): { status: number | null; stdout: string; stderr: string } =>
+    spawnSync(
+      'sh',
+      [
+        '-c',
+        script,
+        'sh',
+        ...artefact.command,
+        '-f',
+        '--config',
+        '/dev/null',
+        '--nfsd-dir',
+        s.nfsdDir,
+        '--run-dir',
+        join(s.nfsdDir, 'run'),
+        ...words,
+      ],
+      { encoding: 'utf8', cwd: s.nfsdDir },
+    )
 
   it('a result that can not be written is a failure', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
-    for (const words of [['export'], ['list'], ['list', '--json'], ['status'], ['show', 'ada'], ['verify'], ['--help'], ['--version'], ['list', '--help']]) {
+    for (const words of [
+      ['export'],
+      ['list'],
+      ['list', '--json'],
+      ['status'],
+      ['show', 'ada'],
+      ['verify'],
+      ['--help'],
+      ['--version'],
+      ['list', '--help'],
+    ]) {
       const { status, stderr } = shell(s, '"$@" >/dev/full', '-s', s.stateDir, ...words)
       assert.equal(status, storageFailed, words.join(' '))
       assert.equal(stderr, "nfsd-userland-helper: error: standard output can't be written: ENOSPC\n")
@@ -24,7 +55,15 @@ eachArtefact('for people', (artefact) => {
   it('remarks that nobody can read stop nothing', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
-    const { status, stdout } = shell(s, '"$@" 2>/dev/full', '-s', s.stateDir, 'import', '--dry-run', s.stateDir.replace('state', 'nowhere'))
+    const { status, stdout } = shell(
+      s,
+      '"$@" 2>/dev/full',
+      '-s',
+      s.stateDir,
+      'import',
+      '--dry-run',
+      s.stateDir.replace('state', 'nowhere'),
+    )
     assert.deepEqual([status, stdout], [badArgument, ''])
     assert.equal(shell(s, '"$@" 2>/dev/full', '-s', s.stateDir, 'list').status, done)
   })
@@ -42,7 +81,10 @@ eachArtefact('for people', (artefact) => {
     for (const words of [['init'], ['check', '616461'], ['list'], ['import', '--yes', s.stateDir]]) {
       const { status, stderr } = shell(s, script, '-s', 'relative', ...words)
       assert.equal(status, badArgument, `${words.join(' ')}: ${stderr}`)
-      assert.match(stderr, /^nfsd-userland-helper: error: (?:[a-z]+: )?no absolute path, and where we are is not known: 'relative'\n$/)
+      assert.match(
+        stderr,
+        /^nfsd-userland-helper: error: (?:[a-z]+: )?no absolute path, and where we are is not known: 'relative'\n$/,
+      )
     }
     assert.ok(!existsSync('/relative'))
   })
@@ -50,7 +92,13 @@ eachArtefact('for people', (artefact) => {
   it("a short option's value stands after it: with '=' it would mean two things, and means none", async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
-    for (const words of [[`-s=${s.stateDir}`, 'list'], ['list', `-s=${s.stateDir}`], [`-s=${s.stateDir}`, 'init'], ['export', '-o=clients.json'], ['-fs=x', 'init']]) {
+    for (const words of [
+      [`-s=${s.stateDir}`, 'list'],
+      ['list', `-s=${s.stateDir}`],
+      [`-s=${s.stateDir}`, 'init'],
+      ['export', '-o=clients.json'],
+      ['-fs=x', 'init'],
+    ]) {
       const { status, stderr } = await s.call(words)
       assert.equal(status, badArgument, words.join(' '))
       assert.match(stderr, /error: the value of a short option stands after it, without '=': '-/)
@@ -61,10 +109,19 @@ eachArtefact('for people', (artefact) => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     const elsewhere = join(s.nfsdDir, 'elsewhere')
-    for (const words of [['list', '-s', elsewhere, '-s', s.stateDir], ['list', '--state-dir', elsewhere, '--storagedir', s.stateDir]])
+    for (const words of [
+      ['list', '-s', elsewhere, '-s', s.stateDir],
+      ['list', '--state-dir', elsewhere, '--storagedir', s.stateDir],
+    ])
       assert.match((await s.call(words)).stdout, / ada\n$/, words.join(' '))
     assert.match((await s.call(['export', '--dry-run', '-o', elsewhere, '-o', elsewhere])).stdout, /^1 clients/)
-    for (const words of [['list', '-s', ''], ['list', '-s'], ['list', '--state-dir='], ['list', '--state-dir.x=/'], ['list', '-s', s.stateDir, '-s', '']])
+    for (const words of [
+      ['list', '-s', ''],
+      ['list', '-s'],
+      ['list', '--state-dir='],
+      ['list', '--state-dir.x=/'],
+      ['list', '-s', s.stateDir, '-s', ''],
+    ])
       assert.equal((await s.call(words)).status, badArgument, words.join(' '))
   })
 })

@@ -1,7 +1,16 @@
 /** The figure that an admin cares for, measured on the disk that counts. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { badArgument, done, eachArtefact, server, storageFailed } from './server.ts'
@@ -16,7 +25,15 @@ eachArtefact('selftest', (artefact) => {
     const { status, stdout } = await s.call(['selftest', '--clients', '12', '--json'])
     assert.equal(status, done)
     const measured = JSON.parse(stdout) as Record<string, unknown>
-    assert.deepEqual(Object.keys(measured), ['state_directory', 'barrier', 'single', 'parallel', 'grace_seconds', 'recoverable', 'clients'])
+    assert.deepEqual(Object.keys(measured), [
+      'state_directory',
+      'barrier',
+      'single',
+      'parallel',
+      'grace_seconds',
+      'recoverable',
+      'clients',
+    ])
     assert.equal(measured['grace_seconds'], 24)
     assert.equal(measured['state_directory'], s.stateDir)
     assert.ok(Object.values(measured['recoverable'] as Record<string, number>).every((count) => count > 0))
@@ -29,8 +46,24 @@ eachArtefact('selftest', (artefact) => {
     await s.fullInstanceWith('ada')
     const before = s.snapshot()
     const room = join(s.stateDir, 'v4clients')
-    const killed = spawn(artefact.command[0] ?? '', [...artefact.command.slice(1), '-s', s.stateDir, '--nfsd-dir', s.nfsdDir, '--run-dir', join(s.stateDir, '../run'), '--config', '/dev/null', 'selftest'], { stdio: 'ignore' })
-    const left = (): string[] => readdirSync(room).filter((name) => name.startsWith('selftest-') && existsSync(join(room, name, 'state')))
+    const killed = spawn(
+      artefact.command[0] ?? '',
+      [
+        ...artefact.command.slice(1),
+        '-s',
+        s.stateDir,
+        '--nfsd-dir',
+        s.nfsdDir,
+        '--run-dir',
+        join(s.stateDir, '../run'),
+        '--config',
+        '/dev/null',
+        'selftest',
+      ],
+      { stdio: 'ignore' },
+    )
+    const left = (): string[] =>
+      readdirSync(room).filter((name) => name.startsWith('selftest-') && existsSync(join(room, name, 'state')))
     while (left().length === 0) await new Promise((resolve) => setTimeout(resolve, 10))
     killed.kill('SIGKILL')
     await new Promise((resolve) => killed.once('exit', resolve))
@@ -38,9 +71,22 @@ eachArtefact('selftest', (artefact) => {
     const [name = ''] = left()
     const alive = join(room, 'selftest-alive1')
     mkdirSync(alive)
-    symlinkSync(readlinkSync(join(room, name, 'holder')).replace(/^[0-9]+\.[0-9]+/, `${process.pid}.${readFileSync('/proc/self/stat', 'latin1').replace(/^.*\) /s, '').split(' ')[19] ?? ''}`), join(alive, 'holder'))
+    symlinkSync(
+      readlinkSync(join(room, name, 'holder')).replace(
+        /^[0-9]+\.[0-9]+/,
+        `${process.pid}.${
+          readFileSync('/proc/self/stat', 'latin1')
+            .replace(/^.*\) /s, '')
+            .split(' ')[19] ?? ''
+        }`,
+      ),
+      join(alive, 'holder'),
+    )
     assert.equal((await s.call(['selftest', '--clients', '1'])).status, done)
-    assert.deepEqual(readdirSync(room).filter((entry) => entry.startsWith('selftest-')), ['selftest-alive1'])
+    assert.deepEqual(
+      readdirSync(room).filter((entry) => entry.startsWith('selftest-')),
+      ['selftest-alive1'],
+    )
     rmSync(alive, { recursive: true })
     assert.equal(s.snapshot(), before)
   })

@@ -3,7 +3,16 @@ import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, writeFil
 import { join } from 'node:path'
 import { after, describe } from 'node:test'
 import { outputFileSync, removeSync } from 'fs-extra/esm'
-import { artefacts, inForeground, newMachine, scrap, settings, type Artefact, type Environment, type Said } from '../support/artefacts.ts'
+import {
+  artefacts,
+  inForeground,
+  newMachine,
+  scrap,
+  settings,
+  type Artefact,
+  type Environment,
+  type Said,
+} from '../support/artefacts.ts'
 
 export const done = 0
 export const mayNotReclaim = 255
@@ -55,8 +64,11 @@ export function server(artefact: Artefact, where?: string): Server {
   })
   const { stateDir, nfsdDir } = machine
   const call: Server['call'] = (words, env = {}) => inForeground(artefact, [...settings(machine), ...words], env)
-  const session = (version: Version): Environment => ({ NFSDCLTRACK_CLIENT_HAS_SESSION: version === 'v4.1' ? 'Y' : 'N' })
-  const graceStart = (told: string | undefined): Environment => (told === undefined ? {} : { NFSDCLTRACK_GRACE_START: told })
+  const session = (version: Version): Environment => ({
+    NFSDCLTRACK_CLIENT_HAS_SESSION: version === 'v4.1' ? 'Y' : 'N',
+  })
+  const graceStart = (told: string | undefined): Environment =>
+    told === undefined ? {} : { NFSDCLTRACK_GRACE_START: told }
   const endGraceFile = join(nfsdDir, 'v4_end_grace')
   const made: Server = {
     artefact,
@@ -73,7 +85,10 @@ export function server(artefact: Artefact, where?: string): Server {
       }),
     remove: (owner) => call(['remove', hex(owner)]),
     graceDone: (told, legacyTop) =>
-      call(told === undefined ? ['grace_done'] : ['gracedone', told], legacyTop === undefined ? {} : { NFSDCLTRACK_LEGACY_TOPDIR: legacyTop }),
+      call(
+        told === undefined ? ['grace_done'] : ['gracedone', told],
+        legacyTop === undefined ? {} : { NFSDCLTRACK_LEGACY_TOPDIR: legacyTop },
+      ),
     fullInstanceWith: async (...owners) => {
       await made.init()
       for (const owner of owners) await made.create(owner, 'v4.1')
@@ -86,7 +101,8 @@ export function server(artefact: Artefact, where?: string): Server {
     readState: (name) => (existsSync(join(stateDir, name)) ? readFileSync(join(stateDir, name), 'latin1') : undefined),
     asFormat1: () => {
       const clients = join(stateDir, 'v4clients')
-      for (const name of readdirSync(clients)) if (name === 'format-2' || /\.(?:full|unconfirmed)$/.test(name)) removeSync(join(clients, name))
+      for (const name of readdirSync(clients))
+        if (name === 'format-2' || /\.(?:full|unconfirmed)$/.test(name)) removeSync(join(clients, name))
     },
     kernelGrace: (text) => {
       writeFileSync(endGraceFile, text)

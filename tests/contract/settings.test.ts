@@ -1,37 +1,74 @@
 /** Options, the configuration file, and what people are told. */
 import assert from 'node:assert/strict'
-import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { bundle, inForeground } from '../support/artefacts.ts'
-import { badArgument, done, eachArtefact, hex, mayNotReclaim, server, storageFailed, tree, unusableAtStart, type Server } from './server.ts'
+import {
+  badArgument,
+  done,
+  eachArtefact,
+  hex,
+  mayNotReclaim,
+  server,
+  storageFailed,
+  tree,
+  unusableAtStart,
+  type Server,
+} from './server.ts'
 import { traced } from './strace.ts'
 
 eachArtefact('the configuration file', (artefact) => {
-  const plain = (s: Server, words: readonly string[]) => inForeground(artefact, ['--config', join(s.nfsdDir, 'nfs.conf'), ...words], {})
+  const plain = (s: Server, words: readonly string[]) =>
+    inForeground(artefact, ['--config', join(s.nfsdDir, 'nfs.conf'), ...words], {})
 
   it('sets the state directory and the nfsd directory; its drop-ins come after it, the command line before', async () => {
     const s = server(artefact)
     const [main, dropIn] = [join(s.nfsdDir, 'main'), join(s.nfsdDir, 'drop-in')]
-    writeFileSync(join(s.nfsdDir, 'nfs.conf'), `[nfsd]\nthreads=8\n[NFSD-Userland-Helper]\n# where\nState-Dir = ${main}\nnfsd-dir=${s.nfsdDir}\n`)
+    writeFileSync(
+      join(s.nfsdDir, 'nfs.conf'),
+      `[nfsd]\nthreads=8\n[NFSD-Userland-Helper]\n# where\nState-Dir = ${main}\nnfsd-dir=${s.nfsdDir}\n`,
+    )
     assert.equal((await plain(s, ['init'])).status, done)
     assert.ok(existsSync(join(main, 'new_boot_time')))
     mkdirSync(join(s.nfsdDir, 'nfs.conf.d'))
     writeFileSync(join(s.nfsdDir, 'nfs.conf.d/10-state.conf'), `[nfsd-userland-helper]\nstate-dir="${dropIn}" # here\n`)
     assert.equal((await plain(s, ['init'])).status, done)
     assert.ok(existsSync(join(dropIn, 'new_boot_time')))
-    for (const words of [['-s', s.stateDir], ['--state-dir', s.stateDir], [`--storagedir=${s.stateDir}`], [`-s${s.stateDir}`], ['-ds', s.stateDir]])
+    for (const words of [
+      ['-s', s.stateDir],
+      ['--state-dir', s.stateDir],
+      [`--storagedir=${s.stateDir}`],
+      [`-s${s.stateDir}`],
+      ['-ds', s.stateDir],
+    ])
       assert.equal((await plain(s, [...words, 'init'])).status, done)
     assert.ok(existsSync(join(s.stateDir, 'new_boot_time')))
     writeFileSync(join(s.nfsdDir, 'v4_end_grace'), 'N\n')
     await plain(s, ['-s', join(s.nfsdDir, 'third'), 'init'])
-    const { stderr } = await inForeground(artefact, ['--config', join(s.nfsdDir, 'nfs.conf'), '-s', join(s.nfsdDir, 'third'), 'create', '61'], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' })
+    const { stderr } = await inForeground(
+      artefact,
+      ['--config', join(s.nfsdDir, 'nfs.conf'), '-s', join(s.nfsdDir, 'third'), 'create', '61'],
+      { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' },
+    )
     assert.match(stderr, /asked the kernel to end grace \(asked\)/, 'the nfsd directory comes from the file')
   })
 
   it('with a key that can not be understood is complained of, and goes on where that says not where things are', async () => {
     const s = server(artefact)
-    writeFileSync(join(s.nfsdDir, 'nfs.conf'), `[nfsd-userland-helper]\ndebug = maybe\ncolour = red\x1b[31m\nnonsense\n[nfsd-userland-helper\n`)
+    writeFileSync(
+      join(s.nfsdDir, 'nfs.conf'),
+      `[nfsd-userland-helper]\ndebug = maybe\ncolour = red\x1b[31m\nnonsense\n[nfsd-userland-helper\n`,
+    )
     const { status, stderr } = await plain(s, ['-s', s.stateDir, 'init'])
     assert.equal(status, done)
     assert.match(stderr, /debug is neither yes nor no: 'maybe': ignored/)
@@ -43,14 +80,38 @@ eachArtefact('the configuration file', (artefact) => {
 
   const mib = 1 << 20
   const unusable: readonly (readonly [what: string, text: string, says: RegExp])[] = [
-    ['may be cut off', '[nfsd-userland-helper]\nstate-dir = /srv/nf', /nfs\.conf' may be cut off: its last line, of state-dir, has no end/],
+    [
+      'may be cut off',
+      '[nfsd-userland-helper]\nstate-dir = /srv/nf',
+      /nfs\.conf' may be cut off: its last line, of state-dir, has no end/,
+    ],
     ['holds a NUL', '[nfsd]\n\0\n', /nfs\.conf' is damaged: it holds a NUL/],
     ['is longer than 1 MiB', '#'.repeat(mib) + '\n', /nfs\.conf' is longer than 1 MiB/],
-    ['has a state directory that is no UTF-8', '[nfsd-userland-helper]\nstate-dir = /srv/\xff\n', /nfs\.conf' has a state-dir that is no UTF-8/],
-    ['has a state directory that is no absolute path', '[nfsd-userland-helper]\nstate-dir = relative\n', /nfs\.conf' has a state-dir that is no absolute path: 'relative'/],
-    ['has a state directory without the other quote', '[nfsd-userland-helper]\nstate-dir = "/srv\n', /nfs\.conf' has a state-dir that is no absolute path: '"\/srv'/],
-    ['has an nfsd directory that is no absolute path', '[nfsd-userland-helper]\nnfsd-dir =\n', /nfs\.conf' has a nfsd-dir that is no absolute path: ''/],
-    ['includes what is not there', '[nfsd]\ninclude = missing.conf\n', /missing\.conf' is not there, and is included by/],
+    [
+      'has a state directory that is no UTF-8',
+      '[nfsd-userland-helper]\nstate-dir = /srv/\xff\n',
+      /nfs\.conf' has a state-dir that is no UTF-8/,
+    ],
+    [
+      'has a state directory that is no absolute path',
+      '[nfsd-userland-helper]\nstate-dir = relative\n',
+      /nfs\.conf' has a state-dir that is no absolute path: 'relative'/,
+    ],
+    [
+      'has a state directory without the other quote',
+      '[nfsd-userland-helper]\nstate-dir = "/srv\n',
+      /nfs\.conf' has a state-dir that is no absolute path: '"\/srv'/,
+    ],
+    [
+      'has an nfsd directory that is no absolute path',
+      '[nfsd-userland-helper]\nnfsd-dir =\n',
+      /nfs\.conf' has a nfsd-dir that is no absolute path: ''/,
+    ],
+    [
+      'includes what is not there',
+      '[nfsd]\ninclude = missing.conf\n',
+      /missing\.conf' is not there, and is included by/,
+    ],
     ['includes itself', '[nfsd]\ninclude = nfs.conf\n', /nfs\.conf' is included too deep/],
   ]
   for (const [what, text, says] of unusable)
@@ -58,7 +119,14 @@ eachArtefact('the configuration file', (artefact) => {
       const s = server(artefact)
       writeFileSync(join(s.nfsdDir, 'nfs.conf'), text, 'latin1')
       const before = tree(join(s.nfsdDir, '..'))
-      for (const [words, status] of [[['init'], unusableAtStart], [['start'], unusableAtStart], [['create', '61'], storageFailed], [['check', '61'], storageFailed], [['remove', '61'], storageFailed], [['grace_done'], storageFailed]] as const) {
+      for (const [words, status] of [
+        [['init'], unusableAtStart],
+        [['start'], unusableAtStart],
+        [['create', '61'], storageFailed],
+        [['check', '61'], storageFailed],
+        [['remove', '61'], storageFailed],
+        [['grace_done'], storageFailed],
+      ] as const) {
         const said = await plain(s, words)
         assert.equal(said.status, status, words[0])
         assert.match(said.stderr, says)
@@ -70,10 +138,14 @@ eachArtefact('the configuration file', (artefact) => {
   it('that can not be read at a start leaves the server without a tracker, so nobody may reclaim after the next', async () => {
     const s = server(artefact)
     const config = join(s.nfsdDir, 'nfs.conf')
-    const upcall = (...words: readonly string[]) => inForeground(artefact, ['--config', config, '--nfsd-dir', s.nfsdDir, '--run-dir', s.runDir, ...words], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' })
+    const upcall = (...words: readonly string[]) =>
+      inForeground(artefact, ['--config', config, '--nfsd-dir', s.nfsdDir, '--run-dir', s.runDir, ...words], {
+        NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y',
+      })
     const good = `[nfsd-userland-helper]\nstate-dir = ${s.stateDir}\n`
     writeFileSync(config, good)
-    for (const words of [['init'], ['create', hex('ada')], ['grace_done']]) assert.equal((await upcall(...words)).status, done)
+    for (const words of [['init'], ['create', hex('ada')], ['grace_done']])
+      assert.equal((await upcall(...words)).status, done)
     writeFileSync(config, '\0')
     assert.equal((await upcall('init')).status, unusableAtStart)
     writeFileSync(config, good)
@@ -96,8 +168,17 @@ eachArtefact('the configuration file', (artefact) => {
     mkdirSync(`${config}.d`)
     writeFileSync(dropIn, '[nfsd]\n')
     for (const path of [config, dropIn, `${config}.d`])
-      for (const injection of ['/^open:error=EIO', '/^open:error=EACCES', ...(path === `${config}.d` ? ['getdents64:error=EIO'] : ['read:error=EIO'])]) {
-        const said = await traced(s, ['--config', config, 'create', '61'], {}, ['-P', path, '-e', `inject=${injection}`])
+      for (const injection of [
+        '/^open:error=EIO',
+        '/^open:error=EACCES',
+        ...(path === `${config}.d` ? ['getdents64:error=EIO'] : ['read:error=EIO']),
+      ]) {
+        const said = await traced(s, ['--config', config, 'create', '61'], {}, [
+          '-P',
+          path,
+          '-e',
+          `inject=${injection}`,
+        ])
         assert.equal(said.status, storageFailed, injection)
         assert.ok(said.stderr.includes(`configuration '${path}' can't be read: E`), said.stderr)
         assert.equal(said.stderr.split('\n').length, 2, said.stderr)
@@ -110,7 +191,11 @@ eachArtefact('the configuration file', (artefact) => {
     const named = await plain(s, ['-s', s.stateDir, 'init'])
     assert.equal(named.status, unusableAtStart)
     assert.match(named.stderr, /nfs\.conf' is not there/)
-    const usual = await inForeground(artefact, ['-s', s.stateDir, '--nfsd-dir', s.nfsdDir, '--run-dir', s.runDir, 'init'], {})
+    const usual = await inForeground(
+      artefact,
+      ['-s', s.stateDir, '--nfsd-dir', s.nfsdDir, '--run-dir', s.runDir, 'init'],
+      {},
+    )
     assert.equal(usual.status, done)
     assert.doesNotMatch(usual.stderr, /warning|error/)
     mkdirSync(join(s.nfsdDir, 'nfs.conf'))
@@ -120,10 +205,20 @@ eachArtefact('the configuration file', (artefact) => {
   it('includes others, from where it is and in their place; a subsection is none of ours', async () => {
     const s = server(artefact)
     const at = (name: string): string => join(s.nfsdDir, name)
-    const write = (name: string, ...lines: readonly string[]): void => { writeFileSync(at(name), lines.join('\n') + '\n') }
+    const write = (name: string, ...lines: readonly string[]): void => {
+      writeFileSync(at(name), lines.join('\n') + '\n')
+    }
     mkdirSync(at('nfs.conf.d'))
     mkdirSync(at('nfs.conf.d/40-a-directory.conf'))
-    write('nfs.conf', '[nfsd-userland-helper]', `state-dir = ${at('one')}`, 'include = more.conf', 'include=-no such file', '[nfsd-userland-helper "x"]', `state-dir = ${at('sub')}`)
+    write(
+      'nfs.conf',
+      '[nfsd-userland-helper]',
+      `state-dir = ${at('one')}`,
+      'include = more.conf',
+      'include=-no such file',
+      '[nfsd-userland-helper "x"]',
+      `state-dir = ${at('sub')}`,
+    )
     write('more.conf', `state-dir = ${at('two')}`)
     write('nfs.conf.d/9.conf', '[mountd]', 'include = included')
     write('nfs.conf.d/included', 'debug = yes', '[nfsd-userland-helper]', `state-dir = ${at('three')}`)
@@ -132,7 +227,10 @@ eachArtefact('the configuration file', (artefact) => {
     // As versionsort(3) has it, 10 comes after 9.
     write('nfs.conf.d/10.conf', '[nfsd-userland-helper]', `state-dir = ${at('four')}`)
     assert.equal((await plain(s, ['init'])).status, done)
-    assert.deepEqual(['one', 'two', 'sub', 'four'].map((name) => existsSync(at(name))), [false, false, false, true])
+    assert.deepEqual(
+      ['one', 'two', 'sub', 'four'].map((name) => existsSync(at(name))),
+      [false, false, false, true],
+    )
     symlinkSync('nowhere', at('nfs.conf.d/20.conf'))
     const said = await plain(s, ['init'])
     assert.equal(said.status, unusableAtStart)
@@ -153,8 +251,13 @@ eachArtefact('a configuration that changes under a running server', (artefact) =
   const running = async () => {
     const s = server(artefact)
     const config = join(s.nfsdDir, 'nfs.conf')
-    const configure = (text: string): void => { writeFileSync(config, text) }
-    const upcall = (...words: readonly string[]) => inForeground(artefact, ['--config', config, '--nfsd-dir', s.nfsdDir, '--run-dir', s.runDir, ...words], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' })
+    const configure = (text: string): void => {
+      writeFileSync(config, text)
+    }
+    const upcall = (...words: readonly string[]) =>
+      inForeground(artefact, ['--config', config, '--nfsd-dir', s.nfsdDir, '--run-dir', s.runDir, ...words], {
+        NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y',
+      })
     const first = join(s.nfsdDir, 'first')
     configure(of(first))
     assert.equal((await upcall('init')).status, done)
@@ -166,8 +269,14 @@ eachArtefact('a configuration that changes under a running server', (artefact) =
     const { s, configure, upcall, first } = await running()
     const second = join(s.nfsdDir, 'second')
     for (const [text, says] of [
-      ['', /is empty or missing now, and was not when the server started: the state directory would be '\/var\/lib\/nfs', but until the next start it is '.*first'/],
-      [of(second), /has changed since the server started: the state directory would be '.*second', but until the next start it is '.*first'/],
+      [
+        '',
+        /is empty or missing now, and was not when the server started: the state directory would be '\/var\/lib\/nfs', but until the next start it is '.*first'/,
+      ],
+      [
+        of(second),
+        /has changed since the server started: the state directory would be '.*second', but until the next start it is '.*first'/,
+      ],
     ] as const) {
       configure(text)
       const said = await upcall('create', hex('ada'))
@@ -202,7 +311,11 @@ eachArtefact('a configuration that changes under a running server', (artefact) =
     assert.equal(refused.status, unusableAtStart)
     assert.match(refused.stderr, /error: init: unlink .* failed: EISDIR/)
     assert.ok(!existsSync(second))
-    assert.equal(readdirSync(s.runDir).filter((name) => !name.startsWith('start-')).length, 1, 'that the server runs without a tracker is noted')
+    assert.equal(
+      readdirSync(s.runDir).filter((name) => !name.startsWith('start-')).length,
+      1,
+      'that the server runs without a tracker is noted',
+    )
     rmSync(s.runDir, { recursive: true })
     writeFileSync(s.runDir, '')
     const said = await upcall('init')
@@ -219,7 +332,31 @@ eachArtefact('for people', (artefact) => {
     for (const words of [['--help'], ['-h']]) {
       const { status, stdout } = await s.call(words)
       assert.equal(status, done)
-      for (const word of ['init', 'start', 'create_client', 'create', 'expire_client', 'remove', 'check', 'grace_done', 'gracedone', '--state-dir', '--storagedir', '--foreground', '--debug', '--nfsd-dir', '--config', '255', '140', '234', '218', '151', '135', '243', '146'])
+      for (const word of [
+        'init',
+        'start',
+        'create_client',
+        'create',
+        'expire_client',
+        'remove',
+        'check',
+        'grace_done',
+        'gracedone',
+        '--state-dir',
+        '--storagedir',
+        '--foreground',
+        '--debug',
+        '--nfsd-dir',
+        '--config',
+        '255',
+        '140',
+        '234',
+        '218',
+        '151',
+        '135',
+        '243',
+        '146',
+      ])
         assert.ok(stdout.includes(word), word)
     }
   })
@@ -245,8 +382,13 @@ eachArtefact('an upcall', (artefact) => {
     const s = server(artefact)
     await s.init()
     const { calls } = await traced(s, ['create', '61'])
-    const opened = calls.map(({ text }) => /^open(?:at)?\((?:AT_FDCWD[^,]*, )?"([^"]+)"/.exec(text)?.[1]).filter((path) => path !== undefined)
-    assert.deepEqual(opened.filter((path) => path.includes('node_modules') || path.endsWith('.json') || path.includes('/locales/')), [])
+    const opened = calls
+      .map(({ text }) => /^open(?:at)?\((?:AT_FDCWD[^,]*, )?"([^"]+)"/.exec(text)?.[1])
+      .filter((path) => path !== undefined)
+    assert.deepEqual(
+      opened.filter((path) => path.includes('node_modules') || path.endsWith('.json') || path.includes('/locales/')),
+      [],
+    )
   })
 })
 
@@ -257,7 +399,8 @@ describe('the bundle', () => {
     copyFileSync(bundle.command.at(-1) ?? '', file)
     writeFileSync(join(s.nfsdDir, 'people.cjs'), 'throw new Error("yargs was loaded")')
     assert.doesNotMatch(readFileSync(file, 'utf8'), /yargs/)
-    const call = (words: readonly string[]) => inForeground({ ...bundle, command: [process.execPath, file] }, ['-s', s.stateDir, ...words], {})
+    const call = (words: readonly string[]) =>
+      inForeground({ ...bundle, command: [process.execPath, file] }, ['-s', s.stateDir, ...words], {})
     assert.equal((await call(['init'])).status, done)
     assert.equal((await call(['create', '61'])).status, done)
     assert.match((await call(['--help'])).stderr, /yargs was loaded/)

@@ -1,20 +1,38 @@
-/** Upcalls of an executable that gets no more memory from some allocation on (tests/failing-malloc.c). */
+/** Upcalls of an executable that gets no more memory from some allocation on (tests/support/failing-malloc.c). */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { executable, inForeground, root, settings, type Artefact, type Environment, type Machine, type Said } from '../support/artefacts.ts'
+import {
+  executable,
+  inForeground,
+  root,
+  settings,
+  type Artefact,
+  type Environment,
+  type Machine,
+  type Said,
+} from '../support/artefacts.ts'
 import { done, hex, mayNotReclaim, tree, type Server } from './server.ts'
 
 /** 256 - ENOMEM. */
 const noMemory = 244
 
-export const machineOf = (s: Server): Machine => ({ dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir })
+export const machineOf = (s: Server): Machine => ({
+  dir: join(s.stateDir, '..'),
+  stateDir: s.stateDir,
+  nfsdDir: s.nfsdDir,
+})
 
 /** In grace: ada, of v4.1, and old, of v4.0, have yet to reclaim; bob has. */
 export async function inGrace(s: Server): Promise<void> {
   await s.init()
-  for (const [owner, version] of [['ada', 'v4.1'], ['bob', 'v4.1'], ['old', 'v4.0']] as const) await s.create(owner, version)
+  for (const [owner, version] of [
+    ['ada', 'v4.1'],
+    ['bob', 'v4.1'],
+    ['old', 'v4.0'],
+  ] as const)
+    await s.create(owner, version)
   await s.graceDone()
   await s.init()
   await s.create('bob', 'v4.1')
@@ -30,9 +48,21 @@ interface StarvedUpcall {
 }
 
 export const starvedUpcalls: readonly StarvedUpcall[] = [
-  { title: 'a check of a stranger', words: ['check', hex('eve')], session: 'Y', status: mayNotReclaim, afterwards: 'ada bob' },
+  {
+    title: 'a check of a stranger',
+    words: ['check', hex('eve')],
+    session: 'Y',
+    status: mayNotReclaim,
+    afterwards: 'ada bob',
+  },
   { title: 'a check', words: ['check', hex('ada')], session: 'Y', status: done, afterwards: 'ada bob' },
-  { title: 'a check that is a record', words: ['check', hex('old')], session: 'N', status: done, afterwards: 'ada bob' },
+  {
+    title: 'a check that is a record',
+    words: ['check', hex('old')],
+    session: 'N',
+    status: done,
+    afterwards: 'ada bob',
+  },
   { title: 'a create', words: ['create', hex('new')], session: 'Y', status: done, afterwards: 'ada bob new' },
   { title: 'a create that reclaims', words: ['create', hex('ada')], session: 'Y', status: done, afterwards: 'ada bob' },
   { title: 'a remove', words: ['remove', hex('ada')], session: 'Y', status: done, afterwards: 'bob' },
@@ -43,13 +73,27 @@ export const starvedUpcalls: readonly StarvedUpcall[] = [
 const program = (directory: string): string => join(directory, 'nfsd-userland-helper')
 
 export function buildStarved(directory: string): void {
-  const link = [join(root, 'tests/failing-malloc.c'), '-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc'].map((word) => `--link=${word}`)
-  const words = ['--import', 'tsx', join(root, 'lib/build/main.ts'), `--script=${join(root, 'bin/upcall.ts')}`, `--into=${program(directory)}`, ...link]
+  const link = [join(root, 'tests/support/failing-malloc.c'), '-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc'].map(
+    (word) => `--link=${word}`,
+  )
+  const words = [
+    '--import',
+    'tsx',
+    join(root, 'lib/build/main.ts'),
+    `--script=${join(root, 'bin/upcall.ts')}`,
+    `--into=${program(directory)}`,
+    ...link,
+  ]
   execFileSync(process.execPath, words, { cwd: root, stdio: 'pipe' })
 }
 
 /** Starves an upcall of the server at each allocation but `step - 1`. @returns at how many. */
-export async function starve(s: Server, directory: string, { words, session, status: whole, afterwards }: StarvedUpcall, step: number): Promise<number> {
+export async function starve(
+  s: Server,
+  directory: string,
+  { words, session, status: whole, afterwards }: StarvedUpcall,
+  step: number,
+): Promise<number> {
   const { dir } = machineOf(s)
   const kept = mkdtempSync(join(directory, 'kept-'))
   const state = ['state', 'run']
@@ -71,7 +115,8 @@ export async function starve(s: Server, directory: string, { words, session, sta
     assert.equal(isMarked, words[0] === 'init' && !isAtEnd, `${at}: a start that has touched anything is marked`)
     if (!isAtEnd) assert.equal((await run(executable)).status, whole, at)
     const allowed = []
-    for (const owner of ['ada', 'bob', 'new', 'eve']) if ((await s.check(owner, 'v4.1')).status === done) allowed.push(owner)
+    for (const owner of ['ada', 'bob', 'new', 'eve'])
+      if ((await s.check(owner, 'v4.1')).status === done) allowed.push(owner)
     assert.equal(allowed.join(' '), isMarked ? '' : afterwards, at)
     if (isAtEnd) return times
     for (const name of state) {

@@ -26,7 +26,11 @@ export async function traced(
     // A file a thread (-ff): otherwise a call may be torn in two by another thread's.
     const strace = ['/usr/bin/strace', '-ff', '-y', '-s', '5000', '-o', join(directory, 't'), ...options]
     const machine = { dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir }
-    const said = await inForeground({ ...s.artefact, command: [...strace, ...s.artefact.command] }, [...settings(machine), ...words], env)
+    const said = await inForeground(
+      { ...s.artefact, command: [...strace, ...s.artefact.command] },
+      [...settings(machine), ...words],
+      env,
+    )
     const calls = readdirSync(directory).flatMap((name) =>
       readFileSync(join(directory, name), 'latin1')
         .split('\n')
@@ -53,4 +57,5 @@ export const barriers = (s: Server, calls: readonly Call[]): string[] =>
     .map((path) => path.replace(s.stateDir, '').replace(/^$/, '/'))
 
 /** The calls that name something in the state directory. */
-export const touching = (s: Server, calls: readonly Call[]): Call[] => calls.filter(({ text }) => text.includes(s.stateDir))
+export const touching = (s: Server, calls: readonly Call[]): Call[] =>
+  calls.filter(({ text }) => text.includes(s.stateDir))

@@ -35,10 +35,25 @@ eachArtefact('a state directory', (artefact) => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     await s.init()
-    for (const spelled of [`${s.stateDir}/`, `${s.stateDir}/.`, `${s.stateDir}//`, `${s.nfsdDir}/../${s.stateDir.slice(s.stateDir.lastIndexOf('/') + 1)}`])
+    for (const spelled of [
+      `${s.stateDir}/`,
+      `${s.stateDir}/.`,
+      `${s.stateDir}//`,
+      `${s.nfsdDir}/../${s.stateDir.slice(s.stateDir.lastIndexOf('/') + 1)}`,
+    ])
       assert.equal((await s.call(['-s', spelled, 'check', hex('ada')], session)).status, done, spelled)
-    for (const spelled of [`${s.nfsdDir}/missing/`, `${s.nfsdDir}/./missing`, `${s.nfsdDir}//missing`, `${s.nfsdDir}/../${s.nfsdDir.slice(s.nfsdDir.lastIndexOf('/') + 1)}/missing`])
-      assert.ok((await s.call(['-s', spelled, 'check', hex('ada')], session)).stderr.includes(`state directory '${s.nfsdDir}/missing' is missing`), spelled)
+    for (const spelled of [
+      `${s.nfsdDir}/missing/`,
+      `${s.nfsdDir}/./missing`,
+      `${s.nfsdDir}//missing`,
+      `${s.nfsdDir}/../${s.nfsdDir.slice(s.nfsdDir.lastIndexOf('/') + 1)}/missing`,
+    ])
+      assert.ok(
+        (await s.call(['-s', spelled, 'check', hex('ada')], session)).stderr.includes(
+          `state directory '${s.nfsdDir}/missing' is missing`,
+        ),
+        spelled,
+      )
   })
 
   it('with a path longer than any is refused, and nothing is made', async () => {
@@ -54,7 +69,12 @@ eachArtefact('a state directory', (artefact) => {
     await s.fullInstanceWith('ada')
     const old = join(s.stateDir, 'v4clients', s.readState('boot_time')?.trim() ?? '')
     await s.init()
-    const { status, stderr, calls } = await traced(s, ['grace_done'], {}, ['-P', old, '-e', 'inject=getdents64:error=ENOENT'])
+    const { status, stderr, calls } = await traced(s, ['grace_done'], {}, [
+      '-P',
+      old,
+      '-e',
+      'inject=getdents64:error=ENOENT',
+    ])
     assert.ok(calls.some(({ text }) => text.includes('ENOENT (No such file or directory) (INJECTED)')))
     assert.equal(status, done)
     assert.doesNotMatch(stderr, /warning: /)
@@ -95,9 +115,22 @@ eachArtefact('a state directory', (artefact) => {
     await s.fullInstanceWith('ada')
     await s.init()
     const before = s.snapshot()
-    const [program, ...rest] = [...artefact.command, '-f', ...settings({ dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir }), 'check', hex('ada')]
-    const said = spawnSync('unshare', ['--mount', 'sh', '-c', 'umount -l /proc && exec "$@"', 'sh', program, ...rest], { encoding: 'utf8', env: { ...process.env, ...session } })
-    assert.ok(said.status === done || (said.status === storageFailed && /^[^\n]*\/proc is not mounted[^\n]*\n$/.test(said.stderr)), `${said.status} ${said.stderr}`)
+    const [program, ...rest] = [
+      ...artefact.command,
+      '-f',
+      ...settings({ dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir }),
+      'check',
+      hex('ada'),
+    ]
+    const said = spawnSync('unshare', ['--mount', 'sh', '-c', 'umount -l /proc && exec "$@"', 'sh', program, ...rest], {
+      encoding: 'utf8',
+      env: { ...process.env, ...session },
+    })
+    assert.ok(
+      said.status === done ||
+        (said.status === storageFailed && /^[^\n]*\/proc is not mounted[^\n]*\n$/.test(said.stderr)),
+      `${said.status} ${said.stderr}`,
+    )
     assert.equal(s.snapshot(), before)
   })
 

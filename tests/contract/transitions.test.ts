@@ -129,7 +129,10 @@ eachArtefact('the reclaim rule', (artefact) => {
     await s.fullInstanceWith('ada')
     await s.init()
     await s.create('ada', 'v4.1')
-    const records = s.snapshot().split('\n').filter((line) => line.includes('/ada '))
+    const records = s
+      .snapshot()
+      .split('\n')
+      .filter((line) => line.includes('/ada '))
     assert.equal(records.length, 1)
     assert.ok(records[0]?.includes(`/${s.readState('new_boot_time')?.trim() ?? '?'}/`))
   })
@@ -234,7 +237,12 @@ eachArtefact('a missed grace end heals', (artefact) => {
       await s.init()
       await s.create('bob', 'v4.1')
       s.kernelGrace('Y\n')
-      const said = verb === 'check' ? await s.check('bob', 'v4.1') : verb === 'create' ? await s.create('eve', 'v4.1') : await s.remove('nobody')
+      const said =
+        verb === 'check'
+          ? await s.check('bob', 'v4.1')
+          : verb === 'create'
+            ? await s.create('eve', 'v4.1')
+            : await s.remove('nobody')
       assert.equal(said.status, done)
       assert.match(said.stderr, /the kernel is out of grace/)
       assert.equal(s.readState('new_boot_time'), undefined)
@@ -307,7 +315,18 @@ eachArtefact('a state directory that is not there', (artefact) => {
 })
 
 eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
-  const junk = ['', 'junk', '-5\n', '0x10\n', '010\n', '1e3\n', '12 34\n', '99999999999999999999\n', 'x'.repeat(100_000), '17\0\n']
+  const junk = [
+    '',
+    'junk',
+    '-5\n',
+    '0x10\n',
+    '010\n',
+    '1e3\n',
+    '12 34\n',
+    '99999999999999999999\n',
+    'x'.repeat(100_000),
+    '17\0\n',
+  ]
 
   it('a boot_time that can not be understood is kept as evidence, named, and the service starts', async () => {
     for (const text of junk) {
@@ -382,7 +401,14 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
   })
 
   it('a boot time file that others own, or may write to, says nothing', async () => {
-    for (const meddle of [(path: string) => { chownSync(path, 12345, 12345) }, (path: string) => { chmodSync(path, 0o666) }]) {
+    for (const meddle of [
+      (path: string) => {
+        chownSync(path, 12345, 12345)
+      },
+      (path: string) => {
+        chmodSync(path, 0o666)
+      },
+    ]) {
       const s = server(artefact)
       await s.fullInstanceWith('ada')
       s.asFormat1()
@@ -432,7 +458,12 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
     assert.equal((await s.create('ada', 'v4.1')).status, done)
     assert.equal((await s.check('ada', 'v4.1')).status, done)
     await s.graceDone()
-    assert.deepEqual(readdirSync(join(s.stateDir, 'v4clients/damaged')).map((name) => name.replace(/^[0-9]+-(\w+)\..*/, '$1')).sort(), ['ada', 'bob'])
+    assert.deepEqual(
+      readdirSync(join(s.stateDir, 'v4clients/damaged'))
+        .map((name) => name.replace(/^[0-9]+-(\w+)\..*/, '$1'))
+        .sort(),
+      ['ada', 'bob'],
+    )
   })
 
   it('a state directory that a newer program has brought to its own format is refused, and left as it is', async () => {
@@ -440,7 +471,12 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
     await s.fullInstanceWith('ada')
     symlinkSync('-', join(s.stateDir, 'v4clients/format-3'))
     const before = s.snapshot()
-    for (const [said, status] of [[await s.init(), unusableAtStart], [await s.create('ada', 'v4.1'), storageFailed], [await s.check('ada', 'v4.1'), storageFailed], [await s.graceDone(), storageFailed]] as const) {
+    for (const [said, status] of [
+      [await s.init(), unusableAtStart],
+      [await s.create('ada', 'v4.1'), storageFailed],
+      [await s.check('ada', 'v4.1'), storageFailed],
+      [await s.graceDone(), storageFailed],
+    ] as const) {
       assert.equal(said.status, status)
       assert.match(said.stderr, /is in format 3, which a newer program wrote: this one knows 2/)
     }
@@ -489,7 +525,12 @@ eachArtefact('an instance is named by a logical clock in the shape of a time', (
   })
 
   it('at the end of the numbers it starts what it can read back, or nothing, and says so', async () => {
-    for (const [seen, status] of [['999999999998', done], ['999999999999', unusableAtStart], ['1000000000000', done], ['000000000001', done]] as const) {
+    for (const [seen, status] of [
+      ['999999999998', done],
+      ['999999999999', unusableAtStart],
+      ['1000000000000', done],
+      ['000000000001', done],
+    ] as const) {
       const s = server(artefact)
       await s.fullInstanceWith('ada')
       mkdirSync(join(s.stateDir, 'v4clients', seen))

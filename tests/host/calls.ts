@@ -19,13 +19,21 @@ export const everyByteOfAName = String.fromCharCode(...nameBytes)
 const everyByte = Array.from({ length: 256 }, (_, at) => at)
 
 const shown = (value: unknown): string =>
-  typeof value === 'string' ? `'${Array.from(value, (c) => (c >= ' ' && c <= '~' ? c : `\\u${c.charCodeAt(0).toString(16)}`)).join('').slice(0, 300)}'`
-  : Array.isArray(value) ? `[${value.map(shown).join(', ').slice(0, 300)}]`
-  : typeof value === 'object' && value !== null ? `{${Object.entries(value).map(([name, of]) => `${name}: ${shown(of)}`).join(', ')}}`
-  : String(value)
+  typeof value === 'string'
+    ? `'${Array.from(value, (c) => (c >= ' ' && c <= '~' ? c : `\\u${c.charCodeAt(0).toString(16)}`))
+        .join('')
+        .slice(0, 300)}'`
+    : Array.isArray(value)
+      ? `[${value.map(shown).join(', ').slice(0, 300)}]`
+      : typeof value === 'object' && value !== null
+        ? `{${Object.entries(value)
+            .map(([name, of]) => `${name}: ${shown(of)}`)
+            .join(', ')}}`
+        : String(value)
 
 function same(what: string, found: unknown, wanted: unknown): void {
-  if (shown(found) !== shown(wanted) || (typeof found === 'string' && found !== wanted)) throw new Error(`${what}: ${shown(found)}, and not ${shown(wanted)}`)
+  if (shown(found) !== shown(wanted) || (typeof found === 'string' && found !== wanted))
+    throw new Error(`${what}: ${shown(found)}, and not ${shown(wanted)}`)
 }
 
 function right(what: string, is: boolean): void {
@@ -56,7 +64,11 @@ export function promises(calls: Calls, room: string): Promised[] {
   }
   const namesIn = (directory: number): string[] => {
     const found: string[] = []
-    for (let entries = calls.entries(directory); typeof entries !== 'number' && entries.length > 0; entries = calls.entries(directory))
+    for (
+      let entries = calls.entries(directory);
+      typeof entries !== 'number' && entries.length > 0;
+      entries = calls.entries(directory)
+    )
       found.push(...entries.map(({ name }) => name))
     return found.sort()
   }
@@ -73,7 +85,11 @@ export function promises(calls: Calls, room: string): Promised[] {
     make(directory, 'file')
     same('openat', calls.openat(directory, 'missing', O_RDONLY, 0), -errno.ENOENT)
     same('openat of a file as a directory', calls.openat(directory, 'file', O_RDONLY | O_DIRECTORY, 0), -errno.ENOTDIR)
-    same('openat of what is there, made anew', calls.openat(directory, 'file', O_WRONLY | O_CREAT | O_EXCL, 0o600), -errno.EEXIST)
+    same(
+      'openat of what is there, made anew',
+      calls.openat(directory, 'file', O_WRONLY | O_CREAT | O_EXCL, 0o600),
+      -errno.EEXIST,
+    )
     same('read', calls.read(987_654, new Uint8Array(1)), -errno.EBADF)
     same('readText', calls.readText(987_654, 10), -errno.EBADF)
     same('write', calls.write(987_654, new Uint8Array(1)), -errno.EBADF)
@@ -103,7 +119,18 @@ export function promises(calls: Calls, room: string): Promised[] {
 
   it('a word with a NUL, or with a character that is no byte, is refused in every place, and the kernel is not asked', (directory) => {
     make(directory, 'file')
-    for (const word of ['\0', 'a\0b', 'a\0', '\u0100', 'a\u0101', '\u20ac', '\u{1f512}', '\ud800', '\udc00x', `${'a'.repeat(5000)}\0`]) {
+    for (const word of [
+      '\0',
+      'a\0b',
+      'a\0',
+      '\u0100',
+      'a\u0101',
+      '\u20ac',
+      '\u{1f512}',
+      '\ud800',
+      '\udc00x',
+      `${'a'.repeat(5000)}\0`,
+    ]) {
       const refused = `Error EINVAL -22 a word ${word.length}`
       const said: Record<string, () => unknown> = {
         openat: () => calls.openat(directory, word, O_RDONLY | O_CREAT, 0o600),
@@ -119,7 +146,8 @@ export function promises(calls: Calls, room: string): Promised[] {
         fstatat: () => calls.fstatat(directory, word, 0),
       }
       // Node's way says its own path, which is longer.
-      for (const [call, work] of Object.entries(said)) same(`${call} of ${shown(word)}`, refusal(work).replace(/ \d+$/, ''), refused.replace(/ \d+$/, ''))
+      for (const [call, work] of Object.entries(said))
+        same(`${call} of ${shown(word)}`, refusal(work).replace(/ \d+$/, ''), refused.replace(/ \d+$/, ''))
     }
     same('nothing else was made', namesIn(directory), ['file'])
   })
@@ -129,16 +157,24 @@ export function promises(calls: Calls, room: string): Promised[] {
     make(directory, longest)
     same('255', namesIn(directory), [longest])
     for (const length of [256, 4095, 4096, 4097, 10_000, 1_000_000])
-      for (const call of [() => calls.openat(directory, 'n'.repeat(length), O_RDONLY, 0), () => calls.symlinkat('x', directory, '\xff'.repeat(length))])
+      for (const call of [
+        () => calls.openat(directory, 'n'.repeat(length), O_RDONLY, 0),
+        () => calls.symlinkat('x', directory, '\xff'.repeat(length)),
+      ])
         same(`${length}`, call(), -errno.ENAMETOOLONG)
-    for (const length of [4096, 10_000]) same(`a text of ${length}`, calls.symlinkat('x'.repeat(length), directory, 'link'), -errno.ENAMETOOLONG)
+    for (const length of [4096, 10_000])
+      same(`a text of ${length}`, calls.symlinkat('x'.repeat(length), directory, 'link'), -errno.ENAMETOOLONG)
     const text = 'é'.repeat(4095)
     same('a text of 4095', calls.symlinkat(text, directory, 'link'), 0)
     same('comes back', calls.readlinkat(directory, 'link'), text)
     const slashes = `${path}${'/'.repeat(4095 - path.length)}`
     right('a path of 4095', typeof calls.fstatat(AT_FDCWD, slashes, 0) !== 'number')
     same('a path of 4096', calls.fstatat(AT_FDCWD, `${slashes}/`, 0), -errno.ENAMETOOLONG)
-    same('an empty name', calls.fstatat(directory, '', 0) === -errno.ENOENT || typeof calls.fstatat(directory, '', 0), 'object' === typeof calls.fstatat(directory, '', 0) ? 'object' : true)
+    same(
+      'an empty name',
+      calls.fstatat(directory, '', 0) === -errno.ENOENT || typeof calls.fstatat(directory, '', 0),
+      'object' === typeof calls.fstatat(directory, '', 0) ? 'object' : true,
+    )
   })
 
   it('what is written is read again, byte for byte, a part at a time', (directory) => {
@@ -169,7 +205,11 @@ export function promises(calls: Calls, room: string): Promised[] {
   })
 
   it('8192 bytes are read at once, and no more', (directory) => {
-    make(directory, 'long', Array.from({ length: 10_000 }, (_, at) => at % 256))
+    make(
+      directory,
+      'long',
+      Array.from({ length: 10_000 }, (_, at) => at % 256),
+    )
     const descriptor = calls.openat(directory, 'long', O_RDONLY, 0)
     same('at once', (calls.readText(descriptor, 8192) as string).length, 8192)
     same('the rest', (calls.readText(descriptor, 8192) as string).length, 10_000 - 8192)
@@ -196,8 +236,16 @@ export function promises(calls: Calls, room: string): Promised[] {
     const found = calls.entries(directory)
     if (typeof found !== 'number') for (const { name, kind } of found) kinds[name] = kind
     // Some file systems do not tell.
-    for (const [name, kind] of [['file', 'other'], ['directory', 'directory'], ['link', 'link']] as const) right(name, kinds[name] === kind || kinds[name] === 'unknown')
-    const status = (name: string, flags = 0): { kind: string; mode: number; inode: number; device: number; uid: number; mtime: number } => {
+    for (const [name, kind] of [
+      ['file', 'other'],
+      ['directory', 'directory'],
+      ['link', 'link'],
+    ] as const)
+      right(name, kinds[name] === kind || kinds[name] === 'unknown')
+    const status = (
+      name: string,
+      flags = 0,
+    ): { kind: string; mode: number; inode: number; device: number; uid: number; mtime: number } => {
       const answer = calls.fstatat(directory, name, flags)
       if (typeof answer === 'number') throw new Error(`${name}: ${answer}`)
       return answer

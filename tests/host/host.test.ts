@@ -13,9 +13,15 @@ import { root } from '../support/artefacts.ts'
 import { promises } from './calls.ts'
 
 const room = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-host-'))
-after(() => { rmSync(room, { recursive: true }) })
+after(() => {
+  rmSync(room, { recursive: true })
+})
 
-interface Ended { readonly status: number | string | null; readonly stdout: string; readonly stderr: string }
+interface Ended {
+  readonly status: number | string | null
+  readonly stdout: string
+  readonly stderr: string
+}
 
 const built = new Map<string, string>()
 
@@ -26,18 +32,27 @@ function program(script: string): string {
   const into = join(room, `program-${built.size}`)
   const file = script.endsWith('.ts') ? script : `${into}.js`
   if (file !== script) writeFileSync(file, script)
-  execFileSync(process.execPath, ['--import', 'tsx', join(root, 'lib/build/main.ts'), `--script=${file}`, `--into=${into}`, '--sanitized'], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] })
+  execFileSync(
+    process.execPath,
+    ['--import', 'tsx', join(root, 'lib/build/main.ts'), `--script=${file}`, `--into=${into}`, '--sanitized'],
+    { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] },
+  )
   built.set(script, into)
   return into
 }
 
 /** Words and variables may be bytes: a shell's `$'…'` says them. */
 function run(script: string, words = '', { variables = '', redirections = '' } = {}): Ended {
-  const { status, signal, stdout, stderr } = spawnSync('/bin/bash', ['-c', `exec env -i ASAN_OPTIONS=detect_leaks=0 ${variables} ${program(script)} ${words} ${redirections}`], { encoding: 'latin1', maxBuffer: 1 << 26, timeout: 120_000, killSignal: 'SIGKILL' })
+  const { status, signal, stdout, stderr } = spawnSync(
+    '/bin/bash',
+    ['-c', `exec env -i ASAN_OPTIONS=detect_leaks=0 ${variables} ${program(script)} ${words} ${redirections}`],
+    { encoding: 'latin1', maxBuffer: 1 << 26, timeout: 120_000, killSignal: 'SIGKILL' },
+  )
   return { status: status ?? signal, stdout, stderr }
 }
 
-const print = "const say = (text) => { const bytes = new Uint8Array(text.length); for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i); host.calls.write(1, bytes) };"
+const print =
+  'const say = (text) => { const bytes = new Uint8Array(text.length); for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i); host.calls.write(1, bytes) };'
 
 describe("the host's table of calls", () => {
   let found: readonly string[] = []
@@ -47,32 +62,55 @@ describe("the host's table of calls", () => {
     found = stdout.trim().split('\n')
   })
   for (const { sentence } of promises(nodeCalls(), '/nowhere'))
-    it(sentence, () => { assert.deepEqual(found.filter((line) => line.includes(sentence)), [`ok ${sentence}`]) })
+    it(sentence, () => {
+      assert.deepEqual(
+        found.filter((line) => line.includes(sentence)),
+        [`ok ${sentence}`],
+      )
+    })
 })
 
 describe("Node's way of calling", () => {
   const ofNode = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-node-'))
-  after(() => { rmSync(ofNode, { recursive: true }) })
+  after(() => {
+    rmSync(ofNode, { recursive: true })
+  })
   for (const { sentence, hold } of promises(nodeCalls(), ofNode)) it(sentence, hold)
 })
 
 describe('the host', () => {
   it('hands over words and variables as the bytes that they are', () => {
-    const { status, stdout } = run(`${print} say(host.words.join('|') + '|' + host.environment['A'] + '|' + host.environment['\\xff'] + '|' + host.environment['__proto__'] + '|' + host.environment['none']); host.calls.exit(3)`,
-      String.raw`'' $'\x01\x7f\x80\xbf\xc0\xff' plain $'\xc3\xa9'`, { variables: String.raw`A=$'\xe9=\xff' $'\xff=b' __proto__=c` })
+    const { status, stdout } = run(
+      `${print} say(host.words.join('|') + '|' + host.environment['A'] + '|' + host.environment['\\xff'] + '|' + host.environment['__proto__'] + '|' + host.environment['none']); host.calls.exit(3)`,
+      String.raw`'' $'\x01\x7f\x80\xbf\xc0\xff' plain $'\xc3\xa9'`,
+      { variables: String.raw`A=$'\xe9=\xff' $'\xff=b' __proto__=c` },
+    )
     assert.equal(stdout, '|\x01\x7f\x80\xbf\xc0\xff|plain|\xc3\xa9|\xe9=\xff|b|c|undefined')
     assert.equal(status, 3)
   })
 
   it('hands over as many words as the kernel does, each as long as it may be', () => {
-    const { status, stdout } = run(`${print} say(host.words.map((word) => word.length).join()); host.calls.exit(3)`, `$(printf '%0131071d ' 0 0 0 0 0 0 0 0)`)
+    const { status, stdout } = run(
+      `${print} say(host.words.map((word) => word.length).join()); host.calls.exit(3)`,
+      `$(printf '%0131071d ' 0 0 0 0 0 0 0 0)`,
+    )
     assert.deepEqual([status, stdout], [3, Array.from({ length: 8 }, () => '131071').join()])
   })
 
   for (const [what, script, status, line] of [
-    ['an exception that leaves the program', "throw new Error('broken \\u{1f512}\\n\\x07')", 135, /^nfsd-userland-helper: a bug: Error: broken \?+ /],
+    [
+      'an exception that leaves the program',
+      "throw new Error('broken \\u{1f512}\\n\\x07')",
+      135,
+      /^nfsd-userland-helper: a bug: Error: broken \?+ /,
+    ],
     ['something else that leaves it', 'throw 7', 135, /^nfsd-userland-helper: a bug: 7 /],
-    ['a program that ends without a status', '1', 135, /^nfsd-userland-helper: a bug: the program ended without a status/],
+    [
+      'a program that ends without a status',
+      '1',
+      135,
+      /^nfsd-userland-helper: a bug: the program ended without a status/,
+    ],
     ['a recursion without end', 'const f = () => 1 + f(); f()', 135, /stack/],
     ['a hunger without end', 'const a = []; for (;;) a.push(new Uint8Array(1 << 20))', 244, /out of memory/],
     ['a text without end', "let a = 'x'; for (;;) a += a", 135, /string too long/],
@@ -97,7 +135,12 @@ describe('the host', () => {
 
   it('has nothing in the place of a standard descriptor that is not open: no line goes into a file', () => {
     const script = `${print} const { calls } = host; const opened = calls.openat(-100, host.words[0], 1 | 64, 0o600); say('lost'); calls.write(2, new Uint8Array([65])); calls.exit(opened)`
-    for (const [redirections, descriptor] of [['0<&- 1>&- 2>&-', 3], ['2>&-', 3], ['0<&-', 3], ['', 3]] as const) {
+    for (const [redirections, descriptor] of [
+      ['0<&- 1>&- 2>&-', 3],
+      ['2>&-', 3],
+      ['0<&-', 3],
+      ['', 3],
+    ] as const) {
       const file = join(room, `not-written-${redirections.length}`)
       assert.equal(run(script, file, { redirections }).status, descriptor, redirections)
       assert.equal(execFileSync('/bin/cat', [file], { encoding: 'utf8' }), '', redirections)
@@ -106,7 +149,11 @@ describe('the host', () => {
 
   it('hands on to another program with its own words, and answers where it can not', () => {
     assert.equal(run("host.calls.exit(-host.handOn('/no such program', 'script', 'name'))").status, 2)
-    const { stdout } = run("host.handOn('/bin/sh', '/proc/self/fd/0', 'our name'); host.calls.exit(1)", String.raw`a $'\xff' 'b c'`, { redirections: `<<< 'printf "%s|" "$@"; tr "\\0" "|" < /proc/$$/cmdline'` })
+    const { stdout } = run(
+      "host.handOn('/bin/sh', '/proc/self/fd/0', 'our name'); host.calls.exit(1)",
+      String.raw`a $'\xff' 'b c'`,
+      { redirections: `<<< 'printf "%s|" "$@"; tr "\\0" "|" < /proc/$$/cmdline'` },
+    )
     assert.equal(stdout, 'a|\xff|b c|our name|/proc/self/fd/0|a|\xff|b c|')
   })
 

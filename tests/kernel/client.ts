@@ -39,11 +39,17 @@ done
 let addresses = 0
 
 /** A client's namespaces stay for the next story: making them costs seconds. */
-export async function join(guest: Guest, server: Pick<Server, 'address'>, name: string, version: Version): Promise<Client> {
+export async function join(
+  guest: Guest,
+  server: Pick<Server, 'address'>,
+  name: string,
+  version: Version,
+): Promise<Client> {
   const link = `to-${name}`
   const home = `/run/lab/clients/${name}`
   const mount = `/mnt/${name}`
-  await guest.run(`
+  await guest.run(
+    `
     [ -d ${home} ] || {
       mkdir -p ${mount} ${home}
       ip netns add ${name}
@@ -52,7 +58,7 @@ export async function join(guest: Guest, server: Pick<Server, 'address'>, name: 
       ip -n ${name} -batch - <<END
         link set lo up
         link set eth0 up
-        address add 10.0.0.${20 + addresses++ % 200}/24 dev eth0
+        address add 10.0.0.${20 + (addresses++ % 200)}/24 dev eth0
 END
       touch /run/lab/uts/${name}
       unshare --uts=/run/lab/uts/${name} hostname ${name}
@@ -62,7 +68,9 @@ ${holder}
 END
     }
     nsenter --net=/run/netns/${name} --uts=/run/lab/uts/${name} \
-      mount -t nfs -o vers=${version},port=2049,retry=0 server-of-${name}:/ ${mount}`, 120)
+      mount -t nfs -o vers=${version},port=2049,retry=0 server-of-${name}:/ ${mount}`,
+    120,
+  )
 
   const ask = async (file: string, order: string, seconds: number) =>
     (await guest.run(`cd ${home}/${file}; echo ${order} > orders; cat answers`, seconds)).trim()
@@ -71,24 +79,38 @@ END
     name,
     version,
     lock: async (file) => {
-      const answer = (await guest.run(`
+      const answer = (
+        await guest.run(
+          `
         mkdir -p ${home}/${file}; cd ${home}/${file}
         rm -f orders answers; mkfifo orders answers
         setsid sh ../holder ${mount}/${file} < /dev/null > said 2>&1 &
-        cat answers`, 90)).trim()
+        cat answers`,
+          90,
+        )
+      ).trim()
       if (answer !== 'held') throw new Error(`${name} could not lock ${file}: ${answer}`)
     },
-    drop: async (file) => { await ask(file, 'drop', 60) },
+    drop: async (file) => {
+      await ask(file, 'drop', 60)
+    },
     triesLock: async (file) =>
       (await guest.attempt(`flock --nonblock ${mount}/${file} true`, 90)).status === 0 ? 'granted' : 'refused',
     writesUnderLock: async (file) => {
       const answer = await ask(file, 'write', 120)
-      if (answer !== 'written' && answer !== 'lock lost') throw new Error(`${name} could not write to ${file}: ${answer}`)
+      if (answer !== 'written' && answer !== 'lock lost')
+        throw new Error(`${name} could not write to ${file}: ${answer}`)
       return answer
     },
-    cutOff: async () => { await guest.run(`ip link set ${link} down`) },
-    heal: async () => { await guest.run(`ip link set ${link} up`) },
-    leave: async () => { await guest.run(`umount ${mount}`, 90) },
+    cutOff: async () => {
+      await guest.run(`ip link set ${link} down`)
+    },
+    heal: async () => {
+      await guest.run(`ip link set ${link} up`)
+    },
+    leave: async () => {
+      await guest.run(`umount ${mount}`, 90)
+    },
   }
 }
 
@@ -101,7 +123,8 @@ export async function lostLocks(guest: Guest, clients: readonly Client[]): Promi
 
 /** Ends all clients of a guest, held up or not. The server should still run, so that none of them waits for it. */
 export async function endAll(guest: Guest): Promise<void> {
-  await guest.attempt(`
+  await guest.attempt(
+    `
     cd /run/lab/clients || exit 0
     kill -KILL $(cat */*/pid) 2> /dev/null
     for name in *; do
@@ -109,5 +132,7 @@ export async function endAll(guest: Guest): Promise<void> {
       umount -f -l "/mnt/$name" &
     done
     wait
-    rm -rf */*/`, 120)
+    rm -rf */*/`,
+    120,
+  )
 }

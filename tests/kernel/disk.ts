@@ -15,6 +15,8 @@ export function blankDisk(directory: string, name: string, type: FileSystem): st
   writeFileSync(disk, '')
   truncateSync(disk, megabytes[type] << 20)
   const [command, ...words] = make[type]
-  execFileSync(command, [...words, disk], { env: { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` } })
+  execFileSync(command, [...words, disk], {
+    env: { ...process.env, PATH: `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin` },
+  })
   return disk
 }

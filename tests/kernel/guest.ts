@@ -8,7 +8,10 @@ import { createInterface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Image } from './image.ts'
 
-export interface Outcome { readonly status: number; readonly output: string }
+export interface Outcome {
+  readonly status: number
+  readonly output: string
+}
 
 export interface Guest {
   readonly name: string
@@ -36,31 +39,66 @@ export async function boot(image: Image, machine: Machine): Promise<Guest> {
   const socket = join(machine.directory, `${machine.name}.sock`)
   const console = join(machine.directory, `${machine.name}.console`)
   rmSync(socket, { force: true })
-  const qemu = spawn('qemu-system-x86_64', [
-    // Hardware virtualisation hangs on some of the machines that this has to run on. Emulation works on all.
-    '-accel', 'tcg,thread=multi,tb-size=512', '-cpu', 'max', '-smp', '2', '-m', '1536',
-    '-nodefaults', '-no-user-config', '-no-reboot', '-display', 'none',
-    '-kernel', image.kernel, '-initrd', image.initramfs,
-    '-append', 'console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr init_on_alloc=0 no5lvl audit=0 apparmor=0 random.trust_cpu=on tsc=reliable',
-    '-serial', `file:${console}`,
-    '-fsdev', 'local,id=host,path=/,security_model=none,readonly=on,multidevs=remap',
-    '-device', 'virtio-9p-pci,fsdev=host,mount_tag=host',
-    '-chardev', `socket,id=port,path=${socket},server=on,wait=on`,
-    '-device', 'virtio-serial-pci', '-device', 'virtserialport,chardev=port,name=laboratory',
-    ...machine.disks.flatMap((disk, n) =>
-      ['-drive', `file=${disk},format=raw,if=none,id=disk${n},cache=writeback`, '-device', `virtio-blk-pci,drive=disk${n}`]),
-    ...machine.cards ?? [],
-  ], { stdio: ['ignore', openSync(`${console}.qemu`, 'w'), openSync(`${console}.qemu`, 'a')] })
+  const qemu = spawn(
+    'qemu-system-x86_64',
+    [
+      // Hardware virtualisation hangs on some of the machines that this has to run on. Emulation works on all.
+      '-accel',
+      'tcg,thread=multi,tb-size=512',
+      '-cpu',
+      'max',
+      '-smp',
+      '2',
+      '-m',
+      '1536',
+      '-nodefaults',
+      '-no-user-config',
+      '-no-reboot',
+      '-display',
+      'none',
+      '-kernel',
+      image.kernel,
+      '-initrd',
+      image.initramfs,
+      '-append',
+      'console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr init_on_alloc=0 no5lvl audit=0 apparmor=0 random.trust_cpu=on tsc=reliable',
+      '-serial',
+      `file:${console}`,
+      '-fsdev',
+      'local,id=host,path=/,security_model=none,readonly=on,multidevs=remap',
+      '-device',
+      'virtio-9p-pci,fsdev=host,mount_tag=host',
+      '-chardev',
+      `socket,id=port,path=${socket},server=on,wait=on`,
+      '-device',
+      'virtio-serial-pci',
+      '-device',
+      'virtserialport,chardev=port,name=laboratory',
+      ...machine.disks.flatMap((disk, n) => [
+        '-drive',
+        `file=${disk},format=raw,if=none,id=disk${n},cache=writeback`,
+        '-device',
+        `virtio-blk-pci,drive=disk${n}`,
+      ]),
+      ...(machine.cards ?? []),
+    ],
+    { stdio: ['ignore', openSync(`${console}.qemu`, 'w'), openSync(`${console}.qemu`, 'a')] },
+  )
 
   // Open guests must not outlive us, however we end.
   const cleanup = () => qemu.kill('SIGKILL')
   process.once('exit', cleanup)
   const gone = new Promise<void>((resolve) => {
-    qemu.once('exit', () => { process.removeListener('exit', cleanup); resolve() })
-    qemu.once('error', () => { resolve() })
+    qemu.once('exit', () => {
+      process.removeListener('exit', cleanup)
+      resolve()
+    })
+    qemu.once('error', () => {
+      resolve()
+    })
   })
   let dead: Error | undefined
-  const waiting = new Map<number, { resolve: (outcome: Outcome) => void, reject: (error: Error) => void }>()
+  const waiting = new Map<number, { resolve: (outcome: Outcome) => void; reject: (error: Error) => void }>()
   void gone.then(() => {
     dead = new Error(`${machine.name} is off: ${tail(`${console}.qemu`)} ${tail(console)}`)
     for (const { reject } of waiting.values()) reject(dead)
@@ -68,9 +106,14 @@ export async function boot(image: Image, machine: Machine): Promise<Guest> {
 
   const port = await connected(socket, () => dead)
   let ready: () => void = () => undefined
-  const booted = new Promise<void>((resolve) => { ready = resolve })
+  const booted = new Promise<void>((resolve) => {
+    ready = resolve
+  })
   const lines = createInterface({ input: port }).on('line', (line) => {
-    if (line === 'ready') { ready(); return }
+    if (line === 'ready') {
+      ready()
+      return
+    }
     const [number, status, output = ''] = line.split(' ')
     waiting.get(Number(number))?.resolve({ status: Number(status), output: Buffer.from(output, 'hex').toString() })
     waiting.delete(Number(number))
@@ -82,7 +125,9 @@ export async function boot(image: Image, machine: Machine): Promise<Guest> {
   const attempt = async (script: string, seconds = 60): Promise<Outcome> => {
     if (dead !== undefined) throw dead
     const number = ++last
-    const answer = new Promise<Outcome>((resolve, reject) => { waiting.set(number, { resolve, reject }) })
+    const answer = new Promise<Outcome>((resolve, reject) => {
+      waiting.set(number, { resolve, reject })
+    })
     port.write(`${number} ${Buffer.from(script).toString('hex')}\n`)
     return within(seconds, answer, `${machine.name} does not answer to: ${script}`)
   }
@@ -94,11 +139,26 @@ export async function boot(image: Image, machine: Machine): Promise<Guest> {
       if (status !== 0) throw new Error(`${machine.name}: status ${status} of: ${script}\n${output}`)
       return output
     },
-    kill: async () => { qemu.kill('SIGKILL'); await gone; port.destroy() },
+    kill: async () => {
+      qemu.kill('SIGKILL')
+      await gone
+      port.destroy()
+    },
   }
   try {
-    await within(bootLimit, Promise.race([booted, gone.then(() => { throw dead ?? new Error('off') })]), `${machine.name} does not boot`)
-    await guest.run(`mkdir -p /lib/modules && ln -sfn '${image.modules}/${image.release}' '/lib/modules/${image.release}'`)
+    await within(
+      bootLimit,
+      Promise.race([
+        booted,
+        gone.then(() => {
+          throw dead ?? new Error('off')
+        }),
+      ]),
+      `${machine.name} does not boot`,
+    )
+    await guest.run(
+      `mkdir -p /lib/modules && ln -sfn '${image.modules}/${image.release}' '/lib/modules/${image.release}'`,
+    )
     return guest
   } catch (error) {
     await guest.kill()
@@ -113,8 +173,12 @@ async function connected(socket: string, dead: () => Error | undefined): Promise
     if (existsSync(socket)) {
       const port = createConnection(socket)
       const open = await new Promise<boolean>((resolve) => {
-        port.once('connect', () => { resolve(true) })
-        port.once('error', () => { resolve(false) })
+        port.once('connect', () => {
+          resolve(true)
+        })
+        port.once('error', () => {
+          resolve(false)
+        })
       })
       if (open) return port
     }
@@ -127,11 +191,14 @@ async function within<T>(seconds: number, work: Promise<T>, otherwise: string): 
   try {
     return await Promise.race([
       work,
-      sleep(seconds * 1000, undefined, { signal: done.signal }).then(() => { throw new Error(`${otherwise} (${seconds} s)`) }),
+      sleep(seconds * 1000, undefined, { signal: done.signal }).then(() => {
+        throw new Error(`${otherwise} (${seconds} s)`)
+      }),
     ])
   } finally {
     done.abort()
   }
 }
 
-const tail = (file: string) => existsSync(file) ? readFileSync(file, 'utf8').trimEnd().split('\n').slice(-15).join('\n') : ''
+const tail = (file: string) =>
+  existsSync(file) ? readFileSync(file, 'utf8').trimEnd().split('\n').slice(-15).join('\n') : ''

@@ -2,7 +2,17 @@
 // machine's root. Both are kept in .cache/ between runs; with a warm cache nothing is fetched.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { copyFileSync, existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
@@ -41,9 +51,23 @@ const earlyModules = ['virtio_pci', 'virtio_blk', 'virtio_console', '9pnet_virti
 
 /** The parts of the kernel package that a guest can have a use for: a third of it. */
 const unpacked = [
-  './boot/vmlinuz-*', './lib/modules/*/modules.builtin*', './lib/modules/*/modules.order',
-  ...['arch', 'crypto', 'fs', 'lib', 'net', 'drivers/block', 'drivers/char', 'drivers/md', 'drivers/virtio', 'drivers/net/veth.ko',
-    'drivers/net/virtio_net.ko', 'drivers/net/net_failover.ko'].map((part) => `./lib/modules/*/kernel/${part}*`),
+  './boot/vmlinuz-*',
+  './lib/modules/*/modules.builtin*',
+  './lib/modules/*/modules.order',
+  ...[
+    'arch',
+    'crypto',
+    'fs',
+    'lib',
+    'net',
+    'drivers/block',
+    'drivers/char',
+    'drivers/md',
+    'drivers/virtio',
+    'drivers/net/veth.ko',
+    'drivers/net/virtio_net.ko',
+    'drivers/net/net_failover.ko',
+  ].map((part) => `./lib/modules/*/kernel/${part}*`),
 ]
 
 const path = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`
@@ -62,7 +86,8 @@ export function image(): Image {
 function installMissing(): void {
   const onPath = (command: string) => path.split(':').some((directory) => existsSync(join(directory, command)))
   // The first root has no libraries: Debian's other busybox does not run there.
-  const isUsable = (command: string) => onPath(command) && (command !== 'busybox' || spawnSync('ldd', [whereIs('busybox')]).status !== 0)
+  const isUsable = (command: string) =>
+    onPath(command) && (command !== 'busybox' || spawnSync('ldd', [whereIs('busybox')]).status !== 0)
   const packages = [...new Set(needed.filter(([command]) => !isUsable(command)).map(([, from]) => from))]
   if (packages.length === 0) return
   const install = `apt-get install --yes --no-install-recommends ${packages.join(' ')}`
@@ -77,16 +102,22 @@ function installMissing(): void {
 
 /** Debian's newest kernel of the release that we run on, or whatever is in the cache already with all the parts we want. */
 function unpackedKernel(): string {
-  const has = (name: string) => existsSync(join(cache, name, 'parts')) && readFileSync(join(cache, name, 'parts'), 'utf8') === unpacked.join('\n')
+  const has = (name: string) =>
+    existsSync(join(cache, name, 'parts')) && readFileSync(join(cache, name, 'parts'), 'utf8') === unpacked.join('\n')
   const newest = readdirSync(cache).filter(has).sort().at(-1)
   if (newest !== undefined) return newest
   const work = mkdtempSync(join(cache, 'unpacking-'))
   const named = () => /Depends: linux-image-(\S*-amd64)/.exec(output('apt-cache', 'depends', 'linux-image-amd64'))?.[1]
   const release = named() ?? (output('apt-get', 'update'), named())
-  if (release === undefined) throw new Error('apt-cache knows no linux-image-amd64: are there Debian sources in /etc/apt?')
+  if (release === undefined)
+    throw new Error('apt-cache knows no linux-image-amd64: are there Debian sources in /etc/apt?')
   output('sh', '-c', `cd '${work}' && apt-get download -o APT::Sandbox::User=root linux-image-${release}`)
   const wanted = unpacked.map((pattern) => `'${pattern}'`).join(' ')
-  output('sh', '-c', `cd '${work}' && dpkg-deb --fsys-tarfile linux-image-*.deb | tar -x --wildcards ${wanted} && rm linux-image-*.deb`)
+  output(
+    'sh',
+    '-c',
+    `cd '${work}' && dpkg-deb --fsys-tarfile linux-image-*.deb | tar -x --wildcards ${wanted} && rm linux-image-*.deb`,
+  )
   output('depmod', '-b', work, release)
   writeFileSync(join(work, 'kernel'), uncompressed(readFileSync(join(work, 'boot', `vmlinuz-${release}`))))
   rmSync(join(work, 'boot'), { recursive: true })
@@ -101,9 +132,13 @@ function uncompressed(bzImage: Buffer): Buffer {
   for (const magic of ['fd377a585a00', '28b52ffd'].map((hex) => Buffer.from(hex, 'hex'))) {
     const at = bzImage.indexOf(magic)
     if (at < 0) continue
-    const [command, ...words] = magic[0] === 0xfd ? ['xz', '-dc', '--single-stream'] as const : ['zstd', '-dc'] as const
-    const elf = execFileSync('sh', ['-c', `${[command, ...words].join(' ')} 2> /dev/null || true`],
-      { env, input: bzImage.subarray(at), maxBuffer: 1 << 28 })
+    const [command, ...words] =
+      magic[0] === 0xfd ? (['xz', '-dc', '--single-stream'] as const) : (['zstd', '-dc'] as const)
+    const elf = execFileSync('sh', ['-c', `${[command, ...words].join(' ')} 2> /dev/null || true`], {
+      env,
+      input: bzImage.subarray(at),
+      maxBuffer: 1 << 28,
+    })
     if (elf.subarray(0, 4).toString('latin1') === '\x7fELF') return elf
   }
   return bzImage
@@ -111,9 +146,15 @@ function uncompressed(bzImage: Buffer): Buffer {
 
 function initramfs(release: string, modules: string): string {
   const scripts = ['handover.sh', 'agent.pl'].map((name) => join(here, 'guest', name))
-  const inOrder = [...new Set(earlyModules.flatMap((module) =>
-    output('modprobe', '--dirname', dirname(dirname(modules)), '--set-version', release, '--show-depends', module)
-      .split('\n').flatMap((line) => /^insmod (\S+)/.exec(line)?.[1] ?? [])))]
+  const inOrder = [
+    ...new Set(
+      earlyModules.flatMap((module) =>
+        output('modprobe', '--dirname', dirname(dirname(modules)), '--set-version', release, '--show-depends', module)
+          .split('\n')
+          .flatMap((line) => /^insmod (\S+)/.exec(line)?.[1] ?? []),
+      ),
+    ),
+  ]
   const digest = createHash('sha256').update(inOrder.join()).update(output('busybox'))
   for (const script of scripts) digest.update(readFileSync(script))
   const built = join(cache, release, `initramfs-${digest.digest('hex').slice(0, 16)}`)

@@ -42,7 +42,13 @@ const helper = chosen.helper === undefined ? dist('nfsd-userland-helper') : name
 const bundle = dist('nfsd-userland-helper.cjs')
 const peer = named('/usr/sbin/nfsdcltrack')
 
-interface Part { readonly story: Story, readonly helper: Helper, readonly ci: boolean, readonly full?: boolean, readonly control?: boolean }
+interface Part {
+  readonly story: Story
+  readonly helper: Helper
+  readonly ci: boolean
+  readonly full?: boolean
+  readonly control?: boolean
+}
 
 /**
  * In the order of what they say about a helper; in CI those that fit into twelve minutes of two cores. The bundle and the
@@ -51,24 +57,29 @@ interface Part { readonly story: Story, readonly helper: Helper, readonly ci: bo
 const ours = chosen.helper === undefined
 const parts: readonly Part[] = [
   { story: restart, helper, ci: true },
-  ...ours ? [{ story: restart, helper: bundle, ci: true }] : [],
+  ...(ours ? [{ story: restart, helper: bundle, ci: true }] : []),
   { story: leaseLostBeforeRestart, helper, ci: true },
   { story: graceMissed, helper, ci: true },
   { story: crashInGrace, helper, ci: true },
   { story: clockAhead, helper, ci: true },
-  ...ours ? [{ story: clockAhead, helper: peer, ci: true, control: true }] : [],
+  ...(ours ? [{ story: clockAhead, helper: peer, ci: true, control: true }] : []),
   { story: clockBehind, helper, ci: false },
   { story: earlyEnd, helper, ci: true },
-  ...ours ? [{ story: see, helper, ci: false }] : [],
+  ...(ours ? [{ story: see, helper, ci: false }] : []),
   { story: fullDisk, helper, ci: false },
   { story: readOnly, helper, ci: true },
   { story: startKilled, helper, ci: true },
   { story: stateRemoved, helper, ci: false },
   { story: upgrade, helper, ci: true },
-  ...ours ? [{ story: endUnderTraffic, helper, ci: true }] : [],
+  ...(ours ? [{ story: endUnderTraffic, helper, ci: true }] : []),
   { story: smallStorm, helper, ci: false, full: false },
   { story: storm, helper, ci: false },
-  ...ours ? [{ story: moduleLoad, helper, ci: true }, { story: moduleLoad, helper: bundle, ci: false }] : [],
+  ...(ours
+    ? [
+        { story: moduleLoad, helper, ci: true },
+        { story: moduleLoad, helper: bundle, ci: false },
+      ]
+    : []),
   { story: crashOnExt4, helper, ci: false },
   { story: crashOnXfs, helper, ci: false },
 ]
@@ -85,22 +96,36 @@ for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(sign
 const chapters: Chapter[] = []
 
 /** One guest tells all stories that need only one; it is replaced if a story has broken it. */
-let machine: { readonly guest: Guest, readonly nfsPort: number, server: Server | undefined } | undefined
+let machine: { readonly guest: Guest; readonly nfsPort: number; server: Server | undefined } | undefined
 
 async function theGuest(): Promise<NonNullable<typeof machine>> {
   if (machine !== undefined) return machine
   const nfsPort = await freePort()
   const guest = await boot(image(), {
-    name: 'guest', directory: run,
+    name: 'guest',
+    directory: run,
     disks: ['state', 'export'].map((name) => blankDisk(run, name, 'ext4')),
-    cards: ['-netdev', `user,id=host,restrict=on,hostfwd=tcp:127.0.0.1:${nfsPort}-:2049`, '-device', 'virtio-net-pci,netdev=host'],
+    cards: [
+      '-netdev',
+      `user,id=host,restrict=on,hostfwd=tcp:127.0.0.1:${nfsPort}-:2049`,
+      '-device',
+      'virtio-net-pci,netdev=host',
+    ],
   })
   await prepare(guest, { serves: true, reachable: 'eth0' })
-  return machine = { guest, nfsPort, server: undefined }
+  return (machine = { guest, nfsPort, server: undefined })
 }
 
 async function tell({ story, helper, control = false }: Part, t: TestContext): Promise<void> {
-  const chapter: Chapter = { name: story.name, title: story.title, helper: helper.program, control, claims: [], notes: [], seconds: 0 }
+  const chapter: Chapter = {
+    name: story.name,
+    title: story.title,
+    helper: helper.program,
+    control,
+    claims: [],
+    notes: [],
+    seconds: 0,
+  }
   chapters.push(chapter)
   const began = Date.now()
   const claim: Stage['claim'] = async (sentence, proof) => {
@@ -120,9 +145,12 @@ async function tell({ story, helper, control = false }: Part, t: TestContext): P
   }
   const own: Guest[] = []
   const ground: Ground = {
-    helper, claim,
+    helper,
+    claim,
     directory: run,
-    note: (text) => { chapter.notes.push(text) },
+    note: (text) => {
+      chapter.notes.push(text)
+    },
     boot: async (wanted) => {
       const guest = await boot(image(), { ...wanted, directory: run })
       own.push(guest)
@@ -137,20 +165,32 @@ async function tell({ story, helper, control = false }: Part, t: TestContext): P
     } else {
       const on = await theGuest()
       const { guest, nfsPort } = on
-      const server = on.server = await serve(guest, helper, story.name, story.defaultDirectory)
-      await story.tell({ ...ground, guest, clients: guest, server, nfsPort, client: (name, version) => joins(guest, server, name, version) })
+      const server = (on.server = await serve(guest, helper, story.name, story.defaultDirectory))
+      await story.tell({
+        ...ground,
+        guest,
+        clients: guest,
+        server,
+        nfsPort,
+        client: (name, version) => joins(guest, server, name, version),
+      })
     }
   } catch (error) {
     chapter.claims.push({ sentence: 'the story could be told to its end', seconds: 0, failure: String(error) })
     if (!control) throw error
   } finally {
-    for (const guest of chosen.stay ? [...own, ...machine === undefined ? [] : [machine.guest]] : []) await look(guest)
+    for (const guest of chosen.stay ? [...own, ...(machine === undefined ? [] : [machine.guest])] : [])
+      await look(guest)
     for (const guest of own) await guest.kill()
     await leave(chapter)
     chapter.seconds = (Date.now() - began) / 1000
     write(report, `The helper under a real kernel, ${new Date().toISOString()}`, chapters)
   }
-  if (control) assert.ok(chapter.claims.some(({ failure }) => failure !== undefined), 'the control did not fail: this story proves nothing')
+  if (control)
+    assert.ok(
+      chapter.claims.some(({ failure }) => failure !== undefined),
+      'the control did not fail: this story proves nothing',
+    )
 }
 
 async function switchOff(): Promise<void> {
@@ -164,7 +204,12 @@ async function leave(chapter: Chapter): Promise<void> {
   try {
     const files = join(run, `${chapter.name}-${basename(chapter.helper)}`)
     if (server !== undefined) {
-      writeFileSync(`${files}.upcalls`, (await server.upcalls()).map((upcall) => `${upcall.at} ${inWords(upcall)} ${upcall.environment.join(' ')}\n`).join(''))
+      writeFileSync(
+        `${files}.upcalls`,
+        (await server.upcalls())
+          .map((upcall) => `${upcall.at} ${inWords(upcall)} ${upcall.environment.join(' ')}\n`)
+          .join(''),
+      )
       writeFileSync(`${files}.log`, await server.log())
     }
     await endAll(guest)
@@ -177,7 +222,10 @@ async function leave(chapter: Chapter): Promise<void> {
 
 const only = chosen.only?.split(',')
 const wanted = parts.filter(({ story, ci, full = true }) => only?.includes(story.name) ?? (chosen.ci ? ci : full))
-assert.ok(wanted.length > 0, `no such scenario; there are ${[...new Set(parts.map(({ story }) => story.name))].join(', ')}`)
+assert.ok(
+  wanted.length > 0,
+  `no such scenario; there are ${[...new Set(parts.map(({ story }) => story.name))].join(', ')}`,
+)
 
 // What is missing is said once, not by every story.
 try {

@@ -16,10 +16,15 @@ export interface Owner {
   readonly disconnect: () => void
 }
 
-const word = (value: number) => { const bytes = Buffer.alloc(4); bytes.writeUInt32BE(value >>> 0); return bytes }
+const word = (value: number) => {
+  const bytes = Buffer.alloc(4)
+  bytes.writeUInt32BE(value >>> 0)
+  return bytes
+}
 const opaque = (bytes: Buffer) => Buffer.concat([word(bytes.length), bytes, Buffer.alloc(-bytes.length & 3)])
 const text = (value: string) => opaque(Buffer.from(value))
-const xdr = (...parts: (number | Buffer)[]) => Buffer.concat(parts.map((part) => typeof part === 'number' ? word(part) : part))
+const xdr = (...parts: (number | Buffer)[]) =>
+  Buffer.concat(parts.map((part) => (typeof part === 'number' ? word(part) : part)))
 
 const channel = (requests: number) => xdr(0, 8192, 8192, 1024, 8, requests, 0)
 const authSys = xdr(1, opaque(xdr(0, text('storm'), 0, 0, 0)))
@@ -31,14 +36,14 @@ const verifier = Buffer.from('onelife!')
 export function owner(port: number, name: string): Owner {
   let socket: Socket | undefined
   let received = Buffer.alloc(0)
-  let answer: { resolve: (reply: Buffer) => void, reject: (error: Error) => void } | undefined
+  let answer: { resolve: (reply: Buffer) => void; reject: (error: Error) => void } | undefined
   let xid = 0
   let clientId = Buffer.alloc(8)
   let session = Buffer.alloc(16)
   let sequence = 0
 
   /** One call at a time. Returns the results of the operations, after the compound's own status. */
-  const compound = async (...operations: Buffer[]): Promise<{ status: number, results: Buffer }> => {
+  const compound = async (...operations: Buffer[]): Promise<{ status: number; results: Buffer }> => {
     const reply = await new Promise<Buffer>((resolve, reject) => {
       answer = { resolve, reject }
       const call = xdr(++xid, 0, 2, 100003, 4, 1, authSys, authNone, text(''), 1, operations.length, ...operations)
@@ -46,9 +51,10 @@ export function owner(port: number, name: string): Owner {
     })
     // xid, REPLY, MSG_ACCEPTED, the server's verifier, SUCCESS, then COMPOUND4res.
     const verifierEnds = 12 + 8 + reply.readUInt32BE(16)
-    if (reply.readUInt32BE(8) !== 0 || reply.readUInt32BE(verifierEnds) !== 0) throw new Error(`${name}: the RPC was not accepted`)
+    if (reply.readUInt32BE(8) !== 0 || reply.readUInt32BE(verifierEnds) !== 0)
+      throw new Error(`${name}: the RPC was not accepted`)
     const status = reply.readUInt32BE(verifierEnds + 4)
-    const tagEnds = verifierEnds + 12 + (reply.readUInt32BE(verifierEnds + 8) + 3 & ~3)
+    const tagEnds = verifierEnds + 12 + ((reply.readUInt32BE(verifierEnds + 8) + 3) & ~3)
     return { status, results: reply.subarray(tagEnds + 4) }
   }
   const inSession = async (...operations: Buffer[]): Promise<number> =>
@@ -71,19 +77,27 @@ export function owner(port: number, name: string): Owner {
         received = received.subarray(4 + length)
         answer?.resolve(reply)
       })
-      const lost = (error?: Error) => { answer?.reject(error ?? new Error(`${name}: the server closed the connection`)) }
+      const lost = (error?: Error) => {
+        answer?.reject(error ?? new Error(`${name}: the server closed the connection`))
+      }
       socket.on('error', lost)
-      socket.on('close', () => { lost() })
+      socket.on('close', () => {
+        lost()
+      })
 
       const exchanged = await must('EXCHANGE_ID', compound(xdr(42, verifier, text(name), 0, 0, 0)))
       clientId = Buffer.from(exchanged.subarray(8, 16))
-      const created = await must('CREATE_SESSION', compound(
-        xdr(43, clientId, exchanged.subarray(16, 20), 0, channel(1), channel(1), 0x40000000, 1, 0)))
+      const created = await must(
+        'CREATE_SESSION',
+        compound(xdr(43, clientId, exchanged.subarray(16, 20), 0, channel(1), channel(1), 0x40000000, 1, 0)),
+      )
       session = Buffer.from(created.subarray(8, 24))
       sequence = 0
     },
     reclaims: (file) => inSession(word(24), xdr(15, text(file)), xdr(18, 0, 1, 0, clientId, text('storm'), 0, 1, 0)),
     completes: () => inSession(xdr(58, 0)),
-    disconnect: () => { socket?.destroy() },
+    disconnect: () => {
+      socket?.destroy()
+    },
   }
 }

@@ -1,7 +1,11 @@
 // What a run has shown, for people.
 import { writeFileSync } from 'node:fs'
 
-interface Claim { readonly sentence: string, readonly seconds: number, readonly failure: string | undefined }
+interface Claim {
+  readonly sentence: string
+  readonly seconds: number
+  readonly failure: string | undefined
+}
 
 export interface Chapter {
   readonly name: string
@@ -14,14 +18,27 @@ export interface Chapter {
   seconds: number
 }
 
-const firstLine = (text: string) => text.split('\n').map((line) => line.trim()).filter((line) => line !== '').slice(0, 6).join(' ').slice(0, 300)
+const firstLine = (text: string) =>
+  text
+    .split('\n')
+    .map((line) => line.trim())
+    .filter((line) => line !== '')
+    .slice(0, 6)
+    .join(' ')
+    .slice(0, 300)
 
 export function write(file: string, heading: string, chapters: readonly Chapter[]): void {
   const lines = [`# ${heading}`, '']
   for (const { name, title, helper, control, claims, notes, seconds } of chapters) {
     const failed = claims.filter(({ failure }) => failure !== undefined).length
-    const verdict = failed === 0 ? `all ${claims.length} claims hold` : `${failed} of ${claims.length} claims do not hold`
-    lines.push(`## ${name}: ${title}`, '', `${helper}${control ? ', as a control' : ''}: ${verdict}, ${seconds.toFixed(0)} s`, '')
+    const verdict =
+      failed === 0 ? `all ${claims.length} claims hold` : `${failed} of ${claims.length} claims do not hold`
+    lines.push(
+      `## ${name}: ${title}`,
+      '',
+      `${helper}${control ? ', as a control' : ''}: ${verdict}, ${seconds.toFixed(0)} s`,
+      '',
+    )
     for (const { sentence, seconds: took, failure } of claims) {
       lines.push(`- ${failure === undefined ? 'yes' : 'NO '} ${sentence} (${took.toFixed(1)} s)`)
       if (failure !== undefined) lines.push(`      ${firstLine(failure)}`)

@@ -7,7 +7,10 @@ import type { Guest } from './guest.ts'
 import { upcallsIn, type Upcall } from './upcalls.ts'
 
 /** A program that the kernel is told to run. It is copied into the guest's memory: the host may rebuild it meanwhile. */
-export interface Helper { readonly name: string, readonly program: string }
+export interface Helper {
+  readonly name: string
+  readonly program: string
+}
 
 export const stateDisk = '/srv/state'
 export const exported = '/srv/export'
@@ -19,7 +22,12 @@ export const grace = 20
 
 export type Tracker = 'UMH upcall' | 'legacy'
 
-export interface Start { readonly tracker?: Tracker | 'any', readonly grace?: number, readonly lease?: number, readonly threads?: number }
+export interface Start {
+  readonly tracker?: Tracker | 'any'
+  readonly grace?: number
+  readonly lease?: number
+  readonly threads?: number
+}
 
 export interface Server {
   readonly guest: Guest
@@ -46,17 +54,29 @@ export interface Server {
 }
 
 /** Things a guest needs once, whether it serves or is a client. A card is bridged to the clients, or leads to the host. */
-export async function prepare(guest: Guest, { serves, bridged, reachable }: {
-  readonly serves: boolean, readonly bridged?: string, readonly reachable?: string,
-}): Promise<void> {
-  await guest.run(`
+export async function prepare(
+  guest: Guest,
+  {
+    serves,
+    bridged,
+    reachable,
+  }: {
+    readonly serves: boolean
+    readonly bridged?: string
+    readonly reachable?: string
+  },
+): Promise<void> {
+  await guest.run(
+    `
     modprobe -a virtio_net veth bridge nfsv4 ${serves ? 'nfsd ext4 xfs' : ''}
     ip link add lab type bridge forward_delay 0
     ${serves ? `ip address add ${address}/24 dev lab` : ''}
     ip link set lab up
     ${bridged === undefined ? '' : `ip link set ${bridged} master lab up`}
     ${reachable === undefined ? '' : `ip link set ${reachable} up; ip address add 10.0.2.15/24 dev ${reachable}`}
-    mkdir -p /run/netns /run/lab/uts`, 120)
+    mkdir -p /run/netns /run/lab/uts`,
+    120,
+  )
 }
 
 /** Disks and exports, tracing, and the daemon that answers nfsd's questions about exports. */
@@ -82,14 +102,18 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
     mountpoint -q ${stateDisk} || mount /dev/vda ${stateDisk}
     mountpoint -q ${exported} || mount /dev/vdb ${exported}
     mkdir -p ${stateDisk}/nfs /var/lib/nfs
-    ${defaultDirectory
-      ? `mount --bind ${stateDisk}/nfs /var/lib/nfs; echo > /etc/nfs.conf`
-      : `printf '[nfsd-userland-helper]\\nstate-dir = ${stateDirectory}\\n[nfsdcltrack]\\nstoragedir = ${stateDirectory}\\n' > /etc/nfs.conf`}
+    ${
+      defaultDirectory
+        ? `mount --bind ${stateDisk}/nfs /var/lib/nfs; echo > /etc/nfs.conf`
+        : `printf '[nfsd-userland-helper]\\nstate-dir = ${stateDirectory}\\n[nfsdcltrack]\\nstoragedir = ${stateDirectory}\\n' > /etc/nfs.conf`
+    }
     touch /var/lib/nfs/etab /var/lib/nfs/rmtab
     exportfs -i -o rw,fsid=0,no_root_squash,insecure,no_subtree_check '*:${exported}'
     rpc.mountd -N 2 -N 3`)
 
-  const stop = async () => { await guest.run('rpc.nfsd 0', 120) }
+  const stop = async () => {
+    await guest.run('rpc.nfsd 0', 120)
+  }
   const inGrace = async () => (await guest.run('cat /proc/fs/nfsd/v4_end_grace')).trim() === 'N'
   const log = () => guest.run('dmesg --notime')
   const upcalls = async () => upcallsIn(await guest.run('cat /sys/kernel/tracing/trace'))
@@ -99,28 +123,39 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
     starting = { ...starting, ...options }
     const before = (await log()).length
     const tracking = starting.tracker === 'legacy' ? '/nonexistent' : program
-    await guest.run(`
+    await guest.run(
+      `
       echo ${starting.lease ?? lease} > /proc/fs/nfsd/nfsv4leasetime
       echo ${starting.grace ?? grace} > /proc/fs/nfsd/nfsv4gracetime
       printf %s ${tracking} > /sys/module/nfsd/parameters/cltrack_prog
-      rpc.nfsd -N 3 ${starting.threads ?? 8}`, 120)
-    const said = /(?:Using (.*) client tracking operations|Unable to initialize client recovery tracking.*)/.exec((await log()).slice(before))
+      rpc.nfsd -N 3 ${starting.threads ?? 8}`,
+      120,
+    )
+    const said = /(?:Using (.*) client tracking operations|Unable to initialize client recovery tracking.*)/.exec(
+      (await log()).slice(before),
+    )
     const expected = starting.tracker ?? 'UMH upcall'
-    if (expected !== 'any' && said?.[1] !== expected) throw new Error(`nfsd started with another tracker than ${expected}: ${said?.[0] ?? 'it names none'}`)
-    if (expected === 'UMH upcall' && !(await upcalls()).some(({ verb }) => verb === 'init')) throw new Error('the probe does not see the upcalls')
+    if (expected !== 'any' && said?.[1] !== expected)
+      throw new Error(`nfsd started with another tracker than ${expected}: ${said?.[0] ?? 'it names none'}`)
+    if (expected === 'UMH upcall' && !(await upcalls()).some(({ verb }) => verb === 'init'))
+      throw new Error('the probe does not see the upcalls')
   }
 
   const graceEnds: Server['graceEnds'] = async (limit) => {
     const began = Date.now()
-    const { status } = await guest.attempt(`
+    const { status } = await guest.attempt(
+      `
       looks=0
       while read -r ended < /proc/fs/nfsd/v4_end_grace && [ "$ended" = N ]; do
         [ $((looks += 1)) -lt ${limit * 3} ] || exit 1
         sleep 0.3
-      done`, limit * 2 + 30)
+      done`,
+      limit * 2 + 30,
+    )
     const seconds = (Date.now() - began) / 1000
     // The kernel says that grace has ended before it tells the helper.
-    for (let looks = 0; looks < 40 && (await upcalls()).some((upcall) => upcall.status === undefined); looks++) await sleep(500)
+    for (let looks = 0; looks < 40 && (await upcalls()).some((upcall) => upcall.status === undefined); looks++)
+      await sleep(500)
     return status === 0 ? seconds : undefined
   }
 
@@ -130,23 +165,35 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
     stateDirectory,
     start,
     stop,
-    restart: async (options) => { await stop(); await start(options) },
+    restart: async (options) => {
+      await stop()
+      await start(options)
+    },
     inGrace,
     graceEnds,
     // Refused as busy when grace is ending already. Granted, it is only asked for: the kernel's own thread ends it.
     endGrace: async () => {
-      await guest.run('echo Y > /proc/fs/nfsd/v4_end_grace 2> /dev/null || { sleep 2; grep -q Y /proc/fs/nfsd/v4_end_grace; }')
+      await guest.run(
+        'echo Y > /proc/fs/nfsd/v4_end_grace 2> /dev/null || { sleep 2; grep -q Y /proc/fs/nfsd/v4_end_grace; }',
+      )
       await graceEnds(30)
     },
     locked: async () => {
-      const [locks = '', files = ''] = (await guest.run(`
-        cat /proc/locks; echo FILES; find ${exported} -type f -exec stat -c '%Hd:%Ld:%i %n' {} +`)).split('FILES\n')
-      const names = new Map(files.trim().split('\n').map((line) => {
-        const [id = '', name = ''] = line.split(' ')
-        const [major, minor, inode] = id.split(':')
-        const hex = (n = '') => Number(n).toString(16).padStart(2, '0')
-        return [`${hex(major)}:${hex(minor)}:${inode ?? ''}`, basename(name)]
-      }))
+      const [locks = '', files = ''] = (
+        await guest.run(`
+        cat /proc/locks; echo FILES; find ${exported} -type f -exec stat -c '%Hd:%Ld:%i %n' {} +`)
+      ).split('FILES\n')
+      const names = new Map(
+        files
+          .trim()
+          .split('\n')
+          .map((line) => {
+            const [id = '', name = ''] = line.split(' ')
+            const [major, minor, inode] = id.split(':')
+            const hex = (n = '') => Number(n).toString(16).padStart(2, '0')
+            return [`${hex(major)}:${hex(minor)}:${inode ?? ''}`, basename(name)]
+          }),
+      )
       const held = locks.split('\n').filter((line) => /: POSIX .* WRITE /.test(line) && !line.includes('->'))
       return held.flatMap((line) => names.get(/ (\w+:\w+:\d+) /.exec(line)?.[1] ?? '') ?? []).sort()
     },

@@ -45,29 +45,52 @@ export async function holders(clients: Client[]): Promise<Client[]> {
 }
 
 /** Both sides agree: the clients write under their locks, none says it lost one, and the server holds exactly these. */
-export async function claimHeld({ clients: machine, server, claim }: Pick<Stage, 'clients' | 'server' | 'claim'>, when: string, clients: readonly Client[]): Promise<void> {
+export async function claimHeld(
+  { clients: machine, server, claim }: Pick<Stage, 'clients' | 'server' | 'claim'>,
+  when: string,
+  clients: readonly Client[],
+): Promise<void> {
   const names = clients.map(({ name }) => name)
   await claim(`${when}, ${names.join(', ')} write under the locks they held before`, async () => {
-    assert.deepEqual(await Promise.all(clients.map((client) => client.writesUnderLock(client.name))), names.map(() => 'written'))
+    assert.deepEqual(
+      await Promise.all(clients.map((client) => client.writesUnderLock(client.name))),
+      names.map(() => 'written'),
+    )
   })
   await claim(`${when}, the server holds a lock on ${names.join(', ')} and on nothing else`, async () => {
     assert.deepEqual(await server.locked(), names.toSorted())
   })
   await claim(`${when}, no client's kernel has lost a lock`, async () => {
-    assert.deepEqual(await lostLocks(machine, clients), names.map(() => 0))
+    assert.deepEqual(
+      await lostLocks(machine, clients),
+      names.map(() => 0),
+    )
   })
 }
 
 /** Both sides agree: the clients know that their locks are gone, and the server holds none of them. */
-export async function claimLost({ clients: machine, server, claim }: Pick<Stage, 'clients' | 'server' | 'claim'>, when: string, clients: readonly Client[]): Promise<void> {
+export async function claimLost(
+  { clients: machine, server, claim }: Pick<Stage, 'clients' | 'server' | 'claim'>,
+  when: string,
+  clients: readonly Client[],
+): Promise<void> {
   const names = clients.map(({ name }) => name)
   await claim(`${when}, ${names.join(', ')} do not get their locks back`, async () => {
-    assert.deepEqual(await Promise.all(clients.map((client) => client.writesUnderLock(client.name))), names.map(() => 'lock lost'))
+    assert.deepEqual(
+      await Promise.all(clients.map((client) => client.writesUnderLock(client.name))),
+      names.map(() => 'lock lost'),
+    )
   })
   await claim(`${when}, the server holds none of the locks of ${names.join(', ')}`, async () => {
-    assert.deepEqual((await server.locked()).filter((file) => names.includes(file)), [])
+    assert.deepEqual(
+      (await server.locked()).filter((file) => names.includes(file)),
+      [],
+    )
   })
   await claim(`${when}, the kernels of ${names.join(', ')} say that they lost one lock each`, async () => {
-    assert.deepEqual(await lostLocks(machine, clients), names.map(() => 1))
+    assert.deepEqual(
+      await lostLocks(machine, clients),
+      names.map(() => 1),
+    )
   })
 }

@@ -26,8 +26,15 @@ export function upcallsIn(trace: string): Upcall[] {
       const verb = word('verb') ?? '?'
       const argument = word('owner') ?? ''
       upcalls.push({
-        at: Number(at), verb, status: undefined,
-        owner: verb === 'gracedone' ? argument : Buffer.from(argument, 'hex').toString('latin1').replaceAll(/[^\x20-\x7e]/g, '.'),
+        at: Number(at),
+        verb,
+        status: undefined,
+        owner:
+          verb === 'gracedone'
+            ? argument
+            : Buffer.from(argument, 'hex')
+                .toString('latin1')
+                .replaceAll(/[^\x20-\x7e]/g, '.'),
         environment: [word('first'), word('second')].filter((value) => value !== undefined),
       })
     } else if (event === 'answered') {

@@ -13,19 +13,24 @@ import { play } from './play.ts'
 const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 31)
 
 /** What fits into less than a minute on a small machine. On a busier one time runs out first; RUNS lifts that limit. */
-const limits = ({ name }: Artefact): { numRuns: number; interruptAfterTimeLimit?: number } => 'RUNS' in process.env
-  ? { numRuns: Number(process.env['RUNS']) }
-  : { numRuns: { executable: 200, bundle: 60 }[name], interruptAfterTimeLimit: 50_000 }
+const limits = ({ name }: Artefact): { numRuns: number; interruptAfterTimeLimit?: number } =>
+  'RUNS' in process.env
+    ? { numRuns: Number(process.env['RUNS']) }
+    : { numRuns: { executable: 200, bundle: 60 }[name], interruptAfterTimeLimit: 50_000 }
 
 describe('in any life of a server and its clients', { concurrency: true }, () => {
   for (const artefact of artefacts())
     it(`a client may reclaim if and only if the rule of RFC 7530 9.6.3.4 lets it (${artefact.name})`, async () => {
       let upcalls = 0
       const outcome = await fc.check(
-        fc.asyncProperty(lives, async (life) => { upcalls += await play(artefact, life) }),
+        fc.asyncProperty(lives, async (life) => {
+          upcalls += await play(artefact, life)
+        }),
         { seed, ...limits(artefact) },
       )
-      after(() => { console.log(`${artefact.name}: ${outcome.numRuns} lives, ${upcalls} upcalls, SEED=${seed}`) })
+      after(() => {
+        console.log(`${artefact.name}: ${outcome.numRuns} lives, ${upcalls} upcalls, SEED=${seed}`)
+      })
       if (outcome.failed) assert.fail(shortest(artefact, outcome))
     })
 })
@@ -33,6 +38,8 @@ describe('in any life of a server and its clients', { concurrency: true }, () =>
 /** The counterexample as a list of upcalls: what a person can repeat by hand. */
 function shortest(artefact: Artefact, { numRuns, numShrinks, errorInstance }: fc.RunDetails<[Life]>): string {
   const told = errorInstance instanceof Error ? errorInstance.message : String(errorInstance)
-  return `the ${artefact.name} broke the rule in life ${numRuns}; the shortest such life (${numShrinks} times shortened):\n\n`
-    + `${told}\n\nThe same again: SEED=${seed} RUNS=${numRuns} ARTEFACT=${artefact.name}\n`
+  return (
+    `the ${artefact.name} broke the rule in life ${numRuns}; the shortest such life (${numShrinks} times shortened):\n\n` +
+    `${told}\n\nThe same again: SEED=${seed} RUNS=${numRuns} ARTEFACT=${artefact.name}\n`
+  )
 }

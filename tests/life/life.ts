@@ -10,7 +10,11 @@ export type Act =
   | { readonly act: 'create'; readonly who: number; readonly session: Session; readonly spelling: Spelling | 'kernel' }
   | { readonly act: 'check'; readonly who: number; readonly session: Session }
   | { readonly act: 'remove'; readonly who: number; readonly spelling: Spelling | 'kernel' }
-  | { readonly act: 'grace done'; readonly word: 'grace_done' | 'gracedone'; readonly of: 'this' | 'the last' | 'another' }
+  | {
+      readonly act: 'grace done'
+      readonly word: 'grace_done' | 'gracedone'
+      readonly of: 'this' | 'the last' | 'another'
+    }
   /** The kernel ends grace, and its `gracedone` never comes or fails: it does not ask again. */
   | { readonly act: 'grace ends unheard' }
   /** Every client at the same moment: the kernel's upcalls for different clients run side by side. */
@@ -36,26 +40,42 @@ const session = fc.constantFrom<Session>('Y', 'Y', 'N', undefined)
 const spelling = fc.constantFrom<Spelling | 'kernel'>('kernel', 'kernel', 'kernel', ...spellings)
 
 const start: fc.Arbitrary<Act> = fc.record({
-  act: fc.constant('start' as const), word: fc.constantFrom('init' as const, 'start' as const),
+  act: fc.constant('start' as const),
+  word: fc.constantFrom('init' as const, 'start' as const),
   bootTime: fc.oneof({ weight: 4, arbitrary: fc.constant(true) }, { weight: 1, arbitrary: fc.constant(false) }),
 })
 const create: fc.Arbitrary<Act> = fc.record({ act: fc.constant('create' as const), who, session, spelling })
 const check: fc.Arbitrary<Act> = fc.record({ act: fc.constant('check' as const), who, session })
 const remove: fc.Arbitrary<Act> = fc.record({ act: fc.constant('remove' as const), who, spelling })
 const everyone: fc.Arbitrary<Act> = fc.record({
-  act: fc.constant('everyone' as const), session: fc.constantFrom<Session>('Y', 'Y', 'Y', 'N'),
-  verb: fc.constantFrom('check' as const, 'check' as const, 'check' as const, 'create' as const, 'create' as const, 'remove' as const),
+  act: fc.constant('everyone' as const),
+  session: fc.constantFrom<Session>('Y', 'Y', 'Y', 'N'),
+  verb: fc.constantFrom(
+    'check' as const,
+    'check' as const,
+    'check' as const,
+    'create' as const,
+    'create' as const,
+    'remove' as const,
+  ),
 })
 const word = fc.constantFrom('gracedone' as const, 'grace_done' as const)
-const done: fc.Arbitrary<Act> = fc.record({ act: fc.constant('grace done' as const), word, of: fc.constant('this' as const) })
+const done: fc.Arbitrary<Act> = fc.record({
+  act: fc.constant('grace done' as const),
+  word,
+  of: fc.constant('this' as const),
+})
 const doneElsewhere: fc.Arbitrary<Act> = fc.record({
-  act: fc.constant('grace done' as const), word: fc.constant('gracedone' as const),
+  act: fc.constant('grace done' as const),
+  word: fc.constant('gracedone' as const),
   of: fc.constantFrom('the last' as const, 'another' as const),
 })
 const unheard = fc.constant<Act>({ act: 'grace ends unheard' })
 
 const failed: fc.Arbitrary<Act> = fc.record({
-  act: fc.constant('failed start' as const), how: fc.constantFrom('killed' as const, 'no place' as const), bootTime: fc.boolean(),
+  act: fc.constant('failed start' as const),
+  how: fc.constantFrom('killed' as const, 'no place' as const),
+  bootTime: fc.boolean(),
 })
 const byHand: fc.Arbitrary<Act> = fc.oneof(
   fc.record({ act: fc.constantFrom('expire' as const, 'allow' as const), who }),
@@ -65,31 +85,66 @@ const imported: fc.Arbitrary<Act> = fc.record({ act: fc.constant('import' as con
 
 const latest = 2 ** 32 - 1 // 2106: the last second of an unsigned 32-bit clock
 const clock: fc.Arbitrary<Act> = fc.oneof(
-  fc.record({ act: fc.constant('set the clock' as const), to: fc.oneof(fc.constantFrom(0, 1, latest), fc.nat({ max: latest })) }),
+  fc.record({
+    act: fc.constant('set the clock' as const),
+    to: fc.oneof(fc.constantFrom(0, 1, latest), fc.nat({ max: latest })),
+  }),
   fc.record({ act: fc.constant('step the clock' as const), by: fc.constantFrom(-1, 1, -3600, 3600, -86400 * 365, 60) }),
 )
 
 const mixed = (...weighed: readonly (readonly [number, fc.Arbitrary<Act>])[]): fc.Arbitrary<Act> =>
   fc.oneof(...weighed.map(([weight, arbitrary]) => ({ weight, arbitrary })))
 
-const inGrace = mixed([5, create], [5, check], [2, remove], [2, everyone], [1, doneElsewhere], [1, start], [1, byHand], [1, clock])
-const afterGrace = mixed([5, create], [2, check], [3, remove], [1, everyone], [1, done], [1, doneElsewhere], [1, byHand], [1, clock])
+const inGrace = mixed(
+  [5, create],
+  [5, check],
+  [2, remove],
+  [2, everyone],
+  [1, doneElsewhere],
+  [1, start],
+  [1, byHand],
+  [1, clock],
+)
+const afterGrace = mixed(
+  [5, create],
+  [2, check],
+  [3, remove],
+  [1, everyone],
+  [1, done],
+  [1, doneElsewhere],
+  [1, byHand],
+  [1, clock],
+)
 
 const several = (act: fc.Arbitrary<Act>, maxLength: number): fc.Arbitrary<readonly Act[]> =>
   fc.array(act, { maxLength, size: 'max' })
 
 /** One server instance: it starts, clients come and go, grace ends in one of the ways it can, and life goes on or stops. */
-const instance: fc.Arbitrary<readonly Act[]> = fc.tuple(
-  several(clock, 1),
-  fc.oneof({ weight: 6, arbitrary: fc.constant([]) }, { weight: 1, arbitrary: several(imported, 2) }, { weight: 1, arbitrary: several(failed, 2) }),
-  start.map((it) => [it]),
-  several(inGrace, 6),
-  fc.oneof(
-    { weight: 3, arbitrary: fc.tuple(done.map((it) => [it]), several(afterGrace, 5)).map((it) => it.flat()) },
-    { weight: 2, arbitrary: fc.constant([]) }, // a crash in grace
-    { weight: 2, arbitrary: fc.tuple(fc.tuple(unheard), several(afterGrace, 4)).map((it) => it.flat()) },
-  ),
-).map((it) => it.flat())
+const instance: fc.Arbitrary<readonly Act[]> = fc
+  .tuple(
+    several(clock, 1),
+    fc.oneof(
+      { weight: 6, arbitrary: fc.constant([]) },
+      { weight: 1, arbitrary: several(imported, 2) },
+      { weight: 1, arbitrary: several(failed, 2) },
+    ),
+    start.map((it) => [it]),
+    several(inGrace, 6),
+    fc.oneof(
+      {
+        weight: 3,
+        arbitrary: fc
+          .tuple(
+            done.map((it) => [it]),
+            several(afterGrace, 5),
+          )
+          .map((it) => it.flat()),
+      },
+      { weight: 2, arbitrary: fc.constant([]) }, // a crash in grace
+      { weight: 2, arbitrary: fc.tuple(fc.tuple(unheard), several(afterGrace, 4)).map((it) => it.flat()) },
+    ),
+  )
+  .map((it) => it.flat())
 
 export const lives: fc.Arbitrary<Life> = fc.record({
   owners: someOwners(4),
@@ -97,6 +152,9 @@ export const lives: fc.Arbitrary<Life> = fc.record({
     { weight: 3, arbitrary: fc.constant({ endGrace: true, allowClient: true }) },
     { weight: 1, arbitrary: fc.record({ endGrace: fc.boolean(), allowClient: fc.boolean() }) },
   ),
-  legacy: fc.oneof({ weight: 3, arbitrary: fc.constant([]) }, { weight: 1, arbitrary: fc.uniqueArray(who, { maxLength: 3 }) }),
+  legacy: fc.oneof(
+    { weight: 3, arbitrary: fc.constant([]) },
+    { weight: 1, arbitrary: fc.uniqueArray(who, { maxLength: 3 }) },
+  ),
   acts: fc.array(instance, { minLength: 1, maxLength: 4, size: 'max' }).map((it) => it.flat()),
 })

@@ -13,7 +13,8 @@ const legacy = (owner: string): Event => ({ event: 'legacy', owner })
 /** The last verdict of a life. `Y`: what v4_end_grace reads from there on. */
 function last(...events: readonly (Event | 'Y')[]): Verdict | undefined {
   const memory = blank()
-  let graceOver = false, verdict: Verdict | undefined
+  let graceOver = false,
+    verdict: Verdict | undefined
   for (const event of events) {
     if (event === 'Y') graceOver = true
     else {
@@ -27,27 +28,38 @@ function last(...events: readonly (Event | 'Y')[]): Verdict | undefined {
 const answer = (...events: readonly (Event | 'Y')[]): number | undefined => last(...events)?.statuses[0]
 
 describe('a client may reclaim if it was active at the end of the last full instance', () => {
-  it('so one that was recorded, and never left, may', () =>
-    { assert.equal(answer(start, done, create('a'), start, check('a')), 0) })
-  it('first edge condition: one whose lease expired before the restart may not', () =>
-    { assert.equal(answer(start, done, create('a'), remove('a'), start, check('a')), mayNotReclaim) })
-  it('second edge condition: one that missed a whole grace period may not', () =>
-    { assert.equal(answer(start, done, create('a'), start, done, start, check('a')), mayNotReclaim) })
-  it('and one that missed a grace period whose end nobody told us of may not, once we see that grace is over', () =>
-    { assert.equal(answer(start, done, create('a'), start, 'Y', check('a')), mayNotReclaim) })
+  it('so one that was recorded, and never left, may', () => {
+    assert.equal(answer(start, done, create('a'), start, check('a')), 0)
+  })
+  it('first edge condition: one whose lease expired before the restart may not', () => {
+    assert.equal(answer(start, done, create('a'), remove('a'), start, check('a')), mayNotReclaim)
+  })
+  it('second edge condition: one that missed a whole grace period may not', () => {
+    assert.equal(answer(start, done, create('a'), start, done, start, check('a')), mayNotReclaim)
+  })
+  it('and one that missed a grace period whose end nobody told us of may not, once we see that grace is over', () => {
+    assert.equal(answer(start, done, create('a'), start, 'Y', check('a')), mayNotReclaim)
+  })
 })
 
 describe('or became active in a later partial one', () => {
-  it('so a crash in grace loses nobody: not who had reclaimed', () =>
-    { assert.equal(answer(start, done, create('a'), start, create('a'), start, check('a')), 0) })
-  it('nor who had yet to', () =>
-    { assert.equal(answer(start, done, create('a'), start, start, start, check('a')), 0) })
-  it('nor who was new', () =>
-    { assert.equal(answer(start, done, start, create('a'), start, check('a')), 0) })
+  it('so a crash in grace loses nobody: not who had reclaimed', () => {
+    assert.equal(answer(start, done, create('a'), start, create('a'), start, check('a')), 0)
+  })
+  it('nor who had yet to', () => {
+    assert.equal(answer(start, done, create('a'), start, start, start, check('a')), 0)
+  })
+  it('nor who was new', () => {
+    assert.equal(answer(start, done, start, create('a'), start, check('a')), 0)
+  })
   it('also before any grace period ever completed: the beginning counts as the end of the last full instance', () => {
     assert.equal(answer(start, create('a'), start, check('a')), 0)
     assert.equal(answer(start, create('a'), start, start, check('a')), 0)
-    assert.equal(answer(start, create('a'), start, done, start, check('a')), mayNotReclaim, 'it missed the first grace period that completed')
+    assert.equal(
+      answer(start, create('a'), start, done, start, check('a')),
+      mayNotReclaim,
+      'it missed the first grace period that completed',
+    )
   })
 })
 
@@ -56,14 +68,18 @@ describe("a client that only the kernel's own tracker knows", () => {
     assert.equal(answer(legacy('a'), start, check('a')), 0)
     assert.equal(answer(legacy('a'), start, start, check('a')), 0)
   })
-  it('and no later: its check with a session is no record, and the end of grace forgets it', () =>
-    { assert.equal(answer(legacy('a'), start, check('a'), done, start, check('a')), mayNotReclaim) })
-  it('unless its check without a session has made it active', () =>
-    { assert.equal(answer(legacy('a'), start, check('a', 'N'), done, start, check('a')), 0) })
-  it('and may not once it has left', () =>
-    { assert.equal(answer(legacy('a'), start, remove('a'), check('a')), mayNotReclaim) })
-  it('is waited for: grace does not end early', () =>
-    { assert.equal(last(legacy('a'), start, create('b'))?.endGrace, 'must not') })
+  it('and no later: its check with a session is no record, and the end of grace forgets it', () => {
+    assert.equal(answer(legacy('a'), start, check('a'), done, start, check('a')), mayNotReclaim)
+  })
+  it('unless its check without a session has made it active', () => {
+    assert.equal(answer(legacy('a'), start, check('a', 'N'), done, start, check('a')), 0)
+  })
+  it('and may not once it has left', () => {
+    assert.equal(answer(legacy('a'), start, remove('a'), check('a')), mayNotReclaim)
+  })
+  it('is waited for: grace does not end early', () => {
+    assert.equal(last(legacy('a'), start, create('b'))?.endGrace, 'must not')
+  })
 })
 
 describe('after an instance that ran without a tracker', () => {
@@ -73,12 +89,15 @@ describe('after an instance that ran without a tracker', () => {
     assert.equal(answer(legacy('a'), failed('8'), start, check('a')), mayNotReclaim)
     assert.equal(answer(start, done, create('a'), failed(undefined), start, check('a')), mayNotReclaim)
   })
-  it('unless the kernel asked for one start twice, so that no instance ran', () =>
-    { assert.equal(answer(start, done, create('a'), failed('7'), start, check('a')), 0) })
-  it('which is no such start if it has run, and only bears the same name', () =>
-    { assert.equal(answer(start, done, create('a'), failed('7'), failed('8'), start, check('a')), mayNotReclaim) })
-  it('and whoever comes then may reclaim again', () =>
-    { assert.equal(answer(start, done, failed('8'), start, create('a'), start, check('a')), 0) })
+  it('unless the kernel asked for one start twice, so that no instance ran', () => {
+    assert.equal(answer(start, done, create('a'), failed('7'), start, check('a')), 0)
+  })
+  it('which is no such start if it has run, and only bears the same name', () => {
+    assert.equal(answer(start, done, create('a'), failed('7'), failed('8'), start, check('a')), mayNotReclaim)
+  })
+  it('and whoever comes then may reclaim again', () => {
+    assert.equal(answer(start, done, failed('8'), start, create('a'), start, check('a')), 0)
+  })
 })
 
 describe('a person', () => {
@@ -105,19 +124,24 @@ describe('a person', () => {
 })
 
 describe('a check', () => {
-  it('of a client without a session is its record', () =>
-    { assert.equal(answer(start, done, create('a', 'N'), start, check('a', 'N'), done, check('a')), 0) })
-  it('of a client with a session is not: it has yet to say that it is done', () =>
-    { assert.equal(answer(start, done, create('a'), start, check('a'), done, check('a')), mayNotReclaim) })
+  it('of a client without a session is its record', () => {
+    assert.equal(answer(start, done, create('a', 'N'), start, check('a', 'N'), done, check('a')), 0)
+  })
+  it('of a client with a session is not: it has yet to say that it is done', () => {
+    assert.equal(answer(start, done, create('a'), start, check('a'), done, check('a')), mayNotReclaim)
+  })
 })
 
 describe('grace may end early', () => {
-  it('when the last client with a session is done', () =>
-    { assert.equal(last(start, done, create('a'), start, create('a'))?.endGrace, 'must') })
-  it('but not while somebody may still reclaim', () =>
-    { assert.equal(last(start, done, create('a'), create('b'), start, create('a'))?.endGrace, 'must not') })
-  it('nor beside a client without a session: it never says that it is done', () =>
-    { assert.equal(last(start, create('a', 'N'), create('b'))?.endGrace, 'must not') })
+  it('when the last client with a session is done', () => {
+    assert.equal(last(start, done, create('a'), start, create('a'))?.endGrace, 'must')
+  })
+  it('but not while somebody may still reclaim', () => {
+    assert.equal(last(start, done, create('a'), create('b'), start, create('a'))?.endGrace, 'must not')
+  })
+  it('nor beside a client without a session: it never says that it is done', () => {
+    assert.equal(last(start, create('a', 'N'), create('b'))?.endGrace, 'must not')
+  })
 })
 
 it('the grace end of another instance ends nothing', () => {

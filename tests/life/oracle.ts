@@ -53,13 +53,23 @@ export interface Memory {
 }
 
 export const blank = (): Memory => ({
-  started: false, everFull: false, full: false, bootTime: undefined, reclaimable: new Set(), active: new Map(), legacy: new Set(),
-  sawSilent: false, untracked: undefined,
+  started: false,
+  everFull: false,
+  full: false,
+  bootTime: undefined,
+  reclaimable: new Set(),
+  active: new Map(),
+  legacy: new Set(),
+  sawSilent: false,
+  untracked: undefined,
 })
 
 /** Another one that remembers the same. */
 export const remember = (memory: Memory): Memory => ({
-  ...memory, reclaimable: new Set(memory.reclaimable), active: new Map(memory.active), legacy: new Set(memory.legacy),
+  ...memory,
+  reclaimable: new Set(memory.reclaimable),
+  active: new Map(memory.active),
+  legacy: new Set(memory.legacy),
 })
 
 export interface Verdict {
@@ -99,13 +109,22 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
         legacy.clear()
         memory.everFull = true
       }
-      Object.assign(memory, { started: true, full: false, bootTime: event.bootTime, sawSilent: legacy.size > 0, untracked: undefined })
+      Object.assign(memory, {
+        started: true,
+        full: false,
+        bootTime: event.bootTime,
+        sawSilent: legacy.size > 0,
+        untracked: undefined,
+      })
       return yes('a server may always start')
     }
     case 'failed start': {
       const { untracked } = memory
       // Another start of the server means that the untracked instance before it has run; no later name makes up for that.
-      memory.untracked = untracked === undefined || isSameStart(untracked, event) ? { bootTime: event.bootTime } : { bootTime: undefined }
+      memory.untracked =
+        untracked === undefined || isSameStart(untracked, event)
+          ? { bootTime: event.bootTime }
+          : { bootTime: undefined }
       return no(-1, 'it can promise nothing')
     }
     case 'check': {
@@ -125,7 +144,8 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
       reclaimable.delete(event.owner)
       active.set(event.owner, session)
       if (!session) memory.sawSilent = true
-      const isWaiting = reclaimable.size > 0 || [...legacy].some((owner) => !active.has(owner)) || [...active.values()].includes(false)
+      const isWaiting =
+        reclaimable.size > 0 || [...legacy].some((owner) => !active.has(owner)) || [...active.values()].includes(false)
       const mayEnd = session && !memory.full && !isWaiting
       // A client without a session that has left again: nobody is harmed if grace ends early, or if it does not.
       const endGrace = !mayEnd ? 'must not' : memory.sawSilent ? 'may' : 'must'
@@ -138,8 +158,7 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
       const ours = event.bootTime === undefined || memory.bootTime === undefined || event.bootTime === memory.bootTime
       if (memory.full)
         return { statuses: ours ? [0] : [0, otherInstance], because: 'grace is over already', endGrace: 'must not' }
-      if (!ours)
-        return no(otherInstance, 'it is the end of another instance')
+      if (!ours) return no(otherInstance, 'it is the end of another instance')
       completeGrace(memory)
       return yes('grace is done')
     }
@@ -150,7 +169,11 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
       const known = active.has(event.owner) || reclaimable.has(event.owner)
       forget(memory, event.owner)
       // Somebody who may not reclaim anyway may still have a record that is to be swept.
-      return { statuses: known ? [0] : [0, nobodyOfThatName], because: 'a person may take any client out', endGrace: 'must not' }
+      return {
+        statuses: known ? [0] : [0, nobodyOfThatName],
+        because: 'a person may take any client out',
+        endGrace: 'must not',
+      }
     }
     case 'prune':
       reclaimable.clear()
@@ -181,8 +204,10 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
 }
 
 /** Kernels 6.8 to 6.13 call `init` twice for one start of the server, and call it the same: no server ran in between. */
-const isSameStart = ({ bootTime }: { readonly bootTime: string | undefined }, next: { readonly bootTime: string | undefined }): boolean =>
-  bootTime !== undefined && bootTime === next.bootTime
+const isSameStart = (
+  { bootTime }: { readonly bootTime: string | undefined },
+  next: { readonly bootTime: string | undefined },
+): boolean => bootTime !== undefined && bootTime === next.bootTime
 
 function forget({ reclaimable, active, legacy }: Memory, owner: Owner): void {
   reclaimable.delete(owner)

@@ -15,7 +15,8 @@ export function escaped(it: Owner, spelling: Spelling = 'octal'): string {
   if (spelling === 'hex' || it === '') return `\\x${it}`
   const plain = (byte: number): boolean => spelling === 'octal' && byte > 0x20 && byte < 0x7f && byte !== 0x5c
   return [...Buffer.from(it, 'hex')]
-    .map((byte) => plain(byte) ? String.fromCharCode(byte) : `\\${byte.toString(8).padStart(3, '0')}`).join('')
+    .map((byte) => (plain(byte) ? String.fromCharCode(byte) : `\\${byte.toString(8).padStart(3, '0')}`))
+    .join('')
 }
 
 /** The bytes of such a field, or undefined where the kernel would refuse it. */
@@ -23,7 +24,9 @@ export function unescaped(field: string): Owner | undefined {
   const hex = /^\\x((?:[0-9a-f]{2})*)$/i.exec(field)
   if (hex) return hex[1]?.toLowerCase()
   if (!/^(?:[!-[\]-~]|\\[0-3][0-7]{2})+$/.test(field)) return undefined
-  const bytes = field.match(/\\\d{3}|./g)?.map((it) => it.length > 1 ? Number.parseInt(it.slice(1), 8) : it.charCodeAt(0))
+  const bytes = field
+    .match(/\\\d{3}|./g)
+    ?.map((it) => (it.length > 1 ? Number.parseInt(it.slice(1), 8) : it.charCodeAt(0)))
   return owner(Buffer.from(bytes ?? []))
 }
 
@@ -50,21 +53,41 @@ const families: readonly (readonly Owner[])[] = [
   ['1e3', '1000', '0x10', '16', '010', 'true', '__proto__', 'constructor'],
   ['a'.repeat(127), 'a'.repeat(128), 'a'.repeat(254), 'a'.repeat(255), 'a'.repeat(256), `${'a'.repeat(255)}b`],
   [long, `${long.slice(0, -1)}y`, long.slice(0, -1), digest(long, 'hex'), digest(long, 'base64url')],
-  [long, `sha256:${digest(long, 'hex')}`, `sha256-${digest(long, 'hex')}`, `%sha256-${digest(long, 'hex')}`,
-    `\\x${digest(long, 'hex')}`, `=${digest(long, 'hex')}`],
+  [
+    long,
+    `sha256:${digest(long, 'hex')}`,
+    `sha256-${digest(long, 'hex')}`,
+    `%sha256-${digest(long, 'hex')}`,
+    `\\x${digest(long, 'hex')}`,
+    `=${digest(long, 'hex')}`,
+  ],
   ['.lock', 'lock', '.tmp', 'ada.new', 'ada.lock', '.ada', 'ada~', 'ada.'],
-].map((family) => family.map((it) => owner(it)))
-  .concat([[[0xff], [0xfe], [0xff, 0xfe], [0xc3, 0xa4], [0xe4], [0xef, 0xbf, 0xbd]].map((it) => owner(Buffer.from(it)))])
+]
+  .map((family) => family.map((it) => owner(it)))
+  .concat([
+    [[0xff], [0xfe], [0xff, 0xfe], [0xc3, 0xa4], [0xe4], [0xef, 0xbf, 0xbd]].map((it) => owner(Buffer.from(it))),
+  ])
 
 /** Few bytes behind a beginning that is the same for all: what cuts a name short takes one for the other. */
-const random = (most: number): fc.Arbitrary<readonly Owner[]> => fc.tuple(
-  fc.constantFrom(0, 0, 200, 235, 250, 1000),
-  fc.uniqueArray(fc.uint8Array({ maxLength: 24 }).map((it) => owner(it)), { minLength: 1, maxLength: most }),
-).map(([length, ends]) => ends.map((end) => owner('x'.repeat(length)) + end))
+const random = (most: number): fc.Arbitrary<readonly Owner[]> =>
+  fc
+    .tuple(
+      fc.constantFrom(0, 0, 200, 235, 250, 1000),
+      fc.uniqueArray(
+        fc.uint8Array({ maxLength: 24 }).map((it) => owner(it)),
+        { minLength: 1, maxLength: most },
+      ),
+    )
+    .map(([length, ends]) => ends.map((end) => owner('x'.repeat(length)) + end))
 
 /** A few owners for one life, all different. They shrink to the first of a family. */
-export const someOwners = (most: number): fc.Arbitrary<readonly Owner[]> => fc.oneof(
-  { weight: 3, arbitrary: fc.constantFrom(...families).chain((family) =>
-    fc.subarray([...family], { minLength: 1, maxLength: Math.min(most, family.length) })) },
-  { weight: 1, arbitrary: random(most) },
-)
+export const someOwners = (most: number): fc.Arbitrary<readonly Owner[]> =>
+  fc.oneof(
+    {
+      weight: 3,
+      arbitrary: fc
+        .constantFrom(...families)
+        .chain((family) => fc.subarray([...family], { minLength: 1, maxLength: Math.min(most, family.length) })),
+    },
+    { weight: 1, arbitrary: random(most) },
+  )

@@ -4,10 +4,29 @@ import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import {
-  asKernel, clockAt, inForeground, newMachine, scrap, settings, type Artefact, type Ending, type Environment, type Machine, type Said,
+  asKernel,
+  clockAt,
+  inForeground,
+  newMachine,
+  scrap,
+  settings,
+  type Artefact,
+  type Ending,
+  type Environment,
+  type Machine,
+  type Said,
 } from '../support/artefacts.ts'
 import type { Act, Life } from './life.ts'
-import { blank, judge, reclaimableAtNextStart, type Event, type Memory, type Owner, type Session, type Verdict } from './oracle.ts'
+import {
+  blank,
+  judge,
+  reclaimableAtNextStart,
+  type Event,
+  type Memory,
+  type Owner,
+  type Session,
+  type Verdict,
+} from './oracle.ts'
 import { escaped, readable, unescaped, type Spelling } from './owners.ts'
 
 /** A verdict that the helper broke, with the life up to it, for a person to read. */
@@ -29,7 +48,14 @@ interface World {
 export async function play(artefact: Artefact, life: Life): Promise<number> {
   const machine = newMachine()
   const world: World = {
-    artefact, machine, life, memory: blank(), told: [], wallClock: 1795328616, lastBootTime: '7', bootTime: '7',
+    artefact,
+    machine,
+    life,
+    memory: blank(),
+    told: [],
+    wallClock: 1795328616,
+    lastBootTime: '7',
+    bootTime: '7',
   }
   let upcalls = 0
   try {
@@ -52,7 +78,11 @@ async function perform(world: World, act: Act): Promise<number> {
   const { memory, machine, life, told } = world
   const endGrace = join(machine.nfsdDir, 'v4_end_grace')
   // A kernel that goes on without a tracker asks it nothing until the next start.
-  if (memory.untracked !== undefined && !['start', 'failed start', 'expire', 'allow', 'import', 'set the clock', 'step the clock'].includes(act.act)) return 0
+  if (
+    memory.untracked !== undefined &&
+    !['start', 'failed start', 'expire', 'allow', 'import', 'set the clock', 'step the clock'].includes(act.act)
+  )
+    return 0
   switch (act.act) {
     case 'set the clock':
     case 'step the clock': {
@@ -89,7 +119,12 @@ async function perform(world: World, act: Act): Promise<number> {
     }
     case 'check': {
       const it = whom(life, act.who)
-      await upcall(world, ['check', it], { ...hasSession(act.session), ...legacyOf(world, it) }, { event: 'check', owner: it, session: act.session })
+      await upcall(
+        world,
+        ['check', it],
+        { ...hasSession(act.session), ...legacyOf(world, it) },
+        { event: 'check', owner: it, session: act.session },
+      )
       return 1
     }
     case 'everyone':
@@ -100,10 +135,15 @@ async function perform(world: World, act: Act): Promise<number> {
       return 1
     }
     case 'grace done': {
-      const bootTime = act.word === 'grace_done' ? undefined
-        : { this: world.bootTime, 'the last': world.lastBootTime, another: String(Number(world.bootTime) + 1) }[act.of]
+      const bootTime =
+        act.word === 'grace_done'
+          ? undefined
+          : { this: world.bootTime, 'the last': world.lastBootTime, another: String(Number(world.bootTime) + 1) }[
+              act.of
+            ]
       const words = bootTime === undefined ? [act.word] : [act.word, bootTime]
-      const env: Environment = life.legacy.length > 0 && bootTime !== undefined ? { NFSDCLTRACK_LEGACY_TOPDIR: legacyTop(machine) } : {}
+      const env: Environment =
+        life.legacy.length > 0 && bootTime !== undefined ? { NFSDCLTRACK_LEGACY_TOPDIR: legacyTop(machine) } : {}
       await upcall(world, words, env, { event: 'grace done', bootTime })
       return 1
     }
@@ -117,7 +157,10 @@ async function perform(world: World, act: Act): Promise<number> {
       const it = whom(life, act.who)
       const source = join(machine.dir, 'clients.json')
       const clients = [{ owner_hex: it, session: false, recorded: 0 }]
-      writeFileSync(source, JSON.stringify({ format: 'nfsd-userland-helper clients', version: 1, clients, match_only: [] }))
+      writeFileSync(
+        source,
+        JSON.stringify({ format: 'nfsd-userland-helper clients', version: 1, clients, match_only: [] }),
+      )
       await byHand(world, ['import', '--yes', source], { event: 'import', owner: it })
       return 0
     }
@@ -157,7 +200,11 @@ async function failedStart(world: World, how: 'killed' | 'no place', bootTime: s
   judge(memory, event, false)
   const [place, away] = [join(machine.stateDir, 'v4clients'), join(machine.stateDir, 'v4clients.away')]
   let status: Ending['status']
-  if (how === 'killed') status = await killedInItsFirstBarrier(artefact, [...settings(machine), 'init'], { ...graceStart(bootTime), ...clockAt(world.wallClock) })
+  if (how === 'killed')
+    status = await killedInItsFirstBarrier(artefact, [...settings(machine), 'init'], {
+      ...graceStart(bootTime),
+      ...clockAt(world.wallClock),
+    })
   else {
     mkdirSync(machine.stateDir, { recursive: true })
     if (existsSync(place)) renameSync(place, away)
@@ -166,17 +213,40 @@ async function failedStart(world: World, how: 'killed' | 'no place', bootTime: s
     rmSync(place)
     if (existsSync(away)) renameSync(away, place)
   }
-  told.push(`${String(status).padStart(5)}  init${bootTime === undefined ? '' : ` GRACE_START=${bootTime}`}   (${how}: the server runs without a tracker)`)
+  told.push(
+    `${String(status).padStart(5)}  init${bootTime === undefined ? '' : ` GRACE_START=${bootTime}`}   (${how}: the server runs without a tracker)`,
+  )
   if (status === 0) broken(world, 'a start that could not be recorded was acknowledged')
 }
 
 /** Killed in the first fsync(2): nothing that it has done is known to be durable. */
-function killedInItsFirstBarrier({ withOtherClock }: Artefact, words: readonly string[], env: Environment): Promise<number | NodeJS.Signals> {
+function killedInItsFirstBarrier(
+  { withOtherClock }: Artefact,
+  words: readonly string[],
+  env: Environment,
+): Promise<number | NodeJS.Signals> {
   return new Promise((resolve, reject) => {
-    const child = spawn('strace', ['-f', '-o', '/dev/null', '-e', 'trace=fsync', '-e', 'inject=fsync:signal=SIGKILL:when=1', ...withOtherClock, ...words],
-      { cwd: '/', env: { ...env }, stdio: 'ignore' })
-    child.once('error', () => { reject(new Error("strace is missing: install the package 'strace'")) })
-    child.once('exit', (code, signal) => { resolve(code ?? signal ?? 'SIGKILL') })
+    const child = spawn(
+      'strace',
+      [
+        '-f',
+        '-o',
+        '/dev/null',
+        '-e',
+        'trace=fsync',
+        '-e',
+        'inject=fsync:signal=SIGKILL:when=1',
+        ...withOtherClock,
+        ...words,
+      ],
+      { cwd: '/', env: { ...env }, stdio: 'ignore' },
+    )
+    child.once('error', () => {
+      reject(new Error("strace is missing: install the package 'strace'"))
+    })
+    child.once('exit', (code, signal) => {
+      resolve(code ?? signal ?? 'SIGKILL')
+    })
   })
 }
 
@@ -203,7 +273,8 @@ async function look(world: World, what: 'verify' | 'export'): Promise<void> {
   const { clients } = JSON.parse(stdout) as { clients: readonly { owner_hex: Owner }[] }
   const [named, due] = [clients.map(({ owner_hex }) => owner_hex), reclaimableAtNextStart(world.memory)]
   const list = (them: readonly Owner[]): string => them.map(readable).sort().join(', ') || 'nobody'
-  if (list(named) !== list(due)) broken(world, `export names ${list(named)}, but at the next start ${list(due)} may reclaim`)
+  if (list(named) !== list(due))
+    broken(world, `export names ${list(named)}, but at the next start ${list(due)} may reclaim`)
 }
 
 const whom = ({ owners }: Life, who: number): Owner => owners[who % owners.length] ?? ''
@@ -217,8 +288,8 @@ const hasSession = (session: Session): Environment =>
 const graceStart = (bootTime: string | undefined): Environment =>
   bootTime === undefined ? {} : { NFSDCLTRACK_GRACE_START: bootTime }
 
-const run = (world: World, words: readonly string[], env: Environment): Promise<Ending> => asKernel(world.artefact,
-  [...settings(world.machine), ...words], { ...env, ...clockAt(world.wallClock) })
+const run = (world: World, words: readonly string[], env: Environment): Promise<Ending> =>
+  asKernel(world.artefact, [...settings(world.machine), ...words], { ...env, ...clockAt(world.wallClock) })
 
 /** One upcall. What the kernel's file read before decides whether a missed grace end heals; what it reads after is held too. */
 async function upcall(world: World, words: readonly string[], env: Environment, event: Event): Promise<void> {
@@ -238,14 +309,19 @@ async function together(world: World, verb: 'create' | 'check' | 'remove', sessi
   const { owners } = world.life
   const before = endGraceReads(world)
   const env = (owner: Owner): Environment => ({
-    ...verb === 'remove' ? {} : hasSession(session), ...verb === 'create' ? graceStart(world.memory.bootTime) : {}, ...verb === 'check' ? legacyOf(world, owner) : {},
+    ...(verb === 'remove' ? {} : hasSession(session)),
+    ...(verb === 'create' ? graceStart(world.memory.bootTime) : {}),
+    ...(verb === 'check' ? legacyOf(world, owner) : {}),
   })
-  const events = owners.map((owner): Event => verb === 'remove' ? { event: verb, owner } : { event: verb, owner, session })
+  const events = owners.map((owner): Event =>
+    verb === 'remove' ? { event: verb, owner } : { event: verb, owner, session },
+  )
   const verdicts = events.map((event) => judge(world.memory, event, before === 'Y'))
   if (owners.length > 1) world.told.push('       at the same moment:')
   const endings = await Promise.all(owners.map((owner) => run(world, [verb, owner], env(owner))))
   for (const [nth, event] of events.entries()) {
-    const ending = endings[nth], verdict = verdicts[nth]
+    const ending = endings[nth],
+      verdict = verdicts[nth]
     if (!ending || !verdict) continue
     tell(world, [verb, owners[nth] ?? ''], env(owners[nth] ?? ''), event, ending)
     hold(world, verdict, ending)
@@ -260,14 +336,18 @@ async function together(world: World, verb: 'create' | 'check' | 'remove', sessi
 function downcall(world: World, before: string | undefined, due: Verdict['endGrace']): boolean {
   const after = endGraceReads(world)
   if (after === before) {
-    if (due === 'must' && before === 'N') broken(world, 'nobody is left to wait for, and the kernel was not told (no Y in v4_end_grace)')
+    if (due === 'must' && before === 'N')
+      broken(world, 'nobody is left to wait for, and the kernel was not told (no Y in v4_end_grace)')
     return false
   }
   if (before !== 'N' || after !== 'Y')
     broken(world, `v4_end_grace read ${before ?? 'nothing'} before it and ${after ?? 'nothing'} after it`)
   if (due === 'must not')
-    broken(world, 'it told the kernel that grace may end, which only a create of a client with a session may, in grace, '
-      + `when nobody else is left; still to reclaim: ${[...world.memory.reclaimable].map(readable).join(', ') || 'nobody'}`)
+    broken(
+      world,
+      'it told the kernel that grace may end, which only a create of a client with a session may, in grace, ' +
+        `when nobody else is left; still to reclaim: ${[...world.memory.reclaimable].map(readable).join(', ') || 'nobody'}`,
+    )
   world.told.push('       it told the kernel that grace may end')
   return true
 }
@@ -287,7 +367,9 @@ function hold(world: World, { statuses, because }: Verdict, { status }: Ending):
 function heldAgainst(world: World, text: string): void {
   const lines = text.split('\n')
   if (lines.at(-1) === '') lines.pop()
-  const named = lines.map((line) => unescaped(line) ?? broken(world, `allow_client got a line that is no escaped owner: ${line}`))
+  const named = lines.map(
+    (line) => unescaped(line) ?? broken(world, `allow_client got a line that is no escaped owner: ${line}`),
+  )
   const due = [...world.memory.reclaimable]
   const list = (them: readonly Owner[]): string => them.map(readable).sort().join(', ') || 'nobody'
   if ([...named].sort().join() !== [...due].sort().join())
@@ -295,15 +377,24 @@ function heldAgainst(world: World, text: string): void {
 }
 
 /** One line of the transcript, in the words that the kernel used. */
-function tell({ told, memory, machine }: World, words: readonly string[], env: Environment, event: Event, { status }: Ending): void {
-  const variables = Object.entries(env).map(([name, value]) => `${name.replace(/^NFSDCLTRACK_(CLIENT_)?/, '')}=${value.replace(machine.dir, '')}`)
+function tell(
+  { told, memory, machine }: World,
+  words: readonly string[],
+  env: Environment,
+  event: Event,
+  { status }: Ending,
+): void {
+  const variables = Object.entries(env).map(
+    ([name, value]) => `${name.replace(/^NFSDCLTRACK_(CLIENT_)?/, '')}=${value.replace(machine.dir, '')}`,
+  )
   const said = 'owner' in event ? [words[0] ?? '', short(words.at(-1) ?? '')] : words
   const whose = 'owner' in event && words.at(-1) !== readable(event.owner) ? `   ${readable(event.owner)}` : ''
   const grace = memory.full ? 'full' : 'partial'
   told.push(`${String(status).padStart(5)}  ${[...said, ...variables].join(' ')}${whose}   (then ${grace})`)
 }
 
-const short = (word: string): string => word === '' ? "''" : word.length <= 48 ? word : `${word.slice(0, 24)}...${word.slice(-8)}`
+const short = (word: string): string =>
+  word === '' ? "''" : word.length <= 48 ? word : `${word.slice(0, 24)}...${word.slice(-8)}`
 
 function broken({ told }: World, how: string): never {
   throw new Broken(['status', ...told, `       ^ ${how}`].join('\n'))

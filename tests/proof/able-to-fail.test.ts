@@ -10,7 +10,12 @@ import { mutated, mutations, type Mutant } from './mutants.ts'
 
 /** Technique, test by name, mutant, and the line of the test's output that shows that it failed for that reason. */
 const tried: readonly (readonly [string, string, Mutant, RegExp])[] = [
-  ['kill-points', 'check of a v4.0 client, promoting', 'reclaim by copy, old one first', /killed at[^]*?\+ '(.*by the rule: .*)'/],
+  [
+    'kill-points',
+    'check of a v4.0 client, promoting',
+    'reclaim by copy, old one first',
+    /killed at[^]*?\+ '(.*by the rule: .*)'/,
+  ],
   ['kill-points', 'start after a crash in the first grace', 'no mark of a start', /no mark tells of it/],
   ['kill-points', 'grace done, some reclaimed', 'grace done in two calls', /killed at[^]*?\+ '(.*by the rule: .*)'/],
   ['kill-points', 'start after a crash in the first grace', 'first grace forgotten', /by the rule: .*/],
@@ -25,7 +30,9 @@ const tried: readonly (readonly [string, string, Mutant, RegExp])[] = [
 
 describe('every mutant', () => {
   for (const name of Object.keys(mutations) as Mutant[])
-    it(`still differs from the program, and is one: ${mutations[name].what}`, () => { assert.doesNotThrow(() => new Script(mutated(name).replace(/^#!.*/, ''))) })
+    it(`still differs from the program, and is one: ${mutations[name].what}`, () => {
+      assert.doesNotThrow(() => new Script(mutated(name).replace(/^#!.*/, '')))
+    })
 })
 
 describe('a broken helper does not pass', { skip: inPart }, () => {
@@ -41,11 +48,17 @@ describe('a broken helper does not pass', { skip: inPart }, () => {
       assert.notEqual(status, 0)
       assert.notEqual(how, '', `it failed for another reason:\n${text}`)
     })
-  after(() => { report({ technique: 'able-to-fail', rows }) })
+  after(() => {
+    report({ technique: 'able-to-fail', rows })
+  })
 })
 
 /** One clause, as the assertion printed it. */
-const briefly = (clause: string): string => clause.replace(/\\?['"],?$/, '').replace(/ \(\d+ to [^)]*\)/g, '').slice(0, 160)
+const briefly = (clause: string): string =>
+  clause
+    .replace(/\\?['"],?$/, '')
+    .replace(/ \(\d+ to [^)]*\)/g, '')
+    .slice(0, 160)
 
 function testsOn(name: Mutant, technique: string, pattern: string): Promise<{ status: number | null; text: string }> {
   const env = { ...process.env, PROOF: 'ci', PROOF_MUTANT: name }
@@ -53,12 +66,25 @@ function testsOn(name: Mutant, technique: string, pattern: string): Promise<{ st
   Reflect.deleteProperty(env, 'NODE_TEST_CONTEXT')
   return new Promise((resolve, reject) => {
     let text = ''
-    const child = spawn(join(root, 'node_modules/.bin/tsx'),
-      ['--test', '--test-reporter=tap', `--test-name-pattern=${pattern}`, join(root, `tests/proof/${technique}.test.ts`)],
-      { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] })
-    child.stdout.setEncoding('utf8').on('data', (more: string) => { text += more })
-    child.stderr.setEncoding('utf8').on('data', (more: string) => { text += more })
+    const child = spawn(
+      join(root, 'node_modules/.bin/tsx'),
+      [
+        '--test',
+        '--test-reporter=tap',
+        `--test-name-pattern=${pattern}`,
+        join(root, `tests/proof/${technique}.test.ts`),
+      ],
+      { cwd: root, env, stdio: ['ignore', 'pipe', 'pipe'] },
+    )
+    child.stdout.setEncoding('utf8').on('data', (more: string) => {
+      text += more
+    })
+    child.stderr.setEncoding('utf8').on('data', (more: string) => {
+      text += more
+    })
     child.once('error', reject)
-    child.once('close', (status) => { resolve({ status, text }) })
+    child.once('close', (status) => {
+      resolve({ status, text })
+    })
   })
 }

@@ -62,32 +62,49 @@ describe('upcalls by lot, run on both', { skip: executable === undefined }, () =
 
 type Choose = (number: number, memory: Memory, now: string, bootTime: string) => Event
 
-const byLot = (dice: () => number): Choose => (number, memory, now, bootTime) => {
-  const pick = <T>(list: readonly T[]): T => list[Math.floor(dice() * list.length)] as T
-  const turn = dice()
-  const owner: Owner = pick([ann, bob, cal, dan])
-  if (number === 0 || turn < 0.1) return start(now)
-  if (turn < 0.22 && !memory.full) return graceDone(bootTime)
-  return pick([create(owner, 'Y'), create(owner, 'N'), check(owner, 'Y'), check(owner, 'N'), remove(owner)])
-}
+const byLot =
+  (dice: () => number): Choose =>
+  (number, memory, now, bootTime) => {
+    const pick = <T>(list: readonly T[]): T => list[Math.floor(dice() * list.length)] as T
+    const turn = dice()
+    const owner: Owner = pick([ann, bob, cal, dan])
+    if (number === 0 || turn < 0.1) return start(now)
+    if (turn < 0.22 && !memory.full) return graceDone(bootTime)
+    return pick([create(owner, 'Y'), create(owner, 'N'), check(owner, 'Y'), check(owner, 'N'), remove(owner)])
+  }
 
 describe('the named difference', { skip: executable === undefined }, () => {
   const last = async (events: readonly Choose[], tick: number): Promise<Difference | undefined> => {
     assert.ok(executable)
     need('gcc', 'gcc')
-    const judged = await liveTwice(executable, (number, ...rest) => (events[number] as Choose)(number, ...rest), events.length, tick)
-    assert.deepEqual(judged.map(({ wrong }) => wrong).filter((wrong) => wrong !== undefined), [])
+    const judged = await liveTwice(
+      executable,
+      (number, ...rest) => (events[number] as Choose)(number, ...rest),
+      events.length,
+      tick,
+    )
+    assert.deepEqual(
+      judged.map(({ wrong }) => wrong).filter((wrong) => wrong !== undefined),
+      [],
+    )
     return judged.at(-1)?.difference
   }
   const starts: Choose = (_, __, now) => start(now)
   const ends: Choose = (_, __, ___, bootTime) => graceDone(bootTime)
   it('where all happens in one second, the peer takes the record of a client that never reclaimed for a new one', async () => {
-    const difference = await last([starts, () => create(ann, 'Y'), ends, starts, ends, starts, () => check(ann, 'Y')], 0)
+    const difference = await last(
+      [starts, () => create(ann, 'Y'), ends, starts, ends, starts, () => check(ann, 'Y')],
+      0,
+    )
     assert.deepEqual([difference?.ours, difference?.theirs], [255, 0])
   })
 })
 
-interface Judged { readonly label: string; readonly difference: Difference | undefined; readonly wrong: string | undefined }
+interface Judged {
+  readonly label: string
+  readonly difference: Difference | undefined
+  readonly wrong: string | undefined
+}
 
 /** One server's life on both. */
 async function liveTwice(artefact: Artefact, choose: Choose, length: number, tick = 10): Promise<Judged[]> {
@@ -111,12 +128,20 @@ async function liveTwice(artefact: Artefact, choose: Choose, length: number, tic
       const { words, env } = upcallFor(event, bootTime)
       const { status: ours, stderr } = await call(artefact, machine, event, bootTime)
       // In the peer a boot time is compared with the clock's seconds, and a record of that very second counts as new.
-      const theirs = spawnSync(peer, ['-f', '-s', store, ...words], { env: { ...env, LD_PRELOAD: library, PEER_CLOCK: String(clock) }, stdio: 'ignore' }).status
-      way.push(`${event.event}${'owner' in event ? ` ${Buffer.from(event.owner, 'hex').toString()} ${'session' in event ? (event.session ?? '') : ''}` : ''}`)
+      const theirs = spawnSync(peer, ['-f', '-s', store, ...words], {
+        env: { ...env, LD_PRELOAD: library, PEER_CLOCK: String(clock) },
+        stdio: 'ignore',
+      }).status
+      way.push(
+        `${event.event}${'owner' in event ? ` ${Buffer.from(event.owner, 'hex').toString()} ${'session' in event ? (event.session ?? '') : ''}` : ''}`,
+      )
       judged.push({
         label: `${way.join(', ')}: we say ${ours}, the peer ${String(theirs)}`,
         difference: ours === theirs ? undefined : { ours, theirs },
-        wrong: typeof ours === 'number' && verdict.statuses.includes(ours) ? undefined : `${way.join(', ')}: status ${ours}, but ${verdict.because}: ${stderr}`,
+        wrong:
+          typeof ours === 'number' && verdict.statuses.includes(ours)
+            ? undefined
+            : `${way.join(', ')}: status ${ours}, but ${verdict.because}: ${stderr}`,
       })
     }
     return judged

@@ -23,7 +23,12 @@ export interface DiskState {
 /** Writes are torn between blocks of this size. Of one block a disk is taken to write all or nothing. */
 const block = 4096
 
-export function* diskStates(entries: readonly Entry[], original: Original, dice: () => number, lots: number): Generator<DiskState> {
+export function* diskStates(
+  entries: readonly Entry[],
+  original: Original,
+  dice: () => number,
+  lots: number,
+): Generator<DiskState> {
   const disk = contentsOf(original)
   for (const [n, entry] of entries.entries()) {
     if (entry.kind === 'write') disk.put(entry)
@@ -49,20 +54,28 @@ function cacheFrom(entries: readonly Entry[], from: number): Write[] {
   return cache
 }
 
-const torn = (write: Write): Write[] => Array.from({ length: Math.ceil(write.bytes.length / block) }, (_, n) =>
-  ({ ...write, at: write.at + n * block, bytes: write.bytes.subarray(n * block, (n + 1) * block) }))
+const torn = (write: Write): Write[] =>
+  Array.from({ length: Math.ceil(write.bytes.length / block) }, (_, n) => ({
+    ...write,
+    at: write.at + n * block,
+    bytes: write.bytes.subarray(n * block, (n + 1) * block),
+  }))
 
 const sector = 512
 /** What a sector held before anything was written to it. */
 type Original = (at: number, length: number) => Buffer
 
-interface Contents { readonly put: (write: Write) => void; readonly digest: (cached?: readonly Write[]) => string }
+interface Contents {
+  readonly put: (write: Write) => void
+  readonly digest: (cached?: readonly Write[]) => string
+}
 
 /** A disk's digest that is kept up to date write by write: the sum, without carry, of what its sectors differ by from the original. */
 function contentsOf(original: Original): Contents {
   const sectors = new Map<number, bigint>()
   let sum = 0n
-  const of = (at: number, bytes: Buffer): bigint => createHash('sha256').update(`${at} `).update(bytes).digest().readBigUInt64LE()
+  const of = (at: number, bytes: Buffer): bigint =>
+    createHash('sha256').update(`${at} `).update(bytes).digest().readBigUInt64LE()
   const fold = (into: Map<number, bigint>, before: bigint, { at, bytes }: Write): bigint => {
     let after = before
     for (let n = 0; n < bytes.length; n += sector) {
@@ -74,7 +87,9 @@ function contentsOf(original: Original): Contents {
     return after
   }
   return {
-    put: (write) => { sum = fold(sectors, sum, write) },
+    put: (write) => {
+      sum = fold(sectors, sum, write)
+    },
     digest: (cached = []) => {
       const changed = new Map<number, bigint>()
       return cached.reduce((before, write) => fold(changed, before, write), sum).toString(16)

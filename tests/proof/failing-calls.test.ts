@@ -13,10 +13,39 @@ import { artefacts, settings, type Artefact, type Machine } from '../support/art
 import { each, inPart, report, seconds, type Row } from './figures.ts'
 import { fileSystems, newDisk, type FileSystem } from './loop-disks.ts'
 import { mutations, quickest, withMutant } from './mutants.ts'
-import { ann, bob, bootTimeAt, cal, check, clientsOf, create, dan, graceDone, isEssential, memoryAfter, remove, scenarios, start, upcallFor, type Scenario } from './scenarios.ts'
+import {
+  ann,
+  bob,
+  bootTimeAt,
+  cal,
+  check,
+  clientsOf,
+  create,
+  dan,
+  graceDone,
+  isEssential,
+  memoryAfter,
+  remove,
+  scenarios,
+  start,
+  upcallFor,
+  type Scenario,
+} from './scenarios.ts'
 import { briefly, changing, fired, trace, type Fault } from './trace.ts'
 import { plant, readTree, type Tree } from './trees.ts'
-import { call, disagreement, futuresByRule, live, machineAt, observer, onlyTidying, prepared, scratch, scrapTree, setGrace } from './verdicts.ts'
+import {
+  call,
+  disagreement,
+  futuresByRule,
+  live,
+  machineAt,
+  observer,
+  onlyTidying,
+  prepared,
+  scratch,
+  scrapTree,
+  setGrace,
+} from './verdicts.ts'
 
 /** All of them on the executable; on the bundle, whose code is the same and whose start is slow, the two that differ most. */
 const errorsFor = ({ name }: Artefact): readonly string[] =>
@@ -27,10 +56,16 @@ const executable = artefacts().find(({ name }) => name === 'executable')
 
 const rows: Row[] = []
 for (const artefact of artefacts()) {
-  const chosen = !inPart ? scenarios : artefact.name === 'executable' ? scenarios.filter(isEssential) : scenarios.filter(isEssential).slice(6, 8)
+  const chosen = !inPart
+    ? scenarios
+    : artefact.name === 'executable'
+      ? scenarios.filter(isEssential)
+      : scenarios.filter(isEssential).slice(6, 8)
   describe(`one call of the ${artefact.name} fails`, () => {
     let began = 0
-    before(() => { began = performance.now() })
+    before(() => {
+      began = performance.now()
+    })
     const total = { cases: 0, barriers: 0, refused: 0, violations: 0 }
     const statuses = new Set<number | string>()
     for (const scenario of chosen)
@@ -45,13 +80,22 @@ for (const artefact of artefacts()) {
       })
     after(() => {
       rows.push({
-        artefact: artefact.name, errors: errorsFor(artefact).join(' '), scenarios: chosen.length, cases: total.cases, 'of them on barriers': total.barriers,
-        'status not 0': total.refused, statuses: [...statuses].sort().join(' '), violations: total.violations, seconds: seconds(began),
+        artefact: artefact.name,
+        errors: errorsFor(artefact).join(' '),
+        scenarios: chosen.length,
+        cases: total.cases,
+        'of them on barriers': total.barriers,
+        'status not 0': total.refused,
+        statuses: [...statuses].sort().join(' '),
+        violations: total.violations,
+        seconds: seconds(began),
       })
     })
   })
 }
-after(() => { report({ technique: 'failing-calls', rows }) })
+after(() => {
+  report({ technique: 'failing-calls', rows })
+})
 
 describe('the check of failing calls can fail', { skip: executable === undefined }, () => {
   it(`and does where ${mutations['failed barrier forgiven'].what}`, async () => {
@@ -60,13 +104,25 @@ describe('the check of failing calls can fail', { skip: executable === undefined
     await withMutant('failed barrier forgiven', async (broken) => {
       const { violations } = await failEverywhere(broken, scenario)
       assert.match(violations.join('\n'), /status 0/)
-      report({ technique: 'failing-calls-mutants', rows: [{ broken: mutations['failed barrier forgiven'].what, 'caught in': scenario.name, how: violations[0] ?? '' }] })
+      report({
+        technique: 'failing-calls-mutants',
+        rows: [
+          { broken: mutations['failed barrier forgiven'].what, 'caught in': scenario.name, how: violations[0] ?? '' },
+        ],
+      })
     })
   })
 })
 
-async function failEverywhere(artefact: Artefact, scenario: Scenario): Promise<{
-  cases: number; barriers: number; refused: number; violations: string[]; seen: Set<number | string>
+async function failEverywhere(
+  artefact: Artefact,
+  scenario: Scenario,
+): Promise<{
+  cases: number
+  barriers: number
+  refused: number
+  violations: string[]
+  seen: Set<number | string>
 }> {
   const [event] = scenario.act
   assert.ok(event)
@@ -90,13 +146,18 @@ async function failEverywhere(artefact: Artefact, scenario: Scenario): Promise<{
   const clients = clientsOf(scenario)
   const { ask } = observer(quickest(artefact), clients, 'kill')
   const memory = memoryAfter(scenario.before)
-  const allowed = [memory, ...(scenario.grace === 'over' ? [memoryAfter([{ event: 'grace done', bootTime: undefined }], memory)] : []), memoryAfter([event], memory, scenario.grace)]
-    .map((one) => futuresByRule(one, clients))
+  const allowed = [
+    memory,
+    ...(scenario.grace === 'over' ? [memoryAfter([{ event: 'grace done', bootTime: undefined }], memory)] : []),
+    memoryAfter([event], memory, scenario.grace),
+  ].map((one) => futuresByRule(one, clients))
   const afterwards = allowed.slice(-1)
 
-  const whole = await on(tree, async (there) => ({ ...await traced(there), dir: there.dir }))
+  const whole = await on(tree, async (there) => ({ ...(await traced(there)), dir: there.dir }))
   const counted = { cases: 0, barriers: 0, refused: 0, violations: [] as string[], seen: new Set<number | string>() }
-  const cases = changing(whole.calls, whole.dir).flatMap((point) => errorsFor(artefact).map((error) => ({ point, error })))
+  const cases = changing(whole.calls, whole.dir).flatMap((point) =>
+    errorsFor(artefact).map((error) => ({ point, error })),
+  )
   await each(cases, 2, async ({ point, error }) => {
     const fault = { call: point, what: `error=${error}` }
     const label = `${error} from ${briefly(point, whole.dir)}`
@@ -113,13 +174,20 @@ async function failEverywhere(artefact: Artefact, scenario: Scenario): Promise<{
     // What only tidies up may fail: that it does no harm is for power-cuts-after-failure to show.
     if (isBarrier && run.status === 0 && !onlyTidying.test(run.stderr)) violation('status 0 after a failed barrier')
     if (run.status !== 0) counted.refused++
-    if (run.status !== whole.status && !/error|critical|warning/.test(run.stderr)) violation(`status ${run.status} without a line`)
+    if (run.status !== whole.status && !/error|critical|warning/.test(run.stderr))
+      violation(`status ${run.status} without a line`)
     // A check is answered even where its change can't be written, and the log says what that costs.
-    const stays = run.status === 0 && event.event === 'check'
-      && (/critical: grace could not be ended on the disk/.test(run.stderr) || (noRoom.includes(error) && /critical: .*can't be carried over/.test(run.stderr)))
+    const stays =
+      run.status === 0 &&
+      event.event === 'check' &&
+      (/critical: grace could not be ended on the disk/.test(run.stderr) ||
+        (noRoom.includes(error) && /critical: .*can't be carried over/.test(run.stderr)))
     const wrong = disagreement(await ask(left), run.status === 0 && !stays ? afterwards : allowed, 'kill')
     if (wrong !== undefined) violation(`status ${run.status}, ${wrong}`)
-    const again = await on(left, async (there) => ({ ...await call(artefact, there, event, bootTime), tree: readTree(there.stateDir) }))
+    const again = await on(left, async (there) => ({
+      ...(await call(artefact, there, event, bootTime)),
+      tree: readTree(there.stateDir),
+    }))
     if (again.status !== whole.status) violation(`the next upcall ended with ${again.status}: ${again.stderr}`)
     const notMended = disagreement(await ask(again.tree), afterwards, 'kill')
     if (notMended !== undefined) violation(`after the next upcall ${notMended}`)
@@ -134,7 +202,9 @@ describe('a full disk', { skip: executable === undefined }, () => {
       assert.ok(executable)
       rows.push(await liveOnFull(executable, fileSystem))
     })
-  after(() => { report({ technique: 'full-disk', rows }) })
+  after(() => {
+    report({ technique: 'full-disk', rows })
+  })
 })
 
 /** A btrfs as small as the loop disks' has next to no room for its own trees, and may refuse anything: not for these. */
@@ -143,10 +213,21 @@ async function liveOnFull(artefact: Artefact, fileSystem: FileSystem): Promise<R
   try {
     const top = disk.mount()
     const machine = machineAt(join(top, 'machine'))
-    await live(artefact, machine, [start('1000'), create(ann, 'Y'), create(bob, 'N'), create(cal, 'Y'), graceDone('1000'), start('2000')])
+    await live(artefact, machine, [
+      start('1000'),
+      create(ann, 'Y'),
+      create(bob, 'N'),
+      create(cal, 'Y'),
+      graceDone('1000'),
+      start('2000'),
+    ])
     fill(top)
     const answers: Record<string, number | string> = {}
-    const ask = async (name: string, event: Parameters<typeof call>[2], expected: readonly (number | string)[]): Promise<void> => {
+    const ask = async (
+      name: string,
+      event: Parameters<typeof call>[2],
+      expected: readonly (number | string)[],
+    ): Promise<void> => {
       const { status, stderr } = await call(artefact, machine, event, '2000')
       answers[name] = status
       assert.ok(expected.includes(status), `${name} ended with ${status}: ${stderr}`)
@@ -160,8 +241,17 @@ async function liveOnFull(artefact: Artefact, fileSystem: FileSystem): Promise<R
     await ask('grace done', graceDone('2000'), [0])
     disk.unfill()
     await live(artefact, machine, [start('3000')])
-    for (const [owner, expected] of [[ann, 0], [bob, 0], [cal, 255], [dan, answers['create, new'] === 0 ? 0 : 255]] as const)
-      assert.equal((await call(artefact, machine, check(owner, 'Y'))).status, expected, `${owner} after a start with space again`)
+    for (const [owner, expected] of [
+      [ann, 0],
+      [bob, 0],
+      [cal, 255],
+      [dan, answers['create, new'] === 0 ? 0 : 255],
+    ] as const)
+      assert.equal(
+        (await call(artefact, machine, check(owner, 'Y'))).status,
+        expected,
+        `${owner} after a start with space again`,
+      )
     return { 'file system': fileSystem, ...answers, violations: 0 }
   } finally {
     disk.scrap()

@@ -17,12 +17,18 @@ export const figuresDirectory = join(import.meta.dirname, 'figures')
 /** `PROOF=ci`: the part that a pull request waits for. */
 export const inPart = process.env['PROOF'] === 'ci'
 /** What narrows a run down: its figures are not the whole's. */
-const isNarrowed = ['ARTEFACT', 'FILE_SYSTEMS', 'PROOF_MUTANT'].some((name) => process.env[name] !== undefined)
-  || [...process.execArgv, ...process.argv].some((word) => /^--test-(?:name|skip)-pattern|^--test-only/.test(word))
+const isNarrowed =
+  ['ARTEFACT', 'FILE_SYSTEMS', 'PROOF_MUTANT'].some((name) => process.env[name] !== undefined) ||
+  [...process.execArgv, ...process.argv].some((word) => /^--test-(?:name|skip)-pattern|^--test-only/.test(word))
 const isKept = !inPart && !isNarrowed && process.env['PROOF_FIGURES'] !== 'no'
 
 export function report({ technique, rows }: Figures): void {
-  for (const row of rows) console.log(`# ${technique}: ${Object.entries(row).map(([name, value]) => `${name} ${value}`).join(', ')}`)
+  for (const row of rows)
+    console.log(
+      `# ${technique}: ${Object.entries(row)
+        .map(([name, value]) => `${name} ${value}`)
+        .join(', ')}`,
+    )
   if (!isKept) return
   mkdirSync(figuresDirectory, { recursive: true })
   writeFileSync(join(figuresDirectory, `${technique}.json`), `${JSON.stringify({ technique, rows }, undefined, 2)}\n`)
@@ -52,7 +58,9 @@ export function random(from: number): () => number {
 /** Works through a list, `width` at a time: there are two processors. */
 export async function each<T>(list: readonly T[], width: number, work: (item: T) => Promise<void>): Promise<void> {
   const queue = [...list]
-  await Promise.all(Array.from({ length: width }, async () => {
-    for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item)
-  }))
+  await Promise.all(
+    Array.from({ length: width }, async () => {
+      for (let item = queue.shift(); item !== undefined; item = queue.shift()) await work(item)
+    }),
+  )
 }

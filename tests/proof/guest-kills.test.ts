@@ -53,15 +53,30 @@ describe('a machine is killed while it acknowledges', { skip: !hasExecutable || 
     const [program = ''] = built.command
     const unsynced = mutant('no barrier after an upcall', directory).command[0] ?? ''
     const lives: readonly Life[] = [
-      { subject: 'the helper', fileSystem: 'ext4', program, options: onlyOn, disk: newDisk('ext4'), ...byTheRule('ext4') },
+      {
+        subject: 'the helper',
+        fileSystem: 'ext4',
+        program,
+        options: onlyOn,
+        disk: newDisk('ext4'),
+        ...byTheRule('ext4'),
+      },
       { subject: 'the helper', fileSystem: 'xfs', program, options: onlyOn, disk: newDisk('xfs'), ...byTheRule('xfs') },
       {
-        subject: `control: ${mutations['no barrier after an upcall'].what}`, fileSystem: 'ext4',
-        program: unsynced, options: onlyOn, disk: newDisk('ext4'), ...byTheRule('the control'),
+        subject: `control: ${mutations['no barrier after an upcall'].what}`,
+        fileSystem: 'ext4',
+        program: unsynced,
+        options: onlyOn,
+        disk: newDisk('ext4'),
+        ...byTheRule('the control'),
       },
       {
-        subject: 'control: nfsdcltrack', fileSystem: 'ext4',
-        program: '/usr/sbin/nfsdcltrack', options: (at) => `-f -s ${at}`, disk: newDisk('ext4'), ...creating(),
+        subject: 'control: nfsdcltrack',
+        fileSystem: 'ext4',
+        program: '/usr/sbin/nfsdcltrack',
+        options: (at) => `-f -s ${at}`,
+        disk: newDisk('ext4'),
+        ...creating(),
       },
     ]
     const tallies = lives.map(() => ({ acknowledged: 0, broken: [] as string[] }))
@@ -69,7 +84,11 @@ describe('a machine is killed while it acknowledges', { skip: !hasExecutable || 
     try {
       // The last boot only asks.
       for (let kill = 0; kill <= kills; kill++)
-        await oneBoot(lives, tallies, kill < kills ? { after: least, midst: dice() < 0.5 ? 0 : dice() * 1000 } : { after: 0, midst: 0 })
+        await oneBoot(
+          lives,
+          tallies,
+          kill < kills ? { after: least, midst: dice() < 0.5 ? 0 : dice() * 1000 } : { after: 0, midst: 0 },
+        )
     } finally {
       for (const { disk } of lives) disk.scrap()
       rmSync(directory, { recursive: true, force: true })
@@ -77,56 +96,80 @@ describe('a machine is killed while it acknowledges', { skip: !hasExecutable || 
     report({
       technique: 'guest-kills',
       rows: lives.map(({ subject, fileSystem }, n) => ({
-        subject, 'file system': fileSystem, kills, acknowledged: tallies[n]?.acknowledged ?? 0,
-        'kills that broke a promise': tallies[n]?.broken.length ?? 0, seconds: seconds(began),
+        subject,
+        'file system': fileSystem,
+        kills,
+        acknowledged: tallies[n]?.acknowledged ?? 0,
+        'kills that broke a promise': tallies[n]?.broken.length ?? 0,
+        seconds: seconds(began),
       })),
     })
     const [onExt4, onXfs, ...controls] = tallies
     assert.deepEqual([onExt4?.broken, onXfs?.broken], [[], []])
     // Either may be lucky: a start, say, makes durable on ext4 what came before it.
-    assert.ok(controls.some(({ broken }) => broken.length > 0), 'no control broke a promise')
+    assert.ok(
+      controls.some(({ broken }) => broken.length > 0),
+      'no control broke a promise',
+    )
   })
 })
 
-interface Tally { acknowledged: number; readonly broken: string[] }
-interface Kill { readonly after: number; readonly midst: number }
+interface Tally {
+  acknowledged: number
+  readonly broken: string[]
+}
+interface Kill {
+  readonly after: number
+  readonly midst: number
+}
 
 /** Boots, asks, lives on, and is killed when every life has had so many upcalls acknowledged: at once, or `midst` ms later. */
 async function oneBoot(lives: readonly Life[], tallies: readonly Tally[], { after, midst }: Kill): Promise<void> {
-  await inGuest(lives.map(({ disk }) => disk.image), lives.map(({ program }) => program), async ({ guest, programs }) => {
-    let isOff = false, waitingFor = lives.length
-    const live = async (life: Life, tally: Tally, n: number): Promise<void> => {
-      const disk = `/run/lab/disk-${n}`
-      await guest.run(`
+  await inGuest(
+    lives.map(({ disk }) => disk.image),
+    lives.map(({ program }) => program),
+    async ({ guest, programs }) => {
+      let isOff = false,
+        waitingFor = lives.length
+      const live = async (life: Life, tally: Tally, n: number): Promise<void> => {
+        const disk = `/run/lab/disk-${n}`
+        await guest.run(`
         modprobe ${life.fileSystem}
         mkdir ${disk}
         mount -t ${life.fileSystem} -o ${withoutHelp[life.fileSystem]} /dev/vd${'abcdef'.charAt(n)} ${disk}`)
-      let since = 0
-      const subject: Subject = { program: programs.get(life.program) ?? '', options: life.options(`${disk}/state`) }
-      const upcall: Upcall = async (event, bootTime) => {
-        try {
-          const { status } = await upcallIn(guest, subject, event, bootTime)
-          since++
-          return status
-        } catch (error) {
-          if (isOff) return 'killed'
-          throw error
+        let since = 0
+        const subject: Subject = { program: programs.get(life.program) ?? '', options: life.options(`${disk}/state`) }
+        const upcall: Upcall = async (event, bootTime) => {
+          try {
+            const { status } = await upcallIn(guest, subject, event, bootTime)
+            since++
+            return status
+          } catch (error) {
+            if (isOff) return 'killed'
+            throw error
+          }
         }
-      }
-      const wrong = await life.wakes(upcall, async () => { await guest.run(`rm -rf ${disk}/state; sync`) })
-      if (wrong !== undefined) tally.broken.push(wrong)
-      since = 0
-      for (let isWaited = true; !isOff && after > 0;) {
-        if (isWaited && since >= after) {
-          isWaited = false
-          if (--waitingFor === 0) void sleep(midst).then(() => { isOff = true; return guest.kill() })
+        const wrong = await life.wakes(upcall, async () => {
+          await guest.run(`rm -rf ${disk}/state; sync`)
+        })
+        if (wrong !== undefined) tally.broken.push(wrong)
+        since = 0
+        for (let isWaited = true; !isOff && after > 0;) {
+          if (isWaited && since >= after) {
+            isWaited = false
+            if (--waitingFor === 0)
+              void sleep(midst).then(() => {
+                isOff = true
+                return guest.kill()
+              })
+          }
+          await life.goesOn(upcall)
         }
-        await life.goesOn(upcall)
+        tally.acknowledged += since
       }
-      tally.acknowledged += since
-    }
-    await Promise.all(lives.map((life, n) => live(life, tallies[n] as Tally, n)))
-  })
+      await Promise.all(lives.map((life, n) => live(life, tallies[n] as Tally, n)))
+    },
+  )
 }
 
 /** Any upcalls, as the rule allows. */
@@ -135,15 +178,16 @@ function byTheRule(name: string): Pick<Life, 'wakes' | 'goesOn'> {
   /** What may have been kept: two where an upcall was killed, which has happened or has not. */
   let memories: readonly Memory[] = [blank()]
   const faults: string[] = []
-  const after = (event: Event): Memory[] => memories.map((memory) => {
-    const later = remember(memory)
-    judge(later, event, false)
-    return later
-  })
+  const after = (event: Event): Memory[] =>
+    memories.map((memory) => {
+      const later = remember(memory)
+      judge(later, event, false)
+      return later
+    })
   return {
     wakes: async (upcall, reset) => {
       const first = life.start()
-      if (await upcall(first) !== 0) faults.push('the next start fails')
+      if ((await upcall(first)) !== 0) faults.push('the next start fails')
       memories = after(first)
       const allowed: string[] = []
       for (const owner of clients) {
@@ -151,9 +195,11 @@ function byTheRule(name: string): Pick<Life, 'wakes' | 'goesOn'> {
         if (status !== 0 && status !== mayNotReclaim) faults.push(`check ended with ${status}`)
         if (status === 0) allowed.push(owner)
       }
-      const mayReclaim = ({ reclaimable }: Memory): string => clients.filter((owner) => reclaimable.has(owner)).join(' ')
+      const mayReclaim = ({ reclaimable }: Memory): string =>
+        clients.filter((owner) => reclaimable.has(owner)).join(' ')
       const kept = memories.filter((memory) => mayReclaim(memory) === allowed.join(' '))
-      if (kept.length === 0) faults.push(`[${allowed.join(' ')}] may reclaim, but [${memories.map(mayReclaim).join('] or [')}] was promised`)
+      if (kept.length === 0)
+        faults.push(`[${allowed.join(' ')}] may reclaim, but [${memories.map(mayReclaim).join('] or [')}] was promised`)
       memories = kept
       const wrong = faults.splice(0).join('; ')
       if (wrong === '') return undefined
@@ -181,12 +227,12 @@ function creating(): Pick<Life, 'wakes' | 'goesOn'> {
     wakes: async (upcall) => {
       if (clients === 0) await upcall(start('1000'))
       const lost: Owner[] = []
-      for (const owner of acknowledged.splice(0)) if (await upcall(check(owner, 'Y')) !== 0) lost.push(owner)
+      for (const owner of acknowledged.splice(0)) if ((await upcall(check(owner, 'Y'))) !== 0) lost.push(owner)
       return lost.length === 0 ? undefined : `lost ${lost.join(' ')}`
     },
     goesOn: async (upcall) => {
       const owner = Buffer.from(`client ${clients++}`).toString('hex')
-      if (await upcall(create(owner, 'Y'), '1000') === 0) acknowledged.push(owner)
+      if ((await upcall(create(owner, 'Y'), '1000')) === 0) acknowledged.push(owner)
     },
   }
 }

@@ -11,7 +11,10 @@ import type { Event } from '../life/oracle.ts'
 import { upcallFor } from './scenarios.ts'
 
 /** A helper as it is in a guest, with the options that keep it to a disk: `-f -s DIR`, which both understand, and more. */
-export interface Subject { readonly program: string; readonly options: string }
+export interface Subject {
+  readonly program: string
+  readonly options: string
+}
 
 export const onlyOn = (stateDirectory: string): string =>
   `-f -s ${stateDirectory} --nfsd-dir /run/lab/no-nfsd --config /dev/null`
@@ -20,11 +23,16 @@ export const onlyOn = (stateDirectory: string): string =>
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(1))
 
 /** A guest, and for each program a copy under the root that the two share: the original may be built anew meanwhile. */
-export interface Laboratory { readonly guest: Guest; readonly programs: ReadonlyMap<string, string> }
+export interface Laboratory {
+  readonly guest: Guest
+  readonly programs: ReadonlyMap<string, string>
+}
 
 /** Boots, works, and switches off: without a word to the guest, if the work has not done so. */
 export async function inGuest<T>(
-  disks: readonly string[], programs: readonly string[], work: (laboratory: Laboratory) => Promise<T>,
+  disks: readonly string[],
+  programs: readonly string[],
+  work: (laboratory: Laboratory) => Promise<T>,
 ): Promise<T> {
   const directory = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-guest-'))
   try {
@@ -49,13 +57,22 @@ export async function inGuest<T>(
 
 /** `then`: what the same shell does when the upcall has ended, with its status in $status. */
 export async function upcallIn(
-  guest: Guest, { program, options }: Subject, event: Event, bootTime: string | undefined, then = '',
+  guest: Guest,
+  { program, options }: Subject,
+  event: Event,
+  bootTime: string | undefined,
+  then = '',
 ): Promise<Outcome> {
   const { words, env } = upcallFor(event, bootTime)
-  const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`).join(' ')
-  return guest.attempt(`
+  const variables = Object.entries(env)
+    .map(([name, value]) => `${name}=${value}`)
+    .join(' ')
+  return guest.attempt(
+    `
     env -i ${variables} ${program} ${options} ${words.join(' ')}
     status=$?
     ${then}
-    exit $status`, 120)
+    exit $status`,
+    120,
+  )
 }

@@ -22,7 +22,8 @@ const documented: readonly number[] = [0, 255, 140, 234, 218, 151, 135, 243, 146
 
 type Dice = () => number
 const pick = <T>(dice: Dice, list: readonly T[]): T => list[Math.floor(dice() * list.length)] as T
-const bytes = (dice: Dice, length: number): Buffer => Buffer.from(Array.from({ length }, () => Math.floor(dice() * 256)))
+const bytes = (dice: Dice, length: number): Buffer =>
+  Buffer.from(Array.from({ length }, () => Math.floor(dice() * 256)))
 
 /** What is wrong with one ending. */
 function complaints(said: Said): string[] {
@@ -36,13 +37,23 @@ function complaints(said: Said): string[] {
 
 /** Everything around the state directory, to see that it is not touched; in the run directory starts are noted. */
 const outside = ({ dir }: Machine): string =>
-  readdirSync(dir).filter((name) => name !== 'state' && name !== 'run').map((name) => `${name}:\n${fingerprint(readTree(join(dir, name)))}`).join('\n')
+  readdirSync(dir)
+    .filter((name) => name !== 'state' && name !== 'run')
+    .map((name) => `${name}:\n${fingerprint(readTree(join(dir, name)))}`)
+    .join('\n')
 
 /** What one case found wrong, and what was done to it. */
-interface Judged { readonly done: string; readonly wrong: readonly string[] }
+interface Judged {
+  readonly done: string
+  readonly wrong: readonly string[]
+}
 
 /** Cases out of a seed, each on a fresh copy of one server's state; nothing around the state directory may be touched. */
-async function byLot(technique: string, cases: number, hostile: (dice: Dice, machine: Machine, tree: Tree, end: (said: Said) => void) => () => Promise<Judged>): Promise<void> {
+async function byLot(
+  technique: string,
+  cases: number,
+  hostile: (dice: Dice, machine: Machine, tree: Tree, end: (said: Said) => void) => () => Promise<Judged>,
+): Promise<void> {
   assert.ok(executable)
   const from = seed(technique)
   const dice = random(from)
@@ -53,7 +64,9 @@ async function byLot(technique: string, cases: number, hostile: (dice: Dice, mac
   try {
     for (let number = 0; number < cases; number++) {
       plant(tree, machine.stateDir)
-      const run = hostile(dice, machine, tree, ({ status }) => { statuses.set(status, (statuses.get(status) ?? 0) + 1) })
+      const run = hostile(dice, machine, tree, ({ status }) => {
+        statuses.set(status, (statuses.get(status) ?? 0) + 1)
+      })
       const before = outside(machine)
       const { done, wrong: found } = await run()
       const all = outside(machine) === before ? found : [...found, 'something outside the state directory was touched']
@@ -63,7 +76,19 @@ async function byLot(technique: string, cases: number, hostile: (dice: Dice, mac
     scrapTree(machine)
   }
   const upcalls = [...statuses.values()].reduce((a, b) => a + b, 0)
-  report({ technique, rows: [{ cases, upcalls, statuses: [...statuses.keys()].sort().join(' '), violations: wrong.length, seed: from, seconds: seconds(began) }] })
+  report({
+    technique,
+    rows: [
+      {
+        cases,
+        upcalls,
+        statuses: [...statuses.keys()].sort().join(' '),
+        violations: wrong.length,
+        seed: from,
+        seconds: seconds(began),
+      },
+    ],
+  })
   assert.deepEqual(wrong, [])
 }
 
@@ -77,7 +102,11 @@ describe('words, environment and configuration by lot', { skip: executable === u
       const configuration = join(machine.dir, 'nfs.conf')
       writeFileSync(configuration, hostileConfiguration(dice))
       return async () => {
-        const said = await inForeground(subject, ['-s', machine.stateDir, '--nfsd-dir', machine.nfsdDir, '--config', configuration, ...words], env)
+        const said = await inForeground(
+          subject,
+          ['-s', machine.stateDir, '--nfsd-dir', machine.nfsdDir, '--config', configuration, ...words],
+          env,
+        )
         end(said)
         const isHelp = words.some((word) => /^(--help|-h|--version|-V|help)$/.test(word))
         const wrong = complaints(said).filter((what) => !(isHelp && what.startsWith('an unescaped')))
@@ -90,8 +119,17 @@ describe('words, environment and configuration by lot', { skip: executable === u
 
 describe('a state directory by lot', { skip: executable === undefined }, () => {
   const life = [
-    check(stranger, 'Y'), check(stranger, 'N'), check(ann, 'Y'), create(bob, 'Y'), graceDone('2000'), start('3000'),
-    check(stranger, 'Y'), create(ann, 'Y'), graceDone('3000'), start('4000'), check(stranger, 'N'),
+    check(stranger, 'Y'),
+    check(stranger, 'N'),
+    check(ann, 'Y'),
+    create(bob, 'Y'),
+    graceDone('2000'),
+    start('3000'),
+    check(stranger, 'Y'),
+    create(ann, 'Y'),
+    graceDone('3000'),
+    start('4000'),
+    check(stranger, 'N'),
   ]
   it('never crashes it, hangs it, lets a stranger in, or makes it write elsewhere; and a start always mends it', () =>
     byLot('hostile-state', inPart ? 30 : 300, (dice, machine, tree, end) => {
@@ -110,13 +148,18 @@ describe('a state directory by lot', { skip: executable === undefined }, () => {
           const said = await call(subject, machine, event, '3000')
           end(said)
           wrong.push(...complaints(said).map((what) => `${event.event}: ${what}`))
-          if (event.event === 'check' && event.owner === stranger && said.status === 0) wrong.push('a stranger may reclaim')
+          if (event.event === 'check' && event.owner === stranger && said.status === 0)
+            wrong.push('a stranger may reclaim')
           if (event.event === 'start') last = said
         }
         // Others could have written to it, a newer program says that it has, or there is no directory to write to: then it is refused until somebody mends it.
         const isNewer = done.some((what) => what.startsWith('v4clients/format-3 '))
-        const isUsable = !isOthers && !isNewer && lstatSync(join(machine.stateDir, 'v4clients'), { throwIfNoEntry: false })?.isDirectory() === true
-        if (isUsable && last?.status !== 0) wrong.push(`the last start ended with ${String(last?.status)}: ${last?.stderr ?? ''}`)
+        const isUsable =
+          !isOthers &&
+          !isNewer &&
+          lstatSync(join(machine.stateDir, 'v4clients'), { throwIfNoEntry: false })?.isDirectory() === true
+        if (isUsable && last?.status !== 0)
+          wrong.push(`the last start ended with ${String(last?.status)}: ${last?.stderr ?? ''}`)
         return { done: done.join(', '), wrong }
       }
     }))
@@ -124,42 +167,137 @@ describe('a state directory by lot', { skip: executable === undefined }, () => {
 
 async function known(artefact: Artefact): Promise<{ machine: Machine; tree: Tree }> {
   const machine = machineAt(scratch())
-  await live(artefact, machine, [start('1000'), create(ann, 'Y'), create(bob, 'N'), create(cal, 'Y'), graceDone('1000'), start('2000'), create(ann, 'Y')])
+  await live(artefact, machine, [
+    start('1000'),
+    create(ann, 'Y'),
+    create(bob, 'N'),
+    create(cal, 'Y'),
+    graceDone('1000'),
+    start('2000'),
+    create(ann, 'Y'),
+  ])
   return { machine, tree: readTree(machine.stateDir) }
 }
 
 // No NUL: execve(2) can't pass one.
-const noise = (dice: Dice): string => bytes(dice, 1 + Math.floor(dice() * 40)).toString(pick(dice, ['latin1', 'utf8', 'hex'] as const)).replaceAll('\0', '.')
-const numbers = ['0', '-1', '1', '2000', '9223372036854775807', '9223372036854775808', '-9223372036854775808', '0xffffffff', '017777777777', '+9', '1e12', '1.5', '12abc', ' 5', '', '99999999999999999999999']
-const verbWords = ['start', 'init', 'create', 'create_client', 'remove', 'expire_client', 'check', 'gracedone', 'grace_done', 'frobnicate', '', '--', '-', 'INIT', 'help']
+const noise = (dice: Dice): string =>
+  bytes(dice, 1 + Math.floor(dice() * 40))
+    .toString(pick(dice, ['latin1', 'utf8', 'hex'] as const))
+    .replaceAll('\0', '.')
+const numbers = [
+  '0',
+  '-1',
+  '1',
+  '2000',
+  '9223372036854775807',
+  '9223372036854775808',
+  '-9223372036854775808',
+  '0xffffffff',
+  '017777777777',
+  '+9',
+  '1e12',
+  '1.5',
+  '12abc',
+  ' 5',
+  '',
+  '99999999999999999999999',
+]
+const verbWords = [
+  'start',
+  'init',
+  'create',
+  'create_client',
+  'remove',
+  'expire_client',
+  'check',
+  'gracedone',
+  'grace_done',
+  'frobnicate',
+  '',
+  '--',
+  '-',
+  'INIT',
+  'help',
+]
 
 function hostileWords(dice: Dice): string[] {
-  const argument = (): string => pick<() => string>(dice, [
-    () => noise(dice),
-    () => pick(dice, numbers),
-    () => bytes(dice, Math.floor(dice() * 1100)).toString('hex'),
-    () => ann,
-    () => 'a'.repeat(Math.floor(dice() * 5000)),
-    () => `\\x${bytes(dice, 20).toString('hex')}`,
-    () => '\\056\\056\\057',
-    () => Buffer.from(pick(dice, ['..', '.', '/etc/passwd', '../../boot_time', 'a/b', '\n\x1b[31m', '%', '%new-1-1', '%sha256-0', 'damaged'])).toString('hex'),
-    () => pick(dice, ['-rf', '--help', '-s', '--state-dir=', '-fd', '--config', '-V', '--nfsd-dir=/nowhere']),
-    () => '\x1b]0;title\x07',
-  ])()
+  const argument = (): string =>
+    pick<() => string>(dice, [
+      () => noise(dice),
+      () => pick(dice, numbers),
+      () => bytes(dice, Math.floor(dice() * 1100)).toString('hex'),
+      () => ann,
+      () => 'a'.repeat(Math.floor(dice() * 5000)),
+      () => `\\x${bytes(dice, 20).toString('hex')}`,
+      () => '\\056\\056\\057',
+      () =>
+        Buffer.from(
+          pick(dice, [
+            '..',
+            '.',
+            '/etc/passwd',
+            '../../boot_time',
+            'a/b',
+            '\n\x1b[31m',
+            '%',
+            '%new-1-1',
+            '%sha256-0',
+            'damaged',
+          ]),
+        ).toString('hex'),
+      () => pick(dice, ['-rf', '--help', '-s', '--state-dir=', '-fd', '--config', '-V', '--nfsd-dir=/nowhere']),
+      () => '\x1b]0;title\x07',
+    ])()
   const words = [pick(dice, verbWords), ...Array.from({ length: pick(dice, [0, 1, 1, 1, 1, 2, 5]) }, argument)]
   // A second state directory would be outside the first by right.
   return words.map((word) => (/^(-s|--state-dir|--storagedir)/.test(word) ? '-f' : word))
 }
 
 function hostileEnvironment(dice: Dice): Record<string, string> {
-  const value = (): string => pick<() => string>(dice, [() => noise(dice), () => pick(dice, numbers), () => 'Y', () => 'N', () => '/', () => '/etc', () => `/x/${'0'.repeat(32)}`, () => '/../../etc', () => 'x'.repeat(9000)])()
+  const value = (): string =>
+    pick<() => string>(dice, [
+      () => noise(dice),
+      () => pick(dice, numbers),
+      () => 'Y',
+      () => 'N',
+      () => '/',
+      () => '/etc',
+      () => `/x/${'0'.repeat(32)}`,
+      () => '/../../etc',
+      () => 'x'.repeat(9000),
+    ])()
   // Not LANG: of one that is no language Node dies by itself, before a line of ours, in any program.
-  const names = ['NFSDCLTRACK_GRACE_START', 'NFSDCLTRACK_CLIENT_HAS_SESSION', 'NFSDCLTRACK_LEGACY_RECDIR', 'NFSDCLTRACK_LEGACY_TOPDIR', 'HOME', 'PATH', 'TZ', 'NODE_PATH']
+  const names = [
+    'NFSDCLTRACK_GRACE_START',
+    'NFSDCLTRACK_CLIENT_HAS_SESSION',
+    'NFSDCLTRACK_LEGACY_RECDIR',
+    'NFSDCLTRACK_LEGACY_TOPDIR',
+    'HOME',
+    'PATH',
+    'TZ',
+    'NODE_PATH',
+  ]
   return Object.fromEntries(names.filter(() => dice() < 0.4).map((name) => [name, value()]))
 }
 
 function hostileConfiguration(dice: Dice): Buffer {
-  const line = (): string => pick(dice, ['[nfsd-userland-helper]', '[nfsd]', 'debug=yes', 'debug=maybe', 'state-dir=relative', 'state-dir', '=', '[', ']', '[[[', 'key = "un\'closed', '# note', 'x'.repeat(20_000), noise(dice)])
+  const line = (): string =>
+    pick(dice, [
+      '[nfsd-userland-helper]',
+      '[nfsd]',
+      'debug=yes',
+      'debug=maybe',
+      'state-dir=relative',
+      'state-dir',
+      '=',
+      '[',
+      ']',
+      '[[[',
+      'key = "un\'closed',
+      '# note',
+      'x'.repeat(20_000),
+      noise(dice),
+    ])
   return Buffer.from(Array.from({ length: Math.floor(dice() * 12) }, line).join('\n'), 'latin1')
 }
 
@@ -167,7 +305,20 @@ const writableByAll = 'v4clients writable by all'
 
 /** Harms one entry. @returns what was done, for the report. */
 function damage(dice: Dice, stateDir: string, tree: Tree, target: string): string {
-  const path = pick(dice, [...tree.keys()].filter((each) => each !== '').concat('boot_time', 'new_boot_time', 'old_boot_time', ...(dice() < 0.3 ? ['v4clients/lock'] : []), 'v4clients/format-3', 'v4clients/rebuilt', 'v4clients/damaged'))
+  const path = pick(
+    dice,
+    [...tree.keys()]
+      .filter((each) => each !== '')
+      .concat(
+        'boot_time',
+        'new_boot_time',
+        'old_boot_time',
+        ...(dice() < 0.3 ? ['v4clients/lock'] : []),
+        'v4clients/format-3',
+        'v4clients/rebuilt',
+        'v4clients/damaged',
+      ),
+  )
   const full = join(stateDir, path)
   const replace = (how: string, work: () => void): string => {
     // Its directory may have been harmed before it.
@@ -181,24 +332,72 @@ function damage(dice: Dice, stateDir: string, tree: Tree, target: string): strin
   }
   return pick<() => string>(dice, [
     () => replace('gone', () => undefined),
-    () => replace('empty', () => { writeFileSync(full, '') }),
-    () => replace('garbage', () => { writeFileSync(full, bytes(dice, 50)) }),
-    () => replace('huge', () => { writeFileSync(full, ''); truncateSync(full, 2 ** 32) }),
-    () => replace('a directory', () => { mkdirSync(full) }),
-    () => replace('a full directory', () => { mkdirSync(full); writeFileSync(join(full, 'x'), 'x') }),
-    () => replace('a link to a file elsewhere', () => { symlinkSync(join(target, 'file'), full) }),
-    () => replace('a link to a directory elsewhere', () => { symlinkSync(target, full) }),
-    () => replace('a link to nothing', () => { symlinkSync('/nowhere/at/all', full) }),
-    () => replace('a link to itself', () => { symlinkSync(full, full) }),
-    () => replace('a link of 4000 bytes', () => { symlinkSync('x'.repeat(4000), full) }),
-    () => replace('a pipe', () => { execFileSync('mkfifo', [full], { stdio: 'ignore' }) }),
-    () => replace('another number', () => { writeFileSync(full, `${pick(dice, numbers)}\n`) }),
-    () => { try { chmodSync(join(stateDir, 'v4clients'), 0o777) } catch { /* gone already */ } return writableByAll },
+    () =>
+      replace('empty', () => {
+        writeFileSync(full, '')
+      }),
+    () =>
+      replace('garbage', () => {
+        writeFileSync(full, bytes(dice, 50))
+      }),
+    () =>
+      replace('huge', () => {
+        writeFileSync(full, '')
+        truncateSync(full, 2 ** 32)
+      }),
+    () =>
+      replace('a directory', () => {
+        mkdirSync(full)
+      }),
+    () =>
+      replace('a full directory', () => {
+        mkdirSync(full)
+        writeFileSync(join(full, 'x'), 'x')
+      }),
+    () =>
+      replace('a link to a file elsewhere', () => {
+        symlinkSync(join(target, 'file'), full)
+      }),
+    () =>
+      replace('a link to a directory elsewhere', () => {
+        symlinkSync(target, full)
+      }),
+    () =>
+      replace('a link to nothing', () => {
+        symlinkSync('/nowhere/at/all', full)
+      }),
+    () =>
+      replace('a link to itself', () => {
+        symlinkSync(full, full)
+      }),
+    () =>
+      replace('a link of 4000 bytes', () => {
+        symlinkSync('x'.repeat(4000), full)
+      }),
+    () =>
+      replace('a pipe', () => {
+        execFileSync('mkfifo', [full], { stdio: 'ignore' })
+      }),
+    () =>
+      replace('another number', () => {
+        writeFileSync(full, `${pick(dice, numbers)}\n`)
+      }),
+    () => {
+      try {
+        chmodSync(join(stateDir, 'v4clients'), 0o777)
+      } catch {
+        /* gone already */
+      }
+      return writableByAll
+    },
     () => {
       let made = 0
       try {
         const directory = join(stateDir, 'v4clients')
-        const inner = pick(dice, readdirSync(directory).filter((name) => /^\d+$/.test(name)))
+        const inner = pick(
+          dice,
+          readdirSync(directory).filter((name) => /^\d+$/.test(name)),
+        )
         for (; made < 2000; made++) writeFileSync(join(directory, pick(dice, ['', inner]), `stray-${made}`), 'x')
       } catch {
         // No such directory any more.
@@ -208,7 +407,10 @@ function damage(dice: Dice, stateDir: string, tree: Tree, target: string): strin
     () => {
       try {
         for (const inner of readdirSync(join(stateDir, 'v4clients')).filter((name) => /^\d+$/.test(name)))
-          symlinkSync(`session=Y,recorded=1,check=00000000`, join(stateDir, 'v4clients', inner, Buffer.from(stranger, 'hex').toString()))
+          symlinkSync(
+            `session=Y,recorded=1,check=00000000`,
+            join(stateDir, 'v4clients', inner, Buffer.from(stranger, 'hex').toString()),
+          )
       } catch {
         // No such directory any more.
       }

@@ -14,10 +14,32 @@ import { settings, type Artefact, type Machine, type Said } from '../support/art
 import type { Event, Owner } from '../life/oracle.ts'
 import { each, inPart, report, seconds, type Row } from './figures.ts'
 import { quickest, subjects } from './mutants.ts'
-import { bootTimeAt, check, clientsOf, isEssential, memoryAfter, scenarios, start, upcallFor, type Scenario } from './scenarios.ts'
+import {
+  bootTimeAt,
+  check,
+  clientsOf,
+  isEssential,
+  memoryAfter,
+  scenarios,
+  start,
+  upcallFor,
+  type Scenario,
+} from './scenarios.ts'
 import { briefly, changing, fired, touching, trace, type Call, type Traced } from './trace.ts'
 import { plant, readTree, type Tree } from './trees.ts'
-import { call, disagreement, futuresByRule, machineAt, observer, patienceMs, prepared, readable, scratch, scrapTree, setGrace } from './verdicts.ts'
+import {
+  call,
+  disagreement,
+  futuresByRule,
+  machineAt,
+  observer,
+  patienceMs,
+  prepared,
+  readable,
+  scratch,
+  scrapTree,
+  setGrace,
+} from './verdicts.ts'
 
 const rows: Row[] = []
 /** Longer than this over the usual, ms, is measured again: a busy machine is slow now and then, a wait comes every time. */
@@ -26,11 +48,17 @@ const attempts = inPart ? 1 : 10
 
 for (const artefact of subjects()) {
   // Node is slow to start, and its calls are the same: a part of a part will do.
-  const chosen = !inPart ? scenarios : artefact.name === 'executable' ? scenarios.filter(isEssential) : scenarios.filter(isEssential).slice(6, 8)
+  const chosen = !inPart
+    ? scenarios
+    : artefact.name === 'executable'
+      ? scenarios.filter(isEssential)
+      : scenarios.filter(isEssential).slice(6, 8)
   describe(`the ${artefact.name}, killed`, () => {
     const totals = { points: 0, twice: 0, notFired: 0, slowest: 0, violations: 0 }
     let began = 0
-    before(() => { began = performance.now() })
+    before(() => {
+      began = performance.now()
+    })
     for (const scenario of chosen)
       it(`in '${scenario.name}': everything acknowledged holds, and the next upcall waits for nobody`, async () => {
         const counted = await killEverywhere(artefact, scenario).catch((thrown: unknown) => {
@@ -45,37 +73,59 @@ for (const artefact of subjects()) {
       })
     after(() => {
       rows.push({
-        artefact: artefact.name, scenarios: chosen.length, 'kill points': totals.points, 'killed twice': totals.twice,
-        'not fired': totals.notFired, violations: totals.violations, 'slowest repeat, ms over normal': Math.round(totals.slowest), seconds: seconds(began),
+        artefact: artefact.name,
+        scenarios: chosen.length,
+        'kill points': totals.points,
+        'killed twice': totals.twice,
+        'not fired': totals.notFired,
+        violations: totals.violations,
+        'slowest repeat, ms over normal': Math.round(totals.slowest),
+        seconds: seconds(began),
       })
     })
   })
 }
-after(() => { report({ technique: 'kill-points', rows }) })
+after(() => {
+  report({ technique: 'kill-points', rows })
+})
 
-interface Run { readonly traced: Traced; readonly tree: Tree; readonly marks: Tree; readonly dir: string }
+interface Run {
+  readonly traced: Traced
+  readonly tree: Tree
+  readonly marks: Tree
+  readonly dir: string
+}
 
-async function killEverywhere(artefact: Artefact, scenario: Scenario): Promise<{ points: number; twice: number; notFired: number; slowest: number }> {
+async function killEverywhere(
+  artefact: Artefact,
+  scenario: Scenario,
+): Promise<{ points: number; twice: number; notFired: number; slowest: number }> {
   const [event] = scenario.act
   assert.ok(event !== undefined)
   const { machine, tree } = await prepared(artefact, scenario)
   scrapTree(machine)
   const bootTime = bootTimeAt([...scenario.before, event])
 
-  const run = async (from: Tree, fault?: { call: Call; what: string }): Promise<Run> => on(from, scenario, async (there) => {
-    const { words, env } = upcallFor(event, bootTime, there)
-    const traced = await trace(artefact, [...settings(there), ...words], env, fault)
-    return { traced, tree: readTree(there.stateDir), marks: readTree(join(there.dir, 'run')), dir: there.dir }
-  })
+  const run = async (from: Tree, fault?: { call: Call; what: string }): Promise<Run> =>
+    on(from, scenario, async (there) => {
+      const { words, env } = upcallFor(event, bootTime, there)
+      const traced = await trace(artefact, [...settings(there), ...words], env, fault)
+      return { traced, tree: readTree(there.stateDir), marks: readTree(join(there.dir, 'run')), dir: there.dir }
+    })
   const clients = clientsOf(scenario)
   const { ask } = observer(quickest(artefact), clients, 'kill')
   const memory = memoryAfter(scenario.before)
   const earlier = futuresByRule(memory, clients)
   const afterwards = futuresByRule(memoryAfter([event], memory, scenario.grace), clients)
   // An end of grace that nobody told us is made up for first: a step of its own.
-  const allowed = scenario.grace === 'over'
-    ? [earlier, futuresByRule(memoryAfter([{ event: 'grace done', bootTime: undefined }], memory), clients), afterwards]
-    : [earlier, afterwards]
+  const allowed =
+    scenario.grace === 'over'
+      ? [
+          earlier,
+          futuresByRule(memoryAfter([{ event: 'grace done', bootTime: undefined }], memory), clients),
+          afterwards,
+        ]
+      : [earlier, afterwards]
 
   const whole = await run(tree)
   const expected = whole.traced.status
@@ -93,21 +143,35 @@ async function killEverywhere(artefact: Artefact, scenario: Scenario): Promise<{
     const label = `killed at ${briefly(point, whole.dir)}`
     const dead = await run(tree, { call: point, what: 'signal=SIGKILL' })
     counted.points++
-    assert.ok(fired(dead.traced, { call: point, what: 'signal=SIGKILL' }, whole.dir, dead.dir), `${label}: the kill did not come there`)
+    assert.ok(
+      fired(dead.traced, { call: point, what: 'signal=SIGKILL' }, whole.dir, dead.dir),
+      `${label}: the kill did not come there`,
+    )
     assert.equal(disagreement(await ask(dead.tree), allowed, 'kill'), undefined, label)
     if (event.event === 'start') {
-      const wrong = await ranUntracked(quickest(artefact), dead, clients, event.bootTime, earlier.restart, point.paths.some((path) => path.startsWith(`${whole.dir}/state`)))
+      const wrong = await ranUntracked(
+        quickest(artefact),
+        dead,
+        clients,
+        event.bootTime,
+        earlier.restart,
+        point.paths.some((path) => path.startsWith(`${whole.dir}/state`)),
+      )
       assert.equal(wrong, undefined, `${label}, and the kernel goes on without a tracker`)
     }
 
-    const repeat = (): Promise<Said & { tree: Tree }> => on(dead.tree, scenario, async (there) =>
-      ({ ...await call(artefact, there, event, bootTime), tree: readTree(there.stateDir) }))
+    const repeat = (): Promise<Said & { tree: Tree }> =>
+      on(dead.tree, scenario, async (there) => ({
+        ...(await call(artefact, there, event, bootTime)),
+        tree: readTree(there.stateDir),
+      }))
     const again = await repeat()
     assert.equal(again.status, expected, `${label}, then repeated: ${again.stderr}`)
     assert.doesNotMatch(again.stderr, /goes on without the lock/, `${label}, then repeated`)
     assert.ok(again.ms < patienceMs, `${label}: the repeat took ${again.ms} ms`)
     let over = again.ms - usual
-    for (let attempt = 1; over > repeatMs && attempt < attempts; attempt++) over = Math.min(over, (await repeat()).ms - (await normal()))
+    for (let attempt = 1; over > repeatMs && attempt < attempts; attempt++)
+      over = Math.min(over, (await repeat()).ms - (await normal()))
     counted.slowest = Math.max(counted.slowest, over)
     assert.equal(disagreement(await ask(again.tree), [afterwards], 'kill'), undefined, `${label}, then repeated`)
     killed.set(briefly(point, whole.dir), dead)
@@ -123,7 +187,10 @@ async function killEverywhere(artefact: Artefact, scenario: Scenario): Promise<{
         const dead2 = await run(dead.tree, { call: point, what: 'signal=SIGKILL' })
         counted.twice++
         const both = `killed at ${label}, then at ${briefly(point, resumed.dir)}`
-        assert.ok(fired(dead2.traced, { call: point, what: 'signal=SIGKILL' }, resumed.dir, dead2.dir), `${both}: the kill did not come there`)
+        assert.ok(
+          fired(dead2.traced, { call: point, what: 'signal=SIGKILL' }, resumed.dir, dead2.dir),
+          `${both}: the kill did not come there`,
+        )
         assert.equal(disagreement(await ask(dead2.tree), allowed, 'kill'), undefined, both)
       })
     }
@@ -134,22 +201,36 @@ async function killEverywhere(artefact: Artefact, scenario: Scenario): Promise<{
  * A start died, and the machine lives: the kernel runs this instance without us. After it nobody may reclaim, unless the
  * kernel asks for the same start once more. @returns what is wrong.
  */
-async function ranUntracked(artefact: Artefact, { tree, marks }: Run, clients: readonly Owner[], bootTime: string | undefined, mayRestart: string, mustBeNoted: boolean): Promise<string | undefined> {
+async function ranUntracked(
+  artefact: Artefact,
+  { tree, marks }: Run,
+  clients: readonly Owner[],
+  bootTime: string | undefined,
+  mayRestart: string,
+  mustBeNoted: boolean,
+): Promise<string | undefined> {
   // Not yet, or not any more: it died before its first call, or after its last.
   if (marks.size < 2) return mustBeNoted ? 'no mark tells of it' : undefined
-  const after = async (next: Event): Promise<string> => on(tree, { grace: undefined }, async (there) => {
-    // A mark is named by the state directory's path.
-    const digest = createHash('sha256').update(there.stateDir).digest('hex')
-    plant(new Map([...marks].map(([path, node]) => [path.replace(/[0-9a-f]{64}/, digest), node])), join(there.dir, 'run'))
-    const { status, stderr } = await call(artefact, there, next)
-    assert.equal(status, 0, stderr)
-    const allowed: Owner[] = []
-    for (const owner of clients) if ((await call(artefact, there, check(owner, 'Y'))).status === 0) allowed.push(owner)
-    return readable(allowed)
-  })
+  const after = async (next: Event): Promise<string> =>
+    on(tree, { grace: undefined }, async (there) => {
+      // A mark is named by the state directory's path.
+      const digest = createHash('sha256').update(there.stateDir).digest('hex')
+      plant(
+        new Map([...marks].map(([path, node]) => [path.replace(/[0-9a-f]{64}/, digest), node])),
+        join(there.dir, 'run'),
+      )
+      const { status, stderr } = await call(artefact, there, next)
+      assert.equal(status, 0, stderr)
+      const allowed: Owner[] = []
+      for (const owner of clients)
+        if ((await call(artefact, there, check(owner, 'Y'))).status === 0) allowed.push(owner)
+      return readable(allowed)
+    })
   const [another, again] = [await after(start('7777')), await after(start(bootTime ?? '7777'))]
   if (another !== '') return `after another start may reclaim: ${another}; by the rule: nobody may reclaim`
-  return again === mayRestart ? undefined : `after the same start once more may reclaim: ${again}; by the rule: ${mayRestart}`
+  return again === mayRestart
+    ? undefined
+    : `after the same start once more may reclaim: ${again}; by the rule: ${mayRestart}`
 }
 
 /** The calls to die at: every one that changes something, and the end, when all is done and nothing is acknowledged. */
@@ -158,7 +239,11 @@ function points({ traced, dir }: Run): Call[] {
   return [...changing(traced.calls, dir), ...last]
 }
 
-async function on<T>(tree: Tree, { grace }: { readonly grace?: Scenario['grace'] | undefined }, work: (machine: Machine) => Promise<T>): Promise<T> {
+async function on<T>(
+  tree: Tree,
+  { grace }: { readonly grace?: Scenario['grace'] | undefined },
+  work: (machine: Machine) => Promise<T>,
+): Promise<T> {
   const machine = machineAt(scratch())
   try {
     if (tree.size > 0) plant(tree, machine.stateDir)

@@ -18,7 +18,10 @@ export type Entry =
 export type Write = Extract<Entry, { kind: 'write' }>
 
 const magic = 0x6a736677736872n
-const isFlush = 1n, isDurable = 2n, isDiscard = 4n, isMark = 8n
+const isFlush = 1n,
+  isDurable = 2n,
+  isDiscard = 4n,
+  isMark = 8n
 
 export function readLog(image: string): Entry[] {
   const fd = openSync(image, 'r')
@@ -29,7 +32,8 @@ export function readLog(image: string): Entry[] {
   }
   try {
     const top = read(0, 28)
-    if (top.readBigUInt64LE(0) !== magic || top.readBigUInt64LE(8) !== 1n) throw new Error(`${image} is no log of dm-log-writes`)
+    if (top.readBigUInt64LE(0) !== magic || top.readBigUInt64LE(8) !== 1n)
+      throw new Error(`${image} is no log of dm-log-writes`)
     const entries: Entry[] = []
     const sector = top.readUInt32LE(24)
     let at = sector
@@ -38,7 +42,8 @@ export function readLog(image: string): Entry[] {
       const flags = head.readBigUInt64LE(16)
       const length = Number(head.readBigUInt64LE(8)) * sector
       at += sector
-      if ((flags & isDiscard) !== 0n) throw new Error('a discard: nobody knows what it leaves, so nothing here may make one')
+      if ((flags & isDiscard) !== 0n)
+        throw new Error('a discard: nobody knows what it leaves, so nothing here may make one')
       if ((flags & isMark) !== 0n) {
         entries.push({ kind: 'mark', text: head.toString('latin1', 32, 32 + Number(head.readBigUInt64LE(24))) })
         continue
@@ -46,7 +51,12 @@ export function readLog(image: string): Entry[] {
       // One request may ask for a flush first and then for a write.
       if ((flags & isFlush) !== 0n) entries.push({ kind: 'flush' })
       if (length > 0)
-        entries.push({ kind: 'write', at: Number(head.readBigUInt64LE(0)) * sector, bytes: read(at, length), durable: (flags & isDurable) !== 0n })
+        entries.push({
+          kind: 'write',
+          at: Number(head.readBigUInt64LE(0)) * sector,
+          bytes: read(at, length),
+          durable: (flags & isDurable) !== 0n,
+        })
       at += length
     }
     return entries

@@ -13,10 +13,16 @@ const packages: Record<FileSystem, string> = { ext4: 'e2fsprogs', xfs: 'xfsprogs
 /** The smallest that each takes, in MiB. */
 const sizes: Record<FileSystem, number> = { ext4: 24, xfs: 320, btrfs: 160 }
 const makeOptions: Record<FileSystem, readonly string[]> = {
-  ext4: ['-q', '-F', '-m', '0'], xfs: ['-q', '-f'], btrfs: ['-q', '-f', '-m', 'single', '-d', 'single'],
+  ext4: ['-q', '-F', '-m', '0'],
+  xfs: ['-q', '-f'],
+  btrfs: ['-q', '-f', '-m', 'single', '-d', 'single'],
 }
 // No automatic commit helps within the seconds that a cut takes.
-const mountOptions: Record<FileSystem, string> = { ext4: 'loop,commit=300', xfs: 'loop,nouuid', btrfs: 'loop,commit=300' }
+const mountOptions: Record<FileSystem, string> = {
+  ext4: 'loop,commit=300',
+  xfs: 'loop,nouuid',
+  btrfs: 'loop,commit=300',
+}
 
 /** All three, or those that FILE_SYSTEMS names. */
 export function fileSystems(): readonly FileSystem[] {
@@ -34,7 +40,10 @@ export function need(command: string, inPackage: string): void {
   const paths = ['/usr/sbin', '/sbin', '/usr/bin', '/bin', '/usr/local/bin', '/usr/local/sbin']
   if (paths.some((path) => existsSync(join(path, command)))) return
   try {
-    execFileSync('apt-get', ['install', '-y', '--no-install-recommends', inPackage], { stdio: 'ignore', env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' } })
+    execFileSync('apt-get', ['install', '-y', '--no-install-recommends', inPackage], {
+      stdio: 'ignore',
+      env: { ...process.env, DEBIAN_FRONTEND: 'noninteractive' },
+    })
   } catch {
     throw new Error(`${command} is missing: install the package '${inPackage}'`)
   }
@@ -57,7 +66,8 @@ export function newDisk(fileSystem: FileSystem, of: 'smallest' | 'usual' = 'smal
   const dir = scratch()
   const image = join(dir, 'image')
   execFileSync('truncate', ['-s', `${of === 'usual' ? Math.max(512, sizes[fileSystem]) : sizes[fileSystem]}M`, image])
-  const options = of === 'usual' ? makeOptions[fileSystem].filter((word) => /^-[qFf]$/.test(word)) : makeOptions[fileSystem]
+  const options =
+    of === 'usual' ? makeOptions[fileSystem].filter((word) => /^-[qFf]$/.test(word)) : makeOptions[fileSystem]
   execFileSync(`mkfs.${fileSystem}`, [...options, image], { stdio: 'ignore' })
   return diskFrom(fileSystem, dir)
 }

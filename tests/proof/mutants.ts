@@ -7,12 +7,20 @@ import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'nod
 import { join } from 'node:path'
 import { artefacts, root, type Artefact } from '../support/artefacts.ts'
 
-interface Mutation { readonly what: string; readonly change: readonly (readonly [RegExp, string])[] }
+interface Mutation {
+  readonly what: string
+  readonly change: readonly (readonly [RegExp, string])[]
+}
 
 export const mutations = {
   'no directory fsync': {
     what: 'no directory is ever synced',
-    change: [[/(var sync = \(\{ descriptor, path \}\) => \{\n\s*)syncDescriptor\(descriptor, path\);/, '$1void [descriptor, path];']],
+    change: [
+      [
+        /(var sync = \(\{ descriptor, path \}\) => \{\n\s*)syncDescriptor\(descriptor, path\);/,
+        '$1void [descriptor, path];',
+      ],
+    ],
   },
   'no barrier after an upcall': {
     what: 'an upcall ends without its last barrier',
@@ -24,7 +32,12 @@ export const mutations = {
   },
   'remove syncs one directory': {
     what: 'remove in grace syncs only the newest instance',
-    change: [[/return \{ sync: mayComeBackIn\(state, recorded\), then/, 'return { sync: [state.of(recorded.instance.start)], then']],
+    change: [
+      [
+        /return \{ sync: mayComeBackIn\(state, recorded\), then/,
+        'return { sync: [state.of(recorded.instance.start)], then',
+      ],
+    ],
   },
   'grace done commits unsynced moves': {
     what: 'grace ends without syncing the records of those who reclaimed',
@@ -32,18 +45,30 @@ export const mutations = {
   },
   'grace done in two calls': {
     what: 'grace done takes one fact away and makes the other, as the draft of 2010 did with its two renames',
-    change: [[/if \(move\(markOf\(start, "partial"\), markOf\(start, "full"\), clients\)\) return "full";/,
-      'if (remove(markOf(start, "partial"), clients) && makeLink("-", markOf(start, "full"), clients)) return "full";']],
+    change: [
+      [
+        /if \(move\(markOf\(start, "partial"\), markOf\(start, "full"\), clients\)\) return "full";/,
+        'if (remove(markOf(start, "partial"), clients) && makeLink("-", markOf(start, "full"), clients)) return "full";',
+      ],
+    ],
   },
   'sweep before the commit': {
     what: 'grace done removes the old records, then commits',
-    change: [[/function endGrace\(world, \{ start \}, legacyTop\) \{\n/,
-      '$&    for (const old of lookAt(world.state).starts) if (old < start) for (const { name: name2 } of entriesOf(world.state.of(old))) remove(name2, world.state.of(old));\n']],
+    change: [
+      [
+        /function endGrace\(world, \{ start \}, legacyTop\) \{\n/,
+        '$&    for (const old of lookAt(world.state).starts) if (old < start) for (const { name: name2 } of entriesOf(world.state.of(old))) remove(name2, world.state.of(old));\n',
+      ],
+    ],
   },
   'reclaim by copy, old one first': {
     what: 'a reclaiming record is removed from the old instance, then made in the new one',
-    change: [[/var move = \(from, to, within = anywhere, into = within\) =>/,
-      '$& within.path !== into.path && !into.path.endsWith("damaged") ? ((line) => line !== void 0 && remove(from, within) && makeLink(line, to, into))(readLink(from, within)) :']],
+    change: [
+      [
+        /var move = \(from, to, within = anywhere, into = within\) =>/,
+        '$& within.path !== into.path && !into.path.endsWith("damaged") ? ((line) => line !== void 0 && remove(from, within) && makeLink(line, to, into))(readLink(from, within)) :',
+      ],
+    ],
   },
   'failed barrier forgiven': {
     what: 'an error of fsync on a directory is ignored',
@@ -51,9 +76,17 @@ export const mutations = {
   },
   'starts are times': {
     what: 'a server instance is named by the wall clock, and by nothing else',
-    change: [[/const start = seen\.reduce\(\(latest, start2\) => Math\.max\(latest, start2 \+ 1\), earliest\);/, 'const start = Math.max(0, now);'],
-      [/if \(makeDirectory\(String\(start\), clients\)\) return start;/, 'makeDirectory(String(start), clients);\n      return start;'],
-      [/overtaken: [^}]*\}/, 'overtaken: false }']],
+    change: [
+      [
+        /const start = seen\.reduce\(\(latest, start2\) => Math\.max\(latest, start2 \+ 1\), earliest\);/,
+        'const start = Math.max(0, now);',
+      ],
+      [
+        /if \(makeDirectory\(String\(start\), clients\)\) return start;/,
+        'makeDirectory(String(start), clients);\n      return start;',
+      ],
+      [/overtaken: [^}]*\}/, 'overtaken: false }'],
+    ],
   },
   'checksum not looked at': {
     what: "a record's checksum is not looked at",
@@ -65,9 +98,13 @@ export const mutations = {
   },
   'a store in one piece': {
     what: 'a remove writes back the whole directory as it has read it a moment ago, and there is no lock',
-    change: [[/const release = clients === void 0 \? void 0 : take\(.*\);/, 'const release = void 0;'],
-      [/function drop\(state, owner, start\) \{\n.*\n.*return "nothing";\n/,
-        '$&    const names = () => [...entriesOf(directory)].map((entry) => entry.name), read = names();\n    calls.sleep(20);\n    for (const each of names()) if (!read.includes(each)) remove(each, directory);\n']],
+    change: [
+      [/const release = clients === void 0 \? void 0 : take\(.*\);/, 'const release = void 0;'],
+      [
+        /function drop\(state, owner, start\) \{\n.*\n.*return "nothing";\n/,
+        '$&    const names = () => [...entriesOf(directory)].map((entry) => entry.name), read = names();\n    calls.sleep(20);\n    for (const each of names()) if (!read.includes(each)) remove(each, directory);\n',
+      ],
+    ],
   },
   'grace done completes what it finds': {
     what: 'the end of grace completes whatever instance is the current one when it wakes up',
@@ -79,14 +116,24 @@ export const mutations = {
   },
   'no mark of a start': {
     what: 'a start makes no mark before anything else',
-    change: [[/(function noteStart\(marked, told\) \{\n)/, '$1    return { ranUntracked: ranUntracked(marked, told), unmarked: void 0 };\n']],
+    change: [
+      [
+        /(function noteStart\(marked, told\) \{\n)/,
+        '$1    return { ranUntracked: ranUntracked(marked, told), unmarked: void 0 };\n',
+      ],
+    ],
   },
   'a check with a session is a record': {
     what: 'a check with a session takes a legacy client over',
-    change: [[/if \(session\) return \{ kind: "allow" \};/, 'if (session && found.kind !== "nothing") return { kind: "allow" };']],
+    change: [
+      [
+        /if \(session\) return \{ kind: "allow" \};/,
+        'if (session && found.kind !== "nothing") return { kind: "allow" };',
+      ],
+    ],
   },
   'legacy clients stay': {
-    what: 'the end of grace leaves the directories of the kernel\'s own tracker',
+    what: "the end of grace leaves the directories of the kernel's own tracker",
     change: [[/(function clearLegacy\(\{ log \}, tops\) \{\n)/, '$1    return 0;\n']],
   },
 } as const satisfies Record<string, Mutation>
@@ -113,11 +160,16 @@ export function mutant(name: Mutant, directory: string): Artefact {
   writeFileSync(source, text)
   // As the program is built: a mutant may differ in nothing but its fault.
   const build = (into: string, ...more: readonly string[]): void => {
-    execFileSync(process.execPath, ['--import', 'tsx', join(root, 'lib/build/main.ts'), `--script=${source}`, `--into=${into}`, ...more], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] })
+    execFileSync(
+      process.execPath,
+      ['--import', 'tsx', join(root, 'lib/build/main.ts'), `--script=${source}`, `--into=${into}`, ...more],
+      { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] },
+    )
   }
   build(built)
   const withOtherClock = name === 'starts are times' ? `${built}-other-clock` : built
-  if (withOtherClock !== built) build(withOtherClock, `--link=${join(root, 'tests/support/wall-clock.c')}`, '--link=-Wl,--wrap=clock_gettime')
+  if (withOtherClock !== built)
+    build(withOtherClock, `--link=${join(root, 'tests/support/wall-clock.c')}`, '--link=-Wl,--wrap=clock_gettime')
   return { name: 'executable', command: [built], withOtherClock: [withOtherClock] }
 }
 
@@ -137,12 +189,14 @@ export function subjects(): readonly Artefact[] {
   if (name === undefined) return artefacts()
   if (!Object.hasOwn(mutations, name)) throw new Error(`PROOF_MUTANT=${name}: there is no such mutant`)
   const directory = mkdtempSync('/dev/shm/nfsd-userland-helper-')
-  process.once('exit', () => { rmSync(directory, { recursive: true, force: true }) })
+  process.once('exit', () => {
+    rmSync(directory, { recursive: true, force: true })
+  })
   return [mutant(name as Mutant, directory)]
 }
 
 /** What asks about the state that a subject left: the meaning of a state directory is one for both artefacts, and Node is slow to start. */
 export const quickest = (subject: Artefact): Artefact =>
-  subject.name === 'bundle' ? artefacts().find(({ name }) => name === 'executable') ?? subject : subject
+  subject.name === 'bundle' ? (artefacts().find(({ name }) => name === 'executable') ?? subject) : subject
 
 export const executableSubject = (): Artefact | undefined => subjects().find(({ name }) => name === 'executable')

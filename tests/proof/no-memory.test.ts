@@ -13,8 +13,12 @@ import { buildStarved, inGrace, starve, starvedUpcalls } from '../contract/starv
 
 describe('an upcall that gets no more memory, at each allocation', { skip: !artefacts().includes(executable) }, () => {
   const directory = mkdtempSync(join(tmpdir(), 'failing-malloc-'))
-  before(() => { buildStarved(directory) })
-  after(() => { rmSync(directory, { recursive: true }) })
+  before(() => {
+    buildStarved(directory)
+  })
+  after(() => {
+    rmSync(directory, { recursive: true })
+  })
   for (const upcall of starvedUpcalls)
     it(upcall.title, async () => {
       const s = server(executable, '/dev/shm')

@@ -19,7 +19,9 @@ import { futuresByRule, machineRestarts, onlyTidying } from './verdicts.ts'
 
 const executable = artefacts().find(({ name }) => name === 'executable')
 /** A pull request waits for one of each verb but start, which has most states. */
-const chosen = inPart ? scenarios.filter((each) => isEssential(each) && isTraced(each) && !/start|again|longest/.test(each.name)) : scenarios.filter(isTraced)
+const chosen = inPart
+  ? scenarios.filter((each) => isEssential(each) && isTraced(each) && !/start|again|longest/.test(each.name))
+  : scenarios.filter(isTraced)
 
 describe('a barrier fails, then the power goes', { skip: executable === undefined }, () => {
   const began = performance.now()
@@ -37,7 +39,16 @@ describe('a barrier fails, then the power goes', { skip: executable === undefine
   after(() => {
     report({
       technique: 'power-cuts-after-failure',
-      rows: [{ scenarios: chosen.length, 'barriers failed': total.barriers, 'crash points': total.points, 'distinct states': total.states, violations: total.violations, seconds: seconds(began) }],
+      rows: [
+        {
+          scenarios: chosen.length,
+          'barriers failed': total.barriers,
+          'crash points': total.points,
+          'distinct states': total.states,
+          violations: total.violations,
+          seconds: seconds(began),
+        },
+      ],
     })
   })
 })
@@ -50,13 +61,25 @@ describe('the cut after a failure can show a loss', { skip: executable === undef
       const { violations } = await failEachBarrier(broken, scenario)
       const [loss] = violations.filter((violation) => violation.includes('by the rule'))
       assert.ok(loss, violations.join('\n'))
-      report({ technique: 'power-cuts-after-failure-mutants', rows: [{ broken: mutations['failed barrier forgiven'].what, 'caught in': scenario.name, how: loss.split('\n')[0] ?? '' }] })
+      report({
+        technique: 'power-cuts-after-failure-mutants',
+        rows: [
+          {
+            broken: mutations['failed barrier forgiven'].what,
+            'caught in': scenario.name,
+            how: loss.split('\n')[0] ?? '',
+          },
+        ],
+      })
     })
   })
 })
 
 /** One life for each barrier of the upcall. */
-async function failEachBarrier(artefact: Artefact, scenario: Scenario): Promise<{ barriers: number; points: number; states: number; violations: string[] }> {
+async function failEachBarrier(
+  artefact: Artefact,
+  scenario: Scenario,
+): Promise<{ barriers: number; points: number; states: number; violations: string[] }> {
   const [event] = scenario.act
   assert.ok(event)
   const before = memoryAfter(scenario.before)
@@ -65,8 +88,12 @@ async function failEachBarrier(artefact: Artefact, scenario: Scenario): Promise<
   for (let nth = 1, more = true; more; nth++) {
     const cutter = cutterFor(artefact, scenario, Infinity, watching)
     try {
-      for (const earlier of scenario.before) for (const call of (await cutter.upcall(earlier)).changes) cutter.follow(call)
-      const fault: Fault = { call: { name: 'fsync', nth, thread: 0, text: '', paths: [], result: 0, injected: false }, what: 'error=EIO' }
+      for (const earlier of scenario.before)
+        for (const call of (await cutter.upcall(earlier)).changes) cutter.follow(call)
+      const fault: Fault = {
+        call: { name: 'fsync', nth, thread: 0, text: '', paths: [], result: 0, injected: false },
+        what: 'error=EIO',
+      }
       const failed = await cutter.upcall(event, scenario.grace, fault)
       const met = failed.calls.find(({ injected }) => injected)
       more = met !== undefined
@@ -77,13 +104,15 @@ async function failEachBarrier(artefact: Artefact, scenario: Scenario): Promise<
       const either = eitherWay(scenario, before, event).map((memory) => futuresByRule(memory, cutter.clients))
       const held = [futuresByRule(memoryAfter([event], before, scenario.grace), cutter.clients)]
       // What only tidies up may fail; that it does no harm is then for the cut to show.
-      if (failed.status === 0 && !onlyTidying.test(failed.stderr)) found.violations.push(`${label}: status 0 after a failed barrier`)
+      if (failed.status === 0 && !onlyTidying.test(failed.stderr))
+        found.violations.push(`${label}: status 0 after a failed barrier`)
       await cutter.cut(`${label}, then a power cut`, failed.status === 0 ? held : either)
 
       machineRestarts(cutter.machine)
       const again = await cutter.upcall(event, scenario.grace)
       for (const call of again.changes) cutter.follow(call)
-      if (!judge(remember(before), event, scenario.grace === 'over').statuses.includes(Number(again.status))) found.violations.push(`${label}, then repeated: status ${again.status}`)
+      if (!judge(remember(before), event, scenario.grace === 'over').statuses.includes(Number(again.status)))
+        found.violations.push(`${label}, then repeated: status ${again.status}`)
       await cutter.cut(`${label}, repeated, then a power cut`, held)
       const counted = cutter.counted()
       found.points += counted['crash points']

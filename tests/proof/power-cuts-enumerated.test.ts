@@ -22,7 +22,9 @@ const executable = artefacts().find(({ name }) => name === 'executable')
 const quick = ['check of a v4.0 client, remove, start', 'remove, then create again']
 
 describe('power lost at any moment of an upcall', { skip: executable === undefined }, () => {
-  for (const scenario of [...scenarios.filter(isTraced), ...sequences].filter((each) => !inPart || isEssential(each) || quick.includes(each.name)))
+  for (const scenario of [...scenarios.filter(isTraced), ...sequences].filter(
+    (each) => !inPart || isEssential(each) || quick.includes(each.name),
+  ))
     it(`in '${scenario.name}': what was acknowledged is there, and nobody else may reclaim`, async () => {
       assert.ok(executable)
       const began = performance.now()
@@ -30,7 +32,9 @@ describe('power lost at any moment of an upcall', { skip: executable === undefin
       rows.push({ scenario: scenario.name, ...counted, violations: violations.length, seconds: seconds(began) })
       assert.deepEqual(violations, [])
     })
-  after(() => { report({ technique: 'power-cuts-enumerated', rows }) })
+  after(() => {
+    report({ technique: 'power-cuts-enumerated', rows })
+  })
 })
 
 /** Which scenario shows which mutant: one is enough. */
@@ -73,12 +77,16 @@ async function cutEverywhere(artefact: Artefact, scenario: Scenario, enough: num
       const inAct = number >= scenario.before.length
       const isUnfinished = scenario.unfinished === true && number === scenario.before.length
       const barrier = { name: 'fsync', nth: 1, thread: 0, text: '', paths: [], result: 0, injected: false }
-      const { changes, status } = await cutter.upcall(event, inAct ? scenario.grace : undefined,
-        isUnfinished ? { call: barrier, what: 'signal=SIGKILL' } : undefined)
+      const { changes, status } = await cutter.upcall(
+        event,
+        inAct ? scenario.grace : undefined,
+        isUnfinished ? { call: barrier, what: 'signal=SIGKILL' } : undefined,
+      )
       const later = memoryAfter([event], memory, inAct ? scenario.grace : undefined)
       const unacknowledged = eitherWay(scenario, memory, event).map((each) => futuresByRule(each, clients))
       for (const call of changes) {
-        if (inAct && !isUnfinished) await cutter.cut(`before ${briefly(call, cutter.machine.dir)} of ${event.event}`, unacknowledged)
+        if (inAct && !isUnfinished)
+          await cutter.cut(`before ${briefly(call, cutter.machine.dir)} of ${event.event}`, unacknowledged)
         if (cutter.isEnough()) break
         cutter.follow(call)
       }

@@ -40,15 +40,23 @@ describe('the power goes, and of its cache the disk has written what it pleased'
       const { states, disks, reordered, trees, violations } = await asked(life)
       const writes = life.entries.filter((entry) => entry.kind === 'write')
       rows.push({
-        'file system': fileSystem, acknowledged: life.memories.length - 1,
-        writes: writes.length, 'of these FUA': writes.filter(({ durable }) => durable).length,
+        'file system': fileSystem,
+        acknowledged: life.memories.length - 1,
+        writes: writes.length,
+        'of these FUA': writes.filter(({ durable }) => durable).length,
         flushes: life.entries.filter(({ kind }) => kind === 'flush').length,
-        states, 'different disks': disks, 'of these reordered or torn': reordered, 'different state directories': trees,
-        violations: violations.length, seconds: seconds(began),
+        states,
+        'different disks': disks,
+        'of these reordered or torn': reordered,
+        'different state directories': trees,
+        violations: violations.length,
+        seconds: seconds(began),
       })
       assert.deepEqual(violations, [])
     })
-  after(() => { report({ technique: 'power-cuts-log-writes', rows }) })
+  after(() => {
+    report({ technique: 'power-cuts-log-writes', rows })
+  })
 })
 
 describe('a disk with a cache can show a loss', { skip: !hasExecutable || inPart }, () => {
@@ -57,20 +65,31 @@ describe('a disk with a cache can show a loss', { skip: !hasExecutable || inPart
     it(`nfsdcltrack loses what it has acknowledged, on ${fileSystem}`, async () => {
       need('nfsdcltrack', 'nfs-kernel-server')
       const { acknowledged, states, lost } = await peerLosses('/usr/sbin/nfsdcltrack', fileSystem)
-      rows.push({ control: 'nfsdcltrack', 'file system': fileSystem, acknowledged, states, 'of these with a loss': lost })
+      rows.push({
+        control: 'nfsdcltrack',
+        'file system': fileSystem,
+        acknowledged,
+        states,
+        'of these with a loss': lost,
+      })
       assert.notEqual(lost, 0)
     })
     it(`the helper does where ${mutations['no barrier after an upcall'].what}, on ${fileSystem}`, async () => {
       const life = await withMutant('no barrier after an upcall', (broken) => recordedLife(broken, fileSystem, 40))
       const { states, violations } = await asked(life)
       rows.push({
-        control: mutations['no barrier after an upcall'].what, 'file system': fileSystem,
-        acknowledged: life.memories.length - 1, states, 'of these with a loss': violations.length,
+        control: mutations['no barrier after an upcall'].what,
+        'file system': fileSystem,
+        acknowledged: life.memories.length - 1,
+        states,
+        'of these with a loss': violations.length,
       })
       assert.notEqual(violations.length, 0)
     })
   }
-  after(() => { report({ technique: 'power-cuts-log-writes-controls', rows }) })
+  after(() => {
+    report({ technique: 'power-cuts-log-writes-controls', rows })
+  })
 })
 
 interface Recording {
@@ -81,7 +100,10 @@ interface Recording {
 }
 
 /** What it takes to live on a disk: a place for the records, and a way to make an upcall, which gives its status. */
-type Live = (stateDirectory: string, upcall: (subject: Subject, event: Event, bootTime?: string) => Promise<number>) => Promise<void>
+type Live = (
+  stateDirectory: string,
+  upcall: (subject: Subject, event: Event, bootTime?: string) => Promise<number>,
+) => Promise<void>
 
 async function record(fileSystem: FileSystem, program: string, live: Live): Promise<Recording> {
   const disk = newDisk(fileSystem)
@@ -98,8 +120,12 @@ async function record(fileSystem: FileSystem, program: string, live: Live): Prom
         mkdir ${at}
         mount -t ${fileSystem} /dev/dm-0 ${at}`)
       const mark = 'dmsetup message life 0 mark acknowledged'
-      await live(`${at}/state`, async (subject, event, bootTime) =>
-        (await upcallIn(guest, { ...subject, program: programs.get(subject.program) ?? '' }, event, bootTime, mark)).status)
+      await live(
+        `${at}/state`,
+        async (subject, event, bootTime) =>
+          (await upcallIn(guest, { ...subject, program: programs.get(subject.program) ?? '' }, event, bootTime, mark))
+            .status,
+      )
       await guest.run(`umount ${at}; dmsetup remove --noudevrules --noudevsync life; sync`)
     })
     return { disk: original, entries: readLog(log) }
@@ -137,12 +163,17 @@ async function recordedLife(artefact: Artefact, fileSystem: FileSystem, length: 
 
 /** Makes every state, mounts it, and asks. */
 async function asked({ disk, entries, memories, violations: before }: RecordedLife): Promise<{
-  readonly states: number; readonly disks: number; readonly reordered: number; readonly trees: number; readonly violations: readonly string[]
+  readonly states: number
+  readonly disks: number
+  readonly reordered: number
+  readonly trees: number
+  readonly violations: readonly string[]
 }> {
   const violations = [...before]
   const observe = observer(built, clients, 'power cut')
   const known = new Map<string, Tree | Error>()
-  let states = 0, reordered = 0
+  let states = 0,
+    reordered = 0
   for (const { contents, cached, acknowledged, mount } of replayed(disk, entries)) {
     states++
     if (!known.has(contents) && cached) reordered++
@@ -170,15 +201,23 @@ function* replayed(disk: LoopDisk, entries: readonly Entry[]): Generator<Replaye
   const fd = openSync(disk.image, 'r+')
   const original = disk.cut()
   const originalFd = openSync(original.image, 'r')
-  const put = (to: number, { at, bytes }: Write): void => { assert.equal(writeSync(to, bytes, 0, bytes.length, at), bytes.length) }
-  let acknowledged = 0, done = 0
+  const put = (to: number, { at, bytes }: Write): void => {
+    assert.equal(writeSync(to, bytes, 0, bytes.length, at), bytes.length)
+  }
+  let acknowledged = 0,
+    done = 0
   try {
     const before = (at: number, length: number): Buffer => {
       const bytes = Buffer.alloc(length)
       readSync(originalFd, bytes, 0, length, at)
       return bytes
     }
-    for (const { upTo, cached, contents } of diskStates(entries, before, random(seed('what of the cache was written')), lots)) {
+    for (const { upTo, cached, contents } of diskStates(
+      entries,
+      before,
+      random(seed('what of the cache was written')),
+      lots,
+    )) {
       for (const entry of entries.slice(done, upTo)) {
         if (entry.kind === 'write') put(fd, entry)
         if (entry.kind === 'mark' && entry.text === 'acknowledged') acknowledged++
@@ -208,21 +247,29 @@ function* replayed(disk: LoopDisk, entries: readonly Entry[]): Generator<Replaye
 }
 
 /** In how many states the last that the peer has acknowledged, a create or a remove, is not so. */
-async function peerLosses(peer: string, fileSystem: FileSystem): Promise<{ readonly acknowledged: number; readonly states: number; readonly lost: number }> {
+async function peerLosses(
+  peer: string,
+  fileSystem: FileSystem,
+): Promise<{ readonly acknowledged: number; readonly states: number; readonly lost: number }> {
   const owner = (n: number): Owner => Buffer.from(`client ${n}`).toString('hex')
   const events: Event[] = [start('1000')]
-  for (let n = 0; n < 20; n++) events.push(create(owner(n), 'Y'), ...n % 4 === 3 ? [remove(owner(n))] : [])
+  for (let n = 0; n < 20; n++) events.push(create(owner(n), 'Y'), ...(n % 4 === 3 ? [remove(owner(n))] : []))
   const { disk, entries } = await record(fileSystem, peer, async (stateDirectory, upcall) => {
-    for (const event of events) assert.equal(await upcall({ program: peer, options: `-f -s ${stateDirectory}` }, event, '1000'), 0)
+    for (const event of events)
+      assert.equal(await upcall({ program: peer, options: `-f -s ${stateDirectory}` }, event, '1000'), 0)
   })
-  let states = 0, lost = 0
+  let states = 0,
+    lost = 0
   for (const { acknowledged, mount } of replayed(disk, entries)) {
-    const last = events[acknowledged - 1], next = events[acknowledged]
+    const last = events[acknowledged - 1],
+      next = events[acknowledged]
     if (last === undefined || !('owner' in last)) continue
     // Had the next upcall, which may have begun, the same client, both answers could be right.
     if (next !== undefined && 'owner' in next && next.owner === last.owner) continue
     states++
-    const status = mount((top) => spawnSync(peer, ['-f', '-s', join(top, 'state'), 'check', last.owner], { stdio: 'ignore' }).status)
+    const status = mount(
+      (top) => spawnSync(peer, ['-f', '-s', join(top, 'state'), 'check', last.owner], { stdio: 'ignore' }).status,
+    )
     if ((status === 0) !== (last.event === 'create')) lost++
   }
   return { acknowledged: events.length, states, lost }

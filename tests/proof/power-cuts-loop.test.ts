@@ -16,10 +16,37 @@ import { inPart, random, report, seconds, seed, type Row } from './figures.ts'
 import { fileSystems, need, newDisk, type FileSystem } from './loop-disks.ts'
 import { mutations, withMutant } from './mutants.ts'
 import { randomLife } from './random-life.ts'
-import { ann, bob, cal, check, clientsOf, create, dan, graceDone, isEssential, memoryAfter, remove, scenarios, start, upcallFor, bootTimeAt, type Scenario } from './scenarios.ts'
+import {
+  ann,
+  bob,
+  cal,
+  check,
+  clientsOf,
+  create,
+  dan,
+  graceDone,
+  isEssential,
+  memoryAfter,
+  remove,
+  scenarios,
+  start,
+  upcallFor,
+  bootTimeAt,
+  type Scenario,
+} from './scenarios.ts'
 import { briefly, changing, fired, trace } from './trace.ts'
 import { plant, readTree } from './trees.ts'
-import { call, disagreement, futuresByRule, futuresOf, live, machineAt, machineRestarts, prepared, scrapTree } from './verdicts.ts'
+import {
+  call,
+  disagreement,
+  futuresByRule,
+  futuresOf,
+  live,
+  machineAt,
+  machineRestarts,
+  prepared,
+  scrapTree,
+} from './verdicts.ts'
 
 const executable = artefacts().find(({ name }) => name === 'executable')
 const clients: readonly Owner[] = [ann, bob, cal, dan]
@@ -36,7 +63,9 @@ describe('the power goes right after an acknowledgement', { skip: executable ===
       rows.push({ 'file system': fileSystem, cuts, violations: violations.length, seconds: seconds(began) })
       assert.deepEqual(violations, [])
     })
-  after(() => { report({ technique: 'power-cuts-loop', rows }) })
+  after(() => {
+    report({ technique: 'power-cuts-loop', rows })
+  })
 })
 
 describe('the power goes at each call of an upcall', { skip: executable === undefined }, () => {
@@ -45,14 +74,16 @@ describe('the power goes at each call of an upcall', { skip: executable === unde
     it(`on ${fileSystem}: the state means what it meant before, or after`, async () => {
       assert.ok(executable)
       const began = performance.now()
-      const chosen = scenarios.filter(isEssential).slice(...inPart ? [2, 4] : [])
+      const chosen = scenarios.filter(isEssential).slice(...(inPart ? [2, 4] : []))
       let cuts = 0
       const violations: string[] = []
       for (const scenario of chosen) cuts += await cutAtEachCall(executable, fileSystem, scenario, violations)
       rows.push({ 'file system': fileSystem, cuts, violations: violations.length, seconds: seconds(began) })
       assert.deepEqual(violations, [])
     })
-  after(() => { report({ technique: 'power-cuts-loop-calls', rows }) })
+  after(() => {
+    report({ technique: 'power-cuts-loop-calls', rows })
+  })
 })
 
 describe('cuts of the power can show a loss', { skip: executable === undefined }, () => {
@@ -69,68 +100,102 @@ describe('cuts of the power can show a loss', { skip: executable === undefined }
     it(`the helper does where ${mutations['no directory fsync'].what}, on ${fileSystem}`, async () => {
       await withMutant('no directory fsync', async (broken) => {
         const { cuts, violations } = await cutAfterEach(broken, fileSystem, 80, 1)
-        rows.push({ control: mutations['no directory fsync'].what, 'file system': fileSystem, acknowledged: cuts, lost: violations.length })
+        rows.push({
+          control: mutations['no directory fsync'].what,
+          'file system': fileSystem,
+          acknowledged: cuts,
+          lost: violations.length,
+        })
         assert.notEqual(violations.length, 0)
       })
     })
   }
-  after(() => { report({ technique: 'power-cuts-loop-controls', rows }) })
+  after(() => {
+    report({ technique: 'power-cuts-loop-controls', rows })
+  })
 })
 
-describe('btrfs after a rename into a directory that was synced', { skip: executable === undefined || !fileSystems().includes('btrfs') }, () => {
-  // What it does is why remove, in grace, syncs every instance: rename, fsync, unlink, fsync of the new directory only.
-  it('brings the old name back after a power cut, though the new one was moved from it and is durably gone', () => {
-    const disk = newDisk('btrfs')
-    try {
-      const top = disk.mount()
-      execFileSync('python3', ['-c', `
+describe(
+  'btrfs after a rename into a directory that was synced',
+  { skip: executable === undefined || !fileSystems().includes('btrfs') },
+  () => {
+    // What it does is why remove, in grace, syncs every instance: rename, fsync, unlink, fsync of the new directory only.
+    it('brings the old name back after a power cut, though the new one was moved from it and is durably gone', () => {
+      const disk = newDisk('btrfs')
+      try {
+        const top = disk.mount()
+        execFileSync('python3', [
+          '-c',
+          `
 import os
 def sync(path):
     fd = os.open(path, os.O_RDONLY); os.fsync(fd); os.close(fd)
 os.chdir(${JSON.stringify(top)})
 os.mkdir('old'); os.mkdir('new'); os.symlink('record', 'old/X'); os.sync()
 os.rename('old/X', 'new/X'); sync('new'); os.unlink('new/X'); sync('new')
-`])
-      const cut = disk.cut()
-      disk.unmount()
-      try {
-        const after = cut.mount()
-        report({ technique: 'btrfs-finding', rows: [{ 'old/X is back': existsLink(join(after, 'old/X')) ? 'yes' : 'no', 'new/X is gone': existsLink(join(after, 'new/X')) ? 'no' : 'yes' }] })
+`,
+        ])
+        const cut = disk.cut()
+        disk.unmount()
+        try {
+          const after = cut.mount()
+          report({
+            technique: 'btrfs-finding',
+            rows: [
+              {
+                'old/X is back': existsLink(join(after, 'old/X')) ? 'yes' : 'no',
+                'new/X is gone': existsLink(join(after, 'new/X')) ? 'no' : 'yes',
+              },
+            ],
+          })
+        } finally {
+          cut.scrap()
+        }
       } finally {
-        cut.scrap()
+        disk.scrap()
       }
-    } finally {
-      disk.scrap()
-    }
-  })
-  it('and the helper, which syncs every instance, has removed the client for good', async () => {
-    assert.ok(executable)
-    const disk = newDisk('btrfs')
-    try {
-      const machine = machineAt(join(disk.mount(), 'machine'))
-      await live(executable, machine, [start('1000'), create(ann, 'N'), create(bob, 'N'), graceDone('1000'), start('2000')])
-      execFileSync('sync')
-      await live(executable, machine, [check(ann, 'N'), remove(ann)], '2000')
-      const cut = disk.cut()
-      disk.unmount()
+    })
+    it('and the helper, which syncs every instance, has removed the client for good', async () => {
+      assert.ok(executable)
+      const disk = newDisk('btrfs')
       try {
-        const later = machineAt(join(cut.mount(), 'machine'))
-        await live(executable, later, [start('3000')])
-        assert.equal((await call(executable, later, check(ann, 'Y'))).status, 255)
-        assert.equal((await call(executable, later, check(bob, 'Y'))).status, 0)
+        const machine = machineAt(join(disk.mount(), 'machine'))
+        await live(executable, machine, [
+          start('1000'),
+          create(ann, 'N'),
+          create(bob, 'N'),
+          graceDone('1000'),
+          start('2000'),
+        ])
+        execFileSync('sync')
+        await live(executable, machine, [check(ann, 'N'), remove(ann)], '2000')
+        const cut = disk.cut()
+        disk.unmount()
+        try {
+          const later = machineAt(join(cut.mount(), 'machine'))
+          await live(executable, later, [start('3000')])
+          assert.equal((await call(executable, later, check(ann, 'Y'))).status, 255)
+          assert.equal((await call(executable, later, check(bob, 'Y'))).status, 0)
+        } finally {
+          cut.scrap()
+        }
       } finally {
-        cut.scrap()
+        disk.scrap()
       }
-    } finally {
-      disk.scrap()
-    }
-  })
-})
+    })
+  },
+)
 
-const existsLink = (path: string): boolean => existsSync(join(path, '..')) && spawnSync('test', ['-L', path]).status === 0
+const existsLink = (path: string): boolean =>
+  existsSync(join(path, '..')) && spawnSync('test', ['-L', path]).status === 0
 
 /** A server's life out of a seed; after each upcall that ends with 0, a cut. */
-async function cutAfterEach(artefact: Artefact, fileSystem: FileSystem, wanted: number, enough: number): Promise<{ cuts: number; violations: string[] }> {
+async function cutAfterEach(
+  artefact: Artefact,
+  fileSystem: FileSystem,
+  wanted: number,
+  enough: number,
+): Promise<{ cuts: number; violations: string[] }> {
   const life = randomLife(random(seed(`cuts on ${fileSystem}`)), clients)
   const disk = newDisk(fileSystem)
   const violations: string[] = []
@@ -142,7 +207,8 @@ async function cutAfterEach(artefact: Artefact, fileSystem: FileSystem, wanted: 
       const event = life.next(memory)
       const { statuses } = judge(memory, event, false)
       const { status, stderr } = await call(artefact, machine, event, memory.bootTime)
-      if (typeof status === 'string' || !statuses.includes(status)) violations.push(`${event.event} ended with ${status}: ${stderr}`)
+      if (typeof status === 'string' || !statuses.includes(status))
+        violations.push(`${event.event} ended with ${status}: ${stderr}`)
       if (status !== 0) continue
       cuts++
       const copy = disk.cut()
@@ -150,7 +216,11 @@ async function cutAfterEach(artefact: Artefact, fileSystem: FileSystem, wanted: 
       if (fileSystem === 'btrfs') disk.unmount()
       try {
         const tree = readTree(join(copy.mount(), 'machine/state'))
-        const wrong = disagreement(await futuresOf(artefact, tree, clients, 'power cut', cuts % 5 === 0 ? 'next life' : 'one start'), [futuresByRule(memory, clients)], 'power cut')
+        const wrong = disagreement(
+          await futuresOf(artefact, tree, clients, 'power cut', cuts % 5 === 0 ? 'next life' : 'one start'),
+          [futuresByRule(memory, clients)],
+          'power cut',
+        )
         if (wrong !== undefined) violations.push(`after ${event.event} was acknowledged: ${wrong}`)
       } finally {
         copy.scrap()
@@ -164,7 +234,12 @@ async function cutAfterEach(artefact: Artefact, fileSystem: FileSystem, wanted: 
 }
 
 /** Kills one upcall at each call, and cuts the power there. */
-async function cutAtEachCall(artefact: Artefact, fileSystem: FileSystem, scenario: Scenario, violations: string[]): Promise<number> {
+async function cutAtEachCall(
+  artefact: Artefact,
+  fileSystem: FileSystem,
+  scenario: Scenario,
+  violations: string[],
+): Promise<number> {
   const [event] = scenario.act
   assert.ok(event)
   const { machine, tree } = await prepared(artefact, scenario)
@@ -195,7 +270,11 @@ async function cutAtEachCall(artefact: Artefact, fileSystem: FileSystem, scenari
       try {
         const label = `${scenario.name}, cut before ${briefly(point, first.dir)}`
         if (!fired(dead, fault, first.dir, there.dir)) violations.push(`${label}: the kill did not come there`)
-        const wrong = disagreement(await futuresOf(artefact, readTree(join(copy.mount(), 'machine/state')), owners, 'power cut', 'next life'), allowed, 'power cut')
+        const wrong = disagreement(
+          await futuresOf(artefact, readTree(join(copy.mount(), 'machine/state')), owners, 'power cut', 'next life'),
+          allowed,
+          'power cut',
+        )
         if (wrong !== undefined) violations.push(`${label}: ${wrong}`)
         cuts++
       } finally {
@@ -215,7 +294,8 @@ function peerLosses(peer: string, fileSystem: FileSystem, creates: number): numb
   try {
     let top = disk.mount()
     mkdirSync(join(top, 'peer'))
-    const run = (at: string, ...words: string[]): number | null => spawnSync(peer, ['-f', '-s', join(at, 'peer'), ...words], { stdio: 'ignore' }).status
+    const run = (at: string, ...words: string[]): number | null =>
+      spawnSync(peer, ['-f', '-s', join(at, 'peer'), ...words], { stdio: 'ignore' }).status
     assert.equal(run(top, 'init'), 0)
     execFileSync('sync')
     for (let number = 0; number < creates; number++) {

@@ -8,13 +8,26 @@ import { diskAt } from './power-loss.ts'
 import { clientsOf, upcallFor, type Scenario } from './scenarios.ts'
 import { changing, trace, type Call, type Fault, type Traced } from './trace.ts'
 import { fingerprint, type Tree } from './trees.ts'
-import { disagreement, machineAt, observer, scratch, scrapTree, setGrace, type Futures, type Observer } from './verdicts.ts'
+import {
+  disagreement,
+  machineAt,
+  observer,
+  scratch,
+  scrapTree,
+  setGrace,
+  type Futures,
+  type Observer,
+} from './verdicts.ts'
 
 export interface Cutter {
   readonly machine: Machine
   readonly clients: readonly Owner[]
   /** Runs an upcall for real. The model learns of its calls by {@link Cutter.follow}. */
-  readonly upcall: (event: Event, grace?: Scenario['grace'], fault?: Fault) => Promise<Traced & { readonly changes: readonly Call[] }>
+  readonly upcall: (
+    event: Event,
+    grace?: Scenario['grace'],
+    fault?: Fault,
+  ) => Promise<Traced & { readonly changes: readonly Call[] }>
   readonly follow: (call: Call) => void
   /** Cuts the power now: every state that may be left must mean one of `allowed`. */
   readonly cut: (label: string, allowed: readonly Futures[]) => Promise<void>
@@ -32,10 +45,16 @@ export interface Counted {
 }
 
 /** What asks about the states of one scenario, each once however many cutters meet it. */
-export const watcherOf = (artefact: Artefact, scenario: Scenario): Observer => observer(artefact, clientsOf(scenario), 'power cut')
+export const watcherOf = (artefact: Artefact, scenario: Scenario): Observer =>
+  observer(artefact, clientsOf(scenario), 'power cut')
 
 /** For a scenario's clients. Stops asking at `enough` violations. */
-export function cutterFor(artefact: Artefact, scenario: Scenario, enough = Infinity, watching = watcherOf(artefact, scenario)): Cutter {
+export function cutterFor(
+  artefact: Artefact,
+  scenario: Scenario,
+  enough = Infinity,
+  watching = watcherOf(artefact, scenario),
+): Cutter {
   const machine = machineAt(scratch())
   const disk = diskAt(machine.dir)
   const clients = clientsOf(scenario)
@@ -61,7 +80,9 @@ export function cutterFor(artefact: Artefact, scenario: Scenario, enough = Infin
     cut: async (label, allowed) => {
       if (isEnough()) return
       count.points++
-      const states = disk.afterCut(() => { count.bounded++ })
+      const states = disk.afterCut(() => {
+        count.bounded++
+      })
       // Two at a time, out of one list: there are two processors.
       const askInTurn = async (): Promise<void> => {
         for (const whole of states) {
@@ -77,8 +98,16 @@ export function cutterFor(artefact: Artefact, scenario: Scenario, enough = Infin
       }
       await Promise.all([askInTurn(), askInTurn()])
     },
-    counted: () => ({ 'crash points': count.points, 'raw states': count.raw, 'distinct states': watching.seen(), bounded: count.bounded, violations }),
-    scrap: () => { scrapTree(machine) },
+    counted: () => ({
+      'crash points': count.points,
+      'raw states': count.raw,
+      'distinct states': watching.seen(),
+      bounded: count.bounded,
+      violations,
+    }),
+    scrap: () => {
+      scrapTree(machine)
+    },
   }
 }
 

@@ -57,7 +57,10 @@ export function diskAt(top: string): Disk {
   const under = (path: string): string[] | undefined =>
     path === top ? [] : path.startsWith(`${top}/`) ? path.slice(top.length + 1).split('/') : undefined
   const find = (path: string): Inode | undefined =>
-    under(path)?.reduce<Inode | undefined>((at, name) => { const e = at?.entries.get(name); return e && newest(e) }, root)
+    under(path)?.reduce<Inode | undefined>((at, name) => {
+      const e = at?.entries.get(name)
+      return e && newest(e)
+    }, root)
   const entry = (path: string): Entry => {
     const parts = under(path) ?? []
     const parent = find([top, ...parts.slice(0, -1)].join('/'))
@@ -74,7 +77,8 @@ export function diskAt(top: string): Disk {
   }
   const syncDirectory = (directory: Inode): void => {
     for (const at of directory.entries.values()) {
-      for (const { from, to, hereAt } of renames) if (from === at) to.atLeast = Math.max(to.atLeast, Math.min(hereAt, to.history.length - 1))
+      for (const { from, to, hereAt } of renames)
+        if (from === at) to.atLeast = Math.max(to.atLeast, Math.min(hereAt, to.history.length - 1))
       renames = renames.filter(({ from, to }) => from !== at && to !== at)
       at.history = [newest(at)]
       at.atLeast = 0
@@ -87,14 +91,22 @@ export function diskAt(top: string): Disk {
       if (first === '') return
       switch (name) {
         case 'mkdir':
-        case 'mkdirat': set(first, inode('directory')); return
+        case 'mkdirat':
+          set(first, inode('directory'))
+          return
         case 'symlink':
-        case 'symlinkat': set(first, inode('link', /^"((?:[^"\\]|\\.)*)"/.exec(text)?.[1] ?? '')); return
+        case 'symlinkat':
+          set(first, inode('link', /^"((?:[^"\\]|\\.)*)"/.exec(text)?.[1] ?? ''))
+          return
         case 'link':
-        case 'linkat': set(second, find(first)); return
+        case 'linkat':
+          set(second, find(first))
+          return
         case 'unlink':
         case 'unlinkat':
-        case 'rmdir': set(first, undefined); return
+        case 'rmdir':
+          set(first, undefined)
+          return
         case 'rename':
         case 'renameat': {
           const moved = find(first)
@@ -160,7 +172,13 @@ export function diskAt(top: string): Disk {
         let rest = turn
         for (const { of, options } of choices) {
           // Beyond the bound: as little as may be there, as much, and then by lot.
-          const at = isBounded ? (turn === 0 ? 0 : turn === 1 ? options.length - 1 : Math.floor(dice() * options.length)) : rest % options.length
+          const at = isBounded
+            ? turn === 0
+              ? 0
+              : turn === 1
+                ? options.length - 1
+                : Math.floor(dice() * options.length)
+            : rest % options.length
           chosen.set(of, options[at] ?? 0)
           rest = Math.floor(rest / options.length)
         }

@@ -2,7 +2,18 @@
 import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
 import { inPart, report, seconds, type Row } from './figures.ts'
-import { draftTwoRenames, draftWithoutBootstrap, explore, neverForgets, noStore, ours, wrong, type Event, type Outcome, type Rules } from './protocol-model.ts'
+import {
+  draftTwoRenames,
+  draftWithoutBootstrap,
+  explore,
+  neverForgets,
+  noStore,
+  ours,
+  wrong,
+  type Event,
+  type Outcome,
+  type Rules,
+} from './protocol-model.ts'
 
 const rows: Row[] = []
 
@@ -11,38 +22,69 @@ function search(rules: Rules, stops: number, events: readonly Event[] = []): Out
   const began = performance.now()
   const outcome = explore(rules, stops, events)
   rows.push({
-    rules: rules.name, beside: events.join(', '), stops, states: outcome.states, fault: outcome.fault?.what ?? 'none',
-    'steps of the shortest way to it': outcome.fault?.way.length ?? '', seconds: seconds(began),
+    rules: rules.name,
+    beside: events.join(', '),
+    stops,
+    states: outcome.states,
+    fault: outcome.fault?.what ?? 'none',
+    'steps of the shortest way to it': outcome.fault?.way.length ?? '',
+    seconds: seconds(began),
   })
-  if (outcome.fault !== undefined) console.log(`# ${rules.name}: ${outcome.fault.way.filter((step) => !/: call \d+$/.test(step)).join('; ')}`)
+  if (outcome.fault !== undefined)
+    console.log(`# ${rules.name}: ${outcome.fault.way.filter((step) => !/: call \d+$/.test(step)).join('; ')}`)
   return outcome
 }
 
 /** What may happen, and how many stops are looked at; the second number is for a pull request. */
-const worlds: readonly { readonly title: string; readonly events: readonly Event[]; readonly stops: readonly [number, number] }[] = [
+const worlds: readonly {
+  readonly title: string
+  readonly events: readonly Event[]
+  readonly stops: readonly [number, number]
+}[] = [
   { title: 'crashes anywhere', events: [], stops: [4, 3] },
-  { title: "a client of the kernel's own tracker, and starts that die, after which the kernel asks again or goes on without us", events: ['legacy', 'a start dies'], stops: [3, 2] },
-  { title: "a client of the kernel's own tracker, and ends of grace that die when they have committed", events: ['legacy', 'an end of grace dies'], stops: [3, 2] },
-  { title: 'an end of grace that a person types, and that sleeps between any two of its calls', events: ['by hand'], stops: [2, 1] },
+  {
+    title:
+      "a client of the kernel's own tracker, and starts that die, after which the kernel asks again or goes on without us",
+    events: ['legacy', 'a start dies'],
+    stops: [3, 2],
+  },
+  {
+    title: "a client of the kernel's own tracker, and ends of grace that die when they have committed",
+    events: ['legacy', 'an end of grace dies'],
+    stops: [3, 2],
+  },
+  {
+    title: 'an end of grace that a person types, and that sleeps between any two of its calls',
+    events: ['by hand'],
+    stops: [2, 1],
+  },
   { title: 'release 0.1.0 before, and an upgrade at any start', events: ['format 1'], stops: [3, 2] },
   { title: 'a state directory that is wiped under the server', events: ['wiped'], stops: [3, 2] },
 ]
 
 describe("in every state of the model the helper's rules let nobody reclaim illegally, and refuse nobody who may", () => {
-  for (const { title, events, stops: [all, part] } of worlds)
+  for (const {
+    title,
+    events,
+    stops: [all, part],
+  } of worlds)
     it(title, () => {
       const { fault } = search(ours, inPart ? part : all, events)
       assert.equal(fault, undefined)
     })
 })
 
-const stopsIn = (way: readonly string[]): number => way.filter((action) => action === 'the machine crashes' || action === 'the server is stopped').length
+const stopsIn = (way: readonly string[]): number =>
+  way.filter((action) => action === 'the machine crashes' || action === 'the server is stopped').length
 
 describe('the model finds', () => {
   it("the RFC's first edge condition, where there is no store: a lease expires, another client locks, the server restarts", () => {
     const { fault } = search(noStore, 2)
     assert.equal(fault?.what, 'illegal reclaim')
-    assert.ok(fault.way.some((action) => action.includes('lease expires')), fault.way.join('\n'))
+    assert.ok(
+      fault.way.some((action) => action.includes('lease expires')),
+      fault.way.join('\n'),
+    )
     assert.equal(stopsIn(fault.way), 1, fault.way.join('\n'))
   })
   it("the RFC's second edge condition, where grace done forgets nobody: a client misses one grace period, and reclaims in the next", () => {
@@ -61,10 +103,15 @@ describe('the model finds', () => {
     assert.equal(fault.way[crash - 1], 'ending: call 1', fault.way.join('\n'))
   })
   it('what nobody can know: an end of grace that is lost, and no upcall before the next start', () => {
-    assert.equal(search({ ...ours, name: 'the helper, of which gracedone is lost' }, 2, ['an end of grace is lost']).fault?.what, 'illegal reclaim')
+    assert.equal(
+      search({ ...ours, name: 'the helper, of which gracedone is lost' }, 2, ['an end of grace is lost']).fault?.what,
+      'illegal reclaim',
+    )
   })
 
-  const faults: Readonly<Record<keyof typeof wrong, readonly [NonNullable<Outcome['fault']>['what'], number, ...Event[]]>> = {
+  const faults: Readonly<
+    Record<keyof typeof wrong, readonly [NonNullable<Outcome['fault']>['what'], number, ...Event[]]>
+  > = {
     'a check with a session takes a legacy client over': ['illegal reclaim', 2, 'legacy'],
     'a legacy client is taken over, and a first grace period forgotten': ['legal reclaim refused', 2, 'legacy'],
     'the end of grace forgets no legacy client': ['illegal reclaim', 2, 'legacy'],
@@ -81,5 +128,7 @@ describe('the model finds', () => {
     it(`${what}, if ${name}`, () => {
       assert.equal(search({ ...wrong[name as keyof typeof wrong], name }, stops, events).fault?.what, what)
     })
-  after(() => { report({ technique: 'protocol-model', rows }) })
+  after(() => {
+    report({ technique: 'protocol-model', rows })
+  })
 })

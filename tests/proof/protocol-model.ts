@@ -35,7 +35,16 @@ export interface Store {
 }
 
 const blank: Store = {
-  format: 2, started: [], full: [], unconfirmed: [], untracked: [], records: [], legacy: [], mark: undefined, boot: undefined, newBoot: undefined,
+  format: 2,
+  started: [],
+  full: [],
+  unconfirmed: [],
+  untracked: [],
+  records: [],
+  legacy: [],
+  mark: undefined,
+  boot: undefined,
+  newBoot: undefined,
 }
 
 /** One upcall on its way. What it has decided to do it does call by call, on what is there then. */
@@ -70,15 +79,21 @@ const within = (records: Store['records'], instance: number, client: Client): St
     return at === instance ? [...there, client].sort() : there
   })
 
-const and = (facts: readonly number[], fact: number): readonly number[] => [...new Set([...facts, fact])].sort((a, b) => a - b)
+const and = (facts: readonly number[], fact: number): readonly number[] =>
+  [...new Set([...facts, fact])].sort((a, b) => a - b)
 const but = (facts: readonly number[], fact: number): readonly number[] => facts.filter((each) => each !== fact)
 const latest = (facts: readonly number[]): number | undefined => (facts.length === 0 ? undefined : Math.max(...facts))
 
-interface Known { readonly current: number | undefined; readonly isFull: boolean; readonly lastFull: number | undefined }
+interface Known {
+  readonly current: number | undefined
+  readonly isFull: boolean
+  readonly lastFull: number | undefined
+}
 
 /** lib/rules/instance.ts: what the facts add up to. */
 const known = ({ format, started, full, boot, newBoot }: Store): Known => {
-  if (format === 1) return { current: newBoot ?? boot, isFull: newBoot === undefined || newBoot === boot, lastFull: boot ?? newBoot }
+  if (format === 1)
+    return { current: newBoot ?? boot, isFull: newBoot === undefined || newBoot === boot, lastFull: boot ?? newBoot }
   const current = latest([...started, ...full])
   return { current, isFull: current !== undefined && full.includes(current), lastFull: latest(full) }
 }
@@ -94,7 +109,10 @@ const migrated: readonly Call[] = [
     if (current === undefined) return store
     const isFirst = !isFull && lastFull === current
     return {
-      ...store, started: [current], full: isFirst || lastFull === undefined ? [] : [lastFull], unconfirmed: [current],
+      ...store,
+      started: [current],
+      full: isFirst || lastFull === undefined ? [] : [lastFull],
+      unconfirmed: [current],
       records: isFirst ? store.records.map((each, at) => (at < current ? [] : each)) : store.records,
     }
   },
@@ -104,13 +122,17 @@ const migrated: readonly Call[] = [
 /** The end of the last instance's grace is followed up, if the upcall that ended it died. */
 const followedUp: Call = (store) => {
   const { current, isFull } = known(store)
-  return current === undefined || !isFull || !store.unconfirmed.includes(current) ? store : { ...store, legacy: [], unconfirmed: but(store.unconfirmed, current) }
+  return current === undefined || !isFull || !store.unconfirmed.includes(current)
+    ? store
+    : { ...store, legacy: [], unconfirmed: but(store.unconfirmed, current) }
 }
 
 /** What nothing looks at any more goes. */
 const swept: Call = (store) => {
   const { lastFull } = known(store)
-  return lastFull === undefined ? store : { ...store, records: store.records.map((each, at) => (at < lastFull ? [] : each)) }
+  return lastFull === undefined
+    ? store
+    : { ...store, records: store.records.map((each, at) => (at < lastFull ? [] : each)) }
 }
 
 /** The helper's rules: docs/protocol.md and lib/. */
@@ -120,7 +142,15 @@ export const ours: Rules = {
     (store) => ({ ...store, mark: nothingProven ? 'ran' : told }),
     ...migrated,
     followedUp,
-    ...(nothingProven ? [(store: Store): Store => ({ ...store, full: and(store.full, of - 1), untracked: and(store.untracked, of - 1) })] : []),
+    ...(nothingProven
+      ? [
+          (store: Store): Store => ({
+            ...store,
+            full: and(store.full, of - 1),
+            untracked: and(store.untracked, of - 1),
+          }),
+        ]
+      : []),
     (store) => ({ ...store, started: and(store.started, of), unconfirmed: and(store.unconfirmed, of) }),
     swept,
     (store) => ({ ...store, mark: undefined }),
@@ -128,7 +158,8 @@ export const ours: Rules = {
   graceDone: ({ of }) => [
     ...migrated,
     // A rename of a name that is this instance's own: it finds it done, or gone, or does it.
-    (store) => (store.started.includes(of) ? { ...store, started: but(store.started, of), full: and(store.full, of) } : store),
+    (store) =>
+      store.started.includes(of) ? { ...store, started: but(store.started, of), full: and(store.full, of) } : store,
     (store) => (store.full.includes(of) && store.unconfirmed.includes(of) ? { ...store, legacy: [] } : store),
     (store) => ({ ...store, unconfirmed: but(store.unconfirmed, of) }),
     swept,
@@ -137,18 +168,23 @@ export const ours: Rules = {
   create: (store, client) => {
     const { current } = known(store)
     // Wiped under a running server: a full instance is begun, and what was before is forgotten.
-    if (current === undefined) return { ...store, full: [store.records.length], records: within(store.records, store.records.length, client) }
+    if (current === undefined)
+      return { ...store, full: [store.records.length], records: within(store.records, store.records.length, client) }
     return { ...store, records: within(store.records, current, client) }
   },
   remove: (store, client) => ({
-    ...store, records: store.records.map((each) => each.filter((other) => other !== client)), legacy: store.legacy.filter((other) => other !== client),
+    ...store,
+    records: store.records.map((each) => each.filter((other) => other !== client)),
+    legacy: store.legacy.filter((other) => other !== client),
   }),
   mayReclaim: (store, client) => {
     const { current, isFull, lastFull } = known(store)
     if (current === undefined) return false
     if (isFull) return store.records[current]?.includes(client) === true
     const isRecorded = store.records.some((each, at) => at >= (lastFull ?? 0) && at <= current && each.includes(client))
-    return isRecorded || (store.legacy.includes(client) && !(lastFull !== undefined && store.untracked.includes(lastFull)))
+    return (
+      isRecorded || (store.legacy.includes(client) && !(lastFull !== undefined && store.untracked.includes(lastFull)))
+    )
   },
 }
 
@@ -156,7 +192,12 @@ export const ours: Rules = {
 export const noStore: Rules = { ...ours, name: 'no store at all', mayReclaim: () => true }
 
 /** Who had a lock is remembered until its lease expires, and the end of grace forgets nobody: the second one. */
-export const neverForgets: Rules = { ...ours, name: 'grace done forgets nobody', graceDone: () => [], mayReclaim: ({ records }, client) => records.some((each) => each.includes(client)) }
+export const neverForgets: Rules = {
+  ...ours,
+  name: 'grace done forgets nobody',
+  graceDone: () => [],
+  mayReclaim: ({ records }, client) => records.some((each) => each.includes(client)),
+}
 
 /** Format 1's rules, as release 0.1.0 had them. */
 export const format1: Rules = {
@@ -169,7 +210,11 @@ export const format1: Rules = {
     (store) => ({ ...store, legacy: [] }),
     swept,
   ],
-  create: (store, client) => ({ ...store, records: within(store.records, store.newBoot ?? store.boot ?? 0, client), legacy: store.legacy.filter((other) => other !== client) }),
+  create: (store, client) => ({
+    ...store,
+    records: within(store.records, store.newBoot ?? store.boot ?? 0, client),
+    legacy: store.legacy.filter((other) => other !== client),
+  }),
   mayReclaim: ({ boot, newBoot, records, legacy }, client) =>
     records.some((each, at) => at >= (boot ?? newBoot ?? 0) && each.includes(client)) || legacy.includes(client),
 }
@@ -179,8 +224,14 @@ export const draftWithoutBootstrap: Rules = {
   ...format1,
   name: 'the draft of 2010: no bootstrap',
   start: ({ of }) => [(store) => (store.boot === undefined ? store : { ...store, newBoot: of })],
-  graceDone: (upcall) => [(store) => (store.newBoot === undefined ? { ...store, boot: undefined } : format1.graceDone(upcall).reduce((before, call) => call(before), store))],
-  mayReclaim: ({ boot, records }, client) => boot !== undefined && records.some((each, at) => at >= boot && each.includes(client)),
+  graceDone: (upcall) => [
+    (store) =>
+      store.newBoot === undefined
+        ? { ...store, boot: undefined }
+        : format1.graceDone(upcall).reduce((before, call) => call(before), store),
+  ],
+  mayReclaim: ({ boot, records }, client) =>
+    boot !== undefined && records.some((each, at) => at >= boot && each.includes(client)),
 }
 
 /** The draft of 2010 with a bootstrap: boot_time is renamed away, then new_boot_time is renamed to it. */
@@ -193,32 +244,76 @@ export const draftTwoRenames: Rules = {
 /** Rules that were, or might have been, and what each is wrong about. */
 export const wrong = {
   'a check with a session takes a legacy client over': {
-    ...ours, check: (store, client) => (store.legacy.includes(client) && ours.mayReclaim(store, client) ? ours.create({ ...store, legacy: store.legacy.filter((other) => other !== client) }, client) : store),
+    ...ours,
+    check: (store, client) =>
+      store.legacy.includes(client) && ours.mayReclaim(store, client)
+        ? ours.create({ ...store, legacy: store.legacy.filter((other) => other !== client) }, client)
+        : store,
   },
   'a legacy client is taken over, and a first grace period forgotten': {
     ...ours,
-    create: (store, client) => ours.create({ ...store, legacy: store.legacy.filter((other) => other !== client) }, client),
+    create: (store, client) =>
+      ours.create({ ...store, legacy: store.legacy.filter((other) => other !== client) }, client),
     mayReclaim: (store, client) => {
       const { current, lastFull } = known(store)
-      return lastFull === undefined && current !== undefined ? store.records[current]?.includes(client) === true || store.legacy.includes(client) : ours.mayReclaim(store, client)
+      return lastFull === undefined && current !== undefined
+        ? store.records[current]?.includes(client) === true || store.legacy.includes(client)
+        : ours.mayReclaim(store, client)
     },
   },
-  'the end of grace forgets no legacy client': { ...ours, graceDone: (upcall) => ours.graceDone(upcall).filter((_, at) => at !== migrated.length + 1), start: (upcall) => ours.start(upcall).filter((call) => call !== followedUp) },
-  'an end of grace that died is not followed up': { ...ours, start: (upcall) => ours.start(upcall).filter((call) => call !== followedUp) },
+  'the end of grace forgets no legacy client': {
+    ...ours,
+    graceDone: (upcall) => ours.graceDone(upcall).filter((_, at) => at !== migrated.length + 1),
+    start: (upcall) => ours.start(upcall).filter((call) => call !== followedUp),
+  },
+  'an end of grace that died is not followed up': {
+    ...ours,
+    start: (upcall) => ours.start(upcall).filter((call) => call !== followedUp),
+  },
   'a start makes no mark': { ...ours, start: (upcall) => ours.start(upcall).slice(1) },
   'a start takes its mark away before it tidies up': {
-    ...ours, start: (upcall) => { const calls = ours.start(upcall); return [...calls.slice(0, -2), ...calls.slice(-1), swept] },
+    ...ours,
+    start: (upcall) => {
+      const calls = ours.start(upcall)
+      return [...calls.slice(0, -2), ...calls.slice(-1), swept]
+    },
   },
-  'an instance without a tracker spares legacy clients': { ...ours, mayReclaim: (store, client) => store.legacy.includes(client) && !known(store).isFull || ours.mayReclaim(store, client) },
+  'an instance without a tracker spares legacy clients': {
+    ...ours,
+    mayReclaim: (store, client) =>
+      (store.legacy.includes(client) && !known(store).isFull) || ours.mayReclaim(store, client),
+  },
   'the end of grace completes whatever instance it finds when it wakes up': {
-    ...ours, graceDone: (upcall) => [(store) => { const { current, isFull } = known(store); return current === undefined || isFull ? store : ours.graceDone({ ...upcall, of: current }).reduce((before, call) => call(before), store) }],
+    ...ours,
+    graceDone: (upcall) => [
+      (store) => {
+        const { current, isFull } = known(store)
+        return current === undefined || isFull
+          ? store
+          : ours.graceDone({ ...upcall, of: current }).reduce((before, call) => call(before), store)
+      },
+    ],
   },
-  'a sweep removes what is older than the current instance': { ...ours, start: (upcall) => [...ours.start(upcall), (store: Store): Store => ({ ...store, records: store.records.map((each, at) => (at < upcall.of ? [] : each)) })] },
+  'a sweep removes what is older than the current instance': {
+    ...ours,
+    start: (upcall) => [
+      ...ours.start(upcall),
+      (store: Store): Store => ({ ...store, records: store.records.map((each, at) => (at < upcall.of ? [] : each)) }),
+    ],
+  },
   'of two facts the one that was written last counts': {
-    ...ours, graceDone: (upcall) => [...ours.graceDone(upcall), (store: Store): Store => ({ ...store, started: store.started.filter((each) => each <= upcall.of) })],
+    ...ours,
+    graceDone: (upcall) => [
+      ...ours.graceDone(upcall),
+      (store: Store): Store => ({ ...store, started: store.started.filter((each) => each <= upcall.of) }),
+    ],
   },
   'format 1 is brought to format 2 mark of the format first': {
-    ...ours, start: (upcall) => { const [mark, facts, format, ...rest] = ours.start(upcall); return [mark, format, facts, ...rest].filter((call) => call !== undefined) },
+    ...ours,
+    start: (upcall) => {
+      const [mark, facts, format, ...rest] = ours.start(upcall)
+      return [mark, format, facts, ...rest].filter((call) => call !== undefined)
+    },
   },
 } as const satisfies Record<string, Rules | Omit<Rules, 'name'>>
 
@@ -268,7 +363,8 @@ export type Event =
 export interface Outcome {
   readonly states: number
   /** The shortest way to a fault, or none to be found. */
-  readonly fault: { readonly what: 'illegal reclaim' | 'legal reclaim refused'; readonly way: readonly string[] } | undefined
+  readonly fault:
+    { readonly what: 'illegal reclaim' | 'legal reclaim refused'; readonly way: readonly string[] } | undefined
 }
 
 const other = (client: Client): Client => (client === 'A' ? 'B' : 'A')
@@ -278,8 +374,17 @@ const nobody: Belief = { connected: true, holdsSince: undefined, valid: false, t
 export function explore(rules: Rules, stops: number, events: readonly Event[] = []): Outcome {
   const isLegacy = events.includes('legacy')
   const first: State = {
-    server: 'down', tracked: true, unheard: false, upcall: undefined, byHand: undefined, instance: 0, stops: 0, holder: undefined, leases: [],
-    A: isLegacy ? { ...nobody, holdsSince: 0, valid: true } : nobody, B: nobody,
+    server: 'down',
+    tracked: true,
+    unheard: false,
+    upcall: undefined,
+    byHand: undefined,
+    instance: 0,
+    stops: 0,
+    holder: undefined,
+    leases: [],
+    A: isLegacy ? { ...nobody, holdsSince: 0, valid: true } : nobody,
+    B: nobody,
     store: { ...blank, legacy: isLegacy ? ['A'] : [], format: rules.format ?? (events.includes('format 1') ? 1 : 2) },
   }
   const cameFrom = new Map<string, { readonly before: string | undefined; readonly action: string }>()
@@ -305,14 +410,20 @@ export function explore(rules: Rules, stops: number, events: readonly Event[] = 
   return { states: cameFrom.size, fault: undefined }
 }
 
-interface Successor { readonly action: string; readonly to: State | 'illegal reclaim' | 'legal reclaim refused' }
+interface Successor {
+  readonly action: string
+  readonly to: State | 'illegal reclaim' | 'legal reclaim refused'
+}
 
 function* successors(state: State, all: Rules, most: number, events: readonly Event[]): Generator<Successor> {
   const { server, tracked, store, instance, stops, upcall, byHand, holder, leases } = state
   // Until it is upgraded, a server is served by release 0.1.0.
   const rules = store.format === 1 && events.includes('format 1') ? { ...format1, start: all.start } : all
-  const calls = (of: Upcall): readonly Call[] => (of.verb === 'start' ? (of.told < 0 ? format1 : all).start(of) : rules.graceDone(of))
-  const belief = (client: Client, change: Partial<Belief>): Partial<State> => ({ [client]: { ...state[client], ...change } })
+  const calls = (of: Upcall): readonly Call[] =>
+    of.verb === 'start' ? (of.told < 0 ? format1 : all).start(of) : rules.graceDone(of)
+  const belief = (client: Client, change: Partial<Belief>): Partial<State> => ({
+    [client]: { ...state[client], ...change },
+  })
   const bothRefused = { A: { ...state.A, valid: false }, B: { ...state.B, valid: false } }
 
   if (server === 'down') {
@@ -321,77 +432,176 @@ function* successors(state: State, all: Rules, most: number, events: readonly Ev
       const nothingProven = store.mark !== undefined && store.mark !== told
       const starting: Upcall = { verb: 'start', of, told, nothingProven, at: 0 }
       // Nobody may reclaim after an instance that ran without a tracker.
-      return { action: `the server starts${release}`, to: { ...state, ...(nothingProven ? bothRefused : {}), server: 'starting', tracked: true, instance: of, upcall: starting } }
+      return {
+        action: `the server starts${release}`,
+        to: {
+          ...state,
+          ...(nothingProven ? bothRefused : {}),
+          server: 'starting',
+          tracked: true,
+          instance: of,
+          upcall: starting,
+        },
+      }
     }
     yield begin(instance + numbersPerStart, '')
     if (store.format === 1 && events.includes('format 1')) yield begin(-1, ' with release 0.1.0')
   } else if (stops < most) {
-    const down = { ...state, server: 'down', tracked: true, unheard: false, stops: stops + 1, upcall: undefined, holder: undefined, leases: [] } as const
+    const down = {
+      ...state,
+      server: 'down',
+      tracked: true,
+      unheard: false,
+      stops: stops + 1,
+      upcall: undefined,
+      holder: undefined,
+      leases: [],
+    } as const
     // While an upcall runs, only the machine can stop: the kernel waits. A reboot after an instance without a tracker, before a
     // start has taken it into account, is not covered.
     const isNoted = upcall?.nothingProven === true && !store.untracked.includes(upcall.of - 1)
-    if (tracked && !isNoted) yield { action: 'the machine crashes', to: { ...down, byHand: undefined, store: { ...store, mark: undefined } } }
-    if ((server === 'grace' || server === 'normal') && (!tracked || byHand !== undefined)) yield { action: 'the server is stopped', to: down }
+    if (tracked && !isNoted)
+      yield { action: 'the machine crashes', to: { ...down, byHand: undefined, store: { ...store, mark: undefined } } }
+    if ((server === 'grace' || server === 'normal') && (!tracked || byHand !== undefined))
+      yield { action: 'the server is stopped', to: down }
   }
 
   if (upcall !== undefined) {
     const call = calls(upcall)[upcall.at]
-    if (call !== undefined) yield { action: `${server}: call ${upcall.at + 1}`, to: { ...state, store: call(store), upcall: { ...upcall, at: upcall.at + 1 } } }
+    if (call !== undefined)
+      yield {
+        action: `${server}: call ${upcall.at + 1}`,
+        to: { ...state, store: call(store), upcall: { ...upcall, at: upcall.at + 1 } },
+      }
     // A sweep has a second: what it leaves is for the next.
-    if (call === swept) yield { action: `${server}: swept later`, to: { ...state, upcall: { ...upcall, at: upcall.at + 1 } } }
+    if (call === swept)
+      yield { action: `${server}: swept later`, to: { ...state, upcall: { ...upcall, at: upcall.at + 1 } } }
     if (server === 'ending' && call !== undefined) {
       const isCommitted = store.full.includes(upcall.of)
       if (isCommitted ? events.includes('an end of grace dies') : events.includes('an end of grace is lost'))
-        yield { action: 'gracedone dies, and grace is over', to: { ...state, server: 'normal', upcall: undefined, unheard: true } }
+        yield {
+          action: 'gracedone dies, and grace is over',
+          to: { ...state, server: 'normal', upcall: undefined, unheard: true },
+        }
     }
-    if (call === undefined && server === 'starting') yield { action: 'grace begins', to: { ...state, server: 'grace', upcall: undefined } }
-    if (call === undefined && server === 'ending') yield { action: 'grace is over', to: { ...state, server: 'normal', upcall: undefined } }
+    if (call === undefined && server === 'starting')
+      yield { action: 'grace begins', to: { ...state, server: 'grace', upcall: undefined } }
+    if (call === undefined && server === 'ending')
+      yield { action: 'grace is over', to: { ...state, server: 'normal', upcall: undefined } }
     // One that dies before its first call has left no trace, and can't: that is not covered.
-    if (server === 'starting' && call !== undefined && upcall.at > 0 && events.includes('a start dies') && upcall.told >= 0 && stops < most) {
-      yield { action: 'init dies, and the kernel asks again', to: { ...state, stops: stops + 1, upcall: { ...upcall, of: instance + numbersPerStart, at: 0, nothingProven: store.mark !== undefined && store.mark !== upcall.told }, instance: instance + numbersPerStart } }
-      yield { action: 'init dies, and the kernel goes on without a tracker', to: { ...state, ...bothRefused, stops: stops + 1, server: 'grace', tracked: false, upcall: undefined } }
+    if (
+      server === 'starting' &&
+      call !== undefined &&
+      upcall.at > 0 &&
+      events.includes('a start dies') &&
+      upcall.told >= 0 &&
+      stops < most
+    ) {
+      yield {
+        action: 'init dies, and the kernel asks again',
+        to: {
+          ...state,
+          stops: stops + 1,
+          upcall: {
+            ...upcall,
+            of: instance + numbersPerStart,
+            at: 0,
+            nothingProven: store.mark !== undefined && store.mark !== upcall.told,
+          },
+          instance: instance + numbersPerStart,
+        },
+      }
+      yield {
+        action: 'init dies, and the kernel goes on without a tracker',
+        to: { ...state, ...bothRefused, stops: stops + 1, server: 'grace', tracked: false, upcall: undefined },
+      }
     }
   }
   if (byHand !== undefined) {
     const call = calls(byHand)[byHand.at]
-    yield { action: `grace_done by hand: ${call === undefined ? 'ends' : `call ${byHand.at + 1}`}`, to: { ...state, ...(call === undefined ? { byHand: undefined } : { store: call(store), byHand: { ...byHand, at: byHand.at + 1 } }) } }
+    yield {
+      action: `grace_done by hand: ${call === undefined ? 'ends' : `call ${byHand.at + 1}`}`,
+      to: {
+        ...state,
+        ...(call === undefined
+          ? { byHand: undefined }
+          : { store: call(store), byHand: { ...byHand, at: byHand.at + 1 } }),
+      },
+    }
   } else if (events.includes('by hand') && server === 'grace' && tracked && stops < most) {
     // A person says that grace is over: who has not reclaimed is given up.
-    const givenUp = (client: Client): Belief => (state[client].holdsSince === instance ? state[client] : { ...state[client], valid: false })
-    yield { action: 'a person types grace_done', to: { ...state, A: givenUp('A'), B: givenUp('B'), byHand: { verb: 'grace done', of: known(store).current ?? 0, told: 0, nothingProven: false, at: 0 } } }
+    const givenUp = (client: Client): Belief =>
+      state[client].holdsSince === instance ? state[client] : { ...state[client], valid: false }
+    yield {
+      action: 'a person types grace_done',
+      to: {
+        ...state,
+        A: givenUp('A'),
+        B: givenUp('B'),
+        byHand: { verb: 'grace done', of: known(store).current ?? 0, told: 0, nothingProven: false, at: 0 },
+      },
+    }
   }
-  if (events.includes('wiped') && (server === 'grace' || server === 'normal') && store.started.length + store.full.length > 0)
-    yield { action: 'the state directory is wiped', to: { ...state, ...bothRefused, store: { ...blank, records: Array.from({ length: instance + 1 }, () => []) } } }
+  if (
+    events.includes('wiped') &&
+    (server === 'grace' || server === 'normal') &&
+    store.started.length + store.full.length > 0
+  )
+    yield {
+      action: 'the state directory is wiped',
+      to: { ...state, ...bothRefused, store: { ...blank, records: Array.from({ length: instance + 1 }, () => []) } },
+    }
 
   if (server === 'grace') {
     // Whoever has not reclaimed by now has lost its lock, wherever it is.
-    const late = (client: Client): Belief => (leases.includes(client) ? state[client] : { ...state[client], valid: false })
+    const late = (client: Client): Belief =>
+      leases.includes(client) ? state[client] : { ...state[client], valid: false }
     const lost = { A: late('A'), B: late('B') }
-    if (tracked) yield { action: 'the grace time is up', to: { ...state, ...lost, server: 'ending', upcall: { verb: 'grace done', of: known(store).current ?? 0, told: 0, nothingProven: false, at: 0 } } }
+    if (tracked)
+      yield {
+        action: 'the grace time is up',
+        to: {
+          ...state,
+          ...lost,
+          server: 'ending',
+          upcall: { verb: 'grace done', of: known(store).current ?? 0, told: 0, nothingProven: false, at: 0 },
+        },
+      }
     else yield { action: 'the grace time is up', to: { ...state, ...lost, server: 'normal' } }
   }
 
   for (const client of clients) {
     const { connected, holdsSince, valid, tainted } = state[client]
-    yield { action: `the network ${connected ? 'parts' : 'reaches'} ${client}`, to: { ...state, ...belief(client, { connected: !connected }) } }
+    yield {
+      action: `the network ${connected ? 'parts' : 'reaches'} ${client}`,
+      to: { ...state, ...belief(client, { connected: !connected }) },
+    }
 
     const isServing = server === 'grace' || server === 'normal'
     // The kernel is out of grace and we were not told: that is made up for first.
     const heard = (): Store => {
       const { current, isFull } = known(store)
       if (!state.unheard || current === undefined) return store
-      return isFull ? followedUp(store) : rules.graceDone({ verb: 'grace done', of: current, told: 0, nothingProven: false, at: 0 }).reduce((before, call) => call(before), store)
+      return isFull
+        ? followedUp(store)
+        : rules
+            .graceDone({ verb: 'grace done', of: current, told: 0, nothingProven: false, at: 0 })
+            .reduce((before, call) => call(before), store)
     }
     // Who is recorded in this instance is not recorded again: the kernel asks nobody.
     const isKnown = store.records[known(store).current ?? -1]?.includes(client) === true
-    const recorded = (): Store => (!tracked || (isKnown && leases.includes(client)) ? store : rules.create(heard(), client))
+    const recorded = (): Store =>
+      !tracked || (isKnown && leases.includes(client)) ? store : rules.create(heard(), client)
     const withLease = [...new Set([...leases, client])].sort()
     if (!connected && isServing && leases.includes(client))
       yield {
         action: `${client}'s lease expires`,
         to: {
-          ...state, store: tracked ? rules.remove(heard(), client) : store, leases: leases.filter((each) => each !== client),
-          holder: holder === client ? undefined : holder, ...belief(client, { valid: false }),
+          ...state,
+          store: tracked ? rules.remove(heard(), client) : store,
+          leases: leases.filter((each) => each !== client),
+          holder: holder === client ? undefined : holder,
+          ...belief(client, { valid: false }),
         },
       }
     if (!connected || !isServing) continue
@@ -403,7 +613,10 @@ function* successors(state: State, all: Rules, most: number, events: readonly Ev
         yield {
           action: `${client} locks`,
           to: {
-            ...state, store: recorded(), holder: client, leases: withLease,
+            ...state,
+            store: recorded(),
+            holder: client,
+            leases: withLease,
             ...belief(client, { holdsSince: instance, valid: tracked, tainted: false }),
             ...(state[loser].holdsSince === undefined ? {} : { [loser]: { ...state[loser], tainted: true } }),
           },
@@ -414,13 +627,26 @@ function* successors(state: State, all: Rules, most: number, events: readonly Ev
     } else if (holdsSince === instance) {
       if (holder === client) yield { action: `${client} unlocks`, to: { ...state, holder: undefined, [client]: lost } }
       else yield { action: `${client} learns that its lease has expired`, to: { ...state, [client]: lost } }
-    } else if (server === 'normal') yield { action: `${client} comes too late to reclaim`, to: { ...state, [client]: lost } }
+    } else if (server === 'normal')
+      yield { action: `${client} comes too late to reclaim`, to: { ...state, [client]: lost } }
     else if (tracked && rules.mayReclaim(store, client)) {
       const asked = rules.check(store, client)
       if (asked !== store) yield { action: `${client} asks`, to: { ...state, store: asked } }
-      if (tainted || (holder !== undefined && holder !== client)) yield { action: `${client} reclaims`, to: 'illegal reclaim' }
-      else yield { action: `${client} reclaims`, to: { ...state, store: recorded(), holder: client, leases: withLease, ...belief(client, { holdsSince: instance, valid: true }) } }
-    } else if (valid && tracked && !(store.format === 1 && events.includes('format 1'))) yield { action: `${client} is refused`, to: 'legal reclaim refused' }
+      if (tainted || (holder !== undefined && holder !== client))
+        yield { action: `${client} reclaims`, to: 'illegal reclaim' }
+      else
+        yield {
+          action: `${client} reclaims`,
+          to: {
+            ...state,
+            store: recorded(),
+            holder: client,
+            leases: withLease,
+            ...belief(client, { holdsSince: instance, valid: true }),
+          },
+        }
+    } else if (valid && tracked && !(store.format === 1 && events.includes('format 1')))
+      yield { action: `${client} is refused`, to: 'legal reclaim refused' }
     else yield { action: `${client} is refused`, to: { ...state, [client]: lost } }
   }
 }

@@ -9,13 +9,35 @@ import { spawn, spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
-import { inForeground, settings, type Artefact, type Environment, type Machine, type Said } from '../support/artefacts.ts'
+import {
+  inForeground,
+  settings,
+  type Artefact,
+  type Environment,
+  type Machine,
+  type Said,
+} from '../support/artefacts.ts'
 import { judge, type Event, type Owner } from '../life/oracle.ts'
 import { each, inPart, random, report, seconds, seed, type Row } from './figures.ts'
 import { hasOrder, type Run } from './linear.ts'
 import { need } from './loop-disks.ts'
 import { executableSubject } from './mutants.ts'
-import { allow, ann, bob, check, create, dan, expire, graceDone, memoryAfter, prune, remove, scenarios, start, upcallFor } from './scenarios.ts'
+import {
+  allow,
+  ann,
+  bob,
+  check,
+  create,
+  dan,
+  expire,
+  graceDone,
+  memoryAfter,
+  prune,
+  remove,
+  scenarios,
+  start,
+  upcallFor,
+} from './scenarios.ts'
 import { briefly, callsIn, changing, trace, type Call } from './trace.ts'
 import { plant, readTree } from './trees.ts'
 import { call, disagreement, futuresByRule, futuresOf, live, machineAt, scratch, scrapTree } from './verdicts.ts'
@@ -24,7 +46,8 @@ const executable = executableSubject()
 const inGrace = scenarios.find(({ name }) => name === 'check of a v4.0 client, promoting')?.before ?? []
 const outOfGrace = scenarios.find(({ name }) => name === 'remove out of grace')?.before ?? []
 
-const firstGrace = scenarios.find(({ name }) => name === 'create, reclaiming from a first instance that never was full')?.before ?? []
+const firstGrace =
+  scenarios.find(({ name }) => name === 'create, reclaiming from a first instance that never was full')?.before ?? []
 
 const pairs: readonly { readonly state: readonly Event[]; readonly upcalls: readonly Event[] }[] = [
   { state: inGrace, upcalls: [check(bob, 'N'), create(bob, 'Y'), remove(bob), graceDone('2000')] },
@@ -38,67 +61,105 @@ const pairs: readonly { readonly state: readonly Event[]; readonly upcalls: read
 ]
 
 /** Commands for people beside upcalls: each upcall is stopped, and the command runs meanwhile. */
-const byHand: readonly { readonly state: readonly Event[]; readonly victims: readonly Event[]; readonly commands: readonly Event[] }[] = [
-  { state: inGrace, victims: [check(bob, 'N'), create(ann, 'Y'), remove(ann), graceDone('2000'), start('3000')], commands: [prune, expire(ann), allow(dan)] },
+const byHand: readonly {
+  readonly state: readonly Event[]
+  readonly victims: readonly Event[]
+  readonly commands: readonly Event[]
+}[] = [
+  {
+    state: inGrace,
+    victims: [check(bob, 'N'), create(ann, 'Y'), remove(ann), graceDone('2000'), start('3000')],
+    commands: [prune, expire(ann), allow(dan)],
+  },
   { state: outOfGrace, victims: [create(dan, 'Y'), remove(ann), start('3000')], commands: [expire(ann), allow(dan)] },
 ]
 
 /** What a pull request waits for: where a stopped upcall does most harm if it trusts what it saw. */
 const waitedFor = ['check bob, grace done', 'grace done, check bob', 'grace done, start', 'check bob, start']
 
-describe('one upcall is stopped after each of its calls, another runs meanwhile, and the first is woken', { skip: executable === undefined }, () => {
-  const total = { pairs: 0, points: 0, violations: 0, 'lock passed by': 0 }
-  const began = performance.now()
-  for (const { state, upcalls } of pairs)
-    for (const victim of upcalls)
-      for (const other of upcalls.filter((each) => !inPart || waitedFor.includes(`${show(victim)}, ${show(each)}`)))
-        it(`${show(victim)}, meanwhile ${show(other)}: as in one order or the other`, async () => {
-          assert.ok(executable)
-          const { points, violations, passed } = await stopEverywhere(executable, state, victim, other)
-          total.pairs++
-          total.points += points
-          total.violations += violations.length
-          total['lock passed by'] += passed
-          assert.deepEqual(violations, [])
-        })
-  for (const { state, victims, commands } of byHand)
-    for (const victim of victims)
-      for (const command of commands.filter((each) => !inPart || `${show(victim)}, ${show(each)}` === 'check bob, prune'))
-        it(`${show(victim)}, meanwhile ${show(command)} by hand: as in one order or the other`, async () => {
-          assert.ok(executable)
-          const { points, violations, passed } = await stopEverywhere(executable, state, victim, command)
-          total.pairs++
-          total.points += points
-          total.violations += violations.length
-          total['lock passed by'] += passed
-          assert.deepEqual(violations, [])
-        })
-  after(() => { report({ technique: 'races-pairs', rows: [{ ...total, seconds: seconds(began) }] }) })
-})
+describe(
+  'one upcall is stopped after each of its calls, another runs meanwhile, and the first is woken',
+  { skip: executable === undefined },
+  () => {
+    const total = { pairs: 0, points: 0, violations: 0, 'lock passed by': 0 }
+    const began = performance.now()
+    for (const { state, upcalls } of pairs)
+      for (const victim of upcalls)
+        for (const other of upcalls.filter((each) => !inPart || waitedFor.includes(`${show(victim)}, ${show(each)}`)))
+          it(`${show(victim)}, meanwhile ${show(other)}: as in one order or the other`, async () => {
+            assert.ok(executable)
+            const { points, violations, passed } = await stopEverywhere(executable, state, victim, other)
+            total.pairs++
+            total.points += points
+            total.violations += violations.length
+            total['lock passed by'] += passed
+            assert.deepEqual(violations, [])
+          })
+    for (const { state, victims, commands } of byHand)
+      for (const victim of victims)
+        for (const command of commands.filter(
+          (each) => !inPart || `${show(victim)}, ${show(each)}` === 'check bob, prune',
+        ))
+          it(`${show(victim)}, meanwhile ${show(command)} by hand: as in one order or the other`, async () => {
+            assert.ok(executable)
+            const { points, violations, passed } = await stopEverywhere(executable, state, victim, command)
+            total.pairs++
+            total.points += points
+            total.violations += violations.length
+            total['lock passed by'] += passed
+            assert.deepEqual(violations, [])
+          })
+    after(() => {
+      report({ technique: 'races-pairs', rows: [{ ...total, seconds: seconds(began) }] })
+    })
+  },
+)
 
 function show(event: Event): string {
   return 'owner' in event ? `${event.event} ${Buffer.from(event.owner, 'hex').toString()}` : event.event
 }
 
-async function stopEverywhere(artefact: Artefact, before: readonly Event[], victim: Event, other: Event): Promise<{ points: number; violations: string[]; passed: number }> {
+async function stopEverywhere(
+  artefact: Artefact,
+  before: readonly Event[],
+  victim: Event,
+  other: Event,
+): Promise<{ points: number; violations: string[]; passed: number }> {
   const base = machineAt(scratch())
   const bootTime = await live(artefact, base, before)
   const tree = readTree(base.stateDir)
-  const whole = await trace(artefact, [...settings(base), ...upcallFor(victim, bootTime).words], upcallFor(victim, bootTime).env)
+  const whole = await trace(
+    artefact,
+    [...settings(base), ...upcallFor(victim, bootTime).words],
+    upcallFor(victim, bootTime).env,
+  )
   scrapTree(base)
   // An end of grace is also stopped when it has only looked: what it does must be of the instance that it saw.
-  const points = victim.event === 'grace done'
-    ? whole.calls.filter(({ name, paths, result }) => name !== 'exit_group' && (result ?? -1) >= 0 && paths.some((path) => path.startsWith(`${base.dir}/state`)))
-    : changing(whole.calls, join(base.dir, 'state'))
+  const points =
+    victim.event === 'grace done'
+      ? whole.calls.filter(
+          ({ name, paths, result }) =>
+            name !== 'exit_group' && (result ?? -1) >= 0 && paths.some((path) => path.startsWith(`${base.dir}/state`)),
+        )
+      : changing(whole.calls, join(base.dir, 'state'))
   const violations: string[] = []
   let passed = 0
   const owners = [...new Set([...before, victim, other].flatMap((event) => ('owner' in event ? [event.owner] : [])))]
-  const orders = [[victim, other], [other, victim]].map((order) => {
+  const orders = [
+    [victim, other],
+    [other, victim],
+  ].map((order) => {
     const memory = memoryAfter(before)
     const statuses = new Map(order.map((event) => [event, judge(memory, event, false).statuses]))
-    return { statuses: [statuses.get(victim) ?? [], statuses.get(other) ?? []] as const, futures: futuresByRule(memory, owners) }
+    return {
+      statuses: [statuses.get(victim) ?? [], statuses.get(other) ?? []] as const,
+      futures: futuresByRule(memory, owners),
+    }
   })
-  const alone = ((memory) => ({ status: judge(memory, victim, false).statuses, futures: futuresByRule(memory, owners) }))(memoryAfter(before))
+  const alone = ((memory) => ({
+    status: judge(memory, victim, false).statuses,
+    futures: futuresByRule(memory, owners),
+  }))(memoryAfter(before))
   await each(points, 6, async (point) => {
     const machine = machineAt(scratch())
     try {
@@ -112,11 +173,23 @@ async function stopEverywhere(artefact: Artefact, before: readonly Event[], vict
       const observed = await futuresOf(artefact, readTree(machine.stateDir), owners, 'kill', 'every check')
       // A command for people that can't have the lock changes nothing, and says so.
       const wasRefused = meanwhile.status === 135 && /nothing changed/.test(meanwhile.stderr)
-      const fitting = wasRefused ? [alone].filter(({ status: due }) => typeof status === 'number' && due.includes(status)) : orders.filter(({ statuses: [first, second] }) =>
-        typeof status === 'number' && first.includes(status) && typeof meanwhile.status === 'number' && second.includes(meanwhile.status))
+      const fitting = wasRefused
+        ? [alone].filter(({ status: due }) => typeof status === 'number' && due.includes(status))
+        : orders.filter(
+            ({ statuses: [first, second] }) =>
+              typeof status === 'number' &&
+              first.includes(status) &&
+              typeof meanwhile.status === 'number' &&
+              second.includes(meanwhile.status),
+          )
       if (!sleeping.fired) violations.push(`${label}: it was not stopped there`)
-      if (fitting.length === 0) violations.push(`${label}: statuses ${status} and ${meanwhile.status} ${meanwhile.stderr}`)
-      const wrong = disagreement(observed, fitting.map(({ futures }) => futures), 'kill')
+      if (fitting.length === 0)
+        violations.push(`${label}: statuses ${status} and ${meanwhile.status} ${meanwhile.stderr}`)
+      const wrong = disagreement(
+        observed,
+        fitting.map(({ futures }) => futures),
+        'kill',
+      )
       if (wrong !== undefined) violations.push(`${label}: statuses ${status} and ${meanwhile.status}, ${wrong}`)
     } finally {
       scrapTree(machine)
@@ -126,20 +199,39 @@ async function stopEverywhere(artefact: Artefact, before: readonly Event[], vict
 }
 
 /** Starts an upcall that is stopped when it has made a call, and waits until it is. */
-const stoppedAt = (artefact: Artefact, machine: Machine, event: Event, bootTime: string | undefined, after: Point): Promise<Stopped> => {
+const stoppedAt = (
+  artefact: Artefact,
+  machine: Machine,
+  event: Event,
+  bootTime: string | undefined,
+  after: Point,
+): Promise<Stopped> => {
   const { words, env } = upcallFor(event, bootTime)
   return stopped([...artefact.command, '-f', ...settings(machine), ...words], env, join(machine.dir, 'stopped'), after)
 }
 
 type Point = Pick<Call, 'name' | 'nth'>
-interface Stopped { readonly fired: boolean; readonly wake: () => Promise<number | string> }
+interface Stopped {
+  readonly fired: boolean
+  readonly wake: () => Promise<number | string>
+}
 
-async function stopped(command: readonly string[], env: Environment, log: string, { name, nth }: Point): Promise<Stopped> {
-  const child = spawn('strace', ['-f', '-o', log, '-e', `trace=${name}`, '-e', `inject=${name}:signal=SIGSTOP:when=${nth}`, ...command],
-    { cwd: '/', env: { ...env }, stdio: 'ignore' })
+async function stopped(
+  command: readonly string[],
+  env: Environment,
+  log: string,
+  { name, nth }: Point,
+): Promise<Stopped> {
+  const child = spawn(
+    'strace',
+    ['-f', '-o', log, '-e', `trace=${name}`, '-e', `inject=${name}:signal=SIGSTOP:when=${nth}`, ...command],
+    { cwd: '/', env: { ...env }, stdio: 'ignore' },
+  )
   let ended: number | string | undefined
   const exit = new Promise<number | string>((resolve) => {
-    child.once('exit', (code, signal) => { resolve(ended = code ?? signal ?? 'lost') })
+    child.once('exit', (code, signal) => {
+      resolve((ended = code ?? signal ?? 'lost'))
+    })
   })
   let sleeper: string | undefined
   for (let turn = 0; turn < 2000 && ended === undefined && sleeper === undefined; turn++) {
@@ -174,7 +266,14 @@ describe('races can show a loss', { skip: executable === undefined }, () => {
     const { points, lost, waited } = await peerPair()
     report({
       technique: 'races-control',
-      rows: [{ control: 'nfsdcltrack: a check of a v4.0 client, meanwhile the end of grace', points, 'acknowledged, and the record is gone': lost, 'the end of grace waited for the check': waited }],
+      rows: [
+        {
+          control: 'nfsdcltrack: a check of a v4.0 client, meanwhile the end of grace',
+          points,
+          'acknowledged, and the record is gone': lost,
+          'the end of grace waited for the check': waited,
+        },
+      ],
     })
     assert.ok(lost > 0)
   })
@@ -189,11 +288,17 @@ async function peerPair(): Promise<{ points: number; lost: number; waited: numbe
   const patience = inPart ? 20_000 : 2000
   const session = (given: string): Environment => ({ NFSDCLTRACK_CLIENT_HAS_SESSION: given })
   const words = (at: string, ...rest: readonly string[]): string[] => ['-f', '-s', at, ...rest]
-  const run = (at: string, env: Environment, ...rest: readonly string[]): Promise<number | null> => new Promise((resolve, reject) => {
-    const child = spawn(peer, words(at, ...rest), { env: { ...env }, stdio: 'ignore', timeout: patience, killSignal: 'SIGKILL' })
-    child.once('error', reject)
-    child.once('exit', resolve)
-  })
+  const run = (at: string, env: Environment, ...rest: readonly string[]): Promise<number | null> =>
+    new Promise((resolve, reject) => {
+      const child = spawn(peer, words(at, ...rest), {
+        env: { ...env },
+        stdio: 'ignore',
+        timeout: patience,
+        killSignal: 'SIGKILL',
+      })
+      child.once('error', reject)
+      child.once('exit', resolve)
+    })
   try {
     mkdirSync(store)
     assert.equal(await run(store, {}, 'init'), 0)
@@ -204,16 +309,36 @@ async function peerPair(): Promise<{ points: number; lost: number; waited: numbe
     const log = join(machine.dir, 'whole')
     const trial = join(machine.dir, 'trial')
     cpSync(store, trial, { recursive: true })
-    spawnSync('strace', ['-f', '-y', '-o', log, '-e', 'trace=openat,fcntl,pread64,pwrite64,unlink,fdatasync', peer, ...words(trial, 'check', bob)], { env: { ...session('N') } })
-    const onStore = callsIn(readFileSync(log, 'latin1')).filter(({ paths }) => paths.some((path) => path.startsWith(trial)))
+    spawnSync(
+      'strace',
+      [
+        '-f',
+        '-y',
+        '-o',
+        log,
+        '-e',
+        'trace=openat,fcntl,pread64,pwrite64,unlink,fdatasync',
+        peer,
+        ...words(trial, 'check', bob),
+      ],
+      { env: { ...session('N') } },
+    )
+    const onStore = callsIn(readFileSync(log, 'latin1')).filter(({ paths }) =>
+      paths.some((path) => path.startsWith(trial)),
+    )
     // Between its transactions it holds no lock: there a pull request looks.
     const points = inPart ? onStore.filter(({ text }) => /F_UNLCK.*l_start=0, l_len=0/.test(text)) : onStore
     const found = { points: points.length, lost: 0, waited: 0 }
     await each([...points.entries()], 4, async ([number, point]) => {
       const at = join(machine.dir, `store-${number}`)
       cpSync(store, at, { recursive: true })
-      const sleeping = await stopped([peer, ...words(at, 'check', bob)], session('N'), join(machine.dir, `log-${number}`), point)
-      if (await run(at, {}, 'gracedone', String(began)) !== 0) found.waited++
+      const sleeping = await stopped(
+        [peer, ...words(at, 'check', bob)],
+        session('N'),
+        join(machine.dir, `log-${number}`),
+        point,
+      )
+      if ((await run(at, {}, 'gracedone', String(began))) !== 0) found.waited++
       if ((await sleeping.wake()) === 0 && (await run(at, session('Y'), 'check', bob)) !== 0) found.lost++
     })
     return found
@@ -233,7 +358,9 @@ describe('hundreds of upcalls at once', { skip: executable === undefined }, () =
     assert.ok(executable)
     rows.push(await storm(executable, 64, inPart ? 200 : 640, false))
   })
-  after(() => { report({ technique: 'races-storm', rows }) })
+  after(() => {
+    report({ technique: 'races-storm', rows })
+  })
 })
 
 const outOfTime = 146
@@ -242,28 +369,44 @@ async function storm(artefact: Artefact, width: number, upcalls: number, isDistu
   const from = seed(`a storm of ${width}`)
   const dice = random(from)
   const pick = <T>(list: readonly T[]): T => list[Math.floor(dice() * list.length)] as T
-  const owners: Owner[] = Array.from({ length: Math.ceil(upcalls / 9) }, (_, at) => Buffer.from(`client-${at}`).toString('hex'))
+  const owners: Owner[] = Array.from({ length: Math.ceil(upcalls / 9) }, (_, at) =>
+    Buffer.from(`client-${at}`).toString('hex'),
+  )
   const machine = machineAt(scratch())
   const runs: Run[] = []
   const beganAll = performance.now()
   try {
-    const first: Event[] = [start('1000'), ...owners.filter((_, at) => at % 2 === 0).map((owner) => create(owner, pick(['Y', 'N'])))]
+    const first: Event[] = [
+      start('1000'),
+      ...owners.filter((_, at) => at % 2 === 0).map((owner) => create(owner, pick(['Y', 'N']))),
+    ]
     await live(artefact, machine, first)
     const memory = memoryAfter(first)
     const clock = (): number => performance.now() - beganAll
 
     // One queue: early on grace ends, then the server starts again, and later that grace ends as well.
-    const queue: { event: Event | 'verify' | 'export'; bootTime: string; fault?: string }[] = Array.from({ length: upcalls }, (_, at) => {
-      const owner = pick(owners)
-      const bootTime = at < upcalls * 0.45 ? '1000' : '2000'
-      const event = at === Math.floor(upcalls * 0.2) ? graceDone('1000')
-        : at === Math.floor(upcalls * 0.45) ? start('2000')
-          : at === Math.floor(upcalls * 0.8) ? graceDone('2000')
-            : isDisturbed && at % 20 === 13 ? pick(byPeople(owner))
-              : pick([create(owner, 'Y'), create(owner, 'N'), check(owner, 'N'), check(owner, 'Y'), remove(owner)])
-      const fault = isDisturbed && typeof event === 'object' && 'owner' in event && at % 40 === 7 ? pick(['SIGKILL', 'SIGSTOP']) : undefined
-      return fault === undefined ? { event, bootTime } : { event, bootTime, fault }
-    })
+    const queue: { event: Event | 'verify' | 'export'; bootTime: string; fault?: string }[] = Array.from(
+      { length: upcalls },
+      (_, at) => {
+        const owner = pick(owners)
+        const bootTime = at < upcalls * 0.45 ? '1000' : '2000'
+        const event =
+          at === Math.floor(upcalls * 0.2)
+            ? graceDone('1000')
+            : at === Math.floor(upcalls * 0.45)
+              ? start('2000')
+              : at === Math.floor(upcalls * 0.8)
+                ? graceDone('2000')
+                : isDisturbed && at % 20 === 13
+                  ? pick(byPeople(owner))
+                  : pick([create(owner, 'Y'), create(owner, 'N'), check(owner, 'N'), check(owner, 'Y'), remove(owner)])
+        const fault =
+          isDisturbed && typeof event === 'object' && 'owner' in event && at % 40 === 7
+            ? pick(['SIGKILL', 'SIGSTOP'])
+            : undefined
+        return fault === undefined ? { event, bootTime } : { event, bootTime, fault }
+      },
+    )
     const times: number[] = []
     let passed = 0
     let killed = 0
@@ -276,9 +419,11 @@ async function storm(artefact: Artefact, width: number, upcalls: number, isDistu
       if (event === 'verify' || event === 'export' || isByPeople(event)) {
         const { status, stderr } = await said(artefact, machine, event)
         commands++
-        if (typeof status === 'string' || ![0, 1, 234, 135].includes(status)) refused.push(`${typeof event === 'string' ? event : event.event} ended with ${status}: ${stderr}`)
+        if (typeof status === 'string' || ![0, 1, 234, 135].includes(status))
+          refused.push(`${typeof event === 'string' ? event : event.event} ended with ${status}: ${stderr}`)
         // What was refused may have been done in part: an import beside a start and its end of grace.
-        if (typeof event !== 'string') runs.push({ event, began, ended: clock(), status: status === 0 || status === 234 ? status : undefined })
+        if (typeof event !== 'string')
+          runs.push({ event, began, ended: clock(), status: status === 0 || status === 234 ? status : undefined })
         return
       }
       if (fault === undefined) {
@@ -294,12 +439,23 @@ async function storm(artefact: Artefact, width: number, upcalls: number, isDistu
       // The first symbolic link is the lock: killed in the first call that removes something, it leaves the lock behind.
       if (fault === 'SIGKILL') {
         const lockCall: Call = { name: 'unlinkat', nth: 1, thread: 0, text: '', paths: [], result: 0, injected: false }
-        const { status } = await trace(artefact, [...settings(machine), ...words], env, { call: lockCall, what: 'signal=SIGKILL' })
+        const { status } = await trace(artefact, [...settings(machine), ...words], env, {
+          call: lockCall,
+          what: 'signal=SIGKILL',
+        })
         killed++
-        runs.push({ event, began, ended: status === 'SIGKILL' ? Infinity : clock(), status: status === 'SIGKILL' ? undefined : status })
+        runs.push({
+          event,
+          began,
+          ended: status === 'SIGKILL' ? Infinity : clock(),
+          status: status === 'SIGKILL' ? undefined : status,
+        })
         return
       }
-      const sleeping = await stoppedAt(artefact, { ...machine, dir: scratchIn(machine) }, event, bootTime, { name: 'symlinkat', nth: 1 })
+      const sleeping = await stoppedAt(artefact, { ...machine, dir: scratchIn(machine) }, event, bootTime, {
+        name: 'symlinkat',
+        nth: 1,
+      })
       await new Promise((resolve) => setTimeout(resolve, 2500))
       const status = await sleeping.wake()
       stoppedHolders++
@@ -312,16 +468,35 @@ async function storm(artefact: Artefact, width: number, upcalls: number, isDistu
       runs.push({ event: check(owner, 'Y'), began: quiet, ended: Infinity, status })
     }
     const violations = owners.filter((owner) => !hasOrder(runs, owner, memory))
-    assert.deepEqual(violations.map((owner) => `no order of the upcalls of ${Buffer.from(owner, 'hex').toString()} has these statuses: ${storyOf(owner, runs)}`), [])
-    const wrongStatus = runs.filter(({ event, status }) => status !== undefined && status !== 0 && status !== 255 && !isByPeople(event))
+    assert.deepEqual(
+      violations.map(
+        (owner) =>
+          `no order of the upcalls of ${Buffer.from(owner, 'hex').toString()} has these statuses: ${storyOf(owner, runs)}`,
+      ),
+      [],
+    )
+    const wrongStatus = runs.filter(
+      ({ event, status }) => status !== undefined && status !== 0 && status !== 255 && !isByPeople(event),
+    )
     assert.deepEqual(refused, [])
     assert.deepEqual(wrongStatus, [])
     times.sort((a, b) => a - b)
     const percentile = (part: number): number => Math.round(times[Math.floor((times.length - 1) * part)] ?? 0)
     return {
-      parallel: width, upcalls: runs.length, 'commands for people': commands, 'holders stopped': stoppedHolders, 'holders killed': killed, 'lock passed by': passed, 'out of time': late,
-      violations: violations.length, 'p50 ms': percentile(0.5), 'p95 ms': percentile(0.95), 'p99 ms': percentile(0.99), 'max ms': percentile(1),
-      seed: from, seconds: seconds(beganAll),
+      parallel: width,
+      upcalls: runs.length,
+      'commands for people': commands,
+      'holders stopped': stoppedHolders,
+      'holders killed': killed,
+      'lock passed by': passed,
+      'out of time': late,
+      violations: violations.length,
+      'p50 ms': percentile(0.5),
+      'p95 ms': percentile(0.95),
+      'p99 ms': percentile(0.99),
+      'max ms': percentile(1),
+      seed: from,
+      seconds: seconds(beganAll),
     }
   } finally {
     scrapTree(machine)
@@ -329,8 +504,18 @@ async function storm(artefact: Artefact, width: number, upcalls: number, isDistu
 }
 
 /** What people and programs do beside the kernel's upcalls. */
-const byPeople = (owner: Owner): readonly (Event | 'verify' | 'export')[] =>
-  [prune, expire(owner), expire(owner), allow(owner), allow(owner), { event: 'import', owner }, { event: 'import', owner }, 'verify', 'verify', 'export']
+const byPeople = (owner: Owner): readonly (Event | 'verify' | 'export')[] => [
+  prune,
+  expire(owner),
+  expire(owner),
+  allow(owner),
+  allow(owner),
+  { event: 'import', owner },
+  { event: 'import', owner },
+  'verify',
+  'verify',
+  'export',
+]
 
 const isByPeople = ({ event }: Event): boolean => ['prune', 'expire', 'allow', 'import'].includes(event)
 
@@ -342,15 +527,27 @@ function said(artefact: Artefact, machine: Machine, event: Event | 'verify' | 'e
     if (event === 'export') return ['export']
     if (event.event !== 'import') return upcallFor(event).words
     const source = join(scratchIn(machine), 'clients.json')
-    writeFileSync(source, JSON.stringify({ format: 'nfsd-userland-helper clients', version: 1, clients: [{ owner_hex: event.owner, session: false, recorded: 0 }] }))
+    writeFileSync(
+      source,
+      JSON.stringify({
+        format: 'nfsd-userland-helper clients',
+        version: 1,
+        clients: [{ owner_hex: event.owner, session: false, recorded: 0 }],
+      }),
+    )
     return ['import', '--yes', source]
   }
   return inForeground(artefact, [...settings(machine), ...words()], env)
 }
 
 const storyOf = (owner: Owner, runs: readonly Run[]): string =>
-  runs.filter(({ event }) => !('owner' in event) || event.owner === owner)
-    .map(({ event, status, began, ended }) => `${event.event} ${status ?? 'killed'} (${Math.round(began)} to ${Math.round(ended)} ms)`).join(', ')
+  runs
+    .filter(({ event }) => !('owner' in event) || event.owner === owner)
+    .map(
+      ({ event, status, began, ended }) =>
+        `${event.event} ${status ?? 'killed'} (${Math.round(began)} to ${Math.round(ended)} ms)`,
+    )
+    .join(', ')
 
 const scratchIn = ({ dir }: Machine): string => {
   const own = join(dir, `stop-${Math.random().toString(36).slice(2)}`)

@@ -2,7 +2,10 @@
 import type { Event, Memory, Owner } from '../life/oracle.ts'
 import { check, create, graceDone, remove, start } from './scenarios.ts'
 
-export interface RandomLife { readonly next: (memory: Memory) => Event; readonly start: () => Event }
+export interface RandomLife {
+  readonly next: (memory: Memory) => Event
+  readonly start: () => Event
+}
 
 /** Starts are numbered from 1001; the first event of a life is one, since its memory is blank. */
 export function randomLife(dice: () => number, clients: readonly Owner[]): RandomLife {

@@ -9,7 +9,10 @@ import { figuresDirectory, type Figures } from './figures.ts'
 
 const page = join(root, 'docs/reliability.md')
 
-const cell = (value: string | number | undefined): string => String(value ?? '').replaceAll('|', '\\|').replaceAll('\n', ' ')
+const cell = (value: string | number | undefined): string =>
+  String(value ?? '')
+    .replaceAll('|', '\\|')
+    .replaceAll('\n', ' ')
 
 function table(technique: string): string {
   const file = join(figuresDirectory, `${technique}.json`)
@@ -17,9 +20,18 @@ function table(technique: string): string {
   const { rows } = JSON.parse(readFileSync(file, 'utf8')) as Figures
   const names = [...new Set(rows.flatMap((row) => Object.keys(row)))]
   const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`
-  return [line(names), line(names.map(() => '---')), ...rows.map((row) => line(names.map((name) => cell(row[name]))))].join('\n')
+  return [
+    line(names),
+    line(names.map(() => '---')),
+    ...rows.map((row) => line(names.map((name) => cell(row[name])))),
+  ].join('\n')
 }
 
 const text = readFileSync(page, 'utf8')
-writeFileSync(page, text.replace(/<!-- figures: ([a-z-]+) -->[^]*?<!-- end -->/g,
-  (_, technique: string) => `<!-- figures: ${technique} -->\n${table(technique)}\n<!-- end -->`))
+writeFileSync(
+  page,
+  text.replace(
+    /<!-- figures: ([a-z-]+) -->[^]*?<!-- end -->/g,
+    (_, technique: string) => `<!-- figures: ${technique} -->\n${table(technique)}\n<!-- end -->`,
+  ),
+)

@@ -38,9 +38,31 @@ export interface Fault {
 }
 
 const traced = [
-  'openat', 'mkdir', 'mkdirat', 'rmdir', 'unlink', 'unlinkat', 'rename', 'renameat', 'renameat2', 'symlink', 'symlinkat',
-  'link', 'linkat', 'write', 'writev', 'pwrite64', 'pwritev', 'ftruncate', 'truncate', 'chmod', 'fchmod', 'fsync',
-  'fdatasync', 'sync_file_range', 'exit_group',
+  'openat',
+  'mkdir',
+  'mkdirat',
+  'rmdir',
+  'unlink',
+  'unlinkat',
+  'rename',
+  'renameat',
+  'renameat2',
+  'symlink',
+  'symlinkat',
+  'link',
+  'linkat',
+  'write',
+  'writev',
+  'pwrite64',
+  'pwritev',
+  'ftruncate',
+  'truncate',
+  'chmod',
+  'fchmod',
+  'fsync',
+  'fdatasync',
+  'sync_file_range',
+  'exit_group',
 ].join(',')
 
 let runs = 0
@@ -48,18 +70,43 @@ let runs = 0
 /** Runs the helper in the foreground under strace, with at most one fault. */
 export function trace(artefact: Artefact, words: readonly string[], env: Environment, fault?: Fault): Promise<Traced> {
   const log = join(tmpdir(), `proof-trace-${process.pid}-${runs++}`)
-  const inject = fault === undefined
-    ? []
-    : ['-e', `inject=${fault.call.name}:${fault.what}:when=${fault.call.nth}${fault.forGood === true ? '+' : ''}`]
-  const command = ['-f', '-y', '-s', '8192', '-o', log, '-e', `trace=${traced}`, ...inject, ...artefact.command, '-f', ...words]
+  const inject =
+    fault === undefined
+      ? []
+      : ['-e', `inject=${fault.call.name}:${fault.what}:when=${fault.call.nth}${fault.forGood === true ? '+' : ''}`]
+  const command = [
+    '-f',
+    '-y',
+    '-s',
+    '8192',
+    '-o',
+    log,
+    '-e',
+    `trace=${traced}`,
+    ...inject,
+    ...artefact.command,
+    '-f',
+    ...words,
+  ]
   const began = performance.now()
   return new Promise((resolve, reject) => {
-    const child = spawn('strace', command,
-      { cwd: '/', env: { ...env }, stdio: ['ignore', 'pipe', 'pipe'], timeout: 60_000, killSignal: 'SIGKILL' })
+    const child = spawn('strace', command, {
+      cwd: '/',
+      env: { ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: 60_000,
+      killSignal: 'SIGKILL',
+    })
     const said = { stdout: '', stderr: '' }
-    child.stdout.setEncoding('utf8').on('data', (text: string) => { said.stdout += text })
-    child.stderr.setEncoding('utf8').on('data', (text: string) => { said.stderr += text })
-    child.once('error', () => { reject(new Error("strace is missing: install the package 'strace'")) })
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      said.stdout += text
+    })
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      said.stderr += text
+    })
+    child.once('error', () => {
+      reject(new Error("strace is missing: install the package 'strace'"))
+    })
     child.once('close', (code, signal) => {
       const calls = callsIn(readFileSync(log, 'utf8'))
       rmSync(log)
@@ -81,7 +128,8 @@ export function callsIn(log: string): Call[] {
       const first = begun.get(thread)
       begun.delete(thread)
       if (first !== undefined) whole.push({ thread, text: first.text + (resumed[1] ?? ''), at: first.at })
-    } else if (rest.endsWith('<unfinished ...>')) begun.set(thread, { text: rest.slice(0, -'<unfinished ...>'.length), at })
+    } else if (rest.endsWith('<unfinished ...>'))
+      begun.set(thread, { text: rest.slice(0, -'<unfinished ...>'.length), at })
     else whole.push({ thread, text: rest, at })
   }
   for (const [thread, { text, at }] of begun) whole.push({ thread, text: `${text} = ?`, at })
@@ -99,8 +147,13 @@ export function callsIn(log: string): Call[] {
     const nth = (counts.get(key) ?? 0) + 1
     counts.set(key, nth)
     calls.push({
-      name, nth, thread, text: args,
-      paths: [...args.matchAll(/"((?:[^"\\]|\\.)*)"|\d+<([^>]*)>/g)].map(([, string, descriptor]) => string ?? descriptor ?? ''),
+      name,
+      nth,
+      thread,
+      text: args,
+      paths: [...args.matchAll(/"((?:[^"\\]|\\.)*)"|\d+<([^>]*)>/g)].map(
+        ([, string, descriptor]) => string ?? descriptor ?? '',
+      ),
       result: result === '?' ? undefined : Number(result),
       injected: text.includes('(INJECTED)'),
     })
@@ -128,7 +181,9 @@ const changes = ({ name, text }: Call): boolean =>
 
 /** The calls that changed something under a directory, or made it durable: the points at which it can go wrong. */
 export const changing = (calls: readonly Call[], directory: string): Call[] =>
-  calls.filter((call) => changes(call) && (call.result ?? -1) >= 0 && call.paths.some((path) => isUnder(path, directory)))
+  calls.filter(
+    (call) => changes(call) && (call.result ?? -1) >= 0 && call.paths.some((path) => isUnder(path, directory)),
+  )
 
 /** The ids of the threads that touched anything under a directory. */
 export const touching = (calls: readonly Call[], directory: string): Set<number> =>
@@ -136,12 +191,22 @@ export const touching = (calls: readonly Call[], directory: string): Set<number>
 
 /** What differs between two runs of one upcall: instances, process ids, times. */
 const alike = (text: string, directory: string): string =>
-  text.trim().replaceAll(directory, '').replace(/[0-9a-f]{64}/g, 'digest').replace(/\d+\.\d+\.[0-9a-f]+\.[0-9a-f]+\.\d+/, 'holder').replace(/%new-\d+-\d+/, '%new').replace(/check=[0-9a-f]{8}/, '')
-    .replace(/\b[0-9a-f]{12}\b/g, '#').replace(/\d{4,}/g, '#').replace(/^\d+</, '<')
+  text
+    .trim()
+    .replaceAll(directory, '')
+    .replace(/[0-9a-f]{64}/g, 'digest')
+    .replace(/\d+\.\d+\.[0-9a-f]+\.[0-9a-f]+\.\d+/, 'holder')
+    .replace(/%new-\d+-\d+/, '%new')
+    .replace(/check=[0-9a-f]{8}/, '')
+    .replace(/\b[0-9a-f]{12}\b/g, '#')
+    .replace(/\d{4,}/g, '#')
+    .replace(/^\d+</, '<')
 
 /** Whether the fault came at the call it was meant for: killed in it, or told that it failed. */
 export function fired({ calls, status }: Traced, { call, what }: Fault, was: string, is: string): boolean {
-  const met = calls.find(({ name, nth, thread }) => name === call.name && nth === call.nth && thread === calls[0]?.thread)
+  const met = calls.find(
+    ({ name, nth, thread }) => name === call.name && nth === call.nth && thread === calls[0]?.thread,
+  )
   if (met === undefined || alike(met.text, is) !== alike(call.text, was)) return false
   if (what.startsWith('signal=SIGKILL')) return status === 'SIGKILL' && met.result === undefined
   return what.startsWith('error=') ? met.injected : true
@@ -149,4 +214,7 @@ export function fired({ calls, status }: Traced, { call, what }: Fault, was: str
 
 /** One line for a report: the call and its last path, without what differs from run to run. */
 export const briefly = ({ name, nth, paths }: Call, directory: string): string =>
-  `${name}#${nth}(${(paths.at(-1) ?? '').replace(directory, '').replace(/[0-9a-f]{64}/g, 'D').replace(/\d{9,}/g, 'T')})`
+  `${name}#${nth}(${(paths.at(-1) ?? '')
+    .replace(directory, '')
+    .replace(/[0-9a-f]{64}/g, 'D')
+    .replace(/\d{9,}/g, 'T')})`

@@ -1,5 +1,14 @@
 /** The contents of a state directory as a value: read, planted, compared. */
-import { lstatSync, mkdirSync, readFileSync, readdirSync, readlinkSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import {
+  lstatSync,
+  mkdirSync,
+  readFileSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { dirname, join } from 'node:path'
 
 export type Node =
@@ -52,11 +61,15 @@ export function fingerprint(tree: Tree): string {
   }
   const order = [...starts].sort((a, b) => a - b)
   const numbered = (text: string): string => text.replace(starting, (start) => `#${order.indexOf(Number(start)) + 1}`)
-  return [...tree].map(([path, node]) => {
-    const name = numbered(path.replace(/%new-[0-9-]+/, '%new'))
-    if (node.kind === 'directory') return `${name}/`
-    if (node.kind === 'file') return `${name}=${JSON.stringify(numbered(node.bytes.replace(/recorded=\d+,check=[0-9a-f]{8}/, '')))}`
-    if (name === 'v4clients/lock') return `${name}@`
-    return `${name}@${node.target.replace(/recorded=\d+,check=[0-9a-f]{8}/, '')}`
-  }).sort().join('\n')
+  return [...tree]
+    .map(([path, node]) => {
+      const name = numbered(path.replace(/%new-[0-9-]+/, '%new'))
+      if (node.kind === 'directory') return `${name}/`
+      if (node.kind === 'file')
+        return `${name}=${JSON.stringify(numbered(node.bytes.replace(/recorded=\d+,check=[0-9a-f]{8}/, '')))}`
+      if (name === 'v4clients/lock') return `${name}@`
+      return `${name}@${node.target.replace(/recorded=\d+,check=[0-9a-f]{8}/, '')}`
+    })
+    .sort()
+    .join('\n')
 }

@@ -55,7 +55,8 @@ export function futuresByRule(memory: Memory, clients: readonly Owner[]): Future
 }
 
 /** A directory in memory: what is asked here costs no disk. */
-export const scratch = (): string => mkdtempSync(join(process.env['PROOF_SCRATCH'] ?? '/dev/shm', 'nfsd-userland-helper-'))
+export const scratch = (): string =>
+  mkdtempSync(join(process.env['PROOF_SCRATCH'] ?? '/dev/shm', 'nfsd-userland-helper-'))
 
 export function machineAt(dir: string): Machine {
   const machine = { dir, stateDir: join(dir, 'state'), nfsdDir: join(dir, 'nfsd') }
@@ -76,7 +77,12 @@ export const call = (artefact: Artefact, machine: Machine, event: Event, bootTim
 }
 
 /** Runs events that must succeed, whatever the rule says of their verdict. */
-export async function live(artefact: Artefact, machine: Machine, events: readonly Event[], bootTime?: string): Promise<string | undefined> {
+export async function live(
+  artefact: Artefact,
+  machine: Machine,
+  events: readonly Event[],
+  bootTime?: string,
+): Promise<string | undefined> {
   let current = bootTime
   for (const event of events) {
     if (event.event === 'start') current = event.bootTime
@@ -98,12 +104,19 @@ export const patienceMs = 15_000
  * Who may reclaim after a start is read off its list for `allow_client`, which costs one run; some trees
  * are asked by every client's check as well, and the two must agree.
  */
-export async function futuresOf(artefact: Artefact, tree: Tree, clients: readonly Owner[], after: 'kill' | 'power cut', depth: Depth): Promise<Observed> {
+export async function futuresOf(
+  artefact: Artefact,
+  tree: Tree,
+  clients: readonly Owner[],
+  after: 'kill' | 'power cut',
+  depth: Depth,
+): Promise<Observed> {
   const trouble: string[] = []
   const everybody = [...clients, stranger]
   const ask = async (machine: Machine, event: Event, expected: readonly number[]): Promise<number | string> => {
     const { status, ms, stderr } = await call(artefact, machine, event)
-    if (typeof status === 'string' || !expected.includes(status)) trouble.push(`${event.event} ended with ${status}: ${stderr.trim()}`)
+    if (typeof status === 'string' || !expected.includes(status))
+      trouble.push(`${event.event} ended with ${status}: ${stderr.trim()}`)
     if (ms > patienceMs) trouble.push(`${event.event} took ${Math.round(ms)} ms`)
     return status
   }
@@ -116,9 +129,12 @@ export async function futuresOf(artefact: Artefact, tree: Tree, clients: readonl
     const list = join(machine.nfsdDir, 'allow_client')
     writeFileSync(list, '')
     await ask(machine, start(bootTime), [0])
-    const told = readFileSync(list, 'latin1').split('\n').filter((line) => line !== '')
+    const told = readFileSync(list, 'latin1')
+      .split('\n')
+      .filter((line) => line !== '')
     const byList = readable(everybody.filter((owner) => told.includes(Buffer.from(owner, 'hex').toString('latin1'))))
-    if (told.some((line) => !everybody.some((owner) => line === Buffer.from(owner, 'hex').toString('latin1')))) trouble.push(`strangers may reclaim: ${told.join(' ')}`)
+    if (told.some((line) => !everybody.some((owner) => line === Buffer.from(owner, 'hex').toString('latin1'))))
+      trouble.push(`strangers may reclaim: ${told.join(' ')}`)
     if (depth !== 'every check' && !tree.has('v4recovery')) return byList
     const byCheck = await checks(machine, [0, 255])
     // Of whom the kernel's own tracker knows only an MD5, nobody can be listed.
@@ -144,18 +160,20 @@ export async function futuresOf(artefact: Artefact, tree: Tree, clients: readonl
     for (const event of [create(first, 'Y'), create(stranger, 'Y'), graceDone('9000')]) await ask(machine, event, [0])
     return { now, restart: restarted, nextLife: await restart(machine, '9001') }
   })
-  const graceEnd = after === 'kill'
-    ? await on(async (machine) => {
-        await ask(machine, { event: 'grace done', bootTime: undefined }, isBegun ? [0] : [0, 135])
-        return restart(machine, '9000')
-      })
-    : ''
+  const graceEnd =
+    after === 'kill'
+      ? await on(async (machine) => {
+          await ask(machine, { event: 'grace done', bootTime: undefined }, isBegun ? [0] : [0, 135])
+          return restart(machine, '9000')
+        })
+      : ''
   return { ...ahead, graceDone: graceEnd, trouble }
 }
 
 /** How much is asked of a tree: every client's check as well, the life after the next start as well, or that start only. */
 export type Depth = 'every check' | 'next life' | 'one start'
-const depthFor = (seen: number): Depth => (seen < 2 ? 'every check' : seen < 24 || seen % 8 === 0 ? 'next life' : 'one start')
+const depthFor = (seen: number): Depth =>
+  seen < 2 ? 'every check' : seen < 24 || seen % 8 === 0 ? 'next life' : 'one start'
 
 export interface Observer {
   readonly ask: (tree: Tree) => Promise<Observed>
@@ -178,23 +196,37 @@ export function observer(artefact: Artefact, clients: readonly Owner[], after: '
 
 const asked = { kill: ['now', 'restart', 'graceDone', 'nextLife'], 'power cut': ['restart', 'nextLife'] } as const
 const when = {
-  now: 'now', restart: 'after a restart', graceDone: 'after the end of grace and a restart', nextLife: "after the next instance's end",
+  now: 'now',
+  restart: 'after a restart',
+  graceDone: 'after the end of grace and a restart',
+  nextLife: "after the next instance's end",
 } as const
 
 /** Why an observation agrees with none of the memories that it may, in one clause; undefined if it agrees with one. */
-export function disagreement(observed: Observed, allowed: readonly Futures[], after: 'kill' | 'power cut'): string | undefined {
+export function disagreement(
+  observed: Observed,
+  allowed: readonly Futures[],
+  after: 'kill' | 'power cut',
+): string | undefined {
   if (observed.trouble.length > 0) return observed.trouble.join('; ')
-  const agrees = (future: keyof Futures, { [future]: right }: Futures): boolean => observed[future] === undefined || observed[future] === right
+  const agrees = (future: keyof Futures, { [future]: right }: Futures): boolean =>
+    observed[future] === undefined || observed[future] === right
   if (allowed.some((futures) => asked[after].every((future) => agrees(future, futures)))) return undefined
   const nobody = (owners: string | undefined): string => (owners === undefined || owners === '' ? 'nobody' : owners)
   // Each future by itself may agree with another memory: then it is their mixture that is wrong.
   const wrong = asked[after].find((future) => !allowed.some((futures) => agrees(future, futures)))
-  const show = (futures: Futures): string => (wrong === undefined ? asked[after] : [wrong]).map((future) => `${nobody(futures[future])}${wrong === undefined ? ` ${when[future]}` : ''}`).join(', ')
+  const show = (futures: Futures): string =>
+    (wrong === undefined ? asked[after] : [wrong])
+      .map((future) => `${nobody(futures[future])}${wrong === undefined ? ` ${when[future]}` : ''}`)
+      .join(', ')
   return `${wrong === undefined ? '' : `${when[wrong]}, `}may reclaim: ${show(observed)}; by the rule: ${[...new Set(allowed.map(show))].join(', or ')}`
 }
 
 /** A machine that has lived through a scenario's `before`, and its tree. */
-export async function prepared(artefact: Artefact, { before }: Scenario): Promise<{ machine: Machine; tree: Tree; bootTime: string | undefined }> {
+export async function prepared(
+  artefact: Artefact,
+  { before }: Scenario,
+): Promise<{ machine: Machine; tree: Tree; bootTime: string | undefined }> {
   const machine = machineAt(scratch())
   const bootTime = await live(artefact, machine, before)
   return { machine, tree: readTree(machine.stateDir), bootTime }
@@ -204,6 +236,10 @@ export async function prepared(artefact: Artefact, { before }: Scenario): Promis
  * A start that died leaves a mark in the run directory (lib/store/untracked.ts), which costs the next start every client. Here
  * the machine died with it, and took that directory along.
  */
-export const machineRestarts = ({ dir }: Machine): void => { rmSync(join(dir, 'run'), { recursive: true, force: true }) }
+export const machineRestarts = ({ dir }: Machine): void => {
+  rmSync(join(dir, 'run'), { recursive: true, force: true })
+}
 
-export const scrapTree = (machine: Machine): void => { rmSync(machine.dir, { recursive: true, force: true }) }
+export const scrapTree = (machine: Machine): void => {
+  rmSync(machine.dir, { recursive: true, force: true })
+}

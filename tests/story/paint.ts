@@ -1,6 +1,9 @@
 /** Colour for a terminal, and none in a pipe or where NO_COLOR asks for none. */
 const colourful = process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === ''
-const paint = (code: string) => (text: string): string => colourful && text !== '' ? `\x1b[${code}m${text}\x1b[0m` : text
+const paint =
+  (code: string) =>
+  (text: string): string =>
+    colourful && text !== '' ? `\x1b[${code}m${text}\x1b[0m` : text
 
 export const bold = paint('1')
 export const dim = paint('2')
@@ -17,4 +20,5 @@ export const quoted = (bytes: string): string =>
   `"${bytes.replace(/[^ !#-[\]-~]/g, (byte) => `\\${byte.charCodeAt(0).toString(8).padStart(3, '0')}`)}"`
 
 /** Fills up to a width by what the eye sees. */
-export const padded = (text: string, width: number): string => text + ' '.repeat(Math.max(0, width - text.replace(/\x1b\[[\d;]*m/g, '').length))
+export const padded = (text: string, width: number): string =>
+  text + ' '.repeat(Math.max(0, width - text.replace(/\x1b\[[\d;]*m/g, '').length))

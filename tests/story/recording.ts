@@ -1,4 +1,4 @@
-/** The upcalls of a real Linux 6.1 server, as execve() delivered them: `tests/upcalls-linux-6.1.txt`. */
+/** The upcalls of a real Linux 6.1 server, as execve() delivered them: `tests/story/upcalls-linux-6.1.txt`. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { root, type Environment } from '../support/artefacts.ts'
@@ -15,14 +15,16 @@ export function recording(): readonly (readonly Recorded[])[] {
   const groups: Recorded[][] = []
   let running: { words: string[]; env: Environment }[] = []
   let ended: Recorded[] = []
-  for (const line of readFileSync(join(root, 'tests/upcalls-linux-6.1.txt'), 'utf8').split('\n')) {
+  for (const line of readFileSync(join(root, 'tests/story/upcalls-linux-6.1.txt'), 'utf8').split('\n')) {
     const upcall = /^t=\S+ argv0=\S+ (?<words>.*?) \| env: (?<env>.*?) \| fds: none /.exec(line)?.groups
     const exit = /^ {4}(?<verb>\w+) exit=(?<status>\d+)$/.exec(line)?.groups
     if (upcall) {
-      const env = Object.fromEntries((upcall['env'] ?? '').split(' ').map((it) => {
-        const [name = '', ...value] = it.split('=')
-        return [name, value.join('=')]
-      }))
+      const env = Object.fromEntries(
+        (upcall['env'] ?? '').split(' ').map((it) => {
+          const [name = '', ...value] = it.split('=')
+          return [name, value.join('=')]
+        }),
+      )
       running.push({ words: (upcall['words'] ?? '').split(' '), env })
     } else if (exit) {
       const it = running.find(({ words }) => words[0] === exit['verb'])

@@ -29,20 +29,25 @@ export function tree(before: Snapshot, after: Snapshot): readonly string[] {
   const paths = [...new Set([...before.keys(), ...after.keys()])]
   const isDirectory = (path: string): boolean => (after.get(path) ?? before.get(path)) === ''
   const lines = (parent: string, rails: string): string[] => {
-    const here = paths.filter((path) => path.startsWith(parent) && path !== parent && !path.slice(parent.length).includes('/'))
-      .sort((a, b) => a < b ? -1 : 1)
+    const here = paths
+      .filter((path) => path.startsWith(parent) && path !== parent && !path.slice(parent.length).includes('/'))
+      .sort((a, b) => (a < b ? -1 : 1))
     return here.flatMap((path, nth) => {
       const last = nth === here.length - 1
       const value = after.get(path) ?? before.get(path) ?? ''
-      const [mark, paint] = !after.has(path) ? ['-', gone] as const
-        : !before.has(path) ? ['+', made] as const
-        : before.get(path) !== after.get(path) ? ['~', changed] as const : [' ', plain] as const
+      const [mark, paint] = !after.has(path)
+        ? (['-', gone] as const)
+        : !before.has(path)
+          ? (['+', made] as const)
+          : before.get(path) !== after.get(path)
+            ? (['~', changed] as const)
+            : ([' ', plain] as const)
       const name = `${path.slice(parent.length)}${isDirectory(path) ? '/' : ''}`
       const line = `${paint(mark)} ${dim(`${rails}${last ? '└─' : '├─'}`)} ${paint(name)}${mark === ' ' ? dim(value) : paint(value)}`
       const below = paths.filter((it) => it.startsWith(`${path}/`))
       if (mark === ' ' && below.length > 0 && below.every((it) => before.get(it) === after.get(it)))
         return [`${line}${dim(` (${below.length} as before)`)}`]
-      return [line, ...isDirectory(path) ? lines(`${path}/`, `${rails}${last ? '   ' : '│  '}`) : []]
+      return [line, ...(isDirectory(path) ? lines(`${path}/`, `${rails}${last ? '   ' : '│  '}`) : [])]
     })
   }
   return lines('', '')

@@ -5,12 +5,13 @@ import { join } from 'node:path'
 import { it } from 'node:test'
 import { asKernel, newMachine, scrap, type Artefact } from './artefacts.ts'
 
-it('an upcall in these tests has no standard descriptor, no variable but the kernel\'s, and works in /', async () => {
+it("an upcall in these tests has no standard descriptor, no variable but the kernel's, and works in /", async () => {
   const machine = newMachine()
   const seen = (name: string): string => readFileSync(join(machine.dir, name), 'utf8')
   // Nothing is redirected here: the shell that looks would hold the descriptor that it looks for.
-  const look = 'find "/proc/$$/fd" -mindepth 1 -fprintf "$0/fds" "%f\\n"; find "/proc/$$/cwd" -fprintf "$0/cwd" "%l"; '
-    + 'cp "/proc/$$/environ" "$0/environment"; exit 42'
+  const look =
+    'find "/proc/$$/fd" -mindepth 1 -fprintf "$0/fds" "%f\\n"; find "/proc/$$/cwd" -fprintf "$0/cwd" "%l"; ' +
+    'cp "/proc/$$/environ" "$0/environment"; exit 42'
   const spy: Artefact = { name: 'executable', command: ['/bin/sh', '-c', look, machine.dir], withOtherClock: [] }
   try {
     const { status } = await asKernel(spy, ['gracedone', '7'], { NFSDCLTRACK_LEGACY_TOPDIR: '/a b' })
@@ -18,7 +19,12 @@ it('an upcall in these tests has no standard descriptor, no variable but the ker
     assert.equal(seen('environment'), 'NFSDCLTRACK_LEGACY_TOPDIR=/a b\0')
     assert.equal(seen('cwd'), '/')
     // A runner may leak descriptors of its own into everything below it: those are not ours to close.
-    assert.deepEqual(seen('fds').split('\n').filter((fd) => /^[012]$/.test(fd)), [])
+    assert.deepEqual(
+      seen('fds')
+        .split('\n')
+        .filter((fd) => /^[012]$/.test(fd)),
+      [],
+    )
   } finally {
     scrap(machine)
   }

@@ -18,10 +18,16 @@ export interface Artefact {
   readonly withOtherClock: readonly string[]
 }
 
-export const root = join(import.meta.dirname, '..')
+export const root = join(import.meta.dirname, '../..')
 
 /** Architectures, by Debian's names, whose executables can be tested here: what runs them, by qemu's name of it. */
-const emulators: Readonly<Record<string, string>> = { arm64: 'aarch64', armhf: 'arm', ppc64el: 'ppc64le', riscv64: 'riscv64', s390x: 's390x' }
+const emulators: Readonly<Record<string, string>> = {
+  arm64: 'aarch64',
+  armhf: 'arm',
+  ppc64el: 'ppc64le',
+  riscv64: 'riscv64',
+  s390x: 's390x',
+}
 
 /** EXECUTABLE_FOR=arm64 has the executable for another architecture tested (npm run build -- --arch=arm64), in an emulator. */
 const foreign = process.env['EXECUTABLE_FOR'] ?? ''
@@ -36,7 +42,11 @@ export const executable: Artefact = {
 export const bundle: Artefact = {
   name: 'bundle',
   command: [process.execPath, join(root, 'dist/nfsd-userland-helper.cjs')],
-  withOtherClock: [process.execPath, `--require=${join(root, 'tests/support/wall-clock.cjs')}`, join(root, 'dist/nfsd-userland-helper.cjs')],
+  withOtherClock: [
+    process.execPath,
+    `--require=${join(root, 'tests/support/wall-clock.cjs')}`,
+    join(root, 'dist/nfsd-userland-helper.cjs'),
+  ],
 }
 
 /** The artefacts to test: both, or the one that ARTEFACT names. One that should be there and is not is an error. */
@@ -45,7 +55,8 @@ export function artefacts(): readonly Artefact[] {
   const chosen = [executable, bundle].filter(({ name }) => wanted === '' || wanted === name)
   if (chosen.length === 0) throw new Error(`ARTEFACT=${wanted}: there are 'executable' and 'bundle'`)
   for (const { command } of chosen)
-    if (!existsSync(command.at(-1) ?? '')) throw new Error(`${command.at(-1) ?? ''} is missing: run 'npm run build' first, which says what it needs`)
+    if (!existsSync(command.at(-1) ?? ''))
+      throw new Error(`${command.at(-1) ?? ''} is missing: run 'npm run build' first, which says what it needs`)
   return chosen
 }
 
@@ -64,11 +75,21 @@ export function newMachine(where = tmpdir()): Machine {
   return machine
 }
 
-export const scrap = (machine: Machine): void => { rmSync(machine.dir, { recursive: true, force: true }) }
+export const scrap = (machine: Machine): void => {
+  rmSync(machine.dir, { recursive: true, force: true })
+}
 
 /** Nothing of the real machine plays a part: not its state, not its kernel, not its configuration. */
-export const settings = ({ dir, stateDir, nfsdDir }: Machine): readonly string[] =>
-  ['-s', stateDir, '--nfsd-dir', nfsdDir, '--run-dir', join(dir, 'run'), '--config', '/dev/null']
+export const settings = ({ dir, stateDir, nfsdDir }: Machine): readonly string[] => [
+  '-s',
+  stateDir,
+  '--nfsd-dir',
+  nfsdDir,
+  '--run-dir',
+  join(dir, 'run'),
+  '--config',
+  '/dev/null',
+]
 
 /** The variable that gives an artefact another wall clock. It stands in for a clock that nobody may turn in a test. */
 export const clockAt = (seconds: number): Environment => ({ WALL_CLOCK: String(seconds) })
@@ -98,8 +119,13 @@ export function asKernel(artefact: Artefact, words: readonly string[], env: Envi
   const closed = 'exec /usr/bin/env -i "$@" 0<&- 1>&- 2>&-'
   const began = performance.now()
   return new Promise((resolve, reject) => {
-    const child = spawn('/bin/sh', ['-c', closed, 'sh', ...variables, ...commandOf(artefact, env), ...words],
-      { cwd: '/', env: {}, stdio: 'ignore', timeout: patience, killSignal: 'SIGKILL' })
+    const child = spawn('/bin/sh', ['-c', closed, 'sh', ...variables, ...commandOf(artefact, env), ...words], {
+      cwd: '/',
+      env: {},
+      stdio: 'ignore',
+      timeout: patience,
+      killSignal: 'SIGKILL',
+    })
     child.once('error', reject)
     child.once('exit', (code, signal) => {
       if (code !== null && notStarted.includes(code))
@@ -109,18 +135,30 @@ export function asKernel(artefact: Artefact, words: readonly string[], env: Envi
   })
 }
 
-export interface Said extends Ending { readonly stdout: string; readonly stderr: string }
+export interface Said extends Ending {
+  readonly stdout: string
+  readonly stderr: string
+}
 
 /** The same words from a person's hand: descriptors are there, and what the helper logs goes to stderr (`-f`). */
 export function inForeground(artefact: Artefact, words: readonly string[], env: Environment): Promise<Said> {
   const [program = '', ...rest] = [...commandOf(artefact, env), '-f', ...words]
   const began = performance.now()
   return new Promise((resolve, reject) => {
-    const child = spawn(program, rest,
-      { cwd: '/', env: { ...env }, stdio: ['ignore', 'pipe', 'pipe'], timeout: patience, killSignal: 'SIGKILL' })
+    const child = spawn(program, rest, {
+      cwd: '/',
+      env: { ...env },
+      stdio: ['ignore', 'pipe', 'pipe'],
+      timeout: patience,
+      killSignal: 'SIGKILL',
+    })
     const said = { stdout: '', stderr: '' }
-    child.stdout.setEncoding('utf8').on('data', (text: string) => { said.stdout += text })
-    child.stderr.setEncoding('utf8').on('data', (text: string) => { said.stderr += text })
+    child.stdout.setEncoding('utf8').on('data', (text: string) => {
+      said.stdout += text
+    })
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      said.stderr += text
+    })
     child.once('error', reject)
     child.once('close', (code, signal) => {
       resolve({ status: code ?? signal ?? 'SIGKILL', ms: performance.now() - began, ...said })

@@ -3,6 +3,11 @@ const RealDate = Date
 const ahead = Number(process.env.WALL_CLOCK) * 1000 - RealDate.now()
 const now = () => RealDate.now() + ahead
 globalThis.Date = class Date extends RealDate {
-  constructor(...when) { if (when.length > 0) super(...when); else super(now()) }
-  static now() { return now() }
+  constructor(...when) {
+    if (when.length > 0) super(...when)
+    else super(now())
+  }
+  static now() {
+    return now()
+  }
 }

@@ -6,10 +6,12 @@ import { bytesOf, textOf } from '../../lib/bytes.ts'
 
 describe('a word', () => {
   it('is bytes, whatever they are, and comes back', () => {
-    fc.assert(fc.property(fc.uint8Array({ maxLength: 10_000, size: 'max' }), (bytes) => {
-      assert.equal(textOf(bytes), Buffer.from(bytes).toString('latin1'))
-      assert.deepEqual(bytesOf(textOf(bytes)), bytes)
-    }))
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 10_000, size: 'max' }), (bytes) => {
+        assert.equal(textOf(bytes), Buffer.from(bytes).toString('latin1'))
+        assert.deepEqual(bytesOf(textOf(bytes)), bytes)
+      }),
+    )
   })
 
   it('has no character that is no byte', () => {

@@ -5,7 +5,9 @@
 module.exports.operation = () => {
   let failure = null
   return {
-    attempt: (work) => { work(1) },
+    attempt: (work) => {
+      work(1)
+    },
     retry: (error) => {
       failure = error
       return false

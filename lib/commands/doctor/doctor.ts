@@ -49,7 +49,12 @@ export const doctorCommand = command(
       .example('$0 doctor --json', 'for monitoring: the status is 1 if anything is wrong')
       .epilogue('Exit status: 0 nothing is wrong, 1 something is.'),
   async ({ json }, settings) => {
-    if (process.geteuid?.() !== 0) throw new Failed({ kind: 'storage', atStart: false, what: 'doctor looks at what only root may see: run it as root' })
+    if (process.geteuid?.() !== 0)
+      throw new Failed({
+        kind: 'storage',
+        atStart: false,
+        what: 'doctor looks at what only root may see: run it as root',
+      })
     const examined = await examine(settings)
     if (json) printJson(forPrograms(examined))
     else print(inWords(examined))
@@ -74,7 +79,13 @@ export async function examine(settings: Settings): Promise<Examined> {
 /** The stable shape of `--json` (docs/json.md). */
 export const forPrograms = ({ findings, wrong }: Examined): object => ({
   wrong,
-  findings: findings.map(({ check, verdict, what, why, mend }) => ({ check, verdict, what, why: why ?? null, mend: mend ?? null })),
+  findings: findings.map(({ check, verdict, what, why, mend }) => ({
+    check,
+    verdict,
+    what,
+    why: why ?? null,
+    mend: mend ?? null,
+  })),
 })
 
 async function lookedAt(look: (site: Site) => Said | Promise<Said>, site: Site): Promise<Said> {

@@ -19,20 +19,33 @@ export function support({ parameter, moduleLoaded, config }: Site): Said {
       useDaemon,
     )
   if (parameter !== 'absent') return good('the kernel offers usermode client tracking')
-  if (moduleLoaded) return without("nfsd is loaded, and has no parameter 'cltrack_prog': this kernel has no usermode client tracking")
+  if (moduleLoaded)
+    return without("nfsd is loaded, and has no parameter 'cltrack_prog': this kernel has no usermode client tracking")
   if (config === undefined)
-    return unknown("whether the kernel offers usermode client tracking can't be told: nfsd is not loaded, and the kernel's configuration is not to be found", 'Once nfsd is loaded, its parameter tells.', 'modprobe nfsd')
+    return unknown(
+      "whether the kernel offers usermode client tracking can't be told: nfsd is not loaded, and the kernel's configuration is not to be found",
+      'Once nfsd is loaded, its parameter tells.',
+      'modprobe nfsd',
+    )
   if (['absent', 'off'].includes(config('CONFIG_NFSD')))
-    return wrong('this kernel was built without an NFS server (CONFIG_NFSD)', 'There is nothing that could call a helper.', 'boot a kernel with CONFIG_NFSD')
+    return wrong(
+      'this kernel was built without an NFS server (CONFIG_NFSD)',
+      'There is nothing that could call a helper.',
+      'boot a kernel with CONFIG_NFSD',
+    )
   switch (config('CONFIG_NFSD_LEGACY_CLIENT_TRACKING')) {
     case 'y':
       return good('the kernel offers usermode client tracking (nfsd is not loaded)')
     case 'off':
-      return without('this kernel was built without usermode client tracking (CONFIG_NFSD_LEGACY_CLIENT_TRACKING is not set)')
+      return without(
+        'this kernel was built without usermode client tracking (CONFIG_NFSD_LEGACY_CLIENT_TRACKING is not set)',
+      )
     default:
       return olderThan(6, 8)
         ? good('the kernel offers usermode client tracking, as all did before Linux 6.8 (nfsd is not loaded)')
-        : without('this kernel does not know CONFIG_NFSD_LEGACY_CLIENT_TRACKING: usermode client tracking is gone from it')
+        : without(
+            'this kernel does not know CONFIG_NFSD_LEGACY_CLIENT_TRACKING: usermode client tracking is gone from it',
+          )
   }
 }
 
@@ -44,12 +57,17 @@ function olderThan(major: number, minor: number): boolean {
 /** CONFIG_STATIC_USERMODEHELPER: every helper is one program, whatever it is called by. */
 export function staticHelper({ config }: Site): Said {
   if (config === undefined)
-    return unknown("whether the kernel redirects its helpers can't be told: its configuration is not to be found", 'With CONFIG_STATIC_USERMODEHELPER=y it would run one fixed program instead of any helper.')
+    return unknown(
+      "whether the kernel redirects its helpers can't be told: its configuration is not to be found",
+      'With CONFIG_STATIC_USERMODEHELPER=y it would run one fixed program instead of any helper.',
+    )
   if (config('CONFIG_STATIC_USERMODEHELPER') !== 'y') return good('the kernel runs helpers by their own names')
   const path = config('CONFIG_STATIC_USERMODEHELPER_PATH')
   const nothing = path === '' || path === 'absent'
   return wrong(
-    nothing ? 'the kernel runs no helper at all, and takes each for done (CONFIG_STATIC_USERMODEHELPER with an empty path)' : `the kernel runs ${quote(path)} instead of every helper (CONFIG_STATIC_USERMODEHELPER)`,
+    nothing
+      ? 'the kernel runs no helper at all, and takes each for done (CONFIG_STATIC_USERMODEHELPER with an empty path)'
+      : `the kernel runs ${quote(path)} instead of every helper (CONFIG_STATIC_USERMODEHELPER)`,
     nothing
       ? "Every 'check' then says yes: whoever asks may reclaim, also who must not. Data will be corrupted."
       : 'This program is never called, unless that one calls it with the same words and environment.',
@@ -63,14 +81,27 @@ export function daemon(site: Site): Said {
   if (support(site).verdict === 'wrong')
     return processes.length > 0
       ? good('nfsdcld is running, the only tracker that this kernel has')
-      : wrong('nfsdcld is not running, and this kernel has no other tracker', 'No client may reclaim, and none is recorded.', useDaemon)
-  const why = 'The kernel asks for nfsdcld first, and takes a helper only where that does not answer. Recovery then works, but by its records, not by ours. Choose one of the two.'
+      : wrong(
+          'nfsdcld is not running, and this kernel has no other tracker',
+          'No client may reclaim, and none is recorded.',
+          useDaemon,
+        )
+  const why =
+    'The kernel asks for nfsdcld first, and takes a helper only where that does not answer. Recovery then works, but by its records, not by ours. Choose one of the two.'
   if (processes.length > 0)
-    return wrong(`nfsdcld is running (process ${processes.join(', ')})`, why, `systemctl mask --now nfsdcld.service && ${restart}`)
+    return wrong(
+      `nfsdcld is running (process ${processes.join(', ')})`,
+      why,
+      `systemctl mask --now nfsdcld.service && ${restart}`,
+    )
   const unit = unitNamed('nfsdcld.service')
   if (unit === undefined) return good('nfsdcld is not running, and no unit starts it')
   if (unit === 'masked') return good('nfsdcld is not running, and its unit is masked')
-  return wrong(`nfsdcld is not running, but ${unit.path} will start it with the NFS server`, why, 'systemctl mask nfsdcld.service')
+  return wrong(
+    `nfsdcld is not running, but ${unit.path} will start it with the NFS server`,
+    why,
+    'systemctl mask nfsdcld.service',
+  )
 }
 
 const commandOf = (process: string): string =>
@@ -80,8 +111,14 @@ const commandOf = (process: string): string =>
 export function tracker(site: Site): Said {
   const { log } = site
   if (log === 'unreadable')
-    return unknown("the kernel's log can't be read", 'It says which tracker the server took.', "journalctl -k -b | grep 'NFSD:.*client'")
-  const said = log.findLast((line) => /^NFSD: (?:Using .* client tracking operations|Unable to initialize client recovery tracking!)/.test(line))
+    return unknown(
+      "the kernel's log can't be read",
+      'It says which tracker the server took.',
+      "journalctl -k -b | grep 'NFSD:.*client'",
+    )
+  const said = log.findLast((line) =>
+    /^NFSD: (?:Using .* client tracking operations|Unable to initialize client recovery tracking!)/.test(line),
+  )
   if (said === undefined)
     return unknown(
       "the kernel's log says nothing of a tracker: its NFS server has not started since, or the line was overwritten",
@@ -89,11 +126,16 @@ export function tracker(site: Site): Said {
       "journalctl -k -b | grep 'NFSD:.*client'",
     )
   const what = `the kernel said: ${quote(said)}`
-  if (said.includes('Using UMH upcall')) return good('the NFS server took usermode client tracking when it last started')
+  if (said.includes('Using UMH upcall'))
+    return good('the NFS server took usermode client tracking when it last started')
   if (/Using (?:old )?nfsdcld/.test(said))
     return support(site).verdict === 'wrong'
       ? good('the NFS server took nfsdcld when it last started, the only tracker that this kernel has')
-      : wrong(what, 'nfsdcld was running when the server started, and the kernel took it instead of a helper.', `systemctl mask --now nfsdcld.service && ${restart}`)
+      : wrong(
+          what,
+          'nfsdcld was running when the server started, and the kernel took it instead of a helper.',
+          `systemctl mask --now nfsdcld.service && ${restart}`,
+        )
   if (said.includes('Using legacy'))
     return wrong(
       what,
@@ -101,7 +143,11 @@ export function tracker(site: Site): Said {
       restart,
     )
   const status = Number(/\((-?[0-9]+)\)/.exec(said)?.[1])
-  return wrong(what, `The server runs without any tracker: no client may reclaim, and none is recorded. ${decoded(status)}`, remedy(status))
+  return wrong(
+    what,
+    `The server runs without any tracker: no client may reclaim, and none is recorded. ${decoded(status)}`,
+    remedy(status),
+  )
 }
 
 function decoded(status: number): string {
@@ -115,7 +161,8 @@ function decoded(status: number): string {
     case -13:
       return '-13 is EACCES: the program that cltrack_prog names may not be run, or it was switched off by an empty name.'
   }
-  if (status > 255) return `${status} is how the helper ended: ${(status & 127) === 0 ? `status ${status >> 8}` : `by signal ${status & 127}`}. Its own line in the log says why.`
+  if (status > 255)
+    return `${status} is how the helper ended: ${(status & 127) === 0 ? `status ${status >> 8}` : `by signal ${status & 127}`}. Its own line in the log says why.`
   const name = Object.entries(constants.errno).find(([, errno]) => errno === -status)?.[0]
   return name === undefined ? '' : `${status} is ${name}.`
 }
@@ -129,7 +176,8 @@ function remedy(status: number): string {
 /** The nfsd file system: how we hear that grace is over, and ask for its end. */
 export function nfsdFiles({ settings: { nfsdDirectory }, kernel, moduleLoaded }: Site): Said {
   if (kernel.grace !== 'unknown') return good(`the kernel's nfsd file system is at ${nfsdDirectory}`)
-  if (!moduleLoaded) return unknown(`there is no ${nfsdDirectory}/v4_end_grace: nfsd is not loaded`, 'It comes with the NFS server.')
+  if (!moduleLoaded)
+    return unknown(`there is no ${nfsdDirectory}/v4_end_grace: nfsd is not loaded`, 'It comes with the NFS server.')
   return doubtful(
     `there is no ${nfsdDirectory}/v4_end_grace`,
     'Without it grace always runs for its whole time, and an end of grace that the kernel could not report goes unnoticed. The path is set by nfsd-dir in nfs.conf.',

@@ -9,7 +9,12 @@ export type KernelConfig = (option: string) => string
 /** The running kernel's configuration, or undefined where it can't be found. */
 export function kernelConfig(): KernelConfig | undefined {
   const version = release()
-  for (const path of ['/proc/config.gz', `/boot/config-${version}`, `/lib/modules/${version}/config`, `/lib/modules/${version}/build/.config`]) {
+  for (const path of [
+    '/proc/config.gz',
+    `/boot/config-${version}`,
+    `/lib/modules/${version}/config`,
+    `/lib/modules/${version}/build/.config`,
+  ]) {
     const text = readConfig(path)
     if (text !== undefined) return configIn(text)
   }

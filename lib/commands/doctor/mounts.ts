@@ -46,4 +46,5 @@ export function hasJournal({ device }: Mount): boolean | undefined {
   return thread === undefined ? undefined : /^[0-9]/.test(thread)
 }
 
-const unescape = (text: string): string => text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))
+const unescape = (text: string): string =>
+  text.replace(/\\([0-7]{3})/g, (_, octal: string) => String.fromCharCode(Number.parseInt(octal, 8)))

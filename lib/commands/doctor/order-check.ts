@@ -11,15 +11,32 @@ import { bootedBySystemd, unitSettings } from './units.ts'
 const service = ['nfs-server.service', 'nfs-kernel-server.service']
 
 export function mountOrder({ settings: { stateDirectory } }: Site): Said {
-  if (disk.kindAt(stateDirectory) !== 'directory') return unknown('the state directory is not there, so neither is its mount', 'A mount of its own has to be there before the NFS server starts.')
+  if (disk.kindAt(stateDirectory) !== 'directory')
+    return unknown(
+      'the state directory is not there, so neither is its mount',
+      'A mount of its own has to be there before the NFS server starts.',
+    )
   const mount = mountOf(stateDirectory)
-  if (mount === undefined) return unknown("the state directory's mount can't be found", 'A mount of its own has to be there before the NFS server starts.')
+  if (mount === undefined)
+    return unknown(
+      "the state directory's mount can't be found",
+      'A mount of its own has to be there before the NFS server starts.',
+    )
   if (mount.point === '/') return good('the state directory is on the root file system, which is always there')
   const where = `the state directory is on a mount of its own, ${quote(mount.point)}`
-  if (!bootedBySystemd()) return unknown(`${where}; this machine is not run by systemd`, 'Whatever mounts it has to do so before the NFS server starts.')
-  if (unitSettings(service, 'RequiresMountsFor').some((path) => path === mount.point || path.startsWith(`${mount.point}/`)))
+  if (!bootedBySystemd())
+    return unknown(
+      `${where}; this machine is not run by systemd`,
+      'Whatever mounts it has to do so before the NFS server starts.',
+    )
+  if (
+    unitSettings(service, 'RequiresMountsFor').some(
+      (path) => path === mount.point || path.startsWith(`${mount.point}/`),
+    )
+  )
     return good(`${where}, and the NFS server waits for it (RequiresMountsFor)`)
-  if (unitSettings(service, 'After').includes('local-fs.target') && isLocalFs(mount)) return good(`${where}, and the NFS server starts after all local file systems of /etc/fstab`)
+  if (unitSettings(service, 'After').includes('local-fs.target') && isLocalFs(mount))
+    return good(`${where}, and the NFS server starts after all local file systems of /etc/fstab`)
   const dropIn = '/etc/systemd/system/nfs-server.service.d/nfsd-userland-helper.conf'
   return wrong(
     `${where}, and nothing makes the NFS server wait for it`,

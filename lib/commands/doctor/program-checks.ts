@@ -12,7 +12,8 @@ import { ask } from '../shared/patience.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
 import { parameterFile, shellWord, type Site } from './site.ts'
 
-const tellKernel = (program: string): string => `printf %s ${shellWord(program)} > ${parameterFile} && systemctl restart nfs-server.service`
+const tellKernel = (program: string): string =>
+  `printf %s ${shellWord(program)} > ${parameterFile} && systemctl restart nfs-server.service`
 
 /** The name that the kernel would execute: it prints its parameter with one newline more than it has. */
 const namedIn = (text: string): string => text.replace(/\n$/, '')
@@ -21,23 +22,38 @@ const namedIn = (text: string): string => text.replace(/\n$/, '')
 export function parameterNames({ parameter, program, moduleLoaded }: Site): Said {
   if (parameter === 'absent')
     return unknown(
-      moduleLoaded ? `there is no ${parameterFile}` : 'nfsd is not loaded, so the kernel has not been told of any helper yet',
+      moduleLoaded
+        ? `there is no ${parameterFile}`
+        : 'nfsd is not loaded, so the kernel has not been told of any helper yet',
       'It is told by the module parameter cltrack_prog.',
     )
-  if (parameter === 'unreadable') return unknown(`${parameterFile} can't be read`, 'It names the program that the kernel calls.')
+  if (parameter === 'unreadable')
+    return unknown(`${parameterFile} can't be read`, 'It names the program that the kernel calls.')
   const named = namedIn(parameter.text)
   const spoiled = /^\s|\s$/.exec(named)
   if (spoiled !== null)
     return wrong(
-      spoiled[0] === '\n' ? 'cltrack_prog ends with a newline' : `cltrack_prog begins or ends with white space: ${quote(named)}`,
+      spoiled[0] === '\n'
+        ? 'cltrack_prog ends with a newline'
+        : `cltrack_prog begins or ends with white space: ${quote(named)}`,
       "The kernel takes it for a part of the name, finds no such program, and silently uses its own tracker. That comes of 'echo'; 'printf %s' writes no newline.",
       tellKernel(disk.exists(named.trim()) ? named.trim() : program),
     )
-  if (named === '') return wrong('cltrack_prog is empty', 'An empty name switches usermode client tracking off.', tellKernel(program))
-  if (!named.startsWith('/')) return wrong(`cltrack_prog is no absolute path: ${quote(named)}`, 'The kernel looks for it in its root directory.', tellKernel(program))
+  if (named === '')
+    return wrong('cltrack_prog is empty', 'An empty name switches usermode client tracking off.', tellKernel(program))
+  if (!named.startsWith('/'))
+    return wrong(
+      `cltrack_prog is no absolute path: ${quote(named)}`,
+      'The kernel looks for it in its root directory.',
+      tellKernel(program),
+    )
   const stats = disk.tolerating(['ENOENT', 'ENOTDIR', 'ELOOP'], () => fs.statSync(named), undefined)
   if (stats === undefined)
-    return wrong(`cltrack_prog names ${quote(named)}, which does not exist`, 'The kernel then falls back to its own tracker, or to none, and says so only in its log.', tellKernel(program))
+    return wrong(
+      `cltrack_prog names ${quote(named)}, which does not exist`,
+      'The kernel then falls back to its own tracker, or to none, and says so only in its log.',
+      tellKernel(program),
+    )
   return good(`the kernel calls ${quote(named)}`)
 }
 
@@ -53,19 +69,37 @@ export async function programRuns({ parameter, program }: Site): Promise<Said> {
   const stats = disk.tolerating(['ENOENT', 'ENOTDIR', 'EACCES'], () => fs.statSync(path), undefined)
   if (stats === undefined) return unknown(`${quote(path)} can't be looked at`, 'It is what the kernel should call.')
   if (!stats.isFile() || (stats.mode & 0o111) === 0)
-    return wrong(`${quote(path)} is not executable`, 'The kernel runs it by execve(2), and falls back to another tracker if it cannot.', `chmod 755 ${shellWord(path)}`)
+    return wrong(
+      `${quote(path)} is not executable`,
+      'The kernel runs it by execve(2), and falls back to another tracker if it cannot.',
+      `chmod 755 ${shellWord(path)}`,
+    )
   if (stats.uid !== 0 || (stats.mode & 0o022) !== 0)
-    return wrong(`${quote(path)} can be changed by others than root`, 'The kernel runs it as root, with all rights.', `chown root:root ${shellWord(path)} && chmod go-w ${shellWord(path)}`)
+    return wrong(
+      `${quote(path)} can be changed by others than root`,
+      'The kernel runs it as root, with all rights.',
+      `chown root:root ${shellWord(path)} && chmod go-w ${shellWord(path)}`,
+    )
 
   // The executable says its version itself, and has Node say the rest: that may be slow, or where an empty environment does
   // not lead, and the kernel has no use for it.
   const version = await ask(path, ['--version'], { patienceMs: patience, env: {} })
   const said = version.kind === 'ended' ? version.stdout.trim() : '?'
   const isExecutable = / \(QuickJS-ng .*\)$/.test(said)
-  const help = isExecutable || version.kind === 'silent' ? version : await ask(path, ['--help'], { patienceMs: patience, env: {} })
+  const help =
+    isExecutable || version.kind === 'silent' ? version : await ask(path, ['--help'], { patienceMs: patience, env: {} })
   if (help.kind === 'not-started')
-    return wrong(`${quote(path)} can't be run: ${help.why}`, 'Its interpreter or loader is missing, or it was built for another machine.', told)
-  if (help.kind === 'silent') return wrong(`${quote(path)} does not answer`, 'The kernel would wait for it without a limit, and its clients with it.', told)
+    return wrong(
+      `${quote(path)} can't be run: ${help.why}`,
+      'Its interpreter or loader is missing, or it was built for another machine.',
+      told,
+    )
+  if (help.kind === 'silent')
+    return wrong(
+      `${quote(path)} does not answer`,
+      'The kernel would wait for it without a limit, and its clients with it.',
+      told,
+    )
   if (help.status === 127 || help.status === 126)
     return wrong(
       `${quote(path)} does not run with an empty environment: ${quote((help.stderr.split('\n')[0] ?? '').trim())}`,
@@ -73,13 +107,26 @@ export async function programRuns({ parameter, program }: Site): Promise<Said> {
       told,
     )
   if (!isExecutable && !help.stdout.includes('nfsd-userland-helper [options] VERB'))
-    return wrong(`${quote(path)} is another program`, 'The kernel calls that one, so nothing here is kept up to date.', told)
+    return wrong(
+      `${quote(path)} is another program`,
+      'The kernel calls that one, so nothing here is kept up to date.',
+      told,
+    )
 
   const failed = await playStart(path)
-  if (failed !== undefined) return wrong(`${quote(path)} fails when it is run as the kernel runs it: ${failed}`, "An 'init' that fails leaves the server without this tracker.", `env -i ${shellWord(path)} -f -s /tmp/trial init`)
+  if (failed !== undefined)
+    return wrong(
+      `${quote(path)} fails when it is run as the kernel runs it: ${failed}`,
+      "An 'init' that fails leaves the server without this tracker.",
+      `env -i ${shellWord(path)} -f -s /tmp/trial init`,
+    )
   const theirs = said.replace(/ .*/, '')
   if (theirs !== packageJson.version)
-    return doubtful(`${quote(path)} runs, and is version ${quote(theirs)}; this one is ${packageJson.version}`, 'The kernel calls the other version.', 'nfsd-userland-helper install')
+    return doubtful(
+      `${quote(path)} runs, and is version ${quote(theirs)}; this one is ${packageJson.version}`,
+      'The kernel calls the other version.',
+      'nfsd-userland-helper install',
+    )
   return good(`${quote(path)} runs with an empty environment and no open descriptor`)
 }
 
@@ -91,7 +138,9 @@ async function playStart(path: string): Promise<string | undefined> {
     // In the foreground: its lines are not for the kernel's log.
     const words = ['-f', '-s', state, '--nfsd-dir', join(scratch, 'nfsd'), '--config', '/dev/null', 'init']
     const began = performance.now()
-    const answer = await ask('/bin/sh', ['-c', 'exec env -i "$@" 0<&- 1>&- 2>&-', 'sh', path, ...words], { patienceMs: patience })
+    const answer = await ask('/bin/sh', ['-c', 'exec env -i "$@" 0<&- 1>&- 2>&-', 'sh', path, ...words], {
+      patienceMs: patience,
+    })
     if (answer.kind === 'silent') return `it did not end within ${Math.round((performance.now() - began) / 1000)} s`
     if (answer.kind === 'not-started') return answer.why
     if (answer.status !== 0) return `it ends with ${answer.status}`
@@ -104,8 +153,20 @@ async function playStart(path: string): Promise<string | undefined> {
   }
 }
 
-const modprobeDirectories = ['/etc/modprobe.d', '/run/modprobe.d', '/usr/local/lib/modprobe.d', '/usr/lib/modprobe.d', '/lib/modprobe.d']
-const rulesDirectories = ['/etc/udev/rules.d', '/run/udev/rules.d', '/usr/local/lib/udev/rules.d', '/usr/lib/udev/rules.d', '/lib/udev/rules.d']
+const modprobeDirectories = [
+  '/etc/modprobe.d',
+  '/run/modprobe.d',
+  '/usr/local/lib/modprobe.d',
+  '/usr/lib/modprobe.d',
+  '/lib/modprobe.d',
+]
+const rulesDirectories = [
+  '/etc/udev/rules.d',
+  '/run/udev/rules.d',
+  '/usr/local/lib/udev/rules.d',
+  '/usr/lib/udev/rules.d',
+  '/lib/udev/rules.d',
+]
 
 /** What sets the parameter when nfsd is loaded the next time: modprobe.d(5), udev(7), the kernel's command line. */
 export function remembered({ parameter, program }: Site): Said {
@@ -113,12 +174,18 @@ export function remembered({ parameter, program }: Site): Said {
     ...settingsIn(modprobeDirectories, '.conf', /^\s*options\s+nfsd\s(?:.*\s)?cltrack_prog=(\S+)/m),
     ...settingsIn(rulesDirectories, '.rules', /^[^#\n]*ATTR\{parameters\/cltrack_prog\}="([^"]*)"/m),
   ]
-  const onCommandLine = /(?:^|\s)nfsd\.cltrack_prog=(\S+)/.exec(disk.tolerating(['ENOENT', 'EACCES'], () => fs.readFileSync('/proc/cmdline', 'latin1'), ''))?.[1]
+  const onCommandLine = /(?:^|\s)nfsd\.cltrack_prog=(\S+)/.exec(
+    disk.tolerating(['ENOENT', 'EACCES'], () => fs.readFileSync('/proc/cmdline', 'latin1'), ''),
+  )?.[1]
   if (onCommandLine !== undefined) found.push({ where: "the kernel's command line", names: onCommandLine })
   const now = typeof parameter === 'object' ? namedIn(parameter.text).trim() : program
   const keep = `echo 'options nfsd cltrack_prog=${now}' > /etc/modprobe.d/nfsd-userland-helper.conf`
   if (found.length === 0)
-    return wrong('nothing tells the kernel of this program after a reboot', 'The parameter is lost when nfsd is unloaded or the machine restarts; its default is /sbin/nfsdcltrack.', keep)
+    return wrong(
+      'nothing tells the kernel of this program after a reboot',
+      'The parameter is lost when nfsd is unloaded or the machine restarts; its default is /sbin/nfsdcltrack.',
+      keep,
+    )
   const other = found.find(({ names }) => names.replace(/^"(.*)"$/, '$1') !== now)
   if (other !== undefined)
     return wrong(
@@ -129,7 +196,11 @@ export function remembered({ parameter, program }: Site): Said {
   return good(`${found.map(({ where }) => where).join(' and ')} will tell the kernel of it after a reboot`)
 }
 
-function settingsIn(directories: readonly string[], suffix: string, pattern: RegExp): { readonly where: string; readonly names: string }[] {
+function settingsIn(
+  directories: readonly string[],
+  suffix: string,
+  pattern: RegExp,
+): { readonly where: string; readonly names: string }[] {
   const seen = new Map<string, { where: string; names: string }>()
   const hidden = new Set<string>()
   for (const directory of directories)
@@ -137,7 +208,9 @@ function settingsIn(directories: readonly string[], suffix: string, pattern: Reg
       if (!name.endsWith(suffix) || hidden.has(name)) continue
       hidden.add(name)
       const where = join(directory, name)
-      const names = pattern.exec(disk.tolerating(['ENOENT', 'EACCES', 'EISDIR', 'ELOOP'], () => fs.readFileSync(where, 'utf8'), ''))?.[1]
+      const names = pattern.exec(
+        disk.tolerating(['ENOENT', 'EACCES', 'EISDIR', 'ELOOP'], () => fs.readFileSync(where, 'utf8'), ''),
+      )?.[1]
       if (names !== undefined) seen.set(name, { where, names })
     }
   return [...seen.values()]

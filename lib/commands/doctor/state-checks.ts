@@ -25,19 +25,35 @@ export function configuration({ settings }: Site): Said {
   const { changed } = sinceStart(settings)
   return changed === undefined
     ? good('the configuration can be understood')
-    : wrong(changed, 'The next start of the NFS server goes by the configuration as it is now. Commands for people do already.', '$EDITOR /etc/nfs.conf')
+    : wrong(
+        changed,
+        'The next start of the NFS server goes by the configuration as it is now. Commands for people do already.',
+        '$EDITOR /etc/nfs.conf',
+      )
 }
 
 export function stateDirectoryIsOurs({ settings: { stateDirectory: path }, survey }: Site): Said {
   const word = shellWord(path)
   switch (disk.kindAt(path)) {
     case 'absent':
-      return wrong(`the state directory ${quote(path)} does not exist`, "The next start of the NFS server makes it. If it should be on a disk of its own, that is not mounted. To use another one: state-dir in nfs.conf's section [nfsd-userland-helper].", `mkdir -p -m 755 ${word}`)
+      return wrong(
+        `the state directory ${quote(path)} does not exist`,
+        "The next start of the NFS server makes it. If it should be on a disk of its own, that is not mounted. To use another one: state-dir in nfs.conf's section [nfsd-userland-helper].",
+        `mkdir -p -m 755 ${word}`,
+      )
     case 'other':
-      return wrong(`the state directory ${quote(path)} is not a directory`, 'Nothing can be recorded, and nobody may reclaim.', `mv ${word} ${shellWord(`${path}.old`)} && mkdir -m 755 ${word}`)
+      return wrong(
+        `the state directory ${quote(path)} is not a directory`,
+        'Nothing can be recorded, and nobody may reclaim.',
+        `mv ${word} ${shellWord(`${path}.old`)} && mkdir -m 755 ${word}`,
+      )
   }
   if ('failed' in survey)
-    return wrong(survey.failed, "Whoever may write records decides who may reclaim: so 'v4clients' has to belong to root alone, or nothing in it counts.", `chown root:root ${shellWord(`${path}/v4clients`)} && chmod 700 ${shellWord(`${path}/v4clients`)}`)
+    return wrong(
+      survey.failed,
+      "Whoever may write records decides who may reclaim: so 'v4clients' has to belong to root alone, or nothing in it counts.",
+      `chown root:root ${shellWord(`${path}/v4clients`)} && chmod 700 ${shellWord(`${path}/v4clients`)}`,
+    )
   for (const directory of [path, survey.state.clientsPath])
     try {
       if (disk.exists(directory)) fs.accessSync(nodePath(directory), fs.constants.W_OK)
@@ -46,7 +62,9 @@ export function stateDirectoryIsOurs({ settings: { stateDirectory: path }, surve
       return wrong(
         `${quote(directory)} can't be written: ${readOnly ? 'its file system is read-only' : String(errorCode(thrown))}`,
         'No client can be recorded, and an end of grace can not be kept: after the next start clients could reclaim that must not.',
-        readOnly ? `mount -o remount,rw ${shellWord(mountOf(path)?.point ?? path)}` : `chattr -i ${shellWord(directory)}`,
+        readOnly
+          ? `mount -o remount,rw ${shellWord(mountOf(path)?.point ?? path)}`
+          : `chattr -i ${shellWord(directory)}`,
       )
     }
   return good(`the state directory is ${quote(path)}`)
@@ -63,18 +81,40 @@ const remote = ['nfs', 'nfs4', 'cifs', 'smb3', '9p', 'ceph', 'fuse.sshfs']
 
 export function storage({ settings: { stateDirectory } }: Site): Said {
   const mount = mountOf(nearest(stateDirectory))
-  if (mount === undefined) return unknown("the state directory's mount can't be found", 'It tells whether records last.')
+  if (mount === undefined)
+    return unknown("the state directory's mount can't be found", 'It tells whether records last.')
   const where = `the state directory is on ${mount.type}, mounted at ${quote(mount.point)}`
   const move = "set state-dir in nfs.conf's section [nfsd-userland-helper] to a directory on a local disk"
   if (inMemory.includes(mount.type))
-    return wrong(where, 'What is there does not outlast the machine (or the container): after a reboot no client may reclaim.', move)
+    return wrong(
+      where,
+      'What is there does not outlast the machine (or the container): after a reboot no client may reclaim.',
+      move,
+    )
   if (withoutJournal.includes(mount.type))
-    return wrong(where, 'That file system has no journal: a power cut may lose records that were promised, or bring back those of clients that are gone.', move)
+    return wrong(
+      where,
+      'That file system has no journal: a power cut may lose records that were promised, or bring back those of clients that are gone.',
+      move,
+    )
   if (mount.type === 'ext4' && hasJournal(mount) === false)
-    return wrong(`${where}, which has no journal`, 'A power cut may lose records that were promised, or bring back those of clients that are gone.', 'with the file system unmounted: tune2fs -O has_journal DEVICE')
-  if (remote.includes(mount.type)) return wrong(where, 'An NFS server that waits for another server cannot answer its clients while that one is away.', move)
+    return wrong(
+      `${where}, which has no journal`,
+      'A power cut may lose records that were promised, or bring back those of clients that are gone.',
+      'with the file system unmounted: tune2fs -O has_journal DEVICE',
+    )
+  if (remote.includes(mount.type))
+    return wrong(
+      where,
+      'An NFS server that waits for another server cannot answer its clients while that one is away.',
+      move,
+    )
   if (mount.options.has('nobarrier') || mount.options.has('barrier=0'))
-    return wrong(`${where} without write barriers`, 'The disk may reorder writes, so a power cut may lose records that were promised.', `mount -o remount,barrier=1 ${shellWord(mount.point)}`)
+    return wrong(
+      `${where} without write barriers`,
+      'The disk may reorder writes, so a power cut may lose records that were promised.',
+      `mount -o remount,barrier=1 ${shellWord(mount.point)}`,
+    )
   return good(where)
 }
 
@@ -88,12 +128,20 @@ export function room({ settings: { stateDirectory }, survey }: Site): Said {
   const known = 'failed' in survey ? 0 : survey.records
   const needed = Math.max(fewestClients, known)
   const free = bavail * bsize
-  const why = 'A known client is not refused for want of space, but a new one can not be recorded, nor a new server instance started.'
+  const why =
+    'A known client is not refused for want of space, but a new one can not be recorded, nor a new server instance started.'
   const mend = `du -xh ${shellWord(mountOf(nearest(stateDirectory))?.point ?? stateDirectory)} | sort -h | tail`
-  if (files > 0 && ffree < needed) return wrong(`${ffree} inodes are free where the records are kept; ${needed} new clients take as many`, why, mend)
+  if (files > 0 && ffree < needed)
+    return wrong(`${ffree} inodes are free where the records are kept; ${needed} new clients take as many`, why, mend)
   if (free < bytesForAnInstance + needed * bytesPerRecord)
-    return wrong(`${Math.floor(free / 1024)} KiB are free where the records are kept; ${needed} new clients take ${Math.ceil((bytesForAnInstance + needed * bytesPerRecord) / 1024)}`, why, mend)
-  return good(`there is room for ${files > 0 ? Math.min(ffree, Math.floor(free / bytesPerRecord)) : Math.floor(free / bytesPerRecord)} more clients`)
+    return wrong(
+      `${Math.floor(free / 1024)} KiB are free where the records are kept; ${needed} new clients take ${Math.ceil((bytesForAnInstance + needed * bytesPerRecord) / 1024)}`,
+      why,
+      mend,
+    )
+  return good(
+    `there is room for ${files > 0 ? Math.min(ffree, Math.floor(free / bytesPerRecord)) : Math.floor(free / bytesPerRecord)} more clients`,
+  )
 }
 
 /** Nothing but records that can be understood. */
@@ -105,7 +153,10 @@ export function records({ survey }: Site): Said {
   }
   // boot_time and its like count only as long as format 1 has not been taken over. They are looked at first.
   const unreadable = of('damaged')
-  const [views, some] = parted(unreadable.some, (oddity) => survey.instance.kind !== 'damaged' && oddity.in === 'state directory')
+  const [views, some] = parted(
+    unreadable.some,
+    (oddity) => survey.instance.kind !== 'damaged' && oddity.in === 'state directory',
+  )
   const damaged = { count: unreadable.count - views.length, some }
   if (damaged.count > 0)
     return wrong(
@@ -114,7 +165,12 @@ export function records({ survey }: Site): Said {
       'nfsd-userland-helper verify --repair',
     )
   const missing = of('missing')
-  if (missing.count > 0) return wrong(`missing: ${examples(missing)}`, 'Somebody has removed it under the running server. The records in it are lost; the next client that is recorded makes it anew.', restart)
+  if (missing.count > 0)
+    return wrong(
+      `missing: ${examples(missing)}`,
+      'Somebody has removed it under the running server. The records in it are lost; the next client that is recorded makes it anew.',
+      restart,
+    )
   const strange = of('stray', 'open', 'leftover')
   if (strange.count > 0)
     return doubtful(
@@ -166,14 +222,30 @@ export function instance({ survey, kernel, settings: { stateDirectory, runDirect
   const { instance: current } = survey
   switch (current.kind) {
     case 'damaged':
-      return wrong(`${current.file} can't be understood, ${current.why}`, 'Until the next start nobody may reclaim, and no client is recorded.', restart)
+      return wrong(
+        `${current.file} can't be understood, ${current.why}`,
+        'Until the next start nobody may reclaim, and no client is recorded.',
+        restart,
+      )
     case 'none':
       return kernel.runningSeconds === undefined
-        ? doubtful('no server instance has been recorded yet', 'The first start of the NFS server with this helper does that. Clients can reclaim from the second on.', restart)
-        : wrong('the NFS server runs, and no server instance is recorded', "The kernel has not called this program when it started, or the records are gone since. Its clients can't reclaim after the next start unless they are recorded.", restart)
+        ? doubtful(
+            'no server instance has been recorded yet',
+            'The first start of the NFS server with this helper does that. Clients can reclaim from the second on.',
+            restart,
+          )
+        : wrong(
+            'the NFS server runs, and no server instance is recorded',
+            "The kernel has not called this program when it started, or the records are gone since. Its clients can't reclaim after the next start unless they are recorded.",
+            restart,
+          )
     case 'partial':
       return kernel.grace === 'over'
-        ? wrong(`the kernel has left grace, and instance ${current.start} is still in it`, 'The upcall that ends grace failed or was never made. The next upcall does it; if the server is restarted before, clients could reclaim that must not.', 'nfsd-userland-helper grace_done')
+        ? wrong(
+            `the kernel has left grace, and instance ${current.start} is still in it`,
+            'The upcall that ends grace failed or was never made. The next upcall does it; if the server is restarted before, clients could reclaim that must not.',
+            'nfsd-userland-helper grace_done',
+          )
         : good(`server instance ${current.start} is in grace`)
     case 'full':
       return good(`server instance ${current.start} is recorded, its grace is over`)
@@ -188,7 +260,16 @@ export function leftovers({ settings: { stateDirectory }, survey }: Site): Said 
   if (tops.length === 0) return good("nothing is left of the kernel's own tracker")
   const what = `the kernel's own tracker has left clients in ${tops.map(quote).join(' and ')}`
   const kind = 'failed' in survey ? 'none' : survey.instance.kind
-  if (kind === 'partial') return doubtful(what, 'They may reclaim in this grace period, and what is left is removed at its end.')
-  if (kind === 'none') return doubtful(what, 'That is right when you change from it to this program: they may reclaim after the next start, and what is left then is removed.')
-  return wrong(what, 'Each would let its client reclaim in a later grace period, however long it has been gone: data can be corrupted.', tops.map((top) => `rmdir ${shellWord(top)}/*`).join(' && '))
+  if (kind === 'partial')
+    return doubtful(what, 'They may reclaim in this grace period, and what is left is removed at its end.')
+  if (kind === 'none')
+    return doubtful(
+      what,
+      'That is right when you change from it to this program: they may reclaim after the next start, and what is left then is removed.',
+    )
+  return wrong(
+    what,
+    'Each would let its client reclaim in a later grace period, however long it has been gone: data can be corrupted.',
+    tops.map((top) => `rmdir ${shellWord(top)}/*`).join(' && '),
+  )
 }

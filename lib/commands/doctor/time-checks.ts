@@ -8,7 +8,10 @@ import type { Site } from './site.ts'
 /** RFC 7530 §9.6.3.4 and RFC 8881 §8.4.2.1: grace is no shorter than the lease, so that every client notices in time. */
 export function graceTime({ kernel: { graceSeconds, leaseSeconds }, settings: { nfsdDirectory } }: Site): Said {
   if (graceSeconds === 'busy' || leaseSeconds === 'busy')
-    return unknown("grace and lease time can't be read now: the NFS server is just starting or stopping", 'The kernel answers when that is done. If it stays so, an upcall hangs.')
+    return unknown(
+      "grace and lease time can't be read now: the NFS server is just starting or stopping",
+      'The kernel answers when that is done. If it stays so, an upcall hangs.',
+    )
   if (typeof graceSeconds !== 'number' || typeof leaseSeconds !== 'number')
     return unknown(`grace and lease time can't be read in ${nfsdDirectory}`, 'They are files of the nfsd file system.')
   if (graceSeconds < leaseSeconds)
@@ -28,19 +31,30 @@ const tooEarly = Date.UTC(2024, 0, 1) / 1000
 
 export function clock({ survey, kernel }: Site): Said {
   const now = Math.floor(Date.now() / 1000)
-  const harmless = 'Records do not depend on the clock, so nobody loses locks by it; but times that are shown are wrong, and Kerberos refuses clients.'
+  const harmless =
+    'Records do not depend on the clock, so nobody loses locks by it; but times that are shown are wrong, and Kerberos refuses clients.'
   const mend = 'timedatectl set-ntp true'
   if (now < tooEarly) return doubtful(`the clock says ${isoTime(now)}`, harmless, mend)
   if ('failed' in survey || !('start' in survey.instance)) return good(`the clock says ${isoTime(now)}`)
   const started = survey.told === undefined ? survey.instance.start : Number(survey.told)
   const last = `the last server instance started at ${isoTime(started)}`
-  if (started > now + farSeconds) return doubtful(`${last}, ${sayDuration(started - now)} ahead of the clock`, `Either the clock was ahead then, or it is behind now. ${harmless}`, mend)
+  if (started > now + farSeconds)
+    return doubtful(
+      `${last}, ${sayDuration(started - now)} ahead of the clock`,
+      `Either the clock was ahead then, or it is behind now. ${harmless}`,
+      mend,
+    )
   if (kernel.runningSeconds !== undefined && Math.abs(now - started - kernel.runningSeconds) > farSeconds)
     return doubtful(
       `${last}, and nfsd has been running for ${sayDuration(kernel.runningSeconds)}`,
       `Either the clock was set since, or the NFS server was started again and did not call this program. ${harmless}`,
       'dmesg | grep NFSD',
     )
-  if (now - started > uptime() + yearSeconds) return doubtful(`${last}, ${sayDuration(now - started)} ago`, `If the server has not been off for so long, the clock is ahead now or was behind then. ${harmless}`, mend)
+  if (now - started > uptime() + yearSeconds)
+    return doubtful(
+      `${last}, ${sayDuration(now - started)} ago`,
+      `If the server has not been off for so long, the clock is ahead now or was behind then. ${harmless}`,
+      mend,
+    )
   return good(`the clock says ${isoTime(now)}; ${last}`)
 }

@@ -7,9 +7,19 @@ import fs from 'node:fs'
 import * as disk from '../../syscalls/files.ts'
 
 const directories = [
-  '/etc/systemd/system.control', '/run/systemd/system.control', '/run/systemd/transient', '/run/systemd/generator.early',
-  '/etc/systemd/system', '/etc/systemd/system.attached', '/run/systemd/system', '/run/systemd/system.attached',
-  '/run/systemd/generator', '/usr/local/lib/systemd/system', '/usr/lib/systemd/system', '/lib/systemd/system', '/run/systemd/generator.late',
+  '/etc/systemd/system.control',
+  '/run/systemd/system.control',
+  '/run/systemd/transient',
+  '/run/systemd/generator.early',
+  '/etc/systemd/system',
+  '/etc/systemd/system.attached',
+  '/run/systemd/system',
+  '/run/systemd/system.attached',
+  '/run/systemd/generator',
+  '/usr/local/lib/systemd/system',
+  '/usr/lib/systemd/system',
+  '/lib/systemd/system',
+  '/run/systemd/generator.late',
 ]
 
 /** sd_booted(3). */
@@ -43,7 +53,13 @@ export function unitSettings(names: readonly string[], key: string): readonly st
     const text = disk.tolerating(['ENOENT', 'EACCES', 'EISDIR'], () => fs.readFileSync(path, 'latin1'), '')
     for (const line of text.replaceAll(/\\\n/g, ' ').split('\n')) {
       const [, name, value] = /^\s*([A-Za-z]+)\s*=\s*(.*?)\s*$/.exec(line) ?? []
-      if (name === key && value !== undefined) values.push(...value.split(/\s+/).filter((word) => word !== '').map((word) => word.replace(/^"(.*)"$/, '$1')))
+      if (name === key && value !== undefined)
+        values.push(
+          ...value
+            .split(/\s+/)
+            .filter((word) => word !== '')
+            .map((word) => word.replace(/^"(.*)"$/, '$1')),
+        )
     }
   }
   return values

@@ -13,14 +13,23 @@ const sticky = 0o1000
 
 export function wayIsOurs({ settings: { stateDirectory } }: Site): Said {
   const way = directoriesOnTheWay(stateDirectory)
-  const those = (which: (stats: Stats) => boolean): readonly string[] => way.filter(({ stats }) => which(stats)).map(({ path }) => path)
+  const those = (which: (stats: Stats) => boolean): readonly string[] =>
+    way.filter(({ stats }) => which(stats)).map(({ path }) => path)
   // A sticky directory lets its entries go only by their owner.
   const everybodys = those(({ mode }) => (mode & 0o002) !== 0 && (mode & sticky) === 0)
   if (everybodys.length > 0)
-    return wrong(`everybody may write to ${named(everybodys)}, on the way to the records`, `${can} Nobody but root needs to.`, `chmod o-w ${words(everybodys)}`)
+    return wrong(
+      `everybody may write to ${named(everybodys)}, on the way to the records`,
+      `${can} Nobody but root needs to.`,
+      `chmod o-w ${words(everybodys)}`,
+    )
   const groups = those(({ mode, gid }) => (mode & 0o020) !== 0 && gid !== 0 && (mode & sticky) === 0)
   if (groups.length > 0)
-    return doubtful(`a group may write to ${named(groups)}, on the way to the records`, can, `chmod g-w ${words(groups)}`)
+    return doubtful(
+      `a group may write to ${named(groups)}, on the way to the records`,
+      can,
+      `chmod g-w ${words(groups)}`,
+    )
   const others = way.filter(({ stats }) => stats.uid !== 0)
   if (others.length > 0)
     return doubtful(
@@ -31,6 +40,7 @@ export function wayIsOurs({ settings: { stateDirectory } }: Site): Said {
   return good('only root can exchange the directories on the way to the records')
 }
 
-const can = 'Records can not be forged or redirected by that, but taken away, which costs the clients their locks, or older ones put back.'
+const can =
+  'Records can not be forged or redirected by that, but taken away, which costs the clients their locks, or older ones put back.'
 const named = (paths: readonly string[]): string => paths.map(quote).join(' and ')
 const words = (paths: readonly string[]): string => paths.map(shellWord).join(' ')

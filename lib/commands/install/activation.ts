@@ -27,11 +27,18 @@ export function activate(init: Init, nfsdDirectory: string): Action[] {
 
 /** Before the files go: a service that is removed from its runlevel must still be there. */
 export const deregister = (init: Init): Action[] =>
-  init === 'openrc' ? [run('rc-update', 'delete', name)] : init === 'lsb' ? [run('update-rc.d', '-f', name, 'remove')] : []
+  init === 'openrc'
+    ? [run('rc-update', 'delete', name)]
+    : init === 'lsb'
+      ? [run('update-rc.d', '-f', name, 'remove')]
+      : []
 
 export function deactivate(init: Init, nfsdDirectory: string): Action[] {
   const told = readParameter()
-  return [...reloads(init, 'uninstall'), ...(told?.trimEnd() === helperPath ? tellKernel(kernelsOwn, nfsdDirectory) : [])]
+  return [
+    ...reloads(init, 'uninstall'),
+    ...(told?.trimEnd() === helperPath ? tellKernel(kernelsOwn, nfsdDirectory) : []),
+  ]
 }
 
 function reloads(init: Init, why: 'install' | 'uninstall'): Action[] {
@@ -77,5 +84,8 @@ function run(command: string, ...words: readonly string[]): Action {
     timeout: 60_000,
   })
   if (status === 0) return { what, outcome: 'done' }
-  return { what, outcome: `failed: ${error === undefined ? (stderr.trim().split('\n').at(-1) ?? '') : (errorCode(error) ?? error.message)}` }
+  return {
+    what,
+    outcome: `failed: ${error === undefined ? (stderr.trim().split('\n').at(-1) ?? '') : (errorCode(error) ?? error.message)}`,
+  }
 }

@@ -33,7 +33,10 @@ function bash({ options, verbs, commands }: Vocabulary): string {
   const values = (list: readonly Option[], prefix: string): string[] =>
     list
       .filter((option) => option.takes !== undefined)
-      .map((option) => `    ${option.spellings.map((spelling) => `${prefix}${spelling}`).join(' | ')}) ${bashValue(option.takes)}; return ;;`)
+      .map(
+        (option) =>
+          `    ${option.spellings.map((spelling) => `${prefix}${spelling}`).join(' | ')}) ${bashValue(option.takes)}; return ;;`,
+      )
   return `# bash completion for ${program}(8), made from its tables of words.
 _nfsd_userland_helper() {
   local current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD - 1]} word= i
@@ -59,7 +62,8 @@ complete -F _nfsd_userland_helper ${program}
 `
 }
 
-const valued = (list: readonly Option[]): string[] => list.filter(({ takes }) => takes !== undefined).flatMap(({ spellings }) => spellings)
+const valued = (list: readonly Option[]): string[] =>
+  list.filter(({ takes }) => takes !== undefined).flatMap(({ spellings }) => spellings)
 
 function bashValue(takes: Option['takes']): string {
   if (takes === 'DIR') return 'compopt -o filenames 2> /dev/null; COMPREPLY=($(compgen -d -- "$current"))'
@@ -112,11 +116,15 @@ if [[ $funcstack[1] == _${program} ]]; then _nfsd_userland_helper "$@"; else com
 function zshOption({ spellings, summary, takes }: Option): string[] {
   const about = summary.replaceAll(/[[\]:\\]/g, String.raw`\$&`)
   const value =
-    takes === undefined ? ''
-    : takes === 'DIR' ? ':directory:_files -/'
-    : takes === 'FILE' ? ':file:_files'
-    : takes === 'TEXT' ? ':value: '
-    : `:value:(${takes.join(' ')})`
+    takes === undefined
+      ? ''
+      : takes === 'DIR'
+        ? ':directory:_files -/'
+        : takes === 'FILE'
+          ? ':file:_files'
+          : takes === 'TEXT'
+            ? ':value: '
+            : `:value:(${takes.join(' ')})`
   return spellings.map((spelling) => {
     const attached = takes !== undefined && spelling.startsWith('--') ? '=' : ''
     return `    ${single(`(${spellings.join(' ')})${spelling}${attached}[${about}]${value}`)}`

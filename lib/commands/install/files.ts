@@ -56,17 +56,38 @@ const room = `/usr/lib/${name}`
 /** In the order in which they are put in place: the program before what names it. */
 export function filesOf({ program, stateDirectory, texts, completion, init, zshDirectory, layout }: Wanted): Item[] {
   const [udev, systemd, tmpfiles] =
-    layout === 'admin' ? ['/etc/udev', '/etc/systemd', '/etc/tmpfiles.d'] : ['/usr/lib/udev', '/usr/lib/systemd', '/usr/lib/tmpfiles.d']
-  const configuration = (path: string, text: string, mode = 0o644): Item => ({ path, kind: 'configuration', mode, content: { text } })
-  const documentation = (path: string, text: string): Item => ({ path, kind: 'documentation', mode: 0o644, content: { text } })
+    layout === 'admin'
+      ? ['/etc/udev', '/etc/systemd', '/etc/tmpfiles.d']
+      : ['/usr/lib/udev', '/usr/lib/systemd', '/usr/lib/tmpfiles.d']
+  const configuration = (path: string, text: string, mode = 0o644): Item => ({
+    path,
+    kind: 'configuration',
+    mode,
+    content: { text },
+  })
+  const documentation = (path: string, text: string): Item => ({
+    path,
+    kind: 'documentation',
+    mode: 0o644,
+    content: { text },
+  })
   return [
     ...programFiles(program),
     configuration(`/etc/modprobe.d/${name}.conf`, texts.modprobe),
     configuration(`${udev}/rules.d/60-${name}.rules`, texts.udevRule),
     ...(init === 'systemd'
       ? [
-          { ...configuration(`${tmpfiles}/${name}.conf`, about(texts.tmpfiles, stateDirectory)), ofThisMachine: true } as const,
-          { ...configuration(`${systemd}/system/nfs-server.service.d/${name}.conf`, about(texts.dropIn, stateDirectory)), ofThisMachine: true } as const,
+          {
+            ...configuration(`${tmpfiles}/${name}.conf`, about(texts.tmpfiles, stateDirectory)),
+            ofThisMachine: true,
+          } as const,
+          {
+            ...configuration(
+              `${systemd}/system/nfs-server.service.d/${name}.conf`,
+              about(texts.dropIn, stateDirectory),
+            ),
+            ofThisMachine: true,
+          } as const,
         ]
       : []),
     ...(init === 'openrc' ? [configuration(`/etc/init.d/${name}`, texts.openrc, 0o755)] : []),
@@ -111,12 +132,14 @@ function programFiles(program: Program): Item[] {
 }
 
 /** The texts speak of the usual state directory; systemd's and tmpfiles' words are quoted alike. */
-const about = (text: string, stateDirectory: string): string => text.replaceAll(usualStateDirectory, () => systemdWord(stateDirectory))
+const about = (text: string, stateDirectory: string): string =>
+  text.replaceAll(usualStateDirectory, () => systemdWord(stateDirectory))
 
 function systemdWord(path: string): string {
   const escaped = path.replaceAll('%', '%%')
   if (/^[\w./%:@+,-]*$/.test(escaped)) return escaped
   // U+FFFD: it was no UTF-8.
-  if (/[\x00-\x1f\x7f\ufffd]/.test(path)) throw new Failed({ kind: 'bad-argument', why: 'no unit can name this state directory', word: path })
+  if (/[\x00-\x1f\x7f\ufffd]/.test(path))
+    throw new Failed({ kind: 'bad-argument', why: 'no unit can name this state directory', word: path })
   return `"${escaped.replaceAll(/["\\]/g, String.raw`\$&`)}"`
 }

@@ -43,7 +43,10 @@ export const installCommand = command(
     }).filter((item) => isOurs(item, target, stateDirectory, before))
 
     // A package leaves the usual one to the first start of the server.
-    const files = target.packaged && stateDirectory === usualStateDirectory ? [] : [placeRecords(target.root, settings.stateDirectory, dryRun)]
+    const files =
+      target.packaged && stateDirectory === usualStateDirectory
+        ? []
+        : [placeRecords(target.root, settings.stateDirectory, dryRun)]
     const installed = new Map<string, Identity>()
     for (const item of items) {
       const { outcome, identity } = place(target.root, item, before.get(item.path), dryRun)
@@ -63,5 +66,10 @@ export const installCommand = command(
 )
 
 /** Beside a package only what this machine alone knows: a state directory that is not the usual one. */
-const isOurs = (item: Item, { packaged }: Target, stateDirectory: string, before: ReadonlyMap<string, Identity>): boolean =>
+const isOurs = (
+  item: Item,
+  { packaged }: Target,
+  stateDirectory: string,
+  before: ReadonlyMap<string, Identity>,
+): boolean =>
   !packaged || before.has(item.path) || (item.ofThisMachine === true && stateDirectory !== usualStateDirectory)

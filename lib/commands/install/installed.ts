@@ -24,9 +24,16 @@ export interface Installed {
 
 export function readInstalled(root: Root): Installed {
   const list = inDirectory(root, dirname(path), 'leave', (directory) => bytesIn(directory, basename(path)))
-  if (list === 'other') throw new Failed({ kind: 'storage', atStart: false, what: `the list of what was installed is no regular file: ${quote(join(root.path, path))}` })
+  if (list === 'other')
+    throw new Failed({
+      kind: 'storage',
+      atStart: false,
+      what: `the list of what was installed is no regular file: ${quote(join(root.path, path))}`,
+    })
   const text = list?.toString() ?? ''
-  const named = [...text.matchAll(/^([0-9a-f]{64}) [ *](\/.+)$/gm)].map(([, identity = '', file = '']) => [file, identity] as const)
+  const named = [...text.matchAll(/^([0-9a-f]{64}) [ *](\/.+)$/gm)].map(
+    ([, identity = '', file = '']) => [file, identity] as const,
+  )
   return {
     files: new Map(named.filter(([file]) => isOurPath(file))),
     foreign: named.map(([file]) => file).filter((file) => !isOurPath(file)),
@@ -40,8 +47,16 @@ export function writeInstalled(root: Root, installed: ReadonlyMap<string, Identi
 }
 
 export function forgetInstalled(root: Root): void {
-  inDirectory(root, dirname(path), 'leave', (directory) => { fs.rmSync(directory.entry(basename(path)), { force: true }) })
+  inDirectory(root, dirname(path), 'leave', (directory) => {
+    fs.rmSync(directory.entry(basename(path)), { force: true })
+  })
   inDirectory(root, dirname(dirname(path)), 'leave', (directory) => {
-    tolerating(['ENOENT', 'ENOTDIR', 'ENOTEMPTY', 'EEXIST'], () => { fs.rmdirSync(directory.entry(basename(dirname(path)))) }, undefined)
+    tolerating(
+      ['ENOENT', 'ENOTDIR', 'ENOTEMPTY', 'EEXIST'],
+      () => {
+        fs.rmdirSync(directory.entry(basename(dirname(path))))
+      },
+      undefined,
+    )
   })
 }

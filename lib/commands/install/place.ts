@@ -32,13 +32,17 @@ export type Outcome =
 /** A file's identity: the digest of its bytes, or where a link leads. */
 export type Identity = string
 
-export interface Placed { readonly outcome: Outcome; readonly identity: Identity }
+export interface Placed {
+  readonly outcome: Outcome
+  readonly identity: Identity
+}
 
 /** @param before what was installed here the last time; undefined if nothing was. */
 export function place(root: Root, item: Item, before: Identity | undefined, dryRun: boolean): Placed {
   const name = basename(item.path)
   const identity = identityOfContent(item.content)
-  const look = (directory: Directory): Outcome => decide(item, identity, before, (suffix) => identityOf(directory, `${name}${suffix}`))
+  const look = (directory: Directory): Outcome =>
+    decide(item, identity, before, (suffix) => identityOf(directory, `${name}${suffix}`))
   const nothing = (): Outcome => decide(item, identity, before, () => undefined)
   if (dryRun) return { outcome: inDirectory(root, dirname(item.path), 'leave', look) ?? nothing(), identity }
   const put = (directory: Directory): Outcome => {
@@ -53,7 +57,12 @@ export function place(root: Root, item: Item, before: Identity | undefined, dryR
   return { outcome, identity }
 }
 
-function decide({ kind }: Item, ours: Identity, before: Identity | undefined, found: (suffix: '' | '.new') => Identity | undefined): Outcome {
+function decide(
+  { kind }: Item,
+  ours: Identity,
+  before: Identity | undefined,
+  found: (suffix: '' | '.new') => Identity | undefined,
+): Outcome {
   const there = found('')
   if (there === ours) return 'unchanged'
   if (kind !== 'configuration') return there === undefined ? 'installed' : 'updated'
@@ -81,7 +90,13 @@ export function takeAway(root: Root, path: string, before: Identity, dryRun: boo
 function removeRoom(root: Root, path: string): void {
   if (/\/(?:nfsd-userland-helper|nfs-server\.service\.d)$/.test(path))
     inDirectory(root, dirname(path), 'leave', (directory) => {
-      tolerating(['ENOENT', 'ENOTDIR', 'ENOTEMPTY', 'EEXIST'], () => { fs.rmdirSync(directory.entry(basename(path))) }, undefined)
+      tolerating(
+        ['ENOENT', 'ENOTDIR', 'ENOTEMPTY', 'EEXIST'],
+        () => {
+          fs.rmdirSync(directory.entry(basename(path)))
+        },
+        undefined,
+      )
     })
 }
 
@@ -92,7 +107,8 @@ function identityOf(directory: Directory, name: string): Identity | undefined {
   return typeof bytes === 'object' ? digest(bytes) : bytes
 }
 
-const identityOfContent = (content: Content): Identity => ('linkTo' in content ? linkIdentity(content.linkTo) : digest(bytesOf(content)))
+const identityOfContent = (content: Content): Identity =>
+  'linkTo' in content ? linkIdentity(content.linkTo) : digest(bytesOf(content))
 const linkIdentity = (target: string): Identity => digest(Buffer.from(`link to ${target}`))
 const digest = (bytes: Uint8Array): Identity => createHash('sha256').update(bytes).digest('hex')
 
@@ -104,7 +120,10 @@ function bytesOf(content: Exclude<Content, { readonly linkTo: string }>): Buffer
 }
 
 function setMode(directory: Directory, name: string, { mode, content }: Item): void {
-  if (!('linkTo' in content)) inEntry(directory, name, (descriptor) => { fs.fchmodSync(descriptor, mode) })
+  if (!('linkTo' in content))
+    inEntry(directory, name, (descriptor) => {
+      fs.fchmodSync(descriptor, mode)
+    })
 }
 
 function write(directory: Directory, name: string, { content, mode }: Item): void {
@@ -116,7 +135,14 @@ function write(directory: Directory, name: string, { content, mode }: Item): voi
     fs.renameSync(staged, directory.entry(name))
   } catch (thrown) {
     // Not one that was there before us.
-    if (errorCode(thrown) !== 'EEXIST') tolerating(['ENOENT'], () => { fs.unlinkSync(staged) }, undefined)
+    if (errorCode(thrown) !== 'EEXIST')
+      tolerating(
+        ['ENOENT'],
+        () => {
+          fs.unlinkSync(staged)
+        },
+        undefined,
+      )
     throw thrown
   }
   fs.fsyncSync(directory.descriptor)
@@ -125,15 +151,18 @@ function write(directory: Directory, name: string, { content, mode }: Item): voi
 /** What a killed install was writing goes; what one that still runs is writing stays. */
 function sweep(directory: Directory, name: string): void {
   for (const entry of fs.readdirSync(directory.entry('.'), { withFileTypes: true })) {
-    const owner = entry.name.startsWith(`.${name}.`) ? /^(\d+)\.tmp$/.exec(entry.name.slice(name.length + 2))?.[1] : undefined
-    if (owner !== undefined && !entry.isDirectory() && !fs.existsSync(`/proc/${owner}`)) fs.unlinkSync(directory.entry(entry.name))
+    const owner = entry.name.startsWith(`.${name}.`)
+      ? /^(\d+)\.tmp$/.exec(entry.name.slice(name.length + 2))?.[1]
+      : undefined
+    if (owner !== undefined && !entry.isDirectory() && !fs.existsSync(`/proc/${owner}`))
+      fs.unlinkSync(directory.entry(entry.name))
   }
 }
 
 function writeSynced(path: Buffer, bytes: Buffer, mode: number): void {
   const descriptor = fs.openSync(path, 'wx', mode)
   try {
-    for (let written = 0; written < bytes.length; ) written += fs.writeSync(descriptor, bytes, written)
+    for (let written = 0; written < bytes.length;) written += fs.writeSync(descriptor, bytes, written)
     // Whatever umask the caller has.
     fs.fchmodSync(descriptor, mode)
     fs.fsyncSync(descriptor)

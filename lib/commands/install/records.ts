@@ -16,7 +16,10 @@ export function placeRecords(root: Root, stateDirectory: string, dryRun: boolean
   const outcome = inDirectory(root, stateDirectory, dryRun ? 'leave' : 'make', (directory) => {
     const at = directory.entry(name)
     const found = tolerating(['ENOENT'], () => fs.lstatSync(at), undefined)
-    if (found !== undefined) return found.isDirectory() && found.uid === process.geteuid?.() && (found.mode & 0o7777) === mode ? 'unchanged' : 'kept'
+    if (found !== undefined)
+      return found.isDirectory() && found.uid === process.geteuid?.() && (found.mode & 0o7777) === mode
+        ? 'unchanged'
+        : 'kept'
     if (!dryRun) {
       fs.mkdirSync(at, mode)
       fs.fsyncSync(directory.descriptor)

@@ -23,21 +23,30 @@ export const leftAlone = (foreign: readonly string[]): Report['files'] =>
   foreign.map((path) => ({ path: printable(Buffer.from(path)), outcome: 'left alone: not ours' }))
 
 /** 1: the files are as they should be, but a running system could not be told. */
-export const outcomeOf = (actions: readonly Action[]): number => (actions.some(({ outcome }) => outcome.startsWith('failed')) ? 1 : 0)
+export const outcomeOf = (actions: readonly Action[]): number =>
+  actions.some(({ outcome }) => outcome.startsWith('failed')) ? 1 : 0
 
 export function say(report: Report, json: boolean): void {
   const { examined, dryRun, ...rest } = report
   if (json) printJson({ ...rest, dry_run: dryRun, doctor: examined === undefined ? null : forPrograms(examined) })
-  else print(`${lines(report).join('\n')}\n${examined === undefined ? '' : `\nWhat doctor finds now:\n\n${inWords(examined)}`}`)
+  else
+    print(
+      `${lines(report).join('\n')}\n${examined === undefined ? '' : `\nWhat doctor finds now:\n\n${inWords(examined)}`}`,
+    )
 }
 
 function lines({ root, dryRun, packaged, files, actions }: Report): string[] {
   const width = Math.max(0, ...files.map(({ outcome }) => outcome.length))
   return [
     ...(dryRun ? ['Nothing is done, only said:'] : []),
-    ...files.map(({ path, outcome }) => `${outcome.padEnd(width)}  ${outcome === 'left alone: not ours' ? path : join(root, path)}`),
+    ...files.map(
+      ({ path, outcome }) =>
+        `${outcome.padEnd(width)}  ${outcome === 'left alone: not ours' ? path : join(root, path)}`,
+    ),
     ...(packaged ? ["The package's own files are left to the package manager."] : []),
     ...actions.map(({ what, outcome }) => `${outcome}: ${what}`),
-    ...(root === '/' || dryRun ? [] : [`Nothing was told to a running system, and doctor was not run: that is for the system in ${root}.`]),
+    ...(root === '/' || dryRun
+      ? []
+      : [`Nothing was told to a running system, and doctor was not run: that is for the system in ${root}.`]),
   ]
 }

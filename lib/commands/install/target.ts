@@ -23,12 +23,17 @@ export function targetAt(path: string): Target {
     root,
     live,
     init:
-      live && has('/run/systemd/system') ? 'systemd'
-      : live && has('/run/openrc') ? 'openrc'
-      : has('/usr/lib/systemd/systemd') || has('/lib/systemd/systemd') ? 'systemd'
-      : has('/sbin/openrc-run') || has('/usr/sbin/openrc-run') ? 'openrc'
-      : has('/etc/init.d') ? 'lsb'
-      : 'none',
+      live && has('/run/systemd/system')
+        ? 'systemd'
+        : live && has('/run/openrc')
+          ? 'openrc'
+          : has('/usr/lib/systemd/systemd') || has('/lib/systemd/systemd')
+            ? 'systemd'
+            : has('/sbin/openrc-run') || has('/usr/sbin/openrc-run')
+              ? 'openrc'
+              : has('/etc/init.d')
+                ? 'lsb'
+                : 'none',
     zshDirectory: zshDirectories.find(has) ?? '/usr/share/zsh/site-functions',
     packaged: isPackaged(root),
   }
@@ -38,21 +43,29 @@ export function targetAt(path: string): Target {
 function isPackaged(root: Root): boolean {
   const status = inDirectory(root, '/var/lib/dpkg', 'leave', (directory) => bytesIn(directory, 'status'))
   if (typeof status !== 'object') return false
-  const ours = status.toString('latin1').split('\n\n').find((entry) => entry.split('\n').includes(`Package: ${name}`))
+  const ours = status
+    .toString('latin1')
+    .split('\n\n')
+    .find((entry) => entry.split('\n').includes(`Package: ${name}`))
   return ours !== undefined && /^Status: \S+ \S+ installed$/m.test(ours)
 }
 
 /** The program that is running, as files: the executable, or Node's script with those beside it. */
 export function runningProgram(live: boolean): Program {
   const executable = executablePath()
-  if (executable !== undefined) return { executable, beside: scriptsIn(dirname(fs.realpathSync(process.argv[1] ?? ''))) }
+  if (executable !== undefined)
+    return { executable, beside: scriptsIn(dirname(fs.realpathSync(process.argv[1] ?? ''))) }
   const upcalls = fs.realpathSync(process.argv[1] ?? '')
   return { scripts: { upcalls, beside: scriptsIn(dirname(upcalls)) }, node: nodeOf(live) }
 }
 
 /** The commands for people, which lie beside what runs upcalls. */
 const scriptsIn = (directory: string): string[] =>
-  fs.readdirSync(directory).filter((file) => file.endsWith('.cjs') && file !== `${name}.cjs`).sort().map((file) => join(directory, file))
+  fs
+    .readdirSync(directory)
+    .filter((file) => file.endsWith('.cjs') && file !== `${name}.cjs`)
+    .sort()
+    .map((file) => join(directory, file))
 
 /** The Node that boots with the system, where there is one; else the one that runs us. */
 function nodeOf(live: boolean): string {

@@ -1,12 +1,12 @@
 /** The texts that are installed, as they lie in the repository: put into the program when it is built. */
 import page8 from '../../../dist/man/nfsd-userland-helper.8'
 import page5 from '../../../dist/man/nfsd-userland-helper.5'
-import udevRule from '../../../udev/60-nfsd-userland-helper.rules'
-import lsb from '../../../udev/lsb-init.sh'
-import modprobe from '../../../udev/modprobe.conf'
-import dropIn from '../../../udev/nfs-server.conf'
-import openrc from '../../../udev/openrc-init.sh'
-import tmpfiles from '../../../udev/tmpfiles.conf'
+import udevRule from '../../../udev/rules.d/60-nfsd-userland-helper.rules'
+import lsb from '../../../udev/init.d/lsb-init.sh'
+import modprobe from '../../../udev/modprobe.d/nfsd-userland-helper.conf'
+import dropIn from '../../../udev/systemd/nfs-server.conf'
+import openrc from '../../../udev/init.d/openrc-init.sh'
+import tmpfiles from '../../../udev/tmpfiles.d/nfsd-userland-helper.conf'
 
 export interface Texts {
   readonly udevRule: string

@@ -26,12 +26,19 @@ export const uninstallCommand = command(
     if (installed.size === 0)
       throw new Failed({
         kind: 'bad-argument',
-        why: target.packaged ? 'the package manager has installed this, and removes it' : 'nothing is recorded as installed below',
+        why: target.packaged
+          ? 'the package manager has installed this, and removes it'
+          : 'nothing is recorded as installed below',
         word: target.root.path,
       })
     const acts = target.live && !dryRun
     const actions = acts ? deregister(target.init) : []
-    const files = [...[...installed].reverse().map(([path, identity]) => ({ path, outcome: takeAway(target.root, path, identity, dryRun) })), ...leftAlone(foreign)]
+    const files = [
+      ...[...installed]
+        .reverse()
+        .map(([path, identity]) => ({ path, outcome: takeAway(target.root, path, identity, dryRun) })),
+      ...leftAlone(foreign),
+    ]
     if (!dryRun) forgetInstalled(target.root)
     if (acts) actions.push(...deactivate(target.init, nfsdDirectory))
     say({ root: target.root.path, dryRun, packaged: target.packaged, files, actions, examined: undefined }, json)

@@ -46,8 +46,8 @@ function refuseJournals(path: string): void {
   if ((journal ?? 0) === 0 && log === undefined) return
   const beside = log === undefined ? 'journal' : 'wal'
   throw refused(
-    `${quote(path)} has an unfinished transaction beside it (-${beside}): stop its server; if nobody is writing, copy both files and let `
-      + `SQLite finish it in the copy: sqlite3 COPY 'PRAGMA ${beside === 'wal' ? 'wal_checkpoint(TRUNCATE)' : 'integrity_check'}'`,
+    `${quote(path)} has an unfinished transaction beside it (-${beside}): stop its server; if nobody is writing, copy both files and let ` +
+      `SQLite finish it in the copy: sqlite3 COPY 'PRAGMA ${beside === 'wal' ? 'wal_checkpoint(TRUNCATE)' : 'integrity_check'}'`,
   )
 }
 

@@ -24,7 +24,11 @@ export const exportCommand = command(
   (cli) =>
     cli
       .option('to', { choices: trackers, default: 'json' as const, describe: 'for whom' })
-      .option('output', { alias: 'o', type: 'string', describe: 'a new file; without it, JSON goes to standard output' })
+      .option('output', {
+        alias: 'o',
+        type: 'string',
+        describe: 'a new file; without it, JSON goes to standard output',
+      })
       .option('dry-run', { type: 'boolean', default: false, describe: 'say what would be written, and write nothing' })
       .example('$0 export > clients.json', 'for import on another machine')
       .example('$0 export --to nfsdcltrack -o /var/lib/nfs/nfsdcltrack/main.sqlite', 'back to nfsdcltrack')
@@ -36,13 +40,21 @@ export const exportCommand = command(
     const { surveyed, clients: known, damaged } = reclaimableAtNextStart(settings)
     const { instance, untracked } = surveyed
     if (instance.kind === 'damaged')
-      throw refused(`${instance.file} in ${quote(stateDirectory)} can't be understood (${instance.why}), so nobody may reclaim`)
-    if (output === undefined && to !== 'json') throw new Failed({ kind: 'bad-argument', why: `a database needs a file: say --output` })
-    if (output !== undefined && fs.existsSync(output)) throw new Failed({ kind: 'bad-argument', why: 'there is such a file already', word: output })
+      throw refused(
+        `${instance.file} in ${quote(stateDirectory)} can't be understood (${instance.why}), so nobody may reclaim`,
+      )
+    if (output === undefined && to !== 'json')
+      throw new Failed({ kind: 'bad-argument', why: `a database needs a file: say --output` })
+    if (output !== undefined && fs.existsSync(output))
+      throw new Failed({ kind: 'bad-argument', why: 'there is such a file already', word: output })
     const matchOnly = hashesIn(legacyTopIn(stateDirectory))
 
-    if (threads > 0 && to !== 'json') say('nfsd is running: what changes from now on is not in the export. Stop it first')
-    if (untracked) say('a server instance ran that could not be recorded, so after the next start nobody may reclaim: the export is empty')
+    if (threads > 0 && to !== 'json')
+      say('nfsd is running: what changes from now on is not in the export. Stop it first')
+    if (untracked)
+      say(
+        'a server instance ran that could not be recorded, so after the next start nobody may reclaim: the export is empty',
+      )
     let count = 0
     const clients = function* (): Generator<Movable> {
       for (const { owner, session, recorded } of known) {
@@ -52,7 +64,8 @@ export const exportCommand = command(
     }
     if (to === 'nfsdcltrack') {
       const stay = [...matchOnly()].length
-      if (stay > 0) say(`${stay} clients of the kernel's own tracker stay where they are: nfsdcltrack takes them over by itself`)
+      if (stay > 0)
+        say(`${stay} clients of the kernel's own tracker stay where they are: nfsdcltrack takes them over by itself`)
     }
     if (dryRun) {
       const counted = clients()
@@ -64,7 +77,11 @@ export const exportCommand = command(
       const written =
         to === 'json'
           ? inParts(writeExport(clients(), matchOnly(), now()))
-          : [to === 'nfsdcltrack' ? await writeNfsdcltrack(clients(), now()) : await writeNfsdcld(clients(), matchOnly())]
+          : [
+              to === 'nfsdcltrack'
+                ? await writeNfsdcltrack(clients(), now())
+                : await writeNfsdcld(clients(), matchOnly()),
+            ]
       makeFile(resolve(output), written)
       print(`${count} clients written to ${quote(resolve(output))}\n`)
     }

@@ -32,7 +32,13 @@ export const importCommand = command(
   'import <SOURCE>',
   'let the clients that another tracker recorded reclaim here at the next start',
   (cli) =>
-    withConsent(cli.positional('SOURCE', { type: 'string', demandOption: true, describe: 'a file or directory, told by its content; - for an export on standard input' }))
+    withConsent(
+      cli.positional('SOURCE', {
+        type: 'string',
+        demandOption: true,
+        describe: 'a file or directory, told by its content; - for an export on standard input',
+      }),
+    )
       .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
       .example('$0 import /var/lib/nfs/nfsdcltrack', "nfsdcltrack's database (schema 1 and 2)")
       .example('$0 import /var/lib/nfs/nfsdcld', "nfsdcld's database")
@@ -44,7 +50,8 @@ export const importCommand = command(
     const { stateDirectory, nfsdDirectory } = settings
     const source = given === standardInput ? '-' : resolve(given)
     const asBytes = Buffer.from(source).toString('latin1')
-    if (asBytes === stateDirectory) throw new Failed({ kind: 'bad-argument', why: 'that is the state directory itself', word: given })
+    if (asBytes === stateDirectory)
+      throw new Failed({ kind: 'bad-argument', why: 'that is the state directory itself', word: given })
     const now = Date.now()
     const found = await readSource(source, Math.floor(now / 1000))
     const room = roomIn(settings)
@@ -54,9 +61,16 @@ export const importCommand = command(
     let matchOnly = 0
     for (const hash of found.matchOnly()) if (hash !== '') matchOnly++
     const top = matchOnly > 0 ? legacyRoom(stateDirectory, nfsdDirectory) : undefined
-    if (asBytes === top) throw new Failed({ kind: 'bad-argument', why: 'that is where the helper looks by itself: nothing is to be imported', word: given })
+    if (asBytes === top)
+      throw new Failed({
+        kind: 'bad-argument',
+        why: 'that is where the helper looks by itself: nothing is to be imported',
+        word: given,
+      })
     if (counted.blocked > 0)
-      throw refused(`nothing changed: ${counted.blocked} of these clients have a newer record here that can't be understood, and would not be let in; verify --repair first`)
+      throw refused(
+        `nothing changed: ${counted.blocked} of these clients have a newer record here that can't be understood, and would not be let in; verify --repair first`,
+      )
 
     const notes = found.notes()
     let [placed, made] = [counted.missing, top === undefined ? 0 : missingIn(top, found.matchOnly())]
@@ -105,7 +119,11 @@ const question = (found: Found, source: string, stateDirectory: string, count: n
   ].join('\n')
 
 const nameOf = (kind: Found['kind']): string =>
-  kind === 'export' ? 'the export' : kind === 'state directory' || kind === 'v4recovery' ? `the ${kind}` : `${kind}'s database`
+  kind === 'export'
+    ? 'the export'
+    : kind === 'state directory' || kind === 'v4recovery'
+      ? `the ${kind}`
+      : `${kind}'s database`
 
 function missingIn(top: string, hashes: Iterable<string>): number {
   let count = 0
@@ -118,13 +136,23 @@ function placeInTop({ state }: Room, top: string, hashes: Iterable<string>): num
   return placeMatchOnly(top, hashes)
 }
 
-function describe({ source, state_directory: stateDirectory, dry_run: dryRun, imported, already_there: already, match_only: matchOnly, notes }: Imported): string {
+function describe({
+  source,
+  state_directory: stateDirectory,
+  dry_run: dryRun,
+  imported,
+  already_there: already,
+  match_only: matchOnly,
+  notes,
+}: Imported): string {
   const would = dryRun ? 'would be ' : ''
   const lines = [
     `${imported} clients ${would}imported from ${nameOf(source.kind)} ${quote(source.path)} into ${quote(stateDirectory)}, ${already} were there already`,
   ]
   if (matchOnly.clients > 0)
-    lines.push(`${matchOnly.imported} of ${matchOnly.clients} clients known by MD5 only ${would}placed: each is recorded by its first check`)
+    lines.push(
+      `${matchOnly.imported} of ${matchOnly.clients} clients known by MD5 only ${would}placed: each is recorded by its first check`,
+    )
   if (dryRun) lines.push(...notes.map((note) => `note: ${note}`))
   if (!dryRun) lines.push('They may reclaim at the next start of the server.')
   return `${lines.join('\n')}\n`

@@ -16,7 +16,11 @@ const longestValue = 1 << 16
  * @param lists members that are told item by item, where they are lists.
  * @throws what `wrong` makes of the reason, where it is no object; what came before has been told by then.
  */
-export function* membersOf(chunks: Iterable<string>, lists: readonly string[], wrong: (what: string) => Error): Generator<Member> {
+export function* membersOf(
+  chunks: Iterable<string>,
+  lists: readonly string[],
+  wrong: (what: string) => Error,
+): Generator<Member> {
   const noJson = (): Error => wrong('it is no JSON document')
   const source = chunks[Symbol.iterator]()
   let text = ''
@@ -44,7 +48,7 @@ export function* membersOf(chunks: Iterable<string>, lists: readonly string[], w
   /** A whole value. */
   const value = (): unknown => {
     peek()
-    for (let from = 0, state = { depth: 0, inString: false, escaped: false }; ; ) {
+    for (let from = 0, state = { depth: 0, inString: false, escaped: false }; ;) {
       const end = endOfValue(text, at, at + from, state)
       if (end !== undefined) return parsed(end)
       from = text.length - at
@@ -88,7 +92,12 @@ export function* membersOf(chunks: Iterable<string>, lists: readonly string[], w
  * Where the value ends that begins at `begin`, as far as that can be told by `text`. Whether it is one is for a parser to say.
  * @param from how far it has been looked at, and in which state.
  */
-function endOfValue(text: string, begin: number, from: number, state: { depth: number; inString: boolean; escaped: boolean }): number | undefined {
+function endOfValue(
+  text: string,
+  begin: number,
+  from: number,
+  state: { depth: number; inString: boolean; escaped: boolean },
+): number | undefined {
   for (let at = from; at < text.length; at++) {
     const character = text.charCodeAt(at)
     if (state.inString) {

@@ -55,14 +55,21 @@ export function readExport(chunks: () => Iterable<string>, path: string, now: nu
 
   function assertOurs(said: ReadonlyMap<string, unknown>, whole: boolean): void {
     if ((whole || said.has('format')) && said.get('format') !== format) throw wrong(`its format is not '${format}'`)
-    if ((whole || said.has('version')) && said.get('version') !== version) throw wrong(`version ${quote(String(said.get('version')))} is not known here (${version} is)`)
+    if ((whole || said.has('version')) && said.get('version') !== version)
+      throw wrong(`version ${quote(String(said.get('version')))} is not known here (${version} is)`)
   }
 
   function clientFrom(entry: unknown, at: number): Movable {
-    const { owner, owner_hex: hex, session, recorded } = (typeof entry === 'object' && entry !== null ? entry : {}) as Json
+    const {
+      owner,
+      owner_hex: hex,
+      session,
+      recorded,
+    } = (typeof entry === 'object' && entry !== null ? entry : {}) as Json
     if (typeof hex !== 'string' || typeof session !== 'boolean') throw wrong(`client ${at} lacks owner_hex or session`)
     const bytes = readHex(hex, at)
-    if (owner !== undefined && owner !== escapeOwner(bytes)) throw wrong(`client ${at} is named differently by owner and owner_hex`)
+    if (owner !== undefined && owner !== escapeOwner(bytes))
+      throw wrong(`client ${at} is named differently by owner and owner_hex`)
     return { owner: bytes, session, recorded: recordedFrom(recorded, now) }
   }
 

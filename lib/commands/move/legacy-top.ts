@@ -9,7 +9,11 @@ export const hashesIn = (path: string): (() => Generator<string>) =>
     if (typeof top !== 'object') return
     try {
       for (const { name, kind } of disk.entriesOf(top))
-        if (legacyName.test(name) && (kind === 'directory' || (kind === 'unknown' && typeof disk.directoryAt(name, top) === 'object'))) yield name
+        if (
+          legacyName.test(name) &&
+          (kind === 'directory' || (kind === 'unknown' && typeof disk.directoryAt(name, top) === 'object'))
+        )
+          yield name
     } finally {
       disk.close(top)
     }

@@ -28,7 +28,9 @@ const longest = 1024
 
 /** A time as a record can hold it. */
 export const recordedFrom = (seconds: unknown, now: number): number =>
-  typeof seconds === 'number' && Number.isSafeInteger(seconds) && seconds >= 0 && seconds <= 999_999_999_999 ? seconds : now
+  typeof seconds === 'number' && Number.isSafeInteger(seconds) && seconds >= 0 && seconds <= 999_999_999_999
+    ? seconds
+    : now
 
 /** Tells a source's rows that are clients, and counts those that are none. */
 export function sieve(now: number): {
@@ -44,7 +46,9 @@ export function sieve(now: number): {
     client: (bytes, session, recorded) => {
       if (bytes === undefined) return refuse('without an owner')
       if (bytes.length > longest) return refuse(`with an owner longer than ${longest} bytes`)
-      return [{ owner: Buffer.from(bytes) as Uint8Array as ClientOwner, session, recorded: recordedFrom(recorded, now) }]
+      return [
+        { owner: Buffer.from(bytes) as Uint8Array as ClientOwner, session, recorded: recordedFrom(recorded, now) },
+      ]
     },
     notes: () => [...refused].map(([why, count]) => `${count} records ${why} left out`),
   }

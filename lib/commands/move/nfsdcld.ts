@@ -14,10 +14,12 @@ export const isNfsdcld = ({ tables }: Schema): boolean => tables.has('grace')
 const known: readonly (number | undefined)[] = [2, 3, 4]
 
 export function readNfsdcld(database: Database, { version, tables }: Schema, now: number): Found {
-  if (!known.includes(version)) throw refused(`nfsdcld's schema ${version ?? 'of no version'} is not known here (2, 3 and 4 are)`)
-  const epochs = [...database.rows('SELECT printf(\'%016x\', current), printf(\'%016x\', recovery) FROM grace')]
+  if (!known.includes(version))
+    throw refused(`nfsdcld's schema ${version ?? 'of no version'} is not known here (2, 3 and 4 are)`)
+  const epochs = [...database.rows("SELECT printf('%016x', current), printf('%016x', recovery) FROM grace")]
   const [row] = epochs
-  if (row === undefined || epochs.length > 1) throw refused(`nfsdcld's table 'grace' has ${epochs.length} rows instead of one`)
+  if (row === undefined || epochs.length > 1)
+    throw refused(`nfsdcld's table 'grace' has ${epochs.length} rows instead of one`)
   const [current, recovery] = row.map(String) as [string, string]
   const inGrace = !/^0+$/.test(recovery)
   const table = tableOf(inGrace ? recovery : current, tables)
@@ -26,7 +28,11 @@ export function readNfsdcld(database: Database, { version, tables }: Schema, now
   let principals = 0
   const princhash = tables.get(table)?.has('princhash') === true ? 'princhash IS NOT NULL' : '0'
   /** Each row as bytes, and as the MD5 that it may be. */
-  function* rows(): Generator<{ readonly bytes: Uint8Array | undefined; readonly hash: string | undefined; readonly principal: boolean }> {
+  function* rows(): Generator<{
+    readonly bytes: Uint8Array | undefined
+    readonly hash: string | undefined
+    readonly principal: boolean
+  }> {
     for (const [id, principal] of database.rows(`SELECT CAST(id AS BLOB), ${princhash} FROM "${table}"`)) {
       const bytes = id instanceof Uint8Array ? id : undefined
       const hash = /^hash:([^\0]*)\0?$/.exec(Buffer.from(bytes?.subarray(0, 64) ?? []).toString('latin1'))?.[1]
@@ -49,8 +55,14 @@ export function readNfsdcld(database: Database, { version, tables }: Schema, now
     },
     notes: () => [
       ...sieved.notes(),
-      ...(principals > 0 ? [`${principals} clients are known with a Kerberos principal: the kernel tells a usermode helper of none, so it is not asked for any more`] : []),
-      ...(inGrace ? ['its server was in grace: those that it still waited for are taken, as it would have done itself'] : []),
+      ...(principals > 0
+        ? [
+            `${principals} clients are known with a Kerberos principal: the kernel tells a usermode helper of none, so it is not asked for any more`,
+          ]
+        : []),
+      ...(inGrace
+        ? ['its server was in grace: those that it still waited for are taken, as it would have done itself']
+        : []),
     ],
   }
 }
@@ -58,9 +70,12 @@ export function readNfsdcld(database: Database, { version, tables }: Schema, now
 /** An epoch's table. One version of nfsdcld wrote the number without its zeros, and a later one mends that. */
 function tableOf(epoch: string, tables: Schema['tables']): string {
   const number = epoch.replace(/^0+(?=.)/, '')
-  const named = [...tables.keys()].filter((name) => /^rec- *([0-9a-f]+)$/.exec(name)?.[1]?.replace(/^0+(?=.)/, '') === number)
+  const named = [...tables.keys()].filter(
+    (name) => /^rec- *([0-9a-f]+)$/.exec(name)?.[1]?.replace(/^0+(?=.)/, '') === number,
+  )
   const [table] = named
-  if (table === undefined || named.length > 1) throw refused(`nfsdcld's database has ${named.length} tables for epoch ${number} instead of one`)
+  if (table === undefined || named.length > 1)
+    throw refused(`nfsdcld's database has ${named.length} tables for epoch ${number} instead of one`)
   return table
 }
 

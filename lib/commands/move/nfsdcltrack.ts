@@ -10,7 +10,8 @@ export const isNfsdcltrack = ({ tables }: Schema): boolean => tables.has('client
 
 /** Schema 1 knows no sessions; 2 is nfsdcltrack's last. nfsdcld's own first schema was nfsdcltrack's. */
 export function readNfsdcltrack(database: Database, { version, tables }: Schema, now: number): Found {
-  if (version !== 1 && version !== 2) throw refused(`nfsdcltrack's schema ${version ?? 'of no version'} is not known here (1 and 2 are)`)
+  if (version !== 1 && version !== 2)
+    throw refused(`nfsdcltrack's schema ${version ?? 'of no version'} is not known here (1 and 2 are)`)
   let sieved = sieve(now)
   const session = tables.get('clients')?.has('has_session') === true ? 'has_session' : '0'
   return {
@@ -43,4 +44,3 @@ export async function writeNfsdcltrack(clients: Iterable<Movable>, now: number):
     }
   }
 }
-

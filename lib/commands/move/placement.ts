@@ -27,7 +27,13 @@ import { usualTop, legacyTopIn } from '../../store/v4recovery.ts'
 import { migrate } from '../../store/migrate.ts'
 import { entryAt, place } from '../../store/records.ts'
 import type { Recorded } from '../../store/layout.ts'
-import { clientsOf, lookAt, makeStateDirectory, stateDirectory, type StateDirectory } from '../../store/state-directory.ts'
+import {
+  clientsOf,
+  lookAt,
+  makeStateDirectory,
+  stateDirectory,
+  type StateDirectory,
+} from '../../store/state-directory.ts'
 import { ranUntracked } from '../../store/untracked.ts'
 import { holding } from '../shared/hold.ts'
 import { nfsdThreads } from '../shared/service.ts'
@@ -49,14 +55,21 @@ export function roomIn(settings: Settings): Room {
   const { stateDirectory: path, runDirectory, nfsdDirectory } = settings
   const threads = nfsdThreads(nfsdDirectory)
   if (threads > 0)
-    throw refused(`nothing changed: nfsd is running (${threads} threads), and may grant what conflicts with the locks of these clients; stop it, import, start it`)
+    throw refused(
+      `nothing changed: nfsd is running (${threads} threads), and may grant what conflicts with the locks of these clients; stop it, import, start it`,
+    )
   if (ranUntracked({ runDirectory, path }))
-    throw refused('nothing changed: a server instance ran that could not be recorded, so at the next start nobody may reclaim; import after the grace period of that start')
+    throw refused(
+      'nothing changed: a server instance ran that could not be recorded, so at the next start nobody may reclaim; import after the grace period of that start',
+    )
   const state = stateDirectory(path, runDirectory)
   if (disk.kindAt(path) === 'absent') return { state, standing: () => 'missing' }
   const surveyed = survey(settings, state)
   const { instance, counting } = surveyed
-  if (instance.kind === 'damaged') throw refused(`nothing changed: ${instance.file} in ${quote(path)} can't be understood (${instance.why}); see verify --repair`)
+  if (instance.kind === 'damaged')
+    throw refused(
+      `nothing changed: ${instance.file} in ${quote(path)} can't be understood (${instance.why}); see verify --repair`,
+    )
   const filled = counting.filter((start) => !isEmpty(state.of(start)))
   const where = placeIn(surveyed)
   return {
@@ -69,7 +82,8 @@ export function roomIn(settings: Settings): Room {
   }
 }
 
-const isEmpty = (directory: Directory | undefined): boolean => directory === undefined || disk.entriesOf(directory).next().done === true
+const isEmpty = (directory: Directory | undefined): boolean =>
+  directory === undefined || disk.entriesOf(directory).next().done === true
 
 /** The last instance in which records count and have to be reclaimed; undefined, where one is to be made. */
 function placeIn({ instance, starts }: Pick<Recorded, 'instance' | 'starts'>): Start | undefined {
@@ -78,7 +92,9 @@ function placeIn({ instance, starts }: Pick<Recorded, 'instance' | 'starts'>): S
       return instance.start
     case 'partial':
       // In format 1 none before a first instance counted: then the two are one.
-      return instance.full !== undefined && instance.full < instance.start ? instance.full : starts.filter((start) => start < instance.start).at(-1)
+      return instance.full !== undefined && instance.full < instance.start
+        ? instance.full
+        : starts.filter((start) => start < instance.start).at(-1)
     case 'none':
       return starts.at(-1)
     case 'damaged':
@@ -170,8 +186,8 @@ export function legacyRoom(path: string, nfsdDirectory: string): string {
   const top = told === '' ? usualTop : told
   if (top !== legacyTopIn(path))
     throw refused(
-      `clients known by MD5 only can't be imported: the kernel looks for them in ${quote(top)}, and that is not beside the state directory, `
-        + `in ${quote(legacyTopIn(path))}`,
+      `clients known by MD5 only can't be imported: the kernel looks for them in ${quote(top)}, and that is not beside the state directory, ` +
+        `in ${quote(legacyTopIn(path))}`,
     )
   return top
 }
@@ -182,7 +198,8 @@ export function placeMatchOnly(topPath: string, hashes: Iterable<string>): numbe
   const top = disk.openDirectory(topPath)
   if (typeof top !== 'object') throw refused(`${quote(topPath)} is not a directory`)
   try {
-    if (!disk.isOursAlone(disk.statusOf(top))) throw refused(`${quote(topPath)} is not ours alone: others may write to it`)
+    if (!disk.isOursAlone(disk.statusOf(top)))
+      throw refused(`${quote(topPath)} is not ours alone: others may write to it`)
     let made = 0
     for (const hash of hashes) if (disk.makeDirectory(hash, top)) made++
     disk.sync(top)

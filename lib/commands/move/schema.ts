@@ -9,7 +9,10 @@ export interface Schema {
 }
 
 /** Opens somebody's database, and looks whether it is whole. @throws Failed storage, if it is not, or no database at all. */
-export async function openWhole(bytes: Uint8Array, path: string): Promise<{ readonly database: Database; readonly schema: Schema }> {
+export async function openWhole(
+  bytes: Uint8Array,
+  path: string,
+): Promise<{ readonly database: Database; readonly schema: Schema }> {
   try {
     const database = await openDatabase(bytes)
     const [said] = first(database, 'PRAGMA quick_check(1)')
@@ -29,7 +32,9 @@ function schemaOf(database: Database): Schema {
     const columns = tables.get(String(table)) ?? new Set()
     tables.set(String(table), columns.add(String(column)))
   }
-  const [version] = tables.has('parameters') ? first(database, `SELECT value FROM parameters WHERE key = 'version'`) : []
+  const [version] = tables.has('parameters')
+    ? first(database, `SELECT value FROM parameters WHERE key = 'version'`)
+    : []
   return { version: version === undefined ? undefined : Number(version), tables }
 }
 

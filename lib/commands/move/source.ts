@@ -19,7 +19,8 @@ export const standardInput = '/dev/stdin'
 /** @param source a path, or `-` for standard input. @param now seconds of the wall clock. */
 export async function readSource(source: string, now: number): Promise<Found> {
   if (source === '-') return readExport(chunksOf(spooled()), 'standard input', now)
-  if (!fs.existsSync(source)) throw new Failed({ kind: 'bad-argument', why: 'there is nothing to import', word: source })
+  if (!fs.existsSync(source))
+    throw new Failed({ kind: 'bad-argument', why: 'there is nothing to import', word: source })
   return fs.statSync(source).isDirectory() ? readDirectory(source, now) : readFile(source, now)
 }
 
@@ -38,7 +39,8 @@ function spooled(): number {
   const descriptor = fs.openSync(path, 'wx+', 0o600)
   fs.unlinkSync(path)
   const buffer = Buffer.alloc(1 << 16)
-  for (let length = fs.readSync(0, buffer); length > 0; length = fs.readSync(0, buffer)) fs.writeSync(descriptor, buffer, 0, length)
+  for (let length = fs.readSync(0, buffer); length > 0; length = fs.readSync(0, buffer))
+    fs.writeSync(descriptor, buffer, 0, length)
   return descriptor
 }
 
@@ -46,7 +48,7 @@ function spooled(): number {
 const chunksOf = (descriptor: number) =>
   function* (): Generator<string> {
     const buffer = Buffer.alloc(1 << 16)
-    for (let position = 0; ; ) {
+    for (let position = 0; ;) {
       const length = fs.readSync(descriptor, buffer, 0, buffer.length, position)
       if (length === 0) return
       position += length
@@ -71,17 +73,28 @@ async function readDirectory(path: string, now: number): Promise<Found> {
   const matchOnly = hashesIn(bytesOfPath(path))
   let others = 0
   const top = fs.opendirSync(path, { encoding: 'latin1' })
-  for (let entry = top.readSync(); entry !== null; entry = top.readSync()) if (!(legacyName.test(entry.name) && entry.isDirectory())) others++
+  for (let entry = top.readSync(); entry !== null; entry = top.readSync())
+    if (!(legacyName.test(entry.name) && entry.isDirectory())) others++
   top.closeSync()
   if (matchOnly().next().done === true) throw unknownKind(path)
-  return { kind: 'v4recovery', clients: () => [], matchOnly, notes: () => (others === 0 ? [] : [`${others} entries that are no client's directory left out`]) }
+  return {
+    kind: 'v4recovery',
+    clients: () => [],
+    matchOnly,
+    notes: () => (others === 0 ? [] : [`${others} entries that are no client's directory left out`]),
+  }
 }
 
 /** Of another machine, or a copy. The newest entry of an owner decides, as it does there. */
 function readStateDirectory(path: string): Found {
   // What this machine's starts have noted is not about that directory.
-  const { surveyed: { instance }, clients, damaged } = reclaimableAtNextStart({ stateDirectory: bytesOfPath(path), runDirectory: '/nowhere' })
-  if (instance.kind === 'damaged') throw refused(`${quote(path)}: ${instance.file} can't be understood (${instance.why}), so nobody may reclaim by it`)
+  const {
+    surveyed: { instance },
+    clients,
+    damaged,
+  } = reclaimableAtNextStart({ stateDirectory: bytesOfPath(path), runDirectory: '/nowhere' })
+  if (instance.kind === 'damaged')
+    throw refused(`${quote(path)}: ${instance.file} can't be understood (${instance.why}), so nobody may reclaim by it`)
   const top = legacyTopIn(bytesOfPath(path))
   let legacy = 0
   for (const name of hashesIn(top)()) if (name !== '') legacy++
@@ -94,7 +107,9 @@ function readStateDirectory(path: string): Found {
     notes: () => [
       ...(damaged() > 0 ? [`${damaged()} entries that can't be understood allow nothing there, and are left out`] : []),
       ...(instance.kind === 'none' ? ['no server instance is recorded there, so nobody may reclaim by it'] : []),
-      ...(legacy > 0 ? [`${legacy} clients of the kernel's own tracker are in ${quote(top)}: import that by itself, if they count`] : []),
+      ...(legacy > 0
+        ? [`${legacy} clients of the kernel's own tracker are in ${quote(top)}: import that by itself, if they count`]
+        : []),
     ],
   }
 }
@@ -103,4 +118,6 @@ function readStateDirectory(path: string): Found {
 const bytesOfPath = (path: string): string => Buffer.from(path).toString('latin1')
 
 const unknownKind = (path: string): Failed =>
-  refused(`${quote(path)} is nothing that can be imported: no database of nfsdcltrack or nfsdcld, no v4recovery or state directory, no export`)
+  refused(
+    `${quote(path)} is nothing that can be imported: no database of nfsdcltrack or nfsdcld, no v4recovery or state directory, no export`,
+  )

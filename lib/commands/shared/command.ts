@@ -44,5 +44,10 @@ export function command<Given>(
 }
 
 /** Of an option that is said twice the last counts, as before the verb. @param list the one that holds several words. */
-const lastOfEach = (given: Readonly<Record<string, unknown>>, list: string | undefined): Readonly<Record<string, unknown>> =>
-  Object.fromEntries(Object.entries(given).map(([name, value]) => [name, Array.isArray(value) && name !== list ? value.at(-1) : value]))
+const lastOfEach = (
+  given: Readonly<Record<string, unknown>>,
+  list: string | undefined,
+): Readonly<Record<string, unknown>> =>
+  Object.fromEntries(
+    Object.entries(given).map(([name, value]) => [name, Array.isArray(value) && name !== list ? value.at(-1) : value]),
+  )

@@ -22,8 +22,13 @@ export async function consent(question: string, yes: boolean): Promise<void> {
     throw new Failed({ kind: 'bad-argument', why: 'nothing changed: there is no terminal to ask on, so say --yes' })
   const terminal = createInterface({ input: process.stdin, output: process.stderr })
   // Without a line (end of input, Ctrl-C) the question is never answered, which is a no as well.
-  const closed = new Promise<string>((resolve) => terminal.once('close', () => { resolve('') }))
+  const closed = new Promise<string>((resolve) =>
+    terminal.once('close', () => {
+      resolve('')
+    }),
+  )
   const answer = await Promise.race([terminal.question(`${question} [y/N] `), closed])
   terminal.close()
-  if (!/^y(?:es)?$/i.test(answer.trim())) throw new Failed({ kind: 'bad-argument', why: 'nothing changed: the answer was no' })
+  if (!/^y(?:es)?$/i.test(answer.trim()))
+    throw new Failed({ kind: 'bad-argument', why: 'nothing changed: the answer was no' })
 }

@@ -24,7 +24,8 @@ export interface Asked {
   readonly in: Start | undefined
 }
 
-export const newestOf = (surveyed: Survey, owner: ClientOwner): Start | undefined => recordsOfOwner(surveyed, owner).find(mayReclaim)?.in
+export const newestOf = (surveyed: Survey, owner: ClientOwner): Start | undefined =>
+  recordsOfOwner(surveyed, owner).find(mayReclaim)?.in
 
 /** So many at a time: an upcall waits for the lock, and not for ever. */
 const batch = 200
@@ -33,7 +34,12 @@ const batch = 200
  * When it returns, none of them may reclaim, and a power cut does not change that.
  * @returns those that came back meanwhile: they are left as they are.
  */
-export function forgetAll(world: World, where: Where, clients: readonly Asked[], shown: (done: number) => void): readonly ClientOwner[] {
+export function forgetAll(
+  world: World,
+  where: Where,
+  clients: readonly Asked[],
+  shown: (done: number) => void,
+): readonly ClientOwner[] {
   const cameBack: ClientOwner[] = []
   migrate(world.state)
   for (let from = 0; from < clients.length; from += batch) {

@@ -35,7 +35,8 @@ const tolerance = 10
 
 export function graceNow(surveyed: Survey, kernel: Kernel, nowMs: number, ended?: number): Grace {
   const { instance, told } = surveyed
-  if (!('start' in instance)) return { since: undefined, age: undefined, clockWasSet: false, left: undefined, runs: false, ended: undefined }
+  if (!('start' in instance))
+    return { since: undefined, age: undefined, clockWasSet: false, left: undefined, runs: false, ended: undefined }
   // A kernel may be told any time, also one that no calendar has.
   const since = Number.isSafeInteger(Number(told)) ? Number(told) : instance.start
   const byWall = nowMs / 1000 - since
@@ -49,8 +50,12 @@ export function graceNow(surveyed: Survey, kernel: Kernel, nowMs: number, ended?
   return {
     since,
     age,
-    clockWasSet: byWall < 0 || (kernel.runningSeconds !== undefined && Math.abs(byWall - kernel.runningSeconds) > tolerance),
-    left: inGrace && age !== undefined && typeof kernel.graceSeconds === 'number' ? kernel.graceSeconds - age.seconds : undefined,
+    clockWasSet:
+      byWall < 0 || (kernel.runningSeconds !== undefined && Math.abs(byWall - kernel.runningSeconds) > tolerance),
+    left:
+      inGrace && age !== undefined && typeof kernel.graceSeconds === 'number'
+        ? kernel.graceSeconds - age.seconds
+        : undefined,
     runs: inGrace,
     ended: instance.kind === 'full' ? ended : undefined,
   }

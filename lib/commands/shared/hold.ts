@@ -13,7 +13,11 @@ export const holding = <T>(state: StateDirectory, work: () => T): T =>
     {
       assertTimeLeft: () => undefined,
       passedBy: (because) => {
-        throw new Failed({ kind: 'storage', atStart: false, what: `nothing changed, since the state directory can't be locked: ${because}` })
+        throw new Failed({
+          kind: 'storage',
+          atStart: false,
+          what: `nothing changed, since the state directory can't be locked: ${because}`,
+        })
       },
     },
     work,

@@ -35,9 +35,14 @@ const mostLinks = 40
 
 export function openRoot(path: string): Root {
   const descriptor = opened(path, 'follow')
-  if (typeof descriptor === 'string') throw new Failed({ kind: 'bad-argument', why: 'there is no such directory to be the root of a system', word: path })
+  if (typeof descriptor === 'string')
+    throw new Failed({ kind: 'bad-argument', why: 'there is no such directory to be the root of a system', word: path })
   if (!fs.existsSync(byDescriptor(descriptor)))
-    throw new Failed({ kind: 'storage', atStart: false, what: 'directories are held by /proc/self/fd, and there is none: mount /proc' })
+    throw new Failed({
+      kind: 'storage',
+      atStart: false,
+      what: 'directories are held by /proc/self/fd, and there is none: mount /proc',
+    })
   return { path, descriptor }
 }
 
@@ -47,10 +52,18 @@ export function openRoot(path: string): Root {
  * @param pass is told each directory that is passed, the root and the last one included.
  * @returns what `work` returns; undefined where there is no such directory.
  */
-export function inDirectory<T>(root: Root, path: string, missing: 'make' | 'leave', work: (directory: Directory) => T, pass?: (directory: Directory) => void): T | undefined {
+export function inDirectory<T>(
+  root: Root,
+  path: string,
+  missing: 'make' | 'leave',
+  work: (directory: Directory) => T,
+  pass?: (directory: Directory) => void,
+): T | undefined {
   const top = directoryAt(root.descriptor, '/')
   const below: Directory[] = []
-  const close = (directories: readonly Directory[]): void => { for (const { descriptor } of directories) fs.closeSync(descriptor) }
+  const close = (directories: readonly Directory[]): void => {
+    for (const { descriptor } of directories) fs.closeSync(descriptor)
+  }
   let links = 0
   try {
     let here = top
@@ -107,7 +120,11 @@ export function existsBelow(root: Root, path: string, links = 0): boolean {
  * Works on an entry of a directory, opened for reading; a link is not followed, nor the other end of a pipe waited for.
  * @returns undefined if nothing is there; 'other' for a link, a socket, and what can't be opened so.
  */
-export function inEntry<T>(directory: Directory, name: string, work: (descriptor: number) => T): T | 'other' | undefined {
+export function inEntry<T>(
+  directory: Directory,
+  name: string,
+  work: (descriptor: number) => T,
+): T | 'other' | undefined {
   const open = (): number => fs.openSync(directory.entry(name), O_RDONLY | O_NOFOLLOW | O_NONBLOCK)
   const descriptor = tolerating(['ENOENT'], () => tolerating(['ELOOP', 'ENXIO'], open, 'other'), undefined)
   if (typeof descriptor !== 'number') return descriptor === undefined ? undefined : 'other'
@@ -125,7 +142,15 @@ export const bytesIn = (directory: Directory, name: string): Buffer | 'other' | 
 /** The directories that decide where a path leads, from `/` down to itself if it is one; each with its owner and mode. */
 export function directoriesOnTheWay(path: string): { readonly path: string; readonly stats: fs.Stats }[] {
   const seen = new Map<string, fs.Stats>()
-  inDirectory(openRoot('/'), path, 'leave', () => undefined, ({ path: at, descriptor }) => { seen.set(at, fs.fstatSync(descriptor)) })
+  inDirectory(
+    openRoot('/'),
+    path,
+    'leave',
+    () => undefined,
+    ({ path: at, descriptor }) => {
+      seen.set(at, fs.fstatSync(descriptor))
+    },
+  )
   return [...seen].map(([at, stats]) => ({ path: at, stats }))
 }
 
@@ -133,7 +158,11 @@ const componentsOf = (path: string): string[] => path.split('/').filter((name) =
 
 const byDescriptor = (descriptor: number): string => `/proc/self/fd/${descriptor}`
 
-const directoryAt = (descriptor: number, path: string): Directory => ({ descriptor, path, entry: (name) => nodePath(`${byDescriptor(descriptor)}/${name}`) })
+const directoryAt = (descriptor: number, path: string): Directory => ({
+  descriptor,
+  path,
+  entry: (name) => nodePath(`${byDescriptor(descriptor)}/${name}`),
+})
 
 /** A directory, opened; not if it is a link, unless it is the root's own name. */
 function opened(path: string | Buffer, follow: 'follow' | 'no link' = 'no link'): number | 'absent' | 'no directory' {
@@ -148,17 +177,31 @@ function opened(path: string | Buffer, follow: 'follow' | 'no link' = 'no link')
 }
 
 /** The text of a link; undefined for anything else, and for nothing. */
-const linkText = (path: Buffer): string | undefined => tolerating(['EINVAL', 'ENOENT'], () => fs.readlinkSync(path, 'buffer').toString('latin1'), undefined)
+const linkText = (path: Buffer): string | undefined =>
+  tolerating(['EINVAL', 'ENOENT'], () => fs.readlinkSync(path, 'buffer').toString('latin1'), undefined)
 
 /** For all to read: the caller has set the umask. Somebody may have been faster. */
-const makeDirectory = (path: Buffer): void => { tolerating(['EEXIST'], () => { fs.mkdirSync(path, 0o755) }, undefined) }
+const makeDirectory = (path: Buffer): void => {
+  tolerating(
+    ['EEXIST'],
+    () => {
+      fs.mkdirSync(path, 0o755)
+    },
+    undefined,
+  )
+}
 
-const systemError = (code: string, path: Buffer): Error => Object.assign(new Error(code), { code, syscall: 'open', path: path.toString() })
+const systemError = (code: string, path: Buffer): Error =>
+  Object.assign(new Error(code), { code, syscall: 'open', path: path.toString() })
 
 /** An error speaks of the path that a person knows, not of a descriptor. */
 function named(thrown: unknown, root: Root, way: readonly Directory[]): unknown {
   if (!(thrown instanceof Error) || !('path' in thrown) || typeof thrown.path !== 'string') return thrown
   const { path } = thrown
   const directory = way.findLast(({ descriptor }) => path.startsWith(`${byDescriptor(descriptor)}/`))
-  return directory === undefined ? thrown : Object.assign(thrown, { path: join(root.path, directory.path, path.slice(byDescriptor(directory.descriptor).length)) })
+  return directory === undefined
+    ? thrown
+    : Object.assign(thrown, {
+        path: join(root.path, directory.path, path.slice(byDescriptor(directory.descriptor).length)),
+      })
 }

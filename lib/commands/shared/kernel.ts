@@ -50,7 +50,11 @@ function serviceAge(): number | undefined {
   const ages: number[] = []
   for (const name of disk.namesIn('/proc')) {
     if (!/^[0-9]+$/.test(name)) continue
-    const stat = disk.tolerating(['ENOENT', 'ESRCH', 'EACCES'], () => fs.readFileSync(`/proc/${name}/stat`, 'latin1'), '')
+    const stat = disk.tolerating(
+      ['ENOENT', 'ESRCH', 'EACCES'],
+      () => fs.readFileSync(`/proc/${name}/stat`, 'latin1'),
+      '',
+    )
     if (!stat.includes(' (nfsd) ')) continue
     // proc(5): field 9 is flags, field 22 the start; fields are counted from the name's closing parenthesis, field 2.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')

@@ -23,7 +23,8 @@ export interface Known {
 
 /** Those that are recorded, and `others`. */
 export const knownTo = (surveyed: Survey, others: readonly { readonly owner: ClientOwner }[] = []): Known => ({
-  has: (owner) => recordsOfOwner(surveyed, owner).length > 0 || others.some((other) => Buffer.compare(other.owner, owner) === 0),
+  has: (owner) =>
+    recordsOfOwner(surveyed, owner).length > 0 || others.some((other) => Buffer.compare(other.owner, owner) === 0),
   *all() {
     for (const { owner } of clientsIn(surveyed)) yield owner
     for (const { owner } of others) yield owner
@@ -37,14 +38,23 @@ export type Naming = 'whole' | 'whole or beginning'
  * The one among `known` that a person means. A word that is a whole owner means it, also where it begins others.
  * @throws Failed bad-argument: nobody, or several, are called so.
  */
-export function ownerNamed(word: string, hex: boolean, known: Known, naming: Naming = 'whole or beginning'): ClientOwner {
+export function ownerNamed(
+  word: string,
+  hex: boolean,
+  known: Known,
+  naming: Naming = 'whole or beginning',
+): ClientOwner {
   const whole = wholeOwner(word, hex)
   if (whole !== undefined && known.has(whole)) return whole
   const begun = hex ? new Map<string, ClientOwner>() : beginningWith(withEscapedSpaces(word), known)
   const [first, ...others] = begun.values()
   if (first === undefined) throw new Failed({ kind: 'bad-argument', why: 'no client is recorded by this name', word })
   if (naming === 'whole')
-    throw new Failed({ kind: 'bad-argument', why: `no client is recorded by this whole name; to let it be a beginning (${showOwner(first)}), say --prefix`, word })
+    throw new Failed({
+      kind: 'bad-argument',
+      why: `no client is recorded by this whole name; to let it be a beginning (${showOwner(first)}), say --prefix`,
+      word,
+    })
   if (others.length === 0) return first
   const some = [first, ...others].slice(0, examples).map(showOwner)
   const more = begun.size > examples ? `, and ${begun.size - examples} more` : ''

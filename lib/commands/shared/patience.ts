@@ -11,7 +11,12 @@ import { errorCode } from '../../failure.ts'
 import fs from 'node:fs'
 
 export type Answer =
-  | { readonly kind: 'ended'; readonly status: number | NodeJS.Signals; readonly stdout: string; readonly stderr: string }
+  | {
+      readonly kind: 'ended'
+      readonly status: number | NodeJS.Signals
+      readonly stdout: string
+      readonly stderr: string
+    }
   | { readonly kind: 'silent' }
   | { readonly kind: 'not-started'; readonly why: string }
 
@@ -38,8 +43,12 @@ export function ask(
       child.unref()
       resolve({ kind: 'silent' })
     }, patienceMs)
-    child.stdout.setEncoding('latin1').on('data', (text: string) => { said.stdout += text })
-    child.stderr.setEncoding('latin1').on('data', (text: string) => { said.stderr += text })
+    child.stdout.setEncoding('latin1').on('data', (text: string) => {
+      said.stdout += text
+    })
+    child.stderr.setEncoding('latin1').on('data', (text: string) => {
+      said.stderr += text
+    })
     child.once('error', (error) => {
       clearTimeout(enough)
       resolve({ kind: 'not-started', why: errorCode(error) ?? String(error) })
@@ -52,7 +61,9 @@ export function ask(
 }
 
 /** A file whose reading may never end: its text, or why there is none. */
-export async function readPatiently(path: string): Promise<{ readonly text: string } | 'absent' | 'silent' | 'unreadable'> {
+export async function readPatiently(
+  path: string,
+): Promise<{ readonly text: string } | 'absent' | 'silent' | 'unreadable'> {
   if (!fs.existsSync(path)) return 'absent'
   const answer = await ask('cat', ['--', path])
   if (answer.kind === 'silent') return 'silent'
@@ -76,9 +87,12 @@ const mostSilent = 2
  * left behind, and another goes on with the next file.
  * @returns their texts, in order; undefined for one that can't be read.
  */
-export async function readEachPatiently(paths: readonly string[], patienceMs = 2000): Promise<({ readonly text: string } | 'silent' | undefined)[]> {
+export async function readEachPatiently(
+  paths: readonly string[],
+  patienceMs = 2000,
+): Promise<({ readonly text: string } | 'silent' | undefined)[]> {
   const texts: ({ readonly text: string } | 'silent' | undefined)[] = []
-  for (let silent = 0; texts.length < paths.length; ) {
+  for (let silent = 0; texts.length < paths.length;) {
     const read = await readSome(paths.slice(texts.length), patienceMs)
     for (const text of read) texts.push(text === undefined ? undefined : { text })
     if (texts.length === paths.length) break

@@ -28,11 +28,16 @@ export function remark(text: string): void {
 }
 
 /** A remark of the program's own, on a line of its own. */
-export const say = (line: string): void => { remark(`nfsd-userland-helper: ${line}\n`) }
+export const say = (line: string): void => {
+  remark(`nfsd-userland-helper: ${line}\n`)
+}
 
 /** JSON in ASCII alone: what is no ASCII could be a terminal's control character (C1), and is escaped as `\uXXXX`. */
 export const asJson = (document: unknown): string =>
-  JSON.stringify(document).replace(/[\u007f-\uffff]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)
+  JSON.stringify(document).replace(
+    /[\u007f-\uffff]/g,
+    (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  )
 
 /**
  * One document, one line (docs/json.md). A member that is a function is asked when its turn comes, and of what can be gone
@@ -82,7 +87,7 @@ export const textOfPath = (path: string): string => Buffer.from(path, 'latin1').
 
 function writeAll(descriptor: number, text: string): void {
   const bytes = Buffer.from(text)
-  for (let done = 0; done < bytes.length; ) {
+  for (let done = 0; done < bytes.length;) {
     try {
       done += fs.writeSync(descriptor, bytes, done)
     } catch (thrown) {

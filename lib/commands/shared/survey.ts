@@ -6,7 +6,14 @@
  * there are many, each is told as it is read, and memory does not grow with them.
  */
 import { Failed, quote } from '../../failure.ts'
-import { bootTimeFiles, reclaimableIn, startFromName, type BootTime, type BootTimeFile, type Start } from '../../rules/instance.ts'
+import {
+  bootTimeFiles,
+  reclaimableIn,
+  startFromName,
+  type BootTime,
+  type BootTimeFile,
+  type Start,
+} from '../../rules/instance.ts'
 import { recordName } from '../../rules/record.ts'
 import type { Settings } from '../../settings/settings.ts'
 import * as disk from '../../syscalls/files.ts'
@@ -73,7 +80,10 @@ export interface Survey extends Pick<Recorded, 'instance' | 'starts' | 'traces' 
 export type Where = Pick<Settings, 'stateDirectory' | 'runDirectory'>
 
 /** Everything but the records. @param state where it has been opened already. @throws Failed, if the state directory is missing or not ours alone; the file system's errors. */
-export function survey({ stateDirectory: path, runDirectory }: Where, state = stateDirectory(path, runDirectory)): Survey {
+export function survey(
+  { stateDirectory: path, runDirectory }: Where,
+  state = stateDirectory(path, runDirectory),
+): Survey {
   assertMayLook(state)
   const { instance, starts, traces, marks, format } = lookAt(state)
   const current = 'start' in instance ? instance.start : undefined
@@ -88,7 +98,11 @@ export function survey({ stateDirectory: path, runDirectory }: Where, state = st
     told: current === undefined ? undefined : toldAtStart(state, current),
     marks: Object.fromEntries(markNames.map((mark) => [mark, has(mark)])) as Record<Mark, boolean>,
     // What is recorded before the first start counts from then on.
-    counting: untracked ? [] : instance.kind === 'none' && format === 2 ? [...starts].reverse() : reclaimableIn(instance, starts),
+    counting: untracked
+      ? []
+      : instance.kind === 'none' && format === 2
+        ? [...starts].reverse()
+        : reclaimableIn(instance, starts),
     untracked,
   }
 }
@@ -109,7 +123,11 @@ export const newestFirst = (a: Client, b: Client): number => b.in - a.in || Buff
 function assertMayLook({ clientsPath }: StateDirectory): void {
   const found = disk.directoryAt(clientsPath)
   if (typeof found === 'object' && found.uid === 0 && process.geteuid?.() !== 0)
-    throw new Failed({ kind: 'storage', atStart: false, what: `${quote(clientsPath)} belongs to root, and only root may look at it` })
+    throw new Failed({
+      kind: 'storage',
+      atStart: false,
+      what: `${quote(clientsPath)} belongs to root, and only root may look at it`,
+    })
 }
 
 /** So many clients are held in memory, to be told once and in order. */
@@ -140,19 +158,26 @@ export function walk(where: Where, wanted: (client: Client) => boolean = () => t
     }
     for (const client of all()) {
       held.push(client)
-      if (held.length === few) return { surveyed, clients: { [Symbol.iterator]: () => ifUnchanged(all(), surveyed) }, damaged: () => damaged }
+      if (held.length === few)
+        return { surveyed, clients: { [Symbol.iterator]: () => ifUnchanged(all(), surveyed) }, damaged: () => damaged }
     }
     // Nobody starts a server three times in a row meanwhile.
-    if (attempt === 3 || isAsItWas(surveyed)) return { surveyed, clients: eachOnce(held).filter(wanted).sort(newestFirst), damaged: () => damaged }
+    if (attempt === 3 || isAsItWas(surveyed))
+      return { surveyed, clients: eachOnce(held).filter(wanted).sort(newestFirst), damaged: () => damaged }
   }
 }
 
-const isAsItWas = ({ state, instance }: Survey): boolean => JSON.stringify(lookAt(state).instance) === JSON.stringify(instance)
+const isAsItWas = ({ state, instance }: Survey): boolean =>
+  JSON.stringify(lookAt(state).instance) === JSON.stringify(instance)
 
 function* ifUnchanged(clients: Iterable<Client>, surveyed: Survey): Generator<Client> {
   yield* clients
   if (!isAsItWas(surveyed))
-    throw new Failed({ kind: 'storage', atStart: false, what: 'a server instance started, or its grace ended, while the records were read: read them again' })
+    throw new Failed({
+      kind: 'storage',
+      atStart: false,
+      what: 'a server instance started, or its grace ended, while the records were read: read them again',
+    })
 }
 
 /** Who has moved on while we looked is seen twice: its newest entry decides, as it does for an upcall. */
@@ -160,7 +185,9 @@ function eachOnce(clients: readonly Client[]): Client[] {
   const newest = new Map<string, Client>()
   const nameOf = ({ path }: Client): string => path.slice(path.lastIndexOf('/'))
   for (const client of clients) if (mayReclaim(client)) newest.set(nameOf(client), client)
-  return clients.map((client) => (mayReclaim(client) && newest.get(nameOf(client)) !== client ? { ...client, standing: 'void' } : client))
+  return clients.map((client) =>
+    mayReclaim(client) && newest.get(nameOf(client)) !== client ? { ...client, standing: 'void' } : client,
+  )
 }
 
 /** Every record that can be understood, the oldest instance first. */
@@ -190,7 +217,10 @@ export function recordsOfOwner(surveyed: Survey, owner: ClientOwner): Client[] {
 }
 
 /** How an owner's newest entry among the instances that count stands. */
-export function newestEntryOf({ state, counting }: Survey, owner: ClientOwner): { readonly kind: Entry['kind']; readonly in: Start | undefined } {
+export function newestEntryOf(
+  { state, counting }: Survey,
+  owner: ClientOwner,
+): { readonly kind: Entry['kind']; readonly in: Start | undefined } {
   const name = recordName(owner)
   for (const start of counting) {
     const directory = state.of(start)
@@ -205,7 +235,8 @@ function* recordsOf(surveyed: Survey): Generator<Client | Oddity> {
   for (const start of starts) {
     const directory = directoryOf(state, start)
     if (!('path' in directory)) {
-      if (directory.why !== undefined) yield { kind: 'open', path: state.pathOf(start), why: directory.why, name: String(start), in: 'v4clients' }
+      if (directory.why !== undefined)
+        yield { kind: 'open', path: state.pathOf(start), why: directory.why, name: String(start), in: 'v4clients' }
       continue
     }
     const counts = counting.includes(start)
@@ -219,12 +250,20 @@ function* recordsOf(surveyed: Survey): Generator<Client | Oddity> {
       }
       const entry = entryAt(directory, name)
       if (entry.kind === 'damaged') yield { ...odd, kind: 'damaged', why: 'no record that can be understood' }
-      else if (entry.kind === 'newer') yield { ...odd, kind: 'newer', why: 'a newer program wrote it: it allows nothing here' }
-      else if (entry.kind === 'record') yield clientOf(surveyed, start, name, entry, counts && !newer.some((has) => has(name)), unseen)
+      else if (entry.kind === 'newer')
+        yield { ...odd, kind: 'newer', why: 'a newer program wrote it: it allows nothing here' }
+      else if (entry.kind === 'record')
+        yield clientOf(surveyed, start, name, entry, counts && !newer.some((has) => has(name)), unseen)
     }
   }
   if ('start' in instance && !starts.includes(instance.start))
-    yield { kind: 'missing', path: state.pathOf(instance.start), why: 'the directory of the current server instance', name: String(instance.start), in: 'v4clients' }
+    yield {
+      kind: 'missing',
+      path: state.pathOf(instance.start),
+      why: 'the directory of the current server instance',
+      name: String(instance.start),
+      in: 'v4clients',
+    }
 }
 
 /** An instance's directory, or why nothing in it is believed; undefined, if it is gone. */
@@ -232,7 +271,8 @@ function directoryOf(state: StateDirectory, start: Start): Directory | { readonl
   try {
     return state.of(start) ?? { why: undefined }
   } catch (thrown) {
-    if (thrown instanceof Failed && thrown.failure.kind === 'storage') return { why: `${thrown.failure.what}: look at what is in it` }
+    if (thrown instanceof Failed && thrown.failure.kind === 'storage')
+      return { why: `${thrown.failure.what}: look at what is in it` }
     throw thrown
   }
 }
@@ -256,7 +296,14 @@ function namesOf(state: StateDirectory, start: Start): (name: string) => boolean
 const unseenSince = ({ instance, traces }: Survey, start: Start): number =>
   traces.filter((later) => later > start && (!('start' in instance) || later <= instance.start)).length
 
-function clientOf({ state, instance }: Survey, start: Start, name: string, { owner, facts }: Entry & { kind: 'record' }, counts: boolean, unseen: number): Client {
+function clientOf(
+  { state, instance }: Survey,
+  start: Start,
+  name: string,
+  { owner, facts }: Entry & { kind: 'record' },
+  counts: boolean,
+  unseen: number,
+): Client {
   const current = 'start' in instance ? instance.start : undefined
   return {
     kind: 'record',
@@ -275,16 +322,25 @@ function clientOf({ state, instance }: Survey, start: Start, name: string, { own
  * What an upcall is about to rename there is no oddity, but what a killed one left is: an instance's start tells.
  */
 function* oddBootTimes({ state, instance, format }: Survey): Generator<Oddity> {
-  const odd = (kind: Oddity['kind'], name: string, why: string): Oddity => ({ kind, path: `${state.path}/${name}`, why, name, in: 'state directory' })
+  const odd = (kind: Oddity['kind'], name: string, why: string): Oddity => ({
+    kind,
+    path: `${state.path}/${name}`,
+    why,
+    name,
+    in: 'state directory',
+  })
   const contents = bootTimesOf(state)
-  for (const [file, content] of Object.entries(contents)) if (typeof content === 'object') yield odd('damaged', file, content.damaged)
+  for (const [file, content] of Object.entries(contents))
+    if (typeof content === 'object') yield odd('damaged', file, content.damaged)
   // Two times that can be read, and can't both be true.
-  if (instance.kind === 'damaged' && typeof contents[instance.file] !== 'object') yield odd('damaged', instance.file, instance.why)
+  if (instance.kind === 'damaged' && typeof contents[instance.file] !== 'object')
+    yield odd('damaged', instance.file, instance.why)
   for (const name of namesAt(state.path)) {
     const [, file, start = ''] = /^((?:new_)?boot_time)\.([0-9]+)$/.exec(name) ?? []
     if (file !== undefined && startFromName(start) !== undefined) yield odd('leftover', name, `a ${file} on its way`)
     else if (/^selftest-.{6}$/.test(name)) yield odd('leftover', name, 'of a selftest')
-    else if (format === 2 && name === 'nfsd-userland-helper.lock') yield odd('leftover', name, 'the lock of an earlier version')
+    else if (format === 2 && name === 'nfsd-userland-helper.lock')
+      yield odd('leftover', name, 'the lock of an earlier version')
   }
 }
 
@@ -312,34 +368,57 @@ function* oddNames({ state }: Survey): Generator<Oddity> {
   if (clients === undefined) return
   for (const entry of disk.entriesOf(clients)) {
     const odd = oddityAmongInstances(entry, clients)
-    if (odd !== undefined) yield { ...odd, path: `${state.clientsPath}/${entry.name}`, name: entry.name, in: 'v4clients' }
+    if (odd !== undefined)
+      yield { ...odd, path: `${state.clientsPath}/${entry.name}`, name: entry.name, in: 'v4clients' }
     if (entry.name === 'damaged' && odd?.kind !== 'stray')
       for (const name of namesAt(`${state.clientsPath}/damaged`))
-        yield { kind: 'set-aside', path: `${state.clientsPath}/damaged/${name}`, why: 'it could not be understood', name, in: 'v4clients' }
+        yield {
+          kind: 'set-aside',
+          path: `${state.clientsPath}/damaged/${name}`,
+          why: 'it could not be understood',
+          name,
+          in: 'v4clients',
+        }
   }
 }
 
 /** What is wrong with a name in `v4clients`, if anything is. */
-export function oddityAmongInstances({ name, kind }: Name, clients: Directory): Pick<Oddity, 'kind' | 'why'> | undefined {
+export function oddityAmongInstances(
+  { name, kind }: Name,
+  clients: Directory,
+): Pick<Oddity, 'kind' | 'why'> | undefined {
   const what = kind === 'unknown' ? (disk.lookAtName(name, clients)?.kind ?? 'unknown') : kind
   if (name === 'damaged') {
     const found = disk.directoryAt(name, clients)
-    if (typeof found !== 'object') return { kind: 'stray', why: 'it is in the place where evidence is kept, and is no directory' }
+    if (typeof found !== 'object')
+      return { kind: 'stray', why: 'it is in the place where evidence is kept, and is no directory' }
     return disk.isOursAlone(found) ? undefined : { kind: 'open', why: 'others may write to it: look at what is in it' }
   }
-  if (name.startsWith('not-a-directory.')) return { kind: 'set-aside', why: 'it was in the place where evidence is kept' }
+  if (name.startsWith('not-a-directory.'))
+    return { kind: 'set-aside', why: 'it was in the place where evidence is kept' }
   const [, digits = '', mark] = /^([0-9]+)(?:\.([a-z_]+))?$/.exec(name) ?? []
   if (startFromName(digits) !== undefined) {
-    if (mark === undefined) return what === 'directory' ? undefined : { kind: 'stray', why: 'it has the name of a server instance, and is not a directory' }
+    if (mark === undefined)
+      return what === 'directory'
+        ? undefined
+        : { kind: 'stray', why: 'it has the name of a server instance, and is not a directory' }
     if ((markNames as readonly string[]).includes(mark)) {
       if (what !== 'link') return { kind: 'stray', why: 'it has the name of a mark, and is no link' }
       const text = mark === 'grace_start' ? disk.readLink(name, clients) : undefined
-      return text === undefined || /^[0-9]{1,19}$/.test(text) ? undefined : { kind: 'damaged', why: `it says ${quote(text)}, which is no time` }
+      return text === undefined || /^[0-9]{1,19}$/.test(text)
+        ? undefined
+        : { kind: 'damaged', why: `it says ${quote(text)}, which is no time` }
     }
   }
   if (/^format-[1-9][0-9]*$/.test(name) || name === 'rebuilt' || name === lockName) {
-    if (what !== 'link') return { kind: 'stray', why: `it is in the place of ${name === lockName ? 'the lock, so that nobody can have it' : 'a mark'}, and is no link` }
-    return name === lockName && lifeOf(disk.readLink(name, clients) ?? '', holderName()) === 'dead' ? { kind: 'leftover', why: 'a lock whose holder is gone' } : undefined
+    if (what !== 'link')
+      return {
+        kind: 'stray',
+        why: `it is in the place of ${name === lockName ? 'the lock, so that nobody can have it' : 'a mark'}, and is no link`,
+      }
+    return name === lockName && lifeOf(disk.readLink(name, clients) ?? '', holderName()) === 'dead'
+      ? { kind: 'leftover', why: 'a lock whose holder is gone' }
+      : undefined
   }
   if (/^selftest-.{6}$/.test(name)) return { kind: 'leftover', why: 'of a selftest' }
   return { kind: 'stray', why: 'no name that this program gives' }

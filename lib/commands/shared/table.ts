@@ -31,14 +31,16 @@ export function* tableLines(header: readonly string[], rows: Iterable<Row>): Gen
   let part: Row[] = []
   let first: Row | undefined
   const told = (): string => {
-    const lines = first === undefined && part[0] !== undefined ? [toned()('strong', aligned(header, part[0], widths))] : []
+    const lines =
+      first === undefined && part[0] !== undefined ? [toned()('strong', aligned(header, part[0], widths))] : []
     first ??= part[0]
     for (const row of part) lines.push(aligned(row, row, widths))
     part = []
     return lines.map((line) => `${line}\n`).join('')
   }
   for (const row of rows) {
-    if (first === undefined) for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, String(cell).length)
+    if (first === undefined)
+      for (const [i, cell] of row.entries()) widths[i] = Math.max(widths[i] ?? 0, String(cell).length)
     part.push(row)
     if (part.length === (first === undefined ? measured : 500)) yield told()
   }

@@ -22,14 +22,18 @@ export const meanings: Readonly<Record<Word, string>> = {
 }
 
 /** What of the protocol a record tells: with a session there is RECLAIM_COMPLETE. */
-export const versionOf = (session: boolean | 'unknown'): string => (session === 'unknown' ? '?' : session ? '4.1+' : '4.0')
+export const versionOf = (session: boolean | 'unknown'): string =>
+  session === 'unknown' ? '?' : session ? '4.1+' : '4.0'
 
 /** Each of them, shown when its turn comes. */
 export function* each<T, U>(items: Iterable<T>, shown: (item: T) => U): Generator<U> {
   for (const item of items) yield shown(item)
 }
 
-export const ownerJson = (owner: ClientOwner) => ({ owner: escapeOwner(owner), owner_hex: Buffer.from(owner).toString('hex') })
+export const ownerJson = (owner: ClientOwner) => ({
+  owner: escapeOwner(owner),
+  owner_hex: Buffer.from(owner).toString('hex'),
+})
 
 export const clientJson = (client: Client, instance: Instance) => ({
   ...ownerJson(client.owner),
@@ -79,12 +83,15 @@ export function sayInstance(instance: Instance): string {
   }
 }
 
-export const untracked = 'a server instance has been running that could not be recorded: after the next start nobody may reclaim'
+export const untracked =
+  'a server instance has been running that could not be recorded: after the next start nobody may reclaim'
 
 /** A time and how long ago it was, for people. */
-export const sayTime = (seconds: number, nowMs: number): string => `${isoTime(seconds)} (${sayAgo(nowMs / 1000 - seconds)})`
+export const sayTime = (seconds: number, nowMs: number): string =>
+  `${isoTime(seconds)} (${sayAgo(nowMs / 1000 - seconds)})`
 
-export const sayAgo = (seconds: number): string => (seconds < 0 ? `${sayDuration(-seconds)} ahead of the clock` : `${sayDuration(seconds)} ago`)
+export const sayAgo = (seconds: number): string =>
+  seconds < 0 ? `${sayDuration(-seconds)} ahead of the clock` : `${sayDuration(seconds)} ago`
 
 export function sayDuration(seconds: number): string {
   const whole = Math.floor(seconds)

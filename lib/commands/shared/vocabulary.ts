@@ -63,7 +63,9 @@ interface Declared {
     readonly boolean: readonly string[]
     readonly choices: Readonly<Record<string, readonly string[] | undefined>>
   }
-  readonly getInternalMethods: () => { readonly getUsageInstance: () => { readonly getDescriptions: () => Readonly<Record<string, string | undefined>> } }
+  readonly getInternalMethods: () => {
+    readonly getUsageInstance: () => { readonly getDescriptions: () => Readonly<Record<string, string | undefined>> }
+  }
 }
 
 function wordOf({ name, usage, summary, options: declare }: Spoken, blank: Argv): Word {
@@ -76,13 +78,18 @@ function wordOf({ name, usage, summary, options: declare }: Spoken, blank: Argv)
   return {
     name,
     summary,
-    takes: argument === undefined ? undefined : (choices[argument] ?? (/source|file|dir/i.test(argument) ? 'FILE' : undefined)),
+    takes:
+      argument === undefined
+        ? undefined
+        : (choices[argument] ?? (/source|file|dir/i.test(argument) ? 'FILE' : undefined)),
     options: Object.keys(key)
       .filter((option) => !['help', 'version', ...positional].includes(option) && !aliases.has(option))
       .map((option) => ({
         spellings: spelled([option, ...(alias[option] ?? [])]),
         summary: descriptions[option] ?? '',
-        takes: boolean.includes(option) ? undefined : (choices[option] ?? (/root|dir/.test(option) ? 'DIR' : /file|output/.test(option) ? 'FILE' : 'TEXT')),
+        takes: boolean.includes(option)
+          ? undefined
+          : (choices[option] ?? (/root|dir/.test(option) ? 'DIR' : /file|output/.test(option) ? 'FILE' : 'TEXT')),
       })),
   }
 }

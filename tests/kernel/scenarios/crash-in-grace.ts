@@ -10,21 +10,25 @@ export const crashInGrace: Story = {
     await server.start({ grace: 120 })
     await server.endGrace()
     const clients = await threeHolders(stage)
-    const [ann, bob, cleo] = clients as [typeof clients[0], typeof clients[0], typeof clients[0]]
+    const [ann, bob, cleo] = clients as [(typeof clients)[0], (typeof clients)[0], (typeof clients)[0]]
 
     await ann.cutOff()
     await server.restart()
     await claim('while ann (4.0) is silent, bob and cleo reclaim', async () => {
       assert.deepEqual([await bob.writesUnderLock('bob'), await cleo.writesUnderLock('cleo')], ['written', 'written'])
     })
-    await claim('the server stops in the middle of its grace period', async () => { assert.ok(await server.inGrace()) })
+    await claim('the server stops in the middle of its grace period', async () => {
+      assert.ok(await server.inGrace())
+    })
 
     await bob.cutOff()
     await server.restart()
     await claim('while bob (4.1) is silent too, cleo reclaims again', async () => {
       assert.equal(await cleo.writesUnderLock('cleo'), 'written')
     })
-    await claim('the server stops in the middle of its grace period once more', async () => { assert.ok(await server.inGrace()) })
+    await claim('the server stops in the middle of its grace period once more', async () => {
+      assert.ok(await server.inGrace())
+    })
 
     await server.stop()
     await Promise.all([ann.heal(), bob.heal()])

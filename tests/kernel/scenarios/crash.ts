@@ -14,8 +14,12 @@ const story = (type: FileSystem): Story => ({
   alone: async (ground) => {
     const disks = ['state', 'export'].map((name) => blankDisk(ground.directory, `crash-${name}`, type))
     const cable = await freePort()
-    const card = (end: string, mac: string) =>
-      ['-netdev', `socket,id=cable,${end}=127.0.0.1:${cable}`, '-device', `virtio-net-pci,netdev=cable,mac=52:54:00:00:00:0${mac}`]
+    const card = (end: string, mac: string) => [
+      '-netdev',
+      `socket,id=cable,${end}=127.0.0.1:${cable}`,
+      '-device',
+      `virtio-net-pci,netdev=cable,mac=52:54:00:00:00:0${mac}`,
+    ]
     const clients = await ground.boot({ name: 'clients', disks: [], cards: card('listen', '2') })
     await prepare(clients, { serves: false, bridged: 'eth0' })
 
@@ -29,15 +33,23 @@ const story = (type: FileSystem): Story => ({
 
     let server = await powerOn()
     const client = (name: string, version: '4.0' | '4.1' | '4.2') => joins(clients, server, name, version)
-    const holding: Client[] = await holders(await Promise.all([client('ann', '4.0'), client('bob', '4.1'), client('cleo', '4.2')]))
+    const holding: Client[] = await holders(
+      await Promise.all([client('ann', '4.0'), client('bob', '4.1'), client('cleo', '4.2')]),
+    )
 
-    for (const [round, [first, second, leaver]] of [['v1', 'v2', 'v3'], ['w1', 'w2', 'w3']].entries() as Iterable<[number, [string, string, string]]>) {
+    for (const [round, [first, second, leaver]] of [
+      ['v1', 'v2', 'v3'],
+      ['w1', 'w2', 'w3'],
+    ].entries() as Iterable<[number, [string, string, string]]>) {
       const crash = `after crash ${round + 1}`
       if (await server.inGrace()) await server.endGrace()
       const gone = await client(leaver, '4.1')
       await gone.lock(leaver)
-      holding.push(...await holders([await client(first, '4.0')]))
-      const leaving = gone.drop(leaver).then(() => gone.leave()).catch(() => undefined)
+      holding.push(...(await holders([await client(first, '4.0')])))
+      const leaving = gone
+        .drop(leaver)
+        .then(() => gone.leave())
+        .catch(() => undefined)
       // The last lock is acknowledged a moment before the power goes: nothing has had time to be written back.
       const last = await client(second, '4.1')
       await Promise.all([leaving, last.lock(second)])
@@ -47,14 +59,22 @@ const story = (type: FileSystem): Story => ({
       await claimAll(ground, server, clients, crash, holding)
     }
 
-    await ground.claim('the server is still in its grace period', async () => { assert.ok(await server.inGrace()) })
+    await ground.claim('the server is still in its grace period', async () => {
+      assert.ok(await server.inGrace())
+    })
     await server.guest.kill()
     server = await powerOn()
     await claimAll(ground, server, clients, 'after a third crash, in the grace period', holding)
   },
 })
 
-async function claimAll(ground: Ground, server: Server, clients: Guest, when: string, holding: readonly Client[]): Promise<void> {
+async function claimAll(
+  ground: Ground,
+  server: Server,
+  clients: Guest,
+  when: string,
+  holding: readonly Client[],
+): Promise<void> {
   await claimHeld({ ...ground, server, clients }, when, holding)
 }
 

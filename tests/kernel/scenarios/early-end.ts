@@ -14,19 +14,24 @@ export const earlyEnd: Story = {
 
     await server.restart()
     await claimHeld(stage, 'after the restart', sessions)
-    await claim('with 4.1 and 4.2 clients only, 90 s of grace end within 10 s after the last has reclaimed', async () => {
-      assert.notEqual(await server.graceEnds(10), undefined)
-    })
+    await claim(
+      'with 4.1 and 4.2 clients only, 90 s of grace end within 10 s after the last has reclaimed',
+      async () => {
+        assert.notEqual(await server.graceEnds(10), undefined)
+      },
+    )
 
     if (await server.inGrace()) await server.endGrace()
-    const [ann] = await holders([await client('ann', '4.0')]) as [typeof sessions[0]]
+    const [ann] = (await holders([await client('ann', '4.0')])) as [(typeof sessions)[0]]
     await ann.cutOff()
     await server.restart()
     await claim('bob and cleo reclaim while ann (4.0) is silent', async () => {
       assert.deepEqual(await Promise.all(sessions.map((one) => one.writesUnderLock(one.name))), ['written', 'written'])
     })
     await sleep(8000)
-    await claim('with ann silent, grace goes on', async () => { assert.ok(await server.inGrace()) })
+    await claim('with ann silent, grace goes on', async () => {
+      assert.ok(await server.inGrace())
+    })
     await ann.heal()
     await claimHeld(stage, 'when ann comes back within the grace period', [ann, ...sessions])
   },

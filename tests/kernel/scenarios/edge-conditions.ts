@@ -18,8 +18,12 @@ async function heal(clients: readonly Client[]): Promise<void> {
 
 async function claimNobodyAllowed({ server, claim }: Stage, clients: readonly Client[], before: number): Promise<void> {
   await claim('whatever the kernel asked about them, the helper did not allow it', async () => {
-    const allowed = (await server.upcalls()).slice(before).filter(({ verb, owner, status }) =>
-      verb === 'check' && status === 0 && clients.some(({ name }) => owner.includes(name)))
+    const allowed = (await server.upcalls())
+      .slice(before)
+      .filter(
+        ({ verb, owner, status }) =>
+          verb === 'check' && status === 0 && clients.some(({ name }) => owner.includes(name)),
+      )
     assert.deepEqual(allowed, [])
   })
 }

@@ -17,7 +17,7 @@ export const endUnderTraffic: Story = {
     const { guest, server, claim, note, nfsPort, helper } = stage
     const program = `/usr/sbin/${helper.name}`
     const gone: Owner[] = []
-    const arrivals = async (round: string): Promise<{ names: string[], complete: () => Promise<number[]> }> => {
+    const arrivals = async (round: string): Promise<{ names: string[]; complete: () => Promise<number[]> }> => {
       const names = Array.from({ length: crowd }, (_, n) => `${round} client ${String(n).padStart(2, '0')}`)
       const owners = names.map((name) => owner(nfsPort, name))
       gone.push(...owners)
@@ -33,38 +33,59 @@ export const endUnderTraffic: Story = {
         await claim(`in round ${round} all of ${crowd} clients that come while grace ends are recorded`, async () => {
           const [statuses] = await Promise.all([complete(), server.endGrace()])
           // A server that is busy may say "later" to a request that it is at work on: what counts is that each is recorded.
-          assert.deepEqual(statuses.filter((status) => status !== NFS4_OK && status !== NFS4ERR_DELAY), [])
+          assert.deepEqual(
+            statuses.filter((status) => status !== NFS4_OK && status !== NFS4ERR_DELAY),
+            [],
+          )
           const missing = async (): Promise<string[]> => {
             const found = await recorded(server)
             return names.filter((name) => !found.includes(name))
           }
-          for (let tries = 0; tries < 10 && (await missing()).length > 0; tries++) await new Promise((resolve) => setTimeout(resolve, 500))
+          for (let tries = 0; tries < 10 && (await missing()).length > 0; tries++)
+            await new Promise((resolve) => setTimeout(resolve, 500))
           assert.deepEqual(await missing(), [])
         })
-        await claim(`at the next start after round ${round} no line of ours is an error, and no upcall has failed`, async () => {
-          await server.restart()
-          assert.deepEqual(await server.errors(), [])
-          assert.deepEqual((await server.upcalls()).filter(({ status }) => status !== 0), [])
-        })
+        await claim(
+          `at the next start after round ${round} no line of ours is an error, and no upcall has failed`,
+          async () => {
+            await server.restart()
+            assert.deepEqual(await server.errors(), [])
+            assert.deepEqual(
+              (await server.upcalls()).filter(({ status }) => status !== 0),
+              [],
+            )
+          },
+        )
       }
       const met = await inBetween()
       note(`${met} of ${rounds} ends of grace were met by a client before gracedone`)
-      await claim('some of them came before gracedone: the story has told what it wanted to tell', () => { assert.ok(met > 0) })
+      await claim('some of them came before gracedone: the story has told what it wanted to tell', () => {
+        assert.ok(met > 0)
+      })
 
-      await claim('a gracedone that never comes is an error at the next start, and the client that came meanwhile is recorded', async () => {
-        await guest.run(`
+      await claim(
+        'a gracedone that never comes is an error at the next start, and the client that came meanwhile is recorded',
+        async () => {
+          await guest.run(`
           printf '#!/bin/sh\\n[ "$1" = gracedone ] || exec ${program} "$@"\\n' > /usr/sbin/deaf-helper; chmod 755 /usr/sbin/deaf-helper
           printf %s /usr/sbin/deaf-helper > /sys/module/nfsd/parameters/cltrack_prog`)
-        await server.endGrace()
-        const { names, complete } = await arrivals('last')
-        await complete()
-        assert.ok(await inBetween() > met)
-        assert.deepEqual(await server.errors(), [])
-        const found = await recorded(server)
-        assert.deepEqual(names.filter((name) => !found.includes(name)), [])
-        await server.restart()
-        assert.match((await server.errors()).join('\n'), /^nfsd-userland-helper: nobody ever told us that the grace of server instance \d+ was over$/)
-      })
+          await server.endGrace()
+          const { names, complete } = await arrivals('last')
+          await complete()
+          assert.ok((await inBetween()) > met)
+          assert.deepEqual(await server.errors(), [])
+          const found = await recorded(server)
+          assert.deepEqual(
+            names.filter((name) => !found.includes(name)),
+            [],
+          )
+          await server.restart()
+          assert.match(
+            (await server.errors()).join('\n'),
+            /^nfsd-userland-helper: nobody ever told us that the grace of server instance \d+ was over$/,
+          )
+        },
+      )
     } finally {
       for (const one of gone) one.disconnect()
     }

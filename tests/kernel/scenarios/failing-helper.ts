@@ -14,20 +14,29 @@ async function doraComes({ server, client, claim }: Stage, why: string): Promise
   const logged = (await server.log()).length
   const dora = await client('dora', '4.1')
   await claim(`${why}, a new client is served all the same: nothing hangs`, () => dora.lock('dora'))
-  const failed = (await server.upcalls()).findLast(({ verb, owner }) => verb === 'create' && owner.endsWith('dora'))?.status !== 0
+  const failed =
+    (await server.upcalls()).findLast(({ verb, owner }) => verb === 'create' && owner.endsWith('dora'))?.status !== 0
   if (failed)
-    await claim(`${why}, the new client could not be recorded, and the kernel's log has a line of ours that says so`, async () => {
-      assert.match((await server.log()).slice(logged), ourLine)
-    })
+    await claim(
+      `${why}, the new client could not be recorded, and the kernel's log has a line of ours that says so`,
+      async () => {
+        assert.match((await server.log()).slice(logged), ourLine)
+      },
+    )
   return dora
 }
 
 async function claimPromiseKept({ server, claim }: Stage, dora: Client, asked: number): Promise<void> {
-  const create = (await server.upcalls()).slice(0, asked).findLast(({ verb, owner }) => verb === 'create' && owner.endsWith('dora'))
+  const create = (await server.upcalls())
+    .slice(0, asked)
+    .findLast(({ verb, owner }) => verb === 'create' && owner.endsWith('dora'))
   const promised = create?.status === 0
-  await claim(`dora's create was answered ${create?.status ?? 'never'}: she ${promised ? 'reclaims' : 'does not reclaim'} after the restart`, async () => {
-    assert.equal(await dora.writesUnderLock('dora'), promised ? 'written' : 'lock lost')
-  })
+  await claim(
+    `dora's create was answered ${create?.status ?? 'never'}: she ${promised ? 'reclaims' : 'does not reclaim'} after the restart`,
+    async () => {
+      assert.equal(await dora.writesUnderLock('dora'), promised ? 'written' : 'lock lost')
+    },
+  )
 }
 
 export const fullDisk: Story = {
@@ -38,23 +47,29 @@ export const fullDisk: Story = {
     await server.start({ grace: 90 })
     await server.endGrace()
     const known = await Promise.all([client('ann', '4.0'), client('bob', '4.1')]).then(holders)
-    const [absent] = await holders([await client('cleo', '4.2')]) as [Client]
+    const [absent] = (await holders([await client('cleo', '4.2')])) as [Client]
     const all = [...known, absent]
     await Promise.all(all.map((one) => one.cutOff()))
     await server.restart()
     // Blocks and inodes: a record may need the one or the other.
-    await guest.run(`cd ${stateDisk} && mkdir fillers
+    await guest.run(
+      `cd ${stateDisk} && mkdir fillers
       for size in 1M 4k 1k; do dd if=/dev/zero of=filler-$size bs=$size 2> /dev/null || true; done
       (n=0; while : > fillers/$n; do n=$((n + 1)); done) 2> /dev/null || true
-      sync`, 120)
+      sync`,
+      120,
+    )
     await Promise.all(known.map((one) => one.heal()))
     await claimHeld(stage, 'with the disk full', known)
     await server.endGrace()
     const dora = await doraComes(stage, 'with the disk full')
     const eve = await client('eve', '4.2')
-    await claim('the lock of cleo, who did not come back in time, is granted to another client, who drops it', async () => {
-      assert.equal(await eve.triesLock('cleo'), 'granted')
-    })
+    await claim(
+      'the lock of cleo, who did not come back in time, is granted to another client, who drops it',
+      async () => {
+        assert.equal(await eve.triesLock('cleo'), 'granted')
+      },
+    )
     await server.stop()
     await guest.run(`rm -rf ${stateDisk}/fillers ${stateDisk}/filler-*`)
     const asked = (await server.upcalls()).length
@@ -84,15 +99,20 @@ export const readOnly: Story = {
     const asked = (await server.upcalls()).length
     const logged = (await server.log()).length
     await server.stop()
-    await claim('the service starts on a read-only state directory: nothing hangs', () => server.start({ tracker: 'any' }))
-    await claim('the kernel\'s log has a line of ours that says why it can\'t be tracked', async () => {
+    await claim('the service starts on a read-only state directory: nothing hangs', () =>
+      server.start({ tracker: 'any' }),
+    )
+    await claim("the kernel's log has a line of ours that says why it can't be tracked", async () => {
       assert.match((await server.log()).slice(logged), ourLine)
     })
     await claimPromiseKept(stage, dora, asked)
     await server.endGrace()
-    await claim('in this instance, which nobody could record, bob\'s lock is granted to another client, who drops it', async () => {
-      assert.equal(await eve.triesLock('bob'), 'granted')
-    })
+    await claim(
+      "in this instance, which nobody could record, bob's lock is granted to another client, who drops it",
+      async () => {
+        assert.equal(await eve.triesLock('bob'), 'granted')
+      },
+    )
 
     await guest.run(`mount -o remount,rw ${stateDisk}`)
     await server.restart({ tracker: 'UMH upcall' })
@@ -103,7 +123,8 @@ export const readOnly: Story = {
 
 export const startKilled: Story = {
   name: 'start-killed',
-  title: 'A start that is killed while its disk hangs: the server runs without a tracker, and nobody reclaims wrongly afterwards',
+  title:
+    'A start that is killed while its disk hangs: the server runs without a tracker, and nobody reclaims wrongly afterwards',
   tell: async (stage) => {
     const { guest, server, client, claim, helper } = stage
     await server.start({ grace: 12 })
@@ -117,9 +138,12 @@ export const startKilled: Story = {
       await guest.run(`fsfreeze --freeze ${stateDisk}`)
       const start = server.start({ tracker: 'any' })
       try {
-        await guest.run(`
+        await guest.run(
+          `
           until pid=$(pidof -x ${helper.name}) && grep -q '^State:.D' /proc/$pid/status; do sleep 0.2; done
-          kill -KILL $pid`, 120)
+          kill -KILL $pid`,
+          120,
+        )
       } finally {
         await guest.run(`fsfreeze --unfreeze ${stateDisk}`)
       }
@@ -128,16 +152,22 @@ export const startKilled: Story = {
     })
     // Without a tracker the kernel takes nobody's word for the end of grace.
     await server.graceEnds(60)
-    await claim('in this instance, which nobody has recorded, bob\'s lock is granted to another client, who drops it', async () => {
-      assert.equal(await eve.triesLock('bob'), 'granted')
-    })
+    await claim(
+      "in this instance, which nobody has recorded, bob's lock is granted to another client, who drops it",
+      async () => {
+        assert.equal(await eve.triesLock('bob'), 'granted')
+      },
+    )
 
     const logged = (await server.log()).length
     await server.restart({ tracker: 'UMH upcall' })
     await absent.heal()
     await claimLost(stage, 'after the next start', [absent])
-    await claim('the kernel\'s log has a line of ours that says why nobody may reclaim', async () => {
-      assert.match((await server.log()).slice(logged), /nfsd-userland-helper: a server instance ran that could not be recorded: nobody may reclaim/)
+    await claim("the kernel's log has a line of ours that says why nobody may reclaim", async () => {
+      assert.match(
+        (await server.log()).slice(logged),
+        /nfsd-userland-helper: a server instance ran that could not be recorded: nobody may reclaim/,
+      )
     })
   },
 }
@@ -159,8 +189,11 @@ export const stateRemoved: Story = {
     await claim('the service starts without its state directory: nothing hangs', () => server.start({ tracker: 'any' }))
     await claimLost(stage, 'after the restart', known)
     await claimPromiseKept(stage, dora, asked)
-    await claim('the kernel\'s log has a line of ours that says that nothing was recorded any more', async () => {
-      assert.match((await server.log()).slice(logged), /nfsd-userland-helper: nothing was recorded under a running server/)
+    await claim("the kernel's log has a line of ours that says that nothing was recorded any more", async () => {
+      assert.match(
+        (await server.log()).slice(logged),
+        /nfsd-userland-helper: nothing was recorded under a running server/,
+      )
     })
     await claim(`the service goes on, and grants locks anew within ${lease} s of the end of grace`, async () => {
       await server.endGrace()

@@ -6,7 +6,7 @@ import type { Guest } from '../guest.ts'
 import type { Story } from '../story.ts'
 
 const installed = '/usr/sbin/nfsd-userland-helper'
-const lsb = join(repository, 'udev/lsb-init.sh')
+const lsb = join(repository, 'udev/init.d/lsb-init.sh')
 /** Seconds. Emulated, Node starts slowly, and doctor runs the program several times. */
 const patience = 240
 const kernelsOwn = '/sbin/nfsdcltrack'
@@ -42,7 +42,7 @@ export const moduleLoad: Story = {
       assert.match(said, /^good +the kernel calls '\/usr\/sbin\/nfsd-userland-helper'$/m, 'doctor has the last word')
       assert.equal(await parameter(guest), named(installed))
     })
-    await claim('udev names it when the module is loaded without modprobe\'s configuration', async () => {
+    await claim("udev names it when the module is loaded without modprobe's configuration", async () => {
       assert.equal(await load(withoutConfiguration), named(installed))
     })
     await claim('udev names it at the coldplug, when the module was there before udev', async () => {
@@ -84,14 +84,27 @@ export const moduleLoad: Story = {
       assert.match(await guest.run(`${installed} install`, patience), /^not while 1 nfsd threads run.*: printf/m)
       assert.equal(await parameter(guest), named(kernelsOwn))
     })
-    await claim('uninstall takes all of it away, gives the kernel its own idea back, and keeps the records', async () => {
-      await guest.run('rpc.nfsd 0', 120)
-      await guest.run(`mv /root/60-nfsd-userland-helper.rules /etc/udev/rules.d/; mv /root/nfsd-userland-helper.conf /etc/modprobe.d/`)
-      await guest.run(`printf %s ${installed} > /sys/module/nfsd/parameters/cltrack_prog; ${installed} uninstall`, patience)
-      assert.equal(await parameter(guest), named(kernelsOwn))
-      assert.equal(await guest.run('find /etc /usr/sbin /usr/lib/nfsd-userland-helper /usr/share/man /usr/share/zsh /usr/share/bash-completion -name "*nfsd-userland-helper*" 2> /dev/null || true'), '')
-      assert.match(await instances(), /^\d+\.partial\n$/)
-    })
+    await claim(
+      'uninstall takes all of it away, gives the kernel its own idea back, and keeps the records',
+      async () => {
+        await guest.run('rpc.nfsd 0', 120)
+        await guest.run(
+          `mv /root/60-nfsd-userland-helper.rules /etc/udev/rules.d/; mv /root/nfsd-userland-helper.conf /etc/modprobe.d/`,
+        )
+        await guest.run(
+          `printf %s ${installed} > /sys/module/nfsd/parameters/cltrack_prog; ${installed} uninstall`,
+          patience,
+        )
+        assert.equal(await parameter(guest), named(kernelsOwn))
+        assert.equal(
+          await guest.run(
+            'find /etc /usr/sbin /usr/lib/nfsd-userland-helper /usr/share/man /usr/share/zsh /usr/share/bash-completion -name "*nfsd-userland-helper*" 2> /dev/null || true',
+          ),
+          '',
+        )
+        assert.match(await instances(), /^\d+\.partial\n$/)
+      },
+    )
   },
 }
 

@@ -23,21 +23,32 @@ export const restart: Story = {
       await claim(`at the ${time} restart the kernel asked about each of the three and was answered yes`, async () => {
         const checks = (await server.upcalls()).slice(before).filter(({ verb }) => verb === 'check')
         assert.equal(new Set(checks.map(({ owner }) => owner)).size, 3)
-        assert.deepEqual(checks.map(({ status }) => status), checks.map(() => 0))
+        assert.deepEqual(
+          checks.map(({ status }) => status),
+          checks.map(() => 0),
+        )
       })
-      await claim(`after the ${time} restart grace ends by itself, because of the 4.0 client not before its time`, async () => {
-        assert.notEqual(await server.graceEnds(60), undefined)
-        const since = (await server.upcalls()).slice(before)
-        const at = (wanted: string) => since.find(({ verb }) => verb === wanted)?.at ?? NaN
-        assert.ok(at('gracedone') - at('init') >= grace, `it ended ${at('gracedone') - at('init')} s after init`)
-      })
+      await claim(
+        `after the ${time} restart grace ends by itself, because of the 4.0 client not before its time`,
+        async () => {
+          assert.notEqual(await server.graceEnds(60), undefined)
+          const since = (await server.upcalls()).slice(before)
+          const at = (wanted: string) => since.find(({ verb }) => verb === wanted)?.at ?? NaN
+          assert.ok(at('gracedone') - at('init') >= grace, `it ended ${at('gracedone') - at('init')} s after init`)
+        },
+      )
       await claim(`when the ${time} grace is done, exactly the three clients are recorded`, async () => {
-        assert.deepEqual((await recorded(server)).map((owner) => owner.replace(/\/.*/, '')),
-          ['Linux NFSv4.0 ann', 'Linux NFSv4.1 bob', 'Linux NFSv4.2 cleo'])
+        assert.deepEqual(
+          (await recorded(server)).map((owner) => owner.replace(/\/.*/, '')),
+          ['Linux NFSv4.0 ann', 'Linux NFSv4.1 bob', 'Linux NFSv4.2 cleo'],
+        )
       })
     }
     await claim('no upcall of the whole story failed', async () => {
-      assert.deepEqual((await server.upcalls()).filter(({ status }) => status !== 0), [])
+      assert.deepEqual(
+        (await server.upcalls()).filter(({ status }) => status !== 0),
+        [],
+      )
     })
   },
 }

@@ -6,12 +6,24 @@ import { claimHeld, threeHolders, type Story } from '../story.ts'
 
 interface Status {
   readonly instance: { readonly kind: string }
-  readonly since: { readonly seconds: number, readonly counted_by: string, readonly clock_was_set: boolean }
-  readonly grace: { readonly kernel: string, readonly grace_seconds: number | null, readonly seconds_left: number | null, readonly held_by: readonly { readonly because: string, readonly client?: { readonly owner: string } }[] }
-  readonly clients: readonly { readonly owner: string, readonly standing: string }[]
-  readonly live: readonly { readonly owner: string, readonly recorded: string | null, readonly minor_version: number, readonly status: string }[]
+  readonly since: { readonly seconds: number; readonly counted_by: string; readonly clock_was_set: boolean }
+  readonly grace: {
+    readonly kernel: string
+    readonly grace_seconds: number | null
+    readonly seconds_left: number | null
+    readonly held_by: readonly { readonly because: string; readonly client?: { readonly owner: string } }[]
+  }
+  readonly clients: readonly { readonly owner: string; readonly standing: string }[]
+  readonly live: readonly {
+    readonly owner: string
+    readonly recorded: string | null
+    readonly minor_version: number
+    readonly status: string
+  }[]
 }
-interface Diagnosis { readonly findings: readonly { readonly check: string, readonly verdict: string, readonly what: string }[] }
+interface Diagnosis {
+  readonly findings: readonly { readonly check: string; readonly verdict: string; readonly what: string }[]
+}
 
 export const see: Story = {
   name: 'see',
@@ -25,7 +37,9 @@ export const see: Story = {
       return Object.fromEntries(findings.map(({ check, verdict, what }) => [check, `${verdict}: ${what}`]))
     }
     // Where install puts them: the executable hands on to them.
-    await guest.run(`mkdir -p /usr/lib/nfsd-userland-helper; cp '${dirname(helper.program)}'/*.cjs /usr/lib/nfsd-userland-helper/`)
+    await guest.run(
+      `mkdir -p /usr/lib/nfsd-userland-helper; cp '${dirname(helper.program)}'/*.cjs /usr/lib/nfsd-userland-helper/`,
+    )
     await server.start({ grace: 90 })
     await server.endGrace()
     const clients = await threeHolders(stage)
@@ -33,8 +47,12 @@ export const see: Story = {
     await claim("every client of the kernel is matched with its record, by the kernel's own spelling", async () => {
       const { live, instance } = await status()
       assert.equal(instance.kind, 'full')
-      assert.deepEqual(live.map(({ recorded, minor_version: minor, status: confirmed }) => `${recorded ?? 'no'} 4.${minor} ${confirmed}`).toSorted(),
-        ['recorded 4.0 confirmed', 'recorded 4.1 confirmed', 'recorded 4.2 confirmed'])
+      assert.deepEqual(
+        live
+          .map(({ recorded, minor_version: minor, status: confirmed }) => `${recorded ?? 'no'} 4.${minor} ${confirmed}`)
+          .toSorted(),
+        ['recorded 4.0 confirmed', 'recorded 4.1 confirmed', 'recorded 4.2 confirmed'],
+      )
       assert.ok(live.every(({ owner }) => /ann|bob|cleo/.test(owner)))
     })
 
@@ -44,8 +62,19 @@ export const see: Story = {
       echo 'options nfsd cltrack_prog=${program}' > /etc/modprobe.d/nfsd-userland-helper.conf`)
     await claim('doctor finds nothing wrong, and knows from the kernel which tracker it took', async () => {
       const found = await doctor()
-      assert.deepEqual(Object.values(found).filter((line) => line.startsWith('wrong')), [])
-      for (const check of ['kernel-support', 'cltrack-prog', 'executable', 'tracker', 'nfsd-files', 'storage', 'grace-time'])
+      assert.deepEqual(
+        Object.values(found).filter((line) => line.startsWith('wrong')),
+        [],
+      )
+      for (const check of [
+        'kernel-support',
+        'cltrack-prog',
+        'executable',
+        'tracker',
+        'nfsd-files',
+        'storage',
+        'grace-time',
+      ])
         assert.match(found[check] ?? '', /^good/, check)
     })
 
@@ -58,10 +87,19 @@ export const see: Story = {
       const { instance, since, grace, clients: records } = await status()
       assert.equal(instance.kind, 'partial')
       assert.deepEqual(records.map(({ standing }) => standing).toSorted(), ['reclaimed', 'reclaimed', 'waiting'])
-      assert.deepEqual(grace.held_by.map(({ because }) => because), ['waiting-without-session'])
+      assert.deepEqual(
+        grace.held_by.map(({ because }) => because),
+        ['waiting-without-session'],
+      )
       assert.match(grace.held_by[0]?.client?.owner ?? '', /ann/)
-      assert.deepEqual([grace.kernel, grace.grace_seconds, since.counted_by, since.clock_was_set], ['running', 90, 'nfsd', false])
-      assert.ok(grace.seconds_left !== null && grace.seconds_left > 0 && grace.seconds_left + since.seconds <= 91, JSON.stringify({ grace, since }))
+      assert.deepEqual(
+        [grace.kernel, grace.grace_seconds, since.counted_by, since.clock_was_set],
+        ['running', 90, 'nfsd', false],
+      )
+      assert.ok(
+        grace.seconds_left !== null && grace.seconds_left > 0 && grace.seconds_left + since.seconds <= 91,
+        JSON.stringify({ grace, since }),
+      )
     })
     await claim('it counts on, though the clock is set an hour ahead', async () => {
       await guest.run("date -s '1 hour'")

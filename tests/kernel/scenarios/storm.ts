@@ -23,7 +23,9 @@ const story = (name: string, crowd: number): Story => ({
     }
     const statuses = (statuses: number[]) => [...new Set(statuses)]
 
-    const rate = (what: string, since: number) => { note(`${what}: ${(crowd / ((Date.now() - since) / 1000)).toFixed(1)} clients a second`) }
+    const rate = (what: string, since: number) => {
+      note(`${what}: ${(crowd / ((Date.now() - since) / 1000)).toFixed(1)} clients a second`)
+    }
     try {
       await connect()
       let since = Date.now()
@@ -35,8 +37,13 @@ const story = (name: string, crowd: number): Story => ({
         const created = (await server.upcalls()).filter(({ verb, status }) => verb === 'create' && status === 0)
         assert.equal(new Set(created.map(({ owner: name }) => name)).size, crowd)
       })
-      await claim(`${crowd} clients are recorded`, async () => { assert.deepEqual(await recorded(server), names) })
-      await all((one) => { one.disconnect(); return Promise.resolve() })
+      await claim(`${crowd} clients are recorded`, async () => {
+        assert.deepEqual(await recorded(server), names)
+      })
+      await all((one) => {
+        one.disconnect()
+        return Promise.resolve()
+      })
 
       await server.restart()
       await connect()
@@ -46,12 +53,18 @@ const story = (name: string, crowd: number): Story => ({
         assert.deepEqual(statuses(await all((one) => one.reclaims('file'))), [NFS4_OK])
       })
       rate('reclaimed', since)
-      await claim('a stranger may not', async () => { assert.equal(await stranger.reclaims('file'), NFS4ERR_RECLAIM_BAD) })
+      await claim('a stranger may not', async () => {
+        assert.equal(await stranger.reclaims('file'), NFS4ERR_RECLAIM_BAD)
+      })
       await claim('all complete their reclaim at once', async () => {
         assert.deepEqual(statuses(await all((one) => one.completes())), [NFS4_OK])
       })
-      await claim('grace ends early: the last of them was the last', async () => { assert.notEqual(await server.graceEnds(15), undefined) })
-      await claim(`the same ${crowd} clients are recorded`, async () => { assert.deepEqual(await recorded(server), names) })
+      await claim('grace ends early: the last of them was the last', async () => {
+        assert.notEqual(await server.graceEnds(15), undefined)
+      })
+      await claim(`the same ${crowd} clients are recorded`, async () => {
+        assert.deepEqual(await recorded(server), names)
+      })
     } finally {
       for (const one of [...owners, stranger]) one.disconnect()
     }

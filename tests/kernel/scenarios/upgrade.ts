@@ -13,7 +13,10 @@ export const upgrade: Story = {
     await guest.run(`mkdir -p ${legacy}`)
     await server.start({ tracker: 'legacy' })
     await server.endGrace()
-    const [clients, absent] = await Promise.all([threeHolders(stage), client('dan', '4.1').then((dan) => holders([dan]))])
+    const [clients, absent] = await Promise.all([
+      threeHolders(stage),
+      client('dan', '4.1').then((dan) => holders([dan])),
+    ])
     const sums = () => guest.run(`[ ! -e ${legacy} ] || ls ${legacy}`)
     const before = await sums()
     await claim('the kernel has recorded four clients by the MD5 sum of their owner', () => {
@@ -23,20 +26,29 @@ export const upgrade: Story = {
     await Promise.all(absent.map((one) => one.cutOff()))
     await server.restart({ tracker: 'UMH upcall', grace: 120 })
     await claimHeld(stage, 'with the helper as the tracker', clients)
-    await claim('those who came are recorded by their owner, and nobody has touched what the kernel recorded', async () => {
-      assert.deepEqual((await recorded(server)).map((owner) => owner.replace(/\/.*/, '')),
-        ['Linux NFSv4.0 ann', 'Linux NFSv4.1 bob', 'Linux NFSv4.2 cleo'])
-      assert.equal(await sums(), before)
+    await claim(
+      'those who came are recorded by their owner, and nobody has touched what the kernel recorded',
+      async () => {
+        assert.deepEqual(
+          (await recorded(server)).map((owner) => owner.replace(/\/.*/, '')),
+          ['Linux NFSv4.0 ann', 'Linux NFSv4.1 bob', 'Linux NFSv4.2 cleo'],
+        )
+        assert.equal(await sums(), before)
+      },
+    )
+    await claim('the server stops in the middle of this grace period', async () => {
+      assert.ok(await server.inGrace())
     })
-    await claim('the server stops in the middle of this grace period', async () => { assert.ok(await server.inGrace()) })
     await server.restart()
     await claimHeld(stage, 'in the next grace period', clients)
     await server.endGrace()
-    await claim('when grace is done, the kernel\'s old records are gone', async () => { assert.equal(await sums(), '') })
+    await claim("when grace is done, the kernel's old records are gone", async () => {
+      assert.equal(await sums(), '')
+    })
     // Who is refused is served when grace is over, and not before.
     await server.restart({ grace: 15 })
     await Promise.all(absent.map((one) => one.heal()))
-    await claimHeld(stage, 'after one more restart, from the helper\'s own records', clients)
+    await claimHeld(stage, "after one more restart, from the helper's own records", clients)
     await claimLost(stage, 'after a whole grace period missed', absent)
   },
 }

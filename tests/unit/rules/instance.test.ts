@@ -1,7 +1,18 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { instanceFrom, instanceFromFiles, latestStart, nextStart, olderThan, reclaimableIn, startFromName, startFromText, startToText, type Start } from '../../../lib/rules/instance.ts'
+import {
+  instanceFrom,
+  instanceFromFiles,
+  latestStart,
+  nextStart,
+  olderThan,
+  reclaimableIn,
+  startFromName,
+  startFromText,
+  startToText,
+  type Start,
+} from '../../../lib/rules/instance.ts'
 
 const s = (value: number): Start => value as Start
 
@@ -34,7 +45,10 @@ describe('an instance and its start', () => {
       ['a clock that is no number', Number.NaN, [7], 8],
     ] as const
     for (const [title, nowMs, seen, expected] of edge) {
-      const start = nextStart(nowMs, seen.map((value) => s(value)))
+      const start = nextStart(
+        nowMs,
+        seen.map((value) => s(value)),
+      )
       assert.equal(start, expected, title)
       assert.ok(start === undefined || startFromText(startToText(start)) === start, title)
     }
@@ -42,27 +56,48 @@ describe('an instance and its start', () => {
 
   it('is a directory name of digits, and nothing else', () => {
     for (const name of ['0', '5', '1795328616', '999999999999']) assert.equal(startFromName(name), Number(name))
-    for (const name of ['', '05', '-5', '5.partial', '1e3', '0x5', '1000000000000', ' 5', '5\n', 'damaged', '٥']) assert.equal(startFromName(name), undefined, name)
+    for (const name of ['', '05', '-5', '5.partial', '1e3', '0x5', '1000000000000', ' 5', '5\n', 'damaged', '٥'])
+      assert.equal(startFromName(name), undefined, name)
   })
 
   it('is written as ASCII seconds and a newline, and read back with or without', () => {
     assert.equal(startToText(s(1795328616)), '1795328616\n')
     assert.equal(startFromText('1795328616\n'), 1795328616)
     assert.equal(startFromText('1795328616'), 1795328616)
-    for (const text of ['', '\n', '5\n\n', '5\r\n', '\ufeff5', '5\0']) assert.equal(startFromText(text), undefined, JSON.stringify(text))
+    for (const text of ['', '\n', '5\n\n', '5\r\n', '\ufeff5', '5\0'])
+      assert.equal(startFromText(text), undefined, JSON.stringify(text))
   })
 })
 
 describe('the instance that the marks tell', () => {
-  const [full, partial] = [(start: number) => ({ start: s(start), full: true }), (start: number) => ({ start: s(start), full: false })]
+  const [full, partial] = [
+    (start: number) => ({ start: s(start), full: true }),
+    (start: number) => ({ start: s(start), full: false }),
+  ]
   const table = [
     ['no marks: none', [], { kind: 'none' }],
     ['a first start: partial since the beginning', [partial(9)], { kind: 'partial', start: s(9), full: undefined }],
-    ['a second start before any grace ended: still since the beginning', [partial(7), partial(9)], { kind: 'partial', start: s(9), full: undefined }],
+    [
+      'a second start before any grace ended: still since the beginning',
+      [partial(7), partial(9)],
+      { kind: 'partial', start: s(9), full: undefined },
+    ],
     ['the latest has completed its grace: full', [partial(5), full(9)], { kind: 'full', start: s(9) }],
-    ['a start after that: partial since the last full one', [full(5), full(7), partial(9)], { kind: 'partial', start: s(9), full: s(7) }],
-    ['the end of an older instance that comes late changes nothing of a later full one', [full(5), full(9)], { kind: 'full', start: s(9) }],
-    ['both marks of one instance, seen across the rename that ends grace: full', [partial(9), full(9)], { kind: 'full', start: s(9) }],
+    [
+      'a start after that: partial since the last full one',
+      [full(5), full(7), partial(9)],
+      { kind: 'partial', start: s(9), full: s(7) },
+    ],
+    [
+      'the end of an older instance that comes late changes nothing of a later full one',
+      [full(5), full(9)],
+      { kind: 'full', start: s(9) },
+    ],
+    [
+      'both marks of one instance, seen across the rename that ends grace: full',
+      [partial(9), full(9)],
+      { kind: 'full', start: s(9) },
+    ],
   ] as const
   for (const [title, facts, expected] of table)
     it(title, () => {
@@ -78,7 +113,12 @@ describe('format 1: the instance that the two files tell', () => {
     ['both: partial', s(5), s(9), { kind: 'partial', start: s(9), full: s(5) }],
     ['new_boot_time alone: older records proved nothing', 'absent', s(9), { kind: 'partial', start: s(9), full: s(9) }],
     ['the same twice, seen across the rename that ends grace: full', s(9), s(9), { kind: 'full', start: s(9) }],
-    ['a damaged boot_time beside a sound new one proves nothing about the past', { damaged: 'x' }, s(9), { kind: 'partial', start: s(9), full: s(9) }],
+    [
+      'a damaged boot_time beside a sound new one proves nothing about the past',
+      { damaged: 'x' },
+      s(9),
+      { kind: 'partial', start: s(9), full: s(9) },
+    ],
   ] as const
   for (const [title, bootTime, newBootTime, expected] of table)
     it(title, () => {
@@ -86,7 +126,12 @@ describe('format 1: the instance that the two files tell', () => {
     })
 
   it('a damaged or impossible one is damaged', () => {
-    for (const [bootTime, newBootTime] of [[{ damaged: 'x' }, 'absent'], ['absent', { damaged: 'x' }], [s(5), { damaged: 'x' }], [s(9), s(5)]] as const)
+    for (const [bootTime, newBootTime] of [
+      [{ damaged: 'x' }, 'absent'],
+      ['absent', { damaged: 'x' }],
+      [s(5), { damaged: 'x' }],
+      [s(9), s(5)],
+    ] as const)
       assert.equal(instanceFromFiles(bootTime, newBootTime).kind, 'damaged')
   })
 

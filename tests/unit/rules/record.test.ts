@@ -21,7 +21,9 @@ describe('the name of a record', () => {
   })
 
   it('is one name in any directory: at most 255 bytes, never hidden, never a path', () => {
-    fc.assert(fc.property(anyOwner, (some) => /^[A-Za-z0-9_,:=@+%-][A-Za-z0-9_.,:=@+%-]{0,254}$/.test(recordName(some))))
+    fc.assert(
+      fc.property(anyOwner, (some) => /^[A-Za-z0-9_,:=@+%-][A-Za-z0-9_.,:=@+%-]{0,254}$/.test(recordName(some))),
+    )
   })
 
   it('is never that of another owner', () => {
@@ -47,14 +49,23 @@ describe('the line of a record', () => {
 
   it('of version 1 is still understood', () => {
     const line = 'session=Y,recorded=1795328617,check=c50feb4e'
-    assert.deepEqual(readRecord('ada', line), { owner: owner('ada'), facts: { session: true, recorded: 1_795_328_617 } })
+    assert.deepEqual(readRecord('ada', line), {
+      owner: owner('ada'),
+      facts: { session: true, recorded: 1_795_328_617 },
+    })
     assert.equal(readRecord('bob', line), undefined)
   })
 
   it('of a newer version is no damage, and nothing that could be believed', () => {
-    for (const line of ['v3,session=Y,recorded=1,check=00000000', 'v3,', 'v10,x', recordLine(owner('ada'), { session: true, recorded: 1 }).replace('v2', 'v3')])
+    for (const line of [
+      'v3,session=Y,recorded=1,check=00000000',
+      'v3,',
+      'v10,x',
+      recordLine(owner('ada'), { session: true, recorded: 1 }).replace('v2', 'v3'),
+    ])
       assert.equal(readRecord('ada', line), 'newer', line)
-    for (const line of ['v,', 'v0,x', 'v03,x', 'v1,session=Y,recorded=1,check=00000000', 'V3,x', 'v9999999999,x', '']) assert.equal(readRecord('ada', line), undefined, line)
+    for (const line of ['v,', 'v0,x', 'v03,x', 'v1,session=Y,recorded=1,check=00000000', 'V3,x', 'v9999999999,x', ''])
+      assert.equal(readRecord('ada', line), undefined, line)
   })
 
   it('holds no time that a calendar has not', () => {
@@ -63,13 +74,19 @@ describe('the line of a record', () => {
 
   it('is not understood with any one character changed, or under another name', () => {
     fc.assert(
-      fc.property(anyOwner, facts, fc.nat(), fc.constantFrom('0', '1', 'Y', 'N', ',', 'x', ''), (some, said, where, other) => {
-        const line = recordLine(some, said)
-        const at = where % line.length
-        const changed = line.slice(0, at) + other + line.slice(at + 1)
-        assert.ok(changed === line || typeof readRecord(recordName(some), changed) !== 'object', changed)
-        assert.equal(readRecord(recordName(owner('somebody else')), line), undefined)
-      }),
+      fc.property(
+        anyOwner,
+        facts,
+        fc.nat(),
+        fc.constantFrom('0', '1', 'Y', 'N', ',', 'x', ''),
+        (some, said, where, other) => {
+          const line = recordLine(some, said)
+          const at = where % line.length
+          const changed = line.slice(0, at) + other + line.slice(at + 1)
+          assert.ok(changed === line || typeof readRecord(recordName(some), changed) !== 'object', changed)
+          assert.equal(readRecord(recordName(owner('somebody else')), line), undefined)
+        },
+      ),
     )
   })
 })

@@ -17,14 +17,34 @@ const nowhere: Found = { kind: 'nothing' }
 const inOld: Found = { kind: 'record', in: old }
 const inCurrent: Found = { kind: 'record', in: current }
 
-interface Given { instance: Instance; found?: Found; kernel?: 'in grace' | 'out of grace'; told?: string; legacy?: boolean }
+interface Given {
+  instance: Instance
+  found?: Found
+  kernel?: 'in grace' | 'out of grace'
+  told?: string
+  legacy?: boolean
+}
 
-const decide = ({ instance, found = nowhere, kernel = 'in grace', told, legacy = false }: Given, request: Request): Step => {
-  const before: Before = { instance, told: () => told, graceIsOverInKernel: () => kernel === 'out of grace', hasLegacyRecord: () => legacy, newestRecord: () => found }
+const decide = (
+  { instance, found = nowhere, kernel = 'in grace', told, legacy = false }: Given,
+  request: Request,
+): Step => {
+  const before: Before = {
+    instance,
+    told: () => told,
+    graceIsOverInKernel: () => kernel === 'out of grace',
+    hasLegacyRecord: () => legacy,
+    newestRecord: () => found,
+  }
   return step(before, request)
 }
 
-const check = (session: boolean, legacyRecord?: string): Request => ({ event: 'check', owner: ada, session, legacyRecord })
+const check = (session: boolean, legacyRecord?: string): Request => ({
+  event: 'check',
+  owner: ada,
+  session,
+  legacyRecord,
+})
 const create: Request = { event: 'create', owner: ada, session: true, told: '7' }
 const remove: Request = { event: 'remove', owner: ada }
 const graceDone = (told?: string): Request => ({ event: 'grace-done', told, legacyTop: undefined })
@@ -36,30 +56,90 @@ const table: readonly (readonly [string, Given, Request, Step['kind']])[] = [
   ['a client becomes active out of grace', { instance: full, kernel: 'out of grace' }, create, 'record'],
   ['a client becomes active where nothing is recorded', { instance: none }, create, 'rebuild'],
   ['a client becomes active in an unknown instance', { instance: damaged }, create, 'refuse'],
-  ['a client becomes active when grace end was missed', { instance: partial, kernel: 'out of grace' }, create, 'end-missed-grace'],
+  [
+    'a client becomes active when grace end was missed',
+    { instance: partial, kernel: 'out of grace' },
+    create,
+    'end-missed-grace',
+  ],
   ['a client is gone', { instance: full }, remove, 'forget'],
   ['a client is gone in grace', { instance: partial }, remove, 'forget'],
   ['a client is gone in an unknown instance', { instance: damaged }, remove, 'forget'],
   ['a client is gone where nothing is recorded', { instance: none }, remove, 'nothing-to-do'],
-  ['a client is gone when grace end was missed', { instance: partial, kernel: 'out of grace' }, remove, 'end-missed-grace'],
+  [
+    'a client is gone when grace end was missed',
+    { instance: partial, kernel: 'out of grace' },
+    remove,
+    'end-missed-grace',
+  ],
   ['a known client with sessions asks', { instance: partial, found: inOld }, check(true), 'allow'],
   ['a known client without sessions asks', { instance: partial, found: inOld }, check(false), 'carry-over'],
   ['a client that has reclaimed asks again', { instance: partial, found: inCurrent }, check(false), 'confirm-record'],
-  ['a client with sessions that has reclaimed asks again', { instance: partial, found: inCurrent }, check(true), 'allow'],
+  [
+    'a client with sessions that has reclaimed asks again',
+    { instance: partial, found: inCurrent },
+    check(true),
+    'allow',
+  ],
   ['a recorded client asks out of grace', { instance: full, found: inCurrent }, check(false), 'confirm-record'],
   ['an unknown client asks', { instance: partial }, check(true), 'refuse'],
-  ['a client with a damaged record asks', { instance: partial, found: { kind: 'damaged', in: old } }, check(true), 'refuse'],
+  [
+    'a client with a damaged record asks',
+    { instance: partial, found: { kind: 'damaged', in: old } },
+    check(true),
+    'refuse',
+  ],
   ['a client asks in the first instance ever', { instance: firstEver }, check(true), 'refuse'],
   ['a client asks where nothing is recorded', { instance: none, found: inOld }, check(true, '/x/y'), 'refuse'],
   ['a client asks in an unknown instance', { instance: damaged, found: inOld }, check(true), 'refuse'],
-  ['a client asks when grace end was missed', { instance: partial, found: inOld, kernel: 'out of grace' }, check(true), 'end-missed-grace'],
-  ['a client with sessions that only the kernel\'s own tracker knows asks', { instance: partial, legacy: true }, check(true, '/x/y'), 'allow'],
-  ['a client without sessions that only the kernel\'s own tracker knows asks', { instance: partial, legacy: true }, check(false, '/x/y'), 'record'],
-  ['a client that the kernel\'s own tracker does not know either asks', { instance: partial }, check(true, '/x/y'), 'refuse'],
-  ['a client of the kernel\'s own tracker asks out of grace', { instance: full, legacy: true }, check(true, '/x/y'), 'refuse'],
-  ['a client of the kernel\'s own tracker asks when grace end was missed', { instance: partial, legacy: true, kernel: 'out of grace' }, check(true, '/x/y'), 'end-missed-grace'],
-  ['a client whose record a newer program wrote asks', { instance: partial, found: { kind: 'newer', in: old } }, check(true), 'refuse'],
-  ['a client with a damaged record is not looked for elsewhere', { instance: partial, found: { kind: 'damaged', in: old }, legacy: true }, check(true, '/x/y'), 'refuse'],
+  [
+    'a client asks when grace end was missed',
+    { instance: partial, found: inOld, kernel: 'out of grace' },
+    check(true),
+    'end-missed-grace',
+  ],
+  [
+    "a client with sessions that only the kernel's own tracker knows asks",
+    { instance: partial, legacy: true },
+    check(true, '/x/y'),
+    'allow',
+  ],
+  [
+    "a client without sessions that only the kernel's own tracker knows asks",
+    { instance: partial, legacy: true },
+    check(false, '/x/y'),
+    'record',
+  ],
+  [
+    "a client that the kernel's own tracker does not know either asks",
+    { instance: partial },
+    check(true, '/x/y'),
+    'refuse',
+  ],
+  [
+    "a client of the kernel's own tracker asks out of grace",
+    { instance: full, legacy: true },
+    check(true, '/x/y'),
+    'refuse',
+  ],
+  [
+    "a client of the kernel's own tracker asks when grace end was missed",
+    { instance: partial, legacy: true, kernel: 'out of grace' },
+    check(true, '/x/y'),
+    'end-missed-grace',
+  ],
+  [
+    'a client whose record a newer program wrote asks',
+    { instance: partial, found: { kind: 'newer', in: old } },
+    check(true),
+    'refuse',
+  ],
+  [
+    'a client with a damaged record is not looked for elsewhere',
+    { instance: partial, found: { kind: 'damaged', in: old }, legacy: true },
+    check(true, '/x/y'),
+    'refuse',
+  ],
   ['grace ends', { instance: partial }, graceDone(), 'end-grace'],
   ['grace ends, as told', { instance: partial, told: '7' }, graceDone('7'), 'end-grace'],
   ['grace ends where the start was told nothing', { instance: partial }, graceDone('7'), 'end-grace'],
@@ -80,7 +160,16 @@ describe('one upcall, one step', () => {
   it('the kernel is only asked about its grace while ours runs', () => {
     for (const instance of [full, none, damaged])
       for (const request of [create, remove, check(true)])
-        step({ instance, told: () => undefined, graceIsOverInKernel: () => assert.fail('asked'), hasLegacyRecord: () => false, newestRecord: () => nowhere }, request)
+        step(
+          {
+            instance,
+            told: () => undefined,
+            graceIsOverInKernel: () => assert.fail('asked'),
+            hasLegacyRecord: () => false,
+            newestRecord: () => nowhere,
+          },
+          request,
+        )
   })
 
   it('no other event compiles', () => {

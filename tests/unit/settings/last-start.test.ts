@@ -7,7 +7,9 @@ import { noteDirectory, sinceStart } from '../../../lib/settings/last-start.ts'
 import type { Settings } from '../../../lib/settings/settings.ts'
 
 const scratch = mkdtempSync(join(tmpdir(), 'last-start-'))
-after(() => { rmSync(scratch, { recursive: true }) })
+after(() => {
+  rmSync(scratch, { recursive: true })
+})
 
 const settings = (stateDirectory: string, empty: boolean, runDirectory = scratch): Settings => ({
   stateDirectory,
@@ -21,12 +23,36 @@ const settings = (stateDirectory: string, empty: boolean, runDirectory = scratch
 const note = join(scratch, 'start-%2Fetc%2Fnfs.conf')
 
 describe('between two starts', () => {
-  const table: readonly (readonly [what: string, atStart: Settings, now: Settings, goesTo: string, says: RegExp | undefined])[] = [
+  const table: readonly (readonly [
+    what: string,
+    atStart: Settings,
+    now: Settings,
+    goesTo: string,
+    says: RegExp | undefined,
+  ])[] = [
     ['the same configuration', settings('/srv', false), settings('/srv', false), '/srv', undefined],
     ['none, as before', settings('/var', true), settings('/var', true), '/var', undefined],
-    ['one that leads elsewhere', settings('/srv', false), settings('/new', false), '/srv', /has changed .* would be '\/new', but until the next start it is '\/srv'/],
-    ['one that is empty and leads elsewhere', settings('/srv', false), settings('/var', true), '/srv', /is empty or missing now, .* would be '\/var', but/],
-    ['one that is empty and leads to the same place', settings('/var', false), settings('/var', true), '/var', /is empty or missing now, and was not when the server started$/],
+    [
+      'one that leads elsewhere',
+      settings('/srv', false),
+      settings('/new', false),
+      '/srv',
+      /has changed .* would be '\/new', but until the next start it is '\/srv'/,
+    ],
+    [
+      'one that is empty and leads elsewhere',
+      settings('/srv', false),
+      settings('/var', true),
+      '/srv',
+      /is empty or missing now, .* would be '\/var', but/,
+    ],
+    [
+      'one that is empty and leads to the same place',
+      settings('/var', false),
+      settings('/var', true),
+      '/var',
+      /is empty or missing now, and was not when the server started$/,
+    ],
     ['one where there was none, to the same place', settings('/var', true), settings('/var', false), '/var', undefined],
     ['one where there was none, elsewhere', settings('/var', true), settings('/srv', false), '/var', /has changed/],
   ]
@@ -47,7 +73,17 @@ describe('between two starts', () => {
   })
 
   it('a note that is none is said, and not gone by', () => {
-    const broken = [() => { symlinkSync('configured:relative', note) }, () => { symlinkSync('/srv', note) }, () => { mkdirSync(note) }]
+    const broken = [
+      () => {
+        symlinkSync('configured:relative', note)
+      },
+      () => {
+        symlinkSync('/srv', note)
+      },
+      () => {
+        mkdirSync(note)
+      },
+    ]
     for (const make of broken) {
       rmSync(note, { recursive: true, force: true })
       make()

@@ -5,7 +5,12 @@ import { booleanFrom, readNfsConf } from '../../../lib/settings/nfs-conf.ts'
 import { parseWords } from '../../../lib/settings/options.ts'
 
 describe('the words of the command line', () => {
-  const table: readonly (readonly [readonly string[], Record<string, string>, string | undefined, readonly string[]])[] = [
+  const table: readonly (readonly [
+    readonly string[],
+    Record<string, string>,
+    string | undefined,
+    readonly string[],
+  ])[] = [
     [['init'], {}, 'init', []],
     [['-f', '-s', '/x', 'create', '61'], { foreground: '', 'state-dir': '/x' }, 'create', ['61']],
     [['-fds/x', 'create', '-s', '--'], { foreground: '', debug: '', 'state-dir': '/x' }, 'create', ['-s', '--']],
@@ -22,7 +27,18 @@ describe('the words of the command line', () => {
       assert.deepEqual({ ...parsed, given: Object.fromEntries(parsed.given) }, { given, verb, rest })
     })
 
-  for (const words of [['-x'], ['--state'], ['--'.concat('state-dirs=1'), 'x'], ['-s'], ['-s='], ['-s=/x', 'y'], ['--config='], ['-f=1', 'x'], ['--foreground=1'], ['--__proto__=1']])
+  for (const words of [
+    ['-x'],
+    ['--state'],
+    ['--'.concat('state-dirs=1'), 'x'],
+    ['-s'],
+    ['-s='],
+    ['-s=/x', 'y'],
+    ['--config='],
+    ['-f=1', 'x'],
+    ['--foreground=1'],
+    ['--__proto__=1'],
+  ])
     it(`${JSON.stringify(words)} is refused`, () => {
       assert.throws(() => parseWords(words), Failed)
     })
@@ -31,11 +47,34 @@ describe('the words of the command line', () => {
 describe('nfs.conf', () => {
   it('is read as nfs-utils reads it', () => {
     const text = [
-      '; nfs.conf', 'state-dir=/none', '[nfsd]', 'state-dir=/nfsd', '  [ Nfsd-Userland-Helper ]  # ours', 'State-Dir = /a b  ',
-      'debug=1 # on', 'debug=0#off', "nfsd-dir = '/x # y'", '# state-dir=/no \\', 'state-dir=/joined to the comment', 'nonsense', '= /x',
-      '[nfsd-userland-helper "nfsd-userland-helper"]', 'debug=2', '[nfsd-userland-helper', 'debug=3', '[nfsd-userland-helper "x]', 'debug=4',
-      '[nfsd-userland-helper]', 'state-dir="/c"', 'key = a\\', 'b', 'state-dir=/\xc3\xa0', '',
-    ].join('\r\n').replaceAll('\\\r\n', '\\\n')
+      '; nfs.conf',
+      'state-dir=/none',
+      '[nfsd]',
+      'state-dir=/nfsd',
+      '  [ Nfsd-Userland-Helper ]  # ours',
+      'State-Dir = /a b  ',
+      'debug=1 # on',
+      'debug=0#off',
+      "nfsd-dir = '/x # y'",
+      '# state-dir=/no \\',
+      'state-dir=/joined to the comment',
+      'nonsense',
+      '= /x',
+      '[nfsd-userland-helper "nfsd-userland-helper"]',
+      'debug=2',
+      '[nfsd-userland-helper',
+      'debug=3',
+      '[nfsd-userland-helper "x]',
+      'debug=4',
+      '[nfsd-userland-helper]',
+      'state-dir="/c"',
+      'key = a\\',
+      'b',
+      'state-dir=/\xc3\xa0',
+      '',
+    ]
+      .join('\r\n')
+      .replaceAll('\\\r\n', '\\\n')
     const { assignments, odd } = readNfsConf(text)
     const ours = (key: string, value: string) => ({ section: 'nfsd-userland-helper', key, value })
     assert.deepEqual(assignments, [
@@ -49,19 +88,25 @@ describe('nfs.conf', () => {
       ours('key', 'a  b'),
       ours('state-dir', '/\xc3\xa0'),
     ])
-    assert.deepEqual(odd.map(({ section, line }) => [section, line]), [
-      ['', 'state-dir=/none'],
-      ['nfsd-userland-helper', 'nonsense'],
-      ['nfsd-userland-helper', '= /x'],
-      ['', '[nfsd-userland-helper'],
-      ['', 'debug=3'],
-      ['', '[nfsd-userland-helper "x]'],
-      ['', 'debug=4'],
-    ])
+    assert.deepEqual(
+      odd.map(({ section, line }) => [section, line]),
+      [
+        ['', 'state-dir=/none'],
+        ['nfsd-userland-helper', 'nonsense'],
+        ['nfsd-userland-helper', '= /x'],
+        ['', '[nfsd-userland-helper'],
+        ['', 'debug=3'],
+        ['', '[nfsd-userland-helper "x]'],
+        ['', 'debug=4'],
+      ],
+    )
   })
 
   it('that is included begins in the section of its include', () => {
-    assert.deepEqual(readNfsConf('a=b\n[x]\nc=d\n', 'y').assignments.map(({ section, key }) => `${section} ${key}`), ['y a', 'x c'])
+    assert.deepEqual(
+      readNfsConf('a=b\n[x]\nc=d\n', 'y').assignments.map(({ section, key }) => `${section} ${key}`),
+      ['y a', 'x c'],
+    )
   })
 
   it('has the booleans of nfs-utils', () => {

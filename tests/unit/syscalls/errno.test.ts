@@ -10,7 +10,8 @@ import { nodeCalls } from '../../../lib/syscalls/node.ts'
 
 describe('an error number', () => {
   it('is the one of this machine', () => {
-    for (const [name, number] of Object.entries(errno)) assert.equal(number, constants.errno[name as keyof typeof constants.errno], name)
+    for (const [name, number] of Object.entries(errno))
+      assert.equal(number, constants.errno[name as keyof typeof constants.errno], name)
   })
 
   it('has a name, or shows its number', () => {
@@ -26,7 +27,12 @@ describe('an answer', () => {
   it('that is no error, or a tolerated one, is given back; any other is thrown, with call and path', () => {
     assert.equal(answered(3, 'open', '/x'), 3)
     assert.equal(answered(-errno.ENOENT, 'open', '/x', errno.EEXIST, errno.ENOENT), -errno.ENOENT)
-    assert.throws(() => answered(-errno.EIO, 'fsync', '/x', errno.ENOENT), { code: 'EIO', errno: -errno.EIO, syscall: 'fsync', path: '/x' })
+    assert.throws(() => answered(-errno.EIO, 'fsync', '/x', errno.ENOENT), {
+      code: 'EIO',
+      errno: -errno.EIO,
+      syscall: 'fsync',
+      path: '/x',
+    })
     assert.ok(systemError(-errno.EIO, 'fsync', '/x') instanceof Error)
   })
 

@@ -27,7 +27,28 @@ describe('the RPC caches spelling of an owner', () => {
       assert.deepEqual(Buffer.from(ownerFromEscaped(word)), expected)
     })
 
-  for (const word of ['', '\\', '\\9', '\\x1', '\\x0g', '\\x 0', '\\400', '\\777', '\\08', '\\1', '\\12', 'a b', 'a\n', '\t', 'é', '\x7f', '\x00', 'a\\', '\\X61', '\\\\'])
+  for (const word of [
+    '',
+    '\\',
+    '\\9',
+    '\\x1',
+    '\\x0g',
+    '\\x 0',
+    '\\400',
+    '\\777',
+    '\\08',
+    '\\1',
+    '\\12',
+    'a b',
+    'a\n',
+    '\t',
+    'é',
+    '\x7f',
+    '\x00',
+    'a\\',
+    '\\X61',
+    '\\\\',
+  ])
     it(`${JSON.stringify(word)} is none`, () => {
       assert.throws(() => ownerFromEscaped(word), Failed)
     })
@@ -44,13 +65,16 @@ describe('the RPC caches spelling of an owner', () => {
 
   it('any word is an owner, or refused as a failure: nothing else is thrown', () => {
     fc.assert(
-      fc.property(fc.string({ unit: fc.constantFrom('\\', 'x', '0', '1', '7', '9', 'a', 'g', ' ', '\n', '/', '.', 'é') }), (word) => {
-        try {
-          assert.ok(ownerFromEscaped(word).length <= 1024)
-        } catch (thrown) {
-          assert.ok(thrown instanceof Failed)
-        }
-      }),
+      fc.property(
+        fc.string({ unit: fc.constantFrom('\\', 'x', '0', '1', '7', '9', 'a', 'g', ' ', '\n', '/', '.', 'é') }),
+        (word) => {
+          try {
+            assert.ok(ownerFromEscaped(word).length <= 1024)
+          } catch (thrown) {
+            assert.ok(thrown instanceof Failed)
+          }
+        },
+      ),
     )
   })
 })

@@ -21,9 +21,20 @@ describe('an upcall', () => {
   })
 
   it('of the recorded kernel is understood', () => {
-    assert.deepEqual(parseRequest('init', [], { NFSDCLTRACK_GRACE_START: '1795328616' }).request, { event: 'start', told: '1795328616' })
-    const { request, ignored } = parseRequest('check', ['61'], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'N', NFSDCLTRACK_LEGACY_RECDIR: recDirectory })
-    assert.deepEqual(request, { event: 'check', owner: Uint8Array.of(0x61), session: false, legacyRecord: recDirectory })
+    assert.deepEqual(parseRequest('init', [], { NFSDCLTRACK_GRACE_START: '1795328616' }).request, {
+      event: 'start',
+      told: '1795328616',
+    })
+    const { request, ignored } = parseRequest('check', ['61'], {
+      NFSDCLTRACK_CLIENT_HAS_SESSION: 'N',
+      NFSDCLTRACK_LEGACY_RECDIR: recDirectory,
+    })
+    assert.deepEqual(request, {
+      event: 'check',
+      owner: Uint8Array.of(0x61),
+      session: false,
+      legacyRecord: recDirectory,
+    })
     assert.deepEqual(ignored, [])
     assert.deepEqual(parseRequest('gracedone', ['1795328616'], { NFSDCLTRACK_LEGACY_TOPDIR: topDirectory }).request, {
       event: 'grace-done',
@@ -36,19 +47,34 @@ describe('an upcall', () => {
     for (const verb of Object.keys(verbs) as Verb[]) {
       const { takes } = verbs[verb]
       const words = takes === 'nothing' ? [] : [takes === 'boot-time' ? '5' : '61']
-      assert.deepEqual(parseRequest(verb, words, {}), parseRequest(verb, words, { NFSDCLTRACK_GRACE_START: '', HOME: '/' }))
+      assert.deepEqual(
+        parseRequest(verb, words, {}),
+        parseRequest(verb, words, { NFSDCLTRACK_GRACE_START: '', HOME: '/' }),
+      )
     }
   })
 
   it('names the variables that it can not understand, and takes them for absent', () => {
-    const { request, ignored } = parseRequest('create', ['61'], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'y', NFSDCLTRACK_GRACE_START: '0x10' })
+    const { request, ignored } = parseRequest('create', ['61'], {
+      NFSDCLTRACK_CLIENT_HAS_SESSION: 'y',
+      NFSDCLTRACK_GRACE_START: '0x10',
+    })
     assert.deepEqual(ignored.toSorted(), ['NFSDCLTRACK_CLIENT_HAS_SESSION', 'NFSDCLTRACK_GRACE_START'])
     assert.deepEqual(request, parseRequest('create', ['61'], {}).request)
   })
 
-  for (const path of ['relative/3a7fa264b46821594e7ddb323157823b', `${topDirectory}/../v4recovery/3a7fa264b46821594e7ddb323157823b`, `${recDirectory}/`, recDirectory.toUpperCase(), `${topDirectory}/etc`, '/3a7fa264b46821594e7ddb323157823b'])
+  for (const path of [
+    'relative/3a7fa264b46821594e7ddb323157823b',
+    `${topDirectory}/../v4recovery/3a7fa264b46821594e7ddb323157823b`,
+    `${recDirectory}/`,
+    recDirectory.toUpperCase(),
+    `${topDirectory}/etc`,
+    '/3a7fa264b46821594e7ddb323157823b',
+  ])
     it(`${path} is no directory of the kernel's own tracker`, () => {
-      assert.deepEqual(parseRequest('check', ['61'], { NFSDCLTRACK_LEGACY_RECDIR: path }).ignored, ['NFSDCLTRACK_LEGACY_RECDIR'])
+      assert.deepEqual(parseRequest('check', ['61'], { NFSDCLTRACK_LEGACY_RECDIR: path }).ignored, [
+        'NFSDCLTRACK_LEGACY_RECDIR',
+      ])
     })
 
   for (const word of ['', ' 5', '5 ', '05', '+5', '-5', '0x5', '5e1', '5.0', '9223372036854775808', '∞'])

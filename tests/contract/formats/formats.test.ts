@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { join } from 'node:path'
-import { artefacts, settings, type Artefact } from '../support/artefacts.ts'
-import type { Event } from '../life/oracle.ts'
-import { create, graceDone, remove, start, upcallFor } from '../proof/scenarios.ts'
-import { changing, fired, trace, type Call } from '../proof/trace.ts'
-import { plant, readTree, type Node, type Tree } from '../proof/trees.ts'
-import { call, machineAt, scratch, scrapTree } from '../proof/verdicts.ts'
+import { artefacts, settings, type Artefact } from '../../support/artefacts.ts'
+import type { Event } from '../../life/oracle.ts'
+import { create, graceDone, remove, start, upcallFor } from '../../proof/scenarios.ts'
+import { changing, fired, trace, type Call } from '../../proof/trace.ts'
+import { plant, readTree, type Node, type Tree } from '../../proof/trees.ts'
+import { call, machineAt, scratch, scrapTree } from '../../proof/verdicts.ts'
 import { released, verdictsOf, type Verdicts, type Written } from './released.ts'
 
 /** 0.1.0 forgot at a restart what was recorded in a first grace period that never ended. That was a fault. */
@@ -18,7 +18,12 @@ const due = (release: string, { name, verdicts }: Written): Verdicts =>
 
 /** Where a link can't hold a record (XFS: 1023 bytes), it is a file with the same line. */
 const withFiles = (tree: Tree): Tree =>
-  new Map([...tree].map(([path, node]): [string, Node] => [path, node.kind === 'link' && node.target.length > 1000 ? { kind: 'file', bytes: node.target } : node]))
+  new Map(
+    [...tree].map(([path, node]): [string, Node] => [
+      path,
+      node.kind === 'link' && node.target.length > 1000 ? { kind: 'file', bytes: node.target } : node,
+    ]),
+  )
 
 for (const artefact of artefacts())
   for (const [release, written] of released())
@@ -50,25 +55,41 @@ for (const artefact of artefacts())
 
 for (const artefact of artefacts().filter(({ name }) => name === 'executable'))
   for (const [release, written] of released())
-    describe(`brought from release ${release} to the present format, and killed at each call (${artefact.name})`, { concurrency: 2 }, () => {
-      const stranger = Buffer.from('eve').toString('hex')
-      for (const one of written)
-        for (const event of [start('8000'), remove(stranger)])
-          it(`${one.name}, by ${event.event}: after a restart the same clients may reclaim`, async () => {
-            const { points, wrong } = await killedEverywhere(artefact, one, event, due(release, one))
-            assert.ok(points > 2, `${points} calls were seen`)
-            assert.deepEqual(wrong, [])
-          })
-    })
+    describe(
+      `brought from release ${release} to the present format, and killed at each call (${artefact.name})`,
+      { concurrency: 2 },
+      () => {
+        const stranger = Buffer.from('eve').toString('hex')
+        for (const one of written)
+          for (const event of [start('8000'), remove(stranger)])
+            it(`${one.name}, by ${event.event}: after a restart the same clients may reclaim`, async () => {
+              const { points, wrong } = await killedEverywhere(artefact, one, event, due(release, one))
+              assert.ok(points > 2, `${points} calls were seen`)
+              assert.deepEqual(wrong, [])
+            })
+      },
+    )
 
 /** The machine goes down with the upcall: nothing is left of it but what is in the state directory. */
-async function killedEverywhere(artefact: Artefact, { tree, owners }: Written, event: Event, { restart }: Verdicts): Promise<{ points: number; wrong: string[] }> {
+async function killedEverywhere(
+  artefact: Artefact,
+  { tree, owners }: Written,
+  event: Event,
+  { restart }: Verdicts,
+): Promise<{ points: number; wrong: string[] }> {
   const { words, env } = upcallFor(event)
-  const run = async (call?: Call): Promise<{ readonly dir: string; readonly left: Tree; readonly traced: Awaited<ReturnType<typeof trace>> }> => {
+  const run = async (
+    call?: Call,
+  ): Promise<{ readonly dir: string; readonly left: Tree; readonly traced: Awaited<ReturnType<typeof trace>> }> => {
     const machine = machineAt(scratch())
     try {
       plant(new Map(tree), machine.stateDir)
-      const traced = await trace(artefact, [...settings(machine), ...words], env, call === undefined ? undefined : { call, what: 'signal=SIGKILL' })
+      const traced = await trace(
+        artefact,
+        [...settings(machine), ...words],
+        env,
+        call === undefined ? undefined : { call, what: 'signal=SIGKILL' },
+      )
       return { dir: machine.dir, left: readTree(machine.stateDir), traced }
     } finally {
       scrapTree(machine)
@@ -80,9 +101,11 @@ async function killedEverywhere(artefact: Artefact, { tree, owners }: Written, e
   for (const call of points) {
     const { dir, left, traced } = await run(call)
     const label = `killed at ${call.name} ${call.paths.join(' ').replaceAll(whole.dir, '')}`
-    if (!fired(traced, { call, what: 'signal=SIGKILL' }, whole.dir, dir)) wrong.push(`${label}: the kill did not come there`)
+    if (!fired(traced, { call, what: 'signal=SIGKILL' }, whole.dir, dir))
+      wrong.push(`${label}: the kill did not come there`)
     const after = await verdictsOf(artefact, left, owners)
-    if (JSON.stringify(after.restart) !== JSON.stringify(restart)) wrong.push(`${label}: after a restart may reclaim ${after.restart.join(' ') || 'nobody'}`)
+    if (JSON.stringify(after.restart) !== JSON.stringify(restart))
+      wrong.push(`${label}: after a restart may reclaim ${after.restart.join(' ') || 'nobody'}`)
   }
   return { points: points.length, wrong }
 }

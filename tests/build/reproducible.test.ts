@@ -4,25 +4,30 @@ import { execFileSync, spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
-import { engineSources } from '../lib/build/sources.ts'
-import { artefacts, bundle, executable, root } from './support/artefacts.ts'
+import { engineSources } from '../../lib/build/sources.ts'
+import { artefacts, bundle, executable, root } from '../support/artefacts.ts'
 
 /** By path, what the build and the packages have made below dist/, but for what is made for other architectures. */
 function madeIn(dist: string): Map<string, Buffer> {
-  const files = [...readdirSync(dist), ...readdirSync(join(dist, 'man')).map((name) => `man/${name}`)].filter((path) => /\.(?:cjs|deb|[58])$|copyright$|helper$/.test(path))
+  const files = [...readdirSync(dist), ...readdirSync(join(dist, 'man')).map((name) => `man/${name}`)].filter((path) =>
+    /\.(?:cjs|deb|[58])$|copyright$|helper$/.test(path),
+  )
   return new Map(files.sort().map((path) => [path, readFileSync(join(dist, path))]))
 }
 
 describe('a build', () => {
   mkdirSync(join(root, '.cache'), { recursive: true })
   const place = mkdtempSync(join(root, '.cache/reproducible-'))
-  after(() => { rmSync(place, { recursive: true }) })
+  after(() => {
+    rmSync(place, { recursive: true })
+  })
   const packages = artefacts().map((artefact) => (artefact === bundle ? ['--bundle'] : []))
 
   it('and its packages are the same bytes when they are made again, elsewhere', () => {
     const other = join(place, 'another place, another name')
     for (const name of readdirSync(root))
-      if (!['node_modules', 'dist', '.cache', '.git'].includes(name)) cpSync(join(root, name), join(other, name), { recursive: true })
+      if (!['node_modules', 'dist', '.cache', '.git'].includes(name))
+        cpSync(join(root, name), join(other, name), { recursive: true })
     // As links: it is read only, and large.
     execFileSync('cp', ['-al', join(root, 'node_modules'), join(other, 'node_modules')])
     const env: NodeJS.ProcessEnv = { ...process.env, TZ: 'Asia/Kathmandu', LC_ALL: 'C.UTF-8', HOME: other }
@@ -32,18 +37,29 @@ describe('a build', () => {
       env['QUICKJS_SOURCE'] = sources
     }
     const build = (...words: readonly string[]): void => {
-      const { status, stderr } = spawnSync('/bin/sh', ['-c', 'umask 077; exec "$@"', 'sh', process.execPath, '--import', 'tsx', ...words], { cwd: other, env, encoding: 'utf8', stdio: ['ignore', 'ignore', 'pipe'] })
+      const { status, stderr } = spawnSync(
+        '/bin/sh',
+        ['-c', 'umask 077; exec "$@"', 'sh', process.execPath, '--import', 'tsx', ...words],
+        { cwd: other, env, encoding: 'utf8', stdio: ['ignore', 'ignore', 'pipe'] },
+      )
       assert.equal(status, 0, stderr)
     }
     build('lib/build/man.ts', 'docs/man', 'dist/man')
     build('lib/build/main.ts')
     for (const words of packages) {
       build('lib/build/deb.ts', 'dist', ...words)
-      execFileSync(process.execPath, ['--import', 'tsx', 'lib/build/deb.ts', 'dist', ...words], { cwd: root, stdio: 'ignore' })
+      execFileSync(process.execPath, ['--import', 'tsx', 'lib/build/deb.ts', 'dist', ...words], {
+        cwd: root,
+        stdio: 'ignore',
+      })
     }
     const [first, second] = [madeIn(join(root, 'dist')), madeIn(join(other, 'dist'))]
     assert.ok(first.size >= 7)
     assert.deepEqual([...second.keys()], [...first.keys()])
-    assert.deepEqual([...first].filter(([path, bytes]) => !bytes.equals(second.get(path) ?? Buffer.alloc(0))).map(([path]) => path), [], 'other bytes, if the first build is of these sources')
+    assert.deepEqual(
+      [...first].filter(([path, bytes]) => !bytes.equals(second.get(path) ?? Buffer.alloc(0))).map(([path]) => path),
+      [],
+      'other bytes, if the first build is of these sources',
+    )
   })
 })

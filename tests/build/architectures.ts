@@ -6,9 +6,11 @@
  */
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'
-import { root } from './support/artefacts.ts'
+import { root } from '../support/artefacts.ts'
 
-const contract = ['transitions', 'owners', 'bad-input', 'downcalls', 'settings', 'no-room'].map((name) => `tests/contract/${name}.test.ts`)
+const contract = ['transitions', 'owners', 'bad-input', 'downcalls', 'settings', 'no-room'].map(
+  (name) => `tests/contract/${name}.test.ts`,
+)
 const life = 'tests/story/main.ts'
 
 const architectures = process.argv.length > 2 ? process.argv.slice(2) : ['arm64', 'armhf', 's390x']
@@ -22,6 +24,10 @@ for (const architecture of architectures) {
 function run(architecture: string, ...words: readonly string[]): void {
   console.log(`${architecture}: ${words.join(' ')}`)
   const env = { ...process.env, EXECUTABLE_FOR: architecture, ARTEFACT: 'executable' }
-  const { status } = spawnSync(process.execPath, ['--import', 'tsx', ...words], { cwd: join(root), env, stdio: 'inherit' })
+  const { status } = spawnSync(process.execPath, ['--import', 'tsx', ...words], {
+    cwd: join(root),
+    env,
+    stdio: 'inherit',
+  })
   if (status !== 0) process.exit(1)
 }

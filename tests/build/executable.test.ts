@@ -9,10 +9,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { mkdirpSync } from 'fs-extra/esm'
-import packageJson from '../package.json' with { type: 'json' }
-import { artefacts, root } from './support/artefacts.ts'
-import { done, mayNotReclaim, server, unknownVerb, badArgument } from './contract/server.ts'
-import { traced } from './contract/strace.ts'
+import packageJson from '../../package.json' with { type: 'json' }
+import { artefacts, root } from '../support/artefacts.ts'
+import { done, mayNotReclaim, server, unknownVerb, badArgument } from '../contract/server.ts'
+import { traced } from '../contract/strace.ts'
 
 /** What is asserted of an ELF file (elf(5)), of 64 bits in this machine's order, or of 32. */
 interface Elf {
@@ -27,16 +27,24 @@ function elfOf(bytes: Buffer): Elf {
   const [wide, little] = [bytes[4] === 2, bytes[5] === 1]
   const u16 = (at: number): number => (little ? bytes.readUInt16LE(at) : bytes.readUInt16BE(at))
   const u32 = (at: number): number => (little ? bytes.readUInt32LE(at) : bytes.readUInt32BE(at))
-  const word = (at: number): number => (wide ? Number(little ? bytes.readBigUInt64LE(at) : bytes.readBigUInt64BE(at)) : u32(at))
+  const word = (at: number): number =>
+    wide ? Number(little ? bytes.readBigUInt64LE(at) : bytes.readBigUInt64BE(at)) : u32(at)
   const size = wide ? 8 : 4
   const headers = Array.from({ length: u16(wide ? 56 : 44) }, (_, index) => {
     const at = word(wide ? 32 : 28) + index * u16(wide ? 54 : 42)
-    return { type: u32(at), flags: u32(at + (wide ? 4 : 24)), offset: word(at + (wide ? 8 : 4)), length: word(at + (wide ? 32 : 16)) }
+    return {
+      type: u32(at),
+      flags: u32(at + (wide ? 4 : 24)),
+      offset: word(at + (wide ? 8 : 4)),
+      length: word(at + (wide ? 32 : 16)),
+    }
   })
   const dynamic = new Map<number, number>()
   for (const { type, offset, length } of headers)
     if (type === 2) for (let at = offset; at < offset + length; at += 2 * size) dynamic.set(word(at), word(at + size))
-  const sections = Array.from({ length: u16(wide ? 60 : 48) }, (_, index) => u32(word(wide ? 40 : 32) + index * u16(wide ? 58 : 46) + 4))
+  const sections = Array.from({ length: u16(wide ? 60 : 48) }, (_, index) =>
+    u32(word(wide ? 40 : 32) + index * u16(wide ? 58 : 46) + 4),
+  )
   return { type: u16(16), segments: headers, dynamic, sections }
 }
 
@@ -59,8 +67,14 @@ for (const artefact of artefacts().filter(({ name }) => name === 'executable'))
     })
 
     it('binds all before it runs, and what is bound can not be written', () => {
-      assert.ok(elf.segments.some(({ type }) => type === relro), 'PT_GNU_RELRO')
-      assert.ok(((elf.dynamic.get(flags) ?? 0) & 0x8) !== 0 || ((elf.dynamic.get(flags1) ?? 0) & 0x1) !== 0, 'DF_BIND_NOW')
+      assert.ok(
+        elf.segments.some(({ type }) => type === relro),
+        'PT_GNU_RELRO',
+      )
+      assert.ok(
+        ((elf.dynamic.get(flags) ?? 0) & 0x8) !== 0 || ((elf.dynamic.get(flags1) ?? 0) & 0x1) !== 0,
+        'DF_BIND_NOW',
+      )
     })
 
     it('has no memory that can be both written and run, the stack least of all', () => {
@@ -88,14 +102,25 @@ for (const artefact of artefacts().filter(({ name }) => name === 'executable'))
       assert.equal(status, mayNotReclaim)
       const first = calls.findIndex(({ text }) => text.startsWith('alarm('))
       // A directory, in the place of the standard descriptors.
-      assert.deepEqual(calls.slice(0, first).map(({ text }) => /open(?:at)?\(.*?"([^"]*)"/.exec(text)?.[1]).filter((path) => path !== undefined), ['/'])
+      assert.deepEqual(
+        calls
+          .slice(0, first)
+          .map(({ text }) => /open(?:at)?\(.*?"([^"]*)"/.exec(text)?.[1])
+          .filter((path) => path !== undefined),
+        ['/'],
+      )
     })
   })
 
-for (const { name, command: [program = ''] } of artefacts().filter((artefact) => artefact.name === 'executable'))
+for (const {
+  name,
+  command: [program = ''],
+} of artefacts().filter((artefact) => artefact.name === 'executable'))
   describe(`the ${name} alone`, () => {
     const image = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-image-'))
-    after(() => { rmSync(image, { recursive: true }) })
+    after(() => {
+      rmSync(image, { recursive: true })
+    })
     const at = (path: string): string => join(image, path)
     mkdirpSync(at('usr/sbin'))
     copyFileSync(program, at('usr/sbin/nfsd-userland-helper'))
@@ -105,7 +130,14 @@ for (const { name, command: [program = ''] } of artefacts().filter((artefact) =>
 
     it('carries out upcalls where there is nothing else, no /proc, no /dev and no /etc', () => {
       mkdirpSync(at('state'))
-      for (const [words, status] of [[['init'], done], [['create', '616461'], done], [['grace_done'], done], [['init'], done], [['check', '616461'], done], [['check', '65766c'], mayNotReclaim]] as const)
+      for (const [words, status] of [
+        [['init'], done],
+        [['create', '616461'], done],
+        [['grace_done'], done],
+        [['init'], done],
+        [['check', '616461'], done],
+        [['check', '65766c'], mayNotReclaim],
+      ] as const)
         assert.equal(alone('-f', '-s', '/state', ...words).status, status, words.join(' '))
     })
 
@@ -142,7 +174,11 @@ for (const { name, command: [program = ''] } of artefacts().filter((artefact) =>
       writeFileSync(join(directory, 'people.cjs'), '')
       writeFileSync(join(directory, 'node'), '#!/bin/sh\nprintf "%s|" "$@"\nexit 7\n')
       chmodSync(join(directory, 'node'), 0o755)
-      const { status, stdout } = spawnSync('/bin/bash', ['-c', `PATH=relative::${directory}; exec ${directory}/nfsd-userland-helper show $'\\xff\\x01' '' 'a b'`], { encoding: 'latin1' })
+      const { status, stdout } = spawnSync(
+        '/bin/bash',
+        ['-c', `PATH=relative::${directory}; exec ${directory}/nfsd-userland-helper show $'\\xff\\x01' '' 'a b'`],
+        { encoding: 'latin1' },
+      )
       assert.deepEqual([status, stdout], [7, `${directory}/people.cjs|show|\xff\x01||a b|`])
     })
   })

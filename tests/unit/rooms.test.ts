@@ -5,49 +5,74 @@ import { dirname, join, relative, resolve } from 'node:path'
 import { describe, it } from 'node:test'
 import { ESLint, Linter } from 'eslint'
 import tseslint from 'typescript-eslint'
-import { roomOf, rooms } from '../lib/build/rooms.js'
-import { walls } from '../lib/build/walls.js'
+import { roomOf, rooms } from '../../lib/build/rooms.js'
+import { walls } from '../../lib/build/walls.js'
 
-const root = resolve(import.meta.dirname, '..')
+const root = resolve(import.meta.dirname, '../..')
 const fileIn = (room: string): string => (room.endsWith('/') ? `${room}some-file.ts` : room)
 
 /** What lint says of a file that holds one statement. */
 function lint(file: string, statement: string): string[] {
   const found = new Linter().verify(
     statement,
-    [{ files: ['**/*.ts'], languageOptions: { parser: tseslint.parser }, plugins: { house: { rules: { walls: walls(root) } } }, rules: { 'house/walls': 'error' } }],
+    [
+      {
+        files: ['**/*.ts'],
+        languageOptions: { parser: tseslint.parser },
+        plugins: { house: { rules: { walls: walls(root) } } },
+        rules: { 'house/walls': 'error' },
+      },
+    ],
     join(root, file),
   )
   return found.map(({ message }) => message)
 }
 
-const importOf = (from: string, to: string): string => `import { x } from '${relative(dirname(from), to).replace(/^(?!\.)/, './')}'`
+const importOf = (from: string, to: string): string =>
+  `import { x } from '${relative(dirname(from), to).replace(/^(?!\.)/, './')}'`
 
 describe('each room', () => {
   for (const [at, { room, packages, apart }] of rooms.entries()) {
     const file = fileIn(room)
     it(`${room} imports from no room above it`, () => {
-      for (const above of rooms.slice(0, at)) assert.equal(lint(file, importOf(file, fileIn(above.room))).length, 1, above.room)
+      for (const above of rooms.slice(0, at))
+        assert.equal(lint(file, importOf(file, fileIn(above.room))).length, 1, above.room)
     })
 
     it(`${room} may import from the rooms below it, but for those that it keeps apart from`, () => {
-      for (const below of rooms.slice(at + 1)) assert.equal(lint(file, importOf(file, fileIn(below.room))).length, apart.includes(below.room) ? 1 : 0, below.room)
+      for (const below of rooms.slice(at + 1))
+        assert.equal(
+          lint(file, importOf(file, fileIn(below.room))).length,
+          apart.includes(below.room) ? 1 : 0,
+          below.room,
+        )
     })
 
     it(`${room} uses no package but its own`, () => {
-      for (const name of ['node:fs', 'fs', 'yargs', 'yargs/helpers', 'proper-lockfile', 'fs-extra', 'fs-extra/esm', 'sql.js', 'eslint'])
-        if (!packages.some((own) => name.startsWith(own.replace(/\/?\*$/, '')))) assert.equal(lint(file, `import x from '${name}'`).length, 1, name)
+      for (const name of [
+        'node:fs',
+        'fs',
+        'yargs',
+        'yargs/helpers',
+        'proper-lockfile',
+        'fs-extra',
+        'fs-extra/esm',
+        'sql.js',
+        'eslint',
+      ])
+        if (!packages.some((own) => name.startsWith(own.replace(/\/?\*$/, ''))))
+          assert.equal(lint(file, `import x from '${name}'`).length, 1, name)
     })
   }
 
   it('is held to it by imports of every kind', () => {
     for (const statement of [
-      "import type { X } from '../transitions/world.ts'",
-      "export { x } from '../transitions/world.ts'",
-      "export * from '../transitions/world.ts'",
-      "const x = await import('../transitions/world.ts')",
-      "const x = require('../transitions/world.ts')",
-      "type X = import('../transitions/world.ts').World",
+      "import type { X } from '../events/world.ts'",
+      "export { x } from '../events/world.ts'",
+      "export * from '../events/world.ts'",
+      "const x = await import('../events/world.ts')",
+      "const x = require('../events/world.ts')",
+      "type X = import('../events/world.ts').World",
       "const fs = process.getBuiltinModule('node:fs')",
     ])
       assert.equal(lint('lib/store/some-file.ts', statement).length, 1, statement)
@@ -56,19 +81,29 @@ describe('each room', () => {
   it('is held to it by the lint that a change must pass', async () => {
     const eslint = new ESLint({ cwd: root })
     for (const { room } of rooms) {
-      const { rules } = (await eslint.calculateConfigForFile(join(root, fileIn(room)))) as { readonly rules: Readonly<Record<string, readonly unknown[]>> }
+      const { rules } = (await eslint.calculateConfigForFile(join(root, fileIn(room)))) as {
+        readonly rules: Readonly<Record<string, readonly unknown[]>>
+      }
       assert.equal(rules['house/walls']?.[0], 2, room)
     }
   })
 
   it('stands in the page that shows the house, in this order', () => {
     const page = readFileSync(join(root, 'docs/architecture.md'), 'utf8')
-    const shown = [...page.matchAll(/^\| `((?:bin|lib)\/[^`]*)` \| (.*?) \|$/gm)].map(([, room, question]) => [room, question])
-    assert.deepEqual(shown, rooms.map(({ room, question }) => [room, question]))
+    const shown = [...page.matchAll(/^\| `((?:bin|lib)\/[^`]*)` \| (.*?) \|$/gm)].map(([, room, question]) => [
+      room,
+      question,
+    ])
+    assert.deepEqual(
+      shown,
+      rooms.map(({ room, question }) => [room, question]),
+    )
   })
 })
 
-const sources = readdirSync(join(root, 'lib'), { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts')).map((name) => `lib/${name}`)
+const sources = readdirSync(join(root, 'lib'), { recursive: true, encoding: 'utf8' })
+  .filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'))
+  .map((name) => `lib/${name}`)
 
 /** What a file imports of ours, types included. */
 const importsOf = (file: string): string[] =>
@@ -78,7 +113,10 @@ const importsOf = (file: string): string[] =>
 
 describe('the files of lib/', () => {
   it('each lie in a room, or make the programs', () => {
-    assert.deepEqual(sources.filter((file) => roomOf(file) === undefined && !/^lib\/(?:build|packaging)\//.test(file)), [])
+    assert.deepEqual(
+      sources.filter((file) => roomOf(file) === undefined && !file.startsWith('lib/build/')),
+      [],
+    )
   })
 
   it('depend on themselves by no way, types included', () => {

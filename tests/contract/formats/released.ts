@@ -1,11 +1,11 @@
 /** State directories as releases have written them (write.ts), and what they are asked. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Artefact } from '../support/artefacts.ts'
-import type { Event, Owner } from '../life/oracle.ts'
-import { check, start } from '../proof/scenarios.ts'
-import { plant, type Node, type Tree } from '../proof/trees.ts'
-import { call, machineAt, scratch, scrapTree } from '../proof/verdicts.ts'
+import type { Artefact } from '../../support/artefacts.ts'
+import type { Event, Owner } from '../../life/oracle.ts'
+import { check, start } from '../../proof/scenarios.ts'
+import { plant, type Node, type Tree } from '../../proof/trees.ts'
+import { call, machineAt, scratch, scrapTree } from '../../proof/verdicts.ts'
 
 /** Who may reclaim: as it is, after a restart, and after the end of grace and a restart. */
 export interface Verdicts {
@@ -24,8 +24,15 @@ export interface Written {
 
 /** Each release that wrote something, with what it wrote. */
 export const released = (): ReadonlyMap<string, readonly Written[]> =>
-  new Map(readdirSync(import.meta.dirname).filter((name) => name.endsWith('.json')).sort()
-    .map((name) => [name.replace(/\.json$/, ''), JSON.parse(readFileSync(join(import.meta.dirname, name), 'utf8')) as Written[]]))
+  new Map(
+    readdirSync(import.meta.dirname)
+      .filter((name) => name.endsWith('.json'))
+      .sort()
+      .map((name) => [
+        name.replace(/\.json$/, ''),
+        JSON.parse(readFileSync(join(import.meta.dirname, name), 'utf8')) as Written[],
+      ]),
+  )
 
 /** Asks a program about a state directory. */
 export async function verdictsOf(artefact: Artefact, tree: Tree, owners: readonly Owner[]): Promise<Verdicts> {
@@ -37,7 +44,8 @@ export async function verdictsOf(artefact: Artefact, tree: Tree, owners: readonl
       const allowed: Owner[] = []
       for (const event of [...before, ...owners.map((owner) => check(owner, 'Y'))]) {
         const { status, stderr } = await call(artefact, machine, event)
-        if (status !== 0 && !(status === 255 && event.event === 'check')) throw new Error(`${event.event} ended with ${status}: ${stderr}`)
+        if (status !== 0 && !(status === 255 && event.event === 'check'))
+          throw new Error(`${event.event} ended with ${status}: ${stderr}`)
         if (status === 0 && event.event === 'check') allowed.push(event.owner)
       }
       return allowed

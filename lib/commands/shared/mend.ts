@@ -10,16 +10,16 @@
  * in the moment before, it is put back, unless there is one again. Barriers are waited for without the lock.
  */
 import fs from 'node:fs'
-import { Failed } from '../failure.ts'
-import { nextStart, type Start } from '../rules/instance.ts'
-import { calls } from '../syscalls/kernel.ts'
-import * as disk from '../syscalls/files.ts'
-import type { Directory } from '../syscalls/files.ts'
-import { entryAt } from '../store/records.ts'
-import { lockName, markOf } from '../store/layout.ts'
-import { clientsOf, lookAt, markFormat, setAside, type StateDirectory } from '../store/state-directory.ts'
-import { holding } from './shared/hold.ts'
-import { everythingIn, oddityAmongInstances, survey, type Oddity, type Survey, type Where } from './shared/survey.ts'
+import { Failed } from '../../failure.ts'
+import { nextStart, type Start } from '../../rules/instance.ts'
+import { calls } from '../../syscalls/kernel.ts'
+import * as disk from '../../syscalls/files.ts'
+import type { Directory } from '../../syscalls/files.ts'
+import { entryAt } from '../../store/records.ts'
+import { lockName, markOf } from '../../store/layout.ts'
+import { clientsOf, lookAt, markFormat, setAside, type StateDirectory } from '../../store/state-directory.ts'
+import { holding } from './hold.ts'
+import { everythingIn, oddityAmongInstances, survey, type Oddity, type Survey, type Where } from './survey.ts'
 
 /** So many things at a time: an upcall waits for the lock, and not for ever. */
 const batch = 100
@@ -56,7 +56,8 @@ function mend(surveyed: Survey, found: readonly Oddity[]): readonly Oddity[] {
   const older = new Set<Directory>()
   if (damaged.length > 0)
     holding(state, () => {
-      for (const { name, in: start } of damaged) for (const directory of moveOlder(state, name, start as Start)) older.add(directory)
+      for (const { name, in: start } of damaged)
+        for (const directory of moveOlder(state, name, start as Start)) older.add(directory)
     })
   if (older.size > 0) sync(clients, older)
 
@@ -86,10 +87,12 @@ function withEvidence<T>(clients: Directory, work: (evidence: Directory) => T): 
 function moveOlder(state: StateDirectory, name: string, start: Start): Directory[] {
   const directory = state.of(start)
   if (directory === undefined || entryAt(directory, name).kind !== 'damaged') return []
-  return lookAt(state).starts.filter((older) => older < start).flatMap((older) => {
-    const from = state.of(older)
-    return from !== undefined && setAside(state, name, from, `${older}-${name}`) !== undefined ? [from] : []
-  })
+  return lookAt(state)
+    .starts.filter((older) => older < start)
+    .flatMap((older) => {
+      const from = state.of(older)
+      return from !== undefined && setAside(state, name, from, `${older}-${name}`) !== undefined ? [from] : []
+    })
 }
 
 /** @returns whether it was there, and is mended. */
@@ -121,7 +124,11 @@ function moveDamaged(state: StateDirectory, name: string, start: Start, touched:
   const isGood = withEvidence(clientsOf(state), (evidence) => {
     if (entryAt(evidence, kept, name).kind === 'damaged') return false
     // By a second name, which replaces nothing. Where a file system has none, by the same call as before.
-    const back = disk.tolerating(['EPERM', 'EOPNOTSUPP'], () => disk.makeHardLink(kept, name, evidence, directory), undefined)
+    const back = disk.tolerating(
+      ['EPERM', 'EOPNOTSUPP'],
+      () => disk.makeHardLink(kept, name, evidence, directory),
+      undefined,
+    )
     if (back === undefined) disk.move(kept, name, evidence, directory)
     else if (back) disk.remove(kept, evidence)
     return true
@@ -162,7 +169,8 @@ function moveBootTime({ state, format, instance }: Survey, name: string, touched
   const root = disk.openDirectory(state.path, disk.anywhere, 'follow')
   if (typeof root !== 'object') return false
   touched.add(root)
-  if (format === 1 && instance.kind === 'damaged' && name !== 'boot_time') setAside(state, 'boot_time', root, 'boot_time')
+  if (format === 1 && instance.kind === 'damaged' && name !== 'boot_time')
+    setAside(state, 'boot_time', root, 'boot_time')
   return setAside(state, name, root, name) !== undefined
 }
 
