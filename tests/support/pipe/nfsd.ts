@@ -1,0 +1,91 @@
+/** What nfsd does at its end of the pipe (fs/nfsd/nfs4recover.c): its start, its clients' events, its stop. */
+import {
+  entryOf,
+  getVersion,
+  message,
+  statusOf,
+  versionOf,
+  type Body,
+  type Command,
+  type Entry,
+  type Version,
+} from './messages.ts'
+import type { Ended, PipeEnd, Waiter } from './pipe-end.ts'
+
+/** A server that runs with a tracker at the pipe. */
+export interface Nfsd {
+  /** 0: the tracker refused GraceStart, and the kernel asks by Check. */
+  readonly version: 0 | Version
+  /** Who may reclaim: GraceStart's list as it came. */
+  readonly list: readonly Entry[]
+  /** nfsd threads send a message of this kind for each of these bodies, all at one moment. */
+  readonly send: (command: Command, ...bodies: readonly Body[]) => Waiter[]
+  /** One message. @returns the answer's status. @throws if it is not answered. */
+  readonly tell: (command: Command, body?: Body) => Promise<number>
+  /** Waits for all that was sent, and then removes the pipe. */
+  readonly stop: () => Promise<void>
+}
+
+/** `cld_running` looks eleven times, with 100 ms between. */
+const readerWithinMs = 1000
+
+/**
+ * A server starts: it makes the pipe, waits a second for a reader, asks for the version and for the list. As the kernel
+ * does, it goes on without a list in version 0 when GraceStart is answered with an error, and says at once that grace is
+ * over when the list is empty.
+ *
+ * @param patient wait as long as it takes: this machine may be busier than a server.
+ * @returns undefined if nobody opened the pipe, or GraceStart's answer was -110: no tracking, and the pipe is gone.
+ */
+export async function startNfsd(end: PipeEnd, patient = true): Promise<Nfsd | undefined> {
+  end.make()
+  if (!(await end.opened(patient ? 60_000 : readerWithinMs))) {
+    end.remove()
+    return undefined
+  }
+  const told = await one(end, getVersion())
+  const version = statusOf(told) === 0 && versionOf(told) >= 2 ? 2 : 1
+  const [thread] = end.ask(message(version, 'graceStart'))
+  const status = statusOf(await answerOf(thread))
+  if (status === 0) {
+    const list = (thread?.entries ?? []).map(entryOf)
+    const nfsd = running(end, version, list)
+    if (list.length === 0) await nfsd.tell('graceDone')
+    return nfsd
+  }
+  end.remove()
+  if (status === -110) return undefined
+  end.make()
+  return running(end, 0, [])
+}
+
+function running(end: PipeEnd, version: 0 | Version, list: readonly Entry[]): Nfsd {
+  const unanswered = new Set<Promise<Ended>>()
+  const send: Nfsd['send'] = (command, ...bodies) => {
+    const sent = end.ask(...bodies.map((body) => message(version === 2 ? 2 : 1, command, body)))
+    for (const { ended } of sent) {
+      unanswered.add(ended)
+      void ended.then(() => unanswered.delete(ended))
+    }
+    return sent
+  }
+  return {
+    version,
+    list,
+    send,
+    tell: async (command, body = {}) => statusOf(await answerOf(send(command, body)[0])),
+    stop: async () => {
+      await Promise.all(unanswered)
+      end.remove()
+    },
+  }
+}
+
+const one = async (end: PipeEnd, bytes: Uint8Array): Promise<Buffer> => answerOf(end.ask(bytes)[0])
+
+/** @throws if the wait ended without an answer. */
+export async function answerOf(thread: Waiter | undefined): Promise<Buffer> {
+  const ended = await thread?.ended
+  if (ended === undefined || 'failed' in ended) throw new Error(`not answered: ${ended?.failed ?? 'not asked'}`)
+  return ended.answer
+}

@@ -1,0 +1,266 @@
+/** The kernel's end of the pipe nfsd/cld, acted by pipe-end.c; here a test says what the kernel sends, and hears what it was told. */
+import { spawn, spawnSync } from 'node:child_process'
+import { closeSync, existsSync, mkdirSync, openSync, unlinkSync } from 'node:fs'
+import { join } from 'node:path'
+import { createInterface } from 'node:readline'
+import { sizes } from './messages.ts'
+
+/** How an nfsd thread's wait came to its end. */
+export type Ended =
+  /** @property ms from when the message was first queued to the answer, by pipe-end's clock. */
+  { readonly answer: Buffer; readonly ms: number } | { readonly failed: 'EPIPE' | 'ETIMEDOUT' }
+
+/** An nfsd thread that waits for an answer. */
+export interface Waiter {
+  /** The xid that its message got. */
+  readonly queued: Promise<number>
+  /** Never, if the message was read and nobody answers. */
+  readonly ended: Promise<Ended>
+  /** GraceStart's list so far, message by message. */
+  readonly entries: readonly Buffer[]
+}
+
+export interface State {
+  /** Open files that can read and write. */
+  readonly readers: number
+  readonly writers: number
+  /** The xids of what lies there unread, in its order; of what is partly read; and of what is read and not answered. */
+  readonly queued: readonly number[]
+  readonly held: readonly number[]
+  readonly unanswered: readonly number[]
+}
+
+export interface PipeEnd {
+  /** What stands for rpc_pipefs. */
+  readonly path: string
+  /** A server starts: a new pipe, with a new inode, xids from 0 and version 1's size. */
+  readonly make: () => void
+  /** The pipe goes at once, whatever is in it, as when rpc_pipefs is unmounted. A server that stops waits first: see nfsd.ts. */
+  readonly remove: () => void
+  /** nfsd threads send these messages at one moment: a daemon that looks sees all of them, or none. */
+  readonly ask: (...messages: readonly Uint8Array[]) => Waiter[]
+  readonly state: () => Promise<State>
+  /** Waits until a daemon has the pipe open. @returns false if none has after so many ms. */
+  readonly opened: (withinMs: number) => Promise<boolean>
+  /** Waits until this is so, looking after every change. @throws after `patienceMs`, saying what is so instead. */
+  readonly until: (what: (state: State) => boolean) => Promise<State>
+  /** What a daemon did that the kernel can't bear: answers before the last byte was read. */
+  readonly violations: readonly string[]
+  /** Unmounts it, whoever has it open. */
+  readonly scrap: () => Promise<void>
+}
+
+export interface Options {
+  /** How long a message waits for a reader, ms: 30 000 in the kernel. */
+  readonly unreadMs?: number
+  /** What becomes of a message that was read and not answered when the last open file goes: see pipe-end.c. */
+  readonly orphans?: 'wait' | 'release'
+}
+
+/** Longer than any answer takes on a busy machine. */
+export const patienceMs = 60_000
+
+/** @returns why there can be none here, or undefined. */
+export function pipeEndRefused(): string | undefined {
+  if (process.getuid?.() !== 0) return 'only root can mount it'
+  return existsSync('/dev/fuse') ? undefined : 'there is no /dev/fuse'
+}
+
+/** Compiles the program. @param room a directory. @returns the program's path. */
+export function compilePipeEnd(room: string): string {
+  const program = join(room, 'pipe-end')
+  const flags = finished('pkg-config', ['--cflags', '--libs', 'fuse3']).trim().split(/\s+/)
+  finished('gcc', [
+    '-O2',
+    '-Wall',
+    '-Wextra',
+    '-Werror',
+    '-o',
+    program,
+    join(import.meta.dirname, 'pipe-end.c'),
+    ...flags,
+  ])
+  return program
+}
+
+/** @param program of {@link compilePipeEnd}. @param path where it is mounted; made if it is not there. No pipe is there yet. */
+export async function startPipeEnd(
+  program: string,
+  path: string,
+  { unreadMs = 30_000, orphans = 'wait' }: Options = {},
+): Promise<PipeEnd> {
+  mkdirSync(path, { recursive: true })
+  // A session of its own: a key that interrupts the tests reaches it as the end of its input, and it unmounts.
+  const child = spawn(program, [path, String(unreadMs), orphans], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+    detached: true,
+  })
+  const gone = new Promise<void>((resolve, reject) =>
+    child.once('error', reject).once('close', () => {
+      resolve()
+    }),
+  )
+  child.stdin.on('error', () => undefined)
+
+  const threads = new Map<string, Thread>()
+  const listeners = new Set<() => void>()
+  const states: ((state: State) => void)[] = []
+  const violations: string[] = []
+  let [readers, size, threadsSoFar] = [0, sizes[1], 0]
+  const mounted = new Promise<void>((resolve) => {
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      const [event = '', id = '', ...rest] = line.split(' ')
+      const thread = threads.get(id)
+      switch (event) {
+        case 'mounted':
+          resolve()
+          return
+        case 'queued':
+          thread?.isQueued(Number(rest[0]))
+          break
+        case 'entry':
+          thread?.entries.push(padded(rest[0], size))
+          return
+        case 'answer': {
+          const answer = padded(rest[1], size)
+          // GetVersion settles the size of what follows; its own answer has version 1's.
+          if (thread?.asksVersion === true && answer.readInt16LE(2) === 0)
+            size = (answer[8] ?? 0) < 2 ? sizes[1] : sizes[2]
+          thread?.hasEnded({ answer, ms: Number(rest[0]) / 1e6 })
+          break
+        }
+        case 'failed':
+          thread?.hasEnded({ failed: rest[0] === 'EPIPE' ? 'EPIPE' : 'ETIMEDOUT' })
+          break
+        case 'early':
+          violations.push(`message ${id} was answered before its last byte was read`)
+          break
+        case 'open':
+          readers = Number(id)
+          break
+        case 'state':
+          states.shift()?.(stateIn(line))
+          return
+        default:
+          throw new Error(`pipe-end says ${line}`)
+      }
+      for (const listener of [...listeners]) listener()
+    })
+  })
+  await Promise.race([
+    mounted,
+    gone.then(() => {
+      throw new Error('pipe-end could not be mounted')
+    }),
+  ])
+
+  const name = join(path, 'nfsd/cld')
+  const command = (line: string): void => void child.stdin.write(`${line}\n`)
+  const state: PipeEnd['state'] = () =>
+    new Promise((resolve) => {
+      states.push(resolve)
+      command('state')
+    })
+  return {
+    path,
+    make: () => {
+      size = sizes[1]
+      readers = 0
+      closeSync(openSync(name, 'wx', 0o600))
+    },
+    remove: () => {
+      unlinkSync(name)
+    },
+    ask: (...messages) => {
+      const asked = messages.map((bytes) => {
+        const id = String(threadsSoFar++)
+        const thread = newThread(bytes[1] === 5)
+        threads.set(id, thread)
+        void thread.ended.then(() => threads.delete(id))
+        return { id, bytes, thread }
+      })
+      command(`queue ${asked.map(({ id, bytes }) => `${id} ${Buffer.from(bytes).toString('hex')}`).join(' ')}`)
+      return asked.map(({ thread }) => thread)
+    },
+    state,
+    opened: (withinMs) =>
+      new Promise((resolve) => {
+        const look = (): void => {
+          if (readers === 0) return
+          clearTimeout(timer)
+          listeners.delete(look)
+          resolve(true)
+        }
+        const timer = setTimeout(() => {
+          listeners.delete(look)
+          resolve(false)
+        }, withinMs)
+        listeners.add(look)
+        look()
+      }),
+    until: async (what) => {
+      const until = performance.now() + patienceMs
+      for (;;) {
+        const now = await state()
+        if (what(now)) return now
+        if (performance.now() > until) throw new Error(`it never came to that: ${JSON.stringify(now)}`)
+        await new Promise((resolve) => setTimeout(resolve, 5))
+      }
+    },
+    violations,
+    scrap: async () => {
+      child.stdin.end()
+      await gone
+    },
+  }
+}
+
+interface Thread extends Waiter {
+  readonly asksVersion: boolean
+  readonly entries: Buffer[]
+  readonly isQueued: (xid: number) => void
+  readonly hasEnded: (how: Ended) => void
+}
+
+function newThread(asksVersion: boolean): Thread {
+  let isQueued: Thread['isQueued'] = () => undefined
+  let hasEnded: Thread['hasEnded'] = () => undefined
+  const queued = new Promise<number>((resolve) => {
+    isQueued = resolve
+  })
+  const ended = new Promise<Ended>((resolve) => {
+    hasEnded = resolve
+  })
+  return { asksVersion, entries: [], queued, ended, isQueued, hasEnded }
+}
+
+/** Trailing zeros are not sent. */
+function padded(hex = '', size: number): Buffer {
+  const bytes = Buffer.alloc(size)
+  bytes.write(hex, 'hex')
+  return bytes
+}
+
+function stateIn(line: string): State {
+  const [, readers, writers, queued = '', held = '', unanswered = ''] =
+    /^state (\d+) (\d+) queued(.*) held(.*) unanswered(.*)$/.exec(line) ?? []
+  const numbers = (text: string): number[] =>
+    text
+      .trim()
+      .split(' ')
+      .filter((word) => word !== '')
+      .map(Number)
+  return {
+    readers: Number(readers),
+    writers: Number(writers),
+    queued: numbers(queued),
+    held: numbers(held),
+    unanswered: numbers(unanswered),
+  }
+}
+
+function finished(command: string, words: readonly string[]): string {
+  const { status, stdout, stderr, error } = spawnSync(command, [...words], { encoding: 'utf8' })
+  if (status !== 0) throw new Error(`${command}: ${error?.message ?? stderr}`)
+  return stdout
+}
