@@ -13,7 +13,7 @@ import { compile, toolchain, type Toolchain } from './toolchain.ts'
 
 const host = join(import.meta.dirname, '../syscalls/host')
 const engineFiles = ['quickjs', 'libregexp', 'libunicode', 'dtoa']
-const hostFiles = ['host', 'calls', 'confine', 'words']
+const hostFiles = ['host', 'calls', 'waiting', 'confine', 'words']
 
 /** For the engine and its host. No section of a function that nobody calls is linked in. */
 const commonFlags = [

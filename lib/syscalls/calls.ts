@@ -43,12 +43,38 @@ export interface Calls {
   /**
    * Gives up for good what an upcall has no use for (host/confine.c). Nothing where the runtime has no such call.
    * @param changed directories below which anything may be made and taken away, the state directory first
-   * @param written files, or directories of files, that may be written
+   * @param written files, or directories of files, that may be written: opened for it also later, when they come again
    * @param emptied directories below which directories may be removed
    */
   readonly confine: (changed: readonly string[], written: readonly string[], emptied: readonly string[]) => number
   /** Sleeps; a signal may end it early. */
   readonly sleep: (milliseconds: number) => void
+  /**
+   * poll(2): waits until something has happened at a descriptor. -ENOSYS where the runtime has no such call.
+   * @param descriptors 16 at most, whose `events` stand at the same place ({@link pollEvents})
+   * @param milliseconds at most; -1 waits without an end
+   * @returns what has happened, in the same order; all 0 if the time is over. -EINTR is possible.
+   */
+  readonly poll: (
+    descriptors: readonly number[],
+    events: readonly number[],
+    milliseconds: number,
+  ) => readonly number[] | number
+  /**
+   * inotify(7): a descriptor that can be read when a name has come into, or gone from, a directory, or when the directory
+   * itself has gone. What is read only says that one should look. It never waits. -ENOSYS where the runtime has no such call.
+   */
+  readonly watch: (directory: string) => number
+  /**
+   * signalfd(2): SIGTERM, SIGINT and SIGHUP end this process no more. @returns a descriptor that can be read when one has
+   * come; it never waits. Not once confined. -ENOSYS where the runtime has no such call.
+   */
+  readonly endSignals: () => number
+  /**
+   * Connects to a socket of datagrams, as sd_notify(3) does: each `write` is a message. Not once confined.
+   * @param path '@' at its beginning: a name that has no file. @returns a descriptor. -ENOSYS where the runtime has no such call.
+   */
+  readonly connect: (path: string) => number
   /** The wall clock, in milliseconds since 1970. */
   readonly now: () => number
   /** A clock that no step of the wall clock moves, in milliseconds; from when is not said. */
@@ -83,6 +109,7 @@ export interface Status {
 export interface Flags {
   readonly O_RDONLY: number
   readonly O_WRONLY: number
+  readonly O_RDWR: number
   readonly O_CREAT: number
   readonly O_EXCL: number
   readonly O_NONBLOCK: number
@@ -92,3 +119,6 @@ export interface Flags {
 
 /** The same on every machine (include/uapi/linux/fcntl.h). */
 export const atFlags = { AT_FDCWD: -100, AT_SYMLINK_NOFOLLOW: 0x100, AT_REMOVEDIR: 0x200 } as const
+
+/** What can happen at a descriptor, the same on every machine (include/uapi/asm-generic/poll.h). The last three come unasked. */
+export const pollEvents = { POLLIN: 1, POLLOUT: 4, POLLERR: 8, POLLHUP: 16, POLLNVAL: 32 } as const

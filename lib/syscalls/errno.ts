@@ -24,10 +24,12 @@ export const errno = {
   EROFS: 30,
   EMLINK: 31,
   ENAMETOOLONG: 36,
+  ENOSYS: 38,
   ENOTEMPTY: 39,
   ELOOP: 40,
   EOPNOTSUPP: 95,
   ETIMEDOUT: 110,
+  ECONNREFUSED: 111,
   ESTALE: 116,
   EDQUOT: 122,
 } as const

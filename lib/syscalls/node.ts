@@ -6,13 +6,13 @@
  */
 import fs, { existsSync, type Dir, type Stats } from 'node:fs'
 import { atFlags, type Calls, type Entry, type Status } from './calls.ts'
-import { assertSayable, unsayable } from './errno.ts'
+import { assertSayable, errno, unsayable } from './errno.ts'
 
 /** So many entries at a time. */
 const batch = 512
 
 export function nodeCalls(): Calls {
-  const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW } = fs.constants
+  const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW } = fs.constants
   /** Directories that are being read, by descriptor. */
   const reading = new Map<number, Dir>()
   const pause = new Int32Array(new SharedArrayBuffer(4))
@@ -36,7 +36,7 @@ export function nodeCalls(): Calls {
   }
 
   return {
-    flags: { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW },
+    flags: { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW },
     openat: (directory, name, flags, mode) => answer(() => fs.openSync(pathIn(directory, name), flags, mode)),
     read: (descriptor, into) => answer(() => fs.readSync(descriptor, into, 0, into.length, null)),
     readText: (descriptor, most) =>
@@ -97,6 +97,10 @@ export function nodeCalls(): Calls {
     sleep: (milliseconds) => {
       Atomics.wait(pause, 0, 0, milliseconds)
     },
+    poll: () => -errno.ENOSYS,
+    watch: () => -errno.ENOSYS,
+    endSignals: () => -errno.ENOSYS,
+    connect: () => -errno.ENOSYS,
     now: Date.now,
     monotonic: () => performance.now(),
     processId: () => process.pid,
@@ -134,9 +138,9 @@ function answer<T>(work: () => T): T | number {
   try {
     return work()
   } catch (thrown) {
-    const { errno, syscall } = thrown as NodeJS.ErrnoException
-    if (errno === undefined || syscall === unsayable) throw thrown
-    return errno
+    const { errno: number, syscall } = thrown as NodeJS.ErrnoException
+    if (number === undefined || syscall === unsayable) throw thrown
+    return number
   }
 }
 

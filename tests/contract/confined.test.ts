@@ -71,17 +71,20 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
     const [inside, outside] = [join(s.nfsdDir, 'inside'), join(s.nfsdDir, 'outside')]
     for (const directory of [inside, outside]) mkdirSync(directory)
     for (const file of [join(inside, 'file'), join(outside, 'file')]) writeFileSync(file, 'as it was')
+    const pipes = join(s.nfsdDir, 'pipes')
+    mkdirSync(pipes)
+    writeFileSync(join(pipes, 'pipe'), '')
     const script = join(s.nfsdDir, 'script.js')
     const program = join(s.nfsdDir, 'program')
     const written = join(inside, 'answers')
     writeFileSync(
       script,
       `
-      const { openat, write, symlinkat, unlinkat, mkdirat, renameat, linkat, confine, exit, flags } = host.calls
-      const { O_RDONLY, O_WRONLY, O_CREAT } = flags
+      const { openat, write, symlinkat, unlinkat, mkdirat, renameat, linkat, confine, poll, watch, endSignals, connect, exit, flags } = host.calls
+      const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT } = flags
       const bytes = (text) => Uint8Array.from(text, (character) => character.charCodeAt(0))
       const answers = openat(-100, ${JSON.stringify(written)}, O_WRONLY | O_CREAT, 0o600)
-      if (confine([${JSON.stringify(inside)}], [], []) < 0) exit(1)
+      if (confine([${JSON.stringify(inside)}], [${JSON.stringify(pipes)}], []) < 0) exit(1)
       const say = (what, answer) => write(answers, bytes(what + ' ' + (answer < 0 ? answer : 'done') + '\\n'))
       for (const [name, at] of [['inside', ${JSON.stringify(inside)}], ['outside', ${JSON.stringify(outside)}]]) {
         say('read ' + name, openat(-100, at + '/file', O_RDONLY, 0))
@@ -92,6 +95,13 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
         say('remove ' + name, unlinkat(-100, at + '/file', 0))
       }
       say('move out', renameat(-100, ${JSON.stringify(join(inside, 'new'))}, -100, ${JSON.stringify(join(outside, 'new'))}))
+      say('write a pipe', openat(-100, ${JSON.stringify(join(pipes, 'pipe'))}, O_RDWR, 0))
+      say('create a pipe', openat(-100, ${JSON.stringify(join(pipes, 'new'))}, O_RDWR | O_CREAT, 0o600))
+      const watched = watch(${JSON.stringify(pipes)})
+      say('watch', watched)
+      say('wait', poll([watched], [1], 0)[0])
+      say('signals', endSignals())
+      say('connect', connect('@nobody'))
       say('run', host.handOn('/bin/true', '-', 'true'))
       exit(0)
     `,
@@ -116,6 +126,12 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
       'directory outside -13',
       'remove outside -13',
       'move out -13',
+      'write a pipe done',
+      'create a pipe -13',
+      'watch done',
+      'wait done',
+      'signals -38',
+      'connect -38',
       'run -38',
     ])
     assert.equal(readFileSync(join(outside, 'file'), 'latin1'), 'as it was')

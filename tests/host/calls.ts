@@ -2,7 +2,7 @@
  * What the table of calls promises, asked of whoever makes the calls: Node's way in Node, the host in C in its own
  * engine. So this uses nothing but the language and the table.
  */
-import { atFlags, type Calls } from '../../lib/syscalls/calls.ts'
+import { atFlags, pollEvents, type Calls } from '../../lib/syscalls/calls.ts'
 import { errno } from '../../lib/syscalls/errno.ts'
 
 const { AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR } = atFlags
@@ -40,9 +40,12 @@ function right(what: string, is: boolean): void {
   if (!is) throw new Error(what)
 }
 
-/** @param room an empty directory. */
-export function promises(calls: Calls, room: string): Promised[] {
-  const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = calls.flags
+/**
+ * @param room an empty directory.
+ * @param whose the host has calls that Node has not.
+ */
+export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Promised[] {
+  const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = calls.flags
   const all: Promised[] = []
   const it = (sentence: string, hold: (directory: number, path: string) => void): void => {
     all.push({
@@ -197,6 +200,13 @@ export function promises(calls: Calls, room: string): Promised[] {
     same('a part', calls.write(written, Uint8Array.from(everyByte).subarray(200, 210)), 10)
     same('nothing', calls.write(written, new Uint8Array(0)), 0)
     same('to the disk', calls.fsync(written), 0)
+    const both = calls.openat(directory, 'part', O_RDWR, 0)
+    same(
+      'both ways',
+      [calls.write(both, new Uint8Array([200])), calls.read(both, into.subarray(0, 1)), into[0]],
+      [1, 1, 201],
+    )
+    calls.close(both)
     same('reading what is open to write', calls.read(written, into), -errno.EBADF)
     calls.close(written)
     const part = calls.openat(directory, 'part', O_RDONLY, 0)
@@ -318,6 +328,83 @@ export function promises(calls: Calls, room: string): Promised[] {
     right('userId', Number.isInteger(calls.userId()) && calls.userId() >= 0)
     same('isTerminal', calls.isTerminal(directory), false)
     same('isTerminal of what is not open', calls.isTerminal(987_654), false)
+  })
+  if (whose === 'Node') {
+    it('a call that Node has not is answered as by a kernel that has it not', (directory, path) => {
+      same('poll', calls.poll([directory], [pollEvents.POLLIN], 0), -errno.ENOSYS)
+      same('watch', calls.watch(path), -errno.ENOSYS)
+      same('endSignals', calls.endSignals(), -errno.ENOSYS)
+      same('connect', calls.connect(path), -errno.ENOSYS)
+    })
+    return all
+  }
+
+  it('whoever watches a directory is told when a name comes or goes, and when the directory goes', (directory, path) => {
+    const { POLLIN, POLLNVAL } = pollEvents
+    same('mkdirat', calls.mkdirat(directory, 'watched', 0o700), 0)
+    const watch = calls.watch(`${path}/watched`)
+    right(`a descriptor: ${watch}`, watch >= 0)
+    const into = new Uint8Array(4096)
+    const told = (what: string): void => {
+      same(what, calls.poll([watch], [POLLIN], -1), [POLLIN])
+      right('something can be read', calls.read(watch, into) > 0)
+    }
+    same('nothing yet', calls.poll([watch], [POLLIN], 0), [0])
+    same('nor can anything be read, without waiting', calls.read(watch, into), -errno.EAGAIN)
+    same('symlinkat', calls.symlinkat('x', directory, 'watched/name'), 0)
+    told('a name has come')
+    same('no more', calls.poll([watch], [POLLIN], 1), [0])
+    same('renameat', calls.renameat(directory, 'watched/name', directory, 'elsewhere'), 0)
+    told('a name has been moved away')
+    same('renameat', calls.renameat(directory, 'elsewhere', directory, 'watched/name'), 0)
+    told('a name has been moved here')
+    same('unlinkat', calls.unlinkat(directory, 'watched/name', 0), 0)
+    told('a name has gone')
+    same('unlinkat', calls.unlinkat(directory, 'watched', AT_REMOVEDIR), 0)
+    told('the directory has gone')
+    same('close', calls.close(watch), 0)
+    same('what is not open', calls.poll([directory, watch], [0, POLLIN], 1), [0, POLLNVAL])
+  })
+
+  it('only a directory that is there can be watched', (directory, path) => {
+    make(directory, 'file')
+    same('a file', calls.watch(`${path}/file`), -errno.ENOTDIR)
+    same('missing', calls.watch(`${path}/missing`), -errno.ENOENT)
+    const free = calls.openat(directory, '.', O_RDONLY | O_DIRECTORY, 0)
+    calls.close(free)
+    same('no descriptor is left open', calls.watch(`${path}/missing`), -errno.ENOENT)
+    same('the next is the same', calls.openat(directory, '.', O_RDONLY | O_DIRECTORY, 0), free)
+    calls.close(free)
+    for (const word of ['a\0b', '\u0100'])
+      same(
+        'unsayable',
+        refusal(() => calls.watch(word)),
+        `Error EINVAL -22 a word ${word.length}`,
+      )
+  })
+
+  it('no more descriptors are waited for than there is room for, each with its events', () => {
+    const { POLLIN } = pollEvents
+    const many = (length: number): number[] => Array.from({ length }, () => 987_654)
+    same('16', (calls.poll(many(16), many(16), 0) as readonly number[]).length, 16)
+    same('17', calls.poll(many(17), many(17), 0), -errno.EINVAL)
+    same('unequal', calls.poll(many(2), [POLLIN], 0), -errno.EINVAL)
+    same('none', calls.poll([], [], 0), [])
+  })
+
+  it('who is not there, or has no name, is not connected to', (directory, path) => {
+    make(directory, 'file')
+    same('missing', calls.connect(`${path}/missing`), -errno.ENOENT)
+    same('no socket', calls.connect(`${path}/file`), -errno.ECONNREFUSED)
+    same('nobody', calls.connect('@nobody has this name'), -errno.ECONNREFUSED)
+    same('no name', calls.connect(''), -errno.EINVAL)
+    same('too long', calls.connect(`/${'n'.repeat(107)}`), -errno.ENAMETOOLONG)
+    same('just not', calls.connect(`/${'n'.repeat(106)}`), -errno.ENOENT)
+    same(
+      'unsayable',
+      refusal(() => calls.connect('@a\0b')),
+      'Error EINVAL -22 a word 4',
+    )
   })
   return all
 }

@@ -3,7 +3,8 @@
  * What is promised of the calls is also asked of Node's way: the two do the same.
  */
 import assert from 'node:assert/strict'
-import { execFileSync, spawnSync } from 'node:child_process'
+import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
+import { once } from 'node:events'
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -61,7 +62,7 @@ describe("the host's table of calls", () => {
     assert.deepEqual([status, stderr], [42, ''])
     found = stdout.trim().split('\n')
   })
-  for (const { sentence } of promises(nodeCalls(), '/nowhere'))
+  for (const { sentence } of promises(nodeCalls(), '/nowhere', 'host'))
     it(sentence, () => {
       assert.deepEqual(
         found.filter((line) => line.includes(sentence)),
@@ -75,7 +76,7 @@ describe("Node's way of calling", () => {
   after(() => {
     rmSync(ofNode, { recursive: true })
   })
-  for (const { sentence, hold } of promises(nodeCalls(), ofNode)) it(sentence, hold)
+  for (const { sentence, hold } of promises(nodeCalls(), ofNode, 'Node')) it(sentence, hold)
 })
 
 describe('the host', () => {
@@ -160,4 +161,52 @@ describe('the host', () => {
   it('knows the version of its engine', () => {
     assert.match(run(`${print} say(host.engine); host.calls.exit(0)`).stdout, /^\d+\.\d+\.\d+/)
   })
+  for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
+    it(`is told of ${signal} where it asks to be, and lives on`, async () => {
+      const started = spawn(
+        program(`${print} const { calls } = host
+          const signals = calls.endSignals()
+          say('waits')
+          const found = calls.poll([signals], [1], -1)
+          const into = new Uint8Array(1000)
+          calls.exit(found[0] === 1 && calls.read(signals, into) === 128 && calls.read(signals, into) === -11 ? 3 : 4)`),
+        [],
+        { env: { ASAN_OPTIONS: 'detect_leaks=0' }, stdio: ['ignore', 'pipe', 'inherit'] },
+      )
+      await line(started, 'waits')
+      started.kill(signal)
+      assert.deepEqual(await once(started, 'exit'), [3, null])
+    })
+
+  for (const name of [join(room, 'socket'), `@nfsd-userland-helper-test-${process.pid}`])
+    it(`tells whoever listens at ${name.startsWith('@') ? 'a name without a file' : 'a socket'}, a message each time that it writes`, async () => {
+      const receiver = join(room, 'datagrams')
+      execFileSync('cc', ['-o', receiver, join(root, 'tests/host/datagrams.c')])
+      const listening = spawn(receiver, [name], { stdio: ['ignore', 'pipe', 'inherit'] })
+      try {
+        await line(listening, 'listens')
+        const heard = line(listening, 'READY=1\nSTATUS=serves')
+        const { status } = run(
+          `const { calls } = host
+            const bytes = (text) => Uint8Array.from(text, (character) => character.charCodeAt(0))
+            const socket = calls.connect(host.words[0])
+            calls.exit(calls.write(socket, bytes('READY=1')) === 7 && calls.write(socket, bytes('STATUS=serves')) === 13 ? 3 : 4)`,
+          name,
+        )
+        assert.equal(status, 3)
+        await heard
+      } finally {
+        listening.kill()
+      }
+    })
 })
+
+/** Waits until a program has said these lines. @throws if it ends without. */
+async function line({ stdout }: ChildProcess, wanted: string): Promise<void> {
+  let said = ''
+  for await (const chunk of stdout?.iterator({ destroyOnReturn: false }) ?? []) {
+    said += String(chunk)
+    if (said.startsWith(wanted)) return
+  }
+  throw new Error(`it ended, and had said '${said}'`)
+}

@@ -4,7 +4,7 @@ import { calls, host } from '../../lib/syscalls/host.ts'
 import { promises } from './calls.ts'
 
 const say = (line: string): void => void calls.write(1, bytesOf(`${line.replace(/[^ -~]/g, '?')}\n`))
-for (const { sentence, hold } of promises(calls, host.words[0] ?? '')) {
+for (const { sentence, hold } of promises(calls, host.words[0] ?? '', 'host')) {
   try {
     hold()
     say(`ok ${sentence}`)

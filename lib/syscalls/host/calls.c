@@ -18,16 +18,12 @@
 /* The most that is read, of a file or a directory, at a time. */
 enum { room_size = 8192 };
 
-#define CALL(name) \
-  static JSValue name(JSContext *engine UNUSED, JSValueConst this UNUSED, int count UNUSED, JSValueConst *given UNUSED)
-
-static JSValue answer(JSContext *engine, ssize_t result)
+JSValue answer(JSContext *engine, ssize_t result)
 {
   return JS_NewInt32(engine, result < 0 ? -errno : (int32_t)result);
 }
 
-/* What is no whole number of 32 bits is -1: no descriptor, and flags that no call takes. */
-static int number(JSContext *engine, JSValueConst value)
+int number(JSContext *engine, JSValueConst value)
 {
   int64_t result;
   double exact;
@@ -36,7 +32,7 @@ static int number(JSContext *engine, JSValueConst value)
   return (double)result == exact && result >= INT32_MIN && result <= INT32_MAX ? (int)result : -1;
 }
 
-CALL(call_openat)
+static CALL(call_openat)
 {
   struct word name;
   if (!word_from(engine, given[1], &name))
@@ -44,14 +40,14 @@ CALL(call_openat)
   return answer(engine, openat(number(engine, given[0]), name.bytes, number(engine, given[2]) | O_CLOEXEC, number(engine, given[3])));
 }
 
-CALL(call_read)
+static CALL(call_read)
 {
   size_t size;
   uint8_t *into = JS_GetUint8Array(engine, &size, given[1]);
   return into ? answer(engine, read(number(engine, given[0]), into, size)) : JS_EXCEPTION;
 }
 
-CALL(call_readText)
+static CALL(call_readText)
 {
   char room[room_size];
   int most = number(engine, given[1]);
@@ -61,24 +57,24 @@ CALL(call_readText)
   return length < 0 ? answer(engine, length) : text_from(engine, room, (size_t)length);
 }
 
-CALL(call_write)
+static CALL(call_write)
 {
   size_t size;
   uint8_t *bytes = JS_GetUint8Array(engine, &size, given[1]);
   return bytes ? answer(engine, write(number(engine, given[0]), bytes, size)) : JS_EXCEPTION;
 }
 
-CALL(call_fsync)
+static CALL(call_fsync)
 {
   return answer(engine, fsync(number(engine, given[0])));
 }
 
-CALL(call_close)
+static CALL(call_close)
 {
   return answer(engine, close(number(engine, given[0])));
 }
 
-CALL(call_mkdirat)
+static CALL(call_mkdirat)
 {
   struct word name;
   if (!word_from(engine, given[1], &name))
@@ -86,7 +82,7 @@ CALL(call_mkdirat)
   return answer(engine, mkdirat(number(engine, given[0]), name.bytes, (mode_t)number(engine, given[2])));
 }
 
-CALL(call_unlinkat)
+static CALL(call_unlinkat)
 {
   struct word name;
   if (!word_from(engine, given[1], &name))
@@ -94,7 +90,7 @@ CALL(call_unlinkat)
   return answer(engine, unlinkat(number(engine, given[0]), name.bytes, number(engine, given[2])));
 }
 
-CALL(call_renameat)
+static CALL(call_renameat)
 {
   struct word from, to;
   if (!word_from(engine, given[1], &from) || !word_from(engine, given[3], &to))
@@ -102,7 +98,7 @@ CALL(call_renameat)
   return answer(engine, renameat(number(engine, given[0]), from.bytes, number(engine, given[2]), to.bytes));
 }
 
-CALL(call_linkat)
+static CALL(call_linkat)
 {
   struct word existing, name;
   if (!word_from(engine, given[1], &existing) || !word_from(engine, given[3], &name))
@@ -110,7 +106,7 @@ CALL(call_linkat)
   return answer(engine, linkat(number(engine, given[0]), existing.bytes, number(engine, given[2]), name.bytes, 0));
 }
 
-CALL(call_symlinkat)
+static CALL(call_symlinkat)
 {
   struct word text, name;
   if (!word_from(engine, given[0], &text) || !word_from(engine, given[2], &name))
@@ -118,7 +114,7 @@ CALL(call_symlinkat)
   return answer(engine, symlinkat(text.bytes, number(engine, given[1]), name.bytes));
 }
 
-CALL(call_readlinkat)
+static CALL(call_readlinkat)
 {
   char room[PATH_MAX];
   struct word name;
@@ -147,7 +143,7 @@ static JSValue status_from(JSContext *engine, int result, const struct stat *sta
   return JS_EXCEPTION;
 }
 
-CALL(call_fstatat)
+static CALL(call_fstatat)
 {
   struct word name;
   struct stat status;
@@ -156,7 +152,7 @@ CALL(call_fstatat)
   return status_from(engine, fstatat(number(engine, given[0]), name.bytes, &status, number(engine, given[2])), &status);
 }
 
-CALL(call_fstat)
+static CALL(call_fstat)
 {
   struct stat status;
   return status_from(engine, fstat(number(engine, given[0]), &status), &status);
@@ -176,7 +172,7 @@ static JSValue entry_from(JSContext *engine, const struct dirent64 *entry)
   return JS_EXCEPTION;
 }
 
-CALL(call_entries)
+static CALL(call_entries)
 {
   _Alignas(struct dirent64) char room[room_size];
   int descriptor = number(engine, given[0]);
@@ -208,19 +204,19 @@ CALL(call_entries)
   return found;
 }
 
-CALL(call_umask)
+static CALL(call_umask)
 {
   umask((mode_t)number(engine, given[0]));
   return JS_UNDEFINED;
 }
 
-CALL(call_alarm)
+static CALL(call_alarm)
 {
   alarm((unsigned)number(engine, given[0]));
   return JS_UNDEFINED;
 }
 
-CALL(call_sleep)
+static CALL(call_sleep)
 {
   double milliseconds;
   if (JS_ToFloat64(engine, &milliseconds, given[0]) < 0)
@@ -241,33 +237,33 @@ static double milliseconds_of(clockid_t clock)
   return (double)time.tv_sec * 1e3 + (double)time.tv_nsec / 1e6;
 }
 
-CALL(call_now)
+static CALL(call_now)
 {
   return JS_NewNumber(engine, floor(milliseconds_of(CLOCK_REALTIME)));
 }
 
-CALL(call_monotonic)
+static CALL(call_monotonic)
 {
   return JS_NewNumber(engine, milliseconds_of(CLOCK_MONOTONIC));
 }
 
-CALL(call_processId)
+static CALL(call_processId)
 {
   return JS_NewInt32(engine, getpid());
 }
 
-CALL(call_userId)
+static CALL(call_userId)
 {
   return JS_NewInt64(engine, geteuid());
 }
 
-CALL(call_isTerminal)
+static CALL(call_isTerminal)
 {
   return JS_NewBool(engine, isatty(number(engine, given[0])) == 1);
 }
 
 /* What is no status must not become 0. */
-CALL(call_exit)
+static CALL(call_exit)
 {
   int status = number(engine, given[0]);
   _exit(status >= 0 && status <= 255 ? status : 255);
@@ -275,7 +271,7 @@ CALL(call_exit)
 
 #define FLAG(name) JS_PROP_INT32_DEF(#name, name, JS_PROP_ENUMERABLE)
 static const JSCFunctionListEntry open_flags[] = {
-  FLAG(O_RDONLY), FLAG(O_WRONLY), FLAG(O_CREAT), FLAG(O_EXCL), FLAG(O_NONBLOCK), FLAG(O_DIRECTORY), FLAG(O_NOFOLLOW),
+  FLAG(O_RDONLY), FLAG(O_WRONLY), FLAG(O_RDWR), FLAG(O_CREAT), FLAG(O_EXCL), FLAG(O_NONBLOCK), FLAG(O_DIRECTORY), FLAG(O_NOFOLLOW),
 };
 
 /* So many words each takes: what is not given is undefined. */
@@ -283,8 +279,8 @@ static const JSCFunctionListEntry open_flags[] = {
 static const JSCFunctionListEntry table[] = {
   ENTRY(openat, 4), ENTRY(read, 2), ENTRY(readText, 2), ENTRY(write, 2), ENTRY(fsync, 1), ENTRY(close, 1), ENTRY(mkdirat, 3),
   ENTRY(unlinkat, 3), ENTRY(renameat, 4), ENTRY(linkat, 4), ENTRY(symlinkat, 3), ENTRY(readlinkat, 2), ENTRY(fstatat, 3),
-  ENTRY(fstat, 1), ENTRY(entries, 1), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 3), ENTRY(sleep, 1), ENTRY(now, 0), ENTRY(monotonic, 0),
-  ENTRY(processId, 0), ENTRY(userId, 0), ENTRY(isTerminal, 1), ENTRY(exit, 1),
+  ENTRY(fstat, 1), ENTRY(entries, 1), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 3), ENTRY(sleep, 1), ENTRY(poll, 3),
+  ENTRY(watch, 1), ENTRY(endSignals, 0), ENTRY(connect, 1), ENTRY(now, 0), ENTRY(monotonic, 0), ENTRY(processId, 0), ENTRY(userId, 0), ENTRY(isTerminal, 1), ENTRY(exit, 1),
   JS_OBJECT_DEF("flags", open_flags, sizeof open_flags / sizeof *open_flags, JS_PROP_ENUMERABLE),
 };
 

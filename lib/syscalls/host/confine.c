@@ -194,10 +194,6 @@ static const struct sock_filter filter[] = {
   /* Memory, but none that could be run. */
   ALLOW(SYS_brk), ALLOW(SYS_munmap), ALLOW(SYS_mremap), ALLOW(SYS_getrandom),
 #ifdef __s390x__
-  /* Its arguments are in memory, where no filter looks. */
-  ALLOW(SYS_mmap),
-#else
-#ifdef __s390x__
   /* Its arguments are in memory there, where a filter can't look. */
   ALLOW(SYS_mmap),
 #else
@@ -207,7 +203,17 @@ static const struct sock_filter filter[] = {
   RETURN(SECCOMP_RET_ALLOW),
   RETURN(SECCOMP_RET_ERRNO | EACCES),
 #endif
+  /* A server waits, for a pipe that may go and come again. What it is told by signals, and whom it tells, it has opened before. */
+#ifdef SYS_poll
+  ALLOW(SYS_poll),
 #endif
+#ifdef SYS_ppoll
+  ALLOW(SYS_ppoll),
+#endif
+#ifdef SYS_ppoll_time64
+  ALLOW(SYS_ppoll_time64),
+#endif
+  ALLOW(SYS_inotify_init1), ALLOW(SYS_inotify_add_watch),
   /* isatty(3), as the C libraries ask. */
   UNLESS(SYS_ioctl, 5),
   LOAD(ARGUMENT(1)),
@@ -228,8 +234,7 @@ static int allow_calls(void)
   return 0;
 }
 
-/* confine of lib/syscalls/calls.ts. */
-JSValue call_confine(JSContext *engine, JSValueConst this UNUSED, int count UNUSED, JSValueConst *given)
+CALL(call_confine)
 {
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
     return JS_NewInt32(engine, -errno);

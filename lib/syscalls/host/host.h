@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <quickjs.h>
 
 #define UNUSED __attribute__((unused))
@@ -29,11 +30,25 @@ JSValue text_from(JSContext *engine, const char *bytes, size_t length);
 /* Gives an object a property, and takes the value over. Returns false where there was no room: an exception has been thrown. */
 bool set(JSContext *engine, JSValueConst object, const char *name, JSValue value);
 
+/* What a call gave, as the engine's number: not negative, or the negated errno. */
+JSValue answer(JSContext *engine, ssize_t result);
+
+/* The engine's number. What is no whole number of 32 bits is -1: no descriptor, and flags that no call takes. */
+int number(JSContext *engine, JSValueConst value);
+
 /* The table of lib/syscalls/calls.ts. */
 JSValue system_calls(JSContext *engine);
 
-/* Of that table, in a file of its own. */
-JSValue call_confine(JSContext *engine, JSValueConst this, int count, JSValueConst *given);
+/* A function of that table. */
+#define CALL(name) \
+  JSValue name(JSContext *engine UNUSED, JSValueConst this UNUSED, int count UNUSED, JSValueConst *given UNUSED)
+
+/* Those that are in files of their own. */
+CALL(call_confine);
+CALL(call_poll);
+CALL(call_watch);
+CALL(call_endSignals);
+CALL(call_connect);
 
 /* A module of the program, as bytecode. */
 struct piece {

@@ -1,0 +1,101 @@
+/* Of the table of system calls: to wait for what comes, and to say that we are ready. */
+#include "host.h"
+
+#include <errno.h>
+#include <poll.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/inotify.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+/* More than any of ours waits for. */
+enum { most_descriptors = 16 };
+
+/* Returns a list's number at a place, -1 for what is none. */
+static int number_at(JSContext *engine, JSValueConst list, uint32_t at)
+{
+  JSValue value = JS_GetPropertyUint32(engine, list, at);
+  int found = number(engine, value);
+  JS_FreeValue(engine, value);
+  return found;
+}
+
+/* Closes what was opened for a call that then failed, and answers by the errno of that. */
+static JSValue undone(JSContext *engine, int descriptor)
+{
+  int why = -errno;
+  close(descriptor);
+  return JS_NewInt32(engine, why);
+}
+
+CALL(call_poll)
+{
+  struct pollfd waited[most_descriptors];
+  int64_t length, events;
+  if (JS_GetLength(engine, given[0], &length) < 0 || JS_GetLength(engine, given[1], &events) < 0)
+    return JS_EXCEPTION;
+  if (length != events || length > most_descriptors)
+    return JS_NewInt32(engine, -EINVAL);
+  for (uint32_t at = 0; at < length; at++)
+    waited[at] = (struct pollfd){ .fd = number_at(engine, given[0], at), .events = (short)number_at(engine, given[1], at) };
+  int ready = poll(waited, (nfds_t)length, number(engine, given[2]));
+  if (ready < 0)
+    return answer(engine, ready);
+  JSValue found = JS_NewArray(engine);
+  for (uint32_t at = 0; at < length && !JS_IsException(found); at++)
+    if (JS_DefinePropertyValueUint32(engine, found, at, JS_NewInt32(engine, waited[at].revents), JS_PROP_C_W_E) < 0) {
+      JS_FreeValue(engine, found);
+      return JS_EXCEPTION;
+    }
+  return found;
+}
+
+CALL(call_watch)
+{
+  struct word path;
+  if (!word_from(engine, given[0], &path))
+    return JS_EXCEPTION;
+  int descriptor = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+  if (descriptor < 0)
+    return answer(engine, descriptor);
+  if (inotify_add_watch(descriptor, path.bytes, IN_CREATE | IN_DELETE | IN_MOVE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR) < 0)
+    return undone(engine, descriptor);
+  return JS_NewInt32(engine, descriptor);
+}
+
+CALL(call_endSignals)
+{
+  sigset_t ending;
+  sigemptyset(&ending);
+  sigaddset(&ending, SIGTERM);
+  sigaddset(&ending, SIGINT);
+  sigaddset(&ending, SIGHUP);
+  if (sigprocmask(SIG_BLOCK, &ending, NULL) < 0)
+    return answer(engine, -1);
+  return answer(engine, signalfd(-1, &ending, SFD_NONBLOCK | SFD_CLOEXEC));
+}
+
+CALL(call_connect)
+{
+  struct word path;
+  struct sockaddr_un address = { .sun_family = AF_UNIX };
+  if (!word_from(engine, given[0], &path))
+    return JS_EXCEPTION;
+  size_t length = strlen(path.bytes);
+  /* sd_notify(3): '@' stands for the NUL with which the name of a socket without a file begins. */
+  if (length == 0 || length >= sizeof address.sun_path)
+    return JS_NewInt32(engine, length == 0 ? -EINVAL : -ENAMETOOLONG);
+  memcpy(address.sun_path, path.bytes, length);
+  if (path.bytes[0] == '@')
+    address.sun_path[0] = 0;
+  int descriptor = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (descriptor < 0)
+    return answer(engine, descriptor);
+  /* A name without a file has no end but its length. */
+  if (connect(descriptor, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) < 0)
+    return undone(engine, descriptor);
+  return JS_NewInt32(engine, descriptor);
+}
