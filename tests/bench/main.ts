@@ -2,7 +2,7 @@
  * npm run bench -- [--quick] [--plot] [--dir DIR] [--only WORK,...]
  *
  * Measures ours and nfsdcltrack in turn, in one run, as whole processes, on a disk whose barrier takes as long as is wished
- * (slow-disk.ts). Says at the end which of its goals are met; fails only if something can't be measured. --quick leaves
+ * (slow-disk.ts); and the pipe's front end beside nfsdcld (pipe.ts). Says at the end which of its goals are met; fails only if something can't be measured. --quick leaves
  * out a million records and repeats less; --plot draws docs/bench; --dir measures on a disk of yours, as fast as it is;
  * --only measures some of it (the names are in `works`).
  */
@@ -25,6 +25,7 @@ import { executable } from '../support/artefacts.ts'
 import { figures, short } from './figures.ts'
 import { compileFloors } from './floor.ts'
 import { draw } from './plot.ts'
+import { pipe } from './pipe.ts'
 import { openProgress } from './progress.ts'
 import { callCounts, measurements, met, otherCounts, reached } from './report.ts'
 import { makeSlowDisk, slowDiskRefused, type SlowDisk } from './slow-disk.ts'
@@ -70,13 +71,13 @@ function describe({ path, disk }: Bench): string {
   return `on ext4 with a journal, on a disk that is as slow as is wished; one barrier at ${barriers.join('; ')} (medians)`
 }
 
-const works = { creates, checks, floors, storms, memory, startsAndEnds, amongMany }
+const works = { creates, checks, floors, storms, memory, startsAndEnds, amongMany, pipe }
 
-function measure(bench: Bench, only: string | undefined): Row[] {
+async function measure(bench: Bench, only: string | undefined): Promise<Row[]> {
   const rows: Row[] = []
   for (const [name, work] of Object.entries(works)) {
     if (only?.split(',').includes(name) === false) continue
-    const done = work(bench)
+    const done = await work(bench)
     bench.progress.clear()
     for (const { work: what, ours, base, unit } of done)
       console.error(
@@ -130,7 +131,7 @@ try {
     `${cpus().length} processors (${cpus()[0]?.model ?? '?'}), Linux ${release()}, load ${short(loadavg()[0] ?? 0)}`,
   )
   console.log(`state directories: ${describe(bench)}\n`)
-  const rows = measure(bench, options.only)
+  const rows = await measure(bench, options.only)
   const strace = find('strace')
   const callRows = strace === undefined ? [] : calls(bench, strace)
   const counted = counts(bench, callRows)

@@ -25,7 +25,7 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
 /** Medians with their quartiles; the ratio of medians beside its goal, and that of the least, which other load disturbs less. */
 export const measurements = (rows: readonly Row[]): string =>
   table(
-    ['work', 'unit', 'ours', 'nfsdcltrack', 'ratio', 'of the least', 'goal', 'met', 'bundle', 'ratio'],
+    ['work', 'unit', 'ours', 'peer', 'ratio', 'of the least', 'goal', 'met', 'bundle', 'ratio'],
     rows.map((row) => {
       const result = met(row)
       return [

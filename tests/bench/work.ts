@@ -19,7 +19,7 @@ export interface Row {
   readonly bundle?: Figures
   /** What ours is divided by: the peer, or ours in other circumstances. */
   readonly base: Figures
-  readonly baseIs: 'nfsdcltrack' | 'our own'
+  readonly baseIs: 'nfsdcltrack' | 'nfsdcld' | 'our own'
   /** The goal: a ratio of no more than this. */
   readonly goal?: number
   /** Upcalls that did not succeed, of ours and of the peer's. */
@@ -43,7 +43,7 @@ export interface Bench {
 type Barrier = 0 | 2 | 10
 
 /** Only a disk of ours can be slowed. */
-const barriers = ({ disk }: Bench): readonly Barrier[] => (disk === undefined ? [0] : [0, 2, 10])
+export const barriers = ({ disk }: Bench): readonly Barrier[] => (disk === undefined ? [0] : [0, 2, 10])
 
 /** Ratios to nfsdcltrack. */
 const goals = {

@@ -18,6 +18,8 @@ export interface Nfsd {
   readonly version: 0 | Version
   /** Who may reclaim: GraceStart's list as it came. */
   readonly list: readonly Entry[]
+  /** How long GraceStart took, ms: whoever starts the server waits for it. */
+  readonly startMs: number
   /** nfsd threads send a message of this kind for each of these bodies, all at one moment. */
   readonly send: (command: Command, ...bodies: readonly Body[]) => Waiter[]
   /** One message. @returns the answer's status. @throws if it is not answered. */
@@ -46,20 +48,22 @@ export async function startNfsd(end: PipeEnd, patient = true): Promise<Nfsd | un
   const told = await one(end, getVersion())
   const version = statusOf(told) === 0 && versionOf(told) >= 2 ? 2 : 1
   const [thread] = end.ask(message(version, 'graceStart'))
+  const ended = await thread?.ended
   const status = statusOf(await answerOf(thread))
+  const startMs = ended !== undefined && 'ms' in ended ? ended.ms : Number.NaN
   if (status === 0) {
     const list = (thread?.entries ?? []).map(entryOf)
-    const nfsd = running(end, version, list)
+    const nfsd = running(end, version, list, startMs)
     if (list.length === 0) await nfsd.tell('graceDone')
     return nfsd
   }
   end.remove()
   if (status === -110) return undefined
   end.make()
-  return running(end, 0, [])
+  return running(end, 0, [], startMs)
 }
 
-function running(end: PipeEnd, version: 0 | Version, list: readonly Entry[]): Nfsd {
+function running(end: PipeEnd, version: 0 | Version, list: readonly Entry[], startMs: number): Nfsd {
   const unanswered = new Set<Promise<Ended>>()
   const send: Nfsd['send'] = (command, ...bodies) => {
     const sent = end.ask(...bodies.map((body) => message(version === 2 ? 2 : 1, command, body)))
@@ -72,6 +76,7 @@ function running(end: PipeEnd, version: 0 | Version, list: readonly Entry[]): Nf
   return {
     version,
     list,
+    startMs,
     send,
     tell: async (command, body = {}) => statusOf(await answerOf(send(command, body)[0])),
     stop: async () => {

@@ -24,7 +24,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { answerTo, getVersion, inProgress, message, sizes, statusOf, xidOf } from './messages.ts'
 import { answerOf, startNfsd } from './nfsd.ts'
 import { compilePipeEnd, startPipeEnd, type Options, type PipeEnd, type Waiter } from './pipe-end.ts'
-import { runNfsdcld } from './nfsdcld.ts'
+import { runNfsdcld } from './daemons.ts'
 
 const room = mkdtempSync(join(tmpdir(), 'pipe-end-'))
 let program = ''

@@ -1,0 +1,101 @@
+/** The two trackers that can hold an acted pipe: ours, and nfsdcld of nfs-utils. */
+import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { executable, settings, type Machine } from '../artefacts.ts'
+
+export interface Daemon {
+  readonly pid: number
+  /** What it has said so far on stderr. */
+  readonly said: () => string
+  /** How it ended: its exit status, or the name of a signal. */
+  readonly ended: Promise<number | NodeJS.Signals>
+  readonly signal: (signal: NodeJS.Signals) => void
+  /** Ends it by a SIGTERM. @returns {@link ended}. */
+  readonly stop: () => Promise<number | NodeJS.Signals>
+  /** SIGKILL. */
+  readonly kill: () => Promise<number | NodeJS.Signals>
+}
+
+export interface Serve extends Daemon {
+  /** Resolves when it says that it is ready (`--ready-fd`), or has ended. @returns whether it is. */
+  readonly ready: Promise<boolean>
+}
+
+/** The words that run ours at an acted pipe, for a wrapper such as strace(1). */
+export const serveWords = (machine: Machine, pipes: string, more: readonly string[] = []): readonly string[] => [
+  ...executable.command,
+  '-f',
+  ...settings(machine),
+  'serve',
+  '--pipefs-dir',
+  pipes,
+  ...more,
+]
+
+/** @param pipes what stands for rpc_pipefs. @param more further options of `serve`. @param env its whole environment. */
+export function runServe(
+  machine: Machine,
+  pipes: string,
+  more: readonly string[] = [],
+  env: Readonly<Record<string, string>> = {},
+): Serve {
+  return running(serveWords(machine, pipes, ['--ready-fd', '3', ...more]), env)
+}
+
+/** @param pipes what stands for rpc_pipefs. @param storage the directory of its database, which must be there. */
+export const runNfsdcld = (pipes: string, storage: string): Daemon => running(nfsdcldWords(pipes, storage))
+
+export const nfsdcldWords = (pipes: string, storage: string): readonly string[] => [
+  '/usr/sbin/nfsdcld',
+  '-F',
+  '-p',
+  pipes,
+  '-s',
+  storage,
+]
+
+/** Runs a daemon, or a wrapper around one; descriptor 3 is for its readiness. */
+export function running(command: readonly string[], env: Readonly<Record<string, string>> = {}): Serve {
+  const [program = '', ...words] = command
+  const child = spawn(program, words, { cwd: '/', env: { ...env }, stdio: ['ignore', 'ignore', 'pipe', 'pipe'] })
+  let said = ''
+  child.stderr?.setEncoding('latin1').on('data', (text: string) => {
+    said += text
+  })
+  const ended = new Promise<number | NodeJS.Signals>((resolve, reject) => {
+    child.once('error', reject).once('close', (code, signal) => {
+      resolve(code ?? signal ?? 'SIGKILL')
+    })
+  })
+  const ready = new Promise<boolean>((resolve) => {
+    child.stdio[3]?.once('data', () => {
+      resolve(true)
+    })
+    void ended.then(() => {
+      resolve(false)
+    })
+  })
+  const end = (signal: NodeJS.Signals): Promise<number | NodeJS.Signals> => {
+    child.kill(signal)
+    return ended
+  }
+  return {
+    pid: child.pid ?? 0,
+    said: () => said,
+    ended,
+    ready,
+    signal: (signal) => void child.kill(signal),
+    stop: () => end('SIGTERM'),
+    kill: () => end('SIGKILL'),
+  }
+}
+
+/** Its share of the machine's memory, MB: pages that others have as well count in part. */
+export function memoryOf({ pid }: Daemon): number {
+  const [, kilobytes] = /^Pss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1')) ?? []
+  return Number(kilobytes) / 1024
+}
+
+/** How long its main thread has been on a processor, ms. */
+export const processorOf = ({ pid }: Daemon): number =>
+  Number(readFileSync(`/proc/${pid}/schedstat`, 'latin1').split(' ')[0]) / 1e6
