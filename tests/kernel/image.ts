@@ -16,6 +16,12 @@ import {
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { archiveOf } from './debian.ts'
+
+/** Debian's suites have them: 12, 13, and what the next is made of. */
+const suites = { '6.1': 'bookworm', '6.12': 'trixie', '7.2': 'sid' } as const
+export type Kernel = keyof typeof suites
+export const kernels = Object.keys(suites) as Kernel[]
 
 export interface Image {
   readonly release: string
@@ -49,11 +55,11 @@ const needed: readonly (readonly [command: string, from: string])[] = [
 /** The first root's modules; the rest come by modprobe, once this machine's root is there. */
 const earlyModules = ['virtio_pci', 'virtio_blk', 'virtio_console', '9pnet_virtio', '9p', 'overlay']
 
-/** The parts of the kernel package that a guest can have a use for: a third of it. */
+/** The parts of the kernel's packages that a guest can have a use for: a third of them. */
 const unpacked = [
-  './boot/vmlinuz-*',
-  './lib/modules/*/modules.builtin*',
-  './lib/modules/*/modules.order',
+  'vmlinuz*',
+  'modules.builtin*',
+  'modules.order',
   ...[
     'arch',
     'crypto',
@@ -67,20 +73,27 @@ const unpacked = [
     'drivers/net/veth.ko',
     'drivers/net/virtio_net.ko',
     'drivers/net/net_failover.ko',
-  ].map((part) => `./lib/modules/*/kernel/${part}*`),
-]
+  ].map((part) => `modules/*/kernel/${part}*`),
+].map((pattern) => `*/${pattern}`)
 
 const path = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`
 const env = { ...process.env, PATH: path, DEBIAN_FRONTEND: 'noninteractive' }
 const output = (command: string, ...words: string[]) => execFileSync(command, words, { env, encoding: 'utf8' })
 const whereIs = (command: string) => output('sh', '-c', `command -v ${command}`).trim()
 
-export function image(): Image {
+/** Unpacked at first use, which fetches it. @param kernel by default the oldest, which calls helpers. */
+export function image(kernel: Kernel = '6.1'): Image {
   installMissing()
-  mkdirSync(cache, { recursive: true })
-  const release = unpackedKernel()
-  const modules = join(cache, release, 'lib', 'modules')
-  return { release, modules, kernel: join(cache, release, 'kernel'), initramfs: initramfs(release, modules) }
+  const directory = join(cache, kernel)
+  mkdirSync(directory, { recursive: true })
+  const release = unpackedKernel(kernel, directory)
+  const modules = join(directory, release, 'lib', 'modules')
+  return {
+    release,
+    modules,
+    kernel: join(directory, release, 'kernel'),
+    initramfs: initramfs(join(directory, release), release, modules),
+  }
 }
 
 function installMissing(): void {
@@ -100,30 +113,46 @@ function installMissing(): void {
   }
 }
 
-/** Debian's newest kernel of the release that we run on, or whatever is in the cache already with all the parts we want. */
-function unpackedKernel(): string {
+/** The suite's newest kernel, or whatever is in the cache already with all the parts we want. */
+function unpackedKernel(kernel: Kernel, directory: string): string {
   const has = (name: string) =>
-    existsSync(join(cache, name, 'parts')) && readFileSync(join(cache, name, 'parts'), 'utf8') === unpacked.join('\n')
-  const newest = readdirSync(cache).filter(has).sort().at(-1)
+    existsSync(join(directory, name, 'parts')) &&
+    readFileSync(join(directory, name, 'parts'), 'utf8') === unpacked.join('\n')
+  const newest = readdirSync(directory).filter(has).sort().at(-1)
   if (newest !== undefined) return newest
-  const work = mkdtempSync(join(cache, 'unpacking-'))
-  const named = () => /Depends: linux-image-(\S*-amd64)/.exec(output('apt-cache', 'depends', 'linux-image-amd64'))?.[1]
-  const release = named() ?? (output('apt-get', 'update'), named())
-  if (release === undefined)
-    throw new Error('apt-cache knows no linux-image-amd64: are there Debian sources in /etc/apt?')
-  output('sh', '-c', `cd '${work}' && apt-get download -o APT::Sandbox::User=root linux-image-${release}`)
-  const wanted = unpacked.map((pattern) => `'${pattern}'`).join(' ')
-  output(
-    'sh',
-    '-c',
-    `cd '${work}' && dpkg-deb --fsys-tarfile linux-image-*.deb | tar -x --wildcards ${wanted} && rm linux-image-*.deb`,
+  process.stderr.write(`kernel laboratory: fetching Debian's kernel ${kernel}\n`)
+  const work = mkdtempSync(join(directory, 'unpacking-'))
+  const { depends, download } = archiveOf(suites[kernel], join(work, 'apt'))
+  const meta = depends('linux-image-amd64').find((name) => /^linux-image-.*-amd64$/.test(name))
+  if (meta === undefined) throw new Error(`Debian's ${suites[kernel]} has no linux-image-amd64`)
+  const release = meta.replace('linux-image-', '')
+  if (!release.startsWith(`${kernel}.`))
+    process.stderr.write(`kernel laboratory: instead of ${kernel}, ${suites[kernel]} has ${release} by now\n`)
+  // Newer kernels come in three packages.
+  const parts = depends(meta).filter((name) =>
+    ['base', 'binary', 'modules'].some((part) => name === `linux-${part}-${release}`),
   )
+  const wanted = unpacked.map((pattern) => `'${pattern}'`).join(' ')
+  // What is in one of the packages is not in the other, which tar takes for a failure.
+  for (const file of download(parts.length > 0 ? parts : [meta]))
+    output(
+      'sh',
+      '-c',
+      `cd '${work}' && dpkg-deb --fsys-tarfile '${file}' | { tar -x --transform='s,^[.]/usr/,./,' --wildcards ${wanted} 2> tar.log || true; }`,
+    )
+  const at = (name: string) => join(work, name)
+  const boot = [`boot/vmlinuz-${release}`, `lib/modules/${release}/vmlinuz`].map(at).find(existsSync)
+  if (boot === undefined || !existsSync(at(`lib/modules/${release}/modules.builtin`)))
+    throw new Error(`not all of the kernel is in Debian's packages ${[meta, ...parts].join(' ')}`)
+  // Emulated, unpacking a module takes longer than reading it.
+  output('sh', '-c', `find '${work}/lib' -name '*.ko.xz' -exec xz -d {} +`)
   output('depmod', '-b', work, release)
-  writeFileSync(join(work, 'kernel'), uncompressed(readFileSync(join(work, 'boot', `vmlinuz-${release}`))))
-  rmSync(join(work, 'boot'), { recursive: true })
-  writeFileSync(join(work, 'parts'), unpacked.join('\n'))
-  rmSync(join(cache, release), { recursive: true, force: true })
-  renameSync(work, join(cache, release))
+  writeFileSync(at('kernel'), uncompressed(readFileSync(boot)))
+  rmSync(boot)
+  for (const done of ['apt', 'boot', 'tar.log']) rmSync(at(done), { recursive: true, force: true })
+  writeFileSync(at('parts'), unpacked.join('\n'))
+  rmSync(join(directory, release), { recursive: true, force: true })
+  renameSync(work, join(directory, release))
   return release
 }
 
@@ -144,7 +173,7 @@ function uncompressed(bzImage: Buffer): Buffer {
   return bzImage
 }
 
-function initramfs(release: string, modules: string): string {
+function initramfs(directory: string, release: string, modules: string): string {
   const scripts = ['handover.sh', 'agent.pl'].map((name) => join(here, 'guest', name))
   const inOrder = [
     ...new Set(
@@ -157,7 +186,7 @@ function initramfs(release: string, modules: string): string {
   ]
   const digest = createHash('sha256').update(inOrder.join()).update(output('busybox'))
   for (const script of scripts) digest.update(readFileSync(script))
-  const built = join(cache, release, `initramfs-${digest.digest('hex').slice(0, 16)}`)
+  const built = join(directory, `initramfs-${digest.digest('hex').slice(0, 16)}`)
   if (existsSync(built)) return built
 
   const tree = mkdtempSync(join(tmpdir(), 'initramfs-'))

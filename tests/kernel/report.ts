@@ -11,6 +11,8 @@ export interface Chapter {
   readonly name: string
   readonly title: string
   readonly helper: string
+  readonly tracker: string
+  readonly kernel: string
   /** A control is there to fail: its failures are the proof that the story can tell a good helper from a bad one. */
   readonly control: boolean
   readonly claims: Claim[]
@@ -29,14 +31,14 @@ const firstLine = (text: string) =>
 
 export function write(file: string, heading: string, chapters: readonly Chapter[]): void {
   const lines = [`# ${heading}`, '']
-  for (const { name, title, helper, control, claims, notes, seconds } of chapters) {
+  for (const { name, title, helper, tracker, kernel, control, claims, notes, seconds } of chapters) {
     const failed = claims.filter(({ failure }) => failure !== undefined).length
     const verdict =
       failed === 0 ? `all ${claims.length} claims hold` : `${failed} of ${claims.length} claims do not hold`
     lines.push(
       `## ${name}: ${title}`,
       '',
-      `${helper}${control ? ', as a control' : ''}: ${verdict}, ${seconds.toFixed(0)} s`,
+      `${helper}${tracker === 'serve' ? ' serve' : ''} under kernel ${kernel}${control ? ', as a control' : ''}: ${verdict}, ${seconds.toFixed(0)} s`,
       '',
     )
     for (const { sentence, seconds: took, failure } of claims) {

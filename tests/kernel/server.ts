@@ -1,29 +1,24 @@
 // The NFS server of a guest: the kernel's nfsd with the helper under test as its tracker, two disks, one export.
-// What it says about itself comes from the kernel only: /proc/locks, the kernel log, and a probe on the function
-// that runs the helper, which sees every upcall and its wait status without anything between kernel and helper.
+// What it says about itself comes from the kernel only: /proc/locks, the kernel log, and probes on the functions that
+// run the helper, or write to the pipe and read from it, with nothing between kernel and helper.
 import { basename } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Guest } from './guest.ts'
+import { daemonOf, inKernelsWords, messagesIn, pipefs, probesFor, type Helper, type Tracker } from './tracking.ts'
 import { upcallsIn, type Upcall } from './upcalls.ts'
-
-/** A program that the kernel is told to run. It is copied into the guest's memory: the host may rebuild it meanwhile. */
-export interface Helper {
-  readonly name: string
-  readonly program: string
-}
 
 export const stateDisk = '/srv/state'
 export const exported = '/srv/export'
 const address = '10.0.0.1'
+const parameter = '/sys/module/nfsd/parameters/cltrack_prog'
 
 /** Seconds. Grace is long, so that a loaded machine reclaims in time; stories that don't wait for its end cut it short. */
 export const lease = 10
 export const grace = 20
 
-export type Tracker = 'UMH upcall' | 'legacy'
-
 export interface Start {
-  readonly tracker?: Tracker | 'any'
+  /** Whose records the kernel must rely on: the helper's, its own of old, or none that the story has a claim to. */
+  readonly tracking?: 'ours' | 'legacy' | 'any'
   readonly grace?: number
   readonly lease?: number
   readonly threads?: number
@@ -32,9 +27,10 @@ export interface Start {
 export interface Server {
   readonly guest: Guest
   readonly address: string
+  readonly tracker: Tracker
   /** Where the helper of the present story keeps its records. */
   readonly stateDirectory: string
-  /** Starts the service; the kernel log must then name the tracker expected. */
+  /** Starts the service, and before it the process at the pipe; the kernel log must then name the tracker expected. */
   readonly start: (options?: Start) => Promise<void>
   readonly stop: () => Promise<void>
   /** Stops and starts, as it was started before where the options don't say otherwise. */
@@ -46,7 +42,10 @@ export interface Server {
   readonly endGrace: () => Promise<void>
   /** Names of the exported files that a client holds a lock on, once for each lock. */
   readonly locked: () => Promise<string[]>
+  /** Also the messages, where there is a pipe. */
   readonly upcalls: () => Promise<Upcall[]>
+  /** Ends the process at the pipe, if there is one, with a signal. */
+  readonly endDaemon: (signal: 'TERM' | 'KILL') => Promise<void>
   /** The kernel log since the story began. */
   readonly log: () => Promise<string>
   /** Our helper's lines in it, at level error and above. */
@@ -83,17 +82,18 @@ export async function prepare(
 export async function serve(guest: Guest, helper: Helper, story: string, defaultDirectory = false): Promise<Server> {
   const stateDirectory = defaultDirectory ? '/var/lib/nfs' : `${stateDisk}/nfs`
   const program = `/usr/sbin/${helper.name}`
+  const { tracker } = helper
   await guest.run(`
     grep -q ' /proc/fs/nfsd ' /proc/mounts || mount -t nfsd nfsd /proc/fs/nfsd
     grep -q ' /sys/kernel/tracing ' /proc/mounts || mount -t tracefs tracefs /sys/kernel/tracing
     cd /sys/kernel/tracing
-    # A hundred: returns of more calls at once than the probe was made for are not seen.
     echo 0 > events/kprobes/enable 2> /dev/null || true
-    echo 'p:asked nfsd:nfsd4_umh_cltrack_upcall verb=+0(%di):string owner=+0(%si):string first=+0(%dx):string second=+0(%cx):string' > kprobe_events
-    echo 'r100:answered nfsd:nfsd4_umh_cltrack_upcall status=$retval:s32' >> kprobe_events
+    ${probesFor(tracker)}
     echo 1 > events/kprobes/enable
     echo 1 > tracing_on
     echo > trace
+    # A client may hold a lock under a write delegation, and the server's /proc/locks does not have it.
+    echo 0 > /proc/sys/fs/leases-enable
     dmesg --clear
     echo 'laboratory: ${story}' > /dev/kmsg
 
@@ -116,29 +116,50 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
   }
   const inGrace = async () => (await guest.run('cat /proc/fs/nfsd/v4_end_grace')).trim() === 'N'
   const log = () => guest.run('dmesg --notime')
-  const upcalls = async () => upcallsIn(await guest.run('cat /sys/kernel/tracing/trace'))
+  const upcalls = async () =>
+    (tracker === 'helper' ? upcallsIn : messagesIn)(await guest.run('cat /sys/kernel/tracing/trace'))
   let starting: Start = {}
 
   const start: Server['start'] = async (options = {}) => {
     starting = { ...starting, ...options }
     const before = (await log()).length
-    const tracking = starting.tracker === 'legacy' ? '/nonexistent' : program
+    const tracking = starting.tracking ?? 'ours'
+    await startDaemon()
     await guest.run(
       `
       echo ${starting.lease ?? lease} > /proc/fs/nfsd/nfsv4leasetime
       echo ${starting.grace ?? grace} > /proc/fs/nfsd/nfsv4gracetime
-      printf %s ${tracking} > /sys/module/nfsd/parameters/cltrack_prog
+      [ ! -e ${parameter} ] || printf %s ${tracking === 'legacy' || tracker !== 'helper' ? '/nonexistent' : program} > ${parameter}
       rpc.nfsd -N 3 ${starting.threads ?? 8}`,
       120,
     )
     const said = /(?:Using (.*) client tracking operations|Unable to initialize client recovery tracking.*)/.exec(
       (await log()).slice(before),
     )
-    const expected = starting.tracker ?? 'UMH upcall'
+    const expected = tracking === 'ours' ? inKernelsWords[tracker] : tracking
     if (expected !== 'any' && said?.[1] !== expected)
       throw new Error(`nfsd started with another tracker than ${expected}: ${said?.[0] ?? 'it names none'}`)
-    if (expected === 'UMH upcall' && !(await upcalls()).some(({ verb }) => verb === 'init'))
+    if (tracking === 'ours' && !(await upcalls()).some(({ verb }) => verb === 'init'))
       throw new Error('the probe does not see the upcalls')
+  }
+
+  const daemonsId = '/run/lab/daemon'
+  // It is ready when it watches for the pipe. Its lines go where the helper's go.
+  const startDaemon = async () => {
+    if (tracker === 'helper') return
+    await guest.run(`
+      mountpoint -q ${pipefs} || { mkdir -p ${pipefs}; mount -t rpc_pipefs rpc_pipefs ${pipefs}; }
+      ! kill -0 $(cat ${daemonsId}) 2> /dev/null || exit 0
+      setsid ${daemonOf[tracker](program, stateDirectory)} < /dev/null > /dev/kmsg 2>&1 &
+      echo $! > ${daemonsId}
+      until ls -l /proc/$!/fd | grep -q inotify; do kill -0 $!; sleep 0.1; done`)
+  }
+  const endDaemon: Server['endDaemon'] = async (signal) => {
+    await guest.run(`
+      [ -e ${daemonsId} ] || exit 0
+      id=$(cat ${daemonsId}); rm ${daemonsId}
+      kill -${signal} $id || exit 0
+      while kill -0 $id; do sleep 0.1; done 2> /dev/null`)
   }
 
   const graceEnds: Server['graceEnds'] = async (limit) => {
@@ -162,6 +183,7 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
   return {
     guest,
     address,
+    tracker,
     stateDirectory,
     start,
     stop,
@@ -198,6 +220,7 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
       return held.flatMap((line) => names.get(/ (\w+:\w+:\d+) /.exec(line)?.[1] ?? '') ?? []).sort()
     },
     upcalls,
+    endDaemon,
     log,
     errors: async () => {
       const lines = await guest.run('dmesg --notime --level=emerg,alert,crit,err')
@@ -209,6 +232,7 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
 /** Leaves nothing of a story behind but the kernel's modules. */
 export async function clear(server: Server): Promise<void> {
   await server.stop()
+  await server.endDaemon('TERM')
   await server.guest.run(`
     kill $(pidof rpc.mountd) || true
     mount -o remount,rw ${stateDisk}

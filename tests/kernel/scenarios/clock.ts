@@ -1,5 +1,5 @@
 // A machine with a bad battery: the clock is wrong while the server starts and time synchronisation corrects it later.
-import { claimHeld, threeHolders, type Story } from '../story.ts'
+import { claimHeld, claimHeldAgain, threeHolders, type Story } from '../story.ts'
 
 const story = (name: string, fault: string, wrong: string, right: string): Story => ({
   name,
@@ -19,7 +19,7 @@ const story = (name: string, fault: string, wrong: string, right: string): Story
     await claimHeld(stage, 'with the clock corrected', clients)
     await server.endGrace()
     await server.restart()
-    await claimHeld(stage, 'after the next restart', clients)
+    await claimHeldAgain(stage, 'after the next restart', clients)
   },
 })
 

@@ -6,7 +6,7 @@ import { blankDisk, type FileSystem } from '../disk.ts'
 import type { Guest } from '../guest.ts'
 import { freePort } from '../port.ts'
 import { prepare, serve, type Server } from '../server.ts'
-import { claimHeld, holders, type Ground, type Story } from '../story.ts'
+import { claimHeld, holders, reclaimsTwice, type Ground, type Story } from '../story.ts'
 
 const story = (type: FileSystem): Story => ({
   name: `crash-${type}`,
@@ -43,6 +43,12 @@ const story = (type: FileSystem): Story => ({
     ].entries() as Iterable<[number, [string, string, string]]>) {
       const crash = `after crash ${round + 1}`
       if (await server.inGrace()) await server.endGrace()
+      // Whom the next restart would not know any more leaves in good order.
+      for (const lost of holding.filter((one) => round > 0 && !reclaimsTwice(server, one))) {
+        await lost.drop(lost.name)
+        await lost.leave()
+        holding.splice(holding.indexOf(lost), 1)
+      }
       const gone = await client(leaver, '4.1')
       await gone.lock(leaver)
       holding.push(...(await holders([await client(first, '4.0')])))

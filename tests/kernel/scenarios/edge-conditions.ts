@@ -17,15 +17,18 @@ async function heal(clients: readonly Client[]): Promise<void> {
 }
 
 async function claimNobodyAllowed({ server, claim }: Stage, clients: readonly Client[], before: number): Promise<void> {
-  await claim('whatever the kernel asked about them, the helper did not allow it', async () => {
-    const allowed = (await server.upcalls())
-      .slice(before)
-      .filter(
-        ({ verb, owner, status }) =>
-          verb === 'check' && status === 0 && clients.some(({ name }) => owner.includes(name)),
-      )
-    assert.deepEqual(allowed, [])
-  })
+  await claim(
+    'the helper allows nothing about them: it answers no check with yes, and names them to no start',
+    async () => {
+      const allowed = (await server.upcalls())
+        .slice(before)
+        .filter(
+          ({ verb, owner, status }) =>
+            (verb === 'check' || verb === 'named') && status === 0 && clients.some(({ name }) => owner.includes(name)),
+        )
+      assert.deepEqual(allowed, [])
+    },
+  )
 }
 
 export const leaseLostBeforeRestart: Story = {

@@ -11,7 +11,7 @@ export const upgrade: Story = {
   tell: async (stage) => {
     const { guest, server, client, claim } = stage
     await guest.run(`mkdir -p ${legacy}`)
-    await server.start({ tracker: 'legacy' })
+    await server.start({ tracking: 'legacy' })
     await server.endGrace()
     const [clients, absent] = await Promise.all([
       threeHolders(stage),
@@ -24,7 +24,7 @@ export const upgrade: Story = {
     })
 
     await Promise.all(absent.map((one) => one.cutOff()))
-    await server.restart({ tracker: 'UMH upcall', grace: 120 })
+    await server.restart({ tracking: 'ours', grace: 120 })
     await claimHeld(stage, 'with the helper as the tracker', clients)
     await claim(
       'those who came are recorded by their owner, and nobody has touched what the kernel recorded',
