@@ -1,11 +1,12 @@
 import { main } from '../lib/main.ts'
-import { calls } from '../lib/syscalls/kernel.ts'
+import { nodeCalls } from '../lib/syscalls/node.ts'
 
 /** Words are bytes, each character one of them; Node has read them as UTF-8. */
 const asBytes = (word: string): string => Buffer.from(word).toString('latin1')
 const environment = Object.fromEntries(Object.entries(process.env).map(([name, value]) => [name, asBytes(value ?? '')]))
 
-const status = main(process.argv.slice(2).map(asBytes), environment)
+const calls = nodeCalls()
+const status = main(calls, process.argv.slice(2).map(asBytes), environment)
 // An upcall is done when it has its status: nothing is left for an event loop, whose last turn would cost a millisecond.
 if (status !== undefined) calls.exit(status)
 

@@ -5,8 +5,8 @@
 import { Failed, failureFrom } from './failure.ts'
 import { openLog } from './kernel/log.ts'
 import { parseWords } from './settings/options.ts'
-import { atFlags } from './syscalls/calls.ts'
-import { calls, host } from './syscalls/host.ts'
+import { atFlags, type Calls } from './syscalls/calls.ts'
+import type { Host } from './syscalls/host.ts'
 import { bytesOf } from './bytes.ts'
 
 declare const programVersion: string
@@ -18,15 +18,16 @@ const libraries = ['/usr/lib/nfsd-userland-helper', '/usr/local/lib/nfsd-userlan
 const usualDirectories = ['/usr/bin', '/usr/local/bin']
 
 /** @returns only where there is nobody to hand on to: the exit status, when that has been said. */
-export function handOn(): number {
+export function handOn(host: Host): number {
+  const { calls } = host
   const [word, more] = host.words
   if (more === undefined && (word === '--version' || word === '-V')) {
     calls.write(1, bytesOf(`${programVersion} (QuickJS-ng ${host.engine})\n`))
     return 0
   }
-  const own = ownPath()
-  const scripts = scriptsAt(own)
-  for (const path of scripts) for (const node of nodes()) host.handOn(node, path, own)
+  const own = ownPath(calls)
+  const scripts = scriptsAt(calls, own)
+  for (const path of scripts) for (const node of nodes(host)) host.handOn(node, path, own)
   const foreground = host.words.some((given) => /^(?:--foreground|-[df]*f[df]*)$/.test(given))
   try {
     const { verb } = parseWords(host.words)
@@ -38,34 +39,34 @@ export function handOn(): number {
         : 'Node, which is not on this machine: install the package nodejs'
     throw new Failed({ kind: 'not-here', word: verb ?? word ?? '', missing })
   } catch (thrown) {
-    return openLog({ foreground, debug: false }).failed(failureFrom(thrown))
+    return openLog(calls, { foreground, debug: false }).failed(failureFrom(thrown))
   }
 }
 
-function ownPath(): string {
+function ownPath(calls: Calls): string {
   const path = calls.readlinkat(atFlags.AT_FDCWD, '/proc/self/exe')
   return typeof path === 'string' ? path : 'nfsd-userland-helper'
 }
 
-function scriptsAt(own: string): string[] {
+function scriptsAt(calls: Calls, own: string): string[] {
   return [own.slice(0, Math.max(0, own.lastIndexOf('/'))), ...libraries]
     .map((directory) => `${directory}/${script}`)
-    .filter(isFile)
+    .filter((path) => isFile(calls, path))
 }
 
 /** Node's executables: the one on PATH, then the usual ones; one without a number is the distribution's choice, else the newest. */
-function nodes(): string[] {
-  const onPath = (host.environment['PATH'] ?? '').split(':').filter((directory) => directory.startsWith('/'))
+function nodes({ calls, environment }: Host): string[] {
+  const onPath = (environment['PATH'] ?? '').split(':').filter((directory) => directory.startsWith('/'))
   return [
-    ...onPath.map((directory) => `${directory}/node`).filter(isFile),
+    ...onPath.map((directory) => `${directory}/node`).filter((path) => isFile(calls, path)),
     ...usualDirectories
-      .flatMap(nodesIn)
+      .flatMap((directory) => nodesIn(calls, directory))
       .sort((a, b) => b.version - a.version)
       .map(({ path }) => path),
   ]
 }
 
-function nodesIn(directory: string): { readonly path: string; readonly version: number }[] {
+function nodesIn(calls: Calls, directory: string): { readonly path: string; readonly version: number }[] {
   const descriptor = calls.openat(atFlags.AT_FDCWD, directory, calls.flags.O_RDONLY | calls.flags.O_DIRECTORY, 0)
   const found: { path: string; version: number }[] = []
   for (
@@ -82,7 +83,7 @@ function nodesIn(directory: string): { readonly path: string; readonly version: 
   return found
 }
 
-function isFile(path: string): boolean {
+function isFile(calls: Calls, path: string): boolean {
   const status = calls.fstatat(atFlags.AT_FDCWD, path, 0)
   return typeof status !== 'number' && status.kind === 'file'
 }

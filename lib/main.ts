@@ -10,7 +10,8 @@ import { runDirectoryFrom, settingsFrom, type Settings } from './settings/settin
 import { stateDirectory } from './store/state-directory.ts'
 import { noteStart } from './store/untracked.ts'
 import { errorName } from './syscalls/errno.ts'
-import { calls } from './syscalls/kernel.ts'
+import type { Calls } from './syscalls/calls.ts'
+import { anywhere } from './syscalls/files.ts'
 import { parseRequest } from './upcall/request.ts'
 import { isVerb, verbs, type Verb } from './upcall/verbs.ts'
 
@@ -19,10 +20,11 @@ type Environment = Readonly<Record<string, string | undefined>>
 
 /**
  * One upcall.
+ * @param calls the system
  * @param words the command line after the program's name
  * @returns the exit status; 0 is a promise that a power cut can't break. Undefined: these words are no upcall.
  */
-export function main(words: readonly string[], environment: Environment): number | undefined {
+export function main(calls: Calls, words: readonly string[], environment: Environment): number | undefined {
   let parsed: Words
   try {
     parsed = parseWords(words)
@@ -31,33 +33,32 @@ export function main(words: readonly string[], environment: Environment): number
     throw thrown
   }
   const { verb } = parsed
-  return verb !== undefined && isVerb(verb) ? upcall(parsed, verb, environment) : undefined
+  return verb !== undefined && isVerb(verb) ? upcall(calls, parsed, verb, environment) : undefined
 }
 
-function upcall({ given, rest }: Words, verb: Verb, environment: Environment): number {
-  const deadline = startDeadline()
+function upcall(calls: Calls, { given, rest }: Words, verb: Verb, environment: Environment): number {
+  const deadline = startDeadline(calls)
   const atStart = verbs[verb].event === 'start'
   // Modes of files and directories are exact, whatever umask the caller left.
   calls.umask(0o077)
-  let log = openLog({ foreground: given.has('foreground'), debug: given.has('debug') })
+  let log = openLog(calls, { foreground: given.has('foreground'), debug: given.has('debug') })
   let settings: Settings | undefined
   try {
-    settings = settingsFrom(given)
-    log = openLog(settings)
+    settings = settingsFrom(calls, given)
+    log = openLog(calls, settings)
     for (const complaint of settings.complaints) log.warning(complaint)
-    const path = atStart ? settings.stateDirectory : directoryOfStart(settings, log)
-    confine(path, atStart, settings, log)
+    const path = atStart ? settings.stateDirectory : directoryOfStart(calls, settings, log)
+    confine(calls, atStart ? [path, settings.runDirectory] : [path], settings, log)
     const { request, ignored } = parseRequest(verb, rest, environment)
     for (const name of ignored) log.warning(`${name} can't be understood, ignored: ${quote(environment[name] ?? '')}`)
-    if (atStart) noteBeginning(settings, log)
+    if (atStart) noteBeginning(calls, settings, log)
     run(
       {
-        state: stateDirectory(path, settings.runDirectory),
-        nfsd: nfsdAt(settings.nfsdDirectory),
+        calls,
+        state: stateDirectory(calls, path, settings.runDirectory),
+        nfsd: nfsdAt(calls, settings.nfsdDirectory),
         log,
         deadline,
-        now: () => calls.now(),
-        monotonic: () => calls.monotonic(),
       },
       request,
     )
@@ -66,16 +67,16 @@ function upcall({ given, rest }: Words, verb: Verb, environment: Environment): n
   } catch (thrown) {
     const failure = failureFrom(thrown)
     if (atStart && failure.kind !== 'bad-argument')
-      leaveMark(given, settings, environment['NFSDCLTRACK_GRACE_START'], log)
+      leaveMark(calls, given, settings, environment['NFSDCLTRACK_GRACE_START'], log)
     return log.failed(failure.kind === 'storage' ? { ...failure, atStart } : failure, verb)
   }
 }
 
 /** What follows looks at bytes from the network, and may do nothing but an upcall's work. */
-function confine(path: string, atStart: boolean, { runDirectory, nfsdDirectory }: Settings, log: Log): void {
+function confine(calls: Calls, changed: readonly string[], { nfsdDirectory }: Settings, log: Log): void {
   // The kernel's own tracker may have had its directories anywhere: an end of grace that was killed left where.
   const emptied = ['/']
-  const answer = calls.confine(atStart ? [path, runDirectory] : [path], [nfsdDirectory, kernelLog], emptied)
+  const answer = calls.confine(changed, [nfsdDirectory, kernelLog], emptied)
   if (answer < 0) log.warning(`keeps rights that it has no use for: ${errorName(answer)}`)
 }
 
@@ -83,10 +84,16 @@ function confine(path: string, atStart: boolean, { runDirectory, nfsdDirectory }
  * A start has failed, wherever: the kernel goes on without us, so the next start must let nobody reclaim. Where the
  * configuration can't be read, nobody knows of which state directory.
  */
-function leaveMark(given: Words['given'], settings: Settings | undefined, told: string | undefined, log: Log): void {
+function leaveMark(
+  calls: Calls,
+  given: Words['given'],
+  settings: Settings | undefined,
+  told: string | undefined,
+  log: Log,
+): void {
   try {
     const { unmarked } = noteStart(
-      { runDirectory: runDirectoryFrom(given), path: settings?.stateDirectory },
+      { anywhere: anywhere(calls), runDirectory: runDirectoryFrom(calls, given), path: settings?.stateDirectory },
       told !== undefined && /^[0-9]{1,19}$/.test(told) ? told : undefined,
     )
     if (unmarked === undefined) return
@@ -99,11 +106,11 @@ function leaveMark(given: Words['given'], settings: Settings | undefined, told: 
 }
 
 /** Notes the state directory of a start. @throws if it can't be noted, and upcalls would go by an earlier start's. */
-function noteBeginning(settings: Settings, log: Log): void {
+function noteBeginning(calls: Calls, settings: Settings, log: Log): void {
   try {
-    noteDirectory(settings)
+    noteDirectory(calls, settings)
   } catch (thrown) {
-    if (isNoted(settings)) throw thrown
+    if (isNoted(calls, settings)) throw thrown
     log.error(
       `the state directory of this start can't be noted, so no change of the configuration will be noticed: ${String(thrown)}`,
     )
@@ -111,8 +118,8 @@ function noteBeginning(settings: Settings, log: Log): void {
 }
 
 /** The state directory of an upcall between two starts. */
-function directoryOfStart(settings: Settings, log: Log): string {
-  const { stateDirectory: path, changed } = sinceStart(settings)
+function directoryOfStart(calls: Calls, settings: Settings, log: Log): string {
+  const { stateDirectory: path, changed } = sinceStart(calls, settings)
   if (changed !== undefined) log.error(changed)
   return path
 }

@@ -1,5 +1,5 @@
 /** The programs' scripts: one file each, made of all that it uses. Three for Node, one for the executable's engine. */
-import { build, type BuildOptions, type Plugin } from 'esbuild'
+import { build, type BuildOptions } from 'esbuild'
 import { chmodSync } from 'node:fs'
 import { join } from 'node:path'
 import packageJson from '../../package.json' with { type: 'json' }
@@ -63,14 +63,6 @@ export async function bundleForNode(): Promise<string[]> {
     .flatMap(({ inputs }) => Object.keys(inputs))
 }
 
-/** The executable makes its calls by its host in C; what is Node's is not in it. */
-export const byTheHost: Plugin = {
-  name: 'calls by the host',
-  setup: (building) => {
-    building.onResolve({ filter: /\/kernel\.ts$/ }, () => ({ path: from('lib/syscalls/host.ts') }))
-  },
-}
-
 export const forEngine = {
   ...common,
   platform: 'neutral',
@@ -88,7 +80,6 @@ export async function bundleForEngine(entry = 'bin/upcall.ts'): Promise<string> 
     ...forEngine,
     entryPoints: [entry],
     format: 'iife',
-    plugins: [byTheHost],
   })
   return outputFiles[0]?.text ?? ''
 }

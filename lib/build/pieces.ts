@@ -9,7 +9,7 @@
 import { build, type BuildOptions, type Plugin } from 'esbuild'
 import { readFileSync } from 'node:fs'
 import { basename, resolve } from 'node:path'
-import { byTheHost, forEngine, from, root } from './bundles.ts'
+import { forEngine, from, root } from './bundles.ts'
 
 /** A script of the executable, by the name by which others import it. */
 export type Piece = readonly [name: string, script: string]
@@ -42,7 +42,7 @@ export async function piecesForEngine(legible: boolean): Promise<Piece[]> {
       format: 'esm',
       minify: !legible,
       ...options,
-      plugins: [...plugins, byTheHost],
+      plugins: [...plugins],
       write: false,
       metafile: true,
     })
@@ -108,11 +108,7 @@ function replacing(name: string, which: (path: string) => boolean, text: (path: 
     setup: (building) => {
       building.onResolve({ filter: /^\.\/common\.js$/ }, () => ({ path: commonPiece, external: true }))
       building.onResolve({ filter: /\.[jt]s$/ }, ({ path, resolveDir, kind, namespace }) => {
-        const found = path.startsWith('@noble/')
-          ? from(`node_modules/${path}`)
-          : path.endsWith('/kernel.ts')
-            ? from('lib/syscalls/host.ts')
-            : resolve(resolveDir, path)
+        const found = path.startsWith('@noble/') ? from(`node_modules/${path}`) : resolve(resolveDir, path)
         return kind !== 'entry-point' && namespace !== name && which(found)
           ? { path: found, namespace: name, sideEffects: false }
           : undefined
@@ -137,7 +133,6 @@ async function modulesOf(entry: string): Promise<string[]> {
         (path) => readLater.includes(path),
         () => 'module.exports = {}',
       ),
-      byTheHost,
     ],
   })
   return Object.keys(metafile.inputs)

@@ -154,6 +154,6 @@ function record(world: World, recorded: Recorded, owner: ClientOwner): Settlemen
   if (instance.kind === 'full' || instance.full === undefined)
     return recordClient(world, recorded, instance, owner, false)
   if (state.of(instance.full) === undefined) restoreDirectory(state, instance.full)
-  place(state, owner, { session: false, recorded: Math.floor(world.now() / 1000) }, instance.full, [])
+  place(state, owner, { session: false, recorded: Math.floor(world.calls.now() / 1000) }, instance.full, [])
   return { sync: [state.of(instance.full)] }
 }

@@ -17,6 +17,7 @@ import { Failed, failureFrom } from '../failure.ts'
 import { openLog } from '../kernel/log.ts'
 import { options, parseWords, refuseShortEquals, type OptionName } from '../settings/options.ts'
 import { settingsFrom } from '../settings/settings.ts'
+import type { Calls } from '../syscalls/calls.ts'
 import { argumentNames, verbs } from '../upcall/verbs.ts'
 
 const commands: readonly Command[] = [
@@ -27,8 +28,8 @@ const commands: readonly Command[] = [
   ...installCommands,
 ]
 
-/** `--help`, `--version` and the commands. @returns the exit status, when all is done and said. */
-export async function people(words: readonly string[]): Promise<number> {
+/** `--help`, `--version` and the commands. @param calls the system. @returns the exit status, when all is done and said. */
+export async function people(calls: Calls, words: readonly string[]): Promise<number> {
   let foreground = asksForForeground(words)
   try {
     refuseShortEquals(words)
@@ -40,7 +41,7 @@ export async function people(words: readonly string[]): Promise<number> {
     foreground = true
     let status = 0
     const door: Door = {
-      settings: (given) => settingsFrom(optionsIn(given)),
+      settings: (given) => ({ ...settingsFrom(calls, optionsIn(given)), calls }),
       vocabulary: () => vocabularyOf(commands, () => yargs([])),
       ended: (ended) => (status = ended),
     }
@@ -52,7 +53,7 @@ export async function people(words: readonly string[]): Promise<number> {
     if (said !== '') print(`${said}\n`)
     return status
   } catch (thrown) {
-    return openLog({ foreground, debug: false }).failed(failureFrom(thrown))
+    return openLog(calls, { foreground, debug: false }).failed(failureFrom(thrown))
   }
 }
 

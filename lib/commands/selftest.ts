@@ -9,7 +9,6 @@ import fs from 'node:fs'
 import { basename, join } from 'node:path'
 import { removeSync } from 'fs-extra/esm'
 import { Failed, failureFrom, quote, report } from '../failure.ts'
-import type { Settings } from '../settings/settings.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { holderName, lifeOf } from '../store/process.ts'
@@ -19,6 +18,7 @@ import {
   type StateDirectory,
 } from '../store/state-directory.ts'
 import { command } from './shared/command.ts'
+import type { Here } from './shared/here.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
 import { progress } from './shared/progress.ts'
 import { programCommand } from './shared/program.ts'
@@ -64,8 +64,11 @@ const singles = 20
 const barriers = 50
 
 /** @throws Failed storage, if the scratch directory can't be made or an upcall on it fails. */
-async function selftest({ stateDirectory, runDirectory, nfsdDirectory }: Settings, clients: number): Promise<Measured> {
-  const { path: scratch, forUpcalls, end } = makeScratch(openStateDirectory(stateDirectory, runDirectory))
+async function selftest(
+  { calls, stateDirectory, runDirectory, nfsdDirectory }: Here,
+  clients: number,
+): Promise<Measured> {
+  const { path: scratch, forUpcalls, end } = makeScratch(openStateDirectory(calls, stateDirectory, runDirectory))
   for (const [signal, status] of [
     ['SIGHUP', 129],
     ['SIGINT', 130],
@@ -169,9 +172,9 @@ function makeScratch(state: StateDirectory): Scratch {
     const clients = makeStateDirectory(state)
     const room = `/proc/self/fd/${clients.descriptor}`
     for (const { name } of disk.entriesOf(clients))
-      if (name.startsWith(scratchPrefix) && isLeft(`${room}/${name}`)) removeSync(`${room}/${name}`)
+      if (name.startsWith(scratchPrefix) && isLeft(`${room}/${name}`, state.anywhere)) removeSync(`${room}/${name}`)
     const path = fs.mkdtempSync(`${room}/${scratchPrefix}`)
-    fs.symlinkSync(holderName(), `${path}/${holder}`)
+    fs.symlinkSync(holderName(clients), `${path}/${holder}`)
     return {
       path,
       forUpcalls: join(Buffer.from(state.clientsPath, 'latin1').toString(), basename(path)),
@@ -190,14 +193,15 @@ function makeScratch(state: StateDirectory): Scratch {
 }
 
 /** Whether nobody runs in it any more. One that has no holder yet is being made. */
-const isLeft = (path: string): boolean => lifeOf(disk.readLink(`${path}/${holder}`) ?? '', holderName()) === 'dead'
+const isLeft = (path: string, anywhere: Directory): boolean =>
+  lifeOf(disk.readLink(`${path}/${holder}`, anywhere) ?? '', holderName(anywhere), anywhere) === 'dead'
 
 /** `v4clients`, as it was made for the run alone. */
 function removeIfUnused(path: string, clients: Directory): void {
   const names = Array.from(disk.entriesOf(clients), ({ name }) => name)
   if (names.some((name) => !name.startsWith('format-'))) return
   for (const name of names) disk.remove(name, clients)
-  disk.removeIfEmpty(path)
+  disk.removeIfEmpty(path, disk.anywhere(clients.calls))
 }
 
 function barrierOf(scratch: string): Measured['barrier'] {

@@ -34,7 +34,7 @@ export const statusCommand = command(
       .example('$0 status', 'why clients wait, and for how long')
       .example('watch $0 status', 'while they come back'),
   async ({ json, all }, settings) => {
-    const kernel = await askKernel(settings.nfsdDirectory)
+    const kernel = await askKernel(settings)
     const walked = walk(settings)
     const { surveyed } = walked
     const status: Status = {

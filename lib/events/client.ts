@@ -31,7 +31,7 @@ export function recordClient(
   const { starts, marks } = recorded
   const older = instance.kind === 'partial' ? olderThan(instance, starts) : []
   if (!session) forbidEarlyEnd(world, instance)
-  const facts = { session, recorded: Math.floor(world.now() / 1000) }
+  const facts = { session, recorded: Math.floor(world.calls.now() / 1000) }
   const put = (): ReturnType<typeof records.place> => records.place(state, owner, facts, instance.start, older)
   const placed = disk.tolerating(['ENOENT'], put, undefined) ?? restoreThen(world, instance.start, put)
   if (placed === undefined) throw storageFailure(`the directory of instance ${instance.start} goes again and again`)
@@ -128,7 +128,7 @@ export function forgetClient(world: World, recorded: Recorded, owner: ClientOwne
 function forgetLegacy({ state }: World, { instance, marks }: Recorded, owner: ClientOwner): void {
   if (instance.kind === 'full' && !marks(instance.start, 'unconfirmed')) return
   for (const top of new Set([legacyTopIn(state.path), usualTop]))
-    if (!removeLegacyRecord(top, owner))
+    if (!removeLegacyRecord(top, state.anywhere, owner))
       throw storageFailure(
         `the directory of ${showOwner(owner)} in ${quote(top)} does not go: it would let the client reclaim`,
       )

@@ -46,7 +46,13 @@ export function endGrace(world: World, { start }: PartialInstance, legacyTop: st
 
 /** Where the kernel's own tracker has clients, if that is a place of its own: whoever follows up must know. */
 function noteLegacyTop({ state }: World, start: Start, top: string | undefined): void {
-  if (top === undefined || top === usualTop || top === legacyTopIn(state.path) || !hasLegacyRecords(top)) return
+  if (
+    top === undefined ||
+    top === usualTop ||
+    top === legacyTopIn(state.path) ||
+    !hasLegacyRecords(top, state.anywhere)
+  )
+    return
   disk.tolerating(
     [...disk.cannotGrow, 'ENAMETOOLONG'],
     () => {
@@ -95,10 +101,10 @@ export function followUp(world: World, start: Start): number {
 }
 
 /** The end of grace for clients of the kernel's own tracker: one that stayed could reclaim in any later instance. */
-function clearLegacy({ log }: World, tops: readonly string[]): number {
+function clearLegacy({ state, log }: World, tops: readonly string[]): number {
   let all = 0
   for (const top of new Set(tops)) {
-    const left = removeLegacyRecords(top)
+    const left = removeLegacyRecords(top, state.anywhere)
     if (left > 0) log.critical(leftIn(left, top))
     all += left
   }
@@ -128,10 +134,10 @@ export function endGraceEarly({ state, nfsd, log }: World, seen: Recorded, insta
 }
 
 /** Removes what nothing looks at any more. Whatever goes wrong here is for the next sweep. */
-export function sweep({ state, log, monotonic }: World): void {
-  const end = monotonic() + tidyMs
+export function sweep({ calls, state, log }: World): void {
+  const end = calls.monotonic() + tidyMs
   try {
-    const { removed, aside } = instances.sweep(state, () => monotonic() < end)
+    const { removed, aside } = instances.sweep(state, () => calls.monotonic() < end)
     if (removed > 0) log.notice(`removed ${removed} records of clients that did not reclaim`)
     if (aside > 0)
       log.error(`${aside} records could not be understood: kept in ${quote(`${state.clientsPath}/damaged`)}`)

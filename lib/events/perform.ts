@@ -59,7 +59,11 @@ export function run(world: World, request: Request): void {
       return
     }
   }
-  if (request.event === 'create' && state.clients() === undefined && disk.kindAt(state.path) === 'absent')
+  if (
+    request.event === 'create' &&
+    state.clients() === undefined &&
+    disk.kindAt(state.path, state.anywhere) === 'absent'
+  )
     makeStateDirectory(state)
   if (request.event === 'grace-done') syncReclaimed(world)
   // Twice at most: a wiped state directory is begun anew, then the upcall is decided on what is there.
@@ -69,7 +73,7 @@ export function run(world: World, request: Request): void {
       settle(applied)
       return
     }
-    instances.rebuild(state, world.now(), request.event === 'create' ? request.told : undefined)
+    instances.rebuild(state, world.calls.now(), request.event === 'create' ? request.told : undefined)
     log.error('nothing was recorded under a running server: began anew, and earlier clients may not reclaim')
   }
   throw new Failed({ kind: 'storage', atStart: false, what: `${quote(state.path)} is wiped again and again` })
@@ -161,7 +165,7 @@ function decide({ state, nfsd }: World, { instance, starts, marks }: Recorded, r
       instance,
       told: () => ('start' in instance ? toldAtStart(state, instance.start) : undefined),
       graceIsOverInKernel: () => nfsd.grace() === 'over',
-      hasLegacyRecord: (path) => legacyCounts({ instance, marks }) && hasLegacyRecord(path),
+      hasLegacyRecord: (path) => legacyCounts({ instance, marks }) && hasLegacyRecord(path, state.anywhere),
       newestRecord: (owner) => {
         const found = newestRecord(owner)
         // Beside another upcall it may have moved from a place not yet looked at to one already passed.

@@ -38,10 +38,15 @@ export function startInstance(world: World, told: GraceStart | undefined, underL
   endBefore(world)
   // The clients of the kernel's own tracker are not in our records, which then can't tell when nobody is left.
   const waitsForLegacy =
-    !ranUntracked && legacyCounts(lookAt(state)) && [legacyTopIn(state.path), usualTop].some(hasLegacyRecords)
+    !ranUntracked &&
+    legacyCounts(lookAt(state)) &&
+    [legacyTopIn(state.path), usualTop].some((top) => hasLegacyRecords(top, state.anywhere))
   for (;;) {
     deadline.assertTimeLeft('starting a server instance')
-    const prepared = instances.prepareStart(state, world.now(), told, { mayEndEarly: !waitsForLegacy, nothingProven })
+    const prepared = instances.prepareStart(state, world.calls.now(), told, {
+      mayEndEarly: !waitsForLegacy,
+      nothingProven,
+    })
     const { overtaken } = underLock(() => instances.commitStart(state, prepared))
     if (damaged) markFormat(clientsOf(state))
     disk.sync(clientsOf(state))
@@ -68,7 +73,7 @@ export function startInstance(world: World, told: GraceStart | undefined, underL
  */
 function setDamagedAside({ state, log }: World): boolean {
   const { format, instance } = lookAt(state)
-  const root = format === 1 ? disk.openDirectory(state.path, disk.anywhere, 'follow') : 'absent'
+  const root = format === 1 ? disk.openDirectory(state.path, state.anywhere, 'follow') : 'absent'
   if (typeof root !== 'object') return false
   const damaged = instance.kind === 'damaged' || typeof readBootTime('boot_time', root) === 'object'
   if (damaged)

@@ -2,18 +2,17 @@
 import type { Deadline } from '../kernel/deadline.ts'
 import type { Nfsd } from '../kernel/nfsd.ts'
 import type { Log } from '../kernel/log.ts'
+import type { Calls } from '../syscalls/calls.ts'
 import type { Directory } from '../syscalls/files.ts'
 import type { StateDirectory } from '../store/state-directory.ts'
 
 export interface World {
+  /** The system: files, clocks, and what we are. */
+  readonly calls: Calls
   readonly state: StateDirectory
   readonly nfsd: Nfsd
   readonly log: Log
   readonly deadline: Deadline
-  /** The wall clock, in milliseconds since 1970. */
-  readonly now: () => number
-  /** A clock that no step of the wall clock moves, in milliseconds. */
-  readonly monotonic: () => number
 }
 
 /** What a transition, applied under the lock, leaves to be done without it. */

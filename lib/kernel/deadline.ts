@@ -8,7 +8,7 @@
  * alarm(2), so the bundle has only the first.
  */
 import { Failed } from '../failure.ts'
-import { calls } from '../syscalls/kernel.ts'
+import type { Calls } from '../syscalls/calls.ts'
 
 /** Longer than a busy hard disk takes for a barrier; shorter than a grace period. */
 const deadlineSeconds = 30
@@ -21,7 +21,7 @@ export interface Deadline {
 }
 
 /** From now on, by a clock that no step of the wall clock moves. */
-export function startDeadline(): Deadline {
+export function startDeadline(calls: Calls): Deadline {
   calls.alarm(alarmSeconds)
   const began = calls.monotonic()
   return {

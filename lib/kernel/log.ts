@@ -4,8 +4,7 @@
  * where there is no kernel log to be had, it speaks to stderr.
  */
 import { escaped, report, type Failure } from '../failure.ts'
-import { calls } from '../syscalls/kernel.ts'
-import { atFlags } from '../syscalls/calls.ts'
+import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { bytesOf } from '../bytes.ts'
 
 export interface Log {
@@ -36,16 +35,16 @@ const priorities = { critical: 2, error: 3, warning: 4, notice: 5, debug: 7 } as
 /** A record of the kernel's log holds about 1000 bytes (LOG_LINE_MAX). */
 const longestLine = 900
 
-export function openLog({ foreground, debug }: LogOptions): Log {
+export function openLog(calls: Calls, { foreground, debug }: LogOptions): Log {
   const say = (priority: keyof typeof priorities) => (line: string) => {
     // Whatever came from outside has been quoted already; this is the last door before a terminal.
     const safe = line.replace(/[^ -~]/g, escaped).slice(0, longestLine)
-    if (foreground || !toKernelLog(`<${daemon | priorities[priority]}>${name}: ${safe}\n`)) {
-      toStderr(`${name}: ${priority}: ${safe}\n`)
+    if (foreground || !toKernelLog(calls, `<${daemon | priorities[priority]}>${name}: ${safe}\n`)) {
+      toStderr(calls, `${name}: ${priority}: ${safe}\n`)
       return
     }
     // A person who typed the command should see why it failed.
-    if (priorities[priority] <= priorities.error && calls.isTerminal(2)) toStderr(`${name}: ${safe}\n`)
+    if (priorities[priority] <= priorities.error && calls.isTerminal(2)) toStderr(calls, `${name}: ${safe}\n`)
   }
   return {
     critical: say('critical'),
@@ -64,7 +63,7 @@ export function openLog({ foreground, debug }: LogOptions): Log {
   }
 }
 
-function toKernelLog(line: string): boolean {
+function toKernelLog(calls: Calls, line: string): boolean {
   const descriptor = calls.openat(atFlags.AT_FDCWD, kernelLog, calls.flags.O_WRONLY | calls.flags.O_NONBLOCK, 0)
   if (descriptor < 0) return false
   const written = calls.write(descriptor, bytesOf(line))
@@ -73,4 +72,4 @@ function toKernelLog(line: string): boolean {
 }
 
 /** Where nobody is listening, the status says it. */
-const toStderr = (line: string): void => void calls.write(2, bytesOf(line))
+const toStderr = (calls: Calls, line: string): void => void calls.write(2, bytesOf(line))

@@ -6,13 +6,10 @@
  * an upcall, so reading `nfsv4recoverydir` or `nfsv4gracetime` would hang both for good.
  */
 import { errorCode } from '../failure.ts'
-import { calls } from '../syscalls/kernel.ts'
 import { answered, errno } from '../syscalls/errno.ts'
-import { atFlags } from '../syscalls/calls.ts'
+import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { bytesOf } from '../bytes.ts'
 import { escapeOwner, type ClientOwner } from '../upcall/owner.ts'
-
-const { O_RDONLY, O_WRONLY, O_NONBLOCK } = calls.flags
 
 export interface Nfsd {
   /** Has the kernel's grace period ended? 'unknown' where there is no such file. */
@@ -35,17 +32,17 @@ export interface Nfsd {
 /** No write is larger than the kernel's simple transactions take (fs/libfs.c, SIMPLE_TRANSACTION_LIMIT): a page. */
 const largestWrite = 4000
 
-export function nfsdAt(directory: string): Nfsd {
+export function nfsdAt(calls: Calls, directory: string): Nfsd {
   const endGraceFile = `${directory}/v4_end_grace`
   const allowClientFile = `${directory}/allow_client`
   return {
     grace: () => {
-      const text = readStart(endGraceFile)
+      const text = readStart(calls, endGraceFile)
       return text === undefined ? 'unknown' : text.startsWith('Y') ? 'over' : 'running'
     },
     endGrace: () => {
       try {
-        withDescriptor(endGraceFile, O_WRONLY, (descriptor) =>
+        writing(calls, endGraceFile, (descriptor) =>
           answered(calls.write(descriptor, bytesOf('Y')), 'write', endGraceFile),
         )
         return 'asked'
@@ -55,26 +52,27 @@ export function nfsdAt(directory: string): Nfsd {
     },
     takesAllowedClients: () => typeof calls.fstatat(atFlags.AT_FDCWD, allowClientFile, 0) !== 'number',
     allowClients: (owners, assertTimeLeft) =>
-      withDescriptor(allowClientFile, O_WRONLY, (descriptor) => {
+      writing(calls, allowClientFile, (descriptor) => {
         let lines = ''
         let count = 0
         for (const owner of owners) {
           const line = `${escapeOwner(owner)}\n`
           if (lines.length + line.length > largestWrite) {
-            writeAll(allowClientFile, descriptor, lines, assertTimeLeft)
+            writeAll({ calls, descriptor, path: allowClientFile }, lines, assertTimeLeft)
             lines = ''
           }
           lines += line
           count++
         }
-        if (lines !== '') writeAll(allowClientFile, descriptor, lines, assertTimeLeft)
+        if (lines !== '') writeAll({ calls, descriptor, path: allowClientFile }, lines, assertTimeLeft)
         return count
       }),
   }
 }
 
-function withDescriptor<T>(path: string, flags: number, work: (descriptor: number) => T): T {
-  const descriptor = answered(calls.openat(atFlags.AT_FDCWD, path, flags | O_NONBLOCK, 0), 'open', path)
+function writing<T>(calls: Calls, path: string, work: (descriptor: number) => T): T {
+  const { O_WRONLY, O_NONBLOCK } = calls.flags
+  const descriptor = answered(calls.openat(atFlags.AT_FDCWD, path, O_WRONLY | O_NONBLOCK, 0), 'open', path)
   try {
     return work(descriptor)
   } finally {
@@ -83,7 +81,8 @@ function withDescriptor<T>(path: string, flags: number, work: (descriptor: numbe
 }
 
 /** The first bytes of a control file, or undefined where it can't be read. */
-function readStart(path: string): string | undefined {
+function readStart(calls: Calls, path: string): string | undefined {
+  const { O_RDONLY, O_NONBLOCK } = calls.flags
   const descriptor = calls.openat(atFlags.AT_FDCWD, path, O_RDONLY | O_NONBLOCK, 0)
   if (descriptor < 0) return undefined
   const text = calls.readText(descriptor, 16)
@@ -91,8 +90,14 @@ function readStart(path: string): string | undefined {
   return typeof text === 'string' ? text : undefined
 }
 
+interface ControlFile {
+  readonly calls: Calls
+  readonly descriptor: number
+  readonly path: string
+}
+
 /** One write for whole lines; again only for what a pipe did not take. */
-function writeAll(path: string, descriptor: number, lines: string, assertTimeLeft: () => void): void {
+function writeAll({ calls, descriptor, path }: ControlFile, lines: string, assertTimeLeft: () => void): void {
   for (let rest = bytesOf(lines); rest.length > 0;) {
     assertTimeLeft()
     const written = answered(calls.write(descriptor, rest), 'write', path, errno.EAGAIN)

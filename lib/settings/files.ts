@@ -6,8 +6,7 @@
  * a file that is not there is no error, and every other failure is thrown.
  */
 import { Failed, quote } from '../failure.ts'
-import { atFlags, type Entry } from '../syscalls/calls.ts'
-import { calls } from '../syscalls/kernel.ts'
+import { atFlags, type Calls, type Entry } from '../syscalls/calls.ts'
 import { errno, errorName } from '../syscalls/errno.ts'
 
 const here = atFlags.AT_FDCWD
@@ -21,7 +20,7 @@ export const refused = (file: string, why: string): Failed =>
   new Failed({ kind: 'storage', atStart: false, what: `configuration ${quote(file)} ${why}` })
 
 /** @returns its text, each character a byte. @throws Failed if it can't be had whole. */
-export function readConfiguration(file: string): { readonly text: string } | 'absent' | 'directory' {
+export function readConfiguration(calls: Calls, file: string): { readonly text: string } | 'absent' | 'directory' {
   // Not to wait for the other end of a pipe.
   const descriptor = calls.openat(here, file, calls.flags.O_RDONLY | calls.flags.O_NONBLOCK, 0)
   if (descriptor === -errno.ENOENT) return 'absent'
@@ -44,7 +43,7 @@ export function readConfiguration(file: string): { readonly text: string } | 'ab
 }
 
 /** A file's drop-ins, `FILE.d/*.conf`, in the order in which nfs-utils reads them: numbers by value, as versionsort(3) has it. */
-export function dropInsOf(file: string): string[] {
+export function dropInsOf(calls: Calls, file: string): string[] {
   const directory = `${file}.d`
   const descriptor = calls.openat(here, directory, calls.flags.O_RDONLY | calls.flags.O_DIRECTORY, 0)
   if (descriptor === -errno.ENOENT) return []

@@ -11,8 +11,7 @@
  * noted, nor looked at.
  */
 import { quote } from '../failure.ts'
-import { atFlags } from '../syscalls/calls.ts'
-import { calls } from '../syscalls/kernel.ts'
+import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { answered, errno } from '../syscalls/errno.ts'
 import type { Configuration, Settings } from './settings.ts'
 
@@ -27,7 +26,7 @@ const textFor = ({ empty }: Configuration, stateDirectory: string): string =>
   `${empty ? 'empty' : 'configured'}:${stateDirectory}`
 
 /** Notes where an instance begins. @throws the system's error. */
-export function noteDirectory({ runDirectory, configuration, stateDirectory }: Settings): void {
+export function noteDirectory(calls: Calls, { runDirectory, configuration, stateDirectory }: Settings): void {
   if (configuration === undefined) return
   const note = noteOf(runDirectory, configuration)
   const text = textFor(configuration, stateDirectory)
@@ -40,7 +39,7 @@ export function noteDirectory({ runDirectory, configuration, stateDirectory }: S
 }
 
 /** Whether an earlier start is noted, which would lead the upcalls of this one astray. */
-export const isNoted = ({ runDirectory, configuration }: Settings): boolean =>
+export const isNoted = (calls: Calls, { runDirectory, configuration }: Settings): boolean =>
   configuration !== undefined && typeof calls.readlinkat(here, noteOf(runDirectory, configuration)) === 'string'
 
 export interface SinceStart {
@@ -50,7 +49,7 @@ export interface SinceStart {
 }
 
 /** Where an upcall goes. One call of the kernel. */
-export function sinceStart({ runDirectory, configuration, stateDirectory }: Settings): SinceStart {
+export function sinceStart(calls: Calls, { runDirectory, configuration, stateDirectory }: Settings): SinceStart {
   const unchanged: SinceStart = { stateDirectory, changed: undefined }
   if (configuration === undefined) return unchanged
   const note = noteOf(runDirectory, configuration)

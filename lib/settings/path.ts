@@ -1,19 +1,18 @@
 /** Paths, as they are spelled and as they are meant. */
 import { Failed } from '../failure.ts'
-import { atFlags } from '../syscalls/calls.ts'
-import { calls } from '../syscalls/kernel.ts'
+import { atFlags, type Calls } from '../syscalls/calls.ts'
 
 /** A path without `.`, `..` and empty parts, begun where we are if it does not begin at the root. @throws Failed if that is nowhere. */
-export function resolved(path: string): string {
+export function resolved(calls: Calls, path: string): string {
   const parts: string[] = []
-  for (const part of (path.startsWith('/') ? path : `${whereWeAre(path)}/${path}`).split('/')) {
+  for (const part of (path.startsWith('/') ? path : `${whereWeAre(calls, path)}/${path}`).split('/')) {
     if (part === '..') parts.pop()
     else if (part !== '' && part !== '.') parts.push(part)
   }
   return `/${parts.join('/')}`
 }
 
-function whereWeAre(path: string): string {
+function whereWeAre(calls: Calls, path: string): string {
   const here = calls.readlinkat(atFlags.AT_FDCWD, '/proc/self/cwd')
   if (typeof here === 'string' && here.startsWith('/') && !here.endsWith(' (deleted)')) return here
   throw new Failed({ kind: 'bad-argument', why: 'no absolute path, and where we are is not known', word: path })

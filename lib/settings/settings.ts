@@ -5,6 +5,7 @@
  * understood is complained of, and fatal only where it says where things are (see files.ts).
  */
 import { quote } from '../failure.ts'
+import type { Calls } from '../syscalls/calls.ts'
 import { dropInsOf, readConfiguration, refused } from './files.ts'
 import { booleanFrom, readNfsConf } from './nfs-conf.ts'
 import type { OptionName } from './options.ts'
@@ -30,23 +31,23 @@ export interface Configuration {
 }
 
 /** The command line's alone, so it is known also where the configuration can't be read. */
-export const runDirectoryFrom = (given: ReadonlyMap<OptionName, string>): string =>
-  resolved(given.get('run-dir') ?? '/run/nfsd-userland-helper')
+export const runDirectoryFrom = (calls: Calls, given: ReadonlyMap<OptionName, string>): string =>
+  resolved(calls, given.get('run-dir') ?? '/run/nfsd-userland-helper')
 
 /** @throws Failed if the configuration can't be read, or can't be understood in where things are. */
-export function settingsFrom(given: ReadonlyMap<OptionName, string>): Settings {
-  const file = resolved(given.get('config') ?? '/etc/nfs.conf')
-  const { values, empty, complaints } = readAll(file, given.has('config'))
+export function settingsFrom(calls: Calls, given: ReadonlyMap<OptionName, string>): Settings {
+  const file = resolved(calls, given.get('config') ?? '/etc/nfs.conf')
+  const { values, empty, complaints } = readAll(calls, file, given.has('config'))
   const directory = (name: 'state-dir' | 'nfsd-dir', usual: string): string => {
     const named = given.get(name)
-    if (named !== undefined) return resolved(named)
+    if (named !== undefined) return resolved(calls, named)
     const set = values.get(name)
-    return set === undefined ? usual : absolute(name, set)
+    return set === undefined ? usual : absolute(calls, name, set)
   }
   return {
     stateDirectory: directory('state-dir', '/var/lib/nfs'),
     nfsdDirectory: directory('nfsd-dir', '/proc/fs/nfsd'),
-    runDirectory: runDirectoryFrom(given),
+    runDirectory: runDirectoryFrom(calls, given),
     configuration: given.has('state-dir') ? undefined : { file, empty },
     foreground: given.has('foreground'),
     debug: given.has('debug') || booleanFrom(values.get('debug')?.value ?? 'no') === true,
@@ -61,6 +62,7 @@ interface Value {
 }
 
 interface Gathered {
+  readonly calls: Calls
   /** The last value of each of our keys. */
   readonly values: Map<string, Value>
   readonly complaints: string[]
@@ -68,20 +70,20 @@ interface Gathered {
   included: number
 }
 
-function readAll(file: string, named: boolean): Gathered {
-  const gathered: Gathered = { values: new Map(), complaints: [], empty: true, included: 0 }
-  const main = readConfiguration(file)
+function readAll(calls: Calls, file: string, named: boolean): Gathered {
+  const gathered: Gathered = { calls, values: new Map(), complaints: [], empty: true, included: 0 }
+  const main = readConfiguration(calls, file)
   if (main === 'directory') throw refused(file, 'is a directory')
   if (main !== 'absent') gather(gathered, file, main.text)
   // Without a configuration everything is as usual. But who names one means it.
   else if (named) throw refused(file, 'is not there')
 
-  for (const dropIn of dropInsOf(file)) {
-    const read = readConfiguration(dropIn)
+  for (const dropIn of dropInsOf(calls, file)) {
+    const read = readConfiguration(calls, dropIn)
     if (read === 'directory') continue
     if (read !== 'absent') gather(gathered, dropIn, read.text)
     // Removed while we looked, or a link that leads nowhere: what it should have said is then not known.
-    else if (dropInsOf(file).includes(dropIn)) throw refused(dropIn, 'is a link to what is not there')
+    else if (dropInsOf(calls, file).includes(dropIn)) throw refused(dropIn, 'is a link to what is not there')
   }
   return gathered
 }
@@ -136,15 +138,15 @@ function includeFile(gathered: Gathered, from: string, value: string, section: s
   const path = inWords(mayBeMissing ? value.slice(1) : value)
   if (path === undefined || path === '') throw refused(from, `includes what is no name: ${quote(value)}`)
   const file = path.startsWith('/') ? path : `${from.slice(0, from.lastIndexOf('/'))}/${path}`
-  const read = readConfiguration(file)
+  const read = readConfiguration(gathered.calls, file)
   if (read === 'directory') throw refused(file, `is a directory, and is included by ${quote(from)}`)
   if (read !== 'absent') gather(gathered, file, read.text, section, depth)
   else if (!mayBeMissing) throw refused(file, `is not there, and is included by ${quote(from)}`)
 }
 
-function absolute(name: string, { value, file }: Value): string {
+function absolute(calls: Calls, name: string, { value, file }: Value): string {
   const path = inWords(value)
   if (path === undefined) throw refused(file, `has a ${name} that is no UTF-8: ${quote(value)}`)
   if (!path.startsWith('/')) throw refused(file, `has a ${name} that is no absolute path: ${quote(value)}`)
-  return resolved(path)
+  return resolved(calls, path)
 }

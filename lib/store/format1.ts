@@ -10,10 +10,10 @@ import type { Recorded } from './layout.ts'
 
 /** What the files say, with the marks in the meaning of format 2. */
 export function lookAtFormat1(
-  { path }: { readonly path: string },
+  { path, anywhere }: { readonly path: string; readonly anywhere: Directory },
   { marks }: Pick<Recorded, 'marks'>,
 ): { readonly instance: Instance; readonly marks: Recorded['marks'] } {
-  const root = disk.openDirectory(path, disk.anywhere, 'follow')
+  const root = disk.openDirectory(path, anywhere, 'follow')
   if (typeof root !== 'object') return { instance: { kind: 'none' }, marks }
   try {
     // new_boot_time first: a grace end renamed it over boot_time, so one of the two reads sees the new instance.

@@ -9,7 +9,7 @@
  * when it wakes; a lock that can't be made (full or read-only disk) is done without. Each transition is right even so.
  */
 import { errorCode } from '../failure.ts'
-import { calls } from '../syscalls/kernel.ts'
+import type { Calls } from '../syscalls/calls.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { holderName, lifeOf } from './process.ts'
@@ -41,7 +41,7 @@ export function locked<T>(state: StateDirectory, options: LockOptions, work: () 
 }
 
 function take(clients: Directory, { assertTimeLeft, passedBy }: LockOptions): (() => void) | undefined {
-  const us = holderName()
+  const us = holderName(clients)
   const seam = lockedByLink(clients, us)
   // Loaded only where a lock is taken: most checks take none.
   // eslint-disable-next-line @typescript-eslint/no-require-imports -- an import would be evaluated at start
@@ -53,7 +53,7 @@ function take(clients: Directory, { assertTimeLeft, passedBy }: LockOptions): ((
     fs: seam.fs,
     onCompromised: () => undefined,
   }
-  const patience = waiting(assertTimeLeft)
+  const patience = waiting(clients.calls, assertTimeLeft)
   for (;;) {
     let failure: unknown
     let unlock: Unlock | undefined
@@ -75,7 +75,7 @@ function take(clients: Directory, { assertTimeLeft, passedBy }: LockOptions): ((
 }
 
 /** @returns what waits a little each time that it is called, and then says whether there is any patience left. */
-function waiting(assertTimeLeft: () => void): () => boolean {
+function waiting(calls: Calls, assertTimeLeft: () => void): () => boolean {
   let giveUpAt: number | undefined
   return () => {
     assertTimeLeft()
@@ -127,7 +127,7 @@ function lockedByLink(
     // What is no link is nobody's lock: this throws, and the upcall goes on without.
     seen = holder()
     if (seen === undefined) throw disk.missing(lockName)
-    switch (lifeOf(seen, us)) {
+    switch (lifeOf(seen, us, clients)) {
       case 'alive':
         return new Date()
       case 'dead':

@@ -1,36 +1,36 @@
 /** Processes by a name that nobody else ever has, so that what a dead one left can be told from what a living one holds. */
-import { calls } from '../syscalls/kernel.ts'
 import * as disk from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
 
 /**
  * This process: its id and start time, and the boot, the machine and the process-id namespace that they are counted in.
  * Under 60 bytes, so that a link's text needs no block.
  */
-export function holderName(): string {
-  const us = calls.processId()
-  const space = disk.readLink('/proc/self/ns/pid')?.slice('pid:['.length, -1) ?? '0'
-  const boot = firstDigits('/proc/sys/kernel/random/boot_id')
-  const machine = firstDigits('/etc/machine-id')
-  return [us, startTimeOf(us) ?? 0, boot, machine, space].join('.')
+export function holderName(anywhere: Directory): string {
+  const us = anywhere.calls.processId()
+  const space = disk.readLink('/proc/self/ns/pid', anywhere)?.slice('pid:['.length, -1) ?? '0'
+  const boot = firstDigits('/proc/sys/kernel/random/boot_id', anywhere)
+  const machine = firstDigits('/etc/machine-id', anywhere)
+  return [us, startTimeOf(us, anywhere) ?? 0, boot, machine, space].join('.')
 }
 
-const firstDigits = (path: string): string =>
-  (disk.beginningOf(path) ?? '').replaceAll('-', '').slice(0, 12).trim() || '0'
+const firstDigits = (path: string, anywhere: Directory): string =>
+  (disk.beginningOf(path, anywhere) ?? '').replaceAll('-', '').slice(0, 12).trim() || '0'
 
 /** A process's start in clock ticks since boot (proc(5), stat, field 22); undefined if it is gone, or a zombie. */
-function startTimeOf(processId: number): number | undefined {
-  const stat = disk.beginningOf(`/proc/${processId}/stat`)
+function startTimeOf(processId: number, anywhere: Directory): number | undefined {
+  const stat = disk.beginningOf(`/proc/${processId}/stat`, anywhere)
   // The command's name may hold anything, so fields are counted from its closing parenthesis.
   const fields = stat?.slice(stat.lastIndexOf(')') + 2).split(' ') ?? ['Z']
   return fields[0] === 'Z' || fields[0] === 'X' ? undefined : Number(fields[19])
 }
 
 /** Whether the process of that name lives. Of another machine's, or another namespace's, nothing can be said. */
-export function lifeOf(holder: string, us: string): 'alive' | 'dead' | 'unknown' {
+export function lifeOf(holder: string, us: string, anywhere: Directory): 'alive' | 'dead' | 'unknown' {
   const [id, startTime, boot, machine, space] = holder.split('.')
   const [, , ourBoot, ourMachine, ourSpace] = us.split('.')
   if (machine === undefined || machine !== ourMachine || boot === '0' || ourBoot === '0') return 'unknown'
   if (boot !== ourBoot) return 'dead'
   if (space !== ourSpace) return 'unknown'
-  return startTimeOf(Number(id)) === Number(startTime) ? 'alive' : 'dead'
+  return startTimeOf(Number(id), anywhere) === Number(startTime) ? 'alive' : 'dead'
 }

@@ -10,7 +10,6 @@
  */
 import type { Start } from '../rules/instance.ts'
 import { readRecord, recordLine, recordName, type Facts } from '../rules/record.ts'
-import { calls } from '../syscalls/kernel.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
@@ -133,7 +132,7 @@ export const isStaged = (name: string): boolean => name.startsWith(stagedPrefix)
 
 /** Puts an entry into a directory. A name that is taken is only replaced if the caller says so. */
 function write(directory: Directory, name: string, line: string, replace: boolean): void {
-  const staged = `${stagedPrefix}${calls.processId()}-${calls.now()}`
+  const staged = `${stagedPrefix}${directory.calls.processId()}-${directory.calls.now()}`
   const linked = disk.tolerating(
     ['ENAMETOOLONG', 'EPERM', 'EOPNOTSUPP'],
     () => (disk.makeLink(line, replace ? staged : name, directory) ? 'made' : 'taken'),

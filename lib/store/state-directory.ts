@@ -22,8 +22,7 @@
  */
 import { Failed, quote } from '../failure.ts'
 import { instanceFrom, startFromName, type Start } from '../rules/instance.ts'
-import type { Entry } from '../syscalls/calls.ts'
-import { calls } from '../syscalls/kernel.ts'
+import type { Calls, Entry } from '../syscalls/calls.ts'
 import type { GraceStart } from '../upcall/request.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
@@ -31,6 +30,8 @@ import { lookAtFormat1 } from './format1.ts'
 import { markOf, type Mark, type Recorded } from './layout.ts'
 
 export interface StateDirectory {
+  /** For absolute paths, in the system that the state directory is in. */
+  readonly anywhere: Directory
   readonly path: string
   /** Where marks of starts that are on their way are kept: it must not be on the disk that may fail. */
   readonly runDirectory: string
@@ -48,24 +49,26 @@ export interface StateDirectory {
 
 export const usualRunDirectory = '/run/nfsd-userland-helper'
 
-export function stateDirectory(path: string, runDirectory = usualRunDirectory): StateDirectory {
+export function stateDirectory(calls: Calls, path: string, runDirectory = usualRunDirectory): StateDirectory {
+  const anywhere = disk.anywhere(calls)
   const clientsPath = `${path}/v4clients`
   const opened = new Map<string, Directory>()
-  const open = (name: string, within?: Directory): Directory | undefined => {
+  const open = (name: string, within: Directory): Directory | undefined => {
     const known = opened.get(name)
     if (known !== undefined) return known
     const directory = disk.openDirectory(name, within)
     if (directory === 'absent') return undefined
     if (directory === 'other')
       throw notADirectory(
-        within !== undefined ? `${clientsPath}/${name}` : disk.kindAt(path) === 'other' ? path : clientsPath,
+        within !== anywhere ? `${clientsPath}/${name}` : disk.kindAt(path, anywhere) === 'other' ? path : clientsPath,
       )
     assertOurs(directory)
     opened.set(name, directory)
     return directory
   }
-  const clients = (): Directory | undefined => open(clientsPath)
+  const clients = (): Directory | undefined => open(clientsPath, anywhere)
   return {
+    anywhere,
     path,
     runDirectory,
     clientsPath,
@@ -85,7 +88,7 @@ export function stateDirectory(path: string, runDirectory = usualRunDirectory): 
 /** Who may put records here decides who may reclaim: nobody but us. */
 function assertOurs(directory: Directory): void {
   const status = disk.statusOf(directory)
-  if (disk.isOursAlone(status)) return
+  if (disk.isOursAlone(status, directory)) return
   throw storageFailure(
     (status.mode & 0o022) === 0
       ? `${quote(directory.path)} belongs to another user (${status.uid})`
@@ -112,7 +115,7 @@ const formatMark = `format-${format}`
 export function lookAt(state: StateDirectory): Recorded {
   const clients = state.clients()
   if (clients === undefined) {
-    const kind = disk.kindAt(state.path)
+    const kind = disk.kindAt(state.path, state.anywhere)
     if (kind === 'absent') throw storageFailure(`state directory ${quote(state.path)} is missing`)
     if (kind === 'other') throw notADirectory(state.path)
     // Without it nothing is recorded, in either format.
@@ -192,14 +195,14 @@ export function toldAtStart(state: StateDirectory, start: Start): GraceStart | u
  * Parents are for everybody to pass, since they are not ours alone.
  */
 export function makeStateDirectory(state: StateDirectory): Directory {
-  makeParents(state.path)
-  const made = disk.makeDirectory(state.clientsPath)
+  makeParents(state)
+  const made = disk.makeDirectory(state.clientsPath, state.anywhere)
   if (made) state.reopen()
   const clients = clientsOf(state)
   if (made) {
     disk.makeLink('-', formatMark, clients)
     disk.sync(clients)
-    disk.syncDirectory(state.path)
+    disk.syncDirectory(state.path, state.anywhere)
   }
   return clients
 }
@@ -210,17 +213,17 @@ export const markFormat = (clients: Directory): void => {
 }
 
 /** Without recursion: a path may have two thousand parts, and the stack has not room for as many calls. */
-function makeParents(path: string): void {
+function makeParents({ path, anywhere }: StateDirectory): void {
   const missing: string[] = []
   for (let at = path; ; at = disk.parentOf(at)) {
-    const kind = disk.kindAt(at)
+    const kind = disk.kindAt(at, anywhere)
     if (kind === 'other') throw notADirectory(at)
     if (kind === 'directory') break
     missing.push(at)
   }
   for (let at = missing.pop(); at !== undefined; at = missing.pop())
-    if (disk.makeDirectory(at, disk.anywhere, 0o755)) disk.syncDirectory(disk.parentOf(at))
-    else if (disk.kindAt(at) === 'absent') throw storageFailure(`${quote(at)} is a link to nothing`)
+    if (disk.makeDirectory(at, anywhere, 0o755)) disk.syncDirectory(disk.parentOf(at), anywhere)
+    else if (disk.kindAt(at, anywhere) === 'absent') throw storageFailure(`${quote(at)} is a link to nothing`)
 }
 
 /** A directory for what can't be understood; what stands in its place stays where it is, under another name. */
@@ -254,7 +257,7 @@ export function setAside(state: StateDirectory, name: string, within: Directory,
 function freshName(label: string, within: Directory): string {
   const readable = label.replace(/[^!-~]|[/]/g, '?').slice(0, 180)
   for (let count = 0; ; count++) {
-    const name = `${readable}.${calls.now()}.${calls.processId()}.${count}`
+    const name = `${readable}.${within.calls.now()}.${within.calls.processId()}.${count}`
     if (disk.lookAtName(name, within) === undefined) return name
   }
 }

@@ -21,10 +21,13 @@ import { bytesOf } from '../bytes.ts'
 import { hexOf } from '../upcall/hex.ts'
 import type { GraceStart } from '../upcall/request.ts'
 import * as disk from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
 import { holderName, lifeOf } from './process.ts'
 
 /** Where marks are, and of which state directory; undefined where the configuration did not tell. */
 export interface Marked {
+  /** For absolute paths. */
+  readonly anywhere: Directory
   readonly runDirectory: string
   readonly path: string | undefined
 }
@@ -38,20 +41,21 @@ export interface Noted {
 
 /** Notes that a start of the server has begun. Before anything else of it. */
 export function noteStart(marked: Marked, told: GraceStart | undefined): Noted {
-  const us = holderName()
+  const { anywhere, runDirectory } = marked
+  const us = holderName(anywhere)
   const ran = ranUntracked(marked, told)
   try {
-    disk.makeDirectory(marked.runDirectory, disk.anywhere, 0o755)
+    disk.makeDirectory(runDirectory, anywhere, 0o755)
     const mark = markOf(marked)
     const text = `${us}/${told ?? ''}`
     // An instance that ran untracked is remembered until a start is durable, whatever that start is told.
-    if (ran) disk.makeLink('-', ranOf(marked))
-    if (!disk.makeLink(text, mark) && disk.readLink(mark) !== text) {
+    if (ran) disk.makeLink('-', ranOf(marked), anywhere)
+    if (!disk.makeLink(text, mark, anywhere) && disk.readLink(mark, anywhere) !== text) {
       // One takes the other's place: killed in between, a start must not leave less than it has found.
       const staged = `${mark}.new`
-      disk.remove(staged)
-      disk.makeLink(text, staged)
-      disk.move(staged, mark)
+      disk.remove(staged, anywhere)
+      disk.makeLink(text, staged, anywhere)
+      disk.move(staged, mark, anywhere)
     }
     return { ranUntracked: ran, unmarked: undefined }
   } catch (thrown) {
@@ -60,54 +64,53 @@ export function noteStart(marked: Marked, told: GraceStart | undefined): Noted {
 }
 
 /** Whether an instance ran that was not recorded, as far as the start that was told `told` must think. */
-export function ranUntracked({ runDirectory, path }: Marked, told?: GraceStart): boolean {
-  const us = holderName()
+export function ranUntracked(marked: Marked, told?: GraceStart): boolean {
+  const { anywhere } = marked
+  const us = holderName(anywhere)
   const tells = (mark: string): boolean => {
-    const link = disk.linkAt(mark)
+    const link = disk.linkAt(mark, anywhere)
     if (link === 'absent') return false
     if (link === 'no link') return true
     const [holder = '', toldThen = ''] = link.text.split('/')
     const sameStart = told !== undefined && told === toldThen
-    return !sameStart && lifeOf(holder, us) !== 'alive'
+    return !sameStart && lifeOf(holder, us, anywhere) !== 'alive'
   }
   return (
-    disk.linkAt(ranOf({ runDirectory, path })) !== 'absent' ||
-    tells(markOf({ runDirectory, path })) ||
-    tells(markOf({ runDirectory, path: undefined }))
+    disk.linkAt(ranOf(marked), anywhere) !== 'absent' ||
+    tells(markOf(marked)) ||
+    tells(markOf({ ...marked, path: undefined }))
   )
 }
 
 /** The start is durable, and all is done: what failed before it no longer matters. @returns why a mark stays, if it does. */
-export function forgetUntracked({ runDirectory, path }: Marked): string | undefined {
+export function forgetUntracked(marked: Marked): string | undefined {
   try {
     // Its own last: while one of them is there, the next start lets nobody reclaim.
-    for (const mark of [
-      ranOf({ runDirectory, path }),
-      markOf({ runDirectory, path: undefined }),
-      markOf({ runDirectory, path }),
-    ])
-      disk.remove(mark)
+    for (const mark of [ranOf(marked), markOf({ ...marked, path: undefined }), markOf(marked)])
+      disk.remove(mark, marked.anywhere)
     return undefined
   } catch (thrown) {
     return errorCode(thrown) ?? String(thrown)
   }
 }
 
-const markOf = ({ runDirectory, path }: Marked): string =>
-  path === undefined
-    ? `${runDirectory}/unknown-directory`
-    : `${runDirectory}/${hexOf(sha256(bytesOf(realPathOf(path))))}`
+const markOf = ({ anywhere, runDirectory, path }: Marked): string =>
+  `${runDirectory}/${path === undefined ? 'unknown-directory' : directoryName(path, anywhere)}`
+
+/** A state directory's name in the run directory: the digest of its real path. */
+export const directoryName = (path: string, anywhere: Directory): string =>
+  hexOf(sha256(bytesOf(realPathOf(path, anywhere))))
 
 /** Made where a start has found an untracked instance: the next one must, too, if this one fails. */
 const ranOf = (marked: Marked): string => `${markOf(marked)}.ran`
 
 /** A path with its links resolved, as far as it leads to anything. */
-function realPathOf(path: string): string {
+function realPathOf(path: string, anywhere: Directory): string {
   let rest = ''
   for (let at = path; ; at = disk.parentOf(at)) {
-    const opened = disk.openDirectory(at, disk.anywhere, 'follow')
+    const opened = disk.openDirectory(at, anywhere, 'follow')
     if (typeof opened === 'object') {
-      const real = disk.readLink(`/proc/self/fd/${opened.descriptor}`) ?? at
+      const real = disk.readLink(`/proc/self/fd/${opened.descriptor}`, anywhere) ?? at
       disk.close(opened)
       return `${real.replace(/\/$/, '')}${rest}`
     }

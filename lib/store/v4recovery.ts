@@ -21,26 +21,27 @@ export const legacyTopIn = (stateDirectory: string): string => `${stateDirectory
 export const legacyName = /^[0-9a-f]{32}$/
 
 /** Runs `work` in a top directory. @returns undefined where there is none, or where others could have put names. */
-function inTop<T>(path: string, work: (top: Directory) => T): T | undefined {
-  const top = disk.openDirectory(path)
+function inTop<T>(path: string, anywhere: Directory, work: (top: Directory) => T): T | undefined {
+  const top = disk.openDirectory(path, anywhere)
   if (typeof top !== 'object') return undefined
   try {
-    return disk.isOursAlone(disk.statusOf(top)) ? work(top) : undefined
+    return disk.isOursAlone(disk.statusOf(top), top) ? work(top) : undefined
   } finally {
     disk.close(top)
   }
 }
 
 /** Whether the kernel's own tracker has recorded a client here. @param path `<top>/<32 hex digits>`. */
-export const hasLegacyRecord = (path: string): boolean =>
+export const hasLegacyRecord = (path: string, anywhere: Directory): boolean =>
   inTop(
     disk.parentOf(path),
+    anywhere,
     (top) => typeof disk.directoryAt(path.slice(path.lastIndexOf('/') + 1), top) === 'object',
   ) ?? false
 
 /** Removes a client's directory. Durable when it returns true; false, if something is there that does not go. */
-export const removeLegacyRecord = (topPath: string, owner: ClientOwner): boolean =>
-  inTop(topPath, (top) => {
+export const removeLegacyRecord = (topPath: string, anywhere: Directory, owner: ClientOwner): boolean =>
+  inTop(topPath, anywhere, (top) => {
     const name = hexOf(md5(owner))
     if (disk.directoryAt(name, top) === 'absent') return true
     const gone = disk.removeIfEmpty(name, top)
@@ -49,8 +50,8 @@ export const removeLegacyRecord = (topPath: string, owner: ClientOwner): boolean
   }) ?? true
 
 /** Whether the kernel's own tracker has left any client here. */
-export const hasLegacyRecords = (path: string): boolean =>
-  inTop(path, (top) => {
+export const hasLegacyRecords = (path: string, anywhere: Directory): boolean =>
+  inTop(path, anywhere, (top) => {
     for (const { name } of disk.entriesOf(top)) if (legacyName.test(name)) return true
     return false
   }) ?? false
@@ -59,8 +60,8 @@ export const hasLegacyRecords = (path: string): boolean =>
  * Removes every client's directory. Durable when it returns.
  * @returns how many could not be removed: directories that are not empty, and what is none.
  */
-export const removeLegacyRecords = (path: string): number =>
-  inTop(path, (top) => {
+export const removeLegacyRecords = (path: string, anywhere: Directory): number =>
+  inTop(path, anywhere, (top) => {
     let [found, left] = [0, 0]
     for (const { name } of disk.entriesOf(top)) {
       if (!legacyName.test(name)) continue

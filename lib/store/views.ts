@@ -26,7 +26,7 @@ export const showGraceEnd = (state: StateDirectory, start: Start): string | unde
   })
 
 function inRoot(state: StateDirectory, work: (root: Directory) => void): string | undefined {
-  const root = disk.openDirectory(state.path, disk.anywhere, 'follow')
+  const root = disk.openDirectory(state.path, state.anywhere, 'follow')
   if (typeof root !== 'object') return 'no such directory'
   try {
     work(root)

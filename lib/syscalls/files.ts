@@ -5,24 +5,26 @@
  * set the umask so that these are exact.
  */
 import { errorCode } from '../failure.ts'
-import { atFlags, type Entry, type Status } from './calls.ts'
-import { calls } from './kernel.ts'
+import { atFlags, type Calls, type Entry, type Status } from './calls.ts'
 import { answered, errno, systemError } from './errno.ts'
 import { bytesOf } from '../bytes.ts'
 
 const { ENOENT, ENOTDIR, EEXIST, ENOTEMPTY, ELOOP, ENXIO, EACCES, ESRCH, EINVAL } = errno
 const { AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR } = atFlags
-const { O_RDONLY, O_WRONLY, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = calls.flags
 
 /** An open directory. Whatever becomes of its path, what is done in it is done there. */
-export interface Directory {
+export type Directory = Open
+
+/** What is open, with the system that it is open in: whoever has it needs nothing else. */
+interface Open {
+  readonly calls: Calls
   readonly descriptor: number
   /** What it was called when it was opened: for messages. */
   readonly path: string
 }
 
 /** For absolute paths. */
-export const anywhere: Directory = { descriptor: AT_FDCWD, path: '' }
+export const anywhere = (calls: Calls): Directory => ({ calls, descriptor: AT_FDCWD, path: '' })
 
 const pathOf = (name: string, { path }: Directory): string => (path === '' ? name : `${path}/${name}`)
 
@@ -45,33 +47,35 @@ export const parentOf = (path: string): string => path.slice(0, path.lastIndexOf
 /** Opens a directory. @param follow whether a link may lead to it. @returns 'other' for what is no directory, or a link. */
 export function openDirectory(
   name: string,
-  within = anywhere,
+  within: Directory,
   follow: 'follow' | 'no link' = 'no link',
 ): Directory | 'absent' | 'other' {
+  const { calls } = within
+  const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = calls.flags
   const flags = O_RDONLY | O_DIRECTORY | (follow === 'follow' ? 0 : O_NOFOLLOW)
   const path = pathOf(name, within)
   const descriptor = answered(calls.openat(within.descriptor, name, flags, 0), 'open', path, ENOENT, ENOTDIR, ELOOP)
-  if (descriptor >= 0) return { descriptor, path }
+  if (descriptor >= 0) return { calls, descriptor, path }
   return descriptor === -ENOENT ? 'absent' : 'other'
 }
 
-export const close = ({ descriptor }: Directory): void => void calls.close(descriptor)
+export const close = ({ calls, descriptor }: Directory): void => void calls.close(descriptor)
 
 /** Owner and mode of an open directory. */
-export function statusOf({ descriptor, path }: Directory): Status {
+export function statusOf({ calls, descriptor, path }: Directory): Status {
   const status = calls.fstat(descriptor)
   if (typeof status === 'number') throw systemError(status, 'fstat', path)
   return status
 }
 
 /** Makes one directory. @returns false if something stands there already. */
-export const makeDirectory = (name: string, within = anywhere, mode = 0o700): boolean =>
-  answered(calls.mkdirat(within.descriptor, name, mode), 'mkdir', pathOf(name, within), EEXIST) >= 0
+export const makeDirectory = (name: string, within: Directory, mode = 0o700): boolean =>
+  answered(within.calls.mkdirat(within.descriptor, name, mode), 'mkdir', pathOf(name, within), EEXIST) >= 0
 
 /** Removes a directory that is empty. @returns whether it is gone. One call, however many entries it holds. */
-export function removeIfEmpty(name: string, within = anywhere): boolean {
+export function removeIfEmpty(name: string, within: Directory): boolean {
   const answer = answered(
-    calls.unlinkat(within.descriptor, name, AT_REMOVEDIR),
+    within.calls.unlinkat(within.descriptor, name, AT_REMOVEDIR),
     'rmdir',
     pathOf(name, within),
     ENOENT,
@@ -83,13 +87,13 @@ export function removeIfEmpty(name: string, within = anywhere): boolean {
 }
 
 /** Removes a name. @returns false if it was not there. */
-export const remove = (name: string, within = anywhere): boolean =>
-  answered(calls.unlinkat(within.descriptor, name, 0), 'unlink', pathOf(name, within), ENOENT, ENOTDIR) >= 0
+export const remove = (name: string, within: Directory): boolean =>
+  answered(within.calls.unlinkat(within.descriptor, name, 0), 'unlink', pathOf(name, within), ENOENT, ENOTDIR) >= 0
 
 /** Renames. @returns false if `from`, or the directory of `to`, is not there. */
-export const move = (from: string, to: string, within = anywhere, into = within): boolean =>
+export const move = (from: string, to: string, within: Directory, into = within): boolean =>
   answered(
-    calls.renameat(within.descriptor, from, into.descriptor, to),
+    within.calls.renameat(within.descriptor, from, into.descriptor, to),
     'rename',
     pathOf(from, within),
     ENOENT,
@@ -97,17 +101,17 @@ export const move = (from: string, to: string, within = anywhere, into = within)
   ) >= 0
 
 /** Makes a symbolic link. @throws EEXIST if the name is taken. */
-export const claimLink = (text: string, name: string, within = anywhere): void =>
-  void answered(calls.symlinkat(text, within.descriptor, name), 'symlink', pathOf(name, within))
+export const claimLink = (text: string, name: string, within: Directory): void =>
+  void answered(within.calls.symlinkat(text, within.descriptor, name), 'symlink', pathOf(name, within))
 
 /** Makes a symbolic link. @returns false if the name is taken. */
-export const makeLink = (text: string, name: string, within = anywhere): boolean =>
-  answered(calls.symlinkat(text, within.descriptor, name), 'symlink', pathOf(name, within), EEXIST) >= 0
+export const makeLink = (text: string, name: string, within: Directory): boolean =>
+  answered(within.calls.symlinkat(text, within.descriptor, name), 'symlink', pathOf(name, within), EEXIST) >= 0
 
 /** Makes a second name, of a link as of a file. @returns false if the name is taken, or there is nothing to name. */
 export const makeHardLink = (existing: string, name: string, within: Directory, into: Directory): boolean =>
   answered(
-    calls.linkat(within.descriptor, existing, into.descriptor, name),
+    within.calls.linkat(within.descriptor, existing, into.descriptor, name),
     'link',
     pathOf(existing, within),
     EEXIST,
@@ -116,14 +120,14 @@ export const makeHardLink = (existing: string, name: string, within: Directory, 
   ) >= 0
 
 /** @returns a link's text; 'no link' for something else. */
-export function linkAt(name: string, within = anywhere): { readonly text: string } | 'absent' | 'no link' {
-  const text = calls.readlinkat(within.descriptor, name)
+export function linkAt(name: string, within: Directory): { readonly text: string } | 'absent' | 'no link' {
+  const text = within.calls.readlinkat(within.descriptor, name)
   if (typeof text === 'string') return { text }
   return answered(text, 'readlink', pathOf(name, within), ENOENT, ENOTDIR, EINVAL) === -EINVAL ? 'no link' : 'absent'
 }
 
 /** @returns a link's text, or undefined if there is no link. */
-export function readLink(name: string, within = anywhere): string | undefined {
+export function readLink(name: string, within: Directory): string | undefined {
   const link = linkAt(name, within)
   return typeof link === 'object' ? link.text : undefined
 }
@@ -132,26 +136,27 @@ export function readLink(name: string, within = anywhere): string | undefined {
 export const missing = (path: string): Error => systemError(-ENOENT, 'readlink', path)
 
 /** Of a name itself, be it a link. @returns undefined if it is not there. */
-export function lookAtName(name: string, within = anywhere): Status | undefined {
-  const status = calls.fstatat(within.descriptor, name, AT_SYMLINK_NOFOLLOW)
+export function lookAtName(name: string, within: Directory): Status | undefined {
+  const status = within.calls.fstatat(within.descriptor, name, AT_SYMLINK_NOFOLLOW)
   if (typeof status !== 'number') return status
   answered(status, 'lstat', pathOf(name, within), ENOENT, ENOTDIR)
   return undefined
 }
 
 /** What stands at a name, links followed. */
-export function kindAt(name: string, within = anywhere): 'absent' | 'directory' | 'other' {
-  const status = calls.fstatat(within.descriptor, name, 0)
+export function kindAt(name: string, within: Directory): 'absent' | 'directory' | 'other' {
+  const status = within.calls.fstatat(within.descriptor, name, 0)
   if (typeof status !== 'number') return status.kind === 'directory' ? 'directory' : 'other'
   answered(status, 'stat', pathOf(name, within), ENOENT, ENOTDIR)
   return 'absent'
 }
 
-/** Whether a path leads to anything, as far as we may see. */
-export const exists = (path: string): boolean => typeof calls.fstatat(AT_FDCWD, path, 0) !== 'number'
+/** Whether a name leads to anything, as far as we may see. */
+export const exists = (name: string, within: Directory): boolean =>
+  typeof within.calls.fstatat(within.descriptor, name, 0) !== 'number'
 
 /** @returns owner and mode of a directory that is not a link; 'other' for anything else. */
-export function directoryAt(name: string, within = anywhere): 'absent' | 'other' | Status {
+export function directoryAt(name: string, within: Directory): 'absent' | 'other' | Status {
   const status = lookAtName(name, within)
   return status === undefined ? 'absent' : status.kind === 'directory' ? status : 'other'
 }
@@ -176,7 +181,7 @@ function* batchesOf(directory: Directory): Generator<readonly Entry[]> {
   if (typeof opened !== 'object') return
   try {
     for (;;) {
-      const entries = calls.entries(opened.descriptor)
+      const entries = opened.calls.entries(opened.descriptor)
       // Another has removed it meanwhile: there is nothing in it.
       if (entries === -ENOENT) return
       if (typeof entries === 'number') throw systemError(entries, 'getdents', directory.path)
@@ -188,9 +193,9 @@ function* batchesOf(directory: Directory): Generator<readonly Entry[]> {
   }
 }
 
-/** The names in a directory by its path, links followed; none if it is not there. */
-export function namesIn(path: string): string[] {
-  const directory = openDirectory(path, anywhere, 'follow')
+/** The names in a directory by its name, links followed; none if it is not there. */
+export function namesIn(name: string, within: Directory): string[] {
+  const directory = openDirectory(name, within, 'follow')
   if (typeof directory !== 'object') return []
   try {
     return Array.from(entriesOf(directory), ({ name }) => name)
@@ -208,7 +213,9 @@ export type Small =
  * Reads a regular file of ours of at most `limit` bytes, never following a link, never waiting for a pipe's other end.
  * A file that others own, or may write to, says nothing: the state directory itself may belong to another service.
  */
-export function readSmallFile(name: string, limit: number, within = anywhere): Small {
+export function readSmallFile(name: string, limit: number, within: Directory): Small {
+  const { calls } = within
+  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = calls.flags
   const path = pathOf(name, within)
   const opened = calls.openat(within.descriptor, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0)
   // An upcall has no capability to read what others don't let it read (host/confine.c).
@@ -221,7 +228,7 @@ export function readSmallFile(name: string, limit: number, within = anywhere): S
     const status = calls.fstat(opened)
     if (typeof status === 'number') throw systemError(status, 'fstat', path)
     if (status.kind !== 'file') return { kind: 'other', why: 'not a regular file' }
-    if (!isOursAlone(status)) return { kind: 'other', why: 'not ours alone to write' }
+    if (!isOursAlone(status, within)) return { kind: 'other', why: 'not ours alone to write' }
     const text = calls.readText(opened, limit + 1)
     if (typeof text === 'number') throw systemError(text, 'read', path)
     return text.length > limit ? { kind: 'other', why: `longer than ${limit} bytes` } : { kind: 'text', text }
@@ -231,11 +238,13 @@ export function readSmallFile(name: string, limit: number, within = anywhere): S
 }
 
 /** Whether nobody else may write to it. */
-export const isOursAlone = ({ uid, mode }: Status): boolean => uid === calls.userId() && (mode & 0o022) === 0
+export const isOursAlone = ({ uid, mode }: Status, { calls }: Directory): boolean =>
+  uid === calls.userId() && (mode & 0o022) === 0
 
 /** The first bytes of a file of the system's, which hold all that is asked for here; undefined if it is not there for us. */
-export function beginningOf(path: string): string | undefined {
-  const descriptor = answered(calls.openat(AT_FDCWD, path, O_RDONLY, 0), 'open', path, ENOENT, ENOTDIR, EACCES)
+export function beginningOf(path: string, { calls }: Directory): string | undefined {
+  const opened = calls.openat(AT_FDCWD, path, calls.flags.O_RDONLY, 0)
+  const descriptor = answered(opened, 'open', path, ENOENT, ENOTDIR, EACCES)
   if (descriptor < 0) return undefined
   const text = calls.readText(descriptor, 512)
   calls.close(descriptor)
@@ -246,24 +255,19 @@ export function beginningOf(path: string): string | undefined {
 }
 
 /** Writes a new file. @returns false if the name is taken. */
-export const writeNew = (name: string, text: string, within = anywhere): boolean =>
+export const writeNew = (name: string, text: string, within: Directory): boolean =>
   written(name, text, within, () => undefined)
 
 /**
  * Writes a new file and syncs it: its content is durable, its name is not yet.
  * @returns false if the name is taken.
  */
-export const writeSynced = (name: string, text: string, within = anywhere): boolean =>
-  written(name, text, within, (descriptor, path) => {
-    syncDescriptor(descriptor, path)
-  })
+export const writeSynced = (name: string, text: string, within: Directory): boolean =>
+  written(name, text, within, syncDescriptor)
 
-function written(
-  name: string,
-  text: string,
-  within: Directory,
-  finish: (descriptor: number, path: string) => void,
-): boolean {
+function written(name: string, text: string, within: Directory, finish: (written: Open) => void): boolean {
+  const { calls } = within
+  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = calls.flags
   const path = pathOf(name, within)
   const descriptor = answered(
     calls.openat(within.descriptor, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600),
@@ -275,7 +279,7 @@ function written(
   try {
     for (let rest = bytesOf(text); rest.length > 0;)
       rest = rest.subarray(answered(calls.write(descriptor, rest), 'write', path))
-    finish(descriptor, path)
+    finish({ calls, descriptor, path })
   } finally {
     calls.close(descriptor)
   }
@@ -283,13 +287,13 @@ function written(
 }
 
 /** The barrier: every entry made in, or gone from, this directory before the call is so after a power cut. */
-export const sync = ({ descriptor, path }: Directory): void => {
-  syncDescriptor(descriptor, path)
+export const sync = (directory: Directory): void => {
+  syncDescriptor(directory)
 }
 
-/** {@link sync}, by a path. A directory that is not there has no entries to keep. */
-export function syncDirectory(path: string): void {
-  const directory = openDirectory(path, anywhere, 'follow')
+/** {@link sync}, by a name. A directory that is not there has no entries to keep. */
+export function syncDirectory(name: string, within: Directory): void {
+  const directory = openDirectory(name, within, 'follow')
   if (typeof directory !== 'object') return
   try {
     sync(directory)
@@ -302,4 +306,5 @@ export function syncDirectory(path: string): void {
  * One attempt: after a failed fsync the kernel may have dropped what it could not write, and a second one would say 0
  * about nothing.
  */
-const syncDescriptor = (descriptor: number, path: string): void => void answered(calls.fsync(descriptor), 'fsync', path)
+const syncDescriptor = ({ calls, descriptor, path }: Open): void =>
+  void answered(calls.fsync(descriptor), 'fsync', path)

@@ -1,7 +1,7 @@
 /** What the executable's host in C (lib/syscalls/host/) hands in. */
 import type { Calls } from './calls.ts'
 
-interface Host {
+export interface Host {
   readonly calls: Calls
   /** The command line after the program's name. */
   readonly words: readonly string[]
@@ -15,6 +15,3 @@ interface Host {
 }
 
 export const { host } = globalThis as unknown as { readonly host: Host }
-
-/** Stands in for kernel.ts in the executable (lib/build/bundles.ts), so that it carries nothing of Node's way. */
-export const { calls } = host

@@ -1,8 +1,9 @@
 /** Runs in the engine: what is promised of the calls, a line each, with all that is wrong; the room is the first word. */
 import { bytesOf } from '../../lib/bytes.ts'
-import { calls, host } from '../../lib/syscalls/host.ts'
+import { host } from '../../lib/syscalls/host.ts'
 import { promises } from './calls.ts'
 
+const { calls } = host
 const say = (line: string): void => void calls.write(1, bytesOf(`${line.replace(/[^ -~]/g, '?')}\n`))
 for (const { sentence, hold } of promises(calls, host.words[0] ?? '', 'host')) {
   try {

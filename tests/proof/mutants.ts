@@ -15,12 +15,7 @@ interface Mutation {
 export const mutations = {
   'no directory fsync': {
     what: 'no directory is ever synced',
-    change: [
-      [
-        /(var sync = \(\{ descriptor, path \}\) => \{\n\s*)syncDescriptor\(descriptor, path\);/,
-        '$1void [descriptor, path];',
-      ],
-    ],
+    change: [[/(var sync = \(directory\) => \{\n\s*)syncDescriptor\(directory\);/, '$1void directory;']],
   },
   'no barrier after an upcall': {
     what: 'an upcall ends without its last barrier',
@@ -32,12 +27,7 @@ export const mutations = {
   },
   'remove syncs one directory': {
     what: 'remove in grace syncs only the newest instance',
-    change: [
-      [
-        /return \{ sync: mayComeBackIn\(state, recorded\), then/,
-        'return { sync: [state.of(recorded.instance.start)], then',
-      ],
-    ],
+    change: [[/sync: mayComeBackIn\(state, recorded\)/, 'sync: [state.of(recorded.instance.start)]']],
   },
   'grace done commits unsynced moves': {
     what: 'grace ends without syncing the records of those who reclaimed',
@@ -65,7 +55,7 @@ export const mutations = {
     what: 'a reclaiming record is removed from the old instance, then made in the new one',
     change: [
       [
-        /var move = \(from, to, within = anywhere, into = within\) =>/,
+        /var move = \(from, to, within, into = within\) =>/,
         '$& within.path !== into.path && !into.path.endsWith("damaged") ? ((line) => line !== void 0 && remove(from, within) && makeLink(line, to, into))(readLink(from, within)) :',
       ],
     ],
@@ -102,7 +92,7 @@ export const mutations = {
       [/const release = clients === void 0 \? void 0 : take\(.*\);/, 'const release = void 0;'],
       [
         /function drop\(state, owner, start\) \{\n.*\n.*return "nothing";\n/,
-        '$&    const names = () => [...entriesOf(directory)].map((entry) => entry.name), read = names();\n    calls.sleep(20);\n    for (const each of names()) if (!read.includes(each)) remove(each, directory);\n',
+        '$&    const names = () => [...entriesOf(directory)].map((entry) => entry.name), read = names();\n    state.anywhere.calls.sleep(20);\n    for (const each of names()) if (!read.includes(each)) remove(each, directory);\n',
       ],
     ],
   },
@@ -134,15 +124,14 @@ export const mutations = {
   },
   'legacy clients stay': {
     what: "the end of grace leaves the directories of the kernel's own tracker",
-    change: [[/(function clearLegacy\(\{ log \}, tops\) \{\n)/, '$1    return 0;\n']],
+    change: [[/(function clearLegacy\(\{ state, log \}, tops\) \{\n)/, '$1    return 0;\n']],
   },
 } as const satisfies Record<string, Mutation>
 
 export type Mutant = keyof typeof mutations
 
-/** A mutant's text. @throws if there is nothing to replace. */
-export function mutated(name: Mutant): string {
-  let text = readFileSync(join(root, '.cache/engine/upcall.js'), 'utf8')
+/** A mutant's text. @param text the program's, as one script. @throws if there is nothing to replace. */
+export function mutated(name: Mutant, text = readFileSync(join(root, '.cache/engine/upcall.js'), 'utf8')): string {
   for (const [pattern, replacement] of mutations[name].change) {
     const changed = text.replace(pattern, replacement)
     if (changed === text) throw new Error(`mutant '${name}': ${String(pattern)} is not in the built program any more`)

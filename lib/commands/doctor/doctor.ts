@@ -1,7 +1,7 @@
 /** `doctor`: each thing that must be true for recovery to work, looked at, explained, with the command that mends it. */
 import { Failed, failureFrom, report } from '../../failure.ts'
-import type { Settings } from '../../settings/settings.ts'
 import { command } from '../shared/command.ts'
+import type { Here } from '../shared/here.ts'
 import { print, printJson } from '../shared/print.ts'
 import { toned, type Tone } from '../shared/table.ts'
 import type { Finding, Said, Verdict } from './finding.ts'
@@ -69,7 +69,7 @@ export interface Examined {
 }
 
 /** Looks at everything, and changes nothing. */
-export async function examine(settings: Settings): Promise<Examined> {
+export async function examine(settings: Here): Promise<Examined> {
   const site = await siteFor(settings)
   const findings: Finding[] = []
   for (const [check, look] of Object.entries(checks)) findings.push({ check, ...(await lookedAt(look, site)) })

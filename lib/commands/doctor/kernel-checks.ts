@@ -2,7 +2,8 @@
 import { constants, release } from 'node:os'
 import { quote } from '../../failure.ts'
 import fs from 'node:fs'
-import * as disk from '../../syscalls/files.ts'
+import { tolerating } from '../../syscalls/files.ts'
+import { namesIn } from '../shared/listing.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
 import type { Site } from './site.ts'
 import { unitNamed } from './units.ts'
@@ -77,7 +78,7 @@ export function staticHelper({ config }: Site): Said {
 
 /** nfsdcld goes first: while it runs, the kernel never calls a helper. */
 export function daemon(site: Site): Said {
-  const processes = disk.namesIn('/proc').filter((name) => /^[0-9]+$/.test(name) && commandOf(name) === 'nfsdcld')
+  const processes = namesIn('/proc').filter((name) => /^[0-9]+$/.test(name) && commandOf(name) === 'nfsdcld')
   if (support(site).verdict === 'wrong')
     return processes.length > 0
       ? good('nfsdcld is running, the only tracker that this kernel has')
@@ -105,7 +106,7 @@ export function daemon(site: Site): Said {
 }
 
 const commandOf = (process: string): string =>
-  disk.tolerating(['ENOENT', 'ESRCH', 'EACCES'], () => fs.readFileSync(`/proc/${process}/comm`, 'latin1').trim(), '')
+  tolerating(['ENOENT', 'ESRCH', 'EACCES'], () => fs.readFileSync(`/proc/${process}/comm`, 'latin1').trim(), '')
 
 /** What the kernel said when its server last started (fs/nfsd/nfs4recover.c, nfsd4_client_tracking_init). */
 export function tracker(site: Site): Said {

@@ -10,8 +10,8 @@ import { bootedBySystemd, unitSettings } from './units.ts'
 /** One service, by the names that distributions give it. */
 const service = ['nfs-server.service', 'nfs-kernel-server.service']
 
-export function mountOrder({ settings: { stateDirectory } }: Site): Said {
-  if (disk.kindAt(stateDirectory) !== 'directory')
+export function mountOrder({ settings: { calls, stateDirectory } }: Site): Said {
+  if (disk.kindAt(stateDirectory, disk.anywhere(calls)) !== 'directory')
     return unknown(
       'the state directory is not there, so neither is its mount',
       'A mount of its own has to be there before the NFS server starts.',

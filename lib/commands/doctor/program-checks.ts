@@ -5,9 +5,11 @@ import { removeSync } from 'fs-extra/esm'
 import packageJson from '../../../package.json' with { type: 'json' }
 import { errorCode, quote } from '../../failure.ts'
 import fs from 'node:fs'
-import * as disk from '../../syscalls/files.ts'
+import type { Calls } from '../../syscalls/calls.ts'
+import { anywhere, tolerating } from '../../syscalls/files.ts'
 import { usualRunDirectory } from '../../store/state-directory.ts'
 import { forgetUntracked } from '../../store/untracked.ts'
+import { namesIn } from '../shared/listing.ts'
 import { ask } from '../shared/patience.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
 import { parameterFile, shellWord, type Site } from './site.ts'
@@ -37,7 +39,7 @@ export function parameterNames({ parameter, program, moduleLoaded }: Site): Said
         ? 'cltrack_prog ends with a newline'
         : `cltrack_prog begins or ends with white space: ${quote(named)}`,
       "The kernel takes it for a part of the name, finds no such program, and silently uses its own tracker. That comes of 'echo'; 'printf %s' writes no newline.",
-      tellKernel(disk.exists(named.trim()) ? named.trim() : program),
+      tellKernel(fs.existsSync(named.trim()) ? named.trim() : program),
     )
   if (named === '')
     return wrong('cltrack_prog is empty', 'An empty name switches usermode client tracking off.', tellKernel(program))
@@ -47,7 +49,7 @@ export function parameterNames({ parameter, program, moduleLoaded }: Site): Said
       'The kernel looks for it in its root directory.',
       tellKernel(program),
     )
-  const stats = disk.tolerating(['ENOENT', 'ENOTDIR', 'ELOOP'], () => fs.statSync(named), undefined)
+  const stats = tolerating(['ENOENT', 'ENOTDIR', 'ELOOP'], () => fs.statSync(named), undefined)
   if (stats === undefined)
     return wrong(
       `cltrack_prog names ${quote(named)}, which does not exist`,
@@ -61,12 +63,12 @@ export function parameterNames({ parameter, program, moduleLoaded }: Site): Said
 const patience = 20_000
 
 /** Runs it as the kernel does: no environment, no descriptors, `/` to work in; on a scratch directory. */
-export async function programRuns({ parameter, program }: Site): Promise<Said> {
+export async function programRuns({ parameter, program, settings: { calls } }: Site): Promise<Said> {
   const named = typeof parameter === 'object' ? namedIn(parameter.text).trim() : ''
   // Before the kernel has been told: the one that it should be told.
-  const path = disk.exists(named) ? named : program
+  const path = fs.existsSync(named) ? named : program
   const told = tellKernel(program)
-  const stats = disk.tolerating(['ENOENT', 'ENOTDIR', 'EACCES'], () => fs.statSync(path), undefined)
+  const stats = tolerating(['ENOENT', 'ENOTDIR', 'EACCES'], () => fs.statSync(path), undefined)
   if (stats === undefined) return unknown(`${quote(path)} can't be looked at`, 'It is what the kernel should call.')
   if (!stats.isFile() || (stats.mode & 0o111) === 0)
     return wrong(
@@ -113,7 +115,7 @@ export async function programRuns({ parameter, program }: Site): Promise<Said> {
       told,
     )
 
-  const failed = await playStart(path)
+  const failed = await playStart(calls, path)
   if (failed !== undefined)
     return wrong(
       `${quote(path)} fails when it is run as the kernel runs it: ${failed}`,
@@ -131,7 +133,7 @@ export async function programRuns({ parameter, program }: Site): Promise<Said> {
 }
 
 /** A start of a server in a scratch directory. @returns what went wrong. */
-async function playStart(path: string): Promise<string | undefined> {
+async function playStart(calls: Calls, path: string): Promise<string | undefined> {
   const scratch = fs.mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-doctor-'))
   const state = join(scratch, 'state')
   try {
@@ -144,12 +146,12 @@ async function playStart(path: string): Promise<string | undefined> {
     if (answer.kind === 'silent') return `it did not end within ${Math.round((performance.now() - began) / 1000)} s`
     if (answer.kind === 'not-started') return answer.why
     if (answer.status !== 0) return `it ends with ${answer.status}`
-    return disk.exists(join(state, 'new_boot_time')) ? undefined : 'it records nothing, and says that it did'
+    return fs.existsSync(join(state, 'new_boot_time')) ? undefined : 'it records nothing, and says that it did'
   } catch (thrown) {
     return errorCode(thrown) ?? String(thrown)
   } finally {
     removeSync(scratch)
-    forgetUntracked({ runDirectory: usualRunDirectory, path: state })
+    forgetUntracked({ anywhere: anywhere(calls), runDirectory: usualRunDirectory, path: state })
   }
 }
 
@@ -175,7 +177,7 @@ export function remembered({ parameter, program }: Site): Said {
     ...settingsIn(rulesDirectories, '.rules', /^[^#\n]*ATTR\{parameters\/cltrack_prog\}="([^"]*)"/m),
   ]
   const onCommandLine = /(?:^|\s)nfsd\.cltrack_prog=(\S+)/.exec(
-    disk.tolerating(['ENOENT', 'EACCES'], () => fs.readFileSync('/proc/cmdline', 'latin1'), ''),
+    tolerating(['ENOENT', 'EACCES'], () => fs.readFileSync('/proc/cmdline', 'latin1'), ''),
   )?.[1]
   if (onCommandLine !== undefined) found.push({ where: "the kernel's command line", names: onCommandLine })
   const now = typeof parameter === 'object' ? namedIn(parameter.text).trim() : program
@@ -204,12 +206,12 @@ function settingsIn(
   const seen = new Map<string, { where: string; names: string }>()
   const hidden = new Set<string>()
   for (const directory of directories)
-    for (const name of disk.namesIn(directory)) {
+    for (const name of namesIn(directory)) {
       if (!name.endsWith(suffix) || hidden.has(name)) continue
       hidden.add(name)
       const where = join(directory, name)
       const names = pattern.exec(
-        disk.tolerating(['ENOENT', 'EACCES', 'EISDIR', 'ELOOP'], () => fs.readFileSync(where, 'utf8'), ''),
+        tolerating(['ENOENT', 'EACCES', 'EISDIR', 'ELOOP'], () => fs.readFileSync(where, 'utf8'), ''),
       )?.[1]
       if (names !== undefined) seen.set(name, { where, names })
     }

@@ -1,8 +1,7 @@
 /** What the checks look at, gathered once. Whatever could not be had is said instead of it. */
 import { failureFrom, report } from '../../failure.ts'
 import fs from 'node:fs'
-import type { Settings } from '../../settings/settings.ts'
-import * as disk from '../../syscalls/files.ts'
+import type { Here } from '../shared/here.ts'
 import { survey, tallyOf, type Survey, type Tally } from '../shared/survey.ts'
 import { textOfPath } from '../shared/print.ts'
 import { askKernel, type Kernel } from '../shared/kernel.ts'
@@ -11,7 +10,7 @@ import { programPath } from '../shared/program.ts'
 import { kernelLines } from './kernel-log.ts'
 
 export interface Site {
-  readonly settings: Settings
+  readonly settings: Here
   readonly survey: (Survey & Tally) | { readonly failed: string }
   readonly kernel: Kernel
   readonly config: KernelConfig | undefined
@@ -27,20 +26,20 @@ export interface Site {
 export const parameterFile = '/sys/module/nfsd/parameters/cltrack_prog'
 const usualProgram = '/usr/sbin/nfsd-userland-helper'
 
-export async function siteFor(settings: Settings): Promise<Site> {
+export async function siteFor(settings: Here): Promise<Site> {
   return {
     settings,
     survey: surveyed(settings),
-    kernel: await askKernel(settings.nfsdDirectory),
+    kernel: await askKernel(settings),
     config: kernelConfig(),
     log: kernelLines(),
     parameter: readParameter(),
-    moduleLoaded: disk.exists('/sys/module/nfsd'),
-    program: disk.exists(usualProgram) ? usualProgram : ownPath(),
+    moduleLoaded: fs.existsSync('/sys/module/nfsd'),
+    program: fs.existsSync(usualProgram) ? usualProgram : ownPath(),
   }
 }
 
-function surveyed(settings: Settings): Site['survey'] {
+function surveyed(settings: Here): Site['survey'] {
   try {
     const read = survey(settings)
     return { ...read, ...tallyOf(read) }
@@ -53,7 +52,7 @@ function readParameter(): Site['parameter'] {
   try {
     return { text: fs.readFileSync(parameterFile, 'latin1') }
   } catch {
-    return disk.exists(parameterFile) ? 'unreadable' : 'absent'
+    return fs.existsSync(parameterFile) ? 'unreadable' : 'absent'
   }
 }
 

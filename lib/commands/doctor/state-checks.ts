@@ -7,6 +7,7 @@ import { nodePath } from '../shared/print.ts'
 import * as disk from '../../syscalls/files.ts'
 import { hasLegacyRecords, legacyTopIn, usualTop } from '../../store/v4recovery.ts'
 import { ranUntracked } from '../../store/untracked.ts'
+import type { Here } from '../shared/here.ts'
 import type { Oddity } from '../shared/survey.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
 import { hasJournal, mountOf } from './mounts.ts'
@@ -22,7 +23,7 @@ export function configuration({ settings }: Site): Said {
       'What is not understood is ignored: if it should say where the state directory is, upcalls look in another place than you think.',
       '$EDITOR /etc/nfs.conf',
     )
-  const { changed } = sinceStart(settings)
+  const { changed } = sinceStart(settings.calls, settings)
   return changed === undefined
     ? good('the configuration can be understood')
     : wrong(
@@ -32,9 +33,9 @@ export function configuration({ settings }: Site): Said {
       )
 }
 
-export function stateDirectoryIsOurs({ settings: { stateDirectory: path }, survey }: Site): Said {
+export function stateDirectoryIsOurs({ settings: { calls, stateDirectory: path }, survey }: Site): Said {
   const word = shellWord(path)
-  switch (disk.kindAt(path)) {
+  switch (disk.kindAt(path, disk.anywhere(calls))) {
     case 'absent':
       return wrong(
         `the state directory ${quote(path)} does not exist`,
@@ -56,7 +57,7 @@ export function stateDirectoryIsOurs({ settings: { stateDirectory: path }, surve
     )
   for (const directory of [path, survey.state.clientsPath])
     try {
-      if (disk.exists(directory)) fs.accessSync(nodePath(directory), fs.constants.W_OK)
+      if (fs.existsSync(nodePath(directory))) fs.accessSync(nodePath(directory), fs.constants.W_OK)
     } catch (thrown) {
       const readOnly = errorCode(thrown) === 'EROFS'
       return wrong(
@@ -71,16 +72,18 @@ export function stateDirectoryIsOurs({ settings: { stateDirectory: path }, surve
 }
 
 /** The nearest directory that is there: a missing state directory is made below it. */
-function nearest(path: string): string {
-  return disk.kindAt(path) === 'directory' ? path : nearest(dirname(path))
+function nearest({ calls, stateDirectory }: Here): string {
+  let path = stateDirectory
+  while (disk.kindAt(path, disk.anywhere(calls)) !== 'directory') path = dirname(path)
+  return path
 }
 
 const inMemory = ['tmpfs', 'ramfs', 'overlay', 'rootfs', 'devtmpfs']
 const withoutJournal = ['ext2', 'vfat', 'msdos', 'exfat', 'ntfs', 'ntfs3', 'minix']
 const remote = ['nfs', 'nfs4', 'cifs', 'smb3', '9p', 'ceph', 'fuse.sshfs']
 
-export function storage({ settings: { stateDirectory } }: Site): Said {
-  const mount = mountOf(nearest(stateDirectory))
+export function storage({ settings }: Site): Said {
+  const mount = mountOf(nearest(settings))
   if (mount === undefined)
     return unknown("the state directory's mount can't be found", 'It tells whether records last.')
   const where = `the state directory is on ${mount.type}, mounted at ${quote(mount.point)}`
@@ -123,14 +126,14 @@ const bytesPerRecord = 1024
 const bytesForAnInstance = 1 << 20
 const fewestClients = 1000
 
-export function room({ settings: { stateDirectory }, survey }: Site): Said {
-  const { bavail, bsize, ffree, files } = fs.statfsSync(nodePath(nearest(stateDirectory)))
+export function room({ settings, survey }: Site): Said {
+  const { bavail, bsize, ffree, files } = fs.statfsSync(nodePath(nearest(settings)))
   const known = 'failed' in survey ? 0 : survey.records
   const needed = Math.max(fewestClients, known)
   const free = bavail * bsize
   const why =
     'A known client is not refused for want of space, but a new one can not be recorded, nor a new server instance started.'
-  const mend = `du -xh ${shellWord(mountOf(nearest(stateDirectory))?.point ?? stateDirectory)} | sort -h | tail`
+  const mend = `du -xh ${shellWord(mountOf(nearest(settings))?.point ?? settings.stateDirectory)} | sort -h | tail`
   if (files > 0 && ffree < needed)
     return wrong(`${ffree} inodes are free where the records are kept; ${needed} new clients take as many`, why, mend)
   if (free < bytesForAnInstance + needed * bytesPerRecord)
@@ -211,8 +214,8 @@ function examples({ count, some }: Found): string {
 }
 
 /** The server instance: recorded, known, and the one that runs. */
-export function instance({ survey, kernel, settings: { stateDirectory, runDirectory } }: Site): Said {
-  if (ranUntracked({ runDirectory, path: stateDirectory }))
+export function instance({ survey, kernel, settings: { calls, stateDirectory, runDirectory } }: Site): Said {
+  if (ranUntracked({ anywhere: disk.anywhere(calls), runDirectory, path: stateDirectory }))
     return wrong(
       'the NFS server was started, and that could not be recorded',
       'It runs without a tracker. Since it may have granted locks that nobody recorded, nobody may reclaim after the next start. Mend the state directory first.',
@@ -255,8 +258,10 @@ export function instance({ survey, kernel, settings: { stateDirectory, runDirect
 }
 
 /** Directories of the kernel's own tracker, each of which lets its client reclaim once more. */
-export function leftovers({ settings: { stateDirectory }, survey }: Site): Said {
-  const tops = [...new Set([legacyTopIn(stateDirectory), usualTop])].filter(hasLegacyRecords)
+export function leftovers({ settings: { calls, stateDirectory }, survey }: Site): Said {
+  const tops = [...new Set([legacyTopIn(stateDirectory), usualTop])].filter((top) =>
+    hasLegacyRecords(top, disk.anywhere(calls)),
+  )
   if (tops.length === 0) return good("nothing is left of the kernel's own tracker")
   const what = `the kernel's own tracker has left clients in ${tops.map(quote).join(' and ')}`
   const kind = 'failed' in survey ? 'none' : survey.instance.kind

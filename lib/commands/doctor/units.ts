@@ -4,7 +4,8 @@
  */
 import { join } from 'node:path'
 import fs from 'node:fs'
-import * as disk from '../../syscalls/files.ts'
+import { tolerating } from '../../syscalls/files.ts'
+import { namesIn } from '../shared/listing.ts'
 
 const directories = [
   '/etc/systemd/system.control',
@@ -23,13 +24,13 @@ const directories = [
 ]
 
 /** sd_booted(3). */
-export const bootedBySystemd = (): boolean => disk.exists('/run/systemd/system')
+export const bootedBySystemd = (): boolean => fs.existsSync('/run/systemd/system')
 
 /** Where a unit is, or that it is masked: a link to /dev/null, or an empty file. */
 export function unitNamed(name: string): { readonly path: string } | 'masked' | undefined {
   for (const directory of directories) {
     const path = join(directory, name)
-    const stats = disk.tolerating(['ENOENT', 'ENOTDIR', 'ELOOP'], () => fs.statSync(path), undefined)
+    const stats = tolerating(['ENOENT', 'ENOTDIR', 'ELOOP'], () => fs.statSync(path), undefined)
     if (stats !== undefined) return stats.isFile() && stats.size > 0 ? { path } : 'masked'
   }
   return undefined
@@ -46,11 +47,11 @@ export function unitSettings(names: readonly string[], key: string): readonly st
   }
   for (const directory of directories)
     for (const name of names)
-      for (const dropIn of disk.namesIn(join(directory, `${name}.d`)))
+      for (const dropIn of namesIn(join(directory, `${name}.d`)))
         if (dropIn.endsWith('.conf') && !files.has(dropIn)) files.set(dropIn, join(directory, `${name}.d`, dropIn))
   const values: string[] = []
   for (const path of files.values()) {
-    const text = disk.tolerating(['ENOENT', 'EACCES', 'EISDIR'], () => fs.readFileSync(path, 'latin1'), '')
+    const text = tolerating(['ENOENT', 'EACCES', 'EISDIR'], () => fs.readFileSync(path, 'latin1'), '')
     for (const line of text.replaceAll(/\\\n/g, ' ').split('\n')) {
       const [, name, value] = /^\s*([A-Za-z]+)\s*=\s*(.*?)\s*$/.exec(line) ?? []
       if (name === key && value !== undefined)

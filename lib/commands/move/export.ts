@@ -47,7 +47,7 @@ export const exportCommand = command(
       throw new Failed({ kind: 'bad-argument', why: `a database needs a file: say --output` })
     if (output !== undefined && fs.existsSync(output))
       throw new Failed({ kind: 'bad-argument', why: 'there is such a file already', word: output })
-    const matchOnly = hashesIn(legacyTopIn(stateDirectory))
+    const matchOnly = hashesIn(legacyTopIn(stateDirectory), disk.anywhere(settings.calls))
 
     if (threads > 0 && to !== 'json')
       say('nfsd is running: what changes from now on is not in the export. Stop it first')
@@ -119,5 +119,7 @@ function makeFile(path: string, parts: Iterable<string | Uint8Array>): void {
     fs.closeSync(descriptor)
     fs.unlinkSync(staged)
   }
-  disk.syncDirectory(Buffer.from(dirname(path)).toString('latin1'))
+  const directory = fs.openSync(dirname(path), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
+  fs.fsyncSync(directory)
+  fs.closeSync(directory)
 }

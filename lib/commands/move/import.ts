@@ -1,5 +1,6 @@
 /** `import`: clients that another tracker, or another machine, has recorded may reclaim here at the next start. */
 import * as disk from '../../syscalls/files.ts'
+import type { Directory } from '../../syscalls/files.ts'
 import { makeStateDirectory } from '../../store/state-directory.ts'
 import { resolve } from 'node:path'
 import { Failed, quote } from '../../failure.ts'
@@ -47,13 +48,14 @@ export const importCommand = command(
       .example('ssh old nfsd-userland-helper export | $0 import --yes -', 'its export'),
   async ({ SOURCE: given, 'dry-run': dryRun, yes, json }, settings) => {
     process.umask(0o077)
-    const { stateDirectory, nfsdDirectory } = settings
+    const { calls, stateDirectory, nfsdDirectory } = settings
+    const anywhere = disk.anywhere(calls)
     const source = given === standardInput ? '-' : resolve(given)
     const asBytes = Buffer.from(source).toString('latin1')
     if (asBytes === stateDirectory)
       throw new Failed({ kind: 'bad-argument', why: 'that is the state directory itself', word: given })
     const now = Date.now()
-    const found = await readSource(source, Math.floor(now / 1000))
+    const found = await readSource(calls, source, Math.floor(now / 1000))
     const room = roomIn(settings)
     // Gone through to its end before anything is changed: what can't be understood is refused as a whole.
     const counted = { there: 0, blocked: 0, missing: 0 }
@@ -73,7 +75,7 @@ export const importCommand = command(
       )
 
     const notes = found.notes()
-    let [placed, made] = [counted.missing, top === undefined ? 0 : missingIn(top, found.matchOnly())]
+    let [placed, made] = [counted.missing, top === undefined ? 0 : missingIn(anywhere, top, found.matchOnly())]
     if (!dryRun && placed + made > 0) {
       for (const note of notes) say(note)
       await consent(question(found, source, stateDirectory, placed + made), yes)
@@ -81,7 +83,7 @@ export const importCommand = command(
       if (top !== undefined) made = placeInTop(room, top, found.matchOnly())
     } else if (!dryRun) {
       if (counted.there > 0) confirmPlaced(room.state)
-      if (top !== undefined) disk.syncDirectory(top)
+      if (top !== undefined) disk.syncDirectory(top, anywhere)
     }
     const clients = counted.there + counted.missing
     const result: Imported = {
@@ -125,15 +127,15 @@ const nameOf = (kind: Found['kind']): string =>
       ? `the ${kind}`
       : `${kind}'s database`
 
-function missingIn(top: string, hashes: Iterable<string>): number {
+function missingIn(anywhere: Directory, top: string, hashes: Iterable<string>): number {
   let count = 0
-  for (const hash of hashes) if (disk.kindAt(`${top}/${hash}`) === 'absent') count++
+  for (const hash of hashes) if (disk.kindAt(`${top}/${hash}`, anywhere) === 'absent') count++
   return count
 }
 
 function placeInTop({ state }: Room, top: string, hashes: Iterable<string>): number {
   makeStateDirectory(state)
-  return placeMatchOnly(top, hashes)
+  return placeMatchOnly(state.anywhere, top, hashes)
 }
 
 function describe({

@@ -20,7 +20,6 @@ import fs from 'node:fs'
 import { quote } from '../../failure.ts'
 import { nextStart, reclaimableIn, type Start } from '../../rules/instance.ts'
 import { recordLine, recordName } from '../../rules/record.ts'
-import type { Settings } from '../../settings/settings.ts'
 import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { usualTop, legacyTopIn } from '../../store/v4recovery.ts'
@@ -35,6 +34,7 @@ import {
   type StateDirectory,
 } from '../../store/state-directory.ts'
 import { ranUntracked } from '../../store/untracked.ts'
+import type { Here } from '../shared/here.ts'
 import { holding } from '../shared/hold.ts'
 import { nfsdThreads } from '../shared/service.ts'
 import { newestEntryOf, survey } from '../shared/survey.ts'
@@ -51,19 +51,19 @@ export interface Room {
 }
 
 /** Where clients would be placed. @throws Failed storage: nowhere, and why. Nothing is changed. */
-export function roomIn(settings: Settings): Room {
-  const { stateDirectory: path, runDirectory, nfsdDirectory } = settings
+export function roomIn(settings: Here): Room {
+  const { calls, stateDirectory: path, runDirectory, nfsdDirectory } = settings
+  const state = stateDirectory(calls, path, runDirectory)
   const threads = nfsdThreads(nfsdDirectory)
   if (threads > 0)
     throw refused(
       `nothing changed: nfsd is running (${threads} threads), and may grant what conflicts with the locks of these clients; stop it, import, start it`,
     )
-  if (ranUntracked({ runDirectory, path }))
+  if (ranUntracked(state))
     throw refused(
       'nothing changed: a server instance ran that could not be recorded, so at the next start nobody may reclaim; import after the grace period of that start',
     )
-  const state = stateDirectory(path, runDirectory)
-  if (disk.kindAt(path) === 'absent') return { state, standing: () => 'missing' }
+  if (disk.kindAt(path, state.anywhere) === 'absent') return { state, standing: () => 'missing' }
   const surveyed = survey(settings, state)
   const { instance, counting } = surveyed
   if (instance.kind === 'damaged')
@@ -182,7 +182,7 @@ function fill(state: StateDirectory, start: Start, clients: readonly Movable[]):
  */
 export function legacyRoom(path: string, nfsdDirectory: string): string {
   const file = join(nfsdDirectory, 'nfsv4recoverydir')
-  const told = disk.exists(file) ? fs.readFileSync(file, 'utf8').trim() : ''
+  const told = fs.existsSync(file) ? fs.readFileSync(file, 'utf8').trim() : ''
   const top = told === '' ? usualTop : told
   if (top !== legacyTopIn(path))
     throw refused(
@@ -193,12 +193,12 @@ export function legacyRoom(path: string, nfsdDirectory: string): string {
 }
 
 /** Makes the directories of clients known by MD5. Durable when it returns. @returns how many were not there. */
-export function placeMatchOnly(topPath: string, hashes: Iterable<string>): number {
-  if (disk.makeDirectory(topPath)) disk.syncDirectory(disk.parentOf(topPath))
-  const top = disk.openDirectory(topPath)
+export function placeMatchOnly(anywhere: Directory, topPath: string, hashes: Iterable<string>): number {
+  if (disk.makeDirectory(topPath, anywhere)) disk.syncDirectory(disk.parentOf(topPath), anywhere)
+  const top = disk.openDirectory(topPath, anywhere)
   if (typeof top !== 'object') throw refused(`${quote(topPath)} is not a directory`)
   try {
-    if (!disk.isOursAlone(disk.statusOf(top)))
+    if (!disk.isOursAlone(disk.statusOf(top), top))
       throw refused(`${quote(topPath)} is not ours alone: others may write to it`)
     let made = 0
     for (const hash of hashes) if (disk.makeDirectory(hash, top)) made++

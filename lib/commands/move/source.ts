@@ -3,6 +3,8 @@ import { randomUUID } from 'node:crypto'
 import fs from 'node:fs'
 import { join } from 'node:path'
 import { Failed, quote } from '../../failure.ts'
+import type { Calls } from '../../syscalls/calls.ts'
+import { anywhere } from '../../syscalls/files.ts'
 import { legacyTopIn } from '../../store/v4recovery.ts'
 import { reclaimableAtNextStart } from '../shared/next-start.ts'
 import { databaseMagic, readDatabase, refused } from './database.ts'
@@ -17,11 +19,11 @@ import { openWhole } from './schema.ts'
 export const standardInput = '/dev/stdin'
 
 /** @param source a path, or `-` for standard input. @param now seconds of the wall clock. */
-export async function readSource(source: string, now: number): Promise<Found> {
+export async function readSource(calls: Calls, source: string, now: number): Promise<Found> {
   if (source === '-') return readExport(chunksOf(spooled()), 'standard input', now)
   if (!fs.existsSync(source))
     throw new Failed({ kind: 'bad-argument', why: 'there is nothing to import', word: source })
-  return fs.statSync(source).isDirectory() ? readDirectory(source, now) : readFile(source, now)
+  return fs.statSync(source).isDirectory() ? readDirectory(calls, source, now) : readFile(source, now)
 }
 
 async function readFile(path: string, now: number): Promise<Found> {
@@ -66,11 +68,11 @@ function startOf(path: string): string {
   }
 }
 
-async function readDirectory(path: string, now: number): Promise<Found> {
+async function readDirectory(calls: Calls, path: string, now: number): Promise<Found> {
   const has = (name: string): boolean => fs.existsSync(join(path, name))
-  if (has('v4clients') || has('boot_time')) return readStateDirectory(path)
+  if (has('v4clients') || has('boot_time')) return readStateDirectory(calls, path)
   if (has('main.sqlite')) return readFile(join(path, 'main.sqlite'), now)
-  const matchOnly = hashesIn(bytesOfPath(path))
+  const matchOnly = hashesIn(bytesOfPath(path), anywhere(calls))
   let others = 0
   const top = fs.opendirSync(path, { encoding: 'latin1' })
   for (let entry = top.readSync(); entry !== null; entry = top.readSync())
@@ -86,18 +88,18 @@ async function readDirectory(path: string, now: number): Promise<Found> {
 }
 
 /** Of another machine, or a copy. The newest entry of an owner decides, as it does there. */
-function readStateDirectory(path: string): Found {
+function readStateDirectory(calls: Calls, path: string): Found {
   // What this machine's starts have noted is not about that directory.
   const {
     surveyed: { instance },
     clients,
     damaged,
-  } = reclaimableAtNextStart({ stateDirectory: bytesOfPath(path), runDirectory: '/nowhere' })
+  } = reclaimableAtNextStart({ calls, stateDirectory: bytesOfPath(path), runDirectory: '/nowhere' })
   if (instance.kind === 'damaged')
     throw refused(`${quote(path)}: ${instance.file} can't be understood (${instance.why}), so nobody may reclaim by it`)
   const top = legacyTopIn(bytesOfPath(path))
   let legacy = 0
-  for (const name of hashesIn(top)()) if (name !== '') legacy++
+  for (const name of hashesIn(top, anywhere(calls))()) if (name !== '') legacy++
   return {
     kind: 'state directory',
     *clients() {

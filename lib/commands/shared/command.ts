@@ -1,14 +1,14 @@
 /** What a command for people is: its words, its options, and what it does. Wired into yargs by lib/commands/cli.ts. */
 import type { Argv } from 'yargs'
-import type { Settings } from '../../settings/settings.ts'
+import type { Here } from './here.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
 /** @returns the exit status. Throws Failed; whatever else it throws is reported like an upcall's failure. */
-type Run<Given> = (given: Given, settings: Settings, door: Door) => number | Promise<number>
+type Run<Given> = (given: Given, settings: Here, door: Door) => number | Promise<number>
 
 /** What the command line gives a command: where things are, all words there are, and where its status goes. */
 export interface Door {
-  readonly settings: (given: Readonly<Record<string, unknown>>) => Settings
+  readonly settings: (given: Readonly<Record<string, unknown>>) => Here
   readonly vocabulary: () => Vocabulary
   readonly ended: (status: number) => void
 }

@@ -2,7 +2,9 @@
 import { join } from 'node:path'
 import { nfsdAt } from '../../kernel/nfsd.ts'
 import fs from 'node:fs'
-import * as disk from '../../syscalls/files.ts'
+import { tolerating } from '../../syscalls/files.ts'
+import type { Here } from './here.ts'
+import { namesIn } from './listing.ts'
 import { readPatiently } from './patience.ts'
 import { liveClients, type Live } from './live-clients.ts'
 
@@ -18,14 +20,14 @@ export interface Kernel {
   readonly runningSeconds: number | undefined
 }
 
-export async function askKernel(nfsdDirectory: string): Promise<Kernel> {
+export async function askKernel({ calls, nfsdDirectory }: Pick<Here, 'calls' | 'nfsdDirectory'>): Promise<Kernel> {
   const [graceSeconds, leaseSeconds, live] = await Promise.all([
     secondsIn(join(nfsdDirectory, 'nfsv4gracetime')),
     secondsIn(join(nfsdDirectory, 'nfsv4leasetime')),
     liveClients(nfsdDirectory),
   ])
   return {
-    grace: nfsdAt(nfsdDirectory).grace(),
+    grace: nfsdAt(calls, nfsdDirectory).grace(),
     graceSeconds,
     leaseSeconds,
     live,
@@ -48,13 +50,9 @@ const kernelThread = 0x0020_0000
 /** Age of the oldest of nfsd's threads, which are made when the service starts, right after `init`. */
 function serviceAge(): number | undefined {
   const ages: number[] = []
-  for (const name of disk.namesIn('/proc')) {
+  for (const name of namesIn('/proc')) {
     if (!/^[0-9]+$/.test(name)) continue
-    const stat = disk.tolerating(
-      ['ENOENT', 'ESRCH', 'EACCES'],
-      () => fs.readFileSync(`/proc/${name}/stat`, 'latin1'),
-      '',
-    )
+    const stat = tolerating(['ENOENT', 'ESRCH', 'EACCES'], () => fs.readFileSync(`/proc/${name}/stat`, 'latin1'), '')
     if (!stat.includes(' (nfsd) ')) continue
     // proc(5): field 9 is flags, field 22 the start; fields are counted from the name's closing parenthesis, field 2.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')

@@ -4,10 +4,12 @@
  *
  * What a client says of itself is anything: bytes become an owner, or printable text, here.
  */
+import fs from 'node:fs'
 import { join } from 'node:path'
 import { printable } from '../../failure.ts'
+import { namesIn } from './listing.ts'
 import { readEachPatiently } from './patience.ts'
-import * as disk from '../../syscalls/files.ts'
+import { nodePath } from './print.ts'
 import type { ClientOwner } from '../../upcall/owner.ts'
 
 export interface LiveClient {
@@ -32,8 +34,8 @@ export interface Live {
 /** Every client that the kernel names; 'unknown' where it names none, because it is too old or its nfsd file system is not there. */
 export async function liveClients(nfsdDirectory: string): Promise<Live | 'unknown'> {
   const room = join(nfsdDirectory, 'clients')
-  if (!disk.exists(room)) return 'unknown'
-  const names = disk.namesIn(room).sort((a, b) => Number(a) - Number(b))
+  if (!fs.existsSync(nodePath(room))) return 'unknown'
+  const names = namesIn(nodePath(room)).sort((a, b) => Number(a) - Number(b))
   const texts = await readEachPatiently(names.map((name) => join(room, name, 'info')))
   const clients: LiveClient[] = []
   for (const [at, read] of texts.entries()) {

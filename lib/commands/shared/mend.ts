@@ -12,7 +12,6 @@
 import fs from 'node:fs'
 import { Failed } from '../../failure.ts'
 import { nextStart, type Start } from '../../rules/instance.ts'
-import { calls } from '../../syscalls/kernel.ts'
 import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { entryAt } from '../../store/records.ts'
@@ -166,7 +165,7 @@ function beginAnew({ state, format, instance, traces }: Survey): void {
 
 /** For people only, or damaged: in format 1 both go that defined the instance. */
 function moveBootTime({ state, format, instance }: Survey, name: string, touched: Set<Directory>): boolean {
-  const root = disk.openDirectory(state.path, disk.anywhere, 'follow')
+  const root = disk.openDirectory(state.path, state.anywhere, 'follow')
   if (typeof root !== 'object') return false
   touched.add(root)
   if (format === 1 && instance.kind === 'damaged' && name !== 'boot_time')
@@ -179,7 +178,7 @@ function close(name: string, clients: Directory): boolean {
   const opened = disk.openDirectory(name, clients)
   if (typeof opened !== 'object') return false
   try {
-    fs.fchownSync(opened.descriptor, calls.userId(), process.getegid?.() ?? 0)
+    fs.fchownSync(opened.descriptor, clients.calls.userId(), process.getegid?.() ?? 0)
     fs.fchmodSync(opened.descriptor, 0o700)
     return true
   } catch (thrown) {

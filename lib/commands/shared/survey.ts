@@ -15,7 +15,6 @@ import {
   type Start,
 } from '../../rules/instance.ts'
 import { recordName } from '../../rules/record.ts'
-import type { Settings } from '../../settings/settings.ts'
 import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { readBootTime } from '../../store/format1.ts'
@@ -27,6 +26,7 @@ import { ranUntracked } from '../../store/untracked.ts'
 import type { Entry as Name } from '../../syscalls/calls.ts'
 import type { ClientOwner } from '../../upcall/owner.ts'
 import type { GraceStart } from '../../upcall/request.ts'
+import type { Here } from './here.ts'
 
 /**
  * What a record means now.
@@ -77,12 +77,12 @@ export interface Survey extends Pick<Recorded, 'instance' | 'starts' | 'traces' 
   readonly untracked: boolean
 }
 
-export type Where = Pick<Settings, 'stateDirectory' | 'runDirectory'>
+export type Where = Pick<Here, 'calls' | 'stateDirectory' | 'runDirectory'>
 
 /** Everything but the records. @param state where it has been opened already. @throws Failed, if the state directory is missing or not ours alone; the file system's errors. */
 export function survey(
-  { stateDirectory: path, runDirectory }: Where,
-  state = stateDirectory(path, runDirectory),
+  { calls, stateDirectory: path, runDirectory }: Where,
+  state = stateDirectory(calls, path, runDirectory),
 ): Survey {
   assertMayLook(state)
   const { instance, starts, traces, marks, format } = lookAt(state)
@@ -120,8 +120,8 @@ export const wasKnownBefore = (client: Client): boolean => client.standing === '
 export const newestFirst = (a: Client, b: Client): number => b.in - a.in || Buffer.compare(a.owner, b.owner)
 
 /** Records are for root's eyes only; for anybody else they would only seem to belong to the wrong user. */
-function assertMayLook({ clientsPath }: StateDirectory): void {
-  const found = disk.directoryAt(clientsPath)
+function assertMayLook({ clientsPath, anywhere }: StateDirectory): void {
+  const found = disk.directoryAt(clientsPath, anywhere)
   if (typeof found === 'object' && found.uid === 0 && process.geteuid?.() !== 0)
     throw new Failed({
       kind: 'storage',
@@ -335,7 +335,7 @@ function* oddBootTimes({ state, instance, format }: Survey): Generator<Oddity> {
   // Two times that can be read, and can't both be true.
   if (instance.kind === 'damaged' && typeof contents[instance.file] !== 'object')
     yield odd('damaged', instance.file, instance.why)
-  for (const name of namesAt(state.path)) {
+  for (const name of namesAt(state.path, state)) {
     const [, file, start = ''] = /^((?:new_)?boot_time)\.([0-9]+)$/.exec(name) ?? []
     if (file !== undefined && startFromName(start) !== undefined) yield odd('leftover', name, `a ${file} on its way`)
     else if (/^selftest-.{6}$/.test(name)) yield odd('leftover', name, 'of a selftest')
@@ -346,15 +346,15 @@ function* oddBootTimes({ state, instance, format }: Survey): Generator<Oddity> {
 
 /** The three files, as they are. In format 2 they are for people only. */
 function bootTimesOf(state: StateDirectory): Record<BootTimeFile, BootTime> {
-  const root = disk.openDirectory(state.path, disk.anywhere, 'follow')
+  const root = disk.openDirectory(state.path, state.anywhere, 'follow')
   const read = (file: BootTimeFile): BootTime => (typeof root === 'object' ? readBootTime(file, root) : 'absent')
   const all = Object.fromEntries(bootTimeFiles.map((file) => [file, read(file)])) as Record<BootTimeFile, BootTime>
   if (typeof root === 'object') disk.close(root)
   return all
 }
 
-function* namesAt(path: string): Generator<string> {
-  const directory = disk.openDirectory(path, disk.anywhere, 'follow')
+function* namesAt(path: string, { anywhere }: StateDirectory): Generator<string> {
+  const directory = disk.openDirectory(path, anywhere, 'follow')
   if (typeof directory !== 'object') return
   try {
     for (const { name } of disk.entriesOf(directory)) yield name
@@ -371,7 +371,7 @@ function* oddNames({ state }: Survey): Generator<Oddity> {
     if (odd !== undefined)
       yield { ...odd, path: `${state.clientsPath}/${entry.name}`, name: entry.name, in: 'v4clients' }
     if (entry.name === 'damaged' && odd?.kind !== 'stray')
-      for (const name of namesAt(`${state.clientsPath}/damaged`))
+      for (const name of namesAt(`${state.clientsPath}/damaged`, state))
         yield {
           kind: 'set-aside',
           path: `${state.clientsPath}/damaged/${name}`,
@@ -392,7 +392,9 @@ export function oddityAmongInstances(
     const found = disk.directoryAt(name, clients)
     if (typeof found !== 'object')
       return { kind: 'stray', why: 'it is in the place where evidence is kept, and is no directory' }
-    return disk.isOursAlone(found) ? undefined : { kind: 'open', why: 'others may write to it: look at what is in it' }
+    return disk.isOursAlone(found, clients)
+      ? undefined
+      : { kind: 'open', why: 'others may write to it: look at what is in it' }
   }
   if (name.startsWith('not-a-directory.'))
     return { kind: 'set-aside', why: 'it was in the place where evidence is kept' }
@@ -416,7 +418,7 @@ export function oddityAmongInstances(
         kind: 'stray',
         why: `it is in the place of ${name === lockName ? 'the lock, so that nobody can have it' : 'a mark'}, and is no link`,
       }
-    return name === lockName && lifeOf(disk.readLink(name, clients) ?? '', holderName()) === 'dead'
+    return name === lockName && lifeOf(disk.readLink(name, clients) ?? '', holderName(clients), clients) === 'dead'
       ? { kind: 'leftover', why: 'a lock whose holder is gone' }
       : undefined
   }

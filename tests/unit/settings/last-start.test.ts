@@ -5,6 +5,9 @@ import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { noteDirectory, sinceStart } from '../../../lib/settings/last-start.ts'
 import type { Settings } from '../../../lib/settings/settings.ts'
+import { nodeCalls } from '../../../lib/syscalls/node.ts'
+
+const calls = nodeCalls()
 
 const scratch = mkdtempSync(join(tmpdir(), 'last-start-'))
 after(() => {
@@ -58,18 +61,18 @@ describe('between two starts', () => {
   ]
   for (const [what, atStart, now, goesTo, says] of table)
     it(`upcalls find the server's directory with ${what}`, () => {
-      noteDirectory(atStart)
-      const { stateDirectory, changed } = sinceStart(now)
+      noteDirectory(calls, atStart)
+      const { stateDirectory, changed } = sinceStart(calls, now)
       assert.equal(stateDirectory, goesTo)
       if (says === undefined) assert.equal(changed, undefined)
       else assert.match(changed ?? '', says)
     })
 
   it('the newest start counts', () => {
-    noteDirectory(settings('/one', false))
-    noteDirectory(settings('/two', false))
+    noteDirectory(calls, settings('/one', false))
+    noteDirectory(calls, settings('/two', false))
     assert.equal(readlinkSync(note), 'configured:/two')
-    assert.equal(sinceStart(settings('/three', false)).stateDirectory, '/two')
+    assert.equal(sinceStart(calls, settings('/three', false)).stateDirectory, '/two')
   })
 
   it('a note that is none is said, and not gone by', () => {
@@ -87,7 +90,7 @@ describe('between two starts', () => {
     for (const make of broken) {
       rmSync(note, { recursive: true, force: true })
       make()
-      const { stateDirectory, changed } = sinceStart(settings('/srv', false))
+      const { stateDirectory, changed } = sinceStart(calls, settings('/srv', false))
       assert.equal(stateDirectory, '/srv')
       assert.match(changed ?? '', /nothing is known of the last start/)
     }
@@ -96,6 +99,9 @@ describe('between two starts', () => {
 
   it('nothing is said where nothing is noted', () => {
     for (const directory of [scratch, join(scratch, 'missing'), '/dev/null'])
-      assert.deepEqual(sinceStart(settings('/srv', false, directory)), { stateDirectory: '/srv', changed: undefined })
+      assert.deepEqual(sinceStart(calls, settings('/srv', false, directory)), {
+        stateDirectory: '/srv',
+        changed: undefined,
+      })
   })
 })

@@ -1,0 +1,7 @@
+/** What every command is given: where things are, and the system that they are in. */
+import type { Settings } from '../../settings/settings.ts'
+import type { Calls } from '../../syscalls/calls.ts'
+
+export interface Here extends Settings {
+  readonly calls: Calls
+}
