@@ -78,6 +78,9 @@ export const escaped = (word: string): string =>
 /** {@link escaped}, of bytes. */
 export const printable = (bytes: Uint8Array): string => escaped(textOf(bytes))
 
+/** How many of something, in words for people: `1 record`, `2 records`. */
+export const counted = (many: number, one: string, more = `${one}s`): string => `${many} ${many === 1 ? one : more}`
+
 /** The errno name of a thrown file system error, or undefined for anything else that was thrown. */
 export const errorCode = (thrown: unknown): string | undefined =>
   thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string' ? thrown.code : undefined

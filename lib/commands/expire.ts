@@ -1,7 +1,9 @@
 /** `expire`: clients that are gone for good, by a person's word. */
+import { escaped } from '../failure.ts'
 import { escapeOwner, showOwner, type ClientOwner } from '../upcall/owner.ts'
 import { command } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
+import { legacyRecordsOf } from './shared/legacy.ts'
 import { knownTo, ownerNamed, withHex } from './shared/owners.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
 import { progress } from './shared/progress.ts'
@@ -46,6 +48,7 @@ export const expireCommand = command(
       alive.has(escapeOwner(owner)) || (kernel === 'unknown' || kernel.silent > 0 ? null : false)
 
     const asked = owners.map((owner) => ({ owner, in: newestOf(surveyed, owner) }))
+    const legacy = new Map(owners.map((owner) => [escapeOwner(owner), legacyRecordsOf(surveyed, owner)]))
     const cameBack = new Set<string>()
     if (!dryRun) {
       await consent(
@@ -61,7 +64,11 @@ export const expireCommand = command(
         dry_run: dryRun,
         expired: owners
           .filter((owner) => !cameBack.has(escapeOwner(owner)))
-          .map((owner) => ({ ...ownerJson(owner), live: isAlive(owner) })),
+          .map((owner) => ({
+            ...ownerJson(owner),
+            live: isAlive(owner),
+            legacy: (legacy.get(escapeOwner(owner)) ?? []).length > 0,
+          })),
         came_back: owners.filter((owner) => cameBack.has(escapeOwner(owner))).map(ownerJson),
       })
       return cameBack.size === 0 ? 0 : 1
@@ -73,6 +80,10 @@ export const expireCommand = command(
         continue
       }
       print(`${dryRun ? 'would expire' : 'expired'} ${name}\n`)
+      for (const path of legacy.get(name) ?? [])
+        print(
+          `  ${dryRun ? 'Would also remove' : 'Also removed'} what the kernel's own tracker had of it: ${escaped(path)}\n`,
+        )
       const number = alive.get(name)
       if (number !== undefined)
         print(

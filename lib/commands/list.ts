@@ -1,6 +1,7 @@
 /** `list`: every record, and what it means now. */
 import { escapeOwner } from '../upcall/owner.ts'
 import { command } from './shared/command.ts'
+import { legacyClients } from './shared/legacy.ts'
 import { print, printJson, say } from './shared/print.ts'
 import { mayReclaim, walk, type Client } from './shared/survey.ts'
 import { isoTime, tableLines } from './shared/table.ts'
@@ -29,11 +30,13 @@ export const listCommand = command(
             : true
     const { surveyed, clients } = walk(settings, wanted)
     const { instance } = surveyed
+    const legacy = current === true ? [] : legacyClients(surveyed)
     if (json) {
       printJson({
         instance: instanceJson(surveyed),
         ran_untracked: surveyed.untracked,
         clients: each(clients, (client) => clientJson(client, instance)),
+        legacy_clients: legacy,
       })
       return 0
     }
@@ -50,7 +53,11 @@ export const listCommand = command(
       lines++
       if (!print(part)) break
     }
-    if (lines === 0 && process.stdout.isTTY) print('no such record\n')
+    if (legacy.length > 0)
+      print(
+        `${lines > 0 ? '\n' : ''}Of these, who may reclaim by the kernel's own tracker, only the MD5 of the name is known:\n${legacy.map((name) => `${name}\n`).join('')}`,
+      )
+    if (lines === 0 && legacy.length === 0 && process.stdout.isTTY) print('no such record\n')
     return 0
   },
 )

@@ -4,12 +4,13 @@
  * Only a server that restarts before its grace is over waits for a client more than once: the end of a grace period drops
  * whoever did not reclaim in it.
  */
-import { Failed } from '../failure.ts'
+import { counted, Failed } from '../failure.ts'
 import { lookAt } from '../store/state-directory.ts'
 import { endGraceEarly } from '../events/grace-end.ts'
 import { escapeOwner } from '../upcall/owner.ts'
 import { command } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
+import { legacyClients } from './shared/legacy.ts'
 import { print, printJson, remark, textOfPath } from './shared/print.ts'
 import { progress } from './shared/progress.ts'
 import { clientJson, instanceJson, ownerJson } from './shared/view.ts'
@@ -38,6 +39,7 @@ export const pruneCommand = command(
       throw new Failed({ kind: 'bad-argument', why: 'not a number of instances', word: String(unseen) })
     const { surveyed, clients } = walk(settings, (client) => client.standing === 'waiting' && client.unseen >= unseen)
     const missing = [...clients]
+    const legacy = legacyClients(surveyed).length
     const list = table(
       ['UNSEEN', 'LAST IN', 'FIRST RECORDED', 'CLIENT'],
       missing.map((client) => [client.unseen, String(client.in), isoTime(client.recorded), escapeOwner(client.owner)]),
@@ -45,7 +47,7 @@ export const pruneCommand = command(
     const cameBack = new Set<string>()
     if (!dryRun && missing.length > 0) {
       if (!yes) remark(list)
-      await consent(`${missing.length} clients may not reclaim any more. Go on?`, yes)
+      await consent(`${counted(missing.length, 'client')} may not reclaim any more. Go on?`, yes)
       const world = worldOf(settings)
       for (const owner of forgetAll(world, settings, missing, progress('pruning clients', missing.length)))
         cameBack.add(escapeOwner(owner))
@@ -62,11 +64,16 @@ export const pruneCommand = command(
         pruned: missing
           .filter(({ owner }) => !cameBack.has(escapeOwner(owner)))
           .map((client) => clientJson(client, surveyed.instance)),
+        legacy_clients_left: legacy,
         came_back: missing.filter(({ owner }) => cameBack.has(escapeOwner(owner))).map(({ owner }) => ownerJson(owner)),
       })
       return 0
     }
-    print(`${list}${missing.length - cameBack.size} clients ${dryRun ? 'would be pruned' : 'pruned'}\n`)
+    print(`${list}${counted(missing.length - cameBack.size, 'client')} ${dryRun ? 'would be pruned' : 'pruned'}\n`)
+    if (legacy > 0)
+      remark(
+        `${counted(legacy, 'client')} of the kernel's own tracker left as before, since only the MD5 of a name is known there: they count until grace ends\n`,
+      )
     for (const name of cameBack) print(`not pruned ${name}: it came back meanwhile\n`)
     return 0
   },

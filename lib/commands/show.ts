@@ -2,6 +2,7 @@
 import { escaped } from '../failure.ts'
 import { escapeOwner } from '../upcall/owner.ts'
 import { command } from './shared/command.ts'
+import { legacyRecordsOf } from './shared/legacy.ts'
 import { knownTo, ownerNamed, withHex } from './shared/owners.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
 import { mayReclaim, recordsOfOwner, survey, type Client, type Survey } from './shared/survey.ts'
@@ -42,13 +43,16 @@ export const showCommand = command(
     // The newest first; the first that counts is what an upcall goes by.
     const records = recordsOfOwner(surveyed, owner)
     const present = live.filter(own)
+    const legacy = legacyRecordsOf(surveyed, owner)
+    const may = records.some(mayReclaim) || (legacy.length > 0 && !surveyed.untracked)
     if (json) {
       printJson({
         ...ownerJson(owner),
-        may_reclaim: records.some(mayReclaim),
+        may_reclaim: may,
         instance: instanceJson(surveyed),
         ran_untracked: surveyed.untracked,
         records: records.map((record) => ({ ...clientJson(record, surveyed.instance), path: textOfPath(record.path) })),
+        legacy: legacy.map(textOfPath),
         live: kernel === 'unknown' ? null : present.map(liveJson),
         live_silent: kernel === 'unknown' ? null : kernel.silent,
       })
@@ -59,10 +63,14 @@ export const showCommand = command(
         pairs([
           ['client', escapeOwner(owner)],
           ['hex', Buffer.from(owner).toString('hex')],
-          ['may reclaim', records.some(mayReclaim) ? 'yes' : records.length === 0 ? 'no: it is not recorded' : 'no'],
+          ['may reclaim', may ? 'yes' : records.length + legacy.length === 0 ? 'no: it is not recorded' : 'no'],
           ['server instance', sayInstance(surveyed.instance)],
           ...(surveyed.untracked ? [['but', untracked] as const] : []),
         ]),
+        ...legacy.map(
+          (path) =>
+            `\n${pairs([['recorded by the kernel', `its own tracker, until a grace period ends: ${escaped(path)}`]])}`,
+        ),
         ...records.map((record) => `\n${sayRecord(record, surveyed)}`),
         ...present.map((client) => `\n${sayLive(client)}`),
         kernel === 'unknown'

@@ -1,12 +1,13 @@
 /** `status`: the server instance, who may reclaim, who has, and what holds grace open. */
 import fs from 'node:fs'
-import { escaped } from '../failure.ts'
+import { counted, escaped } from '../failure.ts'
 import type { Instance } from '../rules/instance.ts'
 import * as disk from '../syscalls/files.ts'
 import { markOf } from '../store/layout.ts'
 import { escapeOwner } from '../upcall/owner.ts'
 import { command } from './shared/command.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
+import { legacyClients } from './shared/legacy.ts'
 import { mayReclaim, recordsOfOwner, walk, type Survey, type Walk } from './shared/survey.ts'
 import { isoTime, pairs, table, toned } from './shared/table.ts'
 import { graceNow, holdersAmong, type Grace, type Holder } from './shared/grace.ts'
@@ -40,6 +41,7 @@ export const statusCommand = command(
     const status: Status = {
       walked,
       surveyed,
+      legacy: legacyClients(surveyed),
       kernel,
       grace: graceNow(surveyed, kernel, Date.now(), graceEnded(surveyed)),
     }
@@ -52,6 +54,8 @@ export const statusCommand = command(
 interface Status {
   readonly walked: Walk
   readonly surveyed: Survey
+  /** Who may reclaim by the kernel's own tracker alone, by MD5. */
+  readonly legacy: readonly string[]
   readonly kernel: Kernel
   readonly grace: Grace
 }
@@ -68,7 +72,7 @@ function graceEnded({ state, instance, format }: Survey): number | undefined {
   return changed === undefined ? undefined : Math.floor(changed / 1000)
 }
 
-function statusJson({ walked, surveyed, kernel, grace }: Status) {
+function statusJson({ walked, surveyed, legacy, kernel, grace }: Status) {
   const { instance } = surveyed
   const seconds = (value: Seconds): number | null => (typeof value === 'number' ? value : null)
   const count = noCounts()
@@ -99,7 +103,7 @@ function statusJson({ walked, surveyed, kernel, grace }: Status) {
       count[wordFor(client, instance)]++
       return clientJson(client, instance)
     }),
-    counts: () => ({ ...count, damaged: walked.damaged() }),
+    counts: () => ({ ...count, legacy: legacy.length, damaged: walked.damaged() }),
     live:
       kernel.live === 'unknown'
         ? null
@@ -143,7 +147,7 @@ function describe(status: Status, all: boolean): void {
       ['server instance', sayInstance(instance)],
       ['since', saySince(status)],
       ['grace', sayGrace(status)],
-      ['clients', sayCounts(instance, count, walked.damaged())],
+      ['clients', sayCounts(instance, count, walked.damaged(), status.legacy.length)],
     ]),
   )
   if (surveyed.untracked) print(`\n${toned()('bad', `${untracked[0]?.toUpperCase() ?? ''}${untracked.slice(1)}.`)}\n`)
@@ -192,14 +196,15 @@ function sayGrace({ surveyed: { instance }, kernel, grace: { left } }: Status): 
   }
 }
 
-function sayCounts(instance: Instance, count: Readonly<Record<Word, number>>, damaged: number): string {
+function sayCounts(instance: Instance, count: Readonly<Record<Word, number>>, damaged: number, legacy: number): string {
   const parts =
     instance.kind === 'partial'
       ? [
           `${count.reclaimed + count.new + count.waiting} may reclaim: ${count.reclaimed} reclaimed, ${count.waiting} waiting, ${count.new} new`,
         ]
       : [`${count.recorded} may reclaim after the next start`]
-  if (count.void > 0) parts.push(`${count.void} records that nothing looks at any more`)
+  if (legacy > 0) parts.push(`${counted(legacy, 'client')} more by the kernel's own tracker (list)`)
+  if (count.void > 0) parts.push(`${counted(count.void, 'record')} that nothing looks at any more`)
   if (damaged > 0) parts.push(toned()('bad', `${damaged} that can't be understood`))
   return parts.join('; ')
 }

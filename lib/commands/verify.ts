@@ -1,5 +1,5 @@
 /** `verify`: is everything in the state directory as this program leaves it? `--repair` mends what is not (mend.ts). */
-import { escaped, Failed, report } from '../failure.ts'
+import { counted, escaped, Failed, report } from '../failure.ts'
 import { command } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
 import { print, printJson, remark, textOfPath } from './shared/print.ts'
@@ -61,7 +61,7 @@ export const verifyCommand = command(
       )
     if (!('unusable' in readable(settings)))
       print(
-        `${count.records} records can be understood; ${count.wrong === 0 ? 'nothing is wrong' : `${count.wrong} things are wrong`}\n`,
+        `${counted(count.records, 'record')} can be understood; ${count.wrong === 0 ? 'nothing is wrong' : `${counted(count.wrong, 'thing is', 'things are')} wrong`}\n`,
       )
     return count.wrong === 0 ? 0 : 1
   },

@@ -8,7 +8,7 @@
  * answered before that: the mark `unconfirmed` tells an upcall that finds grace over whether anybody has seen to it, and to
  * the directories of the kernel's own tracker, which would let their clients reclaim later.
  */
-import { Failed, quote } from '../failure.ts'
+import { counted, Failed, quote } from '../failure.ts'
 import type { PartialInstance, Start } from '../rules/instance.ts'
 import * as disk from '../syscalls/files.ts'
 import * as instances from '../store/instances.ts'
@@ -112,12 +112,12 @@ function clearLegacy({ state, log }: World, tops: readonly string[]): number {
 }
 
 const leftIn = (left: number, top: string): string =>
-  `${left} entries of ${quote(top)} could not be removed: they would let clients reclaim later`
+  `${counted(left, 'entry', 'entries')} of ${quote(top)} could not be removed, which would let clients reclaim later`
 
 function refuseLegacyLeft(left: number): void {
   if (left > 0)
     throw storageFailure(
-      `${left} directories of the kernel's own tracker could not be removed: they would let clients reclaim later`,
+      `${counted(left, 'directory', 'directories')} of the kernel's own tracker could not be removed, which would let clients reclaim later`,
     )
 }
 
@@ -138,9 +138,9 @@ export function sweep({ calls, state, log }: World): void {
   const end = calls.monotonic() + tidyMs
   try {
     const { removed, aside } = instances.sweep(state, () => calls.monotonic() < end)
-    if (removed > 0) log.notice(`removed ${removed} records of clients that did not reclaim`)
+    if (removed > 0) log.notice(`removed ${counted(removed, 'record')} of clients that did not reclaim`)
     if (aside > 0)
-      log.error(`${aside} records could not be understood: kept in ${quote(`${state.clientsPath}/damaged`)}`)
+      log.error(`${counted(aside, 'record')} could not be understood: kept in ${quote(`${state.clientsPath}/damaged`)}`)
   } catch (thrown) {
     log.warning(`old instances could not be removed: ${String(thrown)}`)
   }

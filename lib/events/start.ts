@@ -8,7 +8,7 @@
  * that was made before all else tells the next start that this instance ran without us (lib/store/untracked.ts).
  */
 import { reclaimableIn } from '../rules/instance.ts'
-import { quote } from '../failure.ts'
+import { counted, quote } from '../failure.ts'
 import * as disk from '../syscalls/files.ts'
 import { readBootTime } from '../store/format1.ts'
 import * as instances from '../store/instances.ts'
@@ -118,5 +118,5 @@ function allowClients({ state, nfsd, log, deadline }: World): void {
   const count = nfsd.allowClients(owners(), () => {
     deadline.assertTimeLeft('telling the kernel who may reclaim')
   })
-  log.notice(`told the kernel that ${count} clients may reclaim`)
+  log.notice(`told the kernel that ${counted(count, 'client')} may reclaim`)
 }

@@ -20,6 +20,9 @@ export const legacyTopIn = (stateDirectory: string): string => `${stateDirectory
 /** The MD5 that names a client in the kernel's own tracker. */
 export const legacyName = /^[0-9a-f]{32}$/
 
+/** What names a client there. */
+export const legacyNameOf = (owner: ClientOwner): string => hexOf(md5(owner))
+
 /** Runs `work` in a top directory. @returns undefined where there is none, or where others could have put names. */
 function inTop<T>(path: string, anywhere: Directory, work: (top: Directory) => T): T | undefined {
   const top = disk.openDirectory(path, anywhere)
@@ -42,7 +45,7 @@ export const hasLegacyRecord = (path: string, anywhere: Directory): boolean =>
 /** Removes a client's directory. Durable when it returns true; false, if something is there that does not go. */
 export const removeLegacyRecord = (topPath: string, anywhere: Directory, owner: ClientOwner): boolean =>
   inTop(topPath, anywhere, (top) => {
-    const name = hexOf(md5(owner))
+    const name = legacyNameOf(owner)
     if (disk.directoryAt(name, top) === 'absent') return true
     const gone = disk.removeIfEmpty(name, top)
     disk.sync(top)
@@ -55,6 +58,14 @@ export const hasLegacyRecords = (path: string, anywhere: Directory): boolean =>
     for (const { name } of disk.entriesOf(top)) if (legacyName.test(name)) return true
     return false
   }) ?? false
+
+/** Every client that it has left here, by name. None, where others could have put names. */
+export const legacyRecordsIn = (path: string, anywhere: Directory): readonly string[] =>
+  inTop(path, anywhere, (top) =>
+    [...disk.entriesOf(top)]
+      .map(({ name }) => name)
+      .filter((name) => legacyName.test(name) && typeof disk.directoryAt(name, top) === 'object'),
+  ) ?? []
 
 /**
  * Removes every client's directory. Durable when it returns.

@@ -187,7 +187,7 @@ eachArtefact('export', (artefact) => {
     await s.fullInstanceWith('ada')
     const before = s.snapshot()
     const file = beside(s, 'out.json')
-    assert.match((await s.call(['export', '--dry-run', '-o', file])).stdout, /^1 clients would be written/)
+    assert.match((await s.call(['export', '--dry-run', '-o', file])).stdout, /^1 client would be written/)
     assert.equal(existsSync(file), false)
     assert.equal((await s.call(['export', '-o', file])).status, done)
     assert.equal(statSync(file).mode & 0o777, 0o600)

@@ -89,8 +89,8 @@ eachArtefact("import from nfsdcltrack's database", (artefact) => {
     }
     assert.equal(count, 1)
     assert.deepEqual(notes, [
-      '1 records without an owner left out',
-      '1 records with an owner longer than 1024 bytes left out',
+      '1 record without an owner left out',
+      '1 record with an owner longer than 1024 bytes left out',
     ])
     sql(database, `UPDATE parameters SET value = '3' WHERE key = 'version';`)
     const refused = await imported(s, database)
@@ -195,7 +195,7 @@ eachArtefact("import from a directory of the kernel's own tracker", (artefact) =
     writeFileSync(join(top, 'README'), '')
     const said = await imported(s, top)
     assert.equal(said.status, done, said.stderr)
-    assert.match(said.stderr, /1 entries that are no client's directory left out/)
+    assert.match(said.stderr, /1 entry that is no client's directory left out/)
     assert.equal((await imported(s, top)).status, done)
     await s.init('7')
     assert.equal((await s.check('ada', 'v4.0', legacyRecord(s, 'ada'))).status, done)
@@ -369,7 +369,7 @@ eachArtefact('import', (artefact) => {
     assert.equal(unasked.status, badArgument)
     assert.match(unasked.stderr, /there is no terminal to ask on, so say --yes/)
     assert.equal(
-      (await s.call(['import', '--dry-run', source])).stdout.split('\n')[0]?.startsWith('1 clients would be imported'),
+      (await s.call(['import', '--dry-run', source])).stdout.split('\n')[0]?.startsWith('1 client would be imported'),
       true,
     )
     const terminal = {

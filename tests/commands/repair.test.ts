@@ -185,7 +185,7 @@ eachArtefact('prune', (artefact) => {
     const s = server(artefact)
     await crashed(s)
     const dry = await s.call(['prune', '--unseen', '3', '--dry-run'])
-    assert.match(dry.stdout, /UNSEEN .*\n +3 .* ada\n1 clients would be pruned\n$/)
+    assert.match(dry.stdout, /UNSEEN .*\n +3 .* ada\n1 client would be pruned\n$/)
     const { pruned } = JSON.parse((await s.call(['prune', '--unseen', '3', '--yes', '--json'])).stdout) as {
       pruned: { owner: string; instances_unseen: number }[]
     }
@@ -206,7 +206,7 @@ eachArtefact('prune', (artefact) => {
     await s.create('cid', 'v4.1')
     const { status, said } = await asked(s, ['prune', '--unseen', '1'], () => s.create('bob', 'v4.1'))
     assert.equal(status, done, said)
-    assert.match(said, /1 clients pruned\r?\nnot pruned bob: it came back meanwhile/)
+    assert.match(said, /1 client pruned\r?\nnot pruned bob: it came back meanwhile/)
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'cid'), ['bob', 'cid'])
   })
 

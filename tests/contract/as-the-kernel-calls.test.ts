@@ -17,6 +17,7 @@ import { join } from 'node:path'
 import { it } from 'node:test'
 import { asKernel, inForeground, settings, type Environment } from '../support/artefacts.ts'
 import {
+  badArgument,
   done,
   eachArtefact,
   hex,
@@ -230,7 +231,59 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
     await s.init()
     const said = await s.graceDone('5', top)
     assert.equal(said.status, 135)
-    assert.match(said.stderr, /critical: 1 entries of .* could not be removed/)
+    assert.match(said.stderr, /critical: 1 entry of .* could not be removed/)
+  })
+
+  it('a client that only it has recorded is known to people, and is taken out by one', async () => {
+    const s = server(artefact)
+    const other = '0'.repeat(32)
+    const top = withLegacyIn(s, s.stateDir, nameOfAda, other)
+    await s.init()
+    const shown = await s.call(['show', 'ada', '--json'])
+    assert.deepEqual(
+      { ...(JSON.parse(shown.stdout) as object), instance: undefined },
+      {
+        owner: 'ada',
+        owner_hex: '616461',
+        may_reclaim: true,
+        instance: undefined,
+        ran_untracked: false,
+        records: [],
+        legacy: [join(top, nameOfAda)],
+        live: null,
+        live_silent: null,
+      },
+    )
+    assert.match((await s.call(['list'])).stdout, new RegExp(`only the MD5 .*:\n${other}\n${nameOfAda}\n$`))
+    assert.match((await s.call(['status'])).stdout, /0 may reclaim: .*; 2 clients more by the kernel's own tracker/)
+    assert.equal((await s.call(['prune', '--yes', '--unseen', '1'])).status, done)
+    assert.equal((await s.check('ada', 'v4.1', join(top, nameOfAda))).status, done, 'only its MD5 is known to prune')
+
+    assert.equal((await s.call(['expire', '--dry-run', 'ada'])).status, done)
+    assert.ok(existsSync(join(top, nameOfAda)), 'it was not meant')
+    const { calls } = await traced(s, ['expire', '--yes', 'ada'], { PATH: process.env['PATH'] ?? '' })
+    const removed = calls.findIndex(
+      ({ text }) => isCall(text, 'rmdir', nameOfAda) || text.includes(`"${nameOfAda}", AT_REMOVEDIR`),
+    )
+    assert.ok(removed >= 0 && calls.slice(removed).some(({ text }) => text.startsWith('fsync')), 'durable')
+    assert.equal((await s.check('ada', 'v4.1', join(top, nameOfAda))).status, mayNotReclaim)
+
+    const before = s.snapshot()
+    for (const nobody of ['ada', 'bob'])
+      assert.equal((await s.call(['expire', '--yes', nobody])).status, badArgument, nobody)
+    assert.equal(s.snapshot(), before, 'whom nobody has recorded can not be taken out')
+    assert.ok(existsSync(join(top, other)))
+  })
+
+  it('a directory of it that was left over when grace was over would let its client reclaim later: it can be taken out', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('bob')
+    const top = withLegacyIn(s, s.stateDir, nameOfAda)
+    const said = await s.call(['expire', '--yes', 'ada'])
+    assert.equal(said.status, done, said.stderr)
+    assert.match(said.stdout, /^expired ada\n {2}Also removed what the kernel's own tracker had of it: /)
+    await s.init()
+    assert.equal((await s.check('ada', 'v4.1', join(top, nameOfAda))).status, mayNotReclaim)
   })
 
   it('while it may hold clients that are not in our records, nobody asks for an early end of grace', async () => {

@@ -439,7 +439,7 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
     await s.create('bob', 'v4.1')
     const ended = await s.graceDone()
     assert.equal(ended.status, done)
-    assert.match(ended.stderr, /1 records could not be understood: kept in/)
+    assert.match(ended.stderr, /1 record could not be understood: kept in/)
     assert.equal(readdirSync(join(s.stateDir, 'v4clients/damaged')).length, 1)
   })
 

@@ -32,6 +32,17 @@ const lives: Readonly<Record<string, Life>> = {
     check(0),
     check(1),
   ),
+  "a client of the kernel's own tracker alone, taken out by a person, may not reclaim, now or after a crash": life(
+    [0, 1],
+    start,
+    { act: 'expire', who: 0 },
+    check(0),
+    { act: 'expire', who: 2 },
+    later,
+    start,
+    check(0),
+    check(1),
+  ),
   "a client of the kernel's own tracker whose check was its record keeps it, over a crash in its first grace period":
     life([0, 1], start, check(0, 'N'), later, start, check(0, 'N'), check(1), done, later, start, check(0), check(1)),
   "after an instance without a tracker nobody may reclaim, also whom the kernel's own tracker knew": life(

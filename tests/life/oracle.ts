@@ -166,9 +166,10 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
       legacy.add(event.owner)
       return yes('the kernel has its own ways')
     case 'expire': {
-      const known = active.has(event.owner) || reclaimable.has(event.owner)
+      const known = active.has(event.owner) || reclaimable.has(event.owner) || legacy.has(event.owner)
       forget(memory, event.owner)
-      // Somebody who may not reclaim anyway may still have a record that is to be swept.
+      // Refused, it changes nothing: there was nothing to forget. Somebody who may not reclaim anyway may still have a
+      // record that is to be swept, and then it is no refusal.
       return {
         statuses: known ? [0] : [0, nobodyOfThatName],
         because: 'a person may take any client out',

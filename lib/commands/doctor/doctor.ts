@@ -1,5 +1,5 @@
 /** `doctor`: each thing that must be true for recovery to work, looked at, explained, with the command that mends it. */
-import { Failed, failureFrom, report } from '../../failure.ts'
+import { counted, Failed, failureFrom, report } from '../../failure.ts'
 import { command } from '../shared/command.ts'
 import type { Here } from '../shared/here.ts'
 import { print, printJson } from '../shared/print.ts'
@@ -119,7 +119,7 @@ export function inWords({ findings, wrong }: Examined): string {
     ]
   })
   const unseen = findings.filter(({ verdict }) => verdict === 'unknown').length
-  const verdict = wrong === 0 ? 'Nothing is wrong' : `${wrong} ${wrong === 1 ? 'thing is' : 'things are'} wrong`
+  const verdict = wrong === 0 ? 'Nothing is wrong' : `${counted(wrong, 'thing is', 'things are')} wrong`
   return `${[...lines, '', `${verdict}${unseen > 0 ? `; ${unseen} could not be looked at` : ''}.`].join('\n')}\n`
 }
 

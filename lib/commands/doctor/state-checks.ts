@@ -1,6 +1,6 @@
 /** That the records are kept where they last, that there is room for more, and that what is there can be understood. */
 import { dirname } from 'node:path'
-import { errorCode, quote } from '../../failure.ts'
+import { counted, errorCode, quote } from '../../failure.ts'
 import fs from 'node:fs'
 import { sinceStart } from '../../settings/last-start.ts'
 import { nodePath } from '../shared/print.ts'
@@ -163,7 +163,7 @@ export function records({ survey }: Site): Said {
   const damaged = { count: unreadable.count - views.length, some }
   if (damaged.count > 0)
     return wrong(
-      `${count(damaged.count, 'entry', 'entries')} can't be understood: ${examples(damaged)}`,
+      `${counted(damaged.count, 'entry', 'entries')} can't be understood: ${examples(damaged)}`,
       'What can not be understood lets nobody reclaim. Its clients lose their locks at the next start, unless they are recorded anew.',
       'nfsd-userland-helper verify --repair',
     )
@@ -177,27 +177,25 @@ export function records({ survey }: Site): Said {
   const strange = of('stray', 'open', 'leftover')
   if (strange.count > 0)
     return doubtful(
-      `${count(strange.count, 'entry does', 'entries do')} not belong among the records: ${examples(strange)}`,
+      `${counted(strange.count, 'entry does', 'entries do')} not belong among the records: ${examples(strange)}`,
       "Nothing looks at them. What a killed upcall left is swept by a later start; what is not this program's is nobody's business here.",
       'nfsd-userland-helper verify --repair',
     )
   if (views.length > 0)
     return doubtful(
-      `${count(views.length, 'file', 'files')} for people can't be understood: ${examples({ count: views.length, some: views })}`,
+      `${counted(views.length, 'file', 'files')} for people can't be understood: ${examples({ count: views.length, some: views })}`,
       'Nothing is decided by them. They are written anew at the next start and at the end of its grace.',
       'nfsd-userland-helper verify --repair',
     )
   const aside = of('set-aside')
   if (aside.count > 0)
     return doubtful(
-      `${count(aside.count, 'entry was', 'entries were')} set aside earlier because it could not be understood: ${examples(aside)}`,
+      `${counted(aside.count, 'entry was', 'entries were')} set aside earlier because it could not be understood: ${examples(aside)}`,
       'They mean nothing any more, and are kept as evidence. Find out what damaged them, then remove them.',
       `rm -r ${shellWord(`${survey.state.clientsPath}/damaged`)}`,
     )
-  return good(`${count(survey.records, 'record', 'records')}, all of which can be understood`)
+  return good(`${counted(survey.records, 'record', 'records')}, all of which can be understood`)
 }
-
-const count = (many: number, one: string, more: string): string => `${many} ${many === 1 ? one : more}`
 
 function parted<T>(all: readonly T[], which: (one: T) => boolean): [T[], T[]] {
   return [all.filter(which), all.filter((one) => !which(one))]

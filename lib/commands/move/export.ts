@@ -1,7 +1,7 @@
 /** `export`: who may reclaim at the next start, for another tracker, another machine, or a program. Changes nothing here. */
 import { randomUUID } from 'node:crypto'
 import { dirname, join, resolve } from 'node:path'
-import { Failed, quote } from '../../failure.ts'
+import { counted, Failed, quote } from '../../failure.ts'
 import fs from 'node:fs'
 import * as disk from '../../syscalls/files.ts'
 import { legacyTopIn } from '../../store/v4recovery.ts'
@@ -65,12 +65,14 @@ export const exportCommand = command(
     if (to === 'nfsdcltrack') {
       const stay = [...matchOnly()].length
       if (stay > 0)
-        say(`${stay} clients of the kernel's own tracker stay where they are: nfsdcltrack takes them over by itself`)
+        say(
+          `${counted(stay, 'client')} of the kernel's own tracker left out: nfsdcltrack takes over what is there by itself`,
+        )
     }
     if (dryRun) {
-      const counted = clients()
-      while (counted.next().done !== true);
-      print(`${count} clients would be written for ${to === 'json' ? 'import' : to}\n`)
+      const all = clients()
+      while (all.next().done !== true);
+      print(`${counted(count, 'client')} would be written for ${to === 'json' ? 'import' : to}\n`)
     } else if (output === undefined) {
       for (const part of inParts(writeExport(clients(), matchOnly(), now()))) if (!print(part)) break
     } else {
@@ -83,9 +85,10 @@ export const exportCommand = command(
                 : await writeNfsdcld(clients(), matchOnly()),
             ]
       makeFile(resolve(output), written)
-      print(`${count} clients written to ${quote(resolve(output))}\n`)
+      print(`${counted(count, 'client')} written to ${quote(resolve(output))}\n`)
     }
-    if (damaged() > 0) say(`${damaged()} entries that can't be understood allow nothing, and are left out`)
+    if (damaged() > 0)
+      say(`${counted(damaged(), 'entry', 'entries')} that can't be understood, left out: nobody may reclaim by it`)
     return 0
   },
 )

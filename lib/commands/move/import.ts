@@ -3,7 +3,7 @@ import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { makeStateDirectory } from '../../store/state-directory.ts'
 import { resolve } from 'node:path'
-import { Failed, quote } from '../../failure.ts'
+import { counted, Failed, quote } from '../../failure.ts'
 import { command } from '../shared/command.ts'
 import { consent, withConsent } from '../shared/consent.ts'
 import { print, printJson, say, textOfPath } from '../shared/print.ts'
@@ -113,7 +113,7 @@ function* missing(found: Found, room: Room, shown: (done: number) => void): Gene
 
 const question = (found: Found, source: string, stateDirectory: string, count: number): string =>
   [
-    `${count} clients of ${nameOf(found.kind)} ${quote(source)} may reclaim their locks at the next start of the server`,
+    `${counted(count, 'client')} of ${nameOf(found.kind)} ${quote(source)} may reclaim their locks at the next start of the server`,
     `on ${quote(stateDirectory)}. That is right only if`,
     ' * the server that recorded them has stopped, and nothing has been granted on its file systems since;',
     ' * those file systems are served from here only after that start, under the same server scope.',
@@ -149,7 +149,7 @@ function describe({
 }: Imported): string {
   const would = dryRun ? 'would be ' : ''
   const lines = [
-    `${imported} clients ${would}imported from ${nameOf(source.kind)} ${quote(source.path)} into ${quote(stateDirectory)}, ${already} were there already`,
+    `${counted(imported, 'client')} ${would}imported from ${nameOf(source.kind)} ${quote(source.path)} into ${quote(stateDirectory)}, ${already} were there already`,
   ]
   if (matchOnly.clients > 0)
     lines.push(

@@ -1,4 +1,5 @@
 /** What moves between this program and others: who may reclaim at the next start of the server, and nothing else. */
+import { counted } from '../../failure.ts'
 import type { ClientOwner } from '../../upcall/owner.ts'
 
 export interface Movable {
@@ -50,6 +51,6 @@ export function sieve(now: number): {
         { owner: Buffer.from(bytes) as Uint8Array as ClientOwner, session, recorded: recordedFrom(recorded, now) },
       ]
     },
-    notes: () => [...refused].map(([why, count]) => `${count} records ${why} left out`),
+    notes: () => [...refused].map(([why, count]) => `${counted(count, 'record')} ${why} left out`),
   }
 }

@@ -2,7 +2,7 @@
 import { randomUUID } from 'node:crypto'
 import fs from 'node:fs'
 import { join } from 'node:path'
-import { Failed, quote } from '../../failure.ts'
+import { counted, Failed, quote } from '../../failure.ts'
 import type { Calls } from '../../syscalls/calls.ts'
 import { anywhere } from '../../syscalls/files.ts'
 import { legacyTopIn } from '../../store/v4recovery.ts'
@@ -83,7 +83,8 @@ async function readDirectory(calls: Calls, path: string, now: number): Promise<F
     kind: 'v4recovery',
     clients: () => [],
     matchOnly,
-    notes: () => (others === 0 ? [] : [`${others} entries that are no client's directory left out`]),
+    notes: () =>
+      others === 0 ? [] : [`${counted(others, 'entry that is', 'entries that are')} no client's directory left out`],
   }
 }
 
@@ -107,10 +108,16 @@ function readStateDirectory(calls: Calls, path: string): Found {
     },
     matchOnly: () => [],
     notes: () => [
-      ...(damaged() > 0 ? [`${damaged()} entries that can't be understood allow nothing there, and are left out`] : []),
+      ...(damaged() > 0
+        ? [
+            `${counted(damaged(), 'entry', 'entries')} that can't be understood, left out: nobody may reclaim by it there`,
+          ]
+        : []),
       ...(instance.kind === 'none' ? ['no server instance is recorded there, so nobody may reclaim by it'] : []),
       ...(legacy > 0
-        ? [`${legacy} clients of the kernel's own tracker are in ${quote(top)}: import that by itself, if they count`]
+        ? [
+            `${counted(legacy, 'client')} of the kernel's own tracker are in ${quote(top)}: import that by itself, if they count`,
+          ]
         : []),
     ],
   }

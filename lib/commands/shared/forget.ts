@@ -5,16 +5,22 @@
  *
  * A person has been asked about clients as they were. One that has come back since is somebody else to them, so each is looked
  * at once more, under the lock, and stays where it has come.
+ *
+ * What the kernel's own tracker has of them goes too, in every state in which it could count: `remove` leaves it in a full
+ * instance, where a `gracedone` has taken it away.
  */
 import type { Start } from '../../rules/instance.ts'
 import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { migrate } from '../../store/migrate.ts'
-import { lookAt } from '../../store/state-directory.ts'
+import { lookAt, storageFailure } from '../../store/state-directory.ts'
 import { forgetClient } from '../../events/client.ts'
 import type { World } from '../../events/world.ts'
-import type { ClientOwner } from '../../upcall/owner.ts'
+import { showOwner, type ClientOwner } from '../../upcall/owner.ts'
+import { removeLegacyRecord } from '../../store/v4recovery.ts'
+import { quote } from '../../failure.ts'
 import { holding } from './hold.ts'
+import { legacyTopsOf } from './legacy.ts'
 import { mayReclaim, recordsOfOwner, survey, type Survey, type Where } from './survey.ts'
 
 /** A client as a person was asked about it. */
@@ -55,6 +61,10 @@ export function forgetAll(
           const settlement = forgetClient(world, recorded, owner)
           for (const directory of settlement.sync) if (directory !== undefined) synced.add(directory)
           if (settlement.then !== undefined) then.push(settlement.then)
+          if (surveyed.legacyCounts)
+            then.push(() => {
+              forgetLegacy(surveyed, owner)
+            })
         }
         shown(from + at + 1)
       }
@@ -63,4 +73,11 @@ export function forgetAll(
     for (const work of then) work()
   }
   return cameBack
+}
+
+/** @throws Failed, if something is in such a directory: it would still let the client reclaim. */
+function forgetLegacy(surveyed: Survey, owner: ClientOwner): void {
+  for (const top of legacyTopsOf(surveyed))
+    if (!removeLegacyRecord(top, surveyed.state.anywhere, owner))
+      throw storageFailure(`what the kernel's own tracker has of ${showOwner(owner)} in ${quote(top)} does not go`)
 }

@@ -4,6 +4,7 @@
  */
 import type { Argv } from 'yargs'
 import { Failed } from '../../failure.ts'
+import { legacyRecordsOf } from './legacy.ts'
 import { clientsIn, recordsOfOwner, type Survey } from './survey.ts'
 import { escapeOwner, ownerFromEscaped, ownerFromHex, showOwner, type ClientOwner } from '../../upcall/owner.ts'
 
@@ -21,10 +22,12 @@ export interface Known {
   readonly all: () => Iterable<ClientOwner>
 }
 
-/** Those that are recorded, and `others`. */
+/** Those that are recorded, also by the kernel's own tracker, which knows whole owners only; and `others`. */
 export const knownTo = (surveyed: Survey, others: readonly { readonly owner: ClientOwner }[] = []): Known => ({
   has: (owner) =>
-    recordsOfOwner(surveyed, owner).length > 0 || others.some((other) => Buffer.compare(other.owner, owner) === 0),
+    recordsOfOwner(surveyed, owner).length > 0 ||
+    legacyRecordsOf(surveyed, owner).length > 0 ||
+    others.some((other) => Buffer.compare(other.owner, owner) === 0),
   *all() {
     for (const { owner } of clientsIn(surveyed)) yield owner
     for (const { owner } of others) yield owner

@@ -21,7 +21,7 @@ import { readBootTime } from '../../store/format1.ts'
 import { holderName, lifeOf } from '../../store/process.ts'
 import { entryAt, isStaged, type Entry } from '../../store/records.ts'
 import { lockName, markNames, type Mark, type Recorded } from '../../store/layout.ts'
-import { lookAt, stateDirectory, toldAtStart, type StateDirectory } from '../../store/state-directory.ts'
+import { legacyCounts, lookAt, stateDirectory, toldAtStart, type StateDirectory } from '../../store/state-directory.ts'
 import { ranUntracked } from '../../store/untracked.ts'
 import type { Entry as Name } from '../../syscalls/calls.ts'
 import type { ClientOwner } from '../../upcall/owner.ts'
@@ -75,6 +75,8 @@ export interface Survey extends Pick<Recorded, 'instance' | 'starts' | 'traces' 
   readonly counting: readonly Start[]
   /** A server instance ran that could not be recorded: nobody may reclaim after the next start, whatever the records say. */
   readonly untracked: boolean
+  /** Whether clients of the kernel's own tracker may reclaim, now or after the next start, unless `untracked` says otherwise. */
+  readonly legacyCounts: boolean
 }
 
 export type Where = Pick<Here, 'calls' | 'stateDirectory' | 'runDirectory'>
@@ -104,6 +106,7 @@ export function survey(
         ? [...starts].reverse()
         : reclaimableIn(instance, starts),
     untracked,
+    legacyCounts: legacyCounts({ instance, marks }),
   }
 }
 
