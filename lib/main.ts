@@ -13,6 +13,7 @@ import { errorName } from './syscalls/errno.ts'
 import type { Calls } from './syscalls/calls.ts'
 import { anywhere } from './syscalls/files.ts'
 import { parseRequest } from './upcall/request.ts'
+import { serve } from './serve/serve.ts'
 import { isVerb, verbs, type Verb } from './upcall/verbs.ts'
 
 /** The variables of the process, by name. */
@@ -33,6 +34,7 @@ export function main(calls: Calls, words: readonly string[], environment: Enviro
     throw thrown
   }
   const { verb } = parsed
+  if (verb === 'serve') return serve(calls, parsed, environment)
   return verb !== undefined && isVerb(verb) ? upcall(calls, parsed, verb, environment) : undefined
 }
 

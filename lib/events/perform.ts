@@ -47,7 +47,7 @@ export function run(world: World, request: Request): void {
     )
 
   if (request.event === 'start') {
-    startInstance(world, request.told, underLock)
+    startInstance(world, request.told, underLock, request.askedBy)
     return
   }
   if (request.event === 'check' && request.session) {
@@ -214,4 +214,16 @@ function apply(world: World, recorded: Recorded, decision: Step): Settlement | '
     default:
       return decision satisfies never
   }
+}
+
+export const perform = run
+export function performTogether(world: World, requests: readonly Request[]): readonly unknown[] {
+  return requests.map((request) => {
+    try {
+      run(world, request)
+      return undefined
+    } catch (thrown) {
+      return thrown
+    }
+  })
 }

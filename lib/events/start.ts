@@ -18,15 +18,15 @@ import { recordsIn } from '../store/records.ts'
 import { clientsOf, legacyCounts, lookAt, makeStateDirectory, markFormat, setAside } from '../store/state-directory.ts'
 import { forgetUntracked, noteStart } from '../store/untracked.ts'
 import { showStart } from '../store/views.ts'
-import type { ClientOwner } from '../upcall/owner.ts'
+import type { AllowedClient } from '../kernel/nfsd.ts'
 import type { GraceStart } from '../upcall/request.ts'
 import { followUp, sweep } from './grace-end.ts'
 import type { World } from './world.ts'
 
 /** @param underLock runs its argument with the state directory's lock held. */
-export function startInstance(world: World, told: GraceStart | undefined, underLock: <T>(work: () => T) => T): void {
+export function startInstance(world: World, told: GraceStart | undefined, underLock: <T>(work: () => T) => T, askedBy?: string): void {
   const { state, nfsd, log, deadline } = world
-  const { ranUntracked, unmarked } = noteStart(state, told)
+  const { ranUntracked, unmarked } = noteStart(state, askedBy ?? told)
   if (unmarked !== undefined)
     log.warning(
       `no mark of this start could be made in ${quote(state.runDirectory)} (${unmarked}): should it fail, nobody would know`,
@@ -101,13 +101,13 @@ function endBefore(world: World): void {
 function allowClients({ state, nfsd, log, deadline }: World): void {
   const { instance, starts } = lookAt(state)
   const reclaimable = reclaimableIn(instance, starts)
-  function* owners(): Generator<ClientOwner> {
+  function* owners(): Generator<AllowedClient> {
     for (const start of reclaimable)
       for (const entry of recordsIn(state, start)) {
         if (entry.kind === 'damaged' || entry.kind === 'newer')
           log.error(`record ${quote(entry.name)} of instance ${start} can't be understood: it allows nothing`)
         // The newest entry has decided, as it does for `check`.
-        if (entry.kind === 'record' && !hasNewer(start, entry.name)) yield entry.owner
+        if (entry.kind === 'record' && !hasNewer(start, entry.name)) yield { owner: entry.owner, principal: entry.facts.principal }
       }
   }
   const hasNewer = (start: number, name: string): boolean =>

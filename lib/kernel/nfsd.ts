@@ -26,7 +26,7 @@ export interface Nfsd {
    * Names every client that may reclaim: newline-separated escaped owners, no line split over two writes. Opened and
    * closed even when there is none: that tells the kernel that the list is complete.
    */
-  readonly allowClients: (owners: Iterable<ClientOwner>, assertTimeLeft: () => void) => number
+  readonly allowClients: (owners: Iterable<AllowedClient>, assertTimeLeft: () => void) => number
 }
 
 /** No write is larger than the kernel's simple transactions take (fs/libfs.c, SIMPLE_TRANSACTION_LIMIT): a page. */
@@ -55,7 +55,7 @@ export function nfsdAt(calls: Calls, directory: string): Nfsd {
       writing(calls, allowClientFile, (descriptor) => {
         let lines = ''
         let count = 0
-        for (const owner of owners) {
+        for (const { owner } of owners) {
           const line = `${escapeOwner(owner)}\n`
           if (lines.length + line.length > largestWrite) {
             writeAll({ calls, descriptor, path: allowClientFile }, lines, assertTimeLeft)
@@ -104,4 +104,10 @@ function writeAll({ calls, descriptor, path }: ControlFile, lines: string, asser
     if (written >= 0) rest = rest.subarray(written)
     else calls.sleep(5)
   }
+}
+
+/** A client that may reclaim. */
+export interface AllowedClient {
+  readonly owner: ClientOwner
+  readonly principal: string | undefined
 }

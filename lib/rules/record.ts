@@ -20,7 +20,10 @@ export interface Facts {
   readonly session: boolean | 'unknown'
   /** When the client was first recorded, in seconds of the wall clock: for people, nothing is decided by it. */
   readonly recorded: number
-  /** SHA-256 of the principal that the client was recorded with, as 64 hex digits. An upcall carries it along. */
+  /**
+   * SHA-256 of the principal that the client was recorded with, as hex: all 32 bytes, or the first 31 (lib/upcall/message.ts).
+   * An upcall carries it along.
+   */
   readonly principal?: string
 }
 
@@ -121,7 +124,8 @@ export function readRecord(name: string, line: string): Read {
 }
 
 /** Twelve digits of seconds last for 30 000 years. */
-const factsShape = /^(?:v2,)?session=([YN?]),recorded=([0-9]{1,12})(?:,principal=([0-9a-f]{64}))?,check=/
+const factsShape =
+  /^(?:v2,)?session=([YN?]),recorded=([0-9]{1,12})(?:,principal=([0-9a-f]{62}(?:[0-9a-f]{2})?))?,check=/
 
 /** CRC-32 of the owner followed by the facts. */
 function checksum(owner: Uint8Array, core: string): string {

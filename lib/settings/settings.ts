@@ -55,6 +55,24 @@ export function settingsFrom(calls: Calls, given: ReadonlyMap<OptionName, string
   }
 }
 
+/**
+ * Where rpc_pipefs is mounted: the command line over our section over nfs-utils' own `[general] pipefs-directory`, as nfsdcld
+ * reads it. @returns undefined where nothing names it. @throws Failed as {@link settingsFrom}.
+ */
+export function pipefsDirectoryFrom(
+  calls: Calls,
+  given: ReadonlyMap<OptionName, string>,
+  named: string | undefined,
+): string | undefined {
+  if (named !== undefined) return resolved(calls, named)
+  const file = resolved(calls, given.get('config') ?? '/etc/nfs.conf')
+  const { values } = readAll(calls, file, given.has('config'), 'and of all')
+  const ours = values.get('pipefs-dir')
+  if (ours !== undefined) return absolute(calls, 'pipefs-dir', ours)
+  const general = values.get(generalPipefs)
+  return general === undefined ? undefined : absolute(calls, generalPipefs, general)
+}
+
 /** What a file of the configuration sets a key to. */
 interface Value {
   readonly value: string
@@ -68,10 +86,14 @@ interface Gathered {
   readonly complaints: string[]
   empty: boolean
   included: number
+  /** Whether keys of nfs-utils count too. */
+  readonly which: Which
 }
 
-function readAll(calls: Calls, file: string, named: boolean): Gathered {
-  const gathered: Gathered = { calls, values: new Map(), complaints: [], empty: true, included: 0 }
+type Which = 'ours' | 'and of all'
+
+function readAll(calls: Calls, file: string, named: boolean, which: Which = 'ours'): Gathered {
+  const gathered: Gathered = { calls, values: new Map(), complaints: [], empty: true, included: 0, which }
   const main = readConfiguration(calls, file)
   if (main === 'directory') throw refused(file, 'is a directory')
   if (main !== 'absent') gather(gathered, file, main.text)
@@ -90,6 +112,9 @@ function readAll(calls: Calls, file: string, named: boolean): Gathered {
 
 const ours = 'nfsd-userland-helper'
 const include = 'include'
+/** nfs.conf(5): the one key of another section that is read here. */
+const general = 'general'
+const generalPipefs = 'pipefs-directory'
 
 /** Of files that include each other. */
 const deepest = 8
@@ -102,13 +127,18 @@ function gather(gathered: Gathered, file: string, text: string, section = '', de
   if (text !== '') gathered.empty = false
   const lowerCase = text.toLowerCase()
   // Most configurations have no word for us.
-  if (section !== ours && !lowerCase.includes(ours) && !lowerCase.includes(include)) return
+  const isOthers = gathered.which === 'and of all' && lowerCase.includes(generalPipefs)
+  if (section !== ours && !lowerCase.includes(ours) && !lowerCase.includes(include) && !isOthers) return
 
   const complain = (what: string): void => {
     if (gathered.complaints.length < mostComplaints) gathered.complaints.push(`${quote(file)}: ${what}: ignored`)
     else gathered.complaints[mostComplaints] = 'more of the configuration is ignored'
   }
-  const { assignments, last, odd } = readNfsConf(text, section, (where, key) => where === ours || key === include)
+  const { assignments, last, odd } = readNfsConf(
+    text,
+    section,
+    (where, key) => where === ours || key === include || (where === general && key === generalPipefs),
+  )
   // A file whose last line has no end may be cut off just there, and a directory's name with it.
   if (last?.section === ours && last.key.endsWith('-dir') && /^[^#;=]*=/.test(text.slice(text.lastIndexOf('\n') + 1)))
     throw refused(file, `may be cut off: its last line, of ${last.key}, has no end`)
@@ -121,6 +151,8 @@ function gather(gathered: Gathered, file: string, text: string, section = '', de
       if (gathered.included++ === mostIncluded)
         throw refused(file, `is one too many: ${mostIncluded} files are included`)
       includeFile(gathered, file, value, where, depth + 1)
+    } else if (where === general) {
+      gathered.values.set(key, { value, file })
     } else if (where === ours) {
       if (!keys.includes(key)) complain(`unknown key ${quote(key)}`)
       else if (key === 'debug' && booleanFrom(value) === undefined)
@@ -130,7 +162,7 @@ function gather(gathered: Gathered, file: string, text: string, section = '', de
   }
 }
 
-const keys: readonly string[] = ['state-dir', 'nfsd-dir', 'debug']
+const keys: readonly string[] = ['state-dir', 'nfsd-dir', 'pipefs-dir', 'debug']
 
 /** `include = FILE`, or `-FILE` for one that may be missing; a path that is not absolute begins where the including file is. */
 function includeFile(gathered: Gathered, from: string, value: string, section: string, depth: number): void {

@@ -14,6 +14,9 @@ export function holderName(anywhere: Directory): string {
   return [us, startTimeOf(us, anywhere) ?? 0, boot, machine, space].join('.')
 }
 
+/** This boot of the machine; '0' where nothing tells. */
+export const bootId = (anywhere: Directory): string => firstDigits('/proc/sys/kernel/random/boot_id', anywhere)
+
 const firstDigits = (path: string, anywhere: Directory): string =>
   (disk.beginningOf(path, anywhere) ?? '').replaceAll('-', '').slice(0, 12).trim() || '0'
 

@@ -45,6 +45,8 @@ export interface StateDirectory {
   readonly of: (start: Start) => Directory | undefined
   /** Directories have been made, or removed: they are opened anew. */
   readonly reopen: () => void
+  /** For whoever goes on living: all that was ever opened is closed. */
+  readonly close: () => void
 }
 
 export const usualRunDirectory = '/run/nfsd-userland-helper'
@@ -53,6 +55,7 @@ export function stateDirectory(calls: Calls, path: string, runDirectory = usualR
   const anywhere = disk.anywhere(calls)
   const clientsPath = `${path}/v4clients`
   const opened = new Map<string, Directory>()
+  const all: Directory[] = []
   const open = (name: string, within: Directory): Directory | undefined => {
     const known = opened.get(name)
     if (known !== undefined) return known
@@ -62,6 +65,7 @@ export function stateDirectory(calls: Calls, path: string, runDirectory = usualR
       throw notADirectory(
         within !== anywhere ? `${clientsPath}/${name}` : disk.kindAt(path, anywhere) === 'other' ? path : clientsPath,
       )
+    all.push(directory)
     assertOurs(directory)
     opened.set(name, directory)
     return directory
@@ -81,6 +85,10 @@ export function stateDirectory(calls: Calls, path: string, runDirectory = usualR
     // What was open stays open: somebody may still hold it, and its number must not become another's.
     reopen: () => {
       opened.clear()
+    },
+    close: () => {
+      opened.clear()
+      for (const directory of all.splice(0)) disk.close(directory)
     },
   }
 }

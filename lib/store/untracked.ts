@@ -94,6 +94,33 @@ export function forgetUntracked(marked: Marked): string | undefined {
   }
 }
 
+/**
+ * Makes the next start let nobody reclaim. 'serve': until {@link trustAgain} takes that back; 'start': whatever comes.
+ * @returns why it can't be noted, if it can't.
+ */
+export function distrust(marked: Marked, why: 'start' | 'serve'): string | undefined {
+  const { anywhere } = marked
+  const ran = ranOf(marked)
+  try {
+    disk.makeDirectory(marked.runDirectory, anywhere, 0o755)
+    if (disk.makeLink(why === 'serve' ? why : '-', ran, anywhere) || why === 'serve') return undefined
+    // One takes the other's place: no moment without.
+    const staged = `${ran}.new`
+    disk.remove(staged, anywhere)
+    disk.makeLink('-', staged, anywhere)
+    disk.move(staged, ran, anywhere)
+    return undefined
+  } catch (thrown) {
+    return errorCode(thrown) ?? String(thrown)
+  }
+}
+
+/** What `serve` could not do is done: only what it has noted itself is taken back. */
+export function trustAgain(marked: Marked): void {
+  const ran = ranOf(marked)
+  if (disk.readLink(ran, marked.anywhere) === 'serve') disk.remove(ran, marked.anywhere)
+}
+
 const markOf = ({ anywhere, runDirectory, path }: Marked): string =>
   `${runDirectory}/${path === undefined ? 'unknown-directory' : directoryName(path, anywhere)}`
 

@@ -42,6 +42,19 @@ export const hasLegacyRecord = (path: string, anywhere: Directory): boolean =>
     (top) => typeof disk.directoryAt(path.slice(path.lastIndexOf('/') + 1), top) === 'object',
   ) ?? false
 
+/** Where the kernel's own tracker has recorded a client: the path of its directory, if one of `tops` has it. */
+export const legacyRecordOf = (owner: ClientOwner, tops: readonly string[], anywhere: Directory): string | undefined =>
+  tops
+    .filter((top) => hasLegacyRecords(top, anywhere))
+    .map((top) => `${top}/${legacyNameOf(owner)}`)
+    .find((path) => hasLegacyRecord(path, anywhere))
+
+/** The names of all clients that the kernel's own tracker has recorded in a directory of ours. */
+export const legacyNamesIn = (path: string, anywhere: Directory): readonly string[] =>
+  inTop(path, anywhere, (top) =>
+    [...disk.entriesOf(top)].map(({ name }) => name).filter((name) => legacyName.test(name)),
+  ) ?? []
+
 /** Removes a client's directory. Durable when it returns true; false, if something is there that does not go. */
 export const removeLegacyRecord = (topPath: string, anywhere: Directory, owner: ClientOwner): boolean =>
   inTop(topPath, anywhere, (top) => {

@@ -75,6 +75,11 @@ export interface Calls {
    * @param path '@' at its beginning: a name that has no file. @returns a descriptor. -ENOSYS where the runtime has no such call.
    */
   readonly connect: (path: string) => number
+  /**
+   * flock(2): takes an open file for this process alone, until it is closed or the process is no more. It never waits: -EAGAIN
+   * where another has it. Not once confined. -ENOSYS where the runtime has no such call.
+   */
+  readonly flock: (descriptor: number) => number
   /** The wall clock, in milliseconds since 1970. */
   readonly now: () => number
   /** A clock that no step of the wall clock moves, in milliseconds; from when is not said. */

@@ -101,6 +101,7 @@ export function nodeCalls(): Calls {
     watch: () => -errno.ENOSYS,
     endSignals: () => -errno.ENOSYS,
     connect: () => -errno.ENOSYS,
+    flock: () => -errno.ENOSYS,
     now: Date.now,
     monotonic: () => performance.now(),
     processId: () => process.pid,

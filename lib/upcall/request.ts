@@ -10,7 +10,7 @@ import { verbs, type Verb } from './verbs.ts'
 export type GraceStart = string
 
 export type Request =
-  | { readonly event: 'start'; readonly told: GraceStart | undefined }
+  | { readonly event: 'start'; readonly told: GraceStart | undefined; readonly askedBy?: string }
   | {
       readonly event: 'create'
       readonly owner: ClientOwner

@@ -49,6 +49,7 @@ CALL(call_poll);
 CALL(call_watch);
 CALL(call_endSignals);
 CALL(call_connect);
+CALL(call_flock);
 
 /* A module of the program, as bytecode. */
 struct piece {

@@ -5,6 +5,7 @@
 #include <poll.h>
 #include <signal.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/inotify.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -98,4 +99,9 @@ CALL(call_connect)
   if (connect(descriptor, (struct sockaddr *)&address, (socklen_t)(offsetof(struct sockaddr_un, sun_path) + length)) < 0)
     return undone(engine, descriptor);
   return JS_NewInt32(engine, descriptor);
+}
+
+CALL(call_flock)
+{
+  return answer(engine, flock(number(engine, given[0]), LOCK_EX | LOCK_NB));
 }

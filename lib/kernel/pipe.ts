@@ -1,0 +1,159 @@
+/**
+ * The kernel's pipe for client tracking, `nfsd/cld` of rpc_pipefs (net/sunrpc/rpc_pipe.c).
+ *
+ * A message stays the pipe's until its last byte is read: if the reader dies before, the kernel queues the message again, and
+ * the next reader gets it from its first byte. So a message is *taken* by reading all but its last byte, and *finished* by
+ * reading that one, when what it asks is durable. Each open file has its own message, so as many are open as messages were
+ * ever taken at once, and one more: that one has none, and can be polled. Two programs that hold one pipe split its messages
+ * between them.
+ *
+ * read(2) never waits, and gives 0 where nothing is queued. write(2) takes whole messages. Once the pipe is gone both give
+ * EPIPE.
+ */
+import { headerSize, needsLastByte, readHeader, sizeOf, type Header } from '../upcall/message.ts'
+import type { Calls, Status } from '../syscalls/calls.ts'
+import { atFlags } from '../syscalls/calls.ts'
+import { errno } from '../syscalls/errno.ts'
+
+/** A message, taken and not yet answered. */
+export interface Taken {
+  readonly descriptor: number
+  readonly header: Header
+  /** All that has been read. */
+  readonly bytes: Uint8Array
+  /** The size of its answer. */
+  readonly size: number
+  /** Nothing of it is left in the pipe: should this process die, nobody gets it again. */
+  readonly whole: boolean
+  /** What is still in the pipe says something: see {@link Pipe.complete}. */
+  readonly lacksOwner: boolean
+}
+
+export interface Pipe {
+  readonly path: string
+  readonly status: Status
+  /** A descriptor that tells by poll(2) whether a message is queued. */
+  readonly pollable: () => number
+  /** All messages that are queued. @returns 'gone', if the pipe is no more. */
+  readonly take: () => Taken[] | 'gone'
+  /** Reads the last byte of an owner. Whoever does that has made sure that the message is answered should this process die. */
+  readonly complete: (taken: Taken) => Taken
+  /** Reads the rest of a message. From here on nobody else gets it. @returns whether the kernel still waits. */
+  readonly finish: (taken: Taken) => boolean
+  /** Answers, or says one name of a list. @returns 0, or the negated errno. */
+  readonly write: (bytes: Uint8Array) => number
+  readonly close: () => void
+}
+
+/** No server has as many threads (each may wait for one message), and no process as many descriptors. */
+const mostTaken = 512
+
+/** A longer message than any that is known. */
+const anyMessage = 4096
+
+/** Opens the pipe. @returns undefined, where there is none. */
+export function openPipe(calls: Calls, path: string): Pipe | undefined {
+  const { O_RDWR, O_NONBLOCK, O_NOFOLLOW } = calls.flags
+  const open = (): number => calls.openat(atFlags.AT_FDCWD, path, O_RDWR | O_NONBLOCK | O_NOFOLLOW, 0)
+  const first = open()
+  if (first < 0) return undefined
+  const status = calls.fstat(first)
+  if (typeof status === 'number' || status.kind === 'directory') {
+    calls.close(first)
+    return undefined
+  }
+  /** Those that have no message. The last is polled. */
+  const free: number[] = [first]
+  const all: number[] = [first]
+
+  /** Opens one more. @returns whether it is the same pipe: its name may be another's by now. */
+  const openAnother = (): boolean => {
+    if (all.length > mostTaken) return false
+    const descriptor = open()
+    if (descriptor < 0) return false
+    const found = calls.fstat(descriptor)
+    if (typeof found === 'number' || found.inode !== status.inode || found.device !== status.device) {
+      calls.close(descriptor)
+      return false
+    }
+    all.push(descriptor)
+    free.unshift(descriptor)
+    return true
+  }
+
+  return {
+    path,
+    status,
+    pollable: () => free.at(-1) ?? first,
+    take: () => {
+      const taken: Taken[] = []
+      // The one that is polled has no message, or it would always be ready: the last one stays free.
+      while (free.length > 1 || openAnother()) {
+        const [descriptor = -1] = free
+        const message = takeFrom(calls, descriptor)
+        if (message === 'gone') return 'gone'
+        if (message === 'nothing') break
+        free.shift()
+        taken.push(message)
+      }
+      return taken
+    },
+    complete: (taken) => {
+      const bytes = new Uint8Array(taken.size)
+      bytes.set(taken.bytes)
+      const [length] = readUpTo(calls, taken.descriptor, bytes, taken.bytes.length, taken.size)
+      return { ...taken, bytes: bytes.slice(0, length), whole: true, lacksOwner: false }
+    },
+    finish: ({ descriptor, whole }) => {
+      const answer = whole ? 0 : calls.read(descriptor, new Uint8Array(anyMessage))
+      free.unshift(descriptor)
+      return answer >= 0
+    },
+    write: (bytes) => calls.write(first, bytes),
+    close: () => {
+      for (const descriptor of all) calls.close(descriptor)
+    },
+  }
+}
+
+/** The next message, but for its last byte where that can wait. */
+function takeFrom(calls: Calls, descriptor: number): Taken | 'nothing' | 'gone' {
+  const bytes = new Uint8Array(anyMessage)
+  const [length, end] = readUpTo(calls, descriptor, bytes, 0, headerSize)
+  if (end === 'gone') return 'gone'
+  if (length === 0) return 'nothing'
+  const header = readHeader(bytes)
+  const size = length < headerSize ? undefined : sizeOf(header.version)
+  // One of no known version is read whole: where it ends is not known otherwise.
+  const [most, rest] = readUpTo(calls, descriptor, bytes, length, size === undefined ? anyMessage : size - 1)
+  if (rest === 'gone') return 'gone'
+  const isShort = size === undefined || most < size - 1
+  const read = bytes.slice(0, most)
+  return {
+    descriptor,
+    header,
+    bytes: read,
+    size: size ?? most,
+    whole: isShort,
+    lacksOwner: !isShort && needsLastByte(read),
+  }
+}
+
+/** Reads until `bytes` holds `wanted` of one message, or the message ends. @returns how many it holds. */
+function readUpTo(
+  calls: Calls,
+  descriptor: number,
+  bytes: Uint8Array,
+  from: number,
+  wanted: number,
+): [length: number, end: 'ended' | 'gone' | undefined] {
+  let length = from
+  while (length < wanted) {
+    const answer = calls.read(descriptor, bytes.subarray(length, wanted))
+    if (answer === -errno.EINTR) continue
+    if (answer < 0) return [length, 'gone']
+    if (answer === 0) return [length, 'ended']
+    length += answer
+  }
+  return [length, undefined]
+}

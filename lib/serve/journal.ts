@@ -1,0 +1,121 @@
+/**
+ * The journal of replies: what is about to be answered.
+ *
+ * Between the read of a message's last byte and its answer there is a moment in which nobody else would get the message, and
+ * an nfsd thread would wait for ever if this process died (kernels without the in-flight fix; 7.2 is one). So the answer is
+ * written down before that byte is read. The next `serve` that finds the same pipe says it once more: the kernel takes it
+ * (a thread is released), or answers EINVAL (it had been said). It need not survive a power cut, since the kernel that waits
+ * does not, so the journal lies in the run directory and costs one write(2) a round.
+ */
+import { bytesOf } from '../bytes.ts'
+import { atFlags, type Calls } from '../syscalls/calls.ts'
+import { answered, errno } from '../syscalls/errno.ts'
+import { answerTo, type Header } from '../upcall/message.ts'
+
+const here = atFlags.AT_FDCWD
+
+export interface Reply {
+  readonly header: Header
+  readonly size: number
+  /** 0, or a negated errno. */
+  readonly status: number
+  /** The answer to GetVersion. */
+  readonly version?: number | undefined
+  /** Said only because the process died: then a client may stay recorded that is gone. */
+  readonly doubtful?: boolean
+}
+
+export interface Journal {
+  /** Written when it returns, as far as this machine runs on. */
+  readonly note: (replies: readonly Reply[]) => void
+  readonly close: () => void
+}
+
+/** A journal that is longer than this is begun anew. */
+const longest = 1 << 16
+
+/** @param pipe names the pipe: its device, its inode and the boot. @throws the system's error. */
+export function beginJournal(calls: Calls, path: string, pipe: string): Journal {
+  let descriptor = -1
+  let length = 0
+  let round = 0
+  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = calls.flags
+  const append = (text: string): void => {
+    for (let rest = bytesOf(text); rest.length > 0;)
+      rest = rest.subarray(answered(calls.write(descriptor, rest), 'write', path))
+    length += text.length
+  }
+  const begin = (): void => {
+    if (descriptor >= 0) calls.close(descriptor)
+    // A new file in the place of the old one: what the old one says has been answered.
+    const staged = `${path}.new`
+    answered(calls.unlinkat(here, staged, 0), 'unlink', staged, errno.ENOENT)
+    descriptor = answered(calls.openat(here, staged, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600), 'open', staged)
+    length = 0
+    append(`${pipe}\n`)
+    answered(calls.renameat(here, staged, here, path), 'rename', staged)
+  }
+  begin()
+  return {
+    note: (replies) => {
+      if (length > longest) begin()
+      round++
+      append(
+        replies
+          .map(
+            ({ header, size, status, version, doubtful }) =>
+              `${round} ${header.version} ${header.command} ${header.xid} ${size} ${status} ${version ?? '-'} ${doubtful === true ? 'doubtful' : 'sure'}\n`,
+          )
+          .join(''),
+      )
+    },
+    close: () => {
+      calls.close(descriptor)
+      calls.unlinkat(here, path, 0)
+    },
+  }
+}
+
+/** The replies of the last round that was written down for a pipe. */
+export function lastReplies(calls: Calls, path: string, pipe: string): readonly Reply[] {
+  const [first, ...lines] = textAt(calls, path).split('\n')
+  if (first !== pipe) return []
+  const replies = lines.flatMap((line) => {
+    const [, round, version, command, xid, size, status, answer, sure] = shape.exec(line) ?? []
+    return round === undefined
+      ? []
+      : [
+          {
+            round,
+            header: { version: Number(version), command: Number(command), xid: Number(xid) },
+            size: Number(size),
+            status: Number(status),
+            version: answer === '-' ? undefined : Number(answer),
+            doubtful: sure === 'doubtful',
+          },
+        ]
+  })
+  const last = replies.at(-1)?.round
+  return replies.filter(({ round }) => round === last)
+}
+
+function textAt(calls: Calls, path: string): string {
+  const descriptor = calls.openat(here, path, calls.flags.O_RDONLY | calls.flags.O_NOFOLLOW, 0)
+  if (descriptor < 0) return ''
+  let text = ''
+  for (;;) {
+    const page = calls.readText(descriptor, pageSize)
+    if (typeof page === 'number' || page === '' || text.length > 2 * longest) break
+    text += page
+  }
+  calls.close(descriptor)
+  return text
+}
+
+/** The most that a call of readText gives. */
+const pageSize = 8192
+
+const shape = /^(\d+) (\d) (\d+) (\d+) (\d+) (-?\d+) (-|\d) (sure|doubtful)$/
+
+export const bytesOfReply = ({ header, size, status, version }: Reply): Uint8Array<ArrayBuffer> =>
+  answerTo(header, size, status, version)

@@ -1,0 +1,92 @@
+/**
+ * Who may reclaim, as GraceStart asks for it: one write a client, all before the answer.
+ *
+ * A name that begins with `hash:` means an MD5 to kernels that still know their own tracker (nfs4recover.c,
+ * __cld_pipe_inprogress_downcall), so a client that calls itself so would let another one in: it is never sent. Clients that
+ * only the kernel's own tracker knows are sent so, and only where this kernel understands it.
+ *
+ * Kernels that look for a name before they insert it (7.2 does) walk one list of all Linux clients for each of them, holding
+ * nfsd's mutex: 100 000 take minutes. So the list has its time; when that is over the kernel is told that it can't have
+ * one, and goes on without: it asks for each client that comes (version 0), like a helper is asked. The price is that grace
+ * does not end early then, and that no principal is compared.
+ */
+import type { Calls } from '../syscalls/calls.ts'
+import { atFlags } from '../syscalls/calls.ts'
+import { answered, errno } from '../syscalls/errno.ts'
+import type { AllowedClient, Nfsd } from '../kernel/nfsd.ts'
+import type { Log } from '../kernel/log.ts'
+import type { Pipe, Taken } from '../kernel/pipe.ts'
+import { bytesOf } from '../bytes.ts'
+import { listEntry } from '../upcall/message.ts'
+import { showOwner, type ClientOwner } from '../upcall/owner.ts'
+
+/** As long as a server start may wait for the list: 100 000 names take two seconds where a name costs the same each. */
+const longestMs = 5000
+/** The clock is asked so often. */
+const batch = 256
+
+/** A kernel of today has clients enough for a list of this length to be told of. */
+export const longList = 10_000
+
+export interface List {
+  /** Where a start tells who may reclaim. */
+  readonly nfsd: Nfsd
+  readonly named: () => number
+  /** The list took too long: the kernel has a part of it, and must be told to forget it. */
+  readonly isGivenUp: () => boolean
+}
+
+const prefix = 'hash:'
+
+/** Whether this kernel takes MD5 names for what they are: CONFIG_NFSD_LEGACY_CLIENT_TRACKING, which has the parameter too. */
+export const knowsHashes = (calls: Calls): boolean =>
+  typeof calls.fstatat(atFlags.AT_FDCWD, '/sys/module/nfsd/parameters/cltrack_prog', 0) !== 'number'
+
+/** @param hashes the MD5 names of clients of which nothing else is known. */
+export function listFor(
+  { calls, pipe, log, nfsd }: { readonly calls: Calls; readonly pipe: Pipe; readonly log: Log; readonly nfsd: Nfsd },
+  { header, size }: Pick<Taken, 'header' | 'size'>,
+  hashes: () => Iterable<string>,
+): List {
+  let named = 0
+  let isGivenUp = false
+  const say = (owner: ClientOwner | Uint8Array, principal: string | undefined): void => {
+    const answer = pipe.write(listEntry(header, size, owner, principal))
+    if (answer === -errno.EINVAL) log.error(`the kernel refuses ${showOwner(owner as ClientOwner)}: it may not reclaim`)
+    else {
+      answered(answer, 'write', pipe.path)
+      named++
+    }
+  }
+  const began = calls.monotonic()
+  const isLate = (): boolean => named % batch === batch - 1 && calls.monotonic() - began > longestMs
+  const sayAll = (clients: Iterable<AllowedClient>): void => {
+    for (const { owner, principal } of clients) {
+      if (owner.length === 0) log.error('a client with an empty owner may not reclaim: the kernel takes no such name')
+      else if (startsWithPrefix(owner))
+        log.error(`${showOwner(owner)} may not reclaim: to the kernel its name would mean another client`)
+      else say(owner, principal)
+      if (isLate()) {
+        isGivenUp = true
+        return
+      }
+    }
+    if (knowsHashes(calls)) for (const hash of hashes()) say(bytesOf(`${prefix}${hash}\0`), undefined)
+  }
+  return {
+    nfsd: {
+      ...nfsd,
+      // The kernel is just starting: it is in grace, and its files may not be asked.
+      grace: () => 'running',
+      takesAllowedClients: () => true,
+      allowClients: (clients) => {
+        sayAll(clients)
+        return named
+      },
+    },
+    named: () => named,
+    isGivenUp: () => isGivenUp,
+  }
+}
+
+const startsWithPrefix = (owner: Uint8Array): boolean => bytesOf(prefix).every((byte, at) => owner[at] === byte)

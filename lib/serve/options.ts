@@ -1,0 +1,66 @@
+/** What `serve` is told after its name. Pure. */
+import { Failed } from '../failure.ts'
+import { latestVersion } from '../upcall/message.ts'
+
+/** Spelled once, for `serve` itself and for the help that people see. */
+export const serveOptions = {
+  'pipefs-dir': {
+    takes: 'DIR',
+    summary: 'where rpc_pipefs is mounted (default: nfs.conf, then /run/rpc_pipefs or /var/lib/nfs/rpc_pipefs)',
+  },
+  'until-gone': { takes: undefined, summary: 'end with status 0 when the pipe goes: one process a server instance' },
+  'max-version': { takes: 'N', summary: `speak no later version of the protocol (1 to ${latestVersion})` },
+  'ready-fd': {
+    takes: 'N',
+    summary: 'write a newline to this descriptor, and close it, as soon as messages are answered',
+  },
+} as const satisfies Record<string, { takes: string | undefined; summary: string }>
+
+type ServeOption = keyof typeof serveOptions
+
+export interface ServeOptions {
+  readonly pipefsDirectory: string | undefined
+  readonly untilGone: boolean
+  readonly maxVersion: number
+  readonly readyDescriptor: number | undefined
+}
+
+const isServeOption = (name: string): name is ServeOption => Object.hasOwn(serveOptions, name)
+
+/** @throws Failed bad-argument. */
+export function serveOptionsFrom(words: readonly string[]): ServeOptions {
+  const given = new Map<ServeOption, string>()
+  const queue = [...words]
+  for (let word = queue.shift(); word !== undefined; word = queue.shift()) {
+    const [, name = '', value] = /^--([a-z-]+)(?:=(.*))?$/s.exec(word) ?? []
+    if (!isServeOption(name))
+      throw new Failed({
+        kind: 'bad-argument',
+        why: word.startsWith('-') ? 'unknown option of serve' : 'surplus argument of serve',
+        word,
+      })
+    if (serveOptions[name].takes === undefined) {
+      if (value !== undefined) throw new Failed({ kind: 'bad-argument', why: `option --${name} takes no value`, word })
+      given.set(name, '')
+      continue
+    }
+    const taken = value ?? queue.shift()
+    if (taken === undefined || taken === '')
+      throw new Failed({ kind: 'bad-argument', why: `option --${name} needs a value`, word })
+    given.set(name, taken)
+  }
+  const number = (name: ServeOption, least: number, most: number): number | undefined => {
+    const word = given.get(name)
+    if (word === undefined) return undefined
+    if (!/^[0-9]{1,9}$/.test(word) || Number(word) < least || Number(word) > most)
+      throw new Failed({ kind: 'bad-argument', why: `--${name} is no number from ${least} to ${most}`, word })
+    return Number(word)
+  }
+  return {
+    pipefsDirectory: given.get('pipefs-dir'),
+    untilGone: given.has('until-gone'),
+    maxVersion: number('max-version', 1, latestVersion) ?? latestVersion,
+    // 0, 1 and 2 are what a person sees.
+    readyDescriptor: number('ready-fd', 3, 1_000_000),
+  }
+}

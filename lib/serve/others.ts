@@ -1,0 +1,64 @@
+/**
+ * Who else would answer. Two programs that hold one pipe split its messages between them, and two that hold different pipes
+ * must not write to one state directory: the instances of two servers would follow each other in it.
+ *
+ * Looked at before this process gives its rights away: other processes' descriptors are root's to see.
+ */
+import { atFlags, type Calls, type Status } from '../syscalls/calls.ts'
+import * as files from '../syscalls/files.ts'
+
+const here = atFlags.AT_FDCWD
+
+export interface Other {
+  readonly process: number
+  /** What the process calls itself: for people, and for nothing else. */
+  readonly name: string
+}
+
+/** The first other process that holds the pipe. */
+export const holderOf = (calls: Calls, pipe: Status): Other | undefined =>
+  firstProcess(calls, (id) => {
+    for (const name of namesIn(calls, `/proc/${id}/fd`)) {
+      const status = calls.fstatat(here, `/proc/${id}/fd/${name}`, 0)
+      if (typeof status !== 'number' && status.inode === pipe.inode && status.device === pipe.device) return true
+    }
+    return false
+  })
+
+/** nfsdcld, if it watches a directory for a pipe to come: it would open it beside us. */
+export function nfsdcldAt(calls: Calls, directory: Status): Other | undefined {
+  // As fdinfo tells of inotify(7) descriptors (proc(5)).
+  const watched = new RegExp(`^inotify wd:.* ino:${directory.inode.toString(16)} `, 'm')
+  return firstProcess(
+    calls,
+    (id) =>
+      nameOf(calls, id) === 'nfsdcld' &&
+      namesIn(calls, `/proc/${id}/fdinfo`).some((name) =>
+        watched.test(files.beginningOf(`/proc/${id}/fdinfo/${name}`, files.anywhere(calls)) ?? ''),
+      ),
+  )
+}
+
+function firstProcess(calls: Calls, is: (id: string) => boolean): Other | undefined {
+  const us = String(calls.processId())
+  for (const id of namesIn(calls, '/proc'))
+    if (/^[0-9]+$/.test(id) && id !== us && is(id)) return { process: Number(id), name: nameOf(calls, id) }
+  return undefined
+}
+
+const nameOf = (calls: Calls, id: string): string =>
+  (files.beginningOf(`/proc/${id}/comm`, files.anywhere(calls)) ?? '').trim()
+
+/** A process that ends meanwhile has none. */
+function namesIn(calls: Calls, path: string): string[] {
+  const directory = calls.openat(here, path, calls.flags.O_RDONLY | calls.flags.O_DIRECTORY, 0)
+  if (directory < 0) return []
+  const names: string[] = []
+  for (;;) {
+    const entries = calls.entries(directory)
+    if (typeof entries === 'number' || entries.length === 0) break
+    for (const { name } of entries) names.push(name)
+  }
+  calls.close(directory)
+  return names
+}

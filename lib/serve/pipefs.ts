@@ -1,0 +1,26 @@
+/** Where the kernel's pipes are: rpc_pipefs. */
+import type { OptionName } from '../settings/options.ts'
+import { pipefsDirectoryFrom } from '../settings/settings.ts'
+import type { Calls } from '../syscalls/calls.ts'
+import * as files from '../syscalls/files.ts'
+
+/** Where distributions mount it. */
+const usual = ['/run/rpc_pipefs', '/var/lib/nfs/rpc_pipefs']
+
+/** Every rpc_pipefs has this directory, and no mount point that nothing is mounted at. */
+export const isMounted = (calls: Calls, path: string): boolean =>
+  files.kindAt(`${path}/nfsd`, files.anywhere(calls)) === 'directory'
+
+/** Where it is named, or else where one is mounted, or might be. @throws Failed, if the configuration can't be read. */
+export function pipefsAt(calls: Calls, given: ReadonlyMap<OptionName, string>, named: string | undefined): string {
+  const [first = '', second = ''] = usual
+  const directory = (path: string): boolean => files.kindAt(path, files.anywhere(calls)) === 'directory'
+  return (
+    pipefsDirectoryFrom(calls, given, named) ??
+    usual.find((path) => isMounted(calls, path)) ??
+    (!directory(first) && directory(second) ? second : first)
+  )
+}
+
+/** The pipe of the NFS server. */
+export const pipeIn = (pipefs: string): string => `${pipefs}/nfsd/cld`

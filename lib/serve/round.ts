@@ -1,0 +1,285 @@
+/**
+ * One round: everything that is queued is taken, carried out in the order in which the kernel asked, made durable by one
+ * barrier, and answered.
+ *
+ * 1. A message stays the kernel's until its last byte is read, and that is read when what it asks is durable: whoever dies
+ *    before has done nothing that the next one may not do again, since every transition may be repeated.
+ * 2. The moment between that read and the answer is the journal's (journal.ts).
+ * 3. Messages that come again after a crash come in another order, so each round is sorted by xid; clients' messages share
+ *    a barrier, but a start and an end of grace stand alone between them, since what they mean depends on what came before.
+ */
+import { errorCode, Failed, failureFrom, report } from '../failure.ts'
+import { perform, performTogether } from '../events/perform.ts'
+import type { Request } from '../upcall/request.ts'
+import { inOrder, readMessage, type Asked } from '../upcall/message.ts'
+import { errno } from '../syscalls/errno.ts'
+import type { Pipe, Taken } from '../kernel/pipe.ts'
+import { bytesOfReply, type Journal, type Reply } from './journal.ts'
+import { listFor, longList } from './list.ts'
+import type { Server } from './server.ts'
+import { isDangerous, isStorageFailure } from './unfinished.ts'
+import type { Counted } from './status-file.ts'
+
+/** What an answer says (nfsdcld's: the kernel only tells 0 from the rest, but for ETIMEDOUT in answer to GraceStart). */
+const status = {
+  done: 0,
+  storageFailed: -121 /* EREMOTEIO */,
+  mayNotReclaim: -errno.EACCES,
+  badMessage: -errno.EINVAL,
+  unknownCommand: -errno.EOPNOTSUPP,
+} as const
+
+interface Answer {
+  readonly taken: Taken
+  readonly status: number
+  readonly version?: number
+}
+
+/** A client's message, as an upcall would ask it. What the pipe does not tell is not known: sessions, boot times. */
+type ClientRequest = Request & { readonly event: 'create' | 'remove' | 'check' }
+
+/**
+ * Answers all that is queued. @returns 'gone', if the pipe is no more.
+ * Returned: whatever was answered with 0 survives a power cut.
+ */
+export function answerQueued(server: Server, pipe: Pipe, journal: Journal): 'empty' | 'gone' {
+  for (;;) {
+    const queued = pipe.take()
+    if (queued === 'gone') return 'gone'
+    if (queued.length === 0) return 'empty'
+    const completed = queued.map((taken) => (taken.lacksOwner ? completeOwner(pipe, journal, taken) : taken))
+    for (const batch of batches(completed.sort((one, other) => inOrder(one.header, other.header))))
+      if (!say(server, pipe, journal, carriedOut(server, pipe, batch))) return 'gone'
+  }
+}
+
+/** A message with an owner of 1024 bytes has nothing left to withhold: should we die, the next one says that it failed. */
+function completeOwner(pipe: Pipe, journal: Journal, taken: Taken): Taken {
+  journal.note([{ header: taken.header, size: taken.size, status: status.storageFailed, doubtful: true }])
+  return pipe.complete(taken)
+}
+
+interface Message {
+  readonly taken: Taken
+  readonly asked: Asked | undefined
+}
+
+const isOfClient = ({ asked }: Message): boolean =>
+  asked?.command === 'create' || asked?.command === 'remove' || asked?.command === 'check'
+
+/** Messages of clients that follow each other are one batch; every other one is a batch of its own. */
+function batches(taken: readonly Taken[]): Message[][] {
+  const all: Message[][] = []
+  for (const one of taken) {
+    const message = { taken: one, asked: readMessage(one.bytes) }
+    const last = all.at(-1)
+    if (last !== undefined && isOfClient(message) && last.every(isOfClient)) last.push(message)
+    else all.push([message])
+  }
+  return all
+}
+
+function carriedOut(server: Server, pipe: Pipe, batch: readonly Message[]): Answer[] {
+  const [first] = batch
+  if (first === undefined) return []
+  const { taken, asked } = first
+  switch (asked?.command) {
+    case undefined:
+      server.log.error(
+        `a message that can't be understood: version ${taken.header.version}, command ${taken.header.command}, ${taken.bytes.length} bytes`,
+      )
+      return [{ taken, status: taken.whole ? status.unknownCommand : status.badMessage }]
+    case 'version':
+      return [{ taken, status: status.done, version: server.maxVersion }]
+    case 'grace-start':
+      return [{ taken, status: startInstance(server, pipe, taken) }]
+    case 'grace-done':
+      return [{ taken, status: endGrace(server) }]
+    case 'create':
+    case 'remove':
+    case 'check':
+      return ofClients(server, batch)
+  }
+}
+
+/**
+ * A server instance starts. Whatever the storage says, the kernel hears 0: after an error it would go on without us, by
+ * another tracker. Where the start is not durable the list has no names, or only some of those whose records are, and the next start
+ * lets nobody reclaim.
+ */
+function startInstance(server: Server, pipe: Pipe, taken: Taken): number {
+  const { log, doing } = server
+  // Who counts on a record gets it in the instance that it was in.
+  tryAgain(server)
+  server.unfinished.clear()
+  const list = listFor({ calls: server.calls, pipe, log, nfsd: server.nfsd }, taken, server.hashes)
+  doing.graceStarted = Math.floor(server.calls.now() / 1000)
+  doing.graceOver = undefined
+  doing.protocol = taken.header.version
+  try {
+    server.beginning()
+    server.withWorld(list.nfsd, (world) => {
+      perform(world, { event: 'start', told: undefined, askedBy: server.nameOf(pipe) })
+    })
+  } catch (thrown) {
+    log.critical(
+      `the server starts, and that can't be recorded (${sentence(thrown)}): nobody may reclaim, now or after the next start`,
+    )
+    server.distrust('start')
+    count(server, 'grace_start', false)
+    doing.named = list.named()
+    return status.done
+  }
+  count(server, 'grace_start', true)
+  doing.named = list.named()
+  if (list.isGivenUp()) {
+    log.warning('too many clients for a list: the kernel is told to ask for each that comes; grace lasts its full time')
+    doing.protocol = 0
+    return status.storageFailed
+  }
+  if (list.named() > longList) log.warning(`${list.named()} clients may reclaim: each costs the kernel's start time`)
+  return status.done
+}
+
+function endGrace(server: Server): number {
+  const request: Request = { event: 'grace-done', told: undefined, legacyTop: undefined }
+  server.doing.graceOver = Math.floor(server.calls.now() / 1000)
+  try {
+    server.withWorld(server.nfsd, (world) => {
+      perform(world, request)
+    })
+  } catch (thrown) {
+    count(server, 'grace_done', false)
+    return failed(server, request, thrown)
+  }
+  server.settled(request)
+  count(server, 'grace_done', true)
+  return status.done
+}
+
+function ofClients(server: Server, batch: readonly Message[]): Answer[] {
+  const messages = batch.flatMap(({ taken, asked }) => {
+    const request = requestOf(server, asked)
+    return request === undefined ? [] : [{ taken, request }]
+  })
+  const outcomes = attempt(
+    server,
+    messages.map(({ request }) => request),
+  )
+  return messages.map(({ taken, request }, at) => {
+    const thrown = outcomes[at]
+    const isVerdict = thrown instanceof Failed && thrown.failure.kind === 'may-not-reclaim'
+    count(server, request.event, thrown === undefined || isVerdict)
+    if (thrown === undefined) {
+      server.settled(request)
+      return { taken, status: status.done }
+    }
+    if (isVerdict) {
+      server.log.failed(thrown.failure, request.event)
+      return { taken, status: status.mayNotReclaim }
+    }
+    return { taken, status: failed(server, request, thrown) }
+  })
+}
+
+/** The outcome of each: undefined, or why not. Whatever keeps them from being tried at all is the outcome of all. */
+function attempt(server: Server, requests: readonly ClientRequest[]): readonly unknown[] {
+  try {
+    return server.withWorld(server.nfsd, (world) => performTogether(world, requests))
+  } catch (thrown) {
+    return requests.map(() => thrown)
+  }
+}
+
+/** What the storage refused is tried again; what would let somebody reclaim who must not is made harmless first. */
+function failed(server: Server, request: Request, thrown: unknown): number {
+  const { log } = server
+  if (!isStorageFailure(thrown)) {
+    log.failed(failureFrom(thrown), request.event)
+    return status.badMessage
+  }
+  if (isDangerous(request)) server.distrust('serve')
+  server.unfinished.add(request)
+  log.error(`${request.event} failed, and is tried again: ${sentence(thrown)}`)
+  return status.storageFailed
+}
+
+/** Tries again what the storage refused. */
+export function tryAgain(server: Server): void {
+  for (const request of server.unfinished.all()) {
+    const outcome =
+      request.event === 'create' || request.event === 'remove'
+        ? attempt(server, [request])[0]
+        : request.event === 'grace-done'
+          ? outcomeOf(() => {
+              server.withWorld(server.nfsd, (world) => {
+                perform(world, request)
+              })
+            })
+          : undefined
+    if (outcome !== undefined && isStorageFailure(outcome)) continue
+    server.settled(request)
+    server.log.notice(`${request.event}, which had failed, is done`)
+  }
+  server.unfinished.postpone()
+  server.tellStatus()
+}
+
+function outcomeOf(work: () => void): unknown {
+  try {
+    work()
+    return undefined
+  } catch (thrown) {
+    return thrown
+  }
+}
+
+function requestOf(server: Server, asked: Asked | undefined): ClientRequest | undefined {
+  switch (asked?.command) {
+    case 'create':
+      return { event: 'create', owner: asked.owner, session: false, told: undefined }
+    case 'remove':
+      return { event: 'remove', owner: asked.owner }
+    case 'check':
+      // As of a client without a session: nothing more may come from it, so its check is its record.
+      server.doing.protocol = 0
+      return { event: 'check', owner: asked.owner, session: false, legacyRecord: server.legacyRecordOf(asked.owner) }
+    default:
+      return undefined
+  }
+}
+
+/** Writes the answers down, then says them. @returns false, if the pipe is gone. */
+function say(server: Server, pipe: Pipe, journal: Journal, answers: readonly Answer[]): boolean {
+  const replies = answers.map(({ taken, status: said, version }): Reply => ({
+    header: taken.header,
+    size: taken.size,
+    status: said,
+    version,
+  }))
+  journal.note(replies)
+  for (const [at, { taken }] of answers.entries()) {
+    const reply = replies[at]
+    if (reply === undefined || !pipe.finish(taken)) return false
+    const answer = pipe.write(bytesOfReply(reply))
+    if (answer === -errno.EPIPE) return false
+    if (answer < 0) server.log.warning(`the kernel did not wait for the answer to message ${reply.header.xid}`)
+  }
+  const [first] = answers
+  if (first !== undefined && isWorthTelling(first)) server.tellStatus()
+  return true
+}
+
+/** What a person would want to see at once. */
+const isWorthTelling = ({ taken, status: said }: Answer): boolean => {
+  const command = readMessage(taken.bytes)?.command
+  return said !== 0 || command === 'grace-start' || command === 'grace-done'
+}
+
+function count(server: Server, what: Counted, isDone: boolean): void {
+  const counts = server.doing.messages[what]
+  if (isDone) counts.answered++
+  else counts.failed++
+}
+
+const sentence = (thrown: unknown): string => errorCode(thrown) ?? report(failureFrom(thrown)).line

@@ -1,0 +1,282 @@
+/**
+ * `serve`: the other way in which kernels ask. One process answers the messages of a pipe (lib/kernel/pipe.ts), by the same
+ * transitions on the same state directory as an upcall.
+ *
+ * It holds no fact of its own: killed between any two calls, it leaves what an upcall would leave, and the kernel asks the
+ * next one again. The kernel waits about a second for somebody to hold a new pipe (nfs4recover.c, cld_running), so that is
+ * the first thing it does; and nobody is woken when a pipe goes, so it watches the directory.
+ *
+ * Before it reads the first message it gives up what it has no use for, as an upcall does before it looks at a client's name.
+ */
+import { Failed, failureFrom, quote } from '../failure.ts'
+import { kernelLog, openLog, type Log } from '../kernel/log.ts'
+import { openPipe, type Pipe } from '../kernel/pipe.ts'
+import type { Words } from '../settings/options.ts'
+import { settingsFrom, type Settings } from '../settings/settings.ts'
+import { bootId, holderName } from '../store/process.ts'
+import { directoryName } from '../store/untracked.ts'
+import { atFlags, type Calls } from '../syscalls/calls.ts'
+import { answered, errno, errorName } from '../syscalls/errno.ts'
+import * as files from '../syscalls/files.ts'
+import { beginJournal, bytesOfReply, lastReplies, type Journal } from './journal.ts'
+import { serveOptionsFrom, type ServeOptions } from './options.ts'
+import { holderOf, nfsdcldAt, type Other } from './others.ts'
+import { isMounted, pipefsAt, pipeIn } from './pipefs.ts'
+import { readinessTo, type Readiness } from './readiness.ts'
+import { answerQueued, tryAgain } from './round.ts'
+import { serverFor, type Server } from './server.ts'
+import { statusFileAt } from './status-file.ts'
+
+type Environment = Readonly<Record<string, string | undefined>>
+
+/** poll(2). */
+const [pollIn, pollPri, pollErr, pollHup] = [1, 2, 8, 16]
+
+/**
+ * Answers messages until it is told to end, or, with `--until-gone`, until the pipe goes.
+ * @returns the exit status.
+ */
+export function serve(calls: Calls, { given, rest }: Words, environment: Environment): number {
+  calls.umask(0o077)
+  let log = openLog(calls, { foreground: given.has('foreground'), debug: given.has('debug') })
+  try {
+    const options = serveOptionsFrom(rest)
+    const settings = settingsFrom(calls, given)
+    log = openLog(calls, settings)
+    for (const complaint of settings.complaints) log.warning(complaint)
+    const pipefs = pipefsAt(calls, given, options.pipefsDirectory)
+    if (calls.poll([], [], 0) === -errno.ENOSYS)
+      throw new Failed({
+        kind: 'not-here',
+        word: 'serve',
+        missing: 'the executable (npm run build), which alone can wait for a pipe',
+      })
+    return answerUntilTold(calls, settings, pipefs, options, environment, log)
+  } catch (thrown) {
+    return log.failed(failureFrom(thrown), 'serve')
+  }
+}
+
+function answerUntilTold(
+  calls: Calls,
+  settings: Settings,
+  pipefs: string,
+  options: ServeOptions,
+  environment: Environment,
+  log: Log,
+): number {
+  // First of all: the kernel may be waiting.
+  const early = openPipe(calls, pipeIn(pipefs))
+  const ready = readinessTo(calls, environment, options.readyDescriptor)
+  const anywhere = files.anywhere(calls)
+  const us = holderName(anywhere)
+  files.makeDirectory(settings.runDirectory, anywhere, 0o755)
+  const base = `${settings.runDirectory}/serve-${directoryName(settings.stateDirectory, anywhere)}`
+  const directory = files.lookAtName(`${pipefs}/nfsd`, anywhere)
+  if (directory !== undefined) refuseBeside(nfsdcldAt(calls, directory))
+  if (early !== undefined) refuseBeside(holderOf(calls, early.status))
+  claim(`${base}.lock`, calls)
+
+  const signals = calls.endSignals()
+  const mounts = calls.openat(atFlags.AT_FDCWD, '/proc/self/mountinfo', calls.flags.O_RDONLY, 0)
+  const confined = calls.confine(
+    [settings.stateDirectory, settings.runDirectory],
+    [settings.nfsdDirectory, kernelLog, pipefs],
+    ['/'],
+  )
+  if (confined < 0) log.warning(`keeps rights that it has no use for: ${errorName(confined)}`)
+
+  const statusFile = statusFileAt(calls, `${base}.json`, us, settings.stateDirectory)
+  const server = serverFor({ calls, settings, log, bootId: bootId(anywhere) }, options.maxVersion, statusFile)
+  if (early === undefined) lookForUntracked(server, settings, pipefs)
+  const loop: Loop = {
+    server,
+    ready,
+    pipefs,
+    journalPath: `${base}.replies`,
+    untilGone: options.untilGone,
+    signals,
+    mounts,
+  }
+  try {
+    run(loop, early)
+    return 0
+  } finally {
+    ready.stopping()
+    statusFile.remove()
+  }
+}
+
+function refuseBeside(other: Other | undefined): void {
+  if (other === undefined) return
+  throw new Failed({
+    kind: 'storage',
+    atStart: true,
+    what: `${quote(other.name)} (process ${other.process}) answers the kernel already: two would split its messages; end it first`,
+  })
+}
+
+/** One `serve` a state directory: the kernel lets go of the lock when its process is no more, however it ended. */
+function claim(lock: string, calls: Calls): void {
+  const { O_RDWR, O_CREAT, O_NOFOLLOW } = calls.flags
+  const descriptor = answered(calls.openat(atFlags.AT_FDCWD, lock, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600), 'open', lock)
+  if (answered(calls.flock(descriptor), 'flock', lock, errno.EAGAIN) === 0) return
+  throw new Failed({
+    kind: 'storage',
+    atStart: true,
+    what: "another serve has this state directory: two would mix two servers' clients",
+  })
+}
+
+/**
+ * A server that has threads and no pipe was started while nobody answered: it has no tracker, and may grant anything
+ * (on kernels that still have other trackers it may have one of these).
+ */
+function lookForUntracked(server: Server, settings: Settings, pipefs: string): void {
+  const { calls, log } = server
+  const anywhere = files.anywhere(calls)
+  if (!isMounted(calls, pipefs) || files.exists('/sys/module/nfsd/parameters/cltrack_prog', anywhere)) return
+  const threads = files.beginningOf(`${settings.nfsdDirectory}/threads`, anywhere)
+  if (threads === undefined || !(Number(threads) > 0) || files.exists(pipeIn(pipefs), anywhere)) return
+  server.distrust('start')
+  log.critical(
+    'the NFS server was started without us and runs without a tracker: nobody may reclaim after its next start',
+  )
+}
+
+interface Loop {
+  readonly server: Server
+  readonly ready: Readiness
+  readonly pipefs: string
+  readonly journalPath: string
+  readonly untilGone: boolean
+  readonly signals: number
+  readonly mounts: number
+}
+
+interface Held {
+  readonly pipe: Pipe
+  readonly journal: Journal
+}
+
+/** How long after a pipe's end a new one may come that belongs to the same start: the kernel falls back to version 0 at once. */
+const successorMs = 500
+/** Where nothing tells of a change, it is looked for. */
+const lookMs = 1000
+
+function run(loop: Loop, early: Pipe | undefined): void {
+  const { server, ready, pipefs, untilGone, signals, mounts } = loop
+  const { calls, log } = server
+  const path = pipeIn(pipefs)
+  let held = early === undefined ? undefined : hold(loop, early)
+  let hadOne = held !== undefined
+  let goneAt = 0
+  let watch = calls.watch(`${pipefs}/nfsd`)
+  if (watch < 0) log.warning(`no rpc_pipefs is mounted at ${quote(pipefs)}: waiting for it`)
+  let aliveAt = calls.monotonic()
+
+  const release = (): void => {
+    if (held === undefined) return
+    held.pipe.close()
+    held.journal.close()
+    held = undefined
+    goneAt = calls.monotonic()
+    Object.assign(server.doing, { pipe: undefined, protocol: undefined })
+    log.notice('the pipe is gone: the NFS server has stopped')
+  }
+  /** Whatever is at the pipe's place now is the one that is held. */
+  const look = (): void => {
+    const now = calls.fstatat(atFlags.AT_FDCWD, path, atFlags.AT_SYMLINK_NOFOLLOW)
+    const { status } = held?.pipe ?? {}
+    if (
+      held !== undefined &&
+      (typeof now === 'number' || now.inode !== status?.inode || now.device !== status.device)
+    ) {
+      // What it asked before it went is carried out; its answer may come too late.
+      answerQueued(server, held.pipe, held.journal)
+      release()
+    }
+    if (held === undefined && typeof now !== 'number') {
+      const pipe = openPipe(calls, path)
+      if (pipe !== undefined) {
+        held = hold(loop, pipe)
+        hadOne = true
+      }
+    }
+    server.tellStatus()
+    ready.status(held === undefined ? 'waiting for the NFS server' : 'answering the NFS server')
+  }
+
+  look()
+  for (;;) {
+    if (watch < 0) {
+      watch = calls.watch(`${pipefs}/nfsd`)
+      if (watch >= 0) look()
+    }
+    if (watch >= 0) ready.ready()
+    if (untilGone && hadOne && held === undefined && calls.monotonic() - goneAt >= successorMs) return
+
+    const now = calls.monotonic()
+    const waits = [
+      watch < 0 ? lookMs : Infinity,
+      untilGone && hadOne && held === undefined ? goneAt + successorMs - now : Infinity,
+      (server.unfinished.dueAt() ?? Infinity) - now,
+      ready.everyMs === undefined ? Infinity : aliveAt + ready.everyMs - now,
+    ]
+    const wait = Math.min(...waits)
+    const descriptors = [signals, mounts, watch, held?.pipe.pollable() ?? -1]
+    const events = calls.poll(
+      descriptors,
+      [pollIn, pollPri, pollIn, pollIn],
+      wait === Infinity ? -1 : Math.max(0, Math.ceil(wait)),
+    )
+    if (typeof events === 'number') {
+      if (events === -errno.EINTR) continue
+      throw new Failed({ kind: 'storage', atStart: false, what: `poll failed: ${errorName(events)}` })
+    }
+    const [told = 0, mounted = 0, changed = 0, asked = 0] = events
+
+    if (ready.everyMs !== undefined && calls.monotonic() >= aliveAt + ready.everyMs) {
+      ready.alive()
+      aliveAt = calls.monotonic()
+    }
+    let isGone = false
+    if (held !== undefined && asked !== 0)
+      isGone = (asked & (pollErr | pollHup)) !== 0 || answerQueued(server, held.pipe, held.journal) === 'gone'
+    if (isGone) release()
+    if ((changed & pollIn) !== 0) drain(calls, watch)
+    // mounts_poll (fs/proc_namespace.c) tells of each change once.
+    if ((mounted & (pollPri | pollErr)) !== 0 || (changed & ~pollIn) !== 0) {
+      if (watch >= 0) calls.close(watch)
+      watch = calls.watch(`${pipefs}/nfsd`)
+    }
+    if (isGone || changed !== 0 || mounted !== 0) look()
+    if (told !== 0) {
+      log.notice('told to end')
+      return
+    }
+    if ((server.unfinished.dueAt() ?? Infinity) <= calls.monotonic()) tryAgain(server)
+  }
+}
+
+/** Takes a pipe, and says what the last `serve` died over. */
+function hold({ server, journalPath }: Loop, pipe: Pipe): Held {
+  const { calls, log, doing } = server
+  const name = server.nameOf(pipe)
+  for (const reply of lastReplies(calls, journalPath, name)) {
+    if (pipe.write(bytesOfReply(reply)) < 0) continue
+    log.notice(`message ${reply.header.xid} had no answer: it has one now`)
+    // Nobody knows of whom it was, so its client may still be recorded.
+    if (reply.doubtful === true) server.distrust('start')
+  }
+  const journal = beginJournal(calls, journalPath, name)
+  doing.pipe = pipe
+  log.notice(`holds ${quote(pipe.path)}`)
+  return { pipe, journal }
+}
+
+/** What has changed does not matter: it is looked at. */
+function drain(calls: Calls, watch: number): void {
+  const bytes = new Uint8Array(4096)
+  while (calls.read(watch, bytes) > 0);
+}

@@ -1,0 +1,104 @@
+/** What `serve` knows while it runs. Nothing of it must outlive the process: a new one begins with what is on the disk. */
+import type { Deadline } from '../kernel/deadline.ts'
+import type { Log } from '../kernel/log.ts'
+import { nfsdAt, type Nfsd } from '../kernel/nfsd.ts'
+import type { Pipe } from '../kernel/pipe.ts'
+import type { World } from '../events/world.ts'
+import { isNoted, noteDirectory } from '../settings/last-start.ts'
+import type { Settings } from '../settings/settings.ts'
+import { lookAt, legacyCounts, stateDirectory } from '../store/state-directory.ts'
+import { distrust, trustAgain } from '../store/untracked.ts'
+import { legacyNamesIn, legacyRecordOf, legacyTopIn, usualTop } from '../store/v4recovery.ts'
+import type { Calls } from '../syscalls/calls.ts'
+import * as files from '../syscalls/files.ts'
+import type { ClientOwner } from '../upcall/owner.ts'
+import type { Request } from '../upcall/request.ts'
+import { nothingDone, type Doing, type StatusFile } from './status-file.ts'
+import { unfinished, type Unfinished } from './unfinished.ts'
+
+export interface Server {
+  readonly calls: Calls
+  readonly log: Log
+  readonly nfsd: Nfsd
+  readonly maxVersion: number
+  readonly doing: Doing
+  readonly unfinished: Unfinished
+  /** Opens the state directory for one piece of work: it may be another one, or on another disk, the next time. */
+  readonly withWorld: <T>(nfsd: Nfsd, work: (world: World) => T) => T
+  /** A name for a server instance that no other has: its pipe's. */
+  readonly nameOf: (pipe: Pipe) => string
+  /** A server starts: notes where, as an upcall's start does. */
+  readonly beginning: () => void
+  /** Makes the next start let nobody reclaim: for good, or until what `serve` could not do is done. */
+  readonly distrust: (why: 'start' | 'serve') => void
+  /** This is done: what it failed of before no longer matters. */
+  readonly settled: (request: Request) => void
+  /** The MD5 names of clients that only the kernel's own tracker has recorded, as long as they count. */
+  readonly hashes: () => Iterable<string>
+  readonly legacyRecordOf: (owner: ClientOwner) => string | undefined
+  readonly tellStatus: () => void
+}
+
+/** Nobody kills a server's tracker for being slow: the watchdog does, if an admin wants one. */
+const noDeadline: Deadline = { assertTimeLeft: () => undefined }
+
+export function serverFor(
+  { calls, settings, log, bootId }: { calls: Calls; settings: Settings; log: Log; bootId: string },
+  maxVersion: number,
+  statusFile: StatusFile,
+): Server {
+  const anywhere = files.anywhere(calls)
+  const marked = { anywhere, runDirectory: settings.runDirectory, path: settings.stateDirectory }
+  const nfsd = nfsdAt(calls, settings.nfsdDirectory)
+  const left = unfinished(() => calls.monotonic())
+  const doing = nothingDone()
+  const tops = [legacyTopIn(settings.stateDirectory), usualTop]
+  let distrusted = false
+
+  const withWorld: Server['withWorld'] = (kernel, work) => {
+    const state = stateDirectory(calls, settings.stateDirectory, settings.runDirectory)
+    try {
+      return work({ calls, state, nfsd: kernel, log, deadline: noDeadline })
+    } finally {
+      state.close()
+    }
+  }
+  return {
+    calls,
+    log,
+    nfsd,
+    maxVersion,
+    doing,
+    unfinished: left,
+    withWorld,
+    nameOf: ({ status }) => `pipe-${status.device}-${status.inode}-${bootId}`,
+    beginning: () => {
+      try {
+        noteDirectory(calls, settings)
+      } catch (thrown) {
+        if (isNoted(calls, settings)) throw thrown
+      }
+    },
+    distrust: (why) => {
+      if (why === 'serve') distrusted = true
+      const failure = distrust(marked, why)
+      if (failure !== undefined)
+        log.critical(`nor can it be noted that nobody may reclaim after the next start (${failure}): see to it`)
+    },
+    settled: (request) => {
+      left.settle(request)
+      if (!distrusted || left.all().some(({ event }) => event !== 'create')) return
+      distrusted = false
+      trustAgain(marked)
+    },
+    hashes: () =>
+      withWorld(nfsd, ({ state }) =>
+        legacyCounts(lookAt(state)) ? tops.flatMap((top) => legacyNamesIn(top, anywhere)) : [],
+      ),
+    legacyRecordOf: (owner) => legacyRecordOf(owner, tops, anywhere),
+    tellStatus: () => {
+      doing.notRecorded = left.notRecorded()
+      statusFile.write(doing)
+    },
+  }
+}

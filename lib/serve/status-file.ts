@@ -1,0 +1,90 @@
+/**
+ * What `serve` is doing, for `status`, `doctor` and scripts: a file in the run directory, whole at any moment. Nothing is
+ * decided by it, so it is written when something changes that a person would want to see, not with each message, and what
+ * keeps it from being written is no failure.
+ */
+import type { Pipe } from '../kernel/pipe.ts'
+import { atFlags, type Calls } from '../syscalls/calls.ts'
+import * as files from '../syscalls/files.ts'
+
+export type Counted = 'create' | 'remove' | 'check' | 'grace_start' | 'grace_done'
+
+export interface Doing {
+  pipe: Pick<Pipe, 'path' | 'status'> | undefined
+  /** The protocol's version: 0 where the kernel asks for each client. */
+  protocol: number | undefined
+  /** Seconds of the wall clock. */
+  graceStarted: number | undefined
+  graceOver: number | undefined
+  /** How many clients the kernel was told. */
+  named: number | undefined
+  readonly messages: Record<Counted, { answered: number; failed: number }>
+  notRecorded: readonly string[]
+}
+
+export const nothingDone = (): Doing => {
+  const none = (): { answered: number; failed: number } => ({ answered: 0, failed: 0 })
+  return {
+    pipe: undefined,
+    protocol: undefined,
+    graceStarted: undefined,
+    graceOver: undefined,
+    named: undefined,
+    messages: { create: none(), remove: none(), check: none(), grace_start: none(), grace_done: none() },
+    notRecorded: [],
+  }
+}
+
+export interface StatusFile {
+  readonly write: (doing: Doing) => void
+  readonly remove: () => void
+}
+
+export function statusFileAt(calls: Calls, path: string, holder: string, stateDirectory: string): StatusFile {
+  const staged = `${path}.new`
+  const root = files.anywhere(calls)
+  return {
+    write: ({ pipe, protocol, graceStarted, graceOver, named, messages, notRecorded }) => {
+      const told = {
+        format: 1,
+        process: { id: calls.processId(), holder },
+        state_directory: stateDirectory,
+        mode: pipe === undefined ? 'waiting' : 'serving',
+        pipe: pipe === undefined ? null : { path: pipe.path, device: pipe.status.device, inode: pipe.status.inode },
+        protocol: protocol ?? null,
+        grace_started: graceStarted ?? null,
+        grace_over: graceOver ?? null,
+        named: named ?? null,
+        messages,
+        not_recorded: notRecorded,
+      }
+      try {
+        files.remove(staged, root)
+        files.writeNew(staged, `${json(told)}\n`, root)
+        files.move(staged, path, root)
+      } catch {
+        // It is for people, and they have the log.
+      }
+    },
+    remove: () => {
+      calls.unlinkat(atFlags.AT_FDCWD, path, 0)
+    },
+  }
+}
+
+type Value = string | number | null | readonly Value[] | { readonly [name: string]: Value }
+
+/** The engine of the executable comes without its JSON, which no upcall has a use for. A word's bytes are told as characters. */
+function json(value: Value): string {
+  if (typeof value === 'string') {
+    const escaped = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`
+    return `"${value.replace(/[^ !#-[\]-~]/g, escaped)}"`
+  }
+  if (value === null || typeof value === 'number') return String(value)
+  if (isList(value)) return `[${value.map(json).join(',')}]`
+  return `{${Object.entries(value)
+    .map(([name, of]) => `${json(name)}:${json(of)}`)
+    .join(',')}}`
+}
+
+const isList = (value: Value): value is readonly Value[] => Array.isArray(value)

@@ -1,0 +1,74 @@
+/**
+ * What the storage refused, and the kernel will not ask for again.
+ *
+ * A Create that fails is tried again: the kernel takes any answer for a record (nfsd4_cld_create sets STABLE), so its client
+ * counts on one. A Remove or a GraceDone that fails is worse than lost: a client would stay reclaimable whose locks others
+ * may have had. Before the kernel hears of such a failure, the run directory is marked as after an instance that ran
+ * without us: the next start lets nobody reclaim. The mark goes when all that it stands for has been done after all.
+ */
+import { Failed } from '../failure.ts'
+import { hexOf } from '../upcall/hex.ts'
+import type { Request } from '../upcall/request.ts'
+
+export interface Unfinished {
+  /** Notes what failed. */
+  readonly add: (request: Request) => void
+  /** A later message of the kernel has settled it: what it asks for now is done. */
+  readonly settle: (request: Request) => void
+  /** A new instance has begun, which nothing of this concerns any more. */
+  readonly clear: () => void
+  readonly all: () => readonly Request[]
+  /** The clients that count on a record and have none, as hex. */
+  readonly notRecorded: () => readonly string[]
+  /** In milliseconds of the clock that never steps; undefined where nothing is left to do. */
+  readonly dueAt: () => number | undefined
+  /** The next attempt comes later. */
+  readonly postpone: () => void
+}
+
+const soonestMs = 1000
+const latestMs = 30_000
+
+const keyOf = (request: Request): string => ('owner' in request ? hexOf(request.owner) : request.event)
+
+/** Whether a failure of it would let somebody reclaim who must not. */
+export const isDangerous = ({ event }: Request): boolean => event === 'remove' || event === 'grace-done'
+
+/** Whether it is the storage that failed: then the next attempt may not. */
+export const isStorageFailure = (thrown: unknown): boolean =>
+  !(thrown instanceof Failed) || thrown.failure.kind === 'storage' || thrown.failure.kind === 'out-of-time'
+
+export function unfinished(monotonic: () => number): Unfinished {
+  const left = new Map<string, Request>()
+  let dueAt: number | undefined
+  let pause = soonestMs
+  const settleNow = (): void => {
+    if (left.size > 0) return
+    dueAt = undefined
+    pause = soonestMs
+  }
+  return {
+    add: (request) => {
+      // In the order in which they came: what was asked last of a client is what counts.
+      left.delete(keyOf(request))
+      left.set(keyOf(request), request)
+      dueAt ??= monotonic() + pause
+    },
+    settle: (request) => {
+      left.delete(keyOf(request))
+      settleNow()
+    },
+    clear: () => {
+      left.clear()
+      settleNow()
+    },
+    all: () => [...left.values()],
+    notRecorded: () =>
+      [...left.values()].flatMap((request) => (request.event === 'create' ? [hexOf(request.owner)] : [])),
+    dueAt: () => dueAt,
+    postpone: () => {
+      pause = Math.min(2 * pause, latestMs)
+      dueAt = left.size > 0 ? monotonic() + pause : undefined
+    },
+  }
+}

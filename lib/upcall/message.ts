@@ -1,0 +1,154 @@
+/**
+ * The messages of the `cld` pipe, byte by byte (include/uapi/linux/nfsd/cld.h; fs/nfsd/nfs4recover.c). Pure.
+ *
+ * A message is packed, in the byte order of the machine: version, command, status and xid in a header of eight bytes, then
+ * the command's own. Both versions have one size for all commands. An answer has the size of its message; the kernel looks
+ * at its size, xid and status, and in the answer to GetVersion at one byte more.
+ */
+import { hexOf } from './hex.ts'
+import type { ClientOwner } from './owner.ts'
+
+/** `enum cld_command`. */
+export const commands = {
+  create: 0,
+  remove: 1,
+  check: 2,
+  'grace-done': 3,
+  'grace-start': 4,
+  version: 5,
+} as const
+
+export type Command = keyof typeof commands
+
+/** Version, command, status, xid. */
+export const headerSize = 8
+
+/** `struct cld_msg`, `struct cld_msg_v2`. */
+const sizes: Readonly<Record<number, number>> = { 1: 1034, 2: 1067 }
+
+/** How long a message of a version is; undefined for one that nobody knows. */
+export const sizeOf = (version: number): number | undefined => sizes[version]
+
+/** The latest version that is spoken here. */
+export const latestVersion = 2
+
+/** NFS4_OPAQUE_LIMIT: an owner has this much room, whatever its length. */
+const ownerRoom = 1024
+const ownerAt = 10
+const hashLengthAt = ownerAt + ownerRoom
+const hashAt = hashLengthAt + 1
+/** SHA-256 of the principal. */
+const hashSize = 32
+
+const isLittleEndian = (): boolean => new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
+const littleEndian = isLittleEndian()
+
+const view = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength)
+
+export interface Header {
+  readonly version: number
+  /** The number: it may be one that nobody knows. */
+  readonly command: number
+  /** A counter of the pipe, one step a message: the order in which the kernel asked. */
+  readonly xid: number
+}
+
+/** @param bytes eight at least. */
+export function readHeader(bytes: Uint8Array): Header {
+  const header = view(bytes)
+  return { version: header.getUint8(0), command: header.getUint8(1), xid: header.getUint32(4, littleEndian) }
+}
+
+/** What a message asks. */
+export type Asked =
+  | { readonly command: 'create'; readonly owner: ClientOwner; readonly principal: string | undefined }
+  | { readonly command: 'remove' | 'check'; readonly owner: ClientOwner }
+  | { readonly command: 'grace-done' | 'grace-start' | 'version' }
+
+/**
+ * Reads a message of which the last byte may not be there yet: {@link needsLastByte} says where it matters. Of a
+ * principal's digest 31 bytes are taken. The kernel compares as many as it is given back (nfsd4_cld_check_v2), and 248 bits
+ * tell principals apart as well as 256.
+ * @returns undefined for what no kernel sends: an unknown command, or a length that there is no room for.
+ */
+export function readMessage(bytes: Uint8Array): Asked | undefined {
+  if (bytes.length < headerSize) return undefined
+  const { version, command } = readHeader(bytes)
+  const size = sizeOf(version)
+  if (size === undefined || bytes.length < size - 1) return undefined
+  switch (command) {
+    case commands['grace-done']:
+      return { command: 'grace-done' }
+    case commands['grace-start']:
+      return { command: 'grace-start' }
+    case commands.version:
+      return { command: 'version' }
+    case commands.create:
+    case commands.remove:
+    case commands.check: {
+      const length = view(bytes).getUint16(headerSize, littleEndian)
+      if (length > ownerRoom || ownerAt + length > bytes.length) return undefined
+      const owner = bytes.slice(ownerAt, ownerAt + length) as ClientOwner
+      if (command === commands.remove) return { command: 'remove', owner }
+      if (command === commands.check) return { command: 'check', owner }
+      const hashLength = version === 2 ? (bytes[hashLengthAt] ?? 0) : 0
+      if (hashLength !== 0 && hashLength !== hashSize) return undefined
+      return {
+        command: 'create',
+        owner,
+        principal: hashLength === 0 ? undefined : hexOf(bytes.subarray(hashAt, hashAt + hashSize - 1)),
+      }
+    }
+    default:
+      return undefined
+  }
+}
+
+/** Whether the last byte says something: in version 1 it is the last of an owner that fills all its room. */
+export const needsLastByte = (bytes: Uint8Array): boolean =>
+  bytes.length >= ownerAt && bytes[0] === 1 && view(bytes).getUint16(headerSize, littleEndian) === ownerRoom
+
+/** An answer. @param status 0, or a negated errno. @param version the answer to GetVersion. */
+export function answerTo(header: Header, size: number, status: number, version?: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(size)
+  const answer = view(bytes)
+  answer.setUint8(0, header.version)
+  answer.setUint8(1, header.command)
+  answer.setInt16(2, status, littleEndian)
+  answer.setUint32(4, header.xid, littleEndian)
+  if (version !== undefined) answer.setUint8(headerSize, version)
+  return bytes
+}
+
+/** The status of a list's entries: more follows. */
+const inProgress = -115
+
+/**
+ * One client that may reclaim, in answer to GraceStart. @param principal hex digits: kernels of version 1 have no room for it.
+ */
+export function listEntry(
+  header: Header,
+  size: number,
+  owner: Uint8Array,
+  principal: string | undefined,
+): Uint8Array<ArrayBuffer> {
+  const bytes = answerTo({ ...header, command: commands['grace-start'] }, size, inProgress)
+  view(bytes).setUint16(headerSize, owner.length, littleEndian)
+  bytes.set(owner, ownerAt)
+  if (header.version === 2 && principal !== undefined) {
+    const length = Math.min(hashSize, principal.length / 2)
+    bytes[hashLengthAt] = length
+    for (let at = 0; at < length; at++) bytes[hashAt + at] = Number.parseInt(principal.slice(2 * at, 2 * at + 2), 16)
+  }
+  return bytes
+}
+
+/**
+ * Asks the kernel whether a message is unanswered, and changes nothing: EINVAL means that it is not, EFAULT that it is
+ * (cld_pipe_downcall: an answer in progress is for GraceStart alone).
+ */
+export const probe = (xid: number, size: number): Uint8Array<ArrayBuffer> =>
+  answerTo({ version: size === sizes[1] ? 1 : 2, command: commands.create, xid }, size, inProgress)
+
+/** Which of two messages of a pipe was asked first: the counter may have begun anew in between. */
+export const inOrder = (one: Header, other: Header): number => (one.xid - other.xid) | 0
