@@ -15,7 +15,7 @@ import { forEngine, from, root } from './bundles.ts'
 export type Piece = readonly [name: string, script: string]
 
 /** The first is where the program begins. These use functions of the common piece. */
-const ofManyUpcalls = ['bin/upcall.ts', 'lib/store/lock.ts'].map(from)
+const ofManyUpcalls = ['bin/upcall.ts', 'lib/store/lock.ts', 'lib/serve/serve.ts'].map(from)
 /** These have copies. */
 const ofFewUpcalls = [
   'lib/hand-on.ts',

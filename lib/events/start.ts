@@ -24,7 +24,12 @@ import { followUp, sweep } from './grace-end.ts'
 import type { World } from './world.ts'
 
 /** @param underLock runs its argument with the state directory's lock held. */
-export function startInstance(world: World, told: GraceStart | undefined, underLock: <T>(work: () => T) => T, askedBy?: string): void {
+export function startInstance(
+  world: World,
+  told: GraceStart | undefined,
+  underLock: <T>(work: () => T) => T,
+  askedBy?: string,
+): void {
   const { state, nfsd, log, deadline } = world
   const { ranUntracked, unmarked } = noteStart(state, askedBy ?? told)
   if (unmarked !== undefined)
@@ -107,7 +112,8 @@ function allowClients({ state, nfsd, log, deadline }: World): void {
         if (entry.kind === 'damaged' || entry.kind === 'newer')
           log.error(`record ${quote(entry.name)} of instance ${start} can't be understood: it allows nothing`)
         // The newest entry has decided, as it does for `check`.
-        if (entry.kind === 'record' && !hasNewer(start, entry.name)) yield { owner: entry.owner, principal: entry.facts.principal }
+        if (entry.kind === 'record' && !hasNewer(start, entry.name))
+          yield { owner: entry.owner, principal: entry.facts.principal }
       }
   }
   const hasNewer = (start: number, name: string): boolean =>
