@@ -69,6 +69,7 @@ eachArtefact(`${many} clients`, (artefact) => {
       new: 0,
       waiting: 0,
       void: 0,
+      legacy: 0,
       damaged: 0,
     })
     assert.match(

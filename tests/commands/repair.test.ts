@@ -141,7 +141,7 @@ eachArtefact('expire', (artefact) => {
     const { expired } = JSON.parse((await s.call(['expire', '--yes', '--json', 'ada'])).stdout) as { expired: unknown }
     assert.deepEqual(
       expired,
-      [{ owner: 'ada', owner_hex: hex('ada'), live: null }],
+      [{ owner: 'ada', owner_hex: hex('ada'), live: null, legacy: false }],
       'a whole owner is meant, though it begins another',
     )
   })

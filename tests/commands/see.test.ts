@@ -258,6 +258,7 @@ eachArtefact('show', (artefact) => {
       'instance',
       'ran_untracked',
       'records',
+      'legacy',
       'live',
       'live_silent',
     ])
@@ -322,7 +323,15 @@ eachArtefact('status', (artefact) => {
   it('tells who has reclaimed, who has not, and who is new', async () => {
     const s = server(artefact)
     await inGrace(s)
-    assert.deepEqual((await status(s)).counts, { recorded: 0, reclaimed: 1, new: 1, waiting: 2, void: 0, damaged: 0 })
+    assert.deepEqual((await status(s)).counts, {
+      recorded: 0,
+      reclaimed: 1,
+      new: 1,
+      waiting: 2,
+      void: 0,
+      legacy: 0,
+      damaged: 0,
+    })
     assert.match(await asked(s, 'status'), /\nclients +4 may reclaim: 1 reclaimed, 2 waiting, 1 new\n/)
   })
 
