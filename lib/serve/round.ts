@@ -47,10 +47,16 @@ export function answerQueued(server: Server, pipe: Pipe, journal: Journal): 'emp
     const queued = pipe.take()
     if (queued === 'gone') return 'gone'
     if (queued.length === 0) return 'empty'
-    const completed = queued.map((taken) => (taken.lacksOwner ? completeOwner(pipe, journal, taken) : taken))
-    for (const batch of batches(completed.sort((one, other) => inOrder(one.header, other.header))))
-      if (!say(server, pipe, journal, carriedOut(server, pipe, batch))) return 'gone'
+    if (!answerTaken(server, pipe, journal, queued)) return 'gone'
   }
+}
+
+/** Answers messages that have been taken. @returns false, if the pipe is gone. */
+export function answerTaken(server: Server, pipe: Pipe, journal: Journal, taken: readonly Taken[]): boolean {
+  const completed = taken.map((one) => (one.lacksOwner ? completeOwner(pipe, journal, one) : one))
+  return batches(completed.sort((one, other) => inOrder(one.header, other.header))).every((batch) =>
+    say(server, pipe, journal, carriedOut(server, pipe, batch)),
+  )
 }
 
 /** A message with an owner of 1024 bytes has nothing left to withhold: should we die, the next one says that it failed. */

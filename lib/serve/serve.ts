@@ -18,12 +18,13 @@ import { directoryName } from '../store/untracked.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { answered, errno, errorName } from '../syscalls/errno.ts'
 import * as files from '../syscalls/files.ts'
-import { beginJournal, bytesOfReply, lastReplies, type Journal } from './journal.ts'
+import { beginJournal, bytesOfReply, lastReplies, type Journal, type Reply } from './journal.ts'
+import { probe } from '../upcall/message.ts'
 import { serveOptionsFrom, type ServeOptions } from './options.ts'
 import { holderOf, nfsdcldAt, type Other } from './others.ts'
 import { isMounted, pipefsAt, pipeIn } from './pipefs.ts'
 import { readinessTo, type Readiness } from './readiness.ts'
-import { answerQueued, tryAgain } from './round.ts'
+import { answerQueued, answerTaken, tryAgain } from './round.ts'
 import { serverFor, type Server } from './server.ts'
 import { statusFileAt } from './status-file.ts'
 
@@ -154,7 +155,7 @@ interface Loop {
   readonly mounts: number
 }
 
-interface Held {
+export interface Held {
   readonly pipe: Pipe
   readonly journal: Journal
 }
@@ -168,8 +169,9 @@ function run(loop: Loop, early: Pipe | undefined): void {
   const { server, ready, pipefs, untilGone, signals, mounts } = loop
   const { calls, log } = server
   const path = pipeIn(pipefs)
-  let held = early === undefined ? undefined : hold(loop, early)
-  let hadOne = held !== undefined
+  let held: Held | undefined
+  let opened = early
+  let hadOne = false
   let goneAt = 0
   let watch = calls.watch(`${pipefs}/nfsd`)
   if (watch < 0) log.warning(`no rpc_pipefs is mounted at ${quote(pipefs)}: waiting for it`)
@@ -196,11 +198,17 @@ function run(loop: Loop, early: Pipe | undefined): void {
       answerQueued(server, held.pipe, held.journal)
       release()
     }
-    if (held === undefined && typeof now !== 'number') {
-      const pipe = openPipe(calls, path)
-      if (pipe !== undefined) {
-        held = hold(loop, pipe)
-        hadOne = true
+    // One that goes while it is taken may have had a successor before the directory was watched.
+    for (let attempt = 0; attempt < 3 && held === undefined; attempt++) {
+      const pipe = opened ?? openPipe(calls, path)
+      opened = undefined
+      if (pipe === undefined) break
+      hadOne = true
+      const taken = hold(server, loop.journalPath, pipe)
+      if (taken !== 'gone') held = taken
+      else {
+        pipe.close()
+        goneAt = calls.monotonic()
       }
     }
     server.tellStatus()
@@ -259,20 +267,38 @@ function run(loop: Loop, early: Pipe | undefined): void {
   }
 }
 
-/** Takes a pipe, and says what the last `serve` died over. */
-function hold({ server, journalPath }: Loop, pipe: Pipe): Held {
+/** How long the kernel's threads may take to queue their messages again when a reader has died. */
+const queueAgainMs = 200
+
+/**
+ * Takes a pipe, and what is queued there. What the last `serve` has written down and could not say is said: a message that
+ * is neither answered nor queued is one whose last byte was read, and a thread waits for its answer. One that is queued again must
+ * not be answered before it is read, since older kernels then go on with a message that is no more (lib/kernel/pipe.ts).
+ */
+export function hold(server: Server, journalPath: string, pipe: Pipe): Held | 'gone' {
   const { calls, log, doing } = server
   const name = server.nameOf(pipe)
-  for (const reply of lastReplies(calls, journalPath, name)) {
-    if (pipe.write(bytesOfReply(reply)) < 0) continue
-    log.notice(`message ${reply.header.xid} had no answer: it has one now`)
+  let taken = pipe.take()
+  if (taken === 'gone') return 'gone'
+  const waits = (reply: Reply): boolean => pipe.write(probe(reply.header.xid, reply.size)) === -errno.EFAULT
+  const isTaken = ({ header }: Reply): boolean => taken !== 'gone' && taken.some((one) => one.header.xid === header.xid)
+  const unsaid = (): Reply[] => replies.filter((reply) => !isTaken(reply) && waits(reply))
+  const replies = lastReplies(calls, journalPath, name)
+  if (unsaid().length > 0) {
+    calls.sleep(queueAgainMs)
+    const more = pipe.take()
+    if (more === 'gone') return 'gone'
+    taken = [...taken, ...more]
+  }
+  for (const reply of unsaid()) {
     // Nobody knows of whom it was, so its client may still be recorded.
     if (reply.doubtful === true) server.distrust('start')
+    if (pipe.write(bytesOfReply(reply)) >= 0) log.notice(`message ${reply.header.xid} had no answer: it has one now`)
   }
   const journal = beginJournal(calls, journalPath, name)
   doing.pipe = pipe
   log.notice(`holds ${quote(pipe.path)}`)
-  return { pipe, journal }
+  return answerTaken(server, pipe, journal, taken) ? { pipe, journal } : 'gone'
 }
 
 /** What has changed does not matter: it is looked at. */

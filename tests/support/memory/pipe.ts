@@ -1,0 +1,142 @@
+/**
+ * The kernel's end of the pipe nfsd/cld in memory (net/sunrpc/rpc_pipe.c, fs/nfsd/nfs4recover.c), put before a table of
+ * calls. Each open file has at most one partly-read message; a message leaves the queue with its last byte; closing the
+ * file puts a partly-read one back. The same rules, for a process that can really be killed, are in tests/support/pipe.
+ */
+import type { Calls, Status } from '../../../lib/syscalls/calls.ts'
+
+const [ENOENT, EFAULT, EINVAL, EPIPE] = [2, 14, 22, 32]
+const inProgress = -115
+const graceStart = 4
+
+interface Message {
+  readonly xid: number
+  readonly bytes: Buffer
+  /** What it was answered, entries of a list first. */
+  readonly entries: Buffer[]
+  answer: Buffer | undefined
+}
+
+interface Open {
+  message: Message | undefined
+  at: number
+}
+
+export interface KernelEnd {
+  /** `calls`, in which the pipe is there as well. */
+  readonly calls: Calls
+  /** nfsd asks. @returns the message, which has its answer when there is one. */
+  readonly ask: (bytes: Buffer) => Message
+  /** The process is no more: its files are closed, in the order in which it opened them. */
+  readonly die: () => void
+  /** The pipe goes; @param again with a new one in its place. */
+  readonly remove: (again?: 'again') => void
+  /** Messages that were read whole and have no answer: nfsd threads that wait for ever, if nobody knows of them. */
+  readonly orphans: () => readonly number[]
+  readonly queued: () => readonly number[]
+}
+
+export type { Message as AskedMessage }
+
+/** @param path of the pipe. */
+export function kernelEnd(under: Calls, path: string): KernelEnd {
+  let inode = 1
+  let isThere = true
+  let xids = 0
+  let queue: Message[] = []
+  let inFlight: Message[] = []
+  const files = new Map<number, Open & { readonly inode: number }>()
+  let descriptors = 100_000
+
+  const close = (descriptor: number): void => {
+    const file = files.get(descriptor)
+    files.delete(descriptor)
+    // Again from its first byte; each file's goes behind what is there, so an order is turned.
+    if (file?.message !== undefined && file.inode === inode) queue.push(file.message)
+  }
+  const status = (of: number): Status => ({ kind: 'other', uid: 0, mode: 0o600, mtime: 0, device: 99, inode: of })
+  const read = (file: Open & { readonly inode: number }, into: Uint8Array): number => {
+    if (file.inode !== inode || !isThere) return -EPIPE
+    if (file.message === undefined) {
+      file.message = queue.shift()
+      file.at = 0
+    }
+    if (file.message === undefined) return 0
+    const length = Math.min(into.length, file.message.bytes.length - file.at)
+    into.set(file.message.bytes.subarray(file.at, file.at + length))
+    file.at += length
+    if (file.at === file.message.bytes.length) file.message = undefined
+    return length
+  }
+  const write = (file: { readonly inode: number }, bytes: Uint8Array): number => {
+    if (file.inode !== inode || !isThere) return -EPIPE
+    const answer = Buffer.from(bytes)
+    const message = inFlight.find(({ xid }) => xid === answer.readUInt32LE(4))
+    if (message === undefined || message.bytes.length !== answer.length) return -EINVAL
+    if (answer.readInt16LE(2) === inProgress) {
+      if (answer.readUInt8(1) !== graceStart) return -EFAULT
+      if (answer.readUInt16LE(8) === 0) return -EINVAL
+      message.entries.push(answer)
+      return answer.length
+    }
+    const lies = queue.includes(message) || [...files.values()].some((open) => open.message === message)
+    if (lies) throw new Error(`message ${message.xid} is answered before its last byte was read`)
+    message.answer = answer
+    inFlight = inFlight.filter((other) => other !== message)
+    return answer.length
+  }
+
+  return {
+    calls: {
+      ...under,
+      openat: (directory, name, flags, mode) => {
+        if (name !== path) return under.openat(directory, name, flags, mode)
+        if (!isThere) return -ENOENT
+        files.set(++descriptors, { inode, message: undefined, at: 0 })
+        return descriptors
+      },
+      fstat: (descriptor) => {
+        const file = files.get(descriptor)
+        return file === undefined ? under.fstat(descriptor) : status(file.inode)
+      },
+      fstatat: (directory, name, flags) =>
+        name !== path ? under.fstatat(directory, name, flags) : isThere ? status(inode) : -ENOENT,
+      read: (descriptor, into) => {
+        const file = files.get(descriptor)
+        return file === undefined ? under.read(descriptor, into) : read(file, into)
+      },
+      write: (descriptor, bytes) => {
+        const file = files.get(descriptor)
+        return file === undefined ? under.write(descriptor, bytes) : write(file, bytes)
+      },
+      close: (descriptor) => {
+        if (!files.has(descriptor)) return under.close(descriptor)
+        close(descriptor)
+        return 0
+      },
+    },
+    ask: (bytes) => {
+      const numbered = Buffer.from(bytes)
+      numbered.writeUInt32LE(xids, 4)
+      const message: Message = { xid: xids++, bytes: numbered, entries: [], answer: undefined }
+      queue.push(message)
+      inFlight.push(message)
+      return message
+    },
+    die: () => {
+      for (const descriptor of [...files.keys()]) close(descriptor)
+    },
+    remove: (again) => {
+      inode++
+      isThere = again !== undefined
+      xids = 0
+      queue = []
+      inFlight = []
+    },
+    orphans: () =>
+      inFlight
+        .filter((message) => !queue.includes(message) && ![...files.values()].some((open) => open.message === message))
+        .map(({ xid }) => xid),
+    queued: () => queue.map(({ xid }) => xid),
+  }
+}
