@@ -165,17 +165,23 @@ const successorMs = 500
 /** Where nothing tells of a change, it is looked for. */
 const lookMs = 1000
 
-function run(loop: Loop, early: Pipe | undefined): void {
-  const { server, ready, pipefs, untilGone, signals, mounts } = loop
-  const { calls, log } = server
+/** The pipe that is held, if there is one. */
+interface Holding {
+  readonly held: () => Held | undefined
+  /** Looks what is at the pipe's place, and holds that. */
+  readonly look: () => void
+  /** Lets go of a pipe that is no more. */
+  readonly release: () => void
+  /** Since when there is none, where there was one; undefined while there is one, or never was. */
+  readonly goneAt: () => number | undefined
+}
+
+function holding({ server, ready, pipefs, journalPath }: Loop, early: Pipe | undefined): Holding {
+  const { calls, log, doing } = server
   const path = pipeIn(pipefs)
-  let held: Held | undefined
   let opened = early
-  let hadOne = false
-  let goneAt = 0
-  let watch = calls.watch(`${pipefs}/nfsd`)
-  if (watch < 0) log.warning(`no rpc_pipefs is mounted at ${quote(pipefs)}: waiting for it`)
-  let aliveAt = calls.monotonic()
+  let held: Held | undefined
+  let goneAt: number | undefined
 
   const release = (): void => {
     if (held === undefined) return
@@ -183,87 +189,111 @@ function run(loop: Loop, early: Pipe | undefined): void {
     held.journal.close()
     held = undefined
     goneAt = calls.monotonic()
-    Object.assign(server.doing, { pipe: undefined, protocol: undefined })
+    doing.pipe = undefined
+    doing.protocol = undefined
     log.notice('the pipe is gone: the NFS server has stopped')
   }
-  /** Whatever is at the pipe's place now is the one that is held. */
-  const look = (): void => {
+  const isReplaced = ({ pipe: { status } }: Held): boolean => {
     const now = calls.fstatat(atFlags.AT_FDCWD, path, atFlags.AT_SYMLINK_NOFOLLOW)
-    const { status } = held?.pipe ?? {}
-    if (
-      held !== undefined &&
-      (typeof now === 'number' || now.inode !== status?.inode || now.device !== status.device)
-    ) {
-      // What it asked before it went is carried out; its answer may come too late.
-      answerQueued(server, held.pipe, held.journal)
-      release()
-    }
+    return typeof now === 'number' || now.inode !== status.inode || now.device !== status.device
+  }
+  const take = (): Held | undefined => {
     // One that goes while it is taken may have had a successor before the directory was watched.
-    for (let attempt = 0; attempt < 3 && held === undefined; attempt++) {
+    for (let attempt = 0; attempt < 3; attempt++) {
       const pipe = opened ?? openPipe(calls, path)
       opened = undefined
-      if (pipe === undefined) break
-      hadOne = true
-      const taken = hold(server, loop.journalPath, pipe)
-      if (taken !== 'gone') held = taken
-      else {
-        pipe.close()
-        goneAt = calls.monotonic()
-      }
+      if (pipe === undefined) return undefined
+      const taken = hold(server, journalPath, pipe)
+      if (taken !== 'gone') return taken
+      pipe.close()
+      goneAt = calls.monotonic()
     }
-    server.tellStatus()
-    ready.status(held === undefined ? 'waiting for the NFS server' : 'answering the NFS server')
+    return undefined
   }
+  return {
+    held: () => held,
+    look: () => {
+      if (held !== undefined && isReplaced(held)) {
+        // What it asked before it went is carried out; its answer may come too late.
+        answerQueued(server, held.pipe, held.journal)
+        release()
+      }
+      held ??= take()
+      if (held !== undefined) goneAt = undefined
+      server.tellStatus()
+      ready.status(held === undefined ? 'waiting for the NFS server' : 'answering the NFS server')
+    },
+    release,
+    goneAt: () => goneAt,
+  }
+}
 
-  look()
+/** What is waited for: when the first of these is due, in milliseconds from now; -1, if none ever is. */
+const untilFirst = (...waits: readonly (number | undefined)[]): number => {
+  const due = waits.filter((wait) => wait !== undefined)
+  return due.length === 0 ? -1 : Math.max(0, Math.ceil(Math.min(...due)))
+}
+
+function run(loop: Loop, early: Pipe | undefined): void {
+  const { server, ready, pipefs, untilGone, signals, mounts } = loop
+  const { calls, log } = server
+  const directory = `${pipefs}/nfsd`
+  // Before the first look: what comes later is told.
+  let watch = calls.watch(directory)
+  if (watch < 0) log.warning(`no rpc_pipefs is mounted at ${quote(pipefs)}: waiting for it`)
+  const pipe = holding(loop, early)
+  pipe.look()
+  let aliveAt = calls.monotonic()
+
   for (;;) {
     if (watch < 0) {
-      watch = calls.watch(`${pipefs}/nfsd`)
-      if (watch >= 0) look()
+      watch = calls.watch(directory)
+      if (watch >= 0) pipe.look()
     }
     if (watch >= 0) ready.ready()
-    if (untilGone && hadOne && held === undefined && calls.monotonic() - goneAt >= successorMs) return
 
     const now = calls.monotonic()
-    const waits = [
-      watch < 0 ? lookMs : Infinity,
-      untilGone && hadOne && held === undefined ? goneAt + successorMs - now : Infinity,
-      (server.unfinished.dueAt() ?? Infinity) - now,
-      ready.everyMs === undefined ? Infinity : aliveAt + ready.everyMs - now,
-    ]
-    const wait = Math.min(...waits)
-    const descriptors = [signals, mounts, watch, held?.pipe.pollable() ?? -1]
-    const events = calls.poll(
-      descriptors,
-      [pollIn, pollPri, pollIn, pollIn],
-      wait === Infinity ? -1 : Math.max(0, Math.ceil(wait)),
+    const goneAt = untilGone ? pipe.goneAt() : undefined
+    if (goneAt !== undefined && now - goneAt >= successorMs) return
+    const tryAt = server.unfinished.dueAt()
+    const wait = untilFirst(
+      watch < 0 ? lookMs : undefined,
+      goneAt === undefined ? undefined : goneAt + successorMs - now,
+      tryAt === undefined ? undefined : tryAt - now,
+      ready.everyMs === undefined ? undefined : aliveAt + ready.everyMs - now,
     )
-    if (typeof events === 'number') {
-      if (events === -errno.EINTR) continue
+    const events = calls.poll(
+      [signals, mounts, watch, pipe.held()?.pipe.pollable() ?? -1],
+      [pollIn, pollPri, pollIn, pollIn],
+      wait,
+    )
+    if (events === -errno.EINTR) continue
+    if (typeof events === 'number')
       throw new Failed({ kind: 'storage', atStart: false, what: `poll failed: ${errorName(events)}` })
-    }
     const [told = 0, mounted = 0, changed = 0, asked = 0] = events
 
     if (ready.everyMs !== undefined && calls.monotonic() >= aliveAt + ready.everyMs) {
       ready.alive()
       aliveAt = calls.monotonic()
     }
-    let isGone = false
-    if (held !== undefined && asked !== 0)
-      isGone = (asked & (pollErr | pollHup)) !== 0 || answerQueued(server, held.pipe, held.journal) === 'gone'
-    if (isGone) release()
+    const held = pipe.held()
+    const isGone =
+      held !== undefined &&
+      asked !== 0 &&
+      ((asked & (pollErr | pollHup)) !== 0 || answerQueued(server, held.pipe, held.journal) === 'gone')
+    if (isGone) pipe.release()
     if ((changed & pollIn) !== 0) drain(calls, watch)
     // mounts_poll (fs/proc_namespace.c) tells of each change once.
     if ((mounted & (pollPri | pollErr)) !== 0 || (changed & ~pollIn) !== 0) {
       if (watch >= 0) calls.close(watch)
-      watch = calls.watch(`${pipefs}/nfsd`)
+      watch = calls.watch(directory)
     }
-    if (isGone || changed !== 0 || mounted !== 0) look()
+    if (isGone || changed !== 0 || mounted !== 0) pipe.look()
     if (told !== 0) {
       log.notice('told to end')
       return
     }
-    if ((server.unfinished.dueAt() ?? Infinity) <= calls.monotonic()) tryAgain(server)
+    if (tryAt !== undefined && tryAt <= calls.monotonic()) tryAgain(server)
   }
 }
 

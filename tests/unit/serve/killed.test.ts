@@ -26,7 +26,7 @@ after(() => {
 // The lock is loaded where it is taken (lib/store/lock.ts), as the bundle does it.
 Object.assign(globalThis, { require: createRequire(import.meta.url) })
 
-class Killed {}
+class Killed extends Error {}
 
 /** Calls of a process that is killed before its call of that number. Its id is nobody's. */
 function processThatDies(
