@@ -9,7 +9,7 @@ import { textOf } from './bytes.ts'
 export type Failure =
   /** The verdict of `check`: the client may not reclaim. Not an error; RFC 7530 §9.6.3.4. */
   | { readonly kind: 'may-not-reclaim'; readonly owner: string; readonly because: string }
-  | { readonly kind: 'other-instance'; readonly given: string; readonly told: string }
+  | { readonly kind: 'other-instance'; readonly given: string; readonly current: string }
   | { readonly kind: 'bad-argument'; readonly why: string; readonly word?: string }
   | { readonly kind: 'unknown-verb'; readonly word: string }
   /** The executable has no commands for people: they are scripts for Node. */
@@ -37,7 +37,7 @@ export function report(failure: Failure): { readonly status: number; readonly li
     case 'other-instance':
       return {
         status: status(116 /* ESTALE */),
-        line: `grace end of another server instance refused: it started at ${failure.given}, this one at ${failure.told}`,
+        line: `grace end of another server instance refused: it started at ${failure.given}, this one at ${failure.current}`,
       }
     case 'bad-argument':
       return {

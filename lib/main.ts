@@ -3,7 +3,7 @@ import { startDeadline } from './kernel/deadline.ts'
 import { nfsdAt } from './kernel/nfsd.ts'
 import { Failed, failureFrom, quote } from './failure.ts'
 import { kernelLog, openLog, type Log } from './kernel/log.ts'
-import { run } from './events/perform.ts'
+import { perform } from './events/perform.ts'
 import { isNoted, noteDirectory, sinceStart } from './settings/last-start.ts'
 import { parseWords, type Words } from './settings/options.ts'
 import { runDirectoryFrom, settingsFrom, type Settings } from './settings/settings.ts'
@@ -54,7 +54,7 @@ function upcall(calls: Calls, { given, rest }: Words, verb: Verb, environment: E
     const { request, ignored } = parseRequest(verb, rest, environment)
     for (const name of ignored) log.warning(`${name} can't be understood, ignored: ${quote(environment[name] ?? '')}`)
     if (atStart) noteBeginning(calls, settings, log)
-    run(
+    perform(
       {
         calls,
         state: stateDirectory(calls, path, settings.runDirectory),
@@ -90,13 +90,13 @@ function leaveMark(
   calls: Calls,
   given: Words['given'],
   settings: Settings | undefined,
-  told: string | undefined,
+  kernelBootTime: string | undefined,
   log: Log,
 ): void {
   try {
     const { unmarked } = noteStart(
       { anywhere: anywhere(calls), runDirectory: runDirectoryFrom(calls, given), path: settings?.stateDirectory },
-      told !== undefined && /^[0-9]{1,19}$/.test(told) ? told : undefined,
+      kernelBootTime !== undefined && /^[0-9]{1,19}$/.test(kernelBootTime) ? kernelBootTime : undefined,
     )
     if (unmarked === undefined) return
     log.critical(

@@ -11,6 +11,7 @@ const standIn = (name: string): string => from(`lib/build/stand-ins/${name}.cjs`
 
 /** What proper-lockfile brings and an upcall does not need: each stand-in says why. */
 const upcallStandIns = {
+  'proper-lockfile/lib/lockfile.js': from('lib/build/stand-ins/proper-lockfile.js'),
   'signal-exit': standIn('signal-exit'),
   'graceful-fs': standIn('graceful-fs'),
   path: standIn('path'),

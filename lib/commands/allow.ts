@@ -84,7 +84,7 @@ export const allowCommand = command(
 )
 
 function syncInstance({ state }: World, start: Start | undefined): void {
-  const directory = start === undefined ? undefined : state.of(start)
+  const directory = start === undefined ? undefined : state.directoryOf(start)
   if (directory !== undefined) disk.sync(directory)
 }
 
@@ -152,8 +152,9 @@ function record(world: World, recorded: Recorded, owner: ClientOwner): Settlemen
   if (instance.kind !== 'full' && instance.kind !== 'partial')
     throw new Failed({ kind: 'storage', atStart: false, what: 'the server instance is gone meanwhile' })
   if (instance.kind === 'full' || instance.full === undefined)
-    return recordClient(world, recorded, instance, owner, false)
-  if (state.of(instance.full) === undefined) restoreDirectory(state, instance.full)
-  place(state, owner, { session: false, recorded: Math.floor(world.calls.now() / 1000) }, instance.full, [])
-  return { sync: [state.of(instance.full)] }
+    return recordClient(world, recorded, { owner, session: false, principal: undefined, instance })
+  if (state.directoryOf(instance.full) === undefined) restoreDirectory(state, instance.full)
+  const facts = { session: false, recorded: Math.floor(world.calls.now() / 1000) }
+  place(state, { owner, facts }, instance.full, [])
+  return { sync: [state.directoryOf(instance.full)] }
 }

@@ -8,7 +8,7 @@
  */
 import { errorCode, Failed, quote } from '../failure.ts'
 import { olderThan, type FullInstance, type PartialInstance, type Start } from '../rules/instance.ts'
-import { mayNotReclaim } from '../rules/decide.ts'
+import { mayNotReclaim, type Step } from '../rules/decide.ts'
 import * as disk from '../syscalls/files.ts'
 import * as instances from '../store/instances.ts'
 import { legacyTopIn, removeLegacyRecord, usualTop } from '../store/v4recovery.ts'
@@ -23,25 +23,31 @@ import { settled, type Settlement, type World } from './world.ts'
 export function recordClient(
   world: World,
   recorded: Recorded,
-  instance: FullInstance | PartialInstance,
-  owner: ClientOwner,
-  session: boolean,
+  { owner, session, principal, instance }: Omit<Step & { kind: 'record' }, 'kind'>,
 ): Settlement {
   const { state, log } = world
   const { starts, marks } = recorded
   const older = instance.kind === 'partial' ? olderThan(instance, starts) : []
-  if (!session) forbidEarlyEnd(world, instance)
-  const facts = { session, recorded: Math.floor(world.calls.now() / 1000) }
-  const put = (): ReturnType<typeof records.place> => records.place(state, owner, facts, instance.start, older)
+  if (session !== true) forbidEarlyEnd(world, instance)
+  const facts = {
+    session,
+    recorded: Math.floor(world.calls.now() / 1000),
+    ...(principal === undefined ? {} : { principal }),
+  }
+  const put = (): records.Placed | undefined => records.place(state, { owner, facts }, instance.start, older)
   const placed = disk.tolerating(['ENOENT'], put, undefined) ?? restoreThen(world, instance.start, put)
   if (placed === undefined) throw storageFailure(`the directory of instance ${instance.start} goes again and again`)
-  log.debug(() => `${showOwner(owner)} recorded in instance ${instance.start}`)
+  const keeps = placed.facts.principal !== undefined && placed.facts.principal !== principal
+  log.debug(
+    () =>
+      `${showOwner(owner)} recorded in instance ${instance.start}${keeps ? ', with the principal that is known' : ''}`,
+  )
   return {
-    sync: [state.of(instance.start)],
+    sync: [state.directoryOf(instance.start)],
     then: () => {
       for (const start of placed.dropLater) records.drop(state, owner, start)
       // The mark is made with the instance and only ever goes: not there at the first look, it never will be.
-      if (session && instance.kind === 'partial' && marks(instance.start, 'may_end_early'))
+      if (session === true && instance.kind === 'partial' && marks(instance.start, 'may_end_early'))
         endGraceEarly(world, recorded, instance)
     },
   }
@@ -99,7 +105,7 @@ export function carryOver(world: World, instance: PartialInstance, owner: Client
     records.drop(state, owner, instance.start)
     throw gone(owner)
   }
-  return { sync: [state.of(instance.start)] }
+  return { sync: [state.directoryOf(instance.start)] }
 }
 
 const gone = (owner: ClientOwner): Failed => new Failed(mayNotReclaim(owner, 'grace ended meanwhile').failure)

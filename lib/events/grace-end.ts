@@ -30,7 +30,7 @@ export function endGrace(world: World, { start }: PartialInstance, legacyTop: st
     throw new Failed({
       kind: 'other-instance',
       given: String(start),
-      told: 'start' in now ? String(now.start) : 'no time',
+      current: 'start' in now ? String(now.start) : 'no time',
     })
   }
   return {

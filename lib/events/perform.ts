@@ -1,88 +1,153 @@
 /**
- * One upcall: lock, look, decide, apply; then, without the lock, make durable, tell the kernel, tidy up.
+ * Upcalls: lock, look, decide, apply; then, without the lock, make durable, tell the kernel, tidy up.
  *
  * The order is the safety argument. Nothing is said to the kernel that a power cut could unsay: status and downcalls
  * come after the barriers. Nothing slow is done under the lock: barriers of parallel upcalls share a journal commit, and
  * a downcall may run another upcall before it returns. The lock orders upcalls and guards nothing: whatever a step
  * applies is one call, or a sequence of which every part leaves the reclaimable set right.
+ *
+ * Several requests are applied in their order under one lock, and share their barriers. Each is decided on what is there
+ * after those before it, as if they had come one by one, so one that throws has left what a kill at that call leaves: a
+ * whole step or a part of one that is right by itself. The next is decided on that. What follows a barrier (`then`) waits
+ * for the barriers of its own request alone: a directory that could not be synced fails each request that needs it, and
+ * no other.
  */
 import { errorCode, Failed, quote } from '../failure.ts'
 import { reclaimableIn } from '../rules/instance.ts'
 import { step, type Found, type Step } from '../rules/decide.ts'
 import * as disk from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
 import * as instances from '../store/instances.ts'
 import { hasLegacyRecord } from '../store/v4recovery.ts'
 import { locked } from '../store/lock.ts'
 import { migrate } from '../store/migrate.ts'
 import { newestEntry } from '../store/records.ts'
 import type { Recorded } from '../store/layout.ts'
-import { legacyCounts, lookAt, makeStateDirectory, toldAtStart } from '../store/state-directory.ts'
+import { bootTimeOf, legacyCounts, lookAt, makeStateDirectory, storageFailure } from '../store/state-directory.ts'
 import { carryOver, forgetClient, recordClient } from './client.ts'
 import { confirmGraceEnd, endGrace, toldAfterAll } from './grace-end.ts'
 import { startInstance } from './start.ts'
 import { unconfirmedGraceEnd } from './unconfirmed.ts'
 import { both, settled, type Settlement, type World } from './world.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
-import type { Request } from '../upcall/request.ts'
+import type { Asked, ClientRequest, Request } from '../upcall/request.ts'
 
 /**
  * Carries out one upcall. Returned: the transition survives a power cut, and the kernel has been told.
  * @throws Failed, or the file system's error: nothing was promised. Whatever was applied is a whole step, and the upcall
  * may be repeated.
  */
-export function run(world: World, request: Request): void {
-  const { state, log, deadline } = world
-  const underLock = <T>(work: () => T): T =>
-    locked(
-      state,
-      {
-        assertTimeLeft: () => {
-          deadline.assertTimeLeft('waiting for the lock')
-        },
-        passedBy: (because) => {
-          log.warning(`goes on without the lock: ${because}`)
-        },
-      },
-      work,
-    )
-
+export function perform(world: World, request: Request): void {
   if (request.event === 'start') {
-    startInstance(world, request.told, underLock, request.askedBy)
+    startInstance(world, request, (work) => underLock(world, work))
     return
   }
   if (request.event === 'check' && request.session) {
     // Most often a verdict only, which changes nothing and so needs no order among others.
-    const recorded = lookAt(state)
+    const recorded = lookAt(world.state)
     const verdict = decide(world, recorded, request)
     if (verdict.kind === 'allow' || verdict.kind === 'refuse') {
       apply(world, recorded, verdict)
       return
     }
   }
-  if (
-    request.event === 'create' &&
-    state.clients() === undefined &&
-    disk.kindAt(state.path, state.anywhere) === 'absent'
-  )
-    makeStateDirectory(state)
   if (request.event === 'grace-done') syncReclaimed(world)
-  // Twice at most: a wiped state directory is begun anew, then the upcall is decided on what is there.
-  for (let attempt = 0; attempt < 3; attempt++) {
-    const applied = underLock(() => decideAndApply(world, request))
-    if (applied !== 'wiped') {
-      settle(applied)
-      return
-    }
-    instances.rebuild(state, world.calls.now(), request.event === 'create' ? request.told : undefined)
-    log.error('nothing was recorded under a running server: began anew, and earlier clients may not reclaim')
-  }
-  throw new Failed({ kind: 'storage', atStart: false, what: `${quote(state.path)} is wiped again and again` })
+  const [failure] = performAll(world, [request])
+  if (failure !== undefined) throw failure
 }
 
-function settle({ sync, then }: Settlement): void {
-  for (const directory of new Set(sync)) if (directory !== undefined) disk.sync(directory)
-  then?.()
+/**
+ * Carries out what is asked about clients, in this order: one lock, and one barrier a directory for all.
+ * @returns for each of them undefined, if its transition survives a power cut, or what {@link perform} would have thrown.
+ */
+export const performTogether = (world: World, requests: readonly ClientRequest[]): readonly (Error | undefined)[] =>
+  performAll(world, requests)
+
+/** A state directory that is wiped is begun anew so often, while a request waits. */
+const mostRebuilds = 2
+
+function performAll(world: World, requests: readonly Asked[]): readonly (Error | undefined)[] {
+  const { state, log } = world
+  const failures = requests.map((): Error | undefined => undefined)
+  const applied: Settlement[] = []
+  let rebuilds = 0
+  while (applied.length < requests.length) {
+    const first = applied.length
+    try {
+      if (state.clients() === undefined && disk.kindAt(state.path, state.anywhere) === 'absent')
+        if (requests.some(({ event }) => event === 'create')) makeStateDirectory(state)
+      const wiped = underLock(world, () => applyFrom(world, requests, applied, failures))
+      if (wiped === undefined) break
+      if (rebuilds++ === mostRebuilds) throw storageFailure(`${quote(state.path)} is wiped again and again`)
+      instances.rebuild(state, world.calls.now(), wiped.kernelBootTime)
+      log.error('nothing was recorded under a running server: began anew, and earlier clients may not reclaim')
+    } catch (thrown) {
+      for (let at = first; at < requests.length; at++) failures[at] ??= errorFrom(thrown)
+      break
+    }
+  }
+  settle(applied, failures)
+  return failures
 }
+
+/** Goes on where `applied` ends. @returns the decision that stops it: the state directory has been wiped. */
+function applyFrom(
+  world: World,
+  requests: readonly Asked[],
+  applied: Settlement[],
+  failures: (Error | undefined)[],
+): (Step & { kind: 'rebuild' }) | undefined {
+  for (const request of requests.slice(applied.length))
+    try {
+      const settlement = decideAndApply(world, request)
+      if ('kind' in settlement) return settlement
+      applied.push(settlement)
+    } catch (thrown) {
+      failures[applied.length] = errorFrom(thrown)
+      applied.push(settled)
+    }
+  return undefined
+}
+
+const errorFrom = (thrown: unknown): Error => (thrown instanceof Error ? thrown : new Error(String(thrown)))
+
+function failureOf<T>(work: (on: T) => void, on: T): Error | undefined {
+  try {
+    work(on)
+    return undefined
+  } catch (thrown) {
+    return errorFrom(thrown)
+  }
+}
+
+/** Each directory is synced once, whoever needs it: a second fsync would not tell of what the first has failed to write. */
+function settle(applied: readonly Settlement[], failures: (Error | undefined)[]): void {
+  const synced = new Map<Directory, Error | undefined>()
+  applied.forEach(({ sync }, at) => {
+    for (const directory of sync) {
+      if (directory === undefined || failures[at] !== undefined) continue
+      if (!synced.has(directory)) synced.set(directory, failureOf(disk.sync, directory))
+      failures[at] = synced.get(directory)
+    }
+  })
+  applied.forEach(({ then }, at) => {
+    if (then !== undefined) failures[at] ??= failureOf(then, undefined)
+  })
+}
+
+const underLock = <T>({ state, log, deadline }: World, work: () => T): T =>
+  locked(
+    state,
+    {
+      assertTimeLeft: () => {
+        deadline.assertTimeLeft('waiting for the lock')
+      },
+      passedBy: (because) => {
+        log.warning(`goes on without the lock: ${because}`)
+      },
+    },
+    work,
+  )
 
 /**
  * Moves that have been seen, but not synced by the upcalls that made them, are synced before what they were moved from
@@ -90,11 +155,14 @@ function settle({ sync, then }: Settlement): void {
  */
 function syncReclaimed({ state }: World): void {
   const { instance } = lookAt(state)
-  const directory = instance.kind === 'partial' ? state.of(instance.start) : undefined
+  const directory = instance.kind === 'partial' ? state.directoryOf(instance.start) : undefined
   if (directory !== undefined) disk.sync(directory)
 }
 
-function decideAndApply(world: World, request: Request): Settlement | 'wiped' {
+/** What is left to be done without the lock; or the decision that the state directory must be begun anew first. */
+type Applied = Settlement | (Step & { kind: 'rebuild' })
+
+function decideAndApply(world: World, request: Asked): Applied {
   const recorded = lookInPresentFormat(world, request)
   const decision = decide(world, recorded, request)
   if (decision.kind !== 'end-missed-grace') return apply(world, recorded, decision)
@@ -129,7 +197,7 @@ function decideAndApply(world: World, request: Request): Settlement | 'wiped' {
   const afterwards = lookAt(state)
   try {
     const applied = apply(world, afterwards, decide(world, afterwards, request))
-    return applied === 'wiped' ? applied : both(ended, applied)
+    return 'kind' in applied ? applied : both(ended, applied)
   } catch (thrown) {
     // Refused or not, the end of grace is made durable first.
     return both(ended, {
@@ -142,7 +210,7 @@ function decideAndApply(world: World, request: Request): Settlement | 'wiped' {
 }
 
 /** Brings format 1 to the present one, unless there is no room: then a check is answered by what is there. */
-function lookInPresentFormat({ state, log }: World, { event }: Request): Recorded {
+function lookInPresentFormat({ state, log }: World, { event }: Asked): Recorded {
   const recorded = lookAt(state)
   if (recorded.format === 2) return recorded
   try {
@@ -154,7 +222,7 @@ function lookInPresentFormat({ state, log }: World, { event }: Request): Recorde
   return lookAt(state)
 }
 
-function decide({ state, nfsd }: World, { instance, starts, marks }: Recorded, request: Request): Step {
+function decide({ state, nfsd }: World, { instance, starts, marks }: Recorded, request: Asked): Step {
   const reclaimable = reclaimableIn(instance, starts)
   const newestRecord = (owner: ClientOwner): Found => {
     const { entry, in: start } = newestEntry(state, owner, reclaimable)
@@ -163,7 +231,7 @@ function decide({ state, nfsd }: World, { instance, starts, marks }: Recorded, r
   return step(
     {
       instance,
-      told: () => ('start' in instance ? toldAtStart(state, instance.start) : undefined),
+      kernelBootTime: () => ('start' in instance ? bootTimeOf(state, instance.start) : undefined),
       graceIsOverInKernel: () => nfsd.grace() === 'over',
       hasLegacyRecord: (path) => legacyCounts({ instance, marks }) && hasLegacyRecord(path, state.anywhere),
       newestRecord: (owner) => {
@@ -176,12 +244,12 @@ function decide({ state, nfsd }: World, { instance, starts, marks }: Recorded, r
   )
 }
 
-function apply(world: World, recorded: Recorded, decision: Step): Settlement | 'wiped' {
+function apply(world: World, recorded: Recorded, decision: Step): Applied {
   switch (decision.kind) {
     case 'refuse':
       throw new Failed(decision.failure)
     case 'rebuild':
-      return 'wiped'
+      return decision
     case 'allow':
       return settled
     case 'nothing-to-do':
@@ -198,32 +266,16 @@ function apply(world: World, recorded: Recorded, decision: Step): Settlement | '
         confirmGraceEnd(world, decision.instance.start, decision.legacyTop),
       )
     case 'record':
-      return both(
-        unconfirmedGraceEnd(world, recorded),
-        recordClient(world, recorded, decision.instance, decision.owner, decision.session),
-      )
+      return both(unconfirmedGraceEnd(world, recorded), recordClient(world, recorded, decision))
     case 'confirm-record':
-      return both(unconfirmedGraceEnd(world, recorded), { sync: [world.state.of(decision.instance.start)] })
+      return both(unconfirmedGraceEnd(world, recorded), { sync: [world.state.directoryOf(decision.instance.start)] })
     case 'forget':
       return both(unconfirmedGraceEnd(world, recorded), forgetClient(world, recorded, decision.owner))
     case 'carry-over':
       return carryOver(world, decision.instance, decision.owner, decision.from)
-    case 'start-instance':
     case 'end-missed-grace':
       throw new Error(`${decision.kind} is not applied here`)
     default:
       return decision satisfies never
   }
-}
-
-export const perform = run
-export function performTogether(world: World, requests: readonly Request[]): readonly unknown[] {
-  return requests.map((request) => {
-    try {
-      run(world, request)
-      return undefined
-    } catch (thrown) {
-      return thrown
-    }
-  })
 }

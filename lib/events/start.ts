@@ -9,6 +9,7 @@
  */
 import { reclaimableIn } from '../rules/instance.ts'
 import { counted, quote } from '../failure.ts'
+import type { AllowedClient } from '../kernel/nfsd.ts'
 import * as disk from '../syscalls/files.ts'
 import { readBootTime } from '../store/format1.ts'
 import * as instances from '../store/instances.ts'
@@ -18,20 +19,18 @@ import { recordsIn } from '../store/records.ts'
 import { clientsOf, legacyCounts, lookAt, makeStateDirectory, markFormat, setAside } from '../store/state-directory.ts'
 import { forgetUntracked, noteStart } from '../store/untracked.ts'
 import { showStart } from '../store/views.ts'
-import type { AllowedClient } from '../kernel/nfsd.ts'
-import type { GraceStart } from '../upcall/request.ts'
+import type { Request } from '../upcall/request.ts'
 import { followUp, sweep } from './grace-end.ts'
 import type { World } from './world.ts'
 
 /** @param underLock runs its argument with the state directory's lock held. */
 export function startInstance(
   world: World,
-  told: GraceStart | undefined,
+  { kernelBootTime, askedBy }: Request & { event: 'start' },
   underLock: <T>(work: () => T) => T,
-  askedBy?: string,
 ): void {
   const { state, nfsd, log, deadline } = world
-  const { ranUntracked, unmarked } = noteStart(state, askedBy ?? told)
+  const { ranUntracked, unmarked } = noteStart(state, askedBy ?? kernelBootTime)
   if (unmarked !== undefined)
     log.warning(
       `no mark of this start could be made in ${quote(state.runDirectory)} (${unmarked}): should it fail, nobody would know`,
@@ -48,7 +47,7 @@ export function startInstance(
     [legacyTopIn(state.path), usualTop].some((top) => hasLegacyRecords(top, state.anywhere))
   for (;;) {
     deadline.assertTimeLeft('starting a server instance')
-    const prepared = instances.prepareStart(state, world.calls.now(), told, {
+    const prepared = instances.prepareStart(state, world.calls.now(), kernelBootTime, {
       mayEndEarly: !waitsForLegacy,
       nothingProven,
     })
@@ -106,7 +105,7 @@ function endBefore(world: World): void {
 function allowClients({ state, nfsd, log, deadline }: World): void {
   const { instance, starts } = lookAt(state)
   const reclaimable = reclaimableIn(instance, starts)
-  function* owners(): Generator<AllowedClient> {
+  function* clients(): Generator<AllowedClient> {
     for (const start of reclaimable)
       for (const entry of recordsIn(state, start)) {
         if (entry.kind === 'damaged' || entry.kind === 'newer')
@@ -118,10 +117,10 @@ function allowClients({ state, nfsd, log, deadline }: World): void {
   }
   const hasNewer = (start: number, name: string): boolean =>
     reclaimable.some((newer) => {
-      const directory = newer > start ? state.of(newer) : undefined
+      const directory = newer > start ? state.directoryOf(newer) : undefined
       return directory !== undefined && disk.lookAtName(name, directory) !== undefined
     })
-  const count = nfsd.allowClients(owners(), () => {
+  const count = nfsd.allowClients(clients(), () => {
     deadline.assertTimeLeft('telling the kernel who may reclaim')
   })
   log.notice(`told the kernel that ${counted(count, 'client')} may reclaim`)

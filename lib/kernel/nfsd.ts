@@ -11,6 +11,13 @@ import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { bytesOf } from '../bytes.ts'
 import { escapeOwner, type ClientOwner } from '../upcall/owner.ts'
 
+/** A client that may reclaim. */
+export interface AllowedClient {
+  readonly owner: ClientOwner
+  /** SHA-256 of the Kerberos principal that it was recorded with, 62 or 64 hex digits. */
+  readonly principal: string | undefined
+}
+
 export interface Nfsd {
   /** Has the kernel's grace period ended? 'unknown' where there is no such file. */
   readonly grace: () => 'over' | 'running' | 'unknown'
@@ -26,7 +33,7 @@ export interface Nfsd {
    * Names every client that may reclaim: newline-separated escaped owners, no line split over two writes. Opened and
    * closed even when there is none: that tells the kernel that the list is complete.
    */
-  readonly allowClients: (owners: Iterable<AllowedClient>, assertTimeLeft: () => void) => number
+  readonly allowClients: (clients: Iterable<AllowedClient>, assertTimeLeft: () => void) => number
 }
 
 /** No write is larger than the kernel's simple transactions take (fs/libfs.c, SIMPLE_TRANSACTION_LIMIT): a page. */
@@ -51,11 +58,11 @@ export function nfsdAt(calls: Calls, directory: string): Nfsd {
       }
     },
     takesAllowedClients: () => typeof calls.fstatat(atFlags.AT_FDCWD, allowClientFile, 0) !== 'number',
-    allowClients: (owners, assertTimeLeft) =>
+    allowClients: (clients, assertTimeLeft) =>
       writing(calls, allowClientFile, (descriptor) => {
         let lines = ''
         let count = 0
-        for (const { owner } of owners) {
+        for (const { owner } of clients) {
           const line = `${escapeOwner(owner)}\n`
           if (lines.length + line.length > largestWrite) {
             writeAll({ calls, descriptor, path: allowClientFile }, lines, assertTimeLeft)
@@ -104,10 +111,4 @@ function writeAll({ calls, descriptor, path }: ControlFile, lines: string, asser
     if (written >= 0) rest = rest.subarray(written)
     else calls.sleep(5)
   }
-}
-
-/** A client that may reclaim. */
-export interface AllowedClient {
-  readonly owner: ClientOwner
-  readonly principal: string | undefined
 }

@@ -4,14 +4,14 @@
  */
 import type { Failure } from '../failure.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
-import type { GraceStart, Request } from '../upcall/request.ts'
+import type { Asked, KernelBootTime, Session } from '../upcall/request.ts'
 import type { FullInstance, Instance, PartialInstance, Start } from './instance.ts'
 
 /** What is recorded, asked for only when it matters. */
 export interface Before {
   readonly instance: Instance
-  /** The boot time that the current instance's start was told, if it was told one. */
-  readonly told: () => GraceStart | undefined
+  /** The kernel's boot time at the start of the current instance, if that was told. */
+  readonly kernelBootTime: () => KernelBootTime | undefined
   /** The kernel is out of grace: it has granted, or may grant, locks that conflict with what was not reclaimed. */
   readonly graceIsOverInKernel: () => boolean
   /** Whether the kernel's own tracker has a client's directory at a path. */
@@ -29,7 +29,6 @@ export type Found =
   | { readonly kind: 'record'; readonly in: Start }
 
 export type Step =
-  | { readonly kind: 'start-instance'; readonly told: GraceStart | undefined }
   /** Commit a partial instance as full. */
   | { readonly kind: 'end-grace'; readonly instance: PartialInstance; readonly legacyTop: string | undefined }
   /** Grace is over already. */
@@ -37,11 +36,12 @@ export type Step =
   /** End the grace that the kernel has left without us, then decide anew. */
   | { readonly kind: 'end-missed-grace'; readonly instance: PartialInstance }
   /** Begin a full instance in place of a state directory that was wiped under the server, then decide anew. */
-  | { readonly kind: 'rebuild'; readonly told: GraceStart | undefined }
+  | { readonly kind: 'rebuild'; readonly kernelBootTime: KernelBootTime | undefined }
   | {
       readonly kind: 'record'
       readonly owner: ClientOwner
-      readonly session: boolean
+      readonly session: Session
+      readonly principal: string | undefined
       readonly instance: FullInstance | PartialInstance
     }
   /** Move the record of a client without RECLAIM_COMPLETE into the current instance: it has now reclaimed. */
@@ -59,29 +59,26 @@ export type Step =
   | { readonly kind: 'nothing-to-do' }
   | { readonly kind: 'refuse'; readonly failure: Failure }
 
-export function step(before: Before, request: Request): Step {
+export function step(before: Before, request: Asked): Step {
   const { instance } = before
   switch (request.event) {
-    case 'start':
-      return { kind: 'start-instance', told: request.told }
-
     case 'grace-done': {
-      const { told: given, legacyTop } = request
+      const { kernelBootTime: given, legacyTop } = request
       if (instance.kind === 'none') return { kind: 'nothing-to-do' }
       if (instance.kind === 'damaged') return instanceUnknown(instance)
-      const told = before.told()
-      if (given !== undefined && told !== undefined && given !== told)
-        return { kind: 'refuse', failure: { kind: 'other-instance', given, told } }
+      const current = before.kernelBootTime()
+      if (given !== undefined && current !== undefined && given !== current)
+        return { kind: 'refuse', failure: { kind: 'other-instance', given, current } }
       return instance.kind === 'full'
         ? { kind: 'confirm-grace-end', instance, legacyTop }
         : { kind: 'end-grace', instance, legacyTop }
     }
 
     case 'create': {
-      const { owner, session, told } = request
-      if (instance.kind === 'none') return { kind: 'rebuild', told }
+      const { owner, session, principal, kernelBootTime } = request
+      if (instance.kind === 'none') return { kind: 'rebuild', kernelBootTime }
       if (instance.kind === 'damaged') return instanceUnknown(instance)
-      return missedGrace(before) ?? { kind: 'record', owner, session, instance }
+      return missedGrace(before) ?? { kind: 'record', owner, session, principal, instance }
     }
 
     case 'remove':
@@ -113,7 +110,7 @@ export function step(before: Before, request: Request): Step {
       // With a session the client itself says when it is done, by RECLAIM_COMPLETE, and `create` follows: until then it
       // has reclaimed nothing for sure (edge condition 2). Without one, this is all that will ever come.
       if (session) return { kind: 'allow' }
-      if (found.kind === 'nothing') return { kind: 'record', owner, session, instance }
+      if (found.kind === 'nothing') return { kind: 'record', owner, session, principal: undefined, instance }
       return instance.kind === 'full' || found.in === instance.start
         ? { kind: 'confirm-record', instance }
         : { kind: 'carry-over', owner, from: found.in, instance }

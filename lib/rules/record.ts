@@ -11,20 +11,29 @@
 import { sha256 as digest } from '@noble/hashes/sha2.js'
 import { hexOf } from '../upcall/hex.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
+import type { Session } from '../upcall/request.ts'
 
 export interface Facts {
-  /**
-   * A client with a session (NFSv4.1 and later) says when it has reclaimed everything (RFC 8881 §18.51). 'unknown', where
-   * nobody has told: nothing takes that for a session.
-   */
-  readonly session: boolean | 'unknown'
+  /** A client with a session (NFSv4.1 and later) says when it has reclaimed everything (RFC 8881 §18.51). */
+  readonly session: Session
   /** When the client was first recorded, in seconds of the wall clock: for people, nothing is decided by it. */
   readonly recorded: number
-  /**
-   * SHA-256 of the principal that the client was recorded with, as hex: all 32 bytes, or the first 31 (lib/upcall/message.ts).
-   * An upcall carries it along.
-   */
+  /** SHA-256 of the Kerberos principal that the client was recorded with, 62 or 64 hex digits: its first 31 bytes, or all. */
   readonly principal?: string
+}
+
+/**
+ * What a record says when its client has come again: what is told, and of what is not told what was known. Whoever tells
+ * only the beginning of a known principal tells nothing new.
+ * @returns `known` itself, where nothing changes: then there is nothing to write.
+ */
+export function factsAfter(known: Facts | undefined, told: Facts): Facts {
+  if (known === undefined) return told
+  const session = told.session === 'unknown' ? known.session : told.session
+  const isKnown = told.principal === undefined || known.principal?.startsWith(told.principal) === true
+  if (session === known.session && isKnown) return known
+  const principal = isKnown ? known.principal : told.principal
+  return { session, recorded: known.recorded, ...(principal === undefined ? {} : { principal }) }
 }
 
 /** NAME_MAX of every file system that matters here. */

@@ -10,7 +10,7 @@
  */
 import { errorCode, Failed, failureFrom, report } from '../failure.ts'
 import { perform, performTogether } from '../events/perform.ts'
-import type { Request } from '../upcall/request.ts'
+import type { ClientRequest, Request } from '../upcall/request.ts'
 import { inOrder, readMessage, type Asked } from '../upcall/message.ts'
 import { errno } from '../syscalls/errno.ts'
 import type { Pipe, Taken } from '../kernel/pipe.ts'
@@ -34,9 +34,6 @@ interface Answer {
   readonly status: number
   readonly version?: number
 }
-
-/** A client's message, as an upcall would ask it. What the pipe does not tell is not known: sessions, boot times. */
-type ClientRequest = Request & { readonly event: 'create' | 'remove' | 'check' }
 
 /**
  * Answers all that is queued. @returns 'gone', if the pipe is no more.
@@ -125,7 +122,7 @@ function startInstance(server: Server, pipe: Pipe, taken: Taken): number {
   try {
     server.beginning()
     server.withWorld(list.nfsd, (world) => {
-      perform(world, { event: 'start', told: undefined, askedBy: server.nameOf(pipe) })
+      perform(world, { event: 'start', kernelBootTime: undefined, askedBy: server.nameOf(pipe) })
     })
   } catch (thrown) {
     log.critical(
@@ -148,7 +145,7 @@ function startInstance(server: Server, pipe: Pipe, taken: Taken): number {
 }
 
 function endGrace(server: Server): number {
-  const request: Request = { event: 'grace-done', told: undefined, legacyTop: undefined }
+  const request: Request = { event: 'grace-done', kernelBootTime: undefined, legacyTop: undefined }
   server.doing.graceOver = Math.floor(server.calls.now() / 1000)
   try {
     server.withWorld(server.nfsd, (world) => {
@@ -240,10 +237,17 @@ function outcomeOf(work: () => void): unknown {
   }
 }
 
+/** A client's message, as an upcall would ask it. What the pipe does not tell is not known: sessions, boot times. */
 function requestOf(server: Server, asked: Asked | undefined): ClientRequest | undefined {
   switch (asked?.command) {
     case 'create':
-      return { event: 'create', owner: asked.owner, session: false, told: undefined }
+      return {
+        event: 'create',
+        owner: asked.owner,
+        session: 'unknown',
+        principal: asked.principal,
+        kernelBootTime: undefined,
+      }
     case 'remove':
       return { event: 'remove', owner: asked.owner }
     case 'check':

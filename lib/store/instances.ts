@@ -15,7 +15,7 @@ import {
   type PartialInstance,
   type Start,
 } from '../rules/instance.ts'
-import type { GraceStart } from '../upcall/request.ts'
+import type { KernelBootTime } from '../upcall/request.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { entryAt, isStaged } from './records.ts'
@@ -54,14 +54,14 @@ export interface Prepared {
 export function prepareStart(
   state: StateDirectory,
   nowMs: number,
-  told: GraceStart | undefined,
+  kernelBootTime: KernelBootTime | undefined,
   { mayEndEarly, nothingProven }: { readonly mayEndEarly: boolean; readonly nothingProven: boolean },
 ): Prepared {
   const boundary = nothingProven ? claimStart(state, nowMs) : undefined
   const start = claimStart(state, nowMs)
   const clients = clientsOf(state)
   if (boundary !== undefined) disk.makeLink('-', markOf(boundary, 'untracked'), clients)
-  if (told !== undefined) disk.makeLink(told, markOf(start, 'grace_start'), clients)
+  if (kernelBootTime !== undefined) disk.makeLink(kernelBootTime, markOf(start, 'grace_start'), clients)
   for (const mark of ['unconfirmed', ...(mayEndEarly ? (['may_end_early'] as const) : [])] as const)
     disk.makeLink('-', markOf(start, mark), clients)
   return { start, boundary }
@@ -86,10 +86,10 @@ const rebuilt = 'rebuilt'
  * Begins a full instance where nothing is recorded at all: a state directory wiped under a running server. Durable when it
  * returns. Of several who try, all begin the instance of the first; a start that goes by meanwhile is later than it.
  */
-export function rebuild(state: StateDirectory, nowMs: number, told: GraceStart | undefined): void {
+export function rebuild(state: StateDirectory, nowMs: number, kernelBootTime: KernelBootTime | undefined): void {
   const own = claimStart(state, nowMs)
   const clients = clientsOf(state)
-  if (told !== undefined) disk.makeLink(told, markOf(own, 'grace_start'), clients)
+  if (kernelBootTime !== undefined) disk.makeLink(kernelBootTime, markOf(own, 'grace_start'), clients)
   if (!disk.makeLink(String(own), rebuilt, clients)) {
     disk.removeIfEmpty(String(own), clients)
     disk.remove(markOf(own, 'grace_start'), clients)
@@ -158,7 +158,7 @@ export function nobodyIsLeft(state: StateDirectory, instance: PartialInstance, s
  */
 export function mayComeBackIn(state: StateDirectory, { instance, starts, traces }: Recorded): readonly Directory[] {
   const oldest = instance.kind === 'full' ? instance.start : instance.kind === 'partial' ? (instance.full ?? 0) : 0
-  const directories = starts.filter((start) => start >= oldest).map(state.of)
+  const directories = starts.filter((start) => start >= oldest).map(state.directoryOf)
   const emptied = traces.some((start) => start >= oldest && !starts.includes(start))
   return [...directories, ...(emptied ? [state.clients()] : [])].filter((directory) => directory !== undefined)
 }
@@ -178,7 +178,7 @@ export function sweep(state: StateDirectory, hasTime: () => boolean): { removed:
   for (const start of traces) {
     if (start >= instance.start || start === oldest) continue
     const isOver = oldest !== undefined && start < oldest
-    const directory = starts.includes(start) ? state.of(start) : undefined
+    const directory = starts.includes(start) ? state.directoryOf(start) : undefined
     if (directory !== undefined) {
       if (isOver) empty(state, start, directory, hasTime, done)
       // A record that has moved on from there must not come back with its directory, see mayComeBackIn: what is gone from it

@@ -8,6 +8,7 @@
  * What it does not promise: a holder that is stopped for good is passed by after two seconds, and finds itself not alone
  * when it wakes; a lock that can't be made (full or read-only disk) is done without. Each transition is right even so.
  */
+import { lock, type Done, type Unlock } from 'proper-lockfile/lib/lockfile.js'
 import { errorCode } from '../failure.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import * as disk from '../syscalls/files.ts'
@@ -43,9 +44,6 @@ export function locked<T>(state: StateDirectory, options: LockOptions, work: () 
 function take(clients: Directory, { assertTimeLeft, passedBy }: LockOptions): (() => void) | undefined {
   const us = holderName(clients)
   const seam = lockedByLink(clients, us)
-  // Loaded only where a lock is taken: most checks take none.
-  // eslint-disable-next-line @typescript-eslint/no-require-imports -- an import would be evaluated at start
-  const { lock } = require('proper-lockfile/lib/lockfile.js') as Lockfile
   const options = {
     lockfilePath: lockName,
     realpath: false,
@@ -84,16 +82,6 @@ function waiting(calls: Calls, assertTimeLeft: () => void): () => boolean {
     return calls.monotonic() < giveUpAt
   }
 }
-
-/**
- * proper-lockfile's core, which its other two ways of calling wrap: it calls back as soon as its file system does, and ours
- * does at once. Its own adapter for synchronous calls would cost an upcall half as much again as the lock.
- */
-interface Lockfile {
-  readonly lock: (file: string, options: object, done: (error: unknown, unlock?: Unlock) => void) => void
-}
-type Unlock = (done: Done<void>) => void
-type Done<T> = (error: unknown, result?: T) => void
 
 const releasing = (unlock: Unlock) => (): void => {
   let failure: unknown

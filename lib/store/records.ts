@@ -9,7 +9,7 @@
  * second barrier.
  */
 import type { Start } from '../rules/instance.ts'
-import { readRecord, recordLine, recordName, type Facts } from '../rules/record.ts'
+import { factsAfter, readRecord, recordLine, recordName, type Facts } from '../rules/record.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
@@ -46,7 +46,7 @@ export function entryAt(directory: Directory, name: string, meant = name): Entry
 
 /** What an instance has under a name; nothing, if it has no directory. */
 export function entryIn(state: StateDirectory, start: Start, name: string): Entry {
-  const directory = state.of(start)
+  const directory = state.directoryOf(start)
   return directory === undefined ? { kind: 'nothing' } : entryAt(directory, name)
 }
 
@@ -64,21 +64,32 @@ export function newestEntry(
   return { entry: { kind: 'nothing' }, in: undefined }
 }
 
+/** A client, and what is told of it. */
+export interface Told {
+  readonly owner: ClientOwner
+  readonly facts: Facts
+}
+
+export interface Placed {
+  /** Older instances that still have a record of the client: to be dropped once this one is durable. */
+  readonly dropLater: readonly Start[]
+  /** What the record says now. */
+  readonly facts: Facts
+}
+
 /**
  * Records a client in `current`, by moving the record it has in an older instance or by a new one.
  * Durable once `current`'s directory is synced; until then the client is recorded as before, or anew.
- * @returns whether records in older directories are still to be dropped, once this one is durable; undefined, if the
- * current instance's directory is missing.
+ * @returns undefined, if the current instance's directory is missing.
  */
 export function place(
   state: StateDirectory,
-  owner: ClientOwner,
-  facts: Facts,
+  { owner, facts: told }: Told,
   current: Start,
   older: readonly Start[],
-): { readonly dropLater: readonly Start[] } | undefined {
+): Placed | undefined {
   const name = recordName(owner)
-  const directory = state.of(current)
+  const directory = state.directoryOf(current)
   if (directory === undefined) return undefined
   const here = entryAt(directory, name)
   if (here.kind === 'damaged' || here.kind === 'newer') setAside(state, name, directory, `${current}-${name}`)
@@ -87,28 +98,24 @@ export function place(
     return entry.kind === 'record' ? [{ start, facts: entry.facts }] : []
   })
   const dropLater = inOlder.map(({ start }) => start)
-  if (here.kind === 'record' && here.facts.session === facts.session) return { dropLater }
-
   const [newest] = inOlder
-  if (here.kind !== 'record' && newest?.facts.session === facts.session) {
-    const from = state.of(newest.start)
-    if (from !== undefined && disk.move(name, name, from, directory)) return { dropLater: dropLater.slice(1) }
+  const known = here.kind === 'record' ? here.facts : newest?.facts
+  const facts = factsAfter(known, told)
+  const isSaid = facts === known
+  if (here.kind === 'record' && isSaid) return { dropLater, facts }
+
+  if (here.kind !== 'record' && newest !== undefined && isSaid) {
+    const from = state.directoryOf(newest.start)
+    if (from !== undefined && disk.move(name, name, from, directory)) return { dropLater: dropLater.slice(1), facts }
   }
-  // What this program does not use is carried along.
-  const { principal } = here.kind === 'record' ? here.facts : (newest?.facts ?? facts)
-  write(
-    directory,
-    name,
-    recordLine(owner, principal === undefined ? facts : { principal, ...facts }),
-    here.kind === 'record',
-  )
-  return { dropLater }
+  write(directory, name, recordLine(owner, facts), here.kind === 'record')
+  return { dropLater, facts }
 }
 
 /** Moves a record as it is. Needs no space. @returns false if it is gone, or the directory to move it to. */
 export function carryOver(state: StateDirectory, owner: ClientOwner, from: Start, to: Start): boolean {
   const name = recordName(owner)
-  const [fromDirectory, toDirectory] = [state.of(from), state.of(to)]
+  const [fromDirectory, toDirectory] = [state.directoryOf(from), state.directoryOf(to)]
   return fromDirectory !== undefined && toDirectory !== undefined && disk.move(name, name, fromDirectory, toDirectory)
 }
 
@@ -118,7 +125,7 @@ export function drop(
   owner: ClientOwner,
   start: Start,
 ): 'dropped' | 'nothing' | 'damaged' | 'newer' {
-  const directory = state.of(start)
+  const directory = state.directoryOf(start)
   if (directory === undefined) return 'nothing'
   const name = recordName(owner)
   const { kind } = entryAt(directory, name)
@@ -150,7 +157,7 @@ function rename(staged: string, name: string, directory: Directory): void {
 
 /** Every entry of an instance, as it is read, but for what a killed upcall left. */
 export function* recordsIn(state: StateDirectory, start: Start): Generator<Entry & { readonly name: string }> {
-  const directory = state.of(start)
+  const directory = state.directoryOf(start)
   if (directory === undefined) return
   for (const { name } of disk.entriesOf(directory)) if (!isStaged(name)) yield { name, ...entryAt(directory, name) }
 }

@@ -23,7 +23,7 @@
 import { Failed, quote } from '../failure.ts'
 import { instanceFrom, startFromName, type Start } from '../rules/instance.ts'
 import type { Calls, Entry } from '../syscalls/calls.ts'
-import type { GraceStart } from '../upcall/request.ts'
+import type { KernelBootTime } from '../upcall/request.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { lookAtFormat1 } from './format1.ts'
@@ -42,7 +42,7 @@ export interface StateDirectory {
   /** `v4clients`, open; undefined if it is not there. @throws Failed, if it is not a directory of ours alone. */
   readonly clients: () => Directory | undefined
   /** An instance's directory, open; undefined if it is not there. @throws Failed, if it is not a directory of ours alone. */
-  readonly of: (start: Start) => Directory | undefined
+  readonly directoryOf: (start: Start) => Directory | undefined
   /** Directories have been made, or removed: they are opened anew. */
   readonly reopen: () => void
   /** For whoever goes on living: all that was ever opened is closed. */
@@ -78,7 +78,7 @@ export function stateDirectory(calls: Calls, path: string, runDirectory = usualR
     clientsPath,
     pathOf: (start) => `${clientsPath}/${String(start)}`,
     clients,
-    of: (start) => {
+    directoryOf: (start) => {
       const within = clients()
       return within === undefined ? undefined : open(String(start), within)
     },
@@ -192,7 +192,7 @@ export const legacyCounts = ({ instance, marks }: Pick<Recorded, 'instance' | 'm
   !(instance.kind === 'partial' && instance.full !== undefined && marks(instance.full, 'untracked'))
 
 /** The boot time that an instance's start was told. */
-export function toldAtStart(state: StateDirectory, start: Start): GraceStart | undefined {
+export function bootTimeOf(state: StateDirectory, start: Start): KernelBootTime | undefined {
   const clients = state.clients()
   const text = clients === undefined ? undefined : disk.readLink(markOf(start, 'grace_start'), clients)
   return text !== undefined && /^[0-9]{1,19}$/.test(text) ? text : undefined

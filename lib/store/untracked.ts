@@ -19,7 +19,7 @@ import { sha256 } from '@noble/hashes/sha2.js'
 import { errorCode } from '../failure.ts'
 import { bytesOf } from '../bytes.ts'
 import { hexOf } from '../upcall/hex.ts'
-import type { GraceStart } from '../upcall/request.ts'
+import type { KernelBootTime } from '../upcall/request.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { holderName, lifeOf } from './process.ts'
@@ -40,14 +40,14 @@ export interface Noted {
 }
 
 /** Notes that a start of the server has begun. Before anything else of it. */
-export function noteStart(marked: Marked, told: GraceStart | undefined): Noted {
+export function noteStart(marked: Marked, kernelBootTime: KernelBootTime | undefined): Noted {
   const { anywhere, runDirectory } = marked
   const us = holderName(anywhere)
-  const ran = ranUntracked(marked, told)
+  const ran = ranUntracked(marked, kernelBootTime)
   try {
     disk.makeDirectory(runDirectory, anywhere, 0o755)
     const mark = markOf(marked)
-    const text = `${us}/${told ?? ''}`
+    const text = `${us}/${kernelBootTime ?? ''}`
     // An instance that ran untracked is remembered until a start is durable, whatever that start is told.
     if (ran) disk.makeLink('-', ranOf(marked), anywhere)
     if (!disk.makeLink(text, mark, anywhere) && disk.readLink(mark, anywhere) !== text) {
@@ -63,16 +63,16 @@ export function noteStart(marked: Marked, told: GraceStart | undefined): Noted {
   }
 }
 
-/** Whether an instance ran that was not recorded, as far as the start that was told `told` must think. */
-export function ranUntracked(marked: Marked, told?: GraceStart): boolean {
+/** Whether an instance ran that was not recorded, as far as a start with that boot time must think. */
+export function ranUntracked(marked: Marked, kernelBootTime?: KernelBootTime): boolean {
   const { anywhere } = marked
   const us = holderName(anywhere)
   const tells = (mark: string): boolean => {
     const link = disk.linkAt(mark, anywhere)
     if (link === 'absent') return false
     if (link === 'no link') return true
-    const [holder = '', toldThen = ''] = link.text.split('/')
-    const sameStart = told !== undefined && told === toldThen
+    const [holder = '', bootTimeThen = ''] = link.text.split('/')
+    const sameStart = kernelBootTime !== undefined && kernelBootTime === bootTimeThen
     return !sameStart && lifeOf(holder, us, anywhere) !== 'alive'
   }
   return (

@@ -7,15 +7,25 @@ import { verbs, type Verb } from './verbs.ts'
  * The kernel's boot time of its nfsd (`nn->boot_time`, seconds), as it is spelled. A name for a server instance,
  * compared for equality and for nothing else.
  */
-export type GraceStart = string
+export type KernelBootTime = string
+
+/** Whether a client has a session (NFSv4.1 and later). 'unknown' where nobody tells: that is never taken for one. */
+export type Session = boolean | 'unknown'
 
 export type Request =
-  | { readonly event: 'start'; readonly told: GraceStart | undefined; readonly askedBy?: string }
+  | {
+      readonly event: 'start'
+      readonly kernelBootTime: KernelBootTime | undefined
+      /** What tells one start of the server from the next where no boot time is told: the pipe's name. */
+      readonly askedBy?: string
+    }
   | {
       readonly event: 'create'
       readonly owner: ClientOwner
-      readonly session: boolean
-      readonly told: GraceStart | undefined
+      readonly session: Session
+      /** SHA-256 of the Kerberos principal, 62 or 64 hex digits: the first 31 or all of its bytes. Undefined where none is told. */
+      readonly principal: string | undefined
+      readonly kernelBootTime: KernelBootTime | undefined
     }
   | { readonly event: 'remove'; readonly owner: ClientOwner }
   | {
@@ -27,10 +37,16 @@ export type Request =
     }
   | {
       readonly event: 'grace-done'
-      readonly told: GraceStart | undefined
+      readonly kernelBootTime: KernelBootTime | undefined
       /** The directory of the kernel's own tracker. */
       readonly legacyTop: string | undefined
     }
+
+/** What is asked of a server instance that has started. */
+export type Asked = Exclude<Request, { event: 'start' }>
+
+/** What is asked about one client. */
+export type ClientRequest = Extract<Asked, { readonly owner: ClientOwner }>
 
 export interface Parsed {
   readonly request: Request
@@ -66,7 +82,7 @@ export function parseRequest(verb: Verb, words: readonly string[], environment: 
     if (understood === undefined) ignored.push(name)
     return understood
   }
-  const graceStart = (): GraceStart | undefined => read('NFSDCLTRACK_GRACE_START', asGraceStart)
+  const bootTime = (): KernelBootTime | undefined => read('NFSDCLTRACK_GRACE_START', asBootTime)
   const owner = (): ClientOwner => (takes === 'hex-owner' ? ownerFromHex(argument) : ownerFromEscaped(argument))
   // Y and N are all that the kernel writes. Without a session a client never says that it has reclaimed everything,
   // so "no session" is the careful reading of anything else.
@@ -77,9 +93,9 @@ export function parseRequest(verb: Verb, words: readonly string[], environment: 
   const request = ((): Request => {
     switch (event) {
       case 'start':
-        return { event, told: graceStart() }
+        return { event, kernelBootTime: bootTime() }
       case 'create':
-        return { event, owner: owner(), session: session(), told: graceStart() }
+        return { event, owner: owner(), session: session(), principal: undefined, kernelBootTime: bootTime() }
       case 'remove':
         return { event, owner: owner() }
       case 'check':
@@ -90,10 +106,10 @@ export function parseRequest(verb: Verb, words: readonly string[], environment: 
           legacyRecord: read('NFSDCLTRACK_LEGACY_RECDIR', asLegacyRecord),
         }
       case 'grace-done': {
-        const told = takes === 'boot-time' ? asGraceStart(argument) : undefined
-        if (takes === 'boot-time' && told === undefined)
+        const kernelBootTime = takes === 'boot-time' ? asBootTime(argument) : undefined
+        if (takes === 'boot-time' && kernelBootTime === undefined)
           throw new Failed({ kind: 'bad-argument', why: 'boot time is not a number of seconds', word: argument })
-        return { event, told, legacyTop: read('NFSDCLTRACK_LEGACY_TOPDIR', asDirectory) }
+        return { event, kernelBootTime, legacyTop: read('NFSDCLTRACK_LEGACY_TOPDIR', asDirectory) }
       }
       default:
         return event satisfies never
@@ -103,13 +119,13 @@ export function parseRequest(verb: Verb, words: readonly string[], environment: 
 }
 
 /** A boot time as the kernel prints it (`%lld` of a time64_t since 1970): one spelling a number. */
-function asGraceStart(word: string): GraceStart | undefined {
+function asBootTime(word: string): KernelBootTime | undefined {
   for (const digit of word) if (digit < '0' || digit > '9') return undefined
-  if (word.length === latestGraceStart.length ? word > latestGraceStart : word.length > latestGraceStart.length)
+  if (word.length === latestBootTime.length ? word > latestBootTime : word.length > latestBootTime.length)
     return undefined
   return word === '' || (word.startsWith('0') && word !== '0') ? undefined : word
 }
-const latestGraceStart = '9223372036854775807'
+const latestBootTime = '9223372036854775807'
 
 /** An absolute path without `.` and `..`. */
 const asDirectory = (word: string): string | undefined =>

@@ -19,7 +19,7 @@ export const mutations = {
   },
   'no barrier after an upcall': {
     what: 'an upcall ends without its last barrier',
-    change: [[/(function settle\(.*\n)(?:.*directory !== void 0\) sync\(directory\);\n)/, '$1']],
+    change: [[/failureOf\(sync, directory\)/, 'void 0']],
   },
   'start without a barrier': {
     what: 'a start is answered before its barrier',
@@ -27,7 +27,7 @@ export const mutations = {
   },
   'remove syncs one directory': {
     what: 'remove in grace syncs only the newest instance',
-    change: [[/sync: mayComeBackIn\(state, recorded\)/, 'sync: [state.of(recorded.instance.start)]']],
+    change: [[/sync: mayComeBackIn\(state, recorded\)/, 'sync: [state.directoryOf(recorded.instance.start)]']],
   },
   'grace done commits unsynced moves': {
     what: 'grace ends without syncing the records of those who reclaimed',
@@ -47,7 +47,7 @@ export const mutations = {
     change: [
       [
         /function endGrace\(world, \{ start \}, legacyTop\) \{\n/,
-        '$&    for (const old of lookAt(world.state).starts) if (old < start) for (const { name: name2 } of entriesOf(world.state.of(old))) remove(name2, world.state.of(old));\n',
+        '$&    for (const old of lookAt(world.state).starts) if (old < start) for (const { name: name2 } of entriesOf(world.state.directoryOf(old))) remove(name2, world.state.directoryOf(old));\n',
       ],
     ],
   },
@@ -108,8 +108,8 @@ export const mutations = {
     what: 'a start makes no mark before anything else',
     change: [
       [
-        /(function noteStart\(marked, told\) \{\n)/,
-        '$1    return { ranUntracked: ranUntracked(marked, told), unmarked: void 0 };\n',
+        /(function noteStart\(marked, kernelBootTime\) \{\n)/,
+        '$1    return { ranUntracked: ranUntracked(marked, kernelBootTime), unmarked: void 0 };\n',
       ],
     ],
   },

@@ -36,7 +36,7 @@ export function clock({ survey, kernel }: Site): Said {
   const mend = 'timedatectl set-ntp true'
   if (now < tooEarly) return doubtful(`the clock says ${isoTime(now)}`, harmless, mend)
   if ('failed' in survey || !('start' in survey.instance)) return good(`the clock says ${isoTime(now)}`)
-  const started = survey.told === undefined ? survey.instance.start : Number(survey.told)
+  const started = survey.kernelBootTime === undefined ? survey.instance.start : Number(survey.kernelBootTime)
   const last = `the last server instance started at ${isoTime(started)}`
   if (started > now + farSeconds)
     return doubtful(

@@ -70,7 +70,7 @@ export function roomIn(settings: Here): Room {
     throw refused(
       `nothing changed: ${instance.file} in ${quote(path)} can't be understood (${instance.why}); see verify --repair`,
     )
-  const filled = counting.filter((start) => !isEmpty(state.of(start)))
+  const filled = counting.filter((start) => !isEmpty(state.directoryOf(start)))
   const where = placeIn(surveyed)
   return {
     state,
@@ -143,15 +143,15 @@ function newPlace({ instance, traces }: Recorded, nowMs: number): Start {
 
 /** What an import that was killed may have left without its barrier. When it returns, whoever is placed stays placed. */
 export function confirmPlaced(state: StateDirectory, start = placeIn(lookAt(state))): void {
-  const directory = start === undefined ? undefined : state.of(start)
+  const directory = start === undefined ? undefined : state.directoryOf(start)
   if (directory !== undefined) disk.sync(directory)
   disk.sync(clientsOf(state))
 }
 
 function fill(state: StateDirectory, start: Start, clients: readonly Movable[]): number {
   // Gone, if everybody in it had reclaimed when an upcall looked.
-  if (state.of(start) === undefined) disk.makeDirectory(String(start), clientsOf(state))
-  const directory = state.of(start)
+  if (state.directoryOf(start) === undefined) disk.makeDirectory(String(start), clientsOf(state))
+  const directory = state.directoryOf(start)
   if (directory === undefined) throw refused('the directory goes again and again')
   let placed = 0
   for (const { owner, session, recorded } of clients) {
@@ -164,7 +164,7 @@ function fill(state: StateDirectory, start: Start, clients: readonly Movable[]):
     )
     if (made) placed++
     else if (entryAt(directory, recordName(owner)).kind !== 'record') {
-      place(state, owner, facts, start, [])
+      place(state, { owner, facts }, start, [])
       placed++
     }
   }

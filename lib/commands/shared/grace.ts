@@ -34,11 +34,11 @@ export interface Holder {
 const tolerance = 10
 
 export function graceNow(surveyed: Survey, kernel: Kernel, nowMs: number, ended?: number): Grace {
-  const { instance, told } = surveyed
+  const { instance, kernelBootTime } = surveyed
   if (!('start' in instance))
     return { since: undefined, age: undefined, clockWasSet: false, left: undefined, runs: false, ended: undefined }
   // A kernel may be told any time, also one that no calendar has.
-  const since = Number.isSafeInteger(Number(told)) ? Number(told) : instance.start
+  const since = Number.isSafeInteger(Number(kernelBootTime)) ? Number(kernelBootTime) : instance.start
   const byWall = nowMs / 1000 - since
   const age =
     kernel.runningSeconds !== undefined

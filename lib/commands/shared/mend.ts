@@ -84,12 +84,12 @@ function withEvidence<T>(clients: Directory, work: (evidence: Directory) => T): 
 
 /** Older entries under the name of one that is still damaged. @returns where any was moved. */
 function moveOlder(state: StateDirectory, name: string, start: Start): Directory[] {
-  const directory = state.of(start)
+  const directory = state.directoryOf(start)
   if (directory === undefined || entryAt(directory, name).kind !== 'damaged') return []
   return lookAt(state)
     .starts.filter((older) => older < start)
     .flatMap((older) => {
-      const from = state.of(older)
+      const from = state.directoryOf(older)
       return from !== undefined && setAside(state, name, from, `${older}-${name}`) !== undefined ? [from] : []
     })
 }
@@ -115,7 +115,7 @@ function mendOne(surveyed: Survey, { kind, name, in: where }: Oddity, touched: S
 }
 
 function moveDamaged(state: StateDirectory, name: string, start: Start, touched: Set<Directory>): boolean {
-  const directory = state.of(start)
+  const directory = state.directoryOf(start)
   if (directory === undefined || entryAt(directory, name).kind !== 'damaged') return false
   const kept = setAside(state, name, directory, `${start}-${name}`)
   if (kept === undefined) return false

@@ -21,11 +21,11 @@ import { readBootTime } from '../../store/format1.ts'
 import { holderName, lifeOf } from '../../store/process.ts'
 import { entryAt, isStaged, type Entry } from '../../store/records.ts'
 import { lockName, markNames, type Mark, type Recorded } from '../../store/layout.ts'
-import { legacyCounts, lookAt, stateDirectory, toldAtStart, type StateDirectory } from '../../store/state-directory.ts'
+import { legacyCounts, lookAt, stateDirectory, bootTimeOf, type StateDirectory } from '../../store/state-directory.ts'
 import { ranUntracked } from '../../store/untracked.ts'
 import type { Entry as Name } from '../../syscalls/calls.ts'
 import type { ClientOwner } from '../../upcall/owner.ts'
-import type { GraceStart } from '../../upcall/request.ts'
+import type { KernelBootTime } from '../../upcall/request.ts'
 import type { Here } from './here.ts'
 
 /**
@@ -68,7 +68,7 @@ export interface Oddity {
 export interface Survey extends Pick<Recorded, 'instance' | 'starts' | 'traces' | 'format'> {
   readonly state: StateDirectory
   /** The kernel's boot time of its nfsd that the current instance's start was told, if it was. */
-  readonly told: GraceStart | undefined
+  readonly kernelBootTime: KernelBootTime | undefined
   /** Marks of the current instance. */
   readonly marks: Readonly<Record<Mark, boolean>>
   /** The instances in which a record lets its client reclaim, newest first. */
@@ -97,7 +97,7 @@ export function survey(
     starts,
     traces,
     format,
-    told: current === undefined ? undefined : toldAtStart(state, current),
+    kernelBootTime: current === undefined ? undefined : bootTimeOf(state, current),
     marks: Object.fromEntries(markNames.map((mark) => [mark, has(mark)])) as Record<Mark, boolean>,
     // What is recorded before the first start counts from then on.
     counting: untracked
@@ -226,7 +226,7 @@ export function newestEntryOf(
 ): { readonly kind: Entry['kind']; readonly in: Start | undefined } {
   const name = recordName(owner)
   for (const start of counting) {
-    const directory = state.of(start)
+    const directory = state.directoryOf(start)
     const { kind } = directory === undefined ? { kind: 'nothing' as const } : entryAt(directory, name)
     if (kind !== 'nothing') return { kind, in: start }
   }
@@ -272,7 +272,7 @@ function* recordsOf(surveyed: Survey): Generator<Client | Oddity> {
 /** An instance's directory, or why nothing in it is believed; undefined, if it is gone. */
 function directoryOf(state: StateDirectory, start: Start): Directory | { readonly why: string | undefined } {
   try {
-    return state.of(start) ?? { why: undefined }
+    return state.directoryOf(start) ?? { why: undefined }
   } catch (thrown) {
     if (thrown instanceof Failed && thrown.failure.kind === 'storage')
       return { why: `${thrown.failure.what}: look at what is in it` }

@@ -46,11 +46,11 @@ export const clientJson = (client: Client, instance: Instance) => ({
 })
 
 /** The current instance. `start` is a time in shape and an order in meaning. */
-export const instanceJson = ({ instance, told }: Pick<Survey, 'instance' | 'told'>) => ({
+export const instanceJson = ({ instance, kernelBootTime }: Pick<Survey, 'instance' | 'kernelBootTime'>) => ({
   kind: instance.kind,
   start: 'start' in instance ? instance.start : null,
   // Past what a number of JSON can tell apart it is no time of anybody's.
-  kernel_boot_time: Number.isSafeInteger(Number(told)) ? Number(told) : null,
+  kernel_boot_time: Number.isSafeInteger(Number(kernelBootTime)) ? Number(kernelBootTime) : null,
   last_full: instance.kind === 'full' ? instance.start : instance.kind === 'partial' ? (instance.full ?? null) : null,
   damaged: instance.kind === 'damaged' ? { file: instance.file, why: instance.why } : null,
 })

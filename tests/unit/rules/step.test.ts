@@ -4,7 +4,7 @@ import { describe, it } from 'node:test'
 import type { Instance, Start } from '../../../lib/rules/instance.ts'
 import { step, type Before, type Found, type Step } from '../../../lib/rules/decide.ts'
 import { ownerFromHex } from '../../../lib/upcall/owner.ts'
-import type { Request } from '../../../lib/upcall/request.ts'
+import type { Asked, Request } from '../../../lib/upcall/request.ts'
 
 const ada = ownerFromHex('616461')
 const [old, current] = [100 as Start, 200 as Start]
@@ -21,17 +21,17 @@ interface Given {
   instance: Instance
   found?: Found
   kernel?: 'in grace' | 'out of grace'
-  told?: string
+  kernelBootTime?: string
   legacy?: boolean
 }
 
 const decide = (
-  { instance, found = nowhere, kernel = 'in grace', told, legacy = false }: Given,
-  request: Request,
+  { instance, found = nowhere, kernel = 'in grace', kernelBootTime, legacy = false }: Given,
+  request: Asked,
 ): Step => {
   const before: Before = {
     instance,
-    told: () => told,
+    kernelBootTime: () => kernelBootTime,
     graceIsOverInKernel: () => kernel === 'out of grace',
     hasLegacyRecord: () => legacy,
     newestRecord: () => found,
@@ -39,19 +39,17 @@ const decide = (
   return step(before, request)
 }
 
-const check = (session: boolean, legacyRecord?: string): Request => ({
+const check = (session: boolean, legacyRecord?: string): Asked => ({
   event: 'check',
   owner: ada,
   session,
   legacyRecord,
 })
-const create: Request = { event: 'create', owner: ada, session: true, told: '7' }
-const remove: Request = { event: 'remove', owner: ada }
-const graceDone = (told?: string): Request => ({ event: 'grace-done', told, legacyTop: undefined })
+const create: Asked = { event: 'create', owner: ada, session: true, principal: undefined, kernelBootTime: '7' }
+const remove: Asked = { event: 'remove', owner: ada }
+const graceDone = (kernelBootTime?: string): Asked => ({ event: 'grace-done', kernelBootTime, legacyTop: undefined })
 
-const table: readonly (readonly [string, Given, Request, Step['kind']])[] = [
-  ['a start always starts an instance', { instance: partial }, { event: 'start', told: undefined }, 'start-instance'],
-  ['a start heals a damaged instance', { instance: damaged }, { event: 'start', told: undefined }, 'start-instance'],
+const table: readonly (readonly [string, Given, Asked, Step['kind']])[] = [
   ['a client becomes active in grace', { instance: partial }, create, 'record'],
   ['a client becomes active out of grace', { instance: full, kernel: 'out of grace' }, create, 'record'],
   ['a client becomes active where nothing is recorded', { instance: none }, create, 'rebuild'],
@@ -141,12 +139,12 @@ const table: readonly (readonly [string, Given, Request, Step['kind']])[] = [
     'refuse',
   ],
   ['grace ends', { instance: partial }, graceDone(), 'end-grace'],
-  ['grace ends, as told', { instance: partial, told: '7' }, graceDone('7'), 'end-grace'],
+  ['grace ends, as told', { instance: partial, kernelBootTime: '7' }, graceDone('7'), 'end-grace'],
   ['grace ends where the start was told nothing', { instance: partial }, graceDone('7'), 'end-grace'],
-  ['grace ends in the thread dialect', { instance: partial, told: '7' }, graceDone(), 'end-grace'],
-  ['grace of another instance ends', { instance: partial, told: '7' }, graceDone('8'), 'refuse'],
-  ['grace of another instance ends, out of grace', { instance: full, told: '7' }, graceDone('8'), 'refuse'],
-  ['grace ends twice', { instance: full, told: '7' }, graceDone('7'), 'confirm-grace-end'],
+  ['grace ends in the thread dialect', { instance: partial, kernelBootTime: '7' }, graceDone(), 'end-grace'],
+  ['grace of another instance ends', { instance: partial, kernelBootTime: '7' }, graceDone('8'), 'refuse'],
+  ['grace of another instance ends, out of grace', { instance: full, kernelBootTime: '7' }, graceDone('8'), 'refuse'],
+  ['grace ends twice', { instance: full, kernelBootTime: '7' }, graceDone('7'), 'confirm-grace-end'],
   ['grace ends where nothing is recorded', { instance: none }, graceDone('7'), 'nothing-to-do'],
   ['grace of an unknown instance ends', { instance: damaged }, graceDone('7'), 'refuse'],
 ]
@@ -163,7 +161,7 @@ describe('one upcall, one step', () => {
         step(
           {
             instance,
-            told: () => undefined,
+            kernelBootTime: () => undefined,
             graceIsOverInKernel: () => assert.fail('asked'),
             hasLegacyRecord: () => false,
             newestRecord: () => nowhere,

@@ -23,7 +23,7 @@ describe('an upcall', () => {
   it('of the recorded kernel is understood', () => {
     assert.deepEqual(parseRequest('init', [], { NFSDCLTRACK_GRACE_START: '1795328616' }).request, {
       event: 'start',
-      told: '1795328616',
+      kernelBootTime: '1795328616',
     })
     const { request, ignored } = parseRequest('check', ['61'], {
       NFSDCLTRACK_CLIENT_HAS_SESSION: 'N',
@@ -38,7 +38,7 @@ describe('an upcall', () => {
     assert.deepEqual(ignored, [])
     assert.deepEqual(parseRequest('gracedone', ['1795328616'], { NFSDCLTRACK_LEGACY_TOPDIR: topDirectory }).request, {
       event: 'grace-done',
-      told: '1795328616',
+      kernelBootTime: '1795328616',
       legacyTop: topDirectory,
     })
   })

@@ -1,0 +1,223 @@
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import { perform, performTogether } from '../../../lib/events/perform.ts'
+import { Failed } from '../../../lib/failure.ts'
+import { recordName } from '../../../lib/rules/record.ts'
+import { errno } from '../../../lib/syscalls/errno.ts'
+import { nodeCalls } from '../../../lib/syscalls/node.ts'
+import { check, create, ownerNamed, remove, worldOn, type Played } from './world.ts'
+
+const scratch = mkdtempSync(join(tmpdir(), 'events-'))
+after(() => {
+  rmSync(scratch, { recursive: true })
+})
+
+interface Machine extends Played {
+  readonly v4clients: string
+  /** How often each directory was synced, by the path that it had; and which of them fails. */
+  readonly synced: Map<string, number>
+  failing: string | undefined
+  locks: number
+}
+
+let machines = 0
+function machine(): Machine {
+  const top = join(scratch, String(++machines))
+  mkdirSync(top)
+  const calls = nodeCalls()
+  const synced = new Map<string, number>()
+  const played = worldOn(
+    {
+      ...calls,
+      fsync: (descriptor) => {
+        const path = readlinkSync(`/proc/self/fd/${descriptor}`).slice(top.length)
+        synced.set(path, (synced.get(path) ?? 0) + 1)
+        return made.failing !== undefined && path.endsWith(made.failing) ? -errno.EIO : calls.fsync(descriptor)
+      },
+      symlinkat: (text, directory, name) => {
+        if (name === 'lock') made.locks++
+        return calls.symlinkat(text, directory, name)
+      },
+    },
+    top,
+  )
+  const made: Machine = { ...played, v4clients: join(top, 'nfs/v4clients'), synced, failing: undefined, locks: 0 }
+  return made
+}
+
+const start = ({ world }: Played): void => {
+  perform(world, { event: 'start', kernelBootTime: undefined })
+}
+const endGrace = ({ world }: Played): void => {
+  perform(world, { event: 'grace-done', kernelBootTime: undefined, legacyTop: undefined })
+}
+const instances = ({ v4clients }: Machine): string[] =>
+  readdirSync(v4clients)
+    .filter((name) => /^[0-9]+$/.test(name))
+    .sort()
+const lineOf = (m: Machine, instance: string, name: string): string =>
+  readlinkSync(join(m.v4clients, instance, recordName(ownerNamed(name))))
+const failed = (outcome: Error | undefined): string | undefined =>
+  outcome instanceof Failed ? outcome.failure.kind : outcome === undefined ? undefined : String(outcome)
+
+describe('several requests together', () => {
+  it('take one lock, and one barrier a directory', () => {
+    const m = machine()
+    start(m)
+    m.synced.clear()
+    m.locks = 0
+    const outcomes = performTogether(m.world, [create('ada'), create('bob'), remove('ada'), create('eve', false)])
+    assert.deepEqual(outcomes, [undefined, undefined, undefined, undefined])
+    const [instance = ''] = instances(m)
+    assert.deepEqual(
+      [m.locks, [...m.synced], readdirSync(join(m.v4clients, instance)).sort()],
+      [1, [[`/nfs/v4clients/${instance}`, 1]], ['bob', 'eve']],
+    )
+  })
+
+  it('are applied in their order: the last word about a client counts', () => {
+    const m = machine()
+    start(m)
+    assert.deepEqual(performTogether(m.world, [remove('ada'), create('ada'), create('bob'), remove('bob')]), [
+      undefined,
+      undefined,
+      undefined,
+      undefined,
+    ])
+    assert.deepEqual(readdirSync(join(m.v4clients, instances(m)[0] ?? '')), ['ada'])
+  })
+
+  it('have each its own outcome: who may not reclaim is refused, and the others are served', () => {
+    const m = machine()
+    start(m)
+    perform(m.world, create('ada'))
+    endGrace(m)
+    start(m)
+    const outcomes = performTogether(m.world, [check('eve', false), check('ada', false), create('new')])
+    assert.deepEqual(outcomes.map(failed), ['may-not-reclaim', undefined, undefined])
+  })
+
+  it('share a failed barrier only where they need it', () => {
+    const m = machine()
+    start(m)
+    perform(m.world, create('ada'))
+    endGrace(m)
+    const [older = ''] = instances(m)
+    start(m)
+    m.failing = older
+    m.synced.clear()
+    // In grace a client may come back in every older instance, so its remove needs each of them on the disk.
+    const outcomes = performTogether(m.world, [remove('ada'), create('new'), remove('nobody')])
+    assert.deepEqual(outcomes.map(failed), [
+      `Error: EIO: fsync '${m.world.state.clientsPath}/${older}'`,
+      undefined,
+      `Error: EIO: fsync '${m.world.state.clientsPath}/${older}'`,
+    ])
+    assert.equal(m.synced.get(`/nfs/v4clients/${older}`), 1, 'a second fsync would not tell of what the first has lost')
+  })
+
+  it('begin a state directory anew that was wiped under a running server, once for all of them', () => {
+    const m = machine()
+    start(m)
+    rmSync(m.v4clients, { recursive: true })
+    m.world.state.reopen()
+    assert.deepEqual(performTogether(m.world, [remove('ada'), create('ada'), create('bob')]), [
+      undefined,
+      undefined,
+      undefined,
+    ])
+    assert.equal(m.lines.filter((line) => /began anew/.test(line)).length, 1)
+    assert.deepEqual(readdirSync(join(m.v4clients, instances(m)[0] ?? '')).sort(), ['ada', 'bob'])
+  })
+})
+
+const [ofAda, ofOther] = ['ab'.repeat(32), 'cd'.repeat(32)]
+
+describe('a record', () => {
+  it('keeps the principal and the sessions that a later create does not tell, and is not written again', () => {
+    const m = machine()
+    start(m)
+    perform(m.world, create('ada', true, ofAda))
+    const [instance = ''] = instances(m)
+    const line = lineOf(m, instance, 'ada')
+    assert.match(line, new RegExp(`^v2,session=Y,recorded=[0-9]+,principal=${ofAda},`))
+    for (const [session, principal] of [
+      [true, undefined],
+      ['unknown', undefined],
+      ['unknown', ofAda.slice(0, 62)],
+    ] as const) {
+      perform(m.world, create('ada', session, principal))
+      assert.equal(lineOf(m, instance, 'ada'), line)
+    }
+    assert.ok(
+      m.lines.includes(`debug: ada recorded in instance ${instance}, with the principal that is known`),
+      m.lines.join('\n'),
+    )
+  })
+
+  it('takes a principal that is told over the one that is known', () => {
+    const m = machine()
+    start(m)
+    for (const principal of [ofOther, ofAda.slice(0, 62), ofAda]) {
+      perform(m.world, create('ada', 'unknown', principal))
+      assert.match(
+        lineOf(m, instances(m)[0] ?? '', 'ada'),
+        new RegExp(`^v2,session=\\?,recorded=[0-9]+,principal=${principal},`),
+      )
+    }
+  })
+
+  it('of an older instance keeps what is known when its client comes back by the pipe', () => {
+    const m = machine()
+    start(m)
+    perform(m.world, create('ada', false, ofAda))
+    endGrace(m)
+    const [older = ''] = instances(m)
+    const line = lineOf(m, older, 'ada')
+    start(m)
+    const newer = instances(m).find((name) => name !== older) ?? ''
+    perform(m.world, create('ada', 'unknown'))
+    assert.equal(lineOf(m, newer, 'ada'), line)
+  })
+})
+
+describe('a client whose sessions are not known', () => {
+  it('keeps grace from ending early: it may never say that it is done', () => {
+    for (const [session, asked] of [
+      ['unknown', 0],
+      [true, 2],
+    ] as const) {
+      const m = machine()
+      start(m)
+      perform(m.world, create('ada', true))
+      endGrace(m)
+      start(m)
+      m.kernel.asked = 0
+      perform(m.world, create('ada', session))
+      perform(m.world, create('bob', true))
+      assert.equal(m.kernel.asked, asked, String(session))
+    }
+  })
+})
+
+describe('a start', () => {
+  it('tells the kernel who may reclaim, each with the principal that it was recorded with', () => {
+    const m = machine()
+    start(m)
+    perform(m.world, create('ada', true, ofAda))
+    perform(m.world, create('bob', false))
+    endGrace(m)
+    m.kernel.allowed = []
+    start(m)
+    assert.deepEqual(
+      m.kernel.allowed.map(({ owner, principal }) => [Buffer.from(owner).toString(), principal]).sort(),
+      [
+        ['ada', ofAda],
+        ['bob', undefined],
+      ],
+    )
+  })
+})

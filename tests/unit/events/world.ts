@@ -1,0 +1,78 @@
+/** A world for events in process: any system, a kernel that says what it is told to, and a log that is kept. */
+import type { World } from '../../../lib/events/world.ts'
+import type { AllowedClient } from '../../../lib/kernel/nfsd.ts'
+import { stateDirectory } from '../../../lib/store/state-directory.ts'
+import type { Calls } from '../../../lib/syscalls/calls.ts'
+import type { ClientOwner } from '../../../lib/upcall/owner.ts'
+import type { ClientRequest, Session } from '../../../lib/upcall/request.ts'
+
+export interface FakeKernel {
+  grace: 'over' | 'running' | 'unknown'
+  /** How often it was asked to end grace. */
+  asked: number
+  /** Whom it was told of at a start; undefined: it takes no such list. */
+  allowed: AllowedClient[] | undefined
+}
+
+export interface Played {
+  readonly world: World
+  readonly kernel: FakeKernel
+  readonly lines: string[]
+}
+
+/** A world on the state directory `<top>/nfs`, with its run directory beside it. */
+export function worldOn(calls: Calls, top: string): Played {
+  const lines: string[] = []
+  const kernel: FakeKernel = { grace: 'running', asked: 0, allowed: undefined }
+  const say = (priority: string) => (line: string) => void lines.push(`${priority}: ${line}`)
+  return {
+    kernel,
+    lines,
+    world: {
+      calls,
+      state: stateDirectory(calls, `${top}/nfs`, `${top}/run`),
+      nfsd: {
+        grace: () => kernel.grace,
+        endGrace: () => {
+          kernel.asked++
+          return 'asked'
+        },
+        takesAllowedClients: () => kernel.allowed !== undefined,
+        allowClients: (clients) => {
+          kernel.allowed = [...clients]
+          return kernel.allowed.length
+        },
+      },
+      log: {
+        critical: say('critical'),
+        error: say('error'),
+        warning: say('warning'),
+        notice: say('notice'),
+        debug: (line) => {
+          say('debug')(line())
+        },
+        failed: () => 1,
+      },
+      deadline: { assertTimeLeft: () => undefined },
+    },
+  }
+}
+
+export const ownerNamed = (name: string): ClientOwner => Uint8Array.from(Buffer.from(name)) as ClientOwner
+
+export const create = (name: string, session: Session = true, principal?: string): ClientRequest => ({
+  event: 'create',
+  owner: ownerNamed(name),
+  session,
+  principal,
+  kernelBootTime: undefined,
+})
+
+export const check = (name: string, session: boolean): ClientRequest => ({
+  event: 'check',
+  owner: ownerNamed(name),
+  session,
+  legacyRecord: undefined,
+})
+
+export const remove = (name: string): ClientRequest => ({ event: 'remove', owner: ownerNamed(name) })
