@@ -4,7 +4,6 @@
  */
 import assert from 'node:assert/strict'
 import { existsSync, mkdtempSync, rmSync } from 'node:fs'
-import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
@@ -22,9 +21,6 @@ const room = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 's
 after(() => {
   rmSync(room, { recursive: true })
 })
-
-// The lock is loaded where it is taken (lib/store/lock.ts), as the bundle does it.
-Object.assign(globalThis, { require: createRequire(import.meta.url) })
 
 class Killed extends Error {}
 
