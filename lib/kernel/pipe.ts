@@ -21,7 +21,7 @@ export interface Taken {
   readonly header: Header
   /** All that has been read. */
   readonly bytes: Uint8Array
-  /** The size of its answer. */
+  /** The size of its answer, as its version says; {@link Pipe.finish} tells what it is. */
   readonly size: number
   /** Nothing of it is left in the pipe: should this process die, nobody gets it again. */
   readonly whole: boolean
@@ -38,8 +38,8 @@ export interface Pipe {
   readonly take: () => Taken[] | 'gone'
   /** Reads the last byte of an owner. Whoever does that has made sure that the message is answered should this process die. */
   readonly complete: (taken: Taken) => Taken
-  /** Reads the rest of a message. From here on nobody else gets it. @returns whether the kernel still waits. */
-  readonly finish: (taken: Taken) => boolean
+  /** Reads the rest of a message. From here on nobody else gets it. @returns its size, or 'gone' if nobody waits any more. */
+  readonly finish: (taken: Taken) => number | 'gone'
   /** Answers, or says one name of a list. @returns 0, or the negated errno. */
   readonly write: (bytes: Uint8Array) => number
   readonly close: () => void
@@ -101,13 +101,14 @@ export function openPipe(calls: Calls, path: string): Pipe | undefined {
     complete: (taken) => {
       const bytes = new Uint8Array(taken.size)
       bytes.set(taken.bytes)
-      const [length] = readUpTo(calls, taken.descriptor, bytes, taken.bytes.length, taken.size)
+      const rest = readOnce(calls, taken.descriptor, bytes.subarray(taken.bytes.length))
+      const length = taken.bytes.length + (rest === 'gone' ? 0 : rest)
       return { ...taken, bytes: bytes.slice(0, length), whole: true, lacksOwner: false }
     },
-    finish: ({ descriptor, whole }) => {
-      const answer = whole ? 0 : calls.read(descriptor, new Uint8Array(anyMessage))
+    finish: ({ descriptor, bytes, whole }) => {
+      const rest = whole ? 0 : readOnce(calls, descriptor, new Uint8Array(anyMessage))
       free.unshift(descriptor)
-      return answer >= 0
+      return rest === 'gone' ? 'gone' : bytes.length + rest
     },
     write: (bytes) => calls.write(first, bytes),
     close: () => {
@@ -119,41 +120,34 @@ export function openPipe(calls: Calls, path: string): Pipe | undefined {
 /** The next message, but for its last byte where that can wait. */
 function takeFrom(calls: Calls, descriptor: number): Taken | 'nothing' | 'gone' {
   const bytes = new Uint8Array(anyMessage)
-  const [length, end] = readUpTo(calls, descriptor, bytes, 0, headerSize)
-  if (end === 'gone') return 'gone'
+  const length = readOnce(calls, descriptor, bytes.subarray(0, headerSize))
+  if (length === 'gone') return 'gone'
   if (length === 0) return 'nothing'
   const header = readHeader(bytes)
   const size = length < headerSize ? undefined : sizeOf(header.version)
   // One of no known version is read whole: where it ends is not known otherwise.
-  const [most, rest] = readUpTo(calls, descriptor, bytes, length, size === undefined ? anyMessage : size - 1)
+  const rest = readOnce(calls, descriptor, bytes.subarray(length, size === undefined ? anyMessage : size - 1))
   if (rest === 'gone') return 'gone'
-  const isShort = size === undefined || most < size - 1
-  const read = bytes.slice(0, most)
+  const read = bytes.slice(0, length + rest)
+  const isShort = size === undefined || read.length < size - 1
   return {
     descriptor,
     header,
     bytes: read,
-    size: size ?? most,
+    size: isShort ? read.length : size,
     whole: isShort,
     lacksOwner: !isShort && needsLastByte(read),
   }
 }
 
-/** Reads until `bytes` holds `wanted` of one message, or the message ends. @returns how many it holds. */
-function readUpTo(
-  calls: Calls,
-  descriptor: number,
-  bytes: Uint8Array,
-  from: number,
-  wanted: number,
-): [length: number, end: 'ended' | 'gone' | undefined] {
-  let length = from
-  while (length < wanted) {
-    const answer = calls.read(descriptor, bytes.subarray(length, wanted))
-    if (answer === -errno.EINTR) continue
-    if (answer < 0) return [length, 'gone']
-    if (answer === 0) return [length, 'ended']
-    length += answer
+/**
+ * One read(2): as much of one message as there is room for. Fewer bytes mean that the message has ended, and another read
+ * would begin the next one.
+ */
+function readOnce(calls: Calls, descriptor: number, room: Uint8Array): number | 'gone' {
+  for (;;) {
+    const answer = calls.read(descriptor, room)
+    if (answer >= 0) return answer
+    if (answer !== -errno.EINTR) return 'gone'
   }
-  return [length, undefined]
 }

@@ -270,8 +270,9 @@ function say(server: Server, pipe: Pipe, journal: Journal, answers: readonly Ans
   journal.note(replies)
   for (const [at, { taken }] of answers.entries()) {
     const reply = replies[at]
-    if (reply === undefined || !pipe.finish(taken)) return false
-    const answer = pipe.write(bytesOfReply(reply))
+    const size = pipe.finish(taken)
+    if (reply === undefined || size === 'gone') return false
+    const answer = pipe.write(bytesOfReply({ ...reply, size }))
     if (answer === -errno.EPIPE) return false
     if (answer < 0) server.log.warning(`the kernel did not wait for the answer to message ${reply.header.xid}`)
   }

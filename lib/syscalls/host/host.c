@@ -213,7 +213,8 @@ static bool run_piece(JSContext *engine, JSModuleDef *module)
   JSValue code = JS_MKPTR(JS_TAG_MODULE, module);
   if (JS_ResolveModule(engine, code) < 0)
     return false;
-  JSValue ended = JS_EvalFunction(engine, code);
+  /* It takes a reference, and a piece may be asked for again by another one. */
+  JSValue ended = JS_EvalFunction(engine, JS_DupValue(engine, code));
   if (JS_IsException(ended))
     return false;
   bool threw = JS_PromiseState(engine, ended) == JS_PROMISE_REJECTED;

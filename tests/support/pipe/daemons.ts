@@ -54,9 +54,16 @@ export const nfsdcldWords = (pipes: string, storage: string): readonly string[] 
   storage,
 ]
 
-/** Runs a daemon, or a wrapper around one; descriptor 3 is for its readiness. */
-export function running(command: readonly string[], env: Readonly<Record<string, string>> = {}): Serve {
-  const [program = '', ...words] = command
+/** A network namespace of its own, as a container has: ours looks for nfsdcld in its own only, and other tests run one. */
+export const apart: readonly string[] = ['/usr/bin/unshare', '--net']
+
+/** Runs a daemon, or a wrapper around one, {@link apart} from others; descriptor 3 is for its readiness. */
+export function running(
+  command: readonly string[],
+  env: Readonly<Record<string, string>> = {},
+  wrapper: readonly string[] = apart,
+): Serve {
+  const [program = '', ...words] = [...wrapper, ...command]
   const child = spawn(program, words, { cwd: '/', env: { ...env }, stdio: ['ignore', 'ignore', 'pipe', 'pipe'] })
   let said = ''
   child.stderr?.setEncoding('latin1').on('data', (text: string) => {

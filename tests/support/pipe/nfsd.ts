@@ -22,6 +22,8 @@ export interface Nfsd {
   readonly startMs: number
   /** nfsd threads send a message of this kind for each of these bodies, all at one moment. */
   readonly send: (command: Command, ...bodies: readonly Body[]) => Waiter[]
+  /** The same for messages of any kinds. */
+  readonly sendAll: (messages: readonly (readonly [Command, Body])[]) => Waiter[]
   /** One message. @returns the answer's status. @throws if it is not answered. */
   readonly tell: (command: Command, body?: Body) => Promise<number>
   /** Waits for all that was sent, and then removes the pipe. */
@@ -63,21 +65,29 @@ export async function startNfsd(end: PipeEnd, patient = true): Promise<Nfsd | un
   return running(end, 0, [], startMs)
 }
 
+/** A server that runs already, whose daemon is gone or is about to be replaced: see {@link PipeEnd.makeNegotiated}. */
+export function runningNfsd(end: PipeEnd, version: Version): Nfsd {
+  end.makeNegotiated(version)
+  return running(end, version, [], Number.NaN)
+}
+
 function running(end: PipeEnd, version: 0 | Version, list: readonly Entry[], startMs: number): Nfsd {
   const unanswered = new Set<Promise<Ended>>()
-  const send: Nfsd['send'] = (command, ...bodies) => {
-    const sent = end.ask(...bodies.map((body) => message(version === 2 ? 2 : 1, command, body)))
+  const sendAll: Nfsd['sendAll'] = (messages) => {
+    const sent = end.ask(...messages.map(([command, body]) => message(version === 2 ? 2 : 1, command, body)))
     for (const { ended } of sent) {
       unanswered.add(ended)
       void ended.then(() => unanswered.delete(ended))
     }
     return sent
   }
+  const send: Nfsd['send'] = (command, ...bodies) => sendAll(bodies.map((body) => [command, body]))
   return {
     version,
     list,
     startMs,
     send,
+    sendAll,
     tell: async (command, body = {}) => statusOf(await answerOf(send(command, body)[0])),
     stop: async () => {
       await Promise.all(unanswered)

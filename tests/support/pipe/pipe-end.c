@@ -11,6 +11,7 @@
  *
  * Commands on stdin, a line each; the program ends, and unmounts, at the end of stdin:
  *   queue ID HEX [ID HEX]...   nfsd threads that send these messages at one moment; the xid is put in here
+ *   negotiated SIZE            a daemon that is gone by now has answered GetVersion and GraceStart (xids 0 and 1)
  *   state
  * Events on stdout, a line each:
  *   mounted
@@ -19,7 +20,7 @@
  *   entry ID HEX               an entry of GraceStart's list
  *   failed ID EPIPE|ETIMEDOUT
  *   early ID                   answered before its last byte was read: released kernels then go wrong
- *   open READERS WRITERS       an open file has come or gone
+ *   open N READERS WRITERS     an open file of the n-th pipe has come or gone
  *   state READERS WRITERS queued XID... held XID... unanswered XID...
  *
  * One thread does everything, so nothing needs a lock: requests come in the order in which the kernel has them.
@@ -371,7 +372,7 @@ static struct file *open_file(struct pipe *pipe, struct fuse_file_info *info, bo
 	LIST_INSERT_HEAD(&pipe->files, file, of_pipe);
 	info->fh = (uintptr_t)file;
 	info->direct_io = true;
-	if (counts) say("open %d %d\n", pipe->readers, pipe->writers);
+	if (counts) say("open %d %d %d\n", (int)(pipe->number - FIRST_PIPE + 1), pipe->readers, pipe->writers);
 	return file;
 }
 
@@ -428,7 +429,7 @@ static void on_release(fuse_req_t request, fuse_ino_t unused, struct fuse_file_i
 				next = TAILQ_NEXT(message, in_flight);
 				if (message->state == READ) fail(pipe, message, "EPIPE");
 			}
-		if (file->reads || file->writes) say("open %d %d\n", pipe->readers, pipe->writers);
+		if (file->reads || file->writes) say("open %d %d %d\n", (int)(pipe->number - FIRST_PIPE + 1), pipe->readers, pipe->writers);
 	}
 	LIST_REMOVE(file, of_pipe);
 	if (file->waiter) fuse_pollhandle_destroy(file->waiter);
@@ -537,6 +538,10 @@ static bool obey(void)
 		*end = 0;
 		if (!strncmp(from, "queue ", 6)) queue_all(from + 6);
 		else if (!strcmp(from, "state")) tell_state();
+		else if (!strncmp(from, "negotiated ", 11) && present) {
+			present->size = atol(from + 11);
+			present->next_xid = 2;
+		}
 		else say("unknown command\n");
 		from = end + 1;
 	}

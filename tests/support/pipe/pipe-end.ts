@@ -3,7 +3,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
-import { sizes } from './messages.ts'
+import { sizes, type Version } from './messages.ts'
 
 /** How an nfsd thread's wait came to its end. */
 export type Ended =
@@ -35,6 +35,8 @@ export interface PipeEnd {
   readonly path: string
   /** A server starts: a new pipe, with a new inode, xids from 0 and version 1's size. */
   readonly make: () => void
+  /** The pipe of a server that runs already: a daemon that is gone has answered GetVersion and GraceStart. */
+  readonly makeNegotiated: (version: Version) => void
   /** The pipe goes at once, whatever is in it, as when rpc_pipefs is unmounted. A server that stops waits first: see nfsd.ts. */
   readonly remove: () => void
   /** nfsd threads send these messages at one moment: a daemon that looks sees all of them, or none. */
@@ -106,7 +108,7 @@ export async function startPipeEnd(
   const listeners = new Set<() => void>()
   const states: ((state: State) => void)[] = []
   const violations: string[] = []
-  let [readers, size, threadsSoFar] = [0, sizes[1], 0]
+  let [readers, size, threadsSoFar, pipes] = [0, sizes[1], 0, 0]
   const mounted = new Promise<void>((resolve) => {
     createInterface({ input: child.stdout }).on('line', (line) => {
       const [event = '', id = '', ...rest] = line.split(' ')
@@ -136,7 +138,8 @@ export async function startPipeEnd(
           violations.push(`message ${id} was answered before its last byte was read`)
           break
         case 'open':
-          readers = Number(id)
+          // One that is gone may still have something to say.
+          if (Number(id) === pipes) readers = Number(rest[0])
           break
         case 'state':
           states.shift()?.(stateIn(line))
@@ -161,12 +164,19 @@ export async function startPipeEnd(
       states.push(resolve)
       command('state')
     })
+  const make = (): void => {
+    size = sizes[1]
+    readers = 0
+    pipes++
+    closeSync(openSync(name, 'wx', 0o600))
+  }
   return {
     path,
-    make: () => {
-      size = sizes[1]
-      readers = 0
-      closeSync(openSync(name, 'wx', 0o600))
+    make,
+    makeNegotiated: (version) => {
+      make()
+      size = sizes[version]
+      command(`negotiated ${size}`)
     },
     remove: () => {
       unlinkSync(name)

@@ -1,0 +1,603 @@
+/**
+ * `serve` at a pipe whose other end is acted (tests/support/pipe): what it answers, and what a kernel, an admin and other
+ * daemons may do to it. Kills are for tests/proof/pipe-kill-points.
+ */
+import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readdirSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { setTimeout as pause } from 'node:timers/promises'
+import {
+  bundle,
+  executable,
+  inForeground,
+  newMachine,
+  scrap,
+  settings,
+  type Environment,
+  type Machine,
+} from '../support/artefacts.ts'
+import { random } from '../proof/figures.ts'
+import { apart, nfsdcldWords, running, runServe, serveWords, type Serve } from '../support/pipe/daemons.ts'
+import { message, sizes, statusOf, type Body } from '../support/pipe/messages.ts'
+import { answerOf, startNfsd, type Nfsd } from '../support/pipe/nfsd.ts'
+import { compilePipeEnd, startPipeEnd, type PipeEnd, type Waiter } from '../support/pipe/pipe-end.ts'
+
+const room = mkdtempSync(join(tmpdir(), 'serve-'))
+let program = ''
+let mounts = 0
+before(() => {
+  program = compilePipeEnd(room)
+})
+after(() => {
+  rmSync(room, { recursive: true })
+})
+
+interface Site {
+  readonly end: PipeEnd
+  readonly machine: Machine
+  /** Runs one, and waits until it is ready. */
+  readonly serve: (more?: readonly string[], env?: Environment) => Promise<Serve>
+  /** An upcall on the same state directory, as kernels make it that call a helper. */
+  readonly upcall: (words: readonly string[], env?: Environment) => Promise<number | NodeJS.Signals>
+}
+
+/** Does something at a pipe's end of its own. At the end nothing has been answered too early. */
+async function at(work: (site: Site) => Promise<void>): Promise<void> {
+  const end = await startPipeEnd(program, join(room, `pipes-${mounts++}`))
+  const machine = newMachine()
+  const daemons: Serve[] = []
+  try {
+    await work({
+      end,
+      machine,
+      serve: async (more = [], env = {}) => {
+        const daemon = runServe(machine, end.path, more, env)
+        daemons.push(daemon)
+        assert.ok(await daemon.ready, `it is not ready: ${daemon.said()}`)
+        return daemon
+      },
+      upcall: async (words, env = {}) => {
+        const { status } = await inForeground(executable, [...settings(machine), ...words], env)
+        return status
+      },
+    })
+    assert.deepEqual(end.violations, [])
+  } finally {
+    for (const daemon of daemons) await daemon.kill()
+    await end.scrap()
+    scrap(machine)
+  }
+}
+
+const client = (name: string): Body => ({ owner: Buffer.from(name) })
+const named = (nfsd: Nfsd | undefined): string[] =>
+  (nfsd?.list ?? []).map(({ owner }) => owner.toString('latin1')).sort()
+
+async function started(end: PipeEnd): Promise<Nfsd> {
+  const nfsd = await startNfsd(end)
+  assert.ok(nfsd, 'the server has a tracker')
+  return nfsd
+}
+
+/** The server stops and starts. @returns who may reclaim. */
+async function namedAfterRestart(end: PipeEnd, nfsd: Nfsd): Promise<string[]> {
+  await nfsd.stop()
+  const next = await started(end)
+  const list = named(next)
+  await next.stop()
+  return list
+}
+
+async function allDone(threads: readonly Waiter[]): Promise<void> {
+  for (const thread of threads) assert.equal(statusOf(await answerOf(thread)), 0)
+}
+
+describe('a server that starts', () => {
+  it('is told version 2, and an empty list where nobody is recorded', () =>
+    at(async ({ end, serve }) => {
+      await serve()
+      const nfsd = await started(end)
+      assert.equal(nfsd.version, 2)
+      assert.deepEqual(named(nfsd), [])
+    }))
+
+  it('that waits already when serve comes is answered', () =>
+    at(async ({ end, serve }) => {
+      const starts = startNfsd(end)
+      await serve()
+      assert.ok(await starts)
+    }))
+
+  it('is told each client that was recorded, once, and nobody who left', () =>
+    at(async ({ end, serve }) => {
+      await serve()
+      const first = await started(end)
+      await allDone(first.send('create', client('ann'), client('bob'), client('cal')))
+      assert.equal(await first.tell('create', client('ann')), 0)
+      assert.equal(await first.tell('remove', client('bob')), 0)
+      await first.stop()
+      const second = await started(end)
+      assert.deepEqual(named(second), ['ann', 'cal'])
+      await allDone(second.send('create', client('cal')))
+      assert.equal(await second.tell('graceDone'), 0)
+      assert.deepEqual(await namedAfterRestart(end, second), ['cal'])
+    }))
+
+  it('again within grace is told those who had reclaimed and those who had not', () =>
+    at(async ({ end, serve }) => {
+      await serve()
+      const first = await started(end)
+      await allDone(first.send('create', client('ann'), client('bob')))
+      await first.stop()
+      const second = await started(end)
+      await allDone(second.send('create', client('ann')))
+      assert.deepEqual(await namedAfterRestart(end, second), ['ann', 'bob'])
+    }))
+
+  it('is not told a name that would mean another client to it', () =>
+    at(async ({ end, serve }) => {
+      const daemon = await serve()
+      const first = await started(end)
+      await allDone(first.send('create', client('hash:0123'), client('ann')))
+      assert.deepEqual(await namedAfterRestart(end, first), ['ann'])
+      assert.match(daemon.said(), /hash:0123/)
+    }))
+
+  it('of a kernel that speaks version 1 is told the same', () =>
+    at(async ({ end, serve }) => {
+      await serve(['--max-version', '1'])
+      const first = await started(end)
+      assert.equal(first.version, 1)
+      await allDone(first.send('create', client('ann'), client('L'.repeat(1024))))
+      assert.deepEqual(await namedAfterRestart(end, first), ['L'.repeat(1024), 'ann'])
+    }))
+
+  it('in version 0 has each client that comes checked', () =>
+    at(async ({ end, serve }) => {
+      await serve()
+      const first = await started(end)
+      await allDone(first.send('create', client('ann'), client('bob')))
+      await first.stop()
+      // The kernel that got an error for its list: see reference of nfsd4_cld_tracking_init.
+      const second = await started(end)
+      end.remove()
+      end.make()
+      const ask = async (command: 'check' | 'create' | 'graceDone', body: Body): Promise<number> =>
+        statusOf(await answerOf(end.ask(message(1, command, body))[0]))
+      assert.equal(await ask('check', client('ann')), 0)
+      assert.ok((await ask('check', client('zoe'))) < 0)
+      assert.equal(await ask('create', client('dan')), 0)
+      assert.equal(await ask('graceDone', { bootTime: 1_700_000_000n }), 0)
+      assert.ok((await ask('check', client('bob'))) < 0, 'it came too late')
+      end.remove()
+      assert.equal(second.version, 2)
+      assert.deepEqual(named(await started(end)), ['ann', 'dan'])
+    }))
+
+  it('on a machine that had a helper is told whom the helper recorded, and the other way round', () =>
+    at(async ({ end, serve, upcall }) => {
+      const grace = { NFSDCLTRACK_GRACE_START: '1700000000' }
+      const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
+      const hex = (name: string): string => Buffer.from(name).toString('hex')
+      assert.equal(await upcall(['init'], grace), 0)
+      assert.equal(await upcall(['create', hex('ann')], session), 0)
+      const daemon = await serve()
+      const nfsd = await started(end)
+      assert.deepEqual(named(nfsd), ['ann'])
+      await allDone(nfsd.send('create', client('bob')))
+      await nfsd.stop()
+      assert.equal(await daemon.stop(), 0)
+      assert.equal(await upcall(['init'], { NFSDCLTRACK_GRACE_START: '1700001000' }), 0)
+      for (const name of ['ann', 'bob']) assert.equal(await upcall(['check', hex(name)], session), 0)
+      assert.equal(await upcall(['check', hex('zoe')], session), 255)
+    }))
+
+  it('is told nobody of whom the record is damaged, and the log says so', () =>
+    at(async ({ end, serve, machine }) => {
+      const daemon = await serve()
+      const first = await started(end)
+      await allDone(first.send('create', client('ann'), client('bob')))
+      await first.stop()
+      for (const instance of readdirSync(join(machine.stateDir, 'v4clients'))) {
+        const record = join(machine.stateDir, 'v4clients', instance, 'ann')
+        if (!/^\d+$/.test(instance) || !readdirSync(join(record, '..')).includes('ann')) continue
+        rmSync(record)
+        symlinkSync('2 nonsense', record)
+      }
+      assert.deepEqual(named(await started(end)), ['bob'])
+      assert.match(daemon.said(), /ann/)
+    }))
+})
+
+describe('a message', () => {
+  for (const version of [1, 2] as const)
+    it(`of an owner of any length is done, or refused where there is no such owner (version ${version})`, () =>
+      at(async ({ end, serve }) => {
+        await serve(['--max-version', String(version)])
+        const nfsd = await started(end)
+        assert.equal(nfsd.version, version)
+        const possible = [1, 2, 7, 8, 23, 100, 255, 256, 1000, 1022, 1023, 1024]
+        for (const length of [...possible, 1025, 1056, 1057, 4096, 32_768, 65_535])
+          for (const command of ['create', 'remove'] as const) {
+            const status = await nfsd.tell(command, { owner: Buffer.alloc(Math.min(length, 1024), 'x'), length })
+            assert.equal(status === 0, possible.includes(length), `${command} of ${length} bytes: ${status}`)
+          }
+        assert.equal(await nfsd.tell('create', client('ann')), 0)
+        assert.deepEqual(await namedAfterRestart(end, nfsd), ['ann'])
+      }))
+
+  it('of any command and version is answered, and only those that are known do anything', () =>
+    at(async ({ end, serve, machine }) => {
+      await serve()
+      const nfsd = await started(end)
+      await allDone(nfsd.send('create', client('ann')))
+      const known = tree(machine)
+      for (let command = 6; command < 256; command += command < 16 ? 1 : 17)
+        assert.notEqual(statusOf(await answerOf(end.ask(message(2, command, client('bob')))[0])), 0)
+      for (const version of [0, 3, 4, 127, 255]) {
+        const bytes = message(2, 'create', client('bob'))
+        bytes[0] = version
+        assert.notEqual(statusOf(await answerOf(end.ask(bytes)[0])), 0)
+      }
+      assert.deepEqual(tree(machine), known)
+      assert.equal(await nfsd.tell('create', client('cal')), 0)
+    }))
+
+  it('of garbage is answered, whatever it is, and the next one as well', () =>
+    at(async ({ end, serve }) => {
+      await serve()
+      const next = random(4)
+      const byte = (): number => Math.floor(next() * 256)
+      const nfsd = await started(end)
+      for (let round = 0; round < 20; round++) {
+        const garbage = Array.from({ length: 10 }, () => {
+          const bytes = Buffer.from(Array.from({ length: sizes[2] }, byte))
+          // Most of it looks like a message at first.
+          if (next() < 0.8) bytes[0] = next() < 0.8 ? 2 : 1
+          // Neither starts nor ends of grace: what they do is asked elsewhere.
+          bytes[1] = next() < 0.7 ? Math.floor(next() * 3) : 6 + Math.floor(next() * 250)
+          return bytes
+        })
+        for (const thread of end.ask(...garbage)) await answerOf(thread)
+        assert.equal(await nfsd.tell('create', client(`after ${round}`)), 0)
+      }
+      await nfsd.stop()
+      const list = named(await started(end))
+      for (let round = 0; round < 20; round++) assert.ok(list.includes(`after ${round}`))
+    }))
+
+  it('that comes with fifteen others is carried out in the order of the xids', () =>
+    at(async ({ end, serve }) => {
+      await serve()
+      const nfsd = await started(end)
+      await allDone(nfsd.send('create', client('ann'), client('bob')))
+      await allDone(
+        nfsd.sendAll([
+          ['remove', client('ann')],
+          ['create', client('cal')],
+          ['remove', client('cal')],
+          ['create', client('dan')],
+          ['remove', client('bob')],
+          ['create', client('bob')],
+          ...Array.from({ length: 10 }, (_, at) => ['create', client(`x${at}`)] as const),
+        ]),
+      )
+      const list = await namedAfterRestart(end, nfsd)
+      assert.deepEqual(
+        list.filter((name) => !name.startsWith('x')),
+        ['bob', 'dan'],
+      )
+      assert.equal(list.length, 12)
+    }))
+})
+
+describe('serve', () => {
+  it('goes on when the server stops and starts, and says so', () =>
+    at(async ({ end, serve }) => {
+      const daemon = await serve()
+      for (let time = 0; time < 3; time++) {
+        const nfsd = await started(end)
+        await allDone(nfsd.send('create', client(`client ${time}`)))
+        await nfsd.stop()
+      }
+      assert.equal(named(await started(end)).length, 3)
+      assert.equal(await daemon.stop(), 0)
+    }))
+
+  it('survives a pipe that goes with messages in it, and takes the next', () =>
+    onSlowDisk(async ({ end }, nfsd) => {
+      const threads = nfsd.send('create', client('ann'), client('bob'))
+      await end.until(({ held }) => held.length > 0)
+      end.remove()
+      for (const { ended } of threads) assert.deepEqual(await ended, { failed: 'EPIPE' })
+      const next = await started(end)
+      assert.equal(await next.tell('create', client('cal')), 0)
+      assert.ok((await namedAfterRestart(end, next)).includes('cal'))
+    }))
+
+  it('told to end finishes what it has read, and leaves nothing in the run directory that tells of it', () =>
+    onSlowDisk(async ({ end, machine }, nfsd, daemon) => {
+      const threads = nfsd.send('create', client('ann'), client('bob'))
+      await end.until(({ held }) => held.length > 0)
+      daemon.signal('SIGTERM')
+      await allDone(threads)
+      assert.equal(await daemon.ended, 0)
+      assert.deepEqual(
+        readdirSync(join(machine.dir, 'run')).filter((name) => /^serve-.*\.json$/.test(name)),
+        [],
+      )
+    }))
+
+  it('that was stopped for seconds goes on where it was', () =>
+    at(async ({ end, serve }) => {
+      const daemon = await serve()
+      const nfsd = await started(end)
+      daemon.signal('SIGSTOP')
+      const threads = nfsd.send('create', ...Array.from({ length: 16 }, (_, at) => client(`client ${at}`)))
+      await pause(2000)
+      assert.equal((await end.state()).queued.length, 16)
+      daemon.signal('SIGCONT')
+      await allDone(threads)
+      assert.equal((await namedAfterRestart(end, nfsd)).length, 16)
+    }))
+
+  it('with --until-gone ends with status 0 when the pipe goes, and not before', () =>
+    at(async ({ end, serve }) => {
+      const starts = startNfsd(end)
+      const daemon = await serve(['--until-gone'])
+      const nfsd = await starts
+      assert.ok(nfsd)
+      await allDone(nfsd.send('create', client('ann')))
+      await nfsd.stop()
+      assert.equal(await daemon.ended, 0)
+    }))
+
+  it('refuses to run beside another one on the same state directory, and names it; the first goes on', () =>
+    at(async ({ end, serve, machine }) => {
+      await serve()
+      const nfsd = await started(end)
+      const { status, said } = await refused(serveWords(machine, end.path))
+      assert.notEqual(status, 0)
+      assert.match(said, /already|another serve/)
+      assert.equal(await nfsd.tell('create', client('ann')), 0)
+    }))
+
+  it('refuses to run beside another one on the same pipe with another state directory, and names its process', () =>
+    at(async ({ end, serve }) => {
+      const daemon = await serve()
+      const nfsd = await started(end)
+      const other = newMachine()
+      try {
+        const { status, said } = await refused(serveWords(other, end.path))
+        assert.notEqual(status, 0)
+        assert.match(said, new RegExp(`\\b${daemon.pid}\\b`))
+        assert.equal(await nfsd.tell('create', client('ann')), 0)
+      } finally {
+        scrap(other)
+      }
+    }))
+
+  it('refuses to run beside nfsdcld on the same pipe, and names its process', () =>
+    at(async ({ end, machine }) => {
+      const storage = join(machine.dir, 'nfsdcld')
+      mkdirSync(storage)
+      const nfsdcld = running(nfsdcldWords(end.path, storage))
+      try {
+        await started(end)
+        const { status, said } = await refused(serveWords(machine, end.path))
+        assert.notEqual(status, 0)
+        assert.match(said, new RegExp(`nfsdcld.*\\b${nfsdcld.pid}\\b`))
+        assert.ok(!existsSync(machine.stateDir), 'nothing was made')
+      } finally {
+        await nfsdcld.kill()
+      }
+    }))
+
+  it('is ready before there is a pipe, and before there is a state directory', () =>
+    at(async ({ end, serve, machine }) => {
+      await serve()
+      assert.ok(!existsSync(machine.stateDir))
+      await started(end)
+    }))
+
+  it('refuses words that it does not know, in one line, with the status of a bad argument', () =>
+    at(async ({ end, machine }) => {
+      for (const words of [
+        ['--frobnicate'],
+        ['--max-version', '3'],
+        ['--ready-fd', 'x'],
+        ['--pipefs-dir'],
+        ['surplus'],
+      ]) {
+        const { status, said } = await refused(serveWords(machine, end.path, words))
+        assert.equal(status, 234, said)
+        assert.equal(said.trim().split('\n').length, 1, said)
+      }
+    }))
+
+  it('of the Node bundle says in one line that it can not', async () => {
+    const machine = newMachine()
+    const { status, stderr } = await inForeground(bundle, [...settings(machine), 'serve'], {})
+    assert.notEqual(status, 0)
+    assert.match(stderr, /executable/)
+    assert.equal(stderr.trim().split('\n').length, 1)
+    scrap(machine)
+  })
+})
+
+describe('a disk that refuses', () => {
+  it('a create has it answered with an error, kept, and recorded as soon as the disk can again', () =>
+    onSmallDisk(async ({ end, serve, machine }, disk) => {
+      const daemon = await serve()
+      const nfsd = await started(end)
+      await allDone(nfsd.send('create', client('ann')))
+      disk.fill()
+      assert.notEqual(await nfsd.tell('create', client('bob')), 0)
+      const missing = `"not_recorded":["${Buffer.from('bob').toString('hex')}"]`
+      await eventually(() => statusOfServe(machine).includes(missing))
+      disk.empty()
+      await eventually(() => statusOfServe(machine).includes('"not_recorded":[]'))
+      assert.match(daemon.said(), /ENOSPC/)
+      assert.deepEqual(await namedAfterRestart(end, nfsd), ['ann', 'bob'])
+    }))
+
+  it('a remove lets nobody reclaim after a restart, as long as it is not done', () =>
+    onSmallDisk(async ({ end, serve }, disk) => {
+      const daemon = await serve()
+      const nfsd = await started(end)
+      await allDone(nfsd.send('create', client('ann'), client('bob')))
+      disk.readOnly()
+      assert.notEqual(await nfsd.tell('remove', client('ann')), 0)
+      await daemon.kill()
+      disk.writable()
+      await serve()
+      assert.deepEqual(await namedAfterRestart(end, nfsd), [])
+    }))
+
+  it('a remove has it done as soon as the disk can again, and then all others may reclaim', () =>
+    onSmallDisk(async ({ end, serve }, disk) => {
+      const daemon = await serve()
+      const nfsd = await started(end)
+      await allDone(nfsd.send('create', client('ann'), client('bob')))
+      disk.readOnly()
+      assert.notEqual(await nfsd.tell('remove', client('ann')), 0)
+      disk.writable()
+      await eventually(() => /remove, which had failed, is done/.test(daemon.said()))
+      assert.deepEqual(await namedAfterRestart(end, nfsd), ['bob'])
+    }))
+
+  it('a start has the server told an empty list, and nobody reclaims after the next one', () =>
+    onSmallDisk(async ({ end, serve }, disk) => {
+      const daemon = await serve()
+      const first = await started(end)
+      await allDone(first.send('create', client('ann')))
+      await first.stop()
+      disk.readOnly()
+      assert.deepEqual(named(await started(end)), [])
+      assert.match(daemon.said(), /critical/)
+      end.remove()
+      disk.writable()
+      assert.deepEqual(named(await started(end)), [])
+    }))
+
+  it('everything hangs no thread: each message has an answer', () =>
+    onSmallDisk(async ({ end, serve }, disk) => {
+      await serve()
+      const nfsd = await started(end)
+      await allDone(nfsd.send('create', client('ann')))
+      disk.readOnly()
+      const threads = nfsd.sendAll([
+        ...Array.from({ length: 15 }, (_, at) => ['create', client(`client ${at}`)] as const),
+        ['remove', client('ann')],
+        ['graceDone', {}],
+      ])
+      for (const thread of threads) await answerOf(thread)
+      disk.writable()
+    }))
+})
+
+/** A state directory on a file system of its own, in memory: it has few inodes, and can be made read-only. */
+async function onSmallDisk(
+  work: (
+    site: Site,
+    disk: {
+      readonly fill: () => void
+      readonly empty: () => void
+      readonly readOnly: () => void
+      readonly writable: () => void
+    },
+  ) => Promise<void>,
+): Promise<void> {
+  await at(async (site) => {
+    const { stateDir } = site.machine
+    const filler = join(stateDir, 'filler')
+    mkdirSync(stateDir, { mode: 0o700 })
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'mode=700,nr_inodes=300', 'state', stateDir])
+    try {
+      await work(site, {
+        fill: () => {
+          mkdirSync(filler)
+          assert.throws(
+            () => {
+              for (let number = 0; number < 1000; number++) writeFileSync(join(filler, String(number)), '')
+            },
+            { code: 'ENOSPC' },
+          )
+        },
+        empty: () => {
+          rmSync(filler, { recursive: true })
+        },
+        readOnly: () => {
+          execFileSync('mount', ['-o', 'remount,ro', stateDir])
+        },
+        writable: () => {
+          execFileSync('mount', ['-o', 'remount,rw', stateDir])
+        },
+      })
+    } finally {
+      execFileSync('umount', ['--lazy', stateDir])
+    }
+  })
+}
+
+/** A server and a `serve` whose every barrier takes half a second; `barriers` counts those that it has begun. */
+async function onSlowDisk(
+  work: (site: Site, nfsd: Nfsd, daemon: Serve, barriers: () => number) => Promise<void>,
+): Promise<void> {
+  await at(async (site) => {
+    const { machine, end } = site
+    const log = join(machine.dir, 'strace')
+    const barriers = ['fsync', 'fdatasync']
+    const strace = ['/usr/bin/strace', '-D', '-f', '-o', log, '-e', `trace=${barriers.join()}`]
+    for (const call of barriers) strace.push('-e', `inject=${call}:delay_exit=500000`)
+    const daemon = running([...strace, ...serveWords(machine, end.path, ['--ready-fd', '3'])])
+    try {
+      assert.ok(await daemon.ready, daemon.said())
+      const nfsd = await started(end)
+      await work(site, nfsd, daemon, () => readFileSync(log, 'latin1').match(/sync\(/g)?.length ?? 0)
+    } finally {
+      await daemon.kill()
+    }
+  })
+}
+
+/** One that must not run. */
+async function refused(
+  words: readonly string[],
+  wrapper = apart,
+): Promise<{ status: number | NodeJS.Signals; said: string }> {
+  const daemon = running(words, {}, wrapper)
+  const late = setTimeout(() => void daemon.kill(), 20_000)
+  const status = await daemon.ended
+  clearTimeout(late)
+  return { status, said: daemon.said() }
+}
+
+/** What it says of itself for people. */
+function statusOfServe({ dir }: Machine): string {
+  const run = join(dir, 'run')
+  const [name] = readdirSync(run).filter((entry) => /^serve-.*\.json$/.test(entry))
+  return name === undefined ? '' : readFileSync(join(run, name), 'latin1')
+}
+
+async function eventually(look: () => boolean): Promise<void> {
+  for (let waited = 0; !look(); waited += 20) {
+    assert.ok(waited < 60_000, 'it never came to that')
+    await pause(20)
+  }
+}
+
+/** Every name in the state directory. */
+const tree = ({ stateDir }: Machine): string[] => readdirSync(stateDir, { recursive: true, encoding: 'utf8' }).sort()
