@@ -1,6 +1,6 @@
 /** The programs' scripts: one file each, made of all that it uses. Three for Node, one for the executable's engine. */
 import { build, type BuildOptions } from 'esbuild'
-import { chmodSync } from 'node:fs'
+import { chmodSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import packageJson from '../../package.json' with { type: 'json' }
 
@@ -70,7 +70,7 @@ export const forEngine = {
   mainFields: ['main'],
   target: 'es2022',
   alias: upcallStandIns,
-  inject: [from('lib/build/stand-ins/timers.js')],
+  banner: { js: readFileSync(from('lib/build/stand-ins/globals.js'), 'utf8') },
   define: { programVersion: JSON.stringify(packageJson.version) },
   write: false,
 } as const satisfies BuildOptions

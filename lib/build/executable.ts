@@ -7,7 +7,6 @@ import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { copyFileSync, existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
-import type { Piece } from './pieces.ts'
 import type { Sources } from './sources.ts'
 import { compile, toolchain, type Toolchain } from './toolchain.ts'
 
@@ -28,6 +27,7 @@ const commonFlags = [
   '-D_FILE_OFFSET_BITS=64',
   '-D_TIME_BITS=64',
   '-DNDEBUG',
+  '-D__STDC_NO_ATOMICS__=1',
 ]
 /** Ours must please the compiler; the engine's warnings are its authors'. */
 const hostFlags = ['-Wall', '-Wextra', '-Werror']
@@ -41,7 +41,7 @@ const sanitizers = ['-O1', '-g', '-fsanitize=address', '-fno-omit-frame-pointer'
 const sanitizersOfHost = ['-fsanitize=undefined', '-fno-sanitize-recover=all']
 
 export interface Executable {
-  readonly pieces: readonly Piece[]
+  readonly pieces: readonly string[]
   readonly sources: Sources
   readonly cache: string
   readonly into: string
@@ -67,7 +67,7 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
     const program = join(room, 'program.c')
     writeFileSync(
       program,
-      piecesInC(wanted.pieces.map(([name, script]) => [name, bytecode(compiler, name, script, wanted.legible)])),
+      piecesInC(wanted.pieces.map((script, number) => bytecode(compiler, `piece ${number}`, script, wanted.legible))),
     )
     const built = join(room, 'built')
     await compile(tools, [
@@ -101,22 +101,19 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
 
 const flags = ({ sanitized }: Executable): string[] => [...commonFlags, ...(sanitized ? sanitizers : optimised)]
 
+const digest = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 16)
+
 /** Compiled once for each version of the engine, compiler and flags. */
 async function engineObjects(wanted: Executable, tools: Toolchain): Promise<string[]> {
   const { sources, cache, progress, architecture } = wanted
-  const key = createHash('sha256')
-    .update(
-      JSON.stringify([
-        sources.version,
-        tools.version,
-        flags(wanted),
-        [join(host, 'compile.c'), ...engineFiles.map((name) => join(sources.directory, `${name}.c`))].map((file) =>
-          readFileSync(file, 'utf8'),
-        ),
-      ]),
-    )
-    .digest('hex')
-    .slice(0, 16)
+  const key = digest(
+    JSON.stringify([
+      sources.version,
+      tools.version,
+      flags(wanted),
+      engineFiles.map((name) => readFileSync(join(sources.directory, `${name}.c`), 'utf8')),
+    ]),
+  )
   const directory = join(cache, `objects-${key}`)
   const objects = engineFiles.map((name) => join(directory, `${name}.o`))
   if (objects.every((object) => existsSync(object))) return objects
@@ -156,14 +153,15 @@ async function bytecodeCompiler(wanted: Executable): Promise<string[]> {
     architecture: foreign === tools ? wanted.architecture : undefined,
   }
   const objects = await engineObjects(native, tools)
-  const compiler = join(objects[0] ?? '', '../compile')
+  const source = join(host, 'compile.c')
+  const compiler = join(objects[0] ?? '', `../compile-${digest(readFileSync(source, 'utf8'))}`)
   if (!existsSync(compiler))
     await compile(tools, [
       ...flags(native),
       ...hostFlags,
       '-I',
       wanted.sources.directory,
-      join(host, 'compile.c'),
+      source,
       ...objects,
       tools.linking,
       '-lm',
@@ -184,13 +182,13 @@ function bytecode([program = '', ...words]: readonly string[], name: string, scr
   return code
 }
 
-function piecesInC(pieces: readonly (readonly [string, Buffer])[]): string {
+function piecesInC(pieces: readonly Buffer[]): string {
   return `#include "host.h"
-${pieces.map(([, code], index) => `static const uint8_t piece_${index}[] = {${Array.from(code).join(',')}};`).join('\n')}
-struct piece program_pieces[] = {
-${pieces.map(([name], index) => `  { "${name}", piece_${index}, sizeof piece_${index}, NULL },`).join('\n')}
-  { NULL, NULL, 0, NULL },
+${pieces.map((code, index) => `static const uint8_t piece_${index}[] = {${Array.from(code).join(',')}};`).join('\n')}
+const struct piece program_pieces[] = {
+${pieces.map((_, index) => `  { piece_${index}, sizeof piece_${index} },`).join('\n')}
 };
+const int program_piece_count = ${pieces.length};
 `
 }
 

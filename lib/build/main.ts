@@ -14,7 +14,7 @@ import { parseArgs } from 'node:util'
 import { bundleForEngine, bundleForNode } from './bundles.ts'
 import { buildExecutable, type Executable } from './executable.ts'
 import { writeCopyright } from './licences.ts'
-import { piecesForEngine, type Piece } from './pieces.ts'
+import { piecesForEngine } from './pieces.ts'
 import { engineSources, Missing, type Sources } from './sources.ts'
 
 const { values, positionals } = parseArgs({
@@ -45,7 +45,7 @@ if (values.script !== undefined && values.into !== undefined) {
   const script = values.script.endsWith('.ts')
     ? await bundleForEngine(values.script)
     : readFileSync(values.script, 'utf8')
-  await executableOf([['script', script]], values.into, engineSources(cache, say), values.link)
+  await executableOf([script], values.into, engineSources(cache, say), values.link)
 } else {
   writeCopyright(await bundleForNode())
   if (!positionals.includes('bundle')) await buildAll()
@@ -81,7 +81,7 @@ async function buildAll(): Promise<void> {
 }
 
 function executableOf(
-  pieces: readonly Piece[],
+  pieces: readonly string[],
   into: string,
   sources: Sources,
   more: Executable['more'] = [],

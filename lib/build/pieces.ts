@@ -1,168 +1,239 @@
 /**
- * The executable's script in pieces, since reading bytecode is half of what a check costs: what every upcall needs is one,
- * and what few need is read when it is first called.
+ * The executable's script in pieces, since reading bytecode is a third of what a check costs: a piece is read when
+ * something of it is first asked for. Which upcalls call a function decides where it is (rehearsal.ts); the sources know
+ * nothing of it.
  *
- * The sources know nothing of it. A module that is read later is replaced, where it is imported, by functions of the same
- * names, which read it and call its own. A piece takes what the common one has from there, or has its own copy of it: a
- * copy costs nothing but its bytes, since no module but failure.ts, whose class is asked for, has anything of its own.
+ * The first piece is what a check takes. What is no function, a table or a class, is in the first piece that uses it. What
+ * another piece has is asked for where it is used: `$piece(NUMBER)[INDEX]`. What the first has, all others are given.
  */
-import { build, type BuildOptions, type Plugin } from 'esbuild'
+import { build, transform } from 'esbuild'
 import { readFileSync } from 'node:fs'
-import { basename, resolve } from 'node:path'
-import { forEngine, from, root } from './bundles.ts'
+import ts from 'typescript'
+import { forEngine, from } from './bundles.ts'
+import { beforehand, rehearse } from './rehearsal.ts'
 
-/** A script of the executable, by the name by which others import it. */
-export type Piece = readonly [name: string, script: string]
+/** The upcalls whose functions stand together, where no piece before has them. */
+const cuts = [
+  ['check'],
+  ['create'],
+  ['refusal'],
+  ['create without a session', 'check without a session', 'remove'],
+  ['start', 'first start'],
+  ['end of grace'],
+] as const
+/** Where others are. */
+const rest = cuts.length
+/** Who serves a pipe lives long, and an upcall never does: the files that nobody else uses, and their piece. */
+const served = /^(?:lib\/serve\/|lib\/upcall\/message\.ts|lib\/kernel\/pipe\.ts)/
+const serving = rest + 1
+const numbers = [...cuts.keys(), rest, serving]
 
-/** The first is where the program begins. These use functions of the common piece. */
-const ofManyUpcalls = ['bin/upcall.ts', 'lib/store/lock.ts', 'lib/serve/serve.ts'].map(from)
-/** These have copies. */
-const ofFewUpcalls = [
-  'lib/hand-on.ts',
-  'lib/events/start.ts',
-  'lib/events/grace-end.ts',
-  'lib/store/migrate.ts',
-  'lib/store/format1.ts',
-  'lib/store/untracked.ts',
-  'node_modules/@noble/hashes/sha2.js',
-  'node_modules/@noble/hashes/legacy.js',
-].map(from)
-const readLater = [...ofManyUpcalls.slice(1), ...ofFewUpcalls]
-const unique = from('lib/failure.ts')
-
-const commonPiece = './common.js'
-const nameOf = (path: string): string => `${basename(path).replace(/\.[jt]s$/, '')}.js`
-
-/** @param legible for a person who looks for a mistake. @returns what the executable's engine runs: every upcall begins with the first. */
-export async function piecesForEngine(legible: boolean): Promise<Piece[]> {
-  const script = async (options: BuildOptions, plugins: readonly Plugin[]): Promise<string> => {
-    const { outputFiles, metafile } = await build({
-      ...forEngine,
-      outdir: 'dist',
-      format: 'esm',
-      minify: !legible,
-      ...options,
-      plugins: [...plugins],
-      write: false,
-      metafile: true,
-    })
-    if (options.entryPoints !== undefined)
-      Object.keys(metafile.inputs)
-        .filter((path) => path.startsWith('lib/'))
-        .forEach(assertCopyable)
-    return outputFiles[0]?.text ?? ''
-  }
-  const shared = (await modulesOf(ofManyUpcalls[0] ?? '')).filter((path) => path !== ofManyUpcalls[0])
-  const exported = await exportsOf([...shared, ...readLater])
-  const pieces: Piece[] = []
-  for (const path of [...ofManyUpcalls, ...ofFewUpcalls])
-    pieces.push([
-      nameOf(path),
-      await script({ entryPoints: [path] }, [
-        fromCommon(ofManyUpcalls.includes(path) ? shared : [unique], exported),
-        callLater(exported),
-      ]),
-    ])
-  const wanted = new Set(pieces.flatMap(([, text]) => importsOf(text)))
-  const contents = shared
-    .flatMap((path, index) =>
-      (exported.get(path) ?? [])
-        .filter((name) => wanted.has(`m${index}_${name}`))
-        .map((name) => `export { ${name} as m${index}_${name} } from '${path}'`),
-    )
-    .join('\n')
-  return [
-    ...pieces,
-    [basename(commonPiece), await script({ stdin: { contents, resolveDir: root } }, [callLater(exported)])],
-  ]
-
-  function fromCommon(of: readonly string[], names: ReadonlyMap<string, readonly string[]>): Plugin {
-    return replacing(
-      'common',
-      (path) => of.includes(path),
-      (path) => {
-        const index = shared.indexOf(path)
-        return `export { ${(names.get(path) ?? []).map((name) => `m${index}_${name} as ${name}`).join(', ')} } from '${commonPiece}'`
-      },
-    )
-  }
+/** A statement of the whole script, which no block holds. */
+interface Unit {
+  readonly text: string
+  /** The same, and it says when it is called. */
+  readonly watched: string
+  /** The module that it was in. */
+  readonly file: string
+  readonly names: readonly string[]
+  readonly kind: 'function' | 'value' | 'entry'
+  readonly uses: readonly Use[]
+  /** Names that are declared in it, for itself. */
+  readonly own: readonly string[]
 }
 
-const callLater = (names: ReadonlyMap<string, readonly string[]>): Plugin =>
-  replacing(
-    'later',
-    (path) => readLater.includes(path),
-    (path) =>
-      [
-        `import { host } from '${from('lib/syscalls/host.ts')}'`,
-        'let piece',
-        `const read = () => (piece ??= host.read('${nameOf(path)}'))`,
-        ...(names.get(path) ?? []).map((name) => `export const ${name} = (...given) => read().${name}(...given)`),
-      ].join('\n'),
-  )
-
-/** Other text in the place of some modules, wherever they are imported. */
-function replacing(name: string, which: (path: string) => boolean, text: (path: string) => string): Plugin {
-  return {
-    name,
-    setup: (building) => {
-      building.onResolve({ filter: /^\.\/common\.js$/ }, () => ({ path: commonPiece, external: true }))
-      building.onResolve({ filter: /\.[jt]s$/ }, ({ path, resolveDir, kind, namespace }) => {
-        const found = path.startsWith('@noble/') ? from(`node_modules/${path}`) : resolve(resolveDir, path)
-        return kind !== 'entry-point' && namespace !== name && which(found)
-          ? { path: found, namespace: name, sideEffects: false }
-          : undefined
-      })
-      building.onLoad({ filter: /.*/, namespace: name }, ({ path }) => ({ contents: text(path), resolveDir: root }))
-    },
-  }
+/** A name in a unit's text that may be another unit's. */
+interface Use {
+  readonly name: string
+  readonly begin: number
+  /** `{ name }`, for `{ name: name }` */
+  readonly isShort: boolean
 }
 
-/** The modules that a script is made of, without those that it reads later. */
-async function modulesOf(entry: string): Promise<string[]> {
-  const { metafile } = await build({
+/**
+ * @param legible for a person who looks for a mistake.
+ * @returns the scripts that the executable's engine runs: the program begins with the first, the others are read by number.
+ */
+export async function piecesForEngine(legible: boolean): Promise<string[]> {
+  const { outputFiles, metafile } = await build({
     ...forEngine,
-    entryPoints: [entry],
+    entryPoints: ['bin/upcall.ts'],
     outdir: 'dist',
     format: 'esm',
     metafile: true,
-    write: false,
-    plugins: [
-      replacing(
-        'later',
-        (path) => readLater.includes(path),
-        () => 'module.exports = {}',
-      ),
-    ],
   })
-  return Object.keys(metafile.inputs)
-    .filter((path) => !path.includes(':') && !path.startsWith('lib/build/stand-ins/'))
-    .map(from)
+  Object.keys(metafile.inputs).forEach(assertHasNoVariable)
+  const units = unitsOf(outputFiles[0]?.text ?? '')
+  assertNoneHides(units)
+  const pieces = cut(units, homesOf(units))
+  return Promise.all(
+    pieces.map(async (text) => (await transform(text, { minify: !legible, target: forEngine.target })).code),
+  )
 }
 
-/** What modules export, but types. */
-async function exportsOf(paths: readonly string[]): Promise<Map<string, string[]>> {
-  const { metafile } = await build({
-    absWorkingDir: root,
-    entryPoints: [...paths],
-    outdir: 'dist',
-    format: 'esm',
-    metafile: true,
-    write: false,
-    logLevel: 'error',
+/** @throws for a module with a variable of its own: a piece would know it as it was when the piece was read. */
+function assertHasNoVariable(path: string): void {
+  const own = /^(?:export )?let .*/m.exec(readFileSync(from(path), 'utf8'))
+  if (own !== null) throw new Error(`${path} can't be cut into pieces of the program: ${own[0]}`)
+}
+
+/** esbuild gives nothing in a function the name of what is outside. @throws if it did: the name would be taken for that. */
+function assertNoneHides(units: readonly Unit[]): void {
+  const outside = new Set(units.flatMap(({ names }) => names))
+  const hiding = units.flatMap(({ own }) => own).find((name) => outside.has(name))
+  if (hiding !== undefined) throw new Error(`${hiding} hides another name of the program`)
+}
+
+function unitsOf(script: string): Unit[] {
+  const source = ts.createSourceFile('script.js', script, ts.ScriptTarget.ES2022, true)
+  let file = ''
+  return source.statements.flatMap((statement): Unit[] => {
+    // esbuild says before a module where it was.
+    file = /^\/\/ (\S+)$/m.exec(script.slice(statement.getFullStart(), statement.getStart()))?.[1] ?? file
+    return unitsIn(statement).map((unit) => ({ ...unit, file }))
   })
-  return new Map(Object.values(metafile.outputs).map(({ entryPoint = '', exports }) => [from(entryPoint), exports]))
 }
 
-/** @throws for a module of which two copies would not be one: a variable, a class, a map of its own. */
-function assertCopyable(path: string): void {
-  const own = /^(?:export )?(?:let|class) .*|^(?:export )?const \w+(?:: .*)? = new .*/m.exec(
-    readFileSync(from(path), 'utf8'),
-  )
-  if (own !== null) throw new Error(`${path} can't be copied into pieces of the program: ${own[0]}`)
+function unitsIn(statement: ts.Statement): Omit<Unit, 'file'>[] {
+  if (ts.isVariableStatement(statement))
+    return statement.declarationList.declarations.map((declaration) => {
+      const { initializer: value } = declaration
+      return value !== undefined && (ts.isArrowFunction(value) || ts.isFunctionExpression(value))
+        ? functionUnit(declaration, value.body, 'var ')
+        : valueUnit(declaration, boundBy(declaration.name), 'var ')
+    })
+  if (ts.isFunctionDeclaration(statement) && statement.body) return [functionUnit(statement, statement.body)]
+  if (ts.isClassDeclaration(statement)) return [valueUnit(statement, [statement.name?.text ?? ''])]
+  return [{ ...valueUnit(statement, []), kind: 'entry' }]
 }
 
-const importsOf = (text: string): string[] =>
-  [...text.matchAll(/import\s*\{([^}]*)\}\s*from\s*"\.\/common\.js"/g)].flatMap(([, names = '']) =>
-    names.split(',').map((name) => name.trim().replace(/ as .*/, '')),
-  )
+function valueUnit(node: ts.Node, names: readonly string[], before = ''): Omit<Unit, 'file'> {
+  const text = `${before}${node.getText()};`
+  return { text, watched: text, names, kind: 'value', uses: usesIn(node, before.length), own: declaredIn(node) }
+}
+
+function functionUnit(node: ts.NamedDeclaration, body: ts.ConciseBody, before = ''): Omit<Unit, 'file'> {
+  const name = node.name?.getText() ?? ''
+  const unit = valueUnit(node, [name], before)
+  const shift = before.length - node.getStart()
+  const [begin, end] = [body.getStart() + shift, body.getEnd() + shift]
+  const [head, inside, tail] = [unit.text.slice(0, begin), unit.text.slice(begin, end), unit.text.slice(end)]
+  const seen = `$seen('${name}')`
+  return {
+    ...unit,
+    kind: 'function',
+    watched: head + (ts.isBlock(body) ? `{ ${seen}; ${inside.slice(1)}` : `(${seen}, ${inside})`) + tail,
+  }
+}
+
+const boundBy = (name: ts.BindingName): string[] =>
+  ts.isIdentifier(name)
+    ? [name.text]
+    : name.elements.flatMap((element) => (ts.isOmittedExpression(element) ? [] : boundBy(element.name)))
+
+function declaredIn(node: ts.Node): string[] {
+  const found: string[] = []
+  const look = (at: ts.Node): void => {
+    if (ts.isVariableDeclaration(at) || ts.isParameter(at)) found.push(...boundBy(at.name))
+    else if (at !== node && ts.isFunctionDeclaration(at)) found.push(at.name?.text ?? '')
+    ts.forEachChild(at, look)
+  }
+  ts.forEachChild(node, look)
+  return found
+}
+
+/** Every name but those of properties. */
+function usesIn(node: ts.Node, shift: number): Use[] {
+  const found: Use[] = []
+  const look = (at: ts.Node): void => {
+    if (ts.isIdentifier(at))
+      found.push({
+        name: at.text,
+        begin: at.getStart() - node.getStart() + shift,
+        isShort: ts.isShorthandPropertyAssignment(at.parent),
+      })
+    else
+      ts.forEachChild(at, (child) => {
+        const { name, propertyName } = at as { readonly name?: ts.Node; readonly propertyName?: ts.Node }
+        const isProperty =
+          (child === name && !ts.isVariableDeclaration(at) && !ts.isShorthandPropertyAssignment(at)) ||
+          child === propertyName
+        if (!isProperty || !ts.isIdentifier(child)) look(child)
+      })
+  }
+  look(node)
+  return found
+}
+
+/**
+ * The number of each unit's piece. Where no upcall has called a function, but a table was made by it, it is where the table
+ * is.
+ */
+function homesOf(units: readonly Unit[]): Map<Unit, number> {
+  const last = units.findLastIndex(({ kind }) => kind === 'entry')
+  const script = units.map(({ watched }, at) => (at === last ? `$begins(); ${watched}` : watched)).join('\n')
+  const calledIn = rehearse(script)
+  const isCalled = ({ names: [name = ''] }: Unit, kinds: readonly string[]): boolean =>
+    kinds.some((kind) => calledIn.get(kind)?.has(name) === true)
+  const homes = new Map<Unit, number>()
+  const byUse: Unit[] = []
+  for (const unit of units) {
+    const first = cuts.findIndex((kinds) => isCalled(unit, kinds))
+    if (unit.kind === 'value' || (first < 0 && isCalled(unit, [beforehand]))) byUse.push(unit)
+    homes.set(unit, unit.kind === 'entry' ? 0 : first >= 0 ? first : served.test(unit.file) ? serving : rest)
+  }
+  // What uses a value comes after it most often.
+  for (let changed = true; changed;) {
+    changed = false
+    for (const unit of [...byUse].reverse())
+      for (const user of units)
+        if (
+          (homes.get(user) ?? 0) < (homes.get(unit) ?? 0) &&
+          user.uses.some(({ name }) => unit.names.includes(name))
+        ) {
+          homes.set(unit, homes.get(user) ?? 0)
+          changed = true
+        }
+  }
+  return homes
+}
+
+function cut(units: readonly Unit[], homes: ReadonlyMap<Unit, number>): string[] {
+  const homeOf = new Map(units.flatMap((unit) => unit.names.map((name) => [name, homes.get(unit) ?? 0])))
+  /** What a piece uses of another, each once. */
+  const usedBy = numbers.map((number) => {
+    const uses = units.filter((unit) => homes.get(unit) === number).flatMap((unit) => unit.uses)
+    return [...new Set(uses.map(({ name }) => name))].filter((name) => (homeOf.get(name) ?? number) !== number)
+  })
+  const givenBy = numbers.map((number) => [...new Set(usedBy.flat())].filter((name) => homeOf.get(name) === number))
+  const list = (names: readonly string[] = []): string => `[${names.join(', ')}]`
+
+  return numbers.map((number) => {
+    const text = units
+      .filter((unit) => homes.get(unit) === number)
+      .map((unit) => asking(unit, number))
+      .join('\n')
+    const ofFirst = (of: number): string[] => (usedBy[of] ?? []).filter((name) => homeOf.get(name) === 0)
+    if (number > 0)
+      return `globalThis.piece = ($piece, ${list(ofFirst(number))}) => {\n${text}\nreturn ${list(givenBy[number])};\n}`
+    const cases = numbers.slice(1).map((other) => `case ${other}: return ${list(ofFirst(other))};`)
+    return `(() => {
+var $others = [];
+var $shared = (number) => { switch (number) { ${cases.join('\n')} } };
+var $piece = (number) => $others[number] ??= globalThis.host.read(number)($piece, $shared(number));
+${text}
+})();`
+  })
+
+  function asking({ text, uses }: Unit, number: number): string {
+    let asked = ''
+    let at = 0
+    for (const { name, begin, isShort } of uses) {
+      const home = homeOf.get(name) ?? number
+      if (home === number || home === 0) continue
+      asked += `${text.slice(at, begin)}${isShort ? `${name}: ` : ''}$piece(${home})[${givenBy[home]?.indexOf(name) ?? ''}]`
+      at = begin + name.length
+    }
+    return asked + text.slice(at)
+  }
+}

@@ -6,8 +6,8 @@ export interface Host {
   /** The command line after the program's name. */
   readonly words: readonly string[]
   readonly environment: Readonly<Record<string, string | undefined>>
-  /** Reads a piece of the program: a module, of which the build knows the names (lib/build/bundles.ts). @returns what it exports. */
-  readonly read: (name: string) => object
+  /** Runs a piece of the program, by its number (lib/build/pieces.ts). @returns the value of its last statement. */
+  readonly read: (number: number) => unknown
   /** The version of the engine. */
   readonly engine: string
   /** Another program goes on in this one's place with a script, and this one's words. @param name its argv[0]. @returns only where it fails, the negated errno. */

@@ -1,9 +1,9 @@
-/* A clock that only the kernel can read, as hpet and acpi_pm are: linked with --wrap=gettimeofday. */
+/* A clock that only the kernel can read, as hpet and acpi_pm are: linked with --wrap=clock_gettime. */
 #include <sys/syscall.h>
-#include <sys/time.h>
+#include <time.h>
 #include <unistd.h>
 
-int __wrap_gettimeofday(struct timeval *time, void *zone)
+int __wrap_clock_gettime(clockid_t clock, struct timespec *time)
 {
-  return (int)syscall(SYS_gettimeofday, time, zone);
+  return (int)syscall(SYS_clock_gettime, clock, time);
 }

@@ -1,5 +1,5 @@
 /*
- * Compiles a module to the engine's bytecode, when the program is built: compile NAME [keep] < SCRIPT > BYTECODE
+ * Compiles a script to the engine's bytecode, when the program is built: compile NAME [keep] < SCRIPT > BYTECODE
  * With `keep`, the names of functions and the lines stay in it, for a person who looks for a mistake.
  */
 #include <stdio.h>
@@ -23,19 +23,6 @@ static char *read_all(FILE *file, size_t *size)
   return ferror(file) ? NULL : text;
 }
 
-static int nothing(JSContext *engine, JSModuleDef *module)
-{
-  (void)engine, (void)module;
-  return 0;
-}
-
-/* A module that is imported is only named in the bytecode: any will do. */
-static JSModuleDef *any_module(JSContext *engine, const char *name, void *opaque)
-{
-  (void)opaque;
-  return JS_NewCModule(engine, name, nothing);
-}
-
 int main(int count, char **words)
 {
   if (count < 2)
@@ -45,8 +32,7 @@ int main(int count, char **words)
   JSContext *engine = JS_NewContext(JS_NewRuntime());
   if (!script || !engine)
     return 1;
-  JS_SetModuleLoaderFunc(JS_GetRuntime(engine), NULL, any_module, NULL);
-  JSValue code = JS_Eval(engine, script, size, words[1], JS_EVAL_TYPE_MODULE | JS_EVAL_FLAG_COMPILE_ONLY);
+  JSValue code = JS_Eval(engine, script, size, words[1], JS_EVAL_TYPE_GLOBAL | JS_EVAL_FLAG_STRICT | JS_EVAL_FLAG_COMPILE_ONLY);
   if (JS_IsException(code)) {
     JSValue thrown = JS_GetException(engine);
     JSValue stack = JS_GetPropertyStr(engine, thrown, "stack");

@@ -181,10 +181,6 @@ static const struct sock_filter filter[] = {
 #ifdef SYS_geteuid32
   ALLOW(SYS_geteuid32),
 #endif
-#ifdef SYS_gettimeofday
-  /* The time of day needs no call, but where the clock can be read by the kernel alone (hpet, acpi_pm). */
-  ALLOW(SYS_gettimeofday),
-#endif
 #ifdef SYS_clock_gettime64
   ALLOW(SYS_clock_gettime64),
 #endif

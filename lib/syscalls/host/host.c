@@ -131,11 +131,11 @@ static bool occupy_standard_descriptors(void)
   return descriptor >= 0 && close(descriptor) == 0;
 }
 
-/* What the upcalls' code uses of the language, and modules of promises. No Proxy, no eval of text: starting them would take time. */
+/* What the upcalls' code uses of the language. No Date, no Promise, no Proxy, no eval of text: starting them would take time. */
 static bool add_intrinsics(JSContext *engine)
 {
-  return JS_AddIntrinsicBaseObjects(engine) == 0 && JS_AddIntrinsicDate(engine) == 0 && JS_AddIntrinsicRegExp(engine) == 0 &&
-         JS_AddIntrinsicMapSet(engine) == 0 && JS_AddIntrinsicTypedArrays(engine) == 0 && JS_AddIntrinsicPromise(engine) == 0;
+  return JS_AddIntrinsicBaseObjects(engine) == 0 && JS_AddIntrinsicRegExp(engine) == 0 && JS_AddIntrinsicMapSet(engine) == 0 &&
+         JS_AddIntrinsicTypedArrays(engine) == 0;
 }
 
 static JSValue words_of(JSContext *engine, char **words)
@@ -189,48 +189,20 @@ static JSValue hand_on(JSContext *engine, JSValueConst this UNUSED, int count UN
   return JS_NewInt32(engine, why);
 }
 
-/* Reads the piece of a name. The engine asks for those that others import. Returns NULL and throws where that fails. */
-static JSModuleDef *read_piece(JSContext *engine, const char *name, void *opaque UNUSED)
+/* Runs a piece. Returns the value of its last statement. */
+static JSValue run_piece(JSContext *engine, int number)
 {
-  struct piece *piece = program_pieces;
-  while (piece->name && strcmp(piece->name, name) != 0)
-    piece++;
-  if (!piece->name) {
-    JS_ThrowReferenceError(engine, "no piece of this program: %s", name);
-    return NULL;
-  }
-  if (!piece->module) {
-    JSValue code = JS_ReadObject(engine, piece->bytecode, piece->size, JS_READ_OBJ_BYTECODE);
-    if (!JS_IsException(code))
-      piece->module = JS_VALUE_GET_PTR(code);
-  }
-  return piece->module;
-}
-
-/* Runs a piece, and those that it imports. Returns false where it threw. */
-static bool run_piece(JSContext *engine, JSModuleDef *module)
-{
-  JSValue code = JS_MKPTR(JS_TAG_MODULE, module);
-  if (JS_ResolveModule(engine, code) < 0)
-    return false;
-  /* It takes a reference, and a piece may be asked for again by another one. */
-  JSValue ended = JS_EvalFunction(engine, JS_DupValue(engine, code));
-  if (JS_IsException(ended))
-    return false;
-  bool threw = JS_PromiseState(engine, ended) == JS_PROMISE_REJECTED;
-  if (threw)
-    JS_Throw(engine, JS_PromiseResult(engine, ended));
-  JS_FreeValue(engine, ended);
-  return !threw;
+  if (number < 0 || number >= program_piece_count)
+    return JS_ThrowRangeError(engine, "no piece %d of this program", number);
+  const struct piece *piece = &program_pieces[number];
+  JSValue code = JS_ReadObject(engine, piece->bytecode, piece->size, JS_READ_OBJ_BYTECODE);
+  return JS_IsException(code) ? code : JS_EvalFunction(engine, code);
 }
 
 /* read of lib/syscalls/host.ts. */
 static JSValue read_later(JSContext *engine, JSValueConst this UNUSED, int count UNUSED, JSValueConst *given)
 {
-  const char *name = JS_ToCString(engine, given[0]);
-  JSModuleDef *module = name ? read_piece(engine, name, NULL) : NULL;
-  JS_FreeCString(engine, name);
-  return module && run_piece(engine, module) ? JS_GetModuleNamespace(engine, module) : JS_EXCEPTION;
+  return run_piece(engine, number(engine, given[0]));
 }
 
 /* What the program finds as `host`: lib/syscalls/host.ts. */
@@ -267,9 +239,7 @@ int main(int count, char **words)
     return failed(no_memory, "no memory for the engine");
   JS_SetMaxStackSize(runtime, stack_limit);
   JS_SetGCThreshold(runtime, collect_from);
-  JS_SetModuleLoaderFunc(runtime, NULL, read_piece, NULL);
-  JSModuleDef *program = add_intrinsics(engine) && hand_over(engine) ? read_piece(engine, program_pieces[0].name, NULL) : NULL;
-  if (!program || !run_piece(engine, program))
+  if (!add_intrinsics(engine) || !hand_over(engine) || JS_IsException(run_piece(engine, 0)))
     return failed_by_exception(engine);
   return failed(storage_failed, "a bug: the program ended without a status");
 }

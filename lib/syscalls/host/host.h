@@ -51,16 +51,14 @@ CALL(call_endSignals);
 CALL(call_connect);
 CALL(call_flock);
 
-/* A module of the program, as bytecode. */
+/* A script of the program, as bytecode. */
 struct piece {
-  const char *name;
   const uint8_t *bytecode;
   size_t size;
-  /* Once it has been read. */
-  JSModuleDef *module;
 };
 
-/* Written by the build. The first piece is what every upcall runs; the last one has no name. */
-extern struct piece program_pieces[];
+/* Written by the build. The first piece is what every upcall runs. */
+extern const struct piece program_pieces[];
+extern const int program_piece_count;
 
 #endif
