@@ -4,7 +4,7 @@
  * A message stays the pipe's until its last byte is read: if the reader dies before, the kernel queues the message again, and
  * the next reader gets it from its first byte. So a message is *taken* by reading all but its last byte, and *finished* by
  * reading that one, when what it asks is durable. Each open file has its own message, so as many are open as messages were
- * ever taken at once, and one more: that one has none, and can be polled. Two programs that hold one pipe split its messages
+ * ever taken at once. Between rounds none of them has one, or it could not be polled. Two programs that hold one pipe split its messages
  * between them.
  *
  * read(2) never waits, and gives 0 where nothing is queued. write(2) takes whole messages. Once the pipe is gone both give
@@ -32,7 +32,7 @@ export interface Taken {
 export interface Pipe {
   readonly path: string
   readonly status: Status
-  /** A descriptor that tells by poll(2) whether a message is queued. */
+  /** A descriptor that tells by poll(2) whether a message is queued, as long as none is taken. */
   readonly pollable: () => number
   /** All messages that are queued. @returns 'gone', if the pipe is no more. */
   readonly take: () => Taken[] | 'gone'
@@ -45,8 +45,20 @@ export interface Pipe {
   readonly close: () => void
 }
 
-/** No server has as many threads (each may wait for one message), and no process as many descriptors. */
+/** No server has as many threads, each of which may wait for one message. */
 const mostTaken = 512
+/** Descriptors that are left for the work itself: the state directory's instances, the log, the run directory. */
+const keptFree = 64
+
+/** How many messages can be taken at once: the process may have been given few descriptors (RLIMIT_NOFILE). */
+function mostOf(calls: Calls): number {
+  const descriptor = calls.openat(atFlags.AT_FDCWD, '/proc/self/limits', calls.flags.O_RDONLY, 0)
+  if (descriptor < 0) return mostTaken
+  const text = calls.readText(descriptor, 8192)
+  calls.close(descriptor)
+  const [, limit] = (typeof text === 'string' ? /^Max open files +([0-9]+)/m.exec(text) : undefined) ?? []
+  return limit === undefined ? mostTaken : Math.max(1, Math.min(mostTaken, Number(limit) - keptFree))
+}
 
 /** A longer message than any that is known. */
 const anyMessage = 4096
@@ -62,13 +74,15 @@ export function openPipe(calls: Calls, path: string): Pipe | undefined {
     calls.close(first)
     return undefined
   }
-  /** Those that have no message. The last is polled. */
+  /** Those that have no message. */
   const free: number[] = [first]
   const all: number[] = [first]
+  let most: number | undefined
 
   /** Opens one more. @returns whether it is the same pipe: its name may be another's by now. */
   const openAnother = (): boolean => {
-    if (all.length > mostTaken) return false
+    most ??= mostOf(calls)
+    if (all.length >= most) return false
     const descriptor = open()
     if (descriptor < 0) return false
     const found = calls.fstat(descriptor)
@@ -87,8 +101,7 @@ export function openPipe(calls: Calls, path: string): Pipe | undefined {
     pollable: () => free.at(-1) ?? first,
     take: () => {
       const taken: Taken[] = []
-      // The one that is polled has no message, or it would always be ready: the last one stays free.
-      while (free.length > 1 || openAnother()) {
+      while (free.length > 0 || openAnother()) {
         const [descriptor = -1] = free
         const message = takeFrom(calls, descriptor)
         if (message === 'gone') return 'gone'

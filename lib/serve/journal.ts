@@ -26,15 +26,18 @@ export interface Reply {
 }
 
 export interface Journal {
-  /** Written when it returns, as far as this machine runs on. */
-  readonly note: (replies: readonly Reply[]) => void
+  /**
+   * Written when it returns, as far as this machine runs on.
+   * @returns 0, or the negated errno. What is answered then has no journal, which matters only if we die at that moment.
+   */
+  readonly note: (replies: readonly Reply[]) => number
   readonly close: () => void
 }
 
 /** A journal that is longer than this is begun anew. */
 const longest = 1 << 16
 
-/** @param pipe names the pipe: its device, its inode and the boot. @throws the system's error. */
+/** @param pipe names the pipe: its device, its inode and the boot. */
 export function beginJournal(calls: Calls, path: string, pipe: string): Journal {
   let descriptor = -1
   let length = 0
@@ -47,6 +50,7 @@ export function beginJournal(calls: Calls, path: string, pipe: string): Journal 
   }
   const begin = (): void => {
     if (descriptor >= 0) calls.close(descriptor)
+    descriptor = -1
     // A new file in the place of the old one: what the old one says has been answered.
     const staged = `${path}.new`
     answered(calls.unlinkat(here, staged, 0), 'unlink', staged, errno.ENOENT)
@@ -55,28 +59,43 @@ export function beginJournal(calls: Calls, path: string, pipe: string): Journal 
     append(`${pipe}\n`)
     answered(calls.renameat(here, staged, here, path), 'rename', staged)
   }
-  begin()
+  /** A file that could not be written whole is begun anew the next time. */
+  const attempt = (work: () => void): number => {
+    try {
+      work()
+      return 0
+    } catch (thrown) {
+      if (!(thrown instanceof Error && 'errno' in thrown && typeof thrown.errno === 'number')) throw thrown
+      length = Infinity
+      return thrown.errno
+    }
+  }
+  attempt(begin)
   return {
-    note: (replies) => {
-      if (length > longest) begin()
-      round++
-      append(
-        replies
-          .map(
-            ({ header, size, status, version, doubtful }) =>
-              `${round} ${header.version} ${header.command} ${header.xid} ${size} ${status} ${version ?? '-'} ${doubtful === true ? 'doubtful' : 'sure'}\n`,
-          )
-          .join(''),
-      )
-    },
+    note: (replies) =>
+      attempt(() => {
+        if (length > longest) begin()
+        round++
+        append(
+          replies
+            .map(
+              ({ header, size, status, version, doubtful }) =>
+                `${round} ${header.version} ${header.command} ${header.xid} ${size} ${status} ${version ?? '-'} ${doubtful === true ? 'doubtful' : 'sure'}\n`,
+            )
+            .join(''),
+        )
+      }),
     close: () => {
-      calls.close(descriptor)
+      if (descriptor >= 0) calls.close(descriptor)
       calls.unlinkat(here, path, 0)
     },
   }
 }
 
-/** The replies of the last round that was written down for a pipe. */
+/**
+ * The replies that were written down last for a pipe. Those of two rounds, since the last one may have been cut short, over
+ * messages that the one before had noted: which of them it waits for, the kernel tells.
+ */
 export function lastReplies(calls: Calls, path: string, pipe: string): readonly Reply[] {
   const [first, ...lines] = textAt(calls, path).split('\n')
   if (first !== pipe) return []
@@ -95,8 +114,10 @@ export function lastReplies(calls: Calls, path: string, pipe: string): readonly 
           },
         ]
   })
-  const last = replies.at(-1)?.round
-  return replies.filter(({ round }) => round === last)
+  const last = Number(replies.at(-1)?.round)
+  const latest = new Map<number, Reply>()
+  for (const { round, ...reply } of replies) if (Number(round) >= last - 1) latest.set(reply.header.xid, reply)
+  return [...latest.values()]
 }
 
 function textAt(calls: Calls, path: string): string {

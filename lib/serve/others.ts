@@ -15,10 +15,15 @@ export interface Other {
   readonly name: string
 }
 
-/** The first other process that holds the pipe. */
+/**
+ * The first other process that holds the pipe. Only what is called like a pipe is looked at: a file of somebody else's may lie on
+ * a server that does not answer, and the kernel waits for us.
+ */
 export const holderOf = (calls: Calls, pipe: Status): Other | undefined =>
   firstProcess(calls, (id) => {
     for (const name of namesIn(calls, `/proc/${id}/fd`)) {
+      const text = calls.readlinkat(here, `/proc/${id}/fd/${name}`)
+      if (typeof text === 'number' || !text.includes('/nfsd/cld')) continue
       const status = calls.fstatat(here, `/proc/${id}/fd/${name}`, 0)
       if (typeof status !== 'number' && status.inode === pipe.inode && status.device === pipe.device) return true
     }

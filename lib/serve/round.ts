@@ -12,7 +12,7 @@ import { errorCode, Failed, failureFrom, report } from '../failure.ts'
 import { perform, performTogether } from '../events/perform.ts'
 import type { ClientRequest, Request } from '../upcall/request.ts'
 import { inOrder, readMessage, type Asked } from '../upcall/message.ts'
-import { errno } from '../syscalls/errno.ts'
+import { errno, errorName } from '../syscalls/errno.ts'
 import type { Pipe, Taken } from '../kernel/pipe.ts'
 import { bytesOfReply, type Journal, type Reply } from './journal.ts'
 import { listFor, longList } from './list.ts'
@@ -50,16 +50,37 @@ export function answerQueued(server: Server, pipe: Pipe, journal: Journal): 'emp
 
 /** Answers messages that have been taken. @returns false, if the pipe is gone. */
 export function answerTaken(server: Server, pipe: Pipe, journal: Journal, taken: readonly Taken[]): boolean {
-  const completed = taken.map((one) => (one.lacksOwner ? completeOwner(pipe, journal, one) : one))
-  return batches(completed.sort((one, other) => inOrder(one.header, other.header))).every((batch) =>
-    say(server, pipe, journal, carriedOut(server, pipe, batch)),
+  return batches([...taken].sort((one, other) => inOrder(one.header, other.header))).every((batch) =>
+    say(server, pipe, journal, carriedOut(server, pipe, completed(server, pipe, journal, batch))),
   )
 }
 
-/** A message with an owner of 1024 bytes has nothing left to withhold: should we die, the next one says that it failed. */
-function completeOwner(pipe: Pipe, journal: Journal, taken: Taken): Taken {
-  journal.note([{ header: taken.header, size: taken.size, status: status.storageFailed, doubtful: true }])
-  return pipe.complete(taken)
+/**
+ * Messages with an owner of 1024 bytes have nothing left to withhold: should we die, the next one says that they failed.
+ * All of a batch are noted at once, and not before their batch's turn, since the journal speaks of what came last.
+ */
+function completed(server: Server, pipe: Pipe, journal: Journal, batch: readonly Message[]): readonly Message[] {
+  const lacking = batch.flatMap(({ taken }) => (taken.lacksOwner ? [taken] : []))
+  if (lacking.length === 0) return batch
+  writeDown(
+    server,
+    journal,
+    lacking.map(({ header, size }): Reply => ({ header, size, status: status.storageFailed, doubtful: true })),
+  )
+  return batch.map((message) => {
+    if (!message.taken.lacksOwner) return message
+    const taken = pipe.complete(message.taken)
+    return { taken, asked: readMessage(taken.bytes) }
+  })
+}
+
+/** A run directory without room must not hang the kernel: it would for certain, and a kill in a moment's time is unlikely. */
+function writeDown({ log }: Server, journal: Journal, replies: readonly Reply[]): void {
+  const failure = journal.note(replies)
+  if (failure < 0)
+    log.error(
+      `answers can't be written down (${errorName(failure)}): a kill at this moment would hang a thread of the server`,
+    )
 }
 
 interface Message {
@@ -67,8 +88,8 @@ interface Message {
   readonly asked: Asked | undefined
 }
 
-const isOfClient = ({ asked }: Message): boolean =>
-  asked?.command === 'create' || asked?.command === 'remove' || asked?.command === 'check'
+const isOfClient = ({ taken, asked }: Message): boolean =>
+  taken.lacksOwner || asked?.command === 'create' || asked?.command === 'remove' || asked?.command === 'check'
 
 /** Messages of clients that follow each other are one batch; every other one is a batch of its own. */
 function batches(taken: readonly Taken[]): Message[][] {
@@ -161,16 +182,13 @@ function endGrace(server: Server): number {
 }
 
 function ofClients(server: Server, batch: readonly Message[]): Answer[] {
-  const messages = batch.flatMap(({ taken, asked }) => {
-    const request = requestOf(server, asked)
-    return request === undefined ? [] : [{ taken, request }]
-  })
-  const outcomes = attempt(
-    server,
-    messages.map(({ request }) => request),
-  )
-  return messages.map(({ taken, request }, at) => {
-    const thrown = outcomes[at]
+  const messages = batch.map(({ taken, asked }) => ({ taken, request: requestOf(server, asked) }))
+  const requests = messages.flatMap(({ request }) => (request === undefined ? [] : [request]))
+  const outcomes = attempt(server, requests)
+  return messages.map(({ taken, request }) => {
+    // The pipe went while its owner was read.
+    if (request === undefined) return { taken, status: status.badMessage }
+    const thrown = outcomes[requests.indexOf(request)]
     const isVerdict = thrown instanceof Failed && thrown.failure.kind === 'may-not-reclaim'
     count(server, request.event, thrown === undefined || isVerdict)
     if (thrown === undefined) {
@@ -202,8 +220,9 @@ function failed(server: Server, request: Request, thrown: unknown): number {
     return status.badMessage
   }
   if (isDangerous(request)) server.distrust('serve')
-  server.unfinished.add(request)
-  log.error(`${request.event} failed, and is tried again: ${sentence(thrown)}`)
+  // A check has its answer, and nobody counts on it: what is left to do of its client is not replaced by it.
+  if (request.event !== 'check') server.unfinished.add(request)
+  log.error(`${request.event} failed${request.event === 'check' ? '' : ', and is tried again'}: ${sentence(thrown)}`)
   return status.storageFailed
 }
 
@@ -267,7 +286,7 @@ function say(server: Server, pipe: Pipe, journal: Journal, answers: readonly Ans
     status: said,
     version,
   }))
-  journal.note(replies)
+  writeDown(server, journal, replies)
   for (const [at, { taken }] of answers.entries()) {
     const reply = replies[at]
     const size = pipe.finish(taken)

@@ -19,7 +19,7 @@ import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { answered, errno, errorName } from '../syscalls/errno.ts'
 import * as files from '../syscalls/files.ts'
 import { beginJournal, bytesOfReply, lastReplies, type Journal, type Reply } from './journal.ts'
-import { probe } from '../upcall/message.ts'
+import { commands, probe } from '../upcall/message.ts'
 import { serveOptionsFrom, type ServeOptions } from './options.ts'
 import { holderOf, nfsdcldAt, type Other } from './others.ts'
 import { isMounted, pipefsAt, pipeIn } from './pipefs.ts'
@@ -321,8 +321,8 @@ export function hold(server: Server, journalPath: string, pipe: Pipe): Held | 'g
     taken = [...taken, ...more]
   }
   for (const reply of unsaid()) {
-    // Nobody knows of whom it was, so its client may still be recorded.
-    if (reply.doubtful === true) server.distrust('start')
+    // Nobody knows of whom it was, so its client may still be recorded: that is noted before the kernel goes on.
+    if (reply.doubtful === true && reply.header.command === commands.remove) server.distrust('start')
     if (pipe.write(bytesOfReply(reply)) >= 0) log.notice(`message ${reply.header.xid} had no answer: it has one now`)
   }
   const journal = beginJournal(calls, journalPath, name)

@@ -52,7 +52,8 @@ export function serverFor(
   const nfsd = nfsdAt(calls, settings.nfsdDirectory)
   const left = unfinished(() => calls.monotonic())
   const doing = nothingDone()
-  const tops = [legacyTopIn(settings.stateDirectory), usualTop]
+  // One and the same, most often: the kernel must hear each name once.
+  const tops = [...new Set([legacyTopIn(settings.stateDirectory), usualTop])]
   let distrusted = false
 
   const withWorld: Server['withWorld'] = (kernel, work) => {
@@ -93,9 +94,17 @@ export function serverFor(
     },
     hashes: () =>
       withWorld(nfsd, ({ state }) =>
-        legacyCounts(lookAt(state)) ? tops.flatMap((top) => legacyNamesIn(top, anywhere)) : [],
+        legacyCounts(lookAt(state)) ? new Set(tops.flatMap((top) => legacyNamesIn(top, anywhere))) : [],
       ),
-    legacyRecordOf: (owner) => legacyRecordOf(owner, tops, anywhere),
+    legacyRecordOf: (owner) => {
+      try {
+        return legacyRecordOf(owner, tops, anywhere)
+      } catch (thrown) {
+        // A directory that can't be read lets nobody in, and must not keep the others from being answered.
+        log.error(`whom the kernel's own tracker has recorded can't be read: ${String(thrown)}`)
+        return undefined
+      }
+    },
     tellStatus: () => {
       doing.notRecorded = left.notRecorded()
       statusFile.write(doing)

@@ -131,11 +131,20 @@ export const directoryName = (path: string, anywhere: Directory): string =>
 /** Made where a start has found an untracked instance: the next one must, too, if this one fails. */
 const ranOf = (marked: Marked): string => `${markOf(marked)}.ran`
 
+/** A broken disk is no reason not to make a mark: it is what marks are for. */
+function openOrNot(path: string, anywhere: Directory): ReturnType<typeof disk.openDirectory> {
+  try {
+    return disk.openDirectory(path, anywhere, 'follow')
+  } catch {
+    return 'absent'
+  }
+}
+
 /** A path with its links resolved, as far as it leads to anything. */
 function realPathOf(path: string, anywhere: Directory): string {
   let rest = ''
   for (let at = path; ; at = disk.parentOf(at)) {
-    const opened = disk.openDirectory(at, anywhere, 'follow')
+    const opened = openOrNot(at, anywhere)
     if (typeof opened === 'object') {
       const real = disk.readLink(`/proc/self/fd/${opened.descriptor}`, anywhere) ?? at
       disk.close(opened)

@@ -105,8 +105,12 @@ export function readMessage(bytes: Uint8Array): Asked | undefined {
 }
 
 /** Whether the last byte says something: in version 1 it is the last of an owner that fills all its room. */
-export const needsLastByte = (bytes: Uint8Array): boolean =>
-  bytes.length >= ownerAt && bytes[0] === 1 && view(bytes).getUint16(headerSize, littleEndian) === ownerRoom
+export function needsLastByte(bytes: Uint8Array): boolean {
+  if (bytes.length < ownerAt) return false
+  const { version, command } = readHeader(bytes)
+  const hasOwner = command === commands.create || command === commands.remove || command === commands.check
+  return version === 1 && hasOwner && view(bytes).getUint16(headerSize, littleEndian) === ownerRoom
+}
 
 /** An answer. @param status 0, or a negated errno. @param version the answer to GetVersion. */
 export function answerTo(header: Header, size: number, status: number, version?: number): Uint8Array<ArrayBuffer> {

@@ -1,0 +1,281 @@
+/** Rounds at the pipe, where little is left: of a message to withhold, of descriptors, of room in the run directory. */
+import assert from 'node:assert/strict'
+import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import { openPipe } from '../../../lib/kernel/pipe.ts'
+import { openLog } from '../../../lib/kernel/log.ts'
+import { lastReplies } from '../../../lib/serve/journal.ts'
+import { answerQueued } from '../../../lib/serve/round.ts'
+import { hold, type Held } from '../../../lib/serve/serve.ts'
+import { serverFor, type Server } from '../../../lib/serve/server.ts'
+import type { Calls } from '../../../lib/syscalls/calls.ts'
+import { errno } from '../../../lib/syscalls/errno.ts'
+import { nodeCalls } from '../../../lib/syscalls/node.ts'
+import { kernelEnd, type AskedMessage, type KernelEnd } from '../../support/memory/pipe.ts'
+import { message, statusOf, type Command, type Version } from '../../support/pipe/messages.ts'
+
+const room = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'serve-round-'))
+after(() => {
+  rmSync(room, { recursive: true })
+})
+// The lock is loaded where it is taken (lib/store/lock.ts), as the bundle does it.
+Object.assign(globalThis, { require: createRequire(import.meta.url) })
+
+class Killed extends Error {}
+
+interface Machine {
+  readonly kernel: KernelEnd
+  readonly directory: string
+  lives: number
+}
+
+let machines = 0
+function newMachine(): Machine {
+  const directory = join(room, String(machines++))
+  const calls = nodeCalls()
+  calls.mkdirat(-100, directory, 0o700)
+  calls.mkdirat(-100, join(directory, 'run'), 0o700)
+  return { kernel: kernelEnd(calls, join(directory, 'cld')), directory, lives: 0 }
+}
+
+interface Life {
+  readonly calls: Calls
+  readonly server: Server
+  readonly held: Held | 'gone'
+}
+
+/** One process, which answers all that is queued. @param change what is different about its calls. */
+function live(machine: Machine, change: (calls: Calls) => Partial<Calls> = () => ({})): Life {
+  const { kernel, directory } = machine
+  const id = 6_000_000 + machine.lives++
+  const quiet: Calls = {
+    ...kernel.calls,
+    sleep: () => undefined,
+    processId: () => id,
+    write: (descriptor, bytes) => (descriptor === 2 ? bytes.length : kernel.calls.write(descriptor, bytes)),
+  }
+  const calls = { ...quiet, ...change(quiet) }
+  const settings = {
+    stateDirectory: join(directory, 'state'),
+    runDirectory: join(directory, 'run'),
+    nfsdDirectory: join(directory, 'nfsd'),
+    configuration: undefined,
+    foreground: true,
+    debug: false,
+    complaints: [],
+  }
+  const log = openLog(calls, settings)
+  const server = serverFor({ calls, settings, log, bootId: 'boot' }, 2, {
+    write: () => undefined,
+    remove: () => undefined,
+  })
+  const pipe = openPipe(calls, join(directory, 'cld'))
+  assert.ok(pipe)
+  const held = hold(server, join(settings.runDirectory, 'replies'), pipe)
+  if (held !== 'gone') answerQueued(server, held.pipe, held.journal)
+  return { calls, server, held }
+}
+
+/** Killed before its call of that number, if it makes so many. */
+function liveUntil(machine: Machine, most: number): 'lives' | 'killed' {
+  let made = 0
+  try {
+    live(machine, (calls) =>
+      Object.fromEntries(
+        Object.entries(calls).map(([name, call]: [string, unknown]) => [
+          name,
+          typeof call !== 'function' || ['now', 'monotonic', 'processId', 'userId', 'sleep'].includes(name)
+            ? call
+            : (...words: unknown[]): unknown => {
+                if (made >= most) throw new Killed()
+                made++
+                return (call as (...words: unknown[]) => unknown)(...words)
+              },
+        ]),
+      ),
+    )
+    return 'lives'
+  } catch (thrown) {
+    if (!(thrown instanceof Killed)) throw thrown
+    return 'killed'
+  } finally {
+    machine.kernel.die()
+  }
+}
+
+const ask = ({ kernel }: Machine, version: Version, command: Command, owner?: string): AskedMessage =>
+  kernel.ask(message(version, command, owner === undefined ? {} : { owner: Buffer.from(owner) }))
+
+/** A new server, of version 1. @returns who may reclaim. */
+function starts(machine: Machine): string[] {
+  machine.kernel.remove('again')
+  ask(machine, 1, 'getVersion')
+  const start = ask(machine, 1, 'graceStart')
+  live(machine)
+  machine.kernel.die()
+  return start.entries
+    .map((entry) =>
+      entry
+        .subarray(10, 10 + entry.readUInt16LE(8))
+        .toString()
+        .slice(0, 5),
+    )
+    .sort()
+}
+
+const statusIn = ({ answer }: AskedMessage): number | undefined => (answer === undefined ? undefined : statusOf(answer))
+const long = (letter: string): string => letter.repeat(1024)
+
+describe('owners of 1024 bytes in version 1, which leave nothing of a message to withhold', () => {
+  it('on both sides of an end of grace: killed at any call, no thread is left behind, and what was answered holds', () => {
+    for (let at = 0; ; at++) {
+      const machine = newMachine()
+      starts(machine)
+      const creates = ['a', 'b'].map((letter) => ask(machine, 1, 'create', long(letter)))
+      ask(machine, 1, 'graceDone')
+      creates.push(...['c', 'd'].map((letter) => ask(machine, 1, 'create', long(letter))))
+      const how = liveUntil(machine, at)
+      live(machine)
+      machine.kernel.die()
+      assert.deepEqual(machine.kernel.orphans(), [], `killed before call ${at}: a thread waits for ever`)
+      const listed = starts(machine)
+      creates.forEach((create, nth) => {
+        assert.ok([0, -121].includes(statusIn(create) ?? 1), `killed before call ${at}: ${statusIn(create)}`)
+        if (statusIn(create) === 0) assert.ok(listed.includes('abcd'.charAt(nth).repeat(5)), `killed before call ${at}`)
+      })
+      if (how === 'lives') break
+    }
+  })
+
+  it('that are removed, and of which nobody knows whether they were: nobody may reclaim after the next start', () => {
+    let unknown = 0
+    for (let at = 0; ; at++) {
+      const machine = newMachine()
+      starts(machine)
+      for (const letter of ['a', 'b']) ask(machine, 1, 'create', long(letter))
+      ask(machine, 1, 'graceDone')
+      live(machine)
+      machine.kernel.die()
+      const remove = ask(machine, 1, 'remove', long('a'))
+      const how = liveUntil(machine, at)
+      live(machine)
+      machine.kernel.die()
+      const listed = starts(machine)
+      if (statusIn(remove) === 0) assert.deepEqual(listed, ['bbbbb'], `killed before call ${at}`)
+      else {
+        unknown++
+        assert.deepEqual(listed, [], `killed before call ${at}`)
+      }
+      if (how === 'lives') break
+    }
+    assert.ok(unknown > 0, 'it was never killed between')
+  })
+})
+
+describe('a process that may open few files', () => {
+  const many = 20
+  for (const limit of [66, 80])
+    it(`(${limit}) answers all that is queued, and has some left for the work`, () => {
+      const machine = newMachine()
+      starts(machine)
+      const creates = Array.from({ length: many }, (_, nth) => ask(machine, 2, 'create', `client ${nth}`))
+      const pipes = new Set<number>()
+      let most = 0
+      live(machine, (calls) => ({
+        readText: (descriptor, length) => {
+          const text = calls.readText(descriptor, length)
+          return typeof text === 'string' ? text.replace(/^(Max open files +)\S+/m, `$1${limit}`) : text
+        },
+        openat: (directory, name, flags, mode) => {
+          const isPipe = name.endsWith('/cld')
+          if (isPipe && pipes.size >= limit - 10) return -errno.EMFILE
+          const descriptor = calls.openat(directory, name, flags, mode)
+          if (isPipe && descriptor >= 0) pipes.add(descriptor)
+          most = Math.max(most, pipes.size)
+          return descriptor
+        },
+      }))
+      assert.deepEqual(creates.map(statusIn), Array<number>(many).fill(0))
+      assert.ok(most < limit - 50, `${most} of ${limit} are open for the pipe`)
+    })
+
+  it('has one for the pipe, and answers message by message', () => {
+    const machine = newMachine()
+    starts(machine)
+    const creates = Array.from({ length: 3 }, (_, nth) => ask(machine, 2, 'create', `client ${nth}`))
+    let opened = 0
+    live(machine, (calls) => ({
+      openat: (directory, name, flags, mode) =>
+        name.endsWith('/cld') && opened++ > 0 ? -errno.EMFILE : calls.openat(directory, name, flags, mode),
+    }))
+    assert.deepEqual(creates.map(statusIn), [0, 0, 0])
+  })
+})
+
+it('a run directory without room for the journal hangs no thread', () => {
+  const machine = newMachine()
+  starts(machine)
+  const creates = Array.from({ length: 3 }, (_, nth) => ask(machine, 2, 'create', `client ${nth}`))
+  const full = new Set<number>()
+  live(machine, (calls) => ({
+    openat: (directory, name, flags, mode) => {
+      const descriptor = calls.openat(directory, name, flags, mode)
+      if (name.includes('/replies')) full.add(descriptor)
+      else full.delete(descriptor)
+      return descriptor
+    },
+    write: (descriptor, bytes) => (full.has(descriptor) ? -errno.ENOSPC : calls.write(descriptor, bytes)),
+  }))
+  assert.deepEqual(creates.map(statusIn), [0, 0, 0])
+})
+
+it('of a journal whose last round was cut short, the round before counts too', () => {
+  const { directory } = newMachine()
+  const path = join(directory, 'replies')
+  writeFileSync(
+    path,
+    'pipe\n7 1 0 4 1034 0 - sure\n8 1 0 5 1034 -121 - doubtful\n8 1 1 6 1034 -121 - doubtful\n9 1 0 5 1034 0 - sure\n9 1 1 6 10',
+  )
+  assert.deepEqual(
+    lastReplies(nodeCalls(), path, 'pipe').map(({ header, status }) => [header.xid, status]),
+    [
+      [5, 0],
+      [6, -121],
+    ],
+  )
+  assert.deepEqual(lastReplies(nodeCalls(), path, 'another pipe'), [])
+})
+
+it('a check that fails is not tried again, and takes nothing from what is left to do of its client', () => {
+  const machine = newMachine()
+  starts(machine)
+  let isBroken = false
+  const { server, held } = live(machine, (calls) => ({
+    openat: (directory, name, flags, mode) =>
+      isBroken && name.includes('/state') ? -errno.EIO : calls.openat(directory, name, flags, mode),
+  }))
+  assert.ok(held !== 'gone')
+  isBroken = true
+  const asked = [ask(machine, 1, 'remove', 'ann'), ask(machine, 1, 'check', 'ann')]
+  answerQueued(server, held.pipe, held.journal)
+  assert.deepEqual(asked.map(statusIn), [-121, -121])
+  assert.deepEqual(
+    server.unfinished.all().map(({ event }) => event),
+    ['remove'],
+  )
+})
+
+it('in version 0 an end of grace tells a time, which is taken for no owner', () => {
+  const machine = newMachine()
+  const done = machine.kernel.ask(message(1, 'graceDone', { bootTime: 0x6000_0400n }))
+  const pipe = openPipe(machine.kernel.calls, join(machine.directory, 'cld'))
+  const taken = pipe?.take()
+  assert.ok(taken !== undefined && taken !== 'gone')
+  assert.deepEqual(
+    taken.map(({ header, lacksOwner, whole }) => [header.xid, lacksOwner, whole]),
+    [[done.xid, false, false]],
+  )
+})
