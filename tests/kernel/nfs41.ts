@@ -6,6 +6,9 @@ export const NFS4_OK = 0
 export const NFS4ERR_DELAY = 10008
 export const NFS4ERR_RECLAIM_BAD = 10034
 
+/** Seconds. Two hundred that come at once wait minutes for the last of their upcalls. */
+const patience = 300
+
 export interface Owner {
   /** EXCHANGE_ID and CREATE_SESSION. */
   readonly connect: () => Promise<void>
@@ -45,7 +48,19 @@ export function owner(port: number, name: string): Owner {
   /** One call at a time. Returns the results of the operations, after the compound's own status. */
   const compound = async (...operations: Buffer[]): Promise<{ status: number; results: Buffer }> => {
     const reply = await new Promise<Buffer>((resolve, reject) => {
-      answer = { resolve, reject }
+      const late = setTimeout(() => {
+        reject(new Error(`${name}: the server has not answered for ${patience} s`))
+      }, patience * 1000)
+      answer = {
+        resolve: (bytes) => {
+          clearTimeout(late)
+          resolve(bytes)
+        },
+        reject: (error) => {
+          clearTimeout(late)
+          reject(error)
+        },
+      }
       const call = xdr(++xid, 0, 2, 100003, 4, 1, authSys, authNone, text(''), 1, operations.length, ...operations)
       socket?.write(xdr(0x80000000 | call.length, call))
     })

@@ -1,6 +1,7 @@
 // Which stories are told, under which kernel and with which tracker.
 import { basename, join, resolve } from 'node:path'
 import { repository, type Kernel } from './image.ts'
+import { delegations, killedInAStorm, late, namespace, principal } from './scenarios/at-the-pipe.ts'
 import { clockAhead, clockBehind } from './scenarios/clock.ts'
 import { crashInGrace } from './scenarios/crash-in-grace.ts'
 import { crashOnExt4, crashOnXfs } from './scenarios/crash.ts'
@@ -13,6 +14,7 @@ import { restart, restartByPipe } from './scenarios/restart.ts'
 import { see } from './scenarios/see.ts'
 import { smallStorm, storm } from './scenarios/storm.ts'
 import { upgrade } from './scenarios/upgrade.ts'
+import { upgradeKernel } from './scenarios/upgrade-kernel.ts'
 import type { Story } from './story.ts'
 import type { Helper, Tracker } from './tracking.ts'
 
@@ -83,10 +85,16 @@ export function partsOn({ kernel, tracker }: Ground, program: string | undefined
       part(earlyEnd),
       part(fullDisk),
       part(readOnly),
+      part(late),
+      part(principal),
+      part(namespace),
+      part(delegations),
       part(smallStorm, 'by name'),
       part(storm),
+      part(killedInAStorm),
       part(crashOnExt4),
       part(crashOnXfs),
+      ...(ours && tracker === 'serve' && kernel === '7.2' ? [part(upgradeKernel)] : []),
     ]
   const bundle = dist('nfsd-userland-helper.cjs', tracker)
   const peer = named('/usr/sbin/nfsdcltrack', tracker)
@@ -116,4 +124,6 @@ export function partsOn({ kernel, tracker }: Ground, program: string | undefined
   ]
 }
 
-export const inCi = ({ kernel, tracker }: Ground): boolean => kernel === '6.1' && tracker === 'helper'
+/** In CI: most stories on the kernel that calls helpers, and those of a restart on the one that does not. */
+export const inCi = ({ kernel, tracker }: Ground): boolean =>
+  (kernel === '6.1' && tracker === 'helper') || (kernel === '7.2' && tracker !== 'helper')

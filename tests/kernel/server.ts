@@ -19,6 +19,8 @@ export const grace = 20
 export interface Start {
   /** Whose records the kernel must rely on: the helper's, its own of old, or none that the story has a claim to. */
   readonly tracking?: 'ours' | 'legacy' | 'any'
+  /** Where there is a pipe: the process that holds it is started first, or nobody does. */
+  readonly pipe?: 'held' | 'nobody'
   readonly grace?: number
   readonly lease?: number
   readonly threads?: number
@@ -44,8 +46,11 @@ export interface Server {
   readonly locked: () => Promise<string[]>
   /** Also the messages, where there is a pipe. */
   readonly upcalls: () => Promise<Upcall[]>
-  /** Ends the process at the pipe, if there is one, with a signal. */
+  /** The process at the pipe, if it is to be one. Supervised, it is started again whenever it ends. */
+  readonly startDaemon: (how?: 'supervised' | 'when there is a pipe') => Promise<void>
   readonly endDaemon: (signal: 'TERM' | 'KILL') => Promise<void>
+  /** Kills it as often, at every tenth of a second, while its supervisor starts it again. */
+  readonly killDaemon: (times: number) => Promise<void>
   /** The kernel log since the story began. */
   readonly log: () => Promise<string>
   /** Our helper's lines in it, at level error and above. */
@@ -107,6 +112,24 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
         ? `mount --bind ${stateDisk}/nfs /var/lib/nfs; echo > /etc/nfs.conf`
         : `printf '[nfsd-userland-helper]\\nstate-dir = ${stateDirectory}\\n[nfsdcltrack]\\nstoragedir = ${stateDirectory}\\n' > /etc/nfs.conf`
     }
+    mountpoint -q ${pipefs} || { mkdir -p ${pipefs}; mount -t rpc_pipefs rpc_pipefs ${pipefs}; }`)
+  return serverAt(guest, helper, { address, stateDirectory, name: 'first' })
+}
+
+/** Where one of several servers of a guest is, and its process at the pipe. */
+export interface Place {
+  readonly address: string
+  readonly stateDirectory: string
+  readonly name: string
+}
+
+/** In the guest's own namespaces, or in those that its scripts are run in. */
+export async function serverAt(guest: Guest, helper: Helper, place: Place): Promise<Server> {
+  const { tracker } = helper
+  const { stateDirectory } = place
+  const program = `/usr/sbin/${helper.name}`
+  await guest.run(`
+    mkdir -p ${stateDirectory}
     touch /var/lib/nfs/etab /var/lib/nfs/rmtab
     exportfs -i -o rw,fsid=0,no_root_squash,insecure,no_subtree_check '*:${exported}'
     rpc.mountd -N 2 -N 3`)
@@ -124,7 +147,7 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
     starting = { ...starting, ...options }
     const before = (await log()).length
     const tracking = starting.tracking ?? 'ours'
-    await startDaemon()
+    if (starting.pipe !== 'nobody') await startDaemon()
     await guest.run(
       `
       echo ${starting.lease ?? lease} > /proc/fs/nfsd/nfsv4leasetime
@@ -143,23 +166,47 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
       throw new Error('the probe does not see the upcalls')
   }
 
-  const daemonsId = '/run/lab/daemon'
+  const daemon = `/run/lab/daemon-${place.name}`
   // It is ready when it watches for the pipe. Its lines go where the helper's go.
-  const startDaemon = async () => {
+  const startDaemon: Server['startDaemon'] = async (how) => {
     if (tracker === 'helper') return
     await guest.run(`
-      mountpoint -q ${pipefs} || { mkdir -p ${pipefs}; mount -t rpc_pipefs rpc_pipefs ${pipefs}; }
-      ! kill -0 $(cat ${daemonsId}) 2> /dev/null || exit 0
-      setsid ${daemonOf[tracker](program, stateDirectory)} < /dev/null > /dev/kmsg 2>&1 &
-      echo $! > ${daemonsId}
-      until ls -l /proc/$!/fd | grep -q inotify; do kill -0 $!; sleep 0.1; done`)
+      ! kill -0 $(cat ${daemon}) 2> /dev/null || exit 0
+      rm -f ${daemon}
+      cat > ${daemon}.sh <<'END'
+      echo $$ > ${daemon}.shell
+      ${how === 'when there is a pipe' ? `until [ -p ${pipefs}/nfsd/cld ]; do sleep 0.02; done` : ''}
+      while :; do
+        ${daemonOf[tracker](program, stateDirectory)} & echo $! > ${daemon}.new; mv ${daemon}.new ${daemon}
+        wait $!
+        ${how === 'supervised' ? '' : 'exit'}
+      done
+END
+      setsid sh ${daemon}.sh < /dev/null > /dev/kmsg 2>&1 &
+      ${how === 'when there is a pipe' ? `until [ -s ${daemon}.shell ]; do sleep 0.1; done; exit 0` : ''}
+      until [ -e ${daemon} ]; do sleep 0.1; done
+      until ls -l /proc/$(cat ${daemon})/fd | grep -q inotify; do kill -0 $(cat ${daemon}); sleep 0.1; done`)
   }
   const endDaemon: Server['endDaemon'] = async (signal) => {
     await guest.run(`
-      [ -e ${daemonsId} ] || exit 0
-      id=$(cat ${daemonsId}); rm ${daemonsId}
-      kill -${signal} $id || exit 0
+      [ -e ${daemon}.shell ] || exit 0
+      kill -KILL $(cat ${daemon}.shell) 2> /dev/null || true
+      rm ${daemon}.shell
+      [ -e ${daemon} ] || exit 0
+      id=$(cat ${daemon}); rm ${daemon}
+      kill -${signal} $id 2> /dev/null || exit 0
       while kill -0 $id; do sleep 0.1; done 2> /dev/null`)
+  }
+  const killDaemon: Server['killDaemon'] = async (times) => {
+    await guest.run(
+      `
+      n=0
+      while [ $n -lt ${times} ]; do
+        if kill -KILL $(cat ${daemon}); then n=$((n + 1)); fi 2> /dev/null
+        sleep 0.1
+      done`,
+      300,
+    )
   }
 
   const graceEnds: Server['graceEnds'] = async (limit) => {
@@ -182,7 +229,7 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
 
   return {
     guest,
-    address,
+    address: place.address,
     tracker,
     stateDirectory,
     start,
@@ -220,7 +267,9 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
       return held.flatMap((line) => names.get(/ (\w+:\w+:\d+) /.exec(line)?.[1] ?? '') ?? []).sort()
     },
     upcalls,
+    startDaemon,
     endDaemon,
+    killDaemon,
     log,
     errors: async () => {
       const lines = await guest.run('dmesg --notime --level=emerg,alert,crit,err')

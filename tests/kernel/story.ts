@@ -78,18 +78,15 @@ export async function claimHeld(
 export const reclaimsTwice = (server: Pick<Server, 'tracker'>, { version }: Client): boolean =>
   server.tracker === 'helper' || version !== '4.0'
 
-/** {@link claimHeld} at the second restart since the clients took their locks. */
+/** {@link claimHeld} at the second restart since the clients took their locks. @param since those who took theirs before the last. */
 export async function claimHeldAgain(
   stage: Pick<Stage, 'clients' | 'server' | 'claim'>,
   when: string,
   clients: readonly Client[],
+  since: readonly Client[] = [],
 ): Promise<void> {
   const forgotten = clients.filter((client) => !reclaimsTwice(stage.server, client))
-  await claimHeld(
-    stage,
-    when,
-    clients.filter((client) => !forgotten.includes(client)),
-  )
+  await claimHeld(stage, when, [...clients.filter((client) => !forgotten.includes(client)), ...since])
   if (forgotten.length > 0) await claimLost(stage, when, forgotten)
 }
 

@@ -47,7 +47,8 @@ export const probesFor = (tracker: Tracker): string => (tracker === 'helper' ? u
 const commands = ['create', 'remove', 'check', 'gracedone', 'init', 'version']
 const inProgress = -115
 
-const line = /: (asked|answered): \([^)]*\) size=\d+ command=(\d+)(?: status=(-?\d+))? xid=(\d+) owner="([^]*?)"?$/
+/** What has no owner is not always quoted. */
+const line = /: (asked|answered): \([^)]*\) size=\d+ command=(\d+)(?: status=(-?\d+))? xid=(\d+) owner=(?:"([^"]*)")?/
 const at = /\s([\d.]+): (?:asked|answered):/
 
 /**

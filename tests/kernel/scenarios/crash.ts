@@ -1,32 +1,20 @@
 // The promise itself: two machines, and the server's loses power while clients come and go. What the helper was asked
 // and answered 0 must be on the disk when the machine is back.
 import assert from 'node:assert/strict'
+import { cable } from '../cable.ts'
 import { join as joins, type Client } from '../client.ts'
-import { blankDisk, type FileSystem } from '../disk.ts'
+import type { FileSystem } from '../disk.ts'
 import type { Guest } from '../guest.ts'
-import { freePort } from '../port.ts'
-import { prepare, serve, type Server } from '../server.ts'
+import type { Server } from '../server.ts'
 import { claimHeld, holders, reclaimsTwice, type Ground, type Story } from '../story.ts'
 
 const story = (type: FileSystem): Story => ({
   name: `crash-${type}`,
   title: `A server machine that loses power, three times, gives every acknowledged lock back (${type})`,
   alone: async (ground) => {
-    const disks = ['state', 'export'].map((name) => blankDisk(ground.directory, `crash-${name}`, type))
-    const cable = await freePort()
-    const card = (end: string, mac: string) => [
-      '-netdev',
-      `socket,id=cable,${end}=127.0.0.1:${cable}`,
-      '-device',
-      `virtio-net-pci,netdev=cable,mac=52:54:00:00:00:0${mac}`,
-    ]
-    const clients = await ground.boot({ name: 'clients', disks: [], cards: card('listen', '2') })
-    await prepare(clients, { serves: false, bridged: 'eth0' })
-
+    const { clients, powerOn: switchOn } = await cable(ground, `crash-${type}`, type)
     const powerOn = async (): Promise<Server> => {
-      const guest = await ground.boot({ name: 'server', disks, cards: card('connect', '1') })
-      await prepare(guest, { serves: true, bridged: 'eth0' })
-      const server = await serve(guest, ground.helper, `crash-${type}`)
+      const server = await switchOn(ground.helper)
       await server.start({ grace: 120 })
       return server
     }

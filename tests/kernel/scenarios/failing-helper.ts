@@ -79,10 +79,11 @@ export const fullDisk: Story = {
     await absent.heal()
     await claimLost(stage, 'when there is room again', [absent])
     await claimPromiseKept(stage, dora, asked)
-    await claim('the known clients reclaim once more', async () => {
+    const promised = known.filter((one) => reclaimsTwice(server, one))
+    await claim(`${promised.map(({ name }) => name).join(' and ')} reclaim once more`, async () => {
       assert.deepEqual(
-        await Promise.all(known.map((one) => one.writesUnderLock(one.name))),
-        known.map((one) => (reclaimsTwice(server, one) ? 'written' : 'lock lost')),
+        await Promise.all(promised.map((one) => one.writesUnderLock(one.name))),
+        promised.map(() => 'written'),
       )
     })
   },
@@ -97,7 +98,12 @@ export const readOnly: Story = {
     await server.endGrace()
     const [absent, eve] = await Promise.all([client('bob', '4.1'), client('eve', '4.2')])
     await absent.lock('bob')
-    await guest.run(`mount -o remount,ro ${stateDisk}`)
+    // A process that has a file open for writing would be in the way.
+    if ((await guest.attempt(`mount -o remount,ro ${stateDisk}`)).status !== 0) {
+      await server.endDaemon('TERM')
+      await guest.run(`mount -o remount,ro ${stateDisk}`)
+      await server.startDaemon()
+    }
     const dora = await doraComes(stage, 'with a read-only state directory')
     await absent.cutOff()
 
