@@ -57,11 +57,32 @@ export function* membersOf(
       if (!more()) return parsed(text.length)
     }
   }
+  /** Whether items stand on a line each, as `export` writes them. */
+  let onLines = true
+  /**
+   * The object that the rest of this line is, but for a comma: no line of a document ends within a word, so if that much can be
+   * parsed it is the whole item. It saves looking at each character, a tenth of an import. Undefined, where it is none.
+   */
+  const objectOnLine = (): unknown => {
+    if (peek() !== '{') return undefined
+    const line = text.indexOf('\n', at)
+    const end = line > at && text.charAt(line - 1) === ',' ? line - 1 : line
+    if (end < 0) return undefined
+    try {
+      const object = JSON.parse(asText(text.slice(at, end))) as unknown
+      at = end
+      return object
+    } catch {
+      onLines = false
+      return undefined
+    }
+  }
+  const asText = (word: string): string => (/[\x80-\xff]/.test(word) ? Buffer.from(word, 'latin1').toString() : word)
   const parsed = (end: number): unknown => {
     const word = text.slice(at, end)
     at = end
     try {
-      return JSON.parse(/[\x80-\xff]/.test(word) ? Buffer.from(word, 'latin1').toString() : word) as unknown
+      return JSON.parse(asText(word)) as unknown
     } catch {
       throw noJson()
     }
@@ -80,7 +101,7 @@ export function* membersOf(
     take('[')
     for (let begun = false; peek() !== ']'; begun = true) {
       if (begun) take(',')
-      yield { name, value: value(), isItem: true }
+      yield { name, value: (onLines ? objectOnLine() : undefined) ?? value(), isItem: true }
     }
     take(']')
   }

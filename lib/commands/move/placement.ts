@@ -71,11 +71,13 @@ export function roomIn(settings: Here): Room {
       `nothing changed: ${instance.file} in ${quote(path)} can't be understood (${instance.why}); see verify --repair`,
     )
   const filled = counting.filter((start) => !isEmpty(state.directoryOf(start)))
+  const inFilled = { state, counting: filled }
   const where = placeIn(surveyed)
   return {
     state,
     standing: ({ owner }) => {
-      const newest = newestEntryOf({ ...surveyed, counting: filled }, owner)
+      if (filled.length === 0) return 'missing'
+      const newest = newestEntryOf(inFilled, owner)
       if (newest.kind === 'record') return 'there'
       return newest.in !== undefined && where !== undefined && newest.in > where ? 'blocked' : 'missing'
     },

@@ -221,7 +221,7 @@ export function recordsOfOwner(surveyed: Survey, owner: ClientOwner): Client[] {
 
 /** How an owner's newest entry among the instances that count stands. */
 export function newestEntryOf(
-  { state, counting }: Survey,
+  { state, counting }: Pick<Survey, 'state' | 'counting'>,
   owner: ClientOwner,
 ): { readonly kind: Entry['kind']; readonly in: Start | undefined } {
   const name = recordName(owner)
