@@ -11,13 +11,12 @@
 import { Failed, quote } from '../failure.ts'
 import type { Instance, Start } from '../rules/instance.ts'
 import * as disk from '../syscalls/files.ts'
-import { restoreDirectory } from '../store/instances.ts'
 import { migrate } from '../store/migrate.ts'
-import { place } from '../store/records.ts'
+import { put } from '../store/records.ts'
 import type { Recorded } from '../store/layout.ts'
 import { lookAt } from '../store/state-directory.ts'
-import { recordClient } from '../events/client.ts'
-import { unconfirmedGraceEnd } from '../events/unconfirmed.ts'
+import { recordClient, restoreDirectory } from '../events/create.ts'
+import { graceEndOwed } from '../events/perform.ts'
 import type { Settlement, World } from '../events/world.ts'
 import { escapeOwner, showOwner, type ClientOwner } from '../upcall/owner.ts'
 import { command } from './shared/command.ts'
@@ -138,7 +137,7 @@ function allow(world: World, where: Where, owner: ClientOwner, when: string): 'a
       })
     if (newestOf(surveyed, owner) !== undefined) return 'there already'
     const recorded = lookAt(world.state)
-    return [unconfirmedGraceEnd(world, recorded), record(world, recorded, owner)]
+    return [graceEndOwed(world, recorded), record(world, recorded, owner)]
   })
   if (settlements === 'there already') return settlements
   for (const { sync } of settlements) for (const directory of sync) if (directory !== undefined) disk.sync(directory)
@@ -155,6 +154,6 @@ function record(world: World, recorded: Recorded, owner: ClientOwner): Settlemen
     return recordClient(world, recorded, { owner, session: false, principal: undefined, instance })
   if (state.directoryOf(instance.full) === undefined) restoreDirectory(state, instance.full)
   const facts = { session: false, recorded: Math.floor(world.calls.now() / 1000) }
-  place(state, { owner, facts }, instance.full, [])
+  put(state, { owner, facts }, instance.full, [])
   return { sync: [state.directoryOf(instance.full)] }
 }

@@ -2,146 +2,173 @@
  * Grace ends: by the kernel's word, by ours (it is over as soon as nobody is left to reclaim), or found over when nobody
  * told us.
  *
- * The end is one rename of the instance's own mark. Before it the old records let their clients reclaim, after it they mean
- * nothing, and no state lies in between; run twice, late, or beside a start, it finds itself done or changes nothing that
- * counts. What the kernel may have granted since is safe once the rename is durable, so nothing that changes a record is
- * answered before that: the mark `unconfirmed` tells an upcall that finds grace over whether anybody has seen to it, and to
- * the directories of the kernel's own tracker, which would let their clients reclaim later.
+ * The end is one rename: the instance's own mark `partial` becomes `full`. Before it the old records let their clients
+ * reclaim, after it they mean nothing, and no state lies in between. Run twice, late, or beside a start, it finds itself done
+ * or changes nothing that counts, since the mark is of this instance alone. It needs no space.
+ *
+ * Records that have moved, but were not synced by the upcalls that moved them, are synced before what they moved from loses
+ * its meaning: the end of grace may be our own doing, because nobody was left.
+ *
+ * What the kernel may have granted since is safe once the rename is durable, so nothing that changes a record is answered
+ * before that. The mark `unconfirmed` tells an upcall that finds grace over whether anybody has seen to it, and to the
+ * directories of the kernel's own tracker, which would let their clients reclaim later. It goes last.
+ *
+ * The kernel leaves grace before its own `gracedone` has run. An upcall that finds it so ends grace itself, since locks may
+ * have been granted that conflict with what was not reclaimed, and notes that nobody had asked (`unasked`), until the
+ * kernel does. If it never does, the next start says so.
  */
 import { counted, Failed, quote } from '../failure.ts'
-import type { PartialInstance, Start } from '../rules/instance.ts'
-import * as disk from '../syscalls/files.ts'
-import * as instances from '../store/instances.ts'
+import { olderThan, type PartialInstance, type Start } from '../rules/instance.ts'
+import { markOf, type Recorded } from '../store/layout.ts'
+import { mark, readMark, unmark } from '../store/marks.ts'
+import { clientsOf, lookAt, storageFailure } from '../store/state-directory.ts'
 import { hasLegacyRecords, legacyTopIn, removeLegacyRecords, usualTop } from '../store/v4recovery.ts'
-import type { Recorded } from '../store/layout.ts'
-import { lookAt, storageFailure } from '../store/state-directory.ts'
 import { showGraceEnd } from '../store/views.ts'
+import * as disk from '../syscalls/files.ts'
+import { sweep } from './sweep.ts'
 import { settled, type Settlement, type World } from './world.ts'
 
-/** How long an upcall tidies up, at most: the kernel waits, and grants no new lock meanwhile. */
-const tidyMs = 1000
+/** Before the lock is taken: see above. */
+export function syncReclaimed({ state }: World): void {
+  const { instance } = lookAt(state)
+  const directory = instance.kind === 'partial' ? state.directoryOf(instance.start) : undefined
+  if (directory !== undefined) disk.sync(directory)
+}
 
-/** Commits the end of a partial instance's grace. */
+/** Ends a partial instance's grace. @throws Failed other-instance, if a later one has completed its grace. */
 export function endGrace(world: World, { start }: PartialInstance, legacyTop: string | undefined): Settlement {
   const { state, log } = world
   noteLegacyTop(world, start, legacyTop)
-  if (instances.commitGraceEnd(state, start) === 'gone') {
+  const clients = clientsOf(state)
+  const [partial, full] = [markOf(start, 'partial'), markOf(start, 'full')]
+  if (!disk.move(partial, full, clients) && disk.lookAtName(full, clients) === undefined) {
     const { instance: now } = lookAt(state)
-    throw new Failed({
-      kind: 'other-instance',
-      given: String(start),
-      current: 'start' in now ? String(now.start) : 'no time',
-    })
+    const current = 'start' in now ? String(now.start) : 'no time'
+    throw new Failed({ kind: 'other-instance', given: String(start), current })
   }
   return {
-    sync: [state.clients()],
+    sync: [clients],
     then: () => {
       log.notice(`grace of server instance ${start} is over`)
       const left = followUp(world, start)
-      sweep(world)
+      sweep(world, lookAt(state))
       refuseLegacyLeft(left)
     },
   }
 }
 
-/** Where the kernel's own tracker has clients, if that is a place of its own: whoever follows up must know. */
-function noteLegacyTop({ state }: World, start: Start, top: string | undefined): void {
-  if (
-    top === undefined ||
-    top === usualTop ||
-    top === legacyTopIn(state.path) ||
-    !hasLegacyRecords(top, state.anywhere)
+/** The kernel has left grace, and nobody has told us. */
+export function endMissedGrace(world: World, instance: PartialInstance): Settlement {
+  // The kernel is out of grace before its own `gracedone` has run, so most often nothing is wrong.
+  world.log.notice(
+    'the kernel is out of grace, and we have not been told yet: ending it here, unreclaimed clients may not reclaim any more',
   )
-    return
   disk.tolerating(
-    [...disk.cannotGrow, 'ENAMETOOLONG'],
+    disk.cannotGrow,
     () => {
-      instances.mark(state, start, 'legacy', top)
+      mark(world.state, instance.start, 'unasked')
     },
     undefined,
   )
+  return endGrace(world, instance, undefined)
 }
 
-/** The kernel does say so: an upcall that found grace over, and died before it had ended it, was only early. */
-export function toldAfterAll({ state }: World, { marks }: Recorded, start: Start): Settlement {
-  if (!marks(start, 'unasked')) return settled
-  return {
-    sync: [],
-    then: () => {
-      instances.unmark(state, start, 'unasked')
-    },
-  }
-}
+/** The kernel does tell us: an upcall that found grace over was only early. */
+export const nowAsked = ({ state }: World, { marks }: Recorded, start: Start): Settlement =>
+  marks(start, 'unasked')
+    ? {
+        sync: [],
+        then: () => {
+          unmark(state, start, 'unasked')
+        },
+      }
+    : settled
 
 /** Grace is over already, and the kernel says so: what an upcall that died half-way left undone is done now. */
-export function confirmGraceEnd(world: World, start: Start, legacyTop: string | undefined): Settlement {
-  return {
-    sync: [],
-    then: () => {
-      instances.unmark(world.state, start, 'unasked')
-      if (legacyTop !== undefined) refuseLegacyLeft(clearLegacy(world, [legacyTop]))
-    },
-  }
-}
+export const confirmGraceEnd = (world: World, legacyTop: string | undefined): Settlement => ({
+  sync: [],
+  then: () => {
+    if (legacyTop !== undefined) refuseLegacyLeft(clearLegacy(world, [legacyTop]))
+  },
+})
+
+/** Of an end that was found: whoever ended it may have died before it was durable, or before what follows. */
+export const finishGraceEnd = (world: World, start: Start): Settlement => ({
+  sync: [world.state.clients()],
+  then: () => {
+    // Another may have been quicker meanwhile.
+    if (disk.lookAtName(markOf(start, 'unconfirmed'), clientsOf(world.state)) === undefined) return
+    followUp(world, start)
+    sweep(world, lookAt(world.state))
+  },
+})
 
 /** What follows once the end of an instance's grace is durable. @returns how many legacy directories stay: then it is not done. */
 export function followUp(world: World, start: Start): number {
   const { state, log } = world
-  const noted = instances.readMark(state, start, 'legacy')
+  const noted = readMark(state, start, 'legacy')
   // It was the path of a directory when it was written. What can't be one must not stop every later start.
   const isPath = noted !== undefined && /^(?:\/+[^/]{1,255})+$/.test(noted)
   if (noted !== undefined && !isPath)
     log.error(`where the kernel's own tracker had its clients can't be understood: ${quote(noted)}`)
   const left = clearLegacy(world, [legacyTopIn(state.path), usualTop, ...(isPath ? [noted] : [])])
   if (left > 0) return left
-  instances.confirmGraceEnd(state, start)
+  // Last the one that an upcall goes by.
+  for (const name of ['legacy', 'may_end_early', 'unconfirmed'] as const) unmark(state, start, name)
   const unshown = showGraceEnd(state, start)
   if (unshown !== undefined) log.warning(`boot_time could not be written for people to see: ${unshown}`)
   return 0
 }
 
-/** The end of grace for clients of the kernel's own tracker: one that stayed could reclaim in any later instance. */
+/** Where the kernel's own tracker has clients, if that is a place of its own: whoever follows up must know. */
+function noteLegacyTop({ state }: World, start: Start, top: string | undefined): void {
+  if (top === undefined || top === usualTop || top === legacyTopIn(state.path)) return
+  if (!hasLegacyRecords(top, state.anywhere)) return
+  disk.tolerating(
+    [...disk.cannotGrow, 'ENAMETOOLONG'],
+    () => {
+      mark(state, start, 'legacy', top)
+    },
+    undefined,
+  )
+}
+
+/** The end of grace for clients of the kernel's own tracker: one that stayed could reclaim in any later instance. @returns how many stay. */
 function clearLegacy({ state, log }: World, tops: readonly string[]): number {
   let all = 0
   for (const top of new Set(tops)) {
     const left = removeLegacyRecords(top, state.anywhere)
-    if (left > 0) log.critical(leftIn(left, top))
+    if (left > 0) log.critical(legacyLeft(left, quote(top)))
     all += left
   }
   return all
 }
 
-const leftIn = (left: number, top: string): string =>
-  `${counted(left, 'entry', 'entries')} of ${quote(top)} could not be removed, which would let clients reclaim later`
-
 function refuseLegacyLeft(left: number): void {
-  if (left > 0)
-    throw storageFailure(
-      `${counted(left, 'directory', 'directories')} of the kernel's own tracker could not be removed, which would let clients reclaim later`,
-    )
+  if (left > 0) throw storageFailure(legacyLeft(left, "the kernel's own tracker"))
 }
+
+const legacyLeft = (left: number, whose: string): string =>
+  `${counted(left, 'entry', 'entries')} of ${whose} could not be removed, which would let clients reclaim later`
 
 /**
  * Asks the kernel to end grace, if everybody recorded has reclaimed and said so. A client without a session never says
  * that it is done, so one of them is enough to wait for the end of the grace time (field `has_session` in nfsdcltrack).
  */
-export function endGraceEarly({ state, nfsd, log }: World, seen: Recorded, instance: PartialInstance): void {
+export function endGraceEarly(world: World, seen: Recorded, instance: PartialInstance): void {
+  const { state, nfsd, log } = world
   // Most often somebody is left, and one call tells. If not, what was seen before the barrier is seen anew.
-  if (nfsd.grace() !== 'running' || !instances.nobodyIsLeft(state, instance, seen.starts)) return
-  const { marks, starts } = lookAt(state)
-  if (!marks(instance.start, 'may_end_early') || !instances.nobodyIsLeft(state, instance, starts)) return
+  if (nfsd.grace() !== 'running' || !nobodyIsLeft(world, instance, seen)) return
+  const now = lookAt(state)
+  if (!now.marks(instance.start, 'may_end_early') || !nobodyIsLeft(world, instance, now)) return
   log.notice(`nobody is left to reclaim: asked the kernel to end grace (${nfsd.endGrace()})`)
 }
 
-/** Removes what nothing looks at any more. Whatever goes wrong here is for the next sweep. */
-export function sweep({ calls, state, log }: World): void {
-  const end = calls.monotonic() + tidyMs
-  try {
-    const { removed, aside } = instances.sweep(state, () => calls.monotonic() < end)
-    if (removed > 0) log.notice(`removed ${counted(removed, 'record')} of clients that did not reclaim`)
-    if (aside > 0)
-      log.error(`${counted(aside, 'record')} could not be understood: kept in ${quote(`${state.clientsPath}/damaged`)}`)
-  } catch (thrown) {
-    log.warning(`old instances could not be removed: ${String(thrown)}`)
-  }
-}
+/**
+ * Whether everybody recorded in older instances has reclaimed: then their directories are gone, the oldest first. Not
+ * durable, and need not be, but see remove.ts.
+ */
+const nobodyIsLeft = ({ state }: World, instance: PartialInstance, { starts }: Recorded): boolean =>
+  olderThan(instance, starts)
+    .reverse()
+    .every((start) => disk.removeIfEmpty(String(start), clientsOf(state)))

@@ -13,24 +13,24 @@
  * no other.
  */
 import { errorCode, Failed, quote } from '../failure.ts'
-import { reclaimableIn } from '../rules/instance.ts'
-import { step, type Found, type Step } from '../rules/decide.ts'
-import * as disk from '../syscalls/files.ts'
-import type { Directory } from '../syscalls/files.ts'
-import * as instances from '../store/instances.ts'
-import { hasLegacyRecord } from '../store/v4recovery.ts'
+import { decide, type Decision, type Found } from '../rules/decide.ts'
+import { reclaimableIn, type PartialInstance } from '../rules/instance.ts'
+import type { Recorded } from '../store/layout.ts'
 import { locked } from '../store/lock.ts'
 import { migrate } from '../store/migrate.ts'
 import { newestEntry } from '../store/records.ts'
-import type { Recorded } from '../store/layout.ts'
 import { bootTimeOf, legacyCounts, lookAt, makeStateDirectory, storageFailure } from '../store/state-directory.ts'
-import { carryOver, forgetClient, recordClient } from './client.ts'
-import { confirmGraceEnd, endGrace, toldAfterAll } from './grace-end.ts'
-import { startInstance } from './start.ts'
-import { unconfirmedGraceEnd } from './unconfirmed.ts'
-import { both, settled, type Settlement, type World } from './world.ts'
+import { hasLegacyRecord } from '../store/v4recovery.ts'
+import * as disk from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import type { Asked, ClientRequest, Request } from '../upcall/request.ts'
+import { carryOver } from './check.ts'
+import { recordClient } from './create.ts'
+import { confirmGraceEnd, endGrace, endMissedGrace, finishGraceEnd, nowAsked, syncReclaimed } from './grace-end.ts'
+import { forgetClient } from './remove.ts'
+import { beginAnew, startInstance } from './start.ts'
+import { both, settled, type Settlement, type World } from './world.ts'
 
 /**
  * Carries out one upcall. Returned: the transition survives a power cut, and the kernel has been told.
@@ -45,7 +45,7 @@ export function perform(world: World, request: Request): void {
   if (request.event === 'check' && request.session) {
     // Most often a verdict only, which changes nothing and so needs no order among others.
     const recorded = lookAt(world.state)
-    const verdict = decide(world, recorded, request)
+    const verdict = decideOn(world, recorded, request)
     if (verdict.kind === 'allow' || verdict.kind === 'refuse') {
       apply(world, recorded, verdict)
       return
@@ -67,7 +67,7 @@ export const performTogether = (world: World, requests: readonly ClientRequest[]
 const mostRebuilds = 2
 
 function performAll(world: World, requests: readonly Asked[]): readonly (Error | undefined)[] {
-  const { state, log } = world
+  const { state } = world
   const failures = requests.map((): Error | undefined => undefined)
   const applied: Settlement[] = []
   let rebuilds = 0
@@ -79,8 +79,7 @@ function performAll(world: World, requests: readonly Asked[]): readonly (Error |
       const wiped = underLock(world, () => applyFrom(world, requests, applied, failures))
       if (wiped === undefined) break
       if (rebuilds++ === mostRebuilds) throw storageFailure(`${quote(state.path)} is wiped again and again`)
-      instances.rebuild(state, world.calls.now(), wiped.kernelBootTime)
-      log.error('nothing was recorded under a running server: began anew, and earlier clients may not reclaim')
+      beginAnew(world, wiped.kernelBootTime)
     } catch (thrown) {
       for (let at = first; at < requests.length; at++) failures[at] ??= errorFrom(thrown)
       break
@@ -96,7 +95,7 @@ function applyFrom(
   requests: readonly Asked[],
   applied: Settlement[],
   failures: (Error | undefined)[],
-): (Step & { kind: 'rebuild' }) | undefined {
+): (Decision & { kind: 'rebuild' }) | undefined {
   for (const request of requests.slice(applied.length))
     try {
       const settlement = decideAndApply(world, request)
@@ -149,57 +148,34 @@ const underLock = <T>({ state, log, deadline }: World, work: () => T): T =>
     work,
   )
 
-/**
- * Moves that have been seen, but not synced by the upcalls that made them, are synced before what they were moved from
- * loses its meaning: the end of grace may be our own doing, because nobody was left.
- */
-function syncReclaimed({ state }: World): void {
-  const { instance } = lookAt(state)
-  const directory = instance.kind === 'partial' ? state.directoryOf(instance.start) : undefined
-  if (directory !== undefined) disk.sync(directory)
-}
-
 /** What is left to be done without the lock; or the decision that the state directory must be begun anew first. */
-type Applied = Settlement | (Step & { kind: 'rebuild' })
+type Applied = Settlement | (Decision & { kind: 'rebuild' })
 
 function decideAndApply(world: World, request: Asked): Applied {
   const recorded = lookInPresentFormat(world, request)
-  const decision = decide(world, recorded, request)
-  if (decision.kind !== 'end-missed-grace') return apply(world, recorded, decision)
+  const decision = decideOn(world, recorded, request)
+  return decision.kind === 'end-missed-grace'
+    ? afterMissedGrace(world, recorded, request, decision.instance)
+    : apply(world, recorded, decision)
+}
 
-  // The kernel is out of grace before its own `gracedone` has run, so most often nothing is wrong: if none comes, the next
-  // start says so.
-  const { state, log } = world
-  log.notice(
-    'the kernel is out of grace, and we have not been told yet: ending it here, unreclaimed clients may not reclaim any more',
-  )
+/** Ends the grace that the kernel has left without us, then decides anew. Refused or not, that end is made durable first. */
+function afterMissedGrace(world: World, recorded: Recorded, request: Asked, instance: PartialInstance): Applied {
   let ended: Settlement
   try {
-    disk.tolerating(
-      disk.cannotGrow,
-      () => {
-        instances.mark(state, decision.instance.start, 'unasked')
-      },
-      undefined,
-    )
-    ended = endGrace(world, decision.instance, undefined)
+    ended = endMissedGrace(world, instance)
   } catch (thrown) {
     if (request.event !== 'check') throw thrown
     // A check must be answered: as if the end had been written.
-    log.critical(`grace could not be ended on the disk (${String(thrown)}): mend it before the next start`)
-    const asIf: Recorded = {
-      ...recorded,
-      instance: { kind: 'full', start: decision.instance.start },
-      marks: () => false,
-    }
-    return apply(world, asIf, decide(world, asIf, request))
+    world.log.critical(`grace could not be ended on the disk (${String(thrown)}): mend it before the next start`)
+    const asIf: Recorded = { ...recorded, instance: { kind: 'full', start: instance.start }, marks: () => false }
+    return apply(world, asIf, decideOn(world, asIf, request))
   }
-  const afterwards = lookAt(state)
+  const afterwards = lookAt(world.state)
   try {
-    const applied = apply(world, afterwards, decide(world, afterwards, request))
+    const applied = apply(world, afterwards, decideOn(world, afterwards, request))
     return 'kind' in applied ? applied : both(ended, applied)
   } catch (thrown) {
-    // Refused or not, the end of grace is made durable first.
     return both(ended, {
       sync: [],
       then: () => {
@@ -214,7 +190,7 @@ function lookInPresentFormat({ state, log }: World, { event }: Asked): Recorded 
   const recorded = lookAt(state)
   if (recorded.format === 2) return recorded
   try {
-    migrate(state)
+    migrate(state, recorded)
   } catch (thrown) {
     if (event !== 'check' || !disk.cannotGrow.includes(errorCode(thrown) ?? '')) throw thrown
     log.warning(`the state directory is in format 1, and can't be brought to the present one (${String(thrown)})`)
@@ -222,13 +198,13 @@ function lookInPresentFormat({ state, log }: World, { event }: Asked): Recorded 
   return lookAt(state)
 }
 
-function decide({ state, nfsd }: World, { instance, starts, marks }: Recorded, request: Asked): Step {
+function decideOn({ state, nfsd }: World, { instance, starts, marks }: Recorded, request: Asked): Decision {
   const reclaimable = reclaimableIn(instance, starts)
   const newestRecord = (owner: ClientOwner): Found => {
     const { entry, in: start } = newestEntry(state, owner, reclaimable)
     return start === undefined || entry.kind === 'nothing' ? { kind: 'nothing' } : { kind: entry.kind, in: start }
   }
-  return step(
+  return decide(
     {
       instance,
       kernelBootTime: () => ('start' in instance ? bootTimeOf(state, instance.start) : undefined),
@@ -244,7 +220,7 @@ function decide({ state, nfsd }: World, { instance, starts, marks }: Recorded, r
   )
 }
 
-function apply(world: World, recorded: Recorded, decision: Step): Applied {
+function apply(world: World, recorded: Recorded, decision: Decision): Applied {
   switch (decision.kind) {
     case 'refuse':
       throw new Failed(decision.failure)
@@ -258,24 +234,37 @@ function apply(world: World, recorded: Recorded, decision: Step): Applied {
     case 'end-grace':
       return both(
         endGrace(world, decision.instance, decision.legacyTop),
-        toldAfterAll(world, recorded, decision.instance.start),
+        nowAsked(world, recorded, decision.instance.start),
       )
-    case 'confirm-grace-end':
-      return both(
-        unconfirmedGraceEnd(world, recorded),
-        confirmGraceEnd(world, decision.instance.start, decision.legacyTop),
-      )
-    case 'record':
-      return both(unconfirmedGraceEnd(world, recorded), recordClient(world, recorded, decision))
-    case 'confirm-record':
-      return both(unconfirmedGraceEnd(world, recorded), { sync: [world.state.directoryOf(decision.instance.start)] })
-    case 'forget':
-      return both(unconfirmedGraceEnd(world, recorded), forgetClient(world, recorded, decision.owner))
     case 'carry-over':
-      return carryOver(world, decision.instance, decision.owner, decision.from)
+      return carryOver(world, decision)
+    case 'confirm-grace-end':
+    case 'record':
+    case 'confirm-record':
+    case 'forget':
+      return both(graceEndOwed(world, recorded), change(world, recorded, decision))
     case 'end-missed-grace':
       throw new Error(`${decision.kind} is not applied here`)
     default:
       return decision satisfies never
+  }
+}
+
+/** What any upcall owes that finds grace over, when nobody has made sure that its end is on the disk. */
+export const graceEndOwed = (world: World, { instance, marks }: Recorded): Settlement =>
+  instance.kind === 'full' && marks(instance.start, 'unconfirmed') ? finishGraceEnd(world, instance.start) : settled
+
+type Change = Decision & { kind: 'confirm-grace-end' | 'record' | 'confirm-record' | 'forget' }
+
+function change(world: World, recorded: Recorded, decision: Change): Settlement {
+  switch (decision.kind) {
+    case 'confirm-grace-end':
+      return both(nowAsked(world, recorded, decision.instance.start), confirmGraceEnd(world, decision.legacyTop))
+    case 'record':
+      return recordClient(world, recorded, decision)
+    case 'confirm-record':
+      return { sync: [world.state.directoryOf(decision.instance.start)] }
+    case 'forget':
+      return forgetClient(world, recorded, decision.owner)
   }
 }

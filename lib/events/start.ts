@@ -2,25 +2,41 @@
  * A server instance starts.
  *
  * Every start begins a new partial instance, also a second one in a row (kernels 6.8 to 6.13 call `init` twice) and one
- * after a crash in grace: what was reclaimable stays so, because a start adds a fact and touches none. Everything is
- * prepared under names of the new instance's own; one call then makes it current, and one barrier makes all of it durable.
- * Killed before that call, nobody looks at what it made; killed anywhere before its end, it has not succeeded, and the mark
- * that was made before all else tells the next start that this instance ran without us (lib/store/untracked.ts).
+ * after a crash in grace: what was reclaimable stays so, because a start adds a fact and touches none.
+ *
+ * An instance has started from the moment that its mark `partial` is there. Everything else is prepared before that, under
+ * names of the new instance's own, and one barrier makes all of it durable. Killed before the mark, nobody looks at what was
+ * made; killed anywhere before the end, the start has not succeeded, and the mark in the run directory, which was made before
+ * all else, tells the next start that this instance ran without us (lib/store/untracked.ts).
+ *
+ * An instance's start is later than every one that is seen. Another start may commit meanwhile, so it is looked again after
+ * the commit: an instance that is not the latest then was overtaken. It is one in which nobody was active, which changes
+ * nothing, and a later one is begun.
  */
-import { reclaimableIn } from '../rules/instance.ts'
 import { counted, quote } from '../failure.ts'
 import type { AllowedClient } from '../kernel/nfsd.ts'
-import * as disk from '../syscalls/files.ts'
+import { latestStart, nextStart, reclaimableIn, startFromName, type Start } from '../rules/instance.ts'
 import { readBootTime } from '../store/format1.ts'
-import * as instances from '../store/instances.ts'
-import { hasLegacyRecords, legacyTopIn, usualTop } from '../store/v4recovery.ts'
+import { markOf, type Mark, type Recorded } from '../store/layout.ts'
 import { migrate } from '../store/migrate.ts'
 import { recordsIn } from '../store/records.ts'
-import { clientsOf, legacyCounts, lookAt, makeStateDirectory, markFormat, setAside } from '../store/state-directory.ts'
+import {
+  clientsOf,
+  legacyCounts,
+  lookAt,
+  makeStateDirectory,
+  markFormat,
+  setAside,
+  storageFailure,
+  type StateDirectory,
+} from '../store/state-directory.ts'
 import { forgetUntracked, noteStart } from '../store/untracked.ts'
+import { hasLegacyRecords, legacyTopIn, usualTop } from '../store/v4recovery.ts'
 import { showStart } from '../store/views.ts'
-import type { Request } from '../upcall/request.ts'
-import { followUp, sweep } from './grace-end.ts'
+import * as disk from '../syscalls/files.ts'
+import type { KernelBootTime, Request } from '../upcall/request.ts'
+import { followUp } from './grace-end.ts'
+import { sweep } from './sweep.ts'
 import type { World } from './world.ts'
 
 /** @param underLock runs its argument with the state directory's lock held. */
@@ -29,40 +45,35 @@ export function startInstance(
   { kernelBootTime, askedBy }: Request & { event: 'start' },
   underLock: <T>(work: () => T) => T,
 ): void {
-  const { state, nfsd, log, deadline } = world
+  const { state, nfsd, log } = world
   const { ranUntracked, unmarked } = noteStart(state, askedBy ?? kernelBootTime)
   if (unmarked !== undefined)
     log.warning(
       `no mark of this start could be made in ${quote(state.runDirectory)} (${unmarked}): should it fail, nobody would know`,
     )
   makeStateDirectory(state)
-  const damaged = setDamagedAside(world)
-  if (!damaged) migrate(state)
-  const nothingProven = damaged || ranUntracked
-  endBefore(world)
+  const found = lookAt(state)
+  const damaged = setDamagedAside(world, found)
+  if (!damaged) migrate(state, found)
+  const before = found.format === 1 ? lookAt(state) : found
+  endBefore(world, before)
   // The clients of the kernel's own tracker are not in our records, which then can't tell when nobody is left.
   const waitsForLegacy =
     !ranUntracked &&
-    legacyCounts(lookAt(state)) &&
+    legacyCounts(before) &&
     [legacyTopIn(state.path), usualTop].some((top) => hasLegacyRecords(top, state.anywhere))
-  for (;;) {
-    deadline.assertTimeLeft('starting a server instance')
-    const prepared = instances.prepareStart(state, world.calls.now(), kernelBootTime, {
-      mayEndEarly: !waitsForLegacy,
-      nothingProven,
-    })
-    const { overtaken } = underLock(() => instances.commitStart(state, prepared))
-    if (damaged) markFormat(clientsOf(state))
-    disk.sync(clientsOf(state))
-    if (overtaken) continue
-    if (ranUntracked) log.error('a server instance ran that could not be recorded: nobody may reclaim in this one')
-    const unshown = showStart(state, prepared.start)
-    if (unshown !== undefined) log.warning(`new_boot_time could not be written for people to see: ${unshown}`)
-    log.notice(`server instance ${prepared.start} started, in grace`)
-    break
-  }
-  sweep(world)
-  if (nfsd.takesAllowedClients()) allowClients(world)
+  const { start, after } = begin(world, before, underLock, {
+    kernelBootTime,
+    mayEndEarly: !waitsForLegacy,
+    nothingProven: damaged || ranUntracked,
+    isInPresentFormat: !damaged,
+  })
+  if (ranUntracked) log.error('a server instance ran that could not be recorded: nobody may reclaim in this one')
+  const unshown = showStart(state, start)
+  if (unshown !== undefined) log.warning(`new_boot_time could not be written for people to see: ${unshown}`)
+  log.notice(`server instance ${start} started, in grace`)
+  sweep(world, after)
+  if (nfsd.takesAllowedClients()) allowClients(world, after)
   // Last of all: a start that is killed, or hangs until its alarm, has failed for the kernel, however much of it is done.
   const remembered = forgetUntracked(state)
   if (remembered !== undefined)
@@ -71,12 +82,111 @@ export function startInstance(
     )
 }
 
+/** What a new instance is to be. */
+interface Wanted {
+  readonly kernelBootTime: KernelBootTime | undefined
+  /** Grace may end as soon as everybody in our records has reclaimed. */
+  readonly mayEndEarly: boolean
+  /** No record that is there lets anybody reclaim. */
+  readonly nothingProven: boolean
+  readonly isInPresentFormat: boolean
+}
+
+/** Begins an instance that is the latest of all. Durable when it returns. */
+function begin(
+  { calls, state, deadline }: World,
+  before: Recorded,
+  underLock: <T>(work: () => T) => T,
+  wanted: Wanted,
+): { readonly start: Start; readonly after: Recorded } {
+  for (let seen = before; ;) {
+    deadline.assertTimeLeft('starting a server instance')
+    const prepared = prepare(state, seen, calls.now(), wanted)
+    const after = underLock(() => {
+      commit(state, prepared)
+      if (!wanted.isInPresentFormat) markFormat(clientsOf(state))
+      return lookAt(state)
+    })
+    disk.sync(clientsOf(state))
+    if ('start' in after.instance && after.instance.start <= prepared.start) return { start: prepared.start, after }
+    seen = after
+  }
+}
+
+/** A new instance on its way: nobody looks at it before it is committed. */
+interface Prepared {
+  readonly start: Start
+  /** An instance without records, to be full before this one starts: then no older record counts. */
+  readonly boundary: Start | undefined
+}
+
+/** Makes a new instance's directory and marks. Not durable, and need not be. */
+function prepare(
+  state: StateDirectory,
+  seen: Recorded,
+  nowMs: number,
+  { kernelBootTime, mayEndEarly, nothingProven }: Wanted,
+): Prepared {
+  const boundary = nothingProven ? claimStart(state, seen, nowMs) : undefined
+  const start = claimStart(state, seen, nowMs)
+  const clients = clientsOf(state)
+  if (boundary !== undefined) disk.makeLink('-', markOf(boundary, 'untracked'), clients)
+  if (kernelBootTime !== undefined) disk.makeLink(kernelBootTime, markOf(start, 'grace_start'), clients)
+  const marks: readonly Mark[] = mayEndEarly ? ['unconfirmed', 'may_end_early'] : ['unconfirmed']
+  for (const mark of marks) disk.makeLink('-', markOf(start, mark), clients)
+  return { start, boundary }
+}
+
+/** Starts a prepared instance. Durable once `v4clients` is synced. */
+function commit(state: StateDirectory, { start, boundary }: Prepared): void {
+  const clients = clientsOf(state)
+  if (boundary !== undefined) disk.makeLink('-', markOf(boundary, 'full'), clients)
+  disk.makeLink('-', markOf(start, 'partial'), clients)
+}
+
+/** A new instance's directory, under a start that nobody else has: later than every one that was seen. */
+function claimStart(state: StateDirectory, { instance, traces }: Recorded, nowMs: number): Start {
+  const clients = makeStateDirectory(state)
+  const seen = [...traces, ...('start' in instance ? [instance.start] : [])]
+  for (;;) {
+    const start = nextStart(nowMs, seen)
+    if (start === undefined)
+      throw storageFailure(`no start after ${latestStart} can be written: move it out of '${state.clientsPath}'`)
+    if (disk.makeDirectory(String(start), clients)) return start
+    seen.push(start)
+  }
+}
+
+/** The name under which a state directory that was wiped is begun anew. */
+const rebuilt = 'rebuilt'
+
+/**
+ * Begins a full instance where nothing is recorded at all: a state directory wiped under a running server. Durable when it
+ * returns. Of several who try, all begin the instance of the first; a start that goes by meanwhile is later than it.
+ */
+export function beginAnew({ calls, state, log }: World, kernelBootTime: KernelBootTime | undefined): void {
+  makeStateDirectory(state)
+  const own = claimStart(state, lookAt(state), calls.now())
+  const clients = clientsOf(state)
+  if (kernelBootTime !== undefined) disk.makeLink(kernelBootTime, markOf(own, 'grace_start'), clients)
+  if (!disk.makeLink(String(own), rebuilt, clients)) {
+    disk.removeIfEmpty(String(own), clients)
+    disk.remove(markOf(own, 'grace_start'), clients)
+  }
+  const start = startFromName(disk.readLink(rebuilt, clients) ?? '')
+  if (start === undefined) throw storageFailure(`'${state.clientsPath}/${rebuilt}' can't be understood: move it away`)
+  disk.makeDirectory(String(start), clients)
+  disk.makeLink('-', markOf(start, 'unconfirmed'), clients)
+  if (lookAt(state).instance.kind === 'none') disk.makeLink('-', markOf(start, 'full'), clients)
+  disk.sync(clients)
+  log.error('nothing was recorded under a running server: began anew, and earlier clients may not reclaim')
+}
+
 /**
  * Format 1, where one of the files that define an instance can't be understood. It may hide that a grace has ended, so
  * nobody may reclaim, and both are kept. @returns whether that is so.
  */
-function setDamagedAside({ state, log }: World): boolean {
-  const { format, instance } = lookAt(state)
+function setDamagedAside({ state, log }: World, { format, instance }: Recorded): boolean {
   const root = format === 1 ? disk.openDirectory(state.path, state.anywhere, 'follow') : 'absent'
   if (typeof root !== 'object') return false
   const damaged = instance.kind === 'damaged' || typeof readBootTime('boot_time', root) === 'object'
@@ -91,8 +201,7 @@ function setDamagedAside({ state, log }: World): boolean {
 }
 
 /** What the end of the last instance's grace left undone, if the upcall that ended it died. */
-function endBefore(world: World): void {
-  const { instance, marks } = lookAt(world.state)
+function endBefore(world: World, { instance, marks }: Recorded): void {
   if (instance.kind !== 'full') return
   if (marks(instance.start, 'unasked'))
     world.log.error(`nobody ever told us that the grace of server instance ${instance.start} was over`)
@@ -102,8 +211,7 @@ function endBefore(world: World): void {
 }
 
 /** The thread's downcall: who may reclaim, told in advance. */
-function allowClients({ state, nfsd, log, deadline }: World): void {
-  const { instance, starts } = lookAt(state)
+function allowClients({ state, nfsd, log, deadline }: World, { instance, starts }: Recorded): void {
   const reclaimable = reclaimableIn(instance, starts)
   function* clients(): Generator<AllowedClient> {
     for (const start of reclaimable)

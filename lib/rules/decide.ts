@@ -1,6 +1,6 @@
 /**
  * What one upcall means: from what is recorded and what is asked, to what changes and what is answered.
- * No files, no clock: the same input, the same step. RFC 7530 §9.6.3.4, RFC 8881 §8.4.2.1 and §8.4.3.
+ * No files, no clock: the same input, the same decision. RFC 7530 §9.6.3.4, RFC 8881 §8.4.2.1 and §8.4.3.
  */
 import type { Failure } from '../failure.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
@@ -28,7 +28,7 @@ export type Found =
   | { readonly kind: 'newer'; readonly in: Start }
   | { readonly kind: 'record'; readonly in: Start }
 
-export type Step =
+export type Decision =
   /** Commit a partial instance as full. */
   | { readonly kind: 'end-grace'; readonly instance: PartialInstance; readonly legacyTop: string | undefined }
   /** Grace is over already. */
@@ -59,7 +59,7 @@ export type Step =
   | { readonly kind: 'nothing-to-do' }
   | { readonly kind: 'refuse'; readonly failure: Failure }
 
-export function step(before: Before, request: Asked): Step {
+export function decide(before: Before, request: Asked): Decision {
   const { instance } = before
   switch (request.event) {
     case 'grace-done': {
@@ -121,16 +121,16 @@ export function step(before: Before, request: Asked): Step {
   }
 }
 
-function missedGrace({ instance, graceIsOverInKernel }: Before): Step | undefined {
+function missedGrace({ instance, graceIsOverInKernel }: Before): Decision | undefined {
   return instance.kind === 'partial' && graceIsOverInKernel() ? { kind: 'end-missed-grace', instance } : undefined
 }
 
-export const mayNotReclaim = (owner: ClientOwner, because: string): Step & { kind: 'refuse' } => ({
+export const mayNotReclaim = (owner: ClientOwner, because: string): Decision & { kind: 'refuse' } => ({
   kind: 'refuse',
   failure: { kind: 'may-not-reclaim', owner: showOwner(owner), because },
 })
 
-const instanceUnknown = ({ file, why }: Instance & { kind: 'damaged' }): Step => ({
+const instanceUnknown = ({ file, why }: Instance & { kind: 'damaged' }): Decision => ({
   kind: 'refuse',
   failure: { kind: 'storage', atStart: false, what: `${file} can't be understood, ${why}: wait for the next start` },
 })

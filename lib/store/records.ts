@@ -70,7 +70,7 @@ export interface Told {
   readonly facts: Facts
 }
 
-export interface Placed {
+export interface Put {
   /** Older instances that still have a record of the client: to be dropped once this one is durable. */
   readonly dropLater: readonly Start[]
   /** What the record says now. */
@@ -82,12 +82,12 @@ export interface Placed {
  * Durable once `current`'s directory is synced; until then the client is recorded as before, or anew.
  * @returns undefined, if the current instance's directory is missing.
  */
-export function place(
+export function put(
   state: StateDirectory,
   { owner, facts: told }: Told,
   current: Start,
   older: readonly Start[],
-): Placed | undefined {
+): Put | undefined {
   const name = recordName(owner)
   const directory = state.directoryOf(current)
   if (directory === undefined) return undefined
@@ -113,7 +113,7 @@ export function place(
 }
 
 /** Moves a record as it is. Needs no space. @returns false if it is gone, or the directory to move it to. */
-export function carryOver(state: StateDirectory, owner: ClientOwner, from: Start, to: Start): boolean {
+export function move(state: StateDirectory, owner: ClientOwner, from: Start, to: Start): boolean {
   const name = recordName(owner)
   const [fromDirectory, toDirectory] = [state.directoryOf(from), state.directoryOf(to)]
   return fromDirectory !== undefined && toDirectory !== undefined && disk.move(name, name, fromDirectory, toDirectory)

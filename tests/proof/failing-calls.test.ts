@@ -50,7 +50,7 @@ import {
 /** All of them on the executable; on the bundle, whose code is the same and whose start is slow, the two that differ most. */
 const errorsFor = ({ name }: Artefact): readonly string[] =>
   inPart || name === 'bundle' ? ['EIO', 'ENOSPC'] : ['EIO', 'ENOSPC', 'EDQUOT', 'EROFS', 'EMFILE']
-/** No room and no right to write: a known client is not refused for these (lib/events/client.ts). */
+/** No room and no right to write: a known client is not refused for these (lib/events/check.ts). */
 const noRoom = ['ENOSPC', 'EDQUOT', 'EROFS']
 const executable = artefacts().find(({ name }) => name === 'executable')
 

@@ -23,7 +23,7 @@ export const mutations = {
   },
   'start without a barrier': {
     what: 'a start is answered before its barrier',
-    change: [[/(markFormat\(clientsOf\(state\)\);\n\s*)sync\(clientsOf\(state\)\);/, '$1']],
+    change: [[/(return lookAt\(state\);\n\s*\}\);\n\s*)sync\(clientsOf\(state\)\);/, '$1']],
   },
   'remove syncs one directory': {
     what: 'remove in grace syncs only the newest instance',
@@ -35,12 +35,7 @@ export const mutations = {
   },
   'grace done in two calls': {
     what: 'grace done takes one fact away and makes the other, as the draft of 2010 did with its two renames',
-    change: [
-      [
-        /if \(move\(markOf\(start, "partial"\), markOf\(start, "full"\), clients\)\) return "full";/,
-        'if (remove(markOf(start, "partial"), clients) && makeLink("-", markOf(start, "full"), clients)) return "full";',
-      ],
-    ],
+    change: [[/!move\(partial, full, clients\)/, '!(remove(partial, clients) && makeLink("-", full, clients))']],
   },
   'sweep before the commit': {
     what: 'grace done removes the old records, then commits',
@@ -75,7 +70,7 @@ export const mutations = {
         /if \(makeDirectory\(String\(start\), clients\)\) return start;/,
         'makeDirectory(String(start), clients);\n      return start;',
       ],
-      [/overtaken: [^}]*\}/, 'overtaken: false }'],
+      [/\"start\" in after\.instance && after\.instance\.start <= prepared\.start/, 'true'],
     ],
   },
   'checksum not looked at': {
@@ -98,7 +93,12 @@ export const mutations = {
   },
   'grace done completes what it finds': {
     what: 'the end of grace completes whatever instance is the current one when it wakes up',
-    change: [[/function commitGraceEnd\(state, start\) \{\n/, '$&    start = lookAt(state).instance.start;\n']],
+    change: [
+      [
+        /function endGrace\(world, \{ start \}, legacyTop\) \{\n/,
+        '$&    start = lookAt(world.state).instance.start;\n',
+      ],
+    ],
   },
   'first grace forgotten': {
     what: 'what was recorded in a first grace period that never ended is forgotten',

@@ -24,7 +24,7 @@ import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { usualTop, legacyTopIn } from '../../store/v4recovery.ts'
 import { migrate } from '../../store/migrate.ts'
-import { entryAt, place } from '../../store/records.ts'
+import { entryAt, put } from '../../store/records.ts'
 import type { Recorded } from '../../store/layout.ts'
 import {
   clientsOf,
@@ -166,7 +166,7 @@ function fill(state: StateDirectory, start: Start, clients: readonly Movable[]):
     )
     if (made) placed++
     else if (entryAt(directory, recordName(owner)).kind !== 'record') {
-      place(state, { owner, facts }, start, [])
+      put(state, { owner, facts }, start, [])
       placed++
     }
   }
@@ -175,7 +175,7 @@ function fill(state: StateDirectory, start: Start, clients: readonly Movable[]):
 
 /**
  * Where the kernel's own tracker has its directories: a `check` names one there, and whoever has it may reclaim
- * (lib/events/client.ts, takeOverLegacy). So a client of which only the MD5 is known is put there: it is looked for
+ * (lib/rules/decide.ts). So a client of which only the MD5 is known is put there: it is looked for
  * exactly when nothing else knows the client, at no cost to other upcalls, taken over by its first `check`, and gone at
  * the end of grace. As for other clients, a repeat makes what is missing.
  *

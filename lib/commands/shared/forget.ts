@@ -1,5 +1,5 @@
 /**
- * Clients that may not reclaim any more. What the upcall `remove` does (lib/events/client.ts, forgetClient), for several
+ * Clients that may not reclaim any more. What the upcall `remove` does (lib/events/remove.ts), for several
  * at once: taken out of every instance, the oldest first, then every directory that may bring one back is synced. Dropping
  * is right in every state, so it needs not know whether grace is over; killed in between, some are gone and some are not.
  *
@@ -14,7 +14,7 @@ import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { migrate } from '../../store/migrate.ts'
 import { lookAt, storageFailure } from '../../store/state-directory.ts'
-import { forgetClient } from '../../events/client.ts'
+import { forgetClient } from '../../events/remove.ts'
 import type { World } from '../../events/world.ts'
 import { showOwner, type ClientOwner } from '../../upcall/owner.ts'
 import { removeLegacyRecord } from '../../store/v4recovery.ts'

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { Instance, Start } from '../../../lib/rules/instance.ts'
-import { step, type Before, type Found, type Step } from '../../../lib/rules/decide.ts'
+import { decide, type Before, type Found, type Decision } from '../../../lib/rules/decide.ts'
 import { ownerFromHex } from '../../../lib/upcall/owner.ts'
 import type { Asked, Request } from '../../../lib/upcall/request.ts'
 
@@ -25,10 +25,10 @@ interface Given {
   legacy?: boolean
 }
 
-const decide = (
+const decideOn = (
   { instance, found = nowhere, kernel = 'in grace', kernelBootTime, legacy = false }: Given,
   request: Asked,
-): Step => {
+): Decision => {
   const before: Before = {
     instance,
     kernelBootTime: () => kernelBootTime,
@@ -36,7 +36,7 @@ const decide = (
     hasLegacyRecord: () => legacy,
     newestRecord: () => found,
   }
-  return step(before, request)
+  return decide(before, request)
 }
 
 const check = (session: boolean, legacyRecord?: string): Asked => ({
@@ -49,7 +49,7 @@ const create: Asked = { event: 'create', owner: ada, session: true, principal: u
 const remove: Asked = { event: 'remove', owner: ada }
 const graceDone = (kernelBootTime?: string): Asked => ({ event: 'grace-done', kernelBootTime, legacyTop: undefined })
 
-const table: readonly (readonly [string, Given, Asked, Step['kind']])[] = [
+const table: readonly (readonly [string, Given, Asked, Decision['kind']])[] = [
   ['a client becomes active in grace', { instance: partial }, create, 'record'],
   ['a client becomes active out of grace', { instance: full, kernel: 'out of grace' }, create, 'record'],
   ['a client becomes active where nothing is recorded', { instance: none }, create, 'rebuild'],
@@ -152,13 +152,13 @@ const table: readonly (readonly [string, Given, Asked, Step['kind']])[] = [
 describe('one upcall, one step', () => {
   for (const [title, given, request, expected] of table)
     it(`${title}: ${expected}`, () => {
-      assert.equal(decide(given, request).kind, expected)
+      assert.equal(decideOn(given, request).kind, expected)
     })
 
   it('the kernel is only asked about its grace while ours runs', () => {
     for (const instance of [full, none, damaged])
       for (const request of [create, remove, check(true)])
-        step(
+        decide(
           {
             instance,
             kernelBootTime: () => undefined,

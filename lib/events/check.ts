@@ -1,0 +1,51 @@
+/**
+ * May this client reclaim? With a session the answer is all: the client says when it is done, and `create` follows. Without
+ * one the answer is also the record that it has reclaimed, since nothing more will come.
+ *
+ * That record is the one it had, moved into the current instance's directory by one rename. A move needs no space, and a
+ * known client is not refused for want of it, nor on a read-only disk: then the log says that its record stays behind, and
+ * that the client will be forgotten when grace ends. One barrier.
+ *
+ * The lock guards nothing, so grace may have ended since this was decided. The end is one rename, which is looked for after
+ * the move: seen, the record is taken away again and the client refused. Not seen, the move came first, and the record
+ * counted at that moment. A start in between is no harm: the record counts where it was, and where it is.
+ */
+import { errorCode, Failed } from '../failure.ts'
+import { mayNotReclaim, type Decision } from '../rules/decide.ts'
+import { newestEntry } from '../store/records.ts'
+import * as records from '../store/records.ts'
+import { lookAt } from '../store/state-directory.ts'
+import * as disk from '../syscalls/files.ts'
+import { showOwner, type ClientOwner } from '../upcall/owner.ts'
+import { forbidEarlyEnd, withDirectory } from './create.ts'
+import { settled, type Settlement, type World } from './world.ts'
+
+/** A client without a session may reclaim: its record moves. */
+export function carryOver(world: World, { instance, owner, from }: Decision & { kind: 'carry-over' }): Settlement {
+  const { state, log } = world
+  const move = (): boolean => records.move(state, owner, from, instance.start)
+  try {
+    forbidEarlyEnd(world, instance)
+    if (!move()) {
+      // Another upcall has moved its record, or it is gone, or the directory to move it to.
+      const { entry, in: where } = newestEntry(state, owner, [instance.start, from])
+      if (entry.kind !== 'record') throw gone(owner)
+      if (where === from && !withDirectory(world, instance.start, move)) throw gone(owner)
+    }
+  } catch (thrown) {
+    const code = errorCode(thrown) ?? ''
+    if (!disk.cannotGrow.includes(code)) throw thrown
+    log.critical(
+      `${showOwner(owner)} may reclaim, but its record can't be carried over (${code}): it is lost when grace ends`,
+    )
+    return settled
+  }
+  const { instance: now } = lookAt(state)
+  if (now.kind !== 'partial' || (now.full !== undefined && now.full >= instance.start)) {
+    records.drop(state, owner, instance.start)
+    throw gone(owner)
+  }
+  return { sync: [state.directoryOf(instance.start)] }
+}
+
+const gone = (owner: ClientOwner): Failed => new Failed(mayNotReclaim(owner, 'grace ended meanwhile').failure)

@@ -1,0 +1,78 @@
+/**
+ * A client becomes active: it is new, or has reclaimed and said so.
+ *
+ * Its record is made in the current instance's directory, or moves there, by one call: a kill leaves it done or not done. The
+ * end of grace removes only older records, so no upcall can take away what another has acknowledged. The newest entry
+ * decides, so an old one that a power cut brings back (btrfs does, after a move) changes no verdict. One barrier.
+ *
+ * Before the record of a client without a session, its instance loses the mark `may_end_early`: nobody can see the one
+ * without the other, and end grace while such a client still reclaims.
+ */
+import { olderThan, type FullInstance, type PartialInstance, type Start } from '../rules/instance.ts'
+import type { Decision } from '../rules/decide.ts'
+import type { Recorded } from '../store/layout.ts'
+import { unmark } from '../store/marks.ts'
+import * as records from '../store/records.ts'
+import { clientsOf, makeStateDirectory, storageFailure, type StateDirectory } from '../store/state-directory.ts'
+import * as disk from '../syscalls/files.ts'
+import { showOwner } from '../upcall/owner.ts'
+import { endGraceEarly } from './grace-end.ts'
+import type { Settlement, World } from './world.ts'
+
+/** Records a client in the current instance. */
+export function recordClient(
+  world: World,
+  recorded: Recorded,
+  { owner, session, principal, instance }: Omit<Decision & { kind: 'record' }, 'kind'>,
+): Settlement {
+  const { calls, state, log } = world
+  const { starts, marks } = recorded
+  const older = instance.kind === 'partial' ? olderThan(instance, starts) : []
+  // 'unknown' is no session: the client may never say that it is done.
+  if (session !== true) forbidEarlyEnd(world, instance)
+  const told = { session, recorded: Math.floor(calls.now() / 1000), ...(principal === undefined ? {} : { principal }) }
+  const put = (): records.Put | undefined => records.put(state, { owner, facts: told }, instance.start, older)
+  const done = disk.tolerating(['ENOENT'], put, undefined) ?? withDirectory(world, instance.start, put)
+  if (done === undefined) throw storageFailure(`the directory of instance ${instance.start} goes again and again`)
+  const keeps = done.facts.principal !== undefined && done.facts.principal !== principal
+  log.debug(
+    () =>
+      `${showOwner(owner)} recorded in instance ${instance.start}${keeps ? ', with the principal that is known' : ''}`,
+  )
+  return {
+    sync: [state.directoryOf(instance.start)],
+    then: () => {
+      for (const start of done.dropLater) records.drop(state, owner, start)
+      // The mark is made with the instance and only ever goes: not there at the first look, it never will be.
+      if (session === true && instance.kind === 'partial' && marks(instance.start, 'may_end_early'))
+        endGraceEarly(world, recorded, instance)
+    },
+  }
+}
+
+/** Does something again, after making the directory of an instance that was removed under a running server. */
+export function withDirectory<T>({ state, log }: World, start: Start, work: () => T): T {
+  log.error(`the directory of instance ${start} was missing under a running server: made it again`)
+  restoreDirectory(state, start)
+  return work()
+}
+
+/** Makes sure that an instance's directory is there. Durable when it returns. */
+export function restoreDirectory(state: StateDirectory, start: Start): void {
+  makeStateDirectory(state)
+  disk.makeDirectory(String(start), clientsOf(state))
+  disk.sync(clientsOf(state))
+  state.reopen()
+}
+
+/** A client without a session never says that it is done. */
+export function forbidEarlyEnd({ state }: World, { kind, start }: FullInstance | PartialInstance): void {
+  if (kind === 'partial')
+    disk.tolerating(
+      disk.cannotGrow,
+      () => {
+        unmark(state, start, 'may_end_early')
+      },
+      undefined,
+    )
+}

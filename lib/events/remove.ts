@@ -1,0 +1,52 @@
+/**
+ * A client is gone: it may not reclaim any more.
+ *
+ * It is taken out of every instance, and out of the directories of the kernel's own tracker while they count. A client that
+ * moves meanwhile moves towards the newest instance, so that comes last. Taking away is right in every state, so a remove that
+ * is killed half-way has done no harm, and may be repeated.
+ *
+ * A power cut may bring back what was taken out of a directory, or moved from it (btrfs), unless that directory is synced. So
+ * each is synced that counts: one, but in grace.
+ */
+import { quote } from '../failure.ts'
+import type { Recorded } from '../store/layout.ts'
+import * as records from '../store/records.ts'
+import { storageFailure, type StateDirectory } from '../store/state-directory.ts'
+import { legacyTopIn, removeLegacyRecord, usualTop } from '../store/v4recovery.ts'
+import type { Directory } from '../syscalls/files.ts'
+import { showOwner, type ClientOwner } from '../upcall/owner.ts'
+import type { Settlement, World } from './world.ts'
+
+/** Takes a client out of every instance. */
+export function forgetClient(world: World, recorded: Recorded, owner: ClientOwner): Settlement {
+  const { state, log } = world
+  for (const start of recorded.starts) {
+    const outcome = records.drop(state, owner, start)
+    if (outcome === 'damaged' || outcome === 'newer')
+      log.error(`the record of ${showOwner(owner)} in instance ${start} can't be understood: it allows nothing`)
+  }
+  log.debug(() => `${showOwner(owner)} forgotten`)
+  return {
+    sync: mayComeBackIn(state, recorded),
+    then: () => {
+      forgetLegacy(world, recorded, owner)
+    },
+  }
+}
+
+/** Every instance's directory that counts, and the one that holds those that were removed when they were empty. */
+function mayComeBackIn(state: StateDirectory, { instance, starts, traces }: Recorded): readonly Directory[] {
+  const oldest = instance.kind === 'full' ? instance.start : instance.kind === 'partial' ? (instance.full ?? 0) : 0
+  const directories = starts.filter((start) => start >= oldest).map(state.directoryOf)
+  const emptied = traces.some((start) => start >= oldest && !starts.includes(start))
+  return [...directories, ...(emptied ? [state.clients()] : [])].filter((directory) => directory !== undefined)
+}
+
+function forgetLegacy({ state }: World, { instance, marks }: Recorded, owner: ClientOwner): void {
+  if (instance.kind === 'full' && !marks(instance.start, 'unconfirmed')) return
+  for (const top of new Set([legacyTopIn(state.path), usualTop]))
+    if (!removeLegacyRecord(top, state.anywhere, owner))
+      throw storageFailure(
+        `the directory of ${showOwner(owner)} in ${quote(top)} does not go: it would let the client reclaim`,
+      )
+}

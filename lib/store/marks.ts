@@ -1,0 +1,20 @@
+/** Marks beside an instance's directory (layout.ts has their names): each is made, read and taken away by one call. */
+import type { Start } from '../rules/instance.ts'
+import * as disk from '../syscalls/files.ts'
+import { markOf, type Mark } from './layout.ts'
+import { clientsOf, setAside, type StateDirectory } from './state-directory.ts'
+
+/** Makes a mark, whether or not it is there. */
+export const mark = (state: StateDirectory, start: Start, name: Mark, text = '-'): void =>
+  void disk.makeLink(text, markOf(start, name), clientsOf(state))
+
+/** Takes a mark away. A directory that stands in its place is kept aside: it must not stop every later start. */
+export function unmark(state: StateDirectory, start: Start, name: Mark): void {
+  const [mark, clients] = [markOf(start, name), clientsOf(state)]
+  if (disk.tolerating(['EISDIR'], () => disk.remove(mark, clients), 'directory') === 'directory')
+    setAside(state, mark, clients, mark)
+}
+
+/** A mark's text; undefined, if it is not there. */
+export const readMark = (state: StateDirectory, start: Start, name: Mark): string | undefined =>
+  disk.readLink(markOf(start, name), clientsOf(state))
