@@ -55,7 +55,7 @@ export async function bundleForNode(): Promise<string[]> {
       retry: standIn('retry'),
       'sql.js': from('node_modules/sql.js/dist/sql-wasm-inline.js'),
     },
-    loader: { '.rules': 'text', '.conf': 'text', '.sh': 'text', '.5': 'text', '.8': 'text' },
+    loader: { '.rules': 'text', '.conf': 'text', '.service': 'text', '.sh': 'text', '.5': 'text', '.8': 'text' },
     define: { ...forNode.define, 'import.meta.url': 'bundle_url' },
     banner: { js: 'const bundle_url="file://"+__filename;' },
   })

@@ -86,6 +86,8 @@ function items(): Item[] {
       dropIn: text('udev/systemd/nfs-server.conf'),
       lsb: text('udev/init.d/lsb-init.sh'),
       openrc: text('udev/init.d/openrc-init.sh'),
+      service: text(`udev/systemd/${name}.service`),
+      initSettings: text(`udev/init.d/${name}.conf`),
       page8: text(`dist/man/${name}.8`),
       page5: text(`dist/man/${name}.5`),
     },
@@ -93,6 +95,8 @@ function items(): Item[] {
     init: 'systemd',
     zshDirectory: '/usr/share/zsh/vendor-completions',
     layout: 'package',
+    tracker: 'auto',
+    takesOver: false,
   }).map((item) =>
     item.path.startsWith('/usr/share/man/') && 'text' in item.content ? compressed(item.path, item.content.text) : item,
   )

@@ -1,9 +1,13 @@
-/** Files that esbuild puts into the program as text (`--loader` in package.json). */
+/** Files that esbuild puts into the program as text (lib/build/bundles.ts). */
 declare module '*.rules' {
   const text: string
   export default text
 }
 declare module '*.conf' {
+  const text: string
+  export default text
+}
+declare module '*.service' {
   const text: string
   export default text
 }

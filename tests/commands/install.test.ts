@@ -37,6 +37,9 @@ const modprobe = '/etc/modprobe.d/nfsd-userland-helper.conf'
 const rule = '/etc/udev/rules.d/60-nfsd-userland-helper.rules'
 const dropIn = '/etc/systemd/system/nfs-server.service.d/nfsd-userland-helper.conf'
 const tmpfiles = '/etc/tmpfiles.d/nfsd-userland-helper.conf'
+const service = '/etc/systemd/system/nfsd-userland-helper.service'
+const started = '/etc/systemd/system/nfs-server.service.wants/nfsd-userland-helper.service'
+const nfsdcld = '/etc/systemd/system/nfsdcld.service'
 const initScript = '/etc/init.d/nfsd-userland-helper'
 const records = '/var/lib/nfs/v4clients'
 const helper = '/usr/sbin/nfsd-userland-helper'
@@ -62,18 +65,20 @@ async function told(artefact: Artefact, ...words: readonly string[]): Promise<Re
 
 eachArtefact('install', (artefact) => {
   const program = artefact === bundle ? [...scripts, helper] : [...commands, helper]
+  /** Node's script can't serve the pipe. */
+  const units = artefact === bundle ? [nfsdcld] : [service, started, nfsdcld]
 
   it('puts everything in place, and names each file with what became of it', async () => {
     const root = scratchRoot('systemd')
     const { status, stdout } = await say(artefact, 'install', '--root', root)
     assert.equal(status, done)
-    const expected = [records, ...program, modprobe, rule, tmpfiles, dropIn, ...documentation]
+    const expected = [records, ...program, modprobe, rule, tmpfiles, dropIn, ...units, ...documentation]
     assert.deepEqual(
-      stdout.split('\n').slice(0, -2),
+      stdout.split('\n').slice(0, -3),
       expected.map((path) => `installed  ${root}${path}`),
     )
     assert.match(stdout, /doctor was not run: that is for the system in/)
-    for (const path of expected)
+    for (const path of expected.filter((path) => path !== started && path !== nfsdcld))
       assert.equal(
         statSync(join(root, path)).mode & 0o7777,
         path === records ? 0o700 : path === helper || path === script ? 0o755 : 0o644,
@@ -132,13 +137,17 @@ eachArtefact('install', (artefact) => {
   })
 
   it('gives a system without systemd an init script in its place', async () => {
-    for (const [system, text] of [
-      ['openrc', 'udev/init.d/openrc-init.sh'],
-      ['sysvinit', 'udev/init.d/lsb-init.sh'],
+    for (const [system, text, settings] of [
+      ['openrc', 'udev/init.d/openrc-init.sh', '/etc/conf.d/nfsd-userland-helper'],
+      ['sysvinit', 'udev/init.d/lsb-init.sh', '/etc/default/nfsd-userland-helper'],
     ] as const) {
       const root = scratchRoot(system)
       const files = await told(artefact, 'install', '--root', root)
-      assert.deepEqual(Object.keys(files), [records, ...program, modprobe, rule, initScript, ...documentation], system)
+      assert.deepEqual(
+        Object.keys(files),
+        [records, ...program, modprobe, rule, initScript, settings, ...documentation],
+        system,
+      )
       assert.equal(readFileSync(join(root, initScript), 'utf8'), repositoryText(text))
       assert.equal(statSync(join(root, initScript)).mode & 0o777, 0o755)
     }
@@ -361,7 +370,7 @@ eachArtefact('install', (artefact) => {
       symlinkSync(`${'../'.repeat(20)}${directory}/sbin`, join(root, 'usr/sbin'))
       symlinkSync(`${directory}/lib`, join(root, 'var/lib'))
       symlinkSync(`/usr/../..${directory}/share`, join(root, 'usr/share'))
-      const expected = [records, ...program, modprobe, rule, tmpfiles, dropIn, ...documentation]
+      const expected = [records, ...program, modprobe, rule, tmpfiles, dropIn, ...units, ...documentation]
       const outcomes = await told(artefact, 'install', '--root', root)
       assert.deepEqual(outcomes, Object.fromEntries(expected.map((path) => [path, 'installed'])))
       assert.deepEqual(filesIn(directory), files)
@@ -496,14 +505,21 @@ eachArtefact('install', (artefact) => {
       join(root, 'var/lib/dpkg/status'),
       'Package: nfsd-userland-helper\nStatus: install ok installed\nVersion: 0.1.0\nArchitecture: all\nMaintainer: x <x@y>\nDescription: x\n',
     )
-    assert.deepEqual(await told(artefact, 'install', '--root', root), {})
+    const switched = Object.fromEntries(units.filter((path) => path !== service).map((path) => [path, 'installed']))
+    assert.deepEqual(await told(artefact, 'install', '--root', root), switched)
+    await say(artefact, 'uninstall', '--root', root)
     assert.equal((await say(artefact, 'uninstall', '--root', root)).status, badArgument)
     assert.deepEqual(await told(artefact, '-s', '/srv/state', 'install', '--root', root), {
       '/srv/state/v4clients': 'installed',
       [tmpfiles]: 'installed',
       [dropIn]: 'installed',
+      ...Object.fromEntries(units.map((path) => [path, 'installed'])),
     })
-    assert.deepEqual(await told(artefact, 'install', '--root', root), { [tmpfiles]: 'updated', [dropIn]: 'updated' })
+    assert.deepEqual(await told(artefact, 'install', '--root', root), {
+      [tmpfiles]: 'updated',
+      [dropIn]: 'updated',
+      ...Object.fromEntries(units.map((path) => [path, path === service ? 'updated' : 'unchanged'])),
+    })
     await say(artefact, 'uninstall', '--root', root)
     assert.equal(existsSync(join(root, dropIn)), false)
   })
@@ -624,7 +640,7 @@ describe('what is installed', () => {
 
   it('has an init script that declares what insserv and OpenRC read, and that a shell understands', () => {
     for (const script of ['lsb-init.sh', 'openrc-init.sh'])
-      assert.equal(spawnSync('dash', ['-n', join(repository, 'udev', script)]).status, 0)
+      assert.equal(spawnSync('dash', ['-n', join(repository, 'udev/init.d', script)]).status, 0)
     const lsb = repositoryText('udev/init.d/lsb-init.sh')
     assert.match(
       lsb,

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import packageJson from '../../package.json' with { type: 'json' }
 import { artefacts, bundle, executable, root as repository, type Artefact } from '../support/artefacts.ts'
@@ -52,7 +52,7 @@ for (const artefact of artefacts())
       assert.match(
         output,
         new RegExp(
-          `^\\d+\\n${packageJson.version}(?: \\(QuickJS-ng [\\d.]+\\))?\\n---\\nNothing is done, only said:\\nThe package's own files are left to the package manager\\.$`,
+          `^\\d+\\n${packageJson.version}(?: \\(QuickJS-ng [\\d.]+\\))?\\n---\\nNothing is done, only said:\\n${artefact === executable ? 'unchanged +/etc/systemd/system/nfs-server\\.service\\.wants/.*\\n' : ''}installed +/etc/systemd/system/nfsdcld\\.service\\nThe package's own files are left to the package manager\\.$`,
           'm',
         ),
       )
@@ -100,6 +100,31 @@ for (const artefact of artefacts())
       assert.doesNotMatch(output, /warning: while removing/, output)
       assert.equal(output.split('--- left:\n')[1]?.trim(), '', output)
     })
+
+    if (artefact === executable)
+      it('leaves nfsdcld in its place where that has a database, until install is told, and gives it back when it goes', async () => {
+        const { status, output } = await onScratchMachine(`
+          rm -rf /var/lib/nfs /etc/nfs.conf /etc/nfs.conf.d
+          mkdir -p /var/lib/nfs/nfsdcld
+          echo whatever > /var/lib/nfs/nfsdcld/main.sqlite
+          started=/etc/systemd/system/nfs-server.service.wants/nfsd-userland-helper.service
+          mask=/etc/systemd/system/nfsdcld.service
+          dpkg --install '${deb}' 2>&1 | grep nfsdcld
+          ! [ -L $started ]
+          ! [ -L $mask ]
+          PATH='${dirname(process.execPath)}':$PATH nfsd-userland-helper install --no-import > /dev/null || true
+          readlink $started $mask
+          dpkg --install '${deb}' 2>&1 | grep nfsdcld || true
+          readlink $started $mask
+          dpkg --remove nfsd-userland-helper > /dev/null
+          ! [ -L $mask ]
+          dpkg --purge nfsd-userland-helper > /dev/null 2>&1
+          ! [ -L $started ]`)
+        assert.equal(status, 0, output)
+        assert.match(output, /^nfsd-userland-helper: nfsdcld has a database, and keeps its place\./m)
+        assert.equal(output.match(/keeps its place/g)?.length, 1, output)
+        assert.equal(output.match(/^\/dev\/null$/gm)?.length, 2, output)
+      })
 
     it('has nothing that lintian finds wrong, but for what is explained', () => {
       const { stdout, stderr, status } = spawnSync(

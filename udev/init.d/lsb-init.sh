@@ -2,33 +2,101 @@
 ### BEGIN INIT INFO
 # Provides:          nfsd-userland-helper
 # Required-Start:    $local_fs
-# Required-Stop:
+# Required-Stop:     $local_fs
+# Should-Start:      nfs-common rpc_pipefs
+# Should-Stop:       nfs-common
 # X-Start-Before:    nfs-kernel-server nfs-server nfs
+# X-Stop-After:      nfs-kernel-server nfs-server nfs
 # Default-Start:     2 3 4 5
-# Default-Stop:
-# Short-Description: Name the usermode helper of nfsd
+# Default-Stop:      0 1 6
+# Short-Description: Record which NFSv4 clients may reclaim their locks
 # Description:       Tells the kernel's NFS server which program remembers, across restarts, which NFSv4
-#                    clients may reclaim their locks. See nfsd-userland-helper(8).
+#                    clients may reclaim their locks; or serves the kernel's pipe, where it calls no
+#                    program. See nfsd-userland-helper(8).
 ### END INIT INFO
 
+PATH=/usr/sbin:/usr/bin:/sbin:/bin
 helper=/usr/sbin/nfsd-userland-helper
 parameter=/sys/module/nfsd/parameters/cltrack_prog
+run=/run/nfsd-userland-helper
+pidfile=$run/supervisor.pid
+
+tracker=auto
+[ ! -r /etc/default/nfsd-userland-helper ] || . /etc/default/nfsd-userland-helper
+
+# Where the kernel calls the helper, nothing runs.
+serves() {
+	case "$tracker" in
+	serve) return 0 ;;
+	helper) return 1 ;;
+	esac
+	! [ -e "$parameter" ]
+}
+
+running() {
+	[ -r "$pidfile" ] && grep -qs nfsd-userland-helper "/proc/$(cat "$pidfile")/cmdline"
+}
+
+start() {
+	[ -x "$helper" ] || return 5
+	[ -e "${parameter%/parameters/*}" ] || modprobe nfsd || return 1
+	# No newline: the kernel would take it for a part of the name.
+	[ ! -e "$parameter" ] || printf %s "$helper" > "$parameter"
+	serves || return 0
+	! running || return 0
+	mkdir -p "$run" && rm -f "$run/ready" && mkfifo -m 600 "$run/ready" || return 1
+	# Held open, so that nothing that is written there is lost before it is read.
+	exec 4<> "$run/ready"
+	setsid /bin/sh "$0" supervise < /dev/null > /dev/null 2>&1 4>&- &
+	echo $! > "$pidfile"
+	timeout 10 head -n 1 <&4 > /dev/null || { echo "nfsd-userland-helper: nobody holds the pipe; see the kernel's log" >&2; return 1; }
+}
+
+stop() {
+	# The kernel keeps the name; without a server it runs nothing.
+	running || return 0
+	supervisor=$(cat "$pidfile")
+	kill "$supervisor"
+	# It waits for the program, which finishes what it has read.
+	for i in $(seq 100); do
+		running || break
+		sleep 0.1
+	done
+	rm -f "$pidfile"
+}
+
+# Back in a tenth of a second, and never given up: what the kernel asks waits for 30 s in all.
+supervise() {
+	trap 'stopped=yes; kill "$child" 2> /dev/null' TERM INT HUP
+	stopped=
+	while [ -z "$stopped" ]; do
+		"$helper" serve --ready-fd 3 3<> "$run/ready" &
+		child=$!
+		# A signal ends the first wait, not the program.
+		wait "$child"
+		wait "$child"
+		[ -n "$stopped" ] || sleep 0.1
+	done
+}
 
 case "$1" in
-start | restart | force-reload)
-	[ -x "$helper" ] || exit 5
-	[ -e "$parameter" ] || modprobe nfsd || exit 1
-	# No newline: the kernel would take it for a part of the name.
-	printf %s "$helper" > "$parameter"
-	;;
-stop)
-	# The kernel keeps the name; without a server it runs nothing.
+start) start ;;
+stop) stop ;;
+restart | force-reload)
+	stop
+	start
 	;;
 status)
-	[ -e "$parameter" ] || { echo "nfsd is not loaded"; exit 3; }
-	echo "nfsd runs $(cat "$parameter")"
-	[ "$(cat "$parameter")" = "$helper" ] || exit 3
+	if running; then
+		echo "nfsd-userland-helper serves the pipe"
+	elif [ "$(cat "$parameter" 2> /dev/null)" = "$helper" ]; then
+		echo "nfsd runs $helper"
+	else
+		echo "nfsd-userland-helper does not run, nor does nfsd name it"
+		exit 3
+	fi
 	;;
+supervise) supervise ;;
 *)
 	echo "Usage: $0 {start|stop|restart|force-reload|status}" >&2
 	exit 2

@@ -1,25 +1,65 @@
 #!/sbin/openrc-run
-# Names the usermode helper of nfsd before the NFS server starts. See nfsd-userland-helper(8).
+# Names the usermode helper of nfsd, or serves the pipe where the kernel calls no helper, before the NFS server starts.
+# See nfsd-userland-helper(8).
 
-description="Name the usermode helper of nfsd"
+description="Record which NFSv4 clients may reclaim their locks"
 
 helper=/usr/sbin/nfsd-userland-helper
 parameter=/sys/module/nfsd/parameters/cltrack_prog
+run=/run/nfsd-userland-helper
+
+# Back in tenths of a second, and never given up: what the kernel asks waits for 30 s in all.
+supervisor=supervise-daemon
+command=/bin/sh
+command_args="-c 'exec $helper serve --ready-fd 3 3<> $run/ready'"
+respawn_delay_step=0
+respawn_delay=0
+respawn_max=0
+pidfile=/run/nfsd-userland-helper.pid
 
 depend() {
-	after localmount modules
+	after localmount modules rpc.pipefs rpc_pipefs
 	before nfs nfs-server
 }
 
+# Where the kernel calls the helper, nothing runs.
+serves() {
+	case "${tracker:-auto}" in
+	serve) return 0 ;;
+	helper) return 1 ;;
+	esac
+	! [ -e "$parameter" ]
+}
+
 start() {
-	ebegin "Naming the usermode helper of nfsd"
-	[ -e "$parameter" ] || modprobe nfsd
-	# No newline: the kernel would take it for a part of the name.
-	printf %s "$helper" > "$parameter"
+	[ -e "${parameter%/parameters/*}" ] || modprobe nfsd
+	if [ -e "$parameter" ]; then
+		ebegin "Naming the usermode helper of nfsd"
+		# No newline: the kernel would take it for a part of the name.
+		printf %s "$helper" > "$parameter"
+		eend $? || return
+	fi
+	serves || return 0
+	mkdir -p "$run" && rm -f "$run/ready" && mkfifo -m 600 "$run/ready" || return
+	# Held open, so that nothing that is written there is lost before it is read.
+	exec 4<> "$run/ready"
+	default_start || return
+	ebegin "Waiting until the pipe is held"
+	timeout 10 head -n 1 <&4 > /dev/null
 	eend $?
 }
 
 stop() {
 	# The kernel keeps the name; without a server it runs nothing.
-	return 0
+	if [ -e "$pidfile" ]; then default_stop; fi
+}
+
+status() {
+	if [ -e "$pidfile" ]; then
+		default_status
+	elif [ "$(cat "$parameter" 2> /dev/null)" = "$helper" ]; then
+		einfo "nfsd runs $helper"
+	else
+		return 3
+	fi
 }

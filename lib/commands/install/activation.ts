@@ -2,14 +2,17 @@
  * What is told to a running system when files have come or gone. Nothing here is needed after a reboot. udev looks after
  * changed rules by itself.
  *
- * The kernel is told the program's name only while no nfsd thread runs. Under a running server, clients that another
- * tracker has recorded would be unknown to us, and nothing would say so before the next restart.
+ * The kernel is told the program's name, and nfsdcld is stopped, only while no nfsd thread runs. Under a running server,
+ * clients that another tracker has recorded would be unknown to us, and nothing would say so before the next restart. For
+ * the same reason the service is not started here, but by the next start of the server; one that runs is exchanged for
+ * the new program, which takes over what the old one had in hand.
  */
 import { spawnSync } from 'node:child_process'
 import { errorCode } from '../../failure.ts'
 import fs from 'node:fs'
 import { nfsdThreads } from '../shared/service.ts'
 import { helperPath, name, type Init } from './files.ts'
+import { nfsdcldRuns } from './nfsdcld.ts'
 
 export interface Action {
   readonly what: string
@@ -21,35 +24,58 @@ const parameter = '/sys/module/nfsd/parameters/cltrack_prog'
 /** What the kernel has when nobody names another. */
 const kernelsOwn = '/sbin/nfsdcltrack'
 
-export function activate(init: Init, nfsdDirectory: string): Action[] {
-  return [...reloads(init, 'install'), ...tellKernel(helperPath, nfsdDirectory)]
+export interface Wanted {
+  readonly init: Init
+  readonly takesOver: boolean
+  /** The service is among the files. */
+  readonly serves: boolean
 }
 
-/** Before the files go: a service that is removed from its runlevel must still be there. */
-export const deregister = (init: Init): Action[] =>
-  init === 'openrc'
-    ? [run('rc-update', 'delete', name)]
-    : init === 'lsb'
-      ? [run('update-rc.d', '-f', name, 'remove')]
+export function activate(wanted: Wanted, nfsdDirectory: string): Action[] {
+  const systemd = wanted.init === 'systemd' && fs.existsSync('/run/systemd/system')
+  return [
+    ...reloads(wanted.init, wanted.takesOver),
+    ...(systemd && wanted.takesOver ? stop('nfsdcld.service', nfsdcldRuns(), nfsdDirectory) : []),
+    ...(systemd && wanted.serves ? [run('systemctl', 'try-restart', `${name}.service`)] : []),
+    ...tellKernel(helperPath, nfsdDirectory),
+  ]
+}
+
+/** Before the files go: a service that is stopped, or removed from its runlevel, must still be there. */
+export function deregister(init: Init, nfsdDirectory: string): Action[] {
+  if (init === 'systemd')
+    return fs.existsSync('/run/systemd/system')
+      ? stop(`${name}.service`, run('systemctl', 'is-active', `${name}.service`).outcome === 'done', nfsdDirectory)
       : []
+  if (init === 'openrc') return [run('rc-update', 'delete', name)]
+  return init === 'lsb' ? [run('update-rc.d', '-f', name, 'remove')] : []
+}
+
+/** A server waits, without limit, for a tracker that it has taken. */
+function stop(unit: string, runs: boolean, nfsdDirectory: string): Action[] {
+  if (!runs) return []
+  const threads = nfsdThreads(nfsdDirectory)
+  return threads === 0
+    ? [run('systemctl', 'stop', unit)]
+    : [{ what: `systemctl stop ${unit}`, outcome: later(threads) }]
+}
+
+const later = (threads: number): string =>
+  `not while ${threads} nfsd threads run: takes effect when nfs-server is next restarted`
 
 export function deactivate(init: Init, nfsdDirectory: string): Action[] {
   const told = readParameter()
   return [
-    ...reloads(init, 'uninstall'),
+    ...(init === 'systemd' && fs.existsSync('/run/systemd/system') ? [run('systemctl', 'daemon-reload')] : []),
     ...(told?.trimEnd() === helperPath ? tellKernel(kernelsOwn, nfsdDirectory) : []),
   ]
 }
 
-function reloads(init: Init, why: 'install' | 'uninstall'): Action[] {
-  const actions: Action[] = []
-  if (init === 'systemd' && fs.existsSync('/run/systemd/system')) {
-    actions.push(run('systemctl', 'daemon-reload'))
-    if (why === 'install') actions.push(run('systemd-tmpfiles', '--create', `${name}.conf`))
-  }
-  if (init === 'openrc' && why === 'install') actions.push(run('rc-update', 'add', name, 'default'))
-  if (init === 'lsb' && why === 'install') actions.push(run('update-rc.d', name, 'defaults'))
-  return actions
+function reloads(init: Init, takesOver: boolean): Action[] {
+  if (init === 'systemd' && fs.existsSync('/run/systemd/system'))
+    return [run('systemctl', 'daemon-reload'), run('systemd-tmpfiles', '--create', `${name}.conf`)]
+  if (init === 'openrc' && takesOver) return [run('rc-update', 'add', name, 'default')]
+  return init === 'lsb' && takesOver ? [run('update-rc.d', name, 'defaults')] : []
 }
 
 function tellKernel(program: string, nfsdDirectory: string): Action[] {
@@ -57,8 +83,7 @@ function tellKernel(program: string, nfsdDirectory: string): Action[] {
   if (told === undefined || told === `${program}\n`) return []
   const what = `printf %s ${program} > ${parameter}`
   const threads = nfsdThreads(nfsdDirectory)
-  if (threads > 0)
-    return [{ what, outcome: `not while ${threads} nfsd threads run: takes effect when nfs-server is next restarted` }]
+  if (threads > 0) return [{ what, outcome: later(threads) }]
   try {
     fs.writeFileSync(parameter, program)
     return [{ what, outcome: 'done' }]

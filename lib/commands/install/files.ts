@@ -6,9 +6,13 @@ import { basename } from 'node:path'
 import { Failed } from '../../failure.ts'
 import type { Shell } from './completion.ts'
 import type { Texts } from './texts.ts'
+import { canServe, type Tracker } from './tracker.ts'
 
-/** `configuration` is the admin's as soon as it is changed; all else is ours. */
-export type Kind = 'program' | 'configuration' | 'documentation'
+/**
+ * `configuration` is the admin's as soon as it is changed; all else is ours. `switch`: a link by which systemd starts a unit
+ * or doesn't. What is in its place already, by systemctl or another hand, stays.
+ */
+export type Kind = 'program' | 'configuration' | 'documentation' | 'switch'
 
 /** Where programs look for zsh's functions: Debian's first. */
 export const zshDirectories = ['/usr/share/zsh/vendor-completions', '/usr/share/zsh/site-functions'] as const
@@ -46,15 +50,27 @@ export interface Wanted {
   readonly zshDirectory: (typeof zshDirectories)[number]
   /** `admin`: what may be changed is in /etc. `package`: only what Debian has there. */
   readonly layout: 'admin' | 'package'
+  readonly tracker: Tracker
+  /** Whether nfsdcld goes. Else nothing but the kernel's name for the helper changes. */
+  readonly takesOver: boolean
+  /** Another installation's unit is in /usr/lib, which one in /etc hides. */
+  readonly packaged?: boolean
 }
 
 export const name = 'nfsd-userland-helper'
 export const helperPath = `/usr/sbin/${name}`
 export const usualStateDirectory = '/var/lib/nfs'
 const room = `/usr/lib/${name}`
+const unit = `${name}.service`
+/** Where systemd and the admin say that the service is started with the NFS server, and that nfsdcld is not. */
+export const switches = {
+  ours: `/etc/systemd/system/nfs-server.service.wants/${unit}`,
+  nfsdcld: '/etc/systemd/system/nfsdcld.service',
+} as const
 
 /** In the order in which they are put in place: the program before what names it. */
-export function filesOf({ program, stateDirectory, texts, completion, init, zshDirectory, layout }: Wanted): Item[] {
+export function filesOf(wanted: Wanted): Item[] {
+  const { program, stateDirectory, texts, completion, init, zshDirectory, layout } = wanted
   const [udev, systemd, tmpfiles] =
     layout === 'admin'
       ? ['/etc/udev', '/etc/systemd', '/etc/tmpfiles.d']
@@ -88,16 +104,72 @@ export function filesOf({ program, stateDirectory, texts, completion, init, zshD
             ),
             ofThisMachine: true,
           } as const,
+          ...service(wanted, `${systemd}/system/${unit}`),
         ]
       : []),
-    ...(init === 'openrc' ? [configuration(`/etc/init.d/${name}`, texts.openrc, 0o755)] : []),
-    ...(init === 'lsb' ? [configuration(`/etc/init.d/${name}`, texts.lsb, 0o755)] : []),
+    ...(init === 'openrc' ? initScript(wanted, texts.openrc, '/etc/conf.d') : []),
+    ...(init === 'lsb' ? initScript(wanted, texts.lsb, '/etc/default') : []),
     documentation(`/usr/share/man/man8/${name}.8`, texts.page8),
     documentation(`/usr/share/man/man5/${name}.5`, texts.page5),
     documentation(`/usr/share/bash-completion/completions/${name}`, completion('bash')),
     documentation(`${zshDirectory}/_${name}`, completion('zsh')),
   ]
 }
+
+/** What holds the pipe, where it is asked for, and what starts it. */
+function service(
+  { program, stateDirectory, texts, layout, tracker, takesOver, packaged = false }: Wanted,
+  path: string,
+): Item[] {
+  const link = (at: string, linkTo: string): Item => ({
+    path: at,
+    kind: 'switch',
+    mode: 0o777,
+    content: { linkTo },
+    ofThisMachine: true,
+  })
+  const serves = tracker !== 'helper' && canServe(program)
+  return [
+    ...(serves
+      ? [
+          {
+            path,
+            kind: 'configuration',
+            mode: 0o644,
+            content: { text: sandboxFor(stateDirectory, about(conditions(texts.service, tracker), stateDirectory)) },
+            ofThisMachine: true,
+          } as const,
+        ]
+      : []),
+    ...(tracker === 'helper' && packaged ? [link(path, '/dev/null')] : []),
+    ...(serves && takesOver && layout === 'admin'
+      ? [link(switches.ours, packaged ? `/usr/lib/systemd/system/${unit}` : path)]
+      : []),
+    ...(takesOver && layout === 'admin' ? [link(switches.nfsdcld, '/dev/null')] : []),
+  ]
+}
+
+/** `serve` does not ask which kernel it is. */
+const conditions = (text: string, tracker: Tracker): string =>
+  tracker === 'serve' ? text.replaceAll(/^(?:# Whatever kernel|# by the mount|Condition).*\n/gm, '') : text
+
+/** A home directory is a strange place for records, but no reason to lose them. */
+const sandboxFor = (stateDirectory: string, text: string): string =>
+  /^\/(?:home|root|run\/user)(?:\/|$)/.test(stateDirectory)
+    ? text.replace('ProtectHome=yes', 'ProtectHome=read-only')
+    : text
+
+const initScript = ({ texts, tracker, program }: Wanted, script: string, settings: string): Item[] => [
+  { path: `/etc/init.d/${name}`, kind: 'configuration', mode: 0o755, content: { text: script } },
+  {
+    path: `${settings}/${name}`,
+    kind: 'configuration',
+    mode: 0o644,
+    content: {
+      text: texts.initSettings.replace('tracker=auto', `tracker=${canServe(program) ? tracker : 'helper'}`),
+    },
+  },
+]
 
 /** Every path at which any version of `install` puts a file, on any system. */
 export function isOurPath(path: string): boolean {
@@ -108,7 +180,12 @@ export function isOurPath(path: string): boolean {
     `/etc/udev/rules.d/60-${name}.rules`,
     `/etc/tmpfiles.d/${name}.conf`,
     `/etc/systemd/system/nfs-server.service.d/${name}.conf`,
+    `/etc/systemd/system/${unit}`,
+    switches.ours,
+    switches.nfsdcld,
     `/etc/init.d/${name}`,
+    `/etc/conf.d/${name}`,
+    `/etc/default/${name}`,
     `/usr/share/man/man8/${name}.8`,
     `/usr/share/man/man5/${name}.5`,
     `/usr/share/bash-completion/completions/${name}`,

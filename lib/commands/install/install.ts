@@ -2,45 +2,82 @@
  * Puts the program and what a system needs beside it in place, and says of each file what became of it. May be repeated:
  * after an upgrade, and after a change of the state directory in nfs.conf.
  */
-import { resolve } from 'node:path'
+import { basename, dirname, resolve } from 'node:path'
+import fs from 'node:fs'
 import { command } from '../shared/command.ts'
+import { inDirectory } from '../shared/inside.ts'
 import { textOfPath } from '../shared/print.ts'
 import { examine } from '../doctor/doctor.ts'
 import { activate, type Action } from './activation.ts'
 import { completionFor } from './completion.ts'
-import { filesOf, usualStateDirectory, type Item } from './files.ts'
+import { Failed } from '../../failure.ts'
+import { helperSupport } from '../shared/helper-support.ts'
+import { say as tell } from '../shared/print.ts'
+import { describe, importFrom } from '../move/import.ts'
+import { filesOf, switches, usualStateDirectory, type Item } from './files.ts'
 import { readInstalled, writeInstalled } from './installed.ts'
 import { place, takeAway, type Identity } from './place.ts'
+import { howToTakeOver, nfsdcldDirectory, whatIsLost } from './nfsdcld.ts'
 import { placeRecords } from './records.ts'
 import { leftAlone, outcomeOf, say } from './report.ts'
 import { runningProgram, targetAt, type Target } from './target.ts'
 import { embedded } from './texts.ts'
+import { canServe, choose, trackers } from './tracker.ts'
 
 export const installCommand = command(
   'install',
   'install the program, and what makes the kernel run it',
   (cli) =>
     cli
+      .option('tracker', {
+        choices: trackers,
+        default: 'auto' as const,
+        describe:
+          'who records the clients: the helper where the kernel calls one, the service where it does not; or one of them',
+      })
+      .option('import', {
+        type: 'boolean',
+        describe: "take nfsdcld's clients over; --no-import leaves them behind",
+      })
       .option('root', { type: 'string', default: '/', describe: 'install into the system that lies here' })
       .option('dry-run', { type: 'boolean', default: false, describe: 'say what would be done, do nothing' })
       .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
       .example('$0 install', 'on this machine')
       .example('$0 install --root /mnt --dry-run', 'what would come into another system'),
-  async ({ root, 'dry-run': dryRun, json }, settings, door) => {
+  async ({ tracker, import: imports, root, 'dry-run': dryRun, json }, settings, door) => {
     const { nfsdDirectory } = settings
     const stateDirectory = textOfPath(settings.stateDirectory)
     // Directories that are made on the way are for all to read, whatever umask the caller has.
     process.umask(0o022)
     const target = targetAt(resolve(root))
     const { files: before, foreign } = readInstalled(target.root)
+    const program = runningProgram(target.live)
+    if (tracker === 'serve' && !canServe(program))
+      throw new Failed({
+        kind: 'bad-argument',
+        why: "only the executable can serve the pipe, not Node's script",
+        word: '--tracker=serve',
+      })
+    if (imports === true && !target.live)
+      throw new Failed({ kind: 'bad-argument', why: 'clients are imported on the system that runs', word: '--import' })
+    // Refused while a server runs, and then nothing is changed.
+    if (imports === true) tell(describe(await importFrom(nfsdcldDirectory, { dryRun, yes: true }, settings)).trimEnd())
+    const lost =
+      imports === undefined && !before.has(switches.nfsdcld) && !hasSwitch(target)
+        ? await whatIsLost(target, settings.calls)
+        : undefined
+    const wanted = { tracker, takesOver: lost === undefined }
     const items = filesOf({
       ...target,
-      program: runningProgram(target.live),
+      ...wanted,
+      program,
       stateDirectory,
       texts: embedded,
       completion: (shell) => completionFor(shell, door.vocabulary()),
       layout: 'admin',
-    }).filter((item) => isOurs(item, target, stateDirectory, before))
+    }).filter((item) =>
+      isOurs(item, { target, before, usual: stateDirectory === usualStateDirectory && tracker === 'auto' }),
+    )
 
     // A package leaves the usual one to the first start of the server.
     const files =
@@ -50,7 +87,8 @@ export const installCommand = command(
     const installed = new Map<string, Identity>()
     for (const item of items) {
       const { outcome, identity } = place(target.root, item, before.get(item.path), dryRun)
-      installed.set(item.path, identity)
+      // Who found a switch as it should be takes no part in it.
+      if (item.kind !== 'switch' || outcome !== 'unchanged' || before.has(item.path)) installed.set(item.path, identity)
       files.push({ path: item.path, outcome })
     }
     for (const [path, identity] of [...before].reverse())
@@ -58,18 +96,47 @@ export const installCommand = command(
     files.push(...leftAlone(foreign))
     if (!dryRun) writeInstalled(target.root, installed)
 
-    const actions: Action[] = dryRun || !target.live ? [] : activate(target.init, nfsdDirectory)
+    const actions: Action[] =
+      dryRun || !target.live
+        ? []
+        : activate(
+            { init: target.init, takesOver: wanted.takesOver, serves: tracker !== 'helper' && canServe(program) },
+            nfsdDirectory,
+          )
     const examined = dryRun || !target.live ? undefined : await examine(settings)
-    say({ root: target.root.path, dryRun, packaged: target.packaged, files, actions, examined }, json)
-    return outcomeOf(actions)
+    const choice = choose(tracker, program, target.live ? helperSupport() : undefined)
+    say(
+      {
+        root: target.root.path,
+        tracker: choice,
+        keptNfsdcld: lost === undefined ? undefined : howToTakeOver(lost),
+        dryRun,
+        packaged: target.packaged,
+        files,
+        actions,
+        examined,
+      },
+      json,
+    )
+    return outcomeOf(actions, choice)
   },
 )
 
-/** Beside a package only what this machine alone knows: a state directory that is not the usual one. */
-const isOurs = (
-  item: Item,
-  { packaged }: Target,
-  stateDirectory: string,
-  before: ReadonlyMap<string, Identity>,
-): boolean =>
-  !packaged || before.has(item.path) || (item.ofThisMachine === true && stateDirectory !== usualStateDirectory)
+interface Ours {
+  readonly target: Target
+  readonly before: ReadonlyMap<string, Identity>
+  /** The state directory and the tracker are those for which the package was made. */
+  readonly usual: boolean
+}
+
+/** Beside a package only what this machine alone knows: what is not as usual, and what is switched on and off. */
+const isOurs = (item: Item, { target, before, usual }: Ours): boolean =>
+  !target.packaged || before.has(item.path) || item.kind === 'switch' || (item.ofThisMachine === true && !usual)
+
+/** Somebody has decided already who tracks the clients. */
+const hasSwitch = ({ root }: Target): boolean =>
+  [switches.ours, switches.nfsdcld].some(
+    (path) =>
+      inDirectory(root, dirname(path), 'leave', ({ entry }) => fs.readdirSync(entry('.')).includes(basename(path))) ===
+      true,
+  )

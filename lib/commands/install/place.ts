@@ -65,7 +65,8 @@ function decide(
 ): Outcome {
   const there = found('')
   if (there === ours) return 'unchanged'
-  if (kind !== 'configuration') return there === undefined ? 'installed' : 'updated'
+  if (kind === 'switch' && there !== undefined) return 'unchanged'
+  if (kind !== 'configuration' && kind !== 'switch') return there === undefined ? 'installed' : 'updated'
   if (there === undefined) return before === undefined ? 'installed' : 'left out: you removed it'
   if (there === before) return 'updated'
   if (ours === before) return 'kept'
@@ -88,7 +89,7 @@ export function takeAway(root: Root, path: string, before: Identity, dryRun: boo
 
 /** Directories that are there for us alone go with their last file. */
 function removeRoom(root: Root, path: string): void {
-  if (/\/(?:nfsd-userland-helper|nfs-server\.service\.d)$/.test(path))
+  if (/\/(?:nfsd-userland-helper|nfs-server\.service\.(?:d|wants))$/.test(path))
     inDirectory(root, dirname(path), 'leave', (directory) => {
       tolerating(
         ['ENOENT', 'ENOTDIR', 'ENOTEMPTY', 'EEXIST'],

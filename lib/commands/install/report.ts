@@ -5,6 +5,7 @@ import { print, printJson } from '../shared/print.ts'
 import { forPrograms, inWords, type Examined } from '../doctor/doctor.ts'
 import type { Action } from './activation.ts'
 import type { Outcome } from './place.ts'
+import { inWords as choiceInWords, type Choice } from './tracker.ts'
 
 /** What `--json` tells as well (docs/json.md). */
 export interface Report {
@@ -12,6 +13,10 @@ export interface Report {
   readonly dryRun: boolean
   /** The distribution's package has put most files there, and they were left alone. */
   readonly packaged: boolean
+  /** Undefined where nothing is chosen. */
+  readonly tracker: Choice | undefined
+  /** Why nfsdcld keeps its place, and how it would go. */
+  readonly keptNfsdcld: string | undefined
   readonly files: readonly { readonly path: string; readonly outcome: Outcome }[]
   readonly actions: readonly Action[]
   /** What doctor found afterwards; it is not asked about a system that does not run. */
@@ -22,20 +27,27 @@ export interface Report {
 export const leftAlone = (foreign: readonly string[]): Report['files'] =>
   foreign.map((path) => ({ path: printable(Buffer.from(path)), outcome: 'left alone: not ours' }))
 
-/** 1: the files are as they should be, but a running system could not be told. */
-export const outcomeOf = (actions: readonly Action[]): number =>
-  actions.some(({ outcome }) => outcome.startsWith('failed')) ? 1 : 0
+/** 1: the files are as they should be, but a running system could not be told, or its kernel has no use for them. */
+export const outcomeOf = (actions: readonly Action[], tracker?: Choice): number =>
+  tracker?.takes === 'none' || actions.some(({ outcome }) => outcome.startsWith('failed')) ? 1 : 0
 
 export function say(report: Report, json: boolean): void {
-  const { examined, dryRun, ...rest } = report
-  if (json) printJson({ ...rest, dry_run: dryRun, doctor: examined === undefined ? null : forPrograms(examined) })
+  const { examined, dryRun, tracker, keptNfsdcld, ...rest } = report
+  if (json)
+    printJson({
+      ...rest,
+      tracker: tracker ?? null,
+      nfsdcld_kept: keptNfsdcld ?? null,
+      dry_run: dryRun,
+      doctor: examined === undefined ? null : forPrograms(examined),
+    })
   else
     print(
       `${lines(report).join('\n')}\n${examined === undefined ? '' : `\nWhat doctor finds now:\n\n${inWords(examined)}`}`,
     )
 }
 
-function lines({ root, dryRun, packaged, files, actions }: Report): string[] {
+function lines({ root, dryRun, packaged, tracker, keptNfsdcld, files, actions }: Report): string[] {
   const width = Math.max(0, ...files.map(({ outcome }) => outcome.length))
   return [
     ...(dryRun ? ['Nothing is done, only said:'] : []),
@@ -45,6 +57,8 @@ function lines({ root, dryRun, packaged, files, actions }: Report): string[] {
     ),
     ...(packaged ? ["The package's own files are left to the package manager."] : []),
     ...actions.map(({ what, outcome }) => `${outcome}: ${what}`),
+    ...(tracker === undefined ? [] : [choiceInWords(tracker)]),
+    ...(keptNfsdcld === undefined ? [] : [keptNfsdcld]),
     ...(root === '/' || dryRun
       ? []
       : [`Nothing was told to a running system, and doctor was not run: that is for the system in ${root}.`]),

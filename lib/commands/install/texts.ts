@@ -5,7 +5,9 @@ import udevRule from '../../../udev/rules.d/60-nfsd-userland-helper.rules'
 import lsb from '../../../udev/init.d/lsb-init.sh'
 import modprobe from '../../../udev/modprobe.d/nfsd-userland-helper.conf'
 import dropIn from '../../../udev/systemd/nfs-server.conf'
+import service from '../../../udev/systemd/nfsd-userland-helper.service'
 import openrc from '../../../udev/init.d/openrc-init.sh'
+import initSettings from '../../../udev/init.d/nfsd-userland-helper.conf'
 import tmpfiles from '../../../udev/tmpfiles.d/nfsd-userland-helper.conf'
 
 export interface Texts {
@@ -13,10 +15,23 @@ export interface Texts {
   readonly modprobe: string
   readonly tmpfiles: string
   readonly dropIn: string
+  readonly service: string
   readonly lsb: string
   readonly openrc: string
+  readonly initSettings: string
   readonly page8: string
   readonly page5: string
 }
 
-export const embedded: Texts = { udevRule, modprobe, tmpfiles, dropIn, lsb, openrc, page8, page5 }
+export const embedded: Texts = {
+  udevRule,
+  modprobe,
+  tmpfiles,
+  dropIn,
+  service,
+  lsb,
+  openrc,
+  initSettings,
+  page8,
+  page5,
+}

@@ -32,7 +32,7 @@ export const uninstallCommand = command(
         word: target.root.path,
       })
     const acts = target.live && !dryRun
-    const actions = acts ? deregister(target.init) : []
+    const actions = acts ? deregister(target.init, nfsdDirectory) : []
     const files = [
       ...[...installed]
         .reverse()
@@ -41,7 +41,19 @@ export const uninstallCommand = command(
     ]
     if (!dryRun) forgetInstalled(target.root)
     if (acts) actions.push(...deactivate(target.init, nfsdDirectory))
-    say({ root: target.root.path, dryRun, packaged: target.packaged, files, actions, examined: undefined }, json)
+    say(
+      {
+        root: target.root.path,
+        dryRun,
+        packaged: target.packaged,
+        tracker: undefined,
+        keptNfsdcld: undefined,
+        files,
+        actions,
+        examined: undefined,
+      },
+      json,
+    )
     return outcomeOf(actions)
   },
 )

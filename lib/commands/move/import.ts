@@ -4,6 +4,7 @@ import type { Directory } from '../../syscalls/files.ts'
 import { makeStateDirectory } from '../../store/state-directory.ts'
 import { resolve } from 'node:path'
 import { counted, Failed, quote } from '../../failure.ts'
+import type { Here } from '../shared/here.ts'
 import { command } from '../shared/command.ts'
 import { consent, withConsent } from '../shared/consent.ts'
 import { print, printJson, say, textOfPath } from '../shared/print.ts'
@@ -47,60 +48,69 @@ export const importCommand = command(
       .example('$0 import --yes /srv/failed-node/nfs', 'the state directory of another machine')
       .example('ssh old nfsd-userland-helper export | $0 import --yes -', 'its export'),
   async ({ SOURCE: given, 'dry-run': dryRun, yes, json }, settings) => {
-    process.umask(0o077)
-    const { calls, stateDirectory, nfsdDirectory } = settings
-    const anywhere = disk.anywhere(calls)
-    const source = given === standardInput ? '-' : resolve(given)
-    const asBytes = Buffer.from(source).toString('latin1')
-    if (asBytes === stateDirectory)
-      throw new Failed({ kind: 'bad-argument', why: 'that is the state directory itself', word: given })
-    const now = Date.now()
-    const found = await readSource(calls, source, Math.floor(now / 1000))
-    const room = roomIn(settings)
-    // Gone through to its end before anything is changed: what can't be understood is refused as a whole.
-    const counted = { there: 0, blocked: 0, missing: 0 }
-    for (const client of found.clients()) counted[room.standing(client)]++
-    let matchOnly = 0
-    for (const hash of found.matchOnly()) if (hash !== '') matchOnly++
-    const top = matchOnly > 0 ? legacyRoom(stateDirectory, nfsdDirectory) : undefined
-    if (asBytes === top)
-      throw new Failed({
-        kind: 'bad-argument',
-        why: 'that is where the helper looks by itself: nothing is to be imported',
-        word: given,
-      })
-    if (counted.blocked > 0)
-      throw refused(
-        `nothing changed: ${counted.blocked} of these clients have a newer record here that can't be understood, and would not be let in; verify --repair first`,
-      )
-
-    const notes = found.notes()
-    let [placed, made] = [counted.missing, top === undefined ? 0 : missingIn(anywhere, top, found.matchOnly())]
-    if (!dryRun && placed + made > 0) {
-      for (const note of notes) say(note)
-      await consent(question(found, source, stateDirectory, placed + made), yes)
-      if (placed > 0) placed = placeAll(room, missing(found, room, progress('placing clients', placed)), now)
-      if (top !== undefined) made = placeInTop(room, top, found.matchOnly())
-    } else if (!dryRun) {
-      if (counted.there > 0) confirmPlaced(room.state)
-      if (top !== undefined) disk.syncDirectory(top, anywhere)
-    }
-    const clients = counted.there + counted.missing
-    const result: Imported = {
-      source: { kind: found.kind, path: source },
-      state_directory: textOfPath(stateDirectory),
-      dry_run: dryRun,
-      clients,
-      imported: placed,
-      already_there: clients - placed,
-      match_only: { clients: matchOnly, imported: made },
-      notes,
-    }
+    const result = await importFrom(given, { dryRun, yes }, settings)
     if (json) printJson(result)
     else print(describe(result))
     return 0
   },
 )
+
+/** @param how `yes`: nobody is asked. @throws Failed, and then nothing has changed but some clients may be placed. */
+export async function importFrom(
+  given: string,
+  { dryRun, yes }: { readonly dryRun: boolean; readonly yes: boolean },
+  settings: Here,
+): Promise<Imported> {
+  process.umask(0o077)
+  const { calls, stateDirectory, nfsdDirectory } = settings
+  const anywhere = disk.anywhere(calls)
+  const source = given === standardInput ? '-' : resolve(given)
+  const asBytes = Buffer.from(source).toString('latin1')
+  if (asBytes === stateDirectory)
+    throw new Failed({ kind: 'bad-argument', why: 'that is the state directory itself', word: given })
+  const now = Date.now()
+  const found = await readSource(calls, source, Math.floor(now / 1000))
+  const room = roomIn(settings)
+  // Gone through to its end before anything is changed: what can't be understood is refused as a whole.
+  const counted = { there: 0, blocked: 0, missing: 0 }
+  for (const client of found.clients()) counted[room.standing(client)]++
+  let matchOnly = 0
+  for (const hash of found.matchOnly()) if (hash !== '') matchOnly++
+  const top = matchOnly > 0 ? legacyRoom(stateDirectory, nfsdDirectory) : undefined
+  if (asBytes === top)
+    throw new Failed({
+      kind: 'bad-argument',
+      why: 'that is where the helper looks by itself: nothing is to be imported',
+      word: given,
+    })
+  if (counted.blocked > 0)
+    throw refused(
+      `nothing changed: ${counted.blocked} of these clients have a newer record here that can't be understood, and would not be let in; verify --repair first`,
+    )
+
+  const notes = found.notes()
+  let [placed, made] = [counted.missing, top === undefined ? 0 : missingIn(anywhere, top, found.matchOnly())]
+  if (!dryRun && placed + made > 0) {
+    for (const note of notes) say(note)
+    await consent(question(found, source, stateDirectory, placed + made), yes)
+    if (placed > 0) placed = placeAll(room, missing(found, room, progress('placing clients', placed)), now)
+    if (top !== undefined) made = placeInTop(room, top, found.matchOnly())
+  } else if (!dryRun) {
+    if (counted.there > 0) confirmPlaced(room.state)
+    if (top !== undefined) disk.syncDirectory(top, anywhere)
+  }
+  const clients = counted.there + counted.missing
+  return {
+    source: { kind: found.kind, path: source },
+    state_directory: textOfPath(stateDirectory),
+    dry_run: dryRun,
+    clients,
+    imported: placed,
+    already_there: clients - placed,
+    match_only: { clients: matchOnly, imported: made },
+    notes,
+  }
+}
 
 function* missing(found: Found, room: Room, shown: (done: number) => void): Generator<Movable> {
   let count = 0
@@ -138,7 +148,7 @@ function placeInTop({ state }: Room, top: string, hashes: Iterable<string>): num
   return placeMatchOnly(state.anywhere, top, hashes)
 }
 
-function describe({
+export function describe({
   source,
   state_directory: stateDirectory,
   dry_run: dryRun,

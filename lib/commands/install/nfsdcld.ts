@@ -1,0 +1,44 @@
+/**
+ * nfsdcld is who tracks the clients today, where it has recorded any. Whoever takes its place without its records costs
+ * these clients their locks at the next start of the server. So it keeps its place until its records are imported, or the
+ * admin says that they need not be.
+ */
+import { counted, failureFrom, report } from '../../failure.ts'
+import fs from 'node:fs'
+import type { Calls } from '../../syscalls/calls.ts'
+import { readSource } from '../move/source.ts'
+import { existsBelow } from '../shared/inside.ts'
+import type { Target } from './target.ts'
+
+export const nfsdcldDirectory = '/var/lib/nfs/nfsdcld'
+
+/** @returns why nfsdcld keeps its place; undefined where it has nothing that could be lost. */
+export async function whatIsLost({ root, live }: Target, calls: Calls): Promise<string | undefined> {
+  if (!existsBelow(root, `${nfsdcldDirectory}/main.sqlite`)) return undefined
+  if (!live) return 'it may have recorded clients'
+  try {
+    const found = await readSource(calls, nfsdcldDirectory, Math.floor(Date.now() / 1000))
+    let count = 0
+    for (const client of found.clients()) if (client.owner.length > 0) count++
+    for (const hash of found.matchOnly()) if (hash !== '') count++
+    return count === 0 ? undefined : `it has recorded ${counted(count, 'client')}`
+  } catch (thrown) {
+    return `what it has recorded can't be read (${report(failureFrom(thrown)).line})`
+  }
+}
+
+/** What to say to an admin whose nfsdcld keeps its place. */
+export const howToTakeOver = (why: string): string =>
+  `nfsdcld keeps its place: ${why}. To take them over: systemctl stop nfs-server && nfsd-userland-helper install --import && systemctl start nfs-server. To leave them behind: nfsd-userland-helper install --no-import`
+
+export const nfsdcldRuns = (): boolean =>
+  fs.readdirSync('/proc').some((name) => /^[0-9]+$/.test(name) && commandOf(name) === 'nfsdcld\n')
+
+function commandOf(process: string): string | undefined {
+  try {
+    return fs.readFileSync(`/proc/${process}/comm`, 'latin1')
+  } catch {
+    // It has ended meanwhile.
+    return undefined
+  }
+}

@@ -1,0 +1,47 @@
+/**
+ * Which front end a machine gets. A kernel either calls a helper or has a pipe served, and a machine may be booted with
+ * another kernel tomorrow. So `auto` puts both in place, and each start of the machine decides: systemd by the
+ * conditions of the unit, init scripts by looking for nfsd's parameter. What is said here is what this kernel will do.
+ */
+import type { HelperSupport } from '../shared/helper-support.ts'
+import type { Program } from './files.ts'
+
+export const trackers = ['auto', 'helper', 'serve'] as const
+export type Tracker = (typeof trackers)[number]
+
+export interface Choice {
+  readonly asked: Tracker
+  /** `undecided`: the system is not the one that runs, or its kernel does not tell. */
+  readonly takes: 'helper' | 'pipe' | 'none' | 'undecided'
+  readonly why: string
+}
+
+/** Node's script can't hold a pipe. */
+export const canServe = (program: Program): boolean => 'executable' in program
+
+/** @param support of the running kernel; undefined where another system is installed into. */
+export function choose(asked: Tracker, program: Program, support: HelperSupport | undefined): Choice {
+  const chosen = (takes: Choice['takes'], why: string): Choice => ({ asked, takes, why })
+  if (asked === 'serve') return chosen('pipe', 'you said so; a kernel that calls helpers takes the pipe all the same')
+  if (asked === 'helper')
+    return support?.offered === false
+      ? chosen('none', `you said helper, but ${support.why}`)
+      : chosen('helper', `you said so${support === undefined ? '' : `, and ${support.why}`}`)
+  const eachBoot = canServe(program) ? 'each start of the machine decides' : "Node's script can't serve the pipe"
+  if (support?.offered === undefined)
+    return chosen(
+      canServe(program) ? 'undecided' : 'helper',
+      support === undefined ? eachBoot : `${support.why}; ${eachBoot}`,
+    )
+  if (support.offered) return chosen('helper', support.why)
+  return canServe(program) ? chosen('pipe', support.why) : chosen('none', `${support.why}, and ${eachBoot}`)
+}
+
+const named: Readonly<Record<Choice['takes'], string>> = {
+  helper: 'the helper, which the kernel calls',
+  pipe: 'the service nfsd-userland-helper, which serves the pipe',
+  none: 'none',
+  undecided: 'the helper or the pipe',
+}
+
+export const inWords = ({ takes, why }: Choice): string => `tracker: ${named[takes]}: ${why}`

@@ -1,0 +1,46 @@
+/** Does the running kernel call usermode helpers for client tracking? Since Linux 6.8 not every kernel does. */
+import { spawnSync } from 'node:child_process'
+import fs from 'node:fs'
+import { release } from 'node:os'
+import { kernelConfig } from '../doctor/kernel-config.ts'
+
+export interface HelperSupport {
+  /** Undefined: it can't be told. */
+  readonly offered: boolean | undefined
+  readonly why: string
+}
+
+const loaded = '/sys/module/nfsd'
+
+export function helperSupport(): HelperSupport {
+  if (fs.existsSync(`${loaded}/parameters/cltrack_prog`))
+    return { offered: true, why: 'this kernel calls a helper (nfsd has the parameter cltrack_prog)' }
+  const not = 'this kernel calls no helper'
+  if (fs.existsSync(loaded)) return { offered: false, why: `${not} (nfsd has no parameter cltrack_prog)` }
+  const parameters = moduleParameters()
+  if (parameters !== undefined)
+    return /^cltrack_prog:/m.test(parameters)
+      ? { offered: true, why: 'this kernel calls a helper (modinfo nfsd names cltrack_prog)' }
+      : { offered: false, why: `${not} (modinfo nfsd does not name cltrack_prog)` }
+  switch (kernelConfig()?.('CONFIG_NFSD_LEGACY_CLIENT_TRACKING')) {
+    case 'y':
+      return { offered: true, why: 'this kernel calls a helper (CONFIG_NFSD_LEGACY_CLIENT_TRACKING=y)' }
+    case 'off':
+      return { offered: false, why: `${not} (CONFIG_NFSD_LEGACY_CLIENT_TRACKING is not set)` }
+  }
+  return {
+    offered: undefined,
+    why: `whether the kernel ${release()} calls a helper can't be told: its nfsd is not to be found`,
+  }
+}
+
+/** Of the module of the running kernel, loaded or not. */
+function moduleParameters(): string | undefined {
+  const { status, stdout } = spawnSync('modinfo', ['-F', 'parm', 'nfsd'], {
+    encoding: 'utf8',
+    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+    stdio: ['ignore', 'pipe', 'ignore'],
+    timeout: 10_000,
+  })
+  return status === 0 ? stdout : undefined
+}

@@ -1,0 +1,305 @@
+/** Who records the clients after `install`: the helper or the service, on which kernel, and what becomes of nfsdcld. */
+import assert from 'node:assert/strict'
+import { execFileSync, spawnSync } from 'node:child_process'
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
+import { join } from 'node:path'
+import { after, before, describe, it } from 'node:test'
+import { badArgument, done, eachArtefact } from '../contract/server.ts'
+import { artefacts, executable, root as repository } from '../support/artefacts.ts'
+import { onBootedMachine } from './booted-machine.ts'
+import { nfsdcldOpens, sql } from './peers.ts'
+import { onScratchMachine } from './scratch-machine.ts'
+import { say, scratchRoot } from './scratch.ts'
+
+const service = '/etc/systemd/system/nfsd-userland-helper.service'
+const started = '/etc/systemd/system/nfs-server.service.wants/nfsd-userland-helper.service'
+const nfsdcld = '/etc/systemd/system/nfsdcld.service'
+const database = '/var/lib/nfs/nfsdcld/main.sqlite'
+
+interface Report {
+  readonly tracker: { readonly asked: string; readonly takes: string; readonly why: string } | null
+  readonly nfsdcld_kept: string | null
+}
+
+const ours = artefacts().includes(executable)
+/** Where the throw-away machines see it too. */
+const shared = join(repository, '.cache')
+
+eachArtefact('install --tracker', (artefact) => {
+  const serves = artefact === executable
+  const there = (root: string): boolean[] =>
+    [service, started].map(
+      (path) => spawnSync('test', ['-L', join(root, path), '-o', '-e', join(root, path)]).status === 0,
+    )
+
+  it('puts both front ends in place as it comes, and each start of the machine decides', async () => {
+    const root = scratchRoot('systemd')
+    const { stdout } = await say(artefact, 'install', '--root', root)
+    assert.deepEqual(there(root), [serves, serves])
+    assert.match(
+      stdout,
+      serves
+        ? /^tracker: the helper or the pipe: each start of the machine decides$/m
+        : /^tracker: the helper, which the kernel calls: Node's script can't serve the pipe$/m,
+    )
+    assert.equal(readlinkSync(join(root, nfsdcld)), '/dev/null', 'nfsdcld is masked for either')
+    if (serves) assert.match(readFileSync(join(root, service), 'utf8'), /^ConditionPathExists=\|!.*cltrack_prog$/m)
+  })
+
+  it('leaves the service away with helper, and takes away one that is there', async () => {
+    const root = scratchRoot('systemd')
+    await say(artefact, 'install', '--root', root)
+    const { stdout } = await say(artefact, 'install', '--root', root, '--tracker=helper', '--json')
+    assert.deepEqual((JSON.parse(stdout) as Report).tracker, { asked: 'helper', takes: 'helper', why: 'you said so' })
+    assert.deepEqual(there(root), [false, false])
+    assert.equal(readlinkSync(join(root, nfsdcld)), '/dev/null')
+  })
+
+  it('has the service ask for no kernel with serve, and refuses that where only Node is there', async () => {
+    const root = scratchRoot('systemd')
+    const { status, stderr } = await say(artefact, 'install', '--root', root, '--tracker=serve')
+    assert.deepEqual(there(root), [serves, serves])
+    if (serves) assert.doesNotMatch(readFileSync(join(root, service), 'utf8'), /^Condition|^# .*kernel is booted/m)
+    else
+      assert.deepEqual(
+        [status, stderr],
+        [
+          badArgument,
+          "nfsd-userland-helper: error: only the executable can serve the pipe, not Node's script: '--tracker=serve'\n",
+        ],
+      )
+  })
+
+  it('tells an init script which it is', async () => {
+    for (const [system, settings] of [
+      ['openrc', 'etc/conf.d/nfsd-userland-helper'],
+      ['sysvinit', 'etc/default/nfsd-userland-helper'],
+    ] as const) {
+      const root = scratchRoot(system)
+      await say(artefact, 'install', '--root', root)
+      assert.match(readFileSync(join(root, settings), 'utf8'), serves ? /^tracker=auto$/m : /^tracker=helper$/m)
+      await say(artefact, 'install', '--root', root, '--tracker=helper')
+      assert.match(readFileSync(join(root, settings), 'utf8'), /^tracker=helper$/m)
+    }
+  })
+
+  it('leaves what the admin has switched on or off, and takes only its own switches away', async () => {
+    const root = scratchRoot('systemd')
+    mkdirSync(join(root, '/etc/systemd/system'), { recursive: true })
+    symlinkSync('/dev/null', join(root, nfsdcld))
+    await say(artefact, 'install', '--root', root)
+    if (serves) {
+      rmSync(join(root, started))
+      await say(artefact, 'install', '--root', root)
+      assert.deepEqual(there(root), [true, false], 'disabled is disabled')
+    }
+    await say(artefact, 'uninstall', '--root', root)
+    assert.equal(readlinkSync(join(root, nfsdcld)), '/dev/null', 'it was masked before we came')
+    const other = scratchRoot('systemd')
+    await say(artefact, 'install', '--root', other)
+    await say(artefact, 'uninstall', '--root', other)
+    assert.deepEqual(
+      [existsSync(join(other, started)), existsSync(join(other, '/etc/systemd/system/nfs-server.service.wants'))],
+      [false, false],
+    )
+    assert.throws(() => readlinkSync(join(other, nfsdcld)), /ENOENT/)
+  })
+})
+
+eachArtefact('install beside nfsdcld', (artefact) => {
+  const program = artefact.command.join("' '")
+  const scratch = mkdtempSync(join(shared, 'nfsdcld-'))
+  after(() => {
+    rmSync(scratch, { recursive: true, force: true })
+  })
+  before(async () => {
+    await nfsdcldOpens(join(scratch, 'nfsdcld'))
+  })
+  /** On a machine whose nfsdcld has recorded these clients. */
+  const beside = async (clients: readonly string[], script: string): Promise<string> => {
+    const copy = join(scratch, `with-${clients.length}.sqlite`)
+    writeFileSync(copy, readFileSync(join(scratch, 'nfsdcld/main.sqlite')))
+    sql(
+      copy,
+      clients.map((client) => `INSERT INTO "rec-0000000000000001" (id) VALUES (CAST('${client}' AS BLOB));`).join('\n'),
+    )
+    const { status, output } = await onScratchMachine(`
+      rm -rf /var/lib/nfs /etc/nfs.conf /etc/nfs.conf.d
+      mkdir -p /var/lib/nfs/nfsdcld /run/systemd
+      cp '${copy}' ${database}
+      ${script}
+      [ -L ${nfsdcld} ] && echo 'nfsdcld: masked' || echo 'nfsdcld: as before'
+      ls /var/lib/nfs/v4clients/*/ 2> /dev/null || true`)
+    assert.equal(status, done, output)
+    return output
+  }
+
+  it('leaves it in its place while it knows clients, and says how to take them over', async () => {
+    const output = await beside(['ada', 'bob'], `'${program}' --config /dev/null install`)
+    assert.match(output, /^nfsdcld keeps its place: it has recorded 2 clients\. To take them over: .*install --import/m)
+    assert.match(output, /^nfsdcld: as before$/m)
+    assert.doesNotMatch(output, /^installed .*nfs-server\.service\.wants/m)
+  })
+
+  it('takes its clients over with --import, and its place', async () => {
+    const output = await beside(['ada', 'bob'], `'${program}' --config /dev/null install --import`)
+    assert.match(output, /2 clients imported from nfsdcld's database/m)
+    assert.match(output, /^nfsdcld: masked$/m)
+    assert.match(output, /^ada$\n^bob$/m)
+    assert.doesNotMatch(output, /keeps its place/)
+  })
+
+  it('takes its place where it knows nobody, or the admin leaves its clients behind', async () => {
+    assert.match(await beside([], `'${program}' --config /dev/null install`), /^nfsdcld: masked$/m)
+    const output = await beside(['ada'], `'${program}' --config /dev/null install --no-import`)
+    assert.match(output, /^nfsdcld: masked$/m)
+    assert.doesNotMatch(output, /^ada$/m)
+  })
+
+  it('leaves it in its place in a system that does not run, and imports nothing there', async () => {
+    const root = scratchRoot('systemd')
+    mkdirSync(join(root, '/var/lib/nfs/nfsdcld'), { recursive: true })
+    writeFileSync(join(root, database), 'whatever')
+    const { stdout } = await say(artefact, 'install', '--root', root, '--json')
+    assert.match(
+      (JSON.parse(stdout) as Report).nfsdcld_kept ?? '',
+      /^nfsdcld keeps its place: it may have recorded clients/,
+    )
+    const { status, stderr } = await say(artefact, 'install', '--root', root, '--import')
+    assert.equal(status, badArgument)
+    assert.match(stderr, /clients are imported on the system that runs: '--import'/)
+  })
+})
+
+describe('the service', { skip: ours ? false : 'it runs the executable' }, () => {
+  const unit = join(repository, 'udev/systemd/nfsd-userland-helper.service')
+  const program = executable.command.join("' '")
+  const scratch = mkdtempSync(join(shared, 'service-'))
+  const probe = join(scratch, 'probe')
+  before(() => {
+    execFileSync('gcc', [
+      '-static',
+      '-O1',
+      '-Wall',
+      '-Werror',
+      '-o',
+      probe,
+      join(repository, 'tests/commands/sandbox-probe.c'),
+    ])
+    chmodSync(probe, 0o755)
+  })
+  after(() => {
+    rmSync(scratch, { recursive: true, force: true })
+  })
+  /** Installed for real on a machine that systemd has booted, with the probe in the program's place. */
+  const booted = async (script: string): Promise<string> => {
+    const { status, output } = await onBootedMachine(`
+      rm -rf /var/lib/nfs /etc/nfs.conf /etc/nfs.conf.d
+      '${program}' --config /dev/null install > /dev/null 2>&1 || true
+      cp '${probe}' /usr/sbin/nfsd-userland-helper
+      ${script}`)
+    assert.equal(status, done, output)
+    return output
+  }
+
+  it('has nothing that systemd finds wrong, and exposes little', () => {
+    const directory = join(scratch, 'units')
+    mkdirSync(directory)
+    const copy = join(directory, 'nfsd-userland-helper.service')
+    writeFileSync(copy, readFileSync(unit, 'utf8').replaceAll('/usr/sbin/nfsd-userland-helper', probe))
+    const analyze = (...words: readonly string[]): string => {
+      const { stdout, stderr } = spawnSync('systemd-analyze', [...words, copy], { encoding: 'utf8' })
+      return `${stdout}${stderr}`
+    }
+    assert.equal(analyze('verify', '--man=no'), '')
+    const exposure = /exposure level for .*: ([\d.]+)/.exec(analyze('security', '--offline=true', '--no-pager'))?.[1]
+    assert.ok(Number(exposure) < 2, exposure)
+  })
+
+  it('is started before the server on a kernel that calls no helper, and nfsdcld goes', async () => {
+    const output = await booted(`
+      as_a_machine
+      systemctl start nfsdcld 2> /dev/null || true
+      systemctl unmask nfsdcld > /dev/null 2>&1
+      rm -f ${nfsdcld}; systemctl daemon-reload
+      systemctl start nfsdcld
+      active
+      systemctl start nfs-server
+      active
+      systemctl show -p ExecMainStartTimestampMonotonic --value nfsd-userland-helper
+      systemctl show -p ActiveEnterTimestampMonotonic --value nfsd-userland-helper nfs-server | grep .`)
+    assert.match(output, /^inactive\nactive\nactive\ninactive$/m)
+    const [, ready = NaN, server = NaN] = [...output.matchAll(/^\d{5,}$/gm)].map(Number)
+    assert.ok(ready <= server, output)
+  })
+
+  it('is not started on a kernel that calls the helper, and nfsdcld goes all the same', async () => {
+    const output = await booted(`
+      as_a_machine
+      rm -f ${nfsdcld}; systemctl daemon-reload
+      touch /sys/module/nfsd/parameters/cltrack_prog
+      systemctl start nfsdcld
+      systemctl start nfs-server
+      active`)
+    assert.match(output, /^inactive\ninactive$/m)
+  })
+
+  it('is started in a container on any kernel', async () => {
+    const output = await booted(`
+      touch /sys/module/nfsd/parameters/cltrack_prog
+      systemctl start nfs-server
+      active`)
+    assert.match(output, /^active\ninactive$/m)
+  })
+
+  it('comes back when it is killed, as often as it takes', async () => {
+    const output = await booted(`
+      as_a_machine
+      systemctl start nfs-server
+      for i in 1 2 3 4 5 6 7 8; do
+        systemctl kill --signal=KILL nfsd-userland-helper
+        until systemctl is-active --quiet nfsd-userland-helper; do sleep 0.02; done
+      done
+      systemctl show -p NRestarts --value nfsd-userland-helper`)
+    assert.match(output, /^[5-8]$/m)
+  })
+
+  it('holds the pipe and writes where it must, and may do nothing else', async () => {
+    const output = await booted(`
+      as_a_machine
+      systemctl start proc-fs-nfsd.mount
+      echo 8 > /proc/fs/nfsd/threads
+      systemctl start nfs-server
+      until journalctl -u nfsd-userland-helper -o cat --no-pager | grep -q 'run a program'; do sleep 0.05; done
+      echo ---
+      journalctl -u nfsd-userland-helper -o cat --no-pager`)
+    const tried = (output.split('---\n')[1] ?? '').split('\n').filter((line) => line.includes(':'))
+    assert.deepEqual(tried, [
+      'notify: yes',
+      'ready: yes',
+      'hold /run/rpc_pipefs/nfsd/cld: yes',
+      'write /var/lib/nfs: yes',
+      'write /run/nfsd-userland-helper: yes',
+      'write /run: Read-only file system',
+      'write /etc: Read-only file system',
+      'write /tmp: Read-only file system',
+      'write /usr/sbin: Read-only file system',
+      'write /proc/fs/nfsd: Read-only file system',
+      'read /proc/fs/nfsd/threads: yes',
+      'read /proc/1/comm: yes',
+      'reach the network: Address family not supported by protocol',
+      'CapPrm:\t0000000000000002',
+      'run a program: Permission denied',
+    ])
+  })
+})
