@@ -14,6 +14,8 @@ export type Failure =
   | { readonly kind: 'unknown-verb'; readonly word: string }
   /** The executable has no commands for people: they are scripts for Node. */
   | { readonly kind: 'not-here'; readonly word: string; readonly missing: string }
+  /** Node can't wait for a pipe. */
+  | { readonly kind: 'needs-executable'; readonly word: string }
   | { readonly kind: 'owner-too-long'; readonly word: string }
   | { readonly kind: 'storage'; readonly atStart: boolean; readonly what: string }
   | { readonly kind: 'out-of-time'; readonly doing: string }
@@ -50,6 +52,11 @@ export function report(failure: Failure): { readonly status: number; readonly li
       return {
         status: status(38 /* ENOSYS */),
         line: `no upcall: ${quote(failure.word)}; commands for people need ${failure.missing}`,
+      }
+    case 'needs-executable':
+      return {
+        status: status(38 /* ENOSYS */),
+        line: `only the executable can ${quote(failure.word)}: Node has no way to wait for the pipe`,
       }
     case 'owner-too-long':
       return { status: status(105 /* ENOBUFS */), line: `client owner longer than 1024 bytes: ${quote(failure.word)}` }

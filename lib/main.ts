@@ -34,7 +34,9 @@ export function main(calls: Calls, words: readonly string[], environment: Enviro
     throw thrown
   }
   const { verb } = parsed
-  if (verb === 'serve') return serve(calls, parsed, environment)
+  // Help is for people.
+  if (verb === 'serve' && !parsed.rest.some((word) => word === '--help' || word === '-h'))
+    return serve(calls, parsed, environment)
   return verb !== undefined && isVerb(verb) ? upcall(calls, parsed, verb, environment) : undefined
 }
 

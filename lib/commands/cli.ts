@@ -10,6 +10,7 @@ import { moveCommands } from './move/commands.ts'
 import { standardInput } from './move/source.ts'
 import { repairCommands } from './shared/repair-commands.ts'
 import { seeCommands } from './shared/see-commands.ts'
+import { serveCommand } from './serve.ts'
 import { selftestCommand } from './selftest.ts'
 import { print } from './shared/print.ts'
 import { vocabularyOf } from './shared/vocabulary.ts'
@@ -26,6 +27,7 @@ const commands: readonly Command[] = [
   ...moveCommands,
   selftestCommand,
   ...installCommands,
+  serveCommand,
 ]
 
 /** `--help`, `--version` and the commands. @param calls the system. @returns the exit status, when all is done and said. */

@@ -20,7 +20,7 @@ import { answered, errno, errorName } from '../syscalls/errno.ts'
 import * as files from '../syscalls/files.ts'
 import { beginJournal, bytesOfReply, lastReplies, type Journal, type Reply } from './journal.ts'
 import { commands, probe } from '../upcall/message.ts'
-import { serveOptionsFrom, type ServeOptions } from './options.ts'
+import { serveOptionsFrom, type ServeOptions } from '../upcall/serve-options.ts'
 import { holderOf, nfsdcldAt, type Other } from './others.ts'
 import { isMounted, pipefsAt, pipeIn } from './pipefs.ts'
 import { readinessTo, type Readiness } from './readiness.ts'
@@ -46,12 +46,7 @@ export function serve(calls: Calls, { given, rest }: Words, environment: Environ
     log = openLog(calls, settings)
     for (const complaint of settings.complaints) log.warning(complaint)
     const pipefs = pipefsAt(calls, given, options.pipefsDirectory)
-    if (calls.poll([], [], 0) === -errno.ENOSYS)
-      throw new Failed({
-        kind: 'not-here',
-        word: 'serve',
-        missing: 'the executable (npm run build), which alone can wait for a pipe',
-      })
+    if (calls.poll([], [], 0) === -errno.ENOSYS) throw new Failed({ kind: 'needs-executable', word: 'serve' })
     return answerUntilTold(calls, settings, pipefs, options, environment, log)
   } catch (thrown) {
     return log.failed(failureFrom(thrown), 'serve')

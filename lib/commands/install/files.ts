@@ -6,7 +6,6 @@ import { basename } from 'node:path'
 import { Failed } from '../../failure.ts'
 import type { Shell } from './completion.ts'
 import type { Texts } from './texts.ts'
-import { canServe, type Tracker } from './tracker.ts'
 
 /**
  * `configuration` is the admin's as soon as it is changed; all else is ours. `switch`: a link by which systemd starts a unit
@@ -38,6 +37,12 @@ export type Content =
 export type Program =
   | { readonly executable: string; readonly beside: readonly string[] }
   | { readonly scripts: { readonly upcalls: string; readonly beside: readonly string[] }; readonly node: string }
+
+/** Node's script can't hold a pipe. */
+export const canServe = (program: Program): boolean => 'executable' in program
+
+export const trackers = ['auto', 'helper', 'serve'] as const
+export type Tracker = (typeof trackers)[number]
 
 export type Init = 'systemd' | 'openrc' | 'lsb' | 'none'
 

@@ -14,7 +14,7 @@ import { Failed } from '../../failure.ts'
 import { helperSupport } from '../shared/helper-support.ts'
 import { say as tell } from '../shared/print.ts'
 import { describe, importFrom } from '../move/import.ts'
-import { filesOf, switches, usualStateDirectory, type Item } from './files.ts'
+import { canServe, filesOf, trackers, switches, usualStateDirectory, type Item } from './files.ts'
 import { readInstalled, writeInstalled } from './installed.ts'
 import { place, takeAway, type Identity } from './place.ts'
 import { howToTakeOver, nfsdcldDirectory, whatIsLost } from './nfsdcld.ts'
@@ -22,7 +22,7 @@ import { placeRecords } from './records.ts'
 import { leftAlone, outcomeOf, say } from './report.ts'
 import { runningProgram, targetAt, type Target } from './target.ts'
 import { embedded } from './texts.ts'
-import { canServe, choose, trackers } from './tracker.ts'
+import { choose } from './tracker.ts'
 
 export const installCommand = command(
   'install',

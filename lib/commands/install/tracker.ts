@@ -4,10 +4,7 @@
  * conditions of the unit, init scripts by looking for nfsd's parameter. What is said here is what this kernel will do.
  */
 import type { HelperSupport } from '../shared/helper-support.ts'
-import type { Program } from './files.ts'
-
-export const trackers = ['auto', 'helper', 'serve'] as const
-export type Tracker = (typeof trackers)[number]
+import { canServe, type Program, type Tracker } from './files.ts'
 
 export interface Choice {
   readonly asked: Tracker
@@ -15,9 +12,6 @@ export interface Choice {
   readonly takes: 'helper' | 'pipe' | 'none' | 'undecided'
   readonly why: string
 }
-
-/** Node's script can't hold a pipe. */
-export const canServe = (program: Program): boolean => 'executable' in program
 
 /** @param support of the running kernel; undefined where another system is installed into. */
 export function choose(asked: Tracker, program: Program, support: HelperSupport | undefined): Choice {

@@ -1,6 +1,6 @@
 /** What `serve` is told after its name. Pure. */
 import { Failed } from '../failure.ts'
-import { latestVersion } from '../upcall/message.ts'
+import { latestVersion } from './message.ts'
 
 /** Spelled once, for `serve` itself and for the help that people see. */
 export const serveOptions = {

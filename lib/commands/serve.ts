@@ -1,0 +1,19 @@
+/** `serve`, as help and completion show it. Whoever says it gets lib/serve/serve.ts, before any command is looked for. */
+import { Failed } from '../failure.ts'
+import { serveOptions } from '../upcall/serve-options.ts'
+import { command } from './shared/command.ts'
+
+export const serveCommand = command(
+  'serve',
+  'answer the kernels that call no helper, by the pipe of rpc_pipefs; it stays',
+  (cli) => {
+    for (const [name, { takes, summary }] of Object.entries(serveOptions))
+      cli = cli.option(name, { type: takes === undefined ? 'boolean' : 'string', describe: summary })
+    return cli
+      .example('$0 serve', "as the service does, before the server's start")
+      .example('$0 -f serve --until-gone', 'for one server instance, in a container')
+  },
+  () => {
+    throw new Failed({ kind: 'needs-executable', word: 'serve' })
+  },
+)
