@@ -10,7 +10,7 @@ export const NFS4ERR_RECLAIM_BAD = 10034
 const patience = 300
 
 export interface Owner {
-  /** EXCHANGE_ID and CREATE_SESSION. */
+  /** EXCHANGE_ID, CREATE_SESSION, and GETATTR of the root. */
   readonly connect: () => Promise<void>
   /** OPEN with CLAIM_PREVIOUS of a file in the root: the server's status. */
   readonly reclaims: (file: string) => Promise<number>
@@ -108,6 +108,9 @@ export function owner(port: number, name: string): Owner {
       )
       session = Buffer.from(created.subarray(8, 24))
       sequence = 0
+      // Newer kernels close connections that have shown access to no file, if there are more than 64 of them.
+      const looked = await inSession(word(24), xdr(9, 1, 2))
+      if (looked !== NFS4_OK) throw new Error(`${name}: GETATTR: status ${looked}`)
     },
     reclaims: (file) => inSession(word(24), xdr(15, text(file)), xdr(18, 0, 1, 0, clientId, text('storm'), 0, 1, 0)),
     completes: () => inSession(xdr(58, 0)),
