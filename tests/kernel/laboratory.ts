@@ -1,7 +1,7 @@
 // Runs the scenarios under real kernels: `npm run test:kernel`, see docs/kernel-laboratory.md.
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
-import { test } from 'node:test'
+import { test, type TestContext } from 'node:test'
 import { parseArgs } from 'node:util'
 import { cache, image, kernels, type Kernel } from './image.ts'
 import { openLane, type Lane } from './lane.ts'
@@ -79,7 +79,7 @@ function next(lane: Lane): Part | undefined {
   return part
 }
 
-async function walk(lane: Lane): Promise<void> {
+async function walk(lane: Lane, all: TestContext): Promise<void> {
   for (let part = next(lane); part !== undefined; part = next(lane)) {
     const { story, helper, control } = part
     const chapter: Chapter = {
@@ -95,7 +95,7 @@ async function walk(lane: Lane): Promise<void> {
     }
     chapters.push(chapter)
     const how = `${helper.name}${helper.tracker === 'serve' ? ' serve' : ''}, ${part.kernel}${control ? ': the control, fails here' : ''}`
-    await test(`${story.title} (${how})`, async (t) => {
+    await all.test(`${story.title} (${how})`, async (t) => {
       try {
         await lane.tell(part, chapter, t)
       } finally {
@@ -106,5 +106,8 @@ async function walk(lane: Lane): Promise<void> {
   await lane.switchOff()
 }
 
-await Promise.all(lanes.map(walk))
+// Tests of the outermost level never run beside each other.
+await test('the laboratory', { concurrency: many }, async (all) => {
+  await Promise.all(lanes.map((lane) => walk(lane, all)))
+})
 process.stdout.write(`report: ${report}\n`)

@@ -78,15 +78,18 @@ export async function claimHeld(
 export const reclaimsTwice = (server: Pick<Server, 'tracker'>, { version }: Client): boolean =>
   server.tracker === 'helper' || version !== '4.0'
 
-/** {@link claimHeld} at the second restart since the clients took their locks. @param since those who took theirs before the last. */
+/** {@link claimHeld} at the second restart since the clients took their locks. */
 export async function claimHeldAgain(
   stage: Pick<Stage, 'clients' | 'server' | 'claim'>,
   when: string,
   clients: readonly Client[],
-  since: readonly Client[] = [],
 ): Promise<void> {
   const forgotten = clients.filter((client) => !reclaimsTwice(stage.server, client))
-  await claimHeld(stage, when, [...clients.filter((client) => !forgotten.includes(client)), ...since])
+  await claimHeld(
+    stage,
+    when,
+    clients.filter((client) => !forgotten.includes(client)),
+  )
   if (forgotten.length > 0) await claimLost(stage, when, forgotten)
 }
 
