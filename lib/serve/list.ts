@@ -34,6 +34,8 @@ export interface List {
   readonly named: () => number
   /** The list took too long: the kernel has a part of it, and must be told to forget it. */
   readonly isGivenUp: () => boolean
+  /** The message: it may have been read whole meanwhile. */
+  readonly taken: () => Taken
 }
 
 const prefix = 'hash:'
@@ -45,13 +47,22 @@ export const knowsHashes = (calls: Calls): boolean =>
 /** @param hashes the MD5 names of clients of which nothing else is known. */
 export function listFor(
   { calls, pipe, log, nfsd }: { readonly calls: Calls; readonly pipe: Pipe; readonly log: Log; readonly nfsd: Nfsd },
-  { header, size }: Pick<Taken, 'header' | 'size'>,
+  graceStart: Taken,
   hashes: () => Iterable<string>,
 ): List {
   let named = 0
   let isGivenUp = false
+  let taken = graceStart
+  const { header, size } = graceStart
+  const write = (entry: Uint8Array): number => {
+    const answer = pipe.write(entry)
+    if (answer !== -errno.EINVAL || taken.whole) return answer
+    // The newest kernels take nothing before the whole message is read (nfs4recover.c, cu_inflight).
+    taken = pipe.complete(taken)
+    return pipe.write(entry)
+  }
   const say = (owner: ClientOwner | Uint8Array, principal: string | undefined): void => {
-    const answer = pipe.write(listEntry(header, size, owner, principal))
+    const answer = write(listEntry(header, size, owner, principal))
     if (answer === -errno.EINVAL) log.error(`the kernel refuses ${showOwner(owner as ClientOwner)}: it may not reclaim`)
     else {
       answered(answer, 'write', pipe.path)
@@ -86,6 +97,7 @@ export function listFor(
     },
     named: () => named,
     isGivenUp: () => isGivenUp,
+    taken: () => taken,
   }
 }
 

@@ -116,7 +116,7 @@ function carriedOut(server: Server, pipe: Pipe, batch: readonly Message[]): Answ
     case 'version':
       return [{ taken, status: status.done, version: server.maxVersion }]
     case 'grace-start':
-      return [{ taken, status: startInstance(server, pipe, taken) }]
+      return [startInstance(server, pipe, taken)]
     case 'grace-done':
       return [{ taken, status: endGrace(server) }]
     case 'create':
@@ -129,9 +129,9 @@ function carriedOut(server: Server, pipe: Pipe, batch: readonly Message[]): Answ
 /**
  * A server instance starts. Whatever the storage says, the kernel hears 0: after an error it would go on without us, by
  * another tracker. Where the start is not durable the list has no names, or only some of those whose records are, and the next start
- * lets nobody reclaim.
+ * lets nobody reclaim. A start that the newest kernels have had read whole fails with its reader (EPIPE): they go on in version 0.
  */
-function startInstance(server: Server, pipe: Pipe, taken: Taken): number {
+function startInstance(server: Server, pipe: Pipe, taken: Taken): Answer {
   const { log, doing } = server
   // Who counts on a record gets it in the instance that it was in.
   tryAgain(server)
@@ -152,17 +152,17 @@ function startInstance(server: Server, pipe: Pipe, taken: Taken): number {
     server.distrust('start')
     count(server, 'grace_start', false)
     doing.named = list.named()
-    return status.done
+    return { taken: list.taken(), status: status.done }
   }
   count(server, 'grace_start', true)
   doing.named = list.named()
   if (list.isGivenUp()) {
     log.warning('too many clients for a list: the kernel is told to ask for each that comes; grace lasts its full time')
     doing.protocol = 0
-    return status.storageFailed
+    return { taken: list.taken(), status: status.storageFailed }
   }
   if (list.named() > longList) log.warning(`${list.named()} clients may reclaim: each costs the kernel's start time`)
-  return status.done
+  return { taken: list.taken(), status: status.done }
 }
 
 function endGrace(server: Server): number {

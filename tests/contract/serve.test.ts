@@ -32,7 +32,7 @@ import { random } from '../proof/figures.ts'
 import { apart, nfsdcldWords, running, runServe, serveWords, type Serve } from '../support/pipe/daemons.ts'
 import { message, sizes, statusOf, type Body } from '../support/pipe/messages.ts'
 import { answerOf, startNfsd, type Nfsd } from '../support/pipe/nfsd.ts'
-import { compilePipeEnd, startPipeEnd, type PipeEnd, type Waiter } from '../support/pipe/pipe-end.ts'
+import { compilePipeEnd, startPipeEnd, type Options, type PipeEnd, type Waiter } from '../support/pipe/pipe-end.ts'
 
 const room = mkdtempSync(join(tmpdir(), 'serve-'))
 let program = ''
@@ -54,8 +54,8 @@ interface Site {
 }
 
 /** Does something at a pipe's end of its own. At the end nothing has been answered too early. */
-async function at(work: (site: Site) => Promise<void>): Promise<void> {
-  const end = await startPipeEnd(program, join(room, `pipes-${mounts++}`))
+async function at(work: (site: Site) => Promise<void>, options: Options = {}): Promise<void> {
+  const end = await startPipeEnd(program, join(room, `pipes-${mounts++}`), options)
   const machine = newMachine()
   const daemons: Serve[] = []
   try {
@@ -145,6 +145,33 @@ describe('a server that starts', () => {
       await allDone(second.send('create', client('ann')))
       assert.deepEqual(await namedAfterRestart(end, second), ['ann', 'bob'])
     }))
+
+  it('is told a principal with its client, of which a later create without one takes nothing', () =>
+    at(async ({ end, serve }) => {
+      await serve()
+      const principal = Buffer.from(Array.from({ length: 32 }, (_, at) => at + 1))
+      const first = await started(end)
+      await allDone(first.send('create', { ...client('ann'), principal }, client('bob')))
+      await allDone(first.send('create', client('ann')))
+      await first.stop()
+      const second = await started(end)
+      const told = second.list.find(({ owner }) => owner.toString() === 'ann')?.principal
+      // The kernel compares as many bytes as it is told.
+      assert.ok(told !== undefined && told.length >= 31)
+      assert.deepEqual(told, principal.subarray(0, told.length))
+      assert.equal(second.list.find(({ owner }) => owner.toString() === 'bob')?.principal, undefined)
+    }))
+
+  it('of the newest kernels, which take no name before the whole message is read, is told the same', () =>
+    at(
+      async ({ end, serve }) => {
+        await serve()
+        const first = await started(end)
+        await allDone(first.send('create', client('ann'), client('bob')))
+        assert.deepEqual(await namedAfterRestart(end, first), ['ann', 'bob'])
+      },
+      { orphans: 'release' },
+    ))
 
   it('is not told a name that would mean another client to it', () =>
     at(async ({ end, serve }) => {
@@ -300,6 +327,17 @@ describe('a message', () => {
         ['bob', 'dan'],
       )
       assert.equal(list.length, 12)
+    }))
+
+  it('that comes while the disk is slow waits for it, and those that come meanwhile share a barrier', () =>
+    onSlowDisk(async ({ end }, nfsd, _, barriers) => {
+      const first = nfsd.send('create', client('ann'))
+      await end.until(({ held }) => held.length > 0)
+      const rest = nfsd.send('create', ...Array.from({ length: 15 }, (_, at) => client(`client ${at}`)))
+      const began = barriers()
+      await allDone([...first, ...rest])
+      // The first one's own, which may not have begun, and one for all the others.
+      assert.ok(barriers() - began <= 4, `${barriers() - began} barriers`)
     }))
 })
 

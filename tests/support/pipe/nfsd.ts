@@ -47,12 +47,16 @@ export async function startNfsd(end: PipeEnd, patient = true): Promise<Nfsd | un
     end.remove()
     return undefined
   }
-  const told = await one(end, getVersion())
-  const version = statusOf(told) === 0 && versionOf(told) >= 2 ? 2 : 1
+  const told = await end.ask(getVersion())[0]?.ended
+  // Whatever goes wrong with it: version 1.
+  const version =
+    told !== undefined && 'answer' in told && statusOf(told.answer) === 0 && versionOf(told.answer) >= 2 ? 2 : 1
   const [thread] = end.ask(message(version, 'graceStart'))
   const ended = await thread?.ended
-  const status = statusOf(await answerOf(thread))
-  const startMs = ended !== undefined && 'ms' in ended ? ended.ms : Number.NaN
+  const [status, startMs] =
+    ended === undefined || 'failed' in ended
+      ? [ended?.failed === 'ETIMEDOUT' ? -110 : -32, Number.NaN]
+      : [statusOf(ended.answer), ended.ms]
   if (status === 0) {
     const list = (thread?.entries ?? []).map(entryOf)
     const nfsd = running(end, version, list, startMs)
@@ -95,8 +99,6 @@ function running(end: PipeEnd, version: 0 | Version, list: readonly Entry[], sta
     },
   }
 }
-
-const one = async (end: PipeEnd, bytes: Uint8Array): Promise<Buffer> => answerOf(end.ask(bytes)[0])
 
 /** @throws if the wait ended without an answer. */
 export async function answerOf(thread: Waiter | undefined): Promise<Buffer> {
