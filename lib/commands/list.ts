@@ -5,7 +5,7 @@ import { legacyClients } from './shared/legacy.ts'
 import { print, printJson, say } from './shared/print.ts'
 import { mayReclaim, walk, type Client } from './shared/survey.ts'
 import { isoTime, tableLines } from './shared/table.ts'
-import { clientJson, each, instanceJson, untracked, versionOf, wordFor } from './shared/view.ts'
+import { clientJson, each, instanceJson, needs, untracked, versionOf, wordFor } from './shared/view.ts'
 
 export const listCommand = command(
   'list',
@@ -47,7 +47,7 @@ export const listCommand = command(
       String(client.in),
       isoTime(client.recorded),
       versionOf(client.session),
-      escapeOwner(client.owner),
+      `${escapeOwner(client.owner)}${client.principal === undefined ? '' : `  (${needs(client.principal)})`}`,
     ])
     for (const part of tableLines(['STANDING', 'INSTANCE', 'FIRST RECORDED', 'NFS', 'CLIENT'], rows)) {
       lines++

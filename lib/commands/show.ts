@@ -13,6 +13,7 @@ import {
   instanceJson,
   liveJson,
   meanings,
+  needs,
   ownerJson,
   sayInstance,
   sayTime,
@@ -91,13 +92,15 @@ function sayRecord(record: Client, { instance }: Survey): string {
     ['standing', `${word}: ${meanings[word]}`],
     ['instance', `${record.in}${record.unseen > 0 ? `; at least ${record.unseen} have started since` : ''}`],
     ['first recorded', sayTime(record.recorded, Date.now())],
-    [
-      'NFS version',
-      record.session
-        ? `${versionOf(true)}: it says when it has reclaimed everything`
-        : `${versionOf(false)}: it never says that it has reclaimed everything`,
-    ],
+    ['NFS version', `${versionOf(record.session)}: ${whenDone(record.session)}`],
+    ...(record.principal === undefined ? [] : [['to reclaim', `it ${needs(record.principal)}`] as const]),
   ])
+}
+
+function whenDone(session: Client['session']): string {
+  if (session === 'unknown')
+    return 'the kernel did not tell, so it is taken for one that never says when it has reclaimed everything'
+  return session ? 'it says when it has reclaimed everything' : 'it never says that it has reclaimed everything'
 }
 
 const sayLive = (client: LiveClient): string =>

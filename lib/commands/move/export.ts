@@ -56,10 +56,17 @@ export const exportCommand = command(
         'a server instance ran that could not be recorded, so after the next start nobody may reclaim: the export is empty',
       )
     let count = 0
+    let principals = 0
+    let leftOut = 0
     const clients = function* (): Generator<Movable> {
-      for (const { owner, session, recorded } of known) {
+      for (const { owner, session, recorded, principal } of known) {
+        if (to === 'nfsdcld' && meansAnother(owner)) {
+          leftOut++
+          continue
+        }
         count++
-        yield { owner, session: session === true, recorded }
+        if (principal !== undefined) principals++
+        yield { owner, session, recorded, principal }
       }
     }
     if (to === 'nfsdcltrack') {
@@ -87,11 +94,20 @@ export const exportCommand = command(
       makeFile(resolve(output), written)
       print(`${counted(count, 'client')} written to ${quote(resolve(output))}\n`)
     }
+    if (leftOut > 0)
+      say(
+        `${counted(leftOut, 'client')} left out: a name that begins with hash: would let another client reclaim there`,
+      )
+    if (to === 'nfsdcltrack' && principals > 0)
+      say(`${counted(principals, 'client')} written without the Kerberos principal, which nfsdcltrack can't keep`)
     if (damaged() > 0)
       say(`${counted(damaged(), 'entry', 'entries')} that can't be understood, left out: nobody may reclaim by it`)
     return 0
   },
 )
+
+/** nfsdcld and the kernel take what follows for the MD5 of an owner (fs/nfsd/nfs4recover.c, nfsd4_cld_check). */
+const meansAnother = (owner: Uint8Array): boolean => Buffer.from(owner.subarray(0, 5)).toString('latin1') === 'hash:'
 
 const now = (): number => Math.floor(Date.now() / 1000)
 

@@ -58,7 +58,7 @@ export function* membersOf(
     }
   }
   /** Whether items stand on a line each, as `export` writes them. */
-  let onLines = true
+  const items = { onLines: true }
   /**
    * The object that the rest of this line is, but for a comma: no line of a document ends within a word, so if that much can be
    * parsed it is the whole item. It saves looking at each character, a tenth of an import. Undefined, where it is none.
@@ -73,7 +73,7 @@ export function* membersOf(
       at = end
       return object
     } catch {
-      onLines = false
+      items.onLines = false
       return undefined
     }
   }
@@ -101,7 +101,7 @@ export function* membersOf(
     take('[')
     for (let begun = false; peek() !== ']'; begun = true) {
       if (begun) take(',')
-      yield { name, value: (onLines ? objectOnLine() : undefined) ?? value(), isItem: true }
+      yield { name, value: (items.onLines ? objectOnLine() : undefined) ?? value(), isItem: true }
     }
     take(']')
   }

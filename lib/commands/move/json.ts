@@ -6,7 +6,7 @@ import { Failed, quote } from '../../failure.ts'
 import { escapeOwner, ownerFromHex, type ClientOwner } from '../../upcall/owner.ts'
 import { isoTime } from '../shared/table.ts'
 import { refused } from './database.ts'
-import { legacyName, recordedFrom, type Found, type Movable } from './movable.ts'
+import { isPrincipal, legacyName, recordedFrom, type Found, type Movable } from './movable.ts'
 import { membersOf } from './json-stream.ts'
 
 const format = 'nfsd-userland-helper clients'
@@ -17,8 +17,15 @@ export function* writeExport(clients: Iterable<Movable>, matchOnly: Iterable<str
   const head = { format, version, exported: isoTime(now) }
   yield `${JSON.stringify(head).slice(0, -1)},"clients":[`
   let separator = ''
-  for (const { owner, session, recorded } of clients) {
-    yield `${separator}\n${JSON.stringify({ owner: escapeOwner(owner), owner_hex: Buffer.from(owner).toString('hex'), session, recorded })}`
+  for (const { owner, session, recorded, principal } of clients) {
+    const client = {
+      owner: escapeOwner(owner),
+      owner_hex: Buffer.from(owner).toString('hex'),
+      session: session === 'unknown' ? null : session,
+      recorded,
+      principal,
+    }
+    yield `${separator}\n${JSON.stringify(client)}`
     separator = ','
   }
   yield '\n],"match_only":['
@@ -65,12 +72,21 @@ export function readExport(chunks: () => Iterable<string>, path: string, now: nu
       owner_hex: hex,
       session,
       recorded,
+      principal,
     } = (typeof entry === 'object' && entry !== null ? entry : {}) as Json
-    if (typeof hex !== 'string' || typeof session !== 'boolean') throw wrong(`client ${at} lacks owner_hex or session`)
+    if (typeof hex !== 'string' || !(typeof session === 'boolean' || session === null))
+      throw wrong(`client ${at} lacks owner_hex or session`)
     const bytes = readHex(hex, at)
     if (owner !== undefined && owner !== escapeOwner(bytes))
       throw wrong(`client ${at} is named differently by owner and owner_hex`)
-    return { owner: bytes, session, recorded: recordedFrom(recorded, now) }
+    if (principal !== undefined && principal !== null && !(typeof principal === 'string' && isPrincipal(principal)))
+      throw wrong(`client ${at} has a principal that is no SHA-256`)
+    return {
+      owner: bytes,
+      session: session ?? 'unknown',
+      recorded: recordedFrom(recorded, now),
+      principal: principal ?? undefined,
+    }
   }
 
   function readHex(hex: string, at: number): ClientOwner {

@@ -1,13 +1,16 @@
 /** What moves between this program and others: who may reclaim at the next start of the server, and nothing else. */
 import { counted } from '../../failure.ts'
+import type { Facts } from '../../rules/record.ts'
 import type { ClientOwner } from '../../upcall/owner.ts'
+import type { Session } from '../../upcall/request.ts'
 
 export interface Movable {
   readonly owner: ClientOwner
-  /** False also where it is not known: whoever has no session never says that it is done, so grace waits for it. */
-  readonly session: boolean
+  readonly session: Session
   /** Seconds of the wall clock, for people. */
   readonly recorded: number
+  /** SHA-256 of the Kerberos principal that it must have to reclaim, as a record has it. */
+  readonly principal: string | undefined
 }
 
 /** What a source tells. It may be more than memory should hold: each list is read anew whenever it is gone through. */
@@ -27,6 +30,16 @@ export const legacyName = /^[0-9a-f]{32}$/
 /** NFS4_OPAQUE_LIMIT: no client can have said more. */
 const longest = 1024
 
+/** The first 31 bytes of a SHA-256, or all, as a record can hold them. */
+export const isPrincipal = (digits: string): boolean => /^[0-9a-f]{62}(?:[0-9a-f]{2})?$/.test(digits)
+
+/** What a record says of a client that has moved. */
+export const factsOf = ({ session, recorded, principal }: Movable): Facts => ({
+  session,
+  recorded,
+  ...(principal === undefined ? {} : { principal }),
+})
+
 /** A time as a record can hold it. */
 export const recordedFrom = (seconds: unknown, now: number): number =>
   typeof seconds === 'number' && Number.isSafeInteger(seconds) && seconds >= 0 && seconds <= 999_999_999_999
@@ -35,7 +48,13 @@ export const recordedFrom = (seconds: unknown, now: number): number =>
 
 /** Tells a source's rows that are clients, and counts those that are none. */
 export function sieve(now: number): {
-  readonly client: (bytes: Uint8Array | undefined, session: boolean, recorded: unknown) => Movable[]
+  readonly client: (row: {
+    readonly bytes: Uint8Array | undefined
+    readonly session: Session
+    readonly recorded: unknown
+    /** Hex digits; '' for none. */
+    readonly principal: string
+  }) => Movable[]
   readonly notes: () => readonly string[]
 } {
   const refused = new Map<string, number>()
@@ -44,11 +63,18 @@ export function sieve(now: number): {
     return []
   }
   return {
-    client: (bytes, session, recorded) => {
+    client: ({ bytes, session, recorded, principal }) => {
       if (bytes === undefined) return refuse('without an owner')
       if (bytes.length > longest) return refuse(`with an owner longer than ${longest} bytes`)
+      // Without it anybody of that name could reclaim.
+      if (principal !== '' && !isPrincipal(principal)) return refuse("with a principal's digest of another length")
       return [
-        { owner: Buffer.from(bytes) as Uint8Array as ClientOwner, session, recorded: recordedFrom(recorded, now) },
+        {
+          owner: Buffer.from(bytes) as Uint8Array as ClientOwner,
+          session,
+          recorded: recordedFrom(recorded, now),
+          principal: principal === '' ? undefined : principal,
+        },
       ]
     },
     notes: () => [...refused].map(([why, count]) => `${counted(count, 'record')} ${why} left out`),

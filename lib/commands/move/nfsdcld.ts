@@ -3,6 +3,8 @@
  * Outside of grace the next start lets the current epoch's clients reclaim. In grace those of the recovery epoch, and a
  * start empties the current one's, so they alone count then.
  *
+ * It does not tell whether a client has sessions. With a client it keeps the SHA-256 of its Kerberos principal, which the kernel compares.
+ *
  * Clients that nfsdcld took over from the kernel's own tracker stand there as `hash:`, the MD5 and a NUL.
  */
 import { openDatabase, refused, type Database, type Value } from './database.ts'
@@ -25,29 +27,30 @@ export function readNfsdcld(database: Database, { version, tables }: Schema, now
   const table = tableOf(inGrace ? recovery : current, tables)
 
   let sieved = sieve(now)
-  let principals = 0
-  const princhash = tables.get(table)?.has('princhash') === true ? 'princhash IS NOT NULL' : '0'
+  const princhash = tables.get(table)?.has('princhash') === true ? "ifnull(lower(hex(princhash)), '')" : "''"
   /** Each row as bytes, and as the MD5 that it may be. */
   function* rows(): Generator<{
     readonly bytes: Uint8Array | undefined
     readonly hash: string | undefined
-    readonly principal: boolean
+    readonly principal: string
   }> {
     for (const [id, principal] of database.rows(`SELECT CAST(id AS BLOB), ${princhash} FROM "${table}"`)) {
       const bytes = id instanceof Uint8Array ? id : undefined
       const hash = /^hash:([^\0]*)\0?$/.exec(Buffer.from(bytes?.subarray(0, 64) ?? []).toString('latin1'))?.[1]
-      yield { bytes, hash: hash !== undefined && legacyName.test(hash) ? hash : undefined, principal: principal === 1 }
+      yield {
+        bytes,
+        hash: hash !== undefined && legacyName.test(hash) ? hash : undefined,
+        principal: String(principal),
+      }
     }
   }
   return {
     kind: 'nfsdcld',
     *clients() {
       sieved = sieve(now)
-      principals = 0
       for (const { bytes, hash, principal } of rows()) {
         if (hash !== undefined) continue
-        if (principal) principals++
-        yield* sieved.client(bytes, false, now)
+        yield* sieved.client({ bytes, session: 'unknown', recorded: now, principal })
       }
     },
     *matchOnly() {
@@ -55,11 +58,6 @@ export function readNfsdcld(database: Database, { version, tables }: Schema, now
     },
     notes: () => [
       ...sieved.notes(),
-      ...(principals > 0
-        ? [
-            `${principals} clients are known with a Kerberos principal: the kernel tells a usermode helper of none, so it is not asked for any more`,
-          ]
-        : []),
       ...(inGrace
         ? ['its server was in grace: those that it still waited for are taken, as it would have done itself']
         : []),
@@ -90,11 +88,12 @@ export async function writeNfsdcld(clients: Iterable<Movable>, matchOnly: Iterab
   database.run('CREATE TABLE "rec-0000000000000001" (id BLOB PRIMARY KEY, princhash BLOB)')
   database.run(`INSERT INTO parameters VALUES ('version', '4'), ('first_time', '0')`)
   database.run('INSERT INTO grace VALUES (1, 0)')
-  database.insert('INSERT INTO "rec-0000000000000001" (id) VALUES (?)', rows())
+  database.insert('INSERT INTO "rec-0000000000000001" VALUES (?, ?)', rows())
   return database.bytes()
 
   function* rows(): Generator<Value[]> {
-    for (const { owner } of clients) yield [owner]
-    for (const hash of matchOnly) yield [Buffer.from(`hash:${hash}\0`)]
+    for (const { owner, principal } of clients)
+      yield [owner, principal === undefined ? null : Buffer.from(principal, 'hex')]
+    for (const hash of matchOnly) yield [Buffer.from(`hash:${hash}\0`), null]
   }
 }

@@ -19,7 +19,12 @@ export function readNfsdcltrack(database: Database, { version, tables }: Schema,
     *clients() {
       sieved = sieve(now)
       for (const [id, time, has] of database.rows(`SELECT CAST(id AS BLOB), time, ${session} FROM clients`))
-        yield* sieved.client(id instanceof Uint8Array ? id : undefined, has === 1, time)
+        yield* sieved.client({
+          bytes: id instanceof Uint8Array ? id : undefined,
+          session: has === 1,
+          recorded: time,
+          principal: '',
+        })
     },
     matchOnly: () => [],
     notes: () => sieved.notes(),
@@ -40,7 +45,7 @@ export async function writeNfsdcltrack(clients: Iterable<Movable>, now: number):
 
   function* rows(): Generator<(Uint8Array | number)[]> {
     for (const { owner, session, recorded } of clients) {
-      yield [owner, Math.min(recorded, now - 1), session ? 1 : 0]
+      yield [owner, Math.min(recorded, now - 1), session === true ? 1 : 0]
     }
   }
 }

@@ -39,7 +39,7 @@ import { holding } from '../shared/hold.ts'
 import { nfsdThreads } from '../shared/service.ts'
 import { newestEntryOf, survey } from '../shared/survey.ts'
 import { refused } from './database.ts'
-import type { Movable } from './movable.ts'
+import { factsOf, type Movable } from './movable.ts'
 
 export interface Room {
   readonly state: StateDirectory
@@ -156,8 +156,9 @@ function fill(state: StateDirectory, start: Start, clients: readonly Movable[]):
   const directory = state.directoryOf(start)
   if (directory === undefined) throw refused('the directory goes again and again')
   let placed = 0
-  for (const { owner, session, recorded } of clients) {
-    const facts = { session, recorded }
+  for (const client of clients) {
+    const { owner } = client
+    const facts = factsOf(client)
     // Almost always the name is free: then it is one call. Whatever that can't do, the way of an upcall can.
     const made = disk.tolerating(
       ['ENAMETOOLONG', 'EPERM', 'EOPNOTSUPP'],

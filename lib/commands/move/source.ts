@@ -104,7 +104,7 @@ function readStateDirectory(calls: Calls, path: string): Found {
   return {
     kind: 'state directory',
     *clients() {
-      for (const { owner, session, recorded } of clients) yield { owner, session: session === true, recorded }
+      for (const { owner, session, recorded, principal } of clients) yield { owner, session, recorded, principal }
     },
     matchOnly: () => [],
     notes: () => [

@@ -42,6 +42,8 @@ export interface Client {
   readonly session: boolean | 'unknown'
   /** When the client was first recorded, in seconds of the wall clock at that time. */
   readonly recorded: number
+  /** SHA-256 of the Kerberos principal that it must have to reclaim, 62 or 64 hex digits: its first 31 bytes, or all. */
+  readonly principal: string | undefined
   /** The instance in which it was last active. */
   readonly in: Start
   readonly standing: Standing
@@ -313,6 +315,7 @@ function clientOf(
     owner,
     session: facts.session,
     recorded: facts.recorded,
+    principal: facts.principal,
     in: start,
     standing: !counts ? 'void' : start === current ? 'current' : 'waiting',
     unseen,

@@ -25,6 +25,10 @@ export const meanings: Readonly<Record<Word, string>> = {
 export const versionOf = (session: boolean | 'unknown'): string =>
   session === 'unknown' ? '?' : session ? '4.1+' : '4.0'
 
+/** What a client needs besides its name. */
+export const needs = (principal: string): string =>
+  `needs the Kerberos principal with SHA-256 ${principal}${principal.length < 64 ? '...' : ''}`
+
 /** Each of them, shown when its turn comes. */
 export function* each<T, U>(items: Iterable<T>, shown: (item: T) => U): Generator<U> {
   for (const item of items) yield shown(item)
@@ -41,8 +45,9 @@ export const clientJson = (client: Client, instance: Instance) => ({
   may_reclaim: mayReclaim(client),
   instance: client.in,
   instances_unseen: client.unseen,
-  session: client.session,
+  session: client.session === 'unknown' ? null : client.session,
   recorded: client.recorded,
+  principal: client.principal ?? null,
 })
 
 /** The current instance. `start` is a time in shape and an order in meaning. */
