@@ -11,6 +11,7 @@ import type { Sources } from './sources.ts'
 import { compile, toolchain, type Toolchain } from './toolchain.ts'
 
 const host = join(import.meta.dirname, '../syscalls/host')
+/** The first is the engine itself, which what makes bytecode has in it. */
 const engineFiles = ['quickjs', 'libregexp', 'libunicode', 'dtoa']
 const hostFiles = ['host', 'calls', 'waiting', 'confine', 'words']
 
@@ -79,7 +80,8 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
       wanted.sources.directory,
       '-I',
       host,
-      ...hostFiles.map((name) => join(host, `${name}.c`)),
+      // A sanitizer has a malloc(3) of its own.
+      ...[...hostFiles, ...(wanted.sanitized ? [] : ['memory'])].map((name) => join(host, `${name}.c`)),
       program,
       ...(wanted.more ?? []),
       ...objects,
@@ -157,12 +159,14 @@ async function bytecodeCompiler(wanted: Executable): Promise<string[]> {
   const compiler = join(objects[0] ?? '', `../compile-${digest(readFileSync(source, 'utf8'))}`)
   if (!existsSync(compiler))
     await compile(tools, [
-      ...flags(native),
-      ...hostFlags,
+      ...commonFlags,
+      // It runs for some milliseconds, and is compiled whenever the engine is.
+      '-O0',
+      ...engineFlags,
       '-I',
       wanted.sources.directory,
       source,
-      ...objects,
+      ...objects.slice(1),
       tools.linking,
       '-lm',
       '-o',

@@ -9,6 +9,7 @@
  * reclaim.
  */
 import { sha256 as digest } from '@noble/hashes/sha2.js'
+import { bytesOf, textOf } from '../bytes.ts'
 import { hexOf } from '../upcall/hex.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import type { Session } from '../upcall/request.ts'
@@ -39,39 +40,18 @@ export function factsAfter(known: Facts | undefined, told: Facts): Facts {
 /** NAME_MAX of every file system that matters here. */
 const longestName = 255
 
-/** `A-Z a-z 0-9 _ . , : = @ + -` */
-const isPlain = (byte: number): boolean =>
-  (byte >= 0x61 && byte <= 0x7a) ||
-  (byte >= 0x40 && byte <= 0x5a) ||
-  (byte >= 0x2b && byte <= 0x3a && byte !== 0x2f) ||
-  byte === 0x5f ||
-  byte === 0x3d
-
-const hexDigits = '0123456789ABCDEF'
+const notPlain = /[^A-Za-z0-9_.,:=@+-]/g
 
 /** Bytes as printable text without `/`, spaces and control characters; `%XX` for what is not plain. */
-function percentEncode(bytes: Uint8Array): string {
-  let text = ''
-  for (let i = 0; i < bytes.length; i++) {
-    const byte = bytes[i] ?? 0
-    text += isPlain(byte) ? String.fromCharCode(byte) : `%${hexDigits[byte >> 4]}${hexDigits[byte & 15]}`
-  }
-  return text
-}
+const percentEncode = (bytes: Uint8Array): string =>
+  textOf(bytes).replace(
+    notPlain,
+    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`,
+  )
 
 /** {@link percentEncode} undone. What that would never have written gives some bytes: the caller writes them and compares. */
-function percentDecode(text: string): Uint8Array {
-  const bytes = new Uint8Array(text.length)
-  let length = 0
-  for (let i = 0; i < text.length; i++) {
-    const encoded = text[i] === '%'
-    bytes[length++] = encoded
-      ? hexDigits.indexOf(text.charAt(i + 1)) * 16 + hexDigits.indexOf(text.charAt(i + 2))
-      : text.charCodeAt(i)
-    if (encoded) i += 2
-  }
-  return bytes.subarray(0, length)
-}
+const percentDecode = (text: string): Uint8Array =>
+  bytesOf(text.replace(/%([0-9A-F]{2})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 16))))
 
 /**
  * The entry's name. A leading dot is encoded, so that no record is hidden, `.` or `..`; the empty owner is a lone `%`.
@@ -142,8 +122,13 @@ const factsShape =
 /** CRC-32 of the owner followed by the facts. */
 function checksum(owner: Uint8Array, core: string): string {
   let crc = -1
-  for (let i = 0; i < owner.length; i++) crc = withByte(crc, owner[i] ?? 0)
-  for (let i = 0; i < core.length; i++) crc = withByte(crc, core.charCodeAt(i))
+  for (const bytes of [owner, bytesOf(core)])
+    for (let i = 0; i < bytes.length; i++) {
+      crc ^= bytes[i] ?? 0
+      // By halves of a byte.
+      crc = (crc >>> 4) ^ (remainders[crc & 15] ?? 0)
+      crc = (crc >>> 4) ^ (remainders[crc & 15] ?? 0)
+    }
   return (~crc >>> 0).toString(16).padStart(8, '0')
 }
 
@@ -169,8 +154,3 @@ const remainders = [
   0xa00a_e278 | 0,
   0xbdbd_f21c | 0,
 ]
-
-function withByte(crc: number, byte: number): number {
-  const half = ((crc ^ byte) >>> 4) ^ (remainders[(crc ^ byte) & 15] ?? 0)
-  return (half >>> 4) ^ (remainders[half & 15] ?? 0)
-}

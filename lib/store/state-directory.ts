@@ -138,9 +138,9 @@ export function lookAt(state: StateDirectory): Recorded {
       found = Math.max(found, Number(/^format-([1-9][0-9]{0,8})$/.exec(name)?.[1] ?? 1))
       continue
     }
-    const [, digits = '', mark] = /^([0-9]+)(?:\.([a-z_]+))?$/.exec(name) ?? []
+    const [digits = '', mark, ...more] = name.split('.')
     const start = startFromName(digits)
-    if (start === undefined) continue
+    if (start === undefined || (mark !== undefined && !/^[a-z_]+$/.test(mark)) || more.length > 0) continue
     traces.add(start)
     if (mark !== undefined) marks.add(name)
     else if (kind === 'directory' || (kind === 'unknown' && typeof disk.directoryAt(name, clients) === 'object'))

@@ -13,7 +13,10 @@ const { ENOENT, ENOTDIR, EEXIST, ENOTEMPTY, ELOOP, ENXIO, EACCES, ESRCH, EINVAL 
 const { AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR } = atFlags
 
 /** An open directory. Whatever becomes of its path, what is done in it is done there. */
-export type Directory = Open
+export interface Directory extends Open {
+  /** Whether its own descriptor has been read: then it is no more at the first name. */
+  wasRead: boolean
+}
 
 /** What is open, with the system that it is open in: whoever has it needs nothing else. */
 interface Open {
@@ -24,7 +27,7 @@ interface Open {
 }
 
 /** For absolute paths. */
-export const anywhere = (calls: Calls): Directory => ({ calls, descriptor: AT_FDCWD, path: '' })
+export const anywhere = (calls: Calls): Directory => ({ calls, descriptor: AT_FDCWD, path: '', wasRead: true })
 
 const pathOf = (name: string, { path }: Directory): string => (path === '' ? name : `${path}/${name}`)
 
@@ -55,7 +58,7 @@ export function openDirectory(
   const flags = O_RDONLY | O_DIRECTORY | (follow === 'follow' ? 0 : O_NOFOLLOW)
   const path = pathOf(name, within)
   const descriptor = answered(calls.openat(within.descriptor, name, flags, 0), 'open', path, ENOENT, ENOTDIR, ELOOP)
-  if (descriptor >= 0) return { calls, descriptor, path }
+  if (descriptor >= 0) return { calls, descriptor, path, wasRead: false }
   return descriptor === -ENOENT ? 'absent' : 'other'
 }
 
@@ -177,8 +180,10 @@ export function allIn(directory: Directory, wanted: (entry: Entry) => boolean): 
 }
 
 function* batchesOf(directory: Directory): Generator<readonly Entry[]> {
-  const opened = openDirectory('.', directory)
+  // A descriptor has one place in the directory, so whoever comes later has another. For most upcalls nobody does.
+  const opened = directory.wasRead ? openDirectory('.', directory) : directory
   if (typeof opened !== 'object') return
+  directory.wasRead = true
   try {
     for (;;) {
       const entries = opened.calls.entries(opened.descriptor)
@@ -189,7 +194,7 @@ function* batchesOf(directory: Directory): Generator<readonly Entry[]> {
       yield entries
     }
   } finally {
-    close(opened)
+    if (opened !== directory) close(opened)
   }
 }
 

@@ -79,6 +79,24 @@ describe("Node's way of calling", () => {
   for (const { sentence, hold } of promises(nodeCalls(), ofNode, 'Node')) it(sentence, hold)
 })
 
+describe("the host's malloc(3)", () => {
+  it('gives blocks that keep what is written to them, aligned and apart, and refuses what there can not be', () => {
+    const test = join(room, 'memory')
+    const flags = [
+      '-O1',
+      '-g',
+      '-Wall',
+      '-Wextra',
+      '-Werror',
+      '-fsanitize=address,undefined',
+      '-fno-sanitize-recover=all',
+    ]
+    execFileSync('cc', [...flags, '-D_GNU_SOURCE', '-o', test, join(root, 'tests/host/memory.c')])
+    const { status, stdout, stderr } = spawnSync(test, { encoding: 'utf8' })
+    assert.deepEqual([status, stdout, stderr], [0, '', ''])
+  })
+})
+
 describe('the host', () => {
   it('hands over words and variables as the bytes that they are', () => {
     const { status, stdout } = run(

@@ -90,7 +90,7 @@ static bool is_ours(JSContext *engine, JSValueConst list)
   struct word path;
   struct stat status;
   return !path_at(engine, list, 0, &path) || stat(path.bytes, &status) < 0 ||
-         (status.st_uid == geteuid() && (status.st_mode & (S_IWUSR | S_IXUSR)) == (S_IWUSR | S_IXUSR));
+         (status.st_uid == effective_user() && (status.st_mode & (S_IWUSR | S_IXUSR)) == (S_IWUSR | S_IXUSR));
 }
 
 static int drop_capabilities(bool keep_override)
@@ -174,12 +174,6 @@ static const struct sock_filter filter[] = {
 #endif
 #ifdef SYS_setitimer
   ALLOW(SYS_setitimer),
-#endif
-#ifdef SYS_geteuid
-  ALLOW(SYS_geteuid),
-#endif
-#ifdef SYS_geteuid32
-  ALLOW(SYS_geteuid32),
 #endif
 #ifdef SYS_clock_gettime64
   ALLOW(SYS_clock_gettime64),

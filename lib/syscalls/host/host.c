@@ -16,8 +16,6 @@
 
 /* More than any upcall takes, by far: what takes more is a mistake, and ends with a line instead of an exhausted machine. */
 static const int memory_limit = 64 << 20;
-/* What most upcalls need is asked of the kernel at once, and none is given back before the end: eight calls fewer. */
-static const int first_memory = 768 << 10;
 static const size_t stack_limit = 512 << 10;
 /* An upcall is over before a search for cycles would pay. */
 static const size_t collect_from = 16 << 20;
@@ -231,8 +229,6 @@ int main(int count, char **words)
   if (!occupy_standard_descriptors())
     return failed(storage_failed, "no descriptor can be opened");
 
-  mallopt(M_TOP_PAD, first_memory);
-  mallopt(M_TRIM_THRESHOLD, memory_limit);
   JSRuntime *runtime = JS_NewRuntime2(&memory_functions, NULL);
   JSContext *engine = runtime ? JS_NewContextRaw(runtime) : NULL;
   if (!engine)

@@ -36,6 +36,9 @@ JSValue answer(JSContext *engine, ssize_t result);
 /* The engine's number. What is no whole number of 32 bits is -1: no descriptor, and flags that no call takes. */
 int number(JSContext *engine, JSValueConst value);
 
+/* What geteuid(2) would answer. */
+uid_t effective_user(void);
+
 /* The table of lib/syscalls/calls.ts. */
 JSValue system_calls(JSContext *engine);
 
