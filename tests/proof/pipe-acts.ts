@@ -1,0 +1,399 @@
+/**
+ * What happens at the pipe, in every state that matters, as events of the protocol: one table for kills and failing calls. A
+ * daemon is run under strace(1) on a pipe whose other end is acted (tests/support/pipe), is killed or disturbed, and another
+ * takes its place; what both did is judged by the rule (tests/life/oracle.ts), through the pipe alone. So any daemon can
+ * be judged, nfsdcld too.
+ */
+import { spawn } from 'node:child_process'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { join } from 'node:path'
+import { setTimeout as pause } from 'node:timers/promises'
+import { judge, reclaimableAtNextStart, remember, blank, type Memory, type Owner } from '../life/oracle.ts'
+import type { Machine } from '../support/artefacts.ts'
+import { nfsdcldWords, running, serveWords, type Daemon, type Serve } from '../support/pipe/daemons.ts'
+import { statusOf, type Body } from '../support/pipe/messages.ts'
+import { runningNfsd, startNfsd, type Nfsd } from '../support/pipe/nfsd.ts'
+import { compilePipeEnd, startPipeEnd, type Ended, type Options, type PipeEnd } from '../support/pipe/pipe-end.ts'
+import { callsIn, type Call, type Fault } from './trace.ts'
+import { fingerprint, plant, readTree, type Tree } from './trees.ts'
+import { machineAt, scratch, scrapTree } from './verdicts.ts'
+
+/** A daemon that can be put to the proof. */
+export interface Subject {
+  readonly name: 'serve' | 'nfsdcld'
+  readonly words: (machine: Machine, pipes: string) => readonly string[]
+  /** Whether equal trees mean the same: then each is asked only once. */
+  readonly isComparable: boolean
+}
+
+export const serve: Subject = {
+  name: 'serve',
+  words: (machine, pipes) => serveWords(machine, pipes, ['--ready-fd', '3']),
+  isComparable: true,
+}
+
+export const nfsdcld: Subject = {
+  name: 'nfsdcld',
+  words: ({ stateDir }, pipes) => nfsdcldWords(pipes, stateDir),
+  isComparable: false,
+}
+
+export type PipeEvent =
+  | { readonly event: 'start' }
+  | { readonly event: 'grace done' }
+  | { readonly event: 'create'; readonly owner: Owner; readonly principal?: string }
+  | { readonly event: 'remove'; readonly owner: Owner }
+
+export interface Act {
+  readonly name: string
+  readonly before: readonly PipeEvent[]
+  /** A start, or messages that are queued at one moment. */
+  readonly act: readonly PipeEvent[]
+}
+
+const hex = (name: string): Owner => Buffer.from(name).toString('hex')
+const start: PipeEvent = { event: 'start' }
+const graceDone: PipeEvent = { event: 'grace done' }
+const create = (name: string, principal?: string): PipeEvent => ({
+  event: 'create',
+  owner: hex(name),
+  ...(principal === undefined ? {} : { principal }),
+})
+const remove = (name: string): PipeEvent => ({ event: 'remove', owner: hex(name) })
+const principal = 'ab'.repeat(32)
+const three = [create('ann'), create('bob'), create('cal')]
+const full = [start, ...three]
+/** In grace: three may reclaim. */
+const restarted = [...full, start]
+/** Out of it: nobody else can. */
+const after = [...restarted, ...three, graceDone]
+const crowd = Array.from({ length: 16 }, (_, number) => create(`client ${number}`))
+
+export const acts: readonly Act[] = [
+  { name: 'the first start', before: [], act: [start] },
+  { name: 'a start with clients', before: full, act: [start] },
+  { name: 'a start after a crash in grace', before: [...restarted, create('ann')], act: [start] },
+  { name: 'a new client', before: after, act: [create('dan')] },
+  { name: 'a new client with a principal', before: after, act: [create('dan', principal)] },
+  { name: 'a client whose owner is as long as it may be', before: after, act: [create('L'.repeat(1024))] },
+  { name: 'a known client again', before: after, act: [create('ann')] },
+  { name: 'a client reclaims', before: restarted, act: [create('ann')] },
+  { name: 'a client leaves', before: after, act: [remove('ann')] },
+  { name: 'a client leaves in grace', before: [...restarted, create('ann')], act: [remove('ann')] },
+  { name: 'a client leaves in grace that has not reclaimed', before: restarted, act: [remove('bob')] },
+  { name: 'a client leaves that is not known', before: after, act: [remove('zoe')] },
+  { name: 'the end of grace, all have reclaimed', before: [...restarted, ...three], act: [graceDone] },
+  { name: 'the end of grace, one has reclaimed', before: [...restarted, create('ann')], act: [graceDone] },
+  { name: 'sixteen new clients at once', before: after, act: crowd },
+  {
+    name: 'sixteen at once that leave and come',
+    before: after,
+    act: [
+      ...[create('dan'), remove('ann'), create('eve'), remove('dan'), remove('bob'), create('bob'), remove('cal')],
+      ...crowd.slice(0, 9),
+    ],
+  },
+  {
+    name: 'the end of grace behind fifteen that reclaim or come',
+    before: restarted,
+    act: [...three, ...crowd.slice(0, 12), graceDone],
+  },
+]
+
+/** What the rule says after these events. As the kernel does, a start with an empty list ends grace at once. */
+export function memoryAfterAll(events: readonly PipeEvent[], from: Memory = blank()): Memory {
+  const memory = remember(from)
+  for (const event of events) {
+    const bootTime = undefined
+    if (event.event === 'start') {
+      judge(memory, { event: 'start', bootTime }, false)
+      if (memory.reclaimable.size === 0) judge(memory, { event: 'grace done', bootTime }, false)
+    } else if (event.event === 'grace done') judge(memory, { event: 'grace done', bootTime }, false)
+    else if (event.event === 'create') judge(memory, { event: 'create', owner: event.owner, session: 'Y' }, false)
+    else judge(memory, event, false)
+  }
+  return memory
+}
+
+/** Who is named to the kernel when its server restarts now, and when it does after the end of grace. */
+export interface Lists {
+  readonly restart: readonly Owner[]
+  readonly graceDone: readonly Owner[]
+}
+
+export const listsByRule = (memory: Memory): Lists => ({
+  restart: reclaimableAtNextStart(memory).sort(),
+  graceDone: reclaimableAtNextStart(memoryAfterAll([graceDone], memory)).sort(),
+})
+
+/** Pipes for as many runs as go on at a time. */
+export interface Bench {
+  /** Does some work with a pipe's end that nobody else uses, on a machine of its own, and scraps both. */
+  readonly on: <T>(tree: Tree, work: (place: Place) => Promise<T>) => Promise<T>
+  readonly scrap: () => Promise<void>
+}
+
+export interface Place {
+  readonly machine: Machine
+  readonly end: PipeEnd
+}
+
+export async function openBench(width: number, options: Options = {}): Promise<Bench> {
+  const room = mkdtempSync('/dev/shm/nfsd-userland-helper-pipes-')
+  const program = compilePipeEnd(room)
+  const ends: PipeEnd[] = []
+  for (let lane = 0; lane < width; lane++) ends.push(await startPipeEnd(program, join(room, String(lane)), options))
+  const free = [...ends]
+  const waiting: ((end: PipeEnd) => void)[] = []
+  return {
+    on: async (tree, work) => {
+      const end = free.pop() ?? (await new Promise<PipeEnd>((resolve) => waiting.push(resolve)))
+      const machine = machineAt(scratch())
+      try {
+        if (tree.size > 0) plant(tree, machine.stateDir)
+        else mkdirSync(machine.stateDir, { mode: 0o700 })
+        return await work({ machine, end })
+      } finally {
+        // A pipe that is still there has done its work.
+        if (existsSync(join(end.path, 'nfsd/cld'))) end.remove()
+        scrapTree(machine)
+        const next = waiting.shift()
+        if (next === undefined) free.push(end)
+        else next(end)
+      }
+    },
+    scrap: async () => {
+      for (const end of ends) await end.scrap()
+      rmSync(room, { recursive: true })
+    },
+  }
+}
+
+const bodyOf = (event: PipeEvent): Body =>
+  event.event === 'create'
+    ? {
+        owner: Buffer.from(event.owner, 'hex'),
+        ...(event.principal === undefined ? {} : { principal: Buffer.from(event.principal, 'hex') }),
+      }
+    : event.event === 'remove'
+      ? { owner: Buffer.from(event.owner, 'hex') }
+      : {}
+
+const commandOf = ({ event }: PipeEvent): 'create' | 'remove' | 'graceDone' => {
+  if (event === 'start') throw new Error('a start is no message')
+  return event === 'grace done' ? 'graceDone' : event
+}
+
+/** Queues these at one moment. @returns how each ended. */
+function sendAll(nfsd: Nfsd, events: readonly PipeEvent[]): Promise<Ended>[] {
+  // One call of `ask` for all, whatever they are.
+  return nfsd.sendAll(events.map((event) => [commandOf(event), bodyOf(event)])).map(({ ended }) => ended)
+}
+
+/** A state directory in which these events have happened, all of them answered with status 0. */
+export async function lived(bench: Bench, subject: Subject, events: readonly PipeEvent[]): Promise<Tree> {
+  return bench.on(new Map(), async ({ machine, end }) => {
+    if (events.length === 0) return new Map()
+    const daemon = running(subject.words(machine, end.path))
+    let nfsd: Nfsd | undefined
+    for (const event of events) {
+      if (event.event === 'start') {
+        await nfsd?.stop()
+        nfsd = await startNfsd(end)
+        continue
+      }
+      const status = await nfsd?.tell(commandOf(event), bodyOf(event))
+      if (status !== 0) throw new Error(`${event.event} was answered with ${status ?? 'nothing'}: ${daemon.said()}`)
+    }
+    await daemon.stop()
+    return readTree(machine.stateDir)
+  })
+}
+
+/** Who is named to the kernel now, and after the end of grace; each on a copy. A kernel ends grace once. */
+async function listsOf(bench: Bench, subject: Subject, tree: Tree, isInGrace: boolean): Promise<Lists> {
+  const listed = (graceIsOver: boolean): Promise<Owner[]> =>
+    bench.on(tree, async ({ machine, end }) => {
+      const daemon = running(subject.words(machine, end.path))
+      try {
+        if (graceIsOver) {
+          const before = runningNfsd(end, 2)
+          await soon(before.tell('graceDone'), () => `GraceDone was not answered: ${daemon.said()}`)
+          await before.stop()
+        }
+        const nfsd = await soon(startNfsd(end), () => `no start: ${daemon.said()}`)
+        return (nfsd?.list ?? []).map(({ owner }) => owner.toString('hex')).sort()
+      } finally {
+        await daemon.kill()
+      }
+    })
+  const restart = await listed(false)
+  return { restart, graceDone: isInGrace ? await listed(true) : restart }
+}
+
+/** Asks for {@link Lists}, once for all trees that mean the same. */
+export function listing(bench: Bench, subject: Subject, isInGrace: boolean): (tree: Tree) => Promise<Lists> {
+  const known = new Map<string, Promise<Lists>>()
+  return (tree) => {
+    if (!subject.isComparable) return listsOf(bench, subject, tree, isInGrace)
+    const key = fingerprint(tree)
+    const lists = known.get(key) ?? listsOf(bench, subject, tree, isInGrace)
+    known.set(key, lists)
+    return lists
+  }
+}
+
+/** How long a thread may still wait when a new daemon has nothing left to read. */
+const patienceMs = 20_000
+
+async function soon<T>(what: Promise<T>, otherwise: () => string, ms = patienceMs): Promise<T> {
+  let timer: NodeJS.Timeout | undefined
+  const late = new Promise<never>((_, reject) => {
+    timer = setTimeout(() => {
+      reject(new Error(otherwise()))
+    }, ms)
+  })
+  try {
+    return await Promise.race([what, late])
+  } finally {
+    clearTimeout(timer)
+  }
+}
+
+/** One run of an act. */
+export interface Outcome {
+  /** How each message's wait ended; 'never' where a thread was left behind. Those of a start count as one. */
+  readonly ended: readonly (Ended | 'never')[]
+  /** Who was named, where the act is a start; undefined where the kernel goes on in version 0. */
+  readonly named: readonly Owner[] | undefined
+  /** The calls of the disturbed daemon, and where the first message reached it. */
+  readonly calls: readonly Call[]
+  readonly firstOfMessage: number
+  /** Whether the fault ended it. */
+  readonly died: boolean
+  readonly said: string
+  readonly tree: Tree
+  readonly violations: readonly string[]
+}
+
+export interface Disturbed {
+  readonly subject: Subject
+  readonly act: Act
+  readonly tree: Tree
+  /** What is done to the first daemon; and to the second, if to that as well. None: it is only watched. */
+  readonly faults: readonly Fault[]
+  readonly patienceMs?: number
+}
+
+/**
+ * Runs an act with a daemon that is killed or disturbed at a call. When it has died, another takes over; when it lives on,
+ * it is killed as soon as all is answered, so that what is left is what it had made durable.
+ */
+export async function runAct(
+  bench: Bench,
+  { subject, act, tree, faults, patienceMs: ms = patienceMs }: Disturbed,
+): Promise<Outcome> {
+  return bench.on(tree, async ({ machine, end }) => {
+    const violationsBefore = end.violations.length
+    const words = subject.words(machine, end.path)
+    const log = join(machine.dir, 'strace')
+    const [fault, second] = faults
+    const isStart = act.act[0]?.event === 'start'
+    const nfsd = isStart ? undefined : runningNfsd(end, 2)
+    const first = running(words)
+    if (subject.name === 'serve') await first.ready
+    else if (isStart) await pause(200)
+    else await end.opened(patienceMs)
+    // Counted from here: how it looks round at its start depends on what else runs.
+    const watcher = await watch(first, log, fault)
+    let named: Owner[] | undefined
+    const starts = isStart
+      ? startNfsd(end).then((started): Ended => {
+          if (started?.version !== 0) named = started?.list.map(({ owner }) => owner.toString('hex'))
+          return started === undefined ? { failed: 'ETIMEDOUT' } : { answer: Buffer.alloc(8), ms: 0 }
+        })
+      : undefined
+    const waits = starts !== undefined ? [starts] : sendAll(nfsd as Nfsd, act.act)
+    const all = Promise.all(waits)
+    all.catch(() => undefined)
+    const firstDied = await Promise.race([
+      first.ended.then(() => true),
+      soon(all, () => '', ms).then(
+        () => false,
+        () => false,
+      ),
+    ])
+    // One that is only watched gets to where it waits again.
+    if (fault === undefined) await pause(100)
+    if (!firstDied) await first.kill()
+    await watcher.gone
+    let next: Serve
+    if (second !== undefined) {
+      next = underStrace(words, `${log}-2`, second)
+      // strace(1) must have it in its hands before it may be killed.
+      await next.ready
+      await Promise.race([next.ended, soon(all, () => '', ms).catch(() => undefined)])
+      await next.kill()
+    }
+    next = running(words)
+    const ended = await Promise.all(waits.map((wait) => soon(wait, () => '', ms).catch(() => 'never' as const)))
+    // One that stops in its own time before it is killed has left no trace of itself.
+    if (subject.name === 'serve' && (await next.ready)) await next.stop()
+    else await next.kill()
+    const calls = callsIn(readFileSync(log, 'latin1'))
+    const message = calls.findIndex(
+      ({ name, paths, result }) =>
+        name === 'read' && (result ?? 0) > 0 && paths.some((path) => path.endsWith('/nfsd/cld')),
+    )
+    return {
+      ended,
+      named: named?.sort(),
+      calls,
+      firstOfMessage: message,
+      died: firstDied,
+      said: first.said() + next.said(),
+      tree: readTree(machine.stateDir),
+      violations: end.violations.slice(violationsBefore),
+    }
+  })
+}
+
+const injected = (fault: Fault | undefined): string[] =>
+  fault === undefined
+    ? []
+    : ['-e', `inject=${fault.call.name}:${fault.what}:when=${fault.call.nth}${fault.forGood === true ? '+' : ''}`]
+
+const straceOptions = ['-f', '-y', '-s', '64'] as const
+
+interface Watcher {
+  /** It has written all that it saw. */
+  readonly gone: Promise<void>
+}
+
+/** Has strace(1) look at a daemon from now on: it does when this resolves. */
+async function watch(daemon: Daemon, log: string, fault: Fault | undefined): Promise<Watcher> {
+  const words = [...straceOptions, '-o', log, ...injected(fault), '-p', String(daemon.pid)]
+  const strace = spawn('/usr/bin/strace', words, { stdio: ['ignore', 'ignore', 'pipe'] })
+  const ended = new Promise<void>((resolve) => {
+    strace.once('close', () => {
+      resolve()
+    })
+  })
+  await Promise.race([ended, new Promise((resolve) => strace.stderr.once('data', resolve))])
+  return { gone: ended }
+}
+
+/** Runs a daemon under strace(1), which is no parent of it: what is killed, is the daemon. */
+const underStrace = (words: readonly string[], log: string, fault: Fault): Serve =>
+  running(['/usr/bin/strace', '-D', ...straceOptions, '-o', log, ...injected(fault), ...words])
+
+/** What an outcome has wrong, in one clause; undefined if all is as it must be. */
+export function wrongIn({ ended, violations }: Outcome): string | undefined {
+  const left = ended.filter((how) => how === 'never').length
+  if (left > 0) return `${left} of ${ended.length} threads are left behind`
+  return violations[0]
+}
+
+/** @returns the status of an answer; undefined where there was none. */
+export const statusIn = (how: Ended | 'never' | undefined): number | undefined =>
+  how === undefined || how === 'never' || 'failed' in how ? undefined : statusOf(how.answer)
