@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import { eachArtefact } from '../contract/server.ts'
+import { root } from '../support/artefacts.ts'
 import { askedByNobody, diagnose, parameter, program, state, toldToPeople } from './machine.ts'
 
 /** As if no start had noted in which state directory it was. */
@@ -30,6 +31,8 @@ const movedTo = (mount: string): string =>
   `cp -a ${state} /kept; umount ${state}; ${mount} ${state}; cp -a /kept/boot_time /kept/v4clients ${state}`
 const anotherDisk = (mkfs: string, options = ''): string =>
   movedTo(`truncate -s 16M /disk; ${mkfs} /disk; mount -o loop${options} /disk`)
+const service = (change: string): string =>
+  `unit=/etc/systemd/system/nfsd-userland-helper.service; cp ${root}/udev/systemd/nfsd-userland-helper.service $unit; ${change}`
 const newestInstance = `$(ls -d ${state}/v4clients/[0-9]* | grep -v '[.]' | tail -1)`
 
 const faults: readonly Fault[] = [
@@ -41,7 +44,7 @@ const faults: readonly Fault[] = [
     make: `rm ${parameter}`,
     says: /no parameter 'cltrack_prog'.*CONFIG_NFSD_LEGACY_CLIENT_TRACKING=y/s,
     mend: /nfsdcld/,
-    also: ['nfsdcld'],
+    also: ['nfsdcld', 'service'],
   },
   {
     title: 'the kernel that is not yet running nfsd was built without it',
@@ -105,7 +108,7 @@ const faults: readonly Fault[] = [
     make: `rm ${parameter}`,
     says: /has no other tracker/,
     mend: /unmask nfsdcld/,
-    also: ['kernel-support'],
+    also: ['kernel-support', 'service'],
   },
 
   // the program
@@ -474,6 +477,44 @@ const faults: readonly Fault[] = [
     verdict: 'unknown',
     make: 'rm -r /run/systemd',
     says: /not run by systemd/,
+  },
+  {
+    title: 'the service was installed for another state directory',
+    check: 'service',
+    verdict: 'wrong',
+    make: service(''),
+    says: /may not write to the state directory/,
+  },
+  {
+    title: 'the service does not wait for the disk',
+    check: 'service',
+    verdict: 'wrong',
+    make: service(`sed -i s:^ReadWritePaths=.*:ReadWritePaths=${state}: $unit`),
+    says: /does not wait until the state directory is mounted/,
+  },
+  {
+    title: 'the service starts when it likes',
+    check: 'service',
+    verdict: 'wrong',
+    make: service(`sed -i s:/var/lib/nfs:${state}: $unit; sed -i /^Before=/d $unit`),
+    says: /does not start before the NFS server/,
+  },
+  {
+    title: 'nobody starts the service, and the kernel needs it',
+    check: 'service',
+    verdict: 'wrong',
+    make: service(`sed -i s:/var/lib/nfs:${state}: $unit; rm ${parameter}`),
+    says: /is not started with the NFS server/,
+    mended: true,
+    also: ['kernel-support', 'nfsdcld'],
+  },
+  {
+    title: 'the kernel needs the service, and there is none',
+    check: 'service',
+    verdict: 'wrong',
+    make: `rm ${parameter}`,
+    says: /there is no nfsd-userland-helper.service/,
+    also: ['kernel-support', 'nfsdcld'],
   },
   {
     title: 'there is no room',

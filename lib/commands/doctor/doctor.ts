@@ -8,6 +8,7 @@ import type { Finding, Said, Verdict } from './finding.ts'
 import * as kernel from './kernel-checks.ts'
 import { mountOrder } from './order-check.ts'
 import * as program from './program-checks.ts'
+import { service } from './service-check.ts'
 import { siteFor, type Site } from './site.ts'
 import * as state from './state-checks.ts'
 import * as time from './time-checks.ts'
@@ -28,6 +29,7 @@ const checks: Readonly<Record<string, (site: Site) => Said | Promise<Said>>> = {
   'state-way': wayIsOurs,
   storage: state.storage,
   'mount-order': mountOrder,
+  service,
   room: state.room,
   records: state.records,
   instance: state.instance,

@@ -12,7 +12,7 @@ import { errorCode } from '../../failure.ts'
 import fs from 'node:fs'
 import { nfsdThreads } from '../shared/service.ts'
 import { helperPath, name, type Init } from './files.ts'
-import { nfsdcldRuns } from './nfsdcld.ts'
+import { nfsdcldRuns } from '../shared/nfsdcld-runs.ts'
 
 export interface Action {
   readonly what: string

@@ -4,7 +4,6 @@
  * admin says that they need not be.
  */
 import { counted, failureFrom, report } from '../../failure.ts'
-import fs from 'node:fs'
 import type { Calls } from '../../syscalls/calls.ts'
 import { readSource } from '../move/source.ts'
 import { existsBelow } from '../shared/inside.ts'
@@ -30,15 +29,3 @@ export async function whatIsLost({ root, live }: Target, calls: Calls): Promise<
 /** What to say to an admin whose nfsdcld keeps its place. */
 export const howToTakeOver = (why: string): string =>
   `nfsdcld keeps its place: ${why}. To take them over: systemctl stop nfs-server && nfsd-userland-helper install --import && systemctl start nfs-server. To leave them behind: nfsd-userland-helper install --no-import`
-
-export const nfsdcldRuns = (): boolean =>
-  fs.readdirSync('/proc').some((name) => /^[0-9]+$/.test(name) && commandOf(name) === 'nfsdcld\n')
-
-function commandOf(process: string): string | undefined {
-  try {
-    return fs.readFileSync(`/proc/${process}/comm`, 'latin1')
-  } catch {
-    // It has ended meanwhile.
-    return undefined
-  }
-}

@@ -1,0 +1,73 @@
+/** That the service is started before the NFS server, and may write where the records are, where the kernel needs it. */
+import fs from 'node:fs'
+import { quote } from '../../failure.ts'
+import { nfsdcldRuns } from '../shared/nfsdcld-runs.ts'
+import { good, unknown, wrong, type Said } from './finding.ts'
+import { shellWord, type Site } from './site.ts'
+import { bootedBySystemd, unitNamed, unitSettings } from './units.ts'
+
+const name = 'nfsd-userland-helper.service'
+const servers = ['nfs-server.service', 'nfs-kernel-server.service']
+const notNeeded = 'no service is needed: the kernel calls the helper, nfsdcld runs, or nfsd is not loaded'
+const again = 'nfsd-userland-helper install && systemctl try-restart nfsd-userland-helper.service'
+
+export function service({ settings: { stateDirectory }, parameter, moduleLoaded }: Site): Said {
+  const unit = unitNamed(name)
+  const needed = moduleLoaded && parameter === 'absent' && !nfsdcldRuns()
+  if (!bootedBySystemd())
+    return needed
+      ? unknown(
+          'this machine is not run by systemd',
+          'Whatever starts the program has to do so before the NFS server, and again when it ends.',
+        )
+      : good(notNeeded)
+  if (unit === undefined || unit === 'masked')
+    return needed
+      ? wrong(
+          unit === 'masked' ? `${name} is masked` : `there is no ${name}`,
+          'This kernel calls no helper, so somebody must hold its pipe before the NFS server starts.',
+          unit === 'masked' ? `systemctl unmask ${name}` : 'nfsd-userland-helper install',
+        )
+      : good(notNeeded)
+  if (!within(stateDirectory, unitSettings([name], 'ReadWritePaths')))
+    return wrong(
+      `${name} may not write to the state directory, ${quote(stateDirectory)}`,
+      'It was installed for another one. Through the pipe no client can be recorded.',
+      again,
+    )
+  if (!within(stateDirectory, unitSettings([name], 'RequiresMountsFor')))
+    return wrong(
+      `${name} does not wait until the state directory is mounted, ${quote(stateDirectory)}`,
+      'If it starts first, it finds an empty directory below the mount, and no client may reclaim.',
+      again,
+    )
+  if (!unitSettings([name], 'Before').some((before) => servers.includes(before)))
+    return wrong(
+      `${name} does not start before the NFS server`,
+      'The kernel looks for somebody at the pipe for about a second when its server starts, and never again.',
+      again,
+    )
+  if (needed && !isWanted())
+    return wrong(
+      `${name} is not started with the NFS server`,
+      'This kernel calls no helper, so somebody must hold its pipe before the NFS server starts.',
+      `systemctl enable ${shellWord(name)}`,
+    )
+  return good('the service that serves the pipe starts before the NFS server, and may write to the state directory')
+}
+
+/** A path in quotation marks has been taken apart at its blanks: that is left to the service itself, which will say so. */
+const within = (path: string, allowed: readonly string[]): boolean =>
+  /\s|%/.test(path) ||
+  allowed
+    .map((word) => word.replace(/^[-+:]+/, ''))
+    .some((allowedPath) => path === allowedPath || path.startsWith(`${allowedPath.replace(/\/$/, '')}/`))
+
+const isWanted = (): boolean =>
+  ['/etc', '/run', '/usr/lib', '/lib'].some((top) =>
+    [...servers, 'multi-user.target'].some((by) =>
+      ['wants', 'requires'].some(
+        (how) => fs.lstatSync(`${top}/systemd/system/${by}.${how}/${name}`, { throwIfNoEntry: false }) !== undefined,
+      ),
+    ),
+  )
