@@ -40,7 +40,7 @@ const inode = (kind: Inode['kind'], target = ''): Inode => ({ kind, target, entr
 
 export interface Disk {
   /** A call that succeeded. Calls outside `top` are nobody's business. */
-  readonly apply: (call: Call) => void
+  readonly apply: (call: Pick<Call, 'name' | 'text' | 'paths'>) => void
   /** Every tree that a cut may leave now. `bounded` is called if there are more than the bound, and only some are given. */
   readonly afterCut: (bounded: () => void) => Generator<Tree>
 }

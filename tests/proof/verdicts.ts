@@ -10,49 +10,15 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { inForeground, settings, type Artefact, type Machine, type Said } from '../support/artefacts.ts'
-import { judge, type Event, type Memory, type Owner } from '../life/oracle.ts'
-import { check, create, graceDone, legacyRecord, remember, start, upcallFor, type Scenario } from './scenarios.ts'
+import type { Event, Owner } from '../life/oracle.ts'
+import { readable, stranger, type Observed } from './futures.ts'
+import { check, create, graceDone, legacyRecord, start, upcallFor, type Scenario } from './scenarios.ts'
 import { fingerprint, plant, readTree, type Tree } from './trees.ts'
+
+export { disagreement, futuresByRule, readable, stranger, type Futures, type Observed } from './futures.ts'
 
 /** What the log says when a call failed that only tidying needed: no promise waits for it. */
 export const onlyTidying = /warning: old instances could not be removed/
-
-/** Owners that may reclaim, joined: easy to compare, easy to read. */
-export interface Futures {
-  readonly now: string
-  readonly restart: string
-  readonly graceDone: string
-  /** undefined: not asked. */
-  readonly nextLife: string | undefined
-}
-
-export interface Observed extends Futures {
-  /** Whatever should not have happened on the way: a status that is none, an upcall that took too long. */
-  readonly trouble: readonly string[]
-}
-
-export const stranger: Owner = Buffer.from('zoe').toString('hex')
-
-export const readable = (owners: readonly Owner[]): string =>
-  owners.map((owner) => Buffer.from(owner, 'hex').toString('latin1').slice(0, 8)).join(' ')
-
-/** What the rule says. */
-export function futuresByRule(memory: Memory, clients: readonly Owner[]): Futures {
-  const checks = (of: Memory): string =>
-    readable(clients.filter((owner) => judge(remember(of), check(owner, 'Y'), false).statuses.includes(0)))
-  const after = (...events: readonly Event[]): Memory => {
-    const later = remember(memory)
-    for (const event of events) judge(later, event, false)
-    return later
-  }
-  const lone: Event = { event: 'grace done', bootTime: undefined }
-  return {
-    now: checks(memory),
-    restart: checks(after(start('9000'))),
-    graceDone: checks(after(lone, start('9000'))),
-    nextLife: readable([...new Set([clients[0] ?? stranger, stranger])]),
-  }
-}
 
 /** A directory in memory: what is asked here costs no disk. */
 export const scratch = (): string =>
@@ -192,34 +158,6 @@ export function observer(artefact: Artefact, clients: readonly Owner[], after: '
     },
     seen: () => known.size,
   }
-}
-
-const asked = { kill: ['now', 'restart', 'graceDone', 'nextLife'], 'power cut': ['restart', 'nextLife'] } as const
-const when = {
-  now: 'now',
-  restart: 'after a restart',
-  graceDone: 'after the end of grace and a restart',
-  nextLife: "after the next instance's end",
-} as const
-
-/** Why an observation agrees with none of the memories that it may, in one clause; undefined if it agrees with one. */
-export function disagreement(
-  observed: Observed,
-  allowed: readonly Futures[],
-  after: 'kill' | 'power cut',
-): string | undefined {
-  if (observed.trouble.length > 0) return observed.trouble.join('; ')
-  const agrees = (future: keyof Futures, { [future]: right }: Futures): boolean =>
-    observed[future] === undefined || observed[future] === right
-  if (allowed.some((futures) => asked[after].every((future) => agrees(future, futures)))) return undefined
-  const nobody = (owners: string | undefined): string => (owners === undefined || owners === '' ? 'nobody' : owners)
-  // Each future by itself may agree with another memory: then it is their mixture that is wrong.
-  const wrong = asked[after].find((future) => !allowed.some((futures) => agrees(future, futures)))
-  const show = (futures: Futures): string =>
-    (wrong === undefined ? asked[after] : [wrong])
-      .map((future) => `${nobody(futures[future])}${wrong === undefined ? ` ${when[future]}` : ''}`)
-      .join(', ')
-  return `${wrong === undefined ? '' : `${when[wrong]}, `}may reclaim: ${show(observed)}; by the rule: ${[...new Set(allowed.map(show))].join(', or ')}`
 }
 
 /** A machine that has lived through a scenario's `before`, and its tree. */

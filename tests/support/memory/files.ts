@@ -1,0 +1,407 @@
+/**
+ * A file system in memory that makes the calls of lib/syscalls/calls.ts: names, links, modes and errors as Linux has them
+ * (tests/unit/memory.test.ts makes the same calls on both). Before each call a test may fail it, stop the process at it, or
+ * take a copy. What a power cut leaves is the model's to say (tests/proof/power-loss.ts), which follows each change.
+ */
+import { atFlags, type Calls, type Entry, type Status } from '../../../lib/syscalls/calls.ts'
+import type { Node, Tree } from '../../proof/trees.ts'
+
+/** The same on every machine that this is tested on (asm-generic). */
+const flags = {
+  O_RDONLY: 0,
+  O_WRONLY: 1,
+  O_RDWR: 2,
+  O_CREAT: 0o100,
+  O_EXCL: 0o200,
+  O_NONBLOCK: 0o4000,
+  O_DIRECTORY: 0o200000,
+  O_NOFOLLOW: 0o400000,
+} as const
+const { ENOENT, EBADF, EEXIST, ENOTDIR, EISDIR, EINVAL, ENAMETOOLONG, ENOTEMPTY, ELOOP, EPERM, ENOSYS } = {
+  ENOENT: 2,
+  EBADF: 9,
+  EEXIST: 17,
+  ENOTDIR: 20,
+  EISDIR: 21,
+  EINVAL: 22,
+  ENAMETOOLONG: 36,
+  ENOTEMPTY: 39,
+  ELOOP: 40,
+  EPERM: 1,
+  ENOSYS: 38,
+} as const
+
+interface Inode {
+  readonly number: number
+  readonly kind: 'directory' | 'file' | 'link' | 'other'
+  mode: number
+  /** Of a file its bytes, of a link its text, each character a byte. */
+  text: string
+  readonly entries: Map<string, Inode>
+  /** A directory that has been removed, and is still open. */
+  gone: boolean
+  /** What a device, or a file of the kernel's, does with a write. */
+  readonly written: ((text: string) => number) | undefined
+}
+
+interface Open {
+  readonly inode: Inode
+  readonly path: string
+  at: number
+}
+
+/** A call, as the model of a disk and a test's hook are told it: strace's words (tests/proof/trace.ts). */
+export interface Made {
+  readonly name: string
+  readonly text: string
+  readonly paths: readonly string[]
+  /** It makes, changes or syncs something. */
+  readonly changes: boolean
+}
+
+export interface Hooks {
+  /** Before each call. @returns a negated errno that it fails with; undefined, if it is made. Throwing stops the process. */
+  before: (made: Made) => number | undefined
+  /** After each call that has changed something. */
+  changed: (made: Made) => void
+}
+
+export interface MemoryFiles {
+  readonly calls: Calls
+  readonly hooks: Hooks
+  readonly process: { id: number; now: number; monotonic: number }
+  /** The process is no more: its files are closed. */
+  readonly end: () => void
+  /** What is below a directory. */
+  readonly tree: (path: string) => Tree
+  /** Puts a tree at a path; its parents are made. */
+  readonly plant: (tree: Tree, path: string) => void
+  readonly remove: (path: string) => void
+  /** A file whose writes go to somebody. */
+  readonly device: (path: string, text: () => string, written: (text: string) => number) => void
+}
+
+/** @param longestLink 4095 on ext4, 1023 on XFS. */
+export function memoryFiles(longestLink = 4095): MemoryFiles {
+  let inodes = 0
+  const inode = (kind: Inode['kind'], mode: number, text = '', written?: Inode['written']): Inode => ({
+    number: ++inodes,
+    kind,
+    mode,
+    text,
+    entries: new Map(),
+    gone: false,
+    written,
+  })
+  const root = inode('directory', 0o755)
+  const opened = new Map<number, Open>()
+  const hooks: Hooks = { before: () => undefined, changed: () => undefined }
+  const us = { id: 1000, now: 1_800_000_000_000, monotonic: 0 }
+
+  /** Where a name leads. `last`: what stands under the last name, links followed or not. */
+  interface Found {
+    readonly within: Inode
+    readonly name: string
+    readonly last: Inode | undefined
+  }
+  const find = (directory: number, name: string, follow: boolean, depth = 0): Found | number => {
+    if (depth > 40) return -ELOOP
+    const base = name.startsWith('/') ? root : directory === atFlags.AT_FDCWD ? root : opened.get(directory)?.inode
+    if (base === undefined) return -EBADF
+    return findIn(base, name, follow, depth)
+  }
+  const findIn = (base: Inode, name: string, follow: boolean, depth: number): Found | number => {
+    if (name === '') return -ENOENT
+    const parts = name.split('/').filter((part) => part !== '' && part !== '.')
+    if (parts.some((part) => part.length > 255)) return -ENAMETOOLONG
+    if (base.kind !== 'directory') return -ENOTDIR
+    let at = base
+    if (parts.length === 0) return { within: at, name: '.', last: at }
+    for (const [number, part] of parts.entries()) {
+      const isLast = number === parts.length - 1
+      if (part === '..') throw new Error('no path of ours has one')
+      const next = at.entries.get(part)
+      if (isLast && (next?.kind !== 'link' || !follow)) return { within: at, name: part, last: next }
+      if (next === undefined) return -ENOENT
+      if (next.kind === 'link') {
+        const rest = [next.text, ...parts.slice(number + 1)].join('/')
+        return next.text.startsWith('/')
+          ? findIn(root, rest, follow, depth + 1)
+          : depth > 40
+            ? -ELOOP
+            : findIn(at, rest, follow, depth + 1)
+      }
+      if (next.kind !== 'directory') return -ENOTDIR
+      at = next
+    }
+    return -ENOENT
+  }
+
+  const pathOf = (directory: number, name: string): string =>
+    name.startsWith('/')
+      ? name
+      : `${directory === atFlags.AT_FDCWD ? '' : (opened.get(directory)?.path ?? '?')}/${name}`
+  const quoted = (text: string): string =>
+    `"${text.replaceAll('\\', '\\\\').replaceAll('\n', '\\n').replaceAll('"', '\\"')}"`
+  const statusOf = ({ kind, mode, number }: Inode): Status => ({
+    kind,
+    uid: 0,
+    mode,
+    mtime: Math.floor(us.now / 1000),
+    device: 1,
+    inode: number,
+  })
+
+  /** One call: a hook may fail it or stop the process; what it changed is told. */
+  function made<T>(what: Omit<Made, 'changes'>, work: () => T | number): T | number {
+    const failure = hooks.before({ ...what, changes: false })
+    return failure ?? work()
+  }
+  function change(what: Omit<Made, 'changes'>, work: () => number): number {
+    const told = { ...what, changes: true }
+    const failure = hooks.before(told)
+    if (failure !== undefined) return failure
+    const answer = work()
+    if (answer >= 0) hooks.changed(told)
+    return answer
+  }
+  /** The place for a new name. */
+  const placeFor = (directory: number, name: string): (Found & { readonly last: undefined }) | number => {
+    const found = find(directory, name, false)
+    if (typeof found === 'number') return found
+    if (found.last !== undefined) return -EEXIST
+    return found.within.gone ? -ENOENT : { ...found, last: undefined }
+  }
+
+  const holds = (above: Inode, below: Inode): boolean =>
+    above === below || [...above.entries.values()].some((next) => holds(next, below))
+
+  const open = (directory: number, name: string, wanted: number, mode: number): number => {
+    const has = (flag: number): boolean => (wanted & flag) !== 0
+    const found = find(directory, name, !has(flags.O_NOFOLLOW) && !(has(flags.O_CREAT) && has(flags.O_EXCL)))
+    if (typeof found === 'number') return found
+    let { last } = found
+    if (last === undefined) {
+      if (!has(flags.O_CREAT) || found.within.gone) return -ENOENT
+      last = inode('file', mode)
+      found.within.entries.set(found.name, last)
+    } else if (has(flags.O_CREAT) && has(flags.O_EXCL)) return -EEXIST
+    else if (last.kind === 'link') return has(flags.O_DIRECTORY) ? -ENOTDIR : -ELOOP
+    else if (last.kind === 'directory' && (wanted & 3) !== 0) return -EISDIR
+    else if (last.kind !== 'directory' && has(flags.O_DIRECTORY)) return -ENOTDIR
+    let descriptor = 3
+    while (opened.has(descriptor)) descriptor++
+    const path = name === '.' ? (opened.get(directory)?.path ?? '/') : pathOf(directory, name)
+    opened.set(descriptor, { inode: last, path, at: 0 })
+    return descriptor
+  }
+  const read = (descriptor: number, most: number): string | number => {
+    const file = opened.get(descriptor)
+    if (file === undefined) return -EBADF
+    if (file.inode.kind === 'directory') return -EISDIR
+    const text = file.inode.text.slice(file.at, file.at + most)
+    file.at += text.length
+    return text
+  }
+
+  const calls: Calls = {
+    flags,
+    openat: (directory, name, wanted, mode) => {
+      const what = { name: 'openat', text: '', paths: [pathOf(directory, name)] }
+      const makes = (wanted & flags.O_CREAT) !== 0
+      return makes
+        ? change(what, () => open(directory, name, wanted, mode))
+        : made(what, () => open(directory, name, wanted, mode))
+    },
+    read: (descriptor, into) => {
+      const text = made({ name: 'read', text: '', paths: [] }, () => read(descriptor, into.length))
+      if (typeof text === 'number') return text
+      into.set(Buffer.from(text, 'latin1'))
+      return text.length
+    },
+    readText: (descriptor, most) =>
+      made({ name: 'read', text: '', paths: [] }, () => read(descriptor, Math.min(most, 8192))),
+    write: (descriptor, bytes) => {
+      const file = opened.get(descriptor)
+      const text = Buffer.from(bytes).toString('latin1')
+      return change({ name: 'write', text: `${descriptor}, ${quoted(text)}`, paths: [file?.path ?? ''] }, () => {
+        if (file === undefined) return -EBADF
+        if (file.inode.written !== undefined) return file.inode.written(text)
+        file.inode.text = file.inode.text.slice(0, file.at) + text
+        file.at += text.length
+        return text.length
+      })
+    },
+    fsync: (descriptor) =>
+      change({ name: 'fsync', text: '', paths: [opened.get(descriptor)?.path ?? ''] }, () =>
+        opened.has(descriptor) ? 0 : -EBADF,
+      ),
+    // A process that is stopped closes its files, as the kernel does for it.
+    close: (descriptor) => (opened.delete(descriptor) ? 0 : -EBADF),
+    mkdirat: (directory, name, mode) =>
+      change({ name: 'mkdirat', text: '', paths: [pathOf(directory, name)] }, () => {
+        const place = placeFor(directory, name)
+        if (typeof place === 'number') return place
+        place.within.entries.set(place.name, inode('directory', mode))
+        return 0
+      }),
+    unlinkat: (directory, name, how) =>
+      change({ name: 'unlinkat', text: '', paths: [pathOf(directory, name)] }, () => {
+        const found = find(directory, name, false)
+        if (typeof found === 'number') return found
+        const { within, last } = found
+        if (last === undefined) return -ENOENT
+        const asDirectory = (how & atFlags.AT_REMOVEDIR) !== 0
+        if (asDirectory !== (last.kind === 'directory')) return asDirectory ? -ENOTDIR : -EISDIR
+        if (last.entries.size > 0) return -ENOTEMPTY
+        if (asDirectory) last.gone = true
+        within.entries.delete(found.name)
+        return 0
+      }),
+    renameat: (fromDirectory, from, toDirectory, to) =>
+      change(
+        { name: 'renameat', text: '', paths: [pathOf(fromDirectory, from), pathOf(toDirectory, to)] },
+        (): number => {
+          const [source, target] = [find(fromDirectory, from, false), find(toDirectory, to, false)]
+          if (typeof source === 'number') return source
+          if (typeof target === 'number') return target
+          if (source.last === undefined || target.within.gone) return -ENOENT
+          if (source.last === target.last) return 0
+          if (holds(source.last, target.within)) return -EINVAL
+          if (target.last !== undefined) {
+            if (source.last.kind === 'directory' && target.last.kind !== 'directory') return -ENOTDIR
+            if (source.last.kind !== 'directory' && target.last.kind === 'directory') return -EISDIR
+            if (target.last.entries.size > 0) return -ENOTEMPTY
+          }
+          source.within.entries.delete(source.name)
+          target.within.entries.set(target.name, source.last)
+          return 0
+        },
+      ),
+    linkat: (fromDirectory, existing, toDirectory, name) =>
+      change({ name: 'linkat', text: '', paths: [pathOf(fromDirectory, existing), pathOf(toDirectory, name)] }, () => {
+        const source = find(fromDirectory, existing, false)
+        if (typeof source === 'number') return source
+        if (source.last === undefined) return -ENOENT
+        const place = placeFor(toDirectory, name)
+        if (typeof place === 'number') return place
+        if (source.last.kind === 'directory') return -EPERM
+        place.within.entries.set(place.name, source.last)
+        return 0
+      }),
+    symlinkat: (text, directory, name) =>
+      change({ name: 'symlinkat', text: quoted(text), paths: [pathOf(directory, name)] }, () => {
+        if (text === '') return -ENOENT
+        if (text.length > longestLink) return -ENAMETOOLONG
+        const place = placeFor(directory, name)
+        if (typeof place === 'number') return place
+        place.within.entries.set(place.name, inode('link', 0o777, text))
+        return 0
+      }),
+    readlinkat: (directory, name) =>
+      made({ name: 'readlinkat', text: '', paths: [pathOf(directory, name)] }, () => {
+        const descriptor = /^\/proc\/self\/fd\/([0-9]+)$/.exec(name)?.[1]
+        if (descriptor !== undefined) return opened.get(Number(descriptor))?.path ?? -ENOENT
+        const found = find(directory, name, false)
+        if (typeof found === 'number') return found
+        if (found.last === undefined) return -ENOENT
+        return found.last.kind === 'link' ? found.last.text : -EINVAL
+      }),
+    fstatat: (directory, name, how) =>
+      made({ name: 'fstatat', text: '', paths: [pathOf(directory, name)] }, () => {
+        const found = find(directory, name, (how & atFlags.AT_SYMLINK_NOFOLLOW) === 0)
+        return typeof found === 'number' ? found : found.last === undefined ? -ENOENT : statusOf(found.last)
+      }),
+    fstat: (descriptor) =>
+      made({ name: 'fstat', text: '', paths: [] }, () => {
+        const file = opened.get(descriptor)
+        return file === undefined ? -EBADF : statusOf(file.inode)
+      }),
+    entries: (descriptor) =>
+      made<readonly Entry[]>({ name: 'getdents64', text: '', paths: [] }, () => {
+        const directory = opened.get(descriptor)
+        if (directory === undefined) return -EBADF
+        if (directory.inode.kind !== 'directory') return -ENOTDIR
+        if (directory.at > 0) return []
+        directory.at = 1
+        if (directory.inode.gone) return -ENOENT
+        return [...directory.inode.entries].map(([name, { kind }]) => ({
+          name,
+          kind: kind === 'file' ? 'other' : kind,
+        }))
+      }),
+    umask: () => undefined,
+    alarm: () => undefined,
+    confine: () => 0,
+    sleep: (milliseconds) => {
+      us.now += milliseconds
+      us.monotonic += milliseconds
+    },
+    poll: () => -ENOSYS,
+    watch: () => -ENOSYS,
+    endSignals: () => -ENOSYS,
+    connect: () => -ENOSYS,
+    flock: () => -ENOSYS,
+    now: () => us.now,
+    monotonic: () => us.monotonic,
+    processId: () => us.id,
+    userId: () => 0,
+    isTerminal: () => false,
+    exit: (status) => {
+      throw new Error(`ended with ${status}`)
+    },
+  }
+
+  const directoryAt = (path: string): Inode =>
+    path
+      .split('/')
+      .filter((part) => part !== '')
+      .reduce((at, part) => {
+        const next = at.entries.get(part) ?? inode('directory', 0o755)
+        at.entries.set(part, next)
+        return next
+      }, root)
+  const put = (path: string, node: Inode): void => {
+    directoryAt(path.slice(0, path.lastIndexOf('/'))).entries.set(path.slice(path.lastIndexOf('/') + 1), node)
+  }
+  const inodeFor = (node: Node): Inode =>
+    node.kind === 'directory'
+      ? inode('directory', 0o700)
+      : node.kind === 'link'
+        ? inode('link', 0o777, node.target)
+        : inode('file', 0o600, node.bytes)
+
+  return {
+    calls,
+    hooks,
+    process: us,
+    end: () => {
+      opened.clear()
+    },
+    tree: (path) => {
+      const tree = new Map<string, Node>()
+      const visit = (at: Inode, name: string): void => {
+        if (at.kind === 'link') tree.set(name, { kind: 'link', target: at.text })
+        else if (at.kind === 'directory') {
+          tree.set(name, { kind: 'directory' })
+          for (const [below, next] of [...at.entries].sort(([a], [b]) => (a < b ? -1 : 1)))
+            visit(next, name === '' ? below : `${name}/${below}`)
+        } else tree.set(name, { kind: 'file', bytes: at.text })
+      }
+      const found = find(atFlags.AT_FDCWD, path, true)
+      if (typeof found !== 'number' && found.last !== undefined) visit(found.last, '')
+      return tree
+    },
+    plant: (tree, path) => {
+      for (const [name, node] of tree) put(name === '' ? path : `${path}/${name}`, inodeFor(node))
+    },
+    remove: (path) => {
+      directoryAt(path.slice(0, path.lastIndexOf('/'))).entries.delete(path.slice(path.lastIndexOf('/') + 1))
+    },
+    device: (path, text, written) => {
+      const made = inode('file', 0o600, '', written)
+      Object.defineProperty(made, 'text', { get: text })
+      put(path, made)
+    },
+  }
+}

@@ -1,0 +1,112 @@
+/**
+ * A machine in memory on which whole upcalls run in process, words in and status out: its files, what the helper reads of
+ * /proc, the kernel's log, and the files of nfsd. It can be stopped at any call, and start again from what a disk has kept.
+ */
+import { main } from '../../../lib/main.ts'
+import type { Calls } from '../../../lib/syscalls/calls.ts'
+import type { Tree } from '../../proof/trees.ts'
+import { memoryFiles, type MemoryFiles } from './files.ts'
+
+/** What stops a process: nothing that it does after this has an effect. */
+export class Stopped extends Error {}
+
+export interface Machine {
+  readonly files: MemoryFiles
+  /** What was written to /dev/kmsg, one write a line. */
+  readonly log: string[]
+  /** What v4_end_grace reads; undefined: there is no such file. */
+  readonly kernel: { grace: 'running' | 'over' | undefined; askedToEnd: number; allowed: string }
+  /**
+   * One upcall, as a process of its own, in the place of one that is gone.
+   * @returns its status; 'stopped', if a hook stopped it.
+   */
+  readonly upcall: (words: readonly string[], environment?: Readonly<Record<string, string>>) => number | 'stopped'
+}
+
+export const stateDirectory = '/var/lib/nfs'
+export const nfsd = '/proc/fs/nfsd'
+export const runDirectory = '/run'
+
+const statOf = (id: number): string =>
+  `${id} (nfsd-userland-h) R 1 1 1 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 ${id} 1 1\n`
+
+/**
+ * @param state what is in the state directory; nothing: it is not there.
+ * @param fault what is wrong with the system's calls.
+ */
+export function machineWith(state?: Tree, fault: (calls: Calls) => Partial<Calls> = () => ({})): Machine {
+  const files = memoryFiles()
+  const calls: Calls = { ...files.calls, ...fault(files.calls) }
+  const log: string[] = []
+  const kernel: Machine['kernel'] = { grace: undefined, askedToEnd: 0, allowed: '' }
+  const file = (bytes: string): Tree => new Map([['', { kind: 'file', bytes }]])
+  files.plant(file('11111111-2222-3333-4444-555555555555\n'), '/proc/sys/kernel/random/boot_id')
+  files.plant(file('00112233445566778899aabbccddeeff\n'), '/etc/machine-id')
+  files.plant(new Map([['', { kind: 'link', target: 'pid:[4026531836]' }]]), '/proc/self/ns/pid')
+  for (const path of [runDirectory, '/var/lib', nfsd]) files.plant(new Map([['', { kind: 'directory' }]]), path)
+  files.device(
+    '/dev/kmsg',
+    () => '',
+    (text) => {
+      log.push(text)
+      return text.length
+    },
+  )
+  files.device(
+    `${nfsd}/allow_client`,
+    () => '',
+    (text) => {
+      kernel.allowed += text
+      return text.length
+    },
+  )
+  if (state !== undefined) files.plant(state, stateDirectory)
+
+  return {
+    files,
+    log,
+    kernel,
+    upcall: (words, environment = {}) => {
+      if (kernel.grace === undefined) files.remove(`${nfsd}/v4_end_grace`)
+      else
+        files.device(
+          `${nfsd}/v4_end_grace`,
+          () => (kernel.grace === 'over' ? 'Y\n' : 'N\n'),
+          (text) => {
+            kernel.askedToEnd++
+            return text.length
+          },
+        )
+      const id = ++files.process.id
+      files.plant(file(statOf(id)), `/proc/${id}/stat`)
+      const { before } = files.hooks
+      const life: { stopped: boolean; mistake: unknown } = { stopped: false, mistake: undefined }
+      // Whatever catches it goes on without any effect.
+      files.hooks.before = (made) => {
+        if (life.stopped) throw new Stopped()
+        try {
+          return before(made)
+        } catch (thrown) {
+          life.stopped = true
+          // A test's own mistake is not to be swallowed by what it tests.
+          if (!(thrown instanceof Stopped)) life.mistake = thrown
+          throw thrown
+        }
+      }
+      try {
+        const status = main(calls, words, environment)
+        if (status === undefined) throw new Error(`no upcall: ${words.join(' ')}`)
+        return life.stopped ? 'stopped' : status
+      } catch (thrown) {
+        if (life.stopped) return 'stopped'
+        throw thrown
+      } finally {
+        files.hooks.before = before
+        files.end()
+        files.remove(`/proc/${id}/stat`)
+        // eslint-disable-next-line @typescript-eslint/only-throw-error -- as it was thrown
+        if (life.mistake !== undefined) throw life.mistake
+      }
+    },
+  }
+}

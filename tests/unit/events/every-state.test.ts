@@ -1,0 +1,298 @@
+/**
+ * Every event of every scenario in process, on a file system in memory: the power lost before each of its calls, the process
+ * stopped at each, each of them failed. What the state means then is asked of the helper, and judged by the rule alone.
+ * The proofs on the built program (tests/proof) check that this file system and its model of a disk are true.
+ */
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { atFlags, type Calls } from '../../../lib/syscalls/calls.ts'
+import { errno } from '../../../lib/syscalls/errno.ts'
+import { judge, type Event, type Memory } from '../../life/oracle.ts'
+import { disagreement, futuresByRule } from '../../proof/futures.ts'
+import { diskAt } from '../../proof/power-loss.ts'
+import {
+  bootTimeAt,
+  clientsOf,
+  eitherWay,
+  isTraced,
+  legacyRecord,
+  memoryAfter,
+  remember,
+  scenarios,
+  sequences,
+  type Scenario,
+} from '../../proof/scenarios.ts'
+import { fingerprint, type Tree } from '../../proof/trees.ts'
+import type { Made } from '../../support/memory/files.ts'
+import { machineWith, nfsd, runDirectory, stateDirectory, Stopped, type Machine } from '../../support/memory/machine.ts'
+import { observer, play } from './states.ts'
+
+const observe = observer()
+
+type Fault = (calls: Calls) => Partial<Calls>
+
+/** Cuts the power before each call of a scenario's act that changes something, and after each event. */
+function powerCuts(scenario: Scenario, fault?: Fault, enough = Infinity): string[] {
+  const [parent, name] = ['/var/lib', 'nfs']
+  const machine = machineWith(undefined, fault)
+  const disk = diskAt(parent)
+  const clients = clientsOf(scenario)
+  const violations: string[] = []
+  /** What a cut may have left, each state once; asked about when the upcall is over: one process has one lock. */
+  const left: { readonly label: string; readonly tree: Tree; readonly allowed: readonly Memory[] }[] = []
+  const cut = (label: string, allowed: readonly Memory[]): void => {
+    const seen = new Set<string>()
+    for (const whole of disk.afterCut(() => undefined)) {
+      const tree = within(whole, name)
+      const key = fingerprint(tree)
+      if (!seen.has(key)) left.push({ label, tree, allowed })
+      seen.add(key)
+    }
+  }
+  const ask = (): void => {
+    for (const { label, tree, allowed } of left.splice(0)) {
+      if (violations.length >= enough) return
+      const futures = allowed.map((memory) => futuresByRule(memory, clients))
+      const wrong = disagreement(observe({ tree, clients, after: 'power cut' }), futures, 'power cut')
+      if (wrong !== undefined) violations.push(`${label}: ${wrong}\n${fingerprint(tree)}`)
+    }
+  }
+  machine.files.hooks.changed = (made) => {
+    if (made.paths.some((path) => `${path}/`.startsWith(`${parent}/`))) disk.apply(made)
+  }
+  let memory = memoryAfter([])
+  let bootTime: string | undefined
+  for (const [number, event] of [...scenario.before, ...scenario.act].entries()) {
+    if (event.event === 'start') bootTime = event.bootTime
+    const isInAct = number >= scenario.before.length
+    const isUnfinished = scenario.unfinished === true && number === scenario.before.length
+    machine.kernel.grace = isInAct ? scenario.grace : undefined
+    const unacknowledged = eitherWay(scenario, memory, event)
+    machine.files.hooks.before = (made) => {
+      if (isUnfinished && made.name === 'fsync') throw new Stopped()
+      if (isInAct && !isUnfinished && made.changes) cut(`before ${shown(made)} of ${event.event}`, unacknowledged)
+      return undefined
+    }
+    const status = play(machine, event, bootTime)
+    const later = memoryAfter([event], memory, machine.kernel.grace)
+    if (isInAct && !isUnfinished) cut(`after ${event.event} was acknowledged`, status === 0 ? [later] : unacknowledged)
+    ask()
+    memory = later
+  }
+  return violations
+}
+
+/** The part of a tree below one of its directories. */
+const within = (tree: Tree, directory: string): Tree =>
+  new Map(
+    [...tree]
+      .filter(([path]) => `${path}/`.startsWith(`${directory}/`))
+      .map(([path, node]) => [path.slice(directory.length + 1), node]),
+  )
+
+const shown = ({ name, paths }: Made): string => `${name} ${paths.join(' ')}`
+
+interface Prepared {
+  readonly tree: Tree
+  readonly run: Tree
+  readonly memory: Memory
+  readonly bootTime: string | undefined
+}
+
+/** A machine that has lived through a scenario's `before`. */
+function prepared({ name, before }: Scenario): Prepared {
+  const machine = machineWith()
+  let bootTime: string | undefined
+  for (const event of before) {
+    if (event.event === 'start') bootTime = event.bootTime
+    if (event.event === 'legacy')
+      machine.files.plant(
+        new Map([['', { kind: 'directory' }]]),
+        legacyRecord({ dir: '/', stateDir: stateDirectory, nfsdDir: nfsd }, event.owner),
+      )
+    else assert.equal(play(machine, event, bootTime), 0, `${name}: ${machine.log.join('')}`)
+  }
+  return {
+    tree: machine.files.tree(stateDirectory),
+    run: machine.files.tree(runDirectory),
+    memory: memoryAfter(before),
+    bootTime: bootTimeAt(before),
+  }
+}
+
+interface Interrupted {
+  readonly machine: Machine
+  readonly event: Event
+  readonly status: number | 'stopped'
+  readonly call: string
+}
+
+/** Runs a scenario's one act again and again, with something done at each of its calls. */
+function* atEachCall(
+  { act, grace }: Scenario,
+  { tree, run, bootTime }: Prepared,
+  what: (made: Made) => number | undefined | 'not this one',
+  fault?: Fault,
+): Generator<Interrupted> {
+  const [event] = act
+  if (event === undefined) return
+  for (let at = 1; ; at++) {
+    const machine = machineWith(tree.size > 0 ? tree : undefined, fault)
+    machine.files.plant(run, runDirectory)
+    // Of another second than what was before.
+    machine.files.process.now += 100_000
+    machine.files.process.id += 5000
+    machine.kernel.grace = grace
+    let calls = 0
+    let call: string | undefined
+    machine.files.hooks.before = (made) => {
+      if (++calls !== at) return undefined
+      const answer = what(made)
+      if (answer === 'not this one') return undefined
+      call = shown(made)
+      return answer
+    }
+    const { before } = machine.files.hooks
+    machine.files.hooks.before = (made) => {
+      try {
+        return before(made)
+      } catch (thrown) {
+        call = shown(made)
+        throw thrown
+      }
+    }
+    const status = play(machine, event, bootTime)
+    machine.files.hooks.before = () => undefined
+    if (calls < at) return
+    if (call !== undefined) yield { machine, event, status, call }
+  }
+}
+
+/** Stops the process at each call of a scenario's act. */
+function kills(scenario: Scenario, fault?: Fault): string[] {
+  const before = prepared(scenario)
+  const clients = clientsOf(scenario)
+  const violations: string[] = []
+  const stop = (): never => {
+    throw new Stopped()
+  }
+  for (const { machine, event, call } of atEachCall(scenario, before, stop, fault)) {
+    const allowed = eitherWay(scenario, before.memory, event)
+    const tree = machine.files.tree(stateDirectory)
+    // A start that died leaves a mark. Here the machine died with it, and took the mark along.
+    const run = event.event === 'start' ? {} : { run: machine.files.tree(runDirectory) }
+    const futures = (memories: readonly Memory[]) => memories.map((memory) => futuresByRule(memory, clients))
+    const wrong = disagreement(observe({ tree, clients, after: 'kill', ...run }), futures(allowed), 'kill')
+    if (wrong !== undefined) violations.push(`stopped at ${call}: ${wrong}\n${fingerprint(tree)}`)
+    if (event.event !== 'start') continue
+    // And here it goes on, with a server that has no tracker.
+    const failed = remember(before.memory)
+    judge(failed, { event: 'failed start', bootTime: event.bootTime }, false)
+    const observed = observe({ tree, clients, after: 'power cut', run: machine.files.tree(runDirectory) })
+    const untracked = disagreement(observed, futures([...allowed, failed]), 'power cut')
+    if (untracked !== undefined) violations.push(`stopped at ${call}, the machine goes on: ${untracked}`)
+  }
+  return violations
+}
+
+/** Facility daemon, priority critical (syslog(3)). */
+const critical = '<26>'
+
+/** Fails each call of a scenario's act that changes something. */
+function failures(scenario: Scenario, code: 'EIO' | 'ENOSPC', fault?: Fault): string[] {
+  const before = prepared(scenario)
+  const clients = clientsOf(scenario)
+  const violations: string[] = []
+  const fail = (made: Made): number | 'not this one' =>
+    made.changes && !made.paths.some((path) => path.startsWith('/dev/')) ? -errno[code] : 'not this one'
+  for (const { machine, event, status, call } of atEachCall(scenario, before, fail, fault)) {
+    const after = memoryAfter([event], before.memory, scenario.grace)
+    // A known client is not refused because the disk can't be written: what could not be kept is said at critical level.
+    const isKept = status === 0 && !machine.log.some((line) => line.startsWith(critical))
+    const allowed = isKept ? [after] : eitherWay(scenario, before.memory, event)
+    const tree = machine.files.tree(stateDirectory)
+    const wrong = disagreement(
+      observe({ tree, clients, after: 'kill' }),
+      allowed.map((memory) => futuresByRule(memory, clients)),
+      'kill',
+    )
+    if (wrong !== undefined) violations.push(`${code} at ${call}, status ${status}: ${wrong}\n${machine.log.join('')}`)
+  }
+  return violations
+}
+
+describe('in memory, power lost at any moment of an upcall', () => {
+  for (const scenario of [...scenarios.filter(isTraced), ...sequences])
+    it(`in '${scenario.name}': what was acknowledged is there, and nobody else may reclaim`, () => {
+      assert.deepEqual(powerCuts(scenario), [])
+    })
+})
+
+describe('in memory, an upcall that is stopped at any of its calls', () => {
+  for (const scenario of scenarios)
+    it(`in '${scenario.name}' leaves what was, or what should be`, () => {
+      assert.deepEqual(kills(scenario), [])
+    })
+})
+
+describe('in memory, an upcall one of whose calls fails', () => {
+  for (const scenario of scenarios)
+    it(`in '${scenario.name}' says so, or has done what it says`, () => {
+      assert.deepEqual([...failures(scenario, 'EIO'), ...failures(scenario, 'ENOSPC')], [])
+    })
+})
+
+/** Systems that do not keep what the argument rests on. */
+const faults: readonly (readonly [string, Fault, (fault: Fault) => string[]])[] = [
+  [
+    'no directory is ever synced',
+    () => ({ fsync: () => 0 }),
+    (fault) => powerCuts(named('remove out of grace'), fault, 1),
+  ],
+  [
+    'a rename is a copy and a removal, the removal first',
+    (calls) => ({
+      renameat: (fromDirectory, from, toDirectory, to) => {
+        const text = calls.readlinkat(fromDirectory, from)
+        if (typeof text === 'number') return text
+        calls.unlinkat(fromDirectory, from, 0)
+        return calls.symlinkat(text, toDirectory, to)
+      },
+    }),
+    (fault) => kills(named('check of a v4.0 client, promoting'), fault),
+  ],
+  [
+    'an end of grace takes one fact away, and then makes the other',
+    (calls) => ({
+      renameat: (fromDirectory, from, toDirectory, to) => {
+        if (!to.endsWith('.full')) return calls.renameat(fromDirectory, from, toDirectory, to)
+        calls.unlinkat(fromDirectory, from, 0)
+        return calls.symlinkat('-', toDirectory, to)
+      },
+    }),
+    (fault) => kills(named('grace done, some reclaimed'), fault),
+  ],
+  [
+    'what is removed stays',
+    (calls) => ({
+      unlinkat: (directory, name, how) =>
+        (how & atFlags.AT_REMOVEDIR) === 0 && /^[a-z]+$/.test(name) && name !== 'lock'
+          ? 0
+          : calls.unlinkat(directory, name, how),
+    }),
+    (fault) => failures(named('remove out of grace'), 'EIO', fault),
+  ],
+]
+
+const named = (name: string): Scenario => {
+  const found = [...scenarios, ...sequences].find((scenario) => scenario.name === name)
+  assert.ok(found !== undefined, name)
+  return found
+}
+
+describe('the enumeration in memory can fail', () => {
+  for (const [what, fault, violations] of faults)
+    it(`and does where ${what}`, () => {
+      assert.notEqual(violations(fault).length, 0)
+    })
+})
