@@ -266,6 +266,21 @@ describe('the service', { skip: ours ? false : 'it runs the executable' }, () =>
     assert.match(output, /^active\ninactive$/m)
   })
 
+  it('is exchanged with the server, and ends with it: nobody has its disk any more', async () => {
+    const output = await booted(`
+      as_a_machine
+      mkdir -p /var/lib/nfs
+      mount -t tmpfs none /var/lib/nfs
+      systemctl start nfs-server
+      systemctl restart nfs-server
+      active
+      systemctl stop nfs-server nfsd-userland-helper
+      active
+      umount /var/lib/nfs
+      grep -l ' /var/lib/nfs ' /proc/[0-9]*/mountinfo || echo unmounted`)
+    assert.match(output, /^active\ninactive\ninactive\ninactive\nunmounted$/m)
+  })
+
   it('comes back when it is killed, as often as it takes', async () => {
     const output = await booted(`
       as_a_machine
