@@ -155,10 +155,10 @@ describe('the host', () => {
   it('has nothing in the place of a standard descriptor that is not open: no line goes into a file', () => {
     const script = `${print} const { calls } = host; const opened = calls.openat(-100, host.words[0], 1 | 64, 0o600); say('lost'); calls.write(2, new Uint8Array([65])); calls.exit(opened)`
     for (const [redirections, descriptor] of [
-      ['0<&- 1>&- 2>&-', 3],
-      ['2>&-', 3],
-      ['0<&-', 3],
-      ['', 3],
+      ['0<&- 1>&- 2>&-', 4],
+      ['2>&-', 4],
+      ['0<&-', 4],
+      ['', 4],
     ] as const) {
       const file = join(room, `not-written-${redirections.length}`)
       assert.equal(run(script, file, { redirections }).status, descriptor, redirections)

@@ -52,6 +52,8 @@ static int new_ruleset(void)
 /* Opens what a path leads to; where that has yet to be made, what is there of the way to it. */
 static int open_place(char *path, bool may_be_made)
 {
+  if (strcmp(path, "/") == 0)
+    return root_directory;
   int place = open(path, O_PATH | O_CLOEXEC);
   for (char *last; place < 0 && errno == ENOENT && may_be_made && (last = strrchr(path, '/')) && last[1];) {
     /* The root stays. */

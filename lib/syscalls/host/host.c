@@ -116,17 +116,19 @@ static size_t engine_usable_size(const void *memory)
 
 static const JSMallocFunctions memory_functions = { engine_calloc, engine_malloc, engine_free, engine_realloc, engine_usable_size };
 
+int root_directory;
+
 /*
  * The kernel starts a helper without descriptors 0, 1 and 2. Whatever is opened first would become one of them, and a line
- * for stderr would go into a file. So they are taken by what nobody can read or write. Returns whether they are.
+ * for stderr would go into a file. So they are taken by what nobody can read or write. Returns whether they are. What is
+ * opened last stays open: confine.c asks for the root.
  */
 static bool occupy_standard_descriptors(void)
 {
-  int descriptor;
   do
-    descriptor = open("/", O_PATH | O_CLOEXEC);
-  while (descriptor >= 0 && descriptor <= STDERR_FILENO);
-  return descriptor >= 0 && close(descriptor) == 0;
+    root_directory = open("/", O_PATH | O_CLOEXEC);
+  while (root_directory >= 0 && root_directory <= STDERR_FILENO);
+  return root_directory >= 0;
 }
 
 /* What the upcalls' code uses of the language. No Date, no Promise, no Proxy, no eval of text: starting them would take time. */

@@ -36,6 +36,9 @@ JSValue answer(JSContext *engine, ssize_t result);
 /* The engine's number. What is no whole number of 32 bits is -1: no descriptor, and flags that no call takes. */
 int number(JSContext *engine, JSValueConst value);
 
+/* Is open from the beginning (O_PATH). */
+extern int root_directory;
+
 /* What geteuid(2) would answer. */
 uid_t effective_user(void);
 

@@ -22,13 +22,26 @@ struct header {
 };
 
 /* More than an upcall takes. Pages that are not touched cost nothing. */
-static _Alignas(unit) char first[768 << 10];
+static _Alignas(4096) char first[768 << 10];
+/* What every upcall touches. */
+static const size_t surely_touched = 320 << 10;
 static char *fresh = first;
 static char *fresh_end = first + sizeof first;
 /* What is asked of the kernel later, at a time. */
 static const size_t portion = 1 << 20;
 
 static struct header *free_blocks[kinds];
+
+/*
+ * Has the kernel give the first pages at once, where it can (Linux 5.14): one call in the place of seventy faults, which take
+ * a tenth of a check's processor time. Where it can't, they are given when they are touched.
+ */
+__attribute__((constructor)) static void begin(void)
+{
+#ifdef MADV_POPULATE_WRITE
+  madvise(first, surely_touched, MADV_POPULATE_WRITE);
+#endif
+}
 
 /* The kind of blocks in which a size has room, and so much has a block of it. */
 static unsigned kind_of(size_t size, size_t *room)
