@@ -22,7 +22,7 @@ import { beginJournal, bytesOfReply, lastReplies, type Journal, type Reply } fro
 import { commands, probe } from '../upcall/message.ts'
 import { serveOptionsFrom, type ServeOptions } from '../upcall/serve-options.ts'
 import { helperIsOurs, holderOf, nfsdcldAt, type Other } from './others.ts'
-import { isMounted, pipefsAt, pipeIn } from './pipefs.ts'
+import { isMounted, pipefsAt, pipeIn } from '../settings/pipefs.ts'
 import { readinessTo, type Readiness } from './readiness.ts'
 import { answerQueued, answerTaken, tryAgain } from './round.ts'
 import { serverFor, type Server } from './server.ts'
