@@ -21,8 +21,8 @@ import * as files from '../syscalls/files.ts'
 import { beginJournal, bytesOfReply, lastReplies, type Journal, type Reply } from './journal.ts'
 import { commands, probe } from '../upcall/message.ts'
 import { serveOptionsFrom, type ServeOptions } from '../upcall/serve-options.ts'
-import { helperIsOurs, holderOf, nfsdcldAt, type Other } from './others.ts'
-import { isMounted, pipefsAt, pipeIn } from '../settings/pipefs.ts'
+import { holderOf, nfsdcldAt, type Other } from './others.ts'
+import { isMounted, pipefsAt, pipeIn } from './pipefs.ts'
 import { readinessTo, type Readiness } from './readiness.ts'
 import { answerQueued, answerTaken, tryAgain } from './round.ts'
 import { serverFor, type Server } from './server.ts'
@@ -125,18 +125,18 @@ function claim(lock: string, calls: Calls): void {
 }
 
 /**
- * A server that has threads and no pipe was started while nobody answered: it may grant anything, and our records know
- * nothing of it, unless it has the helper as its tracker.
+ * A server that has threads and no pipe was started while nobody answered: it has no tracker, and may grant anything
+ * (on kernels that still have other trackers it may have one of these).
  */
 function lookForUntracked(server: Server, settings: Settings, pipefs: string): void {
   const { calls, log } = server
   const anywhere = files.anywhere(calls)
-  if (!isMounted(calls, pipefs) || helperIsOurs(calls)) return
+  if (!isMounted(calls, pipefs) || files.exists('/sys/module/nfsd/parameters/cltrack_prog', anywhere)) return
   const threads = files.beginningOf(`${settings.nfsdDirectory}/threads`, anywhere)
   if (threads === undefined || !(Number(threads) > 0) || files.exists(pipeIn(pipefs), anywhere)) return
   server.distrust('start')
   log.critical(
-    'the NFS server was started without us, and nothing is recorded of it: nobody may reclaim after its next start',
+    'the NFS server was started without us and runs without a tracker: nobody may reclaim after its next start',
   )
 }
 
@@ -160,9 +160,14 @@ const successorMs = 500
 /** Where nothing tells of a change, it is looked for. */
 const lookMs = 1000
 
+/** The kernel waits a second for its pipe to be held: one that could not be (no descriptor is free, say) is tried soon. */
+const missedMs = 50
+
 /** The pipe that is held, if there is one. */
 interface Holding {
   readonly held: () => Held | undefined
+  /** There is a pipe, and it could not be held. */
+  readonly isMissed: () => boolean
   /** Looks what is at the pipe's place, and holds that. */
   readonly look: () => void
   /** Lets go of a pipe that is no more. */
@@ -176,6 +181,7 @@ function holding({ server, ready, pipefs, journalPath }: Loop, early: Pipe | und
   const path = pipeIn(pipefs)
   let opened = early
   let held: Held | undefined
+  let isMissed = false
   let goneAt: number | undefined
 
   const release = (): void => {
@@ -207,6 +213,7 @@ function holding({ server, ready, pipefs, journalPath }: Loop, early: Pipe | und
   }
   return {
     held: () => held,
+    isMissed: () => isMissed,
     look: () => {
       if (held !== undefined && isReplaced(held)) {
         // What it asked before it went is carried out; its answer may come too late.
@@ -215,6 +222,9 @@ function holding({ server, ready, pipefs, journalPath }: Loop, early: Pipe | und
       }
       held ??= take()
       if (held !== undefined) goneAt = undefined
+      const wasMissed = isMissed
+      isMissed = held === undefined && files.exists(path, files.anywhere(calls))
+      if (isMissed && !wasMissed) log.error(`${quote(path)} is there, and can't be held yet`)
       server.tellStatus()
       ready.status(held === undefined ? 'waiting for the NFS server' : 'answering the NFS server')
     },
@@ -253,6 +263,7 @@ function run(loop: Loop, early: Pipe | undefined): void {
     const tryAt = server.unfinished.dueAt()
     const wait = untilFirst(
       watch < 0 ? lookMs : undefined,
+      pipe.isMissed() ? missedMs : undefined,
       goneAt === undefined ? undefined : goneAt + successorMs - now,
       tryAt === undefined ? undefined : tryAt - now,
       ready.everyMs === undefined ? undefined : aliveAt + ready.everyMs - now,
@@ -283,7 +294,7 @@ function run(loop: Loop, early: Pipe | undefined): void {
       if (watch >= 0) calls.close(watch)
       watch = calls.watch(directory)
     }
-    if (isGone || changed !== 0 || mounted !== 0) pipe.look()
+    if (isGone || changed !== 0 || mounted !== 0 || pipe.isMissed()) pipe.look()
     if (told !== 0) {
       log.notice('told to end')
       return

@@ -266,11 +266,15 @@ export interface Outcome {
   readonly ended: readonly (Ended | 'never')[]
   /** Who was named, where the act is a start; undefined where the kernel goes on in version 0. */
   readonly named: readonly Owner[] | undefined
+  /** Who is named at the next start, where that is asked. */
+  readonly restart: readonly Owner[] | undefined
   /** The calls of the disturbed daemon, and where the first message reached it. */
   readonly calls: readonly Call[]
   readonly firstOfMessage: number
   /** Whether the fault ended it. */
   readonly died: boolean
+  /** The disturbed daemon lived on and did not answer. */
+  readonly silent: boolean
   readonly said: string
   readonly tree: Tree
   readonly violations: readonly string[]
@@ -283,6 +287,8 @@ export interface Disturbed {
   /** What is done to the first daemon; and to the second, if to that as well. None: it is only watched. */
   readonly faults: readonly Fault[]
   readonly patienceMs?: number
+  /** The server restarts at once, with whatever is noted in the run directory: who is named? */
+  readonly thenRestarts?: boolean
 }
 
 /**
@@ -291,7 +297,7 @@ export interface Disturbed {
  */
 export async function runAct(
   bench: Bench,
-  { subject, act, tree, faults, patienceMs: ms = patienceMs }: Disturbed,
+  { subject, act, tree, faults, patienceMs: ms = patienceMs, thenRestarts = false }: Disturbed,
 ): Promise<Outcome> {
   return bench.on(tree, async ({ machine, end }) => {
     const violationsBefore = end.violations.length
@@ -316,13 +322,14 @@ export async function runAct(
     const waits = starts !== undefined ? [starts] : sendAll(nfsd as Nfsd, act.act)
     const all = Promise.all(waits)
     all.catch(() => undefined)
-    const firstDied = await Promise.race([
-      first.ended.then(() => true),
+    const met = await Promise.race([
+      first.ended.then(() => 'died' as const),
       soon(all, () => '', ms).then(
-        () => false,
-        () => false,
+        () => 'answered' as const,
+        () => 'silent' as const,
       ),
     ])
+    const firstDied = met === 'died'
     // One that is only watched gets to where it waits again.
     if (fault === undefined) await pause(100)
     if (!firstDied) await first.kill()
@@ -337,6 +344,12 @@ export async function runAct(
     }
     next = running(words)
     const ended = await Promise.all(waits.map((wait) => soon(wait, () => '', ms).catch(() => 'never' as const)))
+    let restart: Owner[] | undefined
+    if (thenRestarts) {
+      if (existsSync(join(end.path, 'nfsd/cld'))) end.remove()
+      const again = await soon(startNfsd(end), () => `no start: ${next.said()}`)
+      restart = again?.list.map(({ owner }) => owner.toString('hex')).sort()
+    }
     // One that stops in its own time before it is killed has left no trace of itself.
     if (subject.name === 'serve' && (await next.ready)) await next.stop()
     else await next.kill()
@@ -348,9 +361,11 @@ export async function runAct(
     return {
       ended,
       named: named?.sort(),
+      restart,
       calls,
       firstOfMessage: message,
       died: firstDied,
+      silent: met === 'silent',
       said: first.said() + next.said(),
       tree: readTree(machine.stateDir),
       violations: end.violations.slice(violationsBefore),
@@ -388,7 +403,8 @@ const underStrace = (words: readonly string[], log: string, fault: Fault): Serve
   running(['/usr/bin/strace', '-D', ...straceOptions, '-o', log, ...injected(fault), ...words])
 
 /** What an outcome has wrong, in one clause; undefined if all is as it must be. */
-export function wrongIn({ ended, violations }: Outcome): string | undefined {
+export function wrongIn({ ended, violations, silent }: Outcome): string | undefined {
+  if (silent) return 'it lives, and does not answer'
   const left = ended.filter((how) => how === 'never').length
   if (left > 0) return `${left} of ${ended.length} threads are left behind`
   return violations[0]
