@@ -67,7 +67,7 @@ async function newSubject(name: Name, program: string, room: string, memory: str
   const state = join(room, name)
   mkdirSync(state)
   const machine = { dir: join(memory, name), stateDir: state, nfsdDir: join(memory, 'nfsd') }
-  mkdirSync(machine.nfsdDir, { recursive: true })
+  for (const directory of [machine.dir, machine.nfsdDir]) mkdirSync(directory, { recursive: true })
   let daemon: Daemon | undefined
   let nfsd: Nfsd | undefined
   return {
