@@ -16,7 +16,7 @@ export type Failure =
   | { readonly kind: 'not-here'; readonly word: string; readonly missing: string }
   /** Node can't wait for a pipe. */
   | { readonly kind: 'needs-executable'; readonly word: string }
-  | { readonly kind: 'owner-too-long'; readonly word: string }
+  | { readonly kind: 'owner-too-long'; readonly word: string; readonly longest: number }
   | { readonly kind: 'storage'; readonly atStart: boolean; readonly what: string }
   | { readonly kind: 'out-of-time'; readonly doing: string }
 
@@ -59,7 +59,10 @@ export function report(failure: Failure): { readonly status: number; readonly li
         line: `only the executable can ${quote(failure.word)}: Node has no way to wait for the pipe`,
       }
     case 'owner-too-long':
-      return { status: status(105 /* ENOBUFS */), line: `client owner longer than 1024 bytes: ${quote(failure.word)}` }
+      return {
+        status: status(105 /* ENOBUFS */),
+        line: `client owner longer than ${failure.longest} bytes: ${quote(failure.word)}`,
+      }
     case 'storage':
       return { status: status(failure.atStart ? 13 /* EACCES */ : 121 /* EREMOTEIO */), line: failure.what }
     case 'out-of-time':

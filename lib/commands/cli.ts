@@ -17,6 +17,7 @@ import { vocabularyOf } from './shared/vocabulary.ts'
 import { Failed, failureFrom } from '../failure.ts'
 import { openLog } from '../kernel/log.ts'
 import { options, parseWords, refuseShortEquals, type OptionName } from '../settings/options.ts'
+import { pipefsAt } from '../settings/pipefs.ts'
 import { settingsFrom } from '../settings/settings.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import { argumentNames, verbs } from '../upcall/verbs.ts'
@@ -43,7 +44,11 @@ export async function people(calls: Calls, words: readonly string[]): Promise<nu
     foreground = true
     let status = 0
     const door: Door = {
-      settings: (given) => ({ ...settingsFrom(calls, optionsIn(given)), calls }),
+      settings: (given) => ({
+        ...settingsFrom(calls, optionsIn(given)),
+        calls,
+        pipefs: () => pipefsAt(calls, optionsIn(given), undefined),
+      }),
       vocabulary: () => vocabularyOf(commands, () => yargs([])),
       ended: (ended) => (status = ended),
     }

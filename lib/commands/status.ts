@@ -13,6 +13,7 @@ import { isoTime, pairs, table, toned } from './shared/table.ts'
 import { graceNow, holdersAmong, type Grace, type Holder } from './shared/grace.ts'
 import { askKernel, type Kernel, type Seconds } from './shared/kernel.ts'
 import type { LiveClient } from './shared/live-clients.ts'
+import { forgetsVersion40, longList, sayTracker, trackerJson, trackerOf, type Tracker } from './shared/tracker.ts'
 import {
   clientJson,
   each,
@@ -41,6 +42,7 @@ export const statusCommand = command(
     const status: Status = {
       walked,
       surveyed,
+      tracker: trackerOf(settings, kernel),
       legacy: legacyClients(surveyed),
       kernel,
       grace: graceNow(surveyed, kernel, Date.now(), graceEnded(surveyed)),
@@ -54,6 +56,7 @@ export const statusCommand = command(
 interface Status {
   readonly walked: Walk
   readonly surveyed: Survey
+  readonly tracker: Tracker
   /** Who may reclaim by the kernel's own tracker alone, by MD5. */
   readonly legacy: readonly string[]
   readonly kernel: Kernel
@@ -72,7 +75,7 @@ function graceEnded({ state, instance, format }: Survey): number | undefined {
   return changed === undefined ? undefined : Math.floor(changed / 1000)
 }
 
-function statusJson({ walked, surveyed, legacy, kernel, grace }: Status) {
+function statusJson({ walked, surveyed, tracker, legacy, kernel, grace }: Status) {
   const { instance } = surveyed
   const seconds = (value: Seconds): number | null => (typeof value === 'number' ? value : null)
   const count = noCounts()
@@ -80,6 +83,7 @@ function statusJson({ walked, surveyed, legacy, kernel, grace }: Status) {
     state_directory: textOfPath(surveyed.state.path),
     instance: instanceJson(surveyed),
     ran_untracked: surveyed.untracked,
+    tracker: trackerJson(tracker),
     since: {
       wall_clock: grace.since ?? null,
       seconds: grace.age === undefined ? null : Math.floor(grace.age.seconds),
@@ -147,6 +151,8 @@ function describe(status: Status, all: boolean): void {
       ['server instance', sayInstance(instance)],
       ['since', saySince(status)],
       ['grace', sayGrace(status)],
+      ['tracker', sayTracker(status.tracker)],
+      ...sayServing(status.tracker, count),
       ['clients', sayCounts(instance, count, walked.damaged(), status.legacy.length)],
     ]),
   )
@@ -159,7 +165,44 @@ function describe(status: Status, all: boolean): void {
     else if (all) for (const holder of holdersAmong(walked.clients, surveyed)) print(`${sayHolder(holder)}\n`)
     else print(capped(lines, holders - lines.length, 'list --waiting'))
   }
+  print(sayForgotten(status, all))
   print(live(kernel.live, surveyed, all ? Number.POSITIVE_INFINITY : most))
+}
+
+/** What the pipe has brought, since the server's last start. */
+function sayServing({ kind, serving }: Tracker, count: Readonly<Record<Word, number>>): [string, string][] {
+  if (serving === undefined || kind !== 'pipe' || serving.graceStarted === undefined) return []
+  const { graceStarted, graceOver, named, protocol } = serving
+  const told =
+    protocol === 0 ? 'the kernel asks for each client' : `the kernel was told ${counted(named ?? 0, 'client')}`
+  const back =
+    graceOver === undefined ? `, of which ${count.waiting} have not come back` : `; grace over ${isoTime(graceOver)}`
+  const lines: [string, string][] = [
+    ['its start', `${isoTime(graceStarted)}; ${told}${protocol === 0 && graceOver === undefined ? '' : back}`],
+  ]
+  if ((named ?? 0) > longList)
+    lines.push([
+      '',
+      toned()('doubtful', `a list of more than ${longList} names can take newer kernels minutes to read`),
+    ])
+  if (serving.notRecorded.length > 0)
+    lines.push([
+      'not recorded',
+      toned()(
+        'bad',
+        `${counted(serving.notRecorded.length, 'client')} whose record can't be written: serve goes on trying`,
+      ),
+    ])
+  return lines
+}
+
+/** Clients of NFSv4.0, where the pipe will forget them. */
+function sayForgotten({ tracker, kernel }: Status, all: boolean): string {
+  if (!forgetsVersion40(tracker) || kernel.live === 'unknown') return ''
+  const old = kernel.live.clients.filter(({ minorVersion }) => minorVersion === 0)
+  if (old.length === 0) return ''
+  const lines = old.slice(0, all ? old.length : most).map(({ owner }) => escapeOwner(owner))
+  return `${toned()('strong', '\nLose their locks at the restart after next\n')}NFSv4.0 clients that reclaim, since the pipe does not tell that they have: mount with NFSv4.1 or later.\n${capped(lines, old.length - lines.length, 'status --all')}`
 }
 
 function saySince({ surveyed: { instance }, grace: { since, age, clockWasSet, ended } }: Status): string {

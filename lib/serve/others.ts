@@ -44,6 +44,19 @@ export function nfsdcldAt(calls: Calls, directory: Status): Other | undefined {
   )
 }
 
+const parameter = '/sys/module/nfsd/parameters/cltrack_prog'
+
+/**
+ * Whether a server that has started without us has our helper as its tracker, if the kernel still calls one
+ * (nfs4recover.c, nfsd4_client_tracking_init): it keeps the same records, and notes itself what it could not record. Of
+ * any other program's clients, and of the kernel's own tracker's, our records know nothing.
+ */
+export function helperIsOurs(calls: Calls): boolean {
+  const anywhere = files.anywhere(calls)
+  const named = files.beginningOf(parameter, anywhere)?.replace(/\n$/, '') ?? ''
+  return /\/nfsd-userland-helper(\.cjs)?$/.test(named) && files.exists(named, anywhere)
+}
+
 function firstProcess(calls: Calls, is: (id: string) => boolean): Other | undefined {
   const us = String(calls.processId())
   for (const id of namesIn(calls, '/proc'))

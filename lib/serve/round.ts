@@ -16,6 +16,7 @@ import { errno, errorName } from '../syscalls/errno.ts'
 import type { Pipe, Taken } from '../kernel/pipe.ts'
 import { bytesOfReply, type Journal, type Reply } from './journal.ts'
 import { listFor, longList } from './list.ts'
+import { lookAt } from '../store/state-directory.ts'
 import type { Server } from './server.ts'
 import { isDangerous, isStorageFailure } from './unfinished.ts'
 import type { Counted } from './status-file.ts'
@@ -221,14 +222,35 @@ function failed(server: Server, request: Request, thrown: unknown): number {
   }
   if (isDangerous(request)) server.distrust('serve')
   // A check has its answer, and nobody counts on it: what is left to do of its client is not replaced by it.
-  if (request.event !== 'check') server.unfinished.add(request)
+  if (request.event !== 'check') server.unfinished.add(request, currentInstance(server))
   log.error(`${request.event} failed${request.event === 'check' ? '' : ', and is tried again'}: ${sentence(thrown)}`)
   return status.storageFailed
 }
 
-/** Tries again what the storage refused. */
+/** The instance that is the current one; undefined, where there is none, or the disk does not tell. */
+function currentInstance(server: Server): number | undefined {
+  try {
+    return server.withWorld(server.nfsd, ({ state }) => {
+      const { instance } = lookAt(state)
+      return 'start' in instance ? instance.start : undefined
+    })
+  } catch {
+    return undefined
+  }
+}
+
+/**
+ * Tries again what the storage refused. Not in another instance, which an upcall has begun meanwhile: there it would record a
+ * client that has not come back, or end a grace period that is not over.
+ */
 export function tryAgain(server: Server): void {
+  const current = server.unfinished.all().length > 0 ? currentInstance(server) : undefined
   for (const request of server.unfinished.all()) {
+    if (server.unfinished.isOfAnother(request, current)) {
+      server.settled(request)
+      server.log.warning(`${request.event}, which had failed, is not tried again: another server instance has begun`)
+      continue
+    }
     const outcome =
       request.event === 'create' || request.event === 'remove'
         ? attempt(server, [request])[0]

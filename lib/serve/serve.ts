@@ -21,8 +21,8 @@ import * as files from '../syscalls/files.ts'
 import { beginJournal, bytesOfReply, lastReplies, type Journal, type Reply } from './journal.ts'
 import { commands, probe } from '../upcall/message.ts'
 import { serveOptionsFrom, type ServeOptions } from '../upcall/serve-options.ts'
-import { holderOf, nfsdcldAt, type Other } from './others.ts'
-import { isMounted, pipefsAt, pipeIn } from './pipefs.ts'
+import { helperIsOurs, holderOf, nfsdcldAt, type Other } from './others.ts'
+import { isMounted, pipefsAt, pipeIn } from '../settings/pipefs.ts'
 import { readinessTo, type Readiness } from './readiness.ts'
 import { answerQueued, answerTaken, tryAgain } from './round.ts'
 import { serverFor, type Server } from './server.ts'
@@ -125,18 +125,18 @@ function claim(lock: string, calls: Calls): void {
 }
 
 /**
- * A server that has threads and no pipe was started while nobody answered: it has no tracker, and may grant anything
- * (on kernels that still have other trackers it may have one of these).
+ * A server that has threads and no pipe was started while nobody answered: it may grant anything, and our records know
+ * nothing of it, unless it has the helper as its tracker.
  */
 function lookForUntracked(server: Server, settings: Settings, pipefs: string): void {
   const { calls, log } = server
   const anywhere = files.anywhere(calls)
-  if (!isMounted(calls, pipefs) || files.exists('/sys/module/nfsd/parameters/cltrack_prog', anywhere)) return
+  if (!isMounted(calls, pipefs) || helperIsOurs(calls)) return
   const threads = files.beginningOf(`${settings.nfsdDirectory}/threads`, anywhere)
   if (threads === undefined || !(Number(threads) > 0) || files.exists(pipeIn(pipefs), anywhere)) return
   server.distrust('start')
   log.critical(
-    'the NFS server was started without us and runs without a tracker: nobody may reclaim after its next start',
+    'the NFS server was started without us, and nothing is recorded of it: nobody may reclaim after its next start',
   )
 }
 

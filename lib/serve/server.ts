@@ -8,7 +8,7 @@ import { isNoted, noteDirectory } from '../settings/last-start.ts'
 import type { Settings } from '../settings/settings.ts'
 import { lookAt, legacyCounts, stateDirectory } from '../store/state-directory.ts'
 import { distrust, trustAgain } from '../store/untracked.ts'
-import { legacyNamesIn, legacyRecordOf, legacyTopIn, usualTop } from '../store/v4recovery.ts'
+import { legacyRecordOf, legacyRecordsIn, legacyTopIn, usualTop } from '../store/v4recovery.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import * as files from '../syscalls/files.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
@@ -94,7 +94,7 @@ export function serverFor(
     },
     hashes: () =>
       withWorld(nfsd, ({ state }) =>
-        legacyCounts(lookAt(state)) ? new Set(tops.flatMap((top) => legacyNamesIn(top, anywhere))) : [],
+        legacyCounts(lookAt(state)) ? new Set(tops.flatMap((top) => legacyRecordsIn(top, anywhere))) : [],
       ),
     legacyRecordOf: (owner) => {
       try {

@@ -11,13 +11,15 @@ import { hexOf } from '../upcall/hex.ts'
 import type { Request } from '../upcall/request.ts'
 
 export interface Unfinished {
-  /** Notes what failed. */
-  readonly add: (request: Request) => void
+  /** Notes what failed. @param instance the one that it was asked in, if that is known. */
+  readonly add: (request: Request, instance: number | undefined) => void
   /** A later message of the kernel has settled it: what it asks for now is done. */
   readonly settle: (request: Request) => void
   /** A new instance has begun, which nothing of this concerns any more. */
   readonly clear: () => void
   readonly all: () => readonly Request[]
+  /** Whether it was asked in another instance than this one: a start has taken it into account, and it means nothing now. */
+  readonly isOfAnother: (request: Request, instance: number | undefined) => boolean
   /** The clients that count on a record and have none, as hex. */
   readonly notRecorded: () => readonly string[]
   /** In milliseconds of the clock that never steps; undefined where nothing is left to do. */
@@ -40,15 +42,18 @@ export const isStorageFailure = (thrown: unknown): boolean =>
 
 export function unfinished(monotonic: () => number): Unfinished {
   const left = new Map<string, Request>()
+  const instances = new Map<Request, number | undefined>()
   let dueAt: number | undefined
   let pause = soonestMs
   const settleNow = (): void => {
     if (left.size > 0) return
+    instances.clear()
     dueAt = undefined
     pause = soonestMs
   }
   return {
-    add: (request) => {
+    add: (request, instance) => {
+      instances.set(request, instance)
       // In the order in which they came: what was asked last of a client is what counts.
       left.delete(keyOf(request))
       left.set(keyOf(request), request)
@@ -63,6 +68,10 @@ export function unfinished(monotonic: () => number): Unfinished {
       settleNow()
     },
     all: () => [...left.values()],
+    isOfAnother: (request, instance) => {
+      const asked = instances.get(request)
+      return asked !== undefined && instance !== undefined && asked !== instance
+    },
     notRecorded: () =>
       [...left.values()].flatMap((request) => (request.event === 'create' ? [hexOf(request.owner)] : [])),
     dueAt: () => dueAt,

@@ -7,6 +7,7 @@
  */
 import { md5 } from '@noble/hashes/legacy.js'
 import { hexOf } from '../upcall/hex.ts'
+import { legacyName } from '../upcall/legacy-name.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
@@ -16,9 +17,6 @@ export const usualTop = '/var/lib/nfs/v4recovery'
 
 /** The same beside a state directory of ours. */
 export const legacyTopIn = (stateDirectory: string): string => `${stateDirectory}/v4recovery`
-
-/** The MD5 that names a client in the kernel's own tracker. */
-export const legacyName = /^[0-9a-f]{32}$/
 
 /** What names a client there. */
 export const legacyNameOf = (owner: ClientOwner): string => hexOf(md5(owner))
@@ -48,12 +46,6 @@ export const legacyRecordOf = (owner: ClientOwner, tops: readonly string[], anyw
     .filter((top) => hasLegacyRecords(top, anywhere))
     .map((top) => `${top}/${legacyNameOf(owner)}`)
     .find((path) => hasLegacyRecord(path, anywhere))
-
-/** The names of all clients that the kernel's own tracker has recorded in a directory of ours. */
-export const legacyNamesIn = (path: string, anywhere: Directory): readonly string[] =>
-  inTop(path, anywhere, (top) =>
-    [...disk.entriesOf(top)].map(({ name }) => name).filter((name) => legacyName.test(name)),
-  ) ?? []
 
 /** Removes a client's directory. Durable when it returns true; false, if something is there that does not go. */
 export const removeLegacyRecord = (topPath: string, anywhere: Directory, owner: ClientOwner): boolean =>

@@ -6,7 +6,7 @@
  * at its size, xid and status, and in the answer to GetVersion at one byte more.
  */
 import { hexOf } from './hex.ts'
-import type { ClientOwner } from './owner.ts'
+import { longestOwner, type ClientOwner } from './owner.ts'
 
 /** `enum cld_command`. */
 export const commands = {
@@ -32,8 +32,8 @@ export const sizeOf = (version: number): number | undefined => sizes[version]
 /** The latest version that is spoken here. */
 export const latestVersion = 2
 
-/** NFS4_OPAQUE_LIMIT: an owner has this much room, whatever its length. */
-const ownerRoom = 1024
+/** An owner has this much room, whatever its length. */
+const ownerRoom = longestOwner
 const ownerAt = 10
 const hashLengthAt = ownerAt + ownerRoom
 const hashAt = hashLengthAt + 1

@@ -13,10 +13,10 @@ declare const brand: unique symbol
 export type ClientOwner = Uint8Array & { readonly [brand]: 'ClientOwner' }
 
 /** NFS4_OPAQUE_LIMIT, RFC 7530 §2.2 and RFC 8881 §3.3. */
-const longest = 1024
+export const longestOwner = 1024
 
 function asOwner(bytes: Uint8Array, word: string): ClientOwner {
-  if (bytes.length > longest) throw new Failed({ kind: 'owner-too-long', word })
+  if (bytes.length > longestOwner) throw new Failed({ kind: 'owner-too-long', word, longest: longestOwner })
   return bytes as ClientOwner
 }
 

@@ -1,5 +1,6 @@
 /** What the kernel asks, out of its words and its environment. Pure. */
 import { Failed } from '../failure.ts'
+import { legacyName } from './legacy-name.ts'
 import { ownerFromEscaped, ownerFromHex, type ClientOwner } from './owner.ts'
 import { verbs, type Verb } from './verbs.ts'
 
@@ -133,6 +134,8 @@ const asDirectory = (word: string): string | undefined =>
     ? word
     : undefined
 
-/** `<dir>/<32 hex digits>`: the name the kernel's own tracker gives a client, the MD5 of its owner. */
-const asLegacyRecord = (word: string): string | undefined =>
-  /.\/[0-9a-f]{32}$/.test(word) ? asDirectory(word) : undefined
+/** `<dir>/<name>`, as the kernel's own tracker names a client. */
+function asLegacyRecord(word: string): string | undefined {
+  const slash = word.lastIndexOf('/')
+  return slash > 0 && legacyName.test(word.slice(slash + 1)) ? asDirectory(word) : undefined
+}

@@ -9,7 +9,7 @@
  */
 
 export type Client = 'A' | 'B'
-const clients: readonly Client[] = ['A', 'B']
+export const clients: readonly Client[] = ['A', 'B']
 
 /**
  * What is on the disk: facts about instances, which only grow, and who is recorded in which. Instances are numbered from 1.
@@ -34,7 +34,7 @@ export interface Store {
   readonly newBoot: number | undefined
 }
 
-const blank: Store = {
+export const blank: Store = {
   format: 2,
   started: [],
   full: [],
@@ -79,9 +79,9 @@ const within = (records: Store['records'], instance: number, client: Client): St
     return at === instance ? [...there, client].sort() : there
   })
 
-const and = (facts: readonly number[], fact: number): readonly number[] =>
+export const and = (facts: readonly number[], fact: number): readonly number[] =>
   [...new Set([...facts, fact])].sort((a, b) => a - b)
-const but = (facts: readonly number[], fact: number): readonly number[] => facts.filter((each) => each !== fact)
+export const but = (facts: readonly number[], fact: number): readonly number[] => facts.filter((each) => each !== fact)
 const latest = (facts: readonly number[]): number | undefined => (facts.length === 0 ? undefined : Math.max(...facts))
 
 interface Known {
@@ -91,7 +91,7 @@ interface Known {
 }
 
 /** lib/rules/instance.ts: what the facts add up to. */
-const known = ({ format, started, full, boot, newBoot }: Store): Known => {
+export const known = ({ format, started, full, boot, newBoot }: Store): Known => {
   if (format === 1)
     return { current: newBoot ?? boot, isFull: newBoot === undefined || newBoot === boot, lastFull: boot ?? newBoot }
   const current = latest([...started, ...full])
@@ -367,7 +367,7 @@ export interface Outcome {
     { readonly what: 'illegal reclaim' | 'legal reclaim refused'; readonly way: readonly string[] } | undefined
 }
 
-const other = (client: Client): Client => (client === 'A' ? 'B' : 'A')
+export const other = (client: Client): Client => (client === 'A' ? 'B' : 'A')
 const nobody: Belief = { connected: true, holdsSince: undefined, valid: false, tainted: false }
 
 /** Visits every state in which the server has stopped at most so often, breadth first. */

@@ -7,6 +7,8 @@ import { toned, type Tone } from '../shared/table.ts'
 import type { Finding, Said, Verdict } from './finding.ts'
 import * as kernel from './kernel-checks.ts'
 import { mountOrder } from './order-check.ts'
+import { expectRecovery, tellExpected } from './expect-recovery.ts'
+import * as pipe from './pipe-checks.ts'
 import * as program from './program-checks.ts'
 import { service } from './service-check.ts'
 import { siteFor, type Site } from './site.ts'
@@ -23,6 +25,8 @@ const checks: Readonly<Record<string, (site: Site) => Said | Promise<Said>>> = {
   executable: program.programRuns,
   remembered: program.remembered,
   tracker: kernel.tracker,
+  pipe: pipe.pipe,
+  'pipe-clients': pipe.pipeClients,
   'nfsd-files': kernel.nfsdFiles,
   configuration: state.configuration,
   'state-directory': state.stateDirectoryIsOurs,
@@ -47,16 +51,25 @@ export const doctorCommand = command(
   (cli) =>
     cli
       .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .option('expect-recovery', {
+        type: 'boolean',
+        default: false,
+        describe: 'before a restart: will each client that the server has be able to reclaim?',
+      })
+      .example('$0 doctor --expect-recovery && systemctl restart nfs-server', 'restarts only if nobody loses locks')
       .example('$0 doctor', 'why clients lose their locks')
       .example('$0 doctor --json', 'for monitoring: the status is 1 if anything is wrong')
-      .epilogue('Exit status: 0 nothing is wrong, 1 something is.'),
-  async ({ json }, settings) => {
+      .epilogue(
+        'Exit status: 0 nothing is wrong, 1 something is; with --expect-recovery 0 everybody will be able to reclaim, 1 not.',
+      ),
+  async ({ json, 'expect-recovery': expecting }, settings) => {
     if (process.geteuid?.() !== 0)
       throw new Failed({
         kind: 'storage',
         atStart: false,
         what: 'doctor looks at what only root may see: run it as root',
       })
+    if (expecting) return tellExpected(await expectRecovery(settings), json)
     const examined = await examine(settings)
     if (json) printJson(forPrograms(examined))
     else print(inWords(examined))

@@ -9,16 +9,19 @@ import type { Site } from './site.ts'
 import { unitNamed } from './units.ts'
 
 const useDaemon = 'systemctl unmask nfsdcld.service && systemctl restart nfs-server.service'
+const useServe = 'nfsd-userland-helper install --tracker=serve && systemctl restart nfs-server.service'
 const restart = 'systemctl restart nfs-server.service'
 
 /** CONFIG_NFSD_LEGACY_CLIENT_TRACKING: since Linux 6.8 the kernel has usermode helpers only with it. */
-export function support({ parameter, moduleLoaded, config }: Site): Said {
+export function support({ parameter, moduleLoaded, config, tracker }: Site): Said {
   const without = (what: string): Said =>
-    wrong(
-      what,
-      'Since Linux 6.8 the kernel calls a helper only if it was built with CONFIG_NFSD_LEGACY_CLIENT_TRACKING=y. Without it only the daemon nfsdcld can track clients, and if that does not run, no client may reclaim.',
-      useDaemon,
-    )
+    tracker.serving !== undefined
+      ? good('this kernel calls no helper, and serve answers at its pipe')
+      : wrong(
+          what,
+          'Since Linux 6.8 the kernel calls a helper only if it was built with CONFIG_NFSD_LEGACY_CLIENT_TRACKING=y. Without it the kernel asks by a pipe, and if nobody answers there, serve or nfsdcld, no client may reclaim.',
+          useServe,
+        )
   if (parameter !== 'absent') return good('the kernel offers usermode client tracking')
   if (moduleLoaded)
     return without("nfsd is loaded, and has no parameter 'cltrack_prog': this kernel has no usermode client tracking")
@@ -85,7 +88,7 @@ export function daemon(site: Site): Said {
       : wrong(
           'nfsdcld is not running, and this kernel has no other tracker',
           'No client may reclaim, and none is recorded.',
-          useDaemon,
+          useServe,
         )
   const why =
     'The kernel asks for nfsdcld first, and takes a helper only where that does not answer. Recovery then works, but by its records, not by ours. Choose one of the two.'
@@ -129,6 +132,8 @@ export function tracker(site: Site): Said {
   const what = `the kernel said: ${quote(said)}`
   if (said.includes('Using UMH upcall'))
     return good('the NFS server took usermode client tracking when it last started')
+  if (/Using (?:old )?nfsdcld/.test(said) && site.tracker.serving !== undefined)
+    return good('the NFS server took the pipe when it last started, which serve answers')
   if (/Using (?:old )?nfsdcld/.test(said))
     return support(site).verdict === 'wrong'
       ? good('the NFS server took nfsdcld when it last started, the only tracker that this kernel has')
@@ -158,7 +163,7 @@ function decoded(status: number): string {
     case -2:
       return '-2 is ENOENT: there is no such program as cltrack_prog names, and no /var/lib/nfs/v4recovery either.'
     case -22:
-      return '-22 is EINVAL: this nfsd runs in a network namespace of its own (a container). The kernel calls helpers for the first namespace only; in a container only nfsdcld can track clients.'
+      return '-22 is EINVAL: this nfsd runs in a network namespace of its own (a container). The kernel calls helpers for the first namespace only; in a container it asks by the pipe only: serve or nfsdcld.'
     case -13:
       return '-13 is EACCES: the program that cltrack_prog names may not be run, or it was switched off by an empty name.'
   }
@@ -169,8 +174,8 @@ function decoded(status: number): string {
 }
 
 function remedy(status: number): string {
-  if (status === -110) return useDaemon
-  if (status === -22) return 'run nfsdcld inside the container'
+  if (status === -110) return useServe
+  if (status === -22) return 'run nfsd-userland-helper serve inside the container'
   return restart
 }
 

@@ -21,7 +21,9 @@ const tellKernel = (program: string): string =>
 const namedIn = (text: string): string => text.replace(/\n$/, '')
 
 /** `cltrack_prog`: an absolute path, and nothing else. */
-export function parameterNames({ parameter, program, moduleLoaded }: Site): Said {
+export function parameterNames({ parameter, program, moduleLoaded, tracker }: Site): Said {
+  if (parameter === 'absent' && tracker.serving !== undefined)
+    return good('the kernel is told of no helper: serve answers at its pipe')
   if (parameter === 'absent')
     return unknown(
       moduleLoaded

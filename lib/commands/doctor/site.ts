@@ -5,6 +5,7 @@ import type { Here } from '../shared/here.ts'
 import { survey, tallyOf, type Survey, type Tally } from '../shared/survey.ts'
 import { textOfPath } from '../shared/print.ts'
 import { askKernel, type Kernel } from '../shared/kernel.ts'
+import { trackerOf, type Tracker } from '../shared/tracker.ts'
 import { kernelConfig, type KernelConfig } from './kernel-config.ts'
 import { programPath } from '../shared/program.ts'
 import { kernelLines } from './kernel-log.ts'
@@ -13,6 +14,7 @@ export interface Site {
   readonly settings: Here
   readonly survey: (Survey & Tally) | { readonly failed: string }
   readonly kernel: Kernel
+  readonly tracker: Tracker
   readonly config: KernelConfig | undefined
   readonly log: ReturnType<typeof kernelLines>
   /** nfsd's parameter that names the helper, as the kernel prints it. */
@@ -27,10 +29,12 @@ export const parameterFile = '/sys/module/nfsd/parameters/cltrack_prog'
 const usualProgram = '/usr/sbin/nfsd-userland-helper'
 
 export async function siteFor(settings: Here): Promise<Site> {
+  const kernel = await askKernel(settings)
   return {
     settings,
     survey: surveyed(settings),
-    kernel: await askKernel(settings),
+    kernel,
+    tracker: trackerOf(settings, kernel),
     config: kernelConfig(),
     log: kernelLines(),
     parameter: readParameter(),

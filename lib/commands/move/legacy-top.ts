@@ -1,7 +1,7 @@
 /** Directories of the kernel's own tracker, each named by the MD5 of an owner: clients of which nothing else is known. */
 import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
-import { legacyName } from '../../store/v4recovery.ts'
+import { legacyName } from '../../upcall/legacy-name.ts'
 
 /** @returns what goes through the names, each time anew: there may be many. None, where there is no such directory. */
 export const hashesIn = (path: string, anywhere: Directory): (() => Generator<string>) =>

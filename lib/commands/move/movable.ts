@@ -1,7 +1,7 @@
 /** What moves between this program and others: who may reclaim at the next start of the server, and nothing else. */
 import { counted } from '../../failure.ts'
 import type { Facts } from '../../rules/record.ts'
-import type { ClientOwner } from '../../upcall/owner.ts'
+import { longestOwner, type ClientOwner } from '../../upcall/owner.ts'
 import type { Session } from '../../upcall/request.ts'
 
 export interface Movable {
@@ -23,12 +23,6 @@ export interface Found {
   /** What could not be taken as it was, a line each: known when the clients have been gone through. */
   readonly notes: () => readonly string[]
 }
-
-/** The MD5 that names a client in the kernel's own tracker. */
-export const legacyName = /^[0-9a-f]{32}$/
-
-/** NFS4_OPAQUE_LIMIT: no client can have said more. */
-const longest = 1024
 
 /** The first 31 bytes of a SHA-256, or all, as a record can hold them. */
 export const isPrincipal = (digits: string): boolean => /^[0-9a-f]{62}(?:[0-9a-f]{2})?$/.test(digits)
@@ -65,7 +59,7 @@ export function sieve(now: number): {
   return {
     client: ({ bytes, session, recorded, principal }) => {
       if (bytes === undefined) return refuse('without an owner')
-      if (bytes.length > longest) return refuse(`with an owner longer than ${longest} bytes`)
+      if (bytes.length > longestOwner) return refuse(`with an owner longer than ${longestOwner} bytes`)
       // Without it anybody of that name could reclaim.
       if (principal !== '' && !isPrincipal(principal)) return refuse("with a principal's digest of another length")
       return [

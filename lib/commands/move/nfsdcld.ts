@@ -9,7 +9,8 @@
  */
 import { openDatabase, refused, type Database, type Value } from './database.ts'
 import type { Schema } from './schema.ts'
-import { legacyName, sieve, type Found, type Movable } from './movable.ts'
+import { legacyName } from '../../upcall/legacy-name.ts'
+import { sieve, type Found, type Movable } from './movable.ts'
 
 export const isNfsdcld = ({ tables }: Schema): boolean => tables.has('grace')
 

@@ -4,4 +4,6 @@ import type { Calls } from '../../syscalls/calls.ts'
 
 export interface Here extends Settings {
   readonly calls: Calls
+  /** Where rpc_pipefs is mounted, or might be. @throws Failed, if the configuration can't be read. */
+  readonly pipefs: () => string
 }

@@ -1,5 +1,5 @@
 /*
- * malloc(3) for a process that lives for a millisecond, in the place of the C library's: that asks the kernel six times
+ * malloc(3) for a process that lives for a millisecond, in the place of the C library's: that asks the kernel five times
  * before an upcall has begun, and takes a hundredth of a check's instructions.
  *
  * Sizes are of some kinds, four to each power of two. A block that is freed is kept for the next one of its kind, and

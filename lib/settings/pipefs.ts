@@ -1,6 +1,6 @@
 /** Where the kernel's pipes are: rpc_pipefs. */
-import type { OptionName } from '../settings/options.ts'
-import { pipefsDirectoryFrom } from '../settings/settings.ts'
+import type { OptionName } from './options.ts'
+import { pipefsDirectoryFrom } from './settings.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import * as files from '../syscalls/files.ts'
 

@@ -1,0 +1,133 @@
+/**
+ * `doctor --expect-recovery`: before a planned restart, will each client that the server has be able to reclaim? For scripts:
+ * the status tells, and a line for each that will not.
+ */
+import { join } from 'node:path'
+import type { ClientOwner } from '../../upcall/owner.ts'
+import { escapeOwner } from '../../upcall/owner.ts'
+import type { Here } from '../shared/here.ts'
+import { askKernel, type Kernel } from '../shared/kernel.ts'
+import { legacyRecordsOf } from '../shared/legacy.ts'
+import type { LiveClient } from '../shared/live-clients.ts'
+import { readEachPatiently } from '../shared/patience.ts'
+import { print, printJson } from '../shared/print.ts'
+import { newestEntryOf, survey, type Survey } from '../shared/survey.ts'
+import { forgetsVersion40, sayTracker, strangersAt, trackerOf, type Tracker } from '../shared/tracker.ts'
+import { ownerJson, untracked } from '../shared/view.ts'
+import { counted } from '../../failure.ts'
+
+interface Lost {
+  readonly owner: ClientOwner
+  readonly because: string
+}
+
+export interface Expected {
+  /** Why nobody would reclaim, or nobody can tell. */
+  readonly nobody: string | undefined
+  readonly will: number
+  readonly willNot: readonly Lost[]
+  /** True in the next restart, and not in the one after it. */
+  readonly onlyOnce: readonly ClientOwner[]
+}
+
+export async function expectRecovery(here: Here): Promise<Expected> {
+  const kernel = await askKernel(here)
+  const tracker = trackerOf(here, kernel)
+  const surveyed = survey(here)
+  const live = kernel.live === 'unknown' ? [] : kernel.live.clients
+  // Nothing is held by a client that has not confirmed itself.
+  const present = live.filter(({ status }) => status !== 'unconfirmed')
+  const willNot: Lost[] = []
+  const unrecorded: LiveClient[] = []
+  for (const client of present) {
+    const because = lostBecause(client, surveyed, tracker)
+    if (because === 'not recorded') unrecorded.push(client)
+    else if (because !== undefined) willNot.push({ owner: client.owner, because })
+  }
+  const holding = await thoseWithState(here, unrecorded)
+  for (const { owner, minorVersion } of holding)
+    willNot.push({
+      owner,
+      because:
+        minorVersion === 0 && forgetsVersion40(tracker)
+          ? 'it is not recorded: a client of NFSv4.0, of which the pipe does not tell that it has reclaimed'
+          : 'it is not recorded',
+    })
+  const lost = new Set(willNot.map(({ owner }) => escapeOwner(owner)))
+  return {
+    nobody: whyNobody(kernel, surveyed, tracker),
+    will: present.filter(({ owner }) => !lost.has(escapeOwner(owner))).length,
+    willNot,
+    onlyOnce: forgetsVersion40(tracker)
+      ? present
+          .filter(({ owner, minorVersion }) => minorVersion === 0 && !lost.has(escapeOwner(owner)))
+          .map(({ owner }) => owner)
+      : [],
+  }
+}
+
+function whyNobody(kernel: Kernel, { untracked: ran, instance }: Survey, tracker: Tracker): string | undefined {
+  if (ran) return untracked
+  if (instance.kind === 'damaged') return `the state directory is damaged (${instance.file}): nobody may reclaim`
+  if (tracker.kind === 'no-server') return 'no server runs, so there is nobody to ask about'
+  if (tracker.kind === 'none' || tracker.kind === 'own') return `the tracker is ${sayTracker(tracker)}`
+  if (tracker.kind === 'pipe' && (tracker.serving === undefined || strangersAt(tracker).length > 0))
+    return `the tracker is ${sayTracker(tracker)}`
+  if (instance.kind === 'none') return 'no server instance is recorded'
+  if (kernel.live === 'unknown') return 'the kernel does not tell which clients it has (there is no clients directory)'
+  if (kernel.live.silent > 0) return `the kernel does not tell of ${counted(kernel.live.silent, 'client')} in time`
+  return undefined
+}
+
+function lostBecause({ owner }: LiveClient, surveyed: Survey, { serving }: Tracker): string | undefined {
+  const hex = Buffer.from(owner).toString('hex')
+  if (serving?.notRecorded.includes(hex) === true) return 'its record could not be written'
+  switch (newestEntryOf(surveyed, owner).kind) {
+    case 'record':
+      return undefined
+    case 'damaged':
+      return "its record can't be understood"
+    case 'newer':
+      return 'a newer program wrote its record'
+    case 'nothing':
+      return legacyRecordsOf(surveyed, owner).length > 0 ? undefined : 'not recorded'
+  }
+}
+
+/** Who has opens or locks, as far as the kernel tells: without any there is nothing to reclaim, and no record is due. */
+async function thoseWithState({ nfsdDirectory }: Here, clients: readonly LiveClient[]): Promise<LiveClient[]> {
+  const states = await readEachPatiently(
+    clients.map(({ number }) => join(nfsdDirectory, 'clients', String(number), 'states')),
+  )
+  return clients.filter((_, at) => {
+    const state = states[at]
+    return typeof state !== 'object' || state.text.trim() !== ''
+  })
+}
+
+/** @returns the status: 0 if everybody will. */
+export function tellExpected({ nobody, will, willNot, onlyOnce }: Expected, json: boolean): number {
+  const all = nobody === undefined && willNot.length === 0
+  if (json)
+    printJson({
+      recovery: all,
+      nobody: nobody ?? null,
+      will,
+      will_not: willNot.map(({ owner, because }) => ({ ...ownerJson(owner), because })),
+      only_once: onlyOnce.map(ownerJson),
+    })
+  else {
+    const lines = [
+      ...(nobody === undefined ? [] : [`Nobody can be expected to reclaim: ${nobody}.`]),
+      ...willNot.map(({ owner, because }) => `${escapeOwner(owner)} will not reclaim: ${because}`),
+      ...onlyOnce.map(
+        (owner) => `${escapeOwner(owner)} will, and not after the restart that follows: it is a client of NFSv4.0`,
+      ),
+      ...(nobody === undefined
+        ? [`${counted(will, 'client')} will be able to reclaim after a restart, ${willNot.length} will not.`]
+        : []),
+    ]
+    print(`${lines.join('\n')}\n`)
+  }
+  return all ? 0 : 1
+}

@@ -1,0 +1,211 @@
+/**
+ * Which tracker the kernel's server has at this moment: the helper, or who holds its pipe (docs/kernels.md).
+ *
+ * A pipe is there as long as a server uses it, so its name tells; it is never opened, since whoever holds it takes messages.
+ * That a server runs, its threads tell: files of the nfsd file system would wait for a start that waits for an answer.
+ */
+import fs from 'node:fs'
+import { errorCode, escaped } from '../../failure.ts'
+import { isMounted, pipeIn } from '../../settings/pipefs.ts'
+import { holderName, lifeOf } from '../../store/process.ts'
+import { directoryName } from '../../store/untracked.ts'
+import * as disk from '../../syscalls/files.ts'
+import { kernelLines } from '../doctor/kernel-log.ts'
+import type { Here } from './here.ts'
+import type { Kernel } from './kernel.ts'
+import { namesIn } from './listing.ts'
+
+export interface Holder {
+  readonly process: number
+  /** What it calls itself. */
+  readonly name: string
+}
+
+/** What a running `serve` tells of itself (lib/serve/status-file.ts). */
+export interface Serving {
+  readonly process: number
+  /** 1 and 2: the kernel goes by a list. 0: it asks for each client. Undefined: it has not asked yet. */
+  readonly protocol: number | undefined
+  /** Seconds of the wall clock. */
+  readonly graceStarted: number | undefined
+  readonly graceOver: number | undefined
+  /** How many clients the kernel was told. */
+  readonly named: number | undefined
+  /** Owners, as hex, whose records could not be written: it goes on trying. */
+  readonly notRecorded: readonly string[]
+}
+
+export interface Tracker {
+  /**
+   * pipe: who holds it answers. helper: the kernel calls the program that it was told. own: its own, in v4recovery. none: a server
+   * runs that nobody tracks. no-server: none runs. unknown: nothing tells.
+   */
+  readonly kind: 'pipe' | 'helper' | 'own' | 'none' | 'no-server' | 'unknown'
+  /** Whether this kernel can call a helper. */
+  readonly offersHelper: boolean
+  readonly pipefs: { readonly path: string; readonly mounted: boolean }
+  readonly pipe: string | undefined
+  readonly holders: readonly Holder[]
+  readonly serving: Serving | undefined
+}
+
+/** More names than these, and kernels since 2026 take long to put each into a list that they walk (nfs4_client_to_reclaim). */
+export const longList = 10_000
+
+export function trackerOf(here: Here, kernel: Pick<Kernel, 'runningSeconds'>): Tracker {
+  const path = here.pipefs()
+  const offersHelper = fs.existsSync('/sys/module/nfsd/parameters/cltrack_prog')
+  const mounted = isMounted(here.calls, path)
+  const pipe = pipeIn(path)
+  const found = fs.lstatSync(Buffer.from(pipe, 'latin1'), { throwIfNoEntry: false })
+  return {
+    kind: kindOf(found !== undefined, mounted, offersHelper, kernel.runningSeconds !== undefined),
+    offersHelper,
+    pipefs: { path, mounted },
+    pipe: found === undefined ? undefined : pipe,
+    holders: found === undefined ? [] : holdersOf(found),
+    serving: servingAt(here),
+  }
+}
+
+function kindOf(pipe: boolean, mounted: boolean, offersHelper: boolean, running: boolean): Tracker['kind'] {
+  if (pipe) return 'pipe'
+  if (!running) return 'no-server'
+  const log = kernelLines()
+  const said =
+    log === 'unreadable'
+      ? undefined
+      : log.findLast(
+          (line) => line.startsWith('NFSD: Using ') || line.includes('Unable to initialize client recovery tracking'),
+        )
+  if (said?.includes('Using UMH') === true) return offersHelper ? 'helper' : 'unknown'
+  if (said?.includes('Using legacy') === true) return 'own'
+  if (said?.includes('Unable') === true) return 'none'
+  return mounted && !offersHelper ? 'none' : 'unknown'
+}
+
+/** Every process that holds the pipe. What ends meanwhile holds nothing, and what may not be seen is not seen. */
+function holdersOf(pipe: fs.Stats): Holder[] {
+  const holders: Holder[] = []
+  for (const id of namesIn('/proc')) {
+    if (!/^[0-9]+$/.test(id)) continue
+    const holds = seen(() => namesIn(`/proc/${id}/fd`), []).some((name) =>
+      seen(() => {
+        const at = `/proc/${id}/fd/${name}`
+        // Only what is called so is looked at: another file may lie on a server that does not answer.
+        if (!fs.readlinkSync(at).includes('/nfsd/cld')) return false
+        const { ino, dev } = fs.statSync(at)
+        return ino === pipe.ino && dev === pipe.dev
+      }, false),
+    )
+    if (holds)
+      holders.push({ process: Number(id), name: seen(() => fs.readFileSync(`/proc/${id}/comm`, 'latin1').trim(), '') })
+  }
+  return holders
+}
+
+function seen<T>(look: () => T, otherwise: T): T {
+  try {
+    return look()
+  } catch (thrown) {
+    if (errorCode(thrown) === undefined) throw thrown
+    return otherwise
+  }
+}
+
+/** No status that is written here is longer, but for a storage that has failed for long. */
+const longest = 1 << 24
+
+function servingAt({ calls, stateDirectory, runDirectory }: Here): Serving | undefined {
+  const anywhere = disk.anywhere(calls)
+  const path = Buffer.from(`${runDirectory}/serve-${directoryName(stateDirectory, anywhere)}.json`, 'latin1')
+  const text = seen(() => (fs.lstatSync(path).size > longest ? '' : fs.readFileSync(path, 'latin1')), '')
+  let told: unknown
+  try {
+    told = JSON.parse(text)
+  } catch {
+    return undefined
+  }
+  const status = objectOf(told)
+  const { id, holder } = objectOf(status['process'])
+  if (typeof id !== 'number' || typeof holder !== 'string') return undefined
+  // It takes its status away when it ends, unless it was killed.
+  if (lifeOf(holder, holderName(anywhere), anywhere) === 'dead') return undefined
+  const number = (name: string): number | undefined => {
+    const value = status[name]
+    return typeof value === 'number' && Number.isSafeInteger(value) ? value : undefined
+  }
+  const owners = status['not_recorded']
+  return {
+    process: id,
+    protocol: number('protocol'),
+    graceStarted: number('grace_started'),
+    graceOver: number('grace_over'),
+    named: number('named'),
+    notRecorded: Array.isArray(owners)
+      ? owners.filter((hex): hex is string => typeof hex === 'string' && /^(?:[0-9a-f]{2}){0,1024}$/.test(hex))
+      : [],
+  }
+}
+
+const objectOf = (value: unknown): Readonly<Record<string, unknown>> =>
+  typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : {}
+
+/** Who answers at the pipe, if it is not our own `serve`. */
+export const strangersAt = ({ holders, serving }: Tracker): readonly Holder[] =>
+  holders.filter(({ process }) => process !== serving?.process)
+
+/** Without a RECLAIM_COMPLETE nothing tells the pipe that a client of NFSv4.0 has reclaimed (docs/protocol.md). */
+export const forgetsVersion40 = ({ kind, serving }: Tracker): boolean => kind === 'pipe' && serving?.protocol !== 0
+
+export const sayHolders = (holders: readonly Holder[]): string =>
+  holders.map(({ process, name }) => `${escaped(name)} (process ${process})`).join(', ')
+
+/** In one line. */
+export function sayTracker(tracker: Tracker): string {
+  const { kind, holders, serving, pipefs } = tracker
+  switch (kind) {
+    case 'pipe': {
+      if (holders.length === 0)
+        return `the pipe ${tracker.pipe ?? ''}, and nobody that can be seen holds it: the server waits for an answer`
+      const strangers = strangersAt(tracker)
+      if (strangers.length > 0)
+        return `the pipe, held by ${sayHolders(holders)}: ${strangers.length < holders.length ? 'they split its messages' : 'its records are not these'}`
+      return `the pipe, answered by serve (process ${serving?.process ?? '?'})${serving?.protocol === undefined ? '' : `, protocol ${serving.protocol}`}`
+    }
+    case 'helper':
+      return 'the helper: the kernel calls it'
+    case 'own':
+      return "the kernel's own (v4recovery): this program is not asked"
+    case 'none':
+      return 'none: the server runs and nobody may reclaim after its next start'
+    case 'no-server':
+      return serving === undefined
+        ? 'no server runs'
+        : `no server runs; serve (process ${serving.process}) waits for one`
+    case 'unknown':
+      return pipefs.mounted || tracker.offersHelper
+        ? "the helper, as far as can be seen: there is no pipe, and the kernel's log does not tell"
+        : `not known: no rpc_pipefs is mounted at ${pipefs.path}`
+    default:
+      return kind satisfies never
+  }
+}
+
+/** The stable shape (docs/json.md). */
+export const trackerJson = ({ kind, pipe, holders, serving }: Tracker) => ({
+  kind,
+  pipe: pipe ?? null,
+  holders: holders.map(({ process, name }) => ({ process, name })),
+  serve:
+    serving === undefined
+      ? null
+      : {
+          process: serving.process,
+          protocol: serving.protocol ?? null,
+          grace_started: serving.graceStarted ?? null,
+          grace_over: serving.graceOver ?? null,
+          named: serving.named ?? null,
+          not_recorded: serving.notRecorded,
+        },
+})
