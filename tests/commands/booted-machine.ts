@@ -10,6 +10,17 @@ import { join } from 'node:path'
 import { root as repository } from '../support/artefacts.ts'
 import type { Told } from './scratch-machine.ts'
 
+/** In a control group of its own: two such machines would take each other's services for their own. */
+const outside = `
+for top in /sys/fs/cgroup/systemd /sys/fs/cgroup; do
+  ! [ -e $top/cgroup.procs ] || { own=$top/booted-$$; break; }
+done
+mkdir "$own"
+( echo 0 > "$own/cgroup.procs"; exec setpriv --pdeathsig KILL "$@" ) && status=0 || status=$?
+find "$own" -depth -type d -exec rmdir {} +
+exit $status
+`
+
 /** Of the machine's own services none is started. udev above all: the devices are this machine's. */
 const stage = `
 set -e
@@ -88,14 +99,29 @@ export async function onBootedMachine(script: string): Promise<Told> {
   try {
     await new Promise<void>((resolve, reject) => {
       const child = spawn(
-        'unshare',
+        // Whoever ends us ends the machine.
+        'setpriv',
         [
-          ...['--mount', '--pid', '--fork', '--kill-child', '--ipc', '--uts', '--net', '--cgroup'],
+          ...['--pdeathsig', 'KILL', '/bin/sh'],
+          ...[
+            '-c',
+            outside,
+            'sh',
+            'unshare',
+            '--mount',
+            '--pid',
+            '--fork',
+            '--kill-child',
+            '--ipc',
+            '--uts',
+            '--net',
+            '--cgroup',
+          ],
           ...['--propagation', 'private', '/bin/sh', '-c'],
           stage.replace('exec chroot', 'cp "$1/inside.service" run/systemd/system/\nexec chroot'),
           ...['sh', directory, repository],
         ],
-        { cwd: '/', stdio: ['ignore', 'ignore', 'pipe'], timeout: 120_000, killSignal: 'SIGKILL' },
+        { cwd: '/', stdio: ['ignore', 'ignore', 'pipe'], timeout: 60_000, killSignal: 'SIGKILL' },
       )
       let errors = ''
       child.stderr.setEncoding('utf8').on('data', (text: string) => {

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import { eachArtefact } from '../contract/server.ts'
 import { root } from '../support/artefacts.ts'
-import { askedByNobody, diagnose, parameter, program, state, toldToPeople } from './machine.ts'
+import { askedByNobody, commandOn, diagnose, parameter, program, state, toldToPeople } from './machine.ts'
 
 /** As if no start had noted in which state directory it was. */
 const noStart = 'rm -f /run/nfsd-userland-helper/start-*'
@@ -25,6 +25,19 @@ interface Fault {
 }
 
 const restartedWith = (said: string): string => `kernel_said 'NFSD: ${said}'`
+const pipe = '/srv/pipefs/nfsd/cld'
+const makePipe = `mkdir -p /srv/pipefs/nfsd; mkfifo ${pipe}; echo 'pipefs-dir = /srv/pipefs' >> /etc/nfs.conf`
+/** Somebody holds the pipe, and says that it is a `serve` of this state directory: its status, as lib/serve writes it. */
+const pipeHeldBy = (_: 'serve', more = '"not_recorded":[]'): string => `${makePipe}
+  sleep 1000 3<> ${pipe} > /dev/null 2>&1 &
+  holder=$!
+  digits() { tr -d '-' < $1 | cut -c1-12; }
+  name=$holder.$(sed 's/.*) //' /proc/$holder/stat | cut -d' ' -f20).$(digits /proc/sys/kernel/random/boot_id).$(digits /etc/machine-id).$(readlink /proc/self/ns/pid | tr -dc 0-9)
+  mkdir -p /run/nfsd-userland-helper
+  echo '{"format":1,"process":{"id":'$holder',"holder":"'$name'"},"protocol":2,"grace_started":1000,"grace_over":1001,${more}}' > /run/nfsd-userland-helper/serve-$(printf %s ${state} | sha256sum | cut -d' ' -f1).json`
+/** One of the kernel's clients. */
+const liveClient = (number: number, owner: string, minor: number): string =>
+  `mkdir -p /srv/nfsd/clients/${number}; printf 'clientid: 0x1\\nstatus: confirmed\\nname: "${owner}"\\nminor version: ${minor}\\n' > /srv/nfsd/clients/${number}/info; echo '- 0x1: { type: open }' > /srv/nfsd/clients/${number}/states`
 const gracePeriod = 'upcall init; echo N > /srv/nfsd/v4_end_grace'
 /** Another file system in the place of the state's, with what was recorded. */
 const movedTo = (mount: string): string =>
@@ -43,8 +56,8 @@ const faults: readonly Fault[] = [
     verdict: 'wrong',
     make: `rm ${parameter}`,
     says: /no parameter 'cltrack_prog'.*CONFIG_NFSD_LEGACY_CLIENT_TRACKING=y/s,
-    mend: /nfsdcld/,
-    also: ['nfsdcld', 'service'],
+    mend: /install --tracker=serve/,
+    also: ['nfsdcld', 'pipe', 'service'],
   },
   {
     title: 'the kernel that is not yet running nfsd was built without it',
@@ -107,8 +120,46 @@ const faults: readonly Fault[] = [
     verdict: 'wrong',
     make: `rm ${parameter}`,
     says: /has no other tracker/,
-    mend: /unmask nfsdcld/,
-    also: ['kernel-support', 'service'],
+    mend: /install --tracker=serve/,
+    also: ['kernel-support', 'pipe', 'service'],
+  },
+
+  // the pipe
+  {
+    title: 'two programs hold the pipe',
+    check: 'pipe',
+    verdict: 'wrong',
+    make: `${pipeHeldBy('serve')}; cp /bin/sleep /usr/local/sbin/nfsdcld; /usr/local/sbin/nfsdcld 1000 > /dev/null 2>&1 3<> ${pipe} &`,
+    says: /held by (?:nfsdcld|sleep) \(process [0-9]+\), (?:nfsdcld|sleep) .*neither knows of all clients/s,
+    also: ['nfsdcld'],
+  },
+  {
+    title: 'nobody holds the pipe of the server',
+    check: 'pipe',
+    verdict: 'wrong',
+    make: makePipe,
+    says: /has a pipe, and nobody holds it/,
+  },
+  {
+    title: 'records could not be written that came by the pipe',
+    check: 'pipe-clients',
+    verdict: 'wrong',
+    make: pipeHeldBy('serve', '"not_recorded":["626f62"]'),
+    says: /records of 1 client can't be written/,
+  },
+  {
+    title: 'a client of NFSv4.0 comes by the pipe',
+    check: 'pipe-clients',
+    verdict: 'doubtful',
+    make: `${pipeHeldBy('serve')}; ${liveClient(3, 'ada', 0)}`,
+    says: /1 NFSv4.0 client will lose locks at the restart after next: 'ada'/,
+  },
+  {
+    title: 'the kernel was told a long list',
+    check: 'pipe-clients',
+    verdict: 'doubtful',
+    make: pipeHeldBy('serve', '"named":10001'),
+    says: /was told 10001 clients/,
   },
 
   // the program
@@ -506,7 +557,7 @@ const faults: readonly Fault[] = [
     make: service(`sed -i s:/var/lib/nfs:${state}: $unit; rm ${parameter}`),
     says: /is not started with the NFS server/,
     mended: true,
-    also: ['kernel-support', 'nfsdcld'],
+    also: ['kernel-support', 'nfsdcld', 'pipe'],
   },
   {
     title: 'the kernel needs the service, and there is none',
@@ -514,7 +565,7 @@ const faults: readonly Fault[] = [
     verdict: 'wrong',
     make: `rm ${parameter}`,
     says: /there is no nfsd-userland-helper.service/,
-    also: ['kernel-support', 'nfsdcld'],
+    also: ['kernel-support', 'nfsdcld', 'pipe'],
   },
   {
     title: 'there is no room',
@@ -684,6 +735,31 @@ eachArtefact('doctor', (artefact) => {
     assert.match(
       await askedByNobody(artefact, 'list'),
       /^nfsd-userland-helper: error: '\/srv\/state\/v4clients' belongs to root, and only root may look at it\n135\n$/,
+    )
+  })
+
+  it('tells before a restart who will not reclaim, and why', async () => {
+    const ask = (make: string): Promise<string> => commandOn(artefact, make, 'doctor --expect-recovery')
+    assert.equal(
+      await ask(`${pipeHeldBy('serve')}; ${liveClient(3, 'ada', 2)}`),
+      '1 client will be able to reclaim after a restart, 0 will not.\n0\n',
+    )
+    assert.equal(
+      await ask(
+        `${pipeHeldBy('serve', '"not_recorded":["636964"]')}; ${liveClient(3, 'ada', 0)}; ${liveClient(4, 'bob', 0)}; ${liveClient(5, 'cid', 1)}; ${liveClient(6, 'dan', 1)}; ${liveClient(7, 'idle', 1)}; : > /srv/nfsd/clients/7/states`,
+      ),
+      [
+        'cid will not reclaim: its record could not be written',
+        'bob will not reclaim: it is not recorded: a client of NFSv4.0, of which the pipe does not tell that it has reclaimed',
+        'dan will not reclaim: it is not recorded',
+        'ada will, and not after the restart that follows: it is a client of NFSv4.0',
+        '2 clients will be able to reclaim after a restart, 3 will not.',
+        '1\n',
+      ].join('\n'),
+    )
+    assert.match(
+      await ask(`${makePipe}; exec 9<> ${pipe}; ${liveClient(3, 'ada', 2)}`),
+      /^Nobody can be expected to reclaim: the tracker is the pipe, held by .*: its records are not these\.\n1\n$/,
     )
   })
 

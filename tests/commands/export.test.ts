@@ -69,6 +69,16 @@ eachArtefact('export', (artefact) => {
     )
   })
 
+  it('to nfsdcld: a client whose name would be taken for the MD5 of another is left out', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada', `hash:${'0'.repeat(32)}`)
+    const database = beside(s, 'main.sqlite')
+    const said = await s.call(['export', '--to', 'nfsdcld', '-o', database])
+    assert.equal(said.status, done)
+    assert.match(said.stderr, /1 client left out: a name that begins with hash: would let another client reclaim there/)
+    assert.equal(sql(database, 'SELECT id FROM "rec-0000000000000001"'), 'ada\n')
+  })
+
   it('to nfsdcld: the real one opens it as its own, and replaces nothing in it by what it finds elsewhere', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', odd)

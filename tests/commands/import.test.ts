@@ -131,12 +131,45 @@ eachArtefact("import from nfsdcld's database", (artefact) => {
   const row = (epoch: number, owner: string, principal = 'NULL'): string =>
     `INSERT INTO "rec-${epoch.toString(16).padStart(16, '0')}" VALUES (x'${hex(owner)}', ${principal});`
 
-  it("takes the current epoch's clients outside of grace, and says that principals are not asked for any more", async () => {
+  it("takes the current epoch's clients outside of grace, each with the principal that it needs", async () => {
     const s = server(artefact)
-    const storage = await made(s, row(1, 'ada') + row(1, 'bob', `x'${'ab'.repeat(32)}'`))
+    const digest = 'ab'.repeat(32)
+    const storage = await made(
+      s,
+      row(1, 'ada') + row(1, 'bob', `x'${digest}'`) + row(1, 'cut', `x'${'ab'.repeat(31)}'`) + row(1, 'mal', "x'ab'"),
+    )
     const said = await imported(s, storage)
     assert.equal(said.status, done, said.stderr)
-    assert.match(said.stderr, /1 clients are known with a Kerberos principal/)
+    assert.match(said.stderr, /1 record with a principal's digest of another length left out/)
+    const { clients } = JSON.parse((await s.call(['list', '--json'])).stdout) as { clients: readonly object[] }
+    const recorded = clients.map((client) => {
+      const { owner, session, principal } = client as { owner: string; session: unknown; principal: unknown }
+      return [owner, session, principal]
+    })
+    assert.deepEqual(recorded, [
+      ['ada', null, null],
+      ['bob', null, digest],
+      ['cut', null, 'ab'.repeat(31)],
+    ])
+    assert.match(
+      (await s.call(['list'])).stdout,
+      new RegExp(` bob  \\(needs the Kerberos principal with SHA-256 ${digest}\\)\n`),
+    )
+    assert.match(
+      (await s.call(['show', 'bob'])).stdout,
+      new RegExp(`to reclaim +it needs the Kerberos principal with SHA-256 ${digest}\n`),
+    )
+
+    const [json, back] = [beside(s, 'clients.json'), beside(s, 'back.sqlite')]
+    assert.equal((await s.call(['export', '-o', json])).status, done)
+    const other = server(artefact)
+    assert.equal((await imported(other, json)).status, done)
+    assert.equal((await other.call(['export', '--to', 'nfsdcld', '-o', back])).status, done)
+    assert.equal(
+      sql(back, 'SELECT id, lower(hex(princhash)) FROM "rec-0000000000000001" ORDER BY id'),
+      `ada|\nbob|${digest}\ncut|${'ab'.repeat(31)}\n`,
+      'what nfsdcld told comes back to it, over two of our records',
+    )
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'eve'), ['ada', 'bob'])
   })
 

@@ -64,6 +64,12 @@ export async function toldToPeople(artefact: Artefact, fault: string): Promise<s
   return (await inMachine(artefact, `${fault}\n${artefact.command.join(' ')} doctor > /out/told || true`)).file('told')
 }
 
+/** What a command says on a healthy machine with a fault, and its status on a last line. */
+export async function commandOn(artefact: Artefact, fault: string, command: string): Promise<string> {
+  const asked = `status=0; ${artefact.command.join(' ')} ${command} > /out/said 2>&1 || status=$?; echo $status >> /out/said`
+  return (await inMachine(artefact, `${fault}\n${asked}`)).file('said')
+}
+
 /** What a command says to somebody who is not root. */
 export async function askedByNobody(artefact: Artefact, command: string): Promise<string> {
   const { file } = await inMachine(

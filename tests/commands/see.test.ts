@@ -120,6 +120,7 @@ eachArtefact('list', (artefact) => {
       'instances_unseen',
       'session',
       'recorded',
+      'principal',
     ])
     assert.equal(client.owner_hex, hex(owner))
     assert.equal(client.owner, '\\x41200a5cff002f')

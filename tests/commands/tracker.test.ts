@@ -324,3 +324,38 @@ describe('the service', { skip: ours ? false : 'it runs the executable' }, () =>
     ])
   })
 })
+
+describe('the LSB script', { skip: ours ? false : 'it starts the executable' }, () => {
+  it('has serve hold the pipe, and come back, where the kernel calls no helper; else it only names the helper', async () => {
+    const script = join(repository, 'udev/init.d/lsb-init.sh')
+    const { status, output } = await onScratchMachine(`
+      rm -rf /var/lib/nfs /etc/nfs.conf /etc/nfs.conf.d
+      mkdir -p /var/lib/nfs /run/rpc_pipefs/nfsd /etc/init.d
+      mount -t tmpfs none /sys/module
+      mkdir -p /sys/module/nfsd/parameters
+      cp '${executable.command.at(-1) ?? ''}' /usr/sbin/nfsd-userland-helper
+      S=/etc/init.d/nfsd-userland-helper
+      cp '${script}' $S
+      # Of this machine's own only.
+      serving() { for id in $(pidof nfsd-userland-helper); do [ "$(readlink /proc/$id/root)" != "$(readlink /proc/self/root)" ] || echo $id; done; }
+      trap 'sh $S stop' EXIT
+      sh $S start
+      sh $S status
+      first=$(serving)
+      kill -KILL $first
+      for i in $(seq 100); do second=$(serving); [ -z "$second" ] || [ "$second" = "$first" ] || break; sleep 0.05; done
+      [ -n "$second" ] && [ "$second" != "$first" ]
+      sh $S stop
+      [ -z "$(serving)" ]
+      echo > /sys/module/nfsd/parameters/cltrack_prog
+      sh $S start
+      sh $S status
+      [ -z "$(serving)" ]
+      cat /sys/module/nfsd/parameters/cltrack_prog`)
+    assert.equal(status, done, output)
+    assert.equal(
+      output,
+      'nfsd-userland-helper serves the pipe\nnfsd runs /usr/sbin/nfsd-userland-helper\n/usr/sbin/nfsd-userland-helper',
+    )
+  })
+})

@@ -7,7 +7,14 @@ export type Act =
   | { readonly act: 'start'; readonly word: 'start' | 'init'; readonly bootTime: boolean }
   /** A start that is killed in its first barrier, or finds no place to write to. The kernel goes on without a tracker. */
   | { readonly act: 'failed start'; readonly how: 'killed' | 'no place'; readonly bootTime: boolean }
-  | { readonly act: 'create'; readonly who: number; readonly session: Session; readonly spelling: Spelling | 'kernel' }
+  | {
+      readonly act: 'create'
+      readonly who: number
+      readonly session: Session
+      readonly spelling: Spelling | 'kernel'
+      /** One of two, which only the pipe can tell. */
+      readonly principal?: 0 | 1
+    }
   | { readonly act: 'check'; readonly who: number; readonly session: Session }
   | { readonly act: 'remove'; readonly who: number; readonly spelling: Spelling | 'kernel' }
   | {
@@ -22,6 +29,27 @@ export type Act =
   /** Commands for people, beside the upcalls. `import` comes while no server runs. */
   | { readonly act: 'expire' | 'allow' | 'import'; readonly who: number }
   | { readonly act: 'prune' | 'verify' | 'export' }
+  /**
+   * An instance of the server that asks at the pipe. Version 0: its list has been refused. `killed`: how many milliseconds
+   * after GraceStart `serve` is killed, to be started again.
+   */
+  | { readonly act: 'start at the pipe'; readonly version: 0 | 1 | 2; readonly killed: number | undefined }
+  /** `serve` ends, with messages for everybody queued at the moment, if that is said; another one comes. */
+  | {
+      readonly act: 'serve ends'
+      readonly how: 'SIGKILL' | 'SIGTERM'
+      readonly during: 'create' | 'remove' | undefined
+      readonly after: number
+    }
+  /** A start of the server while no `serve` holds the pipe: it has no tracker. `noticed`: one comes while it runs. */
+  | { readonly act: 'start without serve'; readonly noticed: boolean }
+  /** An upcall, in an instance that asks at the pipe. */
+  | {
+      readonly act: 'beside'
+      readonly verb: 'create' | 'check' | 'remove'
+      readonly who: number
+      readonly session: Session
+    }
   | { readonly act: 'set the clock'; readonly to: number }
   | { readonly act: 'step the clock'; readonly by: number }
 
@@ -157,4 +185,83 @@ export const lives: fc.Arbitrary<Life> = fc.record({
     { weight: 1, arbitrary: fc.uniqueArray(who, { maxLength: 3 }) },
   ),
   acts: fc.array(instance, { minLength: 1, maxLength: 4, size: 'max' }).map((it) => it.flat()),
+})
+
+const principal = fc.constantFrom<0 | 1 | undefined>(undefined, undefined, 0, 1)
+const createAtPipe: fc.Arbitrary<Act> = fc.record({ who, principal }).map(({ who, principal }) => ({
+  act: 'create' as const,
+  who,
+  session: undefined,
+  spelling: 'kernel' as const,
+  ...(principal === undefined ? {} : { principal }),
+}))
+const milliseconds = fc.nat({ max: 12 })
+const serveEnds: fc.Arbitrary<Act> = fc.record({
+  act: fc.constant('serve ends' as const),
+  how: fc.constantFrom('SIGKILL' as const, 'SIGKILL' as const, 'SIGTERM' as const),
+  during: fc.constantFrom('create' as const, 'create' as const, 'remove' as const, undefined),
+  after: milliseconds,
+})
+const beside: fc.Arbitrary<Act> = fc.record({
+  act: fc.constant('beside' as const),
+  verb: fc.constantFrom('create' as const, 'check' as const, 'remove' as const),
+  who,
+  session,
+})
+const startAtPipe: fc.Arbitrary<Act> = fc.record({
+  act: fc.constant('start at the pipe' as const),
+  version: fc.constantFrom(2 as const, 2 as const, 1 as const, 0 as const),
+  killed: fc.oneof({ weight: 3, arbitrary: fc.constant(undefined) }, { weight: 1, arbitrary: milliseconds }),
+})
+const atPipe = (more: readonly (readonly [number, fc.Arbitrary<Act>])[]): fc.Arbitrary<Act> =>
+  mixed([6, createAtPipe], [2, check], [2, remove], [2, everyone], [2, serveEnds], [1, beside], [1, byHand], ...more)
+
+/** The same at the pipe: who may reclaim is told at its start, and `serve` comes and goes. */
+const instanceAtPipe: fc.Arbitrary<readonly Act[]> = fc
+  .tuple(
+    fc.oneof(
+      { weight: 8, arbitrary: fc.constant([]) },
+      { weight: 1, arbitrary: several(imported, 2) },
+      {
+        weight: 1,
+        arbitrary: fc.boolean().map((noticed) => [{ act: 'start without serve' as const, noticed }]),
+      },
+      { weight: 1, arbitrary: several(failed, 1) },
+    ),
+    startAtPipe.map((it) => [it]),
+    several(atPipe([]), 5),
+    fc.oneof(
+      {
+        weight: 3,
+        arbitrary: fc
+          .tuple(
+            done.map((it) => [it]),
+            several(atPipe([[1, done]]), 4),
+          )
+          .map((it) => it.flat()),
+      },
+      { weight: 2, arbitrary: fc.constant([]) }, // a crash in grace
+      { weight: 1, arbitrary: fc.tuple(fc.tuple(unheard), several(atPipe([]), 3)).map((it) => it.flat()) },
+    ),
+  )
+  .map((it) => it.flat())
+
+/** Lives in which one instance asks by upcalls and the next one at the pipe, on one state directory. */
+export const mixedLives: fc.Arbitrary<Life> = fc.record({
+  owners: someOwners(4),
+  files: fc.record({
+    endGrace: fc.oneof({ weight: 3, arbitrary: fc.constant(true) }, { weight: 1, arbitrary: fc.constant(false) }),
+    allowClient: fc.constant(false),
+  }),
+  legacy: fc.oneof(
+    { weight: 4, arbitrary: fc.constant([]) },
+    { weight: 1, arbitrary: fc.uniqueArray(who, { maxLength: 3 }) },
+  ),
+  acts: fc
+    .array(fc.oneof({ weight: 3, arbitrary: instanceAtPipe }, { weight: 2, arbitrary: instance }), {
+      minLength: 2,
+      maxLength: 4,
+      size: 'max',
+    })
+    .map((it) => it.flat()),
 })

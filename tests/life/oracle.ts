@@ -22,7 +22,14 @@ export type Event =
   | { readonly event: 'start'; readonly bootTime: string | undefined }
   /** A start that failed, or died before it was durable: the kernel goes on without a tracker. */
   | { readonly event: 'failed start'; readonly bootTime: string | undefined }
-  | { readonly event: 'create' | 'check'; readonly owner: Owner; readonly session: Session }
+  | {
+      readonly event: 'create'
+      readonly owner: Owner
+      readonly session: Session
+      /** The digest of its Kerberos principal, which only the pipe tells. */
+      readonly principal?: string | undefined
+    }
+  | { readonly event: 'check'; readonly owner: Owner; readonly session: Session }
   | { readonly event: 'remove'; readonly owner: Owner }
   | { readonly event: 'grace done'; readonly bootTime: string | undefined }
   /** The kernel's own tracker has recorded a client, and served until now. */
@@ -44,6 +51,8 @@ export interface Memory {
   readonly reclaimable: Set<Owner>
   /** Who is active in the current instance, and whether it has a session. */
   readonly active: Map<Owner, boolean>
+  /** As what principal a client was recorded, if anybody ever said. Nobody says that it has none. */
+  readonly principals: Map<Owner, string>
   /** Whom the kernel's own tracker knows: until grace is over they may reclaim as well. */
   readonly legacy: Set<Owner>
   /** Whether somebody may have been there in this instance who never says that it is done: without a session, or known to the kernel's own tracker only. */
@@ -59,6 +68,7 @@ export const blank = (): Memory => ({
   bootTime: undefined,
   reclaimable: new Set(),
   active: new Map(),
+  principals: new Map(),
   legacy: new Set(),
   sawSilent: false,
   untracked: undefined,
@@ -69,6 +79,7 @@ export const remember = (memory: Memory): Memory => ({
   ...memory,
   reclaimable: new Set(memory.reclaimable),
   active: new Map(memory.active),
+  principals: new Map(memory.principals),
   legacy: new Set(memory.legacy),
 })
 
@@ -92,7 +103,7 @@ const no = (status: number, because: string): Verdict => ({ statuses: [status], 
 
 /** What the kernel is owed for one event, and what is remembered after it. `graceOver`: what `v4_end_grace` reads. */
 export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict {
-  const { reclaimable, active, legacy } = memory
+  const { reclaimable, active, legacy, principals } = memory
 
   // The kernel went on without us and grants new locks: from here on a late reclaim could corrupt data.
   const heals = event.event === 'create' || event.event === 'check' || event.event === 'remove'
@@ -107,6 +118,7 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
       if (nobody) {
         reclaimable.clear()
         legacy.clear()
+        principals.clear()
         memory.everFull = true
       }
       Object.assign(memory, {
@@ -143,6 +155,7 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
       const session = event.session === 'Y'
       reclaimable.delete(event.owner)
       active.set(event.owner, session)
+      if (event.principal !== undefined) principals.set(event.owner, event.principal)
       if (!session) memory.sawSilent = true
       const isWaiting =
         reclaimable.size > 0 || [...legacy].some((owner) => !active.has(owner)) || [...active.values()].includes(false)
@@ -177,6 +190,7 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
       }
     }
     case 'prune':
+      for (const owner of reclaimable) principals.delete(owner)
       reclaimable.clear()
       return { ...yes('a person may take out who has not come back'), endGrace: memory.full ? 'must not' : 'may' }
     case 'allow': {
@@ -210,7 +224,8 @@ const isSameStart = (
   next: { readonly bootTime: string | undefined },
 ): boolean => bootTime !== undefined && bootTime === next.bootTime
 
-function forget({ reclaimable, active, legacy }: Memory, owner: Owner): void {
+function forget({ reclaimable, active, legacy, principals }: Memory, owner: Owner): void {
+  principals.delete(owner)
   reclaimable.delete(owner)
   active.delete(owner)
   legacy.delete(owner)
@@ -219,9 +234,17 @@ function forget({ reclaimable, active, legacy }: Memory, owner: Owner): void {
 function completeGrace(memory: Memory): void {
   memory.full = true
   memory.everFull = true
+  for (const owner of memory.reclaimable) memory.principals.delete(owner)
   memory.reclaimable.clear()
   memory.legacy.clear()
 }
+
+/**
+ * Who is named to a kernel that asks for a list: whoever may reclaim, but for names that it takes for something else. It has no name of
+ * no bytes, and one that begins with `hash:` means another client to it (nfs4recover.c).
+ */
+export const namedAtStart = ({ reclaimable }: Memory): Owner[] =>
+  [...reclaimable].filter((owner) => owner !== '' && !owner.startsWith(Buffer.from('hash:').toString('hex')))
 
 /** Who may reclaim at the next start, if nothing else happens before. `legacy` are known by the MD5 of their owners only. */
 export const reclaimableAtNextStart = ({ untracked, full, reclaimable, active }: Memory): Owner[] =>

@@ -61,6 +61,7 @@ const families: readonly (readonly Owner[])[] = [
     `\\x${digest(long, 'hex')}`,
     `=${digest(long, 'hex')}`,
   ],
+  ['hash:', 'hash:61', `hash:${'0123456789abcdef'.repeat(2)}`, '0123456789abcdef'.repeat(2), 'Hash:', 'hash'],
   ['.lock', 'lock', '.tmp', 'ada.new', 'ada.lock', '.ada', 'ada~', 'ada.'],
 ]
   .map((family) => family.map((it) => owner(it)))

@@ -32,7 +32,16 @@ import { escaped, readable, unescaped, type Spelling } from './owners.ts'
 /** A verdict that the helper broke, with the life up to it, for a person to read. */
 export class Broken extends Error {}
 
-interface World {
+/** Another way in which the kernel asks: see at-the-pipe.ts. */
+export interface OtherFront {
+  /** @returns how many messages it took; undefined, if this act is none of its own. */
+  readonly perform: (world: World, act: Act) => Promise<number | undefined>
+  /** What an oracle can't know: what has been said, for a person to read. */
+  readonly end: (world: World) => Promise<void>
+}
+
+export interface World {
+  readonly other: OtherFront | undefined
   readonly artefact: Artefact
   readonly machine: Machine
   readonly memory: Memory
@@ -45,9 +54,14 @@ interface World {
 }
 
 /** How many upcalls the life took. Throws Broken at the first verdict that the helper breaks. */
-export async function play(artefact: Artefact, life: Life): Promise<number> {
+export async function play(
+  artefact: Artefact,
+  life: Life,
+  otherOn?: (machine: Machine) => OtherFront,
+): Promise<number> {
   const machine = newMachine()
   const world: World = {
+    other: otherOn?.(machine),
     artefact,
     machine,
     life,
@@ -66,9 +80,12 @@ export async function play(artefact: Artefact, life: Life): Promise<number> {
     }
     // However a life ends: who is known at its end, and who may reclaim after one more start?
     const everyone: Act = { act: 'everyone', verb: 'check', session: 'Y' }
-    for (const act of [...life.acts, everyone, { act: 'start', word: 'start', bootTime: true } as const, everyone])
+    const atPipe: Act = { act: 'start at the pipe', version: 2, killed: undefined }
+    const last: Act = { act: 'start', word: 'start', bootTime: true }
+    for (const act of [...life.acts, everyone, ...(otherOn === undefined ? [] : [atPipe]), last, everyone])
       upcalls += await perform(world, act)
   } finally {
+    await world.other?.end(world)
     scrap(machine)
   }
   return upcalls
@@ -77,6 +94,8 @@ export async function play(artefact: Artefact, life: Life): Promise<number> {
 async function perform(world: World, act: Act): Promise<number> {
   const { memory, machine, life, told } = world
   const endGrace = join(machine.nfsdDir, 'v4_end_grace')
+  const atThePipe = await world.other?.perform(world, act)
+  if (atThePipe !== undefined) return atThePipe
   // A kernel that goes on without a tracker asks it nothing until the next start.
   if (
     memory.untracked !== undefined &&
@@ -172,13 +191,18 @@ async function perform(world: World, act: Act): Promise<number> {
     case 'export':
       if (memory.started) await look(world, act.act)
       return 0
+    case 'start at the pipe':
+    case 'serve ends':
+    case 'start without serve':
+    case 'beside':
+      return 0
     default:
       return act satisfies never
   }
 }
 
 /** The kernel begins a new instance of its server. @returns what it calls it, if it does. */
-function serverStarts(world: World, isTold: boolean): string | undefined {
+export function serverStarts(world: World, isTold: boolean): string | undefined {
   if (world.life.files.endGrace) writeFileSync(join(world.machine.nfsdDir, 'v4_end_grace'), 'N\n')
   world.lastBootTime = world.bootTime
   world.bootTime = String(world.wallClock)
@@ -190,7 +214,7 @@ const legacyRecord = (machine: Machine, owner: Owner): string =>
   join(legacyTop(machine), createHash('md5').update(Buffer.from(owner, 'hex')).digest('hex'))
 
 /** The kernel names the directory that a client would have, whether or not it is there. */
-const legacyOf = ({ life, machine }: World, owner: Owner): Environment =>
+export const legacyOf = ({ life, machine }: World, owner: Owner): Environment =>
   life.legacy.length > 0 ? { NFSDCLTRACK_LEGACY_RECDIR: legacyRecord(machine, owner) } : {}
 
 /** A start that can't succeed: killed when it first waits for the disk, or a file stands where the records are. */
@@ -277,12 +301,12 @@ async function look(world: World, what: 'verify' | 'export'): Promise<void> {
     broken(world, `export names ${list(named)}, but at the next start ${list(due)} may reclaim`)
 }
 
-const whom = ({ owners }: Life, who: number): Owner => owners[who % owners.length] ?? ''
+export const whom = ({ owners }: Life, who: number): Owner => owners[who % owners.length] ?? ''
 
 const spelled = (verb: 'create' | 'remove', it: Owner, spelling: Spelling | 'kernel'): readonly [string, string] =>
   spelling === 'kernel' ? [verb, it] : [verb === 'create' ? 'create_client' : 'expire_client', escaped(it, spelling)]
 
-const hasSession = (session: Session): Environment =>
+export const hasSession = (session: Session): Environment =>
   session === undefined ? {} : { NFSDCLTRACK_CLIENT_HAS_SESSION: session }
 
 const graceStart = (bootTime: string | undefined): Environment =>
@@ -292,7 +316,7 @@ const run = (world: World, words: readonly string[], env: Environment): Promise<
   asKernel(world.artefact, [...settings(world.machine), ...words], { ...env, ...clockAt(world.wallClock) })
 
 /** One upcall. What the kernel's file read before decides whether a missed grace end heals; what it reads after is held too. */
-async function upcall(world: World, words: readonly string[], env: Environment, event: Event): Promise<void> {
+export async function upcall(world: World, words: readonly string[], env: Environment, event: Event): Promise<void> {
   const before = endGraceReads(world)
   const verdict = judge(world.memory, event, before === 'Y')
   const ending = await run(world, words, env)
@@ -333,7 +357,7 @@ async function together(world: World, verb: 'create' | 'check' | 'remove', sessi
 }
 
 /** Holds the write to `v4_end_grace` against the verdict, and says whether there was one. */
-function downcall(world: World, before: string | undefined, due: Verdict['endGrace']): boolean {
+export function downcall(world: World, before: string | undefined, due: Verdict['endGrace']): boolean {
   const after = endGraceReads(world)
   if (after === before) {
     if (due === 'must' && before === 'N')
@@ -352,7 +376,7 @@ function downcall(world: World, before: string | undefined, due: Verdict['endGra
   return true
 }
 
-function endGraceReads({ machine, life }: World): string | undefined {
+export function endGraceReads({ machine, life }: World): string | undefined {
   const file = join(machine.nfsdDir, 'v4_end_grace')
   if (existsSync(file) !== life.files.endGrace) return 'nothing: it came or went'
   return life.files.endGrace ? readFileSync(file, 'utf8').trim() : undefined
@@ -396,6 +420,6 @@ function tell(
 const short = (word: string): string =>
   word === '' ? "''" : word.length <= 48 ? word : `${word.slice(0, 24)}...${word.slice(-8)}`
 
-function broken({ told }: World, how: string): never {
+export function broken({ told }: World, how: string): never {
   throw new Broken(['status', ...told, `       ^ ${how}`].join('\n'))
 }

@@ -8,12 +8,10 @@ helper=/usr/sbin/nfsd-userland-helper
 parameter=/sys/module/nfsd/parameters/cltrack_prog
 run=/run/nfsd-userland-helper
 
-# Back in tenths of a second, and never given up: what the kernel asks waits for 30 s in all.
+# Back at once, and never given up: what the kernel asks waits for 30 s in all.
 supervisor=supervise-daemon
 command=/bin/sh
 command_args="-c 'exec $helper serve --ready-fd 3 3<> $run/ready'"
-respawn_delay_step=0
-respawn_delay=0
 respawn_max=0
 pidfile=/run/nfsd-userland-helper.pid
 

@@ -35,9 +35,13 @@ export const killedInAStorm: Story = {
       }
       return done
     }
+    // What is to be tried is not the emulated network's backlog.
+    const connect = async (): Promise<void> => {
+      for (let n = 0; n < crowd; n += 8) await Promise.all(owners.slice(n, n + 8).map((one) => one.connect()))
+    }
     const kinds = (statuses: readonly number[]) => [...new Set(statuses)].filter((status) => status !== NFS4ERR_DELAY)
     try {
-      await inCrowds((one) => one.connect())
+      await connect()
       await claim(
         `each of ${crowd} clients is answered, while the process is killed at every tenth of a second`,
         async () => {
@@ -65,7 +69,7 @@ export const killedInAStorm: Story = {
       for (const one of owners) one.disconnect()
 
       await claim('the service stops and starts: nothing hangs', () => server.restart())
-      await inCrowds((one) => one.connect())
+      await connect()
       await stranger.connect()
       await claim('after the restart every one of them may reclaim an open', async () => {
         assert.deepEqual(kinds(await inCrowds((one) => one.reclaims('file'))), [NFS4_OK])

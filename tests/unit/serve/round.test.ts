@@ -5,10 +5,11 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
+import { perform } from '../../../lib/events/perform.ts'
 import { openPipe } from '../../../lib/kernel/pipe.ts'
 import { openLog } from '../../../lib/kernel/log.ts'
 import { lastReplies } from '../../../lib/serve/journal.ts'
-import { answerQueued } from '../../../lib/serve/round.ts'
+import { answerQueued, tryAgain } from '../../../lib/serve/round.ts'
 import { hold, type Held } from '../../../lib/serve/serve.ts'
 import { serverFor, type Server } from '../../../lib/serve/server.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
@@ -266,6 +267,29 @@ it('a check that fails is not tried again, and takes nothing from what is left t
     server.unfinished.all().map(({ event }) => event),
     ['remove'],
   )
+})
+
+it('a create that failed is not tried again in the instance of a later upcall: its client has not come back', () => {
+  const machine = newMachine()
+  starts(machine)
+  let isBroken = false
+  const { server, held } = live(machine, (calls) => ({
+    symlinkat: (text, directory, name) =>
+      isBroken && name === 'ann' ? -errno.EIO : calls.symlinkat(text, directory, name),
+  }))
+  assert.ok(held !== 'gone')
+  isBroken = true
+  const create = ask(machine, 1, 'create', 'ann')
+  answerQueued(server, held.pipe, held.journal)
+  assert.equal(statusIn(create), -121)
+  isBroken = false
+  server.withWorld(server.nfsd, (world) => {
+    perform(world, { event: 'start', kernelBootTime: '7' })
+  })
+  tryAgain(server)
+  assert.deepEqual(server.unfinished.all(), [])
+  machine.kernel.die()
+  assert.deepEqual(starts(machine), [])
 })
 
 it('in version 0 an end of grace tells a time, which is taken for no owner', () => {

@@ -1,0 +1,48 @@
+import assert from 'node:assert/strict'
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { createRequire } from 'node:module'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { after, describe, it } from 'node:test'
+import { helperIsOurs } from '../../../lib/serve/others.ts'
+import { errno } from '../../../lib/syscalls/errno.ts'
+import { nodeCalls } from '../../../lib/syscalls/node.ts'
+
+Object.assign(globalThis, { require: createRequire(import.meta.url) })
+const room = mkdtempSync(join(tmpdir(), 'serve-others-'))
+after(() => {
+  rmSync(room, { recursive: true })
+})
+
+/** Whether a server that started while nobody held its pipe is tracked by our helper. @param named the kernel's parameter. */
+function trackedByOurs(named: string | undefined): boolean {
+  const file = join(room, 'cltrack_prog')
+  if (named !== undefined) writeFileSync(file, named)
+  const calls = nodeCalls()
+  return helperIsOurs({
+    ...calls,
+    openat: (at, path, flags, mode) =>
+      path !== '/sys/module/nfsd/parameters/cltrack_prog'
+        ? calls.openat(at, path, flags, mode)
+        : named === undefined
+          ? -errno.ENOENT
+          : calls.openat(at, file, flags, mode),
+  })
+}
+
+describe('a server that started while nobody held its pipe', () => {
+  const ours = join(room, 'nfsd-userland-helper')
+  const another = join(room, 'nfsdcltrack')
+  for (const program of [ours, another]) writeFileSync(program, '')
+
+  it('is tracked by our helper where the kernel calls it: sysfs ends the name with a newline', () => {
+    assert.equal(trackedByOurs(`${ours}\n`), true)
+  })
+  it('is not where the kernel calls no helper', () => {
+    assert.equal(trackedByOurs(undefined), false)
+  })
+  it('is not where the kernel calls another helper, one that is not there, or none', () => {
+    for (const named of [`${another}\n`, '/nowhere/nfsd-userland-helper\n', '/nonexistent\n', '\n', ''])
+      assert.equal(trackedByOurs(named), false, named)
+  })
+})
