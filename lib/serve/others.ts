@@ -33,7 +33,7 @@ export const holderOf = (calls: Calls, pipe: Status): Other | undefined =>
 /** nfsdcld, if it watches a directory for a pipe to come: it would open it beside us. */
 export function nfsdcldAt(calls: Calls, directory: Status): Other | undefined {
   // As fdinfo tells of inotify(7) descriptors (proc(5)).
-  const watched = new RegExp(`^inotify wd:.* ino:${directory.inode.toString(16)} `, 'm')
+  const watched = new RegExp(`^inotify wd:.* ino:${directory.inode.toString(16)} sdev:${sdevOf(directory)} `, 'm')
   return firstProcess(
     calls,
     (id) =>
@@ -55,6 +55,13 @@ export function helperIsOurs(calls: Calls): boolean {
   const anywhere = files.anywhere(calls)
   const named = files.beginningOf(parameter, anywhere)?.replace(/\n$/, '') ?? ''
   return /\/nfsd-userland-helper(\.cjs)?$/.test(named) && files.exists(named, anywhere)
+}
+
+/** A device's number as fdinfo prints it: the kernel's own (MKDEV), where stat(2) gives the one for programs (new_encode_dev). */
+function sdevOf({ device }: Status): string {
+  const major = (device >> 8) & 0xfff
+  const minor = (device & 0xff) | ((device >> 12) & 0xfff00)
+  return ((major << 20) | minor).toString(16)
 }
 
 function firstProcess(calls: Calls, is: (id: string) => boolean): Other | undefined {
