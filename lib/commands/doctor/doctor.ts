@@ -47,7 +47,7 @@ const somethingIsWrong = 1
 
 export const doctorCommand = command(
   'doctor',
-  'what must be true for recovery to work: looked at, explained, with what mends it',
+  'check what must be true for recovery to work, and say how to mend what is not',
   (cli) =>
     cli
       .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
