@@ -17,13 +17,13 @@ import type { AllowedClient, Nfsd } from '../kernel/nfsd.ts'
 import type { Log } from '../kernel/log.ts'
 import type { Pipe, Taken } from '../kernel/pipe.ts'
 import { bytesOf } from '../bytes.ts'
-import { listEntry } from '../upcall/message.ts'
+import { listEntries } from '../upcall/message.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
 
-/** As long as a server start may wait for the list: 100 000 names take two seconds where a name costs the same each. */
+/** How long the kernel may take for the list, as far as a sample tells: 100 000 names take one or two seconds where each costs the same. */
 const longestMs = 5000
-/** The clock is asked so often. */
-const batch = 256
+/** One name in so many is timed. */
+const sample = 64
 
 /** A kernel of today has clients enough for a list of this length to be told of. */
 export const longList = 10_000
@@ -53,31 +53,37 @@ export function listFor(
   let named = 0
   let isGivenUp = false
   let taken = graceStart
-  const { header, size } = graceStart
-  const write = (entry: Uint8Array): number => {
+  const entryOf = listEntries(graceStart.header, graceStart.size)
+  let tookMs = 0
+  const timed = (entry: Uint8Array): number => {
+    if (named % sample !== 0) return pipe.write(entry)
+    const began = calls.monotonic()
     const answer = pipe.write(entry)
+    tookMs += sample * (calls.monotonic() - began)
+    return answer
+  }
+  const write = (entry: Uint8Array): number => {
+    const answer = timed(entry)
     if (answer !== -errno.EINVAL || taken.whole) return answer
     // The newest kernels take nothing before the whole message is read (nfs4recover.c, cu_inflight).
     taken = pipe.complete(taken)
     return pipe.write(entry)
   }
   const say = (owner: ClientOwner | Uint8Array, principal: string | undefined): void => {
-    const answer = write(listEntry(header, size, owner, principal))
+    const answer = write(entryOf(owner, principal))
     if (answer === -errno.EINVAL) log.error(`the kernel refuses ${showOwner(owner as ClientOwner)}: it may not reclaim`)
     else {
       answered(answer, 'write', pipe.path)
       named++
     }
   }
-  const began = calls.monotonic()
-  const isLate = (): boolean => named % batch === batch - 1 && calls.monotonic() - began > longestMs
   const sayAll = (clients: Iterable<AllowedClient>): void => {
     for (const { owner, principal } of clients) {
       if (owner.length === 0) log.error('a client with an empty owner may not reclaim: the kernel takes no such name')
       else if (startsWithPrefix(owner))
         log.error(`${showOwner(owner)} may not reclaim: to the kernel its name would mean another client`)
       else say(owner, principal)
-      if (isLate()) {
+      if (tookMs > longestMs) {
         isGivenUp = true
         return
       }
@@ -101,4 +107,6 @@ export function listFor(
   }
 }
 
-const startsWithPrefix = (owner: Uint8Array): boolean => bytesOf(prefix).every((byte, at) => owner[at] === byte)
+const prefixBytes = bytesOf(prefix)
+
+const startsWithPrefix = (owner: Uint8Array): boolean => prefixBytes.every((byte, at) => owner[at] === byte)

@@ -83,7 +83,11 @@ function answerUntilTold(
   if (confined < 0) log.warning(`keeps rights that it has no use for: ${errorName(confined)}`)
 
   const statusFile = statusFileAt(calls, `${base}.json`, us, settings.stateDirectory)
-  const server = serverFor({ calls, settings, log, bootId: bootId(anywhere) }, options.maxVersion, statusFile)
+  const server = serverFor(
+    { calls, settings, log, bootId: bootId(anywhere), holder: us },
+    options.maxVersion,
+    statusFile,
+  )
   if (early === undefined) lookForUntracked(server, settings, pipefs)
   const loop: Loop = {
     server,

@@ -43,7 +43,13 @@ export interface Server {
 const noDeadline: Deadline = { assertTimeLeft: () => undefined }
 
 export function serverFor(
-  { calls, settings, log, bootId }: { calls: Calls; settings: Settings; log: Log; bootId: string },
+  {
+    calls,
+    settings,
+    log,
+    bootId,
+    holder,
+  }: { calls: Calls; settings: Settings; log: Log; bootId: string; holder: string },
   maxVersion: number,
   statusFile: StatusFile,
 ): Server {
@@ -57,7 +63,7 @@ export function serverFor(
   let distrusted = false
 
   const withWorld: Server['withWorld'] = (kernel, work) => {
-    const state = stateDirectory(calls, settings.stateDirectory, settings.runDirectory)
+    const state = stateDirectory(calls, settings.stateDirectory, settings.runDirectory, holder)
     try {
       return work({ calls, state, nfsd: kernel, log, deadline: noDeadline })
     } finally {

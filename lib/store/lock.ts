@@ -13,7 +13,7 @@ import { errorCode } from '../failure.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
-import { holderName, lifeOf } from './process.ts'
+import { lifeOf } from './process.ts'
 import { lockName } from './layout.ts'
 import type { StateDirectory } from './state-directory.ts'
 
@@ -33,7 +33,7 @@ export interface LockOptions {
 export function locked<T>(state: StateDirectory, options: LockOptions, work: () => T): T {
   // Without `v4clients` there is nothing that order could matter to: the work itself will say so.
   const clients = state.clients()
-  const release = clients === undefined ? undefined : take(clients, options)
+  const release = clients === undefined ? undefined : take(clients, state.holder(), options)
   try {
     return work()
   } finally {
@@ -41,8 +41,7 @@ export function locked<T>(state: StateDirectory, options: LockOptions, work: () 
   }
 }
 
-function take(clients: Directory, { assertTimeLeft, passedBy }: LockOptions): (() => void) | undefined {
-  const us = holderName(clients)
+function take(clients: Directory, us: string, { assertTimeLeft, passedBy }: LockOptions): (() => void) | undefined {
   const seam = lockedByLink(clients, us)
   const options = {
     lockfilePath: lockName,

@@ -27,6 +27,7 @@ import type { KernelBootTime } from '../upcall/request.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { lookAtFormat1 } from './format1.ts'
+import { holderName } from './process.ts'
 import { markOf, type Mark, type Recorded } from './layout.ts'
 
 export interface StateDirectory {
@@ -45,13 +46,21 @@ export interface StateDirectory {
   readonly directoryOf: (start: Start) => Directory | undefined
   /** Directories have been made, or removed: they are opened anew. */
   readonly reopen: () => void
+  /** This process, as the lock names it. */
+  readonly holder: () => string
   /** For whoever goes on living: all that was ever opened is closed. */
   readonly close: () => void
 }
 
 export const usualRunDirectory = '/run/nfsd-userland-helper'
 
-export function stateDirectory(calls: Calls, path: string, runDirectory = usualRunDirectory): StateDirectory {
+/** @param holder this process, where its name is known already. */
+export function stateDirectory(
+  calls: Calls,
+  path: string,
+  runDirectory = usualRunDirectory,
+  holder?: string,
+): StateDirectory {
   const anywhere = disk.anywhere(calls)
   const clientsPath = `${path}/v4clients`
   const opened = new Map<string, Directory>()
@@ -86,6 +95,7 @@ export function stateDirectory(calls: Calls, path: string, runDirectory = usualR
     reopen: () => {
       opened.clear()
     },
+    holder: () => holder ?? holderName(anywhere),
     close: () => {
       opened.clear()
       for (const directory of all.splice(0)) disk.close(directory)

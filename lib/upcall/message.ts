@@ -128,23 +128,30 @@ export function answerTo(header: Header, size: number, status: number, version?:
 const inProgress = -115
 
 /**
- * One client that may reclaim, in answer to GraceStart. @param principal hex digits: kernels of version 1 have no room for it.
+ * Clients that may reclaim, in answer to GraceStart: each is a message. The bytes that are given are those of the last one, since a
+ * list may have a hundred thousand.
+ * @param principal hex digits: kernels of version 1 have no room for it.
  */
-export function listEntry(
+export function listEntries(
   header: Header,
   size: number,
-  owner: Uint8Array,
-  principal: string | undefined,
-): Uint8Array<ArrayBuffer> {
+): (owner: Uint8Array, principal: string | undefined) => Uint8Array<ArrayBuffer> {
   const bytes = answerTo({ ...header, command: commands['grace-start'] }, size, inProgress)
-  view(bytes).setUint16(headerSize, owner.length, littleEndian)
-  bytes.set(owner, ownerAt)
-  if (header.version === 2 && principal !== undefined) {
-    const length = Math.min(hashSize, principal.length / 2)
-    bytes[hashLengthAt] = length
-    for (let at = 0; at < length; at++) bytes[hashAt + at] = Number.parseInt(principal.slice(2 * at, 2 * at + 2), 16)
+  const entry = view(bytes)
+  let filled = 0
+  return (owner, principal) => {
+    if (owner.length < filled) bytes.fill(0, ownerAt + owner.length, ownerAt + filled)
+    filled = owner.length
+    entry.setUint16(headerSize, owner.length, littleEndian)
+    bytes.set(owner, ownerAt)
+    if (header.version === 2) {
+      const length = principal === undefined ? 0 : Math.min(hashSize, principal.length / 2)
+      bytes[hashLengthAt] = length
+      for (let at = 0; at < length; at++)
+        bytes[hashAt + at] = Number.parseInt((principal ?? '').slice(2 * at, 2 * at + 2), 16)
+    }
+    return bytes
   }
-  return bytes
 }
 
 /**

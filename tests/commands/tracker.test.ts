@@ -337,7 +337,7 @@ describe('the LSB script', { skip: ours ? false : 'it starts the executable' }, 
       S=/etc/init.d/nfsd-userland-helper
       cp '${script}' $S
       # Of this machine's own only.
-      serving() { for id in $(pidof nfsd-userland-helper); do [ "$(readlink /proc/$id/root)" != "$(readlink /proc/self/root)" ] || echo $id; done; }
+      serving() { for id in $(pidof nfsd-userland-helper); do [ "$(readlink /proc/$id/ns/mnt)" != "$(readlink /proc/self/ns/mnt)" ] || echo $id; done; }
       trap 'sh $S stop' EXIT
       sh $S start
       sh $S status

@@ -12,6 +12,8 @@ import { openPipe } from '../../../lib/kernel/pipe.ts'
 import { serverFor } from '../../../lib/serve/server.ts'
 import { hold } from '../../../lib/serve/serve.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
+import { holderName } from '../../../lib/store/process.ts'
+import { anywhere } from '../../../lib/syscalls/files.ts'
 import { nodeCalls } from '../../../lib/syscalls/node.ts'
 import { message, type Command } from '../../support/pipe/messages.ts'
 import { kernelEnd, type AskedMessage, type KernelEnd } from '../../support/memory/pipe.ts'
@@ -79,7 +81,7 @@ function live(machine: Machine, dies = Infinity): number | 'died' {
     }
     calls.mkdirat(-100, directory, 0o700)
     calls.mkdirat(-100, settings.runDirectory, 0o700)
-    const server = serverFor({ calls, settings, log, bootId: 'boot' }, 2, {
+    const server = serverFor({ calls, settings, log, bootId: 'boot', holder: holderName(anywhere(calls)) }, 2, {
       write: () => undefined,
       remove: () => undefined,
     })

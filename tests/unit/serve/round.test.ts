@@ -14,6 +14,8 @@ import { hold, type Held } from '../../../lib/serve/serve.ts'
 import { serverFor, type Server } from '../../../lib/serve/server.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
+import { holderName } from '../../../lib/store/process.ts'
+import { anywhere } from '../../../lib/syscalls/files.ts'
 import { nodeCalls } from '../../../lib/syscalls/node.ts'
 import { kernelEnd, type AskedMessage, type KernelEnd } from '../../support/memory/pipe.ts'
 import { message, statusOf, type Command, type Version } from '../../support/pipe/messages.ts'
@@ -69,7 +71,7 @@ function live(machine: Machine, change: (calls: Calls) => Partial<Calls> = () =>
     complaints: [],
   }
   const log = openLog(calls, settings)
-  const server = serverFor({ calls, settings, log, bootId: 'boot' }, 2, {
+  const server = serverFor({ calls, settings, log, bootId: 'boot', holder: holderName(anywhere(calls)) }, 2, {
     write: () => undefined,
     remove: () => undefined,
   })
