@@ -75,12 +75,8 @@ function answerUntilTold(
 
   const signals = calls.endSignals()
   const mounts = calls.openat(atFlags.AT_FDCWD, '/proc/self/mountinfo', calls.flags.O_RDONLY, 0)
-  const confined = calls.confine(
-    [settings.stateDirectory, settings.runDirectory],
-    [settings.nfsdDirectory, kernelLog, pipefs],
-    ['/'],
-  )
-  if (confined < 0) log.warning(`keeps rights that it has no use for: ${errorName(confined)}`)
+  const confine = confining(calls, settings, pipefs, log)
+  confine()
 
   const statusFile = statusFileAt(calls, `${base}.json`, us, settings.stateDirectory)
   const server = serverFor(
@@ -97,6 +93,7 @@ function answerUntilTold(
     untilGone: options.untilGone,
     signals,
     mounts,
+    confine,
   }
   try {
     run(loop, early)
@@ -104,6 +101,32 @@ function answerUntilTold(
   } finally {
     ready.stopping()
     statusFile.remove()
+  }
+}
+
+/**
+ * Gives rights up as soon as rpc_pipefs is mounted, which is before any message is read: a right to a directory (Landlock) is none to
+ * what is mounted over it later.
+ * @returns does so once. @throws Failed, if another rpc_pipefs is there by now: this process may not open its pipe.
+ */
+function confining(calls: Calls, settings: Settings, pipefs: string, log: Log): () => void {
+  let device: number | undefined
+  return () => {
+    const directory = files.lookAtName(`${pipefs}/nfsd`, files.anywhere(calls))
+    if (directory === undefined || directory.device === device) return
+    if (device !== undefined)
+      throw new Failed({
+        kind: 'storage',
+        atStart: false,
+        what: `rpc_pipefs at ${quote(pipefs)} was mounted anew, and this process gave up the right to it: start it again`,
+      })
+    device = directory.device
+    const answer = calls.confine(
+      [settings.stateDirectory, settings.runDirectory],
+      [settings.nfsdDirectory, kernelLog, pipefs],
+      ['/'],
+    )
+    if (answer < 0) log.warning(`keeps rights that it has no use for: ${errorName(answer)}`)
   }
 }
 
@@ -152,6 +175,7 @@ interface Loop {
   readonly untilGone: boolean
   readonly signals: number
   readonly mounts: number
+  readonly confine: () => void
 }
 
 export interface Held {
@@ -244,12 +268,13 @@ const untilFirst = (...waits: readonly (number | undefined)[]): number => {
 }
 
 function run(loop: Loop, early: Pipe | undefined): void {
-  const { server, ready, pipefs, untilGone, signals, mounts } = loop
+  const { server, ready, pipefs, untilGone, signals, mounts, confine } = loop
   const { calls, log } = server
   const directory = `${pipefs}/nfsd`
   // Before the first look: what comes later is told.
   let watch = calls.watch(directory)
   if (watch < 0) log.warning(`no rpc_pipefs is mounted at ${quote(pipefs)}: waiting for it`)
+  else confine()
   const pipe = holding(loop, early)
   pipe.look()
   let aliveAt = calls.monotonic()
@@ -257,7 +282,10 @@ function run(loop: Loop, early: Pipe | undefined): void {
   for (;;) {
     if (watch < 0) {
       watch = calls.watch(directory)
-      if (watch >= 0) pipe.look()
+      if (watch >= 0) {
+        confine()
+        pipe.look()
+      }
     }
     if (watch >= 0) ready.ready()
 
@@ -297,6 +325,7 @@ function run(loop: Loop, early: Pipe | undefined): void {
     if ((mounted & (pollPri | pollErr)) !== 0 || (changed & ~pollIn) !== 0) {
       if (watch >= 0) calls.close(watch)
       watch = calls.watch(directory)
+      if (watch >= 0) confine()
     }
     if (isGone || changed !== 0 || mounted !== 0 || pipe.isMissed()) pipe.look()
     if (told !== 0) {

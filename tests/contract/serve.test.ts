@@ -611,6 +611,33 @@ async function onSlowDisk(
   })
 }
 
+describe('serve before rpc_pipefs is mounted', () => {
+  it('keeps its rights until it is, then gives them up and holds the pipe; ends where another one is mounted over it, since it may not open its pipe', () => {
+    const machine = newMachine()
+    const pipes = join(machine.dir, 'pipes')
+    mkdirSync(pipes)
+    // A file in memory stands for the pipe: it has no messages.
+    const script = `
+      waits() { for i in $(seq 200); do eval "$1" && return; sleep 0.05; done; echo "in vain: $1"; }
+      rights() { sed -n 's/^CapEff:\t//p' /proc/$id/status; }
+      mounted() { mount -t tmpfs none '${pipes}'; mkdir '${pipes}/nfsd'; }
+      ${serveWords(machine, pipes).join(' ')} 2> '${machine.dir}/said' & id=$!
+      waits "grep -q waiting '${machine.dir}/said'"
+      [ "$(rights)" != 0000000000000000 ] && echo waits
+      mounted
+      waits '[ "$(rights)" = 0000000000000000 ]'
+      touch '${pipes}/nfsd/cld'
+      waits "grep -q holds '${machine.dir}/said'"
+      mounted
+      wait $id; echo $?`
+    const output = execFileSync('unshare', ['--mount', 'sh', '-c', script], { encoding: 'utf8', timeout: 60_000 })
+    const said = readFileSync(join(machine.dir, 'said'), 'utf8')
+    scrap(machine)
+    assert.equal(output, 'waits\n135\n', said)
+    assert.match(said, /was mounted anew/)
+  })
+})
+
 /** One that must not run. */
 async function refused(
   words: readonly string[],
