@@ -1,113 +1,23 @@
 /** Rounds at the pipe, where little is left: of a message to withhold, of descriptors, of room in the run directory. */
 import assert from 'node:assert/strict'
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
-import { createRequire } from 'node:module'
-import { tmpdir } from 'node:os'
+import { rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { perform } from '../../../lib/events/perform.ts'
-import { openPipe } from '../../../lib/kernel/pipe.ts'
-import { openLog } from '../../../lib/kernel/log.ts'
 import { lastReplies } from '../../../lib/serve/journal.ts'
 import { answerQueued, tryAgain } from '../../../lib/serve/round.ts'
-import { hold, type Held } from '../../../lib/serve/serve.ts'
-import { serverFor, type Server } from '../../../lib/serve/server.ts'
-import type { Calls } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
-import { holderName } from '../../../lib/store/process.ts'
-import { anywhere } from '../../../lib/syscalls/files.ts'
+import { openPipe } from '../../../lib/kernel/pipe.ts'
 import { nodeCalls } from '../../../lib/syscalls/node.ts'
-import { kernelEnd, type AskedMessage, type KernelEnd } from '../../support/memory/pipe.ts'
+import type { AskedMessage } from '../../support/memory/pipe.ts'
+import { live, liveUntil, newMachine as machineIn, newRoom, type Machine } from '../../support/memory/serving.ts'
 import { message, statusOf, type Command, type Version } from '../../support/pipe/messages.ts'
 
-const room = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'serve-round-'))
+const room = newRoom('serve-round')
 after(() => {
   rmSync(room, { recursive: true })
 })
-// The lock is loaded where it is taken (lib/store/lock.ts), as the bundle does it.
-Object.assign(globalThis, { require: createRequire(import.meta.url) })
-
-class Killed extends Error {}
-
-interface Machine {
-  readonly kernel: KernelEnd
-  readonly directory: string
-  lives: number
-}
-
-let machines = 0
-function newMachine(): Machine {
-  const directory = join(room, String(machines++))
-  const calls = nodeCalls()
-  calls.mkdirat(-100, directory, 0o700)
-  calls.mkdirat(-100, join(directory, 'run'), 0o700)
-  return { kernel: kernelEnd(calls, join(directory, 'cld')), directory, lives: 0 }
-}
-
-interface Life {
-  readonly calls: Calls
-  readonly server: Server
-  readonly held: Held | 'gone'
-}
-
-/** One process, which answers all that is queued. @param change what is different about its calls. */
-function live(machine: Machine, change: (calls: Calls) => Partial<Calls> = () => ({})): Life {
-  const { kernel, directory } = machine
-  const id = 6_000_000 + machine.lives++
-  const quiet: Calls = {
-    ...kernel.calls,
-    sleep: () => undefined,
-    processId: () => id,
-    write: (descriptor, bytes) => (descriptor === 2 ? bytes.length : kernel.calls.write(descriptor, bytes)),
-  }
-  const calls = { ...quiet, ...change(quiet) }
-  const settings = {
-    stateDirectory: join(directory, 'state'),
-    runDirectory: join(directory, 'run'),
-    nfsdDirectory: join(directory, 'nfsd'),
-    configuration: undefined,
-    foreground: true,
-    debug: false,
-    complaints: [],
-  }
-  const log = openLog(calls, settings)
-  const server = serverFor({ calls, settings, log, bootId: 'boot', holder: holderName(anywhere(calls)) }, 2, {
-    write: () => undefined,
-    remove: () => undefined,
-  })
-  const pipe = openPipe(calls, join(directory, 'cld'))
-  assert.ok(pipe)
-  const held = hold(server, join(settings.runDirectory, 'replies'), pipe)
-  if (held !== 'gone') answerQueued(server, held.pipe, held.journal)
-  return { calls, server, held }
-}
-
-/** Killed before its call of that number, if it makes so many. */
-function liveUntil(machine: Machine, most: number): 'lives' | 'killed' {
-  let made = 0
-  try {
-    live(machine, (calls) =>
-      Object.fromEntries(
-        Object.entries(calls).map(([name, call]: [string, unknown]) => [
-          name,
-          typeof call !== 'function' || ['now', 'monotonic', 'processId', 'userId', 'sleep'].includes(name)
-            ? call
-            : (...words: unknown[]): unknown => {
-                if (made >= most) throw new Killed()
-                made++
-                return (call as (...words: unknown[]) => unknown)(...words)
-              },
-        ]),
-      ),
-    )
-    return 'lives'
-  } catch (thrown) {
-    if (!(thrown instanceof Killed)) throw thrown
-    return 'killed'
-  } finally {
-    machine.kernel.die()
-  }
-}
+const newMachine = (): Machine => machineIn(room)
 
 const ask = ({ kernel }: Machine, version: Version, command: Command, owner?: string): AskedMessage =>
   kernel.ask(message(version, command, owner === undefined ? {} : { owner: Buffer.from(owner) }))
