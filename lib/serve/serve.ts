@@ -158,9 +158,11 @@ function claim(lock: string, calls: Calls): void {
 function lookForUntracked(server: Server, settings: Settings, pipefs: string): void {
   const { calls, log } = server
   const anywhere = files.anywhere(calls)
-  if (!isMounted(calls, pipefs) || helperIsOurs(calls)) return
+  const hasPipe = (): boolean => files.exists(pipeIn(pipefs), anywhere)
+  // A server that is just starting waits for us to hold its pipe, and whoever reads this file waits for that server.
+  if (!isMounted(calls, pipefs) || helperIsOurs(calls) || hasPipe()) return
   const threads = files.beginningOf(`${settings.nfsdDirectory}/threads`, anywhere)
-  if (threads === undefined || !(Number(threads) > 0) || files.exists(pipeIn(pipefs), anywhere)) return
+  if (threads === undefined || !(Number(threads) > 0) || hasPipe()) return
   server.distrust('start')
   log.critical(
     'the NFS server was started without us, and nothing is recorded of it: nobody may reclaim after its next start',
