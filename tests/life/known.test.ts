@@ -149,6 +149,17 @@ const lives: Readonly<Record<string, Life>> = {
     check(0),
     check(2),
   ),
+  "who is pruned is taken out wholly: also what the kernel's own tracker has of a client that was recorded since": life(
+    [0],
+    start,
+    create(0),
+    later,
+    start,
+    { act: 'prune' },
+    later,
+    start,
+    check(0),
+  ),
   'in an instance without a tracker nobody is let in, and nobody imported': life(
     [],
     start,

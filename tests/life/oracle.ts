@@ -190,8 +190,8 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
       }
     }
     case 'prune':
-      for (const owner of reclaimable) principals.delete(owner)
-      reclaimable.clear()
+      // Wholly, whoever else knew of it: `forget` goes through what the kernel's own tracker has too.
+      for (const owner of [...reclaimable]) forget(memory, owner)
       return { ...yes('a person may take out who has not come back'), endGrace: memory.full ? 'must not' : 'may' }
     case 'allow': {
       if (memory.untracked !== undefined) return no(refused, 'after the next start nobody may reclaim')
