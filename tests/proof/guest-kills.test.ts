@@ -82,13 +82,15 @@ describe('a machine is killed while it acknowledges', { skip: !hasExecutable || 
     const tallies = lives.map(() => ({ acknowledged: 0, broken: [] as string[] }))
     const dice = random(seed('when the power goes'))
     try {
-      // The last boot only asks.
-      for (let kill = 0; kill <= kills; kill++)
-        await oneBoot(
-          lives,
-          tallies,
-          kill < kills ? { after: least, midst: dice() < 0.5 ? 0 : dice() * 1000 } : { after: 0, midst: 0 },
-        )
+      const onlyAsks: Kill = { after: 0, midst: 0 }
+      const someKill = (): Kill => ({ after: least, midst: dice() < 0.5 ? 0 : dice() * 1000 })
+      for (let kill = 0; kill < kills; kill++) await oneBoot(lives, tallies, someKill())
+      await oneBoot(lives, tallies, onlyAsks)
+      // Controls may be lucky: on a slow machine the journal commits by itself before the kill. All are killed once more then.
+      for (let more = 0; more < mostMore && tallies.slice(2).every(({ broken }) => broken.length === 0); more++) {
+        await oneBoot(lives, tallies, someKill())
+        await oneBoot(lives, tallies, onlyAsks)
+      }
     } finally {
       for (const { disk } of lives) disk.scrap()
       rmSync(directory, { recursive: true, force: true })
@@ -113,6 +115,9 @@ describe('a machine is killed while it acknowledges', { skip: !hasExecutable || 
     )
   })
 })
+
+/** How often a kill is repeated in which no control broke its promise. */
+const mostMore = 4
 
 interface Tally {
   acknowledged: number
