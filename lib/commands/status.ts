@@ -13,7 +13,8 @@ import { isoTime, pairs, table, toned } from './shared/table.ts'
 import { graceNow, holdersAmong, type Grace, type Holder } from './shared/grace.ts'
 import { askKernel, type Kernel, type Seconds } from './shared/kernel.ts'
 import type { LiveClient } from './shared/live-clients.ts'
-import { forgetsVersion40, longList, sayTracker, trackerJson, trackerOf, type Tracker } from './shared/tracker.ts'
+import { longList } from '../upcall/message.ts'
+import { forgetsVersion40, sayTracker, trackerJson, trackerOf, type Tracker } from './shared/tracker.ts'
 import {
   clientJson,
   each,

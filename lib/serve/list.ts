@@ -17,16 +17,13 @@ import type { AllowedClient, Nfsd } from '../kernel/nfsd.ts'
 import type { Log } from '../kernel/log.ts'
 import type { Pipe, Taken } from '../kernel/pipe.ts'
 import { bytesOf } from '../bytes.ts'
-import { listEntries } from '../upcall/message.ts'
+import { hashPrefix, listEntries, meansAnother } from '../upcall/message.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
 
 /** How long the kernel may take for the list, as far as a sample tells: 100 000 names take one or two seconds where each costs the same. */
 const longestMs = 5000
 /** One name in so many is timed. */
 const sample = 64
-
-/** A kernel of today has clients enough for a list of this length to be told of. */
-export const longList = 10_000
 
 export interface List {
   /** Where a start tells who may reclaim. */
@@ -37,8 +34,6 @@ export interface List {
   /** The message: it may have been read whole meanwhile. */
   readonly taken: () => Taken
 }
-
-const prefix = 'hash:'
 
 /** Whether this kernel takes MD5 names for what they are: CONFIG_NFSD_LEGACY_CLIENT_TRACKING, which has the parameter too. */
 export const knowsHashes = (calls: Calls): boolean =>
@@ -80,7 +75,7 @@ export function listFor(
   const sayAll = (clients: Iterable<AllowedClient>): void => {
     for (const { owner, principal } of clients) {
       if (owner.length === 0) log.error('a client with an empty owner may not reclaim: the kernel takes no such name')
-      else if (startsWithPrefix(owner))
+      else if (meansAnother(owner))
         log.error(`${showOwner(owner)} may not reclaim: to the kernel its name would mean another client`)
       else say(owner, principal)
       if (tookMs > longestMs) {
@@ -88,7 +83,7 @@ export function listFor(
         return
       }
     }
-    if (knowsHashes(calls)) for (const hash of hashes()) say(bytesOf(`${prefix}${hash}\0`), undefined)
+    if (knowsHashes(calls)) for (const hash of hashes()) say(bytesOf(`${hashPrefix}${hash}\0`), undefined)
   }
   return {
     nfsd: {
@@ -106,7 +101,3 @@ export function listFor(
     taken: () => taken,
   }
 }
-
-const prefixBytes = bytesOf(prefix)
-
-const startsWithPrefix = (owner: Uint8Array): boolean => prefixBytes.every((byte, at) => owner[at] === byte)

@@ -5,6 +5,7 @@
  * the command's own. Both versions have one size for all commands. An answer has the size of its message; the kernel looks
  * at its size, xid and status, and in the answer to GetVersion at one byte more.
  */
+import { bytesOf } from '../bytes.ts'
 import { hexOf } from './hex.ts'
 import { longestOwner, type ClientOwner } from './owner.ts'
 
@@ -126,6 +127,19 @@ export function answerTo(header: Header, size: number, status: number, version?:
 
 /** The status of a list's entries: more follows. */
 const inProgress = -115
+
+/** A list that is longer takes newer kernels seconds to minutes. */
+export const longList = 10_000
+
+/**
+ * What a name begins with that stands for an MD5, to nfsdcld and to kernels that still know their own tracker (nfs4recover.c,
+ * __cld_pipe_inprogress_downcall).
+ */
+export const hashPrefix = 'hash:'
+const prefixBytes = bytesOf(hashPrefix)
+
+/** Whether a client's name would let another one in: what follows the prefix is taken for that one's MD5. */
+export const meansAnother = (owner: Uint8Array): boolean => prefixBytes.every((byte, at) => owner[at] === byte)
 
 /**
  * Clients that may reclaim, in answer to GraceStart: each is a message. The bytes that are given are those of the last one, since a

@@ -1,7 +1,8 @@
 /** The pipe: is it there, who answers at it, and what does it not keep (docs/kernels.md). */
 import { counted, quote } from '../../failure.ts'
 import { nfsdcldRuns } from '../shared/nfsdcld-runs.ts'
-import { forgetsVersion40, longList, sayHolders, sayTracker, strangersAt } from '../shared/tracker.ts'
+import { longList } from '../../upcall/message.ts'
+import { forgetsVersion40, sayHolders, sayTracker, strangersAt } from '../shared/tracker.ts'
 import { escapeOwner } from '../../upcall/owner.ts'
 import { doubtful, good, wrong, type Said } from './finding.ts'
 import type { Site } from './site.ts'

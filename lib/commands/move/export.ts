@@ -12,6 +12,7 @@ import { nfsdThreads } from '../shared/service.ts'
 import { refused } from './database.ts'
 import { writeExport } from './json.ts'
 import { hashesIn } from './legacy-top.ts'
+import { meansAnother } from '../../upcall/message.ts'
 import type { Movable } from './movable.ts'
 import { writeNfsdcld } from './nfsdcld.ts'
 import { writeNfsdcltrack } from './nfsdcltrack.ts'
@@ -105,9 +106,6 @@ export const exportCommand = command(
     return 0
   },
 )
-
-/** nfsdcld and the kernel take what follows for the MD5 of an owner (fs/nfsd/nfs4recover.c, nfsd4_cld_check). */
-const meansAnother = (owner: Uint8Array): boolean => Buffer.from(owner.subarray(0, 5)).toString('latin1') === 'hash:'
 
 const now = (): number => Math.floor(Date.now() / 1000)
 

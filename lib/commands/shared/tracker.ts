@@ -49,9 +49,6 @@ export interface Tracker {
   readonly serving: Serving | undefined
 }
 
-/** More names than these, and kernels since 2026 take long to put each into a list that they walk (nfs4_client_to_reclaim). */
-export const longList = 10_000
-
 export function trackerOf(here: Here, kernel: Pick<Kernel, 'runningSeconds'>): Tracker {
   const path = here.pipefs()
   const offersHelper = fs.existsSync('/sys/module/nfsd/parameters/cltrack_prog')
