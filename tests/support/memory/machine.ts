@@ -30,20 +30,32 @@ export const runDirectory = '/run'
 const statOf = (id: number): string =>
   `${id} (nfsd-userland-h) R 1 1 1 0 -1 4194304 0 0 0 0 0 0 0 0 20 0 1 0 ${id} 1 1\n`
 
+const file = (bytes: string): Tree => new Map([['', { kind: 'file', bytes }]])
+const directory: Tree = new Map([['', { kind: 'directory' }]])
+
+/** A file system with what the helper reads of a system: who the machine is, how long a process may go, where things are. */
+export function systemInMemory(): MemoryFiles {
+  const files = memoryFiles()
+  files.plant(file('11111111-2222-3333-4444-555555555555\n'), '/proc/sys/kernel/random/boot_id')
+  files.plant(file('00112233445566778899aabbccddeeff\n'), '/etc/machine-id')
+  files.plant(
+    file('Max open files            1024                 524288               files     \n'),
+    '/proc/self/limits',
+  )
+  files.plant(new Map([['', { kind: 'link', target: 'pid:[4026531836]' }]]), '/proc/self/ns/pid')
+  for (const path of [runDirectory, '/var/lib', nfsd]) files.plant(directory, path)
+  return files
+}
+
 /**
  * @param state what is in the state directory; nothing: it is not there.
  * @param fault what is wrong with the system's calls.
  */
 export function machineWith(state?: Tree, fault: (calls: Calls) => Partial<Calls> = () => ({})): Machine {
-  const files = memoryFiles()
+  const files = systemInMemory()
   const calls: Calls = { ...files.calls, ...fault(files.calls) }
   const log: string[] = []
   const kernel: Machine['kernel'] = { grace: undefined, askedToEnd: 0, allowed: '' }
-  const file = (bytes: string): Tree => new Map([['', { kind: 'file', bytes }]])
-  files.plant(file('11111111-2222-3333-4444-555555555555\n'), '/proc/sys/kernel/random/boot_id')
-  files.plant(file('00112233445566778899aabbccddeeff\n'), '/etc/machine-id')
-  files.plant(new Map([['', { kind: 'link', target: 'pid:[4026531836]' }]]), '/proc/self/ns/pid')
-  for (const path of [runDirectory, '/var/lib', nfsd]) files.plant(new Map([['', { kind: 'directory' }]]), path)
   files.device(
     '/dev/kmsg',
     () => '',

@@ -1,8 +1,5 @@
-/** One `serve` after another, in process, at a kernel's end in memory (pipe.ts); files are this machine's. */
+/** One `serve` after another, in process, at a kernel's end in memory (pipe.ts), on a file system in memory. */
 import assert from 'node:assert/strict'
-import { existsSync, mkdtempSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
 import { openLog } from '../../../lib/kernel/log.ts'
 import { openPipe } from '../../../lib/kernel/pipe.ts'
 import { answerQueued } from '../../../lib/serve/round.ts'
@@ -11,26 +8,29 @@ import { serverFor, type Server } from '../../../lib/serve/server.ts'
 import { holderName } from '../../../lib/store/process.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
 import { anywhere } from '../../../lib/syscalls/files.ts'
-import { nodeCalls } from '../../../lib/syscalls/node.ts'
+import type { MemoryFiles } from './files.ts'
+import { nfsd, runDirectory, stateDirectory, systemInMemory } from './machine.ts'
 import { kernelEnd, type KernelEnd } from './pipe.ts'
+
+/** Where rpc_pipefs has the pipe, and where `serve` has its journal. */
+export const pipePath = '/run/rpc_pipefs/nfsd/cld'
+export const journalPath = `${runDirectory}/replies`
 
 export interface Machine {
   readonly kernel: KernelEnd
-  readonly directory: string
+  readonly files: MemoryFiles
   lives: number
 }
 
-/** In memory, where there is some: nothing here is about the disk. */
-export const newRoom = (name: string): string =>
-  mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), `${name}-`))
+export function newMachine(): Machine {
+  const files = systemInMemory()
+  return { kernel: kernelEnd(files.calls, pipePath), files, lives: 0 }
+}
 
-let machines = 0
-export function newMachine(room: string): Machine {
-  const directory = join(room, String(machines++))
-  const calls = nodeCalls()
-  calls.mkdirat(-100, directory, 0o700)
-  calls.mkdirat(-100, join(directory, 'run'), 0o700)
-  return { kernel: kernelEnd(calls, join(directory, 'cld')), directory, lives: 0 }
+/** The process is no more: its files are closed, and its end of the pipe. */
+export function die({ kernel, files }: Machine): void {
+  kernel.die()
+  files.end()
 }
 
 export interface Life {
@@ -44,7 +44,7 @@ export interface Life {
  * @param change what is different about its calls.
  */
 export function live(machine: Machine, change: (calls: Calls) => Partial<Calls> = () => ({})): Life {
-  const { kernel, directory } = machine
+  const { kernel } = machine
   const id = 5_000_000 + machine.lives++
   const quiet: Calls = {
     ...kernel.calls,
@@ -54,9 +54,9 @@ export function live(machine: Machine, change: (calls: Calls) => Partial<Calls> 
   }
   const calls = { ...quiet, ...change(quiet) }
   const settings = {
-    stateDirectory: join(directory, 'state'),
-    runDirectory: join(directory, 'run'),
-    nfsdDirectory: join(directory, 'nfsd'),
+    stateDirectory,
+    runDirectory,
+    nfsdDirectory: nfsd,
     configuration: undefined,
     foreground: true,
     debug: false,
@@ -67,9 +67,9 @@ export function live(machine: Machine, change: (calls: Calls) => Partial<Calls> 
     write: () => undefined,
     remove: () => undefined,
   })
-  const pipe = openPipe(calls, join(directory, 'cld'))
+  const pipe = openPipe(calls, pipePath)
   assert.ok(pipe)
-  const held = hold(server, join(settings.runDirectory, 'replies'), pipe)
+  const held = hold(server, journalPath, pipe)
   if (held !== 'gone') answerQueued(server, held.pipe, held.journal)
   return { calls, server, held }
 }
@@ -99,6 +99,6 @@ export function liveUntil(machine: Machine, most: number): 'lives' | 'killed' {
     if (!(thrown instanceof Killed)) throw thrown
     return 'killed'
   } finally {
-    machine.kernel.die()
+    die(machine)
   }
 }

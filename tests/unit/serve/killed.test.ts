@@ -1,19 +1,13 @@
 /**
  * `serve` dies at each of its calls, in each state, alone and with many messages queued; then the next one comes. The kernel's
- * end is in memory; the file system is this machine's, which loses nothing when a process dies.
+ * end and the file system are in memory, and lose nothing when a process dies.
  */
 import assert from 'node:assert/strict'
-import { rmSync } from 'node:fs'
-import { after, describe, it } from 'node:test'
+import { describe, it } from 'node:test'
 import type { AskedMessage } from '../../support/memory/pipe.ts'
-import { liveUntil, newMachine as machineIn, newRoom, type Machine } from '../../support/memory/serving.ts'
+import { liveUntil, newMachine, type Machine } from '../../support/memory/serving.ts'
 import { message, type Command } from '../../support/pipe/messages.ts'
 
-const room = newRoom('serve-killed')
-after(() => {
-  rmSync(room, { recursive: true })
-})
-const newMachine = (): Machine => machineIn(room)
 const lives = (machine: Machine): 'lives' | 'killed' => liveUntil(machine, Infinity)
 
 type Asked = readonly [Command, string?]

@@ -1,23 +1,15 @@
 /** Rounds at the pipe, where little is left: of a message to withhold, of descriptors, of room in the run directory. */
 import assert from 'node:assert/strict'
-import { rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
-import { after, describe, it } from 'node:test'
+import { describe, it } from 'node:test'
 import { perform } from '../../../lib/events/perform.ts'
 import { lastReplies } from '../../../lib/serve/journal.ts'
 import { answerQueued, tryAgain } from '../../../lib/serve/round.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { openPipe } from '../../../lib/kernel/pipe.ts'
-import { nodeCalls } from '../../../lib/syscalls/node.ts'
 import type { AskedMessage } from '../../support/memory/pipe.ts'
-import { live, liveUntil, newMachine as machineIn, newRoom, type Machine } from '../../support/memory/serving.ts'
+import { stateDirectory } from '../../support/memory/machine.ts'
+import { die, journalPath, live, liveUntil, newMachine, pipePath, type Machine } from '../../support/memory/serving.ts'
 import { message, statusOf, type Command, type Version } from '../../support/pipe/messages.ts'
-
-const room = newRoom('serve-round')
-after(() => {
-  rmSync(room, { recursive: true })
-})
-const newMachine = (): Machine => machineIn(room)
 
 const ask = ({ kernel }: Machine, version: Version, command: Command, owner?: string): AskedMessage =>
   kernel.ask(message(version, command, owner === undefined ? {} : { owner: Buffer.from(owner) }))
@@ -28,7 +20,7 @@ function starts(machine: Machine): string[] {
   ask(machine, 1, 'getVersion')
   const start = ask(machine, 1, 'graceStart')
   live(machine)
-  machine.kernel.die()
+  die(machine)
   return start.entries
     .map((entry) =>
       entry
@@ -52,7 +44,7 @@ describe('owners of 1024 bytes in version 1, which leave nothing of a message to
       creates.push(...['c', 'd'].map((letter) => ask(machine, 1, 'create', long(letter))))
       const how = liveUntil(machine, at)
       live(machine)
-      machine.kernel.die()
+      die(machine)
       assert.deepEqual(machine.kernel.orphans(), [], `killed before call ${at}: a thread waits for ever`)
       const listed = starts(machine)
       creates.forEach((create, nth) => {
@@ -71,11 +63,11 @@ describe('owners of 1024 bytes in version 1, which leave nothing of a message to
       for (const letter of ['a', 'b']) ask(machine, 1, 'create', long(letter))
       ask(machine, 1, 'graceDone')
       live(machine)
-      machine.kernel.die()
+      die(machine)
       const remove = ask(machine, 1, 'remove', long('a'))
       const how = liveUntil(machine, at)
       live(machine)
-      machine.kernel.die()
+      die(machine)
       const listed = starts(machine)
       if (statusIn(remove) === 0) assert.deepEqual(listed, ['bbbbb'], `killed before call ${at}`)
       else {
@@ -103,7 +95,7 @@ describe('a process that may open few files', () => {
           return typeof text === 'string' ? text.replace(/^(Max open files +)\S+/m, `$1${limit}`) : text
         },
         openat: (directory, name, flags, mode) => {
-          const isPipe = name.endsWith('/cld')
+          const isPipe = name === pipePath
           if (isPipe && pipes.size >= limit - 10) return -errno.EMFILE
           const descriptor = calls.openat(directory, name, flags, mode)
           if (isPipe && descriptor >= 0) pipes.add(descriptor)
@@ -122,7 +114,7 @@ describe('a process that may open few files', () => {
     let opened = 0
     live(machine, (calls) => ({
       openat: (directory, name, flags, mode) =>
-        name.endsWith('/cld') && opened++ > 0 ? -errno.EMFILE : calls.openat(directory, name, flags, mode),
+        name === pipePath && opened++ > 0 ? -errno.EMFILE : calls.openat(directory, name, flags, mode),
     }))
     assert.deepEqual(creates.map(statusIn), [0, 0, 0])
   })
@@ -136,7 +128,7 @@ it('a run directory without room for the journal hangs no thread', () => {
   live(machine, (calls) => ({
     openat: (directory, name, flags, mode) => {
       const descriptor = calls.openat(directory, name, flags, mode)
-      if (name.includes('/replies')) full.add(descriptor)
+      if (name.startsWith(journalPath)) full.add(descriptor)
       else full.delete(descriptor)
       return descriptor
     },
@@ -146,20 +138,18 @@ it('a run directory without room for the journal hangs no thread', () => {
 })
 
 it('of a journal whose last round was cut short, the round before counts too', () => {
-  const { directory } = newMachine()
-  const path = join(directory, 'replies')
-  writeFileSync(
-    path,
-    'pipe\n7 1 0 4 1034 0 - sure\n8 1 0 5 1034 -121 - doubtful\n8 1 1 6 1034 -121 - doubtful\n9 1 0 5 1034 0 - sure\n9 1 1 6 10',
-  )
+  const { files } = newMachine()
+  const bytes =
+    'pipe\n7 1 0 4 1034 0 - sure\n8 1 0 5 1034 -121 - doubtful\n8 1 1 6 1034 -121 - doubtful\n9 1 0 5 1034 0 - sure\n9 1 1 6 10'
+  files.plant(new Map([['', { kind: 'file', bytes }]]), journalPath)
   assert.deepEqual(
-    lastReplies(nodeCalls(), path, 'pipe').map(({ header, status }) => [header.xid, status]),
+    lastReplies(files.calls, journalPath, 'pipe').map(({ header, status }) => [header.xid, status]),
     [
       [5, 0],
       [6, -121],
     ],
   )
-  assert.deepEqual(lastReplies(nodeCalls(), path, 'another pipe'), [])
+  assert.deepEqual(lastReplies(files.calls, journalPath, 'another pipe'), [])
 })
 
 it('a check that fails is not tried again, and takes nothing from what is left to do of its client', () => {
@@ -168,7 +158,7 @@ it('a check that fails is not tried again, and takes nothing from what is left t
   let isBroken = false
   const { server, held } = live(machine, (calls) => ({
     openat: (directory, name, flags, mode) =>
-      isBroken && name.includes('/state') ? -errno.EIO : calls.openat(directory, name, flags, mode),
+      isBroken && name.startsWith(stateDirectory) ? -errno.EIO : calls.openat(directory, name, flags, mode),
   }))
   assert.ok(held !== 'gone')
   isBroken = true
@@ -200,14 +190,14 @@ it('a create that failed is not tried again in the instance of a later upcall: i
   })
   tryAgain(server)
   assert.deepEqual(server.unfinished.all(), [])
-  machine.kernel.die()
+  die(machine)
   assert.deepEqual(starts(machine), [])
 })
 
 it('in version 0 an end of grace tells a time, which is taken for no owner', () => {
   const machine = newMachine()
   const done = machine.kernel.ask(message(1, 'graceDone', { bootTime: 0x6000_0400n }))
-  const pipe = openPipe(machine.kernel.calls, join(machine.directory, 'cld'))
+  const pipe = openPipe(machine.kernel.calls, pipePath)
   const taken = pipe?.take()
   assert.ok(taken !== undefined && taken !== 'gone')
   assert.deepEqual(
