@@ -1,10 +1,41 @@
-/**
- * Every way in which an upcall can fail, its exit status and its sentence.
- *
- * Statuses are public API: `256 - errno`, as nfsdcltrack's, so that the two are interchangeable. The kernel sees only
- * zero or not zero (fs/nfsd/nfs4recover.c, nfsd4_umh_cltrack_upcall); scripts and people see the number.
- */
+/** Every way in which an upcall can fail, its exit status and its sentence. */
 import { textOf } from './bytes.ts'
+
+/**
+ * The exit statuses, and what each means to whoever sees it. They are public API: 256 less an errno, as nfsdcltrack's, so
+ * that the two are interchangeable. The kernel sees only zero or not zero (fs/nfsd/nfs4recover.c,
+ * nfsd4_umh_cltrack_upcall); scripts and people see the number.
+ *
+ * `--help` prints this table. README.md and nfsd-userland-helper(8) repeat it for those who read Markdown, and
+ * tests/unit/texts.test.ts holds them to it.
+ */
+export const exitStatuses = {
+  done: { status: 0, errno: undefined, meaning: 'done, and durable; for `check`: the client may reclaim' },
+  wrong: {
+    status: 1,
+    errno: undefined,
+    meaning:
+      '`doctor`, `verify`: something is wrong; `expire`: a client came back meanwhile; `install`: everything is in place, but the running system could not be told',
+  },
+  mayNotReclaim: { status: 255, errno: 'EPERM', meaning: 'the client may not reclaim; no error' },
+  otherInstance: { status: 140, errno: 'ESTALE', meaning: 'grace end of another server instance: nothing changed' },
+  badArgument: { status: 234, errno: 'EINVAL', meaning: 'bad argument or option: nothing changed' },
+  notHere: {
+    status: 218,
+    errno: 'ENOSYS',
+    meaning: 'unknown verb, or a command that needs what is not here: nothing changed',
+  },
+  ownerTooLong: { status: 151, errno: 'ENOBUFS', meaning: 'client owner longer than 1024 bytes: nothing changed' },
+  storageFailed: { status: 135, errno: 'EREMOTEIO', meaning: "storage failed, or the configuration can't be read" },
+  unusableAtStart: {
+    status: 243,
+    errno: 'EACCES',
+    meaning: "at the start of an instance: the state directory can't be used, or the configuration can't be read",
+  },
+  /** Said by the host in C (lib/syscalls/host/host.c): without memory nothing else could say anything. */
+  outOfMemory: { status: 244, errno: 'ENOMEM', meaning: 'out of memory' },
+  outOfTime: { status: 146, errno: 'ETIMEDOUT', meaning: 'an upcall found no time left after 30 seconds' },
+} as const
 
 export type Failure =
   /** The verdict of `check`: the client may not reclaim. Not an error; RFC 7530 §9.6.3.4. */
@@ -28,45 +59,45 @@ export class Failed extends Error {
   }
 }
 
-/** An exit status as nfsdcltrack forms it. */
-const status = (errno: number): number => 256 - errno
-
 /** The only place where a failure becomes a status and a line. Words in it are quoted by {@link quote}. */
 export function report(failure: Failure): { readonly status: number; readonly line: string } {
   switch (failure.kind) {
     case 'may-not-reclaim':
-      return { status: status(1 /* EPERM */), line: `${failure.owner} may not reclaim: ${failure.because}` }
+      return { status: exitStatuses.mayNotReclaim.status, line: `${failure.owner} may not reclaim: ${failure.because}` }
     case 'other-instance':
       return {
-        status: status(116 /* ESTALE */),
+        status: exitStatuses.otherInstance.status,
         line: `grace end of another server instance refused: it started at ${failure.given}, this one at ${failure.current}`,
       }
     case 'bad-argument':
       return {
-        status: status(22 /* EINVAL */),
+        status: exitStatuses.badArgument.status,
         line: failure.word === undefined ? failure.why : `${failure.why}: ${quote(failure.word)}`,
       }
     case 'unknown-verb':
-      return { status: status(38 /* ENOSYS */), line: `unknown verb: ${quote(failure.word)}` }
+      return { status: exitStatuses.notHere.status, line: `unknown verb: ${quote(failure.word)}` }
     case 'not-here':
       return {
-        status: status(38 /* ENOSYS */),
+        status: exitStatuses.notHere.status,
         line: `no upcall: ${quote(failure.word)}; commands for people need ${failure.missing}`,
       }
     case 'needs-executable':
       return {
-        status: status(38 /* ENOSYS */),
+        status: exitStatuses.notHere.status,
         line: `only the executable can ${quote(failure.word)}: Node has no way to wait for the pipe`,
       }
     case 'owner-too-long':
       return {
-        status: status(105 /* ENOBUFS */),
+        status: exitStatuses.ownerTooLong.status,
         line: `client owner longer than ${failure.longest} bytes: ${quote(failure.word)}`,
       }
     case 'storage':
-      return { status: status(failure.atStart ? 13 /* EACCES */ : 121 /* EREMOTEIO */), line: failure.what }
+      return {
+        status: (failure.atStart ? exitStatuses.unusableAtStart : exitStatuses.storageFailed).status,
+        line: failure.what,
+      }
     case 'out-of-time':
-      return { status: status(110 /* ETIMEDOUT */), line: `out of time while ${failure.doing}` }
+      return { status: exitStatuses.outOfTime.status, line: `out of time while ${failure.doing}` }
     default:
       return failure satisfies never
   }

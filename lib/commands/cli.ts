@@ -13,14 +13,22 @@ import { seeCommands } from './shared/see-commands.ts'
 import { serveCommand } from './serve.ts'
 import { selftestCommand } from './selftest.ts'
 import { print } from './shared/print.ts'
+import { width, wrapped } from './shared/table.ts'
 import { vocabularyOf } from './shared/vocabulary.ts'
-import { Failed, failureFrom } from '../failure.ts'
+import { exitStatuses, Failed, failureFrom } from '../failure.ts'
 import { openLog } from '../kernel/log.ts'
-import { options, parseWords, refuseShortEquals, type OptionName } from '../settings/options.ts'
+import {
+  options,
+  parseWords,
+  refuseShortEquals,
+  summaryOfOption,
+  type Option,
+  type OptionName,
+} from '../settings/options.ts'
 import { pipefsAt } from '../settings/pipefs.ts'
 import { settingsFrom } from '../settings/settings.ts'
 import type { Calls } from '../syscalls/calls.ts'
-import { argumentNames, verbs } from '../upcall/verbs.ts'
+import { argumentNames, summaryOfVerb, verbs, type Verb } from '../upcall/verbs.ts'
 
 const commands: readonly Command[] = [
   ...seeCommands,
@@ -81,26 +89,31 @@ function parser(door: Door): Argv {
       if (thrown !== undefined && thrown.name !== 'YError') throw thrown
       throw new Failed({ kind: 'bad-argument', why: message.replaceAll('\n', ' ') })
     })
-    .wrap(100)
-    .epilogue(
-      [
-        'Exit status: 0 done, and durable; 1 something is wrong (doctor, verify); 255 the client may not',
-        'reclaim; 140 grace end of another instance; 234 bad argument; 218 unknown verb; 151 owner too',
-        'long; 135 storage failed; 243 state directory unusable at start; 244 out of memory; 146 out of time.',
-      ].join('\n'),
-    )
-  for (const [verb, { takes, summary }] of Object.entries(verbs)) {
+    .wrap(width)
+    .epilogue(exitStatusTable())
+  for (const [verb, { takes }] of Object.entries(verbs)) {
     const argument = argumentNames[takes]
-    cli = cli.command(argument === '' ? verb : `${verb} <${argument}>`, summary)
+    cli = cli.command(argument === '' ? verb : `${verb} <${argument}>`, summaryOfVerb(verb as Verb))
   }
   for (const { addTo } of commands) cli = addTo(cli, door)
-  for (const [name, { takes, short, alias, summary }] of Object.entries(options))
+  for (const [name, { takes, short, alias }] of Object.entries<Option>(options))
     cli = cli.option(name, {
       type: takes === undefined ? 'boolean' : 'string',
       alias: [short, alias].filter((other) => other !== undefined),
-      describe: summary,
+      describe: summaryOfOption(name as OptionName),
     })
   return cli
+}
+
+function exitStatusTable(): string {
+  const indent = ' '.repeat(18)
+  const lines = Object.values(exitStatuses).flatMap(({ status, errno, meaning }) =>
+    wrapped(meaning.replaceAll('`', ''), width - indent.length).map((line, at) => {
+      const head = at === 0 ? `  ${String(status).padEnd(5)}${errno ?? ''}` : ''
+      return head.padEnd(indent.length) + line
+    }),
+  )
+  return ['Exit status:', ...lines].join('\n')
 }
 
 /** A lone `-` is an empty word to yargs. */

@@ -14,6 +14,7 @@ import type { Calls } from '../syscalls/calls.ts'
 import { atFlags } from '../syscalls/calls.ts'
 import { answered, errno } from '../syscalls/errno.ts'
 import type { AllowedClient, Nfsd } from '../kernel/nfsd.ts'
+import { helperParameter } from '../kernel/nfsd-module.ts'
 import type { Log } from '../kernel/log.ts'
 import type { Pipe, Taken } from '../kernel/pipe.ts'
 import { bytesOf } from '../bytes.ts'
@@ -37,7 +38,7 @@ export interface List {
 
 /** Whether this kernel takes MD5 names for what they are: CONFIG_NFSD_LEGACY_CLIENT_TRACKING, which has the parameter too. */
 export const knowsHashes = (calls: Calls): boolean =>
-  typeof calls.fstatat(atFlags.AT_FDCWD, '/sys/module/nfsd/parameters/cltrack_prog', 0) !== 'number'
+  typeof calls.fstatat(atFlags.AT_FDCWD, helperParameter, 0) !== 'number'
 
 /** @param hashes the MD5 names of clients of which nothing else is known. */
 export function listFor(

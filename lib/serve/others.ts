@@ -4,6 +4,7 @@
  *
  * Looked at before this process gives its rights away: other processes' descriptors are root's to see.
  */
+import { helperParameter } from '../kernel/nfsd-module.ts'
 import { atFlags, type Calls, type Status } from '../syscalls/calls.ts'
 import * as files from '../syscalls/files.ts'
 
@@ -44,8 +45,6 @@ export function nfsdcldAt(calls: Calls, directory: Status): Other | undefined {
   )
 }
 
-const parameter = '/sys/module/nfsd/parameters/cltrack_prog'
-
 /**
  * Whether a server that has started without us has our helper as its tracker, if the kernel still calls one
  * (nfs4recover.c, nfsd4_client_tracking_init): it keeps the same records, and notes itself what it could not record. Of
@@ -53,7 +52,7 @@ const parameter = '/sys/module/nfsd/parameters/cltrack_prog'
  */
 export function helperIsOurs(calls: Calls): boolean {
   const anywhere = files.anywhere(calls)
-  const named = files.beginningOf(parameter, anywhere)?.replace(/\n$/, '') ?? ''
+  const named = files.beginningOf(helperParameter, anywhere)?.replace(/\n$/, '') ?? ''
   return /\/nfsd-userland-helper(\.cjs)?$/.test(named) && files.exists(named, anywhere)
 }
 

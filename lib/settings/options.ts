@@ -6,28 +6,43 @@
  */
 import { Failed } from '../failure.ts'
 
-/** Spelled once, for upcalls (here) and for people (yargs). */
+/** Spelled once, with what is usual where none is given: for upcalls (here, settings.ts) and for people (yargs). */
 export const options = {
-  'state-dir': { takes: 'DIR', short: 's', alias: 'storagedir', summary: 'the state directory (default /var/lib/nfs)' },
-  foreground: { takes: undefined, short: 'f', alias: undefined, summary: "log to stderr instead of the kernel's log" },
-  debug: { takes: undefined, short: 'd', alias: undefined, summary: 'say more' },
+  'state-dir': {
+    takes: 'DIR',
+    short: 's',
+    alias: 'storagedir',
+    usual: '/var/lib/nfs',
+    summary: 'the state directory',
+  },
+  foreground: { short: 'f', summary: "log to stderr instead of the kernel's log" },
+  debug: { short: 'd', summary: 'say more' },
   'nfsd-dir': {
     takes: 'DIR',
-    short: undefined,
-    alias: undefined,
-    summary: "where the kernel's nfsd file system is mounted (default /proc/fs/nfsd)",
+    usual: '/proc/fs/nfsd',
+    summary: "where the kernel's nfsd file system is mounted",
   },
   'run-dir': {
     takes: 'DIR',
-    short: undefined,
-    alias: undefined,
-    summary: 'where notes about starts are kept while the machine is up (default /run/nfsd-userland-helper)',
+    usual: '/run/nfsd-userland-helper',
+    summary: 'where notes about starts are kept while the machine is up',
   },
-  config: { takes: 'FILE', short: undefined, alias: undefined, summary: 'read this instead of /etc/nfs.conf' },
-} as const satisfies Record<
-  string,
-  { takes?: string | undefined; short?: string | undefined; alias?: string | undefined; summary: string }
->
+  config: { takes: 'FILE', usual: '/etc/nfs.conf', summary: 'the configuration' },
+} as const satisfies Record<string, Option>
+
+export interface Option {
+  readonly takes?: 'DIR' | 'FILE'
+  readonly short?: string
+  readonly alias?: string
+  readonly usual?: string
+  readonly summary: string
+}
+
+/** An option in a list of words, for people. */
+export const summaryOfOption = (name: OptionName): string => {
+  const { summary, usual }: Option = options[name]
+  return usual === undefined ? summary : `${summary} (default ${usual})`
+}
 
 export type OptionName = keyof typeof options
 
@@ -49,7 +64,7 @@ export function parseWords(words: readonly string[]): Words {
     if (!word.startsWith('-') || word === '-') return { given, verb: word, rest: queue }
     const { name, value, bundled } = parseOption(word)
     if (bundled !== undefined) queue.unshift(bundled)
-    if (options[name].takes === undefined) {
+    if (!('takes' in options[name])) {
       if (value !== undefined) throw new Failed({ kind: 'bad-argument', why: `option --${name} takes no value`, word })
       given.set(name, '')
       continue
@@ -80,7 +95,7 @@ function parseOption(word: string): { name: OptionName; value?: string; bundled?
   const value = long === undefined || equals < 0 ? undefined : word.slice(equals + 1)
   for (const key in options) {
     const name = key as OptionName
-    const { short, alias, takes } = options[name]
+    const { short, alias, takes }: Option = options[name]
     if (long === name || (long !== undefined && long === alias)) return value === undefined ? { name } : { name, value }
     if (long !== undefined || short === undefined || word[1] !== short) continue
     const more = word.slice(2)

@@ -8,7 +8,7 @@ import { quote } from '../failure.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import { dropInsOf, readConfiguration, refused } from './files.ts'
 import { booleanFrom, readNfsConf } from './nfs-conf.ts'
-import type { OptionName } from './options.ts'
+import { options, type OptionName } from './options.ts'
 import { inWords, resolved } from './path.ts'
 
 export interface Settings {
@@ -32,21 +32,21 @@ export interface Configuration {
 
 /** The command line's alone, so it is known also where the configuration can't be read. */
 export const runDirectoryFrom = (calls: Calls, given: ReadonlyMap<OptionName, string>): string =>
-  resolved(calls, given.get('run-dir') ?? '/run/nfsd-userland-helper')
+  resolved(calls, given.get('run-dir') ?? options['run-dir'].usual)
 
 /** @throws Failed if the configuration can't be read, or can't be understood in where things are. */
 export function settingsFrom(calls: Calls, given: ReadonlyMap<OptionName, string>): Settings {
-  const file = resolved(calls, given.get('config') ?? '/etc/nfs.conf')
+  const file = resolved(calls, given.get('config') ?? options.config.usual)
   const { values, empty, complaints } = readAll(calls, file, given.has('config'))
-  const directory = (name: 'state-dir' | 'nfsd-dir', usual: string): string => {
+  const directory = (name: 'state-dir' | 'nfsd-dir'): string => {
     const named = given.get(name)
     if (named !== undefined) return resolved(calls, named)
     const set = values.get(name)
-    return set === undefined ? usual : absolute(calls, name, set)
+    return set === undefined ? options[name].usual : absolute(calls, name, set)
   }
   return {
-    stateDirectory: directory('state-dir', '/var/lib/nfs'),
-    nfsdDirectory: directory('nfsd-dir', '/proc/fs/nfsd'),
+    stateDirectory: directory('state-dir'),
+    nfsdDirectory: directory('nfsd-dir'),
     runDirectory: runDirectoryFrom(calls, given),
     configuration: given.has('state-dir') ? undefined : { file, empty },
     foreground: given.has('foreground'),
@@ -65,7 +65,7 @@ export function pipefsDirectoryFrom(
   named: string | undefined,
 ): string | undefined {
   if (named !== undefined) return resolved(calls, named)
-  const file = resolved(calls, given.get('config') ?? '/etc/nfs.conf')
+  const file = resolved(calls, given.get('config') ?? options.config.usual)
   const { values } = readAll(calls, file, given.has('config'), 'and of all')
   const ours = values.get('pipefs-dir')
   if (ours !== undefined) return absolute(calls, 'pipefs-dir', ours)
@@ -154,7 +154,7 @@ function gather(gathered: Gathered, file: string, text: string, section = '', de
     } else if (where === general) {
       gathered.values.set(key, { value, file })
     } else if (where === ours) {
-      if (!keys.includes(key)) complain(`unknown key ${quote(key)}`)
+      if (!configurationKeys.includes(key)) complain(`unknown key ${quote(key)}`)
       else if (key === 'debug' && booleanFrom(value) === undefined)
         complain(`debug is neither yes nor no: ${quote(value)}`)
       else gathered.values.set(key, { value, file })
@@ -162,7 +162,8 @@ function gather(gathered: Gathered, file: string, text: string, section = '', de
   }
 }
 
-const keys: readonly string[] = ['state-dir', 'nfsd-dir', 'pipefs-dir', 'debug']
+/** Ours. nfsd-userland-helper(5) describes each. */
+export const configurationKeys: readonly string[] = ['state-dir', 'nfsd-dir', 'pipefs-dir', 'debug']
 
 /** `include = FILE`, or `-FILE` for one that may be missing; a path that is not absolute begins where the including file is. */
 function includeFile(gathered: Gathered, from: string, value: string, section: string, depth: number): void {

@@ -52,15 +52,8 @@ export interface StateDirectory {
   readonly close: () => void
 }
 
-export const usualRunDirectory = '/run/nfsd-userland-helper'
-
 /** @param holder this process, where its name is known already. */
-export function stateDirectory(
-  calls: Calls,
-  path: string,
-  runDirectory = usualRunDirectory,
-  holder?: string,
-): StateDirectory {
+export function stateDirectory(calls: Calls, path: string, runDirectory: string, holder?: string): StateDirectory {
   const anywhere = disk.anywhere(calls)
   const clientsPath = `${path}/v4clients`
   const opened = new Map<string, Directory>()

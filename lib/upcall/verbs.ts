@@ -1,18 +1,28 @@
 /**
- * The kernel's words, spelled once: parsing, types and help are read off this table.
+ * The kernel's words, spelled once: parsing, types, help and completion are read off these tables.
  * Two dialects, one state machine: the design thread of 2010, and what Linux has used since 3.8 (nfs4recover.c).
  */
+
+/** What the kernel tells or asks. */
+export const events = {
+  start: 'a server instance starts',
+  create: 'a client became active',
+  remove: 'a client is gone',
+  check: 'may this client reclaim?',
+  'grace-done': 'the grace period is over',
+} as const
+
 export const verbs = {
-  start: { event: 'start', takes: 'nothing', summary: 'a server instance starts (thread)' },
-  init: { event: 'start', takes: 'nothing', summary: 'a server instance starts (Linux)' },
-  create_client: { event: 'create', takes: 'escaped-owner', summary: 'a client became active (thread)' },
-  create: { event: 'create', takes: 'hex-owner', summary: 'a client became active (Linux)' },
-  expire_client: { event: 'remove', takes: 'escaped-owner', summary: 'a client is gone (thread)' },
-  remove: { event: 'remove', takes: 'hex-owner', summary: 'a client is gone (Linux)' },
-  check: { event: 'check', takes: 'hex-owner', summary: 'may this client reclaim? (Linux)' },
-  grace_done: { event: 'grace-done', takes: 'nothing', summary: 'the grace period is over (thread)' },
-  gracedone: { event: 'grace-done', takes: 'boot-time', summary: 'the grace period is over (Linux)' },
-} as const satisfies Record<string, { event: string; takes: Takes; summary: string }>
+  start: { event: 'start', dialect: '2010', takes: 'nothing' },
+  init: { event: 'start', dialect: 'Linux', takes: 'nothing' },
+  create_client: { event: 'create', dialect: '2010', takes: 'escaped-owner' },
+  create: { event: 'create', dialect: 'Linux', takes: 'hex-owner' },
+  expire_client: { event: 'remove', dialect: '2010', takes: 'escaped-owner' },
+  remove: { event: 'remove', dialect: 'Linux', takes: 'hex-owner' },
+  check: { event: 'check', dialect: 'Linux', takes: 'hex-owner' },
+  grace_done: { event: 'grace-done', dialect: '2010', takes: 'nothing' },
+  gracedone: { event: 'grace-done', dialect: 'Linux', takes: 'boot-time' },
+} as const satisfies Record<string, { event: keyof typeof events; dialect: '2010' | 'Linux'; takes: Takes }>
 
 export type Takes = 'nothing' | 'hex-owner' | 'escaped-owner' | 'boot-time'
 export type Verb = keyof typeof verbs
@@ -20,6 +30,10 @@ export type Verb = keyof typeof verbs
 /** What every object has (`constructor`) is no verb: it has no event. */
 export const isVerb = (word: string): word is Verb =>
   (verbs as Record<string, { event?: string } | undefined>)[word]?.event !== undefined
+
+/** A verb in a list of words, for people. */
+export const summaryOfVerb = (verb: Verb): string =>
+  `${events[verbs[verb].event]} (${verbs[verb].dialect === 'Linux' ? 'Linux' : 'the design of 2010'})`
 
 /** What a verb's argument is called in usage lines. */
 export const argumentNames: Record<Takes, string> = {

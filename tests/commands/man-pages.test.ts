@@ -1,7 +1,9 @@
-/** The man pages: never out of step with what the program says of itself, and clean roff. */
+/**
+ * The man pages: never out of step with what the program says of itself, and clean roff. What they repeat of its tables
+ * (statuses, verbs, options) is held by tests/unit/texts.test.ts.
+ */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
-import { constants } from 'node:os'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
@@ -78,17 +80,6 @@ eachArtefact('nfsd-userland-helper(8)', (artefact) => {
     }
   })
 
-  it('names every exit status, and none that does not exist', async () => {
-    const [, epilogue = ''] = (await help()).split('Exit status:')
-    const known = [...epilogue.matchAll(/(?:^|;)\s*(\d+) /g)].map(([, status = '']) => status)
-    assert.deepEqual(sorted(terms('EXIT STATUS').flat()), sorted(known))
-    const inSource = readFileSync(join(repository, 'lib/failure.ts'), 'utf8')
-    const statuses = [...inSource.matchAll(/(\d+) \/\* E[A-Z]+ \*\//g)].map(([, errno]) => String(256 - Number(errno)))
-    // The host in C has one of its own: where there is no memory, nothing of the rest could say anything.
-    const ofHost = String(256 - constants.errno.ENOMEM)
-    assert.deepEqual(sorted(known), sorted(['0', '1', ofHost, ...statuses]))
-  })
-
   it('is what install puts in place', async () => {
     const root = scratchRoot('systemd')
     await say(artefact, 'install', '--root', root)
@@ -117,15 +108,5 @@ describe('the man pages', () => {
         .stdout,
       '',
     )
-  })
-
-  it('name each key of the configuration, as the program understands them', () => {
-    const source = readFileSync(join(repository, 'lib/settings/settings.ts'), 'utf8')
-    const keys = [...(/^const keys: .* = \[(.*)\]$/m.exec(source)?.[1] ?? '').matchAll(/'([^']+)'/g)].map(
-      ([, key]) => key,
-    )
-    const five = text(parse('nfsd-userland-helper.5'))
-    assert.ok(keys.length > 2)
-    for (const key of keys) assert.ok(five.includes(key ?? '?'), key)
   })
 })

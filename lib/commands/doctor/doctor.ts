@@ -3,7 +3,7 @@ import { counted, Failed, failureFrom, report } from '../../failure.ts'
 import { command } from '../shared/command.ts'
 import type { Here } from '../shared/here.ts'
 import { print, printJson } from '../shared/print.ts'
-import { toned, type Tone } from '../shared/table.ts'
+import { toned, width, wrapped, type Tone } from '../shared/table.ts'
 import type { Finding, Said, Verdict } from './finding.ts'
 import * as kernel from './kernel-checks.ts'
 import { mountOrder } from './order-check.ts'
@@ -123,7 +123,7 @@ export function inWords({ findings, wrong }: Examined): string {
   const tone = toned()
   const lines = findings.flatMap(({ verdict, what, why, mend }) => {
     const [colour, mark] = marks[verdict]
-    const indented = (text: string): string[] => wrap(text, width - indent.length).map((line) => indent + line)
+    const indented = (text: string): string[] => wrapped(text, width - indent.length).map((line) => indent + line)
     const [first = '', ...rest] = indented(what)
     return [
       `${tone(colour, mark)} ${first.slice(indent.length)}`,
@@ -138,17 +138,4 @@ export function inWords({ findings, wrong }: Examined): string {
   return `${[...lines, '', `${verdict}${unseen > 0 ? `; ${unseen} could not be looked at` : ''}.`].join('\n')}\n`
 }
 
-const width = 100
 const indent = '      '
-
-function wrap(text: string, columns: number): string[] {
-  const lines: string[] = []
-  let line = ''
-  for (const word of text.split(' ')) {
-    if (line !== '' && line.length + 1 + word.length > columns) {
-      lines.push(line)
-      line = word
-    } else line = line === '' ? word : `${line} ${word}`
-  }
-  return [...lines, line]
-}

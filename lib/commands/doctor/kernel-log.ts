@@ -1,12 +1,13 @@
 /** The kernel's log, as far back as its buffer goes: one record a read(2), or lines (Documentation/ABI/testing/dev-kmsg). */
 import { errorCode } from '../../failure.ts'
 import fs from 'node:fs'
+import { kernelLog } from '../../kernel/log.ts'
 
 /** What the kernel itself said, the oldest first; what processes said into its log is left out. */
 export function kernelLines(): readonly string[] | 'unreadable' {
   let descriptor: number
   try {
-    descriptor = fs.openSync('/dev/kmsg', fs.constants.O_RDONLY | fs.constants.O_NONBLOCK)
+    descriptor = fs.openSync(kernelLog, fs.constants.O_RDONLY | fs.constants.O_NONBLOCK)
   } catch {
     return 'unreadable'
   }

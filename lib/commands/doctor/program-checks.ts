@@ -7,15 +7,16 @@ import { errorCode, quote } from '../../failure.ts'
 import fs from 'node:fs'
 import type { Calls } from '../../syscalls/calls.ts'
 import { anywhere, tolerating } from '../../syscalls/files.ts'
-import { usualRunDirectory } from '../../store/state-directory.ts'
+import { options } from '../../settings/options.ts'
 import { forgetUntracked } from '../../store/untracked.ts'
 import { namesIn } from '../shared/listing.ts'
 import { ask } from '../shared/patience.ts'
+import { helperParameter } from '../../kernel/nfsd-module.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
-import { parameterFile, shellWord, type Site } from './site.ts'
+import { shellWord, type Site } from './site.ts'
 
 const tellKernel = (program: string): string =>
-  `printf %s ${shellWord(program)} > ${parameterFile} && systemctl restart nfs-server.service`
+  `printf %s ${shellWord(program)} > ${helperParameter} && systemctl restart nfs-server.service`
 
 /** The name that the kernel would execute: it prints its parameter with one newline more than it has. */
 const namedIn = (text: string): string => text.replace(/\n$/, '')
@@ -27,12 +28,12 @@ export function parameterNames({ parameter, program, moduleLoaded, tracker }: Si
   if (parameter === 'absent')
     return unknown(
       moduleLoaded
-        ? `there is no ${parameterFile}`
+        ? `there is no ${helperParameter}`
         : 'nfsd is not loaded, so the kernel has not been told of any helper yet',
       'It is told by the module parameter cltrack_prog.',
     )
   if (parameter === 'unreadable')
-    return unknown(`${parameterFile} can't be read`, 'It names the program that the kernel calls.')
+    return unknown(`${helperParameter} can't be read`, 'It names the program that the kernel calls.')
   const named = namedIn(parameter.text)
   const spoiled = /^\s|\s$/.exec(named)
   if (spoiled !== null)
@@ -153,7 +154,7 @@ async function playStart(calls: Calls, path: string): Promise<string | undefined
     return errorCode(thrown) ?? String(thrown)
   } finally {
     removeSync(scratch)
-    forgetUntracked({ anywhere: anywhere(calls), runDirectory: usualRunDirectory, path: state })
+    forgetUntracked({ anywhere: anywhere(calls), runDirectory: options['run-dir'].usual, path: state })
   }
 }
 

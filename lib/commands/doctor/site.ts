@@ -1,6 +1,8 @@
 /** What the checks look at, gathered once. Whatever could not be had is said instead of it. */
 import { failureFrom, report } from '../../failure.ts'
 import fs from 'node:fs'
+import { helperParameter, nfsdModule } from '../../kernel/nfsd-module.ts'
+import { helperPath } from '../install/files.ts'
 import type { Here } from '../shared/here.ts'
 import { survey, tallyOf, type Survey, type Tally } from '../shared/survey.ts'
 import { textOfPath } from '../shared/print.ts'
@@ -19,14 +21,11 @@ export interface Site {
   readonly log: ReturnType<typeof kernelLines>
   /** nfsd's parameter that names the helper, as the kernel prints it. */
   readonly parameter: { readonly text: string } | 'absent' | 'unreadable'
-  /** /sys/module/nfsd: the module is loaded, or built in. */
+  /** nfsd is loaded, or built in. */
   readonly moduleLoaded: boolean
   /** The name by which this program should be called by the kernel: where it is. */
   readonly program: string
 }
-
-export const parameterFile = '/sys/module/nfsd/parameters/cltrack_prog'
-const usualProgram = '/usr/sbin/nfsd-userland-helper'
 
 export async function siteFor(settings: Here): Promise<Site> {
   const kernel = await askKernel(settings)
@@ -38,8 +37,8 @@ export async function siteFor(settings: Here): Promise<Site> {
     config: kernelConfig(),
     log: kernelLines(),
     parameter: readParameter(),
-    moduleLoaded: fs.existsSync('/sys/module/nfsd'),
-    program: fs.existsSync(usualProgram) ? usualProgram : ownPath(),
+    moduleLoaded: fs.existsSync(nfsdModule),
+    program: fs.existsSync(helperPath) ? helperPath : ownPath(),
   }
 }
 
@@ -54,9 +53,9 @@ function surveyed(settings: Here): Site['survey'] {
 
 function readParameter(): Site['parameter'] {
   try {
-    return { text: fs.readFileSync(parameterFile, 'latin1') }
+    return { text: fs.readFileSync(helperParameter, 'latin1') }
   } catch {
-    return fs.existsSync(parameterFile) ? 'unreadable' : 'absent'
+    return fs.existsSync(helperParameter) ? 'unreadable' : 'absent'
   }
 }
 

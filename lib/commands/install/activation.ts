@@ -10,6 +10,7 @@
 import { spawnSync } from 'node:child_process'
 import { errorCode } from '../../failure.ts'
 import fs from 'node:fs'
+import { helperParameter } from '../../kernel/nfsd-module.ts'
 import { nfsdThreads } from '../shared/service.ts'
 import { helperPath, name, type Init } from './files.ts'
 import { nfsdcldRuns } from '../shared/nfsdcld-runs.ts'
@@ -20,7 +21,6 @@ export interface Action {
   readonly outcome: string
 }
 
-const parameter = '/sys/module/nfsd/parameters/cltrack_prog'
 /** What the kernel has when nobody names another. */
 const kernelsOwn = '/sbin/nfsdcltrack'
 
@@ -81,11 +81,11 @@ function reloads(init: Init, takesOver: boolean): Action[] {
 function tellKernel(program: string, nfsdDirectory: string): Action[] {
   const told = readParameter()
   if (told === undefined || told === `${program}\n`) return []
-  const what = `printf %s ${program} > ${parameter}`
+  const what = `printf %s ${program} > ${helperParameter}`
   const threads = nfsdThreads(nfsdDirectory)
   if (threads > 0) return [{ what, outcome: later(threads) }]
   try {
-    fs.writeFileSync(parameter, program)
+    fs.writeFileSync(helperParameter, program)
     return [{ what, outcome: 'done' }]
   } catch (thrown) {
     return [{ what, outcome: `failed: ${errorCode(thrown) ?? String(thrown)}` }]
@@ -94,7 +94,7 @@ function tellKernel(program: string, nfsdDirectory: string): Action[] {
 
 function readParameter(): string | undefined {
   try {
-    return fs.readFileSync(parameter, 'utf8')
+    return fs.readFileSync(helperParameter, 'utf8')
   } catch {
     return undefined
   }

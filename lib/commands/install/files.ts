@@ -4,6 +4,7 @@
  */
 import { basename } from 'node:path'
 import { Failed } from '../../failure.ts'
+import { options } from '../../settings/options.ts'
 import type { Shell } from './completion.ts'
 import type { Texts } from './texts.ts'
 
@@ -64,7 +65,7 @@ export interface Wanted {
 
 export const name = 'nfsd-userland-helper'
 export const helperPath = `/usr/sbin/${name}`
-export const usualStateDirectory = '/var/lib/nfs'
+export const usualStateDirectory = options['state-dir'].usual
 const room = `/usr/lib/${name}`
 const unit = `${name}.service`
 /** Where systemd and the admin say that the service is started with the NFS server, and that nfsdcld is not. */

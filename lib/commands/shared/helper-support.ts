@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import { release } from 'node:os'
+import { helperParameter, nfsdModule } from '../../kernel/nfsd-module.ts'
 import { kernelConfig } from '../doctor/kernel-config.ts'
 
 export interface HelperSupport {
@@ -10,13 +11,11 @@ export interface HelperSupport {
   readonly why: string
 }
 
-const loaded = '/sys/module/nfsd'
-
 export function helperSupport(): HelperSupport {
-  if (fs.existsSync(`${loaded}/parameters/cltrack_prog`))
+  if (fs.existsSync(helperParameter))
     return { offered: true, why: 'this kernel calls a helper (nfsd has the parameter cltrack_prog)' }
   const not = 'this kernel calls no helper'
-  if (fs.existsSync(loaded)) return { offered: false, why: `${not} (nfsd has no parameter cltrack_prog)` }
+  if (fs.existsSync(nfsdModule)) return { offered: false, why: `${not} (nfsd has no parameter cltrack_prog)` }
   const parameters = moduleParameters()
   if (parameters !== undefined)
     return /^cltrack_prog:/m.test(parameters)

@@ -69,3 +69,19 @@ export function isoTime(seconds: number): string {
   const time = new Date(seconds * 1000)
   return Number.isNaN(time.getTime()) ? `${seconds} s since 1970` : time.toISOString().replace('.000Z', 'Z')
 }
+
+/** How wide a text for people is. */
+export const width = 100
+
+/** A text in lines that end between words. */
+export function wrapped(text: string, columns = width): string[] {
+  const lines: string[] = []
+  let line = ''
+  for (const word of text.split(' ')) {
+    if (line !== '' && line.length + 1 + word.length > columns) {
+      lines.push(line)
+      line = word
+    } else line = line === '' ? word : `${line} ${word}`
+  }
+  return [...lines, line]
+}

@@ -6,6 +6,7 @@
  */
 import fs from 'node:fs'
 import { errorCode, escaped } from '../../failure.ts'
+import { helperParameter } from '../../kernel/nfsd-module.ts'
 import { isMounted, pipeIn } from '../../settings/pipefs.ts'
 import { holderName, lifeOf } from '../../store/process.ts'
 import { directoryName } from '../../store/untracked.ts'
@@ -51,7 +52,7 @@ export interface Tracker {
 
 export function trackerOf(here: Here, kernel: Pick<Kernel, 'runningSeconds'>): Tracker {
   const path = here.pipefs()
-  const offersHelper = fs.existsSync('/sys/module/nfsd/parameters/cltrack_prog')
+  const offersHelper = fs.existsSync(helperParameter)
   const mounted = isMounted(here.calls, path)
   const pipe = pipeIn(path)
   const found = fs.lstatSync(Buffer.from(pipe, 'latin1'), { throwIfNoEntry: false })

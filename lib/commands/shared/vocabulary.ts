@@ -1,7 +1,7 @@
 /** Every word that a person may type, as data: what completion is made of. Read off the tables that parsing is made of. */
 import type { Argv } from 'yargs'
-import { options } from '../../settings/options.ts'
-import { argumentNames, verbs } from '../../upcall/verbs.ts'
+import { options, summaryOfOption, type Option as OptionOfUpcall, type OptionName } from '../../settings/options.ts'
+import { argumentNames, summaryOfVerb, verbs, type Verb } from '../../upcall/verbs.ts'
 
 /** What of a command its words are read off. */
 interface Spoken {
@@ -37,20 +37,23 @@ export interface Vocabulary {
 export function vocabularyOf(commands: readonly Spoken[], blank: () => Argv): Vocabulary {
   return {
     options: [
-      ...Object.entries(options).map(([name, { takes, short, alias, summary }]) => ({
+      ...Object.entries<OptionOfUpcall>(options).map(([name, { takes, short, alias }]) => ({
         spellings: spelled([name, alias, short]),
-        summary,
+        summary: summaryOfOption(name as OptionName),
         takes,
       })),
       { spellings: ['--help', '-h'], summary: 'show help', takes: undefined },
       { spellings: ['--version', '-V'], summary: 'show the version', takes: undefined },
     ],
-    verbs: Object.entries(verbs).map(([name, { summary, takes }]) => ({
-      name,
-      summary: argumentNames[takes] === '' ? summary : `${summary}: ${argumentNames[takes]}`,
-      options: [],
-      takes: undefined,
-    })),
+    verbs: Object.entries(verbs).map(([name, { takes }]) => {
+      const [summary, argument] = [summaryOfVerb(name as Verb), argumentNames[takes]]
+      return {
+        name,
+        summary: argument === '' ? summary : `${summary}: ${argument}`,
+        options: [],
+        takes: undefined,
+      }
+    }),
     commands: commands.map((known) => wordOf(known, blank())),
   }
 }
