@@ -34,24 +34,36 @@ export const released = (): ReadonlyMap<string, readonly Written[]> =>
       ]),
   )
 
-/** Asks a program about a state directory. */
+/** Asks a program who may reclaim in a state directory, after these events. */
+export async function reclaimers(
+  artefact: Artefact,
+  tree: Tree,
+  owners: readonly Owner[],
+  ...before: readonly Event[]
+): Promise<Owner[]> {
+  const machine = machineAt(scratch())
+  try {
+    plant(tree, machine.stateDir)
+    const allowed: Owner[] = []
+    for (const event of [...before, ...owners.map((owner) => check(owner, 'Y'))]) {
+      const { status, stderr } = await call(artefact, machine, event)
+      if (status !== 0 && !(status === 255 && event.event === 'check'))
+        throw new Error(`${event.event} ended with ${status}: ${stderr}`)
+      if (status === 0 && event.event === 'check') allowed.push(event.owner)
+    }
+    return allowed
+  } finally {
+    scrapTree(machine)
+  }
+}
+
+export const restarted = start('9000')
+
 export async function verdictsOf(artefact: Artefact, tree: Tree, owners: readonly Owner[]): Promise<Verdicts> {
   const lone: Event = { event: 'grace done', bootTime: undefined }
-  const asked = async (...before: readonly Event[]): Promise<Owner[]> => {
-    const machine = machineAt(scratch())
-    try {
-      plant(tree, machine.stateDir)
-      const allowed: Owner[] = []
-      for (const event of [...before, ...owners.map((owner) => check(owner, 'Y'))]) {
-        const { status, stderr } = await call(artefact, machine, event)
-        if (status !== 0 && !(status === 255 && event.event === 'check'))
-          throw new Error(`${event.event} ended with ${status}: ${stderr}`)
-        if (status === 0 && event.event === 'check') allowed.push(event.owner)
-      }
-      return allowed
-    } finally {
-      scrapTree(machine)
-    }
+  return {
+    now: await reclaimers(artefact, tree, owners),
+    restart: await reclaimers(artefact, tree, owners, restarted),
+    ended: await reclaimers(artefact, tree, owners, lone, restarted),
   }
-  return { now: await asked(), restart: await asked(start('9000')), ended: await asked(lone, start('9000')) }
 }
