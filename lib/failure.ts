@@ -6,8 +6,7 @@ import { textOf } from './bytes.ts'
  * that the two are interchangeable. The kernel sees only zero or not zero (fs/nfsd/nfs4recover.c,
  * nfsd4_umh_cltrack_upcall); scripts and people see the number.
  *
- * `--help` prints this table. README.md and nfsd-userland-helper(8) repeat it for those who read Markdown, and
- * tests/unit/texts.test.ts holds them to it.
+ * `--help` prints this table. nfsd-userland-helper(8) repeats it, and tests/unit/texts.test.ts compares the two.
  */
 export const exitStatuses = {
   done: { status: 0, errno: undefined, meaning: 'done, and durable; for `check`: the client may reclaim' },

@@ -18,7 +18,7 @@ import { lookAt } from '../store/state-directory.ts'
 import { recordClient, restoreDirectory } from '../events/create.ts'
 import { graceEndOwed } from '../events/perform.ts'
 import type { Settlement, World } from '../events/world.ts'
-import { escapeOwner, showOwner, type ClientOwner } from '../upcall/owner.ts'
+import { escapeOwner, quoteOwner, showOwner, type ClientOwner } from '../upcall/owner.ts'
 import { command } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
 import { holding } from './shared/hold.ts'
@@ -76,7 +76,7 @@ export const allowCommand = command(
     }
     for (const owner of owners) {
       const may = known.has(escapeOwner(owner)) ? 'may reclaim already' : `${dryRun ? 'could' : 'may'} reclaim ${when}`
-      print(`${escapeOwner(owner)} ${may}\n`)
+      print(`${quoteOwner(owner)} ${may}\n`)
     }
     return 0
   },
@@ -90,7 +90,7 @@ function syncInstance({ state }: World, start: Start | undefined): void {
 const question = (owners: readonly ClientOwner[], when: string): string =>
   [
     `These clients may reclaim ${when}:`,
-    ...owners.map((owner) => `  ${showOwner(owner)}`),
+    ...owners.map((owner) => `  ${quoteOwner(owner)}`),
     'That is right only if nobody else has had, or gets before that, what they hold: else two clients hold one lock in turn,',
     'and the first believes that nothing has changed. If in doubt, say no: a client that may not reclaim is told that its',
     'locks are lost.',

@@ -1,6 +1,6 @@
 /** `expire`: clients that are gone for good, by a person's word. */
 import { escaped } from '../failure.ts'
-import { escapeOwner, showOwner, type ClientOwner } from '../upcall/owner.ts'
+import { escapeOwner, quoteOwner, type ClientOwner } from '../upcall/owner.ts'
 import { command } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
 import { legacyRecordsOf } from './shared/legacy.ts'
@@ -52,7 +52,7 @@ export const expireCommand = command(
     const cameBack = new Set<string>()
     if (!dryRun) {
       await consent(
-        `These clients may not reclaim any more, now or after the next start:\n${owners.map((owner) => `  ${showOwner(owner)}\n`).join('')}Go on?`,
+        `These clients may not reclaim any more, now or after the next start:\n${owners.map((owner) => `  ${quoteOwner(owner)}\n`).join('')}Go on?`,
         yes,
       )
       for (const owner of forgetAll(worldOf(settings), settings, asked, progress('expiring clients', owners.length)))
@@ -76,10 +76,10 @@ export const expireCommand = command(
     for (const owner of owners) {
       const name = escapeOwner(owner)
       if (cameBack.has(name)) {
-        print(`not expired ${name}: it came back meanwhile\n`)
+        print(`not expired ${quoteOwner(owner)}: it came back meanwhile\n`)
         continue
       }
-      print(`${dryRun ? 'would expire' : 'expired'} ${name}\n`)
+      print(`${dryRun ? 'would expire' : 'expired'} ${quoteOwner(owner)}\n`)
       for (const path of legacy.get(name) ?? [])
         print(
           `  ${dryRun ? 'Would also remove' : 'Also removed'} what the kernel's own tracker had of it: ${escaped(path)}\n`,

@@ -1,5 +1,5 @@
 /** `list`: every record, and what it means now. */
-import { escapeOwner } from '../upcall/owner.ts'
+import { quoteOwner } from '../upcall/owner.ts'
 import { command } from './shared/command.ts'
 import { legacyClients } from './shared/legacy.ts'
 import { print, printJson, say } from './shared/print.ts'
@@ -47,7 +47,7 @@ export const listCommand = command(
       String(client.in),
       isoTime(client.recorded),
       versionOf(client.session),
-      `${escapeOwner(client.owner)}${client.principal === undefined ? '' : `  (${needs(client.principal)})`}`,
+      `${quoteOwner(client.owner)}${client.principal === undefined ? '' : `  (${needs(client.principal)})`}`,
     ])
     for (const part of tableLines(['STANDING', 'INSTANCE', 'FIRST RECORDED', 'NFS', 'CLIENT'], rows)) {
       lines++

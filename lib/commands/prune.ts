@@ -7,7 +7,7 @@
 import { counted, Failed } from '../failure.ts'
 import { lookAt } from '../store/state-directory.ts'
 import { endGraceEarly } from '../events/grace-end.ts'
-import { escapeOwner } from '../upcall/owner.ts'
+import { escapeOwner, quoteOwner } from '../upcall/owner.ts'
 import { command } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
 import { legacyClients } from './shared/legacy.ts'
@@ -42,7 +42,7 @@ export const pruneCommand = command(
     const legacy = legacyClients(surveyed).length
     const list = table(
       ['UNSEEN', 'LAST IN', 'FIRST RECORDED', 'CLIENT'],
-      missing.map((client) => [client.unseen, String(client.in), isoTime(client.recorded), escapeOwner(client.owner)]),
+      missing.map((client) => [client.unseen, String(client.in), isoTime(client.recorded), quoteOwner(client.owner)]),
     )
     const cameBack = new Set<string>()
     if (!dryRun && missing.length > 0) {
@@ -74,7 +74,8 @@ export const pruneCommand = command(
       remark(
         `${counted(legacy, 'client')} of the kernel's own tracker left as before, since only the MD5 of a name is known there: they count until grace ends\n`,
       )
-    for (const name of cameBack) print(`not pruned ${name}: it came back meanwhile\n`)
+    for (const { owner } of missing)
+      if (cameBack.has(escapeOwner(owner))) print(`not pruned ${quoteOwner(owner)}: it came back meanwhile\n`)
     return 0
   },
 )

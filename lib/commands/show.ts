@@ -1,6 +1,6 @@
 /** `show`: everything known about one client, recorded or only present in the kernel. */
 import { escaped } from '../failure.ts'
-import { escapeOwner } from '../upcall/owner.ts'
+import { quoteOwner } from '../upcall/owner.ts'
 import { command } from './shared/command.ts'
 import { legacyRecordsOf } from './shared/legacy.ts'
 import { knownTo, ownerNamed, withHex } from './shared/owners.ts'
@@ -62,7 +62,7 @@ export const showCommand = command(
     print(
       [
         pairs([
-          ['client', escapeOwner(owner)],
+          ['client', quoteOwner(owner)],
           ['hex', Buffer.from(owner).toString('hex')],
           ['may reclaim', may ? 'yes' : records.length + legacy.length === 0 ? 'no: it is not recorded' : 'no'],
           ['server instance', sayInstance(surveyed.instance)],

@@ -4,7 +4,7 @@ import { counted, escaped } from '../failure.ts'
 import type { Instance } from '../rules/instance.ts'
 import * as disk from '../syscalls/files.ts'
 import { markOf } from '../store/layout.ts'
-import { escapeOwner } from '../upcall/owner.ts'
+import { quoteOwner } from '../upcall/owner.ts'
 import { command } from './shared/command.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
 import { legacyClients } from './shared/legacy.ts'
@@ -202,7 +202,7 @@ function sayForgotten({ tracker, kernel }: Status, all: boolean): string {
   if (!forgetsVersion40(tracker) || kernel.live === 'unknown') return ''
   const old = kernel.live.clients.filter(({ minorVersion }) => minorVersion === 0)
   if (old.length === 0) return ''
-  const lines = old.slice(0, all ? old.length : most).map(({ owner }) => escapeOwner(owner))
+  const lines = old.slice(0, all ? old.length : most).map(({ owner }) => quoteOwner(owner))
   return `${toned()('strong', '\nLose their locks at the restart after next\n')}NFSv4.0 clients that reclaim, since the pipe does not tell that they have: mount with NFSv4.1 or later.\n${capped(lines, old.length - lines.length, 'status --all')}`
 }
 
@@ -264,7 +264,7 @@ function sayHolder({ because, client }: Holder): string {
   if (because === 'whole-time' || client === undefined)
     return "an NFSv4.0 client that is gone again, or clients of the kernel's own tracker: it runs for its whole time"
   const unseen = client.unseen > 1 ? `; not seen for ${client.unseen} instances` : ''
-  return `${escapeOwner(client.owner)} ${whyHeld[because]}${unseen}`
+  return `${quoteOwner(client.owner)} ${whyHeld[because]}${unseen}`
 }
 
 function live(kernel: Kernel['live'], surveyed: Survey, most: number): string {
@@ -279,7 +279,7 @@ function live(kernel: Kernel['live'], surveyed: Survey, most: number): string {
     client.secondsSinceRenewal === undefined ? '?' : `${client.secondsSinceRenewal} s`,
     client.minorVersion === undefined ? '?' : `4.${client.minorVersion}`,
     client.address ?? '?',
-    escapeOwner(client.owner),
+    quoteOwner(client.owner),
   ])
   const [header = '', ...lines] = table(['RECORDED', 'STATUS', 'RENEWED', 'NFS', 'ADDRESS', 'CLIENT'], rows)
     .trimEnd()

@@ -58,11 +58,25 @@ export function escapeOwner(owner: ClientOwner): string {
   return text === '' || text.length > lengthInHex ? `\\x${hexOf(owner)}` : text
 }
 
+/**
+ * An owner as people see it: `"Linux NFSv4.2 ada"`. Bytes that are not printable stand as `\ooo`, and so do the
+ * characters that a shell would change within double quotes, and a `-` at the beginning, which would be an option. So a
+ * shell and then a command read back the same bytes.
+ */
+export function quoteOwner(owner: ClientOwner): string {
+  const text = printable(owner).replace(
+    /^-|["$`!]/g,
+    (character) => `\\${character.charCodeAt(0).toString(8).padStart(3, '0')}`,
+  )
+  const lengthInHex = 2 + 2 * owner.length
+  return `"${text === '' || text.length > lengthInHex ? `\\x${hexOf(owner)}` : text}"`
+}
+
 /** How many characters of an owner a log line shows. */
 const shown = 160
 
-/** An owner for a log line: escaped, and shortened with its length. */
+/** {@link quoteOwner} for a log line: shortened, with its length. */
 export function showOwner(owner: ClientOwner): string {
-  const escaped = escapeOwner(owner)
-  return escaped.length > shown ? `${escaped.slice(0, shown)}... (${owner.length} bytes)` : escaped
+  const quoted = quoteOwner(owner)
+  return quoted.length > shown + 2 ? `${quoted.slice(0, shown + 1)}"... (${owner.length} bytes)` : quoted
 }

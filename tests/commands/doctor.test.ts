@@ -752,7 +752,7 @@ eachArtefact('doctor', (artefact) => {
         'cid will not reclaim: its record could not be written',
         'bob will not reclaim: it is not recorded: a client of NFSv4.0, of which the pipe does not tell that it has reclaimed',
         'dan will not reclaim: it is not recorded',
-        'ada will, and not after the restart that follows: it is a client of NFSv4.0',
+        '"ada" will, and not after the restart that follows: it is a client of NFSv4.0',
         '2 clients will be able to reclaim after a restart, 3 will not.',
         '1\n',
       ].join('\n'),

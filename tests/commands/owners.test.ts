@@ -1,9 +1,10 @@
 /** A client owner named by a person: the one that is meant, or a plain refusal. */
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import { describe, it } from 'node:test'
-import { ownerNamed, type Known } from '../../lib/commands/shared/owners.ts'
+import { ownerNamed, ownerSpelled, type Known } from '../../lib/commands/shared/owners.ts'
 import { Failed, report } from '../../lib/failure.ts'
-import { escapeOwner, type ClientOwner } from '../../lib/upcall/owner.ts'
+import { escapeOwner, quoteOwner, type ClientOwner } from '../../lib/upcall/owner.ts'
 
 const owner = (bytes: string | Uint8Array): ClientOwner => Buffer.from(bytes as string) as Uint8Array as ClientOwner
 const ada = owner('Linux NFSv4.1 ada')
@@ -28,6 +29,25 @@ describe('an owner named by a person', () => {
     for (const each of all) assert.equal(named(escapeOwner(each)), escapeOwner(each))
   })
 
+  it('may be pasted into a shell as it is shown', () => {
+    for (const text of [
+      'Linux NFSv4.1 ada',
+      'a"$HOME`id`!!\'b\\',
+      '-y',
+      '',
+      'x\n\x1b',
+      ' two  spaces ',
+      '\\040',
+      '\\x61',
+      '*',
+    ]) {
+      const shown = quoteOwner(owner(text))
+      const word = execFileSync('bash', ['-c', `printf %s ${shown}`], { encoding: 'utf8' })
+      assert.equal(Buffer.from(ownerSpelled(word, false)).toString(), text, shown)
+      assert.ok(!word.startsWith('-'), `${shown} is no option`)
+    }
+  })
+
   it('may be spelled with its spaces, or in hex', () => {
     assert.equal(named('Linux NFSv4.1 adam'), 'Linux\\040NFSv4.1\\040adam')
     assert.equal(named('\\x626f620a'), 'bob\\012')
@@ -43,10 +63,7 @@ describe('an owner named by a person', () => {
   })
 
   it('is refused where several begin so: they are named', () => {
-    assert.match(
-      refusal('Linux'),
-      /^2 clients begin so \(Linux\\040NFSv4\.1\\040ada, Linux\\040NFSv4\.1\\040adam\): 'Linux'$/,
-    )
+    assert.match(refusal('Linux'), /^2 clients begin so \("Linux NFSv4\.1 ada", "Linux NFSv4\.1 adam"\): 'Linux'$/)
   })
 
   it('is refused where nobody is called so', () => {

@@ -82,9 +82,9 @@ eachArtefact('expire', (artefact) => {
     ])
     assert.equal(status, done)
     assert.deepEqual(stdout.split('\n'), [
-      'expired Linux\\040NFSv4.1\\040ada',
-      'expired Linux\\040NFSv4.1\\040bob',
-      'expired cid',
+      'expired "Linux NFSv4.1 ada"',
+      'expired "Linux NFSv4.1 bob"',
+      'expired "cid"',
       '',
     ])
     assert.equal((await s.call(['expire', '--yes', '--hex', hex('dan')])).status, done)
@@ -101,7 +101,7 @@ eachArtefact('expire', (artefact) => {
     assert.equal(refused.status, badArgument)
     assert.match(
       refused.stderr,
-      /by this whole name; to let it be a beginning \(Linux\\040adam\), say --prefix: 'Linux ad'\n$/,
+      /by this whole name; to let it be a beginning \("Linux adam"\), say --prefix: 'Linux ad'\n$/,
     )
     await s.init()
     assert.deepEqual(await mayReclaim(s, 'Linux ada', 'Linux adam'), ['Linux adam'])
@@ -127,7 +127,7 @@ eachArtefact('expire', (artefact) => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'adam')
     const before = s.snapshot()
-    assert.equal((await s.call(['expire', '--dry-run', 'adam'])).stdout, 'would expire adam\n')
+    assert.equal((await s.call(['expire', '--dry-run', 'adam'])).stdout, 'would expire "adam"\n')
     for (const words of [
       ['adam'],
       ['--yes', 'adam', 'eve'],
@@ -153,7 +153,7 @@ eachArtefact('expire', (artefact) => {
     await s.create('cid', 'v4.1')
     const { status, said } = await asked(s, ['expire', 'ada', 'bob', 'cid'], () => s.create('ada', 'v4.1'))
     assert.equal(status, 1, said)
-    assert.match(said, /not expired ada: it came back meanwhile\r?\nexpired bob\r?\nexpired cid/)
+    assert.match(said, /not expired "ada": it came back meanwhile\r?\nexpired "bob"\r?\nexpired "cid"/)
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'cid'), ['ada'])
   })
 
@@ -185,7 +185,7 @@ eachArtefact('prune', (artefact) => {
     const s = server(artefact)
     await crashed(s)
     const dry = await s.call(['prune', '--unseen', '3', '--dry-run'])
-    assert.match(dry.stdout, /UNSEEN .*\n +3 .* ada\n1 client would be pruned\n$/)
+    assert.match(dry.stdout, /UNSEEN .*\n +3 .* "ada"\n1 client would be pruned\n$/)
     const { pruned } = JSON.parse((await s.call(['prune', '--unseen', '3', '--yes', '--json'])).stdout) as {
       pruned: { owner: string; instances_unseen: number }[]
     }
@@ -206,7 +206,7 @@ eachArtefact('prune', (artefact) => {
     await s.create('cid', 'v4.1')
     const { status, said } = await asked(s, ['prune', '--unseen', '1'], () => s.create('bob', 'v4.1'))
     assert.equal(status, done, said)
-    assert.match(said, /1 client pruned\r?\nnot pruned bob: it came back meanwhile/)
+    assert.match(said, /1 client pruned\r?\nnot pruned "bob": it came back meanwhile/)
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'cid'), ['bob', 'cid'])
   })
 
@@ -244,11 +244,11 @@ eachArtefact('allow', (artefact) => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')
     await s.remove('ada')
-    assert.match((await s.call(['allow', 'ada', '--dry-run'])).stdout, /^ada could reclaim after the next start\n$/)
+    assert.match((await s.call(['allow', 'ada', '--dry-run'])).stdout, /^"ada" could reclaim after the next start\n$/)
     assert.equal((await s.call(['allow', 'ada'])).status, badArgument)
     const { status, stdout } = await s.call(['allow', '--yes', 'ada', 'bob'])
     assert.equal(status, done)
-    assert.equal(stdout, 'ada may reclaim after the next start\nbob may reclaim already\n')
+    assert.equal(stdout, '"ada" may reclaim after the next start\n"bob" may reclaim already\n')
     const after = s.snapshot()
     const repeated = await traced(s, ['allow', '--yes', 'ada'])
     assert.equal(repeated.status, done)
@@ -297,11 +297,11 @@ eachArtefact('allow', (artefact) => {
     await s.remove('ada')
     const cameBack = await asked(s, ['allow', 'ada'], () => s.create('ada', 'v4.1'))
     assert.equal(cameBack.status, done)
-    assert.match(cameBack.said, /ada may reclaim already/)
+    assert.match(cameBack.said, /"ada" may reclaim already/)
     await s.remove('bob')
     const over = await asked(s, ['allow', 'bob'], () => s.graceDone())
     assert.equal(over.status, storageFailed, over.said)
-    assert.match(over.said, /bob is not allowed: meanwhile it could only reclaim after the next start; ask again/)
+    assert.match(over.said, /"bob" is not allowed: meanwhile it could only reclaim after the next start; ask again/)
     await s.init()
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob'), ['ada'])
   })
@@ -341,7 +341,7 @@ eachArtefact('allow', (artefact) => {
     const [link = ''] = readdirSync(room, { recursive: true, encoding: 'utf8' }).filter((name) => name.endsWith('/ada'))
     unlinkSync(join(room, link))
     symlinkSync('session=Y', join(room, link))
-    await refused(/a record of ada can't be understood/)
+    await refused(/a record of "ada" can't be understood/)
     unlinkSync(join(room, 'format-2'))
     s.writeState('new_boot_time', 'never\n')
     await refused(/new_boot_time can't be understood/)

@@ -282,7 +282,7 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
     const top = withLegacyIn(s, s.stateDir, nameOfAda)
     const said = await s.call(['expire', '--yes', 'ada'])
     assert.equal(said.status, done, said.stderr)
-    assert.match(said.stdout, /^expired ada\n {2}Also removed what the kernel's own tracker had of it: /)
+    assert.match(said.stdout, /^expired "ada"\n {2}Also removed what the kernel's own tracker had of it: /)
     await s.init()
     assert.equal((await s.check('ada', 'v4.1', join(top, nameOfAda))).status, mayNotReclaim)
   })

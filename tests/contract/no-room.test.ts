@@ -55,7 +55,7 @@ eachArtefact('on a read-only disk', (artefact) => {
     execFileSync('mount', ['-o', 'remount,ro', s.stateDir])
     const said = await s.check('v40', 'v4.0')
     assert.equal(said.status, done)
-    assert.match(said.stderr, /critical: v40 may reclaim, but its record can't be carried over \(EROFS\)/)
+    assert.match(said.stderr, /critical: "v40" may reclaim, but its record can't be carried over \(EROFS\)/)
     assert.equal((await s.check('v41', 'v4.1')).status, done)
     assert.equal((await s.check('eve', 'v4.1')).status, mayNotReclaim)
     for (const refused of [await s.create('eve', 'v4.1'), await s.remove('v41'), await s.graceDone()]) {

@@ -240,7 +240,7 @@ eachArtefact('the configuration file', (artefact) => {
   it('can ask for more detail, as -d does', async () => {
     const s = server(artefact)
     await s.init()
-    assert.match((await s.call(['-d', 'create', '61'])).stderr, /debug: a recorded in instance/)
+    assert.match((await s.call(['-d', 'create', '61'])).stderr, /debug: "a" recorded in instance/)
     assert.doesNotMatch((await s.call(['create', '61'])).stderr, /debug/)
     writeFileSync(join(s.nfsdDir, 'nfs.conf'), '[nfsd-userland-helper]\ndebug=yes\n')
     assert.match((await plain(s, ['-s', s.stateDir, 'create', '61'])).stderr, /debug: /)

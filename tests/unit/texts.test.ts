@@ -53,13 +53,6 @@ describe('exit statuses', () => {
     for (const { status, errno } of rows) if (errno !== undefined) assert.equal(status, 256 - numbers[errno], errno)
   })
 
-  it('stand in README as in the program', () => {
-    assert.deepEqual(
-      table(readme, 'status'),
-      rows.map(({ status, errno, meaning }) => [String(status), errno ?? '', meaning]),
-    )
-  })
-
   it('stand in nfsd-userland-helper(8) as in the program', () => {
     assert.deepEqual(
       items(page8, 'EXIT STATUS'),

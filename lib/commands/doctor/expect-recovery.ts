@@ -4,7 +4,7 @@
  */
 import { join } from 'node:path'
 import type { ClientOwner } from '../../upcall/owner.ts'
-import { escapeOwner } from '../../upcall/owner.ts'
+import { escapeOwner, quoteOwner } from '../../upcall/owner.ts'
 import type { Here } from '../shared/here.ts'
 import { askKernel, type Kernel } from '../shared/kernel.ts'
 import { legacyRecordsOf } from '../shared/legacy.ts'
@@ -119,9 +119,9 @@ export function tellExpected({ nobody, will, willNot, onlyOnce }: Expected, json
   else {
     const lines = [
       ...(nobody === undefined ? [] : [`Nobody can be expected to reclaim: ${nobody}.`]),
-      ...willNot.map(({ owner, because }) => `${escapeOwner(owner)} will not reclaim: ${because}`),
+      ...willNot.map(({ owner, because }) => `${quoteOwner(owner)} will not reclaim: ${because}`),
       ...onlyOnce.map(
-        (owner) => `${escapeOwner(owner)} will, and not after the restart that follows: it is a client of NFSv4.0`,
+        (owner) => `${quoteOwner(owner)} will, and not after the restart that follows: it is a client of NFSv4.0`,
       ),
       ...(nobody === undefined
         ? [`${counted(will, 'client')} will be able to reclaim after a restart, ${willNot.length} will not.`]

@@ -3,7 +3,7 @@ import { counted, quote } from '../../failure.ts'
 import { nfsdcldRuns } from '../shared/nfsdcld-runs.ts'
 import { longList } from '../../upcall/message.ts'
 import { forgetsVersion40, sayHolders, sayTracker, strangersAt } from '../shared/tracker.ts'
-import { escapeOwner } from '../../upcall/owner.ts'
+import { showOwner } from '../../upcall/owner.ts'
 import { doubtful, good, wrong, type Said } from './finding.ts'
 import type { Site } from './site.ts'
 
@@ -81,7 +81,7 @@ export function pipeClients({ tracker, kernel }: Site): Said {
   const [first] = old
   if (first !== undefined && forgetsVersion40(tracker))
     return doubtful(
-      `${counted(old.length, 'NFSv4.0 client')} will lose locks at the restart after next: ${quote(escapeOwner(first.owner))}${old.length > 1 ? ` and ${old.length - 1} more` : ''}`,
+      `${counted(old.length, 'NFSv4.0 client')} will lose locks at the restart after next: ${showOwner(first.owner)}${old.length > 1 ? ` and ${old.length - 1} more` : ''}`,
       'The pipe does not tell that a client of NFSv4.0 has reclaimed, so it is not recorded anew, with nfsdcld neither. Mount with NFSv4.1 or later.',
     )
   if ((serving?.named ?? 0) > longList)

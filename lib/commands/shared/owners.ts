@@ -6,7 +6,14 @@ import type { Argv } from 'yargs'
 import { Failed } from '../../failure.ts'
 import { legacyRecordsOf } from './legacy.ts'
 import { clientsIn, recordsOfOwner, type Survey } from './survey.ts'
-import { escapeOwner, ownerFromEscaped, ownerFromHex, showOwner, type ClientOwner } from '../../upcall/owner.ts'
+import {
+  escapeOwner,
+  ownerFromEscaped,
+  ownerFromHex,
+  quoteOwner,
+  showOwner,
+  type ClientOwner,
+} from '../../upcall/owner.ts'
 
 /** `--hex`, for every command that is given owners. */
 export const withHex = <Given>(cli: Argv<Given>) =>
@@ -49,7 +56,7 @@ export function ownerNamed(
 ): ClientOwner {
   const whole = wholeOwner(word, hex)
   if (whole !== undefined && known.has(whole)) return whole
-  const begun = hex ? new Map<string, ClientOwner>() : beginningWith(withEscapedSpaces(word), known)
+  const begun = hex ? new Map<string, ClientOwner>() : beginningWith(word, known)
   const [first, ...others] = begun.values()
   if (first === undefined) throw new Failed({ kind: 'bad-argument', why: 'no client is recorded by this name', word })
   if (naming === 'whole')
@@ -68,12 +75,14 @@ export function ownerNamed(
 /** Beginnings that so many have are no names. */
 const mostBegun = 1000
 
-function beginningWith(prefix: string, known: Known): ReadonlyMap<string, ClientOwner> {
+function beginningWith(word: string, known: Known): ReadonlyMap<string, ClientOwner> {
   const found = new Map<string, ClientOwner>()
-  if (prefix === '') return found
+  if (word === '') return found
+  const prefix = withEscapedSpaces(word)
+  const shown = `"${word}`
   for (const owner of known.all()) {
     const escaped = escapeOwner(owner)
-    if (escaped.startsWith(prefix)) found.set(escaped, owner)
+    if (escaped.startsWith(prefix) || quoteOwner(owner).startsWith(shown)) found.set(escaped, owner)
     if (found.size === mostBegun) break
   }
   return found

@@ -153,7 +153,7 @@ describe('a record', () => {
       assert.equal(lineOf(m, instance, 'ada'), line)
     }
     assert.ok(
-      m.lines.includes(`debug: ada recorded in instance ${instance}, with the principal that is known`),
+      m.lines.includes(`debug: "ada" recorded in instance ${instance}, with the principal that is known`),
       m.lines.join('\n'),
     )
   })

@@ -93,9 +93,12 @@ describe('the Linux kernel spelling of an owner', () => {
 
 describe('an owner in a log line', () => {
   it('is shortened, with its length', () => {
-    assert.equal(showOwner(owner('x'.repeat(1024))), `${'x'.repeat(160)}... (1024 bytes)`)
+    assert.equal(showOwner(owner('x'.repeat(1024))), `"${'x'.repeat(160)}"... (1024 bytes)`)
   })
-  it('holds nothing that moves a cursor', () => {
-    fc.assert(fc.property(anyOwner, (some) => /^[\x21-\x7e]+(?:\.\.\. \([0-9]+ bytes\))?$/.test(showOwner(some))))
+  it('is quoted, and its spaces stand as they are', () => {
+    assert.equal(showOwner(owner('Linux NFSv4.2 ada')), '"Linux NFSv4.2 ada"')
+  })
+  it('holds nothing that moves a cursor, and no quote that does not end it', () => {
+    fc.assert(fc.property(anyOwner, (some) => /^"[ !#-~]+"(?:\.\.\. \([0-9]+ bytes\))?$/.test(showOwner(some))))
   })
 })
