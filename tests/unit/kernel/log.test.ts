@@ -15,7 +15,7 @@ describe('the kernel log', () => {
     assert.deepEqual(machine.log, [
       `${notice}nfsd-userland-helper: server instance 1800000000 started, in grace\n`,
       `${notice}nfsd-userland-helper: told the kernel that 0 clients may reclaim\n`,
-      `${warning}nfsd-userland-helper: check: ada may not reclaim: it is not recorded\n`,
+      `${warning}nfsd-userland-helper: check: "ada" may not reclaim: it is not recorded\n`,
       `${error}nfsd-userland-helper: create: client id is not hexadecimal: 'zz'\n`,
       `${notice}nfsd-userland-helper: grace of server instance 1800000000 is over\n`,
     ])
