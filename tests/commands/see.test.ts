@@ -227,10 +227,7 @@ eachArtefact('show', (artefact) => {
     await s.graceDone()
     liveInKernel(s, 4, 'Linux NFSv4.1 ada')
     const ada = await asked(s, 'show', 'Linux NFSv4.1')
-    assert.match(
-      ada,
-      /^client +"Linux NFSv4\.1 ada"\nhex +4c696e7578204e465376342e3120616461\nmay reclaim +yes\n/,
-    )
+    assert.match(ada, /^client +"Linux NFSv4\.1 ada"\nhex +4c696e7578204e465376342e3120616461\nmay reclaim +yes\n/)
     assert.match(ada, /\nstanding +recorded: active/)
     assert.match(
       ada,
