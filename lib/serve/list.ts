@@ -51,11 +51,15 @@ export function listFor(
   let taken = graceStart
   const entryOf = listEntries(graceStart.header, graceStart.size)
   let tookMs = 0
+  let lastTimed: number | undefined
+  /** The names since the last one that was timed took as long each, but not longer than all that happened since: a busy machine may halt any one write. */
   const timed = (entry: Uint8Array): number => {
     if (named % sample !== 0) return pipe.write(entry)
     const began = calls.monotonic()
     const answer = pipe.write(entry)
-    tookMs += sample * (calls.monotonic() - began)
+    const ended = calls.monotonic()
+    tookMs += Math.min(sample * (ended - began), ended - (lastTimed ?? began))
+    lastTimed = ended
     return answer
   }
   const write = (entry: Uint8Array): number => {
