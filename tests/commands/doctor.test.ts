@@ -715,6 +715,18 @@ eachArtefact('doctor', (artefact) => {
     assert.equal(healthy.text, '', 'nor anything doubtful, or that it can not see')
   })
 
+  it('finds nothing wrong in a container: no systemd, no helper, and serve at the pipe', async () => {
+    const [container] = await diagnose(
+      artefact,
+      `${pipeHeldBy('serve')}
+      rm ${parameter} /etc/modprobe.d/nfsd-userland-helper.conf /etc/systemd/system/nfsdcld.service
+      rm -r /run/systemd/system
+      mkdir -p /usr/lib/systemd/system; echo x > /usr/lib/systemd/system/nfsdcld.service`,
+    )
+    assert.ok(container)
+    assert.deepEqual([container.status, container.wrong], [0, []], container.text)
+  })
+
   it('tells people what is wrong, what follows, and what to type', async () => {
     const said = await toldToPeople(artefact, `printf '%s\\n\\n' ${program} > ${parameter}`)
     const told = `printf %s ${program} > ${parameter} && systemctl restart nfs-server.service`

@@ -6,7 +6,7 @@ import { tolerating } from '../../syscalls/files.ts'
 import { namesIn } from '../shared/listing.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
 import type { Site } from './site.ts'
-import { unitNamed } from './units.ts'
+import { bootedBySystemd, unitNamed } from './units.ts'
 
 const useDaemon = 'systemctl unmask nfsdcld.service && systemctl restart nfs-server.service'
 const useServe = 'nfsd-userland-helper install --tracker=serve && systemctl restart nfs-server.service'
@@ -101,6 +101,8 @@ export function daemon(site: Site): Said {
   const unit = unitNamed('nfsdcld.service')
   if (unit === undefined) return good('nfsdcld is not running, and no unit starts it')
   if (unit === 'masked') return good('nfsdcld is not running, and its unit is masked')
+  if (!bootedBySystemd())
+    return good('nfsdcld is not running, and its unit is for systemd, which does not run this machine')
   return wrong(
     `nfsdcld is not running, but ${unit.path} will start it with the NFS server`,
     why,
