@@ -3,12 +3,14 @@ import { basename, join, resolve } from 'node:path'
 import { repository, type Kernel } from './image.ts'
 import { delegations, killedInAStorm, late, namespace, principal } from './scenarios/at-the-pipe.ts'
 import { clockAhead, clockBehind } from './scenarios/clock.ts'
+import { container } from './scenarios/container.ts'
 import { crashInGrace } from './scenarios/crash-in-grace.ts'
 import { crashOnExt4, crashOnXfs } from './scenarios/crash.ts'
 import { earlyEnd } from './scenarios/early-end.ts'
 import { graceMissed, leaseLostBeforeRestart } from './scenarios/edge-conditions.ts'
 import { endUnderTraffic } from './scenarios/end-under-traffic.ts'
 import { fullDisk, readOnly, startKilled, stateRemoved } from './scenarios/failing-helper.ts'
+import { manyNames } from './scenarios/many-names.ts'
 import { moduleLoad } from './scenarios/module-load.ts'
 import { restart, restartByPipe } from './scenarios/restart.ts'
 import { see } from './scenarios/see.ts'
@@ -92,8 +94,10 @@ export function partsOn({ kernel, tracker }: Ground, program: string | undefined
       part(smallStorm, 'by name'),
       part(storm),
       part(killedInAStorm),
+      part(manyNames),
       part(crashOnExt4),
       part(crashOnXfs),
+      ...(ours && tracker === 'serve' ? [part(container)] : []),
       ...(ours && tracker === 'serve' && kernel === '7.2' ? [part(upgradeKernel)] : []),
     ]
   const bundle = dist('nfsd-userland-helper.cjs', tracker)
