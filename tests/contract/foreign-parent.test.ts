@@ -4,7 +4,7 @@ import { chownSync, mkdirSync, readdirSync, renameSync, symlinkSync } from 'node
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { done, eachArtefact, hex, mayNotReclaim, server, storageFailed, tree, type Server } from './server.ts'
-import { named, traced } from './strace.ts'
+import { stoppedBefore } from './strace.ts'
 
 /** As a directory of root's that has nothing to do with us. */
 function precious(s: Server): string {
@@ -34,10 +34,9 @@ eachArtefact('whoever owns the directory above the records', (artefact) => {
       chownSync(s.stateDir, 12345, 12345)
       await s.init()
       const before = tree(directory)
-      const slow = traced(s, words, session, ['-e', `inject=${named(call)}:delay_enter=3000000:when=1`])
-      await new Promise((resolve) => setTimeout(resolve, 1500))
+      const wake = await stoppedBefore(s, words, session, { name: call, nth: 1 })
       exchange(s, directory)
-      assert.equal((await slow).status, done, words[0])
+      assert.equal((await wake()).status, done, words[0])
       assert.deepEqual(tree(directory), before, words[0])
       assert.ok(readdirSync(join(s.stateDir, 'taken')).includes('format-2'))
     }

@@ -1,11 +1,20 @@
 /** The lock gives order and costs milliseconds; it never decides what is right. */
 import assert from 'node:assert/strict'
-import { existsSync, lutimesSync, mkdirSync, readdirSync, readlinkSync, rmSync, symlinkSync } from 'node:fs'
+import {
+  existsSync,
+  lutimesSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { clockAt, inForeground, settings } from '../support/artefacts.ts'
-import { done, eachArtefact, hex, mayNotReclaim, server, type Server } from './server.ts'
-import { isCall, named, traced } from './strace.ts'
+import { done, eachArtefact, hex, mayNotReclaim, otherInstance, server, type Server } from './server.ts'
+import { isCall, named, stoppedBefore, traced } from './strace.ts'
 
 const lockOf = (s: Server): string => join(s.stateDir, 'v4clients/lock')
 const waited = /goes on without the lock/
@@ -13,9 +22,13 @@ const waited = /goes on without the lock/
 /** The lock of a process that lives, that is: of this very test. */
 async function heldByTheLiving(s: Server): Promise<void> {
   const name = await holderName(s)
-  const startTime =
-    (await import('node:fs')).readFileSync('/proc/self/stat', 'latin1').split(') ')[1]?.split(' ')[19] ?? ''
+  const startTime = readFileSync('/proc/self/stat', 'latin1').split(') ')[1]?.split(' ')[19] ?? ''
   symlinkSync([process.pid, startTime, ...name.split('.').slice(2)].join('.'), lockOf(s))
+}
+
+/** A lock that has been passed by once is taken away, so that the others need not wait two seconds each. */
+const givenUp = (s: Server): void => {
+  rmSync(lockOf(s))
 }
 
 /** How a holder is named here: read off a helper that is killed with the lock in its hand. */
@@ -151,12 +164,11 @@ eachArtefact('a holder that is stopped and wakes when its lock has been passed b
       await s.fullInstanceWith('ada')
       await s.init()
       const start = s.readState('new_boot_time')?.trim() ?? ''
-      // Stopped between its look and its move: strace delays the rename by twelve seconds.
-      const slow = traced(s, ['check', hex('ada')], {}, ['-e', `inject=${named('rename')}:delay_enter=12000000`])
-      await new Promise((resolve) => setTimeout(resolve, 1000))
+      // Stopped between its look and its move.
+      const wake = await stoppedBefore(s, ['check', hex('ada')], {}, { name: 'rename', nth: 1 })
       await traced(s, ['grace_done'], {}, injection)
       assert.ok(readdirSync(join(s.stateDir, 'v4clients')).includes(`${start}.full`), 'grace is over')
-      assert.equal((await slow).status, mayNotReclaim)
+      assert.equal((await wake()).status, mayNotReclaim)
       await s.init()
       assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
     })
@@ -167,51 +179,53 @@ eachArtefact('a holder that is stopped and wakes when its lock has been passed b
     await s.init('100')
     const second = s.readState('new_boot_time')
     await s.create('ada', 'v4.1')
-    const slow = traced(s, ['gracedone', '100'], {}, ['-e', `inject=${named('rename')}:delay_enter=12000000:when=1`])
-    await new Promise((resolve) => setTimeout(resolve, 2000))
+    const wake = await stoppedBefore(s, ['gracedone', '100'], {}, { name: 'rename', nth: 1 })
     assert.equal((await s.init('200')).status, done)
     const third = s.readState('new_boot_time')
     assert.notEqual(third, second)
-    assert.equal((await slow).status, done)
+    assert.equal((await wake()).status, done)
     assert.equal(s.readState('new_boot_time'), third, 'the third is still in grace')
     assert.equal(s.readState('boot_time'), second, 'the second was ended, as the kernel said')
     assert.equal((await s.check('ada', 'v4.1')).status, done)
     assert.equal((await s.graceDone('200')).status, done)
   })
 
-  it('ends a grace that has ended already, with a start since, and takes nothing from anybody', async () => {
-    const s = server(artefact)
-    await s.fullInstanceWith('ada', 'bob')
-    await s.init('100')
-    await s.create('ada', 'v4.1')
-    const slow = traced(s, ['gracedone', '100'], {}, ['-e', `inject=${named('rename')}:delay_enter=9000000:when=1`])
-    await new Promise((resolve) => setTimeout(resolve, 1500))
-    assert.equal((await s.graceDone('100')).status, done)
-    assert.equal((await s.init('200')).status, done)
-    assert.equal((await s.create('new', 'v4.1')).status, done)
-    assert.equal((await s.create('ada', 'v4.1')).status, done)
-    assert.equal((await s.graceDone('200')).status, done)
-    assert.equal((await slow).status, done)
-    await s.init('300')
-    for (const [owner, status] of [
-      ['new', done],
-      ['ada', done],
-      ['bob', mayNotReclaim],
-    ] as const)
-      assert.equal((await s.check(owner, 'v4.1')).status, status, owner)
-  })
+  for (const [moment, status] of [
+    ['during', done],
+    ['after', otherInstance],
+  ] as const)
+    it(`ends a grace that has ended already, with a start since, ${moment} the next grace, and takes nothing from anybody`, async () => {
+      const s = server(artefact)
+      await s.fullInstanceWith('ada', 'bob')
+      await s.init('100')
+      await s.create('ada', 'v4.1')
+      const wake = await stoppedBefore(s, ['gracedone', '100'], {}, { name: 'rename', nth: 1 })
+      assert.equal((await s.graceDone('100')).status, done)
+      givenUp(s)
+      assert.equal((await s.init('200')).status, done)
+      assert.equal((await s.create('new', 'v4.1')).status, done)
+      if (moment === 'during') assert.equal((await wake()).status, status)
+      assert.equal((await s.create('ada', 'v4.1')).status, done)
+      assert.equal((await s.graceDone('200')).status, done)
+      if (moment === 'after') assert.equal((await wake()).status, status)
+      await s.init('300')
+      for (const [owner, due] of [
+        ['new', done],
+        ['ada', done],
+        ['bob', mayNotReclaim],
+      ] as const)
+        assert.equal((await s.check(owner, 'v4.1')).status, due, owner)
+    })
 
   it('records its client in the instance that has started since it found nothing recorded', async () => {
     const s = server(artefact)
     mkdirSync(s.stateDir, { recursive: true })
-    const slow = traced(s, ['create', hex('ada')], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }, [
-      '-e',
-      `inject=${named('symlink')}:delay_enter=6000000:when=2`,
-    ])
-    await new Promise((resolve) => setTimeout(resolve, 2500))
+    const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
+    const wake = await stoppedBefore(s, ['create', hex('ada')], session, { name: 'symlink', nth: 2 })
     assert.equal((await s.init('100')).status, done)
     const started = s.readState('new_boot_time')
-    assert.equal((await slow).status, done, (await slow).stderr)
+    const woken = await wake()
+    assert.equal(woken.status, done, woken.stderr)
     assert.equal(s.readState('new_boot_time'), started)
     assert.equal((await s.graceDone('100')).status, done)
     await s.init('200')
@@ -219,18 +233,23 @@ eachArtefact('a holder that is stopped and wakes when its lock has been passed b
   })
 
   it('finds done what another upcall has done for it meanwhile, and says so', async () => {
-    const slowly = ['-e', `inject=${named('rename')}:delay_enter=12000000:when=1`]
     const ended = server(artefact)
     await ended.fullInstanceWith('ada')
     await ended.init('100')
     const checked = server(artefact)
     await checked.fullInstanceWith('ada')
     await checked.init()
-    const slow = [traced(ended, ['gracedone', '100'], {}, slowly), traced(checked, ['check', hex('ada')], {}, slowly)]
-    await new Promise((resolve) => setTimeout(resolve, 2000))
+    const firstRename = { name: 'rename', nth: 1 }
+    const slow = [
+      await stoppedBefore(ended, ['gracedone', '100'], {}, firstRename),
+      await stoppedBefore(checked, ['check', hex('ada')], {}, firstRename),
+    ]
     assert.equal((await ended.graceDone('100')).status, done)
     assert.equal((await checked.check('ada', 'v4.0')).status, done)
-    for (const said of await Promise.all(slow)) assert.equal(said.status, done, said.stderr)
+    for (const wake of slow) {
+      const { status, stderr } = await wake()
+      assert.equal(status, done, stderr)
+    }
     await checked.graceDone()
     await checked.init()
     assert.equal((await checked.check('ada', 'v4.1')).status, done)

@@ -1,8 +1,11 @@
 /** One upcall under strace(1), and what it did to the file system. */
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import assert from 'node:assert/strict'
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import { callsIn } from '../proof/trace.ts'
 import { inForeground, settings, type Environment, type Said } from '../support/artefacts.ts'
+import { stopped, type Point, type Woken } from '../support/stopped.ts'
 import type { Server } from './server.ts'
 
 export interface Call {
@@ -40,6 +43,45 @@ export async function traced(
   } finally {
     rmSync(directory, { recursive: true })
   }
+}
+
+/** Calls that either program makes on its one thread of work, as often in one run as in the next. */
+const regular = 'openat,readlink,readlinkat,symlink,symlinkat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,fsync'
+
+/**
+ * Starts an upcall that is stopped right before one of its calls, and waits until it is. Which call comes before that one is
+ * seen in a twin: the same upcall on a copy of the server.
+ * @param at by the name that POSIX gave the call first, counted with the one that takes a directory.
+ * @returns wakes it; how it ended.
+ */
+export async function stoppedBefore(
+  s: Server,
+  words: readonly string[],
+  env: Environment,
+  { name, nth }: Point,
+): Promise<() => Promise<Woken>> {
+  const directory = mkdtempSync(join(tmpdir(), 'stopped-'))
+  s.atEnd(() => {
+    rmSync(directory, { recursive: true })
+  })
+  const machine = { dir: dirname(s.stateDir), stateDir: s.stateDir, nfsdDir: s.nfsdDir }
+  const twin = { dir: directory, stateDir: join(directory, 'state'), nfsdDir: join(directory, 'nfsd') }
+  for (const part of ['state', 'nfsd', 'run'])
+    if (existsSync(join(machine.dir, part)))
+      cpSync(join(machine.dir, part), join(directory, part), { recursive: true, verbatimSymlinks: true })
+  const log = join(directory, 'log')
+  const strace = ['/usr/bin/strace', '-f', '-o', log, '-e', `trace=${regular}`]
+  await inForeground({ ...s.artefact, command: [...strace, ...s.artefact.command] }, [...settings(twin), ...words], env)
+  const calls = callsIn(readFileSync(log, 'utf8'))
+  const wanted = calls.filter((call) => [name, `${name}at`].includes(call.name))[nth - 1]
+  const before = calls
+    .filter(({ thread }) => thread === wanted?.thread)
+    .findLast((_, at, all) => all[at + 1] === wanted)
+  assert.ok(before, `no call before ${name}`)
+  const command = [...s.artefact.command, '-f', ...settings(machine), ...words]
+  const { fired, wake } = await stopped(command, env, join(directory, 'stopped'), before)
+  assert.ok(fired, `not stopped before ${name}`)
+  return wake
 }
 
 /** System calls by the name that POSIX gave them first: the executable says the ones that take a directory. */

@@ -17,6 +17,7 @@ import {
   type Machine,
   type Said,
 } from '../support/artefacts.ts'
+import { stopped, type Point, type Stopped } from '../support/stopped.ts'
 import { judge, type Event, type Owner } from '../life/oracle.ts'
 import { each, inPart, random, report, seconds, seed, type Row } from './figures.ts'
 import { hasOrder, type Run } from './linear.ts'
@@ -167,7 +168,7 @@ async function stopEverywhere(
       const sleeping = await stoppedAt(artefact, machine, victim, bootTime, point)
       const meanwhile = await call(artefact, machine, other, bootTime)
       if (/goes on without the lock/.test(meanwhile.stderr)) passed++
-      const status = await sleeping.wake()
+      const { status } = await sleeping.wake()
       const label = `stopped after ${briefly(point, base.dir)}`
       // Another start may overtake, and then the first prepares once more: it still answers 0.
       const observed = await futuresOf(artefact, readTree(machine.stateDir), owners, 'kill', 'every check')
@@ -208,56 +209,6 @@ const stoppedAt = (
 ): Promise<Stopped> => {
   const { words, env } = upcallFor(event, bootTime)
   return stopped([...artefact.command, '-f', ...settings(machine), ...words], env, join(machine.dir, 'stopped'), after)
-}
-
-type Point = Pick<Call, 'name' | 'nth'>
-interface Stopped {
-  readonly fired: boolean
-  readonly wake: () => Promise<number | string>
-}
-
-async function stopped(
-  command: readonly string[],
-  env: Environment,
-  log: string,
-  { name, nth }: Point,
-): Promise<Stopped> {
-  const child = spawn(
-    'strace',
-    ['-f', '-o', log, '-e', `trace=${name}`, '-e', `inject=${name}:signal=SIGSTOP:when=${nth}`, ...command],
-    { cwd: '/', env: { ...env }, stdio: 'ignore' },
-  )
-  let ended: number | string | undefined
-  const exit = new Promise<number | string>((resolve) => {
-    child.once('exit', (code, signal) => {
-      resolve((ended = code ?? signal ?? 'lost'))
-    })
-  })
-  let sleeper: string | undefined
-  for (let turn = 0; turn < 2000 && ended === undefined && sleeper === undefined; turn++) {
-    await new Promise((resolve) => setTimeout(resolve, 10))
-    sleeper = /^(\d+) +--- stopped by SIGSTOP/m.exec(textOf(log))?.[1]
-  }
-  return {
-    fired: sleeper !== undefined,
-    wake: async () => {
-      const late = setTimeout(() => child.kill('SIGKILL'), 40_000)
-      if (sleeper !== undefined) process.kill(Number(sleeper), 'SIGCONT')
-      try {
-        return await exit
-      } finally {
-        clearTimeout(late)
-      }
-    },
-  }
-}
-
-function textOf(file: string): string {
-  try {
-    return readFileSync(file, 'latin1')
-  } catch {
-    return ''
-  }
 }
 
 describe('races can show a loss', { skip: executable === undefined }, () => {
@@ -339,7 +290,7 @@ async function peerPair(): Promise<{ points: number; lost: number; waited: numbe
         point,
       )
       if ((await run(at, {}, 'gracedone', String(began))) !== 0) found.waited++
-      if ((await sleeping.wake()) === 0 && (await run(at, session('Y'), 'check', bob)) !== 0) found.lost++
+      if ((await sleeping.wake()).status === 0 && (await run(at, session('Y'), 'check', bob)) !== 0) found.lost++
     })
     return found
   } finally {
@@ -457,7 +408,7 @@ async function storm(artefact: Artefact, width: number, upcalls: number, isDistu
         nth: 1,
       })
       await new Promise((resolve) => setTimeout(resolve, 2500))
-      const status = await sleeping.wake()
+      const { status } = await sleeping.wake()
       stoppedHolders++
       runs.push({ event, began, ended: clock(), status })
     })

@@ -1,0 +1,79 @@
+/**
+ * A process that is stopped (SIGSTOP) when it has made a call, for as long as a test wants: whatever is to happen meanwhile has
+ * happened when it is woken, on a machine however busy.
+ */
+import { spawn } from 'node:child_process'
+import { readFileSync } from 'node:fs'
+import { setTimeout as pause } from 'node:timers/promises'
+import type { Environment } from './artefacts.ts'
+
+/** strace's words: the how-manieth call of a name, on its thread. */
+export interface Point {
+  readonly name: string
+  readonly nth: number
+}
+
+export interface Woken {
+  readonly status: number | string
+  readonly stderr: string
+}
+
+export interface Stopped {
+  /** It was stopped there, and has not ended before. */
+  readonly fired: boolean
+  /** @returns how it ended. */
+  readonly wake: () => Promise<Woken>
+}
+
+/**
+ * Starts a command, and waits until it is stopped, or has ended.
+ * @param log a file for strace to write to.
+ */
+export async function stopped(
+  command: readonly string[],
+  env: Environment,
+  log: string,
+  { name, nth }: Point,
+): Promise<Stopped> {
+  const child = spawn(
+    'strace',
+    ['-f', '-o', log, '-e', `trace=${name}`, '-e', `inject=${name}:signal=SIGSTOP:when=${nth}`, ...command],
+    { cwd: '/', env: { ...env }, stdio: ['ignore', 'ignore', 'pipe'] },
+  )
+  let stderr = ''
+  child.stderr.setEncoding('utf8').on('data', (text: string) => {
+    stderr += text
+  })
+  let ended = 0
+  const end = new Promise<Woken>((resolve) => {
+    child.once('close', (code, signal) => {
+      ended++
+      resolve({ status: code ?? signal ?? 'lost', stderr })
+    })
+  })
+  let sleeper: string | undefined
+  for (let turn = 0; turn < 2000 && ended === 0 && sleeper === undefined; turn++) {
+    await pause(10)
+    sleeper = /^(\d+) +--- stopped by SIGSTOP/m.exec(textOf(log))?.[1]
+  }
+  return {
+    fired: sleeper !== undefined,
+    wake: async () => {
+      const late = setTimeout(() => child.kill('SIGKILL'), 40_000)
+      if (sleeper !== undefined) process.kill(Number(sleeper), 'SIGCONT')
+      try {
+        return await end
+      } finally {
+        clearTimeout(late)
+      }
+    },
+  }
+}
+
+function textOf(file: string): string {
+  try {
+    return readFileSync(file, 'latin1')
+  } catch {
+    return ''
+  }
+}
