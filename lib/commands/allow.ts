@@ -21,7 +21,7 @@ import type { Settlement, World } from '../events/world.ts'
 import { escapeOwner, quoteOwner, showOwner, type ClientOwner } from '../upcall/owner.ts'
 import { command } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
-import { holding } from './shared/hold.ts'
+import { underLock } from './shared/lock.ts'
 import { ownerSpelled, withHex } from './shared/owners.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
 import { instanceJson, ownerJson } from './shared/view.ts'
@@ -126,7 +126,7 @@ function assertCanAllow({ state, nfsd }: World, surveyed: Survey, owners: readon
  * @param when what the person was told.
  */
 function allow(world: World, where: Where, owner: ClientOwner, when: string): 'allowed' | 'there already' {
-  const settlements = holding(world.state, (): readonly Settlement[] | 'there already' => {
+  const settlements = underLock(world.state, (): readonly Settlement[] | 'there already' => {
     const surveyed = survey(where, world.state)
     assertCanAllow(world, surveyed, [owner])
     if (whenOf(surveyed.instance) !== when)

@@ -4,7 +4,7 @@
  */
 import yargs, { type Argv } from 'yargs'
 import packageJson from '../../package.json' with { type: 'json' }
-import type { Command, Door } from './shared/command.ts'
+import type { Command, CommandLine } from './shared/command.ts'
 import { installCommands } from './install/commands.ts'
 import { moveCommands } from './move/commands.ts'
 import { standardInput } from './move/source.ts'
@@ -51,7 +51,7 @@ export async function people(calls: Calls, words: readonly string[]): Promise<nu
     }
     foreground = true
     let status = 0
-    const door: Door = {
+    const commandLine: CommandLine = {
       settings: (given) => ({
         ...settingsFrom(calls, optionsIn(given)),
         calls,
@@ -62,7 +62,7 @@ export async function people(calls: Calls, words: readonly string[]): Promise<nu
     }
     // Help and version are handed over, not printed: printing them can fail, and then the status must say so.
     let said = ''
-    await parser(door).parseAsync(words.map(spelledOut), {}, (_error, _given, output) => {
+    await parser(commandLine).parseAsync(words.map(spelledOut), {}, (_error, _given, output) => {
       said = output
     })
     if (said !== '') print(`${said}\n`)
@@ -72,7 +72,7 @@ export async function people(calls: Calls, words: readonly string[]): Promise<nu
   }
 }
 
-function parser(door: Door): Argv {
+function parser(commandLine: CommandLine): Argv {
   let cli = yargs([])
     .scriptName('nfsd-userland-helper')
     .locale('en')
@@ -95,7 +95,7 @@ function parser(door: Door): Argv {
     const argument = argumentNames[takes]
     cli = cli.command(argument === '' ? verb : `${verb} <${argument}>`, summaryOfVerb(verb as Verb))
   }
-  for (const { addTo } of commands) cli = addTo(cli, door)
+  for (const { addTo } of commands) cli = addTo(cli, commandLine)
   for (const [name, { takes, short, alias }] of Object.entries<Option>(options))
     cli = cli.option(name, {
       type: takes === undefined ? 'boolean' : 'string',

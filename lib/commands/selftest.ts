@@ -18,7 +18,7 @@ import {
   type StateDirectory,
 } from '../store/state-directory.ts'
 import { command } from './shared/command.ts'
-import type { Here } from './shared/here.ts'
+import type { Context } from './shared/context.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
 import { progress } from './shared/progress.ts'
 import { programCommand } from './shared/program.ts'
@@ -65,7 +65,7 @@ const barriers = 50
 
 /** @throws Failed storage, if the scratch directory can't be made or an upcall on it fails. */
 async function selftest(
-  { calls, stateDirectory, runDirectory, nfsdDirectory }: Here,
+  { calls, stateDirectory, runDirectory, nfsdDirectory }: Context,
   clients: number,
 ): Promise<Measured> {
   const { path: scratch, forUpcalls, end } = makeScratch(openStateDirectory(calls, stateDirectory, runDirectory))

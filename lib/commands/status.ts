@@ -10,7 +10,7 @@ import { print, printJson, textOfPath } from './shared/print.ts'
 import { legacyClients } from './shared/legacy.ts'
 import { mayReclaim, recordsOfOwner, walk, type Survey, type Walk } from './shared/survey.ts'
 import { isoTime, pairs, table, toned } from './shared/table.ts'
-import { graceNow, holdersAmong, type Grace, type Holder } from './shared/grace.ts'
+import { graceNow, holdersAmong, type Grace, type GraceHolder } from './shared/grace.ts'
 import { askKernel, type Kernel, type Seconds } from './shared/kernel.ts'
 import type { LiveClient } from './shared/live-clients.ts'
 import { longList } from '../upcall/message.ts'
@@ -260,7 +260,7 @@ const whyHeld = {
 } as const
 
 /** What grace waits for. */
-function sayHolder({ because, client }: Holder): string {
+function sayHolder({ because, client }: GraceHolder): string {
   if (because === 'whole-time' || client === undefined)
     return "an NFSv4.0 client that is gone again, or clients of the kernel's own tracker: it runs for its whole time"
   const unseen = client.unseen > 1 ? `; not seen for ${client.unseen} instances` : ''

@@ -1,4 +1,4 @@
-/** `verify`: is everything in the state directory as this program leaves it? `--repair` mends what is not (mend.ts). */
+/** `verify`: is everything in the state directory as this program leaves it? `--repair` mends what is not (shared/repair.ts). */
 import { counted, escaped, Failed, report } from '../failure.ts'
 import { command } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
@@ -6,7 +6,7 @@ import { print, printJson, remark, textOfPath } from './shared/print.ts'
 import { each, instanceJson } from './shared/view.ts'
 import { everythingIn, survey, type Oddity, type Survey, type Where } from './shared/survey.ts'
 import { toned } from './shared/table.ts'
-import { mendAll } from './shared/mend.ts'
+import { repairAll } from './shared/repair.ts'
 
 interface Finding extends Pick<Oddity, 'path' | 'why'> {
   /** unusable: nothing in the state directory may be believed. */
@@ -38,7 +38,7 @@ export const verifyCommand = command(
       printJson({
         state_directory: textOfPath(settings.stateDirectory),
         dry_run: dryRun,
-        repaired: mends ? each(mendAll(settings), shownFinding) : [],
+        repaired: mends ? each(repairAll(settings), shownFinding) : [],
         instance: () => {
           const read = readable(settings)
           return 'unusable' in read ? null : instanceJson(read)
@@ -50,7 +50,7 @@ export const verifyCommand = command(
       return count.wrong === 0 ? 0 : 1
     }
     const tone = toned()
-    if (mends) for (const finding of mendAll(settings)) print(line(tone('good', 'mended'), finding))
+    if (mends) for (const finding of repairAll(settings)) print(line(tone('good', 'mended'), finding))
     const verb = repair && dryRun ? 'would mend' : 'wrong'
     for (const finding of findingsIn(settings, count))
       print(

@@ -66,14 +66,14 @@ export type Instance =
   | { readonly kind: 'damaged'; readonly file: BootTimeFile; readonly why: string }
 
 /** What the names in `v4clients` say of one instance. */
-export interface Facts {
+export interface InstanceFacts {
   readonly start: Start
   readonly full: boolean
 }
 
 /** The instance that upcalls belong to: the latest that has started. Pure, and the same whatever the order of the facts. */
-export function instanceFrom(facts: readonly Facts[]): Instance {
-  let current: Facts | undefined
+export function instanceFrom(facts: readonly InstanceFacts[]): Instance {
+  let current: InstanceFacts | undefined
   let lastFull: Start | undefined
   for (const fact of facts) {
     if (current === undefined || fact.start > current.start || (fact.start === current.start && fact.full))

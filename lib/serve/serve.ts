@@ -14,7 +14,7 @@ import { openPipe, type Pipe } from '../kernel/pipe.ts'
 import type { Words } from '../settings/options.ts'
 import { settingsFrom, type Settings } from '../settings/settings.ts'
 import { bootId, holderName } from '../store/process.ts'
-import { directoryName } from '../store/untracked.ts'
+import { serveFiles } from '../store/run-directory.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { answered, errno, errorName } from '../syscalls/errno.ts'
 import * as files from '../syscalls/files.ts'
@@ -67,18 +67,18 @@ function answerUntilTold(
   const anywhere = files.anywhere(calls)
   const us = holderName(anywhere)
   files.makeDirectory(settings.runDirectory, anywhere, 0o755)
-  const base = `${settings.runDirectory}/serve-${directoryName(settings.stateDirectory, anywhere)}`
+  const own = serveFiles(settings.runDirectory, settings.stateDirectory, anywhere)
   const directory = files.lookAtName(`${pipefs}/nfsd`, anywhere)
   if (directory !== undefined) refuseBeside(nfsdcldAt(calls, directory))
   if (early !== undefined) refuseBeside(holderOf(calls, early.status))
-  claim(`${base}.lock`, calls)
+  claim(own.lock, calls)
 
   const signals = calls.endSignals()
   const mounts = calls.openat(atFlags.AT_FDCWD, '/proc/self/mountinfo', calls.flags.O_RDONLY, 0)
   const confine = confining(calls, settings, pipefs, log)
   confine()
 
-  const statusFile = statusFileAt(calls, `${base}.json`, us, settings.stateDirectory)
+  const statusFile = statusFileAt(calls, own.status, us, settings.stateDirectory)
   const server = serverFor(
     { calls, settings, log, bootId: bootId(anywhere), holder: us },
     options.maxVersion,
@@ -89,7 +89,7 @@ function answerUntilTold(
     server,
     ready,
     pipefs,
-    journalPath: `${base}.replies`,
+    journalPath: own.replies,
     untilGone: options.untilGone,
     signals,
     mounts,

@@ -6,7 +6,7 @@
  * a file that is not there is no error, and every other failure is thrown.
  */
 import { Failed, quote } from '../failure.ts'
-import { atFlags, type Calls, type Entry } from '../syscalls/calls.ts'
+import { atFlags, type Calls, type DirectoryEntry } from '../syscalls/calls.ts'
 import { errno, errorName } from '../syscalls/errno.ts'
 
 const here = atFlags.AT_FDCWD
@@ -48,7 +48,7 @@ export function dropInsOf(calls: Calls, file: string): string[] {
   const descriptor = calls.openat(here, directory, calls.flags.O_RDONLY | calls.flags.O_DIRECTORY, 0)
   if (descriptor === -errno.ENOENT) return []
   if (descriptor < 0) throw refused(directory, `can't be read: ${errorName(descriptor)}`)
-  const entries: Entry[] = []
+  const entries: DirectoryEntry[] = []
   for (;;) {
     const some = calls.entries(descriptor)
     if (typeof some === 'number') throw refused(directory, `can't be read: ${errorName(some)}`)

@@ -23,4 +23,4 @@ const utf8 =
   /^(?:[\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})*$/
 
 /** A word of the configuration, each character a byte; undefined if it is no UTF-8. */
-export const inWords = (bytes: string): string | undefined => (utf8.test(bytes) ? bytes : undefined)
+export const asUtf8 = (bytes: string): string | undefined => (utf8.test(bytes) ? bytes : undefined)

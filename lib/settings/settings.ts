@@ -9,7 +9,7 @@ import type { Calls } from '../syscalls/calls.ts'
 import { dropInsOf, readConfiguration, refused } from './files.ts'
 import { booleanFrom, readNfsConf } from './nfs-conf.ts'
 import { options, type OptionName } from './options.ts'
-import { inWords, resolved } from './path.ts'
+import { asUtf8, resolved } from './path.ts'
 
 export interface Settings {
   readonly stateDirectory: string
@@ -168,7 +168,7 @@ export const configurationKeys: readonly string[] = ['state-dir', 'nfsd-dir', 'p
 /** `include = FILE`, or `-FILE` for one that may be missing; a path that is not absolute begins where the including file is. */
 function includeFile(gathered: Gathered, from: string, value: string, section: string, depth: number): void {
   const mayBeMissing = value.startsWith('-')
-  const path = inWords(mayBeMissing ? value.slice(1) : value)
+  const path = asUtf8(mayBeMissing ? value.slice(1) : value)
   if (path === undefined || path === '') throw refused(from, `includes what is no name: ${quote(value)}`)
   const file = path.startsWith('/') ? path : `${from.slice(0, from.lastIndexOf('/'))}/${path}`
   const read = readConfiguration(gathered.calls, file)
@@ -178,7 +178,7 @@ function includeFile(gathered: Gathered, from: string, value: string, section: s
 }
 
 function absolute(calls: Calls, name: string, { value, file }: Value): string {
-  const path = inWords(value)
+  const path = asUtf8(value)
   if (path === undefined) throw refused(file, `has a ${name} that is no UTF-8: ${quote(value)}`)
   if (!path.startsWith('/')) throw refused(file, `has a ${name} that is no absolute path: ${quote(value)}`)
   return resolved(calls, path)

@@ -18,7 +18,7 @@ import { lockName } from './layout.ts'
 import type { StateDirectory } from './state-directory.ts'
 
 /** How long a living holder is waited for: as long as the kernel's other clients may be made to wait. */
-const patienceMs = 2000
+const longestWaitMs = 2000
 /** How old the lock of a holder that can't be asked must be: proper-lockfile's default. */
 const staleMs = 10_000
 
@@ -50,7 +50,7 @@ function take(clients: Directory, us: string, { assertTimeLeft, passedBy }: Lock
     fs: seam.fs,
     onCompromised: () => undefined,
   }
-  const patience = waiting(clients.calls, assertTimeLeft)
+  const mayWaitMore = waiting(clients.calls, assertTimeLeft)
   for (;;) {
     let failure: unknown
     let unlock: Unlock | undefined
@@ -64,19 +64,19 @@ function take(clients: Directory, us: string, { assertTimeLeft, passedBy }: Lock
       passedBy(`it can't be made (${code ?? String(failure)})`)
       return undefined
     }
-    if (!patience()) {
-      passedBy(`held for ${patienceMs / 1000} s by ${seam.holder() ?? 'somebody'}`)
+    if (!mayWaitMore()) {
+      passedBy(`held for ${longestWaitMs / 1000} s by ${seam.holder() ?? 'somebody'}`)
       return undefined
     }
   }
 }
 
-/** @returns what waits a little each time that it is called, and then says whether there is any patience left. */
+/** @returns what waits a little each time that it is called, and then says whether more waiting is allowed. */
 function waiting(calls: Calls, assertTimeLeft: () => void): () => boolean {
   let giveUpAt: number | undefined
   return () => {
     assertTimeLeft()
-    giveUpAt ??= calls.monotonic() + patienceMs
+    giveUpAt ??= calls.monotonic() + longestWaitMs
     calls.sleep(1 + Math.random() * 2)
     return calls.monotonic() < giveUpAt
   }

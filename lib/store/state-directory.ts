@@ -22,7 +22,7 @@
  */
 import { Failed, quote } from '../failure.ts'
 import { instanceFrom, startFromName, type Start } from '../rules/instance.ts'
-import type { Calls, Entry } from '../syscalls/calls.ts'
+import type { Calls, DirectoryEntry } from '../syscalls/calls.ts'
 import type { KernelBootTime } from '../upcall/request.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
@@ -168,10 +168,10 @@ export function lookAt(state: StateDirectory): Recorded {
  * directory's lock (fs/readdir.c, iterate_dir). Over several, a mark that is renamed meanwhile may be seen under neither
  * name, so a long directory is read until it reads the same twice: a mark is renamed only once.
  */
-function namesOf(clients: Directory): readonly Entry[] {
+function namesOf(clients: Directory): readonly DirectoryEntry[] {
   let size = 0
   // What is no name of ours takes no memory, be it ever so much. The lock, which comes and goes with every upcall, is none.
-  const isOurs = ({ name }: Entry): boolean => {
+  const isOurs = ({ name }: DirectoryEntry): boolean => {
     size += entryHeader + name.length
     return (name >= '0' && name < ':') || name.startsWith('format-')
   }

@@ -12,17 +12,14 @@
  *
  * The state directory may be what fails, so marks are kept elsewhere, in the run directory, and last as long as the machine
  * is up (docs/durability.md). What keeps a mark from being made or taken away is said, and no reason to fail: a start that
- * is on the disk has succeeded. A mark is named by the digest of the state directory's real path, so that each directory
- * has its own, however it is spelled and whether or not it is mounted.
+ * is on the disk has succeeded.
  */
-import { sha256 } from '@noble/hashes/sha2.js'
 import { errorCode } from '../failure.ts'
-import { bytesOf } from '../bytes.ts'
-import { hexOf } from '../upcall/hex.ts'
 import type { KernelBootTime } from '../upcall/request.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { holderName, lifeOf } from './process.ts'
+import { startMark } from './run-directory.ts'
 
 /** Where marks are, and of which state directory; undefined where the configuration did not tell. */
 export interface Marked {
@@ -121,36 +118,7 @@ export function trustAgain(marked: Marked): void {
   if (disk.readLink(ran, marked.anywhere) === 'serve') disk.remove(ran, marked.anywhere)
 }
 
-const markOf = ({ anywhere, runDirectory, path }: Marked): string =>
-  `${runDirectory}/${path === undefined ? 'unknown-directory' : directoryName(path, anywhere)}`
-
-/** A state directory's name in the run directory: the digest of its real path. */
-export const directoryName = (path: string, anywhere: Directory): string =>
-  hexOf(sha256(bytesOf(realPathOf(path, anywhere))))
+const markOf = ({ anywhere, runDirectory, path }: Marked): string => startMark(runDirectory, path, anywhere)
 
 /** Made where a start has found an untracked instance: the next one must, too, if this one fails. */
 const ranOf = (marked: Marked): string => `${markOf(marked)}.ran`
-
-/** A broken disk is no reason not to make a mark: it is what marks are for. */
-function openOrNot(path: string, anywhere: Directory): ReturnType<typeof disk.openDirectory> {
-  try {
-    return disk.openDirectory(path, anywhere, 'follow')
-  } catch {
-    return 'absent'
-  }
-}
-
-/** A path with its links resolved, as far as it leads to anything. */
-function realPathOf(path: string, anywhere: Directory): string {
-  let rest = ''
-  for (let at = path; ; at = disk.parentOf(at)) {
-    const opened = openOrNot(at, anywhere)
-    if (typeof opened === 'object') {
-      const real = disk.readLink(`/proc/self/fd/${opened.descriptor}`, anywhere) ?? at
-      disk.close(opened)
-      return `${real.replace(/\/$/, '')}${rest}`
-    }
-    if (at === disk.parentOf(at)) return path
-    rest = `${at.slice(at.lastIndexOf('/'))}${rest}`
-  }
-}

@@ -36,7 +36,7 @@ export interface Calls {
   readonly fstatat: (directory: number, name: string, flags: number) => Status | number
   readonly fstat: (descriptor: number) => Status | number
   /** The next entries of an open directory, but `.` and `..`; none at its end. Never all at once: a directory may hold millions. */
-  readonly entries: (descriptor: number) => readonly Entry[] | number
+  readonly entries: (descriptor: number) => readonly DirectoryEntry[] | number
   readonly umask: (mask: number) => void
   /** alarm(2): this process ends by SIGALRM after so many seconds. Nothing where the runtime has no such call. */
   readonly alarm: (seconds: number) => void
@@ -93,7 +93,7 @@ export interface Calls {
 }
 
 /** A name in a directory, and what the directory tells of it; some file systems tell nothing. */
-export interface Entry {
+export interface DirectoryEntry {
   readonly name: string
   readonly kind: 'link' | 'directory' | 'other' | 'unknown'
 }

@@ -5,7 +5,7 @@
  * set the umask so that these are exact.
  */
 import { errorCode } from '../failure.ts'
-import { atFlags, type Calls, type Entry, type Status } from './calls.ts'
+import { atFlags, type Calls, type DirectoryEntry, type Status } from './calls.ts'
 import { answered, errno, systemError } from './errno.ts'
 import { bytesOf } from '../bytes.ts'
 
@@ -168,18 +168,18 @@ export function directoryAt(name: string, within: Directory): 'absent' | 'other'
  * Everything in a directory, as it is read: a directory may hold millions of names. Entries that come or go meanwhile may
  * be told or not; others are told once.
  */
-export function* entriesOf(directory: Directory): Generator<Entry> {
+export function* entriesOf(directory: Directory): Generator<DirectoryEntry> {
   for (const batch of batchesOf(directory)) yield* batch
 }
 
 /** {@link entriesOf}, all at once: where few of them are wanted. */
-export function allIn(directory: Directory, wanted: (entry: Entry) => boolean): Entry[] {
-  const all: Entry[] = []
+export function allIn(directory: Directory, wanted: (entry: DirectoryEntry) => boolean): DirectoryEntry[] {
+  const all: DirectoryEntry[] = []
   for (const batch of batchesOf(directory)) all.push(...batch.filter(wanted))
   return all
 }
 
-function* batchesOf(directory: Directory): Generator<readonly Entry[]> {
+function* batchesOf(directory: Directory): Generator<readonly DirectoryEntry[]> {
   // A descriptor has one place in the directory, so whoever comes later has another. For most upcalls nobody does.
   const opened = directory.wasRead ? openDirectory('.', directory) : directory
   if (typeof opened !== 'object') return

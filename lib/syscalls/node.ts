@@ -5,7 +5,7 @@
  * path, and a name after it is looked up there: so this promises the same, where /proc is mounted.
  */
 import fs, { existsSync, type Dir, type Stats } from 'node:fs'
-import { atFlags, type Calls, type Entry, type Status } from './calls.ts'
+import { atFlags, type Calls, type DirectoryEntry, type Status } from './calls.ts'
 import { assertSayable, errno, unsayable } from './errno.ts'
 
 /** So many entries at a time. */
@@ -17,12 +17,12 @@ export function nodeCalls(): Calls {
   const reading = new Map<number, Dir>()
   const pause = new Int32Array(new SharedArrayBuffer(4))
 
-  const nextEntries = (descriptor: number): Entry[] => {
+  const nextEntries = (descriptor: number): DirectoryEntry[] => {
     const directory =
       reading.get(descriptor) ??
       fs.opendirSync(`/proc/self/fd/${descriptor}`, { encoding: 'latin1', bufferSize: batch } as object)
     reading.set(descriptor, directory)
-    const found: Entry[] = []
+    const found: DirectoryEntry[] = []
     for (let entry = directory.readSync(); entry !== null; entry = found.length < batch ? directory.readSync() : null)
       found.push({
         name: entry.name,

@@ -1,7 +1,7 @@
 /** `doctor`: each thing that must be true for recovery to work, looked at, explained, with the command that mends it. */
 import { counted, Failed, failureFrom, report } from '../../failure.ts'
 import { command } from '../shared/command.ts'
-import type { Here } from '../shared/here.ts'
+import type { Context } from '../shared/context.ts'
 import { print, printJson } from '../shared/print.ts'
 import { toned, width, wrapped, type Tone } from '../shared/table.ts'
 import type { Finding, Said, Verdict } from './finding.ts'
@@ -14,7 +14,7 @@ import { service } from './service-check.ts'
 import { siteFor, type Site } from './site.ts'
 import * as state from './state-checks.ts'
 import * as time from './time-checks.ts'
-import { wayIsOurs } from './way-check.ts'
+import { parentsAreOurs } from './parents-check.ts'
 
 /** In the order in which a start depends on them. Names are for programs, and stay. */
 const checks: Readonly<Record<string, (site: Site) => Said | Promise<Said>>> = {
@@ -23,18 +23,18 @@ const checks: Readonly<Record<string, (site: Site) => Said | Promise<Said>>> = {
   nfsdcld: kernel.daemon,
   'cltrack-prog': program.parameterNames,
   executable: program.programRuns,
-  remembered: program.remembered,
+  remembered: program.namedAfterReboot,
   tracker: kernel.tracker,
   pipe: pipe.pipe,
   'pipe-clients': pipe.pipeClients,
   'nfsd-files': kernel.nfsdFiles,
   configuration: state.configuration,
   'state-directory': state.stateDirectoryIsOurs,
-  'state-way': wayIsOurs,
+  'state-way': parentsAreOurs,
   storage: state.storage,
   'mount-order': mountOrder,
   service,
-  room: state.room,
+  room: state.freeSpace,
   records: state.records,
   instance: state.instance,
   v4recovery: state.leftovers,
@@ -84,7 +84,7 @@ export interface Examined {
 }
 
 /** Looks at everything, and changes nothing. */
-export async function examine(settings: Here): Promise<Examined> {
+export async function examine(settings: Context): Promise<Examined> {
   const site = await siteFor(settings)
   const findings: Finding[] = []
   for (const [check, look] of Object.entries(checks)) findings.push({ check, ...(await lookedAt(look, site)) })

@@ -5,11 +5,11 @@
 import { join } from 'node:path'
 import type { ClientOwner } from '../../upcall/owner.ts'
 import { escapeOwner, quoteOwner } from '../../upcall/owner.ts'
-import type { Here } from '../shared/here.ts'
+import type { Context } from '../shared/context.ts'
 import { askKernel, type Kernel } from '../shared/kernel.ts'
 import { legacyRecordsOf } from '../shared/legacy.ts'
 import type { LiveClient } from '../shared/live-clients.ts'
-import { readEachPatiently } from '../shared/patience.ts'
+import { readEachInTime } from '../shared/in-time.ts'
 import { print, printJson } from '../shared/print.ts'
 import { newestEntryOf, survey, type Survey } from '../shared/survey.ts'
 import { forgetsVersion40, sayTracker, strangersAt, trackerOf, type Tracker } from '../shared/tracker.ts'
@@ -30,7 +30,7 @@ export interface Expected {
   readonly onlyOnce: readonly ClientOwner[]
 }
 
-export async function expectRecovery(here: Here): Promise<Expected> {
+export async function expectRecovery(here: Context): Promise<Expected> {
   const kernel = await askKernel(here)
   const tracker = trackerOf(here, kernel)
   const surveyed = survey(here)
@@ -95,8 +95,8 @@ function lostBecause({ owner }: LiveClient, surveyed: Survey, { serving }: Track
 }
 
 /** Who has opens or locks, as far as the kernel tells: without any there is nothing to reclaim, and no record is due. */
-async function thoseWithState({ nfsdDirectory }: Here, clients: readonly LiveClient[]): Promise<LiveClient[]> {
-  const states = await readEachPatiently(
+async function thoseWithState({ nfsdDirectory }: Context, clients: readonly LiveClient[]): Promise<LiveClient[]> {
+  const states = await readEachInTime(
     clients.map(({ number }) => join(nfsdDirectory, 'clients', String(number), 'states')),
   )
   return clients.filter((_, at) => {

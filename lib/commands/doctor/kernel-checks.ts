@@ -1,12 +1,11 @@
 /** Which tracker the kernel offers, which it took, and who may take its place. */
 import { constants, release } from 'node:os'
 import { quote } from '../../failure.ts'
-import fs from 'node:fs'
-import { tolerating } from '../../syscalls/files.ts'
-import { namesIn } from '../shared/listing.ts'
+import { nfsdcldProcesses } from '../shared/processes.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
 import type { Site } from './site.ts'
-import { bootedBySystemd, unitNamed } from './units.ts'
+import { bootedBySystemd } from '../shared/systemd.ts'
+import { unitNamed } from './units.ts'
 
 const useDaemon = 'systemctl unmask nfsdcld.service && systemctl restart nfs-server.service'
 const useServe = 'nfsd-userland-helper install --tracker=serve && systemctl restart nfs-server.service'
@@ -81,7 +80,7 @@ export function staticHelper({ config }: Site): Said {
 
 /** nfsdcld goes first: while it runs, the kernel never calls a helper. */
 export function daemon(site: Site): Said {
-  const processes = namesIn('/proc').filter((name) => /^[0-9]+$/.test(name) && commandOf(name) === 'nfsdcld')
+  const processes = nfsdcldProcesses()
   if (support(site).verdict === 'wrong')
     return processes.length > 0
       ? good('nfsdcld is running, the only tracker that this kernel has')
@@ -109,9 +108,6 @@ export function daemon(site: Site): Said {
     'systemctl mask nfsdcld.service',
   )
 }
-
-const commandOf = (process: string): string =>
-  tolerating(['ENOENT', 'ESRCH', 'EACCES'], () => fs.readFileSync(`/proc/${process}/comm`, 'latin1').trim(), '')
 
 /** What the kernel said when its server last started (fs/nfsd/nfs4recover.c, nfsd4_client_tracking_init). */
 export function tracker(site: Site): Said {

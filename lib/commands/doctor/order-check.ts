@@ -5,7 +5,8 @@ import * as disk from '../../syscalls/files.ts'
 import { good, unknown, wrong, type Said } from './finding.ts'
 import { mountOf, type Mount } from './mounts.ts'
 import { shellWord, type Site } from './site.ts'
-import { bootedBySystemd, unitSettings } from './units.ts'
+import { bootedBySystemd } from '../shared/systemd.ts'
+import { unitSettings } from './units.ts'
 
 /** One service, by the names that distributions give it. */
 const service = ['nfs-server.service', 'nfs-kernel-server.service']

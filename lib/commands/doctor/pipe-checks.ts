@@ -1,6 +1,6 @@
 /** The pipe: is it there, who answers at it, and what does it not keep (docs/kernels.md). */
 import { counted, quote } from '../../failure.ts'
-import { nfsdcldRuns } from '../shared/nfsdcld-runs.ts'
+import { nfsdcldRuns } from '../shared/processes.ts'
 import { longList } from '../../upcall/message.ts'
 import { forgetsVersion40, sayHolders, sayTracker, strangersAt } from '../shared/tracker.ts'
 import { showOwner } from '../../upcall/owner.ts'

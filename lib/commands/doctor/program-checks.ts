@@ -10,7 +10,7 @@ import { anywhere, tolerating } from '../../syscalls/files.ts'
 import { options } from '../../settings/options.ts'
 import { forgetUntracked } from '../../store/untracked.ts'
 import { namesIn } from '../shared/listing.ts'
-import { ask } from '../shared/patience.ts'
+import { runProgram } from '../shared/in-time.ts'
 import { helperParameter } from '../../kernel/nfsd-module.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
 import { shellWord, type Site } from './site.ts'
@@ -63,7 +63,7 @@ export function parameterNames({ parameter, program, moduleLoaded, tracker }: Si
 }
 
 /** A machine that is busy is no fault of the program's. */
-const patience = 20_000
+const longestRunMs = 20_000
 
 /** Runs it as the kernel does: no environment, no descriptors, `/` to work in; on a scratch directory. */
 export async function programRuns({ parameter, program, settings: { calls } }: Site): Promise<Said> {
@@ -88,11 +88,13 @@ export async function programRuns({ parameter, program, settings: { calls } }: S
 
   // The executable says its version itself, and has Node say the rest: that may be slow, or where an empty environment does
   // not lead, and the kernel has no use for it.
-  const version = await ask(path, ['--version'], { patienceMs: patience, env: {} })
+  const version = await runProgram(path, ['--version'], { limitMs: longestRunMs, env: {} })
   const said = version.kind === 'ended' ? version.stdout.trim() : '?'
   const isExecutable = / \(QuickJS-ng .*\)$/.test(said)
   const help =
-    isExecutable || version.kind === 'silent' ? version : await ask(path, ['--help'], { patienceMs: patience, env: {} })
+    isExecutable || version.kind === 'silent'
+      ? version
+      : await runProgram(path, ['--help'], { limitMs: longestRunMs, env: {} })
   if (help.kind === 'not-started')
     return wrong(
       `${quote(path)} can't be run: ${help.why}`,
@@ -143,8 +145,8 @@ async function playStart(calls: Calls, path: string): Promise<string | undefined
     // In the foreground: its lines are not for the kernel's log.
     const words = ['-f', '-s', state, '--nfsd-dir', join(scratch, 'nfsd'), '--config', '/dev/null', 'init']
     const began = performance.now()
-    const answer = await ask('/bin/sh', ['-c', 'exec env -i "$@" 0<&- 1>&- 2>&-', 'sh', path, ...words], {
-      patienceMs: patience,
+    const answer = await runProgram('/bin/sh', ['-c', 'exec env -i "$@" 0<&- 1>&- 2>&-', 'sh', path, ...words], {
+      limitMs: longestRunMs,
     })
     if (answer.kind === 'silent') return `it did not end within ${Math.round((performance.now() - began) / 1000)} s`
     if (answer.kind === 'not-started') return answer.why
@@ -174,7 +176,7 @@ const rulesDirectories = [
 ]
 
 /** What sets the parameter when nfsd is loaded the next time: modprobe.d(5), udev(7), the kernel's command line. */
-export function remembered({ parameter, program, tracker }: Site): Said {
+export function namedAfterReboot({ parameter, program, tracker }: Site): Said {
   const found = [
     ...settingsIn(modprobeDirectories, '.conf', /^\s*options\s+nfsd\s(?:.*\s)?cltrack_prog=(\S+)/m),
     ...settingsIn(rulesDirectories, '.rules', /^[^#\n]*ATTR\{parameters\/cltrack_prog\}="([^"]*)"/m),

@@ -1,10 +1,11 @@
 /** That the service is started before the NFS server, and may write where the records are, where the kernel needs it. */
 import fs from 'node:fs'
 import { quote } from '../../failure.ts'
-import { nfsdcldRuns } from '../shared/nfsdcld-runs.ts'
+import { nfsdcldRuns } from '../shared/processes.ts'
 import { good, unknown, wrong, type Said } from './finding.ts'
 import { shellWord, type Site } from './site.ts'
-import { bootedBySystemd, unitNamed, unitSettings } from './units.ts'
+import { bootedBySystemd } from '../shared/systemd.ts'
+import { unitNamed, unitSettings } from './units.ts'
 
 const name = 'nfsd-userland-helper.service'
 const servers = ['nfs-server.service', 'nfs-kernel-server.service']

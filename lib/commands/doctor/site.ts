@@ -3,7 +3,7 @@ import { failureFrom, report } from '../../failure.ts'
 import fs from 'node:fs'
 import { helperParameter, nfsdModule } from '../../kernel/nfsd-module.ts'
 import { helperPath } from '../install/files.ts'
-import type { Here } from '../shared/here.ts'
+import type { Context } from '../shared/context.ts'
 import { survey, tallyOf, type Survey, type Tally } from '../shared/survey.ts'
 import { textOfPath } from '../shared/print.ts'
 import { askKernel, type Kernel } from '../shared/kernel.ts'
@@ -13,7 +13,7 @@ import { programPath } from '../shared/program.ts'
 import { kernelLines } from './kernel-log.ts'
 
 export interface Site {
-  readonly settings: Here
+  readonly settings: Context
   readonly survey: (Survey & Tally) | { readonly failed: string }
   readonly kernel: Kernel
   readonly tracker: Tracker
@@ -27,7 +27,7 @@ export interface Site {
   readonly program: string
 }
 
-export async function siteFor(settings: Here): Promise<Site> {
+export async function siteFor(settings: Context): Promise<Site> {
   const kernel = await askKernel(settings)
   return {
     settings,
@@ -42,7 +42,7 @@ export async function siteFor(settings: Here): Promise<Site> {
   }
 }
 
-function surveyed(settings: Here): Site['survey'] {
+function surveyed(settings: Context): Site['survey'] {
   try {
     const read = survey(settings)
     return { ...read, ...tallyOf(read) }

@@ -7,7 +7,7 @@ import { nodePath } from '../shared/print.ts'
 import * as disk from '../../syscalls/files.ts'
 import { hasLegacyRecords, legacyTopIn, usualTop } from '../../store/v4recovery.ts'
 import { ranUntracked } from '../../store/untracked.ts'
-import type { Here } from '../shared/here.ts'
+import type { Context } from '../shared/context.ts'
 import type { Oddity } from '../shared/survey.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
 import { hasJournal, mountOf } from './mounts.ts'
@@ -72,7 +72,7 @@ export function stateDirectoryIsOurs({ settings: { calls, stateDirectory: path }
 }
 
 /** The nearest directory that is there: a missing state directory is made below it. */
-function nearest({ calls, stateDirectory }: Here): string {
+function nearest({ calls, stateDirectory }: Context): string {
   let path = stateDirectory
   while (disk.kindAt(path, disk.anywhere(calls)) !== 'directory') path = dirname(path)
   return path
@@ -126,7 +126,7 @@ const bytesPerRecord = 1024
 const bytesForAnInstance = 1 << 20
 const fewestClients = 1000
 
-export function room({ settings, survey }: Site): Said {
+export function freeSpace({ settings, survey }: Site): Said {
   const { bavail, bsize, ffree, files } = fs.statfsSync(nodePath(nearest(settings)))
   const known = 'failed' in survey ? 0 : survey.records
   const needed = Math.max(fewestClients, known)

@@ -23,9 +23,6 @@ const directories = [
   '/run/systemd/generator.late',
 ]
 
-/** sd_booted(3). */
-export const bootedBySystemd = (): boolean => fs.existsSync('/run/systemd/system')
-
 /** Where a unit is, or that it is masked: a link to /dev/null, or an empty file. */
 export function unitNamed(name: string): { readonly path: string } | 'masked' | undefined {
   for (const directory of directories) {

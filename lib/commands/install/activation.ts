@@ -10,10 +10,12 @@
 import { spawnSync } from 'node:child_process'
 import { errorCode } from '../../failure.ts'
 import fs from 'node:fs'
+import { bootedBySystemd } from '../shared/systemd.ts'
+import { systemPath } from '../shared/in-time.ts'
 import { helperParameter } from '../../kernel/nfsd-module.ts'
 import { nfsdThreads } from '../shared/service.ts'
 import { helperPath, name, type Init } from './files.ts'
-import { nfsdcldRuns } from '../shared/nfsdcld-runs.ts'
+import { nfsdcldRuns } from '../shared/processes.ts'
 
 export interface Action {
   readonly what: string
@@ -32,7 +34,7 @@ export interface Wanted {
 }
 
 export function activate(wanted: Wanted, nfsdDirectory: string): Action[] {
-  const systemd = wanted.init === 'systemd' && fs.existsSync('/run/systemd/system')
+  const systemd = wanted.init === 'systemd' && bootedBySystemd()
   return [
     ...reloads(wanted.init, wanted.takesOver),
     ...(systemd && wanted.takesOver ? stop('nfsdcld.service', nfsdcldRuns(), nfsdDirectory) : []),
@@ -44,7 +46,7 @@ export function activate(wanted: Wanted, nfsdDirectory: string): Action[] {
 /** Before the files go: a service that is stopped, or removed from its runlevel, must still be there. */
 export function deregister(init: Init, nfsdDirectory: string): Action[] {
   if (init === 'systemd')
-    return fs.existsSync('/run/systemd/system')
+    return bootedBySystemd()
       ? stop(`${name}.service`, run('systemctl', 'is-active', `${name}.service`).outcome === 'done', nfsdDirectory)
       : []
   if (init === 'openrc') return [run('rc-update', 'delete', name)]
@@ -66,13 +68,13 @@ const later = (threads: number): string =>
 export function deactivate(init: Init, nfsdDirectory: string): Action[] {
   const told = readParameter()
   return [
-    ...(init === 'systemd' && fs.existsSync('/run/systemd/system') ? [run('systemctl', 'daemon-reload')] : []),
+    ...(init === 'systemd' && bootedBySystemd() ? [run('systemctl', 'daemon-reload')] : []),
     ...(told?.trimEnd() === helperPath ? tellKernel(kernelsOwn, nfsdDirectory) : []),
   ]
 }
 
 function reloads(init: Init, takesOver: boolean): Action[] {
-  if (init === 'systemd' && fs.existsSync('/run/systemd/system'))
+  if (init === 'systemd' && bootedBySystemd())
     return [run('systemctl', 'daemon-reload'), run('systemd-tmpfiles', '--create', `${name}.conf`)]
   if (init === 'openrc' && takesOver) return [run('rc-update', 'add', name, 'default')]
   return init === 'lsb' && takesOver ? [run('update-rc.d', name, 'defaults')] : []
@@ -104,7 +106,7 @@ function run(command: string, ...words: readonly string[]): Action {
   const what = [command, ...words].join(' ')
   const { status, error, stderr } = spawnSync(command, words, {
     encoding: 'utf8',
-    env: { ...process.env, PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+    env: { ...process.env, PATH: systemPath },
     stdio: ['ignore', 'ignore', 'pipe'],
     timeout: 60_000,
   })

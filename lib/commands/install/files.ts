@@ -66,7 +66,7 @@ export interface Wanted {
 export const name = 'nfsd-userland-helper'
 export const helperPath = `/usr/sbin/${name}`
 export const usualStateDirectory = options['state-dir'].usual
-const room = `/usr/lib/${name}`
+const libraryDirectory = `/usr/lib/${name}`
 const unit = `${name}.service`
 /** Where systemd and the admin say that the service is started with the NFS server, and that nfsdcld is not. */
 export const switches = {
@@ -179,7 +179,8 @@ const initScript = ({ texts, tracker, program }: Wanted, script: string, setting
 
 /** Every path at which any version of `install` puts a file, on any system. */
 export function isOurPath(path: string): boolean {
-  if (path.startsWith(`${room}/`)) return /^[\w-]+(?:\.[\w-]+)*$/.test(path.slice(room.length + 1))
+  if (path.startsWith(`${libraryDirectory}/`))
+    return /^[\w-]+(?:\.[\w-]+)*$/.test(path.slice(libraryDirectory.length + 1))
   return [
     helperPath,
     `/etc/modprobe.d/${name}.conf`,
@@ -202,14 +203,16 @@ export function isOurPath(path: string): boolean {
 function programFiles(program: Program): Item[] {
   const file = (path: string, content: Content, mode = 0o755): Item => ({ path, kind: 'program', mode, content })
   const beside = (scripts: readonly string[]): Item[] =>
-    scripts.map((script) => file(`${room}/${basename(script)}`, { scriptOf: script, interpreter: undefined }, 0o644))
+    scripts.map((script) =>
+      file(`${libraryDirectory}/${basename(script)}`, { scriptOf: script, interpreter: undefined }, 0o644),
+    )
   if ('executable' in program) return [...beside(program.beside), file(helperPath, { copyOf: program.executable })]
   // What the kernel reads after `#!` ends at white space and at 255 bytes.
   if (/\s/.test(program.node) || program.node.length > 250)
     throw new Failed({ kind: 'bad-argument', why: 'the kernel can not run a script by a Node at', word: program.node })
   return [
     ...beside(program.scripts.beside),
-    file(`${room}/${name}.cjs`, { scriptOf: program.scripts.upcalls, interpreter: program.node }),
+    file(`${libraryDirectory}/${name}.cjs`, { scriptOf: program.scripts.upcalls, interpreter: program.node }),
     file(helperPath, { linkTo: `../lib/${name}/${name}.cjs` }),
   ]
 }

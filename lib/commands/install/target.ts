@@ -2,6 +2,7 @@
 import { dirname, join } from 'node:path'
 import fs from 'node:fs'
 import { bytesIn, existsBelow, inDirectory, openRoot, type Root } from '../shared/inside.ts'
+import { systemdRuns } from '../shared/systemd.ts'
 import { executablePath } from '../shared/program.ts'
 import { name, zshDirectories, type Init, type Program, type Wanted } from './files.ts'
 
@@ -23,7 +24,7 @@ export function targetAt(path: string): Target {
     root,
     live,
     init:
-      live && has('/run/systemd/system')
+      live && has(systemdRuns)
         ? 'systemd'
         : live && has('/run/openrc')
           ? 'openrc'

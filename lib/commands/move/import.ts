@@ -4,14 +4,21 @@ import type { Directory } from '../../syscalls/files.ts'
 import { makeStateDirectory } from '../../store/state-directory.ts'
 import { resolve } from 'node:path'
 import { counted, Failed, quote } from '../../failure.ts'
-import type { Here } from '../shared/here.ts'
+import type { Context } from '../shared/context.ts'
 import { command } from '../shared/command.ts'
 import { consent, withConsent } from '../shared/consent.ts'
 import { print, printJson, say, textOfPath } from '../shared/print.ts'
 import { progress } from '../shared/progress.ts'
 import { refused } from './database.ts'
 import type { Found, Movable } from './movable.ts'
-import { confirmPlaced, legacyRoom, placeAll, placeMatchOnly, roomIn, type Room } from './placement.ts'
+import {
+  confirmPlaced,
+  legacyDestination,
+  placeAll,
+  placeMatchOnly,
+  destinationAt,
+  type Destination,
+} from './placement.ts'
 import { readSource, standardInput } from './source.ts'
 
 /** The stable shape of `--json` (docs/json.md). */
@@ -59,7 +66,7 @@ export const importCommand = command(
 export async function importFrom(
   given: string,
   { dryRun, yes }: { readonly dryRun: boolean; readonly yes: boolean },
-  settings: Here,
+  settings: Context,
 ): Promise<Imported> {
   process.umask(0o077)
   const { calls, stateDirectory, nfsdDirectory } = settings
@@ -70,13 +77,13 @@ export async function importFrom(
     throw new Failed({ kind: 'bad-argument', why: 'that is the state directory itself', word: given })
   const now = Date.now()
   const found = await readSource(calls, source, Math.floor(now / 1000))
-  const room = roomIn(settings)
+  const room = destinationAt(settings)
   // Gone through to its end before anything is changed: what can't be understood is refused as a whole.
   const counted = { there: 0, blocked: 0, missing: 0 }
   for (const client of found.clients()) counted[room.standing(client)]++
   let matchOnly = 0
   for (const hash of found.matchOnly()) if (hash !== '') matchOnly++
-  const top = matchOnly > 0 ? legacyRoom(stateDirectory, nfsdDirectory) : undefined
+  const top = matchOnly > 0 ? legacyDestination(stateDirectory, nfsdDirectory) : undefined
   if (asBytes === top)
     throw new Failed({
       kind: 'bad-argument',
@@ -112,7 +119,7 @@ export async function importFrom(
   }
 }
 
-function* missing(found: Found, room: Room, shown: (done: number) => void): Generator<Movable> {
+function* missing(found: Found, room: Destination, shown: (done: number) => void): Generator<Movable> {
   let count = 0
   for (const client of found.clients()) {
     if (room.standing(client) !== 'missing') continue
@@ -143,7 +150,7 @@ function missingIn(anywhere: Directory, top: string, hashes: Iterable<string>): 
   return count
 }
 
-function placeInTop({ state }: Room, top: string, hashes: Iterable<string>): number {
+function placeInTop({ state }: Destination, top: string, hashes: Iterable<string>): number {
   makeStateDirectory(state)
   return placeMatchOnly(state.anywhere, top, hashes)
 }

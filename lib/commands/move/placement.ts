@@ -34,14 +34,14 @@ import {
   type StateDirectory,
 } from '../../store/state-directory.ts'
 import { ranUntracked } from '../../store/untracked.ts'
-import type { Here } from '../shared/here.ts'
-import { holding } from '../shared/hold.ts'
+import type { Context } from '../shared/context.ts'
+import { underLock } from '../shared/lock.ts'
 import { nfsdThreads } from '../shared/service.ts'
 import { newestEntryOf, survey } from '../shared/survey.ts'
 import { refused } from './database.ts'
 import { factsOf, type Movable } from './movable.ts'
 
-export interface Room {
+export interface Destination {
   readonly state: StateDirectory
   /**
    * Whether a client may reclaim at the next start as it is: it need not be placed. Or something newer stands under its name that
@@ -51,7 +51,7 @@ export interface Room {
 }
 
 /** Where clients would be placed. @throws Failed storage: nowhere, and why. Nothing is changed. */
-export function roomIn(settings: Here): Room {
+export function destinationAt(settings: Context): Destination {
   const { calls, stateDirectory: path, runDirectory, nfsdDirectory } = settings
   const state = stateDirectory(calls, path, runDirectory)
   const threads = nfsdThreads(nfsdDirectory)
@@ -110,7 +110,7 @@ function placeIn({ instance, starts }: Pick<Recorded, 'instance' | 'starts'>): S
 const batch = 1000
 
 /** Places clients. When it returns they may reclaim at the next start, and a power cut does not change that. @returns how many were not there. */
-export function placeAll({ state }: Room, clients: Iterable<Movable>, nowMs: number): number {
+export function placeAll({ state }: Destination, clients: Iterable<Movable>, nowMs: number): number {
   makeStateDirectory(state)
   migrate(state)
   const seen = lookAt(state)
@@ -120,7 +120,7 @@ export function placeAll({ state }: Room, clients: Iterable<Movable>, nowMs: num
   let placed = 0
   const some: Movable[] = []
   const settle = (): void => {
-    placed += holding(state, () => fill(state, start, some))
+    placed += underLock(state, () => fill(state, start, some))
     some.length = 0
   }
   for (const client of clients) {
@@ -183,7 +183,7 @@ function fill(state: StateDirectory, start: Start, clients: readonly Movable[]):
  * @throws Failed storage, if a start would not see them there: it would not wait for them, nor would a grace end that
  * nobody told us of clear them away.
  */
-export function legacyRoom(path: string, nfsdDirectory: string): string {
+export function legacyDestination(path: string, nfsdDirectory: string): string {
   const file = join(nfsdDirectory, 'nfsv4recoverydir')
   const told = fs.existsSync(file) ? fs.readFileSync(file, 'utf8').trim() : ''
   const top = told === '' ? usualTop : told

@@ -1,14 +1,14 @@
 /** What a command for people is: its words, its options, and what it does. Wired into yargs by lib/commands/cli.ts. */
 import type { Argv } from 'yargs'
-import type { Here } from './here.ts'
+import type { Context } from './context.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
 /** @returns the exit status. Throws Failed; whatever else it throws is reported like an upcall's failure. */
-type Run<Given> = (given: Given, settings: Here, door: Door) => number | Promise<number>
+type Run<Given> = (given: Given, settings: Context, commandLine: CommandLine) => number | Promise<number>
 
 /** What the command line gives a command: where things are, all words there are, and where its status goes. */
-export interface Door {
-  readonly settings: (given: Readonly<Record<string, unknown>>) => Here
+export interface CommandLine {
+  readonly settings: (given: Readonly<Record<string, unknown>>) => Context
   readonly vocabulary: () => Vocabulary
   readonly ended: (status: number) => void
 }
@@ -19,7 +19,7 @@ export interface Command {
   readonly usage: string
   readonly summary: string
   readonly options: (cli: Argv) => Argv
-  readonly addTo: (cli: Argv, door: Door) => Argv
+  readonly addTo: (cli: Argv, commandLine: CommandLine) => Argv
 }
 
 /** @param usage the command's words as yargs reads them: `show <OWNER>`. */
@@ -35,10 +35,10 @@ export function command<Given>(
     usage,
     summary,
     options,
-    addTo: (cli, door) =>
+    addTo: (cli, commandLine) =>
       cli.command(usage, summary, options, async (words) => {
         const given = lastOfEach(words, list)
-        door.ended(await run(given as Given, door.settings(given), door))
+        commandLine.ended(await run(given as Given, commandLine.settings(given), commandLine))
       }),
   }
 }

@@ -19,7 +19,7 @@ import type { World } from '../../events/world.ts'
 import { showOwner, type ClientOwner } from '../../upcall/owner.ts'
 import { removeLegacyRecord } from '../../store/v4recovery.ts'
 import { quote } from '../../failure.ts'
-import { holding } from './hold.ts'
+import { underLock } from './lock.ts'
 import { legacyTopsOf } from './legacy.ts'
 import { mayReclaim, recordsOfOwner, survey, type Survey, type Where } from './survey.ts'
 
@@ -51,7 +51,7 @@ export function forgetAll(
   for (let from = 0; from < clients.length; from += batch) {
     const synced = new Set<Directory>()
     const then: (() => void)[] = []
-    holding(world.state, () => {
+    underLock(world.state, () => {
       const recorded = lookAt(world.state)
       const surveyed = survey(where, world.state)
       for (const [at, { owner, in: before }] of clients.slice(from, from + batch).entries()) {

@@ -21,7 +21,7 @@ export interface Grace {
   readonly ended: number | undefined
 }
 
-export interface Holder {
+export interface GraceHolder {
   /**
    * whole-time: since the start there was a client without a session that is gone again, or the kernel's own tracker had
    * clients, who are not in our records.
@@ -65,7 +65,7 @@ export function graceNow(surveyed: Survey, kernel: Kernel, nowMs: number, ended?
  * Grace ends early only when every client has said that it is done: nobody waits in an older instance, and the mark says
  * that nobody without a session was recorded, nor anybody outside our records. Each holder as the clients are gone through.
  */
-export function* holdersAmong(clients: Iterable<Client>, { marks }: Survey): Generator<Holder> {
+export function* holdersAmong(clients: Iterable<Client>, { marks }: Survey): Generator<GraceHolder> {
   let silent = 0
   for (const client of clients) {
     const isSilent = client.session !== true

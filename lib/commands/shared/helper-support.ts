@@ -3,6 +3,7 @@ import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import { release } from 'node:os'
 import { helperParameter, nfsdModule } from '../../kernel/nfsd-module.ts'
+import { systemPath } from './in-time.ts'
 import { kernelConfig } from '../doctor/kernel-config.ts'
 
 export interface HelperSupport {
@@ -37,7 +38,7 @@ export function helperSupport(): HelperSupport {
 function moduleParameters(): string | undefined {
   const { status, stdout } = spawnSync('modinfo', ['-F', 'parm', 'nfsd'], {
     encoding: 'utf8',
-    env: { PATH: '/usr/sbin:/usr/bin:/sbin:/bin' },
+    env: { PATH: systemPath },
     stdio: ['ignore', 'pipe', 'ignore'],
     timeout: 10_000,
   })

@@ -2,10 +2,9 @@
 import { join } from 'node:path'
 import { nfsdAt } from '../../kernel/nfsd.ts'
 import fs from 'node:fs'
-import { tolerating } from '../../syscalls/files.ts'
-import type { Here } from './here.ts'
-import { namesIn } from './listing.ts'
-import { readPatiently } from './patience.ts'
+import type { Context } from './context.ts'
+import { fileOf, processes } from './processes.ts'
+import { readInTime } from './in-time.ts'
 import { liveClients, type Live } from './live-clients.ts'
 
 /** busy: a start or a stop of the service is running, and the kernel answers after it. */
@@ -20,7 +19,7 @@ export interface Kernel {
   readonly runningSeconds: number | undefined
 }
 
-export async function askKernel({ calls, nfsdDirectory }: Pick<Here, 'calls' | 'nfsdDirectory'>): Promise<Kernel> {
+export async function askKernel({ calls, nfsdDirectory }: Pick<Context, 'calls' | 'nfsdDirectory'>): Promise<Kernel> {
   const [graceSeconds, leaseSeconds, live] = await Promise.all([
     secondsIn(join(nfsdDirectory, 'nfsv4gracetime')),
     secondsIn(join(nfsdDirectory, 'nfsv4leasetime')),
@@ -37,7 +36,7 @@ export async function askKernel({ calls, nfsdDirectory }: Pick<Here, 'calls' | '
 
 /** A number of seconds that the kernel serves under nfsd_mutex. */
 export async function secondsIn(path: string): Promise<Seconds> {
-  const read = await readPatiently(path)
+  const read = await readInTime(path)
   if (typeof read === 'string') return read === 'silent' ? 'busy' : read
   return /^[0-9]+\n?$/.test(read.text) ? Number(read.text) : 'unreadable'
 }
@@ -50,9 +49,8 @@ const kernelThread = 0x0020_0000
 /** Age of the oldest of nfsd's threads, which are made when the service starts, right after `init`. */
 function serviceAge(): number | undefined {
   const ages: number[] = []
-  for (const name of namesIn('/proc')) {
-    if (!/^[0-9]+$/.test(name)) continue
-    const stat = tolerating(['ENOENT', 'ESRCH', 'EACCES'], () => fs.readFileSync(`/proc/${name}/stat`, 'latin1'), '')
+  for (const id of processes()) {
+    const stat = fileOf(id, 'stat')
     if (!stat.includes(' (nfsd) ')) continue
     // proc(5): field 9 is flags, field 22 the start; fields are counted from the name's closing parenthesis, field 2.
     const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ')

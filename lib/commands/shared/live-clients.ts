@@ -8,7 +8,7 @@ import fs from 'node:fs'
 import { join } from 'node:path'
 import { printable } from '../../failure.ts'
 import { namesIn } from './listing.ts'
-import { readEachPatiently } from './patience.ts'
+import { readEachInTime } from './in-time.ts'
 import { nodePath } from './print.ts'
 import type { ClientOwner } from '../../upcall/owner.ts'
 
@@ -33,10 +33,10 @@ export interface Live {
 
 /** Every client that the kernel names; 'unknown' where it names none, because it is too old or its nfsd file system is not there. */
 export async function liveClients(nfsdDirectory: string): Promise<Live | 'unknown'> {
-  const room = join(nfsdDirectory, 'clients')
-  if (!fs.existsSync(nodePath(room))) return 'unknown'
-  const names = namesIn(nodePath(room)).sort((a, b) => Number(a) - Number(b))
-  const texts = await readEachPatiently(names.map((name) => join(room, name, 'info')))
+  const directory = join(nfsdDirectory, 'clients')
+  if (!fs.existsSync(nodePath(directory))) return 'unknown'
+  const names = namesIn(nodePath(directory)).sort((a, b) => Number(a) - Number(b))
+  const texts = await readEachInTime(names.map((name) => join(directory, name, 'info')))
   const clients: LiveClient[] = []
   for (const [at, read] of texts.entries()) {
     // A client that goes meanwhile is no error.

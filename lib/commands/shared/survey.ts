@@ -23,10 +23,10 @@ import { entryAt, isStaged, type Entry } from '../../store/records.ts'
 import { lockName, markNames, type Mark, type Recorded } from '../../store/layout.ts'
 import { legacyCounts, lookAt, stateDirectory, bootTimeOf, type StateDirectory } from '../../store/state-directory.ts'
 import { ranUntracked } from '../../store/untracked.ts'
-import type { Entry as Name } from '../../syscalls/calls.ts'
+import type { DirectoryEntry as Name } from '../../syscalls/calls.ts'
 import type { ClientOwner } from '../../upcall/owner.ts'
 import type { KernelBootTime } from '../../upcall/request.ts'
-import type { Here } from './here.ts'
+import type { Context } from './context.ts'
 
 /**
  * What a record means now.
@@ -81,7 +81,7 @@ export interface Survey extends Pick<Recorded, 'instance' | 'starts' | 'traces' 
   readonly legacyCounts: boolean
 }
 
-export type Where = Pick<Here, 'calls' | 'stateDirectory' | 'runDirectory'>
+export type Where = Pick<Context, 'calls' | 'stateDirectory' | 'runDirectory'>
 
 /** Everything but the records. @param state where it has been opened already. @throws Failed, if the state directory is missing or not ours alone; the file system's errors. */
 export function survey(

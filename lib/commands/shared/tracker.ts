@@ -9,14 +9,16 @@ import { errorCode, escaped } from '../../failure.ts'
 import { helperParameter } from '../../kernel/nfsd-module.ts'
 import { isMounted, pipeIn } from '../../settings/pipefs.ts'
 import { holderName, lifeOf } from '../../store/process.ts'
-import { directoryName } from '../../store/untracked.ts'
+import { serveFiles } from '../../store/run-directory.ts'
 import * as disk from '../../syscalls/files.ts'
 import { kernelLines } from '../doctor/kernel-log.ts'
-import type { Here } from './here.ts'
+import type { Context } from './context.ts'
 import type { Kernel } from './kernel.ts'
 import { namesIn } from './listing.ts'
+import { nodePath } from './print.ts'
+import { commandOf, processes } from './processes.ts'
 
-export interface Holder {
+export interface PipeHolder {
   readonly process: number
   /** What it calls itself. */
   readonly name: string
@@ -46,14 +48,14 @@ export interface Tracker {
   readonly offersHelper: boolean
   readonly pipefs: { readonly path: string; readonly mounted: boolean }
   readonly pipe: string | undefined
-  readonly holders: readonly Holder[]
+  readonly holders: readonly PipeHolder[]
   readonly serving: Serving | undefined
 }
 
-export function trackerOf(here: Here, kernel: Pick<Kernel, 'runningSeconds'>): Tracker {
-  const path = here.pipefs()
+export function trackerOf(context: Context, kernel: Pick<Kernel, 'runningSeconds'>): Tracker {
+  const path = context.pipefs()
   const offersHelper = fs.existsSync(helperParameter)
-  const mounted = isMounted(here.calls, path)
+  const mounted = isMounted(context.calls, path)
   const pipe = pipeIn(path)
   const found = fs.lstatSync(Buffer.from(pipe, 'latin1'), { throwIfNoEntry: false })
   return {
@@ -62,7 +64,7 @@ export function trackerOf(here: Here, kernel: Pick<Kernel, 'runningSeconds'>): T
     pipefs: { path, mounted },
     pipe: found === undefined ? undefined : pipe,
     holders: found === undefined ? [] : holdersOf(found),
-    serving: servingAt(here),
+    serving: servingAt(context),
   }
 }
 
@@ -83,10 +85,9 @@ function kindOf(pipe: boolean, mounted: boolean, offersHelper: boolean, running:
 }
 
 /** Every process that holds the pipe. What ends meanwhile holds nothing, and what may not be seen is not seen. */
-function holdersOf(pipe: fs.Stats): Holder[] {
-  const holders: Holder[] = []
-  for (const id of namesIn('/proc')) {
-    if (!/^[0-9]+$/.test(id)) continue
+function holdersOf(pipe: fs.Stats): PipeHolder[] {
+  const holders: PipeHolder[] = []
+  for (const id of processes()) {
     const holds = seen(() => namesIn(`/proc/${id}/fd`), []).some((name) =>
       seen(() => {
         const at = `/proc/${id}/fd/${name}`
@@ -96,8 +97,7 @@ function holdersOf(pipe: fs.Stats): Holder[] {
         return ino === pipe.ino && dev === pipe.dev
       }, false),
     )
-    if (holds)
-      holders.push({ process: Number(id), name: seen(() => fs.readFileSync(`/proc/${id}/comm`, 'latin1').trim(), '') })
+    if (holds) holders.push({ process: Number(id), name: commandOf(id) })
   }
   return holders
 }
@@ -114,9 +114,9 @@ function seen<T>(look: () => T, otherwise: T): T {
 /** No status that is written here is longer, but for a storage that has failed for long. */
 const longest = 1 << 24
 
-function servingAt({ calls, stateDirectory, runDirectory }: Here): Serving | undefined {
+function servingAt({ calls, stateDirectory, runDirectory }: Context): Serving | undefined {
   const anywhere = disk.anywhere(calls)
-  const path = Buffer.from(`${runDirectory}/serve-${directoryName(stateDirectory, anywhere)}.json`, 'latin1')
+  const path = nodePath(serveFiles(runDirectory, stateDirectory, anywhere).status)
   const text = seen(() => (fs.lstatSync(path).size > longest ? '' : fs.readFileSync(path, 'latin1')), '')
   let told: unknown
   try {
@@ -150,13 +150,13 @@ const objectOf = (value: unknown): Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : {}
 
 /** Who answers at the pipe, if it is not our own `serve`. */
-export const strangersAt = ({ holders, serving }: Tracker): readonly Holder[] =>
+export const strangersAt = ({ holders, serving }: Tracker): readonly PipeHolder[] =>
   holders.filter(({ process }) => process !== serving?.process)
 
 /** Without a RECLAIM_COMPLETE nothing tells the pipe that a client of NFSv4.0 has reclaimed (docs/protocol.md). */
 export const forgetsVersion40 = ({ kind, serving }: Tracker): boolean => kind === 'pipe' && serving?.protocol !== 0
 
-export const sayHolders = (holders: readonly Holder[]): string =>
+export const sayHolders = (holders: readonly PipeHolder[]): string =>
   holders.map(({ process, name }) => `${escaped(name)} (process ${process})`).join(', ')
 
 /** In one line. */

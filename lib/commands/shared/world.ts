@@ -3,9 +3,9 @@ import { nfsdAt } from '../../kernel/nfsd.ts'
 import { openLog } from '../../kernel/log.ts'
 import { stateDirectory } from '../../store/state-directory.ts'
 import type { World } from '../../events/world.ts'
-import type { Here } from './here.ts'
+import type { Context } from './context.ts'
 
-export const worldOf = ({ calls, stateDirectory: path, runDirectory, nfsdDirectory, debug }: Here): World => ({
+export const worldOf = ({ calls, stateDirectory: path, runDirectory, nfsdDirectory, debug }: Context): World => ({
   calls,
   state: stateDirectory(calls, path, runDirectory),
   nfsd: nfsdAt(calls, nfsdDirectory),

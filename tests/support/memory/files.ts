@@ -3,7 +3,7 @@
  * (tests/unit/memory.test.ts makes the same calls on both). Before each call a test may fail it, stop the process at it, or
  * take a copy. What a power cut leaves is the model's to say (tests/proof/power-loss.ts), which follows each change.
  */
-import { atFlags, type Calls, type Entry, type Status } from '../../../lib/syscalls/calls.ts'
+import { atFlags, type Calls, type DirectoryEntry, type Status } from '../../../lib/syscalls/calls.ts'
 import type { Node, Tree } from '../../proof/trees.ts'
 
 /** The same on every machine that this is tested on (asm-generic). */
@@ -318,7 +318,7 @@ export function memoryFiles(longestLink = 4095): MemoryFiles {
         return file === undefined ? -EBADF : statusOf(file.inode)
       }),
     entries: (descriptor) =>
-      made<readonly Entry[]>({ name: 'getdents64', text: '', paths: [] }, () => {
+      made<readonly DirectoryEntry[]>({ name: 'getdents64', text: '', paths: [] }, () => {
         const directory = opened.get(descriptor)
         if (directory === undefined) return -EBADF
         if (directory.inode.kind !== 'directory') return -ENOTDIR

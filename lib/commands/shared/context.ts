@@ -2,7 +2,7 @@
 import type { Settings } from '../../settings/settings.ts'
 import type { Calls } from '../../syscalls/calls.ts'
 
-export interface Here extends Settings {
+export interface Context extends Settings {
   readonly calls: Calls
   /** Where rpc_pipefs is mounted, or might be. @throws Failed, if the configuration can't be read. */
   readonly pipefs: () => string

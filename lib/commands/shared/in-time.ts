@@ -20,14 +20,16 @@ export type Answer =
   | { readonly kind: 'silent' }
   | { readonly kind: 'not-started'; readonly why: string }
 
+/** Where the system's own programs are. */
+export const systemPath = '/usr/sbin:/usr/bin:/sbin:/bin'
 /** Where programs are, for whoever has no PATH. */
-export const usualPath = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin'
+const usualPath = `/usr/local/sbin:/usr/local/bin:${systemPath}`
 
-/** Runs a program, and waits for it at most `patienceMs`. It has PATH in its environment, or exactly what `env` says. */
-export function ask(
+/** Runs a program, and waits for it at most `limitMs`. It has PATH in its environment, or exactly what `env` says. */
+export function runProgram(
   program: string,
   words: readonly string[],
-  { patienceMs = 2000, env }: { readonly patienceMs?: number; readonly env?: Readonly<Record<string, string>> } = {},
+  { limitMs = 2000, env }: { readonly limitMs?: number; readonly env?: Readonly<Record<string, string>> } = {},
 ): Promise<Answer> {
   return new Promise((resolve) => {
     const child = spawn(program, words, {
@@ -42,7 +44,7 @@ export function ask(
       child.stderr.destroy()
       child.unref()
       resolve({ kind: 'silent' })
-    }, patienceMs)
+    }, limitMs)
     child.stdout.setEncoding('latin1').on('data', (text: string) => {
       said.stdout += text
     })
@@ -61,11 +63,11 @@ export function ask(
 }
 
 /** A file whose reading may never end: its text, or why there is none. */
-export async function readPatiently(
+export async function readInTime(
   path: string,
 ): Promise<{ readonly text: string } | 'absent' | 'silent' | 'unreadable'> {
   if (!fs.existsSync(path)) return 'absent'
-  const answer = await ask('cat', ['--', path])
+  const answer = await runProgram('cat', ['--', path])
   if (answer.kind === 'silent') return 'silent'
   return answer.kind === 'ended' && answer.status === 0 ? { text: answer.stdout } : 'unreadable'
 }
@@ -83,17 +85,17 @@ for (const path of JSON.parse(fs.readFileSync(0, 'latin1'))) {
 const mostSilent = 2
 
 /**
- * Many small files, any of which may never answer. One child reads them all; where it gets no further for `patienceMs`, it is
+ * Many small files, any of which may never answer. One child reads them all; where it gets no further for `limitMs`, it is
  * left behind, and another goes on with the next file.
  * @returns their texts, in order; undefined for one that can't be read.
  */
-export async function readEachPatiently(
+export async function readEachInTime(
   paths: readonly string[],
-  patienceMs = 2000,
+  limitMs = 2000,
 ): Promise<({ readonly text: string } | 'silent' | undefined)[]> {
   const texts: ({ readonly text: string } | 'silent' | undefined)[] = []
   for (let silent = 0; texts.length < paths.length;) {
-    const read = await readSome(paths.slice(texts.length), patienceMs)
+    const read = await readSome(paths.slice(texts.length), limitMs)
     for (const text of read) texts.push(text === undefined ? undefined : { text })
     if (texts.length === paths.length) break
     texts.push('silent')
@@ -103,7 +105,7 @@ export async function readEachPatiently(
 }
 
 /** As many as are read before the first that does not answer. */
-function readSome(paths: readonly string[], patienceMs: number): Promise<(string | undefined)[]> {
+function readSome(paths: readonly string[], limitMs: number): Promise<(string | undefined)[]> {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, ['-e', reader], { cwd: '/', env: {}, stdio: ['pipe', 'pipe', 'ignore'] })
     const texts: (string | undefined)[] = []
@@ -116,7 +118,7 @@ function readSome(paths: readonly string[], patienceMs: number): Promise<(string
       child.unref()
       resolve(texts)
     }
-    const enough = setTimeout(end, patienceMs)
+    const enough = setTimeout(end, limitMs)
     child.stdout.setEncoding('latin1').on('data', (more: string) => {
       enough.refresh()
       const lines = (rest + more).split('\n')

@@ -7,7 +7,7 @@ import { locked } from '../../store/lock.ts'
 import type { StateDirectory } from '../../store/state-directory.ts'
 
 /** Runs `work` under the lock. @throws Failed storage, if it can't be had: nothing has been done. */
-export const holding = <T>(state: StateDirectory, work: () => T): T =>
+export const underLock = <T>(state: StateDirectory, work: () => T): T =>
   locked(
     state,
     {

@@ -17,14 +17,14 @@ import type { Directory } from '../../syscalls/files.ts'
 import { entryAt } from '../../store/records.ts'
 import { lockName, markOf } from '../../store/layout.ts'
 import { clientsOf, lookAt, markFormat, setAside, type StateDirectory } from '../../store/state-directory.ts'
-import { holding } from './hold.ts'
+import { underLock } from './lock.ts'
 import { everythingIn, oddityAmongInstances, survey, type Oddity, type Survey, type Where } from './survey.ts'
 
 /** So many things at a time: an upcall waits for the lock, and not for ever. */
 const batch = 100
 
 /** Mends what can be. @returns each thing that was mended, when it is so durably. */
-export function* mendAll(where: Where): Generator<Oddity> {
+export function* repairAll(where: Where): Generator<Oddity> {
   const surveyed = survey(where)
   beginAnew(surveyed)
   yield* freeLock(surveyed)
@@ -54,14 +54,14 @@ function mend(surveyed: Survey, found: readonly Oddity[]): readonly Oddity[] {
   const damaged = found.filter((odd) => odd.kind === 'damaged' && typeof odd.in === 'number')
   const older = new Set<Directory>()
   if (damaged.length > 0)
-    holding(state, () => {
+    underLock(state, () => {
       for (const { name, in: start } of damaged)
         for (const directory of moveOlder(state, name, start as Start)) older.add(directory)
     })
   if (older.size > 0) sync(clients, older)
 
   const touched = new Set<Directory>([clients])
-  const mended = holding(state, () => found.filter((odd) => mendOne(surveyed, odd, touched)))
+  const mended = underLock(state, () => found.filter((odd) => mendOne(surveyed, odd, touched)))
   if (mended.length > 0) sync(clients, touched)
   return mended
 }

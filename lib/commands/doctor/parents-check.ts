@@ -11,7 +11,7 @@ import { shellWord, type Site } from './site.ts'
 
 const sticky = 0o1000
 
-export function wayIsOurs({ settings: { stateDirectory } }: Site): Said {
+export function parentsAreOurs({ settings: { stateDirectory } }: Site): Said {
   const way = directoriesOnTheWay(stateDirectory)
   const those = (which: (stats: Stats) => boolean): readonly string[] =>
     way.filter(({ stats }) => which(stats)).map(({ path }) => path)

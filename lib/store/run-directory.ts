@@ -1,0 +1,49 @@
+/**
+ * Names in the run directory: what is kept there of a state directory is called by the digest of its real path, so that each
+ * has its own, however it is spelled and whether or not it is mounted.
+ */
+import { sha256 } from '@noble/hashes/sha2.js'
+import { bytesOf } from '../bytes.ts'
+import { hexOf } from '../upcall/hex.ts'
+import * as disk from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
+
+/** The mark of a start (untracked.ts). @param stateDirectory undefined where the configuration did not tell. */
+export const startMark = (runDirectory: string, stateDirectory: string | undefined, anywhere: Directory): string =>
+  `${runDirectory}/${stateDirectory === undefined ? 'unknown-directory' : digestOf(stateDirectory, anywhere)}`
+
+/** What `serve` keeps: what it does, for people; the replies that it is about to give; its lock. */
+export function serveFiles(
+  runDirectory: string,
+  stateDirectory: string,
+  anywhere: Directory,
+): { readonly status: string; readonly replies: string; readonly lock: string } {
+  const base = `${runDirectory}/serve-${digestOf(stateDirectory, anywhere)}`
+  return { status: `${base}.json`, replies: `${base}.replies`, lock: `${base}.lock` }
+}
+
+const digestOf = (path: string, anywhere: Directory): string => hexOf(sha256(bytesOf(realPathOf(path, anywhere))))
+
+/** A broken disk is no reason to have no name: marks are made for that. */
+function openOrNot(path: string, anywhere: Directory): ReturnType<typeof disk.openDirectory> {
+  try {
+    return disk.openDirectory(path, anywhere, 'follow')
+  } catch {
+    return 'absent'
+  }
+}
+
+/** A path with its links resolved, as far as it leads to anything. */
+function realPathOf(path: string, anywhere: Directory): string {
+  let rest = ''
+  for (let at = path; ; at = disk.parentOf(at)) {
+    const opened = openOrNot(at, anywhere)
+    if (typeof opened === 'object') {
+      const real = disk.readLink(`/proc/self/fd/${opened.descriptor}`, anywhere) ?? at
+      disk.close(opened)
+      return `${real.replace(/\/$/, '')}${rest}`
+    }
+    if (at === disk.parentOf(at)) return path
+    rest = `${at.slice(at.lastIndexOf('/'))}${rest}`
+  }
+}
