@@ -5,7 +5,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
-import { done, eachArtefact } from '../contract/server.ts'
+import { done, forPeople } from '../contract/server.ts'
 import { artefacts } from '../support/artefacts.ts'
 import { say } from './scratch.ts'
 
@@ -71,7 +71,7 @@ function typedInto(shell: string, typed: string): Promise<string> {
   })
 }
 
-eachArtefact('completion', (artefact) => {
+forPeople('completion', (artefact) => {
   it('is printed for each shell, and is the same from both artefacts', async () => {
     for (const shell of ['bash', 'zsh']) {
       const { status, stdout } = await say(artefact, 'completion', shell)

@@ -15,7 +15,7 @@ import { it } from 'node:test'
 import {
   badArgument,
   done,
-  eachArtefact,
+  forPeople,
   hex,
   mayNotReclaim,
   server,
@@ -27,7 +27,7 @@ import { nfsdcldOpens, nfsdcldTells, nfsdcltrack, sql } from './peers.ts'
 const beside = (s: Server, name: string): string => join(s.stateDir, '..', name)
 const odd = Buffer.from('two words\0/\xff', 'latin1')
 
-eachArtefact('export', (artefact) => {
+forPeople('export', (artefact) => {
   it('to nfsdcltrack: the real one lets the same clients reclaim, until it ends grace', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob', odd)

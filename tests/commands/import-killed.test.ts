@@ -7,7 +7,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { newMachine, scrap } from '../support/artefacts.ts'
-import { done, eachArtefact, hex } from '../contract/server.ts'
+import { done, forPeople, hex } from '../contract/server.ts'
 import { called, killedEverywhere, mayReclaim } from './killed.ts'
 
 const source = ['ada', 'bob', 'cid']
@@ -30,7 +30,7 @@ const befores: readonly Before[] = [
   },
 ]
 
-eachArtefact('an import killed', (artefact) => {
+forPeople('an import killed', (artefact) => {
   for (const { name, upcalls, may } of befores)
     it(`${name}: nobody is let in who must not be, nobody is lost, and a repeat completes it`, async () => {
       const template = newMachine()

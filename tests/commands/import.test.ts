@@ -9,7 +9,7 @@ import type { Said } from '../support/artefacts.ts'
 import {
   badArgument,
   done,
-  eachArtefact,
+  forPeople,
   hex,
   mayNotReclaim,
   server,
@@ -51,7 +51,7 @@ const exportOf = (...owners: string[]): string =>
     clients: owners.map((owner) => ({ owner_hex: hex(owner), session: true, recorded: 1 })),
   })
 
-eachArtefact("import from nfsdcltrack's database", (artefact) => {
+forPeople("import from nfsdcltrack's database", (artefact) => {
   it('lets its clients reclaim at the next start, and nobody else; the database stays as it is', async () => {
     const s = server(artefact)
     const database = tracked(s, 'ada', 'bob', 'two words\0\xff')
@@ -121,7 +121,7 @@ eachArtefact("import from nfsdcltrack's database", (artefact) => {
   })
 })
 
-eachArtefact("import from nfsdcld's database", (artefact) => {
+forPeople("import from nfsdcld's database", (artefact) => {
   const made = async (s: Server, statements: string): Promise<string> => {
     const storage = beside(s, 'nfsdcld')
     await nfsdcldOpens(storage)
@@ -210,7 +210,7 @@ eachArtefact("import from nfsdcld's database", (artefact) => {
   })
 })
 
-eachArtefact("import from a directory of the kernel's own tracker", (artefact) => {
+forPeople("import from a directory of the kernel's own tracker", (artefact) => {
   const recovered = (s: Server, ...owners: string[]): string => {
     const top = beside(s, 'old-v4recovery')
     for (const owner of owners) mkdirSync(join(top, md5(owner)), { recursive: true })
@@ -254,7 +254,7 @@ eachArtefact("import from a directory of the kernel's own tracker", (artefact) =
   })
 })
 
-eachArtefact('import from a state directory of another machine', (artefact) => {
+forPeople('import from a state directory of another machine', (artefact) => {
   it('takes whoever may reclaim there, and of those in two instances the newest record', async () => {
     const [s, other] = [server(artefact), server(artefact)]
     await other.fullInstanceWith('ada', 'bob')
@@ -287,7 +287,7 @@ eachArtefact('import from a state directory of another machine', (artefact) => {
   })
 })
 
-eachArtefact('import', (artefact) => {
+forPeople('import', (artefact) => {
   const given = (s: Server, ...owners: string[]): string => {
     writeFileSync(beside(s, 'clients.json'), exportOf(...owners))
     return beside(s, 'clients.json')

@@ -11,7 +11,7 @@ import type { Heading, List, Nodes, Paragraph, Root, RootContent } from 'mdast'
 import remarkParse from 'remark-parse'
 import { unified } from 'unified'
 import { root as repository } from '../support/artefacts.ts'
-import { eachArtefact } from '../contract/server.ts'
+import { forPeople } from '../contract/server.ts'
 import { manPage } from '../../lib/build/man.ts'
 import { say, scratchRoot } from './scratch.ts'
 
@@ -58,7 +58,7 @@ const optionsIn = (help: string): string[] =>
 
 const sorted = (words: Iterable<string>): string[] => [...new Set(words)].sort()
 
-eachArtefact('nfsd-userland-helper(8)', (artefact) => {
+forPeople('nfsd-userland-helper(8)', (artefact) => {
   const help = async (...words: readonly string[]): Promise<string> => (await say(artefact, ...words, '--help')).stdout
 
   it('names every verb and every command, and none that does not exist', async () => {

@@ -8,7 +8,7 @@ import { membersOf } from '../../lib/commands/move/json-stream.ts'
 import { recordLine, recordName } from '../../lib/rules/record.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
 import { settings } from '../support/artefacts.ts'
-import { done, eachArtefact, hex, server, type Server } from '../contract/server.ts'
+import { done, forPeople, hex, server, type Server } from '../contract/server.ts'
 
 const many = 120_000
 
@@ -47,7 +47,7 @@ function toFile(
   })
 }
 
-eachArtefact(`${many} clients`, (artefact) => {
+forPeople(`${many} clients`, (artefact) => {
   it('are listed, counted, verified, exported and imported, whatever memory there is', async () => {
     const [s, other] = [server(artefact), server(artefact)]
     recordMany(s)

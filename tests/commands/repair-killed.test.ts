@@ -4,7 +4,7 @@ import { readdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { newMachine, scrap, type Artefact, type Machine } from '../support/artefacts.ts'
-import { done, eachArtefact, hex } from '../contract/server.ts'
+import { done, forPeople, hex } from '../contract/server.ts'
 import { called, killedEverywhere, mayReclaim } from './killed.ts'
 
 const everybody = ['ada', 'bob', 'cid', 'eve']
@@ -43,7 +43,7 @@ interface Case {
   readonly after: readonly string[]
 }
 
-eachArtefact('killed anywhere', (artefact) => {
+forPeople('killed anywhere', (artefact) => {
   const cases: readonly Case[] = [
     {
       name: 'a repair of a damaged record that stands before an older whole one lets its client in at no moment',

@@ -7,7 +7,7 @@ import { it } from 'node:test'
 import {
   badArgument,
   done,
-  eachArtefact,
+  forPeople,
   hex,
   mayNotReclaim,
   server,
@@ -67,7 +67,7 @@ function asked(
   })
 }
 
-eachArtefact('expire', (artefact) => {
+forPeople('expire', (artefact) => {
   it('takes clients out, named as they are printed, by a beginning, or in hex', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('Linux NFSv4.1 ada', 'Linux NFSv4.1 bob', 'cid', 'dan')
@@ -169,7 +169,7 @@ eachArtefact('expire', (artefact) => {
   })
 })
 
-eachArtefact('prune', (artefact) => {
+forPeople('prune', (artefact) => {
   /** ada has not been seen since the full instance, bob since the first crash; both crashed instances had somebody. */
   const crashed = async (s: Server): Promise<void> => {
     await s.fullInstanceWith('ada', 'bob')
@@ -239,7 +239,7 @@ eachArtefact('prune', (artefact) => {
   })
 })
 
-eachArtefact('allow', (artefact) => {
+forPeople('allow', (artefact) => {
   it('lets a client reclaim after the next start that was dropped by mistake', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')

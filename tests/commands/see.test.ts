@@ -7,7 +7,7 @@ import { it } from 'node:test'
 import { recordLine, recordName } from '../../lib/rules/record.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
 import { inForeground, settings } from '../support/artefacts.ts'
-import { badArgument, done, eachArtefact, hex, server, storageFailed, type Server } from '../contract/server.ts'
+import { badArgument, done, forPeople, hex, server, storageFailed, type Server } from '../contract/server.ts'
 
 interface Client {
   owner: string
@@ -85,7 +85,7 @@ function liveInKernel(s: Server, number: number, name: string): void {
   )
 }
 
-eachArtefact('list', (artefact) => {
+forPeople('list', (artefact) => {
   it('tells for every client where it stands in grace', async () => {
     const s = server(artefact)
     await inGrace(s)
@@ -218,7 +218,7 @@ eachArtefact('list', (artefact) => {
   })
 })
 
-eachArtefact('show', (artefact) => {
+forPeople('show', (artefact) => {
   it('tells everything about a client that is meant by the beginning of its name', async () => {
     const s = server(artefact)
     await s.init()
@@ -317,7 +317,7 @@ eachArtefact('show', (artefact) => {
   })
 })
 
-eachArtefact('status', (artefact) => {
+forPeople('status', (artefact) => {
   it('tells who has reclaimed, who has not, and who is new', async () => {
     const s = server(artefact)
     await inGrace(s)

@@ -16,7 +16,7 @@ import {
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { inForeground, settings } from '../support/artefacts.ts'
-import { badArgument, done, eachArtefact, mayNotReclaim, server, type Server } from '../contract/server.ts'
+import { badArgument, done, forPeople, mayNotReclaim, server, type Server } from '../contract/server.ts'
 import { traced } from '../contract/strace.ts'
 
 const found = 1
@@ -50,7 +50,7 @@ async function verified(s: Server, ...more: string[]): Promise<Verified & { stat
   return { ...(JSON.parse(stdout) as Verified), status }
 }
 
-eachArtefact('verify', (artefact) => {
+forPeople('verify', (artefact) => {
   it('finds nothing wrong with what upcalls leave, also where one was killed', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'x'.repeat(900))

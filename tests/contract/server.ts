@@ -135,10 +135,22 @@ export function tree(directory: string): string[] {
     .sort()
 }
 
+const specifyFor = (artefact: Artefact, title: string, specify: (artefact: Artefact) => void): void => {
+  void describe(`${title} (${artefact.name})`, { concurrency: 2 }, () => {
+    specify(artefact)
+  })
+}
+
 /** The same specification for each artefact. */
 export function eachArtefact(title: string, specify: (artefact: Artefact) => void): void {
-  for (const artefact of artefacts())
-    describe(`${title} (${artefact.name})`, { concurrency: 2 }, () => {
-      specify(artefact)
-    })
+  for (const artefact of artefacts()) specifyFor(artefact, title, specify)
+}
+
+/**
+ * A specification of commands for people. They are one script for Node, people.cjs, to which either program hands on (the
+ * executable by execve, the bundle by require): what holds of it by way of the executable holds by way of the bundle, which is
+ * asked alone where there is no executable, or with ARTEFACT=bundle.
+ */
+export function forPeople(title: string, specify: (artefact: Artefact) => void): void {
+  for (const artefact of artefacts().slice(0, 1)) specifyFor(artefact, title, specify)
 }
