@@ -16,7 +16,7 @@ import {
 import { tmpdir } from 'node:os'
 import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
-import { archiveOf } from './debian.ts'
+import { archiveOf } from '../../lib/build/debian-archive.ts'
 
 /** Debian's suites have them: 12, 13, and what the next is made of. */
 const suites = { '6.1': 'bookworm', '6.12': 'trixie', '7.2': 'sid' } as const

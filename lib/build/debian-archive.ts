@@ -1,0 +1,122 @@
+/**
+ * Packages of any suite of Debian, from the archive of this machine's own sources, which stay as they are: apt is given
+ * lists, a cache and sources of its own. It needs no root. No host is named here.
+ */
+import { execFileSync } from 'node:child_process'
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+export interface Archive {
+  /** What a package depends on, by name, in the suite's newest version of it. */
+  readonly depends: (name: string) => string[]
+  /** Fetches the packages, and gives the files, which are in the archive's directory. */
+  readonly download: (names: readonly string[]) => string[]
+}
+
+/** What comes from the archive must be signed by one of these keys. */
+const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg'
+
+/** Asks for the suite's lists. @param directory is the archive's own. @throws where this machine installs nothing from Debian. */
+export function archiveOf(suite: string, directory: string): Archive {
+  const lines = sourcesFor(suite, ownSources(), ownSuite())
+  if (lines.length === 0 || !existsSync(keyring)) throw new Error('this machine installs nothing from Debian')
+  for (const part of ['sources', 'lists/partial', 'cache/archives/partial', 'packages'])
+    mkdirSync(join(directory, part), { recursive: true })
+  writeFileSync(join(directory, 'sources/debian.list'), lines.join(''))
+  const options = [
+    'Dir::Etc::sourcelist=-',
+    `Dir::Etc::sourceparts=${directory}/sources`,
+    `Dir::State::lists=${directory}/lists`,
+    `Dir::Cache=${directory}/cache`,
+    'APT::Sandbox::User=',
+    'Acquire::Languages=none',
+    'Acquire::Retries=2',
+  ].flatMap((option) => ['-o', option])
+  const packages = join(directory, 'packages')
+  const run = (command: string, ...words: string[]): string =>
+    execFileSync(command, [...options, ...words], {
+      cwd: packages,
+      encoding: 'utf8',
+      env: { ...process.env, LC_ALL: 'C' },
+      stdio: ['ignore', 'pipe', 'pipe'],
+    })
+  run('apt-get', 'update', '-q')
+  return {
+    depends: (name) => {
+      const [newest = ''] = run('apt-cache', 'show', name).split('\n\n')
+      const list = /^Depends: (.*)$/m.exec(newest)?.[1] ?? ''
+      return list.split(/[,|]/).map((one) => one.trim().replace(/ .*/, ''))
+    },
+    download: (names) => {
+      run('apt-get', 'download', '-q', ...names)
+      return readdirSync(packages).map((file) => join(packages, file))
+    },
+  }
+}
+
+/** A file below /etc/apt, by the end of its name: the two formats of sources.list(5). */
+export interface SourcesFile {
+  readonly format: 'sources' | 'list'
+  readonly text: string
+}
+
+/** In apt's one-line format: the archive that this machine has its own suite from, and its security archive. */
+export function sourcesFor(suite: string, files: readonly SourcesFile[], codename: string | undefined): string[] {
+  const debians = files
+    .flatMap(({ format, text }) => {
+      const said = text.replaceAll(/^#.*\n/gm, '')
+      return format === 'sources' ? said.split(/\n\s*\n/).flatMap(inStanza) : said.split('\n').flatMap(inLine)
+    })
+    // Without a key it may be anybody's, who calls his suite as he likes.
+    .filter(({ signedBy, suite: own }) =>
+      signedBy === undefined ? own === codename || own === `${codename ?? ''}-security` : signedBy === keyring,
+    )
+    // Nothing goes into sid but by way of sid.
+    .filter(({ suite: own }) => !/-(?:updates|backports.*)$/.test(own) && !(suite === 'sid' && isSecurity(own)))
+  return [
+    ...new Set(
+      debians.map(
+        ({ uri, suite: own }) =>
+          `deb [signed-by=${keyring}] ${uri} ${suite}${isSecurity(own) ? '-security' : ''} main\n`,
+      ),
+    ),
+  ]
+}
+
+const isSecurity = (suite: string): boolean => suite.endsWith('-security')
+
+/** This machine's release, os-release(5). */
+const ownSuite = (): string | undefined => /^VERSION_CODENAME=(\S+)/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1]
+
+function ownSources(): SourcesFile[] {
+  const read = (path: string, format: SourcesFile['format']): SourcesFile[] =>
+    existsSync(path) ? [{ format, text: readFileSync(path, 'utf8') }] : []
+  const parts = '/etc/apt/sources.list.d'
+  return [
+    ...read('/etc/apt/sources.list', 'list'),
+    ...(existsSync(parts) ? readdirSync(parts) : []).flatMap((name) => {
+      const format = /\.(sources|list)$/.exec(name)?.[1] as SourcesFile['format'] | undefined
+      return format === undefined ? [] : read(join(parts, name), format)
+    }),
+  ]
+}
+
+interface Source {
+  readonly uri: string
+  readonly suite: string
+  readonly signedBy: string | undefined
+}
+
+function inStanza(stanza: string): Source[] {
+  const field = (name: string): string[] =>
+    new RegExp(`^${name}:(.*)$`, 'm').exec(stanza)?.[1]?.trim().split(/\s+/) ?? []
+  const [signedBy] = field('Signed-By')
+  if (!field('Types').includes('deb') || !field('Components').includes('main')) return []
+  return field('URIs').flatMap((uri) => field('Suites').map((suite) => ({ uri, suite, signedBy })))
+}
+
+function inLine(line: string): Source[] {
+  const [, options = '', uri, suite] = /^deb\s+(?:\[(.*)\]\s+)?(\S+)\s+(\S+)\s(?:.*\s)?main\b/.exec(line) ?? []
+  const signedBy = /(?:^|\s)signed-by=(\S+)/.exec(options)?.[1]
+  return uri === undefined || suite === undefined ? [] : [{ uri, suite, signedBy }]
+}
