@@ -15,7 +15,8 @@ const story = (type: FileSystem): Story => ({
     const { clients, powerOn: switchOn } = await cable(ground, `crash-${type}`, type)
     const powerOn = async (): Promise<Server> => {
       const server = await switchOn(ground.helper)
-      await server.start({ grace: 120 })
+      // Who may not reclaim learns of it when grace is over, and is waited for no longer than two minutes.
+      await server.start({ grace: 100 })
       return server
     }
 
@@ -69,6 +70,8 @@ async function claimAll(
   when: string,
   holding: readonly Client[],
 ): Promise<void> {
+  const told = (await server.upcalls()).flatMap(({ verb, owner }) => (verb === 'named' ? [owner] : []))
+  if (server.tracker !== 'helper') ground.note(`${when}, the kernel was told of: ${told.toSorted().join(', ')}`)
   await claimHeld({ ...ground, server, clients }, when, holding)
 }
 
