@@ -7,6 +7,7 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { newMachine, scrap } from '../support/artefacts.ts'
+import { exportOf } from '../support/people.ts'
 import { done, forPeople, hex } from '../contract/server.ts'
 import { called, killedEverywhere, mayReclaim } from './killed.ts'
 
@@ -35,14 +36,7 @@ forPeople('an import killed', (artefact) => {
     it(`${name}: nobody is let in who must not be, nobody is lost, and a repeat completes it`, async () => {
       const template = newMachine()
       const from = join(template.dir, 'clients.json')
-      writeFileSync(
-        from,
-        JSON.stringify({
-          format: 'nfsd-userland-helper clients',
-          version: 1,
-          clients: source.map((owner) => ({ owner_hex: hex(owner), session: true, recorded: 1 })),
-        }),
-      )
+      writeFileSync(from, exportOf(...source))
       try {
         await killedEverywhere(artefact, template, {
           words: ['import', '--yes', from],

@@ -1,71 +1,14 @@
 /** A person takes clients out, and puts them back: what then holds is what an upcall would have made of it. */
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
 import { mkdirSync, readdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
-import {
-  badArgument,
-  done,
-  forPeople,
-  hex,
-  mayNotReclaim,
-  server,
-  storageFailed,
-  type Server,
-} from '../contract/server.ts'
+import { badArgument, done, forPeople, hex, server, storageFailed, type Server } from '../contract/server.ts'
 import { barriers, traced } from '../contract/strace.ts'
-
-async function mayReclaim(s: Server, ...owners: string[]): Promise<string[]> {
-  const verdicts = await Promise.all(owners.map(async (owner) => (await s.check(owner, 'v4.1')).status))
-  assert.ok(
-    verdicts.every((status) => status === done || status === mayNotReclaim),
-    verdicts.join(),
-  )
-  return owners.filter((_, at) => verdicts[at] === done)
-}
+import { mayReclaim, onTerminal } from '../support/people.ts'
 
 /** What says that a server instance ran that could not be recorded. */
 const mark = (s: Server): string => join(s.stateDir, '../run/unknown-directory')
-
-/** A command on a terminal of its own; what happens between the question and the answer, which is yes. */
-function asked(
-  s: Server,
-  words: readonly string[],
-  meanwhile: () => Promise<unknown>,
-): Promise<{ readonly status: number | null; readonly said: string }> {
-  const line = [
-    ...s.artefact.command,
-    '-s',
-    s.stateDir,
-    '--nfsd-dir',
-    s.nfsdDir,
-    '--run-dir',
-    join(s.stateDir, '../run'),
-    '--config',
-    '/dev/null',
-    ...words,
-  ].join(' ')
-  return new Promise((resolve, reject) => {
-    const child = spawn('/usr/bin/script', ['-qec', line, '/dev/null'], {
-      cwd: '/',
-      env: { TERM: 'dumb' },
-      stdio: ['pipe', 'pipe', 'inherit'],
-    })
-    let said = ''
-    let answered = false
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      said += text
-      if (answered || !said.includes('[y/N]')) return
-      answered = true
-      meanwhile().then(() => child.stdin.end('y\n'), reject)
-    })
-    child.once('error', reject)
-    child.once('close', (status) => {
-      resolve({ status, said })
-    })
-  })
-}
 
 forPeople('expire', (artefact) => {
   it('takes clients out, named as they are printed, by a beginning, or in hex', async () => {
@@ -151,7 +94,7 @@ forPeople('expire', (artefact) => {
     await s.fullInstanceWith('ada', 'bob')
     await s.init()
     await s.create('cid', 'v4.1')
-    const { status, said } = await asked(s, ['expire', 'ada', 'bob', 'cid'], () => s.create('ada', 'v4.1'))
+    const { status, said } = await onTerminal(s, ['expire', 'ada', 'bob', 'cid'], () => s.create('ada', 'v4.1'))
     assert.equal(status, 1, said)
     assert.match(said, /not expired "ada": it came back meanwhile\r?\nexpired "bob"\r?\nexpired "cid"/)
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'cid'), ['ada'])
@@ -204,7 +147,7 @@ forPeople('prune', (artefact) => {
     await s.create('bob', 'v4.1')
     await s.init()
     await s.create('cid', 'v4.1')
-    const { status, said } = await asked(s, ['prune', '--unseen', '1'], () => s.create('bob', 'v4.1'))
+    const { status, said } = await onTerminal(s, ['prune', '--unseen', '1'], () => s.create('bob', 'v4.1'))
     assert.equal(status, done, said)
     assert.match(said, /1 client pruned\r?\nnot pruned "bob": it came back meanwhile/)
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'cid'), ['bob', 'cid'])
@@ -295,11 +238,11 @@ forPeople('allow', (artefact) => {
     await s.fullInstanceWith('ada', 'bob')
     await s.init()
     await s.remove('ada')
-    const cameBack = await asked(s, ['allow', 'ada'], () => s.create('ada', 'v4.1'))
+    const cameBack = await onTerminal(s, ['allow', 'ada'], () => s.create('ada', 'v4.1'))
     assert.equal(cameBack.status, done)
     assert.match(cameBack.said, /"ada" may reclaim already/)
     await s.remove('bob')
-    const over = await asked(s, ['allow', 'bob'], () => s.graceDone())
+    const over = await onTerminal(s, ['allow', 'bob'], () => s.graceDone())
     assert.equal(over.status, storageFailed, over.said)
     assert.match(over.said, /"bob" is not allowed: meanwhile it could only reclaim after the next start; ask again/)
     await s.init()
