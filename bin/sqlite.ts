@@ -1,1 +1,1 @@
-export { openDatabase } from '../lib/commands/move/sqlite.ts'
+export { makeDatabase, openDatabase } from '../lib/commands/move/sqlite.ts'

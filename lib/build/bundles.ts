@@ -1,5 +1,5 @@
 /** The programs' scripts: one file each, made of all that it uses. Three for Node, one for the executable's engine. */
-import { build, type BuildOptions } from 'esbuild'
+import { build, type BuildOptions, type Plugin } from 'esbuild'
 import { chmodSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import packageJson from '../../package.json' with { type: 'json' }
@@ -37,6 +37,18 @@ const forNode = {
   define: { 'process.getBuiltinModule': 'require' },
 } satisfies BuildOptions
 
+/** SQLite knows no file but those that it is given. */
+const filesOfSqlite: Plugin = {
+  name: 'files-of-sqlite',
+  setup: (bundle) => {
+    bundle.onResolve({ filter: /^node:fs$/ }, ({ importer }) =>
+      importer.startsWith(from('node_modules/node-sqlite3-wasm/'))
+        ? { path: from('lib/commands/move/sqlite-files.ts') }
+        : undefined,
+    )
+  },
+}
+
 /** The bundles for Node: upcalls, people's commands, SQLite. @returns the files of which they were made. */
 export async function bundleForNode(): Promise<string[]> {
   const upcalls = await build({
@@ -53,9 +65,17 @@ export async function bundleForNode(): Promise<string[]> {
       'signal-exit': standIn('signal-exit'),
       'graceful-fs': 'node:fs',
       retry: standIn('retry'),
-      'sql.js': from('node_modules/sql.js/dist/sql-wasm-inline.js'),
     },
-    loader: { '.rules': 'text', '.conf': 'text', '.service': 'text', '.sh': 'text', '.5': 'text', '.8': 'text' },
+    plugins: [filesOfSqlite],
+    loader: {
+      '.wasm': 'binary',
+      '.rules': 'text',
+      '.conf': 'text',
+      '.service': 'text',
+      '.sh': 'text',
+      '.5': 'text',
+      '.8': 'text',
+    },
     define: { ...forNode.define, 'import.meta.url': 'bundle_url' },
     banner: { js: 'const bundle_url="file://"+__filename;' },
   })

@@ -67,8 +67,13 @@ export const exceptions = [
   { file: 'lib/syscalls/node.ts', packages: ['node:*'], why: "it is Node's way of making the calls" },
   {
     file: 'lib/commands/move/sqlite.ts',
-    packages: ['sql.js'],
+    packages: ['node-sqlite3-wasm'],
     why: 'it is a module of its own (bin/sqlite.ts), loaded when it is wanted',
+  },
+  {
+    file: 'lib/commands/move/sqlite-files.ts',
+    packages: ['node-sqlite3-wasm'],
+    why: 'it hands SQLite its own code',
   },
 ]
 

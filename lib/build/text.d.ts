@@ -1,4 +1,4 @@
-/** Files that esbuild puts into the program as text (lib/build/bundles.ts). */
+/** Files that esbuild puts into the program as text, and as bytes (lib/build/bundles.ts). */
 declare module '*.rules' {
   const text: string
   export default text
@@ -22,4 +22,8 @@ declare module '*.5' {
 declare module '*.8' {
   const text: string
   export default text
+}
+declare module '*.wasm' {
+  const bytes: Uint8Array
+  export default bytes
 }

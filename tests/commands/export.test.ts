@@ -1,5 +1,6 @@
 /** An admin can leave: what is written for other trackers is what they then answer from. */
 import assert from 'node:assert/strict'
+import { execFileSync } from 'node:child_process'
 import {
   existsSync,
   mkdirSync,
@@ -12,20 +13,9 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
-import {
-  badArgument,
-  done,
-  forPeople,
-  hex,
-  mayNotReclaim,
-  server,
-  storageFailed,
-  type Server,
-} from '../contract/server.ts'
+import { badArgument, done, forPeople, hex, mayNotReclaim, server, storageFailed } from '../contract/server.ts'
+import { beside, exportOf, odd } from '../support/people.ts'
 import { nfsdcldOpens, nfsdcldTells, nfsdcltrack, sql } from './peers.ts'
-
-const beside = (s: Server, name: string): string => join(s.stateDir, '..', name)
-const odd = Buffer.from('two words\0/\xff', 'latin1')
 
 forPeople('export', (artefact) => {
   it('to nfsdcltrack: the real one lets the same clients reclaim, until it ends grace', async () => {
@@ -57,10 +47,7 @@ forPeople('export', (artefact) => {
 
   it('to nfsdcltrack: a client recorded under a clock of the future does not outlive an end of grace', async () => {
     const s = server(artefact)
-    writeFileSync(
-      beside(s, 'clients.json'),
-      `{"format":"nfsd-userland-helper clients","version":1,"clients":[{"owner_hex":"${hex('ada')}","session":true,"recorded":99999999999}]}`,
-    )
+    writeFileSync(beside(s, 'clients.json'), exportOf('ada').replace('"recorded":1', '"recorded":99999999999'))
     assert.equal((await s.call(['import', '--yes', beside(s, 'clients.json')])).status, done)
     assert.equal((await s.call(['export', '--to', 'nfsdcltrack', '-o', beside(s, 'main.sqlite')])).status, done)
     assert.equal(
@@ -206,6 +193,22 @@ forPeople('export', (artefact) => {
     assert.equal(readFileSync(file, 'utf8'), 'mine')
     assert.equal(s.snapshot(), before)
     assert.deepEqual(readdirSync(join(s.stateDir, '..')).sort(), ['nfsd', 'out.json', 'run', 'state'])
+  })
+
+  it('leaves no file where the disk is full, and says that it is', async () => {
+    const s = server(artefact)
+    const long = Array.from({ length: 20 }, (_, at) => `client ${at} `.padEnd(1000, 'x'))
+    writeFileSync(beside(s, 'clients.json'), exportOf(...long))
+    assert.equal((await s.call(['import', '--yes', beside(s, 'clients.json')])).status, done)
+    const full = beside(s, 'full')
+    mkdirSync(full)
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'size=16k', 'full', full])
+    s.atEnd(() => execFileSync('umount', [full]))
+    for (const to of ['json', 'nfsdcltrack', 'nfsdcld']) {
+      const { status, stderr } = await s.call(['export', '--to', to, '-o', join(full, 'out')])
+      assert.deepEqual([status, readdirSync(full)], [storageFailed, []], to)
+      assert.match(stderr, /write failed: ENOSPC/, to)
+    }
   })
 
   it('is refused without a file for a database, for a tracker that does not exist, and where nobody is known', async () => {

@@ -1,6 +1,6 @@
 /** What other trackers have recorded counts here from the next start on: for those clients, and for nobody else. */
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -17,23 +17,12 @@ import {
   type Server,
 } from '../contract/server.ts'
 import { barriers, traced } from '../contract/strace.ts'
+import { beside, exportOf, mayReclaimNext, onTerminal } from '../support/people.ts'
 import { nfsdcldOpens, nfsdcltrack, sql } from './peers.ts'
 
-const beside = (s: Server, name: string): string => join(s.stateDir, '..', name)
 const imported = async (s: Server, source: string, ...more: string[]): Promise<Said> =>
   s.call(['import', '--yes', source, ...more])
 const md5 = (owner: string): string => createHash('md5').update(owner).digest('hex')
-
-/** Who of these may reclaim after the next start. */
-async function mayReclaim(s: Server, ...owners: string[]): Promise<string[]> {
-  await s.init()
-  const verdicts = await Promise.all(owners.map(async (owner) => (await s.check(owner, 'v4.1')).status))
-  assert.ok(
-    verdicts.every((status) => status === done || status === mayNotReclaim),
-    verdicts.join(),
-  )
-  return owners.filter((_, at) => verdicts[at] === done)
-}
 
 /** A database of the real nfsdcltrack. */
 function tracked(s: Server, ...owners: string[]): string {
@@ -44,26 +33,23 @@ function tracked(s: Server, ...owners: string[]): string {
   return join(storage, 'main.sqlite')
 }
 
-const exportOf = (...owners: string[]): string =>
-  JSON.stringify({
-    format: 'nfsd-userland-helper clients',
-    version: 1,
-    clients: owners.map((owner) => ({ owner_hex: hex(owner), session: true, recorded: 1 })),
-  })
-
 forPeople("import from nfsdcltrack's database", (artefact) => {
   it('lets its clients reclaim at the next start, and nobody else; the database stays as it is', async () => {
     const s = server(artefact)
     const database = tracked(s, 'ada', 'bob', 'two words\0\xff')
-    const before = [readFileSync(database, 'latin1'), statSync(database).mtimeMs, readdirSync(join(database, '..'))]
+    const asItIs = (): unknown[] => [
+      readFileSync(database, 'latin1'),
+      statSync(database).mtimeMs,
+      readdirSync(join(database, '..')),
+      // It would tell of a lock, or of a journal.
+      statSync(join(database, '..')).mtimeMs,
+    ]
+    const before = asItIs()
     const said = await imported(s, database)
     assert.equal(said.status, done, said.stderr)
     assert.match(said.stdout, /^3 clients imported/)
-    assert.deepEqual(
-      [readFileSync(database, 'latin1'), statSync(database).mtimeMs, readdirSync(join(database, '..'))],
-      before,
-    )
-    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'two words\0\xff', 'eve'), ['ada', 'bob', 'two words\0\xff'])
+    assert.deepEqual(asItIs(), before)
+    assert.deepEqual(await mayReclaimNext(s, 'ada', 'bob', 'two words\0\xff', 'eve'), ['ada', 'bob', 'two words\0\xff'])
   })
 
   it('reads schema 1, which knew no sessions', async () => {
@@ -76,7 +62,7 @@ forPeople("import from nfsdcltrack's database", (artefact) => {
     )
     assert.equal((await imported(s, database)).status, done)
     assert.match(s.snapshot(), /ada -> v2,session=N,recorded=1400000000/)
-    assert.deepEqual(await mayReclaim(s, 'ada', 'eve'), ['ada'])
+    assert.deepEqual(await mayReclaimNext(s, 'ada', 'eve'), ['ada'])
   })
 
   it('says what rows it left out, and refuses a schema that it does not know', async () => {
@@ -96,6 +82,31 @@ forPeople("import from nfsdcltrack's database", (artefact) => {
     const refused = await imported(s, database)
     assert.equal(refused.status, storageFailed)
     assert.match(refused.stderr, /schema 3 is not known/)
+  })
+
+  it('reads one where nothing can be written, and one in WAL mode whose log has been taken in', async () => {
+    const s = server(artefact)
+    const database = tracked(s, 'ada')
+    sql(database, 'PRAGMA journal_mode = WAL; UPDATE clients SET has_session = 0;')
+    assert.deepEqual(readFileSync(database).subarray(18, 20), Buffer.of(2, 2), 'it is in WAL mode')
+    const storage = join(database, '..')
+    execFileSync('mount', ['--bind', storage, storage])
+    s.atEnd(() => execFileSync('umount', [storage]))
+    execFileSync('mount', ['-o', 'remount,bind,ro', storage])
+    const said = await imported(s, storage)
+    assert.equal(said.status, done, said.stderr)
+    assert.deepEqual(await mayReclaimNext(s, 'ada', 'eve'), ['ada'])
+  })
+
+  it('lets nobody in by what somebody has written to it since it was looked at', async () => {
+    const s = server(artefact)
+    const database = tracked(s, 'ada', 'bob')
+    const { status, said } = await onTerminal(s, ['import', database], () =>
+      sql(database, `DELETE FROM clients WHERE id = x'${hex('bob')}'`),
+    )
+    assert.equal(status, storageFailed, said)
+    assert.match(said, /is being written to: stop its server first/)
+    assert.deepEqual(await mayReclaimNext(s, 'ada', 'bob'), [])
   })
 
   it('refuses a database with an unfinished transaction, and one that is damaged', async () => {
@@ -170,7 +181,7 @@ forPeople("import from nfsdcld's database", (artefact) => {
       `ada|\nbob|${digest}\ncut|${'ab'.repeat(31)}\n`,
       'what nfsdcld told comes back to it, over two of our records',
     )
-    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'eve'), ['ada', 'bob'])
+    assert.deepEqual(await mayReclaimNext(s, 'ada', 'bob', 'eve'), ['ada', 'bob'])
   })
 
   it('takes only those that a grace period still waited for, as nfsdcld does itself when it starts again', async () => {
@@ -181,7 +192,7 @@ forPeople("import from nfsdcld's database", (artefact) => {
       CREATE TABLE "rec-0000000000000002" (id BLOB PRIMARY KEY, princhash BLOB); ${row(2, 'new')}`,
     )
     assert.equal((await imported(s, storage)).status, done)
-    assert.deepEqual(await mayReclaim(s, 'ada', 'new'), ['ada'])
+    assert.deepEqual(await mayReclaimNext(s, 'ada', 'new'), ['ada'])
   })
 
   it('finds the table of an epoch whose number lost its zeros, and refuses when it finds none', async () => {
@@ -265,7 +276,7 @@ forPeople('import from a state directory of another machine', (artefact) => {
     const said = await imported(s, other.stateDir)
     assert.equal(said.status, done, said.stderr)
     assert.equal(other.snapshot(), before)
-    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'new', 'eve'), ['ada', 'bob', 'new'])
+    assert.deepEqual(await mayReclaimNext(s, 'ada', 'bob', 'new', 'eve'), ['ada', 'bob', 'new'])
   })
 
   it('takes them also from a server that never completed a grace period', async () => {
@@ -275,7 +286,7 @@ forPeople('import from a state directory of another machine', (artefact) => {
     await other.init()
     await other.create('bob', 'v4.1')
     assert.equal((await imported(s, other.stateDir)).status, done)
-    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'eve'), ['ada', 'bob'])
+    assert.deepEqual(await mayReclaimNext(s, 'ada', 'bob', 'eve'), ['ada', 'bob'])
   })
 
   it('refuses one in format 1 whose times are damaged, and the state directory itself', async () => {
@@ -315,7 +326,7 @@ forPeople('import', (artefact) => {
     }
     assert.deepEqual({ again, alreadyThere }, { again: 0, alreadyThere: 1001 })
     assert.equal(s.snapshot(), after)
-    assert.deepEqual(await mayReclaim(s, 'ada', 'old', 'client 0', 'client 999', 'eve'), [
+    assert.deepEqual(await mayReclaimNext(s, 'ada', 'old', 'client 0', 'client 999', 'eve'), [
       'ada',
       'old',
       'client 0',
@@ -329,10 +340,10 @@ forPeople('import', (artefact) => {
     await s.init()
     await s.create('old', 'v4.1')
     assert.equal((await imported(s, given(s, 'ada', 'bob'))).status, done)
-    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'old'), ['ada', 'bob', 'old'])
+    assert.deepEqual(await mayReclaimNext(s, 'ada', 'bob', 'old'), ['ada', 'bob', 'old'])
     await s.create('ada', 'v4.1')
     await s.graceDone()
-    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'old'), ['ada'])
+    assert.deepEqual(await mayReclaimNext(s, 'ada', 'bob', 'old'), ['ada'])
   })
 
   it('into a server in grace that ran after all: its end of grace counts for the imported clients too', async () => {
@@ -342,7 +353,7 @@ forPeople('import', (artefact) => {
     assert.equal((await imported(s, given(s, 'ada', 'bob'))).status, done)
     await s.create('ada', 'v4.1')
     await s.graceDone()
-    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'old'), ['ada'])
+    assert.deepEqual(await mayReclaimNext(s, 'ada', 'bob', 'old'), ['ada'])
   })
 
   it('into a first instance that never got through its grace: nobody is lost who was recorded in it', async () => {
@@ -350,11 +361,11 @@ forPeople('import', (artefact) => {
     await s.init()
     await s.create('first', 'v4.1')
     assert.equal((await imported(s, given(s, 'ada', 'bob'))).status, done)
-    assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'first'), ['ada', 'bob', 'first'])
+    assert.deepEqual(await mayReclaimNext(s, 'ada', 'bob', 'first'), ['ada', 'bob', 'first'])
     await s.create('ada', 'v4.1')
     await s.graceDone()
     assert.deepEqual(
-      await mayReclaim(s, 'ada', 'bob', 'first'),
+      await mayReclaimNext(s, 'ada', 'bob', 'first'),
       ['ada'],
       'who did not reclaim before grace ended may not any more',
     )
@@ -405,24 +416,16 @@ forPeople('import', (artefact) => {
       (await s.call(['import', '--dry-run', source])).stdout.split('\n')[0]?.startsWith('1 client would be imported'),
       true,
     )
-    const terminal = {
-      ...artefact,
-      command: [
-        '/usr/bin/script',
-        '-qec',
-        `${artefact.command.join(' ')} -s ${s.stateDir} --nfsd-dir ${s.nfsdDir} --run-dir ${beside(s, 'run')} --config /dev/null import ${source}`,
-        '/dev/null',
-      ],
-    }
-    for (const [answer, status] of [
+    for (const [answer, expected] of [
       ['n', badArgument],
       ['', badArgument],
       ['y', done],
     ] as const) {
       assert.equal(s.snapshot(), '(missing)')
-      assert.equal(await answering(terminal.command, answer), status, `answered '${answer}'`)
+      const { status, said } = await onTerminal(s, ['import', source], undefined, answer)
+      assert.equal(status, expected, `answered '${answer}': ${said}`)
     }
-    assert.deepEqual(await mayReclaim(s, 'ada'), ['ada'])
+    assert.deepEqual(await mayReclaimNext(s, 'ada'), ['ada'])
   })
 
   it('refuses what is nothing of the kind, and an export that somebody edited into nonsense', async () => {
@@ -452,16 +455,3 @@ forPeople('import', (artefact) => {
     assert.equal(s.snapshot(), '(missing)')
   })
 })
-
-/** A command on a terminal of its own, and one line typed there. */
-function answering(command: readonly string[], line: string): Promise<number | null> {
-  const [program = '', ...words] = command
-  return new Promise((resolve, reject) => {
-    const child = spawn(program, words, { cwd: '/', env: { TERM: 'dumb' }, stdio: ['pipe', 'pipe', 'inherit'] })
-    child.stdout.on('data', (text: Buffer) => {
-      if (text.includes('[y/N]')) child.stdin.end(`${line}\n`)
-    })
-    child.once('error', reject)
-    child.once('close', resolve)
-  })
-}

@@ -1,29 +1,35 @@
 /** More clients than memory should hold: each is told, none twice, in a room that does not grow with them. */
 import assert from 'node:assert/strict'
-import { closeSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
+import { closeSync, mkdirSync, openSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { membersOf } from '../../lib/commands/move/json-stream.ts'
 import { recordLine, recordName } from '../../lib/rules/record.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
-import { settings } from '../support/artefacts.ts'
+import { root, settings } from '../support/artefacts.ts'
+import { beside } from '../support/people.ts'
 import { done, forPeople, hex, server, type Server } from '../contract/server.ts'
 
 const many = 120_000
 
 /** In a full instance that has completed its grace. */
-function recordMany(s: Server): void {
+function record(s: Server, count: number, nameOf: (at: number) => string): void {
   const room = join(s.stateDir, 'v4clients')
   mkdirSync(join(room, '1000'), { recursive: true, mode: 0o700 })
   for (const name of ['format-2', '1000.full']) symlinkSync('-', join(room, name))
-  for (let i = 0; i < many; i++) {
-    const owner = Buffer.from(`client-${i}`) as Uint8Array as ClientOwner
+  for (let i = 0; i < count; i++) {
+    const owner = Buffer.from(nameOf(i)) as Uint8Array as ClientOwner
     symlinkSync(recordLine(owner, { session: i % 2 === 0, recorded: 900 }), join(room, '1000', recordName(owner)))
   }
 }
 
-/** Its result in a file, and a heap that would not hold so many clients. */
+const peakOf = (s: Server): string => join(s.nfsdDir, 'peak')
+
+/** What Node is told: to keep to a heap that would not hold so many clients, and to tell what it took at its peak. */
+const frugal = `--max-old-space-size=40 --require=${join(root, 'tests/support/peak-memory.cjs')}`
+
+/** Its result in a file. */
 function toFile(
   s: Server,
   file: string,
@@ -35,7 +41,7 @@ function toFile(
   const machine = { dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir }
   const child = spawn(program, [...before, ...settings(machine), ...words], {
     cwd: '/',
-    env: { PATH: process.env['PATH'] ?? '', NODE_OPTIONS: '--max-old-space-size=40' },
+    env: { PATH: process.env['PATH'] ?? '', NODE_OPTIONS: frugal, PEAK_MEMORY: peakOf(s) },
     stdio: [given ?? 'ignore', out, 'inherit'],
   })
   return new Promise((resolve, reject) => {
@@ -50,7 +56,7 @@ function toFile(
 forPeople(`${many} clients`, (artefact) => {
   it('are listed, counted, verified, exported and imported, whatever memory there is', async () => {
     const [s, other] = [server(artefact), server(artefact)]
-    recordMany(s)
+    record(s, many, (at) => `client-${at}`)
     const file = join(s.nfsdDir, 'out')
     const said = async (on: Server, input: string | undefined, ...words: readonly string[]): Promise<string> => {
       assert.equal(await toFile(on, file, input, ...words), done, words.join(' '))
@@ -86,6 +92,27 @@ forPeople(`${many} clients`, (artefact) => {
     for (const owner of ['client-0', `client-${many - 1}`])
       assert.equal((await other.check(owner, 'v4.1')).status, done, hex(owner))
     assert.notEqual((await other.check(`client-${many}`, 'v4.1')).status, done)
+  })
+})
+
+forPeople('a database of 110 MB', (artefact) => {
+  it('is written and read in a room that does not grow with it', async () => {
+    const [s, other] = [server(artefact), server(artefact)]
+    const count = 20_000
+    record(s, count, (at) => `client-${at}`.padEnd(1000, '.'))
+    const database = beside(s, 'main.sqlite')
+    // Node with all scripts and no client takes 110 MB.
+    for (const [on, most, words] of [
+      [s, 230, ['export', '--to', 'nfsdcld', '-o', database]],
+      [other, 190, ['import', '--dry-run', '--json', database]],
+    ] as const) {
+      assert.equal(await toFile(on, beside(s, 'out'), undefined, ...words), done, words.join(' '))
+      const peak = Number(readFileSync(peakOf(on), 'utf8'))
+      assert.ok(peak < most, `${words.join(' ')} took ${peak} MB`)
+    }
+    const { size } = statSync(database)
+    assert.ok(size > 110e6, `it has ${size} bytes`)
+    assert.equal((JSON.parse(readFileSync(beside(s, 'out'), 'utf8')) as { imported: number }).imported, count)
   })
 })
 

@@ -57,7 +57,7 @@ describe('each room', () => {
         'proper-lockfile',
         'fs-extra',
         'fs-extra/esm',
-        'sql.js',
+        'node-sqlite3-wasm',
         'eslint',
       ])
         if (!packages.some((own) => name.startsWith(own.replace(/\/?\*$/, ''))))

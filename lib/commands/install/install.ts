@@ -64,7 +64,7 @@ export const installCommand = command(
     if (imports === true) tell(describe(await importFrom(nfsdcldDirectory, { dryRun, yes: true }, settings)).trimEnd())
     const lost =
       imports === undefined && !before.has(switches.nfsdcld) && !hasSwitch(target)
-        ? await whatIsLost(target, settings.calls)
+        ? whatIsLost(target, settings.calls)
         : undefined
     const wanted = { tracker, takesOver: lost === undefined }
     const items = filesOf({

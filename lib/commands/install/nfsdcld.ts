@@ -12,11 +12,11 @@ import type { Target } from './target.ts'
 export const nfsdcldDirectory = '/var/lib/nfs/nfsdcld'
 
 /** @returns why nfsdcld keeps its place; undefined where it has nothing that could be lost. */
-export async function whatIsLost({ root, live }: Target, calls: Calls): Promise<string | undefined> {
+export function whatIsLost({ root, live }: Target, calls: Calls): string | undefined {
   if (!existsBelow(root, `${nfsdcldDirectory}/main.sqlite`)) return undefined
   if (!live) return 'it may have recorded clients'
   try {
-    const found = await readSource(calls, nfsdcldDirectory, Math.floor(Date.now() / 1000))
+    const found = readSource(calls, nfsdcldDirectory, Math.floor(Date.now() / 1000))
     let count = 0
     for (const client of found.clients()) if (client.owner.length > 0) count++
     for (const hash of found.matchOnly()) if (hash !== '') count++

@@ -1,5 +1,5 @@
 /**
- * Other trackers' databases: read whole, without a lock and without a write, and only if nothing is going on in them.
+ * Other trackers' databases: read without a lock and without a write, and only if nothing is going on in them.
  *
  * What a transaction was about to change when its process died is in a journal beside the database, and SQLite takes it
  * back when it opens the two. Bytes that are read alone would be neither before nor after, so a database with a journal
@@ -10,33 +10,76 @@ import { Failed, quote } from '../../failure.ts'
 import { tolerating } from '../../syscalls/files.ts'
 import type * as sqlite from './sqlite.ts'
 
-export type { Database, Value } from './sqlite.ts'
+export type { Row, Value } from './sqlite.ts'
 
 /** What every database begins with (SQLite's "Database File Format", 1.3). */
 export const databaseMagic = 'SQLite format 3\0'
 
-export function openDatabase(bytes?: Uint8Array): Promise<sqlite.Database> {
-  // A module of its own, found beside this one: not by a literal name, or it would be melted into this.
+/** A module of its own, found beside this one: not by a literal name, or it would be melted into this. */
+function engine(): typeof sqlite {
   const beside = './sqlite.cjs'
   // eslint-disable-next-line @typescript-eslint/no-require-imports -- both artefacts are CommonJS
-  return (require(beside) as typeof sqlite).openDatabase(bytes)
+  return require(beside) as typeof sqlite
 }
 
-/** A database file's bytes, of one moment. @throws Failed storage. */
-export function readDatabase(path: string): Uint8Array {
-  for (let attempt = 0; attempt < 3; attempt++) {
+/** Writes a new database into an empty file that is open to be read and written. It is not yet on the disk. */
+export function writeDatabase(descriptor: number, fill: (database: sqlite.Database) => void): void {
+  const database = engine().makeDatabase(descriptor)
+  fill(database)
+  database.close()
+}
+
+/** Somebody's database. */
+export type Source = Pick<sqlite.Database, 'rows'>
+
+/** So many rows are read before it is made sure that they are of one moment. */
+const batch = 1000
+
+/**
+ * Somebody's database, by its open file. Whatever it gives, it has been this since it was opened.
+ * @throws Failed storage, here or later, where somebody is writing to it.
+ */
+export function readDatabase(path: string, descriptor: number): Source {
+  const opened = identity(fs.fstatSync(descriptor, { bigint: true }))
+  const assertUnchanged = (): void => {
     refuseJournals(path)
-    const before = identity(path)
-    const bytes = fs.readFileSync(path)
-    refuseJournals(path)
-    if (identity(path) === before) return bytes
+    if (identity(fs.statSync(path, { bigint: true })) !== opened)
+      throw refused(`${quote(path)} is being written to: stop its server first`)
   }
-  throw refused(`${quote(path)} is being written to: stop its server first`)
+  assertUnchanged()
+  const database = engine().openDatabase(descriptor)
+  return {
+    *rows(sql) {
+      const read: sqlite.Row[] = []
+      const all = database.rows(sql)
+      try {
+        for (;;) {
+          const next = tryingTo(() => all.next(), assertUnchanged)
+          if (next.done !== true && read.push(next.value) < batch) continue
+          assertUnchanged()
+          yield* read
+          if (next.done === true) return
+          read.length = 0
+        }
+      } finally {
+        all.return(undefined)
+      }
+    },
+  }
 }
 
-function identity(path: string): string {
-  const { ino, size, mtimeNs, ctimeNs } = fs.statSync(path, { bigint: true })
-  return [ino, size, mtimeNs, ctimeNs].join()
+/** @throws what `otherwise` throws, before what `work` does: half of a change looks like damage. */
+function tryingTo<T>(work: () => T, otherwise: () => void): T {
+  try {
+    return work()
+  } catch (thrown) {
+    otherwise()
+    throw thrown
+  }
+}
+
+function identity({ dev, ino, size, mtimeNs, ctimeNs }: fs.BigIntStats): string {
+  return [dev, ino, size, mtimeNs, ctimeNs].join()
 }
 
 function refuseJournals(path: string): void {

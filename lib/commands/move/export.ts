@@ -34,7 +34,7 @@ export const exportCommand = command(
       .example('$0 export > clients.json', 'for import on another machine')
       .example('$0 export --to nfsdcltrack -o /var/lib/nfs/nfsdcltrack/main.sqlite', 'back to nfsdcltrack')
       .example('$0 export --to nfsdcld -o /var/lib/nfs/nfsdcld/main.sqlite', 'on to nfsdcld'),
-  async ({ to, output, 'dry-run': dryRun }, settings) => {
+  ({ to, output, 'dry-run': dryRun }, settings) => {
     process.umask(0o077)
     const { stateDirectory, nfsdDirectory } = settings
     const threads = nfsdThreads(nfsdDirectory)
@@ -84,15 +84,11 @@ export const exportCommand = command(
     } else if (output === undefined) {
       for (const part of inParts(writeExport(clients(), matchOnly(), now()))) if (!print(part)) break
     } else {
-      const written =
-        to === 'json'
-          ? inParts(writeExport(clients(), matchOnly(), now()))
-          : [
-              to === 'nfsdcltrack'
-                ? await writeNfsdcltrack(clients(), now())
-                : await writeNfsdcld(clients(), matchOnly()),
-            ]
-      makeFile(resolve(output), written)
+      makeFile(resolve(output), (descriptor) => {
+        if (to === 'nfsdcltrack') writeNfsdcltrack(descriptor, clients(), now())
+        else if (to === 'nfsdcld') writeNfsdcld(descriptor, clients(), matchOnly())
+        else for (const part of inParts(writeExport(clients(), matchOnly(), now()))) fs.writeFileSync(descriptor, part)
+      })
       print(`${counted(count, 'client')} written to ${quote(resolve(output))}\n`)
     }
     if (leftOut > 0)
@@ -125,11 +121,11 @@ function* inParts(texts: Iterable<string>): Generator<string> {
 }
 
 /** A new file, whole and durable, or none. @throws the file system's error, also if the name has been taken meanwhile. */
-function makeFile(path: string, parts: Iterable<string | Uint8Array>): void {
+function makeFile(path: string, fill: (descriptor: number) => void): void {
   const staged = join(dirname(path), `.${randomUUID()}`)
-  const descriptor = fs.openSync(staged, 'wx', 0o600)
+  const descriptor = fs.openSync(staged, 'wx+', 0o600)
   try {
-    for (const part of parts) fs.writeFileSync(descriptor, part)
+    fill(descriptor)
     fs.fsyncSync(descriptor)
     fs.linkSync(staged, path)
   } finally {

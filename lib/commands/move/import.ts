@@ -76,7 +76,7 @@ export async function importFrom(
   if (asBytes === stateDirectory)
     throw new Failed({ kind: 'bad-argument', why: 'that is the state directory itself', word: given })
   const now = Date.now()
-  const found = await readSource(calls, source, Math.floor(now / 1000))
+  const found = readSource(calls, source, Math.floor(now / 1000))
   const room = destinationAt(settings)
   // Gone through to its end before anything is changed: what can't be understood is refused as a whole.
   const counted = { there: 0, blocked: 0, missing: 0 }

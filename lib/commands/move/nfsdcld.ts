@@ -7,7 +7,7 @@
  *
  * Clients that nfsdcld took over from the kernel's own tracker stand there as `hash:`, the MD5 and a NUL.
  */
-import { openDatabase, refused, type Database, type Value } from './database.ts'
+import { refused, writeDatabase, type Source, type Value } from './database.ts'
 import type { Schema } from './schema.ts'
 import { legacyName } from '../../upcall/legacy-name.ts'
 import { sieve, type Found, type Movable } from './movable.ts'
@@ -16,14 +16,16 @@ export const isNfsdcld = ({ tables }: Schema): boolean => tables.has('grace')
 
 const known: readonly (number | undefined)[] = [2, 3, 4]
 
-export function readNfsdcld(database: Database, { version, tables }: Schema, now: number): Found {
+export function readNfsdcld(database: Source, { version, tables }: Schema, now: number): Found {
   if (!known.includes(version))
     throw refused(`nfsdcld's schema ${version ?? 'of no version'} is not known here (2, 3 and 4 are)`)
-  const epochs = [...database.rows("SELECT printf('%016x', current), printf('%016x', recovery) FROM grace")]
+  const epochs = [
+    ...database.rows("SELECT printf('%016x', current) AS current, printf('%016x', recovery) AS recovery FROM grace"),
+  ]
   const [row] = epochs
   if (row === undefined || epochs.length > 1)
     throw refused(`nfsdcld's table 'grace' has ${epochs.length} rows instead of one`)
-  const [current, recovery] = row.map(String) as [string, string]
+  const [current, recovery] = [String(row['current']), String(row['recovery'])]
   const inGrace = !/^0+$/.test(recovery)
   const table = tableOf(inGrace ? recovery : current, tables)
 
@@ -35,7 +37,8 @@ export function readNfsdcld(database: Database, { version, tables }: Schema, now
     readonly hash: string | undefined
     readonly principal: string
   }> {
-    for (const [id, principal] of database.rows(`SELECT CAST(id AS BLOB), ${princhash} FROM "${table}"`)) {
+    for (const row of database.rows(`SELECT CAST(id AS BLOB) AS id, ${princhash} AS principal FROM "${table}"`)) {
+      const { id, principal } = row
       const bytes = id instanceof Uint8Array ? id : undefined
       const hash = /^hash:([^\0]*)\0?$/.exec(Buffer.from(bytes?.subarray(0, 64) ?? []).toString('latin1'))?.[1]
       yield {
@@ -82,15 +85,15 @@ function tableOf(epoch: string, tables: Schema['tables']): string {
  * A database of schema 4 for the real nfsdcld, outside of grace. `first_time` is 0: else its first start would replace these
  * clients by what it finds of nfsdcltrack's.
  */
-export async function writeNfsdcld(clients: Iterable<Movable>, matchOnly: Iterable<string>): Promise<Uint8Array> {
-  const database = await openDatabase()
-  database.run('CREATE TABLE parameters (key TEXT PRIMARY KEY, value TEXT)')
-  database.run('CREATE TABLE grace (current INTEGER, recovery INTEGER)')
-  database.run('CREATE TABLE "rec-0000000000000001" (id BLOB PRIMARY KEY, princhash BLOB)')
-  database.run(`INSERT INTO parameters VALUES ('version', '4'), ('first_time', '0')`)
-  database.run('INSERT INTO grace VALUES (1, 0)')
-  database.insert('INSERT INTO "rec-0000000000000001" VALUES (?, ?)', rows())
-  return database.bytes()
+export function writeNfsdcld(descriptor: number, clients: Iterable<Movable>, matchOnly: Iterable<string>): void {
+  writeDatabase(descriptor, ({ run, insert }) => {
+    run('CREATE TABLE parameters (key TEXT PRIMARY KEY, value TEXT)')
+    run('CREATE TABLE grace (current INTEGER, recovery INTEGER)')
+    run('CREATE TABLE "rec-0000000000000001" (id BLOB PRIMARY KEY, princhash BLOB)')
+    run(`INSERT INTO parameters VALUES ('version', '4'), ('first_time', '0')`)
+    run('INSERT INTO grace VALUES (1, 0)')
+    insert('INSERT INTO "rec-0000000000000001" VALUES (?, ?)', rows())
+  })
 
   function* rows(): Generator<Value[]> {
     for (const { owner, principal } of clients)

@@ -3,13 +3,13 @@
  * reclaim at the next start; the end of grace deletes those whose time is before the start of that grace.
  */
 import type { Schema } from './schema.ts'
-import { openDatabase, refused, type Database } from './database.ts'
+import { refused, writeDatabase, type Source } from './database.ts'
 import { sieve, type Found, type Movable } from './movable.ts'
 
 export const isNfsdcltrack = ({ tables }: Schema): boolean => tables.has('clients') && !tables.has('grace')
 
 /** Schema 1 knows no sessions; 2 is nfsdcltrack's last. nfsdcld's own first schema was nfsdcltrack's. */
-export function readNfsdcltrack(database: Database, { version, tables }: Schema, now: number): Found {
+export function readNfsdcltrack(database: Source, { version, tables }: Schema, now: number): Found {
   if (version !== 1 && version !== 2)
     throw refused(`nfsdcltrack's schema ${version ?? 'of no version'} is not known here (1 and 2 are)`)
   let sieved = sieve(now)
@@ -18,13 +18,15 @@ export function readNfsdcltrack(database: Database, { version, tables }: Schema,
     kind: 'nfsdcltrack',
     *clients() {
       sieved = sieve(now)
-      for (const [id, time, has] of database.rows(`SELECT CAST(id AS BLOB), time, ${session} FROM clients`))
+      for (const row of database.rows(`SELECT CAST(id AS BLOB) AS id, time, ${session} AS session FROM clients`)) {
+        const { id, time, session: has } = row
         yield* sieved.client({
           bytes: id instanceof Uint8Array ? id : undefined,
           session: has === 1,
           recorded: time,
           principal: '',
         })
+      }
     },
     matchOnly: () => [],
     notes: () => sieved.notes(),
@@ -35,17 +37,16 @@ export function readNfsdcltrack(database: Database, { version, tables }: Schema,
  * A database of schema 2 for the real nfsdcltrack. Times lie in the past, whatever the clock was when a client was
  * recorded: a row of the future would outlive an end of grace in which its client did not reclaim.
  */
-export async function writeNfsdcltrack(clients: Iterable<Movable>, now: number): Promise<Uint8Array> {
-  const database = await openDatabase()
-  database.run('CREATE TABLE parameters (key TEXT PRIMARY KEY, value TEXT)')
-  database.run('CREATE TABLE clients (id BLOB PRIMARY KEY, time INTEGER, has_session INTEGER)')
-  database.run(`INSERT INTO parameters VALUES ('version', '2')`)
-  database.insert('INSERT INTO clients VALUES (?, ?, ?)', rows())
-  return database.bytes()
+export function writeNfsdcltrack(descriptor: number, clients: Iterable<Movable>, now: number): void {
+  writeDatabase(descriptor, ({ run, insert }) => {
+    run('CREATE TABLE parameters (key TEXT PRIMARY KEY, value TEXT)')
+    run('CREATE TABLE clients (id BLOB PRIMARY KEY, time INTEGER, has_session INTEGER)')
+    run(`INSERT INTO parameters VALUES ('version', '2')`)
+    insert('INSERT INTO clients VALUES (?, ?, ?)', rows())
+  })
 
   function* rows(): Generator<(Uint8Array | number)[]> {
-    for (const { owner, session, recorded } of clients) {
+    for (const { owner, session, recorded } of clients)
       yield [owner, Math.min(recorded, now - 1), session === true ? 1 : 0]
-    }
   }
 }

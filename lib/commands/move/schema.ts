@@ -1,6 +1,6 @@
 /** What a database says of itself: its tables, and the version that nfs-utils writes into `parameters`. */
 import { errorCode, Failed, quote } from '../../failure.ts'
-import { openDatabase, refused, type Database } from './database.ts'
+import { readDatabase, refused, type Row, type Source } from './database.ts'
 
 export interface Schema {
   readonly version: number | undefined
@@ -9,13 +9,10 @@ export interface Schema {
 }
 
 /** Opens somebody's database, and looks whether it is whole. @throws Failed storage, if it is not, or no database at all. */
-export async function openWhole(
-  bytes: Uint8Array,
-  path: string,
-): Promise<{ readonly database: Database; readonly schema: Schema }> {
+export function openWhole(path: string, descriptor: number): { readonly database: Source; readonly schema: Schema } {
+  const database = readDatabase(path, descriptor)
   try {
-    const database = await openDatabase(bytes)
-    const [said] = first(database, 'PRAGMA quick_check(1)')
+    const said = first(database, 'PRAGMA quick_check(1)')?.['quick_check']
     if (said !== 'ok') throw new Error(String(said))
     return { database, schema: schemaOf(database) }
   } catch (thrown) {
@@ -24,21 +21,21 @@ export async function openWhole(
   }
 }
 
-function schemaOf(database: Database): Schema {
+function schemaOf(database: Source): Schema {
   const tables = new Map<string, Set<string>>()
-  for (const [table, column] of database.rows(
-    `SELECT m.name, c.name FROM sqlite_master AS m, pragma_table_info(m.name) AS c WHERE m.type = 'table'`,
+  for (const { table, column } of database.rows(
+    `SELECT m.name AS "table", c.name AS "column" FROM sqlite_master AS m, pragma_table_info(m.name) AS c WHERE m.type = 'table'`,
   )) {
     const columns = tables.get(String(table)) ?? new Set()
     tables.set(String(table), columns.add(String(column)))
   }
-  const [version] = tables.has('parameters')
-    ? first(database, `SELECT value FROM parameters WHERE key = 'version'`)
-    : []
+  const version = tables.has('parameters')
+    ? first(database, `SELECT value FROM parameters WHERE key = 'version'`)?.['value']
+    : undefined
   return { version: version === undefined ? undefined : Number(version), tables }
 }
 
-function first(database: Database, sql: string): readonly unknown[] {
+function first(database: Source, sql: string): Row | undefined {
   for (const row of database.rows(sql)) return row
-  return []
+  return undefined
 }

@@ -7,7 +7,7 @@ import type { Calls } from '../../syscalls/calls.ts'
 import { anywhere } from '../../syscalls/files.ts'
 import { legacyTopIn } from '../../store/v4recovery.ts'
 import { reclaimableAtNextStart } from '../shared/next-start.ts'
-import { databaseMagic, readDatabase, refused } from './database.ts'
+import { databaseMagic, refused } from './database.ts'
 import { readExport } from './json.ts'
 import { hashesIn } from './legacy-top.ts'
 import { legacyName } from '../../upcall/legacy-name.ts'
@@ -20,17 +20,18 @@ import { openWhole } from './schema.ts'
 export const standardInput = '/dev/stdin'
 
 /** @param source a path, or `-` for standard input. @param now seconds of the wall clock. */
-export async function readSource(calls: Calls, source: string, now: number): Promise<Found> {
+export function readSource(calls: Calls, source: string, now: number): Found {
   if (source === '-') return readExport(chunksOf(spooled()), 'standard input', now)
   if (!fs.existsSync(source))
     throw new Failed({ kind: 'bad-argument', why: 'there is nothing to import', word: source })
   return fs.statSync(source).isDirectory() ? readDirectory(calls, source, now) : readFile(source, now)
 }
 
-async function readFile(path: string, now: number): Promise<Found> {
+function readFile(path: string, now: number): Found {
   if (!fs.statSync(path).isFile()) throw unknownKind(path)
-  if (startOf(path) !== databaseMagic) return readExport(chunksOf(fs.openSync(path, 'r')), path, now)
-  const { database, schema } = await openWhole(readDatabase(path), path)
+  const descriptor = fs.openSync(path, 'r')
+  if (startOf(descriptor) !== databaseMagic) return readExport(chunksOf(descriptor), path, now)
+  const { database, schema } = openWhole(path, descriptor)
   if (isNfsdcld(schema)) return readNfsdcld(database, schema, now)
   if (isNfsdcltrack(schema)) return readNfsdcltrack(database, schema, now)
   throw unknownKind(path)
@@ -59,17 +60,12 @@ const chunksOf = (descriptor: number) =>
     }
   }
 
-function startOf(path: string): string {
-  const descriptor = fs.openSync(path, 'r')
-  try {
-    const buffer = Buffer.alloc(databaseMagic.length)
-    return buffer.toString('latin1', 0, fs.readSync(descriptor, buffer))
-  } finally {
-    fs.closeSync(descriptor)
-  }
+function startOf(descriptor: number): string {
+  const buffer = Buffer.alloc(databaseMagic.length)
+  return buffer.toString('latin1', 0, fs.readSync(descriptor, buffer, 0, buffer.length, 0))
 }
 
-async function readDirectory(calls: Calls, path: string, now: number): Promise<Found> {
+function readDirectory(calls: Calls, path: string, now: number): Found {
   const has = (name: string): boolean => fs.existsSync(join(path, name))
   if (has('v4clients') || has('boot_time')) return readStateDirectory(calls, path)
   if (has('main.sqlite')) return readFile(join(path, 'main.sqlite'), now)
