@@ -164,7 +164,7 @@ forPeople("import from nfsdcld's database", (artefact) => {
     ])
     assert.match(
       (await s.call(['list'])).stdout,
-      new RegExp(` bob  \\(needs the Kerberos principal with SHA-256 ${digest}\\)\n`),
+      new RegExp(` "bob"  \\(needs the Kerberos principal with SHA-256 ${digest}\\)\n`),
     )
     assert.match(
       (await s.call(['show', 'bob'])).stdout,

@@ -33,6 +33,7 @@ describe('the npm package', () => {
       'dist/nfsd-userland-helper.cjs',
       'dist/people.cjs',
       'dist/sqlite.cjs',
+      'docs/pictures/start.svg',
       'package.json',
     ])
     assert.ok(files.includes('docs/man/nfsd-userland-helper.8.md'))
@@ -73,7 +74,7 @@ describe('the npm package', () => {
           0,
           verb,
         )
-      assert.match(words('-s', machine.stateDir, '--config', '/dev/null', 'list'), / ada$/m)
+      assert.match(words('-s', machine.stateDir, '--config', '/dev/null', 'list'), / "ada"$/m)
     } finally {
       scrap(machine)
     }
