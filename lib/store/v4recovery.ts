@@ -51,8 +51,8 @@ export const legacyRecordOf = (owner: ClientOwner, tops: readonly string[], anyw
 export const removeLegacyRecord = (topPath: string, anywhere: Directory, owner: ClientOwner): boolean =>
   inTop(topPath, anywhere, (top) => {
     const name = legacyNameOf(owner)
-    if (disk.directoryAt(name, top) === 'absent') return true
-    const gone = disk.removeIfEmpty(name, top)
+    const gone = disk.directoryAt(name, top) === 'absent' || disk.removeIfEmpty(name, top)
+    // Also where it is gone: whoever removed it may have died before this.
     disk.sync(top)
     return gone
   }) ?? true
@@ -78,12 +78,11 @@ export const legacyRecordsIn = (path: string, anywhere: Directory): readonly str
  */
 export const removeLegacyRecords = (path: string, anywhere: Directory): number =>
   inTop(path, anywhere, (top) => {
-    let [found, left] = [0, 0]
+    let left = 0
     for (const { name } of disk.entriesOf(top)) {
       if (!legacyName.test(name)) continue
-      found++
       if (typeof disk.directoryAt(name, top) !== 'object' || !disk.removeIfEmpty(name, top)) left++
     }
-    if (found > 0) disk.sync(top)
+    disk.sync(top)
     return left
   }) ?? 0

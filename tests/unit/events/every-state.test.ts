@@ -195,6 +195,59 @@ function kills(scenario: Scenario, fault?: Fault): string[] {
   return violations
 }
 
+/** A client of the kernel's own tracker, made by calls that a disk can follow, and durable. */
+function withLegacy({ files: { calls } }: Machine, owner: string): void {
+  const path = legacyRecord({ dir: '/', stateDir: stateDirectory, nfsdDir: nfsd }, owner)
+  const top = path.slice(0, path.lastIndexOf('/'))
+  for (const made of [stateDirectory, top, path]) calls.mkdirat(atFlags.AT_FDCWD, made, 0o700)
+  for (const synced of ['/var/lib', stateDirectory, top]) {
+    const descriptor = calls.openat(atFlags.AT_FDCWD, synced, calls.flags.O_RDONLY | calls.flags.O_DIRECTORY, 0)
+    calls.fsync(descriptor)
+    calls.close(descriptor)
+  }
+}
+
+/** Stops the process at each call of a scenario's one act, has the act repeated, and cuts the power when that is acknowledged. */
+function repeats(scenario: Scenario): string[] {
+  const [parent, name] = ['/var/lib', 'nfs']
+  const [act] = scenario.act
+  const violations: string[] = []
+  if (act === undefined) return violations
+  const clients = clientsOf(scenario)
+  const allowed = [futuresByRule(memoryAfter([...scenario.before, act]), clients)]
+  const seen = new Set<string>()
+  for (let at = 1; ; at++) {
+    const machine = machineWith()
+    const disk = diskAt(parent)
+    machine.files.hooks.changed = (made) => {
+      if (made.paths.some((path) => `${path}/`.startsWith(`${parent}/`))) disk.apply(made)
+    }
+    for (const event of scenario.before)
+      if (event.event === 'legacy') withLegacy(machine, event.owner)
+      else assert.equal(play(machine, event, bootTimeAt(scenario.before)), 0)
+    let calls = 0
+    let stoppedAt: string | undefined
+    machine.files.hooks.before = (made) => {
+      if (++calls !== at) return undefined
+      stoppedAt = shown(made)
+      throw new Stopped()
+    }
+    play(machine, act, bootTimeAt(scenario.before))
+    machine.files.hooks.before = () => undefined
+    if (stoppedAt === undefined) return violations
+    machine.files.process.id += 5000
+    if (play(machine, act, bootTimeAt(scenario.before)) !== 0) continue
+    for (const whole of disk.afterCut(() => undefined)) {
+      const tree = within(whole, name)
+      const key = fingerprint(tree)
+      if (seen.has(key)) continue
+      seen.add(key)
+      const wrong = disagreement(observe({ tree, clients, after: 'power cut' }), allowed, 'power cut')
+      if (wrong !== undefined) violations.push(`stopped at ${stoppedAt}, and repeated: ${wrong}\n${key}`)
+    }
+  }
+}
+
 /** Facility daemon, priority critical (syslog(3)). */
 const critical = '<26>'
 
@@ -232,6 +285,20 @@ describe('in memory, an upcall that is stopped at any of its calls', () => {
   for (const scenario of scenarios)
     it(`in '${scenario.name}' leaves what was, or what should be`, () => {
       assert.deepEqual(kills(scenario), [])
+    })
+})
+
+describe('in memory, an upcall that is stopped at any of its calls and then repeated', () => {
+  const repeatable = scenarios.filter(
+    ({ act, grace, unfinished }) =>
+      (act[0]?.event === 'remove' || act[0]?.event === 'grace done' || act[0]?.event === 'create') &&
+      act.length === 1 &&
+      grace === undefined &&
+      unfinished !== true,
+  )
+  for (const scenario of repeatable)
+    it(`in '${scenario.name}' has been done, whatever a power cut then leaves`, () => {
+      assert.deepEqual(repeats(scenario), [])
     })
 })
 
