@@ -29,7 +29,7 @@ import { carryOver } from './check.ts'
 import { recordClient } from './create.ts'
 import { confirmGraceEnd, endGrace, endMissedGrace, finishGraceEnd, nowAsked, syncReclaimed } from './grace-end.ts'
 import { forgetClient } from './remove.ts'
-import { beginAnew, startInstance } from './start.ts'
+import { beginAnew, standForUnseen, startInstance } from './start.ts'
 import { both, settled, type Settlement, type World } from './world.ts'
 
 /**
@@ -54,6 +54,11 @@ export function perform(world: World, request: Request): void {
   if (request.event === 'grace-done') syncReclaimed(world)
   const [failure] = performAll(world, [request])
   if (failure !== undefined) throw failure
+}
+
+/** Records a server that runs and whose start was not seen: {@link standForUnseen}. */
+export const performUnseen = (world: World, pipe: string): void => {
+  standForUnseen(world, pipe, (work) => underLock(world, work))
 }
 
 /**

@@ -42,7 +42,7 @@ import type { World } from './world.ts'
 /** @param underLock runs its argument with the state directory's lock held. */
 export function startInstance(
   world: World,
-  { kernelBootTime, askedBy }: Request & { event: 'start' },
+  { kernelBootTime, askedBy, pipe }: Request & { event: 'start' },
   underLock: <T>(work: () => T) => T,
 ): void {
   const { state, nfsd, log } = world
@@ -64,6 +64,7 @@ export function startInstance(
     [legacyTopIn(state.path), usualTop].some((top) => hasLegacyRecords(top, state.anywhere))
   const { start, after } = begin(world, before, underLock, {
     kernelBootTime,
+    pipe,
     mayEndEarly: !waitsForLegacy,
     nothingProven: damaged || ranUntracked,
     isInPresentFormat: !damaged,
@@ -85,6 +86,7 @@ export function startInstance(
 /** What a new instance is to be. */
 interface Wanted {
   readonly kernelBootTime: KernelBootTime | undefined
+  readonly pipe: string | undefined
   /** Grace may end as soon as everybody in our records has reclaimed. */
   readonly mayEndEarly: boolean
   /** No record that is there lets anybody reclaim. */
@@ -125,13 +127,14 @@ function prepare(
   state: StateDirectory,
   seen: Recorded,
   nowMs: number,
-  { kernelBootTime, mayEndEarly, nothingProven }: Wanted,
+  { kernelBootTime, pipe, mayEndEarly, nothingProven }: Wanted,
 ): Prepared {
   const boundary = nothingProven ? claimStart(state, seen, nowMs) : undefined
   const start = claimStart(state, seen, nowMs)
   const clients = clientsOf(state)
   if (boundary !== undefined) disk.makeLink('-', markOf(boundary, 'untracked'), clients)
   if (kernelBootTime !== undefined) disk.makeLink(kernelBootTime, markOf(start, 'grace_start'), clients)
+  if (pipe !== undefined) disk.makeLink(pipe, markOf(start, 'pipe'), clients)
   const marks: readonly Mark[] = mayEndEarly ? ['unconfirmed', 'may_end_early'] : ['unconfirmed']
   for (const mark of marks) disk.makeLink('-', markOf(start, mark), clients)
   return { start, boundary }
@@ -155,6 +158,35 @@ function claimStart(state: StateDirectory, { instance, traces }: Recorded, nowMs
     if (disk.makeDirectory(String(start), clients)) return start
     seen.push(start)
   }
+}
+
+/**
+ * Begins a full instance for a server that runs, and whose start is not recorded: nothing that was recorded before it counts
+ * any more, whoever is recorded from now on may reclaim after its end. Durable when it returns. Killed before its one name
+ * `full` is there, nobody looks at what was made.
+ * @param pipe at which that server asks.
+ */
+export function standForUnseen(world: World, pipe: string, underLock: <T>(work: () => T) => T): void {
+  const { calls, state } = world
+  makeStateDirectory(state)
+  const found = lookAt(state)
+  const damaged = setDamagedAside(world, found)
+  if (!damaged) migrate(state, found)
+  for (let seen = lookAt(state); ;) {
+    const start = claimStart(state, seen, calls.now())
+    const clients = clientsOf(state)
+    disk.makeLink('-', markOf(start, 'untracked'), clients)
+    disk.makeLink(pipe, markOf(start, 'pipe'), clients)
+    const after = underLock(() => {
+      disk.makeLink('-', markOf(start, 'full'), clients)
+      if (damaged) markFormat(clients)
+      return lookAt(state)
+    })
+    disk.sync(clients)
+    if ('start' in after.instance && after.instance.start <= start) break
+    seen = after
+  }
+  forgetUntracked(state)
 }
 
 /** The name under which a state directory that was wiped is begun anew. */

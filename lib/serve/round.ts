@@ -115,11 +115,12 @@ function carriedOut(server: Server, pipe: Pipe, batch: readonly Message[]): Answ
       )
       return [{ taken, status: taken.whole ? status.unknownCommand : status.badMessage }]
     case 'version':
+      server.instance.starting()
       return [{ taken, status: status.done, version: server.maxVersion }]
     case 'grace-start':
       return [startInstance(server, pipe, taken)]
     case 'grace-done':
-      return [{ taken, status: endGrace(server) }]
+      return [{ taken, status: endGrace(server, taken.header.xid) }]
     case 'create':
     case 'remove':
     case 'check':
@@ -134,27 +135,31 @@ function carriedOut(server: Server, pipe: Pipe, batch: readonly Message[]): Answ
  */
 function startInstance(server: Server, pipe: Pipe, taken: Taken): Answer {
   const { log, doing } = server
+  server.instance.starting()
   // Who counts on a record gets it in the instance that it was in.
   tryAgain(server)
   server.unfinished.clear()
   const list = listFor({ calls: server.calls, pipe, log, nfsd: server.nfsd }, taken, server.hashes)
+  const name = server.nameOf(pipe)
   doing.graceStarted = Math.floor(server.calls.now() / 1000)
   doing.graceOver = undefined
   doing.protocol = taken.header.version
   try {
     server.beginning()
     server.withWorld(list.nfsd, (world) => {
-      perform(world, { event: 'start', kernelBootTime: undefined, askedBy: server.nameOf(pipe) })
+      perform(world, { event: 'start', kernelBootTime: undefined, askedBy: name, pipe: name })
     })
   } catch (thrown) {
     log.critical(
       `the server starts, and that can't be recorded (${sentence(thrown)}): nobody may reclaim, now or after the next start`,
     )
+    server.instance.notStarted()
     server.distrust('start')
     count(server, 'grace_start', false)
     doing.named = list.named()
     return { taken: list.taken(), status: status.done }
   }
+  server.instance.started(list.isGivenUp())
   count(server, 'grace_start', true)
   doing.named = list.named()
   if (list.isGivenUp()) {
@@ -166,10 +171,11 @@ function startInstance(server: Server, pipe: Pipe, taken: Taken): Answer {
   return { taken: list.taken(), status: status.done }
 }
 
-function endGrace(server: Server): number {
+function endGrace(server: Server, xid: number): number {
   const request: Request = { event: 'grace-done', kernelBootTime: undefined, legacyTop: undefined }
   server.doing.graceOver = Math.floor(server.calls.now() / 1000)
   try {
+    server.instance.assure(xid)
     server.withWorld(server.nfsd, (world) => {
       perform(world, request)
     })
@@ -185,7 +191,7 @@ function endGrace(server: Server): number {
 function ofClients(server: Server, batch: readonly Message[]): Answer[] {
   const messages = batch.map(({ taken, asked }) => ({ taken, request: requestOf(server, asked) }))
   const requests = messages.flatMap(({ request }) => (request === undefined ? [] : [request]))
-  const outcomes = attempt(server, requests)
+  const outcomes = attempt(server, requests, batch[0]?.taken.header.xid ?? 'again')
   return messages.map(({ taken, request }) => {
     // The pipe went while its owner was read.
     if (request === undefined) return { taken, status: status.badMessage }
@@ -205,8 +211,9 @@ function ofClients(server: Server, batch: readonly Message[]): Answer[] {
 }
 
 /** The outcome of each: undefined, or why not. Whatever keeps them from being tried at all is the outcome of all. */
-function attempt(server: Server, requests: readonly ClientRequest[]): readonly unknown[] {
+function attempt(server: Server, requests: readonly ClientRequest[], first: number | 'again'): readonly unknown[] {
   try {
+    server.instance.assure(first)
     return server.withWorld(server.nfsd, (world) => performTogether(world, requests))
   } catch (thrown) {
     return requests.map(() => thrown)
@@ -222,7 +229,8 @@ function failed(server: Server, request: Request, thrown: unknown): number {
   }
   if (isDangerous(request)) server.distrust('serve')
   // A check has its answer, and nobody counts on it: what is left to do of its client is not replaced by it.
-  if (request.event !== 'check') server.unfinished.add(request, currentInstance(server))
+  if (request.event !== 'check')
+    server.unfinished.add(request, server.instance.isRecorded() ? currentInstance(server) : undefined)
   log.error(`${request.event} failed${request.event === 'check' ? '' : ', and is tried again'}: ${sentence(thrown)}`)
   return status.storageFailed
 }
@@ -244,6 +252,10 @@ function currentInstance(server: Server): number | undefined {
  * client that has not come back, or end a grace period that is not over.
  */
 export function tryAgain(server: Server): void {
+  if (server.unfinished.all().length > 0 && isNotAssured(server)) {
+    server.unfinished.postpone()
+    return
+  }
   const current = server.unfinished.all().length > 0 ? currentInstance(server) : undefined
   for (const request of server.unfinished.all()) {
     if (server.unfinished.isOfAnother(request, current)) {
@@ -253,7 +265,7 @@ export function tryAgain(server: Server): void {
     }
     const outcome =
       request.event === 'create' || request.event === 'remove'
-        ? attempt(server, [request])[0]
+        ? attempt(server, [request], 'again')[0]
         : request.event === 'grace-done'
           ? outcomeOf(() => {
               server.withWorld(server.nfsd, (world) => {
@@ -268,6 +280,11 @@ export function tryAgain(server: Server): void {
   server.unfinished.postpone()
   server.tellStatus()
 }
+
+const isNotAssured = ({ instance }: Server): boolean =>
+  outcomeOf(() => {
+    instance.assure('again')
+  }) !== undefined
 
 function outcomeOf(work: () => void): unknown {
   try {

@@ -18,6 +18,7 @@ import { serveFiles } from '../store/run-directory.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { answered, errno, errorName } from '../syscalls/errno.ts'
 import * as files from '../syscalls/files.ts'
+import { anotherHas, claimOn, type Claim } from './claim.ts'
 import { beginJournal, bytesOfReply, lastReplies, type Journal, type Reply } from './journal.ts'
 import { commands, probe } from '../upcall/message.ts'
 import { serveOptionsFrom, type ServeOptions } from '../upcall/serve-options.ts'
@@ -71,7 +72,10 @@ function answerUntilTold(
   const directory = files.lookAtName(`${pipefs}/nfsd`, anywhere)
   if (directory !== undefined) refuseBeside(nfsdcldAt(calls, directory))
   if (early !== undefined) refuseBeside(holderOf(calls, early.status))
-  claim(own.lock, calls)
+  claimRunDirectory(own.lock, settings.stateDirectory, calls)
+  const claim = claimOn(calls, settings.stateDirectory, log)
+  claim.take()
+  claim.release()
 
   const signals = calls.endSignals()
   const mounts = calls.openat(atFlags.AT_FDCWD, '/proc/self/mountinfo', calls.flags.O_RDONLY, 0)
@@ -80,13 +84,14 @@ function answerUntilTold(
 
   const statusFile = statusFileAt(calls, own.status, us, settings.stateDirectory)
   const server = serverFor(
-    { calls, settings, log, bootId: bootId(anywhere), holder: us },
+    { calls, settings, log, bootId: bootId(anywhere), holder: us, claim },
     options.maxVersion,
     statusFile,
   )
   if (early === undefined) lookForUntracked(server, settings, pipefs)
   const loop: Loop = {
     server,
+    claim,
     ready,
     pipefs,
     journalPath: own.replies,
@@ -139,16 +144,12 @@ function refuseBeside(other: Other | undefined): void {
   })
 }
 
-/** One `serve` a state directory: the kernel lets go of the lock when its process is no more, however it ended. */
-function claim(lock: string, calls: Calls): void {
+/** What is in the run directory for a state directory is one process's, from its start to its end, be there a pipe or not (claim.ts). */
+function claimRunDirectory(lock: string, stateDirectory: string, calls: Calls): void {
   const { O_RDWR, O_CREAT, O_NOFOLLOW } = calls.flags
   const descriptor = answered(calls.openat(atFlags.AT_FDCWD, lock, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600), 'open', lock)
   if (answered(calls.flock(descriptor), 'flock', lock, errno.EAGAIN) === 0) return
-  throw new Failed({
-    kind: 'storage',
-    atStart: true,
-    what: "another serve has this state directory: two would mix two servers' clients",
-  })
+  throw anotherHas(stateDirectory)
 }
 
 /**
@@ -171,6 +172,7 @@ function lookForUntracked(server: Server, settings: Settings, pipefs: string): v
 
 interface Loop {
   readonly server: Server
+  readonly claim: Claim
   readonly ready: Readiness
   readonly pipefs: string
   readonly journalPath: string
@@ -206,7 +208,7 @@ interface Holding {
   readonly goneAt: () => number | undefined
 }
 
-function holding({ server, ready, pipefs, journalPath }: Loop, early: Pipe | undefined): Holding {
+function holding({ server, claim, ready, pipefs, journalPath }: Loop, early: Pipe | undefined): Holding {
   const { calls, log, doing } = server
   const path = pipeIn(pipefs)
   let opened = early
@@ -216,9 +218,11 @@ function holding({ server, ready, pipefs, journalPath }: Loop, early: Pipe | und
 
   const release = (): void => {
     if (held === undefined) return
+    server.pipeGone()
     held.pipe.close()
     held.journal.close()
     held = undefined
+    claim.release()
     goneAt = calls.monotonic()
     doing.pipe = undefined
     doing.protocol = undefined
@@ -234,8 +238,11 @@ function holding({ server, ready, pipefs, journalPath }: Loop, early: Pipe | und
       const pipe = opened ?? openPipe(calls, path)
       opened = undefined
       if (pipe === undefined) return undefined
+      claim.take()
       const taken = hold(server, journalPath, pipe)
       if (taken !== 'gone') return taken
+      server.pipeGone()
+      claim.release()
       pipe.close()
       goneAt = calls.monotonic()
     }
@@ -295,11 +302,13 @@ function run(loop: Loop, early: Pipe | undefined): void {
     const goneAt = untilGone ? pipe.goneAt() : undefined
     if (goneAt !== undefined && now - goneAt >= successorMs) return
     const tryAt = server.unfinished.dueAt()
+    const lateAt = server.instance.dueAt()
     const wait = untilFirst(
       watch < 0 ? lookMs : undefined,
       pipe.isMissed() ? missedMs : undefined,
       goneAt === undefined ? undefined : goneAt + successorMs - now,
       tryAt === undefined ? undefined : tryAt - now,
+      lateAt === undefined ? undefined : lateAt - now,
       ready.everyMs === undefined ? undefined : aliveAt + ready.everyMs - now,
     )
     const events = calls.poll(
@@ -334,6 +343,7 @@ function run(loop: Loop, early: Pipe | undefined): void {
       log.notice('told to end')
       return
     }
+    server.instance.due()
     if (tryAt !== undefined && tryAt <= calls.monotonic()) tryAgain(server)
   }
 }
@@ -367,6 +377,7 @@ export function hold(server: Server, journalPath: string, pipe: Pipe): Held | 'g
     if (pipe.write(bytesOfReply(reply)) >= 0) log.notice(`message ${reply.header.xid} had no answer: it has one now`)
   }
   const journal = beginJournal(calls, journalPath, name)
+  server.instance.held(name)
   doing.pipe = pipe
   log.notice(`holds ${quote(pipe.path)}`)
   return answerTaken(server, pipe, journal, taken) ? { pipe, journal } : 'gone'

@@ -13,6 +13,8 @@ import type { Calls } from '../syscalls/calls.ts'
 import * as files from '../syscalls/files.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import type { Request } from '../upcall/request.ts'
+import type { Claim } from './claim.ts'
+import { instanceBehind, type InstanceBehind } from './instance.ts'
 import { nothingDone, type Doing, type StatusFile } from './status-file.ts'
 import { unfinished, type Unfinished } from './unfinished.ts'
 
@@ -23,6 +25,8 @@ export interface Server {
   readonly maxVersion: number
   readonly doing: Doing
   readonly unfinished: Unfinished
+  /** The server instance that asks, and whether it is in the records. */
+  readonly instance: InstanceBehind
   /** Opens the state directory for one piece of work: it may be another one, or on another disk, the next time. */
   readonly withWorld: <T>(nfsd: Nfsd, work: (world: World) => T) => T
   /** A name for a server instance that no other has: its pipe's. */
@@ -37,6 +41,8 @@ export interface Server {
   readonly hashes: () => Iterable<string>
   readonly legacyRecordOf: (owner: ClientOwner) => string | undefined
   readonly tellStatus: () => void
+  /** The pipe is no more, and its server neither. */
+  readonly pipeGone: () => void
 }
 
 /** Nobody kills a server's tracker for being slow: the watchdog does, if an admin wants one. */
@@ -49,7 +55,8 @@ export function serverFor(
     log,
     bootId,
     holder,
-  }: { calls: Calls; settings: Settings; log: Log; bootId: string; holder: string },
+    claim,
+  }: { calls: Calls; settings: Settings; log: Log; bootId: string; holder: string; claim: Claim },
   maxVersion: number,
   statusFile: StatusFile,
 ): Server {
@@ -65,11 +72,37 @@ export function serverFor(
   const withWorld: Server['withWorld'] = (kernel, work) => {
     const state = stateDirectory(calls, settings.stateDirectory, settings.runDirectory, holder)
     try {
-      return work({ calls, state, nfsd: kernel, log, deadline: noDeadline })
+      const done = work({ calls, state, nfsd: kernel, log, deadline: noDeadline })
+      // The first work makes the directory.
+      claim.take()
+      return done
     } finally {
       state.close()
     }
   }
+  const beginning: Server['beginning'] = () => {
+    try {
+      noteDirectory(calls, settings)
+    } catch (thrown) {
+      if (isNoted(calls, settings)) throw thrown
+    }
+  }
+  const distrustNow: Server['distrust'] = (why) => {
+    if (why === 'serve') distrusted = true
+    const failure = distrust(marked, why)
+    if (failure !== undefined)
+      log.critical(`nor can it be noted that nobody may reclaim after the next start (${failure}): see to it`)
+  }
+  const instance = instanceBehind({
+    calls,
+    log,
+    marked,
+    withWorld: (work) => withWorld(nfsd, work),
+    beginning,
+    distrust: () => {
+      distrustNow('start')
+    },
+  })
   return {
     calls,
     log,
@@ -77,21 +110,11 @@ export function serverFor(
     maxVersion,
     doing,
     unfinished: left,
+    instance,
     withWorld,
     nameOf: ({ status }) => `pipe-${status.device}-${status.inode}-${bootId}`,
-    beginning: () => {
-      try {
-        noteDirectory(calls, settings)
-      } catch (thrown) {
-        if (isNoted(calls, settings)) throw thrown
-      }
-    },
-    distrust: (why) => {
-      if (why === 'serve') distrusted = true
-      const failure = distrust(marked, why)
-      if (failure !== undefined)
-        log.critical(`nor can it be noted that nobody may reclaim after the next start (${failure}): see to it`)
-    },
+    beginning,
+    distrust: distrustNow,
     settled: (request) => {
       left.settle(request)
       if (!distrusted || left.all().some(({ event }) => event !== 'create')) return
@@ -114,6 +137,11 @@ export function serverFor(
     tellStatus: () => {
       doing.notRecorded = left.notRecorded()
       statusFile.write(doing)
+    },
+    pipeGone: () => {
+      // What was to be recorded in an instance that never was, is not recorded in another.
+      if (!instance.isRecorded()) left.clear()
+      instance.gone()
     },
   }
 }

@@ -11,6 +11,7 @@ export const markNames = [
   'unasked',
   'legacy',
   'untracked',
+  'pipe',
 ] as const
 export type Mark = (typeof markNames)[number]
 

@@ -12,6 +12,7 @@
  *       1795328616.unasked        its grace was ended here, because the kernel had ended it and nobody had told us
  *       1795328616.legacy         where the kernel's own tracker had clients when its grace ended
  *       1795328616.untracked      it stands for one that ran without us: nothing that was recorded before it counts, by whomever
+ *       1795328616.pipe           the pipe at which its server asks, by a name that no other has
  *       damaged/                  what could not be understood, kept as evidence
  *       lock                      while an upcall decides
  *     boot_time, new_boot_time, old_boot_time: for people (views.ts); format 1 went by them (format1.ts)

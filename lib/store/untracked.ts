@@ -118,6 +118,37 @@ export function trustAgain(marked: Marked): void {
   if (disk.readLink(ran, marked.anywhere) === 'serve') disk.remove(ran, marked.anywhere)
 }
 
+/**
+ * Notes a server that runs and whose start nobody has asked us to record, unless it turns out that it is only about to ask: a start
+ * by that name is the same one. What a start has left that did not end says as much already.
+ * @returns why it can't be noted, if it can't.
+ */
+export function noteUnseen(marked: Marked, name: string): string | undefined {
+  try {
+    disk.makeDirectory(marked.runDirectory, marked.anywhere, 0o755)
+    disk.makeLink(`-/${name}`, markOf(marked), marked.anywhere)
+    return undefined
+  } catch (thrown) {
+    return errorCode(thrown) ?? String(thrown)
+  }
+}
+
+/** That start is recorded after all. @returns why its note stays, if it does. */
+export function forgetUnseen(marked: Marked, name: string): string | undefined {
+  try {
+    if (disk.readLink(markOf(marked), marked.anywhere) === `-/${name}`) disk.remove(markOf(marked), marked.anywhere)
+    return undefined
+  } catch (thrown) {
+    return errorCode(thrown) ?? String(thrown)
+  }
+}
+
+/** By what name the start is known that has left a mark; undefined, if none has. */
+export function nameOfStart(marked: Marked): string | undefined {
+  const link = disk.linkAt(markOf(marked), marked.anywhere)
+  return typeof link === 'object' ? link.text.split('/')[1] : undefined
+}
+
 const markOf = ({ anywhere, runDirectory, path }: Marked): string => startMark(runDirectory, path, anywhere)
 
 /** Made where a start has found an untracked instance: the next one must, too, if this one fails. */

@@ -17,8 +17,10 @@ export type Request =
   | {
       readonly event: 'start'
       readonly kernelBootTime: KernelBootTime | undefined
-      /** What tells one start of the server from the next where no boot time is told: the pipe's name. */
+      /** What tells one start of the server from the next where no boot time is told: the name of the pipe that asked. */
       readonly askedBy?: string
+      /** The name of the pipe at which this server asks from now on. */
+      readonly pipe?: string
     }
   | {
       readonly event: 'create'

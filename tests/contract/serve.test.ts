@@ -10,6 +10,7 @@ import {
   mkdtempSync,
   readFileSync,
   readdirSync,
+  readlinkSync,
   rmSync,
   symlinkSync,
   writeFileSync,
@@ -412,6 +413,68 @@ describe('serve', () => {
       assert.equal(await nfsd.tell('create', client('ann')), 0)
     }))
 
+  it('refuses to run beside another one on the same state directory that has another pipe, another run directory and another spelling', () =>
+    at(async ({ end, serve, machine }) => {
+      await serve()
+      const nfsd = await started(end)
+      const other = newMachine()
+      const spelled = join(other.dir, 'link')
+      symlinkSync(machine.stateDir, spelled)
+      const pipes = join(other.dir, 'pipes')
+      mkdirSync(pipes)
+      try {
+        for (const stateDir of [machine.stateDir, spelled]) {
+          const { status, said } = await refused(serveWords({ ...other, stateDir }, pipes))
+          assert.notEqual(status, 0)
+          assert.match(said, /another serve has the state directory/)
+        }
+        assert.equal(await nfsd.tell('create', client('ann')), 0)
+      } finally {
+        scrap(other)
+      }
+    }))
+
+  it('that was killed leaves nothing that keeps the next one out, and while there is no pipe the state directory is free', () =>
+    at(async ({ end, serve, machine }) => {
+      const daemon = await serve()
+      const nfsd = await started(end)
+      await daemon.kill()
+      const next = await serve()
+      const holds = (): boolean =>
+        readdirSync(`/proc/${next.pid}/fd`).some((fd) => {
+          try {
+            return readlinkSync(`/proc/${next.pid}/fd/${fd}`) === machine.stateDir
+          } catch {
+            return false
+          }
+        })
+      assert.ok(holds())
+      await nfsd.stop()
+      await eventually(() => !holds())
+      assert.ok(await startNfsd(end))
+      await eventually(holds)
+    }))
+
+  it('that finds its state directory taken when its server starts ends, and the kernel goes on without it', () =>
+    at(async ({ end, serve, machine }) => {
+      const other = newMachine()
+      const second = await startPipeEnd(program, join(room, `pipes-${mounts++}`))
+      const late = runServe({ ...other, stateDir: machine.stateDir }, second.path)
+      try {
+        assert.ok(await late.ready)
+        await serve()
+        const nfsd = await started(end)
+        second.make()
+        assert.notEqual(await late.ended, 0)
+        assert.match(late.said(), /another serve has the state directory/)
+        assert.equal(await nfsd.tell('create', client('ann')), 0)
+      } finally {
+        await late.kill()
+        await second.scrap()
+        scrap(other)
+      }
+    }))
+
   it('refuses to run beside another one on the same pipe with another state directory, and names its process', () =>
     at(async ({ end, serve }) => {
       const daemon = await serve()
@@ -441,6 +504,36 @@ describe('serve', () => {
       } finally {
         await nfsdcld.kill()
       }
+    }))
+
+  it('in the place of nfsdcld under a running server has nobody reclaim at the next start who was recorded before, and says so', () =>
+    at(async ({ end, serve, machine }) => {
+      const daemon = await serve()
+      const first = await started(end)
+      await allDone(first.send('create', client('ann')))
+      await first.stop()
+      assert.equal(await daemon.stop(), 0)
+      const storage = join(machine.dir, 'nfsdcld')
+      mkdirSync(storage)
+      const nfsdcld = running(nfsdcldWords(end.path, storage))
+      const second = await started(end)
+      await nfsdcld.kill()
+      const again = await serve()
+      await allDone(second.send('create', client('bob')))
+      assert.match(again.said(), /was started without us/)
+      assert.deepEqual(await namedAfterRestart(end, second), ['bob'])
+    }))
+
+  it('under a server that asks nothing notes that its start is not recorded, and the next start takes that into account', () =>
+    at(async ({ end, serve, machine }) => {
+      const daemon = await serve()
+      end.make()
+      const mark = (): boolean => readdirSync(join(machine.dir, 'run')).some((name) => /^[0-9a-f]{64}$/.test(name))
+      await eventually(mark)
+      assert.match(daemon.said(), /is not recorded/)
+      end.remove()
+      assert.deepEqual(named(await started(end)), [])
+      assert.ok(!mark())
     }))
 
   it('is ready before there is a pipe, and before there is a state directory', () =>

@@ -5,7 +5,7 @@
  * be judged, nfsdcld too.
  */
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
 import { judge, reclaimableAtNextStart, remember, blank, type Memory, type Owner } from '../life/oracle.ts'
@@ -210,6 +210,24 @@ export async function lived(bench: Bench, subject: Subject, events: readonly Pip
   })
 }
 
+/** A server that runs: the last start in a state directory was its, so that is made to say that it asked at this pipe. */
+function goingOn(subject: Subject, { stateDir }: Machine, end: PipeEnd): Nfsd {
+  const nfsd = runningNfsd(end, 2)
+  if (subject.name !== 'serve') return nfsd
+  const { dev, ino } = statSync(join(end.path, 'nfsd/cld'))
+  const boot = readFileSync('/proc/sys/kernel/random/boot_id', 'latin1').replaceAll('-', '').slice(0, 12)
+  const clients = join(stateDir, 'v4clients')
+  const last = readdirSync(clients)
+    .flatMap((name) => /^([0-9]+)\.pipe$/.exec(name)?.[1] ?? [])
+    .map(Number)
+    .sort((one, other) => other - one)[0]
+  if (last === undefined) throw new Error(`no start at a pipe is recorded in ${clients}`)
+  const mark = join(clients, `${last}.pipe`)
+  rmSync(mark)
+  symlinkSync(`pipe-${dev}-${ino}-${boot}`, mark)
+  return nfsd
+}
+
 /** Who is named to the kernel now, and after the end of grace; each on a copy. A kernel ends grace once. */
 async function listsOf(bench: Bench, subject: Subject, tree: Tree, isInGrace: boolean): Promise<Lists> {
   const listed = (graceIsOver: boolean): Promise<Owner[]> =>
@@ -217,7 +235,7 @@ async function listsOf(bench: Bench, subject: Subject, tree: Tree, isInGrace: bo
       const daemon = running(subject.words(machine, end.path))
       try {
         if (graceIsOver) {
-          const before = runningNfsd(end, 2)
+          const before = goingOn(subject, machine, end)
           await soon(before.tell('graceDone'), () => `GraceDone was not answered: ${daemon.said()}`)
           await before.stop()
         }
@@ -305,7 +323,7 @@ export async function runAct(
     const log = join(machine.dir, 'strace')
     const [fault, second] = faults
     const isStart = act.act[0]?.event === 'start'
-    const nfsd = isStart ? undefined : runningNfsd(end, 2)
+    const nfsd = isStart ? undefined : goingOn(subject, machine, end)
     const first = running(words)
     if (subject.name === 'serve') await first.ready
     else if (isStart) await pause(200)

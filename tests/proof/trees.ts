@@ -68,6 +68,8 @@ export function fingerprint(tree: Tree): string {
       if (node.kind === 'file')
         return `${name}=${JSON.stringify(numbered(node.bytes.replace(/recorded=\d+,check=[0-9a-f]{8}/, '')))}`
       if (name === 'v4clients/lock') return `${name}@`
+      // Whoever plants it has another pipe.
+      if (name.endsWith('.pipe')) return `${name}@`
       return `${name}@${node.target.replace(/recorded=\d+,check=[0-9a-f]{8}/, '')}`
     })
     .sort()

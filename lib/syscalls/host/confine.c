@@ -73,16 +73,18 @@ static bool path_at(JSContext *engine, JSValueConst list, uint32_t at, struct wo
 }
 
 /*
- * Allows so much at each place of a list. Where that can't be, nothing can be written, which the calls will say. The
- * descriptors are left to the end of the process.
+ * Allows so much at each place of a list. Where that can't be, nothing can be written, which the calls will say. No place stays
+ * open: who waits for a server must not keep a disk from being unmounted.
  */
 static void allow_places(JSContext *engine, int ruleset, JSValueConst list, uint64_t rights)
 {
   struct word path;
   for (uint32_t at = 0; path_at(engine, list, at, &path); at++) {
     struct landlock_path_beneath_attr rule = { .allowed_access = rights, .parent_fd = open_place(path.bytes, rights & LANDLOCK_ACCESS_FS_MAKE_DIR) };
-    if (rule.parent_fd >= 0)
-      syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
+    if (rule.parent_fd < 0)
+      continue;
+    syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
+    close(rule.parent_fd);
   }
 }
 
@@ -205,7 +207,7 @@ static const struct sock_filter filter[] = {
 #ifdef SYS_ppoll_time64
   ALLOW(SYS_ppoll_time64),
 #endif
-  ALLOW(SYS_inotify_init1), ALLOW(SYS_inotify_add_watch),
+  ALLOW(SYS_inotify_init1), ALLOW(SYS_inotify_add_watch), ALLOW(SYS_flock),
   /* isatty(3), as the C libraries ask. */
   UNLESS(SYS_ioctl, 5),
   LOAD(ARGUMENT(1)),

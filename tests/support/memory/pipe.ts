@@ -31,6 +31,10 @@ export interface KernelEnd {
   readonly die: () => void
   /** The pipe goes; @param again with a new one in its place. */
   readonly remove: (again?: 'again') => void
+  /** rpc_pipefs is mounted anew under a server that runs: another inode, and the numbers go on. What was asked has failed. */
+  readonly mountAnew: () => void
+  /** Another program takes all that is queued, and answers 0; it holds the pipe no longer then. */
+  readonly letAnotherAnswer: () => void
   /** Messages that were read whole and have no answer: nfsd threads that wait for ever, if nobody knows of them. */
   readonly orphans: () => readonly number[]
   readonly queued: () => readonly number[]
@@ -132,6 +136,17 @@ export function kernelEnd(under: Calls, path: string): KernelEnd {
       xids = 0
       queue = []
       inFlight = []
+    },
+    mountAnew: () => {
+      inode++
+      queue = []
+      inFlight = []
+    },
+    letAnotherAnswer: () => {
+      for (const message of queue.splice(0)) {
+        message.answer = Buffer.from(message.bytes)
+        inFlight = inFlight.filter((other) => other !== message)
+      }
     },
     orphans: () =>
       inFlight

@@ -1,0 +1,290 @@
+/** Servers whose start `serve` has not recorded: what it takes them for, and who may reclaim afterwards. */
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { answerQueued, tryAgain } from '../../../lib/serve/round.ts'
+import { hold } from '../../../lib/serve/serve.ts'
+import { openPipe } from '../../../lib/kernel/pipe.ts'
+import { errno } from '../../../lib/syscalls/errno.ts'
+import type { AskedMessage } from '../../support/memory/pipe.ts'
+import {
+  die,
+  journalPath,
+  live,
+  liveUntil,
+  newMachine,
+  pipePath,
+  type Life,
+  type Machine,
+} from '../../support/memory/serving.ts'
+import { message, statusOf, type Command } from '../../support/pipe/messages.ts'
+
+const ask = ({ kernel }: Machine, command: Command, owner?: string): AskedMessage =>
+  kernel.ask(
+    message(
+      command === 'getVersion' || command === 'check' ? 1 : 2,
+      command,
+      owner === undefined ? {} : { owner: Buffer.from(owner) },
+    ),
+  )
+const statusIn = ({ answer }: AskedMessage): number | undefined => (answer === undefined ? undefined : statusOf(answer))
+const namedIn = ({ entries }: AskedMessage): string[] =>
+  entries.map((entry) => entry.subarray(10, 10 + entry.readUInt16LE(8)).toString()).sort()
+
+/** A new server starts, and asks. @returns its GraceStart. */
+function serverStarts(machine: Machine): AskedMessage {
+  machine.kernel.remove('again')
+  ask(machine, 'getVersion')
+  return ask(machine, 'graceStart')
+}
+
+/** A process answers all that is queued, and ends. */
+function passes(machine: Machine): void {
+  live(machine)
+  die(machine)
+}
+
+/** Who may reclaim after a restart. */
+function listAfter(machine: Machine): string[] {
+  const start = serverStarts(machine)
+  passes(machine)
+  return namedIn(start)
+}
+
+/** Ann and Bob are recorded in a server instance that is out of grace. */
+function played(): Machine {
+  const machine = newMachine()
+  serverStarts(machine)
+  ask(machine, 'graceDone')
+  for (const name of ['ann', 'bob']) ask(machine, 'create', name)
+  passes(machine)
+  return machine
+}
+
+/** The same, and then a server whose start another program has answered, which is gone. */
+function playedByAnother(): Machine {
+  const machine = played()
+  serverStarts(machine)
+  machine.kernel.letAnotherAnswer()
+  return machine
+}
+
+/** The clock that never steps goes on. */
+function later(ms: number): {
+  readonly clock: (calls: Life['calls']) => Partial<Life['calls']>
+  readonly pass: () => void
+} {
+  let passed = 0
+  return {
+    clock: (calls) => ({ monotonic: () => calls.monotonic() + passed }),
+    pass: () => {
+      passed += ms
+    },
+  }
+}
+
+describe('a server whose start another program has answered', () => {
+  it('has who is recorded from then on reclaim at the next start, and nobody of whom we might not know that it left', () => {
+    const machine = playedByAnother()
+    const create = ask(machine, 'create', 'cal')
+    passes(machine)
+    assert.equal(statusIn(create), 0)
+    assert.deepEqual(listAfter(machine), ['cal'])
+  })
+
+  it('and after the end of its grace, and after the next end', () => {
+    const machine = playedByAnother()
+    for (const name of ['bob', 'cal']) ask(machine, 'create', name)
+    ask(machine, 'graceDone')
+    ask(machine, 'remove', 'cal')
+    passes(machine)
+    assert.deepEqual(listAfter(machine), ['bob'])
+    ask(machine, 'graceDone')
+    passes(machine)
+    assert.deepEqual(listAfter(machine), [])
+  })
+
+  for (const command of ['remove', 'graceDone'] as const)
+    it(`has nobody reclaim, where all we heard of it is a ${command}`, () => {
+      const machine = playedByAnother()
+      const asked = ask(machine, command, command === 'remove' ? 'ann' : undefined)
+      passes(machine)
+      assert.equal(statusIn(asked), 0)
+      assert.deepEqual(listAfter(machine), [])
+    })
+
+  it('is known again by the next process', () => {
+    const machine = playedByAnother()
+    for (const name of ['cal', 'dan', 'eve']) {
+      ask(machine, 'create', name)
+      passes(machine)
+    }
+    assert.deepEqual(listAfter(machine), ['cal', 'dan', 'eve'])
+  })
+
+  it('killed at any call: nobody is named who must not be, and who was answered with 0 is', () => {
+    for (let at = 0; ; at++) {
+      const machine = playedByAnother()
+      const creates = ['bob', 'cal'].map((name) => ask(machine, 'create', name))
+      const how = liveUntil(machine, at)
+      passes(machine)
+      assert.deepEqual(creates.map(statusIn), [0, 0], `killed before call ${at}`)
+      assert.deepEqual(listAfter(machine), ['bob', 'cal'], `killed before call ${at}`)
+      if (how === 'lives') break
+    }
+  })
+
+  it('and one of whose calls fails: nobody is named who must not be', () => {
+    const fails = ['openat', 'mkdirat', 'symlinkat', 'fsync', 'unlinkat', 'renameat', 'readlinkat'] as const
+    for (const name of fails)
+      for (let at = 0; ; at++) {
+        const machine = playedByAnother()
+        const creates = ['bob', 'cal'].map((client) => ask(machine, 'create', client))
+        let made = 0
+        live(machine, (calls) => ({
+          [name]: (...words: unknown[]): unknown => {
+            const isElsewhere = words.some((word) => typeof word === 'string' && /^\/(?:proc|etc)|\/cld$/.test(word))
+            if (!isElsewhere && made++ === at) return -errno.EIO
+            return (calls[name] as (...words: unknown[]) => unknown)(...words)
+          },
+        }))
+        die(machine)
+        const list = listAfter(machine)
+        const label = `call ${at} of ${name} failed`
+        assert.ok(!list.includes('ann'), label)
+        for (const [nth, client] of ['bob', 'cal'].entries())
+          if (statusIn(creates[nth] as AskedMessage) === 0) assert.ok(list.includes(client) || list.length === 0, label)
+        if (made <= at) break
+      }
+  })
+
+  it('and that asks nothing, has nobody reclaim at the next start once two seconds have passed', () => {
+    const machine = playedByAnother()
+    const { clock, pass } = later(3000)
+    const { server } = live(machine, clock)
+    assert.ok((server.instance.dueAt() ?? Infinity) < Infinity)
+    pass()
+    server.instance.due()
+    assert.equal(server.instance.dueAt(), undefined)
+    die(machine)
+    assert.deepEqual(listAfter(machine), [])
+  })
+
+  it('and that stops without having asked anything, has nobody reclaim at the next start', () => {
+    const machine = playedByAnother()
+    live(machine).server.pipeGone()
+    die(machine)
+    assert.deepEqual(listAfter(machine), [])
+  })
+})
+
+it('a server that takes its time to ask for its start loses nobody', () => {
+  const machine = played()
+  machine.kernel.remove('again')
+  const { clock, pass } = later(60_000)
+  const { server, held } = live(machine, clock)
+  pass()
+  server.instance.due()
+  ask(machine, 'getVersion')
+  const start = ask(machine, 'graceStart')
+  assert.ok(held !== 'gone')
+  answerQueued(server, held.pipe, held.journal)
+  die(machine)
+  assert.deepEqual(namedIn(start), ['ann', 'bob'])
+  ask(machine, 'create', 'cal')
+  passes(machine)
+  assert.deepEqual(listAfter(machine), ['ann', 'bob', 'cal'])
+})
+
+it('a server whose rpc_pipefs was mounted anew has only those reclaim who are recorded after that: others may have left unheard', () => {
+  const machine = played()
+  machine.kernel.mountAnew()
+  ask(machine, 'create', 'cal')
+  passes(machine)
+  assert.deepEqual(listAfter(machine), ['cal'])
+})
+
+describe('a server that goes on in version 0', () => {
+  it('because its GraceStart died with its reader, killed at any call, has everybody reclaim who may, and nobody afterwards who has not', () => {
+    for (let at = 0; ; at++) {
+      const machine = played()
+      serverStarts(machine)
+      const how = liveUntil(machine, at)
+      machine.kernel.remove('again')
+      const [ann, zoe] = [ask(machine, 'check', 'ann'), ask(machine, 'check', 'zoe')]
+      passes(machine)
+      assert.equal(statusIn(ann), 0, `killed before call ${at}`)
+      assert.equal(statusIn(zoe), -errno.EACCES)
+      ask(machine, 'graceDone')
+      passes(machine)
+      assert.deepEqual(listAfter(machine), ['ann'], `killed before call ${at}`)
+      if (how === 'lives') break
+    }
+  })
+
+  it('because its list took too long, is the same instance, also where nobody comes', () => {
+    const machine = played()
+    const crowd = Array.from({ length: 200 }, (_, nth) => `client ${nth}`)
+    for (const name of crowd) ask(machine, 'create', name)
+    passes(machine)
+    const start = serverStarts(machine)
+    let now = 0
+    const { server } = live(machine, (calls) => ({
+      monotonic: () => now,
+      write: (descriptor, bytes) => {
+        if (bytes.length === start.bytes.length) now += 100
+        return calls.write(descriptor, bytes)
+      },
+    }))
+    assert.equal(statusIn(start), -121)
+    die(machine)
+    machine.kernel.remove('again')
+    const calls = server.calls
+    const pipe = openPipe(calls, pipePath)
+    assert.ok(pipe)
+    hold(server, journalPath, pipe)
+    assert.equal(server.instance.dueAt(), undefined)
+    server.pipeGone()
+    die(machine)
+    assert.deepEqual(listAfter(machine), ['ann', 'bob', ...crowd].sort())
+  })
+})
+
+it('a start that the storage refused is made up for as soon as it can: who is recorded after it may reclaim', () => {
+  const machine = played()
+  const start = serverStarts(machine)
+  let isBroken = true
+  const { server, held } = live(machine, (calls) => ({
+    symlinkat: (text, directory, name) =>
+      isBroken && !name.startsWith('/run/') ? -errno.EIO : calls.symlinkat(text, directory, name),
+  }))
+  assert.ok(held !== 'gone')
+  assert.deepEqual([statusIn(start), namedIn(start)], [0, []])
+  const cal = ask(machine, 'create', 'cal')
+  answerQueued(server, held.pipe, held.journal)
+  assert.equal(statusIn(cal), -121)
+  isBroken = false
+  tryAgain(server)
+  assert.deepEqual(server.unfinished.all(), [])
+  const dan = ask(machine, 'create', 'dan')
+  answerQueued(server, held.pipe, held.journal)
+  assert.equal(statusIn(dan), 0)
+  die(machine)
+  assert.deepEqual(listAfter(machine), ['cal', 'dan'])
+})
+
+it('a server of ours whose records could not be read for a while loses nobody', () => {
+  const machine = played()
+  let isBroken = true
+  const { server, held } = live(machine, (calls) => ({
+    openat: (directory, name, flags, mode) =>
+      isBroken && name.startsWith('/var/lib/nfs') ? -errno.EIO : calls.openat(directory, name, flags, mode),
+  }))
+  assert.ok(held !== 'gone')
+  const cal = ask(machine, 'create', 'cal')
+  answerQueued(server, held.pipe, held.journal)
+  assert.equal(statusIn(cal), -121)
+  isBroken = false
+  tryAgain(server)
+  die(machine)
+  assert.deepEqual(listAfter(machine), ['ann', 'bob', 'cal'])
+})
