@@ -1,50 +1,41 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, readdirSync, readlinkSync, rmSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { after, describe, it } from 'node:test'
+import { describe, it } from 'node:test'
 import { perform, performTogether } from '../../../lib/events/perform.ts'
 import { Failed } from '../../../lib/failure.ts'
 import { recordName } from '../../../lib/rules/record.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
-import { nodeCalls } from '../../../lib/syscalls/node.ts'
+import type { MemoryFiles } from '../../support/memory/files.ts'
+import { stateDirectory, systemInMemory } from '../../support/memory/machine.ts'
 import { check, create, ownerNamed, remove, worldOn, type Played } from './world.ts'
 
-const scratch = mkdtempSync(join(tmpdir(), 'events-'))
-after(() => {
-  rmSync(scratch, { recursive: true })
-})
-
 interface Machine extends Played {
-  readonly v4clients: string
-  /** How often each directory was synced, by the path that it had; and which of them fails. */
+  readonly files: MemoryFiles
+  /** How often each directory was synced, by its path; and which of them fails. */
   readonly synced: Map<string, number>
   failing: string | undefined
   locks: number
 }
 
-let machines = 0
+const v4clients = `${stateDirectory}/v4clients`
+
 function machine(): Machine {
-  const top = join(scratch, String(++machines))
-  mkdirSync(top)
-  const calls = nodeCalls()
+  const files = systemInMemory()
+  const { calls } = files
   const synced = new Map<string, number>()
-  const played = worldOn(
-    {
-      ...calls,
-      fsync: (descriptor) => {
-        const path = readlinkSync(`/proc/self/fd/${descriptor}`).slice(top.length)
-        synced.set(path, (synced.get(path) ?? 0) + 1)
-        return made.failing !== undefined && path.endsWith(made.failing) ? -errno.EIO : calls.fsync(descriptor)
-      },
-      symlinkat: (text, directory, name) => {
-        if (name === 'lock') made.locks++
-        return calls.symlinkat(text, directory, name)
-      },
+  const played = worldOn({
+    ...calls,
+    fsync: (descriptor) => {
+      const path = calls.readlinkat(descriptor, `/proc/self/fd/${descriptor}`)
+      assert.ok(typeof path === 'string')
+      synced.set(path, (synced.get(path) ?? 0) + 1)
+      return made.failing !== undefined && path.endsWith(made.failing) ? -errno.EIO : calls.fsync(descriptor)
     },
-    top,
-  )
-  const made: Machine = { ...played, v4clients: join(top, 'nfs/v4clients'), synced, failing: undefined, locks: 0 }
+    symlinkat: (text, directory, name) => {
+      if (name === 'lock') made.locks++
+      return calls.symlinkat(text, directory, name)
+    },
+  })
+  const made: Machine = { ...played, files, synced, failing: undefined, locks: 0 }
   return made
 }
 
@@ -54,12 +45,16 @@ const start = ({ world }: Played): void => {
 const endGrace = ({ world }: Played): void => {
   perform(world, { event: 'grace-done', kernelBootTime: undefined, legacyTop: undefined })
 }
-const instances = ({ v4clients }: Machine): string[] =>
-  readdirSync(v4clients)
-    .filter((name) => /^[0-9]+$/.test(name))
-    .sort()
-const lineOf = (m: Machine, instance: string, name: string): string =>
-  readlinkSync(join(m.v4clients, instance, recordName(ownerNamed(name))))
+/** The names in a directory of the state. */
+const namesIn = ({ files }: Machine, directory: string): string[] =>
+  [...files.tree(directory).keys()].filter((path) => path !== '' && !path.includes('/')).sort()
+const instances = (m: Machine): string[] => namesIn(m, v4clients).filter((name) => /^[0-9]+$/.test(name))
+const recordedIn = (m: Machine, instance = instances(m)[0] ?? ''): string[] => namesIn(m, `${v4clients}/${instance}`)
+const lineOf = (m: Machine, instance: string, name: string): string => {
+  const node = m.files.tree(`${v4clients}/${instance}`).get(recordName(ownerNamed(name)))
+  assert.ok(node?.kind === 'link')
+  return node.target
+}
 const failed = (outcome: Error | undefined): string | undefined =>
   outcome instanceof Failed ? outcome.failure.kind : outcome === undefined ? undefined : String(outcome)
 
@@ -73,8 +68,8 @@ describe('several requests together', () => {
     assert.deepEqual(outcomes, [undefined, undefined, undefined, undefined])
     const [instance = ''] = instances(m)
     assert.deepEqual(
-      [m.locks, [...m.synced], readdirSync(join(m.v4clients, instance)).sort()],
-      [1, [[`/nfs/v4clients/${instance}`, 1]], ['bob', 'eve']],
+      [m.locks, [...m.synced], recordedIn(m, instance)],
+      [1, [[`${v4clients}/${instance}`, 1]], ['bob', 'eve']],
     )
   })
 
@@ -87,7 +82,7 @@ describe('several requests together', () => {
       undefined,
       undefined,
     ])
-    assert.deepEqual(readdirSync(join(m.v4clients, instances(m)[0] ?? '')), ['ada'])
+    assert.deepEqual(recordedIn(m), ['ada'])
   })
 
   it('have each its own outcome: who may not reclaim is refused, and the others are served', () => {
@@ -116,13 +111,13 @@ describe('several requests together', () => {
       undefined,
       `Error: EIO: fsync '${m.world.state.clientsPath}/${older}'`,
     ])
-    assert.equal(m.synced.get(`/nfs/v4clients/${older}`), 1, 'a second fsync would not tell of what the first has lost')
+    assert.equal(m.synced.get(`${v4clients}/${older}`), 1, 'a second fsync would not tell of what the first has lost')
   })
 
   it('begin a state directory anew that was wiped under a running server, once for all of them', () => {
     const m = machine()
     start(m)
-    rmSync(m.v4clients, { recursive: true })
+    m.files.remove(v4clients)
     m.world.state.reopen()
     assert.deepEqual(performTogether(m.world, [remove('ada'), create('ada'), create('bob')]), [
       undefined,
@@ -130,7 +125,7 @@ describe('several requests together', () => {
       undefined,
     ])
     assert.equal(m.lines.filter((line) => /began anew/.test(line)).length, 1)
-    assert.deepEqual(readdirSync(join(m.v4clients, instances(m)[0] ?? '')).sort(), ['ada', 'bob'])
+    assert.deepEqual(recordedIn(m), ['ada', 'bob'])
   })
 })
 

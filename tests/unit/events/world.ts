@@ -5,6 +5,7 @@ import { stateDirectory } from '../../../lib/store/state-directory.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
 import type { ClientOwner } from '../../../lib/upcall/owner.ts'
 import type { ClientRequest, Session } from '../../../lib/upcall/request.ts'
+import * as places from '../../support/memory/machine.ts'
 
 export interface FakeKernel {
   grace: 'over' | 'running' | 'unknown'
@@ -20,8 +21,8 @@ export interface Played {
   readonly lines: string[]
 }
 
-/** A world on the state directory `<top>/nfs`, with its run directory beside it. */
-export function worldOn(calls: Calls, top: string): Played {
+/** @param calls of a system in memory. */
+export function worldOn(calls: Calls): Played {
   const lines: string[] = []
   const kernel: FakeKernel = { grace: 'running', asked: 0, allowed: undefined }
   const say = (priority: string) => (line: string) => void lines.push(`${priority}: ${line}`)
@@ -30,7 +31,7 @@ export function worldOn(calls: Calls, top: string): Played {
     lines,
     world: {
       calls,
-      state: stateDirectory(calls, `${top}/nfs`, `${top}/run`),
+      state: stateDirectory(calls, places.stateDirectory, places.runDirectory),
       nfsd: {
         grace: () => kernel.grace,
         endGrace: () => {

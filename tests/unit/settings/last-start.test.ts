@@ -1,29 +1,24 @@
 import assert from 'node:assert/strict'
-import { mkdirSync, mkdtempSync, readlinkSync, rmSync, symlinkSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { after, describe, it } from 'node:test'
+import { describe, it } from 'node:test'
 import { noteDirectory, sinceStart } from '../../../lib/settings/last-start.ts'
 import type { Settings } from '../../../lib/settings/settings.ts'
-import { nodeCalls } from '../../../lib/syscalls/node.ts'
+import { atFlags } from '../../../lib/syscalls/calls.ts'
+import type { Node } from '../../proof/trees.ts'
+import { runDirectory, systemInMemory } from '../../support/memory/machine.ts'
 
-const calls = nodeCalls()
+const files = systemInMemory()
+const { calls } = files
 
-const scratch = mkdtempSync(join(tmpdir(), 'last-start-'))
-after(() => {
-  rmSync(scratch, { recursive: true })
-})
-
-const settings = (stateDirectory: string, empty: boolean, runDirectory = scratch): Settings => ({
+const settings = (stateDirectory: string, empty: boolean, run = runDirectory): Settings => ({
   stateDirectory,
   nfsdDirectory: '/proc/fs/nfsd',
-  runDirectory,
+  runDirectory: run,
   configuration: { file: '/etc/nfs.conf', empty },
   foreground: false,
   debug: false,
   complaints: [],
 })
-const note = join(scratch, 'start-%2Fetc%2Fnfs.conf')
+const note = `${runDirectory}/start-%2Fetc%2Fnfs.conf`
 
 describe('between two starts', () => {
   const table: readonly (readonly [
@@ -71,34 +66,28 @@ describe('between two starts', () => {
   it('the newest start counts', () => {
     noteDirectory(calls, settings('/one', false))
     noteDirectory(calls, settings('/two', false))
-    assert.equal(readlinkSync(note), 'configured:/two')
+    assert.equal(calls.readlinkat(atFlags.AT_FDCWD, note), 'configured:/two')
     assert.equal(sinceStart(calls, settings('/three', false)).stateDirectory, '/two')
   })
 
   it('a note that is none is said, and not gone by', () => {
-    const broken = [
-      () => {
-        symlinkSync('configured:relative', note)
-      },
-      () => {
-        symlinkSync('/srv', note)
-      },
-      () => {
-        mkdirSync(note)
-      },
+    const broken: readonly Node[] = [
+      { kind: 'link', target: 'configured:relative' },
+      { kind: 'link', target: '/srv' },
+      { kind: 'directory' },
     ]
-    for (const make of broken) {
-      rmSync(note, { recursive: true, force: true })
-      make()
+    for (const node of broken) {
+      files.remove(note)
+      files.plant(new Map([['', node]]), note)
       const { stateDirectory, changed } = sinceStart(calls, settings('/srv', false))
       assert.equal(stateDirectory, '/srv')
       assert.match(changed ?? '', /nothing is known of the last start/)
     }
-    rmSync(note, { recursive: true })
+    files.remove(note)
   })
 
   it('nothing is said where nothing is noted', () => {
-    for (const directory of [scratch, join(scratch, 'missing'), '/dev/null'])
+    for (const directory of [runDirectory, '/missing', '/etc/machine-id'])
       assert.deepEqual(sinceStart(calls, settings('/srv', false, directory)), {
         stateDirectory: '/srv',
         changed: undefined,
