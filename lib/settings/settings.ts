@@ -6,7 +6,7 @@
  */
 import { quote } from '../failure.ts'
 import type { Calls } from '../syscalls/calls.ts'
-import { dropInsOf, readConfiguration, refused } from './files.ts'
+import { dropInsOf, holds, readConfiguration, refused } from './files.ts'
 import { booleanFrom, readNfsConf } from './nfs-conf.ts'
 import { options, type OptionName } from './options.ts'
 import { asUtf8, resolved } from './path.ts'
@@ -127,8 +127,9 @@ function gather(gathered: Gathered, file: string, text: string, section = '', de
   if (text !== '') gathered.empty = false
   const lowerCase = text.toLowerCase()
   // Most configurations have no word for us.
-  const isOthers = gathered.which === 'and of all' && lowerCase.includes(generalPipefs)
-  if (section !== ours && !lowerCase.includes(ours) && !lowerCase.includes(include) && !isOthers) return
+  const has = (word: string): boolean => holds(lowerCase, word)
+  const isOthers = gathered.which === 'and of all' && has(generalPipefs)
+  if (section !== ours && !has(ours) && !has(include) && !isOthers) return
 
   const complain = (what: string): void => {
     if (gathered.complaints.length < mostComplaints) gathered.complaints.push(`${quote(file)}: ${what}: ignored`)
