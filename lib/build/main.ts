@@ -45,7 +45,8 @@ if (values.script !== undefined && values.into !== undefined) {
   const script = values.script.endsWith('.ts')
     ? await bundleForEngine(values.script)
     : readFileSync(values.script, 'utf8')
-  await executableOf([script], values.into, engineSources(cache, say), values.link)
+  // A piece's value is the program.
+  await executableOf([`() => {\n${script}\n}`], values.into, engineSources(cache, say), values.link)
 } else {
   writeCopyright(await bundleForNode())
   if (!positionals.includes('bundle')) await buildAll()

@@ -1,9 +1,9 @@
 /**
- * The executable's script in pieces, since reading bytecode is a third of what a check costs: a piece is read when
- * something of it is first asked for. Which upcalls call a function decides where it is (rehearsal.ts); the sources know
- * nothing of it.
+ * The executable's script in pieces. The first is what clients' upcalls take, and is read when the program is built (image.ts);
+ * another is read when something of it is first asked for. Which upcalls call a function decides where it is (rehearsal.ts);
+ * the sources know nothing of it.
  *
- * The first piece is what a check takes. What is no function, a table or a class, is in the first piece that uses it. What
+ * The value of the first piece is a function, the program. What is no function, a table or a class, is in the first piece that uses it. What
  * another piece has is asked for where it is used: `$piece(NUMBER)[INDEX]`. What the first has, all others are given.
  */
 import { build, transform } from 'esbuild'
@@ -14,10 +14,7 @@ import { beforehand, rehearse } from './rehearsal.ts'
 
 /** The upcalls whose functions stand together, where no piece before has them. */
 const cuts = [
-  ['check'],
-  ['create'],
-  ['refusal'],
-  ['create without a session', 'check without a session', 'remove'],
+  ['check', 'create', 'refusal', 'create without a session', 'check without a session', 'remove'],
   ['start', 'first start'],
   ['end of grace'],
 ] as const
@@ -211,7 +208,7 @@ function cut(units: readonly Unit[], homes: ReadonlyMap<Unit, number>): string[]
   return numbers.map((number) => {
     const text = units
       .filter((unit) => homes.get(unit) === number)
-      .map((unit) => asking(unit, number))
+      .map((unit) => (unit === units.at(-1) ? `return () => { ${asking(unit, number)} };` : asking(unit, number)))
       .join('\n')
     const ofFirst = (of: number): string[] => (usedBy[of] ?? []).filter((name) => homeOf.get(name) === 0)
     if (number > 0)

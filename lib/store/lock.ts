@@ -77,7 +77,8 @@ function waiting(calls: Calls, assertTimeLeft: () => void): () => boolean {
   return () => {
     assertTimeLeft()
     giveUpAt ??= calls.monotonic() + longestWaitMs
-    calls.sleep(1 + Math.random() * 2)
+    // For about two milliseconds, and not all who wait for as long: by the clock, since Math.random begins alike in each process.
+    calls.sleep(1 + 2 * (calls.monotonic() % 1))
     return calls.monotonic() < giveUpAt
   }
 }

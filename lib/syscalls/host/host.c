@@ -5,6 +5,7 @@
  * is never 0.
  */
 #include "host.h"
+#include "image.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,9 +20,6 @@ static const int memory_limit = 64 << 20;
 static const size_t stack_limit = 512 << 10;
 /* An upcall is over before a search for cycles would pay. */
 static const size_t collect_from = 16 << 20;
-
-/* Exit statuses, as lib/failure.ts forms them. */
-enum { storage_failed = 256 - EREMOTEIO, no_memory = 256 - ENOMEM };
 
 extern char **environ;
 
@@ -39,8 +37,7 @@ static bool in_foreground(void)
   return false;
 }
 
-/* The program's last words. Needs nothing of the engine. */
-static int failed(int status, const char *why)
+int failed(int status, const char *why)
 {
   /* A record of the kernel's log holds about 1000 bytes. Facility "daemon", priority "error". */
   char line[900];
@@ -51,7 +48,7 @@ static int failed(int status, const char *why)
     if (line[at] < ' ' || line[at] > '~')
       line[at] = '?';
   line[length++] = '\n';
-  int log = in_foreground() ? -1 : open("/dev/kmsg", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+  int log = image_state == image_wanted || in_foreground() ? -1 : open("/dev/kmsg", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
   const char *text = strchr(line, '>') + 1;
   if (log < 0 || write(log, line, (size_t)length) < 0)
     /* Where nobody is listening, the status says it. */
@@ -205,21 +202,47 @@ static JSValue read_later(JSContext *engine, JSValueConst this UNUSED, int count
   return run_piece(engine, number(engine, given[0]));
 }
 
-/* What the program finds as `host`: lib/syscalls/host.ts. */
-static bool hand_over(JSContext *engine)
+/* What an image keeps: the engine, `host`, and the program, a function that is the value of the first piece. */
+struct started {
+  JSRuntime *runtime;
+  JSContext *engine;
+  JSValue host;
+  JSValue program;
+  size_t in_use;
+};
+
+/* The same in every process: nothing of it may depend on words, variables, time, or place. NULL where there is no memory. */
+static struct started *start(void)
 {
-  JSValue host = JS_NewObject(engine);
+  struct started *started = calloc(1, sizeof *started);
+  JSRuntime *runtime = started ? JS_NewRuntime2(&memory_functions, NULL) : NULL;
+  JSContext *engine = runtime ? JS_NewContextRaw(runtime) : NULL;
+  if (!engine)
+    return NULL;
+  JS_SetMaxStackSize(runtime, stack_limit);
+  JS_SetGCThreshold(runtime, collect_from);
+  JSValue host = add_intrinsics(engine) ? JS_NewObject(engine) : JS_EXCEPTION;
   JSValue global = JS_GetGlobalObject(engine);
   bool done = !JS_IsException(host) &&
               set(engine, host, "calls", system_calls(engine)) &&
-              set(engine, host, "words", words_of(engine, all_words + 1)) &&
-              set(engine, host, "environment", environment_of(engine)) &&
               set(engine, host, "engine", JS_NewString(engine, JS_GetVersion())) &&
               set(engine, host, "read", JS_NewCFunction(engine, read_later, "read", 1)) &&
               set(engine, host, "handOn", JS_NewCFunction(engine, hand_on, "handOn", 3)) &&
-              set(engine, global, "host", host);
+              set(engine, global, "host", JS_DupValue(engine, host));
   JS_FreeValue(engine, global);
-  return done;
+  *started = (struct started){ runtime, engine, host, done ? run_piece(engine, 0) : JS_EXCEPTION, in_use };
+  return started;
+}
+
+/* Runs the program, which finds as `host` what lib/syscalls/host.ts says. */
+static JSValue run(struct started *started)
+{
+  JSContext *engine = started->engine;
+  if (JS_IsException(started->program) ||
+      !set(engine, started->host, "words", words_of(engine, all_words + 1)) ||
+      !set(engine, started->host, "environment", environment_of(engine)))
+    return JS_EXCEPTION;
+  return JS_Call(engine, started->program, JS_UNDEFINED, 0, NULL);
 }
 
 int main(int count, char **words)
@@ -228,16 +251,21 @@ int main(int count, char **words)
   static char *no_words[] = { "nfsd-userland-helper", NULL };
   word_count = count == 0 ? 1 : count;
   all_words = count == 0 ? no_words : words;
-  if (!occupy_standard_descriptors())
+  if (image_state == image_wanted)
+    begin_image();
+  else if (!occupy_standard_descriptors())
     return failed(storage_failed, "no descriptor can be opened");
 
-  JSRuntime *runtime = JS_NewRuntime2(&memory_functions, NULL);
-  JSContext *engine = runtime ? JS_NewContextRaw(runtime) : NULL;
-  if (!engine)
+  struct started *started = image_state == image_made ? image.started : start();
+  if (!started)
     return failed(no_memory, "no memory for the engine");
-  JS_SetMaxStackSize(runtime, stack_limit);
-  JS_SetGCThreshold(runtime, collect_from);
-  if (!add_intrinsics(engine) || !hand_over(engine) || JS_IsException(run_piece(engine, 0)))
-    return failed_by_exception(engine);
+  if (image_state == image_wanted) {
+    image.started = started;
+    return JS_IsException(started->program) ? failed_by_exception(started->engine) : write_image();
+  }
+  in_use = started->in_use;
+  JS_UpdateStackTop(started->runtime);
+  if (JS_IsException(run(started)))
+    return failed_by_exception(started->engine);
   return failed(storage_failed, "a bug: the program ended without a status");
 }

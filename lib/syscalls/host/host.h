@@ -7,6 +7,7 @@
 #ifndef HOST_H
 #define HOST_H
 
+#include <errno.h>
 #include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -15,6 +16,12 @@
 #include <quickjs.h>
 
 #define UNUSED __attribute__((unused))
+
+/* Exit statuses, as lib/failure.ts forms them. */
+enum { storage_failed = 256 - EREMOTEIO, no_memory = 256 - ENOMEM };
+
+/* The program's last words, for the log or stderr. Needs nothing of the engine. Returns the status. */
+int failed(int status, const char *why);
 
 /* A word as the kernel is told it. One that is longer is cut at PATH_MAX bytes, which the kernel refuses (ENAMETOOLONG). */
 struct word {

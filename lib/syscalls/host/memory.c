@@ -5,42 +5,39 @@
  * Sizes are of some kinds, four to each power of two. A block that is freed is kept for the next one of its kind, and
  * nothing is given back: who serves a pipe holds what it held at most. There is one thread.
  */
+#include "image.h"
+
 #include <errno.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
-/* As all types want to be aligned. */
-enum { unit = 16, kinds = 4 * 8 * sizeof(size_t) };
-
-/* Before each block. */
-struct header {
-  _Alignas(unit) size_t size;
-  /* Of those that are free. */
-  struct header *next;
-};
-
 /* More than an upcall takes. Pages that are not touched cost nothing. */
 static _Alignas(4096) char first[768 << 10];
-/* What every upcall touches. */
-static const size_t surely_touched = 320 << 10;
-static char *fresh = first;
-static char *fresh_end = first + sizeof first;
+/* What every upcall touches of it, after the image. */
+static const size_t surely_touched = 48 << 10;
 /* What is asked of the kernel later, at a time. */
 static const size_t portion = 1 << 20;
 
-static struct header *free_blocks[kinds];
+static bool is_begun;
 
 /*
- * Has the kernel give the first pages at once, where it can (Linux 5.14): one call in the place of seventy faults, which take
+ * Called with the first block that is asked for, which is before main.
+ *
+ * Has the kernel give the first pages at once, where it can (Linux 5.14): one call in the place of a hundred faults, which take
  * a tenth of a check's processor time. Where it can't, they are given when they are touched.
  */
-__attribute__((constructor)) static void begin(void)
+static void begin(void)
 {
 #ifdef MADV_POPULATE_WRITE
-  madvise(first, surely_touched, MADV_POPULATE_WRITE);
+  madvise(&image, (size_t)(first + surely_touched - (char *)&image), MADV_POPULATE_WRITE);
 #endif
+  if (image_state == image_made)
+    move_image();
+  image.fresh = first;
+  image.fresh_end = first + sizeof first;
 }
 
 /* The kind of blocks in which a size has room, and so much has a block of it. */
@@ -60,16 +57,16 @@ static unsigned kind_of(size_t size, size_t *room)
 static struct header *carve(size_t room)
 {
   size_t size = room + sizeof(struct header);
-  if ((size_t)(fresh_end - fresh) < size) {
+  if ((size_t)(image.fresh_end - image.fresh) < size) {
     size_t more = size > portion ? size : portion;
     char *memory = mmap(NULL, more, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (memory == MAP_FAILED)
       return NULL;
-    fresh = memory;
-    fresh_end = memory + more;
+    image.fresh = memory;
+    image.fresh_end = memory + more;
   }
-  struct header *block = (struct header *)fresh;
-  fresh += size;
+  struct header *block = (struct header *)image.fresh;
+  image.fresh += size;
   block->size = room;
   return block;
 }
@@ -82,12 +79,16 @@ static struct header *take(size_t size, int *is_zero)
     errno = ENOMEM;
     return NULL;
   }
+  if (!is_begun) {
+    is_begun = true;
+    begin();
+  }
   unsigned kind = kind_of(size, &room);
-  struct header *block = free_blocks[kind];
+  struct header *block = image.free_blocks[kind];
   *is_zero = block == NULL;
   if (!block)
     return carve(room);
-  free_blocks[kind] = block->next;
+  image.free_blocks[kind] = block->next;
   return block;
 }
 
@@ -116,9 +117,12 @@ void free(void *memory)
     return;
   size_t room;
   struct header *block = (struct header *)memory - 1;
+  /* In an image is nothing that was there by chance. */
+  if (image_state == image_wanted)
+    explicit_bzero(memory, block->size);
   unsigned kind = kind_of(block->size, &room);
-  block->next = free_blocks[kind];
-  free_blocks[kind] = block;
+  block->next = image.free_blocks[kind];
+  image.free_blocks[kind] = block;
 }
 
 void *realloc(void *memory, size_t size)

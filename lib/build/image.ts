@@ -1,0 +1,124 @@
+/**
+ * The image of the started engine (lib/syscalls/host/image.h): what a process of the program wrote of its memory, made
+ * independent of where that process was.
+ *
+ * A word of it is an address if it lies in the program. The program is loaded somewhere else each time, so two processes
+ * say whether that is right: what each takes for an address must be the same place of the program, and all else must be
+ * the same. What points to the stack is of no use to another process, which says anew where its stack is.
+ */
+import { execFileSync } from 'node:child_process'
+import { readFileSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+export interface Image {
+  /** Addresses count from where the program is loaded. */
+  readonly bytes: Buffer
+  /** One bit for each word: whether it is an address. */
+  readonly addresses: Buffer
+  /** So many bytes of it hold something. */
+  readonly used: number
+}
+
+/** In bytes. */
+const word = 8
+const pageSize = 4096
+/** So much has room for any image. */
+const roomForAny = 1 << 20
+const stackReach = 1n << 20n
+
+/** image_state of lib/syscalls/host/image.h. */
+const states = ['none', 'wanted', 'made'] as const
+
+/**
+ * @param making how the program is linked with what is given, and a directory; undefined for a program without an image.
+ * @returns what the program is linked with, as assembler. The program that writes the image and the one that has it differ in
+ * nothing else, so that all places in them are the same.
+ */
+export async function imageInAssembler(
+  making: { readonly link: (image: string) => Promise<string>; readonly room: string } | undefined,
+): Promise<string> {
+  const none = inAssembler('none', pageSize)
+  if (making === undefined) return none
+  const { link, room } = making
+  const madeOf = async (size: number): Promise<Image | undefined> => imageOf(await link(inAssembler('wanted', size)))
+  const used = (await madeOf(roomForAny))?.used
+  const image = used === undefined ? undefined : await madeOf(Math.ceil(used / pageSize) * pageSize)
+  if (image === undefined) return none
+  const [bytes, addresses] = [join(room, 'image'), join(room, 'addresses')]
+  writeFileSync(bytes, image.bytes)
+  writeFileSync(addresses, image.addresses)
+  return inAssembler('made', image.bytes.length, `.incbin "${bytes}"`, `.incbin "${addresses}"`)
+}
+
+function inAssembler(
+  state: (typeof states)[number],
+  size: number,
+  bytes = `.zero ${size}`,
+  addresses = `.zero ${size / word / 8}`,
+): string {
+  return `.section .note.GNU-stack, "", %progbits
+.section .data.image, "aw", %progbits
+.balign ${pageSize}
+.globl image, image_room, image_end
+.set image_room, image + ${pageSize}
+image: ${bytes}
+image_end:
+.section .rodata.image, "a", %progbits
+.balign ${word}
+.globl image_addresses, image_state
+image_addresses: ${addresses}
+image_state: .byte ${states.indexOf(state)}
+`
+}
+
+/** @returns undefined for a program whose words are no 64 bits, or of another order. @throws where two processes disagree. */
+function imageOf(program: string): Image | undefined {
+  const file = readFileSync(program)
+  const [class64, littleEndian] = [2, 1]
+  if (file[4] !== class64 || file[5] !== littleEndian) return undefined
+  const size = loadedSize(file)
+  const [one, other] = [written(program), written(program)].map((memory) => imageIn(memory, size))
+  return one === undefined || other === undefined ? undefined : agreed(one, other)
+}
+
+const written = (program: string): Buffer =>
+  execFileSync(program, [], { env: {}, maxBuffer: 1 << 26, stdio: ['ignore', 'pipe', 'inherit'] })
+
+/** @throws where two processes disagree. */
+export function agreed(one: Image, other: Image): Image {
+  if (!one.bytes.equals(other.bytes) || !one.addresses.equals(other.addresses))
+    throw new Error('the started engine is not the same in two processes')
+  return one
+}
+
+/** @param memory as write_image of lib/syscalls/host/image.c writes it. @param size of the whole program where it is loaded. */
+export function imageIn(memory: Buffer, size: number): Image {
+  const places = 3
+  const [begin = 0n, used = 0n, stack = 0n] = Array.from({ length: places }, (_, at) =>
+    memory.readBigUInt64LE(at * word),
+  )
+  const bytes = Buffer.from(memory.subarray(places * word))
+  const addresses = Buffer.alloc(bytes.length / word / 8)
+  for (let at = 0; at < bytes.length / word; at++) {
+    const value = bytes.readBigUInt64LE(at * word)
+    if (value >= begin && value < begin + BigInt(size)) {
+      bytes.writeBigUInt64LE(value - begin, at * word)
+      addresses[at >> 3] = (addresses[at >> 3] ?? 0) | (1 << (at & 7))
+    } else if (value > stack - stackReach && value < stack + stackReach) bytes.writeBigUInt64LE(0n, at * word)
+  }
+  return { bytes, addresses, used: Number(used) }
+}
+
+/** @returns the bytes from a 64-bit program's beginning to the end of its last segment. */
+function loadedSize(program: Buffer): number {
+  const [headers, size, count] = [
+    Number(program.readBigUInt64LE(32)),
+    program.readUInt16LE(54),
+    program.readUInt16LE(56),
+  ]
+  const loaded = 1
+  const ends = Array.from({ length: count }, (_, at) => headers + at * size)
+    .filter((at) => program.readUInt32LE(at) === loaded)
+    .map((at) => Number(program.readBigUInt64LE(at + 16) + program.readBigUInt64LE(at + 40)))
+  return Math.max(...ends)
+}

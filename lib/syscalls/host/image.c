@@ -1,0 +1,43 @@
+/* The engine's memory after its start, kept in the executable: image.h. */
+#include "image.h"
+
+#include <sys/time.h>
+#include <unistd.h>
+
+/* Where the program is loaded: the linker's. */
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+
+_Static_assert(sizeof(struct image) <= 4096, "what is before the room fits in a page");
+
+void begin_image(void)
+{
+  image = (struct image){ .fresh = image_room, .fresh_end = image_end };
+}
+
+void move_image(void)
+{
+  uintptr_t *words = (uintptr_t *)&image;
+  size_t count = (size_t)(image_end - (char *)&image) / sizeof *words;
+  for (size_t at = 0; at < count; at += 64)
+    for (uint64_t bits = image_addresses[at / 64]; bits; bits &= bits - 1)
+      words[at + (size_t)__builtin_ctzll(bits)] += (uintptr_t)__ehdr_start;
+}
+
+int write_image(void)
+{
+  uintptr_t places[] = { (uintptr_t)__ehdr_start, (uintptr_t)(image.fresh - (char *)&image), (uintptr_t)places };
+  size_t size = (size_t)(image_end - (char *)&image);
+  if (write(STDOUT_FILENO, places, sizeof places) != sizeof places || write(STDOUT_FILENO, &image, size) != (ssize_t)size)
+    return 1;
+  return 0;
+}
+
+/*
+ * In the place of the C library's. Only the engine asks, once at its start, to begin Math.random by, which the program does
+ * not use: so that an image is the same whenever it is made.
+ */
+int gettimeofday(struct timeval *time, void *zone __attribute__((unused)))
+{
+  *time = (struct timeval){ 1, 0 };
+  return 0;
+}
