@@ -143,7 +143,7 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
     const cache = join(root, '.cache/engine')
     await buildExecutable({
       pieces: [
-        'host.calls.confine([], [], []); host.calls.exit(host.calls.now() > 1.7e12 && host.calls.monotonic() > 0 ? 0 : 1)',
+        '() => { host.calls.confine([], [], []); host.calls.exit(host.calls.now() > 1.7e12 && host.calls.monotonic() > 0 ? 0 : 1) }',
       ],
       sources: engineSources(cache, () => undefined),
       cache,
