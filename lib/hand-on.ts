@@ -4,7 +4,7 @@
  */
 import { Failed, failureFrom } from './failure.ts'
 import { openLog } from './kernel/log.ts'
-import { parseWords } from './settings/options.ts'
+import { asksForForeground, parseWords } from './settings/options.ts'
 import { atFlags, type Calls } from './syscalls/calls.ts'
 import type { Host } from './syscalls/host.ts'
 import { bytesOf } from './bytes.ts'
@@ -28,7 +28,7 @@ export function handOn(host: Host): number {
   const own = ownPath(calls)
   const scripts = scriptsAt(calls, own)
   for (const path of scripts) for (const node of nodes(host)) host.handOn(node, path, own)
-  const foreground = host.words.some((given) => /^(?:--foreground|-[df]*f[df]*)$/.test(given))
+  const foreground = asksForForeground(host.words)
   try {
     const { verb } = parseWords(host.words)
     if (verb === undefined && word === undefined)

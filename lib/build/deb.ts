@@ -56,7 +56,7 @@ const stage = mkdtempSync(join(tmpdir(), 'deb-'))
 chmodSync(stage, 0o755)
 const staged = openRoot(stage)
 try {
-  for (const item of [...items(), ...paperwork()]) place(staged, item, undefined, false)
+  for (const item of [...items(), ...paperwork()]) place(staged, item)
   writeControl()
   setTimes()
   const made = join(resolve(directory), `${name}_${packageJson.version}_${architecture}.deb`)
@@ -125,7 +125,7 @@ function compressed(path: string, content: string): Item {
   const file = join(stage, 'compressed')
   writeFileSync(file, gzipSync(content, { level: 9 }))
   const item: Item = { path: `${path}.gz`, kind: 'documentation', mode: 0o644, content: { copyOf: file } }
-  place(staged, item, undefined, false)
+  place(staged, item)
   rmSync(file)
   return { ...item, content: { copyOf: join(stage, item.path) } }
 }

@@ -18,6 +18,7 @@ import { vocabularyOf } from './shared/vocabulary.ts'
 import { exitStatuses, Failed, failureFrom } from '../failure.ts'
 import { openLog } from '../kernel/log.ts'
 import {
+  asksForForeground,
   options,
   parseWords,
   refuseShortEquals,
@@ -134,6 +135,3 @@ function optionsIn(given: Readonly<Record<string, unknown>>): Map<OptionName, st
 
 const asksForHelp = (words: readonly string[]): boolean =>
   words.some((word) => ['--help', '-h', '--version', '-V'].includes(word)) || words[0] === 'help'
-
-const asksForForeground = (words: readonly string[]): boolean =>
-  words.some((word) => /^(?:--foreground|-[df]*f[df]*)$/.test(word))

@@ -30,8 +30,8 @@ export function recordClient(
   const older = instance.kind === 'partial' ? olderThan(instance, starts) : []
   // 'unknown' is no session: the client may never say that it is done.
   if (session !== true) forbidEarlyEnd(world, instance)
-  const told = { session, recorded: Math.floor(calls.now() / 1000), ...(principal === undefined ? {} : { principal }) }
-  const put = (): records.Put | undefined => records.put(state, { owner, facts: told }, instance.start, older)
+  const facts = { session, recorded: Math.floor(calls.now() / 1000), ...(principal === undefined ? {} : { principal }) }
+  const put = (): records.Put | undefined => records.put(state, { owner, facts }, instance.start, older)
   const done = disk.tolerating(['ENOENT'], put, undefined) ?? withDirectory(world, instance.start, put)
   if (done === undefined) throw storageFailure(`the directory of instance ${instance.start} goes again and again`)
   const keeps = done.facts.principal !== undefined && done.facts.principal !== principal

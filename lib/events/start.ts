@@ -242,7 +242,7 @@ function endBefore(world: World, { instance, marks }: Recorded): void {
   followUp(world, instance.start)
 }
 
-/** The thread's downcall: who may reclaim, told in advance. */
+/** The downcall of the design of 2010: who may reclaim, told in advance. */
 function allowClients({ state, nfsd, log, deadline }: World, { instance, starts }: Recorded): void {
   const reclaimable = reclaimableIn(instance, starts)
   function* clients(): Generator<AllowedClient> {

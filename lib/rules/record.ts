@@ -119,6 +119,10 @@ export function readRecord(name: string, line: string): Read {
 const factsShape =
   /^(?:v2,)?session=([YN?]),recorded=([0-9]{1,12})(?:,principal=([0-9a-f]{62}(?:[0-9a-f]{2})?))?,check=/
 
+/** What of it other programs' records must fit. */
+export const latestRecorded = 999_999_999_999
+export const isPrincipal = (digits: string): boolean => /^[0-9a-f]{62}(?:[0-9a-f]{2})?$/.test(digits)
+
 /** CRC-32 of the owner followed by the facts. */
 function checksum(owner: Uint8Array, core: string): string {
   let crc = -1

@@ -65,7 +65,7 @@ export function newestEntry(
 }
 
 /** A client, and what is told of it. */
-export interface Told {
+export interface ClientFacts {
   readonly owner: ClientOwner
   readonly facts: Facts
 }
@@ -84,7 +84,7 @@ export interface Put {
  */
 export function put(
   state: StateDirectory,
-  { owner, facts: told }: Told,
+  { owner, facts: told }: ClientFacts,
   current: Start,
   older: readonly Start[],
 ): Put | undefined {

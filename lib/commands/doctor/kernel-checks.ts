@@ -3,6 +3,7 @@ import { constants, release } from 'node:os'
 import { quote } from '../../failure.ts'
 import { nfsdcldProcesses } from '../shared/processes.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
+import { saidOfTracker } from '../shared/kernel-log.ts'
 import type { Site } from './site.ts'
 import { bootedBySystemd } from '../shared/systemd.ts'
 import { unitNamed } from './units.ts'
@@ -109,7 +110,7 @@ export function daemon(site: Site): Said {
   )
 }
 
-/** What the kernel said when its server last started (fs/nfsd/nfs4recover.c, nfsd4_client_tracking_init). */
+/** Which tracker the kernel says that it took. */
 export function tracker(site: Site): Said {
   const { log } = site
   if (log === 'unreadable')
@@ -118,9 +119,7 @@ export function tracker(site: Site): Said {
       'It says which tracker the server took.',
       "journalctl -k -b | grep 'NFSD:.*client'",
     )
-  const said = log.findLast((line) =>
-    /^NFSD: (?:Using .* client tracking operations|Unable to initialize client recovery tracking!)/.test(line),
-  )
+  const said = saidOfTracker(log)
   if (said === undefined)
     return unknown(
       "the kernel's log says nothing of a tracker: its NFS server has not started since, or the line was overwritten",

@@ -8,9 +8,9 @@ import { survey, tallyOf, type Survey, type Tally } from '../shared/survey.ts'
 import { textOfPath } from '../shared/print.ts'
 import { askKernel, type Kernel } from '../shared/kernel.ts'
 import { trackerOf, type Tracker } from '../shared/tracker.ts'
-import { kernelConfig, type KernelConfig } from './kernel-config.ts'
+import { kernelConfig, type KernelConfig } from '../shared/kernel-config.ts'
 import { programPath } from '../shared/program.ts'
-import { kernelLines } from './kernel-log.ts'
+import { kernelLines } from '../shared/kernel-log.ts'
 
 export interface Site {
   readonly settings: Context

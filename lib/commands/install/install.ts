@@ -86,7 +86,7 @@ export const installCommand = command(
         : [placeRecords(target.root, settings.stateDirectory, dryRun)]
     const installed = new Map<string, Identity>()
     for (const item of items) {
-      const { outcome, identity } = place(target.root, item, before.get(item.path), dryRun)
+      const { outcome, identity } = place(target.root, item, { before: before.get(item.path), dryRun })
       // Who found a switch as it should be takes no part in it.
       if (item.kind !== 'switch' || outcome !== 'unchanged' || before.has(item.path)) installed.set(item.path, identity)
       files.push({ path: item.path, outcome })

@@ -43,7 +43,7 @@ export function readInstalled(root: Root): Installed {
 export function writeInstalled(root: Root, installed: ReadonlyMap<string, Identity>): void {
   const text = [...installed].map(([file, identity]) => `${identity}  ${file}\n`).join('')
   const item: Item = { path, kind: 'program', mode: 0o644, content: { text } }
-  place(root, item, undefined, false)
+  place(root, item)
 }
 
 export function forgetInstalled(root: Root): void {

@@ -38,7 +38,11 @@ export interface Placed {
 }
 
 /** @param before what was installed here the last time; undefined if nothing was. */
-export function place(root: Root, item: Item, before: Identity | undefined, dryRun: boolean): Placed {
+export function place(
+  root: Root,
+  item: Item,
+  { before, dryRun = false }: { readonly before?: Identity | undefined; readonly dryRun?: boolean } = {},
+): Placed {
   const name = basename(item.path)
   const identity = identityOfContent(item.content)
   const look = (directory: Directory): Outcome =>

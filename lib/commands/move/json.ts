@@ -7,7 +7,8 @@ import { escapeOwner, ownerFromHex, type ClientOwner } from '../../upcall/owner.
 import { isoTime } from '../shared/table.ts'
 import { refused } from './database.ts'
 import { legacyName } from '../../upcall/legacy-name.ts'
-import { isPrincipal, recordedFrom, type Found, type Movable } from './movable.ts'
+import { isPrincipal } from '../../rules/record.ts'
+import { recordedFrom, type Found, type Movable } from './movable.ts'
 import { membersOf } from './json-stream.ts'
 
 const format = 'nfsd-userland-helper clients'
@@ -53,17 +54,18 @@ export function readExport(chunks: () => Iterable<string>, path: string, now: nu
       if (!isItem) {
         if ((name === 'clients' || name === 'match_only') && value !== null) throw wrong(`${name} is no list`)
         said.set(name, value)
-        assertOurs(said, false)
+        assertOurs(said, 'so far')
       } else if (name === 'clients') yield { client: clientFrom(value, ++at) }
       else if (typeof value === 'string' && legacyName.test(value)) yield { hash: value }
       else throw wrong('match_only holds something that is no MD5')
     }
-    assertOurs(said, true)
+    assertOurs(said, 'whole')
   }
 
-  function assertOurs(said: ReadonlyMap<string, unknown>, whole: boolean): void {
-    if ((whole || said.has('format')) && said.get('format') !== format) throw wrong(`its format is not '${format}'`)
-    if ((whole || said.has('version')) && said.get('version') !== version)
+  function assertOurs(said: ReadonlyMap<string, unknown>, read: 'so far' | 'whole'): void {
+    const isSaid = (name: string): boolean => read === 'whole' || said.has(name)
+    if (isSaid('format') && said.get('format') !== format) throw wrong(`its format is not '${format}'`)
+    if (isSaid('version') && said.get('version') !== version)
       throw wrong(`version ${quote(String(said.get('version')))} is not known here (${version} is)`)
   }
 

@@ -1,6 +1,6 @@
 /** What moves between this program and others: who may reclaim at the next start of the server, and nothing else. */
 import { counted } from '../../failure.ts'
-import type { Facts } from '../../rules/record.ts'
+import { isPrincipal, latestRecorded, type Facts } from '../../rules/record.ts'
 import { longestOwner, type ClientOwner } from '../../upcall/owner.ts'
 import type { Session } from '../../upcall/request.ts'
 
@@ -24,9 +24,6 @@ export interface Found {
   readonly notes: () => readonly string[]
 }
 
-/** The first 31 bytes of a SHA-256, or all, as a record can hold them. */
-export const isPrincipal = (digits: string): boolean => /^[0-9a-f]{62}(?:[0-9a-f]{2})?$/.test(digits)
-
 /** What a record says of a client that has moved. */
 export const factsOf = ({ session, recorded, principal }: Movable): Facts => ({
   session,
@@ -36,7 +33,7 @@ export const factsOf = ({ session, recorded, principal }: Movable): Facts => ({
 
 /** A time as a record can hold it. */
 export const recordedFrom = (seconds: unknown, now: number): number =>
-  typeof seconds === 'number' && Number.isSafeInteger(seconds) && seconds >= 0 && seconds <= 999_999_999_999
+  typeof seconds === 'number' && Number.isSafeInteger(seconds) && seconds >= 0 && seconds <= latestRecorded
     ? seconds
     : now
 

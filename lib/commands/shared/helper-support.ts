@@ -4,7 +4,7 @@ import fs from 'node:fs'
 import { release } from 'node:os'
 import { helperParameter, nfsdModule } from '../../kernel/nfsd-module.ts'
 import { systemPath } from './in-time.ts'
-import { kernelConfig } from '../doctor/kernel-config.ts'
+import { kernelConfig } from './kernel-config.ts'
 
 export interface HelperSupport {
   /** Undefined: it can't be told. */

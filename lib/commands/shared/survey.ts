@@ -217,7 +217,7 @@ export function recordsOfOwner(surveyed: Survey, owner: ClientOwner): Client[] {
     const entry = 'path' in directory ? entryAt(directory, name) : ({ kind: 'nothing' } as const)
     const counts = !decided && counting.includes(start)
     if (counts && entry.kind !== 'nothing') decided = true
-    return entry.kind === 'record' ? [clientOf(surveyed, start, name, entry, counts, unseenSince(surveyed, start))] : []
+    return entry.kind === 'record' ? [clientOf(surveyed, { start, name, entry, counts })] : []
   })
 }
 
@@ -258,7 +258,7 @@ function* recordsOf(surveyed: Survey): Generator<Client | Oddity> {
       else if (entry.kind === 'newer')
         yield { ...odd, kind: 'newer', why: 'a newer program wrote it: it allows nothing here' }
       else if (entry.kind === 'record')
-        yield clientOf(surveyed, start, name, entry, counts && !newer.some((has) => has(name)), unseen)
+        yield clientOf(surveyed, { start, name, entry, counts: counts && !newer.some((has) => has(name)), unseen })
     }
   }
   if ('start' in instance && !starts.includes(instance.start))
@@ -301,14 +301,18 @@ function namesOf(state: StateDirectory, start: Start): (name: string) => boolean
 const unseenSince = ({ instance, traces }: Survey, start: Start): number =>
   traces.filter((later) => later > start && (!('start' in instance) || later <= instance.start)).length
 
-function clientOf(
-  { state, instance }: Survey,
-  start: Start,
-  name: string,
-  { owner, facts }: Entry & { kind: 'record' },
-  counts: boolean,
-  unseen: number,
-): Client {
+interface Seen {
+  readonly start: Start
+  readonly name: string
+  readonly entry: Entry & { kind: 'record' }
+  readonly counts: boolean
+  /** Where it has been counted already. */
+  readonly unseen?: number
+}
+
+function clientOf(surveyed: Survey, { start, name, entry, counts, unseen }: Seen): Client {
+  const { state, instance } = surveyed
+  const { owner, facts } = entry
   const current = 'start' in instance ? instance.start : undefined
   return {
     kind: 'record',
@@ -318,7 +322,7 @@ function clientOf(
     principal: facts.principal,
     in: start,
     standing: !counts ? 'void' : start === current ? 'current' : 'waiting',
-    unseen,
+    unseen: unseen ?? unseenSince(surveyed, start),
     path: `${state.pathOf(start)}/${name}`,
   }
 }

@@ -11,7 +11,9 @@ import { isMounted, pipeIn } from '../../settings/pipefs.ts'
 import { holderName, lifeOf } from '../../store/process.ts'
 import { serveFiles } from '../../store/run-directory.ts'
 import * as disk from '../../syscalls/files.ts'
-import { kernelLines } from '../doctor/kernel-log.ts'
+import { kernelLines, saidOfTracker } from './kernel-log.ts'
+import { bytesFromHex } from '../../upcall/hex.ts'
+import { longestOwner } from '../../upcall/owner.ts'
 import type { Context } from './context.ts'
 import type { Kernel } from './kernel.ts'
 import { namesIn } from './listing.ts'
@@ -59,7 +61,7 @@ export function trackerOf(context: Context, kernel: Pick<Kernel, 'runningSeconds
   const pipe = pipeIn(path)
   const found = fs.lstatSync(Buffer.from(pipe, 'latin1'), { throwIfNoEntry: false })
   return {
-    kind: kindOf(found !== undefined, mounted, offersHelper, kernel.runningSeconds !== undefined),
+    kind: kindOf({ hasPipe: found !== undefined, mounted, offersHelper, running: kernel.runningSeconds !== undefined }),
     offersHelper,
     pipefs: { path, mounted },
     pipe: found === undefined ? undefined : pipe,
@@ -68,16 +70,18 @@ export function trackerOf(context: Context, kernel: Pick<Kernel, 'runningSeconds
   }
 }
 
-function kindOf(pipe: boolean, mounted: boolean, offersHelper: boolean, running: boolean): Tracker['kind'] {
-  if (pipe) return 'pipe'
+interface Signs {
+  readonly hasPipe: boolean
+  readonly mounted: boolean
+  readonly offersHelper: boolean
+  readonly running: boolean
+}
+
+function kindOf({ hasPipe, mounted, offersHelper, running }: Signs): Tracker['kind'] {
+  if (hasPipe) return 'pipe'
   if (!running) return 'no-server'
   const log = kernelLines()
-  const said =
-    log === 'unreadable'
-      ? undefined
-      : log.findLast(
-          (line) => line.startsWith('NFSD: Using ') || line.includes('Unable to initialize client recovery tracking'),
-        )
+  const said = log === 'unreadable' ? undefined : saidOfTracker(log)
   if (said?.includes('Using UMH') === true) return offersHelper ? 'helper' : 'unknown'
   if (said?.includes('Using legacy') === true) return 'own'
   if (said?.includes('Unable') === true) return 'none'
@@ -140,14 +144,15 @@ function servingAt({ calls, stateDirectory, runDirectory }: Context): Serving | 
     graceStarted: number('grace_started'),
     graceOver: number('grace_over'),
     named: number('named'),
-    notRecorded: Array.isArray(owners)
-      ? owners.filter((hex): hex is string => typeof hex === 'string' && /^(?:[0-9a-f]{2}){0,1024}$/.test(hex))
-      : [],
+    notRecorded: Array.isArray(owners) ? owners.filter(isOwner) : [],
   }
 }
 
 const objectOf = (value: unknown): Readonly<Record<string, unknown>> =>
   typeof value === 'object' && value !== null ? (value as Readonly<Record<string, unknown>>) : {}
+
+const isOwner = (hex: unknown): hex is string =>
+  typeof hex === 'string' && (bytesFromHex(hex)?.length ?? Infinity) <= longestOwner
 
 /** Who answers at the pipe, if it is not our own `serve`. */
 export const strangersAt = ({ holders, serving }: Tracker): readonly PipeHolder[] =>

@@ -32,3 +32,9 @@ export function kernelLines(): readonly string[] | 'unreadable' {
     return said !== undefined && Number(priority) >> 3 === 0 ? [said] : []
   })
 }
+
+/** What the kernel said of its tracker when its server last started (fs/nfsd/nfs4recover.c, nfsd4_client_tracking_init). */
+export const saidOfTracker = (lines: readonly string[]): string | undefined =>
+  lines.findLast((line) =>
+    /^NFSD: (?:Using .* client tracking operations|Unable to initialize client recovery tracking!)/.test(line),
+  )
