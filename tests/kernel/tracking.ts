@@ -38,6 +38,7 @@ const upcallProbes = `
 const messageProbes = `
   echo 'p:asked sunrpc:rpc_queue_upcall size=+24(%si):u64 command=+1(+16(%si)):u8 xid=+4(+16(%si)):u32 owner=+10(+16(%si)):string' > kprobe_events
   echo 'p:answered nfsd:cld_pipe_downcall size=%dx:u64 command=+u1(%si):u8 status=+u2(%si):s16 xid=+u4(%si):u32 owner=+u10(%si):ustring' >> kprobe_events
+  echo 'r100:taken nfsd:cld_pipe_downcall result=$retval:s64' >> kprobe_events
   echo 'size == 1034 || size == 1067' > events/kprobes/asked/filter`
 
 /** Run in /sys/kernel/tracing. */
@@ -51,14 +52,28 @@ const inProgress = -115
 const line = /: (asked|answered): \([^)]*\) size=\d+ command=(\d+)(?: status=(-?\d+))? xid=(\d+) owner=(?:"([^"]*)")?/
 const at = /\s([\d.]+): (?:asked|answered):/
 
+/** What the kernel says to what was written to the pipe, and to whom: a process writes one thing at a time. */
+const result = /-(\d+)\s+\[\d+\].*: taken: \([^)]*\) result=(-?\d+)/
+const writer = /-(\d+)\s+\[\d+\]/
+
 /**
  * The messages as upcalls: a start's is an `init`, and each name that it is told is a `named`. A message that the kernel
- * queues again, because whoever had it died, is one.
+ * queues again, because whoever had it died, is one. What the kernel refuses was not said: newer ones take nothing before
+ * a message is read whole.
  */
 export function messagesIn(trace: string): Upcall[] {
-  const messages: Upcall[] = []
+  const messages: (Upcall | undefined)[] = []
   const open = new Map<string, number>()
+  /** What each process has written, and what was so before. */
+  const written = new Map<string, { readonly at: number; readonly before: Upcall | undefined }>()
   for (const text of trace.split('\n')) {
+    const [, whose = '', said] = result.exec(text) ?? []
+    if (said !== undefined) {
+      const last = written.get(whose)
+      if (last !== undefined && Number(said) < 0) messages[last.at] = last.before
+      written.delete(whose)
+      continue
+    }
     const [, event, command = '', status, xid = '', owner = ''] = line.exec(text) ?? []
     if (event === undefined) continue
     const seconds = Number(at.exec(text)?.[1])
@@ -69,11 +84,16 @@ export function messagesIn(trace: string): Upcall[] {
       if (message?.verb === verb && message.owner === owner && message.status === undefined) continue
       open.set(xid, messages.length)
       messages.push({ at: seconds, verb, owner, environment: [], status: undefined })
-    } else if (Number(status) === inProgress) {
+      continue
+    }
+    const by = writer.exec(text)?.[1] ?? ''
+    if (Number(status) === inProgress) {
+      written.set(by, { at: messages.length, before: undefined })
       messages.push({ at: seconds, verb: 'named', owner, environment: [], status: 0 })
     } else if (asked !== undefined && message !== undefined) {
+      written.set(by, { at: asked, before: message })
       messages[asked] = { ...message, status: Number(status) }
     }
   }
-  return messages
+  return messages.filter((message) => message !== undefined)
 }
