@@ -36,6 +36,8 @@ export interface Pipe {
   readonly pollable: () => number
   /** All messages that are queued. @returns 'gone', if the pipe is no more. */
   readonly take: () => Taken[] | 'gone'
+  /** Whether every file that could be opened has a message: then more may be queued that {@link take} has not seen. */
+  readonly isFull: () => boolean
   /** Reads the last byte of an owner. Whoever does that has made sure that the message is answered should this process die. */
   readonly complete: (taken: Taken) => Taken
   /** Reads the rest of a message. From here on nobody else gets it. @returns its size, or 'gone' if nobody waits any more. */
@@ -111,6 +113,7 @@ export function openPipe(calls: Calls, path: string): Pipe | undefined {
       }
       return taken
     },
+    isFull: () => free.length === 0,
     complete: (taken) => {
       const bytes = new Uint8Array(taken.size)
       bytes.set(taken.bytes)

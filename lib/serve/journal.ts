@@ -34,11 +34,22 @@ export interface Journal {
   readonly close: () => void
 }
 
+const linesOf = (round: number, replies: readonly Reply[]): string =>
+  replies
+    .map(
+      ({ header, size, status, version, doubtful }) =>
+        `${round} ${header.version} ${header.command} ${header.xid} ${size} ${status} ${version ?? '-'} ${doubtful === true ? 'doubtful' : 'sure'}\n`,
+    )
+    .join('')
+
 /** A journal that is longer than this is begun anew. */
 const longest = 1 << 16
 
-/** @param pipe names the pipe: its device, its inode and the boot. */
-export function beginJournal(calls: Calls, path: string, pipe: string): Journal {
+/**
+ * @param pipe names the pipe: its device, its inode and the boot.
+ * @param carried replies of the journal before that are still to be said, as long as they stand there: they are written with each round.
+ */
+export function beginJournal(calls: Calls, path: string, pipe: string, carried: readonly Reply[] = []): Journal {
   let descriptor = -1
   let length = 0
   let round = 0
@@ -56,7 +67,7 @@ export function beginJournal(calls: Calls, path: string, pipe: string): Journal 
     answered(calls.unlinkat(here, staged, 0), 'unlink', staged, errno.ENOENT)
     descriptor = answered(calls.openat(here, staged, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600), 'open', staged)
     length = 0
-    append(`${pipe}\n`)
+    append(`${pipe}\n${linesOf(round, carried)}`)
     answered(calls.renameat(here, staged, here, path), 'rename', staged)
   }
   /** A file that could not be written whole is begun anew the next time. */
@@ -76,14 +87,7 @@ export function beginJournal(calls: Calls, path: string, pipe: string): Journal 
       attempt(() => {
         if (length > longest) begin()
         round++
-        append(
-          replies
-            .map(
-              ({ header, size, status, version, doubtful }) =>
-                `${round} ${header.version} ${header.command} ${header.xid} ${size} ${status} ${version ?? '-'} ${doubtful === true ? 'doubtful' : 'sure'}\n`,
-            )
-            .join(''),
-        )
+        append(linesOf(round, [...carried, ...replies]))
       }),
     close: () => {
       if (descriptor >= 0) calls.close(descriptor)

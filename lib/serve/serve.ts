@@ -359,27 +359,41 @@ const queueAgainMs = 200
 export function hold(server: Server, journalPath: string, pipe: Pipe): Held | 'gone' {
   const { calls, log, doing } = server
   const name = server.nameOf(pipe)
-  let taken = pipe.take()
-  if (taken === 'gone') return 'gone'
+  const seen = new Set<number>()
+  const take = (): ReturnType<Pipe['take']> => {
+    const more = pipe.take()
+    if (more !== 'gone') for (const { header } of more) seen.add(header.xid)
+    return more
+  }
   const waits = (reply: Reply): boolean => pipe.write(probe(reply.header.xid, reply.size)) === -errno.EFAULT
-  const isTaken = ({ header }: Reply): boolean => taken !== 'gone' && taken.some((one) => one.header.xid === header.xid)
-  const unsaid = (): Reply[] => replies.filter((reply) => !isTaken(reply) && waits(reply))
+  const unsaid = (): Reply[] => replies.filter((reply) => !seen.has(reply.header.xid) && waits(reply))
+  let taken = take()
+  if (taken === 'gone') return 'gone'
   const replies = lastReplies(calls, journalPath, name)
   if (unsaid().length > 0) {
     calls.sleep(queueAgainMs)
-    const more = pipe.take()
+    const more = take()
     if (more === 'gone') return 'gone'
     taken = [...taken, ...more]
   }
-  for (const reply of unsaid()) {
+  const carried = unsaid()
+  const journal = beginJournal(calls, journalPath, name, carried)
+  server.instance.held(name)
+  doing.pipe = pipe
+  log.notice(`holds ${quote(pipe.path)}`)
+  // With few descriptors, a message that comes again may be queued behind those that were taken: these are answered first.
+  while (carried.length > 0 && pipe.isFull()) {
+    if (!answerTaken(server, pipe, journal, taken)) return 'gone'
+    taken = take()
+    if (taken === 'gone') return 'gone'
+    carried.splice(0, carried.length, ...unsaid())
+  }
+  for (const reply of carried) {
     // Nobody knows of whom it was, so its client may still be recorded: that is noted before the kernel goes on.
     if (reply.doubtful === true && reply.header.command === commands.remove) server.distrust('start')
     if (pipe.write(bytesOfReply(reply)) >= 0) log.notice(`message ${reply.header.xid} had no answer: it has one now`)
   }
-  const journal = beginJournal(calls, journalPath, name)
-  server.instance.held(name)
-  doing.pipe = pipe
-  log.notice(`holds ${quote(pipe.path)}`)
+  carried.length = 0
   return answerTaken(server, pipe, journal, taken) ? { pipe, journal } : 'gone'
 }
 

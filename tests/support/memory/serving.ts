@@ -78,12 +78,16 @@ export function live(machine: Machine, change: (calls: Calls) => Partial<Calls> 
 class Killed extends Error {}
 
 /** {@link live}, killed before its call of that number, if it makes so many. Its files are closed then. */
-export function liveUntil(machine: Machine, most: number): 'lives' | 'killed' {
+export function liveUntil(
+  machine: Machine,
+  most: number,
+  change: (calls: Calls) => Partial<Calls> = () => ({}),
+): 'lives' | 'killed' {
   let made = 0
   try {
     live(machine, (calls) =>
       Object.fromEntries(
-        Object.entries(calls).map(([name, call]: [string, unknown]) => [
+        Object.entries({ ...calls, ...change(calls) }).map(([name, call]: [string, unknown]) => [
           name,
           typeof call !== 'function' || ['now', 'monotonic', 'processId', 'userId', 'sleep'].includes(name)
             ? call

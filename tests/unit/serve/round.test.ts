@@ -8,7 +8,16 @@ import { errno } from '../../../lib/syscalls/errno.ts'
 import { openPipe } from '../../../lib/kernel/pipe.ts'
 import type { AskedMessage } from '../../support/memory/pipe.ts'
 import { stateDirectory } from '../../support/memory/machine.ts'
-import { die, journalPath, live, liveUntil, newMachine, pipePath, type Machine } from '../../support/memory/serving.ts'
+import {
+  die,
+  journalPath,
+  live,
+  liveUntil,
+  newMachine,
+  pipePath,
+  type Life,
+  type Machine,
+} from '../../support/memory/serving.ts'
 import { message, statusOf, type Command, type Version } from '../../support/pipe/messages.ts'
 
 const ask = ({ kernel }: Machine, version: Version, command: Command, owner?: string): AskedMessage =>
@@ -106,6 +115,28 @@ describe('a process that may open few files', () => {
       assert.deepEqual(creates.map(statusIn), Array<number>(many).fill(0))
       assert.ok(most < limit - 50, `${most} of ${limit} are open for the pipe`)
     })
+
+  it('killed at any call, and followed by one that may open as few: nothing is answered before it is read, and no thread is left behind', () => {
+    const few = (calls: Life['calls']): Partial<Life['calls']> => ({
+      readText: (descriptor, length) => {
+        const text = calls.readText(descriptor, length)
+        return typeof text === 'string'
+          ? text.replace(/^(Max open files +)\S+/m, (_, name: string) => `${name}66`)
+          : text
+      },
+    })
+    for (let at = 0; ; at++) {
+      const machine = newMachine()
+      starts(machine)
+      const creates = Array.from({ length: 5 }, (_, nth) => ask(machine, 1, 'create', `client ${nth}`))
+      const how = liveUntil(machine, at, few)
+      live(machine, few)
+      die(machine)
+      assert.deepEqual(machine.kernel.orphans(), [], `killed before call ${at}`)
+      assert.deepEqual(creates.map(statusIn), [0, 0, 0, 0, 0], `killed before call ${at}`)
+      if (how === 'lives') break
+    }
+  })
 
   it('has one for the pipe, and answers message by message', () => {
     const machine = newMachine()
