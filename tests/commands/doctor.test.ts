@@ -765,13 +765,17 @@ eachArtefact('doctor', (artefact) => {
         `${pipeHeldBy('serve', '"not_recorded":["636964"]')}; ${liveClient(3, 'ada', 0)}; ${liveClient(4, 'bob', 0)}; ${liveClient(5, 'cid', 1)}; ${liveClient(6, 'dan', 1)}; ${liveClient(7, 'idle', 1)}; : > /srv/nfsd/clients/7/states`,
       ),
       [
-        'cid will not reclaim: its record could not be written',
-        'bob will not reclaim: it is not recorded: a client of NFSv4.0, of which the pipe does not tell that it has reclaimed',
-        'dan will not reclaim: it is not recorded',
+        '"cid" will not reclaim: its record could not be written',
+        '"bob" will not reclaim: it is not recorded: a client of NFSv4.0, of which the pipe does not tell that it has reclaimed',
+        '"dan" will not reclaim: it is not recorded',
         '"ada" will, and not after the restart that follows: it is a client of NFSv4.0',
         '2 clients will be able to reclaim after a restart, 3 will not.',
         '1\n',
       ].join('\n'),
+    )
+    assert.match(
+      await ask(`${pipeHeldBy('serve')}; rm ${pipe}; mkfifo ${pipe}; ${liveClient(3, 'ada', 2)}`),
+      /^Nobody can be expected to reclaim: no process holds the pipe: .*\.\n1\n$/,
     )
     assert.match(
       await ask(`${makePipe}; exec 9<> ${pipe}; ${liveClient(3, 'ada', 2)}`),

@@ -23,7 +23,7 @@ import {
   type Outcome,
   type PipeEvent,
 } from './pipe-acts.ts'
-import { briefly } from './trace.ts'
+import { briefly, type Call } from './trace.ts'
 
 const width = 2
 /** But for answers: the kernel refuses one, or has it. */
@@ -76,23 +76,36 @@ async function failEverywhere(
   const whole = await runAct(bench, { ...common, faults: [] })
   assert.deepEqual(whole.restart, expected, 'without a fault')
   const points = whole.calls.filter(
-    ({ name, result, paths }) =>
-      fails.has(name) &&
-      (result ?? -1) >= 0 &&
-      paths.some((path) => path.startsWith('/dev/shm')) &&
-      !(name === 'write' && paths[0]?.endsWith('/nfsd/cld') === true),
+    (call) =>
+      fails.has(call.name) &&
+      (call.result ?? -1) >= 0 &&
+      call.paths.some((path) => path.startsWith('/dev/shm')) &&
+      !isAnswer(call),
   )
   const chosen = inPart ? points.filter((_, index) => index % 5 === 0) : points
   const cases = chosen.flatMap((call) => errors.map((error) => ({ call, error })))
   await each(cases, width, async ({ call, error }) => {
     counted.cases++
-    const outcome = await runAct(bench, { ...common, faults: [{ call, what: `error=${error}` }] })
+    const outcome = await struckAt(() => runAct(bench, { ...common, faults: [{ call, what: `error=${error}` }] }))
     if (outcome.ended.some((how) => statusIn(how) !== 0)) counted.refused++
     const wrong = wrongIn(outcome) ?? liesIn(outcome, act.act, named, expected)
     if (wrong !== undefined) counted.violations.push(`${error} from ${briefly(call, '')}: ${wrong}\n${outcome.said}`)
   })
   return counted
 }
+
+/** Of a call that is counted by its name, one run may make one more before it: then an answer is struck. That run is not looked at. */
+async function struckAt(run: () => Promise<Outcome>): Promise<Outcome> {
+  for (let attempt = 0; ; attempt++) {
+    const outcome = await run()
+    const struck = outcome.calls.find(({ injected }) => injected)
+    if (struck === undefined || !isAnswer(struck) || attempt === mostRepeats) return outcome
+  }
+}
+
+const mostRepeats = 20
+
+const isAnswer = ({ name, paths }: Call): boolean => name === 'write' && paths[0]?.includes('/nfsd/cld') === true
 
 function liesIn(
   { ended, named = [], restart = [], said }: Outcome,

@@ -71,6 +71,8 @@ function whyNobody(kernel: Kernel, { untracked: ran, instance }: Survey, tracker
   if (instance.kind === 'damaged') return `the state directory is damaged (${instance.file}): nobody may reclaim`
   if (tracker.kind === 'no-server') return 'no server runs, so there is nobody to ask about'
   if (tracker.kind === 'none' || tracker.kind === 'own') return `the tracker is ${sayTracker(tracker)}`
+  if (tracker.kind === 'pipe' && tracker.holders.length === 0)
+    return 'no process holds the pipe: what the kernel sends has no answer after 30 s, and is not recorded'
   if (tracker.kind === 'pipe' && (tracker.serving === undefined || strangersAt(tracker).length > 0))
     return `the tracker is ${sayTracker(tracker)}`
   if (instance.kind === 'none') return 'no server instance is recorded'
