@@ -5,13 +5,52 @@
 /** @throws RangeError for a character past 255: it is no word of ours. */
 export function bytesOf(text: string): Uint8Array {
   const bytes = new Uint8Array(text.length)
+  bytesInto(text, bytes, 0)
+  return bytes
+}
+
+/** `bytesInto` of the system's table, where the runtime has nothing quicker. */
+export function bytesInto(text: string, into: Uint8Array, at: number): number {
+  if (at < 0 || at + text.length > into.length) throw new RangeError('no room for a text')
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i)
     if (code > 255) throw new RangeError('a character past 255')
-    bytes[i] = code
+    into[at + i] = code
   }
-  return bytes
+  return text.length
 }
+
+/** CRC-32 of a text's bytes: `checksum` of the system's table, where the runtime has nothing quicker. */
+export function crc32(text: string): number {
+  let crc = -1
+  for (let i = 0; i < text.length; i++) {
+    crc ^= text.charCodeAt(i)
+    // By halves of a byte.
+    crc = (crc >>> 4) ^ (remainders[crc & 15] ?? 0)
+    crc = (crc >>> 4) ^ (remainders[crc & 15] ?? 0)
+  }
+  return ~crc >>> 0
+}
+
+/** The polynomial's remainders of four bits, as signed integers: what is past 2^31 is a floating point number to an engine. */
+const remainders = [
+  0x0000_0000,
+  0x1db7_1064,
+  0x3b6e_20c8,
+  0x26d9_30ac,
+  0x76dc_4190,
+  0x6b6b_51f4,
+  0x4db2_6158,
+  0x5005_713c,
+  0xedb8_8320 | 0,
+  0xf00f_9344 | 0,
+  0xd6d6_a3e8 | 0,
+  0xcb61_b38c | 0,
+  0x9b64_c2b0 | 0,
+  0x86d3_d2d4 | 0,
+  0xa00a_e278 | 0,
+  0xbdbd_f21c | 0,
+]
 
 export function textOf(bytes: Uint8Array): string {
   let text = ''

@@ -13,7 +13,8 @@ import { escapeOwner, type ClientOwner } from '../upcall/owner.ts'
 
 /** A client that may reclaim. */
 export interface AllowedClient {
-  readonly owner: ClientOwner
+  /** Each character a byte: most often it is only passed on. */
+  readonly owner: string
   /** SHA-256 of the Kerberos principal that it was recorded with, 62 or 64 hex digits. */
   readonly principal: string | undefined
 }
@@ -63,7 +64,7 @@ export function nfsdAt(calls: Calls, directory: string): Nfsd {
         let lines = ''
         let count = 0
         for (const { owner } of clients) {
-          const line = `${escapeOwner(owner)}\n`
+          const line = `${escapeOwner(bytesOf(owner) as ClientOwner)}\n`
           if (lines.length + line.length > largestWrite) {
             writeAll({ calls, descriptor, path: allowClientFile }, lines, assertTimeLeft)
             lines = ''

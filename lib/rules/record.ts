@@ -9,7 +9,7 @@
  * reclaim.
  */
 import { sha256 as digest } from '@noble/hashes/sha2.js'
-import { bytesOf, textOf } from '../bytes.ts'
+import { bytesOf, crc32, textOf } from '../bytes.ts'
 import { hexOf } from '../upcall/hex.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import type { Session } from '../upcall/request.ts'
@@ -40,31 +40,54 @@ export function factsAfter(known: Facts | undefined, told: Facts): Facts {
 /** NAME_MAX of every file system that matters here. */
 const longestName = 255
 
-const notPlain = /[^A-Za-z0-9_.,:=@+-]/g
+/** Words as the functions here have them: each character is a byte. */
+type Text = string
 
-/** Bytes as printable text without `/`, spaces and control characters; `%XX` for what is not plain. */
-const percentEncode = (bytes: Uint8Array): string =>
-  textOf(bytes).replace(
-    notPlain,
-    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`,
-  )
+/** CRC-32 of a text: the system's table has the quickest that there is. */
+export type Checksum = (text: Text) => number
 
-/** {@link percentEncode} undone. What that would never have written gives some bytes: the caller writes them and compares. */
-const percentDecode = (text: string): Uint8Array =>
-  bytesOf(text.replace(/%([0-9A-F]{2})/g, (_, digits: string) => String.fromCharCode(Number.parseInt(digits, 16))))
+/**
+ * Text without `/`, spaces and control characters: what is not of `A-Za-z0-9_.,:=@+-` is `%XX`. The language's own `escape`
+ * does it in one call, but takes other characters for plain: `*` and `/` for such that are, `,`, `:` and `=` for such that are not.
+ */
+function percentEncode(text: Text): string {
+  // eslint-disable-next-line @typescript-eslint/no-deprecated -- a tenth of what a replacement by a function takes
+  const escaped = escape(text)
+  return otherwise.test(escaped)
+    ? escaped
+        .replaceAll('*', '%2A')
+        .replaceAll('/', '%2F')
+        .replaceAll('%2C', ',')
+        .replaceAll('%3A', ':')
+        .replaceAll('%3D', '=')
+    : escaped
+}
+const otherwise = /[*/]|%(?:2C|3[AD])/
+
+/**
+ * {@link percentEncode} undone. What that would never have written gives some text: the caller encodes it and compares.
+ * @returns undefined for what would give no bytes (`unescape` knows characters past 255).
+ */
+const percentDecode = (encoded: string): Text | undefined =>
+  // eslint-disable-next-line @typescript-eslint/no-deprecated -- see above
+  encoded.includes('%u') ? undefined : unescape(encoded)
 
 /**
  * The entry's name. A leading dot is encoded, so that no record is hidden, `.` or `..`; the empty owner is a lone `%`.
  * `%` is followed by two hex digits in every encoded owner, so neither `%` nor `%sha256-…` can be an owner's encoding.
  */
-export function recordName(owner: ClientOwner): string {
+export const recordName = (owner: ClientOwner): string => nameOf(textOf(owner))
+
+function nameOf(owner: Text): string {
   const encoded = percentEncode(owner)
   if (encoded === '') return '%'
   const name = encoded.startsWith('.') ? `%2E${encoded.slice(1)}` : encoded
-  return name.length > longestName ? `%sha256-${sha256(owner)}` : name
+  return name.length > longestName ? `${digestPrefix}${sha256(owner)}` : name
 }
 
-const sha256 = (owner: ClientOwner): string => hexOf(digest(owner))
+const sha256 = (owner: Text): string => hexOf(digest(bytesOf(owner)))
+
+const digestPrefix = '%sha256-'
 
 /** What a line begins with. Version 1 had no such beginning. */
 const format = 2
@@ -73,88 +96,79 @@ const format = 2
 const letterOf = (session: Facts['session']): string => (session === 'unknown' ? '?' : session ? 'Y' : 'N')
 
 /** The entry's content: one line, shorter than 60 bytes unless it holds the owner or a principal (ext4 keeps that in the inode). */
-export function recordLine(owner: ClientOwner, { session, recorded, principal }: Facts): string {
-  const facts = `session=${letterOf(session)},recorded=${recorded}${principal === undefined ? '' : `,principal=${principal}`}`
-  return withChecksum(owner, `v${format},${facts}`)
-}
-
-/** How version 1 wrote it. */
-const lineOfVersion1 = (owner: ClientOwner, { session, recorded }: Facts): string =>
-  withChecksum(owner, `session=${letterOf(session)},recorded=${recorded}`)
-
-function withChecksum(owner: ClientOwner, core: string): string {
-  const line = `${core},check=${checksum(owner, core)}`
+export function recordLine(
+  owner: ClientOwner,
+  { session, recorded, principal }: Facts,
+  checksum: Checksum = crc32,
+): string {
+  const text = textOf(owner)
+  const core = `v${format},session=${letterOf(session)},recorded=${recorded}${principal === undefined ? '' : `,principal=${principal}`}`
+  const line = `${core},check=${digits(checksum(text + core))}`
   // A byte of an owner takes three characters at most: a short owner is never a digest, and needs not be encoded to know it.
-  return owner.length * 3 > longestName && recordName(owner).startsWith('%sha256-')
-    ? `${line},owner=${percentEncode(owner)}`
+  return text.length * 3 > longestName && nameOf(text).startsWith(digestPrefix)
+    ? `${line}${ownerField}${percentEncode(text)}`
     : line
 }
 
-/** A record read back: what it says; 'newer', if a newer program wrote it; undefined, if it can't be understood. */
-export type Read = { readonly owner: ClientOwner; readonly facts: Facts } | 'newer' | undefined
+const ownerField = ',owner='
 
-/**
- * Reads every version so far. There is one spelling of each record, so it is understood exactly when what it says would be
- * written as it stands, name, facts and checksum. What a newer program wrote is not damage, and not for us to believe.
- */
-export function readRecord(name: string, line: string): Read {
-  const [, version = '1'] = /^v([1-9][0-9]{0,8}),/.exec(line) ?? []
-  if (Number(version) > format) return 'newer'
-  const [whole, letter, recorded, principal] = factsShape.exec(line) ?? []
-  if (whole === undefined) return undefined
-  const facts: Facts = {
-    session: letter === '?' ? 'unknown' : letter === 'Y',
-    recorded: Number(recorded),
-    ...(principal === undefined ? {} : { principal }),
-  }
-  const written = line.indexOf(',owner=')
-  const owner = percentDecode(
-    written >= 0 ? line.slice(written + ',owner='.length) : name === '%' ? '' : name,
-  ) as ClientOwner
-  const spelled = version === '1' ? lineOfVersion1(owner, facts) : recordLine(owner, facts)
-  return recordName(owner) === name && spelled === line ? { owner, facts } : undefined
+const digits = (checksum: number): string => checksum.toString(16).padStart(8, '0')
+
+/** What a record says. @property owner each character a byte: {@link ownerIn} has the bytes. */
+export interface Record {
+  readonly owner: Text
+  readonly facts: Facts
 }
 
-/** Twelve digits of seconds last for 30 000 years. */
-const factsShape =
-  /^(?:v2,)?session=([YN?]),recorded=([0-9]{1,12})(?:,principal=([0-9a-f]{62}(?:[0-9a-f]{2})?))?,check=/
+/** A record read back; 'newer', if a newer program wrote it; undefined, if it can't be understood. */
+export type Read = Record | 'newer' | undefined
 
-/** What of it other programs' records must fit. */
+export const ownerIn = ({ owner }: Pick<Record, 'owner'>): ClientOwner => bytesOf(owner) as ClientOwner
+
+/**
+ * Reads every version so far. There is one spelling of each record: it is understood exactly when what it says would be
+ * written as it stands, name, facts and checksum. What a newer program wrote is not damage, and not for us to believe.
+ */
+export function readRecord(name: string, line: string, checksum: Checksum = crc32): Read {
+  if (!line.startsWith(present)) {
+    const [, version = '1'] = /^v([1-9][0-9]{0,8}),/.exec(line) ?? []
+    if (Number(version) > format) return 'newer'
+    if (version !== '1') return undefined
+  }
+  const end = line.indexOf(',check=')
+  const core = line.slice(0, Math.max(end, 0))
+  const facts = factsIn(core)
+  if (facts === undefined) return undefined
+  const isDigest = name.startsWith(digestPrefix)
+  const sum = end + ',check='.length
+  const spelled = isDigest ? line.slice(sum + 8 + ownerField.length) : name === '%' ? '' : name
+  const owner = percentDecode(spelled)
+  if (owner === undefined || nameOf(owner) !== name) return undefined
+  const rest = isDigest ? `${ownerField}${percentEncode(owner)}` : ''
+  return line.slice(sum) === digits(checksum(owner + core)) + rest ? { owner, facts } : undefined
+}
+
+const present = `v${format},`
+
+/** Twelve digits last for 30 000 years. Other programs' records must fit this, too. */
 export const latestRecorded = 999_999_999_999
 export const isPrincipal = (digits: string): boolean => /^[0-9a-f]{62}(?:[0-9a-f]{2})?$/.test(digits)
 
-/** CRC-32 of the owner followed by the facts. */
-function checksum(owner: Uint8Array, core: string): string {
-  let crc = -1
-  for (const bytes of [owner, bytesOf(core)])
-    for (let i = 0; i < bytes.length; i++) {
-      crc ^= bytes[i] ?? 0
-      // By halves of a byte.
-      crc = (crc >>> 4) ^ (remainders[crc & 15] ?? 0)
-      crc = (crc >>> 4) ^ (remainders[crc & 15] ?? 0)
-    }
-  return (~crc >>> 0).toString(16).padStart(8, '0')
+/** What stands before the checksum, in version 1 without the version and never with a principal. */
+function factsIn(core: string): Facts | undefined {
+  const begin = core.startsWith(present) ? present.length : 0
+  const letter = core.charAt(begin + 'session='.length)
+  const session = letter === '?' ? 'unknown' : letter === 'Y'
+  const at = begin + 'session=?,recorded='.length
+  const comma = core.indexOf(',', at)
+  const seconds = comma < 0 ? core.slice(at) : core.slice(at, comma)
+  const recorded = Number(seconds)
+  if (String(recorded) !== seconds || !(recorded >= 0 && recorded <= latestRecorded && recorded % 1 === 0))
+    return undefined
+  if (!core.startsWith(`session=${letterOf(session)},recorded=`, begin)) return undefined
+  if (comma < 0) return { session, recorded }
+  const principal = core.slice(comma + ',principal='.length)
+  return begin > 0 && core.startsWith(',principal=', comma) && isPrincipal(principal)
+    ? { session, recorded, principal }
+    : undefined
 }
-
-/**
- * The polynomial's remainders of four bits: the end of grace reads every record that is left, so this is not done bit by bit.
- * As signed integers: what is past 2^31 is a floating point number to an engine, and takes nearly twice as long.
- */
-const remainders = [
-  0x0000_0000,
-  0x1db7_1064,
-  0x3b6e_20c8,
-  0x26d9_30ac,
-  0x76dc_4190,
-  0x6b6b_51f4,
-  0x4db2_6158,
-  0x5005_713c,
-  0xedb8_8320 | 0,
-  0xf00f_9344 | 0,
-  0xd6d6_a3e8 | 0,
-  0xcb61_b38c | 0,
-  0x9b64_c2b0 | 0,
-  0x86d3_d2d4 | 0,
-  0xa00a_e278 | 0,
-  0xbdbd_f21c | 0,
-]

@@ -36,6 +36,8 @@ export interface List {
   readonly taken: () => Taken
 }
 
+const showText = (owner: string): string => showOwner(bytesOf(owner) as ClientOwner)
+
 /** Whether this kernel takes MD5 names for what they are: CONFIG_NFSD_LEGACY_CLIENT_TRACKING, which has the parameter too. */
 export const knowsHashes = (calls: Calls): boolean =>
   typeof calls.fstatat(atFlags.AT_FDCWD, helperParameter, 0) !== 'number'
@@ -49,7 +51,7 @@ export function listFor(
   let named = 0
   let isGivenUp = false
   let taken = graceStart
-  const entryOf = listEntries(graceStart.header, graceStart.size)
+  const entryOf = listEntries(graceStart.header, graceStart.size, calls.bytesInto)
   let tookMs = 0
   let lastTimed: number | undefined
   /** The names since the last one that was timed took as long each, but not longer than all that happened since: a busy machine may halt any one write. */
@@ -69,9 +71,9 @@ export function listFor(
     taken = pipe.complete(taken)
     return pipe.write(entry)
   }
-  const say = (owner: ClientOwner | Uint8Array, principal: string | undefined): void => {
+  const say = (owner: string, principal: string | undefined): void => {
     const answer = write(entryOf(owner, principal))
-    if (answer === -errno.EINVAL) log.error(`the kernel refuses ${showOwner(owner as ClientOwner)}: it may not reclaim`)
+    if (answer === -errno.EINVAL) log.error(`the kernel refuses ${showText(owner)}: it may not reclaim`)
     else {
       answered(answer, 'write', pipe.path)
       named++
@@ -81,14 +83,14 @@ export function listFor(
     for (const { owner, principal } of clients) {
       if (owner.length === 0) log.error('a client with an empty owner may not reclaim: the kernel takes no such name')
       else if (meansAnother(owner))
-        log.error(`${showOwner(owner)} may not reclaim: to the kernel its name would mean another client`)
+        log.error(`${showText(owner)} may not reclaim: to the kernel its name would mean another client`)
       else say(owner, principal)
       if (tookMs > longestMs) {
         isGivenUp = true
         return
       }
     }
-    if (knowsHashes(calls)) for (const hash of hashes()) say(bytesOf(`${hashPrefix}${hash}\0`), undefined)
+    if (knowsHashes(calls)) for (const hash of hashes()) say(`${hashPrefix}${hash}\0`, undefined)
   }
   return {
     nfsd: {

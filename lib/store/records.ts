@@ -9,7 +9,7 @@
  * second barrier.
  */
 import type { Start } from '../rules/instance.ts'
-import { factsAfter, readRecord, recordLine, recordName, type Facts } from '../rules/record.ts'
+import { factsAfter, readRecord, recordLine, recordName, type Facts, type Record } from '../rules/record.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
@@ -20,7 +20,7 @@ export type Entry =
   | { readonly kind: 'damaged' }
   /** A newer program wrote it: it is kept, and allows nothing here. */
   | { readonly kind: 'newer' }
-  | { readonly kind: 'record'; readonly owner: ClientOwner; readonly facts: Facts }
+  | ({ readonly kind: 'record' } & Record)
 
 /** The longest line: every byte of a 1024-byte owner percent-encoded, and the facts. */
 const longestLine = 4096
@@ -36,7 +36,7 @@ export function entryAt(directory: Directory, name: string, meant = name): Entry
     if (file.kind === 'other') return { kind: 'damaged' }
     line = file.text
   } else line = link.text
-  const record = readRecord(meant, line)
+  const record = readRecord(meant, line, directory.calls.checksum)
   return record === undefined
     ? { kind: 'damaged' }
     : record === 'newer'
@@ -108,7 +108,7 @@ export function put(
     const from = state.directoryOf(newest.start)
     if (from !== undefined && disk.move(name, name, from, directory)) return { dropLater: dropLater.slice(1), facts }
   }
-  write(directory, name, recordLine(owner, facts), here.kind === 'record')
+  write(directory, name, recordLine(owner, facts, state.anywhere.calls.checksum), here.kind === 'record')
   return { dropLater, facts }
 }
 

@@ -37,6 +37,10 @@ export interface Calls {
   readonly fstat: (descriptor: number) => Status | number
   /** The next entries of an open directory, but `.` and `..`; none at its end. Never all at once: a directory may hold millions. */
   readonly entries: (descriptor: number) => readonly DirectoryEntry[] | number
+  /** No call of the kernel's: CRC-32 of a text's bytes, as fast as the runtime can. */
+  readonly checksum: (text: string) => number
+  /** Nor is this: writes a text's bytes into others. @returns how many. @throws RangeError for a character past 255, and where there is no room. */
+  readonly bytesInto: (text: string, into: Uint8Array, at: number) => number
   readonly umask: (mask: number) => void
   /** alarm(2): this process ends by SIGALRM after so many seconds. Nothing where the runtime has no such call. */
   readonly alarm: (seconds: number) => void

@@ -5,6 +5,7 @@
  * path, and a name after it is looked up there: so this promises the same, where /proc is mounted.
  */
 import fs, { existsSync, type Dir, type Stats } from 'node:fs'
+import { bytesInto, crc32 } from '../bytes.ts'
 import { atFlags, type Calls, type DirectoryEntry, type Status } from './calls.ts'
 import { assertSayable, errno, unsayable } from './errno.ts'
 
@@ -89,6 +90,8 @@ export function nodeCalls(): Calls {
         if (found.length === 0) stopReading(descriptor)
         return found
       }),
+    checksum: crc32,
+    bytesInto,
     umask: (mask) => {
       process.umask(mask)
     },

@@ -5,7 +5,7 @@
  * the command's own. Both versions have one size for all commands. An answer has the size of its message; the kernel looks
  * at its size, xid and status, and in the answer to GetVersion at one byte more.
  */
-import { bytesOf } from '../bytes.ts'
+import { bytesInto } from '../bytes.ts'
 import { hexOf } from './hex.ts'
 import { longestOwner, type ClientOwner } from './owner.ts'
 
@@ -136,29 +136,30 @@ export const longList = 10_000
  * __cld_pipe_inprogress_downcall).
  */
 export const hashPrefix = 'hash:'
-const prefixBytes = bytesOf(hashPrefix)
 
 /** Whether a client's name would let another one in: what follows the prefix is taken for that one's MD5. */
-export const meansAnother = (owner: Uint8Array): boolean => prefixBytes.every((byte, at) => owner[at] === byte)
+export const meansAnother = (owner: string): boolean => owner.startsWith(hashPrefix)
 
 /**
  * Clients that may reclaim, in answer to GraceStart: each is a message. The bytes that are given are those of the last one, since a
  * list may have a hundred thousand.
- * @param principal hex digits: kernels of version 1 have no room for it.
+ * @param put writes a text's bytes into others.
+ * @returns what takes an owner, each character a byte, and the hex digits of its principal: version 1 has no room for that.
  */
 export function listEntries(
   header: Header,
   size: number,
-): (owner: Uint8Array, principal: string | undefined) => Uint8Array<ArrayBuffer> {
+  put = bytesInto,
+): (owner: string, principal: string | undefined) => Uint8Array<ArrayBuffer> {
   const bytes = answerTo({ ...header, command: commands['grace-start'] }, size, inProgress)
   const entry = view(bytes)
+  const hasRoom = header.version === 2
   let filled = 0
   return (owner, principal) => {
     if (owner.length < filled) bytes.fill(0, ownerAt + owner.length, ownerAt + filled)
-    filled = owner.length
-    entry.setUint16(headerSize, owner.length, littleEndian)
-    bytes.set(owner, ownerAt)
-    if (header.version === 2) {
+    if (owner.length !== filled) entry.setUint16(headerSize, owner.length, littleEndian)
+    filled = put(owner, bytes, ownerAt)
+    if (hasRoom && (principal !== undefined || bytes[hashLengthAt] !== 0)) {
       const length = principal === undefined ? 0 : Math.min(hashSize, principal.length / 2)
       bytes[hashLengthAt] = length
       for (let at = 0; at < length; at++)

@@ -180,6 +180,30 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     )
   })
 
+  it("a text's checksum is CRC-32 of its bytes, and a text's bytes are written where they are wanted", () => {
+    same('as everybody has it', calls.checksum('123456789'), 0xcbf43926)
+    same('of nothing', calls.checksum(''), 0)
+    same('of every byte', calls.checksum(String.fromCharCode(...everyByte)), 0x29058c73)
+    const bytes = new Uint8Array(260)
+    same('how many', calls.bytesInto(String.fromCharCode(...everyByte), bytes, 2), 256)
+    same('in their place', [...bytes], [0, 0, ...everyByte, 0, 0])
+    same('none, at the end', calls.bytesInto('', bytes, 260), 0)
+    for (const [text, at] of [
+      ['ab', 259],
+      ['', 261],
+      ['a', -1],
+      ['\u0100', 0],
+    ] as const) {
+      let refused = false
+      try {
+        calls.bytesInto(text, bytes, at)
+      } catch (thrown) {
+        refused = thrown instanceof RangeError
+      }
+      right(`${shown(text)} at ${at} is refused`, refused)
+    }
+  })
+
   it('what is written is read again, byte for byte, a part at a time', (directory) => {
     make(directory, 'bytes', everyByte)
     const descriptor = calls.openat(directory, 'bytes', O_RDONLY, 0)

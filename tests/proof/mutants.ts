@@ -75,7 +75,7 @@ export const mutations = {
   },
   'checksum not looked at': {
     what: "a record's checksum is not looked at",
-    change: [[/ && spelled === line \?/, ' && line.includes(",check=") ?']],
+    change: [[/line\.slice\(sum\) === digits\(checksum\(owner \+ core\)\) \+ rest \?/, 'end >= 0 ?']],
   },
   'remove forgets nobody': {
     what: 'remove takes a client out of no instance',

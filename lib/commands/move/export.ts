@@ -12,6 +12,7 @@ import { nfsdThreads } from '../shared/service.ts'
 import { refused } from './database.ts'
 import { writeExport } from './json.ts'
 import { hashesIn } from './legacy-top.ts'
+import { textOf } from '../../bytes.ts'
 import { meansAnother } from '../../upcall/message.ts'
 import type { Movable } from './movable.ts'
 import { writeNfsdcld } from './nfsdcld.ts'
@@ -61,7 +62,7 @@ export const exportCommand = command(
     let leftOut = 0
     const clients = function* (): Generator<Movable> {
       for (const { owner, session, recorded, principal } of known) {
-        if (to === 'nfsdcld' && meansAnother(owner)) {
+        if (to === 'nfsdcld' && meansAnother(textOf(owner))) {
           leftOut++
           continue
         }

@@ -14,7 +14,7 @@ import {
   type BootTimeFile,
   type Start,
 } from '../../rules/instance.ts'
-import { recordName } from '../../rules/record.ts'
+import { ownerIn, recordName } from '../../rules/record.ts'
 import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { readBootTime } from '../../store/format1.ts'
@@ -312,11 +312,11 @@ interface Seen {
 
 function clientOf(surveyed: Survey, { start, name, entry, counts, unseen }: Seen): Client {
   const { state, instance } = surveyed
-  const { owner, facts } = entry
+  const { facts } = entry
   const current = 'start' in instance ? instance.start : undefined
   return {
     kind: 'record',
-    owner,
+    owner: ownerIn(entry),
     session: facts.session,
     recorded: facts.recorded,
     principal: facts.principal,

@@ -205,6 +205,65 @@ static CALL(call_entries)
   return found;
 }
 
+/* A text's bytes. Returns false and throws where there is no room, and for a character past 255. */
+static bool bytes_from(JSContext *engine, JSValueConst text, uint8_t *into, size_t room, size_t *length)
+{
+  size_t size, filled = 0;
+  const char *spelled = JS_ToCStringLen(engine, &size, text);
+  if (!spelled)
+    return false;
+  bool fits = true;
+  for (size_t at = 0; at < size && fits; at++) {
+    uint8_t byte = (uint8_t)spelled[at];
+    /* 128 to 255 are spelled C2 or C3 and one more byte; what begins otherwise is past 255. */
+    if (byte == 0xc2 || byte == 0xc3)
+      byte = (uint8_t)(byte << 6 | ((uint8_t)spelled[++at] & 0x3f));
+    else if (byte >= 0x80)
+      fits = false;
+    if (filled == room)
+      fits = false;
+    if (fits)
+      into[filled++] = byte;
+  }
+  JS_FreeCString(engine, spelled);
+  *length = filled;
+  if (!fits)
+    JS_ThrowRangeError(engine, "a character past 255, or no room for a text");
+  return fits;
+}
+
+static CALL(call_bytesInto)
+{
+  size_t size, length;
+  uint8_t *into = JS_GetUint8Array(engine, &size, given[1]);
+  int at = number(engine, given[2]);
+  if (!into)
+    return JS_EXCEPTION;
+  if (at < 0 || (size_t)at > size)
+    return JS_ThrowRangeError(engine, "no place for a text");
+  return bytes_from(engine, given[0], into + at, size - (size_t)at, &length) ? JS_NewInt32(engine, (int32_t)length) : JS_EXCEPTION;
+}
+
+/* CRC-32 (polynomial EDB88320), by halves of a byte. */
+static CALL(call_checksum)
+{
+  static const uint32_t remainders[16] = {
+    0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
+    0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
+  };
+  uint8_t bytes[room_size];
+  size_t length;
+  if (!bytes_from(engine, given[0], bytes, sizeof bytes, &length))
+    return JS_EXCEPTION;
+  uint32_t crc = ~0u;
+  for (size_t at = 0; at < length; at++) {
+    crc ^= bytes[at];
+    crc = crc >> 4 ^ remainders[crc & 15];
+    crc = crc >> 4 ^ remainders[crc & 15];
+  }
+  return JS_NewUint32(engine, ~crc);
+}
+
 static CALL(call_umask)
 {
   umask((mode_t)number(engine, given[0]));
@@ -290,7 +349,7 @@ static const JSCFunctionListEntry open_flags[] = {
 static const JSCFunctionListEntry table[] = {
   ENTRY(openat, 4), ENTRY(read, 2), ENTRY(readText, 2), ENTRY(write, 2), ENTRY(fsync, 1), ENTRY(close, 1), ENTRY(mkdirat, 3),
   ENTRY(unlinkat, 3), ENTRY(renameat, 4), ENTRY(linkat, 4), ENTRY(symlinkat, 3), ENTRY(readlinkat, 2), ENTRY(fstatat, 3),
-  ENTRY(fstat, 1), ENTRY(entries, 1), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 3), ENTRY(sleep, 1), ENTRY(poll, 3),
+  ENTRY(fstat, 1), ENTRY(entries, 1), ENTRY(checksum, 1), ENTRY(bytesInto, 3), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 3), ENTRY(sleep, 1), ENTRY(poll, 3),
   ENTRY(watch, 1), ENTRY(endSignals, 0), ENTRY(connect, 1), ENTRY(flock, 1), ENTRY(now, 0), ENTRY(monotonic, 0), ENTRY(processId, 0), ENTRY(userId, 0), ENTRY(isTerminal, 1), ENTRY(exit, 1),
   JS_OBJECT_DEF("flags", open_flags, sizeof open_flags / sizeof *open_flags, JS_PROP_ENUMERABLE),
 };

@@ -1,7 +1,7 @@
 // What can happen to the process that holds the kernel's pipe: it dies in the middle of everything, it comes late, it is
 // one of two, and it knows a client by a name that somebody else goes by.
 import assert from 'node:assert/strict'
-import { readRecord, recordLine } from '../../../lib/rules/record.ts'
+import { ownerIn, readRecord, recordLine } from '../../../lib/rules/record.ts'
 import { join as joins } from '../client.ts'
 import type { Guest } from '../guest.ts'
 import { NFS4ERR_DELAY, NFS4ERR_RECLAIM_BAD, NFS4_OK, owner } from '../nfs41.ts'
@@ -186,7 +186,7 @@ async function plant(server: Server, name: string): Promise<void> {
     const line = (await server.guest.run(`readlink '${file}'`)).trimEnd()
     const read = readRecord(file.slice(file.lastIndexOf('/') + 1), line)
     assert.ok(read !== undefined && read !== 'newer', line)
-    await server.guest.run(`ln -sfn '${recordLine(read.owner, { ...read.facts, principal: hash })}' '${file}'`)
+    await server.guest.run(`ln -sfn '${recordLine(ownerIn(read), { ...read.facts, principal: hash })}' '${file}'`)
   }
 }
 

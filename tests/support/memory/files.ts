@@ -3,6 +3,7 @@
  * (tests/unit/memory.test.ts makes the same calls on both). Before each call a test may fail it, stop the process at it, or
  * take a copy. What a power cut leaves is the model's to say (tests/proof/power-loss.ts), which follows each change.
  */
+import { bytesInto, crc32 } from '../../../lib/bytes.ts'
 import { atFlags, type Calls, type DirectoryEntry, type Status } from '../../../lib/syscalls/calls.ts'
 import type { Node, Tree } from '../../proof/trees.ts'
 
@@ -330,6 +331,8 @@ export function memoryFiles(longestLink = 4095): MemoryFiles {
           kind: kind === 'file' ? 'other' : kind,
         }))
       }),
+    checksum: crc32,
+    bytesInto,
     umask: () => undefined,
     alarm: () => undefined,
     confine: () => 0,

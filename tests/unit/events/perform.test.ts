@@ -208,7 +208,7 @@ describe('a start', () => {
     m.kernel.allowed = []
     start(m)
     assert.deepEqual(
-      m.kernel.allowed.map(({ owner, principal }) => [Buffer.from(owner).toString(), principal]).sort(),
+      m.kernel.allowed.map(({ owner, principal }) => [owner, principal]).sort(),
       [
         ['ada', ofAda],
         ['bob', undefined],

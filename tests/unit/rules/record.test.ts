@@ -1,7 +1,9 @@
 import assert from 'node:assert/strict'
+import { createHash } from 'node:crypto'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { readRecord, recordLine, recordName } from '../../../lib/rules/record.ts'
+import { ownerIn, readRecord, recordLine, recordName, type Facts, type Read } from '../../../lib/rules/record.ts'
+import { bytesOf, crc32, textOf } from '../../../lib/bytes.ts'
 import { ownerFromHex, type ClientOwner } from '../../../lib/upcall/owner.ts'
 
 const owner = (text: string): ClientOwner => ownerFromHex(Buffer.from(text, 'latin1').toString('hex'))
@@ -13,6 +15,14 @@ const facts = fc.record(
 )
 
 describe('the name of a record', () => {
+  it('is the owner, percent-encoded, or its digest', () => {
+    fc.assert(fc.property(anyOwner, (some) => recordName(some) === nameByTheDefinition(textOf(some))))
+    for (let byte = 0; byte < 256; byte++) {
+      const text = String.fromCharCode(0x61, byte)
+      assert.equal(recordName(bytesOf(text) as ClientOwner), nameByTheDefinition(text))
+    }
+  })
+
   it('is readable where the owner is', () => {
     assert.equal(recordName(owner('Linux NFSv4.0 ada/10.0.0.1')), 'Linux%20NFSv4.0%20ada%2F10.0.0.1')
     assert.equal(recordName(owner('')), '%')
@@ -31,14 +41,138 @@ describe('the name of a record', () => {
   })
 })
 
+const encodedByTheDefinition = (text: string): string =>
+  text.replace(
+    /[^A-Za-z0-9_.,:=@+-]/g,
+    (character) => `%${character.charCodeAt(0).toString(16).toUpperCase().padStart(2, '0')}`,
+  )
+
+function nameByTheDefinition(text: string): string {
+  const encoded = text === '' ? '%' : encodedByTheDefinition(text).replace(/^\./, '%2E')
+  return encoded.length > 255
+    ? `%sha256-${createHash('sha256').update(Buffer.from(text, 'latin1')).digest('hex')}`
+    : encoded
+}
+
+/** What an entry says by the definition: what would be written by it is what stands there. */
+function readByTheDefinition(name: string, line: string): Read {
+  const [, version = '1'] = /^v([1-9][0-9]{0,8}),/.exec(line) ?? []
+  if (Number(version) > 2) return 'newer'
+  const [whole, letter, recorded, principal] =
+    /^(?:v2,)?session=([YN?]),recorded=([0-9]{1,12})(?:,principal=([0-9a-f]{62}(?:[0-9a-f]{2})?))?,check=/.exec(line) ??
+    []
+  if (whole === undefined) return undefined
+  const said: Facts = {
+    session: letter === '?' ? 'unknown' : letter === 'Y',
+    recorded: Number(recorded),
+    ...(principal === undefined ? {} : { principal }),
+  }
+  const written = line.indexOf(',owner=')
+  const encoded = written >= 0 ? line.slice(written + ',owner='.length) : name === '%' ? '' : name
+  const text = encoded.replace(/%([0-9A-F]{2})/g, (_, digits: string) =>
+    String.fromCharCode(Number.parseInt(digits, 16)),
+  )
+  const core = whole.slice(0, -',check='.length).replace(/recorded=[0-9]+/, `recorded=${said.recorded}`)
+  const isDigest = nameByTheDefinition(text).startsWith('%sha256-')
+  const spelled = `${core},check=${crc32(text + core)
+    .toString(16)
+    .padStart(8, '0')}${isDigest ? `,owner=${encodedByTheDefinition(text)}` : ''}`
+  return nameByTheDefinition(text) === name && spelled === line && !(version === '1' && principal !== undefined)
+    ? { owner: text, facts: said }
+    : undefined
+}
+
 describe('the line of a record', () => {
+  it('is judged as by the definition, whatever was done to it and to its name', () => {
+    const nasty = fc.constantFrom(
+      ...[
+        '%',
+        '%u',
+        '%u0041',
+        '%u4E2D',
+        '%2F',
+        '%2f',
+        '%41',
+        '*',
+        '/',
+        ',',
+        ':',
+        '=',
+        '.',
+        '%2E',
+        '%2C',
+        '%3A',
+        '%3D',
+        '%00',
+      ],
+      ...[
+        'v1,',
+        'v2,',
+        'v3,',
+        ',check=',
+        ',owner=',
+        ',principal=',
+        '0',
+        '-',
+        '1e3',
+        '.5',
+        '+',
+        ' ',
+        'session=',
+        '\xff',
+      ],
+    )
+    const near = fc.oneof(
+      anyOwner,
+      fc.array(nasty, { maxLength: 12 }).map((parts) => bytesOf(parts.join('')) as ClientOwner),
+    )
+    const edit = fc.record({ at: fc.nat(), cut: fc.nat({ max: 4 }), put: fc.oneof(nasty, fc.constant('')) })
+    const edited = (text: string, edits: readonly { at: number; cut: number; put: string }[]): string =>
+      edits.reduce((now, { at, cut, put }) => {
+        const from = at % (now.length + 1)
+        return now.slice(0, from) + put + now.slice(from + cut)
+      }, text)
+    // A checksum that fits, so that nothing else is hidden behind it.
+    const mended = (name: string, line: string): string => {
+      const end = line.indexOf(',check=')
+      const written = line.indexOf(',owner=')
+      const encoded = written >= 0 ? line.slice(written + 7) : name === '%' ? '' : name
+      const text = encoded.replace(/%([0-9A-Fa-f]{2})/g, (_, digits: string) =>
+        String.fromCharCode(Number.parseInt(digits, 16)),
+      )
+      const core = line.slice(0, Math.max(end, 0))
+      const sum = crc32(text + core)
+        .toString(16)
+        .padStart(8, '0')
+      return end < 0 ? line : `${core},check=${sum}${line.slice(end + 15)}`
+    }
+    fc.assert(
+      fc.property(
+        near,
+        facts,
+        fc.array(edit, { maxLength: 3 }),
+        fc.array(edit, { maxLength: 2 }),
+        fc.boolean(),
+        fc.boolean(),
+        (some, said, ofLine, ofName, mend, isOld) => {
+          const name = edited(recordName(some), ofName)
+          const written = isOld ? recordLine(some, said).replace('v2,', '') : recordLine(some, said)
+          const changed = edited(written, ofLine)
+          const line = mend ? mended(name, changed) : changed
+          assert.deepEqual(readRecord(name, line), readByTheDefinition(name, line), `${name} -> ${line}`)
+        },
+      ),
+      { numRuns: 3000 },
+    )
+  })
+
   it('comes back with its owner, at any length', () => {
     fc.assert(
       fc.property(anyOwner, facts, (some, said) => {
         const read = readRecord(recordName(some), recordLine(some, said))
         assert.ok(typeof read === 'object')
         assert.deepEqual(read.facts, said)
-        assert.deepEqual(Buffer.from(read.owner), Buffer.from(some))
+        assert.deepEqual(Buffer.from(ownerIn(read)), Buffer.from(some))
       }),
     )
   })
@@ -50,7 +184,7 @@ describe('the line of a record', () => {
   it('of version 1 is still understood', () => {
     const line = 'session=Y,recorded=1795328617,check=c50feb4e'
     assert.deepEqual(readRecord('ada', line), {
-      owner: owner('ada'),
+      owner: 'ada',
       facts: { session: true, recorded: 1_795_328_617 },
     })
     assert.equal(readRecord('bob', line), undefined)

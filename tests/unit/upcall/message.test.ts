@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
+import { textOf } from '../../../lib/bytes.ts'
 import {
   answerTo,
   commands,
@@ -130,29 +131,28 @@ describe('an answer', () => {
 
   it("to GraceStart is preceded by one write a name: 'in progress' (-115), the name, and its principal where there is room", () => {
     const entry = Buffer.from(
-      listEntries({ version: 2, command: commands['grace-start'], xid: 1 }, 1067)(owner, hash.toString('hex')),
+      listEntries({ version: 2, command: commands['grace-start'], xid: 1 }, 1067)(textOf(owner), hash.toString('hex')),
     )
     assert.deepEqual([entry.readInt16LE(2), entry.readUInt8(1), entry.readUInt32LE(4)], [-115, 4, 1])
     assert.deepEqual(entry.subarray(10, 10 + entry.readUInt16LE(8)), owner)
     assert.deepEqual(entry.subarray(1035, 1035 + entry.readUInt8(1034)), hash)
-    const old = listEntries({ version: 1, command: commands['grace-start'], xid: 1 }, 1034)(owner, hash.toString('hex'))
+    const old = listEntries({ version: 1, command: commands['grace-start'], xid: 1 }, 1034)(
+      textOf(owner),
+      hash.toString('hex'),
+    )
     assert.equal(old.length, 1034)
   })
 
   it('to GraceStart names each client alone, whoever came before it', () => {
     const entryOf = listEntries({ version: 2, command: commands['grace-start'], xid: 1 }, 1067)
     const fresh = (name: string, principal?: string): string =>
-      hexOf(listEntries({ version: 2, command: commands['grace-start'], xid: 1 }, 1067)(Buffer.from(name), principal))
+      hexOf(listEntries({ version: 2, command: commands['grace-start'], xid: 1 }, 1067)(name, principal))
     for (const [name, principal] of [
       ['a long name', hash.toString('hex')],
       ['short', undefined],
       ['a longer name than any', hash.toString('hex').slice(0, 62)],
     ] as const)
-      assert.equal(
-        hexOf(entryOf(Buffer.from(name), principal)).slice(0, 2070),
-        fresh(name, principal).slice(0, 2070),
-        name,
-      )
+      assert.equal(hexOf(entryOf(name, principal)).slice(0, 2070), fresh(name, principal).slice(0, 2070), name)
   })
 
   it('that only asks whether a message waits is in progress and of another command', () => {
