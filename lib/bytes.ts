@@ -2,10 +2,10 @@
  * Words as this program has them: bytes, each character one of them (0 to 255). What is no UTF-8 comes back as it went.
  */
 
-/** @throws RangeError for a character past 255: it is no word of ours. */
-export function bytesOf(text: string): Uint8Array {
+/** @param put the runtime's own way, where it is at hand. @throws RangeError for a character past 255: it is no word of ours. */
+export function bytesOf(text: string, put = bytesInto): Uint8Array {
   const bytes = new Uint8Array(text.length)
-  bytesInto(text, bytes, 0)
+  put(text, bytes, 0)
   return bytes
 }
 

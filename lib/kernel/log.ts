@@ -66,7 +66,7 @@ export function openLog(calls: Calls, { foreground, debug }: LogOptions): Log {
 function toKernelLog(calls: Calls, line: string): boolean {
   const descriptor = calls.openat(atFlags.AT_FDCWD, kernelLog, calls.flags.O_WRONLY | calls.flags.O_NONBLOCK, 0)
   if (descriptor < 0) return false
-  const written = calls.write(descriptor, bytesOf(line))
+  const written = calls.write(descriptor, bytesOf(line, calls.bytesInto))
   calls.close(descriptor)
   return written >= 0
 }

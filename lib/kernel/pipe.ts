@@ -80,6 +80,10 @@ export function openPipe(calls: Calls, path: string): Pipe | undefined {
   const free: number[] = [first]
   const all: number[] = [first]
   let most: number | undefined
+  /** What is read first, and where it belongs goes on from here. */
+  const room = new Uint8Array(anyMessage)
+  /** As the last message was: all of a server's have one size, but for its first. */
+  let expected = sizeOf(1) ?? headerSize
 
   /** Opens one more. @returns whether it is the same pipe: its name may be another's by now. */
   const openAnother = (): boolean => {
@@ -105,10 +109,11 @@ export function openPipe(calls: Calls, path: string): Pipe | undefined {
       const taken: Taken[] = []
       while (free.length > 0 || openAnother()) {
         const [descriptor = -1] = free
-        const message = takeFrom(calls, descriptor)
+        const message = takeFrom(calls, descriptor, room, expected)
         if (message === 'gone') return 'gone'
         if (message === 'nothing') break
         free.shift()
+        expected = sizeOf(message.header.version) ?? expected
         taken.push(message)
       }
       return taken
@@ -122,7 +127,7 @@ export function openPipe(calls: Calls, path: string): Pipe | undefined {
       return { ...taken, bytes: bytes.slice(0, length), whole: true, lacksOwner: false }
     },
     finish: ({ descriptor, bytes, whole }) => {
-      const rest = whole ? 0 : readOnce(calls, descriptor, new Uint8Array(anyMessage))
+      const rest = whole ? 0 : readOnce(calls, descriptor, room)
       free.unshift(descriptor)
       return rest === 'gone' ? 'gone' : bytes.length + rest
     },
@@ -133,26 +138,31 @@ export function openPipe(calls: Calls, path: string): Pipe | undefined {
   }
 }
 
-/** The next message, but for its last byte where that can wait. */
-function takeFrom(calls: Calls, descriptor: number): Taken | 'nothing' | 'gone' {
-  const bytes = new Uint8Array(anyMessage)
-  const length = readOnce(calls, descriptor, bytes.subarray(0, headerSize))
-  if (length === 'gone') return 'gone'
-  if (length === 0) return 'nothing'
-  const header = readHeader(bytes)
-  const size = length < headerSize ? undefined : sizeOf(header.version)
+/**
+ * The next message, but for its last byte where that can wait.
+ * @param expected the size that it has most often: one read then takes all that is wanted of it.
+ */
+function takeFrom(calls: Calls, descriptor: number, room: Uint8Array, expected: number): Taken | 'nothing' | 'gone' {
+  const first = readOnce(calls, descriptor, room.subarray(0, expected - 1))
+  if (first === 'gone') return 'gone'
+  if (first === 0) return 'nothing'
+  const header = readHeader(room)
+  const size = first < headerSize ? undefined : sizeOf(header.version)
   // One of no known version is read whole: where it ends is not known otherwise.
-  const rest = readOnce(calls, descriptor, bytes.subarray(length, size === undefined ? anyMessage : size - 1))
+  const wanted = size === undefined ? anyMessage : size - 1
+  const rest = first < expected - 1 || first >= wanted ? 0 : readOnce(calls, descriptor, room.subarray(first, wanted))
   if (rest === 'gone') return 'gone'
-  const read = bytes.slice(0, length + rest)
-  const isShort = size === undefined || read.length < size - 1
+  const bytes = room.slice(0, first + rest)
+  const isShort = size === undefined || bytes.length < size - 1
+  // A version's other size: it has been read to its end, if there was room for more.
+  const whole = isShort || (first >= size && first < expected - 1)
   return {
     descriptor,
     header,
-    bytes: read,
-    size: isShort ? read.length : size,
-    whole: isShort,
-    lacksOwner: !isShort && needsLastByte(read),
+    bytes,
+    size: isShort ? bytes.length : size,
+    whole,
+    lacksOwner: !whole && needsLastByte(bytes),
   }
 }
 

@@ -12,14 +12,13 @@ declare const brand: unique symbol
 /** Seconds since 1970 in shape; an order in meaning. */
 export type Start = number & { readonly [brand]: 'Start' }
 
-/** Twelve digits last for 30 000 years, and 2^53 is far away. */
-const mostDigits = 12
-/** The latest start that can be written and read back. */
+/** The latest start that can be written and read back: twelve digits last for 30 000 years, and 2^53 is far away. */
 export const latestStart = 999_999_999_999 as Start
 
 /** A directory's name as an instance's start, or undefined if it is not one: there is one spelling of each. */
 export function startFromName(name: string): Start | undefined {
-  return /^(?:0|[1-9][0-9]*)$/.test(name) && name.length <= mostDigits ? (Number(name) as Start) : undefined
+  const start = Number(name)
+  return String(start) === name && start >= 0 && start <= latestStart && start % 1 === 0 ? (start as Start) : undefined
 }
 
 /** The text of `boot_time` and `new_boot_time`: ASCII seconds, one newline. */

@@ -55,7 +55,7 @@ export function beginJournal(calls: Calls, path: string, pipe: string, carried: 
   let round = 0
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = calls.flags
   const append = (text: string): void => {
-    for (let rest = bytesOf(text); rest.length > 0;)
+    for (let rest = bytesOf(text, calls.bytesInto); rest.length > 0;)
       rest = rest.subarray(answered(calls.write(descriptor, rest), 'write', path))
     length += text.length
   }

@@ -11,7 +11,7 @@
 import { errorCode, Failed, failureFrom, report } from '../failure.ts'
 import { perform, performTogether } from '../events/perform.ts'
 import type { ClientRequest, Request } from '../upcall/request.ts'
-import { inOrder, longList, readMessage, type Asked } from '../upcall/message.ts'
+import { commands, inOrder, longList, readMessage, type Asked } from '../upcall/message.ts'
 import { errno, errorName } from '../syscalls/errno.ts'
 import type { Pipe, Taken } from '../kernel/pipe.ts'
 import { bytesOfReply, type Journal, type Reply } from './journal.ts'
@@ -340,10 +340,8 @@ function say(server: Server, pipe: Pipe, journal: Journal, answers: readonly Ans
 }
 
 /** What a person would want to see at once. */
-const isWorthTelling = ({ taken, status: said }: Answer): boolean => {
-  const command = readMessage(taken.bytes)?.command
-  return said !== 0 || command === 'grace-start' || command === 'grace-done'
-}
+const isWorthTelling = ({ taken: { header }, status: said }: Answer): boolean =>
+  said !== 0 || header.command === commands['grace-start'] || header.command === commands['grace-done']
 
 function count(server: Server, what: Counted, isDone: boolean): void {
   const counts = server.doing.messages[what]

@@ -60,6 +60,7 @@ export function unfinished(monotonic: () => number): Unfinished {
       dueAt ??= monotonic() + pause
     },
     settle: (request) => {
+      if (left.size === 0) return
       left.delete(keyOf(request))
       settleNow()
     },

@@ -15,6 +15,8 @@ export const markNames = [
 ] as const
 export type Mark = (typeof markNames)[number]
 
+export const isMark = (name: string): boolean => markNames.includes(name as Mark)
+
 export const markOf = (start: Start, mark: Mark): string => `${start}.${mark}`
 
 /** The lock's name (lock.ts): nobody else may plant one there. */

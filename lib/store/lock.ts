@@ -33,11 +33,23 @@ export interface LockOptions {
 export function locked<T>(state: StateDirectory, options: LockOptions, work: () => T): T {
   // Without `v4clients` there is nothing that order could matter to: the work itself will say so.
   const clients = state.clients()
-  const release = clients === undefined ? undefined : take(clients, state.holder(), options)
+  const release = clients === undefined ? undefined : held(clients, state.holder(), options)
   try {
     return work()
   } finally {
     release?.()
+  }
+}
+
+const held = (clients: Directory, us: string, options: LockOptions): (() => void) | undefined =>
+  takeAtOnce(clients, us) ?? take(clients, us, options)
+
+/** Most often nobody holds it, and one call is all that it takes: proper-lockfile is asked only then when that fails. */
+function takeAtOnce(clients: Directory, us: string): (() => void) | undefined {
+  if (clients.calls.symlinkat(us, clients.descriptor, lockName) < 0) return undefined
+  return () => {
+    // Somebody may have passed us by, and hold it now.
+    if (disk.readLink(lockName, clients) === us) disk.remove(lockName, clients)
   }
 }
 

@@ -29,7 +29,7 @@ import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { lookAtFormat1 } from './format1.ts'
 import { holderName } from './process.ts'
-import { markOf, type Mark, type Recorded } from './layout.ts'
+import { isMark, markOf, type Mark, type Recorded } from './layout.ts'
 
 export interface StateDirectory {
   /** For absolute paths, in the system that the state directory is in. */
@@ -142,9 +142,10 @@ export function lookAt(state: StateDirectory): Recorded {
       found = Math.max(found, Number(/^format-([1-9][0-9]{0,8})$/.exec(name)?.[1] ?? 1))
       continue
     }
-    const [digits = '', mark, ...more] = name.split('.')
-    const start = startFromName(digits)
-    if (start === undefined || (mark !== undefined && !/^[a-z_]+$/.test(mark)) || more.length > 0) continue
+    const dot = name.indexOf('.')
+    const start = startFromName(dot < 0 ? name : name.slice(0, dot))
+    const mark = dot < 0 ? undefined : name.slice(dot + 1)
+    if (start === undefined || (mark !== undefined && !isMark(mark) && !/^[a-z_]+$/.test(mark))) continue
     traces.add(start)
     if (mark !== undefined) marks.add(name)
     else if (kind === 'directory' || (kind === 'unknown' && typeof disk.directoryAt(name, clients) === 'object'))

@@ -282,7 +282,7 @@ function written(name: string, text: string, within: Directory, finish: (written
   )
   if (descriptor < 0) return false
   try {
-    for (let rest = bytesOf(text); rest.length > 0;)
+    for (let rest = bytesOf(text, calls.bytesInto); rest.length > 0;)
       rest = rest.subarray(answered(calls.write(descriptor, rest), 'write', path))
     finish({ calls, descriptor, path })
   } finally {

@@ -84,7 +84,7 @@ export const mutations = {
   'a store in one piece': {
     what: 'a remove writes back the whole directory as it has read it a moment ago, and there is no lock',
     change: [
-      [/const release = clients === void 0 \? void 0 : take\(.*\);/, 'const release = void 0;'],
+      [/const release = clients === void 0 \? void 0 : held\(.*\);/, 'const release = void 0;'],
       [
         /function drop\(state, owner, start\) \{\n.*\n.*return "nothing";\n/,
         '$&    const names = () => [...entriesOf(directory)].map((entry) => entry.name), read = names();\n    state.anywhere.calls.sleep(20);\n    for (const each of names()) if (!read.includes(each)) remove(each, directory);\n',

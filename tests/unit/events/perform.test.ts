@@ -207,12 +207,9 @@ describe('a start', () => {
     endGrace(m)
     m.kernel.allowed = []
     start(m)
-    assert.deepEqual(
-      m.kernel.allowed.map(({ owner, principal }) => [owner, principal]).sort(),
-      [
-        ['ada', ofAda],
-        ['bob', undefined],
-      ],
-    )
+    assert.deepEqual(m.kernel.allowed.map(({ owner, principal }) => [owner, principal]).sort(), [
+      ['ada', ofAda],
+      ['bob', undefined],
+    ])
   })
 })
