@@ -245,18 +245,21 @@ function endBefore(world: World, { instance, marks }: Recorded): void {
 /** The downcall of the design of 2010: who may reclaim, told in advance. */
 function allowClients({ state, nfsd, log, deadline }: World, { instance, starts }: Recorded): void {
   const reclaimable = reclaimableIn(instance, starts)
+  // Newer instances in which anything was found, be it read by now: most often there is none, and nothing is looked up there.
+  const filled: Start[] = []
   function* clients(): Generator<AllowedClient> {
     for (const start of reclaimable)
-      for (const entry of recordsIn(state, start)) {
+      for (const { name, entry } of recordsIn(state, start)) {
+        if (filled.at(-1) !== start) filled.push(start)
         if (entry.kind === 'damaged' || entry.kind === 'newer')
-          log.error(`record ${quote(entry.name)} of instance ${start} can't be understood: it allows nothing`)
+          log.error(`record ${quote(name)} of instance ${start} can't be understood: it allows nothing`)
         // The newest entry has decided, as it does for `check`.
-        if (entry.kind === 'record' && !hasNewer(start, entry.name))
+        if (entry.kind === 'record' && (filled.length === 1 || !hasNewer(start, name)))
           yield { owner: entry.owner, principal: entry.facts.principal }
       }
   }
   const hasNewer = (start: number, name: string): boolean =>
-    reclaimable.some((newer) => {
+    filled.some((newer) => {
       const directory = newer > start ? state.directoryOf(newer) : undefined
       return directory !== undefined && disk.lookAtName(name, directory) !== undefined
     })

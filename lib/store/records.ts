@@ -41,7 +41,7 @@ export function entryAt(directory: Directory, name: string, meant = name): Entry
     ? { kind: 'damaged' }
     : record === 'newer'
       ? { kind: 'newer' }
-      : { kind: 'record', ...record }
+      : { kind: 'record', owner: record.owner, facts: record.facts }
 }
 
 /** What an instance has under a name; nothing, if it has no directory. */
@@ -156,8 +156,11 @@ function rename(staged: string, name: string, directory: Directory): void {
 }
 
 /** Every entry of an instance, as it is read, but for what a killed upcall left. */
-export function* recordsIn(state: StateDirectory, start: Start): Generator<Entry & { readonly name: string }> {
+export function* recordsIn(
+  state: StateDirectory,
+  start: Start,
+): Generator<{ readonly name: string; readonly entry: Entry }> {
   const directory = state.directoryOf(start)
   if (directory === undefined) return
-  for (const { name } of disk.entriesOf(directory)) if (!isStaged(name)) yield { name, ...entryAt(directory, name) }
+  for (const { name } of disk.entriesOf(directory)) if (!isStaged(name)) yield { name, entry: entryAt(directory, name) }
 }
