@@ -186,7 +186,7 @@ static const struct sock_filter filter[] = {
   ALLOW(SYS_clock_nanosleep_time64),
 #endif
   /* Memory, but none that could be run. */
-  ALLOW(SYS_brk), ALLOW(SYS_munmap), ALLOW(SYS_mremap), ALLOW(SYS_getrandom),
+  ALLOW(SYS_brk), ALLOW(SYS_munmap), ALLOW(SYS_madvise), ALLOW(SYS_mremap), ALLOW(SYS_getrandom),
 #ifdef __s390x__
   /* Its arguments are in memory there, where a filter can't look. */
   ALLOW(SYS_mmap),
