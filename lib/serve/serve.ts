@@ -130,6 +130,7 @@ function confining(calls: Calls, settings: Settings, pipefs: string, log: Log): 
       [settings.stateDirectory, settings.runDirectory],
       [settings.nfsdDirectory, kernelLog, pipefs],
       ['/'],
+      'waits',
     )
     if (answer < 0) log.warning(`keeps rights that it has no use for: ${errorName(answer)}`)
   }

@@ -49,8 +49,14 @@ export interface Calls {
    * @param changed directories below which anything may be made and taken away, the state directory first
    * @param written files, or directories of files, that may be written: opened for it also later, when they come again
    * @param emptied directories below which directories may be removed
+   * @param waits whether this process lives on, and so must keep none of them open
    */
-  readonly confine: (changed: readonly string[], written: readonly string[], emptied: readonly string[]) => number
+  readonly confine: (
+    changed: readonly string[],
+    written: readonly string[],
+    emptied: readonly string[],
+    waits?: 'waits',
+  ) => number
   /** Sleeps; a signal may end it early. */
   readonly sleep: (milliseconds: number) => void
   /**

@@ -73,10 +73,10 @@ static bool path_at(JSContext *engine, JSValueConst list, uint32_t at, struct wo
 }
 
 /*
- * Allows so much at each place of a list. Where that can't be, nothing can be written, which the calls will say. No place stays
- * open: who waits for a server must not keep a disk from being unmounted.
+ * Allows so much at each place of a list. Where that can't be, nothing can be written, which the calls will say. The places
+ * stay open for a process that is soon over; one that waits for a server must not keep a disk from being unmounted.
  */
-static void allow_places(JSContext *engine, int ruleset, JSValueConst list, uint64_t rights)
+static void allow_places(JSContext *engine, int ruleset, JSValueConst list, uint64_t rights, bool is_waiting)
 {
   struct word path;
   for (uint32_t at = 0; path_at(engine, list, at, &path); at++) {
@@ -84,7 +84,8 @@ static void allow_places(JSContext *engine, int ruleset, JSValueConst list, uint
     if (rule.parent_fd < 0)
       continue;
     syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
-    close(rule.parent_fd);
+    if (is_waiting)
+      close(rule.parent_fd);
   }
 }
 
@@ -234,9 +235,10 @@ CALL(call_confine)
     return JS_NewInt32(engine, -errno);
   int ruleset = new_ruleset();
   if (ruleset >= 0) {
-    allow_places(engine, ruleset, given[0], to_write | to_change);
-    allow_places(engine, ruleset, given[1], to_write);
-    allow_places(engine, ruleset, given[2], LANDLOCK_ACCESS_FS_REMOVE_DIR);
+    bool is_waiting = JS_ToBool(engine, given[3]) > 0;
+    allow_places(engine, ruleset, given[0], to_write | to_change, is_waiting);
+    allow_places(engine, ruleset, given[1], to_write, is_waiting);
+    allow_places(engine, ruleset, given[2], LANDLOCK_ACCESS_FS_REMOVE_DIR, is_waiting);
     if (syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
       return JS_NewInt32(engine, -errno);
   }
