@@ -34,7 +34,21 @@ export interface Machine {
 
 const bootLimit = 180
 
+/**
+ * Now and then a kernel panics while it boots: it changes its own code (jump labels) while the other processor runs it,
+ * which the emulator does not always bear. That says nothing about anybody, so it is booted once more.
+ */
 export async function boot(image: Image, machine: Machine): Promise<Guest> {
+  try {
+    return await bootOnce(image, machine)
+  } catch (error) {
+    if (!/Kernel panic/.test(String(error))) throw error
+    process.stderr.write(`kernel laboratory: ${machine.name} panicked while it booted; it is booted once more\n`)
+    return bootOnce(image, machine)
+  }
+}
+
+async function bootOnce(image: Image, machine: Machine): Promise<Guest> {
   mkdirSync(machine.directory, { recursive: true })
   const socket = join(machine.directory, `${machine.name}.sock`)
   const console = join(machine.directory, `${machine.name}.console`)
