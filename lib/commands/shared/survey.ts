@@ -282,19 +282,23 @@ function directoryOf(state: StateDirectory, start: Start): Directory | { readonl
   }
 }
 
-/** So many names of an instance are held, rather than looked up one by one. */
-const heldNames = 50_000
-
-/** Whether an instance has a name. */
+/**
+ * Whether an instance has a name. Of its names only digests of 32 bits are held, a Set of which takes 40 MB for a million: what
+ * has no name's digest is not there, and what has is looked up. Looking up each took a third of `status` of a million clients in grace.
+ */
 function namesOf(state: StateDirectory, start: Start): (name: string) => boolean {
   const directory = directoryOf(state, start)
   if (!('path' in directory)) return () => false
-  const names = new Set<string>()
-  for (const { name } of disk.entriesOf(directory)) {
-    if (names.size === heldNames) return (asked) => disk.lookAtName(asked, directory) !== undefined
-    names.add(name)
-  }
-  return (name) => names.has(name)
+  const digests = new Set<number>()
+  for (const { name } of disk.entriesOf(directory)) digests.add(digestOf(name))
+  return (name) => digests.has(digestOf(name)) && disk.lookAtName(name, directory) !== undefined
+}
+
+/** FNV-1a. Names that are made to have the same one cost a look each, and nothing else. */
+function digestOf(name: string): number {
+  let digest = 0x811c9dc5
+  for (let at = 0; at < name.length; at++) digest = Math.imul(digest ^ name.charCodeAt(at), 0x01000193)
+  return digest
 }
 
 /** How many instances have started since, and not after the current one. */
