@@ -38,8 +38,7 @@ function toFile(
 ): Promise<number | null> {
   const [program = '', ...before] = s.artefact.command
   const [out, given] = [openSync(file, 'w'), input === undefined ? undefined : openSync(input, 'r')]
-  const machine = { dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir }
-  const child = spawn(program, [...before, ...settings(machine), ...words], {
+  const child = spawn(program, [...before, ...settings(s.machine), ...words], {
     cwd: '/',
     env: { PATH: process.env['PATH'] ?? '', NODE_OPTIONS: frugal, PEAK_MEMORY: peakOf(s) },
     stdio: [given ?? 'ignore', out, 'inherit'],

@@ -261,12 +261,7 @@ forPeople('verify', (artefact) => {
     ]
     const repair = inForeground(
       { ...artefact, command: [...slow, ...artefact.command] },
-      [
-        ...settings({ dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir }),
-        'verify',
-        '--repair',
-        '--yes',
-      ],
+      [...settings(s.machine), 'verify', '--repair', '--yes'],
       {},
     )
     while (!existsSync(join(clients(s), 'damaged'))) await new Promise((resolve) => setTimeout(resolve, 20))

@@ -30,13 +30,11 @@ import {
 } from './server.ts'
 import { isCall, traced } from './strace.ts'
 
-const machineOf = (s: Server) => ({ dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir })
-
 eachArtefact('without descriptors and environment', (artefact) => {
   it('the whole life of a server goes well, and nothing lands in a state file that is not state', async () => {
     const s = server(artefact)
     const call = async (words: readonly string[], env?: Environment) =>
-      (await asKernel(artefact, [...settings(machineOf(s)), ...words], env ?? {})).status
+      (await asKernel(artefact, [...settings(s.machine), ...words], env ?? {})).status
     const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y', NFSDCLTRACK_GRACE_START: '1795328616' }
     assert.equal(await call(['init'], { NFSDCLTRACK_GRACE_START: '1795328616' }), done)
     assert.equal(await call(['create', hex('ada')], session), done)
@@ -64,7 +62,7 @@ eachArtefact('without descriptors and environment', (artefact) => {
       for (const words of [['init'], ['create', hex('ada')], ['gracedone', '1'], ['init']]) {
         const status = await new Promise((resolve) => {
           const script = `umask ${umask}; exec "$@" 0<&- 1>&- 2>&-`
-          spawn('/bin/sh', ['-c', script, 'sh', ...artefact.command, ...settings(machineOf(s)), ...words], {
+          spawn('/bin/sh', ['-c', script, 'sh', ...artefact.command, ...settings(s.machine), ...words], {
             cwd: '/',
             env: {},
           }).once('exit', resolve)
@@ -79,10 +77,9 @@ eachArtefact('without descriptors and environment', (artefact) => {
   // What it says to the kernel's log: tests/unit/kernel/log.test.ts.
   it('it says why it fails, without anything to say it to', async () => {
     const s = server(artefact)
-    const machine = machineOf(s)
     const { calls } = await traced(s, ['create', 'zz'])
     assert.ok(calls.some(({ text }) => text.includes('client id is not hexadecimal')))
-    const status = (await asKernel(artefact, [...settings(machine), 'create', 'zz'], {})).status
+    const status = (await asKernel(artefact, [...settings(s.machine), 'create', 'zz'], {})).status
     assert.equal(status, 234)
   })
 })

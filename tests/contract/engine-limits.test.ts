@@ -31,7 +31,7 @@ import {
   unusableAtStart,
   type Server,
 } from './server.ts'
-import { buildStarved, inGrace, machineOf, starve, starvedUpcalls } from './starved.ts'
+import { buildStarved, inGrace, starve, starvedUpcalls } from './starved.ts'
 
 const session: Environment = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
 
@@ -81,7 +81,7 @@ describe(
         await inGrace(s)
         for (const limit of limits) {
           const run = (words: readonly string[]): Promise<Said> =>
-            inForeground(limited(executable, limit), [...settings(machineOf(s)), ...words], session)
+            inForeground(limited(executable, limit), [...settings(s.machine), ...words], session)
           const stranger = await run(['check', hex('eve')])
           assert.notEqual(stranger.status, done, limit)
           const known = await run(['check', hex('ada')])
@@ -118,7 +118,7 @@ describe(
     it('of files, a start that can write none is a start all the same, or none', async () => {
       const s = server(executable)
       await s.fullInstanceWith('ada')
-      const { status } = await inForeground(limited(executable, 'ulimit -f 0'), [...settings(machineOf(s)), 'init'], {})
+      const { status } = await inForeground(limited(executable, 'ulimit -f 0'), [...settings(s.machine), 'init'], {})
       await s.init()
       assert.equal((await s.check('ada', 'v4.1')).status, status === done ? done : mayNotReclaim)
     })

@@ -99,9 +99,8 @@ eachArtefact('the lock', (artefact) => {
     for (const ahead of [-hour, hour, 50 * 365 * 24 * hour]) {
       const s = server(artefact)
       await s.init()
-      const machine = { dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir }
       const clock = clockAt(Math.floor(Date.now() / 1000) + ahead)
-      const at = (owner: string) => inForeground(artefact, [...settings(machine), 'create', hex(owner)], clock)
+      const at = (owner: string) => inForeground(artefact, [...settings(s.machine), 'create', hex(owner)], clock)
       // A dead holder's lock, whatever its age looks like, is free.
       const dead = await holderName(s)
       symlinkSync(dead, lockOf(s))

@@ -11,6 +11,7 @@ import {
   settings,
   type Artefact,
   type Environment,
+  type Machine,
   type Said,
 } from '../support/artefacts.ts'
 
@@ -25,6 +26,7 @@ export const storageFailed = 135
 
 export interface Server {
   readonly artefact: Artefact
+  readonly machine: Machine
   readonly stateDir: string
   readonly nfsdDir: string
   readonly runDir: string
@@ -72,6 +74,7 @@ export function server(artefact: Artefact, where?: string): Server {
   const endGraceFile = join(nfsdDir, 'v4_end_grace')
   const made: Server = {
     artefact,
+    machine,
     stateDir,
     nfsdDir,
     runDir: join(machine.dir, 'run'),

@@ -10,19 +10,12 @@ import {
   settings,
   type Artefact,
   type Environment,
-  type Machine,
   type Said,
 } from '../support/artefacts.ts'
 import { done, hex, mayNotReclaim, tree, type Server } from './server.ts'
 
 /** 256 - ENOMEM. */
 const noMemory = 244
-
-export const machineOf = (s: Server): Machine => ({
-  dir: join(s.stateDir, '..'),
-  stateDir: s.stateDir,
-  nfsdDir: s.nfsdDir,
-})
 
 /** In grace: ada, of v4.1, and old, of v4.0, have yet to reclaim; bob has. */
 export async function inGrace(s: Server): Promise<void> {
@@ -94,13 +87,13 @@ export async function starve(
   { words, session, status: whole, afterwards }: StarvedUpcall,
   step: number,
 ): Promise<number> {
-  const { dir } = machineOf(s)
+  const { dir } = s.machine
   const kept = mkdtempSync(join(directory, 'kept-'))
   const state = ['state', 'run']
   for (const name of state) cpSync(join(dir, name), join(kept, name), { recursive: true, verbatimSymlinks: true })
   const untouched = tree(join(kept, 'state')).join('\n')
   const run = (artefact: Artefact, env: Environment = {}): Promise<Said> =>
-    inForeground(artefact, [...settings(machineOf(s)), ...words], { NFSDCLTRACK_CLIENT_HAS_SESSION: session, ...env })
+    inForeground(artefact, [...settings(s.machine), ...words], { NFSDCLTRACK_CLIENT_HAS_SESSION: session, ...env })
   for (let allocation = 1, times = 0; ; allocation += step, times++) {
     const said = await run({ ...executable, command: [program(directory)] }, { FAIL_ALLOCATION: String(allocation) })
     const at = `allocation ${allocation}: ${said.stderr}`

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
-import { dirname, join } from 'node:path'
+import { join } from 'node:path'
 import { callsIn } from '../proof/trace.ts'
 import { inForeground, settings, type Environment, type Said } from '../support/artefacts.ts'
 import { stopped, type Point, type Woken } from '../support/stopped.ts'
@@ -28,10 +28,9 @@ export async function traced(
   try {
     // A file a thread (-ff): otherwise a call may be torn in two by another thread's.
     const strace = ['/usr/bin/strace', '-ff', '-y', '-s', '5000', '-o', join(directory, 't'), ...options]
-    const machine = { dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir }
     const said = await inForeground(
       { ...s.artefact, command: [...strace, ...s.artefact.command] },
-      [...settings(machine), ...words],
+      [...settings(s.machine), ...words],
       env,
     )
     const calls = readdirSync(directory).flatMap((name) =>
@@ -64,11 +63,10 @@ export async function stoppedBefore(
   s.atEnd(() => {
     rmSync(directory, { recursive: true })
   })
-  const machine = { dir: dirname(s.stateDir), stateDir: s.stateDir, nfsdDir: s.nfsdDir }
   const twin = { dir: directory, stateDir: join(directory, 'state'), nfsdDir: join(directory, 'nfsd') }
   for (const part of ['state', 'nfsd', 'run'])
-    if (existsSync(join(machine.dir, part)))
-      cpSync(join(machine.dir, part), join(directory, part), { recursive: true, verbatimSymlinks: true })
+    if (existsSync(join(s.machine.dir, part)))
+      cpSync(join(s.machine.dir, part), join(directory, part), { recursive: true, verbatimSymlinks: true })
   const log = join(directory, 'log')
   const strace = ['/usr/bin/strace', '-f', '-o', log, '-e', `trace=${regular}`]
   await inForeground({ ...s.artefact, command: [...strace, ...s.artefact.command] }, [...settings(twin), ...words], env)
@@ -78,7 +76,7 @@ export async function stoppedBefore(
     .filter(({ thread }) => thread === wanted?.thread)
     .findLast((_, at, all) => all[at + 1] === wanted)
   assert.ok(before, `no call before ${name}`)
-  const command = [...s.artefact.command, '-f', ...settings(machine), ...words]
+  const command = [...s.artefact.command, '-f', ...settings(s.machine), ...words]
   const { fired, wake } = await stopped(command, env, join(directory, 'stopped'), before)
   assert.ok(fired, `not stopped before ${name}`)
   return wake

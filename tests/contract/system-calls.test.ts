@@ -115,13 +115,7 @@ eachArtefact('a state directory', (artefact) => {
     await s.fullInstanceWith('ada')
     await s.init()
     const before = s.snapshot()
-    const [program, ...rest] = [
-      ...artefact.command,
-      '-f',
-      ...settings({ dir: join(s.stateDir, '..'), stateDir: s.stateDir, nfsdDir: s.nfsdDir }),
-      'check',
-      hex('ada'),
-    ]
+    const [program, ...rest] = [...artefact.command, '-f', ...settings(s.machine), 'check', hex('ada')]
     const said = spawnSync('unshare', ['--mount', 'sh', '-c', 'umount -l /proc && exec "$@"', 'sh', program, ...rest], {
       encoding: 'utf8',
       env: { ...process.env, ...session },

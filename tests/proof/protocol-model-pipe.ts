@@ -7,7 +7,8 @@
  * A message is `queued`, `held` (its last byte is still in the pipe), or `read`. If its reader dies, a held one is queued
  * again, and one that was read waits for an answer for ever.
  */
-import { and, blank, but, clients, known, other, ours, type Client, type Store } from './protocol-model.ts'
+import { and, blank, but, clients, known, other, ours, type Client, type Fault, type Store } from './protocol-model.ts'
+import { search, type Found, type Successor } from './search.ts'
 
 type Kind = 'start' | 'create' | 'remove' | 'grace done'
 
@@ -149,13 +150,9 @@ interface State {
   readonly B: Belief
 }
 
-export type PipeFault =
-  'illegal reclaim' | 'legal reclaim refused' | 'a thread waits for ever' | 'a message is answered before it is read'
+export type PipeFault = Fault | 'a thread waits for ever' | 'a message is answered before it is read'
 
-export interface PipeOutcome {
-  readonly states: number
-  readonly fault: { readonly what: PipeFault; readonly way: readonly string[] } | undefined
-}
+export type PipeOutcome = Found<PipeFault>
 
 /** How much may go wrong. */
 export interface Limits {
@@ -197,33 +194,10 @@ export function explorePipe(rules: PipeRules, limits: Limits): PipeOutcome {
     A: nobody,
     B: nobody,
   }
-  const cameFrom = new Map<string, { readonly before: string | undefined; readonly action: string }>()
-  let edge = [{ state: first, key: JSON.stringify(first) }]
-  cameFrom.set(JSON.stringify(first), { before: undefined, action: '' })
-  while (edge.length > 0) {
-    const next: typeof edge = []
-    for (const { state, key } of edge)
-      for (const { action, to } of successors(state, rules, limits)) {
-        if (typeof to === 'string') {
-          const way = [action]
-          for (let at = cameFrom.get(key); at?.before !== undefined; at = cameFrom.get(at.before))
-            way.unshift(at.action)
-          return { states: cameFrom.size, fault: { what: to, way } }
-        }
-        const reached = JSON.stringify(to)
-        if (cameFrom.has(reached)) continue
-        cameFrom.set(reached, { before: key, action })
-        next.push({ state: to, key: reached })
-      }
-    edge = next
-  }
-  return { states: cameFrom.size, fault: undefined }
+  return search(first, (state) => successors(state, rules, limits))
 }
 
-interface Successor {
-  readonly action: string
-  readonly to: State | PipeFault
-}
+type Next = Successor<State, PipeFault>
 
 const isDangerous = ({ kind }: Task): boolean => kind !== 'create'
 const withClient = (all: readonly Client[], one: Client): readonly Client[] => [...new Set([...all, one])].sort()
@@ -339,7 +313,7 @@ const gone = (state: State, who: Client): State => ({
   [who]: { ...state[who], valid: false },
 })
 
-function* successors(state: State, rules: PipeRules, limits: Limits): Generator<Successor> {
+function* successors(state: State, rules: PipeRules, limits: Limits): Generator<Next> {
   const { server, front, tracked, starts, stops, kills, mark, message, alive, work, holder, leases, stable } = state
   yield* ofServe(state, rules, limits)
 
@@ -427,7 +401,7 @@ function* successors(state: State, rules: PipeRules, limits: Limits): Generator<
       to: { ...state, ...refused(state), server: 'grace', tracked: false, message: undefined },
     }
 
-  const ask = (kind: Kind, who: Client | undefined, change: Partial<State> = {}): Successor['to'] => {
+  const ask = (kind: Kind, who: Client | undefined, change: Partial<State> = {}): Next['to'] => {
     if (front === 'pipe') {
       const xid = state.xid === 1 ? 2 : 1
       return { ...state, ...change, xid, message: { kind, client: who, xid, at: 'queued' } }
@@ -509,7 +483,7 @@ function* successors(state: State, rules: PipeRules, limits: Limits): Generator<
 }
 
 /** What `serve` may do next, and what may be done to it. */
-function* ofServe(state: State, rules: PipeRules, limits: Limits): Generator<Successor> {
+function* ofServe(state: State, rules: PipeRules, limits: Limits): Generator<Next> {
   const { alive, message, work, journal, starts, kills, failures, mark, cache } = state
   if (!alive) {
     const comes: State = { ...state, alive: true }

@@ -7,6 +7,7 @@
  * that it did not reclaim in has ended; it is `tainted` once somebody else was granted the lock. A tainted lock reclaimed is
  * illegal; a valid one refused is a loss that need not be.
  */
+import { search, type Found, type Successor } from './search.ts'
 
 export type Client = 'A' | 'B'
 export const clients: readonly Client[] = ['A', 'B']
@@ -360,12 +361,8 @@ export type Event =
   | 'format 1'
   | 'wiped'
 
-export interface Outcome {
-  readonly states: number
-  /** The shortest way to a fault, or none to be found. */
-  readonly fault:
-    { readonly what: 'illegal reclaim' | 'legal reclaim refused'; readonly way: readonly string[] } | undefined
-}
+export type Fault = 'illegal reclaim' | 'legal reclaim refused'
+export type Outcome = Found<Fault>
 
 export const other = (client: Client): Client => (client === 'A' ? 'B' : 'A')
 const nobody: Belief = { connected: true, holdsSince: undefined, valid: false, tainted: false }
@@ -387,35 +384,12 @@ export function explore(rules: Rules, stops: number, events: readonly Event[] = 
     B: nobody,
     store: { ...blank, legacy: isLegacy ? ['A'] : [], format: rules.format ?? (events.includes('format 1') ? 1 : 2) },
   }
-  const cameFrom = new Map<string, { readonly before: string | undefined; readonly action: string }>()
-  let edge: { readonly state: State; readonly key: string }[] = [{ state: first, key: JSON.stringify(first) }]
-  cameFrom.set(JSON.stringify(first), { before: undefined, action: '' })
-  const wayTo = (key: string, last: string): string[] => {
-    const way = [last]
-    for (let at = cameFrom.get(key); at?.before !== undefined; at = cameFrom.get(at.before)) way.unshift(at.action)
-    return way
-  }
-  while (edge.length > 0) {
-    const next: typeof edge = []
-    for (const { state, key } of edge)
-      for (const { action, to } of successors(state, rules, stops, events)) {
-        if (typeof to === 'string') return { states: cameFrom.size, fault: { what: to, way: wayTo(key, action) } }
-        const reached = JSON.stringify(to)
-        if (cameFrom.has(reached)) continue
-        cameFrom.set(reached, { before: key, action })
-        next.push({ state: to, key: reached })
-      }
-    edge = next
-  }
-  return { states: cameFrom.size, fault: undefined }
+  return search(first, (state) => successors(state, rules, stops, events))
 }
 
-interface Successor {
-  readonly action: string
-  readonly to: State | 'illegal reclaim' | 'legal reclaim refused'
-}
+type Next = Successor<State, Fault>
 
-function* successors(state: State, all: Rules, most: number, events: readonly Event[]): Generator<Successor> {
+function* successors(state: State, all: Rules, most: number, events: readonly Event[]): Generator<Next> {
   const { server, tracked, store, instance, stops, upcall, byHand, holder, leases } = state
   // Until it is upgraded, a server is served by release 0.1.0.
   const rules = store.format === 1 && events.includes('format 1') ? { ...format1, start: all.start } : all
@@ -427,7 +401,7 @@ function* successors(state: State, all: Rules, most: number, events: readonly Ev
   const bothRefused = { A: { ...state.A, valid: false }, B: { ...state.B, valid: false } }
 
   if (server === 'down') {
-    const begin = (told: number, release: string): Successor => {
+    const begin = (told: number, release: string): Next => {
       const of = instance + numbersPerStart
       const nothingProven = store.mark !== undefined && store.mark !== told
       const starting: Upcall = { verb: 'start', of, told, nothingProven, at: 0 }
