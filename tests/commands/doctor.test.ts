@@ -731,6 +731,17 @@ eachArtefact('doctor', (artefact) => {
     assert.deepEqual([container.status, container.wrong], [0, []], container.text)
   })
 
+  it('finds nothing wrong in a container under a kernel that names another helper: serve is asked first', async () => {
+    const [container] = await diagnose(
+      artefact,
+      `${pipeHeldBy('serve')}
+      printf '#!/bin/sh\\n' > /sbin/another; chmod 755 /sbin/another; printf /sbin/another > ${parameter}
+      rm /etc/modprobe.d/nfsd-userland-helper.conf; rm -r /run/systemd/system`,
+    )
+    assert.ok(container)
+    assert.deepEqual([container.status, container.wrong], [0, []], container.text)
+  })
+
   it('tells people what is wrong, what follows, and what to type', async () => {
     const said = await toldToPeople(artefact, `printf '%s\\n\\n' ${program} > ${parameter}`)
     const told = `printf %s ${program} > ${parameter} && systemctl restart nfs-server.service`

@@ -66,10 +66,10 @@ export function parameterNames({ parameter, program, moduleLoaded, tracker }: Si
 const longestRunMs = 20_000
 
 /** Runs it as the kernel does: no environment, no descriptors, `/` to work in; on a scratch directory. */
-export async function programRuns({ parameter, program, settings: { calls } }: Site): Promise<Said> {
+export async function programRuns({ parameter, program, tracker, settings: { calls } }: Site): Promise<Said> {
   const named = typeof parameter === 'object' ? namedIn(parameter.text).trim() : ''
-  // Before the kernel has been told: the one that it should be told.
-  const path = fs.existsSync(named) ? named : program
+  // Before the kernel has been told, and where it asks no helper, since serve answers: the one that it should be told.
+  const path = tracker.serving === undefined && fs.existsSync(named) ? named : program
   const told = tellKernel(program)
   const stats = tolerating(['ENOENT', 'ENOTDIR', 'EACCES'], () => fs.statSync(path), undefined)
   if (stats === undefined) return unknown(`${quote(path)} can't be looked at`, 'It is what the kernel should call.')
