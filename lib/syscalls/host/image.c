@@ -4,9 +4,6 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-/* Where the program is loaded: the linker's. */
-extern const char __ehdr_start[] __attribute__((visibility("hidden")));
-
 _Static_assert(sizeof(struct image) <= 4096, "what is before the room fits in a page");
 
 void begin_image(void)

@@ -13,6 +13,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
+/* Where the program is loaded: the linker's. */
+extern const char __ehdr_start[] __attribute__((visibility("hidden")));
+
 /* As all types want to be aligned; and the kinds of blocks, four to each power of two. */
 enum { unit = 16, kinds = 4 * 8 * sizeof(size_t) };
 

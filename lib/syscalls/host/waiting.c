@@ -1,5 +1,6 @@
 /* Of the table of system calls: to wait for what comes, and to say that we are ready. */
 #include "host.h"
+#include "image.h"
 
 #include <elf.h>
 #include <errno.h>
@@ -42,11 +43,11 @@ static JSValue undone(JSContext *engine, int descriptor)
  */
 static void forget_start(void)
 {
-  extern const ElfW(Ehdr) __ehdr_start;
-  const char *base = (const char *)&__ehdr_start;
-  const ElfW(Phdr) *part = (const void *)(base + __ehdr_start.e_phoff);
+  const char *base = __ehdr_start;
+  const ElfW(Ehdr) *header = (const void *)base;
+  const ElfW(Phdr) *part = (const void *)(base + header->e_phoff);
   uintptr_t page = getauxval(AT_PAGESZ);
-  for (int at = 0; at < __ehdr_start.e_phnum; at++)
+  for (int at = 0; at < header->e_phnum; at++)
     if (part[at].p_type == PT_LOAD && !(part[at].p_flags & PF_W)) {
       /* Whole pages: what follows may be written. */
       uintptr_t begin = ((uintptr_t)base + part[at].p_vaddr + page - 1) & -page;
