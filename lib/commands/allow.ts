@@ -31,17 +31,17 @@ import { newestOf } from './shared/forget.ts'
 
 export const allowCommand = command(
   'allow <OWNER..>',
-  'let clients reclaim that were dropped by mistake',
+  'let clients that were dropped by mistake reclaim',
   (cli) =>
     withConsent(withHex(cli))
       .positional('OWNER', {
         type: 'string',
         array: true,
         demandOption: true,
-        describe: 'the whole owner, as list and the log print it; a leading - is \\055',
+        describe: 'the whole owner, as list and the log print it',
       })
-      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
-      .example("$0 allow 'Linux NFSv4.1 ada'", 'asks first, and says when that is right'),
+      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
+      .example("$0 allow 'Linux NFSv4.1 ada'", 'asks first, and says when this is correct'),
   async ({ OWNER: words, hex, 'dry-run': dryRun, yes, json }, settings) => {
     process.umask(0o077)
     const owners = [
@@ -91,9 +91,9 @@ const question = (owners: readonly ClientOwner[], when: string): string =>
   [
     `These clients may reclaim ${when}:`,
     ...owners.map((owner) => `  ${quoteOwner(owner)}`),
-    'That is right only if nobody else has had, or gets before that, what they hold: else two clients hold one lock in turn,',
-    'and the first believes that nothing has changed. If in doubt, say no: a client that may not reclaim is told that its',
-    'locks are lost.',
+    'This is correct only if no other client has had their locks since, and none gets them before. Otherwise a client',
+    'reclaims a lock that another one had meanwhile, and data can be corrupted. If in doubt, answer no: a client that may',
+    'not reclaim learns that its locks are lost.',
     'Go on?',
   ].join('\n')
 
@@ -111,13 +111,14 @@ function assertCanAllow({ state, nfsd }: World, surveyed: Survey, owners: readon
   if (instance.kind === 'none') refuse(`no server instance is recorded in ${quote(state.path)}; see import`)
   if (instance.kind === 'damaged')
     refuse(`${instance.file} can't be understood (${instance.why}), so nobody may reclaim until the next start`)
-  if (untracked) refuse('a server instance ran that could not be recorded, so after the next start nobody may reclaim')
+  if (untracked)
+    refuse('a server instance ran that could not be recorded, so after the next start no client may reclaim')
   if (instance.kind !== 'partial') return
   if (nfsd.grace() === 'over')
-    refuse('the kernel is out of grace, which is not recorded yet; try again when a client has come or gone')
+    refuse('grace is over in the kernel, but that is not recorded yet; try again after the next upcall')
   for (const owner of owners)
     if (['damaged', 'newer'].includes(newestEntryOf(surveyed, owner).kind))
-      refuse(`a record of ${showOwner(owner)} can't be understood, and decides; verify --repair first`)
+      refuse(`a record of ${showOwner(owner)} can't be understood, and would decide; run verify --repair first`)
 }
 
 /**
@@ -133,7 +134,7 @@ function allow(world: World, where: Where, owner: ClientOwner, when: string): 'a
       throw new Failed({
         kind: 'storage',
         atStart: false,
-        what: `${showOwner(owner)} is not allowed: meanwhile it could only reclaim ${whenOf(surveyed.instance)}; ask again`,
+        what: `${showOwner(owner)} is not allowed: by now it could only reclaim ${whenOf(surveyed.instance)}; run the command again`,
       })
     if (newestOf(surveyed, owner) !== undefined) return 'there already'
     const recorded = lookAt(world.state)
@@ -149,7 +150,7 @@ function record(world: World, recorded: Recorded, owner: ClientOwner): Settlemen
   const { state } = world
   const { instance } = recorded
   if (instance.kind !== 'full' && instance.kind !== 'partial')
-    throw new Failed({ kind: 'storage', atStart: false, what: 'the server instance is gone meanwhile' })
+    throw new Failed({ kind: 'storage', atStart: false, what: 'the server instance is gone by now' })
   if (instance.kind === 'full' || instance.full === undefined)
     return recordClient(world, recorded, { owner, session: false, principal: undefined, instance })
   if (state.directoryOf(instance.full) === undefined) restoreDirectory(state, instance.full)

@@ -15,28 +15,28 @@ import { forgetAll, newestOf } from './shared/forget.ts'
 
 export const expireCommand = command(
   'expire <OWNER..>',
-  'take clients out: they may not reclaim any more',
+  'drop clients: they may no longer reclaim',
   (cli) =>
     withConsent(withHex(cli))
       .positional('OWNER', {
         type: 'string',
         array: true,
         demandOption: true,
-        describe: 'as list prints it, or its beginning; with --yes only the whole of it; a leading - is \\055',
+        describe: 'as list prints it, or its beginning; with --yes the whole owner',
       })
       .option('prefix', {
         type: 'boolean',
         default: false,
-        describe: 'with --yes, the beginning of an owner is enough too',
+        describe: 'with --yes, accept the beginning of an owner',
       })
-      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
-      .example("$0 expire 'Linux NFSv4.1 ada'", 'asks first; spaces may stand as they are')
-      .example('$0 expire --yes --hex 4c696e7578', 'in a script, as the kernel names it in an upcall'),
+      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
+      .example("$0 expire 'Linux NFSv4.1 ada'", 'asks first; spaces need no escape')
+      .example('$0 expire --yes --hex 4c696e7578', 'in a script, as the kernel spells it in an upcall'),
   async ({ OWNER: words, hex, prefix, 'dry-run': dryRun, yes, json }, settings) => {
     process.umask(0o077)
     const surveyed = survey(settings)
     const known = knownTo(surveyed)
-    // Said twice by a script, the beginning of one name would next mean somebody else: a person is asked, and sees whom.
+    // If a script runs twice, the beginning of an owner could mean another client the second time. A person sees whom it means.
     const naming = yes && !prefix ? 'whole' : 'whole or beginning'
     const named = words.map((word) => ownerNamed(word, hex, known, naming))
     const owners = [...new Map(named.map((owner) => [escapeOwner(owner), owner])).values()]
@@ -52,7 +52,7 @@ export const expireCommand = command(
     const cameBack = new Set<string>()
     if (!dryRun) {
       await consent(
-        `These clients may not reclaim any more, now or after the next start:\n${owners.map((owner) => `  ${quoteOwner(owner)}\n`).join('')}Go on?`,
+        `These clients will no longer be able to reclaim, now or after the next start:\n${owners.map((owner) => `  ${quoteOwner(owner)}\n`).join('')}Go on?`,
         yes,
       )
       for (const owner of forgetAll(worldOf(settings), settings, asked, progress('expiring clients', owners.length)))
@@ -87,7 +87,7 @@ export const expireCommand = command(
       const number = alive.get(name)
       if (number !== undefined)
         print(
-          `  The kernel still has it, with its locks. To take them back as well: echo expire > ${settings.nfsdDirectory}/clients/${number}/ctl\n`,
+          `  The kernel still has this client, with its locks. To expire it there as well: echo expire > ${settings.nfsdDirectory}/clients/${number}/ctl\n`,
         )
     }
     return cameBack.size === 0 ? 0 : 1

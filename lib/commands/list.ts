@@ -9,16 +9,16 @@ import { clientJson, each, instanceJson, needs, untracked, versionOf, wordFor } 
 
 export const listCommand = command(
   'list',
-  'every client record, and what it means now',
+  'list the client records, and what each means now',
   (cli) =>
     cli
       .option('reclaimable', { type: 'boolean', describe: 'only those that may reclaim, now or after the next start' })
       .option('current', { type: 'boolean', describe: 'only those of the current server instance' })
-      .option('waiting', { type: 'boolean', describe: 'only those that may reclaim, and have not' })
-      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .option('waiting', { type: 'boolean', describe: 'only those that may reclaim, and have not yet' })
+      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
       .conflicts({ reclaimable: ['current', 'waiting'], current: 'waiting' })
-      .example('$0 list --waiting', 'who is missing, while grace runs')
-      .example('$0 list --json', 'for a program: owners in hex too'),
+      .example('$0 list --waiting', 'which clients are missing, in grace')
+      .example('$0 list --json', 'for programs: owners in hex too'),
   ({ reclaimable, current, waiting, json }, settings) => {
     const wanted = (client: Client): boolean =>
       reclaimable === true
@@ -55,7 +55,7 @@ export const listCommand = command(
     }
     if (legacy.length > 0)
       print(
-        `${lines > 0 ? '\n' : ''}Of these, who may reclaim by the kernel's own tracker, only the MD5 of the name is known:\n${legacy.map((name) => `${name}\n`).join('')}`,
+        `${lines > 0 ? '\n' : ''}Clients of the kernel's own tracker, which may reclaim; only the MD5 of their owner is known:\n${legacy.map((name) => `${name}\n`).join('')}`,
       )
     if (lines === 0 && legacy.length === 0 && process.stdout.isTTY) print('no such record\n')
     return 0

@@ -21,18 +21,18 @@ import { forgetAll } from './shared/forget.ts'
 
 export const pruneCommand = command(
   'prune',
-  'take out clients that have not come back for several server instances',
+  'drop clients that have not come back for several server instances',
   (cli) =>
     withConsent(cli)
       .option('unseen', {
         type: 'number',
         demandOption: true,
         requiresArg: true,
-        describe: 'how many instances, the current one included, have waited for them in vain',
+        describe: 'how many instances, the current one included, have waited in vain',
       })
-      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
-      .example('$0 prune --unseen 3 --dry-run', 'who has not come back in the last three grace periods?')
-      .example('$0 prune --unseen 3', 'takes them out; grace may end early then'),
+      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
+      .example('$0 prune --unseen 3 --dry-run', 'which clients missed the last three grace periods?')
+      .example('$0 prune --unseen 3', 'drops them; grace may then end early'),
   async ({ unseen, 'dry-run': dryRun, yes, json }, settings) => {
     process.umask(0o077)
     if (!Number.isSafeInteger(unseen) || unseen < 1)
@@ -47,7 +47,7 @@ export const pruneCommand = command(
     const cameBack = new Set<string>()
     if (!dryRun && missing.length > 0) {
       if (!yes) remark(list)
-      await consent(`${counted(missing.length, 'client')} may not reclaim any more. Go on?`, yes)
+      await consent(`${counted(missing.length, 'client')} will no longer be able to reclaim. Go on?`, yes)
       const world = worldOf(settings)
       for (const owner of forgetAll(world, settings, missing, progress('pruning clients', missing.length)))
         cameBack.add(escapeOwner(owner))
@@ -72,7 +72,7 @@ export const pruneCommand = command(
     print(`${list}${counted(missing.length - cameBack.size, 'client')} ${dryRun ? 'would be pruned' : 'pruned'}\n`)
     if (legacy > 0)
       remark(
-        `${counted(legacy, 'client')} of the kernel's own tracker left as before, since only the MD5 of a name is known there: they count until grace ends\n`,
+        `${counted(legacy, 'client')} of the kernel's own tracker kept, because it knows only the MD5 of their owners: they count until grace ends\n`,
       )
     for (const { owner } of missing)
       if (cameBack.has(escapeOwner(owner))) print(`not pruned ${quoteOwner(owner)}: it came back meanwhile\n`)

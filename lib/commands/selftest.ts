@@ -41,11 +41,11 @@ interface Measured {
 
 export const selftestCommand = command(
   'selftest',
-  'how many clients can this server recover within its grace period?',
+  'measure how many clients this server can recover in one grace period',
   (cli) =>
     cli
-      .option('clients', { type: 'number', default: 160, describe: 'how many clients to play' })
-      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .option('clients', { type: 'number', default: 160, describe: 'how many clients to simulate' })
+      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
       .example('$0 selftest', 'in the configured state directory, for the configured grace time')
       .example('$0 selftest -s /mnt/new-disk --json', 'before moving the state directory there'),
   async ({ clients, json }, settings) => {
@@ -146,7 +146,7 @@ function describe(measured: Measured): string {
     `${parallel.ways} side by side    ${parallel.upcallsPerSecond} upcalls/s, 99 % within ${parallel.p99Ms} ms`,
     '',
     `Within ${graceSeconds} s of grace this server can recover about ${recoverable.withSessions} clients with sessions (NFSv4.1 and later),`,
-    `or about ${recoverable.withoutSessions} without (NFSv4.0). The kernel and the network have not been counted.`,
+    `or about ${recoverable.withoutSessions} without (NFSv4.0). The time of the kernel and the network is not included.`,
   ].join('\n')
 }
 

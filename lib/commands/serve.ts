@@ -5,12 +5,12 @@ import { command } from './shared/command.ts'
 
 export const serveCommand = command(
   'serve',
-  'answer the kernels that call no helper, by the pipe of rpc_pipefs; it stays',
+  'answer a kernel that calls no helper, through the pipe of rpc_pipefs, until SIGTERM',
   (cli) => {
     for (const [name, { takes, summary }] of Object.entries(serveOptions))
       cli = cli.option(name, { type: takes === undefined ? 'boolean' : 'string', describe: summary })
     return cli
-      .example('$0 serve', "as the service does, before the server's start")
+      .example('$0 serve', 'before the server starts, as the service does')
       .example('$0 -f serve --until-gone', 'for one server instance, in a container')
   },
   () => {

@@ -24,17 +24,17 @@ import {
 
 export const showCommand = command(
   'show <OWNER>',
-  'everything known about one client',
+  'show everything that is known about one client',
   (cli) =>
     withHex(cli)
       .positional('OWNER', {
         type: 'string',
         demandOption: true,
-        describe: 'as list prints it, or its beginning; a leading - is \\055',
+        describe: 'as list prints it, or its beginning',
       })
-      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
-      .example("$0 show 'Linux NFSv4.1 ada'", 'spaces may stand as they are')
-      .example('$0 show --hex 4c696e7578', 'as the kernel names it in an upcall'),
+      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
+      .example("$0 show 'Linux NFSv4.1 ada'", 'spaces need no escape')
+      .example('$0 show --hex 4c696e7578', 'as the kernel spells it in an upcall'),
   async ({ OWNER, hex, json }, settings) => {
     const surveyed = survey(settings)
     const kernel = await liveClients(settings.nfsdDirectory)

@@ -1,4 +1,4 @@
-/** `status`: the server instance, who may reclaim, who has, and what holds grace open. */
+/** `status`: the server instance, which clients have reclaimed, and what keeps grace open. */
 import fs from 'node:fs'
 import { counted, escaped } from '../failure.ts'
 import type { Instance } from '../rules/instance.ts'
@@ -29,13 +29,13 @@ import {
 
 export const statusCommand = command(
   'status',
-  'the server instance, who may reclaim, who has, and what holds grace open',
+  'show the server instance, which clients have reclaimed, and what keeps grace open',
   (cli) =>
     cli
-      .option('json', { type: 'boolean', default: false, describe: 'a result for programs: every client' })
+      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs: every client' })
       .option('all', { type: 'boolean', default: false, describe: 'every client, not only the first of each kind' })
-      .example('$0 status', 'why clients wait, and for how long')
-      .example('watch $0 status', 'while they come back'),
+      .example('$0 status', 'why clients wait, and how long still')
+      .example('watch $0 status', 'while clients come back'),
   async ({ json, all }, settings) => {
     const kernel = await askKernel(settings)
     const walked = walk(settings)
@@ -159,10 +159,10 @@ function describe(status: Status, all: boolean): void {
   )
   if (surveyed.untracked) print(`\n${toned()('bad', `${untracked[0]?.toUpperCase() ?? ''}${untracked.slice(1)}.`)}\n`)
   if (status.grace.runs) {
-    print(toned()('strong', '\nWhat holds grace open\n'))
+    print(toned()('strong', '\nWhat keeps grace open\n'))
     const lines = [...waiting, ...silent].slice(0, most)
     if (holders === 0)
-      print('Nobody: it ends with the next NFSv4.1 client that is recorded, or when its time is over.\n')
+      print('No client. Grace ends when the next NFSv4.1 client is recorded, or when its time is over.\n')
     else if (all) for (const holder of holdersAmong(walked.clients, surveyed)) print(`${sayHolder(holder)}\n`)
     else print(capped(lines, holders - lines.length, 'list --waiting'))
   }
@@ -191,7 +191,7 @@ function sayServing({ kind, serving }: Tracker, count: Readonly<Record<Word, num
       'not recorded',
       toned()(
         'bad',
-        `${counted(serving.notRecorded.length, 'client')} whose record can't be written: serve goes on trying`,
+        `${counted(serving.notRecorded.length, 'client')} whose record can't be written: serve keeps trying`,
       ),
     ])
   return lines
@@ -203,7 +203,7 @@ function sayForgotten({ tracker, kernel }: Status, all: boolean): string {
   const old = kernel.live.clients.filter(({ minorVersion }) => minorVersion === 0)
   if (old.length === 0) return ''
   const lines = old.slice(0, all ? old.length : most).map(({ owner }) => quoteOwner(owner))
-  return `${toned()('strong', '\nLose their locks at the restart after next\n')}NFSv4.0 clients that reclaim, since the pipe does not tell that they have: mount with NFSv4.1 or later.\n${capped(lines, old.length - lines.length, 'status --all')}`
+  return `${toned()('strong', '\nLose their locks at the second restart from now\n')}NFSv4.0 clients that reclaim: through the pipe the kernel does not report it. Mount with NFSv4.1 or later.\n${capped(lines, old.length - lines.length, 'status --all')}`
 }
 
 function saySince({ surveyed: { instance }, grace: { since, age, clockWasSet, ended } }: Status): string {
@@ -212,7 +212,7 @@ function saySince({ surveyed: { instance }, grace: { since, age, clockWasSet, en
     age === undefined
       ? ''
       : `, ${sayDuration(age.seconds)} ago by ${age.by === 'nfsd' ? "the age of nfsd's threads" : 'the wall clock'}`
-  const set = clockWasSet ? '; the clocks disagree: one was set since, or nfsd has started anew and nobody told us' : ''
+  const set = clockWasSet ? '; the clocks disagree: one was set since, or nfsd was restarted without an upcall' : ''
   const over = ended === undefined ? '' : `; grace ended ${isoTime(ended)}`
   return `${isoTime(since)}${running}${set}${over}`
 }
@@ -223,19 +223,17 @@ function sayGrace({ surveyed: { instance }, kernel, grace: { left } }: Status): 
   const inGrace = instance.kind === 'partial'
   switch (kernel.grace) {
     case 'unknown':
-      return `the kernel does not say (no v4_end_grace)${inGrace ? '; not over, as far as it has told us' : ''}`
+      return `the kernel does not show it (no v4_end_grace)${inGrace ? '; no upcall has ended it' : ''}`
     case 'over':
       return inGrace
-        ? toned()('bad', 'over in the kernel, and nobody has told us: the next upcall will end it here too')
+        ? toned()('bad', 'over in the kernel, but no upcall has said so: the next upcall ends it here too')
         : 'over, in the kernel too'
     case 'running':
       if (!inGrace)
-        return instance.kind === 'full'
-          ? 'over, as far as we were told; the kernel says that it is running'
-          : 'running in the kernel'
+        return instance.kind === 'full' ? 'over by the last upcall, but running in the kernel' : 'running in the kernel'
       if (left === undefined) return `running${busy}`
       return left > 0
-        ? `running; about ${Math.ceil(left)} s${length} left, more if clients are still reclaiming then`
+        ? `running; about ${Math.ceil(left)} s${length} left, longer if clients are still reclaiming then`
         : `running, though its time${length} was over ${Math.floor(-left)} s ago: the kernel extends it while clients reclaim`
   }
 }
@@ -247,22 +245,22 @@ function sayCounts(instance: Instance, count: Readonly<Record<Word, number>>, da
           `${count.reclaimed + count.new + count.waiting} may reclaim: ${count.reclaimed} reclaimed, ${count.waiting} waiting, ${count.new} new`,
         ]
       : [`${count.recorded} may reclaim after the next start`]
-  if (legacy > 0) parts.push(`${counted(legacy, 'client')} more by the kernel's own tracker (list)`)
-  if (count.void > 0) parts.push(`${counted(count.void, 'record')} that nothing looks at any more`)
+  if (legacy > 0) parts.push(`${counted(legacy, 'client')} more recorded by the kernel's own tracker (list)`)
+  if (count.void > 0) parts.push(`${counted(count.void, 'record')} without effect`)
   if (damaged > 0) parts.push(toned()('bad', `${damaged} that can't be understood`))
   return parts.join('; ')
 }
 
 const whyHeld = {
   waiting: 'has not reclaimed',
-  'waiting-without-session': 'has not reclaimed; as an NFSv4.0 client it will never say that it is done',
-  'without-session': 'is an NFSv4.0 client, and never says that it is done',
+  'waiting-without-session': 'has not reclaimed; as an NFSv4.0 client it never reports that it is done',
+  'without-session': 'is an NFSv4.0 client, which never reports that it is done',
 } as const
 
 /** What grace waits for. */
 function sayHolder({ because, client }: GraceHolder): string {
   if (because === 'whole-time' || client === undefined)
-    return "an NFSv4.0 client that is gone again, or clients of the kernel's own tracker: it runs for its whole time"
+    return "an NFSv4.0 client that has left again, or clients of the kernel's own tracker: grace lasts its full time"
   const unseen = client.unseen > 1 ? `; not seen for ${client.unseen} instances` : ''
   return `${quoteOwner(client.owner)} ${whyHeld[because]}${unseen}`
 }
@@ -271,7 +269,7 @@ function live(kernel: Kernel['live'], surveyed: Survey, most: number): string {
   if (kernel === 'unknown') return ''
   const { clients, silent } = kernel
   const title = toned()('strong', "\nThe kernel's clients\n")
-  const more = silent === 0 ? '' : `${silent} of which the kernel does not tell at the moment.\n`
+  const more = silent === 0 ? '' : `${silent} more that the kernel does not describe at the moment.\n`
   if (clients.length === 0) return `${title}${silent === 0 ? 'None at the moment.\n' : more}`
   const rows = clients.map((client) => [
     recordedAs(surveyed, client) ?? 'no',

@@ -27,7 +27,7 @@ export const verifyCommand = command(
         default: false,
         describe: 'move what is damaged into v4clients/damaged; nothing is deleted',
       })
-      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
       .example('$0 verify', 'exit status 1 if anything is wrong')
       .example('$0 verify --repair --dry-run', 'what would be moved'),
   async ({ repair, 'dry-run': dryRun, yes, json }, settings) => {
@@ -50,8 +50,8 @@ export const verifyCommand = command(
       return count.wrong === 0 ? 0 : 1
     }
     const tone = toned()
-    if (mends) for (const finding of repairAll(settings)) print(line(tone('good', 'mended'), finding))
-    const verb = repair && dryRun ? 'would mend' : 'wrong'
+    if (mends) for (const finding of repairAll(settings)) print(line(tone('good', 'repaired'), finding))
+    const verb = repair && dryRun ? 'would repair' : 'wrong'
     for (const finding of findingsIn(settings, count))
       print(
         line(
@@ -73,11 +73,11 @@ async function mayMend(settings: Where & { readonly stateDirectory: string }, ye
   for (const finding of findingsIn(settings, { records: 0, wrong: 0 })) {
     if (!isWrong(finding) || finding.kind === 'unusable') continue
     mendable++
-    if (!yes) remark(line('would mend', finding))
+    if (!yes) remark(line('would repair', finding))
   }
   if (mendable === 0) return false
   await consent(
-    `${mendable} things are mended; what is damaged is kept in ${escaped(settings.stateDirectory)}/v4clients/damaged. Go on?`,
+    `${counted(mendable, 'thing')} will be repaired; damaged entries are kept in ${escaped(settings.stateDirectory)}/v4clients/damaged. Go on?`,
     yes,
   )
   return true
@@ -101,7 +101,7 @@ function* findingsIn(where: Where, count: { records: number; wrong: number }): G
   const read = readable(where)
   if ('unusable' in read) {
     count.wrong++
-    const why = `${read.unusable}: whatever is in it is not believed; see that nobody else can write there, and look at the records`
+    const why = `${read.unusable}: nothing in it is trusted; make sure that no other user can write there, and check the records`
     yield { kind: 'unusable', path: where.stateDirectory, why }
     return
   }

@@ -8,8 +8,11 @@ export const serveOptions = {
     takes: 'DIR',
     summary: 'where rpc_pipefs is mounted (default: nfs.conf, then /run/rpc_pipefs or /var/lib/nfs/rpc_pipefs)',
   },
-  'until-gone': { takes: undefined, summary: 'end with status 0 when the pipe goes: one process a server instance' },
-  'max-version': { takes: 'N', summary: `speak no later version of the protocol (1 to ${latestVersion})` },
+  'until-gone': {
+    takes: undefined,
+    summary: 'end with status 0 when the pipe disappears: one process for each server instance',
+  },
+  'max-version': { takes: 'N', summary: `use no later version of the protocol (1 to ${latestVersion})` },
   'ready-fd': {
     takes: 'N',
     summary: 'write a newline to this descriptor, and close it, as soon as messages are answered',

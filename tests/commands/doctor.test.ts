@@ -80,7 +80,7 @@ const faults: readonly Fault[] = [
     check: 'kernel-support',
     verdict: 'unknown',
     make: 'rm -r /sys/module/nfsd /boot/*',
-    says: /can't be told/,
+    says: /is not known/,
     mend: /^modprobe nfsd$/,
   },
   {
@@ -88,7 +88,7 @@ const faults: readonly Fault[] = [
     check: 'static-helper',
     verdict: 'wrong',
     make: 'config CONFIG_STATIC_USERMODEHELPER=y \'CONFIG_STATIC_USERMODEHELPER_PATH=""\'',
-    says: /runs no helper at all.*who must not/s,
+    says: /runs no helper at all.*that must not/s,
   },
   {
     title: 'the kernel runs one program instead of every helper',
@@ -130,7 +130,7 @@ const faults: readonly Fault[] = [
     check: 'pipe',
     verdict: 'wrong',
     make: `${pipeHeldBy('serve')}; cp /bin/sleep /usr/local/sbin/nfsdcld; /usr/local/sbin/nfsdcld 1000 > /dev/null 2>&1 3<> ${pipe} &`,
-    says: /held by (?:nfsdcld|sleep) \(process [0-9]+\), (?:nfsdcld|sleep) .*neither knows of all clients/s,
+    says: /held by (?:nfsdcld|sleep) \(process [0-9]+\), (?:nfsdcld|sleep) .*neither knows all clients/s,
     also: ['nfsdcld'],
   },
   {
@@ -138,7 +138,7 @@ const faults: readonly Fault[] = [
     check: 'pipe',
     verdict: 'wrong',
     make: makePipe,
-    says: /has a pipe, and nobody holds it/,
+    says: /has a pipe, but no process holds it/,
   },
   {
     title: 'records could not be written that came by the pipe',
@@ -152,7 +152,7 @@ const faults: readonly Fault[] = [
     check: 'pipe-clients',
     verdict: 'doubtful',
     make: `${pipeHeldBy('serve')}; ${liveClient(3, 'ada', 0)}`,
-    says: /1 NFSv4.0 client will lose locks at the restart after next: 'ada'/,
+    says: /1 NFSv4.0 client will lose locks at the second restart from now: "ada"/,
   },
   {
     title: 'the kernel was told a long list',
@@ -226,7 +226,7 @@ const faults: readonly Fault[] = [
     check: 'executable',
     verdict: 'wrong',
     make: `t=$(readlink ${program}); rm ${program}; printf '#!/bin/sh\\nexec %s "$@"\\n' $t > ${program}; chmod 775 ${program}`,
-    says: /changed by others/,
+    says: /changed by users other than root/,
     mended: true,
   },
   {
@@ -269,7 +269,7 @@ const faults: readonly Fault[] = [
     check: 'executable',
     verdict: 'wrong',
     make: `t=$(readlink ${program}); rm ${program}; printf '#!/bin/sh\\ncase $1 in --*) exec %s "$@";; esac\\n' $t > ${program}; chmod 755 ${program}`,
-    says: /records nothing, and says that it did/,
+    says: /reports success, but records nothing/,
   },
   {
     title: 'the program is of another version',
@@ -291,7 +291,7 @@ const faults: readonly Fault[] = [
     check: 'remembered',
     verdict: 'wrong',
     make: 'echo "options nfsd nfs4_disable_idmapping=0 cltrack_prog=/sbin/nfsdcltrack" > /etc/modprobe.d/zz.conf',
-    says: /told of '\/sbin\/nfsdcltrack' \(\/etc\/modprobe\.d\/zz\.conf\)/,
+    says: /will call '\/sbin\/nfsdcltrack' \(\/etc\/modprobe\.d\/zz\.conf\)/,
   },
 
   // the tracker that it took
@@ -308,7 +308,7 @@ const faults: readonly Fault[] = [
     check: 'tracker',
     verdict: 'wrong',
     make: restartedWith('Using nfsdcld client tracking operations.'),
-    says: /took it instead/,
+    says: /uses it instead/,
   },
   ...(
     [
@@ -339,7 +339,7 @@ const faults: readonly Fault[] = [
     check: 'tracker',
     verdict: 'unknown',
     make: "kernel_said 'eth0: link up'",
-    says: /says nothing of a tracker/,
+    says: /names no tracker/,
     mend: /journalctl/,
   },
   {
@@ -347,7 +347,7 @@ const faults: readonly Fault[] = [
     check: 'tracker',
     verdict: 'unknown',
     make: "printf '30,1,1,-;NFSD: Using UMH upcall client tracking operations.\\n' > /kmsg",
-    says: /says nothing of a tracker/,
+    says: /names no tracker/,
   },
   {
     title: "the kernel's nfsd file system is not mounted",
@@ -395,7 +395,7 @@ const faults: readonly Fault[] = [
     check: 'state-way',
     verdict: 'wrong',
     make: `chmod 777 ${state}`,
-    says: /everybody may write to '\/srv\/state'.*taken away/s,
+    says: /every user can write to '\/srv\/state'.*remove them/s,
     mended: true,
   },
   {
@@ -403,7 +403,7 @@ const faults: readonly Fault[] = [
     check: 'state-way',
     verdict: 'wrong',
     make: 'chmod 777 /srv',
-    says: /everybody may write to '\/srv', on the way/,
+    says: /every user can write to '\/srv', on the path/,
     mended: true,
   },
   {
@@ -411,7 +411,7 @@ const faults: readonly Fault[] = [
     check: 'state-way',
     verdict: 'wrong',
     make: `mkdir -p /opt/linked; chmod 777 /opt; ln -s ${state} /opt/linked/state; sed -i s:/srv/state:/opt/linked/state: /etc/nfs.conf`,
-    says: /everybody may write to '\/opt'/,
+    says: /every user can write to '\/opt'/,
     mended: true,
     also: ['configuration'],
   },
@@ -420,7 +420,7 @@ const faults: readonly Fault[] = [
     check: 'state-way',
     verdict: 'doubtful',
     make: 'chown :50 /srv; chmod 2775 /srv',
-    says: /a group may write to '\/srv'/,
+    says: /a group can write to '\/srv'/,
     mended: true,
   },
   {
@@ -428,7 +428,7 @@ const faults: readonly Fault[] = [
     check: 'state-way',
     verdict: 'doubtful',
     make: `chown 106 ${state}`,
-    says: /'\/srv\/state' belongs to another user \(106\).*not be forged.*older ones put back/s,
+    says: /'\/srv\/state' belongs to another user \(106\).*not forge.*put older ones back/s,
     mend: /state-dir/,
   },
   {
@@ -475,7 +475,7 @@ const faults: readonly Fault[] = [
     check: 'storage',
     verdict: 'wrong',
     make: movedTo('mount -t tmpfs none'),
-    says: /is on tmpfs, mounted at '\/srv\/state'.*does not outlast/s,
+    says: /is on tmpfs, mounted at '\/srv\/state'.*do not outlast/s,
   },
   {
     title: 'the records are in memory (ramfs)',
@@ -617,7 +617,7 @@ const faults: readonly Fault[] = [
     check: 'records',
     verdict: 'doubtful',
     make: `echo soon > ${state}/boot_time`,
-    says: /1 file for people can't be understood: '\/srv\/state\/boot_time'.*Nothing is decided/s,
+    says: /1 file for people can't be understood: '\/srv\/state\/boot_time'.*They decide nothing/s,
     mend: /verify --repair/,
   },
   {
@@ -634,7 +634,7 @@ const faults: readonly Fault[] = [
     check: 'instance',
     verdict: 'wrong',
     make: `mount -o remount,ro ${state}; upcall init || true; mount -o remount,rw ${state}; ${noStart}; for mark in /run/nfsd-userland-helper/*; do ln -sfn 1 $mark; done`,
-    says: /was started, and that could not be recorded/,
+    says: /was started, but that could not be recorded/,
   },
   {
     title: 'what was recorded of the instance is damaged',
@@ -656,7 +656,7 @@ const faults: readonly Fault[] = [
     check: 'instance',
     verdict: 'wrong',
     make: `${gracePeriod}; echo Y > /srv/nfsd/v4_end_grace`,
-    says: /left grace, and instance [0-9]+ is still in it/,
+    says: /grace is over, but instance [0-9]+ is still in grace/,
     mended: true,
   },
   {
@@ -681,7 +681,7 @@ const faults: readonly Fault[] = [
     check: 'grace-time',
     verdict: 'wrong',
     make: 'echo 10 > /srv/nfsd/nfsv4gracetime',
-    says: /grace lasts 10 s, and a lease 90 s/,
+    says: /grace lasts 10 s, but a lease 90 s/,
     mend: /grace-time 90/,
   },
   {
@@ -757,7 +757,7 @@ eachArtefact('doctor', (artefact) => {
   it('is for root, as are the records: anybody else is told so', async () => {
     assert.match(
       await askedByNobody(artefact, 'doctor'),
-      /^nfsd-userland-helper: error: doctor looks at what only root may see: run it as root\n135\n$/,
+      /^nfsd-userland-helper: error: doctor reads files that only root may read: run it as root\n135\n$/,
     )
     assert.match(
       await askedByNobody(artefact, 'list'),
@@ -777,20 +777,20 @@ eachArtefact('doctor', (artefact) => {
       ),
       [
         '"cid" will not reclaim: its record could not be written',
-        '"bob" will not reclaim: it is not recorded: a client of NFSv4.0, of which the pipe does not tell that it has reclaimed',
+        '"bob" will not reclaim: it is not recorded: it uses NFSv4.0, and through the pipe the kernel does not report that it has reclaimed',
         '"dan" will not reclaim: it is not recorded',
-        '"ada" will, and not after the restart that follows: it is a client of NFSv4.0',
+        '"ada" will reclaim after the next restart, but not after the one that follows: it uses NFSv4.0',
         '2 clients will be able to reclaim after a restart, 3 will not.',
         '1\n',
       ].join('\n'),
     )
     assert.match(
       await ask(`${pipeHeldBy('serve')}; rm ${pipe}; mkfifo ${pipe}; ${liveClient(3, 'ada', 2)}`),
-      /^Nobody can be expected to reclaim: no process holds the pipe: .*\.\n1\n$/,
+      /^No client can be expected to reclaim: no process holds the pipe: .*\.\n1\n$/,
     )
     assert.match(
       await ask(`${makePipe}; exec 9<> ${pipe}; ${liveClient(3, 'ada', 2)}`),
-      /^Nobody can be expected to reclaim: the tracker is the pipe, held by .*: its records are not these\.\n1\n$/,
+      /^No client can be expected to reclaim: the tracker is the pipe, held by .*: it does not use these records\.\n1\n$/,
     )
   })
 

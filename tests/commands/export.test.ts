@@ -62,7 +62,10 @@ forPeople('export', (artefact) => {
     const database = beside(s, 'main.sqlite')
     const said = await s.call(['export', '--to', 'nfsdcld', '-o', database])
     assert.equal(said.status, done)
-    assert.match(said.stderr, /1 client left out: a name that begins with hash: would let another client reclaim there/)
+    assert.match(
+      said.stderr,
+      /1 client left out: an owner that begins with hash: would let another client reclaim there/,
+    )
     assert.equal(sql(database, 'SELECT id FROM "rec-0000000000000001"'), 'ada\n')
   })
 
@@ -173,10 +176,7 @@ forPeople('export', (artefact) => {
       may_reclaim: boolean
     }
     assert.deepEqual([shown.ran_untracked, shown.may_reclaim], [true, false])
-    assert.match(
-      (await s.call(['show', 'ada'])).stdout,
-      /but +a server instance has been running that could not be recorded/,
-    )
+    assert.match((await s.call(['show', 'ada'])).stdout, /but +a server instance ran that could not be recorded/)
   })
 
   it('changes nothing here, and no file that is there', async () => {

@@ -215,7 +215,7 @@ forPeople("import from nfsdcld's database", (artefact) => {
       `INSERT INTO "rec-0000000000000001" (id) VALUES (CAST('hash:${md5('ada')}' || char(0) AS BLOB));`,
     )
     writeFileSync(join(s.nfsdDir, 'nfsv4recoverydir'), `${join(s.stateDir, 'v4recovery')}\n`)
-    assert.match((await imported(s, storage)).stdout, /1 of 1 clients known by MD5 only placed/)
+    assert.match((await imported(s, storage)).stdout, /1 of 1 clients known only by MD5 placed/)
     await s.init()
     assert.equal((await s.check('ada', 'v4.0', join(s.stateDir, 'v4recovery', md5('ada')))).status, done)
   })
@@ -411,7 +411,7 @@ forPeople('import', (artefact) => {
     const source = given(s, 'ada')
     const unasked = await s.call(['import', source])
     assert.equal(unasked.status, badArgument)
-    assert.match(unasked.stderr, /there is no terminal to ask on, so say --yes/)
+    assert.match(unasked.stderr, /there is no terminal to ask on; use --yes/)
     assert.equal(
       (await s.call(['import', '--dry-run', source])).stdout.split('\n')[0]?.startsWith('1 client would be imported'),
       true,

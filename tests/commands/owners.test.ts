@@ -63,13 +63,15 @@ describe('an owner named by a person', () => {
   })
 
   it('is refused where several begin so: they are named', () => {
-    assert.match(refusal('Linux'), /^2 clients begin so \("Linux NFSv4\.1 ada", "Linux NFSv4\.1 adam"\): 'Linux'$/)
+    assert.match(
+      refusal('Linux'),
+      /^2 clients begin like this \("Linux NFSv4\.1 ada", "Linux NFSv4\.1 adam"\): 'Linux'$/,
+    )
   })
 
   it('is refused where nobody is called so', () => {
-    for (const word of ['eve', '', 'Bob', 'bob\\012\\012'])
-      assert.match(refusal(word), /^no client is recorded by this name/)
-    assert.match(refusal('626f', true), /^no client is recorded by this name/, 'with --hex there are no prefixes')
+    for (const word of ['eve', '', 'Bob', 'bob\\012\\012']) assert.match(refusal(word), /^no client has this owner/)
+    assert.match(refusal('626f', true), /^no client has this owner/, 'with --hex there are no prefixes')
     assert.match(refusal('bob', true), /not hexadecimal|odd number/)
   })
 })

@@ -44,7 +44,7 @@ forPeople('expire', (artefact) => {
     assert.equal(refused.status, badArgument)
     assert.match(
       refused.stderr,
-      /by this whole name; to let it be a beginning \("Linux adam"\), say --prefix: 'Linux ad'\n$/,
+      /no client has this whole owner; with --prefix it would mean "Linux adam": 'Linux ad'\n$/,
     )
     await s.init()
     assert.deepEqual(await mayReclaim(s, 'Linux ada', 'Linux adam'), ['Linux adam'])
@@ -244,7 +244,10 @@ forPeople('allow', (artefact) => {
     await s.remove('bob')
     const over = await onTerminal(s, ['allow', 'bob'], () => s.graceDone())
     assert.equal(over.status, storageFailed, over.said)
-    assert.match(over.said, /"bob" is not allowed: meanwhile it could only reclaim after the next start; ask again/)
+    assert.match(
+      over.said,
+      /"bob" is not allowed: by now it could only reclaim after the next start; run the command again/,
+    )
     await s.init()
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob'), ['ada'])
   })
@@ -272,11 +275,11 @@ forPeople('allow', (artefact) => {
     await s.fullInstanceWith('ada')
     await s.remove('ada')
     symlinkSync('0', mark(s))
-    await refused(/could not be recorded, so after the next start nobody may reclaim/)
+    await refused(/could not be recorded, so after the next start no client may reclaim/)
     unlinkSync(mark(s))
     await s.init()
     s.kernelGrace('Y\n')
-    await refused(/the kernel is out of grace, which is not recorded yet/)
+    await refused(/grace is over in the kernel, but that is not recorded yet/)
     s.kernelGrace('N\n')
     await s.create('ada', 'v4.1')
     s.kernelGrace('N\n')

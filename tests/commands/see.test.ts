@@ -240,7 +240,7 @@ forPeople('show', (artefact) => {
     assert.equal(ambiguous.status, badArgument)
     assert.match(
       ambiguous.stderr,
-      /error: 2 clients begin so \(.*ada.*bob.*\): 'Linux'\n$|error: 2 clients begin so \(.*bob.*ada.*\): 'Linux'\n$/,
+      /error: 2 clients begin like this \(.*ada.*bob.*\): 'Linux'\n$|error: 2 clients begin like this \(.*bob.*ada.*\): 'Linux'\n$/,
     )
   })
 
@@ -341,7 +341,7 @@ forPeople('status', (artefact) => {
     assert.deepEqual(await holders(), ['bob waiting', 'old waiting-without-session'])
     assert.match(
       await asked(s, 'status'),
-      /\n"old" has not reclaimed; as an NFSv4\.0 client it will never say that it is done\n/,
+      /\n"old" has not reclaimed; as an NFSv4\.0 client it never reports that it is done\n/,
     )
     await s.check('old', 'v4.0')
     await s.create('bob', 'v4.1')
@@ -416,7 +416,7 @@ forPeople('status', (artefact) => {
     liveInKernel(s, 3, 'bob')
     const said = await s.call(['status'])
     assert.equal(said.status, done)
-    assert.match(said.stdout, / "ada"\n.* "bob"\n1 of which the kernel does not tell at the moment\.\n$/)
+    assert.match(said.stdout, / "ada"\n.* "bob"\n1 more that the kernel does not describe at the moment\.\n$/)
     assert.match((await s.call(['show', 'bob'])).stdout, /client 3/)
     const { expired } = JSON.parse((await s.call(['expire', '--yes', '--dry-run', '--json', 'ada'])).stdout) as {
       expired: { live: boolean | null }[]
@@ -446,7 +446,7 @@ forPeople('status', (artefact) => {
     const s = server(artefact)
     await inGrace(s)
     s.kernelGrace('Y\n')
-    assert.match(await asked(s, 'status'), /\ngrace +over in the kernel, and nobody has told us/)
+    assert.match(await asked(s, 'status'), /\ngrace +over in the kernel, but no upcall has said so/)
     assert.deepEqual((await status(s)).grace.held_by, [])
   })
 
@@ -476,7 +476,7 @@ forPeople('status', (artefact) => {
     s.writeState('new_boot_time', 'soon\n')
     assert.match(
       await asked(s, 'status'),
-      /\nserver instance +unknown, and nobody may reclaim until the next start: new_boot_time can't be understood/,
+      /\nserver instance +unknown, and no client may reclaim until the next start: new_boot_time can't be understood/,
     )
     assert.deepEqual(new Set(Object.values(await standings(s))), new Set(['void']))
   })

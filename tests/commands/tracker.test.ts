@@ -42,15 +42,15 @@ eachArtefact('install --tracker', (artefact) => {
       (path) => spawnSync('test', ['-L', join(root, path), '-o', '-e', join(root, path)]).status === 0,
     )
 
-  it('puts both front ends in place as it comes, and each start of the machine decides', async () => {
+  it('puts both front ends in place as it comes, and each boot decides', async () => {
     const root = scratchRoot('systemd')
     const { stdout } = await say(artefact, 'install', '--root', root)
     assert.deepEqual(there(root), [serves, serves])
     assert.match(
       stdout,
       serves
-        ? /^tracker: the helper or the pipe: each start of the machine decides$/m
-        : /^tracker: the helper, which the kernel calls: Node's script can't serve the pipe$/m,
+        ? /^tracker: the helper or the pipe: each boot decides$/m
+        : /^tracker: the helper, which the kernel calls: the Node script can't serve the pipe$/m,
     )
     assert.equal(readlinkSync(join(root, nfsdcld)), '/dev/null', 'nfsdcld is masked for either')
     if (serves) assert.match(readFileSync(join(root, service), 'utf8'), /^ConditionPathExists=\|!.*cltrack_prog$/m)
@@ -60,7 +60,7 @@ eachArtefact('install --tracker', (artefact) => {
     const root = scratchRoot('systemd')
     await say(artefact, 'install', '--root', root)
     const { stdout } = await say(artefact, 'install', '--root', root, '--tracker=helper', '--json')
-    assert.deepEqual((JSON.parse(stdout) as Report).tracker, { asked: 'helper', takes: 'helper', why: 'you said so' })
+    assert.deepEqual((JSON.parse(stdout) as Report).tracker, { asked: 'helper', takes: 'helper', why: 'you chose it' })
     assert.deepEqual(there(root), [false, false])
     assert.equal(readlinkSync(join(root, nfsdcld)), '/dev/null')
   })
@@ -75,7 +75,7 @@ eachArtefact('install --tracker', (artefact) => {
         [status, stderr],
         [
           badArgument,
-          "nfsd-userland-helper: error: only the executable can serve the pipe, not Node's script: '--tracker=serve'\n",
+          "nfsd-userland-helper: error: only the executable can serve the pipe, not the Node script: '--tracker=serve'\n",
         ],
       )
   })
@@ -181,7 +181,7 @@ eachArtefact('install beside nfsdcld', (artefact) => {
     )
     const { status, stderr } = await say(artefact, 'install', '--root', root, '--import')
     assert.equal(status, badArgument)
-    assert.match(stderr, /clients are imported on the system that runs: '--import'/)
+    assert.match(stderr, /clients can be imported only into the running system: '--import'/)
   })
 })
 

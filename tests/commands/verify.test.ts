@@ -333,7 +333,7 @@ forPeople('verify', (artefact) => {
     await s.fullInstanceWith('ada')
     writeFileSync(join(clients(s), 'odd\x1b[31m\nname'), 'evidence')
     const { stdout } = await s.call(['verify', '--repair', '--yes'])
-    assert.match(stdout, /mended: stray .*odd\\033\[31m\\012name/)
+    assert.match(stdout, /repaired: stray .*odd\\033\[31m\\012name/)
     const [name = ''] = readdirSync(join(clients(s), 'damaged'))
     assert.equal(readFileSync(join(clients(s), 'damaged', name), 'utf8'), 'evidence')
     assert.match((await s.call(['verify'])).stdout, /note: set-aside/)

@@ -253,7 +253,10 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
       },
     )
     assert.match((await s.call(['list'])).stdout, new RegExp(`only the MD5 .*:\n${other}\n${nameOfAda}\n$`))
-    assert.match((await s.call(['status'])).stdout, /0 may reclaim: .*; 2 clients more by the kernel's own tracker/)
+    assert.match(
+      (await s.call(['status'])).stdout,
+      /0 may reclaim: .*; 2 clients more recorded by the kernel's own tracker/,
+    )
     assert.equal((await s.call(['prune', '--yes', '--unseen', '1'])).status, done)
     assert.equal((await s.check('ada', 'v4.1', join(top, nameOfAda))).status, done, 'only its MD5 is known to prune')
 

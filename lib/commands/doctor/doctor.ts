@@ -1,4 +1,4 @@
-/** `doctor`: each thing that must be true for recovery to work, looked at, explained, with the command that mends it. */
+/** `doctor`: checks everything that recovery depends on, and explains each fault with a command that repairs it. */
 import { counted, Failed, failureFrom, report } from '../../failure.ts'
 import { command } from '../shared/command.ts'
 import type { Context } from '../shared/context.ts'
@@ -47,27 +47,27 @@ const somethingIsWrong = 1
 
 export const doctorCommand = command(
   'doctor',
-  'check what must be true for recovery to work, and say how to mend what is not',
+  'check everything that recovery depends on, and print a command for each fault',
   (cli) =>
     cli
-      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
       .option('expect-recovery', {
         type: 'boolean',
         default: false,
-        describe: 'before a restart: will each client that the server has be able to reclaim?',
+        describe: 'before a restart: will every client of the server be able to reclaim?',
       })
-      .example('$0 doctor --expect-recovery && systemctl restart nfs-server', 'restarts only if nobody loses locks')
+      .example('$0 doctor --expect-recovery && systemctl restart nfs-server', 'restart only if no client loses locks')
       .example('$0 doctor', 'why clients lose their locks')
-      .example('$0 doctor --json', 'for monitoring: the status is 1 if anything is wrong')
+      .example('$0 doctor --json', 'for monitoring: exit status 1 if anything is wrong')
       .epilogue(
-        'Exit status: 0 nothing is wrong, 1 something is; with --expect-recovery 0 everybody will be able to reclaim, 1 not.',
+        'Exit status: 0 if nothing is wrong, else 1. With --expect-recovery: 0 if every client will be able to reclaim, else 1.',
       ),
   async ({ json, 'expect-recovery': expecting }, settings) => {
     if (process.geteuid?.() !== 0)
       throw new Failed({
         kind: 'storage',
         atStart: false,
-        what: 'doctor looks at what only root may see: run it as root',
+        what: 'doctor reads files that only root may read: run it as root',
       })
     if (expecting) return tellExpected(await expectRecovery(settings), json)
     const examined = await examine(settings)
@@ -83,7 +83,7 @@ export interface Examined {
   readonly wrong: number
 }
 
-/** Looks at everything, and changes nothing. */
+/** Checks everything, and changes nothing. */
 export async function examine(settings: Context): Promise<Examined> {
   const site = await siteFor(settings)
   const findings: Finding[] = []
@@ -107,8 +107,8 @@ async function lookedAt(look: (site: Site) => Said | Promise<Said>, site: Site):
   try {
     return await look(site)
   } catch (thrown) {
-    // What a disk does not let us see is a fault, whatever it is.
-    return { verdict: 'wrong', what: report(failureFrom(thrown)).line, why: 'This could not be looked at.' }
+    // What the disk does not let us see is a fault too.
+    return { verdict: 'wrong', what: report(failureFrom(thrown)).line, why: 'This could not be checked.' }
   }
 }
 
@@ -135,7 +135,7 @@ export function inWords({ findings, wrong }: Examined): string {
   })
   const unseen = findings.filter(({ verdict }) => verdict === 'unknown').length
   const verdict = wrong === 0 ? 'Nothing is wrong' : `${counted(wrong, 'thing is', 'things are')} wrong`
-  return `${[...lines, '', `${verdict}${unseen > 0 ? `; ${unseen} could not be looked at` : ''}.`].join('\n')}\n`
+  return `${[...lines, '', `${verdict}${unseen > 0 ? `; ${unseen} could not be checked` : ''}.`].join('\n')}\n`
 }
 
 const indent = '      '

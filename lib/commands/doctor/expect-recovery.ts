@@ -50,7 +50,7 @@ export async function expectRecovery(here: Context): Promise<Expected> {
       owner,
       because:
         minorVersion === 0 && forgetsVersion40(tracker)
-          ? 'it is not recorded: a client of NFSv4.0, of which the pipe does not tell that it has reclaimed'
+          ? 'it is not recorded: it uses NFSv4.0, and through the pipe the kernel does not report that it has reclaimed'
           : 'it is not recorded',
     })
   const lost = new Set(willNot.map(({ owner }) => escapeOwner(owner)))
@@ -68,16 +68,16 @@ export async function expectRecovery(here: Context): Promise<Expected> {
 
 function whyNobody(kernel: Kernel, { untracked: ran, instance }: Survey, tracker: Tracker): string | undefined {
   if (ran) return untracked
-  if (instance.kind === 'damaged') return `the state directory is damaged (${instance.file}): nobody may reclaim`
-  if (tracker.kind === 'no-server') return 'no server runs, so there is nobody to ask about'
+  if (instance.kind === 'damaged') return `the state directory is damaged (${instance.file}): no client may reclaim`
+  if (tracker.kind === 'no-server') return 'no server runs, so there are no clients to check'
   if (tracker.kind === 'none' || tracker.kind === 'own') return `the tracker is ${sayTracker(tracker)}`
   if (tracker.kind === 'pipe' && tracker.holders.length === 0)
     return 'no process holds the pipe: what the kernel sends has no answer after 30 s, and is not recorded'
   if (tracker.kind === 'pipe' && (tracker.serving === undefined || strangersAt(tracker).length > 0))
     return `the tracker is ${sayTracker(tracker)}`
   if (instance.kind === 'none') return 'no server instance is recorded'
-  if (kernel.live === 'unknown') return 'the kernel does not tell which clients it has (there is no clients directory)'
-  if (kernel.live.silent > 0) return `the kernel does not tell of ${counted(kernel.live.silent, 'client')} in time`
+  if (kernel.live === 'unknown') return 'the kernel does not list its clients (there is no clients directory)'
+  if (kernel.live.silent > 0) return `the kernel did not describe ${counted(kernel.live.silent, 'client')} in time`
   return undefined
 }
 
@@ -120,10 +120,11 @@ export function tellExpected({ nobody, will, willNot, onlyOnce }: Expected, json
     })
   else {
     const lines = [
-      ...(nobody === undefined ? [] : [`Nobody can be expected to reclaim: ${nobody}.`]),
+      ...(nobody === undefined ? [] : [`No client can be expected to reclaim: ${nobody}.`]),
       ...willNot.map(({ owner, because }) => `${quoteOwner(owner)} will not reclaim: ${because}`),
       ...onlyOnce.map(
-        (owner) => `${quoteOwner(owner)} will, and not after the restart that follows: it is a client of NFSv4.0`,
+        (owner) =>
+          `${quoteOwner(owner)} will reclaim after the next restart, but not after the one that follows: it uses NFSv4.0`,
       ),
       ...(nobody === undefined
         ? [`${counted(will, 'client')} will be able to reclaim after a restart, ${willNot.length} will not.`]

@@ -2,7 +2,7 @@
 
 /**
  * good: as it must be. wrong: recovery will not work, or not safely; the only verdict that makes doctor's status 1.
- * doubtful: worth a look, and recovery works. unknown: it could not be looked at.
+ * doubtful: recovery works, but look at it. unknown: it could not be checked.
  */
 export type Verdict = 'good' | 'wrong' | 'doubtful' | 'unknown'
 

@@ -1,4 +1,4 @@
-/** Which tracker the kernel offers, which it took, and who may take its place. */
+/** Which trackers the kernel offers, which one it uses, and what may take its place. */
 import { constants, release } from 'node:os'
 import { quote } from '../../failure.ts'
 import { nfsdcldProcesses } from '../shared/processes.ts'
@@ -19,7 +19,7 @@ export function support({ parameter, moduleLoaded, config, tracker }: Site): Sai
       ? good('this kernel calls no helper, and serve answers at its pipe')
       : wrong(
           what,
-          'Since Linux 6.8 the kernel calls a helper only if it was built with CONFIG_NFSD_LEGACY_CLIENT_TRACKING=y. Without it the kernel asks by a pipe, and if nobody answers there, serve or nfsdcld, no client may reclaim.',
+          'Since Linux 6.8 the kernel calls a helper only if it was built with CONFIG_NFSD_LEGACY_CLIENT_TRACKING=y. Without it the kernel asks through a pipe, and if neither serve nor nfsdcld answers there, no client may reclaim.',
           useServe,
         )
   if (parameter !== 'absent') return good('the kernel offers usermode client tracking')
@@ -27,14 +27,14 @@ export function support({ parameter, moduleLoaded, config, tracker }: Site): Sai
     return without("nfsd is loaded, and has no parameter 'cltrack_prog': this kernel has no usermode client tracking")
   if (config === undefined)
     return unknown(
-      "whether the kernel offers usermode client tracking can't be told: nfsd is not loaded, and the kernel's configuration is not to be found",
-      'Once nfsd is loaded, its parameter tells.',
+      "whether the kernel offers usermode client tracking is not known: nfsd is not loaded, and the kernel's configuration was not found",
+      'When nfsd is loaded, its parameter shows it.',
       'modprobe nfsd',
     )
   if (['absent', 'off'].includes(config('CONFIG_NFSD')))
     return wrong(
       'this kernel was built without an NFS server (CONFIG_NFSD)',
-      'There is nothing that could call a helper.',
+      'Nothing calls a helper.',
       'boot a kernel with CONFIG_NFSD',
     )
   switch (config('CONFIG_NFSD_LEGACY_CLIENT_TRACKING')) {
@@ -48,7 +48,7 @@ export function support({ parameter, moduleLoaded, config, tracker }: Site): Sai
       return olderThan(6, 8)
         ? good('the kernel offers usermode client tracking, as all did before Linux 6.8 (nfsd is not loaded)')
         : without(
-            'this kernel does not know CONFIG_NFSD_LEGACY_CLIENT_TRACKING: usermode client tracking is gone from it',
+            'this kernel has no option CONFIG_NFSD_LEGACY_CLIENT_TRACKING: usermode client tracking was removed from it',
           )
   }
 }
@@ -58,11 +58,11 @@ function olderThan(major: number, minor: number): boolean {
   return ours < major || (ours === major && oursMinor < minor)
 }
 
-/** CONFIG_STATIC_USERMODEHELPER: every helper is one program, whatever it is called by. */
+/** CONFIG_STATIC_USERMODEHELPER: the kernel runs one fixed program in the place of every helper. */
 export function staticHelper({ config }: Site): Said {
   if (config === undefined)
     return unknown(
-      "whether the kernel redirects its helpers can't be told: its configuration is not to be found",
+      'whether the kernel redirects its helpers is not known: its configuration was not found',
       'With CONFIG_STATIC_USERMODEHELPER=y it would run one fixed program instead of any helper.',
     )
   if (config('CONFIG_STATIC_USERMODEHELPER') !== 'y') return good('the kernel runs helpers by their own names')
@@ -70,16 +70,16 @@ export function staticHelper({ config }: Site): Said {
   const nothing = path === '' || path === 'absent'
   return wrong(
     nothing
-      ? 'the kernel runs no helper at all, and takes each for done (CONFIG_STATIC_USERMODEHELPER with an empty path)'
+      ? 'the kernel runs no helper at all, and treats each as successful (CONFIG_STATIC_USERMODEHELPER with an empty path)'
       : `the kernel runs ${quote(path)} instead of every helper (CONFIG_STATIC_USERMODEHELPER)`,
     nothing
-      ? "Every 'check' then says yes: whoever asks may reclaim, also who must not. Data will be corrupted."
-      : 'This program is never called, unless that one calls it with the same words and environment.',
+      ? "Every 'check' then means yes, so clients may reclaim that must not. Data will be corrupted."
+      : 'The kernel never calls this program, unless that one calls it with the same words and environment.',
     useDaemon,
   )
 }
 
-/** nfsdcld goes first: while it runs, the kernel never calls a helper. */
+/** While nfsdcld runs, the kernel never calls a helper. */
 export function daemon(site: Site): Said {
   const processes = nfsdcldProcesses()
   if (support(site).verdict === 'wrong')
@@ -91,7 +91,7 @@ export function daemon(site: Site): Said {
           useServe,
         )
   const why =
-    'The kernel asks for nfsdcld first, and takes a helper only where that does not answer. Recovery then works, but by its records, not by ours. Choose one of the two.'
+    'The kernel tries nfsdcld first, and uses a helper only if nfsdcld does not answer. Recovery then works, but with the records of nfsdcld. Choose one of the two.'
   if (processes.length > 0)
     return wrong(
       `nfsdcld is running (process ${processes.join(', ')})`,
@@ -102,7 +102,7 @@ export function daemon(site: Site): Said {
   if (unit === undefined) return good('nfsdcld is not running, and no unit starts it')
   if (unit === 'masked') return good('nfsdcld is not running, and its unit is masked')
   if (!bootedBySystemd())
-    return good('nfsdcld is not running, and its unit is for systemd, which does not run this machine')
+    return good('nfsdcld is not running, and its unit needs systemd, which does not run this machine')
   return wrong(
     `nfsdcld is not running, but ${unit.path} will start it with the NFS server`,
     why,
@@ -110,39 +110,39 @@ export function daemon(site: Site): Said {
   )
 }
 
-/** Which tracker the kernel says that it took. */
+/** Which tracker the kernel's server uses, by the kernel's log. */
 export function tracker(site: Site): Said {
   const { log } = site
   if (log === 'unreadable')
     return unknown(
       "the kernel's log can't be read",
-      'It says which tracker the server took.',
+      'It shows which tracker the server uses.',
       "journalctl -k -b | grep 'NFSD:.*client'",
     )
   const said = saidOfTracker(log)
   if (said === undefined)
     return unknown(
-      "the kernel's log says nothing of a tracker: its NFS server has not started since, or the line was overwritten",
-      'Every start writes one line.',
+      "the kernel's log names no tracker: the NFS server has not started since boot, or the line was overwritten",
+      'Each start of the server logs one line.',
       "journalctl -k -b | grep 'NFSD:.*client'",
     )
-  const what = `the kernel said: ${quote(said)}`
+  const what = `the kernel logged: ${quote(said)}`
   if (said.includes('Using UMH upcall'))
-    return good('the NFS server took usermode client tracking when it last started')
+    return good('the NFS server uses usermode client tracking since its last start')
   if (/Using (?:old )?nfsdcld/.test(said) && site.tracker.serving !== undefined)
-    return good('the NFS server took the pipe when it last started, which serve answers')
+    return good('the NFS server uses the pipe since its last start, and serve answers there')
   if (/Using (?:old )?nfsdcld/.test(said))
     return support(site).verdict === 'wrong'
-      ? good('the NFS server took nfsdcld when it last started, the only tracker that this kernel has')
+      ? good('the NFS server uses nfsdcld since its last start, the only tracker that this kernel has')
       : wrong(
           what,
-          'nfsdcld was running when the server started, and the kernel took it instead of a helper.',
+          'nfsdcld was running when the server started, so the kernel uses it instead of a helper.',
           `systemctl mask --now nfsdcld.service && ${restart}`,
         )
   if (said.includes('Using legacy'))
     return wrong(
       what,
-      "The kernel could not run the helper, or the helper's 'init' failed, and it fell back to its own tracker in /var/lib/nfs/v4recovery. This program is not called until the next start. The helper's own line in the kernel's log says more, if it ran at all.",
+      "The kernel could not run the helper, or the helper's 'init' failed, and it fell back to its own tracker in /var/lib/nfs/v4recovery. It does not call this program until the next start. If the helper ran, its own line in the kernel's log says more.",
       restart,
     )
   const status = Number(/\((-?[0-9]+)\)/.exec(said)?.[1])
@@ -158,11 +158,11 @@ function decoded(status: number): string {
     case -110:
       return '-110 is ETIMEDOUT: nfsdcld did not answer, and this kernel has no other tracker to fall back to (CONFIG_NFSD_LEGACY_CLIENT_TRACKING is off).'
     case -2:
-      return '-2 is ENOENT: there is no such program as cltrack_prog names, and no /var/lib/nfs/v4recovery either.'
+      return '-2 is ENOENT: the program that cltrack_prog names does not exist, and neither does /var/lib/nfs/v4recovery.'
     case -22:
-      return '-22 is EINVAL: this nfsd runs in a network namespace of its own (a container). The kernel calls helpers for the first namespace only; in a container it asks by the pipe only: serve or nfsdcld.'
+      return '-22 is EINVAL: this nfsd runs in a network namespace of its own (a container). The kernel calls helpers for the initial namespace only. In a container it asks only through the pipe: run serve or nfsdcld.'
     case -13:
-      return '-13 is EACCES: the program that cltrack_prog names may not be run, or it was switched off by an empty name.'
+      return '-13 is EACCES: the program that cltrack_prog names is not executable, or an empty name has switched it off.'
   }
   if (status > 255)
     return `${status} is how the helper ended: ${(status & 127) === 0 ? `status ${status >> 8}` : `by signal ${status & 127}`}. Its own line in the log says why.`
@@ -176,14 +176,14 @@ function remedy(status: number): string {
   return restart
 }
 
-/** The nfsd file system: how we hear that grace is over, and ask for its end. */
+/** The nfsd file system: it shows that grace is over, and takes the request to end it. */
 export function nfsdFiles({ settings: { nfsdDirectory }, kernel, moduleLoaded }: Site): Said {
   if (kernel.grace !== 'unknown') return good(`the kernel's nfsd file system is at ${nfsdDirectory}`)
   if (!moduleLoaded)
-    return unknown(`there is no ${nfsdDirectory}/v4_end_grace: nfsd is not loaded`, 'It comes with the NFS server.')
+    return unknown(`there is no ${nfsdDirectory}/v4_end_grace: nfsd is not loaded`, 'The NFS server provides it.')
   return doubtful(
     `there is no ${nfsdDirectory}/v4_end_grace`,
-    'Without it grace always runs for its whole time, and an end of grace that the kernel could not report goes unnoticed. The path is set by nfsd-dir in nfs.conf.',
+    'Without it every grace period lasts its full time, and an end of grace that the kernel could not report stays unnoticed. nfsd-dir in nfs.conf sets the path.',
     `mount -t nfsd nfsd ${nfsdDirectory}`,
   )
 }

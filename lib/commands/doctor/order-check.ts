@@ -1,4 +1,4 @@
-/** That the state directory is mounted before the NFS server starts. Only a mount of its own can be late. */
+/** Is the state directory mounted before the NFS server starts? Only a mount of its own can be late. */
 import { quote } from '../../failure.ts'
 import fs from 'node:fs'
 import * as disk from '../../syscalls/files.ts'
@@ -14,21 +14,21 @@ const service = ['nfs-server.service', 'nfs-kernel-server.service']
 export function mountOrder({ settings: { calls, stateDirectory } }: Site): Said {
   if (disk.kindAt(stateDirectory, disk.anywhere(calls)) !== 'directory')
     return unknown(
-      'the state directory is not there, so neither is its mount',
-      'A mount of its own has to be there before the NFS server starts.',
+      'the state directory does not exist, so its mount is not known',
+      'If it is on a mount of its own, that must be mounted before the NFS server starts.',
     )
   const mount = mountOf(stateDirectory)
   if (mount === undefined)
     return unknown(
-      "the state directory's mount can't be found",
-      'A mount of its own has to be there before the NFS server starts.',
+      "the state directory's mount was not found",
+      'If it is on a mount of its own, that must be mounted before the NFS server starts.',
     )
   if (mount.point === '/') return good('the state directory is on the root file system, which is always there')
   const where = `the state directory is on a mount of its own, ${quote(mount.point)}`
   if (!bootedBySystemd())
     return unknown(
       `${where}; this machine is not run by systemd`,
-      'Whatever mounts it has to do so before the NFS server starts.',
+      'Your init system must mount it before the NFS server starts.',
     )
   if (
     unitSettings(service, 'RequiresMountsFor').some(

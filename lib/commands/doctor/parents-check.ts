@@ -1,7 +1,7 @@
 /**
- * Who may exchange the directories that lead to the records. All that decides is in `v4clients`, which upcalls open once and
- * believe only if it is root's. So nobody else can forge a record, or have one written elsewhere. But who may write to a
- * directory above it can rename `v4clients` away, and back again later.
+ * Which users can replace the directories on the path to the records. Everything that decides is in `v4clients`, which
+ * upcalls open once, and trust only if it belongs to root. So no other user can forge or redirect a record. But a user who
+ * can write to a directory above it can rename `v4clients` away, and back again later.
  */
 import type { Stats } from 'node:fs'
 import { quote } from '../../failure.ts'
@@ -19,28 +19,28 @@ export function parentsAreOurs({ settings: { stateDirectory } }: Site): Said {
   const everybodys = those(({ mode }) => (mode & 0o002) !== 0 && (mode & sticky) === 0)
   if (everybodys.length > 0)
     return wrong(
-      `everybody may write to ${named(everybodys)}, on the way to the records`,
-      `${can} Nobody but root needs to.`,
+      `every user can write to ${named(everybodys)}, on the path to the records`,
+      `${can} Only root needs to write there.`,
       `chmod o-w ${words(everybodys)}`,
     )
   const groups = those(({ mode, gid }) => (mode & 0o020) !== 0 && gid !== 0 && (mode & sticky) === 0)
   if (groups.length > 0)
     return doubtful(
-      `a group may write to ${named(groups)}, on the way to the records`,
+      `a group can write to ${named(groups)}, on the path to the records`,
       can,
       `chmod g-w ${words(groups)}`,
     )
   const others = way.filter(({ stats }) => stats.uid !== 0)
   if (others.length > 0)
     return doubtful(
-      `${others.map(({ path, stats }) => `${quote(path)} belongs to another user (${stats.uid})`).join(', and ')}, on the way to the records`,
+      `${others.map(({ path, stats }) => `${quote(path)} belongs to another user (${stats.uid})`).join(', and ')}, on the path to the records`,
       `${can} Some distributions give /var/lib/nfs to statd, which needs it.`,
-      "to be safe from that user: set state-dir in nfs.conf's section [nfsd-userland-helper] to a directory of root's",
+      "to be safe from that user, set state-dir in nfs.conf's section [nfsd-userland-helper] to a directory of root's",
     )
-  return good('only root can exchange the directories on the way to the records')
+  return good('only root can replace the directories on the path to the records')
 }
 
 const can =
-  'Records can not be forged or redirected by that, but taken away, which costs the clients their locks, or older ones put back.'
+  'Such a user can not forge or redirect records. But the user can remove them, so that clients lose their locks, or put older ones back.'
 const named = (paths: readonly string[]): string => paths.map(quote).join(' and ')
 const words = (paths: readonly string[]): string => paths.map(shellWord).join(' ')

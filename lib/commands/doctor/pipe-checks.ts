@@ -1,4 +1,4 @@
-/** The pipe: is it there, who answers at it, and what does it not keep (docs/kernels.md). */
+/** The pipe: is it there, which process answers at it, and which clients does it forget (docs/kernels.md)? */
 import { counted, quote } from '../../failure.ts'
 import { nfsdcldRuns } from '../shared/processes.ts'
 import { longList } from '../../upcall/message.ts'
@@ -10,7 +10,7 @@ import type { Site } from './site.ts'
 const restart = 'systemctl restart nfs-server.service'
 const installServe = `nfsd-userland-helper install --tracker=serve && ${restart}`
 
-/** Somebody must hold the pipe before the server starts, and only one. */
+/** One process must hold the pipe before the server starts, and only one. */
 export function pipe({ tracker, parameter, moduleLoaded }: Site): Said {
   const { kind, holders, serving, pipefs } = tracker
   const strangers = strangersAt(tracker)
@@ -19,26 +19,26 @@ export function pipe({ tracker, parameter, moduleLoaded }: Site): Said {
       if (strangers.length > 0 && strangers.length < holders.length)
         return wrong(
           `the pipe is held by ${sayHolders(holders)}`,
-          'Each message goes to one of them, so neither knows of all clients. End the other one.',
+          'Each message goes to one of them, so neither knows all clients. Stop the other process.',
           `systemctl mask --now nfsdcld.service && ${restart}`,
         )
       if (strangers.length > 0)
         return wrong(
-          `${sayHolders(strangers)} answers at the pipe, and no serve of this state directory`,
-          'Recovery goes by its records, not by these.',
+          `${sayHolders(strangers)} answers at the pipe, not a serve of this state directory`,
+          'Its records decide about recovery, not the records here.',
           installServe,
         )
       return holders.length > 0
         ? good(`the NFS server took ${sayTracker(tracker)}`)
         : wrong(
-            'the NFS server has a pipe, and nobody holds it',
-            'Whoever starts or stops the server, and each client that comes, waits for an answer, and after 30 s goes without.',
+            'the NFS server has a pipe, but no process holds it',
+            'Each new client, and each start and stop of the server, waits 30 s for an answer, and gets none.',
             'systemctl restart nfsd-userland-helper.service',
           )
     case 'none':
       return wrong(
         'the NFS server runs without a tracker',
-        'Nobody held the pipe when it started, so none of its clients is recorded, and none may reclaim after its next start. Start serve before the server.',
+        'No process held the pipe when the server started, so its clients are not recorded, and none may reclaim after its next start. Start serve before the server.',
         installServe,
       )
     case 'helper':
@@ -46,20 +46,20 @@ export function pipe({ tracker, parameter, moduleLoaded }: Site): Said {
       return good('the NFS server does not use the pipe')
     case 'no-server':
     case 'unknown':
-      if (parameter !== 'absent') return good('the kernel calls the helper: its pipe is not needed')
+      if (parameter !== 'absent') return good('the kernel calls the helper, so the pipe is not needed')
       if (!moduleLoaded && serving === undefined) return good('nfsd is not loaded, and no pipe is there yet')
       if (serving === undefined && nfsdcldRuns()) return good('nfsdcld waits for the pipe')
       if (serving === undefined)
         return wrong(
-          'this kernel calls no helper, and no serve waits for its pipe',
-          'The kernel waits about a second for somebody at the pipe when its server starts, and never again.',
+          'this kernel calls no helper, and no serve is waiting for its pipe',
+          'When its server starts, the kernel waits about one second until a process holds the pipe, and never again.',
           installServe,
         )
       return pipefs.mounted
         ? good(sayTracker(tracker))
         : wrong(
-            `serve waits, and no rpc_pipefs is mounted at ${quote(pipefs.path)}`,
-            'Without it the pipe is not to be seen.',
+            `serve is waiting, but no rpc_pipefs is mounted at ${quote(pipefs.path)}`,
+            'Without it there is no pipe.',
             `mount -t rpc_pipefs sunrpc ${pipefs.path}`,
           )
     default:
@@ -67,27 +67,27 @@ export function pipe({ tracker, parameter, moduleLoaded }: Site): Said {
   }
 }
 
-/** What serve could not do, and what the pipe can't tell. */
+/** Clients that serve could not record, and clients that the pipe can't keep. */
 export function pipeClients({ tracker, kernel }: Site): Said {
   const { kind, serving } = tracker
-  if (kind !== 'pipe') return good('no clients come by the pipe')
+  if (kind !== 'pipe') return good('no clients come through the pipe')
   if (serving !== undefined && serving.notRecorded.length > 0)
     return wrong(
       `the records of ${counted(serving.notRecorded.length, 'client')} can't be written`,
-      'The kernel asks only once, so serve goes on trying: mend the state directory. Until then these clients could not reclaim after a restart.',
+      'The kernel asks only once, so serve keeps trying. Repair the state directory: until then these clients can not reclaim after a restart.',
       'nfsd-userland-helper doctor --expect-recovery',
     )
   const old = kernel.live === 'unknown' ? [] : kernel.live.clients.filter(({ minorVersion }) => minorVersion === 0)
   const [first] = old
   if (first !== undefined && forgetsVersion40(tracker))
     return doubtful(
-      `${counted(old.length, 'NFSv4.0 client')} will lose locks at the restart after next: ${showOwner(first.owner)}${old.length > 1 ? ` and ${old.length - 1} more` : ''}`,
-      'The pipe does not tell that a client of NFSv4.0 has reclaimed, so it is not recorded anew, with nfsdcld neither. Mount with NFSv4.1 or later.',
+      `${counted(old.length, 'NFSv4.0 client')} will lose locks at the second restart from now: ${showOwner(first.owner)}${old.length > 1 ? ` and ${old.length - 1} more` : ''}`,
+      'Through the pipe the kernel does not report that an NFSv4.0 client has reclaimed, so the client is not recorded again. This is so with nfsdcld too. Mount with NFSv4.1 or later.',
     )
   if ((serving?.named ?? 0) > longList)
     return doubtful(
       `the kernel was told ${serving?.named ?? 0} clients`,
-      `Above ${longList} newer kernels take seconds to minutes for the list, and the server waits. Take out who is gone for good: nfsd-userland-helper prune.`,
+      `With more than ${longList} clients, newer kernels need seconds to minutes to read the list, and the server waits. Drop clients that are gone for good: nfsd-userland-helper prune.`,
     )
-  return good('what the pipe tells is recorded')
+  return good('all clients that came through the pipe are recorded')
 }

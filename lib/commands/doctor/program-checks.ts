@@ -24,13 +24,13 @@ const namedIn = (text: string): string => text.replace(/\n$/, '')
 /** `cltrack_prog`: an absolute path, and nothing else. */
 export function parameterNames({ parameter, program, moduleLoaded, tracker }: Site): Said {
   if (parameter === 'absent' && tracker.serving !== undefined)
-    return good('the kernel is told of no helper: serve answers at its pipe')
+    return good('the kernel has no helper set: serve answers at its pipe')
   if (parameter === 'absent')
     return unknown(
       moduleLoaded
         ? `there is no ${helperParameter}`
-        : 'nfsd is not loaded, so the kernel has not been told of any helper yet',
-      'It is told by the module parameter cltrack_prog.',
+        : 'nfsd is not loaded, so the kernel has not been told about any helper yet',
+      'The module parameter cltrack_prog names the helper.',
     )
   if (parameter === 'unreadable')
     return unknown(`${helperParameter} can't be read`, 'It names the program that the kernel calls.')
@@ -41,7 +41,7 @@ export function parameterNames({ parameter, program, moduleLoaded, tracker }: Si
       spoiled[0] === '\n'
         ? 'cltrack_prog ends with a newline'
         : `cltrack_prog begins or ends with white space: ${quote(named)}`,
-      "The kernel takes it for a part of the name, finds no such program, and silently uses its own tracker. That comes of 'echo'; 'printf %s' writes no newline.",
+      "The kernel treats it as part of the name, finds no such program, and silently uses its own tracker. The command 'echo' appends a newline; 'printf %s' does not.",
       tellKernel(fs.existsSync(named.trim()) ? named.trim() : program),
     )
   if (named === '')
@@ -49,14 +49,14 @@ export function parameterNames({ parameter, program, moduleLoaded, tracker }: Si
   if (!named.startsWith('/'))
     return wrong(
       `cltrack_prog is no absolute path: ${quote(named)}`,
-      'The kernel looks for it in its root directory.',
+      'The kernel looks for it in the root directory.',
       tellKernel(program),
     )
   const stats = tolerating(['ENOENT', 'ENOTDIR', 'ELOOP'], () => fs.statSync(named), undefined)
   if (stats === undefined)
     return wrong(
       `cltrack_prog names ${quote(named)}, which does not exist`,
-      'The kernel then falls back to its own tracker, or to none, and says so only in its log.',
+      'The kernel then falls back to its own tracker, or to none, and reports it only in its log.',
       tellKernel(program),
     )
   return good(`the kernel calls ${quote(named)}`)
@@ -72,17 +72,17 @@ export async function programRuns({ parameter, program, tracker, settings: { cal
   const path = tracker.serving === undefined && fs.existsSync(named) ? named : program
   const told = tellKernel(program)
   const stats = tolerating(['ENOENT', 'ENOTDIR', 'EACCES'], () => fs.statSync(path), undefined)
-  if (stats === undefined) return unknown(`${quote(path)} can't be looked at`, 'It is what the kernel should call.')
+  if (stats === undefined) return unknown(`${quote(path)} can't be examined`, 'The kernel should call it.')
   if (!stats.isFile() || (stats.mode & 0o111) === 0)
     return wrong(
       `${quote(path)} is not executable`,
-      'The kernel runs it by execve(2), and falls back to another tracker if it cannot.',
+      'If the kernel can not execute it, it falls back to another tracker.',
       `chmod 755 ${shellWord(path)}`,
     )
   if (stats.uid !== 0 || (stats.mode & 0o022) !== 0)
     return wrong(
-      `${quote(path)} can be changed by others than root`,
-      'The kernel runs it as root, with all rights.',
+      `${quote(path)} can be changed by users other than root`,
+      'The kernel runs it as root.',
       `chown root:root ${shellWord(path)} && chmod go-w ${shellWord(path)}`,
     )
 
@@ -98,25 +98,25 @@ export async function programRuns({ parameter, program, tracker, settings: { cal
   if (help.kind === 'not-started')
     return wrong(
       `${quote(path)} can't be run: ${help.why}`,
-      'Its interpreter or loader is missing, or it was built for another machine.',
+      'Its interpreter or loader is missing, or it was built for another architecture.',
       told,
     )
   if (help.kind === 'silent')
     return wrong(
       `${quote(path)} does not answer`,
-      'The kernel would wait for it without a limit, and its clients with it.',
+      'The kernel would wait for it without limit, and the clients would wait too.',
       told,
     )
   if (help.status === 127 || help.status === 126)
     return wrong(
       `${quote(path)} does not run with an empty environment: ${quote((help.stderr.split('\n')[0] ?? '').trim())}`,
-      "The kernel passes no PATH, so '#!/usr/bin/env node' finds node in /bin and /usr/bin only. The executable needs no interpreter.",
+      "The kernel passes no PATH, so '#!/usr/bin/env node' finds node only in /bin and /usr/bin. The executable needs no interpreter.",
       told,
     )
   if (!isExecutable && !help.stdout.includes('nfsd-userland-helper [options] VERB'))
     return wrong(
       `${quote(path)} is another program`,
-      'The kernel calls that one, so nothing here is kept up to date.',
+      'The kernel calls that program, so the records here are not kept up to date.',
       told,
     )
 
@@ -124,13 +124,13 @@ export async function programRuns({ parameter, program, tracker, settings: { cal
   if (failed !== undefined)
     return wrong(
       `${quote(path)} fails when it is run as the kernel runs it: ${failed}`,
-      "An 'init' that fails leaves the server without this tracker.",
+      "If 'init' fails, the server runs without this tracker.",
       `env -i ${shellWord(path)} -f -s /tmp/trial init`,
     )
   const theirs = said.replace(/ .*/, '')
   if (theirs !== packageJson.version)
     return doubtful(
-      `${quote(path)} runs, and is version ${quote(theirs)}; this one is ${packageJson.version}`,
+      `${quote(path)} runs, but is version ${quote(theirs)}; this program is ${packageJson.version}`,
       'The kernel calls the other version.',
       'nfsd-userland-helper install',
     )
@@ -151,7 +151,7 @@ async function playStart(calls: Calls, path: string): Promise<string | undefined
     if (answer.kind === 'silent') return `it did not end within ${Math.round((performance.now() - began) / 1000)} s`
     if (answer.kind === 'not-started') return answer.why
     if (answer.status !== 0) return `it ends with ${answer.status}`
-    return fs.existsSync(join(state, 'new_boot_time')) ? undefined : 'it records nothing, and says that it did'
+    return fs.existsSync(join(state, 'new_boot_time')) ? undefined : 'it reports success, but records nothing'
   } catch (thrown) {
     return errorCode(thrown) ?? String(thrown)
   } finally {
@@ -189,21 +189,21 @@ export function namedAfterReboot({ parameter, program, tracker }: Site): Said {
   const keep = `echo 'options nfsd cltrack_prog=${now}' > /etc/modprobe.d/nfsd-userland-helper.conf`
   // As in a container, where no kernel calls a helper.
   if (found.length === 0 && tracker.serving !== undefined)
-    return good('nothing tells the kernel of a helper after a reboot: serve answers at its pipe')
+    return good('no helper is set after a reboot: serve answers at the pipe')
   if (found.length === 0)
     return wrong(
-      'nothing tells the kernel of this program after a reboot',
+      'nothing tells the kernel about this program after a reboot',
       'The parameter is lost when nfsd is unloaded or the machine restarts; its default is /sbin/nfsdcltrack.',
       keep,
     )
   const other = found.find(({ names }) => names.replace(/^"(.*)"$/, '$1') !== now)
   if (other !== undefined)
     return wrong(
-      `after a reboot the kernel will be told of ${quote(other.names)} (${other.where}), now it has ${quote(now)}`,
-      'The two should agree, or the next start goes by other records.',
+      `after a reboot the kernel will call ${quote(other.names)} (${other.where}), now it calls ${quote(now)}`,
+      'If the two differ, the next start uses other records.',
       `$EDITOR ${other.where.startsWith('/') ? other.where : '/etc/default/grub'}`,
     )
-  return good(`${found.map(({ where }) => where).join(' and ')} will tell the kernel of it after a reboot`)
+  return good(`${found.map(({ where }) => where).join(' and ')} will tell the kernel about it after a reboot`)
 }
 
 function settingsIn(

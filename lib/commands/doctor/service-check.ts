@@ -1,4 +1,4 @@
-/** That the service is started before the NFS server, and may write where the records are, where the kernel needs it. */
+/** Where the kernel needs the service: does it start before the NFS server, and may it write to the state directory? */
 import fs from 'node:fs'
 import { quote } from '../../failure.ts'
 import { nfsdcldRuns } from '../shared/processes.ts'
@@ -19,21 +19,21 @@ export function service({ settings: { stateDirectory }, parameter, moduleLoaded 
     return needed
       ? unknown(
           'this machine is not run by systemd',
-          'Whatever starts the program has to do so before the NFS server, and again when it ends.',
+          'Your init system must start the program before the NFS server, and restart it when it ends.',
         )
       : good(notNeeded)
   if (unit === undefined || unit === 'masked')
     return needed
       ? wrong(
           unit === 'masked' ? `${name} is masked` : `there is no ${name}`,
-          'This kernel calls no helper, so somebody must hold its pipe before the NFS server starts.',
+          'This kernel calls no helper, so a process must hold its pipe before the NFS server starts.',
           unit === 'masked' ? `systemctl unmask ${name}` : 'nfsd-userland-helper install',
         )
       : good(notNeeded)
   if (!within(stateDirectory, unitSettings([name], 'ReadWritePaths')))
     return wrong(
       `${name} may not write to the state directory, ${quote(stateDirectory)}`,
-      'It was installed for another one. Through the pipe no client can be recorded.',
+      'It was installed for another state directory. So no client can be recorded through the pipe.',
       again,
     )
   if (!within(stateDirectory, unitSettings([name], 'RequiresMountsFor')))
@@ -45,13 +45,13 @@ export function service({ settings: { stateDirectory }, parameter, moduleLoaded 
   if (!unitSettings([name], 'Before').some((before) => servers.includes(before)))
     return wrong(
       `${name} does not start before the NFS server`,
-      'The kernel looks for somebody at the pipe for about a second when its server starts, and never again.',
+      'When its server starts, the kernel waits about one second until a process holds the pipe, and never again.',
       again,
     )
   if (needed && !isWanted())
     return wrong(
       `${name} is not started with the NFS server`,
-      'This kernel calls no helper, so somebody must hold its pipe before the NFS server starts.',
+      'This kernel calls no helper, so a process must hold its pipe before the NFS server starts.',
       `systemctl enable ${shellWord(name)}`,
     )
   return good('the service that serves the pipe starts before the NFS server, and may write to the state directory')

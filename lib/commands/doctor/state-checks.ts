@@ -1,4 +1,4 @@
-/** That the records are kept where they last, that there is room for more, and that what is there can be understood. */
+/** Are the records on storage that keeps them, is there room for more, and can they be understood? */
 import { dirname } from 'node:path'
 import { counted, errorCode, quote } from '../../failure.ts'
 import fs from 'node:fs'
@@ -15,12 +15,12 @@ import { shellWord, type Site } from './site.ts'
 
 const restart = 'systemctl restart nfs-server.service'
 
-/** nfs.conf, as far as it is ours: the kernel passes no options, so it is what upcalls go by. */
+/** Our section of nfs.conf. The kernel passes no options, so upcalls depend on it. */
 export function configuration({ settings }: Site): Said {
   if (settings.complaints.length > 0)
     return wrong(
       `in the configuration: ${settings.complaints.join('; ')}`,
-      'What is not understood is ignored: if it should say where the state directory is, upcalls look in another place than you think.',
+      'The program ignores what it does not understand. If that line should name the state directory, upcalls use another directory than you expect.',
       '$EDITOR /etc/nfs.conf',
     )
   const { changed } = sinceStart(settings.calls, settings)
@@ -28,7 +28,7 @@ export function configuration({ settings }: Site): Said {
     ? good('the configuration can be understood')
     : wrong(
         changed,
-        'The next start of the NFS server goes by the configuration as it is now. Commands for people do already.',
+        'The next start of the NFS server uses the configuration as it is now. Commands for people use it already.',
         '$EDITOR /etc/nfs.conf',
       )
 }
@@ -39,20 +39,20 @@ export function stateDirectoryIsOurs({ settings: { calls, stateDirectory: path }
     case 'absent':
       return wrong(
         `the state directory ${quote(path)} does not exist`,
-        "The next start of the NFS server makes it. If it should be on a disk of its own, that is not mounted. To use another one: state-dir in nfs.conf's section [nfsd-userland-helper].",
+        "The next start of the NFS server creates it. If it should be on a disk of its own, that disk is not mounted. To use another directory, set state-dir in nfs.conf's section [nfsd-userland-helper].",
         `mkdir -p -m 755 ${word}`,
       )
     case 'other':
       return wrong(
         `the state directory ${quote(path)} is not a directory`,
-        'Nothing can be recorded, and nobody may reclaim.',
+        'No client can be recorded, and none may reclaim.',
         `mv ${word} ${shellWord(`${path}.old`)} && mkdir -m 755 ${word}`,
       )
   }
   if ('failed' in survey)
     return wrong(
       survey.failed,
-      "Whoever may write records decides who may reclaim: so 'v4clients' has to belong to root alone, or nothing in it counts.",
+      "Any user who can write records decides who may reclaim. So 'v4clients' must belong to root alone, or nothing in it counts.",
       `chown root:root ${shellWord(`${path}/v4clients`)} && chmod 700 ${shellWord(`${path}/v4clients`)}`,
     )
   for (const directory of [path, survey.state.clientsPath])
@@ -62,7 +62,7 @@ export function stateDirectoryIsOurs({ settings: { calls, stateDirectory: path }
       const readOnly = errorCode(thrown) === 'EROFS'
       return wrong(
         `${quote(directory)} can't be written: ${readOnly ? 'its file system is read-only' : String(errorCode(thrown))}`,
-        'No client can be recorded, and an end of grace can not be kept: after the next start clients could reclaim that must not.',
+        'No client can be recorded, and no end of grace: after the next start clients could reclaim that must not.',
         readOnly
           ? `mount -o remount,rw ${shellWord(mountOf(path)?.point ?? path)}`
           : `chattr -i ${shellWord(directory)}`,
@@ -85,37 +85,33 @@ const remote = ['nfs', 'nfs4', 'cifs', 'smb3', '9p', 'ceph', 'fuse.sshfs']
 export function storage({ settings }: Site): Said {
   const mount = mountOf(nearest(settings))
   if (mount === undefined)
-    return unknown("the state directory's mount can't be found", 'It tells whether records last.')
+    return unknown("the state directory's mount was not found", 'It shows whether records are durable.')
   const where = `the state directory is on ${mount.type}, mounted at ${quote(mount.point)}`
   const move = "set state-dir in nfs.conf's section [nfsd-userland-helper] to a directory on a local disk"
   if (inMemory.includes(mount.type))
     return wrong(
       where,
-      'What is there does not outlast the machine (or the container): after a reboot no client may reclaim.',
+      'Its contents do not outlast the machine (or the container): after a reboot no client may reclaim.',
       move,
     )
   if (withoutJournal.includes(mount.type))
     return wrong(
       where,
-      'That file system has no journal: a power cut may lose records that were promised, or bring back those of clients that are gone.',
+      'That file system has no journal. A power cut may lose records that were acknowledged, or bring back records of clients that are gone.',
       move,
     )
   if (mount.type === 'ext4' && hasJournal(mount) === false)
     return wrong(
       `${where}, which has no journal`,
-      'A power cut may lose records that were promised, or bring back those of clients that are gone.',
+      'A power cut may lose records that were acknowledged, or bring back records of clients that are gone.',
       'with the file system unmounted: tune2fs -O has_journal DEVICE',
     )
   if (remote.includes(mount.type))
-    return wrong(
-      where,
-      'An NFS server that waits for another server cannot answer its clients while that one is away.',
-      move,
-    )
+    return wrong(where, 'The NFS server can not answer its clients while that other server is down.', move)
   if (mount.options.has('nobarrier') || mount.options.has('barrier=0'))
     return wrong(
       `${where} without write barriers`,
-      'The disk may reorder writes, so a power cut may lose records that were promised.',
+      'The disk may reorder writes, so a power cut may lose records that were acknowledged.',
       `mount -o remount,barrier=1 ${shellWord(mount.point)}`,
     )
   return good(where)
@@ -132,13 +128,13 @@ export function freeSpace({ settings, survey }: Site): Said {
   const needed = Math.max(fewestClients, known)
   const free = bavail * bsize
   const why =
-    'A known client is not refused for want of space, but a new one can not be recorded, nor a new server instance started.'
+    'Known clients may reclaim without free space. But no new client can be recorded, and no new server instance can start.'
   const mend = `du -xh ${shellWord(mountOf(nearest(settings))?.point ?? settings.stateDirectory)} | sort -h | tail`
   if (files > 0 && ffree < needed)
-    return wrong(`${ffree} inodes are free where the records are kept; ${needed} new clients take as many`, why, mend)
+    return wrong(`${ffree} inodes are free where the records are kept; ${needed} new clients need as many`, why, mend)
   if (free < bytesForAnInstance + needed * bytesPerRecord)
     return wrong(
-      `${Math.floor(free / 1024)} KiB are free where the records are kept; ${needed} new clients take ${Math.ceil((bytesForAnInstance + needed * bytesPerRecord) / 1024)}`,
+      `${Math.floor(free / 1024)} KiB are free where the records are kept; ${needed} new clients need ${Math.ceil((bytesForAnInstance + needed * bytesPerRecord) / 1024)}`,
       why,
       mend,
     )
@@ -149,7 +145,7 @@ export function freeSpace({ settings, survey }: Site): Said {
 
 /** Nothing but records that can be understood. */
 export function records({ survey }: Site): Said {
-  if ('failed' in survey) return unknown("the records can't be looked at", survey.failed)
+  if ('failed' in survey) return unknown("the records can't be examined", survey.failed)
   const of = (...kinds: readonly Oddity['kind'][]): Found => {
     const found = kinds.flatMap((kind) => survey.oddities.get(kind) ?? [])
     return { count: found.reduce((sum, { count }) => sum + count, 0), some: found.flatMap(({ some }) => some) }
@@ -164,37 +160,37 @@ export function records({ survey }: Site): Said {
   if (damaged.count > 0)
     return wrong(
       `${counted(damaged.count, 'entry', 'entries')} can't be understood: ${examples(damaged)}`,
-      'What can not be understood lets nobody reclaim. Its clients lose their locks at the next start, unless they are recorded anew.',
+      'Such entries let no client reclaim. Their clients lose their locks at the next start, unless they are recorded again before.',
       'nfsd-userland-helper verify --repair',
     )
   const missing = of('missing')
   if (missing.count > 0)
     return wrong(
       `missing: ${examples(missing)}`,
-      'Somebody has removed it under the running server. The records in it are lost; the next client that is recorded makes it anew.',
+      'It was removed under the running server, and the records in it are lost. The next client that is recorded creates it again.',
       restart,
     )
   const strange = of('stray', 'open', 'leftover')
   if (strange.count > 0)
     return doubtful(
       `${counted(strange.count, 'entry does', 'entries do')} not belong among the records: ${examples(strange)}`,
-      "Nothing looks at them. What a killed upcall left is swept by a later start; what is not this program's is nobody's business here.",
+      'They are ignored. A later start removes what a killed upcall left; files of other programs do not belong here.',
       'nfsd-userland-helper verify --repair',
     )
   if (views.length > 0)
     return doubtful(
       `${counted(views.length, 'file', 'files')} for people can't be understood: ${examples({ count: views.length, some: views })}`,
-      'Nothing is decided by them. They are written anew at the next start and at the end of its grace.',
+      'They decide nothing. They are written again at the next start and at the end of its grace.',
       'nfsd-userland-helper verify --repair',
     )
   const aside = of('set-aside')
   if (aside.count > 0)
     return doubtful(
-      `${counted(aside.count, 'entry was', 'entries were')} set aside earlier because it could not be understood: ${examples(aside)}`,
-      'They mean nothing any more, and are kept as evidence. Find out what damaged them, then remove them.',
+      `${counted(aside.count, 'entry was', 'entries were')} set aside earlier as damaged: ${examples(aside)}`,
+      'They have no effect, and are kept as evidence. Find out what damaged them, then remove them.',
       `rm -r ${shellWord(`${survey.state.clientsPath}/damaged`)}`,
     )
-  return good(`${counted(survey.records, 'record', 'records')}, all of which can be understood`)
+  return good(`${counted(survey.records, 'record', 'records')}, none damaged`)
 }
 
 function parted<T>(all: readonly T[], which: (one: T) => boolean): [T[], T[]] {
@@ -215,36 +211,36 @@ function examples({ count, some }: Found): string {
 export function instance({ survey, kernel, settings: { calls, stateDirectory, runDirectory } }: Site): Said {
   if (ranUntracked({ anywhere: disk.anywhere(calls), runDirectory, path: stateDirectory }))
     return wrong(
-      'the NFS server was started, and that could not be recorded',
-      'It runs without a tracker. Since it may have granted locks that nobody recorded, nobody may reclaim after the next start. Mend the state directory first.',
+      'the NFS server was started, but that could not be recorded',
+      'It runs without a tracker. It may have granted locks that are not recorded, so no client may reclaim after the next start. Repair the state directory first.',
       restart,
     )
-  if ('failed' in survey) return unknown("the server instance can't be told", survey.failed)
+  if ('failed' in survey) return unknown('the server instance is not known', survey.failed)
   const { instance: current } = survey
   switch (current.kind) {
     case 'damaged':
       return wrong(
         `${current.file} can't be understood, ${current.why}`,
-        'Until the next start nobody may reclaim, and no client is recorded.',
+        'Until the next start no client may reclaim, and none is recorded.',
         restart,
       )
     case 'none':
       return kernel.runningSeconds === undefined
         ? doubtful(
             'no server instance has been recorded yet',
-            'The first start of the NFS server with this helper does that. Clients can reclaim from the second on.',
+            'The first start of the NFS server with this program records one. Clients can reclaim from the second start on.',
             restart,
           )
         : wrong(
-            'the NFS server runs, and no server instance is recorded',
-            "The kernel has not called this program when it started, or the records are gone since. Its clients can't reclaim after the next start unless they are recorded.",
+            'the NFS server runs, but no server instance is recorded',
+            "The kernel did not call this program when its server started, or the records were removed since. Clients that are not recorded can't reclaim after the next start.",
             restart,
           )
     case 'partial':
       return kernel.grace === 'over'
         ? wrong(
-            `the kernel has left grace, and instance ${current.start} is still in it`,
-            'The upcall that ends grace failed or was never made. The next upcall does it; if the server is restarted before, clients could reclaim that must not.',
+            `the kernel's grace is over, but instance ${current.start} is still in grace`,
+            'The upcall that ends grace failed, or was never made. The next upcall ends it. If the server restarts before that, clients could reclaim that must not.',
             'nfsd-userland-helper grace_done',
           )
         : good(`server instance ${current.start} is in grace`)
@@ -260,19 +256,19 @@ export function leftovers({ settings: { calls, stateDirectory }, survey }: Site)
   const tops = [...new Set([legacyTopIn(stateDirectory), usualTop])].filter((top) =>
     hasLegacyRecords(top, disk.anywhere(calls)),
   )
-  if (tops.length === 0) return good("nothing is left of the kernel's own tracker")
+  if (tops.length === 0) return good("the kernel's own tracker has left nothing behind")
   const what = `the kernel's own tracker has left clients in ${tops.map(quote).join(' and ')}`
   const kind = 'failed' in survey ? 'none' : survey.instance.kind
   if (kind === 'partial')
-    return doubtful(what, 'They may reclaim in this grace period, and what is left is removed at its end.')
+    return doubtful(what, 'They may reclaim in this grace period. At its end the rest is removed.')
   if (kind === 'none')
     return doubtful(
       what,
-      'That is right when you change from it to this program: they may reclaim after the next start, and what is left then is removed.',
+      'This is correct when you change from it to this program: they may reclaim after the next start, and the rest is removed then.',
     )
   return wrong(
     what,
-    'Each would let its client reclaim in a later grace period, however long it has been gone: data can be corrupted.',
+    'Each would let its client reclaim in a later grace period, even if it left long ago. Data can be corrupted.',
     tops.map((top) => `rmdir ${shellWord(top)}/*`).join(' && '),
   )
 }

@@ -10,20 +10,20 @@ export function graceTime({ kernel: { graceSeconds, leaseSeconds }, settings: { 
   if (graceSeconds === 'busy' || leaseSeconds === 'busy')
     return unknown(
       "grace and lease time can't be read now: the NFS server is just starting or stopping",
-      'The kernel answers when that is done. If it stays so, an upcall hangs.',
+      'The kernel answers when that is done. If this lasts, an upcall hangs.',
     )
   if (typeof graceSeconds !== 'number' || typeof leaseSeconds !== 'number')
-    return unknown(`grace and lease time can't be read in ${nfsdDirectory}`, 'They are files of the nfsd file system.')
+    return unknown(`grace and lease time can't be read in ${nfsdDirectory}`, 'The nfsd file system has files for them.')
   if (graceSeconds < leaseSeconds)
     return wrong(
-      `grace lasts ${graceSeconds} s, and a lease ${leaseSeconds} s`,
-      'A client may notice a restart only when it renews its lease, and then finds grace over and its locks lost.',
+      `grace lasts ${graceSeconds} s, but a lease ${leaseSeconds} s`,
+      'A client may notice a restart only when it renews its lease. By then grace can be over, and its locks are lost.',
       `nfsconf --set nfsd grace-time ${leaseSeconds} && systemctl restart nfs-server.service`,
     )
   return good(`grace lasts ${graceSeconds} s, a lease ${leaseSeconds} s`)
 }
 
-/** How far a clock may be off before it is worth a line. Nothing is ever decided by it. */
+/** How far a clock may be off before doctor reports it. */
 const farSeconds = 3600
 const yearSeconds = 366 * 86_400
 /** Before this program was written: a machine without a battery for its clock. */
@@ -32,7 +32,7 @@ const tooEarly = Date.UTC(2024, 0, 1) / 1000
 export function clock({ survey, kernel }: Site): Said {
   const now = Math.floor(Date.now() / 1000)
   const harmless =
-    'Records do not depend on the clock, so nobody loses locks by it; but times that are shown are wrong, and Kerberos refuses clients.'
+    'Records do not depend on the clock, so no client loses locks. But displayed times are wrong, and Kerberos refuses clients.'
   const mend = 'timedatectl set-ntp true'
   if (now < tooEarly) return doubtful(`the clock says ${isoTime(now)}`, harmless, mend)
   if ('failed' in survey || !('start' in survey.instance)) return good(`the clock says ${isoTime(now)}`)
@@ -53,7 +53,7 @@ export function clock({ survey, kernel }: Site): Said {
   if (now - started > uptime() + yearSeconds)
     return doubtful(
       `${last}, ${sayDuration(now - started)} ago`,
-      `If the server has not been off for so long, the clock is ahead now or was behind then. ${harmless}`,
+      `Unless the server was off for that long, the clock is ahead now or was behind then. ${harmless}`,
       mend,
     )
   return good(`the clock says ${isoTime(now)}; ${last}`)

@@ -98,7 +98,7 @@ ${options.flatMap(zshOption).join('\n')}
   case $state in
   word)
     _describe -t commands command commands
-    _describe -t verbs 'verb (the kernel says these)' verbs
+    _describe -t verbs 'verb (used by the kernel)' verbs
     ;;
   rest)
     case $words[1] in

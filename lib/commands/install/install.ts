@@ -26,24 +26,23 @@ import { choose } from './tracker.ts'
 
 export const installCommand = command(
   'install',
-  'install the program, and what makes the kernel run it',
+  'install the program, and make the kernel use it',
   (cli) =>
     cli
       .option('tracker', {
         choices: trackers,
         default: 'auto' as const,
-        describe:
-          'who records the clients: the helper where the kernel calls one, the service where it does not; or one of them',
+        describe: 'how the kernel asks: auto (detected at each boot), or always helper or serve',
       })
       .option('import', {
         type: 'boolean',
         describe: "take nfsdcld's clients over; --no-import leaves them behind",
       })
-      .option('root', { type: 'string', default: '/', describe: 'install into the system that lies here' })
-      .option('dry-run', { type: 'boolean', default: false, describe: 'say what would be done, do nothing' })
-      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .option('root', { type: 'string', default: '/', describe: 'install into the system in this directory' })
+      .option('dry-run', { type: 'boolean', default: false, describe: 'only print what would be done' })
+      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
       .example('$0 install', 'on this machine')
-      .example('$0 install --root /mnt --dry-run', 'what would come into another system'),
+      .example('$0 install --root /mnt --dry-run', 'what it would install into another system'),
   async ({ tracker, import: imports, root, 'dry-run': dryRun, json }, settings, door) => {
     const { nfsdDirectory } = settings
     const stateDirectory = textOfPath(settings.stateDirectory)
@@ -55,11 +54,15 @@ export const installCommand = command(
     if (tracker === 'serve' && !canServe(program))
       throw new Failed({
         kind: 'bad-argument',
-        why: "only the executable can serve the pipe, not Node's script",
+        why: 'only the executable can serve the pipe, not the Node script',
         word: '--tracker=serve',
       })
     if (imports === true && !target.live)
-      throw new Failed({ kind: 'bad-argument', why: 'clients are imported on the system that runs', word: '--import' })
+      throw new Failed({
+        kind: 'bad-argument',
+        why: 'clients can be imported only into the running system',
+        word: '--import',
+      })
     // Refused while a server runs, and then nothing is changed.
     if (imports === true) tell(describe(await importFrom(nfsdcldDirectory, { dryRun, yes: true }, settings)).trimEnd())
     const lost =

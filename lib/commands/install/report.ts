@@ -50,17 +50,17 @@ export function say(report: Report, json: boolean): void {
 function lines({ root, dryRun, packaged, tracker, keptNfsdcld, files, actions }: Report): string[] {
   const width = Math.max(0, ...files.map(({ outcome }) => outcome.length))
   return [
-    ...(dryRun ? ['Nothing is done, only said:'] : []),
+    ...(dryRun ? ['Dry run: nothing was changed. Without --dry-run this would be the result:'] : []),
     ...files.map(
       ({ path, outcome }) =>
         `${outcome.padEnd(width)}  ${outcome === 'left alone: not ours' ? path : join(root, path)}`,
     ),
-    ...(packaged ? ["The package's own files are left to the package manager."] : []),
+    ...(packaged ? ['The package manager keeps the files of the package.'] : []),
     ...actions.map(({ what, outcome }) => `${outcome}: ${what}`),
     ...(tracker === undefined ? [] : [choiceInWords(tracker)]),
     ...(keptNfsdcld === undefined ? [] : [keptNfsdcld]),
     ...(root === '/' || dryRun
       ? []
-      : [`Nothing was told to a running system, and doctor was not run: that is for the system in ${root}.`]),
+      : [`The running system was not told, and doctor was not run: ${root} is another system.`]),
   ]
 }

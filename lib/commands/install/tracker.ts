@@ -16,12 +16,12 @@ export interface Choice {
 /** @param support of the running kernel; undefined where another system is installed into. */
 export function choose(asked: Tracker, program: Program, support: HelperSupport | undefined): Choice {
   const chosen = (takes: Choice['takes'], why: string): Choice => ({ asked, takes, why })
-  if (asked === 'serve') return chosen('pipe', 'you said so; a kernel that calls helpers takes the pipe all the same')
+  if (asked === 'serve') return chosen('pipe', 'you chose it; a kernel that calls helpers prefers the pipe')
   if (asked === 'helper')
     return support?.offered === false
-      ? chosen('none', `you said helper, but ${support.why}`)
-      : chosen('helper', `you said so${support === undefined ? '' : `, and ${support.why}`}`)
-  const eachBoot = canServe(program) ? 'each start of the machine decides' : "Node's script can't serve the pipe"
+      ? chosen('none', `you chose helper, but ${support.why}`)
+      : chosen('helper', `you chose it${support === undefined ? '' : `, and ${support.why}`}`)
+  const eachBoot = canServe(program) ? 'each boot decides' : "the Node script can't serve the pipe"
   if (support?.offered === undefined)
     return chosen(
       canServe(program) ? 'undecided' : 'helper',

@@ -13,12 +13,12 @@ import { targetAt } from './target.ts'
 
 export const uninstallCommand = command(
   'uninstall',
-  'take away what install has put in place; the records stay',
+  'remove what install has installed; the records stay',
   (cli) =>
     cli
-      .option('root', { type: 'string', default: '/', describe: 'uninstall from the system that lies here' })
-      .option('dry-run', { type: 'boolean', default: false, describe: 'say what would be done, do nothing' })
-      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .option('root', { type: 'string', default: '/', describe: 'uninstall from the system in this directory' })
+      .option('dry-run', { type: 'boolean', default: false, describe: 'only print what would be done' })
+      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
       .example('$0 uninstall', 'on this machine'),
   ({ root, 'dry-run': dryRun, json }, { nfsdDirectory }) => {
     const target = targetAt(resolve(root))
@@ -27,7 +27,7 @@ export const uninstallCommand = command(
       throw new Failed({
         kind: 'bad-argument',
         why: target.packaged
-          ? 'the package manager has installed this, and removes it'
+          ? 'the package manager has installed this program, and removes it'
           : 'nothing is recorded as installed below',
         word: target.root.path,
       })

@@ -22,16 +22,16 @@ const trackers = ['json', 'nfsdcltrack', 'nfsdcld'] as const
 
 export const exportCommand = command(
   'export',
-  'write down who may reclaim at the next start, for another tracker',
+  'write the clients that may reclaim at the next start, for another tracker',
   (cli) =>
     cli
-      .option('to', { choices: trackers, default: 'json' as const, describe: 'for whom' })
+      .option('to', { choices: trackers, default: 'json' as const, describe: 'the format' })
       .option('output', {
         alias: 'o',
         type: 'string',
-        describe: 'a new file; without it, JSON goes to standard output',
+        describe: 'a new file (default for JSON: standard output)',
       })
-      .option('dry-run', { type: 'boolean', default: false, describe: 'say what would be written, and write nothing' })
+      .option('dry-run', { type: 'boolean', default: false, describe: 'only print what would be written' })
       .example('$0 export > clients.json', 'for import on another machine')
       .example('$0 export --to nfsdcltrack -o /var/lib/nfs/nfsdcltrack/main.sqlite', 'back to nfsdcltrack')
       .example('$0 export --to nfsdcld -o /var/lib/nfs/nfsdcld/main.sqlite', 'on to nfsdcld'),
@@ -43,19 +43,18 @@ export const exportCommand = command(
     const { instance, untracked } = surveyed
     if (instance.kind === 'damaged')
       throw refused(
-        `${instance.file} in ${quote(stateDirectory)} can't be understood (${instance.why}), so nobody may reclaim`,
+        `${instance.file} in ${quote(stateDirectory)} can't be understood (${instance.why}), so no client may reclaim`,
       )
     if (output === undefined && to !== 'json')
-      throw new Failed({ kind: 'bad-argument', why: `a database needs a file: say --output` })
+      throw new Failed({ kind: 'bad-argument', why: `a database needs a file: use --output` })
     if (output !== undefined && fs.existsSync(output))
-      throw new Failed({ kind: 'bad-argument', why: 'there is such a file already', word: output })
+      throw new Failed({ kind: 'bad-argument', why: 'this file exists already', word: output })
     const matchOnly = hashesIn(legacyTopIn(stateDirectory), disk.anywhere(settings.calls))
 
-    if (threads > 0 && to !== 'json')
-      say('nfsd is running: what changes from now on is not in the export. Stop it first')
+    if (threads > 0 && to !== 'json') say('nfsd is running: later changes will not be in the export. Stop it first')
     if (untracked)
       say(
-        'a server instance ran that could not be recorded, so after the next start nobody may reclaim: the export is empty',
+        'a server instance ran that could not be recorded, so after the next start no client may reclaim: the export is empty',
       )
     let count = 0
     let principals = 0
@@ -74,9 +73,7 @@ export const exportCommand = command(
     if (to === 'nfsdcltrack') {
       const stay = [...matchOnly()].length
       if (stay > 0)
-        say(
-          `${counted(stay, 'client')} of the kernel's own tracker left out: nfsdcltrack takes over what is there by itself`,
-        )
+        say(`${counted(stay, 'client')} of the kernel's own tracker left out: nfsdcltrack takes them over by itself`)
     }
     if (dryRun) {
       const all = clients()
@@ -94,12 +91,12 @@ export const exportCommand = command(
     }
     if (leftOut > 0)
       say(
-        `${counted(leftOut, 'client')} left out: a name that begins with hash: would let another client reclaim there`,
+        `${counted(leftOut, 'client')} left out: an owner that begins with hash: would let another client reclaim there`,
       )
     if (to === 'nfsdcltrack' && principals > 0)
       say(`${counted(principals, 'client')} written without the Kerberos principal, which nfsdcltrack can't keep`)
     if (damaged() > 0)
-      say(`${counted(damaged(), 'entry', 'entries')} that can't be understood, left out: nobody may reclaim by it`)
+      say(`${counted(damaged(), 'entry', 'entries')} that can't be understood, left out: they let no client reclaim`)
     return 0
   },
 )

@@ -39,16 +39,16 @@ export interface Imported {
 
 export const importCommand = command(
   'import <SOURCE>',
-  'let the clients that another tracker recorded reclaim here at the next start',
+  'let clients that another tracker has recorded reclaim at the next start',
   (cli) =>
     withConsent(
       cli.positional('SOURCE', {
         type: 'string',
         demandOption: true,
-        describe: 'a file or directory, told by its content; - for an export on standard input',
+        describe: 'a file or directory, recognized by its content; - for an export on standard input',
       }),
     )
-      .option('json', { type: 'boolean', default: false, describe: 'a result for programs' })
+      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
       .example('$0 import /var/lib/nfs/nfsdcltrack', "nfsdcltrack's database (schema 1 and 2)")
       .example('$0 import /var/lib/nfs/nfsdcld', "nfsdcld's database")
       .example('$0 import /mnt/v4recovery', "directories of the kernel's own tracker")
@@ -74,7 +74,7 @@ export async function importFrom(
   const source = given === standardInput ? '-' : resolve(given)
   const asBytes = Buffer.from(source).toString('latin1')
   if (asBytes === stateDirectory)
-    throw new Failed({ kind: 'bad-argument', why: 'that is the state directory itself', word: given })
+    throw new Failed({ kind: 'bad-argument', why: 'this is the state directory itself', word: given })
   const now = Date.now()
   const found = readSource(calls, source, Math.floor(now / 1000))
   const room = destinationAt(settings)
@@ -87,12 +87,12 @@ export async function importFrom(
   if (asBytes === top)
     throw new Failed({
       kind: 'bad-argument',
-      why: 'that is where the helper looks by itself: nothing is to be imported',
+      why: 'the helper looks there by itself: nothing needs to be imported',
       word: given,
     })
   if (counted.blocked > 0)
     throw refused(
-      `nothing changed: ${counted.blocked} of these clients have a newer record here that can't be understood, and would not be let in; verify --repair first`,
+      `nothing changed: ${counted.blocked} of these clients have a newer record here that can't be understood, so they could not reclaim; run verify --repair first`,
     )
 
   const notes = found.notes()
@@ -131,9 +131,9 @@ function* missing(found: Found, room: Destination, shown: (done: number) => void
 const question = (found: Found, source: string, stateDirectory: string, count: number): string =>
   [
     `${counted(count, 'client')} of ${nameOf(found.kind)} ${quote(source)} may reclaim their locks at the next start of the server`,
-    `on ${quote(stateDirectory)}. That is right only if`,
-    ' * the server that recorded them has stopped, and nothing has been granted on its file systems since;',
-    ' * those file systems are served from here only after that start, under the same server scope.',
+    `on ${quote(stateDirectory)}. This is correct only if`,
+    ' * the server that recorded them has stopped, and no locks have been granted on its file systems since;',
+    ' * this server exports those file systems only after that start, under the same server scope.',
     'Go on?',
   ].join('\n')
 
@@ -170,7 +170,7 @@ export function describe({
   ]
   if (matchOnly.clients > 0)
     lines.push(
-      `${matchOnly.imported} of ${matchOnly.clients} clients known by MD5 only ${would}placed: each is recorded by its first check`,
+      `${matchOnly.imported} of ${matchOnly.clients} clients known only by MD5 ${would}placed: the first check of each records it`,
     )
   if (dryRun) lines.push(...notes.map((note) => `note: ${note}`))
   if (!dryRun) lines.push('They may reclaim at the next start of the server.')

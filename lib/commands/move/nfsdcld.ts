@@ -63,7 +63,7 @@ export function readNfsdcld(database: Source, { version, tables }: Schema, now: 
     notes: () => [
       ...sieved.notes(),
       ...(inGrace
-        ? ['its server was in grace: those that it still waited for are taken, as it would have done itself']
+        ? ['its server was in grace: the clients that it still waited for are imported, as it would have done itself']
         : []),
     ],
   }

@@ -57,7 +57,7 @@ export function destinationAt(settings: Context): Destination {
   const threads = nfsdThreads(nfsdDirectory)
   if (threads > 0)
     throw refused(
-      `nothing changed: nfsd is running (${threads} threads), and may grant what conflicts with the locks of these clients; stop it, import, start it`,
+      `nothing changed: nfsd is running (${threads} threads), and may grant locks that conflict with those of these clients; stop it, import, start it`,
     )
   if (ranUntracked(state))
     throw refused(
@@ -189,7 +189,7 @@ export function legacyDestination(path: string, nfsdDirectory: string): string {
   const top = told === '' ? usualTop : told
   if (top !== legacyTopIn(path))
     throw refused(
-      `clients known by MD5 only can't be imported: the kernel looks for them in ${quote(top)}, and that is not beside the state directory, ` +
+      `clients known only by MD5 can't be imported: the kernel looks for them in ${quote(top)}, which is not beside the state directory, ` +
         `in ${quote(legacyTopIn(path))}`,
     )
   return top

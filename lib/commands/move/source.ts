@@ -22,8 +22,7 @@ export const standardInput = '/dev/stdin'
 /** @param source a path, or `-` for standard input. @param now seconds of the wall clock. */
 export function readSource(calls: Calls, source: string, now: number): Found {
   if (source === '-') return readExport(chunksOf(spooled()), 'standard input', now)
-  if (!fs.existsSync(source))
-    throw new Failed({ kind: 'bad-argument', why: 'there is nothing to import', word: source })
+  if (!fs.existsSync(source)) throw new Failed({ kind: 'bad-argument', why: 'this does not exist', word: source })
   return fs.statSync(source).isDirectory() ? readDirectory(calls, source, now) : readFile(source, now)
 }
 
@@ -94,7 +93,9 @@ function readStateDirectory(calls: Calls, path: string): Found {
     damaged,
   } = reclaimableAtNextStart({ calls, stateDirectory: bytesOfPath(path), runDirectory: '/nowhere' })
   if (instance.kind === 'damaged')
-    throw refused(`${quote(path)}: ${instance.file} can't be understood (${instance.why}), so nobody may reclaim by it`)
+    throw refused(
+      `${quote(path)}: ${instance.file} can't be understood (${instance.why}), so it lets no client reclaim`,
+    )
   const top = legacyTopIn(bytesOfPath(path))
   let legacy = 0
   for (const name of hashesIn(top, anywhere(calls))()) if (name !== '') legacy++
@@ -107,10 +108,10 @@ function readStateDirectory(calls: Calls, path: string): Found {
     notes: () => [
       ...(damaged() > 0
         ? [
-            `${counted(damaged(), 'entry', 'entries')} that can't be understood, left out: nobody may reclaim by it there`,
+            `${counted(damaged(), 'entry', 'entries')} that can't be understood, left out: they let no client reclaim there`,
           ]
         : []),
-      ...(instance.kind === 'none' ? ['no server instance is recorded there, so nobody may reclaim by it'] : []),
+      ...(instance.kind === 'none' ? ['no server instance is recorded there, so it lets no client reclaim'] : []),
       ...(legacy > 0
         ? [
             `${counted(legacy, 'client')} of the kernel's own tracker are in ${quote(top)}: import that by itself, if they count`,
@@ -125,5 +126,5 @@ const bytesOfPath = (path: string): string => Buffer.from(path).toString('latin1
 
 const unknownKind = (path: string): Failed =>
   refused(
-    `${quote(path)} is nothing that can be imported: no database of nfsdcltrack or nfsdcld, no v4recovery or state directory, no export`,
+    `${quote(path)} can't be imported: it is no database of nfsdcltrack or nfsdcld, no v4recovery or state directory, no export`,
   )

@@ -9,8 +9,8 @@ import { Failed } from '../../failure.ts'
 /** `--dry-run` and `--yes`, for every command that changes something. */
 export const withConsent = <Given>(cli: Argv<Given>) =>
   cli
-    .option('dry-run', { type: 'boolean', default: false, describe: 'say what would be done, and do nothing' })
-    .option('yes', { alias: 'y', type: 'boolean', default: false, describe: 'do not ask: for scripts' })
+    .option('dry-run', { type: 'boolean', default: false, describe: 'only print what would be done' })
+    .option('yes', { alias: 'y', type: 'boolean', default: false, describe: 'do not ask (for scripts)' })
 
 /**
  * Asks once, on the terminal; anything but yes is no.
@@ -19,7 +19,7 @@ export const withConsent = <Given>(cli: Argv<Given>) =>
 export async function consent(question: string, yes: boolean): Promise<void> {
   if (yes) return
   if (!process.stdin.isTTY || !process.stderr.isTTY)
-    throw new Failed({ kind: 'bad-argument', why: 'nothing changed: there is no terminal to ask on, so say --yes' })
+    throw new Failed({ kind: 'bad-argument', why: 'nothing changed: there is no terminal to ask on; use --yes' })
   const terminal = createInterface({ input: process.stdin, output: process.stderr })
   // Without a line (end of input, Ctrl-C) the question is never answered, which is a no as well.
   const closed = new Promise<string>((resolve) =>

@@ -30,7 +30,7 @@ export function helperSupport(): HelperSupport {
   }
   return {
     offered: undefined,
-    why: `whether the kernel ${release()} calls a helper can't be told: its nfsd is not to be found`,
+    why: `whether the kernel ${release()} calls a helper is not known: its nfsd was not found`,
   }
 }
 

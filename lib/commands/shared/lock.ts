@@ -16,7 +16,7 @@ export const underLock = <T>(state: StateDirectory, work: () => T): T =>
         throw new Failed({
           kind: 'storage',
           atStart: false,
-          what: `nothing changed, since the state directory can't be locked: ${because}`,
+          what: `nothing changed: the state directory can't be locked: ${because}`,
         })
       },
     },

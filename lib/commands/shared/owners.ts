@@ -17,7 +17,7 @@ import {
 
 /** `--hex`, for every command that is given owners. */
 export const withHex = <Given>(cli: Argv<Given>) =>
-  cli.option('hex', { type: 'boolean', default: false, describe: 'owners are given as hex, two digits a byte' })
+  cli.option('hex', { type: 'boolean', default: false, describe: 'owners are hex, two digits for each byte' })
 
 /** An owner spelled out: it need not be known. Spaces may stand as they are. @throws Failed bad-argument, owner-too-long. */
 export const ownerSpelled = (word: string, hex: boolean): ClientOwner =>
@@ -58,18 +58,18 @@ export function ownerNamed(
   if (whole !== undefined && known.has(whole)) return whole
   const begun = hex ? new Map<string, ClientOwner>() : beginningWith(word, known)
   const [first, ...others] = begun.values()
-  if (first === undefined) throw new Failed({ kind: 'bad-argument', why: 'no client is recorded by this name', word })
+  if (first === undefined) throw new Failed({ kind: 'bad-argument', why: 'no client has this owner', word })
   if (naming === 'whole')
     throw new Failed({
       kind: 'bad-argument',
-      why: `no client is recorded by this whole name; to let it be a beginning (${showOwner(first)}), say --prefix`,
+      why: `no client has this whole owner; with --prefix it would mean ${showOwner(first)}`,
       word,
     })
   if (others.length === 0) return first
   const some = [first, ...others].slice(0, examples).map(showOwner)
   const more = begun.size > examples ? `, and ${begun.size - examples} more` : ''
   const many = begun.size === mostBegun ? `${mostBegun} clients or more` : `${begun.size} clients`
-  throw new Failed({ kind: 'bad-argument', why: `${many} begin so (${some.join(', ')}${more})`, word })
+  throw new Failed({ kind: 'bad-argument', why: `${many} begin like this (${some.join(', ')}${more})`, word })
 }
 
 /** Beginnings that so many have are no names. */

@@ -1,8 +1,9 @@
 /**
- * Which tracker the kernel's server has at this moment: the helper, or who holds its pipe (docs/kernels.md).
+ * Which tracker the kernel's server uses at this moment: the helper, or the process that holds its pipe (docs/kernels.md).
  *
- * A pipe is there as long as a server uses it, so its name tells; it is never opened, since whoever holds it takes messages.
- * That a server runs, its threads tell: files of the nfsd file system would wait for a start that waits for an answer.
+ * The pipe exists as long as a server uses it. It is only looked at, never opened, because whoever opens it takes messages.
+ * The nfsd threads show whether a server runs. Files of the nfsd file system do not: reading them waits for a start, which
+ * may itself wait for an answer at the pipe.
  */
 import fs from 'node:fs'
 import { errorCode, escaped } from '../../failure.ts'
@@ -42,8 +43,8 @@ export interface Serving {
 
 export interface Tracker {
   /**
-   * pipe: who holds it answers. helper: the kernel calls the program that it was told. own: its own, in v4recovery. none: a server
-   * runs that nobody tracks. no-server: none runs. unknown: nothing tells.
+   * pipe: the process that holds it answers. helper: the kernel calls the program in cltrack_prog. own: the kernel's own, in
+   * v4recovery. none: a server runs without a tracker. no-server: no server runs. unknown: there is no evidence.
    */
   readonly kind: 'pipe' | 'helper' | 'own' | 'none' | 'no-server' | 'unknown'
   /** Whether this kernel can call a helper. */
@@ -170,25 +171,25 @@ export function sayTracker(tracker: Tracker): string {
   switch (kind) {
     case 'pipe': {
       if (holders.length === 0)
-        return `the pipe ${tracker.pipe ?? ''}, and nobody that can be seen holds it: the server waits for an answer`
+        return `the pipe ${tracker.pipe ?? ''}, but no visible process holds it: the server waits for an answer`
       const strangers = strangersAt(tracker)
       if (strangers.length > 0)
-        return `the pipe, held by ${sayHolders(holders)}: ${strangers.length < holders.length ? 'they split its messages' : 'its records are not these'}`
+        return `the pipe, held by ${sayHolders(holders)}: ${strangers.length < holders.length ? 'they split its messages' : 'it does not use these records'}`
       return `the pipe, answered by serve (process ${serving?.process ?? '?'})${serving?.protocol === undefined ? '' : `, protocol ${serving.protocol}`}`
     }
     case 'helper':
       return 'the helper: the kernel calls it'
     case 'own':
-      return "the kernel's own (v4recovery): this program is not asked"
+      return "the kernel's own (v4recovery): the kernel does not ask this program"
     case 'none':
-      return 'none: the server runs and nobody may reclaim after its next start'
+      return 'none: the server runs, but no client may reclaim after its next start'
     case 'no-server':
       return serving === undefined
         ? 'no server runs'
         : `no server runs; serve (process ${serving.process}) waits for one`
     case 'unknown':
       return pipefs.mounted || tracker.offersHelper
-        ? "the helper, as far as can be seen: there is no pipe, and the kernel's log does not tell"
+        ? "probably the helper: there is no pipe, and the kernel's log does not say"
         : `not known: no rpc_pipefs is mounted at ${pipefs.path}`
     default:
       return kind satisfies never

@@ -17,8 +17,8 @@ export const meanings: Readonly<Record<Word, string>> = {
   recorded: 'active; it may reclaim after the next start',
   reclaimed: 'it has reclaimed in this grace period, and may reclaim again after the next start',
   new: 'it came in this grace period, and may reclaim after the next start',
-  waiting: 'it may reclaim, and has not',
-  void: 'nothing looks at this record any more: it lets nobody reclaim',
+  waiting: 'it may reclaim, and has not yet',
+  void: 'this record has no effect any more: it lets no client reclaim',
 }
 
 /** What of the protocol a record tells: with a session there is RECLAIM_COMPLETE. */
@@ -83,19 +83,18 @@ export function sayInstance(instance: Instance): string {
       return `${instance.start}, full: its grace period is over`
     case 'partial':
       return instance.full === undefined
-        ? `${instance.start}, in grace; no earlier one was completed, so nobody has anything to reclaim from before it`
+        ? `${instance.start}, in grace; no earlier instance has completed its grace`
         : `${instance.start}, in grace; clients reclaim what they had in ${instance.full}, the last full one, or since`
     case 'none':
-      return 'none has been recorded yet: who is, may reclaim after the first start'
+      return 'none recorded yet; clients recorded before the first start may reclaim after it'
     case 'damaged':
-      return `unknown, and nobody may reclaim until the next start: ${instance.file} can't be understood, ${instance.why}`
+      return `unknown, and no client may reclaim until the next start: ${instance.file} can't be understood, ${instance.why}`
     default:
       return instance satisfies never
   }
 }
 
-export const untracked =
-  'a server instance has been running that could not be recorded: after the next start nobody may reclaim'
+export const untracked = 'a server instance ran that could not be recorded: after the next start no client may reclaim'
 
 /** A time and how long ago it was, for people. */
 export const sayTime = (seconds: number, nowMs: number): string =>

@@ -42,8 +42,8 @@ export function vocabularyOf(commands: readonly Spoken[], blank: () => Argv): Vo
         summary: summaryOfOption(name as OptionName),
         takes,
       })),
-      { spellings: ['--help', '-h'], summary: 'show help', takes: undefined },
-      { spellings: ['--version', '-V'], summary: 'show the version', takes: undefined },
+      { spellings: ['--help', '-h'], summary: 'print help', takes: undefined },
+      { spellings: ['--version', '-V'], summary: 'print the version', takes: undefined },
     ],
     verbs: Object.entries(verbs).map(([name, { takes }]) => {
       const [summary, argument] = [summaryOfVerb(name as Verb), argumentNames[takes]]
