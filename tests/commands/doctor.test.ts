@@ -313,7 +313,7 @@ const faults: readonly Fault[] = [
   ...(
     [
       [-110, /-110 is ETIMEDOUT: nfsdcld did not answer/],
-      [-2, /-2 is ENOENT: there is no such program/],
+      [-2, /-2 is ENOENT: the program that cltrack_prog names does not exist/],
       [-22, /-22 is EINVAL: .*container/],
       [-13, /-13 is EACCES/],
       [-5, /-5 is EIO\./],
@@ -746,7 +746,7 @@ eachArtefact('doctor', (artefact) => {
     const said = await toldToPeople(artefact, `printf '%s\\n\\n' ${program} > ${parameter}`)
     const told = `printf %s ${program} > ${parameter} && systemctl restart nfs-server.service`
     assert.ok(
-      said.includes(`\nWRONG cltrack_prog ends with a newline\n      The kernel takes it for a part of the name,`),
+      said.includes(`\nWRONG cltrack_prog ends with a newline\n      The kernel treats it as part of the name,`),
       said,
     )
     assert.ok(said.includes(`\n      > ${told}\n`), said)

@@ -113,7 +113,7 @@ eachArtefact('for people', (artefact) => {
       ['list', '-s', elsewhere, '-s', s.stateDir],
       ['list', '--state-dir', elsewhere, '--storagedir', s.stateDir],
     ])
-      assert.match((await s.call(words)).stdout, / ada\n$/, words.join(' '))
+      assert.match((await s.call(words)).stdout, / "ada"\n$/, words.join(' '))
     assert.match((await s.call(['export', '--dry-run', '-o', elsewhere, '-o', elsewhere])).stdout, /^1 client /)
     for (const words of [
       ['list', '-s', ''],
