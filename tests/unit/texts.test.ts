@@ -4,6 +4,7 @@ import { readFileSync } from 'node:fs'
 import { constants } from 'node:os'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { checkNames } from '../../lib/commands/doctor/doctor.ts'
 import { exitStatuses } from '../../lib/failure.ts'
 import { options, type Option } from '../../lib/settings/options.ts'
 import { configurationKeys } from '../../lib/settings/settings.ts'
@@ -84,6 +85,21 @@ describe('verbs', () => {
     const named = items(page8, 'VERBS').map(([term]) => term.split(', ').map((one) => one.replace(/[`*]/g, '')))
     const inProgram = Object.keys(events).map((event) => [...spelled(event, 'Linux'), ...spelled(event, '2010')])
     assert.deepEqual(named.map((words) => words.sort()).sort(), inProgram.map((words) => words.sort()).sort())
+  })
+})
+
+describe("doctor's checks", () => {
+  it('stand in docs/json.md, in the order in which they are made', () => {
+    const named = table(
+      text('docs/json.md')
+        .split('## `doctor`')[1]
+        ?.split(/^\| `mend` .*$/m)[1] ?? '',
+      'check',
+    )
+    assert.deepEqual(
+      named.flatMap(([name = '']) => codes(name)),
+      checkNames,
+    )
   })
 })
 

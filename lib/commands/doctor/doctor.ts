@@ -42,6 +42,9 @@ const checks: Readonly<Record<string, (site: Site) => Said | Promise<Said>>> = {
   clock: time.clock,
 }
 
+/** Their names, in order. */
+export const checkNames: readonly string[] = Object.keys(checks)
+
 /** The status of "something is wrong", for monitoring. */
 const somethingIsWrong = 1
 
