@@ -52,7 +52,7 @@ for (const artefact of artefacts())
       assert.match(
         output,
         new RegExp(
-          `^\\d+\\n${packageJson.version}(?: \\(QuickJS-ng [\\d.]+\\))?\\n---\\nDry run: nothing was changed\\. .*:\\n${artefact === executable ? 'unchanged +/etc/systemd/system/nfs-server\\.service\\.wants/.*\\n' : ''}installed +/etc/systemd/system/nfsdcld\\.service\\nThe package's own files are left to the package manager\\.$`,
+          `^\\d+\\n${packageJson.version}(?: \\(QuickJS-ng [\\d.]+\\))?\\n---\\nDry run: nothing was changed\\. .*:\\n${artefact === executable ? 'unchanged +/etc/systemd/system/nfs-server\\.service\\.wants/.*\\n' : ''}installed +/etc/systemd/system/nfsdcld\\.service\\nThe package manager keeps the files of the package\\.$`,
           'm',
         ),
       )
