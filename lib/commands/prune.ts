@@ -13,11 +13,12 @@ import { consent, withConsent } from './shared/consent.ts'
 import { legacyClients } from './shared/legacy.ts'
 import { print, printJson, remark, textOfPath } from './shared/print.ts'
 import { progress } from './shared/progress.ts'
-import { clientJson, instanceJson, ownerJson } from './shared/view.ts'
+import { clientJson, each, instanceJson, ownerJson, type Told } from './shared/view.ts'
 import { walk } from './shared/survey.ts'
-import { isoTime, table } from './shared/table.ts'
+import { isoTime, tableLines } from './shared/table.ts'
 import { worldOf } from './shared/world.ts'
 import { forgetAll } from './shared/forget.ts'
+import { kept } from './shared/kept.ts'
 
 export const pruneCommand = command(
   'prune',
@@ -38,44 +39,66 @@ export const pruneCommand = command(
     if (!Number.isSafeInteger(unseen) || unseen < 1)
       throw new Failed({ kind: 'bad-argument', why: 'not a number of instances', word: String(unseen) })
     const { surveyed, clients } = walk(settings, (client) => client.standing === 'waiting' && client.unseen >= unseen)
-    const missing = [...clients]
     const legacy = legacyClients(surveyed).length
-    const list = table(
-      ['UNSEEN', 'LAST IN', 'FIRST RECORDED', 'CLIENT'],
-      missing.map((client) => [client.unseen, String(client.in), isoTime(client.recorded), quoteOwner(client.owner)]),
-    )
     const cameBack = new Set<string>()
-    if (!dryRun && missing.length > 0) {
-      if (!yes) remark(list)
-      await consent(`${counted(missing.length, 'client')} will no longer be able to reclaim. Go on?`, yes)
-      const world = worldOf(settings)
-      for (const owner of forgetAll(world, settings, missing, progress('pruning clients', missing.length)))
-        cameBack.add(escapeOwner(owner))
-      // As after the last client's return: perhaps nobody is left to wait for.
-      const recorded = lookAt(world.state)
-      if (recorded.instance.kind === 'partial') endGraceEarly(world, recorded, recorded.instance)
+    const isBack = ({ owner }: Told): boolean => cameBack.size > 0 && cameBack.has(escapeOwner(owner))
+    // Who may be taken out is kept until then. A dry run tells each as it is read.
+    let missing: Iterable<Told> = clients
+    if (!dryRun) {
+      const asked = kept(clients)
+      missing = asked
+      if (asked.count > 0) {
+        if (!yes) for (const part of listOf(asked)) remark(part)
+        await consent(`${counted(asked.count, 'client')} will no longer be able to reclaim. Go on?`, yes)
+        const world = worldOf(settings)
+        for (const owner of forgetAll(world, settings, asked, progress('pruning clients', asked.count)))
+          cameBack.add(escapeOwner(owner))
+        // As after the last client's return: perhaps nobody is left to wait for.
+        const recorded = lookAt(world.state)
+        if (recorded.instance.kind === 'partial') endGraceEarly(world, recorded, recorded.instance)
+      }
     }
+    const notPruned = cameBack.size === 0 ? [] : [...only(missing, isBack)]
     if (json) {
+      const pruned = only(missing, (client) => !isBack(client))
       printJson({
         state_directory: textOfPath(settings.stateDirectory),
         dry_run: dryRun,
         unseen,
         instance: instanceJson(surveyed),
-        pruned: missing
-          .filter(({ owner }) => !cameBack.has(escapeOwner(owner)))
-          .map((client) => clientJson(client, surveyed.instance)),
+        pruned: each(pruned, (client) => clientJson(client, surveyed.instance)),
         legacy_clients_left: legacy,
-        came_back: missing.filter(({ owner }) => cameBack.has(escapeOwner(owner))).map(({ owner }) => ownerJson(owner)),
+        came_back: notPruned.map(({ owner }) => ownerJson(owner)),
       })
       return 0
     }
-    print(`${list}${counted(missing.length - cameBack.size, 'client')} ${dryRun ? 'would be pruned' : 'pruned'}\n`)
+    let count = 0
+    const listed = each(missing, (client) => {
+      count++
+      return client
+    })
+    for (const part of listOf(listed)) if (!print(part)) break
+    print(`${counted(count - notPruned.length, 'client')} ${dryRun ? 'would be pruned' : 'pruned'}\n`)
     if (legacy > 0)
       remark(
         `${counted(legacy, 'client')} of the kernel's own tracker kept, because it knows only the MD5 of their owners: they count until grace ends\n`,
       )
-    for (const { owner } of missing)
-      if (cameBack.has(escapeOwner(owner))) print(`not pruned ${quoteOwner(owner)}: it came back meanwhile\n`)
+    for (const { owner } of notPruned) print(`not pruned ${quoteOwner(owner)}: it came back meanwhile\n`)
     return 0
   },
 )
+
+const listOf = (clients: Iterable<Told>): Generator<string> =>
+  tableLines(
+    ['UNSEEN', 'LAST IN', 'FIRST RECORDED', 'CLIENT'],
+    each(clients, ({ unseen, in: start, recorded, owner }) => [
+      unseen,
+      String(start),
+      isoTime(recorded),
+      quoteOwner(owner),
+    ]),
+  )
+
+function* only(clients: Iterable<Told>, wanted: (client: Told) => boolean): Generator<Told> {
+  for (const client of clients) if (wanted(client)) yield client
+}

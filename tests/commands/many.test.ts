@@ -53,7 +53,7 @@ function toFile(
 }
 
 forPeople(`${many} clients`, (artefact) => {
-  it('are listed, counted, verified, exported and imported, whatever memory there is', async () => {
+  it('are listed, counted, verified, exported, imported, and named by prune, whatever memory there is', async () => {
     const [s, other] = [server(artefact), server(artefact)]
     record(s, many, (at) => `client-${at}`)
     const file = join(s.nfsdDir, 'out')
@@ -87,6 +87,11 @@ forPeople(`${many} clients`, (artefact) => {
       imported: number
     }
     assert.equal(imported, many)
+    await s.init()
+    assert.match(
+      await said(s, undefined, 'prune', '--unseen', '1', '--dry-run'),
+      new RegExp(`^UNSEEN .*\\n(?: +1 .*\\n){${many}}${many} clients would be pruned\n$`),
+    )
     await other.init()
     for (const owner of ['client-0', `client-${many - 1}`])
       assert.equal((await other.check(owner, 'v4.1')).status, done, hex(owner))

@@ -43,18 +43,19 @@ const batch = 200
 export function forgetAll(
   world: World,
   where: Where,
-  clients: readonly Asked[],
+  clients: Iterable<Asked>,
   shown: (done: number) => void,
 ): readonly ClientOwner[] {
   const cameBack: ClientOwner[] = []
   migrate(world.state)
-  for (let from = 0; from < clients.length; from += batch) {
+  let done = 0
+  for (const some of inBatches(clients)) {
     const synced = new Set<Directory>()
     const then: (() => void)[] = []
     underLock(world.state, () => {
       const recorded = lookAt(world.state)
       const surveyed = survey(where, world.state)
-      for (const [at, { owner, in: before }] of clients.slice(from, from + batch).entries()) {
+      for (const { owner, in: before } of some) {
         const now = newestOf(surveyed, owner)
         if (now !== undefined && (before === undefined || now > before)) cameBack.push(owner)
         else {
@@ -66,13 +67,24 @@ export function forgetAll(
               forgetLegacy(surveyed, owner)
             })
         }
-        shown(from + at + 1)
+        shown(++done)
       }
     })
     for (const directory of synced) disk.sync(directory)
     for (const work of then) work()
   }
   return cameBack
+}
+
+function* inBatches(clients: Iterable<Asked>): Generator<readonly Asked[]> {
+  let some: Asked[] = []
+  for (const client of clients) {
+    some.push(client)
+    if (some.length < batch) continue
+    yield some
+    some = []
+  }
+  if (some.length > 0) yield some
 }
 
 /** @throws Failed, if something is in such a directory: it would still let the client reclaim. */

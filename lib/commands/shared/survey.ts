@@ -113,13 +113,14 @@ export function survey(
 }
 
 /** Whether a client may reclaim: now, if we are in grace, else at the next start. */
-export const mayReclaim = ({ standing }: Client): boolean => standing !== 'void'
+export const mayReclaim = ({ standing }: Pick<Client, 'standing'>): boolean => standing !== 'void'
 
 /**
  * Whether a client of the current instance was known before it: it has reclaimed. For people: it rests on the clock at
  * that time, since a record does not say where it came from.
  */
-export const wasKnownBefore = (client: Client): boolean => client.standing === 'current' && client.recorded < client.in
+export const wasKnownBefore = (client: Pick<Client, 'standing' | 'recorded' | 'in'>): boolean =>
+  client.standing === 'current' && client.recorded < client.in
 
 /** The newest instance first, and in it by owner. */
 export const newestFirst = (a: Client, b: Client): number => b.in - a.in || Buffer.compare(a.owner, b.owner)

@@ -7,8 +7,11 @@ import type { LiveClient } from './live-clients.ts'
 
 export type Word = 'recorded' | 'reclaimed' | 'new' | 'waiting' | 'void'
 
+/** What is told of a client: all but the place of its record. */
+export type Told = Omit<Client, 'kind' | 'path'>
+
 /** Where a client stands, in one word. */
-export function wordFor(client: Client, instance: Instance): Word {
+export function wordFor(client: Told, instance: Instance): Word {
   if (client.standing !== 'current') return client.standing
   return instance.kind === 'partial' ? (wasKnownBefore(client) ? 'reclaimed' : 'new') : 'recorded'
 }
@@ -44,7 +47,7 @@ const hexOfMany = ({ buffer, byteOffset, length }: ClientOwner): string =>
   Buffer.from(buffer, byteOffset, length).toString('hex')
 
 /** Written out, and not spread: there may be a million. */
-export const clientJson = (client: Client, instance: Instance) => ({
+export const clientJson = (client: Told, instance: Instance) => ({
   owner: escapeOwner(client.owner),
   owner_hex: hexOfMany(client.owner),
   standing: wordFor(client, instance),
