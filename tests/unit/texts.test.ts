@@ -8,6 +8,7 @@ import { checkNames } from '../../lib/commands/doctor/doctor.ts'
 import { exitStatuses } from '../../lib/failure.ts'
 import { options, type Option } from '../../lib/settings/options.ts'
 import { configurationKeys } from '../../lib/settings/settings.ts'
+import { markNames } from '../../lib/store/layout.ts'
 import { serveOptions } from '../../lib/upcall/serve-options.ts'
 import { argumentNames, events, verbs } from '../../lib/upcall/verbs.ts'
 
@@ -100,6 +101,15 @@ describe("doctor's checks", () => {
       named.flatMap(([name = '']) => codes(name)),
       checkNames,
     )
+  })
+})
+
+describe('marks of an instance', () => {
+  it('stand in nfsd-userland-helper(5), each once', () => {
+    const named = items(page5, 'STATE DIRECTORY')
+      .filter(([term]) => term.includes('*START*`.'))
+      .flatMap(([term]) => [...term.matchAll(/`\.(\w+)`/g)].map(([, name = '']) => name))
+    assert.deepEqual(named.sort(), [...markNames].sort())
   })
 })
 
