@@ -76,8 +76,7 @@ export function nodeCalls(): Calls {
       done(() => {
         fs.symlinkSync(said(text), pathIn(directory, name))
       }),
-    readlinkat: (directory, name) =>
-      answer(() => fs.readlinkSync(pathIn(directory, name), 'buffer').toString('latin1')),
+    readlinkat: (directory, name) => answer(() => fs.readlinkSync(pathIn(directory, name), 'latin1')),
     fstatat: (directory, name, flags) =>
       answer(() => {
         const path = pathIn(directory, name)

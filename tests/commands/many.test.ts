@@ -92,6 +92,12 @@ forPeople(`${many} clients`, (artefact) => {
       await said(s, undefined, 'prune', '--unseen', '1', '--dry-run'),
       new RegExp(`^UNSEEN .*\\n(?: +1 .*\\n){${many}}${many} clients would be pruned\n$`),
     )
+    const status = JSON.parse(await said(s, undefined, 'status', '--json')) as {
+      clients: { owner: string }[]
+      grace: { held_by: { client: { owner: string } }[] }
+    }
+    for (const told of [status.clients, status.grace.held_by.map(({ client }) => client)])
+      assert.equal(new Set(told.map(({ owner }) => owner)).size, many)
     await other.init()
     for (const owner of ['client-0', `client-${many - 1}`])
       assert.equal((await other.check(owner, 'v4.1')).status, done, hex(owner))

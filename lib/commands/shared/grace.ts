@@ -4,7 +4,8 @@
  * The only record of a start is in the wall clock's time, which may have been set since. The age of nfsd's threads is
  * counted by a clock that nobody can set, so it goes first where they can be seen.
  */
-import type { Client, Survey } from './survey.ts'
+import type { Survey } from './survey.ts'
+import type { Told } from './view.ts'
 import type { Kernel } from './kernel.ts'
 
 export interface Grace {
@@ -27,7 +28,7 @@ export interface GraceHolder {
    * clients, who are not in our records.
    */
   readonly because: 'waiting' | 'waiting-without-session' | 'without-session' | 'whole-time'
-  readonly client?: Client
+  readonly client?: Told
 }
 
 /** How far two clocks may differ in whole seconds, and in a start that takes a while. */
@@ -65,7 +66,7 @@ export function graceNow(surveyed: Survey, kernel: Kernel, nowMs: number, ended?
  * Grace ends early only when every client has said that it is done: nobody waits in an older instance, and the mark says
  * that nobody without a session was recorded, nor anybody outside our records. Each holder as the clients are gone through.
  */
-export function* holdersAmong(clients: Iterable<Client>, { marks }: Survey): Generator<GraceHolder> {
+export function* holdersAmong(clients: Iterable<Told>, { marks }: Survey): Generator<GraceHolder> {
   let silent = 0
   for (const client of clients) {
     const isSilent = client.session !== true

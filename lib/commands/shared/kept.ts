@@ -1,6 +1,6 @@
 /**
- * Clients that are kept until a person has answered. As objects, a million would take a gigabyte: so they are kept as text, deflated,
- * some at a time, which takes 20 MB and three seconds.
+ * Clients that are gone through again, as they were: after a person has answered, or for a second list of them. As objects, a
+ * million would take most of a gigabyte: so they are kept as text, deflated, some at a time.
  */
 import { deflateRawSync, inflateRawSync } from 'node:zlib'
 import type { ClientOwner } from '../../upcall/owner.ts'
@@ -14,10 +14,21 @@ export interface Kept extends Iterable<Told> {
 /** So many in one piece. */
 const batch = 1000
 
+/** A client as it is written. */
+type Row = readonly [
+  owner: string,
+  session: Told['session'],
+  recorded: number,
+  principal: string | null,
+  start: Told['in'],
+  standing: Told['standing'],
+  unseen: number,
+]
+
 /** @param clients are gone through at once. */
 export function kept(clients: Iterable<Client>): Kept {
   const pieces: Buffer[] = []
-  let piece: unknown[] = []
+  let piece: Row[] = []
   let count = 0
   const close = (): void => {
     if (piece.length > 0) pieces.push(deflateRawSync(JSON.stringify(piece), { level: 1 }))
@@ -25,7 +36,7 @@ export function kept(clients: Iterable<Client>): Kept {
   }
   for (const { owner, session, recorded, principal, in: start, standing, unseen } of clients) {
     count++
-    piece.push({ owner: textOf(owner), session, recorded, principal, in: start, standing, unseen })
+    piece.push([textOf(owner), session, recorded, principal ?? null, start, standing, unseen])
     if (piece.length === batch) close()
   }
   close()
@@ -33,8 +44,11 @@ export function kept(clients: Iterable<Client>): Kept {
     count,
     *[Symbol.iterator]() {
       for (const deflated of pieces)
-        for (const client of JSON.parse(inflateRawSync(deflated).toString()) as (Told & { owner: string })[])
-          yield { ...client, owner: Buffer.from(client.owner, 'latin1') as Uint8Array as ClientOwner }
+        for (const row of JSON.parse(inflateRawSync(deflated).toString()) as Row[]) {
+          const [text, session, recorded, principal, start, standing, unseen] = row
+          const owner = Buffer.from(text, 'latin1') as Uint8Array as ClientOwner
+          yield { owner, session, recorded, principal: principal ?? undefined, in: start, standing, unseen }
+        }
     },
   }
 }

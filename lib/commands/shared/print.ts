@@ -60,10 +60,15 @@ function* partsOf(value: unknown): Generator<string> {
   else if (typeof value !== 'object' || value === null || Array.isArray(value)) yield asJson(value)
   else if (Symbol.iterator in value) {
     let separator = '['
-    for (const item of value as Iterable<unknown>) {
-      yield `${separator}${asJson(item)}`
+    let some: unknown[] = []
+    const told = (): string => {
+      const text = `${separator}${asJson(some).slice(1, -1)}`
       separator = ','
+      some = []
+      return text
     }
+    for (const item of value as Iterable<unknown>) if (some.push(item) === together) yield told()
+    if (some.length > 0) yield told()
     yield separator === '[' ? '[]' : ']'
   } else {
     let separator = '{'
@@ -76,6 +81,9 @@ function* partsOf(value: unknown): Generator<string> {
     yield separator === '{' ? '{}' : '}'
   }
 }
+
+/** So many items of a list are made text by one call. */
+const together = 100
 
 /** So much is written at a time. */
 const partSize = 1 << 16
