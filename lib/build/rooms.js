@@ -5,37 +5,43 @@
  * `packages`: what from outside a room may import, besides its own. `apart`: rooms below it that it must not touch.
  */
 export const rooms = [
-  { room: 'bin/', question: 'entries, and nothing else', packages: ['node:*'], apart: [] },
+  { room: 'bin/', question: 'the entries, and nothing else', packages: ['node:*'], apart: [] },
   {
     room: 'lib/commands/',
     question:
-      'what is a person told, and what may a person change? One file a command, `doctor/`, `install/`, `move/`, and what they share',
+      'what can people see and change? One file for each command, `doctor/`, `install/`, `move/`, and what they share',
     packages: ['node:*', 'yargs', 'fs-extra/*', '@noble/hashes/*'],
     apart: ['lib/main.ts', 'lib/hand-on.ts', 'lib/serve/'],
   },
   { room: 'lib/main.ts', question: 'one upcall: words in, status out; the only catch', packages: [], apart: [] },
-  { room: 'lib/hand-on.ts', question: 'whose words are no upcall, and who gets them?', packages: [], apart: [] },
+  {
+    room: 'lib/hand-on.ts',
+    question: 'which words are no upcall, and which program gets them?',
+    packages: [],
+    apart: [],
+  },
   {
     room: 'lib/serve/',
-    question: 'how are the messages of a pipe answered? The other front end',
+    question: 'how are the messages of the pipe answered? The other front end',
     packages: [],
     apart: [],
   },
   {
     room: 'lib/events/',
-    question: 'what happens, in which order, and why is it right at every point? One file an event, one header each',
+    question:
+      'what happens, in which order, and why is it right at every point? One file for each event, with its safety argument',
     packages: [],
     apart: ['lib/settings/'],
   },
   {
     room: 'lib/store/',
-    question: "how is it kept? Layout, records, lock, what the kernel's own tracker left, marks of starts",
+    question: "how is the state kept? Layout, records, lock, what the kernel's own tracker left, marks of starts",
     packages: ['proper-lockfile', '@noble/hashes/*'],
     apart: ['lib/kernel/', 'lib/settings/'],
   },
   {
     room: 'lib/kernel/',
-    question: "what do we ask and tell the kernel? nfsd's files, its log; how long do we live?",
+    question: "what do we ask and tell the kernel? nfsd's files, its log; how long may an upcall take?",
     packages: [],
     apart: ['lib/settings/', 'lib/rules/'],
   },
@@ -54,7 +60,8 @@ export const rooms = [
   },
   {
     room: 'lib/syscalls/',
-    question: 'the one door to the system: a table of calls, by the host in C or by Node; files in our words',
+    question:
+      'the only access to the system: a table of calls, by the host in C or by Node; files as this program needs them',
     packages: [],
     apart: [],
   },
