@@ -1,18 +1,18 @@
 /** An upcall's words and environment in, status out. The only place that catches what the rest throws. */
 import { startDeadline } from './kernel/deadline.ts'
 import { nfsdAt } from './kernel/nfsd.ts'
-import { Failed, failureFrom, quote } from './failure.ts'
+import { Failed, failureFrom, quote, type Failure } from './failure.ts'
 import { kernelLog, openLog, type Log } from './kernel/log.ts'
 import { perform } from './events/perform.ts'
 import { isNoted, noteDirectory, sinceStart } from './settings/last-start.ts'
 import { parseWords, type Words } from './settings/options.ts'
 import { runDirectoryFrom, settingsFrom, type Settings } from './settings/settings.ts'
 import { stateDirectory } from './store/state-directory.ts'
-import { noteStart } from './store/untracked.ts'
+import { distrust, noteStart } from './store/untracked.ts'
 import { errorName } from './syscalls/errno.ts'
 import type { Calls } from './syscalls/calls.ts'
 import { anywhere } from './syscalls/files.ts'
-import { parseRequest } from './upcall/request.ts'
+import { parseRequest, type Request } from './upcall/request.ts'
 import { serve } from './serve/serve.ts'
 import { isVerb, verbs, type Verb } from './upcall/verbs.ts'
 
@@ -42,17 +42,19 @@ export function main(calls: Calls, words: readonly string[], environment: Enviro
 
 function upcall(calls: Calls, { given, rest }: Words, verb: Verb, environment: Environment): number {
   const deadline = startDeadline(calls)
-  const atStart = verbs[verb].event === 'start'
+  const { event } = verbs[verb]
+  const atStart = event === 'start'
   // Modes of files and directories are exact, whatever umask the caller left.
   calls.umask(0o077)
   let log = openLog(calls, { foreground: given.has('foreground'), debug: given.has('debug') })
-  let settings: Settings | undefined
+  let path: string | undefined
   try {
-    settings = settingsFrom(calls, given)
+    const settings = settingsFrom(calls, given)
     log = openLog(calls, settings)
     for (const complaint of settings.complaints) log.warning(complaint)
-    const path = atStart ? settings.stateDirectory : directoryOfStart(calls, settings, log)
-    confine(calls, atStart ? [path, settings.runDirectory] : [path], settings, log)
+    path = settings.stateDirectory
+    if (!atStart) path = directoryOfStart(calls, settings, log)
+    confine(calls, isHarmless(event) ? [path] : [path, settings.runDirectory], settings, log)
     const { request, ignored } = parseRequest(verb, rest, environment)
     for (const name of ignored) log.warning(`${name} can't be understood, ignored: ${quote(environment[name] ?? '')}`)
     if (atStart) noteBeginning(calls, settings, log)
@@ -70,9 +72,13 @@ function upcall(calls: Calls, { given, rest }: Words, verb: Verb, environment: E
     return 0
   } catch (thrown) {
     const failure = failureFrom(thrown)
-    if (atStart && failure.kind !== 'bad-argument')
-      leaveMark(calls, given, settings, environment['NFSDCLTRACK_GRACE_START'], log)
-    return log.failed(failure.kind === 'storage' ? { ...failure, atStart } : failure, verb)
+    const isMarked =
+      leavesMark(event, failure) && leaveMark(calls, given, path, event, environment['NFSDCLTRACK_GRACE_START'], log)
+    return log.failed(
+      failure.kind === 'storage' ? { ...failure, atStart } : failure,
+      verb,
+      isMarked && !atStart ? lost : undefined,
+    )
   }
 }
 
@@ -84,29 +90,46 @@ function confine(calls: Calls, changed: readonly string[], { nfsdDirectory }: Se
   if (answer < 0) log.warning(`keeps rights that it has no use for: ${errorName(answer)}`)
 }
 
+const lost = 'the server goes on all the same, so nobody may reclaim after its next start'
+
+/** Of these two a failure costs a client its locks. Of any other it could give a client what somebody else has had since. */
+const isHarmless = (event: Request['event']): boolean => event === 'create' || event === 'check'
+
+/** A start that fails in whatever way has not been recorded; all else may be refused because it is wrong. */
+const leavesMark = (event: Request['event'], { kind }: Failure): boolean =>
+  event === 'start' ? kind !== 'bad-argument' : !isHarmless(event) && (kind === 'storage' || kind === 'out-of-time')
+
 /**
- * A start has failed, wherever: the kernel goes on without us, so the next start must let nobody reclaim. Where the
- * configuration can't be read, nobody knows of which state directory.
+ * A start, a remove or an end of grace has failed, wherever: the kernel goes on as if it had not, so the next start must let nobody
+ * reclaim.
+ * @param path of the state directory. Where the configuration can't be read, nobody knows of which.
+ * @returns whether that is noted.
  */
 function leaveMark(
   calls: Calls,
   given: Words['given'],
-  settings: Settings | undefined,
+  path: string | undefined,
+  event: Request['event'],
   kernelBootTime: string | undefined,
   log: Log,
-): void {
+): boolean {
   try {
-    const { unmarked } = noteStart(
-      { anywhere: anywhere(calls), runDirectory: runDirectoryFrom(calls, given), path: settings?.stateDirectory },
-      kernelBootTime !== undefined && /^[0-9]{1,19}$/.test(kernelBootTime) ? kernelBootTime : undefined,
-    )
-    if (unmarked === undefined) return
+    const marked = { anywhere: anywhere(calls), runDirectory: runDirectoryFrom(calls, given), path }
+    const unmarked =
+      event === 'start'
+        ? noteStart(
+            marked,
+            kernelBootTime !== undefined && /^[0-9]{1,19}$/.test(kernelBootTime) ? kernelBootTime : undefined,
+          ).unmarked
+        : distrust(marked, 'start')
+    if (unmarked === undefined) return true
     log.critical(
-      `the server starts without a tracker, nor can that be noted (${unmarked}): let nobody reclaim after the next start`,
+      `${event === 'start' ? 'the server starts without a tracker' : 'the server goes on'}, nor can that be noted (${unmarked}): let nobody reclaim after the next start`,
     )
   } catch {
-    // What the start failed of is said; most often it is this.
+    // What the upcall failed of is said; most often it is this.
   }
+  return false
 }
 
 /** Notes the state directory of a start. @throws if it can't be noted, and upcalls would go by an earlier start's. */

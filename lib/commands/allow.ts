@@ -112,7 +112,9 @@ function assertCanAllow({ state, nfsd }: World, surveyed: Survey, owners: readon
   if (instance.kind === 'damaged')
     refuse(`${instance.file} can't be understood (${instance.why}), so nobody may reclaim until the next start`)
   if (untracked)
-    refuse('a server instance ran that could not be recorded, so after the next start no client may reclaim')
+    refuse(
+      'a server instance ran that could not be recorded, or only in part, so after the next start no client may reclaim',
+    )
   if (instance.kind !== 'partial') return
   if (nfsd.grace() === 'over')
     refuse('grace is over in the kernel, but that is not recorded yet; try again after the next upcall')

@@ -69,7 +69,8 @@ export function startInstance(
     nothingProven: damaged || ranUntracked,
     isInPresentFormat: !damaged,
   })
-  if (ranUntracked) log.error('a server instance ran that could not be recorded: nobody may reclaim in this one')
+  if (ranUntracked)
+    log.error('a server instance ran that could not be recorded, or only in part: nobody may reclaim in this one')
   const unshown = showStart(state, start)
   if (unshown !== undefined) log.warning(`new_boot_time could not be written for people to see: ${unshown}`)
   log.notice(`server instance ${start} started, in grace`)

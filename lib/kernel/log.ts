@@ -15,8 +15,8 @@ export interface Log {
   readonly notice: (line: string) => void
   /** Asked for its line only if it is wanted. */
   readonly debug: (line: () => string) => void
-  /** Says why it ends. @param verb what failed. @returns the exit status. */
-  readonly failed: (failure: Failure, verb?: string) => number
+  /** Says why it ends. @param verb what failed. @param cost what follows from that. @returns the exit status. */
+  readonly failed: (failure: Failure, verb?: string, cost?: string) => number
 }
 
 export interface LogOptions {
@@ -54,10 +54,12 @@ export function openLog(calls: Calls, { foreground, debug }: LogOptions): Log {
     debug: (line) => {
       if (debug) say('debug')(line())
     },
-    failed: (failure, verb) => {
+    failed: (failure, verb, cost) => {
       const { status, line } = report(failure)
       // A verdict is no error.
-      say(failure.kind === 'may-not-reclaim' ? 'warning' : 'error')(verb === undefined ? line : `${verb}: ${line}`)
+      say(failure.kind === 'may-not-reclaim' ? 'warning' : 'error')(
+        `${verb === undefined ? '' : `${verb}: `}${line}${cost === undefined ? '' : `; ${cost}`}`,
+      )
       return status
     },
   }

@@ -10,6 +10,14 @@
  * kernel waits for it, so no server has started yet. A mark of an earlier boot counts like any other, since nothing has
  * been recorded after it.
  *
+ * A remove or an end of grace that the storage refuses leaves a mark too ({@link distrust}): the kernel takes no notice of its
+ * status, and gives locks to others whose old holder's record stands. An upcall makes it when it has failed, also by its own
+ * deadline, and nothing but a start takes it away: the kernel repeats neither, and what mends an end of grace may not write
+ * here. (`serve` does repeat them, and takes its own away.) One that is killed, by the alarm of a disk that hangs most of all, makes
+ * none. What it had changed by then holds as long as the machine is up, and a power cut would take the mark along; only a kill
+ * before its first change counts. A mark made before each remove would cover that, and let a kill that has done no harm
+ * cost every client its locks.
+ *
  * The state directory may be what fails, so marks are kept elsewhere, in the run directory, and last as long as the machine
  * is up (docs/durability.md). What keeps a mark from being made or taken away is said, and no reason to fail: a start that
  * is on the disk has succeeded.
@@ -72,10 +80,8 @@ export function ranUntracked(marked: Marked, kernelBootTime?: KernelBootTime): b
     const sameStart = kernelBootTime !== undefined && kernelBootTime === bootTimeThen
     return !sameStart && lifeOf(holder, us, anywhere) !== 'alive'
   }
-  return (
-    disk.linkAt(ranOf(marked), anywhere) !== 'absent' ||
-    tells(markOf(marked)) ||
-    tells(markOf({ ...marked, path: undefined }))
+  return [marked, { ...marked, path: undefined }].some(
+    (one) => disk.linkAt(ranOf(one), anywhere) !== 'absent' || tells(markOf(one)),
   )
 }
 
@@ -83,7 +89,8 @@ export function ranUntracked(marked: Marked, kernelBootTime?: KernelBootTime): b
 export function forgetUntracked(marked: Marked): string | undefined {
   try {
     // Its own last: while one of them is there, the next start lets nobody reclaim.
-    for (const mark of [ranOf(marked), markOf({ ...marked, path: undefined }), markOf(marked)])
+    const unknown = { ...marked, path: undefined }
+    for (const mark of [ranOf(unknown), markOf(unknown), ranOf(marked), markOf(marked)])
       disk.remove(mark, marked.anywhere)
     return undefined
   } catch (thrown) {

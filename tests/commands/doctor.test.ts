@@ -634,7 +634,7 @@ const faults: readonly Fault[] = [
     check: 'instance',
     verdict: 'wrong',
     make: `mount -o remount,ro ${state}; upcall init || true; mount -o remount,rw ${state}; ${noStart}; for mark in /run/nfsd-userland-helper/*; do ln -sfn 1 $mark; done`,
-    says: /was started, but that could not be recorded/,
+    says: /not all that the NFS server did could be recorded/,
   },
   {
     title: 'what was recorded of the instance is damaged',

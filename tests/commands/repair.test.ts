@@ -275,7 +275,7 @@ forPeople('allow', (artefact) => {
     await s.fullInstanceWith('ada')
     await s.remove('ada')
     symlinkSync('0', mark(s))
-    await refused(/could not be recorded, so after the next start no client may reclaim/)
+    await refused(/could not be recorded, or only in part, so after the next start no client may reclaim/)
     unlinkSync(mark(s))
     await s.init()
     s.kernelGrace('Y\n')

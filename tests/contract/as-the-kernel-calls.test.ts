@@ -22,7 +22,9 @@ import {
   eachArtefact,
   hex,
   mayNotReclaim,
+  otherInstance,
   server,
+  storageFailed,
   tree,
   unknownVerb,
   unusableAtStart,
@@ -319,6 +321,81 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
   })
 })
 
+eachArtefact('a remove or an end of grace that the storage refuses', (artefact) => {
+  const refused = async (s: Server, words: readonly string[], injection = 'fsync:error=EIO:when=1') => {
+    const said = await traced(s, words, {}, ['-e', `inject=${injection}`])
+    assert.equal(said.status, storageFailed, said.stderr)
+    assert.match(
+      said.stderr,
+      /error: .*failed: E.*; the server goes on all the same, so nobody may reclaim after its next start/,
+    )
+  }
+
+  it('is none for the kernel, so nobody may reclaim after the next start, and the one after is sound', async () => {
+    for (const error of ['EIO', 'EROFS'])
+      for (const words of [['remove', hex('ada')], ['gracedone', '77'], ['grace_done'], ['expire_client', 'ada']]) {
+        const s = server(artefact)
+        await s.fullInstanceWith('ada', 'bob')
+        await s.init('77')
+        await s.create('bob', 'v4.1')
+        await refused(s, words, `fsync:error=${error}:when=1`)
+        assert.equal((await s.check('bob', 'v4.1')).status, done, 'in this instance nothing has changed')
+        assert.match((await s.call(['status'])).stdout, /after the next start no client may reclaim/)
+        assert.match((await s.init('78')).stderr, /error: .*nobody may reclaim in this one/)
+        for (const owner of ['ada', 'bob'])
+          assert.equal((await s.check(owner, 'v4.1')).status, mayNotReclaim, `${owner} after ${words.join(' ')}`)
+        await s.create('bob', 'v4.1')
+        await s.graceDone('78')
+        await s.init('79')
+        assert.equal((await s.check('bob', 'v4.1')).status, done)
+      }
+  })
+
+  it('is not trusted again because somebody makes up for it', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada', 'bob')
+    await refused(s, ['remove', hex('ada')])
+    assert.equal((await s.remove('ada')).status, done)
+    await s.init()
+    assert.equal((await s.check('bob', 'v4.1')).status, mayNotReclaim)
+  })
+
+  it('is also one whose state directory is not there, or whose configuration can not be read', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    const away = `${s.stateDir}-away`
+    renameSync(s.stateDir, away)
+    assert.equal((await s.remove('ada')).status, storageFailed)
+    renameSync(away, s.stateDir)
+    await s.init()
+    assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+
+    await s.create('ada', 'v4.1')
+    const config = join(s.nfsdDir, 'nfs.conf')
+    mkdirSync(config)
+    const words = ['--config', config, '--run-dir', s.runDir, 'remove', hex('ada')]
+    assert.equal((await inForeground(artefact, words, {})).status, storageFailed)
+    await s.init()
+    assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+  })
+
+  it('leaves nothing if it is refused because it is wrong, nor does a create or a check that fails', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    await s.init('77')
+    const failing = ['-e', 'inject=fsync:error=EIO:when=1']
+    assert.equal((await s.call(['remove', 'not hex'])).status, badArgument)
+    assert.equal((await s.graceDone('76')).status, otherInstance)
+    for (const words of [
+      ['create', hex('new')],
+      ['check', hex('ada')],
+    ])
+      assert.equal((await traced(s, words, {}, failing)).status, storageFailed)
+    await s.init('78')
+    assert.equal((await s.check('ada', 'v4.1')).status, done)
+  })
+})
+
 eachArtefact('a server instance that could not be recorded', (artefact) => {
   const runDir = (s: Server): string => join(s.stateDir, '../run')
   const marks = (s: Server): string[] =>
@@ -430,6 +507,19 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
     assert.equal((await s.call(['--config', join(s.nfsdDir, 'none.conf'), 'init'])).status, unusableAtStart)
     await s.init()
     assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+  })
+
+  it('is not forgotten for another one, where the configuration could not tell either of them its state directory', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    for (const bootTime of ['77', '78'])
+      await s.call(['--config', join(s.nfsdDir, 'none.conf'), 'init'], { NFSDCLTRACK_GRACE_START: bootTime })
+    await s.init('78')
+    assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+    await s.create('ada', 'v4.1')
+    await s.graceDone('78')
+    await s.init('79')
+    assert.equal((await s.check('ada', 'v4.1')).status, done)
   })
 
   it('a start that is on the disk has succeeded, whatever becomes of its mark', async () => {

@@ -22,6 +22,8 @@ export type Act =
       readonly word: 'grace_done' | 'gracedone'
       readonly of: 'this' | 'the last' | 'another'
     }
+  /** A remove or an end of grace that finds no place to write to. The kernel goes on as if it were done. */
+  | { readonly act: 'not done'; readonly verb: 'remove' | 'gracedone'; readonly who: number }
   /** The kernel ends grace, and its `gracedone` never comes or fails: it does not ask again. */
   | { readonly act: 'grace ends unheard' }
   /** Every client at the same moment: the kernel's upcalls for different clients run side by side. */
@@ -105,6 +107,11 @@ const failed: fc.Arbitrary<Act> = fc.record({
   how: fc.constantFrom('killed' as const, 'no place' as const),
   bootTime: fc.boolean(),
 })
+const notDone: fc.Arbitrary<Act> = fc.record({
+  act: fc.constant('not done' as const),
+  verb: fc.constantFrom('remove' as const, 'gracedone' as const),
+  who,
+})
 const byHand: fc.Arbitrary<Act> = fc.oneof(
   fc.record({ act: fc.constantFrom('expire' as const, 'allow' as const), who }),
   fc.record({ act: fc.constantFrom('prune' as const, 'verify' as const, 'export' as const) }),
@@ -160,7 +167,7 @@ const instance: fc.Arbitrary<readonly Act[]> = fc
     several(inGrace, 6),
     fc.oneof(
       {
-        weight: 3,
+        weight: 8,
         arbitrary: fc
           .tuple(
             done.map((it) => [it]),
@@ -168,8 +175,9 @@ const instance: fc.Arbitrary<readonly Act[]> = fc
           )
           .map((it) => it.flat()),
       },
-      { weight: 2, arbitrary: fc.constant([]) }, // a crash in grace
-      { weight: 2, arbitrary: fc.tuple(fc.tuple(unheard), several(afterGrace, 4)).map((it) => it.flat()) },
+      { weight: 5, arbitrary: fc.constant([]) }, // a crash in grace
+      { weight: 5, arbitrary: fc.tuple(fc.tuple(unheard), several(afterGrace, 4)).map((it) => it.flat()) },
+      { weight: 1, arbitrary: fc.tuple(fc.tuple(notDone), several(afterGrace, 4)).map((it) => it.flat()) },
     ),
   )
   .map((it) => it.flat())

@@ -100,6 +100,17 @@ describe('after an instance that ran without a tracker', () => {
   })
 })
 
+describe('after a remove or an end of grace that the storage refused', () => {
+  const refused: Event = { event: 'not done' }
+  it('nobody may reclaim, but who reclaims already may go on', () => {
+    assert.equal(answer(start, done, create('a'), refused, start, check('a')), mayNotReclaim)
+    assert.equal(answer(start, done, create('a'), start, refused, check('a')), 0)
+  })
+  it('and whoever comes then may reclaim again', () => {
+    assert.equal(answer(start, done, refused, start, create('a'), start, check('a')), 0)
+  })
+})
+
 describe('a person', () => {
   const byHand = (event: 'expire' | 'allow' | 'import', owner: string): Event => ({ event, owner })
   it('takes a client out, in grace or after it', () => {

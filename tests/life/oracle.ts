@@ -32,6 +32,8 @@ export type Event =
   | { readonly event: 'check'; readonly owner: Owner; readonly session: Session }
   | { readonly event: 'remove'; readonly owner: Owner }
   | { readonly event: 'grace done'; readonly bootTime: string | undefined }
+  /** A remove, or an end of grace, that the storage has refused: the kernel goes on as if it were done. */
+  | { readonly event: 'not done' }
   /** The kernel's own tracker has recorded a client, and served until now. */
   | { readonly event: 'legacy'; readonly owner: Owner }
   /** Commands for people. `prune` takes out whoever has not reclaimed yet; `import` comes while no server runs. */
@@ -59,6 +61,8 @@ export interface Memory {
   sawSilent: boolean
   /** The instance that runs without a tracker, if one does, by what the kernel called it. */
   untracked: { readonly bootTime: string | undefined } | undefined
+  /** Whether locks may have been granted in this instance of which the records know nothing. */
+  doubtful: boolean
 }
 
 export const blank = (): Memory => ({
@@ -72,6 +76,7 @@ export const blank = (): Memory => ({
   legacy: new Set(),
   sawSilent: false,
   untracked: undefined,
+  doubtful: false,
 })
 
 /** Another one that remembers the same. */
@@ -111,7 +116,8 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
 
   switch (event.event) {
     case 'start': {
-      const nobody = memory.untracked !== undefined && !isSameStart(memory.untracked, event)
+      const ranUntracked = memory.untracked !== undefined && !isSameStart(memory.untracked, event)
+      const nobody = ranUntracked || memory.doubtful
       if (memory.full) reclaimable.clear()
       for (const owner of active.keys()) reclaimable.add(owner)
       active.clear()
@@ -127,6 +133,7 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
         bootTime: event.bootTime,
         sawSilent: legacy.size > 0,
         untracked: undefined,
+        doubtful: false,
       })
       return yes('a server may always start')
     }
@@ -175,6 +182,9 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
       completeGrace(memory)
       return yes('grace is done')
     }
+    case 'not done':
+      memory.doubtful = true
+      return no(-1, 'it can promise nothing')
     case 'legacy':
       legacy.add(event.owner)
       return yes('the kernel has its own ways')
@@ -194,7 +204,7 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
       for (const owner of [...reclaimable]) forget(memory, owner)
       return { ...yes('a person may take out who has not come back'), endGrace: memory.full ? 'must not' : 'may' }
     case 'allow': {
-      if (memory.untracked !== undefined) return no(refused, 'after the next start nobody may reclaim')
+      if (nobodyNext(memory)) return no(refused, 'after the next start nobody may reclaim')
       if (!memory.started) return no(refused, 'no server instance is recorded')
       if (graceOver && !memory.full) return no(refused, 'grace is over, and that is not recorded yet')
       if (!active.has(event.owner) && !reclaimable.has(event.owner)) {
@@ -207,7 +217,7 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
       return yes('a person may let any client in')
     }
     case 'import':
-      if (memory.untracked !== undefined) return no(refused, 'after the next start nobody may reclaim')
+      if (nobodyNext(memory)) return no(refused, 'after the next start nobody may reclaim')
       if (!active.has(event.owner) && !reclaimable.has(event.owner)) {
         if (memory.full) active.set(event.owner, false)
         else reclaimable.add(event.owner)
@@ -217,6 +227,8 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
       return event satisfies never
   }
 }
+
+const nobodyNext = ({ untracked, doubtful }: Memory): boolean => untracked !== undefined || doubtful
 
 /** Kernels 6.8 to 6.13 call `init` twice for one start of the server, and call it the same: no server ran in between. */
 const isSameStart = (
@@ -247,8 +259,8 @@ export const namedAtStart = ({ reclaimable }: Memory): Owner[] =>
   [...reclaimable].filter((owner) => owner !== '' && !owner.startsWith(Buffer.from('hash:').toString('hex')))
 
 /** Who may reclaim at the next start, if nothing else happens before. `legacy` are known by the MD5 of their owners only. */
-export const reclaimableAtNextStart = ({ untracked, full, reclaimable, active }: Memory): Owner[] =>
-  untracked !== undefined ? [] : [...new Set([...(full ? [] : reclaimable), ...active.keys()])]
+export const reclaimableAtNextStart = (memory: Memory): Owner[] =>
+  nobodyNext(memory) ? [] : [...new Set([...(memory.full ? [] : memory.reclaimable), ...memory.active.keys()])]
 
 function whyNot({ everFull, full }: Memory): string {
   if (full) return 'grace is over, and it is not recorded in this instance'

@@ -166,6 +166,9 @@ async function perform(world: World, act: Act): Promise<number> {
       await upcall(world, words, env, { event: 'grace done', bootTime })
       return 1
     }
+    case 'not done':
+      await notDone(world, act.verb, whom(life, act.who))
+      return 1
     case 'expire':
     case 'allow': {
       const it = whom(life, act.who)
@@ -222,25 +225,45 @@ async function failedStart(world: World, how: 'killed' | 'no place', bootTime: s
   const { machine, memory, told, artefact } = world
   const event: Event = { event: 'failed start', bootTime }
   judge(memory, event, false)
-  const [place, away] = [join(machine.stateDir, 'v4clients'), join(machine.stateDir, 'v4clients.away')]
   let status: Ending['status']
   if (how === 'killed')
     status = await killedInItsFirstBarrier(artefact, [...settings(machine), 'init'], {
       ...graceStart(bootTime),
       ...clockAt(world.wallClock),
     })
-  else {
-    mkdirSync(machine.stateDir, { recursive: true })
-    if (existsSync(place)) renameSync(place, away)
-    writeFileSync(place, '')
-    status = (await run(world, ['init'], graceStart(bootTime))).status
-    rmSync(place)
-    if (existsSync(away)) renameSync(away, place)
-  }
+  else status = await withoutPlace(world, ['init'], graceStart(bootTime))
   told.push(
     `${String(status).padStart(5)}  init${bootTime === undefined ? '' : ` GRACE_START=${bootTime}`}   (${how}: the server runs without a tracker)`,
   )
   if (status === 0) broken(world, 'a start that could not be recorded was acknowledged')
+}
+
+/** An upcall, while a file stands where the records are. @returns its status. */
+async function withoutPlace(
+  world: World,
+  words: readonly string[],
+  env: Environment,
+): Promise<number | NodeJS.Signals> {
+  const { stateDir } = world.machine
+  const [place, away] = [join(stateDir, 'v4clients'), join(stateDir, 'v4clients.away')]
+  mkdirSync(stateDir, { recursive: true })
+  if (existsSync(place)) renameSync(place, away)
+  writeFileSync(place, '')
+  const { status } = await run(world, words, env)
+  rmSync(place)
+  if (existsSync(away)) renameSync(away, place)
+  return status
+}
+
+/** What the kernel goes on after as if it were done. */
+async function notDone(world: World, verb: 'remove' | 'gracedone', owner: Owner): Promise<void> {
+  const { machine, memory, life, told } = world
+  if (verb === 'gracedone' && life.files.endGrace) writeFileSync(join(machine.nfsdDir, 'v4_end_grace'), 'Y\n')
+  judge(memory, { event: 'not done' }, false)
+  const words = verb === 'remove' ? ['remove', owner] : ['gracedone', world.bootTime]
+  const status = await withoutPlace(world, words, {})
+  told.push(`${String(status).padStart(5)}  ${words.join(' ')}   (no place: the server goes on as if it were done)`)
+  if (status === 0) broken(world, 'what could not be done was acknowledged')
 }
 
 /** Killed in the first fsync(2): nothing that it has done is known to be durable. */

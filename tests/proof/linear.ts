@@ -15,8 +15,8 @@ export interface Run {
   readonly status: number | string | undefined
 }
 
-const key = ({ everFull, full, bootTime, reclaimable, active, legacy, untracked }: Memory): string =>
-  JSON.stringify([everFull, full, bootTime, [...reclaimable], [...active], [...legacy], untracked])
+const key = ({ everFull, full, bootTime, reclaimable, active, legacy, untracked, doubtful }: Memory): string =>
+  JSON.stringify([everFull, full, bootTime, [...reclaimable], [...active], [...legacy], untracked, doubtful])
 
 /** What is known of one client before it all began. */
 const about = (memory: Memory, owner: Owner): Memory => ({

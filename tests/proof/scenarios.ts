@@ -319,6 +319,7 @@ export function upcallFor(event: Event, bootTime?: string, machine?: Machine): U
       return { words: ['prune', '--yes', '--unseen', '1'], env: {} }
     case 'legacy':
     case 'import':
+    case 'not done':
       throw new Error(`${event.event} is no call of the program with words alone`)
     default:
       return event satisfies never

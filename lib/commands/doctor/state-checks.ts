@@ -211,8 +211,8 @@ function examples({ count, some }: Found): string {
 export function instance({ survey, kernel, settings: { calls, stateDirectory, runDirectory } }: Site): Said {
   if (ranUntracked({ anywhere: disk.anywhere(calls), runDirectory, path: stateDirectory }))
     return wrong(
-      'the NFS server was started, but that could not be recorded',
-      'It runs without a tracker. It may have granted locks that are not recorded, so no client may reclaim after the next start. Repair the state directory first.',
+      'not all that the NFS server did could be recorded',
+      'Its start, a client that left, or the end of its grace period could not be written. So locks may have been granted of which there is no record, and no client may reclaim after the next start. Repair the state directory first.',
       restart,
     )
   if ('failed' in survey) return unknown('the server instance is not known', survey.failed)

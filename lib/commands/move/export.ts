@@ -54,7 +54,7 @@ export const exportCommand = command(
     if (threads > 0 && to !== 'json') say('nfsd is running: later changes will not be in the export. Stop it first')
     if (untracked)
       say(
-        'a server instance ran that could not be recorded, so after the next start no client may reclaim: the export is empty',
+        'a server instance ran that could not be recorded, or only in part, so after the next start no client may reclaim: the export is empty',
       )
     let count = 0
     let principals = 0

@@ -61,7 +61,7 @@ export function destinationAt(settings: Context): Destination {
     )
   if (ranUntracked(state))
     throw refused(
-      'nothing changed: a server instance ran that could not be recorded, so at the next start nobody may reclaim; import after the grace period of that start',
+      'nothing changed: a server instance ran that could not be recorded, or only in part, so at the next start nobody may reclaim; import after the grace period of that start',
     )
   if (disk.kindAt(path, state.anywhere) === 'absent') return { state, standing: () => 'missing' }
   const surveyed = survey(settings, state)

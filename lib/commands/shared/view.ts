@@ -97,7 +97,8 @@ export function sayInstance(instance: Instance): string {
   }
 }
 
-export const untracked = 'a server instance ran that could not be recorded: after the next start no client may reclaim'
+export const untracked =
+  'a server instance ran that could not be recorded, or only in part: after the next start no client may reclaim'
 
 /** A time and how long ago it was, for people. */
 export const sayTime = (seconds: number, nowMs: number): string =>

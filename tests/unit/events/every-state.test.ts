@@ -5,6 +5,7 @@
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { exitStatuses } from '../../../lib/failure.ts'
 import { atFlags, type Calls } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { judge, type Event, type Memory } from '../../life/oracle.ts'
@@ -248,6 +249,7 @@ function repeats(scenario: Scenario): string[] {
   }
 }
 
+const storageFailed = exitStatuses.storageFailed.status
 /** Facility daemon, priority critical (syslog(3)). */
 const critical = '<26>'
 
@@ -262,10 +264,14 @@ function failures(scenario: Scenario, code: 'EIO' | 'ENOSPC', fault?: Fault): st
     const after = memoryAfter([event], before.memory, scenario.grace)
     // A known client is not refused because the disk can't be written: what could not be kept is said at critical level.
     const isKept = status === 0 && !machine.log.some((line) => line.startsWith(critical))
-    const allowed = isKept ? [after] : eitherWay(scenario, before.memory, event)
+    const allowed = (isKept ? [after] : eitherWay(scenario, before.memory, event)).map(remember)
     const tree = machine.files.tree(stateDirectory)
+    // The kernel takes no notice of how these end: the next start must not go by what stands.
+    const isNotDone = (event.event === 'remove' || event.event === 'grace done') && status === storageFailed
+    if (isNotDone) for (const memory of allowed) judge(memory, { event: 'not done' }, false)
+    const run = isNotDone ? { run: machine.files.tree(runDirectory) } : {}
     const wrong = disagreement(
-      observe({ tree, clients, after: 'kill' }),
+      observe({ tree, clients, after: 'kill', ...run }),
       allowed.map((memory) => futuresByRule(memory, clients)),
       'kill',
     )
