@@ -89,11 +89,15 @@ export const named = (...calls: readonly string[]): string => calls.flatMap((cal
 export const isCall = (text: string, call: string, name: string): boolean =>
   new RegExp(`^${call}(?:at)?\\(`).test(text) && new RegExp(`[/"]${name}"(?:, 0)?\\) += 0`).test(text)
 
-/** The barriers of an upcall: what was synced, as paths below the state directory. */
+/**
+ * The barriers of an upcall: what was synced, as paths below the state directory. Less the kernel's own tracker's directory: a
+ * machine may have one (nfs-kernel-server makes it), and it is synced where something may have gone from it.
+ */
 export const barriers = (s: Server, calls: readonly Call[]): string[] =>
   calls
     .map(({ text }) => /^f(?:data)?sync\(\d+<([^>]*)>/.exec(text)?.[1])
     .filter((path) => path !== undefined)
+    .filter((path) => !path.endsWith('/v4recovery'))
     .map((path) => path.replace(s.stateDir, '').replace(/^$/, '/'))
 
 /** The calls that name something in the state directory. */
