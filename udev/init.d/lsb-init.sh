@@ -24,7 +24,7 @@ pidfile=$run/supervisor.pid
 tracker=auto
 [ ! -r /etc/default/nfsd-userland-helper ] || . /etc/default/nfsd-userland-helper
 
-# Where the kernel calls the helper, nothing runs.
+# If the kernel calls the helper, no process runs.
 serves() {
 	case "$tracker" in
 	serve) return 0 ;;
@@ -40,12 +40,12 @@ running() {
 start() {
 	[ -x "$helper" ] || return 5
 	[ -e "${parameter%/parameters/*}" ] || modprobe nfsd || return 1
-	# No newline: the kernel would take it for a part of the name.
+	# No newline: the kernel would take it as part of the name.
 	[ ! -e "$parameter" ] || printf %s "$helper" > "$parameter"
 	serves || return 0
 	! running || return 0
 	mkdir -p "$run" && rm -f "$run/ready" && mkfifo -m 600 "$run/ready" || return 1
-	# Held open, so that nothing that is written there is lost before it is read.
+	# Held open, so that what is written there stays until it is read.
 	exec 4<> "$run/ready"
 	setsid /bin/sh "$0" supervise < /dev/null > /dev/null 2>&1 4>&- &
 	echo $! > "$pidfile"
@@ -53,11 +53,11 @@ start() {
 }
 
 stop() {
-	# The kernel keeps the name; without a server it runs nothing.
+	# The kernel keeps the name. Without a server it runs no helper.
 	running || return 0
 	supervisor=$(cat "$pidfile")
 	kill "$supervisor"
-	# It waits for the program, which finishes what it has read.
+	# The supervisor waits for the program, which finishes the messages that it has read.
 	for i in $(seq 100); do
 		running || break
 		sleep 0.1
@@ -65,14 +65,14 @@ stop() {
 	rm -f "$pidfile"
 }
 
-# Back in a tenth of a second, and never given up: what the kernel asks waits for 30 s in all.
+# Always starts the program again, after a tenth of a second: a message of the kernel waits 30 s in all.
 supervise() {
 	trap 'stopped=yes; kill "$child" 2> /dev/null' TERM INT HUP
 	stopped=
 	while [ -z "$stopped" ]; do
 		"$helper" serve --ready-fd 3 3<> "$run/ready" &
 		child=$!
-		# A signal ends the first wait, not the program.
+		# A signal ends the first wait, but not the program.
 		wait "$child"
 		wait "$child"
 		[ -n "$stopped" ] || sleep 0.1

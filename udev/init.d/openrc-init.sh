@@ -1,5 +1,5 @@
 #!/sbin/openrc-run
-# Names the usermode helper of nfsd, or serves the pipe where the kernel calls no helper, before the NFS server starts.
+# Before the NFS server starts: tells nfsd the name of its usermode helper, or serves the pipe if the kernel calls none.
 # See nfsd-userland-helper(8).
 
 description="Record which NFSv4 clients may reclaim their locks"
@@ -8,7 +8,7 @@ helper=/usr/sbin/nfsd-userland-helper
 parameter=/sys/module/nfsd/parameters/cltrack_prog
 run=/run/nfsd-userland-helper
 
-# Back at once, and never given up: what the kernel asks waits for 30 s in all.
+# Always starts the program again, at once: a message of the kernel waits 30 s in all.
 supervisor=supervise-daemon
 command=/bin/sh
 command_args="-c 'exec $helper serve --ready-fd 3 3<> $run/ready'"
@@ -20,7 +20,7 @@ depend() {
 	before nfs nfs-server
 }
 
-# Where the kernel calls the helper, nothing runs.
+# If the kernel calls the helper, no process runs.
 serves() {
 	case "${tracker:-auto}" in
 	serve) return 0 ;;
@@ -33,13 +33,13 @@ start() {
 	[ -e "${parameter%/parameters/*}" ] || modprobe nfsd
 	if [ -e "$parameter" ]; then
 		ebegin "Naming the usermode helper of nfsd"
-		# No newline: the kernel would take it for a part of the name.
+		# No newline: the kernel would take it as part of the name.
 		printf %s "$helper" > "$parameter"
 		eend $? || return
 	fi
 	serves || return 0
 	mkdir -p "$run" && rm -f "$run/ready" && mkfifo -m 600 "$run/ready" || return
-	# Held open, so that nothing that is written there is lost before it is read.
+	# Held open, so that what is written there stays until it is read.
 	exec 4<> "$run/ready"
 	default_start || return
 	ebegin "Waiting until the pipe is held"
@@ -48,7 +48,7 @@ start() {
 }
 
 stop() {
-	# The kernel keeps the name; without a server it runs nothing.
+	# The kernel keeps the name. Without a server it runs no helper.
 	if [ -e "$pidfile" ]; then default_stop; fi
 }
 
