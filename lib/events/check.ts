@@ -1,14 +1,15 @@
 /**
- * May this client reclaim? With a session the answer is all: the client says when it is done, and `create` follows. Without
- * one the answer is also the record that it has reclaimed, since nothing more will come.
+ * May this client reclaim? If it has a session, the answer is all: the client says when it is done, and `create`
+ * follows. If it has none, the answer also records that it has reclaimed, because nothing more will come.
  *
- * That record is the one it had, moved into the current instance's directory by one rename. A move needs no space, and a
- * known client is not refused for want of it, nor on a read-only disk: then the log says that its record stays behind, and
- * that the client will be forgotten when grace ends. One barrier.
+ * That record is the old one, moved into the current instance's directory by one rename. A rename needs no space. A
+ * known client is not refused because the disk is full, nor because it is read-only: then the log says that its record
+ * stays behind, and that the client will be forgotten when grace ends. One barrier.
  *
- * The lock guards nothing, so grace may have ended since this was decided. The end is one rename, which is looked for after
- * the move: seen, the record is taken away again and the client refused. Not seen, the move came first, and the record
- * counted at that moment. A start in between is no harm: the record counts where it was, and where it is.
+ * The lock guards nothing, so grace may end after the decision. The end is one rename, and the check looks for it after
+ * the move. If it sees the end, it removes the record again and refuses the client. If it does not, the move came
+ * first, and the record counted at that moment. A start in between does no harm: the record counts in its old place and
+ * in its new one.
  */
 import { errorCode, Failed } from '../failure.ts'
 import { mayNotReclaim, type Decision } from '../rules/decide.ts'

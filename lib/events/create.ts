@@ -1,12 +1,12 @@
 /**
  * A client becomes active: it is new, or has reclaimed and said so.
  *
- * Its record is made in the current instance's directory, or moves there, by one call: a kill leaves it done or not done. The
- * end of grace removes only older records, so no upcall can take away what another has acknowledged. The newest entry
- * decides, so an old one that a power cut brings back (btrfs does, after a move) changes no verdict. One barrier.
+ * One call makes its record in the current instance's directory, or moves it there. So a kill leaves it done or not
+ * done. The end of grace removes only older records, so no upcall can remove what another has acknowledged. The newest
+ * entry decides, so an old one that a power cut brings back (btrfs does, after a move) changes no verdict. One barrier.
  *
- * Before the record of a client without a session, its instance loses the mark `may_end_early`: nobody can see the one
- * without the other, and end grace while such a client still reclaims.
+ * Before a client without a session is recorded, its instance loses the mark `may_end_early`. So no upcall can see the
+ * record together with the mark, and end grace while such a client still reclaims.
  */
 import { olderThan, type FullInstance, type PartialInstance, type Start } from '../rules/instance.ts'
 import type { Decision } from '../rules/decide.ts'

@@ -1,21 +1,22 @@
 /**
- * Grace ends: by the kernel's word, by ours (it is over as soon as nobody is left to reclaim), or found over when nobody
- * told us.
+ * Grace ends in one of three ways: the kernel says so; no client is left that may reclaim, and we tell the kernel; or
+ * an upcall finds that the kernel has ended it without telling us.
  *
  * The end is one rename: the instance's own mark `partial` becomes `full`. Before it the old records let their clients
- * reclaim, after it they mean nothing, and no state lies in between. Run twice, late, or beside a start, it finds itself done
- * or changes nothing that counts, since the mark is of this instance alone. It needs no space.
+ * reclaim. After it they mean nothing. There is no state in between. If it runs twice, late, or beside a start, it is
+ * already done or changes nothing that counts, because the mark belongs to this instance alone. It needs no space.
  *
- * Records that have moved, but were not synced by the upcalls that moved them, are synced before what they moved from loses
- * its meaning: the end of grace may be our own doing, because nobody was left.
+ * Some records may have moved without a sync by the upcalls that moved them. They are synced before their old places
+ * lose their meaning: we may end grace ourselves, because no client is left.
  *
- * What the kernel may have granted since is safe once the rename is durable, so nothing that changes a record is answered
- * before that. The mark `unconfirmed` tells an upcall that finds grace over whether anybody has seen to it, and to the
- * directories of the kernel's own tracker, which would let their clients reclaim later. It goes last.
+ * The locks that the kernel may have granted since are safe once the rename is durable. So nothing that changes a
+ * record is answered before that. The mark `unconfirmed` means that the end is not yet known to be durable, or that the
+ * directories of the kernel's own tracker, which would let their clients reclaim later, may still be there. An upcall
+ * that finds it does what is missing. The mark is removed last.
  *
- * The kernel leaves grace before its own `gracedone` has run. An upcall that finds it so ends grace itself, since locks may
- * have been granted that conflict with what was not reclaimed, and notes that nobody had asked (`unasked`), until the
- * kernel does. If it never does, the next start says so.
+ * The kernel leaves grace before its own `gracedone` has run. An upcall that finds this ends grace itself, because
+ * locks may have been granted that conflict with those that were not reclaimed. It makes the mark `unasked`, which
+ * stays until the kernel's `gracedone` comes. If that never comes, the next start logs it.
  */
 import { counted, Failed, quote } from '../failure.ts'
 import { olderThan, type PartialInstance, type Start } from '../rules/instance.ts'

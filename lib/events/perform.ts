@@ -1,16 +1,16 @@
 /**
- * Upcalls: lock, look, decide, apply; then, without the lock, make durable, tell the kernel, tidy up.
+ * Upcalls: lock, look, decide, apply; then, without the lock, make durable, tell the kernel, clean up.
  *
- * The order is the safety argument. Nothing is said to the kernel that a power cut could unsay: status and downcalls
- * come after the barriers. Nothing slow is done under the lock: barriers of parallel upcalls share a journal commit, and
- * a downcall may run another upcall before it returns. The lock orders upcalls and guards nothing: whatever a step
- * applies is one call, or a sequence of which every part leaves the reclaimable set right.
+ * The order is the safety argument. The kernel is told nothing that a power cut could undo: the status and downcalls
+ * come after the barriers. Nothing slow is done under the lock: barriers of parallel upcalls share a journal commit,
+ * and a downcall may run another upcall before it returns. The lock orders upcalls and guards nothing: each step is one
+ * call, or a sequence of which every part leaves the reclaimable set right.
  *
- * Several requests are applied in their order under one lock, and share their barriers. Each is decided on what is there
- * after those before it, as if they had come one by one, so one that throws has left what a kill at that call leaves: a
- * whole step or a part of one that is right by itself. The next is decided on that. What follows a barrier (`then`) waits
- * for the barriers of its own request alone: a directory that could not be synced fails each request that needs it, and
- * no other.
+ * Several requests are applied in order under one lock, and share their barriers. Each is decided on the state that
+ * those before it have left, as if they had come one by one. A request that throws leaves what a kill at that call
+ * leaves: a whole step, or a part of one that is right by itself. The next is decided on that. What follows a barrier
+ * (`then`) waits only for the barriers of its own request. A directory that could not be synced fails each request that
+ * needs it, and no other.
  */
 import { errorCode, Failed, quote } from '../failure.ts'
 import { decide, type Decision, type Found } from '../rules/decide.ts'

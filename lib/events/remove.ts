@@ -1,12 +1,12 @@
 /**
  * A client is gone: it may not reclaim any more.
  *
- * It is taken out of every instance, and out of the directories of the kernel's own tracker while they count. A client that
- * moves meanwhile moves towards the newest instance, so that comes last. Taking away is right in every state, so a remove that
- * is killed half-way has done no harm, and may be repeated.
+ * It is removed from every instance, and from the directories of the kernel's own tracker while they count. A client
+ * that moves meanwhile moves towards the newest instance, so the newest comes last. A removal is right in every state,
+ * so a `remove` that is killed half-way does no harm, and may be repeated.
  *
- * A power cut may bring back what was taken out of a directory, or moved from it (btrfs), unless that directory is synced. So
- * each is synced that counts: one, but in grace.
+ * A power cut may bring back what was removed from a directory, or moved out of it (btrfs), unless that directory is
+ * synced. So every directory that counts is synced: one out of grace, each instance's in grace.
  */
 import { quote } from '../failure.ts'
 import type { Recorded } from '../store/layout.ts'

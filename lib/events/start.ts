@@ -1,17 +1,17 @@
 /**
  * A server instance starts.
  *
- * Every start begins a new partial instance, also a second one in a row (kernels 6.8 to 6.13 call `init` twice) and one
- * after a crash in grace: what was reclaimable stays so, because a start adds a fact and touches none.
+ * Every start begins a new partial instance, even a second one in a row (kernels 6.8 to 6.13 call `init` twice) and one
+ * after a crash in grace. Clients that could reclaim still can, because a start adds a fact and changes none.
  *
- * An instance has started from the moment that its mark `partial` is there. Everything else is prepared before that, under
- * names of the new instance's own, and one barrier makes all of it durable. Killed before the mark, nobody looks at what was
- * made; killed anywhere before the end, the start has not succeeded, and the mark in the run directory, which was made before
- * all else, tells the next start that this instance ran without us (lib/store/untracked.ts).
+ * An instance has started once its mark `partial` exists. Everything else is prepared before that, under names of the
+ * new instance's own, and one barrier makes all of it durable. After a kill before the mark, what was made has no
+ * effect. After a kill at any point before the end, the start has not succeeded. The mark in the run directory, which
+ * is made first, then tells the next start that this instance ran without us (lib/store/untracked.ts).
  *
- * An instance's start is later than every one that is seen. Another start may commit meanwhile, so it is looked again after
- * the commit: an instance that is not the latest then was overtaken. It is one in which nobody was active, which changes
- * nothing, and a later one is begun.
+ * The new instance's start is greater than every start that is seen. Another start may commit meanwhile, so the
+ * directory is read again after the commit. If the new instance is not the latest by then, another one overtook it. No
+ * client was active in it, so it changes nothing, and a later one is begun.
  */
 import { counted, quote } from '../failure.ts'
 import type { AllowedClient } from '../kernel/nfsd.ts'

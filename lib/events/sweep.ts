@@ -1,9 +1,9 @@
 /**
- * What nothing looks at any more is removed: after a start, and after an end of grace that is durable.
+ * Removes what has no effect any more: after a start, and after an end of grace that is durable.
  *
- * Only instances are touched that are older than the last full one, and empty ones that were never completed. Which those
- * are only ever grows, so a sweep may go by what was seen a while ago, and two may go at once. A sweep that is killed, or
- * runs out of its time, has got somewhere; the next one goes on.
+ * A sweep touches only instances that are older than the last full one, and empty ones that were never completed. This
+ * set only grows, so a sweep may go by an earlier look, and two may run at once. If a sweep is killed, or runs out of
+ * time, the next one goes on.
  */
 import { counted, quote } from '../failure.ts'
 import type { Start } from '../rules/instance.ts'

@@ -1,4 +1,4 @@
-/** What a transition may touch, and what it leaves to be done. */
+/** What a transition may use, and what it leaves for later. */
 import type { Deadline } from '../kernel/deadline.ts'
 import type { Nfsd } from '../kernel/nfsd.ts'
 import type { Log } from '../kernel/log.ts'
@@ -7,7 +7,7 @@ import type { Directory } from '../syscalls/files.ts'
 import type { StateDirectory } from '../store/state-directory.ts'
 
 export interface World {
-  /** The system: files, clocks, and what we are. */
+  /** The system: files, clocks, and this process. */
   readonly calls: Calls
   readonly state: StateDirectory
   readonly nfsd: Nfsd

@@ -1,10 +1,10 @@
 /**
- * One `serve` a state directory: two would mix two servers' clients, whatever pipes, namespaces and run directories they have. So the
- * directory itself is locked (flock(2)), from before the first message of a pipe is taken until the pipe is gone. Between servers
- * it is free, since an open directory would keep its disk from being unmounted. The kernel lets go of the lock when
- * its process is no more, however it ended: nothing is left behind, and nothing is written.
+ * One `serve` for each state directory: two would mix two servers' clients, even with different pipes, namespaces and
+ * run directories. So `serve` locks the directory itself (flock(2)), from before it takes the first message of a pipe
+ * until the pipe is gone. Between servers the directory is not open, so that its disk can be unmounted. The kernel
+ * releases the lock when the process ends, in any way: nothing is written, and nothing stays behind.
  *
- * A directory that is not there yet has nobody's clients. It is locked by the work that makes it, before anything is answered.
+ * A directory that does not exist yet has no clients. The work that makes it locks it, before any message is answered.
  */
 import { Failed, quote } from '../failure.ts'
 import type { Log } from '../kernel/log.ts'

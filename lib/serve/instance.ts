@@ -1,28 +1,31 @@
 /**
- * Is the server instance behind a pipe in our records?
+ * Do our records have the server instance behind a pipe?
  *
- * A server asks at one pipe from its start to its end, and its start is asked first. So a pipe is known by the instance that its
- * start began: the mark `pipe` beside that instance names it, in the state directory itself. It is there as soon as the
- * instance is, so it does not matter who was killed when, and another state directory does not have it.
+ * A server uses one pipe from its start to its end, and its start is the first thing it asks. So the instance that the
+ * start begins identifies the pipe: its mark `pipe` holds the pipe's name, in the state directory. The mark is there as
+ * soon as the instance is, so it does not matter which process was killed at which point. Another state directory does
+ * not have it.
  *
- * A pipe without it belongs to a server whose start somebody else answered (nfsdcld, until it was stopped), or whose clients left while
- * nobody heard of it (rpc_pipefs was mounted anew under it), or whose start could not be recorded. Of the clients that
- * our records have, any may have lost its lease since, and another may have had its lock. To go on as if nothing were
- * missing would be wrong twice: they could reclaim at the next start, and a client that comes now would be recorded in
- * an instance that ended long ago. So before anything is done for such a server, an instance is begun that stands for it: empty
- * and full (docs/protocol.md, an instance that nobody recorded). What is older counts no more. Whoever is recorded
- * from then on may reclaim, since we hear of each of them that leaves. Nobody reclaims who should not; who was known to the other
- * tracker alone loses its locks at the next start, and the log says so.
+ * If no instance has the mark, there are three cases. Another program answered the server's start (nfsdcld, until it
+ * was stopped). Or rpc_pipefs was mounted again under a running server, and clients left while no process was told. Or
+ * the start could not be recorded. Any client in our records may have lost its lease since, and another may have had
+ * its lock. To continue as before would be wrong in two ways: such clients could reclaim at the next start, and a new
+ * client would be recorded in an instance that ended long ago. So before anything is done for such a server, an
+ * instance is begun that stands for it, empty and full (docs/protocol.md, an instance that was not recorded). Older
+ * records do not count any more. A client that is recorded from then on may reclaim, because we are told when it
+ * leaves. So no client reclaims that may not. A client that only the other tracker knew loses its locks at the next
+ * start, and the log says so.
  *
- * What tells such a pipe from one that a start is about to ask at:
- * * GetVersion and GraceStart come first on a new pipe, with the numbers 0 and 1 (nfs4recover.c). A message about clients that is no
- *   number 0 shows that somebody has answered before.
- * * One that is number 0 is the first of a pipe of version 0, which the kernel makes when GraceStart was answered with an error,
- *   or died with its reader. Nobody has answered anything there, so the instance begins with it: it is a start like any other, and the
- *   same one as a start that was not finished.
- * * While nothing is asked, nothing is known. After two seconds it is noted in the run directory that a server runs whose start is
- *   not recorded. A start that is asked for at this very pipe takes that back; any other lets nobody reclaim. The same is noted
- *   when the pipe goes and nothing was ever asked, unless the kernel then turns to our helper.
+ * What distinguishes such a pipe from one at which a start is about to come:
+ * * GetVersion and GraceStart are the first messages on a new pipe, with the numbers 0 and 1 (nfs4recover.c). So a
+ *   message about a client with another number shows that another process has answered before.
+ * * A message about a client with the number 0 is the first on a pipe of version 0. The kernel makes such a pipe if
+ *   GraceStart was answered with an error, or was lost with its reader. No process has answered anything there, so the
+ *   instance begins with this message: it is a start like any other, and the same one as a start that was not finished.
+ * * As long as nothing is asked, nothing is known. After two seconds a note in the run directory says that a server
+ *   runs whose start is not recorded. A start at this very pipe removes the note; after any other start no client may
+ *   reclaim. The same note is made when the pipe goes and nothing was ever asked, unless the kernel then uses our
+ *   helper.
  */
 import { performUnseen, perform } from '../events/perform.ts'
 import type { World } from '../events/world.ts'

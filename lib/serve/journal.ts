@@ -1,11 +1,11 @@
 /**
  * The journal of replies: what is about to be answered.
  *
- * Between the read of a message's last byte and its answer there is a moment in which nobody else would get the message, and
- * an nfsd thread would wait for ever if this process died (kernels without the in-flight fix; 7.2 is one). So the answer is
- * written down before that byte is read. The next `serve` that finds the same pipe says it once more: the kernel takes it
- * (a thread is released), or answers EINVAL (it had been said). It need not survive a power cut, since the kernel that waits
- * does not, so the journal lies in the run directory and costs one write(2) a round.
+ * After the last byte of a message is read and before it is answered, no other process would get the message. If this
+ * process died then, an nfsd thread would wait for ever (in kernels without the in-flight fix; 7.2 is one). So the
+ * answer is written down before that byte is read. The next `serve` that finds the same pipe writes it again: the
+ * kernel takes it (and releases a thread), or answers EINVAL (it had the answer already). The journal need not survive
+ * a power cut, because the kernel that waits does not. So it is in the run directory, and costs one write(2) a round.
  */
 import { bytesOf } from '../bytes.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'

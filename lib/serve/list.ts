@@ -1,14 +1,14 @@
 /**
- * Who may reclaim, as GraceStart asks for it: one write a client, all before the answer.
+ * The list of clients that may reclaim, as GraceStart asks for it: one write for each client, all before the answer.
  *
- * A name that begins with `hash:` means an MD5 to kernels that still know their own tracker (nfs4recover.c,
- * __cld_pipe_inprogress_downcall), so a client that calls itself so would let another one in: it is never sent. Clients that
- * only the kernel's own tracker knows are sent so, and only where this kernel understands it.
+ * To kernels that still have their own tracker, a name that begins with `hash:` is an MD5 (nfs4recover.c,
+ * __cld_pipe_inprogress_downcall). A client with such a name would let another one in, so its name is never sent.
+ * Clients that only the kernel's own tracker knows are sent in this form, if the kernel understands it.
  *
- * Kernels that look for a name before they insert it (7.2 does) walk one list of all Linux clients for each of them, holding
- * nfsd's mutex: 100 000 take minutes. So the list has its time; when that is over the kernel is told that it can't have
- * one, and goes on without: it asks for each client that comes (version 0), like a helper is asked. The price is that grace
- * does not end early then, and that no principal is compared.
+ * Kernels that look for a name before they insert it (7.2 does) walk one list of all Linux clients for each name, and
+ * hold nfsd's mutex: 100 000 names take minutes. So the list has a time limit. When it is over, the kernel is told that
+ * it can't have a list. It goes on without, and asks for each client that comes (version 0), as it asks a helper. Then
+ * grace does not end early, and no principal is compared.
  */
 import type { Calls } from '../syscalls/calls.ts'
 import { atFlags } from '../syscalls/calls.ts'

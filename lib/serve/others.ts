@@ -1,8 +1,8 @@
 /**
- * Who else would answer. Two programs that hold one pipe split its messages between them, and two that hold different pipes
- * must not write to one state directory: the instances of two servers would follow each other in it.
+ * Finds other programs that would answer. Two programs that hold one pipe split its messages. Two that hold different
+ * pipes must not write to one state directory: it would mix the instances of two servers.
  *
- * Looked at before this process gives its rights away: other processes' descriptors are root's to see.
+ * This runs before the process gives up its rights: only root can see the descriptors of other processes.
  */
 import { helperParameter } from '../kernel/nfsd-module.ts'
 import { atFlags, type Calls, type Status } from '../syscalls/calls.ts'

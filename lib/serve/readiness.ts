@@ -1,6 +1,6 @@
 /**
- * Says when messages are answered, so that nobody has to sleep a second and hope: to systemd (sd_notify(3)), and to whoever
- * has given us a descriptor.
+ * Reports that messages are answered, so that a script need not sleep and hope: to systemd (sd_notify(3)), and on a
+ * descriptor that the caller passed.
  */
 import { bytesOf } from '../bytes.ts'
 import type { Calls } from '../syscalls/calls.ts'

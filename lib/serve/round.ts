@@ -1,12 +1,13 @@
 /**
- * One round: everything that is queued is taken, carried out in the order in which the kernel asked, made durable by one
- * barrier, and answered.
+ * One round takes all queued messages, carries them out in the order in which the kernel sent them, makes them durable
+ * with one barrier, and answers.
  *
- * 1. A message stays the kernel's until its last byte is read, and that is read when what it asks is durable: whoever dies
- *    before has done nothing that the next one may not do again, since every transition may be repeated.
- * 2. The moment between that read and the answer is the journal's (journal.ts).
- * 3. Messages that come again after a crash come in another order, so each round is sorted by xid; clients' messages share
- *    a barrier, but a start and an end of grace stand alone between them, since what they mean depends on what came before.
+ * 1. A message stays the kernel's until its last byte is read. That byte is read when what the message asks is durable.
+ *    A process that dies before has done nothing that the next one may not do again, because every transition may be
+ *    repeated.
+ * 2. The journal covers the moment between that read and the answer (journal.ts).
+ * 3. After a crash, messages come again in another order, so each round is sorted by xid. Messages about clients share
+ *    a barrier. A start and an end of grace are handled alone, because their effect depends on what came before.
  */
 import { errorCode, Failed, failureFrom, report } from '../failure.ts'
 import { perform, performTogether } from '../events/perform.ts'

@@ -1,12 +1,14 @@
 /**
- * `serve`: the other way in which kernels ask. One process answers the messages of a pipe (lib/kernel/pipe.ts), by the same
- * transitions on the same state directory as an upcall.
+ * `serve`: the other way in which kernels ask. One process answers the messages of a pipe (lib/kernel/pipe.ts), by the
+ * same transitions on the same state directory as an upcall.
  *
- * It holds no fact of its own: killed between any two calls, it leaves what an upcall would leave, and the kernel asks the
- * next one again. The kernel waits about a second for somebody to hold a new pipe (nfs4recover.c, cld_running), so that is
- * the first thing it does; and nobody is woken when a pipe goes, so it watches the directory.
+ * The process alone holds no fact. If it is killed between any two calls, it leaves what an upcall would leave, and the
+ * kernel asks the next process again. The kernel waits about a second for a process to hold a new pipe (nfs4recover.c,
+ * cld_running), so opening the pipe is the first step. No reader is woken when a pipe is removed, so `serve` watches
+ * the directory.
  *
- * Before it reads the first message it gives up what it has no use for, as an upcall does before it looks at a client's name.
+ * Before it reads the first message, it gives up the rights that it does not need, as an upcall does before it looks at
+ * a client's name.
  */
 import { Failed, failureFrom, quote } from '../failure.ts'
 import { kernelLog, openLog, type Log } from '../kernel/log.ts'

@@ -1,4 +1,4 @@
-/** What `serve` knows while it runs. Nothing of it must outlive the process: a new one begins with what is on the disk. */
+/** What `serve` knows while it runs. None of it must outlive the process: a new one begins with what is on the disk. */
 import type { Deadline } from '../kernel/deadline.ts'
 import type { Log } from '../kernel/log.ts'
 import { nfsdAt, type Nfsd } from '../kernel/nfsd.ts'

@@ -1,7 +1,7 @@
 /**
- * What `serve` is doing, for `status`, `doctor` and scripts: a file in the run directory, whole at any moment. Nothing is
- * decided by it, so it is written when something changes that a person would want to see, not with each message, and what
- * keeps it from being written is no failure.
+ * What `serve` is doing, for `status`, `doctor` and scripts: a file in the run directory that is complete at every
+ * moment. Nothing is decided by it. So it is written when something changes that people want to see, not with each
+ * message, and a failure to write it is ignored.
  */
 import type { Pipe } from '../kernel/pipe.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'

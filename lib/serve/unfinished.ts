@@ -1,10 +1,11 @@
 /**
- * What the storage refused, and the kernel will not ask for again.
+ * Messages that the storage refused, and that the kernel does not send again.
  *
- * A Create that fails is tried again: the kernel takes any answer for a record (nfsd4_cld_create sets STABLE), so its client
- * counts on one. A Remove or a GraceDone that fails is worse than lost: a client would stay reclaimable whose locks others
- * may have had. Before the kernel hears of such a failure, the run directory is marked as after an instance that ran
- * without us: the next start lets nobody reclaim. The mark goes when all that it stands for has been done after all.
+ * `serve` retries a Create that fails: the kernel takes any answer for a record (nfsd4_cld_create sets STABLE), so its
+ * client depends on one. A Remove or a GraceDone that fails is more dangerous: a client could still reclaim whose locks
+ * others may have had. So before the kernel gets the answer, the run directory is marked as after an instance that ran
+ * without us: after the next start no client may reclaim. The mark is removed when everything that it stands for has
+ * succeeded.
  */
 import { Failed } from '../failure.ts'
 import { hexOf } from '../upcall/hex.ts'

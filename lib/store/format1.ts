@@ -1,6 +1,6 @@
 /**
- * Format 1 of the state directory: what 0.1.0 wrote. Two files defined the instance, and a rename of one over the other
- * ended grace. It is still read, and brought to format 2 by the first upcall that changes anything (migrate.ts).
+ * Format 1 of the state directory, as release 0.1.0 wrote it. Two files defined the instance, and a rename of one over
+ * the other ended grace. It is still read. The first upcall that changes anything converts it to format 2 (migrate.ts).
  */
 import { quote } from '../failure.ts'
 import { instanceFromFiles, startFromText, type BootTime, type BootTimeFile, type Instance } from '../rules/instance.ts'

@@ -1,4 +1,4 @@
-/** The names in `v4clients`, and what an upcall makes of them. state-directory.ts shows all of them in their places. */
+/** The names in `v4clients`, and what an upcall reads from them. state-directory.ts shows all of them in place. */
 import type { Instance, Start } from '../rules/instance.ts'
 
 /** Marks beside an instance's directory. The first two are what the instance is. */

@@ -1,12 +1,13 @@
 /**
- * The state directory's lock: order among upcalls, never safety (docs/locking.md).
+ * The state directory's lock: it orders upcalls, and safety does not depend on it (docs/locking.md).
  *
- * proper-lockfile keeps it; its `fs` option is where it learns what "held" and "stale" mean here. The lock is a symbolic
- * link that names its holder, and it is stale exactly when that holder is dead, whatever any clock says. A holder on
- * another machine (a shared state directory) can't be asked, and is judged by time, as proper-lockfile does.
+ * proper-lockfile manages it; its `fs` option defines what "held" and "stale" mean here. The lock is a symbolic link
+ * that names its holder. It is stale exactly when that holder is dead, whatever any clock says. A holder on another
+ * machine (a shared state directory) can't be checked, so it is judged by time, as proper-lockfile does.
  *
- * What it does not promise: a holder that is stopped for good is passed by after two seconds, and finds itself not alone
- * when it wakes; a lock that can't be made (full or read-only disk) is done without. Each transition is right even so.
+ * Its limits: an upcall goes on without the lock after two seconds if the holder is stopped, and the holder is not
+ * alone when it goes on. If the lock can't be made (full or read-only disk), upcalls go on without it. Each transition
+ * is right even so.
  */
 import { lock, type Done, type Unlock } from 'proper-lockfile/lib/lockfile.js'
 import { errorCode } from '../failure.ts'

@@ -1,4 +1,4 @@
-/** Marks beside an instance's directory (layout.ts has their names): each is made, read and taken away by one call. */
+/** Marks beside an instance's directory (layout.ts has their names). One call makes, reads or removes each. */
 import type { Start } from '../rules/instance.ts'
 import * as disk from '../syscalls/files.ts'
 import { markOf, type Mark } from './layout.ts'

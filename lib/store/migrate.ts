@@ -1,8 +1,9 @@
 /**
- * From format 1 to format 2: what the two files said is said by marks, and the files are only for people from then on.
+ * From format 1 to format 2: marks then say what the two files said, and the files are only for people.
  *
- * The marks are made and made durable before the mark of the format, which is what makes them count: killed in between, the
- * files still decide, and the next upcall does the same again. Run twice or beside another it makes the same names.
+ * The marks are made and synced before the mark of the format, which makes them count. After a kill in between, the
+ * files still decide, and the next upcall does the same again. If it runs twice, or beside another, it makes the same
+ * names.
  */
 import * as disk from '../syscalls/files.ts'
 import { markOf } from './layout.ts'

@@ -1,4 +1,4 @@
-/** Processes by a name that nobody else ever has, so that what a dead one left can be told from what a living one holds. */
+/** Names of processes that are never used again, to tell what a dead process left from what a living one holds. */
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 

@@ -1,12 +1,12 @@
 /**
  * Client records in their instances' directories.
  *
- * A record is one directory entry, a symbolic link whose target is its line: made by one call, never half-written, and
- * durable with its directory. Reclaiming moves it by one rename, which needs no space and leaves it in one place or the
- * other. Btrfs may bring a moved entry back in its old place after a power cut, so an entry in an older directory never
- * means more than "may reclaim, has not yet", and taking a client away syncs every directory that could bring it back.
- * Where a link can't hold the line (XFS: 1023 bytes), the record is a small file with the same line, and costs a
- * second barrier.
+ * A record is one directory entry: a symbolic link whose target is its line. One call makes it, it is never
+ * half-written, and it becomes durable with its directory. Reclaiming moves it by one rename, which needs no space and
+ * leaves it in one place or the other. Btrfs may bring a moved entry back in its old place after a power cut. So an
+ * entry in an older directory never means more than "may reclaim, has not yet", and removing a client syncs every
+ * directory that could bring it back. If a link can't hold the line (XFS: 1023 bytes), the record is a small file with
+ * the same line, and costs a second barrier.
  */
 import type { Start } from '../rules/instance.ts'
 import { factsAfter, readRecord, recordLine, recordName, type Facts, type Record } from '../rules/record.ts'

@@ -1,6 +1,6 @@
 /**
- * Names in the run directory: what is kept there of a state directory is called by the digest of its real path, so that each
- * has its own, however it is spelled and whether or not it is mounted.
+ * Names in the run directory. Each contains the digest of a state directory's real path, so each state directory has
+ * its own, under any spelling and whether or not it is mounted.
  */
 import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesOf } from '../bytes.ts'

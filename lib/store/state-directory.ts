@@ -1,25 +1,25 @@
 /**
- * The state directory: what is where, whose it is, and in which format.
+ * The state directory: what is where, who owns it, and in which format it is.
  *
  *     v4clients/
- *       format-2                  in which format this is
+ *       format-2                  the format
  *       1795328616/               a server instance, named by its start: one record per client owner
  *       1795328616.partial        it has started, and has not completed its grace
  *       1795328616.full           it has completed its grace
  *       1795328616.unconfirmed    the end of its grace is not yet known to be durable, and followed up
  *       1795328616.grace_start    the kernel's boot time that its start was told
  *       1795328616.may_end_early  no client without sessions was recorded in it
- *       1795328616.unasked        its grace was ended here, because the kernel had ended it and nobody had told us
+ *       1795328616.unasked        its grace was ended here: the kernel had ended it without telling us
  *       1795328616.legacy         where the kernel's own tracker had clients when its grace ended
- *       1795328616.untracked      it stands for one that ran without us: nothing that was recorded before it counts, by whomever
+ *       1795328616.untracked      it stands for one that ran without us: no older record counts, of any tracker
  *       1795328616.pipe           the pipe at which its server asks, by a name that no other has
  *       damaged/                  what could not be understood, kept as evidence
  *       lock                      while an upcall decides
  *     boot_time, new_boot_time, old_boot_time: for people (views.ts); format 1 went by them (format1.ts)
  *
- * Marks are symbolic links: made by one call, taken away without needing space. Everything that decides is in `v4clients`,
- * which is opened once, must be a directory of ours that nobody else may write to, and is the place of every name that
- * follows: whoever owns a directory above it can take it away, but can't put other names in their place.
+ * Marks are symbolic links: one call makes each, and removing one needs no space. Everything that decides is in
+ * `v4clients`. It is opened once, must belong to us, and no other user may write to it. Every name that follows is in it:
+ * the owner of a directory above can remove these names, but can't put others in their place.
  */
 import { Failed, quote } from '../failure.ts'
 import { instanceFrom, startFromName, type Start } from '../rules/instance.ts'

@@ -1,26 +1,26 @@
 /**
- * A server instance that could not be recorded: its `init` failed, was killed, or hung, and the kernel goes on without any
- * tracker (nfs4recover.c, nfsd4_client_tracking_init). Once its grace is over, which may be at once (`v4_end_grace`), it
- * grants locks, of which our records know nothing: if a later start went by them, a client could take back what somebody
- * else has had meanwhile.
+ * A server instance that could not be recorded: its `init` failed, was killed, or hung, and the kernel goes on without
+ * a tracker (nfs4recover.c, nfsd4_client_tracking_init). When its grace is over, which may be at once (`v4_end_grace`),
+ * it grants locks that our records do not have. If a later start used these records, a client could reclaim a lock that
+ * another client has had meanwhile.
  *
- * So a start makes a mark before it does anything else, and takes it away as its last act. A mark that is found by a
- * later start tells of an instance that ran untracked: nobody may reclaim. Two marks are no such sign. One of the same start
- * of the server: kernels 6.8 to 6.13 call `init` twice for one, with the same boot time. And one whose process lives: the
- * kernel waits for it, so no server has started yet. A mark of an earlier boot counts like any other, since nothing has
- * been recorded after it.
+ * So a start makes a mark before it does anything else, and removes it last. If a later start finds a mark, an instance
+ * ran untracked, and no client may reclaim. There are two exceptions. The first is a mark of the same start of the
+ * server: kernels 6.8 to 6.13 call `init` twice for one, with the same boot time. The second is a mark whose process is
+ * alive: the kernel waits for it, so no server has started yet. A mark of an earlier boot counts like any other,
+ * because nothing has been recorded after it.
  *
- * A remove or an end of grace that the storage refuses leaves a mark too ({@link distrust}): the kernel takes no notice of its
- * status, and gives locks to others whose old holder's record stands. An upcall makes it when it has failed, also by its own
- * deadline, and nothing but a start takes it away: the kernel repeats neither, and what mends an end of grace may not write
- * here. (`serve` does repeat them, and takes its own away.) One that is killed, by the alarm of a disk that hangs most of all, makes
- * none. What it had changed by then holds as long as the machine is up, and a power cut would take the mark along; only a kill
- * before its first change counts. A mark made before each remove would cover that, and let a kill that has done no harm
- * cost every client its locks.
+ * A `remove` or an end of grace that the storage refuses leaves a mark too ({@link distrust}): the kernel ignores its
+ * status, and grants locks to others while the old holder's record is still there. The upcall makes this mark when it
+ * has failed, also by its own deadline. Only a start removes it: the kernel repeats neither upcall, and the upcall that
+ * completes an end of grace may have no right to write here. (`serve` repeats both, and removes its own mark.) An
+ * upcall that is killed makes no mark; the alarm kills it if a disk hangs. What it changed before that holds as long as
+ * the machine is up, and a power cut would remove the mark as well. So only a kill before its first change counts. A
+ * mark before each `remove` would cover that case, but then a kill that did no harm would cost every client its locks.
  *
- * The state directory may be what fails, so marks are kept elsewhere, in the run directory, and last as long as the machine
- * is up (docs/durability.md). What keeps a mark from being made or taken away is said, and no reason to fail: a start that
- * is on the disk has succeeded.
+ * The state directory may be what fails, so marks are in the run directory, and last as long as the machine is up
+ * (docs/durability.md). A failure to make or remove a mark is logged, and does not fail the upcall: a start that is on
+ * the disk has succeeded.
  */
 import { errorCode } from '../failure.ts'
 import type { KernelBootTime } from '../upcall/request.ts'

@@ -1,9 +1,10 @@
 /**
- * The kernel's own tracker (nfs4recover.c, "recoverydir"): one empty directory per client, named by the MD5 of its
- * owner. A server that ran with it hands its clients over one by one: `check` names the directory that a client would
- * have there. It counts until the grace period is over, like every older record, and goes with its end, or with the client.
+ * The kernel's own tracker (nfs4recover.c, "recoverydir"): one empty directory for each client, named by the MD5 of its
+ * owner. Clients of a server that used it change over one by one: `check` names the directory that a client would have
+ * there. It counts until the grace period is over, like every older record. It is removed then, or with the client.
  *
- * Only empty directories of that shape are ever removed, and only in a directory of ours that nobody else may write to.
+ * Only empty directories of that form are ever removed, and only in a directory that belongs to us and that no other
+ * user may write to.
  */
 import { md5 } from '@noble/hashes/legacy.js'
 import { hexOf } from '../upcall/hex.ts'

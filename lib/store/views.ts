@@ -1,7 +1,7 @@
 /**
- * `boot_time`, `new_boot_time` and `old_boot_time`: the names that the design of 2010 gave them, for people and for programs
- * of format 1. Nothing is decided by them, so they are written after the fact, without a barrier, and what can't be written
- * stays as it was.
+ * `boot_time`, `new_boot_time` and `old_boot_time`: the names of the design of 2010, for people and for programs of
+ * format 1. Nothing is decided by them. So they are written after the fact, without a barrier, and if one can't be
+ * written, it stays as it was.
  */
 import { errorCode } from '../failure.ts'
 import { startFromText, startToText, type BootTimeFile, type Start } from '../rules/instance.ts'
