@@ -284,15 +284,21 @@ function directoryOf(state: StateDirectory, start: Start): Directory | { readonl
 }
 
 /**
- * Whether an instance has a name. Of its names only digests of 32 bits are held, a Set of which takes 40 MB for a million: what
- * has no name's digest is not there, and what has is looked up. Looking up each took a third of `status` of a million clients in grace.
+ * Whether an instance has a name. Of each of its names one bit of 16 MB is held, by a digest: what has no name's digest is not there,
+ * and what has is looked up. Looking up each took a third of `status` of a million clients in grace; a Set of digests, 40 MB.
  */
 function namesOf(state: StateDirectory, start: Start): (name: string) => boolean {
   const directory = directoryOf(state, start)
   if (!('path' in directory)) return () => false
-  const digests = new Set<number>()
-  for (const { name } of disk.entriesOf(directory)) digests.add(digestOf(name))
-  return (name) => digests.has(digestOf(name)) && disk.lookAtName(name, directory) !== undefined
+  const bits = new Uint8Array(1 << 24)
+  for (const { name } of disk.entriesOf(directory)) {
+    const digest = digestOf(name)
+    bits[digest >>> 8] = (bits[digest >>> 8] ?? 0) | (1 << (digest & 7))
+  }
+  return (name) => {
+    const digest = digestOf(name)
+    return ((bits[digest >>> 8] ?? 0) & (1 << (digest & 7))) !== 0 && disk.lookAtName(name, directory) !== undefined
+  }
 }
 
 /** FNV-1a. Names that are made to have the same one cost a look each, and nothing else. */
