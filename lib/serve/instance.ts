@@ -63,8 +63,9 @@ export interface InstanceBehind {
 }
 
 /**
- * 'nobody': no pipe. 'unknown': the records do not have it, or could not be read, and nothing has been asked. 'unread': something
- * has been asked, and the records could not be read. 'unseen': its start is not recorded, and that has to be mended.
+ * 'nobody': no pipe. 'unknown': the records do not have it, or could not be read, and nothing has been asked.
+ * 'unread': something has been asked, and the records could not be read. 'unseen': its start is not recorded, and an
+ * instance must be begun that stands for it.
  */
 type Known = 'nobody' | 'unknown' | 'starting' | 'unread' | 'unseen' | 'recorded'
 

@@ -47,7 +47,8 @@ const longest = 1 << 16
 
 /**
  * @param pipe names the pipe: its device, its inode and the boot.
- * @param carried replies of the journal before that are still to be said, as long as they stand there: they are written with each round.
+ * @param carried replies of the journal before that the kernel does not have yet: each round writes them again, as long
+ * as they are in this list.
  */
 export function beginJournal(calls: Calls, path: string, pipe: string, carried: readonly Reply[] = []): Journal {
   let descriptor = -1
@@ -97,8 +98,8 @@ export function beginJournal(calls: Calls, path: string, pipe: string, carried: 
 }
 
 /**
- * The replies that were written down last for a pipe. Those of two rounds, since the last one may have been cut short, over
- * messages that the one before had noted: which of them it waits for, the kernel tells.
+ * The replies that were written down last for a pipe: those of two rounds, because the last round may have been cut
+ * short, over messages that the one before had noted. The kernel tells which of them it waits for.
  */
 export function lastReplies(calls: Calls, path: string, pipe: string): readonly Reply[] {
   const [first, ...lines] = textAt(calls, path).split('\n')

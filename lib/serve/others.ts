@@ -17,8 +17,8 @@ export interface Other {
 }
 
 /**
- * The first other process that holds the pipe. Only what is called like a pipe is looked at: a file of somebody else's may lie on
- * a server that does not answer, and the kernel waits for us.
+ * The first other process that holds the pipe. Only descriptors with the pipe's name are looked at: another file may be
+ * on a server that does not answer, and the kernel waits for us.
  */
 export const holderOf = (calls: Calls, pipe: Status): Other | undefined =>
   firstProcess(calls, (id) => {

@@ -58,8 +58,9 @@ export function answerTaken(server: Server, pipe: Pipe, journal: Journal, taken:
 }
 
 /**
- * Messages with an owner of 1024 bytes have nothing left to withhold: should we die, the next one says that they failed.
- * All of a batch are noted at once, and not before their batch's turn, since the journal speaks of what came last.
+ * A message with an owner of 1024 bytes has no filler byte to leave unread. If this process dies, the next one answers
+ * that it failed. All of a batch are noted at once, and only when it is the batch's turn, because the journal holds what
+ * came last.
  */
 function completed(server: Server, pipe: Pipe, journal: Journal, batch: readonly Message[]): readonly Message[] {
   const lacking = batch.flatMap(({ taken }) => (taken.lacksOwner ? [taken] : []))
@@ -130,9 +131,10 @@ function carriedOut(server: Server, pipe: Pipe, batch: readonly Message[]): Answ
 }
 
 /**
- * A server instance starts. Whatever the storage says, the kernel hears 0: after an error it would go on without us, by
- * another tracker. Where the start is not durable the list has no names, or only some of those whose records are, and the next start
- * lets nobody reclaim. A start that the newest kernels have had read whole fails with its reader (EPIPE): they go on in version 0.
+ * A server instance starts. Even if the storage fails, the answer is 0: after an error the kernel would use another
+ * tracker. If the start is not durable, the list has no names, or only some of those whose records are durable, and after
+ * the next start no client may reclaim. With the newest kernels, a start that was read whole fails with its reader
+ * (EPIPE), and the kernel goes on in version 0.
  */
 function startInstance(server: Server, pipe: Pipe, taken: Taken): Answer {
   const { log, doing } = server
@@ -249,8 +251,8 @@ function currentInstance(server: Server): number | undefined {
 }
 
 /**
- * Tries again what the storage refused. Not in another instance, which an upcall has begun meanwhile: there it would record a
- * client that has not come back, or end a grace period that is not over.
+ * Retries what the storage refused, but not in another instance that an upcall has begun meanwhile: there it would
+ * record a client that has not come back, or end a grace period that is not over.
  */
 export function tryAgain(server: Server): void {
   if (server.unfinished.all().length > 0 && isNotAssured(server)) {

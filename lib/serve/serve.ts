@@ -112,9 +112,10 @@ function answerUntilTold(
 }
 
 /**
- * Gives rights up as soon as rpc_pipefs is mounted, which is before any message is read: a right to a directory (Landlock) is none to
- * what is mounted over it later.
- * @returns does so once. @throws Failed, if another rpc_pipefs is there by now: this process may not open its pipe.
+ * Gives up rights as soon as rpc_pipefs is mounted, which is before any message is read. Not earlier: a right to a
+ * directory (Landlock) does not extend to a file system that is mounted over it later.
+ * @returns a function that does so once. It throws Failed if another rpc_pipefs is mounted by then: this process may not
+ * open its pipe.
  */
 function confining(calls: Calls, settings: Settings, pipefs: string, log: Log): () => void {
   let device: number | undefined
@@ -355,9 +356,10 @@ function run(loop: Loop, early: Pipe | undefined): void {
 const queueAgainMs = 200
 
 /**
- * Takes a pipe, and what is queued there. What the last `serve` has written down and could not say is said: a message that
- * is neither answered nor queued is one whose last byte was read, and a thread waits for its answer. One that is queued again must
- * not be answered before it is read, since older kernels then go on with a message that is no more (lib/kernel/pipe.ts).
+ * Takes a pipe, and what is queued there. It also gives the answers that the last `serve` wrote down and could not give:
+ * the last byte of a message that is neither answered nor queued was read, and a thread waits for its answer. A message
+ * that is queued again must not be answered before it is read, because older kernels then go on with a message that no
+ * longer exists (lib/kernel/pipe.ts).
  */
 export function hold(server: Server, journalPath: string, pipe: Pipe): Held | 'gone' {
   const { calls, log, doing } = server
