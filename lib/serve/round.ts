@@ -132,9 +132,9 @@ function carriedOut(server: Server, pipe: Pipe, batch: readonly Message[]): Answ
 
 /**
  * A server instance starts. Even if the storage fails, the answer is 0: after an error the kernel would use another
- * tracker. If the start is not durable, the list has no names, or only some of those whose records are durable, and after
- * the next start no client may reclaim. With the newest kernels, a start that was read whole fails with its reader
- * (EPIPE), and the kernel goes on in version 0.
+ * tracker. If the start is not durable, the list has no names, or only some of those whose records are durable, and
+ * after the next start no client may reclaim. With the newest kernels, a start that was read whole fails with its
+ * reader (EPIPE), and the kernel goes on in version 0.
  */
 function startInstance(server: Server, pipe: Pipe, taken: Taken): Answer {
   const { log, doing } = server
