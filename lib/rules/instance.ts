@@ -34,7 +34,8 @@ export const startFromText = (text: string): Start | undefined =>
  */
 export function nextStart(nowMs: number, seen: readonly Start[]): Start | undefined {
   const now = Math.floor(nowMs / 1000)
-  const earliest = now >= 0 && now < latestStart ? now : 0
+  // Never 0 or 1: clients of another tracker are placed in an instance before the first.
+  const earliest = now >= 2 && now < latestStart ? now : 2
   const start = seen.reduce<number>((latest, start) => Math.max(latest, start + 1), earliest)
   return start <= latestStart ? (start as Start) : undefined
 }

@@ -17,11 +17,12 @@ import {
 const s = (value: number): Start => value as Start
 
 describe('an instance and its start', () => {
-  it('the clock where it goes forward, one more than every start seen where it does not', () => {
+  it('the clock where it goes forward, one more than every start seen where it does not, and never before 2', () => {
     assert.equal(nextStart(1_795_328_616_999, []), 1_795_328_616)
     assert.equal(nextStart(1_795_328_616_000, [s(1_795_328_616)]), 1_795_328_617)
     assert.equal(nextStart(0, [s(5), s(9), s(7)]), 10)
-    assert.equal(nextStart(-5000, []), 0)
+    assert.equal(nextStart(-5000, []), 2)
+    assert.equal(nextStart(1000, []), 2)
   })
 
   it('is later than every other under any clock', () => {
@@ -39,7 +40,7 @@ describe('an instance and its start', () => {
 
   it('is one that can be read back, under any clock and beside any other, or there is none', () => {
     const edge = [
-      ['a clock of the year 33 658', 999_999_999_999_000, [], 0],
+      ['a clock of the year 33 658', 999_999_999_999_000, [], 2],
       ['the last but one is seen', 5000, [latestStart - 1], latestStart],
       ['the last one is seen', 5000, [latestStart], undefined],
       ['a clock that is no number', Number.NaN, [7], 8],
