@@ -7,7 +7,8 @@ const environment = Object.fromEntries(Object.entries(process.env).map(([name, v
 
 const calls = nodeCalls()
 const status = main(calls, process.argv.slice(2).map(asBytes), environment)
-// An upcall is done when it has its status: nothing is left for an event loop, whose last turn would cost a millisecond.
+// An upcall is done when it has its status: nothing is left for an event loop, whose last turn would cost a
+// millisecond.
 if (status !== undefined) calls.exit(status)
 
 // A module of its own. Not by a literal name: esbuild would melt the two into one, which every upcall would carry.

@@ -2,7 +2,10 @@
  * Words as this program has them: bytes, each character one of them (0 to 255). What is no UTF-8 comes back as it went.
  */
 
-/** @param put the runtime's own way, where it is at hand. @throws RangeError for a character past 255: it is no word of ours. */
+/**
+ * @param put the runtime's own way, where it is at hand.
+ * @throws RangeError for a character past 255: it is no word of ours.
+ */
 export function bytesOf(text: string, put = bytesInto): Uint8Array {
   const bytes = new Uint8Array(text.length)
   put(text, bytes, 0)
@@ -32,7 +35,10 @@ export function crc32(text: string): number {
   return ~crc >>> 0
 }
 
-/** The polynomial's remainders of four bits, as signed integers: what is past 2^31 is a floating point number to an engine. */
+/**
+ * The polynomial's remainders of four bits, as signed integers: what is past 2^31 is a floating point number to an
+ * engine.
+ */
 const remainders = [
   0x0000_0000,
   0x1db7_1064,

@@ -2,8 +2,8 @@
 import { textOf } from './bytes.ts'
 
 /**
- * The exit statuses, and what each means to whoever sees it. They are public API: 256 less an errno, as nfsdcltrack's, so
- * that the two are interchangeable. The kernel sees only zero or not zero (fs/nfsd/nfs4recover.c,
+ * The exit statuses, and what each means to whoever sees it. They are public API: 256 less an errno, as nfsdcltrack's,
+ * so that the two are interchangeable. The kernel sees only zero or not zero (fs/nfsd/nfs4recover.c,
  * nfsd4_umh_cltrack_upcall); scripts and people see the number.
  *
  * `--help` prints this table. nfsd-userland-helper(8) repeats it, and tests/unit/texts.test.ts compares the two.

@@ -54,7 +54,10 @@ function scriptsAt(calls: Calls, own: string): string[] {
     .filter((path) => isFile(calls, path))
 }
 
-/** Node's executables: the one on PATH, then the usual ones; one without a number is the distribution's choice, else the newest. */
+/**
+ * Node's executables: the one on PATH, then the usual ones; one without a number is the distribution's choice, else the
+ * newest.
+ */
 function nodes({ calls, environment }: Host): string[] {
   const onPath = (environment['PATH'] ?? '').split(':').filter((directory) => directory.startsWith('/'))
   return [

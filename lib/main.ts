@@ -92,7 +92,10 @@ function confine(calls: Calls, changed: readonly string[], { nfsdDirectory }: Se
 
 const lost = 'the server goes on all the same, so nobody may reclaim after its next start'
 
-/** Of these two a failure costs a client its locks. Of any other it could give a client what somebody else has had since. */
+/**
+ * Of these two a failure costs a client its locks. Of any other it could give a client what somebody else has had
+ * since.
+ */
 const isHarmless = (event: Request['event']): boolean => event === 'create' || event === 'check'
 
 /** A start that fails in whatever way has not been recorded; all else may be refused because it is wrong. */
@@ -100,8 +103,8 @@ const leavesMark = (event: Request['event'], { kind }: Failure): boolean =>
   event === 'start' ? kind !== 'bad-argument' : !isHarmless(event) && (kind === 'storage' || kind === 'out-of-time')
 
 /**
- * A start, a remove or an end of grace has failed, wherever: the kernel goes on as if it had not, so the next start must let nobody
- * reclaim.
+ * A start, a remove or an end of grace has failed, wherever: the kernel goes on as if it had not, so the next start
+ * must let nobody reclaim.
  * @param path of the state directory. Where the configuration can't be read, nobody knows of which.
  * @returns whether that is noted.
  */

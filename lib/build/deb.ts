@@ -1,11 +1,12 @@
 /**
  * The Debian package: tsx lib/build/deb.ts DIRECTORY [--arch=ARCHITECTURE | --bundle]
  *
- * With the executable, for this machine's architecture or another one that it was built for, which depends on nothing; the
- * commands for people are Node's, which is recommended. Or, with --bundle, with Node's bundle alone, for all architectures.
+ * With the executable, for this machine's architecture or another one that it was built for, which depends on nothing;
+ * the commands for people are Node's, which is recommended. Or, with --bundle, with Node's bundle alone, for all
+ * architectures.
  *
- * The same sources make the same bytes, wherever and whenever: every time in it is SOURCE_DATE_EPOCH, else that of the last
- * entry of debian/changelog, as in Debian's own packages.
+ * The same sources make the same bytes, wherever and whenever: every time in it is SOURCE_DATE_EPOCH, else that of the
+ * last entry of debian/changelog, as in Debian's own packages.
  */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'

@@ -16,7 +16,11 @@ export interface Archive {
 /** What comes from the archive must be signed by one of these keys. */
 const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg'
 
-/** Asks for the suite's lists. @param directory is the archive's own. @throws where this machine installs nothing from Debian. */
+/**
+ * Asks for the suite's lists.
+ * @param directory is the archive's own.
+ * @throws where this machine installs nothing from Debian.
+ */
 export function archiveOf(suite: string, directory: string): Archive {
   const lines = sourcesFor(suite, ownSources(), ownSuite())
   if (lines.length === 0 || !existsSync(keyring)) throw new Error('this machine installs nothing from Debian')

@@ -1,4 +1,7 @@
-/** The engine, compiled: its objects, and what makes bytecode of scripts. Once for each version of it, compiler and flags. */
+/**
+ * The engine, compiled: its objects, and what makes bytecode of scripts. Once for each version of it, compiler and
+ * flags.
+ */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
@@ -152,8 +155,8 @@ export async function compiledOnce(
 }
 
 /**
- * What makes bytecode, as words to run. Bytecode is the same on all architectures but for the order of bytes: where that is
- * another one, it is made by a program of the other architecture, in an emulator.
+ * What makes bytecode, as words to run. Bytecode is the same on all architectures but for the order of bytes: where
+ * that is another one, it is made by a program of the other architecture, in an emulator.
  */
 export async function bytecodeCompiler(wanted: Wanted): Promise<string[]> {
   const foreign = toolchain(wanted.architecture)

@@ -1,6 +1,6 @@
 /**
- * The executable: the engine, its host in C (lib/syscalls/host/), the upcalls' bytecode, and the image of the engine that has
- * read it, linked statically.
+ * The executable: the engine, its host in C (lib/syscalls/host/), the upcalls' bytecode, and the image of the engine
+ * that has read it, linked statically.
  *
  * The same sources and the same compiler make the same bytes, wherever and whenever: no path and no time is in them.
  */

@@ -2,9 +2,9 @@
  * The image of the started engine (lib/syscalls/host/image.h): what a process of the program wrote of its memory, made
  * independent of where that process was.
  *
- * A word of it is an address if it lies in the program. The program is loaded somewhere else each time, so two processes
- * say whether that is right: what each takes for an address must be the same place of the program, and all else must be
- * the same. What points to the stack is of no use to another process, which says anew where its stack is.
+ * A word of it is an address if it lies in the program. The program is loaded somewhere else each time, so two
+ * processes say whether that is right: what each takes for an address must be the same place of the program, and all
+ * else must be the same. What points to the stack is of no use to another process, which says anew where its stack is.
  */
 import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -30,9 +30,10 @@ const stackReach = 1n << 20n
 const states = ['none', 'wanted', 'made'] as const
 
 /**
- * @param making how the program is linked with what is given, and a directory; undefined for a program without an image.
- * @returns what the program is linked with, as assembler. The program that writes the image and the one that has it differ in
- * nothing else, so that all places in them are the same.
+ * @param making how the program is linked with what is given, and a directory; undefined for a program without an
+ * image.
+ * @returns what the program is linked with, as assembler. The program that writes the image and the one that has it
+ * differ in nothing else, so that all places in them are the same.
  */
 export async function imageInAssembler(
   making: { readonly link: (image: string) => Promise<string>; readonly room: string } | undefined,
@@ -71,7 +72,10 @@ image_state: .byte ${states.indexOf(state)}
 `
 }
 
-/** @returns undefined for a program whose words are no 64 bits, or of another order. @throws where two processes disagree. */
+/**
+ * @returns undefined for a program whose words are no 64 bits, or of another order.
+ * @throws where two processes disagree.
+ */
 function imageOf(program: string): Image | undefined {
   const file = readFileSync(program)
   const [class64, littleEndian] = [2, 1]
@@ -91,7 +95,10 @@ export function agreed(one: Image, other: Image): Image {
   return one
 }
 
-/** @param memory as write_image of lib/syscalls/host/image.c writes it. @param size of the whole program where it is loaded. */
+/**
+ * @param memory as write_image of lib/syscalls/host/image.c writes it.
+ * @param size of the whole program where it is loaded.
+ */
 export function imageIn(memory: Buffer, size: number): Image {
   const places = 3
   const [begin = 0n, used = 0n, stack = 0n] = Array.from({ length: places }, (_, at) =>

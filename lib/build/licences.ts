@@ -1,6 +1,6 @@
 /**
- * What others have written and the programs carry, with their licences: dist/copyright, in Debian's format for that (DEP-5).
- * It is made with the bundles, from what went into them. Both packages bring it.
+ * What others have written and the programs carry, with their licences: dist/copyright, in Debian's format for that
+ * (DEP-5). It is made with the bundles, from what went into them. Both packages bring it.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

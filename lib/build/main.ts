@@ -5,8 +5,10 @@
  * scripts beside it, into dist/ARCHITECTURE/. `--debug`: the executable keeps names and lines, for stack traces.
  * Where the engine's sources or a compiler can't be had, there is no executable, and one line says what is missing.
  *
- * For tests and benchmarks, an executable of another script: tsx lib/build/main.ts --script=FILE --into=FILE [--sanitized] [--link=WORD...]
- * `--link`: more for the linker, a file in C say. `--sanitized`: made for AddressSanitizer and UndefinedBehaviorSanitizer, and therefore not static.
+ * For tests and benchmarks, an executable of another script:
+ * tsx lib/build/main.ts --script=FILE --into=FILE [--sanitized] [--link=WORD...]
+ * `--link`: more for the linker, a file in C say. `--sanitized`: made for AddressSanitizer and
+ * UndefinedBehaviorSanitizer, and therefore not static.
  */
 import { copyFileSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'

@@ -1,10 +1,11 @@
 /**
- * The executable's script in pieces. The first is what clients' upcalls take, and is read when the program is built (image.ts);
- * another is read when something of it is first asked for. Which upcalls call a function decides where it is (rehearsal.ts);
- * the sources know nothing of it.
+ * The executable's script in pieces. The first is what clients' upcalls take, and is read when the program is built
+ * (image.ts); another is read when something of it is first asked for. Which upcalls call a function decides where it
+ * is (rehearsal.ts); the sources know nothing of it.
  *
- * The value of the first piece is a function, the program. What is no function, a table or a class, is in the first piece that uses it. What
- * another piece has is asked for where it is used: `$piece(NUMBER)[INDEX]`. What the first has, all others are given.
+ * The value of the first piece is a function, the program. What is no function, a table or a class, is in the first
+ * piece that uses it. What another piece has is asked for where it is used: `$piece(NUMBER)[INDEX]`. What the first
+ * has, all others are given.
  */
 import { build, transform } from 'esbuild'
 import { readFileSync } from 'node:fs'
@@ -49,7 +50,8 @@ interface Use {
 
 /**
  * @param legible for a person who looks for a mistake.
- * @returns the scripts that the executable's engine runs: the program begins with the first, the others are read by number.
+ * @returns the scripts that the executable's engine runs: the program begins with the first, the others are read by
+ * number.
  */
 export async function piecesForEngine(legible: boolean): Promise<string[]> {
   const { outputFiles, metafile } = await build({
@@ -74,7 +76,10 @@ function assertHasNoVariable(path: string): void {
   if (own !== null) throw new Error(`${path} can't be cut into pieces of the program: ${own[0]}`)
 }
 
-/** esbuild gives nothing in a function the name of what is outside. @throws if it did: the name would be taken for that. */
+/**
+ * esbuild gives nothing in a function the name of what is outside.
+ * @throws if it did: the name would be taken for that.
+ */
 function assertNoneHides(units: readonly Unit[]): void {
   const outside = new Set(units.flatMap(({ names }) => names))
   const hiding = units.flatMap(({ own }) => own).find((name) => outside.has(name))
@@ -163,8 +168,8 @@ function usesIn(node: ts.Node, shift: number): Use[] {
 }
 
 /**
- * The number of each unit's piece. Where no upcall has called a function, but a table was made by it, it is where the table
- * is.
+ * The number of each unit's piece. Where no upcall has called a function, but a table was made by it, it is where the
+ * table is.
  */
 function homesOf(units: readonly Unit[]): Map<Unit, number> {
   const last = units.findLastIndex(({ kind }) => kind === 'entry')

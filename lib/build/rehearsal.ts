@@ -69,7 +69,8 @@ class Exit extends Error {}
 export const beforehand = 'beforehand'
 
 /**
- * @param script as the executable runs it; it calls `$seen(NAME)` in each function, and `$begins()` when all tables are made.
+ * @param script as the executable runs it; it calls `$seen(NAME)` in each function, and `$begins()` when all tables are
+ * made.
  * @returns the names that it has seen in each kind of upcall, and beforehand. @throws if one does not end as it should.
  */
 export function rehearse(script: string): ReadonlyMap<string, ReadonlySet<string>> {
@@ -111,7 +112,10 @@ export function rehearse(script: string): ReadonlyMap<string, ReadonlySet<string
   }
 }
 
-/** Node's calls, for which the root of all but the processes' own files is a directory. They change nothing of this process. */
+/**
+ * Node's calls, for which the root of all but the processes' own files is a directory. They change nothing of this
+ * process.
+ */
 function callsIn(directory: string): Calls {
   const calls = nodeCalls()
   const at = (path: string): string =>

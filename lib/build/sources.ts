@@ -1,6 +1,6 @@
 /**
- * The sources of QuickJS-ng: QUICKJS_SOURCE, else where Debian's package `qjs-src` puts them, else that package from the
- * archive of this machine's own distribution (debian-archive.ts), kept under .cache/.
+ * The sources of QuickJS-ng: QUICKJS_SOURCE, else where Debian's package `qjs-src` puts them, else that package from
+ * the archive of this machine's own distribution (debian-archive.ts), kept under .cache/.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs'

@@ -2,9 +2,9 @@
  * `allow`: clients that were dropped by mistake may reclaim again, by a person's word.
  *
  * Where grace is over they are recorded in the current instance, as `create` would, and so may reclaim after the next
- * start. In grace they go where those are that have not reclaimed, into the last full instance: they may reclaim now, or
- * after the next start if that comes before grace is over; a record of the current instance would outlive an end of grace
- * in which they did not. In a first instance, which has nothing before it, they are recorded as active in it.
+ * start. In grace they go where those are that have not reclaimed, into the last full instance: they may reclaim now,
+ * or after the next start if that comes before grace is over; a record of the current instance would outlive an end of
+ * grace in which they did not. In a first instance, which has nothing before it, they are recorded as active in it.
  *
  * Whether somebody else has had what such a client holds is known to nobody here: so a person is asked.
  */
@@ -124,8 +124,8 @@ function assertCanAllow({ state, nfsd }: World, surveyed: Survey, owners: readon
 }
 
 /**
- * One client, as an upcall would record it: under the lock, then durable. Whether it still can be is looked at there: the
- * answer may have taken its time.
+ * One client, as an upcall would record it: under the lock, then durable. Whether it still can be is looked at there:
+ * the answer may have taken its time.
  * @param when what the person was told.
  */
 function allow(world: World, where: Where, owner: ClientOwner, when: string): 'allowed' | 'there already' {

@@ -40,7 +40,11 @@ const commands: readonly Command[] = [
   serveCommand,
 ]
 
-/** `--help`, `--version` and the commands. @param calls the system. @returns the exit status, when all is done and said. */
+/**
+ * `--help`, `--version` and the commands.
+ * @param calls the system.
+ * @returns the exit status, when all is done and said.
+ */
 export async function people(calls: Calls, words: readonly string[]): Promise<number> {
   let foreground = asksForForeground(words)
   try {

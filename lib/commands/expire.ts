@@ -36,7 +36,8 @@ export const expireCommand = command(
     process.umask(0o077)
     const surveyed = survey(settings)
     const known = knownTo(surveyed)
-    // If a script runs twice, the beginning of an owner could mean another client the second time. A person sees whom it means.
+    // If a script runs twice, the beginning of an owner could mean another client the second time. A person sees whom
+    // it means.
     const naming = yes && !prefix ? 'whole' : 'whole or beginning'
     const named = words.map((word) => ownerNamed(word, hex, known, naming))
     const owners = [...new Map(named.map((owner) => [escapeOwner(owner), owner])).values()]

@@ -1,8 +1,9 @@
 /**
- * `prune`: clients that many server instances have waited for in vain, and that make each grace period last its whole time.
+ * `prune`: clients that many server instances have waited for in vain, and that make each grace period last its whole
+ * time.
  *
- * Only a server that restarts before its grace is over waits for a client more than once: the end of a grace period drops
- * whoever did not reclaim in it.
+ * Only a server that restarts before its grace is over waits for a client more than once: the end of a grace period
+ * drops whoever did not reclaim in it.
  */
 import { counted, Failed } from '../failure.ts'
 import { lookAt } from '../store/state-directory.ts'

@@ -163,8 +163,8 @@ const scratchPrefix = 'selftest-'
 const holder = 'holder'
 
 /**
- * In `v4clients`, where only we can put or exchange names: what lies above may belong to somebody else, and what is taken away
- * with all that is in it has to be ours. What a run left that was killed goes with the next one.
+ * In `v4clients`, where only we can put or exchange names: what lies above may belong to somebody else, and what is
+ * taken away with all that is in it has to be ours. What a run left that was killed goes with the next one.
  */
 function makeScratch(state: StateDirectory): Scratch {
   try {

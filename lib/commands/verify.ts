@@ -1,4 +1,7 @@
-/** `verify`: is everything in the state directory as this program leaves it? `--repair` mends what is not (shared/repair.ts). */
+/**
+ * `verify`: is everything in the state directory as this program leaves it? `--repair` mends what is not
+ * (shared/repair.ts).
+ */
 import { counted, escaped, Failed, report } from '../failure.ts'
 import { command } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
@@ -13,7 +16,10 @@ interface Finding extends Pick<Oddity, 'path' | 'why'> {
   readonly kind: Oddity['kind'] | 'unusable'
 }
 
-/** What a kill or a power cut may leave, what is already kept as evidence, and what a newer program wrote: nothing to mend. */
+/**
+ * What a kill or a power cut may leave, what is already kept as evidence, and what a newer program wrote: nothing to
+ * mend.
+ */
 const harmless: readonly Finding['kind'][] = ['leftover', 'set-aside', 'newer']
 const isWrong = ({ kind }: Finding): boolean => !harmless.includes(kind)
 

@@ -104,7 +104,10 @@ export const finishGraceEnd = (world: World, start: Start): Settlement => ({
   },
 })
 
-/** What follows once the end of an instance's grace is durable. @returns how many legacy directories stay: then it is not done. */
+/**
+ * What follows once the end of an instance's grace is durable.
+ * @returns how many legacy directories stay: then it is not done.
+ */
 export function followUp(world: World, start: Start): number {
   const { state, log } = world
   const noted = readMark(state, start, 'legacy')
@@ -134,7 +137,10 @@ function noteLegacyTop({ state }: World, start: Start, top: string | undefined):
   )
 }
 
-/** The end of grace for clients of the kernel's own tracker: one that stayed could reclaim in any later instance. @returns how many stay. */
+/**
+ * The end of grace for clients of the kernel's own tracker: one that stayed could reclaim in any later instance.
+ * @returns how many stay.
+ */
 function clearLegacy({ state, log }: World, tops: readonly string[]): number {
   let all = 0
   for (const top of new Set(tops)) {

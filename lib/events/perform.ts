@@ -34,8 +34,8 @@ import { both, settled, type Settlement, type World } from './world.ts'
 
 /**
  * Carries out one upcall. Returned: the transition survives a power cut, and the kernel has been told.
- * @throws Failed, or the file system's error: nothing was promised. Whatever was applied is a whole step, and the upcall
- * may be repeated.
+ * @throws Failed, or the file system's error: nothing was promised. Whatever was applied is a whole step, and the
+ * upcall may be repeated.
  */
 export function perform(world: World, request: Request): void {
   if (request.event === 'start') {
@@ -63,7 +63,8 @@ export const performUnseen = (world: World, pipe: string): void => {
 
 /**
  * Carries out what is asked about clients, in this order: one lock, and one barrier a directory for all.
- * @returns for each of them undefined, if its transition survives a power cut, or what {@link perform} would have thrown.
+ * @returns for each of them undefined, if its transition survives a power cut, or what {@link perform} would have
+ * thrown.
  */
 export const performTogether = (world: World, requests: readonly ClientRequest[]): readonly (Error | undefined)[] =>
   performAll(world, requests)
@@ -124,7 +125,9 @@ function failureOf<T>(work: (on: T) => void, on: T): Error | undefined {
   }
 }
 
-/** Each directory is synced once, whoever needs it: a second fsync would not tell of what the first has failed to write. */
+/**
+ * Each directory is synced once, whoever needs it: a second fsync would not tell of what the first has failed to write.
+ */
 function settle(applied: readonly Settlement[], failures: (Error | undefined)[]): void {
   const synced = new Map<Directory, Error | undefined>()
   applied.forEach(({ sync }, at) => {
@@ -164,7 +167,10 @@ function decideAndApply(world: World, request: Asked): Applied {
     : apply(world, recorded, decision)
 }
 
-/** Ends the grace that the kernel has left without us, then decides anew. Refused or not, that end is made durable first. */
+/**
+ * Ends the grace that the kernel has left without us, then decides anew. Refused or not, that end is made durable
+ * first.
+ */
 function afterMissedGrace(world: World, recorded: Recorded, request: Asked, instance: PartialInstance): Applied {
   let ended: Settlement
   try {

@@ -76,7 +76,8 @@ export function startInstance(
   log.notice(`server instance ${start} started, in grace`)
   sweep(world, after)
   if (nfsd.takesAllowedClients()) allowClients(world, after)
-  // Last of all: a start that is killed, or hangs until its alarm, has failed for the kernel, however much of it is done.
+  // Last of all: a start that is killed, or hangs until its alarm, has failed for the kernel, however much of it is
+  // done.
   const remembered = forgetUntracked(state)
   if (remembered !== undefined)
     log.error(
@@ -162,9 +163,9 @@ function claimStart(state: StateDirectory, { instance, traces }: Recorded, nowMs
 }
 
 /**
- * Begins a full instance for a server that runs, and whose start is not recorded: nothing that was recorded before it counts
- * any more, whoever is recorded from now on may reclaim after its end. Durable when it returns. Killed before its one name
- * `full` is there, nobody looks at what was made.
+ * Begins a full instance for a server that runs, and whose start is not recorded: nothing that was recorded before it
+ * counts any more, whoever is recorded from now on may reclaim after its end. Durable when it returns. Killed before
+ * its one name `full` is there, nobody looks at what was made.
  * @param pipe at which that server asks.
  */
 export function standForUnseen(world: World, pipe: string, underLock: <T>(work: () => T) => T): void {
@@ -194,8 +195,8 @@ export function standForUnseen(world: World, pipe: string, underLock: <T>(work: 
 const rebuilt = 'rebuilt'
 
 /**
- * Begins a full instance where nothing is recorded at all: a state directory wiped under a running server. Durable when it
- * returns. Of several who try, all begin the instance of the first; a start that goes by meanwhile is later than it.
+ * Begins a full instance where nothing is recorded at all: a state directory wiped under a running server. Durable when
+ * it returns. Of several who try, all begin the instance of the first; a start that goes by meanwhile is later than it.
  */
 export function beginAnew({ calls, state, log }: World, kernelBootTime: KernelBootTime | undefined): void {
   makeStateDirectory(state)
@@ -246,7 +247,8 @@ function endBefore(world: World, { instance, marks }: Recorded): void {
 /** The downcall of the design of 2010: who may reclaim, told in advance. */
 function allowClients({ state, nfsd, log, deadline }: World, { instance, starts }: Recorded): void {
   const reclaimable = reclaimableIn(instance, starts)
-  // Newer instances in which anything was found, be it read by now: most often there is none, and nothing is looked up there.
+  // Newer instances in which anything was found, be it read by now: most often there is none, and nothing is looked up
+  // there.
   const filled: Start[] = []
   function* clients(): Generator<AllowedClient> {
     for (const start of reclaimable)

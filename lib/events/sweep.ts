@@ -54,8 +54,9 @@ function removeInstances(
     const directory = starts.includes(start) ? state.directoryOf(start) : undefined
     if (directory !== undefined) {
       if (isOver) empty({ state, start, directory, hasTime, swept })
-      // A record that has moved on from there must not come back with its directory (remove.ts, mayComeBackIn): what is gone
-      // from it is gone for good before it goes itself. If that fails, it stays, and every remove takes it into account.
+      // A record that has moved on from there must not come back with its directory (remove.ts, mayComeBackIn): what is
+      // gone from it is gone for good before it goes itself. If that fails, it stays, and every remove takes it into
+      // account.
       else if (isEmpty(directory)) disk.sync(directory)
       else continue
     }
@@ -75,7 +76,10 @@ interface Emptied {
   readonly swept: Swept
 }
 
-/** Each entry is dealt with as it is read: that needs no memory for those that are left. What can't be understood is kept aside. */
+/**
+ * Each entry is dealt with as it is read: that needs no memory for those that are left. What can't be understood is
+ * kept aside.
+ */
 function empty({ state, start, directory, hasTime, swept }: Emptied): void {
   for (const { name } of disk.entriesOf(directory)) {
     if (!hasTime()) return

@@ -3,9 +3,9 @@
  * meanwhile, so the helper bounds its life itself.
  *
  * Between system calls it is asked for: the upcall then fails with a status and a line. For a system call that does not
- * return, the executable has an alarm(2) behind it, which ends the process by SIGALRM, a failure too, and without a line,
- * since nothing of ours runs. What sleeps uninterruptibly in the kernel can't be ended by anybody; and Node has no
- * alarm(2), so the bundle has only the first.
+ * return, the executable has an alarm(2) behind it, which ends the process by SIGALRM, a failure too, and without a
+ * line, since nothing of ours runs. What sleeps uninterruptibly in the kernel can't be ended by anybody; and Node has
+ * no alarm(2), so the bundle has only the first.
  */
 import { Failed } from '../failure.ts'
 import type { Calls } from '../syscalls/calls.ts'

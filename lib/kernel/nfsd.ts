@@ -1,9 +1,9 @@
 /**
  * What we ask and tell the kernel, through the files of its `nfsd` file system.
  *
- * The control files take one plain write(2): writev(2) is EINVAL there. Opening never waits for a reader. Only files that
- * the kernel serves without nfsd_mutex may be read here: a start and a stop of the service hold it while they wait for
- * an upcall, so reading `nfsv4recoverydir` or `nfsv4gracetime` would hang both for good.
+ * The control files take one plain write(2): writev(2) is EINVAL there. Opening never waits for a reader. Only files
+ * that the kernel serves without nfsd_mutex may be read here: a start and a stop of the service hold it while they wait
+ * for an upcall, so reading `nfsv4recoverydir` or `nfsv4gracetime` would hang both for good.
  */
 import { errorCode } from '../failure.ts'
 import { answered, errno } from '../syscalls/errno.ts'

@@ -1,14 +1,14 @@
 /**
  * The kernel's pipe for client tracking, `nfsd/cld` of rpc_pipefs (net/sunrpc/rpc_pipe.c).
  *
- * A message stays the pipe's until its last byte is read: if the reader dies before, the kernel queues the message again, and
- * the next reader gets it from its first byte. So a message is *taken* by reading all but its last byte, and *finished* by
- * reading that one, when what it asks is durable. Each open file has its own message, so as many are open as messages were
- * ever taken at once. Between rounds none of them has one, or it could not be polled. Two programs that hold one pipe split its messages
- * between them.
+ * A message stays the pipe's until its last byte is read: if the reader dies before, the kernel queues the message
+ * again, and the next reader gets it from its first byte. So a message is *taken* by reading all but its last byte, and
+ * *finished* by reading that one, when what it asks is durable. Each open file has its own message, so as many are open
+ * as messages were ever taken at once. Between rounds none of them has one, or it could not be polled. Two programs
+ * that hold one pipe split its messages between them.
  *
- * read(2) never waits, and gives 0 where nothing is queued. write(2) takes whole messages. Once the pipe is gone both give
- * EPIPE.
+ * read(2) never waits, and gives 0 where nothing is queued. write(2) takes whole messages. Once the pipe is gone both
+ * give EPIPE.
  */
 import { headerSize, needsLastByte, readHeader, sizeOf, type Header } from '../upcall/message.ts'
 import type { Calls, Status } from '../syscalls/calls.ts'
@@ -38,9 +38,15 @@ export interface Pipe {
   readonly take: () => Taken[] | 'gone'
   /** Whether every file that could be opened has a message: then more may be queued that {@link take} has not seen. */
   readonly isFull: () => boolean
-  /** Reads the last byte of an owner. Whoever does that has made sure that the message is answered should this process die. */
+  /**
+   * Reads the last byte of an owner. Whoever does that has made sure that the message is answered should this process
+   * die.
+   */
   readonly complete: (taken: Taken) => Taken
-  /** Reads the rest of a message. From here on nobody else gets it. @returns its size, or 'gone' if nobody waits any more. */
+  /**
+   * Reads the rest of a message. From here on nobody else gets it.
+   * @returns its size, or 'gone' if nobody waits any more.
+   */
   readonly finish: (taken: Taken) => number | 'gone'
   /** Answers, or says one name of a list. @returns 0, or the negated errno. */
   readonly write: (bytes: Uint8Array) => number
@@ -167,8 +173,8 @@ function takeFrom(calls: Calls, descriptor: number, room: Uint8Array, expected: 
 }
 
 /**
- * One read(2): as much of one message as there is room for. Fewer bytes mean that the message has ended, and another read
- * would begin the next one.
+ * One read(2): as much of one message as there is room for. Fewer bytes mean that the message has ended, and another
+ * read would begin the next one.
  */
 function readOnce(calls: Calls, descriptor: number, room: Uint8Array): number | 'gone' {
   for (;;) {

@@ -47,8 +47,9 @@ export interface FullInstance {
 }
 
 /**
- * In its grace period. Reclaimable: what is recorded in `full` or in a later partial instance, this one included. Without
- * `full` no grace period ever ended here, so all that was recorded since the beginning still holds (docs/protocol.md).
+ * In its grace period. Reclaimable: what is recorded in `full` or in a later partial instance, this one included.
+ * Without `full` no grace period ever ended here, so all that was recorded since the beginning still holds
+ * (docs/protocol.md).
  */
 export interface PartialInstance {
   readonly kind: 'partial'
@@ -71,7 +72,9 @@ export interface InstanceFacts {
   readonly full: boolean
 }
 
-/** The instance that upcalls belong to: the latest that has started. Pure, and the same whatever the order of the facts. */
+/**
+ * The instance that upcalls belong to: the latest that has started. Pure, and the same whatever the order of the facts.
+ */
 export function instanceFrom(facts: readonly InstanceFacts[]): Instance {
   let current: InstanceFacts | undefined
   let lastFull: Start | undefined

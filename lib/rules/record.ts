@@ -19,13 +19,16 @@ export interface Facts {
   readonly session: Session
   /** When the client was first recorded, in seconds of the wall clock: for people, nothing is decided by it. */
   readonly recorded: number
-  /** SHA-256 of the Kerberos principal that the client was recorded with, 62 or 64 hex digits: its first 31 bytes, or all. */
+  /**
+   * SHA-256 of the Kerberos principal that the client was recorded with, 62 or 64 hex digits: its first 31 bytes, or
+   * all.
+   */
   readonly principal?: string
 }
 
 /**
- * What a record says when its client has come again: what is told, and of what is not told what was known. Whoever tells
- * only the beginning of a known principal tells nothing new.
+ * What a record says when its client has come again: what is told, and of what is not told what was known. Whoever
+ * tells only the beginning of a known principal tells nothing new.
  * @returns `known` itself, where nothing changes: then there is nothing to write.
  */
 export function factsAfter(known: Facts | undefined, told: Facts): Facts {
@@ -47,8 +50,9 @@ type Text = string
 export type Checksum = (text: Text) => number
 
 /**
- * Text without `/`, spaces and control characters: what is not of `A-Za-z0-9_.,:=@+-` is `%XX`. The language's own `escape`
- * does it in one call, but takes other characters for plain: `*` and `/` for such that are, `,`, `:` and `=` for such that are not.
+ * Text without `/`, spaces and control characters: what is not of `A-Za-z0-9_.,:=@+-` is `%XX`. The language's own
+ * `escape` does it in one call, but takes other characters for plain: `*` and `/` for such that are, `,`, `:` and `=`
+ * for such that are not.
  */
 function percentEncode(text: Text): string {
   // eslint-disable-next-line @typescript-eslint/no-deprecated -- a tenth of what a replacement by a function takes
@@ -95,7 +99,10 @@ const format = 2
 /** What is written of a client's sessions. */
 const letterOf = (session: Facts['session']): string => (session === 'unknown' ? '?' : session ? 'Y' : 'N')
 
-/** The entry's content: one line, shorter than 60 bytes unless it holds the owner or a principal (ext4 keeps that in the inode). */
+/**
+ * The entry's content: one line, shorter than 60 bytes unless it holds the owner or a principal (ext4 keeps that in the
+ * inode).
+ */
 export function recordLine(
   owner: ClientOwner,
   { session, recorded, principal }: Facts,
@@ -104,7 +111,8 @@ export function recordLine(
   const text = textOf(owner)
   const core = `v${format},session=${letterOf(session)},recorded=${recorded}${principal === undefined ? '' : `,principal=${principal}`}`
   const line = `${core},check=${digits(checksum(text + core))}`
-  // A byte of an owner takes three characters at most: a short owner is never a digest, and needs not be encoded to know it.
+  // A byte of an owner takes three characters at most: a short owner is never a digest, and needs not be encoded to
+  // know it.
   return text.length * 3 > longestName && nameOf(text).startsWith(digestPrefix)
     ? `${line}${ownerField}${percentEncode(text)}`
     : line

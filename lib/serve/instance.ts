@@ -45,7 +45,10 @@ export interface InstanceBehind {
   readonly gone: () => void
   /** The kernel asks for a start, or is about to. */
   readonly starting: () => void
-  /** The start is durable. @param goesOn the kernel makes a pipe of version 0 next, which belongs to the same instance. */
+  /**
+   * The start is durable.
+   * @param goesOn the kernel makes a pipe of version 0 next, which belongs to the same instance.
+   */
   readonly started: (goesOn: boolean) => void
   /** The start could not be recorded. */
   readonly notStarted: () => void

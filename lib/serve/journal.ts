@@ -28,7 +28,8 @@ export interface Reply {
 export interface Journal {
   /**
    * Written when it returns, as far as this machine runs on.
-   * @returns 0, or the negated errno. What is answered then has no journal, which matters only if we die at that moment.
+   * @returns 0, or the negated errno. What is answered then has no journal, which matters only if we die at that
+   * moment.
    */
   readonly note: (replies: readonly Reply[]) => number
   readonly close: () => void

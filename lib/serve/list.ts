@@ -21,7 +21,10 @@ import { bytesOf } from '../bytes.ts'
 import { hashPrefix, listEntries, meansAnother } from '../upcall/message.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
 
-/** How long the kernel may take for the list, as far as a sample tells: 100 000 names take one or two seconds where each costs the same. */
+/**
+ * How long the kernel may take for the list, as far as a sample tells: 100 000 names take one or two seconds where each
+ * costs the same.
+ */
 const longestMs = 5000
 /** One name in so many is timed. */
 const sample = 64
@@ -38,7 +41,10 @@ export interface List {
 
 const showText = (owner: string): string => showOwner(bytesOf(owner) as ClientOwner)
 
-/** Whether this kernel takes MD5 names for what they are: CONFIG_NFSD_LEGACY_CLIENT_TRACKING, which has the parameter too. */
+/**
+ * Whether this kernel takes MD5 names for what they are: CONFIG_NFSD_LEGACY_CLIENT_TRACKING, which has the parameter
+ * too.
+ */
 export const knowsHashes = (calls: Calls): boolean =>
   typeof calls.fstatat(atFlags.AT_FDCWD, helperParameter, 0) !== 'number'
 
@@ -54,7 +60,10 @@ export function listFor(
   const entryOf = listEntries(graceStart.header, graceStart.size, calls.bytesInto)
   let tookMs = 0
   let lastTimed: number | undefined
-  /** The names since the last one that was timed took as long each, but not longer than all that happened since: a busy machine may halt any one write. */
+  /**
+   * The names since the last one that was timed took as long each, but not longer than all that happened since: a busy
+   * machine may halt any one write.
+   */
   const timed = (entry: Uint8Array): number => {
     if (named % sample !== 0) return pipe.write(entry)
     const began = calls.monotonic()

@@ -56,7 +56,10 @@ export function helperIsOurs(calls: Calls): boolean {
   return /\/nfsd-userland-helper(\.cjs)?$/.test(named) && files.exists(named, anywhere)
 }
 
-/** A device's number as fdinfo prints it: the kernel's own (MKDEV), where stat(2) gives the one for programs (new_encode_dev). */
+/**
+ * A device's number as fdinfo prints it: the kernel's own (MKDEV), where stat(2) gives the one for programs
+ * (new_encode_dev).
+ */
 function sdevOf({ device }: Status): string {
   const major = (device >> 8) & 0xfff
   const minor = (device & 0xff) | ((device >> 12) & 0xfff00)

@@ -22,7 +22,9 @@ import type { Server } from './server.ts'
 import { isDangerous, isStorageFailure } from './unfinished.ts'
 import type { Counted } from './status-file.ts'
 
-/** What an answer says (nfsdcld's: the kernel only tells 0 from the rest, but for ETIMEDOUT in answer to GraceStart). */
+/**
+ * What an answer says (nfsdcld's: the kernel only tells 0 from the rest, but for ETIMEDOUT in answer to GraceStart).
+ */
 const status = {
   done: 0,
   storageFailed: -121 /* EREMOTEIO */,
@@ -59,8 +61,8 @@ export function answerTaken(server: Server, pipe: Pipe, journal: Journal, taken:
 
 /**
  * A message with an owner of 1024 bytes has no filler byte to leave unread. If this process dies, the next one answers
- * that it failed. All of a batch are noted at once, and only when it is the batch's turn, because the journal holds what
- * came last.
+ * that it failed. All of a batch are noted at once, and only when it is the batch's turn, because the journal holds
+ * what came last.
  */
 function completed(server: Server, pipe: Pipe, journal: Journal, batch: readonly Message[]): readonly Message[] {
   const lacking = batch.flatMap(({ taken }) => (taken.lacksOwner ? [taken] : []))
@@ -77,7 +79,10 @@ function completed(server: Server, pipe: Pipe, journal: Journal, batch: readonly
   })
 }
 
-/** A run directory without room must not hang the kernel: it would for certain, and a kill in a moment's time is unlikely. */
+/**
+ * A run directory without room must not hang the kernel: it would for certain, and a kill in a moment's time is
+ * unlikely.
+ */
 function writeDown({ log }: Server, journal: Journal, replies: readonly Reply[]): void {
   const failure = journal.note(replies)
   if (failure < 0)

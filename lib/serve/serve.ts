@@ -114,8 +114,8 @@ function answerUntilTold(
 /**
  * Gives up rights as soon as rpc_pipefs is mounted, which is before any message is read. Not earlier: a right to a
  * directory (Landlock) does not extend to a file system that is mounted over it later.
- * @returns a function that does so once. It throws Failed if another rpc_pipefs is mounted by then: this process may not
- * open its pipe.
+ * @returns a function that does so once. It throws Failed if another rpc_pipefs is mounted by then: this process may
+ * not open its pipe.
  */
 function confining(calls: Calls, settings: Settings, pipefs: string, log: Log): () => void {
   let device: number | undefined
@@ -148,7 +148,10 @@ function refuseBeside(other: Other | undefined): void {
   })
 }
 
-/** What is in the run directory for a state directory is one process's, from its start to its end, be there a pipe or not (claim.ts). */
+/**
+ * What is in the run directory for a state directory is one process's, from its start to its end, be there a pipe or
+ * not (claim.ts).
+ */
 function claimRunDirectory(lock: string, stateDirectory: string, calls: Calls): void {
   const { O_RDWR, O_CREAT, O_NOFOLLOW } = calls.flags
   const descriptor = answered(calls.openat(atFlags.AT_FDCWD, lock, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600), 'open', lock)
@@ -191,12 +194,17 @@ export interface Held {
   readonly journal: Journal
 }
 
-/** How long after a pipe's end a new one may come that belongs to the same start: the kernel falls back to version 0 at once. */
+/**
+ * How long after a pipe's end a new one may come that belongs to the same start: the kernel falls back to version 0 at
+ * once.
+ */
 const successorMs = 500
 /** Where nothing tells of a change, it is looked for. */
 const lookMs = 1000
 
-/** The kernel waits a second for its pipe to be held: one that could not be (no descriptor is free, say) is tried soon. */
+/**
+ * The kernel waits a second for its pipe to be held: one that could not be (no descriptor is free, say) is tried soon.
+ */
 const missedMs = 50
 
 /** The pipe that is held, if there is one. */
@@ -356,10 +364,10 @@ function run(loop: Loop, early: Pipe | undefined): void {
 const queueAgainMs = 200
 
 /**
- * Takes a pipe, and what is queued there. It also gives the answers that the last `serve` wrote down and could not give:
- * the last byte of a message that is neither answered nor queued was read, and a thread waits for its answer. A message
- * that is queued again must not be answered before it is read, because older kernels then go on with a message that no
- * longer exists (lib/kernel/pipe.ts).
+ * Takes a pipe, and what is queued there. It also gives the answers that the last `serve` wrote down and could not
+ * give: the last byte of a message that is neither answered nor queued was read, and a thread waits for its answer. A
+ * message that is queued again must not be answered before it is read, because older kernels then go on with a message
+ * that no longer exists (lib/kernel/pipe.ts).
  */
 export function hold(server: Server, journalPath: string, pipe: Pipe): Held | 'gone' {
   const { calls, log, doing } = server
@@ -386,7 +394,8 @@ export function hold(server: Server, journalPath: string, pipe: Pipe): Held | 'g
   server.instance.held(name)
   doing.pipe = pipe
   log.notice(`holds ${quote(pipe.path)}`)
-  // With few descriptors, a message that comes again may be queued behind those that were taken: these are answered first.
+  // With few descriptors, a message that comes again may be queued behind those that were taken: these are answered
+  // first.
   while (carried.length > 0 && pipe.isFull()) {
     if (!answerTaken(server, pipe, journal, taken)) return 'gone'
     taken = take()

@@ -74,7 +74,10 @@ export function statusFileAt(calls: Calls, path: string, holder: string, stateDi
 
 type Value = string | number | null | readonly Value[] | { readonly [name: string]: Value }
 
-/** The engine of the executable comes without its JSON, which no upcall has a use for. A word's bytes are told as characters. */
+/**
+ * The engine of the executable comes without its JSON, which no upcall has a use for. A word's bytes are told as
+ * characters.
+ */
 function json(value: Value): string {
   if (typeof value === 'string') {
     const escaped = (character: string): string => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`

@@ -19,7 +19,10 @@ export interface Unfinished {
   /** A new instance has begun, which nothing of this concerns any more. */
   readonly clear: () => void
   readonly all: () => readonly Request[]
-  /** Whether it was asked in another instance than this one: a start has taken it into account, and it means nothing now. */
+  /**
+   * Whether it was asked in another instance than this one: a start has taken it into account, and it means nothing
+   * now.
+   */
   readonly isOfAnother: (request: Request, instance: number | undefined) => boolean
   /** The clients that count on a record and have none, as hex. */
   readonly notRecorded: () => readonly string[]

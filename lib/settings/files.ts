@@ -1,9 +1,9 @@
 /**
  * The files of the configuration, read whole or not at all.
  *
- * What the configuration says is where clients are recorded. One that can't be read, or is damaged, must not pass for one
- * that says nothing: an upcall would keep its records in another directory, where no later start looks for them. So only
- * a file that is not there is no error, and every other failure is thrown.
+ * What the configuration says is where clients are recorded. One that can't be read, or is damaged, must not pass for
+ * one that says nothing: an upcall would keep its records in another directory, where no later start looks for them. So
+ * only a file that is not there is no error, and every other failure is thrown.
  */
 import { Failed, quote } from '../failure.ts'
 import { atFlags, type Calls, type DirectoryEntry } from '../syscalls/calls.ts'
@@ -45,7 +45,10 @@ export function readConfiguration(calls: Calls, file: string): { readonly text: 
 /** Whether a text has a part. The engine splits ten times as fast as it searches: a tenth of a check. */
 export const holds = (text: string, part: string): boolean => text.split(part).length > 1
 
-/** A file's drop-ins, `FILE.d/*.conf`, in the order in which nfs-utils reads them: numbers by value, as versionsort(3) has it. */
+/**
+ * A file's drop-ins, `FILE.d/*.conf`, in the order in which nfs-utils reads them: numbers by value, as versionsort(3)
+ * has it.
+ */
 export function dropInsOf(calls: Calls, file: string): string[] {
   const directory = `${file}.d`
   const descriptor = calls.openat(here, directory, calls.flags.O_RDONLY | calls.flags.O_DIRECTORY, 0)

@@ -2,9 +2,10 @@
  * The state directory that the running server instance began in.
  *
  * The configuration is read anew by each upcall. Should it lead elsewhere while the server runs, be it by a change or
- * because an editor or a broken disk left nothing of it, an upcall that went there would acknowledge what no later start
- * looks for. So a start notes, in the run directory, where it begins; upcalls go there, and say so loudly, until the next
- * start. The note is made before the start is: an instance that began is noted rightly, whenever it was killed.
+ * because an editor or a broken disk left nothing of it, an upcall that went there would acknowledge what no later
+ * start looks for. So a start notes, in the run directory, where it begins; upcalls go there, and say so loudly, until
+ * the next start. The note is made before the start is: an instance that began is noted rightly, whenever it was
+ * killed.
  *
  * A note is a symbolic link, named by the configuration that led to the directory: `configured:DIRECTORY`, or
  * `empty:DIRECTORY` where nothing was in it. The command line names a directory for one call only: then nothing is

@@ -1,8 +1,8 @@
 /**
  * The nfs-utils configuration file, nfs.conf(5), as nfs-utils reads it (support/nfs/conffile.c). Pure.
  *
- * Names of sections and keys are case-insensitive. `#` and `;` begin a comment, also after a value. A backslash at the end
- * of a line joins the next one to it. A text's characters stand for bytes, so white space is ASCII's.
+ * Names of sections and keys are case-insensitive. `#` and `;` begin a comment, also after a value. A backslash at the
+ * end of a line joins the next one to it. A text's characters stand for bytes, so white space is ASCII's.
  */
 
 export interface Assignment {
@@ -51,7 +51,10 @@ export function readNfsConf(text: string, section = '', wanted?: (section: strin
   return { assignments, last, odd }
 }
 
-/** `[name]` or `[name "argument"]`; what follows it does not matter. @returns '' for neither: what comes then is in no section. */
+/**
+ * `[name]` or `[name "argument"]`; what follows it does not matter.
+ * @returns '' for neither: what comes then is in no section.
+ */
 function sectionIn(line: string): string {
   const [, spaced = '', argument] = /^\[([^\]"]*)("[^"\]]*"[^\]]*)?\]/.exec(line) ?? []
   const name = trimmed(spaced).toLowerCase()

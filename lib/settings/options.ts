@@ -77,7 +77,10 @@ export function parseWords(words: readonly string[]): Words {
   return { given, verb: undefined, rest: [] }
 }
 
-/** Whether a person wants to see it, in words that need not be understood: what is said of a mistake in them goes there, too. */
+/**
+ * Whether a person wants to see it, in words that need not be understood: what is said of a mistake in them goes there,
+ * too.
+ */
 export const asksForForeground = (words: readonly string[]): boolean =>
   words.some((word) => /^(?:--foreground|-[df]*f[df]*)$/.test(word))
 

@@ -2,7 +2,10 @@
 import { Failed } from '../failure.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 
-/** A path without `.`, `..` and empty parts, begun where we are if it does not begin at the root. @throws Failed if that is nowhere. */
+/**
+ * A path without `.`, `..` and empty parts, begun where we are if it does not begin at the root.
+ * @throws Failed if that is nowhere.
+ */
 export function resolved(calls: Calls, path: string): string {
   const parts: string[] = []
   for (const part of (path.startsWith('/') ? path : `${whereWeAre(calls, path)}/${path}`).split('/')) {

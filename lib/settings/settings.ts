@@ -56,8 +56,8 @@ export function settingsFrom(calls: Calls, given: ReadonlyMap<OptionName, string
 }
 
 /**
- * Where rpc_pipefs is mounted: the command line over our section over nfs-utils' own `[general] pipefs-directory`, as nfsdcld
- * reads it. @returns undefined where nothing names it. @throws Failed as {@link settingsFrom}.
+ * Where rpc_pipefs is mounted: the command line over our section over nfs-utils' own `[general] pipefs-directory`, as
+ * nfsdcld reads it. @returns undefined where nothing names it. @throws Failed as {@link settingsFrom}.
  */
 export function pipefsDirectoryFrom(
   calls: Calls,
@@ -166,7 +166,10 @@ function gather(gathered: Gathered, file: string, text: string, section = '', de
 /** Ours. nfsd-userland-helper(5) describes each. */
 export const configurationKeys: readonly string[] = ['state-dir', 'nfsd-dir', 'pipefs-dir', 'debug']
 
-/** `include = FILE`, or `-FILE` for one that may be missing; a path that is not absolute begins where the including file is. */
+/**
+ * `include = FILE`, or `-FILE` for one that may be missing; a path that is not absolute begins where the including file
+ * is.
+ */
 function includeFile(gathered: Gathered, from: string, value: string, section: string, depth: number): void {
   const mayBeMissing = value.startsWith('-')
   const path = asUtf8(mayBeMissing ? value.slice(1) : value)

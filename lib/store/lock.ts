@@ -45,7 +45,9 @@ export function locked<T>(state: StateDirectory, options: LockOptions, work: () 
 const held = (clients: Directory, us: string, options: LockOptions): (() => void) | undefined =>
   takeAtOnce(clients, us) ?? take(clients, us, options)
 
-/** Most often nobody holds it, and one call is all that it takes: proper-lockfile is asked only then when that fails. */
+/**
+ * Most often nobody holds it, and one call is all that it takes: proper-lockfile is asked only then when that fails.
+ */
 function takeAtOnce(clients: Directory, us: string): (() => void) | undefined {
   if (clients.calls.symlinkat(us, clients.descriptor, lockName) < 0) return undefined
   return () => {
@@ -90,7 +92,8 @@ function waiting(calls: Calls, assertTimeLeft: () => void): () => boolean {
   return () => {
     assertTimeLeft()
     giveUpAt ??= calls.monotonic() + longestWaitMs
-    // For about two milliseconds, and not all who wait for as long: by the clock, since Math.random begins alike in each process.
+    // For about two milliseconds, and not all who wait for as long: by the clock, since Math.random begins alike in
+    // each process.
     calls.sleep(1 + 2 * (calls.monotonic() % 1))
     return calls.monotonic() < giveUpAt
   }

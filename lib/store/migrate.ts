@@ -9,7 +9,11 @@ import * as disk from '../syscalls/files.ts'
 import { markOf } from './layout.ts'
 import { clientsOf, lookAt, markFormat, setAside, type StateDirectory } from './state-directory.ts'
 
-/** Durable when it returns. @param seen what was found, where that has been looked at. Nothing is done where the format is the present one, or the files can't be understood. */
+/**
+ * Durable when it returns.
+ * @param seen what was found, where that has been looked at. Nothing is done where the format is the present one, or
+ * the files can't be understood.
+ */
 export function migrate(state: StateDirectory, seen = lookAt(state)): void {
   const { format, instance, starts, traces, marks } = seen
   if (format !== 1 || instance.kind === 'damaged') return

@@ -25,7 +25,10 @@ export type Entry =
 /** The longest line: every byte of a 1024-byte owner percent-encoded, and the facts. */
 const longestLine = 4096
 
-/** What stands under a name in an instance's directory. @param meant the name that it had there, where it has been moved. */
+/**
+ * What stands under a name in an instance's directory.
+ * @param meant the name that it had there, where it has been moved.
+ */
 export function entryAt(directory: Directory, name: string, meant = name): Entry {
   const link = disk.linkAt(name, directory)
   if (link === 'absent') return { kind: 'nothing' }

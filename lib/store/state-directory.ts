@@ -18,8 +18,8 @@
  *     boot_time, new_boot_time, old_boot_time: for people (views.ts); format 1 went by them (format1.ts)
  *
  * Marks are symbolic links: one call makes each, and removing one needs no space. Everything that decides is in
- * `v4clients`. It is opened once, must belong to us, and no other user may write to it. Every name that follows is in it:
- * the owner of a directory above can remove these names, but can't put others in their place.
+ * `v4clients`. It is opened once, must belong to us, and no other user may write to it. Every name that follows is in
+ * it: the owner of a directory above can remove these names, but can't put others in their place.
  */
 import { Failed, quote } from '../failure.ts'
 import { instanceFrom, startFromName, type Start } from '../rules/instance.ts'
@@ -43,7 +43,10 @@ export interface StateDirectory {
   readonly pathOf: (start: Start) => string
   /** `v4clients`, open; undefined if it is not there. @throws Failed, if it is not a directory of ours alone. */
   readonly clients: () => Directory | undefined
-  /** An instance's directory, open; undefined if it is not there. @throws Failed, if it is not a directory of ours alone. */
+  /**
+   * An instance's directory, open; undefined if it is not there.
+   * @throws Failed, if it is not a directory of ours alone.
+   */
   readonly directoryOf: (start: Start) => Directory | undefined
   /** Directories have been made, or removed: they are opened anew. */
   readonly reopen: () => void
@@ -167,12 +170,13 @@ export function lookAt(state: StateDirectory): Recorded {
 
 /**
  * Every name in `v4clients`, of one moment. What one call of getdents(2) gives is of one moment: the kernel holds the
- * directory's lock (fs/readdir.c, iterate_dir). Over several, a mark that is renamed meanwhile may be seen under neither
- * name, so a long directory is read until it reads the same twice: a mark is renamed only once.
+ * directory's lock (fs/readdir.c, iterate_dir). Over several, a mark that is renamed meanwhile may be seen under
+ * neither name, so a long directory is read until it reads the same twice: a mark is renamed only once.
  */
 function namesOf(clients: Directory): readonly DirectoryEntry[] {
   let size = 0
-  // What is no name of ours takes no memory, be it ever so much. The lock, which comes and goes with every upcall, is none.
+  // What is no name of ours takes no memory, be it ever so much. The lock, which comes and goes with every upcall, is
+  // none.
   const isOurs = ({ name }: DirectoryEntry): boolean => {
     size += entryHeader + name.length
     return (name >= '0' && name < ':') || name.startsWith('format-')
@@ -264,8 +268,8 @@ export function setAside(state: StateDirectory, name: string, within: Directory,
 }
 
 /**
- * A name that nothing has, for people to recognise what it was. Whoever looks at the same moment is another process, so it
- * takes another name.
+ * A name that nothing has, for people to recognise what it was. Whoever looks at the same moment is another process, so
+ * it takes another name.
  */
 function freshName(label: string, within: Directory): string {
   const readable = label.replace(/[^!-~]|[/]/g, '?').slice(0, 180)

@@ -85,7 +85,10 @@ export function ranUntracked(marked: Marked, kernelBootTime?: KernelBootTime): b
   )
 }
 
-/** The start is durable, and all is done: what failed before it no longer matters. @returns why a mark stays, if it does. */
+/**
+ * The start is durable, and all is done: what failed before it no longer matters.
+ * @returns why a mark stays, if it does.
+ */
 export function forgetUntracked(marked: Marked): string | undefined {
   try {
     // Its own last: while one of them is there, the next start lets nobody reclaim.
@@ -126,8 +129,8 @@ export function trustAgain(marked: Marked): void {
 }
 
 /**
- * Notes a server that runs and whose start nobody has asked us to record, unless it turns out that it is only about to ask: a start
- * by that name is the same one. What a start has left that did not end says as much already.
+ * Notes a server that runs and whose start nobody has asked us to record, unless it turns out that it is only about to
+ * ask: a start by that name is the same one. What a start has left that did not end says as much already.
  * @returns why it can't be noted, if it can't.
  */
 export function noteUnseen(marked: Marked, name: string): string | undefined {

@@ -1,8 +1,9 @@
 /**
  * The kernel's calls that this program makes: its one door to the system.
  *
- * Each answers as the kernel does: not negative, or the negated errno, so that a name which is not there is an answer and
- * no exception. Only synchronous calls: each is one point at which a process can die, in the order in which it is written.
+ * Each answers as the kernel does: not negative, or the negated errno, so that a name which is not there is an answer
+ * and no exception. Only synchronous calls: each is one point at which a process can die, in the order in which it is
+ * written.
  *
  * Words are bytes: each character of a path, a name or a text stands for one byte (0 to 255), so what is no UTF-8 comes
  * back as it went. A word that holds a NUL, or a character past 255, can't be said to the kernel: it is refused with
@@ -35,11 +36,18 @@ export interface Calls {
   /** @param flags 0, or AT_SYMLINK_NOFOLLOW for the link itself. */
   readonly fstatat: (directory: number, name: string, flags: number) => Status | number
   readonly fstat: (descriptor: number) => Status | number
-  /** The next entries of an open directory, but `.` and `..`; none at its end. Never all at once: a directory may hold millions. */
+  /**
+   * The next entries of an open directory, but `.` and `..`; none at its end. Never all at once: a directory may hold
+   * millions.
+   */
   readonly entries: (descriptor: number) => readonly DirectoryEntry[] | number
   /** No call of the kernel's: CRC-32 of a text's bytes, as fast as the runtime can. */
   readonly checksum: (text: string) => number
-  /** Nor is this: writes a text's bytes into others. @returns how many. @throws RangeError for a character past 255, and where there is no room. */
+  /**
+   * Nor is this: writes a text's bytes into others.
+   * @returns how many.
+   * @throws RangeError for a character past 255, and where there is no room.
+   */
   readonly bytesInto: (text: string, into: Uint8Array, at: number) => number
   readonly umask: (mask: number) => void
   /** alarm(2): this process ends by SIGALRM after so many seconds. Nothing where the runtime has no such call. */
@@ -71,23 +79,25 @@ export interface Calls {
     milliseconds: number,
   ) => readonly number[] | number
   /**
-   * inotify(7): a descriptor that can be read when a name has come into, or gone from, a directory, or when the directory
-   * itself has gone. What is read only says that one should look. It never waits. -ENOSYS where the runtime has no such call.
+   * inotify(7): a descriptor that can be read when a name has come into, or gone from, a directory, or when the
+   * directory itself has gone. What is read only says that one should look. It never waits. -ENOSYS where the runtime
+   * has no such call.
    */
   readonly watch: (directory: string) => number
   /**
-   * signalfd(2): SIGTERM, SIGINT and SIGHUP end this process no more. @returns a descriptor that can be read when one has
-   * come; it never waits. Not once confined. -ENOSYS where the runtime has no such call.
+   * signalfd(2): SIGTERM, SIGINT and SIGHUP end this process no more. @returns a descriptor that can be read when one
+   * has come; it never waits. Not once confined. -ENOSYS where the runtime has no such call.
    */
   readonly endSignals: () => number
   /**
    * Connects to a socket of datagrams, as sd_notify(3) does: each `write` is a message. Not once confined.
-   * @param path '@' at its beginning: a name that has no file. @returns a descriptor. -ENOSYS where the runtime has no such call.
+   * @param path '@' at its beginning: a name that has no file. @returns a descriptor. -ENOSYS where the runtime has no
+   * such call.
    */
   readonly connect: (path: string) => number
   /**
-   * flock(2): takes an open file for this process alone, until it is closed or the process is no more. It never waits: -EAGAIN
-   * where another has it. Not once confined. -ENOSYS where the runtime has no such call.
+   * flock(2): takes an open file for this process alone, until it is closed or the process is no more. It never waits:
+   * -EAGAIN where another has it. Not once confined. -ENOSYS where the runtime has no such call.
    */
   readonly flock: (descriptor: number) => number
   /** The wall clock, in milliseconds since 1970. */
@@ -135,5 +145,8 @@ export interface Flags {
 /** The same on every machine (include/uapi/linux/fcntl.h). */
 export const atFlags = { AT_FDCWD: -100, AT_SYMLINK_NOFOLLOW: 0x100, AT_REMOVEDIR: 0x200 } as const
 
-/** What can happen at a descriptor, the same on every machine (include/uapi/asm-generic/poll.h). The last three come unasked. */
+/**
+ * What can happen at a descriptor, the same on every machine (include/uapi/asm-generic/poll.h). The last three come
+ * unasked.
+ */
 export const pollEvents = { POLLIN: 1, POLLOUT: 4, POLLERR: 8, POLLHUP: 16, POLLNVAL: 32 } as const

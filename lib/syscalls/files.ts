@@ -47,7 +47,11 @@ export const cannotGrow = ['ENOSPC', 'EDQUOT', 'EROFS']
 /** The directory that a path lies in, where the path has no `/` at its end. */
 export const parentOf = (path: string): string => path.slice(0, path.lastIndexOf('/')) || '/'
 
-/** Opens a directory. @param follow whether a link may lead to it. @returns 'other' for what is no directory, or a link. */
+/**
+ * Opens a directory.
+ * @param follow whether a link may lead to it.
+ * @returns 'other' for what is no directory, or a link.
+ */
 export function openDirectory(
   name: string,
   within: Directory,
@@ -165,8 +169,8 @@ export function directoryAt(name: string, within: Directory): 'absent' | 'other'
 }
 
 /**
- * Everything in a directory, as it is read: a directory may hold millions of names. Entries that come or go meanwhile may
- * be told or not; others are told once.
+ * Everything in a directory, as it is read: a directory may hold millions of names. Entries that come or go meanwhile
+ * may be told or not; others are told once.
  */
 export function* entriesOf(directory: Directory): Generator<DirectoryEntry> {
   for (const batch of batchesOf(directory)) yield* batch
@@ -246,7 +250,10 @@ export function readSmallFile(name: string, limit: number, within: Directory): S
 export const isOursAlone = ({ uid, mode }: Status, { calls }: Directory): boolean =>
   uid === calls.userId() && (mode & 0o022) === 0
 
-/** The first bytes of a file of the system's, which hold all that is asked for here; undefined if it is not there for us. */
+/**
+ * The first bytes of a file of the system's, which hold all that is asked for here; undefined if it is not there for
+ * us.
+ */
 export function beginningOf(path: string, { calls }: Directory): string | undefined {
   const opened = calls.openat(AT_FDCWD, path, calls.flags.O_RDONLY, 0)
   const descriptor = answered(opened, 'open', path, ENOENT, ENOTDIR, EACCES)

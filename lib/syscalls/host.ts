@@ -10,7 +10,11 @@ export interface Host {
   readonly read: (number: number) => unknown
   /** The version of the engine. */
   readonly engine: string
-  /** Another program goes on in this one's place with a script, and this one's words. @param name its argv[0]. @returns only where it fails, the negated errno. */
+  /**
+   * Another program goes on in this one's place with a script, and this one's words.
+   * @param name its argv[0].
+   * @returns only where it fails, the negated errno.
+   */
   readonly handOn: (program: string, script: string, name: string) => number
 }
 

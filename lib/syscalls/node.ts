@@ -136,7 +136,10 @@ const withoutProc = (name: string): Error =>
     path: name,
   })
 
-/** What was thrown, as the kernel said it. @throws what it did not say: that a word can't be said, or a mistake of ours. */
+/**
+ * What was thrown, as the kernel said it.
+ * @throws what it did not say: that a word can't be said, or a mistake of ours.
+ */
 function answer<T>(work: () => T): T | number {
   try {
     return work()

@@ -1,9 +1,9 @@
 /**
  * The messages of the `cld` pipe, byte by byte (include/uapi/linux/nfsd/cld.h; fs/nfsd/nfs4recover.c). Pure.
  *
- * A message is packed, in the byte order of the machine: version, command, status and xid in a header of eight bytes, then
- * the command's own. Both versions have one size for all commands. An answer has the size of its message; the kernel looks
- * at its size, xid and status, and in the answer to GetVersion at one byte more.
+ * A message is packed, in the byte order of the machine: version, command, status and xid in a header of eight bytes,
+ * then the command's own. Both versions have one size for all commands. An answer has the size of its message; the
+ * kernel looks at its size, xid and status, and in the answer to GetVersion at one byte more.
  */
 import { bytesInto } from '../bytes.ts'
 import { hexOf } from './hex.ts'
@@ -68,8 +68,8 @@ export type Asked =
 
 /**
  * Reads a message of which the last byte may not be there yet: {@link needsLastByte} says where it matters. Of a
- * principal's digest 31 bytes are taken. The kernel compares as many as it is given back (nfsd4_cld_check_v2), and 248 bits
- * tell principals apart as well as 256.
+ * principal's digest 31 bytes are taken. The kernel compares as many as it is given back (nfsd4_cld_check_v2), and 248
+ * bits tell principals apart as well as 256.
  * @returns undefined for what no kernel sends: an unknown command, or a length that there is no room for.
  */
 export function readMessage(bytes: Uint8Array): Asked | undefined {
@@ -132,8 +132,8 @@ const inProgress = -115
 export const longList = 10_000
 
 /**
- * What a name begins with that stands for an MD5, to nfsdcld and to kernels that still know their own tracker (nfs4recover.c,
- * __cld_pipe_inprogress_downcall).
+ * What a name begins with that stands for an MD5, to nfsdcld and to kernels that still know their own tracker
+ * (nfs4recover.c, __cld_pipe_inprogress_downcall).
  */
 export const hashPrefix = 'hash:'
 
@@ -141,10 +141,11 @@ export const hashPrefix = 'hash:'
 export const meansAnother = (owner: string): boolean => owner.startsWith(hashPrefix)
 
 /**
- * Clients that may reclaim, in answer to GraceStart: each is a message. The bytes that are given are those of the last one, since a
- * list may have a hundred thousand.
+ * Clients that may reclaim, in answer to GraceStart: each is a message. The bytes that are given are those of the last
+ * one, since a list may have a hundred thousand.
  * @param put writes a text's bytes into others.
- * @returns what takes an owner, each character a byte, and the hex digits of its principal: version 1 has no room for that.
+ * @returns what takes an owner, each character a byte, and the hex digits of its principal: version 1 has no room for
+ * that.
  */
 export function listEntries(
   header: Header,

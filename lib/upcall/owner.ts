@@ -20,7 +20,10 @@ function asOwner(bytes: Uint8Array, word: string): ClientOwner {
   return bytes as ClientOwner
 }
 
-/** The Linux kernel's spelling (nfs4recover.c, bin_to_hex_dup): two hex digits a byte; the empty word is the empty owner. */
+/**
+ * The Linux kernel's spelling (nfs4recover.c, bin_to_hex_dup): two hex digits a byte; the empty word is the empty
+ * owner.
+ */
 export function ownerFromHex(word: string): ClientOwner {
   const bytes = bytesFromHex(word)
   if (bytes !== undefined) return asOwner(bytes, word)

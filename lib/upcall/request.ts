@@ -17,7 +17,9 @@ export type Request =
   | {
       readonly event: 'start'
       readonly kernelBootTime: KernelBootTime | undefined
-      /** What tells one start of the server from the next where no boot time is told: the name of the pipe that asked. */
+      /**
+       * What tells one start of the server from the next where no boot time is told: the name of the pipe that asked.
+       */
       readonly askedBy?: string
       /** The name of the pipe at which this server asks from now on. */
       readonly pipe?: string
@@ -26,7 +28,10 @@ export type Request =
       readonly event: 'create'
       readonly owner: ClientOwner
       readonly session: Session
-      /** SHA-256 of the Kerberos principal, 62 or 64 hex digits: the first 31 or all of its bytes. Undefined where none is told. */
+      /**
+       * SHA-256 of the Kerberos principal, 62 or 64 hex digits: the first 31 or all of its bytes. Undefined where none
+       * is told.
+       */
       readonly principal: string | undefined
       readonly kernelBootTime: KernelBootTime | undefined
     }

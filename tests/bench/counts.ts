@@ -1,4 +1,7 @@
-/** What needs no clock, and is the same from run to run: barriers and system calls (strace), instructions (valgrind), bytes. */
+/**
+ * What needs no clock, and is the same from run to run: barriers and system calls (strace), instructions (valgrind),
+ * bytes.
+ */
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'

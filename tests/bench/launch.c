@@ -3,12 +3,13 @@
  *
  *   launch ROUNDS COUNT PARALLEL FIRST PSS_MS STATUS COMMAND... [// COMMAND...]...
  *
- * A round takes each command in turn (A B A B ...): COUNT processes of it, PARALLEL at a time. Words that begin a command
- * and hold a '=' are its whole environment; an '@' in its words is a number, from FIRST up, seven digits, in hex digits of
- * ASCII as the kernel spells client owners; '%' is the same of its last digit alone. No descriptor is open but those that are lent to nobody, and / is the directory.
- * One line a round and command: its index, wall nanoseconds, the largest resident set in kB, the sum of proportional sets
- * in kB that the processes had PSS_MS after their start, when they are killed (0: not asked), how many ended with another
- * status than STATUS, and the processor's nanoseconds.
+ * A round takes each command in turn (A B A B ...): COUNT processes of it, PARALLEL at a time. Words that begin a
+ * command and hold a '=' are its whole environment; an '@' in its words is a number, from FIRST up, seven digits, in
+ * hex digits of ASCII as the kernel spells client owners; '%' is the same of its last digit alone. No descriptor is
+ * open but those that are lent to nobody, and / is the directory. One line a round and command: its index, wall
+ * nanoseconds, the largest resident set in kB, the sum of proportional sets in kB that the processes had PSS_MS after
+ * their start, when they are killed (0: not asked), how many ended with another status than STATUS, and the processor's
+ * nanoseconds.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>

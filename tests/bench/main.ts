@@ -1,10 +1,11 @@
 /**
  * npm run bench -- [--quick] [--plot] [--dir DIR] [--only WORK,...]
  *
- * Measures ours and nfsdcltrack in turn, in one run, as whole processes, on a disk whose barrier takes as long as is wished
- * (slow-disk.ts); and the pipe's front end beside nfsdcld (pipe.ts). Says at the end which of its goals are met; fails only if something can't be measured. --quick leaves
- * out a million records and repeats less; --plot draws docs/bench; --dir measures on a disk of yours, as fast as it is;
- * --only measures some of it (the names are in `works`).
+ * Measures ours and nfsdcltrack in turn, in one run, as whole processes, on a disk whose barrier takes as long as is
+ * wished (slow-disk.ts); and the pipe's front end beside nfsdcld (pipe.ts). Says at the end which of its goals are met;
+ * fails only if something can't be measured. --quick leaves out a million records and repeats less; --plot draws
+ * docs/bench; --dir measures on a disk of yours, as fast as it is; --only measures some of it (the names are in
+ * `works`).
  */
 import {
   closeSync,

@@ -1,6 +1,7 @@
 /**
- * The front end of the pipe beside nfsdcld, which both serve an acted kernel's end (tests/support/pipe) on the same slow
- * disk, in turn. A time is that of an nfsd thread's wait, by the clock of the pipe's end: from queueing to the answer.
+ * The front end of the pipe beside nfsdcld, which both serve an acted kernel's end (tests/support/pipe) on the same
+ * slow disk, in turn. A time is that of an nfsd thread's wait, by the clock of the pipe's end: from queueing to the
+ * answer.
  */
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'

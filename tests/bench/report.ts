@@ -22,7 +22,10 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   return [line(head), line(widths.map((width) => '-'.repeat(width))), ...rows.map(line)].join('\n')
 }
 
-/** Medians with their quartiles; the ratio of medians beside its goal, and that of the least, which other load disturbs less. */
+/**
+ * Medians with their quartiles; the ratio of medians beside its goal, and that of the least, which other load disturbs
+ * less.
+ */
 export const measurements = (rows: readonly Row[]): string =>
   table(
     ['work', 'unit', 'ours', 'peer', 'ratio', 'of the least', 'goal', 'met', 'bundle', 'ratio'],

@@ -37,7 +37,9 @@ export function fill(name: Name, room: Room, count: number, progress: Progress):
   }
 }
 
-/** Puts a restarted server where all recorded clients have reclaimed: an exchange of two directories, or one statement. */
+/**
+ * Puts a restarted server where all recorded clients have reclaimed: an exchange of two directories, or one statement.
+ */
 export function reclaimAll(name: Name, room: Room): void {
   if (name === 'nfsdcltrack') {
     sql(room, `UPDATE clients SET time = ${after}`)

@@ -3,9 +3,9 @@
  *
  *   slow-disk MOUNT_POINT IMAGE
  *
- * MOUNT_POINT/image is IMAGE. A file system on a loop device over it works as on any disk; when it has the disk flush what
- * it was told to write, the loop device syncs the image, and that sleeps for as many microseconds as were last written
- * to MOUNT_POINT/flush-us. Nothing is ever made durable: who cuts the power loses everything.
+ * MOUNT_POINT/image is IMAGE. A file system on a loop device over it works as on any disk; when it has the disk flush
+ * what it was told to write, the loop device syncs the image, and that sleeps for as many microseconds as were last
+ * written to MOUNT_POINT/flush-us. Nothing is ever made durable: who cuts the power loses everything.
  * MOUNT_POINT/flushes tells how many there were.
  */
 #define FUSE_USE_VERSION 31

@@ -1,7 +1,7 @@
 /**
- * A disk that is as slow as one wishes: ext4 with a journal on a loop device over a file whose sync sleeps (slow-disk.c).
- * Every program pays for what it has the disk flush, however it makes its calls, and those that wait together share a
- * commit of the journal, as on any disk.
+ * A disk that is as slow as one wishes: ext4 with a journal on a loop device over a file whose sync sleeps
+ * (slow-disk.c). Every program pays for what it has the disk flush, however it makes its calls, and those that wait
+ * together share a commit of the journal, as on any disk.
  */
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'

@@ -1,6 +1,6 @@
 /**
- * What is measured, each in a room of its own: the subjects in turn, A B A B, whole processes, so that whatever else the
- * machine does falls on all of them. Goals are ratios of medians within the same run, reported and not asserted.
+ * What is measured, each in a room of its own: the subjects in turn, A B A B, whole processes, so that whatever else
+ * the machine does falls on all of them. Goals are ratios of medians within the same run, reported and not asserted.
  */
 import { rmSync } from 'node:fs'
 import { join } from 'node:path'
@@ -82,7 +82,8 @@ function inTurn(bench: Bench, room: Room, what: Launch, upcall: Upcall): Record<
       { ...what, first: from },
       [first, 'nfsdcltrack' as const].map((name) => asLaunched(name, room, upcall)),
     )
-  // The bundle has turns of its own with the peer: a process that is ten times as large leaves its traces in every cache.
+  // The bundle has turns of its own with the peer: a process that is ten times as large leaves its traces in every
+  // cache.
   const [executable = [], nfsdcltrack = []] = pair('executable', what.first)
   const [bundle = []] = pair('bundle', what.first + what.rounds * what.count * names.length)
   return { executable, bundle, nfsdcltrack }

@@ -1,6 +1,6 @@
 /**
- * The executable as a file: what a kernel needs to start it, which is nothing else, and what protects it; and to whom it
- * hands on what it does not do itself.
+ * The executable as a file: what a kernel needs to start it, which is nothing else, and what protects it; and to whom
+ * it hands on what it does not do itself.
  */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'

@@ -1,4 +1,6 @@
-/** Two builds of the same sources are the same bytes: in another folder, at another time, by somebody with other habits. */
+/**
+ * Two builds of the same sources are the same bytes: in another folder, at another time, by somebody with other habits.
+ */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
 import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'

@@ -1,7 +1,7 @@
 /**
  * This machine, booted anew by its systemd and thrown away afterwards: a layer of memory over its file system, in
- * namespaces of its own, the network's among them, with systemd as process 1. What only a kernel with nfsd has is played:
- * the module's parameters are a directory, the pipe is a FIFO, and the server's unit runs nothing.
+ * namespaces of its own, the network's among them, with systemd as process 1. What only a kernel with nfsd has is
+ * played: the module's parameters are a directory, the pipe is a FIFO, and the server's unit runs nothing.
  */
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'

@@ -27,7 +27,9 @@ interface Fault {
 const restartedWith = (said: string): string => `kernel_said 'NFSD: ${said}'`
 const pipe = '/srv/pipefs/nfsd/cld'
 const makePipe = `mkdir -p /srv/pipefs/nfsd; mkfifo ${pipe}; echo 'pipefs-dir = /srv/pipefs' >> /etc/nfs.conf`
-/** Somebody holds the pipe, and says that it is a `serve` of this state directory: its status, as lib/serve writes it. */
+/**
+ * Somebody holds the pipe, and says that it is a `serve` of this state directory: its status, as lib/serve writes it.
+ */
 const pipeHeldBy = (_: 'serve', more = '"not_recorded":[]'): string => `${makePipe}
   sleep 1000 3<> ${pipe} > /dev/null 2>&1 &
   holder=$!
@@ -707,7 +709,9 @@ const faults: readonly Fault[] = [
   },
 ]
 
-/** Doctor is one script, to which the executable hands on. It differs where the installed program is what it looks at. */
+/**
+ * Doctor is one script, to which the executable hands on. It differs where the installed program is what it looks at.
+ */
 const faultsFor = ({ name }: Artefact): readonly Fault[] =>
   name === 'executable' ? faults : faults.filter(({ check }) => check === 'executable')
 

@@ -1,6 +1,6 @@
 /**
- * An import that dies anywhere: whoever was recorded before may reclaim as before, nobody may who is in neither, and the
- * import repeated lets everybody in.
+ * An import that dies anywhere: whoever was recorded before may reclaim as before, nobody may who is in neither, and
+ * the import repeated lets everybody in.
  */
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'

@@ -1,4 +1,7 @@
-/** A command that dies at every call that changes the state directory, and at its end; what is left is judged, and it is repeated. */
+/**
+ * A command that dies at every call that changes the state directory, and at its end; what is left is judged, and it is
+ * repeated.
+ */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { inForeground, newMachine, scrap, settings, type Artefact, type Machine } from '../support/artefacts.ts'

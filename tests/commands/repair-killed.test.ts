@@ -1,4 +1,7 @@
-/** A repair, an expiry and a person's allowance that die anywhere: nobody else's verdict changes, and a repeat completes them. */
+/**
+ * A repair, an expiry and a person's allowance that die anywhere: nobody else's verdict changes, and a repeat completes
+ * them.
+ */
 import assert from 'node:assert/strict'
 import { readdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

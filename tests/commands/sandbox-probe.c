@@ -1,6 +1,6 @@
 /*
- * Stands in for the program in its own service: says that it is ready, then what it may do, one line a try, and waits. A
- * FIFO stands in for the pipe.
+ * Stands in for the program in its own service: says that it is ready, then what it may do, one line a try, and waits.
+ * A FIFO stands in for the pipe.
  */
 #include <errno.h>
 #include <fcntl.h>

@@ -1,6 +1,6 @@
 /**
- * This machine, to be thrown away: its whole file system under a layer of memory, in a chroot of a mount namespace of its
- * own. What is installed, configured or purged there is so for real, and is gone afterwards.
+ * This machine, to be thrown away: its whole file system under a layer of memory, in a chroot of a mount namespace of
+ * its own. What is installed, configured or purged there is so for real, and is gone afterwards.
  */
 import { spawn } from 'node:child_process'
 import { mkdtempSync, rmSync } from 'node:fs'

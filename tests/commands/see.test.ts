@@ -161,7 +161,8 @@ forPeople('list', (artefact) => {
     const owners = Array.from({ length: 1000 }, (_, i) => Buffer.from(`client-${i}`) as Uint8Array as ClientOwner)
     for (const owner of owners)
       symlinkSync(recordLine(owner, { session: false, recorded: 1 }), join(old, recordName(owner)))
-    // Looking at a directory takes a while, so that records move between two looks: by one rename, as an upcall does it.
+    // Looking at a directory takes a while, so that records move between two looks: by one rename, as an upcall does
+    // it.
     const slow = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'inject=getdents64:delay_enter=200000']
     let looking = true
     const look = inForeground(

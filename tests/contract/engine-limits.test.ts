@@ -1,7 +1,9 @@
 /**
- * The limits of what an upcall runs on: memory, stack, descriptors, and words, files and directories as large as they get.
+ * The limits of what an upcall runs on: memory, stack, descriptors, and words, files and directories as large as they
+ * get.
  *
- * Whatever there is too little or too much of: no status 0 that is not true, no hang, and a line wherever one can be written.
+ * Whatever there is too little or too much of: no status 0 that is not true, no hang, and a line wherever one can be
+ * written.
  */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'

@@ -1,4 +1,7 @@
-/** What a person types is understood in one way, and a result that can't be given is a failure, with one line and its status. */
+/**
+ * What a person types is understood in one way, and a result that can't be given is a failure, with one line and its
+ * status.
+ */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync } from 'node:fs'

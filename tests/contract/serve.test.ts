@@ -1,6 +1,6 @@
 /**
- * `serve` at a pipe whose other end is acted (tests/support/pipe): what it answers, and what a kernel, an admin and other
- * daemons may do to it. Kills are for tests/proof/pipe-kill-points.
+ * `serve` at a pipe whose other end is acted (tests/support/pipe): what it answers, and what a kernel, an admin and
+ * other daemons may do to it. Kills are for tests/proof/pipe-kill-points.
  */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'

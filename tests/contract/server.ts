@@ -150,9 +150,9 @@ export function eachArtefact(title: string, specify: (artefact: Artefact) => voi
 }
 
 /**
- * A specification of commands for people. They are one script for Node, people.cjs, to which either program hands on (the
- * executable by execve, the bundle by require): what holds of it by way of the executable holds by way of the bundle, which is
- * asked alone where there is no executable, or with ARTEFACT=bundle.
+ * A specification of commands for people. They are one script for Node, people.cjs, to which either program hands on
+ * (the executable by execve, the bundle by require): what holds of it by way of the executable holds by way of the
+ * bundle, which is asked alone where there is no executable, or with ARTEFACT=bundle.
  */
 export function forPeople(title: string, specify: (artefact: Artefact) => void): void {
   for (const artefact of artefacts().slice(0, 1)) specifyFor(artefact, title, specify)

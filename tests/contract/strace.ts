@@ -48,8 +48,8 @@ export async function traced(
 const regular = 'openat,readlink,readlinkat,symlink,symlinkat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,fsync'
 
 /**
- * Starts an upcall that is stopped right before one of its calls, and waits until it is. Which call comes before that one is
- * seen in a twin: the same upcall on a copy of the server.
+ * Starts an upcall that is stopped right before one of its calls, and waits until it is. Which call comes before that
+ * one is seen in a twin: the same upcall on a copy of the server.
  * @param at by the name that POSIX gave the call first, counted with the one that takes a directory.
  * @returns wakes it; how it ended.
  */
@@ -90,8 +90,9 @@ export const isCall = (text: string, call: string, name: string): boolean =>
   new RegExp(`^${call}(?:at)?\\(`).test(text) && new RegExp(`[/"]${name}"(?:, 0)?\\) += 0`).test(text)
 
 /**
- * The barriers of an upcall: what was synced, as paths below the state directory. Less the kernel's own tracker's directory: a
- * machine may have one (nfs-kernel-server makes it), and it is synced where something may have gone from it.
+ * The barriers of an upcall: what was synced, as paths below the state directory. Less the kernel's own tracker's
+ * directory: a machine may have one (nfs-kernel-server makes it), and it is synced where something may have gone from
+ * it.
  */
 export const barriers = (s: Server, calls: readonly Call[]): string[] =>
   calls

@@ -1,4 +1,7 @@
-/* Receives datagrams, for the tests of connect(): datagrams NAME ('@' first: a name without a file). A line says that it listens; then each message is one. */
+/*
+ * Receives datagrams, for the tests of connect(): datagrams NAME ('@' first: a name without a file). A line says that
+ * it listens; then each message is one.
+ */
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>

@@ -1,4 +1,6 @@
-/** Runs in the engine: what is promised of the calls, a line each, with all that is wrong; the room is the first word. */
+/**
+ * Runs in the engine: what is promised of the calls, a line each, with all that is wrong; the room is the first word.
+ */
 import { bytesOf } from '../../lib/bytes.ts'
 import { host } from '../../lib/syscalls/host.ts'
 import { promises } from './calls.ts'

@@ -12,7 +12,9 @@ export const exported = '/srv/export'
 const address = '10.0.0.1'
 const parameter = '/sys/module/nfsd/parameters/cltrack_prog'
 
-/** Seconds. Grace is long, so that a loaded machine reclaims in time; stories that don't wait for its end cut it short. */
+/**
+ * Seconds. Grace is long, so that a loaded machine reclaims in time; stories that don't wait for its end cut it short.
+ */
 export const lease = 10
 export const grace = 20
 
@@ -57,7 +59,9 @@ export interface Server {
   readonly errors: () => Promise<string[]>
 }
 
-/** Things a guest needs once, whether it serves or is a client. A card is bridged to the clients, or leads to the host. */
+/**
+ * Things a guest needs once, whether it serves or is a client. A card is bridged to the clients, or leads to the host.
+ */
 export async function prepare(
   guest: Guest,
   {

@@ -71,9 +71,9 @@ export async function claimHeld(
 }
 
 /**
- * Through the pipe the kernel records an NFSv4.0 client when it confirms an open, and a reclaim confirms nothing: who has
- * only reclaimed is not known at the restart after that, with nfsdcld neither. No lock is ever given to two: what is lost
- * is known to be lost.
+ * Through the pipe the kernel records an NFSv4.0 client when it confirms an open, and a reclaim confirms nothing: who
+ * has only reclaimed is not known at the restart after that, with nfsdcld neither. No lock is ever given to two: what
+ * is lost is known to be lost.
  */
 export const reclaimsTwice = (server: Pick<Server, 'tracker'>, { version }: Client): boolean =>
   server.tracker === 'helper' || version !== '4.0'

@@ -1,8 +1,10 @@
-// The three ways in which a server's clients are tracked here, and how the kernel is watched while it asks: an upcall is a
-// program that it runs, a message goes through the pipe of rpc_pipefs to a process that holds it open.
+// The three ways in which a server's clients are tracked here, and how the kernel is watched while it asks: an upcall
+// is a program that it runs, a message goes through the pipe of rpc_pipefs to a process that holds it open.
 import type { Upcall } from './upcalls.ts'
 
-/** `helper`: the kernel runs a program. `serve`: ours holds the pipe. `nfsdcld`: nfs-utils' daemon does, as a control. */
+/**
+ * `helper`: the kernel runs a program. `serve`: ours holds the pipe. `nfsdcld`: nfs-utils' daemon does, as a control.
+ */
 export const trackers = ['helper', 'serve', 'nfsdcld'] as const
 export type Tracker = (typeof trackers)[number]
 
@@ -57,9 +59,9 @@ const result = /-(\d+)\s+\[\d+\].*: taken: \([^)]*\) result=(-?\d+)/
 const writer = /-(\d+)\s+\[\d+\]/
 
 /**
- * The messages as upcalls: a start's is an `init`, and each name that it is told is a `named`. A message that the kernel
- * queues again, because whoever had it died, is one. What the kernel refuses was not said: newer ones take nothing before
- * a message is read whole.
+ * The messages as upcalls: a start's is an `init`, and each name that it is told is a `named`. A message that the
+ * kernel queues again, because whoever had it died, is one. What the kernel refuses was not said: newer ones take
+ * nothing before a message is read whole.
  */
 export function messagesIn(trace: string): Upcall[] {
   const messages: (Upcall | undefined)[] = []

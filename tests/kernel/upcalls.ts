@@ -40,8 +40,8 @@ export function upcallsIn(trace: string): Upcall[] {
     } else if (event === 'answered') {
       const asked = open.get(pid)
       const upcall = asked === undefined ? undefined : upcalls[asked]
-      // A wait status: a signal is in its first byte, the exit status in its second. Negative is the kernel's own failure
-      // to run anything.
+      // A wait status: a signal is in its first byte, the exit status in its second. Negative is the kernel's own
+      // failure to run anything.
       const status = Number(/status=(-?\d+)/.exec(rest)?.[1])
       const told = status < 0 ? status : (status & 127) === 0 ? status >> 8 : killed + (status & 127)
       if (asked !== undefined && upcall !== undefined) upcalls[asked] = { ...upcall, status: told }

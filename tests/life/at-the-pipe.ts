@@ -1,9 +1,10 @@
 /**
- * The part of a life in which the kernel asks at the pipe: an acted kernel's end, and `serve`, which comes and goes. What is
- * due is the oracle's to say, by the pipe's contract (docs/pipe.md):
+ * The part of a life in which the kernel asks at the pipe: an acted kernel's end, and `serve`, which comes and goes.
+ * What is due is the oracle's to say, by the pipe's contract (docs/pipe.md):
  *
  * * the list at GraceStart is exactly who may reclaim, each once, but for names that mean something else to the kernel;
- * * a client of NFSv4.0 that only reclaims says nothing, so there is no act for it, and it is forgotten when grace ends;
+ * * a client of NFSv4.0 that only reclaims says nothing, so there is no act for it, and it is forgotten when grace
+ *   ends;
  * * a Create says nothing of sessions; a principal that was told stays until another is told, or the client is gone;
  * * a list that is empty has the kernel say at once that grace is over;
  * * version 0 asks by Check, which is the client's record.

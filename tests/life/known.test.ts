@@ -1,4 +1,7 @@
-/** Lives that once broke the rule, told as the kernel and people tell them: what a random life finds again only now and then. */
+/**
+ * Lives that once broke the rule, told as the kernel and people tell them: what a random life finds again only now and
+ * then.
+ */
 import { describe, it } from 'node:test'
 import { artefacts } from '../support/artefacts.ts'
 import type { Act, Life } from './life.ts'

@@ -13,8 +13,9 @@ import { play } from './play.ts'
 const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 31)
 
 /**
- * What fits into half a minute on a small machine. On a busier one time runs out first; RUNS lifts that limit. The rule is the same
- * modules in both: few lives show that Node carries it out, each of which costs it as much as ten the executable.
+ * What fits into half a minute on a small machine. On a busier one time runs out first; RUNS lifts that limit. The rule
+ * is the same modules in both: few lives show that Node carries it out, each of which costs it as much as ten the
+ * executable.
  */
 const limits = ({ name }: Artefact): { numRuns: number; interruptAfterTimeLimit?: number } =>
   'RUNS' in process.env

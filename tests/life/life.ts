@@ -5,7 +5,9 @@ import type { Owner, Session } from './oracle.ts'
 
 export type Act =
   | { readonly act: 'start'; readonly word: 'start' | 'init'; readonly bootTime: boolean }
-  /** A start that is killed in its first barrier, or finds no place to write to. The kernel goes on without a tracker. */
+  /**
+   * A start that is killed in its first barrier, or finds no place to write to. The kernel goes on without a tracker.
+   */
   | { readonly act: 'failed start'; readonly how: 'killed' | 'no place'; readonly bootTime: boolean }
   | {
       readonly act: 'create'
@@ -32,8 +34,8 @@ export type Act =
   | { readonly act: 'expire' | 'allow' | 'import'; readonly who: number }
   | { readonly act: 'prune' | 'verify' | 'export' }
   /**
-   * An instance of the server that asks at the pipe. Version 0: its list has been refused. `killed`: how many milliseconds
-   * after GraceStart `serve` is killed, to be started again.
+   * An instance of the server that asks at the pipe. Version 0: its list has been refused. `killed`: how many
+   * milliseconds after GraceStart `serve` is killed, to be started again.
    */
   | { readonly act: 'start at the pipe'; readonly version: 0 | 1 | 2; readonly killed: number | undefined }
   /** `serve` ends, with messages for everybody queued at the moment, if that is said; another one comes. */
@@ -154,7 +156,9 @@ const afterGrace = mixed(
 const several = (act: fc.Arbitrary<Act>, maxLength: number): fc.Arbitrary<readonly Act[]> =>
   fc.array(act, { maxLength, size: 'max' })
 
-/** One server instance: it starts, clients come and go, grace ends in one of the ways it can, and life goes on or stops. */
+/**
+ * One server instance: it starts, clients come and go, grace ends in one of the ways it can, and life goes on or stops.
+ */
 const instance: fc.Arbitrary<readonly Act[]> = fc
   .tuple(
     several(clock, 1),

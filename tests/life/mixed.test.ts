@@ -1,7 +1,7 @@
 /**
- * Random lives of a server that asks by upcalls in one instance and at the pipe in the next, on one state directory, held
- * against the reclaim rule. They cost a few hundred milliseconds each, so few are lived at a time: SEED=<number> repeats a run,
- * RUNS=<number> sets how many.
+ * Random lives of a server that asks by upcalls in one instance and at the pipe in the next, on one state directory,
+ * held against the reclaim rule. They cost a few hundred milliseconds each, so few are lived at a time: SEED=<number>
+ * repeats a run, RUNS=<number> sets how many.
  */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'

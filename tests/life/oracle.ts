@@ -4,9 +4,9 @@
  *   a client may reclaim if and only if it was active at the end of the most recent full instance,
  *   or became active in a later partial one.
  *
- * Before any instance was full, "the beginning" stands in the place of the full one: no grace period has ended, so nothing
- * that conflicts can have been granted. An instance that ran without a tracker may have granted anything: after it nobody
- * may reclaim.
+ * Before any instance was full, "the beginning" stands in the place of the full one: no grace period has ended, so
+ * nothing that conflicts can have been granted. An instance that ran without a tracker may have granted anything: after
+ * it nobody may reclaim.
  *
  * Sets in memory: no files, no times, no names. It was written from the rule and the contract, not from the helper,
  * so that the two can disagree.
@@ -57,7 +57,10 @@ export interface Memory {
   readonly principals: Map<Owner, string>
   /** Whom the kernel's own tracker knows: until grace is over they may reclaim as well. */
   readonly legacy: Set<Owner>
-  /** Whether somebody may have been there in this instance who never says that it is done: without a session, or known to the kernel's own tracker only. */
+  /**
+   * Whether somebody may have been there in this instance who never says that it is done: without a session, or known
+   * to the kernel's own tracker only.
+   */
   sawSilent: boolean
   /** The instance that runs without a tracker, if one does, by what the kernel called it. */
   untracked: { readonly bootTime: string | undefined } | undefined
@@ -139,7 +142,8 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
     }
     case 'failed start': {
       const { untracked } = memory
-      // Another start of the server means that the untracked instance before it has run; no later name makes up for that.
+      // Another start of the server means that the untracked instance before it has run; no later name makes up for
+      // that.
       memory.untracked =
         untracked === undefined || isSameStart(untracked, event)
           ? { bootTime: event.bootTime }
@@ -230,7 +234,9 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
 
 const nobodyNext = ({ untracked, doubtful }: Memory): boolean => untracked !== undefined || doubtful
 
-/** Kernels 6.8 to 6.13 call `init` twice for one start of the server, and call it the same: no server ran in between. */
+/**
+ * Kernels 6.8 to 6.13 call `init` twice for one start of the server, and call it the same: no server ran in between.
+ */
 const isSameStart = (
   { bootTime }: { readonly bootTime: string | undefined },
   next: { readonly bootTime: string | undefined },
@@ -252,13 +258,16 @@ function completeGrace(memory: Memory): void {
 }
 
 /**
- * Who is named to a kernel that asks for a list: whoever may reclaim, but for names that it takes for something else. It has no name of
- * no bytes, and one that begins with `hash:` means another client to it (nfs4recover.c).
+ * Who is named to a kernel that asks for a list: whoever may reclaim, but for names that it takes for something else.
+ * It has no name of no bytes, and one that begins with `hash:` means another client to it (nfs4recover.c).
  */
 export const namedAtStart = ({ reclaimable }: Memory): Owner[] =>
   [...reclaimable].filter((owner) => owner !== '' && !owner.startsWith(Buffer.from('hash:').toString('hex')))
 
-/** Who may reclaim at the next start, if nothing else happens before. `legacy` are known by the MD5 of their owners only. */
+/**
+ * Who may reclaim at the next start, if nothing else happens before. `legacy` are known by the MD5 of their owners
+ * only.
+ */
 export const reclaimableAtNextStart = (memory: Memory): Owner[] =>
   nobodyNext(memory) ? [] : [...new Set([...(memory.full ? [] : memory.reclaimable), ...memory.active.keys()])]
 

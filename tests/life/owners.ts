@@ -1,4 +1,6 @@
-/** Client owners as the network may bring them, and both dialects' spelling of them. Bytes are held as lowercase hex. */
+/**
+ * Client owners as the network may bring them, and both dialects' spelling of them. Bytes are held as lowercase hex.
+ */
 import { createHash } from 'node:crypto'
 import fc from 'fast-check'
 import type { Owner } from './oracle.ts'
@@ -39,7 +41,9 @@ export function readable(it: Owner): string {
 const long = 'Linux NFSv4.2 '.padEnd(1024, 'x')
 const digest = (text: string, how: 'hex' | 'base64url'): string => createHash('sha256').update(text).digest(how)
 
-/** Owners that something naive would take for each other, or for a part of its own files. One family plays in one life. */
+/**
+ * Owners that something naive would take for each other, or for a part of its own files. One family plays in one life.
+ */
 const families: readonly (readonly Owner[])[] = [
   ['Linux NFSv4.0 ada/192.0.2.1', 'Linux NFSv4.1 bob', 'Linux NFSv4.2 eve'],
   ['', '.', '..', '../../x'],

@@ -338,7 +338,10 @@ const graceStart = (bootTime: string | undefined): Environment =>
 const run = (world: World, words: readonly string[], env: Environment): Promise<Ending> =>
   asKernel(world.artefact, [...settings(world.machine), ...words], { ...env, ...clockAt(world.wallClock) })
 
-/** One upcall. What the kernel's file read before decides whether a missed grace end heals; what it reads after is held too. */
+/**
+ * One upcall. What the kernel's file read before decides whether a missed grace end heals; what it reads after is held
+ * too.
+ */
 export async function upcall(world: World, words: readonly string[], env: Environment, event: Event): Promise<void> {
   const before = endGraceReads(world)
   const verdict = judge(world.memory, event, before === 'Y')

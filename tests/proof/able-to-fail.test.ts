@@ -1,4 +1,6 @@
-/** Techniques that have no failing control of their own, tried on a helper that is broken on purpose: each must fail. */
+/**
+ * Techniques that have no failing control of their own, tried on a helper that is broken on purpose: each must fail.
+ */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'

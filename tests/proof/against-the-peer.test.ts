@@ -1,9 +1,9 @@
 /**
- * Against nfsdcltrack: the same random upcalls for both, each told the same boot times. A verdict that differs is a bug of
- * ours, unless all happens in one second.
+ * Against nfsdcltrack: the same random upcalls for both, each told the same boot times. A verdict that differs is a bug
+ * of ours, unless all happens in one second.
  *
- * The peer compares the seconds of its clock with the boot time, so its clock goes forward by ten seconds an upcall, by a
- * shim: its known faults with clocks and with events in one second are tests/proof/clocks.test.ts's business.
+ * The peer compares the seconds of its clock with the boot time, so its clock goes forward by ten seconds an upcall, by
+ * a shim: its known faults with clocks and with events in one second are tests/proof/clocks.test.ts's business.
  */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'

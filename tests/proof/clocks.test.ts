@@ -1,7 +1,7 @@
 /**
  * Clocks: whatever the wall clock says, and however it jumps, the verdicts are those of the rule, which knows no time.
- * The sequences are those in which nfsdcltrack, which compares seconds, drops a client, keeps a stale one, or ends grace
- * while somebody still has to reclaim.
+ * The sequences are those in which nfsdcltrack, which compares seconds, drops a client, keeps a stale one, or ends
+ * grace while somebody still has to reclaim.
  */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'

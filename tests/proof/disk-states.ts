@@ -5,8 +5,8 @@
  * subset, in the order of none: all of them were in its cache right before that flush, and a cache is written back as a
  * disk pleases. A write of several blocks may also be torn between them.
  *
- * Each moment is looked at with nothing of its cache, with all of it, with each beginning of it (as if the disk wrote in
- * order), and with subsets that are drawn by lot.
+ * Each moment is looked at with nothing of its cache, with all of it, with each beginning of it (as if the disk wrote
+ * in order), and with subsets that are drawn by lot.
  */
 import { createHash } from 'node:crypto'
 import type { Entry, Write } from './log-writes.ts'
@@ -70,7 +70,10 @@ interface Contents {
   readonly digest: (cached?: readonly Write[]) => string
 }
 
-/** A disk's digest that is kept up to date write by write: the sum, without carry, of what its sectors differ by from the original. */
+/**
+ * A disk's digest that is kept up to date write by write: the sum, without carry, of what its sectors differ by from
+ * the original.
+ */
 function contentsOf(original: Original): Contents {
   const sectors = new Map<number, bigint>()
   let sum = 0n

@@ -47,7 +47,10 @@ import {
   setGrace,
 } from './verdicts.ts'
 
-/** All of them on the executable; on the bundle, whose code is the same and whose start is slow, the two that differ most. */
+/**
+ * All of them on the executable; on the bundle, whose code is the same and whose start is slow, the two that differ
+ * most.
+ */
 const errorsFor = ({ name }: Artefact): readonly string[] =>
   inPart || name === 'bundle' ? ['EIO', 'ENOSPC'] : ['EIO', 'ENOSPC', 'EDQUOT', 'EROFS', 'EMFILE']
 /** No room and no right to write: a known client is not refused for these (lib/events/check.ts). */
@@ -207,7 +210,9 @@ describe('a full disk', { skip: executable === undefined }, () => {
   })
 })
 
-/** A btrfs as small as the loop disks' has next to no room for its own trees, and may refuse anything: not for these. */
+/**
+ * A btrfs as small as the loop disks' has next to no room for its own trees, and may refuse anything: not for these.
+ */
 async function liveOnFull(artefact: Artefact, fileSystem: FileSystem): Promise<Row> {
   const disk = newDisk(fileSystem, fileSystem === 'btrfs' ? 'usual' : 'smallest')
   try {

@@ -1,6 +1,6 @@
 /**
- * What the techniques counted, for docs/reliability.md (`npm run report:proof`). Written by full runs only: a part of the
- * proof must not overwrite the figures of the whole.
+ * What the techniques counted, for docs/reliability.md (`npm run report:proof`). Written by full runs only: a part of
+ * the proof must not overwrite the figures of the whole.
  */
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

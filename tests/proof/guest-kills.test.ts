@@ -1,10 +1,10 @@
 /**
- * The whole machine dies: an emulated one, killed without a word while its upcalls are being acknowledged, and booted again
- * on the same disks, many times. Each boot asks, under the guest's own kernel, what was kept.
+ * The whole machine dies: an emulated one, killed without a word while its upcalls are being acknowledged, and booted
+ * again on the same disks, many times. Each boot asks, under the guest's own kernel, what was kept.
  *
- * QEMU writes through the host's page cache (cache=writeback), which outlives it: so nothing is lost that the guest's disk
- * has completed, and everything is that was still in the guest's memory. What a disk does with what was not flushed is
- * power-cuts-log-writes' to see.
+ * QEMU writes through the host's page cache (cache=writeback), which outlives it: so nothing is lost that the guest's
+ * disk has completed, and everything is that was still in the guest's memory. What a disk does with what was not
+ * flushed is power-cuts-log-writes' to see.
  */
 import assert from 'node:assert/strict'
 import { rmSync } from 'node:fs'
@@ -26,7 +26,10 @@ const kills = inPart ? 1 : 10
 /** Upcalls that each life makes in one boot before the power may go. */
 const least = 6
 
-/** Ext4 commits every five seconds, which under emulation are few upcalls: that must not do what a helper has left undone. */
+/**
+ * Ext4 commits every five seconds, which under emulation are few upcalls: that must not do what a helper has left
+ * undone.
+ */
 const withoutHelp = { ext4: 'commit=300', xfs: 'defaults' } as const
 
 /** A life on a disk of its own. */
@@ -86,7 +89,8 @@ describe('a machine is killed while it acknowledges', { skip: !hasExecutable || 
       const someKill = (): Kill => ({ after: least, midst: dice() < 0.5 ? 0 : dice() * 1000 })
       for (let kill = 0; kill < kills; kill++) await oneBoot(lives, tallies, someKill())
       await oneBoot(lives, tallies, onlyAsks)
-      // Controls may be lucky: on a slow machine the journal commits by itself before the kill. All are killed once more then.
+      // Controls may be lucky: on a slow machine the journal commits by itself before the kill. All are killed once
+      // more then.
       for (let more = 0; more < mostMore && tallies.slice(2).every(({ broken }) => broken.length === 0); more++) {
         await oneBoot(lives, tallies, someKill())
         await oneBoot(lives, tallies, onlyAsks)
@@ -128,7 +132,10 @@ interface Kill {
   readonly midst: number
 }
 
-/** Boots, asks, lives on, and is killed when every life has had so many upcalls acknowledged: at once, or `midst` ms later. */
+/**
+ * Boots, asks, lives on, and is killed when every life has had so many upcalls acknowledged: at once, or `midst` ms
+ * later.
+ */
 async function oneBoot(lives: readonly Life[], tallies: readonly Tally[], { after, midst }: Kill): Promise<void> {
   await inGuest(
     lives.map(({ disk }) => disk.image),

@@ -1,6 +1,6 @@
 /**
- * Upcalls on a disk of an emulated machine, under a kernel of its own: tests/kernel/guest.ts. They are run by a shell of
- * the guest, as nfsd runs them, but for the descriptors and for the options that keep them to their disk.
+ * Upcalls on a disk of an emulated machine, under a kernel of its own: tests/kernel/guest.ts. They are run by a shell
+ * of the guest, as nfsd runs them, but for the descriptors and for the options that keep them to their disk.
  */
 import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -10,7 +10,9 @@ import { image } from '../kernel/image.ts'
 import type { Event } from '../life/oracle.ts'
 import { upcallFor } from './scenarios.ts'
 
-/** A helper as it is in a guest, with the options that keep it to a disk: `-f -s DIR`, which both understand, and more. */
+/**
+ * A helper as it is in a guest, with the options that keep it to a disk: `-f -s DIR`, which both understand, and more.
+ */
 export interface Subject {
   readonly program: string
   readonly options: string

@@ -1,8 +1,8 @@
 /**
  * Hostile input: words, environment, configuration, and every file of the state directory, out of a seed.
  *
- * Whatever they are: no crash, no hang, no status but the documented ones, no stranger let in, nothing touched outside the
- * state directory, and no byte on a terminal that is not printable.
+ * Whatever they are: no crash, no hang, no status but the documented ones, no stranger let in, nothing touched outside
+ * the state directory, and no byte on a terminal that is not printable.
  */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -48,7 +48,9 @@ interface Judged {
   readonly wrong: readonly string[]
 }
 
-/** Cases out of a seed, each on a fresh copy of one server's state; nothing around the state directory may be touched. */
+/**
+ * Cases out of a seed, each on a fresh copy of one server's state; nothing around the state directory may be touched.
+ */
 async function byLot(
   technique: string,
   cases: number,
@@ -152,7 +154,8 @@ describe('a state directory by lot', { skip: executable === undefined }, () => {
             wrong.push('a stranger may reclaim')
           if (event.event === 'start') last = said
         }
-        // Others could have written to it, a newer program says that it has, or there is no directory to write to: then it is refused until somebody mends it.
+        // Others could have written to it, a newer program says that it has, or there is no directory to write to: then
+        // it is refused until somebody mends it.
         const isNewer = done.some((what) => what.startsWith('v4clients/format-3 '))
         const isUsable =
           !isOthers &&

@@ -3,8 +3,8 @@
  *
  * After each kill the state must mean what it meant before the upcall, or after it, and nothing else; the upcall
  * repeated must succeed without waiting for the dead, and then everything must be as after it. How much longer than
- * usual it took is a figure: on a busy machine no time is a verdict. A kill does not see a missing fsync, since the page
- * cache survives it: the power cuts do.
+ * usual it took is a figure: on a busy machine no time is a verdict. A kill does not see a missing fsync, since the
+ * page cache survives it: the power cuts do.
  */
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
@@ -42,7 +42,9 @@ import {
 } from './verdicts.ts'
 
 const rows: Row[] = []
-/** Longer than this over the usual, ms, is measured again: a busy machine is slow now and then, a wait comes every time. */
+/**
+ * Longer than this over the usual, ms, is measured again: a busy machine is slow now and then, a wait comes every time.
+ */
 const repeatMs = 100
 const attempts = inPart ? 1 : 10
 
@@ -198,8 +200,8 @@ async function killEverywhere(
 }
 
 /**
- * A start died, and the machine lives: the kernel runs this instance without us. After it nobody may reclaim, unless the
- * kernel asks for the same start once more. @returns what is wrong.
+ * A start died, and the machine lives: the kernel runs this instance without us. After it nobody may reclaim, unless
+ * the kernel asks for the same start once more. @returns what is wrong.
  */
 async function ranUntracked(
   artefact: Artefact,

@@ -1,8 +1,9 @@
 /**
- * Upcalls that ran at once: is there an order of them, which respects what was over before what began, in which the rule
- * gives every status that was given?
+ * Upcalls that ran at once: is there an order of them, which respects what was over before what began, in which the
+ * rule gives every status that was given?
  *
- * Clients do not know of each other, so each is judged alone, together with the starts and ends of grace that all share.
+ * Clients do not know of each other, so each is judged alone, together with the starts and ends of grace that all
+ * share.
  */
 import { blank, judge, remember, type Event, type Memory, type Owner } from '../life/oracle.ts'
 

@@ -1,6 +1,6 @@
 /**
- * Real file systems on images in memory, mounted through loop devices; and the image as it was at one moment, mounted as
- * after a power cut. Needs root, and the file systems' tools.
+ * Real file systems on images in memory, mounted through loop devices; and the image as it was at one moment, mounted
+ * as after a power cut. Needs root, and the file systems' tools.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'

@@ -1,6 +1,6 @@
 /**
- * The helper, broken on purpose: a check that never fails proves nothing. Each mutant is the built program with one text
- * replaced; that the text was there is asserted, so that no mutant silently is the original.
+ * The helper, broken on purpose: a check that never fails proves nothing. Each mutant is the built program with one
+ * text replaced; that the text was there is asserted, so that no mutant silently is the original.
  */
 import { execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
@@ -184,7 +184,10 @@ export function subjects(): readonly Artefact[] {
   return [mutant(name as Mutant, directory)]
 }
 
-/** What asks about the state that a subject left: the meaning of a state directory is one for both artefacts, and Node is slow to start. */
+/**
+ * What asks about the state that a subject left: the meaning of a state directory is one for both artefacts, and Node
+ * is slow to start.
+ */
 export const quickest = (subject: Artefact): Artefact =>
   subject.name === 'bundle' ? (artefacts().find(({ name }) => name === 'executable') ?? subject) : subject
 

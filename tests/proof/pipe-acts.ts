@@ -1,8 +1,8 @@
 /**
- * What happens at the pipe, in every state that matters, as events of the protocol: one table for kills and failing calls. A
- * daemon is run under strace(1) on a pipe whose other end is acted (tests/support/pipe), is killed or disturbed, and another
- * takes its place; what both did is judged by the rule (tests/life/oracle.ts), through the pipe alone. So any daemon can
- * be judged, nfsdcld too.
+ * What happens at the pipe, in every state that matters, as events of the protocol: one table for kills and failing
+ * calls. A daemon is run under strace(1) on a pipe whose other end is acted (tests/support/pipe), is killed or
+ * disturbed, and another takes its place; what both did is judged by the rule (tests/life/oracle.ts), through the pipe
+ * alone. So any daemon can be judged, nfsdcld too.
  */
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync } from 'node:fs'
@@ -210,7 +210,9 @@ export async function lived(bench: Bench, subject: Subject, events: readonly Pip
   })
 }
 
-/** A server that runs: the last start in a state directory was its, so that is made to say that it asked at this pipe. */
+/**
+ * A server that runs: the last start in a state directory was its, so that is made to say that it asked at this pipe.
+ */
 function goingOn(subject: Subject, { stateDir }: Machine, end: PipeEnd): Nfsd {
   const nfsd = runningNfsd(end, 2)
   if (subject.name !== 'serve') return nfsd
@@ -310,8 +312,8 @@ export interface Disturbed {
 }
 
 /**
- * Runs an act with a daemon that is killed or disturbed at a call. When it has died, another takes over; when it lives on,
- * it is killed as soon as all is answered, so that what is left is what it had made durable.
+ * Runs an act with a daemon that is killed or disturbed at a call. When it has died, another takes over; when it lives
+ * on, it is killed as soon as all is answered, so that what is left is what it had made durable.
  */
 export async function runAct(
   bench: Bench,

@@ -1,7 +1,8 @@
 /**
- * Calls that fail under `serve`: each one on the state directory, the run directory and the pipe's while messages are carried
- * out, one at a time. Every nfsd thread gets an answer; what was answered with 0 holds; nobody is named at the next start who
- * must not reclaim. Where a remove or an end of grace could not be recorded, nobody may be named at all, and the log says so.
+ * Calls that fail under `serve`: each one on the state directory, the run directory and the pipe's while messages are
+ * carried out, one at a time. Every nfsd thread gets an answer; what was answered with 0 holds; nobody is named at the
+ * next start who must not reclaim. Where a remove or an end of grace could not be recorded, nobody may be named at all,
+ * and the log says so.
  *
  * The daemon is killed as soon as all is answered: nothing may hang on its trying again.
  */
@@ -94,7 +95,10 @@ async function failEverywhere(
   return counted
 }
 
-/** Of a call that is counted by its name, one run may make one more before it: then an answer is struck. That run is not looked at. */
+/**
+ * Of a call that is counted by its name, one run may make one more before it: then an answer is struck. That run is not
+ * looked at.
+ */
 async function struckAt(run: () => Promise<Outcome>): Promise<Outcome> {
   for (let attempt = 0; ; attempt++) {
     const outcome = await run()

@@ -1,6 +1,6 @@
 /**
- * Kills at the pipe: the daemon dies at every system call from the moment a message reaches it until it waits for the next,
- * alone and with sixteen messages, and at every call of its own start; then another takes its place.
+ * Kills at the pipe: the daemon dies at every system call from the moment a message reaches it until it waits for the
+ * next, alone and with sixteen messages, and at every call of its own start; then another takes its place.
  *
  * After each kill every nfsd thread gets its answer, from the one or the other, and what the kernel is told at its next
  * start is what the rule says after all of these messages in the order of their xids: nothing that was acknowledged is
@@ -157,7 +157,8 @@ async function killEverywhere(
     counted.points++
     if (!outcome.died) counted.notFired++
     await judged(label, outcome)
-    // The second dies as well, before it changes something; as it looks round when it starts, other calls can't be counted.
+    // The second dies as well, before it changes something; as it looks round when it starts, other calls can't be
+    // counted.
     const second = seconds[counted.points % seconds.length]
     if (subject !== serve || act.act.length > 1 || !changes.has(call.name) || second === undefined) return
     counted.twice++
@@ -167,7 +168,9 @@ async function killEverywhere(
   return counted
 }
 
-/** Every call from the one in which the daemon waited for the first message to the one in which it waits for the next. */
+/**
+ * Every call from the one in which the daemon waited for the first message to the one in which it waits for the next.
+ */
 function pointsOf({ calls, firstOfMessage }: Outcome): Call[] {
   assert.ok(firstOfMessage >= 0, 'a message reached it')
   return calls.filter(({ result }, index) => index > 0 && result !== undefined)

@@ -1,6 +1,6 @@
 /**
- * A barrier fails, and then the power goes: each fsync of each upcall is told EIO in turn, every state that the disk may
- * hold then is made, and again when the upcall has been repeated and has succeeded.
+ * A barrier fails, and then the power goes: each fsync of each upcall is told EIO in turn, every state that the disk
+ * may hold then is made, and again when the upcall has been repeated and has succeeded.
  *
  * The failed fsync has made nothing durable, which is the least it may do; a later one of the same directory counts. (A
  * journalling file system that lost a directory's change would not let a later fsync succeed. That a later fsync of a

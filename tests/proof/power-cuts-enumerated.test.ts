@@ -1,6 +1,6 @@
 /**
- * Power cuts, all of them: the model of tests/proof/power-loss.ts says what a disk may hold at each moment of an upcall,
- * every such state is made, and the next start runs on it.
+ * Power cuts, all of them: the model of tests/proof/power-loss.ts says what a disk may hold at each moment of an
+ * upcall, every such state is made, and the next start runs on it.
  *
  * The trace begins at the first upcall of a scenario's life, so what earlier upcalls left unsynced may be lost as well.
  */
@@ -67,7 +67,9 @@ describe('the enumeration of power cuts can fail', { skip: executable === undefi
   })
 })
 
-/** Traces a scenario's life and asks about every state that a cut in its act may leave. Stops at `enough` violations. */
+/**
+ * Traces a scenario's life and asks about every state that a cut in its act may leave. Stops at `enough` violations.
+ */
 async function cutEverywhere(artefact: Artefact, scenario: Scenario, enough: number): Promise<Counted> {
   const cutter = cutterFor(artefact, scenario, enough)
   const { clients } = cutter

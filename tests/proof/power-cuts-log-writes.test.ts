@@ -1,10 +1,10 @@
 /**
- * Power cuts with a disk that has a cache. In an emulated machine, under a kernel of its own, the helper lives a random life
- * on a disk whose every write, flush and acknowledgement is logged (dm-log-writes). Here states that this disk can have been in
- * are made out of the log (disk-states.ts), mounted, and asked.
+ * Power cuts with a disk that has a cache. In an emulated machine, under a kernel of its own, the helper lives a random
+ * life on a disk whose every write, flush and acknowledgement is logged (dm-log-writes). Here states that this disk can
+ * have been in are made out of the log (disk-states.ts), mounted, and asked.
  *
- * It sees what no copy of an image sees: writes that were completed but not flushed are lost, come in another order, or are
- * torn. It does not see a disk that lies about its flushes.
+ * It sees what no copy of an image sees: writes that were completed but not flushed are lost, come in another order, or
+ * are torn. It does not see a disk that lies about its flushes.
  */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'

@@ -119,7 +119,8 @@ describe(
   'btrfs after a rename into a directory that was synced',
   { skip: executable === undefined || !fileSystems().includes('btrfs') },
   () => {
-    // What it does is why remove, in grace, syncs every instance: rename, fsync, unlink, fsync of the new directory only.
+    // What it does is why remove, in grace, syncs every instance: rename, fsync, unlink, fsync of the new directory
+    // only.
     it('brings the old name back after a power cut, though the new one was moved from it and is durably gone', () => {
       const disk = newDisk('btrfs')
       try {

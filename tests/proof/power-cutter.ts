@@ -1,6 +1,6 @@
 /**
- * A machine that lives through upcalls under strace, and beside it the model of its disk (tests/proof/power-loss.ts), which
- * follows call by call: at any moment the power can be cut, and every state that this may leave is asked about.
+ * A machine that lives through upcalls under strace, and beside it the model of its disk (tests/proof/power-loss.ts),
+ * which follows call by call: at any moment the power can be cut, and every state that this may leave is asked about.
  */
 import { settings, type Artefact, type Machine } from '../support/artefacts.ts'
 import type { Event, Owner } from '../life/oracle.ts'

@@ -6,8 +6,9 @@
  *   own, in any combination. A sync of one directory says nothing about another, nor about the entry it stands under.
  * - A file's bytes that were not synced are all there, missing, cut short, or zeros.
  * - What was synced is there.
- * Three things it does take from all three file systems: a symbolic link comes with its target; a renamed file is under its
- * old name, or the new one, or (btrfs) both, never under neither; and a name that was replaced by rename is never absent.
+ * Three things it does take from all three file systems: a symbolic link comes with its target; a renamed file is under
+ * its old name, or the new one, or (btrfs) both, never under neither; and a name that was replaced by rename is never
+ * absent.
  */
 import { random } from './figures.ts'
 import type { Call } from './trace.ts'
@@ -41,7 +42,9 @@ const inode = (kind: Inode['kind'], target = ''): Inode => ({ kind, target, entr
 export interface Disk {
   /** A call that succeeded. Calls outside `top` are nobody's business. */
   readonly apply: (call: Pick<Call, 'name' | 'text' | 'paths'>) => void
-  /** Every tree that a cut may leave now. `bounded` is called if there are more than the bound, and only some are given. */
+  /**
+   * Every tree that a cut may leave now. `bounded` is called if there are more than the bound, and only some are given.
+   */
   readonly afterCut: (bounded: () => void) => Generator<Tree>
 }
 
@@ -190,7 +193,10 @@ export function diskAt(top: string): Disk {
   }
 }
 
-/** What is only for people to look at: nothing reads it (lib/store/views.ts), so what a cut leaves of it makes no difference. */
+/**
+ * What is only for people to look at: nothing reads it (lib/store/views.ts), so what a cut leaves of it makes no
+ * difference.
+ */
 const isView = (name: string): boolean => /^(?:new_|old_)?boot_time(?:\.[0-9]+)?$/.test(name)
 
 function viewsIn(directory: Inode, found = new Set<Entry>(), seen = new Set<Inode>()): Set<Entry> {
@@ -202,7 +208,9 @@ function viewsIn(directory: Inode, found = new Set<Entry>(), seen = new Set<Inod
   return found
 }
 
-/** The places in a name's history that a cut can leave behind and that differ: one dead holder's lock is like another. */
+/**
+ * The places in a name's history that a cut can leave behind and that differ: one dead holder's lock is like another.
+ */
 function differing(name: string, { history, atLeast }: Entry): number[] {
   const options: number[] = []
   for (let at = history.length - 1; at >= atLeast; at--) {

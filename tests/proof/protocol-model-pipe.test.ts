@@ -1,4 +1,7 @@
-/** The model of tests/proof/protocol-model-pipe.ts, searched: `serve` has no fault, and rules that are wrong in one point show theirs. */
+/**
+ * The model of tests/proof/protocol-model-pipe.ts, searched: `serve` has no fault, and rules that are wrong in one
+ * point show theirs.
+ */
 import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
 import { inPart, report, seconds, type Row } from './figures.ts'

@@ -1,11 +1,11 @@
 /**
- * The model of protocol-model.ts at the pipe: the same two clients and one lock, but the kernel asks by messages, one at a
- * time, and a process answers them that may be killed between any two of its steps. What is written is in the cache until a
- * barrier; a crash of the machine loses that, or does not. Storage may fail, once. One instance may ask by the helper, the
- * next one at the pipe.
+ * The model of protocol-model.ts at the pipe: the same two clients and one lock, but the kernel asks by messages, one
+ * at a time, and a process answers them that may be killed between any two of its steps. What is written is in the
+ * cache until a barrier; a crash of the machine loses that, or does not. Storage may fail, once. One instance may ask
+ * by the helper, the next one at the pipe.
  *
- * A message is `queued`, `held` (its last byte is still in the pipe), or `read`. If its reader dies, a held one is queued
- * again, and one that was read waits for an answer for ever.
+ * A message is `queued`, `held` (its last byte is still in the pipe), or `read`. If its reader dies, a held one is
+ * queued again, and one that was read waits for an answer for ever.
  */
 import { and, blank, but, clients, known, other, ours, type Client, type Fault, type Store } from './protocol-model.ts'
 import { search, type Found, type Successor } from './search.ts'
@@ -161,7 +161,9 @@ export interface Limits {
   readonly failures: number
   /** Instances may ask by the helper. */
   readonly helper?: boolean
-  /** The server may start while no `serve` is there, which then comes and sees it; a start may find no reader for 30 s. */
+  /**
+   * The server may start while no `serve` is there, which then comes and sees it; a start may find no reader for 30 s.
+   */
   readonly untracked?: boolean
 }
 

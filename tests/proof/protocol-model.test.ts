@@ -1,4 +1,7 @@
-/** The model of tests/proof/protocol-model.ts, searched: the helper's rules have no fault, and rules known to be wrong show theirs. */
+/**
+ * The model of tests/proof/protocol-model.ts, searched: the helper's rules have no fault, and rules known to be wrong
+ * show theirs.
+ */
 import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
 import { inPart, report, seconds, type Row } from './figures.ts'

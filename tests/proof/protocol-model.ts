@@ -4,8 +4,8 @@
  * reachable state is visited, up to a bound on crashes; the shortest way to a fault is the answer.
  *
  * Two ghosts judge, and no rule can see them. A client's lock is `valid` while neither its lease nor a grace period
- * that it did not reclaim in has ended; it is `tainted` once somebody else was granted the lock. A tainted lock reclaimed is
- * illegal; a valid one refused is a loss that need not be.
+ * that it did not reclaim in has ended; it is `tainted` once somebody else was granted the lock. A tainted lock
+ * reclaimed is illegal; a valid one refused is a loss that need not be.
  */
 import { search, type Found, type Successor } from './search.ts'
 
@@ -13,8 +13,8 @@ export type Client = 'A' | 'B'
 export const clients: readonly Client[] = ['A', 'B']
 
 /**
- * What is on the disk: facts about instances, which only grow, and who is recorded in which. Instances are numbered from 1.
- * A release of format 1 had two files in place of the facts.
+ * What is on the disk: facts about instances, which only grow, and who is recorded in which. Instances are numbered
+ * from 1. A release of format 1 had two files in place of the facts.
  */
 export interface Store {
   readonly format: 1 | 2
@@ -28,7 +28,10 @@ export interface Store {
   readonly records: readonly (readonly Client[])[]
   /** Whom the kernel's own tracker recorded. */
   readonly legacy: readonly Client[]
-  /** In the run directory, which a crash of the machine takes along: a start that has not become durable, by what the kernel called it. */
+  /**
+   * In the run directory, which a crash of the machine takes along: a start that has not become durable, by what the
+   * kernel called it.
+   */
   readonly mark: number | 'ran' | undefined
   /** Format 1. */
   readonly boot: number | undefined
@@ -431,8 +434,8 @@ function* successors(state: State, all: Rules, most: number, events: readonly Ev
       holder: undefined,
       leases: [],
     } as const
-    // While an upcall runs, only the machine can stop: the kernel waits. A reboot after an instance without a tracker, before a
-    // start has taken it into account, is not covered.
+    // While an upcall runs, only the machine can stop: the kernel waits. A reboot after an instance without a tracker,
+    // before a start has taken it into account, is not covered.
     const isNoted = upcall?.nothingProven === true && !store.untracked.includes(upcall.of - 1)
     if (tracked && !isNoted)
       yield { action: 'the machine crashes', to: { ...down, byHand: undefined, store: { ...store, mark: undefined } } }

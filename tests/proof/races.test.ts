@@ -1,6 +1,6 @@
 /**
- * Races: upcalls at once, one of them stopped after each of its calls while another runs, and holders of the lock that are
- * stopped, killed, and woken when somebody has passed them by.
+ * Races: upcalls at once, one of them stopped after each of its calls while another runs, and holders of the lock that
+ * are stopped, killed, and woken when somebody has passed them by.
  *
  * Right is what has an order: one in which the rule gives every status that was given, and what is recorded in the end.
  */
@@ -235,7 +235,8 @@ async function peerPair(): Promise<{ points: number; lost: number; waited: numbe
   const machine = machineAt(scratch())
   const peer = '/usr/sbin/nfsdcltrack'
   const store = join(machine.dir, 'store')
-  // Stopped inside a transaction, the check keeps the end of grace waiting; between them, where a pull request looks, it does not.
+  // Stopped inside a transaction, the check keeps the end of grace waiting; between them, where a pull request looks,
+  // it does not.
   const patience = inPart ? 20_000 : 2000
   const session = (given: string): Environment => ({ NFSDCLTRACK_CLIENT_HAS_SESSION: given })
   const words = (at: string, ...rest: readonly string[]): string[] => ['-f', '-s', at, ...rest]
@@ -381,13 +382,15 @@ async function storm(artefact: Artefact, width: number, upcalls: number, isDistu
         const { status, ms, stderr } = await call(artefact, machine, event, bootTime)
         if (/goes on without the lock/.test(stderr)) passed++
         times.push(ms)
-        // On a machine so busy that an upcall runs out of its 30 seconds, it may have happened or not, and has promised nothing.
+        // On a machine so busy that an upcall runs out of its 30 seconds, it may have happened or not, and has promised
+        // nothing.
         if (status === outOfTime) late++
         runs.push({ event, began, ended: clock(), status: status === outOfTime ? undefined : status })
         return
       }
       const { words, env } = upcallFor(event, bootTime)
-      // The first symbolic link is the lock: killed in the first call that removes something, it leaves the lock behind.
+      // The first symbolic link is the lock: killed in the first call that removes something, it leaves the lock
+      // behind.
       if (fault === 'SIGKILL') {
         const lockCall: Call = { name: 'unlinkat', nth: 1, thread: 0, text: '', paths: [], result: 0, injected: false }
         const { status } = await trace(artefact, [...settings(machine), ...words], env, {

@@ -255,7 +255,10 @@ export function memoryAfter(events: readonly Event[], from: Memory = blank(), gr
   return memory
 }
 
-/** What may be remembered when an upcall of a scenario ended without 0: what was before, what is after, or a step between. */
+/**
+ * What may be remembered when an upcall of a scenario ended without 0: what was before, what is after, or a step
+ * between.
+ */
 export function eitherWay({ grace }: Scenario, before: Memory, event: Event): Memory[] {
   // An end of grace that nobody told us is made up for first; before the barrier either may be on the disk alone.
   const healed =
@@ -282,8 +285,8 @@ export const legacyRecord = (machine: Machine, owner: Owner): string =>
   join(legacyTop(machine), createHash('md5').update(Buffer.from(owner, 'hex')).digest('hex'))
 
 /**
- * An event as the kernel spells it, or a person. `bootTime`: what the kernel calls the instance, which every create repeats.
- * `machine`: where the kernel's own tracker would have what it has.
+ * An event as the kernel spells it, or a person. `bootTime`: what the kernel calls the instance, which every create
+ * repeats. `machine`: where the kernel's own tracker would have what it has.
  */
 export function upcallFor(event: Event, bootTime?: string, machine?: Machine): Upcall {
   const graceStart: Environment = bootTime === undefined ? {} : { NFSDCLTRACK_GRACE_START: bootTime }

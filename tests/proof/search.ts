@@ -1,4 +1,7 @@
-/** A search of a model, breadth first: the shortest way to a fault, if there is one. States are values that JSON can tell apart. */
+/**
+ * A search of a model, breadth first: the shortest way to a fault, if there is one. States are values that JSON can
+ * tell apart.
+ */
 
 export interface Successor<State, Fault extends string> {
   readonly action: string

@@ -62,7 +62,9 @@ export async function live(
   return current
 }
 
-/** The longest that any upcall may take, on a machine however busy: none hangs. How quick they are is asked elsewhere. */
+/**
+ * The longest that any upcall may take, on a machine however busy: none hangs. How quick they are is asked elsewhere.
+ */
 export const patienceMs = 15_000
 
 /**
@@ -136,7 +138,9 @@ export async function futuresOf(
   return { ...ahead, graceDone: graceEnd, trouble }
 }
 
-/** How much is asked of a tree: every client's check as well, the life after the next start as well, or that start only. */
+/**
+ * How much is asked of a tree: every client's check as well, the life after the next start as well, or that start only.
+ */
 export type Depth = 'every check' | 'next life' | 'one start'
 const depthFor = (seen: number): Depth =>
   seen < 2 ? 'every check' : seen < 24 || seen % 8 === 0 ? 'next life' : 'one start'
@@ -171,8 +175,8 @@ export async function prepared(
 }
 
 /**
- * A start that died leaves a mark in the run directory (lib/store/untracked.ts), which costs the next start every client. Here
- * the machine died with it, and took that directory along.
+ * A start that died leaves a mark in the run directory (lib/store/untracked.ts), which costs the next start every
+ * client. Here the machine died with it, and took that directory along.
  */
 export const machineRestarts = ({ dir }: Machine): void => {
   rmSync(join(dir, 'run'), { recursive: true, force: true })

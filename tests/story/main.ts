@@ -52,7 +52,10 @@ async function main(): Promise<void> {
   if (tally.wrong.length > 0) process.exitCode = 1
 }
 
-/** The executable is what a server runs. Where it could not be built, and the build has said why, the Node bundle does the same job. */
+/**
+ * The executable is what a server runs. Where it could not be built, and the build has said why, the Node bundle does
+ * the same job.
+ */
 const choose = (): Artefact =>
   process.env['ARTEFACT'] === 'bundle' || !existsSync(executable.command[0] ?? '') ? bundle : executable
 
@@ -120,7 +123,10 @@ async function chapter(stage: Stage, title: string, story: () => Promise<void>):
   await story()
 }
 
-/** A recorded upcall, told to keep its hands off this machine's own /var/lib/nfs: a `gracedone` empties such directories. */
+/**
+ * A recorded upcall, told to keep its hands off this machine's own /var/lib/nfs: a `gracedone` empties such
+ * directories.
+ */
 function replayed({ words, env, status }: Recorded, { dir }: Machine): Upcall {
   const moved = Object.fromEntries(
     Object.entries(env).map(([name, value]) => [name, value.replace(/^\/var\/lib\/nfs/, dir)]),

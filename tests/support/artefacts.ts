@@ -29,7 +29,10 @@ const emulators: Readonly<Record<string, string>> = {
   s390x: 's390x',
 }
 
-/** EXECUTABLE_FOR=arm64 has the executable for another architecture tested (npm run build -- --arch=arm64), in an emulator. */
+/**
+ * EXECUTABLE_FOR=arm64 has the executable for another architecture tested (npm run build -- --arch=arm64), in an
+ * emulator.
+ */
 const foreign = process.env['EXECUTABLE_FOR'] ?? ''
 const emulator = foreign === '' ? [] : [`/usr/bin/qemu-${emulators[foreign] ?? foreign}-static`]
 
@@ -104,7 +107,9 @@ export interface Ending {
   readonly ms: number
 }
 
-/** What `env` and the shell say when there is nothing to run, or it is being written at the moment. No status of ours. */
+/**
+ * What `env` and the shell say when there is nothing to run, or it is being written at the moment. No status of ours.
+ */
 const notStarted: readonly number[] = [125, 126, 127]
 
 /** Longer than the helper may ever take. The kernel has no limit; a test must. */

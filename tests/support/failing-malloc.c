@@ -1,6 +1,6 @@
 /*
- * Linked into an executable for tests, has no memory to give at the allocation that FAIL_ALLOCATION numbers, and at all that
- * follow.
+ * Linked into an executable for tests, has no memory to give at the allocation that FAIL_ALLOCATION numbers, and at all
+ * that follow.
  */
 #include <stdbool.h>
 #include <stdlib.h>

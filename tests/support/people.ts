@@ -1,4 +1,6 @@
-/** What the tests of people's commands share: files beside a state directory, who may reclaim, exports, and terminals. */
+/**
+ * What the tests of people's commands share: files beside a state directory, who may reclaim, exports, and terminals.
+ */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'

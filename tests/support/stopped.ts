@@ -1,6 +1,6 @@
 /**
- * A process that is stopped (SIGSTOP) when it has made a call, for as long as a test wants: whatever is to happen meanwhile has
- * happened when it is woken, on a machine however busy.
+ * A process that is stopped (SIGSTOP) when it has made a call, for as long as a test wants: whatever is to happen
+ * meanwhile has happened when it is woken, on a machine however busy.
  */
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'

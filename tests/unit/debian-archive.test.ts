@@ -1,4 +1,6 @@
-/** From where the build and the kernel laboratory have packages of another suite: from where this machine has its own. */
+/**
+ * From where the build and the kernel laboratory have packages of another suite: from where this machine has its own.
+ */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { sourcesFor, type SourcesFile } from '../../lib/build/debian-archive.ts'

@@ -1,4 +1,6 @@
-/** What people read: every link leads somewhere, every file that is named exists, and the tables are the program's own. */
+/**
+ * What people read: every link leads somewhere, every file that is named exists, and the tables are the program's own.
+ */
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, resolve } from 'node:path'

@@ -1,2 +1,5 @@
-/** Stands in for `path` in an upcall: proper-lockfile resolves the state directory, which is resolved already (settings.ts). */
+/**
+ * Stands in for `path` in an upcall: proper-lockfile resolves the state directory, which is resolved already
+ * (settings.ts).
+ */
 module.exports.resolve = (path) => path

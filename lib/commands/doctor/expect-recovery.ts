@@ -1,6 +1,6 @@
 /**
- * `doctor --expect-recovery`: before a planned restart, will each client that the server has be able to reclaim? For scripts:
- * the status tells, and a line for each that will not.
+ * `doctor --expect-recovery`: before a planned restart, will each client that the server has be able to reclaim? For
+ * scripts: the status tells, and a line for each that will not.
  */
 import { join } from 'node:path'
 import type { ClientOwner } from '../../upcall/owner.ts'
@@ -96,7 +96,9 @@ function lostBecause({ owner }: LiveClient, surveyed: Survey, { serving }: Track
   }
 }
 
-/** Who has opens or locks, as far as the kernel tells: without any there is nothing to reclaim, and no record is due. */
+/**
+ * Who has opens or locks, as far as the kernel tells: without any there is nothing to reclaim, and no record is due.
+ */
 async function thoseWithState({ nfsdDirectory }: Context, clients: readonly LiveClient[]): Promise<LiveClient[]> {
   const states = await readEachInTime(
     clients.map(({ number }) => join(nfsdDirectory, 'clients', String(number), 'states')),

@@ -11,7 +11,10 @@ export interface Mount {
   readonly options: ReadonlySet<string>
 }
 
-/** The mount that holds a directory. The descriptor's own mount id decides: bind mounts and btrfs have no device that would. */
+/**
+ * The mount that holds a directory. The descriptor's own mount id decides: bind mounts and btrfs have no device that
+ * would.
+ */
 export function mountOf(directory: string): Mount | undefined {
   const descriptor = fs.openSync(nodePath(directory), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
   try {
@@ -38,7 +41,10 @@ function parse(line: string): Mount | undefined {
   }
 }
 
-/** Whether an ext4 has a journal: then its sysfs directory names the thread that writes it. Undefined where that can't be seen. */
+/**
+ * Whether an ext4 has a journal: then its sysfs directory names the thread that writes it. Undefined where that can't
+ * be seen.
+ */
 export function hasJournal({ device }: Mount): boolean | undefined {
   const link = disk.tolerating(['ENOENT', 'EINVAL'], () => fs.readlinkSync(`/sys/dev/block/${device}`), '')
   const file = `/sys/fs/ext4/${link.slice(link.lastIndexOf('/') + 1)}/journal_task`

@@ -1,7 +1,7 @@
 /**
  * Which users can replace the directories on the path to the records. Everything that decides is in `v4clients`, which
- * upcalls open once, and trust only if it belongs to root. So no other user can forge or redirect a record. But a user who
- * can write to a directory above it can rename `v4clients` away, and back again later.
+ * upcalls open once, and trust only if it belongs to root. So no other user can forge or redirect a record. But a user
+ * who can write to a directory above it can rename `v4clients` away, and back again later.
  */
 import type { Stats } from 'node:fs'
 import { quote } from '../../failure.ts'

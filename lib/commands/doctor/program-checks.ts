@@ -86,8 +86,8 @@ export async function programRuns({ parameter, program, tracker, settings: { cal
       `chown root:root ${shellWord(path)} && chmod go-w ${shellWord(path)}`,
     )
 
-  // The executable says its version itself, and has Node say the rest: that may be slow, or where an empty environment does
-  // not lead, and the kernel has no use for it.
+  // The executable says its version itself, and has Node say the rest: that may be slow, or where an empty environment
+  // does not lead, and the kernel has no use for it.
   const version = await runProgram(path, ['--version'], { limitMs: longestRunMs, env: {} })
   const said = version.kind === 'ended' ? version.stdout.trim() : '?'
   const isExecutable = / \(QuickJS-ng .*\)$/.test(said)

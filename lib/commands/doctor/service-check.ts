@@ -57,7 +57,9 @@ export function service({ settings: { stateDirectory }, parameter, moduleLoaded 
   return good('the service that serves the pipe starts before the NFS server, and may write to the state directory')
 }
 
-/** A path in quotation marks has been taken apart at its blanks: that is left to the service itself, which will say so. */
+/**
+ * A path in quotation marks has been taken apart at its blanks: that is left to the service itself, which will say so.
+ */
 const within = (path: string, allowed: readonly string[]): boolean =>
   /\s|%/.test(path) ||
   allowed

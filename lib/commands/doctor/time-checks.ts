@@ -5,7 +5,9 @@ import { sayDuration } from '../shared/view.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
 import type { Site } from './site.ts'
 
-/** RFC 7530 §9.6.3.4 and RFC 8881 §8.4.2.1: grace is no shorter than the lease, so that every client notices in time. */
+/**
+ * RFC 7530 §9.6.3.4 and RFC 8881 §8.4.2.1: grace is no shorter than the lease, so that every client notices in time.
+ */
 export function graceTime({ kernel: { graceSeconds, leaseSeconds }, settings: { nfsdDirectory } }: Site): Said {
   if (graceSeconds === 'busy' || leaseSeconds === 'busy')
     return unknown(

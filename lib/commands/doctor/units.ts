@@ -1,6 +1,6 @@
 /**
- * systemd's units as files: they tell the same while the manager runs, before it does, and in a tree that is not booted.
- * Directories in the order of systemd.unit(5); what comes earlier hides what comes later.
+ * systemd's units as files: they tell the same while the manager runs, before it does, and in a tree that is not
+ * booted. Directories in the order of systemd.unit(5); what comes earlier hides what comes later.
  */
 import { join } from 'node:path'
 import fs from 'node:fs'

@@ -1,11 +1,11 @@
 /**
- * What is told to a running system when files have come or gone. Nothing here is needed after a reboot. udev looks after
- * changed rules by itself.
+ * What is told to a running system when files have come or gone. Nothing here is needed after a reboot. udev looks
+ * after changed rules by itself.
  *
- * The kernel is told the program's name, and nfsdcld is stopped, only while no nfsd thread runs. Under a running server,
- * clients that another tracker has recorded would be unknown to us, and nothing would say so before the next restart. For
- * the same reason the service is not started here, but by the next start of the server; one that runs is exchanged for
- * the new program, which takes over what the old one had in hand.
+ * The kernel is told the program's name, and nfsdcld is stopped, only while no nfsd thread runs. Under a running
+ * server, clients that another tracker has recorded would be unknown to us, and nothing would say so before the next
+ * restart. For the same reason the service is not started here, but by the next start of the server; one that runs is
+ * exchanged for the new program, which takes over what the old one had in hand.
  */
 import { spawnSync } from 'node:child_process'
 import { errorCode } from '../../failure.ts'

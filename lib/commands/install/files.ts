@@ -9,8 +9,8 @@ import type { Shell } from './completion.ts'
 import type { Texts } from './texts.ts'
 
 /**
- * `configuration` is the admin's as soon as it is changed; all else is ours. `switch`: a link by which systemd starts a unit
- * or doesn't. What is in its place already, by systemctl or another hand, stays.
+ * `configuration` is the admin's as soon as it is changed; all else is ours. `switch`: a link by which systemd starts a
+ * unit or doesn't. What is in its place already, by systemctl or another hand, stays.
  */
 export type Kind = 'program' | 'configuration' | 'documentation' | 'switch'
 
@@ -34,7 +34,10 @@ export type Content =
   | { readonly scriptOf: string; readonly interpreter: string | undefined }
   | { readonly linkTo: string }
 
-/** The program as it was built: the executable and the commands that it hands on to, or Node's scripts, of which an upcall loads the first. */
+/**
+ * The program as it was built: the executable and the commands that it hands on to, or Node's scripts, of which an
+ * upcall loads the first.
+ */
 export type Program =
   | { readonly executable: string; readonly beside: readonly string[] }
   | { readonly scripts: { readonly upcalls: string; readonly beside: readonly string[] }; readonly node: string }

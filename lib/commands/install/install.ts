@@ -1,6 +1,6 @@
 /**
- * Puts the program and what a system needs beside it in place, and says of each file what became of it. May be repeated:
- * after an upgrade, and after a change of the state directory in nfs.conf.
+ * Puts the program and what a system needs beside it in place, and says of each file what became of it. May be
+ * repeated: after an upgrade, and after a change of the state directory in nfs.conf.
  */
 import { basename, dirname, resolve } from 'node:path'
 import fs from 'node:fs'

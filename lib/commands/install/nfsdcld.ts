@@ -1,7 +1,7 @@
 /**
  * nfsdcld is who tracks the clients today, where it has recorded any. Whoever takes its place without its records costs
- * these clients their locks at the next start of the server. So it keeps its place until its records are imported, or the
- * admin says that they need not be.
+ * these clients their locks at the next start of the server. So it keeps its place until its records are imported, or
+ * the admin says that they need not be.
  */
 import { counted, failureFrom, report } from '../../failure.ts'
 import type { Calls } from '../../syscalls/calls.ts'

@@ -1,7 +1,7 @@
 /**
- * Where the records will be. Whoever may write there decides who may reclaim, so it is root's alone from the beginning. What
- * is above it is for all to enter: other services live in /var/lib/nfs. One that exists keeps its owner and its mode: records
- * that somebody else put there must not become root's. doctor says what is wrong with it.
+ * Where the records will be. Whoever may write there decides who may reclaim, so it is root's alone from the beginning.
+ * What is above it is for all to enter: other services live in /var/lib/nfs. One that exists keeps its owner and its
+ * mode: records that somebody else put there must not become root's. doctor says what is wrong with it.
  */
 import fs from 'node:fs'
 import { tolerating } from '../../syscalls/files.ts'

@@ -1,4 +1,7 @@
-/** `export`: who may reclaim at the next start, for another tracker, another machine, or a program. Changes nothing here. */
+/**
+ * `export`: who may reclaim at the next start, for another tracker, another machine, or a program. Changes nothing
+ * here.
+ */
 import { randomUUID } from 'node:crypto'
 import { dirname, join, resolve } from 'node:path'
 import { counted, Failed, quote } from '../../failure.ts'
@@ -118,7 +121,10 @@ function* inParts(texts: Iterable<string>): Generator<string> {
   yield part
 }
 
-/** A new file, whole and durable, or none. @throws the file system's error, also if the name has been taken meanwhile. */
+/**
+ * A new file, whole and durable, or none.
+ * @throws the file system's error, also if the name has been taken meanwhile.
+ */
 function makeFile(path: string, fill: (descriptor: number) => void): void {
   const staged = join(dirname(path), `.${randomUUID()}`)
   const descriptor = fs.openSync(staged, 'wx+', 0o600)

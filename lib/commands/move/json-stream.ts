@@ -1,4 +1,7 @@
-/** A JSON object (RFC 8259) that is larger than memory should hold: its members one by one, and those of its long lists. Pure. */
+/**
+ * A JSON object (RFC 8259) that is larger than memory should hold: its members one by one, and those of its long lists.
+ * Pure.
+ */
 
 export interface Member {
   readonly name: string
@@ -60,8 +63,9 @@ export function* membersOf(
   /** Whether items stand on a line each, as `export` writes them. */
   const items = { onLines: true }
   /**
-   * The object that the rest of this line is, but for a comma: no line of a document ends within a word, so if that much can be
-   * parsed it is the whole item. It saves looking at each character, a tenth of an import. Undefined, where it is none.
+   * The object that the rest of this line is, but for a comma: no line of a document ends within a word, so if that
+   * much can be parsed it is the whole item. It saves looking at each character, a tenth of an import. Undefined, where
+   * it is none.
    */
   const objectOnLine = (): unknown => {
     if (peek() !== '{') return undefined
@@ -110,7 +114,8 @@ export function* membersOf(
 }
 
 /**
- * Where the value ends that begins at `begin`, as far as that can be told by `text`. Whether it is one is for a parser to say.
+ * Where the value ends that begins at `begin`, as far as that can be told by `text`. Whether it is one is for a parser
+ * to say.
  * @param from how far it has been looked at, and in which state.
  */
 function endOfValue(

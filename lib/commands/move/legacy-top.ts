@@ -1,4 +1,6 @@
-/** Directories of the kernel's own tracker, each named by the MD5 of an owner: clients of which nothing else is known. */
+/**
+ * Directories of the kernel's own tracker, each named by the MD5 of an owner: clients of which nothing else is known.
+ */
 import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { legacyName } from '../../upcall/legacy-name.ts'

@@ -18,7 +18,9 @@ export interface Found {
   readonly kind: 'nfsdcltrack' | 'nfsdcld' | 'v4recovery' | 'state directory' | 'export'
   /** @throws Failed where the source can't be understood. Each owner once, unless an export names it twice. */
   readonly clients: () => Iterable<Movable>
-  /** Clients of which only the MD5 of the owner is known, 32 hex digits each: the kernel's own tracker names them so. */
+  /**
+   * Clients of which only the MD5 of the owner is known, 32 hex digits each: the kernel's own tracker names them so.
+   */
   readonly matchOnly: () => Iterable<string>
   /** What could not be taken as it was, a line each: known when the clients have been gone through. */
   readonly notes: () => readonly string[]

@@ -1,9 +1,10 @@
 /**
- * nfsdcld's database (nfs-utils, utils/nfsdcld/sqlite.c): a table of clients for each epoch, and `grace` says which count.
- * Outside of grace the next start lets the current epoch's clients reclaim. In grace those of the recovery epoch, and a
- * start empties the current one's, so they alone count then.
+ * nfsdcld's database (nfs-utils, utils/nfsdcld/sqlite.c): a table of clients for each epoch, and `grace` says which
+ * count. Outside of grace the next start lets the current epoch's clients reclaim. In grace those of the recovery
+ * epoch, and a start empties the current one's, so they alone count then.
  *
- * It does not tell whether a client has sessions. With a client it keeps the SHA-256 of its Kerberos principal, which the kernel compares.
+ * It does not tell whether a client has sessions. With a client it keeps the SHA-256 of its Kerberos principal, which
+ * the kernel compares.
  *
  * Clients that nfsdcld took over from the kernel's own tracker stand there as `hash:`, the MD5 and a NUL.
  */
@@ -82,8 +83,8 @@ function tableOf(epoch: string, tables: Schema['tables']): string {
 }
 
 /**
- * A database of schema 4 for the real nfsdcld, outside of grace. `first_time` is 0: else its first start would replace these
- * clients by what it finds of nfsdcltrack's.
+ * A database of schema 4 for the real nfsdcld, outside of grace. `first_time` is 0: else its first start would replace
+ * these clients by what it finds of nfsdcltrack's.
  */
 export function writeNfsdcld(descriptor: number, clients: Iterable<Movable>, matchOnly: Iterable<string>): void {
   writeDatabase(descriptor, ({ run, insert }) => {

@@ -1,19 +1,21 @@
 /**
  * Where clients go that may reclaim at the next start: in the last full instance's directory, and nowhere later.
  *
- * That is where a client is that was active at the end of the last full instance and has not reclaimed. So whatever happens
- * while they are placed, even a start that nobody expected, they may reclaim in the next grace period, must do so before
- * it ends like everybody, and mean nothing after it. (In a later directory they would outlive an end of grace in which they
- * did not reclaim, and take back what others have had since: RFC 8881 8.4.3, the second edge condition.)
+ * That is where a client is that was active at the end of the last full instance and has not reclaimed. So whatever
+ * happens while they are placed, even a start that nobody expected, they may reclaim in the next grace period, must do
+ * so before it ends like everybody, and mean nothing after it. (In a later directory they would outlive an end of grace
+ * in which they did not reclaim, and take back what others have had since: RFC 8881 8.4.3, the second edge condition.)
  *
- * Where no grace period was ever completed, all that was recorded since the beginning counts until one is. So there it is an
- * instance's directory that is older than the current one, and the last there is; where there is none, one is made.
+ * Where no grace period was ever completed, all that was recorded since the beginning counts until one is. So there it
+ * is an instance's directory that is older than the current one, and the last there is; where there is none, one is
+ * made.
  *
- * Each record is one call, and they are durable together, by one barrier. A kill leaves some of them placed, each of which
- * may rightly reclaim, and a repeat places the rest. Records that are there stay as they are.
+ * Each record is one call, and they are durable together, by one barrier. A kill leaves some of them placed, each of
+ * which may rightly reclaim, and a repeat places the rest. Records that are there stay as they are.
  *
- * It is right only while no server runs. A running one may have granted, or may grant until its next start, what conflicts
- * with the locks that these clients come for; and of those that leave meanwhile it tells its own tracker, not their source.
+ * It is right only while no server runs. A running one may have granted, or may grant until its next start, what
+ * conflicts with the locks that these clients come for; and of those that leave meanwhile it tells its own tracker, not
+ * their source.
  */
 import { join } from 'node:path'
 import fs from 'node:fs'
@@ -44,8 +46,8 @@ import { factsOf, type Movable } from './movable.ts'
 export interface Destination {
   readonly state: StateDirectory
   /**
-   * Whether a client may reclaim at the next start as it is: it need not be placed. Or something newer stands under its name that
-   * can't be understood, and decides: placing it would change nothing.
+   * Whether a client may reclaim at the next start as it is: it need not be placed. Or something newer stands under its
+   * name that can't be understood, and decides: placing it would change nothing.
    */
   readonly standing: (client: Movable) => 'there' | 'blocked' | 'missing'
 }
@@ -109,7 +111,10 @@ function placeIn({ instance, starts }: Pick<Recorded, 'instance' | 'starts'>): S
 /** So many at a time: whoever else wants the lock does not wait for ever. */
 const batch = 1000
 
-/** Places clients. When it returns they may reclaim at the next start, and a power cut does not change that. @returns how many were not there. */
+/**
+ * Places clients. When it returns they may reclaim at the next start, and a power cut does not change that.
+ * @returns how many were not there.
+ */
 export function placeAll({ state }: Destination, clients: Iterable<Movable>, nowMs: number): number {
   makeStateDirectory(state)
   migrate(state)
@@ -143,7 +148,9 @@ function newPlace({ instance, traces }: Recorded, nowMs: number): Start {
   return start
 }
 
-/** What an import that was killed may have left without its barrier. When it returns, whoever is placed stays placed. */
+/**
+ * What an import that was killed may have left without its barrier. When it returns, whoever is placed stays placed.
+ */
 export function confirmPlaced(state: StateDirectory, start = placeIn(lookAt(state))): void {
   const directory = start === undefined ? undefined : state.directoryOf(start)
   if (directory !== undefined) disk.sync(directory)

@@ -8,7 +8,10 @@ export interface Schema {
   readonly tables: ReadonlyMap<string, ReadonlySet<string>>
 }
 
-/** Opens somebody's database, and looks whether it is whole. @throws Failed storage, if it is not, or no database at all. */
+/**
+ * Opens somebody's database, and looks whether it is whole.
+ * @throws Failed storage, if it is not, or no database at all.
+ */
 export function openWhole(path: string, descriptor: number): { readonly database: Source; readonly schema: Schema } {
   const database = readDatabase(path, descriptor)
   try {

@@ -1,9 +1,10 @@
 /**
- * What node-sqlite3-wasm has in the place of `node:fs` (lib/build/bundles.ts): the files that are open, and nothing else.
+ * What node-sqlite3-wasm has in the place of `node:fs` (lib/build/bundles.ts): the files that are open, and nothing
+ * else.
  *
- * By itself it opens files by their names, and a lock is a directory that it makes beside a database. Here its databases are
- * files that others have opened and watch over, so a name is the number of a descriptor, there is nothing beside it, and no
- * lock: whoever asks for another name gets an empty file.
+ * By itself it opens files by their names, and a lock is a directory that it makes beside a database. Here its
+ * databases are files that others have opened and watch over, so a name is the number of a descriptor, there is nothing
+ * beside it, and no lock: whoever asks for another name gets an empty file.
  */
 import fs from 'node:fs'
 import code from 'node-sqlite3-wasm/dist/node-sqlite3-wasm.wasm'
@@ -11,8 +12,8 @@ import code from 'node-sqlite3-wasm/dist/node-sqlite3-wasm.wasm'
 export const nameOf = (descriptor: number): string => `/${descriptor}`
 
 /**
- * What the system refused last. SQLite only tells that something was refused, and calls that are made out of it can't hand
- * on what; so this stands here, and not in a database.
+ * What the system refused last. SQLite only tells that something was refused, and calls that are made out of it can't
+ * hand on what; so this stands here, and not in a database.
  */
 let refusal: unknown
 

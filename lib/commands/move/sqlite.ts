@@ -1,9 +1,9 @@
 /**
  * SQLite on a file that its caller has opened: none is opened, made, locked or removed here (sqlite-files.ts).
  *
- * node-sqlite3-wasm is SQLite itself, compiled to WebAssembly, with files by Node's calls: what it needs of memory does not grow with
- * a database. With its code in it, it is nearly two megabytes, so it is a module of its own (bin/sqlite.ts), which only
- * `import` and `export` load.
+ * node-sqlite3-wasm is SQLite itself, compiled to WebAssembly, with files by Node's calls: what it needs of memory does
+ * not grow with a database. With its code in it, it is nearly two megabytes, so it is a module of its own
+ * (bin/sqlite.ts), which only `import` and `export` load.
  */
 import { Database as Engine } from 'node-sqlite3-wasm'
 import { nameOf, takeRefusal } from './sqlite-files.ts'
@@ -30,10 +30,13 @@ export function openDatabase(descriptor: number): Database {
   return database
 }
 
-/** A new database in an empty file that is open to be read and written. Whatever fails, the file is then worth nothing. */
+/**
+ * A new database in an empty file that is open to be read and written. Whatever fails, the file is then worth nothing.
+ */
 export function makeDatabase(descriptor: number): Database {
   const database = databaseOn(new Engine(nameOf(descriptor), { fileMustExist: true }))
-  // Nothing is taken back, and who called makes it durable. Rows come in no order, and a small room would write each page often.
+  // Nothing is taken back, and who called makes it durable. Rows come in no order, and a small room would write each
+  // page often.
   database.run('PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -32768')
   return database
 }

@@ -43,7 +43,10 @@ export function command<Given>(
   }
 }
 
-/** Of an option that is said twice the last counts, as before the verb. @param list the one that holds several words. */
+/**
+ * Of an option that is said twice the last counts, as before the verb.
+ * @param list the one that holds several words.
+ */
 const lastOfEach = (
   given: Readonly<Record<string, unknown>>,
   list: string | undefined,

@@ -1,6 +1,6 @@
 /**
- * Before a person's command changes who may reclaim, it says what will change, and asks. A script answers in advance, by
- * `--yes`; whoever has neither a terminal nor that word changes nothing.
+ * Before a person's command changes who may reclaim, it says what will change, and asks. A script answers in advance,
+ * by `--yes`; whoever has neither a terminal nor that word changes nothing.
  */
 import { createInterface } from 'node:readline/promises'
 import type { Argv } from 'yargs'

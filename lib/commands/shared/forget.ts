@@ -1,13 +1,14 @@
 /**
  * Clients that may not reclaim any more. What the upcall `remove` does (lib/events/remove.ts), for several
- * at once: taken out of every instance, the oldest first, then every directory that may bring one back is synced. Dropping
- * is right in every state, so it needs not know whether grace is over; killed in between, some are gone and some are not.
+ * at once: taken out of every instance, the oldest first, then every directory that may bring one back is synced.
+ * Dropping is right in every state, so it needs not know whether grace is over; killed in between, some are gone and
+ * some are not.
  *
- * A person has been asked about clients as they were. One that has come back since is somebody else to them, so each is looked
- * at once more, under the lock, and stays where it has come.
+ * A person has been asked about clients as they were. One that has come back since is somebody else to them, so each is
+ * looked at once more, under the lock, and stays where it has come.
  *
- * What the kernel's own tracker has of them goes too, in every state in which it could count: `remove` leaves it in a full
- * instance, where a `gracedone` has taken it away.
+ * What the kernel's own tracker has of them goes too, in every state in which it could count: `remove` leaves it in a
+ * full instance, where a `gracedone` has taken it away.
  */
 import type { Start } from '../../rules/instance.ts'
 import * as disk from '../../syscalls/files.ts'

@@ -14,7 +14,10 @@ export interface Grace {
   readonly age: { readonly seconds: number; readonly by: 'nfsd' | 'wall-clock' } | undefined
   /** The two clocks disagree, or the start lies ahead. */
   readonly clockWasSet: boolean
-  /** Seconds until the kernel may end grace; below zero it goes on because clients reclaim. Undefined: not in grace, or not known. */
+  /**
+   * Seconds until the kernel may end grace; below zero it goes on because clients reclaim. Undefined: not in grace, or
+   * not known.
+   */
   readonly left: number | undefined
   /** It is not over, as far as anybody says. */
   readonly runs: boolean
@@ -24,8 +27,8 @@ export interface Grace {
 
 export interface GraceHolder {
   /**
-   * whole-time: since the start there was a client without a session that is gone again, or the kernel's own tracker had
-   * clients, who are not in our records.
+   * whole-time: since the start there was a client without a session that is gone again, or the kernel's own tracker
+   * had clients, who are not in our records.
    */
   readonly because: 'waiting' | 'waiting-without-session' | 'without-session' | 'whole-time'
   readonly client?: Told
@@ -63,8 +66,9 @@ export function graceNow(surveyed: Survey, kernel: Kernel, nowMs: number, ended?
 }
 
 /**
- * Grace ends early only when every client has said that it is done: nobody waits in an older instance, and the mark says
- * that nobody without a session was recorded, nor anybody outside our records. Each holder as the clients are gone through.
+ * Grace ends early only when every client has said that it is done: nobody waits in an older instance, and the mark
+ * says that nobody without a session was recorded, nor anybody outside our records. Each holder as the clients are gone
+ * through.
  */
 export function* holdersAmong(clients: Iterable<Told>, { marks }: Survey): Generator<GraceHolder> {
   let silent = 0

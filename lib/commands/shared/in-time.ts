@@ -2,9 +2,9 @@
  * Other programs, asked with a time limit that holds whatever they do.
  *
  * Some files of the kernel's (nfsv4gracetime, nfsv4leasetime) are read under nfsd_mutex, which a start or a stop of the
- * service holds while it waits for an upcall. Whoever reads them then sleeps uninterruptibly: no signal reaches it, and a
- * thread of ours that did would keep us from ending. So a child reads, and is left behind when it takes too long. It ends
- * by itself once the kernel lets go.
+ * service holds while it waits for an upcall. Whoever reads them then sleeps uninterruptibly: no signal reaches it, and
+ * a thread of ours that did would keep us from ending. So a child reads, and is left behind when it takes too long. It
+ * ends by itself once the kernel lets go.
  */
 import { spawn } from 'node:child_process'
 import { errorCode } from '../../failure.ts'
@@ -85,8 +85,8 @@ for (const path of JSON.parse(fs.readFileSync(0, 'latin1'))) {
 const mostSilent = 2
 
 /**
- * Many small files, any of which may never answer. One child reads them all; where it gets no further for `limitMs`, it is
- * left behind, and another goes on with the next file.
+ * Many small files, any of which may never answer. One child reads them all; where it gets no further for `limitMs`, it
+ * is left behind, and another goes on with the next file.
  * @returns their texts, in order; undefined for one that can't be read.
  */
 export async function readEachInTime(

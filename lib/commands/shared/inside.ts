@@ -1,10 +1,11 @@
 /**
- * Files of a system that lies below a root, which may be another system's image, made by somebody who is not our friend.
+ * Files of a system that lies below a root, which may be another system's image, made by somebody who is not our
+ * friend.
  *
  * No path leads out of the root. Absolute links and `..` are taken as the system below the root would take them: what
- * openat2(2) calls RESOLVE_IN_ROOT. Node has no openat2. So each component is opened by the descriptor of the directory that
- * it lies in, and never followed if it is a link: the link's text is read, and walked in turn. A directory that was
- * reached stays open while it is worked in, so nobody can exchange it for a link meanwhile.
+ * openat2(2) calls RESOLVE_IN_ROOT. Node has no openat2. So each component is opened by the descriptor of the directory
+ * that it lies in, and never followed if it is a link: the link's text is read, and walked in turn. A directory that
+ * was reached stays open while it is worked in, so nobody can exchange it for a link meanwhile.
  */
 import { basename, dirname, join } from 'node:path'
 import fs from 'node:fs'
@@ -21,12 +22,18 @@ export interface Root {
   readonly descriptor: number
 }
 
-/** A directory below a root, held open. Paths and names are bytes, as everywhere in this program; the root's is as it was typed. */
+/**
+ * A directory below a root, held open. Paths and names are bytes, as everywhere in this program; the root's is as it
+ * was typed.
+ */
 export interface Directory {
   readonly descriptor: number
   /** Where it is in the system below the root, without links. */
   readonly path: string
-  /** The path by which calls reach an entry of this very directory. The entry itself may be a link: it must not be followed. */
+  /**
+   * The path by which calls reach an entry of this very directory. The entry itself may be a link: it must not be
+   * followed.
+   */
   readonly entry: (name: string) => Buffer
 }
 
@@ -139,7 +146,9 @@ export function inEntry<T>(
 export const bytesIn = (directory: Directory, name: string): Buffer | 'other' | undefined =>
   inEntry(directory, name, (descriptor) => (fs.fstatSync(descriptor).isFile() ? fs.readFileSync(descriptor) : 'other'))
 
-/** The directories that decide where a path leads, from `/` down to itself if it is one; each with its owner and mode. */
+/**
+ * The directories that decide where a path leads, from `/` down to itself if it is one; each with its owner and mode.
+ */
 export function directoriesOnTheWay(path: string): { readonly path: string; readonly stats: fs.Stats }[] {
   const seen = new Map<string, fs.Stats>()
   inDirectory(

@@ -1,6 +1,6 @@
 /**
- * Clients that are gone through again, as they were: after a person has answered, or for a second list of them. As objects, a
- * million would take most of a gigabyte: so they are kept as text, deflated, some at a time.
+ * Clients that are gone through again, as they were: after a person has answered, or for a second list of them. As
+ * objects, a million would take most of a gigabyte: so they are kept as text, deflated, some at a time.
  */
 import { deflateRawSync, inflateRawSync } from 'node:zlib'
 import type { ClientOwner } from '../../upcall/owner.ts'

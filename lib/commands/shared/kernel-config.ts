@@ -3,7 +3,10 @@ import { release } from 'node:os'
 import { gunzipSync } from 'node:zlib'
 import fs from 'node:fs'
 
-/** @returns an option's value (`y`, `m`, text without its quotes), 'off', or 'absent' where this kernel has no such option. */
+/**
+ * @returns an option's value (`y`, `m`, text without its quotes), 'off', or 'absent' where this kernel has no such
+ * option.
+ */
 export type KernelConfig = (option: string) => string
 
 /** The running kernel's configuration, or undefined where it can't be found. */

@@ -1,4 +1,7 @@
-/** The kernel's log, as far back as its buffer goes: one record a read(2), or lines (Documentation/ABI/testing/dev-kmsg). */
+/**
+ * The kernel's log, as far back as its buffer goes: one record a read(2), or lines
+ * (Documentation/ABI/testing/dev-kmsg).
+ */
 import { errorCode } from '../../failure.ts'
 import fs from 'node:fs'
 import { kernelLog } from '../../kernel/log.ts'
@@ -33,7 +36,9 @@ export function kernelLines(): readonly string[] | 'unreadable' {
   })
 }
 
-/** What the kernel said of its tracker when its server last started (fs/nfsd/nfs4recover.c, nfsd4_client_tracking_init). */
+/**
+ * What the kernel said of its tracker when its server last started (fs/nfsd/nfs4recover.c, nfsd4_client_tracking_init).
+ */
 export const saidOfTracker = (lines: readonly string[]): string | undefined =>
   lines.findLast((line) =>
     /^NFSD: (?:Using .* client tracking operations|Unable to initialize client recovery tracking!)/.test(line),

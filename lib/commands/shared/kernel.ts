@@ -15,7 +15,9 @@ export interface Kernel {
   readonly graceSeconds: Seconds
   readonly leaseSeconds: Seconds
   readonly live: Live | 'unknown'
-  /** How long the service has been running, by the clock that nobody can set; undefined where its threads can't be seen. */
+  /**
+   * How long the service has been running, by the clock that nobody can set; undefined where its threads can't be seen.
+   */
   readonly runningSeconds: number | undefined
 }
 

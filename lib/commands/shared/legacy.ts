@@ -1,6 +1,6 @@
 /**
- * Clients that only the kernel's own tracker has recorded (lib/store/v4recovery.ts). Nothing is known of them but the MD5 of
- * their owner, so they are no records: they are told beside them, by that MD5.
+ * Clients that only the kernel's own tracker has recorded (lib/store/v4recovery.ts). Nothing is known of them but the
+ * MD5 of their owner, so they are no records: they are told beside them, by that MD5.
  */
 import { hasLegacyRecord, legacyNameOf, legacyRecordsIn, legacyTopIn, usualTop } from '../../store/v4recovery.ts'
 import type { ClientOwner } from '../../upcall/owner.ts'
@@ -12,8 +12,8 @@ export const legacyTopsOf = ({ state }: Pick<Survey, 'state'>): readonly string[
 ]
 
 /**
- * A client's directories, while they count. Also after an untracked instance: its mark may turn out to be that of a start that
- * was asked for twice (docs/protocol.md).
+ * A client's directories, while they count. Also after an untracked instance: its mark may turn out to be that of a
+ * start that was asked for twice (docs/protocol.md).
  */
 export const legacyRecordsOf = (surveyed: Survey, owner: ClientOwner): readonly string[] =>
   surveyed.legacyCounts
@@ -23,8 +23,8 @@ export const legacyRecordsOf = (surveyed: Survey, owner: ClientOwner): readonly 
     : []
 
 /**
- * Who may reclaim by such a directory alone, as 32 hex digits. Where there are any, every record is read: a client that came
- * back keeps its directory until grace is over.
+ * Who may reclaim by such a directory alone, as 32 hex digits. Where there are any, every record is read: a client that
+ * came back keeps its directory until grace is over.
  */
 export function legacyClients(surveyed: Survey): readonly string[] {
   if (!surveyed.legacyCounts || surveyed.untracked) return []

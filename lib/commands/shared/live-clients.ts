@@ -31,7 +31,10 @@ export interface Live {
   readonly silent: number
 }
 
-/** Every client that the kernel names; 'unknown' where it names none, because it is too old or its nfsd file system is not there. */
+/**
+ * Every client that the kernel names; 'unknown' where it names none, because it is too old or its nfsd file system is
+ * not there.
+ */
 export async function liveClients(nfsdDirectory: string): Promise<Live | 'unknown'> {
   const directory = join(nfsdDirectory, 'clients')
   if (!fs.existsSync(nodePath(directory))) return 'unknown'
@@ -71,7 +74,10 @@ export function parseInfo(number: number, text: string): LiveClient | undefined 
   }
 }
 
-/** seq_quote_mem: what is not printable ASCII, the quote and the backslash as `\xHH`. Bytes, or undefined if it is not so. */
+/**
+ * seq_quote_mem: what is not printable ASCII, the quote and the backslash as `\xHH`. Bytes, or undefined if it is not
+ * so.
+ */
 function unquote(word: string): Uint8Array | undefined {
   const inside = /^"((?:[ !#-[\]-~]|\\x[0-9a-fA-F]{2}|\\[0-7]{3})*)"$/.exec(word)?.[1]
   if (inside === undefined) return undefined

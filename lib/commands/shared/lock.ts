@@ -1,6 +1,6 @@
 /**
- * The state directory's lock for a person's command. An upcall goes on without it when it must; a person can wait and try
- * again, so a command does not.
+ * The state directory's lock for a person's command. An upcall goes on without it when it must; a person can wait and
+ * try again, so a command does not.
  */
 import { Failed } from '../../failure.ts'
 import { locked } from '../../store/lock.ts'

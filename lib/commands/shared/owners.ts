@@ -1,6 +1,6 @@
 /**
- * Client owners named by a person: as this program prints them (escaped), as hex, or by a prefix of the printed form that
- * only one known client has.
+ * Client owners named by a person: as this program prints them (escaped), as hex, or by a prefix of the printed form
+ * that only one known client has.
  */
 import type { Argv } from 'yargs'
 import { Failed } from '../../failure.ts'
@@ -19,7 +19,10 @@ import {
 export const withHex = <Given>(cli: Argv<Given>) =>
   cli.option('hex', { type: 'boolean', default: false, describe: 'owners are hex, two digits for each byte' })
 
-/** An owner spelled out: it need not be known. Spaces may stand as they are. @throws Failed bad-argument, owner-too-long. */
+/**
+ * An owner spelled out: it need not be known. Spaces may stand as they are.
+ * @throws Failed bad-argument, owner-too-long.
+ */
 export const ownerSpelled = (word: string, hex: boolean): ClientOwner =>
   hex ? ownerFromHex(word) : ownerFromEscaped(withEscapedSpaces(word))
 
@@ -91,7 +94,9 @@ function beginningWith(word: string, known: Known): ReadonlyMap<string, ClientOw
 /** How many of those that a word may mean are named. */
 const examples = 3
 
-/** A prefix may end within an escape, and is no owner then. With --hex there are no prefixes, so the mistake is told. */
+/**
+ * A prefix may end within an escape, and is no owner then. With --hex there are no prefixes, so the mistake is told.
+ */
 function wholeOwner(word: string, hex: boolean): ClientOwner | undefined {
   try {
     return ownerSpelled(word, hex)

@@ -1,11 +1,14 @@
 /**
- * Results on standard output, and remarks on standard error. Written at once, so that a result that can't be written is a
- * failure with a line and a status, and nothing piles up in memory before a slow reader.
+ * Results on standard output, and remarks on standard error. Written at once, so that a result that can't be written is
+ * a failure with a line and a status, and nothing piles up in memory before a slow reader.
  */
 import fs from 'node:fs'
 import { errorCode, Failed } from '../../failure.ts'
 
-/** @returns whether anybody still reads: a reader that has seen enough (`| head`) is no failure. @throws Failed storage. */
+/**
+ * @returns whether anybody still reads: a reader that has seen enough (`| head`) is no failure.
+ * @throws Failed storage.
+ */
 export function print(text: string): boolean {
   try {
     writeAll(1, text)
@@ -41,8 +44,8 @@ export function asJson(document: unknown): string {
 }
 
 /**
- * One document, one line (docs/json.md). A member that is a function is asked when its turn comes, and of what can be gone
- * through and is no array each item is told as it comes: a list may be longer than memory should hold.
+ * One document, one line (docs/json.md). A member that is a function is asked when its turn comes, and of what can be
+ * gone through and is no array each item is told as it comes: a list may be longer than memory should hold.
  */
 export function printJson(document: unknown): void {
   let part = ''

@@ -1,6 +1,6 @@
 /**
- * The program that the kernel calls, seen from the commands for people: the executable, which hands its words on to them
- * (lib/hand-on.ts) and names itself as argv[0]; else Node's script.
+ * The program that the kernel calls, seen from the commands for people: the executable, which hands its words on to
+ * them (lib/hand-on.ts) and names itself as argv[0]; else Node's script.
  */
 import { basename } from 'node:path'
 

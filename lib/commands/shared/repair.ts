@@ -1,13 +1,14 @@
 /**
- * What `verify --repair` does: moves what is damaged or not ours out of the way, into v4clients/damaged. Nothing is deleted,
- * and nobody may reclaim who could not before.
+ * What `verify --repair` does: moves what is damaged or not ours out of the way, into v4clients/damaged. Nothing is
+ * deleted, and nobody may reclaim who could not before.
  *
  * Under a name the newest entry decides, be it damaged: so older entries of that name are moved first, and are gone for
  * good before the damaged one is. Killed in between, the rest still says that nobody may.
  *
- * Upcalls go on meanwhile. What is damaged is judged under the lock, when it is moved; and since an upcall may pass the lock
- * by, what has been moved is looked at once more, where nobody else can reach it. If a `create` has put a good record there
- * in the moment before, it is put back, unless there is one again. Barriers are waited for without the lock.
+ * Upcalls go on meanwhile. What is damaged is judged under the lock, when it is moved; and since an upcall may pass the
+ * lock by, what has been moved is looked at once more, where nobody else can reach it. If a `create` has put a good
+ * record there in the moment before, it is put back, unless there is one again. Barriers are waited for without the
+ * lock.
  */
 import fs from 'node:fs'
 import { Failed } from '../../failure.ts'
@@ -39,7 +40,10 @@ export function* repairAll(where: Where): Generator<Oddity> {
   yield* mend(surveyed, found)
 }
 
-/** What is no link in the place of the lock is nobody's, and nobody can have the lock before it is gone: so it goes without. */
+/**
+ * What is no link in the place of the lock is nobody's, and nobody can have the lock before it is gone: so it goes
+ * without.
+ */
 function* freeLock({ state }: Survey): Generator<Oddity> {
   const clients = clientsOf(state)
   const odd = oddityNow(lockName, clients)
@@ -147,9 +151,9 @@ const oddityNow = (name: string, clients: Directory): Pick<Oddity, 'kind' | 'why
   disk.lookAtName(name, clients) === undefined ? undefined : oddityAmongInstances({ name, kind: 'unknown' }, clients)
 
 /**
- * In format 1 a damaged time may hide an end of grace, so nobody may reclaim, and that is how it must stay when the files are
- * gone: as at the next start, an instance without records is full, and later than all others. It counts from the moment that
- * the directory is in the present format.
+ * In format 1 a damaged time may hide an end of grace, so nobody may reclaim, and that is how it must stay when the
+ * files are gone: as at the next start, an instance without records is full, and later than all others. It counts from
+ * the moment that the directory is in the present format.
  */
 function beginAnew({ state, format, instance, traces }: Survey): void {
   if (format !== 1 || instance.kind !== 'damaged') return

@@ -1,9 +1,10 @@
 /**
- * The state directory as the commands for people see it: what it says of the instance, and everything in it, as it is read.
+ * The state directory as the commands for people see it: what it says of the instance, and everything in it, as it is
+ * read.
  *
- * Read without the lock, beside upcalls: older instances first, and records move only towards newer ones, so a client that
- * reclaims meanwhile may be seen twice and is never missed. Where few are seen, they are held and told once, in order; where
- * there are many, each is told as it is read, and memory does not grow with them.
+ * Read without the lock, beside upcalls: older instances first, and records move only towards newer ones, so a client
+ * that reclaims meanwhile may be seen twice and is never missed. Where few are seen, they are held and told once, in
+ * order; where there are many, each is told as it is read, and memory does not grow with them.
  */
 import { Failed, quote } from '../../failure.ts'
 import {
@@ -30,8 +31,8 @@ import type { Context } from './context.ts'
 
 /**
  * What a record means now.
- * current: in the current instance. In grace its client has reclaimed, or is new; after it, it may reclaim at the next start.
- * waiting: in an older instance that still counts, so we are in grace. Its client may reclaim, and has not.
+ * current: in the current instance. In grace its client has reclaimed, or is new; after it, it may reclaim at the next
+ * start. waiting: in an older instance that still counts, so we are in grace. Its client may reclaim, and has not.
  * void: nothing looks at it any more.
  */
 export type Standing = 'current' | 'waiting' | 'void'
@@ -42,7 +43,9 @@ export interface Client {
   readonly session: boolean | 'unknown'
   /** When the client was first recorded, in seconds of the wall clock at that time. */
   readonly recorded: number
-  /** SHA-256 of the Kerberos principal that it must have to reclaim, 62 or 64 hex digits: its first 31 bytes, or all. */
+  /**
+   * SHA-256 of the Kerberos principal that it must have to reclaim, 62 or 64 hex digits: its first 31 bytes, or all.
+   */
   readonly principal: string | undefined
   /** The instance in which it was last active. */
   readonly in: Start
@@ -55,9 +58,9 @@ export interface Client {
 /** What does not belong where it is, or says nothing that can be understood. */
 export interface Oddity {
   /**
-   * damaged: can't be understood, and allows nothing. newer: a newer program wrote it. stray: not ours. open: others may
-   * write there. leftover: of a process that was killed, harmless. missing: should be there. set-aside: was damaged, and is
-   * kept as evidence.
+   * damaged: can't be understood, and allows nothing. newer: a newer program wrote it. stray: not ours. open: others
+   * may write there. leftover: of a process that was killed, harmless. missing: should be there. set-aside: was
+   * damaged, and is kept as evidence.
    */
   readonly kind: 'damaged' | 'newer' | 'stray' | 'open' | 'leftover' | 'missing' | 'set-aside'
   readonly path: string
@@ -75,15 +78,25 @@ export interface Survey extends Pick<Recorded, 'instance' | 'starts' | 'traces' 
   readonly marks: Readonly<Record<Mark, boolean>>
   /** The instances in which a record lets its client reclaim, newest first. */
   readonly counting: readonly Start[]
-  /** A server instance ran that could not be recorded: nobody may reclaim after the next start, whatever the records say. */
+  /**
+   * A server instance ran that could not be recorded: nobody may reclaim after the next start, whatever the records
+   * say.
+   */
   readonly untracked: boolean
-  /** Whether clients of the kernel's own tracker may reclaim, now or after the next start, unless `untracked` says otherwise. */
+  /**
+   * Whether clients of the kernel's own tracker may reclaim, now or after the next start, unless `untracked` says
+   * otherwise.
+   */
   readonly legacyCounts: boolean
 }
 
 export type Where = Pick<Context, 'calls' | 'stateDirectory' | 'runDirectory'>
 
-/** Everything but the records. @param state where it has been opened already. @throws Failed, if the state directory is missing or not ours alone; the file system's errors. */
+/**
+ * Everything but the records.
+ * @param state where it has been opened already.
+ * @throws Failed, if the state directory is missing or not ours alone; the file system's errors.
+ */
 export function survey(
   { calls, stateDirectory: path, runDirectory }: Where,
   state = stateDirectory(calls, path, runDirectory),
@@ -284,8 +297,9 @@ function directoryOf(state: StateDirectory, start: Start): Directory | { readonl
 }
 
 /**
- * Whether an instance has a name. Of each of its names one bit of 16 MB is held, by a digest: what has no name's digest is not there,
- * and what has is looked up. Looking up each took a third of `status` of a million clients in grace; a Set of digests, 40 MB.
+ * Whether an instance has a name. Of each of its names one bit of 16 MB is held, by a digest: what has no name's digest
+ * is not there, and what has is looked up. Looking up each took a third of `status` of a million clients in grace; a
+ * Set of digests, 40 MB.
  */
 function namesOf(state: StateDirectory, start: Start): (name: string) => boolean {
   const directory = directoryOf(state, start)

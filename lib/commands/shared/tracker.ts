@@ -1,9 +1,10 @@
 /**
- * Which tracker the kernel's server uses at this moment: the helper, or the process that holds its pipe (docs/kernels.md).
+ * Which tracker the kernel's server uses at this moment: the helper, or the process that holds its pipe
+ * (docs/kernels.md).
  *
- * The pipe exists as long as a server uses it. It is only looked at, never opened, because whoever opens it takes messages.
- * The nfsd threads show whether a server runs. Files of the nfsd file system do not: reading them waits for a start, which
- * may itself wait for an answer at the pipe.
+ * The pipe exists as long as a server uses it. It is only looked at, never opened, because whoever opens it takes
+ * messages. The nfsd threads show whether a server runs. Files of the nfsd file system do not: reading them waits for a
+ * start, which may itself wait for an answer at the pipe.
  */
 import fs from 'node:fs'
 import { errorCode, escaped } from '../../failure.ts'
@@ -43,8 +44,9 @@ export interface Serving {
 
 export interface Tracker {
   /**
-   * pipe: the process that holds it answers. helper: the kernel calls the program in cltrack_prog. own: the kernel's own, in
-   * v4recovery. none: a server runs without a tracker. no-server: no server runs. unknown: there is no evidence.
+   * pipe: the process that holds it answers. helper: the kernel calls the program in cltrack_prog. own: the kernel's
+   * own, in v4recovery. none: a server runs without a tracker. no-server: no server runs. unknown: there is no
+   * evidence.
    */
   readonly kind: 'pipe' | 'helper' | 'own' | 'none' | 'no-server' | 'unknown'
   /** Whether this kernel can call a helper. */

@@ -1,4 +1,6 @@
-/** Every word that a person may type, as data: what completion is made of. Read off the tables that parsing is made of. */
+/**
+ * Every word that a person may type, as data: what completion is made of. Read off the tables that parsing is made of.
+ */
 import type { Argv } from 'yargs'
 import { options, summaryOfOption, type Option as OptionOfUpcall, type OptionName } from '../../settings/options.ts'
 import { argumentNames, summaryOfVerb, verbs, type Verb } from '../../upcall/verbs.ts'

@@ -1,4 +1,6 @@
-/** What a transition may touch, for a person's command: it speaks on stderr, and nobody waits for it but that person. */
+/**
+ * What a transition may touch, for a person's command: it speaks on stderr, and nobody waits for it but that person.
+ */
 import { nfsdAt } from '../../kernel/nfsd.ts'
 import { openLog } from '../../kernel/log.ts'
 import { stateDirectory } from '../../store/state-directory.ts'

@@ -24,8 +24,8 @@ static char *read_script(FILE *file, size_t *size)
 }
 
 /*
- * Takes the names of variables out of a function: the engine finds them by number, and would make each name anew in every
- * process, a twentieth of a check. Only those of the whole program are found by name.
+ * Takes the names of variables out of a function: the engine finds them by number, and would make each name anew in
+ * every process, a twentieth of a check. Only those of the whole program are found by name.
  */
 static void forget_names(JSContext *engine, JSValue code)
 {

@@ -1,8 +1,9 @@
 /*
- * What an upcall gives up before it looks at the first byte from the network: should there be a mistake in what follows,
- * whoever finds it has little to gain.
+ * What an upcall gives up before it looks at the first byte from the network: should there be a mistake in what
+ * follows, whoever finds it has little to gain.
  *
- *   - Rights to write: only below the directories that it is told (Landlock, where the kernel has it). The kernel runs us
+ *   - Rights to write: only below the directories that it is told (Landlock, where the kernel has it). The kernel runs
+ * us
  *     as root, who owns most files without any capability, so this is what protects the rest of the system.
  *   - Capabilities: all, as nfsdcltrack gives them up, but for one that is kept where the state directory belongs to
  *     somebody else: without CAP_DAC_OVERRIDE root could not write there.
@@ -34,7 +35,10 @@
 #define LANDLOCK_ACCESS_FS_REFER (1ULL << 13)
 #endif
 
-/* Of what is not named here nothing is forbidden: a pipe that stands in the place of a record may be kept as evidence, and there is no call that makes one. */
+/*
+ * Of what is not named here nothing is forbidden: a pipe that stands in the place of a record may be kept as evidence,
+ * and there is no call that makes one.
+ */
 enum {
   to_write = LANDLOCK_ACCESS_FS_WRITE_FILE,
   to_change = LANDLOCK_ACCESS_FS_REMOVE_DIR | LANDLOCK_ACCESS_FS_REMOVE_FILE | LANDLOCK_ACCESS_FS_MAKE_DIR | LANDLOCK_ACCESS_FS_MAKE_REG |
@@ -42,7 +46,10 @@ enum {
   never = LANDLOCK_ACCESS_FS_EXECUTE,
 };
 
-/* Returns a ruleset, or a negative answer where the kernel has none of this kind: the first one forbade all renaming across directories. */
+/*
+ * Returns a ruleset, or a negative answer where the kernel has none of this kind: the first one forbade all renaming
+ * across directories.
+ */
 static int new_ruleset(void)
 {
   struct landlock_ruleset_attr attributes = { .handled_access_fs = to_write | to_change | never };
@@ -73,8 +80,9 @@ static bool path_at(JSContext *engine, JSValueConst list, uint32_t at, struct wo
 }
 
 /*
- * Allows so much at each place of a list. Where that can't be, nothing can be written, which the calls will say. The places
- * stay open for a process that is soon over; one that waits for a server must not keep a disk from being unmounted.
+ * Allows so much at each place of a list. Where that can't be, nothing can be written, which the calls will say. The
+ * places stay open for a process that is soon over; one that waits for a server must not keep a disk from being
+ * unmounted.
  */
 static void allow_places(JSContext *engine, int ruleset, JSValueConst list, uint64_t rights, bool is_waiting)
 {
@@ -147,8 +155,8 @@ static int drop_capabilities(bool keep_override)
 /* What an upcall makes most of comes first. Not every machine has each call, nor by the same name. */
 static const struct sock_filter filter[] = {
   /*
-   * Does nothing but to keep the kernel from trying all numbers of calls when it takes the filter, to remember which are
-   * always allowed: that takes 50 µs, for sixty calls that are then faster by less than one in all.
+   * Does nothing but to keep the kernel from trying all numbers of calls when it takes the filter, to remember which
+   * are always allowed: that takes 50 µs, for sixty calls that are then faster by less than one in all.
    */
   BPF_STMT(BPF_MISC | BPF_TAX, 0),
   LOAD(offsetof(struct seccomp_data, arch)),
@@ -198,7 +206,10 @@ static const struct sock_filter filter[] = {
   RETURN(SECCOMP_RET_ALLOW),
   RETURN(SECCOMP_RET_ERRNO | EACCES),
 #endif
-  /* A server waits, for a pipe that may go and come again. What it is told by signals, and whom it tells, it has opened before. */
+  /*
+   * A server waits, for a pipe that may go and come again. What it is told by signals, and whom it tells, it has opened
+   * before.
+   */
 #ifdef SYS_poll
   ALLOW(SYS_poll),
 #endif

@@ -1,8 +1,8 @@
 /*
  * Starts the engine, hands it the table of system calls and the words of this process, and runs the upcalls' bytecode.
  *
- * The program ends itself with its status (exit in the table). What ends here has failed: a line says why, and the status
- * is never 0.
+ * The program ends itself with its status (exit in the table). What ends here has failed: a line says why, and the
+ * status is never 0.
  */
 #include "host.h"
 #include "image.h"
@@ -15,7 +15,10 @@
 #include <string.h>
 #include <unistd.h>
 
-/* More than any upcall takes, by far: what takes more is a mistake, and ends with a line instead of an exhausted machine. */
+/*
+ * More than any upcall takes, by far: what takes more is a mistake, and ends with a line instead of an exhausted
+ * machine.
+ */
 static const int memory_limit = 64 << 20;
 static const size_t stack_limit = 512 << 10;
 /* An upcall is over before a search for cycles would pay. */
@@ -70,9 +73,9 @@ static int failed_by_exception(JSContext *engine)
 }
 
 /*
- * The engine's memory. Where there is no more, the program ends at once, as if killed, which is safe anywhere. The engine
- * itself would go on: some of its functions are made when they are first called, and where there was no memory for one, it
- * is undefined from then on.
+ * The engine's memory. Where there is no more, the program ends at once, as if killed, which is safe anywhere. The
+ * engine itself would go on: some of its functions are made when they are first called, and where there was no memory
+ * for one, it is undefined from then on.
  */
 static size_t in_use;
 
@@ -116,9 +119,9 @@ static const JSMallocFunctions memory_functions = { engine_calloc, engine_malloc
 int root_directory;
 
 /*
- * The kernel starts a helper without descriptors 0, 1 and 2. Whatever is opened first would become one of them, and a line
- * for stderr would go into a file. So they are taken by what nobody can read or write. Returns whether they are. What is
- * opened last stays open: confine.c asks for the root.
+ * The kernel starts a helper without descriptors 0, 1 and 2. Whatever is opened first would become one of them, and a
+ * line for stderr would go into a file. So they are taken by what nobody can read or write. Returns whether they are.
+ * What is opened last stays open: confine.c asks for the root.
  */
 static bool occupy_standard_descriptors(void)
 {
@@ -128,7 +131,10 @@ static bool occupy_standard_descriptors(void)
   return root_directory >= 0;
 }
 
-/* What the upcalls' code uses of the language. No Date, no Promise, no Proxy, no eval of text: starting them would take time. */
+/*
+ * What the upcalls' code uses of the language. No Date, no Promise, no Proxy, no eval of text: starting them would take
+ * time.
+ */
 static bool add_intrinsics(JSContext *engine)
 {
   return JS_AddIntrinsicBaseObjects(engine) == 0 && JS_AddIntrinsicRegExp(engine) == 0 && JS_AddIntrinsicMapSet(engine) == 0 &&
@@ -211,7 +217,10 @@ struct started {
   size_t in_use;
 };
 
-/* The same in every process: nothing of it may depend on words, variables, time, or place. NULL where there is no memory. */
+/*
+ * The same in every process: nothing of it may depend on words, variables, time, or place. NULL where there is no
+ * memory.
+ */
 static struct started *start(void)
 {
   struct started *started = calloc(1, sizeof *started);

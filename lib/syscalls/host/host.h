@@ -1,8 +1,8 @@
 /*
  * The program that the kernel starts: QuickJS-ng, one table of system calls, and the upcalls' bytecode.
  *
- * Words are bytes. In the engine each character of a word stands for one byte (0 to 255), so what is no UTF-8 comes back
- * as it went: argv, environment, names in directories, texts of links.
+ * Words are bytes. In the engine each character of a word stands for one byte (0 to 255), so what is no UTF-8 comes
+ * back as it went: argv, environment, names in directories, texts of links.
  */
 #ifndef HOST_H
 #define HOST_H
@@ -23,18 +23,26 @@ enum { storage_failed = 256 - EREMOTEIO, no_memory = 256 - ENOMEM };
 /* The program's last words, for the log or stderr. Needs nothing of the engine. Returns the status. */
 int failed(int status, const char *why);
 
-/* A word as the kernel is told it. One that is longer is cut at PATH_MAX bytes, which the kernel refuses (ENAMETOOLONG). */
+/*
+ * A word as the kernel is told it. One that is longer is cut at PATH_MAX bytes, which the kernel refuses
+ * (ENAMETOOLONG).
+ */
 struct word {
   char bytes[PATH_MAX + 1];
 };
 
-/* Fills in a word from the engine. Returns false and throws EINVAL for what can't be said: a NUL, a character past 255. */
+/*
+ * Fills in a word from the engine. Returns false and throws EINVAL for what can't be said: a NUL, a character past 255.
+ */
 bool word_from(JSContext *engine, JSValueConst text, struct word *word);
 
 /* The engine's text for so many bytes. */
 JSValue text_from(JSContext *engine, const char *bytes, size_t length);
 
-/* Gives an object a property, and takes the value over. Returns false where there was no room: an exception has been thrown. */
+/*
+ * Gives an object a property, and takes the value over. Returns false where there was no room: an exception has been
+ * thrown.
+ */
 bool set(JSContext *engine, JSValueConst object, const char *name, JSValue value);
 
 /* What a call gave, as the engine's number: not negative, or the negated errno. */

@@ -30,8 +30,8 @@ int write_image(void)
 }
 
 /*
- * In the place of the C library's. Only the engine asks, once at its start, to begin Math.random by, which the program does
- * not use: so that an image is the same whenever it is made.
+ * In the place of the C library's. Only the engine asks, once at its start, to begin Math.random by, which the program
+ * does not use: so that an image is the same whenever it is made.
  */
 int gettimeofday(struct timeval *time, void *zone __attribute__((unused)))
 {

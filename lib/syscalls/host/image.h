@@ -2,8 +2,8 @@
  * The image: the engine's memory after its start, kept in the executable.
  *
  * Starting the engine and making the program's functions is the same work in every process. So the build does it once
- * (lib/build/image.ts). It links the program twice: the first has room for an image, and writes it; the second has the image.
- * Nothing else differs, so each thing has the same place in both, counted from where the program is loaded.
+ * (lib/build/image.ts). It links the program twice: the first has room for an image, and writes it; the second has the
+ * image. Nothing else differs, so each thing has the same place in both, counted from where the program is loaded.
  *
  * A program may have none: one for another architecture, or for a sanitizer. It starts the engine itself.
  */
@@ -28,7 +28,10 @@ struct header {
 
 struct started;
 
-/* The first page of it is what memory.c and host.c must find again. The room follows, for all that is taken from malloc(3). */
+/*
+ * The first page of it is what memory.c and host.c must find again. The room follows, for all that is taken from
+ * malloc(3).
+ */
 extern struct image {
   struct started *started;
   char *fresh, *fresh_end;
@@ -48,7 +51,9 @@ void begin_image(void);
 /* Makes the image's addresses those of this process. */
 void move_image(void);
 
-/* Writes the image to stdout, after three words: where the program begins, how many bytes are used, where the stack is. */
+/*
+ * Writes the image to stdout, after three words: where the program begins, how many bytes are used, where the stack is.
+ */
 int write_image(void);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * The functions of Math that the program does not use, in the place of the C library's, whose tables are a seventh of the
- * executable. The engine's table of Math names them all. Who calls one has made a mistake.
+ * The functions of Math that the program does not use, in the place of the C library's, whose tables are a seventh of
+ * the executable. The engine's table of Math names them all. Who calls one has made a mistake.
  */
 #include "host.h"
 

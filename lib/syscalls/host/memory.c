@@ -1,6 +1,6 @@
 /*
- * malloc(3) for a process that lives for a millisecond, in the place of the C library's: that asks the kernel five times
- * before an upcall has begun, and takes a hundredth of a check's instructions.
+ * malloc(3) for a process that lives for a millisecond, in the place of the C library's: that asks the kernel five
+ * times before an upcall has begun, and takes a hundredth of a check's instructions.
  *
  * Sizes are of some kinds, four to each power of two. A block that is freed is kept for the next one of its kind, and
  * nothing is given back: who serves a pipe holds what it held at most. There is one thread.
@@ -26,8 +26,8 @@ static bool is_begun;
 /*
  * Called with the first block that is asked for, which is before main.
  *
- * Has the kernel give the first pages at once, where it can (Linux 5.14): one call in the place of a hundred faults, which take
- * a tenth of a check's processor time. Where it can't, they are given when they are touched.
+ * Has the kernel give the first pages at once, where it can (Linux 5.14): one call in the place of a hundred faults,
+ * which take a tenth of a check's processor time. Where it can't, they are given when they are touched.
  */
 static void begin(void)
 {

@@ -38,8 +38,9 @@ static JSValue undone(JSContext *engine, int descriptor)
 }
 
 /*
- * Whoever waits has begun, and needs few of the pages that its start has touched: those that were never written are read again from
- * the program's file when they are. The kernel maps sixteen for each that is touched, so this is a fifth of what `serve` has at rest.
+ * Whoever waits has begun, and needs few of the pages that its start has touched: those that were never written are
+ * read again from the program's file when they are. The kernel maps sixteen for each that is touched, so this is a
+ * fifth of what `serve` has at rest.
  */
 static void forget_start(void)
 {

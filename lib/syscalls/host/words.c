@@ -1,4 +1,6 @@
-/* Words across the border: bytes on the kernel's side, one character a byte on the engine's. The engine speaks UTF-8. */
+/*
+ * Words across the border: bytes on the kernel's side, one character a byte on the engine's. The engine speaks UTF-8.
+ */
 #include "host.h"
 
 #include <errno.h>

@@ -26,8 +26,9 @@ const withFiles = (tree: Tree): Tree =>
   )
 
 /**
- * What a record means is decided by the same modules in both programs. How names, links and files are read is each one's own:
- * for that the bundle is asked of the directory that has every kind of them, and of the one with most instances.
+ * What a record means is decided by the same modules in both programs. How names, links and files are read is each
+ * one's own: for that the bundle is asked of the directory that has every kind of them, and of the one with most
+ * instances.
  */
 const ofInterest = ({ name }: Artefact, written: readonly Written[]): readonly Written[] =>
   name === 'executable'

@@ -1,7 +1,8 @@
 /**
- * Writes down what state directories look like that a release has written: `npx tsx tests/contract/formats/write.ts PROGRAM NAME`
- * lives these lives with that release's program (its .cjs, or its executable) and makes tests/contract/formats/NAME.json. Run it
- * when a release is made, with the program that is released; what is there stays as it is.
+ * Writes down what state directories look like that a release has written: `npx tsx tests/contract/formats/write.ts
+ * PROGRAM NAME` lives these lives with that release's program (its .cjs, or its executable) and makes
+ * tests/contract/formats/NAME.json. Run it when a release is made, with the program that is released; what is there
+ * stays as it is.
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -14,7 +15,10 @@ import { call, machineAt, scratch, scrapTree } from '../../proof/verdicts.ts'
 import { verdictsOf, type Written } from './released.ts'
 
 const owner = (name: string): string => Buffer.from(name, 'latin1').toString('hex')
-/** What names must be able to hold: no text, no path, no UTF-8; and one whose name is a digest, but whose record is short. */
+/**
+ * What names must be able to hold: no text, no path, no UTF-8; and one whose name is a digest, but whose record is
+ * short.
+ */
 const odd = [owner('../boot_time'), owner('\xff\0\xc3\n'), '', owner('m'.repeat(300))]
 const full = [create(ann, 'Y'), create(bob, 'N'), create(long, 'Y'), ...odd.map((each) => create(each, 'Y'))]
 

@@ -1,5 +1,5 @@
-// What can happen to the process that holds the kernel's pipe: it dies in the middle of everything, it comes late, it is
-// one of two, and it knows a client by a name that somebody else goes by.
+// What can happen to the process that holds the kernel's pipe: it dies in the middle of everything, it comes late, it
+// is one of two, and it knows a client by a name that somebody else goes by.
 import assert from 'node:assert/strict'
 import { ownerIn, readRecord, recordLine } from '../../../lib/rules/record.ts'
 import { join as joins } from '../client.ts'

@@ -1,5 +1,5 @@
-// The kernel is out of grace before it says so: it sets the flag, then runs `gracedone`. Whatever client comes in between
-// meets a helper that has not been told.
+// The kernel is out of grace before it says so: it sets the flag, then runs `gracedone`. Whatever client comes in
+// between meets a helper that has not been told.
 import assert from 'node:assert/strict'
 import { owner, NFS4ERR_DELAY, NFS4_OK, type Owner } from '../nfs41.ts'
 import { recorded } from '../records.ts'
@@ -32,7 +32,8 @@ export const endUnderTraffic: Story = {
         const { names, complete } = await arrivals(`round ${round}`)
         await claim(`in round ${round} all of ${crowd} clients that come while grace ends are recorded`, async () => {
           const [statuses] = await Promise.all([complete(), server.endGrace()])
-          // A server that is busy may say "later" to a request that it is at work on: what counts is that each is recorded.
+          // A server that is busy may say "later" to a request that it is at work on: what counts is that each is
+          // recorded.
           assert.deepEqual(
             statuses.filter((status) => status !== NFS4_OK && status !== NFS4ERR_DELAY),
             [],

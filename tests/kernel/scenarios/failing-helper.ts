@@ -31,7 +31,8 @@ async function claimPromiseKept({ server, claim }: Stage, dora: Client, asked: n
     .slice(0, asked)
     .findLast(({ verb, owner }) => verb === 'create' && owner.endsWith('dora'))
   const promised = create?.status === 0
-  // What the pipe's process could not write it keeps, and writes it when it can: then she may, though nobody promised it.
+  // What the pipe's process could not write it keeps, and writes it when it can: then she may, though nobody promised
+  // it.
   if (!promised && server.tracker !== 'helper') return
   await claim(
     `dora's create was answered ${create?.status ?? 'never'}: she ${promised ? 'reclaims' : 'does not reclaim'} after the restart`,

@@ -1,5 +1,5 @@
-// More clients than a kernel can be told of in a start. Some kernels look for each name before they insert it, in one list
-// that all Linux clients share, while the whole server waits.
+// More clients than a kernel can be told of in a start. Some kernels look for each name before they insert it, in one
+// list that all Linux clients share, while the whole server waits.
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { join as path } from 'node:path'

@@ -1,5 +1,5 @@
-// What an admin is told, under the kernel that it is told of: its log, its files, its clients, its threads' age, and the
-// mutex that a start holds.
+// What an admin is told, under the kernel that it is told of: its log, its files, its clients, its threads' age, and
+// the mutex that a start holds.
 import assert from 'node:assert/strict'
 import { dirname } from 'node:path'
 import { claimHeld, threeHolders, type Story } from '../story.ts'

@@ -1,7 +1,8 @@
 /**
- * A file system in memory that makes the calls of lib/syscalls/calls.ts: names, links, modes and errors as Linux has them
- * (tests/unit/memory.test.ts makes the same calls on both). Before each call a test may fail it, stop the process at it, or
- * take a copy. What a power cut leaves is the model's to say (tests/proof/power-loss.ts), which follows each change.
+ * A file system in memory that makes the calls of lib/syscalls/calls.ts: names, links, modes and errors as Linux has
+ * them (tests/unit/memory.test.ts makes the same calls on both). Before each call a test may fail it, stop the process
+ * at it, or take a copy. What a power cut leaves is the model's to say (tests/proof/power-loss.ts), which follows each
+ * change.
  */
 import { bytesInto, crc32 } from '../../../lib/bytes.ts'
 import { atFlags, type Calls, type DirectoryEntry, type Status } from '../../../lib/syscalls/calls.ts'
@@ -61,7 +62,10 @@ export interface Made {
 }
 
 export interface Hooks {
-  /** Before each call. @returns a negated errno that it fails with; undefined, if it is made. Throwing stops the process. */
+  /**
+   * Before each call.
+   * @returns a negated errno that it fails with; undefined, if it is made. Throwing stops the process.
+   */
   before: (made: Made) => number | undefined
   /** After each call that has changed something. */
   changed: (made: Made) => void

@@ -1,6 +1,7 @@
 /**
- * A machine in memory on which whole upcalls run in process, words in and status out: its files, what the helper reads of
- * /proc, the kernel's log, and the files of nfsd. It can be stopped at any call, and start again from what a disk has kept.
+ * A machine in memory on which whole upcalls run in process, words in and status out: its files, what the helper reads
+ * of /proc, the kernel's log, and the files of nfsd. It can be stopped at any call, and start again from what a disk
+ * has kept.
  */
 import { main } from '../../../lib/main.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
@@ -33,7 +34,10 @@ const statOf = (id: number): string =>
 const file = (bytes: string): Tree => new Map([['', { kind: 'file', bytes }]])
 const directory: Tree = new Map([['', { kind: 'directory' }]])
 
-/** A file system with what the helper reads of a system: who the machine is, how long a process may go, where things are. */
+/**
+ * A file system with what the helper reads of a system: who the machine is, how long a process may go, where things
+ * are.
+ */
 export function systemInMemory(): MemoryFiles {
   const files = memoryFiles()
   files.plant(file('11111111-2222-3333-4444-555555555555\n'), '/proc/sys/kernel/random/boot_id')

@@ -31,7 +31,10 @@ export interface KernelEnd {
   readonly die: () => void
   /** The pipe goes; @param again with a new one in its place. */
   readonly remove: (again?: 'again') => void
-  /** rpc_pipefs is mounted anew under a server that runs: another inode, and the numbers go on. What was asked has failed. */
+  /**
+   * rpc_pipefs is mounted anew under a server that runs: another inode, and the numbers go on. What was asked has
+   * failed.
+   */
   readonly mountAnew: () => void
   /** Another program takes all that is queued, and answers 0; it holds the pipe no longer then. */
   readonly letAnotherAnswer: () => void

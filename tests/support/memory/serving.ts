@@ -40,7 +40,8 @@ export interface Life {
 }
 
 /**
- * One process, which answers all that is queued. Its id is nobody's, it never sleeps, and what it says is not looked at.
+ * One process, which answers all that is queued. Its id is nobody's, it never sleeps, and what it says is not looked
+ * at.
  * @param change what is different about its calls.
  */
 export function live(machine: Machine, change: (calls: Calls) => Partial<Calls> = () => ({})): Life {

@@ -32,7 +32,11 @@ export const serveWords = (machine: Machine, pipes: string, more: readonly strin
   ...more,
 ]
 
-/** @param pipes what stands for rpc_pipefs. @param more further options of `serve`. @param env its whole environment. */
+/**
+ * @param pipes what stands for rpc_pipefs.
+ * @param more further options of `serve`.
+ * @param env its whole environment.
+ */
 export function runServe(
   machine: Machine,
   pipes: string,
@@ -54,7 +58,9 @@ export const nfsdcldWords = (pipes: string, storage: string): readonly string[] 
   storage,
 ]
 
-/** A network namespace of its own, as a container has: ours looks for nfsdcld in its own only, and other tests run one. */
+/**
+ * A network namespace of its own, as a container has: ours looks for nfsdcld in its own only, and other tests run one.
+ */
 export const apart: readonly string[] = ['/usr/bin/unshare', '--net']
 
 /** Runs a daemon, or a wrapper around one, {@link apart} from others; descriptor 3 is for its readiness. */

@@ -1,6 +1,6 @@
 /**
- * Messages of the kernel's pipe to its tracker, as include/uapi/linux/nfsd/cld.h has them: packed, in the byte order of the
- * host, always of one size for a version. Written from the header and not from what is tested.
+ * Messages of the kernel's pipe to its tracker, as include/uapi/linux/nfsd/cld.h has them: packed, in the byte order of
+ * the host, always of one size for a version. Written from the header and not from what is tested.
  */
 import { endianness } from 'node:os'
 

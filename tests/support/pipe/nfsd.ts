@@ -35,8 +35,8 @@ const readerWithinMs = 1000
 
 /**
  * A server starts: it makes the pipe, waits a second for a reader, asks for the version and for the list. As the kernel
- * does, it goes on without a list in version 0 when GraceStart is answered with an error, and says at once that grace is
- * over when the list is empty.
+ * does, it goes on without a list in version 0 when GraceStart is answered with an error, and says at once that grace
+ * is over when the list is empty.
  *
  * @param patient wait as long as it takes: this machine may be busier than a server.
  * @returns undefined if nobody opened the pipe, or GraceStart's answer was -110: no tracking, and the pipe is gone.

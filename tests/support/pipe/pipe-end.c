@@ -4,10 +4,10 @@
  *
  *   pipe-end MOUNT_POINT UNREAD_MS ORPHANS
  *
- * MOUNT_POINT/nfsd/cld is the pipe. Only the parent process may create and unlink it, and thereby starts a new pipe (a new
- * inode, xids from 0, messages of version 1's size) or ends it. UNREAD_MS is RPC_UPCALL_TIMEOUT. ORPHANS says what becomes
- * of a message that was read and not answered when the last open file goes: `wait` for ever, as released kernels do, or
- * `release`, as the maintainers' tree does (cld_release_pipe).
+ * MOUNT_POINT/nfsd/cld is the pipe. Only the parent process may create and unlink it, and thereby starts a new pipe (a
+ * new inode, xids from 0, messages of version 1's size) or ends it. UNREAD_MS is RPC_UPCALL_TIMEOUT. ORPHANS says what
+ * becomes of a message that was read and not answered when the last open file goes: `wait` for ever, as released
+ * kernels do, or `release`, as the maintainers' tree does (cld_release_pipe).
  *
  * Commands on stdin, a line each; the program ends, and unmounts, at the end of stdin:
  *   queue ID HEX [ID HEX]...   nfsd threads that send these messages at one moment; the xid is put in here
@@ -186,8 +186,8 @@ static void time_out(struct pipe *pipe)
 }
 
 /*
- * All that is queued is given back (EAGAIN), and each waiter queues its message again when it happens to run. On 6.1, 16
- * that lay there as 3..18 came back as 17, 15, 14 .. 4, 3, 16, 5, 18: nearly reversed. Here all but the last is.
+ * All that is queued is given back (EAGAIN), and each waiter queues its message again when it happens to run. On 6.1,
+ * 16 that lay there as 3..18 came back as 17, 15, 14 .. 4, 3, 16, 5, 18: nearly reversed. Here all but the last is.
  */
 static void turn_round(struct pipe *pipe)
 {

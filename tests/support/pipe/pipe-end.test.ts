@@ -1,7 +1,7 @@
 /**
- * The acted pipe against what real kernels did: every expectation here was seen on Linux 6.1 (rpc_pipe.c and nfs4recover.c
- * are the same in 7.2; Debian's 6.12.118 takes nothing early, like the newer source), or is read in a newer source where it
- * says so.
+ * The acted pipe against what real kernels did: every expectation here was seen on Linux 6.1 (rpc_pipe.c and
+ * nfs4recover.c are the same in 7.2; Debian's 6.12.118 takes nothing early, like the newer source), or is read in a
+ * newer source where it says so.
  */
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'

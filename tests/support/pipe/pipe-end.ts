@@ -1,4 +1,7 @@
-/** The kernel's end of the pipe nfsd/cld, acted by pipe-end.c; here a test says what the kernel sends, and hears what it was told. */
+/**
+ * The kernel's end of the pipe nfsd/cld, acted by pipe-end.c; here a test says what the kernel sends, and hears what it
+ * was told.
+ */
 import { spawn, spawnSync } from 'node:child_process'
 import { closeSync, existsSync, mkdirSync, openSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
@@ -37,7 +40,10 @@ export interface PipeEnd {
   readonly make: () => void
   /** The pipe of a server that runs already: a daemon that is gone has answered GetVersion and GraceStart. */
   readonly makeNegotiated: (version: Version) => void
-  /** The pipe goes at once, whatever is in it, as when rpc_pipefs is unmounted. A server that stops waits first: see nfsd.ts. */
+  /**
+   * The pipe goes at once, whatever is in it, as when rpc_pipefs is unmounted. A server that stops waits first: see
+   * nfsd.ts.
+   */
   readonly remove: () => void
   /** nfsd threads send these messages at one moment: a daemon that looks sees all of them, or none. */
   readonly ask: (...messages: readonly Uint8Array[]) => Waiter[]
@@ -85,7 +91,10 @@ export function compilePipeEnd(room: string): string {
   return program
 }
 
-/** @param program of {@link compilePipeEnd}. @param path where it is mounted; made if it is not there. No pipe is there yet. */
+/**
+ * @param program of {@link compilePipeEnd}.
+ * @param path where it is mounted; made if it is not there. No pipe is there yet.
+ */
 export async function startPipeEnd(
   program: string,
   path: string,

@@ -1,5 +1,6 @@
 /*
- * What poll(2) and epoll(7) say of a pipe: `ready PIPE`. A line on stdin asks, a line on stdout answers with the events in hex:
+ * What poll(2) and epoll(7) say of a pipe: `ready PIPE`. A line on stdin asks, a line on stdout answers with the events
+ * in hex:
  *   poll        what poll(2) says now, of POLLIN, POLLERR and POLLHUP
  *   epoll MS    what an epoll that knows the pipe from the beginning says within so many ms
  */

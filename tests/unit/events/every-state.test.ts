@@ -1,7 +1,8 @@
 /**
- * Every event of every scenario in process, on a file system in memory: the power lost before each of its calls, the process
- * stopped at each, each of them failed. What the state means then is asked of the helper, and judged by the rule alone.
- * The proofs on the built program (tests/proof) check that this file system and its model of a disk are true.
+ * Every event of every scenario in process, on a file system in memory: the power lost before each of its calls, the
+ * process stopped at each, each of them failed. What the state means then is asked of the helper, and judged by the
+ * rule alone. The proofs on the built program (tests/proof) check that this file system and its model of a disk are
+ * true.
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -208,7 +209,10 @@ function withLegacy({ files: { calls } }: Machine, owner: string): void {
   }
 }
 
-/** Stops the process at each call of a scenario's one act, has the act repeated, and cuts the power when that is acknowledged. */
+/**
+ * Stops the process at each call of a scenario's one act, has the act repeated, and cuts the power when that is
+ * acknowledged.
+ */
 function repeats(scenario: Scenario): string[] {
   const [parent, name] = ['/var/lib', 'nfs']
   const [act] = scenario.act
@@ -262,7 +266,8 @@ function failures(scenario: Scenario, code: 'EIO' | 'ENOSPC', fault?: Fault): st
     made.changes && !made.paths.some((path) => path.startsWith('/dev/')) ? -errno[code] : 'not this one'
   for (const { machine, event, status, call } of atEachCall(scenario, before, fail, fault)) {
     const after = memoryAfter([event], before.memory, scenario.grace)
-    // A known client is not refused because the disk can't be written: what could not be kept is said at critical level.
+    // A known client is not refused because the disk can't be written: what could not be kept is said at critical
+    // level.
     const isKept = status === 0 && !machine.log.some((line) => line.startsWith(critical))
     const allowed = (isKept ? [after] : eitherWay(scenario, before.memory, event)).map(remember)
     const tree = machine.files.tree(stateDirectory)

@@ -1,4 +1,7 @@
-/** What a state directory in memory means: asked of the helper in process, as tests/proof/verdicts.ts asks the built one. */
+/**
+ * What a state directory in memory means: asked of the helper in process, as tests/proof/verdicts.ts asks the built
+ * one.
+ */
 import { check, create, graceDone, start, upcallFor } from '../../proof/scenarios.ts'
 import { readable, stranger, type Observed } from '../../proof/futures.ts'
 import { fingerprint, type Tree } from '../../proof/trees.ts'

@@ -1,6 +1,6 @@
 /**
- * `serve` dies at each of its calls, in each state, alone and with many messages queued; then the next one comes. The kernel's
- * end and the file system are in memory, and lose nothing when a process dies.
+ * `serve` dies at each of its calls, in each state, alone and with many messages queued; then the next one comes. The
+ * kernel's end and the file system are in memory, and lose nothing when a process dies.
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'

@@ -1,4 +1,6 @@
-/** The list of who may reclaim has its time: a kernel that walks all names for each one keeps the whole server waiting. */
+/**
+ * The list of who may reclaim has its time: a kernel that walks all names for each one keeps the whole server waiting.
+ */
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
@@ -8,7 +10,10 @@ import { message, statusOf } from '../../support/pipe/messages.ts'
 const inProgress = -115
 const recorded = 300
 
-/** A server that knows {@link recorded} clients starts. @param cost what the kernel takes for the name of that number, in ms. */
+/**
+ * A server that knows {@link recorded} clients starts.
+ * @param cost what the kernel takes for the name of that number, in ms.
+ */
 function start(cost: (nth: number) => number): { named: number; status: number } {
   const machine = newMachine()
   const { kernel } = machine

@@ -14,7 +14,10 @@ after(() => {
   rmSync(room, { recursive: true })
 })
 
-/** Whether a server that started while nobody held its pipe is tracked by our helper. @param named the kernel's parameter. */
+/**
+ * Whether a server that started while nobody held its pipe is tracked by our helper.
+ * @param named the kernel's parameter.
+ */
 function trackedByOurs(named: string | undefined): boolean {
   const file = join(room, 'cltrack_prog')
   if (named !== undefined) writeFileSync(file, named)
