@@ -87,7 +87,7 @@ function confine(calls: Calls, changed: readonly string[], { nfsdDirectory }: Se
   // The kernel's own tracker may have had its directories anywhere: an end of grace that was killed left where.
   const emptied = ['/']
   const answer = calls.confine(changed, [nfsdDirectory, kernelLog], emptied)
-  if (answer < 0) log.warning(`keeps rights that it has no use for: ${errorName(answer)}`)
+  if (answer < 0) log.warning(`can't give up rights that it does not need: ${errorName(answer)}`)
 }
 
 const lost = 'the server goes on all the same, so nobody may reclaim after its next start'

@@ -62,7 +62,7 @@ export function endGrace(world: World, { start }: PartialInstance, legacyTop: st
 export function endMissedGrace(world: World, instance: PartialInstance): Settlement {
   // The kernel is out of grace before its own `gracedone` has run, so most often nothing is wrong.
   world.log.notice(
-    'the kernel is out of grace, and we have not been told yet: ending it here, unreclaimed clients may not reclaim any more',
+    'the kernel is out of grace, and has not said so yet: ending grace here; clients that have not reclaimed may not any more',
   )
   disk.tolerating(
     disk.cannotGrow,
@@ -114,7 +114,7 @@ export function followUp(world: World, start: Start): number {
   // It was the path of a directory when it was written. What can't be one must not stop every later start.
   const isPath = noted !== undefined && /^(?:\/+[^/]{1,255})+$/.test(noted)
   if (noted !== undefined && !isPath)
-    log.error(`where the kernel's own tracker had its clients can't be understood: ${quote(noted)}`)
+    log.error(`can't understand where the kernel's own tracker kept its clients: ${quote(noted)}`)
   const left = clearLegacy(world, [legacyTopIn(state.path), usualTop, ...(isPath ? [noted] : [])])
   if (left > 0) return left
   // Last the one that an upcall goes by.

@@ -49,7 +49,7 @@ export function startInstance(
   const { ranUntracked, unmarked } = noteStart(state, askedBy ?? kernelBootTime)
   if (unmarked !== undefined)
     log.warning(
-      `no mark of this start could be made in ${quote(state.runDirectory)} (${unmarked}): should it fail, nobody would know`,
+      `no mark of this start could be made in ${quote(state.runDirectory)} (${unmarked}): if it fails, the next start will not know`,
     )
   makeStateDirectory(state)
   const found = lookAt(state)
@@ -238,7 +238,7 @@ function setDamagedAside({ state, log }: World, { format, instance }: Recorded):
 function endBefore(world: World, { instance, marks }: Recorded): void {
   if (instance.kind !== 'full') return
   if (marks(instance.start, 'unasked'))
-    world.log.error(`nobody ever told us that the grace of server instance ${instance.start} was over`)
+    world.log.error(`the kernel never said that the grace of server instance ${instance.start} was over`)
   if (!marks(instance.start, 'unconfirmed')) return
   disk.sync(clientsOf(world.state))
   followUp(world, instance.start)

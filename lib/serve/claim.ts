@@ -35,7 +35,7 @@ export function claimOn(calls: Calls, path: string, log: Log): Claim {
       locked = descriptor
       if (answer === 0 || warned) return
       warned = true
-      log.warning(`${quote(path)} can't be locked (${errorName(answer)}): see to it that no other serve has it`)
+      log.warning(`${quote(path)} can't be locked (${errorName(answer)}): make sure that no other serve uses it`)
     },
     release: () => {
       if (locked !== undefined) calls.close(locked)

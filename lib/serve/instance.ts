@@ -113,7 +113,7 @@ export function instanceBehind({
     become('recorded')
     const failure = forgetUnseen(marked, pipe)
     if (failure !== undefined)
-      log.critical(`it can't be taken back that the next start lets nobody reclaim (${failure})`)
+      log.critical(`can't remove the mark by which the next start lets nobody reclaim (${failure})`)
   }
   const noted = (): string => {
     const failure = noteUnseen(marked, pipe)
@@ -129,7 +129,7 @@ export function instanceBehind({
         mark(state, instance.start, 'pipe', pipe)
       })
     } catch (thrown) {
-      log.error(`should this process end now, the next one would not know the server's pipe: ${String(thrown)}`)
+      log.error(`if this process ends now, the next one can't know the server's pipe: ${String(thrown)}`)
     }
   }
   const note = (): void => {
@@ -156,7 +156,7 @@ export function instanceBehind({
       performUnseen(world, pipe)
     })
     log.critical(
-      'the NFS server was started without us: who was recorded before may not reclaim after its next start, who comes from now on may',
+      'the NFS server was started without this program: after its next start, clients recorded before now may not reclaim, and clients that come from now on may',
     )
   }
   const look = (): void => {

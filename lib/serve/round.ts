@@ -87,7 +87,7 @@ function writeDown({ log }: Server, journal: Journal, replies: readonly Reply[])
   const failure = journal.note(replies)
   if (failure < 0)
     log.error(
-      `answers can't be written down (${errorName(failure)}): a kill at this moment would hang a thread of the server`,
+      `can't write answers to the journal (${errorName(failure)}): a kill now would hang a thread of the server`,
     )
 }
 
@@ -118,7 +118,7 @@ function carriedOut(server: Server, pipe: Pipe, batch: readonly Message[]): Answ
   switch (asked?.command) {
     case undefined:
       server.log.error(
-        `a message that can't be understood: version ${taken.header.version}, command ${taken.header.command}, ${taken.bytes.length} bytes`,
+        `can't understand a message: version ${taken.header.version}, command ${taken.header.command}, ${taken.bytes.length} bytes`,
       )
       return [{ taken, status: taken.whole ? status.unknownCommand : status.badMessage }]
     case 'version':

@@ -135,7 +135,7 @@ function confining(calls: Calls, settings: Settings, pipefs: string, log: Log): 
       ['/'],
       'waits',
     )
-    if (answer < 0) log.warning(`keeps rights that it has no use for: ${errorName(answer)}`)
+    if (answer < 0) log.warning(`can't give up rights that it does not need: ${errorName(answer)}`)
   }
 }
 
@@ -173,7 +173,7 @@ function lookForUntracked(server: Server, settings: Settings, pipefs: string): v
   if (threads === undefined || !(Number(threads) > 0) || hasPipe()) return
   server.distrust('start')
   log.critical(
-    'the NFS server was started without us, and nothing is recorded of it: nobody may reclaim after its next start',
+    'the NFS server was started without this program, and nothing is recorded of it: nobody may reclaim after its next start',
   )
 }
 

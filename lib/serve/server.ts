@@ -130,7 +130,7 @@ export function serverFor(
         return legacyRecordOf(owner, tops, anywhere)
       } catch (thrown) {
         // A directory that can't be read lets nobody in, and must not keep the others from being answered.
-        log.error(`whom the kernel's own tracker has recorded can't be read: ${String(thrown)}`)
+        log.error(`can't read which clients the kernel's own tracker has recorded: ${String(thrown)}`)
         return undefined
       }
     },

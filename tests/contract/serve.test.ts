@@ -520,7 +520,7 @@ describe('serve', () => {
       await nfsdcld.kill()
       const again = await serve()
       await allDone(second.send('create', client('bob')))
-      assert.match(again.said(), /was started without us/)
+      assert.match(again.said(), /was started without this program/)
       assert.deepEqual(await namedAfterRestart(end, second), ['bob'])
     }))
 

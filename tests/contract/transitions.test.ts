@@ -263,7 +263,7 @@ eachArtefact('a missed grace end heals', (artefact) => {
       assert.doesNotMatch(met.stderr, /error: /)
       if (follows) assert.equal((await s.graceDone('1000')).status, done)
       const next = await s.init('2000')
-      assert.equal(/error: nobody ever told us/.test(next.stderr), !follows, next.stderr)
+      assert.equal(/error: the kernel never said/.test(next.stderr), !follows, next.stderr)
     }
   })
 

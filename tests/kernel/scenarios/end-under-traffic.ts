@@ -8,7 +8,7 @@ import type { Story } from '../story.ts'
 const rounds = 5
 /** As many as nfsd has threads: all of their upcalls are under way at once. */
 const crowd = 16
-const ended = /the kernel is out of grace, and we have not been told yet/
+const ended = /the kernel is out of grace, and has not said so yet/
 
 export const endUnderTraffic: Story = {
   name: 'end-under-traffic',
@@ -83,7 +83,7 @@ export const endUnderTraffic: Story = {
           await server.restart()
           assert.match(
             (await server.errors()).join('\n'),
-            /^nfsd-userland-helper: nobody ever told us that the grace of server instance \d+ was over$/,
+            /^nfsd-userland-helper: the kernel never said that the grace of server instance \d+ was over$/,
           )
         },
       )
