@@ -58,7 +58,7 @@ describe('the npm package', () => {
     const program = join(prefix, 'bin/nfsd-userland-helper')
     const words = (...said: readonly string[]): string => execFileSync(program, said, { encoding: 'utf8', cwd: '/' })
     assert.equal(words('--version').trim(), packageJson.version)
-    assert.match(words('doctor', '--help'), /what must be true for recovery to work/)
+    assert.match(words('doctor', '--help'), /everything that recovery depends on/)
     const machine = newMachine()
     try {
       const command = [process.execPath, program]
