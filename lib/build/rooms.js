@@ -65,6 +65,7 @@ export const rooms = [
     packages: [],
     apart: [],
   },
+  { room: 'lib/words.ts', question: 'how are options read from a command line?', packages: [], apart: [] },
   { room: 'lib/failure.ts', question: 'every way to fail, its status and its sentence', packages: [], apart: [] },
   { room: 'lib/bytes.ts', question: 'words are bytes', packages: [], apart: [] },
 ]

@@ -5,6 +5,7 @@
  * `0x10` or `-rf`. So this ends at the first word that is no option.
  */
 import { Failed } from '../failure.ts'
+import { readOptions, type OptionWord } from '../words.ts'
 
 /** Spelled once, with what is usual where none is given: for upcalls (here, settings.ts) and for people (yargs). */
 export const options = {
@@ -56,25 +57,14 @@ export interface Words {
 
 /** @throws Failed bad-argument for an option that does not exist, or has no value. */
 export function parseWords(words: readonly string[]): Words {
-  const given = new Map<OptionName, string>()
-  const queue = [...words]
-  for (let word = queue.shift(); word !== undefined; word = queue.shift()) {
+  const { given, rest } = readOptions(words, (word) => {
+    if (!word.startsWith('-') || word === '-' || word === '--') return undefined
     refuseShortEquals([word])
-    if (word === '--') return { given, verb: queue.shift(), rest: queue }
-    if (!word.startsWith('-') || word === '-') return { given, verb: word, rest: queue }
-    const { name, value, bundled } = parseOption(word)
-    if (bundled !== undefined) queue.unshift(bundled)
-    if (!('takes' in options[name])) {
-      if (value !== undefined) throw new Failed({ kind: 'bad-argument', why: `option --${name} takes no value`, word })
-      given.set(name, '')
-      continue
-    }
-    const taken = value ?? queue.shift()
-    if (taken === undefined || taken === '')
-      throw new Failed({ kind: 'bad-argument', why: `option --${name} needs a value`, word })
-    given.set(name, taken)
-  }
-  return { given, verb: undefined, rest: [] }
+    return optionIn(word)
+  })
+  if (rest[0] === '--') rest.shift()
+  const verb = rest.shift()
+  return { given, verb, rest }
 }
 
 /**
@@ -96,18 +86,19 @@ export function refuseShortEquals(words: readonly string[]): void {
 }
 
 /** `--name`, `--name=value`, `-n`, `-nvalue`, or several flags in one word: `-fd`. */
-function parseOption(word: string): { name: OptionName; value?: string; bundled?: string } {
+function optionIn(word: string): OptionWord<OptionName> {
   const equals = word.indexOf('=')
   const long = !word.startsWith('--') ? undefined : equals < 0 ? word.slice(2) : word.slice(2, equals)
   const value = long === undefined || equals < 0 ? undefined : word.slice(equals + 1)
   for (const key in options) {
     const name = key as OptionName
     const { short, alias, takes }: Option = options[name]
-    if (long === name || (long !== undefined && long === alias)) return value === undefined ? { name } : { name, value }
+    const takesValue = takes !== undefined
+    if (long === name || (long !== undefined && long === alias)) return { name, takesValue, value }
     if (long !== undefined || short === undefined || word[1] !== short) continue
     const more = word.slice(2)
-    if (more === '') return { name }
-    return takes === undefined ? { name, bundled: `-${more}` } : { name, value: more }
+    if (more === '') return { name, takesValue }
+    return takesValue ? { name, takesValue, value: more } : { name, takesValue, bundled: `-${more}` }
   }
   throw new Failed({ kind: 'bad-argument', why: 'unknown option', word })
 }

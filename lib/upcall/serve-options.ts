@@ -1,5 +1,6 @@
 /** What `serve` is told after its name. Pure. */
 import { Failed } from '../failure.ts'
+import { readOptions } from '../words.ts'
 import { latestVersion } from './message.ts'
 
 /** Spelled once, for `serve` itself and for the help that people see. */
@@ -32,26 +33,13 @@ const isServeOption = (name: string): name is ServeOption => Object.hasOwn(serve
 
 /** @throws Failed bad-argument. */
 export function serveOptionsFrom(words: readonly string[]): ServeOptions {
-  const given = new Map<ServeOption, string>()
-  const queue = [...words]
-  for (let word = queue.shift(); word !== undefined; word = queue.shift()) {
+  const { given, rest } = readOptions(words, (word) => {
     const [, name = '', value] = /^--([a-z-]+)(?:=(.*))?$/s.exec(word) ?? []
-    if (!isServeOption(name))
-      throw new Failed({
-        kind: 'bad-argument',
-        why: word.startsWith('-') ? 'unknown option of serve' : 'surplus argument of serve',
-        word,
-      })
-    if (serveOptions[name].takes === undefined) {
-      if (value !== undefined) throw new Failed({ kind: 'bad-argument', why: `option --${name} takes no value`, word })
-      given.set(name, '')
-      continue
-    }
-    const taken = value ?? queue.shift()
-    if (taken === undefined || taken === '')
-      throw new Failed({ kind: 'bad-argument', why: `option --${name} needs a value`, word })
-    given.set(name, taken)
-  }
+    if (isServeOption(name)) return { name, takesValue: serveOptions[name].takes !== undefined, value }
+    if (word.startsWith('-')) throw new Failed({ kind: 'bad-argument', why: 'unknown option of serve', word })
+    return undefined
+  })
+  if (rest[0] !== undefined) throw new Failed({ kind: 'bad-argument', why: 'surplus argument of serve', word: rest[0] })
   const number = (name: ServeOption, least: number, most: number): number | undefined => {
     const word = given.get(name)
     if (word === undefined) return undefined
