@@ -1,5 +1,5 @@
 /** Every way in which an upcall can fail, its exit status and its sentence. */
-import { textOf } from './bytes.ts'
+import { quote } from './text.ts'
 
 /**
  * The exit statuses, and what each means to whoever sees it. They are public API: 256 less an errno, as nfsdcltrack's,
@@ -101,25 +101,6 @@ export function report(failure: Failure): { readonly status: number; readonly li
       return failure satisfies never
   }
 }
-
-/** How many characters of somebody else's word a message repeats. */
-const quoted = 80
-
-/** A word from outside, made harmless for a log and a terminal: printable ASCII, the rest as `\ooo`, shortened. */
-export function quote(word: string): string {
-  const shown = `'${escaped(word.slice(0, quoted))}'`
-  return word.length > quoted ? `${shown}... (${word.length} bytes)` : shown
-}
-
-/** A word, each character a byte, as printable ASCII; all else, and the backslash, as three octal digits. */
-export const escaped = (word: string): string =>
-  word.replace(/[^ -[\]-~]/g, (character) => `\\${character.charCodeAt(0).toString(8).padStart(3, '0')}`)
-
-/** {@link escaped}, of bytes. */
-export const printable = (bytes: Uint8Array): string => escaped(textOf(bytes))
-
-/** How many of something, in words for people: `1 record`, `2 records`. */
-export const counted = (many: number, one: string, more = `${one}s`): string => `${many} ${many === 1 ? one : more}`
 
 /** The errno name of a thrown file system error, or undefined for anything else that was thrown. */
 export const errorCode = (thrown: unknown): string | undefined =>

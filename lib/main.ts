@@ -1,7 +1,8 @@
 /** An upcall's words and environment in, status out. The only place that catches what the rest throws. */
 import { startDeadline } from './kernel/deadline.ts'
 import { nfsdAt } from './kernel/nfsd.ts'
-import { Failed, failureFrom, quote, type Failure } from './failure.ts'
+import { Failed, failureFrom, type Failure } from './failure.ts'
+import { quote } from './text.ts'
 import { kernelLog, openLog, type Log } from './kernel/log.ts'
 import { perform } from './events/perform.ts'
 import { isNoted, noteDirectory, sinceStart } from './settings/last-start.ts'

@@ -67,6 +67,7 @@ export const rooms = [
   },
   { room: 'lib/words.ts', question: 'how are options read from a command line?', packages: [], apart: [] },
   { room: 'lib/failure.ts', question: 'every way to fail, its status and its sentence', packages: [], apart: [] },
+  { room: 'lib/text.ts', question: 'how is text made for people?', packages: [], apart: [] },
   { room: 'lib/bytes.ts', question: 'words are bytes', packages: [], apart: [] },
 ]
 

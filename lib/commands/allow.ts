@@ -8,7 +8,8 @@
  *
  * Whether somebody else has had what such a client holds is known to nobody here: so a person is asked.
  */
-import { Failed, quote } from '../failure.ts'
+import { Failed } from '../failure.ts'
+import { quote } from '../text.ts'
 import type { Instance, Start } from '../rules/instance.ts'
 import * as disk from '../syscalls/files.ts'
 import { migrate } from '../store/migrate.ts'

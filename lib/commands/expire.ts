@@ -1,5 +1,5 @@
 /** `expire`: clients that are gone for good, by a person's word. */
-import { escaped } from '../failure.ts'
+import { escaped } from '../text.ts'
 import { escapeOwner, quoteOwner, type ClientOwner } from '../upcall/owner.ts'
 import { command } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'

@@ -5,7 +5,8 @@
  * Only a server that restarts before its grace is over waits for a client more than once: the end of a grace period
  * drops whoever did not reclaim in it.
  */
-import { counted, Failed } from '../failure.ts'
+import { Failed } from '../failure.ts'
+import { counted } from '../text.ts'
 import { lookAt } from '../store/state-directory.ts'
 import { endGraceEarly } from '../events/grace-end.ts'
 import { escapeOwner, quoteOwner } from '../upcall/owner.ts'

@@ -1,5 +1,5 @@
 /** `show`: everything known about one client, recorded or only present in the kernel. */
-import { escaped } from '../failure.ts'
+import { escaped } from '../text.ts'
 import { quoteOwner } from '../upcall/owner.ts'
 import { command } from './shared/command.ts'
 import { legacyRecordsOf } from './shared/legacy.ts'

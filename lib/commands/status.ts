@@ -1,6 +1,6 @@
 /** `status`: the server instance, which clients have reclaimed, and what keeps grace open. */
 import fs from 'node:fs'
-import { counted, escaped } from '../failure.ts'
+import { counted, escaped } from '../text.ts'
 import type { Instance } from '../rules/instance.ts'
 import * as disk from '../syscalls/files.ts'
 import { markOf } from '../store/layout.ts'

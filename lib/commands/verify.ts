@@ -2,7 +2,8 @@
  * `verify`: is everything in the state directory as this program leaves it? `--repair` mends what is not
  * (shared/repair.ts).
  */
-import { counted, escaped, Failed, report } from '../failure.ts'
+import { Failed, report } from '../failure.ts'
+import { counted, escaped } from '../text.ts'
 import { command } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
 import { print, printJson, remark, textOfPath } from './shared/print.ts'

@@ -18,7 +18,8 @@
  * locks may have been granted that conflict with those that were not reclaimed. It makes the mark `unasked`, which
  * stays until the kernel's `gracedone` comes. If that never comes, the next start logs it.
  */
-import { counted, Failed, quote } from '../failure.ts'
+import { Failed } from '../failure.ts'
+import { counted, quote } from '../text.ts'
 import { olderThan, type PartialInstance, type Start } from '../rules/instance.ts'
 import { markOf, type Recorded } from '../store/layout.ts'
 import { mark, readMark, unmark } from '../store/marks.ts'

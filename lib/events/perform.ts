@@ -12,7 +12,8 @@
  * (`then`) waits only for the barriers of its own request. A directory that could not be synced fails each request that
  * needs it, and no other.
  */
-import { errorCode, Failed, quote } from '../failure.ts'
+import { errorCode, Failed } from '../failure.ts'
+import { quote } from '../text.ts'
 import { decide, type Decision, type Found } from '../rules/decide.ts'
 import { reclaimableIn, type PartialInstance } from '../rules/instance.ts'
 import type { Recorded } from '../store/layout.ts'

@@ -13,7 +13,7 @@
  * directory is read again after the commit. If the new instance is not the latest by then, another one overtook it. No
  * client was active in it, so it changes nothing, and a later one is begun.
  */
-import { counted, quote } from '../failure.ts'
+import { counted, quote } from '../text.ts'
 import type { AllowedClient } from '../kernel/nfsd.ts'
 import { latestStart, nextStart, reclaimableIn, startFromName, type Start } from '../rules/instance.ts'
 import { readBootTime } from '../store/format1.ts'

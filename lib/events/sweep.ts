@@ -5,7 +5,7 @@
  * set only grows, so a sweep may go by an earlier look, and two may run at once. If a sweep is killed, or runs out of
  * time, the next one goes on.
  */
-import { counted, quote } from '../failure.ts'
+import { counted, quote } from '../text.ts'
 import type { Start } from '../rules/instance.ts'
 import { markNames, type Recorded } from '../store/layout.ts'
 import { unmark } from '../store/marks.ts'

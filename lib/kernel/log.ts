@@ -3,7 +3,8 @@
  * picks up: one write(2) a line, syslog priority in front (Documentation/ABI/testing/dev-kmsg). In the foreground, and
  * where there is no kernel log to be had, it speaks to stderr.
  */
-import { escaped, report, type Failure } from '../failure.ts'
+import { report, type Failure } from '../failure.ts'
+import { escaped } from '../text.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { bytesOf } from '../bytes.ts'
 

@@ -6,7 +6,8 @@
  *
  * A directory that does not exist yet has no clients. The work that makes it locks it, before any message is answered.
  */
-import { Failed, quote } from '../failure.ts'
+import { Failed } from '../failure.ts'
+import { quote } from '../text.ts'
 import type { Log } from '../kernel/log.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { errno, errorName } from '../syscalls/errno.ts'

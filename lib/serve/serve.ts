@@ -10,7 +10,8 @@
  * Before it reads the first message, it gives up the rights that it does not need, as an upcall does before it looks at
  * a client's name.
  */
-import { Failed, failureFrom, quote } from '../failure.ts'
+import { Failed, failureFrom } from '../failure.ts'
+import { quote } from '../text.ts'
 import { kernelLog, openLog, type Log } from '../kernel/log.ts'
 import { openPipe, type Pipe } from '../kernel/pipe.ts'
 import type { Words } from '../settings/options.ts'

@@ -5,7 +5,8 @@
  * one that says nothing: an upcall would keep its records in another directory, where no later start looks for them. So
  * only a file that is not there is no error, and every other failure is thrown.
  */
-import { Failed, quote } from '../failure.ts'
+import { Failed } from '../failure.ts'
+import { quote } from '../text.ts'
 import { atFlags, type Calls, type DirectoryEntry } from '../syscalls/calls.ts'
 import { errno, errorName } from '../syscalls/errno.ts'
 

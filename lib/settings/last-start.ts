@@ -11,7 +11,7 @@
  * `empty:DIRECTORY` where nothing was in it. The command line names a directory for one call only: then nothing is
  * noted, nor looked at.
  */
-import { quote } from '../failure.ts'
+import { quote } from '../text.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { answered, errno } from '../syscalls/errno.ts'
 import type { Configuration, Settings } from './settings.ts'

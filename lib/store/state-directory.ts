@@ -21,7 +21,8 @@
  * `v4clients`. It is opened once, must belong to us, and no other user may write to it. Every name that follows is in
  * it: the owner of a directory above can remove these names, but can't put others in their place.
  */
-import { Failed, quote } from '../failure.ts'
+import { Failed } from '../failure.ts'
+import { quote } from '../text.ts'
 import { instanceFrom, startFromName, type Start } from '../rules/instance.ts'
 import type { Calls, DirectoryEntry } from '../syscalls/calls.ts'
 import type { KernelBootTime } from '../upcall/request.ts'

@@ -1,5 +1,6 @@
 /** `doctor`: checks everything that recovery depends on, and explains each fault with a command that repairs it. */
-import { counted, Failed, failureFrom, report } from '../../failure.ts'
+import { Failed, failureFrom, report } from '../../failure.ts'
+import { counted } from '../../text.ts'
 import { command } from '../shared/command.ts'
 import type { Context } from '../shared/context.ts'
 import { print, printJson } from '../shared/print.ts'

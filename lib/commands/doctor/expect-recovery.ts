@@ -14,7 +14,7 @@ import { print, printJson } from '../shared/print.ts'
 import { newestEntryOf, survey, type Survey } from '../shared/survey.ts'
 import { forgetsVersion40, sayTracker, strangersAt, trackerOf, type Tracker } from '../shared/tracker.ts'
 import { ownerJson, untracked } from '../shared/view.ts'
-import { counted } from '../../failure.ts'
+import { counted } from '../../text.ts'
 
 interface Lost {
   readonly owner: ClientOwner

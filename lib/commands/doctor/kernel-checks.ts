@@ -1,6 +1,6 @@
 /** Which trackers the kernel offers, which one it uses, and what may take its place. */
 import { constants, release } from 'node:os'
-import { quote } from '../../failure.ts'
+import { quote } from '../../text.ts'
 import { nfsdcldProcesses } from '../shared/processes.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
 import { saidOfTracker } from '../shared/kernel-log.ts'

@@ -1,5 +1,5 @@
 /** Is the state directory mounted before the NFS server starts? Only a mount of its own can be late. */
-import { quote } from '../../failure.ts'
+import { quote } from '../../text.ts'
 import fs from 'node:fs'
 import * as disk from '../../syscalls/files.ts'
 import { good, unknown, wrong, type Said } from './finding.ts'

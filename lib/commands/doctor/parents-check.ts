@@ -4,7 +4,7 @@
  * who can write to a directory above it can rename `v4clients` away, and back again later.
  */
 import type { Stats } from 'node:fs'
-import { quote } from '../../failure.ts'
+import { quote } from '../../text.ts'
 import { directoriesOnTheWay } from '../shared/inside.ts'
 import { doubtful, good, wrong, type Said } from './finding.ts'
 import { shellWord, type Site } from './site.ts'

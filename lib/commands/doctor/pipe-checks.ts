@@ -1,5 +1,5 @@
 /** The pipe: is it there, which process answers at it, and which clients does it forget (docs/kernels.md)? */
-import { counted, quote } from '../../failure.ts'
+import { counted, quote } from '../../text.ts'
 import { nfsdcldRuns } from '../shared/processes.ts'
 import { longList } from '../../upcall/message.ts'
 import { forgetsVersion40, sayHolders, sayTracker, strangersAt } from '../shared/tracker.ts'

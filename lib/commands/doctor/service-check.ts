@@ -1,6 +1,6 @@
 /** Where the kernel needs the service: does it start before the NFS server, and may it write to the state directory? */
 import fs from 'node:fs'
-import { quote } from '../../failure.ts'
+import { quote } from '../../text.ts'
 import { nfsdcldRuns } from '../shared/processes.ts'
 import { good, unknown, wrong, type Said } from './finding.ts'
 import { shellWord, type Site } from './site.ts'

@@ -1,6 +1,7 @@
 /** Are the records on storage that keeps them, is there room for more, and can they be understood? */
 import { dirname } from 'node:path'
-import { counted, errorCode, quote } from '../../failure.ts'
+import { errorCode } from '../../failure.ts'
+import { counted, quote } from '../../text.ts'
 import fs from 'node:fs'
 import { sinceStart } from '../../settings/last-start.ts'
 import { nodePath } from '../shared/print.ts'

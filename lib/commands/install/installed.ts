@@ -7,7 +7,8 @@
  */
 import { basename, dirname, join } from 'node:path'
 import fs from 'node:fs'
-import { Failed, quote } from '../../failure.ts'
+import { Failed } from '../../failure.ts'
+import { quote } from '../../text.ts'
 import { tolerating } from '../../syscalls/files.ts'
 import { bytesIn, inDirectory, type Root } from '../shared/inside.ts'
 import { isOurPath, type Item } from './files.ts'

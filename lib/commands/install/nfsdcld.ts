@@ -3,7 +3,8 @@
  * these clients their locks at the next start of the server. So it keeps its place until its records are imported, or
  * the admin says that they need not be.
  */
-import { counted, failureFrom, report } from '../../failure.ts'
+import { failureFrom, report } from '../../failure.ts'
+import { counted } from '../../text.ts'
 import type { Calls } from '../../syscalls/calls.ts'
 import { readSource } from '../move/source.ts'
 import { existsBelow } from '../shared/inside.ts'

@@ -1,6 +1,6 @@
 /** What installing and uninstalling say. */
 import { join } from 'node:path'
-import { printable } from '../../failure.ts'
+import { printable } from '../../text.ts'
 import { print, printJson } from '../shared/print.ts'
 import { forPrograms, inWords, type Examined } from '../doctor/doctor.ts'
 import type { Action } from './activation.ts'

@@ -6,7 +6,8 @@
  * that counts is refused, and the line says who mends it.
  */
 import fs from 'node:fs'
-import { Failed, quote } from '../../failure.ts'
+import { Failed } from '../../failure.ts'
+import { quote } from '../../text.ts'
 import { tolerating } from '../../syscalls/files.ts'
 import type * as sqlite from './sqlite.ts'
 

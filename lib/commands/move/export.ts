@@ -4,7 +4,8 @@
  */
 import { randomUUID } from 'node:crypto'
 import { dirname, join, resolve } from 'node:path'
-import { counted, Failed, quote } from '../../failure.ts'
+import { Failed } from '../../failure.ts'
+import { counted, quote } from '../../text.ts'
 import fs from 'node:fs'
 import * as disk from '../../syscalls/files.ts'
 import { legacyTopIn } from '../../store/v4recovery.ts'

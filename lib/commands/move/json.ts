@@ -2,7 +2,8 @@
  * Our own export: a JSON document (docs/json.md). What is read back is believed in nothing: it may have been edited, or
  * come from anywhere.
  */
-import { Failed, quote } from '../../failure.ts'
+import { Failed } from '../../failure.ts'
+import { quote } from '../../text.ts'
 import { escapeOwner, ownerFromHex, type ClientOwner } from '../../upcall/owner.ts'
 import { isoTime } from '../shared/table.ts'
 import { refused } from './database.ts'

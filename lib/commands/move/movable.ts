@@ -1,5 +1,5 @@
 /** What moves between this program and others: who may reclaim at the next start of the server, and nothing else. */
-import { counted } from '../../failure.ts'
+import { counted } from '../../text.ts'
 import { isPrincipal, latestRecorded, type Facts } from '../../rules/record.ts'
 import { longestOwner, type ClientOwner } from '../../upcall/owner.ts'
 import type { Session } from '../../upcall/request.ts'

@@ -19,7 +19,7 @@
  */
 import { join } from 'node:path'
 import fs from 'node:fs'
-import { quote } from '../../failure.ts'
+import { quote } from '../../text.ts'
 import { nextStart, reclaimableIn, type Start } from '../../rules/instance.ts'
 import { recordLine, recordName } from '../../rules/record.ts'
 import * as disk from '../../syscalls/files.ts'

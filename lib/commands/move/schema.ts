@@ -1,5 +1,6 @@
 /** What a database says of itself: its tables, and the version that nfs-utils writes into `parameters`. */
-import { errorCode, Failed, quote } from '../../failure.ts'
+import { errorCode, Failed } from '../../failure.ts'
+import { quote } from '../../text.ts'
 import { readDatabase, refused, type Row, type Source } from './database.ts'
 
 export interface Schema {

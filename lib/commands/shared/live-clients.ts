@@ -6,7 +6,7 @@
  */
 import fs from 'node:fs'
 import { join } from 'node:path'
-import { printable } from '../../failure.ts'
+import { printable } from '../../text.ts'
 import { namesIn } from './listing.ts'
 import { readEachInTime } from './in-time.ts'
 import { nodePath } from './print.ts'

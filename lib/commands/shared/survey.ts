@@ -6,7 +6,8 @@
  * that reclaims meanwhile may be seen twice and is never missed. Where few are seen, they are held and told once, in
  * order; where there are many, each is told as it is read, and memory does not grow with them.
  */
-import { Failed, quote } from '../../failure.ts'
+import { Failed } from '../../failure.ts'
+import { quote } from '../../text.ts'
 import {
   bootTimeFiles,
   reclaimableIn,

@@ -7,7 +7,8 @@
  * start, which may itself wait for an answer at the pipe.
  */
 import fs from 'node:fs'
-import { errorCode, escaped } from '../../failure.ts'
+import { errorCode } from '../../failure.ts'
+import { escaped } from '../../text.ts'
 import { helperParameter } from '../../kernel/nfsd-module.ts'
 import { isMounted, pipeIn } from '../../settings/pipefs.ts'
 import { holderName, lifeOf } from '../../store/process.ts'
