@@ -18,7 +18,7 @@ import type { Words } from '../settings/options.ts'
 import { settingsFrom, type Settings } from '../settings/settings.ts'
 import { bootId, holderName } from '../store/process.ts'
 import { serveFiles } from '../store/run-directory.ts'
-import { atFlags, type Calls } from '../syscalls/calls.ts'
+import { atFlags, type Calls, type Status } from '../syscalls/calls.ts'
 import { answered, errno, errorName } from '../syscalls/errno.ts'
 import * as files from '../syscalls/files.ts'
 import { anotherHas, claimOn, type Claim } from './claim.ts'
@@ -114,31 +114,63 @@ function answerUntilTold(
 
 /**
  * Gives up rights as soon as rpc_pipefs is mounted, which is before any message is read. Not earlier: a right to a
- * directory (Landlock) does not extend to a file system that is mounted over it later.
- * @returns a function that does so once. It throws Failed if another rpc_pipefs is mounted by then: this process may
- * not open its pipe.
+ * directory (Landlock) does not extend to a file system that is mounted over it later, nor to the same one that is
+ * unmounted and mounted again. A process that has none to what is there now ends, and the next one has it: what the
+ * kernel asks comes again.
+ * @returns a function that does so once, and later looks whether it still may work where it must.
+ * @throws Failed, from that function, if it may not.
  */
 function confining(calls: Calls, settings: Settings, pipefs: string, log: Log): () => void {
-  let device: number | undefined
+  const { stateDirectory } = settings
+  let confinedTo: { readonly pipes: Status; readonly state: Status | undefined } | undefined
   return () => {
-    const directory = files.lookAtName(`${pipefs}/nfsd`, files.anywhere(calls))
-    if (directory === undefined || directory.device === device) return
-    if (device !== undefined)
-      throw new Failed({
-        kind: 'storage',
-        atStart: false,
-        what: `rpc_pipefs at ${quote(pipefs)} was mounted anew, and this process gave up the right to it: start it again`,
-      })
-    device = directory.device
-    const answer = calls.confine(
-      [settings.stateDirectory, settings.runDirectory],
-      [settings.nfsdDirectory, kernelLog, pipefs],
-      ['/'],
-      'waits',
-    )
-    if (answer < 0) log.warning(`can't give up rights that it does not need: ${errorName(answer)}`)
+    const pipes = statusAt(calls, `${pipefs}/nfsd`)
+    if (confinedTo === undefined) {
+      if (pipes === undefined) return
+      confinedTo = { pipes, state: statusAt(calls, stateDirectory) }
+      const answer = calls.confine(
+        [stateDirectory, settings.runDirectory],
+        [settings.nfsdDirectory, kernelLog, pipefs],
+        ['/'],
+        'waits',
+      )
+      if (answer < 0) log.warning(`can't give up rights that it does not need: ${errorName(answer)}`)
+      return
+    }
+    if (pipes !== undefined && !isSame(pipes, confinedTo.pipes)) throw mountedAnew(`rpc_pipefs at ${quote(pipefs)}`)
+    if (isLost(calls, stateDirectory, confinedTo.state)) throw mountedAnew(quote(stateDirectory))
   }
 }
+
+function statusAt(calls: Calls, path: string): Status | undefined {
+  const status = calls.fstatat(atFlags.AT_FDCWD, path, 0)
+  return typeof status === 'number' ? undefined : status
+}
+
+const isSame = (one: Status, other: Status): boolean => one.device === other.device && one.inode === other.inode
+
+/** A disk that is mounted again may have the same numbers. A rename that changes nothing tells: it needs the right. */
+function isLost(calls: Calls, stateDirectory: string, before: Status | undefined): boolean {
+  const clients = `${stateDirectory}/v4clients`
+  if (calls.renameat(atFlags.AT_FDCWD, clients, atFlags.AT_FDCWD, clients) === -errno.EACCES) return true
+  const now = statusAt(calls, stateDirectory)
+  return before !== undefined && now !== undefined && !isSame(now, before)
+}
+
+/** In an rpc_pipefs that has the numbers of the one before. */
+function mayNotOpen(calls: Calls, pipe: string): boolean {
+  const { O_RDWR, O_NONBLOCK, O_NOFOLLOW } = calls.flags
+  const descriptor = calls.openat(atFlags.AT_FDCWD, pipe, O_RDWR | O_NONBLOCK | O_NOFOLLOW, 0)
+  if (descriptor >= 0) calls.close(descriptor)
+  return descriptor === -errno.EACCES
+}
+
+const mountedAnew = (what: string): Failed =>
+  new Failed({
+    kind: 'storage',
+    atStart: false,
+    what: `${what} was mounted anew, and this process gave up the right to it: start it again`,
+  })
 
 function refuseBeside(other: Other | undefined): void {
   if (other === undefined) return
@@ -274,6 +306,7 @@ function holding({ server, claim, ready, pipefs, journalPath }: Loop, early: Pip
       if (held !== undefined) goneAt = undefined
       const wasMissed = isMissed
       isMissed = held === undefined && files.exists(path, files.anywhere(calls))
+      if (isMissed && mayNotOpen(calls, path)) throw mountedAnew(quote(path))
       if (isMissed && !wasMissed) log.error(`${quote(path)} is there, and can't be held yet`)
       server.tellStatus()
       ready.status(held === undefined ? 'waiting for the NFS server' : 'answering the NFS server')

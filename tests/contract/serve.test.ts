@@ -704,31 +704,103 @@ async function onSlowDisk(
   })
 }
 
-describe('serve before rpc_pipefs is mounted', () => {
-  it('keeps its rights until it is, then gives them up and holds the pipe; ends where another one is mounted over it, since it may not open its pipe', () => {
-    const machine = newMachine()
-    const pipes = join(machine.dir, 'pipes')
-    mkdirSync(pipes)
-    // A file in memory stands for the pipe: it has no messages.
-    const script = `
-      waits() { for i in $(seq 200); do eval "$1" && return; sleep 0.05; done; echo "in vain: $1"; }
-      rights() { sed -n 's/^CapEff:\t//p' /proc/$id/status; }
-      mounted() { mount -t tmpfs none '${pipes}'; mkdir '${pipes}/nfsd'; }
-      ${serveWords(machine, pipes).join(' ')} 2> '${machine.dir}/said' & id=$!
-      waits "grep -q waiting '${machine.dir}/said'"
+/** A file in memory stands for the pipe: it has no messages. @param does what happens, in a shell. */
+function besideMounts(does: (words: { readonly pipes: string; readonly serve: string }) => string): {
+  readonly output: string
+  readonly said: string
+} {
+  const machine = newMachine()
+  const pipes = join(machine.dir, 'pipes')
+  const said = join(machine.dir, 'said')
+  for (const directory of [pipes, machine.stateDir]) mkdirSync(directory)
+  const script = `
+    waits() { for i in $(seq 600); do eval "$1" && return; sleep 0.05; done; echo "in vain: $1"; }
+    rights() { sed -n 's/^CapEff:\t//p' /proc/$id/status; }
+    says() { waits "grep -q '$1' '${said}'"; }
+    mounted() { mount -t tmpfs none '${pipes}'; mkdir '${pipes}/nfsd'; }
+    ${does({ pipes, serve: `${serveWords(machine, pipes).join(' ')} 2> '${said}' & id=$!` })}`
+  try {
+    const output = execFileSync('unshare', ['--mount', 'sh', '-c', script], { encoding: 'utf8', timeout: 120_000 })
+    return { output, said: readFileSync(said, 'utf8') }
+  } finally {
+    scrap(machine)
+  }
+}
+
+describe('serve beside mounts', () => {
+  it('before rpc_pipefs is mounted keeps its rights, then gives them up and holds the pipe; ends where another one is mounted over it, since it may not open its pipe', () => {
+    const { output, said } = besideMounts(
+      ({ pipes, serve }) => `
+      ${serve}
+      says waiting
       [ "$(rights)" != 0000000000000000 ] && echo waits
       mounted
       waits '[ "$(rights)" = 0000000000000000 ]'
       touch '${pipes}/nfsd/cld'
-      waits "grep -q holds '${machine.dir}/said'"
+      says holds
       mounted
-      wait $id; echo $?`
-    const output = execFileSync('unshare', ['--mount', 'sh', '-c', script], { encoding: 'utf8', timeout: 60_000 })
-    const said = readFileSync(join(machine.dir, 'said'), 'utf8')
-    scrap(machine)
+      wait $id; echo $?`,
+    )
     assert.equal(output, 'waits\n135\n', said)
     assert.match(said, /was mounted anew/)
   })
+
+  it('ends when rpc_pipefs has been unmounted and mounted again, also if it has the same numbers, since it may not open its pipe; the next one holds it', () => {
+    const { output, said } = besideMounts(
+      ({ pipes, serve }) => `
+      mounted
+      numbers=$(stat -c '%d %i' '${pipes}/nfsd')
+      touch '${pipes}/nfsd/cld'
+      ${serve}
+      says holds
+      rm '${pipes}/nfsd/cld'
+      says 'is gone'
+      kill -STOP $id
+      waits "umount '${pipes}' 2> /dev/null"
+      mounted
+      [ "$(stat -c '%d %i' '${pipes}/nfsd')" = "$numbers" ] && echo same numbers
+      touch '${pipes}/nfsd/cld'
+      kill -CONT $id
+      wait $id; echo $?
+      ${serve}
+      says holds
+      kill $id
+      wait $id; echo $?`,
+    )
+    assert.equal(output, 'same numbers\n135\n0\n', said)
+  })
+
+  it('ends when the disk of the state directory has been mounted again, since it may not write there, and the next one has everybody who was recorded', () =>
+    at(async ({ end, serve, machine: { dir, stateDir } }) => {
+      const image = join(dir, 'image')
+      execFileSync('truncate', ['--size=8M', image])
+      execFileSync('mkfs.ext4', ['-q', image])
+      mkdirSync(stateDir)
+      const mount = (): void => {
+        execFileSync('mount', ['-o', 'loop', image, stateDir])
+      }
+      mount()
+      try {
+        const daemon = await serve()
+        const nfsd = await started(end)
+        await allDone(nfsd.send('create', client('ann')))
+        await nfsd.stop()
+        // It is free as soon as the pipe is seen to be gone.
+        await eventually(() => /the pipe is gone/.test(daemon.said()))
+        daemon.signal('SIGSTOP')
+        execFileSync('umount', [stateDir])
+        mount()
+        daemon.signal('SIGCONT')
+        assert.equal(await daemon.ended, 135)
+        assert.match(daemon.said(), /was mounted anew/)
+        await serve()
+        const next = await started(end)
+        assert.deepEqual(named(next), ['ann'])
+        await next.stop()
+      } finally {
+        execFileSync('umount', ['--lazy', stateDir])
+      }
+    }))
 })
 
 /** One that must not run. */
