@@ -32,23 +32,40 @@ export interface Machine {
   readonly cards?: readonly string[]
 }
 
-const bootLimit = 180
+/** Seconds for each attempt. A boot takes 7 on an idle machine, and was seen to take 24 under a load of 12. */
+const bootLimits = [75, 75, 300]
 
 /**
- * Now and then a kernel panics while it boots: it changes its own code (jump labels) while the other processor runs it,
- * which the emulator does not always bear. That says nothing about anybody, so it is booted once more.
+ * Now and then an emulated kernel panics or stands still while it boots: it changes its own code (jump labels) while
+ * the other processor runs it, which the emulator does not always bear. That says nothing about anybody, so it is
+ * booted again, on the same disks: nothing is mounted before a script of ours asks for it, and none has been sent.
  */
-export async function boot(image: Image, machine: Machine): Promise<Guest> {
+export async function boot(image: Image, machine: Machine, limits = bootLimits): Promise<Guest> {
+  const guest = await again(image, machine, limits)
   try {
-    return await bootOnce(image, machine)
+    await guest.run(
+      `mkdir -p /lib/modules && ln -sfn '${image.modules}/${image.release}' '/lib/modules/${image.release}'`,
+    )
+    return guest
   } catch (error) {
-    if (!/Kernel panic/.test(String(error))) throw error
-    process.stderr.write(`kernel laboratory: ${machine.name} panicked while it booted; it is booted once more\n`)
-    return bootOnce(image, machine)
+    await guest.kill()
+    throw error
   }
 }
 
-async function bootOnce(image: Image, machine: Machine): Promise<Guest> {
+async function again(image: Image, machine: Machine, [limit = 0, ...more]: readonly number[]): Promise<Guest> {
+  try {
+    return await powerOn(image, machine, limit)
+  } catch (error) {
+    if (more.length === 0) throw error
+    process.stderr.write(`kernel laboratory: ${(error as Error).message}\n`)
+    process.stderr.write(`kernel laboratory: ${machine.name} is booted again\n`)
+    return again(image, machine, more)
+  }
+}
+
+/** A machine that has said that it listens. One that does not say so within the limit is off again. */
+async function powerOn(image: Image, machine: Machine, limit: number): Promise<Guest> {
   mkdirSync(machine.directory, { recursive: true })
   const socket = join(machine.directory, `${machine.name}.sock`)
   const console = join(machine.directory, `${machine.name}.console`)
@@ -118,22 +135,39 @@ async function bootOnce(image: Image, machine: Machine): Promise<Guest> {
     for (const { reject } of waiting.values()) reject(dead)
   })
 
-  const port = await connected(socket, () => dead)
-  let ready: () => void = () => undefined
-  const booted = new Promise<void>((resolve) => {
-    ready = resolve
-  })
-  const lines = createInterface({ input: port }).on('line', (line) => {
-    if (line === 'ready') {
-      ready()
-      return
-    }
-    const [number, status, output = ''] = line.split(' ')
-    waiting.get(Number(number))?.resolve({ status: Number(status), output: Buffer.from(output, 'hex').toString() })
-    waiting.delete(Number(number))
-  })
-  // A machine that is killed while it answers resets the connection; whoever waits for it learns that it is off.
-  for (const end of [port, lines]) end.on('error', () => undefined)
+  const listens = async (): Promise<Socket> => {
+    const port = await connected(socket, () => dead)
+    const lines = createInterface({ input: port })
+    // A machine that is killed while it answers resets the connection; whoever waits for it learns that it is off.
+    for (const end of [port, lines]) end.on('error', () => undefined)
+    await new Promise<void>((ready, off) => {
+      void gone.then(() => {
+        off(dead ?? new Error('off'))
+      })
+      lines.on('line', (line) => {
+        if (line === 'ready') {
+          ready()
+          return
+        }
+        const [number, status, output = ''] = line.split(' ')
+        waiting.get(Number(number))?.resolve({ status: Number(status), output: Buffer.from(output, 'hex').toString() })
+        waiting.delete(Number(number))
+      })
+    })
+    return port
+  }
+  const kill = async () => {
+    qemu.kill('SIGKILL')
+    await gone
+  }
+  let port: Socket
+  try {
+    port = await within(limit, listens(), `${machine.name} does not boot`)
+  } catch (error) {
+    const why = dead ?? new Error(`${(error as Error).message}\n${tail(console)}`, { cause: error })
+    await kill()
+    throw why
+  }
 
   let last = 0
   const attempt = async (script: string, seconds = 60): Promise<Outcome> => {
@@ -145,7 +179,7 @@ async function bootOnce(image: Image, machine: Machine): Promise<Guest> {
     port.write(`${number} ${Buffer.from(script).toString('hex')}\n`)
     return within(seconds, answer, `${machine.name} does not answer to: ${script}`)
   }
-  const guest: Guest = {
+  return {
     name: machine.name,
     attempt,
     run: async (script, seconds) => {
@@ -154,29 +188,9 @@ async function bootOnce(image: Image, machine: Machine): Promise<Guest> {
       return output
     },
     kill: async () => {
-      qemu.kill('SIGKILL')
-      await gone
+      await kill()
       port.destroy()
     },
-  }
-  try {
-    await within(
-      bootLimit,
-      Promise.race([
-        booted,
-        gone.then(() => {
-          throw dead ?? new Error('off')
-        }),
-      ]),
-      `${machine.name} does not boot`,
-    )
-    await guest.run(
-      `mkdir -p /lib/modules && ln -sfn '${image.modules}/${image.release}' '/lib/modules/${image.release}'`,
-    )
-    return guest
-  } catch (error) {
-    await guest.kill()
-    throw new Error(`${String(error)}\n${tail(console)}`, { cause: error })
   }
 }
 

@@ -1,6 +1,8 @@
 #!/bin/busybox sh
 # The first root of the guest. It mounts the host's root read-only with a writable layer of memory over it and becomes
 # that root as process 1: a usermode helper is looked up in the root of process 1, so a chroot in a child won't do.
+# The console shows how far a boot has come.
+set -x
 export PATH=/bin
 busybox mkdir -p /proc /sys /dev /host /layer /root
 busybox mount -t proc proc /proc

@@ -1,0 +1,81 @@
+// The kernel laboratory's machine, with a program in QEMU's place that boots as it is told.
+import assert from 'node:assert/strict'
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { tmpdir } from 'node:os'
+import { join } from 'node:path'
+import { afterEach, beforeEach, describe, it } from 'node:test'
+import { boot } from '../kernel/guest.ts'
+
+/** What one boot does: it ends, it says nothing, it answers each script with the status. */
+type Boot = 'off' | 'silent' | { readonly answers: number }
+
+const program = `#!${process.execPath}
+const { appendFileSync, readFileSync } = require('node:fs')
+const directory = __dirname
+appendFileSync(directory + '/ids', process.pid + '\\n')
+const boots = JSON.parse(readFileSync(directory + '/boots', 'utf8'))
+const boot = boots[readFileSync(directory + '/ids', 'utf8').trim().split('\\n').length - 1]
+if (boot === 'off') process.exit(1)
+const path = process.argv.map((word) => /^socket,.*path=([^,]*)/.exec(word)?.[1]).find(Boolean)
+require('node:net').createServer((port) => {
+  port.on('error', () => {})
+  if (boot === 'silent') return
+  port.write('ready\\n')
+  port.on('data', (line) => port.write(String(line).split(' ')[0] + ' ' + boot.answers + ' \\n'))
+}).listen(path)
+`
+const image = { release: '0', kernel: '', initramfs: '', modules: '' }
+
+describe('a guest of the kernel laboratory', () => {
+  let directory = ''
+  const { PATH } = process.env
+  beforeEach(() => {
+    directory = mkdtempSync(join(tmpdir(), 'laboratory-'))
+    mkdirSync(join(directory, 'bin'))
+    writeFileSync(join(directory, 'bin', 'qemu-system-x86_64'), program, { mode: 0o755 })
+    process.env['PATH'] = `${join(directory, 'bin')}:${PATH ?? ''}`
+  })
+  afterEach(() => {
+    process.env['PATH'] = PATH
+    rmSync(directory, { recursive: true, force: true })
+  })
+  /** With limits that the boots which answer do not reach. */
+  const booted = (boots: readonly Boot[]) => {
+    writeFileSync(join(directory, 'bin', 'boots'), JSON.stringify(boots))
+    const limits = boots.map((one) => (one === 'silent' ? 3 : 100))
+    return boot(image, { name: 'a guest', directory, disks: [] }, limits)
+  }
+  const ids = () =>
+    readFileSync(join(directory, 'bin', 'ids'), 'utf8')
+      .trim()
+      .split('\n')
+      .map(Number)
+  const runs = (id: number) => {
+    try {
+      return process.kill(id, 0)
+    } catch {
+      return false
+    }
+  }
+
+  it('is booted again when it goes off or says nothing, and what was booted before is dead', async () => {
+    const guest = await booted(['off', 'silent', { answers: 0 }])
+    try {
+      assert.deepEqual(ids().map(runs), [false, false, true])
+      assert.equal((await guest.attempt('true')).status, 0)
+    } finally {
+      await guest.kill()
+    }
+    assert.deepEqual(ids().map(runs), [false, false, false])
+  })
+
+  it('is given up when no boot succeeds, and none is left', async () => {
+    await assert.rejects(booted(['off', 'silent']), /a guest does not boot \(3 s\)/)
+    assert.deepEqual(ids().map(runs), [false, false])
+  })
+
+  it('is not booted again for what goes wrong once it has said that it is ready', async () => {
+    await assert.rejects(booted([{ answers: 1 }, { answers: 0 }]), /a guest: status 1/)
+    assert.deepEqual(ids().map(runs), [false])
+  })
+})
