@@ -14,7 +14,7 @@ export const exitStatuses = {
     status: 1,
     errno: undefined,
     meaning:
-      '`doctor`, `verify`: something is wrong; `expire`: a client came back meanwhile; `install`: everything is in place, but the running system could not be told',
+      '`doctor`, `verify`: something is wrong; `expire`: a client came back; `install`: the running system was not told',
   },
   mayNotReclaim: { status: 255, errno: 'EPERM', meaning: 'the client may not reclaim; no error' },
   otherInstance: { status: 140, errno: 'ESTALE', meaning: 'grace end of another server instance: nothing changed' },
@@ -66,7 +66,9 @@ export function report(failure: Failure): { readonly status: number; readonly li
     case 'other-instance':
       return {
         status: exitStatuses.otherInstance.status,
-        line: `grace end of another server instance refused: it started at ${failure.given}, this one at ${failure.current}`,
+        line:
+          'grace end of another server instance refused: ' +
+          `it started at ${failure.given}, this one at ${failure.current}`,
       }
     case 'bad-argument':
       return {
@@ -78,7 +80,7 @@ export function report(failure: Failure): { readonly status: number; readonly li
     case 'not-here':
       return {
         status: exitStatuses.notHere.status,
-        line: `no upcall: ${quote(failure.word)}; commands for people need ${failure.missing}`,
+        line: `not an upcall: ${quote(failure.word)}; commands for people need ${failure.missing}`,
       }
     case 'needs-executable':
       return {

@@ -128,7 +128,8 @@ function leaveMark(
         : distrust(marked, 'start')
     if (unmarked === undefined) return true
     log.critical(
-      `${event === 'start' ? 'the server starts without a tracker' : 'the server goes on'}, nor can that be noted (${unmarked}): let nobody reclaim after the next start`,
+      `${event === 'start' ? 'the server starts without a tracker' : 'the server goes on'}, ` +
+        `nor can that be noted (${unmarked}): let nobody reclaim after the next start`,
     )
   } catch {
     // What the upcall failed of is said; most often it is this.
@@ -143,7 +144,8 @@ function noteBeginning(calls: Calls, settings: Settings, log: Log): void {
   } catch (thrown) {
     if (isNoted(calls, settings)) throw thrown
     log.error(
-      `the state directory of this start can't be noted, so no change of the configuration will be noticed: ${String(thrown)}`,
+      "the state directory of this start can't be noted, so no change of the configuration will be noticed: " +
+        String(thrown),
     )
   }
 }

@@ -33,7 +33,7 @@ export function recordClient(
   const facts = { session, recorded: Math.floor(calls.now() / 1000), ...(principal === undefined ? {} : { principal }) }
   const put = (): records.Put | undefined => records.put(state, { owner, facts }, instance.start, older)
   const done = disk.tolerating(['ENOENT'], put, undefined) ?? withDirectory(world, instance.start, put)
-  if (done === undefined) throw storageFailure(`the directory of instance ${instance.start} goes again and again`)
+  if (done === undefined) throw storageFailure(`the directory of instance ${instance.start} is removed again and again`)
   const keeps = done.facts.principal !== undefined && done.facts.principal !== principal
   log.debug(
     () =>
@@ -52,7 +52,7 @@ export function recordClient(
 
 /** Does something again, after making the directory of an instance that was removed under a running server. */
 export function withDirectory<T>({ state, log }: World, start: Start, work: () => T): T {
-  log.error(`the directory of instance ${start} was missing under a running server: made it again`)
+  log.error(`the directory of instance ${start} was missing under a running server: it is made again`)
   restoreDirectory(state, start)
   return work()
 }

@@ -63,7 +63,8 @@ export function endGrace(world: World, { start }: PartialInstance, legacyTop: st
 export function endMissedGrace(world: World, instance: PartialInstance): Settlement {
   // The kernel is out of grace before its own `gracedone` has run, so most often nothing is wrong.
   world.log.notice(
-    'the kernel is out of grace, and has not said so yet: ending grace here; clients that have not reclaimed may not any more',
+    'the kernel is out of grace, and has not said so yet: ' +
+      'grace ends here too, and a client that has not reclaimed may no longer',
   )
   disk.tolerating(
     disk.cannotGrow,
@@ -115,13 +116,13 @@ export function followUp(world: World, start: Start): number {
   // It was the path of a directory when it was written. What can't be one must not stop every later start.
   const isPath = noted !== undefined && /^(?:\/+[^/]{1,255})+$/.test(noted)
   if (noted !== undefined && !isPath)
-    log.error(`can't understand where the kernel's own tracker kept its clients: ${quote(noted)}`)
+    log.error(`the noted directory of the kernel's own tracker can't be understood: ${quote(noted)}`)
   const left = clearLegacy(world, [legacyTopIn(state.path), usualTop, ...(isPath ? [noted] : [])])
   if (left > 0) return left
   // Last the one that an upcall goes by.
   for (const name of ['legacy', 'may_end_early', 'unconfirmed'] as const) unmark(state, start, name)
   const unshown = showGraceEnd(state, start)
-  if (unshown !== undefined) log.warning(`boot_time could not be written for people to see: ${unshown}`)
+  if (unshown !== undefined) log.warning(`boot_time, which is for people only, could not be written: ${unshown}`)
   return 0
 }
 
@@ -157,7 +158,7 @@ function refuseLegacyLeft(left: number): void {
 }
 
 const legacyLeft = (left: number, whose: string): string =>
-  `${counted(left, 'entry', 'entries')} of ${whose} could not be removed, which would let clients reclaim later`
+  `${counted(left, 'entry', 'entries')} of ${whose} could not be removed: they would let clients reclaim later`
 
 /**
  * Asks the kernel to end grace, if everybody recorded has reclaimed and said so. A client without a session never says
@@ -169,7 +170,12 @@ export function endGraceEarly(world: World, seen: Recorded, instance: PartialIns
   if (nfsd.grace() !== 'running' || !nobodyIsLeft(world, instance, seen)) return
   const now = lookAt(state)
   if (!now.marks(instance.start, 'may_end_early') || !nobodyIsLeft(world, instance, now)) return
-  log.notice(`nobody is left to reclaim: asked the kernel to end grace (${nfsd.endGrace()})`)
+  const answer = nfsd.endGrace()
+  log.notice(
+    answer === 'asked'
+      ? 'nobody is left to reclaim: the kernel is asked to end grace'
+      : `nobody is left to reclaim, but the kernel could not be asked to end grace: ${answer}`,
+  )
 }
 
 /**

@@ -85,7 +85,7 @@ function performAll(world: World, requests: readonly Asked[]): readonly (Error |
         if (requests.some(({ event }) => event === 'create')) makeStateDirectory(state)
       const wiped = underLock(world, () => applyFrom(world, requests, applied, failures))
       if (wiped === undefined) break
-      if (rebuilds++ === mostRebuilds) throw storageFailure(`${quote(state.path)} is wiped again and again`)
+      if (rebuilds++ === mostRebuilds) throw storageFailure(`${quote(state.path)} is removed again and again`)
       beginAnew(world, wiped.kernelBootTime)
     } catch (thrown) {
       for (let at = first; at < requests.length; at++) failures[at] ??= errorFrom(thrown)
@@ -179,7 +179,9 @@ function afterMissedGrace(world: World, recorded: Recorded, request: Asked, inst
   } catch (thrown) {
     if (request.event !== 'check') throw thrown
     // A check must be answered: as if the end had been written.
-    world.log.critical(`grace could not be ended on the disk (${String(thrown)}): mend it before the next start`)
+    world.log.critical(
+      `the end of grace could not be written (${String(thrown)}): repair the storage before the next start`,
+    )
     const asIf: Recorded = { ...recorded, instance: { kind: 'full', start: instance.start }, marks: () => false }
     return apply(world, asIf, decideOn(world, asIf, request))
   }
@@ -205,7 +207,7 @@ function lookInPresentFormat({ state, log }: World, { event }: Asked): Recorded 
     migrate(state, recorded)
   } catch (thrown) {
     if (event !== 'check' || !disk.cannotGrow.includes(errorCode(thrown) ?? '')) throw thrown
-    log.warning(`the state directory is in format 1, and can't be brought to the present one (${String(thrown)})`)
+    log.warning(`the state directory stays in format 1: it could not be converted (${String(thrown)})`)
   }
   return lookAt(state)
 }

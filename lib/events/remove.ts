@@ -47,6 +47,6 @@ function forgetLegacy({ state }: World, { instance, marks }: Recorded, owner: Cl
   for (const top of new Set([legacyTopIn(state.path), usualTop]))
     if (!removeLegacyRecord(top, state.anywhere, owner))
       throw storageFailure(
-        `the directory of ${showOwner(owner)} in ${quote(top)} does not go: it would let the client reclaim`,
+        `the directory of ${showOwner(owner)} in ${quote(top)} can't be removed: it would let the client reclaim`,
       )
 }

@@ -49,7 +49,8 @@ export function startInstance(
   const { ranUntracked, unmarked } = noteStart(state, askedBy ?? kernelBootTime)
   if (unmarked !== undefined)
     log.warning(
-      `no mark of this start could be made in ${quote(state.runDirectory)} (${unmarked}): if it fails, the next start will not know`,
+      `no mark of this start could be made in ${quote(state.runDirectory)} (${unmarked}): ` +
+        'if this start fails, the next one will not know',
     )
   makeStateDirectory(state)
   const found = lookAt(state)
@@ -70,9 +71,9 @@ export function startInstance(
     isInPresentFormat: !damaged,
   })
   if (ranUntracked)
-    log.error('a server instance ran that could not be recorded, or only in part: nobody may reclaim in this one')
+    log.error('a server instance ran that could not be recorded, or only in part: nobody may reclaim in this instance')
   const unshown = showStart(state, start)
-  if (unshown !== undefined) log.warning(`new_boot_time could not be written for people to see: ${unshown}`)
+  if (unshown !== undefined) log.warning(`new_boot_time, which is for people only, could not be written: ${unshown}`)
   log.notice(`server instance ${start} started, in grace`)
   sweep(world, after)
   if (nfsd.takesAllowedClients()) allowClients(world, after)
@@ -81,7 +82,8 @@ export function startInstance(
   const remembered = forgetUntracked(state)
   if (remembered !== undefined)
     log.error(
-      `the mark of this start in ${quote(state.runDirectory)} can't be taken away (${remembered}): the next start would let nobody reclaim`,
+      `the mark of this start in ${quote(state.runDirectory)} can't be removed (${remembered}): ` +
+        'nobody may reclaim after the next start',
     )
 }
 
@@ -156,7 +158,7 @@ function claimStart(state: StateDirectory, { instance, traces }: Recorded, nowMs
   for (;;) {
     const start = nextStart(nowMs, seen)
     if (start === undefined)
-      throw storageFailure(`no start after ${latestStart} can be written: move it out of '${state.clientsPath}'`)
+      throw storageFailure(`no start can be later than ${latestStart}: move that entry out of '${state.clientsPath}'`)
     if (disk.makeDirectory(String(start), clients)) return start
     seen.push(start)
   }
@@ -213,7 +215,7 @@ export function beginAnew({ calls, state, log }: World, kernelBootTime: KernelBo
   disk.makeLink('-', markOf(start, 'unconfirmed'), clients)
   if (lookAt(state).instance.kind === 'none') disk.makeLink('-', markOf(start, 'full'), clients)
   disk.sync(clients)
-  log.error('nothing was recorded under a running server: began anew, and earlier clients may not reclaim')
+  log.error('nothing was recorded under a running server: a new instance begins, and earlier clients may not reclaim')
 }
 
 /**

@@ -39,7 +39,7 @@ export function readConfiguration(calls: Calls, file: string): { readonly text: 
     break
   }
   if (text.length > most) throw refused(file, 'is longer than 1 MiB')
-  if (holds(text, '\0')) throw refused(file, 'is damaged: it holds a NUL')
+  if (holds(text, '\0')) throw refused(file, 'is damaged: it contains a NUL byte')
   return { text }
 }
 

@@ -60,18 +60,26 @@ export function sinceStart(calls: Calls, { runDirectory, configuration, stateDir
     // Only root looks into the run directory, and who is not root changes nothing.
     answered(text, 'readlink', note, ENOENT, ENOTDIR, EACCES, EINVAL)
     return text === -EINVAL
-      ? { stateDirectory, changed: `${quote(note)} is no link: nothing is known of the last start` }
+      ? { stateDirectory, changed: `${quote(note)} is not a link: the state directory of the last start is not known` }
       : unchanged
   }
   const [, was, directory] = /^(configured|empty):(\/.*)$/s.exec(text) ?? []
   if (directory === undefined)
-    return { stateDirectory, changed: `${quote(note)} can't be understood: nothing is known of the last start` }
+    return {
+      stateDirectory,
+      changed: `${quote(note)} can't be understood: the state directory of the last start is not known`,
+    }
   const emptied = configuration.empty && was === 'configured'
-  const what = `configuration ${quote(configuration.file)} ${emptied ? 'is empty or missing now, and was not when the server started' : 'has changed since the server started'}`
+  const how = emptied
+    ? 'is empty or missing now, and was not when the server started'
+    : 'has changed since the server started'
+  const what = `configuration ${quote(configuration.file)} ${how}`
   if (directory !== stateDirectory)
     return {
       stateDirectory: directory,
-      changed: `${what}: the state directory would be ${quote(stateDirectory)}, but until the next start it is ${quote(directory)}`,
+      changed:
+        `${what}: the state directory would be ${quote(stateDirectory)}, ` +
+        `but until the next start it is ${quote(directory)}`,
     }
   return emptied ? { stateDirectory, changed: what } : unchanged
 }

@@ -82,7 +82,7 @@ export function refuseShortEquals(words: readonly string[]): void {
   const end = words.indexOf('--')
   const word = (end < 0 ? words : words.slice(0, end)).find((word) => /^-[A-Za-z]+=/.test(word))
   if (word !== undefined)
-    throw new Failed({ kind: 'bad-argument', why: "the value of a short option stands after it, without '='", word })
+    throw new Failed({ kind: 'bad-argument', why: "a short option takes its value without '='", word })
 }
 
 /** `--name`, `--name=value`, `-n`, `-nvalue`, or several flags in one word: `-fd`. */

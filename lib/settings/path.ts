@@ -18,7 +18,11 @@ export function resolved(calls: Calls, path: string): string {
 function whereWeAre(calls: Calls, path: string): string {
   const here = calls.readlinkat(atFlags.AT_FDCWD, '/proc/self/cwd')
   if (typeof here === 'string' && here.startsWith('/') && !here.endsWith(' (deleted)')) return here
-  throw new Failed({ kind: 'bad-argument', why: 'no absolute path, and where we are is not known', word: path })
+  throw new Failed({
+    kind: 'bad-argument',
+    why: 'not an absolute path, and the working directory is not known',
+    word: path,
+  })
 }
 
 /** UTF-8 (RFC 3629 §4). */

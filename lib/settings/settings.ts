@@ -98,14 +98,14 @@ function readAll(calls: Calls, file: string, named: boolean, which: Which = 'our
   if (main === 'directory') throw refused(file, 'is a directory')
   if (main !== 'absent') gather(gathered, file, main.text)
   // Without a configuration everything is as usual. But who names one means it.
-  else if (named) throw refused(file, 'is not there')
+  else if (named) throw refused(file, 'does not exist')
 
   for (const dropIn of dropInsOf(calls, file)) {
     const read = readConfiguration(calls, dropIn)
     if (read === 'directory') continue
     if (read !== 'absent') gather(gathered, dropIn, read.text)
     // Removed while we looked, or a link that leads nowhere: what it should have said is then not known.
-    else if (dropInsOf(calls, file).includes(dropIn)) throw refused(dropIn, 'is a link to what is not there')
+    else if (dropInsOf(calls, file).includes(dropIn)) throw refused(dropIn, 'is a link to a file that does not exist')
   }
   return gathered
 }
@@ -142,15 +142,16 @@ function gather(gathered: Gathered, file: string, text: string, section = '', de
   )
   // A file whose last line has no end may be cut off just there, and a directory's name with it.
   if (last?.section === ours && last.key.endsWith('-dir') && /^[^#;=]*=/.test(text.slice(text.lastIndexOf('\n') + 1)))
-    throw refused(file, `may be cut off: its last line, of ${last.key}, has no end`)
+    throw refused(file, `may be cut off: its last line, which sets ${last.key}, has no newline`)
   for (const { line, section: where } of odd)
     if (where === '' || where === ours)
-      complain(where === '' ? `in no section: ${quote(line)}` : `no assignment: ${quote(line)}`)
+      complain(where === '' ? `in no section: ${quote(line)}` : `not an assignment: ${quote(line)}`)
   for (const { section: where, key, value } of assignments) {
     if (key === include) {
-      if (depth === deepest) throw refused(file, `is included too deep: ${deepest} files are`)
+      if (depth === deepest)
+        throw refused(file, `is included too deep: at most ${deepest} files may include each other in a row`)
       if (gathered.included++ === mostIncluded)
-        throw refused(file, `is one too many: ${mostIncluded} files are included`)
+        throw refused(file, `includes too much: at most ${mostIncluded} files may be included`)
       includeFile(gathered, file, value, where, depth + 1)
     } else if (where === general) {
       gathered.values.set(key, { value, file })
@@ -173,17 +174,17 @@ export const configurationKeys: readonly string[] = ['state-dir', 'nfsd-dir', 'p
 function includeFile(gathered: Gathered, from: string, value: string, section: string, depth: number): void {
   const mayBeMissing = value.startsWith('-')
   const path = asUtf8(mayBeMissing ? value.slice(1) : value)
-  if (path === undefined || path === '') throw refused(from, `includes what is no name: ${quote(value)}`)
+  if (path === undefined || path === '') throw refused(from, `has an include that names no file: ${quote(value)}`)
   const file = path.startsWith('/') ? path : `${from.slice(0, from.lastIndexOf('/'))}/${path}`
   const read = readConfiguration(gathered.calls, file)
   if (read === 'directory') throw refused(file, `is a directory, and is included by ${quote(from)}`)
   if (read !== 'absent') gather(gathered, file, read.text, section, depth)
-  else if (!mayBeMissing) throw refused(file, `is not there, and is included by ${quote(from)}`)
+  else if (!mayBeMissing) throw refused(file, `does not exist, and is included by ${quote(from)}`)
 }
 
 function absolute(calls: Calls, name: string, { value, file }: Value): string {
   const path = asUtf8(value)
-  if (path === undefined) throw refused(file, `has a ${name} that is no UTF-8: ${quote(value)}`)
-  if (!path.startsWith('/')) throw refused(file, `has a ${name} that is no absolute path: ${quote(value)}`)
+  if (path === undefined) throw refused(file, `has a ${name} that is not UTF-8: ${quote(value)}`)
+  if (!path.startsWith('/')) throw refused(file, `has a ${name} that is not an absolute path: ${quote(value)}`)
   return resolved(calls, path)
 }

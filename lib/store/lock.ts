@@ -80,7 +80,7 @@ function take(clients: Directory, us: string, { assertTimeLeft, passedBy }: Lock
       return undefined
     }
     if (!mayWaitMore()) {
-      passedBy(`held for ${longestWaitMs / 1000} s by ${seam.holder() ?? 'somebody'}`)
+      passedBy(`held for ${longestWaitMs / 1000} s by ${seam.holder() ?? 'another process'}`)
       return undefined
     }
   }

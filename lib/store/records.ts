@@ -10,6 +10,7 @@
  */
 import type { Start } from '../rules/instance.ts'
 import { factsAfter, readRecord, recordLine, recordName, type Facts, type Record } from '../rules/record.ts'
+import { quote } from '../text.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
@@ -149,7 +150,7 @@ function write(directory: Directory, name: string, line: string, replace: boolea
     'cannot',
   )
   if (linked === 'cannot') {
-    if (!disk.writeSynced(staged, line, directory)) throw storageFailure('a name of our own is taken')
+    if (!disk.writeSynced(staged, line, directory)) throw storageFailure(`the temporary name ${quote(staged)} is taken`)
     rename(staged, name, directory)
   } else if (linked === 'made' && replace) rename(staged, name, directory)
 }

@@ -157,7 +157,7 @@ export function lookAt(state: StateDirectory): Recorded {
   }
   if (found > format)
     throw storageFailure(
-      `${quote(state.clientsPath)} is in format ${found}, which a newer program wrote: this one knows ${format}`,
+      `${quote(state.clientsPath)} is in format ${found}, which a newer program wrote: this one reads formats up to ${format}`,
     )
   starts.sort((a, b) => a - b)
   const seen = { starts, traces: [...traces], marks: (start: Start, mark: Mark) => marks.has(markOf(start, mark)) }
@@ -241,7 +241,7 @@ function makeParents({ path, anywhere }: StateDirectory): void {
   }
   for (let at = missing.pop(); at !== undefined; at = missing.pop())
     if (disk.makeDirectory(at, anywhere, 0o755)) disk.syncDirectory(disk.parentOf(at), anywhere)
-    else if (disk.kindAt(at, anywhere) === 'absent') throw storageFailure(`${quote(at)} is a link to nothing`)
+    else if (disk.kindAt(at, anywhere) === 'absent') throw storageFailure(`${quote(at)} is a link that leads nowhere`)
 }
 
 /** A directory for what can't be understood; what stands in its place stays where it is, under another name. */

@@ -213,6 +213,8 @@ export function namesIn(name: string, within: Directory): string[] {
   }
 }
 
+const othersMayWrite = 'another user owns it, or may write to it'
+
 export type Small =
   | { readonly kind: 'absent' }
   | { readonly kind: 'text'; readonly text: string }
@@ -229,7 +231,7 @@ export function readSmallFile(name: string, limit: number, within: Directory): S
   const opened = calls.openat(within.descriptor, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0)
   // An upcall has no capability to read what others don't let it read (host/confine.c).
   if (opened === -EACCES && lookAtName(name, within)?.uid !== calls.userId())
-    return { kind: 'other', why: 'not ours alone to write' }
+    return { kind: 'other', why: othersMayWrite }
   answered(opened, 'open', path, ENOENT, ENOTDIR, ELOOP, ENXIO)
   if (opened < 0)
     return opened === -ENOENT || opened === -ENOTDIR ? { kind: 'absent' } : { kind: 'other', why: 'not a regular file' }
@@ -237,7 +239,7 @@ export function readSmallFile(name: string, limit: number, within: Directory): S
     const status = calls.fstat(opened)
     if (typeof status === 'number') throw systemError(status, 'fstat', path)
     if (status.kind !== 'file') return { kind: 'other', why: 'not a regular file' }
-    if (!isOursAlone(status, within)) return { kind: 'other', why: 'not ours alone to write' }
+    if (!isOursAlone(status, within)) return { kind: 'other', why: othersMayWrite }
     const text = calls.readText(opened, limit + 1)
     if (typeof text === 'number') throw systemError(text, 'read', path)
     return text.length > limit ? { kind: 'other', why: `longer than ${limit} bytes` } : { kind: 'text', text }

@@ -132,7 +132,7 @@ function pathIn(directory: number, name: string): Buffer {
 const withoutProc = (name: string): Error =>
   Object.assign(new Error('no /proc'), {
     code: 'ENOSYS',
-    syscall: '/proc is not mounted, and Node can name nothing in an open directory without it:',
+    syscall: 'open (for which Node needs /proc, and it is not mounted)',
     path: name,
   })
 

@@ -152,12 +152,12 @@ for (const {
     it('says what is missing for a command, and fails as it does for a word that it does not know', () => {
       const scripts = alone('-f', 'status')
       assert.equal(scripts.status, unknownVerb)
-      assert.match(scripts.stderr, /^nfsd-userland-helper: error: no upcall: 'status'; .*people\.cjs.*\n$/)
+      assert.match(scripts.stderr, /^nfsd-userland-helper: error: not an upcall: 'status'; .*people\.cjs.*\n$/)
       mkdirpSync(at('usr/lib/nfsd-userland-helper'))
       writeFileSync(at('usr/lib/nfsd-userland-helper/people.cjs'), '')
       const node = alone('-f', 'status')
       assert.equal(node.status, unknownVerb)
-      assert.match(node.stderr, /^nfsd-userland-helper: error: no upcall: 'status'; .*Node.*install.*\n$/)
+      assert.match(node.stderr, /^nfsd-userland-helper: error: not an upcall: 'status'; .*Node.*install.*\n$/)
       rmSync(at('usr/lib'), { recursive: true })
     })
 

@@ -166,7 +166,7 @@ eachArtefact('a state directory that can not be used', (artefact) => {
   it('because it is a link to nothing', async () => {
     const s = server(artefact)
     symlinkSync(join(s.nfsdDir, 'nowhere'), s.stateDir)
-    await refusesAll(s, /state'.* (?:missing|a link to nothing)/)
+    await refusesAll(s, /state'.* (?:missing|a link that leads nowhere)/)
   })
 
   it('because v4clients belongs to somebody else, or others may write to it', async () => {

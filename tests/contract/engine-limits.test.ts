@@ -229,7 +229,7 @@ eachArtefact('a configuration of a megabyte', (artefact) => {
     writeFileSync(file(8), '')
     writeFileSync(join(s.nfsdDir, 'itself.conf'), `[nfsd-userland-helper]\ninclude=itself.conf\n`)
     for (const [config, why] of [
-      [file(1), /one too many: 1000 files/],
+      [file(1), /includes too much: at most 1000 files/],
       [join(s.nfsdDir, 'itself.conf'), /too deep/],
     ] as const) {
       const said = await call(s, config, 'init')

@@ -86,7 +86,7 @@ eachArtefact('for people', (artefact) => {
       assert.equal(status, badArgument, `${words.join(' ')}: ${stderr}`)
       assert.match(
         stderr,
-        /^nfsd-userland-helper: error: (?:[a-z]+: )?no absolute path, and where we are is not known: 'relative'\n$/,
+        /^nfsd-userland-helper: error: (?:[a-z]+: )?not an absolute path, and the working directory is not known: 'relative'\n$/,
       )
     }
     assert.ok(!existsSync('/relative'))
@@ -104,7 +104,7 @@ eachArtefact('for people', (artefact) => {
     ]) {
       const { status, stderr } = await s.call(words)
       assert.equal(status, badArgument, words.join(' '))
-      assert.match(stderr, /error: the value of a short option stands after it, without '=': '-/)
+      assert.match(stderr, /error: a short option takes its value without '=': '-/)
     }
   })
 

@@ -60,7 +60,7 @@ eachArtefact('the configuration file', (artefact) => {
       ['--config', join(s.nfsdDir, 'nfs.conf'), '-s', join(s.nfsdDir, 'third'), 'create', '61'],
       { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' },
     )
-    assert.match(stderr, /asked the kernel to end grace \(asked\)/, 'the nfsd directory comes from the file')
+    assert.match(stderr, /the kernel is asked to end grace/, 'the nfsd directory comes from the file')
   })
 
   it('with a key that can not be understood is complained of, and goes on where that says not where things are', async () => {
@@ -73,7 +73,7 @@ eachArtefact('the configuration file', (artefact) => {
     assert.equal(status, done)
     assert.match(stderr, /debug is neither yes nor no: 'maybe': ignored/)
     assert.match(stderr, /unknown key 'colour': ignored/)
-    assert.match(stderr, /no assignment: 'nonsense': ignored/)
+    assert.match(stderr, /not an assignment: 'nonsense': ignored/)
     assert.match(stderr, /in no section: '\[nfsd-userland-helper': ignored/)
     assert.doesNotMatch(stderr, /\x1b/)
   })
@@ -83,34 +83,34 @@ eachArtefact('the configuration file', (artefact) => {
     [
       'may be cut off',
       '[nfsd-userland-helper]\nstate-dir = /srv/nf',
-      /nfs\.conf' may be cut off: its last line, of state-dir, has no end/,
+      /nfs\.conf' may be cut off: its last line, which sets state-dir, has no newline/,
     ],
-    ['holds a NUL', '[nfsd]\n\0\n', /nfs\.conf' is damaged: it holds a NUL/],
+    ['holds a NUL', '[nfsd]\n\0\n', /nfs\.conf' is damaged: it contains a NUL byte/],
     ['is longer than 1 MiB', '#'.repeat(mib) + '\n', /nfs\.conf' is longer than 1 MiB/],
     [
       'has a state directory that is no UTF-8',
       '[nfsd-userland-helper]\nstate-dir = /srv/\xff\n',
-      /nfs\.conf' has a state-dir that is no UTF-8/,
+      /nfs\.conf' has a state-dir that is not UTF-8/,
     ],
     [
       'has a state directory that is no absolute path',
       '[nfsd-userland-helper]\nstate-dir = relative\n',
-      /nfs\.conf' has a state-dir that is no absolute path: 'relative'/,
+      /nfs\.conf' has a state-dir that is not an absolute path: 'relative'/,
     ],
     [
       'has a state directory without the other quote',
       '[nfsd-userland-helper]\nstate-dir = "/srv\n',
-      /nfs\.conf' has a state-dir that is no absolute path: '"\/srv'/,
+      /nfs\.conf' has a state-dir that is not an absolute path: '"\/srv'/,
     ],
     [
       'has an nfsd directory that is no absolute path',
       '[nfsd-userland-helper]\nnfsd-dir =\n',
-      /nfs\.conf' has a nfsd-dir that is no absolute path: ''/,
+      /nfs\.conf' has a nfsd-dir that is not an absolute path: ''/,
     ],
     [
       'includes what is not there',
       '[nfsd]\ninclude = missing.conf\n',
-      /missing\.conf' is not there, and is included by/,
+      /missing\.conf' does not exist, and is included by/,
     ],
     ['includes itself', '[nfsd]\ninclude = nfs.conf\n', /nfs\.conf' is included too deep/],
   ]
@@ -190,7 +190,7 @@ eachArtefact('the configuration file', (artefact) => {
     const s = server(artefact)
     const named = await plain(s, ['-s', s.stateDir, 'init'])
     assert.equal(named.status, unusableAtStart)
-    assert.match(named.stderr, /nfs\.conf' is not there/)
+    assert.match(named.stderr, /nfs\.conf' does not exist/)
     const usual = await inForeground(
       artefact,
       ['-s', s.stateDir, '--nfsd-dir', s.nfsdDir, '--run-dir', s.runDir, 'init'],
@@ -234,7 +234,7 @@ eachArtefact('the configuration file', (artefact) => {
     symlinkSync('nowhere', at('nfs.conf.d/20.conf'))
     const said = await plain(s, ['init'])
     assert.equal(said.status, unusableAtStart)
-    assert.match(said.stderr, /20\.conf' is a link to what is not there/)
+    assert.match(said.stderr, /20\.conf' is a link to a file that does not exist/)
   })
 
   it('can ask for more detail, as -d does', async () => {

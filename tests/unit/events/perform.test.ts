@@ -124,7 +124,7 @@ describe('several requests together', () => {
       undefined,
       undefined,
     ])
-    assert.equal(m.lines.filter((line) => /began anew/.test(line)).length, 1)
+    assert.equal(m.lines.filter((line) => /a new instance begins/.test(line)).length, 1)
     assert.deepEqual(recordedIn(m), ['ada', 'bob'])
   })
 })

@@ -81,7 +81,7 @@ describe('between two starts', () => {
       files.plant(new Map([['', node]]), note)
       const { stateDirectory, changed } = sinceStart(calls, settings('/srv', false))
       assert.equal(stateDirectory, '/srv')
-      assert.match(changed ?? '', /nothing is known of the last start/)
+      assert.match(changed ?? '', /the state directory of the last start is not known/)
     }
     files.remove(note)
   })
