@@ -55,7 +55,7 @@ function upcall(calls: Calls, { given, rest }: Words, verb: Verb, environment: E
     for (const complaint of settings.complaints) log.warning(complaint)
     path = settings.stateDirectory
     if (!atStart) path = directoryOfStart(calls, settings, log)
-    confine(calls, isHarmless(event) ? [path] : [path, settings.runDirectory], settings, log)
+    confine(calls, [path, settings.runDirectory], settings, log)
     const { request, ignored } = parseRequest(verb, rest, environment)
     for (const name of ignored) log.warning(`${name} can't be understood, ignored: ${quote(environment[name] ?? '')}`)
     if (atStart) noteBeginning(calls, settings, log)

@@ -21,6 +21,7 @@ import { locked } from '../store/lock.ts'
 import { migrate } from '../store/migrate.ts'
 import { newestEntry } from '../store/records.ts'
 import { bootTimeOf, legacyCounts, lookAt, makeStateDirectory, storageFailure } from '../store/state-directory.ts'
+import { noteGraceEnd } from '../store/untracked.ts'
 import { hasLegacyRecord } from '../store/v4recovery.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
@@ -177,11 +178,9 @@ function afterMissedGrace(world: World, recorded: Recorded, request: Asked, inst
   try {
     ended = endMissedGrace(world, instance)
   } catch (thrown) {
+    noteUnrecordedEnd(world, instance, thrown)
     if (request.event !== 'check') throw thrown
     // A check must be answered: as if the end had been written.
-    world.log.critical(
-      `the end of grace could not be written (${String(thrown)}): repair the storage before the next start`,
-    )
     const asIf: Recorded = { ...recorded, instance: { kind: 'full', start: instance.start }, marks: () => false }
     return apply(world, asIf, decideOn(world, asIf, request))
   }
@@ -197,6 +196,18 @@ function afterMissedGrace(world: World, recorded: Recorded, request: Asked, inst
       },
     })
   }
+}
+
+/** Its end is not on the disk, and nothing may tell us of it again. */
+function noteUnrecordedEnd({ state, log }: World, { start }: PartialInstance, thrown: unknown): void {
+  // A later instance has completed its grace: nothing of this one counts any more.
+  if (thrown instanceof Failed && thrown.failure.kind === 'other-instance') return
+  const unnoted = noteGraceEnd(state, start)
+  log.critical(
+    `the end of grace could not be recorded (${String(thrown)}): ` +
+      'if it is not recorded before the next start, nobody may reclaim then' +
+      (unnoted === undefined ? '' : `; nor can that be noted (${unnoted}): see to it`),
+  )
 }
 
 /** Brings format 1 to the present one, unless there is no room: then a check is answered by what is there. */

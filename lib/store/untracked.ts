@@ -12,20 +12,29 @@
  *
  * A `remove` or an end of grace that the storage refuses leaves a mark too ({@link distrust}): the kernel ignores its
  * status, and grants locks to others while the old holder's record is still there. The upcall makes this mark when it
- * has failed, also by its own deadline. Only a start removes it: the kernel repeats neither upcall, and the upcall that
- * completes an end of grace may have no right to write here. (`serve` repeats both, and removes its own mark.) An
- * upcall that is killed makes no mark; the alarm kills it if a disk hangs. What it changed before that holds as long as
- * the machine is up, and a power cut would remove the mark as well. So only a kill before its first change counts. A
- * mark before each `remove` would cover that case, but then a kill that did no harm would cost every client its locks.
+ * has failed, also by its own deadline. Only a start removes it: the kernel repeats neither upcall, and no other upcall
+ * knows what the mark stands for. (`serve` repeats both, and removes its own mark.) An upcall that is killed makes no
+ * mark; the alarm kills it if a disk hangs. What it changed before that holds as long as the machine is up, and a power
+ * cut would remove the mark as well. So only a kill before its first change counts. A mark before each `remove` would
+ * cover that case, but then a kill that did no harm would cost every client its locks.
+ *
+ * A create or a check that finds the kernel out of grace, and can't record that, leaves a mark with the instance's
+ * start ({@link noteGraceEnd}): if `gracedone` was killed or never came, nothing else tells the next start that grace
+ * was over for those who had not reclaimed (edge condition 2). The next start ignores it if that instance is full by
+ * then, because then older records do not count, and everything since was granted by an instance that is recorded: a
+ * disk that failed for a moment costs nobody a lock. Edge condition 1 needs no such mark, because neither upcall takes
+ * a client out, and a `remove` that fails leaves its own.
  *
  * The state directory may be what fails, so marks are in the run directory, and last as long as the machine is up
  * (docs/durability.md). A failure to make or remove a mark is logged, and does not fail the upcall: a start that is on
  * the disk has succeeded.
  */
 import { errorCode } from '../failure.ts'
+import { startFromName, type Start } from '../rules/instance.ts'
 import type { KernelBootTime } from '../upcall/request.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
+import { markOf as markOfInstance } from './layout.ts'
 import { holderName, lifeOf } from './process.ts'
 import { startMark } from './run-directory.ts'
 
@@ -80,9 +89,25 @@ export function ranUntracked(marked: Marked, kernelBootTime?: KernelBootTime): b
     const sameStart = kernelBootTime !== undefined && kernelBootTime === bootTimeThen
     return !sameStart && lifeOf(holder, us, anywhere) !== 'alive'
   }
-  return [marked, { ...marked, path: undefined }].some(
-    (one) => disk.linkAt(ranOf(one), anywhere) !== 'absent' || tells(markOf(one)),
+  return (
+    [marked, { ...marked, path: undefined }].some(
+      (one) => disk.linkAt(ranOf(one), anywhere) !== 'absent' || tells(markOf(one)),
+    ) || lacksGraceEnd(marked)
   )
+}
+
+/** Whether the kernel has ended an instance's grace, and nobody could record that, until now. */
+function lacksGraceEnd(marked: Marked): boolean {
+  const { anywhere, path } = marked
+  const link = disk.linkAt(endOf(marked), anywhere)
+  if (typeof link !== 'object') return link !== 'absent'
+  const start = startFromName(link.text)
+  if (path === undefined || start === undefined) return true
+  try {
+    return disk.lookAtName(`${path}/v4clients/${markOfInstance(start, 'full')}`, anywhere) === undefined
+  } catch {
+    return true
+  }
 }
 
 /**
@@ -93,7 +118,7 @@ export function forgetUntracked(marked: Marked): string | undefined {
   try {
     // Its own last: while one of them is there, the next start lets nobody reclaim.
     const unknown = { ...marked, path: undefined }
-    for (const mark of [ranOf(unknown), markOf(unknown), ranOf(marked), markOf(marked)])
+    for (const mark of [ranOf(unknown), markOf(unknown), endOf(marked), ranOf(marked), markOf(marked)])
       disk.remove(mark, marked.anywhere)
     return undefined
   } catch (thrown) {
@@ -116,6 +141,27 @@ export function distrust(marked: Marked, why: 'start' | 'serve'): string | undef
     disk.remove(staged, anywhere)
     disk.makeLink('-', staged, anywhere)
     disk.move(staged, ran, anywhere)
+    return undefined
+  } catch (thrown) {
+    return errorCode(thrown) ?? String(thrown)
+  }
+}
+
+/**
+ * Notes that the kernel has ended this instance's grace, and that its end can't be recorded.
+ * @returns why it can't be noted, if it can't.
+ */
+export function noteGraceEnd(marked: Marked, start: Start): string | undefined {
+  const { anywhere } = marked
+  const mark = endOf(marked)
+  try {
+    disk.makeDirectory(marked.runDirectory, anywhere, 0o755)
+    if (disk.makeLink(String(start), mark, anywhere)) return undefined
+    // Of an earlier instance, whose end was recorded after all.
+    const staged = `${mark}.new`
+    disk.remove(staged, anywhere)
+    disk.makeLink(String(start), staged, anywhere)
+    disk.move(staged, mark, anywhere)
     return undefined
   } catch (thrown) {
     return errorCode(thrown) ?? String(thrown)
@@ -163,3 +209,6 @@ const markOf = ({ anywhere, runDirectory, path }: Marked): string => startMark(r
 
 /** Made where a start has found an untracked instance: the next one must, too, if this one fails. */
 const ranOf = (marked: Marked): string => `${markOf(marked)}.ran`
+
+/** The instance whose grace the kernel has ended, and nobody could record that. */
+const endOf = (marked: Marked): string => `${markOf(marked)}.end`

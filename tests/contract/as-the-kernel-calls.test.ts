@@ -396,6 +396,60 @@ eachArtefact('a remove or an end of grace that the storage refuses', (artefact) 
   })
 })
 
+eachArtefact('an end of grace that an upcall finds and the storage refuses', (artefact) => {
+  const noRename = ['-e', 'inject=rename,renameat,renameat2:error=EIO']
+  const found = async (s: Server, ...words: readonly string[]): ReturnType<typeof traced> => {
+    await s.fullInstanceWith('ada', 'bob')
+    await s.init('77')
+    await s.create('bob', 'v4.1')
+    s.kernelGrace('Y\n')
+    const said = await traced(s, words, { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }, noRename)
+    assert.match(said.stderr, /critical: the end of grace could not be recorded \(.*EIO.*nobody may reclaim then/)
+    return said
+  }
+
+  it('answers a check as if it were recorded, and lets nobody reclaim after the next start; the one after is sound', async () => {
+    const s = server(artefact)
+    assert.equal((await found(s, 'check', hex('bob'))).status, done)
+    assert.equal((await traced(s, ['check', hex('ada')], {}, noRename)).status, mayNotReclaim)
+    assert.match((await s.call(['status'])).stdout, /after the next start no client may reclaim/)
+    s.kernelGrace('N\n')
+    assert.match((await s.init('78')).stderr, /error: .*nobody may reclaim in this instance/)
+    for (const owner of ['ada', 'bob']) assert.equal((await s.check(owner, 'v4.1')).status, mayNotReclaim)
+    await s.create('bob', 'v4.1')
+    await s.graceDone('78')
+    s.kernelGrace('N\n')
+    await s.init('79')
+    assert.equal((await s.check('bob', 'v4.1')).status, done)
+  })
+
+  it('lets nobody reclaim after the next start if it was a create that found it', async () => {
+    const s = server(artefact)
+    assert.equal((await found(s, 'create', hex('new'))).status, storageFailed)
+    s.kernelGrace('N\n')
+    await s.init('78')
+    for (const owner of ['ada', 'bob', 'new']) assert.equal((await s.check(owner, 'v4.1')).status, mayNotReclaim)
+  })
+
+  it('costs nobody anything who was active, if any upcall can record it before that', async () => {
+    for (const words of [
+      ['gracedone', '77'],
+      ['create', hex('new')],
+      ['remove', hex('eve')],
+      ['check', hex('bob')],
+    ]) {
+      const s = server(artefact)
+      await found(s, 'check', hex('bob'))
+      assert.equal((await s.call(words, { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' })).status, done, words.join(' '))
+      assert.doesNotMatch((await s.call(['status'])).stdout, /after the next start no client may reclaim/)
+      s.kernelGrace('N\n')
+      await s.init('78')
+      assert.equal((await s.check('bob', 'v4.1')).status, done, words.join(' '))
+      assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim, words.join(' '))
+    }
+  })
+})
+
 eachArtefact('a server instance that could not be recorded', (artefact) => {
   const runDir = (s: Server): string => join(s.stateDir, '../run')
   const marks = (s: Server): string[] =>

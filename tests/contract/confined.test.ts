@@ -40,25 +40,6 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
     }
   })
 
-  it('may write to the run directory only where its failure must be noted there', async (t) => {
-    const s = server(executable)
-    await s.init()
-    const placesOf = async (...words: readonly string[]): Promise<number> =>
-      (await traced(s, words, session)).calls.filter(({ text }) => /^landlock_add_rule\(.* = 0$/.test(text)).length
-    const fewest = await placesOf('check', hex('ada'))
-    if (fewest === 0) t.skip('this kernel has no Landlock')
-    else
-      assert.deepEqual(
-        [
-          await placesOf('create', hex('ada')),
-          await placesOf('remove', hex('ada')),
-          await placesOf('grace_done'),
-          await placesOf('init'),
-        ],
-        [fewest, fewest + 1, fewest + 1, fewest + 1],
-      )
-  })
-
   it('works in a state directory of somebody else, with the one capability that this takes', async () => {
     const s = server(executable)
     mkdirSync(s.stateDir)

@@ -26,6 +26,8 @@ export type Act =
     }
   /** A remove or an end of grace that finds no place to write to. The kernel goes on as if it were done. */
   | { readonly act: 'not done'; readonly verb: 'remove' | 'gracedone'; readonly who: number }
+  /** An upcall that finds the kernel out of grace before its `gracedone`, and can't record that. */
+  | { readonly act: 'end not recorded'; readonly verb: 'create' | 'check'; readonly who: number }
   /** The kernel ends grace, and its `gracedone` never comes or fails: it does not ask again. */
   | { readonly act: 'grace ends unheard' }
   /** Every client at the same moment: the kernel's upcalls for different clients run side by side. */
@@ -114,6 +116,11 @@ const notDone: fc.Arbitrary<Act> = fc.record({
   verb: fc.constantFrom('remove' as const, 'gracedone' as const),
   who,
 })
+const endNotRecorded: fc.Arbitrary<Act> = fc.record({
+  act: fc.constant('end not recorded' as const),
+  verb: fc.constantFrom('create' as const, 'check' as const),
+  who,
+})
 const byHand: fc.Arbitrary<Act> = fc.oneof(
   fc.record({ act: fc.constantFrom('expire' as const, 'allow' as const), who }),
   fc.record({ act: fc.constantFrom('prune' as const, 'verify' as const, 'export' as const) }),
@@ -182,6 +189,10 @@ const instance: fc.Arbitrary<readonly Act[]> = fc
       { weight: 5, arbitrary: fc.constant([]) }, // a crash in grace
       { weight: 5, arbitrary: fc.tuple(fc.tuple(unheard), several(afterGrace, 4)).map((it) => it.flat()) },
       { weight: 1, arbitrary: fc.tuple(fc.tuple(notDone), several(afterGrace, 4)).map((it) => it.flat()) },
+      {
+        weight: 1,
+        arbitrary: fc.tuple(fc.tuple(unheard, endNotRecorded), several(afterGrace, 2)).map((it) => it.flat()),
+      },
     ),
   )
   .map((it) => it.flat())

@@ -111,6 +111,20 @@ describe('after a remove or an end of grace that the storage refused', () => {
   })
 })
 
+describe('after an end of grace that the kernel shows, and that could not be recorded', () => {
+  const lacks: Event = { event: 'end not recorded' }
+  it('nobody may reclaim, if nobody records it before the next start', () => {
+    assert.equal(answer(start, done, create('a'), start, lacks, start, check('a')), mayNotReclaim)
+  })
+  it('whoever was active may reclaim, if somebody does, and who had not reclaimed may not', () => {
+    assert.equal(answer(start, create('a'), create('b'), done, start, create('a'), lacks, done, start, check('a')), 0)
+    assert.equal(
+      answer(start, create('a'), create('b'), done, start, create('a'), lacks, done, start, check('b')),
+      mayNotReclaim,
+    )
+  })
+})
+
 describe('a person', () => {
   const byHand = (event: 'expire' | 'allow' | 'import', owner: string): Event => ({ event, owner })
   it('takes a client out, in grace or after it', () => {

@@ -34,6 +34,8 @@ export type Event =
   | { readonly event: 'grace done'; readonly bootTime: string | undefined }
   /** A remove, or an end of grace, that the storage has refused: the kernel goes on as if it were done. */
   | { readonly event: 'not done' }
+  /** An upcall that finds the kernel out of grace, and can't record that: nobody else may come to do it. */
+  | { readonly event: 'end not recorded' }
   /** The kernel's own tracker has recorded a client, and served until now. */
   | { readonly event: 'legacy'; readonly owner: Owner }
   /** Commands for people. `prune` takes out whoever has not reclaimed yet; `import` comes while no server runs. */
@@ -66,6 +68,8 @@ export interface Memory {
   untracked: { readonly bootTime: string | undefined } | undefined
   /** Whether locks may have been granted in this instance of which the records know nothing. */
   doubtful: boolean
+  /** Whether the kernel has been seen out of grace, and that could not be recorded until now. */
+  endLacks: boolean
 }
 
 export const blank = (): Memory => ({
@@ -80,6 +84,7 @@ export const blank = (): Memory => ({
   sawSilent: false,
   untracked: undefined,
   doubtful: false,
+  endLacks: false,
 })
 
 /** Another one that remembers the same. */
@@ -101,6 +106,7 @@ export interface Verdict {
 
 export const mayNotReclaim = 255
 export const otherInstance = 140
+export const storageFailed = 135
 /** A command for people: there is no such client. */
 export const nobodyOfThatName = 234
 /** A command for people, which changes nothing: what it would do means nothing, or might do harm. */
@@ -120,7 +126,7 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
   switch (event.event) {
     case 'start': {
       const ranUntracked = memory.untracked !== undefined && !isSameStart(memory.untracked, event)
-      const nobody = ranUntracked || memory.doubtful
+      const nobody = ranUntracked || memory.doubtful || memory.endLacks
       if (memory.full) reclaimable.clear()
       for (const owner of active.keys()) reclaimable.add(owner)
       active.clear()
@@ -137,6 +143,7 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
         sawSilent: legacy.size > 0,
         untracked: undefined,
         doubtful: false,
+        endLacks: false,
       })
       return yes('a server may always start')
     }
@@ -189,6 +196,9 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
     case 'not done':
       memory.doubtful = true
       return no(-1, 'it can promise nothing')
+    case 'end not recorded':
+      if (memory.started && !memory.full) memory.endLacks = true
+      return no(-1, 'it can promise nothing')
     case 'legacy':
       legacy.add(event.owner)
       return yes('the kernel has its own ways')
@@ -232,7 +242,8 @@ export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict
   }
 }
 
-const nobodyNext = ({ untracked, doubtful }: Memory): boolean => untracked !== undefined || doubtful
+const nobodyNext = ({ untracked, doubtful, endLacks }: Memory): boolean =>
+  untracked !== undefined || doubtful || endLacks
 
 /**
  * Kernels 6.8 to 6.13 call `init` twice for one start of the server, and call it the same: no server ran in between.
@@ -251,6 +262,7 @@ function forget({ reclaimable, active, legacy, principals }: Memory, owner: Owne
 
 function completeGrace(memory: Memory): void {
   memory.full = true
+  memory.endLacks = false
   memory.everFull = true
   for (const owner of memory.reclaimable) memory.principals.delete(owner)
   memory.reclaimable.clear()

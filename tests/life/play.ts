@@ -21,6 +21,8 @@ import {
   blank,
   judge,
   reclaimableAtNextStart,
+  remember,
+  storageFailed,
   type Event,
   type Memory,
   type Owner,
@@ -169,6 +171,10 @@ async function perform(world: World, act: Act): Promise<number> {
     case 'not done':
       await notDone(world, act.verb, whom(life, act.who))
       return 1
+    case 'end not recorded':
+      if (endGraceReads(world) !== 'Y' || !memory.started || memory.full) return 0
+      await endNotRecorded(world, act.verb, whom(life, act.who))
+      return 1
     case 'expire':
     case 'allow': {
       const it = whom(life, act.who)
@@ -266,28 +272,44 @@ async function notDone(world: World, verb: 'remove' | 'gracedone', owner: Owner)
   if (status === 0) broken(world, 'what could not be done was acknowledged')
 }
 
+/** A check is answered as if it had been recorded; a create fails. */
+async function endNotRecorded(world: World, verb: 'create' | 'check', owner: Owner): Promise<void> {
+  const { artefact, machine, memory, told } = world
+  const asIf = remember(memory)
+  const checked = judge(asIf, { event: 'check', owner, session: 'Y' }, true)
+  judge(memory, { event: 'end not recorded' }, true)
+  const status = await interfered(
+    artefact,
+    ['-e', 'trace=rename,renameat,renameat2', '-e', 'inject=rename,renameat,renameat2:error=EIO'],
+    [...settings(machine), verb, owner],
+    { ...hasSession('Y'), ...clockAt(world.wallClock) },
+  )
+  told.push(`${String(status).padStart(5)}  ${verb} ${short(owner)}   (grace is over, and no rename works)`)
+  const due = verb === 'check' ? checked.statuses : [storageFailed]
+  if (typeof status !== 'number' || !due.includes(status)) broken(world, `status ${due.join(' or ')} was due`)
+}
+
 /** Killed in the first fsync(2): nothing that it has done is known to be durable. */
-function killedInItsFirstBarrier(
+const killedInItsFirstBarrier = (
+  artefact: Artefact,
+  words: readonly string[],
+  env: Environment,
+): Promise<number | NodeJS.Signals> =>
+  interfered(artefact, ['-e', 'trace=fsync', '-e', 'inject=fsync:signal=SIGKILL:when=1'], words, env)
+
+/** @param how strace(1)'s words. */
+function interfered(
   { withOtherClock }: Artefact,
+  how: readonly string[],
   words: readonly string[],
   env: Environment,
 ): Promise<number | NodeJS.Signals> {
   return new Promise((resolve, reject) => {
-    const child = spawn(
-      'strace',
-      [
-        '-f',
-        '-o',
-        '/dev/null',
-        '-e',
-        'trace=fsync',
-        '-e',
-        'inject=fsync:signal=SIGKILL:when=1',
-        ...withOtherClock,
-        ...words,
-      ],
-      { cwd: '/', env: { ...env }, stdio: 'ignore' },
-    )
+    const child = spawn('strace', ['-f', '-o', '/dev/null', ...how, ...withOtherClock, ...words], {
+      cwd: '/',
+      env: { ...env },
+      stdio: 'ignore',
+    })
     child.once('error', () => {
       reject(new Error("strace is missing: install the package 'strace'"))
     })

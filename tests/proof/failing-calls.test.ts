@@ -183,7 +183,7 @@ async function failEverywhere(
     const stays =
       run.status === 0 &&
       event.event === 'check' &&
-      (/critical: grace could not be ended on the disk/.test(run.stderr) ||
+      (/critical: the end of grace could not be recorded/.test(run.stderr) ||
         (noRoom.includes(error) && /critical: .*can't be carried over/.test(run.stderr)))
     const wrong = disagreement(await ask(left), run.status === 0 && !stays ? afterwards : allowed, 'kill')
     if (wrong !== undefined) violation(`status ${run.status}, ${wrong}`)

@@ -16,8 +16,18 @@ export interface Run {
   readonly status: number | string | undefined
 }
 
-const key = ({ everFull, full, bootTime, reclaimable, active, legacy, untracked, doubtful }: Memory): string =>
-  JSON.stringify([everFull, full, bootTime, [...reclaimable], [...active], [...legacy], untracked, doubtful])
+const key = ({
+  everFull,
+  full,
+  bootTime,
+  reclaimable,
+  active,
+  legacy,
+  untracked,
+  doubtful,
+  endLacks,
+}: Memory): string =>
+  JSON.stringify([everFull, full, bootTime, [...reclaimable], [...active], [...legacy], untracked, doubtful, endLacks])
 
 /** What is known of one client before it all began. */
 const about = (memory: Memory, owner: Owner): Memory => ({

@@ -323,6 +323,7 @@ export function upcallFor(event: Event, bootTime?: string, machine?: Machine): U
     case 'legacy':
     case 'import':
     case 'not done':
+    case 'end not recorded':
       throw new Error(`${event.event} is no call of the program with words alone`)
     default:
       return event satisfies never

@@ -269,12 +269,18 @@ function failures(scenario: Scenario, code: 'EIO' | 'ENOSPC', fault?: Fault): st
     // A known client is not refused because the disk can't be written: what could not be kept is said at critical
     // level.
     const isKept = status === 0 && !machine.log.some((line) => line.startsWith(critical))
-    const allowed = (isKept ? [after] : eitherWay(scenario, before.memory, event)).map(remember)
     const tree = machine.files.tree(stateDirectory)
+    const isOver = scenario.grace === 'over'
+    const lacksEnd = isOver && [...tree.keys()].some((path) => path.endsWith('.partial'))
+    const allowed = (isKept ? [after] : eitherWay(scenario, before.memory, event))
+      .filter(({ full }) => !lacksEnd || !full)
+      .map(remember)
     // The kernel takes no notice of how these end: the next start must not go by what stands.
     const isNotDone = (event.event === 'remove' || event.event === 'grace done') && status === storageFailed
     if (isNotDone) for (const memory of allowed) judge(memory, { event: 'not done' }, false)
-    const run = isNotDone ? { run: machine.files.tree(runDirectory) } : {}
+    // Nor where the kernel is out of grace, and that is not on the disk.
+    if (lacksEnd) for (const memory of allowed) judge(memory, { event: 'end not recorded' }, true)
+    const run = isNotDone || isOver ? { run: machine.files.tree(runDirectory) } : {}
     const wrong = disagreement(
       observe({ tree, clients, after: 'kill', ...run }),
       allowed.map((memory) => futuresByRule(memory, clients)),
