@@ -36,9 +36,8 @@ export interface Machine {
 const bootLimits = [75, 75, 300]
 
 /**
- * Now and then an emulated kernel panics or stands still while it boots: it changes its own code (jump labels) while
- * the other processor runs it, which the emulator does not always bear. That says nothing about anybody, so it is
- * booted again, on the same disks: nothing is mounted before a script of ours asks for it, and none has been sent.
+ * An emulated kernel that panics or stands still while it boots says nothing about anybody, so it is booted again, on
+ * the same disks: nothing is mounted before a script of ours asks for it, and none has been sent.
  */
 export async function boot(image: Image, machine: Machine, limits = bootLimits): Promise<Guest> {
   const guest = await again(image, machine, limits)
@@ -75,11 +74,13 @@ async function powerOn(image: Image, machine: Machine, limit: number): Promise<G
     [
       // Hardware virtualisation hangs on some of the machines that this has to run on. Emulation works on all.
       '-accel',
-      'tcg,thread=multi,tb-size=512',
+      'tcg,tb-size=512',
       '-cpu',
       'max',
+      // With a second processor, a guest stands still now and then: it changes its own code (jump labels, probes) while
+      // the other one runs it, and QEMU 7.2 goes on running what is not there any more. It costs more than it brings.
       '-smp',
-      '2',
+      '1',
       '-m',
       '1536',
       '-nodefaults',
