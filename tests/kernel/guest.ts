@@ -35,6 +35,9 @@ export interface Machine {
 /** Seconds for each attempt. A boot takes 7 on an idle machine, and was seen to take 24 under a load of 12. */
 const bootLimits = [75, 75, 300]
 
+/** What is late on a busy machine does not hang: each limit of a script is the seconds that it says, this often. */
+const patience = 3
+
 /**
  * An emulated kernel that panics or stands still while it boots says nothing about anybody, so it is booted again, on
  * the same disks: nothing is mounted before a script of ours asks for it, and none has been sent.
@@ -178,7 +181,7 @@ async function powerOn(image: Image, machine: Machine, limit: number): Promise<G
       waiting.set(number, { resolve, reject })
     })
     port.write(`${number} ${Buffer.from(script).toString('hex')}\n`)
-    return within(seconds, answer, `${machine.name} does not answer to: ${script}`)
+    return within(seconds * patience, answer, `${machine.name} does not answer to: ${script}`)
   }
   return {
     name: machine.name,

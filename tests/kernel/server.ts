@@ -226,7 +226,7 @@ END
     )
     const seconds = (Date.now() - began) / 1000
     // The kernel says that grace has ended before it tells the helper.
-    for (let looks = 0; looks < 40 && (await upcalls()).some((upcall) => upcall.status === undefined); looks++)
+    for (let looks = 0; looks < 120 && (await upcalls()).some((upcall) => upcall.status === undefined); looks++)
       await sleep(500)
     return status === 0 ? seconds : undefined
   }
@@ -247,7 +247,7 @@ END
     // Refused as busy when grace is ending already. Granted, it is only asked for: the kernel's own thread ends it.
     endGrace: async () => {
       await guest.run(
-        'echo Y > /proc/fs/nfsd/v4_end_grace 2> /dev/null || { sleep 2; grep -q Y /proc/fs/nfsd/v4_end_grace; }',
+        'echo Y > /proc/fs/nfsd/v4_end_grace 2> /dev/null || until grep -q Y /proc/fs/nfsd/v4_end_grace; do sleep 0.3; done',
       )
       await graceEnds(30)
     },

@@ -15,8 +15,8 @@ const story = (type: FileSystem): Story => ({
     const { clients, powerOn: switchOn } = await cable(ground, `crash-${type}`, type)
     const powerOn = async (): Promise<Server> => {
       const server = await switchOn(ground.helper)
-      // Who may not reclaim learns of it when grace is over, and is waited for no longer than two minutes.
-      await server.start({ grace: 100 })
+      // The longer a server was off, the later its clients look again. Who may not reclaim learns of it at the end.
+      await server.start({ grace: 200 })
       return server
     }
 

@@ -76,7 +76,7 @@ export const fullDisk: Story = {
     await server.stop()
     await guest.run(`rm -rf ${stateDisk}/fillers ${stateDisk}/filler-*`)
     const asked = (await server.upcalls()).length
-    await server.start({ grace: 25 })
+    await server.start({ grace: 40 })
     await absent.heal()
     await claimLost(stage, 'when there is room again', [absent])
     await claimPromiseKept(stage, dora, asked)

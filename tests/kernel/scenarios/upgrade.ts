@@ -46,7 +46,7 @@ export const upgrade: Story = {
       assert.equal(await sums(), '')
     })
     // Who is refused is served when grace is over, and not before.
-    await server.restart({ grace: 15 })
+    await server.restart({ grace: 30 })
     await Promise.all(absent.map((one) => one.heal()))
     await claimHeld(stage, "after one more restart, from the helper's own records", clients)
     await claimLost(stage, 'after a whole grace period missed', absent)
