@@ -14,12 +14,12 @@
  * client was active in it, so it changes nothing, and a later one is begun.
  */
 import { counted, quote } from '../text.ts'
-import type { AllowedClient } from '../kernel/nfsd.ts'
+import type { Allow } from '../kernel/nfsd.ts'
 import { latestStart, nextStart, reclaimableIn, startFromName, type Start } from '../rules/instance.ts'
 import { readBootTime } from '../store/format1.ts'
 import { markOf, type Mark, type Recorded } from '../store/layout.ts'
 import { migrate } from '../store/migrate.ts'
-import { recordsIn } from '../store/records.ts'
+import { eachRecordIn } from '../store/records.ts'
 import {
   clientsOf,
   legacyCounts,
@@ -249,27 +249,34 @@ function endBefore(world: World, { instance, marks }: Recorded): void {
 /** The downcall of the design of 2010: who may reclaim, told in advance. */
 function allowClients({ state, nfsd, log, deadline }: World, { instance, starts }: Recorded): void {
   const reclaimable = reclaimableIn(instance, starts)
-  // Newer instances in which anything was found, be it read by now: most often there is none, and nothing is looked up
-  // there.
-  const filled: Start[] = []
-  function* clients(): Generator<AllowedClient> {
-    for (const start of reclaimable)
-      for (const { name, entry } of recordsIn(state, start)) {
-        if (filled.at(-1) !== start) filled.push(start)
-        if (entry.kind === 'damaged' || entry.kind === 'newer')
+  const sayAll = (allow: Allow): void => {
+    // Newer instances in which anything was found, be it read by now: most often there is none, and nothing is looked
+    // up there.
+    const filled: Start[] = []
+    for (const start of reclaimable) {
+      const found = eachRecordIn(
+        state,
+        start,
+        (name, owner, principal) =>
+          // The newest entry decides, as it does for `check`.
+          (filled.length > 0 && hasEntry(state, filled, name)) || allow(owner, principal),
+        (name) => {
           log.error(`record ${quote(name)} of instance ${start} can't be understood: it allows nothing`)
-        // The newest entry has decided, as it does for `check`.
-        if (entry.kind === 'record' && (filled.length === 1 || !hasNewer(start, name)))
-          yield { owner: entry.owner, principal: entry.facts.principal }
-      }
+        },
+      )
+      if (found === 'enough') return
+      if (found === 'all') filled.push(start)
+    }
   }
-  const hasNewer = (start: number, name: string): boolean =>
-    filled.some((newer) => {
-      const directory = newer > start ? state.directoryOf(newer) : undefined
-      return directory !== undefined && disk.lookAtName(name, directory) !== undefined
-    })
-  const count = nfsd.allowClients(clients(), () => {
+  const count = nfsd.allowClients(sayAll, () => {
     deadline.assertTimeLeft('telling the kernel who may reclaim')
   })
   log.notice(`told the kernel that ${counted(count, 'client')} may reclaim`)
 }
+
+/** Whether one of these instances has something under a name. */
+const hasEntry = (state: StateDirectory, starts: readonly Start[], name: string): boolean =>
+  starts.some((start) => {
+    const directory = state.directoryOf(start)
+    return directory !== undefined && disk.lookAtName(name, directory) !== undefined
+  })

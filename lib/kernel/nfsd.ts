@@ -11,13 +11,13 @@ import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { bytesOf } from '../bytes.ts'
 import { escapeOwner, type ClientOwner } from '../upcall/owner.ts'
 
-/** A client that may reclaim. */
-export interface AllowedClient {
-  /** Each character a byte: most often it is only passed on. */
-  readonly owner: string
-  /** SHA-256 of the Kerberos principal that it was recorded with, 62 or 64 hex digits. */
-  readonly principal: string | undefined
-}
+/**
+ * Says that a client may reclaim. A function and no object, since a list may have a hundred thousand.
+ * @param owner each character a byte: most often it is only passed on.
+ * @param principal SHA-256 of the Kerberos principal that it was recorded with, 62 or 64 hex digits.
+ * @returns whether more are wanted.
+ */
+export type Allow = (owner: string, principal: string | undefined) => boolean
 
 export interface Nfsd {
   /** Has the kernel's grace period ended? 'unknown' where there is no such file. */
@@ -33,8 +33,10 @@ export interface Nfsd {
   /**
    * Names every client that may reclaim: newline-separated escaped owners, no line split over two writes. Opened and
    * closed even when there is none: that tells the kernel that the list is complete.
+   * @param sayAll says each of them.
+   * @returns how many.
    */
-  readonly allowClients: (clients: Iterable<AllowedClient>, assertTimeLeft: () => void) => number
+  readonly allowClients: (sayAll: (allow: Allow) => void, assertTimeLeft: () => void) => number
 }
 
 /** No write is larger than the kernel's simple transactions take (fs/libfs.c, SIMPLE_TRANSACTION_LIMIT): a page. */
@@ -59,11 +61,11 @@ export function nfsdAt(calls: Calls, directory: string): Nfsd {
       }
     },
     takesAllowedClients: () => typeof calls.fstatat(atFlags.AT_FDCWD, allowClientFile, 0) !== 'number',
-    allowClients: (clients, assertTimeLeft) =>
+    allowClients: (sayAll, assertTimeLeft) =>
       writing(calls, allowClientFile, (descriptor) => {
         let lines = ''
         let count = 0
-        for (const { owner } of clients) {
+        sayAll((owner) => {
           const line = `${escapeOwner(bytesOf(owner) as ClientOwner)}\n`
           if (lines.length + line.length > largestWrite) {
             writeAll({ calls, descriptor, path: allowClientFile }, lines, assertTimeLeft)
@@ -71,7 +73,8 @@ export function nfsdAt(calls: Calls, directory: string): Nfsd {
           }
           lines += line
           count++
-        }
+          return true
+        })
         if (lines !== '') writeAll({ calls, descriptor, path: allowClientFile }, lines, assertTimeLeft)
         return count
       }),

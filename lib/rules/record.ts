@@ -9,7 +9,7 @@
  * reclaim.
  */
 import { sha256 as digest } from '@noble/hashes/sha2.js'
-import { bytesOf, crc32, textOf } from '../bytes.ts'
+import { bytesOf, crc32, percentDecoded, percentEncode, textOf } from '../bytes.ts'
 import { hexOf } from '../upcall/hex.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import type { Session } from '../upcall/request.ts'
@@ -46,35 +46,16 @@ const longestName = 255
 /** Words as the functions here have them: each character is a byte. */
 type Text = string
 
-/** CRC-32 of a text: the system's table has the quickest that there is. */
+/** CRC-32 of a text. */
 export type Checksum = (text: Text) => number
 
-/**
- * Text without `/`, spaces and control characters: what is not of `A-Za-z0-9_.,:=@+-` is `%XX`. The language's own
- * `escape` does it in one call, but takes other characters for plain: `*` and `/` for such that are, `,`, `:` and `=`
- * for such that are not.
- */
-function percentEncode(text: Text): string {
-  // eslint-disable-next-line @typescript-eslint/no-deprecated -- a tenth of what a replacement by a function takes
-  const escaped = escape(text)
-  return otherwise.test(escaped)
-    ? escaped
-        .replaceAll('*', '%2A')
-        .replaceAll('/', '%2F')
-        .replaceAll('%2C', ',')
-        .replaceAll('%3A', ':')
-        .replaceAll('%3D', '=')
-    : escaped
+/** What reading takes: the system's table has the quickest that there is. */
+export interface Decoder {
+  readonly checksum: Checksum
+  /** `percentEncode` undone; undefined for what it would not have written. */
+  readonly percentDecoded: (encoded: Text) => Text | undefined
 }
-const otherwise = /[*/]|%(?:2C|3[AD])/
-
-/**
- * {@link percentEncode} undone. What that would never have written gives some text: the caller encodes it and compares.
- * @returns undefined for what would give no bytes (`unescape` knows characters past 255).
- */
-const percentDecode = (encoded: string): Text | undefined =>
-  // eslint-disable-next-line @typescript-eslint/no-deprecated -- see above
-  encoded.includes('%u') ? undefined : unescape(encoded)
+const ownDecoder = (): Decoder => ({ checksum: crc32, percentDecoded })
 
 /**
  * The entry's name. A leading dot is encoded, so that no record is hidden, `.` or `..`; the empty owner is a lone `%`.
@@ -137,7 +118,7 @@ export const ownerIn = ({ owner }: Pick<Record, 'owner'>): ClientOwner => bytesO
  * Reads every version so far. There is one spelling of each record: it is understood exactly when what it says would be
  * written as it stands, name, facts and checksum. What a newer program wrote is not damage, and not for us to believe.
  */
-export function readRecord(name: string, line: string, checksum: Checksum = crc32): Read {
+export function readRecord(name: string, line: string, decoder = ownDecoder()): Read {
   if (!line.startsWith(present)) {
     const [, version = '1'] = /^v([1-9][0-9]{0,8}),/.exec(line) ?? []
     if (Number(version) > format) return 'newer'
@@ -149,12 +130,46 @@ export function readRecord(name: string, line: string, checksum: Checksum = crc3
   if (facts === undefined) return undefined
   const isDigest = name.startsWith(digestPrefix)
   const sum = end + ',check='.length
-  const spelled = isDigest ? line.slice(sum + 8 + ownerField.length) : name === '%' ? '' : name
-  const owner = percentDecode(spelled)
-  if (owner === undefined || nameOf(owner) !== name) return undefined
-  const rest = isDigest ? `${ownerField}${percentEncode(owner)}` : ''
-  return line.slice(sum) === digits(checksum(owner + core)) + rest ? { owner, facts } : undefined
+  const spelled = isDigest ? line.slice(sum + 8 + ownerField.length) : spelledIn(name)
+  const owner = spelled === undefined ? undefined : decoder.percentDecoded(spelled)
+  if (owner === undefined || (isDigest && nameOf(owner) !== name)) return undefined
+  const rest = isDigest ? `${ownerField}${spelled ?? ''}` : ''
+  return line.slice(sum) === digits(decoder.checksum(owner + core)) + rest ? { owner, facts } : undefined
 }
+
+/** An owner as it is encoded, by a name that is not its digest; undefined for what is no name of a record. */
+function spelledIn(name: string): string | undefined {
+  if (name === '%') return ''
+  if (name.startsWith('%2E')) return `.${name.slice(3)}`
+  return name === '' || name.startsWith('.') || name.length > longestName ? undefined : name
+}
+
+/**
+ * The owner of a record that reads as nearly all do: in the present format, and under a name that is no digest and does
+ * not begin with a dot. A start reads a hundred thousand.
+ * @returns undefined for every other one: {@link readRecord} says what it is.
+ */
+export function ownerOfUsual(name: string, line: string, { checksum, percentDecoded }: Decoder): Text | undefined {
+  if (!usual.test(line) || name === '' || name.charCodeAt(0) === dot || name.length > longestName) return undefined
+  const owner = percentDecoded(name)
+  return owner !== undefined && checksum(owner + line.slice(0, -checkLength)) === Number(`0x${line.slice(-8)}`)
+    ? owner
+    : undefined
+}
+
+/** The principal in a line that {@link ownerOfUsual} has understood. */
+export const principalOfUsual = (line: string): string | undefined =>
+  line.length > longestWithout
+    ? line.slice(line.indexOf(principalField) + principalField.length, -checkLength)
+    : undefined
+
+const usual =
+  /^v2,session=[?YN],recorded=(?:0|[1-9][0-9]{0,11}),(?:principal=(?:[0-9a-f]{62}|[0-9a-f]{64}),)?check=[0-9a-f]{8}$/
+const dot = 0x2e
+const principalField = ',principal='
+const checkLength = ',check=01234567'.length
+/** How long a line is that has no principal, at most. */
+const longestWithout = 'v2,session=?,recorded=999999999999,check=01234567'.length
 
 const present = `v${format},`
 

@@ -13,7 +13,7 @@
 import type { Calls } from '../syscalls/calls.ts'
 import { atFlags } from '../syscalls/calls.ts'
 import { answered, errno } from '../syscalls/errno.ts'
-import type { AllowedClient, Nfsd } from '../kernel/nfsd.ts'
+import type { Allow, Nfsd } from '../kernel/nfsd.ts'
 import { helperParameter } from '../kernel/nfsd-module.ts'
 import type { Log } from '../kernel/log.ts'
 import type { Pipe, Taken } from '../kernel/pipe.ts'
@@ -65,41 +65,37 @@ export function listFor(
    * machine may halt any one write.
    */
   const timed = (entry: Uint8Array): number => {
-    if (named % sample !== 0) return pipe.write(entry)
     const began = calls.monotonic()
     const answer = pipe.write(entry)
     const ended = calls.monotonic()
     tookMs += Math.min(sample * (ended - began), ended - (lastTimed ?? began))
     lastTimed = ended
+    isGivenUp = tookMs > longestMs
     return answer
   }
-  const write = (entry: Uint8Array): number => {
-    const answer = timed(entry)
-    if (answer !== -errno.EINVAL || taken.whole) return answer
-    // The newest kernels take nothing before the whole message is read (nfs4recover.c, cu_inflight).
-    taken = pipe.complete(taken)
-    return pipe.write(entry)
-  }
-  const say = (owner: string, principal: string | undefined): void => {
-    const answer = write(entryOf(owner, principal))
-    if (answer === -errno.EINVAL) log.error(`the kernel refuses ${showText(owner)}: it may not reclaim`)
-    else {
-      answered(answer, 'write', pipe.path)
-      named++
+  /** What an answer means that is none. @returns whether the kernel has taken the name after all. */
+  const takenAnyhow = (entry: Uint8Array, answer: number, owner: string): boolean => {
+    let said = answer
+    if (said === -errno.EINVAL && !taken.whole) {
+      // The newest kernels take nothing before the whole message is read (nfs4recover.c, cu_inflight).
+      taken = pipe.complete(taken)
+      said = pipe.write(entry)
     }
+    if (said === -errno.EINVAL) log.error(`the kernel refuses ${showText(owner)}: it may not reclaim`)
+    else answered(said, 'write', pipe.path)
+    return said >= 0
   }
-  const sayAll = (clients: Iterable<AllowedClient>): void => {
-    for (const { owner, principal } of clients) {
-      if (owner.length === 0) log.error('a client with an empty owner may not reclaim: the kernel takes no such name')
-      else if (meansAnother(owner))
-        log.error(`${showText(owner)} may not reclaim: to the kernel its name would mean another client`)
-      else say(owner, principal)
-      if (tookMs > longestMs) {
-        isGivenUp = true
-        return
-      }
-    }
-    if (knowsHashes(calls)) for (const hash of hashes()) say(`${hashPrefix}${hash}\0`, undefined)
+  const allow: Allow = (owner, principal) => {
+    if (owner === '') log.error('a client with an empty owner may not reclaim: the kernel takes no such name')
+    else if (meansAnother(owner))
+      log.error(`${showText(owner)} may not reclaim: to the kernel its name would mean another client`)
+    else say(owner, principal)
+    return !isGivenUp
+  }
+  const say: (owner: string, principal: string | undefined) => void = (owner, principal) => {
+    const entry = entryOf(owner, principal)
+    const answer = named % sample === 0 ? timed(entry) : pipe.write(entry)
+    if (answer >= 0 || takenAnyhow(entry, answer, owner)) named++
   }
   return {
     nfsd: {
@@ -107,8 +103,9 @@ export function listFor(
       // The kernel is just starting: it is in grace, and its files may not be asked.
       grace: () => 'running',
       takesAllowedClients: () => true,
-      allowClients: (clients) => {
-        sayAll(clients)
+      allowClients: (sayAll) => {
+        sayAll(allow)
+        if (!isGivenUp && knowsHashes(calls)) for (const hash of hashes()) say(`${hashPrefix}${hash}\0`, undefined)
         return named
       },
     },

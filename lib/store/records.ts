@@ -9,7 +9,16 @@
  * the same line, and costs a second barrier.
  */
 import type { Start } from '../rules/instance.ts'
-import { factsAfter, readRecord, recordLine, recordName, type Facts, type Record } from '../rules/record.ts'
+import {
+  factsAfter,
+  ownerOfUsual,
+  principalOfUsual,
+  readRecord,
+  recordLine,
+  recordName,
+  type Facts,
+  type Record,
+} from '../rules/record.ts'
 import { quote } from '../text.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import * as disk from '../syscalls/files.ts'
@@ -40,7 +49,7 @@ export function entryAt(directory: Directory, name: string, meant = name): Entry
     if (file.kind === 'other') return { kind: 'damaged' }
     line = file.text
   } else line = link.text
-  const record = readRecord(meant, line, directory.calls.checksum)
+  const record = readRecord(meant, line, directory.calls)
   return record === undefined
     ? { kind: 'damaged' }
     : record === 'newer'
@@ -159,12 +168,39 @@ function rename(staged: string, name: string, directory: Directory): void {
   if (!disk.move(staged, name, directory)) throw disk.missing(`${directory.path}/${staged}`)
 }
 
-/** Every entry of an instance, as it is read, but for what a killed upcall left. */
-export function* recordsIn(
+/**
+ * Every record of an instance, as it is read. There may be a hundred thousand: no object is made of one, and most take
+ * one call.
+ * @param each is told a record's name, its owner (each character a byte), and the hash of its principal. @returns
+ * whether it wants more.
+ * @param unreadable is told the name of an entry that can't be understood.
+ * @returns whether there were any, and all have been told.
+ */
+export function eachRecordIn(
   state: StateDirectory,
   start: Start,
-): Generator<{ readonly name: string; readonly entry: Entry }> {
+  each: (name: string, owner: string, principal: string | undefined) => boolean,
+  unreadable: (name: string) => void,
+): 'none' | 'all' | 'enough' {
   const directory = state.directoryOf(start)
-  if (directory === undefined) return
-  for (const { name } of disk.entriesOf(directory)) if (!isStaged(name)) yield { name, entry: entryAt(directory, name) }
+  if (directory === undefined) return 'none'
+  const { calls, descriptor } = directory
+  let found: 'none' | 'all' = 'none'
+  for (const entries of disk.batchesOf(directory))
+    for (const { name } of entries) {
+      const line = calls.readlinkat(descriptor, name)
+      const owner = typeof line === 'string' ? ownerOfUsual(name, line, calls) : undefined
+      if (owner !== undefined) {
+        found = 'all'
+        if (!each(name, owner, principalOfUsual(line as string))) return 'enough'
+        continue
+      }
+      if (isStaged(name)) continue
+      found = 'all'
+      const entry = entryAt(directory, name)
+      if (entry.kind === 'record') {
+        if (!each(name, entry.owner, entry.facts.principal)) return 'enough'
+      } else if (entry.kind !== 'nothing') unreadable(name)
+    }
+  return found
 }

@@ -49,6 +49,11 @@ export interface Calls {
    * @throws RangeError for a character past 255, and where there is no room.
    */
   readonly bytesInto: (text: string, into: Uint8Array, at: number) => number
+  /**
+   * Nor this: a text in which every byte but `A-Za-z0-9_.,:=@+-` stands as `%XX` (lib/bytes.ts, percentEncode).
+   * @returns undefined for one that is not spelled so.
+   */
+  readonly percentDecoded: (encoded: string) => string | undefined
   readonly umask: (mask: number) => void
   /** alarm(2): this process ends by SIGALRM after so many seconds. Nothing where the runtime has no such call. */
   readonly alarm: (seconds: number) => void

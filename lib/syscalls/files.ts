@@ -183,7 +183,8 @@ export function allIn(directory: Directory, wanted: (entry: DirectoryEntry) => b
   return all
 }
 
-function* batchesOf(directory: Directory): Generator<readonly DirectoryEntry[]> {
+/** {@link entriesOf}, as they are read: some at a time. */
+export function* batchesOf(directory: Directory): Generator<readonly DirectoryEntry[]> {
   // A descriptor has one place in the directory, so whoever comes later has another. For most upcalls nobody does.
   const opened = directory.wasRead ? openDirectory('.', directory) : directory
   if (typeof opened !== 'object') return

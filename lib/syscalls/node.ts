@@ -5,7 +5,7 @@
  * path, and a name after it is looked up there: so this promises the same, where /proc is mounted.
  */
 import fs, { existsSync, type Dir, type Stats } from 'node:fs'
-import { bytesInto, crc32 } from '../bytes.ts'
+import { bytesInto, crc32, percentDecoded } from '../bytes.ts'
 import { atFlags, type Calls, type DirectoryEntry, type Status } from './calls.ts'
 import { assertSayable, errno, unsayable } from './errno.ts'
 
@@ -91,6 +91,7 @@ export function nodeCalls(): Calls {
       }),
     checksum: crc32,
     bytesInto,
+    percentDecoded,
     umask: (mask) => {
       process.umask(mask)
     },

@@ -137,8 +137,12 @@ export const longList = 10_000
  */
 export const hashPrefix = 'hash:'
 
-/** Whether a client's name would let another one in: what follows the prefix is taken for that one's MD5. */
-export const meansAnother = (owner: string): boolean => owner.startsWith(hashPrefix)
+/**
+ * Whether a client's name would let another one in: what follows the prefix is taken for that one's MD5. Only what
+ * begins with the prefix lies between these two: a comparison costs a third of a call.
+ */
+export const meansAnother = (owner: string): boolean => owner >= hashPrefix && owner < afterHashes
+const afterHashes = 'hash;'
 
 /**
  * Clients that may reclaim, in answer to GraceStart: each is a message. The bytes that are given are those of the last

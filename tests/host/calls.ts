@@ -204,6 +204,26 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     }
   })
 
+  it('a percent-encoded text is its bytes again, and nothing else is one', () => {
+    const plain = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.,:=@+-'
+    const spelled = everyByte.map((byte) =>
+      plain.includes(String.fromCharCode(byte))
+        ? String.fromCharCode(byte)
+        : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`,
+    )
+    same('every byte', calls.percentDecoded(spelled.join('')), String.fromCharCode(...everyByte))
+    same('nothing', calls.percentDecoded(''), '')
+    same('a long one', calls.percentDecoded('%20'.repeat(1024)), ' '.repeat(1024))
+    for (const byte of everyByte) {
+      const [raw, encoded] = [String.fromCharCode(byte), `%${byte.toString(16).toUpperCase().padStart(2, '0')}`]
+      const isPlain = plain.includes(raw)
+      same(`${shown(raw)} alone`, calls.percentDecoded(`a${raw}`), isPlain ? `a${raw}` : undefined)
+      same(encoded, calls.percentDecoded(`${encoded}a`), isPlain ? undefined : `${raw}a`)
+    }
+    for (const text of ['%', 'a%', '%2', '%2x', '%x2', '%2 0', '%c3', '%C', '%%20', '%u0020', '\u0120', '\u0141'])
+      same(shown(text), calls.percentDecoded(text), undefined)
+  })
+
   it('what is written is read again, byte for byte, a part at a time', (directory) => {
     make(directory, 'bytes', everyByte)
     const descriptor = calls.openat(directory, 'bytes', O_RDONLY, 0)

@@ -264,6 +264,50 @@ static CALL(call_checksum)
   return JS_NewUint32(engine, ~crc);
 }
 
+/* A plain character stands for itself, each other byte as %XX (lib/bytes.ts, percentEncode). */
+static bool is_plain(uint8_t byte)
+{
+  return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || (byte >= '-' && byte <= ':' && byte != '/') ||
+         byte == '_' || byte == ',' || byte == '=' || byte == '@' || byte == '+';
+}
+
+/* The value of an upper-case hex digit; 16 for what is none. */
+static uint8_t digit(char spelled)
+{
+  return spelled >= '0' && spelled <= '9' ? (uint8_t)(spelled - '0') : spelled >= 'A' && spelled <= 'F' ? (uint8_t)(spelled - 'A' + 10) : 16;
+}
+
+/* Returns how many bytes, or -1 for what percentEncode would not have written. */
+static ssize_t decoded(const char *spelled, size_t size, char *into)
+{
+  char *end = into;
+  for (size_t at = 0; at < size; at++) {
+    uint8_t byte = (uint8_t)spelled[at];
+    if (!is_plain(byte)) {
+      if (byte != '%' || size - at < 3)
+        return -1;
+      uint8_t high = digit(spelled[++at]), low = digit(spelled[++at]);
+      byte = (uint8_t)(high << 4 | low);
+      if (high == 16 || low == 16 || is_plain(byte))
+        return -1;
+    }
+    *end++ = (char)byte;
+  }
+  return end - into;
+}
+
+static CALL(call_percentDecoded)
+{
+  char bytes[room_size];
+  size_t size;
+  const char *spelled = JS_ToCStringLen(engine, &size, given[0]);
+  if (!spelled)
+    return JS_EXCEPTION;
+  ssize_t length = size > sizeof bytes ? -1 : decoded(spelled, size, bytes);
+  JS_FreeCString(engine, spelled);
+  return length < 0 ? JS_UNDEFINED : text_from(engine, bytes, (size_t)length);
+}
+
 static CALL(call_umask)
 {
   umask((mode_t)number(engine, given[0]));
@@ -349,7 +393,7 @@ static const JSCFunctionListEntry open_flags[] = {
 static const JSCFunctionListEntry table[] = {
   ENTRY(openat, 4), ENTRY(read, 2), ENTRY(readText, 2), ENTRY(write, 2), ENTRY(fsync, 1), ENTRY(close, 1), ENTRY(mkdirat, 3),
   ENTRY(unlinkat, 3), ENTRY(renameat, 4), ENTRY(linkat, 4), ENTRY(symlinkat, 3), ENTRY(readlinkat, 2), ENTRY(fstatat, 3),
-  ENTRY(fstat, 1), ENTRY(entries, 1), ENTRY(checksum, 1), ENTRY(bytesInto, 3), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
+  ENTRY(fstat, 1), ENTRY(entries, 1), ENTRY(checksum, 1), ENTRY(bytesInto, 3), ENTRY(percentDecoded, 1), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
   ENTRY(watch, 1), ENTRY(endSignals, 0), ENTRY(connect, 1), ENTRY(flock, 1), ENTRY(now, 0), ENTRY(monotonic, 0), ENTRY(processId, 0), ENTRY(userId, 0), ENTRY(isTerminal, 1), ENTRY(exit, 1),
   JS_OBJECT_DEF("flags", open_flags, sizeof open_flags / sizeof *open_flags, JS_PROP_ENUMERABLE),
 };

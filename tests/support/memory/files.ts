@@ -4,7 +4,7 @@
  * at it, or take a copy. What a power cut leaves is the model's to say (tests/proof/power-loss.ts), which follows each
  * change.
  */
-import { bytesInto, crc32 } from '../../../lib/bytes.ts'
+import { bytesInto, crc32, percentDecoded } from '../../../lib/bytes.ts'
 import { atFlags, type Calls, type DirectoryEntry, type Status } from '../../../lib/syscalls/calls.ts'
 import type { Node, Tree } from '../../proof/trees.ts'
 
@@ -337,6 +337,7 @@ export function memoryFiles(longestLink = 4095): MemoryFiles {
       }),
     checksum: crc32,
     bytesInto,
+    percentDecoded,
     umask: () => undefined,
     alarm: () => undefined,
     confine: () => 0,

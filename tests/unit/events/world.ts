@@ -1,11 +1,16 @@
 /** A world for events in process: any system, a kernel that says what it is told to, and a log that is kept. */
 import type { World } from '../../../lib/events/world.ts'
-import type { AllowedClient } from '../../../lib/kernel/nfsd.ts'
 import { stateDirectory } from '../../../lib/store/state-directory.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
 import type { ClientOwner } from '../../../lib/upcall/owner.ts'
 import type { ClientRequest, Session } from '../../../lib/upcall/request.ts'
 import * as places from '../../support/memory/machine.ts'
+
+/** A client that may reclaim, as the kernel was told it. */
+export interface AllowedClient {
+  readonly owner: string
+  readonly principal: string | undefined
+}
 
 export interface FakeKernel {
   grace: 'over' | 'running' | 'unknown'
@@ -39,9 +44,11 @@ export function worldOn(calls: Calls): Played {
           return 'asked'
         },
         takesAllowedClients: () => kernel.allowed !== undefined,
-        allowClients: (clients) => {
-          kernel.allowed = [...clients]
-          return kernel.allowed.length
+        allowClients: (sayAll) => {
+          const allowed: AllowedClient[] = []
+          sayAll((owner, principal) => allowed.push({ owner, principal }) > 0)
+          kernel.allowed = allowed
+          return allowed.length
         },
       },
       log: {

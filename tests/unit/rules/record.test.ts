@@ -2,8 +2,17 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { ownerIn, readRecord, recordLine, recordName, type Facts, type Read } from '../../../lib/rules/record.ts'
-import { bytesOf, crc32, textOf } from '../../../lib/bytes.ts'
+import {
+  ownerIn,
+  ownerOfUsual,
+  principalOfUsual,
+  readRecord,
+  recordLine,
+  recordName,
+  type Facts,
+  type Read,
+} from '../../../lib/rules/record.ts'
+import { bytesOf, crc32, percentDecoded, textOf } from '../../../lib/bytes.ts'
 import { ownerFromHex, type ClientOwner } from '../../../lib/upcall/owner.ts'
 
 const owner = (text: string): ClientOwner => ownerFromHex(Buffer.from(text, 'latin1').toString('hex'))
@@ -13,6 +22,8 @@ const facts = fc.record(
   { session: fc.constantFrom(true, false, 'unknown' as const), recorded: fc.nat(), principal },
   { noNullPrototype: true, requiredKeys: ['session', 'recorded'] },
 )
+
+const decoder = { checksum: crc32, percentDecoded }
 
 describe('the name of a record', () => {
   it('is the owner, percent-encoded, or its digest', () => {
@@ -159,10 +170,29 @@ describe('the line of a record', () => {
           const written = isOld ? recordLine(some, said).replace('v2,', '') : recordLine(some, said)
           const changed = edited(written, ofLine)
           const line = mend ? mended(name, changed) : changed
-          assert.deepEqual(readRecord(name, line), readByTheDefinition(name, line), `${name} -> ${line}`)
+          const read = readByTheDefinition(name, line)
+          assert.deepEqual(readRecord(name, line), read, `${name} -> ${line}`)
+          const usual = ownerOfUsual(name, line, decoder)
+          if (usual === undefined) return
+          assert.ok(typeof read === 'object', `${name} -> ${line}`)
+          assert.deepEqual(
+            { owner: usual, principal: principalOfUsual(line) },
+            { owner: read.owner, principal: read.facts.principal },
+          )
         },
       ),
       { numRuns: 3000 },
+    )
+  })
+
+  it('is understood at the first look, but under the name of a digest, or one that begins with a dot', () => {
+    fc.assert(
+      fc.property(anyOwner, facts, (some, said) => {
+        const [name, line] = [recordName(some), recordLine(some, said)]
+        const isUsual = !/^%(?:$|sha256-|2E)/.test(name)
+        assert.equal(ownerOfUsual(name, line, decoder), isUsual ? textOf(some) : undefined, name)
+        if (isUsual) assert.equal(principalOfUsual(line), said.principal)
+      }),
     )
   })
 
