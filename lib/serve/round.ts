@@ -11,7 +11,7 @@
  */
 import { errorCode, Failed, failureFrom, report } from '../failure.ts'
 import { perform, performTogether } from '../events/perform.ts'
-import type { ClientRequest, Request } from '../upcall/request.ts'
+import type { Asked as AskedOfInstance, ClientRequest } from '../upcall/request.ts'
 import { commands, inOrder, longList, readMessage, type Asked } from '../upcall/message.ts'
 import { errno, errorName } from '../syscalls/errno.ts'
 import type { Pipe, Taken } from '../kernel/pipe.ts'
@@ -180,7 +180,7 @@ function startInstance(server: Server, pipe: Pipe, taken: Taken): Answer {
 }
 
 function endGrace(server: Server, xid: number): number {
-  const request: Request = { event: 'grace-done', kernelBootTime: undefined, legacyTop: undefined }
+  const request: AskedOfInstance = { event: 'grace-done', kernelBootTime: undefined, legacyTop: undefined }
   server.doing.graceOver = Math.floor(server.calls.now() / 1000)
   try {
     server.instance.assure(xid)
@@ -229,7 +229,7 @@ function attempt(server: Server, requests: readonly ClientRequest[], first: numb
 }
 
 /** What the storage refused is tried again; what would let somebody reclaim who must not is made harmless first. */
-function failed(server: Server, request: Request, thrown: unknown): number {
+function failed(server: Server, request: AskedOfInstance, thrown: unknown): number {
   const { log } = server
   if (!isStorageFailure(thrown)) {
     log.failed(failureFrom(thrown), request.event)
@@ -286,6 +286,7 @@ export function tryAgain(server: Server): void {
     server.log.notice(`${request.event}, which had failed, is done`)
   }
   server.unfinished.postpone()
+  server.keepUnfinished()
   server.tellStatus()
 }
 
@@ -333,6 +334,7 @@ function say(server: Server, pipe: Pipe, journal: Journal, answers: readonly Ans
     status: said,
     version,
   }))
+  server.keepUnfinished()
   writeDown(server, journal, replies)
   for (const [at, { taken }] of answers.entries()) {
     const reply = replies[at]

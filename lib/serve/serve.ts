@@ -426,6 +426,7 @@ export function hold(server: Server, journalPath: string, pipe: Pipe): Held | 'g
   const carried = unsaid()
   const journal = beginJournal(calls, journalPath, name, carried)
   server.instance.held(name)
+  server.takeOver(name)
   doing.pipe = pipe
   log.notice(`holds ${quote(pipe.path)}`)
   // With few descriptors, a message that comes again may be queued behind those that were taken: these are answered

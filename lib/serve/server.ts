@@ -7,16 +7,18 @@ import type { World } from '../events/world.ts'
 import { isNoted, noteDirectory } from '../settings/last-start.ts'
 import type { Settings } from '../settings/settings.ts'
 import { lookAt, legacyCounts, stateDirectory } from '../store/state-directory.ts'
-import { distrust, trustAgain } from '../store/untracked.ts'
+import { serveFiles } from '../store/run-directory.ts'
+import { distrust, distrustForGood, trustAgain } from '../store/untracked.ts'
 import { legacyRecordOf, legacyRecordsIn, legacyTopIn, usualTop } from '../store/v4recovery.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import * as files from '../syscalls/files.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
-import type { Request } from '../upcall/request.ts'
+import type { Asked } from '../upcall/request.ts'
 import type { Claim } from './claim.ts'
 import { instanceBehind, type InstanceBehind } from './instance.ts'
+import { keptAt } from './kept.ts'
 import { nothingDone, type Doing, type StatusFile } from './status-file.ts'
-import { unfinished, type Unfinished } from './unfinished.ts'
+import { isDangerous, unfinished, type Unfinished } from './unfinished.ts'
 
 export interface Server {
   readonly calls: Calls
@@ -36,7 +38,11 @@ export interface Server {
   /** Makes the next start let nobody reclaim: for good, or until what `serve` could not do is done. */
   readonly distrust: (why: 'start' | 'serve') => void
   /** This is done: what it failed of before no longer matters. */
-  readonly settled: (request: Request) => void
+  readonly settled: (request: Asked) => void
+  /** A pipe of that name is held: goes on with what the process before could not do there. */
+  readonly takeOver: (name: string) => void
+  /** Keeps what could not be done for the process after this one: before the kernel is answered. */
+  readonly keepUnfinished: () => void
   /** The MD5 names of clients that only the kernel's own tracker has recorded, as long as they count. */
   readonly hashes: () => Iterable<string>
   readonly legacyRecordOf: (owner: ClientOwner) => string | undefined
@@ -63,10 +69,13 @@ export function serverFor(
   const anywhere = files.anywhere(calls)
   const marked = { anywhere, runDirectory: settings.runDirectory, path: settings.stateDirectory }
   const nfsd = nfsdAt(calls, settings.nfsdDirectory)
-  const left = unfinished(() => calls.monotonic())
+  const { unfinished: keptPath } = serveFiles(settings.runDirectory, settings.stateDirectory, anywhere)
+  const left = unfinished(() => calls.monotonic(), keptAt(calls, keptPath))
   const doing = nothingDone()
   // One and the same, most often: the kernel must hear each name once.
   const tops = [...new Set([legacyTopIn(settings.stateDirectory), usualTop])]
+  /** Of the pipe that was held last. */
+  let name = ''
   let distrusted = false
 
   const withWorld: Server['withWorld'] = (kernel, work) => {
@@ -92,6 +101,11 @@ export function serverFor(
     const failure = distrust(marked, why)
     if (failure !== undefined)
       log.critical(`nor can it be noted that nobody may reclaim after the next start (${failure}): see to it`)
+  }
+  const keep = (): void => {
+    if (left.keep(name) === 'done') return
+    log.error('what is left to do for clients could not be written to the run directory')
+    distrustNow('start')
   }
   const instance = instanceBehind({
     calls,
@@ -121,6 +135,15 @@ export function serverFor(
       distrusted = false
       trustAgain(marked)
     },
+    takeOver: (held) => {
+      name = held
+      // What this process has failed of itself is known.
+      if (left.all().length > 0) return
+      const found = left.takeOver(held)
+      if (found?.some(isDangerous) === true) distrusted = true
+      else if (!distrusted) distrustForGood(marked)
+    },
+    keepUnfinished: keep,
     hashes: () =>
       withWorld(nfsd, ({ state }) =>
         legacyCounts(lookAt(state)) ? new Set(tops.flatMap((top) => legacyRecordsIn(top, anywhere))) : [],
@@ -141,6 +164,7 @@ export function serverFor(
     pipeGone: () => {
       // What was to be recorded in an instance that never was, is not recorded in another.
       if (!instance.isRecorded()) left.clear()
+      keep()
       instance.gone()
     },
   }

@@ -5,48 +5,53 @@
  * client depends on one. A Remove or a GraceDone that fails is more dangerous: a client could still reclaim whose locks
  * others may have had. So before the kernel gets the answer, the run directory is marked as after an instance that ran
  * without us: after the next start no client may reclaim. The mark is removed when everything that it stands for has
- * succeeded.
+ * succeeded. What is left outlives the process (kept.ts).
  */
 import { Failed } from '../failure.ts'
 import { hexOf } from '../upcall/hex.ts'
-import type { Request } from '../upcall/request.ts'
+import type { Asked } from '../upcall/request.ts'
+import type { Kept } from './kept.ts'
 
 export interface Unfinished {
   /** Notes what failed. @param instance the one that it was asked in, if that is known. */
-  readonly add: (request: Request, instance: number | undefined) => void
+  readonly add: (request: Asked, instance: number | undefined) => void
   /** A later message of the kernel has settled it: what it asks for now is done. */
-  readonly settle: (request: Request) => void
+  readonly settle: (request: Asked) => void
   /** A new instance has begun, which nothing of this concerns any more. */
   readonly clear: () => void
-  readonly all: () => readonly Request[]
+  readonly all: () => readonly Asked[]
   /**
    * Whether it was asked in another instance than this one: a start has taken it into account, and it means nothing
    * now.
    */
-  readonly isOfAnother: (request: Request, instance: number | undefined) => boolean
+  readonly isOfAnother: (request: Asked, instance: number | undefined) => boolean
   /** The clients that count on a record and have none, as hex. */
   readonly notRecorded: () => readonly string[]
   /** In milliseconds of the clock that never steps; undefined where nothing is left to do. */
   readonly dueAt: () => number | undefined
   /** The next attempt comes later. */
   readonly postpone: () => void
+  /** Goes on with what the process before has left at this pipe. @returns it; undefined, if that can't be told. */
+  readonly takeOver: (pipe: string) => readonly Asked[] | undefined
+  /** Keeps what is left for the process after this one: before the kernel is answered. */
+  readonly keep: (pipe: string) => 'done' | 'stale'
 }
 
 const soonestMs = 1000
 const latestMs = 30_000
 
-const keyOf = (request: Request): string => ('owner' in request ? hexOf(request.owner) : request.event)
+export const keyOf = (request: Asked): string => ('owner' in request ? hexOf(request.owner) : request.event)
 
 /** Whether a failure of it would let somebody reclaim who must not. */
-export const isDangerous = ({ event }: Request): boolean => event === 'remove' || event === 'grace-done'
+export const isDangerous = ({ event }: Asked): boolean => event === 'remove' || event === 'grace-done'
 
 /** Whether it is the storage that failed: then the next attempt may not. */
 export const isStorageFailure = (thrown: unknown): boolean =>
   !(thrown instanceof Failed) || thrown.failure.kind === 'storage' || thrown.failure.kind === 'out-of-time'
 
-export function unfinished(monotonic: () => number): Unfinished {
-  const left = new Map<string, Request>()
-  const instances = new Map<Request, number | undefined>()
+export function unfinished(monotonic: () => number, kept: Kept): Unfinished {
+  const left = new Map<string, Asked>()
+  const instances = new Map<Asked, number | undefined>()
   let dueAt: number | undefined
   let pause = soonestMs
   const settleNow = (): void => {
@@ -55,22 +60,26 @@ export function unfinished(monotonic: () => number): Unfinished {
     dueAt = undefined
     pause = soonestMs
   }
+  const add: Unfinished['add'] = (request, instance) => {
+    instances.set(request, instance)
+    // In the order in which they came: what was asked last of a client is what counts.
+    left.delete(keyOf(request))
+    left.set(keyOf(request), request)
+    dueAt ??= monotonic() + pause
+  }
+  const settle: Unfinished['settle'] = (request) => {
+    if (left.size === 0 || !left.delete(keyOf(request))) return
+    kept.drop(request)
+    settleNow()
+  }
   return {
     add: (request, instance) => {
-      instances.set(request, instance)
-      // In the order in which they came: what was asked last of a client is what counts.
-      left.delete(keyOf(request))
-      left.set(keyOf(request), request)
-      dueAt ??= monotonic() + pause
+      add(request, instance)
+      kept.add({ request, instance })
     },
-    settle: (request) => {
-      if (left.size === 0) return
-      left.delete(keyOf(request))
-      settleNow()
-    },
+    settle,
     clear: () => {
-      left.clear()
-      settleNow()
+      for (const request of left.values()) settle(request)
     },
     all: () => [...left.values()],
     isOfAnother: (request, instance) => {
@@ -84,5 +93,14 @@ export function unfinished(monotonic: () => number): Unfinished {
       pause = Math.min(2 * pause, latestMs)
       dueAt = left.size > 0 ? monotonic() + pause : undefined
     },
+    takeOver: (pipe) => {
+      const found = kept.read(pipe)
+      for (const { request, instance } of found ?? []) add(request, instance)
+      return found?.map(({ request }) => request)
+    },
+    keep: (pipe) =>
+      kept.write(pipe, left.size, () =>
+        [...left.values()].map((request) => ({ request, instance: instances.get(request) })),
+      ),
   }
 }

@@ -12,14 +12,21 @@ import type { Directory } from '../syscalls/files.ts'
 export const startMark = (runDirectory: string, stateDirectory: string | undefined, anywhere: Directory): string =>
   `${runDirectory}/${stateDirectory === undefined ? 'unknown-directory' : digestOf(stateDirectory, anywhere)}`
 
-/** What `serve` keeps: what it does, for people; the replies that it is about to give; its lock. */
+/**
+ * What `serve` keeps: what it does, for people; the replies that it is about to give; what it could not do; its lock.
+ */
 export function serveFiles(
   runDirectory: string,
   stateDirectory: string,
   anywhere: Directory,
-): { readonly status: string; readonly replies: string; readonly lock: string } {
+): { readonly status: string; readonly replies: string; readonly unfinished: string; readonly lock: string } {
   const base = `${runDirectory}/serve-${digestOf(stateDirectory, anywhere)}`
-  return { status: `${base}.json`, replies: `${base}.replies`, lock: `${base}.lock` }
+  return {
+    status: `${base}.json`,
+    replies: `${base}.replies`,
+    unfinished: `${base}.unfinished`,
+    lock: `${base}.lock`,
+  }
 }
 
 const digestOf = (path: string, anywhere: Directory): string => hexOf(sha256(bytesOf(realPathOf(path, anywhere))))

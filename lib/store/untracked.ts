@@ -174,6 +174,11 @@ export function trustAgain(marked: Marked): void {
   if (disk.readLink(ran, marked.anywhere) === 'serve') disk.remove(ran, marked.anywhere)
 }
 
+/** What a `serve` has noted that is no more, and that no other can tell the end of, stays until a start. */
+export function distrustForGood(marked: Marked): void {
+  if (disk.readLink(ranOf(marked), marked.anywhere) === 'serve') distrust(marked, 'start')
+}
+
 /**
  * Notes a server that runs and whose start nobody has asked us to record, unless it turns out that it is only about to
  * ask: a start by that name is the same one. What a start has left that did not end says as much already.

@@ -82,6 +82,7 @@ async function at(work: (site: Site) => Promise<void>, options: Options = {}): P
   }
 }
 
+const hex = (name: string): string => Buffer.from(name).toString('hex')
 const client = (name: string): Body => ({ owner: Buffer.from(name) })
 const named = (nfsd: Nfsd | undefined): string[] =>
   (nfsd?.list ?? []).map(({ owner }) => owner.toString('latin1')).sort()
@@ -218,7 +219,6 @@ describe('a server that starts', () => {
     at(async ({ end, serve, upcall }) => {
       const grace = { NFSDCLTRACK_GRACE_START: '1700000000' }
       const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
-      const hex = (name: string): string => Buffer.from(name).toString('hex')
       assert.equal(await upcall(['init'], grace), 0)
       assert.equal(await upcall(['create', hex('ann')], session), 0)
       const daemon = await serve()
@@ -576,12 +576,46 @@ describe('a disk that refuses', () => {
       await allDone(nfsd.send('create', client('ann')))
       disk.fill()
       assert.notEqual(await nfsd.tell('create', client('bob')), 0)
-      const missing = `"not_recorded":["${Buffer.from('bob').toString('hex')}"]`
+      const missing = `"not_recorded":["${hex('bob')}"]`
       await eventually(() => statusOfServe(machine).includes(missing))
       disk.empty()
       await eventually(() => statusOfServe(machine).includes('"not_recorded":[]'))
       assert.match(daemon.said(), /ENOSPC/)
       assert.deepEqual(await namedAfterRestart(end, nfsd), ['ann', 'bob'])
+    }))
+
+  it('a create that then dies has the next one record it', () =>
+    onSmallDisk(async ({ end, serve, machine }, disk) => {
+      const daemon = await serve()
+      const nfsd = await started(end)
+      await allDone(nfsd.send('create', client('ann')))
+      disk.fill()
+      for (const name of ['bob', 'cal']) assert.notEqual(await nfsd.tell('create', client(name)), 0)
+      assert.equal(await nfsd.tell('remove', client('cal')), 0)
+      await daemon.kill()
+      const next = await serve()
+      await eventually(() => statusOfServe(machine).includes(`"not_recorded":["${hex('bob')}"]`))
+      disk.empty()
+      await eventually(() => statusOfServe(machine).includes('"not_recorded":[]'))
+      assert.match(next.said(), /create, which had failed, is done/)
+      assert.deepEqual(keptIn(machine), [])
+      assert.deepEqual(await namedAfterRestart(end, nfsd), ['ann', 'bob'])
+    }))
+
+  it('a create that then dies has nobody record it at the pipe of a later start', () =>
+    onSmallDisk(async ({ end, serve }, disk) => {
+      const daemon = await serve()
+      const nfsd = await started(end)
+      await allDone(nfsd.send('create', client('ann')))
+      disk.fill()
+      assert.notEqual(await nfsd.tell('create', client('bob')), 0)
+      await daemon.kill()
+      await nfsd.stop()
+      disk.empty()
+      await serve()
+      const next = await started(end)
+      assert.deepEqual(named(next), ['ann'])
+      assert.deepEqual(await namedAfterRestart(end, next), ['ann'])
     }))
 
   it('a remove lets nobody reclaim after a restart, as long as it is not done', () =>
@@ -592,8 +626,41 @@ describe('a disk that refuses', () => {
       disk.readOnly()
       assert.notEqual(await nfsd.tell('remove', client('ann')), 0)
       await daemon.kill()
+      await nfsd.stop()
       disk.writable()
       await serve()
+      assert.deepEqual(named(await started(end)), [])
+    }))
+
+  it('a remove that then dies has the next one do it, and then all others may reclaim', () =>
+    onSmallDisk(async ({ end, serve }, disk) => {
+      const daemon = await serve()
+      const nfsd = await started(end)
+      await allDone(nfsd.send('create', client('ann'), client('bob')))
+      disk.readOnly()
+      assert.notEqual(await nfsd.tell('remove', client('ann')), 0)
+      await daemon.kill()
+      const next = await serve()
+      disk.writable()
+      await eventually(() => /remove, which had failed, is done/.test(next.said()))
+      assert.deepEqual(await namedAfterRestart(end, nfsd), ['bob'])
+    }))
+
+  it('a remove that then dies, and whose list is lost, lets nobody reclaim after a restart, whatever the next one can do', () =>
+    onSmallDisk(async ({ end, serve, machine }, disk) => {
+      const daemon = await serve()
+      const nfsd = await started(end)
+      await allDone(nfsd.send('create', client('ann'), client('bob'), client('cal')))
+      disk.readOnly()
+      assert.notEqual(await nfsd.tell('remove', client('ann')), 0)
+      await daemon.kill()
+      const lists = keptIn(machine)
+      assert.equal(lists.length, 1)
+      for (const list of lists) rmSync(list)
+      const next = await serve()
+      assert.notEqual(await nfsd.tell('remove', client('bob')), 0)
+      disk.writable()
+      await eventually(() => /remove, which had failed, is done/.test(next.said()))
       assert.deepEqual(await namedAfterRestart(end, nfsd), [])
     }))
 
@@ -828,6 +895,12 @@ async function eventually(look: () => boolean): Promise<void> {
     await pause(20)
   }
 }
+
+/** What is left to do for the next one. */
+const keptIn = ({ dir }: Machine): string[] =>
+  readdirSync(join(dir, 'run'))
+    .filter((name) => name.endsWith('.unfinished'))
+    .map((name) => join(dir, 'run', name))
 
 /** Every name in the state directory. */
 const tree = ({ stateDir }: Machine): string[] => readdirSync(stateDir, { recursive: true, encoding: 'utf8' }).sort()

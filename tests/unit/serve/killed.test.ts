@@ -5,7 +5,10 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import type { AskedMessage } from '../../support/memory/pipe.ts'
-import { liveUntil, newMachine, type Machine } from '../../support/memory/serving.ts'
+import { errno } from '../../../lib/syscalls/errno.ts'
+import type { Calls } from '../../../lib/syscalls/calls.ts'
+import { tryAgain } from '../../../lib/serve/round.ts'
+import { die, live, liveUntil, newMachine, type Machine } from '../../support/memory/serving.ts'
 import { message, type Command } from '../../support/pipe/messages.ts'
 
 const lives = (machine: Machine): 'lives' | 'killed' => liveUntil(machine, Infinity)
@@ -114,4 +117,81 @@ describe('serve, killed before any of its calls: the next one answers, nothing i
         if (how === 'lives') return
       }
     })
+})
+
+/** @property steps of messages, each answered before the next is sent. `due`: who may be told at the next start. */
+interface Refused {
+  readonly title: string
+  readonly before: readonly (readonly Asked[] | 'restart')[]
+  readonly steps: readonly (readonly Asked[])[]
+  readonly due: readonly (readonly string[])[]
+}
+
+const refusals: readonly Refused[] = [
+  { title: 'a create', before: once, steps: [creates('eve')], due: [['ada', 'bob', 'eve']] },
+  {
+    title: 'two creates, and a third',
+    before: once,
+    steps: [creates('eve', 'fay'), creates('gus')],
+    due: [['ada', 'bob', 'eve', 'fay', 'gus']],
+  },
+  {
+    title: 'a create whose client then leaves',
+    before: once,
+    steps: [creates('eve'), [['remove', 'eve']]],
+    due: [['ada', 'bob']],
+  },
+  { title: 'a remove', before: once, steps: [[['remove', 'ada']]], due: [['bob'], []] },
+  {
+    title: 'a remove whose client comes back',
+    before: once,
+    steps: [[['remove', 'ada']], creates('ada')],
+    due: [['ada', 'bob'], []],
+  },
+  { title: 'two removes', before: once, steps: [[['remove', 'ada']], [['remove', 'bob']]], due: [[]] },
+  {
+    title: 'an end of grace',
+    before: [...once, 'restart', start, creates('ada')],
+    steps: [done],
+    due: [['ada'], []],
+  },
+]
+
+/** Nothing that a client's name stands for can be made or removed, and no grace ended. */
+const refusing = (calls: Calls): Partial<Calls> => {
+  const isRefused = (name: string): boolean => /^[a-z]{3}$/.test(name) || name.endsWith('.full')
+  return {
+    symlinkat: (text, directory, name) => (isRefused(name) ? -errno.EIO : calls.symlinkat(text, directory, name)),
+    unlinkat: (directory, name, how) => (isRefused(name) ? -errno.EIO : calls.unlinkat(directory, name, how)),
+    renameat: (fromDirectory, from, toDirectory, to) =>
+      isRefused(to) ? -errno.EIO : calls.renameat(fromDirectory, from, toDirectory, to),
+  }
+}
+
+describe('serve, killed before any of its calls when the storage refuses something: the next one does it, or nobody may reclaim', () => {
+  for (const { title, before, steps, due } of refusals)
+    for (const [killedIn] of steps.entries())
+      it(`${title}, in step ${killedIn + 1}`, () => {
+        for (let at = 0; ; at++) {
+          const machine = played(before)
+          let how: 'lives' | 'killed' = 'lives'
+          for (const [number, asked] of steps.entries()) {
+            ask(machine, asked)
+            // One process may do several steps; here each step has its own, which goes on with what is left.
+            const ended = liveUntil(machine, number === killedIn ? at : Infinity, refusing)
+            if (number === killedIn) how = ended
+            if (ended === 'killed') liveUntil(machine, Infinity, refusing)
+          }
+          const { server } = live(machine)
+          tryAgain(server)
+          die(machine)
+          assert.deepEqual(machine.kernel.orphans(), [], `killed before call ${at}`)
+          const list = listAfter(machine)
+          assert.ok(
+            due.some((names) => names.join() === list.join()),
+            `killed before call ${at}: ${list.join()}`,
+          )
+          if (how === 'lives') return
+        }
+      })
 })

@@ -1,0 +1,159 @@
+/**
+ * What the storage refused (unfinished.ts), kept in the run directory for the process that comes after this one.
+ *
+ * The kernel has its answer, so it does not ask again. Without this file a kill loses a Create that waits: its client
+ * would be refused after the next start. The message could not stay in the pipe instead: its nfsd thread would wait as
+ * long as the disk is bad, and so would a stop of the server.
+ *
+ * 1. What failed is written down before the kernel is answered, and what a later message has settled as well. So a
+ *    Create that a Remove has overtaken is never done by the next process.
+ * 2. The list is of one pipe, and each line of one instance. At another pipe messages may have been lost in between:
+ *    then nothing of it is done, and a Remove or a GraceDone on it lets nobody reclaim after the next start.
+ * 3. A list that can't be written is removed, because an old one would be wrong.
+ *
+ * It is lost with the machine, and then a client may be refused that could reclaim; none may reclaim that must not.
+ */
+import { bytesOf } from '../bytes.ts'
+import { atFlags, type Calls } from '../syscalls/calls.ts'
+import { answered, errno } from '../syscalls/errno.ts'
+import type { Asked } from '../upcall/request.ts'
+import { bytesFromHex, hexOf } from '../upcall/hex.ts'
+import type { ClientOwner } from '../upcall/owner.ts'
+import { keyOf } from './unfinished.ts'
+
+const here = atFlags.AT_FDCWD
+
+export interface Left {
+  readonly request: Asked
+  /** The one that it was asked in; undefined, where that could not be told: then it is nothing for another process. */
+  readonly instance: number | undefined
+}
+
+export interface Kept {
+  /** What the last process has left at this pipe; undefined, if that can't be told. */
+  readonly read: (pipe: string) => readonly Left[] | undefined
+  /** One more, or another of the same client. */
+  readonly add: (left: Left) => void
+  /** This one is settled. */
+  readonly drop: (request: Asked) => void
+  /**
+   * Writes what has changed.
+   * @param count of what is left now.
+   * @returns 'stale', if an old list is still there.
+   */
+  readonly write: (pipe: string, count: number, all: () => readonly Left[]) => 'done' | 'stale'
+}
+
+/** A list of so many lines more than are needed is begun anew. */
+const surplus = 1000
+
+export function keptAt(calls: Calls, path: string): Kept {
+  const changes: string[] = []
+  let descriptor = -1
+  let lines = 0
+  const append = (text: string): void => {
+    for (let rest = bytesOf(text, calls.bytesInto); rest.length > 0;)
+      rest = rest.subarray(answered(calls.write(descriptor, rest), 'write', path))
+  }
+  const close = (): void => {
+    if (descriptor >= 0) calls.close(descriptor)
+    descriptor = -1
+  }
+  const begin = (pipe: string, all: readonly Left[]): void => {
+    close()
+    const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = calls.flags
+    const staged = `${path}.new`
+    answered(calls.unlinkat(here, staged, 0), 'unlink', staged, errno.ENOENT)
+    descriptor = answered(calls.openat(here, staged, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600), 'open', staged)
+    append([`${pipe}\n`, ...all.map(lineOf)].join(''))
+    answered(calls.renameat(here, staged, here, path), 'rename', staged)
+    lines = all.length
+  }
+  const remove = (): 'done' | 'stale' => {
+    close()
+    const answer = calls.unlinkat(here, path, 0)
+    return answer < 0 && answer !== -errno.ENOENT ? 'stale' : 'done'
+  }
+  return {
+    read: (pipe) => {
+      const found = textAt(calls, path)
+      if (found === 'absent') return []
+      const [first, ...rest] = found?.text.split('\n') ?? []
+      // What follows the last line break was being written, and its message was not answered.
+      return first === pipe ? leftIn(rest.slice(0, -1)) : undefined
+    },
+    add: (left) => void changes.push(lineOf(left)),
+    drop: (request) => void changes.push(`done ${keyOf(request)}\n`),
+    write: (pipe, count, all) => {
+      if (changes.length === 0) return 'done'
+      const changed = changes.splice(0)
+      if (count === 0) return remove()
+      lines += changed.length
+      try {
+        if (descriptor < 0 || lines > count + surplus) begin(pipe, all())
+        else append(changed.join(''))
+        return 'done'
+      } catch {
+        return remove()
+      }
+    },
+  }
+}
+
+function lineOf({ request, instance }: Left): string {
+  switch (request.event) {
+    case 'create':
+      return `create ${instance ?? '-'} ${hexOf(request.owner)} ${request.principal ?? '-'}\n`
+    case 'remove':
+      return `remove ${instance ?? '-'} ${hexOf(request.owner)}\n`
+    default:
+      return `${request.event} ${instance ?? '-'}\n`
+  }
+}
+
+/** @returns undefined, if any line can't be understood, or is nothing for this process: it may be a Remove. */
+function leftIn(lines: readonly string[]): readonly Left[] | undefined {
+  const left = new Map<string, Left>()
+  for (const line of lines) {
+    const [word = '', instance = '', owner, principal] = line.split(' ')
+    const request = requestFrom(word, owner, principal)
+    if (word !== 'done' && request === undefined) return undefined
+    const key = request === undefined ? instance : keyOf(request)
+    // What was asked last of a client comes last.
+    left.delete(key)
+    if (request !== undefined)
+      left.set(key, { request, instance: /^\d{1,16}$/.test(instance) ? Number(instance) : undefined })
+  }
+  const all = [...left.values()]
+  return all.some(({ instance }) => instance === undefined) ? undefined : all
+}
+
+function requestFrom(word = '', hex = '', principal = '-'): Asked | undefined {
+  if (word === 'grace-done') return { event: word, kernelBootTime: undefined, legacyTop: undefined }
+  const bytes = bytesFromHex(hex)
+  if (bytes === undefined || bytes.length === 0) return undefined
+  const owner = bytes as ClientOwner
+  if (word === 'remove') return { event: word, owner }
+  if (word !== 'create') return undefined
+  return {
+    event: word,
+    owner,
+    session: 'unknown',
+    principal: principal === '-' ? undefined : principal,
+    kernelBootTime: undefined,
+  }
+}
+
+/** @returns undefined, if it can't be read. */
+function textAt(calls: Calls, path: string): { readonly text: string } | 'absent' | undefined {
+  const descriptor = calls.openat(here, path, calls.flags.O_RDONLY | calls.flags.O_NOFOLLOW, 0)
+  if (descriptor < 0) return descriptor === -errno.ENOENT ? 'absent' : undefined
+  let text = ''
+  let page = calls.readText(descriptor, pageSize)
+  for (; typeof page === 'string' && page !== ''; page = calls.readText(descriptor, pageSize)) text += page
+  calls.close(descriptor)
+  return page === '' ? { text } : undefined
+}
+
+/** The most that a call of readText gives. */
+const pageSize = 8192
