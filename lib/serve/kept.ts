@@ -19,7 +19,6 @@ import { answered, errno } from '../syscalls/errno.ts'
 import type { Asked } from '../upcall/request.ts'
 import { bytesFromHex, hexOf } from '../upcall/hex.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
-import { keyOf } from './unfinished.ts'
 
 const here = atFlags.AT_FDCWD
 
@@ -43,6 +42,9 @@ export interface Kept {
    */
   readonly write: (pipe: string, count: number, all: () => readonly Left[]) => 'done' | 'stale'
 }
+
+/** Of one client, what was asked last is what counts. */
+export const keyOf = (request: Asked): string => ('owner' in request ? hexOf(request.owner) : request.event)
 
 /** A list of so many lines more than are needed is begun anew. */
 const surplus = 1000

@@ -10,7 +10,7 @@
 import { Failed } from '../failure.ts'
 import { hexOf } from '../upcall/hex.ts'
 import type { Asked } from '../upcall/request.ts'
-import type { Kept } from './kept.ts'
+import { keyOf, type Kept } from './kept.ts'
 
 export interface Unfinished {
   /** Notes what failed. @param instance the one that it was asked in, if that is known. */
@@ -39,8 +39,6 @@ export interface Unfinished {
 
 const soonestMs = 1000
 const latestMs = 30_000
-
-export const keyOf = (request: Asked): string => ('owner' in request ? hexOf(request.owner) : request.event)
 
 /** Whether a failure of it would let somebody reclaim who must not. */
 export const isDangerous = ({ event }: Asked): boolean => event === 'remove' || event === 'grace-done'
