@@ -48,30 +48,64 @@ export function plant(tree: Tree, directory: string): void {
   }
 }
 
+/** A node's line in a fingerprint: texts, and between them the starts of instances. */
+interface Line {
+  readonly texts: readonly string[]
+  readonly starts: readonly number[]
+}
+
+const starting = /(?<![0-9a-z])[0-9]{9,12}(?![0-9a-z])/g
+const unrecorded = (text: string): string => text.replace(/recorded=\d+,check=[0-9a-f]{8}/, '')
+
+function lineFor(path: string, node: Node): Line {
+  const name = path.replace(/%new-[0-9-]+/, '%new')
+  const bytes = node.kind === 'file' ? unrecorded(node.bytes) : ''
+  const starts = [name, bytes].flatMap((text) => [...text.matchAll(starting)].map(([start]) => Number(start)))
+  const texts = name.split(starting)
+  const end = (text: string): void => void texts.push(`${texts.pop() ?? ''}${text}`)
+  if (node.kind === 'directory') end('/')
+  else if (node.kind === 'file') {
+    const [first = '', ...rest] = bytes.split(starting).map((text) => JSON.stringify(text).slice(1, -1))
+    end(`="${first}`)
+    texts.push(...rest)
+    end('"')
+  }
+  // Whoever plants a pipe's mark has another pipe.
+  else end(name === 'v4clients/lock' || name.endsWith('.pipe') ? '@' : `@${unrecorded(node.target)}`)
+  return { texts, starts }
+}
+
+/** Most trees differ in few of their nodes. */
+const lines = new Map<string, Line>()
+
+function lineOf(path: string, node: Node): Line {
+  const key =
+    node.kind === 'link' ? `${path}@${node.target}` : node.kind === 'file' ? `${path}=${node.bytes}` : `${path}/`
+  const known = lines.get(key)
+  if (known !== undefined) return known
+  if (lines.size > 100_000) lines.clear()
+  const line = lineFor(path, node)
+  lines.set(key, line)
+  return line
+}
+
 /**
  * What is the same for two trees that mean the same: instances are numbered in their order, a lock's holder is any dead
  * process, and when a client was recorded plays no part.
  */
 export function fingerprint(tree: Tree): string {
+  const all: Line[] = []
   const starts = new Set<number>()
-  const starting = /(?<![0-9a-z])[0-9]{9,12}(?![0-9a-z])/g
   for (const [path, node] of tree) {
-    const text = node.kind === 'file' ? `${path}\n${node.bytes}` : path
-    for (const [start] of text.matchAll(starting)) starts.add(Number(start))
+    const line = lineOf(path, node)
+    all.push(line)
+    for (const start of line.starts) starts.add(start)
   }
   const order = [...starts].sort((a, b) => a - b)
-  const numbered = (text: string): string => text.replace(starting, (start) => `#${order.indexOf(Number(start)) + 1}`)
-  return [...tree]
-    .map(([path, node]) => {
-      const name = numbered(path.replace(/%new-[0-9-]+/, '%new'))
-      if (node.kind === 'directory') return `${name}/`
-      if (node.kind === 'file')
-        return `${name}=${JSON.stringify(numbered(node.bytes.replace(/recorded=\d+,check=[0-9a-f]{8}/, '')))}`
-      if (name === 'v4clients/lock') return `${name}@`
-      // Whoever plants it has another pipe.
-      if (name.endsWith('.pipe')) return `${name}@`
-      return `${name}@${node.target.replace(/recorded=\d+,check=[0-9a-f]{8}/, '')}`
-    })
+  return all
+    .map((line) =>
+      line.texts.reduce((text, next, at) => `${text}#${order.indexOf(line.starts[at - 1] ?? 0) + 1}${next}`),
+    )
     .sort()
     .join('\n')
 }

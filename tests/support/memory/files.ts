@@ -77,28 +77,57 @@ export interface MemoryFiles {
   readonly process: { id: number; now: number; monotonic: number }
   /** The process is no more: its files are closed. */
   readonly end: () => void
+  /** A machine of its own on which the same stands, but for devices. */
+  readonly copy: () => MemoryFiles
   /** What is below a directory. */
   readonly tree: (path: string) => Tree
   /** Puts a tree at a path; its parents are made. */
   readonly plant: (tree: Tree, path: string) => void
+  /** The same in the place of what stands there. */
+  readonly replace: (path: string, tree: Tree) => void
   readonly remove: (path: string) => void
   /** A file whose writes go to somebody. */
   readonly device: (path: string, text: () => string, written: (text: string) => number) => void
 }
 
-/** @param longestLink 4095 on ext4, 1023 on XFS. */
-export function memoryFiles(longestLink = 4095): MemoryFiles {
-  let inodes = 0
-  const inode = (kind: Inode['kind'], mode: number, text = '', written?: Inode['written']): Inode => ({
-    number: ++inodes,
-    kind,
-    mode,
-    text,
-    entries: new Map(),
-    gone: false,
-    written,
-  })
-  const root = inode('directory', 0o755)
+/** The names of a path; undefined: one of them is too long. Most calls name what another has named. */
+function namesIn(path: string): readonly string[] | undefined {
+  const known = parsed.get(path)
+  if (known !== undefined || parsed.has(path)) return known
+  if (parsed.size > 10_000) parsed.clear()
+  const names = path.split('/').filter((name) => name !== '' && name !== '.')
+  const answer = names.some((name) => name.length > 255) ? undefined : names
+  parsed.set(path, answer)
+  return answer
+}
+const parsed = new Map<string, readonly string[] | undefined>()
+
+let inodes = 0
+const inode = (kind: Inode['kind'], mode: number, text = '', written?: Inode['written']): Inode => ({
+  number: ++inodes,
+  kind,
+  mode,
+  text,
+  entries: new Map(),
+  gone: false,
+  written,
+})
+
+/** What stands below, in inodes of its own: two names of one file stay two names of one. */
+function copied(of: Inode, made = new Map<Inode, Inode>()): Inode {
+  const known = made.get(of)
+  if (known !== undefined) return known
+  const copy = { ...of, entries: new Map<string, Inode>() }
+  made.set(of, copy)
+  for (const [name, below] of of.entries) copy.entries.set(name, copied(below, made))
+  return copy
+}
+
+/**
+ * @param longestLink 4095 on ext4, 1023 on XFS.
+ * @param root what stands there.
+ */
+export function memoryFiles(longestLink = 4095, root = inode('directory', 0o755)): MemoryFiles {
   const opened = new Map<number, Open>()
   const hooks: Hooks = { before: () => undefined, changed: () => undefined }
   const us = { id: 1000, now: 1_800_000_000_000, monotonic: 0 }
@@ -117,8 +146,8 @@ export function memoryFiles(longestLink = 4095): MemoryFiles {
   }
   const findIn = (base: Inode, name: string, follow: boolean, depth: number): Found | number => {
     if (name === '') return -ENOENT
-    const parts = name.split('/').filter((part) => part !== '' && part !== '.')
-    if (parts.some((part) => part.length > 255)) return -ENAMETOOLONG
+    const parts = namesIn(name)
+    if (parts === undefined) return -ENAMETOOLONG
     if (base.kind !== 'directory') return -ENOTDIR
     let at = base
     if (parts.length === 0) return { within: at, name: '.', last: at }
@@ -158,12 +187,11 @@ export function memoryFiles(longestLink = 4095): MemoryFiles {
   })
 
   /** One call: a hook may fail it or stop the process; what it changed is told. */
-  function made<T>(what: Omit<Made, 'changes'>, work: () => T | number): T | number {
-    const failure = hooks.before({ ...what, changes: false })
-    return failure ?? work()
+  function made<T>(name: string, paths: readonly string[], work: () => T | number): T | number {
+    return hooks.before({ name, text: '', paths, changes: false }) ?? work()
   }
-  function change(what: Omit<Made, 'changes'>, work: () => number): number {
-    const told = { ...what, changes: true }
+  function change(name: string, text: string, paths: readonly string[], work: () => number): number {
+    const told = { name, text, paths, changes: true }
     const failure = hooks.before(told)
     if (failure !== undefined) return failure
     const answer = work()
@@ -182,18 +210,20 @@ export function memoryFiles(longestLink = 4095): MemoryFiles {
     above === below || [...above.entries.values()].some((next) => holds(next, below))
 
   const open = (directory: number, name: string, wanted: number, mode: number): number => {
-    const has = (flag: number): boolean => (wanted & flag) !== 0
-    const found = find(directory, name, !has(flags.O_NOFOLLOW) && !(has(flags.O_CREAT) && has(flags.O_EXCL)))
+    const makes = (wanted & flags.O_CREAT) !== 0
+    const makesAnew = makes && (wanted & flags.O_EXCL) !== 0
+    const wantsDirectory = (wanted & flags.O_DIRECTORY) !== 0
+    const found = find(directory, name, (wanted & flags.O_NOFOLLOW) === 0 && !makesAnew)
     if (typeof found === 'number') return found
     let { last } = found
     if (last === undefined) {
-      if (!has(flags.O_CREAT) || found.within.gone) return -ENOENT
+      if (!makes || found.within.gone) return -ENOENT
       last = inode('file', mode)
       found.within.entries.set(found.name, last)
-    } else if (has(flags.O_CREAT) && has(flags.O_EXCL)) return -EEXIST
-    else if (last.kind === 'link') return has(flags.O_DIRECTORY) ? -ENOTDIR : -ELOOP
+    } else if (makesAnew) return -EEXIST
+    else if (last.kind === 'link') return wantsDirectory ? -ENOTDIR : -ELOOP
     else if (last.kind === 'directory' && (wanted & 3) !== 0) return -EISDIR
-    else if (last.kind !== 'directory' && has(flags.O_DIRECTORY)) return -ENOTDIR
+    else if (last.kind !== 'directory' && wantsDirectory) return -ENOTDIR
     let descriptor = 3
     while (opened.has(descriptor)) descriptor++
     const path = name === '.' ? (opened.get(directory)?.path ?? '/') : pathOf(directory, name)
@@ -212,24 +242,22 @@ export function memoryFiles(longestLink = 4095): MemoryFiles {
   const calls: Calls = {
     flags,
     openat: (directory, name, wanted, mode) => {
-      const what = { name: 'openat', text: '', paths: [pathOf(directory, name)] }
-      const makes = (wanted & flags.O_CREAT) !== 0
-      return makes
-        ? change(what, () => open(directory, name, wanted, mode))
-        : made(what, () => open(directory, name, wanted, mode))
+      const paths = [pathOf(directory, name)]
+      return (wanted & flags.O_CREAT) !== 0
+        ? change('openat', '', paths, () => open(directory, name, wanted, mode))
+        : made('openat', paths, () => open(directory, name, wanted, mode))
     },
     read: (descriptor, into) => {
-      const text = made({ name: 'read', text: '', paths: [] }, () => read(descriptor, into.length))
+      const text = made('read', [], () => read(descriptor, into.length))
       if (typeof text === 'number') return text
       into.set(Buffer.from(text, 'latin1'))
       return text.length
     },
-    readText: (descriptor, most) =>
-      made({ name: 'read', text: '', paths: [] }, () => read(descriptor, Math.min(most, 8192))),
+    readText: (descriptor, most) => made('read', [], () => read(descriptor, Math.min(most, 8192))),
     write: (descriptor, bytes) => {
       const file = opened.get(descriptor)
       const text = Buffer.from(bytes).toString('latin1')
-      return change({ name: 'write', text: `${descriptor}, ${quoted(text)}`, paths: [file?.path ?? ''] }, () => {
+      return change('write', `${descriptor}, ${quoted(text)}`, [file?.path ?? ''], () => {
         if (file === undefined) return -EBADF
         if (file.inode.written !== undefined) return file.inode.written(text)
         file.inode.text = file.inode.text.slice(0, file.at) + text
@@ -238,20 +266,18 @@ export function memoryFiles(longestLink = 4095): MemoryFiles {
       })
     },
     fsync: (descriptor) =>
-      change({ name: 'fsync', text: '', paths: [opened.get(descriptor)?.path ?? ''] }, () =>
-        opened.has(descriptor) ? 0 : -EBADF,
-      ),
+      change('fsync', '', [opened.get(descriptor)?.path ?? ''], () => (opened.has(descriptor) ? 0 : -EBADF)),
     // A process that is stopped closes its files, as the kernel does for it.
     close: (descriptor) => (opened.delete(descriptor) ? 0 : -EBADF),
     mkdirat: (directory, name, mode) =>
-      change({ name: 'mkdirat', text: '', paths: [pathOf(directory, name)] }, () => {
+      change('mkdirat', '', [pathOf(directory, name)], () => {
         const place = placeFor(directory, name)
         if (typeof place === 'number') return place
         place.within.entries.set(place.name, inode('directory', mode))
         return 0
       }),
     unlinkat: (directory, name, how) =>
-      change({ name: 'unlinkat', text: '', paths: [pathOf(directory, name)] }, () => {
+      change('unlinkat', '', [pathOf(directory, name)], () => {
         const found = find(directory, name, false)
         if (typeof found === 'number') return found
         const { within, last } = found
@@ -264,27 +290,24 @@ export function memoryFiles(longestLink = 4095): MemoryFiles {
         return 0
       }),
     renameat: (fromDirectory, from, toDirectory, to) =>
-      change(
-        { name: 'renameat', text: '', paths: [pathOf(fromDirectory, from), pathOf(toDirectory, to)] },
-        (): number => {
-          const [source, target] = [find(fromDirectory, from, false), find(toDirectory, to, false)]
-          if (typeof source === 'number') return source
-          if (typeof target === 'number') return target
-          if (source.last === undefined || target.within.gone) return -ENOENT
-          if (source.last === target.last) return 0
-          if (holds(source.last, target.within)) return -EINVAL
-          if (target.last !== undefined) {
-            if (source.last.kind === 'directory' && target.last.kind !== 'directory') return -ENOTDIR
-            if (source.last.kind !== 'directory' && target.last.kind === 'directory') return -EISDIR
-            if (target.last.entries.size > 0) return -ENOTEMPTY
-          }
-          source.within.entries.delete(source.name)
-          target.within.entries.set(target.name, source.last)
-          return 0
-        },
-      ),
+      change('renameat', '', [pathOf(fromDirectory, from), pathOf(toDirectory, to)], (): number => {
+        const [source, target] = [find(fromDirectory, from, false), find(toDirectory, to, false)]
+        if (typeof source === 'number') return source
+        if (typeof target === 'number') return target
+        if (source.last === undefined || target.within.gone) return -ENOENT
+        if (source.last === target.last) return 0
+        if (holds(source.last, target.within)) return -EINVAL
+        if (target.last !== undefined) {
+          if (source.last.kind === 'directory' && target.last.kind !== 'directory') return -ENOTDIR
+          if (source.last.kind !== 'directory' && target.last.kind === 'directory') return -EISDIR
+          if (target.last.entries.size > 0) return -ENOTEMPTY
+        }
+        source.within.entries.delete(source.name)
+        target.within.entries.set(target.name, source.last)
+        return 0
+      }),
     linkat: (fromDirectory, existing, toDirectory, name) =>
-      change({ name: 'linkat', text: '', paths: [pathOf(fromDirectory, existing), pathOf(toDirectory, name)] }, () => {
+      change('linkat', '', [pathOf(fromDirectory, existing), pathOf(toDirectory, name)], () => {
         const source = find(fromDirectory, existing, false)
         if (typeof source === 'number') return source
         if (source.last === undefined) return -ENOENT
@@ -295,7 +318,7 @@ export function memoryFiles(longestLink = 4095): MemoryFiles {
         return 0
       }),
     symlinkat: (text, directory, name) =>
-      change({ name: 'symlinkat', text: quoted(text), paths: [pathOf(directory, name)] }, () => {
+      change('symlinkat', quoted(text), [pathOf(directory, name)], () => {
         if (text === '') return -ENOENT
         if (text.length > longestLink) return -ENAMETOOLONG
         const place = placeFor(directory, name)
@@ -304,8 +327,8 @@ export function memoryFiles(longestLink = 4095): MemoryFiles {
         return 0
       }),
     readlinkat: (directory, name) =>
-      made({ name: 'readlinkat', text: '', paths: [pathOf(directory, name)] }, () => {
-        const descriptor = /^\/proc\/self\/fd\/([0-9]+)$/.exec(name)?.[1]
+      made('readlinkat', [pathOf(directory, name)], () => {
+        const descriptor = name.startsWith('/proc/') ? /^\/proc\/self\/fd\/([0-9]+)$/.exec(name)?.[1] : undefined
         if (descriptor !== undefined) return opened.get(Number(descriptor))?.path ?? -ENOENT
         const found = find(directory, name, false)
         if (typeof found === 'number') return found
@@ -313,17 +336,17 @@ export function memoryFiles(longestLink = 4095): MemoryFiles {
         return found.last.kind === 'link' ? found.last.text : -EINVAL
       }),
     fstatat: (directory, name, how) =>
-      made({ name: 'fstatat', text: '', paths: [pathOf(directory, name)] }, () => {
+      made('fstatat', [pathOf(directory, name)], () => {
         const found = find(directory, name, (how & atFlags.AT_SYMLINK_NOFOLLOW) === 0)
         return typeof found === 'number' ? found : found.last === undefined ? -ENOENT : statusOf(found.last)
       }),
     fstat: (descriptor) =>
-      made({ name: 'fstat', text: '', paths: [] }, () => {
+      made('fstat', [], () => {
         const file = opened.get(descriptor)
         return file === undefined ? -EBADF : statusOf(file.inode)
       }),
     entries: (descriptor) =>
-      made<readonly DirectoryEntry[]>({ name: 'getdents64', text: '', paths: [] }, () => {
+      made<readonly DirectoryEntry[]>('getdents64', [], () => {
         const directory = opened.get(descriptor)
         if (directory === undefined) return -EBADF
         if (directory.inode.kind !== 'directory') return -ENOTDIR
@@ -361,14 +384,11 @@ export function memoryFiles(longestLink = 4095): MemoryFiles {
   }
 
   const directoryAt = (path: string): Inode =>
-    path
-      .split('/')
-      .filter((part) => part !== '')
-      .reduce((at, part) => {
-        const next = at.entries.get(part) ?? inode('directory', 0o755)
-        at.entries.set(part, next)
-        return next
-      }, root)
+    (namesIn(path) ?? []).reduce((at, part) => {
+      const next = at.entries.get(part) ?? inode('directory', 0o755)
+      at.entries.set(part, next)
+      return next
+    }, root)
   const put = (path: string, node: Inode): void => {
     directoryAt(path.slice(0, path.lastIndexOf('/'))).entries.set(path.slice(path.lastIndexOf('/') + 1), node)
   }
@@ -379,12 +399,24 @@ export function memoryFiles(longestLink = 4095): MemoryFiles {
         ? inode('link', 0o777, node.target)
         : inode('file', 0o600, node.bytes)
 
+  const plant = (tree: Tree, path: string): void => {
+    for (const [name, node] of tree) put(name === '' ? path : `${path}/${name}`, inodeFor(node))
+  }
+  const remove = (path: string): void => {
+    directoryAt(path.slice(0, path.lastIndexOf('/'))).entries.delete(path.slice(path.lastIndexOf('/') + 1))
+  }
+
   return {
     calls,
     hooks,
     process: us,
     end: () => {
       opened.clear()
+    },
+    copy: () => {
+      const copy = memoryFiles(longestLink, copied(root))
+      Object.assign(copy.process, us)
+      return copy
     },
     tree: (path) => {
       const tree = new Map<string, Node>()
@@ -400,12 +432,12 @@ export function memoryFiles(longestLink = 4095): MemoryFiles {
       if (typeof found !== 'number' && found.last !== undefined) visit(found.last, '')
       return tree
     },
-    plant: (tree, path) => {
-      for (const [name, node] of tree) put(name === '' ? path : `${path}/${name}`, inodeFor(node))
+    plant,
+    replace: (path, tree) => {
+      remove(path)
+      plant(tree, path)
     },
-    remove: (path) => {
-      directoryAt(path.slice(0, path.lastIndexOf('/'))).entries.delete(path.slice(path.lastIndexOf('/') + 1))
-    },
+    remove,
     device: (path, text, written) => {
       const made = inode('file', 0o600, '', written)
       Object.defineProperty(made, 'text', { get: text })

@@ -41,15 +41,15 @@ export interface KernelEnd {
   /** Messages that were read whole and have no answer: nfsd threads that wait for ever, if nobody knows of them. */
   readonly orphans: () => readonly number[]
   readonly queued: () => readonly number[]
+  /** Another kernel that stands where this one does, on a machine of its own. All that was asked has its answer. */
+  readonly copy: (under: Calls) => KernelEnd
 }
 
 export type { Message as AskedMessage }
 
 /** @param path of the pipe. */
-export function kernelEnd(under: Calls, path: string): KernelEnd {
-  let inode = 1
-  let isThere = true
-  let xids = 0
+export function kernelEnd(under: Calls, path: string, stands = { inode: 1, isThere: true, xids: 0 }): KernelEnd {
+  let { inode, isThere, xids } = stands
   let queue: Message[] = []
   let inFlight: Message[] = []
   const files = new Map<number, Open & { readonly inode: number }>()
@@ -156,5 +156,9 @@ export function kernelEnd(under: Calls, path: string): KernelEnd {
         .filter((message) => !queue.includes(message) && ![...files.values()].some((open) => open.message === message))
         .map(({ xid }) => xid),
     queued: () => queue.map(({ xid }) => xid),
+    copy: (otherCalls) => {
+      if (queue.length + inFlight.length + files.size > 0) throw new Error('something is going on')
+      return kernelEnd(otherCalls, path, { inode, isThere, xids })
+    },
   }
 }

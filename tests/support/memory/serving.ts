@@ -27,6 +27,12 @@ export function newMachine(): Machine {
   return { kernel: kernelEnd(files.calls, pipePath), files, lives: 0 }
 }
 
+/** Another machine that stands where this one does. Nobody lives on it, and all that was asked has its answer. */
+export function copyOf({ kernel, files, lives }: Machine): Machine {
+  const copy = files.copy()
+  return { kernel: kernel.copy(copy.calls), files: copy, lives }
+}
+
 /** The process is no more: its files are closed, and its end of the pipe. */
 export function die({ kernel, files }: Machine): void {
   kernel.die()

@@ -10,7 +10,7 @@ import { exitStatuses } from '../../../lib/failure.ts'
 import { atFlags, type Calls } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { judge, type Event, type Memory } from '../../life/oracle.ts'
-import { disagreement, futuresByRule } from '../../proof/futures.ts'
+import { disagreement, futuresByRule, type Futures } from '../../proof/futures.ts'
 import { diskAt } from '../../proof/power-loss.ts'
 import {
   bootTimeAt,
@@ -27,9 +27,9 @@ import {
 import { fingerprint, type Tree } from '../../proof/trees.ts'
 import type { Made } from '../../support/memory/files.ts'
 import { machineWith, nfsd, runDirectory, stateDirectory, Stopped, type Machine } from '../../support/memory/machine.ts'
-import { observer, play } from './states.ts'
+import { observer, play, type Standing } from './states.ts'
 
-const observe = observer()
+const states = observer()
 
 type Fault = (calls: Calls) => Partial<Calls>
 
@@ -41,22 +41,18 @@ function powerCuts(scenario: Scenario, fault?: Fault, enough = Infinity): string
   const clients = clientsOf(scenario)
   const violations: string[] = []
   /** What a cut may have left, each state once; asked about when the upcall is over: one process has one lock. */
-  const left: { readonly label: string; readonly tree: Tree; readonly allowed: readonly Memory[] }[] = []
-  const cut = (label: string, allowed: readonly Memory[]): void => {
-    const seen = new Set<string>()
-    for (const whole of disk.afterCut(() => undefined)) {
-      const tree = within(whole, name)
-      const key = fingerprint(tree)
-      if (!seen.has(key)) left.push({ label, tree, allowed })
-      seen.add(key)
-    }
+  const left: { readonly label: string; readonly standing: Standing; readonly allowed: readonly Futures[] }[] = []
+  const cut = (label: string, memories: readonly Memory[]): void => {
+    const allowed = memories.map((memory) => futuresByRule(memory, clients))
+    const seen = new Set<Standing>()
+    for (const whole of disk.afterCut(() => undefined)) seen.add(states.standing(within(whole, name)))
+    for (const standing of seen) left.push({ label, standing, allowed })
   }
   const ask = (): void => {
-    for (const { label, tree, allowed } of left.splice(0)) {
+    for (const { label, standing, allowed } of left.splice(0)) {
       if (violations.length >= enough) return
-      const futures = allowed.map((memory) => futuresByRule(memory, clients))
-      const wrong = disagreement(observe({ tree, clients, after: 'power cut' }), futures, 'power cut')
-      if (wrong !== undefined) violations.push(`${label}: ${wrong}\n${fingerprint(tree)}`)
+      const wrong = disagreement(states.futures(standing, clients, 'power cut'), allowed, 'power cut')
+      if (wrong !== undefined) violations.push(`${label}: ${wrong}\n${fingerprint(standing.tree)}`)
     }
   }
   machine.files.hooks.changed = (made) => {
@@ -122,76 +118,56 @@ function prepared({ name, before }: Scenario): Prepared {
   }
 }
 
-interface Interrupted {
+interface Ready {
   readonly machine: Machine
   readonly event: Event
-  readonly status: number | 'stopped'
-  readonly call: string
+  readonly carryOut: () => number | 'stopped'
 }
 
-/** Runs a scenario's one act again and again, with something done at each of its calls. */
-function* atEachCall(
-  { act, grace }: Scenario,
-  { tree, run, bootTime }: Prepared,
-  what: (made: Made) => number | undefined | 'not this one',
-  fault?: Fault,
-): Generator<Interrupted> {
+/** A machine that is about to carry out a scenario's one act. */
+function ready({ act, grace }: Scenario, { tree, run, bootTime }: Prepared, fault?: Fault): Ready {
   const [event] = act
-  if (event === undefined) return
-  for (let at = 1; ; at++) {
-    const machine = machineWith(tree.size > 0 ? tree : undefined, fault)
-    machine.files.plant(run, runDirectory)
-    // Of another second than what was before.
-    machine.files.process.now += 100_000
-    machine.files.process.id += 5000
-    machine.kernel.grace = grace
-    let calls = 0
-    let call: string | undefined
-    machine.files.hooks.before = (made) => {
-      if (++calls !== at) return undefined
-      const answer = what(made)
-      if (answer === 'not this one') return undefined
-      call = shown(made)
-      return answer
-    }
-    const { before } = machine.files.hooks
-    machine.files.hooks.before = (made) => {
-      try {
-        return before(made)
-      } catch (thrown) {
-        call = shown(made)
-        throw thrown
-      }
-    }
-    const status = play(machine, event, bootTime)
-    machine.files.hooks.before = () => undefined
-    if (calls < at) return
-    if (call !== undefined) yield { machine, event, status, call }
-  }
+  assert.ok(event !== undefined)
+  const machine = machineWith(tree.size > 0 ? tree : undefined, fault)
+  machine.files.plant(run, runDirectory)
+  // Of another second than what was before.
+  machine.files.process.now += 100_000
+  machine.files.process.id += 5000
+  machine.kernel.grace = grace
+  return { machine, event, carryOut: () => play(machine, event, bootTime) }
 }
 
-/** Stops the process at each call of a scenario's act. */
+/**
+ * Stops the process at each call of a scenario's act. Nothing that it does then has an effect, so what it leaves is
+ * what stood before that call.
+ */
 function kills(scenario: Scenario, fault?: Fault): string[] {
   const before = prepared(scenario)
   const clients = clientsOf(scenario)
   const violations: string[] = []
-  const stop = (): never => {
-    throw new Stopped()
+  const { machine, event, carryOut } = ready(scenario, before, fault)
+  const left: { readonly call: string; readonly tree: Tree; readonly run: Tree }[] = []
+  machine.files.hooks.before = (made) => {
+    const { files } = machine
+    left.push({ call: shown(made), tree: files.tree(stateDirectory), run: files.tree(runDirectory) })
+    return undefined
   }
-  for (const { machine, event, call } of atEachCall(scenario, before, stop, fault)) {
-    const allowed = eitherWay(scenario, before.memory, event)
-    const tree = machine.files.tree(stateDirectory)
+  carryOut()
+  const futures = (memories: readonly Memory[]) => memories.map((memory) => futuresByRule(memory, clients))
+  const either = eitherWay(scenario, before.memory, event)
+  const allowed = futures(either)
+  const failed = remember(before.memory)
+  if (event.event === 'start') judge(failed, { event: 'failed start', bootTime: event.bootTime }, false)
+  const allowedUntracked = futures([...either, failed])
+  for (const { call, tree, run } of left) {
     // A start that died leaves a mark. Here the machine died with it, and took the mark along.
-    const run = event.event === 'start' ? {} : { run: machine.files.tree(runDirectory) }
-    const futures = (memories: readonly Memory[]) => memories.map((memory) => futuresByRule(memory, clients))
-    const wrong = disagreement(observe({ tree, clients, after: 'kill', ...run }), futures(allowed), 'kill')
+    const standing = states.standing(tree, event.event === 'start' ? undefined : run)
+    const wrong = disagreement(states.futures(standing, clients, 'kill'), allowed, 'kill')
     if (wrong !== undefined) violations.push(`stopped at ${call}: ${wrong}\n${fingerprint(tree)}`)
     if (event.event !== 'start') continue
     // And here it goes on, with a server that has no tracker.
-    const failed = remember(before.memory)
-    judge(failed, { event: 'failed start', bootTime: event.bootTime }, false)
-    const observed = observe({ tree, clients, after: 'power cut', run: machine.files.tree(runDirectory) })
-    const untracked = disagreement(observed, futures([...allowed, failed]), 'power cut')
+    const observed = states.futures(states.standing(tree, run), clients, 'power cut')
+    const untracked = disagreement(observed, allowedUntracked, 'power cut')
     if (untracked !== undefined) violations.push(`stopped at ${call}, the machine goes on: ${untracked}`)
   }
   return violations
@@ -210,8 +186,8 @@ function withLegacy({ files: { calls } }: Machine, owner: string): void {
 }
 
 /**
- * Stops the process at each call of a scenario's one act, has the act repeated, and cuts the power when that is
- * acknowledged.
+ * Stops the process at each call of a scenario's one act that changes something, and after the last, has the act
+ * repeated, and cuts the power when that is acknowledged. A call that only reads leaves what the next one finds.
  */
 function repeats(scenario: Scenario): string[] {
   const [parent, name] = ['/var/lib', 'nfs']
@@ -220,7 +196,7 @@ function repeats(scenario: Scenario): string[] {
   if (act === undefined) return violations
   const clients = clientsOf(scenario)
   const allowed = [futuresByRule(memoryAfter([...scenario.before, act]), clients)]
-  const seen = new Set<string>()
+  const seen = new Set<Standing>()
   for (let at = 1; ; at++) {
     const machine = machineWith()
     const disk = diskAt(parent)
@@ -233,23 +209,23 @@ function repeats(scenario: Scenario): string[] {
     let calls = 0
     let stoppedAt: string | undefined
     machine.files.hooks.before = (made) => {
-      if (++calls !== at) return undefined
+      if (!made.changes || ++calls !== at) return undefined
       stoppedAt = shown(made)
       throw new Stopped()
     }
     play(machine, act, bootTimeAt(scenario.before))
     machine.files.hooks.before = () => undefined
-    if (stoppedAt === undefined) return violations
     machine.files.process.id += 5000
-    if (play(machine, act, bootTimeAt(scenario.before)) !== 0) continue
-    for (const whole of disk.afterCut(() => undefined)) {
-      const tree = within(whole, name)
-      const key = fingerprint(tree)
-      if (seen.has(key)) continue
-      seen.add(key)
-      const wrong = disagreement(observe({ tree, clients, after: 'power cut' }), allowed, 'power cut')
-      if (wrong !== undefined) violations.push(`stopped at ${stoppedAt}, and repeated: ${wrong}\n${key}`)
+    const isDone = play(machine, act, bootTimeAt(scenario.before)) === 0
+    for (const whole of isDone ? disk.afterCut(() => undefined) : []) {
+      const standing = states.standing(within(whole, name))
+      if (seen.has(standing)) continue
+      seen.add(standing)
+      const wrong = disagreement(states.futures(standing, clients, 'power cut'), allowed, 'power cut')
+      if (wrong !== undefined)
+        violations.push(`stopped at ${stoppedAt ?? 'its end'}, and repeated: ${wrong}\n${fingerprint(standing.tree)}`)
     }
+    if (stoppedAt === undefined) return violations
   }
 }
 
@@ -262,9 +238,17 @@ function failures(scenario: Scenario, code: 'EIO' | 'ENOSPC', fault?: Fault): st
   const before = prepared(scenario)
   const clients = clientsOf(scenario)
   const violations: string[] = []
-  const fail = (made: Made): number | 'not this one' =>
-    made.changes && !made.paths.some((path) => path.startsWith('/dev/')) ? -errno[code] : 'not this one'
-  for (const { machine, event, status, call } of atEachCall(scenario, before, fail, fault)) {
+  for (let at = 1; ; at++) {
+    const { machine, event, carryOut } = ready(scenario, before, fault)
+    let calls = 0
+    let failed: string | undefined
+    machine.files.hooks.before = (made) => {
+      if (!made.changes || made.paths.some((path) => path.startsWith('/dev/')) || ++calls !== at) return undefined
+      failed = shown(made)
+      return -errno[code]
+    }
+    const status = carryOut()
+    if (failed === undefined) return violations
     const after = memoryAfter([event], before.memory, scenario.grace)
     // A known client is not refused because the disk can't be written: what could not be kept is said at critical
     // level.
@@ -280,15 +264,15 @@ function failures(scenario: Scenario, code: 'EIO' | 'ENOSPC', fault?: Fault): st
     if (isNotDone) for (const memory of allowed) judge(memory, { event: 'not done' }, false)
     // Nor where the kernel is out of grace, and that is not on the disk.
     if (lacksEnd) for (const memory of allowed) judge(memory, { event: 'end not recorded' }, true)
-    const run = isNotDone || isOver ? { run: machine.files.tree(runDirectory) } : {}
+    const standing = states.standing(tree, isNotDone || isOver ? machine.files.tree(runDirectory) : undefined)
     const wrong = disagreement(
-      observe({ tree, clients, after: 'kill', ...run }),
+      states.futures(standing, clients, 'kill'),
       allowed.map((memory) => futuresByRule(memory, clients)),
       'kill',
     )
-    if (wrong !== undefined) violations.push(`${code} at ${call}, status ${status}: ${wrong}\n${machine.log.join('')}`)
+    if (wrong !== undefined)
+      violations.push(`${code} at ${failed}, status ${status}: ${wrong}\n${machine.log.join('')}`)
   }
-  return violations
 }
 
 describe('in memory, power lost at any moment of an upcall', () => {

@@ -17,64 +17,120 @@ export function play(machine: Machine, event: Event, bootTime?: string): number 
   return machine.upcall(words, env)
 }
 
-export interface Asked {
+/** What stands where, of a machine on which no process of ours is. The same object for all that mean the same. */
+export interface Standing {
   readonly tree: Tree
-  readonly clients: readonly Owner[]
-  readonly after: 'kill' | 'power cut'
-  /** What is in the run directory, where the machine is still up. */
-  readonly run?: Tree
+  readonly run: Tree
+  /** Of the last process. */
+  readonly processId: number
+  /** What comes of each event, once it has been asked. */
+  readonly after: Map<string, Answer>
+  readonly futures: Map<string, Observed>
 }
 
-/** Who may reclaim, in every future that the rule tells apart. */
-export function futuresOf({ tree, clients, after, run }: Asked): Observed {
+interface Answer {
+  readonly status: number | 'stopped'
+  /** The owners that a start has told the kernel of. */
+  readonly told: readonly string[]
+  readonly lastWord: string
+  readonly standing: Standing
+}
+
+const emptyDirectory: Tree = new Map([['', { kind: 'directory' }]])
+/** Whoever left what is asked about had another number, and is dead. */
+const firstProcess = 50_000
+
+export interface Observer {
+  /** @param run what is in the run directory, where the machine is still up. */
+  readonly standing: (tree: Tree, run?: Tree) => Standing
+  /** Who may reclaim, in every future that the rule tells apart. */
+  readonly futures: (of: Standing, clients: readonly Owner[], after: 'kill' | 'power cut') => Observed
+}
+
+/**
+ * What comes of an event is asked once for all machines that mean the same: most of what a cut leaves is one state
+ * again after the next start.
+ */
+export function observer(): Observer {
+  const known = new Map<string, Standing>()
+  const standing = (tree: Tree, run = emptyDirectory, processId = firstProcess): Standing => {
+    // A mark in the run directory may name an instance, so then no two instances are the same.
+    const key = run.size <= 1 ? fingerprint(tree) : JSON.stringify([...tree, ...run])
+    let same = known.get(key)
+    if (same === undefined) known.set(key, (same = { tree, run, processId, after: new Map(), futures: new Map() }))
+    return same
+  }
+  const machine = machineWith()
+  const come = (from: Standing, event: Event): Answer => {
+    const { files, kernel, log } = machine
+    files.replace(stateDirectory, from.tree)
+    files.replace(runDirectory, from.run)
+    files.process.id = from.processId
+    kernel.allowed = ''
+    log.length = 0
+    const status = play(machine, event)
+    return {
+      status,
+      told: kernel.allowed.split('\n'),
+      lastWord: log.at(-1)?.trim() ?? '',
+      standing: standing(files.tree(stateDirectory), files.tree(runDirectory), files.process.id),
+    }
+  }
+  const answerTo = (from: Standing, event: Event): Answer => {
+    const key = JSON.stringify(event)
+    const answer = from.after.get(key) ?? come(from, event)
+    from.after.set(key, answer)
+    return answer
+  }
+  return {
+    standing,
+    futures: (of, clients, after) => {
+      const key = `${after} ${clients.join(' ')}`
+      const observed = of.futures.get(key) ?? futuresOf(of, clients, after, answerTo)
+      of.futures.set(key, observed)
+      return observed
+    },
+  }
+}
+
+function futuresOf(
+  begun: Standing,
+  clients: readonly Owner[],
+  after: 'kill' | 'power cut',
+  answerTo: (from: Standing, event: Event) => Answer,
+): Observed {
   const trouble: string[] = []
   const everybody = [...clients, stranger]
-  const isBegun = tree.has('v4clients')
-  const begin = (): Machine => {
-    const machine = machineWith(tree.size > 0 ? tree : undefined)
-    if (run !== undefined) machine.files.plant(run, runDirectory)
-    return machine
+  const isBegun = begun.tree.has('v4clients')
+  const hasLegacy = begun.tree.has('v4recovery')
+  let at = begun
+  const ask = (event: Event, expected: readonly number[]): Answer => {
+    const answer = answerTo(at, event)
+    at = answer.standing
+    if (answer.status === 'stopped' || !expected.includes(answer.status))
+      trouble.push(`${event.event} ended with ${answer.status}: ${answer.lastWord}`)
+    return answer
   }
-  const ask = (machine: Machine, event: Event, expected: readonly (number | string)[]): number | string => {
-    const status = play(machine, event)
-    if (!expected.includes(status))
-      trouble.push(`${event.event} ended with ${status}: ${machine.log.at(-1)?.trim() ?? ''}`)
-    return status
-  }
-  const checks = (machine: Machine, expected: readonly number[]): string =>
-    readable(everybody.filter((owner) => ask(machine, check(owner, 'Y'), expected) === 0))
-  const restart = (machine: Machine, bootTime: string): string => {
-    machine.kernel.allowed = ''
-    ask(machine, start(bootTime), [0])
-    const told = machine.kernel.allowed.split('\n')
+  const checks = (expected: readonly number[]): string =>
+    readable(everybody.filter((owner) => ask(check(owner, 'Y'), expected).status === 0))
+  const restart = (bootTime: string): string => {
+    const { told } = ask(start(bootTime), [0])
     const byList = readable(everybody.filter((owner) => told.includes(Buffer.from(owner, 'hex').toString('latin1'))))
-    const byCheck = checks(machine, [0, 255])
+    const byCheck = checks([0, 255])
     // Of whom the kernel's own tracker knows only an MD5, nobody can be listed.
-    if (byCheck !== byList && !tree.has('v4recovery')) trouble.push(`start allows [${byList}], check [${byCheck}]`)
+    if (byCheck !== byList && !hasLegacy) trouble.push(`start allows [${byList}], check [${byCheck}]`)
     return byCheck
   }
   const [first = stranger] = clients
-  const machine = begin()
-  const now = after === 'kill' ? checks(machine, isBegun ? [0, 255] : [0, 255, 135]) : ''
-  const restarted = restart(machine, '9000')
-  for (const event of [create(first, 'Y'), create(stranger, 'Y'), graceDone('9000')]) ask(machine, event, [0])
-  const nextLife = restart(machine, '9001')
+  const now = after === 'kill' ? checks(isBegun ? [0, 255] : [0, 255, 135]) : ''
+  const restarted = restart('9000')
+  for (const event of [create(first, 'Y'), create(stranger, 'Y'), graceDone('9000')]) ask(event, [0])
+  const nextLife = restart('9001')
   let ended = ''
   if (after === 'kill') {
-    const other = begin()
-    ask(other, { event: 'grace done', bootTime: undefined }, isBegun ? [0] : [0, 135])
-    ended = restart(other, '9000')
+    at = begun
+    ask({ event: 'grace done', bootTime: undefined }, isBegun ? [0] : [0, 135])
+    ended = restart('9000')
   }
   return { now, restart: restarted, graceDone: ended, nextLife, trouble }
-}
-
-/** {@link futuresOf}, asked once for all that mean the same. */
-export function observer(): (asked: Asked) => Observed {
-  const known = new Map<string, Observed>()
-  return (asked) => {
-    const key = `${asked.after}\n${asked.clients.join(' ')}\n${fingerprint(asked.tree)}\n${asked.run === undefined ? '' : fingerprint(asked.run)}`
-    const answer = known.get(key) ?? futuresOf(asked)
-    known.set(key, answer)
-    return answer
-  }
 }

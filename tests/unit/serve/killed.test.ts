@@ -8,7 +8,7 @@ import type { AskedMessage } from '../../support/memory/pipe.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
 import { tryAgain } from '../../../lib/serve/round.ts'
-import { die, live, liveUntil, newMachine, type Machine } from '../../support/memory/serving.ts'
+import { copyOf, die, live, liveUntil, newMachine, type Machine } from '../../support/memory/serving.ts'
 import { message, type Command } from '../../support/pipe/messages.ts'
 
 const lives = (machine: Machine): 'lives' | 'killed' => liveUntil(machine, Infinity)
@@ -101,8 +101,9 @@ const cases: readonly Case[] = [
 describe('serve, killed before any of its calls: the next one answers, nothing is lost, and nobody waits for ever', () => {
   for (const { title, before, asked, due } of cases)
     it(title, () => {
+      const begun = played(before)
       for (let at = 0; ; at++) {
-        const machine = played(before)
+        const machine = copyOf(begun)
         const messages = ask(machine, asked)
         const how = liveUntil(machine, at)
         const answered = messages.filter(({ answer }) => answer?.readInt16LE(2) === 0)

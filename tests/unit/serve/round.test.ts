@@ -9,6 +9,7 @@ import { openPipe } from '../../../lib/kernel/pipe.ts'
 import type { AskedMessage } from '../../support/memory/pipe.ts'
 import { stateDirectory } from '../../support/memory/machine.ts'
 import {
+  copyOf,
   die,
   journalPath,
   live,
@@ -45,9 +46,10 @@ const long = (letter: string): string => letter.repeat(1024)
 
 describe('owners of 1024 bytes in version 1, which leave nothing of a message to withhold', () => {
   it('on both sides of an end of grace: killed at any call, no thread is left behind, and what was answered holds', () => {
+    const begun = newMachine()
+    starts(begun)
     for (let at = 0; ; at++) {
-      const machine = newMachine()
-      starts(machine)
+      const machine = copyOf(begun)
       const creates = ['a', 'b'].map((letter) => ask(machine, 1, 'create', long(letter)))
       ask(machine, 1, 'graceDone')
       creates.push(...['c', 'd'].map((letter) => ask(machine, 1, 'create', long(letter))))
@@ -66,13 +68,14 @@ describe('owners of 1024 bytes in version 1, which leave nothing of a message to
 
   it('that are removed, and of which nobody knows whether they were: nobody may reclaim after the next start', () => {
     let unknown = 0
+    const begun = newMachine()
+    starts(begun)
+    for (const letter of ['a', 'b']) ask(begun, 1, 'create', long(letter))
+    ask(begun, 1, 'graceDone')
+    live(begun)
+    die(begun)
     for (let at = 0; ; at++) {
-      const machine = newMachine()
-      starts(machine)
-      for (const letter of ['a', 'b']) ask(machine, 1, 'create', long(letter))
-      ask(machine, 1, 'graceDone')
-      live(machine)
-      die(machine)
+      const machine = copyOf(begun)
       const remove = ask(machine, 1, 'remove', long('a'))
       const how = liveUntil(machine, at)
       live(machine)
@@ -125,9 +128,10 @@ describe('a process that may open few files', () => {
           : text
       },
     })
+    const begun = newMachine()
+    starts(begun)
     for (let at = 0; ; at++) {
-      const machine = newMachine()
-      starts(machine)
+      const machine = copyOf(begun)
       const creates = Array.from({ length: 5 }, (_, nth) => ask(machine, 1, 'create', `client ${nth}`))
       const how = liveUntil(machine, at, few)
       live(machine, few)
