@@ -27,7 +27,7 @@ import {
 import { fingerprint, type Tree } from '../../proof/trees.ts'
 import type { Made } from '../../support/memory/files.ts'
 import { machineWith, nfsd, runDirectory, stateDirectory, Stopped, type Machine } from '../../support/memory/machine.ts'
-import { observer, play, type Standing } from './states.ts'
+import { isMarked, observer, play, type Standing } from './states.ts'
 
 const states = observer()
 
@@ -146,10 +146,15 @@ function kills(scenario: Scenario, fault?: Fault): string[] {
   const clients = clientsOf(scenario)
   const violations: string[] = []
   const { machine, event, carryOut } = ready(scenario, before, fault)
-  const left: { readonly call: string; readonly tree: Tree; readonly run: Tree }[] = []
+  const left: { readonly call: string; readonly changes: boolean; readonly tree: Tree; readonly run: Tree }[] = []
   machine.files.hooks.before = (made) => {
     const { files } = machine
-    left.push({ call: shown(made), tree: files.tree(stateDirectory), run: files.tree(runDirectory) })
+    left.push({
+      call: shown(made),
+      changes: made.changes,
+      tree: files.tree(stateDirectory),
+      run: files.tree(runDirectory),
+    })
     return undefined
   }
   carryOut()
@@ -158,8 +163,11 @@ function kills(scenario: Scenario, fault?: Fault): string[] {
   const allowed = futures(either)
   const failed = remember(before.memory)
   if (event.event === 'start') judge(failed, { event: 'failed start', bootTime: event.bootTime }, false)
-  const allowedUntracked = futures([...either, failed])
-  for (const { call, tree, run } of left) {
+  const untracked = futures([failed])
+  // From its mark to its last call a start has failed for a kernel that goes on.
+  const begun = left.findIndex(({ run }) => isMarked(run))
+  const over = left.findLastIndex(({ changes }) => changes)
+  for (const [at, { call, tree, run }] of left.entries()) {
     // A start that died leaves a mark. Here the machine died with it, and took the mark along.
     const standing = states.standing(tree, event.event === 'start' ? undefined : run)
     const wrong = disagreement(states.futures(standing, clients, 'kill'), allowed, 'kill')
@@ -167,8 +175,8 @@ function kills(scenario: Scenario, fault?: Fault): string[] {
     if (event.event !== 'start') continue
     // And here it goes on, with a server that has no tracker.
     const observed = states.futures(states.standing(tree, run), clients, 'power cut')
-    const untracked = disagreement(observed, allowedUntracked, 'power cut')
-    if (untracked !== undefined) violations.push(`stopped at ${call}, the machine goes on: ${untracked}`)
+    const lost = disagreement(observed, begun <= at && at <= over ? untracked : allowed, 'power cut')
+    if (lost !== undefined) violations.push(`stopped at ${call}, the machine goes on: ${lost}`)
   }
   return violations
 }

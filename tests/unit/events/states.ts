@@ -40,6 +40,9 @@ const emptyDirectory: Tree = new Map([['', { kind: 'directory' }]])
 /** Whoever left what is asked about had another number, and is dead. */
 const firstProcess = 50_000
 
+/** Whether a run directory has a mark: a start has not ended, or an upcall has failed (lib/store/untracked.ts). */
+export const isMarked = (run: Tree): boolean => [...run.keys()].some((path) => /\/[0-9a-f]{64}/.test(path))
+
 export interface Observer {
   /** @param run what is in the run directory, where the machine is still up. */
   readonly standing: (tree: Tree, run?: Tree) => Standing
@@ -54,8 +57,8 @@ export interface Observer {
 export function observer(): Observer {
   const known = new Map<string, Standing>()
   const standing = (tree: Tree, run = emptyDirectory, processId = firstProcess): Standing => {
-    // A mark in the run directory may name an instance, so then no two instances are the same.
-    const key = run.size <= 1 ? fingerprint(tree) : JSON.stringify([...tree, ...run])
+    // A mark may name an instance, so then no two instances are the same.
+    const key = isMarked(run) ? JSON.stringify([...tree, ...run]) : `${fingerprint(tree)}\n\n${fingerprint(run)}`
     let same = known.get(key)
     if (same === undefined) known.set(key, (same = { tree, run, processId, after: new Map(), futures: new Map() }))
     return same
