@@ -173,8 +173,9 @@ describe('serve, killed before any of its calls when the storage refuses somethi
   for (const { title, before, steps, due } of refusals)
     for (const [killedIn] of steps.entries())
       it(`${title}, in step ${killedIn + 1}`, () => {
+        const begun = played(before)
         for (let at = 0; ; at++) {
-          const machine = played(before)
+          const machine = copyOf(begun)
           let how: 'lives' | 'killed' = 'lives'
           for (const [number, asked] of steps.entries()) {
             ask(machine, asked)
