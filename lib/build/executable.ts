@@ -31,6 +31,8 @@ const sanitizersOfHost = ['-fsanitize=undefined', '-fno-sanitize-recover=all']
 export interface Executable extends Wanted {
   /** Scripts. The first is the program: a function, as the value of its last statement. */
   readonly pieces: readonly string[]
+  /** Another, which is run before the first where an image is made. */
+  readonly beforehand?: string
   readonly into: string
   /** Names and lines stay in it, for a person who looks for a mistake. */
   readonly legible: boolean
@@ -50,7 +52,10 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
     const program = join(room, 'program.c')
     writeFileSync(
       program,
-      piecesInC(wanted.pieces.map((script, number) => bytecode(compiler, `piece ${number}`, script, legible))),
+      piecesInC(
+        wanted.pieces.map((script, number) => bytecode(compiler, `piece ${number}`, script, legible)),
+        bytecode(compiler, 'beforehand', wanted.beforehand ?? '', legible),
+      ),
     )
     const forAll = [
       ...flags(wanted),
@@ -103,9 +108,12 @@ function hostObjects(wanted: Executable, tools: Toolchain, words: readonly strin
   )
 }
 
-function piecesInC(pieces: readonly Buffer[]): string {
+function piecesInC(pieces: readonly Buffer[], beforehand: Buffer): string {
+  const inC = (code: Buffer): string => `{${Array.from(code).join(',')}}`
   return `#include "host.h"
-${pieces.map((code, index) => `static const uint8_t piece_${index}[] = {${Array.from(code).join(',')}};`).join('\n')}
+${pieces.map((code, index) => `static const uint8_t piece_${index}[] = ${inC(code)};`).join('\n')}
+static const uint8_t beforehand[] = ${inC(beforehand)};
+const struct piece program_beforehand = { beforehand, sizeof beforehand };
 const struct piece program_pieces[] = {
 ${pieces.map((_, index) => `  { piece_${index}, sizeof piece_${index} },`).join('\n')}
 };

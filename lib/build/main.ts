@@ -16,7 +16,7 @@ import { parseArgs } from 'node:util'
 import { bundleForEngine, bundleForNode } from './bundles.ts'
 import { buildExecutable, type Executable } from './executable.ts'
 import { writeCopyright } from './licences.ts'
-import { piecesForEngine } from './pieces.ts'
+import { askingBeforehand, piecesForEngine } from './pieces.ts'
 import { engineSources, Missing, type Sources } from './sources.ts'
 
 const { values, positionals } = parseArgs({
@@ -48,7 +48,7 @@ if (values.script !== undefined && values.into !== undefined) {
     ? await bundleForEngine(values.script)
     : readFileSync(values.script, 'utf8')
   // A piece's value is the program.
-  await executableOf([`() => {\n${script}\n}`], values.into, engineSources(cache, say), values.link)
+  await executableOf({ pieces: [`() => {\n${script}\n}`] }, values.into, engineSources(cache, say), values.link)
 } else {
   writeCopyright(await bundleForNode())
   if (!positionals.includes('bundle')) await buildAll()
@@ -61,10 +61,11 @@ if (values.script !== undefined && values.into !== undefined) {
 async function buildAll(): Promise<void> {
   writeFileSync(legibleScript, await bundleForEngine())
   const pieces = await piecesForEngine(values.debug)
+  const scripts = { pieces, beforehand: askingBeforehand(pieces[0] ?? '') }
   try {
     const sources = engineSources(cache, say)
-    await executableOf(pieces, executable, sources)
-    await executableOf(pieces, withOtherClock, sources, [
+    await executableOf(scripts, executable, sources)
+    await executableOf(scripts, withOtherClock, sources, [
       join(root, 'tests/support/wall-clock.c'),
       '-Wl,--wrap=clock_gettime',
     ])
@@ -84,13 +85,13 @@ async function buildAll(): Promise<void> {
 }
 
 function executableOf(
-  pieces: readonly string[],
+  scripts: Pick<Executable, 'pieces' | 'beforehand'>,
   into: string,
   sources: Sources,
   more: Executable['more'] = [],
 ): Promise<void> {
   return buildExecutable({
-    pieces,
+    ...scripts,
     sources,
     cache,
     into,

@@ -10,6 +10,7 @@
 import { build, transform } from 'esbuild'
 import { readFileSync } from 'node:fs'
 import ts from 'typescript'
+import { nodeCalls } from '../syscalls/node.ts'
 import { forEngine, from } from './bundles.ts'
 import { beforehand, rehearse } from './rehearsal.ts'
 
@@ -69,6 +70,29 @@ export async function piecesForEngine(legible: boolean): Promise<string[]> {
     pieces.map(async (text) => (await transform(text, { minify: !legible, target: forEngine.target })).code),
   )
 }
+
+/**
+ * The engine makes each of its own functions when somebody first asks for it. A check asks for fifty: a twelfth of it.
+ * @returns a script that asks for all that the first piece names, so that the image has them.
+ */
+export function askingBeforehand(piece: string): string {
+  const named = new Set(piece.match(/[A-Za-z]\w*/g))
+  return `const holders = [globalThis, host.calls, Object, String, Number, Math]
+const iterators = [[][Symbol.iterator](), new Map().values(), new Set().values(), (function* () {})()]
+for (const value of [[], '', 0, /x/, new Map(), new Set(), new Uint8Array(), () => 0, ...iterators])
+  for (let holder = value; (holder = Object.getPrototypeOf(holder)) !== null;) holders.push(holder)
+for (const name of [${[...named]
+    .filter(isBuiltIn)
+    .map((name) => `'${name}'`)
+    .join()},Symbol.iterator])
+  for (const holder of holders) Object.getOwnPropertyDescriptor(holder, name)
+`
+}
+
+/** Whether the system's table, or an object of the language as Node has it, has such a name. */
+const isBuiltIn = (name: string): boolean => builtIn.some((holder) => name in (Object(holder) as object))
+const values = [[], '', 0, /x/, new Map(), new Set(), new Uint8Array(), () => 0, [].values()]
+const builtIn: readonly unknown[] = [nodeCalls(), globalThis, Object, String, Number, Math, ...values]
 
 /** @throws for a module with a variable of its own: a piece would know it as it was when the piece was read. */
 function assertHasNoVariable(path: string): void {

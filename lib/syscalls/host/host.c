@@ -193,11 +193,8 @@ static JSValue hand_on(JSContext *engine, JSValueConst this UNUSED, int count UN
 }
 
 /* Runs a piece. Returns the value of its last statement. */
-static JSValue run_piece(JSContext *engine, int number)
+static JSValue run_piece(JSContext *engine, const struct piece *piece)
 {
-  if (number < 0 || number >= program_piece_count)
-    return JS_ThrowRangeError(engine, "no piece %d of this program", number);
-  const struct piece *piece = &program_pieces[number];
   JSValue code = JS_ReadObject(engine, piece->bytecode, piece->size, JS_READ_OBJ_BYTECODE);
   return JS_IsException(code) ? code : JS_EvalFunction(engine, code);
 }
@@ -205,7 +202,10 @@ static JSValue run_piece(JSContext *engine, int number)
 /* read of lib/syscalls/host.ts. */
 static JSValue read_later(JSContext *engine, JSValueConst this UNUSED, int count UNUSED, JSValueConst *given)
 {
-  return run_piece(engine, number(engine, given[0]));
+  int wanted = number(engine, given[0]);
+  if (wanted < 0 || wanted >= program_piece_count)
+    return JS_ThrowRangeError(engine, "no piece %d of this program", wanted);
+  return run_piece(engine, &program_pieces[wanted]);
 }
 
 /* What an image keeps: the engine, `host`, and the program, a function that is the value of the first piece. */
@@ -239,7 +239,9 @@ static struct started *start(void)
               set(engine, host, "handOn", JS_NewCFunction(engine, hand_on, "handOn", 3)) &&
               set(engine, global, "host", JS_DupValue(engine, host));
   JS_FreeValue(engine, global);
-  *started = (struct started){ runtime, engine, host, done ? run_piece(engine, 0) : JS_EXCEPTION, in_use };
+  if (done && image_state == image_wanted)
+    done = !JS_IsException(run_piece(engine, &program_beforehand));
+  *started = (struct started){ runtime, engine, host, done ? run_piece(engine, program_pieces) : JS_EXCEPTION, in_use };
   return started;
 }
 

@@ -78,7 +78,8 @@ struct piece {
   size_t size;
 };
 
-/* Written by the build. The first piece is what every upcall runs. */
+/* Written by the build. The first piece is what every upcall runs; before it, an image has run what is beforehand. */
+extern const struct piece program_beforehand;
 extern const struct piece program_pieces[];
 extern const int program_piece_count;
 
