@@ -51,7 +51,7 @@ function upcall(calls: Calls, { given, rest }: Words, verb: Verb, environment: E
   let path: string | undefined
   try {
     const settings = settingsFrom(calls, given)
-    log = openLog(calls, settings)
+    if (settings.debug) log = openLog(calls, settings)
     for (const complaint of settings.complaints) log.warning(complaint)
     path = settings.stateDirectory
     if (!atStart) path = directoryOfStart(calls, settings, log)

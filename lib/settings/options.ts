@@ -57,11 +57,9 @@ export interface Words {
 
 /** @throws Failed bad-argument for an option that does not exist, or has no value. */
 export function parseWords(words: readonly string[]): Words {
-  const { given, rest } = readOptions(words, (word) => {
-    if (!word.startsWith('-') || word === '-' || word === '--') return undefined
-    refuseShortEquals([word])
-    return optionIn(word)
-  })
+  const { given, rest } = readOptions(words, (word) =>
+    word.startsWith('-') && word !== '-' && word !== '--' ? optionIn(word) : undefined,
+  )
   if (rest[0] === '--') rest.shift()
   const verb = rest.shift()
   return { given, verb, rest }
@@ -88,17 +86,25 @@ export function refuseShortEquals(words: readonly string[]): void {
 /** `--name`, `--name=value`, `-n`, `-nvalue`, or several flags in one word: `-fd`. */
 function optionIn(word: string): OptionWord<OptionName> {
   const equals = word.indexOf('=')
-  const long = !word.startsWith('--') ? undefined : equals < 0 ? word.slice(2) : word.slice(2, equals)
-  const value = long === undefined || equals < 0 ? undefined : word.slice(equals + 1)
-  for (const key in options) {
-    const name = key as OptionName
-    const { short, alias, takes }: Option = options[name]
-    const takesValue = takes !== undefined
-    if (long === name || (long !== undefined && long === alias)) return { name, takesValue, value }
-    if (long !== undefined || short === undefined || word[1] !== short) continue
-    const more = word.slice(2)
-    if (more === '') return { name, takesValue }
-    return takesValue ? { name, takesValue, value: more } : { name, takesValue, bundled: `-${more}` }
-  }
-  throw new Failed({ kind: 'bad-argument', why: 'unknown option', word })
+  const isLong = word.startsWith('--')
+  if (!isLong && equals >= 0) refuseShortEquals([word])
+  const name = spelled.get(!isLong ? word.slice(0, 2) : equals < 0 ? word : word.slice(0, equals))
+  if (name === undefined) throw new Failed({ kind: 'bad-argument', why: 'unknown option', word })
+  const takesValue = 'takes' in options[name]
+  if (isLong) return { name, takesValue, value: equals < 0 ? undefined : word.slice(equals + 1) }
+  const more = word.slice(2)
+  if (more === '') return { name, takesValue }
+  return takesValue ? { name, takesValue, value: more } : { name, takesValue, bundled: `-${more}` }
 }
+
+/** Each option by how a word begins that gives it. */
+const spelled: ReadonlyMap<string, OptionName> = new Map(
+  (Object.keys(options) as OptionName[]).flatMap((name): [string, OptionName][] => {
+    const { short, alias }: Option = options[name]
+    return [
+      [`--${name}`, name],
+      ...(alias === undefined ? [] : [[`--${alias}`, name] as [string, OptionName]]),
+      ...(short === undefined ? [] : [[`-${short}`, name] as [string, OptionName]]),
+    ]
+  }),
+)

@@ -7,6 +7,8 @@ import { atFlags, type Calls } from '../syscalls/calls.ts'
  * @throws Failed if that is nowhere.
  */
 export function resolved(calls: Calls, path: string): string {
+  // Most are. To take them apart would be a twentieth of a check.
+  if (path.startsWith('/') && !path.includes('/.') && !path.includes('//') && !path.endsWith('/')) return path
   const parts: string[] = []
   for (const part of (path.startsWith('/') ? path : `${whereWeAre(calls, path)}/${path}`).split('/')) {
     if (part === '..') parts.pop()

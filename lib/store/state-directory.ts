@@ -162,10 +162,9 @@ export function lookAt(state: StateDirectory): Recorded {
   starts.sort((a, b) => a - b)
   const seen = { starts, traces: [...traces], marks: (start: Start, mark: Mark) => marks.has(markOf(start, mark)) }
   if (found < format) return { ...seen, ...lookAtFormat1(state, seen), format: 1 }
-  const facts = seen.traces.flatMap((start) => {
-    const full = seen.marks(start, 'full')
-    return full || seen.marks(start, 'partial') ? [{ start, full }] : []
-  })
+  const facts = seen.traces
+    .map((start) => ({ start, full: seen.marks(start, 'full') }))
+    .filter(({ start, full }) => full || seen.marks(start, 'partial'))
   return { ...seen, instance: instanceFrom(facts), format: 2 }
 }
 
