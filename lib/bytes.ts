@@ -59,12 +59,14 @@ const remainders = [
 ]
 
 export function textOf(bytes: Uint8Array): string {
+  if (bytes.length <= most) return String.fromCharCode.apply(null, bytes as unknown as number[])
   let text = ''
-  // In parts: a call takes only so many arguments.
-  for (let at = 0; at < bytes.length; at += 4096)
-    text += String.fromCharCode.apply(null, bytes.subarray(at, at + 4096) as unknown as number[])
+  for (let at = 0; at < bytes.length; at += most) text += textOf(bytes.subarray(at, at + most))
   return text
 }
+
+/** A call takes only so many arguments. */
+const most = 4096
 
 /**
  * Text without `/`, spaces and control characters: what is not of `A-Za-z0-9_.,:=@+-` is `%XX`. The language's own
@@ -74,7 +76,7 @@ export function textOf(bytes: Uint8Array): string {
 export function percentEncode(text: string): string {
   // eslint-disable-next-line @typescript-eslint/no-deprecated -- a tenth of what a replacement by a function takes
   const escaped = escape(text)
-  return otherwise.test(escaped)
+  return otherwise.test(text)
     ? escaped
         .replaceAll('*', '%2A')
         .replaceAll('/', '%2F')
@@ -83,7 +85,7 @@ export function percentEncode(text: string): string {
         .replaceAll('%3D', '=')
     : escaped
 }
-const otherwise = /[*/]|%(?:2C|3[AD])/
+const otherwise = /[*/,:=]/
 
 /**
  * {@link percentEncode} undone: `percentDecoded` of the system's table, where the runtime has nothing quicker.

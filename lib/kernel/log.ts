@@ -37,7 +37,7 @@ const priorities = { critical: 2, error: 3, warning: 4, notice: 5, debug: 7 } as
 const longestLine = 900
 
 export function openLog(calls: Calls, { foreground, debug }: LogOptions): Log {
-  const say = (priority: keyof typeof priorities) => (line: string) => {
+  const say = (priority: keyof typeof priorities, line: string): void => {
     // Whatever came from outside has been quoted already; this is the last door before a terminal.
     const safe = line.replace(/[^ -~]/g, escaped).slice(0, longestLine)
     if (foreground || !toKernelLog(calls, `<${daemon | priorities[priority]}>${name}: ${safe}\n`)) {
@@ -48,17 +48,26 @@ export function openLog(calls: Calls, { foreground, debug }: LogOptions): Log {
     if (priorities[priority] <= priorities.error && calls.isTerminal(2)) toStderr(calls, `${name}: ${safe}\n`)
   }
   return {
-    critical: say('critical'),
-    error: say('error'),
-    warning: say('warning'),
-    notice: say('notice'),
+    critical: (line) => {
+      say('critical', line)
+    },
+    error: (line) => {
+      say('error', line)
+    },
+    warning: (line) => {
+      say('warning', line)
+    },
+    notice: (line) => {
+      say('notice', line)
+    },
     debug: (line) => {
-      if (debug) say('debug')(line())
+      if (debug) say('debug', line())
     },
     failed: (failure, verb, cost) => {
       const { status, line } = report(failure)
       // A verdict is no error.
-      say(failure.kind === 'may-not-reclaim' ? 'warning' : 'error')(
+      say(
+        failure.kind === 'may-not-reclaim' ? 'warning' : 'error',
         `${verb === undefined ? '' : `${verb}: `}${line}${cost === undefined ? '' : `; ${cost}`}`,
       )
       return status

@@ -44,13 +44,14 @@ export function settingsFrom(calls: Calls, given: ReadonlyMap<OptionName, string
     const set = values.get(name)
     return set === undefined ? options[name].usual : absolute(calls, name, set)
   }
+  const debug = values.get('debug')
   return {
     stateDirectory: directory('state-dir'),
     nfsdDirectory: directory('nfsd-dir'),
     runDirectory: runDirectoryFrom(calls, given),
     configuration: given.has('state-dir') ? undefined : { file, empty },
     foreground: given.has('foreground'),
-    debug: given.has('debug') || booleanFrom(values.get('debug')?.value ?? 'no') === true,
+    debug: given.has('debug') || (debug !== undefined && booleanFrom(debug.value) === true),
     complaints,
   }
 }
@@ -124,7 +125,8 @@ const mostIncluded = 1000
 const mostComplaints = 20
 
 function gather(gathered: Gathered, file: string, text: string, section = '', depth = 0): void {
-  if (text !== '') gathered.empty = false
+  if (text === '') return
+  gathered.empty = false
   const lowerCase = text.toLowerCase()
   // Most configurations have no word for us.
   const has = (word: string): boolean => holds(lowerCase, word)

@@ -23,7 +23,7 @@
  */
 import { Failed } from '../failure.ts'
 import { quote } from '../text.ts'
-import { instanceFrom, startFromName, type Start } from '../rules/instance.ts'
+import { instanceFrom, startFromName, type InstanceFacts, type Start } from '../rules/instance.ts'
 import type { Calls, DirectoryEntry } from '../syscalls/calls.ts'
 import type { KernelBootTime } from '../upcall/request.ts'
 import * as disk from '../syscalls/files.ts'
@@ -138,19 +138,27 @@ export function lookAt(state: StateDirectory): Recorded {
     return { instance: { kind: 'none' }, starts: [], traces: [], marks: () => false, format: 2 }
   }
   const starts: Start[] = []
-  const traces = new Set<Start>()
+  /** By how they are spelled: an instance has some names, and to read each anew would be a seventieth of a check. */
+  const traces = new Map<string, Start>()
+  const facts: InstanceFacts[] = []
   const marks = new Set<string>()
   let found = 1
   for (const { name, kind } of namesOf(clients)) {
+    if (name === formatMark) {
+      found = Math.max(found, format)
+      continue
+    }
     if (name.startsWith('format-')) {
       found = Math.max(found, Number(/^format-([1-9][0-9]{0,8})$/.exec(name)?.[1] ?? 1))
       continue
     }
     const dot = name.indexOf('.')
-    const start = startFromName(dot < 0 ? name : name.slice(0, dot))
+    const spelled = dot < 0 ? name : name.slice(0, dot)
+    const start = traces.get(spelled) ?? startFromName(spelled)
     const mark = dot < 0 ? undefined : name.slice(dot + 1)
     if (start === undefined || (mark !== undefined && !isMark(mark) && !/^[a-z_]+$/.test(mark))) continue
-    traces.add(start)
+    traces.set(spelled, start)
+    if (mark === 'full' || mark === 'partial') facts.push({ start, full: mark === 'full' })
     if (mark !== undefined) marks.add(name)
     else if (kind === 'directory' || (kind === 'unknown' && typeof disk.directoryAt(name, clients) === 'object'))
       starts.push(start)
@@ -160,11 +168,12 @@ export function lookAt(state: StateDirectory): Recorded {
       `${quote(state.clientsPath)} is in format ${found}, which a newer program wrote: this one reads formats up to ${format}`,
     )
   starts.sort((a, b) => a - b)
-  const seen = { starts, traces: [...traces], marks: (start: Start, mark: Mark) => marks.has(markOf(start, mark)) }
+  const seen = {
+    starts,
+    traces: [...traces.values()],
+    marks: (start: Start, mark: Mark) => marks.has(markOf(start, mark)),
+  }
   if (found < format) return { ...seen, ...lookAtFormat1(state, seen), format: 1 }
-  const facts = seen.traces
-    .map((start) => ({ start, full: seen.marks(start, 'full') }))
-    .filter(({ start, full }) => full || seen.marks(start, 'partial'))
   return { ...seen, instance: instanceFrom(facts), format: 2 }
 }
 
