@@ -84,9 +84,10 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
       ])
       return built
     }
-    // Made by running the program, which only this machine's own can do here; a sanitizer's memory is its own.
-    const canRun = engine.hasImages && !sanitized && architecture === undefined && tools.linking === '-static-pie'
-    const built = await link(await imageInAssembler(canRun ? { link, room } : undefined))
+    // A sanitizer's memory is its own.
+    const canHave = engine.hasImages && !sanitized && tools.linking === '-static-pie'
+    const making = canHave && tools.runs !== undefined ? { link, room, runs: tools.runs } : undefined
+    const built = await link(await imageInAssembler(making))
     mkdirSync(dirname(wanted.into), { recursive: true })
     // Perhaps on another file system, and perhaps somebody runs the old one.
     copyFileSync(built, `${wanted.into}.new`)

@@ -9,6 +9,9 @@
 import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import type { Toolchain } from './toolchain.ts'
+
+type Runs = NonNullable<Toolchain['runs']>
 
 export interface Image {
   /** Addresses count from where the program is loaded. */
@@ -30,18 +33,19 @@ const stackReach = 1n << 20n
 const states = ['none', 'wanted', 'made'] as const
 
 /**
- * @param making how the program is linked with what is given, and a directory; undefined for a program without an
- * image.
+ * @param making how the program is linked with what is given, a directory, and two ways to run it; undefined for a
+ * program without an image.
  * @returns what the program is linked with, as assembler. The program that writes the image and the one that has it
  * differ in nothing else, so that all places in them are the same.
  */
 export async function imageInAssembler(
-  making: { readonly link: (image: string) => Promise<string>; readonly room: string } | undefined,
+  making: { readonly link: (image: string) => Promise<string>; readonly room: string; readonly runs: Runs } | undefined,
 ): Promise<string> {
   const none = inAssembler('none', pageSize)
   if (making === undefined) return none
-  const { link, room } = making
-  const madeOf = async (size: number): Promise<Image | undefined> => imageOf(await link(inAssembler('wanted', size)))
+  const { link, room, runs } = making
+  const madeOf = async (size: number): Promise<Image | undefined> =>
+    imageOf(await link(inAssembler('wanted', size)), runs)
   const used = (await madeOf(roomForAny))?.used
   const image = used === undefined ? undefined : await madeOf(Math.ceil(used / pageSize) * pageSize)
   if (image === undefined) return none
@@ -76,17 +80,17 @@ image_state: .byte ${states.indexOf(state)}
  * @returns undefined for a program whose words are no 64 bits, or of another order.
  * @throws where two processes disagree.
  */
-function imageOf(program: string): Image | undefined {
+function imageOf(program: string, runs: Runs): Image | undefined {
   const file = readFileSync(program)
   const [class64, littleEndian] = [2, 1]
   if (file[4] !== class64 || file[5] !== littleEndian) return undefined
   const size = loadedSize(file)
-  const [one, other] = [written(program), written(program)].map((memory) => imageIn(memory, size))
+  const [one, other] = runs.map((words) => imageIn(written([...words, program]), size))
   return one === undefined || other === undefined ? undefined : agreed(one, other)
 }
 
-const written = (program: string): Buffer =>
-  execFileSync(program, [], { env: {}, maxBuffer: 1 << 26, stdio: ['ignore', 'pipe', 'inherit'] })
+const written = ([program = '', ...words]: readonly string[]): Buffer =>
+  execFileSync(program, words, { env: {}, maxBuffer: 1 << 26, stdio: ['ignore', 'pipe', 'inherit'] })
 
 /** @throws where two processes disagree. */
 export function agreed(one: Image, other: Image): Image {

@@ -1,5 +1,5 @@
 /** The compiler and the linker: this machine's own, or one that makes programs for another architecture. */
-import { execFile, execFileSync } from 'node:child_process'
+import { execFile, execFileSync, spawnSync } from 'node:child_process'
 import { endianness } from 'node:os'
 import { promisify } from 'node:util'
 import { Missing } from './sources.ts'
@@ -17,6 +17,13 @@ export const triplets: Readonly<Record<string, string>> = {
 
 const bigEndian = ['s390x']
 
+/** What runs a program of another architecture here: qemu's name of it. */
+const emulated: Readonly<Record<string, string>> = {
+  arm64: 'qemu-aarch64-static',
+  ppc64el: 'qemu-ppc64le-static',
+  riscv64: 'qemu-riscv64-static',
+}
+
 export interface Toolchain {
   readonly compiler: string
   /** What it says of itself. */
@@ -25,6 +32,8 @@ export interface Toolchain {
   readonly linking: '-static-pie' | '-static'
   /** What runs a program of it on this machine, where the two differ in the order of bytes. */
   readonly emulator: string | undefined
+  /** Two ways to run a program of it on this machine, each with the program at another address. */
+  readonly runs: readonly [readonly string[], readonly string[]] | undefined
 }
 
 /** @param architecture undefined for this machine's own. @throws Missing, in one line. */
@@ -49,7 +58,14 @@ export function toolchain(architecture?: string): Toolchain {
       architecture !== undefined && bigEndian.includes(architecture) !== (endianness() === 'BE')
         ? `qemu-${architecture}-static`
         : undefined,
+    runs: architecture === undefined ? [[], []] : inEmulator(emulated[architecture]),
   }
+}
+
+/** Left alone, it loads a program at the same address each time. */
+function inEmulator(emulator: string | undefined): Toolchain['runs'] {
+  if (emulator === undefined || spawnSync(emulator, ['--version']).status !== 0) return undefined
+  return [[emulator], [emulator, '-R', '0x4000000000']]
 }
 
 function links(compiler: string, way: string): boolean {

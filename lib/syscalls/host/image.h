@@ -5,7 +5,7 @@
  * (lib/build/image.ts). It links the program twice: the first has room for an image, and writes it; the second has the
  * image. Nothing else differs, so each thing has the same place in both, counted from where the program is loaded.
  *
- * A program may have none: one for another architecture, or for a sanitizer. It starts the engine itself.
+ * A program may have none: one that can't be run where it is built, or for a sanitizer. It starts the engine itself.
  */
 #ifndef IMAGE_H
 #define IMAGE_H
