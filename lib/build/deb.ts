@@ -12,7 +12,6 @@ import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
   chmodSync,
-  copyFileSync,
   lstatSync,
   lutimesSync,
   mkdirSync,
@@ -42,8 +41,6 @@ const run = (command: string, ...words: readonly string[]): string =>
 const architectures: Readonly<Record<string, string>> = { x64: 'amd64', ia32: 'i386', arm: 'armhf', ppc64: 'ppc64el' }
 
 const node = `nodejs (${packageJson.engines.node.replace('>=', '>= ')})`
-const conffiles = [`/etc/modprobe.d/${name}.conf`]
-
 process.umask(0o022)
 const {
   values: { bundle, arch },
@@ -53,6 +50,7 @@ const {
   allowPositionals: true,
 })
 const architecture = bundle ? 'all' : (architectures[arch ?? process.arch] ?? arch ?? process.arch)
+const conffiles = [...(bundle ? [] : [`/etc/default/${name}`, `/etc/init.d/${name}`]), `/etc/modprobe.d/${name}.conf`]
 const stage = mkdtempSync(join(tmpdir(), 'deb-'))
 chmodSync(stage, 0o755)
 const staged = openRoot(stage)
@@ -158,7 +156,9 @@ function writeControl(): void {
       .join(''),
   )
   for (const script of ['postinst', 'prerm', 'postrm']) {
-    copyFileSync(from(`lib/build/debian/${script}`), join(control, script))
+    const lines = text(`lib/build/debian/${script}`)
+    // Only the executable can serve the pipe, and only that takes an init script.
+    writeFileSync(join(control, script), bundle ? lines.replaceAll(/^\t*update-rc\.d .*\n/gm, '') : lines)
     chmodSync(join(control, script), 0o755)
   }
 }

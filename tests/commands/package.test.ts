@@ -36,9 +36,13 @@ for (const artefact of artefacts())
     const install = `dpkg ${artefact === bundle ? '--force-depends' : ''} --install`
     const node = artefact === bundle ? `[ -x /usr/bin/node ] || ln -s '${process.execPath}' /usr/bin/node` : ''
 
+    // By an init script: the modules of the machine that runs the tests are seen there.
+    const nothingStarts = `printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d`
+
     it('installs a program that the kernel can run, and that knows it is packaged', async () => {
       const { status, output } = await onScratchMachine(`
         ${node}
+        ${nothingStarts}
         rm -rf /var/lib/nfs /etc/nfs.conf /etc/nfs.conf.d
         ${install} '${deb}'
         dpkg --verify nfsd-userland-helper
@@ -63,6 +67,7 @@ for (const artefact of artefacts())
         const { status, output } = await onScratchMachine(`
           rm -rf /var/lib/nfs /etc/nfs.conf /etc/nfs.conf.d
           rm -f /usr/bin/node* /usr/local/bin/node*
+          ${nothingStarts}
           dpkg --install '${deb}'
           for words in init 'create 616461' 'gracedone 0' init 'check 616461'; do
             env -i NFSDCLTRACK_CLIENT_HAS_SESSION=Y /usr/sbin/nfsd-userland-helper $words 0<&- 1>&- 2>&-
@@ -78,6 +83,7 @@ for (const artefact of artefacts())
     it('keeps a configuration file that was changed when it is upgraded or removed, and leaves nothing when it is purged', async () => {
       const { status, output } = await onScratchMachine(`
         ${node}
+        ${nothingStarts}
         mkdir -p /var/lib/nfs/v4clients
         ${install} '${deb}'
         printf '[nfsd-userland-helper]\\nstate-dir = /srv/state\\n' > /etc/nfs.conf
@@ -91,6 +97,7 @@ for (const artefact of artefacts())
         ! [ -e /usr/sbin/nfsd-userland-helper ]
         dpkg --purge nfsd-userland-helper
         test -d /var/lib/nfs/v4clients
+        rm /usr/sbin/policy-rc.d
         echo '--- left:'
         find /etc /usr /var -xdev -name '*nfsd-userland-helper*' ! -path '/var/log/*'
         (cd /mnt && find . -type f ! -path './var/lib/dpkg/*' ! -path './var/log/*' ! -path './var/cache/*' ! -path ./etc/nfs.conf ! -path ./etc/ld.so.cache)
@@ -102,11 +109,65 @@ for (const artefact of artefacts())
     })
 
     if (artefact === executable)
+      it('has an init script for machines without systemd, which is started at once if no server runs, and at each boot', async () => {
+        const { status, output } = await onScratchMachine(`
+          # Of this machine's own only.
+          serving() { for id in $(pidof nfsd-userland-helper); do [ "$(readlink /proc/$id/ns/mnt)" != "$(readlink /proc/self/ns/mnt)" ] || echo $id; done; }
+          trap 'sh /etc/init.d/nfsd-userland-helper stop 2> /dev/null || true' EXIT
+          rm -rf /var/lib/nfs /etc/nfs.conf /etc/nfs.conf.d
+          mkdir -p /var/lib/nfs /run/rpc_pipefs/nfsd
+          mount -t tmpfs none /sys/module
+          mkdir -p /sys/module/nfsd/parameters
+          # No init runs here that would say so.
+          printf '#!/bin/sh\\nexit 0\\n' > /usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d
+          ${install} '${deb}' > /dev/null 2>&1
+          ls /etc/rc2.d | sed -n 's/^S[0-9]*nfsd-userland-helper$/starts/p'
+          ls /etc/rc0.d | sed -n 's/^K[0-9]*nfsd-userland-helper$/ends/p'
+          first=$(serving)
+          [ -n "$first" ]
+          /etc/init.d/nfsd-userland-helper status
+          ${install} '${deb}' > /dev/null 2>&1
+          [ -n "$(serving)" ] && [ "$(serving)" != "$first" ] && echo exchanged
+          sed -i 's/tracker=auto/tracker=helper/' /etc/default/nfsd-userland-helper
+          /etc/init.d/nfsd-userland-helper restart
+          [ -z "$(serving)" ] && echo by choice not
+          sed -i 's/tracker=helper/tracker=auto/' /etc/default/nfsd-userland-helper
+          /etc/init.d/nfsd-userland-helper restart
+          dpkg --remove nfsd-userland-helper > /dev/null 2>&1
+          [ -z "$(serving)" ] && echo ended
+          /etc/init.d/nfsd-userland-helper start && echo removed, and no fault
+          dpkg --purge nfsd-userland-helper > /dev/null 2>&1
+          ! ls /etc/rc?.d/*nfsd-userland-helper /etc/init.d/nfsd-userland-helper /etc/default/nfsd-userland-helper 2> /dev/null`)
+        assert.equal(status, 0, output)
+        assert.equal(
+          output,
+          'starts\nends\nnfsd-userland-helper serves the pipe\nexchanged\nby choice not\nended\nremoved, and no fault\n',
+        )
+      })
+
+    if (artefact === executable)
+      it('has the tracker that install is told be that of its init script', async () => {
+        const { status, output } = await onScratchMachine(`
+          rm -rf /var/lib/nfs /etc/nfs.conf /etc/nfs.conf.d
+          ${nothingStarts}
+          ${install} '${deb}' > /dev/null 2>&1
+          rm -f /usr/lib/systemd/systemd /lib/systemd/systemd
+          PATH='${dirname(process.execPath)}':$PATH nfsd-userland-helper install --tracker=helper | grep /etc/
+          grep ^tracker /etc/default/nfsd-userland-helper
+          PATH='${dirname(process.execPath)}':$PATH nfsd-userland-helper install | grep /etc/ || true
+          grep ^tracker /etc/default/nfsd-userland-helper`)
+        assert.equal(status, 0, output)
+        assert.match(output, /^updated +\/etc\/default\/nfsd-userland-helper$/m)
+        assert.deepEqual(output.match(/^tracker=.*/gm), ['tracker=helper', 'tracker=auto'])
+      })
+
+    if (artefact === executable)
       it('leaves nfsdcld in its place where that has a database, until install is told, and gives it back when it goes', async () => {
         const { status, output } = await onScratchMachine(`
           rm -rf /var/lib/nfs /etc/nfs.conf /etc/nfs.conf.d
           mkdir -p /var/lib/nfs/nfsdcld
           echo whatever > /var/lib/nfs/nfsdcld/main.sqlite
+          ${nothingStarts}
           started=/etc/systemd/system/nfs-server.service.wants/nfsd-userland-helper.service
           mask=/etc/systemd/system/nfsdcld.service
           dpkg --install '${deb}' 2>&1 | grep nfsdcld

@@ -21,6 +21,9 @@ parameter=/sys/module/nfsd/parameters/cltrack_prog
 run=/run/nfsd-userland-helper
 pidfile=$run/supervisor.pid
 
+# Where systemd runs, it is asked instead.
+[ ! -r /lib/lsb/init-functions ] || . /lib/lsb/init-functions
+
 tracker=auto
 [ ! -r /etc/default/nfsd-userland-helper ] || . /etc/default/nfsd-userland-helper
 
@@ -38,7 +41,8 @@ running() {
 }
 
 start() {
-	[ -x "$helper" ] || return 5
+	# The script stays when the package is removed.
+	[ -x "$helper" ] || return 0
 	[ -e "${parameter%/parameters/*}" ] || modprobe nfsd || return 1
 	# No newline: the kernel would take it as part of the name.
 	[ ! -e "$parameter" ] || printf %s "$helper" > "$parameter"

@@ -25,6 +25,8 @@ export interface Item {
   readonly content: Content
   /** It says something that is so only on this machine: a package can't bring it. */
   readonly ofThisMachine?: true
+  /** What a package has there all the same, for a machine as usual: that is no change of an admin's. */
+  readonly asPackaged?: Content
 }
 
 export type Content =
@@ -117,7 +119,10 @@ export function filesOf(wanted: Wanted): Item[] {
         ]
       : []),
     ...(init === 'openrc' ? initScript(wanted, texts.openrc, '/etc/conf.d') : []),
-    ...(init === 'lsb' ? initScript(wanted, texts.lsb, '/etc/default') : []),
+    // A Debian machine may have another init. Its script is of no use where nothing can hold a pipe.
+    ...(init === 'lsb' || (layout === 'package' && canServe(program))
+      ? initScript(wanted, texts.lsb, '/etc/default')
+      : []),
     documentation(`/usr/share/man/man8/${name}.8`, texts.page8),
     documentation(`/usr/share/man/man5/${name}.5`, texts.page5),
     documentation(`/usr/share/bash-completion/completions/${name}`, completion('bash')),
@@ -177,6 +182,7 @@ const initScript = ({ texts, tracker, program }: Wanted, script: string, setting
     content: {
       text: texts.initSettings.replace('tracker=auto', `tracker=${canServe(program) ? tracker : 'helper'}`),
     },
+    ...(tracker === 'auto' ? {} : { ofThisMachine: true, asPackaged: { text: texts.initSettings } }),
   },
 ]
 

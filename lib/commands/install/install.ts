@@ -16,7 +16,7 @@ import { say as tell } from '../shared/print.ts'
 import { describe, importFrom } from '../move/import.ts'
 import { canServe, filesOf, trackers, switches, usualStateDirectory, type Item } from './files.ts'
 import { readInstalled, writeInstalled } from './installed.ts'
-import { place, takeAway, type Identity } from './place.ts'
+import { identityOfContent, place, takeAway, type Identity } from './place.ts'
 import { howToTakeOver, nfsdcldDirectory, whatIsLost } from './nfsdcld.ts'
 import { placeRecords } from './records.ts'
 import { leftAlone, outcomeOf, say } from './report.ts'
@@ -89,7 +89,8 @@ export const installCommand = command(
         : [placeRecords(target.root, settings.stateDirectory, dryRun)]
     const installed = new Map<string, Identity>()
     for (const item of items) {
-      const { outcome, identity } = place(target.root, item, { before: before.get(item.path), dryRun })
+      const packages = target.packaged && item.asPackaged !== undefined ? identityOfContent(item.asPackaged) : undefined
+      const { outcome, identity } = place(target.root, item, { before: before.get(item.path) ?? packages, dryRun })
       // Who found a switch as it should be takes no part in it.
       if (item.kind !== 'switch' || outcome !== 'unchanged' || before.has(item.path)) installed.set(item.path, identity)
       files.push({ path: item.path, outcome })

@@ -112,7 +112,7 @@ function identityOf(directory: Directory, name: string): Identity | undefined {
   return typeof bytes === 'object' ? digest(bytes) : bytes
 }
 
-const identityOfContent = (content: Content): Identity =>
+export const identityOfContent = (content: Content): Identity =>
   'linkTo' in content ? linkIdentity(content.linkTo) : digest(bytesOf(content))
 const linkIdentity = (target: string): Identity => digest(Buffer.from(`link to ${target}`))
 const digest = (bytes: Uint8Array): Identity => createHash('sha256').update(bytes).digest('hex')
