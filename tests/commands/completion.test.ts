@@ -48,7 +48,7 @@ function typedInto(shell: string, typed: string): Promise<string> {
       cwd: home,
       env: { HOME: home, ZDOTDIR: home, TERM: 'dumb', PATH: process.env['PATH'] ?? '' },
       stdio: ['pipe', 'pipe', 'ignore'],
-      timeout: 30_000,
+      timeout: 120_000,
       killSignal: 'SIGKILL',
     })
     let seen = ''

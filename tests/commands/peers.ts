@@ -2,7 +2,7 @@
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
-import { setTimeout as pause } from 'node:timers/promises'
+import { until } from '../support/until.ts'
 
 /** One upcall of nfsdcltrack's. @returns its exit status. */
 export function nfsdcltrack(
@@ -53,12 +53,7 @@ export async function nfsdcldOpens(storage: string): Promise<string> {
       resolve()
     }),
   )
-  for (
-    let waited = 0;
-    !said.includes('Starting event dispatch') && waited < 20_000 && daemon.exitCode === null;
-    waited += 20
-  )
-    await Promise.race([pause(20), ended])
+  await until('nfsdcld is ready, or has ended', () => /Starting event dispatch/.test(said) || daemon.exitCode !== null)
   daemon.kill()
   await ended
   if (!existsSync(join(storage, 'main.sqlite'))) throw new Error(`nfsdcld made no database: ${said}`)
@@ -76,14 +71,14 @@ export async function nfsdcldTells(storage: string): Promise<Buffer[]> {
   const pipes = `${storage}.kernel`
   const name = join(pipes, 'terminal')
   mkdirSync(join(pipes, 'nfsd'), { recursive: true })
-  const kernel = spawn('script', ['-qfc', `stty raw -echo && tty > ${name} && exec sleep 60`, '/dev/null'], {
+  const kernel = spawn('script', ['-qfc', `stty raw -echo && tty > ${name} && exec sleep 600`, '/dev/null'], {
     stdio: ['pipe', 'pipe', 'ignore'],
   })
   let heard = Buffer.alloc(0)
   kernel.stdout.on('data', (bytes: Buffer) => {
     heard = Buffer.concat([heard, bytes])
   })
-  const terminal = await until(() => existsSync(name) && readFileSync(name, 'latin1').trim())
+  const terminal = await until('a terminal', () => existsSync(name) && readFileSync(name, 'latin1').trim())
   symlinkSync(terminal, join(pipes, 'nfsd/cld'))
   const daemon = spawn('nfsdcld', ['-F', '-p', pipes, '-s', storage], { env: { PATH: path }, stdio: 'ignore' })
   try {
@@ -93,7 +88,7 @@ export async function nfsdcldTells(storage: string): Promise<Buffer[]> {
     kernel.stdin.write(ask)
     const owners: Buffer[] = []
     for (;;) {
-      const answer = await until(() => heard.length >= message.size && heard.subarray(0, message.size))
+      const answer = await until('an answer', () => heard.length >= message.size && heard.subarray(0, message.size))
       heard = heard.subarray(message.size)
       const status = answer.readInt16LE(2)
       if (status === 0) return owners
@@ -106,13 +101,4 @@ export async function nfsdcldTells(storage: string): Promise<Buffer[]> {
     daemon.kill()
     kernel.kill()
   }
-}
-
-async function until<T>(look: () => T | false | ''): Promise<T> {
-  for (let waited = 0; waited < 20_000; waited += 10) {
-    const seen = look()
-    if (seen !== false && seen !== '') return seen
-    await pause(10)
-  }
-  throw new Error('nothing came')
 }

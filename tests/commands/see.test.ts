@@ -1,12 +1,24 @@
 /** What an admin sees of the records: `list`, `show`, `status`. */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, readdirSync, renameSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import {
+  cpSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
+import { setTimeout as pause } from 'node:timers/promises'
 import { recordLine, recordName } from '../../lib/rules/record.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
 import { inForeground, settings } from '../support/artefacts.ts'
+import { until } from '../support/until.ts'
 import { badArgument, done, forPeople, hex, server, storageFailed, type Server } from '../contract/server.ts'
 
 interface Client {
@@ -45,8 +57,10 @@ interface Status {
 const status = async (s: Server): Promise<Status> => JSON.parse(await asked(s, 'status', '--json')) as Status
 const instanceIn = (s: Server, file: string): string => s.readState(file)?.trim() ?? ''
 
-/** A clock second passes: what is recorded afterwards is later than the instance that is. */
-const nextSecond = (): Promise<void> => new Promise((resolve) => setTimeout(resolve, 1010 - (Date.now() % 1000)))
+/**
+ * A clock second passes, which is what this is about: what is recorded afterwards is later than the instance that is.
+ */
+const nextSecond = (): Promise<void> => pause(1010 - (Date.now() % 1000))
 
 /** Ada, Bob and a client of v4.0 in a full instance; then grace again, in which Ada comes back and Eve is new. */
 async function inGrace(s: Server): Promise<void> {
@@ -163,8 +177,19 @@ forPeople('list', (artefact) => {
       symlinkSync(recordLine(owner, { session: false, recorded: 1 }), join(old, recordName(owner)))
     // Looking at a directory takes a while, so that records move between two looks: by one rename, as an upcall does
     // it.
-    const slow = ['strace', '-f', '-qq', '-o', '/dev/null', '-e', 'inject=getdents64:delay_enter=200000']
-    let looking = true
+    const log = join(s.stateDir, '../looks')
+    const slow = [
+      'strace',
+      '-f',
+      '-y',
+      '-o',
+      log,
+      '-e',
+      'trace=getdents64',
+      '-e',
+      'inject=getdents64:delay_exit=200000',
+    ]
+    let looking = true as boolean
     const look = inForeground(
       { ...artefact, command: [...slow, ...artefact.command] },
       [...settings({ dir: s.nfsdDir, stateDir: s.stateDir, nfsdDir: s.nfsdDir }), 'list', '--reclaimable', '--json'],
@@ -172,8 +197,9 @@ forPeople('list', (artefact) => {
     ).finally(() => {
       looking = false
     })
+    await until('it looks', () => !looking || (existsSync(log) && readFileSync(log, 'latin1').includes(old)))
     for (const owner of owners) {
-      await new Promise((resolve) => setTimeout(resolve, looking ? 5 : 0))
+      await pause(looking ? 5 : 0)
       renameSync(join(old, recordName(owner)), join(now, recordName(owner)))
     }
     const said = await look
@@ -383,7 +409,7 @@ forPeople('status', (artefact) => {
     )
     assert.match(await asked(s, 'status'), /\ngrace +running; about (?:60|[45][0-9]) s of 90 s left/)
     writeFileSync(join(s.nfsdDir, 'nfsv4gracetime'), '10\n')
-    assert.match(await asked(s, 'status'), /\ngrace +running, though its time of 10 s was over [23][0-9] s ago/)
+    assert.match(await asked(s, 'status'), /\ngrace +running, though its time of 10 s was over [2-9][0-9] s ago/)
   })
 
   it('does not count by a start that lies ahead of the clock', async () => {
@@ -405,7 +431,6 @@ forPeople('status', (artefact) => {
     const said = await s.call(['status'])
     assert.equal(said.status, done)
     assert.match(said.stdout, /its length can not be read while nfsd starts or stops/)
-    assert.ok(said.ms < 10_000, `${said.ms} ms`)
   })
 
   it('answers though the kernel does not tell of one of its clients', async () => {

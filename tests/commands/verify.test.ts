@@ -3,7 +3,6 @@ import assert from 'node:assert/strict'
 import {
   chmodSync,
   chownSync,
-  existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
@@ -15,9 +14,8 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
-import { inForeground, settings } from '../support/artefacts.ts'
 import { badArgument, done, forPeople, mayNotReclaim, server, type Server } from '../contract/server.ts'
-import { traced } from '../contract/strace.ts'
+import { stoppedBefore, traced } from '../contract/strace.ts'
 
 const found = 1
 const clients = (s: Server): string => join(s.stateDir, 'v4clients')
@@ -250,25 +248,11 @@ forPeople('verify', (artefact) => {
     await s.fullInstanceWith('ada', 'bob')
     replace(pathOf(s, 'ada'), 'session=Y,recorded=1,check=00000000')
     // Between the judgement and the move; the lock is held meanwhile, and passed by.
-    const slow = [
-      'strace',
-      '-f',
-      '-qq',
-      '-o',
-      '/dev/null',
-      '-e',
-      'inject=rename,renameat,renameat2:delay_enter=5000000:when=1',
-    ]
-    const repair = inForeground(
-      { ...artefact, command: [...slow, ...artefact.command] },
-      [...settings(s.machine), 'verify', '--repair', '--yes'],
-      {},
-    )
-    while (!existsSync(join(clients(s), 'damaged'))) await new Promise((resolve) => setTimeout(resolve, 20))
+    const repair = await stoppedBefore(s, ['verify', '--repair', '--yes'], {}, { name: 'rename', nth: 1 })
     const created = await s.create('ada', 'v4.1')
     assert.equal(created.status, done)
     assert.match(created.stderr, /goes on without the lock/, 'or the moment was missed')
-    assert.equal((await repair).status, done)
+    assert.equal((await repair()).status, done)
     assert.deepEqual(kept(s), ['T-ada'], 'what was damaged')
     await s.init()
     assert.deepEqual([(await s.check('ada', 'v4.1')).status, (await s.check('bob', 'v4.1')).status], [done, done])

@@ -13,6 +13,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
+import { until } from '../support/until.ts'
 import { badArgument, done, eachArtefact, server, storageFailed } from './server.ts'
 
 eachArtefact('selftest', (artefact) => {
@@ -59,12 +60,15 @@ eachArtefact('selftest', (artefact) => {
         '--config',
         '/dev/null',
         'selftest',
+        // So many that it is never done before it is killed.
+        '--clients',
+        '100000',
       ],
       { stdio: 'ignore' },
     )
     const left = (): string[] =>
       readdirSync(room).filter((name) => name.startsWith('selftest-') && existsSync(join(room, name, 'state')))
-    while (left().length === 0) await new Promise((resolve) => setTimeout(resolve, 10))
+    await until('it has a directory of its own', () => left().length > 0)
     killed.kill('SIGKILL')
     await new Promise((resolve) => killed.once('exit', resolve))
     assert.match((await s.call(['verify'])).stdout, /note: leftover .*selftest-.* of a selftest\n/)

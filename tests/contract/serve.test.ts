@@ -18,7 +18,6 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { setTimeout as pause } from 'node:timers/promises'
 import {
   bundle,
   executable,
@@ -33,6 +32,7 @@ import { random } from '../proof/figures.ts'
 import { apart, nfsdcldWords, running, runServe, serveWords, type Serve } from '../support/pipe/daemons.ts'
 import { message, sizes, statusOf, type Body } from '../support/pipe/messages.ts'
 import { answerOf, startNfsd, type Nfsd } from '../support/pipe/nfsd.ts'
+import { until } from '../support/until.ts'
 import { compilePipeEnd, startPipeEnd, type Options, type PipeEnd, type Waiter } from '../support/pipe/pipe-end.ts'
 
 const room = mkdtempSync(join(tmpdir(), 'serve-'))
@@ -379,14 +379,13 @@ describe('serve', () => {
       )
     }))
 
-  it('that was stopped for seconds goes on where it was', () =>
+  it('that was stopped while messages came goes on where it was', () =>
     at(async ({ end, serve }) => {
       const daemon = await serve()
       const nfsd = await started(end)
       daemon.signal('SIGSTOP')
       const threads = nfsd.send('create', ...Array.from({ length: 16 }, (_, at) => client(`client ${at}`)))
-      await pause(2000)
-      assert.equal((await end.state()).queued.length, 16)
+      await end.until(({ queued }) => queued.length === 16)
       daemon.signal('SIGCONT')
       await allDone(threads)
       assert.equal((await namedAfterRestart(end, nfsd)).length, 16)
@@ -876,7 +875,7 @@ async function refused(
   wrapper = apart,
 ): Promise<{ status: number | NodeJS.Signals; said: string }> {
   const daemon = running(words, {}, wrapper)
-  const late = setTimeout(() => void daemon.kill(), 20_000)
+  const late = setTimeout(() => void daemon.kill(), 120_000)
   const status = await daemon.ended
   clearTimeout(late)
   return { status, said: daemon.said() }
@@ -889,12 +888,7 @@ function statusOfServe({ dir }: Machine): string {
   return name === undefined ? '' : readFileSync(join(run, name), 'latin1')
 }
 
-async function eventually(look: () => boolean): Promise<void> {
-  for (let waited = 0; !look(); waited += 20) {
-    assert.ok(waited < 60_000, 'it never came to that')
-    await pause(20)
-  }
-}
+const eventually = (look: () => boolean): Promise<true> => until(String(look), look)
 
 /** What is left to do for the next one. */
 const keptIn = ({ dir }: Machine): string[] =>

@@ -9,6 +9,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
+import { setTimeout as pause } from 'node:timers/promises'
 import {
   inForeground,
   settings,
@@ -18,6 +19,7 @@ import {
   type Said,
 } from '../support/artefacts.ts'
 import { stopped, type Point, type Stopped } from '../support/stopped.ts'
+import { until } from '../support/until.ts'
 import { judge, type Event, type Owner } from '../life/oracle.ts'
 import { each, inPart, random, report, seconds, seed, type Row } from './figures.ts'
 import { hasOrder, type Run } from './linear.ts'
@@ -255,9 +257,9 @@ async function peerPair(): Promise<{ points: number; lost: number; waited: numbe
     mkdirSync(store)
     assert.equal(await run(store, {}, 'init'), 0)
     assert.equal(await run(store, session('N'), 'create', bob), 0)
-    // It compares seconds: the server has started in the next one.
+    // It compares seconds: the server has started in the next one, and that is over.
     const began = Math.floor(Date.now() / 1000) + 1
-    await new Promise((resolve) => setTimeout(resolve, 2000))
+    await until('two seconds later', () => Date.now() / 1000 > began + 1)
     const log = join(machine.dir, 'whole')
     const trial = join(machine.dir, 'trial')
     cpSync(store, trial, { recursive: true })
@@ -410,7 +412,8 @@ async function storm(artefact: Artefact, width: number, upcalls: number, isDistu
         name: 'symlinkat',
         nth: 1,
       })
-      await new Promise((resolve) => setTimeout(resolve, 2500))
+      // Time is the subject: nobody waits for a holder for more than two seconds, so others pass this one by.
+      await pause(2500)
       const { status } = await sleeping.wake()
       stoppedHolders++
       runs.push({ event, began, ended: clock(), status })

@@ -4,8 +4,8 @@
  */
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
-import { setTimeout as pause } from 'node:timers/promises'
 import type { Environment } from './artefacts.ts'
+import { until } from './until.ts'
 
 /** strace's words: the how-manieth call of a name, on its thread. */
 export interface Point {
@@ -23,6 +23,8 @@ export interface Stopped {
   readonly fired: boolean
   /** @returns how it ended. */
   readonly wake: () => Promise<Woken>
+  /** It gets no further. */
+  readonly kill: () => Promise<Woken>
 }
 
 /**
@@ -44,30 +46,27 @@ export async function stopped(
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
     stderr += text
   })
-  let ended = 0
+  let hasEnded = false
   const end = new Promise<Woken>((resolve) => {
     child.once('close', (code, signal) => {
-      ended++
+      hasEnded = true
       resolve({ status: code ?? signal ?? 'lost', stderr })
     })
   })
-  let sleeper: string | undefined
-  for (let turn = 0; turn < 2000 && ended === 0 && sleeper === undefined; turn++) {
-    await pause(10)
-    sleeper = /^(\d+) +--- stopped by SIGSTOP/m.exec(textOf(log))?.[1]
+  const seen = await until(
+    `stopped in ${name}`,
+    () => /^(\d+) +--- stopped by SIGSTOP/m.exec(textOf(log))?.[1] ?? (hasEnded && 'ended'),
+  )
+  const goesOn = async (by: NodeJS.Signals): Promise<Woken> => {
+    const late = setTimeout(() => child.kill('SIGKILL'), 120_000)
+    if (seen !== 'ended') process.kill(Number(seen), by)
+    try {
+      return await end
+    } finally {
+      clearTimeout(late)
+    }
   }
-  return {
-    fired: sleeper !== undefined,
-    wake: async () => {
-      const late = setTimeout(() => child.kill('SIGKILL'), 40_000)
-      if (sleeper !== undefined) process.kill(Number(sleeper), 'SIGCONT')
-      try {
-        return await end
-      } finally {
-        clearTimeout(late)
-      }
-    },
-  }
+  return { fired: seen !== 'ended', wake: () => goesOn('SIGCONT'), kill: () => goesOn('SIGKILL') }
 }
 
 function textOf(file: string): string {

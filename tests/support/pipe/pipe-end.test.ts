@@ -22,6 +22,7 @@ import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, before, describe, it } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
+import { until } from '../until.ts'
 import { answerTo, getVersion, inProgress, message, sizes, statusOf, xidOf } from './messages.ts'
 import { answerOf, startNfsd } from './nfsd.ts'
 import { compilePipeEnd, startPipeEnd, type Options, type PipeEnd, type Waiter } from './pipe-end.ts'
@@ -257,6 +258,7 @@ describe('when a daemon goes', () => {
     await thread?.queued
     const asked = daemon.read()
     daemon.close()
+    // Time is the subject: longer than a message that nobody reads may wait.
     await pause(50)
     assert.deepEqual((await end.state()).unanswered, [0])
     const next = open(end)
@@ -278,11 +280,12 @@ describe('when a daemon goes', () => {
   })
 
   it('what nobody reads in time fails with ETIMEDOUT, all at once, and a reader in between does not stop the clock', async () => {
-    const { end, daemon } = await served({ unreadMs: 300 })
+    const { end, daemon } = await served({ unreadMs: 2000 })
     daemon.close()
     const first = end.ask(create('ann'))
     const reader = open(end)
     reader.close()
+    // Time is the subject: the second comes later, and long before the first one's time is over.
     await pause(150)
     const second = end.ask(create('bob'))
     assert.deepEqual(await first[0]?.ended, { failed: 'ETIMEDOUT' })
@@ -318,7 +321,7 @@ describe('when the server goes', () => {
       if (event === 'rename' && name === 'cld') changes++
     })
     const seen = async (count: number): Promise<void> => {
-      while (changes < count) await pause(5)
+      await until('the directory tells of it', () => changes >= count)
     }
     end.remove()
     await seen(1)
@@ -368,6 +371,7 @@ describe('readiness', () => {
     assert.equal(await ask('poll'), nothing)
     assert.equal(await ask('epoll 0'), nothing)
     const woken = ask('epoll 60000')
+    // Most often it waits by then; it is woken either way.
     await pause(50)
     end.ask(create('ann'))
     assert.equal(await woken, readable)
