@@ -40,16 +40,19 @@ interface Answer {
 }
 
 /**
- * Answers all that is queued. @returns 'gone', if the pipe is no more.
+ * Answers what is queued now; poll(2) tells of more. @returns 'gone', if the pipe is no more.
  * Returned: whatever was answered with 0 survives a power cut.
  */
-export function answerQueued(server: Server, pipe: Pipe, journal: Journal): 'empty' | 'gone' {
-  for (;;) {
-    const queued = pipe.take()
-    if (queued === 'gone') return 'gone'
-    if (queued.length === 0) return 'empty'
-    if (!answerTaken(server, pipe, journal, queued)) return 'gone'
-  }
+export function answerRound(server: Server, pipe: Pipe, journal: Journal): 'answered' | 'empty' | 'gone' {
+  const queued = pipe.take()
+  if (queued === 'gone') return 'gone'
+  if (queued.length === 0) return 'empty'
+  return answerTaken(server, pipe, journal, queued) ? 'answered' : 'gone'
+}
+
+/** Answers round after round, until nothing is queued. */
+export function answerQueued(server: Server, pipe: Pipe, journal: Journal): void {
+  while (answerRound(server, pipe, journal) === 'answered');
 }
 
 /** Answers messages that have been taken. @returns false, if the pipe is gone. */

@@ -28,7 +28,7 @@ import { serveOptionsFrom, type ServeOptions } from '../upcall/serve-options.ts'
 import { helperIsOurs, holderOf, nfsdcldAt, type Other } from './others.ts'
 import { isMounted, pipefsAt, pipeIn } from '../settings/pipefs.ts'
 import { readinessTo, type Readiness } from './readiness.ts'
-import { answerQueued, answerTaken, tryAgain } from './round.ts'
+import { answerQueued, answerRound, answerTaken, tryAgain } from './round.ts'
 import { serverFor, type Server } from './server.ts'
 import { statusFileAt } from './status-file.ts'
 
@@ -375,7 +375,7 @@ function run(loop: Loop, early: Pipe | undefined): void {
     const isGone =
       held !== undefined &&
       asked !== 0 &&
-      ((asked & (pollErr | pollHup)) !== 0 || answerQueued(server, held.pipe, held.journal) === 'gone')
+      ((asked & (pollErr | pollHup)) !== 0 || answerRound(server, held.pipe, held.journal) === 'gone')
     if (isGone) pipe.release()
     if ((changed & pollIn) !== 0) drain(calls, watch)
     // mounts_poll (fs/proc_namespace.c) tells of each change once.

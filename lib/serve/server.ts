@@ -29,7 +29,10 @@ export interface Server {
   readonly unfinished: Unfinished
   /** The server instance that asks, and whether it is in the records. */
   readonly instance: InstanceBehind
-  /** Opens the state directory for one piece of work: it may be another one, or on another disk, the next time. */
+  /**
+   * One piece of work on the state directory, which may be another one, or on another disk, the next time: what stays
+   * open in between is looked at again.
+   */
   readonly withWorld: <T>(nfsd: Nfsd, work: (world: World) => T) => T
   /** A name for a server instance that no other has: its pipe's. */
   readonly nameOf: (pipe: Pipe) => string
@@ -78,15 +81,24 @@ export function serverFor(
   let name = ''
   let distrusted = false
 
+  const state = stateDirectory(calls, settings.stateDirectory, settings.runDirectory, holder)
+  let isAtWork = false
   const withWorld: Server['withWorld'] = (kernel, work) => {
-    const state = stateDirectory(calls, settings.stateDirectory, settings.runDirectory, holder)
+    const world = { calls, state, nfsd: kernel, log, deadline: noDeadline }
+    if (isAtWork) return work(world)
+    isAtWork = true
     try {
-      const done = work({ calls, state, nfsd: kernel, log, deadline: noDeadline })
+      const done = work(world)
       // The first work makes the directory.
       claim.take()
+      if (doing.pipe === undefined) state.close()
+      else state.rest()
       return done
-    } finally {
+    } catch (thrown) {
       state.close()
+      throw thrown
+    } finally {
+      isAtWork = false
     }
   }
   const beginning: Server['beginning'] = () => {
@@ -166,6 +178,7 @@ export function serverFor(
       if (!instance.isRecorded()) left.clear()
       keep()
       instance.gone()
+      state.close()
     },
   }
 }

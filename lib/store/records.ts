@@ -104,6 +104,9 @@ export function put(
   const name = recordName(owner)
   const directory = state.directoryOf(current)
   if (directory === undefined) return undefined
+  // Most often nothing stands there: then one call says so, and makes it.
+  const line = older.length === 0 ? recordLine(owner, told, state.anywhere.calls.checksum) : undefined
+  if (line !== undefined && linked(directory, name, line) === 'made') return { dropLater: [], facts: told }
   const here = entryAt(directory, name)
   if (here.kind === 'damaged' || here.kind === 'newer') setAside(state, name, directory, `${current}-${name}`)
   const inOlder = older.flatMap((start) => {
@@ -153,16 +156,20 @@ export const isStaged = (name: string): boolean => name.startsWith(stagedPrefix)
 /** Puts an entry into a directory. A name that is taken is only replaced if the caller says so. */
 function write(directory: Directory, name: string, line: string, replace: boolean): void {
   const staged = `${stagedPrefix}${directory.calls.processId()}-${directory.calls.now()}`
-  const linked = disk.tolerating(
-    ['ENAMETOOLONG', 'EPERM', 'EOPNOTSUPP'],
-    () => (disk.makeLink(line, replace ? staged : name, directory) ? 'made' : 'taken'),
-    'cannot',
-  )
-  if (linked === 'cannot') {
+  const made = linked(directory, replace ? staged : name, line)
+  if (made === 'cannot') {
     if (!disk.writeSynced(staged, line, directory)) throw storageFailure(`the temporary name ${quote(staged)} is taken`)
     rename(staged, name, directory)
-  } else if (linked === 'made' && replace) rename(staged, name, directory)
+  } else if (made === 'made' && replace) rename(staged, name, directory)
 }
+
+/** Makes a link; 'cannot' where the file system has none, or none as long. */
+const linked = (directory: Directory, name: string, line: string): 'made' | 'taken' | 'cannot' =>
+  disk.tolerating(
+    ['ENAMETOOLONG', 'EPERM', 'EOPNOTSUPP'],
+    () => (disk.makeLink(line, name, directory) ? 'made' : 'taken'),
+    'cannot',
+  )
 
 function rename(staged: string, name: string, directory: Directory): void {
   if (!disk.move(staged, name, directory)) throw disk.missing(`${directory.path}/${staged}`)

@@ -24,7 +24,7 @@
 import { Failed } from '../failure.ts'
 import { quote } from '../text.ts'
 import { instanceFrom, startFromName, type InstanceFacts, type Start } from '../rules/instance.ts'
-import type { Calls, DirectoryEntry } from '../syscalls/calls.ts'
+import type { Calls, DirectoryEntry, Status } from '../syscalls/calls.ts'
 import type { KernelBootTime } from '../upcall/request.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
@@ -53,29 +53,56 @@ export interface StateDirectory {
   readonly reopen: () => void
   /** This process, as the lock names it. */
   readonly holder: () => string
+  /**
+   * For whoever goes on living, between two pieces of work: `v4clients` is opened anew for the next. An instance's
+   * directory stays open, and is used again if its name still leads to it: an open directory keeps its inode, so no
+   * other one can be taken for it.
+   */
+  readonly rest: () => void
   /** For whoever goes on living: all that was ever opened is closed. */
   readonly close: () => void
+  /** What {@link lookAt} has made of the names that it read last. */
+  seen: Seen | undefined
+}
+
+/** Names in `v4clients`, and what they say: the same names say the same. */
+interface Seen {
+  readonly names: readonly DirectoryEntry[]
+  readonly recorded: Recorded
 }
 
 /** @param holder this process, where its name is known already. */
 export function stateDirectory(calls: Calls, path: string, runDirectory: string, holder?: string): StateDirectory {
   const anywhere = disk.anywhere(calls)
   const clientsPath = `${path}/v4clients`
-  const opened = new Map<string, Directory>()
-  const all: Directory[] = []
+  const opened = new Map<string, Held>()
+  /** Those that were open before: their names may lead elsewhere by now. */
+  const before = new Map<string, Held>()
+  let all: Held[] = []
   const open = (name: string, within: Directory): Directory | undefined => {
-    const known = opened.get(name)
-    if (known !== undefined) return known
+    const known = opened.get(name) ?? stillAt(name, within)
+    if (known !== undefined) return known.directory
     const directory = disk.openDirectory(name, within)
     if (directory === 'absent') return undefined
     if (directory === 'other')
       throw notADirectory(
         within !== anywhere ? `${clientsPath}/${name}` : disk.kindAt(path, anywhere) === 'other' ? path : clientsPath,
       )
-    all.push(directory)
-    assertOurs(directory)
-    opened.set(name, directory)
+    const held = { directory, status: disk.statusOf(directory) }
+    all.push(held)
+    assertOurs(held)
+    opened.set(name, held)
     return directory
+  }
+  const stillAt = (name: string, within: Directory): Held | undefined => {
+    const held = before.get(name)
+    const now = held === undefined ? undefined : disk.lookAtName(name, within)
+    if (held === undefined || now === undefined) return undefined
+    if (now.inode !== held.status.inode || now.device !== held.status.device) return undefined
+    assertOurs({ directory: held.directory, status: now })
+    before.delete(name)
+    opened.set(name, held)
+    return held
   }
   const clients = (): Directory | undefined => open(clientsPath, anywhere)
   return {
@@ -94,16 +121,32 @@ export function stateDirectory(calls: Calls, path: string, runDirectory: string,
       opened.clear()
     },
     holder: () => holder ?? holderName(anywhere),
-    close: () => {
+    rest: () => {
+      opened.delete(clientsPath)
+      const kept = [...opened.values()]
+      for (const held of all) if (!kept.includes(held)) disk.close(held.directory)
+      all = kept
+      before.clear()
+      for (const [name, held] of opened) before.set(name, held)
       opened.clear()
-      for (const directory of all.splice(0)) disk.close(directory)
     },
+    close: () => {
+      before.clear()
+      opened.clear()
+      for (const { directory } of all.splice(0)) disk.close(directory)
+    },
+    seen: undefined,
   }
 }
 
+/** An open directory, as it was when it was opened. */
+interface Held {
+  readonly directory: Directory
+  readonly status: Status
+}
+
 /** Who may put records here decides who may reclaim: nobody but us. */
-function assertOurs(directory: Directory): void {
-  const status = disk.statusOf(directory)
+function assertOurs({ directory, status }: Held): void {
   if (disk.isOursAlone(status, directory)) return
   throw storageFailure(
     (status.mode & 0o022) === 0
@@ -137,13 +180,26 @@ export function lookAt(state: StateDirectory): Recorded {
     // Without it nothing is recorded, in either format.
     return { instance: { kind: 'none' }, starts: [], traces: [], marks: () => false, format: 2 }
   }
+  const names = namesOf(clients)
+  if (state.seen !== undefined && areSame(names, state.seen.names)) return state.seen.recorded
+  const recorded = recordedBy(names, clients, state)
+  // Format 1 goes by files as well.
+  state.seen = recorded.format === 2 ? { names, recorded } : undefined
+  return recorded
+}
+
+const areSame = (names: readonly DirectoryEntry[], others: readonly DirectoryEntry[]): boolean =>
+  names.length === others.length &&
+  names.every(({ name, kind }, at) => name === others[at]?.name && kind === others[at].kind && kind !== 'unknown')
+
+function recordedBy(names: readonly DirectoryEntry[], clients: Directory, state: StateDirectory): Recorded {
   const starts: Start[] = []
   /** By how they are spelled: an instance has some names, and to read each anew would be a seventieth of a check. */
   const traces = new Map<string, Start>()
   const facts: InstanceFacts[] = []
   const marks = new Set<string>()
   let found = 1
-  for (const { name, kind } of namesOf(clients)) {
+  for (const { name, kind } of names) {
     if (name === formatMark) {
       found = Math.max(found, format)
       continue

@@ -31,6 +31,15 @@ export const anywhere = (calls: Calls): Directory => ({ calls, descriptor: AT_FD
 
 const pathOf = (name: string, { path }: Directory): string => (path === '' ? name : `${path}/${name}`)
 
+/** {@link answered}, of a call by a name. The path is for the message alone. */
+const answeredAt = (
+  answer: number,
+  syscall: string,
+  name: string,
+  within: Directory,
+  ...tolerated: number[]
+): number => (answer >= 0 ? answer : answered(answer, syscall, pathOf(name, within), ...tolerated))
+
 /** Runs `work`; where it throws one of `codes`, gives `otherwise` instead. */
 export function tolerating<T, U>(codes: readonly string[], work: () => T, otherwise: U): T | U {
   try {
@@ -77,14 +86,15 @@ export function statusOf({ calls, descriptor, path }: Directory): Status {
 
 /** Makes one directory. @returns false if something stands there already. */
 export const makeDirectory = (name: string, within: Directory, mode = 0o700): boolean =>
-  answered(within.calls.mkdirat(within.descriptor, name, mode), 'mkdir', pathOf(name, within), EEXIST) >= 0
+  answeredAt(within.calls.mkdirat(within.descriptor, name, mode), 'mkdir', name, within, EEXIST) >= 0
 
 /** Removes a directory that is empty. @returns whether it is gone. One call, however many entries it holds. */
 export function removeIfEmpty(name: string, within: Directory): boolean {
-  const answer = answered(
+  const answer = answeredAt(
     within.calls.unlinkat(within.descriptor, name, AT_REMOVEDIR),
     'rmdir',
-    pathOf(name, within),
+    name,
+    within,
     ENOENT,
     ENOTDIR,
     ENOTEMPTY,
@@ -95,32 +105,34 @@ export function removeIfEmpty(name: string, within: Directory): boolean {
 
 /** Removes a name. @returns false if it was not there. */
 export const remove = (name: string, within: Directory): boolean =>
-  answered(within.calls.unlinkat(within.descriptor, name, 0), 'unlink', pathOf(name, within), ENOENT, ENOTDIR) >= 0
+  answeredAt(within.calls.unlinkat(within.descriptor, name, 0), 'unlink', name, within, ENOENT, ENOTDIR) >= 0
 
 /** Renames. @returns false if `from`, or the directory of `to`, is not there. */
 export const move = (from: string, to: string, within: Directory, into = within): boolean =>
-  answered(
+  answeredAt(
     within.calls.renameat(within.descriptor, from, into.descriptor, to),
     'rename',
-    pathOf(from, within),
+    from,
+    within,
     ENOENT,
     ENOTDIR,
   ) >= 0
 
 /** Makes a symbolic link. @throws EEXIST if the name is taken. */
 export const claimLink = (text: string, name: string, within: Directory): void =>
-  void answered(within.calls.symlinkat(text, within.descriptor, name), 'symlink', pathOf(name, within))
+  void answeredAt(within.calls.symlinkat(text, within.descriptor, name), 'symlink', name, within)
 
 /** Makes a symbolic link. @returns false if the name is taken. */
 export const makeLink = (text: string, name: string, within: Directory): boolean =>
-  answered(within.calls.symlinkat(text, within.descriptor, name), 'symlink', pathOf(name, within), EEXIST) >= 0
+  answeredAt(within.calls.symlinkat(text, within.descriptor, name), 'symlink', name, within, EEXIST) >= 0
 
 /** Makes a second name, of a link as of a file. @returns false if the name is taken, or there is nothing to name. */
 export const makeHardLink = (existing: string, name: string, within: Directory, into: Directory): boolean =>
-  answered(
+  answeredAt(
     within.calls.linkat(within.descriptor, existing, into.descriptor, name),
     'link',
-    pathOf(existing, within),
+    existing,
+    within,
     EEXIST,
     ENOENT,
     ENOTDIR,
@@ -130,7 +142,7 @@ export const makeHardLink = (existing: string, name: string, within: Directory, 
 export function linkAt(name: string, within: Directory): { readonly text: string } | 'absent' | 'no link' {
   const text = within.calls.readlinkat(within.descriptor, name)
   if (typeof text === 'string') return { text }
-  return answered(text, 'readlink', pathOf(name, within), ENOENT, ENOTDIR, EINVAL) === -EINVAL ? 'no link' : 'absent'
+  return answeredAt(text, 'readlink', name, within, ENOENT, ENOTDIR, EINVAL) === -EINVAL ? 'no link' : 'absent'
 }
 
 /** @returns a link's text, or undefined if there is no link. */
@@ -146,7 +158,7 @@ export const missing = (path: string): Error => systemError(-ENOENT, 'readlink',
 export function lookAtName(name: string, within: Directory): Status | undefined {
   const status = within.calls.fstatat(within.descriptor, name, AT_SYMLINK_NOFOLLOW)
   if (typeof status !== 'number') return status
-  answered(status, 'lstat', pathOf(name, within), ENOENT, ENOTDIR)
+  answeredAt(status, 'lstat', name, within, ENOENT, ENOTDIR)
   return undefined
 }
 
@@ -154,7 +166,7 @@ export function lookAtName(name: string, within: Directory): Status | undefined 
 export function kindAt(name: string, within: Directory): 'absent' | 'directory' | 'other' {
   const status = within.calls.fstatat(within.descriptor, name, 0)
   if (typeof status !== 'number') return status.kind === 'directory' ? 'directory' : 'other'
-  answered(status, 'stat', pathOf(name, within), ENOENT, ENOTDIR)
+  answeredAt(status, 'stat', name, within, ENOENT, ENOTDIR)
   return 'absent'
 }
 

@@ -107,10 +107,10 @@ export function readMessage(bytes: Uint8Array): Asked | undefined {
 
 /** Whether the last byte says something: in version 1 it is the last of an owner that fills all its room. */
 export function needsLastByte(bytes: Uint8Array): boolean {
-  if (bytes.length < ownerAt) return false
-  const { version, command } = readHeader(bytes)
+  if (bytes[0] !== 1 || bytes.length < ownerAt) return false
+  const { command } = readHeader(bytes)
   const hasOwner = command === commands.create || command === commands.remove || command === commands.check
-  return version === 1 && hasOwner && view(bytes).getUint16(headerSize, littleEndian) === ownerRoom
+  return hasOwner && view(bytes).getUint16(headerSize, littleEndian) === ownerRoom
 }
 
 /** An answer. @param status 0, or a negated errno. @param version the answer to GetVersion. */

@@ -4,6 +4,7 @@ import { describe, it } from 'node:test'
 import { perform } from '../../../lib/events/perform.ts'
 import { lastReplies } from '../../../lib/serve/journal.ts'
 import { answerQueued, tryAgain } from '../../../lib/serve/round.ts'
+import { atFlags } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { openPipe } from '../../../lib/kernel/pipe.ts'
 import type { AskedMessage } from '../../support/memory/pipe.ts'
@@ -20,6 +21,8 @@ import {
   type Machine,
 } from '../../support/memory/serving.ts'
 import { message, statusOf, type Command, type Version } from '../../support/pipe/messages.ts'
+
+const { AT_FDCWD } = atFlags
 
 const ask = ({ kernel }: Machine, version: Version, command: Command, owner?: string): AskedMessage =>
   kernel.ask(message(version, command, owner === undefined ? {} : { owner: Buffer.from(owner) }))
@@ -40,6 +43,14 @@ function starts(machine: Machine): string[] {
     )
     .sort()
 }
+
+/** The newest instance's directory. */
+const instancePath = ({ files }: Machine): string | undefined =>
+  [...files.tree(stateDirectory).keys()]
+    .filter((path) => /^v4clients\/[0-9]+$/.test(path))
+    .sort()
+    .map((path) => `${stateDirectory}/${path}`)
+    .at(-1)
 
 const statusIn = ({ answer }: AskedMessage): number | undefined => (answer === undefined ? undefined : statusOf(answer))
 const long = (letter: string): string => letter.repeat(1024)
@@ -227,6 +238,71 @@ it('a create that failed is not tried again in the instance of a later upcall: i
   assert.deepEqual(server.unfinished.all(), [])
   die(machine)
   assert.deepEqual(starts(machine), [])
+})
+
+describe("an instance's directory, which stays open from one round to the next", () => {
+  it('is not believed: what another process has put in its place has the next record', () => {
+    const machine = newMachine()
+    starts(machine)
+    const { server, held } = live(machine)
+    assert.ok(held !== 'gone')
+    const creates = [ask(machine, 1, 'create', 'ann')]
+    answerQueued(server, held.pipe, held.journal)
+    const [path = '', aside] = [instancePath(machine), `${stateDirectory}/aside`]
+    const { calls } = machine.files
+    assert.equal(calls.renameat(AT_FDCWD, path, AT_FDCWD, aside), 0)
+    assert.equal(calls.mkdirat(AT_FDCWD, path, 0o700), 0)
+    creates.push(ask(machine, 1, 'create', 'bob'))
+    answerQueued(server, held.pipe, held.journal)
+    assert.deepEqual(creates.map(statusIn), [0, 0])
+    assert.deepEqual(
+      [path, aside].map((directory) => [...machine.files.tree(directory).keys()].filter((name) => name !== '')),
+      [['bob'], ['ann']],
+    )
+  })
+
+  it('is refused as soon as others may write to it', () => {
+    const machine = newMachine()
+    starts(machine)
+    let mode = 0o700
+    const { server, held } = live(machine, (calls) => ({
+      fstatat: (directory, name, flags) => {
+        const status = calls.fstatat(directory, name, flags)
+        return typeof status === 'object' && /^[0-9]+$/.test(name) ? { ...status, mode } : status
+      },
+    }))
+    assert.ok(held !== 'gone')
+    const creates = [ask(machine, 1, 'create', 'ann')]
+    answerQueued(server, held.pipe, held.journal)
+    mode = 0o770
+    creates.push(ask(machine, 1, 'create', 'bob'))
+    answerQueued(server, held.pipe, held.journal)
+    assert.deepEqual(creates.map(statusIn), [0, -121])
+  })
+
+  it('is closed with the pipe, so that its disk can be unmounted', () => {
+    const machine = newMachine()
+    starts(machine)
+    const open = new Map<number, string>()
+    const { server, held } = live(machine, (calls) => ({
+      openat: (directory, name, flags, mode) => {
+        const descriptor = calls.openat(directory, name, flags, mode)
+        if (descriptor >= 0) open.set(descriptor, name)
+        return descriptor
+      },
+      close: (descriptor) => {
+        open.delete(descriptor)
+        return calls.close(descriptor)
+      },
+    }))
+    assert.ok(held !== 'gone')
+    ask(machine, 1, 'create', 'ann')
+    answerQueued(server, held.pipe, held.journal)
+    const isOfState = (name: string): boolean => name.startsWith(stateDirectory) || /^[0-9]+$/.test(name)
+    assert.deepEqual([...open.values()].filter(isOfState), [instancePath(machine)?.split('/').at(-1)])
+    server.pipeGone()
+    assert.deepEqual([...open.values()].filter(isOfState), [])
+  })
 })
 
 it('in version 0 an end of grace tells a time, which is taken for no owner', () => {
