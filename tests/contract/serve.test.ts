@@ -402,6 +402,113 @@ describe('serve', () => {
       assert.equal(await daemon.ended, 0)
     }))
 
+  it('with --until-gone goes on with the pipe of version 0 that follows when its list took too long, and ends with that one', () =>
+    at(async ({ end, serve, machine }) => {
+      const daemon = await serve()
+      const first = await started(end)
+      // The time of one name in 64 is taken.
+      await allDone(first.send('create', ...Array.from({ length: 200 }, (_, at) => client(`client ${at}`))))
+      await first.stop()
+      assert.equal(await daemon.stop(), 0)
+      const slowly = ['-e', 'trace=write', '-e', 'inject=write:delay_enter=50000', '-P', join(end.path, 'nfsd/cld')]
+      const strace = ['/usr/bin/strace', '-D', '-f', '-o', '/dev/null', ...slowly]
+      const starts = startNfsd(end)
+      const slow = running([...strace, ...serveWords(machine, end.path, ['--until-gone', '--ready-fd', '3'])])
+      try {
+        const second = await starts
+        assert.ok(second)
+        assert.equal(second.version, 0)
+        const ask = async (command: 'check' | 'graceDone', body: Body): Promise<number> =>
+          statusOf(await answerOf(end.ask(message(1, command, body))[0]))
+        assert.equal(await ask('check', client('client 7')), 0)
+        assert.ok((await ask('check', client('nobody'))) < 0)
+        assert.equal(await ask('graceDone', { bootTime: 1_700_000_000n }), 0)
+        await second.stop()
+        assert.equal(await slow.ended, 0, slow.said())
+      } finally {
+        await slow.kill()
+      }
+      await serve()
+      assert.deepEqual(named(await started(end)), ['client 7'])
+    }))
+
+  it('with --until-gone on a disk of its own for each of its two directories, and killed in between, renames and links nothing across them', () =>
+    onSmallDisk(async ({ end, serve, machine }, disk) => {
+      const run = join(machine.dir, 'run')
+      mkdirSync(run, { recursive: true })
+      execFileSync('mount', ['-t', 'tmpfs', '-o', 'mode=755', 'run', run])
+      const log = join(machine.dir, 'strace')
+      const moves = 'trace=rename,renameat,renameat2,link,linkat'
+      const strace = ['/usr/bin/strace', '-D', '-f', '-o', log, '-A', '-e', moves]
+      const traced = (): Serve =>
+        running([...strace, ...serveWords(machine, end.path, ['--until-gone', '--ready-fd', '3'])])
+      const daemons: Serve[] = []
+      try {
+        const starts = startNfsd(end)
+        daemons.push(traced())
+        const nfsd = await starts
+        assert.ok(nfsd)
+        await allDone(nfsd.send('create', client('ann'), client('bob')))
+        disk.fill()
+        assert.notEqual(await nfsd.tell('create', client('cal')), 0)
+        assert.equal(await nfsd.tell('remove', client('bob')), 0)
+        disk.empty()
+        await daemons[0]?.kill()
+        daemons.push(traced())
+        await eventually(() => /create, which had failed, is done/.test(daemons[1]?.said() ?? ''))
+        await nfsd.stop()
+        assert.equal(await daemons[1]?.ended, 0)
+        await serve()
+        const next = await started(end)
+        assert.deepEqual(named(next), ['ann', 'cal'])
+        await next.stop()
+        const made = readFileSync(log, 'latin1')
+        assert.match(made, /rename/)
+        assert.doesNotMatch(made, /EXDEV/)
+      } finally {
+        for (const daemon of daemons) await daemon.kill()
+        execFileSync('umount', ['--lazy', run])
+      }
+    }))
+
+  it('answers more messages at once than it has files for, in several rounds', () =>
+    at(async ({ end, serve }) => {
+      await serve()
+      const nfsd = await started(end)
+      await allDone(nfsd.send('create', ...Array.from({ length: 1100 }, (_, at) => client(`client ${at}`))))
+      assert.equal((await namedAfterRestart(end, nfsd)).length, 1100)
+    }))
+
+  for (const descriptors of [80, 24])
+    it(`that may open ${descriptors} files answers sixteen messages at once, also when it is killed and comes again`, () =>
+      at(async ({ end, machine }) => {
+        const few = (): Serve =>
+          running(serveWords(machine, end.path, ['--ready-fd', '3']), {}, [
+            ...apart,
+            '/usr/bin/prlimit',
+            `--nofile=${descriptors}`,
+          ])
+        const daemon = few()
+        let next: Serve | undefined
+        try {
+          assert.ok(await daemon.ready, daemon.said())
+          const nfsd = await started(end)
+          const names = Array.from({ length: 16 }, (_, at) => `client ${at}`)
+          await allDone(nfsd.send('create', ...names.map(client)))
+          const threads = nfsd.send('remove', ...names.slice(4).map(client))
+          await daemon.kill()
+          next = few()
+          await allDone(threads)
+          await nfsd.stop()
+          const second = await started(end)
+          assert.deepEqual(named(second), names.slice(0, 4))
+          await second.stop()
+        } finally {
+          await daemon.kill()
+          await next?.kill()
+        }
+      }))
+
   it('refuses to run beside another one on the same state directory, and names it; the first goes on', () =>
     at(async ({ end, serve, machine }) => {
       await serve()
