@@ -262,6 +262,8 @@ int main(int count, char **words)
   static char *no_words[] = { "nfsd-userland-helper", NULL };
   word_count = count == 0 ? 1 : count;
   all_words = count == 0 ? no_words : words;
+  if (begin_memory)
+    begin_memory();
   if (image_state == image_wanted)
     begin_image();
   else if (!occupy_standard_descriptors())

@@ -45,6 +45,12 @@ extern const uint64_t image_addresses[];
 enum { image_none, image_wanted, image_made };
 extern const uint8_t image_state;
 
+/*
+ * Begins with malloc(3), and makes the image this process's. Before the image is used; whoever asks for memory before
+ * main has begun it. A sanitizer has a malloc(3) of its own, and no image.
+ */
+void begin_memory(void) __attribute__((weak));
+
 /* From now on, memory is taken from the image's room. What was taken before is no part of it. */
 void begin_image(void);
 

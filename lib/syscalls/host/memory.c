@@ -17,20 +17,21 @@
 /* More than an upcall takes. Pages that are not touched cost nothing. */
 static _Alignas(4096) char first[768 << 10];
 /* What every upcall touches of it, after the image. */
-static const size_t surely_touched = 48 << 10;
+static const size_t surely_touched = 32 << 10;
 /* What is asked of the kernel later, at a time. */
 static const size_t portion = 1 << 20;
 
 static bool is_begun;
 
 /*
- * Called with the first block that is asked for, which is before main.
- *
  * Has the kernel give the first pages at once, where it can (Linux 5.14): one call in the place of a hundred faults,
  * which take a tenth of a check's processor time. Where it can't, they are given when they are touched.
  */
-static void begin(void)
+void begin_memory(void)
 {
+  if (is_begun)
+    return;
+  is_begun = true;
 #ifdef MADV_POPULATE_WRITE
   madvise(&image, (size_t)(first + surely_touched - (char *)&image), MADV_POPULATE_WRITE);
 #endif
@@ -79,10 +80,7 @@ static struct header *take(size_t size, int *is_zero)
     errno = ENOMEM;
     return NULL;
   }
-  if (!is_begun) {
-    is_begun = true;
-    begin();
-  }
+  begin_memory();
   unsigned kind = kind_of(size, &room);
   struct header *block = image.free_blocks[kind];
   *is_zero = block == NULL;
