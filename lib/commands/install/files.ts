@@ -79,17 +79,41 @@ export const switches = {
   nfsdcld: '/etc/systemd/system/nfsdcld.service',
 } as const
 
+/** Where `install` puts files, beside the libraries and the switches. */
+const paths = {
+  helper: helperPath,
+  modprobe: `/etc/modprobe.d/${name}.conf`,
+  udevRule: `/etc/udev/rules.d/60-${name}.rules`,
+  tmpfiles: `/etc/tmpfiles.d/${name}.conf`,
+  dropIn: `/etc/systemd/system/nfs-server.service.d/${name}.conf`,
+  service: `/etc/systemd/system/${unit}`,
+  initScript: `/etc/init.d/${name}`,
+  openrcSettings: `/etc/conf.d/${name}`,
+  lsbSettings: `/etc/default/${name}`,
+  page8: `/usr/share/man/man8/${name}.8`,
+  page5: `/usr/share/man/man5/${name}.5`,
+  bashCompletion: `/usr/share/bash-completion/completions/${name}`,
+} as const
+
+const zshCompletionIn = (directory: string): string => `${directory}/_${name}`
+
+/** Every path at which any version of `install` puts a file, on any system. */
+export const isOurPath = (path: string): boolean =>
+  path.startsWith(`${libraryDirectory}/`)
+    ? /^[\w-]+(?:\.[\w-]+)*$/.test(path.slice(libraryDirectory.length + 1))
+    : [...Object.values(paths), ...Object.values(switches), ...zshDirectories.map(zshCompletionIn)].includes(path)
+
+/** A package leaves /etc to the admin. */
+const pathInPackage = (path: string): string => path.replace(/^\/etc\/(?=udev\/|systemd\/|tmpfiles\.d\/)/, '/usr/lib/')
+
 /** In the order in which they are put in place: the program before what names it. */
 export function filesOf(wanted: Wanted): Item[] {
   const { program, stateDirectory, texts, completion, init, zshDirectory, layout } = wanted
-  const [udev, systemd, tmpfiles] =
-    layout === 'admin'
-      ? ['/etc/udev', '/etc/systemd', '/etc/tmpfiles.d']
-      : ['/usr/lib/udev', '/usr/lib/systemd', '/usr/lib/tmpfiles.d']
-  const configuration = (path: string, text: string, mode = 0o644): Item => ({
-    path,
+  const placed = (path: string): string => (layout === 'admin' ? path : pathInPackage(path))
+  const configuration = (path: string, text: string): Item => ({
+    path: placed(path),
     kind: 'configuration',
-    mode,
+    mode: 0o644,
     content: { text },
   })
   const documentation = (path: string, text: string): Item => ({
@@ -100,33 +124,24 @@ export function filesOf(wanted: Wanted): Item[] {
   })
   return [
     ...programFiles(program),
-    configuration(`/etc/modprobe.d/${name}.conf`, texts.modprobe),
-    configuration(`${udev}/rules.d/60-${name}.rules`, texts.udevRule),
+    configuration(paths.modprobe, texts.modprobe),
+    configuration(paths.udevRule, texts.udevRule),
     ...(init === 'systemd'
       ? [
-          {
-            ...configuration(`${tmpfiles}/${name}.conf`, about(texts.tmpfiles, stateDirectory)),
-            ofThisMachine: true,
-          } as const,
-          {
-            ...configuration(
-              `${systemd}/system/nfs-server.service.d/${name}.conf`,
-              about(texts.dropIn, stateDirectory),
-            ),
-            ofThisMachine: true,
-          } as const,
-          ...service(wanted, `${systemd}/system/${unit}`),
+          { ...configuration(paths.tmpfiles, about(texts.tmpfiles, stateDirectory)), ofThisMachine: true } as const,
+          { ...configuration(paths.dropIn, about(texts.dropIn, stateDirectory)), ofThisMachine: true } as const,
+          ...service(wanted, placed(paths.service)),
         ]
       : []),
-    ...(init === 'openrc' ? initScript(wanted, texts.openrc, '/etc/conf.d') : []),
+    ...(init === 'openrc' ? initScript(wanted, texts.openrc, paths.openrcSettings) : []),
     // A Debian machine may have another init. Its script is of no use where nothing can hold a pipe.
     ...(init === 'lsb' || (layout === 'package' && canServe(program))
-      ? initScript(wanted, texts.lsb, '/etc/default')
+      ? initScript(wanted, texts.lsb, paths.lsbSettings)
       : []),
-    documentation(`/usr/share/man/man8/${name}.8`, texts.page8),
-    documentation(`/usr/share/man/man5/${name}.5`, texts.page5),
-    documentation(`/usr/share/bash-completion/completions/${name}`, completion('bash')),
-    documentation(`${zshDirectory}/_${name}`, completion('zsh')),
+    documentation(paths.page8, texts.page8),
+    documentation(paths.page5, texts.page5),
+    documentation(paths.bashCompletion, completion('bash')),
+    documentation(zshCompletionIn(zshDirectory), completion('zsh')),
   ]
 }
 
@@ -157,7 +172,7 @@ function service(
       : []),
     ...(tracker === 'helper' && packaged ? [link(path, '/dev/null')] : []),
     ...(serves && takesOver && layout === 'admin'
-      ? [link(switches.ours, packaged ? `/usr/lib/systemd/system/${unit}` : path)]
+      ? [link(switches.ours, packaged ? pathInPackage(paths.service) : path)]
       : []),
     ...(takesOver && layout === 'admin' ? [link(switches.nfsdcld, '/dev/null')] : []),
   ]
@@ -174,9 +189,9 @@ const sandboxFor = (stateDirectory: string, text: string): string =>
     : text
 
 const initScript = ({ texts, tracker, program }: Wanted, script: string, settings: string): Item[] => [
-  { path: `/etc/init.d/${name}`, kind: 'configuration', mode: 0o755, content: { text: script } },
+  { path: paths.initScript, kind: 'configuration', mode: 0o755, content: { text: script } },
   {
-    path: `${settings}/${name}`,
+    path: settings,
     kind: 'configuration',
     mode: 0o644,
     content: {
@@ -185,29 +200,6 @@ const initScript = ({ texts, tracker, program }: Wanted, script: string, setting
     ...(tracker === 'auto' ? {} : { ofThisMachine: true, asPackaged: { text: texts.initSettings } }),
   },
 ]
-
-/** Every path at which any version of `install` puts a file, on any system. */
-export function isOurPath(path: string): boolean {
-  if (path.startsWith(`${libraryDirectory}/`))
-    return /^[\w-]+(?:\.[\w-]+)*$/.test(path.slice(libraryDirectory.length + 1))
-  return [
-    helperPath,
-    `/etc/modprobe.d/${name}.conf`,
-    `/etc/udev/rules.d/60-${name}.rules`,
-    `/etc/tmpfiles.d/${name}.conf`,
-    `/etc/systemd/system/nfs-server.service.d/${name}.conf`,
-    `/etc/systemd/system/${unit}`,
-    switches.ours,
-    switches.nfsdcld,
-    `/etc/init.d/${name}`,
-    `/etc/conf.d/${name}`,
-    `/etc/default/${name}`,
-    `/usr/share/man/man8/${name}.8`,
-    `/usr/share/man/man5/${name}.5`,
-    `/usr/share/bash-completion/completions/${name}`,
-    ...zshDirectories.map((directory) => `${directory}/_${name}`),
-  ].includes(path)
-}
 
 function programFiles(program: Program): Item[] {
   const file = (path: string, content: Content, mode = 0o755): Item => ({ path, kind: 'program', mode, content })
