@@ -13,8 +13,7 @@ export const exitStatuses = {
   wrong: {
     status: 1,
     errno: undefined,
-    meaning:
-      '`doctor`, `verify`: something is wrong; `expire`: a client came back; `install`: the running system was not told',
+    meaning: '`doctor`, `verify`: a fault; `expire`: a client came back; `install`: the running system was not told',
   },
   mayNotReclaim: { status: 255, errno: 'EPERM', meaning: 'the client may not reclaim; no error' },
   otherInstance: { status: 140, errno: 'ESTALE', meaning: 'grace end of another server instance: nothing changed' },

@@ -6,6 +6,7 @@ import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { oneLine } from '../text.ts'
 import type { Sources } from './sources.ts'
 import { compile, toolchain, type Toolchain } from './toolchain.ts'
 
@@ -114,7 +115,10 @@ export async function engineObjects(wanted: Wanted, tools: Toolchain): Promise<O
   const files = await compiledOnce(kept, engineFiles, async (name, object) => {
     if (name === 'quickjs')
       progress(
-        `compiling the engine, QuickJS-ng ${sources.version}${architecture === undefined ? '' : `, for ${architecture}`}: half a minute, this once`,
+        oneLine`
+          compiling the engine, QuickJS-ng
+          ${sources.version}${architecture === undefined ? '' : `, for ${architecture}`}: half a minute, this once
+        `,
       )
     if (name === 'quickjs' && changed === undefined)
       progress(`QuickJS-ng ${sources.version} is not the one that this build knows: each process starts it anew`)

@@ -13,6 +13,7 @@
 import { copyFileSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { parseArgs } from 'node:util'
+import { oneLine } from '../text.ts'
 import { bundleForEngine, bundleForNode } from './bundles.ts'
 import { buildExecutable, type Executable } from './executable.ts'
 import { writeCopyright } from './licences.ts'
@@ -70,14 +71,19 @@ async function buildAll(): Promise<void> {
       '-Wl,--wrap=clock_gettime',
     ])
     say(
-      `${relative(root, executable)}: ${Math.round(statSync(executable).size / 1024)} KB, with QuickJS-ng ${sources.version}`,
+      oneLine`
+        ${relative(root, executable)}: ${Math.round(statSync(executable).size / 1024)} KB, with QuickJS-ng
+        ${sources.version}
+      `,
     )
   } catch (thrown) {
     // An old one would be taken for this one.
     for (const old of [executable, withOtherClock]) rmSync(old, { force: true })
     if (!(thrown instanceof Missing)) throw thrown
     say(
-      `no executable${values.arch === undefined ? '' : ` for ${architecture}`}, only the Node bundle: ${thrown.message}`,
+      oneLine`
+        no executable${values.arch === undefined ? '' : ` for ${architecture}`}, only the Node bundle: ${thrown.message}
+      `,
     )
     // Who asks for another architecture wants nothing else.
     if (values.arch !== undefined) process.exitCode = 1

@@ -11,6 +11,7 @@ import { build, transform } from 'esbuild'
 import { readFileSync } from 'node:fs'
 import ts from 'typescript'
 import { nodeCalls } from '../syscalls/node.ts'
+import { oneLine } from '../text.ts'
 import { forEngine, from } from './bundles.ts'
 import { beforehand, rehearse } from './rehearsal.ts'
 
@@ -257,7 +258,9 @@ ${text}
     for (const { name, begin, isShort } of uses) {
       const home = homeOf.get(name) ?? number
       if (home === number || home === 0) continue
-      asked += `${text.slice(at, begin)}${isShort ? `${name}: ` : ''}$piece(${home})[${givenBy[home]?.indexOf(name) ?? ''}]`
+      asked += oneLine`
+        ${text.slice(at, begin)}${isShort ? `${name}: ` : ''}$piece(${home})[${givenBy[home]?.indexOf(name) ?? ''}]
+      `
       at = begin + name.length
     }
     return asked + text.slice(at)

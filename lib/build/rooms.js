@@ -29,7 +29,7 @@ export const rooms = [
   {
     room: 'lib/events/',
     question:
-      'what happens, in which order, and why is it right at every point? One file for each event, with its safety argument',
+      'what happens, in which order, and why is it right at every point? One file for each event, with its argument',
     packages: [],
     apart: ['lib/settings/'],
   },

@@ -5,6 +5,7 @@
 import { execFileSync } from 'node:child_process'
 import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { oneLine } from '../text.ts'
 import { archiveOf } from './debian-archive.ts'
 
 const packageName = 'qjs-src'
@@ -55,7 +56,10 @@ function fetchPackage(into: string): void {
     const { stderr, message } = thrown as Error & { readonly stderr?: Buffer | string }
     const why = stderr?.toString().trim().split('\n').at(-1) ?? message
     throw new Missing(
-      `the engine's sources are missing: install Debian's package ${packageName}, or set QUICKJS_SOURCE=DIRECTORY (${why})`,
+      oneLine`
+        the engine's sources are missing: install Debian's package ${packageName}, or set QUICKJS_SOURCE=DIRECTORY
+        (${why})
+      `,
       { cause: thrown },
     )
   } finally {

@@ -9,7 +9,7 @@
  * Whether somebody else has had what such a client holds is known to nobody here: so a person is asked.
  */
 import { Failed } from '../failure.ts'
-import { quote } from '../text.ts'
+import { oneLine, quote } from '../text.ts'
 import type { Instance, Start } from '../rules/instance.ts'
 import * as disk from '../syscalls/files.ts'
 import { migrate } from '../store/migrate.ts'
@@ -26,7 +26,8 @@ import { underLock } from './shared/lock.ts'
 import { ownerSpelled, withHex } from './shared/owners.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
 import { instanceJson, ownerJson } from './shared/view.ts'
-import { newestEntryOf, survey, type Survey, type Where } from './shared/survey.ts'
+import { newestEntryOf } from './shared/recorded-clients.ts'
+import { survey, type Survey, type Where } from './shared/survey.ts'
 import { worldOf } from './shared/world.ts'
 import { newestOf } from './shared/forget.ts'
 
@@ -92,9 +93,9 @@ const question = (owners: readonly ClientOwner[], when: string): string =>
   [
     `These clients may reclaim ${when}:`,
     ...owners.map((owner) => `  ${quoteOwner(owner)}`),
-    'This is correct only if no other client has had their locks since, and none gets them before. Otherwise a client',
-    'reclaims a lock that another one had meanwhile, and data can be corrupted. If in doubt, answer no: a client that may',
-    'not reclaim learns that its locks are lost.',
+    'This is correct only if no other client has had their locks since, and none gets them before. Otherwise a',
+    'client reclaims a lock that another one had meanwhile, and data can be corrupted. If in doubt, answer no: a',
+    'client that may not reclaim learns that its locks are lost.',
     'Go on?',
   ].join('\n')
 
@@ -114,7 +115,9 @@ function assertCanAllow({ state, nfsd }: World, surveyed: Survey, owners: readon
     refuse(`${instance.file} can't be understood (${instance.why}), so nobody may reclaim until the next start`)
   if (untracked)
     refuse(
-      'a server instance ran that could not be recorded, or only in part, so after the next start no client may reclaim',
+      oneLine`
+        a server instance ran that could not be recorded, or only in part, so after the next start no client may reclaim
+      `,
     )
   if (instance.kind !== 'partial') return
   if (nfsd.grace() === 'over')
@@ -137,7 +140,10 @@ function allow(world: World, where: Where, owner: ClientOwner, when: string): 'a
       throw new Failed({
         kind: 'storage',
         atStart: false,
-        what: `${showOwner(owner)} is not allowed: by now it could only reclaim ${whenOf(surveyed.instance)}; run the command again`,
+        what: oneLine`
+          ${showOwner(owner)} is not allowed: by now it could only reclaim ${whenOf(surveyed.instance)}; run the command
+          again
+        `,
       })
     if (newestOf(surveyed, owner) !== undefined) return 'there already'
     const recorded = lookAt(world.state)

@@ -52,10 +52,9 @@ export const expireCommand = command(
     const legacy = new Map(owners.map((owner) => [escapeOwner(owner), legacyRecordsOf(surveyed, owner)]))
     const cameBack = new Set<string>()
     if (!dryRun) {
-      await consent(
-        `These clients will no longer be able to reclaim, now or after the next start:\n${owners.map((owner) => `  ${quoteOwner(owner)}\n`).join('')}Go on?`,
-        yes,
-      )
+      const listed = owners.map((owner) => `  ${quoteOwner(owner)}`)
+      const question = 'These clients will no longer be able to reclaim, now or after the next start:'
+      await consent([question, ...listed, 'Go on?'].join('\n'), yes)
       for (const owner of forgetAll(worldOf(settings), settings, asked, progress('expiring clients', owners.length)))
         cameBack.add(escapeOwner(owner))
     }
@@ -81,14 +80,16 @@ export const expireCommand = command(
         continue
       }
       print(`${dryRun ? 'would expire' : 'expired'} ${quoteOwner(owner)}\n`)
+      const removed = dryRun ? 'Would also remove' : 'Also removed'
       for (const path of legacy.get(name) ?? [])
-        print(
-          `  ${dryRun ? 'Would also remove' : 'Also removed'} what the kernel's own tracker had of it: ${escaped(path)}\n`,
-        )
+        print(`  ${removed} what the kernel's own tracker had of it: ${escaped(path)}\n`)
       const number = alive.get(name)
       if (number !== undefined)
         print(
-          `  The kernel still has this client, with its locks. To expire it there as well: echo expire > ${settings.nfsdDirectory}/clients/${number}/ctl\n`,
+          [
+            '  The kernel still has this client, with its locks. To expire it there as well:',
+            `  echo expire > ${settings.nfsdDirectory}/clients/${number}/ctl\n`,
+          ].join('\n'),
         )
     }
     return cameBack.size === 0 ? 0 : 1

@@ -3,7 +3,7 @@ import { quoteOwner } from '../upcall/owner.ts'
 import { command } from './shared/command.ts'
 import { legacyClients } from './shared/legacy.ts'
 import { print, printJson, say } from './shared/print.ts'
-import { mayReclaim, walk, type Client } from './shared/survey.ts'
+import { mayReclaim, walk, type Client } from './shared/recorded-clients.ts'
 import { isoTime, tableLines } from './shared/table.ts'
 import { clientJson, each, instanceJson, needs, untracked, versionOf, wordFor } from './shared/view.ts'
 
@@ -55,7 +55,12 @@ export const listCommand = command(
     }
     if (legacy.length > 0)
       print(
-        `${lines > 0 ? '\n' : ''}Clients of the kernel's own tracker, which may reclaim; only the MD5 of their owner is known:\n${legacy.map((name) => `${name}\n`).join('')}`,
+        [
+          ...(lines > 0 ? [''] : []),
+          "Clients of the kernel's own tracker, which may reclaim; only the MD5 of their owner is known:",
+          ...legacy,
+          '',
+        ].join('\n'),
       )
     if (lines === 0 && legacy.length === 0 && process.stdout.isTTY) print('no such record\n')
     return 0

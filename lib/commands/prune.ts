@@ -6,7 +6,7 @@
  * drops whoever did not reclaim in it.
  */
 import { Failed } from '../failure.ts'
-import { counted } from '../text.ts'
+import { counted, oneLine } from '../text.ts'
 import { lookAt } from '../store/state-directory.ts'
 import { endGraceEarly } from '../events/grace-end.ts'
 import { escapeOwner, quoteOwner } from '../upcall/owner.ts'
@@ -16,7 +16,7 @@ import { legacyClients } from './shared/legacy.ts'
 import { print, printJson, remark, textOfPath } from './shared/print.ts'
 import { progress } from './shared/progress.ts'
 import { clientJson, each, instanceJson, ownerJson, type Told } from './shared/view.ts'
-import { walk } from './shared/survey.ts'
+import { walk } from './shared/recorded-clients.ts'
 import { isoTime, tableLines } from './shared/table.ts'
 import { worldOf } from './shared/world.ts'
 import { forgetAll } from './shared/forget.ts'
@@ -83,7 +83,10 @@ export const pruneCommand = command(
     print(`${counted(count - notPruned.length, 'client')} ${dryRun ? 'would be pruned' : 'pruned'}\n`)
     if (legacy > 0)
       remark(
-        `${counted(legacy, 'client')} of the kernel's own tracker kept, because it knows only the MD5 of their owners: they count until grace ends\n`,
+        `${oneLine`
+          ${counted(legacy, 'client')} of the kernel's own tracker kept, because it knows only the MD5 of their owners:
+          they count until grace ends
+        `}\n`,
       )
     for (const { owner } of notPruned) print(`not pruned ${quoteOwner(owner)}: it came back meanwhile\n`)
     return 0

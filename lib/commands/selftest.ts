@@ -146,8 +146,9 @@ function describe(measured: Measured): string {
     `one by one        ${single.upcallsPerSecond} upcalls/s, ${single.medianMs} ms each`,
     `${parallel.ways} side by side    ${parallel.upcallsPerSecond} upcalls/s, 99 % within ${parallel.p99Ms} ms`,
     '',
-    `Within ${graceSeconds} s of grace this server can recover about ${recoverable.withSessions} clients with sessions (NFSv4.1 and later),`,
-    `or about ${recoverable.withoutSessions} without (NFSv4.0). The time of the kernel and the network is not included.`,
+    `Within ${graceSeconds} s of grace this server can recover about ${recoverable.withSessions} clients with sessions`,
+    `(NFSv4.1 and later), or about ${recoverable.withoutSessions} without (NFSv4.0). The time of the kernel and the`,
+    'network is not included.',
   ].join('\n')
 }
 

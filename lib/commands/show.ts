@@ -5,7 +5,8 @@ import { command } from './shared/command.ts'
 import { legacyRecordsOf } from './shared/legacy.ts'
 import { knownTo, ownerNamed, withHex } from './shared/owners.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
-import { mayReclaim, recordsOfOwner, survey, type Client, type Survey } from './shared/survey.ts'
+import { mayReclaim, recordsOfOwner, type Client } from './shared/recorded-clients.ts'
+import { survey, type Survey } from './shared/survey.ts'
 import { pairs } from './shared/table.ts'
 import { liveClients, type LiveClient } from './shared/live-clients.ts'
 import {
@@ -74,11 +75,7 @@ export const showCommand = command(
         ),
         ...records.map((record) => `\n${sayRecord(record, surveyed)}`),
         ...present.map((client) => `\n${sayLive(client)}`),
-        kernel === 'unknown'
-          ? '\nWhether the kernel has this client can not be seen: there is no clients directory in its nfsd file system.\n'
-          : present.length === 0
-            ? `\nThe kernel does not have this client at the moment${kernel.silent === 0 ? '' : `, or it is one of ${kernel.silent} of which it does not tell`}.\n`
-            : '',
+        ...(present.length === 0 ? [`\n${sayAbsent(kernel)}\n`] : []),
       ].join(''),
     )
     return 0
@@ -101,6 +98,13 @@ function whenDone(session: Client['session']): string {
   if (session === 'unknown')
     return 'the kernel did not tell, so it is taken for one that never says when it has reclaimed everything'
   return session ? 'it says when it has reclaimed everything' : 'it never says that it has reclaimed everything'
+}
+
+function sayAbsent(kernel: Awaited<ReturnType<typeof liveClients>>): string {
+  if (kernel === 'unknown')
+    return 'Whether the kernel has this client can not be seen: its nfsd file system has no clients directory.'
+  const perhaps = kernel.silent === 0 ? '' : `, or it is one of ${kernel.silent} that it does not describe`
+  return `The kernel does not have this client at the moment${perhaps}.`
 }
 
 const sayLive = (client: LiveClient): string =>

@@ -1,6 +1,6 @@
 /** `status`: the server instance, which clients have reclaimed, and what keeps grace open. */
 import fs from 'node:fs'
-import { counted, escaped } from '../text.ts'
+import { counted, escaped, oneLine } from '../text.ts'
 import type { Instance } from '../rules/instance.ts'
 import * as disk from '../syscalls/files.ts'
 import { markOf } from '../store/layout.ts'
@@ -8,7 +8,8 @@ import { quoteOwner } from '../upcall/owner.ts'
 import { command } from './shared/command.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
 import { legacyClients } from './shared/legacy.ts'
-import { mayReclaim, recordsOfOwner, walk, type Survey, type Walk } from './shared/survey.ts'
+import { mayReclaim, recordsOfOwner, walk, type Walk } from './shared/recorded-clients.ts'
+import type { Survey } from './shared/survey.ts'
 import { isoTime, pairs, table, toned } from './shared/table.ts'
 import { kept } from './shared/kept.ts'
 import { graceNow, holdersAmong, type Grace, type GraceHolder } from './shared/grace.ts'
@@ -207,7 +208,11 @@ function sayForgotten({ tracker, kernel }: Status, all: boolean): string {
   const old = kernel.live.clients.filter(({ minorVersion }) => minorVersion === 0)
   if (old.length === 0) return ''
   const lines = old.slice(0, all ? old.length : most).map(({ owner }) => quoteOwner(owner))
-  return `${toned()('strong', '\nLose their locks at the second restart from now\n')}NFSv4.0 clients that reclaim: through the pipe the kernel does not report it. Mount with NFSv4.1 or later.\n${capped(lines, old.length - lines.length, 'status --all')}`
+  return [
+    toned()('strong', '\nLose their locks at the second restart from now\n'),
+    'NFSv4.0 clients that reclaim: through the pipe the kernel does not report it. Mount with NFSv4.1 or later.\n',
+    capped(lines, old.length - lines.length, 'status --all'),
+  ].join('')
 }
 
 function saySince({ surveyed: { instance }, grace: { since, age, clockWasSet, ended } }: Status): string {
@@ -238,7 +243,10 @@ function sayGrace({ surveyed: { instance }, kernel, grace: { left } }: Status): 
       if (left === undefined) return `running${busy}`
       return left > 0
         ? `running; about ${Math.ceil(left)} s${length} left, longer if clients are still reclaiming then`
-        : `running, though its time${length} was over ${Math.floor(-left)} s ago: the kernel extends it while clients reclaim`
+        : oneLine`
+          running, though its time${length} was over ${Math.floor(-left)} s ago: the kernel extends it while clients
+          reclaim
+        `
   }
 }
 
@@ -246,7 +254,10 @@ function sayCounts(instance: Instance, count: Readonly<Record<Word, number>>, da
   const parts =
     instance.kind === 'partial'
       ? [
-          `${count.reclaimed + count.new + count.waiting} may reclaim: ${count.reclaimed} reclaimed, ${count.waiting} waiting, ${count.new} new`,
+          oneLine`
+            ${count.reclaimed + count.new + count.waiting} may reclaim: ${count.reclaimed} reclaimed, ${count.waiting}
+            waiting, ${count.new} new
+          `,
         ]
       : [`${count.recorded} may reclaim after the next start`]
   if (legacy > 0) parts.push(`${counted(legacy, 'client')} more recorded by the kernel's own tracker (list)`)

@@ -3,12 +3,14 @@
  * (shared/repair.ts).
  */
 import { Failed, report } from '../failure.ts'
-import { counted, escaped } from '../text.ts'
+import { counted, escaped, oneLine } from '../text.ts'
 import { command } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
 import { print, printJson, remark, textOfPath } from './shared/print.ts'
 import { each, instanceJson } from './shared/view.ts'
-import { everythingIn, survey, type Oddity, type Survey, type Where } from './shared/survey.ts'
+import { everythingIn } from './shared/oddities.ts'
+import type { Oddity } from './shared/recorded-clients.ts'
+import { survey, type Survey, type Where } from './shared/survey.ts'
 import { toned } from './shared/table.ts'
 import { repairAll } from './shared/repair.ts'
 
@@ -66,10 +68,8 @@ export const verifyCommand = command(
           finding,
         ),
       )
-    if (!('unusable' in readable(settings)))
-      print(
-        `${counted(count.records, 'record')} can be understood; ${count.wrong === 0 ? 'nothing is wrong' : `${counted(count.wrong, 'thing is', 'things are')} wrong`}\n`,
-      )
+    const wrong = count.wrong === 0 ? 'nothing is wrong' : `${counted(count.wrong, 'thing is', 'things are')} wrong`
+    if (!('unusable' in readable(settings))) print(`${counted(count.records, 'record')} can be understood; ${wrong}\n`)
     return count.wrong === 0 ? 0 : 1
   },
 )
@@ -84,7 +84,10 @@ async function mayMend(settings: Where & { readonly stateDirectory: string }, ye
   }
   if (mendable === 0) return false
   await consent(
-    `${counted(mendable, 'thing')} will be repaired; damaged entries are kept in ${escaped(settings.stateDirectory)}/v4clients/damaged. Go on?`,
+    oneLine`
+      ${counted(mendable, 'thing')} will be repaired; damaged entries are kept in
+      ${escaped(settings.stateDirectory)}/v4clients/damaged. Go on?
+    `,
     yes,
   )
   return true
@@ -108,7 +111,9 @@ function* findingsIn(where: Where, count: { records: number; wrong: number }): G
   const read = readable(where)
   if ('unusable' in read) {
     count.wrong++
-    const why = `${read.unusable}: nothing in it is trusted; make sure that no other user can write there, and check the records`
+    const why = oneLine`
+      ${read.unusable}: nothing in it is trusted; make sure that no other user can write there, and check the records
+    `
     yield { kind: 'unusable', path: where.stateDirectory, why }
     return
   }

@@ -90,7 +90,8 @@ export function recordLine(
   checksum: Checksum = crc32,
 ): string {
   const text = textOf(owner)
-  const core = `v${format},session=${letterOf(session)},recorded=${recorded}${principal === undefined ? '' : `,principal=${principal}`}`
+  const told = principal === undefined ? '' : `,principal=${principal}`
+  const core = `v${format},session=${letterOf(session)},recorded=${recorded}${told}`
   const line = `${core},check=${digits(checksum(text + core))}`
   // A byte of an owner takes three characters at most: a short owner is never a digest, and needs not be encoded to
   // know it.

@@ -221,7 +221,8 @@ function recordedBy(names: readonly DirectoryEntry[], clients: Directory, state:
   }
   if (found > format)
     throw storageFailure(
-      `${quote(state.clientsPath)} is in format ${found}, which a newer program wrote: this one reads formats up to ${format}`,
+      `${quote(state.clientsPath)} is in format ${found}, which a newer program wrote: ` +
+        `this one reads formats up to ${format}`,
     )
   starts.sort((a, b) => a - b)
   const seen = {

@@ -1,6 +1,6 @@
 /** `doctor`: checks everything that recovery depends on, and explains each fault with a command that repairs it. */
 import { Failed, failureFrom, report } from '../../failure.ts'
-import { counted } from '../../text.ts'
+import { counted, oneLine } from '../../text.ts'
 import { command } from '../shared/command.ts'
 import type { Context } from '../shared/context.ts'
 import { print, printJson } from '../shared/print.ts'
@@ -64,7 +64,10 @@ export const doctorCommand = command(
       .example('$0 doctor', 'why clients lose their locks')
       .example('$0 doctor --json', 'for monitoring: exit status 1 if anything is wrong')
       .epilogue(
-        'Exit status: 0 if nothing is wrong, else 1. With --expect-recovery: 0 if every client will be able to reclaim, else 1.',
+        oneLine`
+          Exit status: 0 if nothing is wrong, else 1. With --expect-recovery: 0 if every client will be able to reclaim,
+          else 1.
+        `,
       ),
   async ({ json, 'expect-recovery': expecting }, settings) => {
     if (process.geteuid?.() !== 0)

@@ -11,10 +11,11 @@ import { legacyRecordsOf } from '../shared/legacy.ts'
 import type { LiveClient } from '../shared/live-clients.ts'
 import { readEachInTime } from '../shared/in-time.ts'
 import { print, printJson } from '../shared/print.ts'
-import { newestEntryOf, survey, type Survey } from '../shared/survey.ts'
+import { newestEntryOf } from '../shared/recorded-clients.ts'
+import { survey, type Survey } from '../shared/survey.ts'
 import { forgetsVersion40, sayTracker, strangersAt, trackerOf, type Tracker } from '../shared/tracker.ts'
 import { ownerJson, untracked } from '../shared/view.ts'
-import { counted } from '../../text.ts'
+import { counted, oneLine } from '../../text.ts'
 
 interface Lost {
   readonly owner: ClientOwner
@@ -126,7 +127,10 @@ export function tellExpected({ nobody, will, willNot, onlyOnce }: Expected, json
       ...willNot.map(({ owner, because }) => `${quoteOwner(owner)} will not reclaim: ${because}`),
       ...onlyOnce.map(
         (owner) =>
-          `${quoteOwner(owner)} will reclaim after the next restart, but not after the one that follows: it uses NFSv4.0`,
+          oneLine`
+            ${quoteOwner(owner)} will reclaim after the next restart, but not after the one that follows: it uses
+            NFSv4.0
+          `,
       ),
       ...(nobody === undefined
         ? [`${counted(will, 'client')} will be able to reclaim after a restart, ${willNot.length} will not.`]

@@ -1,6 +1,6 @@
 /** Which trackers the kernel offers, which one it uses, and what may take its place. */
 import { constants, release } from 'node:os'
-import { quote } from '../../text.ts'
+import { oneLine, quote } from '../../text.ts'
 import { nfsdcldProcesses } from '../shared/processes.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
 import { saidOfTracker } from '../shared/kernel-log.ts'
@@ -19,7 +19,11 @@ export function support({ parameter, moduleLoaded, config, tracker }: Site): Sai
       ? good('this kernel calls no helper, and serve answers at its pipe')
       : wrong(
           what,
-          'Since Linux 6.8 the kernel calls a helper only if it was built with CONFIG_NFSD_LEGACY_CLIENT_TRACKING=y. Without it the kernel asks through a pipe, and if neither serve nor nfsdcld answers there, no client may reclaim.',
+          oneLine`
+            Since Linux 6.8 the kernel calls a helper only if it was built with CONFIG_NFSD_LEGACY_CLIENT_TRACKING=y.
+            Without it the kernel asks through a pipe, and if neither serve nor nfsdcld answers there, no client may
+            reclaim.
+          `,
           useServe,
         )
   if (parameter !== 'absent') return good('the kernel offers usermode client tracking')
@@ -27,7 +31,10 @@ export function support({ parameter, moduleLoaded, config, tracker }: Site): Sai
     return without("nfsd is loaded, and has no parameter 'cltrack_prog': this kernel has no usermode client tracking")
   if (config === undefined)
     return unknown(
-      "whether the kernel offers usermode client tracking is not known: nfsd is not loaded, and the kernel's configuration was not found",
+      oneLine`
+        whether the kernel offers usermode client tracking is not known: nfsd is not loaded, and the kernel's
+        configuration was not found
+      `,
       'When nfsd is loaded, its parameter shows it.',
       'modprobe nfsd',
     )
@@ -48,7 +55,9 @@ export function support({ parameter, moduleLoaded, config, tracker }: Site): Sai
       return olderThan(6, 8)
         ? good('the kernel offers usermode client tracking, as all did before Linux 6.8 (nfsd is not loaded)')
         : without(
-            'this kernel has no option CONFIG_NFSD_LEGACY_CLIENT_TRACKING: usermode client tracking was removed from it',
+            oneLine`
+              this kernel has no option CONFIG_NFSD_LEGACY_CLIENT_TRACKING: usermode client tracking was removed from it
+            `,
           )
   }
 }
@@ -70,7 +79,10 @@ export function staticHelper({ config }: Site): Said {
   const nothing = path === '' || path === 'absent'
   return wrong(
     nothing
-      ? 'the kernel runs no helper at all, and treats each as successful (CONFIG_STATIC_USERMODEHELPER with an empty path)'
+      ? oneLine`
+        the kernel runs no helper at all, and treats each as successful (CONFIG_STATIC_USERMODEHELPER with an empty
+        path)
+      `
       : `the kernel runs ${quote(path)} instead of every helper (CONFIG_STATIC_USERMODEHELPER)`,
     nothing
       ? "Every 'check' then means yes, so clients may reclaim that must not. Data will be corrupted."
@@ -90,8 +102,10 @@ export function daemon(site: Site): Said {
           'No client may reclaim, and none is recorded.',
           useServe,
         )
-  const why =
-    'The kernel tries nfsdcld first, and uses a helper only if nfsdcld does not answer. Recovery then works, but with the records of nfsdcld. Choose one of the two.'
+  const why = oneLine`
+    The kernel tries nfsdcld first, and uses a helper only if nfsdcld does not answer. Recovery then works, but with
+    the records of nfsdcld. Choose one of the two.
+  `
   if (processes.length > 0)
     return wrong(
       `nfsdcld is running (process ${processes.join(', ')})`,
@@ -142,7 +156,11 @@ export function tracker(site: Site): Said {
   if (said.includes('Using legacy'))
     return wrong(
       what,
-      "The kernel could not run the helper, or the helper's 'init' failed, and it fell back to its own tracker in /var/lib/nfs/v4recovery. It does not call this program until the next start. If the helper ran, its own line in the kernel's log says more.",
+      oneLine`
+        The kernel could not run the helper, or the helper's 'init' failed, and it fell back to its own tracker in
+        /var/lib/nfs/v4recovery. It does not call this program until the next start. If the helper ran, its own line in
+        the kernel's log says more.
+      `,
       restart,
     )
   const status = Number(/\((-?[0-9]+)\)/.exec(said)?.[1])
@@ -156,16 +174,29 @@ export function tracker(site: Site): Said {
 function decoded(status: number): string {
   switch (status) {
     case -110:
-      return '-110 is ETIMEDOUT: nfsdcld did not answer, and this kernel has no other tracker to fall back to (CONFIG_NFSD_LEGACY_CLIENT_TRACKING is off).'
+      return oneLine`
+        -110 is ETIMEDOUT: nfsdcld did not answer, and this kernel has no other tracker to fall back to
+        (CONFIG_NFSD_LEGACY_CLIENT_TRACKING is off).
+      `
     case -2:
-      return '-2 is ENOENT: the program that cltrack_prog names does not exist, and neither does /var/lib/nfs/v4recovery.'
+      return oneLine`
+        -2 is ENOENT: the program that cltrack_prog names does not exist, and neither does /var/lib/nfs/v4recovery.
+      `
     case -22:
-      return '-22 is EINVAL: this nfsd runs in a network namespace of its own (a container). The kernel calls helpers for the initial namespace only. In a container it asks only through the pipe: run serve or nfsdcld.'
+      return oneLine`
+        -22 is EINVAL: this nfsd runs in a network namespace of its own (a container). The kernel calls helpers for the
+        initial namespace only. In a container it asks only through the pipe: run serve or nfsdcld.
+      `
     case -13:
-      return '-13 is EACCES: the program that cltrack_prog names is not executable, or an empty name has switched it off.'
+      return oneLine`
+        -13 is EACCES: the program that cltrack_prog names is not executable, or an empty name has switched it off.
+      `
   }
   if (status > 255)
-    return `${status} is how the helper ended: ${(status & 127) === 0 ? `status ${status >> 8}` : `by signal ${status & 127}`}. Its own line in the log says why.`
+    return oneLine`
+      ${status} is how the helper ended:
+      ${(status & 127) === 0 ? `status ${status >> 8}` : `by signal ${status & 127}`}. Its own line in the log says why.
+    `
   const name = Object.entries(constants.errno).find(([, errno]) => errno === -status)?.[0]
   return name === undefined ? '' : `${status} is ${name}.`
 }
@@ -183,7 +214,10 @@ export function nfsdFiles({ settings: { nfsdDirectory }, kernel, moduleLoaded }:
     return unknown(`there is no ${nfsdDirectory}/v4_end_grace: nfsd is not loaded`, 'The NFS server provides it.')
   return doubtful(
     `there is no ${nfsdDirectory}/v4_end_grace`,
-    'Without it every grace period lasts its full time, and an end of grace that the kernel could not report stays unnoticed. nfsd-dir in nfs.conf sets the path.',
+    oneLine`
+      Without it every grace period lasts its full time, and an end of grace that the kernel could not report stays
+      unnoticed. nfsd-dir in nfs.conf sets the path.
+    `,
     `mount -t nfsd nfsd ${nfsdDirectory}`,
   )
 }

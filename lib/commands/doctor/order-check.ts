@@ -1,5 +1,5 @@
 /** Is the state directory mounted before the NFS server starts? Only a mount of its own can be late. */
-import { quote } from '../../text.ts'
+import { oneLine, quote } from '../../text.ts'
 import fs from 'node:fs'
 import * as disk from '../../syscalls/files.ts'
 import { good, unknown, wrong, type Said } from './finding.ts'
@@ -42,7 +42,10 @@ export function mountOrder({ settings: { calls, stateDirectory } }: Site): Said 
   return wrong(
     `${where}, and nothing makes the NFS server wait for it`,
     'If the server starts first, it finds an empty directory below the mount, and no client may reclaim.',
-    `mkdir -p ${dropIn.replace(/\/[^/]*$/, '')} && printf '[Unit]\\nRequiresMountsFor=%s\\n' ${shellWord(stateDirectory)} > ${dropIn} && systemctl daemon-reload`,
+    oneLine`
+      mkdir -p ${dropIn.replace(/\/[^/]*$/, '')} && printf '[Unit]\\nRequiresMountsFor=%s\\n'
+      ${shellWord(stateDirectory)} > ${dropIn} && systemctl daemon-reload
+    `,
   )
 }
 

@@ -4,7 +4,7 @@
  * who can write to a directory above it can rename `v4clients` away, and back again later.
  */
 import type { Stats } from 'node:fs'
-import { quote } from '../../text.ts'
+import { oneLine, quote } from '../../text.ts'
 import { directoriesOnTheWay } from '../shared/inside.ts'
 import { doubtful, good, wrong, type Said } from './finding.ts'
 import { shellWord, type Site } from './site.ts'
@@ -31,16 +31,19 @@ export function parentsAreOurs({ settings: { stateDirectory } }: Site): Said {
       `chmod g-w ${words(groups)}`,
     )
   const others = way.filter(({ stats }) => stats.uid !== 0)
+  const owned = others.map(({ path, stats }) => `${quote(path)} belongs to another user (${stats.uid})`)
   if (others.length > 0)
     return doubtful(
-      `${others.map(({ path, stats }) => `${quote(path)} belongs to another user (${stats.uid})`).join(', and ')}, on the path to the records`,
+      `${owned.join(', and ')}, on the path to the records`,
       `${can} Some distributions give /var/lib/nfs to statd, which needs it.`,
       "to be safe from that user, set state-dir in nfs.conf's section [nfsd-userland-helper] to a directory of root's",
     )
   return good('only root can replace the directories on the path to the records')
 }
 
-const can =
-  'Such a user can not forge or redirect records. But the user can remove them, so that clients lose their locks, or put older ones back.'
+const can = oneLine`
+  Such a user can not forge or redirect records. But the user can remove them, so that clients lose their locks, or
+  put older ones back.
+`
 const named = (paths: readonly string[]): string => paths.map(quote).join(' and ')
 const words = (paths: readonly string[]): string => paths.map(shellWord).join(' ')

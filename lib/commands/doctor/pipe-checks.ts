@@ -1,5 +1,5 @@
 /** The pipe: is it there, which process answers at it, and which clients does it forget (docs/kernels.md)? */
-import { counted, quote } from '../../text.ts'
+import { counted, oneLine, quote } from '../../text.ts'
 import { nfsdcldRuns } from '../shared/processes.ts'
 import { longList } from '../../upcall/message.ts'
 import { forgetsVersion40, sayHolders, sayTracker, strangersAt } from '../shared/tracker.ts'
@@ -38,7 +38,10 @@ export function pipe({ tracker, parameter, moduleLoaded }: Site): Said {
     case 'none':
       return wrong(
         'the NFS server runs without a tracker',
-        'No process held the pipe when the server started, so its clients are not recorded, and none may reclaim after its next start. Start serve before the server.',
+        oneLine`
+          No process held the pipe when the server started, so its clients are not recorded, and none may reclaim after
+          its next start. Start serve before the server.
+        `,
         installServe,
       )
     case 'helper':
@@ -74,20 +77,32 @@ export function pipeClients({ tracker, kernel }: Site): Said {
   if (serving !== undefined && serving.notRecorded.length > 0)
     return wrong(
       `the records of ${counted(serving.notRecorded.length, 'client')} can't be written`,
-      'The kernel asks only once, so serve keeps trying. Repair the state directory: until then these clients can not reclaim after a restart.',
+      oneLine`
+        The kernel asks only once, so serve keeps trying. Repair the state directory: until then these clients can not
+        reclaim after a restart.
+      `,
       'nfsd-userland-helper doctor --expect-recovery',
     )
   const old = kernel.live === 'unknown' ? [] : kernel.live.clients.filter(({ minorVersion }) => minorVersion === 0)
   const [first] = old
   if (first !== undefined && forgetsVersion40(tracker))
     return doubtful(
-      `${counted(old.length, 'NFSv4.0 client')} will lose locks at the second restart from now: ${showOwner(first.owner)}${old.length > 1 ? ` and ${old.length - 1} more` : ''}`,
-      'Through the pipe the kernel does not report that an NFSv4.0 client has reclaimed, so the client is not recorded again. This is so with nfsdcld too. Mount with NFSv4.1 or later.',
+      oneLine`
+        ${counted(old.length, 'NFSv4.0 client')} will lose locks at the second restart from now:
+        ${showOwner(first.owner)}${old.length > 1 ? ` and ${old.length - 1} more` : ''}
+      `,
+      oneLine`
+        Through the pipe the kernel does not report that an NFSv4.0 client has reclaimed, so the client is not recorded
+        again. This is so with nfsdcld too. Mount with NFSv4.1 or later.
+      `,
     )
   if ((serving?.named ?? 0) > longList)
     return doubtful(
       `the kernel was told ${serving?.named ?? 0} clients`,
-      `With more than ${longList} clients, newer kernels need seconds to minutes to read the list, and the server waits. Drop clients that are gone for good: nfsd-userland-helper prune.`,
+      oneLine`
+        With more than ${longList} clients, newer kernels need seconds to minutes to read the list, and the server
+        waits. Drop clients that are gone for good: nfsd-userland-helper prune.
+      `,
     )
   return good('all clients that came through the pipe are recorded')
 }

@@ -4,7 +4,7 @@ import { join } from 'node:path'
 import { removeSync } from 'fs-extra/esm'
 import packageJson from '../../../package.json' with { type: 'json' }
 import { errorCode } from '../../failure.ts'
-import { quote } from '../../text.ts'
+import { oneLine, quote } from '../../text.ts'
 import fs from 'node:fs'
 import type { Calls } from '../../syscalls/calls.ts'
 import { anywhere, tolerating } from '../../syscalls/files.ts'
@@ -42,7 +42,10 @@ export function parameterNames({ parameter, program, moduleLoaded, tracker }: Si
       spoiled[0] === '\n'
         ? 'cltrack_prog ends with a newline'
         : `cltrack_prog begins or ends with white space: ${quote(named)}`,
-      "The kernel treats it as part of the name, finds no such program, and silently uses its own tracker. The command 'echo' appends a newline; 'printf %s' does not.",
+      oneLine`
+        The kernel treats it as part of the name, finds no such program, and silently uses its own tracker. The command
+        'echo' appends a newline; 'printf %s' does not.
+      `,
       tellKernel(fs.existsSync(named.trim()) ? named.trim() : program),
     )
   if (named === '')
@@ -111,7 +114,10 @@ export async function programRuns({ parameter, program, tracker, settings: { cal
   if (help.status === 127 || help.status === 126)
     return wrong(
       `${quote(path)} does not run with an empty environment: ${quote((help.stderr.split('\n')[0] ?? '').trim())}`,
-      "The kernel passes no PATH, so '#!/usr/bin/env node' finds node only in /bin and /usr/bin. The executable needs no interpreter.",
+      oneLine`
+        The kernel passes no PATH, so '#!/usr/bin/env node' finds node only in /bin and /usr/bin. The executable needs
+        no interpreter.
+      `,
       told,
     )
   if (!isExecutable && !help.stdout.includes('nfsd-userland-helper [options] VERB'))

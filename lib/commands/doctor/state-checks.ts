@@ -1,7 +1,7 @@
 /** Are the records on storage that keeps them, is there room for more, and can they be understood? */
 import { dirname } from 'node:path'
 import { errorCode } from '../../failure.ts'
-import { counted, quote } from '../../text.ts'
+import { counted, oneLine, quote } from '../../text.ts'
 import fs from 'node:fs'
 import { sinceStart } from '../../settings/last-start.ts'
 import { nodePath } from '../shared/print.ts'
@@ -9,7 +9,7 @@ import * as disk from '../../syscalls/files.ts'
 import { hasLegacyRecords, legacyTopIn, usualTop } from '../../store/v4recovery.ts'
 import { ranUntracked } from '../../store/untracked.ts'
 import type { Context } from '../shared/context.ts'
-import type { Oddity } from '../shared/survey.ts'
+import type { Oddity } from '../shared/recorded-clients.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
 import { hasJournal, mountOf } from './mounts.ts'
 import { shellWord, type Site } from './site.ts'
@@ -21,7 +21,10 @@ export function configuration({ settings }: Site): Said {
   if (settings.complaints.length > 0)
     return wrong(
       `in the configuration: ${settings.complaints.join('; ')}`,
-      'The program ignores what it does not understand. If that line should name the state directory, upcalls use another directory than you expect.',
+      oneLine`
+        The program ignores what it does not understand. If that line should name the state directory, upcalls use
+        another directory than you expect.
+      `,
       '$EDITOR /etc/nfs.conf',
     )
   const { changed } = sinceStart(settings.calls, settings)
@@ -40,7 +43,10 @@ export function stateDirectoryIsOurs({ settings: { calls, stateDirectory: path }
     case 'absent':
       return wrong(
         `the state directory ${quote(path)} does not exist`,
-        "The next start of the NFS server creates it. If it should be on a disk of its own, that disk is not mounted. To use another directory, set state-dir in nfs.conf's section [nfsd-userland-helper].",
+        oneLine`
+          The next start of the NFS server creates it. If it should be on a disk of its own, that disk is not mounted.
+          To use another directory, set state-dir in nfs.conf's section [nfsd-userland-helper].
+        `,
         `mkdir -p -m 755 ${word}`,
       )
     case 'other':
@@ -53,7 +59,10 @@ export function stateDirectoryIsOurs({ settings: { calls, stateDirectory: path }
   if ('failed' in survey)
     return wrong(
       survey.failed,
-      "Any user who can write records decides who may reclaim. So 'v4clients' must belong to root alone, or nothing in it counts.",
+      oneLine`
+        Any user who can write records decides who may reclaim. So 'v4clients' must belong to root alone, or nothing in
+        it counts.
+      `,
       `chown root:root ${shellWord(`${path}/v4clients`)} && chmod 700 ${shellWord(`${path}/v4clients`)}`,
     )
   for (const directory of [path, survey.state.clientsPath])
@@ -62,7 +71,9 @@ export function stateDirectoryIsOurs({ settings: { calls, stateDirectory: path }
     } catch (thrown) {
       const readOnly = errorCode(thrown) === 'EROFS'
       return wrong(
-        `${quote(directory)} can't be written: ${readOnly ? 'its file system is read-only' : String(errorCode(thrown))}`,
+        oneLine`
+          ${quote(directory)} can't be written: ${readOnly ? 'its file system is read-only' : String(errorCode(thrown))}
+        `,
         'No client can be recorded, and no end of grace: after the next start clients could reclaim that must not.',
         readOnly
           ? `mount -o remount,rw ${shellWord(mountOf(path)?.point ?? path)}`
@@ -98,7 +109,10 @@ export function storage({ settings }: Site): Said {
   if (withoutJournal.includes(mount.type))
     return wrong(
       where,
-      'That file system has no journal. A power cut may lose records that were acknowledged, or bring back records of clients that are gone.',
+      oneLine`
+        That file system has no journal. A power cut may lose records that were acknowledged, or bring back records of
+        clients that are gone.
+      `,
       move,
     )
   if (mount.type === 'ext4' && hasJournal(mount) === false)
@@ -128,20 +142,23 @@ export function freeSpace({ settings, survey }: Site): Said {
   const known = 'failed' in survey ? 0 : survey.records
   const needed = Math.max(fewestClients, known)
   const free = bavail * bsize
-  const why =
-    'Known clients may reclaim without free space. But no new client can be recorded, and no new server instance can start.'
+  const why = oneLine`
+    Known clients may reclaim without free space. But no new client can be recorded, and no new server instance can
+    start.
+  `
   const mend = `du -xh ${shellWord(mountOf(nearest(settings))?.point ?? settings.stateDirectory)} | sort -h | tail`
   if (files > 0 && ffree < needed)
     return wrong(`${ffree} inodes are free where the records are kept; ${needed} new clients need as many`, why, mend)
-  if (free < bytesForAnInstance + needed * bytesPerRecord)
+  const neededBytes = bytesForAnInstance + needed * bytesPerRecord
+  const kib = (bytes: number): number => Math.floor(bytes / 1024)
+  if (free < neededBytes)
     return wrong(
-      `${Math.floor(free / 1024)} KiB are free where the records are kept; ${needed} new clients need ${Math.ceil((bytesForAnInstance + needed * bytesPerRecord) / 1024)}`,
+      `${kib(free)} KiB are free where the records are kept; ${needed} new clients need ${kib(neededBytes)}`,
       why,
       mend,
     )
-  return good(
-    `there is room for ${files > 0 ? Math.min(ffree, Math.floor(free / bytesPerRecord)) : Math.floor(free / bytesPerRecord)} more clients`,
-  )
+  const byBytes = Math.floor(free / bytesPerRecord)
+  return good(`there is room for ${files > 0 ? Math.min(ffree, byBytes) : byBytes} more clients`)
 }
 
 /** Nothing but records that can be understood. */
@@ -161,14 +178,20 @@ export function records({ survey }: Site): Said {
   if (damaged.count > 0)
     return wrong(
       `${counted(damaged.count, 'entry', 'entries')} can't be understood: ${examples(damaged)}`,
-      'Such entries let no client reclaim. Their clients lose their locks at the next start, unless they are recorded again before.',
+      oneLine`
+        Such entries let no client reclaim. Their clients lose their locks at the next start, unless they are recorded
+        again before.
+      `,
       'nfsd-userland-helper verify --repair',
     )
   const missing = of('missing')
   if (missing.count > 0)
     return wrong(
       `missing: ${examples(missing)}`,
-      'It was removed under the running server, and the records in it are lost. The next client that is recorded creates it again.',
+      oneLine`
+        It was removed under the running server, and the records in it are lost. The next client that is recorded
+        creates it again.
+      `,
       restart,
     )
   const strange = of('stray', 'open', 'leftover')
@@ -180,7 +203,10 @@ export function records({ survey }: Site): Said {
     )
   if (views.length > 0)
     return doubtful(
-      `${counted(views.length, 'file', 'files')} for people can't be understood: ${examples({ count: views.length, some: views })}`,
+      oneLine`
+        ${counted(views.length, 'file', 'files')} for people can't be understood:
+        ${examples({ count: views.length, some: views })}
+      `,
       'They decide nothing. They are written again at the next start and at the end of its grace.',
       'nfsd-userland-helper verify --repair',
     )
@@ -213,7 +239,11 @@ export function instance({ survey, kernel, settings: { calls, stateDirectory, ru
   if (ranUntracked({ anywhere: disk.anywhere(calls), runDirectory, path: stateDirectory }))
     return wrong(
       'not all that the NFS server did could be recorded',
-      'Its start, a client that left, or the end of its grace period could not be written. So locks may have been granted of which there is no record, and no client may reclaim after the next start. Repair the state directory first.',
+      oneLine`
+        Its start, a client that left, or the end of its grace period could not be written. So locks may have been
+        granted of which there is no record, and no client may reclaim after the next start. Repair the state directory
+        first.
+      `,
       restart,
     )
   if ('failed' in survey) return unknown('the server instance is not known', survey.failed)
@@ -229,19 +259,28 @@ export function instance({ survey, kernel, settings: { calls, stateDirectory, ru
       return kernel.runningSeconds === undefined
         ? doubtful(
             'no server instance has been recorded yet',
-            'The first start of the NFS server with this program records one. Clients can reclaim from the second start on.',
+            oneLine`
+              The first start of the NFS server with this program records one. Clients can reclaim from the second start
+              on.
+            `,
             restart,
           )
         : wrong(
             'the NFS server runs, but no server instance is recorded',
-            "The kernel did not call this program when its server started, or the records were removed since. Clients that are not recorded can't reclaim after the next start.",
+            oneLine`
+              The kernel did not call this program when its server started, or the records were removed since. Clients
+              that are not recorded can't reclaim after the next start.
+            `,
             restart,
           )
     case 'partial':
       return kernel.grace === 'over'
         ? wrong(
             `the kernel's grace is over, but instance ${current.start} is still in grace`,
-            'The upcall that ends grace failed, or was never made. The next upcall ends it. If the server restarts before that, clients could reclaim that must not.',
+            oneLine`
+              The upcall that ends grace failed, or was never made. The next upcall ends it. If the server restarts
+              before that, clients could reclaim that must not.
+            `,
             'nfsd-userland-helper grace_done',
           )
         : good(`server instance ${current.start} is in grace`)
@@ -265,7 +304,10 @@ export function leftovers({ settings: { calls, stateDirectory }, survey }: Site)
   if (kind === 'none')
     return doubtful(
       what,
-      'This is correct when you change from it to this program: they may reclaim after the next start, and the rest is removed then.',
+      oneLine`
+        This is correct when you change from it to this program: they may reclaim after the next start, and the rest is
+        removed then.
+      `,
     )
   return wrong(
     what,

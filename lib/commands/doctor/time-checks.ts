@@ -1,4 +1,5 @@
 /** Grace, lease and the clock. */
+import { oneLine } from '../../text.ts'
 import { isoTime } from '../shared/table.ts'
 import { uptime } from '../shared/kernel.ts'
 import { sayDuration } from '../shared/view.ts'
@@ -33,8 +34,10 @@ const tooEarly = Date.UTC(2024, 0, 1) / 1000
 
 export function clock({ survey, kernel }: Site): Said {
   const now = Math.floor(Date.now() / 1000)
-  const harmless =
-    'Records do not depend on the clock, so no client loses locks. But displayed times are wrong, and Kerberos refuses clients.'
+  const harmless = oneLine`
+    Records do not depend on the clock, so no client loses locks. But displayed times are wrong, and Kerberos refuses
+    clients.
+  `
   const mend = 'timedatectl set-ntp true'
   if (now < tooEarly) return doubtful(`the clock says ${isoTime(now)}`, harmless, mend)
   if ('failed' in survey || !('start' in survey.instance)) return good(`the clock says ${isoTime(now)}`)

@@ -111,8 +111,6 @@ function run(command: string, ...words: readonly string[]): Action {
     timeout: 60_000,
   })
   if (status === 0) return { what, outcome: 'done' }
-  return {
-    what,
-    outcome: `failed: ${error === undefined ? (stderr.trim().split('\n').at(-1) ?? '') : (errorCode(error) ?? error.message)}`,
-  }
+  const why = error === undefined ? (stderr.trim().split('\n').at(-1) ?? '') : (errorCode(error) ?? error.message)
+  return { what, outcome: `failed: ${why}` }
 }

@@ -33,10 +33,12 @@ function bash({ options, verbs, commands }: Vocabulary): string {
   const values = (list: readonly Option[], prefix: string): string[] =>
     list
       .filter((option) => option.takes !== undefined)
-      .map(
-        (option) =>
-          `    ${option.spellings.map((spelling) => `${prefix}${spelling}`).join(' | ')}) ${bashValue(option.takes)}; return ;;`,
-      )
+      .map(({ spellings, takes }) => {
+        const patterns = spellings.map((spelling) => `${prefix}${spelling}`)
+        return `    ${patterns.join(' | ')}) ${bashValue(takes)}; return ;;`
+      })
+  const ofCommand = (known: Word): string =>
+    `  ${known.name}) ${bashArguments(known, `${spellings(known.options)} ${spellings(options)}`)} ;;`
   return `# bash completion for ${program}(8), made from its tables of words.
 _nfsd_userland_helper() {
   local current=\${COMP_WORDS[COMP_CWORD]} previous=\${COMP_WORDS[COMP_CWORD - 1]} word= i
@@ -55,7 +57,7 @@ ${commands.flatMap((known) => values(known.options, `${known.name}:`)).join('\n'
   esac
   case $word in
   '') COMPREPLY=($(compgen -W '${spellings(options)} ${words.map(({ name }) => name).join(' ')}' -- "$current")) ;;
-${commands.map((known) => `  ${known.name}) ${bashArguments(known, `${spellings(known.options)} ${spellings(options)}`)} ;;`).join('\n')}
+${commands.map(ofCommand).join('\n')}
   esac
 }
 complete -F _nfsd_userland_helper ${program}
@@ -73,13 +75,18 @@ function bashValue(takes: Option['takes']): string {
 }
 
 function bashArguments({ takes }: Word, words: string): string {
-  const offered = `COMPREPLY=($(compgen -W '${words}${typeof takes === 'object' ? ` ${takes.join(' ')}` : ''}' -- "$current"))`
+  const all = typeof takes === 'object' ? [words, ...takes].join(' ') : words
+  const offered = `COMPREPLY=($(compgen -W '${all}' -- "$current"))`
   return takes === 'FILE' ? `if [[ $current == -* ]]; then ${offered}; else ${bashValue('FILE')}; fi` : offered
 }
 
 function zsh({ options, verbs, commands }: Vocabulary): string {
   const described = (words: readonly Word[]): string =>
     words.map(({ name, summary }) => `    ${single(`${name}:${summary}`)}`).join('\n')
+  const ofCommand = (known: Word): string => {
+    const specifications = [...known.options.flatMap(zshOption), ...zshArgument(known)].map((spec) => spec.trim())
+    return `    ${known.name}) _arguments -s -S $own ${specifications.join(' ')} ;;`
+  }
   return `#compdef ${program}
 # zsh completion for ${program}(8), made from its tables of words.
 _nfsd_userland_helper() {
@@ -102,13 +109,17 @@ ${options.flatMap(zshOption).join('\n')}
     ;;
   rest)
     case $words[1] in
-${commands.map((known) => `    ${known.name}) _arguments -s -S $own ${[...known.options.flatMap(zshOption), ...zshArgument(known)].map((spec) => spec.trim()).join(' ')} ;;`).join('\n')}
+${commands.map(ofCommand).join('\n')}
     esac
     ;;
   esac
 }
 # Autoloaded, this file is the function's body; sourced, it only defines it.
-if [[ $funcstack[1] == _${program} ]]; then _nfsd_userland_helper "$@"; else compdef _nfsd_userland_helper ${program}; fi
+if [[ $funcstack[1] == _${program} ]]; then
+  _nfsd_userland_helper "$@"
+else
+  compdef _nfsd_userland_helper ${program}
+fi
 `
 }
 

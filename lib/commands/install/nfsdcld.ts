@@ -4,7 +4,7 @@
  * the admin says that they need not be.
  */
 import { failureFrom, report } from '../../failure.ts'
-import { counted } from '../../text.ts'
+import { counted, oneLine } from '../../text.ts'
 import type { Calls } from '../../syscalls/calls.ts'
 import { readSource } from '../move/source.ts'
 import { existsBelow } from '../shared/inside.ts'
@@ -29,4 +29,7 @@ export function whatIsLost({ root, live }: Target, calls: Calls): string | undef
 
 /** What to say to an admin whose nfsdcld keeps its place. */
 export const howToTakeOver = (why: string): string =>
-  `nfsdcld keeps its place: ${why}. To take them over: systemctl stop nfs-server && nfsd-userland-helper install --import && systemctl start nfs-server. To leave them behind: nfsd-userland-helper install --no-import`
+  oneLine`
+    nfsdcld keeps its place: ${why}. To take them over: systemctl stop nfs-server && nfsd-userland-helper install
+    --import && systemctl start nfs-server. To leave them behind: nfsd-userland-helper install --no-import
+  `

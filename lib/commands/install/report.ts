@@ -43,7 +43,9 @@ export function say(report: Report, json: boolean): void {
     })
   else
     print(
-      `${lines(report).join('\n')}\n${examined === undefined ? '' : `\nWhat doctor finds now:\n\n${inWords(examined)}`}`,
+      [...lines(report), '', ...(examined === undefined ? [] : ['What doctor finds now:', '', inWords(examined)])].join(
+        '\n',
+      ),
     )
 }
 

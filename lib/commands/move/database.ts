@@ -7,7 +7,7 @@
  */
 import fs from 'node:fs'
 import { Failed } from '../../failure.ts'
-import { quote } from '../../text.ts'
+import { oneLine, quote } from '../../text.ts'
 import { tolerating } from '../../syscalls/files.ts'
 import type * as sqlite from './sqlite.ts'
 
@@ -89,9 +89,12 @@ function refuseJournals(path: string): void {
   const log = firstByte(`${path}-wal`)
   if ((journal ?? 0) === 0 && log === undefined) return
   const beside = log === undefined ? 'journal' : 'wal'
+  const pragma = beside === 'wal' ? 'wal_checkpoint(TRUNCATE)' : 'integrity_check'
   throw refused(
-    `${quote(path)} has an unfinished transaction beside it (-${beside}): stop its server; if nobody is writing, copy both files and let ` +
-      `SQLite finish it in the copy: sqlite3 COPY 'PRAGMA ${beside === 'wal' ? 'wal_checkpoint(TRUNCATE)' : 'integrity_check'}'`,
+    oneLine`
+      ${quote(path)} has an unfinished transaction beside it (-${beside}): stop its server; if nobody is writing, copy
+      both files and let SQLite finish it in the copy: sqlite3 COPY 'PRAGMA ${pragma}'
+    `,
   )
 }
 

@@ -5,7 +5,7 @@
 import { randomUUID } from 'node:crypto'
 import { dirname, join, resolve } from 'node:path'
 import { Failed } from '../../failure.ts'
-import { counted, quote } from '../../text.ts'
+import { counted, oneLine, quote } from '../../text.ts'
 import fs from 'node:fs'
 import * as disk from '../../syscalls/files.ts'
 import { legacyTopIn } from '../../store/v4recovery.ts'
@@ -58,7 +58,10 @@ export const exportCommand = command(
     if (threads > 0 && to !== 'json') say('nfsd is running: later changes will not be in the export. Stop it first')
     if (untracked)
       say(
-        'a server instance ran that could not be recorded, or only in part, so after the next start no client may reclaim: the export is empty',
+        oneLine`
+          a server instance ran that could not be recorded, or only in part, so after the next start no client may
+          reclaim: the export is empty
+        `,
       )
     let count = 0
     let principals = 0
@@ -95,7 +98,9 @@ export const exportCommand = command(
     }
     if (leftOut > 0)
       say(
-        `${counted(leftOut, 'client')} left out: an owner that begins with hash: would let another client reclaim there`,
+        oneLine`
+          ${counted(leftOut, 'client')} left out: an owner that begins with hash: would let another client reclaim there
+        `,
       )
     if (to === 'nfsdcltrack' && principals > 0)
       say(`${counted(principals, 'client')} written without the Kerberos principal, which nfsdcltrack can't keep`)

@@ -4,7 +4,7 @@ import type { Directory } from '../../syscalls/files.ts'
 import { makeStateDirectory } from '../../store/state-directory.ts'
 import { resolve } from 'node:path'
 import { Failed } from '../../failure.ts'
-import { counted, quote } from '../../text.ts'
+import { counted, oneLine, quote } from '../../text.ts'
 import type { Context } from '../shared/context.ts'
 import { command } from '../shared/command.ts'
 import { consent, withConsent } from '../shared/consent.ts'
@@ -93,7 +93,10 @@ export async function importFrom(
     })
   if (counted.blocked > 0)
     throw refused(
-      `nothing changed: ${counted.blocked} of these clients have a newer record here that can't be understood, so they could not reclaim; run verify --repair first`,
+      oneLine`
+        nothing changed: ${counted.blocked} of these clients have a newer record here that can't be understood, so they
+        could not reclaim; run verify --repair first
+      `,
     )
 
   const notes = found.notes()
@@ -131,7 +134,10 @@ function* missing(found: Found, room: Destination, shown: (done: number) => void
 
 const question = (found: Found, source: string, stateDirectory: string, count: number): string =>
   [
-    `${counted(count, 'client')} of ${nameOf(found.kind)} ${quote(source)} may reclaim their locks at the next start of the server`,
+    oneLine`
+      ${counted(count, 'client')} of ${nameOf(found.kind)} ${quote(source)} may reclaim their locks at the next start of
+      the server
+    `,
     `on ${quote(stateDirectory)}. This is correct only if`,
     ' * the server that recorded them has stopped, and no locks have been granted on its file systems since;',
     ' * this server exports those file systems only after that start, under the same server scope.',
@@ -167,11 +173,17 @@ export function describe({
 }: Imported): string {
   const would = dryRun ? 'would be ' : ''
   const lines = [
-    `${counted(imported, 'client')} ${would}imported from ${nameOf(source.kind)} ${quote(source.path)} into ${quote(stateDirectory)}, ${already} were there already`,
+    oneLine`
+      ${counted(imported, 'client')} ${would}imported from ${nameOf(source.kind)} ${quote(source.path)} into
+      ${quote(stateDirectory)}, ${already} were there already
+    `,
   ]
   if (matchOnly.clients > 0)
     lines.push(
-      `${matchOnly.imported} of ${matchOnly.clients} clients known only by MD5 ${would}placed: the first check of each records it`,
+      oneLine`
+        ${matchOnly.imported} of ${matchOnly.clients} clients known only by MD5 ${would}placed: the first check of each
+        records it
+      `,
     )
   if (dryRun) lines.push(...notes.map((note) => `note: ${note}`))
   if (!dryRun) lines.push('They may reclaim at the next start of the server.')

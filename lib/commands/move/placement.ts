@@ -19,7 +19,7 @@
  */
 import { join } from 'node:path'
 import fs from 'node:fs'
-import { quote } from '../../text.ts'
+import { oneLine, quote } from '../../text.ts'
 import { nextStart, reclaimableIn, type Start } from '../../rules/instance.ts'
 import { recordLine, recordName } from '../../rules/record.ts'
 import * as disk from '../../syscalls/files.ts'
@@ -39,7 +39,8 @@ import { ranUntracked } from '../../store/untracked.ts'
 import type { Context } from '../shared/context.ts'
 import { underLock } from '../shared/lock.ts'
 import { nfsdThreads } from '../shared/service.ts'
-import { newestEntryOf, survey } from '../shared/survey.ts'
+import { newestEntryOf } from '../shared/recorded-clients.ts'
+import { survey } from '../shared/survey.ts'
 import { refused } from './database.ts'
 import { factsOf, type Movable } from './movable.ts'
 
@@ -59,11 +60,17 @@ export function destinationAt(settings: Context): Destination {
   const threads = nfsdThreads(nfsdDirectory)
   if (threads > 0)
     throw refused(
-      `nothing changed: nfsd is running (${threads} threads), and may grant locks that conflict with those of these clients; stop it, import, start it`,
+      oneLine`
+        nothing changed: nfsd is running (${threads} threads), and may grant locks that conflict with those of these
+        clients; stop it, import, start it
+      `,
     )
   if (ranUntracked(state))
     throw refused(
-      'nothing changed: a server instance ran that could not be recorded, or only in part, so at the next start nobody may reclaim; import after the grace period of that start',
+      oneLine`
+        nothing changed: a server instance ran that could not be recorded, or only in part, so at the next start nobody
+        may reclaim; import after the grace period of that start
+      `,
     )
   if (disk.kindAt(path, state.anywhere) === 'absent') return { state, standing: () => 'missing' }
   const surveyed = survey(settings, state)
@@ -196,8 +203,10 @@ export function legacyDestination(path: string, nfsdDirectory: string): string {
   const top = told === '' ? usualTop : told
   if (top !== legacyTopIn(path))
     throw refused(
-      `clients known only by MD5 can't be imported: the kernel looks for them in ${quote(top)}, which is not beside the state directory, ` +
-        `in ${quote(legacyTopIn(path))}`,
+      oneLine`
+        clients known only by MD5 can't be imported: the kernel looks for them in ${quote(top)}, which is not beside the
+        state directory, in ${quote(legacyTopIn(path))}
+      `,
     )
   return top
 }

@@ -28,7 +28,9 @@ export function openWhole(path: string, descriptor: number): { readonly database
 function schemaOf(database: Source): Schema {
   const tables = new Map<string, Set<string>>()
   for (const { table, column } of database.rows(
-    `SELECT m.name AS "table", c.name AS "column" FROM sqlite_master AS m, pragma_table_info(m.name) AS c WHERE m.type = 'table'`,
+    `SELECT m.name AS "table", c.name AS "column"
+     FROM sqlite_master AS m, pragma_table_info(m.name) AS c
+     WHERE m.type = 'table'`,
   )) {
     const columns = tables.get(String(table)) ?? new Set()
     tables.set(String(table), columns.add(String(column)))

@@ -3,7 +3,7 @@ import { randomUUID } from 'node:crypto'
 import fs from 'node:fs'
 import { join } from 'node:path'
 import { Failed } from '../../failure.ts'
-import { counted, quote } from '../../text.ts'
+import { counted, oneLine, quote } from '../../text.ts'
 import type { Calls } from '../../syscalls/calls.ts'
 import { anywhere } from '../../syscalls/files.ts'
 import { legacyTopIn } from '../../store/v4recovery.ts'
@@ -109,13 +109,19 @@ function readStateDirectory(calls: Calls, path: string): Found {
     notes: () => [
       ...(damaged() > 0
         ? [
-            `${counted(damaged(), 'entry', 'entries')} that can't be understood, left out: they let no client reclaim there`,
+            oneLine`
+              ${counted(damaged(), 'entry', 'entries')} that can't be understood, left out: they let no client reclaim
+              there
+            `,
           ]
         : []),
       ...(instance.kind === 'none' ? ['no server instance is recorded there, so it lets no client reclaim'] : []),
       ...(legacy > 0
         ? [
-            `${counted(legacy, 'client')} of the kernel's own tracker are in ${quote(top)}: import that by itself, if they count`,
+            oneLine`
+              ${counted(legacy, 'client')} of the kernel's own tracker are in ${quote(top)}: import that by itself, if
+              they count
+            `,
           ]
         : []),
     ],
@@ -127,5 +133,8 @@ const bytesOfPath = (path: string): string => Buffer.from(path).toString('latin1
 
 const unknownKind = (path: string): Failed =>
   refused(
-    `${quote(path)} can't be imported: it is no database of nfsdcltrack or nfsdcld, no v4recovery or state directory, no export`,
+    oneLine`
+      ${quote(path)} can't be imported: it is no database of nfsdcltrack or nfsdcld, no v4recovery or state directory,
+      no export
+    `,
   )

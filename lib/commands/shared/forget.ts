@@ -22,7 +22,8 @@ import { removeLegacyRecord } from '../../store/v4recovery.ts'
 import { quote } from '../../text.ts'
 import { underLock } from './lock.ts'
 import { legacyTopsOf } from './legacy.ts'
-import { mayReclaim, recordsOfOwner, survey, type Survey, type Where } from './survey.ts'
+import { mayReclaim, recordsOfOwner } from './recorded-clients.ts'
+import { survey, type Survey, type Where } from './survey.ts'
 
 /** A client as a person was asked about it. */
 export interface Asked {

@@ -4,7 +4,7 @@
  */
 import { deflateRawSync, inflateRawSync } from 'node:zlib'
 import type { ClientOwner } from '../../upcall/owner.ts'
-import type { Client } from './survey.ts'
+import type { Client } from './recorded-clients.ts'
 import type { Told } from './view.ts'
 
 export interface Kept extends Iterable<Told> {

@@ -4,7 +4,8 @@
  */
 import { hasLegacyRecord, legacyNameOf, legacyRecordsIn, legacyTopIn, usualTop } from '../../store/v4recovery.ts'
 import type { ClientOwner } from '../../upcall/owner.ts'
-import { clientsIn, mayReclaim, type Survey } from './survey.ts'
+import { clientsIn, mayReclaim } from './recorded-clients.ts'
+import type { Survey } from './survey.ts'
 
 /** Where such clients are looked for: where a `remove` takes them out. */
 export const legacyTopsOf = ({ state }: Pick<Survey, 'state'>): readonly string[] => [

@@ -5,7 +5,8 @@
 import type { Argv } from 'yargs'
 import { Failed } from '../../failure.ts'
 import { legacyRecordsOf } from './legacy.ts'
-import { clientsIn, recordsOfOwner, type Survey } from './survey.ts'
+import { clientsIn, recordsOfOwner } from './recorded-clients.ts'
+import type { Survey } from './survey.ts'
 import {
   escapeOwner,
   ownerFromEscaped,

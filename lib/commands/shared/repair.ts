@@ -19,7 +19,9 @@ import { entryAt } from '../../store/records.ts'
 import { lockName, markOf } from '../../store/layout.ts'
 import { clientsOf, lookAt, markFormat, setAside, type StateDirectory } from '../../store/state-directory.ts'
 import { underLock } from './lock.ts'
-import { everythingIn, oddityAmongInstances, survey, type Oddity, type Survey, type Where } from './survey.ts'
+import { everythingIn, oddityAmongInstances } from './oddities.ts'
+import type { Oddity } from './recorded-clients.ts'
+import { survey, type Survey, type Where } from './survey.ts'
 
 /** So many things at a time: an upcall waits for the lock, and not for ever. */
 const batch = 100

@@ -8,7 +8,7 @@
  */
 import fs from 'node:fs'
 import { errorCode } from '../../failure.ts'
-import { escaped } from '../../text.ts'
+import { escaped, oneLine } from '../../text.ts'
 import { helperParameter } from '../../kernel/nfsd-module.ts'
 import { isMounted, pipeIn } from '../../settings/pipefs.ts'
 import { holderName, lifeOf } from '../../store/process.ts'
@@ -177,8 +177,12 @@ export function sayTracker(tracker: Tracker): string {
         return `the pipe ${tracker.pipe ?? ''}, but no visible process holds it: the server waits for an answer`
       const strangers = strangersAt(tracker)
       if (strangers.length > 0)
-        return `the pipe, held by ${sayHolders(holders)}: ${strangers.length < holders.length ? 'they split its messages' : 'it does not use these records'}`
-      return `the pipe, answered by serve (process ${serving?.process ?? '?'})${serving?.protocol === undefined ? '' : `, protocol ${serving.protocol}`}`
+        return oneLine`
+          the pipe, held by ${sayHolders(holders)}:
+          ${strangers.length < holders.length ? 'they split its messages' : 'it does not use these records'}
+        `
+      const protocol = serving?.protocol === undefined ? '' : `, protocol ${serving.protocol}`
+      return `the pipe, answered by serve (process ${serving?.process ?? '?'})${protocol}`
     }
     case 'helper':
       return 'the helper: the kernel calls it'

@@ -1,7 +1,9 @@
 /** A client and an instance in the words for people, and in those for programs (docs/json.md). Pure. */
+import { oneLine } from '../../text.ts'
 import type { Instance } from '../../rules/instance.ts'
 import { escapeOwner, type ClientOwner } from '../../upcall/owner.ts'
-import { mayReclaim, wasKnownBefore, type Client, type Survey } from './survey.ts'
+import { mayReclaim, wasKnownBefore, type Client } from './recorded-clients.ts'
+import type { Survey } from './survey.ts'
 import { isoTime } from './table.ts'
 import type { LiveClient } from './live-clients.ts'
 
@@ -91,7 +93,9 @@ export function sayInstance(instance: Instance): string {
     case 'none':
       return 'none recorded yet; clients recorded before the first start may reclaim after it'
     case 'damaged':
-      return `unknown, and no client may reclaim until the next start: ${instance.file} can't be understood, ${instance.why}`
+      return oneLine`
+        unknown, and no client may reclaim until the next start: ${instance.file} can't be understood, ${instance.why}
+      `
     default:
       return instance satisfies never
   }

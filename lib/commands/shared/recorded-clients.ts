@@ -1,0 +1,267 @@
+/**
+ * The clients that are recorded, and what each record means now.
+ *
+ * Read without the lock, beside upcalls: older instances first, and records move only towards newer ones, so a client
+ * that reclaims meanwhile may be seen twice and is never missed. Where few are seen, they are held and told once, in
+ * order; where there are many, each is told as it is read, and memory does not grow with them.
+ */
+import { Failed } from '../../failure.ts'
+import type { Start } from '../../rules/instance.ts'
+import { ownerIn, recordName } from '../../rules/record.ts'
+import { entryAt, isStaged, type Entry } from '../../store/records.ts'
+import { lookAt, type StateDirectory } from '../../store/state-directory.ts'
+import * as disk from '../../syscalls/files.ts'
+import type { Directory } from '../../syscalls/files.ts'
+import type { ClientOwner } from '../../upcall/owner.ts'
+import { survey, type Survey, type Where } from './survey.ts'
+
+/**
+ * What a record means now.
+ * current: in the current instance. In grace its client has reclaimed, or is new; after it, it may reclaim at the next
+ * start. waiting: in an older instance that still counts, so we are in grace. Its client may reclaim, and has not.
+ * void: nothing looks at it any more.
+ */
+export type Standing = 'current' | 'waiting' | 'void'
+
+export interface Client {
+  readonly kind: 'record'
+  readonly owner: ClientOwner
+  readonly session: boolean | 'unknown'
+  /** When the client was first recorded, in seconds of the wall clock at that time. */
+  readonly recorded: number
+  /**
+   * SHA-256 of the Kerberos principal that it must have to reclaim, 62 or 64 hex digits: its first 31 bytes, or all.
+   */
+  readonly principal: string | undefined
+  /** The instance in which it was last active. */
+  readonly in: Start
+  readonly standing: Standing
+  /** How many instances have started since, at least: those that nobody reclaimed in are not kept. */
+  readonly unseen: number
+  readonly path: string
+}
+
+/** What does not belong where it is, or says nothing that can be understood. */
+export interface Oddity {
+  /**
+   * damaged: can't be understood, and allows nothing. newer: a newer program wrote it. stray: not ours. open: others
+   * may write there. leftover: of a process that was killed, harmless. missing: should be there. set-aside: was
+   * damaged, and is kept as evidence.
+   */
+  readonly kind: 'damaged' | 'newer' | 'stray' | 'open' | 'leftover' | 'missing' | 'set-aside'
+  readonly path: string
+  readonly why: string
+  /** What it is called, and where. */
+  readonly name: string
+  readonly in: 'state directory' | 'v4clients' | Start
+}
+
+/** Whether a client may reclaim: now, if we are in grace, else at the next start. */
+export const mayReclaim = ({ standing }: Pick<Client, 'standing'>): boolean => standing !== 'void'
+
+/**
+ * Whether a client of the current instance was known before it: it has reclaimed. For people: it rests on the clock at
+ * that time, since a record does not say where it came from.
+ */
+export const wasKnownBefore = (client: Pick<Client, 'standing' | 'recorded' | 'in'>): boolean =>
+  client.standing === 'current' && client.recorded < client.in
+
+/** The newest instance first, and in it by owner. */
+const newestFirst = (a: Client, b: Client): number => b.in - a.in || Buffer.compare(a.owner, b.owner)
+
+/** So many clients are held in memory, to be told once and in order. */
+const few = 20_000
+
+export interface Walk {
+  readonly surveyed: Survey
+  /**
+   * Every client that is wanted. Read anew each time that it is gone through, unless there are few.
+   * @throws Failed, at its end, if a start or an end of grace came in between: then two truths are mixed.
+   */
+  readonly clients: Iterable<Client>
+  /** How many entries could not be understood when they were last gone through. */
+  readonly damaged: () => number
+}
+
+/** Goes through the clients. */
+export function walk(where: Where, wanted: (client: Client) => boolean = () => true): Walk {
+  for (let attempt = 1; ; attempt++) {
+    const surveyed = survey(where)
+    const held: Client[] = []
+    let damaged = 0
+    const all = function* (): Generator<Client> {
+      damaged = 0
+      for (const seen of recordsOf(surveyed))
+        if (seen.kind === 'damaged') damaged++
+        else if (seen.kind === 'record' && wanted(seen)) yield seen
+    }
+    for (const client of all()) {
+      held.push(client)
+      if (held.length === few)
+        return { surveyed, clients: { [Symbol.iterator]: () => ifUnchanged(all(), surveyed) }, damaged: () => damaged }
+    }
+    // Nobody starts a server three times in a row meanwhile.
+    if (attempt === 3 || isAsItWas(surveyed))
+      return { surveyed, clients: eachOnce(held).filter(wanted).sort(newestFirst), damaged: () => damaged }
+  }
+}
+
+const isAsItWas = ({ state, instance }: Survey): boolean =>
+  JSON.stringify(lookAt(state).instance) === JSON.stringify(instance)
+
+function* ifUnchanged(clients: Iterable<Client>, surveyed: Survey): Generator<Client> {
+  yield* clients
+  if (!isAsItWas(surveyed))
+    throw new Failed({
+      kind: 'storage',
+      atStart: false,
+      what: 'a server instance started, or its grace ended, while the records were read: read them again',
+    })
+}
+
+/** Who has moved on while we looked is seen twice: its newest entry decides, as it does for an upcall. */
+function eachOnce(clients: readonly Client[]): Client[] {
+  const newest = new Map<string, Client>()
+  const nameOf = ({ path }: Client): string => path.slice(path.lastIndexOf('/'))
+  for (const client of clients) if (mayReclaim(client)) newest.set(nameOf(client), client)
+  return clients.map((client) =>
+    mayReclaim(client) && newest.get(nameOf(client)) !== client ? { ...client, standing: 'void' } : client,
+  )
+}
+
+/** Every record that can be understood, the oldest instance first. */
+export function* clientsIn(surveyed: Survey): Generator<Client> {
+  for (const seen of recordsOf(surveyed)) if (seen.kind === 'record') yield seen
+}
+
+/** What is recorded of one client, the newest instance first. */
+export function recordsOfOwner(surveyed: Survey, owner: ClientOwner): Client[] {
+  const { state, starts, counting } = surveyed
+  const name = recordName(owner)
+  let decided = false
+  return [...starts].reverse().flatMap((start) => {
+    const directory = directoryOf(state, start)
+    const entry = 'path' in directory ? entryAt(directory, name) : ({ kind: 'nothing' } as const)
+    const counts = !decided && counting.includes(start)
+    if (counts && entry.kind !== 'nothing') decided = true
+    return entry.kind === 'record' ? [clientOf(surveyed, { start, name, entry, counts })] : []
+  })
+}
+
+/** How an owner's newest entry among the instances that count stands. */
+export function newestEntryOf(
+  { state, counting }: Pick<Survey, 'state' | 'counting'>,
+  owner: ClientOwner,
+): { readonly kind: Entry['kind']; readonly in: Start | undefined } {
+  const name = recordName(owner)
+  for (const start of counting) {
+    const directory = state.directoryOf(start)
+    const { kind } = directory === undefined ? { kind: 'nothing' as const } : entryAt(directory, name)
+    if (kind !== 'nothing') return { kind, in: start }
+  }
+  return { kind: 'nothing', in: undefined }
+}
+
+/** Every record, and what stands among them and is none, the oldest instance first. */
+export function* recordsOf(surveyed: Survey): Generator<Client | Oddity> {
+  const { state, instance, starts, counting } = surveyed
+  for (const start of starts) {
+    const directory = directoryOf(state, start)
+    if (!('path' in directory)) {
+      if (directory.why !== undefined)
+        yield { kind: 'open', path: state.pathOf(start), why: directory.why, name: String(start), in: 'v4clients' }
+      continue
+    }
+    const counts = counting.includes(start)
+    const unseen = unseenSince(surveyed, start)
+    const newer = counting.filter((later) => later > start).map((later) => namesOf(state, later))
+    for (const { name } of disk.entriesOf(directory)) {
+      const odd = { path: `${state.pathOf(start)}/${name}`, name, in: start }
+      if (isStaged(name)) {
+        yield { ...odd, kind: 'leftover', why: 'a record on its way' }
+        continue
+      }
+      const entry = entryAt(directory, name)
+      if (entry.kind === 'damaged') yield { ...odd, kind: 'damaged', why: 'no record that can be understood' }
+      else if (entry.kind === 'newer')
+        yield { ...odd, kind: 'newer', why: 'a newer program wrote it: it allows nothing here' }
+      else if (entry.kind === 'record')
+        yield clientOf(surveyed, { start, name, entry, counts: counts && !newer.some((has) => has(name)), unseen })
+    }
+  }
+  if ('start' in instance && !starts.includes(instance.start))
+    yield {
+      kind: 'missing',
+      path: state.pathOf(instance.start),
+      why: 'the directory of the current server instance',
+      name: String(instance.start),
+      in: 'v4clients',
+    }
+}
+
+/** An instance's directory, or why nothing in it is believed; undefined, if it is gone. */
+function directoryOf(state: StateDirectory, start: Start): Directory | { readonly why: string | undefined } {
+  try {
+    return state.directoryOf(start) ?? { why: undefined }
+  } catch (thrown) {
+    if (thrown instanceof Failed && thrown.failure.kind === 'storage')
+      return { why: `${thrown.failure.what}: look at what is in it` }
+    throw thrown
+  }
+}
+
+/**
+ * Whether an instance has a name. Of each of its names one bit of 16 MB is held, by a digest: what has no name's digest
+ * is not there, and what has is looked up. Looking up each took a third of `status` of a million clients in grace; a
+ * Set of digests, 40 MB.
+ */
+function namesOf(state: StateDirectory, start: Start): (name: string) => boolean {
+  const directory = directoryOf(state, start)
+  if (!('path' in directory)) return () => false
+  const bits = new Uint8Array(1 << 24)
+  for (const { name } of disk.entriesOf(directory)) {
+    const digest = digestOf(name)
+    bits[digest >>> 8] = (bits[digest >>> 8] ?? 0) | (1 << (digest & 7))
+  }
+  return (name) => {
+    const digest = digestOf(name)
+    return ((bits[digest >>> 8] ?? 0) & (1 << (digest & 7))) !== 0 && disk.lookAtName(name, directory) !== undefined
+  }
+}
+
+/** FNV-1a. Names that are made to have the same one cost a look each, and nothing else. */
+function digestOf(name: string): number {
+  let digest = 0x811c9dc5
+  for (let at = 0; at < name.length; at++) digest = Math.imul(digest ^ name.charCodeAt(at), 0x01000193)
+  return digest
+}
+
+/** How many instances have started since, and not after the current one. */
+const unseenSince = ({ instance, traces }: Survey, start: Start): number =>
+  traces.filter((later) => later > start && (!('start' in instance) || later <= instance.start)).length
+
+interface Seen {
+  readonly start: Start
+  readonly name: string
+  readonly entry: Entry & { kind: 'record' }
+  readonly counts: boolean
+  /** Where it has been counted already. */
+  readonly unseen?: number
+}
+
+function clientOf(surveyed: Survey, { start, name, entry, counts, unseen }: Seen): Client {
+  const { state, instance } = surveyed
+  const { facts } = entry
+  const current = 'start' in instance ? instance.start : undefined
+  return {
+    kind: 'record',
+    owner: ownerIn(entry),
+    session: facts.session,
+    recorded: facts.recorded,
+    principal: facts.principal,
+    in: start,
+    standing: !counts ? 'void' : start === current ? 'current' : 'waiting',
+    unseen: unseen ?? unseenSince(surveyed, start),
+    path: `${state.pathOf(start)}/${name}`,
+  }
+}
