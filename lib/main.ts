@@ -74,7 +74,8 @@ function upcall(calls: Calls, { given, rest }: Words, verb: Verb, environment: E
   } catch (thrown) {
     const failure = failureFrom(thrown)
     const isMarked =
-      leavesMark(event, failure) && leaveMark(calls, given, path, event, environment['NFSDCLTRACK_GRACE_START'], log)
+      leavesMark(event, failure) &&
+      leaveMark(calls, log, { given, path, event, kernelBootTime: environment['NFSDCLTRACK_GRACE_START'] })
     return log.failed(
       failure.kind === 'storage' ? { ...failure, atStart } : failure,
       verb,
@@ -103,20 +104,20 @@ const isHarmless = (event: Request['event']): boolean => event === 'create' || e
 const leavesMark = (event: Request['event'], { kind }: Failure): boolean =>
   event === 'start' ? kind !== 'bad-argument' : !isHarmless(event) && (kind === 'storage' || kind === 'out-of-time')
 
+interface FailedUpcall {
+  readonly given: Words['given']
+  /** Of the state directory. Where the configuration can't be read, nobody knows of which. */
+  readonly path: string | undefined
+  readonly event: Request['event']
+  readonly kernelBootTime: string | undefined
+}
+
 /**
  * A start, a remove or an end of grace has failed, wherever: the kernel goes on as if it had not, so the next start
  * must let nobody reclaim.
- * @param path of the state directory. Where the configuration can't be read, nobody knows of which.
  * @returns whether that is noted.
  */
-function leaveMark(
-  calls: Calls,
-  given: Words['given'],
-  path: string | undefined,
-  event: Request['event'],
-  kernelBootTime: string | undefined,
-  log: Log,
-): boolean {
+function leaveMark(calls: Calls, log: Log, { given, path, event, kernelBootTime }: FailedUpcall): boolean {
   try {
     const marked = { anywhere: anywhere(calls), runDirectory: runDirectoryFrom(calls, given), path }
     const unmarked =

@@ -21,7 +21,7 @@ export function writeCopyright(inputs: Iterable<string>): void {
 }
 
 /** The npm packages that files come from, by name. */
-export function packagesOf(inputs: Iterable<string>): string[] {
+function packagesOf(inputs: Iterable<string>): string[] {
   const names = new Set<string>()
   for (const path of inputs) {
     const name = /(?:^|\/)node_modules\/((?:@[^/]+\/)?[^/]+)\/(?!.*\/node_modules\/)/.exec(path)?.[1]

@@ -5,7 +5,7 @@ import { promisify } from 'node:util'
 import { Missing } from './sources.ts'
 
 /** Debian's names of architectures, and the names by which their compilers begin. */
-export const triplets: Readonly<Record<string, string>> = {
+const triplets: Readonly<Record<string, string>> = {
   amd64: 'x86_64-linux-gnu',
   arm64: 'aarch64-linux-gnu',
   armhf: 'arm-linux-gnueabihf',

@@ -20,7 +20,7 @@ import { recordClient, restoreDirectory } from '../events/create.ts'
 import { graceEndOwed } from '../events/perform.ts'
 import type { Settlement, World } from '../events/world.ts'
 import { escapeOwner, quoteOwner, showOwner, type ClientOwner } from '../upcall/owner.ts'
-import { command } from './shared/command.ts'
+import { command, jsonOption } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
 import { underLock } from './shared/lock.ts'
 import { ownerSpelled, withHex } from './shared/owners.ts'
@@ -42,7 +42,7 @@ export const allowCommand = command(
         demandOption: true,
         describe: 'the whole owner, as list and the log print it',
       })
-      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
+      .option('json', jsonOption)
       .example("$0 allow 'Linux NFSv4.1 ada'", 'asks first, and says when this is correct'),
   async ({ OWNER: words, hex, 'dry-run': dryRun, yes, json }, settings) => {
     process.umask(0o077)

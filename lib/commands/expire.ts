@@ -1,7 +1,7 @@
 /** `expire`: clients that are gone for good, by a person's word. */
 import { escaped } from '../text.ts'
 import { escapeOwner, quoteOwner, type ClientOwner } from '../upcall/owner.ts'
-import { command } from './shared/command.ts'
+import { command, jsonOption } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
 import { legacyRecordsOf } from './shared/legacy.ts'
 import { knownTo, ownerNamed, withHex } from './shared/owners.ts'
@@ -29,7 +29,7 @@ export const expireCommand = command(
         default: false,
         describe: 'with --yes, accept the beginning of an owner',
       })
-      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
+      .option('json', jsonOption)
       .example("$0 expire 'Linux NFSv4.1 ada'", 'asks first; spaces need no escape')
       .example('$0 expire --yes --hex 4c696e7578', 'in a script, as the kernel spells it in an upcall'),
   async ({ OWNER: words, hex, prefix, 'dry-run': dryRun, yes, json }, settings) => {

@@ -1,6 +1,6 @@
 /** `list`: every record, and what it means now. */
 import { quoteOwner } from '../upcall/owner.ts'
-import { command } from './shared/command.ts'
+import { command, jsonOption } from './shared/command.ts'
 import { legacyClients } from './shared/legacy.ts'
 import { print, printJson, say } from './shared/print.ts'
 import { mayReclaim, walk, type Client } from './shared/recorded-clients.ts'
@@ -15,7 +15,7 @@ export const listCommand = command(
       .option('reclaimable', { type: 'boolean', describe: 'only those that may reclaim, now or after the next start' })
       .option('current', { type: 'boolean', describe: 'only those of the current server instance' })
       .option('waiting', { type: 'boolean', describe: 'only those that may reclaim, and have not yet' })
-      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
+      .option('json', jsonOption)
       .conflicts({ reclaimable: ['current', 'waiting'], current: 'waiting' })
       .example('$0 list --waiting', 'which clients are missing, in grace')
       .example('$0 list --json', 'for programs: owners in hex too'),

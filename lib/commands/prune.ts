@@ -10,7 +10,7 @@ import { counted, oneLine } from '../text.ts'
 import { lookAt } from '../store/state-directory.ts'
 import { endGraceEarly } from '../events/grace-end.ts'
 import { escapeOwner, quoteOwner } from '../upcall/owner.ts'
-import { command } from './shared/command.ts'
+import { command, jsonOption } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
 import { legacyClients } from './shared/legacy.ts'
 import { print, printJson, remark, textOfPath } from './shared/print.ts'
@@ -33,7 +33,7 @@ export const pruneCommand = command(
         requiresArg: true,
         describe: 'how many instances, the current one included, have waited in vain',
       })
-      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
+      .option('json', jsonOption)
       .example('$0 prune --unseen 3 --dry-run', 'which clients missed the last three grace periods?')
       .example('$0 prune --unseen 3', 'drops them; grace may then end early'),
   async ({ unseen, 'dry-run': dryRun, yes, json }, settings) => {

@@ -18,7 +18,7 @@ import {
   stateDirectory as openStateDirectory,
   type StateDirectory,
 } from '../store/state-directory.ts'
-import { command } from './shared/command.ts'
+import { command, jsonOption } from './shared/command.ts'
 import type { Context } from './shared/context.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
 import { progress } from './shared/progress.ts'
@@ -46,7 +46,7 @@ export const selftestCommand = command(
   (cli) =>
     cli
       .option('clients', { type: 'number', default: 160, describe: 'how many clients to simulate' })
-      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
+      .option('json', jsonOption)
       .example('$0 selftest', 'in the configured state directory, for the configured grace time')
       .example('$0 selftest -s /mnt/new-disk --json', 'before moving the state directory there'),
   async ({ clients, json }, settings) => {

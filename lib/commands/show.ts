@@ -1,7 +1,7 @@
 /** `show`: everything known about one client, recorded or only present in the kernel. */
 import { escaped } from '../text.ts'
 import { quoteOwner } from '../upcall/owner.ts'
-import { command } from './shared/command.ts'
+import { command, jsonOption } from './shared/command.ts'
 import { legacyRecordsOf } from './shared/legacy.ts'
 import { knownTo, ownerNamed, withHex } from './shared/owners.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
@@ -33,7 +33,7 @@ export const showCommand = command(
         demandOption: true,
         describe: 'as list prints it, or its beginning',
       })
-      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
+      .option('json', jsonOption)
       .example("$0 show 'Linux NFSv4.1 ada'", 'spaces need no escape')
       .example('$0 show --hex 4c696e7578', 'as the kernel spells it in an upcall'),
   async ({ OWNER, hex, json }, settings) => {

@@ -5,7 +5,7 @@ import type { Instance } from '../rules/instance.ts'
 import * as disk from '../syscalls/files.ts'
 import { markOf } from '../store/layout.ts'
 import { quoteOwner } from '../upcall/owner.ts'
-import { command } from './shared/command.ts'
+import { command, jsonOption } from './shared/command.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
 import { legacyClients } from './shared/legacy.ts'
 import { mayReclaim, recordsOfOwner, walk, type Walk } from './shared/recorded-clients.ts'
@@ -35,7 +35,7 @@ export const statusCommand = command(
   'show the server instance, which clients have reclaimed, and what keeps grace open',
   (cli) =>
     cli
-      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs: every client' })
+      .option('json', { ...jsonOption, describe: 'print JSON, for programs: every client' })
       .option('all', { type: 'boolean', default: false, describe: 'every client, not only the first of each kind' })
       .example('$0 status', 'why clients wait, and how long still')
       .example('watch $0 status', 'while clients come back'),

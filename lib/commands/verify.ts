@@ -4,7 +4,7 @@
  */
 import { Failed, report } from '../failure.ts'
 import { counted, escaped, oneLine } from '../text.ts'
-import { command } from './shared/command.ts'
+import { command, jsonOption } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
 import { print, printJson, remark, textOfPath } from './shared/print.ts'
 import { each, instanceJson } from './shared/view.ts'
@@ -36,7 +36,7 @@ export const verifyCommand = command(
         default: false,
         describe: 'move what is damaged into v4clients/damaged; nothing is deleted',
       })
-      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
+      .option('json', jsonOption)
       .example('$0 verify', 'exit status 1 if anything is wrong')
       .example('$0 verify --repair --dry-run', 'what would be moved'),
   async ({ repair, 'dry-run': dryRun, yes, json }, settings) => {

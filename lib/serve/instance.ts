@@ -135,7 +135,8 @@ export function instanceBehind({
   const note = (): void => {
     dueAt = undefined
     log.critical(
-      `the NFS server's start is not recorded: unless it is yet to come, nobody may reclaim after the next one${noted()}`,
+      "the NFS server's start is not recorded: " +
+        `unless it is yet to come, nobody may reclaim after the next one${noted()}`,
     )
   }
   /** The start that the kernel asked for last, if it did not end: it was asked for at a pipe of this boot. */
@@ -156,7 +157,8 @@ export function instanceBehind({
       performUnseen(world, pipe)
     })
     log.critical(
-      'the NFS server was started without this program: after its next start, clients recorded before now may not reclaim, and clients that come from now on may',
+      'the NFS server was started without this program: ' +
+        'after its next start, clients recorded before now may not reclaim, and clients that come from now on may',
     )
   }
   const look = (): void => {
@@ -166,7 +168,8 @@ export function instanceBehind({
     } catch (thrown) {
       if (known !== 'unread')
         log.critical(
-          `whether the NFS server's start is recorded can't be read (${errorCode(thrown) ?? String(thrown)}): until it can, nobody may reclaim after the next one${noted()}`,
+          `whether the NFS server's start is recorded can't be read (${errorCode(thrown) ?? String(thrown)}): ` +
+            `until it can, nobody may reclaim after the next one${noted()}`,
         )
       become('unread')
       throw thrown

@@ -37,10 +37,10 @@ export interface Journal {
 
 const linesOf = (round: number, replies: readonly Reply[]): string =>
   replies
-    .map(
-      ({ header, size, status, version, doubtful }) =>
-        `${round} ${header.version} ${header.command} ${header.xid} ${size} ${status} ${version ?? '-'} ${doubtful === true ? 'doubtful' : 'sure'}\n`,
-    )
+    .map(({ header, size, status, version, doubtful }) => {
+      const asked = `${round} ${header.version} ${header.command} ${header.xid} ${size}`
+      return `${asked} ${status} ${version ?? '-'} ${doubtful === true ? 'doubtful' : 'sure'}\n`
+    })
     .join('')
 
 /** A journal that is longer than this is begun anew. */

@@ -45,8 +45,7 @@ const showText = (owner: string): string => showOwner(bytesOf(owner) as ClientOw
  * Whether this kernel takes MD5 names for what they are: CONFIG_NFSD_LEGACY_CLIENT_TRACKING, which has the parameter
  * too.
  */
-export const knowsHashes = (calls: Calls): boolean =>
-  typeof calls.fstatat(atFlags.AT_FDCWD, helperParameter, 0) !== 'number'
+const knowsHashes = (calls: Calls): boolean => typeof calls.fstatat(atFlags.AT_FDCWD, helperParameter, 0) !== 'number'
 
 /** @param hashes the MD5 names of clients of which nothing else is known. */
 export function listFor(

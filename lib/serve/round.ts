@@ -121,7 +121,8 @@ function carriedOut(server: Server, pipe: Pipe, batch: readonly Message[]): Answ
   switch (asked?.command) {
     case undefined:
       server.log.error(
-        `can't understand a message: version ${taken.header.version}, command ${taken.header.command}, ${taken.bytes.length} bytes`,
+        `can't understand a message: version ${taken.header.version}, command ${taken.header.command}, ` +
+          `${taken.bytes.length} bytes`,
       )
       return [{ taken, status: taken.whole ? status.unknownCommand : status.badMessage }]
     case 'version':
@@ -162,7 +163,8 @@ function startInstance(server: Server, pipe: Pipe, taken: Taken): Answer {
     })
   } catch (thrown) {
     log.critical(
-      `the server starts, and that can't be recorded (${sentence(thrown)}): nobody may reclaim, now or after the next start`,
+      `the server starts, and that can't be recorded (${sentence(thrown)}): ` +
+        'nobody may reclaim, now or after the next start',
     )
     server.instance.notStarted()
     server.distrust('start')

@@ -17,8 +17,8 @@ import { openPipe, type Pipe } from '../kernel/pipe.ts'
 import type { Words } from '../settings/options.ts'
 import { settingsFrom, type Settings } from '../settings/settings.ts'
 import { bootId, holderName } from '../store/process.ts'
-import { serveFiles } from '../store/run-directory.ts'
-import { atFlags, type Calls, type Status } from '../syscalls/calls.ts'
+import { makeRunDirectory, serveFiles } from '../store/run-directory.ts'
+import { atFlags, pollEvents, type Calls, type Status } from '../syscalls/calls.ts'
 import { answered, errno, errorName } from '../syscalls/errno.ts'
 import * as files from '../syscalls/files.ts'
 import { anotherHas, claimOn, type Claim } from './claim.ts'
@@ -34,8 +34,7 @@ import { statusFileAt } from './status-file.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
-/** poll(2). */
-const [pollIn, pollPri, pollErr, pollHup] = [1, 2, 8, 16]
+const { POLLIN, POLLPRI, POLLERR, POLLHUP } = pollEvents
 
 /**
  * Answers messages until it is told to end, or, with `--until-gone`, until the pipe goes.
@@ -70,7 +69,7 @@ function answerUntilTold(
   const ready = readinessTo(calls, environment, options.readyDescriptor)
   const anywhere = files.anywhere(calls)
   const us = holderName(anywhere)
-  files.makeDirectory(settings.runDirectory, anywhere, 0o755)
+  makeRunDirectory(settings.runDirectory, anywhere)
   const own = serveFiles(settings.runDirectory, settings.stateDirectory, anywhere)
   const directory = files.lookAtName(`${pipefs}/nfsd`, anywhere)
   if (directory !== undefined) refuseBeside(nfsdcldAt(calls, directory))
@@ -177,7 +176,9 @@ function refuseBeside(other: Other | undefined): void {
   throw new Failed({
     kind: 'storage',
     atStart: true,
-    what: `${quote(other.name)} (process ${other.process}) answers the kernel already: two would split its messages; end it first`,
+    what:
+      `${quote(other.name)} (process ${other.process}) answers the kernel already: ` +
+      'two would split its messages; end it first',
   })
 }
 
@@ -206,7 +207,8 @@ function lookForUntracked(server: Server, settings: Settings, pipefs: string): v
   if (threads === undefined || !(Number(threads) > 0) || hasPipe()) return
   server.distrust('start')
   log.critical(
-    'the NFS server was started without this program, and nothing is recorded of it: nobody may reclaim after its next start',
+    'the NFS server was started without this program, and nothing is recorded of it: ' +
+      'nobody may reclaim after its next start',
   )
 }
 
@@ -359,7 +361,7 @@ function run(loop: Loop, early: Pipe | undefined): void {
     )
     const events = calls.poll(
       [signals, mounts, watch, pipe.held()?.pipe.pollable() ?? -1],
-      [pollIn, pollPri, pollIn, pollIn],
+      [POLLIN, POLLPRI, POLLIN, POLLIN],
       wait,
     )
     if (events === -errno.EINTR) continue
@@ -375,11 +377,11 @@ function run(loop: Loop, early: Pipe | undefined): void {
     const isGone =
       held !== undefined &&
       asked !== 0 &&
-      ((asked & (pollErr | pollHup)) !== 0 || answerRound(server, held.pipe, held.journal) === 'gone')
+      ((asked & (POLLERR | POLLHUP)) !== 0 || answerRound(server, held.pipe, held.journal) === 'gone')
     if (isGone) pipe.release()
-    if ((changed & pollIn) !== 0) drain(calls, watch)
+    if ((changed & POLLIN) !== 0) drain(calls, watch)
     // mounts_poll (fs/proc_namespace.c) tells of each change once.
-    if ((mounted & (pollPri | pollErr)) !== 0 || (changed & ~pollIn) !== 0) {
+    if ((mounted & (POLLPRI | POLLERR)) !== 0 || (changed & ~POLLIN) !== 0) {
       if (watch >= 0) calls.close(watch)
       watch = calls.watch(directory)
       if (watch >= 0) confine()

@@ -58,7 +58,7 @@ export function entryAt(directory: Directory, name: string, meant = name): Entry
 }
 
 /** What an instance has under a name; nothing, if it has no directory. */
-export function entryIn(state: StateDirectory, start: Start, name: string): Entry {
+function entryIn(state: StateDirectory, start: Start, name: string): Entry {
   const directory = state.directoryOf(start)
   return directory === undefined ? { kind: 'nothing' } : entryAt(directory, name)
 }

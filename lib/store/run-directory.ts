@@ -8,6 +8,10 @@ import { hexOf } from '../upcall/hex.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 
+/** Makes the run directory: others may see what is in it. */
+export const makeRunDirectory = (runDirectory: string, anywhere: Directory): void =>
+  void disk.makeDirectory(runDirectory, anywhere, 0o755)
+
 /** The mark of a start (untracked.ts). @param stateDirectory undefined where the configuration did not tell. */
 export const startMark = (runDirectory: string, stateDirectory: string | undefined, anywhere: Directory): string =>
   `${runDirectory}/${stateDirectory === undefined ? 'unknown-directory' : digestOf(stateDirectory, anywhere)}`

@@ -36,7 +36,7 @@ import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { markOf as markOfInstance } from './layout.ts'
 import { holderName, lifeOf } from './process.ts'
-import { startMark } from './run-directory.ts'
+import { makeRunDirectory, startMark } from './run-directory.ts'
 
 /** Where marks are, and of which state directory; undefined where the configuration did not tell. */
 export interface Marked {
@@ -59,7 +59,7 @@ export function noteStart(marked: Marked, kernelBootTime: KernelBootTime | undef
   const us = holderName(anywhere)
   const ran = ranUntracked(marked, kernelBootTime)
   try {
-    disk.makeDirectory(runDirectory, anywhere, 0o755)
+    makeRunDirectory(runDirectory, anywhere)
     const mark = markOf(marked)
     const text = `${us}/${kernelBootTime ?? ''}`
     // An instance that ran untracked is remembered until a start is durable, whatever that start is told.
@@ -134,7 +134,7 @@ export function distrust(marked: Marked, why: 'start' | 'serve'): string | undef
   const { anywhere } = marked
   const ran = ranOf(marked)
   try {
-    disk.makeDirectory(marked.runDirectory, anywhere, 0o755)
+    makeRunDirectory(marked.runDirectory, anywhere)
     if (disk.makeLink(why === 'serve' ? why : '-', ran, anywhere) || why === 'serve') return undefined
     // One takes the other's place: no moment without.
     const staged = `${ran}.new`
@@ -155,7 +155,7 @@ export function noteGraceEnd(marked: Marked, start: Start): string | undefined {
   const { anywhere } = marked
   const mark = endOf(marked)
   try {
-    disk.makeDirectory(marked.runDirectory, anywhere, 0o755)
+    makeRunDirectory(marked.runDirectory, anywhere)
     if (disk.makeLink(String(start), mark, anywhere)) return undefined
     // Of an earlier instance, whose end was recorded after all.
     const staged = `${mark}.new`
@@ -186,7 +186,7 @@ export function distrustForGood(marked: Marked): void {
  */
 export function noteUnseen(marked: Marked, name: string): string | undefined {
   try {
-    disk.makeDirectory(marked.runDirectory, marked.anywhere, 0o755)
+    makeRunDirectory(marked.runDirectory, marked.anywhere)
     disk.makeLink(`-/${name}`, markOf(marked), marked.anywhere)
     return undefined
   } catch (thrown) {

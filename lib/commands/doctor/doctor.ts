@@ -1,7 +1,7 @@
 /** `doctor`: checks everything that recovery depends on, and explains each fault with a command that repairs it. */
 import { Failed, failureFrom, report } from '../../failure.ts'
 import { counted, oneLine } from '../../text.ts'
-import { command } from '../shared/command.ts'
+import { command, jsonOption } from '../shared/command.ts'
 import type { Context } from '../shared/context.ts'
 import { print, printJson } from '../shared/print.ts'
 import { toned, width, wrapped, type Tone } from '../shared/table.ts'
@@ -54,7 +54,7 @@ export const doctorCommand = command(
   'check everything that recovery depends on, and print a command for each fault',
   (cli) =>
     cli
-      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
+      .option('json', jsonOption)
       .option('expect-recovery', {
         type: 'boolean',
         default: false,

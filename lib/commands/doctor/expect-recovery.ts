@@ -22,7 +22,7 @@ interface Lost {
   readonly because: string
 }
 
-export interface Expected {
+interface Expected {
   /** Why nobody would reclaim, or nobody can tell. */
   readonly nobody: string | undefined
   readonly will: number

@@ -26,7 +26,7 @@ export interface Action {
 /** What the kernel has when nobody names another. */
 const kernelsOwn = '/sbin/nfsdcltrack'
 
-export interface Wanted {
+interface Wanted {
   readonly init: Init
   readonly takesOver: boolean
   /** The service is among the files. */

@@ -4,7 +4,7 @@
  */
 import { basename, dirname, resolve } from 'node:path'
 import fs from 'node:fs'
-import { command } from '../shared/command.ts'
+import { command, dryRunOption, jsonOption } from '../shared/command.ts'
 import { inDirectory } from '../shared/inside.ts'
 import { textOfPath } from '../shared/print.ts'
 import { examine } from '../doctor/doctor.ts'
@@ -39,8 +39,8 @@ export const installCommand = command(
         describe: "take nfsdcld's clients over; --no-import leaves them behind",
       })
       .option('root', { type: 'string', default: '/', describe: 'install into the system in this directory' })
-      .option('dry-run', { type: 'boolean', default: false, describe: 'only print what would be done' })
-      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
+      .option('dry-run', dryRunOption)
+      .option('json', jsonOption)
       .example('$0 install', 'on this machine')
       .example('$0 install --root /mnt --dry-run', 'what it would install into another system'),
   async ({ tracker, import: imports, root, 'dry-run': dryRun, json }, settings, door) => {

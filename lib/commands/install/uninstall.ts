@@ -4,7 +4,7 @@
  */
 import { resolve } from 'node:path'
 import { Failed } from '../../failure.ts'
-import { command } from '../shared/command.ts'
+import { command, dryRunOption, jsonOption } from '../shared/command.ts'
 import { deactivate, deregister } from './activation.ts'
 import { forgetInstalled, readInstalled } from './installed.ts'
 import { takeAway } from './place.ts'
@@ -17,8 +17,8 @@ export const uninstallCommand = command(
   (cli) =>
     cli
       .option('root', { type: 'string', default: '/', describe: 'uninstall from the system in this directory' })
-      .option('dry-run', { type: 'boolean', default: false, describe: 'only print what would be done' })
-      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
+      .option('dry-run', dryRunOption)
+      .option('json', jsonOption)
       .example('$0 uninstall', 'on this machine'),
   ({ root, 'dry-run': dryRun, json }, { nfsdDirectory }) => {
     const target = targetAt(resolve(root))

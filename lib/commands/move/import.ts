@@ -6,7 +6,7 @@ import { resolve } from 'node:path'
 import { Failed } from '../../failure.ts'
 import { counted, oneLine, quote } from '../../text.ts'
 import type { Context } from '../shared/context.ts'
-import { command } from '../shared/command.ts'
+import { command, jsonOption } from '../shared/command.ts'
 import { consent, withConsent } from '../shared/consent.ts'
 import { print, printJson, say, textOfPath } from '../shared/print.ts'
 import { progress } from '../shared/progress.ts'
@@ -49,7 +49,7 @@ export const importCommand = command(
         describe: 'a file or directory, recognized by its content; - for an export on standard input',
       }),
     )
-      .option('json', { type: 'boolean', default: false, describe: 'print JSON, for programs' })
+      .option('json', jsonOption)
       .example('$0 import /var/lib/nfs/nfsdcltrack', "nfsdcltrack's database (schema 1 and 2)")
       .example('$0 import /var/lib/nfs/nfsdcld', "nfsdcld's database")
       .example('$0 import /mnt/v4recovery', "directories of the kernel's own tracker")

@@ -3,7 +3,7 @@
  * Pure.
  */
 
-export interface Member {
+interface Member {
   readonly name: string
   readonly value: unknown
   /** One item of the list of that name, rather than the whole of it. */

@@ -6,6 +6,10 @@ import type { Vocabulary } from './vocabulary.ts'
 /** @returns the exit status. Throws Failed; whatever else it throws is reported like an upcall's failure. */
 type Run<Given> = (given: Given, settings: Context, commandLine: CommandLine) => number | Promise<number>
 
+/** Options that several commands have. */
+export const jsonOption = { type: 'boolean', default: false, describe: 'print JSON, for programs' } as const
+export const dryRunOption = { type: 'boolean', default: false, describe: 'only print what would be done' } as const
+
 /** What the command line gives a command: where things are, all words there are, and where its status goes. */
 export interface CommandLine {
   readonly settings: (given: Readonly<Record<string, unknown>>) => Context

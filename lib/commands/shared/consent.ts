@@ -5,11 +5,12 @@
 import { createInterface } from 'node:readline/promises'
 import type { Argv } from 'yargs'
 import { Failed } from '../../failure.ts'
+import { dryRunOption } from './command.ts'
 
 /** `--dry-run` and `--yes`, for every command that changes something. */
 export const withConsent = <Given>(cli: Argv<Given>) =>
   cli
-    .option('dry-run', { type: 'boolean', default: false, describe: 'only print what would be done' })
+    .option('dry-run', dryRunOption)
     .option('yes', { alias: 'y', type: 'boolean', default: false, describe: 'do not ask (for scripts)' })
 
 /**

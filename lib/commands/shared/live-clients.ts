@@ -50,7 +50,7 @@ export async function liveClients(nfsdDirectory: string): Promise<Live | 'unknow
 }
 
 /** One `info`. Its lines may be more or fewer with every kernel; without a name it is nobody's. */
-export function parseInfo(number: number, text: string): LiveClient | undefined {
+function parseInfo(number: number, text: string): LiveClient | undefined {
   const fields = new Map<string, string>()
   for (const line of text.split('\n')) {
     const [, name = '', value = ''] = /^([A-Za-z][^:]*): (.*)$/.exec(line) ?? []

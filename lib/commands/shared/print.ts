@@ -36,7 +36,7 @@ export const say = (line: string): void => {
 }
 
 /** JSON in ASCII alone: what is no ASCII could be a terminal's control character (C1), and is escaped as `\uXXXX`. */
-export function asJson(document: unknown): string {
+function asJson(document: unknown): string {
   const text = JSON.stringify(document)
   // Nearly always there is none: to look costs a third of replacing nothing.
   if (!/[\u007f-\uffff]/.test(text)) return text

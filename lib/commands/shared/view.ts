@@ -108,7 +108,7 @@ export const untracked =
 export const sayTime = (seconds: number, nowMs: number): string =>
   `${isoTime(seconds)} (${sayAgo(nowMs / 1000 - seconds)})`
 
-export const sayAgo = (seconds: number): string =>
+const sayAgo = (seconds: number): string =>
   seconds < 0 ? `${sayDuration(-seconds)} ahead of the clock` : `${sayDuration(seconds)} ago`
 
 export function sayDuration(seconds: number): string {
