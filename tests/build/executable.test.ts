@@ -12,7 +12,7 @@ import { mkdirpSync } from 'fs-extra/esm'
 import packageJson from '../../package.json' with { type: 'json' }
 import { artefacts, root } from '../support/artefacts.ts'
 import { done, mayNotReclaim, server, unknownVerb, badArgument } from '../contract/server.ts'
-import { traced } from '../contract/strace.ts'
+import { traced } from '../support/strace.ts'
 
 /** What is asserted of an ELF file (elf(5)), of 64 bits in this machine's order, or of 32. */
 interface Elf {

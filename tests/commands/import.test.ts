@@ -16,7 +16,7 @@ import {
   storageFailed,
   type Server,
 } from '../contract/server.ts'
-import { barriers, traced } from '../contract/strace.ts'
+import { barriers, traced } from '../support/strace.ts'
 import { beside, exportOf, mayReclaimNext, onTerminal } from '../support/people.ts'
 import { nfsdcldOpens, nfsdcltrack, sql } from './peers.ts'
 

@@ -6,7 +6,7 @@ import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { inForeground, newMachine, scrap, settings, type Artefact, type Machine } from '../support/artefacts.ts'
 import { badArgument, done, hex, mayNotReclaim } from '../contract/server.ts'
-import { changing, fired, trace, type Call } from '../proof/trace.ts'
+import { changing, fired, trace, type Call } from '../support/strace.ts'
 import { plant, readTree } from '../proof/trees.ts'
 
 /** One call of the program on a machine, as for a client of NFSv4.1. @returns its status. */

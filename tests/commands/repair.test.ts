@@ -4,7 +4,7 @@ import { mkdirSync, readdirSync, symlinkSync, unlinkSync, writeFileSync } from '
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { badArgument, done, forPeople, hex, server, storageFailed, type Server } from '../contract/server.ts'
-import { barriers, traced } from '../contract/strace.ts'
+import { barriers, traced } from '../support/strace.ts'
 import { mayReclaim, onTerminal } from '../support/people.ts'
 
 /** What says that a server instance ran that could not be recorded. */

@@ -15,7 +15,7 @@ import {
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { badArgument, done, forPeople, mayNotReclaim, server, type Server } from '../contract/server.ts'
-import { stoppedBefore, traced } from '../contract/strace.ts'
+import { stoppedBefore, traced } from '../support/strace.ts'
 
 const found = 1
 const clients = (s: Server): string => join(s.stateDir, 'v4clients')

@@ -30,7 +30,7 @@ import {
   unusableAtStart,
   type Server,
 } from './server.ts'
-import { isCall, traced } from './strace.ts'
+import { isCall, traced } from '../support/strace.ts'
 
 eachArtefact('without descriptors and environment', (artefact) => {
   it('the whole life of a server goes well, and nothing lands in a state file that is not state', async () => {

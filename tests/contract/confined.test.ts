@@ -8,7 +8,7 @@ import { buildExecutable } from '../../lib/build/executable.ts'
 import { engineSources } from '../../lib/build/sources.ts'
 import { artefacts, executable, root } from '../support/artefacts.ts'
 import { done, hex, mayNotReclaim, server } from './server.ts'
-import { traced } from './strace.ts'
+import { traced } from '../support/strace.ts'
 
 const somebody = 65534
 const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import { done, eachArtefact, hex, server, storageFailed, unusableAtStart, type Server } from './server.ts'
-import { barriers, isCall, touching, traced } from './strace.ts'
+import { barriers, isCall, onState, traced } from '../support/strace.ts'
 
 const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
 
@@ -79,7 +79,7 @@ eachArtefact('barriers', (artefact) => {
       ['grace_done'],
     ]) {
       const threads = new Set(
-        touching(
+        onState(
           s,
           (await traced(s, words)).calls.filter(({ text }) => !text.startsWith('execve(')),
         ).map(({ thread }) => thread),

@@ -4,7 +4,7 @@ import { chownSync, mkdirSync, readdirSync, renameSync, symlinkSync } from 'node
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { done, eachArtefact, hex, mayNotReclaim, server, storageFailed, tree, type Server } from './server.ts'
-import { stoppedBefore } from './strace.ts'
+import { stoppedBefore } from '../support/strace.ts'
 
 /** As a directory of root's that has nothing to do with us. */
 function precious(s: Server): string {

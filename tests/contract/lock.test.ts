@@ -14,7 +14,7 @@ import { join } from 'node:path'
 import { it } from 'node:test'
 import { clockAt, inForeground, settings } from '../support/artefacts.ts'
 import { done, eachArtefact, hex, mayNotReclaim, otherInstance, server, type Server } from './server.ts'
-import { isCall, named, stoppedBefore, traced } from './strace.ts'
+import { isCall, named, stoppedBefore, traced } from '../support/strace.ts'
 
 const lockOf = (s: Server): string => join(s.stateDir, 'v4clients/lock')
 const waited = /goes on without the lock/

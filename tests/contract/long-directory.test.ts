@@ -4,7 +4,7 @@ import { symlinkSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { done, eachArtefact, hex, mayNotReclaim, server } from './server.ts'
-import { traced } from './strace.ts'
+import { traced } from '../support/strace.ts'
 
 eachArtefact('a state directory with hundreds of interrupted starts', (artefact) => {
   it('is read until it reads the same twice, and gives the verdicts of a short one', async () => {

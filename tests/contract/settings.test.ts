@@ -25,7 +25,7 @@ import {
   unusableAtStart,
   type Server,
 } from './server.ts'
-import { traced } from './strace.ts'
+import { traced } from '../support/strace.ts'
 
 eachArtefact('the configuration file', (artefact) => {
   const plain = (s: Server, words: readonly string[]) =>

@@ -9,7 +9,7 @@ import type { ClientOwner } from '../../lib/upcall/owner.ts'
 import { settings } from '../support/artefacts.ts'
 import { onItsOwnDisk } from './own-disk.ts'
 import { done, eachArtefact, hex, mayNotReclaim, server, storageFailed, unusableAtStart } from './server.ts'
-import { traced } from './strace.ts'
+import { traced } from '../support/strace.ts'
 
 const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
 
@@ -122,7 +122,7 @@ eachArtefact('a state directory', (artefact) => {
     })
     assert.ok(
       said.status === done ||
-        (said.status === storageFailed && /^[^\n]*\/proc is not mounted[^\n]*\n$/.test(said.stderr)),
+        (said.status === storageFailed && /^[^\n]*\/proc, and it is not mounted[^\n]*\n$/.test(said.stderr)),
       `${said.status} ${said.stderr}`,
     )
     assert.equal(s.snapshot(), before)

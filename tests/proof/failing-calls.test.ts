@@ -31,7 +31,7 @@ import {
   upcallFor,
   type Scenario,
 } from './scenarios.ts'
-import { briefly, changing, fired, trace, type Fault } from './trace.ts'
+import { briefly, changing, fired, trace, type Fault } from '../support/strace.ts'
 import { plant, readTree, type Tree } from './trees.ts'
 import {
   call,

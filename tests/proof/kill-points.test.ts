@@ -25,7 +25,7 @@ import {
   upcallFor,
   type Scenario,
 } from './scenarios.ts'
-import { briefly, changing, fired, touching, trace, type Call, type Traced } from './trace.ts'
+import { briefly, changing, fired, touching, trace, type Call, type Traced } from '../support/strace.ts'
 import { plant, readTree, type Tree } from './trees.ts'
 import {
   call,

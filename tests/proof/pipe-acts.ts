@@ -14,7 +14,7 @@ import { nfsdcldWords, running, serveWords, type Daemon, type Serve } from '../s
 import { statusOf, type Body } from '../support/pipe/messages.ts'
 import { runningNfsd, startNfsd, type Nfsd } from '../support/pipe/nfsd.ts'
 import { compilePipeEnd, startPipeEnd, type Ended, type Options, type PipeEnd } from '../support/pipe/pipe-end.ts'
-import { callsIn, type Call, type Fault } from './trace.ts'
+import { callsIn, type Call, type Fault } from '../support/strace.ts'
 import { fingerprint, plant, readTree, type Tree } from './trees.ts'
 import { machineAt, scratch, scrapTree } from './verdicts.ts'
 

@@ -24,7 +24,7 @@ import {
   type Outcome,
   type PipeEvent,
 } from './pipe-acts.ts'
-import { briefly, type Call } from './trace.ts'
+import { briefly, type Call } from '../support/strace.ts'
 
 const width = 2
 /** But for answers: the kernel refuses one, or has it. */

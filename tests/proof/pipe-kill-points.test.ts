@@ -26,7 +26,7 @@ import {
   type Outcome,
   type Subject,
 } from './pipe-acts.ts'
-import { briefly, type Call } from './trace.ts'
+import { briefly, type Call } from '../support/strace.ts'
 
 const width = 2
 const rows: Row[] = []

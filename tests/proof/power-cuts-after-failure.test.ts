@@ -14,7 +14,7 @@ import { inPart, report, seconds } from './figures.ts'
 import { mutations, withMutant } from './mutants.ts'
 import { cutterFor, watcherOf } from './power-cutter.ts'
 import { eitherWay, isEssential, isTraced, memoryAfter, remember, scenarios, type Scenario } from './scenarios.ts'
-import { briefly, type Fault } from './trace.ts'
+import { briefly, type Fault } from '../support/strace.ts'
 import { futuresByRule, machineRestarts, onlyTidying } from './verdicts.ts'
 
 const executable = artefacts().find(({ name }) => name === 'executable')

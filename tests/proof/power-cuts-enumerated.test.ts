@@ -12,7 +12,7 @@ import { inPart, report, seconds, type Row } from './figures.ts'
 import { mutant, mutations, type Mutant } from './mutants.ts'
 import { cutterFor, type Counted } from './power-cutter.ts'
 import { eitherWay, isEssential, isTraced, memoryAfter, scenarios, sequences, type Scenario } from './scenarios.ts'
-import { briefly } from './trace.ts'
+import { briefly } from '../support/strace.ts'
 import { futuresByRule, scratch } from './verdicts.ts'
 
 const rows: Row[] = []

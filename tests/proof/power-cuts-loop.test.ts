@@ -34,7 +34,7 @@ import {
   bootTimeAt,
   type Scenario,
 } from './scenarios.ts'
-import { briefly, changing, fired, trace } from './trace.ts'
+import { briefly, changing, fired, trace } from '../support/strace.ts'
 import { plant, readTree } from './trees.ts'
 import {
   call,

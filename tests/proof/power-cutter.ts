@@ -6,7 +6,7 @@ import { settings, type Artefact, type Machine } from '../support/artefacts.ts'
 import type { Event, Owner } from '../life/oracle.ts'
 import { diskAt } from './power-loss.ts'
 import { clientsOf, upcallFor, type Scenario } from './scenarios.ts'
-import { changing, trace, type Call, type Fault, type Traced } from './trace.ts'
+import { changing, trace, type Call, type Fault, type Traced } from '../support/strace.ts'
 import { fingerprint, type Tree } from './trees.ts'
 import {
   disagreement,

@@ -11,7 +11,7 @@
  * absent.
  */
 import { random } from './figures.ts'
-import type { Call } from './trace.ts'
+import type { Call } from '../support/strace.ts'
 import type { Node, Tree } from './trees.ts'
 
 interface Inode {

@@ -41,7 +41,7 @@ import {
   start,
   upcallFor,
 } from './scenarios.ts'
-import { briefly, callsIn, changing, trace, type Call } from './trace.ts'
+import { briefly, callsIn, changing, trace, type Call } from '../support/strace.ts'
 import { plant, readTree } from './trees.ts'
 import { call, disagreement, futuresByRule, futuresOf, live, machineAt, scratch, scrapTree } from './verdicts.ts'
 

@@ -52,7 +52,7 @@ interface Open {
   at: number
 }
 
-/** A call, as the model of a disk and a test's hook are told it: strace's words (tests/proof/trace.ts). */
+/** A call, as the model of a disk and a test's hook are told it: strace's words (tests/support/strace.ts). */
 export interface Made {
   readonly name: string
   readonly text: string

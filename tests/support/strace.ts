@@ -1,15 +1,17 @@
 /**
- * One run of the helper under strace(1): which calls it makes that change a file system, and what happens if one of
- * them fails, is late, or is the last.
+ * The helper under strace(1): which calls it makes, and what happens if one of them fails, is late, or is the last; or
+ * if it is stopped right before one.
  *
  * strace counts `when=N` per call name and per thread. The helper makes only synchronous calls, so all that matter are
  * on one thread; `touching` lets a test assert that, and `fired` that the fault came where it was meant to come.
  */
-import { spawn } from 'node:child_process'
-import { readFileSync, rmSync } from 'node:fs'
+import assert from 'node:assert/strict'
+import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import type { Artefact, Environment, Said } from '../support/artefacts.ts'
+import type { Server } from '../contract/server.ts'
+import { inForeground, settings, type Artefact, type Environment, type Said } from './artefacts.ts'
+import { stopped, type Point, type Woken } from './stopped.ts'
 
 export interface Call {
   readonly name: string
@@ -37,7 +39,7 @@ export interface Fault {
   readonly forGood?: boolean
 }
 
-const traced = [
+const changingCalls = [
   'openat',
   'mkdir',
   'mkdirat',
@@ -65,58 +67,66 @@ const traced = [
   'exit_group',
 ].join(',')
 
-let runs = 0
+/** A command of an artefact's under strace(1). @returns what it said, and strace's log. */
+async function underStrace(
+  artefact: Artefact,
+  options: readonly string[],
+  words: readonly string[],
+  env: Environment,
+): Promise<Said & { readonly log: string }> {
+  const directory = mkdtempSync(join(tmpdir(), 'strace-'))
+  const log = join(directory, 'log')
+  const strace = ['/usr/bin/strace', '-f', '-y', '-s', '8192', '-o', log, ...options]
+  const traced = {
+    ...artefact,
+    command: [...strace, ...artefact.command],
+    withOtherClock: [...strace, ...artefact.withOtherClock],
+  }
+  try {
+    const said = await inForeground(traced, words, env)
+    return { ...said, log: readFileSync(log, 'latin1') }
+  } finally {
+    rmSync(directory, { recursive: true })
+  }
+}
 
-/** Runs the helper in the foreground under strace, with at most one fault. */
-export function trace(artefact: Artefact, words: readonly string[], env: Environment, fault?: Fault): Promise<Traced> {
-  const log = join(tmpdir(), `proof-trace-${process.pid}-${runs++}`)
+/** Runs the helper, with at most one fault. */
+export async function trace(
+  artefact: Artefact,
+  words: readonly string[],
+  env: Environment,
+  fault?: Fault,
+): Promise<Traced> {
   const inject =
     fault === undefined
       ? []
       : ['-e', `inject=${fault.call.name}:${fault.what}:when=${fault.call.nth}${fault.forGood === true ? '+' : ''}`]
-  const command = [
-    '-f',
-    '-y',
-    '-s',
-    '8192',
-    '-o',
-    log,
-    '-e',
-    `trace=${traced}`,
-    ...inject,
-    ...artefact.command,
-    '-f',
-    ...words,
-  ]
-  const began = performance.now()
-  return new Promise((resolve, reject) => {
-    const child = spawn('strace', command, {
-      cwd: '/',
-      env: { ...env },
-      stdio: ['ignore', 'pipe', 'pipe'],
-      timeout: 60_000,
-      killSignal: 'SIGKILL',
-    })
-    const said = { stdout: '', stderr: '' }
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      said.stdout += text
-    })
-    child.stderr.setEncoding('utf8').on('data', (text: string) => {
-      said.stderr += text
-    })
-    child.once('error', () => {
-      reject(new Error("strace is missing: install the package 'strace'"))
-    })
-    child.once('close', (code, signal) => {
-      const calls = callsIn(readFileSync(log, 'utf8'))
-      rmSync(log)
-      resolve({ status: code ?? signal ?? 'SIGKILL', ms: performance.now() - began, ...said, calls })
-    })
-  })
+  const { log, ...said } = await underStrace(artefact, ['-e', `trace=${changingCalls}`, ...inject], words, env)
+  return { ...said, calls: callsIn(log) }
 }
 
-/** The calls of a log in the order in which they began. */
-export function callsIn(log: string): Call[] {
+/** A call as strace prints it, descriptors with their paths. */
+export interface Line {
+  readonly thread: number
+  readonly text: string
+}
+
+/**
+ * Runs one upcall on a server, and gives its system calls in the order in which they began.
+ * @param options more options of strace, such as an injection.
+ */
+export async function traced(
+  { artefact, machine }: Server,
+  words: readonly string[],
+  env: Environment = {},
+  options: readonly string[] = [],
+): Promise<Said & { readonly calls: readonly Line[] }> {
+  const { log, ...said } = await underStrace(artefact, options, [...settings(machine), ...words], env)
+  return { ...said, calls: linesIn(log) }
+}
+
+/** What a log tells, a call a line: one that another thread's has torn in two is whole again. */
+function linesIn(log: string): Line[] {
   const begun = new Map<number, { text: string; at: number }>()
   const whole: { thread: number; text: string; at: number }[] = []
   for (const [at, line] of log.split('\n').entries()) {
@@ -127,18 +137,23 @@ export function callsIn(log: string): Call[] {
     if (resumed !== null) {
       const first = begun.get(thread)
       begun.delete(thread)
-      if (first !== undefined) whole.push({ thread, text: first.text + (resumed[1] ?? ''), at: first.at })
+      const rest = (resumed[1] ?? '').replace(/^\)\s+=/, ') =')
+      if (first !== undefined) whole.push({ thread, text: first.text + rest, at: first.at })
     } else if (rest.endsWith('<unfinished ...>'))
-      begun.set(thread, { text: rest.slice(0, -'<unfinished ...>'.length), at })
+      begun.set(thread, { text: rest.slice(0, -'<unfinished ...>'.length).trimEnd(), at })
     else whole.push({ thread, text: rest, at })
   }
   for (const [thread, { text, at }] of begun) whole.push({ thread, text: `${text} = ?`, at })
   whole.sort((a, b) => a.at - b.at)
+  return whole
+}
 
+/** The calls of a log in the order in which they began. */
+export function callsIn(log: string): Call[] {
   const counts = new Map<string, number>()
   const calls: Call[] = []
   const open = new Map<string, string>()
-  for (const { thread, text } of whole) {
+  for (const { thread, text } of linesIn(log)) {
     const [, name, given, result = '?', opened] = /^(\w+)\((.*?)\)?\s+= (-?\d+|\?)(?:<([^>]*)>)?/s.exec(text) ?? []
     if (name === undefined || given === undefined) continue
     const args = inFull(name, given, open)
@@ -218,3 +233,62 @@ export const briefly = ({ name, nth, paths }: Call, directory: string): string =
     .replace(directory, '')
     .replace(/[0-9a-f]{64}/g, 'D')
     .replace(/\d{9,}/g, 'T')})`
+
+/** Calls that either program makes on its one thread of work, as often in one run as in the next. */
+const regular = 'openat,readlink,readlinkat,symlink,symlinkat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,fsync'
+
+/**
+ * Starts an upcall that is stopped right before one of its calls, and waits until it is. Which call comes before that
+ * one is seen in a twin: the same upcall on a copy of the server.
+ * @param at by the name that POSIX gave the call first, counted with the one that takes a directory.
+ * @returns wakes it; how it ended.
+ */
+export async function stoppedBefore(
+  s: Server,
+  words: readonly string[],
+  env: Environment,
+  { name, nth }: Point,
+): Promise<() => Promise<Woken>> {
+  const directory = mkdtempSync(join(tmpdir(), 'stopped-'))
+  s.atEnd(() => {
+    rmSync(directory, { recursive: true })
+  })
+  const twin = { dir: directory, stateDir: join(directory, 'state'), nfsdDir: join(directory, 'nfsd') }
+  for (const part of ['state', 'nfsd', 'run'])
+    if (existsSync(join(s.machine.dir, part)))
+      cpSync(join(s.machine.dir, part), join(directory, part), { recursive: true, verbatimSymlinks: true })
+  const { log } = await underStrace(s.artefact, ['-e', `trace=${regular}`], [...settings(twin), ...words], env)
+  const calls = callsIn(log)
+  const wanted = calls.filter((call) => [name, `${name}at`].includes(call.name))[nth - 1]
+  const before = calls
+    .filter(({ thread }) => thread === wanted?.thread)
+    .findLast((_, at, all) => all[at + 1] === wanted)
+  assert.ok(before, `no call before ${name}`)
+  const command = [...s.artefact.command, '-f', ...settings(s.machine), ...words]
+  const { fired, wake } = await stopped(command, env, join(directory, 'stopped'), before)
+  assert.ok(fired, `not stopped before ${name}`)
+  return wake
+}
+
+/** System calls by the name that POSIX gave them first: the executable says the ones that take a directory. */
+export const named = (...calls: readonly string[]): string => calls.flatMap((call) => [call, `${call}at`]).join()
+
+/** Whether a line is such a call on a name, in whichever directory, that went well. */
+export const isCall = (text: string, call: string, name: string): boolean =>
+  new RegExp(`^${call}(?:at)?\\(`).test(text) && new RegExp(`[/"]${name}"(?:, 0)?\\) += 0`).test(text)
+
+/**
+ * The barriers of an upcall: what was synced, as paths below the state directory. Less the kernel's own tracker's
+ * directory: a machine may have one (nfs-kernel-server makes it), and it is synced where something may have gone from
+ * it.
+ */
+export const barriers = (s: Server, calls: readonly Line[]): string[] =>
+  calls
+    .map(({ text }) => /^f(?:data)?sync\(\d+<([^>]*)>/.exec(text)?.[1])
+    .filter((path) => path !== undefined)
+    .filter((path) => !path.endsWith('/v4recovery'))
+    .map((path) => path.replace(s.stateDir, '').replace(/^$/, '/'))
+
+/** The calls that name something in the state directory. */
+export const onState = (s: Server, calls: readonly Line[]): Line[] =>
+  calls.filter(({ text }) => text.includes(s.stateDir))
