@@ -41,8 +41,8 @@ import { helperIsOurs } from './others.ts'
 export interface InstanceBehind {
   /** A pipe is held. @param name of it: no other has it. */
   readonly held: (name: string) => void
-  /** It is no more. */
-  readonly gone: () => void
+  /** It is no more. @returns 'goes on' where the kernel makes another one for the same instance. */
+  readonly gone: () => 'stopped' | 'goes on'
   /** The kernel asks for a start, or is about to. */
   readonly starting: () => void
   /**
@@ -212,6 +212,7 @@ export function instanceBehind({
     gone: () => {
       if (known === 'unknown' && dueAt !== undefined && !helperIsOurs(calls)) note()
       become('nobody')
+      return goesOn ? 'goes on' : 'stopped'
     },
     starting: () => {
       if (known === 'unknown') become('starting')

@@ -168,12 +168,12 @@ function startInstance(server: Server, pipe: Pipe, taken: Taken): Answer {
     )
     server.instance.notStarted()
     server.distrust('start')
-    count(server, 'grace_start', false)
+    count(server, 'grace_start', 'failed')
     doing.named = list.named()
     return { taken: list.taken(), status: status.done }
   }
   server.instance.started(list.isGivenUp())
-  count(server, 'grace_start', true)
+  count(server, 'grace_start', 'answered')
   doing.named = list.named()
   if (list.isGivenUp()) {
     log.warning('too many clients for a list: the kernel is told to ask for each that comes; grace lasts its full time')
@@ -193,11 +193,11 @@ function endGrace(server: Server, xid: number): number {
       perform(world, request)
     })
   } catch (thrown) {
-    count(server, 'grace_done', false)
+    count(server, 'grace_done', 'failed')
     return failed(server, request, thrown)
   }
   server.settled(request)
-  count(server, 'grace_done', true)
+  count(server, 'grace_done', 'answered')
   return status.done
 }
 
@@ -210,7 +210,7 @@ function ofClients(server: Server, batch: readonly Message[]): Answer[] {
     if (request === undefined) return { taken, status: status.badMessage }
     const thrown = outcomes[requests.indexOf(request)]
     const isVerdict = thrown instanceof Failed && thrown.failure.kind === 'may-not-reclaim'
-    count(server, request.event, thrown === undefined || isVerdict)
+    count(server, request.event, thrown === undefined || isVerdict ? 'answered' : 'failed')
     if (thrown === undefined) {
       server.settled(request)
       return { taken, status: status.done }
@@ -358,10 +358,8 @@ function say(server: Server, pipe: Pipe, journal: Journal, answers: readonly Ans
 const isWorthTelling = ({ taken: { header }, status: said }: Answer): boolean =>
   said !== 0 || header.command === commands['grace-start'] || header.command === commands['grace-done']
 
-function count(server: Server, what: Counted, isDone: boolean): void {
-  const counts = server.doing.messages[what]
-  if (isDone) counts.answered++
-  else counts.failed++
+function count(server: Server, what: Counted, outcome: 'answered' | 'failed'): void {
+  server.doing.messages[what][outcome]++
 }
 
 const sentence = (thrown: unknown): string => errorCode(thrown) ?? report(failureFrom(thrown)).line

@@ -12,25 +12,25 @@
  */
 import { Failed, failureFrom } from '../failure.ts'
 import { quote } from '../text.ts'
-import { kernelLog, openLog, type Log } from '../kernel/log.ts'
+import { openLog, type Log } from '../kernel/log.ts'
 import { openPipe, type Pipe } from '../kernel/pipe.ts'
 import type { Words } from '../settings/options.ts'
 import { settingsFrom, type Settings } from '../settings/settings.ts'
 import { bootId, holderName } from '../store/process.ts'
 import { makeRunDirectory, serveFiles } from '../store/run-directory.ts'
-import { atFlags, pollEvents, type Calls, type Status } from '../syscalls/calls.ts'
+import { atFlags, pollEvents, type Calls } from '../syscalls/calls.ts'
 import { answered, errno, errorName } from '../syscalls/errno.ts'
 import * as files from '../syscalls/files.ts'
-import { anotherHas, claimOn, type Claim } from './claim.ts'
-import { beginJournal, bytesOfReply, lastReplies, type Journal, type Reply } from './journal.ts'
-import { commands, probe } from '../upcall/message.ts'
+import { anotherHas, claimOn } from './claim.ts'
+import { confining } from './confined.ts'
+import { currentPipe, type CurrentPipe, type PipePlace } from './current-pipe.ts'
 import { serveOptionsFrom, type ServeOptions } from '../upcall/serve-options.ts'
 import { helperIsOurs, holderOf, nfsdcldAt, type Other } from './others.ts'
 import { isMounted, pipefsAt, pipeIn } from '../settings/pipefs.ts'
 import { readinessTo, type Readiness } from './readiness.ts'
-import { answerQueued, answerRound, answerTaken, tryAgain } from './round.ts'
+import { answerRound, tryAgain } from './round.ts'
 import { serverFor, type Server } from './server.ts'
-import { statusFileAt } from './status-file.ts'
+import { statusFileAt, type StatusFile } from './status-file.ts'
 
 type Environment = Readonly<Record<string, string | undefined>>
 
@@ -50,22 +50,37 @@ export function serve(calls: Calls, { given, rest }: Words, environment: Environ
     for (const complaint of settings.complaints) log.warning(complaint)
     const pipefs = pipefsAt(calls, given, options.pipefsDirectory)
     if (calls.poll([], [], 0) === -errno.ENOSYS) throw new Failed({ kind: 'needs-executable', word: 'serve' })
-    return answerUntilTold(calls, settings, pipefs, options, environment, log)
+    return answerUntilTold({ calls, settings, log, pipefs, options, environment })
   } catch (thrown) {
     return log.failed(failureFrom(thrown), 'serve')
   }
 }
 
-function answerUntilTold(
-  calls: Calls,
-  settings: Settings,
-  pipefs: string,
-  options: ServeOptions,
-  environment: Environment,
-  log: Log,
-): number {
+/** What this process was started with. */
+interface Begun {
+  readonly calls: Calls
+  readonly settings: Settings
+  readonly log: Log
+  readonly pipefs: string
+  readonly options: ServeOptions
+  readonly environment: Environment
+}
+
+function answerUntilTold(begun: Begun): number {
   // First of all: the kernel may be waiting.
-  const early = openPipe(calls, pipeIn(pipefs))
+  const early = openPipe(begun.calls, pipeIn(begun.pipefs))
+  const loop = prepared(begun, early)
+  try {
+    run(loop, early)
+    return 0
+  } finally {
+    loop.ready.stopping()
+    loop.statusFile.remove()
+  }
+}
+
+/** Makes sure that nobody else answers, and gives up rights. @param early the pipe, if it is there already. */
+function prepared({ calls, settings, log, pipefs, options, environment }: Begun, early: Pipe | undefined): Loop {
   const ready = readinessTo(calls, environment, options.readyDescriptor)
   const anywhere = files.anywhere(calls)
   const us = holderName(anywhere)
@@ -91,85 +106,9 @@ function answerUntilTold(
     statusFile,
   )
   if (early === undefined) lookForUntracked(server, settings, pipefs)
-  const loop: Loop = {
-    server,
-    claim,
-    ready,
-    pipefs,
-    journalPath: own.replies,
-    untilGone: options.untilGone,
-    signals,
-    mounts,
-    confine,
-  }
-  try {
-    run(loop, early)
-    return 0
-  } finally {
-    ready.stopping()
-    statusFile.remove()
-  }
+  const { untilGone } = options
+  return { server, claim, ready, pipefs, journalPath: own.replies, statusFile, untilGone, signals, mounts, confine }
 }
-
-/**
- * Gives up rights as soon as rpc_pipefs is mounted, which is before any message is read. Not earlier: a right to a
- * directory (Landlock) does not extend to a file system that is mounted over it later, nor to the same one that is
- * unmounted and mounted again. A process that has none to what is there now ends, and the next one has it: what the
- * kernel asks comes again.
- * @returns a function that does so once, and later looks whether it still may work where it must.
- * @throws Failed, from that function, if it may not.
- */
-function confining(calls: Calls, settings: Settings, pipefs: string, log: Log): () => void {
-  const { stateDirectory } = settings
-  let confinedTo: { readonly pipes: Status; readonly state: Status | undefined } | undefined
-  return () => {
-    const pipes = statusAt(calls, `${pipefs}/nfsd`)
-    if (confinedTo === undefined) {
-      if (pipes === undefined) return
-      confinedTo = { pipes, state: statusAt(calls, stateDirectory) }
-      const answer = calls.confine(
-        [stateDirectory, settings.runDirectory],
-        [settings.nfsdDirectory, kernelLog, pipefs],
-        ['/'],
-        'waits',
-      )
-      if (answer < 0) log.warning(`can't give up rights that it does not need: ${errorName(answer)}`)
-      return
-    }
-    if (pipes !== undefined && !isSame(pipes, confinedTo.pipes)) throw mountedAnew(`rpc_pipefs at ${quote(pipefs)}`)
-    if (isLost(calls, stateDirectory, confinedTo.state)) throw mountedAnew(quote(stateDirectory))
-  }
-}
-
-function statusAt(calls: Calls, path: string): Status | undefined {
-  const status = calls.fstatat(atFlags.AT_FDCWD, path, 0)
-  return typeof status === 'number' ? undefined : status
-}
-
-const isSame = (one: Status, other: Status): boolean => one.device === other.device && one.inode === other.inode
-
-/** A disk that is mounted again may have the same numbers. A rename that changes nothing tells: it needs the right. */
-function isLost(calls: Calls, stateDirectory: string, before: Status | undefined): boolean {
-  const clients = `${stateDirectory}/v4clients`
-  if (calls.renameat(atFlags.AT_FDCWD, clients, atFlags.AT_FDCWD, clients) === -errno.EACCES) return true
-  const now = statusAt(calls, stateDirectory)
-  return before !== undefined && now !== undefined && !isSame(now, before)
-}
-
-/** In an rpc_pipefs that has the numbers of the one before. */
-function mayNotOpen(calls: Calls, pipe: string): boolean {
-  const { O_RDWR, O_NONBLOCK, O_NOFOLLOW } = calls.flags
-  const descriptor = calls.openat(atFlags.AT_FDCWD, pipe, O_RDWR | O_NONBLOCK | O_NOFOLLOW, 0)
-  if (descriptor >= 0) calls.close(descriptor)
-  return descriptor === -errno.EACCES
-}
-
-const mountedAnew = (what: string): Failed =>
-  new Failed({
-    kind: 'storage',
-    atStart: false,
-    what: `${what} was mounted anew, and this process gave up the right to it: start it again`,
-  })
 
 function refuseBeside(other: Other | undefined): void {
   if (other === undefined) return
@@ -212,21 +151,13 @@ function lookForUntracked(server: Server, settings: Settings, pipefs: string): v
   )
 }
 
-interface Loop {
-  readonly server: Server
-  readonly claim: Claim
+interface Loop extends PipePlace {
   readonly ready: Readiness
-  readonly pipefs: string
-  readonly journalPath: string
+  readonly statusFile: StatusFile
   readonly untilGone: boolean
   readonly signals: number
   readonly mounts: number
   readonly confine: () => void
-}
-
-export interface Held {
-  readonly pipe: Pipe
-  readonly journal: Journal
 }
 
 /**
@@ -242,125 +173,44 @@ const lookMs = 1000
  */
 const missedMs = 50
 
-/** The pipe that is held, if there is one. */
-interface Holding {
-  readonly held: () => Held | undefined
-  /** There is a pipe, and it could not be held. */
-  readonly isMissed: () => boolean
-  /** Looks what is at the pipe's place, and holds that. */
-  readonly look: () => void
-  /** Lets go of a pipe that is no more. */
-  readonly release: () => void
-  /** Since when there is none, where there was one; undefined while there is one, or never was. */
-  readonly goneAt: () => number | undefined
-}
-
-function holding({ server, claim, ready, pipefs, journalPath }: Loop, early: Pipe | undefined): Holding {
-  const { calls, log, doing } = server
-  const path = pipeIn(pipefs)
-  let opened = early
-  let held: Held | undefined
-  let isMissed = false
-  let goneAt: number | undefined
-
-  const release = (): void => {
-    if (held === undefined) return
-    server.pipeGone()
-    held.pipe.close()
-    held.journal.close()
-    held = undefined
-    claim.release()
-    goneAt = calls.monotonic()
-    doing.pipe = undefined
-    doing.protocol = undefined
-    log.notice('the pipe is gone: the NFS server has stopped')
-  }
-  const isReplaced = ({ pipe: { status } }: Held): boolean => {
-    const now = calls.fstatat(atFlags.AT_FDCWD, path, atFlags.AT_SYMLINK_NOFOLLOW)
-    return typeof now === 'number' || now.inode !== status.inode || now.device !== status.device
-  }
-  const take = (): Held | undefined => {
-    // One that goes while it is taken may have had a successor before the directory was watched.
-    for (let attempt = 0; attempt < 3; attempt++) {
-      const pipe = opened ?? openPipe(calls, path)
-      opened = undefined
-      if (pipe === undefined) return undefined
-      claim.take()
-      const taken = hold(server, journalPath, pipe)
-      if (taken !== 'gone') return taken
-      server.pipeGone()
-      claim.release()
-      pipe.close()
-      goneAt = calls.monotonic()
-    }
-    return undefined
-  }
-  return {
-    held: () => held,
-    isMissed: () => isMissed,
-    look: () => {
-      if (held !== undefined && isReplaced(held)) {
-        // What it asked before it went is carried out; its answer may come too late.
-        answerQueued(server, held.pipe, held.journal)
-        release()
-      }
-      held ??= take()
-      if (held !== undefined) goneAt = undefined
-      const wasMissed = isMissed
-      isMissed = held === undefined && files.exists(path, files.anywhere(calls))
-      if (isMissed && mayNotOpen(calls, path)) throw mountedAnew(quote(path))
-      if (isMissed && !wasMissed) log.error(`${quote(path)} is there, and can't be held yet`)
-      server.tellStatus()
-      ready.status(held === undefined ? 'waiting for the NFS server' : 'answering the NFS server')
-    },
-    release,
-    goneAt: () => goneAt,
-  }
-}
-
-/** What is waited for: when the first of these is due, in milliseconds from now; -1, if none ever is. */
-const untilFirst = (...waits: readonly (number | undefined)[]): number => {
-  const due = waits.filter((wait) => wait !== undefined)
-  return due.length === 0 ? -1 : Math.max(0, Math.ceil(Math.min(...due)))
+/** How long the first of these times is away, in milliseconds; -1, if there is none. */
+const untilFirst = (now: number, ...times: readonly (number | undefined)[]): number => {
+  const due = times.filter((time) => time !== undefined)
+  return due.length === 0 ? -1 : Math.max(0, Math.ceil(Math.min(...due) - now))
 }
 
 function run(loop: Loop, early: Pipe | undefined): void {
-  const { server, ready, pipefs, untilGone, signals, mounts, confine } = loop
+  const { server, ready, untilGone, signals, mounts } = loop
   const { calls, log } = server
-  const directory = `${pipefs}/nfsd`
   // Before the first look: what comes later is told.
-  let watch = calls.watch(directory)
-  if (watch < 0) log.warning(`no rpc_pipefs is mounted at ${quote(pipefs)}: waiting for it`)
-  else confine()
-  const pipe = holding(loop, early)
+  const watched = watchedDirectory(loop)
+  if (!watched.isThere()) log.warning(`no rpc_pipefs is mounted at ${quote(loop.pipefs)}: waiting for it`)
+  const pipe = currentPipe(loop, early)
   pipe.look()
   let aliveAt = calls.monotonic()
 
   for (;;) {
-    if (watch < 0) {
-      watch = calls.watch(directory)
-      if (watch >= 0) {
-        confine()
-        pipe.look()
-      }
+    if (!watched.isThere()) {
+      watched.renew()
+      if (watched.isThere()) pipe.look()
     }
-    if (watch >= 0) ready.ready()
+    if (watched.isThere()) ready.ready()
 
     const now = calls.monotonic()
     const goneAt = untilGone ? pipe.goneAt() : undefined
     if (goneAt !== undefined && now - goneAt >= successorMs) return
     const tryAt = server.unfinished.dueAt()
-    const lateAt = server.instance.dueAt()
     const wait = untilFirst(
-      watch < 0 ? lookMs : undefined,
-      pipe.isMissed() ? missedMs : undefined,
-      goneAt === undefined ? undefined : goneAt + successorMs - now,
-      tryAt === undefined ? undefined : tryAt - now,
-      lateAt === undefined ? undefined : lateAt - now,
-      ready.everyMs === undefined ? undefined : aliveAt + ready.everyMs - now,
+      now,
+      watched.isThere() ? undefined : now + lookMs,
+      pipe.isMissed() ? now + missedMs : undefined,
+      goneAt === undefined ? undefined : goneAt + successorMs,
+      tryAt,
+      server.instance.dueAt(),
+      ready.everyMs === undefined ? undefined : aliveAt + ready.everyMs,
     )
     const events = calls.poll(
-      [signals, mounts, watch, pipe.held()?.pipe.pollable() ?? -1],
+      [signals, mounts, watched.descriptor(), pipe.served()?.pipe.pollable() ?? -1],
       [POLLIN, POLLPRI, POLLIN, POLLIN],
       wait,
     )
@@ -373,19 +223,11 @@ function run(loop: Loop, early: Pipe | undefined): void {
       ready.alive()
       aliveAt = calls.monotonic()
     }
-    const held = pipe.held()
-    const isGone =
-      held !== undefined &&
-      asked !== 0 &&
-      ((asked & (POLLERR | POLLHUP)) !== 0 || answerRound(server, held.pipe, held.journal) === 'gone')
+    const isGone = asked !== 0 && !isAnswered(server, pipe, asked)
     if (isGone) pipe.release()
-    if ((changed & POLLIN) !== 0) drain(calls, watch)
+    if ((changed & POLLIN) !== 0) watched.drain()
     // mounts_poll (fs/proc_namespace.c) tells of each change once.
-    if ((mounted & (POLLPRI | POLLERR)) !== 0 || (changed & ~POLLIN) !== 0) {
-      if (watch >= 0) calls.close(watch)
-      watch = calls.watch(directory)
-      if (watch >= 0) confine()
-    }
+    if ((mounted & (POLLPRI | POLLERR)) !== 0 || (changed & ~POLLIN) !== 0) watched.renew()
     if (isGone || changed !== 0 || mounted !== 0 || pipe.isMissed()) pipe.look()
     if (told !== 0) {
       log.notice('told to end')
@@ -396,60 +238,40 @@ function run(loop: Loop, early: Pipe | undefined): void {
   }
 }
 
-/** How long the kernel's threads may take to queue their messages again when a reader has died. */
-const queueAgainMs = 200
-
-/**
- * Takes a pipe, and what is queued there. It also gives the answers that the last `serve` wrote down and could not
- * give: the last byte of a message that is neither answered nor queued was read, and a thread waits for its answer. A
- * message that is queued again must not be answered before it is read, because older kernels then go on with a message
- * that no longer exists (lib/kernel/pipe.ts).
- */
-export function hold(server: Server, journalPath: string, pipe: Pipe): Held | 'gone' {
-  const { calls, log, doing } = server
-  const name = server.nameOf(pipe)
-  const seen = new Set<number>()
-  const take = (): ReturnType<Pipe['take']> => {
-    const more = pipe.take()
-    if (more !== 'gone') for (const { header } of more) seen.add(header.xid)
-    return more
-  }
-  const waits = (reply: Reply): boolean => pipe.write(probe(reply.header.xid, reply.size)) === -errno.EFAULT
-  const unsaid = (): Reply[] => replies.filter((reply) => !seen.has(reply.header.xid) && waits(reply))
-  let taken = take()
-  if (taken === 'gone') return 'gone'
-  const replies = lastReplies(calls, journalPath, name)
-  if (unsaid().length > 0) {
-    calls.sleep(queueAgainMs)
-    const more = take()
-    if (more === 'gone') return 'gone'
-    taken = [...taken, ...more]
-  }
-  const carried = unsaid()
-  const journal = beginJournal(calls, journalPath, name, carried)
-  server.instance.held(name)
-  server.takeOver(name)
-  doing.pipe = pipe
-  log.notice(`holds ${quote(pipe.path)}`)
-  // With few descriptors, a message that comes again may be queued behind those that were taken: these are answered
-  // first.
-  while (carried.length > 0 && pipe.isFull()) {
-    if (!answerTaken(server, pipe, journal, taken)) return 'gone'
-    taken = take()
-    if (taken === 'gone') return 'gone'
-    carried.splice(0, carried.length, ...unsaid())
-  }
-  for (const reply of carried) {
-    // Nobody knows of whom it was, so its client may still be recorded: that is noted before the kernel goes on.
-    if (reply.doubtful === true && reply.header.command === commands.remove) server.distrust('start')
-    if (pipe.write(bytesOfReply(reply)) >= 0) log.notice(`message ${reply.header.xid} had no answer: it has one now`)
-  }
-  carried.length = 0
-  return answerTaken(server, pipe, journal, taken) ? { pipe, journal } : 'gone'
+/** Answers what is asked at the pipe. @returns false, if it is gone. */
+function isAnswered(server: Server, current: CurrentPipe, events: number): boolean {
+  const served = current.served()
+  if (served === undefined) return true
+  if ((events & (POLLERR | POLLHUP)) !== 0) return false
+  return answerRound(server, served.pipe, served.journal) !== 'gone'
 }
 
-/** What has changed does not matter: it is looked at. */
-function drain(calls: Calls, watch: number): void {
-  const bytes = new Uint8Array(4096)
-  while (calls.read(watch, bytes) > 0);
+/** The directory that the pipe comes into, watched as long as rpc_pipefs is mounted. */
+interface WatchedDirectory {
+  readonly isThere: () => boolean
+  /** What poll(2) waits for; -1 where it is not there. */
+  readonly descriptor: () => number
+  /** Another one may be mounted there. */
+  readonly renew: () => void
+  /** What has changed does not matter: it is looked at. */
+  readonly drain: () => void
+}
+
+function watchedDirectory({ server: { calls }, pipefs, confine }: Loop): WatchedDirectory {
+  let watch = -1
+  const renew = (): void => {
+    if (watch >= 0) calls.close(watch)
+    watch = calls.watch(`${pipefs}/nfsd`)
+    if (watch >= 0) confine()
+  }
+  renew()
+  return {
+    isThere: () => watch >= 0,
+    descriptor: () => watch,
+    renew,
+    drain: () => {
+      const bytes = new Uint8Array(4096)
+      while (calls.read(watch, bytes) > 0);
+    },
+  }
 }

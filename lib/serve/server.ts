@@ -50,8 +50,8 @@ export interface Server {
   readonly hashes: () => Iterable<string>
   readonly legacyRecordOf: (owner: ClientOwner) => string | undefined
   readonly tellStatus: () => void
-  /** The pipe is no more, and its server neither. */
-  readonly pipeGone: () => void
+  /** The pipe is no more. @returns whether its server is neither, or makes another pipe. */
+  readonly pipeGone: () => 'stopped' | 'goes on'
 }
 
 /** Nobody kills a server's tracker for being slow: the watchdog does, if an admin wants one. */
@@ -177,8 +177,10 @@ export function serverFor(
       // What was to be recorded in an instance that never was, is not recorded in another.
       if (!instance.isRecorded()) left.clear()
       keep()
-      instance.gone()
+      doing.pipe = undefined
+      doing.protocol = undefined
       state.close()
+      return instance.gone()
     },
   }
 }

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { openLog } from '../../../lib/kernel/log.ts'
 import { openPipe } from '../../../lib/kernel/pipe.ts'
 import { answerQueued } from '../../../lib/serve/round.ts'
-import { hold, type Held } from '../../../lib/serve/serve.ts'
+import { beginServing, type ServedPipe } from '../../../lib/serve/current-pipe.ts'
 import { serverFor, type Server } from '../../../lib/serve/server.ts'
 import { holderName } from '../../../lib/store/process.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
@@ -42,7 +42,7 @@ export function die({ kernel, files }: Machine): void {
 export interface Life {
   readonly calls: Calls
   readonly server: Server
-  readonly held: Held | 'gone'
+  readonly held: ServedPipe | 'gone'
 }
 
 /**
@@ -77,7 +77,7 @@ export function live(machine: Machine, change: (calls: Calls) => Partial<Calls> 
   })
   const pipe = openPipe(calls, pipePath)
   assert.ok(pipe)
-  const held = hold(server, journalPath, pipe)
+  const held = beginServing(server, journalPath, pipe)
   if (held !== 'gone') answerQueued(server, held.pipe, held.journal)
   return { calls, server, held }
 }

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { answerQueued, tryAgain } from '../../../lib/serve/round.ts'
-import { hold } from '../../../lib/serve/serve.ts'
+import { beginServing } from '../../../lib/serve/current-pipe.ts'
 import { openPipe } from '../../../lib/kernel/pipe.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import type { AskedMessage } from '../../support/memory/pipe.ts'
@@ -241,7 +241,7 @@ describe('a server that goes on in version 0', () => {
     const calls = server.calls
     const pipe = openPipe(calls, pipePath)
     assert.ok(pipe)
-    hold(server, journalPath, pipe)
+    beginServing(server, journalPath, pipe)
     assert.equal(server.instance.dueAt(), undefined)
     server.pipeGone()
     die(machine)

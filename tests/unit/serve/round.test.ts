@@ -1,7 +1,9 @@
 /** Rounds at the pipe, where little is left: of a message to withhold, of descriptors, of room in the run directory. */
 import assert from 'node:assert/strict'
+import { dirname } from 'node:path'
 import { describe, it } from 'node:test'
 import { perform } from '../../../lib/events/perform.ts'
+import { currentPipe } from '../../../lib/serve/current-pipe.ts'
 import { lastReplies } from '../../../lib/serve/journal.ts'
 import { answerQueued, tryAgain } from '../../../lib/serve/round.ts'
 import { atFlags } from '../../../lib/syscalls/calls.ts'
@@ -303,6 +305,43 @@ describe("an instance's directory, which stays open from one round to the next",
     server.pipeGone()
     assert.deepEqual([...open.values()].filter(isOfState), [])
   })
+})
+
+it('when the pipe goes, the log says whether the server has stopped, or makes another pipe for version 0', () => {
+  const machine = newMachine()
+  starts(machine)
+  ask(machine, 1, 'create', 'ann')
+  live(machine)
+  die(machine)
+  machine.kernel.remove('again')
+  let [now, said] = [0, '']
+  const { server } = live(machine, (calls) => ({
+    // Each look at it is six seconds later: a list of one name takes too long.
+    monotonic: () => (now += 6000),
+    write: (descriptor, bytes) => {
+      if (descriptor === 2) said += Buffer.from(bytes).toString('latin1')
+      return calls.write(descriptor, bytes)
+    },
+  }))
+  const claim = { take: () => undefined, release: () => undefined }
+  const ready = { status: () => undefined }
+  const current = currentPipe({ server, claim, ready, pipefs: dirname(dirname(pipePath)), journalPath })
+  current.look()
+  const served = current.served()
+  assert.ok(served)
+  ask(machine, 1, 'getVersion')
+  const start = ask(machine, 1, 'graceStart')
+  answerQueued(server, served.pipe, served.journal)
+  assert.equal(statusIn(start), -121)
+  said = ''
+  machine.kernel.remove('again')
+  current.look()
+  assert.match(said, /the pipe is gone: the NFS server makes another one, .* \(version 0\)/)
+  assert.doesNotMatch(said, /has stopped/)
+  said = ''
+  machine.kernel.remove()
+  current.look()
+  assert.match(said, /the pipe is gone: the NFS server has stopped/)
 })
 
 it('in version 0 an end of grace tells a time, which is taken for no owner', () => {
