@@ -74,7 +74,29 @@ export async function programRuns({ parameter, program, tracker, settings: { cal
   const named = typeof parameter === 'object' ? namedIn(parameter.text).trim() : ''
   // Before the kernel has been told, and where it asks no helper, since serve answers: the one that it should be told.
   const path = tracker.serving === undefined && fs.existsSync(named) ? named : program
-  const told = tellKernel(program)
+  const unfit = faultOfFile(path)
+  if (unfit !== undefined) return unfit
+  const version = await versionOf(path, tellKernel(program))
+  if (typeof version === 'object') return version
+
+  const failed = await playStart(calls, path)
+  if (failed !== undefined)
+    return wrong(
+      `${quote(path)} fails when it is run as the kernel runs it: ${failed}`,
+      "If 'init' fails, the server runs without this tracker.",
+      `env -i ${shellWord(path)} -f -s /tmp/trial init`,
+    )
+  if (version !== packageJson.version)
+    return doubtful(
+      `${quote(path)} runs, but is version ${quote(version)}; this program is ${packageJson.version}`,
+      'The kernel calls the other version.',
+      'nfsd-userland-helper install',
+    )
+  return good(`${quote(path)} runs with an empty environment and no open descriptor`)
+}
+
+/** Who may run and change the program. */
+function faultOfFile(path: string): Said | undefined {
   const stats = tolerating(['ENOENT', 'ENOTDIR', 'EACCES'], () => fs.statSync(path), undefined)
   if (stats === undefined) return unknown(`${quote(path)} can't be examined`, 'The kernel should call it.')
   if (!stats.isFile() || (stats.mode & 0o111) === 0)
@@ -89,7 +111,11 @@ export async function programRuns({ parameter, program, tracker, settings: { cal
       'The kernel runs it as root.',
       `chown root:root ${shellWord(path)} && chmod go-w ${shellWord(path)}`,
     )
+  return undefined
+}
 
+/** The version that the program tells in an empty environment, or why it tells none. @param mend what to do then. */
+async function versionOf(path: string, mend: string): Promise<string | Said> {
   // The executable says its version itself, and has Node say the rest: that may be slow, or where an empty environment
   // does not lead, and the kernel has no use for it.
   const version = await runProgram(path, ['--version'], { limitMs: longestRunMs, env: {} })
@@ -103,13 +129,13 @@ export async function programRuns({ parameter, program, tracker, settings: { cal
     return wrong(
       `${quote(path)} can't be run: ${help.why}`,
       'Its interpreter or loader is missing, or it was built for another architecture.',
-      told,
+      mend,
     )
   if (help.kind === 'silent')
     return wrong(
       `${quote(path)} does not answer`,
       'The kernel would wait for it without limit, and the clients would wait too.',
-      told,
+      mend,
     )
   if (help.status === 127 || help.status === 126)
     return wrong(
@@ -118,30 +144,15 @@ export async function programRuns({ parameter, program, tracker, settings: { cal
         The kernel passes no PATH, so '#!/usr/bin/env node' finds node only in /bin and /usr/bin. The executable needs
         no interpreter.
       `,
-      told,
+      mend,
     )
   if (!isExecutable && !help.stdout.includes('nfsd-userland-helper [options] VERB'))
     return wrong(
       `${quote(path)} is another program`,
       'The kernel calls that program, so the records here are not kept up to date.',
-      told,
+      mend,
     )
-
-  const failed = await playStart(calls, path)
-  if (failed !== undefined)
-    return wrong(
-      `${quote(path)} fails when it is run as the kernel runs it: ${failed}`,
-      "If 'init' fails, the server runs without this tracker.",
-      `env -i ${shellWord(path)} -f -s /tmp/trial init`,
-    )
-  const theirs = said.replace(/ .*/, '')
-  if (theirs !== packageJson.version)
-    return doubtful(
-      `${quote(path)} runs, but is version ${quote(theirs)}; this program is ${packageJson.version}`,
-      'The kernel calls the other version.',
-      'nfsd-userland-helper install',
-    )
-  return good(`${quote(path)} runs with an empty environment and no open descriptor`)
+  return said.replace(/ .*/, '')
 }
 
 /** A start of a server in a scratch directory. @returns what went wrong. */

@@ -14,12 +14,12 @@ import { Failed } from '../../failure.ts'
 import { helperSupport } from '../shared/helper-support.ts'
 import { say as tell } from '../shared/print.ts'
 import { describe, importFrom } from '../move/import.ts'
-import { canServe, filesOf, trackers, switches, usualStateDirectory, type Item } from './files.ts'
+import { canServe, filesOf, trackers, switches, usualStateDirectory, type Item, type Program } from './files.ts'
 import { readInstalled, writeInstalled } from './installed.ts'
 import { identityOfContent, place, takeAway, type Identity } from './place.ts'
 import { howToTakeOver, nfsdcldDirectory, whatIsLost } from './nfsdcld.ts'
 import { placeRecords } from './records.ts'
-import { leftAlone, outcomeOf, say } from './report.ts'
+import { leftAlone, outcomeOf, say, type Report } from './report.ts'
 import { runningProgram, targetAt, type Target } from './target.ts'
 import { embedded } from './texts.ts'
 import { choose } from './tracker.ts'
@@ -51,18 +51,8 @@ export const installCommand = command(
     const target = targetAt(resolve(root))
     const { files: before, foreign } = readInstalled(target.root)
     const program = runningProgram(target.live)
-    if (tracker === 'serve' && !canServe(program))
-      throw new Failed({
-        kind: 'bad-argument',
-        why: 'only the executable can serve the pipe, not the Node script',
-        word: '--tracker=serve',
-      })
-    if (imports === true && !target.live)
-      throw new Failed({
-        kind: 'bad-argument',
-        why: 'clients can be imported only into the running system',
-        word: '--import',
-      })
+    if (tracker === 'serve') assertCanServe(program)
+    if (imports === true) assertRuns(target)
     // Refused while a server runs, and then nothing is changed.
     if (imports === true) tell(describe(await importFrom(nfsdcldDirectory, { dryRun, yes: true }, settings)).trimEnd())
     const lost =
@@ -87,16 +77,8 @@ export const installCommand = command(
       target.packaged && stateDirectory === usualStateDirectory
         ? []
         : [placeRecords(target.root, settings.stateDirectory, dryRun)]
-    const installed = new Map<string, Identity>()
-    for (const item of items) {
-      const packages = target.packaged && item.asPackaged !== undefined ? identityOfContent(item.asPackaged) : undefined
-      const { outcome, identity } = place(target.root, item, { before: before.get(item.path) ?? packages, dryRun })
-      // Who found a switch as it should be takes no part in it.
-      if (item.kind !== 'switch' || outcome !== 'unchanged' || before.has(item.path)) installed.set(item.path, identity)
-      files.push({ path: item.path, outcome })
-    }
-    for (const [path, identity] of [...before].reverse())
-      if (!installed.has(path)) files.push({ path, outcome: takeAway(target.root, path, identity, dryRun) })
+    const { placed, installed } = placeAll(target, items, { before, dryRun })
+    files.push(...placed)
     files.push(...leftAlone(foreign))
     if (!dryRun) writeInstalled(target.root, installed)
 
@@ -125,6 +107,44 @@ export const installCommand = command(
     return outcomeOf(actions, choice)
   },
 )
+
+function assertCanServe(program: Program): void {
+  if (!canServe(program))
+    throw new Failed({
+      kind: 'bad-argument',
+      why: 'only the executable can serve the pipe, not the Node script',
+      word: '--tracker=serve',
+    })
+}
+
+function assertRuns({ live }: Target): void {
+  if (!live)
+    throw new Failed({
+      kind: 'bad-argument',
+      why: 'clients can be imported only into the running system',
+      word: '--import',
+    })
+}
+
+/** Puts every item in place, and takes away what an earlier `install` put there that is no longer among them. */
+function placeAll(
+  { root, packaged }: Target,
+  items: readonly Item[],
+  { before, dryRun }: { readonly before: ReadonlyMap<string, Identity>; readonly dryRun: boolean },
+): { readonly placed: Report['files']; readonly installed: ReadonlyMap<string, Identity> } {
+  const placed: Report['files'][number][] = []
+  const installed = new Map<string, Identity>()
+  for (const item of items) {
+    const packages = packaged && item.asPackaged !== undefined ? identityOfContent(item.asPackaged) : undefined
+    const { outcome, identity } = place(root, item, { before: before.get(item.path) ?? packages, dryRun })
+    // Who found a switch as it should be takes no part in it.
+    if (item.kind !== 'switch' || outcome !== 'unchanged' || before.has(item.path)) installed.set(item.path, identity)
+    placed.push({ path: item.path, outcome })
+  }
+  for (const [path, identity] of [...before].reverse())
+    if (!installed.has(path)) placed.push({ path, outcome: takeAway(root, path, identity, dryRun) })
+  return { placed, installed }
+}
 
 interface Ours {
   readonly target: Target
