@@ -57,6 +57,16 @@ const worlds: readonly {
     stops: [3, 2],
   },
   {
+    title: 'removes and ends of grace that the storage refuses',
+    events: ['a remove is refused', 'an end of grace is refused'],
+    stops: [3, 1],
+  },
+  {
+    title: "ends of grace that the storage refuses, or that are lost and seen by an upcall that can't record them",
+    events: ['an end of grace is refused', 'an end of grace is seen, and not recorded'],
+    stops: [3, 2],
+  },
+  {
     title: 'an end of grace that a person types, and that sleeps between any two of its calls',
     events: ['by hand'],
     stops: [2, 1],
@@ -112,6 +122,15 @@ describe('the model finds', () => {
     )
   })
 
+  it('what nobody can know without a mark before each remove: one that is killed before its first change', () => {
+    const { fault } = search({ ...ours, name: 'the helper, of which a remove is lost' }, 2, ['a remove is lost'])
+    assert.equal(fault?.what, 'illegal reclaim')
+    assert.ok(
+      fault.way.some((action) => action.endsWith('its remove dies')),
+      fault.way.join('\n'),
+    )
+  })
+
   const faults: Readonly<
     Record<keyof typeof wrong, readonly [NonNullable<Outcome['fault']>['what'], number, ...Event[]]>
   > = {
@@ -125,6 +144,18 @@ describe('the model finds', () => {
     'the end of grace completes whatever instance it finds when it wakes up': ['legal reclaim refused', 2, 'by hand'],
     'a sweep removes what is older than the current instance': ['legal reclaim refused', 2],
     'of two facts the one that was written last counts': ['legal reclaim refused', 2, 'by hand'],
+    'a remove that the storage refuses leaves no mark': ['illegal reclaim', 1, 'a remove is refused'],
+    'an end of grace that the storage refuses leaves no mark': ['illegal reclaim', 2, 'an end of grace is refused'],
+    'a create or a check that can not record the end of grace leaves no mark': [
+      'illegal reclaim',
+      2,
+      'an end of grace is seen, and not recorded',
+    ],
+    'that mark counts whatever has been recorded since': [
+      'legal reclaim refused',
+      2,
+      'an end of grace is seen, and not recorded',
+    ],
     'format 1 is brought to format 2 mark of the format first': ['illegal reclaim', 3, 'format 1'],
   }
   for (const [name, [what, stops, ...events]] of Object.entries(faults))

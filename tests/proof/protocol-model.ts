@@ -6,6 +6,10 @@
  * Two ghosts judge, and no rule can see them. A client's lock is `valid` while neither its lease nor a grace period
  * that it did not reclaim in has ended; it is `tainted` once somebody else was granted the lock. A tainted lock
  * reclaimed is illegal; a valid one refused is a loss that need not be.
+ *
+ * An upcall that fails leaves a mark, because it knows. One that is killed before its first change knows nothing and
+ * leaves nothing, and the kernel goes on: the model shows the fault of a `remove` and of a `gracedone` that are lost so,
+ * and no rule without a mark before each of them could be without it.
  */
 import { search, type Found, type Successor } from './search.ts'
 
@@ -33,6 +37,8 @@ export interface Store {
    * kernel called it.
    */
   readonly mark: number | 'ran' | undefined
+  /** There too: the instance whose grace the kernel has ended, and whose end could not be recorded. */
+  readonly end: number | undefined
   /** Format 1. */
   readonly boot: number | undefined
   readonly newBoot: number | undefined
@@ -47,6 +53,7 @@ export const blank: Store = {
   records: [],
   legacy: [],
   mark: undefined,
+  end: undefined,
   boot: undefined,
   newBoot: undefined,
 }
@@ -75,6 +82,13 @@ export interface Rules {
   readonly create: (store: Store, client: Client) => Store
   readonly remove: (store: Store, client: Client) => Store
   readonly mayReclaim: (store: Store, client: Client) => boolean
+  /** What an upcall leaves that the storage refuses. The kernel goes on as if it were done. */
+  readonly removeRefused: Call
+  readonly graceDoneRefused: Call
+  /** What a create or a check leaves that finds grace over, and can't record that. */
+  readonly endRefused: (store: Store, of: number) => Store
+  /** Whether a start counts that as an instance that ran without us. */
+  readonly lacksEnd: (store: Store) => boolean
 }
 
 const within = (records: Store['records'], instance: number, client: Client): Store['records'] =>
@@ -157,7 +171,7 @@ export const ours: Rules = {
       : []),
     (store) => ({ ...store, started: and(store.started, of), unconfirmed: and(store.unconfirmed, of) }),
     swept,
-    (store) => ({ ...store, mark: undefined }),
+    (store) => ({ ...store, mark: undefined, end: undefined }),
   ],
   graceDone: ({ of }) => [
     ...migrated,
@@ -190,7 +204,14 @@ export const ours: Rules = {
       isRecorded || (store.legacy.includes(client) && !(lastFull !== undefined && store.untracked.includes(lastFull)))
     )
   },
+  removeRefused: (store) => ({ ...store, mark: 'ran' }),
+  graceDoneRefused: (store) => ({ ...store, mark: 'ran' }),
+  endRefused: (store, of) => ({ ...store, end: of }),
+  lacksEnd: (store) => isEndLost(store),
 }
+
+/** Whether grace was over in an instance that is not recorded to be full. */
+const isEndLost = ({ end, full }: Store): boolean => end !== undefined && !full.includes(end)
 
 /** A server without stable storage, which lets everybody reclaim: RFC 7530 §9.6.3.4.1, the first edge condition. */
 export const noStore: Rules = { ...ours, name: 'no store at all', mayReclaim: () => true }
@@ -312,6 +333,10 @@ export const wrong = {
       (store: Store): Store => ({ ...store, started: store.started.filter((each) => each <= upcall.of) }),
     ],
   },
+  'a remove that the storage refuses leaves no mark': { ...ours, removeRefused: (store) => store },
+  'an end of grace that the storage refuses leaves no mark': { ...ours, graceDoneRefused: (store) => store },
+  'a create or a check that can not record the end of grace leaves no mark': { ...ours, endRefused: (store) => store },
+  'that mark counts whatever has been recorded since': { ...ours, lacksEnd: ({ end }) => end !== undefined },
   'format 1 is brought to format 2 mark of the format first': {
     ...ours,
     start: (upcall) => {
@@ -358,6 +383,13 @@ export type Event =
   | 'an end of grace dies'
   /** It dies before that: the kernel goes on, and no upcall may come that could tell. */
   | 'an end of grace is lost'
+  /** The storage refuses a `remove`, or an end of grace; it works again at once. */
+  | 'a remove is refused'
+  | 'an end of grace is refused'
+  /** An end of grace is lost, and the first upcall that sees it can't record that. */
+  | 'an end of grace is seen, and not recorded'
+  /** A `remove` dies before its first change. */
+  | 'a remove is lost'
   /** A person types grace_done. */
   | 'by hand'
   /** Release 0.1.0 serves at first. */
@@ -406,14 +438,15 @@ function* successors(state: State, all: Rules, most: number, events: readonly Ev
   if (server === 'down') {
     const begin = (told: number, release: string): Next => {
       const of = instance + numbersPerStart
-      const nothingProven = store.mark !== undefined && store.mark !== told
+      const isMarked = store.mark !== undefined && store.mark !== told
+      const nothingProven = isMarked || all.lacksEnd(store)
       const starting: Upcall = { verb: 'start', of, told, nothingProven, at: 0 }
       // Nobody may reclaim after an instance that ran without a tracker.
       return {
         action: `the server starts${release}`,
         to: {
           ...state,
-          ...(nothingProven ? bothRefused : {}),
+          ...(isMarked || isEndLost(store) ? bothRefused : {}),
           server: 'starting',
           tracked: true,
           instance: of,
@@ -437,9 +470,11 @@ function* successors(state: State, all: Rules, most: number, events: readonly Ev
     // While an upcall runs, only the machine can stop: the kernel waits. A reboot after an instance without a tracker,
     // before a start has taken it into account, is not covered.
     const isNoted = upcall?.nothingProven === true && !store.untracked.includes(upcall.of - 1)
-    if (tracked && !isNoted)
+    // Nor is one after a remove or an end of grace that the storage refused.
+    const isDistrusted = store.end !== undefined || (store.mark === 'ran' && upcall === undefined)
+    if (tracked && !isNoted && !isDistrusted)
       yield { action: 'the machine crashes', to: { ...down, byHand: undefined, store: { ...store, mark: undefined } } }
-    if ((server === 'grace' || server === 'normal') && (!tracked || byHand !== undefined))
+    if ((server === 'grace' || server === 'normal') && (!tracked || byHand !== undefined || isDistrusted))
       yield { action: 'the server is stopped', to: down }
   }
 
@@ -459,6 +494,17 @@ function* successors(state: State, all: Rules, most: number, events: readonly Ev
         yield {
           action: 'gracedone dies, and grace is over',
           to: { ...state, server: 'normal', upcall: undefined, unheard: true },
+        }
+      const over = { ...state, server: 'normal', upcall: undefined, unheard: true } as const
+      if (events.includes('an end of grace is refused'))
+        yield {
+          action: 'gracedone is refused, and grace is over',
+          to: { ...over, store: rules.graceDoneRefused(store) },
+        }
+      if (events.includes('an end of grace is seen, and not recorded') && !isCommitted)
+        yield {
+          action: "gracedone dies, grace is over, and an upcall can't record that",
+          to: { ...over, store: rules.endRefused(store, upcall.of) },
         }
     }
     if (call === undefined && server === 'starting')
@@ -483,7 +529,7 @@ function* successors(state: State, all: Rules, most: number, events: readonly Ev
             ...upcall,
             of: instance + numbersPerStart,
             at: 0,
-            nothingProven: store.mark !== undefined && store.mark !== upcall.told,
+            nothingProven: (store.mark !== undefined && store.mark !== upcall.told) || all.lacksEnd(store),
           },
           instance: instance + numbersPerStart,
         },
@@ -570,17 +616,25 @@ function* successors(state: State, all: Rules, most: number, events: readonly Ev
     const recorded = (): Store =>
       !tracked || (isKnown && leases.includes(client)) ? store : rules.create(heard(), client)
     const withLease = [...new Set([...leases, client])].sort()
-    if (!connected && isServing && leases.includes(client))
+    if (!connected && isServing && leases.includes(client)) {
+      const without: State = {
+        ...state,
+        leases: leases.filter((each) => each !== client),
+        holder: holder === client ? undefined : holder,
+        ...belief(client, { valid: false }),
+      }
       yield {
         action: `${client}'s lease expires`,
-        to: {
-          ...state,
-          store: tracked ? rules.remove(heard(), client) : store,
-          leases: leases.filter((each) => each !== client),
-          holder: holder === client ? undefined : holder,
-          ...belief(client, { valid: false }),
-        },
+        to: { ...without, store: tracked ? rules.remove(heard(), client) : store },
       }
+      if (tracked && events.includes('a remove is refused'))
+        yield {
+          action: `${client}'s lease expires, and its remove is refused`,
+          to: { ...without, store: rules.removeRefused(store) },
+        }
+      if (tracked && events.includes('a remove is lost'))
+        yield { action: `${client}'s lease expires, and its remove dies`, to: without }
+    }
     if (!connected || !isServing) continue
 
     const lost: Belief = { connected, holdsSince: undefined, valid: false, tainted: false }
