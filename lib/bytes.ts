@@ -28,7 +28,7 @@ export function crc32(text: string): number {
   let crc = -1
   for (let i = 0; i < text.length; i++) {
     crc ^= text.charCodeAt(i)
-    // By halves of a byte.
+    // Four bits at a time.
     crc = (crc >>> 4) ^ (remainders[crc & 15] ?? 0)
     crc = (crc >>> 4) ^ (remainders[crc & 15] ?? 0)
   }

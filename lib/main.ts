@@ -35,7 +35,7 @@ export function main(calls: Calls, words: readonly string[], environment: Enviro
     throw thrown
   }
   const { verb } = parsed
-  // Help is for people.
+  // Help is printed by the program for people.
   if (verb === 'serve' && !parsed.rest.some((word) => word === '--help' || word === '-h'))
     return serve(calls, parsed, environment)
   return verb !== undefined && isVerb(verb) ? upcall(calls, parsed, verb, environment) : undefined
@@ -86,7 +86,7 @@ function upcall(calls: Calls, { given, rest }: Words, verb: Verb, environment: E
 
 /** What follows looks at bytes from the network, and may do nothing but an upcall's work. */
 function confine(calls: Calls, changed: readonly string[], { nfsdDirectory }: Settings, log: Log): void {
-  // The kernel's own tracker may have had its directories anywhere: an end of grace that was killed left where.
+  // The kernel's own tracker may have its directories anywhere, and a killed end of grace may have noted where.
   const emptied = ['/']
   const answer = calls.confine(changed, [nfsdDirectory, kernelLog], emptied)
   if (answer < 0) log.warning(`can't give up rights that it does not need: ${errorName(answer)}`)
@@ -133,7 +133,7 @@ function leaveMark(calls: Calls, log: Log, { given, path, event, kernelBootTime 
         `nor can that be noted (${unmarked}): let nobody reclaim after the next start`,
     )
   } catch {
-    // What the upcall failed of is said; most often it is this.
+    // The upcall's own failure is logged below. Most often it has the same cause.
   }
   return false
 }

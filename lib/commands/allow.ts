@@ -62,7 +62,7 @@ export const allowCommand = command(
       for (const owner of dropped)
         if (allow(world, settings, owner, when) === 'there already') known.add(escapeOwner(owner))
     }
-    // Who is there may be so by a call that was killed before its barrier.
+    // A record that is there may come from a call that was killed before its barrier.
     if (!dryRun)
       for (const owner of owners)
         if (known.has(escapeOwner(owner))) syncInstance(world, newestOf(survey(settings, world.state), owner))

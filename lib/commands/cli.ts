@@ -65,7 +65,7 @@ export async function people(calls: Calls, words: readonly string[]): Promise<nu
       vocabulary: () => vocabularyOf(commands, () => yargs([])),
       ended: (ended) => (status = ended),
     }
-    // Help and version are handed over, not printed: printing them can fail, and then the status must say so.
+    // yargs hands over help and version instead of printing them: if printing fails, the status must say so.
     let said = ''
     await parser(commandLine).parseAsync(words.map(spelledOut), {}, (_error, _given, output) => {
       said = output
@@ -89,7 +89,7 @@ function parser(commandLine: CommandLine): Argv {
     .parserConfiguration({ 'dot-notation': false })
     .strict()
     .fail((message, error) => {
-      // An error of yargs' own is about the words, like a message without any.
+      // An error of yargs' own is about the words, and so is a message without an error.
       const thrown = error as Error | undefined
       if (thrown !== undefined && thrown.name !== 'YError') throw thrown
       throw new Failed({ kind: 'bad-argument', why: message.replaceAll('\n', ' ') })

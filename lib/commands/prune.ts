@@ -44,7 +44,7 @@ export const pruneCommand = command(
     const legacy = legacyClients(surveyed).length
     const cameBack = new Set<string>()
     const isBack = ({ owner }: Told): boolean => cameBack.size > 0 && cameBack.has(escapeOwner(owner))
-    // Who may be taken out is kept until then. A dry run tells each as it is read.
+    // Clients to be dropped are held until the answer. A dry run prints each as it is read.
     let missing: Iterable<Told> = clients
     if (!dryRun) {
       const asked = kept(clients)
@@ -55,7 +55,7 @@ export const pruneCommand = command(
         const world = worldOf(settings)
         for (const owner of forgetAll(world, settings, asked, progress('pruning clients', asked.count)))
           cameBack.add(escapeOwner(owner))
-        // As after the last client's return: perhaps nobody is left to wait for.
+        // Perhaps nobody is left to wait for, as after the last client's return.
         const recorded = lookAt(world.state)
         if (recorded.instance.kind === 'partial') endGraceEarly(world, recorded, recorded.instance)
       }

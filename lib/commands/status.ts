@@ -142,7 +142,7 @@ function describe(status: Status, all: boolean): void {
     count[wordFor(client, instance)]++
     return client
   })
-  // Who waits is told before who is silent, however they come.
+  // Clients that have not reclaimed come before those that never report, whatever the order of the records.
   const waiting: string[] = []
   const silent: string[] = []
   let holders = 0

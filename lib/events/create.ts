@@ -43,7 +43,7 @@ export function recordClient(
     sync: [state.directoryOf(instance.start)],
     then: () => {
       for (const start of done.dropLater) records.drop(state, owner, start)
-      // The mark is made with the instance and only ever goes: not there at the first look, it never will be.
+      // The mark is made with the instance, and only ever removed. If it was not there at first, it never will be.
       if (session === true && instance.kind === 'partial' && marks(instance.start, 'may_end_early'))
         endGraceEarly(world, recorded, instance)
     },

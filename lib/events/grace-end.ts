@@ -99,7 +99,7 @@ export const confirmGraceEnd = (world: World, legacyTop: string | undefined): Se
 export const finishGraceEnd = (world: World, start: Start): Settlement => ({
   sync: [world.state.clients()],
   then: () => {
-    // Another may have been quicker meanwhile.
+    // Another upcall may have done it meanwhile.
     if (disk.lookAtName(markOf(start, 'unconfirmed'), clientsOf(world.state)) === undefined) return
     followUp(world, start)
     sweep(world, lookAt(world.state))
@@ -113,13 +113,13 @@ export const finishGraceEnd = (world: World, start: Start): Settlement => ({
 export function followUp(world: World, start: Start): number {
   const { state, log } = world
   const noted = readMark(state, start, 'legacy')
-  // It was the path of a directory when it was written. What can't be one must not stop every later start.
+  // It was a directory's path when it was written. Something else must not stop every later start.
   const isPath = noted !== undefined && /^(?:\/+[^/]{1,255})+$/.test(noted)
   if (noted !== undefined && !isPath)
     log.error(`the noted directory of the kernel's own tracker can't be understood: ${quote(noted)}`)
   const left = clearLegacy(world, [legacyTopIn(state.path), usualTop, ...(isPath ? [noted] : [])])
   if (left > 0) return left
-  // Last the one that an upcall goes by.
+  // The last one is the one that tells an upcall that something is missing.
   for (const name of ['legacy', 'may_end_early', 'unconfirmed'] as const) unmark(state, start, name)
   const unshown = showGraceEnd(state, start)
   if (unshown !== undefined) log.warning(`boot_time, which is for people only, could not be written: ${unshown}`)
@@ -166,7 +166,7 @@ const legacyLeft = (left: number, whose: string): string =>
  */
 export function endGraceEarly(world: World, seen: Recorded, instance: PartialInstance): void {
   const { state, nfsd, log } = world
-  // Most often somebody is left, and one call tells. If not, what was seen before the barrier is seen anew.
+  // Most often a client is left, and one call shows it. If none is, what was seen before the barrier is read again.
   if (nfsd.grace() !== 'running' || !nobodyIsLeft(world, instance, seen)) return
   const now = lookAt(state)
   if (!now.marks(instance.start, 'may_end_early') || !nobodyIsLeft(world, instance, now)) return

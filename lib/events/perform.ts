@@ -45,7 +45,7 @@ export function perform(world: World, request: Request): void {
     return
   }
   if (request.event === 'check' && request.session) {
-    // Most often a verdict only, which changes nothing and so needs no order among others.
+    // Most often it is only a verdict. That changes nothing, so it needs no lock.
     const recorded = lookAt(world.state)
     const verdict = decideOn(world, recorded, request)
     if (verdict.kind === 'allow' || verdict.kind === 'refuse') {
@@ -180,7 +180,7 @@ function afterMissedGrace(world: World, recorded: Recorded, request: Asked, inst
   } catch (thrown) {
     noteUnrecordedEnd(world, instance, thrown)
     if (request.event !== 'check') throw thrown
-    // A check must be answered: as if the end had been written.
+    // A check must be answered, so it is decided as if the end had been written.
     const asIf: Recorded = { ...recorded, instance: { kind: 'full', start: instance.start }, marks: () => false }
     return apply(world, asIf, decideOn(world, asIf, request))
   }
@@ -237,7 +237,7 @@ function decideOn({ state, nfsd }: World, { instance, starts, marks }: Recorded,
       hasLegacyRecord: (path) => legacyCounts({ instance, marks }) && hasLegacyRecord(path, state.anywhere),
       newestRecord: (owner) => {
         const found = newestRecord(owner)
-        // Beside another upcall it may have moved from a place not yet looked at to one already passed.
+        // Another upcall may have moved it meanwhile, from a place not yet looked at to one already looked at.
         return found.kind === 'nothing' ? newestRecord(owner) : found
       },
     },

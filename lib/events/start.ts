@@ -58,7 +58,7 @@ export function startInstance(
   if (!damaged) migrate(state, found)
   const before = found.format === 1 ? lookAt(state) : found
   endBefore(world, before)
-  // The clients of the kernel's own tracker are not in our records, which then can't tell when nobody is left.
+  // Our records do not have the clients of the kernel's own tracker, so they can't tell when nobody is left.
   const waitsForLegacy =
     !ranUntracked &&
     legacyCounts(before) &&

@@ -38,7 +38,7 @@ const longestLine = 900
 
 export function openLog(calls: Calls, { foreground, debug }: LogOptions): Log {
   const say = (priority: keyof typeof priorities, line: string): void => {
-    // Whatever came from outside has been quoted already; this is the last door before a terminal.
+    // What came from outside has been quoted already. This is the last check before a terminal.
     const safe = line.replace(/[^ -~]/g, escaped).slice(0, longestLine)
     if (foreground || !toKernelLog(calls, `<${daemon | priorities[priority]}>${name}: ${safe}\n`)) {
       toStderr(calls, `${name}: ${priority}: ${safe}\n`)

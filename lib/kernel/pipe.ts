@@ -154,13 +154,13 @@ function takeFrom(calls: Calls, descriptor: number, room: Uint8Array, expected: 
   if (first === 0) return 'nothing'
   const header = readHeader(room)
   const size = first < headerSize ? undefined : sizeOf(header.version)
-  // One of no known version is read whole: where it ends is not known otherwise.
+  // A message of an unknown version is read to its end, because its size is not known.
   const wanted = size === undefined ? anyMessage : size - 1
   const rest = first < expected - 1 || first >= wanted ? 0 : readOnce(calls, descriptor, room.subarray(first, wanted))
   if (rest === 'gone') return 'gone'
   const bytes = room.slice(0, first + rest)
   const isShort = size === undefined || bytes.length < size - 1
-  // A version's other size: it has been read to its end, if there was room for more.
+  // Its version has another size than was expected. If there was room for more, it has been read to its end.
   const whole = isShort || (first >= size && first < expected - 1)
   return {
     descriptor,

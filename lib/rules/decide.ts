@@ -82,7 +82,7 @@ export function decide(before: Before, request: Asked): Decision {
     }
 
     case 'remove':
-      // That the instance is not known is no reason to keep a client reclaimable.
+      // Also where the instance is not known: a client that is gone must not reclaim.
       return (
         missedGrace(before) ??
         (instance.kind === 'none' ? { kind: 'nothing-to-do' } : { kind: 'forget', owner: request.owner })

@@ -102,11 +102,11 @@ export function instanceFromFiles(bootTime: BootTime, newBootTime: BootTime): In
     if (typeof bootTime === 'object') return { kind: 'damaged', file: 'boot_time', why: bootTime.damaged }
     return bootTime === 'absent' ? { kind: 'none' } : { kind: 'full', start: bootTime }
   }
-  // Read as two files while a grace end renamed one over the other.
+  // A grace end renamed one over the other between the two reads.
   if (bootTime === newBootTime) return { kind: 'full', start: newBootTime }
   if (typeof bootTime === 'number' && bootTime > newBootTime)
     return { kind: 'damaged', file: 'new_boot_time', why: `${newBootTime} is not after boot_time ${bootTime}` }
-  // Without a boot_time, older records proved nothing in format 1, which set a doubtful one aside: so nor do they now.
+  // Format 1 set a doubtful boot_time aside. Without one, older records proved nothing, and so they do now.
   return { kind: 'partial', start: newBootTime, full: typeof bootTime === 'number' ? bootTime : newBootTime }
 }
 

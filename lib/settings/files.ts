@@ -22,7 +22,7 @@ export const refused = (file: string, why: string): Failed =>
 
 /** @returns its text, each character a byte. @throws Failed if it can't be had whole. */
 export function readConfiguration(calls: Calls, file: string): { readonly text: string } | 'absent' | 'directory' {
-  // Not to wait for the other end of a pipe.
+  // Opening a pipe must not wait for its other end.
   const descriptor = calls.openat(here, file, calls.flags.O_RDONLY | calls.flags.O_NONBLOCK, 0)
   if (descriptor === -errno.ENOENT) return 'absent'
   if (descriptor < 0) throw refused(file, `can't be read: ${errorName(descriptor)}`)

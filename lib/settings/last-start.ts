@@ -57,7 +57,7 @@ export function sinceStart(calls: Calls, { runDirectory, configuration, stateDir
   const text = calls.readlinkat(here, note)
   if (text === textFor(configuration, stateDirectory)) return unchanged
   if (typeof text === 'number') {
-    // Only root looks into the run directory, and who is not root changes nothing.
+    // Only root can read the run directory, and only root can change anything.
     answered(text, 'readlink', note, ENOENT, ENOTDIR, EACCES, EINVAL)
     return text === -EINVAL
       ? { stateDirectory, changed: `${quote(note)} is not a link: the state directory of the last start is not known` }

@@ -98,14 +98,14 @@ function readAll(calls: Calls, file: string, named: boolean, which: Which = 'our
   const main = readConfiguration(calls, file)
   if (main === 'directory') throw refused(file, 'is a directory')
   if (main !== 'absent') gather(gathered, file, main.text)
-  // Without a configuration everything is as usual. But who names one means it.
+  // Without a configuration the defaults hold. But a configuration that is named must be there.
   else if (named) throw refused(file, 'does not exist')
 
   for (const dropIn of dropInsOf(calls, file)) {
     const read = readConfiguration(calls, dropIn)
     if (read === 'directory') continue
     if (read !== 'absent') gather(gathered, dropIn, read.text)
-    // Removed while we looked, or a link that leads nowhere: what it should have said is then not known.
+    // It was removed meanwhile, which is fine, or it is a link that leads nowhere: then its settings are not known.
     else if (dropInsOf(calls, file).includes(dropIn)) throw refused(dropIn, 'is a link to a file that does not exist')
   }
   return gathered
@@ -128,7 +128,7 @@ function gather(gathered: Gathered, file: string, text: string, section = '', de
   if (text === '') return
   gathered.empty = false
   const lowerCase = text.toLowerCase()
-  // Most configurations have no word for us.
+  // Most configurations say nothing about this program.
   const has = (word: string): boolean => holds(lowerCase, word)
   const isOthers = gathered.which === 'and of all' && has(generalPipefs)
   if (section !== ours && !has(ours) && !has(include) && !isOthers) return

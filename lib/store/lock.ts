@@ -32,7 +32,7 @@ export interface LockOptions {
 
 /** Runs `work` while holding the lock, or without it as above. @returns what `work` returns. */
 export function locked<T>(state: StateDirectory, options: LockOptions, work: () => T): T {
-  // Without `v4clients` there is nothing that order could matter to: the work itself will say so.
+  // Without `v4clients` there is nothing to order. The work itself will report that it is missing.
   const clients = state.clients()
   const release = clients === undefined ? undefined : held(clients, state.holder(), options)
   try {
@@ -51,7 +51,7 @@ const held = (clients: Directory, us: string, options: LockOptions): (() => void
 function takeAtOnce(clients: Directory, us: string): (() => void) | undefined {
   if (clients.calls.symlinkat(us, clients.descriptor, lockName) < 0) return undefined
   return () => {
-    // Somebody may have passed us by, and hold it now.
+    // Another process may have gone on without us, and may hold the lock now.
     if (disk.readLink(lockName, clients) === us) disk.remove(lockName, clients)
   }
 }
@@ -128,7 +128,7 @@ function lockedByLink(
   let made = false
   const lastSign = (): Date => {
     if (made) return new Date()
-    // What is no link is nobody's lock: this throws, and the upcall goes on without.
+    // Something that is not a link is nobody's lock. This throws, and the upcall goes on without it.
     seen = holder()
     if (seen === undefined) throw disk.missing(lockName)
     switch (lifeOf(seen, us, clients)) {
@@ -152,7 +152,7 @@ function lockedByLink(
       stat: (_: string, done: Done<{ mtime: Date }>) => {
         callBack(done, () => ({ mtime: lastSign() }))
       },
-      // Only the link that was judged, or made, is taken away: somebody else may have been quicker.
+      // Only the link that was judged or made here is removed: another process may have replaced it.
       rmdir: (_: string, done: Done<void>) => {
         callBack(done, () => {
           if (holder() === (made ? us : seen)) disk.remove(lockName, clients)

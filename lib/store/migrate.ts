@@ -23,14 +23,14 @@ export function migrate(state: StateDirectory, seen = lookAt(state)): void {
   for (const start of traces)
     if (current === undefined || start > current) disk.remove(markOf(start, 'partial'), clients)
   const isFirst = instance.kind === 'partial' && instance.full === instance.start
-  // What counted no more in format 1 would count in format 2, where nothing is full before the first instance that is.
+  // These records had no effect in format 1. In format 2, where no instance before this one is full, they would.
   if (isFirst || current === undefined)
     for (const start of starts) if (start !== current) setAside(state, String(start), clients, String(start))
   if (instance.kind !== 'none') {
     const lastFull = instance.kind === 'full' ? instance.start : isFirst ? undefined : instance.full
     if (lastFull !== undefined) disk.makeLink('-', markOf(lastFull, 'full'), clients)
     if (instance.kind === 'partial') disk.makeLink('-', markOf(instance.start, 'partial'), clients)
-    // Its end, to come or unconfirmed, is followed up as any other.
+    // Its end of grace, be it to come or unconfirmed, is followed up as any other.
     if (instance.kind === 'partial' || marks(instance.start, 'unconfirmed'))
       disk.makeLink('-', markOf(instance.start, 'unconfirmed'), clients)
     disk.sync(clients)

@@ -116,7 +116,7 @@ export function stateDirectory(calls: Calls, path: string, runDirectory: string,
       const within = clients()
       return within === undefined ? undefined : open(String(start), within)
     },
-    // What was open stays open: somebody may still hold it, and its number must not become another's.
+    // Open directories stay open: a caller may still use one, and its descriptor must not become another file's.
     reopen: () => {
       opened.clear()
     },

@@ -65,7 +65,7 @@ export function noteStart(marked: Marked, kernelBootTime: KernelBootTime | undef
     // An instance that ran untracked is remembered until a start is durable, whatever that start is told.
     if (ran) disk.makeLink('-', ranOf(marked), anywhere)
     if (!disk.makeLink(text, mark, anywhere) && disk.readLink(mark, anywhere) !== text) {
-      // One takes the other's place: killed in between, a start must not leave less than it has found.
+      // The new mark replaces the old one in one step: a start that is killed must not leave less than it found.
       const staged = `${mark}.new`
       disk.remove(staged, anywhere)
       disk.makeLink(text, staged, anywhere)
@@ -116,7 +116,7 @@ function lacksGraceEnd(marked: Marked): boolean {
  */
 export function forgetUntracked(marked: Marked): string | undefined {
   try {
-    // Its own last: while one of them is there, the next start lets nobody reclaim.
+    // This directory's own marks go last: while one is there, the next start lets nobody reclaim.
     const unknown = { ...marked, path: undefined }
     for (const mark of [ranOf(unknown), markOf(unknown), endOf(marked), ranOf(marked), markOf(marked)])
       disk.remove(mark, marked.anywhere)
@@ -136,7 +136,7 @@ export function distrust(marked: Marked, why: 'start' | 'serve'): string | undef
   try {
     makeRunDirectory(marked.runDirectory, anywhere)
     if (disk.makeLink(why === 'serve' ? why : '-', ran, anywhere) || why === 'serve') return undefined
-    // One takes the other's place: no moment without.
+    // The new mark replaces the old one in one step: there is no moment without a mark.
     const staged = `${ran}.new`
     disk.remove(staged, anywhere)
     disk.makeLink('-', staged, anywhere)

@@ -53,7 +53,7 @@ export const removeLegacyRecord = (topPath: string, anywhere: Directory, owner: 
   inTop(topPath, anywhere, (top) => {
     const name = legacyNameOf(owner)
     const gone = disk.directoryAt(name, top) === 'absent' || disk.removeIfEmpty(name, top)
-    // Also where it is gone: whoever removed it may have died before this.
+    // Also if it is gone: the process that removed it may have died before its sync.
     disk.sync(top)
     return gone
   }) ?? true

@@ -20,7 +20,7 @@ export const showGraceEnd = (state: StateDirectory, start: Start): string | unde
   inRoot(state, (root) => {
     disk.move('boot_time', 'old_boot_time', root)
     const shown = disk.readSmallFile('new_boot_time', 32, root)
-    // Most often that is what it says, and a rename needs no space.
+    // Most often it has the right content already, and a rename needs no space.
     if (shown.kind === 'text' && startFromText(shown.text) === start) disk.move('new_boot_time', 'boot_time', root)
     else put(root, 'boot_time', start)
   })

@@ -197,7 +197,7 @@ export function allIn(directory: Directory, wanted: (entry: DirectoryEntry) => b
 
 /** {@link entriesOf}, as they are read: some at a time. */
 export function* batchesOf(directory: Directory): Generator<readonly DirectoryEntry[]> {
-  // A descriptor has one place in the directory, so whoever comes later has another. For most upcalls nobody does.
+  // A descriptor has one position in its directory, so a second reader opens its own. Most upcalls read once.
   const opened = directory.wasRead ? openDirectory('.', directory) : directory
   if (typeof opened !== 'object') return
   directory.wasRead = true

@@ -51,7 +51,7 @@ export function serveOptionsFrom(words: readonly string[]): ServeOptions {
     pipefsDirectory: given.get('pipefs-dir'),
     untilGone: given.has('until-gone'),
     maxVersion: number('max-version', 1, latestVersion) ?? latestVersion,
-    // 0, 1 and 2 are what a person sees.
+    // 0, 1 and 2 belong to the terminal.
     readyDescriptor: number('ready-fd', 3, 1_000_000),
   }
 }

@@ -114,7 +114,7 @@ async function lookedAt(look: (site: Site) => Said | Promise<Said>, site: Site):
   try {
     return await look(site)
   } catch (thrown) {
-    // What the disk does not let us see is a fault too.
+    // If the disk does not allow a check, that is a fault too.
     return { verdict: 'wrong', what: report(failureFrom(thrown)).line, why: 'This could not be checked.' }
   }
 }
@@ -136,7 +136,7 @@ export function inWords({ findings, wrong }: Examined): string {
       `${tone(colour, mark)} ${first.slice(indent.length)}`,
       ...rest,
       ...(why === undefined ? [] : indented(why).map((line) => tone('faint', line))),
-      // Never wrapped: it is to be copied.
+      // Never wrapped, so that it can be copied.
       ...(mend === undefined ? [] : [`${indent}${tone('strong', `> ${mend}`)}`]),
     ]
   })

@@ -15,7 +15,7 @@ export function parentsAreOurs({ settings: { stateDirectory } }: Site): Said {
   const way = directoriesOnTheWay(stateDirectory)
   const those = (which: (stats: Stats) => boolean): readonly string[] =>
     way.filter(({ stats }) => which(stats)).map(({ path }) => path)
-  // A sticky directory lets its entries go only by their owner.
+  // In a sticky directory only its owner can remove an entry.
   const everybodys = those(({ mode }) => (mode & 0o002) !== 0 && (mode & sticky) === 0)
   if (everybodys.length > 0)
     return wrong(

@@ -168,7 +168,7 @@ export function records({ survey }: Site): Said {
     const found = kinds.flatMap((kind) => survey.oddities.get(kind) ?? [])
     return { count: found.reduce((sum, { count }) => sum + count, 0), some: found.flatMap(({ some }) => some) }
   }
-  // boot_time and its like count only as long as format 1 has not been taken over. They are looked at first.
+  // boot_time and new_boot_time count only in format 1. They come first among the examples.
   const unreadable = of('damaged')
   const [views, some] = parted(
     unreadable.some,

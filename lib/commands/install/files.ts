@@ -225,7 +225,7 @@ const about = (text: string, stateDirectory: string): string =>
 function systemdWord(path: string): string {
   const escaped = path.replaceAll('%', '%%')
   if (/^[\w./%:@+,-]*$/.test(escaped)) return escaped
-  // U+FFFD: it was no UTF-8.
+  // U+FFFD stands for what was not UTF-8.
   if (/[\x00-\x1f\x7f\ufffd]/.test(path))
     throw new Failed({ kind: 'bad-argument', why: 'no unit can name this state directory', word: path })
   return `"${escaped.replaceAll(/["\\]/g, String.raw`\$&`)}"`

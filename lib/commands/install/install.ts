@@ -46,14 +46,14 @@ export const installCommand = command(
   async ({ tracker, import: imports, root, 'dry-run': dryRun, json }, settings, door) => {
     const { nfsdDirectory } = settings
     const stateDirectory = textOfPath(settings.stateDirectory)
-    // Directories that are made on the way are for all to read, whatever umask the caller has.
+    // All users may read the directories that are made here, whatever umask the caller has.
     process.umask(0o022)
     const target = targetAt(resolve(root))
     const { files: before, foreign } = readInstalled(target.root)
     const program = runningProgram(target.live)
     if (tracker === 'serve') assertCanServe(program)
     if (imports === true) assertRuns(target)
-    // Refused while a server runs, and then nothing is changed.
+    // While a server runs, this is refused, and nothing is changed.
     if (imports === true) tell(describe(await importFrom(nfsdcldDirectory, { dryRun, yes: true }, settings)).trimEnd())
     const lost =
       imports === undefined && !before.has(switches.nfsdcld) && !hasSwitch(target)
@@ -72,7 +72,7 @@ export const installCommand = command(
       isOurs(item, { target, before, usual: stateDirectory === usualStateDirectory && tracker === 'auto' }),
     )
 
-    // A package leaves the usual one to the first start of the server.
+    // With a package, the first start of the server makes the usual state directory.
     const files =
       target.packaged && stateDirectory === usualStateDirectory
         ? []
@@ -137,7 +137,7 @@ function placeAll(
   for (const item of items) {
     const packages = packaged && item.asPackaged !== undefined ? identityOfContent(item.asPackaged) : undefined
     const { outcome, identity } = place(root, item, { before: before.get(item.path) ?? packages, dryRun })
-    // Who found a switch as it should be takes no part in it.
+    // A switch that was already as it should be is not ours, and `uninstall` leaves it.
     if (item.kind !== 'switch' || outcome !== 'unchanged' || before.has(item.path)) installed.set(item.path, identity)
     placed.push({ path: item.path, outcome })
   }

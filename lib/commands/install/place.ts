@@ -139,7 +139,7 @@ function write(directory: Directory, name: string, { content, mode }: Item): voi
     else writeSynced(staged, bytesOf(content), mode)
     fs.renameSync(staged, directory.entry(name))
   } catch (thrown) {
-    // Not one that was there before us.
+    // If the name was taken, the file is not ours.
     if (errorCode(thrown) !== 'EEXIST')
       tolerating(
         ['ENOENT'],

@@ -56,7 +56,7 @@ export function* membersOf(
       if (end !== undefined) return parsed(end)
       from = text.length - at
       if (from > longestValue) throw wrong('a part of it is too long')
-      // Nothing but a number may end with the text.
+      // Only a number may end where the text ends.
       if (!more()) return parsed(text.length)
     }
   }

@@ -59,7 +59,7 @@ export function sieve(now: number): {
     client: ({ bytes, session, recorded, principal }) => {
       if (bytes === undefined) return refuse('without an owner')
       if (bytes.length > longestOwner) return refuse(`with an owner longer than ${longestOwner} bytes`)
-      // Without it anybody of that name could reclaim.
+      // Without it, anybody with that owner could reclaim.
       if (principal !== '' && !isPrincipal(principal)) return refuse("with a principal's digest of another length")
       return [
         {

@@ -126,7 +126,7 @@ export function placeAll({ state }: Destination, clients: Iterable<Movable>, now
   makeStateDirectory(state)
   migrate(state)
   const seen = lookAt(state)
-  // An end of grace that nobody has made sure of is on the disk first, as for an upcall.
+  // An unconfirmed end of grace is made durable first, as by an upcall.
   if (seen.instance.kind === 'full' && seen.marks(seen.instance.start, 'unconfirmed')) disk.sync(clientsOf(state))
   const start = placeIn(seen) ?? newPlace(seen, nowMs)
   let placed = 0
@@ -141,7 +141,7 @@ export function placeAll({ state }: Destination, clients: Iterable<Movable>, now
   }
   settle()
   confirmPlaced(state, start)
-  // A start alone would not have mattered. After the end of a grace period these clients mean nothing any more.
+  // A start alone would do no harm. But after the end of a grace period these records have no effect.
   const { instance, starts } = lookAt(state)
   if (instance.kind !== 'none' && !reclaimableIn(instance, starts).includes(start))
     throw refused('a server ran meanwhile and completed its grace period: the clients may not reclaim')
@@ -165,7 +165,7 @@ export function confirmPlaced(state: StateDirectory, start = placeIn(lookAt(stat
 }
 
 function fill(state: StateDirectory, start: Start, clients: readonly Movable[]): number {
-  // Gone, if everybody in it had reclaimed when an upcall looked.
+  // It is gone if an upcall found that every client in it had reclaimed.
   if (state.directoryOf(start) === undefined) disk.makeDirectory(String(start), clientsOf(state))
   const directory = state.directoryOf(start)
   if (directory === undefined) throw refused('the directory goes again and again')

@@ -87,7 +87,7 @@ function readDirectory(calls: Calls, path: string, now: number): Found {
 
 /** Of another machine, or a copy. The newest entry of an owner decides, as it does there. */
 function readStateDirectory(calls: Calls, path: string): Found {
-  // What this machine's starts have noted is not about that directory.
+  // The marks of this machine's starts are not about that directory.
   const {
     surveyed: { instance },
     clients,

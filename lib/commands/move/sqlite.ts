@@ -25,7 +25,7 @@ export interface Database {
 /** The database that an open file is. Each of its changes is read from the file, or written to it, when it comes. */
 export function openDatabase(descriptor: number): Database {
   const database = databaseOn(new Engine(nameOf(descriptor), { readOnly: true }))
-  // Else one in WAL mode asks for memory that it shares with other readers.
+  // Otherwise a database in WAL mode needs memory that it shares with other readers.
   database.run('PRAGMA locking_mode = EXCLUSIVE')
   return database
 }

@@ -41,7 +41,7 @@ export function graceNow(surveyed: Survey, kernel: Kernel, nowMs: number, ended?
   const { instance, kernelBootTime } = surveyed
   if (!('start' in instance))
     return { since: undefined, age: undefined, clockWasSet: false, left: undefined, runs: false, ended: undefined }
-  // A kernel may be told any time, also one that no calendar has.
+  // The kernel's time may be any number, also one that no calendar has.
   const since = Number.isSafeInteger(Number(kernelBootTime)) ? Number(kernelBootTime) : instance.start
   const byWall = nowMs / 1000 - since
   const age =

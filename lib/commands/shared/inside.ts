@@ -79,7 +79,7 @@ export function inDirectory<T>(
       const [name = '', ...after] = rest
       rest = after
       if (name === '..') {
-        // Above the root is the root.
+        // The parent of the root is the root.
         close(below.splice(-1))
         continue
       }

@@ -99,7 +99,7 @@ function holdersOf(pipe: fs.Stats): PipeHolder[] {
     const holds = seen(() => namesIn(`/proc/${id}/fd`), []).some((name) =>
       seen(() => {
         const at = `/proc/${id}/fd/${name}`
-        // Only what is called so is looked at: another file may lie on a server that does not answer.
+        // Only files of that name are examined: another may be on a server that does not answer.
         if (!fs.readlinkSync(at).includes('/nfsd/cld')) return false
         const { ino, dev } = fs.statSync(at)
         return ino === pipe.ino && dev === pipe.dev
@@ -135,7 +135,7 @@ function servingAt({ calls, stateDirectory, runDirectory }: Context): Serving | 
   const status = objectOf(told)
   const { id, holder } = objectOf(status['process'])
   if (typeof id !== 'number' || typeof holder !== 'string') return undefined
-  // It takes its status away when it ends, unless it was killed.
+  // serve removes this file when it ends, unless it is killed.
   if (lifeOf(holder, holderName(anywhere), anywhere) === 'dead') return undefined
   const number = (name: string): number | undefined => {
     const value = status[name]

@@ -65,7 +65,7 @@ export const clientJson = (client: Told, instance: Instance) => ({
 export const instanceJson = ({ instance, kernelBootTime }: Pick<Survey, 'instance' | 'kernelBootTime'>) => ({
   kind: instance.kind,
   start: 'start' in instance ? instance.start : null,
-  // Past what a number of JSON can tell apart it is no time of anybody's.
+  // A number past what JSON can represent exactly is not a time.
   kernel_boot_time: Number.isSafeInteger(Number(kernelBootTime)) ? Number(kernelBootTime) : null,
   last_full: instance.kind === 'full' ? instance.start : instance.kind === 'partial' ? (instance.full ?? null) : null,
   damaged: instance.kind === 'damaged' ? { file: instance.file, why: instance.why } : null,
