@@ -51,8 +51,11 @@ export interface Server {
   /** The process at the pipe, if it is to be one. Supervised, it is started again whenever it ends. */
   readonly startDaemon: (how?: 'supervised' | 'when there is a pipe') => Promise<void>
   readonly endDaemon: (signal: 'TERM' | 'KILL') => Promise<void>
-  /** Kills it as often, at every tenth of a second, while its supervisor starts it again. */
-  readonly killDaemon: (times: number) => Promise<void>
+  /**
+   * Kills it as often, at every tenth of a second, while its supervisor starts it again, if there is the time.
+   * @returns how often.
+   */
+  readonly killDaemon: (times: number, seconds: number) => Promise<number>
   /** The kernel log since the story began. */
   readonly log: () => Promise<string>
   /** Our helper's lines in it, at level error and above. */
@@ -201,16 +204,16 @@ END
       kill -${signal} $id 2> /dev/null || exit 0
       while kill -0 $id; do sleep 0.1; done 2> /dev/null`)
   }
-  const killDaemon: Server['killDaemon'] = async (times) => {
-    await guest.run(
-      `
-      n=0
-      while [ $n -lt ${times} ]; do
+  const killDaemon: Server['killDaemon'] = async (times, seconds) => {
+    const killed = await guest.run(`
+      now() { cut -d. -f1 /proc/uptime; }
+      n=0 end=$(($(now) + ${Math.floor(seconds)}))
+      while [ $n -lt ${times} ] && [ $(now) -lt $end ]; do
         if kill -KILL $(cat ${daemon}); then n=$((n + 1)); fi 2> /dev/null
         sleep 0.1
-      done`,
-      300,
-    )
+      done
+      echo $n`)
+    return Number(killed)
   }
 
   const graceEnds: Server['graceEnds'] = async (limit) => {
@@ -288,6 +291,7 @@ export async function clear(server: Server): Promise<void> {
   await server.endDaemon('TERM')
   await server.guest.run(`
     kill $(pidof rpc.mountd) || true
+    [ ! -e ${parameter} ] || printf %s /sbin/nfsdcltrack > ${parameter}
     mount -o remount,rw ${stateDisk}
     find ${stateDisk} ${exported} -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf {} +
     umount -l /var/lib/nfs 2> /dev/null || true

@@ -48,7 +48,9 @@ export const see: Story = {
     const clients = await threeHolders(stage)
 
     await claim("every client of the kernel is matched with its record, by the kernel's own spelling", async () => {
-      const { live, instance } = await status()
+      let { live, instance } = await status()
+      // On a busy machine the kernel's files may not be read in time.
+      for (let tries = 1; tries < 10 && live.length < 3; tries++) ({ live, instance } = await status())
       assert.equal(instance.kind, 'full')
       assert.deepEqual(
         live
