@@ -7,10 +7,10 @@
  * call, or a sequence of which every part leaves the reclaimable set right.
  *
  * Several requests are applied in order under one lock, and share their barriers. Each is decided on the state that
- * those before it have left, as if they had come one by one. A request that throws leaves what a kill at that call
- * leaves: a whole step, or a part of one that is right by itself. The next is decided on that. What follows a barrier
- * (`then`) waits only for the barriers of its own request. A directory that could not be synced fails each request that
- * needs it, and no other.
+ * those before it have left, as if they had come one by one; what they can't have changed is not read again. A
+ * request that throws leaves what a kill at that call leaves: a whole step, or a part of one that is right by
+ * itself. The next is decided on that. What follows a barrier (`then`) waits only for the barriers of its own
+ * request. A directory that could not be synced fails each request that needs it, and no other.
  */
 import { errorCode, Failed } from '../failure.ts'
 import { quote } from '../text.ts'
@@ -104,17 +104,29 @@ function applyFrom(
   applied: Settlement[],
   failures: (Error | undefined)[],
 ): (Decision & { kind: 'rebuild' }) | undefined {
+  let recorded: Recorded | undefined
   for (const request of requests.slice(applied.length))
     try {
-      const settlement = decideAndApply(world, request)
+      recorded ??= lookInPresentFormat(world, request)
+      const settlement = decideAndApply(world, recorded, request)
       if ('kind' in settlement) return settlement
       applied.push(settlement)
+      if (!staysSo(recorded)) recorded = undefined
     } catch (thrown) {
+      recorded = undefined
       failures[applied.length] = errorFrom(thrown)
       applied.push(settled)
     }
   return undefined
 }
+
+/**
+ * Whether the next request is decided on the same look. Once the end of grace is durable, a client's request changes
+ * records, and none of the names that decide. What another process changes meanwhile has no lock: it might as well have
+ * come after the request, as it does where two upcalls run at once.
+ */
+const staysSo = ({ instance, marks }: Recorded): boolean =>
+  instance.kind === 'full' && !marks(instance.start, 'unconfirmed')
 
 const errorFrom = (thrown: unknown): Error => (thrown instanceof Error ? thrown : new Error(String(thrown)))
 
@@ -161,8 +173,7 @@ const underLock = <T>({ state, log, deadline }: World, work: () => T): T =>
 /** What is left to be done without the lock; or the decision that the state directory must be begun anew first. */
 type Applied = Settlement | (Decision & { kind: 'rebuild' })
 
-function decideAndApply(world: World, request: Asked): Applied {
-  const recorded = lookInPresentFormat(world, request)
+function decideAndApply(world: World, recorded: Recorded, request: Asked): Applied {
   const decision = decideOn(world, recorded, request)
   return decision.kind === 'end-missed-grace'
     ? afterMissedGrace(world, recorded, request, decision.instance)
