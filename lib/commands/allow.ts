@@ -23,7 +23,7 @@ import { escapeOwner, quoteOwner, showOwner, type ClientOwner } from '../upcall/
 import { command, jsonOption } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
 import { underLock } from './shared/lock.ts'
-import { ownerSpelled, withHex } from './shared/owners.ts'
+import { ownerSpelled, severalOwners, withHex } from './shared/owners.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
 import { instanceJson, ownerJson } from './shared/view.ts'
 import { newestEntryOf } from './shared/recorded-clients.ts'
@@ -36,12 +36,7 @@ export const allowCommand = command(
   'let clients that were dropped by mistake reclaim',
   (cli) =>
     withConsent(withHex(cli))
-      .positional('OWNER', {
-        type: 'string',
-        array: true,
-        demandOption: true,
-        describe: 'the whole owner, as list and the log print it',
-      })
+      .positional('OWNER', severalOwners('the whole owner, as list and the log print it'))
       .option('json', jsonOption)
       .example("$0 allow 'Linux NFSv4.1 ada'", 'asks first, and says when this is correct'),
   async ({ OWNER: words, hex, 'dry-run': dryRun, yes, json }, settings) => {

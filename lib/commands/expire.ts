@@ -4,7 +4,7 @@ import { escapeOwner, quoteOwner, type ClientOwner } from '../upcall/owner.ts'
 import { command, jsonOption } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
 import { legacyRecordsOf } from './shared/legacy.ts'
-import { knownTo, ownerNamed, withHex } from './shared/owners.ts'
+import { knownTo, ownerNamed, severalOwners, withHex } from './shared/owners.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
 import { progress } from './shared/progress.ts'
 import { liveClients } from './shared/live-clients.ts'
@@ -18,12 +18,7 @@ export const expireCommand = command(
   'drop clients: they may no longer reclaim',
   (cli) =>
     withConsent(withHex(cli))
-      .positional('OWNER', {
-        type: 'string',
-        array: true,
-        demandOption: true,
-        describe: 'as list prints it, or its beginning; with --yes the whole owner',
-      })
+      .positional('OWNER', severalOwners('as list prints it, or its beginning; with --yes the whole owner'))
       .option('prefix', {
         type: 'boolean',
         default: false,

@@ -20,6 +20,10 @@ import {
 export const withHex = <Given>(cli: Argv<Given>) =>
   cli.option('hex', { type: 'boolean', default: false, describe: 'owners are hex, two digits for each byte' })
 
+/** The words of a command that is given several. */
+export const severalOwners = (describe: string) =>
+  ({ type: 'string', array: true, demandOption: true, describe }) as const
+
 /**
  * An owner spelled out: it need not be known. Spaces may stand as they are.
  * @throws Failed bad-argument, owner-too-long.
