@@ -176,7 +176,12 @@ export function trustAgain(marked: Marked): void {
 
 /** What a `serve` has noted that is no more, and that no other can tell the end of, stays until a start. */
 export function distrustForGood(marked: Marked): void {
-  if (disk.readLink(ranOf(marked), marked.anywhere) === 'serve') distrust(marked, 'start')
+  try {
+    if (disk.readLink(ranOf(marked), marked.anywhere) !== 'serve') return
+  } catch {
+    // What can't be read may be that note, and the server's messages must be answered.
+  }
+  distrust(marked, 'start')
 }
 
 /**
