@@ -69,7 +69,7 @@ interface Begun {
 function answerUntilTold(begun: Begun): number {
   // First of all: the kernel may be waiting.
   const early = openPipe(begun.calls, pipeIn(begun.pipefs))
-  const loop = prepared(begun, early)
+  const loop = loopFor(begun, early)
   try {
     run(loop, early)
     return 0
@@ -80,7 +80,7 @@ function answerUntilTold(begun: Begun): number {
 }
 
 /** Makes sure that nobody else answers, and gives up rights. @param early the pipe, if it is there already. */
-function prepared({ calls, settings, log, pipefs, options, environment }: Begun, early: Pipe | undefined): Loop {
+function loopFor({ calls, settings, log, pipefs, options, environment }: Begun, early: Pipe | undefined): Loop {
   const ready = readinessTo(calls, environment, options.readyDescriptor)
   const anywhere = files.anywhere(calls)
   const us = holderName(anywhere)
