@@ -391,16 +391,17 @@ describe('serve', () => {
       assert.equal((await namedAfterRestart(end, nfsd)).length, 16)
     }))
 
-  it('with --until-gone ends with status 0 when the pipe goes, and not before', () =>
-    at(async ({ end, serve }) => {
-      const starts = startNfsd(end)
-      const daemon = await serve(['--until-gone'])
-      const nfsd = await starts
-      assert.ok(nfsd)
-      await allDone(nfsd.send('create', client('ann')))
-      await nfsd.stop()
-      assert.equal(await daemon.ended, 0)
-    }))
+  for (const when of ['is there', 'is still to come'])
+    it(`with --until-gone, where the pipe ${when}, ends with status 0 when the pipe goes, and not before`, () =>
+      at(async ({ end, serve }) => {
+        const early = when === 'is there' ? startNfsd(end) : undefined
+        const daemon = await serve(['--until-gone'])
+        const nfsd = await (early ?? startNfsd(end))
+        assert.ok(nfsd)
+        await allDone(nfsd.send('create', client('ann')))
+        await nfsd.stop()
+        assert.equal(await daemon.ended, 0)
+      }))
 
   it('with --until-gone goes on with the pipe of version 0 that follows when its list took too long, and ends with that one', () =>
     at(async ({ end, serve, machine }) => {
@@ -603,6 +604,25 @@ describe('serve', () => {
       const nfsdcld = running(nfsdcldWords(end.path, storage))
       try {
         await started(end)
+        const { status, said } = await refused(serveWords(machine, end.path))
+        assert.notEqual(status, 0)
+        assert.match(said, new RegExp(`nfsdcld.*\\b${nfsdcld.pid}\\b`))
+        assert.ok(!existsSync(machine.stateDir), 'nothing was made')
+      } finally {
+        await nfsdcld.kill()
+      }
+    }))
+
+  it('refuses to run beside nfsdcld that waits for a pipe to come, and names its process', () =>
+    at(async ({ end, machine }) => {
+      const storage = join(machine.dir, 'nfsdcld')
+      mkdirSync(storage)
+      const nfsdcld = running(nfsdcldWords(end.path, storage))
+      const of = `/proc/${nfsdcld.pid}/fdinfo`
+      try {
+        await eventually(() =>
+          readdirSync(of).some((name) => readFileSync(join(of, name), 'latin1').includes('inotify')),
+        )
         const { status, said } = await refused(serveWords(machine, end.path))
         assert.notEqual(status, 0)
         assert.match(said, new RegExp(`nfsdcld.*\\b${nfsdcld.pid}\\b`))
