@@ -8,8 +8,8 @@
  * reclaimed is illegal; a valid one refused is a loss that need not be.
  *
  * An upcall that fails leaves a mark, because it knows. One that is killed before its first change knows nothing and
- * leaves nothing, and the kernel goes on: the model shows the fault of a `remove` and of a `gracedone` that are lost so,
- * and no rule without a mark before each of them could be without it.
+ * leaves nothing, and the kernel goes on: the model shows the fault of a `remove` and of a `gracedone` that are lost
+ * so, and no rule without a mark before each of them could be without it.
  */
 import { search, type Found, type Successor } from './search.ts'
 
