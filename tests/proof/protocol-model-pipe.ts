@@ -6,6 +6,9 @@
  *
  * A message is `queued`, `held` (its last byte is still in the pipe), or `read`. If its reader dies, a held one is
  * queued again, and one that was read waits for an answer for ever.
+ *
+ * A server may be started beside another program, which answers until `serve` takes its place: the records do not have
+ * it. A server that comes and goes with the other program alone is what nobody can know.
  */
 import { and, blank, but, clients, known, other, ours, type Client, type Fault, type Store } from './protocol-model.ts'
 import { search, type Found, type Successor } from './search.ts'
@@ -20,7 +23,22 @@ interface Message {
 }
 
 /** What `serve` does for a message, in its order. */
-export type Step = 'try again' | 'mark' | 'apply' | 'barrier' | 'list' | 'unmark' | 'journal' | 'read' | 'answer'
+export type Step =
+  | 'try again'
+  | 'mark'
+  /** An instance is begun that stands for one whose start is not recorded. */
+  | 'stand'
+  | 'apply'
+  | 'barrier'
+  | 'list'
+  | 'unmark'
+  /** What it asks takes the place of what failed before. */
+  | 'settle'
+  /** What is left is written down for the next process. */
+  | 'keep'
+  | 'journal'
+  | 'read'
+  | 'answer'
 
 export interface PipeRules {
   readonly name: string
@@ -39,12 +57,32 @@ export interface PipeRules {
   readonly replays: 'what does not come again' | 'at once' | 'never' | 'on any pipe'
   /** When the mark of a failure goes. */
   readonly trusts: 'when all is done' | 'when anything is done'
+  /** What a process makes of the mark of the one before whose list it does not have. */
+  readonly inherits: 'for good' | 'as its own'
+  /** Its list loses what is settled. */
+  readonly keepsSettled: boolean
+  /** It looks whether the records have the server that asks. */
+  readonly knowsServer: 'by its pipe' | 'by what it remembers' | 'never'
+  /** A server that asks nothing, and whose start is not recorded, is noted. */
+  readonly notes: boolean
   /** What GraceStart is answered with when it could not be recorded. */
   readonly listAfterFailure: 'nobody' | 'who was'
 }
 
-const client: readonly Step[] = ['apply', 'barrier', 'journal', 'read', 'answer']
-const begins: readonly Step[] = ['try again', 'mark', 'apply', 'barrier', 'list', 'unmark', 'journal', 'read', 'answer']
+const client: readonly Step[] = ['stand', 'apply', 'barrier', 'settle', 'keep', 'journal', 'read', 'answer']
+const begins: readonly Step[] = [
+  'try again',
+  'mark',
+  'apply',
+  'barrier',
+  'list',
+  'unmark',
+  'settle',
+  'keep',
+  'journal',
+  'read',
+  'answer',
+]
 
 /** docs/pipe.md and lib/serve. */
 export const serve: PipeRules = {
@@ -57,6 +95,10 @@ export const serve: PipeRules = {
   settles: true,
   replays: 'what does not come again',
   trusts: 'when all is done',
+  inherits: 'for good',
+  keepsSettled: true,
+  knowsServer: 'by its pipe',
+  notes: true,
   listAfterFailure: 'nobody',
 }
 
@@ -85,6 +127,12 @@ export const wrongAtThePipe = {
   'it says no answer of the journal': { replays: 'never' },
   "it says another pipe's answers": { replays: 'on any pipe' },
   'it takes its mark away when anything has been done': { trusts: 'when anything is done' },
+  'it takes the mark of the process before for its own': { inherits: 'as its own' },
+  'its list keeps what a later message has settled': { keepsSettled: false },
+  'it writes its list when it has answered': { steps: moved('keep', 'the end') },
+  'it goes on in the records that it finds, whoever has started the server': { knowsServer: 'never' },
+  'it takes a server for another one after a kill': { knowsServer: 'by what it remembers' },
+  'it does not note a server that asks nothing': { notes: false },
   'it names whom it knew where a start could not be recorded': {
     listAfterFailure: 'who was',
     marksFailed: ['remove', 'grace done'],
@@ -144,6 +192,14 @@ interface State {
   readonly alive: boolean
   readonly work: Work | undefined
   readonly unfinished: readonly Task[]
+  /** In the run directory: what is left to do at a pipe. */
+  readonly kept: { readonly pipe: number; readonly tasks: readonly Task[] } | undefined
+  /** The process knows what the mark stands for. */
+  readonly own: boolean
+  /** Another program answers. */
+  readonly beside: boolean
+  /** The records do not have this server. */
+  readonly unseen: boolean
   readonly holder: Client | undefined
   readonly leases: readonly Client[]
   readonly A: Belief
@@ -165,6 +221,10 @@ export interface Limits {
    * The server may start while no `serve` is there, which then comes and sees it; a start may find no reader for 30 s.
    */
   readonly untracked?: boolean
+  /** The server may start beside another program, whose place `serve` takes; or, where nobody can know, does not. */
+  readonly unseen?: 'noticed' | 'or not'
+  /** There is one client. */
+  readonly alone?: boolean
 }
 
 const nobody: Belief = { holdsSince: undefined, valid: false, tainted: false }
@@ -191,6 +251,10 @@ export function explorePipe(rules: PipeRules, limits: Limits): PipeOutcome {
     alive: true,
     work: undefined,
     unfinished: [],
+    kept: undefined,
+    own: false,
+    beside: false,
+    unseen: false,
     holder: undefined,
     leases: [],
     A: nobody,
@@ -214,6 +278,14 @@ const begun = (store: Store, of: number, nothingProven: boolean): Store => ({
   ...store,
   ...(nothingProven ? { full: and(store.full, of - 1), untracked: and(store.untracked, of - 1) } : {}),
   started: and(store.started, of),
+  records: Array.from({ length: of + 1 }, (_, at) => store.records[at] ?? []),
+})
+
+/** An instance is begun that is full and empty: it stands for one that was not recorded. */
+const stood = (store: Store, of: number): Store => ({
+  ...store,
+  full: and(store.full, of),
+  untracked: and(store.untracked, of),
   records: Array.from({ length: of + 1 }, (_, at) => store.records[at] ?? []),
 })
 
@@ -247,23 +319,25 @@ function applied(
 
 /** What the storage refused is done, if it is still to be done. */
 function triedAgain(state: State, rules: PipeRules): State {
-  let { cache } = state
-  for (const task of state.unfinished)
-    if (!rules.remembersInstance || task.instance === currentOf(cache))
-      cache = applied(cache, task, rules.remembersInstance ? task.instance : currentOf(cache))
+  const isOwed = state.unseen && state.unfinished.length > 0
+  const numbers = isOwed ? state.numbers + 2 : state.numbers
+  let cache = isOwed ? stood(state.cache, numbers) : state.cache
+  const current = currentOf(cache)
+  const isStill = ({ instance }: Task): boolean =>
+    !rules.remembersInstance || instance === undefined || instance === current
+  for (const task of state.unfinished) if (isStill(task)) cache = applied(cache, task, current)
   return {
     ...state,
     cache,
     disk: cache,
+    numbers,
+    unseen: isOwed ? false : state.unseen,
     unfinished: [],
     unrecorded: state.unrecorded.filter(
       (each) => !state.unfinished.some((task) => task.kind === 'create' && task.client === each),
     ),
-    mark:
-      state.mark === 'serve' &&
-      state.unfinished.every((task) => !rules.remembersInstance || task.instance === currentOf(state.cache))
-        ? undefined
-        : state.mark,
+    own: false,
+    mark: isOwed || (state.mark === 'serve' && state.own && state.unfinished.every(isStill)) ? undefined : state.mark,
   }
 }
 
@@ -275,7 +349,35 @@ function settled(state: State, work: Work, rules: PipeRules): State {
       )
     : state.unfinished
   const isTrusted = rules.trusts === 'when anything is done' || !unfinished.some(isDangerous)
-  return { ...state, unfinished, mark: state.mark === 'serve' && isTrusted ? undefined : state.mark }
+  const isOver = state.mark === 'serve' && state.own && isTrusted
+  return { ...state, unfinished, ...(isOver ? { mark: undefined, own: false } : {}) }
+}
+
+/** What is left is written down. */
+const keptNow = (state: State, rules: PipeRules): Pick<State, 'kept'> => {
+  const before = state.kept?.pipe === state.starts ? state.kept.tasks : []
+  const isThere = (task: Task): boolean =>
+    state.unfinished.some(({ kind, client: who }) => kind === task.kind && who === task.client)
+  const tasks = rules.keepsSettled
+    ? state.unfinished
+    : [...before.filter((task) => !isThere(task)), ...state.unfinished]
+  return { kept: tasks.length === 0 ? undefined : { pipe: state.starts, tasks } }
+}
+
+/** A process comes, with what the one before has left at this pipe. */
+function takenOver(state: State, rules: PipeRules): Partial<State> {
+  const listed = state.kept?.pipe === state.starts ? state.kept.tasks : []
+  const tasks = listed.every(({ instance }) => instance !== undefined) ? listed : []
+  const isUnknown = state.mark === 'serve' && !tasks.some(isDangerous)
+  return {
+    alive: true,
+    unfinished: tasks,
+    own: tasks.some(isDangerous) || (isUnknown && rules.inherits === 'as its own'),
+    ...(isUnknown && rules.inherits === 'for good' ? { mark: 'ran' } : {}),
+    ...(rules.knowsServer === 'by what it remembers' && state.server !== 'down' && state.server !== 'starting'
+      ? { unseen: true }
+      : {}),
+  }
 }
 
 /** The kernel hears an answer. */
@@ -320,7 +422,17 @@ function* successors(state: State, rules: PipeRules, limits: Limits): Generator<
   yield* ofServe(state, rules, limits)
 
   if (server === 'down') {
-    const next = { ...state, starts: starts + 1, list: [], stable: [], leases: [], holder: undefined, tracked: true }
+    const next = {
+      ...state,
+      starts: starts + 1,
+      list: [],
+      stable: [],
+      leases: [],
+      holder: undefined,
+      tracked: true,
+      beside: false,
+      unseen: false,
+    }
     yield {
       action: 'the server starts, and asks at the pipe',
       to: {
@@ -350,6 +462,11 @@ function* successors(state: State, rules: PipeRules, limits: Limits): Generator<
         },
       }
     }
+    if (limits.unseen !== undefined && starts > 0)
+      yield {
+        action: 'the server starts, and another program answers',
+        to: { ...next, ...refused(state), front: 'pipe', server: 'grace', beside: true },
+      }
     if (limits.untracked === true && starts > 0)
       yield {
         action: 'the server starts, and nobody holds the pipe; serve comes and sees it',
@@ -368,10 +485,14 @@ function* successors(state: State, rules: PipeRules, limits: Limits): Generator<
     unrecorded: [],
     list: [],
     stops: stops + 1,
+    beside: false,
+    unseen: false,
   } as const
-  if (stops < limits.stops) {
+  // Nobody can know of a server that is gone before serve has looked at its pipe for two seconds.
+  const isUnknown = state.beside || (state.unseen && !alive && mark === undefined)
+  if (stops < limits.stops && (!isUnknown || limits.unseen === 'or not')) {
     // The run directory goes with the machine; what it said of a disk that failed is not covered.
-    if (mark !== 'ran' && mark !== 'serve')
+    if (mark !== 'ran' && mark !== 'serve' && !state.unseen && !state.beside)
       for (const store of state.cache === state.disk ? [state.disk] : [state.disk, state.cache])
         yield {
           action: `the machine crashes${store === state.disk ? '' : ', and what was written is there'}`,
@@ -385,10 +506,21 @@ function* successors(state: State, rules: PipeRules, limits: Limits): Generator<
             alive: true,
             work: undefined,
             unfinished: [],
+            kept: undefined,
+            own: false,
           },
         }
     // A stop waits for what is queued.
-    if (message === undefined && server !== 'starting') yield { action: 'the server stops', to: { ...state, ...down } }
+    if (message === undefined && server !== 'starting')
+      yield {
+        action: 'the server stops',
+        to: {
+          ...state,
+          ...down,
+          ...(state.beside ? refused(state) : {}),
+          mark: state.unseen && alive && rules.notes ? 'ran' : mark,
+        },
+      }
   }
   if (
     limits.untracked === true &&
@@ -404,6 +536,7 @@ function* successors(state: State, rules: PipeRules, limits: Limits): Generator<
     }
 
   const ask = (kind: Kind, who: Client | undefined, change: Partial<State> = {}): Next['to'] => {
+    if (state.beside) return heard({ ...state, ...change }, { kind, client: who, xid: 0, at: 'read' }, false)
     if (front === 'pipe') {
       const xid = state.xid === 1 ? 2 : 1
       return { ...state, ...change, xid, message: { kind, client: who, xid, at: 'queued' } }
@@ -414,6 +547,13 @@ function* successors(state: State, rules: PipeRules, limits: Limits): Generator<
     return heard(asked, { kind, client: who, xid: 0, at: 'read' }, false)
   }
   const isFree = message === undefined && (front === 'helper' || state.work === undefined || work === undefined)
+
+  if (state.beside && alive && message === undefined)
+    yield {
+      action: "serve takes the other program's place",
+      // Who was recorded there only has no record.
+      to: { ...state, ...refused(state), beside: false, unseen: rules.knowsServer !== 'never', unrecorded: stable },
+    }
 
   if (server === 'grace' && isFree) {
     // Whoever is not recorded by now has no record any more.
@@ -428,7 +568,7 @@ function* successors(state: State, rules: PipeRules, limits: Limits): Generator<
   }
   if (server !== 'grace' && server !== 'normal') return
 
-  for (const each of clients) {
+  for (const each of limits.alone === true ? clients.slice(0, 1) : clients) {
     const { holdsSince, valid, tainted } = state[each]
     const lost = { [each]: nobody }
     if (leases.includes(each) && isFree)
@@ -488,7 +628,7 @@ function* successors(state: State, rules: PipeRules, limits: Limits): Generator<
 function* ofServe(state: State, rules: PipeRules, limits: Limits): Generator<Next> {
   const { alive, message, work, journal, starts, kills, failures, mark, cache } = state
   if (!alive) {
-    const comes: State = { ...state, alive: true }
+    const comes: State = { ...state, ...takenOver(state, rules) }
     const { replays } = rules
     const isItsOwn = journal?.pipe === starts || replays === 'on any pipe'
     const hasNoLook = replays === 'at once' || replays === 'on any pipe'
@@ -508,6 +648,7 @@ function* ofServe(state: State, rules: PipeRules, limits: Limits): Generator<Nex
         kills: kills + 1,
         work: undefined,
         unfinished: [],
+        own: false,
         message: message?.at === 'held' ? { ...message, at: 'queued' } : message,
       },
     }
@@ -522,7 +663,7 @@ function* ofServe(state: State, rules: PipeRules, limits: Limits): Generator<Nex
             kind: message.kind,
             client: message.client,
             xid: message.xid,
-            at: 0,
+            at: message.kind === 'start' || state.unseen ? 0 : rules.steps(message.kind).indexOf('apply'),
             failed: false,
             nothingProven: false,
             instance: message.kind === 'start' ? undefined : currentOf(cache),
@@ -530,28 +671,39 @@ function* ofServe(state: State, rules: PipeRules, limits: Limits): Generator<Nex
         },
       }
     if (state.unfinished.length > 0) yield { action: 'serve tries again', to: triedAgain(state, rules) }
+    if (isToKeep(state)) yield { action: 'serve writes its list', to: { ...state, ...keptNow(state, rules) } }
+    if (state.unseen && mark === undefined && rules.notes)
+      yield { action: 'two seconds pass, and nothing is asked', to: { ...state, mark: 'ran' } }
     return
   }
 
   const steps = rules.steps(work.kind)
   const step = steps[work.at]
-  const to = (change: Partial<State>, more: Partial<Work> = {}): State => ({
-    ...state,
-    ...change,
-    work: work.at + 1 === steps.length ? undefined : { ...work, ...more, at: work.at + 1 },
-  })
+  const to = (change: Partial<State>, more: Partial<Work> = {}): State => {
+    const next = { ...state, ...change }
+    const isIdle = next.unfinished.length === 0 && next.kept === undefined && !next.own
+    let at = work.at + 1
+    while (isIdle && (steps[at] === 'settle' || steps[at] === 'keep')) at++
+    return { ...next, work: at === steps.length ? undefined : { ...work, ...more, at } }
+  }
   const action = `serve: ${step ?? 'nothing'}`
-  if ((step === 'apply' || step === 'barrier') && failures < limits.failures) {
+  if ((step === 'stand' || step === 'apply' || step === 'barrier') && failures < limits.failures) {
     const isStart = work.kind === 'start'
     const isMarked = rules.marksFailed.includes(work.kind)
-    const task: Task = { kind: work.kind, client: work.client, instance: work.instance }
+    const instance = step === 'stand' ? undefined : work.instance
+    const task: Task = { kind: work.kind, client: work.client, instance }
     yield {
       action: `the storage fails: ${step} of ${work.kind}`,
       to: {
         ...state,
         ...(isStart ? refused(state) : {}),
         failures: failures + 1,
-        mark: !isMarked ? (isStart ? undefined : mark) : isStart ? 'ran' : (mark ?? 'serve'),
+        ...(step === 'stand'
+          ? { mark: 'ran' as const }
+          : {
+              mark: !isMarked ? (isStart ? undefined : mark) : isStart ? 'ran' : (mark ?? 'serve'),
+              own: state.own || (isMarked && !isStart && (mark ?? 'serve') === 'serve'),
+            }),
         unfinished: isStart
           ? []
           : [...state.unfinished.filter(({ client: who }) => who !== work.client || who === undefined), task],
@@ -561,7 +713,11 @@ function* ofServe(state: State, rules: PipeRules, limits: Limits): Generator<Nex
             : isStart
               ? []
               : state.list,
-        work: { ...work, failed: true, at: steps.indexOf('journal') },
+        work: {
+          ...work,
+          failed: true,
+          at: steps.indexOf(steps.indexOf('keep') < steps.indexOf('journal') ? 'keep' : 'journal'),
+        },
       },
     }
   }
@@ -575,6 +731,15 @@ function* ofServe(state: State, rules: PipeRules, limits: Limits): Generator<Nex
       yield {
         action,
         to: to({ ...(isOther ? refused(state) : {}), mark: nothingProven ? 'ran' : starts }, { nothingProven }),
+      }
+      return
+    }
+    case 'stand': {
+      const of = state.numbers + 2
+      const store = stood(cache, of)
+      yield {
+        action,
+        to: to({ cache: store, disk: store, numbers: of, unseen: false, mark: undefined }, { instance: of }),
       }
       return
     }
@@ -597,6 +762,12 @@ function* ofServe(state: State, rules: PipeRules, limits: Limits): Generator<Nex
     case 'unmark':
       yield { action, to: to({ mark: undefined }) }
       return
+    case 'settle':
+      yield { action, to: { ...to({}), ...settledBy(state, work, rules) } }
+      return
+    case 'keep':
+      yield { action, to: to(isToKeep(state) ? keptNow(state, rules) : {}) }
+      return
     case 'journal':
       yield {
         action,
@@ -611,8 +782,7 @@ function* ofServe(state: State, rules: PipeRules, limits: Limits): Generator<Nex
         yield { action, to: to({}) }
         return
       }
-      const done = work.failed ? state : settled(state, work, rules)
-      const answered = heard(done, message, work.failed)
+      const answered = heard(state, message, work.failed)
       yield {
         action,
         to: typeof answered === 'string' ? answered : { ...answered, work: to({}).work },
@@ -624,16 +794,30 @@ function* ofServe(state: State, rules: PipeRules, limits: Limits): Generator<Nex
   }
 }
 
+/** A start settles everything; what is asked of a client, what failed of it before. */
+const settledBy = (state: State, work: Work, rules: PipeRules): Pick<State, 'unfinished' | 'mark' | 'own'> =>
+  work.kind === 'start'
+    ? { unfinished: [], mark: state.mark, own: state.own }
+    : (({ unfinished, mark, own }) => ({ unfinished, mark, own }))(settled(state, work, rules))
+
+/** Its list is not what is left. */
+const isToKeep = ({ kept, unfinished, starts }: State): boolean =>
+  unfinished.length > 0
+    ? kept?.pipe !== starts || JSON.stringify(kept.tasks) !== JSON.stringify(unfinished)
+    : kept !== undefined
+
 const pick = ({
   cache,
   disk,
   mark,
   unfinished,
   unrecorded,
-}: State): Pick<State, 'cache' | 'disk' | 'mark' | 'unfinished' | 'unrecorded'> => ({
+  own,
+}: State): Pick<State, 'cache' | 'disk' | 'mark' | 'unfinished' | 'unrecorded' | 'own'> => ({
   cache,
   disk,
   mark,
   unfinished,
   unrecorded,
+  own,
 })
