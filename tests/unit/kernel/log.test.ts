@@ -1,6 +1,8 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { machineWith, nfsd } from '../../support/memory/machine.ts'
+import { openLog } from '../../../lib/kernel/log.ts'
+import { errno } from '../../../lib/syscalls/errno.ts'
+import { machineWith, nfsd, type Machine } from '../../support/memory/machine.ts'
 
 /** Facility "daemon", and syslog(3)'s priorities. */
 const [error, warning, notice] = [3, 4, 5].map((priority) => `<${(3 << 3) | priority}>`)
@@ -37,6 +39,9 @@ describe('the kernel log', () => {
     const line = machine.log.at(-1) ?? ''
     assert.match(line, /^<28>nfsd-userland-helper: check: [ -~]+\n$/)
     assert.ok(line.length < 1000)
+    openLog(machine.files.calls, { foreground: false, debug: false }).error('x'.repeat(5000))
+    assert.match(machine.log.at(-1) ?? '', /x{800}/)
+    assert.ok((machine.log.at(-1) ?? '').length < 1000)
   })
 
   it('is asked nothing more of nfsd than its two files of this program', () => {
@@ -50,5 +55,37 @@ describe('the kernel log', () => {
     for (const words of [['init'], ['create', '61'], ['check', '61'], ['remove', '61'], ['gracedone', '1']])
       machine.upcall(words, { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' })
     assert.deepEqual([...asked].sort(), ['allow_client', 'v4_end_grace'])
+  })
+})
+
+/** @returns what a person sees of an upcall of which the kernel's log has two lines, at a terminal. */
+function seen(machineFails?: (machine: Machine) => void): string[] {
+  const said: string[] = []
+  const machine = machineWith(undefined, (calls) => ({
+    isTerminal: () => true,
+    write: (descriptor, bytes) =>
+      descriptor === 2 ? said.push(Buffer.from(bytes).toString('latin1')) : calls.write(descriptor, bytes),
+  }))
+  machine.upcall(['init'])
+  machineFails?.(machine)
+  machine.upcall(['check', '616461'], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' })
+  machine.upcall(['create', 'zz'])
+  return said
+}
+
+describe('a person at a terminal', () => {
+  it("sees an error that is in the kernel's log as well, and nothing less", () => {
+    assert.deepEqual(seen(), ["nfsd-userland-helper: create: client id is not hexadecimal: 'zz'\n"])
+  })
+
+  it("sees everything where the kernel's log takes nothing", () => {
+    const lines = seen(({ files }) => {
+      files.hooks.before = ({ name, paths }) =>
+        name === 'write' && paths.includes('/dev/kmsg') ? -errno.EIO : undefined
+    })
+    assert.deepEqual(lines, [
+      'nfsd-userland-helper: warning: check: "ada" may not reclaim: it is not recorded\n',
+      "nfsd-userland-helper: error: create: client id is not hexadecimal: 'zz'\n",
+    ])
   })
 })

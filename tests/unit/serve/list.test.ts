@@ -4,6 +4,11 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
+import type { Log } from '../../../lib/kernel/log.ts'
+import type { Nfsd } from '../../../lib/kernel/nfsd.ts'
+import type { Pipe, Taken } from '../../../lib/kernel/pipe.ts'
+import { listFor } from '../../../lib/serve/list.ts'
+import { systemInMemory } from '../../support/memory/machine.ts'
 import { die, live, newMachine } from '../../support/memory/serving.ts'
 import { message, statusOf } from '../../support/pipe/messages.ts'
 
@@ -60,4 +65,28 @@ it('one that takes a second, on a machine that had something else to do, is one'
       start((nth) => (nth === slow ? 1000 : 0.02)),
       { named: recorded, status: 0 },
     )
+})
+
+it('a client of no name is not named: the kernel takes no such name, and the log says so', () => {
+  const entries: Buffer[] = []
+  const errors: string[] = []
+  const pipe: Partial<Pipe> = { path: 'cld', write: (bytes) => entries.push(Buffer.from(bytes)) }
+  const log: Partial<Log> = { error: (line) => void errors.push(line) }
+  const graceStart: Partial<Taken> = { header: { version: 2, command: 4, xid: 1 }, size: 1067, whole: false }
+  const list = listFor(
+    { calls: systemInMemory().calls, pipe: pipe as Pipe, log: log as Log, nfsd: {} as Nfsd },
+    graceStart as Taken,
+    () => [],
+  )
+  list.nfsd.allowClients(
+    (allow) => {
+      for (const owner of ['', 'ann']) allow(owner, undefined)
+    },
+    () => undefined,
+  )
+  assert.deepEqual(
+    entries.map((entry) => entry.subarray(10, 10 + entry.readUInt16LE(8)).toString()),
+    ['ann'],
+  )
+  assert.match(errors.join(), /^a client with an empty owner may not reclaim/)
 })

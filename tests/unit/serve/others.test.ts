@@ -1,10 +1,11 @@
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { spawn } from 'node:child_process'
+import { closeSync, fstatSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
-import { helperIsOurs } from '../../../lib/serve/others.ts'
+import { helperIsOurs, holderOf } from '../../../lib/serve/others.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { nodeCalls } from '../../../lib/syscalls/node.ts'
 
@@ -47,5 +48,20 @@ describe('a server that started while nobody held its pipe', () => {
   it('is not where the kernel calls another helper, one that is not there, or none', () => {
     for (const named of [`${another}\n`, '/nowhere/nfsd-userland-helper\n', '/nonexistent\n', '\n', ''])
       assert.equal(trackedByOurs(named), false, named)
+  })
+})
+
+describe('who holds a pipe', () => {
+  it('is another process that has it open, and never this one', () => {
+    mkdirSync(join(room, 'nfsd'))
+    const pipe = openSync(join(room, 'nfsd/cld'), 'w+')
+    const { dev, ino } = fstatSync(pipe)
+    const status = { kind: 'other', uid: 0, mode: 0o600, mtime: 0, device: dev, inode: ino } as const
+    assert.equal(holderOf(nodeCalls(), status), undefined)
+    const holder = spawn('sleep', ['600'], { stdio: ['ignore', 'ignore', pipe] })
+    assert.deepEqual(holderOf(nodeCalls(), status)?.process, holder.pid)
+    assert.equal(holderOf(nodeCalls(), { ...status, inode: ino + 1 }), undefined)
+    holder.kill()
+    closeSync(pipe)
   })
 })

@@ -1,10 +1,10 @@
 /** Rounds at the pipe, where little is left: of a message to withhold, of descriptors, of room in the run directory. */
 import assert from 'node:assert/strict'
-import { dirname } from 'node:path'
+import { basename, dirname } from 'node:path'
 import { describe, it } from 'node:test'
 import { perform } from '../../../lib/events/perform.ts'
 import { currentPipe } from '../../../lib/serve/current-pipe.ts'
-import { lastReplies } from '../../../lib/serve/journal.ts'
+import { beginJournal, lastReplies } from '../../../lib/serve/journal.ts'
 import { answerQueued, tryAgain } from '../../../lib/serve/round.ts'
 import { atFlags } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
@@ -183,6 +183,21 @@ it('a run directory without room for the journal hangs no thread', () => {
     write: (descriptor, bytes) => (full.has(descriptor) ? -errno.ENOSPC : calls.write(descriptor, bytes)),
   }))
   assert.deepEqual(creates.map(statusIn), [0, 0, 0])
+})
+
+it('a journal is begun anew before it is long, and the last round stays in it', () => {
+  const { files } = newMachine()
+  const journal = beginJournal(files.calls, journalPath, 'pipe')
+  const reply = (xid: number) => ({
+    header: { version: 1, command: 0, xid },
+    size: 1034,
+    status: 0,
+    version: undefined,
+  })
+  for (let xid = 0; xid < 10_000; xid++) assert.equal(journal.note([reply(xid)]), 0)
+  const node = files.tree(dirname(journalPath)).get(basename(journalPath))
+  assert.ok(node?.kind === 'file' && node.bytes.length < 100_000)
+  assert.equal(lastReplies(files.calls, journalPath, 'pipe').at(-1)?.header.xid, 9999)
 })
 
 it('of a journal whose last round was cut short, the round before counts too', () => {

@@ -52,6 +52,7 @@ describe('between two starts', () => {
       /is empty or missing now, and was not when the server started$/,
     ],
     ['one where there was none, to the same place', settings('/var', true), settings('/var', false), '/var', undefined],
+    ['none, as before, that leads elsewhere', settings('/var', true), settings('/srv', true), '/var', /has changed/],
     ['one where there was none, elsewhere', settings('/var', true), settings('/srv', false), '/var', /has changed/],
   ]
   for (const [what, atStart, now, goesTo, says] of table)

@@ -2,7 +2,14 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { Failed } from '../../../lib/failure.ts'
-import { escapeOwner, ownerFromEscaped, ownerFromHex, showOwner, type ClientOwner } from '../../../lib/upcall/owner.ts'
+import {
+  escapeOwner,
+  ownerFromEscaped,
+  ownerFromHex,
+  quoteOwner,
+  showOwner,
+  type ClientOwner,
+} from '../../../lib/upcall/owner.ts'
 
 const bytes = (...values: readonly number[]): Buffer => Buffer.from(values)
 const owner = (text: string): ClientOwner => ownerFromHex(Buffer.from(text, 'latin1').toString('hex'))
@@ -100,5 +107,19 @@ describe('an owner in a log line', () => {
   })
   it('holds nothing that moves a cursor, and no quote that does not end it', () => {
     fc.assert(fc.property(anyOwner, (some) => /^"[ !#-~]+"(?:\.\.\. \([0-9]+ bytes\))?$/.test(showOwner(some))))
+  })
+})
+
+describe('an owner as people see it', () => {
+  it('has none of what a shell changes within double quotes, and is no option', () => {
+    for (const [bytes, shown] of [
+      ['a b', '"a b"'],
+      ['!', '"\\041"'],
+      ['a"b', '"a\\042b"'],
+      ['$x', '"\\044x"'],
+      ['`', '"\\140"'],
+      ['-a-b', '"\\055a-b"'],
+    ] as const)
+      assert.equal(quoteOwner(owner(bytes)), shown)
   })
 })
