@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { perform, performTogether } from '../../../lib/events/perform.ts'
-import { Failed } from '../../../lib/failure.ts'
+import { Failed, report } from '../../../lib/failure.ts'
 import { recordName } from '../../../lib/rules/record.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import type { MemoryFiles } from '../../support/memory/files.ts'
@@ -127,6 +127,27 @@ describe('several requests together', () => {
     assert.equal(m.lines.filter((line) => /a new instance begins/.test(line)).length, 1)
     assert.deepEqual(recordedIn(m), ['ada', 'bob'])
   })
+})
+
+it('a state directory that is removed again and again fails the request, and is not begun anew for ever', () => {
+  const m = machine()
+  start(m)
+  let removed = 0
+  const remove = (): void => {
+    if (++removed > 20) throw new Error('for ever')
+    m.files.remove(v4clients)
+    m.world.state.reopen()
+  }
+  remove()
+  m.files.hooks.changed = ({ name, paths }) => {
+    if (name === 'fsync' && paths[0] === v4clients) remove()
+  }
+  assert.throws(
+    () => {
+      perform(m.world, create('ada'))
+    },
+    (thrown) => thrown instanceof Failed && / is removed again and again/.test(report(thrown.failure).line),
+  )
 })
 
 const [ofAda, ofOther] = ['ab'.repeat(32), 'cd'.repeat(32)]
