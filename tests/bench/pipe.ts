@@ -3,12 +3,13 @@
  * slow disk, in turn. A time is that of an nfsd thread's wait, by the clock of the pipe's end: from queueing to the
  * answer.
  */
-import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { fileURLToPath } from 'node:url'
 import { recordLine, recordName } from '../../lib/rules/record.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
-import { memoryOf, processorOf, runNfsdcld, runServe, type Daemon } from '../support/pipe/daemons.ts'
+import { memoryOf, processorOf, runNfsdcld, running, runServe, type Daemon } from '../support/pipe/daemons.ts'
 import type { Body, Command } from '../support/pipe/messages.ts'
 import { startNfsd, type Nfsd } from '../support/pipe/nfsd.ts'
 import { compilePipeEnd, startPipeEnd, type PipeEnd } from '../support/pipe/pipe-end.ts'
@@ -17,7 +18,8 @@ import { numbered, ownerPrefix } from './subjects.ts'
 import { run } from './tools.ts'
 import { barriers, type Bench, type Row } from './work.ts'
 
-const names = ['serve', 'nfsdcld'] as const
+/** `floor` does the least that any tracker must (pipe-floor.c): what it takes is what nobody can save. */
+const names = ['serve', 'floor', 'nfsdcld'] as const
 type Name = (typeof names)[number]
 
 /** Ratios to nfsdcld. */
@@ -43,14 +45,24 @@ interface Subject {
 
 type Pair<T> = Record<Name, T>
 
-/** Two daemons in a room of the disk; what lies in /run on a server, ours has in memory as well. */
+/** The daemons in a room of the disk; what lies in /run on a server, ours has in memory as well. */
 async function withSubjects<T>({ path, disk }: Bench, work: (subjects: readonly Subject[]) => Promise<T>): Promise<T> {
   const room = mkdtempSync(join(path, 'pipe-'))
   const memory = mkdtempSync('/dev/shm/nfsd-userland-helper-bench-')
   const program = compilePipeEnd(memory)
   const subjects: Subject[] = []
   try {
-    for (const name of names) subjects.push(await newSubject(name, program, room, memory))
+    const floor = join(memory, 'floor-program')
+    run('gcc', [
+      '-O2',
+      '-Wall',
+      '-Wextra',
+      '-Werror',
+      '-o',
+      floor,
+      fileURLToPath(new URL('pipe-floor.c', import.meta.url)),
+    ])
+    for (const name of names) subjects.push(await newSubject(name, { program, floor, room, memory }))
     return await work(subjects)
   } finally {
     disk?.slow(0)
@@ -63,7 +75,15 @@ async function withSubjects<T>({ path, disk }: Bench, work: (subjects: readonly 
   }
 }
 
-async function newSubject(name: Name, program: string, room: string, memory: string): Promise<Subject> {
+interface Rooms {
+  /** pipe-end.c and pipe-floor.c, compiled. */
+  readonly program: string
+  readonly floor: string
+  readonly room: string
+  readonly memory: string
+}
+
+async function newSubject(name: Name, { program, floor, room, memory }: Rooms): Promise<Subject> {
   const end = await startPipeEnd(program, join(memory, `${name}-pipes`))
   const state = join(room, name)
   mkdirSync(state)
@@ -81,7 +101,12 @@ async function newSubject(name: Name, program: string, room: string, memory: str
     },
     start: async () => {
       await nfsd?.stop()
-      daemon ??= name === 'serve' ? runServe(machine, end.path) : runNfsdcld(end.path, state)
+      daemon ??=
+        name === 'serve'
+          ? runServe(machine, end.path)
+          : name === 'floor'
+            ? running([floor, end.path, state])
+            : runNfsdcld(end.path, state)
       const ended = daemon.ended.then((how) => {
         throw new Error(`${name} ended with ${how}: ${daemon?.said() ?? ''}`)
       })
@@ -111,7 +136,7 @@ async function waited(nfsd: Nfsd, command: Command, bodies: readonly Body[]): Pr
 
 const client = (number: number): Body => ({ owner: Buffer.from(numbered(number)) })
 
-const pair = <T>(value: () => T): Pair<T> => ({ serve: value(), nfsdcld: value() })
+const pair = <T>(value: () => T): Pair<T> => ({ serve: value(), floor: value(), nfsdcld: value() })
 
 const rowOf = (work: string, took: Pair<readonly number[]>, goal?: number, unit: Row['unit'] = 'ms'): Row => ({
   work,
@@ -121,6 +146,11 @@ const rowOf = (work: string, took: Pair<readonly number[]>, goal?: number, unit:
   baseIs: 'nfsdcld',
   ...(goal === undefined ? {} : { goal }),
 })
+
+const rowsOf = (work: string, took: Pair<readonly number[]>, goal?: number): Row[] => [
+  rowOf(work, took, goal),
+  rowOf(`${work}: the least`, { ...took, serve: took.floor }),
+]
 
 /** All that is measured at the pipe. */
 export async function pipe(bench: Bench): Promise<Row[]> {
@@ -158,9 +188,9 @@ async function messages(bench: Bench): Promise<Row[]> {
           )
       }
       rows.push(
-        rowOf(`pipe: one create, barrier +${ms} ms`, took.one, goals.one[ms]),
+        ...rowsOf(`pipe: one create, barrier +${ms} ms`, took.one, goals.one[ms]),
         rowOf(`pipe: ${crowd} creates at once, barrier +${ms} ms`, took.crowd, goals.crowd[ms]),
-        rowOf(`pipe: one remove, barrier +${ms} ms`, took.remove, goals.one[ms]),
+        ...rowsOf(`pipe: one remove, barrier +${ms} ms`, took.remove, goals.one[ms]),
       )
     }
     bench.disk?.slow(0)
@@ -206,7 +236,7 @@ async function lists(bench: Bench): Promise<Row[]> {
           }
         const many = count.toLocaleString('en').replaceAll(',', ' ')
         return [
-          rowOf(`pipe: GraceStart with ${many} names`, took, goals.list),
+          ...rowsOf(`pipe: GraceStart with ${many} names`, took, goals.list),
           rowOf(`pipe: memory after it (PSS)`, memoryNow(subjects), undefined, 'MB'),
         ]
       })),
@@ -225,6 +255,10 @@ function fill({ name, state }: Subject, count: number, { progress }: Bench): voi
       `WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < ${count - 1})
       INSERT INTO "rec-${current ?? ''}" SELECT CAST(printf('${ownerPrefix}%07d', i) AS BLOB), NULL FROM n;`,
     ])
+    return
+  }
+  if (name === 'floor') {
+    writeFileSync(join(state, 'names'), String(count))
     return
   }
   const clients = join(state, 'v4clients')
