@@ -167,6 +167,8 @@ async function stopEverywhere(
     const machine = machineAt(scratch())
     try {
       if (tree.size > 0) plant(tree, machine.stateDir)
+      // As where the calls were counted: without it one more is made.
+      mkdirSync(join(machine.dir, 'run'))
       const sleeping = await stoppedAt(artefact, machine, victim, bootTime, point)
       const meanwhile = await call(artefact, machine, other, bootTime)
       if (/goes on without the lock/.test(meanwhile.stderr)) passed++
@@ -186,6 +188,9 @@ async function stopEverywhere(
               second.includes(meanwhile.status),
           )
       if (!sleeping.fired) violations.push(`${label}: it was not stopped there`)
+      const at = callsIn(readFileSync(logOf(machine), 'latin1')).find(({ nth }) => nth === point.nth)
+      if (at === undefined || briefly(at, machine.dir) !== briefly(point, base.dir))
+        violations.push(`${label}: it was stopped after ${at === undefined ? 'nothing' : briefly(at, machine.dir)}`)
       if (fitting.length === 0)
         violations.push(`${label}: statuses ${status} and ${meanwhile.status} ${meanwhile.stderr}`)
       const wrong = disagreement(
@@ -210,8 +215,10 @@ const stoppedAt = (
   after: Point,
 ): Promise<Stopped> => {
   const { words, env } = upcallFor(event, bootTime)
-  return stopped([...artefact.command, '-f', ...settings(machine), ...words], env, join(machine.dir, 'stopped'), after)
+  return stopped([...artefact.command, '-f', ...settings(machine), ...words], env, logOf(machine), after)
 }
+
+const logOf = ({ dir }: Machine): string => join(dir, 'stopped')
 
 describe('races can show a loss', { skip: executable === undefined }, () => {
   it('nfsdcltrack acknowledges a check whose record the end of grace has just deleted', async () => {

@@ -39,7 +39,7 @@ export async function stopped(
 ): Promise<Stopped> {
   const child = spawn(
     'strace',
-    ['-f', '-o', log, '-e', `trace=${name}`, '-e', `inject=${name}:signal=SIGSTOP:when=${nth}`, ...command],
+    ['-f', '-y', '-o', log, '-e', `trace=${name}`, '-e', `inject=${name}:signal=SIGSTOP:when=${nth}`, ...command],
     { cwd: '/', env: { ...env }, stdio: ['ignore', 'ignore', 'pipe'] },
   )
   let stderr = ''
