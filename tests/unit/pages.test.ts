@@ -55,6 +55,13 @@ for (const page of pages)
       }
     })
 
+    it('has no line of prose wider than 120 columns: tables and pictures may be', () => {
+      const wide = proseOf(page)
+        .split('\n')
+        .filter((line) => line.length > 120 && !/^(?:\||!\[)/.test(line))
+      assert.deepEqual(wide, [])
+    })
+
     it('names no file of the sources that does not exist', () => {
       for (const [, path = ''] of proseOf(page).matchAll(/`((?:bin|lib|tests|udev|docs)\/[^`\s]*)`/g))
         assert.ok(exists(path), path)
@@ -78,5 +85,16 @@ describe('README.md', () => {
     assert.ok(named.length > 8, named.join())
     const files = filesIn('lib/commands').map((file) => file.split('/').at(-1))
     for (const word of named) assert.ok(files.includes(`${word}.ts`), word)
+  })
+})
+
+describe('docs/dependencies.md', () => {
+  it('says why of each package that is used, but for those that only tell types', () => {
+    const { devDependencies } = JSON.parse(textOf('package.json')) as { devDependencies: Record<string, string> }
+    const rows = [...textOf('docs/dependencies.md').matchAll(/^\| ([^|]+) \|/gm)].flatMap(([, cell = '']) =>
+      cell.split(', '),
+    )
+    for (const name of Object.keys(devDependencies))
+      if (!name.startsWith('@types/')) assert.ok(rows.includes(name), name)
   })
 })
