@@ -204,9 +204,14 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
           await ended()
           return 0
         }
-        const events = life.owners.map((owner): Event =>
-          during === 'create' ? { event: 'create', owner, session: undefined } : { event: during, owner },
-        )
+        // A message of version 1 that such an owner fills is answered with an error then (docs/pipe.md).
+        const isShort = version < 2
+        const fills = (owner: Owner): boolean => isShort && owner.length === 2 * 1024
+        const events = life.owners
+          .filter((owner) => !fills(owner))
+          .map((owner): Event =>
+            during === 'create' ? { event: 'create', owner, session: undefined } : { event: during, owner },
+          )
         return together(world, events, ended)
       }
       default:
