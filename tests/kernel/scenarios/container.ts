@@ -34,6 +34,7 @@ export const container: Story = {
       `mkdir -p ${volume} /usr/lib/nfsd-userland-helper
       cp '${dirname(helper.program)}'/*.cjs /usr/lib/nfsd-userland-helper/`,
     )
+    // Names of its own: a client that another story has made looks for that one's server.
     const clients: Client[] = []
     const held = (when: string) => claimHeld({ ...stage, clients: guest }, when, clients)
     const joined = async (name: string, version: '4.1' | '4.2') => {
@@ -44,15 +45,15 @@ export const container: Story = {
       await claim('its server has the pipe as its tracker', async () => {
         assert.match(await server.log(), /Using nfsdcld client tracking operations/)
       })
-      await joined('bob', '4.1')
-      await joined('cleo', '4.2')
+      await joined('bert', '4.1')
+      await joined('cora', '4.2')
       await claim('status, in the container, knows both clients and who holds the pipe', async () => {
         // On a busy machine the kernel's files may not be read in time, which status says.
         const ask = () => running.inside('nfsd-userland-helper status', 120)
         let status = await ask()
         for (let tries = 1; tries < 10 && status.includes('does not describe'); tries++) status = await ask()
         note(status.trim().replaceAll(/\s*\n\s*/g, ' / '))
-        for (const word of ['bob', 'cleo', 'serve']) assert.ok(status.includes(word), status)
+        for (const word of ['bert', 'cora', 'serve']) assert.ok(status.includes(word), status)
       })
       await claim('doctor, in the container, finds nothing that is wrong', async () => {
         await running.inside('nfsd-userland-helper doctor 2>&1', 120)
@@ -60,7 +61,7 @@ export const container: Story = {
 
       await claim('serve is killed: another one is at the pipe, and a new client is served', async () => {
         await running.inside('pkill -KILL -x nfsd-userland-h')
-        await joined('dan', '4.1')
+        await joined('dirk', '4.1')
         await running.inside('pgrep -x nfsd-userland-h')
       })
 
