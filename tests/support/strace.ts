@@ -212,6 +212,9 @@ const alike = (text: string, directory: string): string =>
     .replace(/[0-9a-f]{64}/g, 'digest')
     .replace(/\d+\.\d+\.[0-9a-f]+\.[0-9a-f]+\.\d+/, 'holder')
     .replace(/%new-\d+-\d+/, '%new')
+    // A process id may have one digit.
+    .replace(/\/proc\/\d+/g, '/proc/#')
+    .replace(/\d{13}\.\d+\./g, '#.')
     .replace(/check=[0-9a-f]{8}/, '')
     .replace(/\b[0-9a-f]{12}\b/g, '#')
     .replace(/\d{4,}/g, '#')
