@@ -53,7 +53,7 @@ describe(
         const s = server(executable, '/dev/shm')
         await inGrace(s)
         // At each of them: tests/proof/no-memory.test.ts.
-        assert.ok((await starve(s, directory, upcall, 4)) > 15)
+        assert.ok((await starve(s, directory, upcall, 4)) > 12)
       })
   },
 )

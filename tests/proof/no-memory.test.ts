@@ -23,6 +23,6 @@ describe('an upcall that gets no more memory, at each allocation', { skip: !arte
     it(upcall.title, async () => {
       const s = server(executable, '/dev/shm')
       await inGrace(s)
-      assert.ok((await starve(s, directory, upcall, 1)) > 70)
+      assert.ok((await starve(s, directory, upcall, 1)) > 50)
     })
 })
