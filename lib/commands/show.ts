@@ -1,5 +1,5 @@
 /** `show`: everything known about one client, recorded or only present in the kernel. */
-import { escaped } from '../text.ts'
+import { counted, escaped } from '../text.ts'
 import { quoteOwner } from '../upcall/owner.ts'
 import { command, jsonOption } from './shared/command.ts'
 import { legacyRecordsOf } from './shared/legacy.ts'
@@ -82,12 +82,14 @@ export const showCommand = command(
   },
 )
 
+const startedSince = (many: number): string => counted(many, 'instance has started', 'instances have started')
+
 function sayRecord(record: Client, { instance }: Survey): string {
   const word = wordFor(record, instance)
   return pairs([
     ['record', escaped(record.path)],
     ['standing', `${word}: ${meanings[word]}`],
-    ['instance', `${record.in}${record.unseen > 0 ? `; at least ${record.unseen} have started since` : ''}`],
+    ['instance', `${record.in}${record.unseen > 0 ? `; at least ${startedSince(record.unseen)} since` : ''}`],
     ['first recorded', sayTime(record.recorded, Date.now())],
     ['NFS version', `${versionOf(record.session)}: ${whenDone(record.session)}`],
     ...(record.principal === undefined ? [] : [['to reclaim', `it ${needs(record.principal)}`] as const]),

@@ -746,6 +746,18 @@ eachArtefact('doctor', (artefact) => {
     assert.deepEqual([container.status, container.wrong], [0, []], container.text)
   })
 
+  it('finds nothing wrong in a container where the kernel names a file that only its host has', async () => {
+    const [container] = await diagnose(
+      artefact,
+      `${pipeHeldBy('serve')}
+      printf /host/sbin/another > ${parameter}
+      rm /etc/modprobe.d/nfsd-userland-helper.conf; rm -r /run/systemd/system`,
+    )
+    assert.ok(container)
+    assert.deepEqual([container.status, container.wrong], [0, []], container.text)
+    assert.match(container.of('cltrack-prog').what, /took the pipe at which serve answers/)
+  })
+
   it('tells people what is wrong, what follows, and what to type', async () => {
     const said = await toldToPeople(artefact, `printf '%s\\n\\n' ${program} > ${parameter}`)
     const told = `printf %s ${program} > ${parameter} && systemctl restart nfs-server.service`

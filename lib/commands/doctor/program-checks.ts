@@ -26,6 +26,9 @@ const namedIn = (text: string): string => text.replace(/\n$/, '')
 export function parameterNames({ parameter, program, moduleLoaded, tracker }: Site): Said {
   if (parameter === 'absent' && tracker.serving !== undefined)
     return good('the kernel has no helper set: serve answers at its pipe')
+  // In a container it names a file of the host.
+  if (tracker.serving !== undefined && tracker.kind === 'pipe')
+    return good('the server took the pipe at which serve answers, so the kernel calls no helper')
   if (parameter === 'absent')
     return unknown(
       moduleLoaded
