@@ -33,7 +33,7 @@ import { errorCode } from '../failure.ts'
 import type { Log } from '../kernel/log.ts'
 import { mark, readMark, unmark } from '../store/marks.ts'
 import { lookAt } from '../store/state-directory.ts'
-import { forgetUnseen, nameOfStart, noteUnseen, type Marked } from '../store/untracked.ts'
+import { forgetUnseen, isStartCutShort, nameOfStart, noteUnseen, type Marked } from '../store/untracked.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import * as files from '../syscalls/files.ts'
 import { helperIsOurs } from './others.ts'
@@ -98,6 +98,9 @@ export function instanceBehind({
   /** Nothing was asked before. */
   let isFirst = false
   let dueAt: number | undefined
+
+  /** Nobody knows whether an instance is durable whose start was killed: the start is made again. */
+  let isCutShort = false
 
   const isOurs = (): boolean =>
     withWorld(({ state }) => {
@@ -164,7 +167,9 @@ export function instanceBehind({
   const look = (): void => {
     if (known === 'unseen') return
     try {
-      if (isOurs()) knownAgain()
+      const isKnown = isOurs()
+      isCutShort = isKnown && isStartCutShort(marked)
+      if (isKnown && !isCutShort) knownAgain()
     } catch (thrown) {
       if (known !== 'unread')
         log.critical(
@@ -177,7 +182,7 @@ export function instanceBehind({
   }
   const mend = (): void => {
     look()
-    if (known !== 'recorded') recorded(isFirst ? begin : stand)
+    if (known !== 'recorded') recorded(isFirst || isCutShort ? begin : stand)
   }
   const recorded = (work: () => void): void => {
     try {
@@ -204,7 +209,7 @@ export function instanceBehind({
       }
       dueAt = calls.monotonic() + quietMs
       try {
-        if (isOurs()) knownAgain()
+        if (isOurs() && !isStartCutShort(marked)) knownAgain()
       } catch {
         // What is asked first will show it.
       }

@@ -209,6 +209,12 @@ export function forgetUnseen(marked: Marked, name: string): string | undefined {
   }
 }
 
+/** Whether the last start did not end: it may have begun its instance, and not have made it durable. */
+export function isStartCutShort(marked: Marked): boolean {
+  const link = disk.linkAt(markOf(marked), marked.anywhere)
+  return typeof link === 'object' && !link.text.startsWith('-/')
+}
+
 /** By what name the start is known that has left a mark; undefined, if none has. */
 export function nameOfStart(marked: Marked): string | undefined {
   const link = disk.linkAt(markOf(marked), marked.anywhere)

@@ -69,6 +69,12 @@ const cases: readonly Case[] = [
     due: ['ada', 'bob'],
   },
   { title: 'a create after grace', before: once, asked: creates('eve'), due: ['ada', 'bob', 'eve'] },
+  {
+    title: 'the first message of a pipe in version 0, with which an instance begins',
+    before: [...once, 'restart'],
+    asked: creates('ada'),
+    due: ['ada', 'bob'],
+  },
   { title: 'a reclaim', before: [...once, 'restart', start], asked: creates('ada'), due: ['ada', 'bob'] },
   {
     title: 'sixteen at once',
