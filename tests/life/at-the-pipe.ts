@@ -60,6 +60,8 @@ interface Running {
 export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
   /** The version of the instance that asks at the pipe; undefined, while none does. */
   let version: 0 | 1 | 2 | undefined
+  /** Nothing has been asked at the pipe of version 0. */
+  let isYetToBegin = false
   let running: Running | undefined
   let said = ''
   const violations = end.violations.length
@@ -82,6 +84,7 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
   }
   const stops = (): void => {
     version = undefined
+    isYetToBegin = false
     if (existsSync(pipe)) end.remove()
     writeFileSync(threads, '0\n')
   }
@@ -101,6 +104,8 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
     meanwhile: () => Promise<void> = () => Promise.resolve(),
   ): Promise<number> => {
     const before = endGraceReads(world)
+    if (isYetToBegin) judge(world.memory, { event: 'start', bootTime: undefined }, false)
+    isYetToBegin = false
     const verdicts = events.map((event) => judge(world.memory, event, before === 'Y'))
     const command = commandOf(events[0])
     const asked = ask(command, events.map(bodyOf))
@@ -142,10 +147,11 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
     if (status !== 0) broken(world, 'a server may always start')
     heldAgainst(world, list, spoken === 2, killed !== undefined)
     if (asked === 0) {
-      // As if the list had been refused: the instance has begun.
+      // As if the answer had been lost: an instance has begun, and begins once more with what is asked first.
       end.remove()
       end.make()
       version = 0
+      isYetToBegin = true
       told.push('       the kernel goes on in version 0')
     } else if (list.length === 0) await gracedone(world)
     return 2
