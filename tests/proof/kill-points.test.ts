@@ -151,14 +151,12 @@ async function killEverywhere(
     )
     assert.equal(disagreement(await ask(dead.tree), allowed, 'kill'), undefined, label)
     if (event.event === 'start') {
-      const wrong = await ranUntracked(
-        quickest(artefact),
-        dead,
+      const wrong = await ranUntracked(quickest(artefact), dead, {
         clients,
-        event.bootTime,
-        earlier.restart,
-        point.paths.some((path) => path.startsWith(`${whole.dir}/state`)),
-      )
+        bootTime: event.bootTime,
+        mayRestart: earlier.restart,
+        mustBeNoted: point.paths.some((path) => path.startsWith(`${whole.dir}/state`)),
+      })
       assert.equal(wrong, undefined, `${label}, and the kernel goes on without a tracker`)
     }
 
@@ -206,10 +204,17 @@ async function killEverywhere(
 async function ranUntracked(
   artefact: Artefact,
   { tree, marks }: Run,
-  clients: readonly Owner[],
-  bootTime: string | undefined,
-  mayRestart: string,
-  mustBeNoted: boolean,
+  {
+    clients,
+    bootTime,
+    mayRestart,
+    mustBeNoted,
+  }: {
+    readonly clients: readonly Owner[]
+    readonly bootTime: string | undefined
+    readonly mayRestart: string
+    readonly mustBeNoted: boolean
+  },
 ): Promise<string | undefined> {
   // Not yet, or not any more: it died before its first call, or after its last.
   if (marks.size < 2) return mustBeNoted ? 'no mark tells of it' : undefined
