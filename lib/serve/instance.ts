@@ -99,9 +99,6 @@ export function instanceBehind({
   let isFirst = false
   let dueAt: number | undefined
 
-  /** Nobody knows whether an instance is durable whose start was killed: the start is made again. */
-  let isCutShort = false
-
   const isOurs = (): boolean =>
     withWorld(({ state }) => {
       if (state.clients() === undefined && files.kindAt(state.path, state.anywhere) === 'absent') return false
@@ -164,12 +161,14 @@ export function instanceBehind({
         'after its next start, clients recorded before now may not reclaim, and clients that come from now on may',
     )
   }
-  const look = (): void => {
-    if (known === 'unseen') return
+  /** @returns whether the start was killed: nobody knows whether its instance is durable, so it is made again. */
+  const look = (): boolean => {
+    if (known === 'unseen') return false
     try {
-      const isKnown = isOurs()
-      isCutShort = isKnown && isStartCutShort(marked)
-      if (isKnown && !isCutShort) knownAgain()
+      if (!isOurs()) return false
+      if (isStartCutShort(marked)) return true
+      knownAgain()
+      return false
     } catch (thrown) {
       if (known !== 'unread')
         log.critical(
@@ -181,7 +180,7 @@ export function instanceBehind({
     }
   }
   const mend = (): void => {
-    look()
+    const isCutShort = look()
     if (known !== 'recorded') recorded(isFirst || isCutShort ? begin : stand)
   }
   const recorded = (work: () => void): void => {
