@@ -82,7 +82,9 @@ export const removeLegacyRecords = (path: string, anywhere: Directory): number =
     let left = 0
     for (const { name } of disk.entriesOf(top)) {
       if (!legacyName.test(name)) continue
-      if (typeof disk.directoryAt(name, top) !== 'object' || !disk.removeIfEmpty(name, top)) left++
+      const found = disk.directoryAt(name, top)
+      // Another upcall that ends the same grace may have removed it meanwhile.
+      if (found !== 'absent' && (typeof found !== 'object' || !disk.removeIfEmpty(name, top))) left++
     }
     disk.sync(top)
     return left
