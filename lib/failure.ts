@@ -46,7 +46,9 @@ export type Failure =
   /** Node can't wait for a pipe. */
   | { readonly kind: 'needs-executable'; readonly word: string }
   | { readonly kind: 'owner-too-long'; readonly word: string; readonly longest: number }
-  | { readonly kind: 'storage'; readonly atStart: boolean; readonly what: string }
+  | { readonly kind: 'storage'; readonly what: string }
+  /** What an instance, or `serve`, needs to start: its status is one of its own. */
+  | { readonly kind: 'unusable-at-start'; readonly what: string }
   | { readonly kind: 'out-of-time'; readonly doing: string }
 
 export class Failed extends Error {
@@ -56,6 +58,8 @@ export class Failed extends Error {
     this.failure = failure
   }
 }
+
+export const storageFailure = (what: string): Failed => new Failed({ kind: 'storage', what })
 
 /** The only place where a failure becomes a status and a line. Words in it are quoted by {@link quote}. */
 export function report(failure: Failure): { readonly status: number; readonly line: string } {
@@ -92,10 +96,9 @@ export function report(failure: Failure): { readonly status: number; readonly li
         line: `client owner longer than ${failure.longest} bytes: ${quote(failure.word)}`,
       }
     case 'storage':
-      return {
-        status: (failure.atStart ? exitStatuses.unusableAtStart : exitStatuses.storageFailed).status,
-        line: failure.what,
-      }
+      return { status: exitStatuses.storageFailed.status, line: failure.what }
+    case 'unusable-at-start':
+      return { status: exitStatuses.unusableAtStart.status, line: failure.what }
     case 'out-of-time':
       return { status: exitStatuses.outOfTime.status, line: `out of time while ${failure.doing}` }
     default:
@@ -111,17 +114,16 @@ export const errorCode = (thrown: unknown): string | undefined =>
 export function failureFrom(thrown: unknown): Failure {
   if (thrown instanceof Failed) return thrown.failure
   const code = errorCode(thrown)
-  if (!(thrown instanceof Error)) return { kind: 'storage', atStart: false, what: `thrown: ${String(thrown)}` }
+  if (!(thrown instanceof Error)) return { kind: 'storage', what: `thrown: ${String(thrown)}` }
   if (code === undefined) {
     // Node's stack begins with the message, the executable's engine leaves it out.
     const stack = thrown.stack ?? ''
     return {
       kind: 'storage',
-      atStart: false,
       what: `a bug: ${stack.includes(thrown.message) ? stack : `${String(thrown)} ${stack}`}`,
     }
   }
   const { syscall, path } = thrown as NodeJS.ErrnoException
   const where = path === undefined ? '' : ` ${quote(path)}`
-  return { kind: 'storage', atStart: false, what: `${syscall ?? 'a call'}${where} failed: ${code}` }
+  return { kind: 'storage', what: `${syscall ?? 'a call'}${where} failed: ${code}` }
 }

@@ -77,7 +77,7 @@ function upcall(calls: Calls, { given, rest }: Words, verb: Verb, environment: E
       leavesMark(event, failure) &&
       leaveMark(calls, log, { given, path, event, kernelBootTime: environment['NFSDCLTRACK_GRACE_START'] })
     return log.failed(
-      failure.kind === 'storage' ? { ...failure, atStart } : failure,
+      atStart && failure.kind === 'storage' ? { ...failure, kind: 'unusable-at-start' } : failure,
       verb,
       isMarked && !atStart ? lost : undefined,
     )

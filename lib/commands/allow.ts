@@ -8,7 +8,7 @@
  *
  * Whether somebody else has had what such a client holds is known to nobody here: so a person is asked.
  */
-import { Failed } from '../failure.ts'
+import { storageFailure } from '../failure.ts'
 import { oneLine, quote } from '../text.ts'
 import type { Instance, Start } from '../rules/instance.ts'
 import * as disk from '../syscalls/files.ts'
@@ -102,7 +102,7 @@ const whenOf = (instance: Instance): string =>
 /** @throws Failed: nothing can be allowed, and why. */
 function assertCanAllow({ state, nfsd }: World, surveyed: Survey, owners: readonly ClientOwner[]): void {
   const refuse = (why: string): never => {
-    throw new Failed({ kind: 'storage', atStart: false, what: `nothing changed: ${why}` })
+    throw storageFailure(`nothing changed: ${why}`)
   }
   const { instance, untracked } = surveyed
   if (instance.kind === 'none') refuse(`no server instance is recorded in ${quote(state.path)}; see import`)
@@ -132,14 +132,10 @@ function allow(world: World, where: Where, owner: ClientOwner, when: string): 'a
     const surveyed = survey(where, world.state)
     assertCanAllow(world, surveyed, [owner])
     if (whenOf(surveyed.instance) !== when)
-      throw new Failed({
-        kind: 'storage',
-        atStart: false,
-        what: oneLine`
+      throw storageFailure(oneLine`
           ${showOwner(owner)} is not allowed: by now it could only reclaim ${whenOf(surveyed.instance)}; run the command
           again
-        `,
-      })
+        `)
     if (newestOf(surveyed, owner) !== undefined) return 'there already'
     const recorded = lookAt(world.state)
     return [graceEndOwed(world, recorded), record(world, recorded, owner)]
@@ -154,7 +150,7 @@ function record(world: World, recorded: Recorded, owner: ClientOwner): Settlemen
   const { state } = world
   const { instance } = recorded
   if (instance.kind !== 'full' && instance.kind !== 'partial')
-    throw new Failed({ kind: 'storage', atStart: false, what: 'the server instance is gone by now' })
+    throw storageFailure('the server instance is gone by now')
   if (instance.kind === 'full' || instance.full === undefined)
     return recordClient(world, recorded, { owner, session: false, principal: undefined, instance })
   if (state.directoryOf(instance.full) === undefined) restoreDirectory(state, instance.full)

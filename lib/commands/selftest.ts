@@ -8,7 +8,7 @@ import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import { basename, join } from 'node:path'
 import { removeSync } from 'fs-extra/esm'
-import { Failed, failureFrom, report } from '../failure.ts'
+import { Failed, failureFrom, report, storageFailure } from '../failure.ts'
 import { quote } from '../text.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
@@ -186,11 +186,7 @@ function makeScratch(state: StateDirectory): Scratch {
       },
     }
   } catch (thrown) {
-    throw new Failed({
-      kind: 'storage',
-      atStart: false,
-      what: `no scratch directory in ${quote(state.path)}: ${report(failureFrom(thrown)).line}`,
-    })
+    throw storageFailure(`no scratch directory in ${quote(state.path)}: ${report(failureFrom(thrown)).line}`)
   }
 }
 
@@ -250,14 +246,7 @@ const upcallOn =
         .once('error', reject)
         .once('exit', (status, signal) => {
           if (status === 0) resolve(performance.now() - began)
-          else
-            reject(
-              new Failed({
-                kind: 'storage',
-                atStart: false,
-                what: `an upcall failed: ${words[0] ?? ''}, ${status ?? signal ?? ''}`,
-              }),
-            )
+          else reject(storageFailure(`an upcall failed: ${words[0] ?? ''}, ${status ?? signal ?? ''}`))
         })
     })
   }

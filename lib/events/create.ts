@@ -8,12 +8,13 @@
  * Before a client without a session is recorded, its instance loses the mark `may_end_early`. So no upcall can see the
  * record together with the mark, and end grace while such a client still reclaims.
  */
+import { storageFailure } from '../failure.ts'
 import { olderThan, type FullInstance, type PartialInstance, type Start } from '../rules/instance.ts'
 import type { Decision } from '../rules/decide.ts'
 import type { Recorded } from '../store/layout.ts'
 import { unmark } from '../store/marks.ts'
 import * as records from '../store/records.ts'
-import { clientsOf, makeStateDirectory, storageFailure, type StateDirectory } from '../store/state-directory.ts'
+import { clientsOf, makeStateDirectory, type StateDirectory } from '../store/state-directory.ts'
 import * as disk from '../syscalls/files.ts'
 import { showOwner } from '../upcall/owner.ts'
 import { endGraceEarly } from './grace-end.ts'

@@ -18,12 +18,12 @@
  * locks may have been granted that conflict with those that were not reclaimed. It makes the mark `unasked`, which
  * stays until the kernel's `gracedone` comes. If that never comes, the next start logs it.
  */
-import { Failed } from '../failure.ts'
+import { Failed, storageFailure } from '../failure.ts'
 import { counted, quote } from '../text.ts'
 import { olderThan, type PartialInstance, type Start } from '../rules/instance.ts'
 import { markOf, type Recorded } from '../store/layout.ts'
 import { mark, readMark, unmark } from '../store/marks.ts'
-import { clientsOf, lookAt, storageFailure } from '../store/state-directory.ts'
+import { clientsOf, lookAt } from '../store/state-directory.ts'
 import { hasLegacyRecords, legacyTopIn, removeLegacyRecords, usualTop } from '../store/v4recovery.ts'
 import { showGraceEnd } from '../store/views.ts'
 import * as disk from '../syscalls/files.ts'

@@ -12,7 +12,7 @@
  * itself. The next is decided on that. What follows a barrier (`then`) waits only for the barriers of its own
  * request. A directory that could not be synced fails each request that needs it, and no other.
  */
-import { errorCode, Failed } from '../failure.ts'
+import { errorCode, Failed, storageFailure } from '../failure.ts'
 import { quote } from '../text.ts'
 import { decide, type Decision, type Found } from '../rules/decide.ts'
 import { reclaimableIn, type PartialInstance } from '../rules/instance.ts'
@@ -20,7 +20,7 @@ import type { Recorded } from '../store/layout.ts'
 import { locked } from '../store/lock.ts'
 import { migrate } from '../store/migrate.ts'
 import { newestEntry } from '../store/records.ts'
-import { bootTimeOf, legacyCounts, lookAt, makeStateDirectory, storageFailure } from '../store/state-directory.ts'
+import { bootTimeOf, legacyCounts, lookAt, makeStateDirectory } from '../store/state-directory.ts'
 import { noteGraceEnd } from '../store/untracked.ts'
 import { hasLegacyRecord } from '../store/v4recovery.ts'
 import * as disk from '../syscalls/files.ts'

@@ -8,10 +8,11 @@
  * A power cut may bring back what was removed from a directory, or moved out of it (btrfs), unless that directory is
  * synced. So every directory that counts is synced: one out of grace, each instance's in grace.
  */
+import { storageFailure } from '../failure.ts'
 import { quote } from '../text.ts'
 import type { Recorded } from '../store/layout.ts'
 import * as records from '../store/records.ts'
-import { storageFailure, type StateDirectory } from '../store/state-directory.ts'
+import { type StateDirectory } from '../store/state-directory.ts'
 import { legacyTopIn, removeLegacyRecord, usualTop } from '../store/v4recovery.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'

@@ -13,6 +13,7 @@
  * directory is read again after the commit. If the new instance is not the latest by then, another one overtook it. No
  * client was active in it, so it changes nothing, and a later one is begun.
  */
+import { storageFailure } from '../failure.ts'
 import { counted, quote } from '../text.ts'
 import type { Allow } from '../kernel/nfsd.ts'
 import { latestStart, nextStart, reclaimableIn, startFromName, type Start } from '../rules/instance.ts'
@@ -27,7 +28,6 @@ import {
   makeStateDirectory,
   markFormat,
   setAside,
-  storageFailure,
   type StateDirectory,
 } from '../store/state-directory.ts'
 import { forgetUntracked, noteStart } from '../store/untracked.ts'

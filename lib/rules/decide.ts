@@ -132,5 +132,5 @@ export const mayNotReclaim = (owner: ClientOwner, because: string): Decision & {
 
 const instanceUnknown = ({ file, why }: Instance & { kind: 'damaged' }): Decision => ({
   kind: 'refuse',
-  failure: { kind: 'storage', atStart: false, what: `${file} can't be understood, ${why}: wait for the next start` },
+  failure: { kind: 'storage', what: `${file} can't be understood, ${why}: wait for the next start` },
 })

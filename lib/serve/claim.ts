@@ -47,7 +47,6 @@ export function claimOn(calls: Calls, path: string, log: Log): Claim {
 
 export const anotherHas = (path: string): Failed =>
   new Failed({
-    kind: 'storage',
-    atStart: true,
+    kind: 'unusable-at-start',
     what: `another serve has the state directory ${quote(path)}: two would mix two servers' clients`,
   })

@@ -1,5 +1,5 @@
 /** Where this process may still work: what it gives up before it reads a message, and what is mounted after that. */
-import { Failed } from '../failure.ts'
+import { Failed, storageFailure } from '../failure.ts'
 import { kernelLog, type Log } from '../kernel/log.ts'
 import type { Settings } from '../settings/settings.ts'
 import { atFlags, type Calls, type Status } from '../syscalls/calls.ts'
@@ -60,8 +60,4 @@ export function mayNotOpen(calls: Calls, pipe: string): boolean {
 }
 
 export const mountedAnew = (what: string): Failed =>
-  new Failed({
-    kind: 'storage',
-    atStart: false,
-    what: `${what} was mounted anew, and this process gave up the right to it: start it again`,
-  })
+  storageFailure(`${what} was mounted anew, and this process gave up the right to it: start it again`)

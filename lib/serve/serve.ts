@@ -10,7 +10,7 @@
  * Before it reads the first message, it gives up the rights that it does not need, as an upcall does before it looks at
  * a client's name.
  */
-import { Failed, failureFrom } from '../failure.ts'
+import { Failed, failureFrom, storageFailure } from '../failure.ts'
 import { quote } from '../text.ts'
 import { openLog, type Log } from '../kernel/log.ts'
 import { openPipe, type Pipe } from '../kernel/pipe.ts'
@@ -113,8 +113,7 @@ function loopFor({ calls, settings, log, pipefs, options, environment }: Begun, 
 function refuseBeside(other: Other | undefined): void {
   if (other === undefined) return
   throw new Failed({
-    kind: 'storage',
-    atStart: true,
+    kind: 'unusable-at-start',
     what:
       `${quote(other.name)} (process ${other.process}) answers the kernel already: ` +
       'two would split its messages; end it first',
@@ -215,8 +214,7 @@ function run(loop: Loop, early: Pipe | undefined): void {
       wait,
     )
     if (events === -errno.EINTR) continue
-    if (typeof events === 'number')
-      throw new Failed({ kind: 'storage', atStart: false, what: `poll failed: ${errorName(events)}` })
+    if (typeof events === 'number') throw storageFailure(`poll failed: ${errorName(events)}`)
     const [told = 0, mounted = 0, changed = 0, asked = 0] = events
 
     if (ready.everyMs !== undefined && calls.monotonic() >= aliveAt + ready.everyMs) {

@@ -5,7 +5,7 @@
  * one that says nothing: an upcall would keep its records in another directory, where no later start looks for them. So
  * only a file that is not there is no error, and every other failure is thrown.
  */
-import { Failed } from '../failure.ts'
+import { Failed, storageFailure } from '../failure.ts'
 import { quote } from '../text.ts'
 import { atFlags, type Calls, type DirectoryEntry } from '../syscalls/calls.ts'
 import { errno, errorName } from '../syscalls/errno.ts'
@@ -17,8 +17,7 @@ const most = 1 << 20
 const pageSize = 8192
 
 /** Why the configuration is not gone by. */
-export const refused = (file: string, why: string): Failed =>
-  new Failed({ kind: 'storage', atStart: false, what: `configuration ${quote(file)} ${why}` })
+export const refused = (file: string, why: string): Failed => storageFailure(`configuration ${quote(file)} ${why}`)
 
 /** @returns its text, each character a byte. @throws Failed if it can't be had whole. */
 export function readConfiguration(calls: Calls, file: string): { readonly text: string } | 'absent' | 'directory' {

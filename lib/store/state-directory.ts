@@ -21,7 +21,7 @@
  * `v4clients`. It is opened once, must belong to us, and no other user may write to it. Every name that follows is in
  * it: the owner of a directory above can remove these names, but can't put others in their place.
  */
-import { Failed } from '../failure.ts'
+import { Failed, storageFailure } from '../failure.ts'
 import { quote } from '../text.ts'
 import { instanceFrom, startFromName, type InstanceFacts, type Start } from '../rules/instance.ts'
 import type { Calls, DirectoryEntry, Status } from '../syscalls/calls.ts'
@@ -156,8 +156,6 @@ function assertOurs({ directory, status }: Held): void {
 }
 
 const notADirectory = (path: string): Failed => storageFailure(`${quote(path)} is not a directory`)
-
-export const storageFailure = (what: string): Failed => new Failed({ kind: 'storage', atStart: false, what })
 
 /** `v4clients`, where it must be there. @throws Failed. */
 export function clientsOf(state: StateDirectory): Directory {

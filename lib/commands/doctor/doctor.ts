@@ -1,5 +1,5 @@
 /** `doctor`: checks everything that recovery depends on, and explains each fault with a command that repairs it. */
-import { Failed, failureFrom, report } from '../../failure.ts'
+import { failureFrom, report, storageFailure } from '../../failure.ts'
 import { counted, oneLine } from '../../text.ts'
 import { command, jsonOption } from '../shared/command.ts'
 import type { Context } from '../shared/context.ts'
@@ -70,12 +70,7 @@ export const doctorCommand = command(
         `,
       ),
   async ({ json, 'expect-recovery': expecting }, settings) => {
-    if (process.geteuid?.() !== 0)
-      throw new Failed({
-        kind: 'storage',
-        atStart: false,
-        what: 'doctor reads files that only root may read: run it as root',
-      })
+    if (process.geteuid?.() !== 0) throw storageFailure('doctor reads files that only root may read: run it as root')
     if (expecting) return tellExpected(await expectRecovery(settings), json)
     const examined = await examine(settings)
     if (json) printJson(forPrograms(examined))

@@ -7,7 +7,7 @@
  */
 import { basename, dirname, join } from 'node:path'
 import fs from 'node:fs'
-import { Failed } from '../../failure.ts'
+import { storageFailure } from '../../failure.ts'
 import { quote } from '../../text.ts'
 import { tolerating } from '../../syscalls/files.ts'
 import { bytesIn, inDirectory, type Root } from '../shared/inside.ts'
@@ -26,11 +26,7 @@ export interface Installed {
 export function readInstalled(root: Root): Installed {
   const list = inDirectory(root, dirname(path), 'leave', (directory) => bytesIn(directory, basename(path)))
   if (list === 'other')
-    throw new Failed({
-      kind: 'storage',
-      atStart: false,
-      what: `the list of what was installed is no regular file: ${quote(join(root.path, path))}`,
-    })
+    throw storageFailure(`the list of what was installed is no regular file: ${quote(join(root.path, path))}`)
   const text = list?.toString() ?? ''
   const named = [...text.matchAll(/^([0-9a-f]{64}) [ *](\/.+)$/gm)].map(
     ([, identity = '', file = '']) => [file, identity] as const,

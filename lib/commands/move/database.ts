@@ -6,7 +6,7 @@
  * that counts is refused, and the line says who mends it.
  */
 import fs from 'node:fs'
-import { Failed } from '../../failure.ts'
+import { storageFailure } from '../../failure.ts'
 import { oneLine, quote } from '../../text.ts'
 import { tolerating } from '../../syscalls/files.ts'
 import type * as sqlite from './sqlite.ts'
@@ -45,7 +45,7 @@ export function readDatabase(path: string, descriptor: number): Source {
   const assertUnchanged = (): void => {
     refuseJournals(path)
     if (identity(fs.statSync(path, { bigint: true })) !== opened)
-      throw refused(`${quote(path)} is being written to: stop its server first`)
+      throw storageFailure(`${quote(path)} is being written to: stop its server first`)
   }
   assertUnchanged()
   const database = engine().openDatabase(descriptor)
@@ -90,7 +90,7 @@ function refuseJournals(path: string): void {
   if ((journal ?? 0) === 0 && log === undefined) return
   const beside = log === undefined ? 'journal' : 'wal'
   const pragma = beside === 'wal' ? 'wal_checkpoint(TRUNCATE)' : 'integrity_check'
-  throw refused(
+  throw storageFailure(
     oneLine`
       ${quote(path)} has an unfinished transaction beside it (-${beside}): stop its server; if nobody is writing, copy
       both files and let SQLite finish it in the copy: sqlite3 COPY 'PRAGMA ${pragma}'
@@ -109,5 +109,3 @@ function firstByte(path: string): number | undefined {
     fs.closeSync(descriptor)
   }
 }
-
-export const refused = (what: string): Failed => new Failed({ kind: 'storage', atStart: false, what })

@@ -4,7 +4,7 @@
  */
 import { randomUUID } from 'node:crypto'
 import { dirname, join, resolve } from 'node:path'
-import { Failed } from '../../failure.ts'
+import { Failed, storageFailure } from '../../failure.ts'
 import { counted, oneLine, quote } from '../../text.ts'
 import fs from 'node:fs'
 import * as disk from '../../syscalls/files.ts'
@@ -13,7 +13,6 @@ import { command } from '../shared/command.ts'
 import { reclaimableAtNextStart } from '../shared/next-start.ts'
 import { print, say } from '../shared/print.ts'
 import { nfsdThreads } from '../shared/service.ts'
-import { refused } from './database.ts'
 import { writeExport } from './json.ts'
 import { hashesIn } from './legacy-top.ts'
 import { textOf } from '../../bytes.ts'
@@ -46,7 +45,7 @@ export const exportCommand = command(
     const { surveyed, clients: known, damaged } = reclaimableAtNextStart(settings)
     const { instance, untracked } = surveyed
     if (instance.kind === 'damaged')
-      throw refused(
+      throw storageFailure(
         `${instance.file} in ${quote(stateDirectory)} can't be understood (${instance.why}), so no client may reclaim`,
       )
     if (output === undefined && to !== 'json')

@@ -3,14 +3,13 @@ import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { makeStateDirectory } from '../../store/state-directory.ts'
 import { resolve } from 'node:path'
-import { Failed } from '../../failure.ts'
+import { Failed, storageFailure } from '../../failure.ts'
 import { counted, oneLine, quote } from '../../text.ts'
 import type { Context } from '../shared/context.ts'
 import { command, jsonOption } from '../shared/command.ts'
 import { consent, withConsent } from '../shared/consent.ts'
 import { print, printJson, say, textOfPath } from '../shared/print.ts'
 import { progress } from '../shared/progress.ts'
-import { refused } from './database.ts'
 import type { Found, Movable } from './movable.ts'
 import {
   confirmPlaced,
@@ -92,7 +91,7 @@ export async function importFrom(
       word: given,
     })
   if (counted.blocked > 0)
-    throw refused(
+    throw storageFailure(
       oneLine`
         nothing changed: ${counted.blocked} of these clients have a newer record here that can't be understood, so they
         could not reclaim; run verify --repair first

@@ -2,11 +2,10 @@
  * Our own export: a JSON document (docs/json.md). What is read back is believed in nothing: it may have been edited, or
  * come from anywhere.
  */
-import { Failed } from '../../failure.ts'
+import { Failed, storageFailure } from '../../failure.ts'
 import { quote } from '../../text.ts'
 import { escapeOwner, ownerFromHex, type ClientOwner } from '../../upcall/owner.ts'
 import { isoTime } from '../shared/table.ts'
-import { refused } from './database.ts'
 import { legacyName } from '../../upcall/legacy-name.ts'
 import { isPrincipal } from '../../rules/record.ts'
 import { recordedFrom, type Found, type Movable } from './movable.ts'
@@ -45,7 +44,7 @@ type Json = Readonly<Record<string, unknown>>
 
 /** @param chunks reads the document's bytes from its beginning, each a character. @param path of it, for messages. */
 export function readExport(chunks: () => Iterable<string>, path: string, now: number): Found {
-  const wrong = (what: string): Failed => refused(`${quote(path)} is no export of this program: ${what}`)
+  const wrong = (what: string): Failed => storageFailure(`${quote(path)} is no export of this program: ${what}`)
 
   /** Both lists of the whole document, and at its end whether it is one. */
   function* items(): Generator<{ readonly client: Movable } | { readonly hash: string }> {

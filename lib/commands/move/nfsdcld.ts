@@ -8,7 +8,8 @@
  *
  * Clients that nfsdcld took over from the kernel's own tracker stand there as `hash:`, the MD5 and a NUL.
  */
-import { refused, writeDatabase, type Source, type Value } from './database.ts'
+import { storageFailure } from '../../failure.ts'
+import { writeDatabase, type Source, type Value } from './database.ts'
 import type { Schema } from './schema.ts'
 import { legacyName } from '../../upcall/legacy-name.ts'
 import { sieve, type Found, type Movable } from './movable.ts'
@@ -19,13 +20,13 @@ const known: readonly (number | undefined)[] = [2, 3, 4]
 
 export function readNfsdcld(database: Source, { version, tables }: Schema, now: number): Found {
   if (!known.includes(version))
-    throw refused(`nfsdcld's schema ${version ?? 'of no version'} is not known here (2, 3 and 4 are)`)
+    throw storageFailure(`nfsdcld's schema ${version ?? 'of no version'} is not known here (2, 3 and 4 are)`)
   const epochs = [
     ...database.rows("SELECT printf('%016x', current) AS current, printf('%016x', recovery) AS recovery FROM grace"),
   ]
   const [row] = epochs
   if (row === undefined || epochs.length > 1)
-    throw refused(`nfsdcld's table 'grace' has ${epochs.length} rows instead of one`)
+    throw storageFailure(`nfsdcld's table 'grace' has ${epochs.length} rows instead of one`)
   const [current, recovery] = [String(row['current']), String(row['recovery'])]
   const inGrace = !/^0+$/.test(recovery)
   const table = tableOf(inGrace ? recovery : current, tables)
@@ -78,7 +79,7 @@ function tableOf(epoch: string, tables: Schema['tables']): string {
   )
   const [table] = named
   if (table === undefined || named.length > 1)
-    throw refused(`nfsdcld's database has ${named.length} tables for epoch ${number} instead of one`)
+    throw storageFailure(`nfsdcld's database has ${named.length} tables for epoch ${number} instead of one`)
   return table
 }
 

@@ -2,8 +2,9 @@
  * nfsdcltrack's database (nfs-utils, utils/nfsdcltrack/sqlite.c): `clients`, a row each. Every row lets its client
  * reclaim at the next start; the end of grace deletes those whose time is before the start of that grace.
  */
+import { storageFailure } from '../../failure.ts'
 import type { Schema } from './schema.ts'
-import { refused, writeDatabase, type Source } from './database.ts'
+import { writeDatabase, type Source } from './database.ts'
 import { sieve, type Found, type Movable } from './movable.ts'
 
 export const isNfsdcltrack = ({ tables }: Schema): boolean => tables.has('clients') && !tables.has('grace')
@@ -11,7 +12,7 @@ export const isNfsdcltrack = ({ tables }: Schema): boolean => tables.has('client
 /** Schema 1 knows no sessions; 2 is nfsdcltrack's last. nfsdcld's own first schema was nfsdcltrack's. */
 export function readNfsdcltrack(database: Source, { version, tables }: Schema, now: number): Found {
   if (version !== 1 && version !== 2)
-    throw refused(`nfsdcltrack's schema ${version ?? 'of no version'} is not known here (1 and 2 are)`)
+    throw storageFailure(`nfsdcltrack's schema ${version ?? 'of no version'} is not known here (1 and 2 are)`)
   let sieved = sieve(now)
   const session = tables.get('clients')?.has('has_session') === true ? 'has_session' : '0'
   return {

@@ -17,6 +17,7 @@
  * conflicts with the locks that these clients come for; and of those that leave meanwhile it tells its own tracker, not
  * their source.
  */
+import { storageFailure } from '../../failure.ts'
 import { join } from 'node:path'
 import fs from 'node:fs'
 import { oneLine, quote } from '../../text.ts'
@@ -41,7 +42,6 @@ import { underLock } from '../shared/lock.ts'
 import { nfsdThreads } from '../shared/service.ts'
 import { newestEntryOf } from '../shared/recorded-clients.ts'
 import { survey } from '../shared/survey.ts'
-import { refused } from './database.ts'
 import { factsOf, type Movable } from './movable.ts'
 
 export interface Destination {
@@ -59,14 +59,14 @@ export function destinationAt(settings: Context): Destination {
   const state = stateDirectory(calls, path, runDirectory)
   const threads = nfsdThreads(nfsdDirectory)
   if (threads > 0)
-    throw refused(
+    throw storageFailure(
       oneLine`
         nothing changed: nfsd is running (${threads} threads), and may grant locks that conflict with those of these
         clients; stop it, import, start it
       `,
     )
   if (ranUntracked(state))
-    throw refused(
+    throw storageFailure(
       oneLine`
         nothing changed: a server instance ran that could not be recorded, or only in part, so at the next start nobody
         may reclaim; import after the grace period of that start
@@ -76,7 +76,7 @@ export function destinationAt(settings: Context): Destination {
   const surveyed = survey(settings, state)
   const { instance, counting } = surveyed
   if (instance.kind === 'damaged')
-    throw refused(
+    throw storageFailure(
       `nothing changed: ${instance.file} in ${quote(path)} can't be understood (${instance.why}); see verify --repair`,
     )
   const filled = counting.filter((start) => !isEmpty(state.directoryOf(start)))
@@ -109,7 +109,9 @@ function placeIn({ instance, starts }: Pick<Recorded, 'instance' | 'starts'>): S
     case 'none':
       return starts.at(-1)
     case 'damaged':
-      throw refused(`nothing changed: ${instance.file} can't be understood (${instance.why}); see verify --repair`)
+      throw storageFailure(
+        `nothing changed: ${instance.file} can't be understood (${instance.why}); see verify --repair`,
+      )
     default:
       return instance satisfies never
   }
@@ -144,14 +146,15 @@ export function placeAll({ state }: Destination, clients: Iterable<Movable>, now
   // A start alone would do no harm. But after the end of a grace period these records have no effect.
   const { instance, starts } = lookAt(state)
   if (instance.kind !== 'none' && !reclaimableIn(instance, starts).includes(start))
-    throw refused('a server ran meanwhile and completed its grace period: the clients may not reclaim')
+    throw storageFailure('a server ran meanwhile and completed its grace period: the clients may not reclaim')
   return placed
 }
 
 /** The name of a directory that is older than the current instance, and later than every other. */
 function newPlace({ instance, traces }: Recorded, nowMs: number): Start {
   const start = instance.kind === 'partial' ? ((instance.start - 1) as Start) : nextStart(nowMs, traces)
-  if (start === undefined || start <= 0) throw refused('nothing changed: there is no start left before the current one')
+  if (start === undefined || start <= 0)
+    throw storageFailure('nothing changed: there is no start left before the current one')
   return start
 }
 
@@ -168,7 +171,7 @@ function fill(state: StateDirectory, start: Start, clients: readonly Movable[]):
   // It is gone if an upcall found that every client in it had reclaimed.
   if (state.directoryOf(start) === undefined) disk.makeDirectory(String(start), clientsOf(state))
   const directory = state.directoryOf(start)
-  if (directory === undefined) throw refused('the directory goes again and again')
+  if (directory === undefined) throw storageFailure('the directory goes again and again')
   let placed = 0
   for (const client of clients) {
     const { owner } = client
@@ -202,7 +205,7 @@ export function legacyDestination(path: string, nfsdDirectory: string): string {
   const told = fs.existsSync(file) ? fs.readFileSync(file, 'utf8').trim() : ''
   const top = told === '' ? usualTop : told
   if (top !== legacyTopIn(path))
-    throw refused(
+    throw storageFailure(
       oneLine`
         clients known only by MD5 can't be imported: the kernel looks for them in ${quote(top)}, which is not beside the
         state directory, in ${quote(legacyTopIn(path))}
@@ -215,10 +218,10 @@ export function legacyDestination(path: string, nfsdDirectory: string): string {
 export function placeMatchOnly(anywhere: Directory, topPath: string, hashes: Iterable<string>): number {
   if (disk.makeDirectory(topPath, anywhere)) disk.syncDirectory(disk.parentOf(topPath), anywhere)
   const top = disk.openDirectory(topPath, anywhere)
-  if (typeof top !== 'object') throw refused(`${quote(topPath)} is not a directory`)
+  if (typeof top !== 'object') throw storageFailure(`${quote(topPath)} is not a directory`)
   try {
     if (!disk.isOursAlone(disk.statusOf(top), top))
-      throw refused(`${quote(topPath)} is not ours alone: others may write to it`)
+      throw storageFailure(`${quote(topPath)} is not ours alone: others may write to it`)
     let made = 0
     for (const hash of hashes) if (disk.makeDirectory(hash, top)) made++
     disk.sync(top)

@@ -1,7 +1,7 @@
 /** What a database says of itself: its tables, and the version that nfs-utils writes into `parameters`. */
-import { errorCode, Failed } from '../../failure.ts'
+import { errorCode, Failed, storageFailure } from '../../failure.ts'
 import { quote } from '../../text.ts'
-import { readDatabase, refused, type Row, type Source } from './database.ts'
+import { readDatabase, type Row, type Source } from './database.ts'
 
 export interface Schema {
   readonly version: number | undefined
@@ -21,7 +21,9 @@ export function openWhole(path: string, descriptor: number): { readonly database
     return { database, schema: schemaOf(database) }
   } catch (thrown) {
     if (thrown instanceof Failed || errorCode(thrown) !== undefined) throw thrown
-    throw refused(`${quote(path)} is damaged: ${quote(thrown instanceof Error ? thrown.message : String(thrown))}`)
+    throw storageFailure(
+      `${quote(path)} is damaged: ${quote(thrown instanceof Error ? thrown.message : String(thrown))}`,
+    )
   }
 }
 

@@ -2,13 +2,13 @@
 import { randomUUID } from 'node:crypto'
 import fs from 'node:fs'
 import { join } from 'node:path'
-import { Failed } from '../../failure.ts'
+import { Failed, storageFailure } from '../../failure.ts'
 import { counted, oneLine, quote } from '../../text.ts'
 import type { Calls } from '../../syscalls/calls.ts'
 import { anywhere } from '../../syscalls/files.ts'
 import { legacyTopIn } from '../../store/v4recovery.ts'
 import { reclaimableAtNextStart } from '../shared/next-start.ts'
-import { databaseMagic, refused } from './database.ts'
+import { databaseMagic } from './database.ts'
 import { readExport } from './json.ts'
 import { hashesIn } from './legacy-top.ts'
 import { legacyName } from '../../upcall/legacy-name.ts'
@@ -94,7 +94,7 @@ function readStateDirectory(calls: Calls, path: string): Found {
     damaged,
   } = reclaimableAtNextStart({ calls, stateDirectory: bytesOfPath(path), runDirectory: '/nowhere' })
   if (instance.kind === 'damaged')
-    throw refused(
+    throw storageFailure(
       `${quote(path)}: ${instance.file} can't be understood (${instance.why}), so it lets no client reclaim`,
     )
   const top = legacyTopIn(bytesOfPath(path))
@@ -132,7 +132,7 @@ function readStateDirectory(calls: Calls, path: string): Found {
 const bytesOfPath = (path: string): string => Buffer.from(path).toString('latin1')
 
 const unknownKind = (path: string): Failed =>
-  refused(
+  storageFailure(
     oneLine`
       ${quote(path)} can't be imported: it is no database of nfsdcltrack or nfsdcld, no v4recovery or state directory,
       no export

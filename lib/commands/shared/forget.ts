@@ -10,11 +10,12 @@
  * What the kernel's own tracker has of them goes too, in every state in which it could count: `remove` leaves it in a
  * full instance, where a `gracedone` has taken it away.
  */
+import { storageFailure } from '../../failure.ts'
 import type { Start } from '../../rules/instance.ts'
 import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { migrate } from '../../store/migrate.ts'
-import { lookAt, storageFailure } from '../../store/state-directory.ts'
+import { lookAt } from '../../store/state-directory.ts'
 import { forgetClient } from '../../events/remove.ts'
 import type { World } from '../../events/world.ts'
 import { showOwner, type ClientOwner } from '../../upcall/owner.ts'

@@ -9,7 +9,7 @@
  */
 import { basename, dirname, join } from 'node:path'
 import fs from 'node:fs'
-import { errorCode, Failed } from '../../failure.ts'
+import { errorCode, Failed, storageFailure } from '../../failure.ts'
 import { tolerating } from '../../syscalls/files.ts'
 import { nodePath } from './print.ts'
 
@@ -45,11 +45,7 @@ export function openRoot(path: string): Root {
   if (typeof descriptor === 'string')
     throw new Failed({ kind: 'bad-argument', why: 'there is no such directory to be the root of a system', word: path })
   if (!fs.existsSync(byDescriptor(descriptor)))
-    throw new Failed({
-      kind: 'storage',
-      atStart: false,
-      what: 'directories are held by /proc/self/fd, and there is none: mount /proc',
-    })
+    throw storageFailure('directories are held by /proc/self/fd, and there is none: mount /proc')
   return { path, descriptor }
 }
 

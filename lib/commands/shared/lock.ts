@@ -2,7 +2,7 @@
  * The state directory's lock for a person's command. An upcall goes on without it when it must; a person can wait and
  * try again, so a command does not.
  */
-import { Failed } from '../../failure.ts'
+import { storageFailure } from '../../failure.ts'
 import { locked } from '../../store/lock.ts'
 import type { StateDirectory } from '../../store/state-directory.ts'
 
@@ -13,11 +13,7 @@ export const underLock = <T>(state: StateDirectory, work: () => T): T =>
     {
       assertTimeLeft: () => undefined,
       passedBy: (because) => {
-        throw new Failed({
-          kind: 'storage',
-          atStart: false,
-          what: `nothing changed: the state directory can't be locked: ${because}`,
-        })
+        throw storageFailure(`nothing changed: the state directory can't be locked: ${because}`)
       },
     },
     work,

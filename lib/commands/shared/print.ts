@@ -3,7 +3,7 @@
  * a failure with a line and a status, and nothing piles up in memory before a slow reader.
  */
 import fs from 'node:fs'
-import { errorCode, Failed } from '../../failure.ts'
+import { errorCode, storageFailure } from '../../failure.ts'
 
 /**
  * @returns whether anybody still reads: a reader that has seen enough (`| head`) is no failure.
@@ -17,7 +17,7 @@ export function print(text: string): boolean {
     const code = errorCode(thrown)
     if (code === 'EPIPE') return false
     if (code === undefined) throw thrown
-    throw new Failed({ kind: 'storage', atStart: false, what: `standard output can't be written: ${code}` })
+    throw storageFailure(`standard output can't be written: ${code}`)
   }
 }
 

@@ -5,7 +5,7 @@
  * that reclaims meanwhile may be seen twice and is never missed. Where few are seen, they are held and told once, in
  * order; where there are many, each is told as it is read, and memory does not grow with them.
  */
-import { Failed } from '../../failure.ts'
+import { Failed, storageFailure } from '../../failure.ts'
 import type { Start } from '../../rules/instance.ts'
 import { ownerIn, recordName } from '../../rules/record.ts'
 import { entryAt, isStaged, type Entry } from '../../store/records.ts'
@@ -112,11 +112,7 @@ const isAsItWas = ({ state, instance }: Survey): boolean =>
 function* ifUnchanged(clients: Iterable<Client>, surveyed: Survey): Generator<Client> {
   yield* clients
   if (!isAsItWas(surveyed))
-    throw new Failed({
-      kind: 'storage',
-      atStart: false,
-      what: 'a server instance started, or its grace ended, while the records were read: read them again',
-    })
+    throw storageFailure('a server instance started, or its grace ended, while the records were read: read them again')
 }
 
 /** Who has moved on while we looked is seen twice: its newest entry decides, as it does for an upcall. */

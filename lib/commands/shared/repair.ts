@@ -11,7 +11,7 @@
  * lock.
  */
 import fs from 'node:fs'
-import { Failed } from '../../failure.ts'
+import { storageFailure } from '../../failure.ts'
 import { nextStart, type Start } from '../../rules/instance.ts'
 import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
@@ -188,7 +188,7 @@ function close(name: string, clients: Directory): boolean {
     fs.fchmodSync(opened.descriptor, 0o700)
     return true
   } catch (thrown) {
-    throw new Failed({ kind: 'storage', atStart: false, what: `${name} can't be made ours alone: ${String(thrown)}` })
+    throw storageFailure(`${name} can't be made ours alone: ${String(thrown)}`)
   } finally {
     disk.close(opened)
   }

@@ -2,7 +2,7 @@
  * The state directory as the commands for people see it: what it says of the instance. What it says of the clients is
  * in recorded-clients.ts, what else is in it in oddities.ts.
  */
-import { Failed } from '../../failure.ts'
+import { storageFailure } from '../../failure.ts'
 import { reclaimableIn, type Start } from '../../rules/instance.ts'
 import { markNames, type Mark, type Recorded } from '../../store/layout.ts'
 import { bootTimeOf, legacyCounts, lookAt, stateDirectory, type StateDirectory } from '../../store/state-directory.ts'
@@ -71,9 +71,5 @@ export function survey(
 function assertMayLook({ clientsPath, anywhere }: StateDirectory): void {
   const found = disk.directoryAt(clientsPath, anywhere)
   if (typeof found === 'object' && found.uid === 0 && process.geteuid?.() !== 0)
-    throw new Failed({
-      kind: 'storage',
-      atStart: false,
-      what: `${quote(clientsPath)} belongs to root, and only root may look at it`,
-    })
+    throw storageFailure(`${quote(clientsPath)} belongs to root, and only root may look at it`)
 }
