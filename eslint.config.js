@@ -35,7 +35,7 @@ export default tseslint.config(
   },
   {
     files: ['lib/**/*.ts', 'bin/**/*.ts'],
-    ignores: ['lib/build/**', 'lib/build/**'],
+    ignores: ['lib/build/**'],
     rules: {
       'no-restricted-syntax': [
         'error',

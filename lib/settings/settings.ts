@@ -7,7 +7,7 @@
 import { quote } from '../text.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import { dropInsOf, holds, readConfiguration, refused } from './files.ts'
-import { booleanFrom, readNfsConf } from './nfs-conf.ts'
+import { booleanFrom, readNfsConf, type Assignment } from './nfs-conf.ts'
 import { options, type OptionName } from './options.ts'
 import { asUtf8, resolved } from './path.ts'
 
@@ -37,7 +37,7 @@ export const runDirectoryFrom = (calls: Calls, given: ReadonlyMap<OptionName, st
 /** @throws Failed if the configuration can't be read, or can't be understood in where things are. */
 export function settingsFrom(calls: Calls, given: ReadonlyMap<OptionName, string>): Settings {
   const file = resolved(calls, given.get('config') ?? options.config.usual)
-  const { values, empty, complaints } = readAll(calls, file, given.has('config'))
+  const { values, empty, complaints } = readAll(calls, file, naming(given))
   const directory = (name: 'state-dir' | 'nfsd-dir'): string => {
     const named = given.get(name)
     if (named !== undefined) return resolved(calls, named)
@@ -67,7 +67,7 @@ export function pipefsDirectoryFrom(
 ): string | undefined {
   if (named !== undefined) return resolved(calls, named)
   const file = resolved(calls, given.get('config') ?? options.config.usual)
-  const { values } = readAll(calls, file, given.has('config'), 'and of all')
+  const { values } = readAll(calls, file, naming(given), 'and of all')
   const ours = values.get('pipefs-dir')
   if (ours !== undefined) return absolute(calls, 'pipefs-dir', ours)
   const general = values.get(generalPipefs)
@@ -93,18 +93,22 @@ interface Gathered {
 
 type Which = 'ours' | 'and of all'
 
-function readAll(calls: Calls, file: string, named: boolean, which: Which = 'ours'): Gathered {
+type Naming = 'named' | 'usual'
+
+const naming = (given: ReadonlyMap<OptionName, string>): Naming => (given.has('config') ? 'named' : 'usual')
+
+function readAll(calls: Calls, file: string, naming: Naming, which: Which = 'ours'): Gathered {
   const gathered: Gathered = { calls, values: new Map(), complaints: [], empty: true, included: 0, which }
   const main = readConfiguration(calls, file)
   if (main === 'directory') throw refused(file, 'is a directory')
-  if (main !== 'absent') gather(gathered, file, main.text)
+  if (main !== 'absent') gather(gathered, wholeFile(file, main.text))
   // Without a configuration the defaults hold. But a configuration that is named must be there.
-  else if (named) throw refused(file, 'does not exist')
+  else if (naming === 'named') throw refused(file, 'does not exist')
 
   for (const dropIn of dropInsOf(calls, file)) {
     const read = readConfiguration(calls, dropIn)
     if (read === 'directory') continue
-    if (read !== 'absent') gather(gathered, dropIn, read.text)
+    if (read !== 'absent') gather(gathered, wholeFile(dropIn, read.text))
     // It was removed meanwhile, which is fine, or it is a link that leads nowhere: then its settings are not known.
     else if (dropInsOf(calls, file).includes(dropIn)) throw refused(dropIn, 'is a link to a file that does not exist')
   }
@@ -124,7 +128,20 @@ const mostIncluded = 1000
 /** Each is a line in the kernel's log. */
 const mostComplaints = 20
 
-function gather(gathered: Gathered, file: string, text: string, section = '', depth = 0): void {
+/** A text of the configuration. */
+interface Text {
+  readonly file: string
+  readonly text: string
+  /** In which it begins: an included file begins in that of its `include`. */
+  readonly section: string
+  /** How many files include it, one the other. */
+  readonly depth: number
+}
+
+const wholeFile = (file: string, text: string): Text => ({ file, text, section: '', depth: 0 })
+
+function gather(gathered: Gathered, source: Text): void {
+  const { file, text, section } = source
   if (text === '') return
   gathered.empty = false
   const lowerCase = text.toLowerCase()
@@ -148,13 +165,10 @@ function gather(gathered: Gathered, file: string, text: string, section = '', de
   for (const { line, section: where } of odd)
     if (where === '' || where === ours)
       complain(where === '' ? `in no section: ${quote(line)}` : `not an assignment: ${quote(line)}`)
-  for (const { section: where, key, value } of assignments) {
+  for (const assignment of assignments) {
+    const { section: where, key, value } = assignment
     if (key === include) {
-      if (depth === deepest)
-        throw refused(file, `is included too deep: at most ${deepest} files may include each other in a row`)
-      if (gathered.included++ === mostIncluded)
-        throw refused(file, `includes too much: at most ${mostIncluded} files may be included`)
-      includeFile(gathered, file, value, where, depth + 1)
+      includeFile(gathered, assignment, source)
     } else if (where === general) {
       gathered.values.set(key, { value, file })
     } else if (where === ours) {
@@ -173,14 +187,18 @@ export const configurationKeys: readonly string[] = ['state-dir', 'nfsd-dir', 'p
  * `include = FILE`, or `-FILE` for one that may be missing; a path that is not absolute begins where the including file
  * is.
  */
-function includeFile(gathered: Gathered, from: string, value: string, section: string, depth: number): void {
+function includeFile(gathered: Gathered, { section, value }: Assignment, { file: from, depth }: Text): void {
+  if (depth === deepest)
+    throw refused(from, `is included too deep: at most ${deepest} files may include each other in a row`)
+  if (gathered.included++ === mostIncluded)
+    throw refused(from, `includes too much: at most ${mostIncluded} files may be included`)
   const mayBeMissing = value.startsWith('-')
   const path = asUtf8(mayBeMissing ? value.slice(1) : value)
   if (path === undefined || path === '') throw refused(from, `has an include that names no file: ${quote(value)}`)
   const file = path.startsWith('/') ? path : `${from.slice(0, from.lastIndexOf('/'))}/${path}`
   const read = readConfiguration(gathered.calls, file)
   if (read === 'directory') throw refused(file, `is a directory, and is included by ${quote(from)}`)
-  if (read !== 'absent') gather(gathered, file, read.text, section, depth)
+  if (read !== 'absent') gather(gathered, { file, text: read.text, section, depth: depth + 1 })
   else if (!mayBeMissing) throw refused(file, `does not exist, and is included by ${quote(from)}`)
 }
 

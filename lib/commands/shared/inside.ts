@@ -49,19 +49,29 @@ export function openRoot(path: string): Root {
   return { path, descriptor }
 }
 
+/** `make`: directories that are missing are made, for all to read. */
+type Missing = 'make' | 'leave'
+
 /**
  * Works in the directory at `path` of the system below the root.
- * @param missing `make`: what is missing of it is made, for all to read.
- * @param pass is told each directory that is passed, the root and the last one included.
  * @returns what `work` returns; undefined where there is no such directory.
  */
-export function inDirectory<T>(
+export const inDirectory = <T>(
   root: Root,
   path: string,
-  missing: 'make' | 'leave',
+  missing: Missing,
   work: (directory: Directory) => T,
-  pass?: (directory: Directory) => void,
-): T | undefined {
+): T | undefined => walked({ root, path, missing }, work)
+
+interface Way {
+  readonly root: Root
+  readonly path: string
+  readonly missing: Missing
+  /** Is told each directory that is passed, the root and the last one included. */
+  readonly pass?: (directory: Directory) => void
+}
+
+function walked<T>({ root, path, missing, pass }: Way, work: (directory: Directory) => T): T | undefined {
   const top = directoryAt(root.descriptor, '/')
   const below: Directory[] = []
   const close = (directories: readonly Directory[]): void => {
@@ -79,26 +89,16 @@ export function inDirectory<T>(
         close(below.splice(-1))
         continue
       }
-      const at = here.entry(name)
-      let found = opened(at)
-      if (found === 'absent' && missing === 'make') {
-        makeDirectory(at)
-        found = opened(at)
-      }
-      if (typeof found === 'number') {
-        const directory = directoryAt(found, join(here.path, name))
-        below.push(directory)
-        pass?.(directory)
+      const found = stepTo(name, here, missing)
+      if (found === undefined) return undefined
+      if (typeof found === 'object') {
+        below.push(found)
+        pass?.(found)
         continue
       }
-      const text = linkText(at)
-      if (text === undefined) {
-        if (missing === 'leave') return undefined
-        throw systemError('ENOTDIR', at)
-      }
-      if (++links > mostLinks) throw systemError('ELOOP', at)
-      if (text.startsWith('/')) close(below.splice(0))
-      rest = [...componentsOf(text), ...rest]
+      if (++links > mostLinks) throw systemError('ELOOP', here.entry(name))
+      if (found.startsWith('/')) close(below.splice(0))
+      rest = [...componentsOf(found), ...rest]
     }
     return work(here)
   } catch (thrown) {
@@ -106,6 +106,20 @@ export function inDirectory<T>(
   } finally {
     close(below)
   }
+}
+
+/** @returns the directory of that name, open, or the text of the link; undefined, where it is neither. */
+function stepTo(name: string, here: Directory, missing: Missing): Directory | string | undefined {
+  const at = here.entry(name)
+  let found = opened(at)
+  if (found === 'absent' && missing === 'make') {
+    makeDirectory(at)
+    found = opened(at)
+  }
+  if (typeof found === 'number') return directoryAt(found, join(here.path, name))
+  const text = linkText(at)
+  if (text === undefined && missing === 'make') throw systemError('ENOTDIR', at)
+  return text
 }
 
 /** Whether a path of the system below the root leads to anything there, links followed. */
@@ -147,15 +161,10 @@ export const bytesIn = (directory: Directory, name: string): Buffer | 'other' | 
  */
 export function directoriesOnTheWay(path: string): { readonly path: string; readonly stats: fs.Stats }[] {
   const seen = new Map<string, fs.Stats>()
-  inDirectory(
-    openRoot('/'),
-    path,
-    'leave',
-    () => undefined,
-    ({ path: at, descriptor }) => {
-      seen.set(at, fs.fstatSync(descriptor))
-    },
-  )
+  const pass = ({ path: at, descriptor }: Directory): void => {
+    seen.set(at, fs.fstatSync(descriptor))
+  }
+  walked({ root: openRoot('/'), path, missing: 'leave', pass }, () => undefined)
   return [...seen].map(([at, stats]) => ({ path: at, stats }))
 }
 
