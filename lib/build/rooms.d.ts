@@ -11,4 +11,6 @@ export const exceptions: readonly {
   readonly why: string
 }[]
 export function roomOf(path: string): Room | undefined
+export const globals: readonly string[]
+export function forbiddenGlobal(file: string, name: string): string | undefined
 export function forbidden(file: string, imported: string): string | undefined

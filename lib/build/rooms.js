@@ -2,7 +2,9 @@
  * The rooms of this house, from the top down: each may import from the rooms below it, and from none above. Lint holds
  * them by this list (eslint.config.js), docs/architecture.md shows it, and tests/unit/rooms.test.ts sees both.
  *
- * `packages`: what from outside a room may import, besides its own. `apart`: rooms below it that it must not touch.
+ * `packages`: what from outside a room may import, besides its own. `apart`: rooms below it that it must not touch. A
+ * room that may not import Node's modules may not use its globals either, nor read a clock: the system is handed in
+ * (lib/syscalls/calls.ts).
  */
 export const rooms = [
   { room: 'bin/', question: 'the entries, and nothing else', packages: ['node:*'], apart: [] },
@@ -84,6 +86,11 @@ export const exceptions = [
     packages: ['node-sqlite3-wasm'],
     why: 'it hands SQLite its own code',
   },
+  {
+    file: 'lib/syscalls/host.ts',
+    packages: ['globalThis'],
+    why: "the executable's host in C is no module: it stands there",
+  },
 ]
 
 /** The room of a file, by its path in the repository; undefined for what is in none. */
@@ -91,6 +98,27 @@ export const roomOf = (path) => rooms.find(({ room }) => (room.endsWith('/') ? p
 
 const matches = (pattern, name) =>
   pattern.endsWith('*') ? name.startsWith(pattern.slice(0, -1)) : name === pattern || name.startsWith(`${pattern}/`)
+
+const packagesOf = (file, { packages }) => [
+  ...packages,
+  ...exceptions.filter((exception) => exception.file === file).flatMap((exception) => exception.packages),
+]
+
+/** What brings the system in without an import. */
+export const globals = [
+  ...['process', 'performance', 'Buffer', 'console', 'fetch', 'global', 'globalThis'],
+  ...['setTimeout', 'setInterval', 'setImmediate', 'queueMicrotask'],
+  ...['Date.now', 'new Date()', 'Math.random'],
+]
+
+/** Why a file may not use one of {@link globals}; undefined if it may. */
+export function forbiddenGlobal(file, name) {
+  const from = roomOf(file)
+  const packages = from === undefined ? ['node:*'] : packagesOf(file, from)
+  return packages.includes('node:*') || packages.includes(name)
+    ? undefined
+    : `${from.room} has no ${name}: the system is handed in`
+}
 
 /** Why a file may not import something, by their paths in the repository or the package's name; undefined if it may. */
 export function forbidden(file, imported) {
@@ -107,9 +135,7 @@ export function forbidden(file, imported) {
     return from.room === 'lib/commands/' || imported === 'package.json'
       ? undefined
       : `${from.room} is not made of ${imported}`
-  const packages = [
-    ...from.packages,
-    ...exceptions.filter((exception) => exception.file === file).flatMap((exception) => exception.packages),
-  ]
-  return packages.some((pattern) => matches(pattern, imported)) ? undefined : `${from.room} does not use ${imported}`
+  return packagesOf(file, from).some((pattern) => matches(pattern, imported))
+    ? undefined
+    : `${from.room} does not use ${imported}`
 }

@@ -1,6 +1,9 @@
-/** The walls between the rooms as a rule of ESLint: every import of every kind, types and require() included. */
+/**
+ * The walls between the rooms as a rule of ESLint: every import of every kind, types and require() included, and what
+ * brings the system in without one.
+ */
 import { dirname, relative, resolve } from 'node:path'
-import { forbidden } from './rooms.js'
+import { forbidden, forbiddenGlobal, globals } from './rooms.js'
 
 export const walls = (root) => ({
   meta: { type: 'problem', schema: [] },
@@ -12,10 +15,26 @@ export const walls = (root) => ({
       const why = forbidden(file, imported)
       if (why !== undefined) context.report({ node, message: `${why} (lib/build/rooms.js)` })
     }
+    const checkGlobal = (node, name) => {
+      const why = globals.includes(name) ? forbiddenGlobal(file, name) : undefined
+      if (why !== undefined) context.report({ node, message: `${why} (lib/build/rooms.js)` })
+    }
     const bySource = (node) => {
       if (node.source) check(node, node.source.value)
     }
     return {
+      'Program:exit': (node) => {
+        // What the file does not declare. The language itself has one of them.
+        const { through, set } = context.sourceCode.getScope(node)
+        for (const { identifier } of [...through, ...(set.get('globalThis')?.references ?? [])])
+          checkGlobal(identifier, identifier.name)
+      },
+      MemberExpression: (node) => {
+        checkGlobal(node, `${node.object.name}.${node.property.name}`)
+      },
+      NewExpression: (node) => {
+        if (node.arguments.length === 0) checkGlobal(node, `new ${node.callee.name}()`)
+      },
       ImportDeclaration: bySource,
       ExportNamedDeclaration: bySource,
       ExportAllDeclaration: bySource,
