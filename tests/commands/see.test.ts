@@ -15,7 +15,7 @@ import {
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
-import { recordLine, recordName } from '../../lib/rules/record.ts'
+import { latestRecorded, recordLine, recordName } from '../../lib/rules/record.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
 import { inForeground, settings } from '../support/artefacts.ts'
 import { until } from '../support/until.ts'
@@ -331,6 +331,47 @@ forPeople('show', (artefact) => {
     assert.match(stdout, /^[\x20-\x7e\n]+$/)
     assert.equal((JSON.parse(stdout) as { state_directory: string }).state_directory, odd)
     assert.match((await call('status')).stdout, /^[\x20-\x7e\n]+$/)
+  })
+
+  it('tells where a client stands, and since when, for each of its records', async () => {
+    const s = server(artefact)
+    await inGrace(s)
+    for (const [owner, may, standing] of [
+      ['ada', 'yes', 'reclaimed: it has reclaimed in this grace period, and may reclaim again after the next start'],
+      ['eve', 'yes', 'new: it came in this grace period, and may reclaim after the next start'],
+      ['bob', 'yes', 'waiting: it may reclaim, and has not yet'],
+    ] as const) {
+      const shown = await asked(s, 'show', owner)
+      assert.match(shown, new RegExp(`\\nmay reclaim +${may}\\n`), owner)
+      assert.ok(shown.includes(`standing        ${standing}\n`), shown)
+    }
+    assert.match(await asked(s, 'show', 'bob'), /\ninstance +[0-9]+; at least 1 instance has started since\n/)
+    const now = join(s.stateDir, 'v4clients', instanceIn(s, 'new_boot_time'))
+    symlinkSync('nonsense', join(now, 'bob'))
+    const shadowed = await asked(s, 'show', 'bob')
+    assert.match(shadowed, /\nmay reclaim +no\n/, 'what is damaged is the newest')
+    assert.match(shadowed, /\nstanding +void: this record has no effect any more/)
+  })
+
+  it('takes a year that no calendar has for damage, as verify does, and tells the latest that may be', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada', 'bob')
+    const directory = join(s.stateDir, 'v4clients', instanceIn(s, 'boot_time'))
+    for (const [name, recorded] of [
+      ['ada', latestRecorded],
+      ['bob', latestRecorded + 1],
+    ] as const) {
+      unlinkSync(join(directory, name))
+      const owner = Buffer.from(name) as Uint8Array as ClientOwner
+      symlinkSync(recordLine(owner, { session: true, recorded }), join(directory, name))
+    }
+    assert.match(
+      await asked(s, 'show', 'ada'),
+      /\nfirst recorded +\+033658-09-27T01:46:39Z \([0-9]+ days ahead of the clock\)\n/,
+    )
+    assert.equal((await s.call(['show', 'bob'])).status, badArgument)
+    const { stdout } = await s.call(['verify'])
+    assert.match(stdout, /wrong: damaged .*\/bob: .*\n1 record can be understood; 1 thing is wrong\n$/)
   })
 
   it('takes a word that looks like a number as it is, and one like an option escaped', async () => {

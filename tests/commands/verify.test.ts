@@ -12,10 +12,12 @@ import {
   unlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { join } from 'node:path'
+import { basename, dirname, join } from 'node:path'
 import { it } from 'node:test'
-import { badArgument, done, forPeople, mayNotReclaim, server, type Server } from '../contract/server.ts'
-import { stoppedBefore, traced } from '../support/strace.ts'
+import { recordLine } from '../../lib/rules/record.ts'
+import type { ClientOwner } from '../../lib/upcall/owner.ts'
+import { badArgument, done, forPeople, hex, mayNotReclaim, server, type Server } from '../contract/server.ts'
+import { named, stoppedBefore, traced } from '../support/strace.ts'
 
 const found = 1
 const clients = (s: Server): string => join(s.stateDir, 'v4clients')
@@ -63,118 +65,103 @@ forPeople('verify', (artefact) => {
     assert.equal(s.snapshot(), before, 'there was nothing to mend')
   })
 
-  const faults: readonly {
-    readonly name: string
-    readonly make: (s: Server) => void
-    readonly kind: string
-    readonly keeps: readonly string[]
-  }[] = [
-    {
-      name: 'a record whose checksum is wrong',
-      make: (s) => {
-        replace(pathOf(s, 'ada'), 'session=Y,recorded=1,check=00000000')
-      },
-      kind: 'damaged',
-      keeps: ['T-ada'],
-    },
-    {
-      name: "a record under another owner's name",
-      make: (s) => {
-        renameSync(pathOf(s, 'ada'), pathOf(s, 'ada').replace(/ada$/, 'eve'))
-      },
-      kind: 'damaged',
-      keeps: ['T-eve'],
-    },
-    {
-      name: 'a directory among the records',
-      make: (s) => {
-        mkdirSync(join(pathOf(s, 'ada'), '../sub'))
-      },
-      kind: 'damaged',
-      keeps: ['T-sub'],
-    },
-    {
-      name: 'a file among the instances',
-      make: (s) => {
-        writeFileSync(join(clients(s), 'notes.txt'), '')
-      },
-      kind: 'stray',
-      keeps: ['notes.txt'],
-    },
-    {
-      name: 'a file in the place of an instance',
-      make: (s) => {
-        writeFileSync(join(clients(s), '7'), '')
-      },
-      kind: 'stray',
-      keeps: ['7'],
-    },
-    {
-      name: 'a file in the place of a mark',
-      make: (s) => {
-        writeFileSync(join(clients(s), '7.partial'), '')
-      },
-      kind: 'stray',
-      keeps: ['7.partial'],
-    },
-    {
-      name: 'an old_boot_time that says nothing',
-      make: (s) => {
+  type Make = (s: Server) => void
+  const file =
+    (name: string): Make =>
+    (s) => {
+      writeFileSync(join(clients(s), name), '')
+    }
+  const directory =
+    (name: string): Make =>
+    (s) => {
+      mkdirSync(join(clients(s), name))
+    }
+  /** Ada's record says something else. */
+  const record =
+    (line: string): Make =>
+    (s) => {
+      replace(pathOf(s, 'ada'), line)
+    }
+  const inInstance =
+    (make: (instance: string, ada: string) => void): Make =>
+    (s) => {
+      make(dirname(pathOf(s, 'ada')), pathOf(s, 'ada'))
+    }
+
+  const faults: readonly (readonly [name: string, kind: string, keeps: readonly string[], make: Make])[] = [
+    ['a record whose checksum is wrong', 'damaged', ['T-ada'], record('session=Y,recorded=1,check=00000000')],
+    [
+      'a record of a year that no calendar has, though its checksum is right',
+      'damaged',
+      ['T-ada'],
+      record(recordLine(Buffer.from('ada') as Uint8Array as ClientOwner, { session: true, recorded: 9.5e15 })),
+    ],
+    [
+      "a record under another owner's name",
+      'damaged',
+      ['T-eve'],
+      inInstance((instance, ada) => {
+        renameSync(ada, join(instance, 'eve'))
+      }),
+    ],
+    [
+      'a directory among the records',
+      'damaged',
+      ['T-sub'],
+      inInstance((instance) => {
+        mkdirSync(join(instance, 'sub'))
+      }),
+    ],
+    ['a file among the instances', 'stray', ['notes.txt'], file('notes.txt')],
+    ['a file in the place of an instance', 'stray', ['7'], file('7')],
+    ['a file in the place of a mark', 'stray', ['7.partial'], file('7.partial')],
+    ['a file in the place of the mark of the format', 'stray', ['format-1'], file('format-1')],
+    ['a file in the place of the mark of a new beginning', 'stray', ['rebuilt'], file('rebuilt')],
+    ['a file in the place of the evidence', 'stray', [], file('damaged')],
+    ['a directory in the place of the lock, which nobody can have then', 'stray', ['lock'], directory('lock')],
+    [
+      'an old_boot_time that says nothing',
+      'damaged',
+      ['old_boot_time'],
+      (s) => {
         s.writeState('old_boot_time', 'x')
       },
-      kind: 'damaged',
-      keeps: ['old_boot_time'],
-    },
-    {
-      name: 'a file in the place of the evidence',
-      make: (s) => {
-        writeFileSync(join(clients(s), 'damaged'), 'evidence')
-      },
-      kind: 'stray',
-      keeps: [],
-    },
-    {
-      name: 'a directory in the place of the lock, which nobody can have then',
-      make: (s) => {
-        mkdirSync(join(clients(s), 'lock'))
-      },
-      kind: 'stray',
-      keeps: ['lock'],
-    },
-    {
-      name: 'a file in the place of the mark of the format',
-      make: (s) => {
-        writeFileSync(join(clients(s), 'format-1'), '')
-      },
-      kind: 'stray',
-      keeps: ['format-1'],
-    },
-    {
-      name: 'a time told at a start that is none',
-      make: (s) => {
+    ],
+    [
+      'a time told at a start that is none',
+      'damaged',
+      ['7.grace_start'],
+      (s) => {
         symlinkSync('soon', join(clients(s), '7.grace_start'))
       },
-      kind: 'damaged',
-      keeps: ['7.grace_start'],
-    },
-    {
-      name: 'an instance that others may write to',
-      make: (s) => {
-        chmodSync(join(pathOf(s, 'ada'), '..'), 0o770)
+    ],
+    [
+      'evidence that others may write to',
+      'open',
+      [],
+      (s) => {
+        directory('damaged')(s)
+        chmodSync(join(clients(s), 'damaged'), 0o777)
       },
-      kind: 'open',
-      keeps: [],
-    },
-    {
-      name: 'an instance that belongs to somebody else',
-      make: (s) => {
-        chownSync(join(pathOf(s, 'ada'), '..'), 65534, 65534)
-      },
-      kind: 'open',
-      keeps: [],
-    },
+    ],
+    [
+      'an instance that others may write to',
+      'open',
+      [],
+      inInstance((instance) => {
+        chmodSync(instance, 0o770)
+      }),
+    ],
+    [
+      'an instance that belongs to somebody else',
+      'open',
+      [],
+      inInstance((instance) => {
+        chownSync(instance, 65534, 65534)
+      }),
+    ],
   ]
-  for (const { name, make, kind, keeps } of faults)
+  for (const [name, kind, keeps, make] of faults)
     it(`finds ${name}, and mends it`, async () => {
       const s = server(artefact)
       await s.fullInstanceWith('ada', 'bob')
@@ -256,6 +243,26 @@ forPeople('verify', (artefact) => {
     assert.deepEqual(kept(s), ['T-ada'], 'what was damaged')
     await s.init()
     assert.deepEqual([(await s.check('ada', 'v4.1')).status, (await s.check('bob', 'v4.1')).status], [done, done])
+  })
+
+  it('notes what a killed process has left, and what a newer program wrote, and leaves both alone', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    await traced(s, ['create', hex('cid')], {}, ['-e', `inject=${named('unlink')}:signal=SIGKILL`])
+    assert.ok(readdirSync(clients(s)).includes('lock'), 'it was killed with the lock in its hand')
+    symlinkSync('v3,session=Y,recorded=1795328617,lease=90,check=00000000', pathOf(s, 'ada').replace(/ada$/, 'bob'))
+    symlinkSync('held', join(s.stateDir, 'nfsd-userland-helper.lock'))
+    mkdirSync(join(clients(s), 'selftest-Ab12_x'))
+    const before = s.snapshot()
+    const { status, findings } = await verified(s, '--repair', '--yes')
+    assert.equal(status, done)
+    assert.deepEqual(findings.map(({ kind, path, wrong }) => `${kind} ${basename(path)} ${String(wrong)}`).sort(), [
+      'leftover lock false',
+      'leftover nfsd-userland-helper.lock false',
+      'leftover selftest-Ab12_x false',
+      'newer bob false',
+    ])
+    assert.equal(s.snapshot(), before)
   })
 
   it('finds a record whose name is no UTF-8, and mends it', async () => {
