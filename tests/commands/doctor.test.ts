@@ -1,9 +1,10 @@
 /** What doctor finds: each fault is made on a machine on which all is well, and nothing else is found wrong by it. */
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
+import { helperParameter as parameter } from '../../lib/kernel/nfsd-module.ts'
 import { eachArtefact } from '../contract/server.ts'
 import { root, type Artefact } from '../support/artefacts.ts'
-import { askedByNobody, commandOn, diagnose, parameter, program, state, toldToPeople } from './machine.ts'
+import { askedByNobody, commandOn, diagnose, program, state, toldToPeople } from './machine.ts'
 
 /** As if no start had noted in which state directory it was. */
 const noStart = 'rm -f /run/nfsd-userland-helper/start-*'

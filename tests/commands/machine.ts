@@ -9,18 +9,18 @@
 import { execFile, execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
 import { release, tmpdir } from 'node:os'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
+import { helperParameter as parameter } from '../../lib/kernel/nfsd-module.ts'
 import { root, type Artefact } from '../support/artefacts.ts'
 
 export const program = '/usr/sbin/nfsd-userland-helper'
 export const state = '/srv/state'
-export const parameter = '/sys/module/nfsd/parameters/cltrack_prog'
 
 /** All is well. In it the helper's upcalls are `init`, `create` and so on. */
 const healthy = (artefact: Artefact): string => `
   ln -s ${artefact.command.at(-1) ?? ''} ${program}
   [ -e /usr/bin/node ] || ln -s ${process.execPath} /usr/bin/node
-  mkdir -p ${parameter.replace(/\/[^/]*$/, '')} /srv/nfsd /etc/modprobe.d /etc/systemd/system/nfs-server.service.d /run/systemd/system
+  mkdir -p ${dirname(parameter)} /srv/nfsd /etc/modprobe.d /etc/systemd/system/nfs-server.service.d /run/systemd/system
   printf '%s\\n' ${program} > ${parameter}
   echo 'options nfsd cltrack_prog=${program}' > /etc/modprobe.d/nfsd-userland-helper.conf
   ln -sf /dev/null /etc/systemd/system/nfsdcld.service

@@ -14,6 +14,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { helperParameter } from '../../lib/kernel/nfsd-module.ts'
 import { badArgument, done, eachArtefact } from '../contract/server.ts'
 import { artefacts, executable, root as repository } from '../support/artefacts.ts'
 import { onBootedMachine } from './booted-machine.ts'
@@ -251,7 +252,7 @@ describe('the service', { skip: ours ? false : 'it runs the executable' }, () =>
     const output = await booted(`
       as_a_machine
       rm -f ${nfsdcld}; systemctl daemon-reload
-      touch /sys/module/nfsd/parameters/cltrack_prog
+      touch ${helperParameter}
       systemctl start nfsdcld
       systemctl start nfs-server
       active`)
@@ -260,7 +261,7 @@ describe('the service', { skip: ours ? false : 'it runs the executable' }, () =>
 
   it('is started in a container on any kernel', async () => {
     const output = await booted(`
-      touch /sys/module/nfsd/parameters/cltrack_prog
+      touch ${helperParameter}
       systemctl start nfs-server
       active`)
     assert.match(output, /^active\ninactive$/m)
@@ -347,11 +348,11 @@ describe('the LSB script', { skip: ours ? false : 'it starts the executable' }, 
       [ -n "$second" ] && [ "$second" != "$first" ]
       sh $S stop
       [ -z "$(serving)" ]
-      echo > /sys/module/nfsd/parameters/cltrack_prog
+      echo > ${helperParameter}
       sh $S start
       sh $S status
       [ -z "$(serving)" ]
-      cat /sys/module/nfsd/parameters/cltrack_prog`)
+      cat ${helperParameter}`)
     assert.equal(status, done, output)
     assert.equal(
       output,

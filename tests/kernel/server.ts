@@ -3,6 +3,7 @@
 // run the helper, or write to the pipe and read from it, with nothing between kernel and helper.
 import { basename } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
+import { helperParameter } from '../../lib/kernel/nfsd-module.ts'
 import type { Guest } from './guest.ts'
 import { daemonOf, inKernelsWords, messagesIn, pipefs, probesFor, type Helper, type Tracker } from './tracking.ts'
 import { upcallsIn, type Upcall } from './upcalls.ts'
@@ -10,7 +11,6 @@ import { upcallsIn, type Upcall } from './upcalls.ts'
 export const stateDisk = '/srv/state'
 export const exported = '/srv/export'
 const address = '10.0.0.1'
-const parameter = '/sys/module/nfsd/parameters/cltrack_prog'
 
 /**
  * Seconds. Grace is long, so that a loaded machine reclaims in time; stories that don't wait for its end cut it short.
@@ -159,7 +159,7 @@ export async function serverAt(guest: Guest, helper: Helper, place: Place): Prom
       `
       echo ${starting.lease ?? lease} > /proc/fs/nfsd/nfsv4leasetime
       echo ${starting.grace ?? grace} > /proc/fs/nfsd/nfsv4gracetime
-      [ ! -e ${parameter} ] || printf %s ${tracking === 'legacy' || tracker !== 'helper' ? '/nonexistent' : program} > ${parameter}
+      [ ! -e ${helperParameter} ] || printf %s ${tracking === 'legacy' || tracker !== 'helper' ? '/nonexistent' : program} > ${helperParameter}
       rpc.nfsd -N 3 ${starting.threads ?? 8}`,
       120,
     )
@@ -291,7 +291,7 @@ export async function clear(server: Server): Promise<void> {
   await server.endDaemon('TERM')
   await server.guest.run(`
     kill $(pidof rpc.mountd) || true
-    [ ! -e ${parameter} ] || printf %s /sbin/nfsdcltrack > ${parameter}
+    [ ! -e ${helperParameter} ] || printf %s /sbin/nfsdcltrack > ${helperParameter}
     mount -o remount,rw ${stateDisk}
     find ${stateDisk} ${exported} -mindepth 1 -maxdepth 1 ! -name lost+found -exec rm -rf {} +
     umount -l /var/lib/nfs 2> /dev/null || true

@@ -13,6 +13,7 @@ import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { helperParameter } from '../../lib/kernel/nfsd-module.ts'
 import type { Machine } from '../support/artefacts.ts'
 import { runServe, type Serve } from '../support/pipe/daemons.ts'
 import {
@@ -42,9 +43,6 @@ import {
   type OtherFront,
   type World,
 } from './play.ts'
-
-/** A kernel of which nothing but a pipe is known can't tell a helper's instance; one with a helper has this file. */
-const helperParameter = '/sys/module/nfsd/parameters/cltrack_prog'
 
 const principals = ['nfs/ada@EXAMPLE', 'nfs/bob@EXAMPLE'].map((name) => createHash('sha256').update(name).digest())
 
@@ -186,6 +184,7 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
         writeFileSync(threads, '8\n')
         end.make()
         end.remove()
+        // A kernel without this file can't tell a helper's instance: nothing but a pipe is known of it.
         const isNoticed = act.noticed && !existsSync(helperParameter)
         told.push(`       the server starts, and nobody holds the pipe${isNoticed ? '; serve comes, and sees it' : ''}`)
         if (isNoticed) {

@@ -1,18 +1,21 @@
 /** README.md and the man pages repeat tables of the program for those who read Markdown: they say the same. */
 import assert from 'node:assert/strict'
-import { readFileSync } from 'node:fs'
+import { readdirSync, readFileSync } from 'node:fs'
 import { constants } from 'node:os'
-import { join } from 'node:path'
+import { basename, join } from 'node:path'
 import { describe, it } from 'node:test'
 import { checkNames } from '../../lib/commands/doctor/doctor.ts'
 import { exitStatuses } from '../../lib/failure.ts'
+import { helperParameter } from '../../lib/kernel/nfsd-module.ts'
 import { options, type Option } from '../../lib/settings/options.ts'
 import { configurationKeys } from '../../lib/settings/settings.ts'
 import { markNames } from '../../lib/store/layout.ts'
+import { longestOwner } from '../../lib/upcall/owner.ts'
 import { serveOptions } from '../../lib/upcall/serve-options.ts'
 import { argumentNames, events, verbs } from '../../lib/upcall/verbs.ts'
 
-const text = (path: string): string => readFileSync(join(import.meta.dirname, '../..', path), 'utf8')
+const root = join(import.meta.dirname, '../..')
+const text = (path: string): string => readFileSync(join(root, path), 'utf8')
 const [readme, page5, page8] = [
   text('README.md'),
   text('docs/man/nfsd-userland-helper.5.md'),
@@ -63,6 +66,31 @@ describe('exit statuses', () => {
         sentence(meaning),
       ]),
     )
+  })
+})
+
+describe("an owner's length", () => {
+  it('is the same in what a status means, and in the protocol', () => {
+    const most = `${longestOwner} bytes`
+    assert.ok(exitStatuses.ownerTooLong.meaning.includes(most))
+    assert.ok(text('docs/protocol.md').includes(`| client owner | the 0 to ${most} `))
+  })
+})
+
+describe("the kernel's parameter that names a helper", () => {
+  it('is spelled alike wherever it can not be read off the program', () => {
+    const here = ['udev', 'lib/build/debian', 'docs'].flatMap((top) =>
+      readdirSync(join(root, top), { recursive: true, withFileTypes: true })
+        .filter((entry) => entry.isFile())
+        .map(({ parentPath, name }) => readFileSync(join(parentPath, name), 'utf8')),
+    )
+    const spelled = here.flatMap((content) => content.match(/\/sys\/module\/nfsd\/parameters\/\w+/g) ?? [])
+    const named = here.flatMap((content) => [
+      ...content.matchAll(/(?:ATTR\{parameters\/|options nfsd |parm nfsd \| grep )(\w+)/g),
+    ])
+    assert.ok(spelled.length > 5 && named.length > 3)
+    assert.deepEqual([...new Set(spelled)], [helperParameter])
+    assert.deepEqual([...new Set(named.map(([, name]) => name))], [basename(helperParameter)])
   })
 })
 

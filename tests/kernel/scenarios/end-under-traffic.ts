@@ -1,6 +1,7 @@
 // The kernel is out of grace before it says so: it sets the flag, then runs `gracedone`. Whatever client comes in
 // between meets a helper that has not been told.
 import assert from 'node:assert/strict'
+import { helperParameter } from '../../../lib/kernel/nfsd-module.ts'
 import { owner, NFS4ERR_DELAY, NFS4_OK, type Owner } from '../nfs41.ts'
 import { recorded } from '../records.ts'
 import type { Story } from '../story.ts'
@@ -69,7 +70,7 @@ export const endUnderTraffic: Story = {
         async () => {
           await guest.run(`
           printf '#!/bin/sh\\n[ "$1" = gracedone ] || exec ${program} "$@"\\n' > /usr/sbin/deaf-helper; chmod 755 /usr/sbin/deaf-helper
-          printf %s /usr/sbin/deaf-helper > /sys/module/nfsd/parameters/cltrack_prog`)
+          printf %s /usr/sbin/deaf-helper > ${helperParameter}`)
           await server.endGrace()
           const { names, complete } = await arrivals('last')
           await complete()

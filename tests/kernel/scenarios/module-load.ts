@@ -1,6 +1,7 @@
 // What `install` puts in place, at work: a real udevd, real loads of the real module, and a server started afterwards.
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
+import { helperParameter } from '../../../lib/kernel/nfsd-module.ts'
 import { repository } from '../image.ts'
 import type { Guest } from '../guest.ts'
 import type { Story } from '../story.ts'
@@ -46,7 +47,7 @@ export const moduleLoad: Story = {
       assert.equal(await load(withoutConfiguration), named(installed))
     })
     await claim('udev names it at the coldplug, when the module was there before udev', async () => {
-      await guest.run(`printf %s ${kernelsOwn} > /sys/module/nfsd/parameters/cltrack_prog`)
+      await guest.run(`printf %s ${kernelsOwn} > ${helperParameter}`)
       await guest.run('udevadm trigger --type=subsystems --action=add; udevadm settle')
       assert.equal(await parameter(guest), named(installed))
     })
@@ -69,7 +70,7 @@ export const moduleLoad: Story = {
       await guest.run(`mv /etc/modprobe.d/nfsd-userland-helper.conf /root/
         sh '${lsb}' start; sh '${lsb}' status`)
       assert.equal(await parameter(guest), named(installed))
-      await guest.run(`printf %s ${kernelsOwn} > /sys/module/nfsd/parameters/cltrack_prog`)
+      await guest.run(`printf %s ${kernelsOwn} > ${helperParameter}`)
       assert.equal((await guest.attempt(`sh '${lsb}' status`)).status, 3)
       await guest.run(`sh '${lsb}' restart`)
       assert.equal(await parameter(guest), named(installed))
@@ -80,7 +81,7 @@ export const moduleLoad: Story = {
       assert.match(await instances(), /^\d+\.partial\n$/)
     })
     await claim('under a running server nobody is told anything: that takes effect at its next start', async () => {
-      await guest.run(`printf %s ${kernelsOwn} > /sys/module/nfsd/parameters/cltrack_prog`)
+      await guest.run(`printf %s ${kernelsOwn} > ${helperParameter}`)
       assert.match(await guest.run(`${installed} install`, patience), /^not while 1 nfsd threads run.*: printf/m)
       assert.equal(await parameter(guest), named(kernelsOwn))
     })
@@ -91,10 +92,7 @@ export const moduleLoad: Story = {
         await guest.run(
           `mv /root/60-nfsd-userland-helper.rules /etc/udev/rules.d/; mv /root/nfsd-userland-helper.conf /etc/modprobe.d/`,
         )
-        await guest.run(
-          `printf %s ${installed} > /sys/module/nfsd/parameters/cltrack_prog; ${installed} uninstall`,
-          patience,
-        )
+        await guest.run(`printf %s ${installed} > ${helperParameter}; ${installed} uninstall`, patience)
         assert.equal(await parameter(guest), named(kernelsOwn))
         assert.equal(
           await guest.run(
@@ -108,7 +106,7 @@ export const moduleLoad: Story = {
   },
 }
 
-const parameter = (guest: Guest): Promise<string> => guest.run('cat /sys/module/nfsd/parameters/cltrack_prog')
+const parameter = (guest: Guest): Promise<string> => guest.run(`cat ${helperParameter}`)
 
 async function unload(guest: Guest): Promise<void> {
   await guest.run(`! mountpoint -q /proc/fs/nfsd || umount /proc/fs/nfsd

@@ -2,6 +2,7 @@
 // the mutex that a start holds.
 import assert from 'node:assert/strict'
 import { dirname } from 'node:path'
+import { helperParameter } from '../../../lib/kernel/nfsd-module.ts'
 import { claimHeld, threeHolders, type Story } from '../story.ts'
 
 interface Status {
@@ -123,7 +124,7 @@ export const see: Story = {
       await server.stop()
       await guest.run(`
         printf '#!/bin/sh\\n[ "$1" != init ] || until [ -e /run/lab/go ]; do sleep 0.2; done\\nexec ${program} "$@"\\n' > /usr/sbin/slow-helper; chmod 755 /usr/sbin/slow-helper
-        printf %s /usr/sbin/slow-helper > /sys/module/nfsd/parameters/cltrack_prog
+        printf %s /usr/sbin/slow-helper > ${helperParameter}
         setsid rpc.nfsd -N 3 8 < /dev/null > /dev/null 2>&1 &
         until pidof -x slow-helper > /dev/null; do sleep 0.2; done`)
       try {

@@ -5,6 +5,7 @@ import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
+import { helperParameter } from '../../../lib/kernel/nfsd-module.ts'
 import { helperIsOurs, holderOf } from '../../../lib/serve/others.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { nodeCalls } from '../../../lib/syscalls/node.ts'
@@ -26,7 +27,7 @@ function trackedByOurs(named: string | undefined): boolean {
   return helperIsOurs({
     ...calls,
     openat: (at, path, flags, mode) =>
-      path !== '/sys/module/nfsd/parameters/cltrack_prog'
+      path !== helperParameter
         ? calls.openat(at, path, flags, mode)
         : named === undefined
           ? -errno.ENOENT
