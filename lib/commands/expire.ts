@@ -7,7 +7,7 @@ import { legacyRecordsOf } from './shared/legacy.ts'
 import { knownTo, ownerNamed, severalOwners, withHex } from './shared/owners.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
 import { progress } from './shared/progress.ts'
-import { liveClients } from './shared/live-clients.ts'
+import { liveClients, type Live } from './shared/live-clients.ts'
 import { ownerJson } from './shared/view.ts'
 import { survey } from './shared/survey.ts'
 import { worldOf } from './shared/world.ts'
@@ -37,12 +37,6 @@ export const expireCommand = command(
     const named = words.map((word) => ownerNamed(word, hex, known, naming))
     const owners = [...new Map(named.map((owner) => [escapeOwner(owner), owner])).values()]
     const kernel = await liveClients(settings.nfsdDirectory)
-    const alive = new Map(
-      kernel === 'unknown' ? [] : kernel.clients.map(({ owner, number }) => [escapeOwner(owner), number]),
-    )
-    const isAlive = (owner: ClientOwner): boolean | null =>
-      alive.has(escapeOwner(owner)) || (kernel === 'unknown' || kernel.silent > 0 ? null : false)
-
     const asked = owners.map((owner) => ({ owner, in: newestOf(surveyed, owner) }))
     const legacy = new Map(owners.map((owner) => [escapeOwner(owner), legacyRecordsOf(surveyed, owner)]))
     const cameBack = new Set<string>()
@@ -53,40 +47,65 @@ export const expireCommand = command(
       for (const owner of forgetAll(worldOf(settings), settings, asked, progress('expiring clients', owners.length)))
         cameBack.add(escapeOwner(owner))
     }
-    if (json) {
-      printJson({
-        state_directory: textOfPath(settings.stateDirectory),
-        dry_run: dryRun,
-        expired: owners
-          .filter((owner) => !cameBack.has(escapeOwner(owner)))
-          .map((owner) => ({
-            ...ownerJson(owner),
-            live: isAlive(owner),
-            legacy: (legacy.get(escapeOwner(owner)) ?? []).length > 0,
-          })),
-        came_back: owners.filter((owner) => cameBack.has(escapeOwner(owner))).map(ownerJson),
-      })
-      return cameBack.size === 0 ? 0 : 1
-    }
-    for (const owner of owners) {
-      const name = escapeOwner(owner)
-      if (cameBack.has(name)) {
-        print(`not expired ${quoteOwner(owner)}: it came back meanwhile\n`)
-        continue
-      }
-      print(`${dryRun ? 'would expire' : 'expired'} ${quoteOwner(owner)}\n`)
-      const removed = dryRun ? 'Would also remove' : 'Also removed'
-      for (const path of legacy.get(name) ?? [])
-        print(`  ${removed} what the kernel's own tracker had of it: ${escaped(path)}\n`)
-      const number = alive.get(name)
-      if (number !== undefined)
-        print(
-          [
-            '  The kernel still has this client, with its locks. To expire it there as well:',
-            `  echo expire > ${settings.nfsdDirectory}/clients/${number}/ctl\n`,
-          ].join('\n'),
-        )
-    }
+    const outcome: Outcome = { owners, cameBack, legacy, ...inKernel(kernel), dryRun }
+    if (json) printJson({ state_directory: textOfPath(settings.stateDirectory), ...documentOf(outcome) })
+    else for (const owner of owners) print(describe(owner, outcome, settings.nfsdDirectory))
     return cameBack.size === 0 ? 0 : 1
   },
 )
+
+interface Outcome {
+  readonly owners: readonly ClientOwner[]
+  /** Those who were recorded anew before they could be taken out, by their escaped owners, as below. */
+  readonly cameBack: ReadonlySet<string>
+  /** What the kernel's own tracker had of each. */
+  readonly legacy: ReadonlyMap<string, readonly string[]>
+  /** The kernel's numbers of those that it has. */
+  readonly numbers: ReadonlyMap<string, number>
+  /** Whether it has the others, as far as it tells. */
+  readonly others: 'absent' | 'unknown'
+  readonly dryRun: boolean
+}
+
+const inKernel = (kernel: Live | 'unknown'): Pick<Outcome, 'numbers' | 'others'> =>
+  kernel === 'unknown'
+    ? { numbers: new Map(), others: 'unknown' }
+    : {
+        numbers: new Map(kernel.clients.map(({ owner, number }) => [escapeOwner(owner), number])),
+        others: kernel.silent > 0 ? 'unknown' : 'absent',
+      }
+
+/** The result for programs (docs/json.md). */
+function documentOf({ owners, cameBack, legacy, numbers, others, dryRun }: Outcome): object {
+  const [back, gone] = [true, false].map((is) => owners.filter((owner) => cameBack.has(escapeOwner(owner)) === is))
+  const isLive = (name: string): boolean | null => numbers.has(name) || (others === 'unknown' ? null : false)
+  return {
+    dry_run: dryRun,
+    expired: gone?.map((owner) => ({
+      ...ownerJson(owner),
+      live: isLive(escapeOwner(owner)),
+      legacy: (legacy.get(escapeOwner(owner)) ?? []).length > 0,
+    })),
+    came_back: back?.map(ownerJson),
+  }
+}
+
+/** What became of one of them, for people. */
+function describe(owner: ClientOwner, outcome: Outcome, nfsdDirectory: string): string {
+  const { cameBack, legacy, numbers, dryRun } = outcome
+  const name = escapeOwner(owner)
+  if (cameBack.has(name)) return `not expired ${quoteOwner(owner)}: it came back meanwhile\n`
+  const removed = dryRun ? 'Would also remove' : 'Also removed'
+  const number = numbers.get(name)
+  return [
+    `${dryRun ? 'would expire' : 'expired'} ${quoteOwner(owner)}`,
+    ...(legacy.get(name) ?? []).map((path) => `  ${removed} what the kernel's own tracker had of it: ${escaped(path)}`),
+    ...(number === undefined
+      ? []
+      : [
+          '  The kernel still has this client, with its locks. To expire it there as well:',
+          `  echo expire > ${nfsdDirectory}/clients/${number}/ctl`,
+        ]),
+    '',
+  ].join('\n')
+}

@@ -62,52 +62,66 @@ export const exportCommand = command(
           reclaim: the export is empty
         `,
       )
-    let count = 0
-    let principals = 0
-    let leftOut = 0
-    const clients = function* (): Generator<Movable> {
-      for (const { owner, session, recorded, principal } of known) {
-        if (to === 'nfsdcld' && meansAnother(textOf(owner))) {
-          leftOut++
-          continue
-        }
-        count++
-        if (principal !== undefined) principals++
-        yield { owner, session, recorded, principal }
-      }
-    }
     if (to === 'nfsdcltrack') {
       const stay = [...matchOnly()].length
       if (stay > 0)
         say(`${counted(stay, 'client')} of the kernel's own tracker left out: nfsdcltrack takes them over by itself`)
     }
+    const count: Count = { written: 0, principals: 0, leftOut: 0 }
+    const clients = fitFor(to, known, count)
     if (dryRun) {
-      const all = clients()
-      while (all.next().done !== true);
-      print(`${counted(count, 'client')} would be written for ${to === 'json' ? 'import' : to}\n`)
+      while (clients.next().done !== true);
+      print(`${counted(count.written, 'client')} would be written for ${to === 'json' ? 'import' : to}\n`)
     } else if (output === undefined) {
-      for (const part of inParts(writeExport(clients(), matchOnly(), now()))) if (!print(part)) break
+      for (const part of inParts(writeExport(clients, matchOnly(), now()))) if (!print(part)) break
     } else {
       makeFile(resolve(output), (descriptor) => {
-        if (to === 'nfsdcltrack') writeNfsdcltrack(descriptor, clients(), now())
-        else if (to === 'nfsdcld') writeNfsdcld(descriptor, clients(), matchOnly())
-        else for (const part of inParts(writeExport(clients(), matchOnly(), now()))) fs.writeFileSync(descriptor, part)
+        if (to === 'nfsdcltrack') writeNfsdcltrack(descriptor, clients, now())
+        else if (to === 'nfsdcld') writeNfsdcld(descriptor, clients, matchOnly())
+        else for (const part of inParts(writeExport(clients, matchOnly(), now()))) fs.writeFileSync(descriptor, part)
       })
-      print(`${counted(count, 'client')} written to ${quote(resolve(output))}\n`)
+      print(`${counted(count.written, 'client')} written to ${quote(resolve(output))}\n`)
     }
-    if (leftOut > 0)
-      say(
-        oneLine`
-          ${counted(leftOut, 'client')} left out: an owner that begins with hash: would let another client reclaim there
-        `,
-      )
-    if (to === 'nfsdcltrack' && principals > 0)
-      say(`${counted(principals, 'client')} written without the Kerberos principal, which nfsdcltrack can't keep`)
-    if (damaged() > 0)
-      say(`${counted(damaged(), 'entry', 'entries')} that can't be understood, left out: they let no client reclaim`)
+    sayLoss(to, count, damaged())
     return 0
   },
 )
+
+type Tracker = (typeof trackers)[number]
+
+interface Count {
+  written: number
+  /** Of those, the ones that need a principal. */
+  principals: number
+  leftOut: number
+}
+
+/** Those that the other tracker can be told of without harm. @param count what it says is true at the end. */
+function* fitFor(to: Tracker, clients: Iterable<Movable>, count: Count): Generator<Movable> {
+  for (const { owner, session, recorded, principal } of clients) {
+    if (to === 'nfsdcld' && meansAnother(textOf(owner))) {
+      count.leftOut++
+      continue
+    }
+    count.written++
+    if (principal !== undefined) count.principals++
+    yield { owner, session, recorded, principal }
+  }
+}
+
+/** What of the records is not in the export. */
+function sayLoss(to: Tracker, { leftOut, principals }: Count, damaged: number): void {
+  if (leftOut > 0)
+    say(
+      oneLine`
+        ${counted(leftOut, 'client')} left out: an owner that begins with hash: would let another client reclaim there
+      `,
+    )
+  if (to === 'nfsdcltrack' && principals > 0)
+    say(`${counted(principals, 'client')} written without the Kerberos principal, which nfsdcltrack can't keep`)
+  if (damaged > 0)
+    say(`${counted(damaged, 'entry', 'entries')} that can't be understood, left out: they let no client reclaim`)
+}
 
 const now = (): number => Math.floor(Date.now() / 1000)
 

@@ -13,6 +13,17 @@ interface Member {
 /** Longer than any item that is read here. */
 const longestValue = 1 << 16
 
+/** A document that is being read. */
+interface Reading {
+  readonly chunks: Iterator<string>
+  /** What has been had of it, from some point on, and how far of that has been read. */
+  text: string
+  at: number
+  /** Items stand on a line each, as `export` writes them. */
+  onLines: boolean
+  readonly wrong: (what: string) => Error
+}
+
 /**
  * The members of the object that a text is, in their order.
  * @param chunks the text, each character a byte of its UTF-8.
@@ -24,94 +35,99 @@ export function* membersOf(
   lists: readonly string[],
   wrong: (what: string) => Error,
 ): Generator<Member> {
-  const noJson = (): Error => wrong('it is no JSON document')
-  const source = chunks[Symbol.iterator]()
-  let text = ''
-  let at = 0
-  /** The next character that is no white space, which stays; '' at the end. */
-  const peek = (): string => {
-    for (;;) {
-      while (at < text.length && ' \n\r\t'.includes(text.charAt(at))) at++
-      if (at < text.length) return text.charAt(at)
-      if (!more()) return ''
-    }
-  }
-  /** More text, behind what has not been read yet. */
-  const more = (): boolean => {
-    const next = source.next()
-    if (next.done === true) return false
-    text = text.slice(at) + next.value
-    at = 0
-    return true
-  }
-  const take = (expected: string): void => {
-    if (peek() !== expected) throw noJson()
-    at++
-  }
-  /** A whole value. */
-  const value = (): unknown => {
-    peek()
-    for (let from = 0, state = { depth: 0, inString: false, escaped: false }; ;) {
-      const end = endOfValue(text, at, at + from, state)
-      if (end !== undefined) return parsed(end)
-      from = text.length - at
-      if (from > longestValue) throw wrong('a part of it is too long')
-      // Only a number may end where the text ends.
-      if (!more()) return parsed(text.length)
-    }
-  }
-  /** Whether items stand on a line each, as `export` writes them. */
-  const items = { onLines: true }
-  /**
-   * The object that the rest of this line is, but for a comma: no line of a document ends within a word, so if that
-   * much can be parsed it is the whole item. It saves looking at each character, a tenth of an import. Undefined, where
-   * it is none.
-   */
-  const objectOnLine = (): unknown => {
-    if (peek() !== '{') return undefined
-    const line = text.indexOf('\n', at)
-    const end = line > at && text.charAt(line - 1) === ',' ? line - 1 : line
-    if (end < 0) return undefined
-    try {
-      const object = JSON.parse(asText(text.slice(at, end))) as unknown
-      at = end
-      return object
-    } catch {
-      items.onLines = false
-      return undefined
-    }
-  }
-  const asText = (word: string): string => (/[\x80-\xff]/.test(word) ? Buffer.from(word, 'latin1').toString() : word)
-  const parsed = (end: number): unknown => {
-    const word = text.slice(at, end)
-    at = end
-    try {
-      return JSON.parse(asText(word)) as unknown
-    } catch {
-      throw noJson()
-    }
-  }
-
-  take('{')
-  for (let first = true; peek() !== '}'; first = false) {
-    if (!first) take(',')
-    if (peek() !== '"') throw noJson()
-    const name = String(value())
-    take(':')
-    if (!lists.includes(name) || peek() !== '[') {
-      yield { name, value: value(), isItem: false }
+  const reading: Reading = { chunks: chunks[Symbol.iterator](), text: '', at: 0, onLines: true, wrong }
+  take(reading, '{')
+  for (let first = true; peek(reading) !== '}'; first = false) {
+    if (!first) take(reading, ',')
+    if (peek(reading) !== '"') throw noJson(reading)
+    const name = String(takeValue(reading))
+    take(reading, ':')
+    if (!lists.includes(name) || peek(reading) !== '[') {
+      yield { name, value: takeValue(reading), isItem: false }
       continue
     }
-    take('[')
-    for (let begun = false; peek() !== ']'; begun = true) {
-      if (begun) take(',')
-      yield { name, value: (items.onLines ? objectOnLine() : undefined) ?? value(), isItem: true }
+    take(reading, '[')
+    for (let begun = false; peek(reading) !== ']'; begun = true) {
+      if (begun) take(reading, ',')
+      yield { name, value: takeObjectOnLine(reading) ?? takeValue(reading), isItem: true }
     }
-    take(']')
+    take(reading, ']')
   }
-  take('}')
-  if (peek() !== '') throw noJson()
+  take(reading, '}')
+  if (peek(reading) !== '') throw noJson(reading)
 }
+
+const noJson = ({ wrong }: Reading): Error => wrong('it is no JSON document')
+
+/** More text, behind what has not been read yet. @returns whether there was any. */
+function hadMore(reading: Reading): boolean {
+  const next = reading.chunks.next()
+  if (next.done === true) return false
+  reading.text = reading.text.slice(reading.at) + next.value
+  reading.at = 0
+  return true
+}
+
+/** The next character that is no white space, which stays; '' at the end. */
+function peek(reading: Reading): string {
+  for (;;) {
+    const { text } = reading
+    while (reading.at < text.length && ' \n\r\t'.includes(text.charAt(reading.at))) reading.at++
+    if (reading.at < text.length) return text.charAt(reading.at)
+    if (!hadMore(reading)) return ''
+  }
+}
+
+function take(reading: Reading, expected: string): void {
+  if (peek(reading) !== expected) throw noJson(reading)
+  reading.at++
+}
+
+/** A whole value. */
+function takeValue(reading: Reading): unknown {
+  peek(reading)
+  for (let from = 0, state = { depth: 0, inString: false, escaped: false }; ;) {
+    const end = endOfValue(reading.text, reading.at, reading.at + from, state)
+    if (end !== undefined) return parsed(reading, end)
+    from = reading.text.length - reading.at
+    if (from > longestValue) throw reading.wrong('a part of it is too long')
+    // Only a number may end where the text ends.
+    if (!hadMore(reading)) return parsed(reading, reading.text.length)
+  }
+}
+
+/**
+ * The object that the rest of this line is, but for a comma: no line of a document ends within a word, so if that much
+ * can be parsed it is the whole item. It saves looking at each character, a tenth of an import. Undefined, where it is
+ * none.
+ */
+function takeObjectOnLine(reading: Reading): unknown {
+  if (!reading.onLines || peek(reading) !== '{') return undefined
+  const { text, at } = reading
+  const line = text.indexOf('\n', at)
+  const end = line > at && text.charAt(line - 1) === ',' ? line - 1 : line
+  if (end < 0) return undefined
+  try {
+    const object = JSON.parse(asText(text.slice(at, end))) as unknown
+    reading.at = end
+    return object
+  } catch {
+    reading.onLines = false
+    return undefined
+  }
+}
+
+function parsed(reading: Reading, end: number): unknown {
+  const word = reading.text.slice(reading.at, end)
+  reading.at = end
+  try {
+    return JSON.parse(asText(word)) as unknown
+  } catch {
+    throw noJson(reading)
+  }
+}
+
+const asText = (word: string): string => (/[\x80-\xff]/.test(word) ? Buffer.from(word, 'latin1').toString() : word)
 
 /**
  * Where the value ends that begins at `begin`, as far as that can be told by `text`. Whether it is one is for a parser
