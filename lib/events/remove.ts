@@ -9,6 +9,7 @@
  * synced. So every directory that counts is synced: one out of grace, each instance's in grace.
  */
 import { storageFailure } from '../failure.ts'
+import type { Start } from '../rules/instance.ts'
 import { quote } from '../text.ts'
 import type { Recorded } from '../store/layout.ts'
 import * as records from '../store/records.ts'
@@ -18,10 +19,15 @@ import type { Directory } from '../syscalls/files.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
 import type { Settlement, World } from './world.ts'
 
-/** Takes a client out of every instance. */
-export function forgetClient(world: World, recorded: Recorded, owner: ClientOwner): Settlement {
+/** Takes a client out of every instance, or out of `those`. */
+export function forgetClient(
+  world: World,
+  recorded: Recorded,
+  owner: ClientOwner,
+  those: readonly Start[] = recorded.starts,
+): Settlement {
   const { state, log } = world
-  for (const start of recorded.starts) {
+  for (const start of those) {
     const outcome = records.drop(state, owner, start)
     if (outcome === 'damaged' || outcome === 'newer')
       log.error(`the record of ${showOwner(owner)} in instance ${start} can't be understood: it allows nothing`)

@@ -5,7 +5,8 @@
  * some are not.
  *
  * A person has been asked about clients as they were. One that has come back since is somebody else to them, so each is
- * looked at once more, under the lock, and stays where it has come.
+ * looked at once more, under the lock, and stays where it has come. One may come back even then: `serve` takes no lock
+ * where grace is over, and an upcall may pass it by. So it is taken out only where it was, and looked at again.
  *
  * What the kernel's own tracker has of them goes too, in every state in which it could count: `remove` leaves it in a
  * full instance, where a `gracedone` has taken it away.
@@ -15,6 +16,7 @@ import type { Start } from '../../rules/instance.ts'
 import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { migrate } from '../../store/migrate.ts'
+import type { Recorded } from '../../store/layout.ts'
 import { lookAt } from '../../store/state-directory.ts'
 import { forgetClient } from '../../events/remove.ts'
 import type { World } from '../../events/world.ts'
@@ -62,12 +64,13 @@ export function forgetAll(
         const now = newestOf(surveyed, owner)
         if (now !== undefined && (before === undefined || now > before)) cameBack.push(owner)
         else {
-          const settlement = forgetClient(world, recorded, owner)
+          const settlement = forgetClient(world, recorded, owner, whereItWas(recorded, before))
           for (const directory of settlement.sync) if (directory !== undefined) synced.add(directory)
-          if (settlement.then !== undefined) then.push(settlement.then)
-          if (surveyed.legacyCounts)
+          if (newestOf(surveyed, owner) !== undefined) cameBack.push(owner)
+          else
             then.push(() => {
-              forgetLegacy(surveyed, owner)
+              settlement.then?.()
+              if (surveyed.legacyCounts) forgetLegacy(surveyed, owner)
             })
         }
         shown(++done)
@@ -78,6 +81,10 @@ export function forgetAll(
   }
   return cameBack
 }
+
+/** Who counted in no instance has come back, if there is a record in the current one. */
+const whereItWas = ({ starts, instance }: Recorded, before: Start | undefined): readonly Start[] =>
+  starts.filter((start) => (before === undefined ? !('start' in instance) || start < instance.start : start <= before))
 
 function* inBatches(clients: Iterable<Asked>): Generator<readonly Asked[]> {
   let some: Asked[] = []

@@ -1,0 +1,75 @@
+/** Clients come back while a person's command takes them out: before any of its calls, with the lock passed by. */
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { forgetAll } from '../../../lib/commands/shared/forget.ts'
+import { perform } from '../../../lib/events/perform.ts'
+import type { Start } from '../../../lib/rules/instance.ts'
+import { recordName } from '../../../lib/rules/record.ts'
+import type { Calls } from '../../../lib/syscalls/calls.ts'
+import type { Request } from '../../../lib/upcall/request.ts'
+import { runDirectory, stateDirectory, systemInMemory } from '../../support/memory/machine.ts'
+import { create, ownerNamed, worldOn } from '../events/world.ts'
+
+const start: Request = { event: 'start', kernelBootTime: undefined }
+const endOfGrace: Request = { event: 'grace-done', kernelBootTime: undefined, legacyTop: undefined }
+const ada = ownerNamed('ada')
+
+/** The same calls, but something happens before the `nth` of them. */
+function interrupted(
+  calls: Calls,
+  nth: number,
+  happens: () => void,
+): { readonly calls: Calls; readonly made: () => number } {
+  let made = 0
+  const get = (target: Calls, name: keyof Calls): unknown => {
+    const call: unknown = target[name]
+    return typeof call !== 'function'
+      ? call
+      : (...words: readonly unknown[]): unknown => {
+          if (made++ === nth) happens()
+          return Reflect.apply(call, target, words)
+        }
+  }
+  return { calls: new Proxy(calls, { get: (target, name) => get(target, name as keyof Calls) }), made: () => made }
+}
+
+/** @returns whether the command says that ada came back, for each call before which ada did. */
+function comesBackBeforeEach(
+  before: readonly Request[],
+  wasIn: (starts: readonly Start[]) => Start | undefined,
+): boolean[] {
+  const told: boolean[] = []
+  for (;;) {
+    const { calls, tree } = systemInMemory()
+    for (const request of before) perform(worldOn(calls).world, request)
+    const starts = [...tree(`${stateDirectory}/v4clients`).keys()]
+      .filter((name) => /^\d+$/.test(name))
+      .map(Number)
+      .sort()
+    const command = interrupted(calls, told.length, () => {
+      perform(worldOn(calls).world, create('ada'))
+    })
+    const cameBack = forgetAll(
+      worldOn(command.calls).world,
+      { calls: command.calls, stateDirectory, runDirectory },
+      [{ owner: ada, in: wasIn(starts as Start[]) }],
+      () => undefined,
+    )
+    if (command.made() <= told.length) return told
+    const isRecorded = tree(`${stateDirectory}/v4clients/${starts.at(-1)}`).has(recordName(ada))
+    assert.ok(isRecorded, `not recorded, if it comes back before call ${told.length}`)
+    told.push(cameBack.length > 0)
+  }
+}
+
+describe('a client that comes back while a command takes it out', () => {
+  it('keeps its record, where it had none that counted and grace is over', () => {
+    const told = comesBackBeforeEach([start, endOfGrace], () => undefined)
+    assert.ok(told.includes(true))
+  })
+
+  it('keeps its record, where it had one before this grace period', () => {
+    const told = comesBackBeforeEach([start, create('ada'), endOfGrace, start], ([first]) => first)
+    assert.ok(told.includes(true))
+  })
+})
