@@ -68,7 +68,7 @@ ${holder}
 END
     }
     nsenter --net=/run/netns/${name} --uts=/run/lab/uts/${name} \
-      mount -t nfs -o vers=${version},port=2049,retry=0 server-of-${name}:/ ${mount}`,
+      mount -t nfs -o vers=${version},port=2049,retry=2 server-of-${name}:/ ${mount}`,
     120,
   )
 

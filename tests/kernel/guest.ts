@@ -13,12 +13,21 @@ export interface Outcome {
   readonly output: string
 }
 
+/** All seconds. */
+export interface Closest {
+  readonly took: number
+  readonly limit: number
+  readonly script: string
+}
+
 export interface Guest {
   readonly name: string
   /** Runs a shell script as root and returns what it printed; any status but 0 is thrown. */
   readonly run: (script: string, seconds?: number) => Promise<string>
   /** The same, for scripts whose status is the question. */
   readonly attempt: (script: string, seconds?: number) => Promise<Outcome>
+  /** The script that came closest to its limit since this was asked last. */
+  readonly closest: () => Closest
   /** Power cut: nothing in the guest learns of it. What the disks were told to flush is there, the rest is not. */
   readonly kill: () => Promise<void>
 }
@@ -174,6 +183,8 @@ async function powerOn(image: Image, machine: Machine, limit: number): Promise<G
   }
 
   let last = 0
+  const none: Closest = { took: 0, limit: 1, script: '' }
+  let closest = none
   const attempt = async (script: string, seconds = 60): Promise<Outcome> => {
     if (dead !== undefined) throw dead
     const number = ++last
@@ -181,7 +192,11 @@ async function powerOn(image: Image, machine: Machine, limit: number): Promise<G
       waiting.set(number, { resolve, reject })
     })
     port.write(`${number} ${Buffer.from(script).toString('hex')}\n`)
-    return within(seconds * patience, answer, `${machine.name} does not answer to: ${script}`)
+    const [limit, began] = [seconds * patience, Date.now()]
+    const outcome = await within(limit, answer, `${machine.name} does not answer to: ${script}`)
+    const took = (Date.now() - began) / 1000
+    if (took / limit > closest.took / closest.limit) closest = { took, limit, script }
+    return outcome
   }
   return {
     name: machine.name,
@@ -190,6 +205,11 @@ async function powerOn(image: Image, machine: Machine, limit: number): Promise<G
       const { status, output } = await attempt(`set -e\n${script}`, seconds)
       if (status !== 0) throw new Error(`${machine.name}: status ${status} of: ${script}\n${output}`)
       return output
+    },
+    closest: () => {
+      const asked = closest
+      closest = none
+      return asked
     },
     kill: async () => {
       await kill()

@@ -29,6 +29,16 @@ interface Machine {
   server: Server | undefined
 }
 
+/** How much slower a machine may be. */
+function closestToLimit(guests: readonly Guest[]): string {
+  const [closest] = guests
+    .map((guest) => guest.closest())
+    .toSorted((one, other) => other.took / other.limit - one.took / one.limit)
+  if (closest === undefined) return 'no script was run'
+  const { took, limit, script } = closest
+  return `the script that came closest to its limit took ${took.toFixed(1)} of ${limit} s: ${script.trim().split('\n').at(-1)?.trim() ?? ''}`
+}
+
 /** @param run the directory of the run. @param stay a prompt in the guests before anything is cleaned away. */
 export function openLane(name: string, run: string, stay: boolean): Lane {
   let machine: Machine | undefined
@@ -111,6 +121,7 @@ export function openLane(name: string, run: string, stay: boolean): Lane {
       if (!control) throw error
     } finally {
       for (const guest of stay ? [...own, ...(machine === undefined ? [] : [machine.guest])] : []) await look(guest)
+      chapter.notes.push(closestToLimit([...own, ...(machine === undefined ? [] : [machine.guest])]))
       for (const guest of own) await guest.kill()
       await leave(chapter)
       chapter.seconds = (Date.now() - began) / 1000

@@ -42,6 +42,8 @@ export interface Server {
   readonly inGrace: () => Promise<boolean>
   /** Seconds until grace was over, or undefined if it was not within the limit. */
   readonly graceEnds: (limit: number) => Promise<number | undefined>
+  /** Seconds from the start to the end of grace, by the kernel's clock. @param since how many upcalls there were. */
+  readonly graceLasted: (since: number) => Promise<number>
   /** The administrator's own way to end grace. When it returns, the helper has been told. */
   readonly endGrace: () => Promise<void>
   /** Names of the exported files that a client holds a lock on, once for each lock. */
@@ -247,12 +249,17 @@ END
     },
     inGrace,
     graceEnds,
+    graceLasted: async (since) => {
+      const asked = (await upcalls()).slice(since)
+      const at = (wanted: string) => asked.find(({ verb }) => verb === wanted)?.at ?? NaN
+      return at('gracedone') - at('init')
+    },
     // Refused as busy when grace is ending already. Granted, it is only asked for: the kernel's own thread ends it.
     endGrace: async () => {
       await guest.run(
         'echo Y > /proc/fs/nfsd/v4_end_grace 2> /dev/null || until grep -q Y /proc/fs/nfsd/v4_end_grace; do sleep 0.3; done',
       )
-      await graceEnds(30)
+      if ((await graceEnds(180)) === undefined) throw new Error('grace goes on, though its end was asked for')
     },
     locked: async () => {
       const [locks = '', files = ''] = (

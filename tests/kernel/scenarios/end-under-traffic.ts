@@ -43,7 +43,7 @@ export const endUnderTraffic: Story = {
             const found = await recorded(server)
             return names.filter((name) => !found.includes(name))
           }
-          for (let tries = 0; tries < 10 && (await missing()).length > 0; tries++)
+          for (let tries = 0; tries < 120 && (await missing()).length > 0; tries++)
             await new Promise((resolve) => setTimeout(resolve, 500))
           assert.deepEqual(await missing(), [])
         })

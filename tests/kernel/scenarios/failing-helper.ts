@@ -163,7 +163,7 @@ export const startKilled: Story = {
       assert.equal((await server.upcalls()).findLast(({ verb }) => verb === 'init')?.status, killed + 9)
     })
     // Without a tracker the kernel takes nobody's word for the end of grace.
-    await server.graceEnds(60)
+    await server.graceEnds(180)
     await claim(
       "in this instance, which nobody has recorded, bob's lock is granted to another client, who drops it",
       async () => {
