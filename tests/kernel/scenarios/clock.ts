@@ -18,7 +18,7 @@ const story = (name: string, fault: string, wrong: string, right: string): Story
     await Promise.all(clients.map((client) => client.heal()))
     await claimHeld(stage, 'with the clock corrected', clients)
     await server.endGrace()
-    await server.restart({ grace: 30 })
+    await server.restart({ grace: 60 })
     await claimHeldAgain(stage, 'after the next restart', clients)
   },
 })

@@ -4,7 +4,7 @@ import type { Client } from '../client.ts'
 import { recorded } from '../records.ts'
 import { claimHeld, claimHeldAgain, threeHolders, type Stage, type Story } from '../story.ts'
 
-/** Seconds. The bundle takes a third of the shorter one until all have reclaimed, on a busy machine. */
+/** Seconds. With the bundle, a busy machine takes half of the shorter one until all have reclaimed. */
 const graceFor = ({ helper }: Stage): number => (helper.program.endsWith('.cjs') ? 40 : 20)
 /** Longer than any machine takes until all have reclaimed. */
 const long = 150
