@@ -172,10 +172,11 @@ function makeScratch(state: StateDirectory): Scratch {
   try {
     const isNew = state.clients() === undefined
     const clients = makeStateDirectory(state)
-    const room = `/proc/self/fd/${clients.descriptor}`
+    const directory = `/proc/self/fd/${clients.descriptor}`
     for (const { name } of disk.entriesOf(clients))
-      if (name.startsWith(scratchPrefix) && isLeft(`${room}/${name}`, state.anywhere)) removeSync(`${room}/${name}`)
-    const path = fs.mkdtempSync(`${room}/${scratchPrefix}`)
+      if (name.startsWith(scratchPrefix) && isLeft(`${directory}/${name}`, state.anywhere))
+        removeSync(`${directory}/${name}`)
+    const path = fs.mkdtempSync(`${directory}/${scratchPrefix}`)
     fs.symlinkSync(holderName(clients), `${path}/${holder}`)
     return {
       path,

@@ -3,14 +3,23 @@ import type { Instance, Start } from '../rules/instance.ts'
 
 /** Marks beside an instance's directory. The first two are what the instance is. */
 export const markNames = [
+  /** It has started, and has not completed its grace. */
   'partial',
+  /** It has completed its grace. */
   'full',
+  /** The end of its grace is not yet known to be durable, and followed up. */
   'unconfirmed',
+  /** The kernel's boot time that its start was told. */
   'grace_start',
+  /** No client without sessions was recorded in it. */
   'may_end_early',
+  /** Its grace was ended here: the kernel had ended it without telling us. */
   'unasked',
+  /** Where the kernel's own tracker had clients when its grace ended. */
   'legacy',
+  /** It stands for one that ran without us: no older record counts, of any tracker. */
   'untracked',
+  /** The pipe at which its server asks, by a name that no other has. */
   'pipe',
 ] as const
 export type Mark = (typeof markNames)[number]

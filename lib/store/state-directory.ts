@@ -4,15 +4,7 @@
  *     v4clients/
  *       format-2                  the format
  *       1795328616/               a server instance, named by its start: one record per client owner
- *       1795328616.partial        it has started, and has not completed its grace
- *       1795328616.full           it has completed its grace
- *       1795328616.unconfirmed    the end of its grace is not yet known to be durable, and followed up
- *       1795328616.grace_start    the kernel's boot time that its start was told
- *       1795328616.may_end_early  no client without sessions was recorded in it
- *       1795328616.unasked        its grace was ended here: the kernel had ended it without telling us
- *       1795328616.legacy         where the kernel's own tracker had clients when its grace ended
- *       1795328616.untracked      it stands for one that ran without us: no older record counts, of any tracker
- *       1795328616.pipe           the pipe at which its server asks, by a name that no other has
+ *       1795328616.partial        one of its marks (layout.ts has them all)
  *       damaged/                  what could not be understood, kept as evidence
  *       lock                      while an upcall decides
  *     boot_time, new_boot_time, old_boot_time: for people (views.ts); format 1 went by them (format1.ts)

@@ -139,6 +139,11 @@ describe('marks of an instance', () => {
       .flatMap(([term]) => [...term.matchAll(/`\.(\w+)`/g)].map(([, name = '']) => name))
     assert.deepEqual(named.sort(), [...markNames].sort())
   })
+
+  it('stand in docs/durability.md, each once', () => {
+    const named = [...text('docs/durability.md').matchAll(/^ {6}[0-9]+\.(\w+) /gm)].map(([, name = '']) => name)
+    assert.deepEqual(named.sort(), [...markNames].sort())
+  })
 })
 
 describe('options', () => {

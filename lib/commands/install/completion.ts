@@ -17,8 +17,8 @@ export const completionCommand = command(
     cli
       .positional('SHELL', { choices: shells, demandOption: true, describe: 'the shell' })
       .example('source <($0 completion bash)', 'for this shell only'),
-  ({ SHELL }, _settings, door) => {
-    process.stdout.write(completionFor(SHELL, door.vocabulary()))
+  ({ SHELL }, _settings, commandLine) => {
+    process.stdout.write(completionFor(SHELL, commandLine.vocabulary()))
     return 0
   },
 )

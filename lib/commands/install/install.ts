@@ -43,7 +43,7 @@ export const installCommand = command(
       .option('json', jsonOption)
       .example('$0 install', 'on this machine')
       .example('$0 install --root /mnt --dry-run', 'what it would install into another system'),
-  async ({ tracker, import: imports, root, 'dry-run': dryRun, json }, settings, door) => {
+  async ({ tracker, import: imports, root, 'dry-run': dryRun, json }, settings, commandLine) => {
     const { nfsdDirectory } = settings
     const stateDirectory = textOfPath(settings.stateDirectory)
     // All users may read the directories that are made here, whatever umask the caller has.
@@ -66,7 +66,7 @@ export const installCommand = command(
       program,
       stateDirectory,
       texts: embedded,
-      completion: (shell) => completionFor(shell, door.vocabulary()),
+      completion: (shell) => completionFor(shell, commandLine.vocabulary()),
       layout: 'admin',
     }).filter((item) =>
       isOurs(item, { target, before, usual: stateDirectory === usualStateDirectory && tracker === 'auto' }),

@@ -87,12 +87,12 @@ export function takeAway(root: Root, path: string, before: Identity, dryRun: boo
     if (!dryRun) fs.fsyncSync(directory.descriptor)
     return found === undefined ? 'was gone already' : found === before ? 'removed' : 'kept'
   })
-  if (outcome === 'removed' && !dryRun) removeRoom(root, dirname(path))
+  if (outcome === 'removed' && !dryRun) removeOwnDirectory(root, dirname(path))
   return outcome ?? 'was gone already'
 }
 
 /** Directories that are there for us alone go with their last file. */
-function removeRoom(root: Root, path: string): void {
+function removeOwnDirectory(root: Root, path: string): void {
   if (/\/(?:nfsd-userland-helper|nfs-server\.service\.(?:d|wants))$/.test(path))
     inDirectory(root, dirname(path), 'leave', (directory) => {
       tolerating(

@@ -77,10 +77,10 @@ export async function importFrom(
     throw new Failed({ kind: 'bad-argument', why: 'this is the state directory itself', word: given })
   const now = Date.now()
   const found = readSource(calls, source, Math.floor(now / 1000))
-  const room = destinationAt(settings)
+  const destination = destinationAt(settings)
   // Gone through to its end before anything is changed: what can't be understood is refused as a whole.
-  const counted = { there: 0, blocked: 0, missing: 0 }
-  for (const client of found.clients()) counted[room.standing(client)]++
+  const count = { there: 0, blocked: 0, missing: 0 }
+  for (const client of found.clients()) count[destination.standing(client)]++
   let matchOnly = 0
   for (const hash of found.matchOnly()) if (hash !== '') matchOnly++
   const top = matchOnly > 0 ? legacyDestination(stateDirectory, nfsdDirectory) : undefined
@@ -90,26 +90,27 @@ export async function importFrom(
       why: 'the helper looks there by itself: nothing needs to be imported',
       word: given,
     })
-  if (counted.blocked > 0)
+  if (count.blocked > 0)
     throw storageFailure(
       oneLine`
-        nothing changed: ${counted.blocked} of these clients have a newer record here that can't be understood, so they
+        nothing changed: ${count.blocked} of these clients have a newer record here that can't be understood, so they
         could not reclaim; run verify --repair first
       `,
     )
 
   const notes = found.notes()
-  let [placed, made] = [counted.missing, top === undefined ? 0 : missingIn(anywhere, top, found.matchOnly())]
+  let [placed, made] = [count.missing, top === undefined ? 0 : missingIn(anywhere, top, found.matchOnly())]
   if (!dryRun && placed + made > 0) {
     for (const note of notes) say(note)
     await consent(question(found, source, stateDirectory, placed + made), yes)
-    if (placed > 0) placed = placeAll(room, missing(found, room, progress('placing clients', placed)), now)
-    if (top !== undefined) made = placeInTop(room, top, found.matchOnly())
+    if (placed > 0)
+      placed = placeAll(destination, missing(found, destination, progress('placing clients', placed)), now)
+    if (top !== undefined) made = placeInTop(destination, top, found.matchOnly())
   } else if (!dryRun) {
-    if (counted.there > 0) confirmPlaced(room.state)
+    if (count.there > 0) confirmPlaced(destination.state)
     if (top !== undefined) disk.syncDirectory(top, anywhere)
   }
-  const clients = counted.there + counted.missing
+  const clients = count.there + count.missing
   return {
     source: { kind: found.kind, path: source },
     state_directory: textOfPath(stateDirectory),
@@ -122,10 +123,10 @@ export async function importFrom(
   }
 }
 
-function* missing(found: Found, room: Destination, shown: (done: number) => void): Generator<Movable> {
+function* missing(found: Found, destination: Destination, shown: (done: number) => void): Generator<Movable> {
   let count = 0
   for (const client of found.clients()) {
-    if (room.standing(client) !== 'missing') continue
+    if (destination.standing(client) !== 'missing') continue
     yield client
     shown(++count)
   }
