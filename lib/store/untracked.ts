@@ -58,23 +58,33 @@ export function noteStart(marked: Marked, kernelBootTime: KernelBootTime | undef
   const { anywhere, runDirectory } = marked
   const us = holderName(anywhere)
   const ran = ranUntracked(marked, kernelBootTime)
-  try {
+  const unmarked = whyNot(() => {
     makeRunDirectory(runDirectory, anywhere)
     const mark = markOf(marked)
     const text = `${us}/${kernelBootTime ?? ''}`
     // An instance that ran untracked is remembered until a start is durable, whatever that start is told.
     if (ran) disk.makeLink('-', ranOf(marked), anywhere)
-    if (!disk.makeLink(text, mark, anywhere) && disk.readLink(mark, anywhere) !== text) {
-      // The new mark replaces the old one in one step: a start that is killed must not leave less than it found.
-      const staged = `${mark}.new`
-      disk.remove(staged, anywhere)
-      disk.makeLink(text, staged, anywhere)
-      disk.move(staged, mark, anywhere)
-    }
-    return { ranUntracked: ran, unmarked: undefined }
+    if (!disk.makeLink(text, mark, anywhere) && disk.readLink(mark, anywhere) !== text) replace(mark, text, anywhere)
+  })
+  return { ranUntracked: ran, unmarked }
+}
+
+/** Works. @returns why it could not, if it could not. */
+function whyNot(work: () => void): string | undefined {
+  try {
+    work()
+    return undefined
   } catch (thrown) {
-    return { ranUntracked: ran, unmarked: errorCode(thrown) ?? String(thrown) }
+    return errorCode(thrown) ?? String(thrown)
   }
+}
+
+/** Puts a new mark into an old one's place, in one step: whoever is killed must not leave less than was there. */
+function replace(mark: string, text: string, anywhere: Directory): void {
+  const staged = `${mark}.new`
+  disk.remove(staged, anywhere)
+  disk.makeLink(text, staged, anywhere)
+  disk.move(staged, mark, anywhere)
 }
 
 /** Whether an instance ran that was not recorded, as far as a start with that boot time must think. */
@@ -114,17 +124,13 @@ function lacksGraceEnd(marked: Marked): boolean {
  * The start is durable, and all is done: what failed before it no longer matters.
  * @returns why a mark stays, if it does.
  */
-export function forgetUntracked(marked: Marked): string | undefined {
-  try {
+export const forgetUntracked = (marked: Marked): string | undefined =>
+  whyNot(() => {
     // This directory's own marks go last: while one is there, the next start lets nobody reclaim.
     const unknown = { ...marked, path: undefined }
     for (const mark of [ranOf(unknown), markOf(unknown), endOf(marked), ranOf(marked), markOf(marked)])
       disk.remove(mark, marked.anywhere)
-    return undefined
-  } catch (thrown) {
-    return errorCode(thrown) ?? String(thrown)
-  }
-}
+  })
 
 /**
  * Makes the next start let nobody reclaim. 'serve': until {@link trustAgain} takes that back; 'start': whatever comes.
@@ -133,18 +139,10 @@ export function forgetUntracked(marked: Marked): string | undefined {
 export function distrust(marked: Marked, why: 'start' | 'serve'): string | undefined {
   const { anywhere } = marked
   const ran = ranOf(marked)
-  try {
+  return whyNot(() => {
     makeRunDirectory(marked.runDirectory, anywhere)
-    if (disk.makeLink(why === 'serve' ? why : '-', ran, anywhere) || why === 'serve') return undefined
-    // The new mark replaces the old one in one step: there is no moment without a mark.
-    const staged = `${ran}.new`
-    disk.remove(staged, anywhere)
-    disk.makeLink('-', staged, anywhere)
-    disk.move(staged, ran, anywhere)
-    return undefined
-  } catch (thrown) {
-    return errorCode(thrown) ?? String(thrown)
-  }
+    if (!disk.makeLink(why === 'serve' ? why : '-', ran, anywhere) && why === 'start') replace(ran, '-', anywhere)
+  })
 }
 
 /**
@@ -154,18 +152,11 @@ export function distrust(marked: Marked, why: 'start' | 'serve'): string | undef
 export function noteGraceEnd(marked: Marked, start: Start): string | undefined {
   const { anywhere } = marked
   const mark = endOf(marked)
-  try {
+  return whyNot(() => {
     makeRunDirectory(marked.runDirectory, anywhere)
-    if (disk.makeLink(String(start), mark, anywhere)) return undefined
-    // Of an earlier instance, whose end was recorded after all.
-    const staged = `${mark}.new`
-    disk.remove(staged, anywhere)
-    disk.makeLink(String(start), staged, anywhere)
-    disk.move(staged, mark, anywhere)
-    return undefined
-  } catch (thrown) {
-    return errorCode(thrown) ?? String(thrown)
-  }
+    // One that is there is of an earlier instance, whose end was recorded after all.
+    if (!disk.makeLink(String(start), mark, anywhere)) replace(mark, String(start), anywhere)
+  })
 }
 
 /** What `serve` could not do is done: only what it has noted itself is taken back. */
@@ -189,25 +180,17 @@ export function distrustForGood(marked: Marked): void {
  * ask: a start by that name is the same one. What a start has left that did not end says as much already.
  * @returns why it can't be noted, if it can't.
  */
-export function noteUnseen(marked: Marked, name: string): string | undefined {
-  try {
+export const noteUnseen = (marked: Marked, name: string): string | undefined =>
+  whyNot(() => {
     makeRunDirectory(marked.runDirectory, marked.anywhere)
     disk.makeLink(`-/${name}`, markOf(marked), marked.anywhere)
-    return undefined
-  } catch (thrown) {
-    return errorCode(thrown) ?? String(thrown)
-  }
-}
+  })
 
 /** That start is recorded after all. @returns why its note stays, if it does. */
-export function forgetUnseen(marked: Marked, name: string): string | undefined {
-  try {
+export const forgetUnseen = (marked: Marked, name: string): string | undefined =>
+  whyNot(() => {
     if (disk.readLink(markOf(marked), marked.anywhere) === `-/${name}`) disk.remove(markOf(marked), marked.anywhere)
-    return undefined
-  } catch (thrown) {
-    return errorCode(thrown) ?? String(thrown)
-  }
-}
+  })
 
 /** Whether the last start did not end: it may have begun its instance, and not have made it durable. */
 export function isStartCutShort(marked: Marked): boolean {
