@@ -7,18 +7,7 @@ import { mkdirSync, readFileSync, rmSync, statSync } from 'node:fs'
 import { join } from 'node:path'
 import { executable } from '../support/artefacts.ts'
 import { reclaimAll, restarted } from './seeds.ts'
-import {
-  commandOf,
-  names,
-  newRoom,
-  now,
-  numbered,
-  steady,
-  upcalls,
-  type Name,
-  type Room,
-  type Upcall,
-} from './subjects.ts'
+import { commandOf, names, newRoom, now, numbered, steady, upcalls, type Name, type Upcall } from './subjects.ts'
 import { find } from './tools.ts'
 import type { Bench } from './work.ts'
 
@@ -46,7 +35,11 @@ const goals = { calls: 55, check: 2.6, create: 3.2, megabytes: 2 } as const
 export function calls(bench: Bench, strace: string): CallsRow[] {
   const room = newRoom(join(bench.path, 'calls'))
   const count = (work: string, upcall: Upcall, number = 0): CallsRow => {
-    const of = (name: Name): Calls => callsOf(strace, name, room, upcall, number)
+    const of = (name: Name): Calls =>
+      callsOf([...commandOf(name, room), ...wordsOf(upcall, number)], upcall, {
+        strace,
+        table: join(room.path, 'strace'),
+      })
     return { work, calls: { executable: of('executable'), bundle: of('bundle'), nfsdcltrack: of('nfsdcltrack') } }
   }
   try {
@@ -142,9 +135,13 @@ function instructions(bench: Bench, valgrind: string): Count[] {
   }
 }
 
-function callsOf(strace: string, name: Name, room: Room, upcall: Upcall, number: number): Calls {
-  const table = join(room.path, 'strace')
-  ended([strace, '-f', '-c', '-o', table, ...commandOf(name, room), ...wordsOf(upcall, number)], upcall.environment)
+/** What a table of strace's says of one upcall. */
+function callsOf(
+  command: readonly string[],
+  { environment }: Upcall,
+  { strace, table }: { readonly strace: string; readonly table: string },
+): Calls {
+  ended([strace, '-f', '-c', '-o', table, ...command], environment)
   let [barriers, all] = [0, 0]
   for (const line of readFileSync(table, 'utf8').split('\n')) {
     // % time, seconds, usecs/call, calls, sometimes errors, name

@@ -13,7 +13,8 @@ const faint = '#c8c8c8'
 
 const text = (x: number, y: number, what: string, more = ''): string =>
   `<text x="${x.toFixed(1)}" y="${y.toFixed(1)}" ${more}>${what.replaceAll('&', '&amp;').replaceAll('<', '&lt;')}</text>`
-const line = (x1: number, y1: number, x2: number, y2: number, more: string): string =>
+type Point = readonly [x: number, y: number]
+const line = ([x1, y1]: Point, [x2, y2]: Point, more: string): string =>
   `<line x1="${x1.toFixed(1)}" y1="${y1.toFixed(1)}" x2="${x2.toFixed(1)}" y2="${y2.toFixed(1)}" ${more}/>`
 const dot = (x: number, y: number, colour: string): string =>
   `<circle cx="${x.toFixed(1)}" cy="${y.toFixed(1)}" r="5" fill="${colour}"/>`
@@ -49,7 +50,7 @@ function ratios(rows: readonly Row[]): string {
     const at = x(tick)
     if (at < left || at > right) continue
     body.push(
-      line(at, top - 12, at, bottom, `stroke="${tick === 1 ? '#222' : faint}"`),
+      line([at, top - 12], [at, bottom], `stroke="${tick === 1 ? '#222' : faint}"`),
       text(at, top - 16, String(tick), 'text-anchor="middle" fill="#555"'),
     )
   }
@@ -57,17 +58,17 @@ function ratios(rows: readonly Row[]): string {
     const y = top + (index + 0.5) * step
     body.push(
       text(left - 12, y + 4, row.work, 'text-anchor="end"'),
-      line(x(1), y, x(ratio(row)), y, `stroke="${ours}" stroke-width="2"`),
+      line([x(1), y], [x(ratio(row)), y], `stroke="${ours}" stroke-width="2"`),
     )
     if (row.goal !== undefined)
-      body.push(line(x(row.goal), y - 9, x(row.goal), y + 9, `stroke="${theirs}" stroke-width="3"`))
+      body.push(line([x(row.goal), y - 9], [x(row.goal), y + 9], `stroke="${theirs}" stroke-width="3"`))
     body.push(dot(x(ratio(row)), y, ours), text(right + 12, y + 4, short(ratio(row))))
   })
   const key = bottom + 26
   body.push(
     dot(left + 5, key - 4, ours),
     text(left + 18, key, 'measured'),
-    line(left + 115, key - 13, left + 115, key + 5, `stroke="${theirs}" stroke-width="3"`),
+    line([left + 115, key - 13], [left + 115, key + 5], `stroke="${theirs}" stroke-width="3"`),
     text(left + 126, key, 'goal (no more than)'),
   )
   return svg(width, key + 20, 'Time of the executable, as a ratio to nfsdcltrack in the same run', body)
@@ -89,12 +90,12 @@ function growth(rows: readonly Row[]): string | undefined {
   const body: string[] = []
   for (const { records } of points)
     body.push(
-      line(x(records), top, x(records), bottom, `stroke="${faint}"`),
+      line([x(records), top], [x(records), bottom], `stroke="${faint}"`),
       text(x(records), bottom + 20, records.toLocaleString('en').replaceAll(',', ' '), 'text-anchor="middle"'),
     )
   for (const tick of [1, 3, 10, 30, 100].filter((value) => value < highest * 1.3))
     body.push(
-      line(left, y(tick), right, y(tick), `stroke="${faint}"`),
+      line([left, y(tick)], [right, y(tick)], `stroke="${faint}"`),
       text(left - 10, y(tick) + 4, `× ${tick}`, 'text-anchor="end"'),
     )
   for (const [name, colour, of] of [

@@ -327,7 +327,7 @@ async function byHand(world: World, words: readonly string[], event: Event): Pro
   const before = endGraceReads(world)
   const verdict = judge(world.memory, event, before === 'Y')
   const said = await say(world, words)
-  tell(world, words, {}, event, said)
+  tell(world, event, { words, env: {}, status: said.status })
   if (said.status !== 0 && said.stderr !== '') world.told.push(`       ${said.stderr.trim()}`)
   hold(world, verdict, said)
   downcall(world, before, verdict.endGrace)
@@ -368,7 +368,7 @@ export async function upcall(world: World, words: readonly string[], env: Enviro
   const before = endGraceReads(world)
   const verdict = judge(world.memory, event, before === 'Y')
   const ending = await run(world, words, env)
-  tell(world, words, env, event, ending)
+  tell(world, event, { words, env, status: ending.status })
   hold(world, verdict, ending)
   downcall(world, before, verdict.endGrace)
 }
@@ -395,7 +395,7 @@ async function together(world: World, verb: 'create' | 'check' | 'remove', sessi
     const ending = endings[nth],
       verdict = verdicts[nth]
     if (!ending || !verdict) continue
-    tell(world, [verb, owners[nth] ?? ''], env(owners[nth] ?? ''), event, ending)
+    tell(world, event, { words: [verb, owners[nth] ?? ''], env: env(owners[nth] ?? ''), status: ending.status })
     hold(world, verdict, ending)
   }
   if (!downcall(world, before, verdicts.at(-1)?.endGrace ?? 'must not')) return owners.length
@@ -451,10 +451,8 @@ function heldAgainst(world: World, text: string): void {
 /** One line of the transcript, in the words that the kernel used. */
 function tell(
   { told, memory, machine }: World,
-  words: readonly string[],
-  env: Environment,
   event: Event,
-  { status }: Ending,
+  { words, env, status }: { readonly words: readonly string[]; readonly env: Environment } & Pick<Ending, 'status'>,
 ): void {
   const variables = Object.entries(env).map(
     ([name, value]) => `${name.replace(/^NFSDCLTRACK_(CLIENT_)?/, '')}=${value.replace(machine.dir, '')}`,

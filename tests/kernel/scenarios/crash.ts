@@ -51,7 +51,7 @@ const story = (type: FileSystem): Story => ({
       await server.guest.kill()
       holding.push(last)
       server = await powerOn()
-      await claimAll(ground, server, clients, crash, holding)
+      await claimAll({ ...ground, server, clients }, crash, holding)
     }
 
     await ground.claim('the server is still in its grace period', async () => {
@@ -59,20 +59,19 @@ const story = (type: FileSystem): Story => ({
     })
     await server.guest.kill()
     server = await powerOn()
-    await claimAll(ground, server, clients, 'after a third crash, in the grace period', holding)
+    await claimAll({ ...ground, server, clients }, 'after a third crash, in the grace period', holding)
   },
 })
 
 async function claimAll(
-  ground: Ground,
-  server: Server,
-  clients: Guest,
+  ground: Ground & { readonly server: Server; readonly clients: Guest },
   when: string,
   holding: readonly Client[],
 ): Promise<void> {
+  const { server } = ground
   const told = (await server.upcalls()).flatMap(({ verb, owner }) => (verb === 'named' ? [owner] : []))
   if (server.tracker !== 'helper') ground.note(`${when}, the kernel was told of: ${told.toSorted().join(', ')}`)
-  await claimHeld({ ...ground, server, clients }, when, holding)
+  await claimHeld(ground, when, holding)
 }
 
 export const crashOnExt4 = story('ext4')

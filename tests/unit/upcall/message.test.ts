@@ -20,9 +20,7 @@ const sizes = { 1: 1034, 2: 1067 } as const
 
 /** A message as the kernel packs it. */
 function message(
-  version: 1 | 2,
-  command: number,
-  xid: number,
+  { version, command, xid = 7 }: { readonly version: 1 | 2; readonly command: number; readonly xid?: number },
   body: Uint8Array = new Uint8Array(),
   hash?: Uint8Array,
 ): Buffer {
@@ -54,7 +52,7 @@ describe('a message of the pipe', () => {
 
     it(`of version ${version} is understood without its last byte`, () => {
       for (const [name, command] of Object.entries(commands)) {
-        const whole = message(version, command, 7, owner)
+        const whole = message({ version, command }, owner)
         assert.equal(readMessage(whole.subarray(0, withheld))?.command, name)
         assert.deepEqual(readMessage(whole.subarray(0, withheld)), readMessage(whole))
         assert.equal(readMessage(whole.subarray(0, withheld - 1)), undefined, 'one byte less is none')
@@ -64,7 +62,7 @@ describe('a message of the pipe', () => {
     it(`of version ${version} names its owner, whatever its bytes, up to 1024 of them`, () => {
       fc.assert(
         fc.property(fc.uint8Array({ maxLength: 1024 }), (bytes) => {
-          const asked = readMessage(message(version, commands.remove, 7, bytes))
+          const asked = readMessage(message({ version, command: commands.remove }, bytes))
           assert.ok(asked?.command === 'remove')
           assert.equal(hexOf(asked.owner), hexOf(bytes))
         }),
@@ -72,7 +70,7 @@ describe('a message of the pipe', () => {
     })
 
     it(`of version ${version} with an owner of more than 1024 bytes is none`, () => {
-      const bytes = message(version, commands.create, 7)
+      const bytes = message({ version, command: commands.create })
       for (const length of [1025, 4096, 65535]) {
         bytes.writeUInt16LE(length, 8)
         assert.equal(readMessage(bytes), undefined)
@@ -80,28 +78,37 @@ describe('a message of the pipe', () => {
     })
 
     it(`of version ${version} with a command that nobody knows is none`, () => {
-      for (const command of [6, 7, 128, 255]) assert.equal(readMessage(message(version, command, 7, owner)), undefined)
+      for (const command of [6, 7, 128, 255]) assert.equal(readMessage(message({ version, command }, owner)), undefined)
     })
   }
 
   it('of version 1 needs its last byte only where an owner fills all its room', () => {
-    assert.equal(needsLastByte(message(1, commands.create, 7, Buffer.alloc(1024, 1)).subarray(0, 1033)), true)
-    assert.equal(needsLastByte(message(1, commands.create, 7, Buffer.alloc(1023, 1)).subarray(0, 1033)), false)
-    assert.equal(needsLastByte(message(2, commands.create, 7, Buffer.alloc(1024, 1)).subarray(0, 1066)), false)
+    assert.equal(
+      needsLastByte(message({ version: 1, command: commands.create }, Buffer.alloc(1024, 1)).subarray(0, 1033)),
+      true,
+    )
+    assert.equal(
+      needsLastByte(message({ version: 1, command: commands.create }, Buffer.alloc(1023, 1)).subarray(0, 1033)),
+      false,
+    )
+    assert.equal(
+      needsLastByte(message({ version: 2, command: commands.create }, Buffer.alloc(1024, 1)).subarray(0, 1066)),
+      false,
+    )
   })
 
   it("tells 31 bytes of a principal's digest: the last is read when the record is durable, and the kernel compares as many as it is given", () => {
-    const asked = readMessage(message(2, commands.create, 7, owner, hash).subarray(0, 1066))
+    const asked = readMessage(message({ version: 2, command: commands.create }, owner, hash).subarray(0, 1066))
     assert.ok(asked?.command === 'create')
     assert.equal(asked.principal, hash.subarray(0, 31).toString('hex'))
   })
 
   it('without a principal tells none, and with a digest of another length is none', () => {
-    const asked = readMessage(message(2, commands.create, 7, owner))
+    const asked = readMessage(message({ version: 2, command: commands.create }, owner))
     assert.ok(asked?.command === 'create')
     assert.equal(asked.principal, undefined)
     for (const length of [1, 31, 33, 255]) {
-      const bytes = message(2, commands.create, 7, owner)
+      const bytes = message({ version: 2, command: commands.create }, owner)
       bytes.writeUInt8(length, 1034)
       assert.equal(readMessage(bytes), undefined, String(length))
     }
@@ -163,7 +170,7 @@ describe('an answer', () => {
 
 it('the order of the xids is the order in which the kernel asked, also where the counter begins anew', () => {
   const xids = [0xffff_fffe, 0, 0xffff_ffff, 1]
-  const headers = xids.map((xid) => readHeader(message(1, commands.create, xid)))
+  const headers = xids.map((xid) => readHeader(message({ version: 1, command: commands.create, xid })))
   assert.deepEqual(
     headers.sort(inOrder).map(({ xid }) => xid),
     [0xffff_fffe, 0xffff_ffff, 0, 1],
