@@ -19,9 +19,10 @@ const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg'
 /**
  * Asks for the suite's lists.
  * @param directory is the archive's own.
+ * @param architecture of packages, by Debian's name, where it is not this machine's.
  * @throws where this machine installs nothing from Debian.
  */
-export function archiveOf(suite: string, directory: string): Archive {
+export function archiveOf(suite: string, directory: string, architecture?: string): Archive {
   const lines = sourcesFor(suite, ownSources(), ownSuite())
   if (lines.length === 0 || !existsSync(keyring)) throw new Error('this machine installs nothing from Debian')
   for (const part of ['sources', 'lists/partial', 'cache/archives/partial', 'packages'])
@@ -35,6 +36,7 @@ export function archiveOf(suite: string, directory: string): Archive {
     'APT::Sandbox::User=',
     'Acquire::Languages=none',
     'Acquire::Retries=2',
+    ...(architecture === undefined ? [] : [`APT::Architecture=${architecture}`, `APT::Architectures=${architecture}`]),
   ].flatMap((option) => ['-o', option])
   const packages = join(directory, 'packages')
   const run = (command: string, ...words: string[]): string =>
@@ -90,7 +92,8 @@ export function sourcesFor(suite: string, files: readonly SourcesFile[], codenam
 const isSecurity = (suite: string): boolean => suite.endsWith('-security')
 
 /** This machine's release, os-release(5). */
-const ownSuite = (): string | undefined => /^VERSION_CODENAME=(\S+)/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1]
+export const ownSuite = (): string | undefined =>
+  /^VERSION_CODENAME=(\S+)/m.exec(readFileSync('/etc/os-release', 'utf8'))?.[1]
 
 function ownSources(): SourcesFile[] {
   const read = (path: string, format: SourcesFile['format']): SourcesFile[] =>

@@ -1,6 +1,6 @@
 /**
- * The engine, compiled: its objects, and what makes bytecode of scripts. Once for each version of it, compiler and
- * flags.
+ * The engine, compiled: its objects, and what makes bytecode of scripts. Once for each version of it, compiler, C
+ * library and flags.
  */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -8,7 +8,7 @@ import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync 
 import { dirname, join } from 'node:path'
 import { oneLine } from '../text.ts'
 import type { Sources } from './sources.ts'
-import { compile, toolchain, type Toolchain } from './toolchain.ts'
+import { compile, link, toolchain, type Target, type Toolchain } from './toolchain.ts'
 
 export const host = join(import.meta.dirname, '../syscalls/host')
 /** The first is the engine itself, which what makes bytecode has in it. */
@@ -36,14 +36,8 @@ const engineFlags = ['-w']
 const optimised = ['-O2', '--param=max-inline-insns-auto=30', '--param=inline-min-speedup=15']
 const sanitizers = ['-O1', '-g', '-fsanitize=address', '-fno-omit-frame-pointer']
 
-export interface Wanted {
+export interface Wanted extends Target {
   readonly sources: Sources
-  readonly cache: string
-  /** Debian's name of the architecture that it is for; undefined for this machine's own. */
-  readonly architecture?: string | undefined
-  /** For AddressSanitizer and UndefinedBehaviorSanitizer. */
-  readonly sanitized: boolean
-  readonly progress: (line: string) => void
 }
 
 export const flags = ({ sanitized }: Wanted): string[] => [...commonFlags, ...(sanitized ? sanitizers : optimised)]
@@ -97,7 +91,7 @@ export interface Objects {
   readonly hasImages: boolean
 }
 
-/** Compiled once for each version of the engine, compiler and flags. */
+/** Compiled once for each version of the engine, compiler, C library and flags. */
 export async function engineObjects(wanted: Wanted, tools: Toolchain): Promise<Objects> {
   const { sources, cache, progress, architecture } = wanted
   const engine = readFileSync(join(sources.directory, 'quickjs.c'), 'utf8')
@@ -106,6 +100,7 @@ export async function engineObjects(wanted: Wanted, tools: Toolchain): Promise<O
     JSON.stringify([
       sources.version,
       tools.version,
+      tools.library.digest,
       flags(wanted),
       changed ?? engine,
       engineFiles.map((name) => readFileSync(join(sources.directory, `${name}.c`), 'utf8')),
@@ -163,18 +158,14 @@ export async function compiledOnce(
  * that is another one, it is made by a program of the other architecture, in an emulator.
  */
 export async function bytecodeCompiler(wanted: Wanted): Promise<string[]> {
-  const foreign = toolchain(wanted.architecture)
-  const tools = foreign.emulator === undefined ? toolchain() : foreign
-  const native: Wanted = {
-    ...wanted,
-    sanitized: false,
-    architecture: foreign === tools ? wanted.architecture : undefined,
-  }
+  const plain: Wanted = { ...wanted, sanitized: false }
+  const native: Wanted = toolchain(plain).emulator === undefined ? { ...plain, architecture: undefined } : plain
+  const tools = toolchain(native)
   const { files: objects } = await engineObjects(native, tools)
   const source = join(host, 'compile.c')
   const compiler = join(objects[0] ?? '', `../compile-${digest(readFileSync(source, 'utf8'))}`)
   if (!existsSync(compiler))
-    await compile(tools, [
+    await link(tools, [
       ...commonFlags,
       // It runs for some milliseconds, and is compiled whenever the engine is.
       '-O0',
@@ -183,8 +174,6 @@ export async function bytecodeCompiler(wanted: Wanted): Promise<string[]> {
       wanted.sources.directory,
       source,
       ...objects.slice(1),
-      tools.linking,
-      '-lm',
       '-o',
       compiler,
     ])

@@ -18,7 +18,7 @@ import {
   type Wanted,
 } from './engine.ts'
 import { imageInAssembler } from './image.ts'
-import { compile, toolchain, type Toolchain } from './toolchain.ts'
+import { compile, link, toolchain, type Toolchain } from './toolchain.ts'
 
 const hostFiles = ['host', 'image', 'mathematics', 'calls', 'waiting', 'confine', 'words']
 
@@ -42,8 +42,8 @@ export interface Executable extends Wanted {
 
 /** @throws Missing where there is no compiler, or no static C library. */
 export async function buildExecutable(wanted: Executable): Promise<void> {
-  const { sources, legible, sanitized, architecture } = wanted
-  const tools = toolchain(architecture)
+  const { sources, legible, sanitized } = wanted
+  const tools = toolchain(wanted)
   const engine = await engineObjects(wanted, tools)
   const room = join(wanted.cache, `link-${process.pid}`)
   mkdirSync(room, { recursive: true })
@@ -66,28 +66,26 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
     const object = join(room, 'program.o')
     await compile(tools, [...forAll, ...hostFlags, '-c', program, '-o', object])
     const objects = [...(await hostObjects(wanted, tools, [...forAll, ...hostFlags])), object]
-    const link = async (image: string): Promise<string> => {
+    const linkWith = async (image: string): Promise<string> => {
       const [text, built] = [join(room, 'image.s'), join(room, 'built')]
       writeFileSync(text, image)
-      await compile(tools, [
+      const words = [
         ...forAll,
         text,
         ...objects,
         ...(wanted.more ?? []),
         ...engine.files,
-        sanitized ? '-pie' : tools.linking,
         ...linkerFlags,
         ...(legible || sanitized ? [] : ['-s']),
-        '-lm',
-        '-o',
-        built,
-      ])
+        ...['-o', built],
+      ]
+      await (sanitized ? compile(tools, [...words, '-pie', '-lm']) : link(tools, words))
       return built
     }
     // A sanitizer's memory is its own.
-    const canHave = engine.hasImages && !sanitized && tools.linking === '-static-pie'
-    const making = canHave && tools.runs !== undefined ? { link, room, runs: tools.runs } : undefined
-    const built = await link(await imageInAssembler(making))
+    const canHave = engine.hasImages && !sanitized && tools.library.linking === '-static-pie'
+    const making = canHave && tools.runs !== undefined ? { link: linkWith, room, runs: tools.runs } : undefined
+    const built = await linkWith(await imageInAssembler(making))
     mkdirSync(dirname(wanted.into), { recursive: true })
     // Perhaps on another file system, and perhaps somebody runs the old one.
     copyFileSync(built, `${wanted.into}.new`)
@@ -103,7 +101,9 @@ function hostObjects(wanted: Executable, tools: Toolchain, words: readonly strin
   // A sanitizer has a malloc(3) of its own.
   const names = [...hostFiles, ...(sanitized ? [] : ['memory'])]
   const texts = readdirSync(host).map((name) => readFileSync(join(host, name), 'utf8'))
-  const key = digest(JSON.stringify([sources.version, tools.version, flags(wanted), hostFlags, sanitized, texts]))
+  const key = digest(
+    JSON.stringify([sources.version, tools.version, tools.library.digest, flags(wanted), hostFlags, sanitized, texts]),
+  )
   return compiledOnce(join(cache, `host-${key}`), names, (name, object) =>
     compile(tools, [...words, '-c', join(host, `${name}.c`), '-o', object]),
   )

@@ -1,7 +1,15 @@
-/** The compiler and the linker: this machine's own, or one that makes programs for another architecture. */
+/**
+ * The compiler, the linker and the C library: this machine's own, or those that make programs for another architecture.
+ *
+ * The C library is musl, whose start is shorter (docs/performance.md), or glibc where there is no musl.
+ */
 import { execFile, execFileSync, spawnSync } from 'node:child_process'
+import { createHash } from 'node:crypto'
+import { readFileSync } from 'node:fs'
 import { endianness } from 'node:os'
+import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
+import { muslFor, type Musl } from './musl.ts'
 import { Missing } from './sources.ts'
 
 /** Debian's names of architectures, and the names by which their compilers begin. */
@@ -15,7 +23,13 @@ const triplets: Readonly<Record<string, string>> = {
   s390x: 's390x-linux-gnu',
 }
 
+/** Debian's names of what Node names otherwise. */
+const architectures: Readonly<Record<string, string>> = { x64: 'amd64', ia32: 'i386', arm: 'armhf', ppc64: 'ppc64el' }
+
 const bigEndian = ['s390x']
+
+/** Where long double of compilers is not that of musl. */
+const otherNumbers = ['ppc64el']
 
 /** What runs a program of another architecture here: qemu's name of it. */
 const emulated: Readonly<Record<string, string>> = {
@@ -24,26 +38,60 @@ const emulated: Readonly<Record<string, string>> = {
   riscv64: 'qemu-riscv64-static',
 }
 
+export interface CLibrary {
+  readonly name: 'musl' | 'glibc'
+  /** What MUSL_DEV would be to have it anywhere. */
+  readonly root: string
+  /** Of its bytes. */
+  readonly digest: string
+  /** Words for the compiler: where its headers are. */
+  readonly headers: readonly string[]
+  /** How a program is linked that needs no library. Not every C library can be linked statically and at any address. */
+  readonly linking: '-static-pie' | '-static'
+  /** Words for the linker, before what is linked, and after it. */
+  readonly before: readonly string[]
+  readonly after: readonly string[]
+}
+
 export interface Toolchain {
   readonly compiler: string
   /** What it says of itself. */
   readonly version: string
-  /** How a program is linked that needs no library. Not every C library can be linked statically and at any address. */
-  readonly linking: '-static-pie' | '-static'
+  readonly library: CLibrary
   /** What runs a program of it on this machine, where the two differ in the order of bytes. */
   readonly emulator: string | undefined
   /** Two ways to run a program of it on this machine, each with the program at another address. */
   readonly runs: readonly [readonly string[], readonly string[]] | undefined
 }
 
-/** @param architecture undefined for this machine's own. @throws Missing, in one line. */
-export function toolchain(architecture?: string): Toolchain {
+export interface Target {
+  /** Debian's name of the architecture that it is for; undefined for this machine's own. */
+  readonly architecture?: string | undefined
+  /** For AddressSanitizer and UndefinedBehaviorSanitizer, which are made for glibc. */
+  readonly sanitized: boolean
+  readonly cache: string
+  readonly progress: (line: string) => void
+}
+
+/** What was found once stays: it takes trials, and perhaps a download. */
+const found = new Map<string, Toolchain>()
+
+/** @throws Missing, in one line. */
+export function toolchain(target: Target): Toolchain {
+  const key = `${target.architecture ?? ''} ${target.sanitized}`
+  const tools = found.get(key) ?? find(target)
+  found.set(key, tools)
+  return tools
+}
+
+function find(target: Target): Toolchain {
+  const { architecture } = target
   const triplet = architecture === undefined ? undefined : triplets[architecture]
   if (architecture !== undefined && triplet === undefined)
     throw new Missing(`--arch=${architecture}: there are ${Object.keys(triplets).join(', ')}`)
   const compiler = triplet === undefined ? (process.env['CC'] ?? 'cc') : `${triplet}-gcc`
-  const linking = (['-static-pie', '-static'] as const).find((way) => links(compiler, way))
-  if (linking === undefined) {
+  const library = (target.sanitized ? undefined : musl(compiler, target)) ?? glibc(compiler)
+  if (library === undefined) {
     const packages =
       triplet === undefined || architecture === undefined
         ? 'gcc and libc6-dev'
@@ -53,7 +101,7 @@ export function toolchain(architecture?: string): Toolchain {
   return {
     compiler,
     version: execFileSync(compiler, ['--version'], { encoding: 'utf8' }),
-    linking,
+    library,
     emulator:
       architecture !== undefined && bigEndian.includes(architecture) !== (endianness() === 'BE')
         ? `qemu-${architecture}-static`
@@ -68,25 +116,117 @@ function inEmulator(emulator: string | undefined): Toolchain['runs'] {
   return [[emulator], [emulator, '-R', '0x4000000000']]
 }
 
-function links(compiler: string, way: string): boolean {
-  try {
-    execFileSync(compiler, [way, '-x', 'c', '-', '-lm', '-o', '/dev/null'], {
-      input: '#include <math.h>\nint main(int n, char **w) { return w != 0 && sin(n) > 1; }',
-      stdio: ['pipe', 'ignore', 'ignore'],
-    })
-    return true
-  } catch {
-    return false
+function musl(compiler: string, { architecture, cache, progress }: Target): CLibrary | undefined {
+  const name = architecture ?? architectures[process.arch] ?? process.arch
+  const triplet = triplets[name]
+  const kernel = kernelHeaders(compiler)
+  if (triplet === undefined || otherNumbers.includes(name) || kernel === undefined) return undefined
+  const place = muslFor(name, triplet, cache, progress)
+  const library = typeof place === 'string' ? undefined : muslAt(place, compiler, kernel)
+  if (library !== undefined && links(compiler, library)) return library
+  const why = typeof place === 'string' ? place : 'this compiler links nothing with it'
+  progress(`the C library is glibc, not musl of Debian's package musl-dev (${why}): an upcall will take longer`)
+  return undefined
+}
+
+function muslAt({ root, headers, libraries }: Musl, compiler: string, kernel: readonly string[]): CLibrary {
+  const file = (name: string): string => join(libraries, name)
+  return {
+    name: 'musl',
+    root,
+    digest: digestOf(file('libc.a')),
+    headers: [
+      '-nostdinc',
+      ...['-isystem', headers, '-isystem', answerOf(compiler, '-print-file-name=include')],
+      // Only the kernel's are there and not in musl.
+      ...kernel.flatMap((directory) => ['-idirafter', directory]),
+    ],
+    linking: '-static-pie',
+    // What -static-pie means, which not every architecture's compiler knows.
+    before: ['-static', '-Wl,-pie,--no-dynamic-linker,-z,text', '-nostdlib', file('rcrt1.o'), file('crti.o')],
+    after: ['-Wl,--start-group', file('libc.a'), '-lgcc', '-Wl,--end-group', file('crtn.o')],
   }
+}
+
+/** Where the kernel's headers are, for this compiler. */
+function kernelHeaders(compiler: string): string[] | undefined {
+  const headers = ['asm/unistd.h', 'linux/seccomp.h']
+  const { status, stdout } = spawnSync(compiler, ['-M', '-x', 'c', '-'], {
+    input: headers.map((name) => `#include <${name}>\n`).join(''),
+    encoding: 'utf8',
+  })
+  if (status !== 0) return undefined
+  const paths = stdout.split(/[\s\\]+/)
+  return [
+    ...new Set(
+      headers
+        .flatMap((name) => paths.filter((path) => path.endsWith(`/${name}`)))
+        .map((path) => dirname(dirname(path))),
+    ),
+  ]
+}
+
+function glibc(compiler: string): CLibrary | undefined {
+  for (const linking of ['-static-pie', '-static'] as const) {
+    const library = {
+      name: 'glibc',
+      root: 'none',
+      digest: '',
+      headers: [],
+      linking,
+      before: [linking],
+      after: ['-lm'],
+    } as const
+    if (links(compiler, library)) return { ...library, digest: digestOf(answerOf(compiler, '-print-file-name=libc.a')) }
+  }
+  return undefined
+}
+
+const answerOf = (compiler: string, question: string): string =>
+  execFileSync(compiler, [question], { encoding: 'utf8' }).trim()
+
+const digestOf = (path: string): string => createHash('sha256').update(readFileSync(path)).digest('hex')
+
+function links(compiler: string, { headers, before, after }: CLibrary): boolean {
+  const text = '#include <math.h>\nint main(int n, char **w) { return w != 0 && sin(n) > 1; }'
+  return (
+    spawnSync(
+      compiler,
+      [
+        ...headers,
+        ...before,
+        '-fPIE',
+        '-fstack-protector-all',
+        '-x',
+        'c',
+        '-',
+        '-x',
+        'none',
+        ...after,
+        '-o',
+        '/dev/null',
+      ],
+      {
+        input: text,
+        stdio: ['pipe', 'ignore', 'ignore'],
+      },
+    ).status === 0
+  )
 }
 
 const run = promisify(execFile)
 
-export async function compile({ compiler }: Toolchain, words: readonly string[]): Promise<void> {
+export async function compile({ compiler, library }: Toolchain, words: readonly string[]): Promise<void> {
   try {
-    await run(compiler, words, { maxBuffer: 1 << 24 })
+    await run(compiler, [...library.headers, ...words], { maxBuffer: 1 << 24 })
   } catch (thrown) {
     const { stderr } = thrown as { readonly stderr?: string }
     throw new Error(`the compiler refused: ${stderr?.trim() ?? String(thrown)}`, { cause: thrown })
   }
+}
+
+/** Links, with the C library, a program that needs no other. */
+export function link(tools: Toolchain, words: readonly string[]): Promise<void> {
+  const { before, after } = tools.library
+  return compile(tools, [...before, ...words, ...after])
 }

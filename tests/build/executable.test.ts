@@ -3,15 +3,16 @@
  * it hands on what it does not do itself.
  */
 import assert from 'node:assert/strict'
-import { spawnSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { chmodSync, copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { mkdirpSync } from 'fs-extra/esm'
 import packageJson from '../../package.json' with { type: 'json' }
+import { toolchain } from '../../lib/build/toolchain.ts'
 import { artefacts, root } from '../support/artefacts.ts'
-import { done, mayNotReclaim, server, unknownVerb, badArgument } from '../contract/server.ts'
+import { badArgument, done, mayNotReclaim, server, unknownVerb } from '../contract/server.ts'
 import { traced } from '../support/strace.ts'
 
 /** What is asserted of an ELF file (elf(5)), of 64 bits in this machine's order, or of 32. */
@@ -77,13 +78,43 @@ for (const artefact of artefacts().filter(({ name }) => name === 'executable'))
       )
     })
 
+    it('has the kernel keep what is bound from being written, before anything else', async () => {
+      const { calls } = await traced(server(artefact), ['--version'])
+      const at = calls.findIndex(({ text }) => /^mprotect\(0x\w+, [1-9]\d*, PROT_READ\) += 0$/.test(text))
+      assert.ok(at >= 0 && at < calls.findIndex(({ text }) => text.startsWith('openat(')))
+    })
+
     it('has no memory that can be both written and run, the stack least of all', () => {
       for (const { type, flags: rights } of elf.segments) assert.notEqual(rights & 3, 3, `segment of type ${type}`)
       assert.equal((elf.segments.find(({ type }) => type === stack)?.flags ?? 1) & 1, 0)
     })
 
     it('ends where a stack is overwritten', () => {
-      assert.ok(bytes.includes('stack smashing detected'))
+      const room = mkdtempSync(join(tmpdir(), 'overwritten-'))
+      try {
+        const [script, program] = [join(room, 'script.js'), join(room, 'program')]
+        writeFileSync(script, 'host.calls.processId(); host.calls.exit(0)')
+        const link = [join(root, 'tests/support/overwritten-stack.c'), '-Wl,--wrap=getpid']
+        const words = [`--script=${script}`, `--into=${program}`, ...link.map((word) => `--link=${word}`)]
+        execFileSync(process.execPath, ['--import', 'tsx', join(root, 'lib/build/main.ts'), ...words], {
+          cwd: root,
+          stdio: 'pipe',
+        })
+        // By musl or by glibc.
+        assert.match(spawnSync(program, []).signal ?? 'none', /^SIG(?:SEGV|ABRT)$/)
+      } finally {
+        rmSync(room, { recursive: true })
+      }
+    })
+
+    it('has no part of glibc where musl is to be had', () => {
+      const { name } = toolchain({
+        architecture: process.env['EXECUTABLE_FOR'],
+        sanitized: false,
+        cache: join(root, '.cache/engine'),
+        progress: () => undefined,
+      }).library
+      assert.equal(bytes.includes('GLIBC_TUNABLES'), name === 'glibc')
     })
 
     it('is stripped, and has no path of the folder that it was built in', () => {
@@ -100,7 +131,7 @@ for (const artefact of artefacts().filter(({ name }) => name === 'executable'))
       await s.fullInstanceWith('ada')
       const { status, calls } = await traced(s, ['check', '616462'])
       assert.equal(status, mayNotReclaim)
-      const first = calls.findIndex(({ text }) => text.startsWith('alarm('))
+      const first = calls.findIndex(({ text }) => /^(?:alarm|setitimer)\(/.test(text))
       // A directory, in the place of the standard descriptors.
       assert.deepEqual(
         calls

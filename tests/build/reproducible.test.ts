@@ -7,6 +7,7 @@ import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, 
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { engineSources } from '../../lib/build/sources.ts'
+import { toolchain } from '../../lib/build/toolchain.ts'
 import { artefacts, bundle, executable, root } from '../support/artefacts.ts'
 
 /** By path, what the build and the packages have made below dist/, but for what is made for other architectures. */
@@ -37,6 +38,8 @@ describe('a build', () => {
       const sources = join(place, 'the engine')
       cpSync(engineSources(join(root, '.cache/engine'), () => undefined).directory, sources, { recursive: true })
       env['QUICKJS_SOURCE'] = sources
+      const tools = toolchain({ sanitized: false, cache: join(root, '.cache/engine'), progress: () => undefined })
+      env['MUSL_DEV'] = tools.library.root
     }
     const build = (...words: readonly string[]): void => {
       const { status, stderr } = spawnSync(

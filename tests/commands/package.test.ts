@@ -243,6 +243,7 @@ for (const artefact of artefacts())
       )
       for (const name of [
         'quickjs-ng',
+        'musl',
         'glibc',
         ...['@noble/hashes', 'fs-extra', 'node-sqlite3-wasm', 'proper-lockfile', 'yargs', 'yargs-parser'].map(
           (name) => `node_modules/${name}`,

@@ -150,7 +150,9 @@ static CALL(call_fstatat)
   struct stat status;
   if (!word_from(engine, given[1], &name))
     return JS_EXCEPTION;
-  return status_from(engine, fstatat(number(engine, given[0]), name.bytes, &status, number(engine, given[2])), &status);
+  /* The kernel mounts nothing for this call anyhow; musl asks by three calls otherwise. */
+  int flags = number(engine, given[2]) | AT_NO_AUTOMOUNT;
+  return status_from(engine, fstatat(number(engine, given[0]), name.bytes, &status, flags), &status);
 }
 
 static CALL(call_fstat)
@@ -159,7 +161,7 @@ static CALL(call_fstat)
   return status_from(engine, fstat(number(engine, given[0]), &status), &status);
 }
 
-static JSValue entry_from(JSContext *engine, const struct dirent64 *entry)
+static JSValue entry_from(JSContext *engine, const struct dirent *entry)
 {
   const char *kind =
     entry->d_type == DT_LNK ? "link" : entry->d_type == DT_DIR ? "directory" : entry->d_type == DT_UNKNOWN ? "unknown" : "other";
@@ -175,7 +177,7 @@ static JSValue entry_from(JSContext *engine, const struct dirent64 *entry)
 
 static CALL(call_entries)
 {
-  _Alignas(struct dirent64) char room[room_size];
+  _Alignas(struct dirent) char room[room_size];
   int descriptor = number(engine, given[0]);
   JSValue found = JS_NewArray(engine);
   if (JS_IsException(found))
@@ -191,7 +193,7 @@ static CALL(call_entries)
     if (size == 0)
       break;
     for (ssize_t at = 0; at < size;) {
-      const struct dirent64 *entry = (const void *)(room + at);
+      const struct dirent *entry = (const void *)(room + at);
       at += entry->d_reclen;
       if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
         continue;

@@ -61,11 +61,11 @@ static int open_place(char *path, bool may_be_made)
 {
   if (strcmp(path, "/") == 0)
     return root_directory;
-  int place = open(path, O_PATH | O_CLOEXEC);
+  int place = openat(AT_FDCWD, path, O_PATH | O_CLOEXEC);
   for (char *last; place < 0 && errno == ENOENT && may_be_made && (last = strrchr(path, '/')) && last[1];) {
     /* The root stays. */
     last[last == path] = 0;
-    place = open(path, O_PATH | O_CLOEXEC);
+    place = openat(AT_FDCWD, path, O_PATH | O_CLOEXEC);
   }
   return place;
 }
@@ -150,6 +150,12 @@ static int drop_capabilities(bool keep_override)
 #define MMAP SYS_mmap2
 #else
 #define MMAP SYS_mmap
+#endif
+
+/* musl's names of two calls, where it makes others that know of times after 2038. */
+#ifdef SYS_clock_gettime32
+#define SYS_clock_gettime SYS_clock_gettime32
+#define SYS_clock_nanosleep SYS_clock_nanosleep_time32
 #endif
 
 /* What an upcall makes most of comes first. Not every machine has each call, nor by the same name. */

@@ -9,10 +9,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <link.h>
 #include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/auxv.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /*
@@ -51,7 +54,7 @@ int failed(int status, const char *why)
     if (line[at] < ' ' || line[at] > '~')
       line[at] = '?';
   line[length++] = '\n';
-  int log = image_state == image_wanted || in_foreground() ? -1 : open("/dev/kmsg", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+  int log = image_state == image_wanted || in_foreground() ? -1 : openat(AT_FDCWD, "/dev/kmsg", O_WRONLY | O_NONBLOCK | O_CLOEXEC);
   const char *text = strchr(line, '>') + 1;
   if (log < 0 || write(log, line, (size_t)length) < 0)
     /* Where nobody is listening, the status says it. */
@@ -116,6 +119,24 @@ static size_t engine_usable_size(const void *memory)
 
 static const JSMallocFunctions memory_functions = { engine_calloc, engine_malloc, engine_free, engine_realloc, engine_usable_size };
 
+/*
+ * What was relocated when the program was started can't be written from now on. glibc's start sees to that for a static
+ * program, musl's does not.
+ */
+static bool protect_relocated(void)
+{
+#ifndef __GLIBC__
+  uintptr_t base = (uintptr_t)__ehdr_start, page = getauxval(AT_PAGESZ);
+  const ElfW(Phdr) *part = (const void *)(base + ((const ElfW(Ehdr) *)base)->e_phoff);
+  for (; part->p_type != PT_GNU_RELRO; part++)
+    ;
+  uintptr_t begin = (base + part->p_vaddr) & -page, end = (base + part->p_vaddr + part->p_memsz) & -page;
+  return mprotect((void *)begin, end - begin, PROT_READ) == 0;
+#else
+  return true;
+#endif
+}
+
 int root_directory;
 
 /*
@@ -126,7 +147,7 @@ int root_directory;
 static bool occupy_standard_descriptors(void)
 {
   do
-    root_directory = open("/", O_PATH | O_CLOEXEC);
+    root_directory = openat(AT_FDCWD, "/", O_PATH | O_CLOEXEC);
   while (root_directory >= 0 && root_directory <= STDERR_FILENO);
   return root_directory >= 0;
 }
@@ -262,6 +283,8 @@ int main(int count, char **words)
   static char *no_words[] = { "nfsd-userland-helper", NULL };
   word_count = count == 0 ? 1 : count;
   all_words = count == 0 ? no_words : words;
+  if (!protect_relocated())
+    return failed(no_memory, "the program can't be protected");
   if (begin_memory)
     begin_memory();
   if (image_state == image_wanted)

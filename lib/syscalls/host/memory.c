@@ -14,6 +14,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
+/* Newer than some headers. */
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 /* More than an upcall takes. Pages that are not touched cost nothing. */
 static _Alignas(4096) char first[768 << 10];
 /* What every upcall touches of it, after the image. */
@@ -32,9 +37,7 @@ void begin_memory(void)
   if (is_begun)
     return;
   is_begun = true;
-#ifdef MADV_POPULATE_WRITE
   madvise(&image, (size_t)(first + surely_touched - (char *)&image), MADV_POPULATE_WRITE);
-#endif
   if (image_state == image_made)
     move_image();
   image.fresh = first;
