@@ -27,7 +27,8 @@ import { dirname, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { gzipSync } from 'node:zlib'
 import packageJson from '../../package.json' with { type: 'json' }
-import { filesOf, name, usualStateDirectory, type Item, type Program } from '../commands/install/files.ts'
+import { filesOf, usualStateDirectory, type Item, type Program } from '../commands/install/files.ts'
+import { name } from '../commands/shared/program.ts'
 import { openRoot } from '../commands/shared/inside.ts'
 import { place } from '../commands/install/place.ts'
 

@@ -93,6 +93,9 @@ export const exceptions = [
   },
 ]
 
+/** What commands share: each of them may import it, and it none of them. */
+const shared = 'lib/commands/shared/'
+
 /** The room of a file, by its path in the repository; undefined for what is in none. */
 export const roomOf = (path) => rooms.find(({ room }) => (room.endsWith('/') ? path.startsWith(room) : path === room))
 
@@ -127,7 +130,10 @@ export function forbidden(file, imported) {
   const isPath = /^(?:bin|lib)\//.test(imported)
   const to = isPath ? roomOf(imported) : undefined
   if (to !== undefined) {
-    if (to === from) return undefined
+    if (to === from)
+      return file.startsWith(shared) && !imported.startsWith(shared)
+        ? `${shared} does not know who shares it`
+        : undefined
     if (from.apart.includes(to.room)) return `${from.room} keeps apart from ${to.room}`
     return rooms.indexOf(to) > rooms.indexOf(from) ? undefined : `${to.room} lies above ${from.room}`
   }

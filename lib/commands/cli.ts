@@ -4,14 +4,9 @@
  */
 import yargs, { type Argv } from 'yargs'
 import packageJson from '../../package.json' with { type: 'json' }
-import type { Command, CommandLine } from './shared/command.ts'
-import { installCommands } from './install/commands.ts'
-import { moveCommands } from './move/commands.ts'
+import { commands } from './commands.ts'
+import type { CommandLine } from './shared/command.ts'
 import { standardInput } from './move/source.ts'
-import { repairCommands } from './shared/repair-commands.ts'
-import { seeCommands } from './shared/see-commands.ts'
-import { serveCommand } from './serve.ts'
-import { selftestCommand } from './selftest.ts'
 import { print } from './shared/print.ts'
 import { width, wrapped } from './shared/table.ts'
 import { vocabularyOf } from './shared/vocabulary.ts'
@@ -30,15 +25,6 @@ import { pipefsAt } from '../settings/pipefs.ts'
 import { settingsFrom } from '../settings/settings.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import { argumentNames, summaryOfVerb, verbs, type Verb } from '../upcall/verbs.ts'
-
-const commands: readonly Command[] = [
-  ...seeCommands,
-  ...repairCommands,
-  ...moveCommands,
-  selftestCommand,
-  ...installCommands,
-  serveCommand,
-]
 
 /**
  * `--help`, `--version` and the commands.

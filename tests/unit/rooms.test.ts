@@ -65,6 +65,14 @@ describe('each room', () => {
     })
   }
 
+  it('lib/commands/shared/ knows none of the commands that share it', () => {
+    const file = 'lib/commands/shared/some-file.ts'
+    for (const command of ['lib/commands/cli.ts', 'lib/commands/show.ts', 'lib/commands/doctor/doctor.ts'])
+      assert.equal(lint(file, importOf(file, command)).length, 1, command)
+    assert.deepEqual(lint(file, importOf(file, 'lib/commands/shared/view.ts')), [])
+    assert.deepEqual(lint('lib/commands/show.ts', importOf('lib/commands/show.ts', file)), [])
+  })
+
   it('is held to it by imports of every kind', () => {
     for (const statement of [
       "import type { X } from '../events/world.ts'",

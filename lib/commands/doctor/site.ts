@@ -2,7 +2,7 @@
 import { failureFrom, report } from '../../failure.ts'
 import fs from 'node:fs'
 import { helperParameter, nfsdModule } from '../../kernel/nfsd-module.ts'
-import { helperPath } from '../install/files.ts'
+import { helperPath } from '../shared/program.ts'
 import type { Context } from '../shared/context.ts'
 import { tallyOf, type Tally } from '../shared/oddities.ts'
 import { survey, type Survey } from '../shared/survey.ts'

@@ -14,7 +14,8 @@ import { bootedBySystemd } from '../shared/systemd.ts'
 import { systemPath } from '../shared/in-time.ts'
 import { helperParameter } from '../../kernel/nfsd-module.ts'
 import { nfsdThreads } from '../shared/service.ts'
-import { helperPath, name, type Init } from './files.ts'
+import { helperPath, name } from '../shared/program.ts'
+import type { Init } from './files.ts'
 import { nfsdcldRuns } from '../shared/processes.ts'
 
 export interface Action {

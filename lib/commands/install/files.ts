@@ -5,6 +5,7 @@
 import { basename } from 'node:path'
 import { Failed } from '../../failure.ts'
 import { options } from '../../settings/options.ts'
+import { helperPath, name } from '../shared/program.ts'
 import type { Shell } from './completion.ts'
 import type { Texts } from './texts.ts'
 
@@ -68,8 +69,6 @@ export interface Wanted {
   readonly packaged?: boolean
 }
 
-export const name = 'nfsd-userland-helper'
-export const helperPath = `/usr/sbin/${name}`
 export const usualStateDirectory = options['state-dir'].usual
 const libraryDirectory = `/usr/lib/${name}`
 const unit = `${name}.service`

@@ -4,7 +4,8 @@ import fs from 'node:fs'
 import { bytesIn, existsBelow, inDirectory, openRoot, type Root } from '../shared/inside.ts'
 import { systemdRuns } from '../shared/systemd.ts'
 import { executablePath } from '../shared/program.ts'
-import { name, zshDirectories, type Init, type Program, type Wanted } from './files.ts'
+import { zshDirectories, type Init, type Program, type Wanted } from './files.ts'
+import { name } from '../shared/program.ts'
 
 export interface Target {
   /** `/`, or where another system's root lies. */

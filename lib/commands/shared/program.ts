@@ -4,9 +4,14 @@
  */
 import { basename } from 'node:path'
 
+export const name = 'nfsd-userland-helper'
+
+/** Where `install` and the packages put it. */
+export const helperPath = `/usr/sbin/${name}`
+
 /** @returns the executable's path, or undefined where there is only Node's script. */
 export const executablePath = (): string | undefined =>
-  process.argv0.startsWith('/') && basename(process.argv0) === 'nfsd-userland-helper' ? process.argv0 : undefined
+  process.argv0.startsWith('/') && basename(process.argv0) === name ? process.argv0 : undefined
 
 /** What is run, with which words before all others. */
 export function programCommand(): readonly [string, ...string[]] {
