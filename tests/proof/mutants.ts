@@ -79,7 +79,7 @@ export const mutations = {
   },
   'remove forgets nobody': {
     what: 'remove takes a client out of no instance',
-    change: [[/(for \(const start of recorded\.starts)\)/, '$1.slice(0, 0))']],
+    change: [[/(for \(const start of those)\)/, '$1.slice(0, 0))']],
   },
   'a store in one piece': {
     what: 'a remove writes back the whole directory as it has read it a moment ago, and there is no lock',
