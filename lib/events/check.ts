@@ -10,15 +10,21 @@
  * the move. If it sees the end, it removes the record again and refuses the client. If it does not, the move came
  * first, and the record counted at that moment. A start in between does no harm: the record counts in its old place and
  * in its new one.
+ *
+ * A client that only the kernel's own tracker has recorded has no record that could move. It gets a new one, and the
+ * check looks once more for the directory that lets it reclaim, which a `remove` or an end of grace takes away.
  */
 import { errorCode, Failed } from '../failure.ts'
 import { mayNotReclaim, type Decision } from '../rules/decide.ts'
+import type { PartialInstance } from '../rules/instance.ts'
+import type { Recorded } from '../store/layout.ts'
 import { newestEntry } from '../store/records.ts'
 import * as records from '../store/records.ts'
 import { lookAt } from '../store/state-directory.ts'
+import { hasLegacyRecord } from '../store/v4recovery.ts'
 import * as disk from '../syscalls/files.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
-import { forbidEarlyEnd, withDirectory } from './create.ts'
+import { forbidEarlyEnd, recordClient, withDirectory } from './create.ts'
 import { settled, type Settlement, type World } from './world.ts'
 
 /** A client without a session may reclaim: its record moves. */
@@ -42,11 +48,30 @@ export function carryOver(world: World, { instance, owner, from }: Decision & { 
     return settled
   }
   const { instance: now } = lookAt(state)
-  if (now.kind !== 'partial' || (now.full !== undefined && now.full >= instance.start)) {
-    records.drop(state, owner, instance.start)
-    throw gone(owner)
-  }
-  return { sync: [state.directoryOf(instance.start)] }
+  const isOver = now.kind !== 'partial' || (now.full !== undefined && now.full >= instance.start)
+  return isOver ? takenBack(world, owner, instance) : { sync: [state.directoryOf(instance.start)] }
 }
 
-const gone = (owner: ClientOwner): Failed => new Failed(mayNotReclaim(owner, 'grace ended meanwhile').failure)
+/** A client of the kernel's own tracker may reclaim, and has no session: it gets a record. */
+export function takeOver(
+  world: World,
+  recorded: Recorded,
+  { instance, owner, legacyRecord }: Decision & { kind: 'take-over' },
+): Settlement {
+  const recording = recordClient(world, recorded, { owner, session: false, principal: undefined, instance })
+  return hasLegacyRecord(legacyRecord, world.state.anywhere) ? recording : takenBack(world, owner, instance)
+}
+
+/** What let the client reclaim was gone when its record was there: so the record goes, for good. */
+function takenBack({ state }: World, owner: ClientOwner, { start }: PartialInstance): Settlement {
+  records.drop(state, owner, start)
+  return {
+    sync: [state.directoryOf(start)],
+    then: () => {
+      throw gone(owner)
+    },
+  }
+}
+
+const gone = (owner: ClientOwner): Failed =>
+  new Failed(mayNotReclaim(owner, 'meanwhile grace ended, or it was removed').failure)

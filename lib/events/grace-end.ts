@@ -45,8 +45,16 @@ export function endGrace(world: World, { start }: PartialInstance, legacyTop: st
   const [partial, full] = [markOf(start, 'partial'), markOf(start, 'full')]
   if (!disk.move(partial, full, clients) && disk.lookAtName(full, clients) === undefined) {
     const { instance: now } = lookAt(state)
-    const current = 'start' in now ? String(now.start) : 'no time'
-    throw new Failed({ kind: 'other-instance', given: String(start), current })
+    const lastFull = now.kind === 'full' ? now.start : now.kind === 'partial' ? now.full : undefined
+    if (!('start' in now) || (lastFull !== undefined && lastFull > start))
+      throw new Failed({
+        kind: 'other-instance',
+        given: String(start),
+        current: 'start' in now ? String(now.start) : 'no time',
+      })
+    // A start meanwhile has swept it, since it had no records. Its grace is over all the same: older records do not
+    // count any more.
+    disk.makeLink('-', full, clients)
   }
   return {
     sync: [clients],

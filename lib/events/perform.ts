@@ -16,18 +16,18 @@ import { errorCode, Failed, storageFailure } from '../failure.ts'
 import { quote } from '../text.ts'
 import { decide, type Decision, type Found } from '../rules/decide.ts'
 import { reclaimableIn, type PartialInstance } from '../rules/instance.ts'
-import type { Recorded } from '../store/layout.ts'
+import { markOf, type Recorded } from '../store/layout.ts'
 import { locked } from '../store/lock.ts'
 import { migrate } from '../store/migrate.ts'
 import { newestEntry } from '../store/records.ts'
-import { bootTimeOf, legacyCounts, lookAt, makeStateDirectory } from '../store/state-directory.ts'
+import { bootTimeOf, clientsOf, legacyCounts, lookAt, makeStateDirectory } from '../store/state-directory.ts'
 import { noteGraceEnd } from '../store/untracked.ts'
 import { hasLegacyRecord } from '../store/v4recovery.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import type { Asked, ClientRequest, Request } from '../upcall/request.ts'
-import { carryOver } from './check.ts'
+import { carryOver, takeOver } from './check.ts'
 import { recordClient } from './create.ts'
 import { confirmGraceEnd, endGrace, endMissedGrace, finishGraceEnd, nowAsked, syncReclaimed } from './grace-end.ts'
 import { forgetClient } from './remove.ts'
@@ -195,9 +195,11 @@ function afterMissedGrace(world: World, recorded: Recorded, request: Asked, inst
     const asIf: Recorded = { ...recorded, instance: { kind: 'full', start: instance.start }, marks: () => false }
     return apply(world, asIf, decideOn(world, asIf, request))
   }
-  const afterwards = lookAt(world.state)
+  // What the kernel's own tracker has recorded counts no more, also where it is not cleared yet.
+  const later = request.event === 'check' ? { ...request, legacyRecord: undefined } : request
   try {
-    const applied = apply(world, afterwards, decideOn(world, afterwards, request))
+    // A start may have come meanwhile, whose grace the kernel has left too.
+    const applied = decideAndApply(world, lookAt(world.state), later)
     return 'kind' in applied ? applied : both(ended, applied)
   } catch (thrown) {
     return both(ended, {
@@ -243,7 +245,15 @@ function decideOn({ state, nfsd }: World, { instance, starts, marks }: Recorded,
   return decide(
     {
       instance,
-      kernelBootTime: () => ('start' in instance ? bootTimeOf(state, instance.start) : undefined),
+      kernelBootTime: () => {
+        if (!('start' in instance)) return undefined
+        const told = bootTimeOf(state, instance.start)
+        // A later start may have swept it, and its mark: then nobody can ask about it any more.
+        const isGone = (name: string): boolean => disk.lookAtName(name, clientsOf(state)) === undefined
+        const isSwept =
+          told === undefined && marks(instance.start, 'grace_start') && isGone(markOf(instance.start, 'grace_start'))
+        return isSwept ? 'no time' : told
+      },
       graceIsOverInKernel: () => nfsd.grace() === 'over',
       hasLegacyRecord: (path) => legacyCounts({ instance, marks }) && hasLegacyRecord(path, state.anywhere),
       newestRecord: (owner) => {
@@ -274,6 +284,8 @@ function apply(world: World, recorded: Recorded, decision: Decision): Applied {
       )
     case 'carry-over':
       return carryOver(world, decision)
+    case 'take-over':
+      return takeOver(world, recorded, decision)
     case 'confirm-grace-end':
     case 'record':
     case 'confirm-record':

@@ -1,9 +1,9 @@
 /**
  * A client is gone: it may not reclaim any more.
  *
- * It is removed from every instance, and from the directories of the kernel's own tracker while they count. A client
- * that moves meanwhile moves towards the newest instance, so the newest comes last. A removal is right in every state,
- * so a `remove` that is killed half-way does no harm, and may be repeated.
+ * It is removed from the directories of the kernel's own tracker while they count, and then from every instance. A
+ * client that moves meanwhile moves towards the newest instance, so the newest comes last. A removal is right in every
+ * state, so a `remove` that is killed half-way does no harm, and may be repeated.
  *
  * A power cut may bring back what was removed from a directory, or moved out of it (btrfs), unless that directory is
  * synced. So every directory that counts is synced: one out of grace, each instance's in grace.
@@ -14,7 +14,7 @@ import { quote } from '../text.ts'
 import type { Recorded } from '../store/layout.ts'
 import * as records from '../store/records.ts'
 import { type StateDirectory } from '../store/state-directory.ts'
-import { legacyTopIn, removeLegacyRecord, usualTop } from '../store/v4recovery.ts'
+import { legacyTopIn, removeLegacyRecord, syncLegacyRecords, usualTop } from '../store/v4recovery.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
 import type { Settlement, World } from './world.ts'
@@ -27,18 +27,14 @@ export function forgetClient(
   those: readonly Start[] = recorded.starts,
 ): Settlement {
   const { state, log } = world
+  const confirmLegacyGone = forgetLegacy(world, recorded, owner)
   for (const start of those) {
     const outcome = records.drop(state, owner, start)
     if (outcome === 'damaged' || outcome === 'newer')
       log.error(`the record of ${showOwner(owner)} in instance ${start} can't be understood: it allows nothing`)
   }
   log.debug(() => `${showOwner(owner)} forgotten`)
-  return {
-    sync: mayComeBackIn(state, recorded),
-    then: () => {
-      forgetLegacy(world, recorded, owner)
-    },
-  }
+  return { sync: mayComeBackIn(state, recorded), then: confirmLegacyGone }
 }
 
 /** Every instance's directory that counts, and the one that holds those that were removed when they were empty. */
@@ -49,11 +45,18 @@ function mayComeBackIn(state: StateDirectory, { instance, starts, traces }: Reco
   return [...directories, ...(emptied ? [state.clients()] : [])].filter((directory) => directory !== undefined)
 }
 
-function forgetLegacy({ state }: World, { instance, marks }: Recorded, owner: ClientOwner): void {
-  if (instance.kind === 'full' && !marks(instance.start, 'unconfirmed')) return
-  for (const top of new Set([legacyTopIn(state.path), usualTop]))
-    if (!removeLegacyRecord(top, state.anywhere, owner))
-      throw storageFailure(
-        `the directory of ${showOwner(owner)} in ${quote(top)} can't be removed: it would let the client reclaim`,
-      )
+/** @returns what remains to be done without the lock. */
+function forgetLegacy({ state }: World, { instance, marks }: Recorded, owner: ClientOwner): () => void {
+  const counts = instance.kind !== 'full' || marks(instance.start, 'unconfirmed')
+  const tops = counts ? new Set([legacyTopIn(state.path), usualTop]) : []
+  const removed = Array.from(tops, (top) => ({ top, now: removeLegacyRecord(top, state.anywhere, owner) }))
+  return () => {
+    for (const { top, now } of removed) {
+      if (now !== 'no place') syncLegacyRecords(top, state.anywhere)
+      if (now === 'stays')
+        throw storageFailure(
+          `the directory of ${showOwner(owner)} in ${quote(top)} can't be removed: it would let the client reclaim`,
+        )
+    }
+  }
 }

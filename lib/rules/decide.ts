@@ -51,6 +51,13 @@ export type Decision =
       readonly from: Start
       readonly instance: PartialInstance
     }
+  /** The same of a client that only the kernel's own tracker has recorded: it gets a record there. */
+  | {
+      readonly kind: 'take-over'
+      readonly owner: ClientOwner
+      readonly legacyRecord: string
+      readonly instance: PartialInstance
+    }
   /** The record is where it belongs, but an earlier upcall may have died before its barrier. */
   | { readonly kind: 'confirm-record'; readonly instance: FullInstance | PartialInstance }
   /** Take the client out of every instance. */
@@ -100,17 +107,13 @@ export function decide(before: Before, request: Asked): Decision {
         return mayNotReclaim(owner, `its record in instance ${found.in} can't be understood`)
       if (found.kind === 'newer')
         return mayNotReclaim(owner, `a newer program wrote its record in instance ${found.in}`)
-      // A client of the kernel's own tracker is one of an older instance: its directory counts until grace is over.
-      const isLegacy =
-        found.kind === 'nothing' &&
-        instance.kind === 'partial' &&
-        legacyRecord !== undefined &&
-        before.hasLegacyRecord(legacyRecord)
-      if (found.kind === 'nothing' && !isLegacy) return mayNotReclaim(owner, 'it is not recorded')
-      // With a session the client itself says when it is done, by RECLAIM_COMPLETE, and `create` follows: until then it
-      // has reclaimed nothing for sure (edge condition 2). Without one, this is all that will ever come.
-      if (session) return { kind: 'allow' }
-      if (found.kind === 'nothing') return { kind: 'record', owner, session, principal: undefined, instance }
+      if (found.kind === 'nothing') {
+        // A client of the kernel's own tracker is one of an older instance: its directory counts until grace is over.
+        if (instance.kind !== 'partial' || legacyRecord === undefined || !before.hasLegacyRecord(legacyRecord))
+          return mayNotReclaim(owner, 'it is not recorded')
+        return session ? allowUnchanged : { kind: 'take-over', owner, legacyRecord, instance }
+      }
+      if (session) return allowUnchanged
       return instance.kind === 'full' || found.in === instance.start
         ? { kind: 'confirm-record', instance }
         : { kind: 'carry-over', owner, from: found.in, instance }
@@ -120,6 +123,12 @@ export function decide(before: Before, request: Asked): Decision {
       return request satisfies never
   }
 }
+
+/**
+ * With a session the client itself says when it is done, by RECLAIM_COMPLETE, and `create` follows: until then it has
+ * reclaimed nothing for sure (edge condition 2). Without one, its check is all that will ever come.
+ */
+const allowUnchanged: Decision = { kind: 'allow' }
 
 function missedGrace({ instance, graceIsOverInKernel }: Before): Decision | undefined {
   return instance.kind === 'partial' && graceIsOverInKernel() ? { kind: 'end-missed-grace', instance } : undefined

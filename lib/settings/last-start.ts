@@ -35,8 +35,9 @@ export function noteDirectory(calls: Calls, { runDirectory, configuration, state
   answered(calls.mkdirat(here, runDirectory, 0o755), 'mkdir', runDirectory, EEXIST)
   const staged = `${note}.new`
   answered(calls.unlinkat(here, staged, 0), 'unlink', staged, ENOENT)
-  answered(calls.symlinkat(text, here, staged), 'symlink', staged)
-  answered(calls.renameat(here, staged, here, note), 'rename', note)
+  // Another start may do the same at this moment, by the same name: what comes last is one of the two notes.
+  answered(calls.symlinkat(text, here, staged), 'symlink', staged, EEXIST)
+  answered(calls.renameat(here, staged, here, note), 'rename', note, ENOENT)
 }
 
 /** Whether an earlier start is noted, which would lead the upcalls of this one astray. */

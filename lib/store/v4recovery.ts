@@ -48,15 +48,24 @@ export const legacyRecordOf = (owner: ClientOwner, tops: readonly string[], anyw
     .map((top) => `${top}/${legacyNameOf(owner)}`)
     .find((path) => hasLegacyRecord(path, anywhere))
 
-/** Removes a client's directory. Durable when it returns true; false, if something is there that does not go. */
-export const removeLegacyRecord = (topPath: string, anywhere: Directory, owner: ClientOwner): boolean =>
+/**
+ * Removes a client's directory. Durable once {@link syncLegacyRecords} has returned.
+ * @returns 'stays', if something is there that does not go; 'no place', where nobody can have one.
+ */
+export const removeLegacyRecord = (
+  topPath: string,
+  anywhere: Directory,
+  owner: ClientOwner,
+): 'gone' | 'stays' | 'no place' =>
   inTop(topPath, anywhere, (top) => {
     const name = legacyNameOf(owner)
-    const gone = disk.directoryAt(name, top) === 'absent' || disk.removeIfEmpty(name, top)
-    // Also if it is gone: the process that removed it may have died before its sync.
-    disk.sync(top)
-    return gone
-  }) ?? true
+    return disk.directoryAt(name, top) === 'absent' || disk.removeIfEmpty(name, top) ? 'gone' : 'stays'
+  }) ?? 'no place'
+
+/** Also where nothing has been removed: the process that removed it may have died before its sync. */
+export const syncLegacyRecords = (topPath: string, anywhere: Directory): void => {
+  inTop(topPath, anywhere, disk.sync)
+}
 
 /** Whether the kernel's own tracker has left any client here. */
 export const hasLegacyRecords = (path: string, anywhere: Directory): boolean =>

@@ -6,6 +6,8 @@
  * share.
  */
 import { blank, judge, remember, type Event, type Memory, type Owner } from '../life/oracle.ts'
+import { futuresByRule, type Futures } from './futures.ts'
+import type { Scenario } from './scenarios.ts'
 
 export interface Run {
   readonly event: Event
@@ -61,4 +63,70 @@ export function hasOrder(runs: readonly Run[], owner: Owner, from: Memory = blan
     return false
   }
   return search(new Set(), about(from, owner))
+}
+
+/** What may come of two upcalls, by the rule: the first one's statuses, the other's, and what is true afterwards. */
+export interface Outcome {
+  readonly first: readonly number[]
+  readonly other: readonly number[]
+  readonly futures: Futures
+}
+
+/** What the kernel's file reads for an event: it is the new server's from the moment at which it starts. */
+export const graceFor = ({ event }: Event, grace: Scenario['grace']): Scenario['grace'] =>
+  event === 'start' && grace !== undefined ? 'running' : grace
+
+interface InTurn {
+  readonly statuses: readonly (readonly number[])[]
+  readonly memory: Memory
+}
+
+/** What the rule makes of events one after the other, whatever the kernel does about its grace in between. */
+function inTurn(
+  memory: Memory,
+  grace: Scenario['grace'],
+  events: readonly Event[],
+  statuses: InTurn['statuses'] = [],
+): InTurn[] {
+  const [event, ...rest] = events
+  if (event === undefined) return [{ statuses, memory }]
+  const reads = graceFor(event, grace)
+  const later = remember(memory)
+  const verdict = judge(later, event, reads === 'over')
+  const mayBeAsked = reads === 'running' && verdict.endGrace !== 'must not'
+  return [reads, ...(mayBeAsked ? ['over' as const] : [])].flatMap((next) =>
+    inTurn(later, next, rest, [...statuses, verdict.statuses]),
+  )
+}
+
+/**
+ * Two upcalls at once: what comes of one order, and of the other.
+ * @param grace what the kernel's `v4_end_grace` reads when the first one begins.
+ * @param clients whose futures are asked about.
+ */
+export function outcomesOf(
+  memory: Memory,
+  grace: Scenario['grace'],
+  { first, other, clients }: { readonly first: Event; readonly other: Event; readonly clients: readonly Owner[] },
+): Outcome[] {
+  const reads = graceFor(first, grace)
+  const firstThenOther = (from: Memory, now: Scenario['grace']): Outcome[] =>
+    inTurn(from, now, [first, other]).map(({ statuses: [a = [], b = []], memory: after }) => ({
+      first: a,
+      other: b,
+      futures: futuresByRule(after, clients),
+    }))
+  const otherThenFirst = (from: Memory, now: Scenario['grace']): Outcome[] =>
+    inTurn(from, now, [other, first]).map(({ statuses: [b = [], a = []], memory: after }) => ({
+      first: a,
+      other: b,
+      futures: futuresByRule(after, clients),
+    }))
+  const inOrder = [...firstThenOther(memory, reads), ...otherThenFirst(memory, reads)]
+  if (other.event !== 'start' || reads !== 'over') return inOrder
+  // A server whose grace is over, and has not been heard to be, is gone when another one starts. The first upcall has
+  // looked at the kernel's file after that; or before it, and has ended that grace, and then belongs to the new server.
+  const ended = remember(memory)
+  judge(ended, { event: 'grace done', bootTime: undefined }, false)
+  return [...inOrder, ...firstThenOther(memory, 'running'), ...otherThenFirst(ended, 'running')]
 }

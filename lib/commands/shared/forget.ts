@@ -21,7 +21,7 @@ import { lookAt } from '../../store/state-directory.ts'
 import { forgetClient } from '../../events/remove.ts'
 import type { World } from '../../events/world.ts'
 import { showOwner, type ClientOwner } from '../../upcall/owner.ts'
-import { removeLegacyRecord } from '../../store/v4recovery.ts'
+import { removeLegacyRecord, syncLegacyRecords } from '../../store/v4recovery.ts'
 import { quote } from '../../text.ts'
 import { underLock } from './lock.ts'
 import { legacyTopsOf } from './legacy.ts'
@@ -99,7 +99,11 @@ function* inBatches(clients: Iterable<Asked>): Generator<readonly Asked[]> {
 
 /** @throws Failed, if something is in such a directory: it would still let the client reclaim. */
 function forgetLegacy(surveyed: Survey, owner: ClientOwner): void {
-  for (const top of legacyTopsOf(surveyed))
-    if (!removeLegacyRecord(top, surveyed.state.anywhere, owner))
+  const { anywhere } = surveyed.state
+  for (const top of legacyTopsOf(surveyed)) {
+    const now = removeLegacyRecord(top, anywhere, owner)
+    if (now === 'stays')
       throw storageFailure(`what the kernel's own tracker has of ${showOwner(owner)} in ${quote(top)} does not go`)
+    if (now === 'gone') syncLegacyRecords(top, anywhere)
+  }
 }

@@ -69,6 +69,8 @@ export interface Hooks {
   before: (made: Made) => number | undefined
   /** After each call that has changed something. */
   changed: (made: Made) => void
+  /** After each call. */
+  answered: (made: Made, answer: unknown) => void
 }
 
 export interface MemoryFiles {
@@ -77,6 +79,8 @@ export interface MemoryFiles {
   readonly process: { id: number; now: number; monotonic: number }
   /** The process is no more: its files are closed. */
   readonly end: () => void
+  /** Another process does something, while this one stands still: each has its own open files. */
+  readonly meanwhile: <T>(work: () => T) => T
   /** A machine of its own on which the same stands, but for devices. */
   readonly copy: () => MemoryFiles
   /** What is below a directory. */
@@ -128,8 +132,8 @@ function copied(of: Inode, made = new Map<Inode, Inode>()): Inode {
  * @param root what stands there.
  */
 export function memoryFiles(longestLink = 4095, root = inode('directory', 0o755)): MemoryFiles {
-  const opened = new Map<number, Open>()
-  const hooks: Hooks = { before: () => undefined, changed: () => undefined }
+  let opened = new Map<number, Open>()
+  const hooks: Hooks = { before: () => undefined, changed: () => undefined, answered: () => undefined }
   const us = { id: 1000, now: 1_800_000_000_000, monotonic: 0 }
 
   /** Where a name leads. `last`: what stands under the last name, links followed or not. */
@@ -188,7 +192,10 @@ export function memoryFiles(longestLink = 4095, root = inode('directory', 0o755)
 
   /** One call: a hook may fail it or stop the process; what it changed is told. */
   function made<T>(name: string, paths: readonly string[], work: () => T | number): T | number {
-    return hooks.before({ name, text: '', paths, changes: false }) ?? work()
+    const told = { name, text: '', paths, changes: false }
+    const answer = hooks.before(told) ?? work()
+    hooks.answered(told, answer)
+    return answer
   }
   function change(name: string, text: string, paths: readonly string[], work: () => number): number {
     const told = { name, text, paths, changes: true }
@@ -196,6 +203,7 @@ export function memoryFiles(longestLink = 4095, root = inode('directory', 0o755)
     if (failure !== undefined) return failure
     const answer = work()
     if (answer >= 0) hooks.changed(told)
+    hooks.answered(told, answer)
     return answer
   }
   /** The place for a new name. */
@@ -412,6 +420,16 @@ export function memoryFiles(longestLink = 4095, root = inode('directory', 0o755)
     process: us,
     end: () => {
       opened.clear()
+    },
+    meanwhile: (work) => {
+      const [ours, { id }] = [opened, us]
+      opened = new Map()
+      try {
+        return work()
+      } finally {
+        opened = ours
+        us.id = id
+      }
     },
     copy: () => {
       const copy = memoryFiles(longestLink, copied(root))

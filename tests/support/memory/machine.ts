@@ -21,8 +21,12 @@ export interface Machine {
    * One upcall, as a process of its own, in the place of one that is gone.
    * @returns its status; 'stopped', if a hook stopped it.
    */
-  readonly upcall: (words: readonly string[], environment?: Readonly<Record<string, string>>) => number | 'stopped'
+  readonly upcall: Upcall
+  /** Another process carries out a whole upcall while one stands still, which is in a hook. */
+  readonly meanwhile: Upcall
 }
+
+type Upcall = (words: readonly string[], environment?: Readonly<Record<string, string>>) => number | 'stopped'
 
 export const stateDirectory = '/var/lib/nfs'
 export const nfsd = '/proc/fs/nfsd'
@@ -33,6 +37,9 @@ const statOf = (id: number): string =>
 
 const file = (bytes: string): Tree => new Map([['', { kind: 'file', bytes }]])
 const directory: Tree = new Map([['', { kind: 'directory' }]])
+
+/** What goes on meanwhile has numbers that no other process has. */
+const firstOther = 1_000_000
 
 /**
  * A file system with what the helper reads of a system: who the machine is, how long a process may go, where things
@@ -77,51 +84,67 @@ export function machineWith(state?: Tree, fault: (calls: Calls) => Partial<Calls
     },
   )
   if (state !== undefined) files.plant(state, stateDirectory)
+  let others = firstOther
+
+  const upcall: Upcall = (words, environment = {}) => {
+    if (kernel.grace === undefined) files.remove(`${nfsd}/v4_end_grace`)
+    else
+      files.device(
+        `${nfsd}/v4_end_grace`,
+        () => (kernel.grace === 'over' ? 'Y\n' : 'N\n'),
+        (text) => {
+          kernel.askedToEnd++
+          kernel.grace = 'over'
+          return text.length
+        },
+      )
+    const id = ++files.process.id
+    files.plant(file(statOf(id)), `/proc/${id}/stat`)
+    const { before } = files.hooks
+    const life: { stopped: boolean; mistake: unknown } = { stopped: false, mistake: undefined }
+    // Whatever catches it goes on without any effect.
+    files.hooks.before = (made) => {
+      if (life.stopped) throw new Stopped()
+      try {
+        return before(made)
+      } catch (thrown) {
+        life.stopped = true
+        // A test's own mistake is not to be swallowed by what it tests.
+        if (!(thrown instanceof Stopped)) life.mistake = thrown
+        throw thrown
+      }
+    }
+    try {
+      const status = main(calls, words, environment)
+      if (status === undefined) throw new Error(`no upcall: ${words.join(' ')}`)
+      return life.stopped ? 'stopped' : status
+    } catch (thrown) {
+      if (life.stopped) return 'stopped'
+      throw thrown
+    } finally {
+      files.hooks.before = before
+      files.end()
+      files.remove(`/proc/${id}/stat`)
+      // eslint-disable-next-line @typescript-eslint/only-throw-error -- as it was thrown
+      if (life.mistake !== undefined) throw life.mistake
+    }
+  }
 
   return {
     files,
     log,
     kernel,
-    upcall: (words, environment = {}) => {
-      if (kernel.grace === undefined) files.remove(`${nfsd}/v4_end_grace`)
-      else
-        files.device(
-          `${nfsd}/v4_end_grace`,
-          () => (kernel.grace === 'over' ? 'Y\n' : 'N\n'),
-          (text) => {
-            kernel.askedToEnd++
-            return text.length
-          },
-        )
-      const id = ++files.process.id
-      files.plant(file(statOf(id)), `/proc/${id}/stat`)
-      const { before } = files.hooks
-      const life: { stopped: boolean; mistake: unknown } = { stopped: false, mistake: undefined }
-      // Whatever catches it goes on without any effect.
-      files.hooks.before = (made) => {
-        if (life.stopped) throw new Stopped()
-        try {
-          return before(made)
-        } catch (thrown) {
-          life.stopped = true
-          // A test's own mistake is not to be swallowed by what it tests.
-          if (!(thrown instanceof Stopped)) life.mistake = thrown
-          throw thrown
-        }
-      }
+    upcall,
+    meanwhile: (words, environment) => {
+      const ours = { ...files.hooks }
+      Object.assign(files.hooks, { before: () => undefined, answered: () => undefined })
       try {
-        const status = main(calls, words, environment)
-        if (status === undefined) throw new Error(`no upcall: ${words.join(' ')}`)
-        return life.stopped ? 'stopped' : status
-      } catch (thrown) {
-        if (life.stopped) return 'stopped'
-        throw thrown
+        return files.meanwhile(() => {
+          files.process.id = others++
+          return upcall(words, environment)
+        })
       } finally {
-        files.hooks.before = before
-        files.end()
-        files.remove(`/proc/${id}/stat`)
-        // eslint-disable-next-line @typescript-eslint/only-throw-error -- as it was thrown
-        if (life.mistake !== undefined) throw life.mistake
+        Object.assign(files.hooks, ours)
       }
     },
   }

@@ -9,7 +9,7 @@ import { machineWith, nfsd, runDirectory, stateDirectory, type Machine } from '.
 import type { Event, Owner } from '../../life/oracle.ts'
 
 /** Where things are on a machine in memory, for {@link upcallFor}. */
-const places = { dir: '/', stateDir: stateDirectory, nfsdDir: nfsd }
+export const places = { dir: '/', stateDir: stateDirectory, nfsdDir: nfsd }
 
 export function play(machine: Machine, event: Event, bootTime?: string): number | 'stopped' {
   if (event.event === 'legacy') throw new Error('no upcall')

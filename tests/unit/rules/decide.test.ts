@@ -106,7 +106,7 @@ const table: readonly (readonly [string, Given, Asked, Decision['kind']])[] = [
     "a client without sessions that only the kernel's own tracker knows asks",
     { instance: partial, legacy: true },
     check(false, '/x/y'),
-    'record',
+    'take-over',
   ],
   [
     "a client that the kernel's own tracker does not know either asks",
