@@ -57,16 +57,18 @@ export interface Noted {
 export function noteStart(marked: Marked, kernelBootTime: KernelBootTime | undefined): Noted {
   const { anywhere, runDirectory } = marked
   const us = holderName(anywhere)
-  const ran = ranUntracked(marked, kernelBootTime)
+  const ran = isMarked(marked, kernelBootTime)
+  const lacksEnd = lacksGraceEnd(marked)
   const unmarked = whyNot(() => {
     makeRunDirectory(runDirectory, anywhere)
     const mark = markOf(marked)
     const text = `${us}/${kernelBootTime ?? ''}`
-    // An instance that ran untracked is remembered until a start is durable, whatever that start is told.
+    // An instance that ran untracked is remembered until a start is durable, whatever that start is told. An end of
+    // grace that is lacking has a mark of its own, and may turn out to be recorded when the disk can be read again.
     if (ran) disk.makeLink('-', ranOf(marked), anywhere)
     if (!disk.makeLink(text, mark, anywhere) && disk.readLink(mark, anywhere) !== text) replace(mark, text, anywhere)
   })
-  return { ranUntracked: ran, unmarked }
+  return { ranUntracked: ran || lacksEnd, unmarked }
 }
 
 /** Works. @returns why it could not, if it could not. */
@@ -88,7 +90,11 @@ function replace(mark: string, text: string, anywhere: Directory): void {
 }
 
 /** Whether an instance ran that was not recorded, as far as a start with that boot time must think. */
-export function ranUntracked(marked: Marked, kernelBootTime?: KernelBootTime): boolean {
+export const ranUntracked = (marked: Marked, kernelBootTime?: KernelBootTime): boolean =>
+  isMarked(marked, kernelBootTime) || lacksGraceEnd(marked)
+
+/** Whether a start or an upcall has left a mark that counts. */
+function isMarked(marked: Marked, kernelBootTime: KernelBootTime | undefined): boolean {
   const { anywhere } = marked
   const us = holderName(anywhere)
   const tells = (mark: string): boolean => {
@@ -99,10 +105,8 @@ export function ranUntracked(marked: Marked, kernelBootTime?: KernelBootTime): b
     const sameStart = kernelBootTime !== undefined && kernelBootTime === bootTimeThen
     return !sameStart && lifeOf(holder, us, anywhere) !== 'alive'
   }
-  return (
-    [marked, { ...marked, path: undefined }].some(
-      (one) => disk.linkAt(ranOf(one), anywhere) !== 'absent' || tells(markOf(one)),
-    ) || lacksGraceEnd(marked)
+  return [marked, { ...marked, path: undefined }].some(
+    (one) => disk.linkAt(ranOf(one), anywhere) !== 'absent' || tells(markOf(one)),
   )
 }
 

@@ -185,6 +185,18 @@ const lives: Readonly<Record<string, Life>> = {
     check(1),
     check(2),
   ),
+  'if another upcall has recorded it, nobody is lost by a start that finds no place, and is asked for again': life(
+    [],
+    start,
+    create(0),
+    { act: 'grace ends unheard' },
+    { act: 'end not recorded', verb: 'create', who: 0 },
+    check(0),
+    later,
+    failed('no place'),
+    start,
+    check(0),
+  ),
   'the kernel asks for one start twice, and the first dies: nobody is lost': life(
     [],
     start,
