@@ -28,6 +28,7 @@ import {
 } from '../support/pipe/messages.ts'
 import { answerOf } from '../support/pipe/nfsd.ts'
 import type { PipeEnd, Waiter } from '../support/pipe/pipe-end.ts'
+import { until } from '../support/until.ts'
 import type { Act } from './life.ts'
 import { judge, mayNotReclaim, namedAtStart, type Event, type Owner, type Verdict } from './oracle.ts'
 import { readable } from './owners.ts'
@@ -46,6 +47,9 @@ import {
 
 const principals = ['nfs/ada@EXAMPLE', 'nfs/bob@EXAMPLE'].map((name) => createHash('sha256').update(name).digest())
 
+/** What `serve` says of a server whose start it does not know to be recorded (lib/serve/instance.ts). */
+const unknownStart = "the NFS server's start is not recorded: unless"
+
 /** Longer than any answer takes on a busy machine. */
 const patienceMs = 120_000
 
@@ -60,6 +64,8 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
   let version: 0 | 1 | 2 | undefined
   /** Nothing has been asked at the pipe of version 0. */
   let isYetToBegin = false
+  /** How often `serve` had noted that a server's start is not recorded, before that pipe. */
+  let notedBefore = 0
   let running: Running | undefined
   let said = ''
   const violations = end.violations.length
@@ -80,11 +86,17 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
     said += serve.said()
     return status
   }
-  const stops = (): void => {
+  const notes = (): number => `${said}${running?.serve.said() ?? ''}`.split(unknownStart).length - 1
+  const stops = async ({ memory, told }: World): Promise<void> => {
+    const isUnknown = isYetToBegin && running !== undefined && !existsSync(helperParameter)
     version = undefined
     isYetToBegin = false
     if (existsSync(pipe)) end.remove()
     writeFileSync(threads, '0\n')
+    if (!isUnknown) return
+    await until('noted that nothing was asked', () => notes() > notedBefore)
+    judge(memory, { event: 'failed start', bootTime: undefined }, false)
+    told.push('       it stops, and nothing was asked in version 0: serve can not know that its start is recorded')
   }
   const answer = async (world: World, thread: Waiter | undefined, what: string): Promise<Buffer> => {
     const late = pause(patienceMs, undefined, { ref: false }).then(() =>
@@ -120,7 +132,7 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
 
   const starts = async (world: World, asked: 0 | 1 | 2, killed: number | undefined): Promise<number> => {
     const { memory, told } = world
-    stops()
+    await stops(world)
     const maxVersion = asked === 1 ? 1 : 2
     if (running?.maxVersion !== maxVersion) await ends('SIGTERM')
     serverStarts(world, false)
@@ -146,8 +158,10 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
     heldAgainst(world, list, spoken === 2, killed !== undefined)
     if (asked === 0) {
       // As if the answer had been lost: an instance has begun, and begins once more with what is asked first.
+      notedBefore = notes()
       end.remove()
       end.make()
+      await end.until(({ readers }) => readers > 0)
       version = 0
       isYetToBegin = true
       told.push('       the kernel goes on in version 0')
@@ -165,20 +179,20 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
     const { memory, life, told } = world
     switch (act.act) {
       case 'start':
-        stops()
+        await stops(world)
         return undefined
       case 'failed start':
         if (act.how === 'no place' && running !== undefined) return failedStart(world)
-        stops()
+        await stops(world)
         return undefined
       case 'import':
         // While no server runs.
-        stops()
+        await stops(world)
         return undefined
       case 'start at the pipe':
         return starts(world, act.version, act.killed)
       case 'start without serve': {
-        stops()
+        await stops(world)
         await ends('SIGTERM')
         serverStarts(world, false)
         writeFileSync(threads, '8\n')
@@ -266,7 +280,7 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
   /** A start that finds no place to write to. The kernel has a tracker, which lets nobody reclaim. */
   const failedStart = async (world: World): Promise<number> => {
     const { memory, told } = world
-    stops()
+    await stops(world)
     const maxVersion = running?.maxVersion ?? 2
     serverStarts(world, false)
     const [place, away] = [join(machine.stateDir, 'v4clients'), join(machine.stateDir, 'v4clients.away')]
@@ -283,14 +297,14 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
     if (thread?.entries.length !== 0) broken(world, 'a list has names that could not be recorded')
     rmSync(place)
     if (existsSync(away)) renameSync(away, place)
-    stops()
+    await stops(world)
     return 2
   }
 
   return {
     perform,
     end: async (world) => {
-      stops()
+      await stops(world)
       await ends('SIGKILL')
       const more = end.violations.slice(violations)
       if (more[0] !== undefined) broken(world, more[0])

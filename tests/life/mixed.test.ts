@@ -12,7 +12,8 @@ import fc from 'fast-check'
 import { executable } from '../support/artefacts.ts'
 import { compilePipeEnd, pipeEndRefused, startPipeEnd, type PipeEnd } from '../support/pipe/pipe-end.ts'
 import { atThePipe } from './at-the-pipe.ts'
-import { mixedLives } from './life.ts'
+import { mixedLives, type Act } from './life.ts'
+import { owner } from './owners.ts'
 import { play } from './play.ts'
 
 const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 31)
@@ -30,6 +31,17 @@ describe('in any life of a server that asks by upcalls and at the pipe', () => {
   after(async () => {
     await end?.scrap()
     rmSync(room, { recursive: true })
+  })
+
+  it('a server that asks nothing in version 0 is none whose start is known to be recorded', async () => {
+    const startAt = (version: 0 | 2): Act => ({ act: 'start at the pipe', version, killed: undefined })
+    const life = {
+      owners: [owner('ada')],
+      files: { endGrace: true, allowClient: false },
+      legacy: [],
+      acts: [startAt(0), { act: 'allow' as const, who: 0 }, startAt(2)],
+    }
+    await play(executable, life, (machine) => atThePipe(end as PipeEnd, machine))
   })
 
   it('a client may reclaim if and only if the rule of RFC 7530 9.6.3.4 lets it', async () => {
