@@ -22,7 +22,7 @@ import { stopped, type Point, type Stopped } from '../support/stopped.ts'
 import { until } from '../support/until.ts'
 import { judge, type Event, type Owner } from '../life/oracle.ts'
 import { each, inPart, random, report, seconds, seed, type Row } from './figures.ts'
-import { hasOrder, type Run } from './linear.ts'
+import { graceFor, hasOrder, outcomesOf, type Run } from './linear.ts'
 import { need } from './loop-disks.ts'
 import { executableSubject } from './mutants.ts'
 import {
@@ -34,6 +34,7 @@ import {
   dan,
   expire,
   graceDone,
+  legacy,
   memoryAfter,
   prune,
   remove,
@@ -43,7 +44,17 @@ import {
 } from './scenarios.ts'
 import { briefly, callsIn, changing, trace, type Call } from '../support/strace.ts'
 import { plant, readTree } from './trees.ts'
-import { call, disagreement, futuresByRule, futuresOf, live, machineAt, scratch, scrapTree } from './verdicts.ts'
+import {
+  call,
+  disagreement,
+  futuresByRule,
+  futuresOf,
+  live,
+  machineAt,
+  scratch,
+  scrapTree,
+  setGrace,
+} from './verdicts.ts'
 
 const executable = executableSubject()
 const inGrace = scenarios.find(({ name }) => name === 'check of a v4.0 client, promoting')?.before ?? []
@@ -52,7 +63,18 @@ const outOfGrace = scenarios.find(({ name }) => name === 'remove out of grace')?
 const firstGrace =
   scenarios.find(({ name }) => name === 'create, reclaiming from a first instance that never was full')?.before ?? []
 
-const pairs: readonly { readonly state: readonly Event[]; readonly upcalls: readonly Event[] }[] = [
+const byLegacy = [legacy(ann), legacy(bob), start('1000')]
+
+interface Pairs {
+  readonly state: readonly Event[]
+  /** What the kernel's `v4_end_grace` reads: 'over', where it has not been heard to be. */
+  readonly grace?: 'over'
+  readonly upcalls: readonly Event[]
+  /** What a pull request waits for, where that is not {@link usuallyWaitedFor}. */
+  readonly waitedFor?: readonly string[]
+}
+
+const pairs: readonly Pairs[] = [
   { state: inGrace, upcalls: [check(bob, 'N'), create(bob, 'Y'), remove(bob), graceDone('2000')] },
   { state: inGrace, upcalls: [create(ann, 'Y'), remove(ann), graceDone('2000'), start('3000')] },
   { state: [...inGrace, create(ann, 'Y')], upcalls: [graceDone('2000'), start('3000')] },
@@ -61,6 +83,14 @@ const pairs: readonly { readonly state: readonly Event[]; readonly upcalls: read
   { state: [], upcalls: [start('1000')] },
   { state: inGrace, upcalls: [check(bob, 'N'), start('3000')] },
   { state: firstGrace, upcalls: [check(bob, 'N'), create(ann, 'Y'), graceDone('2000'), start('3000')] },
+  { state: inGrace, grace: 'over', upcalls: [create(ann, 'Y'), check(bob, 'N'), graceDone('2000')], waitedFor: [] },
+  {
+    state: byLegacy,
+    grace: 'over',
+    upcalls: [create(ann, 'Y'), check(bob, 'N'), remove(ann), graceDone('1000'), start('3000')],
+    waitedFor: ['create ann, create ann'],
+  },
+  { state: byLegacy, upcalls: [check(bob, 'N'), remove(bob), graceDone('1000')], waitedFor: ['remove bob, check bob'] },
 ]
 
 /** Commands for people beside upcalls: each upcall is stopped, and the command runs meanwhile. */
@@ -78,7 +108,7 @@ const byHand: readonly {
 ]
 
 /** What a pull request waits for: where a stopped upcall does most harm if it trusts what it saw. */
-const waitedFor = ['check bob, grace done', 'grace done, check bob', 'grace done, start', 'check bob, start']
+const usuallyWaitedFor = ['check bob, grace done', 'grace done, check bob', 'grace done, start', 'check bob, start']
 
 describe(
   'one upcall is stopped after each of its calls, another runs meanwhile, and the first is woken',
@@ -86,12 +116,17 @@ describe(
   () => {
     const total = { pairs: 0, points: 0, violations: 0, 'lock passed by': 0 }
     const began = performance.now()
-    for (const { state, upcalls } of pairs)
+    for (const { state, grace, upcalls, waitedFor = usuallyWaitedFor } of pairs)
       for (const victim of upcalls)
         for (const other of upcalls.filter((each) => !inPart || waitedFor.includes(`${show(victim)}, ${show(each)}`)))
-          it(`${show(victim)}, meanwhile ${show(other)}: as in one order or the other`, async () => {
+          it(`${show(victim)}, meanwhile ${show(other)}${named(state, grace)}: as in one order or the other`, async () => {
             assert.ok(executable)
-            const { points, violations, passed } = await stopEverywhere(executable, state, victim, other)
+            const { points, violations, passed } = await stopEverywhere(executable, {
+              before: state,
+              grace,
+              victim,
+              other,
+            })
             total.pairs++
             total.points += points
             total.violations += violations.length
@@ -105,7 +140,11 @@ describe(
         ))
           it(`${show(victim)}, meanwhile ${show(command)} by hand: as in one order or the other`, async () => {
             assert.ok(executable)
-            const { points, violations, passed } = await stopEverywhere(executable, state, victim, command)
+            const { points, violations, passed } = await stopEverywhere(executable, {
+              before: state,
+              victim,
+              other: command,
+            })
             total.pairs++
             total.points += points
             total.violations += violations.length
@@ -122,24 +161,34 @@ function show(event: Event): string {
   return 'owner' in event ? `${event.event} ${Buffer.from(event.owner, 'hex').toString()}` : event.event
 }
 
+function named(state: readonly Event[], grace: 'over' | undefined): string {
+  return `${grace === undefined ? '' : ', grace over and not heard to be'}${state === byLegacy ? ', with legacy clients' : ''}`
+}
+
 async function stopEverywhere(
   artefact: Artefact,
-  before: readonly Event[],
-  victim: Event,
-  other: Event,
+  {
+    before,
+    grace,
+    victim,
+    other,
+  }: {
+    readonly before: readonly Event[]
+    readonly grace?: 'over' | undefined
+    readonly victim: Event
+    readonly other: Event
+  },
 ): Promise<{ points: number; violations: string[]; passed: number }> {
   const base = machineAt(scratch())
   const bootTime = await live(artefact, base, before)
   const tree = readTree(base.stateDir)
-  const whole = await trace(
-    artefact,
-    [...settings(base), ...upcallFor(victim, bootTime).words],
-    upcallFor(victim, bootTime).env,
-  )
+  setGrace(base, graceFor(victim, grace))
+  const { words, env } = upcallFor(victim, bootTime, base)
+  const whole = await trace(artefact, [...settings(base), ...words], env)
   scrapTree(base)
   // An end of grace is also stopped when it has only looked: what it does must be of the instance that it saw.
   const points =
-    victim.event === 'grace done'
+    victim.event === 'grace done' || grace === 'over'
       ? whole.calls.filter(
           ({ name, paths, result }) =>
             name !== 'exit_group' && (result ?? -1) >= 0 && paths.some((path) => path.startsWith(`${base.dir}/state`)),
@@ -148,28 +197,21 @@ async function stopEverywhere(
   const violations: string[] = []
   let passed = 0
   const owners = [...new Set([...before, victim, other].flatMap((event) => ('owner' in event ? [event.owner] : [])))]
-  const orders = [
-    [victim, other],
-    [other, victim],
-  ].map((order) => {
-    const memory = memoryAfter(before)
-    const statuses = new Map(order.map((event) => [event, judge(memory, event, false).statuses]))
-    return {
-      statuses: [statuses.get(victim) ?? [], statuses.get(other) ?? []] as const,
-      futures: futuresByRule(memory, owners),
-    }
-  })
-  const alone = ((memory) => ({
-    status: judge(memory, victim, false).statuses,
+  const memory = memoryAfter(before)
+  const orders = outcomesOf(memory, grace, { first: victim, other, clients: owners })
+  const alone = {
+    status: judge(memory, victim, grace === 'over').statuses,
     futures: futuresByRule(memory, owners),
-  }))(memoryAfter(before))
+  }
   await each(points, 6, async (point) => {
     const machine = machineAt(scratch())
     try {
       if (tree.size > 0) plant(tree, machine.stateDir)
       // As where the calls were counted: whoever comes first makes it, which takes calls of its own.
       if (before.length > 0) mkdirSync(join(machine.dir, 'run'))
+      setGrace(machine, graceFor(victim, grace))
       const sleeping = await stoppedAt(artefact, machine, victim, bootTime, point)
+      setGrace(machine, graceFor(other, graceFor(victim, grace)))
       const meanwhile = await call(artefact, machine, other, bootTime)
       if (/goes on without the lock/.test(meanwhile.stderr)) passed++
       const { status } = await sleeping.wake()
@@ -181,11 +223,11 @@ async function stopEverywhere(
       const fitting = wasRefused
         ? [alone].filter(({ status: due }) => typeof status === 'number' && due.includes(status))
         : orders.filter(
-            ({ statuses: [first, second] }) =>
+            (due) =>
               typeof status === 'number' &&
-              first.includes(status) &&
+              due.first.includes(status) &&
               typeof meanwhile.status === 'number' &&
-              second.includes(meanwhile.status),
+              due.other.includes(meanwhile.status),
           )
       if (!sleeping.fired) violations.push(`${label}: it was not stopped there`)
       const at = callsIn(readFileSync(logOf(machine), 'latin1')).find(({ nth }) => nth === point.nth)
@@ -214,7 +256,7 @@ const stoppedAt = (
   bootTime: string | undefined,
   after: Point,
 ): Promise<Stopped> => {
-  const { words, env } = upcallFor(event, bootTime)
+  const { words, env } = upcallFor(event, bootTime, machine)
   return stopped([...artefact.command, '-f', ...settings(machine), ...words], env, logOf(machine), after)
 }
 
