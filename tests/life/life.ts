@@ -187,7 +187,9 @@ const instance: fc.Arbitrary<readonly Act[]> = fc
           .map((it) => it.flat()),
       },
       { weight: 5, arbitrary: fc.constant([]) }, // a crash in grace
-      { weight: 5, arbitrary: fc.tuple(fc.tuple(unheard), several(afterGrace, 4)).map((it) => it.flat()) },
+      { weight: 3, arbitrary: fc.tuple(fc.tuple(unheard), several(afterGrace, 4)).map((it) => it.flat()) },
+      // Who comes first ends that grace, and several come first.
+      { weight: 4, arbitrary: fc.tuple(fc.tuple(unheard, everyone), several(afterGrace, 3)).map((it) => it.flat()) },
       { weight: 1, arbitrary: fc.tuple(fc.tuple(notDone), several(afterGrace, 4)).map((it) => it.flat()) },
       {
         weight: 1,
@@ -204,8 +206,8 @@ export const lives: fc.Arbitrary<Life> = fc.record({
     { weight: 1, arbitrary: fc.record({ endGrace: fc.boolean(), allowClient: fc.boolean() }) },
   ),
   legacy: fc.oneof(
-    { weight: 3, arbitrary: fc.constant([]) },
-    { weight: 1, arbitrary: fc.uniqueArray(who, { maxLength: 3 }) },
+    { weight: 2, arbitrary: fc.constant([]) },
+    { weight: 1, arbitrary: fc.uniqueArray(who, { minLength: 1, maxLength: 4 }) },
   ),
   acts: fc.array(instance, { minLength: 1, maxLength: 4, size: 'max' }).map((it) => it.flat()),
 })
