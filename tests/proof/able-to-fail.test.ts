@@ -27,6 +27,12 @@ const tried: readonly (readonly [string, string, Mutant, RegExp])[] = [
   ['hostile-input', 'a start always mends it', 'checksum not looked at', /a stranger may reclaim/],
   ['against-the-peer', 'never from the rule', 'remove forgets nobody', /status 0, but it was .*?(?=:)/],
   ['races', 'grace done, meanwhile start', 'grace done completes what it finds', /stopped after .*: .*by the rule: .*/],
+  [
+    'races',
+    'create ann, meanwhile create ann, grace over and not heard to be, with legacy clients',
+    'what another has removed stays',
+    /stopped after .*: statuses 135 and 0/,
+  ],
   ['races', '16 at a time', 'a store in one piece', /no order of the upcalls of .* has these statuses/],
 ]
 

@@ -81,6 +81,10 @@ export const mutations = {
     what: 'remove takes a client out of no instance',
     change: [[/(for \(const start of those)\)/, '$1.slice(0, 0))']],
   },
+  'what another has removed stays': {
+    what: "an end of grace takes what another has just removed from the kernel's own tracker for what does not go",
+    change: [[/found !== "absent" && \((typeof found !== "object" \|\| !removeIfEmpty\(.*\))\)/, '($1)']],
+  },
   'a store in one piece': {
     what: 'a remove writes back the whole directory as it has read it a moment ago, and there is no lock',
     change: [
