@@ -26,6 +26,7 @@ import { tmpdir } from 'node:os'
 import { dirname, join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
 import { gzipSync } from 'node:zlib'
+import { removeSync } from 'fs-extra/esm'
 import packageJson from '../../package.json' with { type: 'json' }
 import { filesOf, usualStateDirectory, type Item, type Program } from '../commands/install/files.ts'
 import { name } from '../commands/shared/program.ts'
@@ -67,7 +68,7 @@ try {
   renameSync(`${made}.new`, made)
   process.stdout.write(`${made}\n`)
 } finally {
-  rmSync(stage, { recursive: true })
+  removeSync(stage)
 }
 
 /** What `install` puts in place, with the pages compressed as Debian has them. */

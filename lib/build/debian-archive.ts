@@ -3,8 +3,9 @@
  * lists, a cache and sources of its own. It needs no root. No host is named here.
  */
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { mkdirpSync } from 'fs-extra/esm'
 
 export interface Archive {
   /** What a package depends on, by name, in the suite's newest version of it. */
@@ -26,7 +27,7 @@ export function archiveOf(suite: string, directory: string, architecture?: strin
   const lines = sourcesFor(suite, ownSources(), ownSuite())
   if (lines.length === 0 || !existsSync(keyring)) throw new Error('this machine installs nothing from Debian')
   for (const part of ['sources', 'lists/partial', 'cache/archives/partial', 'packages'])
-    mkdirSync(join(directory, part), { recursive: true })
+    mkdirpSync(join(directory, part))
   writeFileSync(join(directory, 'sources/debian.list'), lines.join(''))
   const options = [
     'Dir::Etc::sourcelist=-',

@@ -4,8 +4,9 @@
  */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { mkdirpSync, removeSync } from 'fs-extra/esm'
 import { oneLine } from '../text.ts'
 import type { Sources } from './sources.ts'
 import { compile, link, toolchain, type Target, type Toolchain } from './toolchain.ts'
@@ -141,14 +142,14 @@ export async function compiledOnce(
   const areKept = (): boolean => kept.every((object) => existsSync(object))
   if (areKept()) return kept
   const room = `${directory}.${process.pid}`
-  mkdirSync(room, { recursive: true })
+  mkdirpSync(room)
   await Promise.all(names.map((name) => make(name, join(room, `${name}.o`))))
   try {
     renameSync(room, directory)
   } catch (thrown) {
     // Another build made them meanwhile, and may be reading them.
     if (!areKept()) throw thrown
-    rmSync(room, { recursive: true })
+    removeSync(room)
   }
   return kept
 }

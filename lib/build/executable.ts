@@ -4,8 +4,9 @@
  *
  * The same sources and the same compiler make the same bytes, wherever and whenever: no path and no time is in them.
  */
-import { copyFileSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
+import { copyFileSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { mkdirpSync, removeSync } from 'fs-extra/esm'
 import {
   bytecode,
   bytecodeCompiler,
@@ -46,7 +47,7 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
   const tools = toolchain(wanted)
   const engine = await engineObjects(wanted, tools)
   const room = join(wanted.cache, `link-${process.pid}`)
-  mkdirSync(room, { recursive: true })
+  mkdirpSync(room)
   try {
     const compiler = await bytecodeCompiler(wanted)
     const program = join(room, 'program.c')
@@ -86,12 +87,12 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
     const canHave = engine.hasImages && !sanitized && tools.library.linking === '-static-pie'
     const making = canHave && tools.runs !== undefined ? { link: linkWith, room, runs: tools.runs } : undefined
     const built = await linkWith(await imageInAssembler(making))
-    mkdirSync(dirname(wanted.into), { recursive: true })
+    mkdirpSync(dirname(wanted.into))
     // Perhaps on another file system, and perhaps somebody runs the old one.
     copyFileSync(built, `${wanted.into}.new`)
     renameSync(`${wanted.into}.new`, wanted.into)
   } finally {
-    rmSync(room, { recursive: true, force: true })
+    removeSync(room)
   }
 }
 

@@ -10,9 +10,10 @@
  * `--link`: more for the linker, a file in C say. `--sanitized`: made for AddressSanitizer and
  * UndefinedBehaviorSanitizer, and therefore not static.
  */
-import { copyFileSync, mkdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
+import { copyFileSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
 import { dirname, join, relative } from 'node:path'
 import { parseArgs } from 'node:util'
+import { mkdirpSync } from 'fs-extra/esm'
 import { oneLine } from '../text.ts'
 import { bundleForEngine, bundleForNode } from './bundles.ts'
 import { buildExecutable, type Executable } from './executable.ts'
@@ -43,7 +44,7 @@ const withOtherClock = join(cache, 'other-clock', architecture, 'nfsd-userland-h
 
 const say = (line: string): void => void process.stderr.write(`${line}\n`)
 
-mkdirSync(cache, { recursive: true })
+mkdirpSync(cache)
 if (values.script !== undefined && values.into !== undefined) {
   const script = values.script.endsWith('.ts')
     ? await bundleForEngine(values.script)

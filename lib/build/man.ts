@@ -4,8 +4,9 @@
  * remark-man writes the roff. It knows no list of terms, so a list whose items begin with a line of their own (a hard
  * break ends it) becomes one here; GitHub shows the same Markdown as a list.
  */
-import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
+import { mkdirpSync } from 'fs-extra/esm'
 import remarkMan from 'remark-man'
 import remarkParse from 'remark-parse'
 import { unified } from 'unified'
@@ -45,7 +46,7 @@ function folded(lines: readonly string[]): string[] {
 
 if (import.meta.filename === process.argv[1]) {
   const [from = '', to = ''] = process.argv.slice(2)
-  mkdirSync(to, { recursive: true })
+  mkdirpSync(to)
   for (const name of readdirSync(from))
     writeFileSync(join(to, basename(name, '.md')), manPage(readFileSync(join(from, name), 'utf8')))
 }

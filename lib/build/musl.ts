@@ -3,8 +3,9 @@
  * this machine's own release (debian-archive.ts), kept under .cache/.
  */
 import { execFileSync } from 'node:child_process'
-import { existsSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
+import { removeSync } from 'fs-extra/esm'
 import { archiveOf, ownSuite } from './debian-archive.ts'
 
 const packageName = 'musl-dev'
@@ -56,13 +57,13 @@ function fetchPackage(architecture: string, into: string): string | undefined {
     const [file] = archiveOf(ownSuite() ?? 'unknown', apt, architecture).download([packageName])
     if (file === undefined) return 'it is not in the archive'
     execFileSync('dpkg-deb', ['-x', file, join(apt, 'unpacked')], { stdio: ['ignore', 'ignore', 'pipe'] })
-    rmSync(into, { recursive: true, force: true })
+    removeSync(into)
     renameSync(join(apt, 'unpacked'), into)
     return undefined
   } catch (thrown) {
     const { stderr, message } = thrown as Error & { readonly stderr?: Buffer | string }
     return stderr?.toString().trim().split('\n').at(-1) ?? message
   } finally {
-    rmSync(apt, { recursive: true, force: true })
+    removeSync(apt)
   }
 }

@@ -2,10 +2,11 @@
  * The upcalls that happen most are run once while the program is built, by Node and in a directory of their own, to see
  * which functions each of them calls: pieces.ts cuts the program by that.
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import vm from 'node:vm'
+import { mkdirpSync, removeSync } from 'fs-extra/esm'
 import type { Calls } from '../syscalls/calls.ts'
 import { nodeCalls } from '../syscalls/node.ts'
 
@@ -76,8 +77,7 @@ export const beforehand = 'beforehand'
 export function rehearse(script: string): ReadonlyMap<string, ReadonlySet<string>> {
   const directory = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-build-'))
   try {
-    for (const there of ['proc/fs/nfsd', 'etc', 'dev', 'run', 'var/lib/nfs'])
-      mkdirSync(join(directory, there), { recursive: true })
+    for (const there of ['proc/fs/nfsd', 'etc', 'dev', 'run', 'var/lib/nfs']) mkdirpSync(join(directory, there))
     writeFileSync(join(directory, 'proc/fs/nfsd/v4_end_grace'), 'N\n')
     writeFileSync(join(directory, 'etc/nfs.conf'), '[nfsd]\nthreads = 8\n')
     const log = join(directory, 'dev/kmsg')
@@ -108,7 +108,7 @@ export function rehearse(script: string): ReadonlyMap<string, ReadonlySet<string
     }
     return found
   } finally {
-    rmSync(directory, { recursive: true })
+    removeSync(directory)
   }
 }
 

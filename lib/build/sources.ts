@@ -3,8 +3,9 @@
  * the archive of this machine's own distribution (debian-archive.ts), kept under .cache/.
  */
 import { execFileSync } from 'node:child_process'
-import { existsSync, readFileSync, renameSync, rmSync } from 'node:fs'
+import { existsSync, readFileSync, renameSync } from 'node:fs'
 import { join } from 'node:path'
+import { removeSync } from 'fs-extra/esm'
 import { oneLine } from '../text.ts'
 import { archiveOf } from './debian-archive.ts'
 
@@ -46,7 +47,7 @@ function sourcesIn(directory: string): Sources {
 
 function fetchPackage(into: string): void {
   const apt = join(into, 'apt')
-  rmSync(into, { recursive: true, force: true })
+  removeSync(into)
   try {
     const [file] = archiveOf(suite, apt).download([packageName])
     if (file === undefined) throw new Error('it is not in the archive')
@@ -63,6 +64,6 @@ function fetchPackage(into: string): void {
       { cause: thrown },
     )
   } finally {
-    rmSync(apt, { recursive: true, force: true })
+    removeSync(apt)
   }
 }
