@@ -65,16 +65,31 @@ export const performUnseen = (world: World, pipe: string): void => {
 
 /**
  * Carries out what is asked about clients, in this order: one lock, and one barrier a directory for all.
+ *
+ * Creates need no lock where the last look has found what they can't change ({@link staysSo}), and another look finds
+ * the same: each is then one name in one directory. If an instance begins meanwhile, they came before it
+ * (docs/locking.md). This saves a name that is made and removed: a tenth of the processor time of a Create at the pipe.
  * @returns for each of them undefined, if its transition survives a power cut, or what {@link perform} would have
  * thrown.
  */
 export const performTogether = (world: World, requests: readonly ClientRequest[]): readonly (Error | undefined)[] =>
-  performAll(world, requests)
+  performAll(world, requests, () => {
+    const { seen } = world.state
+    if (seen === undefined || !staysSo(seen.recorded) || requests.some(({ event }) => event !== 'create'))
+      return undefined
+    const recorded = lookAt(world.state)
+    return staysSo(recorded) ? recorded : undefined
+  })
 
 /** A state directory that is wiped is begun anew so often, while a request waits. */
 const mostRebuilds = 2
 
-function performAll(world: World, requests: readonly Asked[]): readonly (Error | undefined)[] {
+/** @param lookWithoutLock what there is; undefined, where the requests need the lock. */
+function performAll(
+  world: World,
+  requests: readonly Asked[],
+  lookWithoutLock: () => Recorded | undefined = () => undefined,
+): readonly (Error | undefined)[] {
   const { state } = world
   const failures = requests.map((): Error | undefined => undefined)
   const applied: Settlement[] = []
@@ -84,7 +99,9 @@ function performAll(world: World, requests: readonly Asked[]): readonly (Error |
     try {
       if (state.clients() === undefined && disk.kindAt(state.path, state.anywhere) === 'absent')
         if (requests.some(({ event }) => event === 'create')) makeStateDirectory(state)
-      const wiped = underLock(world, () => applyFrom(world, requests, applied, failures))
+      const recorded = lookWithoutLock()
+      const applyRest = (): ReturnType<typeof applyFrom> => applyFrom(world, requests, applied, failures, recorded)
+      const wiped = recorded === undefined ? underLock(world, applyRest) : applyRest()
       if (wiped === undefined) break
       if (rebuilds++ === mostRebuilds) throw storageFailure(`${quote(state.path)} is removed again and again`)
       beginAnew(world, wiped.kernelBootTime)
@@ -97,14 +114,18 @@ function performAll(world: World, requests: readonly Asked[]): readonly (Error |
   return failures
 }
 
-/** Goes on where `applied` ends. @returns the decision that stops it: the state directory has been wiped. */
+/**
+ * Goes on where `applied` ends.
+ * @param recorded what there is, where that has been looked at.
+ * @returns the decision that stops it: the state directory has been wiped.
+ */
 function applyFrom(
   world: World,
   requests: readonly Asked[],
   applied: Settlement[],
   failures: (Error | undefined)[],
+  recorded?: Recorded,
 ): (Decision & { kind: 'rebuild' }) | undefined {
-  let recorded: Recorded | undefined
   for (const request of requests.slice(applied.length))
     try {
       recorded ??= lookInPresentFormat(world, request)

@@ -73,6 +73,37 @@ describe('several requests together', () => {
     )
   })
 
+  it('take no lock, if they are creates and the end of grace has been seen to be durable', () => {
+    const m = machine()
+    start(m)
+    const locksOf = (...requests: Parameters<typeof performTogether>[1]): number => {
+      m.locks = 0
+      assert.ok(performTogether(m.world, requests).every((outcome) => outcome === undefined))
+      return m.locks
+    }
+    assert.equal(locksOf(create('ada')), 1, 'in grace')
+    endGrace(m)
+    performTogether(m.world, [create('bob')])
+    assert.equal(locksOf(create('cal'), create('dan')), 0)
+    assert.equal(locksOf(create('eve'), remove('ada')), 1, 'a remove')
+    start(m)
+    assert.equal(locksOf(create('fay')), 1, 'another grace')
+    assert.deepEqual(recordedIn(m, instances(m)[0]), ['bob', 'cal', 'dan', 'eve'])
+    assert.deepEqual(recordedIn(m, instances(m)[1]), ['fay'])
+  })
+
+  it('are recorded in the instance that is the current one, though another was when it was looked at last', () => {
+    const m = machine()
+    start(m)
+    endGrace(m)
+    performTogether(m.world, [create('ada')])
+    const another = worldOn(m.world.calls)
+    start(another)
+    m.world.state.rest()
+    assert.deepEqual(performTogether(m.world, [create('bob')]), [undefined])
+    assert.deepEqual(recordedIn(m, instances(m)[1]), ['bob'])
+  })
+
   it('are applied in their order: the last word about a client counts', () => {
     const m = machine()
     start(m)
