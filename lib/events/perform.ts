@@ -74,11 +74,11 @@ export const performUnseen = (world: World, pipe: string): void => {
  */
 export const performTogether = (world: World, requests: readonly ClientRequest[]): readonly (Error | undefined)[] =>
   performAll(world, requests, () => {
-    const { seen } = world.state
+    const [seen] = world.state.seen
     if (seen === undefined || !staysSo(seen.recorded) || requests.some(({ event }) => event !== 'create'))
       return undefined
     const recorded = lookAt(world.state)
-    return staysSo(recorded) ? recorded : undefined
+    return recorded === seen.recorded || staysSo(recorded) ? recorded : undefined
   })
 
 /** A state directory that is wiped is begun anew so often, while a request waits. */
@@ -126,13 +126,20 @@ function applyFrom(
   failures: (Error | undefined)[],
   recorded?: Recorded,
 ): (Decision & { kind: 'rebuild' }) | undefined {
-  for (const request of requests.slice(applied.length))
+  // The same for as long as what there is, is.
+  let stays = recorded !== undefined && staysSo(recorded)
+  while (applied.length < requests.length)
     try {
-      recorded ??= lookInPresentFormat(world, request)
+      const request = requests[applied.length]
+      if (request === undefined) break
+      if (recorded === undefined) {
+        recorded = lookInPresentFormat(world, request)
+        stays = staysSo(recorded)
+      }
       const settlement = decideAndApply(world, recorded, request)
       if ('kind' in settlement) return settlement
       applied.push(settlement)
-      if (!staysSo(recorded)) recorded = undefined
+      if (!stays) recorded = undefined
     } catch (thrown) {
       recorded = undefined
       failures[applied.length] = errorFrom(thrown)
@@ -165,16 +172,16 @@ function failureOf<T>(work: (on: T) => void, on: T): Error | undefined {
  */
 function settle(applied: readonly Settlement[], failures: (Error | undefined)[]): void {
   const synced = new Map<Directory, Error | undefined>()
-  applied.forEach(({ sync }, at) => {
-    for (const directory of sync) {
+  for (let at = 0; at < applied.length; at++)
+    for (const directory of applied[at]?.sync ?? []) {
       if (directory === undefined || failures[at] !== undefined) continue
       if (!synced.has(directory)) synced.set(directory, failureOf(disk.sync, directory))
       failures[at] = synced.get(directory)
     }
-  })
-  applied.forEach(({ then }, at) => {
+  for (let at = 0; at < applied.length; at++) {
+    const then = applied[at]?.then
     if (then !== undefined) failures[at] ??= failureOf(then, undefined)
-  })
+  }
 }
 
 const underLock = <T>({ state, log, deadline }: World, work: () => T): T =>
@@ -258,9 +265,8 @@ function lookInPresentFormat({ state, log }: World, { event }: Asked): Recorded 
 }
 
 function decideOn({ state, nfsd }: World, { instance, starts, marks }: Recorded, request: Asked): Decision {
-  const reclaimable = reclaimableIn(instance, starts)
   const newestRecord = (owner: ClientOwner): Found => {
-    const { entry, in: start } = newestEntry(state, owner, reclaimable)
+    const { entry, in: start } = newestEntry(state, owner, reclaimableIn(instance, starts))
     return start === undefined || entry.kind === 'nothing' ? { kind: 'nothing' } : { kind: entry.kind, in: start }
   }
   return decide(

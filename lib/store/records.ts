@@ -106,8 +106,9 @@ export function put(
   const directory = state.directoryOf(current)
   if (directory === undefined) return undefined
   // Most often nothing stands there: then one call says so, and makes it.
-  const line = older.length === 0 ? recordLine(owner, told, state.anywhere.calls.checksum) : undefined
-  if (line !== undefined && linked(directory, name, line) === 'made') return { dropLater: [], facts: told }
+  const { calls, descriptor } = directory
+  if (older.length === 0 && calls.symlinkat(recordLine(owner, told, calls.checksum), descriptor, name) >= 0)
+    return { dropLater: [], facts: told }
   const here = entryAt(directory, name)
   if (here.kind === 'damaged' || here.kind === 'newer') setAside(state, name, directory, `${current}-${name}`)
   const inOlder = older.flatMap((start) => {

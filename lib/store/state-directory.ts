@@ -46,20 +46,19 @@ export interface StateDirectory {
   /** This process, as the lock names it. */
   readonly holder: () => string
   /**
-   * For whoever goes on living, between two pieces of work: `v4clients` is opened anew for the next. An instance's
-   * directory stays open, and is used again if its name still leads to it: an open directory keeps its inode, so no
-   * other one can be taken for it.
+   * For whoever goes on living, between two pieces of work: directories stay open, and are used again if their names
+   * still lead to them. An open directory keeps its inode, so no other one can be taken for it.
    */
   readonly rest: () => void
   /** For whoever goes on living: all that was ever opened is closed. */
   readonly close: () => void
-  /** What {@link lookAt} has made of the names that it read last. */
-  seen: Seen | undefined
+  /** What {@link lookAt} has made of the names that it read last, and before: the lock comes and goes. */
+  seen: readonly Seen[]
 }
 
 /** Names in `v4clients`, and what they say: the same names say the same. */
 interface Seen {
-  readonly names: readonly DirectoryEntry[]
+  readonly names: string
   readonly recorded: Recorded
 }
 
@@ -68,33 +67,35 @@ export function stateDirectory(calls: Calls, path: string, runDirectory: string,
   const anywhere = disk.anywhere(calls)
   const clientsPath = `${path}/v4clients`
   const opened = new Map<string, Held>()
-  /** Those that were open before: their names may lead elsewhere by now. */
-  const before = new Map<string, Held>()
-  let all: Held[] = []
+  /** Those whose names lead elsewhere. */
+  const left: Held[] = []
+  let work = 0
   const open = (name: string, within: Directory): Directory | undefined => {
-    const known = opened.get(name) ?? stillAt(name, within)
-    if (known !== undefined) return known.directory
+    const known = opened.get(name)
+    if (known !== undefined && (known.lookedAtIn === work || isStillAt(known, name, within))) return known.directory
+    if (known !== undefined) forget(name, known)
     const directory = disk.openDirectory(name, within)
     if (directory === 'absent') return undefined
     if (directory === 'other')
       throw notADirectory(
         within !== anywhere ? `${clientsPath}/${name}` : disk.kindAt(path, anywhere) === 'other' ? path : clientsPath,
       )
-    const held = { directory, status: disk.statusOf(directory) }
-    all.push(held)
-    assertOurs(held)
+    const held = { directory, status: disk.statusOf(directory), lookedAtIn: -1 }
     opened.set(name, held)
+    assertOurs(held)
+    held.lookedAtIn = work
     return directory
   }
-  const stillAt = (name: string, within: Directory): Held | undefined => {
-    const held = before.get(name)
-    const now = held === undefined ? undefined : disk.lookAtName(name, within)
-    if (held === undefined || now === undefined) return undefined
-    if (now.inode !== held.status.inode || now.device !== held.status.device) return undefined
-    assertOurs({ directory: held.directory, status: now })
-    before.delete(name)
-    opened.set(name, held)
-    return held
+  const isStillAt = (held: Held, name: string, within: Directory): boolean => {
+    const now = disk.lookAtName(name, within)
+    if (now === undefined || now.inode !== held.status.inode || now.device !== held.status.device) return false
+    assertOurs({ ...held, status: now })
+    held.lookedAtIn = work
+    return true
+  }
+  const forget = (name: string, held: Held): void => {
+    opened.delete(name)
+    left.push(held)
   }
   const clients = (): Directory | undefined => open(clientsPath, anywhere)
   return {
@@ -110,35 +111,30 @@ export function stateDirectory(calls: Calls, path: string, runDirectory: string,
     },
     // Open directories stay open: a caller may still use one, and its descriptor must not become another file's.
     reopen: () => {
-      opened.clear()
+      for (const [name, held] of opened) forget(name, held)
     },
     holder: () => holder ?? holderName(anywhere),
     rest: () => {
-      opened.delete(clientsPath)
-      const kept = [...opened.values()]
-      for (const held of all) if (!kept.includes(held)) disk.close(held.directory)
-      all = kept
-      before.clear()
-      for (const [name, held] of opened) before.set(name, held)
-      opened.clear()
+      work++
+      if (left.length > 0) for (const { directory } of left.splice(0)) disk.close(directory)
     },
     close: () => {
-      before.clear()
-      opened.clear()
-      for (const { directory } of all.splice(0)) disk.close(directory)
+      for (const [name, held] of opened) forget(name, held)
+      for (const { directory } of left.splice(0)) disk.close(directory)
     },
-    seen: undefined,
+    seen: [],
   }
 }
 
-/** An open directory, as it was when it was opened. */
+/** An open directory, as it was when it was opened, and the piece of work in which its name was looked at last. */
 interface Held {
   readonly directory: Directory
   readonly status: Status
+  lookedAtIn: number
 }
 
 /** Who may put records here decides who may reclaim: nobody but us. */
-function assertOurs({ directory, status }: Held): void {
+function assertOurs({ directory, status }: Pick<Held, 'directory' | 'status'>): void {
   if (disk.isOursAlone(status, directory)) return
   throw storageFailure(
     (status.mode & 0o022) === 0
@@ -171,25 +167,31 @@ export function lookAt(state: StateDirectory): Recorded {
     return { instance: { kind: 'none' }, starts: [], traces: [], marks: () => false, format: 2 }
   }
   const names = namesOf(clients)
-  if (state.seen !== undefined && areSame(names, state.seen.names)) return state.seen.recorded
-  const recorded = recordedBy(names, clients, state)
-  // Format 1 goes by files as well.
-  state.seen = recorded.format === 2 ? { names, recorded } : undefined
+  const [last, before] = state.seen
+  if (names === last?.names) return last.recorded
+  if (last !== undefined && names === before?.names) {
+    state.seen = [before, last]
+    return before.recorded
+  }
+  const parts = names.split('/')
+  const kinds = parts[0] ?? ''
+  const recorded = recordedBy(parts, kinds, clients, state)
+  // Format 1 goes by files as well, and what kind an entry is may have to be looked at.
+  const isTold = recorded.format === 2 && !kinds.includes('u')
+  state.seen = isTold ? [{ names, recorded }, ...(last === undefined ? [] : [last])] : []
   return recorded
 }
 
-const areSame = (names: readonly DirectoryEntry[], others: readonly DirectoryEntry[]): boolean =>
-  names.length === others.length &&
-  names.every(({ name, kind }, at) => name === others[at]?.name && kind === others[at].kind && kind !== 'unknown')
-
-function recordedBy(names: readonly DirectoryEntry[], clients: Directory, state: StateDirectory): Recorded {
+/** @param parts the names follow the first. */
+function recordedBy(parts: readonly string[], kinds: string, clients: Directory, state: StateDirectory): Recorded {
   const starts: Start[] = []
   /** By how they are spelled: an instance has some names, and to read each anew would be a seventieth of a check. */
   const traces = new Map<string, Start>()
   const facts: InstanceFacts[] = []
   const marks = new Set<string>()
   let found = 1
-  for (const { name, kind } of names) {
+  for (let at = 1; at < parts.length; at++) {
+    const name = parts[at] ?? ''
     if (name === formatMark) {
       found = Math.max(found, format)
       continue
@@ -206,8 +208,7 @@ function recordedBy(names: readonly DirectoryEntry[], clients: Directory, state:
     traces.set(spelled, start)
     if (mark === 'full' || mark === 'partial') facts.push({ start, full: mark === 'full' })
     if (mark !== undefined) marks.add(name)
-    else if (kind === 'directory' || (kind === 'unknown' && typeof disk.directoryAt(name, clients) === 'object'))
-      starts.push(start)
+    else if (isDirectory(kinds[at - 1], name, clients)) starts.push(start)
   }
   if (found > format)
     throw storageFailure(
@@ -224,21 +225,21 @@ function recordedBy(names: readonly DirectoryEntry[], clients: Directory, state:
   return { ...seen, instance: instanceFrom(facts), format: 2 }
 }
 
+const isDirectory = (kind: string | undefined, name: string, within: Directory): boolean =>
+  kind === 'd' || (kind === 'u' && typeof disk.directoryAt(name, within) === 'object')
+
+/** Every name in `v4clients`, of one moment. */
+const namesOf = (clients: Directory): string => disk.namesAtOnce(clients) ?? disk.textOfNames(manyNamesOf(clients))
+
 /**
- * Every name in `v4clients`, of one moment. What one call of getdents(2) gives is of one moment: the kernel holds the
- * directory's lock (fs/readdir.c, iterate_dir). Over several, a mark that is renamed meanwhile may be seen under
- * neither name, so a long directory is read until it reads the same twice: a mark is renamed only once.
+ * Over several calls of getdents(2), a mark that is renamed meanwhile may be seen under neither name, so a long
+ * directory is read until it reads the same twice: a mark is renamed only once.
  */
-function namesOf(clients: Directory): readonly DirectoryEntry[] {
-  let size = 0
+function manyNamesOf(clients: Directory): readonly DirectoryEntry[] {
   // What is no name of ours takes no memory, be it ever so much. The lock, which comes and goes with every upcall, is
   // none.
-  const isOurs = ({ name }: DirectoryEntry): boolean => {
-    size += entryHeader + name.length
-    return (name >= '0' && name < ':') || name.startsWith('format-')
-  }
+  const isOurs = ({ name }: DirectoryEntry): boolean => (name >= '0' && name < ':') || name.startsWith('format-')
   let entries = disk.allIn(clients, isOurs)
-  if (size <= surelyOneCall) return entries
   for (;;) {
     const again = disk.allIn(clients, isOurs)
     const seen = new Set(entries.map(({ name }) => name))
@@ -246,11 +247,6 @@ function namesOf(clients: Directory): readonly DirectoryEntry[] {
     entries = again
   }
 }
-
-/** struct linux_dirent64, padding included. */
-const entryHeader = 28
-/** Half of what a call is given room for. */
-const surelyOneCall = 4096
 
 /** Whether what the kernel's own tracker recorded counts: it is older than an instance that ran without us. */
 export const legacyCounts = ({ instance, marks }: Pick<Recorded, 'instance' | 'marks'>): boolean =>

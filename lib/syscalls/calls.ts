@@ -41,6 +41,14 @@ export interface Calls {
    * millions.
    */
   readonly entries: (descriptor: number) => readonly DirectoryEntry[] | number
+  /**
+   * All names in a small directory, as one text: a letter for each one's kind (`l`ink, `d`irectory, `o`ther,
+   * `u`nknown), then each name after a `/`. What one getdents(2) gives is of one moment, because the kernel holds the
+   * directory's lock (fs/readdir.c, iterate_dir).
+   * @param again whether its descriptor has been read before.
+   * @returns -E2BIG for a directory that takes more than one such call.
+   */
+  readonly names: (descriptor: number, again: boolean) => string | number
   /** No call of the kernel's: CRC-32 of a text's bytes, as fast as the runtime can. */
   readonly checksum: (text: string) => number
   /**

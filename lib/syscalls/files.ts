@@ -9,7 +9,7 @@ import { atFlags, type Calls, type DirectoryEntry, type Status } from './calls.t
 import { answered, errno, systemError } from './errno.ts'
 import { bytesOf } from '../bytes.ts'
 
-const { ENOENT, ENOTDIR, EEXIST, ENOTEMPTY, ELOOP, ENXIO, EACCES, ESRCH, EINVAL } = errno
+const { E2BIG, ENOENT, ENOTDIR, EEXIST, ENOTEMPTY, ELOOP, ENXIO, EACCES, ESRCH, EINVAL } = errno
 const { AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR } = atFlags
 
 /** An open directory. Whatever becomes of its path, what is done in it is done there. */
@@ -195,6 +195,21 @@ export function allIn(directory: Directory, wanted: (entry: DirectoryEntry) => b
   return all
 }
 
+/** Names as the system's table tells those of a small directory. */
+export const textOfNames = (entries: readonly DirectoryEntry[]): string =>
+  entries.map(({ kind }) => kind[0] ?? '').join('') + entries.map(({ name }) => `/${name}`).join('')
+
+/** All names in a small directory, of one moment; undefined for one that is not small. */
+export function namesAtOnce(directory: Directory): string | undefined {
+  const names = directory.calls.names(directory.descriptor, directory.wasRead)
+  directory.wasRead = true
+  if (typeof names === 'string') return names
+  if (names === -E2BIG) return undefined
+  // Another has removed it meanwhile: there is nothing in it.
+  if (names === -ENOENT) return ''
+  throw systemError(names, 'getdents', directory.path)
+}
+
 /** {@link entriesOf}, as they are read: some at a time. */
 export function* batchesOf(directory: Directory): Generator<readonly DirectoryEntry[]> {
   // A descriptor has one position in its directory, so a second reader opens its own. Most upcalls read once.
@@ -304,13 +319,21 @@ function written(name: string, text: string, within: Directory, finish: (written
   )
   if (descriptor < 0) return false
   try {
-    for (let rest = bytesOf(text, calls.bytesInto); rest.length > 0;)
-      rest = rest.subarray(answered(calls.write(descriptor, rest), 'write', path))
+    writeWhole(calls, descriptor, bytesOf(text, calls.bytesInto), path)
     finish({ calls, descriptor, path })
   } finally {
     calls.close(descriptor)
   }
   return true
+}
+
+/** Writes all of it, as write(2) may not at once. */
+export function writeWhole(calls: Calls, descriptor: number, bytes: Uint8Array, path: string): void {
+  for (let written = 0; written < bytes.length;) {
+    // A subarray takes as much as the rest of this.
+    const rest = written === 0 ? bytes : bytes.subarray(written)
+    written += answered(calls.write(descriptor, rest), 'write', path)
+  }
 }
 
 /** The barrier: every entry made in, or gone from, this directory before the call is so after a power cut. */

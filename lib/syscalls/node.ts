@@ -8,9 +8,12 @@ import fs, { existsSync, type Dir, type Stats } from 'node:fs'
 import { bytesInto, crc32, percentDecoded } from '../bytes.ts'
 import { atFlags, type Calls, type DirectoryEntry, type Status } from './calls.ts'
 import { assertSayable, errno, unsayable } from './errno.ts'
+import { textOfNames } from './files.ts'
 
 /** So many entries at a time. */
 const batch = 512
+/** Of the text of that many names: what Node reads at a time has room for more. */
+const surelyOneCall = 4096
 
 export function nodeCalls(): Calls {
   const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW } = fs.constants
@@ -88,6 +91,13 @@ export function nodeCalls(): Calls {
         const found = nextEntries(descriptor)
         if (found.length === 0) stopReading(descriptor)
         return found
+      }),
+    names: (descriptor) =>
+      answer(() => {
+        stopReading(descriptor)
+        const names = textOfNames(nextEntries(descriptor))
+        stopReading(descriptor)
+        return names.length <= surelyOneCall ? names : -errno.E2BIG
       }),
     checksum: crc32,
     bytesInto,

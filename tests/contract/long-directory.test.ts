@@ -22,7 +22,7 @@ eachArtefact('a state directory with hundreds of interrupted starts', (artefact)
       mkdirSync(join(s.stateDir, 'v4clients', String(start - 100_000 + i)))
       symlinkSync('-', join(s.stateDir, 'v4clients', `${start - 100_000 + i}.partial`))
     }
-    assert.equal(await looks(), 2 * short, 'twice as often')
+    assert.ok((await looks()) >= 2 * short, 'twice as often')
     assert.equal((await s.check('eve', 'v4.1')).status, mayNotReclaim)
     assert.equal((await s.create('ada', 'v4.1')).status, done)
     assert.equal((await s.graceDone()).status, done)

@@ -278,6 +278,20 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     right('not all at once', typeof first !== 'number' && first.length > 0 && first.length < 3000)
     const found = [...(first as readonly { readonly name: string }[]).map(({ name }) => name), ...namesIn(reading)]
     same('each once', found.sort().join(), names.sort().join())
+    same('too many for one text', calls.names(reading, true), -errno.E2BIG)
+    calls.close(reading)
+  })
+
+  it('a small directory is told as one text, and again as it is then', (directory) => {
+    const reading = calls.openat(directory, '.', O_RDONLY | O_DIRECTORY, 0)
+    same('nothing', calls.names(reading, false), '')
+    calls.symlinkat('x', directory, 'link \xe9')
+    const one = calls.names(reading, true)
+    right(`a link: ${shown(one)}`, one === 'l/link \xe9' || one === 'u/link \xe9')
+    calls.mkdirat(directory, 'directory', 0o700)
+    const parts = String(calls.names(reading, true)).split('/')
+    same('two', parts.slice(1).sort().join(), 'directory,link \xe9')
+    same('a kind each', parts[0]?.length, 2)
     calls.close(reading)
   })
 

@@ -207,6 +207,44 @@ static CALL(call_entries)
   return found;
 }
 
+/* So many bytes of entries as one text; each takes two bytes of it beside its name, and more in a directory. */
+static JSValue names_from(JSContext *engine, const char *entries, ssize_t size)
+{
+  char text[room_size];
+  size_t length = 0;
+  for (bool is_name = false;; is_name = true) {
+    for (ssize_t at = 0; at < size;) {
+      const struct dirent *entry = (const void *)(entries + at);
+      const char *name = entry->d_name;
+      at += entry->d_reclen;
+      if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+        continue;
+      if (is_name) {
+        size_t letters = strlen(name);
+        text[length++] = '/';
+        memcpy(text + length, name, letters);
+        length += letters;
+      } else
+        text[length++] = entry->d_type == DT_LNK ? 'l' : entry->d_type == DT_DIR ? 'd' : entry->d_type == DT_UNKNOWN ? 'u' : 'o';
+    }
+    if (is_name)
+      return text_from(engine, text, length);
+  }
+}
+
+static CALL(call_names)
+{
+  _Alignas(struct dirent) char room[room_size], more[room_size];
+  int descriptor = number(engine, given[0]);
+  if (JS_ToBool(engine, given[1]) && lseek(descriptor, 0, SEEK_SET) < 0)
+    return answer(engine, -1);
+  ssize_t size = syscall(SYS_getdents64, descriptor, room, sizeof room);
+  ssize_t rest = size > 0 ? syscall(SYS_getdents64, descriptor, more, sizeof more) : size;
+  if (rest < 0)
+    return answer(engine, rest);
+  return rest > 0 ? JS_NewInt32(engine, -E2BIG) : names_from(engine, room, size);
+}
+
 /* A text's bytes. Returns false and throws where there is no room, and for a character past 255. */
 static bool bytes_from(JSContext *engine, JSValueConst text, uint8_t *into, size_t room, size_t *length)
 {
@@ -395,7 +433,7 @@ static const JSCFunctionListEntry open_flags[] = {
 static const JSCFunctionListEntry table[] = {
   ENTRY(openat, 4), ENTRY(read, 2), ENTRY(readText, 2), ENTRY(write, 2), ENTRY(fsync, 1), ENTRY(close, 1), ENTRY(mkdirat, 3),
   ENTRY(unlinkat, 3), ENTRY(renameat, 4), ENTRY(linkat, 4), ENTRY(symlinkat, 3), ENTRY(readlinkat, 2), ENTRY(fstatat, 3),
-  ENTRY(fstat, 1), ENTRY(entries, 1), ENTRY(checksum, 1), ENTRY(bytesInto, 3), ENTRY(percentDecoded, 1), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
+  ENTRY(fstat, 1), ENTRY(entries, 1), ENTRY(names, 2), ENTRY(checksum, 1), ENTRY(bytesInto, 3), ENTRY(percentDecoded, 1), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
   ENTRY(watch, 1), ENTRY(endSignals, 0), ENTRY(connect, 1), ENTRY(flock, 1), ENTRY(now, 0), ENTRY(monotonic, 0), ENTRY(processId, 0), ENTRY(userId, 0), ENTRY(isTerminal, 1), ENTRY(exit, 1),
   JS_OBJECT_DEF("flags", open_flags, sizeof open_flags / sizeof *open_flags, JS_PROP_ENUMERABLE),
 };

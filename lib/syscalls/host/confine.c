@@ -171,6 +171,12 @@ static const struct sock_filter filter[] = {
   LOAD(offsetof(struct seccomp_data, nr)),
   ALLOW(SYS_openat), ALLOW(SYS_close), ALLOW(SYS_read), ALLOW(SYS_readlinkat), ALLOW(SYS_getdents64), ALLOW(SYS_symlinkat),
   ALLOW(SYS_unlinkat), ALLOW(SYS_mkdirat), ALLOW(SYS_linkat), ALLOW(SYS_renameat2), ALLOW(SYS_write), ALLOW(SYS_fsync),
+#ifdef SYS_lseek
+  ALLOW(SYS_lseek),
+#endif
+#ifdef SYS__llseek
+  ALLOW(SYS__llseek),
+#endif
   ALLOW(SYS_umask), ALLOW(SYS_getpid), ALLOW(SYS_exit_group), ALLOW(SYS_clock_gettime), ALLOW(SYS_nanosleep),
   ALLOW(SYS_clock_nanosleep), ALLOW(SYS_restart_syscall), ALLOW(SYS_statx),
 #ifdef SYS_renameat

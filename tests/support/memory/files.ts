@@ -6,6 +6,7 @@
  */
 import { bytesInto, crc32, percentDecoded } from '../../../lib/bytes.ts'
 import { atFlags, type Calls, type DirectoryEntry, type Status } from '../../../lib/syscalls/calls.ts'
+import { textOfNames } from '../../../lib/syscalls/files.ts'
 import type { Node, Tree } from '../../proof/trees.ts'
 
 /** The same on every machine that this is tested on (asm-generic). */
@@ -365,6 +366,16 @@ export function memoryFiles(longestLink = 4095, root = inode('directory', 0o755)
           name,
           kind: kind === 'file' ? 'other' : kind,
         }))
+      }),
+    names: (descriptor) =>
+      made('getdents64', [], () => {
+        const directory = opened.get(descriptor)
+        if (directory === undefined) return -EBADF
+        if (directory.inode.kind !== 'directory') return -ENOTDIR
+        if (directory.inode.gone) return -ENOENT
+        return textOfNames(
+          [...directory.inode.entries].map(([name, { kind }]) => ({ name, kind: kind === 'file' ? 'other' : kind })),
+        )
       }),
     checksum: crc32,
     bytesInto,

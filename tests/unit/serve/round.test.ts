@@ -257,7 +257,9 @@ it('a create that failed is not tried again in the instance of a later upcall: i
   assert.deepEqual(starts(machine), [])
 })
 
-describe("an instance's directory, which stays open from one round to the next", () => {
+const lastPart = (path: string): string => path.slice(path.lastIndexOf('/') + 1)
+
+describe('a directory of the state, which stays open from one round to the next', () => {
   it('is not believed: what another process has put in its place has the next record', () => {
     const machine = newMachine()
     starts(machine)
@@ -274,6 +276,26 @@ describe("an instance's directory, which stays open from one round to the next",
     assert.deepEqual(creates.map(statusIn), [0, 0])
     assert.deepEqual(
       [path, aside].map((directory) => [...machine.files.tree(directory).keys()].filter((name) => name !== '')),
+      [['bob'], ['ann']],
+    )
+  })
+
+  it('is left when it is wiped: the next record is in what is begun anew in its place', () => {
+    const machine = newMachine()
+    starts(machine)
+    const { server, held } = live(machine)
+    assert.ok(held !== 'gone')
+    const creates = [ask(machine, 1, 'create', 'ann')]
+    answerQueued(server, held.pipe, held.journal)
+    const [clients, aside] = [`${stateDirectory}/v4clients`, `${stateDirectory}/aside`]
+    assert.equal(machine.files.calls.renameat(AT_FDCWD, clients, AT_FDCWD, aside), 0)
+    creates.push(ask(machine, 1, 'create', 'bob'))
+    answerQueued(server, held.pipe, held.journal)
+    assert.deepEqual(creates.map(statusIn), [0, 0])
+    assert.deepEqual(
+      [clients, aside].map((directory) =>
+        [...machine.files.tree(directory).keys()].filter((name) => /(?:ann|bob)$/.test(name)).map(lastPart),
+      ),
       [['bob'], ['ann']],
     )
   })
@@ -316,7 +338,10 @@ describe("an instance's directory, which stays open from one round to the next",
     ask(machine, 1, 'create', 'ann')
     answerQueued(server, held.pipe, held.journal)
     const isOfState = (name: string): boolean => name.startsWith(stateDirectory) || /^[0-9]+$/.test(name)
-    assert.deepEqual([...open.values()].filter(isOfState), [instancePath(machine)?.split('/').at(-1)])
+    assert.deepEqual([...open.values()].filter(isOfState), [
+      `${stateDirectory}/v4clients`,
+      lastPart(instancePath(machine) ?? ''),
+    ])
     server.pipeGone()
     assert.deepEqual([...open.values()].filter(isOfState), [])
   })

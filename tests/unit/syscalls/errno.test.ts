@@ -56,6 +56,7 @@ describe('an answer', () => {
     assert.equal(calls.readlinkat(mine, 'na\xefve'), '\xff')
     assert.deepEqual(calls.entries(mine), [{ name: 'na\xefve', kind: 'link' }])
     assert.deepEqual(calls.entries(mine), [])
+    assert.equal(calls.names(mine, true), 'l/na\xefve')
     assert.equal(calls.close(mine), 0)
     assert.deepEqual(readdirSync(join(room, 'moved'), 'latin1'), ['na\xefve'])
     rmSync(room, { recursive: true })
