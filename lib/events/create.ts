@@ -31,7 +31,8 @@ export function recordClient(
   const older = instance.kind === 'partial' ? olderThan(instance, starts) : []
   // 'unknown' is no session: the client may never say that it is done.
   if (session !== true) forbidEarlyEnd(world, instance)
-  const facts = { session, recorded: Math.floor(calls.now() / 1000), ...(principal === undefined ? {} : { principal }) }
+  const now = Math.floor(calls.now() / 1000)
+  const facts = principal === undefined ? { session, recorded: now } : { session, recorded: now, principal }
   const put = (): records.Put | undefined => records.put(state, { owner, facts }, instance.start, older)
   const done = disk.tolerating(['ENOENT'], put, undefined) ?? withDirectory(world, instance.start, put)
   if (done === undefined) throw storageFailure(`the directory of instance ${instance.start} is removed again and again`)

@@ -25,10 +25,13 @@ export interface Settlement {
 
 export const settled: Settlement = { sync: [] }
 
-export const both = (first: Settlement, second: Settlement): Settlement => ({
-  sync: [...first.sync, ...second.sync],
-  then: () => {
-    first.then?.()
-    second.then?.()
-  },
-})
+export const both = (first: Settlement, second: Settlement): Settlement =>
+  first === settled
+    ? second
+    : {
+        sync: [...first.sync, ...second.sync],
+        then: () => {
+          first.then?.()
+          second.then?.()
+        },
+      }

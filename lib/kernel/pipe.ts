@@ -10,23 +10,41 @@
  * read(2) never waits, and gives 0 where nothing is queued. write(2) takes whole messages. Once the pipe is gone both
  * give EPIPE.
  */
-import { headerSize, needsLastByte, readHeader, sizeOf, type Header } from '../upcall/message.ts'
+import {
+  answers,
+  headerSize,
+  needsLastByte,
+  readHeader,
+  readMessage,
+  sizeOf,
+  type Asked,
+  type Header,
+} from '../upcall/message.ts'
 import type { Calls, Status } from '../syscalls/calls.ts'
 import { atFlags } from '../syscalls/calls.ts'
 import { errno } from '../syscalls/errno.ts'
 
 /** A message, taken and not yet answered. */
 export interface Taken {
-  readonly descriptor: number
+  readonly file: OpenFile
   readonly header: Header
-  /** All that has been read. */
+  /** All that has been read: until it is finished. */
   readonly bytes: Uint8Array
+  /** What it asks, as far as that has been read; undefined for what can't be understood. */
+  readonly asked: Asked | undefined
   /** The size of its answer, as its version says; {@link Pipe.finish} tells what it is. */
   readonly size: number
   /** Nothing of it is left in the pipe: should this process die, nobody gets it again. */
   readonly whole: boolean
   /** What is still in the pipe says something: see {@link Pipe.complete}. */
   readonly lacksOwner: boolean
+}
+
+/** A file open at the pipe. The message that it has is in memory of its own: each new one would be allocated. */
+interface OpenFile {
+  readonly descriptor: number
+  /** As long as what is read of most messages. */
+  room: Uint8Array
 }
 
 export interface Pipe {
@@ -48,8 +66,10 @@ export interface Pipe {
    * @returns its size, or 'gone' if nobody waits any more.
    */
   readonly finish: (taken: Taken) => number | 'gone'
-  /** Answers, or says one name of a list. @returns 0, or the negated errno. */
+  /** Says one name of a list. @returns how many bytes, or the negated errno. */
   readonly write: (bytes: Uint8Array) => number
+  /** Answers. @param answer of the message ({@link answers}). @returns as {@link write}. */
+  readonly answer: (...answer: Parameters<ReturnType<typeof answers>>) => number
   readonly close: () => void
 }
 
@@ -82,14 +102,16 @@ export function openPipe(calls: Calls, path: string): Pipe | undefined {
     calls.close(first)
     return undefined
   }
+  const fileAt = (descriptor: number): OpenFile => ({ descriptor, room: new Uint8Array(0) })
   /** Those that have no message. */
-  const free: number[] = [first]
-  const all: number[] = [first]
+  const free = [fileAt(first)]
+  const all = [...free]
   let most: number | undefined
-  /** What is read first, and where it belongs goes on from here. */
-  const room = new Uint8Array(anyMessage)
+  /** For the rest of a message. */
+  const rest = new Uint8Array(anyMessage)
   /** As the last message was: all of a server's have one size, but for its first. */
   let expected = sizeOf(1) ?? headerSize
+  const answerOf = answers()
 
   /** Opens one more. @returns whether it is the same pipe: its name may be another's by now. */
   const openAnother = (): boolean => {
@@ -102,20 +124,22 @@ export function openPipe(calls: Calls, path: string): Pipe | undefined {
       calls.close(descriptor)
       return false
     }
-    all.push(descriptor)
-    free.unshift(descriptor)
+    const file = fileAt(descriptor)
+    all.push(file)
+    free.unshift(file)
     return true
   }
 
   return {
     path,
     status,
-    pollable: () => free.at(-1) ?? first,
+    pollable: () => free.at(-1)?.descriptor ?? first,
     take: () => {
       const taken: Taken[] = []
       while (free.length > 0 || openAnother()) {
-        const [descriptor = -1] = free
-        const message = takeFrom(calls, descriptor, room, expected)
+        const file = free[0]
+        if (file === undefined) break
+        const message = takeFrom(calls, file, expected)
         if (message === 'gone') return 'gone'
         if (message === 'nothing') break
         free.shift()
@@ -128,18 +152,19 @@ export function openPipe(calls: Calls, path: string): Pipe | undefined {
     complete: (taken) => {
       const bytes = new Uint8Array(taken.size)
       bytes.set(taken.bytes)
-      const rest = readOnce(calls, taken.descriptor, bytes.subarray(taken.bytes.length))
-      const length = taken.bytes.length + (rest === 'gone' ? 0 : rest)
-      return { ...taken, bytes: bytes.slice(0, length), whole: true, lacksOwner: false }
+      const last = readOnce(calls, taken.file.descriptor, bytes.subarray(taken.bytes.length))
+      const read = bytes.slice(0, taken.bytes.length + (last === 'gone' ? 0 : last))
+      return { ...taken, bytes: read, asked: readMessage(read), whole: true, lacksOwner: false }
     },
-    finish: ({ descriptor, bytes, whole }) => {
-      const rest = whole ? 0 : readOnce(calls, descriptor, room)
-      free.unshift(descriptor)
-      return rest === 'gone' ? 'gone' : bytes.length + rest
+    finish: ({ file, bytes, whole }) => {
+      const last = whole ? 0 : readOnce(calls, file.descriptor, rest)
+      free.unshift(file)
+      return last === 'gone' ? 'gone' : bytes.length + last
     },
     write: (bytes) => calls.write(first, bytes),
+    answer: (...answer) => calls.write(first, answerOf(...answer)),
     close: () => {
-      for (const descriptor of all) calls.close(descriptor)
+      for (const { descriptor } of all) calls.close(descriptor)
     },
   }
 }
@@ -148,24 +173,33 @@ export function openPipe(calls: Calls, path: string): Pipe | undefined {
  * The next message, but for its last byte where that can wait.
  * @param expected the size that it has most often: one read then takes all that is wanted of it.
  */
-function takeFrom(calls: Calls, descriptor: number, room: Uint8Array, expected: number): Taken | 'nothing' | 'gone' {
-  const first = readOnce(calls, descriptor, room.subarray(0, expected - 1))
+function takeFrom(calls: Calls, file: OpenFile, expected: number): Taken | 'nothing' | 'gone' {
+  if (file.room.length !== expected - 1) file.room = new Uint8Array(expected - 1)
+  const { descriptor, room } = file
+  const first = readOnce(calls, descriptor, room)
   if (first === 'gone') return 'gone'
   if (first === 0) return 'nothing'
   const header = readHeader(room)
   const size = first < headerSize ? undefined : sizeOf(header.version)
+  if (size === expected && first === size - 1) {
+    const asked = readMessage(room, header)
+    return { file, header, bytes: room, asked, size, whole: false, lacksOwner: needsLastByte(room) }
+  }
   // A message of an unknown version is read to its end, because its size is not known.
   const wanted = size === undefined ? anyMessage : size - 1
-  const rest = first < expected - 1 || first >= wanted ? 0 : readOnce(calls, descriptor, room.subarray(first, wanted))
+  const all = new Uint8Array(Math.max(first, wanted))
+  all.set(room.subarray(0, first))
+  const rest = first < expected - 1 || first >= wanted ? 0 : readOnce(calls, descriptor, all.subarray(first))
   if (rest === 'gone') return 'gone'
-  const bytes = room.slice(0, first + rest)
+  const bytes = all.slice(0, first + rest)
   const isShort = size === undefined || bytes.length < size - 1
   // Its version has another size than was expected. If there was room for more, it has been read to its end.
   const whole = isShort || (first >= size && first < expected - 1)
   return {
-    descriptor,
+    file,
     header,
     bytes,
+    asked: readMessage(bytes),
     size: isShort ? bytes.length : size,
     whole,
     lacksOwner: !whole && needsLastByte(bytes),

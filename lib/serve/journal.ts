@@ -10,6 +10,7 @@
 import { bytesOf } from '../bytes.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { answered, errno } from '../syscalls/errno.ts'
+import { writeWhole } from '../syscalls/files.ts'
 import { answerTo, type Header } from '../upcall/message.ts'
 
 const here = atFlags.AT_FDCWD
@@ -35,13 +36,14 @@ export interface Journal {
   readonly close: () => void
 }
 
-const linesOf = (round: number, replies: readonly Reply[]): string =>
-  replies
-    .map(({ header, size, status, version, doubtful }) => {
-      const asked = `${round} ${header.version} ${header.command} ${header.xid} ${size}`
-      return `${asked} ${status} ${version ?? '-'} ${doubtful === true ? 'doubtful' : 'sure'}\n`
-    })
-    .join('')
+function linesOf(round: number, replies: readonly Reply[]): string {
+  let lines = ''
+  for (const { header, size, status, version, doubtful } of replies)
+    lines +=
+      `${round} ${header.version} ${header.command} ${header.xid} ${size} ` +
+      `${status} ${version ?? '-'} ${doubtful === true ? 'doubtful' : 'sure'}\n`
+  return lines
+}
 
 /** A journal that is longer than this is begun anew. */
 const longest = 1 << 16
@@ -57,8 +59,7 @@ export function beginJournal(calls: Calls, path: string, pipe: string, carried: 
   let round = 0
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = calls.flags
   const append = (text: string): void => {
-    for (let rest = bytesOf(text, calls.bytesInto); rest.length > 0;)
-      rest = rest.subarray(answered(calls.write(descriptor, rest), 'write', path))
+    writeWhole(calls, descriptor, bytesOf(text, calls.bytesInto), path)
     length += text.length
   }
   const begin = (): void => {
@@ -89,7 +90,7 @@ export function beginJournal(calls: Calls, path: string, pipe: string, carried: 
       attempt(() => {
         if (length > longest) begin()
         round++
-        append(linesOf(round, [...carried, ...replies]))
+        append(linesOf(round, carried) + linesOf(round, replies))
       }),
     close: () => {
       if (descriptor >= 0) calls.close(descriptor)

@@ -16,6 +16,7 @@
 import { bytesOf } from '../bytes.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { answered, errno } from '../syscalls/errno.ts'
+import { writeWhole } from '../syscalls/files.ts'
 import type { Asked } from '../upcall/request.ts'
 import { bytesFromHex, hexOf } from '../upcall/hex.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
@@ -54,8 +55,7 @@ export function keptAt(calls: Calls, path: string): Kept {
   let descriptor = -1
   let lines = 0
   const append = (text: string): void => {
-    for (let rest = bytesOf(text, calls.bytesInto); rest.length > 0;)
-      rest = rest.subarray(answered(calls.write(descriptor, rest), 'write', path))
+    writeWhole(calls, descriptor, bytesOf(text, calls.bytesInto), path)
   }
   const close = (): void => {
     if (descriptor >= 0) calls.close(descriptor)

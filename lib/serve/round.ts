@@ -12,10 +12,10 @@
 import { errorCode, Failed, failureFrom, report } from '../failure.ts'
 import { perform, performTogether } from '../events/perform.ts'
 import type { Asked as AskedOfInstance, ClientRequest } from '../upcall/request.ts'
-import { commands, inOrder, longList, readMessage, type Asked } from '../upcall/message.ts'
+import { commands, inOrder, longList } from '../upcall/message.ts'
 import { errno, errorName } from '../syscalls/errno.ts'
 import type { Pipe, Taken } from '../kernel/pipe.ts'
-import { bytesOfReply, type Journal, type Reply } from './journal.ts'
+import type { Journal, Reply } from './journal.ts'
 import { listFor } from './list.ts'
 import { lookAt } from '../store/state-directory.ts'
 import type { Server } from './server.ts'
@@ -33,11 +33,17 @@ const status = {
   unknownCommand: -errno.EOPNOTSUPP,
 } as const
 
-interface Answer {
+interface Answer extends Reply {
   readonly taken: Taken
-  readonly status: number
-  readonly version?: number
 }
+
+const answerTo = (taken: Taken, said: number, version?: number): Answer => ({
+  taken,
+  header: taken.header,
+  size: taken.size,
+  status: said,
+  version,
+})
 
 /**
  * Answers what is queued now; poll(2) tells of more. @returns 'gone', if the pipe is no more.
@@ -57,9 +63,10 @@ export function answerQueued(server: Server, pipe: Pipe, journal: Journal): void
 
 /** Answers messages that have been taken. @returns false, if the pipe is gone. */
 export function answerTaken(server: Server, pipe: Pipe, journal: Journal, taken: readonly Taken[]): boolean {
-  return batches([...taken].sort((one, other) => inOrder(one.header, other.header))).every((batch) =>
-    say(server, pipe, journal, carriedOut(server, pipe, completed(server, pipe, journal, batch))),
-  )
+  const ordered = taken.slice().sort((one, other) => inOrder(one.header, other.header))
+  for (const batch of batches(ordered))
+    if (!say(server, pipe, journal, carriedOut(server, pipe, completed(server, pipe, journal, batch)))) return false
+  return true
 }
 
 /**
@@ -67,19 +74,15 @@ export function answerTaken(server: Server, pipe: Pipe, journal: Journal, taken:
  * that it failed. All of a batch are noted at once, and only when it is the batch's turn, because the journal holds
  * what came last.
  */
-function completed(server: Server, pipe: Pipe, journal: Journal, batch: readonly Message[]): readonly Message[] {
-  const lacking = batch.flatMap(({ taken }) => (taken.lacksOwner ? [taken] : []))
+function completed(server: Server, pipe: Pipe, journal: Journal, batch: readonly Taken[]): readonly Taken[] {
+  const lacking = batch.filter(({ lacksOwner }) => lacksOwner)
   if (lacking.length === 0) return batch
   writeDown(
     server,
     journal,
     lacking.map(({ header, size }): Reply => ({ header, size, status: status.storageFailed, doubtful: true })),
   )
-  return batch.map((message) => {
-    if (!message.taken.lacksOwner) return message
-    const taken = pipe.complete(message.taken)
-    return { taken, asked: readMessage(taken.bytes) }
-  })
+  return batch.map((taken) => (taken.lacksOwner ? pipe.complete(taken) : taken))
 }
 
 /**
@@ -94,48 +97,43 @@ function writeDown({ log }: Server, journal: Journal, replies: readonly Reply[])
     )
 }
 
-interface Message {
-  readonly taken: Taken
-  readonly asked: Asked | undefined
-}
-
-const isOfClient = ({ taken, asked }: Message): boolean =>
-  taken.lacksOwner || asked?.command === 'create' || asked?.command === 'remove' || asked?.command === 'check'
+const isOfClient = ({ asked, lacksOwner }: Taken): boolean =>
+  lacksOwner || asked?.command === 'create' || asked?.command === 'remove' || asked?.command === 'check'
 
 /** Messages of clients that follow each other are one batch; every other one is a batch of its own. */
-function batches(taken: readonly Taken[]): Message[][] {
-  const all: Message[][] = []
+function batches(taken: readonly Taken[]): readonly (readonly Taken[])[] {
+  const all: Taken[][] = []
+  let ofClients: Taken[] | undefined
   for (const one of taken) {
-    const message = { taken: one, asked: readMessage(one.bytes) }
-    const last = all.at(-1)
-    if (last !== undefined && isOfClient(message) && last.every(isOfClient)) last.push(message)
-    else all.push([message])
+    const isOne = isOfClient(one)
+    if (isOne && ofClients !== undefined) ofClients.push(one)
+    else all.push([one])
+    ofClients = isOne ? all.at(-1) : undefined
   }
   return all
 }
 
-function carriedOut(server: Server, pipe: Pipe, batch: readonly Message[]): Answer[] {
-  const [first] = batch
-  if (first === undefined) return []
-  const { taken, asked } = first
-  switch (asked?.command) {
+function carriedOut(server: Server, pipe: Pipe, batch: readonly Taken[]): readonly Answer[] {
+  const taken = batch[0]
+  if (taken === undefined) return []
+  switch (taken.asked?.command) {
     case undefined:
       server.log.error(
         `can't understand a message: version ${taken.header.version}, command ${taken.header.command}, ` +
           `${taken.bytes.length} bytes`,
       )
-      return [{ taken, status: taken.whole ? status.unknownCommand : status.badMessage }]
+      return [answerTo(taken, taken.whole ? status.unknownCommand : status.badMessage)]
     case 'version':
       server.instance.starting()
-      return [{ taken, status: status.done, version: server.maxVersion }]
+      return [answerTo(taken, status.done, server.maxVersion)]
     case 'grace-start':
       return [startInstance(server, pipe, taken)]
     case 'grace-done':
-      return [{ taken, status: endGrace(server, taken.header.xid) }]
+      return [answerTo(taken, endGrace(server, taken.header.xid))]
     case 'create':
     case 'remove':
     case 'check':
-      return ofClients(server, batch)
+      return ofClients(server, batch, taken.header.xid)
   }
 }
 
@@ -170,7 +168,7 @@ function startInstance(server: Server, pipe: Pipe, taken: Taken): Answer {
     server.distrust('start')
     count(server, 'grace_start', 'failed')
     doing.named = list.named()
-    return { taken: list.taken(), status: status.done }
+    return answerTo(list.taken(), status.done)
   }
   server.instance.started(list.isGivenUp())
   count(server, 'grace_start', 'answered')
@@ -178,10 +176,10 @@ function startInstance(server: Server, pipe: Pipe, taken: Taken): Answer {
   if (list.isGivenUp()) {
     log.warning('too many clients for a list: the kernel is told to ask for each that comes; grace lasts its full time')
     doing.protocol = 0
-    return { taken: list.taken(), status: status.storageFailed }
+    return answerTo(list.taken(), status.storageFailed)
   }
   if (list.named() > longList) log.warning(`${list.named()} clients may reclaim: each costs the kernel's start time`)
-  return { taken: list.taken(), status: status.done }
+  return answerTo(list.taken(), status.done)
 }
 
 function endGrace(server: Server, xid: number): number {
@@ -201,26 +199,34 @@ function endGrace(server: Server, xid: number): number {
   return status.done
 }
 
-function ofClients(server: Server, batch: readonly Message[]): Answer[] {
-  const messages = batch.map(({ taken, asked }) => ({ taken, request: requestOf(server, asked) }))
-  const requests = messages.flatMap(({ request }) => (request === undefined ? [] : [request]))
-  const outcomes = attempt(server, requests, batch[0]?.taken.header.xid ?? 'again')
-  return messages.map(({ taken, request }) => {
+/** @param first the number of the first of them. */
+function ofClients(server: Server, batch: readonly Taken[], first: number): readonly Answer[] {
+  const asked = batch.map((taken) => requestOf(server, taken))
+  const requests = asked.filter((request) => request !== undefined)
+  const outcomes = attempt(server, requests, first)
+  let tried = 0
+  return batch.map((taken, at) => {
+    const request = asked[at]
     // The pipe went while its owner was read.
-    if (request === undefined) return { taken, status: status.badMessage }
-    const thrown = outcomes[requests.indexOf(request)]
-    const isVerdict = thrown instanceof Failed && thrown.failure.kind === 'may-not-reclaim'
-    count(server, request.event, thrown === undefined || isVerdict ? 'answered' : 'failed')
-    if (thrown === undefined) {
-      server.settled(request)
-      return { taken, status: status.done }
-    }
-    if (isVerdict) {
-      server.log.failed(thrown.failure, request.event)
-      return { taken, status: status.mayNotReclaim }
-    }
-    return { taken, status: failed(server, request, thrown) }
+    if (request === undefined) return answerTo(taken, status.badMessage)
+    return answerTo(taken, statusOf(server, request, outcomes[tried++]))
   })
+}
+
+/** @param thrown what has kept a request from being done, if anything has. */
+function statusOf(server: Server, request: ClientRequest, thrown: unknown): number {
+  if (thrown === undefined) {
+    count(server, request.event, 'answered')
+    server.settled(request)
+    return status.done
+  }
+  if (thrown instanceof Failed && thrown.failure.kind === 'may-not-reclaim') {
+    count(server, request.event, 'answered')
+    server.log.failed(thrown.failure, request.event)
+    return status.mayNotReclaim
+  }
+  count(server, request.event, 'failed')
+  return failed(server, request, thrown)
 }
 
 /** The outcome of each: undefined, or why not. Whatever keeps them from being tried at all is the outcome of all. */
@@ -310,7 +316,7 @@ function outcomeOf(work: () => void): unknown {
 }
 
 /** A client's message, as an upcall would ask it. What the pipe does not tell is not known: sessions, boot times. */
-function requestOf(server: Server, asked: Asked | undefined): ClientRequest | undefined {
+function requestOf(server: Server, { asked }: Taken): ClientRequest | undefined {
   switch (asked?.command) {
     case 'create':
       return {
@@ -333,23 +339,16 @@ function requestOf(server: Server, asked: Asked | undefined): ClientRequest | un
 
 /** Writes the answers down, then says them. @returns false, if the pipe is gone. */
 function say(server: Server, pipe: Pipe, journal: Journal, answers: readonly Answer[]): boolean {
-  const replies = answers.map(({ taken, status: said, version }): Reply => ({
-    header: taken.header,
-    size: taken.size,
-    status: said,
-    version,
-  }))
   server.keepUnfinished()
-  writeDown(server, journal, replies)
-  for (const [at, { taken }] of answers.entries()) {
-    const reply = replies[at]
+  writeDown(server, journal, answers)
+  for (const { taken, header, status: said, version } of answers) {
     const size = pipe.finish(taken)
-    if (reply === undefined || size === 'gone') return false
-    const answer = pipe.write(bytesOfReply({ ...reply, size }))
+    if (size === 'gone') return false
+    const answer = pipe.answer(header, size, said, version)
     if (answer === -errno.EPIPE) return false
-    if (answer < 0) server.log.warning(`the kernel did not wait for the answer to message ${reply.header.xid}`)
+    if (answer < 0) server.log.warning(`the kernel did not wait for the answer to message ${header.xid}`)
   }
-  const [first] = answers
+  const first = answers[0]
   if (first !== undefined && isWorthTelling(first)) server.tellStatus()
   return true
 }

@@ -172,11 +172,14 @@ const lookMs = 1000
  */
 const missedMs = 50
 
-/** How long the first of these times is away, in milliseconds; -1, if there is none. */
-const untilFirst = (now: number, ...times: readonly (number | undefined)[]): number => {
-  const due = times.filter((time) => time !== undefined)
-  return due.length === 0 ? -1 : Math.max(0, Math.ceil(Math.min(...due) - now))
-}
+/** What is never due. */
+const never = Infinity
+
+/** What poll(2) waits for: at the signals, the mounts, the watched directory, the pipe. */
+const wanted = [POLLIN, POLLPRI, POLLIN, POLLIN]
+
+/** How long a time is away, in milliseconds; -1, if it never comes. */
+const until = (time: number, now: number): number => (time === never ? -1 : Math.max(0, Math.ceil(time - now)))
 
 function run(loop: Loop, early: Pipe | undefined): void {
   const { server, ready, untilGone, signals, mounts } = loop
@@ -199,23 +202,25 @@ function run(loop: Loop, early: Pipe | undefined): void {
     const goneAt = untilGone ? pipe.goneAt() : undefined
     if (goneAt !== undefined && now - goneAt >= successorMs) return
     const tryAt = server.unfinished.dueAt()
-    const wait = untilFirst(
-      now,
-      watched.isThere() ? undefined : now + lookMs,
-      pipe.isMissed() ? now + missedMs : undefined,
-      goneAt === undefined ? undefined : goneAt + successorMs,
-      tryAt,
-      server.instance.dueAt(),
-      ready.everyMs === undefined ? undefined : aliveAt + ready.everyMs,
+    const next = Math.min(
+      watched.isThere() ? never : now + lookMs,
+      pipe.isMissed() ? now + missedMs : never,
+      goneAt === undefined ? never : goneAt + successorMs,
+      tryAt ?? never,
+      server.instance.dueAt() ?? never,
+      ready.everyMs === undefined ? never : aliveAt + ready.everyMs,
     )
     const events = calls.poll(
       [signals, mounts, watched.descriptor(), pipe.served()?.pipe.pollable() ?? -1],
-      [POLLIN, POLLPRI, POLLIN, POLLIN],
-      wait,
+      wanted,
+      until(next, now),
     )
     if (events === -errno.EINTR) continue
     if (typeof events === 'number') throw storageFailure(`poll failed: ${errorName(events)}`)
-    const [told = 0, mounted = 0, changed = 0, asked = 0] = events
+    const told = events[0] ?? 0
+    const mounted = events[1] ?? 0
+    const changed = events[2] ?? 0
+    const asked = events[3] ?? 0
 
     if (ready.everyMs !== undefined && calls.monotonic() >= aliveAt + ready.everyMs) {
       ready.alive()

@@ -83,8 +83,9 @@ export function serverFor(
 
   const state = stateDirectory(calls, settings.stateDirectory, settings.runDirectory, holder)
   let isAtWork = false
+  const usual: World = { calls, state, nfsd, log, deadline: noDeadline }
   const withWorld: Server['withWorld'] = (kernel, work) => {
-    const world = { calls, state, nfsd: kernel, log, deadline: noDeadline }
+    const world = kernel === nfsd ? usual : { ...usual, nfsd: kernel }
     if (isAtWork) return work(world)
     isAtWork = true
     try {

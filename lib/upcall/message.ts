@@ -54,11 +54,25 @@ export interface Header {
   readonly xid: number
 }
 
-/** @param bytes eight at least. */
-export function readHeader(bytes: Uint8Array): Header {
-  const header = view(bytes)
-  return { version: header.getUint8(0), command: header.getUint8(1), xid: header.getUint32(4, littleEndian) }
+/** Without a DataView, which takes as much as reading ten numbers. */
+function shortAt(bytes: Uint8Array, at: number): number {
+  const first = bytes[at] ?? 0
+  const second = bytes[at + 1] ?? 0
+  return littleEndian ? first | (second << 8) : (first << 8) | second
 }
+
+function longAt(bytes: Uint8Array, at: number): number {
+  const first = shortAt(bytes, at)
+  const second = shortAt(bytes, at + 2)
+  return (littleEndian ? first | (second << 16) : (first << 16) | second) >>> 0
+}
+
+/** @param bytes eight at least. */
+export const readHeader = (bytes: Uint8Array): Header => ({
+  version: bytes[0] ?? 0,
+  command: bytes[1] ?? 0,
+  xid: longAt(bytes, 4),
+})
 
 /** What a message asks. */
 export type Asked =
@@ -70,11 +84,12 @@ export type Asked =
  * Reads a message of which the last byte may not be there yet: {@link needsLastByte} says where it matters. Of a
  * principal's digest 31 bytes are taken. The kernel compares as many as it is given back (nfsd4_cld_check_v2), and 248
  * bits tell principals apart as well as 256.
+ * @param header its own, where it has been read.
  * @returns undefined for what no kernel sends: an unknown command, or a length that there is no room for.
  */
-export function readMessage(bytes: Uint8Array): Asked | undefined {
+export function readMessage(bytes: Uint8Array, header = readHeader(bytes)): Asked | undefined {
   if (bytes.length < headerSize) return undefined
-  const { version, command } = readHeader(bytes)
+  const { version, command } = header
   const size = sizeOf(version)
   if (size === undefined || bytes.length < size - 1) return undefined
   switch (command) {
@@ -87,7 +102,7 @@ export function readMessage(bytes: Uint8Array): Asked | undefined {
     case commands.create:
     case commands.remove:
     case commands.check: {
-      const length = view(bytes).getUint16(headerSize, littleEndian)
+      const length = shortAt(bytes, headerSize)
       if (length > ownerRoom || ownerAt + length > bytes.length) return undefined
       const owner = bytes.slice(ownerAt, ownerAt + length) as ClientOwner
       if (command === commands.remove) return { command: 'remove', owner }
@@ -108,21 +123,33 @@ export function readMessage(bytes: Uint8Array): Asked | undefined {
 /** Whether the last byte says something: in version 1 it is the last of an owner that fills all its room. */
 export function needsLastByte(bytes: Uint8Array): boolean {
   if (bytes[0] !== 1 || bytes.length < ownerAt) return false
-  const { command } = readHeader(bytes)
+  const command = bytes[1]
   const hasOwner = command === commands.create || command === commands.remove || command === commands.check
-  return hasOwner && view(bytes).getUint16(headerSize, littleEndian) === ownerRoom
+  return hasOwner && shortAt(bytes, headerSize) === ownerRoom
 }
 
-/** An answer. @param status 0, or a negated errno. @param version the answer to GetVersion. */
-export function answerTo(header: Header, size: number, status: number, version?: number): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(size)
-  const answer = view(bytes)
-  answer.setUint8(0, header.version)
-  answer.setUint8(1, header.command)
-  answer.setInt16(2, status, littleEndian)
-  answer.setUint32(4, header.xid, littleEndian)
-  if (version !== undefined) answer.setUint8(headerSize, version)
-  return bytes
+/** @param status 0, or a negated errno. @param version the answer to GetVersion. */
+type AnswerTo = (header: Header, size: number, status: number, version?: number) => Uint8Array<ArrayBuffer>
+
+/** An answer. */
+export const answerTo: AnswerTo = (...answer) => answers()(...answer)
+
+/** Answers, one after the other. The bytes that are given are those of the last one. */
+export function answers(): AnswerTo {
+  let bytes = new Uint8Array(0)
+  let answer = view(bytes)
+  return ({ version, command, xid }, size, status, told = 0) => {
+    if (bytes.length !== size) {
+      bytes = new Uint8Array(size)
+      answer = view(bytes)
+    }
+    bytes[0] = version
+    bytes[1] = command
+    answer.setInt16(2, status, littleEndian)
+    answer.setUint32(4, xid, littleEndian)
+    if (size > headerSize) bytes[headerSize] = told
+    return bytes
+  }
 }
 
 /** The status of a list's entries: more follows. */
