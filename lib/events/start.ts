@@ -28,6 +28,7 @@ import {
   makeStateDirectory,
   markFormat,
   setAside,
+  syncStateDirectory,
   type StateDirectory,
 } from '../store/state-directory.ts'
 import { forgetUntracked, noteStart } from '../store/untracked.ts'
@@ -202,6 +203,7 @@ const rebuilt = 'rebuilt'
  */
 export function beginAnew({ calls, state, log }: World, kernelBootTime: KernelBootTime | undefined): void {
   makeStateDirectory(state)
+  syncStateDirectory(state)
   const own = claimStart(state, lookAt(state), calls.now())
   const clients = clientsOf(state)
   if (kernelBootTime !== undefined) disk.makeLink(kernelBootTime, markOf(own, 'grace_start'), clients)

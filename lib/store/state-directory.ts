@@ -276,6 +276,15 @@ export function makeStateDirectory(state: StateDirectory): Directory {
   return clients
 }
 
+/**
+ * For whoever finds nothing recorded: another process may have made what is there, and not have come to its barrier.
+ * Durable when it returns. Each parent above was durable before the next was made.
+ */
+export function syncStateDirectory({ path, anywhere }: StateDirectory): void {
+  disk.syncDirectory(path, anywhere)
+  disk.syncDirectory(disk.parentOf(path), anywhere)
+}
+
 /** From here on this directory is in the present format. The caller makes it durable. */
 export const markFormat = (clients: Directory): void => {
   disk.makeLink('-', formatMark, clients)
