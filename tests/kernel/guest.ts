@@ -185,18 +185,33 @@ async function powerOn(image: Image, machine: Machine, limit: number): Promise<G
   let last = 0
   const none: Closest = { took: 0, limit: 1, script: '' }
   let closest = none
-  const attempt = async (script: string, seconds = 60): Promise<Outcome> => {
-    if (dead !== undefined) throw dead
+  const answerTo = (script: string): Promise<Outcome> => {
     const number = ++last
     const answer = new Promise<Outcome>((resolve, reject) => {
       waiting.set(number, { resolve, reject })
     })
     port.write(`${number} ${Buffer.from(script).toString('hex')}\n`)
+    return answer
+  }
+  /** A script that hangs holds up no other: an emulator that stands still does. */
+  const whoHangs = (): Promise<string> =>
+    within(60, answerTo(':'), 'off').then(
+      () => 'the script hangs, the machine does not',
+      () => 'the machine answers nothing at all any more',
+    )
+  const isOff = () => dead !== undefined
+  const attempt = async (script: string, seconds = 60): Promise<Outcome> => {
+    if (dead !== undefined) throw dead
     const [limit, began] = [seconds * patience, Date.now()]
-    const outcome = await within(limit, answer, `${machine.name} does not answer to: ${script}`)
-    const took = (Date.now() - began) / 1000
-    if (took / limit > closest.took / closest.limit) closest = { took, limit, script }
-    return outcome
+    try {
+      return await within(limit, answerTo(script), `${machine.name} does not answer to: ${script}`)
+    } catch (error) {
+      if (isOff()) throw error
+      throw new Error(`${(error as Error).message}; ${await whoHangs()}`, { cause: error })
+    } finally {
+      const took = (Date.now() - began) / 1000
+      if (took / limit > closest.took / closest.limit) closest = { took, limit, script }
+    }
   }
   return {
     name: machine.name,
