@@ -39,6 +39,9 @@ export const upgradeKernel: Story = {
     await claimHeld({ ...ground, server, clients }, 'under 6.1 again', [...known, ...young])
     await server.endGrace()
     await claimLost({ ...ground, server, clients }, 'under 6.1 again', [ann])
+    // She has opened her file anew, so she may reclaim at the next restart. Linux then reclaims the lost lock as well.
+    await ann.drop('ann')
+    await ann.leave()
 
     await server.restart()
     await claimHeld({ ...ground, server, clients }, 'after one more restart under 6.1', [...known, ...young])
