@@ -55,6 +55,7 @@ export function startInstance(
     )
   makeStateDirectory(state)
   const found = lookAt(state)
+  if (found.instance.kind === 'none') syncStateDirectory(state)
   const damaged = setDamagedAside(world, found)
   if (!damaged) migrate(state, found)
   const before = found.format === 1 ? lookAt(state) : found
@@ -175,6 +176,7 @@ export function standForUnseen(world: World, pipe: string, underLock: <T>(work: 
   const { calls, state } = world
   makeStateDirectory(state)
   const found = lookAt(state)
+  if (found.instance.kind === 'none') syncStateDirectory(state)
   const damaged = setDamagedAside(world, found)
   if (!damaged) migrate(state, found)
   for (let seen = lookAt(state); ;) {

@@ -271,7 +271,7 @@ export function makeStateDirectory(state: StateDirectory): Directory {
   if (made) {
     disk.makeLink('-', formatMark, clients)
     disk.sync(clients)
-    disk.syncDirectory(state.path, state.anywhere)
+    syncStateDirectory(state)
   }
   return clients
 }
@@ -296,7 +296,11 @@ function makeParents({ path, anywhere }: StateDirectory): void {
   for (let at = path; ; at = disk.parentOf(at)) {
     const kind = disk.kindAt(at, anywhere)
     if (kind === 'other') throw notADirectory(at)
-    if (kind === 'directory') break
+    if (kind === 'directory') {
+      // Whoever has made it may have been killed before its sync.
+      if (missing.length > 0) disk.syncDirectory(disk.parentOf(at), anywhere)
+      break
+    }
     missing.push(at)
   }
   for (let at = missing.pop(); at !== undefined; at = missing.pop())

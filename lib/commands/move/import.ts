@@ -1,7 +1,7 @@
 /** `import`: clients that another tracker, or another machine, has recorded may reclaim here at the next start. */
 import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
-import { makeStateDirectory } from '../../store/state-directory.ts'
+import { makeStateDirectory, syncStateDirectory } from '../../store/state-directory.ts'
 import { resolve } from 'node:path'
 import { Failed, storageFailure } from '../../failure.ts'
 import { counted, oneLine, quote } from '../../text.ts'
@@ -159,6 +159,7 @@ function missingIn(anywhere: Directory, top: string, hashes: Iterable<string>): 
 
 function placeInTop({ state }: Destination, top: string, hashes: Iterable<string>): number {
   makeStateDirectory(state)
+  syncStateDirectory(state)
   return placeMatchOnly(state.anywhere, top, hashes)
 }
 

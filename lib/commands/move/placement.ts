@@ -34,6 +34,7 @@ import {
   lookAt,
   makeStateDirectory,
   stateDirectory,
+  syncStateDirectory,
   type StateDirectory,
 } from '../../store/state-directory.ts'
 import { ranUntracked } from '../../store/untracked.ts'
@@ -128,6 +129,7 @@ export function placeAll({ state }: Destination, clients: Iterable<Movable>, now
   makeStateDirectory(state)
   migrate(state)
   const seen = lookAt(state)
+  if (seen.instance.kind === 'none') syncStateDirectory(state)
   // An unconfirmed end of grace is made durable first, as by an upcall.
   if (seen.instance.kind === 'full' && seen.marks(seen.instance.start, 'unconfirmed')) disk.sync(clientsOf(state))
   const start = placeIn(seen) ?? newPlace(seen, nowMs)

@@ -22,7 +22,7 @@ import {
   start,
 } from '../../proof/scenarios.ts'
 import type { Tree } from '../../proof/trees.ts'
-import { machineWith } from '../../support/memory/machine.ts'
+import { machineWith, Stopped } from '../../support/memory/machine.ts'
 import { observer, play } from './states.ts'
 
 const states = observer()
@@ -108,5 +108,44 @@ describe('in memory, the power is cut when one of two upcalls at once is answere
             violations.push(...wrong.slice(0, 1))
           }
       assert.deepEqual(violations, [])
+    })
+})
+
+/** @returns what is wrong after a power cut; undefined, when a start makes no such call any more. */
+function cutAfterKilledStart(at: number, above: string): string[] | undefined {
+  const machine = machineWith()
+  const { hooks, process } = machine.files
+  const words = ['-s', `${parent}/${above}${name}`]
+  const disk = diskAt(parent)
+  hooks.changed = (made) => {
+    if (made.paths.some((path) => `${path}/`.startsWith(`${parent}/`))) disk.apply(made)
+  }
+  let calls = 0
+  let killedBefore: string | undefined
+  hooks.before = (made) => {
+    if (!made.changes || ++calls !== at) return undefined
+    killedBefore = `${made.name} ${made.paths.join(' ')}`
+    throw new Stopped()
+  }
+  machine.upcall([...words, 'init'])
+  if (killedBefore === undefined) return undefined
+  hooks.before = () => undefined
+  process.now += 100_000
+  assert.equal(machine.upcall([...words, 'init']), 0)
+  assert.equal(machine.upcall([...words, 'create', Buffer.from('ada').toString('hex')], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }), 0)
+  const lost = [...disk.afterCut(() => undefined)].filter(
+    (tree) => ![...tree.keys()].some((path) => path.endsWith('/ada')),
+  )
+  return lost.map(() => `a start was killed before ${killedBefore}: what came after it was lost`)
+}
+
+describe('in memory, the power is cut after a start was killed and another has followed', () => {
+  for (const above of ['', 'a/b/'])
+    it(`what has been acknowledged since is there, in a state directory ${above === '' ? 'of one' : 'of several'} that had to be made`, () => {
+      for (let at = 1; ; at++) {
+        const wrong = cutAfterKilledStart(at, above)
+        if (wrong === undefined) break
+        assert.deepEqual(wrong, [])
+      }
     })
 })
