@@ -132,7 +132,10 @@ function cutAfterKilledStart(at: number, above: string): string[] | undefined {
   hooks.before = () => undefined
   process.now += 100_000
   assert.equal(machine.upcall([...words, 'init']), 0)
-  assert.equal(machine.upcall([...words, 'create', Buffer.from('ada').toString('hex')], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }), 0)
+  assert.equal(
+    machine.upcall([...words, 'create', Buffer.from('ada').toString('hex')], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }),
+    0,
+  )
   const lost = [...disk.afterCut(() => undefined)].filter(
     (tree) => ![...tree.keys()].some((path) => path.endsWith('/ada')),
   )
