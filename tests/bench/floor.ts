@@ -1,9 +1,10 @@
 /**
- * Where the floor is: an executable made as ours is, which does nothing of ours. What it takes is what no change of our
- * code can save.
+ * Where the floor is: an executable made as ours is, which does nothing of ours; and a program in C that does the least
+ * of a create. What the first takes is what no change of our code can save, and the second, what none in any language.
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { fileURLToPath } from 'node:url'
 import { root } from '../support/artefacts.ts'
 import { run } from './tools.ts'
 
@@ -21,4 +22,11 @@ export function compileFloors(room: string): Record<Floor, string> {
     return [name, file]
   })
   return Object.fromEntries(made) as Record<Floor, string>
+}
+
+/** Builds create-floor.c in `room`. @returns its path. */
+export function compileCreateFloor(room: string): string {
+  const file = join(room, 'create-floor')
+  run('cc', ['-O2', '-static', '-o', file, fileURLToPath(new URL('create-floor.c', import.meta.url))])
+  return file
 }

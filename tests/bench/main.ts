@@ -24,7 +24,7 @@ import { parseArgs } from 'node:util'
 import { calls, counts } from './counts.ts'
 import { executable } from '../support/artefacts.ts'
 import { figures, short } from './figures.ts'
-import { compileFloors } from './floor.ts'
+import { compileCreateFloor, compileFloors } from './floor.ts'
 import { draw } from './plot.ts'
 import { pipe } from './pipe.ts'
 import { openProgress } from './progress.ts'
@@ -125,6 +125,7 @@ try {
     launcher: compileLauncher(tools),
     disk,
     floors: compileFloors(tools),
+    createFloor: compileCreateFloor(tools),
     quick: options.quick,
     progress,
   }
