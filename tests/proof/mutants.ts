@@ -113,7 +113,7 @@ export const mutations = {
     change: [
       [
         /(function noteStart\(marked, kernelBootTime\) \{\n)/,
-        '$1    return { ranUntracked: ranUntracked(marked, kernelBootTime), unmarked: void 0 };\n',
+        '$1    return { ranUntracked: isMarked(marked, kernelBootTime), unmarked: void 0 };\n',
       ],
     ],
   },

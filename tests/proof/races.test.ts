@@ -184,16 +184,16 @@ async function stopEverywhere(
   const tree = readTree(base.stateDir)
   setGrace(base, graceFor(victim, grace))
   const { words, env } = upcallFor(victim, bootTime, base)
-  const whole = await trace(artefact, [...settings(base), ...words], env)
+  const endsGrace = victim.event === 'grace done' || grace === 'over'
+  const whole = await trace(artefact, [...settings(base), ...words], env, undefined, endsGrace ? ['getdents64'] : [])
   scrapTree(base)
   // An end of grace is also stopped when it has only looked: what it does must be of the instance that it saw.
-  const points =
-    victim.event === 'grace done' || grace === 'over'
-      ? whole.calls.filter(
-          ({ name, paths, result }) =>
-            name !== 'exit_group' && (result ?? -1) >= 0 && paths.some((path) => path.startsWith(`${base.dir}/state`)),
-        )
-      : changing(whole.calls, join(base.dir, 'state'))
+  const points = endsGrace
+    ? whole.calls.filter(
+        ({ name, paths, result }) =>
+          name !== 'exit_group' && (result ?? -1) >= 0 && paths.some((path) => path.startsWith(`${base.dir}/state`)),
+      )
+    : changing(whole.calls, join(base.dir, 'state'))
   const violations: string[] = []
   let passed = 0
   const owners = [...new Set([...before, victim, other].flatMap((event) => ('owner' in event ? [event.owner] : [])))]

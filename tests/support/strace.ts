@@ -90,18 +90,23 @@ async function underStrace(
   }
 }
 
-/** Runs the helper, with at most one fault. */
+/**
+ * Runs the helper, with at most one fault.
+ * @param also calls to be told beside those that may change something.
+ */
 export async function trace(
   artefact: Artefact,
   words: readonly string[],
   env: Environment,
   fault?: Fault,
+  also: readonly string[] = [],
 ): Promise<Traced> {
   const inject =
     fault === undefined
       ? []
       : ['-e', `inject=${fault.call.name}:${fault.what}:when=${fault.call.nth}${fault.forGood === true ? '+' : ''}`]
-  const { log, ...said } = await underStrace(artefact, ['-e', `trace=${changingCalls}`, ...inject], words, env)
+  const told = [changingCalls, ...also].join(',')
+  const { log, ...said } = await underStrace(artefact, ['-e', `trace=${told}`, ...inject], words, env)
   return { ...said, calls: callsIn(log) }
 }
 
