@@ -6,8 +6,18 @@
  */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { chmodSync, lstatSync, mkdirSync, readdirSync, rmSync, symlinkSync, truncateSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
+import {
+  chmodSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  realpathSync,
+  rmSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs'
+import { dirname, join } from 'node:path'
 import { describe, it } from 'node:test'
 import { inForeground, type Artefact, type Machine, type Said } from '../support/artefacts.ts'
 import { inPart, random, report, seconds, seed } from './figures.ts'
@@ -324,8 +334,9 @@ function damage(dice: Dice, stateDir: string, tree: Tree, target: string): strin
   )
   const full = join(stateDir, path)
   const replace = (how: string, work: () => void): string => {
-    // Its directory may have been harmed before it.
+    // Its directory may have been harmed before it, or lead elsewhere, where nothing is to be touched.
     try {
+      if (realpathSync(dirname(full)) !== dirname(full)) return `${path} ${how} in vain`
       rmSync(full, { recursive: true, force: true })
       work()
     } catch {

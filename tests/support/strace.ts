@@ -217,6 +217,7 @@ const alike = (text: string, directory: string): string =>
     .replace(/[0-9a-f]{64}/g, 'digest')
     .replace(/\d+\.\d+\.[0-9a-f]+\.[0-9a-f]+\.\d+/, 'holder')
     .replace(/%new-\d+-\d+/, '%new')
+    .replace(/\/fd\/\d+/g, '/fd/#')
     // A process id may have one digit.
     .replace(/\/proc\/\d+/g, '/proc/#')
     .replace(/\d{13}\.\d+\./g, '#.')
