@@ -23,8 +23,8 @@ export function bytesInto(text: string, into: Uint8Array, at: number): number {
   return text.length
 }
 
-/** CRC-32 of a text's bytes: `checksum` of the system's table, where the runtime has nothing quicker. */
-export function crc32(text: string): number {
+/** CRC-32 of a text's bytes, in eight hex digits: `checksum` of the system's table, where there is nothing quicker. */
+export function crc32(text: string): string {
   let crc = -1
   for (let i = 0; i < text.length; i++) {
     crc ^= text.charCodeAt(i)
@@ -32,7 +32,7 @@ export function crc32(text: string): number {
     crc = (crc >>> 4) ^ (remainders[crc & 15] ?? 0)
     crc = (crc >>> 4) ^ (remainders[crc & 15] ?? 0)
   }
-  return ~crc >>> 0
+  return (~crc >>> 0).toString(16).padStart(8, '0')
 }
 
 /**
@@ -86,6 +86,13 @@ export function percentEncode(text: string): string {
     : escaped
 }
 const otherwise = /[*/,:=]/
+
+/** `digitsAt` of the system's table, where the runtime has nothing quicker. */
+export function digitsAt(text: string, at: number): number {
+  let end = at
+  for (let code = text.charCodeAt(end); code >= 0x30 && code <= 0x39; code = text.charCodeAt(end)) end++
+  return end - at
+}
 
 /**
  * {@link percentEncode} undone: `percentDecoded` of the system's table, where the runtime has nothing quicker.

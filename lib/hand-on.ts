@@ -6,6 +6,7 @@ import { Failed, failureFrom } from './failure.ts'
 import { openLog } from './kernel/log.ts'
 import { asksForForeground, parseWords } from './settings/options.ts'
 import { atFlags, type Calls } from './syscalls/calls.ts'
+import { namesOf } from './syscalls/files.ts'
 import type { Host } from './syscalls/host.ts'
 import { bytesOf } from './bytes.ts'
 
@@ -74,10 +75,10 @@ function nodesIn(calls: Calls, directory: string): { readonly path: string; read
   const found: { path: string; version: number }[] = []
   for (
     let entries = calls.entries(descriptor);
-    typeof entries !== 'number' && entries.length > 0;
+    typeof entries !== 'number' && entries !== '';
     entries = calls.entries(descriptor)
   )
-    for (const { name } of entries) {
+    for (const name of namesOf(entries)) {
       const [, version] = /^node(?:js)?(?:-?(\d+))?$/.exec(name) ?? []
       if (/^node(?:js)?(?:-?\d+)?$/.test(name))
         found.push({ path: `${directory}/${name}`, version: version === undefined ? Infinity : Number(version) })

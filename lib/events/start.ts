@@ -261,9 +261,10 @@ function allowClients({ state, nfsd, log, deadline }: World, { instance, starts 
       const found = eachRecordIn(
         state,
         start,
-        (name, owner, principal) =>
-          // The newest entry decides, as it does for `check`.
-          (filled.length > 0 && hasEntry(state, filled, name)) || allow(owner, principal),
+        // The newest entry decides, as it does for `check`.
+        filled.length === 0
+          ? allow
+          : (owner, principal, name) => hasEntry(state, filled, name) || allow(owner, principal),
         (name) => {
           log.error(`record ${quote(name)} of instance ${start} can't be understood: it allows nothing`)
         },

@@ -9,7 +9,7 @@
  * reclaim.
  */
 import { sha256 as digest } from '@noble/hashes/sha2.js'
-import { bytesOf, crc32, percentDecoded, percentEncode, textOf } from '../bytes.ts'
+import { bytesOf, crc32, digitsAt, percentDecoded, percentEncode, textOf } from '../bytes.ts'
 import { hexOf } from '../upcall/hex.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import type { Session } from '../upcall/request.ts'
@@ -46,16 +46,18 @@ const longestName = 255
 /** Words as the functions here have them: each character is a byte. */
 type Text = string
 
-/** CRC-32 of a text. */
-export type Checksum = (text: Text) => number
+/** CRC-32 of a text, as eight hex digits. */
+export type Checksum = (text: Text) => string
 
 /** What reading takes: the system's table has the quickest that there is. */
 export interface Decoder {
   readonly checksum: Checksum
   /** `percentEncode` undone; undefined for what it would not have written. */
   readonly percentDecoded: (encoded: Text) => Text | undefined
+  /** How many decimal digits stand there, one after the other. */
+  readonly digitsAt: (text: Text, at: number) => number
 }
-const ownDecoder = (): Decoder => ({ checksum: crc32, percentDecoded })
+const ownDecoder = (): Decoder => ({ checksum: crc32, percentDecoded, digitsAt })
 
 /**
  * The entry's name. A leading dot is encoded, so that no record is hidden, `.` or `..`; the empty owner is a lone `%`.
@@ -92,7 +94,7 @@ export function recordLine(
   const text = textOf(owner)
   const told = principal === undefined ? '' : `,principal=${principal}`
   const core = `v${format},session=${letterOf(session)},recorded=${recorded}${told}`
-  const line = `${core},check=${digits(checksum(text + core))}`
+  const line = `${core},check=${checksum(text + core)}`
   // A byte of an owner takes three characters at most: a short owner is never a digest, and needs not be encoded to
   // know it.
   return text.length * 3 > longestName && nameOf(text).startsWith(digestPrefix)
@@ -101,8 +103,6 @@ export function recordLine(
 }
 
 const ownerField = ',owner='
-
-const digits = (checksum: number): string => checksum.toString(16).padStart(8, '0')
 
 /** What a record says. @property owner each character a byte: {@link ownerIn} has the bytes. */
 export interface Record {
@@ -135,7 +135,7 @@ export function readRecord(name: string, line: string, decoder = ownDecoder()): 
   const owner = spelled === undefined ? undefined : decoder.percentDecoded(spelled)
   if (owner === undefined || (isDigest && nameOf(owner) !== name)) return undefined
   const rest = isDigest ? `${ownerField}${spelled ?? ''}` : ''
-  return line.slice(sum) === digits(decoder.checksum(owner + core)) + rest ? { owner, facts } : undefined
+  return line.slice(sum) === decoder.checksum(owner + core) + rest ? { owner, facts } : undefined
 }
 
 /** An owner as it is encoded, by a name that is not its digest; undefined for what is no name of a record. */
@@ -150,12 +150,18 @@ function spelledIn(name: string): string | undefined {
  * not begin with a dot. A start reads a hundred thousand.
  * @returns undefined for every other one: {@link readRecord} says what it is.
  */
-export function ownerOfUsual(name: string, line: string, { checksum, percentDecoded }: Decoder): Text | undefined {
-  if (!usual.test(line) || name === '' || name.charCodeAt(0) === dot || name.length > longestName) return undefined
-  const owner = percentDecoded(name)
-  return owner !== undefined && checksum(owner + line.slice(0, -checkLength)) === Number(`0x${line.slice(-8)}`)
-    ? owner
-    : undefined
+export function ownerOfUsual(name: string, line: string, decoder: Decoder): Text | undefined {
+  const head = line.slice(0, headLength)
+  if (head !== unknownHead && head !== sessionHead && head !== noSessionHead) return undefined
+  const digits = decoder.digitsAt(line, headLength)
+  if (digits === 0 || digits > longestSeconds || (digits > 1 && line[headLength] === '0')) return undefined
+  const core = line.slice(0, -checkLength)
+  const facts = headLength + digits
+  if (core.length !== facts && !principalOnly.test(core.slice(facts))) return undefined
+  if (name.length === 0 || name.length > longestName || name[0] === '.') return undefined
+  const owner = decoder.percentDecoded(name)
+  if (owner === undefined) return undefined
+  return line.slice(-checkLength) === checkField + decoder.checksum(owner + core) ? owner : undefined
 }
 
 /** The principal in a line that {@link ownerOfUsual} has understood. */
@@ -164,18 +170,22 @@ export const principalOfUsual = (line: string): string | undefined =>
     ? line.slice(line.indexOf(principalField) + principalField.length, -checkLength)
     : undefined
 
-const usual =
-  /^v2,session=[?YN],recorded=(?:0|[1-9][0-9]{0,11}),(?:principal=(?:[0-9a-f]{62}|[0-9a-f]{64}),)?check=[0-9a-f]{8}$/
-const dot = 0x2e
+const unknownHead = 'v2,session=?,recorded='
+const sessionHead = 'v2,session=Y,recorded='
+const noSessionHead = 'v2,session=N,recorded='
+const headLength = unknownHead.length
+const principalOnly = /^,principal=(?:[0-9a-f]{62}|[0-9a-f]{64})$/
 const principalField = ',principal='
-const checkLength = ',check=01234567'.length
-/** How long a line is that has no principal, at most. */
-const longestWithout = 'v2,session=?,recorded=999999999999,check=01234567'.length
+const checkField = ',check='
+const checkLength = checkField.length + '01234567'.length
+/** How long a line is that has no principal, at most: a longer one, if it is understood, has one. */
+export const longestWithout = 'v2,session=?,recorded=999999999999,check=01234567'.length
 
 const present = `v${format},`
 
 /** Twelve digits last for 30 000 years. Other programs' records must fit this, too. */
 export const latestRecorded = 999_999_999_999
+const longestSeconds = String(latestRecorded).length
 export const isPrincipal = (digits: string): boolean => /^[0-9a-f]{62}(?:[0-9a-f]{2})?$/.test(digits)
 
 /** What stands before the checksum, in version 1 without the version and never with a principal. */

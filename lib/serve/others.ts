@@ -83,8 +83,8 @@ function namesIn(calls: Calls, path: string): string[] {
   const names: string[] = []
   for (;;) {
     const entries = calls.entries(directory)
-    if (typeof entries === 'number' || entries.length === 0) break
-    for (const { name } of entries) names.push(name)
+    if (typeof entries === 'number' || entries === '') break
+    names.push(...files.namesOf(entries))
   }
   calls.close(directory)
   return names

@@ -7,8 +7,9 @@
  */
 import { Failed, storageFailure } from '../failure.ts'
 import { quote } from '../text.ts'
-import { atFlags, type Calls, type DirectoryEntry } from '../syscalls/calls.ts'
+import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { errno, errorName } from '../syscalls/errno.ts'
+import { namesOf } from '../syscalls/files.ts'
 
 const here = atFlags.AT_FDCWD
 
@@ -54,18 +55,17 @@ export function dropInsOf(calls: Calls, file: string): string[] {
   const descriptor = calls.openat(here, directory, calls.flags.O_RDONLY | calls.flags.O_DIRECTORY, 0)
   if (descriptor === -errno.ENOENT) return []
   if (descriptor < 0) throw refused(directory, `can't be read: ${errorName(descriptor)}`)
-  const entries: DirectoryEntry[] = []
+  const names: string[] = []
   for (;;) {
     const some = calls.entries(descriptor)
     if (typeof some === 'number') throw refused(directory, `can't be read: ${errorName(some)}`)
-    if (some.length === 0) break
-    entries.push(...some)
+    if (some === '') break
+    names.push(...namesOf(some))
   }
   calls.close(descriptor)
-  const byVersion = ({ name }: { readonly name: string }): string =>
-    name.replace(/\d+/g, (digits) => digits.padStart(20, '0'))
-  return entries
-    .filter(({ name }) => name.endsWith('.conf') && !name.startsWith('.'))
+  const byVersion = (name: string): string => name.replace(/\d+/g, (digits) => digits.padStart(20, '0'))
+  return names
+    .filter((name) => name.endsWith('.conf') && !name.startsWith('.'))
     .sort((one, other) => (byVersion(one) < byVersion(other) ? -1 : 1))
-    .map(({ name }) => `${directory}/${name}`)
+    .map((name) => `${directory}/${name}`)
 }

@@ -12,6 +12,7 @@ import { storageFailure } from '../failure.ts'
 import type { Start } from '../rules/instance.ts'
 import {
   factsAfter,
+  longestWithout,
   ownerOfUsual,
   principalOfUsual,
   readRecord,
@@ -180,7 +181,7 @@ function rename(staged: string, name: string, directory: Directory): void {
 /**
  * Every record of an instance, as it is read. There may be a hundred thousand: no object is made of one, and most take
  * one call.
- * @param each is told a record's name, its owner (each character a byte), and the hash of its principal. @returns
+ * @param each is told a record's owner (each character a byte), the hash of its principal, and its name. @returns
  * whether it wants more.
  * @param unreadable is told the name of an entry that can't be understood.
  * @returns whether there were any, and all have been told.
@@ -188,27 +189,28 @@ function rename(staged: string, name: string, directory: Directory): void {
 export function eachRecordIn(
   state: StateDirectory,
   start: Start,
-  each: (name: string, owner: string, principal: string | undefined) => boolean,
+  each: (owner: string, principal: string | undefined, name: string) => boolean,
   unreadable: (name: string) => void,
 ): 'none' | 'all' | 'enough' {
   const directory = state.directoryOf(start)
   if (directory === undefined) return 'none'
   const { calls, descriptor } = directory
   let found: 'none' | 'all' = 'none'
-  for (const entries of disk.batchesOf(directory))
-    for (const { name } of entries) {
+  for (const batch of disk.batchesOf(directory))
+    for (const name of disk.namesOf(batch)) {
       const line = calls.readlinkat(descriptor, name)
       const owner = typeof line === 'string' ? ownerOfUsual(name, line, calls) : undefined
       if (owner !== undefined) {
         found = 'all'
-        if (!each(name, owner, principalOfUsual(line as string))) return 'enough'
+        const read = line as string
+        if (!each(owner, read.length > longestWithout ? principalOfUsual(read) : undefined, name)) return 'enough'
         continue
       }
       if (isStaged(name)) continue
       found = 'all'
       const entry = entryAt(directory, name)
       if (entry.kind === 'record') {
-        if (!each(name, entry.owner, entry.facts.principal)) return 'enough'
+        if (!each(entry.owner, entry.facts.principal, name)) return 'enough'
       } else if (entry.kind !== 'nothing') unreadable(name)
     }
   return found

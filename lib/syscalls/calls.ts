@@ -37,10 +37,10 @@ export interface Calls {
   readonly fstatat: (directory: number, name: string, flags: number) => Status | number
   readonly fstat: (descriptor: number) => Status | number
   /**
-   * The next entries of an open directory, but `.` and `..`; none at its end. Never all at once: a directory may hold
-   * millions.
+   * The next entries of an open directory, but `.` and `..`, as `names` tells them; '' at its end. Never all at once: a
+   * directory may hold millions.
    */
-  readonly entries: (descriptor: number) => readonly DirectoryEntry[] | number
+  readonly entries: (descriptor: number) => string | number
   /**
    * All names in a small directory, as one text: a letter for each one's kind (`l`ink, `d`irectory, `o`ther,
    * `u`nknown), then each name after a `/`. What one getdents(2) gives is of one moment, because the kernel holds the
@@ -49,8 +49,8 @@ export interface Calls {
    * @returns -E2BIG for a directory that takes more than one such call.
    */
   readonly names: (descriptor: number, again: boolean) => string | number
-  /** No call of the kernel's: CRC-32 of a text's bytes, as fast as the runtime can. */
-  readonly checksum: (text: string) => number
+  /** No call of the kernel's: CRC-32 of a text's bytes, as eight hex digits, as fast as the runtime can. */
+  readonly checksum: (text: string) => string
   /**
    * Nor is this: writes a text's bytes into others.
    * @returns how many.
@@ -62,6 +62,8 @@ export interface Calls {
    * @returns undefined for one that is not spelled so.
    */
   readonly percentDecoded: (encoded: string) => string | undefined
+  /** Nor this: how many decimal digits stand at a place of a text, one after the other. Before it all is ASCII. */
+  readonly digitsAt: (text: string, at: number) => number
   readonly umask: (mask: number) => void
   /** alarm(2): this process ends by SIGALRM after so many seconds. Nothing where the runtime has no such call. */
   readonly alarm: (seconds: number) => void

@@ -185,19 +185,27 @@ export function directoryAt(name: string, within: Directory): 'absent' | 'other'
  * may be told or not; others are told once.
  */
 export function* entriesOf(directory: Directory): Generator<DirectoryEntry> {
-  for (const batch of batchesOf(directory)) yield* batch
+  for (const batch of batchesOf(directory)) yield* entriesIn(batch)
 }
 
 /** {@link entriesOf}, all at once: where few of them are wanted. */
 export function allIn(directory: Directory, wanted: (entry: DirectoryEntry) => boolean): DirectoryEntry[] {
   const all: DirectoryEntry[] = []
-  for (const batch of batchesOf(directory)) all.push(...batch.filter(wanted))
+  for (const batch of batchesOf(directory)) all.push(...entriesIn(batch).filter(wanted))
   return all
 }
 
 /** Names as the system's table tells those of a small directory. */
 export const textOfNames = (entries: readonly DirectoryEntry[]): string =>
   entries.map(({ kind }) => kind[0] ?? '').join('') + entries.map(({ name }) => `/${name}`).join('')
+
+/** {@link textOfNames} undone, of more than none. */
+const entriesIn = (text: string): DirectoryEntry[] =>
+  namesOf(text).map((name, at) => ({ name, kind: kinds[text.charAt(at)] ?? 'unknown' }))
+const kinds: Readonly<Record<string, DirectoryEntry['kind']>> = { l: 'link', d: 'directory', o: 'other' }
+
+/** The names alone. */
+export const namesOf = (text: string): string[] => text.slice(text.indexOf('/') + 1).split('/')
 
 /** All names in a small directory, of one moment; undefined for one that is not small. */
 export function namesAtOnce(directory: Directory): string | undefined {
@@ -210,8 +218,8 @@ export function namesAtOnce(directory: Directory): string | undefined {
   throw systemError(names, 'getdents', directory.path)
 }
 
-/** {@link entriesOf}, as they are read: some at a time. */
-export function* batchesOf(directory: Directory): Generator<readonly DirectoryEntry[]> {
+/** {@link entriesOf}, as they are read: texts of some at a time. */
+export function* batchesOf(directory: Directory): Generator<string> {
   // A descriptor has one position in its directory, so a second reader opens its own. Most upcalls read once.
   const opened = directory.wasRead ? openDirectory('.', directory) : directory
   if (typeof opened !== 'object') return
@@ -222,7 +230,7 @@ export function* batchesOf(directory: Directory): Generator<readonly DirectoryEn
       // Another has removed it meanwhile: there is nothing in it.
       if (entries === -ENOENT) return
       if (typeof entries === 'number') throw systemError(entries, 'getdents', directory.path)
-      if (entries.length === 0) return
+      if (entries === '') return
       yield entries
     }
   } finally {

@@ -5,7 +5,7 @@
  * path, and a name after it is looked up there: so this promises the same, where /proc is mounted.
  */
 import fs, { existsSync, type Dir, type Stats } from 'node:fs'
-import { bytesInto, crc32, percentDecoded } from '../bytes.ts'
+import { bytesInto, crc32, digitsAt, percentDecoded } from '../bytes.ts'
 import { atFlags, type Calls, type DirectoryEntry, type Status } from './calls.ts'
 import { assertSayable, errno, unsayable } from './errno.ts'
 import { textOfNames } from './files.ts'
@@ -90,7 +90,7 @@ export function nodeCalls(): Calls {
       answer(() => {
         const found = nextEntries(descriptor)
         if (found.length === 0) stopReading(descriptor)
-        return found
+        return textOfNames(found)
       }),
     names: (descriptor) =>
       answer(() => {
@@ -102,6 +102,7 @@ export function nodeCalls(): Calls {
     checksum: crc32,
     bytesInto,
     percentDecoded,
+    digitsAt,
     umask: (mask) => {
       process.umask(mask)
     },

@@ -4,6 +4,7 @@
  */
 import { atFlags, pollEvents, type Calls } from '../../lib/syscalls/calls.ts'
 import { errno } from '../../lib/syscalls/errno.ts'
+import { namesOf } from '../../lib/syscalls/files.ts'
 
 const { AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR } = atFlags
 
@@ -69,10 +70,10 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     const found: string[] = []
     for (
       let entries = calls.entries(directory);
-      typeof entries !== 'number' && entries.length > 0;
+      typeof entries !== 'number' && entries !== '';
       entries = calls.entries(directory)
     )
-      found.push(...entries.map(({ name }) => name))
+      found.push(...namesOf(entries))
     return found.sort()
   }
   const refusal = (call: () => unknown): string => {
@@ -181,9 +182,9 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
   })
 
   it("a text's checksum is CRC-32 of its bytes, and a text's bytes are written where they are wanted", () => {
-    same('as everybody has it', calls.checksum('123456789'), 0xcbf43926)
-    same('of nothing', calls.checksum(''), 0)
-    same('of every byte', calls.checksum(String.fromCharCode(...everyByte)), 0x29058c73)
+    same('as everybody has it', calls.checksum('123456789'), 'cbf43926')
+    same('of nothing', calls.checksum(''), '00000000')
+    same('of every byte', calls.checksum(String.fromCharCode(...everyByte)), '29058c73')
     const bytes = new Uint8Array(260)
     same('how many', calls.bytesInto(String.fromCharCode(...everyByte), bytes, 2), 256)
     same('in their place', [...bytes], [0, 0, ...everyByte, 0, 0])
@@ -202,6 +203,22 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
       }
       right(`${shown(text)} at ${at} is refused`, refused)
     }
+  })
+
+  it('decimal digits are counted from their place to where they end', () => {
+    const counted: readonly (readonly [text: string, at: number, digits: number])[] = [
+      ['recorded=1795328616,check', 9, 10],
+      ['recorded=1795328616', 18, 1],
+      ['recorded=1795328616', 19, 0],
+      ['recorded=', 0, 0],
+      ['0/9:', 0, 1],
+      ['0/9:', 2, 1],
+      ['12\u00b2', 0, 2],
+      ['12', 3, 0],
+      ['12', -1, 0],
+      ['', 0, 0],
+    ]
+    for (const [text, at, digits] of counted) same(`${shown(text)} at ${at}`, calls.digitsAt(text, at), digits)
   })
 
   it('a percent-encoded text is its bytes again, and nothing else is one', () => {
@@ -275,8 +292,9 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     for (const name of names) calls.symlinkat('x', directory, name)
     const reading = calls.openat(directory, '.', O_RDONLY | O_DIRECTORY, 0)
     const first = calls.entries(reading)
-    right('not all at once', typeof first !== 'number' && first.length > 0 && first.length < 3000)
-    const found = [...(first as readonly { readonly name: string }[]).map(({ name }) => name), ...namesIn(reading)]
+    const some = typeof first === 'number' ? [] : namesOf(first)
+    right('not all at once', some.length > 0 && some.length < 3000)
+    const found = [...some, ...namesIn(reading)]
     same('each once', found.sort().join(), names.sort().join())
     same('too many for one text', calls.names(reading, true), -errno.E2BIG)
     calls.close(reading)
@@ -302,14 +320,14 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     same('symlinkat', calls.symlinkat('directory', directory, 'link'), 0)
     const kinds: Record<string, string> = {}
     const found = calls.entries(directory)
-    if (typeof found !== 'number') for (const { name, kind } of found) kinds[name] = kind
+    if (typeof found !== 'number') for (const [at, name] of namesOf(found).entries()) kinds[name] = found.charAt(at)
     // Some file systems do not tell.
     for (const [name, kind] of [
-      ['file', 'other'],
-      ['directory', 'directory'],
-      ['link', 'link'],
+      ['file', 'o'],
+      ['directory', 'd'],
+      ['link', 'l'],
     ] as const)
-      right(name, kinds[name] === kind || kinds[name] === 'unknown')
+      right(name, kinds[name] === kind || kinds[name] === 'u')
     const status = (
       name: string,
       flags = 0,

@@ -75,7 +75,7 @@ export const mutations = {
   },
   'checksum not looked at': {
     what: "a record's checksum is not looked at",
-    change: [[/line\.slice\(sum\) === digits\(decoder\.checksum\(owner \+ core\)\) \+ rest \?/, 'end >= 0 ?']],
+    change: [[/line\.slice\(sum\) === decoder\.checksum\(owner \+ core\) \+ rest \?/, 'end >= 0 ?']],
   },
   'remove forgets nobody': {
     what: 'remove takes a client out of no instance',

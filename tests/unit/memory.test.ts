@@ -4,6 +4,7 @@ import { mkdtempSync, rmSync } from 'node:fs'
 import { after, describe, it } from 'node:test'
 import fc from 'fast-check'
 import { atFlags, type Calls } from '../../lib/syscalls/calls.ts'
+import { namesOf } from '../../lib/syscalls/files.ts'
 import { nodeCalls } from '../../lib/syscalls/node.ts'
 import { memoryFiles } from '../support/memory/files.ts'
 
@@ -59,7 +60,11 @@ const step: fc.Arbitrary<readonly [string, Step]> = fc.oneof(
         calls,
         (descriptor) => {
           const entries = calls.entries(descriptor)
-          return typeof entries === 'number' ? entries : entries.map(({ name, kind }) => `${name} ${kind}`).sort()
+          return typeof entries === 'number'
+            ? entries
+            : namesOf(entries)
+                .map((name, at) => `${name} ${entries.charAt(at)}`)
+                .sort()
         },
         top,
         a,

@@ -161,56 +161,12 @@ static CALL(call_fstat)
   return status_from(engine, fstat(number(engine, given[0]), &status), &status);
 }
 
-static JSValue entry_from(JSContext *engine, const struct dirent *entry)
+/*
+ * Fills in so many bytes of entries as one text, and returns its length; each takes two bytes of it beside its name,
+ * and more in a directory.
+ */
+static size_t names_from(const char *entries, ssize_t size, char *text)
 {
-  const char *kind =
-    entry->d_type == DT_LNK ? "link" : entry->d_type == DT_DIR ? "directory" : entry->d_type == DT_UNKNOWN ? "unknown" : "other";
-  JSValue object = JS_NewObject(engine);
-  if (JS_IsException(object))
-    return object;
-  if (set(engine, object, "name", text_from(engine, entry->d_name, strlen(entry->d_name))) &&
-      set(engine, object, "kind", JS_NewString(engine, kind)))
-    return object;
-  JS_FreeValue(engine, object);
-  return JS_EXCEPTION;
-}
-
-static CALL(call_entries)
-{
-  _Alignas(struct dirent) char room[room_size];
-  int descriptor = number(engine, given[0]);
-  JSValue found = JS_NewArray(engine);
-  if (JS_IsException(found))
-    return found;
-  for (uint32_t length = 0; length == 0;) {
-    /* Not readdir(3): it would read ahead, and it allocates. */
-    ssize_t size = syscall(SYS_getdents64, descriptor, room, sizeof room);
-    if (size < 0) {
-      JSValue why = answer(engine, size);
-      JS_FreeValue(engine, found);
-      return why;
-    }
-    if (size == 0)
-      break;
-    for (ssize_t at = 0; at < size;) {
-      const struct dirent *entry = (const void *)(room + at);
-      at += entry->d_reclen;
-      if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-        continue;
-      JSValue made = entry_from(engine, entry);
-      if (JS_IsException(made) || JS_DefinePropertyValueUint32(engine, found, length++, made, JS_PROP_C_W_E) < 0) {
-        JS_FreeValue(engine, found);
-        return JS_EXCEPTION;
-      }
-    }
-  }
-  return found;
-}
-
-/* So many bytes of entries as one text; each takes two bytes of it beside its name, and more in a directory. */
-static JSValue names_from(JSContext *engine, const char *entries, ssize_t size)
-{
-  char text[room_size];
   size_t length = 0;
   for (bool is_name = false;; is_name = true) {
     for (ssize_t at = 0; at < size;) {
@@ -228,6 +184,22 @@ static JSValue names_from(JSContext *engine, const char *entries, ssize_t size)
         text[length++] = entry->d_type == DT_LNK ? 'l' : entry->d_type == DT_DIR ? 'd' : entry->d_type == DT_UNKNOWN ? 'u' : 'o';
     }
     if (is_name)
+      return length;
+  }
+}
+
+static CALL(call_entries)
+{
+  _Alignas(struct dirent) char room[room_size];
+  char text[room_size];
+  int descriptor = number(engine, given[0]);
+  for (;;) {
+    /* Not readdir(3): it would read ahead, and it allocates. */
+    ssize_t size = syscall(SYS_getdents64, descriptor, room, sizeof room);
+    if (size < 0)
+      return answer(engine, size);
+    size_t length = names_from(room, size, text);
+    if (size == 0 || length > 0)
       return text_from(engine, text, length);
   }
 }
@@ -235,6 +207,7 @@ static JSValue names_from(JSContext *engine, const char *entries, ssize_t size)
 static CALL(call_names)
 {
   _Alignas(struct dirent) char room[room_size], more[room_size];
+  char text[room_size];
   int descriptor = number(engine, given[0]);
   if (JS_ToBool(engine, given[1]) && lseek(descriptor, 0, SEEK_SET) < 0)
     return answer(engine, -1);
@@ -242,7 +215,7 @@ static CALL(call_names)
   ssize_t rest = size > 0 ? syscall(SYS_getdents64, descriptor, more, sizeof more) : size;
   if (rest < 0)
     return answer(engine, rest);
-  return rest > 0 ? JS_NewInt32(engine, -E2BIG) : names_from(engine, room, size);
+  return rest > 0 ? JS_NewInt32(engine, -E2BIG) : text_from(engine, text, names_from(room, size, text));
 }
 
 /* A text's bytes. Returns false and throws where there is no room, and for a character past 255. */
@@ -253,7 +226,11 @@ static bool bytes_from(JSContext *engine, JSValueConst text, uint8_t *into, size
   if (!spelled)
     return false;
   bool fits = true;
-  for (size_t at = 0; at < size && fits; at++) {
+  if (size <= room && is_ascii(spelled, size)) {
+    memcpy(into, spelled, size);
+    filled = size;
+  }
+  for (size_t at = filled; at < size && fits; at++) {
     uint8_t byte = (uint8_t)spelled[at];
     /* 128 to 255 are spelled C2 or C3 and one more byte; what begins otherwise is past 255. */
     if (byte == 0xc2 || byte == 0xc3)
@@ -284,7 +261,7 @@ static CALL(call_bytesInto)
   return bytes_from(engine, given[0], into + at, size - (size_t)at, &length) ? JS_NewInt32(engine, (int32_t)length) : JS_EXCEPTION;
 }
 
-/* CRC-32 (polynomial EDB88320), by halves of a byte. */
+/* CRC-32 (polynomial EDB88320), by halves of a byte; as eight hex digits. */
 static CALL(call_checksum)
 {
   static const uint32_t remainders[16] = {
@@ -301,7 +278,10 @@ static CALL(call_checksum)
     crc = crc >> 4 ^ remainders[crc & 15];
     crc = crc >> 4 ^ remainders[crc & 15];
   }
-  return JS_NewUint32(engine, ~crc);
+  char digits[8];
+  for (int at = 0; at < 8; at++)
+    digits[at] = "0123456789abcdef"[~crc >> (28 - 4 * at) & 15];
+  return JS_NewStringLen(engine, digits, sizeof digits);
 }
 
 /* A plain character stands for itself, each other byte as %XX (lib/bytes.ts, percentEncode). */
@@ -345,7 +325,24 @@ static CALL(call_percentDecoded)
     return JS_EXCEPTION;
   ssize_t length = size > sizeof bytes ? -1 : decoded(spelled, size, bytes);
   JS_FreeCString(engine, spelled);
-  return length < 0 ? JS_UNDEFINED : text_from(engine, bytes, (size_t)length);
+  if (length < 0)
+    return JS_UNDEFINED;
+  /* As long as it was spelled: it is the same. */
+  return (size_t)length == size ? JS_DupValue(engine, given[0]) : text_from(engine, bytes, (size_t)length);
+}
+
+static CALL(call_digitsAt)
+{
+  size_t size;
+  int at = number(engine, given[1]);
+  const char *text = JS_ToCStringLen(engine, &size, given[0]);
+  if (!text)
+    return JS_EXCEPTION;
+  int digits = 0;
+  while (at >= 0 && (size_t)at + (size_t)digits < size && text[at + digits] >= '0' && text[at + digits] <= '9')
+    digits++;
+  JS_FreeCString(engine, text);
+  return JS_NewInt32(engine, digits);
 }
 
 static CALL(call_umask)
@@ -433,7 +430,7 @@ static const JSCFunctionListEntry open_flags[] = {
 static const JSCFunctionListEntry table[] = {
   ENTRY(openat, 4), ENTRY(read, 2), ENTRY(readText, 2), ENTRY(write, 2), ENTRY(fsync, 1), ENTRY(close, 1), ENTRY(mkdirat, 3),
   ENTRY(unlinkat, 3), ENTRY(renameat, 4), ENTRY(linkat, 4), ENTRY(symlinkat, 3), ENTRY(readlinkat, 2), ENTRY(fstatat, 3),
-  ENTRY(fstat, 1), ENTRY(entries, 1), ENTRY(names, 2), ENTRY(checksum, 1), ENTRY(bytesInto, 3), ENTRY(percentDecoded, 1), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
+  ENTRY(fstat, 1), ENTRY(entries, 1), ENTRY(names, 2), ENTRY(checksum, 1), ENTRY(bytesInto, 3), ENTRY(percentDecoded, 1), ENTRY(digitsAt, 2), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
   ENTRY(watch, 1), ENTRY(endSignals, 0), ENTRY(connect, 1), ENTRY(flock, 1), ENTRY(now, 0), ENTRY(monotonic, 0), ENTRY(processId, 0), ENTRY(userId, 0), ENTRY(isTerminal, 1), ENTRY(exit, 1),
   JS_OBJECT_DEF("flags", open_flags, sizeof open_flags / sizeof *open_flags, JS_PROP_ENUMERABLE),
 };

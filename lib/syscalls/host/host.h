@@ -36,6 +36,9 @@ struct word {
  */
 bool word_from(JSContext *engine, JSValueConst text, struct word *word);
 
+/* Whether no byte is past 127: then bytes and the engine's spelling are the same. */
+bool is_ascii(const char *bytes, size_t length);
+
 /* The engine's text for so many bytes. */
 JSValue text_from(JSContext *engine, const char *bytes, size_t length);
 

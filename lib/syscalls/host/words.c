@@ -22,6 +22,19 @@ static void throw_unsayable(JSContext *engine, JSValueConst text)
     JS_FreeValue(engine, error);
 }
 
+bool is_ascii(const char *bytes, size_t length)
+{
+  uint64_t all = 0, some;
+  size_t at = 0;
+  for (; length - at >= sizeof some; at += sizeof some) {
+    memcpy(&some, bytes + at, sizeof some);
+    all |= some;
+  }
+  for (; at < length; at++)
+    all |= (unsigned char)bytes[at];
+  return (all & 0x8080808080808080) == 0;
+}
+
 bool word_from(JSContext *engine, JSValueConst text, struct word *word)
 {
   size_t size;
@@ -30,7 +43,11 @@ bool word_from(JSContext *engine, JSValueConst text, struct word *word)
     return false;
   size_t length = 0;
   bool sayable = true;
-  for (size_t at = 0; at < size && sayable; at++) {
+  if (size <= PATH_MAX && is_ascii(spelled, size) && !memchr(spelled, 0, size)) {
+    memcpy(word->bytes, spelled, size);
+    length = size;
+  }
+  for (size_t at = length; at < size && sayable; at++) {
     unsigned char byte = (unsigned char)spelled[at];
     if (byte >= 0x80) {
       /* 128 to 255 are spelled C2 or C3 and one more byte; what begins otherwise is past 255. */
@@ -53,12 +70,12 @@ bool word_from(JSContext *engine, JSValueConst text, struct word *word)
 
 JSValue text_from(JSContext *engine, const char *bytes, size_t length)
 {
+  if (is_ascii(bytes, length))
+    return JS_NewStringLen(engine, bytes, length);
+
   size_t past_ascii = 0;
   for (size_t at = 0; at < length; at++)
     past_ascii += (unsigned char)bytes[at] >> 7;
-  if (past_ascii == 0)
-    return JS_NewStringLen(engine, bytes, length);
-
   char *spelled = js_malloc(engine, length + past_ascii);
   if (!spelled)
     return JS_EXCEPTION;

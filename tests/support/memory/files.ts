@@ -4,8 +4,8 @@
  * at it, or take a copy. What a power cut leaves is the model's to say (tests/proof/power-loss.ts), which follows each
  * change.
  */
-import { bytesInto, crc32, percentDecoded } from '../../../lib/bytes.ts'
-import { atFlags, type Calls, type DirectoryEntry, type Status } from '../../../lib/syscalls/calls.ts'
+import { bytesInto, crc32, digitsAt, percentDecoded } from '../../../lib/bytes.ts'
+import { atFlags, type Calls, type Status } from '../../../lib/syscalls/calls.ts'
 import { textOfNames } from '../../../lib/syscalls/files.ts'
 import type { Node, Tree } from '../../proof/trees.ts'
 
@@ -106,6 +106,10 @@ function namesIn(path: string): readonly string[] | undefined {
   return answer
 }
 const parsed = new Map<string, readonly string[] | undefined>()
+
+/** A directory's names, as the kernel's calls tell them. */
+const textIn = ({ entries }: Inode): string =>
+  textOfNames([...entries].map(([name, { kind }]) => ({ name, kind: kind === 'file' ? 'other' : kind })))
 
 let inodes = 0
 const inode = (kind: Inode['kind'], mode: number, text = '', written?: Inode['written']): Inode => ({
@@ -355,17 +359,14 @@ export function memoryFiles(longestLink = 4095, root = inode('directory', 0o755)
         return file === undefined ? -EBADF : statusOf(file.inode)
       }),
     entries: (descriptor) =>
-      made<readonly DirectoryEntry[]>('getdents64', [], () => {
+      made<string>('getdents64', [], () => {
         const directory = opened.get(descriptor)
         if (directory === undefined) return -EBADF
         if (directory.inode.kind !== 'directory') return -ENOTDIR
-        if (directory.at > 0) return []
+        if (directory.at > 0) return ''
         directory.at = 1
         if (directory.inode.gone) return -ENOENT
-        return [...directory.inode.entries].map(([name, { kind }]) => ({
-          name,
-          kind: kind === 'file' ? 'other' : kind,
-        }))
+        return textIn(directory.inode)
       }),
     names: (descriptor) =>
       made('getdents64', [], () => {
@@ -373,13 +374,12 @@ export function memoryFiles(longestLink = 4095, root = inode('directory', 0o755)
         if (directory === undefined) return -EBADF
         if (directory.inode.kind !== 'directory') return -ENOTDIR
         if (directory.inode.gone) return -ENOENT
-        return textOfNames(
-          [...directory.inode.entries].map(([name, { kind }]) => ({ name, kind: kind === 'file' ? 'other' : kind })),
-        )
+        return textIn(directory.inode)
       }),
     checksum: crc32,
     bytesInto,
     percentDecoded,
+    digitsAt,
     umask: () => undefined,
     alarm: () => undefined,
     confine: () => 0,
