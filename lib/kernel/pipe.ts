@@ -162,7 +162,7 @@ export function openPipe(calls: Calls, path: string): Pipe | undefined {
       return last === 'gone' ? 'gone' : bytes.length + last
     },
     write: (bytes) => calls.write(first, bytes),
-    answer: (...answer) => calls.write(first, answerOf(...answer)),
+    answer: (header, size, said, version) => calls.write(first, answerOf(header, size, said, version)),
     close: () => {
       for (const { descriptor } of all) calls.close(descriptor)
     },

@@ -63,8 +63,7 @@ export function answerQueued(server: Server, pipe: Pipe, journal: Journal): void
 
 /** Answers messages that have been taken. @returns false, if the pipe is gone. */
 export function answerTaken(server: Server, pipe: Pipe, journal: Journal, taken: readonly Taken[]): boolean {
-  const ordered = taken.slice().sort((one, other) => inOrder(one.header, other.header))
-  for (const batch of batches(ordered))
+  for (const batch of batches(taken))
     if (!say(server, pipe, journal, carriedOut(server, pipe, completed(server, pipe, journal, batch)))) return false
   return true
 }
@@ -75,8 +74,8 @@ export function answerTaken(server: Server, pipe: Pipe, journal: Journal, taken:
  * what came last.
  */
 function completed(server: Server, pipe: Pipe, journal: Journal, batch: readonly Taken[]): readonly Taken[] {
+  if (!batch.some(({ lacksOwner }) => lacksOwner)) return batch
   const lacking = batch.filter(({ lacksOwner }) => lacksOwner)
-  if (lacking.length === 0) return batch
   writeDown(
     server,
     journal,
@@ -100,11 +99,15 @@ function writeDown({ log }: Server, journal: Journal, replies: readonly Reply[])
 const isOfClient = ({ asked, lacksOwner }: Taken): boolean =>
   lacksOwner || asked?.command === 'create' || asked?.command === 'remove' || asked?.command === 'check'
 
-/** Messages of clients that follow each other are one batch; every other one is a batch of its own. */
+/**
+ * In the order in which they were asked: messages of clients that follow each other are one batch, and every other one
+ * is a batch of its own.
+ */
 function batches(taken: readonly Taken[]): readonly (readonly Taken[])[] {
+  if (taken.length === 1) return [taken]
   const all: Taken[][] = []
   let ofClients: Taken[] | undefined
-  for (const one of taken) {
+  for (const one of taken.slice().sort((one, other) => inOrder(one.header, other.header))) {
     const isOne = isOfClient(one)
     if (isOne && ofClients !== undefined) ofClients.push(one)
     else all.push([one])

@@ -82,14 +82,14 @@ export function stateDirectory(calls: Calls, path: string, runDirectory: string,
       )
     const held = { directory, status: disk.statusOf(directory), lookedAtIn: -1 }
     opened.set(name, held)
-    assertOurs(held)
+    assertOurs(directory, held.status)
     held.lookedAtIn = work
     return directory
   }
   const isStillAt = (held: Held, name: string, within: Directory): boolean => {
     const now = disk.lookAtName(name, within)
     if (now === undefined || now.inode !== held.status.inode || now.device !== held.status.device) return false
-    assertOurs({ ...held, status: now })
+    assertOurs(held.directory, now)
     held.lookedAtIn = work
     return true
   }
@@ -134,7 +134,7 @@ interface Held {
 }
 
 /** Who may put records here decides who may reclaim: nobody but us. */
-function assertOurs({ directory, status }: Pick<Held, 'directory' | 'status'>): void {
+function assertOurs(directory: Directory, status: Status): void {
   if (disk.isOursAlone(status, directory)) return
   throw storageFailure(
     (status.mode & 0o022) === 0
