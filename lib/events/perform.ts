@@ -74,7 +74,7 @@ export const performUnseen = (world: World, pipe: string): void => {
  */
 export const performTogether = (world: World, requests: readonly ClientRequest[]): readonly (Error | undefined)[] =>
   performAll(world, requests, () => {
-    const [seen] = world.state.seen
+    const seen = world.state.seen[0]
     if (seen === undefined || !staysSo(seen.recorded) || requests.some(({ event }) => event !== 'create'))
       return undefined
     const recorded = lookAt(world.state)
@@ -116,7 +116,7 @@ function performAll(
 
 /**
  * Goes on where `applied` ends.
- * @param recorded what there is, where that has been looked at.
+ * @param recorded what there is, where that has been looked at, and {@link staysSo}.
  * @returns the decision that stops it: the state directory has been wiped.
  */
 function applyFrom(
@@ -127,7 +127,7 @@ function applyFrom(
   recorded?: Recorded,
 ): (Decision & { kind: 'rebuild' }) | undefined {
   // The same for as long as what there is, is.
-  let stays = recorded !== undefined && staysSo(recorded)
+  let stays = recorded !== undefined
   while (applied.length < requests.length)
     try {
       const request = requests[applied.length]

@@ -7,7 +7,6 @@
  * kernel takes it (and releases a thread), or answers EINVAL (it had the answer already). The journal need not survive
  * a power cut, because the kernel that waits does not. So it is in the run directory, and costs one write(2) a round.
  */
-import { bytesOf } from '../bytes.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { answered, errno } from '../syscalls/errno.ts'
 import { writeWhole } from '../syscalls/files.ts'
@@ -58,8 +57,12 @@ export function beginJournal(calls: Calls, path: string, pipe: string, carried: 
   let length = 0
   let round = 0
   const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = calls.flags
+  /** As long as the last text: most are. */
+  let room = new Uint8Array(0)
   const append = (text: string): void => {
-    writeWhole(calls, descriptor, bytesOf(text, calls.bytesInto), path)
+    if (room.length !== text.length) room = new Uint8Array(text.length)
+    calls.bytesInto(text, room, 0)
+    writeWhole(calls, descriptor, room, path)
     length += text.length
   }
   const begin = (): void => {
@@ -90,7 +93,7 @@ export function beginJournal(calls: Calls, path: string, pipe: string, carried: 
       attempt(() => {
         if (length > longest) begin()
         round++
-        append(linesOf(round, carried) + linesOf(round, replies))
+        append(carried.length === 0 ? linesOf(round, replies) : linesOf(round, carried) + linesOf(round, replies))
       }),
     close: () => {
       if (descriptor >= 0) calls.close(descriptor)

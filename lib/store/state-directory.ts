@@ -66,14 +66,16 @@ interface Seen {
 export function stateDirectory(calls: Calls, path: string, runDirectory: string, holder?: string): StateDirectory {
   const anywhere = disk.anywhere(calls)
   const clientsPath = `${path}/v4clients`
-  const opened = new Map<string, Held>()
+  const opened = new Map<Start | 'clients', Held>()
   /** Those whose names lead elsewhere. */
   const left: Held[] = []
   let work = 0
-  const open = (name: string, within: Directory): Directory | undefined => {
-    const known = opened.get(name)
-    if (known !== undefined && (known.lookedAtIn === work || isStillAt(known, name, within))) return known.directory
-    if (known !== undefined) forget(name, known)
+  const open = (which: Start | 'clients', within: Directory): Directory | undefined => {
+    const known = opened.get(which)
+    if (known?.lookedAtIn === work) return known.directory
+    const name = which === 'clients' ? clientsPath : String(which)
+    if (known !== undefined && isStillAt(known, name, within)) return known.directory
+    if (known !== undefined) forget(which, known)
     const directory = disk.openDirectory(name, within)
     if (directory === 'absent') return undefined
     if (directory === 'other')
@@ -81,7 +83,7 @@ export function stateDirectory(calls: Calls, path: string, runDirectory: string,
         within !== anywhere ? `${clientsPath}/${name}` : disk.kindAt(path, anywhere) === 'other' ? path : clientsPath,
       )
     const held = { directory, status: disk.statusOf(directory), lookedAtIn: -1 }
-    opened.set(name, held)
+    opened.set(which, held)
     assertOurs(directory, held.status)
     held.lookedAtIn = work
     return directory
@@ -93,11 +95,11 @@ export function stateDirectory(calls: Calls, path: string, runDirectory: string,
     held.lookedAtIn = work
     return true
   }
-  const forget = (name: string, held: Held): void => {
-    opened.delete(name)
+  const forget = (which: Start | 'clients', held: Held): void => {
+    opened.delete(which)
     left.push(held)
   }
-  const clients = (): Directory | undefined => open(clientsPath, anywhere)
+  const clients = (): Directory | undefined => open('clients', anywhere)
   return {
     anywhere,
     path,
@@ -107,11 +109,11 @@ export function stateDirectory(calls: Calls, path: string, runDirectory: string,
     clients,
     directoryOf: (start) => {
       const within = clients()
-      return within === undefined ? undefined : open(String(start), within)
+      return within === undefined ? undefined : open(start, within)
     },
     // Open directories stay open: a caller may still use one, and its descriptor must not become another file's.
     reopen: () => {
-      for (const [name, held] of opened) forget(name, held)
+      for (const [which, held] of opened) forget(which, held)
     },
     holder: () => holder ?? holderName(anywhere),
     rest: () => {
@@ -119,7 +121,7 @@ export function stateDirectory(calls: Calls, path: string, runDirectory: string,
       if (left.length > 0) for (const { directory } of left.splice(0)) disk.close(directory)
     },
     close: () => {
-      for (const [name, held] of opened) forget(name, held)
+      for (const [which, held] of opened) forget(which, held)
       for (const { directory } of left.splice(0)) disk.close(directory)
     },
     seen: [],
@@ -167,8 +169,9 @@ export function lookAt(state: StateDirectory): Recorded {
     return { instance: { kind: 'none' }, starts: [], traces: [], marks: () => false, format: 2 }
   }
   const names = namesOf(clients)
-  const [last, before] = state.seen
+  const last = state.seen[0]
   if (names === last?.names) return last.recorded
+  const before = state.seen[1]
   if (last !== undefined && names === before?.names) {
     state.seen = [before, last]
     return before.recorded

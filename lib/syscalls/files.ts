@@ -340,7 +340,8 @@ export function writeWhole(calls: Calls, descriptor: number, bytes: Uint8Array, 
   for (let written = 0; written < bytes.length;) {
     // A subarray takes as much as the rest of this.
     const rest = written === 0 ? bytes : bytes.subarray(written)
-    written += answered(calls.write(descriptor, rest), 'write', path)
+    const answer = calls.write(descriptor, rest)
+    written += answer >= 0 ? answer : answered(answer, 'write', path)
   }
 }
 
