@@ -41,8 +41,10 @@ export function recordClient(
     () =>
       `${showOwner(owner)} recorded in instance ${instance.start}${keeps ? ', with the principal that is known' : ''}`,
   )
+  const sync = [state.directoryOf(instance.start)]
+  if (done.dropLater.length === 0 && session !== true) return { sync }
   return {
-    sync: [state.directoryOf(instance.start)],
+    sync,
     then: () => {
       for (const start of done.dropLater) records.drop(state, owner, start)
       // The mark is made with the instance, and only ever removed. If it was not there at first, it never will be.

@@ -14,8 +14,8 @@
  */
 import { errorCode, Failed, storageFailure } from '../failure.ts'
 import { quote } from '../text.ts'
-import { decide, type Decision, type Found } from '../rules/decide.ts'
-import { reclaimableIn, type PartialInstance } from '../rules/instance.ts'
+import { decide, type Before, type Decision, type Found } from '../rules/decide.ts'
+import { reclaimableIn, type Instance, type PartialInstance } from '../rules/instance.ts'
 import { markOf, type Recorded } from '../store/layout.ts'
 import { locked } from '../store/lock.ts'
 import { migrate } from '../store/migrate.ts'
@@ -26,7 +26,7 @@ import { hasLegacyRecord } from '../store/v4recovery.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
-import type { Asked, ClientRequest, Request } from '../upcall/request.ts'
+import type { Asked, ClientRequest, KernelBootTime, Request } from '../upcall/request.ts'
 import { carryOver, takeOver } from './check.ts'
 import { recordClient } from './create.ts'
 import { confirmGraceEnd, endGrace, endMissedGrace, finishGraceEnd, nowAsked, syncReclaimed } from './grace-end.ts'
@@ -73,35 +73,44 @@ export const performUnseen = (world: World, pipe: string): void => {
  * thrown.
  */
 export const performTogether = (world: World, requests: readonly ClientRequest[]): readonly (Error | undefined)[] =>
-  performAll(world, requests, () => {
-    const seen = world.state.seen[0]
-    if (seen === undefined || !staysSo(seen.recorded) || requests.some(({ event }) => event !== 'create'))
-      return undefined
-    const recorded = lookAt(world.state)
-    return recorded === seen.recorded || staysSo(recorded) ? recorded : undefined
-  })
+  performAll(world, requests, lookWithoutLock)
+
+/** @returns what there is; undefined, where the requests need the lock. */
+function lookWithoutLock({ state }: World, requests: readonly Asked[]): Recorded | undefined {
+  const seen = state.seen[0]
+  if (seen === undefined || !staysSo(seen.recorded) || !requests.every(isCreate)) return undefined
+  const recorded = lookAt(state)
+  return recorded === seen.recorded || staysSo(recorded) ? recorded : undefined
+}
+
+const isCreate = ({ event }: Asked): boolean => event === 'create'
 
 /** A state directory that is wiped is begun anew so often, while a request waits. */
 const mostRebuilds = 2
 
-/** @param lookWithoutLock what there is; undefined, where the requests need the lock. */
+/**
+ * Each function that is made here takes some two thousand instructions of every request.
+ * @param look looks without the lock, where that is allowed.
+ */
 function performAll(
   world: World,
   requests: readonly Asked[],
-  lookWithoutLock: () => Recorded | undefined = () => undefined,
+  look?: typeof lookWithoutLock,
 ): readonly (Error | undefined)[] {
   const { state } = world
-  const failures = requests.map((): Error | undefined => undefined)
+  const failures = new Array<Error | undefined>(requests.length).fill(undefined)
   const applied: Settlement[] = []
   let rebuilds = 0
   while (applied.length < requests.length) {
     const first = applied.length
     try {
       if (state.clients() === undefined && disk.kindAt(state.path, state.anywhere) === 'absent')
-        if (requests.some(({ event }) => event === 'create')) makeStateDirectory(state)
-      const recorded = lookWithoutLock()
-      const applyRest = (): ReturnType<typeof applyFrom> => applyFrom(world, requests, applied, failures, recorded)
-      const wiped = recorded === undefined ? underLock(world, applyRest) : applyRest()
+        if (requests.some(isCreate)) makeStateDirectory(state)
+      const recorded = look?.(world, requests)
+      const wiped =
+        recorded === undefined
+          ? underLock(world, () => applyFrom(world, requests, applied, failures))
+          : applyFrom(world, requests, applied, failures, recorded)
       if (wiped === undefined) break
       if (rebuilds++ === mostRebuilds) throw storageFailure(`${quote(state.path)} is removed again and again`)
       beginAnew(world, wiped.kernelBootTime)
@@ -264,33 +273,57 @@ function lookInPresentFormat({ state, log }: World, { event }: Asked): Recorded 
   return lookAt(state)
 }
 
-function decideOn({ state, nfsd }: World, { instance, starts, marks }: Recorded, request: Asked): Decision {
-  const newestRecord = (owner: ClientOwner): Found => {
-    const { entry, in: start } = newestEntry(state, owner, reclaimableIn(instance, starts))
+const decideOn = (world: World, recorded: Recorded, request: Asked): Decision =>
+  decide(new Looked(world, recorded), request)
+
+/** What is recorded. A class, because most requests ask for little of it, and each function made takes its time. */
+class Looked implements Before {
+  readonly instance: Instance
+  private readonly world: World
+  private readonly recorded: Recorded
+
+  constructor(world: World, recorded: Recorded) {
+    this.instance = recorded.instance
+    this.world = world
+    this.recorded = recorded
+  }
+
+  kernelBootTime(): KernelBootTime | undefined {
+    const { instance } = this
+    const { state } = this.world
+    if (!('start' in instance)) return undefined
+    const told = bootTimeOf(state, instance.start)
+    // A later start may have swept it, and its mark: then nobody can ask about it any more.
+    const isGone = (name: string): boolean => disk.lookAtName(name, clientsOf(state)) === undefined
+    const isSwept =
+      told === undefined &&
+      this.recorded.marks(instance.start, 'grace_start') &&
+      isGone(markOf(instance.start, 'grace_start'))
+    return isSwept ? 'no time' : told
+  }
+
+  graceIsOverInKernel(): boolean {
+    return this.world.nfsd.grace() === 'over'
+  }
+
+  hasLegacyRecord(path: string): boolean {
+    return legacyCounts(this.recorded) && hasLegacyRecord(path, this.world.state.anywhere)
+  }
+
+  newestRecord(owner: ClientOwner): Found {
+    const found = this.newestRecordOnce(owner)
+    // Another upcall may have moved it meanwhile, from a place not yet looked at to one already looked at.
+    return found.kind === 'nothing' ? this.newestRecordOnce(owner) : found
+  }
+
+  private newestRecordOnce(owner: ClientOwner): Found {
+    const { entry, in: start } = newestEntry(
+      this.world.state,
+      owner,
+      reclaimableIn(this.instance, this.recorded.starts),
+    )
     return start === undefined || entry.kind === 'nothing' ? { kind: 'nothing' } : { kind: entry.kind, in: start }
   }
-  return decide(
-    {
-      instance,
-      kernelBootTime: () => {
-        if (!('start' in instance)) return undefined
-        const told = bootTimeOf(state, instance.start)
-        // A later start may have swept it, and its mark: then nobody can ask about it any more.
-        const isGone = (name: string): boolean => disk.lookAtName(name, clientsOf(state)) === undefined
-        const isSwept =
-          told === undefined && marks(instance.start, 'grace_start') && isGone(markOf(instance.start, 'grace_start'))
-        return isSwept ? 'no time' : told
-      },
-      graceIsOverInKernel: () => nfsd.grace() === 'over',
-      hasLegacyRecord: (path) => legacyCounts({ instance, marks }) && hasLegacyRecord(path, state.anywhere),
-      newestRecord: (owner) => {
-        const found = newestRecord(owner)
-        // Another upcall may have moved it meanwhile, from a place not yet looked at to one already looked at.
-        return found.kind === 'nothing' ? newestRecord(owner) : found
-      },
-    },
-    request,
-  )
 }
 
 function apply(world: World, recorded: Recorded, decision: Decision): Applied {

@@ -11,13 +11,13 @@ import type { FullInstance, Instance, PartialInstance, Start } from './instance.
 export interface Before {
   readonly instance: Instance
   /** The kernel's boot time at the start of the current instance, if that was told. */
-  readonly kernelBootTime: () => KernelBootTime | undefined
+  kernelBootTime(): KernelBootTime | undefined
   /** The kernel is out of grace: it has granted, or may grant, locks that conflict with what was not reclaimed. */
-  readonly graceIsOverInKernel: () => boolean
+  graceIsOverInKernel(): boolean
   /** Whether the kernel's own tracker has a client's directory at a path. */
-  readonly hasLegacyRecord: (path: string) => boolean
+  hasLegacyRecord(path: string): boolean
   /** The newest entry under an owner's name among the instances in which a record lets it reclaim. */
-  readonly newestRecord: (owner: ClientOwner) => Found
+  newestRecord(owner: ClientOwner): Found
 }
 
 export type Found =
@@ -130,8 +130,11 @@ export function decide(before: Before, request: Asked): Decision {
  */
 const allowUnchanged: Decision = { kind: 'allow' }
 
-function missedGrace({ instance, graceIsOverInKernel }: Before): Decision | undefined {
-  return instance.kind === 'partial' && graceIsOverInKernel() ? { kind: 'end-missed-grace', instance } : undefined
+function missedGrace(before: Before): Decision | undefined {
+  const { instance } = before
+  return instance.kind === 'partial' && before.graceIsOverInKernel()
+    ? { kind: 'end-missed-grace', instance }
+    : undefined
 }
 
 export const mayNotReclaim = (owner: ClientOwner, because: string): Decision & { kind: 'refuse' } => ({

@@ -74,8 +74,8 @@ export function answerTaken(server: Server, pipe: Pipe, journal: Journal, taken:
  * what came last.
  */
 function completed(server: Server, pipe: Pipe, journal: Journal, batch: readonly Taken[]): readonly Taken[] {
-  if (!batch.some(({ lacksOwner }) => lacksOwner)) return batch
-  const lacking = batch.filter(({ lacksOwner }) => lacksOwner)
+  if (!batch.some(isLacking)) return batch
+  const lacking = batch.filter(isLacking)
   writeDown(
     server,
     journal,
@@ -83,6 +83,8 @@ function completed(server: Server, pipe: Pipe, journal: Journal, batch: readonly
   )
   return batch.map((taken) => (taken.lacksOwner ? pipe.complete(taken) : taken))
 }
+
+const isLacking = ({ lacksOwner }: Taken): boolean => lacksOwner
 
 /**
  * A run directory without room must not hang the kernel: it would for certain, and a kill in a moment's time is

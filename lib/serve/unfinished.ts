@@ -10,7 +10,7 @@
 import { Failed } from '../failure.ts'
 import { hexOf } from '../upcall/hex.ts'
 import type { Asked } from '../upcall/request.ts'
-import { keyOf, type Kept } from './kept.ts'
+import { keyOf, type Kept, type Left } from './kept.ts'
 
 export interface Unfinished {
   /** Notes what failed. @param instance the one that it was asked in, if that is known. */
@@ -70,6 +70,8 @@ export function unfinished(monotonic: () => number, kept: Kept): Unfinished {
     kept.drop(request)
     settleNow()
   }
+  const all = (): readonly Left[] =>
+    [...left.values()].map((request) => ({ request, instance: instances.get(request) }))
   return {
     add: (request, instance) => {
       add(request, instance)
@@ -96,9 +98,6 @@ export function unfinished(monotonic: () => number, kept: Kept): Unfinished {
       for (const { request, instance } of found ?? []) add(request, instance)
       return found?.map(({ request }) => request)
     },
-    keep: (pipe) =>
-      kept.write(pipe, left.size, () =>
-        [...left.values()].map((request) => ({ request, instance: instances.get(request) })),
-      ),
+    keep: (pipe) => kept.write(pipe, left.size, all),
   }
 }
