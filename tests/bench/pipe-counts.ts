@@ -1,8 +1,8 @@
 /**
- * Instructions at the pipe (valgrind), which differ by a twentieth from run to run: of one Create, of one of 16 that
+ * Instructions at the pipe (valgrind), which differ by a fiftieth from run to run: of one Create, of one of 16 that
  * are queued at once, of one Remove, and of one name of GraceStart's list. Each is a difference of two lives, of which
  * one has a hundred more: what a start takes is in both. Needs no slow disk and no idle machine:
- * tsx tests/bench/pipe-counts.ts
+ * unshare -m tsx tests/bench/pipe-counts.ts
  */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
