@@ -26,10 +26,9 @@ import { underLock } from './shared/lock.ts'
 import { ownerSpelled, severalOwners, withHex } from './shared/owners.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
 import { instanceJson, ownerJson } from './shared/view.ts'
-import { newestEntryOf } from './shared/recorded-clients.ts'
+import { mayReclaim, newestEntryOf, recordsOfOwner } from './shared/recorded-clients.ts'
 import { survey, type Survey, type Where } from './shared/survey.ts'
 import { worldOf } from './shared/world.ts'
-import { newestOf } from './shared/forget.ts'
 
 export const allowCommand = command(
   'allow <OWNER..>',
@@ -47,7 +46,7 @@ export const allowCommand = command(
     const world = worldOf(settings)
     const surveyed = survey(settings)
     assertCanAllow(world, surveyed, owners)
-    const known = new Set(owners.filter((owner) => newestOf(surveyed, owner) !== undefined).map(escapeOwner))
+    const known = new Set(owners.filter((owner) => countsIn(surveyed, owner) !== undefined).map(escapeOwner))
     const dropped = owners.filter((owner) => !known.has(escapeOwner(owner)))
     const when = whenOf(surveyed.instance)
 
@@ -60,7 +59,7 @@ export const allowCommand = command(
     // A record that is there may come from a call that was killed before its barrier.
     if (!dryRun)
       for (const owner of owners)
-        if (known.has(escapeOwner(owner))) syncInstance(world, newestOf(survey(settings, world.state), owner))
+        if (known.has(escapeOwner(owner))) syncInstance(world, countsIn(survey(settings, world.state), owner))
     if (json) {
       printJson({
         state_directory: textOfPath(settings.stateDirectory),
@@ -78,6 +77,10 @@ export const allowCommand = command(
     return 0
   },
 )
+
+/** The newest instance in which a client may reclaim. */
+const countsIn = (surveyed: Survey, owner: ClientOwner): Start | undefined =>
+  recordsOfOwner(surveyed, owner).find(mayReclaim)?.in
 
 function syncInstance({ state }: World, start: Start | undefined): void {
   const directory = start === undefined ? undefined : state.directoryOf(start)
@@ -136,7 +139,7 @@ function allow(world: World, where: Where, owner: ClientOwner, when: string): 'a
           ${showOwner(owner)} is not allowed: by now it could only reclaim ${whenOf(surveyed.instance)}; run the command
           again
         `)
-    if (newestOf(surveyed, owner) !== undefined) return 'there already'
+    if (countsIn(surveyed, owner) !== undefined) return 'there already'
     const recorded = lookAt(world.state)
     return [graceEndOwed(world, recorded), record(world, recorded, owner)]
   })

@@ -11,7 +11,7 @@ import { liveClients, type Live } from './shared/live-clients.ts'
 import { ownerJson } from './shared/view.ts'
 import { survey } from './shared/survey.ts'
 import { worldOf } from './shared/world.ts'
-import { forgetAll, newestOf } from './shared/forget.ts'
+import { asRecorded, forgetAll } from './shared/forget.ts'
 
 export const expireCommand = command(
   'expire <OWNER..>',
@@ -37,7 +37,7 @@ export const expireCommand = command(
     const named = words.map((word) => ownerNamed(word, hex, known, naming))
     const owners = [...new Map(named.map((owner) => [escapeOwner(owner), owner])).values()]
     const kernel = await liveClients(settings.nfsdDirectory)
-    const asked = owners.map((owner) => ({ owner, in: newestOf(surveyed, owner) }))
+    const asked = owners.map((owner) => asRecorded(surveyed, owner))
     const legacy = new Map(owners.map((owner) => [escapeOwner(owner), legacyRecordsOf(surveyed, owner)]))
     const cameBack = new Set<string>()
     if (!dryRun) {

@@ -116,6 +116,18 @@ const lives: Readonly<Record<string, Life>> = {
     start,
     check(1),
   ),
+  'after a remove that found no place to write to, a person can still take out who came since': life(
+    [],
+    start,
+    { act: 'not done', verb: 'remove', who: 0 },
+    create(1),
+    { act: 'expire', who: 1 },
+    check(1),
+    done,
+    create(1),
+    { act: 'expire', who: 1 },
+    check(1),
+  ),
   'after an end of grace that found no place to write to, nobody may reclaim, also if it is made up for': life(
     [],
     start,

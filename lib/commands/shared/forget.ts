@@ -8,6 +8,9 @@
  * looked at once more, under the lock, and stays where it has come. One may come back even then: `serve` takes no lock
  * where grace is over, and an upcall may pass it by. So it is taken out only where it was, and looked at again.
  *
+ * Where it was is where it has a record, whether or not that counts at the moment. Where an instance ran untracked none
+ * counts, but the running server goes by them all the same, and `serve` may take its mark back.
+ *
  * What the kernel's own tracker has of them goes too, in every state in which it could count: `remove` leaves it in a
  * full instance, where a `gracedone` has taken it away.
  */
@@ -25,18 +28,19 @@ import { removeLegacyRecord, syncLegacyRecords } from '../../store/v4recovery.ts
 import { quote } from '../../text.ts'
 import { underLock } from './lock.ts'
 import { legacyTopsOf } from './legacy.ts'
-import { mayReclaim, recordsOfOwner } from './recorded-clients.ts'
+import { recordsOfOwner } from './recorded-clients.ts'
 import { survey, type Survey, type Where } from './survey.ts'
 
 /** A client as a person was asked about it. */
 export interface Asked {
   readonly owner: ClientOwner
-  /** The newest instance that it counted in; undefined, where it could not reclaim. */
+  /** The newest instance that it had a record in; undefined, where it had none. */
   readonly in: Start | undefined
 }
 
-export const newestOf = (surveyed: Survey, owner: ClientOwner): Start | undefined =>
-  recordsOfOwner(surveyed, owner).find(mayReclaim)?.in
+export const asRecorded = (surveyed: Survey, owner: ClientOwner): Asked => ({ owner, in: newestOf(surveyed, owner) })
+
+const newestOf = (surveyed: Survey, owner: ClientOwner): Start | undefined => recordsOfOwner(surveyed, owner)[0]?.in
 
 /** So many at a time: an upcall waits for the lock, and not for ever. */
 const batch = 200
@@ -82,7 +86,7 @@ export function forgetAll(
   return cameBack
 }
 
-/** Who counted in no instance has come back, if there is a record in the current one. */
+/** Who had no record has come back, if there is one in the current instance. */
 const whereItWas = ({ starts, instance }: Recorded, before: Start | undefined): readonly Start[] =>
   starts.filter((start) => (before === undefined ? !('start' in instance) || start < instance.start : start <= before))
 

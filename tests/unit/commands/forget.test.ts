@@ -1,10 +1,12 @@
 /** Clients come back while a person's command takes them out: before any of its calls, with the lock passed by. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { forgetAll } from '../../../lib/commands/shared/forget.ts'
+import { asRecorded, forgetAll } from '../../../lib/commands/shared/forget.ts'
+import { survey } from '../../../lib/commands/shared/survey.ts'
 import { perform } from '../../../lib/events/perform.ts'
 import type { Start } from '../../../lib/rules/instance.ts'
 import { recordName } from '../../../lib/rules/record.ts'
+import { distrust } from '../../../lib/store/untracked.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
 import type { Request } from '../../../lib/upcall/request.ts'
 import { runDirectory, stateDirectory, systemInMemory } from '../../support/memory/machine.ts'
@@ -72,4 +74,24 @@ describe('a client that comes back while a command takes it out', () => {
     const told = comesBackBeforeEach([start, create('ada'), endOfGrace, start], ([first]) => first)
     assert.ok(told.includes(true))
   })
+})
+
+describe('a client that a person takes out after a remove that the storage has refused', () => {
+  for (const [when, before] of [
+    ['in grace', [start, create('ada')]],
+    ['after it', [start, endOfGrace, create('ada')]],
+  ] as const)
+    it(`has no record any more, though none of them counts at the next start (${when})`, () => {
+      const { calls, tree } = systemInMemory()
+      const where = { calls, stateDirectory, runDirectory }
+      for (const request of before) perform(worldOn(calls).world, request)
+      const { world } = worldOn(calls)
+      distrust(world.state, 'serve')
+      assert.deepEqual(
+        forgetAll(world, where, [asRecorded(survey(where), ada)], () => undefined),
+        [],
+      )
+      const left = [...tree(stateDirectory).keys()].filter((path) => path.endsWith(`/${recordName(ada)}`))
+      assert.deepEqual(left, [])
+    })
 })
