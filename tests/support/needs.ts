@@ -1,11 +1,14 @@
 /**
  * What the tests need of the machine, beside Node: Debian packages, installed when we are root, named when we are not.
- * Usage: tsx tests/support/needs.ts COMMAND=PACKAGE...
+ * Usage: tsx tests/support/needs.ts COMMAND|FILE[=PACKAGE]...
  */
 import { spawnSync } from 'node:child_process'
+import { existsSync } from 'node:fs'
 
-const present = (command: string): boolean =>
-  spawnSync('/bin/sh', ['-c', 'PATH=$PATH:/usr/sbin:/sbin; command -v "$1"', 'sh', command]).status === 0
+const present = (wanted: string): boolean =>
+  wanted.startsWith('/')
+    ? existsSync(wanted)
+    : spawnSync('/bin/sh', ['-c', 'PATH=$PATH:/usr/sbin:/sbin; command -v "$1"', 'sh', wanted]).status === 0
 
 const wanted = process.argv.slice(2).map((word) => word.split('='))
 const packages = wanted.filter(([command = '']) => !present(command)).map(([command = '', name = command]) => name)
