@@ -95,7 +95,7 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
     writeFileSync(threads, '0\n')
     if (!isUnknown) return
     await until('noted that nothing was asked', () => notes() > notedBefore)
-    judge(memory, { event: 'failed start', bootTime: undefined }, false)
+    judge(memory, { event: 'failed start', bootTime: undefined })
     told.push('       it stops, and nothing was asked in version 0: serve can not know that its start is recorded')
   }
   const answer = async (world: World, thread: Waiter | undefined, what: string): Promise<Buffer> => {
@@ -114,9 +114,9 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
     meanwhile: () => Promise<void> = () => Promise.resolve(),
   ): Promise<number> => {
     const before = endGraceReads(world)
-    if (isYetToBegin) judge(world.memory, { event: 'start', bootTime: undefined }, false)
+    if (isYetToBegin) judge(world.memory, { event: 'start', bootTime: undefined })
     isYetToBegin = false
-    const verdicts = events.map((event) => judge(world.memory, event, before === 'Y'))
+    const verdicts = events.map((event) => judge(world.memory, event, { graceOver: before === 'Y' }))
     const command = commandOf(events[0])
     const asked = ask(command, events.map(bodyOf))
     if (events.length > 1) world.told.push('       at the same moment:')
@@ -135,7 +135,7 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
     await stops(world)
     const maxVersion = asked === 1 ? 1 : 2
     if (running?.maxVersion !== maxVersion) await ends('SIGTERM')
-    serverStarts(world, false)
+    serverStarts(world)
     writeFileSync(threads, '8\n')
     end.make()
     await runs(world, maxVersion)
@@ -149,13 +149,13 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
       await runs(world, maxVersion)
     }
     const status = statusOf(await answer(world, thread, 'GraceStart'))
-    judge(memory, { event: 'start', bootTime: undefined }, false)
+    judge(memory, { event: 'start', bootTime: undefined })
     const list = (thread?.entries ?? []).map(entryOf)
     told.push(
       `${String(status).padStart(5)}  GraceStart in version ${spoken}${killed === undefined ? '' : `, serve killed after ${killed} ms`}: ${list.map(({ owner }) => readable(owner.toString('hex'))).join(', ') || 'nobody'}`,
     )
     if (status !== 0) broken(world, 'a server may always start')
-    heldAgainst(world, list, spoken === 2, killed !== undefined)
+    heldAgainst(world, list, { tellsPrincipals: spoken === 2, mayBeTwice: killed !== undefined })
     if (asked === 0) {
       // As if the answer had been lost: an instance has begun, and begins once more with what is asked first.
       notedBefore = notes()
@@ -194,7 +194,7 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
       case 'start without serve': {
         await stops(world)
         await ends('SIGTERM')
-        serverStarts(world, false)
+        serverStarts(world)
         writeFileSync(threads, '8\n')
         end.make()
         end.remove()
@@ -202,7 +202,7 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
         const isNoticed = act.noticed && !existsSync(helperParameter)
         told.push(`       the server starts, and nobody holds the pipe${isNoticed ? '; serve comes, and sees it' : ''}`)
         if (isNoticed) {
-          judge(memory, { event: 'failed start', bootTime: undefined }, false)
+          judge(memory, { event: 'failed start', bootTime: undefined })
           await runs(world)
         } else writeFileSync(threads, '0\n')
         return 0
@@ -282,7 +282,7 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
     const { memory, told } = world
     await stops(world)
     const maxVersion = running?.maxVersion ?? 2
-    serverStarts(world, false)
+    serverStarts(world)
     const [place, away] = [join(machine.stateDir, 'v4clients'), join(machine.stateDir, 'v4clients.away')]
     mkdirSync(machine.stateDir, { recursive: true })
     if (existsSync(place)) renameSync(place, away)
@@ -291,7 +291,7 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
     const spoken = versionOf(await answer(world, end.ask(getVersion())[0], 'GetVersion'))
     const [thread] = end.ask(message(spoken as 1 | 2, 'graceStart'))
     const status = statusOf(await answer(world, thread, 'GraceStart'))
-    judge(memory, { event: 'failed start', bootTime: undefined }, false)
+    judge(memory, { event: 'failed start', bootTime: undefined })
     told.push(`${String(status).padStart(5)}  GraceStart in version ${maxVersion}   (no place: nobody may reclaim)`)
     if (status !== 0) broken(world, 'an error sends the kernel to another tracker')
     if (thread?.entries.length !== 0) broken(world, 'a list has names that could not be recorded')
@@ -340,7 +340,11 @@ function hold(world: World, verdict: Verdict | undefined, status: number): void 
 }
 
 /** Nobody too many, nobody missing; nobody twice, unless it was begun twice. */
-function heldAgainst(world: World, list: readonly Entry[], tellsPrincipals: boolean, mayBeTwice: boolean): void {
+function heldAgainst(
+  world: World,
+  list: readonly Entry[],
+  { tellsPrincipals, mayBeTwice }: { readonly tellsPrincipals: boolean; readonly mayBeTwice: boolean },
+): void {
   const named = list.map(({ owner }) => owner.toString('hex'))
   const due = namedAtStart(world.memory)
   const names = (them: readonly Owner[]): string => them.map(readable).sort().join(', ') || 'nobody'

@@ -19,7 +19,7 @@ function last(...events: readonly (Event | 'Y')[]): Verdict | undefined {
     if (event === 'Y') graceOver = true
     else {
       if (event.event === 'start') graceOver = false
-      verdict = judge(memory, event, graceOver)
+      verdict = judge(memory, event, { graceOver })
     }
   }
   return verdict

@@ -116,7 +116,11 @@ const yes = (because: string): Verdict => ({ statuses: [0], because, endGrace: '
 const no = (status: number, because: string): Verdict => ({ statuses: [status], because, endGrace: 'must not' })
 
 /** What the kernel is owed for one event, and what is remembered after it. `graceOver`: what `v4_end_grace` reads. */
-export function judge(memory: Memory, event: Event, graceOver: boolean): Verdict {
+export function judge(
+  memory: Memory,
+  event: Event,
+  { graceOver = false }: { readonly graceOver?: boolean } = {},
+): Verdict {
   const { reclaimable, active, legacy, principals } = memory
 
   // The kernel went on without us and grants new locks: from here on a late reclaim could corrupt data.

@@ -77,7 +77,7 @@ export async function play(
   try {
     for (const who of life.legacy) {
       mkdirSync(legacyRecord(machine, whom(life, who)), { recursive: true, mode: 0o700 })
-      judge(world.memory, { event: 'legacy', owner: whom(life, who) }, false)
+      judge(world.memory, { event: 'legacy', owner: whom(life, who) })
       world.told.push(`       the kernel's own tracker has recorded ${readable(whom(life, who))}`)
     }
     // However a life ends: who is known at its end, and who may reclaim after one more start?
@@ -121,13 +121,15 @@ async function perform(world: World, act: Act): Promise<number> {
       const { allowClient } = life.files
       const allow = join(machine.nfsdDir, 'allow_client')
       if (allowClient) writeFileSync(allow, '')
-      const bootTime = serverStarts(world, act.bootTime)
+      serverStarts(world)
+      const bootTime = act.bootTime ? world.bootTime : undefined
       await upcall(world, [act.word], graceStart(bootTime), { event: 'start', bootTime })
       if (allowClient && act.word === 'start') heldAgainst(world, readFileSync(allow, 'latin1'))
       return 1
     }
     case 'failed start': {
-      const bootTime = serverStarts(world, act.bootTime)
+      serverStarts(world)
+      const bootTime = act.bootTime ? world.bootTime : undefined
       await failedStart(world, act.how, bootTime)
       return 1
     }
@@ -210,12 +212,11 @@ async function perform(world: World, act: Act): Promise<number> {
   }
 }
 
-/** The kernel begins a new instance of its server. @returns what it calls it, if it does. */
-export function serverStarts(world: World, isTold: boolean): string | undefined {
+/** The kernel begins a new instance of its server. */
+export function serverStarts(world: World): void {
   if (world.life.files.endGrace) writeFileSync(join(world.machine.nfsdDir, 'v4_end_grace'), 'N\n')
   world.lastBootTime = world.bootTime
   world.bootTime = String(world.wallClock)
-  return isTold ? world.bootTime : undefined
 }
 
 const legacyTop = ({ stateDir }: Machine): string => join(stateDir, 'v4recovery')
@@ -230,7 +231,7 @@ export const legacyOf = ({ life, machine }: World, owner: Owner): Environment =>
 async function failedStart(world: World, how: 'killed' | 'no place', bootTime: string | undefined): Promise<void> {
   const { machine, memory, told, artefact } = world
   const event: Event = { event: 'failed start', bootTime }
-  judge(memory, event, false)
+  judge(memory, event)
   let status: Ending['status']
   if (how === 'killed')
     status = await killedInItsFirstBarrier(artefact, [...settings(machine), 'init'], {
@@ -265,7 +266,7 @@ async function withoutPlace(
 async function notDone(world: World, verb: 'remove' | 'gracedone', owner: Owner): Promise<void> {
   const { machine, memory, life, told } = world
   if (verb === 'gracedone' && life.files.endGrace) writeFileSync(join(machine.nfsdDir, 'v4_end_grace'), 'Y\n')
-  judge(memory, { event: 'not done' }, false)
+  judge(memory, { event: 'not done' })
   const words = verb === 'remove' ? ['remove', owner] : ['gracedone', world.bootTime]
   const status = await withoutPlace(world, words, {})
   told.push(`${String(status).padStart(5)}  ${words.join(' ')}   (no place: the server goes on as if it were done)`)
@@ -276,8 +277,8 @@ async function notDone(world: World, verb: 'remove' | 'gracedone', owner: Owner)
 async function endNotRecorded(world: World, verb: 'create' | 'check', owner: Owner): Promise<void> {
   const { artefact, machine, memory, told } = world
   const asIf = remember(memory)
-  const checked = judge(asIf, { event: 'check', owner, session: 'Y' }, true)
-  judge(memory, { event: 'end not recorded' }, true)
+  const checked = judge(asIf, { event: 'check', owner, session: 'Y' }, { graceOver: true })
+  judge(memory, { event: 'end not recorded' }, { graceOver: true })
   const status = await interfered(
     artefact,
     ['-e', 'trace=rename,renameat,renameat2', '-e', 'inject=rename,renameat,renameat2:error=EIO'],
@@ -325,7 +326,7 @@ const say = ({ artefact, machine }: World, words: readonly string[]): Promise<Sa
 /** A command that a person gives. */
 async function byHand(world: World, words: readonly string[], event: Event): Promise<void> {
   const before = endGraceReads(world)
-  const verdict = judge(world.memory, event, before === 'Y')
+  const verdict = judge(world.memory, event, { graceOver: before === 'Y' })
   const said = await say(world, words)
   tell(world, event, { words, env: {}, status: said.status })
   if (said.status !== 0 && said.stderr !== '') world.told.push(`       ${said.stderr.trim()}`)
@@ -366,7 +367,7 @@ const run = (world: World, words: readonly string[], env: Environment): Promise<
  */
 export async function upcall(world: World, words: readonly string[], env: Environment, event: Event): Promise<void> {
   const before = endGraceReads(world)
-  const verdict = judge(world.memory, event, before === 'Y')
+  const verdict = judge(world.memory, event, { graceOver: before === 'Y' })
   const ending = await run(world, words, env)
   tell(world, event, { words, env, status: ending.status })
   hold(world, verdict, ending)
@@ -388,7 +389,7 @@ async function together(world: World, verb: 'create' | 'check' | 'remove', sessi
   const events = owners.map((owner): Event =>
     verb === 'remove' ? { event: verb, owner } : { event: verb, owner, session },
   )
-  const verdicts = events.map((event) => judge(world.memory, event, before === 'Y'))
+  const verdicts = events.map((event) => judge(world.memory, event, { graceOver: before === 'Y' }))
   if (owners.length > 1) world.told.push('       at the same moment:')
   const endings = await Promise.all(owners.map((owner) => run(world, [verb, owner], env(owner))))
   for (const [nth, event] of events.entries()) {

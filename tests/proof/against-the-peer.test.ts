@@ -124,7 +124,7 @@ async function liveTwice(artefact: Artefact, choose: Choose, length: number, tic
       clock += tick
       const event = choose(number, memory, String(clock), bootTime)
       if (event.event === 'start') bootTime = String(clock)
-      const verdict = judge(memory, event, false)
+      const verdict = judge(memory, event)
       const { words, env } = upcallFor(event, bootTime)
       const { status: ours, stderr } = await call(artefact, machine, event, bootTime)
       // In the peer a boot time is compared with the clock's seconds, and a record of that very second counts as new.

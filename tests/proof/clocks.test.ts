@@ -224,7 +224,7 @@ async function walk(artefact: Artefact, steps: readonly (readonly [number, Event
   try {
     for (const [number, [at, event]] of steps.entries()) {
       setGrace(machine, 'running')
-      const verdict = judge(memory, event, false)
+      const verdict = judge(memory, event)
       const { words, env } = upcallFor(event, memory.bootTime)
       const { status, stderr } = await inForeground(artefact, [...settings(machine), ...words], {
         ...env,

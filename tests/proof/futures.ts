@@ -32,10 +32,10 @@ export const readable = (owners: readonly Owner[]): string =>
 /** What the rule says. */
 export function futuresByRule(memory: Memory, clients: readonly Owner[]): Futures {
   const checks = (of: Memory): string =>
-    readable(clients.filter((owner) => judge(remember(of), check(owner, 'Y'), false).statuses.includes(0)))
+    readable(clients.filter((owner) => judge(remember(of), check(owner, 'Y')).statuses.includes(0)))
   const after = (...events: readonly Event[]): Memory => {
     const later = remember(memory)
-    for (const event of events) judge(later, event, false)
+    for (const event of events) judge(later, event)
     return later
   }
   const lone: Event = { event: 'grace done', bootTime: undefined }

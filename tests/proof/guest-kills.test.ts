@@ -193,7 +193,7 @@ function byTheRule(name: string): Pick<Life, 'wakes' | 'goesOn'> {
   const after = (event: Event): Memory[] =>
     memories.map((memory) => {
       const later = remember(memory)
-      judge(later, event, false)
+      judge(later, event)
       return later
     })
   return {
@@ -223,7 +223,7 @@ function byTheRule(name: string): Pick<Life, 'wakes' | 'goesOn'> {
       const [memory = blank()] = memories
       const event = life.next(memory)
       const then = remember(memory)
-      const { statuses } = judge(then, event, false)
+      const { statuses } = judge(then, event)
       const status = await upcall(event, then.bootTime)
       memories = status === 'killed' ? [memory, then] : [then]
       if (status !== 'killed' && !statuses.includes(status)) faults.push(`${event.event} ended with ${status}`)

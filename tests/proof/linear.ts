@@ -54,7 +54,7 @@ export function hasOrder(runs: readonly Run[], owner: Owner, from: Memory = blan
       const run = concerned[at]
       if (run === undefined || run.began > firstEnd) continue
       const later = remember(memory)
-      const { statuses } = judge(later, run.event, false)
+      const { statuses } = judge(later, run.event)
       const with_ = new Set([...done, at])
       if (run.status === undefined) {
         if (search(with_, later) || search(with_, memory)) return true
@@ -92,7 +92,7 @@ function inTurn(
   if (event === undefined) return [{ statuses, memory }]
   const reads = graceFor(event, grace)
   const later = remember(memory)
-  const verdict = judge(later, event, reads === 'over')
+  const verdict = judge(later, event, { graceOver: reads === 'over' })
   const mayBeAsked = reads === 'running' && verdict.endGrace !== 'must not'
   return [reads, ...(mayBeAsked ? ['over' as const] : [])].flatMap((next) =>
     inTurn(later, next, rest, [...statuses, verdict.statuses]),
@@ -127,6 +127,6 @@ export function outcomesOf(
   // A server whose grace is over, and has not been heard to be, is gone when another one starts. The first upcall has
   // looked at the kernel's file after that; or before it, and has ended that grace, and then belongs to the new server.
   const ended = remember(memory)
-  judge(ended, { event: 'grace done', bootTime: undefined }, false)
+  judge(ended, { event: 'grace done', bootTime: undefined })
   return [...inOrder, ...firstThenOther(memory, 'running'), ...otherThenFirst(ended, 'running')]
 }

@@ -106,11 +106,11 @@ export function memoryAfterAll(events: readonly PipeEvent[], from: Memory = blan
   for (const event of events) {
     const bootTime = undefined
     if (event.event === 'start') {
-      judge(memory, { event: 'start', bootTime }, false)
-      if (memory.reclaimable.size === 0) judge(memory, { event: 'grace done', bootTime }, false)
-    } else if (event.event === 'grace done') judge(memory, { event: 'grace done', bootTime }, false)
-    else if (event.event === 'create') judge(memory, { event: 'create', owner: event.owner, session: 'Y' }, false)
-    else judge(memory, event, false)
+      judge(memory, { event: 'start', bootTime })
+      if (memory.reclaimable.size === 0) judge(memory, { event: 'grace done', bootTime })
+    } else if (event.event === 'grace done') judge(memory, { event: 'grace done', bootTime })
+    else if (event.event === 'create') judge(memory, { event: 'create', owner: event.owner, session: 'Y' })
+    else judge(memory, event)
   }
   return memory
 }
@@ -231,12 +231,12 @@ function goingOn(subject: Subject, { stateDir }: Machine, end: PipeEnd): Nfsd {
 }
 
 /** Who is named to the kernel now, and after the end of grace; each on a copy. A kernel ends grace once. */
-async function listsOf(bench: Bench, subject: Subject, tree: Tree, isInGrace: boolean): Promise<Lists> {
-  const listed = (graceIsOver: boolean): Promise<Owner[]> =>
+async function listsOf(bench: Bench, subject: Subject, tree: Tree, { full }: Memory): Promise<Lists> {
+  const listed = (when: 'now' | 'after grace'): Promise<Owner[]> =>
     bench.on(tree, async ({ machine, end }) => {
       const daemon = running(subject.words(machine, end.path))
       try {
-        if (graceIsOver) {
+        if (when === 'after grace') {
           const before = goingOn(subject, machine, end)
           await soon(before.tell('graceDone'), () => `GraceDone was not answered: ${daemon.said()}`)
           await before.stop()
@@ -247,17 +247,17 @@ async function listsOf(bench: Bench, subject: Subject, tree: Tree, isInGrace: bo
         await daemon.kill()
       }
     })
-  const restart = await listed(false)
-  return { restart, graceDone: isInGrace ? await listed(true) : restart }
+  const restart = await listed('now')
+  return { restart, graceDone: full ? restart : await listed('after grace') }
 }
 
-/** Asks for {@link Lists}, once for all trees that mean the same. */
-export function listing(bench: Bench, subject: Subject, isInGrace: boolean): (tree: Tree) => Promise<Lists> {
+/** Asks for {@link Lists}, once for all trees that mean the same; `memory`: what the rule makes of them. */
+export function listing(bench: Bench, subject: Subject, memory: Memory): (tree: Tree) => Promise<Lists> {
   const known = new Map<string, Promise<Lists>>()
   return (tree) => {
-    if (!subject.isComparable) return listsOf(bench, subject, tree, isInGrace)
+    if (!subject.isComparable) return listsOf(bench, subject, tree, memory)
     const key = fingerprint(tree)
-    const lists = known.get(key) ?? listsOf(bench, subject, tree, isInGrace)
+    const lists = known.get(key) ?? listsOf(bench, subject, tree, memory)
     known.set(key, lists)
     return lists
   }

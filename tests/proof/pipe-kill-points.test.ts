@@ -122,7 +122,7 @@ async function killEverywhere(
   const tree = await lived(bench, subject, act.before)
   const memory = memoryAfterAll(act.before)
   const afterwards = memoryAfterAll(act.act, memory)
-  const lists = listing(bench, subject, !afterwards.full)
+  const lists = listing(bench, subject, afterwards)
   const expected = listsByRule(afterwards)
   const named = act.act[0]?.event === 'start' ? listsByRule(memory).restart : undefined
   const counted: Counted = { points: 0, twice: 0, notFired: 0, violations: [] }

@@ -111,7 +111,11 @@ async function failEachBarrier(
       machineRestarts(cutter.machine)
       const again = await cutter.upcall(event, scenario.grace)
       for (const call of again.changes) cutter.follow(call)
-      if (!judge(remember(before), event, scenario.grace === 'over').statuses.includes(Number(again.status)))
+      if (
+        !judge(remember(before), event, { graceOver: scenario.grace === 'over' }).statuses.includes(
+          Number(again.status),
+        )
+      )
         found.violations.push(`${label}, then repeated: status ${again.status}`)
       await cutter.cut(`${label}, repeated, then a power cut`, held)
       const counted = cutter.counted()

@@ -152,7 +152,7 @@ async function recordedLife(artefact: Artefact, fileSystem: FileSystem, length: 
   const recording = await record(fileSystem, program, async (stateDirectory, upcall) => {
     while (memories.length <= length) {
       const event = life.next(memory)
-      const { statuses } = judge(memory, event, false)
+      const { statuses } = judge(memory, event)
       const status = await upcall({ program, options: onlyOn(stateDirectory) }, event, memory.bootTime)
       if (!statuses.includes(status)) violations.push(`${event.event} ended with ${status}`)
       memories.push(remember(memory))

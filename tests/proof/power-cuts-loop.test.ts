@@ -206,7 +206,7 @@ async function cutAfterEach(
     const memory = blank()
     while (cuts < wanted && violations.length < enough) {
       const event = life.next(memory)
-      const { statuses } = judge(memory, event, false)
+      const { statuses } = judge(memory, event)
       const { status, stderr } = await call(artefact, machine, event, memory.bootTime)
       if (typeof status === 'string' || !statuses.includes(status))
         violations.push(`${event.event} ended with ${status}: ${stderr}`)

@@ -274,7 +274,7 @@ const refused = (state: State): Pick<State, 'A' | 'B'> => ({
 })
 
 /** An instance begins: after one without a tracker, an empty full one comes before it. */
-const begun = (store: Store, of: number, nothingProven: boolean): Store => ({
+const begun = (store: Store, of: number, { nothingProven }: Pick<Work, 'nothingProven'>): Store => ({
   ...store,
   ...(nothingProven ? { full: and(store.full, of - 1), untracked: and(store.untracked, of - 1) } : {}),
   started: and(store.started, of),
@@ -381,7 +381,7 @@ function takenOver(state: State, rules: PipeRules): Partial<State> {
 }
 
 /** The kernel hears an answer. */
-function heard(state: State, message: Message, failed: boolean): State | PipeFault {
+function heard(state: State, message: Message, { failed }: Pick<Work, 'failed'>): State | PipeFault {
   if (message.at !== 'read') return 'a message is answered before it is read'
   const next: State = { ...state, message: undefined }
   const { client: who } = message
@@ -446,7 +446,7 @@ function* successors(state: State, rules: PipeRules, limits: Limits): Generator<
     if (limits.helper === true) {
       const nothingProven = mark !== undefined
       const of = state.numbers + 2
-      const store = begun(state.cache, of, nothingProven)
+      const store = begun(state.cache, of, { nothingProven })
       yield {
         action: 'the server starts, and asks by the helper',
         to: {
@@ -536,7 +536,8 @@ function* successors(state: State, rules: PipeRules, limits: Limits): Generator<
     }
 
   const ask = (kind: Kind, who: Client | undefined, change: Partial<State> = {}): Next['to'] => {
-    if (state.beside) return heard({ ...state, ...change }, { kind, client: who, xid: 0, at: 'read' }, false)
+    if (state.beside)
+      return heard({ ...state, ...change }, { kind, client: who, xid: 0, at: 'read' }, { failed: false })
     if (front === 'pipe') {
       const xid = state.xid === 1 ? 2 : 1
       return { ...state, ...change, xid, message: { kind, client: who, xid, at: 'queued' } }
@@ -544,7 +545,7 @@ function* successors(state: State, rules: PipeRules, limits: Limits): Generator<
     // The helper has one upcall done before the next: protocol-model.ts looks into these.
     const cache = applied(state.cache, { kind, client: who }, currentOf(state.cache))
     const asked: State = { ...state, ...change, cache, disk: cache }
-    return heard(asked, { kind, client: who, xid: 0, at: 'read' }, false)
+    return heard(asked, { kind, client: who, xid: 0, at: 'read' }, { failed: false })
   }
   const isFree = message === undefined && (front === 'helper' || state.work === undefined || work === undefined)
 
@@ -635,7 +636,7 @@ function* ofServe(state: State, rules: PipeRules, limits: Limits): Generator<Nex
     const isSaid =
       replays !== 'never' && isItsOwn && journal?.xid === message?.xid && (message?.at === 'read' || hasNoLook)
     if (isSaid && journal !== undefined && message !== undefined)
-      yield { action: 'serve comes, and says what is in the journal', to: heard(comes, message, journal.failed) }
+      yield { action: 'serve comes, and says what is in the journal', to: heard(comes, message, journal) }
     else yield { action: 'serve comes', to: message?.at === 'read' ? 'a thread waits for ever' : comes }
     return
   }
@@ -750,7 +751,7 @@ function* ofServe(state: State, rules: PipeRules, limits: Limits): Generator<Nex
       }
       const of = state.numbers + 2
       // Without a mark that was looked at, what it said is not known.
-      yield { action, to: to({ cache: begun(cache, of, work.nothingProven), numbers: of }) }
+      yield { action, to: to({ cache: begun(cache, of, work), numbers: of }) }
       return
     }
     case 'barrier':
@@ -782,7 +783,7 @@ function* ofServe(state: State, rules: PipeRules, limits: Limits): Generator<Nex
         yield { action, to: to({}) }
         return
       }
-      const answered = heard(state, message, work.failed)
+      const answered = heard(state, message, work)
       yield {
         action,
         to: typeof answered === 'string' ? answered : { ...answered, work: to({}).work },

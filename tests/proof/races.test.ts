@@ -200,7 +200,7 @@ async function stopEverywhere(
   const memory = memoryAfter(before)
   const orders = outcomesOf(memory, grace, { first: victim, other, clients: owners })
   const alone = {
-    status: judge(memory, victim, grace === 'over').statuses,
+    status: judge(memory, victim, { graceOver: grace === 'over' }).statuses,
     futures: futuresByRule(memory, owners),
   }
   await each(points, 6, async (point) => {
@@ -355,11 +355,11 @@ describe('hundreds of upcalls at once', { skip: executable === undefined }, () =
   for (const width of inPart ? [16] : [8, 32, 64])
     it(`${width} at a time, with a start, an end of grace, commands for people, and holders of the lock that are stopped or killed: all have an order`, async () => {
       assert.ok(executable)
-      rows.push(await storm(executable, width, inPart ? 200 : 300, true))
+      rows.push(await storm(executable, { width, upcalls: inPart ? 200 : 300, isDisturbed: true }))
     })
   it('64 at a time that nobody disturbs: how long they take is a figure', async () => {
     assert.ok(executable)
-    rows.push(await storm(executable, 64, inPart ? 200 : 640, false))
+    rows.push(await storm(executable, { width: 64, upcalls: inPart ? 200 : 640, isDisturbed: false }))
   })
   after(() => {
     report({ technique: 'races-storm', rows })
@@ -368,7 +368,14 @@ describe('hundreds of upcalls at once', { skip: executable === undefined }, () =
 
 const outOfTime = 146
 
-async function storm(artefact: Artefact, width: number, upcalls: number, isDisturbed: boolean): Promise<Row> {
+interface Storm {
+  /** How many upcalls at once. */
+  readonly width: number
+  readonly upcalls: number
+  readonly isDisturbed: boolean
+}
+
+async function storm(artefact: Artefact, { width, upcalls, isDisturbed }: Storm): Promise<Row> {
   const from = seed(`a storm of ${width}`)
   const dice = random(from)
   const pick = <T>(list: readonly T[]): T => list[Math.floor(dice() * list.length)] as T

@@ -251,7 +251,7 @@ export const sequences: readonly Scenario[] = [
 /** What the rule makes of events, one after the other. */
 export function memoryAfter(events: readonly Event[], from: Memory = blank(), grace?: Scenario['grace']): Memory {
   const memory = remember(from)
-  for (const event of events) judge(memory, event, grace === 'over')
+  for (const event of events) judge(memory, event, { graceOver: grace === 'over' })
   return memory
 }
 

@@ -30,20 +30,19 @@ export interface Nfsd {
   readonly stop: () => Promise<void>
 }
 
-/** `cld_running` looks eleven times, with 100 ms between. */
-const readerWithinMs = 1000
+/** `cld_running` looks for a second, but this machine may be busier than a server. */
+const readerWithinMs = 60_000
 
 /**
- * A server starts: it makes the pipe, waits a second for a reader, asks for the version and for the list. As the kernel
+ * A server starts: it makes the pipe, waits for a reader, asks for the version and for the list. As the kernel
  * does, it goes on without a list in version 0 when GraceStart is answered with an error, and says at once that grace
  * is over when the list is empty.
  *
- * @param patient wait as long as it takes: this machine may be busier than a server.
  * @returns undefined if nobody opened the pipe, or GraceStart's answer was -110: no tracking, and the pipe is gone.
  */
-export async function startNfsd(end: PipeEnd, patient = true): Promise<Nfsd | undefined> {
+export async function startNfsd(end: PipeEnd): Promise<Nfsd | undefined> {
   end.make()
-  if (!(await end.opened(patient ? 60_000 : readerWithinMs))) {
+  if (!(await end.opened(readerWithinMs))) {
     end.remove()
     return undefined
   }

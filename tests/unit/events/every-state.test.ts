@@ -162,7 +162,7 @@ function kills(scenario: Scenario, fault?: Fault): string[] {
   const either = eitherWay(scenario, before.memory, event)
   const allowed = futures(either)
   const failed = remember(before.memory)
-  if (event.event === 'start') judge(failed, { event: 'failed start', bootTime: event.bootTime }, false)
+  if (event.event === 'start') judge(failed, { event: 'failed start', bootTime: event.bootTime })
   const untracked = futures([failed])
   // From its mark to its last call a start has failed for a kernel that goes on.
   const begun = left.findIndex(({ run }) => isMarked(run))
@@ -269,9 +269,9 @@ function failures(scenario: Scenario, code: 'EIO' | 'ENOSPC', fault?: Fault): st
       .map(remember)
     // The kernel takes no notice of how these end: the next start must not go by what stands.
     const isNotDone = (event.event === 'remove' || event.event === 'grace done') && status === storageFailed
-    if (isNotDone) for (const memory of allowed) judge(memory, { event: 'not done' }, false)
+    if (isNotDone) for (const memory of allowed) judge(memory, { event: 'not done' })
     // Nor where the kernel is out of grace, and that is not on the disk.
-    if (lacksEnd) for (const memory of allowed) judge(memory, { event: 'end not recorded' }, true)
+    if (lacksEnd) for (const memory of allowed) judge(memory, { event: 'end not recorded' }, { graceOver: true })
     const standing = states.standing(tree, isNotDone || isOver ? machine.files.tree(runDirectory) : undefined)
     const wrong = disagreement(
       states.futures(standing, clients, 'kill'),
