@@ -155,9 +155,9 @@ function record(world: World, recorded: Recorded, owner: ClientOwner): Settlemen
   if (instance.kind !== 'full' && instance.kind !== 'partial')
     throw storageFailure('the server instance is gone by now')
   if (instance.kind === 'full' || instance.full === undefined)
-    return recordClient(world, recorded, { owner, session: false, principal: undefined, instance })
+    return recordClient(world, recorded, { owner, session: 'no session', principal: undefined, instance })
   if (state.directoryOf(instance.full) === undefined) restoreDirectory(state, instance.full)
-  const facts = { session: false, recorded: Math.floor(world.calls.now() / 1000) }
+  const facts = { session: 'no session', recorded: Math.floor(world.calls.now() / 1000) } as const
   put(state, { owner, facts }, instance.full, [])
   return { sync: [state.directoryOf(instance.full)] }
 }

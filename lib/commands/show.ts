@@ -1,6 +1,7 @@
 /** `show`: everything known about one client, recorded or only present in the kernel. */
 import { counted, escaped } from '../text.ts'
 import { quoteOwner } from '../upcall/owner.ts'
+import type { Session } from '../upcall/request.ts'
 import { command, jsonOption } from './shared/command.ts'
 import { legacyRecordsOf } from './shared/legacy.ts'
 import { knownTo, ownerNamed, withHex } from './shared/owners.ts'
@@ -96,10 +97,12 @@ function sayRecord(record: Client, { instance }: Survey): string {
   ])
 }
 
-function whenDone(session: Client['session']): string {
+function whenDone(session: Session): string {
   if (session === 'unknown')
     return 'the kernel did not tell, so it is taken for one that never says when it has reclaimed everything'
-  return session ? 'it says when it has reclaimed everything' : 'it never says that it has reclaimed everything'
+  return session === 'has session'
+    ? 'it says when it has reclaimed everything'
+    : 'it never says that it has reclaimed everything'
 }
 
 function sayAbsent(kernel: Awaited<ReturnType<typeof liveClients>>): string {

@@ -58,7 +58,7 @@ export function takeOver(
   recorded: Recorded,
   { instance, owner, legacyRecord }: Decision & { kind: 'take-over' },
 ): Settlement {
-  const recording = recordClient(world, recorded, { owner, session: false, principal: undefined, instance })
+  const recording = recordClient(world, recorded, { owner, session: 'no session', principal: undefined, instance })
   return hasLegacyRecord(legacyRecord, world.state.anywhere) ? recording : takenBack(world, owner, instance)
 }
 

@@ -29,8 +29,8 @@ export function recordClient(
   const { calls, state, log } = world
   const { starts, marks } = recorded
   const older = instance.kind === 'partial' ? olderThan(instance, starts) : []
-  // 'unknown' is no session: the client may never say that it is done.
-  if (session !== true) forbidEarlyEnd(world, instance)
+  // Of a client whose session is unknown, nobody knows whether it will ever say that it is done.
+  if (session !== 'has session') forbidEarlyEnd(world, instance)
   const now = Math.floor(calls.now() / 1000)
   const facts = principal === undefined ? { session, recorded: now } : { session, recorded: now, principal }
   const put = (): records.Put | undefined => records.put(state, { owner, facts }, instance.start, older)
@@ -42,13 +42,13 @@ export function recordClient(
       `${showOwner(owner)} recorded in instance ${instance.start}${keeps ? ', with the principal that is known' : ''}`,
   )
   const sync = [state.directoryOf(instance.start)]
-  if (done.dropLater.length === 0 && session !== true) return { sync }
+  if (done.dropLater.length === 0 && session !== 'has session') return { sync }
   return {
     sync,
     then: () => {
       for (const start of done.dropLater) records.drop(state, owner, start)
       // The mark is made with the instance, and only ever removed. If it was not there at first, it never will be.
-      if (session === true && instance.kind === 'partial' && marks(instance.start, 'may_end_early'))
+      if (session === 'has session' && instance.kind === 'partial' && marks(instance.start, 'may_end_early'))
         endGraceEarly(world, recorded, instance)
     },
   }

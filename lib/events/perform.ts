@@ -44,7 +44,7 @@ export function perform(world: World, request: Request): void {
     startInstance(world, request, (work) => underLock(world, work))
     return
   }
-  if (request.event === 'check' && request.session) {
+  if (request.event === 'check' && request.session === 'has session') {
     // Most often it is only a verdict. That changes nothing, so it needs no lock.
     const recorded = lookAt(world.state)
     const verdict = decideOn(world, recorded, request)

@@ -111,9 +111,9 @@ export function decide(before: Before, request: Asked): Decision {
         // A client of the kernel's own tracker is one of an older instance: its directory counts until grace is over.
         if (instance.kind !== 'partial' || legacyRecord === undefined || !before.hasLegacyRecord(legacyRecord))
           return mayNotReclaim(owner, 'it is not recorded')
-        return session ? allowUnchanged : { kind: 'take-over', owner, legacyRecord, instance }
+        return session === 'has session' ? allowUnchanged : { kind: 'take-over', owner, legacyRecord, instance }
       }
-      if (session) return allowUnchanged
+      if (session === 'has session') return allowUnchanged
       return instance.kind === 'full' || found.in === instance.start
         ? { kind: 'confirm-record', instance }
         : { kind: 'carry-over', owner, from: found.in, instance }

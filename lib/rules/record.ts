@@ -80,7 +80,7 @@ const digestPrefix = '%sha256-'
 const format = 2
 
 /** What is written of a client's sessions. */
-const letterOf = (session: Facts['session']): string => (session === 'unknown' ? '?' : session ? 'Y' : 'N')
+const letterOf = (session: Session): string => (session === 'unknown' ? '?' : session === 'has session' ? 'Y' : 'N')
 
 /**
  * The entry's content: one line, shorter than 60 bytes unless it holds the owner or a principal (ext4 keeps that in the
@@ -192,7 +192,7 @@ export const isPrincipal = (digits: string): boolean => /^[0-9a-f]{62}(?:[0-9a-f
 function factsIn(core: string): Facts | undefined {
   const begin = core.startsWith(present) ? present.length : 0
   const letter = core.charAt(begin + 'session='.length)
-  const session = letter === '?' ? 'unknown' : letter === 'Y'
+  const session = letter === '?' ? 'unknown' : letter === 'Y' ? 'has session' : 'no session'
   const at = begin + 'session=?,recorded='.length
   const comma = core.indexOf(',', at)
   const seconds = comma < 0 ? core.slice(at) : core.slice(at, comma)

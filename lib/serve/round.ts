@@ -336,7 +336,12 @@ function requestOf(server: Server, { asked }: Taken): ClientRequest | undefined 
     case 'check':
       // As of a client without a session: nothing more may come from it, so its check is its record.
       server.doing.protocol = 0
-      return { event: 'check', owner: asked.owner, session: false, legacyRecord: server.legacyRecordOf(asked.owner) }
+      return {
+        event: 'check',
+        owner: asked.owner,
+        session: 'no session',
+        legacyRecord: server.legacyRecordOf(asked.owner),
+      }
     default:
       return undefined
   }

@@ -10,8 +10,9 @@ import { verbs, type Verb } from './verbs.ts'
  */
 export type KernelBootTime = string
 
-/** Whether a client has a session (NFSv4.1 and later). 'unknown' where nobody tells: that is never taken for one. */
-export type Session = boolean | 'unknown'
+/** Has a client a session (NFSv4.1 and later)? What is not known is never taken for one. */
+export type Session = KnownSession | 'unknown'
+export type KnownSession = 'has session' | 'no session'
 
 export type Request =
   | {
@@ -39,7 +40,7 @@ export type Request =
   | {
       readonly event: 'check'
       readonly owner: ClientOwner
-      readonly session: boolean
+      readonly session: KnownSession
       /** The directory in which the kernel's own tracker would have kept this client. */
       readonly legacyRecord: string | undefined
     }
@@ -94,9 +95,7 @@ export function parseRequest(verb: Verb, words: readonly string[], environment: 
   const owner = (): ClientOwner => (takes === 'hex-owner' ? ownerFromHex(argument) : ownerFromEscaped(argument))
   // Y and N are all that the kernel writes. Without a session a client never says that it has reclaimed everything,
   // so "no session" is the careful reading of anything else.
-  const session = (): boolean =>
-    read('NFSDCLTRACK_CLIENT_HAS_SESSION', (value) => (value === 'Y' ? true : value === 'N' ? false : undefined)) ??
-    false
+  const session = (): KnownSession => read('NFSDCLTRACK_CLIENT_HAS_SESSION', asSession) ?? 'no session'
 
   const request = ((): Request => {
     switch (event) {
@@ -134,6 +133,9 @@ function asBootTime(word: string): KernelBootTime | undefined {
   return word === '' || (word.startsWith('0') && word !== '0') ? undefined : word
 }
 const latestBootTime = '9223372036854775807'
+
+const asSession = (word: string): KnownSession | undefined =>
+  word === 'Y' ? 'has session' : word === 'N' ? 'no session' : undefined
 
 /** An absolute path without `.` and `..`. */
 const asDirectory = (word: string): string | undefined =>

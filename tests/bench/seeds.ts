@@ -33,7 +33,7 @@ export function fill(name: Name, room: Room, count: number, progress: Progress):
   for (let number = 0; number < count; number++) {
     if (number % 20_000 === 0) progress.say(`${count} records for the ${name}: ${number}`)
     const owner = Buffer.from(numbered(number)) as Uint8Array as ClientOwner
-    symlinkSync(recordLine(owner, { session: true, recorded: before }), join(directory, recordName(owner)))
+    symlinkSync(recordLine(owner, { session: 'has session', recorded: before }), join(directory, recordName(owner)))
   }
 }
 

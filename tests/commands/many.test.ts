@@ -20,7 +20,10 @@ function record(s: Server, count: number, nameOf: (at: number) => string): void 
   for (const name of ['format-2', '1000.full']) symlinkSync('-', join(room, name))
   for (let i = 0; i < count; i++) {
     const owner = Buffer.from(nameOf(i)) as Uint8Array as ClientOwner
-    symlinkSync(recordLine(owner, { session: i % 2 === 0, recorded: 900 }), join(room, '1000', recordName(owner)))
+    symlinkSync(
+      recordLine(owner, { session: i % 2 === 0 ? 'has session' : 'no session', recorded: 900 }),
+      join(room, '1000', recordName(owner)),
+    )
   }
 }
 

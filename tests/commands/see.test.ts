@@ -174,7 +174,7 @@ forPeople('list', (artefact) => {
     assert.ok(old !== undefined && now !== undefined)
     const owners = Array.from({ length: 1000 }, (_, i) => Buffer.from(`client-${i}`) as Uint8Array as ClientOwner)
     for (const owner of owners)
-      symlinkSync(recordLine(owner, { session: false, recorded: 1 }), join(old, recordName(owner)))
+      symlinkSync(recordLine(owner, { session: 'no session', recorded: 1 }), join(old, recordName(owner)))
     // Looking at a directory takes a while, so that records move between two looks: by one rename, as an upcall does
     // it.
     const log = join(s.stateDir, '../looks')
@@ -363,7 +363,7 @@ forPeople('show', (artefact) => {
     ] as const) {
       unlinkSync(join(directory, name))
       const owner = Buffer.from(name) as Uint8Array as ClientOwner
-      symlinkSync(recordLine(owner, { session: true, recorded }), join(directory, name))
+      symlinkSync(recordLine(owner, { session: 'has session', recorded }), join(directory, name))
     }
     assert.match(
       await asked(s, 'show', 'ada'),

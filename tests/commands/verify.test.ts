@@ -94,7 +94,7 @@ forPeople('verify', (artefact) => {
       'a record of a year that no calendar has, though its checksum is right',
       'damaged',
       ['T-ada'],
-      record(recordLine(Buffer.from('ada') as Uint8Array as ClientOwner, { session: true, recorded: 9.5e15 })),
+      record(recordLine(Buffer.from('ada') as Uint8Array as ClientOwner, { session: 'has session', recorded: 9.5e15 })),
     ],
     [
       "a record under another owner's name",

@@ -100,7 +100,7 @@ eachArtefact('a state directory', (artefact) => {
     const old = join(s.stateDir, 'v4clients', (s.readState('boot_time') ?? '').trim())
     for (let i = 0; i < 600; i++) {
       const owner = Buffer.from(`client ${i} that does not come back`) as Uint8Array as ClientOwner
-      symlinkSync(recordLine(owner, { session: true, recorded: 1 }), join(old, recordName(owner)))
+      symlinkSync(recordLine(owner, { session: 'has session', recorded: 1 }), join(old, recordName(owner)))
     }
     await s.init()
     await s.create('ada', 'v4.1')

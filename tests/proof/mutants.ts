@@ -119,7 +119,12 @@ export const mutations = {
   },
   'a check with a session is a record': {
     what: 'a check with a session takes a legacy client over',
-    change: [[/session \? allowUnchanged : \{ kind: "take-over"/, 'false ? allowUnchanged : { kind: "take-over"']],
+    change: [
+      [
+        /session === "has session" \? allowUnchanged : \{ kind: "take-over"/,
+        'false ? allowUnchanged : { kind: "take-over"',
+      ],
+    ],
   },
   'legacy clients stay': {
     what: "the end of grace leaves the directories of the kernel's own tracker",

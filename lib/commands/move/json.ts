@@ -6,6 +6,7 @@ import { Failed, storageFailure } from '../../failure.ts'
 import { quote } from '../../text.ts'
 import { escapeOwner, ownerFromHex, type ClientOwner } from '../../upcall/owner.ts'
 import { isoTime } from '../shared/table.ts'
+import { sessionJson } from '../shared/view.ts'
 import { legacyName } from '../../upcall/legacy-name.ts'
 import { isPrincipal } from '../../rules/record.ts'
 import { recordedFrom, type Found, type Movable } from './movable.ts'
@@ -23,7 +24,7 @@ export function* writeExport(clients: Iterable<Movable>, matchOnly: Iterable<str
     const client = {
       owner: escapeOwner(owner),
       owner_hex: Buffer.from(owner).toString('hex'),
-      session: session === 'unknown' ? null : session,
+      session: sessionJson(session),
       recorded,
       principal,
     }
@@ -86,7 +87,7 @@ export function readExport(chunks: () => Iterable<string>, path: string, now: nu
       throw wrong(`client ${at} has a principal that is no SHA-256`)
     return {
       owner: bytes,
-      session: session ?? 'unknown',
+      session: session === null ? 'unknown' : session ? 'has session' : 'no session',
       recorded: recordedFrom(recorded, now),
       principal: principal ?? undefined,
     }

@@ -23,7 +23,7 @@ export function readNfsdcltrack(database: Source, { version, tables }: Schema, n
         const { id, time, session: has } = row
         yield* sieved.client({
           bytes: id instanceof Uint8Array ? id : undefined,
-          session: has === 1,
+          session: has === 1 ? 'has session' : 'no session',
           recorded: time,
           principal: '',
         })
@@ -48,6 +48,6 @@ export function writeNfsdcltrack(descriptor: number, clients: Iterable<Movable>,
 
   function* rows(): Generator<(Uint8Array | number)[]> {
     for (const { owner, session, recorded } of clients)
-      yield [owner, Math.min(recorded, now - 1), session === true ? 1 : 0]
+      yield [owner, Math.min(recorded, now - 1), session === 'has session' ? 1 : 0]
   }
 }

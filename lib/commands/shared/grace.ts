@@ -73,7 +73,7 @@ export function graceNow(surveyed: Survey, kernel: Kernel, nowMs: number, ended?
 export function* holdersAmong(clients: Iterable<Told>, { marks }: Survey): Generator<GraceHolder> {
   let silent = 0
   for (const client of clients) {
-    const isSilent = client.session !== true
+    const isSilent = client.session !== 'has session'
     if (client.standing === 'waiting') yield { because: isSilent ? 'waiting-without-session' : 'waiting', client }
     else if (!marks.may_end_early && client.standing === 'current' && isSilent) {
       silent++

@@ -13,6 +13,7 @@ import { lookAt, type StateDirectory } from '../../store/state-directory.ts'
 import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import type { ClientOwner } from '../../upcall/owner.ts'
+import type { Session } from '../../upcall/request.ts'
 import { survey, type Survey, type Where } from './survey.ts'
 
 /**
@@ -26,7 +27,7 @@ export type Standing = 'current' | 'waiting' | 'void'
 export interface Client {
   readonly kind: 'record'
   readonly owner: ClientOwner
-  readonly session: boolean | 'unknown'
+  readonly session: Session
   /** When the client was first recorded, in seconds of the wall clock at that time. */
   readonly recorded: number
   /**

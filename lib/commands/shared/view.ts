@@ -2,6 +2,7 @@
 import { oneLine } from '../../text.ts'
 import type { Instance } from '../../rules/instance.ts'
 import { escapeOwner, type ClientOwner } from '../../upcall/owner.ts'
+import type { Session } from '../../upcall/request.ts'
 import { mayReclaim, wasKnownBefore, type Client } from './recorded-clients.ts'
 import type { Survey } from './survey.ts'
 import { isoTime } from './table.ts'
@@ -27,8 +28,12 @@ export const meanings: Readonly<Record<Word, string>> = {
 }
 
 /** What of the protocol a record tells: with a session there is RECLAIM_COMPLETE. */
-export const versionOf = (session: boolean | 'unknown'): string =>
-  session === 'unknown' ? '?' : session ? '4.1+' : '4.0'
+export const versionOf = (session: Session): string =>
+  session === 'unknown' ? '?' : session === 'has session' ? '4.1+' : '4.0'
+
+/** What JSON has for a session; null where it is not known. */
+export const sessionJson = (session: Session): boolean | null =>
+  session === 'unknown' ? null : session === 'has session'
 
 /** What a client needs besides its name. */
 export const needs = (principal: string): string =>
@@ -56,7 +61,7 @@ export const clientJson = (client: Told, instance: Instance) => ({
   may_reclaim: mayReclaim(client),
   instance: client.in,
   instances_unseen: client.unseen,
-  session: client.session === 'unknown' ? null : client.session,
+  session: sessionJson(client.session),
   recorded: client.recorded,
   principal: client.principal ?? null,
 })

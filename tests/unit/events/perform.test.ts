@@ -64,7 +64,12 @@ describe('several requests together', () => {
     start(m)
     m.synced.clear()
     m.locks = 0
-    const outcomes = performTogether(m.world, [create('ada'), create('bob'), remove('ada'), create('eve', false)])
+    const outcomes = performTogether(m.world, [
+      create('ada'),
+      create('bob'),
+      remove('ada'),
+      create('eve', 'no session'),
+    ])
     assert.deepEqual(outcomes, [undefined, undefined, undefined, undefined])
     const [instance = ''] = instances(m)
     assert.deepEqual(
@@ -122,7 +127,7 @@ describe('several requests together', () => {
     perform(m.world, create('ada'))
     endGrace(m)
     start(m)
-    const outcomes = performTogether(m.world, [check('eve', false), check('ada', false), create('new')])
+    const outcomes = performTogether(m.world, [check('eve', 'no session'), check('ada', 'no session'), create('new')])
     assert.deepEqual(outcomes.map(failed), ['may-not-reclaim', undefined, undefined])
   })
 
@@ -188,12 +193,12 @@ describe('a record', () => {
   it('keeps the principal and the sessions that a later create does not tell, and is not written again', () => {
     const m = machine()
     start(m)
-    perform(m.world, create('ada', true, ofAda))
+    perform(m.world, create('ada', 'has session', ofAda))
     const [instance = ''] = instances(m)
     const line = lineOf(m, instance, 'ada')
     assert.match(line, new RegExp(`^v2,session=Y,recorded=[0-9]+,principal=${ofAda},`))
     for (const [session, principal] of [
-      [true, undefined],
+      ['has session', undefined],
       ['unknown', undefined],
       ['unknown', ofAda.slice(0, 62)],
     ] as const) {
@@ -221,7 +226,7 @@ describe('a record', () => {
   it('of an older instance keeps what is known when its client comes back by the pipe', () => {
     const m = machine()
     start(m)
-    perform(m.world, create('ada', false, ofAda))
+    perform(m.world, create('ada', 'no session', ofAda))
     endGrace(m)
     const [older = ''] = instances(m)
     const line = lineOf(m, older, 'ada')
@@ -236,17 +241,17 @@ describe('a client whose sessions are not known', () => {
   it('keeps grace from ending early: it may never say that it is done', () => {
     for (const [session, asked] of [
       ['unknown', 0],
-      [true, 2],
+      ['has session', 2],
     ] as const) {
       const m = machine()
       start(m)
-      perform(m.world, create('ada', true))
+      perform(m.world, create('ada', 'has session'))
       endGrace(m)
       start(m)
       m.kernel.asked = 0
       perform(m.world, create('ada', session))
-      perform(m.world, create('bob', true))
-      assert.equal(m.kernel.asked, asked, String(session))
+      perform(m.world, create('bob', 'has session'))
+      assert.equal(m.kernel.asked, asked, session)
     }
   })
 })
@@ -255,8 +260,8 @@ describe('a start', () => {
   it('tells the kernel who may reclaim, each with the principal that it was recorded with', () => {
     const m = machine()
     start(m)
-    perform(m.world, create('ada', true, ofAda))
-    perform(m.world, create('bob', false))
+    perform(m.world, create('ada', 'has session', ofAda))
+    perform(m.world, create('bob', 'no session'))
     endGrace(m)
     m.kernel.allowed = []
     start(m)

@@ -3,7 +3,7 @@ import type { World } from '../../../lib/events/world.ts'
 import { stateDirectory } from '../../../lib/store/state-directory.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
 import type { ClientOwner } from '../../../lib/upcall/owner.ts'
-import type { ClientRequest, Session } from '../../../lib/upcall/request.ts'
+import type { ClientRequest, KnownSession, Session } from '../../../lib/upcall/request.ts'
 import * as places from '../../support/memory/machine.ts'
 
 /** A client that may reclaim, as the kernel was told it. */
@@ -68,7 +68,7 @@ export function worldOn(calls: Calls): Played {
 
 export const ownerNamed = (name: string): ClientOwner => Uint8Array.from(Buffer.from(name)) as ClientOwner
 
-export const create = (name: string, session: Session = true, principal?: string): ClientRequest => ({
+export const create = (name: string, session: Session = 'has session', principal?: string): ClientRequest => ({
   event: 'create',
   owner: ownerNamed(name),
   session,
@@ -76,7 +76,7 @@ export const create = (name: string, session: Session = true, principal?: string
   kernelBootTime: undefined,
 })
 
-export const check = (name: string, session: boolean): ClientRequest => ({
+export const check = (name: string, session: KnownSession): ClientRequest => ({
   event: 'check',
   owner: ownerNamed(name),
   session,

@@ -4,7 +4,7 @@ import { describe, it } from 'node:test'
 import type { Instance, Start } from '../../../lib/rules/instance.ts'
 import { decide, type Before, type Found, type Decision } from '../../../lib/rules/decide.ts'
 import { ownerFromHex } from '../../../lib/upcall/owner.ts'
-import type { Asked, Request } from '../../../lib/upcall/request.ts'
+import type { Asked, KnownSession, Request } from '../../../lib/upcall/request.ts'
 
 const ada = ownerFromHex('616461')
 const [old, current] = [100 as Start, 200 as Start]
@@ -39,13 +39,13 @@ const decideOn = (
   return decide(before, request)
 }
 
-const check = (session: boolean, legacyRecord?: string): Asked => ({
+const check = (session: KnownSession, legacyRecord?: string): Asked => ({
   event: 'check',
   owner: ada,
   session,
   legacyRecord,
 })
-const create: Asked = { event: 'create', owner: ada, session: true, principal: undefined, kernelBootTime: '7' }
+const create: Asked = { event: 'create', owner: ada, session: 'has session', principal: undefined, kernelBootTime: '7' }
 const remove: Asked = { event: 'remove', owner: ada }
 const graceDone = (kernelBootTime?: string): Asked => ({ event: 'grace-done', kernelBootTime, legacyTop: undefined })
 
@@ -70,72 +70,77 @@ const table: readonly (readonly [string, Given, Asked, Decision['kind']])[] = [
     remove,
     'end-missed-grace',
   ],
-  ['a known client with sessions asks', { instance: partial, found: inOld }, check(true), 'allow'],
-  ['a known client without sessions asks', { instance: partial, found: inOld }, check(false), 'carry-over'],
-  ['a client that has reclaimed asks again', { instance: partial, found: inCurrent }, check(false), 'confirm-record'],
+  ['a known client with sessions asks', { instance: partial, found: inOld }, check('has session'), 'allow'],
+  ['a known client without sessions asks', { instance: partial, found: inOld }, check('no session'), 'carry-over'],
+  [
+    'a client that has reclaimed asks again',
+    { instance: partial, found: inCurrent },
+    check('no session'),
+    'confirm-record',
+  ],
   [
     'a client with sessions that has reclaimed asks again',
     { instance: partial, found: inCurrent },
-    check(true),
+    check('has session'),
     'allow',
   ],
-  ['a recorded client asks out of grace', { instance: full, found: inCurrent }, check(false), 'confirm-record'],
-  ['an unknown client asks', { instance: partial }, check(true), 'refuse'],
+  ['a recorded client asks out of grace', { instance: full, found: inCurrent }, check('no session'), 'confirm-record'],
+  ['an unknown client asks', { instance: partial }, check('has session'), 'refuse'],
   [
     'a client with a damaged record asks',
     { instance: partial, found: { kind: 'damaged', in: old } },
-    check(true),
+    check('has session'),
     'refuse',
   ],
-  ['a client asks in the first instance ever', { instance: firstEver }, check(true), 'refuse'],
-  ['a client asks where nothing is recorded', { instance: none, found: inOld }, check(true, '/x/y'), 'refuse'],
-  ['a client asks in an unknown instance', { instance: damaged, found: inOld }, check(true), 'refuse'],
+  ['a client asks in the first instance ever', { instance: firstEver }, check('has session'), 'refuse'],
+  ['a client asks where nothing is recorded', { instance: none, found: inOld }, check('has session', '/x/y'), 'refuse'],
+  ['a client asks in an unknown instance', { instance: damaged, found: inOld }, check('has session'), 'refuse'],
   [
     'a client asks when grace end was missed',
     { instance: partial, found: inOld, kernel: 'out of grace' },
-    check(true),
+    check('has session'),
     'end-missed-grace',
   ],
   [
     "a client with sessions that only the kernel's own tracker knows asks",
     { instance: partial, legacy: true },
-    check(true, '/x/y'),
+    check('has session', '/x/y'),
     'allow',
   ],
   [
     "a client without sessions that only the kernel's own tracker knows asks",
     { instance: partial, legacy: true },
-    check(false, '/x/y'),
+    check('no session', '/x/y'),
     'take-over',
   ],
   [
     "a client that the kernel's own tracker does not know either asks",
     { instance: partial },
-    check(true, '/x/y'),
+    check('has session', '/x/y'),
     'refuse',
   ],
   [
     "a client of the kernel's own tracker asks out of grace",
     { instance: full, legacy: true },
-    check(true, '/x/y'),
+    check('has session', '/x/y'),
     'refuse',
   ],
   [
     "a client of the kernel's own tracker asks when grace end was missed",
     { instance: partial, legacy: true, kernel: 'out of grace' },
-    check(true, '/x/y'),
+    check('has session', '/x/y'),
     'end-missed-grace',
   ],
   [
     'a client whose record a newer program wrote asks',
     { instance: partial, found: { kind: 'newer', in: old } },
-    check(true),
+    check('has session'),
     'refuse',
   ],
   [
     'a client with a damaged record is not looked for elsewhere',
     { instance: partial, found: { kind: 'damaged', in: old }, legacy: true },
-    check(true, '/x/y'),
+    check('has session', '/x/y'),
     'refuse',
   ],
   ['grace ends', { instance: partial }, graceDone(), 'end-grace'],
@@ -157,7 +162,7 @@ describe('one upcall, one step', () => {
 
   it('the kernel is only asked about its grace while ours runs', () => {
     for (const instance of [full, none, damaged])
-      for (const request of [create, remove, check(true)])
+      for (const request of [create, remove, check('has session')])
         decide(
           {
             instance,

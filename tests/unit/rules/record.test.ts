@@ -19,7 +19,7 @@ const owner = (text: string): ClientOwner => ownerFromHex(Buffer.from(text, 'lat
 const anyOwner = fc.uint8Array({ maxLength: 1024, size: 'max' }).map((value) => value as ClientOwner)
 const principal = fc.uint8Array({ minLength: 32, maxLength: 32 }).map((bytes) => Buffer.from(bytes).toString('hex'))
 const facts = fc.record(
-  { session: fc.constantFrom(true, false, 'unknown' as const), recorded: fc.nat(), principal },
+  { session: fc.constantFrom('has session', 'no session', 'unknown'), recorded: fc.nat(), principal },
   { noNullPrototype: true, requiredKeys: ['session', 'recorded'] },
 )
 
@@ -74,7 +74,7 @@ function readByTheDefinition(name: string, line: string): Read {
     []
   if (whole === undefined) return undefined
   const said: Facts = {
-    session: letter === '?' ? 'unknown' : letter === 'Y',
+    session: letter === '?' ? 'unknown' : letter === 'Y' ? 'has session' : 'no session',
     recorded: Number(recorded),
     ...(principal === undefined ? {} : { principal }),
   }
@@ -226,14 +226,14 @@ describe('the line of a record', () => {
   })
 
   it('fits into the inode of ext4, unless it holds the owner', () => {
-    assert.ok(recordLine(owner('x'.repeat(255)), { session: true, recorded: 999_999_999_999 }).length < 60)
+    assert.ok(recordLine(owner('x'.repeat(255)), { session: 'has session', recorded: 999_999_999_999 }).length < 60)
   })
 
   it('of version 1 is still understood', () => {
     const line = 'session=Y,recorded=1795328617,check=c50feb4e'
     assert.deepEqual(readRecord('ada', line), {
       owner: 'ada',
-      facts: { session: true, recorded: 1_795_328_617 },
+      facts: { session: 'has session', recorded: 1_795_328_617 },
     })
     assert.equal(readRecord('bob', line), undefined)
   })
@@ -243,7 +243,7 @@ describe('the line of a record', () => {
       'v3,session=Y,recorded=1,check=00000000',
       'v3,',
       'v10,x',
-      recordLine(owner('ada'), { session: true, recorded: 1 }).replace('v2', 'v3'),
+      recordLine(owner('ada'), { session: 'has session', recorded: 1 }).replace('v2', 'v3'),
     ])
       assert.equal(readRecord('ada', line), 'newer', line)
     for (const line of ['v,', 'v0,x', 'v03,x', 'v1,session=Y,recorded=1,check=00000000', 'V3,x', 'v9999999999,x', ''])
@@ -251,7 +251,10 @@ describe('the line of a record', () => {
   })
 
   it('holds no time that a calendar has not', () => {
-    assert.equal(readRecord('ada', recordLine(owner('ada'), { session: true, recorded: 9_999_999_999_999 })), undefined)
+    assert.equal(
+      readRecord('ada', recordLine(owner('ada'), { session: 'has session', recorded: 9_999_999_999_999 })),
+      undefined,
+    )
   })
 
   it('is not understood with any one character changed, or under another name', () => {

@@ -32,7 +32,7 @@ describe('an upcall', () => {
     assert.deepEqual(request, {
       event: 'check',
       owner: Uint8Array.of(0x61),
-      session: false,
+      session: 'no session',
       legacyRecord: recDirectory,
     })
     assert.deepEqual(ignored, [])
