@@ -14,7 +14,7 @@ import {
   clientJson,
   instanceJson,
   liveJson,
-  meanings,
+  meaningOf,
   needs,
   ownerJson,
   sayInstance,
@@ -47,7 +47,7 @@ export const showCommand = command(
     const records = recordsOfOwner(surveyed, owner)
     const present = live.filter(own)
     const legacy = legacyRecordsOf(surveyed, owner)
-    const may = records.some(mayReclaim) || (legacy.length > 0 && !surveyed.untracked)
+    const may = records.some(mayReclaim) || (legacy.length > 0 && !surveyed.allVoid)
     if (json) {
       printJson({
         ...ownerJson(owner),
@@ -85,11 +85,11 @@ export const showCommand = command(
 
 const startedSince = (many: number): string => counted(many, 'instance has started', 'instances have started')
 
-function sayRecord(record: Client, { instance }: Survey): string {
-  const word = wordFor(record, instance)
+function sayRecord(record: Client, surveyed: Survey): string {
+  const word = wordFor(record, surveyed.instance)
   return pairs([
     ['record', escaped(record.path)],
-    ['standing', `${word}: ${meanings[word]}`],
+    ['standing', `${word}: ${meaningOf(word, surveyed)}`],
     ['instance', `${record.in}${record.unseen > 0 ? `; at least ${startedSince(record.unseen)} since` : ''}`],
     ['first recorded', sayTime(record.recorded, Date.now())],
     ['NFS version', `${versionOf(record.session)}: ${whenDone(record.session)}`],

@@ -93,22 +93,32 @@ function replace(mark: string, text: string, anywhere: Directory): void {
 export const ranUntracked = (marked: Marked, kernelBootTime?: KernelBootTime): boolean =>
   isMarked(marked, kernelBootTime) || lacksGraceEnd(marked)
 
+/**
+ * Whether the running server is in the grace period that is recorded, as far as marks tell. An upcall that the storage
+ * refused says nothing against it: until grace ends, clients reclaim as if there were no mark.
+ */
+export const graceGoesOn = (marked: Marked): boolean => !isMarkedByStart(marked, undefined) && !lacksGraceEnd(marked)
+
 /** Whether a start or an upcall has left a mark that counts. */
-function isMarked(marked: Marked, kernelBootTime: KernelBootTime | undefined): boolean {
+const isMarked = (marked: Marked, kernelBootTime: KernelBootTime | undefined): boolean =>
+  bothOf(marked).some((one) => disk.linkAt(ranOf(one), marked.anywhere) !== 'absent') ||
+  isMarkedByStart(marked, kernelBootTime)
+
+function isMarkedByStart(marked: Marked, kernelBootTime: KernelBootTime | undefined): boolean {
   const { anywhere } = marked
   const us = holderName(anywhere)
-  const tells = (mark: string): boolean => {
-    const link = disk.linkAt(mark, anywhere)
+  return bothOf(marked).some((one) => {
+    const link = disk.linkAt(markOf(one), anywhere)
     if (link === 'absent') return false
     if (link === 'no link') return true
     const [holder = '', bootTimeThen = ''] = link.text.split('/')
     const sameStart = kernelBootTime !== undefined && kernelBootTime === bootTimeThen
     return !sameStart && lifeOf(holder, us, anywhere) !== 'alive'
-  }
-  return [marked, { ...marked, path: undefined }].some(
-    (one) => disk.linkAt(ranOf(one), anywhere) !== 'absent' || tells(markOf(one)),
-  )
+  })
 }
+
+/** This directory's marks, and those of whoever could not find out which directory it was. */
+const bothOf = (marked: Marked): readonly Marked[] => [marked, { ...marked, path: undefined }]
 
 /** Whether the kernel has ended an instance's grace, and nobody could record that, until now. */
 function lacksGraceEnd(marked: Marked): boolean {

@@ -83,6 +83,7 @@ function whyNobody(kernel: Kernel, { untracked: ran, instance }: Survey, tracker
 }
 
 function lostBecause({ owner }: LiveClient, surveyed: Survey, { serving }: Tracker): string | undefined {
+  if (surveyed.untracked) return 'no client may'
   const hex = Buffer.from(owner).toString('hex')
   if (serving?.notRecorded.includes(hex) === true) return 'its record could not be written'
   switch (newestEntryOf(surveyed, owner).kind) {

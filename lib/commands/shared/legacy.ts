@@ -28,7 +28,7 @@ export const legacyRecordsOf = (surveyed: Survey, owner: ClientOwner): readonly 
  * came back keeps its directory until grace is over.
  */
 export function legacyClients(surveyed: Survey): readonly string[] {
-  if (!surveyed.legacyCounts || surveyed.untracked) return []
+  if (!surveyed.legacyCounts || surveyed.allVoid) return []
   const names = new Set(legacyTopsOf(surveyed).flatMap((top) => legacyRecordsIn(top, surveyed.state.anywhere)))
   if (names.size > 0)
     for (const client of clientsIn(surveyed)) if (mayReclaim(client)) names.delete(legacyNameOf(client.owner))

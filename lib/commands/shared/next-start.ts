@@ -2,4 +2,7 @@
 import { mayReclaim, walk, type Walk } from './recorded-clients.ts'
 import type { Where } from './survey.ts'
 
-export const reclaimableAtNextStart = (where: Where): Walk => walk(where, mayReclaim)
+export function reclaimableAtNextStart(where: Where): Walk {
+  const walked = walk(where, mayReclaim)
+  return walked.surveyed.untracked ? { ...walked, clients: [] } : walked
+}

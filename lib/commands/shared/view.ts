@@ -19,13 +19,16 @@ export function wordFor(client: Told, instance: Instance): Word {
   return instance.kind === 'partial' ? (wasKnownBefore(client) ? 'reclaimed' : 'new') : 'recorded'
 }
 
-export const meanings: Readonly<Record<Word, string>> = {
-  recorded: 'active; it may reclaim after the next start',
-  reclaimed: 'it has reclaimed in this grace period, and may reclaim again after the next start',
-  new: 'it came in this grace period, and may reclaim after the next start',
-  waiting: 'it may reclaim, and has not yet',
-  void: 'this record has no effect any more: it lets no client reclaim',
+const meanings: Readonly<Record<Word, { readonly now: string; readonly next?: string }>> = {
+  recorded: { now: 'active', next: '; it may reclaim after the next start' },
+  reclaimed: { now: 'it has reclaimed in this grace period', next: ', and may reclaim again after the next start' },
+  new: { now: 'it came in this grace period', next: ', and may reclaim after the next start' },
+  waiting: { now: 'it may reclaim, and has not yet' },
+  void: { now: 'this record has no effect any more: it lets no client reclaim' },
 }
+
+export const meaningOf = (word: Word, { untracked }: Pick<Survey, 'untracked'>): string =>
+  `${meanings[word].now}${untracked ? '' : (meanings[word].next ?? '')}`
 
 /** What of the protocol a record tells: with a session there is RECLAIM_COMPLETE. */
 export const versionOf = (session: Session): string =>
