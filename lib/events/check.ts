@@ -13,22 +13,29 @@
  *
  * A client that only the kernel's own tracker has recorded has no record that could move. It gets a new one, and the
  * check looks once more for the directory that lets it reclaim, which a `remove` or an end of grace takes away.
+ *
+ * Only a record that the check has put there itself is taken back: another upcall has promised what it has recorded.
  */
 import { errorCode, Failed } from '../failure.ts'
 import { mayNotReclaim, type Decision } from '../rules/decide.ts'
 import type { PartialInstance } from '../rules/instance.ts'
-import type { Recorded } from '../store/layout.ts'
 import { newestEntry } from '../store/records.ts'
 import * as records from '../store/records.ts'
 import { lookAt } from '../store/state-directory.ts'
 import { hasLegacyRecord } from '../store/v4recovery.ts'
 import * as disk from '../syscalls/files.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
-import { forbidEarlyEnd, recordClient, withDirectory } from './create.ts'
+import { forbidEarlyEnd, withDirectory } from './create.ts'
 import { settled, type Settlement, type World } from './world.ts'
 
-/** A client without a session may reclaim: its record moves. */
-export function carryOver(world: World, { instance, owner, from }: Decision & { kind: 'carry-over' }): Settlement {
+/**
+ * A client without a session may reclaim: its record moves.
+ * @returns 'elsewhere', if it has moved or gone meanwhile: that is for another look to decide.
+ */
+export function carryOver(
+  world: World,
+  { instance, owner, from }: Decision & { kind: 'carry-over' },
+): Settlement | 'elsewhere' {
   const { state, log } = world
   const move = (): boolean => records.move(state, owner, from, instance.start)
   try {
@@ -36,8 +43,8 @@ export function carryOver(world: World, { instance, owner, from }: Decision & { 
     if (!move()) {
       // Another upcall has moved its record, or it is gone, or the directory to move it to.
       const { entry, in: where } = newestEntry(state, owner, [instance.start, from])
-      if (entry.kind !== 'record') throw gone(owner)
-      if (where === from && !withDirectory(world, instance.start, move)) throw gone(owner)
+      if (entry.kind !== 'record' || where !== from) return 'elsewhere'
+      if (!withDirectory(world, instance.start, move)) return 'elsewhere'
     }
   } catch (thrown) {
     const code = errorCode(thrown) ?? ''
@@ -52,14 +59,24 @@ export function carryOver(world: World, { instance, owner, from }: Decision & { 
   return isOver ? takenBack(world, owner, instance) : { sync: [state.directoryOf(instance.start)] }
 }
 
-/** A client of the kernel's own tracker may reclaim, and has no session: it gets a record. */
+/**
+ * A client of the kernel's own tracker may reclaim, and has no session: it gets a record.
+ * @returns 'elsewhere', if another upcall has recorded it meanwhile: that one's record is not for us to take back.
+ */
 export function takeOver(
   world: World,
-  recorded: Recorded,
   { instance, owner, legacyRecord }: Decision & { kind: 'take-over' },
-): Settlement {
-  const recording = recordClient(world, recorded, { owner, session: 'no session', principal: undefined, instance })
-  return hasLegacyRecord(legacyRecord, world.state.anywhere) ? recording : takenBack(world, owner, instance)
+): Settlement | 'elsewhere' {
+  const { calls, state, log } = world
+  forbidEarlyEnd(world, instance)
+  const facts = { session: 'no session' as const, recorded: Math.floor(calls.now() / 1000) }
+  const make = (): 'made' | 'taken' | undefined => records.make(state, { owner, facts }, instance.start)
+  const done = disk.tolerating(['ENOENT'], make, undefined) ?? withDirectory(world, instance.start, make)
+  if (done !== 'made') return 'elsewhere'
+  log.debug(() => `${showOwner(owner)} taken over into instance ${instance.start}`)
+  return hasLegacyRecord(legacyRecord, state.anywhere)
+    ? { sync: [state.directoryOf(instance.start)] }
+    : takenBack(world, owner, instance)
 }
 
 /** What let the client reclaim was gone when its record was there: so the record goes, for good. */

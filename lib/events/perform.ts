@@ -211,10 +211,14 @@ const underLock = <T>({ state, log, deadline }: World, work: () => T): T =>
 type Applied = Settlement | (Decision & { kind: 'rebuild' })
 
 function decideAndApply(world: World, recorded: Recorded, request: Asked): Applied {
-  const decision = decideOn(world, recorded, request)
-  return decision.kind === 'end-missed-grace'
-    ? afterMissedGrace(world, recorded, request, decision.instance)
-    : apply(world, recorded, decision)
+  for (let seen = recorded; ;) {
+    const decision = decideOn(world, seen, request)
+    if (decision.kind === 'end-missed-grace') return afterMissedGrace(world, seen, request, decision.instance)
+    const applied = apply(world, seen, decision)
+    if (applied !== 'elsewhere') return applied
+    world.deadline.assertTimeLeft('looking for a record that moves')
+    seen = lookAt(world.state)
+  }
 }
 
 /**
@@ -230,7 +234,9 @@ function afterMissedGrace(world: World, recorded: Recorded, request: Asked, inst
     if (request.event !== 'check') throw thrown
     // A check must be answered, so it is decided as if the end had been written.
     const asIf: Recorded = { ...recorded, instance: { kind: 'full', start: instance.start }, marks: () => false }
-    return apply(world, asIf, decideOn(world, asIf, request))
+    const applied = apply(world, asIf, decideOn(world, asIf, request))
+    if (applied === 'elsewhere') throw thrown
+    return applied
   }
   // What the kernel's own tracker has recorded counts no more, also where it is not cleared yet.
   const later = request.event === 'check' ? { ...request, legacyRecord: undefined } : request
@@ -326,7 +332,8 @@ class Looked implements Before {
   }
 }
 
-function apply(world: World, recorded: Recorded, decision: Decision): Applied {
+/** @returns 'elsewhere', if what it was decided on is so no more, and nothing has been done. */
+function apply(world: World, recorded: Recorded, decision: Decision): Applied | 'elsewhere' {
   switch (decision.kind) {
     case 'refuse':
       throw new Failed(decision.failure)
@@ -345,7 +352,7 @@ function apply(world: World, recorded: Recorded, decision: Decision): Applied {
     case 'carry-over':
       return carryOver(world, decision)
     case 'take-over':
-      return takeOver(world, recorded, decision)
+      return takeOver(world, decision)
     case 'confirm-grace-end':
     case 'record':
     case 'confirm-record':

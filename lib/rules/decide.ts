@@ -102,17 +102,19 @@ export function decide(before: Before, request: Asked): Decision {
         return mayNotReclaim(owner, `${instance.file} can't be understood, ${instance.why}`)
       const missed = missedGrace(before)
       if (missed) return missed
-      const found = before.newestRecord(owner)
+      let found = before.newestRecord(owner)
+      if (found.kind === 'nothing' && instance.kind === 'partial' && legacyRecord !== undefined) {
+        // A client of the kernel's own tracker is one of an older instance: its directory counts until grace is over.
+        if (before.hasLegacyRecord(legacyRecord))
+          return session === 'has session' ? allowUnchanged : { kind: 'take-over', owner, legacyRecord, instance }
+        // Whoever has recorded it meanwhile may have removed its directory.
+        found = before.newestRecord(owner)
+      }
+      if (found.kind === 'nothing') return mayNotReclaim(owner, 'it is not recorded')
       if (found.kind === 'damaged')
         return mayNotReclaim(owner, `its record in instance ${found.in} can't be understood`)
       if (found.kind === 'newer')
         return mayNotReclaim(owner, `a newer program wrote its record in instance ${found.in}`)
-      if (found.kind === 'nothing') {
-        // A client of the kernel's own tracker is one of an older instance: its directory counts until grace is over.
-        if (instance.kind !== 'partial' || legacyRecord === undefined || !before.hasLegacyRecord(legacyRecord))
-          return mayNotReclaim(owner, 'it is not recorded')
-        return session === 'has session' ? allowUnchanged : { kind: 'take-over', owner, legacyRecord, instance }
-      }
       if (session === 'has session') return allowUnchanged
       return instance.kind === 'full' || found.in === instance.start
         ? { kind: 'confirm-record', instance }

@@ -131,6 +131,16 @@ export function put(
   return { dropLater, facts }
 }
 
+/**
+ * Makes a record where none is. Durable once the directory is synced.
+ * @returns 'taken', if something is there already; undefined, if the directory is missing.
+ */
+export function make(state: StateDirectory, { owner, facts }: ClientFacts, start: Start): 'made' | 'taken' | undefined {
+  const directory = state.directoryOf(start)
+  if (directory === undefined) return undefined
+  return write(directory, recordName(owner), recordLine(owner, facts, directory.calls.checksum), false)
+}
+
 /** Moves a record as it is. Needs no space. @returns false if it is gone, or the directory to move it to. */
 export function move(state: StateDirectory, owner: ClientOwner, from: Start, to: Start): boolean {
   const name = recordName(owner)
@@ -157,13 +167,14 @@ const stagedPrefix = '%new-'
 export const isStaged = (name: string): boolean => name.startsWith(stagedPrefix)
 
 /** Puts an entry into a directory. A name that is taken is only replaced if the caller says so. */
-function write(directory: Directory, name: string, line: string, replace: boolean): void {
+function write(directory: Directory, name: string, line: string, replace: boolean): 'made' | 'taken' {
   const staged = `${stagedPrefix}${directory.calls.processId()}-${directory.calls.now()}`
   const made = linked(directory, replace ? staged : name, line)
   if (made === 'cannot') {
     if (!disk.writeSynced(staged, line, directory)) throw storageFailure(`the temporary name ${quote(staged)} is taken`)
     rename(staged, name, directory)
   } else if (made === 'made' && replace) rename(staged, name, directory)
+  return made === 'taken' ? 'taken' : 'made'
 }
 
 /** Makes a link; 'cannot' where the file system has none, or none as long. */

@@ -76,26 +76,27 @@ export interface Outcome {
 export const graceFor = ({ event }: Event, grace: Scenario['grace']): Scenario['grace'] =>
   event === 'start' && grace !== undefined ? 'running' : grace
 
-interface InTurn {
+export interface InTurn {
   readonly statuses: readonly (readonly number[])[]
   readonly memory: Memory
 }
 
 /** What the rule makes of events one after the other, whatever the kernel does about its grace in between. */
-function inTurn(
+export function inTurn(
   memory: Memory,
   grace: Scenario['grace'],
   events: readonly Event[],
   statuses: InTurn['statuses'] = [],
+  by: typeof judge = judge,
 ): InTurn[] {
   const [event, ...rest] = events
   if (event === undefined) return [{ statuses, memory }]
   const reads = graceFor(event, grace)
   const later = remember(memory)
-  const verdict = judge(later, event, { graceOver: reads === 'over' })
+  const verdict = by(later, event, { graceOver: reads === 'over' })
   const mayBeAsked = reads === 'running' && verdict.endGrace !== 'must not'
   return [reads, ...(mayBeAsked ? ['over' as const] : [])].flatMap((next) =>
-    inTurn(later, next, rest, [...statuses, verdict.statuses]),
+    inTurn(later, next, rest, [...statuses, verdict.statuses], by),
   )
 }
 

@@ -11,19 +11,25 @@ import { memoryFiles, type MemoryFiles } from './files.ts'
 /** What stops a process: nothing that it does after this has an effect. */
 export class Stopped extends Error {}
 
-export interface Machine {
-  readonly files: MemoryFiles
-  /** What was written to /dev/kmsg, one write a line. */
-  readonly log: string[]
-  /** What v4_end_grace reads; undefined: there is no such file. */
-  readonly kernel: { grace: 'running' | 'over' | undefined; askedToEnd: number; allowed: string }
+/** What a process may be. */
+export interface Processes {
   /**
    * One upcall, as a process of its own, in the place of one that is gone.
    * @returns its status; 'stopped', if a hook stopped it.
    */
   readonly upcall: Upcall
-  /** Another process carries out a whole upcall while one stands still, which is in a hook. */
-  readonly meanwhile: Upcall
+  /** The same of a program that is no upcall. */
+  readonly program: (work: (calls: Calls) => number) => number | 'stopped'
+}
+
+export interface Machine extends Processes {
+  readonly files: MemoryFiles
+  /** What was written to /dev/kmsg, one write a line. */
+  readonly log: string[]
+  /** What v4_end_grace reads; undefined: there is no such file. */
+  readonly kernel: { grace: 'running' | 'over' | undefined; askedToEnd: number; allowed: string }
+  /** Other processes, each of which does all that it does while one stands still, which is in a hook. */
+  readonly meanwhile: Processes
 }
 
 type Upcall = (words: readonly string[], environment?: Readonly<Record<string, string>>) => number | 'stopped'
@@ -86,7 +92,7 @@ export function machineWith(state?: Tree, fault: (calls: Calls) => Partial<Calls
   if (state !== undefined) files.plant(state, stateDirectory)
   let others = firstOther
 
-  const upcall: Upcall = (words, environment = {}) => {
+  const program: Processes['program'] = (work) => {
     if (kernel.grace === undefined) files.remove(`${nfsd}/v4_end_grace`)
     else
       files.device(
@@ -115,8 +121,7 @@ export function machineWith(state?: Tree, fault: (calls: Calls) => Partial<Calls
       }
     }
     try {
-      const status = main(calls, words, environment)
-      if (status === undefined) throw new Error(`no upcall: ${words.join(' ')}`)
+      const status = work(calls)
       return life.stopped ? 'stopped' : status
     } catch (thrown) {
       if (life.stopped) return 'stopped'
@@ -130,22 +135,33 @@ export function machineWith(state?: Tree, fault: (calls: Calls) => Partial<Calls
     }
   }
 
+  const meanwhile: Processes['program'] = (work) => {
+    const ours = { ...files.hooks }
+    Object.assign(files.hooks, { before: () => undefined, answered: () => undefined })
+    try {
+      return files.meanwhile(() => {
+        files.process.id = others++
+        return program(work)
+      })
+    } finally {
+      Object.assign(files.hooks, ours)
+    }
+  }
+  const upcall =
+    (by: Processes['program']): Upcall =>
+    (words, environment = {}) =>
+      by((own) => {
+        const status = main(own, words, environment)
+        if (status === undefined) throw new Error(`no upcall: ${words.join(' ')}`)
+        return status
+      })
+
   return {
     files,
     log,
     kernel,
-    upcall,
-    meanwhile: (words, environment) => {
-      const ours = { ...files.hooks }
-      Object.assign(files.hooks, { before: () => undefined, answered: () => undefined })
-      try {
-        return files.meanwhile(() => {
-          files.process.id = others++
-          return upcall(words, environment)
-        })
-      } finally {
-        Object.assign(files.hooks, ours)
-      }
-    },
+    upcall: upcall(program),
+    program,
+    meanwhile: { upcall: upcall(meanwhile), program: meanwhile },
   }
 }

@@ -79,7 +79,7 @@ function cutWhenAnswered({ before }: Met, first: Event, other: Event, at: number
   hooks.before = (made) => {
     if (!made.changes || made.paths.some((path) => path.startsWith('/dev/')) || ++calls !== at) return undefined
     stoodBefore = `${made.name} ${made.paths.join(' ')}`
-    const status = play({ ...machine, upcall: machine.meanwhile }, other, bootTime)
+    const status = play({ ...machine, ...machine.meanwhile }, other, bootTime)
     if (status === 0) for (const whole of disk.afterCut(() => undefined)) left.add(states.standing(below(whole)))
     return undefined
   }

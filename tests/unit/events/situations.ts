@@ -1,6 +1,6 @@
 /** Where two upcalls may meet: what has happened on a machine in memory, and what the kernel may ask then. */
 import assert from 'node:assert/strict'
-import type { Event, Memory } from '../../life/oracle.ts'
+import type { judge, Event, Memory } from '../../life/oracle.ts'
 import {
   ann,
   bob,
@@ -33,6 +33,8 @@ export interface Situation {
   /** No such file, if undefined. */
   readonly grace?: Grace
   readonly upcalls: readonly Event[]
+  /** The rule, where it is not the oracle's alone. */
+  readonly judge?: typeof judge
 }
 
 const graceEnds: Event = { event: 'grace done', bootTime: undefined }
@@ -147,11 +149,14 @@ export interface Begun {
   readonly memory: Memory
   readonly bootTime: string | undefined
   readonly grace: Grace | undefined
+  readonly judge: typeof judge | undefined
+  /** What is asked of it afterwards. */
+  readonly asks: 'kill' | 'power cut'
   /** Puts it on a machine, in the place of what is there. */
   readonly putOn: (machine: Machine) => void
 }
 
-export function begun({ name, before, killed, planted, grace }: Situation): Begun {
+export function begun({ name, before, killed, planted, grace, judge }: Situation): Begun {
   const machine = machineWith(planted)
   const { files } = machine
   let bootTime: string | undefined
@@ -174,6 +179,8 @@ export function begun({ name, before, killed, planted, grace }: Situation): Begu
     memory: memoryAfter([...before, ...(killed === undefined ? [] : [killed.counts])]),
     bootTime,
     grace,
+    judge,
+    asks: judge === undefined ? 'kill' : 'power cut',
     putOn: (other) => {
       if (tree.size > 0) other.files.replace(stateDirectory, tree)
       else other.files.remove(stateDirectory)

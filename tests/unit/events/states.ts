@@ -11,7 +11,7 @@ import type { Event, Owner } from '../../life/oracle.ts'
 /** Where things are on a machine in memory, for {@link upcallFor}. */
 export const places = { dir: '/', stateDir: stateDirectory, nfsdDir: nfsd }
 
-export function play(machine: Machine, event: Event, bootTime?: string): number | 'stopped' {
+export function play(machine: Pick<Machine, 'upcall'>, event: Event, bootTime?: string): number | 'stopped' {
   if (event.event === 'legacy') throw new Error('no upcall')
   const { words, env } = upcallFor(event, bootTime, places)
   return machine.upcall(words, env)

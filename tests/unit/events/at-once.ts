@@ -1,0 +1,238 @@
+/**
+ * Several processes at once on a machine in memory: one stands still before some of its calls, others do meanwhile all
+ * that they do, and the first goes on. Right is what has an order: the statuses, and what the state directory means
+ * afterwards, are as if one had come after the other. And nothing is said to be wrong that is not said in any order.
+ */
+import type { Calls } from '../../../lib/syscalls/calls.ts'
+import type { Event, Owner } from '../../life/oracle.ts'
+import { disagreement, futuresByRule } from '../../proof/futures.ts'
+import { graceFor, inTurn, outcomesOf } from '../../proof/linear.ts'
+import type { Made } from '../../support/memory/files.ts'
+import {
+  machineWith,
+  runDirectory,
+  stateDirectory,
+  type Machine,
+  type Processes,
+} from '../../support/memory/machine.ts'
+import type { Begun } from './situations.ts'
+import { observer, play } from './states.ts'
+
+type Status = number | 'stopped'
+
+/** What a process does: an upcall, or a person's command. */
+export interface Act {
+  readonly name: string
+  /** What it may mean, each with the statuses that say so. */
+  readonly meanings: readonly Meaning[]
+  readonly play: (by: Processes, bootTime: string | undefined) => Status
+}
+
+interface Meaning {
+  /** Nothing for who may reclaim, if undefined. */
+  readonly event: Event | undefined
+  /** Those that the rule gives, if undefined. */
+  readonly statuses?: readonly number[]
+}
+
+export const upcall = (event: Event): Act => ({
+  name: shown(event),
+  meanings: [{ event }],
+  play: (by, bootTime) => play(by, event, bootTime),
+})
+
+function shown(event: Event): string {
+  return [
+    event.event,
+    ...('owner' in event ? [Buffer.from(event.owner, 'hex').toString()] : []),
+    ...('session' in event ? [event.session] : []),
+    ...('bootTime' in event ? [event.bootTime] : []),
+  ].join(' ')
+}
+
+/** What a process can't see: which inode it is, and when. */
+const seen = (answer: unknown): string =>
+  JSON.stringify(answer, (key, value: unknown) => (key === 'inode' || key === 'mtime' ? undefined : value))
+
+const isLog = ({ paths }: Made): boolean => paths.every((path) => path === '/dev/kmsg') && paths.length > 0
+const callShown = ({ name, paths }: Made): string => `${name} ${paths.join(' ')}`
+
+/** Of priority error, or worse (syslog(3)); less what an upcall says of its own status. */
+const alarms = ({ log }: Machine): string[] =>
+  log
+    .filter((line) => /^<2[4-7]>nfsd-userland-helper: (?![a-z_]+: )/.test(line))
+    .map((line) => line.replace(/[0-9]+/g, '#'))
+
+/** Waits for the lock cost no time here: whoever waits gives up at once (lib/store/lock.ts). */
+const impatient = (pass: () => void) => (): Partial<Calls> => ({ sleep: pass })
+
+export interface Found {
+  stops: number
+  readonly violations: Violation[]
+}
+
+export interface Violation {
+  /** What the first one had changed when each of the others came. */
+  readonly changed: readonly (readonly string[])[]
+  readonly what: string
+}
+
+export interface Meeting {
+  readonly before: Begun
+  readonly first: Act
+  /** What the others do, one after the other. */
+  readonly others: readonly Act[]
+  readonly clients: readonly Owner[]
+  /** Whether the lock is gone when another one comes: it was taken for a dead process's (docs/locking.md). */
+  readonly lockIsLost?: boolean
+}
+
+const states = observer()
+
+interface Outcome {
+  /** Of the first, and of the others. */
+  readonly statuses: readonly (readonly number[])[]
+  readonly futures: ReturnType<typeof futuresByRule>
+}
+
+/** Has the others carried out before each call of the first, in their order: each before the same call, or a later. */
+export function atOnce({ before, first, others, clients, lockIsLost = false }: Meeting): Found {
+  const machine = machineWith(
+    undefined,
+    impatient(() => {
+      machine.files.process.monotonic += 501
+    }),
+  )
+  const { files, log } = machine
+  const playOne = (act: Act, by: Processes): Status => {
+    for (const { event } of act.meanings.slice(0, 1))
+      if (event !== undefined) machine.kernel.grace = graceFor(event, machine.kernel.grace)
+    return act.play(by, before.bootTime)
+  }
+  const lock = `${stateDirectory}/v4clients/lock`
+
+  interface Placed {
+    readonly act: Act
+    readonly at: number
+  }
+  interface Played {
+    readonly statuses: readonly Status[]
+    /** What each call of the first was answered, and whether it has changed something. */
+    readonly answers: readonly { readonly said: string; readonly changes: boolean }[]
+    readonly stoodBefore: readonly string[]
+    readonly changed: readonly (readonly string[])[]
+  }
+  function playWith(placed: readonly Placed[]): Played {
+    const statuses: Status[] = []
+    const answers: { said: string; changes: boolean }[] = []
+    const stoodBefore: string[] = []
+    const changed: (readonly string[])[] = []
+    const changes: string[] = []
+    let call = 0
+    before.putOn(machine)
+    files.hooks.before = (made) => {
+      for (const { act, at } of placed) {
+        if (at !== call) continue
+        stoodBefore.push(callShown(made))
+        changed.push([...changes])
+        if (lockIsLost && files.tree(`${stateDirectory}/v4clients`).has('lock')) files.remove(lock)
+        statuses.push(playOne(act, machine.meanwhile))
+      }
+      call++
+      return undefined
+    }
+    files.hooks.answered = (made, answer) => {
+      answers.push({ said: seen(answer), changes: made.changes && !isLog(made) })
+      if (made.changes && Number(answer) >= 0) changes.push(callShown(made))
+    }
+    const own = playOne(first, machine)
+    Object.assign(files.hooks, { before: () => undefined, answered: () => undefined })
+    return { statuses: [own, ...statuses], answers, stoodBefore, changed }
+  }
+
+  const known = new Set<string>()
+  for (let place = 0; place <= others.length; place++) {
+    before.putOn(machine)
+    for (const act of [...others.slice(0, place), first, ...others.slice(place)]) playOne(act, machine)
+    for (const line of alarms(machine)) known.add(line)
+  }
+  const outcomes = outcomesAtOnce(before, [first, ...others], clients)
+  const found: Found = { stops: 0, violations: [] }
+
+  function explore(placed: readonly Placed[], rest: readonly Act[], alone: Played['answers']): void {
+    const [act, ...more] = rest
+    if (act === undefined) return
+    for (let at = placed.at(-1)?.at ?? 0; at < alone.length;) {
+      const here = [...placed, { act, at }]
+      const played = playWith(here)
+      if (more.length === 0) {
+        found.stops++
+        const wrong = fault(played.statuses) ?? alarms(machine).find((line) => !known.has(line))
+        if (wrong !== undefined)
+          found.violations.push({
+            changed: played.changed,
+            what: `${first.name} stands before ${meetingShown(played)}: ${wrong}\n${log.join('')}`,
+          })
+      } else explore(here, more, played.answers)
+      // To come before a call is the same as to come after it, if the call changes nothing and is answered alike.
+      let same = at
+      while (same < alone.length && isAsAlone(played.answers[same], alone[same])) same++
+      at = same + 1
+    }
+  }
+  const meetingShown = ({ stoodBefore }: Played): string =>
+    others.map(({ name }, nth) => `${stoodBefore[nth] ?? '?'}, meanwhile ${name}`).join('; before ')
+  explore([], others, playWith([]).answers)
+  return found
+
+  function fault(statuses: readonly Status[]): string | undefined {
+    const said = `statuses ${statuses.join(', ')}`
+    const fitting = outcomes.filter((one) => one.statuses.every((due, nth) => due.includes(statuses[nth] as number)))
+    if (fitting.length === 0) return said
+    const standing = states.standing(files.tree(stateDirectory), files.tree(runDirectory))
+    const wrong = disagreement(
+      states.futures(standing, clients, before.asks),
+      fitting.map(({ futures }) => futures),
+      before.asks,
+    )
+    return wrong === undefined ? undefined : `${said}, ${wrong}`
+  }
+}
+
+const isAsAlone = (
+  played: { readonly said: string; readonly changes: boolean } | undefined,
+  alone: { readonly said: string } | undefined,
+): boolean => played !== undefined && !played.changes && played.said === alone?.said
+
+/** What may come of it, by the rule: the first act may come before, between or after the others. */
+function outcomesAtOnce(before: Begun, acts: readonly Act[], clients: readonly Owner[]): Outcome[] {
+  const chosen = acts.reduce<readonly (readonly Meaning[])[]>(
+    (all, { meanings }) => all.flatMap((some) => meanings.map((one) => [...some, one])),
+    [[]],
+  )
+  return chosen.flatMap((meanings) => {
+    const events = meanings.map(({ event }) => event)
+    const [first, ...others] = events
+    const [other] = others
+    if (others.length === 1 && first !== undefined && other !== undefined && before.judge === undefined)
+      return outcomesOf(before.memory, before.grace, { first, other, clients }).map((one) => ({
+        statuses: [meanings[0]?.statuses ?? one.first, meanings[1]?.statuses ?? one.other],
+        futures: one.futures,
+      }))
+    return others.concat(undefined).flatMap((_, place) => inOrder(before, meanings, place, clients))
+  })
+}
+
+/** @param place how many of the others come before the first. */
+function inOrder(before: Begun, meanings: readonly Meaning[], place: number, clients: readonly Owner[]): Outcome[] {
+  const numbers = [...meanings.keys()]
+  const order = [...numbers.slice(1, place + 1), 0, ...numbers.slice(place + 1)]
+  const happening = order.filter((nth) => meanings[nth]?.event !== undefined)
+  const events = happening.map((nth) => meanings[nth]?.event as Event)
+  const firstEvent = meanings[0]?.event
+  const grace = firstEvent === undefined ? before.grace : graceFor(firstEvent, before.grace)
+  return inTurn(before.memory, grace, events, [], before.judge).map(({ statuses, memory }) => ({
+    statuses: numbers.map((nth) => meanings[nth]?.statuses ?? statuses[happening.indexOf(nth)] ?? []),
+    futures: futuresByRule(memory, clients),
+  }))
+}

@@ -1,0 +1,74 @@
+/**
+ * Three upcalls at once, where one takes back what it has made: the check of a client without a session that finds
+ * that grace has ended, or that its client was removed, after the client's record was there (lib/events/check.ts).
+ * Another upcall may have relied on that record. The check stands still before two of its calls, or twice before one;
+ * the lock is passed by twice.
+ */
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { mayNotReclaim } from '../../life/oracle.ts'
+import { ann, bob, check, create, graceDone, remove, start } from '../../proof/scenarios.ts'
+import { atOnce, upcall, type Act } from './at-once.ts'
+import { begun, situations, type Situation } from './situations.ts'
+
+const named = (name: string): Situation => {
+  const found = situations.find((situation) => situation.name === name)
+  assert.ok(found !== undefined, name)
+  return found
+}
+
+const meetings = [
+  { situation: named('in grace'), ends: [graceDone('2000'), remove(bob)], restart: start('3000') },
+  {
+    situation: named('in the first grace, after a crash in it'),
+    ends: [graceDone('2000'), remove(bob)],
+    restart: start('3000'),
+  },
+  {
+    situation: named('in the first grace, with legacy clients'),
+    ends: [graceDone('1000'), remove(bob)],
+    restart: start('3000'),
+  },
+]
+const relying = [create(bob, 'N'), create(bob, 'Y'), check(bob, 'N'), check(bob, 'Y')]
+
+/** A server that has started again asks anew: what the one before it would have been answered is nothing to anybody. */
+const ofServerThatIsGone: Act = {
+  ...upcall(check(bob, 'N')),
+  meanings: [{ event: check(bob, 'N') }, { event: undefined, statuses: [mayNotReclaim] }],
+}
+
+const hasMadeRecord = (calls: readonly string[] | undefined): boolean =>
+  calls?.some((call) => /^(?:renameat|symlinkat) .*\/bob$/.test(call)) === true
+
+describe('in memory, a check without a session, and two other upcalls at once', () => {
+  for (const { situation, ends, restart } of meetings)
+    it(`${situation.name}: as in some order, unless one relies on a record that the check takes back`, () => {
+      const before = begun(situation)
+      const all = { triples: 0, stops: 0, 'taken back': 0 }
+      const violations: string[] = []
+      const began = performance.now()
+      for (const end of [...ends, restart])
+        for (const one of relying)
+          for (const others of [
+            [one, end],
+            [end, one],
+          ]) {
+            const found = atOnce({
+              before,
+              first: end === restart ? ofServerThatIsGone : upcall(check(bob, 'N')),
+              others: others.map(upcall),
+              clients: [ann, bob],
+            })
+            all.triples++
+            all.stops += found.stops
+            for (const { changed, what } of found.violations)
+              // docs/locking.md: the client loses what it could reclaim, and nobody else's lock.
+              if (hasMadeRecord(changed[others.indexOf(one)])) all['taken back']++
+              else violations.push(what)
+          }
+      console.log(`# ${situation.name}: ${JSON.stringify(all)}, ${Math.round(performance.now() - began)} ms`)
+      assert.deepEqual(violations, [])
+      assert.notEqual(all['taken back'], 0)
+    })
+})
