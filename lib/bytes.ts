@@ -14,7 +14,7 @@ export function bytesOf(text: string, put = bytesInto): Uint8Array {
 
 /** `bytesInto` of the system's table, where the runtime has nothing quicker. */
 export function bytesInto(text: string, into: Uint8Array, at: number): number {
-  if (at < 0 || at + text.length > into.length) throw new RangeError('no room for a text')
+  if (at < 0 || at + text.length > into.length) throw new RangeError('a text that does not fit')
   for (let i = 0; i < text.length; i++) {
     const code = text.charCodeAt(i)
     if (code > 255) throw new RangeError('a character past 255')

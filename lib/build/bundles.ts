@@ -1,11 +1,8 @@
 /** The programs' scripts: one file each, made of all that it uses. Three for Node, one for the executable's engine. */
 import { build, type BuildOptions, type Plugin } from 'esbuild'
-import { chmodSync, readFileSync } from 'node:fs'
-import { join } from 'node:path'
+import { chmodSync } from 'node:fs'
 import packageJson from '../../package.json' with { type: 'json' }
-
-export const root = join(import.meta.dirname, '../..')
-export const from = (path: string): string => join(root, path)
+import { from, root, textAt } from './repository.ts'
 
 const standIn = (name: string): string => from(`lib/build/stand-ins/${name}.cjs`)
 
@@ -90,7 +87,7 @@ export const forEngine = {
   mainFields: ['main'],
   target: 'es2022',
   alias: upcallStandIns,
-  banner: { js: readFileSync(from('lib/build/stand-ins/globals.js'), 'utf8') },
+  banner: { js: textAt('lib/build/stand-ins/globals.js') },
   define: { programVersion: JSON.stringify(packageJson.version) },
   write: false,
 } as const satisfies BuildOptions

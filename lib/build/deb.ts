@@ -32,15 +32,11 @@ import { filesOf, usualStateDirectory, type Item, type Program } from '../comman
 import { name } from '../commands/shared/program.ts'
 import { openRoot } from '../commands/shared/inside.ts'
 import { place } from '../commands/install/place.ts'
+import { debianArchitecture } from './debian-archive.ts'
+import { from, textAt } from './repository.ts'
 
-const repository = join(import.meta.dirname, '../..')
-const from = (path: string): string => join(repository, path)
-const text = (path: string): string => readFileSync(from(path), 'utf8')
 const run = (command: string, ...words: readonly string[]): string =>
   execFileSync(command, words, { encoding: 'utf8', stdio: ['ignore', 'pipe', 'inherit'] })
-
-/** Debian's names of what Node names otherwise. */
-const architectures: Readonly<Record<string, string>> = { x64: 'amd64', ia32: 'i386', arm: 'armhf', ppc64: 'ppc64el' }
 
 const node = `nodejs (${packageJson.engines.node.replace('>=', '>= ')})`
 process.umask(0o022)
@@ -51,7 +47,7 @@ const {
   options: { bundle: { type: 'boolean', default: false }, arch: { type: 'string' } },
   allowPositionals: true,
 })
-const architecture = bundle ? 'all' : (architectures[arch ?? process.arch] ?? arch ?? process.arch)
+const architecture = bundle ? 'all' : debianArchitecture(arch ?? process.arch)
 const conffiles = [...(bundle ? [] : [`/etc/default/${name}`, `/etc/init.d/${name}`]), `/etc/modprobe.d/${name}.conf`]
 const stage = mkdtempSync(join(tmpdir(), 'deb-'))
 chmodSync(stage, 0o755)
@@ -81,16 +77,16 @@ function items(): Item[] {
     program,
     stateDirectory: usualStateDirectory,
     texts: {
-      udevRule: text(`udev/rules.d/60-${name}.rules`),
-      modprobe: text('udev/modprobe.d/nfsd-userland-helper.conf'),
-      tmpfiles: text('udev/tmpfiles.d/nfsd-userland-helper.conf'),
-      dropIn: text('udev/systemd/nfs-server.conf'),
-      lsb: text('udev/init.d/lsb-init.sh'),
-      openrc: text('udev/init.d/openrc-init.sh'),
-      service: text(`udev/systemd/${name}.service`),
-      initSettings: text(`udev/init.d/${name}.conf`),
-      page8: text(`dist/man/${name}.8`),
-      page5: text(`dist/man/${name}.5`),
+      udevRule: textAt(`udev/rules.d/60-${name}.rules`),
+      modprobe: textAt('udev/modprobe.d/nfsd-userland-helper.conf'),
+      tmpfiles: textAt('udev/tmpfiles.d/nfsd-userland-helper.conf'),
+      dropIn: textAt('udev/systemd/nfs-server.conf'),
+      lsb: textAt('udev/init.d/lsb-init.sh'),
+      openrc: textAt('udev/init.d/openrc-init.sh'),
+      service: textAt(`udev/systemd/${name}.service`),
+      initSettings: textAt(`udev/init.d/${name}.conf`),
+      page8: textAt(`dist/man/${name}.8`),
+      page5: textAt(`dist/man/${name}.5`),
     },
     completion: (shell) => run(process.execPath, from(`dist/${name}.cjs`), 'completion', shell),
     init: 'systemd',
@@ -112,11 +108,11 @@ function paperwork(): Item[] {
   })
   const doc = `/usr/share/doc/${name}`
   return [
-    document(`${doc}/copyright`, text('dist/copyright')),
-    compressed(`${doc}/changelog`, text('lib/build/debian/changelog')),
+    document(`${doc}/copyright`, textAt('dist/copyright')),
+    compressed(`${doc}/changelog`, textAt('lib/build/debian/changelog')),
     document(
       `/usr/share/lintian/overrides/${name}`,
-      text(`lib/build/debian/lintian-overrides-${bundle ? 'bundle' : 'executable'}`),
+      textAt(`lib/build/debian/lintian-overrides-${bundle ? 'bundle' : 'executable'}`),
     ),
   ]
 }
@@ -138,7 +134,7 @@ function writeControl(): void {
   const size = files.reduce((sum, path) => sum + Math.ceil(lstatSync(join(stage, path)).size / 1024), 0)
   writeFileSync(
     join(control, 'control'),
-    text('lib/build/debian/control')
+    textAt('lib/build/debian/control')
       .replace('@VERSION@', packageJson.version)
       .replace('@ARCHITECTURE@', architecture)
       .replace('@NEEDS@', `${bundle ? `Depends: ${node}\nRecommends:` : `Recommends: ${node},`} nfs-kernel-server`)
@@ -158,7 +154,7 @@ function writeControl(): void {
       .join(''),
   )
   for (const script of ['postinst', 'prerm', 'postrm']) {
-    const lines = text(`lib/build/debian/${script}`)
+    const lines = textAt(`lib/build/debian/${script}`)
     // Only the executable can serve the pipe, and only that takes an init script.
     writeFileSync(join(control, script), bundle ? lines.replaceAll(/^\t*update-rc\.d .*\n/gm, '') : lines)
     chmodSync(join(control, script), 0o755)
@@ -176,7 +172,7 @@ function filesBelow(root: string): string[] {
 function changed(): number {
   const said = process.env['SOURCE_DATE_EPOCH']
   if (said !== undefined) return Number(said)
-  const date = /^ -- .*>  (.+)$/m.exec(text('lib/build/debian/changelog'))?.[1]
+  const date = /^ -- .*>  (.+)$/m.exec(textAt('lib/build/debian/changelog'))?.[1]
   return Date.parse(date ?? '') / 1000
 }
 

@@ -3,9 +3,9 @@
  * lists, a cache and sources of its own. It needs no root. No host is named here.
  */
 import { execFileSync } from 'node:child_process'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { mkdirpSync } from 'fs-extra/esm'
+import { mkdirpSync, removeSync } from 'fs-extra/esm'
 
 export interface Archive {
   /** What a package depends on, by name, in the suite's newest version of it. */
@@ -13,6 +13,10 @@ export interface Archive {
   /** Fetches the packages, and gives the files, which are in the archive's directory. */
   readonly download: (names: readonly string[]) => string[]
 }
+
+/** Debian's names of what Node names otherwise. */
+const architectures: Readonly<Record<string, string>> = { x64: 'amd64', ia32: 'i386', arm: 'armhf', ppc64: 'ppc64el' }
+export const debianArchitecture = (name: string): string => architectures[name] ?? name
 
 /** What comes from the archive must be signed by one of these keys. */
 const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg'
@@ -58,6 +62,34 @@ export function archiveOf(suite: string, directory: string, architecture?: strin
       run('apt-get', 'download', '-q', ...names)
       return readdirSync(packages).map((file) => join(packages, file))
     },
+  }
+}
+
+export interface DebianPackage {
+  readonly name: string
+  readonly suite: string
+  /** By Debian's name, where it is not this machine's. */
+  readonly architecture?: string
+}
+
+/**
+ * Fetches a package and puts its files into a directory, in the place of what was there.
+ * @throws with one line as its message, which says why it can't be had.
+ */
+export function unpackInto(directory: string, { name, suite, architecture }: DebianPackage): void {
+  const scratch = `${directory}.${process.pid}`
+  const unpacked = join(scratch, 'unpacked')
+  try {
+    const [file] = archiveOf(suite, scratch, architecture).download([name])
+    if (file === undefined) throw new Error('it is not in the archive')
+    execFileSync('dpkg-deb', ['-x', file, unpacked], { stdio: ['ignore', 'ignore', 'pipe'] })
+    removeSync(directory)
+    renameSync(unpacked, directory)
+  } catch (thrown) {
+    const { stderr, message } = thrown as Error & { readonly stderr?: Buffer | string }
+    throw new Error(stderr?.toString().trim().split('\n').at(-1) ?? message, { cause: thrown })
+  } finally {
+    removeSync(scratch)
   }
 }
 

@@ -44,11 +44,11 @@ export interface Wanted extends Target {
 export const flags = ({ sanitized }: Wanted): string[] => [...commonFlags, ...(sanitized ? sanitizers : optimised)]
 
 /** No path of this machine is in what is compiled. */
-export const prefixes = (sources: Sources, room: string): string[] =>
+export const prefixes = (sources: Sources, scratch: string): string[] =>
   [
     [sources.directory, 'quickjs-ng'],
     [host, 'host'],
-    [room, 'build'],
+    [scratch, 'build'],
   ].map(([path = '', name = '']) => `-ffile-prefix-map=${path}=${name}`)
 
 export const digest = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 16)
@@ -118,13 +118,13 @@ export async function engineObjects(wanted: Wanted, tools: Toolchain): Promise<O
       )
     if (name === 'quickjs' && changed === undefined)
       progress(`QuickJS-ng ${sources.version} is not the one that this build knows: each process starts it anew`)
-    const room = dirname(object)
-    const source = join(name === 'quickjs' ? room : sources.directory, `${name}.c`)
+    const scratch = dirname(object)
+    const source = join(name === 'quickjs' ? scratch : sources.directory, `${name}.c`)
     if (name === 'quickjs') writeFileSync(source, changed ?? engine)
     await compile(tools, [
       ...flags(wanted),
       ...engineFlags,
-      ...prefixes(sources, room),
+      ...prefixes(sources, scratch),
       ...['-I', sources.directory, '-c', source, '-o', object],
     ])
   })
@@ -141,15 +141,15 @@ export async function compiledOnce(
   const kept = objects.map((object) => join(directory, object))
   const areKept = (): boolean => kept.every((object) => existsSync(object))
   if (areKept()) return kept
-  const room = `${directory}.${process.pid}`
-  mkdirpSync(room)
-  await Promise.all(names.map((name) => make(name, join(room, `${name}.o`))))
+  const scratch = `${directory}.${process.pid}`
+  mkdirpSync(scratch)
+  await Promise.all(names.map((name) => make(name, join(scratch, `${name}.o`))))
   try {
-    renameSync(room, directory)
+    renameSync(scratch, directory)
   } catch (thrown) {
     // Another build made them meanwhile, and may be reading them.
     if (!areKept()) throw thrown
-    removeSync(room)
+    removeSync(scratch)
   }
   return kept
 }

@@ -46,11 +46,11 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
   const { sources, legible, sanitized } = wanted
   const tools = toolchain(wanted)
   const engine = await engineObjects(wanted, tools)
-  const room = join(wanted.cache, `link-${process.pid}`)
-  mkdirpSync(room)
+  const scratch = join(wanted.cache, `link-${process.pid}`)
+  mkdirpSync(scratch)
   try {
     const compiler = await bytecodeCompiler(wanted)
-    const program = join(room, 'program.c')
+    const program = join(scratch, 'program.c')
     writeFileSync(
       program,
       piecesInC(
@@ -61,14 +61,14 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
     const forAll = [
       ...flags(wanted),
       ...(sanitized ? sanitizersOfHost : []),
-      ...prefixes(sources, room),
+      ...prefixes(sources, scratch),
       ...['-I', sources.directory, '-I', host],
     ]
-    const object = join(room, 'program.o')
+    const object = join(scratch, 'program.o')
     await compile(tools, [...forAll, ...hostFlags, '-c', program, '-o', object])
     const objects = [...(await hostObjects(wanted, tools, [...forAll, ...hostFlags])), object]
     const linkWith = async (image: string): Promise<string> => {
-      const [text, built] = [join(room, 'image.s'), join(room, 'built')]
+      const [text, built] = [join(scratch, 'image.s'), join(scratch, 'built')]
       writeFileSync(text, image)
       const words = [
         ...forAll,
@@ -85,14 +85,14 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
     }
     // A sanitizer's memory is its own.
     const canHave = engine.hasImages && !sanitized && tools.library.linking === '-static-pie'
-    const making = canHave && tools.runs !== undefined ? { link: linkWith, room, runs: tools.runs } : undefined
+    const making = canHave && tools.runs !== undefined ? { link: linkWith, scratch, runs: tools.runs } : undefined
     const built = await linkWith(await imageInAssembler(making))
     mkdirpSync(dirname(wanted.into))
     // Perhaps on another file system, and perhaps somebody runs the old one.
     copyFileSync(built, `${wanted.into}.new`)
     renameSync(`${wanted.into}.new`, wanted.into)
   } finally {
-    removeSync(room)
+    removeSync(scratch)
   }
 }
 

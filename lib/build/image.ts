@@ -25,8 +25,8 @@ export interface Image {
 /** In bytes. */
 const word = 8
 const pageSize = 4096
-/** So much has room for any image. */
-const roomForAny = 1 << 20
+/** Enough for any image. */
+const enoughForAny = 1 << 20
 const stackReach = 1n << 20n
 
 /** image_state of lib/syscalls/host/image.h. */
@@ -39,17 +39,18 @@ const states = ['none', 'wanted', 'made'] as const
  * differ in nothing else, so that all places in them are the same.
  */
 export async function imageInAssembler(
-  making: { readonly link: (image: string) => Promise<string>; readonly room: string; readonly runs: Runs } | undefined,
+  making:
+    { readonly link: (image: string) => Promise<string>; readonly scratch: string; readonly runs: Runs } | undefined,
 ): Promise<string> {
   const none = inAssembler('none', pageSize)
   if (making === undefined) return none
-  const { link, room, runs } = making
+  const { link, scratch, runs } = making
   const madeOf = async (size: number): Promise<Image | undefined> =>
     imageOf(await link(inAssembler('wanted', size)), runs)
-  const used = (await madeOf(roomForAny))?.used
+  const used = (await madeOf(enoughForAny))?.used
   const image = used === undefined ? undefined : await madeOf(Math.ceil(used / pageSize) * pageSize)
   if (image === undefined) return none
-  const [bytes, addresses] = [join(room, 'image'), join(room, 'addresses')]
+  const [bytes, addresses] = [join(scratch, 'image'), join(scratch, 'addresses')]
   writeFileSync(bytes, image.bytes)
   writeFileSync(addresses, image.addresses)
   return inAssembler('made', image.bytes.length, `.incbin "${bytes}"`, `.incbin "${addresses}"`)
@@ -64,8 +65,8 @@ function inAssembler(
   return `.section .note.GNU-stack, "", %progbits
 .section .data.image, "aw", %progbits
 .balign ${pageSize}
-.globl image, image_room, image_end
-.set image_room, image + ${pageSize}
+.globl image, image_blocks, image_end
+.set image_blocks, image + ${pageSize}
 image: ${bytes}
 image_end:
 .section .rodata.image, "a", %progbits

@@ -2,20 +2,17 @@
  * What others have written and the programs carry, with their licences: dist/copyright, in Debian's format for that
  * (DEP-5). It is made with the bundles, from what went into them. Both packages bring it.
  */
-import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
-
-const root = join(import.meta.dirname, '../..')
-const text = (path: string): string => readFileSync(join(root, path), 'utf8')
+import { readdirSync, writeFileSync } from 'node:fs'
+import { from, textAt } from './repository.ts'
 
 /** @param inputs the files of which bundles were made: the names in esbuild's metafile. */
 export function writeCopyright(inputs: Iterable<string>): void {
   const linked = packagesOf(inputs)
   writeFileSync(
-    join(root, 'dist/copyright'),
-    text('lib/build/debian/copyright')
+    from('dist/copyright'),
+    textAt('lib/build/debian/copyright')
       .replace('@LINKED@', () => linked.map(stanza).join('\n\n'))
-      .replace('@LICENSE@', () => indented(text('LICENSE').split('\n').slice(4).join('\n')))
+      .replace('@LICENSE@', () => indented(textAt('LICENSE').split('\n').slice(4).join('\n')))
       .replace('@LICENSES@', () => linked.map(licence).join('\n\n')),
   )
 }
@@ -31,7 +28,7 @@ function packagesOf(inputs: Iterable<string>): string[] {
 }
 
 function stanza(name: string): string {
-  const { version } = JSON.parse(text(`node_modules/${name}/package.json`)) as { readonly version: string }
+  const { version } = JSON.parse(textAt(`node_modules/${name}/package.json`)) as { readonly version: string }
   const holders = licenceText(name)
     .split('\n')
     .filter((line) => /^\s*(?:[#*]\s*)?Copyright\b.*\d|^\s*Copyright \(c\)/i.test(line))
@@ -48,17 +45,15 @@ const licence = (name: string): string => `License: ${label(name)}\n${indented(l
 
 /** One for each package: their texts differ in small things. */
 function label(name: string): string {
-  const { license } = JSON.parse(text(`node_modules/${name}/package.json`)) as { readonly license: string }
+  const { license } = JSON.parse(textAt(`node_modules/${name}/package.json`)) as { readonly license: string }
   return `${license === 'MIT' ? 'Expat' : license}-${name.replaceAll(/[@/]/g, '')}`
 }
 
 /** @throws where a package has none: then it can't be carried. */
 function licenceText(name: string): string {
-  const file = readdirSync(join(root, 'node_modules', name)).find((entry) =>
-    /^licen[sc]e(?:\.(?:md|txt))?$/i.test(entry),
-  )
+  const file = readdirSync(from(`node_modules/${name}`)).find((entry) => /^licen[sc]e(?:\.(?:md|txt))?$/i.test(entry))
   if (file === undefined) throw new Error(`the package ${name} has no licence with it`)
-  return text(`node_modules/${name}/${file}`)
+  return textAt(`node_modules/${name}/${file}`)
 }
 
 /** As continuation lines: an empty one is a point. */

@@ -19,6 +19,7 @@ import { bundleForEngine, bundleForNode } from './bundles.ts'
 import { buildExecutable, type Executable } from './executable.ts'
 import { writeCopyright } from './licences.ts'
 import { askingBeforehand, piecesForEngine } from './pieces.ts'
+import { from, root } from './repository.ts'
 import { engineSources, Missing, type Sources } from './sources.ts'
 
 const { values, positionals } = parseArgs({
@@ -33,10 +34,9 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
 })
 
-const root = join(import.meta.dirname, '../..')
 const architecture = values.arch ?? ''
 const executable = join(root, 'dist', architecture, 'nfsd-userland-helper')
-const cache = join(root, '.cache/engine')
+const cache = from('.cache/engine')
 /** The script of the executable as a person can read it: the proofs' mutants are made of it. */
 const legibleScript = join(cache, 'upcall.js')
 /** The same executable, with a wall clock that a test can set. */
@@ -57,7 +57,7 @@ if (values.script !== undefined && values.into !== undefined) {
   // What lies in that directory is all that its machine needs.
   if (values.arch !== undefined)
     for (const script of ['nfsd-userland-helper.cjs', 'people.cjs', 'sqlite.cjs'])
-      copyFileSync(join(root, 'dist', script), join(dirname(executable), script))
+      copyFileSync(from(`dist/${script}`), join(dirname(executable), script))
 }
 
 async function buildAll(): Promise<void> {
@@ -68,7 +68,7 @@ async function buildAll(): Promise<void> {
     const sources = engineSources(cache, say)
     await executableOf(scripts, executable, sources)
     await executableOf(scripts, withOtherClock, sources, [
-      join(root, 'tests/support/wall-clock.c'),
+      from('tests/support/wall-clock.c'),
       '-Wl,--wrap=clock_gettime',
     ])
     say(

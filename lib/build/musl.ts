@@ -2,11 +2,9 @@
  * The C library musl: MUSL_DEV, else where Debian's package `musl-dev` puts it, else that package from the archive of
  * this machine's own release (debian-archive.ts), kept under .cache/.
  */
-import { execFileSync } from 'node:child_process'
-import { existsSync, renameSync } from 'node:fs'
+import { existsSync } from 'node:fs'
 import { join } from 'node:path'
-import { removeSync } from 'fs-extra/esm'
-import { archiveOf, ownSuite } from './debian-archive.ts'
+import { ownSuite, unpackInto } from './debian-archive.ts'
 
 const packageName = 'musl-dev'
 
@@ -17,17 +15,18 @@ export interface Musl {
   readonly libraries: string
 }
 
-/**
- * @param architecture Debian's name of it.
- * @param triplet by which its compilers begin.
- * @returns a text that says why not, where it can't be had.
- */
-export function muslFor(
-  architecture: string,
-  triplet: string,
-  cache: string,
-  progress: (line: string) => void,
-): Musl | string {
+interface Wanted {
+  /** Debian's name of it. */
+  readonly architecture: string
+  /** By which its compilers' names begin. */
+  readonly triplet: string
+  readonly cache: string
+  /** Is told what takes long. */
+  readonly progress: (line: string) => void
+}
+
+/** @returns a text that says why not, where it can't be had. */
+export function muslFor({ architecture, triplet, cache, progress }: Wanted): Musl | string {
   const named = process.env['MUSL_DEV']
   if (named === 'none') return 'MUSL_DEV says so'
   const place = triplet.replace('-gnu', '-musl').replace('i686', 'i386')
@@ -52,18 +51,10 @@ export function muslFor(
  * linker does not know. @returns why not.
  */
 function fetchPackage(architecture: string, into: string): string | undefined {
-  const apt = `${into}.${process.pid}`
   try {
-    const [file] = archiveOf(ownSuite() ?? 'unknown', apt, architecture).download([packageName])
-    if (file === undefined) return 'it is not in the archive'
-    execFileSync('dpkg-deb', ['-x', file, join(apt, 'unpacked')], { stdio: ['ignore', 'ignore', 'pipe'] })
-    removeSync(into)
-    renameSync(join(apt, 'unpacked'), into)
+    unpackInto(into, { name: packageName, suite: ownSuite() ?? 'unknown', architecture })
     return undefined
   } catch (thrown) {
-    const { stderr, message } = thrown as Error & { readonly stderr?: Buffer | string }
-    return stderr?.toString().trim().split('\n').at(-1) ?? message
-  } finally {
-    removeSync(apt)
+    return (thrown as Error).message
   }
 }

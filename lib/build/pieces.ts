@@ -8,12 +8,12 @@
  * has, all others are given.
  */
 import { build, transform } from 'esbuild'
-import { readFileSync } from 'node:fs'
 import ts from 'typescript'
 import { nodeCalls } from '../syscalls/node.ts'
 import { oneLine } from '../text.ts'
-import { forEngine, from } from './bundles.ts'
+import { forEngine } from './bundles.ts'
 import { beforehand, rehearse } from './rehearsal.ts'
+import { textAt } from './repository.ts'
 
 /** The upcalls whose functions stand together, where no piece before has them. */
 const cuts = [
@@ -97,7 +97,7 @@ const builtIn: readonly unknown[] = [nodeCalls(), globalThis, Object, String, Nu
 
 /** @throws for a module with a variable of its own: a piece would know it as it was when the piece was read. */
 function assertHasNoVariable(path: string): void {
-  const own = /^(?:export )?let .*/m.exec(readFileSync(from(path), 'utf8'))
+  const own = /^(?:export )?let .*/m.exec(textAt(path))
   if (own !== null) throw new Error(`${path} can't be cut into pieces of the program: ${own[0]}`)
 }
 

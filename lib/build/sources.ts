@@ -2,12 +2,10 @@
  * The sources of QuickJS-ng: QUICKJS_SOURCE, else where Debian's package `qjs-src` puts them, else that package from
  * the archive of this machine's own distribution (debian-archive.ts), kept under .cache/.
  */
-import { execFileSync } from 'node:child_process'
-import { existsSync, readFileSync, renameSync } from 'node:fs'
+import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { removeSync } from 'fs-extra/esm'
 import { oneLine } from '../text.ts'
-import { archiveOf } from './debian-archive.ts'
+import { unpackInto } from './debian-archive.ts'
 
 const packageName = 'qjs-src'
 const placeInPackage = 'usr/src/quickjs-ng'
@@ -46,24 +44,15 @@ function sourcesIn(directory: string): Sources {
 }
 
 function fetchPackage(into: string): void {
-  const apt = join(into, 'apt')
-  removeSync(into)
   try {
-    const [file] = archiveOf(suite, apt).download([packageName])
-    if (file === undefined) throw new Error('it is not in the archive')
-    execFileSync('dpkg-deb', ['-x', file, join(apt, 'unpacked')], { stdio: ['ignore', 'ignore', 'pipe'] })
-    renameSync(join(apt, 'unpacked/usr'), join(into, 'usr'))
+    unpackInto(into, { name: packageName, suite })
   } catch (thrown) {
-    const { stderr, message } = thrown as Error & { readonly stderr?: Buffer | string }
-    const why = stderr?.toString().trim().split('\n').at(-1) ?? message
     throw new Missing(
       oneLine`
         the engine's sources are missing: install Debian's package ${packageName}, or set QUICKJS_SOURCE=DIRECTORY
-        (${why})
+        (${(thrown as Error).message})
       `,
       { cause: thrown },
     )
-  } finally {
-    removeSync(apt)
   }
 }

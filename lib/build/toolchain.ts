@@ -9,6 +9,7 @@ import { readFileSync } from 'node:fs'
 import { endianness } from 'node:os'
 import { dirname, join } from 'node:path'
 import { promisify } from 'node:util'
+import { debianArchitecture } from './debian-archive.ts'
 import { muslFor, type Musl } from './musl.ts'
 import { Missing } from './sources.ts'
 
@@ -22,9 +23,6 @@ const triplets: Readonly<Record<string, string>> = {
   riscv64: 'riscv64-linux-gnu',
   s390x: 's390x-linux-gnu',
 }
-
-/** Debian's names of what Node names otherwise. */
-const architectures: Readonly<Record<string, string>> = { x64: 'amd64', ia32: 'i386', arm: 'armhf', ppc64: 'ppc64el' }
 
 const bigEndian = ['s390x']
 
@@ -117,11 +115,11 @@ function inEmulator(emulator: string | undefined): Toolchain['runs'] {
 }
 
 function musl(compiler: string, { architecture, cache, progress }: Target): CLibrary | undefined {
-  const name = architecture ?? architectures[process.arch] ?? process.arch
+  const name = architecture ?? debianArchitecture(process.arch)
   const triplet = triplets[name]
   const kernel = kernelHeaders(compiler)
   if (triplet === undefined || otherNumbers.includes(name) || kernel === undefined) return undefined
-  const place = muslFor(name, triplet, cache, progress)
+  const place = muslFor({ architecture: name, triplet, cache, progress })
   const library = typeof place === 'string' ? undefined : muslAt(place, compiler, kernel)
   if (library !== undefined && links(compiler, library)) return library
   const why = typeof place === 'string' ? place : 'this compiler links nothing with it'

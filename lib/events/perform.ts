@@ -266,7 +266,7 @@ function noteUnrecordedEnd({ state, log }: World, { start }: PartialInstance, th
   )
 }
 
-/** Brings format 1 to the present one, unless there is no room: then a check is answered by what is there. */
+/** Brings format 1 to the present one, unless there is no space: then a check is answered by what is there. */
 function lookInPresentFormat({ state, log }: World, { event }: Asked): Recorded {
   const recorded = lookAt(state)
   if (recorded.format === 2) return recorded

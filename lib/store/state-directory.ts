@@ -293,7 +293,7 @@ export const markFormat = (clients: Directory): void => {
   disk.makeLink('-', formatMark, clients)
 }
 
-/** Without recursion: a path may have two thousand parts, and the stack has not room for as many calls. */
+/** Without recursion: a path may have two thousand parts, and the stack has no space for as many calls. */
 function makeParents({ path, anywhere }: StateDirectory): void {
   const missing: string[] = []
   for (let at = path; ; at = disk.parentOf(at)) {

@@ -54,7 +54,7 @@ export interface Calls {
   /**
    * Nor is this: writes a text's bytes into others.
    * @returns how many.
-   * @throws RangeError for a character past 255, and where there is no room.
+   * @throws RangeError for a character past 255, and where the text does not fit.
    */
   readonly bytesInto: (text: string, into: Uint8Array, at: number) => number
   /**

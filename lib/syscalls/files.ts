@@ -50,7 +50,7 @@ export function tolerating<T, U>(codes: readonly string[], work: () => T, otherw
   }
 }
 
-/** What a call says when there is no room or no right to write: a known client is not refused for these. */
+/** What a call says when there is no space or no right to write: a known client is not refused for these. */
 export const cannotGrow = ['ENOSPC', 'EDQUOT', 'EROFS']
 
 /** The directory that a path lies in, where the path has no `/` at its end. */

@@ -12,7 +12,7 @@ import { textOfNames } from './files.ts'
 
 /** So many entries at a time. */
 const batch = 512
-/** Of the text of that many names: what Node reads at a time has room for more. */
+/** Of the text of that many names: what Node reads at a time has space for more. */
 const surelyOneCall = 4096
 
 export function nodeCalls(): Calls {

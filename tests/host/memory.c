@@ -11,7 +11,7 @@
 
 /* There is no image here. */
 struct image image;
-char image_room[1], image_end[1];
+char image_blocks[1], image_end[1];
 const uint64_t image_addresses[1];
 const uint8_t image_state = image_none;
 void move_image(void) {}
@@ -78,7 +78,7 @@ int main(void)
   }
   our_free(NULL);
   if (our_usable_size(NULL) != 0)
-    return fails("no block has no room");
+    return fails("no block has no capacity");
   /* The compiler would see what can't be. */
   volatile size_t most = SIZE_MAX;
   if (our_malloc(most) || our_malloc(most / 2) || our_calloc(most / 2, 3) || our_calloc(most / 16, 17))

@@ -35,7 +35,7 @@ export function openDatabase(descriptor: number): Database {
  */
 export function makeDatabase(descriptor: number): Database {
   const database = databaseOn(new Engine(nameOf(descriptor), { fileMustExist: true }))
-  // Nothing is taken back, and who called makes it durable. Rows come in no order, and a small room would write each
+  // Nothing is taken back, and who called makes it durable. Rows come in no order, and a small cache would write each
   // page often.
   database.run('PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -32768')
   return database

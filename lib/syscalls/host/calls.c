@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 /* The most that is read, of a file or a directory, at a time. */
-enum { room_size = 8192 };
+enum { buffer_size = 8192 };
 
 JSValue answer(JSContext *engine, ssize_t result)
 {
@@ -50,12 +50,12 @@ static CALL(call_read)
 
 static CALL(call_readText)
 {
-  char room[room_size];
+  char buffer[buffer_size];
   int most = number(engine, given[1]);
-  if (most < 0 || most > room_size)
-    most = room_size;
-  ssize_t length = read(number(engine, given[0]), room, (size_t)most);
-  return length < 0 ? answer(engine, length) : text_from(engine, room, (size_t)length);
+  if (most < 0 || most > buffer_size)
+    most = buffer_size;
+  ssize_t length = read(number(engine, given[0]), buffer, (size_t)most);
+  return length < 0 ? answer(engine, length) : text_from(engine, buffer, (size_t)length);
 }
 
 static CALL(call_write)
@@ -117,12 +117,12 @@ static CALL(call_symlinkat)
 
 static CALL(call_readlinkat)
 {
-  char room[PATH_MAX];
+  char buffer[PATH_MAX];
   struct word name;
   if (!word_from(engine, given[1], &name))
     return JS_EXCEPTION;
-  ssize_t length = readlinkat(number(engine, given[0]), name.bytes, room, sizeof room);
-  return length < 0 ? answer(engine, length) : text_from(engine, room, (size_t)length);
+  ssize_t length = readlinkat(number(engine, given[0]), name.bytes, buffer, sizeof buffer);
+  return length < 0 ? answer(engine, length) : text_from(engine, buffer, (size_t)length);
 }
 
 static JSValue status_from(JSContext *engine, int result, const struct stat *status)
@@ -190,15 +190,15 @@ static size_t names_from(const char *entries, ssize_t size, char *text)
 
 static CALL(call_entries)
 {
-  _Alignas(struct dirent) char room[room_size];
-  char text[room_size];
+  _Alignas(struct dirent) char buffer[buffer_size];
+  char text[buffer_size];
   int descriptor = number(engine, given[0]);
   for (;;) {
     /* Not readdir(3): it would read ahead, and it allocates. */
-    ssize_t size = syscall(SYS_getdents64, descriptor, room, sizeof room);
+    ssize_t size = syscall(SYS_getdents64, descriptor, buffer, sizeof buffer);
     if (size < 0)
       return answer(engine, size);
-    size_t length = names_from(room, size, text);
+    size_t length = names_from(buffer, size, text);
     if (size == 0 || length > 0)
       return text_from(engine, text, length);
   }
@@ -206,27 +206,27 @@ static CALL(call_entries)
 
 static CALL(call_names)
 {
-  _Alignas(struct dirent) char room[room_size], more[room_size];
-  char text[room_size];
+  _Alignas(struct dirent) char buffer[buffer_size], more[buffer_size];
+  char text[buffer_size];
   int descriptor = number(engine, given[0]);
   if (JS_ToBool(engine, given[1]) && lseek(descriptor, 0, SEEK_SET) < 0)
     return answer(engine, -1);
-  ssize_t size = syscall(SYS_getdents64, descriptor, room, sizeof room);
+  ssize_t size = syscall(SYS_getdents64, descriptor, buffer, sizeof buffer);
   ssize_t rest = size > 0 ? syscall(SYS_getdents64, descriptor, more, sizeof more) : size;
   if (rest < 0)
     return answer(engine, rest);
-  return rest > 0 ? JS_NewInt32(engine, -E2BIG) : text_from(engine, text, names_from(room, size, text));
+  return rest > 0 ? JS_NewInt32(engine, -E2BIG) : text_from(engine, text, names_from(buffer, size, text));
 }
 
-/* A text's bytes. Returns false and throws where there is no room, and for a character past 255. */
-static bool bytes_from(JSContext *engine, JSValueConst text, uint8_t *into, size_t room, size_t *length)
+/* A text's bytes. Returns false and throws where it does not fit, and for a character past 255. */
+static bool bytes_from(JSContext *engine, JSValueConst text, uint8_t *into, size_t capacity, size_t *length)
 {
   size_t size, filled = 0;
   const char *spelled = JS_ToCStringLen(engine, &size, text);
   if (!spelled)
     return false;
   bool fits = true;
-  if (size <= room && is_ascii(spelled, size)) {
+  if (size <= capacity && is_ascii(spelled, size)) {
     memcpy(into, spelled, size);
     filled = size;
   }
@@ -237,7 +237,7 @@ static bool bytes_from(JSContext *engine, JSValueConst text, uint8_t *into, size
       byte = (uint8_t)(byte << 6 | ((uint8_t)spelled[++at] & 0x3f));
     else if (byte >= 0x80)
       fits = false;
-    if (filled == room)
+    if (filled == capacity)
       fits = false;
     if (fits)
       into[filled++] = byte;
@@ -245,7 +245,7 @@ static bool bytes_from(JSContext *engine, JSValueConst text, uint8_t *into, size
   JS_FreeCString(engine, spelled);
   *length = filled;
   if (!fits)
-    JS_ThrowRangeError(engine, "a character past 255, or no room for a text");
+    JS_ThrowRangeError(engine, "a character past 255, or a text that does not fit");
   return fits;
 }
 
@@ -268,7 +268,7 @@ static CALL(call_checksum)
     0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
     0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
   };
-  uint8_t bytes[room_size];
+  uint8_t bytes[buffer_size];
   size_t length;
   if (!bytes_from(engine, given[0], bytes, sizeof bytes, &length))
     return JS_EXCEPTION;
@@ -318,7 +318,7 @@ static ssize_t decoded(const char *spelled, size_t size, char *into)
 
 static CALL(call_percentDecoded)
 {
-  char bytes[room_size];
+  char bytes[buffer_size];
   size_t size;
   const char *spelled = JS_ToCStringLen(engine, &size, given[0]);
   if (!spelled)

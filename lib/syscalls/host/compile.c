@@ -10,15 +10,15 @@
 static char *read_script(FILE *file, size_t *size)
 {
   char *text = NULL;
-  size_t room = 0;
+  size_t capacity = 0;
   *size = 0;
   do {
-    room += 1 << 20;
-    text = realloc(text, room + 1);
+    capacity += 1 << 20;
+    text = realloc(text, capacity + 1);
     if (!text)
       return NULL;
-    *size += fread(text + *size, 1, room - *size, file);
-  } while (*size == room);
+    *size += fread(text + *size, 1, capacity - *size, file);
+  } while (*size == capacity);
   text[*size] = 0;
   return ferror(file) ? NULL : text;
 }

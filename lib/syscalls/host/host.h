@@ -43,7 +43,7 @@ bool is_ascii(const char *bytes, size_t length);
 JSValue text_from(JSContext *engine, const char *bytes, size_t length);
 
 /*
- * Gives an object a property, and takes the value over. Returns false where there was no room: an exception has been
+ * Gives an object a property, and takes the value over. Returns false where memory is short: an exception has been
  * thrown.
  */
 bool set(JSContext *engine, JSValueConst object, const char *name, JSValue value);

@@ -4,11 +4,11 @@
 #include <sys/time.h>
 #include <unistd.h>
 
-_Static_assert(sizeof(struct image) <= 4096, "what is before the room fits in a page");
+_Static_assert(sizeof(struct image) <= 4096, "what is before the blocks fits in a page");
 
 void begin_image(void)
 {
-  image = (struct image){ .fresh = image_room, .fresh_end = image_end };
+  image = (struct image){ .fresh = image_blocks, .fresh_end = image_end };
 }
 
 void move_image(void)

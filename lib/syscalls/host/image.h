@@ -2,7 +2,7 @@
  * The image: the engine's memory after its start, kept in the executable.
  *
  * Starting the engine and making the program's functions is the same work in every process. So the build does it once
- * (lib/build/image.ts). It links the program twice: the first has room for an image, and writes it; the second has the
+ * (lib/build/image.ts). It links the program twice: the first has space for an image, and writes it; the second has the
  * image. Nothing else differs, so each thing has the same place in both, counted from where the program is loaded.
  *
  * A program may have none: one that can't be run where it is built, or for a sanitizer. It starts the engine itself.
@@ -29,15 +29,14 @@ struct header {
 struct started;
 
 /*
- * The first page of it is what memory.c and host.c must find again. The room follows, for all that is taken from
- * malloc(3).
+ * The first page of it is what memory.c and host.c must find again. The blocks of malloc(3) follow.
  */
 extern struct image {
   struct started *started;
   char *fresh, *fresh_end;
   struct header *free_blocks[kinds];
 } image;
-extern char image_room[], image_end[];
+extern char image_blocks[], image_end[];
 
 /* One bit for each word of the image: whether it is an address, counted from the program's beginning. */
 extern const uint64_t image_addresses[];
@@ -51,7 +50,7 @@ extern const uint8_t image_state;
  */
 void begin_memory(void) __attribute__((weak));
 
-/* From now on, memory is taken from the image's room. What was taken before is no part of it. */
+/* From now on, memory is taken from the image's blocks. What was taken before is no part of it. */
 void begin_image(void);
 
 /* Makes the image's addresses those of this process. */

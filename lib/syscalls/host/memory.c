@@ -44,23 +44,23 @@ void begin_memory(void)
   image.fresh_end = first + sizeof first;
 }
 
-/* The kind of blocks in which a size has room, and so much has a block of it. */
-static unsigned kind_of(size_t size, size_t *room)
+/* The kind of blocks that a size fits in, and the capacity of such a block. */
+static unsigned kind_of(size_t size, size_t *capacity)
 {
   size_t units = size <= unit ? 1 : (size + unit - 1) / unit;
   if (units <= 4) {
-    *room = units * unit;
+    *capacity = units * unit;
     return (unsigned)units - 1;
   }
   unsigned shift = 8 * sizeof(long) - 3 - (unsigned)__builtin_clzl(units - 1);
   size_t quarters = ((units - 1) >> shift) + 1;
-  *room = (quarters << shift) * unit;
+  *capacity = (quarters << shift) * unit;
   return 4 * shift + (unsigned)quarters - 1;
 }
 
-static struct header *carve(size_t room)
+static struct header *carve(size_t capacity)
 {
-  size_t size = room + sizeof(struct header);
+  size_t size = capacity + sizeof(struct header);
   if ((size_t)(image.fresh_end - image.fresh) < size) {
     size_t more = size > portion ? size : portion;
     char *memory = mmap(NULL, more, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -71,24 +71,24 @@ static struct header *carve(size_t room)
   }
   struct header *block = (struct header *)image.fresh;
   image.fresh += size;
-  block->size = room;
+  block->size = capacity;
   return block;
 }
 
 /* Returns a block, and whether it is all zero, as the kernel gives memory. */
 static struct header *take(size_t size, int *is_zero)
 {
-  size_t room;
+  size_t capacity;
   if (size > PTRDIFF_MAX / 2) {
     errno = ENOMEM;
     return NULL;
   }
   begin_memory();
-  unsigned kind = kind_of(size, &room);
+  unsigned kind = kind_of(size, &capacity);
   struct header *block = image.free_blocks[kind];
   *is_zero = block == NULL;
   if (!block)
-    return carve(room);
+    return carve(capacity);
   image.free_blocks[kind] = block->next;
   return block;
 }
@@ -116,12 +116,12 @@ void free(void *memory)
 {
   if (!memory)
     return;
-  size_t room;
+  size_t capacity;
   struct header *block = (struct header *)memory - 1;
   /* In an image is nothing that was there by chance. */
   if (image_state == image_wanted)
     explicit_bzero(memory, block->size);
-  unsigned kind = kind_of(block->size, &room);
+  unsigned kind = kind_of(block->size, &capacity);
   block->next = image.free_blocks[kind];
   image.free_blocks[kind] = block;
 }
@@ -130,13 +130,13 @@ void *realloc(void *memory, size_t size)
 {
   if (!memory)
     return malloc(size);
-  size_t room = ((struct header *)memory - 1)->size;
-  if (size <= room)
+  size_t capacity = ((struct header *)memory - 1)->size;
+  if (size <= capacity)
     return memory;
   void *larger = malloc(size);
   if (!larger)
     return NULL;
-  memcpy(larger, memory, room);
+  memcpy(larger, memory, capacity);
   free(memory);
   return larger;
 }

@@ -1,0 +1,7 @@
+/** Where the files of this repository are. */
+import { readFileSync } from 'node:fs'
+import { join } from 'node:path'
+
+export const root = join(import.meta.dirname, '../..')
+export const from = (path: string): string => join(root, path)
+export const textAt = (path: string): string => readFileSync(from(path), 'utf8')
