@@ -44,22 +44,12 @@ export const allowCommand = command(
       ...new Map(words.map((word) => ownerSpelled(word, hex)).map((owner) => [escapeOwner(owner), owner])).values(),
     ]
     const world = worldOf(settings)
-    const surveyed = survey(settings)
-    assertCanAllow(world, surveyed, owners)
-    const known = new Set(owners.filter((owner) => countsIn(surveyed, owner) !== undefined).map(escapeOwner))
-    const dropped = owners.filter((owner) => !known.has(escapeOwner(owner)))
-    const when = whenOf(surveyed.instance)
-
-    if (!dryRun && dropped.length > 0) {
-      await consent(question(dropped, when), yes)
-      migrate(world.state)
-      for (const owner of dropped)
-        if (allow(world, settings, owner, when) === 'there already') known.add(escapeOwner(owner))
+    const planned = planFor(world, settings, owners)
+    const { surveyed, known, dropped, when } = planned
+    if (!dryRun) {
+      if (dropped.length > 0) await consent(question(dropped, when), yes)
+      carryOut(world, settings, planned)
     }
-    // A record that is there may come from a call that was killed before its barrier.
-    if (!dryRun)
-      for (const owner of owners)
-        if (known.has(escapeOwner(owner))) syncInstance(world, countsIn(survey(settings, world.state), owner))
     if (json) {
       printJson({
         state_directory: textOfPath(settings.stateDirectory),
@@ -77,6 +67,34 @@ export const allowCommand = command(
     return 0
   },
 )
+
+interface Plan {
+  readonly surveyed: Survey
+  readonly owners: readonly ClientOwner[]
+  /** Who may reclaim already, by their escaped owners. */
+  readonly known: Set<string>
+  /** The others. */
+  readonly dropped: readonly ClientOwner[]
+  readonly when: string
+}
+
+/** @throws Failed: nothing can be allowed, and why. */
+export function planFor(world: World, where: Where, owners: readonly ClientOwner[]): Plan {
+  const surveyed = survey(where, world.state)
+  assertCanAllow(world, surveyed, owners)
+  const known = new Set(owners.filter((owner) => countsIn(surveyed, owner) !== undefined).map(escapeOwner))
+  const dropped = owners.filter((owner) => !known.has(escapeOwner(owner)))
+  return { surveyed, owners, known, dropped, when: whenOf(surveyed.instance) }
+}
+
+/** When it returns, all of them may reclaim, and a power cut does not change that. */
+export function carryOut(world: World, where: Where, { owners, known, dropped, when }: Plan): void {
+  if (dropped.length > 0) migrate(world.state)
+  for (const owner of dropped) if (allow(world, where, owner, when) === 'there already') known.add(escapeOwner(owner))
+  // A record that is there may come from a call that was killed before its barrier.
+  for (const owner of owners)
+    if (known.has(escapeOwner(owner))) syncInstance(world, countsIn(survey(where, world.state), owner))
+}
 
 /** The newest instance in which a client may reclaim. */
 const countsIn = (surveyed: Survey, owner: ClientOwner): Start | undefined =>

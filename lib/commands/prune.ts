@@ -9,17 +9,19 @@ import { Failed } from '../failure.ts'
 import { counted, oneLine } from '../text.ts'
 import { lookAt } from '../store/state-directory.ts'
 import { endGraceEarly } from '../events/grace-end.ts'
-import { escapeOwner, quoteOwner } from '../upcall/owner.ts'
+import type { World } from '../events/world.ts'
+import { escapeOwner, quoteOwner, type ClientOwner } from '../upcall/owner.ts'
 import { command, jsonOption } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
 import { legacyClients } from './shared/legacy.ts'
 import { print, printJson, remark, textOfPath } from './shared/print.ts'
 import { progress } from './shared/progress.ts'
 import { clientJson, each, instanceJson, ownerJson, type Told } from './shared/view.ts'
-import { walk } from './shared/recorded-clients.ts'
+import { walk, type Walk } from './shared/recorded-clients.ts'
+import type { Where } from './shared/survey.ts'
 import { isoTime, tableLines } from './shared/table.ts'
 import { worldOf } from './shared/world.ts'
-import { forgetAll } from './shared/forget.ts'
+import { forgetAll, type Asked } from './shared/forget.ts'
 import { kept } from './shared/kept.ts'
 
 export const pruneCommand = command(
@@ -40,7 +42,7 @@ export const pruneCommand = command(
     process.umask(0o077)
     if (!Number.isSafeInteger(unseen) || unseen < 1)
       throw new Failed({ kind: 'bad-argument', why: 'not a number of instances', word: String(unseen) })
-    const { surveyed, clients } = walk(settings, (client) => client.standing === 'waiting' && client.unseen >= unseen)
+    const { surveyed, clients } = missingSince(settings, unseen)
     const legacy = legacyClients(surveyed).length
     const cameBack = new Set<string>()
     const isBack = ({ owner }: Told): boolean => cameBack.size > 0 && cameBack.has(escapeOwner(owner))
@@ -52,12 +54,8 @@ export const pruneCommand = command(
       if (asked.count > 0) {
         if (!yes) for (const part of listOf(asked)) remark(part)
         await consent(`${counted(asked.count, 'client')} will no longer be able to reclaim. Go on?`, yes)
-        const world = worldOf(settings)
-        for (const owner of forgetAll(world, settings, asked, progress('pruning clients', asked.count)))
+        for (const owner of pruneAll(worldOf(settings), settings, asked, progress('pruning clients', asked.count)))
           cameBack.add(escapeOwner(owner))
-        // Perhaps nobody is left to wait for, as after the last client's return.
-        const recorded = lookAt(world.state)
-        if (recorded.instance.kind === 'partial') endGraceEarly(world, recorded, recorded.instance)
       }
     }
     const notPruned = cameBack.size === 0 ? [] : [...only(missing, isBack)]
@@ -92,6 +90,24 @@ export const pruneCommand = command(
     return 0
   },
 )
+
+/** Clients that so many instances, the current one included, have waited for in vain. */
+export const missingSince = (where: Where, unseen: number): Walk =>
+  walk(where, (client) => client.standing === 'waiting' && client.unseen >= unseen)
+
+/** Drops clients that have not come back. @returns those that have, meanwhile. */
+export function pruneAll(
+  world: World,
+  where: Where,
+  clients: Iterable<Asked>,
+  shown: (done: number) => void,
+): readonly ClientOwner[] {
+  const cameBack = forgetAll(world, where, clients, shown)
+  // Perhaps nobody is left to wait for, as after the last client's return.
+  const recorded = lookAt(world.state)
+  if (recorded.instance.kind === 'partial') endGraceEarly(world, recorded, recorded.instance)
+  return cameBack
+}
 
 const listOf = (clients: Iterable<Told>): Generator<string> =>
   tableLines(
