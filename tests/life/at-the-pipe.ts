@@ -126,7 +126,7 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
       tell(world, event, status)
       hold(world, verdicts[nth], status)
     }
-    downcall(world, before, verdicts.at(-1)?.endGrace ?? 'must not')
+    downcall(world, before, new Map(verdicts.slice(-1).map((verdict) => [world.memory, verdict])))
     return events.length
   }
 
@@ -303,6 +303,7 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
 
   return {
     perform,
+    last: [{ act: 'start at the pipe', version: 2, killed: undefined }],
     end: async (world) => {
       await stops(world)
       await ends('SIGKILL')

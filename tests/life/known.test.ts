@@ -5,6 +5,7 @@
 import { describe, it } from 'node:test'
 import { artefacts } from '../support/artefacts.ts'
 import type { Act, Life } from './life.ts'
+import { onThisMachine } from './on-this-machine.ts'
 import { owner } from './owners.ts'
 import { play } from './play.ts'
 
@@ -309,6 +310,6 @@ for (const artefact of artefacts())
   describe(`a life that once broke the rule (${artefact.name})`, { concurrency: 2 }, () => {
     for (const [title, acts] of Object.entries(lives))
       it(title, async () => {
-        await play(artefact, acts)
+        await play(onThisMachine(artefact), acts)
       })
   })

@@ -8,6 +8,7 @@ import { after, describe, it } from 'node:test'
 import fc from 'fast-check'
 import { artefacts, type Artefact } from '../support/artefacts.ts'
 import { lives, type Life } from './life.ts'
+import { onThisMachine } from './on-this-machine.ts'
 import { play } from './play.ts'
 
 const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 31)
@@ -28,7 +29,7 @@ describe('in any life of a server and its clients', { concurrency: true }, () =>
       let upcalls = 0
       const outcome = await fc.check(
         fc.asyncProperty(lives, async (life) => {
-          upcalls += await play(artefact, life)
+          upcalls += await play(onThisMachine(artefact), life)
         }),
         { seed, ...limits(artefact) },
       )

@@ -12,8 +12,9 @@ import fc from 'fast-check'
 import { executable } from '../support/artefacts.ts'
 import { compilePipeEnd, pipeEndRefused, startPipeEnd, type PipeEnd } from '../support/pipe/pipe-end.ts'
 import { atThePipe } from './at-the-pipe.ts'
-import { mixedLives, type Act } from './life.ts'
+import { mixedLives, type Act, type Life } from './life.ts'
 import { owner } from './owners.ts'
+import { onThisMachine } from './on-this-machine.ts'
 import { play } from './play.ts'
 
 const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 31)
@@ -33,6 +34,11 @@ describe('in any life of a server that asks by upcalls and at the pipe', () => {
     rmSync(room, { recursive: true })
   })
 
+  const playMixed = (life: Life): Promise<number> => {
+    const place = onThisMachine(executable)
+    return play(place, life, atThePipe(end as PipeEnd, place.machine))
+  }
+
   it('a server that asks nothing in version 0 is none whose start is known to be recorded', async () => {
     const startAt = (version: 0 | 2): Act => ({ act: 'start at the pipe', version, killed: undefined })
     const life = {
@@ -41,14 +47,14 @@ describe('in any life of a server that asks by upcalls and at the pipe', () => {
       legacy: [],
       acts: [startAt(0), { act: 'allow' as const, who: 0 }, startAt(2)],
     }
-    await play(executable, life, (machine) => atThePipe(end as PipeEnd, machine))
+    await playMixed(life)
   })
 
   it('a client may reclaim if and only if the rule of RFC 7530 9.6.3.4 lets it', async () => {
     let asked = 0
     const outcome = await fc.check(
       fc.asyncProperty(mixedLives, async (life) => {
-        asked += await play(executable, life, (machine) => atThePipe(end as PipeEnd, machine))
+        asked += await playMixed(life)
       }),
       { seed, ...limits },
     )

@@ -96,6 +96,10 @@ export const remember = (memory: Memory): Memory => ({
   legacy: new Set(memory.legacy),
 })
 
+/** The same text for memories of the same. */
+export const keyOf = ({ reclaimable, active, principals, legacy, ...rest }: Memory): string =>
+  JSON.stringify([[...reclaimable].sort(), [...active].sort(), [...principals].sort(), [...legacy].sort(), rest])
+
 export interface Verdict {
   /** The statuses that keep the rule; more than one only where the rule leaves it open and nothing changes. */
   readonly statuses: readonly number[]

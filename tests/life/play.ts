@@ -1,25 +1,10 @@
-/** Lives a life with a real helper, and holds every upcall's status and every downcall against the oracle's verdict. */
-import { spawn } from 'node:child_process'
-import { createHash } from 'node:crypto'
-import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
-import { join } from 'node:path'
-import {
-  asKernel,
-  clockAt,
-  inForeground,
-  newMachine,
-  scrap,
-  settings,
-  type Artefact,
-  type Ending,
-  type Environment,
-  type Machine,
-  type Said,
-} from '../support/artefacts.ts'
+/** Lives a life, and holds every upcall's status and every downcall against the oracle's verdict. */
+import type { Ending, Environment, Said } from '../support/artefacts.ts'
 import type { Act, Life } from './life.ts'
 import {
   blank,
   judge,
+  keyOf,
   reclaimableAtNextStart,
   remember,
   storageFailed,
@@ -34,19 +19,58 @@ import { escaped, readable, unescaped, type Spelling } from './owners.ts'
 /** A verdict that the helper broke, with the life up to it, for a person to read. */
 export class Broken extends Error {}
 
-/** Another way in which the kernel asks: see at-the-pipe.ts. */
+/** Acts that not every life has: at-the-pipe.ts, disturbed.ts. */
 export interface OtherFront {
   /** @returns how many messages it took; undefined, if this act is none of its own. */
   readonly perform: (world: World, act: Act) => Promise<number | undefined>
+  /** What is done last, before one more start of the helper's. */
+  readonly last: readonly Act[]
   /** What an oracle can't know: what has been said, for a person to read. */
   readonly end: (world: World) => Promise<void>
 }
 
+/** A command that a person gives. */
+export type Command =
+  | { readonly verb: 'expire' | 'allow' | 'import'; readonly owner: Owner }
+  | { readonly verb: 'prune' | 'verify' | 'export' }
+
+export type KernelFile = 'v4_end_grace' | 'allow_client'
+
+/** What keeps an upcall from what it is asked for. */
+export type Hindrance = 'killed in its first barrier' | 'no place for records' | 'no rename works'
+
+/** Where a life is lived: with a built program on this machine, or in process on a machine in memory. */
+export interface Place {
+  /** @param clock what the wall clock reads, in seconds. */
+  readonly upcall: (words: readonly string[], env: Environment, clock: number) => Promise<Ending>
+  readonly hindered: (
+    how: Hindrance,
+    words: readonly string[],
+    env: Environment,
+    clock: number,
+  ) => Promise<Ending['status']>
+  readonly command: (command: Command) => Promise<Said>
+  /** A file of nfsd's; undefined: there is none. */
+  readonly readKernel: (file: KernelFile) => string | undefined
+  readonly writeKernel: (file: KernelFile, text: string) => void
+  /** Where the kernel's own tracker has its directory of a client. */
+  readonly legacyRecord: (owner: Owner) => string
+  readonly legacyTop: string
+  readonly makeLegacyRecord: (path: string) => void
+  /** A word without what only this place has. */
+  readonly shown: (word: string) => string
+  readonly scrap: () => void
+}
+
 export interface World {
+  readonly place: Place
   readonly other: OtherFront | undefined
-  readonly artefact: Artefact
-  readonly machine: Machine
+  /** The first of {@link memories}. */
   readonly memory: Memory
+  /** What may have happened until now: several, while nobody has looked how an upcall ended that was stopped. */
+  memories: readonly Memory[]
+  /** What a power cut may leave of it: what was never answered may be gone. Kept where the power can be cut. */
+  durable: readonly Memory[]
   readonly life: Life
   readonly told: string[]
   wallClock: number
@@ -56,18 +80,16 @@ export interface World {
 }
 
 /** How many upcalls the life took. Throws Broken at the first verdict that the helper breaks. */
-export async function play(
-  artefact: Artefact,
-  life: Life,
-  otherOn?: (machine: Machine) => OtherFront,
-): Promise<number> {
-  const machine = newMachine()
+export async function play(place: Place, life: Life, other?: OtherFront): Promise<number> {
   const world: World = {
-    other: otherOn?.(machine),
-    artefact,
-    machine,
+    place,
+    other,
     life,
-    memory: blank(),
+    memories: [blank()],
+    durable: [blank()],
+    get memory() {
+      return this.memories[0] ?? blank()
+    },
     told: [],
     wallClock: 1795328616,
     lastBootTime: '7',
@@ -76,34 +98,66 @@ export async function play(
   let upcalls = 0
   try {
     for (const who of life.legacy) {
-      mkdirSync(legacyRecord(machine, whom(life, who)), { recursive: true, mode: 0o700 })
-      judge(world.memory, { event: 'legacy', owner: whom(life, who) })
-      world.told.push(`       the kernel's own tracker has recorded ${readable(whom(life, who))}`)
+      const owner = whom(life, who)
+      place.makeLegacyRecord(place.legacyRecord(owner))
+      judgeAll(world, { event: 'legacy', owner })
+      world.told.push(`       the kernel's own tracker has recorded ${readable(owner)}`)
     }
     // However a life ends: who is known at its end, and who may reclaim after one more start?
     const everyone: Act = { act: 'everyone', verb: 'check', session: 'Y' }
-    const atPipe: Act = { act: 'start at the pipe', version: 2, killed: undefined }
     const last: Act = { act: 'start', word: 'start', bootTime: true }
-    for (const act of [...life.acts, everyone, ...(otherOn === undefined ? [] : [atPipe]), last, everyone])
+    for (const act of [...life.acts, everyone, ...(other?.last ?? []), last, everyone])
       upcalls += await perform(world, act)
   } finally {
-    await world.other?.end(world)
-    scrap(machine)
+    await other?.end(world)
+    place.scrap()
   }
   return upcalls
 }
 
-async function perform(world: World, act: Act): Promise<number> {
-  const { memory, machine, life, told } = world
-  const endGrace = join(machine.nfsdDir, 'v4_end_grace')
-  const atThePipe = await world.other?.perform(world, act)
-  if (atThePipe !== undefined) return atThePipe
+/** What each of the memories makes of an event. */
+export type Verdicts = ReadonlyMap<Memory, Verdict>
+
+export function judgeAll(world: World, event: Event, graceOver = endGraceReads(world) === 'Y'): Verdicts {
+  for (const memory of world.durable) judge(memory, event, { graceOver })
+  return new Map(world.memories.map((memory) => [memory, judge(memory, event, { graceOver })]))
+}
+
+/** Each of them once. */
+export const distinct = (memories: readonly Memory[]): readonly Memory[] => [
+  ...new Map(memories.map((memory) => [keyOf(memory), memory])).values(),
+]
+
+/** Goes on with those memories that something agrees with. @param how what is wrong, if none does. */
+export function keep(world: World, agrees: (memory: Memory) => boolean, how: () => string): void {
+  const kept = world.memories.filter(agrees)
+  if (kept.length === 0) broken(world, how())
+  world.memories = kept
+}
+
+export async function perform(world: World, act: Act): Promise<number> {
+  const { life, told, place } = world
+  const elsewhere = await world.other?.perform(world, act)
+  if (elsewhere !== undefined) return elsewhere
   // A kernel that goes on without a tracker asks it nothing until the next start.
   if (
-    memory.untracked !== undefined &&
+    world.memory.untracked !== undefined &&
     !['start', 'failed start', 'expire', 'allow', 'import', 'set the clock', 'step the clock'].includes(act.act)
   )
     return 0
+  const asked = askedBy(world, act)
+  if (asked !== undefined) {
+    const tellsAll = act.act === 'start' && act.word === 'start' && life.files.allowClient
+    if (tellsAll) place.writeKernel('allow_client', '')
+    await upcall(world, asked.words, asked.env, asked.event)
+    if (tellsAll) heldAgainst(world, place.readKernel('allow_client') ?? '')
+    return 1
+  }
+  const command = commandOf(world, act)
+  if (command !== undefined) {
+    if (command.verb !== 'prune' || world.memory.started) await byHand(world, command)
+    return 0
+  }
   switch (act.act) {
     case 'set the clock':
     case 'step the clock': {
@@ -114,238 +168,187 @@ async function perform(world: World, act: Act): Promise<number> {
     }
     case 'grace ends unheard':
       if (!life.files.endGrace) return 0
-      writeFileSync(endGrace, 'Y\n')
+      place.writeKernel('v4_end_grace', 'Y\n')
       told.push('       the kernel ends grace; its gracedone never runs')
       return 0
-    case 'start': {
-      const { allowClient } = life.files
-      const allow = join(machine.nfsdDir, 'allow_client')
-      if (allowClient) writeFileSync(allow, '')
-      serverStarts(world)
-      const bootTime = act.bootTime ? world.bootTime : undefined
-      await upcall(world, [act.word], graceStart(bootTime), { event: 'start', bootTime })
-      if (allowClient && act.word === 'start') heldAgainst(world, readFileSync(allow, 'latin1'))
-      return 1
-    }
     case 'failed start': {
       serverStarts(world)
       const bootTime = act.bootTime ? world.bootTime : undefined
       await failedStart(world, act.how, bootTime)
       return 1
     }
-    case 'create': {
-      const it = whom(life, act.who)
-      const [word, name] = spelled('create', it, act.spelling)
-      const env = { ...hasSession(act.session), ...graceStart(memory.bootTime) }
-      await upcall(world, [word, name], env, { event: 'create', owner: it, session: act.session })
-      return 1
-    }
-    case 'check': {
-      const it = whom(life, act.who)
-      await upcall(
-        world,
-        ['check', it],
-        { ...hasSession(act.session), ...legacyOf(world, it) },
-        { event: 'check', owner: it, session: act.session },
-      )
-      return 1
-    }
     case 'everyone':
       return together(world, act.verb, act.session)
-    case 'remove': {
-      const it = whom(life, act.who)
-      await upcall(world, spelled('remove', it, act.spelling), {}, { event: 'remove', owner: it })
-      return 1
-    }
-    case 'grace done': {
-      const bootTime =
-        act.word === 'grace_done'
-          ? undefined
-          : { this: world.bootTime, 'the last': world.lastBootTime, another: String(Number(world.bootTime) + 1) }[
-              act.of
-            ]
-      const words = bootTime === undefined ? [act.word] : [act.word, bootTime]
-      const env: Environment =
-        life.legacy.length > 0 && bootTime !== undefined ? { NFSDCLTRACK_LEGACY_TOPDIR: legacyTop(machine) } : {}
-      await upcall(world, words, env, { event: 'grace done', bootTime })
-      return 1
-    }
     case 'not done':
       await notDone(world, act.verb, whom(life, act.who))
       return 1
     case 'end not recorded':
-      if (endGraceReads(world) !== 'Y' || !memory.started || memory.full) return 0
+      if (endGraceReads(world) !== 'Y' || !world.memories.every(({ started, full }) => started && !full)) return 0
       await endNotRecorded(world, act.verb, whom(life, act.who))
       return 1
-    case 'expire':
-    case 'allow': {
-      const it = whom(life, act.who)
-      await byHand(world, [act.act, '--yes', escaped(it, 'hex')], { event: act.act, owner: it })
-      return 0
-    }
-    case 'import': {
-      const it = whom(life, act.who)
-      const source = join(machine.dir, 'clients.json')
-      const clients = [{ owner_hex: it, session: false, recorded: 0 }]
-      writeFileSync(
-        source,
-        JSON.stringify({ format: 'nfsd-userland-helper clients', version: 1, clients, match_only: [] }),
-      )
-      await byHand(world, ['import', '--yes', source], { event: 'import', owner: it })
-      return 0
-    }
-    case 'prune':
-      if (!memory.started) return 0
-      await byHand(world, ['prune', '--yes', '--unseen', '1'], { event: 'prune' })
-      return 0
     case 'verify':
     case 'export':
-      if (memory.started) await look(world, act.act)
-      return 0
-    case 'start at the pipe':
-    case 'serve ends':
-    case 'start without serve':
-    case 'beside':
+      if (world.memory.started) await look(world, act.act)
       return 0
     default:
-      return act satisfies never
+      return 0
+  }
+}
+
+/** What the kernel asks: the words, the variables, and what they mean. */
+export interface Asked {
+  readonly words: readonly string[]
+  readonly env: Environment
+  readonly event: Event
+}
+
+/** An act that is one upcall. @returns undefined, if it is none. */
+export function askedBy(world: World, act: Act): Asked | undefined {
+  const { life, place } = world
+  switch (act.act) {
+    case 'start': {
+      serverStarts(world)
+      const bootTime = act.bootTime ? world.bootTime : undefined
+      return { words: [act.word], env: graceStart(bootTime), event: { event: 'start', bootTime } }
+    }
+    case 'create': {
+      const owner = whom(life, act.who)
+      return {
+        words: spelled('create', owner, act.spelling),
+        env: { ...hasSession(act.session), ...graceStart(world.memory.bootTime) },
+        event: { event: 'create', owner, session: act.session },
+      }
+    }
+    case 'check': {
+      const owner = whom(life, act.who)
+      return {
+        words: ['check', owner],
+        env: { ...hasSession(act.session), ...legacyOf(world, owner) },
+        event: { event: 'check', owner, session: act.session },
+      }
+    }
+    case 'remove': {
+      const owner = whom(life, act.who)
+      return { words: spelled('remove', owner, act.spelling), env: {}, event: { event: 'remove', owner } }
+    }
+    case 'grace done': {
+      const { bootTime: now, lastBootTime } = world
+      const names = { this: now, 'the last': lastBootTime, another: String(Number(now) + 1) }
+      const bootTime = act.word === 'grace_done' ? undefined : names[act.of]
+      return {
+        words: bootTime === undefined ? [act.word] : [act.word, bootTime],
+        env: life.legacy.length > 0 && bootTime !== undefined ? { NFSDCLTRACK_LEGACY_TOPDIR: place.legacyTop } : {},
+        event: { event: 'grace done', bootTime },
+      }
+    }
+    default:
+      return undefined
+  }
+}
+
+/** A person's act that changes something, as a command. @returns undefined, if it is none. */
+export function commandOf({ life }: World, act: Act): (Command & Event) | undefined {
+  switch (act.act) {
+    case 'expire':
+    case 'allow':
+    case 'import':
+      return { verb: act.act, event: act.act, owner: whom(life, act.who) }
+    case 'prune':
+      return { verb: act.act, event: act.act }
+    default:
+      return undefined
   }
 }
 
 /** The kernel begins a new instance of its server. */
 export function serverStarts(world: World): void {
-  if (world.life.files.endGrace) writeFileSync(join(world.machine.nfsdDir, 'v4_end_grace'), 'N\n')
+  if (world.life.files.endGrace) world.place.writeKernel('v4_end_grace', 'N\n')
   world.lastBootTime = world.bootTime
   world.bootTime = String(world.wallClock)
 }
 
-const legacyTop = ({ stateDir }: Machine): string => join(stateDir, 'v4recovery')
-const legacyRecord = (machine: Machine, owner: Owner): string =>
-  join(legacyTop(machine), createHash('md5').update(Buffer.from(owner, 'hex')).digest('hex'))
-
 /** The kernel names the directory that a client would have, whether or not it is there. */
-export const legacyOf = ({ life, machine }: World, owner: Owner): Environment =>
-  life.legacy.length > 0 ? { NFSDCLTRACK_LEGACY_RECDIR: legacyRecord(machine, owner) } : {}
+export const legacyOf = ({ life, place }: World, owner: Owner): Environment =>
+  life.legacy.length > 0 ? { NFSDCLTRACK_LEGACY_RECDIR: place.legacyRecord(owner) } : {}
 
 /** A start that can't succeed: killed when it first waits for the disk, or a file stands where the records are. */
 async function failedStart(world: World, how: 'killed' | 'no place', bootTime: string | undefined): Promise<void> {
-  const { machine, memory, told, artefact } = world
-  const event: Event = { event: 'failed start', bootTime }
-  judge(memory, event)
-  let status: Ending['status']
-  if (how === 'killed')
-    status = await killedInItsFirstBarrier(artefact, [...settings(machine), 'init'], {
-      ...graceStart(bootTime),
-      ...clockAt(world.wallClock),
-    })
-  else status = await withoutPlace(world, ['init'], graceStart(bootTime))
+  const { place, told, wallClock } = world
+  judgeAll(world, { event: 'failed start', bootTime }, false)
+  const status = await place.hindered(
+    how === 'killed' ? 'killed in its first barrier' : 'no place for records',
+    ['init'],
+    graceStart(bootTime),
+    wallClock,
+  )
   told.push(
     `${String(status).padStart(5)}  init${bootTime === undefined ? '' : ` GRACE_START=${bootTime}`}   (${how}: the server runs without a tracker)`,
   )
   if (status === 0) broken(world, 'a start that could not be recorded was acknowledged')
 }
 
-/** An upcall, while a file stands where the records are. @returns its status. */
-async function withoutPlace(
-  world: World,
-  words: readonly string[],
-  env: Environment,
-): Promise<number | NodeJS.Signals> {
-  const { stateDir } = world.machine
-  const [place, away] = [join(stateDir, 'v4clients'), join(stateDir, 'v4clients.away')]
-  mkdirSync(stateDir, { recursive: true })
-  if (existsSync(place)) renameSync(place, away)
-  writeFileSync(place, '')
-  const { status } = await run(world, words, env)
-  rmSync(place)
-  if (existsSync(away)) renameSync(away, place)
-  return status
-}
-
 /** What the kernel goes on after as if it were done. */
 async function notDone(world: World, verb: 'remove' | 'gracedone', owner: Owner): Promise<void> {
-  const { machine, memory, life, told } = world
-  if (verb === 'gracedone' && life.files.endGrace) writeFileSync(join(machine.nfsdDir, 'v4_end_grace'), 'Y\n')
-  judge(memory, { event: 'not done' })
+  const { place, life, told, wallClock } = world
+  if (verb === 'gracedone' && life.files.endGrace) place.writeKernel('v4_end_grace', 'Y\n')
+  judgeAll(world, { event: 'not done' }, false)
   const words = verb === 'remove' ? ['remove', owner] : ['gracedone', world.bootTime]
-  const status = await withoutPlace(world, words, {})
-  told.push(`${String(status).padStart(5)}  ${words.join(' ')}   (no place: the server goes on as if it were done)`)
+  const status = await place.hindered('no place for records', words, {}, wallClock)
+  told.push(
+    `${String(status).padStart(5)}  ${words.map(short).join(' ')}   (no place: the server goes on as if it were done)`,
+  )
   if (status === 0) broken(world, 'what could not be done was acknowledged')
 }
 
 /** A check is answered as if it had been recorded; a create fails. */
 async function endNotRecorded(world: World, verb: 'create' | 'check', owner: Owner): Promise<void> {
-  const { artefact, machine, memory, told } = world
-  const asIf = remember(memory)
-  const checked = judge(asIf, { event: 'check', owner, session: 'Y' }, { graceOver: true })
-  judge(memory, { event: 'end not recorded' }, { graceOver: true })
-  const status = await interfered(
-    artefact,
-    ['-e', 'trace=rename,renameat,renameat2', '-e', 'inject=rename,renameat,renameat2:error=EIO'],
-    [...settings(machine), verb, owner],
-    { ...hasSession('Y'), ...clockAt(world.wallClock) },
+  const { place, told, wallClock } = world
+  const dues = new Map(
+    world.memories.map((memory) => {
+      const { statuses } = judge(remember(memory), { event: 'check', owner, session: 'Y' }, { graceOver: true })
+      return [memory, verb === 'check' ? statuses : [storageFailed]]
+    }),
   )
+  judgeAll(world, { event: 'end not recorded' }, true)
+  const status = await place.hindered('no rename works', [verb, owner], hasSession('Y'), wallClock)
   told.push(`${String(status).padStart(5)}  ${verb} ${short(owner)}   (grace is over, and no rename works)`)
-  const due = verb === 'check' ? checked.statuses : [storageFailed]
-  if (typeof status !== 'number' || !due.includes(status)) broken(world, `status ${due.join(' or ')} was due`)
+  keep(
+    world,
+    (memory) => typeof status === 'number' && dues.get(memory)?.includes(status) === true,
+    () => `status ${[...dues.values()][0]?.join(' or ') ?? ''} was due`,
+  )
 }
-
-/** Killed in the first fsync(2): nothing that it has done is known to be durable. */
-const killedInItsFirstBarrier = (
-  artefact: Artefact,
-  words: readonly string[],
-  env: Environment,
-): Promise<number | NodeJS.Signals> =>
-  interfered(artefact, ['-e', 'trace=fsync', '-e', 'inject=fsync:signal=SIGKILL:when=1'], words, env)
-
-/** @param how strace(1)'s words. */
-function interfered(
-  { withOtherClock }: Artefact,
-  how: readonly string[],
-  words: readonly string[],
-  env: Environment,
-): Promise<number | NodeJS.Signals> {
-  return new Promise((resolve, reject) => {
-    const child = spawn('strace', ['-f', '-o', '/dev/null', ...how, ...withOtherClock, ...words], {
-      cwd: '/',
-      env: { ...env },
-      stdio: 'ignore',
-    })
-    child.once('error', () => {
-      reject(new Error("strace is missing: install the package 'strace'"))
-    })
-    child.once('exit', (code, signal) => {
-      resolve(code ?? signal ?? 'SIGKILL')
-    })
-  })
-}
-
-const say = ({ artefact, machine }: World, words: readonly string[]): Promise<Said> =>
-  inForeground(artefact, [...settings(machine), ...words], { PATH: process.env['PATH'] ?? '' })
 
 /** A command that a person gives. */
-async function byHand(world: World, words: readonly string[], event: Event): Promise<void> {
+async function byHand(world: World, command: Command & Event): Promise<void> {
   const before = endGraceReads(world)
-  const verdict = judge(world.memory, event, { graceOver: before === 'Y' })
-  const said = await say(world, words)
-  tell(world, event, { words, env: {}, status: said.status })
+  const verdicts = judgeAll(world, command)
+  const said = await world.place.command(command)
+  tell(world, command, { words: wordsOf(command), env: {}, status: said.status })
   if (said.status !== 0 && said.stderr !== '') world.told.push(`       ${said.stderr.trim()}`)
-  hold(world, verdict, said)
-  downcall(world, before, verdict.endGrace)
+  hold(world, verdicts, said)
+  downcall(world, before, verdicts)
 }
+
+export const wordsOf = (command: Command): readonly string[] =>
+  'owner' in command ? [command.verb, readable(command.owner)] : [command.verb]
 
 /** Commands that change nothing: what they find is held too. */
 async function look(world: World, what: 'verify' | 'export'): Promise<void> {
-  const { status, stdout, stderr } = await say(world, what === 'verify' ? ['verify', '--repair', '--yes'] : ['export'])
+  const { status, stdout, stderr } = await world.place.command({ verb: what })
   world.told.push(`${String(status).padStart(5)}  ${what}`)
   if (what === 'verify') return
   if (status !== 0) broken(world, `export ended with ${status}: ${stderr}`)
   const { clients } = JSON.parse(stdout) as { clients: readonly { owner_hex: Owner }[] }
-  const [named, due] = [clients.map(({ owner_hex }) => owner_hex), reclaimableAtNextStart(world.memory)]
-  const list = (them: readonly Owner[]): string => them.map(readable).sort().join(', ') || 'nobody'
-  if (list(named) !== list(due))
-    broken(world, `export names ${list(named)}, but at the next start ${list(due)} may reclaim`)
+  const named = listed(clients.map(({ owner_hex }) => owner_hex))
+  keep(
+    world,
+    (memory) => named === listed(reclaimableAtNextStart(memory)),
+    () => `export names ${named}, but at the next start ${listed(reclaimableAtNextStart(world.memory))} may reclaim`,
+  )
 }
+
+const listed = (owners: readonly Owner[]): string => owners.map(readable).sort().join(', ') || 'nobody'
 
 export const whom = ({ owners }: Life, who: number): Owner => owners[who % owners.length] ?? ''
 
@@ -358,8 +361,8 @@ export const hasSession = (session: Session): Environment =>
 const graceStart = (bootTime: string | undefined): Environment =>
   bootTime === undefined ? {} : { NFSDCLTRACK_GRACE_START: bootTime }
 
-const run = (world: World, words: readonly string[], env: Environment): Promise<Ending> =>
-  asKernel(world.artefact, [...settings(world.machine), ...words], { ...env, ...clockAt(world.wallClock) })
+const run = ({ place, wallClock }: World, words: readonly string[], env: Environment): Promise<Ending> =>
+  place.upcall(words, env, wallClock)
 
 /**
  * One upcall. What the kernel's file read before decides whether a missed grace end heals; what it reads after is held
@@ -367,11 +370,11 @@ const run = (world: World, words: readonly string[], env: Environment): Promise<
  */
 export async function upcall(world: World, words: readonly string[], env: Environment, event: Event): Promise<void> {
   const before = endGraceReads(world)
-  const verdict = judge(world.memory, event, { graceOver: before === 'Y' })
+  const verdicts = judgeAll(world, event)
   const ending = await run(world, words, env)
   tell(world, event, { words, env, status: ending.status })
-  hold(world, verdict, ending)
-  downcall(world, before, verdict.endGrace)
+  hold(world, verdicts, ending)
+  downcall(world, before, verdicts)
 }
 
 /**
@@ -386,54 +389,64 @@ async function together(world: World, verb: 'create' | 'check' | 'remove', sessi
     ...(verb === 'create' ? graceStart(world.memory.bootTime) : {}),
     ...(verb === 'check' ? legacyOf(world, owner) : {}),
   })
-  const events = owners.map((owner): Event =>
-    verb === 'remove' ? { event: verb, owner } : { event: verb, owner, session },
-  )
-  const verdicts = events.map((event) => judge(world.memory, event, { graceOver: before === 'Y' }))
+  const asked = owners.map((owner) => {
+    const event: Event = verb === 'remove' ? { event: verb, owner } : { event: verb, owner, session }
+    return { event, words: [verb, owner], env: env(owner), verdicts: judgeAll(world, event) }
+  })
   if (owners.length > 1) world.told.push('       at the same moment:')
-  const endings = await Promise.all(owners.map((owner) => run(world, [verb, owner], env(owner))))
-  for (const [nth, event] of events.entries()) {
-    const ending = endings[nth],
-      verdict = verdicts[nth]
-    if (!ending || !verdict) continue
-    tell(world, event, { words: [verb, owners[nth] ?? ''], env: env(owners[nth] ?? ''), status: ending.status })
-    hold(world, verdict, ending)
+  const endings = await Promise.all(asked.map(({ words, env }) => run(world, words, env)))
+  for (const [nth, { event, words, env, verdicts }] of asked.entries()) {
+    const ending = endings[nth]
+    if (ending === undefined) continue
+    tell(world, event, { words, env, status: ending.status })
+    hold(world, verdicts, ending)
   }
-  if (!downcall(world, before, verdicts.at(-1)?.endGrace ?? 'must not')) return owners.length
+  if (!downcall(world, before, asked.at(-1)?.verdicts)) return owners.length
   // Who came after the downcall already found grace over, and perhaps nobody did. One more upcall settles which it was.
   await perform(world, { act: 'check', who: 0, session: 'Y' })
   return owners.length + 1
 }
 
 /** Holds the write to `v4_end_grace` against the verdict, and says whether there was one. */
-export function downcall(world: World, before: string | undefined, due: Verdict['endGrace']): boolean {
+export function downcall(world: World, before: string | undefined, verdicts: Verdicts | undefined): boolean {
   const after = endGraceReads(world)
+  const due = (memory: Memory): Verdict['endGrace'] => verdicts?.get(memory)?.endGrace ?? 'must not'
   if (after === before) {
-    if (due === 'must' && before === 'N')
-      broken(world, 'nobody is left to wait for, and the kernel was not told (no Y in v4_end_grace)')
+    if (before === 'N')
+      keep(
+        world,
+        (memory) => due(memory) !== 'must',
+        () => 'nobody is left to wait for, and the kernel was not told (no Y in v4_end_grace)',
+      )
     return false
   }
   if (before !== 'N' || after !== 'Y')
     broken(world, `v4_end_grace read ${before ?? 'nothing'} before it and ${after ?? 'nothing'} after it`)
-  if (due === 'must not')
-    broken(
-      world,
+  keep(
+    world,
+    (memory) => due(memory) !== 'must not',
+    () =>
       'it told the kernel that grace may end, which only a create of a client with a session may, in grace, ' +
-        `when nobody else is left; still to reclaim: ${[...world.memory.reclaimable].map(readable).join(', ') || 'nobody'}`,
-    )
+      `when nobody else is left; still to reclaim: ${listed([...world.memory.reclaimable])}`,
+  )
   world.told.push('       it told the kernel that grace may end')
   return true
 }
 
-export function endGraceReads({ machine, life }: World): string | undefined {
-  const file = join(machine.nfsdDir, 'v4_end_grace')
-  if (existsSync(file) !== life.files.endGrace) return 'nothing: it came or went'
-  return life.files.endGrace ? readFileSync(file, 'utf8').trim() : undefined
+export function endGraceReads({ place, life }: World): string | undefined {
+  const text = place.readKernel('v4_end_grace')
+  return (text !== undefined) === life.files.endGrace ? text?.trim() : 'nothing: it came or went'
 }
 
-function hold(world: World, { statuses, because }: Verdict, { status }: Ending): void {
-  if (typeof status === 'number' && statuses.includes(status)) return
-  broken(world, `status ${status}, but ${statuses.join(' or ')} was due: ${because}`)
+function hold(world: World, verdicts: Verdicts, { status }: Ending): void {
+  keep(
+    world,
+    (memory) => typeof status === 'number' && verdicts.get(memory)?.statuses.includes(status) === true,
+    () => {
+      const due = verdicts.get(world.memory)
+      return `status ${status}, but ${due?.statuses.join(' or ') ?? ''} was due: ${due?.because ?? ''}`
+    },
+  )
 }
 
 /** The thread's downcall tells the whole reclaimable set at once: nobody too many, nobody missing, nobody twice. */
@@ -443,20 +456,21 @@ function heldAgainst(world: World, text: string): void {
   const named = lines.map(
     (line) => unescaped(line) ?? broken(world, `allow_client got a line that is no escaped owner: ${line}`),
   )
-  const due = [...world.memory.reclaimable]
-  const list = (them: readonly Owner[]): string => them.map(readable).sort().join(', ') || 'nobody'
-  if ([...named].sort().join() !== [...due].sort().join())
-    broken(world, `allow_client was told ${list(named)}, but ${list(due)} was due`)
+  keep(
+    world,
+    ({ reclaimable }) => [...reclaimable].sort().join() === [...named].sort().join(),
+    () => `allow_client was told ${listed(named)}, but ${listed([...world.memory.reclaimable])} was due`,
+  )
 }
 
 /** One line of the transcript, in the words that the kernel used. */
-function tell(
-  { told, memory, machine }: World,
+export function tell(
+  { told, memory, place }: World,
   event: Event,
   { words, env, status }: { readonly words: readonly string[]; readonly env: Environment } & Pick<Ending, 'status'>,
 ): void {
   const variables = Object.entries(env).map(
-    ([name, value]) => `${name.replace(/^NFSDCLTRACK_(CLIENT_)?/, '')}=${value.replace(machine.dir, '')}`,
+    ([name, value]) => `${name.replace(/^NFSDCLTRACK_(CLIENT_)?/, '')}=${place.shown(value)}`,
   )
   const said = 'owner' in event ? [words[0] ?? '', short(words.at(-1) ?? '')] : words
   const whose = 'owner' in event && words.at(-1) !== readable(event.owner) ? `   ${readable(event.owner)}` : ''
