@@ -8,6 +8,7 @@ import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync 
 import { join } from 'node:path'
 import { recordLine, recordName } from '../../lib/rules/record.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
+import { machineIn } from '../support/artefacts.ts'
 import { running, serveWords, type Daemon } from '../support/pipe/daemons.ts'
 import type { Command } from '../support/pipe/messages.ts'
 import { startNfsd, type Nfsd } from '../support/pipe/nfsd.ts'
@@ -77,8 +78,8 @@ async function instructions(
 ): Promise<number> {
   const room = mkdtempSync(join(memory, 'life-'))
   const end = await startPipeEnd(program, join(room, 'pipes'))
-  const machine = { dir: join(room, 'run'), stateDir: join(room, 'state'), nfsdDir: join(room, 'nfsd') }
-  for (const directory of Object.values(machine)) mkdirSync(directory)
+  const machine = machineIn(room)
+  for (const directory of [machine.stateDir, machine.nfsdDir]) mkdirSync(directory)
   const log = join(room, 'callgrind')
   const words = serveWords(machine, end.path)
   const counting = [valgrind ?? '', '--tool=callgrind', '--callgrind-out-file=/dev/null', `--log-file=${log}`]

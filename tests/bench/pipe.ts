@@ -87,8 +87,9 @@ async function newSubject(name: Name, { program, floor, room, memory }: Rooms): 
   const end = await startPipeEnd(program, join(memory, `${name}-pipes`))
   const state = join(room, name)
   mkdirSync(state)
-  const machine = { dir: join(memory, name), stateDir: state, nfsdDir: join(memory, 'nfsd') }
-  for (const directory of [machine.dir, machine.nfsdDir]) mkdirSync(directory, { recursive: true })
+  const runDir = join(memory, name)
+  const machine = { dir: runDir, stateDir: state, nfsdDir: join(memory, 'nfsd'), runDir }
+  for (const directory of [runDir, machine.nfsdDir]) mkdirSync(directory, { recursive: true })
   let daemon: Daemon | undefined
   let nfsd: Nfsd | undefined
   return {

@@ -399,7 +399,7 @@ forPeople('import', (artefact) => {
     assert.match(running.stderr, /nfsd is running \(8 threads\)/)
     writeFileSync(join(s.nfsdDir, 'threads'), '0\n')
 
-    const marks = beside(s, 'run')
+    const marks = s.runDir
     mkdirSync(marks, { recursive: true })
     symlinkSync('a start that died', join(marks, 'unknown-directory'))
     assert.match((await imported(s, source)).stderr, /a server instance ran that could not be recorded/)

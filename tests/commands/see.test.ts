@@ -17,7 +17,7 @@ import { it } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { latestRecorded, recordLine, recordName } from '../../lib/rules/record.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
-import { inForeground, settings } from '../support/artefacts.ts'
+import { inForeground, settings, settingsBy } from '../support/artefacts.ts'
 import { until } from '../support/until.ts'
 import { badArgument, done, forPeople, hex, server, storageFailed, type Server } from '../contract/server.ts'
 
@@ -192,7 +192,7 @@ forPeople('list', (artefact) => {
     let looking = true as boolean
     const look = inForeground(
       { ...artefact, command: [...slow, ...artefact.command] },
-      [...settings({ dir: s.nfsdDir, stateDir: s.stateDir, nfsdDir: s.nfsdDir }), 'list', '--reclaimable', '--json'],
+      [...settings(s.machine), 'list', '--reclaimable', '--json'],
       {},
     ).finally(() => {
       looking = false
@@ -232,12 +232,7 @@ forPeople('list', (artefact) => {
   it('ends well when its reader has seen enough', async () => {
     const s = server(artefact)
     await s.fullInstanceWith(...Array.from({ length: 12 }, (_, i) => new Uint8Array(1024).fill(i)))
-    const words = [
-      ...artefact.command,
-      ...settings({ dir: s.nfsdDir, stateDir: s.stateDir, nfsdDir: s.nfsdDir }),
-      'list',
-      '--json',
-    ]
+    const words = [...artefact.command, ...settings(s.machine), 'list', '--json']
     const ended = spawnSync('bash', ['-c', '"$@" | true; echo ${PIPESTATUS[0]}', 'bash', ...words], {
       encoding: 'utf8',
     })
@@ -314,17 +309,7 @@ forPeople('show', (artefact) => {
   it('writes JSON in ASCII alone, so that a name of a directory can not be a control character of the terminal', async () => {
     const s = server(artefact)
     const odd = join(s.nfsdDir, '\x9b31m\xe9\u20ac')
-    const words = [
-      '-f',
-      '--config',
-      '/dev/null',
-      '-s',
-      odd,
-      '--nfsd-dir',
-      s.nfsdDir,
-      '--run-dir',
-      join(s.nfsdDir, 'run'),
-    ]
+    const words = ['-f', '-s', odd, ...settingsBy('/dev/null', s.machine)]
     const call = (...more: string[]) => inForeground(artefact, [...words, ...more], {})
     assert.equal((await call('init')).status, done)
     const { stdout } = await call('status', '--json')
@@ -571,11 +556,7 @@ forPeople('status', (artefact) => {
   it('is coloured on a terminal only, and not where colour is unwanted', async () => {
     const s = server(artefact)
     await inGrace(s)
-    const words = [
-      ...artefact.command,
-      ...settings({ dir: s.nfsdDir, stateDir: s.stateDir, nfsdDir: s.nfsdDir }),
-      'status',
-    ]
+    const words = [...artefact.command, ...settings(s.machine), 'status']
     const onTerminal = (env: Record<string, string>): string =>
       execFileSync('script', ['-qec', words.join(' '), '/dev/null'], {
         env: { PATH: process.env['PATH'] ?? '', TERM: 'xterm', ...env },

@@ -15,7 +15,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
-import { asKernel, inForeground, settings, type Environment } from '../support/artefacts.ts'
+import { asKernel, inForeground, settings, settingsBy, type Environment } from '../support/artefacts.ts'
 import {
   badArgument,
   done,
@@ -373,7 +373,7 @@ eachArtefact('a remove or an end of grace that the storage refuses', (artefact) 
     await s.create('ada', 'v4.1')
     const config = join(s.nfsdDir, 'nfs.conf')
     mkdirSync(config)
-    const words = ['--config', config, '--run-dir', s.runDir, 'remove', hex('ada')]
+    const words = [...settingsBy(config, s.machine), 'remove', hex('ada')]
     assert.equal((await inForeground(artefact, words, {})).status, storageFailed)
     await s.init()
     assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
@@ -451,9 +451,8 @@ eachArtefact('an end of grace that an upcall finds and the storage refuses', (ar
 })
 
 eachArtefact('a server instance that could not be recorded', (artefact) => {
-  const runDir = (s: Server): string => join(s.stateDir, '../run')
   const marks = (s: Server): string[] =>
-    existsSync(runDir(s)) ? readdirSync(runDir(s)).filter((name) => /^[0-9a-f]{64}$/.test(name)) : []
+    existsSync(s.runDir) ? readdirSync(s.runDir).filter((name) => /^[0-9a-f]{64}$/.test(name)) : []
   const fail = (s: Server, env: Environment = {}) => traced(s, ['init'], env, ['-e', 'inject=fsync:error=EIO:when=1'])
   const kill = (s: Server) => traced(s, ['init'], {}, ['-e', 'inject=fsync:signal=SIGKILL:when=1'])
 
@@ -508,13 +507,13 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
     await s.fullInstanceWith('ada')
     const config = join(s.nfsdDir, 'nfs.conf')
     const call = (...words: readonly string[]) =>
-      inForeground(artefact, ['--config', config, '--nfsd-dir', s.nfsdDir, '--run-dir', runDir(s), ...words], {
+      inForeground(artefact, [...settingsBy(config, s.machine), ...words], {
         NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y',
       })
     writeFileSync(config, `[nfsd-userland-helper]\nstate-dir=${s.stateDir}-before\n`)
     assert.equal((await call('init')).status, done)
     writeFileSync(config, `[nfsd-userland-helper]\nstate-dir=${s.stateDir}\n`)
-    const inTheWay = join(runDir(s), `start-${encodeURIComponent(config)}.new`)
+    const inTheWay = join(s.runDir, `start-${encodeURIComponent(config)}.new`)
     mkdirSync(inTheWay)
     assert.equal((await call('init')).status, unusableAtStart)
     rmSync(inTheWay, { recursive: true })
@@ -579,8 +578,8 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
   it('a start that is on the disk has succeeded, whatever becomes of its mark', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
-    rmSync(runDir(s), { recursive: true })
-    writeFileSync(runDir(s), 'not a directory')
+    rmSync(s.runDir, { recursive: true })
+    writeFileSync(s.runDir, 'not a directory')
     const said = await s.init()
     assert.equal(said.status, done)
     assert.match(said.stderr, /warning: no mark of this start could be made/)

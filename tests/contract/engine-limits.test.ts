@@ -16,6 +16,7 @@ import {
   executable,
   inForeground,
   settings,
+  settingsBy,
   type Artefact,
   type Environment,
   type Said,
@@ -185,7 +186,7 @@ eachArtefact('a configuration of a megabyte', (artefact) => {
   const size = 2 ** 20
   const ours = (s: Server): string => `[nfsd-userland-helper]\nstate-dir=${s.stateDir}\n`
   const call = (s: Server, config: string, ...words: readonly string[]) =>
-    inForeground(artefact, ['--config', config, '--nfsd-dir', s.nfsdDir, '--run-dir', s.runDir, ...words], session)
+    inForeground(artefact, [...settingsBy(config, s.machine), ...words], session)
 
   it('is read as quickly as any, whatever is in it', async () => {
     const room = size - 1000

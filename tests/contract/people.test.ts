@@ -7,6 +7,7 @@ import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
+import { settingsBy } from '../support/artefacts.ts'
 import { badArgument, done, eachArtefact, server, storageFailed, type Server } from './server.ts'
 
 eachArtefact('for people', (artefact) => {
@@ -16,24 +17,10 @@ eachArtefact('for people', (artefact) => {
     script: string,
     ...words: readonly string[]
   ): { status: number | null; stdout: string; stderr: string } =>
-    spawnSync(
-      'sh',
-      [
-        '-c',
-        script,
-        'sh',
-        ...artefact.command,
-        '-f',
-        '--config',
-        '/dev/null',
-        '--nfsd-dir',
-        s.nfsdDir,
-        '--run-dir',
-        join(s.nfsdDir, 'run'),
-        ...words,
-      ],
-      { encoding: 'utf8', cwd: s.nfsdDir },
-    )
+    spawnSync('sh', ['-c', script, 'sh', ...artefact.command, '-f', ...settingsBy('/dev/null', s.machine), ...words], {
+      encoding: 'utf8',
+      cwd: s.nfsdDir,
+    })
 
   it('a result that can not be written is a failure', async () => {
     const s = server(artefact)

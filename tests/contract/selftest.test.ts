@@ -13,6 +13,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
+import { settings } from '../support/artefacts.ts'
 import { until } from '../support/until.ts'
 import { badArgument, done, eachArtefact, server, storageFailed } from './server.ts'
 
@@ -51,14 +52,7 @@ eachArtefact('selftest', (artefact) => {
       artefact.command[0] ?? '',
       [
         ...artefact.command.slice(1),
-        '-s',
-        s.stateDir,
-        '--nfsd-dir',
-        s.nfsdDir,
-        '--run-dir',
-        join(s.stateDir, '../run'),
-        '--config',
-        '/dev/null',
+        ...settings(s.machine),
         'selftest',
         // So many that it is never done before it is killed.
         '--clients',

@@ -374,7 +374,7 @@ describe('serve', () => {
       await allDone(threads)
       assert.equal(await daemon.ended, 0)
       assert.deepEqual(
-        readdirSync(join(machine.dir, 'run')).filter((name) => /^serve-.*\.json$/.test(name)),
+        readdirSync(machine.runDir).filter((name) => /^serve-.*\.json$/.test(name)),
         [],
       )
     }))
@@ -435,7 +435,7 @@ describe('serve', () => {
 
   it('with --until-gone on a disk of its own for each of its two directories, and killed in between, renames and links nothing across them', () =>
     onSmallDisk(async ({ end, serve, machine }, disk) => {
-      const run = join(machine.dir, 'run')
+      const run = machine.runDir
       mkdirSync(run, { recursive: true })
       execFileSync('mount', ['-t', 'tmpfs', '-o', 'mode=755', 'run', run])
       const log = join(machine.dir, 'strace')
@@ -654,7 +654,7 @@ describe('serve', () => {
     at(async ({ end, serve, machine }) => {
       const daemon = await serve()
       end.make()
-      const mark = (): boolean => readdirSync(join(machine.dir, 'run')).some((name) => /^[0-9a-f]{64}$/.test(name))
+      const mark = (): boolean => readdirSync(machine.runDir).some((name) => /^[0-9a-f]{64}$/.test(name))
       await eventually(mark)
       assert.match(daemon.said(), /is not recorded/)
       end.remove()
@@ -1013,19 +1013,18 @@ async function refused(
 }
 
 /** What it says of itself for people. */
-function statusOfServe({ dir }: Machine): string {
-  const run = join(dir, 'run')
-  const [name] = readdirSync(run).filter((entry) => /^serve-.*\.json$/.test(entry))
-  return name === undefined ? '' : readFileSync(join(run, name), 'latin1')
+function statusOfServe({ runDir }: Machine): string {
+  const [name] = readdirSync(runDir).filter((entry) => /^serve-.*\.json$/.test(entry))
+  return name === undefined ? '' : readFileSync(join(runDir, name), 'latin1')
 }
 
 const eventually = (look: () => boolean): Promise<true> => until(String(look), look)
 
 /** What is left to do for the next one. */
-const keptIn = ({ dir }: Machine): string[] =>
-  readdirSync(join(dir, 'run'))
+const keptIn = ({ runDir }: Machine): string[] =>
+  readdirSync(runDir)
     .filter((name) => name.endsWith('.unfinished'))
-    .map((name) => join(dir, 'run', name))
+    .map((name) => join(runDir, name))
 
 /** Every name in the state directory. */
 const tree = ({ stateDir }: Machine): string[] => readdirSync(stateDir, { recursive: true, encoding: 'utf8' }).sort()

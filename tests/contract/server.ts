@@ -6,6 +6,7 @@ import { outputFileSync, removeSync } from 'fs-extra/esm'
 import {
   artefacts,
   inForeground,
+  leftRealMachineAlone,
   newMachine,
   scrap,
   settings,
@@ -64,7 +65,7 @@ export function server(artefact: Artefact, where?: string): Server {
     for (const end of endings) end()
     scrap(machine)
   })
-  const { stateDir, nfsdDir } = machine
+  const { stateDir, nfsdDir, runDir } = machine
   const call: Server['call'] = (words, env = {}) => inForeground(artefact, [...settings(machine), ...words], env)
   const session = (version: Version): Environment => ({
     NFSDCLTRACK_CLIENT_HAS_SESSION: version === 'v4.1' ? 'Y' : 'N',
@@ -77,7 +78,7 @@ export function server(artefact: Artefact, where?: string): Server {
     machine,
     stateDir,
     nfsdDir,
-    runDir: join(machine.dir, 'run'),
+    runDir,
     call,
     init: (told) => call(['init'], graceStart(told)),
     create: (owner, version, told) => call(['create', hex(owner)], { ...session(version), ...graceStart(told) }),
@@ -140,6 +141,7 @@ export function tree(directory: string): string[] {
 
 const specifyFor = (artefact: Artefact, title: string, specify: (artefact: Artefact) => void): void => {
   void describe(`${title} (${artefact.name})`, { concurrency: 2 }, () => {
+    after(leftRealMachineAlone)
     specify(artefact)
   })
 }

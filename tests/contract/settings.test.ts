@@ -12,7 +12,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
-import { bundle, inForeground } from '../support/artefacts.ts'
+import { bundle, inForeground, settings, settingsBy, type Environment } from '../support/artefacts.ts'
 import {
   badArgument,
   done,
@@ -28,8 +28,9 @@ import {
 import { traced } from '../support/strace.ts'
 
 eachArtefact('the configuration file', (artefact) => {
-  const plain = (s: Server, words: readonly string[]) =>
-    inForeground(artefact, ['--config', join(s.nfsdDir, 'nfs.conf'), ...words], {})
+  /** Where nfsd's file system is is for the configuration to say, too. */
+  const plain = (s: Server, words: readonly string[], env: Environment = {}) =>
+    inForeground(artefact, ['--config', join(s.nfsdDir, 'nfs.conf'), '--run-dir', s.runDir, ...words], env)
 
   it('sets the state directory and the nfsd directory; its drop-ins come after it, the command line before', async () => {
     const s = server(artefact)
@@ -55,11 +56,9 @@ eachArtefact('the configuration file', (artefact) => {
     assert.ok(existsSync(join(s.stateDir, 'new_boot_time')))
     writeFileSync(join(s.nfsdDir, 'v4_end_grace'), 'N\n')
     await plain(s, ['-s', join(s.nfsdDir, 'third'), 'init'])
-    const { stderr } = await inForeground(
-      artefact,
-      ['--config', join(s.nfsdDir, 'nfs.conf'), '-s', join(s.nfsdDir, 'third'), 'create', '61'],
-      { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' },
-    )
+    const { stderr } = await plain(s, ['-s', join(s.nfsdDir, 'third'), 'create', '61'], {
+      NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y',
+    })
     assert.match(stderr, /the kernel is asked to end grace/, 'the nfsd directory comes from the file')
   })
 
@@ -118,7 +117,7 @@ eachArtefact('the configuration file', (artefact) => {
     it(`that ${what} fails the upcall in one line, and nothing is recorded anywhere`, async () => {
       const s = server(artefact)
       writeFileSync(join(s.nfsdDir, 'nfs.conf'), text, 'latin1')
-      const before = tree(join(s.nfsdDir, '..'))
+      const before = tree(s.nfsdDir)
       for (const [words, status] of [
         [['init'], unusableAtStart],
         [['start'], unusableAtStart],
@@ -132,14 +131,15 @@ eachArtefact('the configuration file', (artefact) => {
         assert.match(said.stderr, says)
         assert.equal(said.stderr.split('\n').length, 2, said.stderr)
       }
-      assert.deepEqual(tree(join(s.nfsdDir, '..')), before)
+      assert.deepEqual(tree(s.nfsdDir), before)
+      assert.equal(s.snapshot(), '(missing)')
     })
 
   it('that can not be read at a start leaves the server without a tracker, so nobody may reclaim after the next', async () => {
     const s = server(artefact)
     const config = join(s.nfsdDir, 'nfs.conf')
     const upcall = (...words: readonly string[]) =>
-      inForeground(artefact, ['--config', config, '--nfsd-dir', s.nfsdDir, '--run-dir', s.runDir, ...words], {
+      inForeground(artefact, [...settingsBy(config, s.machine), ...words], {
         NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y',
       })
     const good = `[nfsd-userland-helper]\nstate-dir = ${s.stateDir}\n`
@@ -191,9 +191,10 @@ eachArtefact('the configuration file', (artefact) => {
     const named = await plain(s, ['-s', s.stateDir, 'init'])
     assert.equal(named.status, unusableAtStart)
     assert.match(named.stderr, /nfs\.conf' does not exist/)
+    const other = server(artefact)
     const usual = await inForeground(
       artefact,
-      ['-s', s.stateDir, '--nfsd-dir', s.nfsdDir, '--run-dir', s.runDir, 'init'],
+      ['-s', other.stateDir, '--nfsd-dir', other.nfsdDir, '--run-dir', other.runDir, 'init'],
       {},
     )
     assert.equal(usual.status, done)
@@ -255,7 +256,7 @@ eachArtefact('a configuration that changes under a running server', (artefact) =
       writeFileSync(config, text)
     }
     const upcall = (...words: readonly string[]) =>
-      inForeground(artefact, ['--config', config, '--nfsd-dir', s.nfsdDir, '--run-dir', s.runDir, ...words], {
+      inForeground(artefact, [...settingsBy(config, s.machine), ...words], {
         NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y',
       })
     const first = join(s.nfsdDir, 'first')
@@ -385,7 +386,7 @@ describe('the bundle', () => {
     writeFileSync(join(s.nfsdDir, 'people.cjs'), 'throw new Error("yargs was loaded")')
     assert.doesNotMatch(readFileSync(file, 'utf8'), /yargs/)
     const call = (words: readonly string[]) =>
-      inForeground({ ...bundle, command: [process.execPath, file] }, ['-s', s.stateDir, ...words], {})
+      inForeground({ ...bundle, command: [process.execPath, file] }, [...settings(s.machine), ...words], {})
     assert.equal((await call(['init'])).status, done)
     assert.equal((await call(['create', '61'])).status, done)
     assert.match((await call(['--help'])).stderr, /yargs was loaded/)

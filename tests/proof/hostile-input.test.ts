@@ -19,7 +19,7 @@ import {
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, it } from 'node:test'
-import { inForeground, type Artefact, type Machine, type Said } from '../support/artefacts.ts'
+import { inForeground, settingsBy, type Artefact, type Machine, type Said } from '../support/artefacts.ts'
 import { inPart, random, report, seconds, seed } from './figures.ts'
 import { executableSubject } from './mutants.ts'
 import { ann, bob, cal, check, create, graceDone, start } from './scenarios.ts'
@@ -116,7 +116,7 @@ describe('words, environment and configuration by lot', { skip: executable === u
       return async () => {
         const said = await inForeground(
           subject,
-          ['-s', machine.stateDir, '--nfsd-dir', machine.nfsdDir, '--config', configuration, ...words],
+          ['-s', machine.stateDir, ...settingsBy(configuration, machine), ...words],
           env,
         )
         end(said)

@@ -8,7 +8,6 @@
  */
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
-import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { settings, type Artefact, type Machine, type Said } from '../support/artefacts.ts'
 import type { Event, Owner } from '../life/oracle.ts'
@@ -112,7 +111,7 @@ async function killEverywhere(
     on(from, scenario, async (there) => {
       const { words, env } = upcallFor(event, bootTime, there)
       const traced = await trace(artefact, [...settings(there), ...words], env, fault)
-      return { traced, tree: readTree(there.stateDir), marks: readTree(join(there.dir, 'run')), dir: there.dir }
+      return { traced, tree: readTree(there.stateDir), marks: readTree(there.runDir), dir: there.dir }
     })
   const clients = clientsOf(scenario)
   const { ask } = observer(quickest(artefact), clients, 'kill')
@@ -222,10 +221,7 @@ async function ranUntracked(
     on(tree, { grace: undefined }, async (there) => {
       // A mark is named by the state directory's path.
       const digest = createHash('sha256').update(there.stateDir).digest('hex')
-      plant(
-        new Map([...marks].map(([path, node]) => [path.replace(/[0-9a-f]{64}/, digest), node])),
-        join(there.dir, 'run'),
-      )
+      plant(new Map([...marks].map(([path, node]) => [path.replace(/[0-9a-f]{64}/, digest), node])), there.runDir)
       const { status, stderr } = await call(artefact, there, next)
       assert.equal(status, 0, stderr)
       const allowed: Owner[] = []

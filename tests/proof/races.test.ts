@@ -208,7 +208,7 @@ async function stopEverywhere(
     try {
       if (tree.size > 0) plant(tree, machine.stateDir)
       // As where the calls were counted: whoever comes first makes it, which takes calls of its own.
-      if (before.length > 0) mkdirSync(join(machine.dir, 'run'))
+      if (before.length > 0) mkdirSync(machine.runDir)
       setGrace(machine, graceFor(victim, grace))
       const sleeping = await stoppedAt(artefact, machine, victim, bootTime, point)
       setGrace(machine, graceFor(other, graceFor(victim, grace)))

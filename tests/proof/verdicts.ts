@@ -9,7 +9,7 @@
  */
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { inForeground, settings, type Artefact, type Machine, type Said } from '../support/artefacts.ts'
+import { inForeground, machineIn, settings, type Artefact, type Machine, type Said } from '../support/artefacts.ts'
 import type { Event, Owner } from '../life/oracle.ts'
 import { readable, stranger, type Observed } from './futures.ts'
 import { check, create, graceDone, legacyRecord, start, upcallFor, type Scenario } from './scenarios.ts'
@@ -25,7 +25,7 @@ export const scratch = (): string =>
   mkdtempSync(join(process.env['PROOF_SCRATCH'] ?? '/dev/shm', 'nfsd-userland-helper-'))
 
 export function machineAt(dir: string): Machine {
-  const machine = { dir, stateDir: join(dir, 'state'), nfsdDir: join(dir, 'nfsd') }
+  const machine = machineIn(dir)
   mkdirSync(machine.nfsdDir, { recursive: true })
   return machine
 }
@@ -178,8 +178,8 @@ export async function prepared(
  * A start that died leaves a mark in the run directory (lib/store/untracked.ts), which costs the next start every
  * client. Here the machine died with it, and took that directory along.
  */
-export const machineRestarts = ({ dir }: Machine): void => {
-  rmSync(join(dir, 'run'), { recursive: true, force: true })
+export const machineRestarts = ({ runDir }: Machine): void => {
+  rmSync(runDir, { recursive: true, force: true })
 }
 
 export const scrapTree = (machine: Machine): void => {

@@ -5,9 +5,10 @@
  * and `/` to work in. Whatever is tested with more than that may fail on a real server.
  */
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { options } from '../../lib/settings/options.ts'
 
 export type Environment = Readonly<Record<string, string>>
 
@@ -68,12 +69,20 @@ export interface Machine {
   readonly dir: string
   readonly stateDir: string
   readonly nfsdDir: string
+  readonly runDir: string
 }
+
+/** The one whose directories are, or are to be, in `dir`. */
+export const machineIn = (dir: string): Machine => ({
+  dir,
+  stateDir: join(dir, 'state'),
+  nfsdDir: join(dir, 'nfsd'),
+  runDir: join(dir, 'run'),
+})
 
 /** A fresh one. Its state directory does not exist yet, and its nfsd file system is empty. */
 export function newMachine(where = tmpdir()): Machine {
-  const dir = mkdtempSync(join(where, 'nfsd-userland-helper-'))
-  const machine = { dir, stateDir: join(dir, 'state'), nfsdDir: join(dir, 'nfsd') }
+  const machine = machineIn(mkdtempSync(join(where, 'nfsd-userland-helper-')))
   mkdirSync(machine.nfsdDir)
   return machine
 }
@@ -83,16 +92,31 @@ export const scrap = (machine: Machine): void => {
 }
 
 /** Nothing of the real machine plays a part: not its state, not its kernel, not its configuration. */
-export const settings = ({ dir, stateDir, nfsdDir }: Machine): readonly string[] => [
+export const settings = (machine: Machine): readonly string[] => [
   '-s',
-  stateDir,
+  machine.stateDir,
+  ...settingsBy('/dev/null', machine),
+]
+
+/** The same, but for where the state is: that is for this configuration to say. */
+export const settingsBy = (configuration: string, { nfsdDir, runDir }: Machine): readonly string[] => [
+  '--config',
+  configuration,
   '--nfsd-dir',
   nfsdDir,
   '--run-dir',
-  join(dir, 'run'),
-  '--config',
-  '/dev/null',
+  runDir,
 ]
+
+const realRunDirectory = options['run-dir'].usual
+const inRealRunDirectory = (): string[] => (existsSync(realRunDirectory) ? readdirSync(realRunDirectory) : [])
+const wereThere = new Set(inRealRunDirectory())
+
+/** What a test that forgot a setting leaves there tells upcalls of the real machine about a start that never was. */
+export function leftRealMachineAlone(): void {
+  const left = inRealRunDirectory().filter((name) => !wereThere.has(name))
+  if (left.length > 0) throw new Error(`left in ${realRunDirectory}: ${left.join(', ')}`)
+}
 
 /** The variable that gives an artefact another wall clock. It stands in for a clock that nobody may turn in a test. */
 export const clockAt = (seconds: number): Environment => ({ WALL_CLOCK: String(seconds) })

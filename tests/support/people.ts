@@ -44,8 +44,7 @@ export function onTerminal(
   meanwhile: () => unknown = () => undefined,
   answer = 'y',
 ): Promise<{ readonly status: number | null; readonly said: string }> {
-  const machine = { dir: beside(s, ''), stateDir: s.stateDir, nfsdDir: s.nfsdDir }
-  const line = [...s.artefact.command, ...settings(machine), ...words].join(' ')
+  const line = [...s.artefact.command, ...settings(s.machine), ...words].join(' ')
   return new Promise((resolve, reject) => {
     const child = spawn('/usr/bin/script', ['-qec', line, '/dev/null'], {
       cwd: '/',

@@ -10,7 +10,7 @@ import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import type { Server } from '../contract/server.ts'
-import { inForeground, settings, type Artefact, type Environment, type Said } from './artefacts.ts'
+import { inForeground, machineIn, settings, type Artefact, type Environment, type Said } from './artefacts.ts'
 import { stopped, type Point, type Woken } from './stopped.ts'
 
 export interface Call {
@@ -262,7 +262,7 @@ export async function stoppedBefore(
   s.atEnd(() => {
     rmSync(directory, { recursive: true })
   })
-  const twin = { dir: directory, stateDir: join(directory, 'state'), nfsdDir: join(directory, 'nfsd') }
+  const twin = machineIn(directory)
   for (const part of ['state', 'nfsd', 'run'])
     if (existsSync(join(s.machine.dir, part)))
       cpSync(join(s.machine.dir, part), join(directory, part), { recursive: true, verbatimSymlinks: true })

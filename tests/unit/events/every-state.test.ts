@@ -26,8 +26,8 @@ import {
 } from '../../proof/scenarios.ts'
 import { fingerprint, type Tree } from '../../proof/trees.ts'
 import type { Made } from '../../support/memory/files.ts'
-import { machineWith, nfsd, runDirectory, stateDirectory, Stopped, type Machine } from '../../support/memory/machine.ts'
-import { isMarked, observer, play, type Standing } from './states.ts'
+import { machineWith, runDirectory, stateDirectory, Stopped, type Machine } from '../../support/memory/machine.ts'
+import { isMarked, observer, places, play, type Standing } from './states.ts'
 
 const states = observer()
 
@@ -104,10 +104,7 @@ function prepared({ name, before }: Scenario): Prepared {
   for (const event of before) {
     if (event.event === 'start') bootTime = event.bootTime
     if (event.event === 'legacy')
-      machine.files.plant(
-        new Map([['', { kind: 'directory' }]]),
-        legacyRecord({ dir: '/', stateDir: stateDirectory, nfsdDir: nfsd }, event.owner),
-      )
+      machine.files.plant(new Map([['', { kind: 'directory' }]]), legacyRecord(places, event.owner))
     else assert.equal(play(machine, event, bootTime), 0, `${name}: ${machine.log.join('')}`)
   }
   return {
@@ -183,7 +180,7 @@ function kills(scenario: Scenario, fault?: Fault): string[] {
 
 /** A client of the kernel's own tracker, made by calls that a disk can follow, and durable. */
 function withLegacy({ files: { calls } }: Machine, owner: string): void {
-  const path = legacyRecord({ dir: '/', stateDir: stateDirectory, nfsdDir: nfsd }, owner)
+  const path = legacyRecord(places, owner)
   const top = path.slice(0, path.lastIndexOf('/'))
   for (const made of [stateDirectory, top, path]) calls.mkdirat(atFlags.AT_FDCWD, made, 0o700)
   for (const synced of ['/var/lib', stateDirectory, top]) {

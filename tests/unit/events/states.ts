@@ -9,7 +9,7 @@ import { machineWith, nfsd, runDirectory, stateDirectory, type Machine } from '.
 import type { Event, Owner } from '../../life/oracle.ts'
 
 /** Where things are on a machine in memory, for {@link upcallFor}. */
-export const places = { dir: '/', stateDir: stateDirectory, nfsdDir: nfsd }
+export const places = { dir: '/', stateDir: stateDirectory, nfsdDir: nfsd, runDir: runDirectory }
 
 export function play(machine: Pick<Machine, 'upcall'>, event: Event, bootTime?: string): number | 'stopped' {
   if (event.event === 'legacy') throw new Error('no upcall')
