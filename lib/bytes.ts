@@ -69,9 +69,9 @@ export function textOf(bytes: Uint8Array): string {
 const most = 4096
 
 /**
- * Text without `/`, spaces and control characters: what is not of `A-Za-z0-9_.,:=@+-` is `%XX`. The language's own
- * `escape` does it in one call, but takes other characters for plain: `*` and `/` for such that are, `,`, `:` and `=`
- * for such that are not.
+ * Text without `/`, spaces and control characters: what is not of `A-Za-z0-9_.,:=@+-` is `%XX`. `percentEncoded` of the
+ * system's table, where the runtime has nothing quicker. The language's own `escape` does it in one call, but takes
+ * other characters for plain: `*` and `/` for such that are, `,`, `:` and `=` for such that are not.
  */
 export function percentEncode(text: string): string {
   // eslint-disable-next-line @typescript-eslint/no-deprecated -- a tenth of what a replacement by a function takes

@@ -69,7 +69,7 @@ function upcall(calls: Calls, { given, rest }: Words, verb: Verb, environment: E
       },
       request,
     )
-    log.debug(() => `${verb}: done`)
+    log.debug?.(`${verb}: done`)
     return 0
   } catch (thrown) {
     const failure = failureFrom(thrown)

@@ -73,7 +73,7 @@ export function takeOver(
   const make = (): 'made' | 'taken' | undefined => records.make(state, { owner, facts }, instance.start)
   const done = disk.tolerating(['ENOENT'], make, undefined) ?? withDirectory(world, instance.start, make)
   if (done !== 'made') return 'elsewhere'
-  log.debug(() => `${showOwner(owner)} taken over into instance ${instance.start}`)
+  log.debug?.(`${showOwner(owner)} taken over into instance ${instance.start}`)
   return hasLegacyRecord(legacyRecord, state.anywhere)
     ? { sync: [state.directoryOf(instance.start)] }
     : takenBack(world, owner, instance)

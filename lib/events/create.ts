@@ -8,7 +8,7 @@
  * Before a client without a session is recorded, its instance loses the mark `may_end_early`. So no upcall can see the
  * record together with the mark, and end grace while such a client still reclaims.
  */
-import { storageFailure } from '../failure.ts'
+import { errorCode, storageFailure } from '../failure.ts'
 import { olderThan, type FullInstance, type PartialInstance, type Start } from '../rules/instance.ts'
 import type { Decision } from '../rules/decide.ts'
 import type { Recorded } from '../store/layout.ts'
@@ -27,32 +27,55 @@ export function recordClient(
   { owner, session, principal, instance }: Omit<Decision & { kind: 'record' }, 'kind'>,
 ): Settlement {
   const { calls, state, log } = world
-  const { starts, marks } = recorded
-  const older = instance.kind === 'partial' ? olderThan(instance, starts) : []
+  const older = instance.kind === 'partial' ? olderThan(instance, recorded.starts) : []
   // Of a client whose session is unknown, nobody knows whether it will ever say that it is done.
   if (session !== 'has session') forbidEarlyEnd(world, instance)
-  const now = Math.floor(calls.now() / 1000)
-  const facts = principal === undefined ? { session, recorded: now } : { session, recorded: now, principal }
-  const put = (): records.Put | undefined => records.put(state, { owner, facts }, instance.start, older)
-  const done = disk.tolerating(['ENOENT'], put, undefined) ?? withDirectory(world, instance.start, put)
+  const recordedAt = Math.floor(calls.now() / 1000)
+  const facts =
+    principal === undefined ? { session, recorded: recordedAt } : { session, recorded: recordedAt, principal }
+  const client = { owner, facts }
+  const done =
+    putOrNot(state, client, instance.start, older) ??
+    withDirectory(world, instance.start, () => records.put(state, client, instance.start, older))
   if (done === undefined) throw storageFailure(`the directory of instance ${instance.start} is removed again and again`)
   const keeps = done.facts.principal !== undefined && done.facts.principal !== principal
-  log.debug(
-    () =>
-      `${showOwner(owner)} recorded in instance ${instance.start}${keeps ? ', with the principal that is known' : ''}`,
+  log.debug?.(
+    `${showOwner(owner)} recorded in instance ${instance.start}${keeps ? ', with the principal that is known' : ''}`,
   )
-  const sync = [state.directoryOf(instance.start)]
+  const sync = [done.directory]
   if (done.dropLater.length === 0 && session !== 'has session') return { sync }
-  return {
-    sync,
-    then: () => {
-      for (const start of done.dropLater) records.drop(state, owner, start)
-      // The mark is made with the instance, and only ever removed. If it was not there at first, it never will be.
-      if (session === 'has session' && instance.kind === 'partial' && marks(instance.start, 'may_end_early'))
-        endGraceEarly(world, recorded, instance)
-    },
+  return { sync, then: afterwards(world, recorded, { owner, session, instance }, done.dropLater) }
+}
+
+/** @returns undefined, if the instance's directory is missing. */
+function putOrNot(
+  state: StateDirectory,
+  client: records.ClientFacts,
+  current: Start,
+  older: readonly Start[],
+): records.Put | undefined {
+  try {
+    return records.put(state, client, current, older)
+  } catch (thrown) {
+    if (errorCode(thrown) === 'ENOENT') return undefined
+    throw thrown
   }
 }
+
+/** What follows when the record is durable. */
+const afterwards =
+  (
+    world: World,
+    recorded: Recorded,
+    { owner, session, instance }: Pick<Decision & { kind: 'record' }, 'owner' | 'session' | 'instance'>,
+    dropLater: readonly Start[],
+  ) =>
+  (): void => {
+    for (const start of dropLater) records.drop(world.state, owner, start)
+    // The mark is made with the instance, and only ever removed. If it was not there at first, it never will be.
+    if (session === 'has session' && instance.kind === 'partial' && recorded.marks(instance.start, 'may_end_early'))
+      endGraceEarly(world, recorded, instance)
+  }
 
 /** Does something again, after making the directory of an instance that was removed under a running server. */
 export function withDirectory<T>({ state, log }: World, start: Start, work: () => T): T {

@@ -33,7 +33,7 @@ export function forgetClient(
     if (outcome === 'damaged' || outcome === 'newer')
       log.error(`the record of ${showOwner(owner)} in instance ${start} can't be understood: it allows nothing`)
   }
-  log.debug(() => `${showOwner(owner)} forgotten`)
+  log.debug?.(`${showOwner(owner)} forgotten`)
   return { sync: mayComeBackIn(state, recorded), then: confirmLegacyGone }
 }
 

@@ -14,8 +14,8 @@ export interface Log {
   readonly warning: (line: string) => void
   /** A transition that an admin would want to see. */
   readonly notice: (line: string) => void
-  /** Asked for its line only if it is wanted. */
-  readonly debug: (line: () => string) => void
+  /** Undefined where nobody wants it: after `?.` the line is not even made. */
+  readonly debug: ((line: string) => void) | undefined
   /** Says why it ends. @param verb what failed. @param cost what follows from that. @returns the exit status. */
   readonly failed: (failure: Failure, verb?: string, cost?: string) => number
 }
@@ -60,9 +60,11 @@ export function openLog(calls: Calls, { foreground, debug }: LogOptions): Log {
     notice: (line) => {
       say('notice', line)
     },
-    debug: (line) => {
-      if (debug) say('debug', line())
-    },
+    debug: debug
+      ? (line) => {
+          say('debug', line)
+        }
+      : undefined,
     failed: (failure, verb, cost) => {
       const { status, line } = report(failure)
       // A verdict is no error.

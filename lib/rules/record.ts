@@ -46,27 +46,32 @@ const longestName = 255
 /** Words as the functions here have them: each character is a byte. */
 type Text = string
 
-/** CRC-32 of a text, as eight hex digits. */
-export type Checksum = (text: Text) => string
+/** What writing takes: the system's table has the quickest that there is. */
+export interface Encoder {
+  /** CRC-32 of a text, as eight hex digits. */
+  readonly checksum: (text: Text) => string
+  readonly percentEncoded: (text: Text) => Text
+}
 
-/** What reading takes: the system's table has the quickest that there is. */
-export interface Decoder {
-  readonly checksum: Checksum
-  /** `percentEncode` undone; undefined for what it would not have written. */
+/** What reading takes. */
+export interface Decoder extends Encoder {
+  /** `percentEncoded` undone; undefined for what it would not have written. */
   readonly percentDecoded: (encoded: Text) => Text | undefined
   /** How many decimal digits stand there, one after the other. */
   readonly digitsAt: (text: Text, at: number) => number
 }
-const ownDecoder = (): Decoder => ({ checksum: crc32, percentDecoded, digitsAt })
+const ownDecoder = (): Decoder => ({ checksum: crc32, percentEncoded: percentEncode, percentDecoded, digitsAt })
 
 /**
  * The entry's name. A leading dot is encoded, so that no record is hidden, `.` or `..`; the empty owner is a lone `%`.
  * `%` is followed by two hex digits in every encoded owner, so neither `%` nor `%sha256-…` can be an owner's encoding.
  */
-export const recordName = (owner: ClientOwner): string => nameOf(textOf(owner))
+export const recordName = (owner: ClientOwner, encoder: Encoder = ownDecoder()): string =>
+  nameOf(textOf(owner), encoder)
 
-function nameOf(owner: Text): string {
-  const encoded = percentEncode(owner)
+/** {@link recordName} of an owner of which each character is a byte. */
+export function nameOf(owner: Text, encoder: Encoder): string {
+  const encoded = encoder.percentEncoded(owner)
   if (encoded === '') return '%'
   const name = encoded.startsWith('.') ? `%2E${encoded.slice(1)}` : encoded
   return name.length > longestName ? `${digestPrefix}${sha256(owner)}` : name
@@ -86,19 +91,18 @@ const letterOf = (session: Session): string => (session === 'unknown' ? '?' : se
  * The entry's content: one line, shorter than 60 bytes unless it holds the owner or a principal (ext4 keeps that in the
  * inode).
  */
-export function recordLine(
-  owner: ClientOwner,
-  { session, recorded, principal }: Facts,
-  checksum: Checksum = crc32,
-): string {
-  const text = textOf(owner)
-  const told = principal === undefined ? '' : `,principal=${principal}`
-  const core = `v${format},session=${letterOf(session)},recorded=${recorded}${told}`
-  const line = `${core},check=${checksum(text + core)}`
+export const recordLine = (owner: ClientOwner, facts: Facts, encoder: Encoder = ownDecoder()): string =>
+  lineOf(textOf(owner), facts, encoder)
+
+/** {@link recordLine} of an owner of which each character is a byte. */
+export function lineOf(owner: Text, { session, recorded, principal }: Facts, encoder: Encoder): string {
+  let core = present + 'session=' + letterOf(session) + ',recorded=' + String(recorded)
+  if (principal !== undefined) core += principalField + principal
+  const line = core + checkField + encoder.checksum(owner + core)
   // A byte of an owner takes three characters at most: a short owner is never a digest, and needs not be encoded to
   // know it.
-  return text.length * 3 > longestName && nameOf(text).startsWith(digestPrefix)
-    ? `${line}${ownerField}${percentEncode(text)}`
+  return owner.length * 3 > longestName && nameOf(owner, encoder).startsWith(digestPrefix)
+    ? line + ownerField + encoder.percentEncoded(owner)
     : line
 }
 
@@ -133,7 +137,7 @@ export function readRecord(name: string, line: string, decoder = ownDecoder()): 
   const sum = end + ',check='.length
   const spelled = isDigest ? line.slice(sum + 8 + ownerField.length) : spelledIn(name)
   const owner = spelled === undefined ? undefined : decoder.percentDecoded(spelled)
-  if (owner === undefined || (isDigest && nameOf(owner) !== name)) return undefined
+  if (owner === undefined || (isDigest && nameOf(owner, decoder) !== name)) return undefined
   const rest = isDigest ? `${ownerField}${spelled ?? ''}` : ''
   return line.slice(sum) === decoder.checksum(owner + core) + rest ? { owner, facts } : undefined
 }

@@ -16,11 +16,14 @@ import {
   ownerOfUsual,
   principalOfUsual,
   readRecord,
+  lineOf,
+  nameOf,
   recordLine,
   recordName,
   type Facts,
   type Record,
 } from '../rules/record.ts'
+import { textOf } from '../bytes.ts'
 import { quote } from '../text.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import * as disk from '../syscalls/files.ts'
@@ -71,7 +74,7 @@ export function newestEntry(
   owner: ClientOwner,
   newestFirst: readonly Start[],
 ): { entry: Entry; in: Start | undefined } {
-  const name = recordName(owner)
+  const name = recordName(owner, state.anywhere.calls)
   for (const start of newestFirst) {
     const entry = entryIn(state, start, name)
     if (entry.kind !== 'nothing') return { entry, in: start }
@@ -86,6 +89,8 @@ export interface ClientFacts {
 }
 
 export interface Put {
+  /** Where the record is. */
+  readonly directory: Directory
   /** Older instances that still have a record of the client: to be dropped once this one is durable. */
   readonly dropLater: readonly Start[]
   /** What the record says now. */
@@ -103,13 +108,35 @@ export function put(
   current: Start,
   older: readonly Start[],
 ): Put | undefined {
-  const name = recordName(owner)
   const directory = state.directoryOf(current)
   if (directory === undefined) return undefined
+  const { calls } = directory
+  const text = textOf(owner)
+  const name = nameOf(text, calls)
   // Most often nothing stands there: then one call says so, and makes it.
-  const { calls, descriptor } = directory
-  if (older.length === 0 && calls.symlinkat(recordLine(owner, told, calls.checksum), descriptor, name) >= 0)
-    return { dropLater: [], facts: told }
+  if (older.length === 0 && calls.symlinkat(lineOf(text, told, calls), directory.descriptor, name) >= 0)
+    return { directory, dropLater: older, facts: told }
+  return putBeside(state, directory, { text, name, told, current, older })
+}
+
+/** Where the client has a record already, or the link could not be made. */
+function putBeside(
+  state: StateDirectory,
+  directory: Directory,
+  {
+    text,
+    name,
+    told,
+    current,
+    older,
+  }: {
+    readonly text: string
+    readonly name: string
+    readonly told: Facts
+    readonly current: Start
+    readonly older: readonly Start[]
+  },
+): Put {
   const here = entryAt(directory, name)
   if (here.kind === 'damaged' || here.kind === 'newer') setAside(state, name, directory, `${current}-${name}`)
   const inOlder = older.flatMap((start) => {
@@ -121,14 +148,15 @@ export function put(
   const known = here.kind === 'record' ? here.facts : newest?.facts
   const facts = factsAfter(known, told)
   const isSaid = facts === known
-  if (here.kind === 'record' && isSaid) return { dropLater, facts }
+  if (here.kind === 'record' && isSaid) return { directory, dropLater, facts }
 
   if (here.kind !== 'record' && newest !== undefined && isSaid) {
     const from = state.directoryOf(newest.start)
-    if (from !== undefined && disk.move(name, name, from, directory)) return { dropLater: dropLater.slice(1), facts }
+    if (from !== undefined && disk.move(name, name, from, directory))
+      return { directory, dropLater: dropLater.slice(1), facts }
   }
-  write(directory, name, recordLine(owner, facts, state.anywhere.calls.checksum), here.kind === 'record')
-  return { dropLater, facts }
+  write(directory, name, lineOf(text, facts, directory.calls), here.kind === 'record')
+  return { directory, dropLater, facts }
 }
 
 /**
@@ -138,12 +166,13 @@ export function put(
 export function make(state: StateDirectory, { owner, facts }: ClientFacts, start: Start): 'made' | 'taken' | undefined {
   const directory = state.directoryOf(start)
   if (directory === undefined) return undefined
-  return write(directory, recordName(owner), recordLine(owner, facts, directory.calls.checksum), false)
+  const { calls } = directory
+  return write(directory, recordName(owner, calls), recordLine(owner, facts, calls), false)
 }
 
 /** Moves a record as it is. Needs no space. @returns false if it is gone, or the directory to move it to. */
 export function move(state: StateDirectory, owner: ClientOwner, from: Start, to: Start): boolean {
-  const name = recordName(owner)
+  const name = recordName(owner, state.anywhere.calls)
   const [fromDirectory, toDirectory] = [state.directoryOf(from), state.directoryOf(to)]
   return fromDirectory !== undefined && toDirectory !== undefined && disk.move(name, name, fromDirectory, toDirectory)
 }
@@ -156,7 +185,7 @@ export function drop(
 ): 'dropped' | 'nothing' | 'damaged' | 'newer' {
   const directory = state.directoryOf(start)
   if (directory === undefined) return 'nothing'
-  const name = recordName(owner)
+  const name = recordName(owner, directory.calls)
   const { kind } = entryAt(directory, name)
   if (kind !== 'record') return kind
   return disk.remove(name, directory) ? 'dropped' : 'nothing'

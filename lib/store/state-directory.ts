@@ -16,7 +16,7 @@
 import { Failed, storageFailure } from '../failure.ts'
 import { quote } from '../text.ts'
 import { instanceFrom, startFromName, type InstanceFacts, type Start } from '../rules/instance.ts'
-import type { Calls, DirectoryEntry, Status } from '../syscalls/calls.ts'
+import type { Calls, DirectoryEntry } from '../syscalls/calls.ts'
 import type { KernelBootTime } from '../upcall/request.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
@@ -82,16 +82,21 @@ export function stateDirectory(calls: Calls, path: string, runDirectory: string,
       throw notADirectory(
         within !== anywhere ? `${clientsPath}/${name}` : disk.kindAt(path, anywhere) === 'other' ? path : clientsPath,
       )
-    const held = { directory, status: disk.statusOf(directory), lookedAtIn: -1 }
+    const held: Held = { directory, identity: undefined, lookedAtIn: -1 }
     opened.set(which, held)
-    assertOurs(directory, held.status)
+    assertOurs(directory)
     held.lookedAtIn = work
     return directory
   }
   const isStillAt = (held: Held, name: string, within: Directory): boolean => {
-    const now = disk.lookAtName(name, within)
-    if (now === undefined || now.inode !== held.status.inode || now.device !== held.status.device) return false
-    assertOurs(held.directory, now)
+    if (held.identity === undefined) {
+      const identity = disk.identityAt('.', held.directory)
+      // Its owner and mode may be others than when it was opened.
+      assertOurs(held.directory)
+      held.identity = identity
+    }
+    const now = disk.identityAt(name, within)
+    if (now === undefined || now !== held.identity) return false
     held.lookedAtIn = work
     return true
   }
@@ -108,6 +113,8 @@ export function stateDirectory(calls: Calls, path: string, runDirectory: string,
     pathOf: (start) => `${clientsPath}/${String(start)}`,
     clients,
     directoryOf: (start) => {
+      const known = opened.get(start)
+      if (known?.lookedAtIn === work) return known.directory
       const within = clients()
       return within === undefined ? undefined : open(start, within)
     },
@@ -128,15 +135,18 @@ export function stateDirectory(calls: Calls, path: string, runDirectory: string,
   }
 }
 
-/** An open directory, as it was when it was opened, and the piece of work in which its name was looked at last. */
+/** An open directory. */
 interface Held {
   readonly directory: Directory
-  readonly status: Status
+  /** Where it is ours alone; undefined before anybody has looked at its name again. */
+  identity: string | undefined
+  /** The piece of work in which its name was looked at last. */
   lookedAtIn: number
 }
 
 /** Who may put records here decides who may reclaim: nobody but us. */
-function assertOurs(directory: Directory, status: Status): void {
+function assertOurs(directory: Directory): void {
+  const status = disk.statusOf(directory)
   if (disk.isOursAlone(status, directory)) return
   throw storageFailure(
     (status.mode & 0o022) === 0

@@ -37,6 +37,11 @@ export interface Calls {
   readonly fstatat: (directory: number, name: string, flags: number) => Status | number
   readonly fstat: (descriptor: number) => Status | number
   /**
+   * fstatat(2) of a name itself, be it a link, as one text to compare: device, inode, owner and mode. What has the same
+   * text is the same, with the same rights.
+   */
+  readonly identityAt: (directory: number, name: string) => string | number
+  /**
    * The next entries of an open directory, but `.` and `..`, as `names` tells them; '' at its end. Never all at once: a
    * directory may hold millions.
    */
@@ -58,9 +63,11 @@ export interface Calls {
    */
   readonly bytesInto: (text: string, into: Uint8Array, at: number) => number
   /**
-   * Nor this: a text in which every byte but `A-Za-z0-9_.,:=@+-` stands as `%XX` (lib/bytes.ts, percentEncode).
-   * @returns undefined for one that is not spelled so.
+   * Nor this: every byte of a text but `A-Za-z0-9_.,:=@+-` stands as `%XX` (lib/bytes.ts, percentEncode).
+   * @throws RangeError for a character past 255.
    */
+  readonly percentEncoded: (text: string) => string
+  /** That undone. @returns undefined for a text that is not spelled so. */
   readonly percentDecoded: (encoded: string) => string | undefined
   /** Nor this: how many decimal digits stand at a place of a text, one after the other. Before it all is ASCII. */
   readonly digitsAt: (text: string, at: number) => number

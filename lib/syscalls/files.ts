@@ -162,6 +162,14 @@ export function lookAtName(name: string, within: Directory): Status | undefined 
   return undefined
 }
 
+/** {@link lookAtName}, as a text to compare. */
+export function identityAt(name: string, within: Directory): string | undefined {
+  const identity = within.calls.identityAt(within.descriptor, name)
+  if (typeof identity === 'string') return identity
+  answeredAt(identity, 'lstat', name, within, ENOENT, ENOTDIR)
+  return undefined
+}
+
 /** What stands at a name, links followed. */
 export function kindAt(name: string, within: Directory): 'absent' | 'directory' | 'other' {
   const status = within.calls.fstatat(within.descriptor, name, 0)

@@ -5,7 +5,7 @@
  * path, and a name after it is looked up there: so this promises the same, where /proc is mounted.
  */
 import fs, { existsSync, type Dir, type Stats } from 'node:fs'
-import { bytesInto, crc32, digitsAt, percentDecoded } from '../bytes.ts'
+import { bytesInto, crc32, digitsAt, percentDecoded, percentEncode } from '../bytes.ts'
 import { atFlags, type Calls, type DirectoryEntry, type Status } from './calls.ts'
 import { assertSayable, errno, unsayable } from './errno.ts'
 import { textOfNames } from './files.ts'
@@ -86,6 +86,11 @@ export function nodeCalls(): Calls {
         return status((flags & atFlags.AT_SYMLINK_NOFOLLOW) !== 0 ? fs.lstatSync(path) : fs.statSync(path))
       }),
     fstat: (descriptor) => answer(() => status(fs.fstatSync(descriptor))),
+    identityAt: (directory, name) =>
+      answer(() => {
+        const { dev, ino, uid, mode } = fs.lstatSync(pathIn(directory, name), { bigint: true })
+        return `${dev} ${ino} ${uid} ${mode}`
+      }),
     entries: (descriptor) =>
       answer(() => {
         const found = nextEntries(descriptor)
@@ -101,6 +106,7 @@ export function nodeCalls(): Calls {
       }),
     checksum: crc32,
     bytesInto,
+    percentEncoded: percentEncode,
     percentDecoded,
     digitsAt,
     umask: (mask) => {

@@ -148,6 +148,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
         'symlinkat name': () => calls.symlinkat('to', directory, word),
         readlinkat: () => calls.readlinkat(directory, word),
         fstatat: () => calls.fstatat(directory, word, 0),
+        identityAt: () => calls.identityAt(directory, word),
       }
       // Node's way says its own path, which is longer.
       for (const [call, work] of Object.entries(said))
@@ -228,6 +229,9 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
         ? String.fromCharCode(byte)
         : `%${byte.toString(16).toUpperCase().padStart(2, '0')}`,
     )
+    same('every byte, encoded', calls.percentEncoded(String.fromCharCode(...everyByte)), spelled.join(''))
+    same('nothing, encoded', calls.percentEncoded(''), '')
+    same('a long one, encoded', calls.percentEncoded('\xe9'.repeat(1024)), '%E9'.repeat(1024))
     same('every byte', calls.percentDecoded(spelled.join('')), String.fromCharCode(...everyByte))
     same('nothing', calls.percentDecoded(''), '')
     same('a long one', calls.percentDecoded('%20'.repeat(1024)), ' '.repeat(1024))
@@ -344,6 +348,18 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     right('of one device', status('file').device === status('directory').device)
     same('ours', status('file').uid, calls.userId())
     right('just now', Math.abs(status('file').mtime * 1000 - calls.now()) < 60_000)
+    const sub = calls.openat(directory, 'directory', O_RDONLY | O_DIRECTORY, 0)
+    const identity = calls.identityAt(directory, 'directory')
+    right(`an identity: ${shown(identity)}`, typeof identity === 'string' && identity.length > 6)
+    same('of what is open', calls.identityAt(sub, '.'), identity)
+    same('moved', calls.renameat(directory, 'directory', directory, 'elsewhere'), 0)
+    same('of nothing', calls.identityAt(directory, 'directory'), -errno.ENOENT)
+    same('wherever it is', calls.identityAt(directory, 'elsewhere'), identity)
+    same('another', calls.mkdirat(directory, 'directory', 0o750), 0)
+    right('has another', calls.identityAt(directory, 'directory') !== identity)
+    calls.close(sub)
+    calls.symlinkat('elsewhere', directory, 'to it')
+    right('a link has its own', calls.identityAt(directory, 'to it') !== identity)
     const null_ = calls.fstatat(AT_FDCWD, '/dev/null', 0)
     same('a device', typeof null_ === 'number' ? null_ : null_.kind, 'other')
     const open = calls.openat(AT_FDCWD, `${path}/file`, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0)

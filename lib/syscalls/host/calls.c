@@ -161,6 +161,27 @@ static CALL(call_fstat)
   return status_from(engine, fstat(number(engine, given[0]), &status), &status);
 }
 
+static CALL(call_identityAt)
+{
+  struct word name;
+  struct stat status;
+  if (!word_from(engine, given[1], &name))
+    return JS_EXCEPTION;
+  if (fstatat(number(engine, given[0]), name.bytes, &status, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0)
+    return answer(engine, -1);
+  const uint64_t facts[] = { status.st_dev, status.st_ino, status.st_uid, status.st_mode };
+  char text[17 * (sizeof facts / sizeof *facts)];
+  size_t length = 0;
+  for (size_t at = 0; at < sizeof facts / sizeof *facts; at++) {
+    uint64_t rest = facts[at];
+    do
+      text[length++] = "0123456789abcdef"[rest & 15];
+    while ((rest >>= 4) != 0);
+    text[length++] = ' ';
+  }
+  return JS_NewStringLen(engine, text, length);
+}
+
 /*
  * Fills in so many bytes of entries as one text, and returns its length; each takes two bytes of it beside its name,
  * and more in a directory.
@@ -289,6 +310,24 @@ static bool is_plain(uint8_t byte)
 {
   return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || (byte >= '-' && byte <= ':' && byte != '/') ||
          byte == '_' || byte == ',' || byte == '=' || byte == '@' || byte == '+';
+}
+
+static CALL(call_percentEncoded)
+{
+  uint8_t bytes[room_size];
+  char spelled[3 * room_size];
+  size_t length, size = 0;
+  if (!bytes_from(engine, given[0], bytes, sizeof bytes, &length))
+    return JS_EXCEPTION;
+  for (size_t at = 0; at < length; at++)
+    if (is_plain(bytes[at]))
+      spelled[size++] = (char)bytes[at];
+    else {
+      spelled[size++] = '%';
+      spelled[size++] = "0123456789ABCDEF"[bytes[at] >> 4];
+      spelled[size++] = "0123456789ABCDEF"[bytes[at] & 15];
+    }
+  return JS_NewStringLen(engine, spelled, size);
 }
 
 /* The value of an upper-case hex digit; 16 for what is none. */
@@ -430,7 +469,7 @@ static const JSCFunctionListEntry open_flags[] = {
 static const JSCFunctionListEntry table[] = {
   ENTRY(openat, 4), ENTRY(read, 2), ENTRY(readText, 2), ENTRY(write, 2), ENTRY(fsync, 1), ENTRY(close, 1), ENTRY(mkdirat, 3),
   ENTRY(unlinkat, 3), ENTRY(renameat, 4), ENTRY(linkat, 4), ENTRY(symlinkat, 3), ENTRY(readlinkat, 2), ENTRY(fstatat, 3),
-  ENTRY(fstat, 1), ENTRY(entries, 1), ENTRY(names, 2), ENTRY(checksum, 1), ENTRY(bytesInto, 3), ENTRY(percentDecoded, 1), ENTRY(digitsAt, 2), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
+  ENTRY(fstat, 1), ENTRY(identityAt, 2), ENTRY(entries, 1), ENTRY(names, 2), ENTRY(checksum, 1), ENTRY(bytesInto, 3), ENTRY(percentEncoded, 1), ENTRY(percentDecoded, 1), ENTRY(digitsAt, 2), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
   ENTRY(watch, 1), ENTRY(endSignals, 0), ENTRY(connect, 1), ENTRY(flock, 1), ENTRY(now, 0), ENTRY(monotonic, 0), ENTRY(processId, 0), ENTRY(userId, 0), ENTRY(isTerminal, 1), ENTRY(exit, 1),
   JS_OBJECT_DEF("flags", open_flags, sizeof open_flags / sizeof *open_flags, JS_PROP_ENUMERABLE),
 };

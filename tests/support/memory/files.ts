@@ -4,7 +4,7 @@
  * at it, or take a copy. What a power cut leaves is the model's to say (tests/proof/power-loss.ts), which follows each
  * change.
  */
-import { bytesInto, crc32, digitsAt, percentDecoded } from '../../../lib/bytes.ts'
+import { bytesInto, crc32, digitsAt, percentDecoded, percentEncode } from '../../../lib/bytes.ts'
 import { atFlags, type Calls, type Status } from '../../../lib/syscalls/calls.ts'
 import { textOfNames } from '../../../lib/syscalls/files.ts'
 import type { Node, Tree } from '../../proof/trees.ts'
@@ -353,6 +353,12 @@ export function memoryFiles(longestLink = 4095, root = inode('directory', 0o755)
         const found = find(directory, name, (how & atFlags.AT_SYMLINK_NOFOLLOW) === 0)
         return typeof found === 'number' ? found : found.last === undefined ? -ENOENT : statusOf(found.last)
       }),
+    identityAt: (directory, name) =>
+      made<string>('fstatat', [pathOf(directory, name)], () => {
+        const found = find(directory, name, false)
+        if (typeof found === 'number') return found
+        return found.last === undefined ? -ENOENT : `${found.last.number} ${found.last.kind} ${found.last.mode}`
+      }),
     fstat: (descriptor) =>
       made('fstat', [], () => {
         const file = opened.get(descriptor)
@@ -378,6 +384,7 @@ export function memoryFiles(longestLink = 4095, root = inode('directory', 0o755)
       }),
     checksum: crc32,
     bytesInto,
+    percentEncoded: percentEncode,
     percentDecoded,
     digitsAt,
     umask: () => undefined,

@@ -56,9 +56,7 @@ export function worldOn(calls: Calls): Played {
         error: say('error'),
         warning: say('warning'),
         notice: say('notice'),
-        debug: (line) => {
-          say('debug')(line())
-        },
+        debug: say('debug'),
         failed: () => 1,
       },
       deadline: { assertTimeLeft: () => undefined },

@@ -12,7 +12,7 @@ import {
   type Facts,
   type Read,
 } from '../../../lib/rules/record.ts'
-import { bytesOf, crc32, digitsAt, percentDecoded, textOf } from '../../../lib/bytes.ts'
+import { bytesOf, crc32, digitsAt, percentDecoded, percentEncode, textOf } from '../../../lib/bytes.ts'
 import { ownerFromHex, type ClientOwner } from '../../../lib/upcall/owner.ts'
 
 const owner = (text: string): ClientOwner => ownerFromHex(Buffer.from(text, 'latin1').toString('hex'))
@@ -23,7 +23,7 @@ const facts = fc.record(
   { noNullPrototype: true, requiredKeys: ['session', 'recorded'] },
 )
 
-const decoder = { checksum: crc32, percentDecoded, digitsAt }
+const decoder = { checksum: crc32, percentEncoded: percentEncode, percentDecoded, digitsAt }
 
 describe('the name of a record', () => {
   it('is the owner, percent-encoded, or its digest', () => {

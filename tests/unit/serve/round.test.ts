@@ -305,10 +305,11 @@ describe('a directory of the state, which stays open from one round to the next'
     starts(machine)
     let mode = 0o700
     const { server, held } = live(machine, (calls) => ({
-      fstatat: (directory, name, flags) => {
-        const status = calls.fstatat(directory, name, flags)
-        return typeof status === 'object' && /^[0-9]+$/.test(name) ? { ...status, mode } : status
+      fstat: (descriptor) => {
+        const status = calls.fstat(descriptor)
+        return typeof status === 'object' && status.kind === 'directory' ? { ...status, mode } : status
       },
+      identityAt: (directory, name) => `${calls.identityAt(directory, name)} ${mode}`,
     }))
     assert.ok(held !== 'gone')
     const creates = [ask(machine, 1, 'create', 'ann')]
