@@ -314,8 +314,8 @@ static bool is_plain(uint8_t byte)
 
 static CALL(call_percentEncoded)
 {
-  uint8_t bytes[room_size];
-  char spelled[3 * room_size];
+  uint8_t bytes[buffer_size];
+  char spelled[3 * buffer_size];
   size_t length, size = 0;
   if (!bytes_from(engine, given[0], bytes, sizeof bytes, &length))
     return JS_EXCEPTION;
