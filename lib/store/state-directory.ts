@@ -189,6 +189,8 @@ export function lookAt(state: StateDirectory): Recorded {
   const parts = names.split('/')
   const kinds = parts[0] ?? ''
   const recorded = recordedBy(parts, kinds, clients, state)
+  // Another upcall may have converted it before the files were read: since then they are only for people.
+  if (recorded.format === 1 && disk.lookAtName(formatMark, clients) !== undefined) return lookAt(state)
   // Format 1 goes by files as well, and what kind an entry is may have to be looked at.
   const isTold = recorded.format === 2 && !kinds.includes('u')
   state.seen = isTold ? [{ names, recorded }, ...(last === undefined ? [] : [last])] : []

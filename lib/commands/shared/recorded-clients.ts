@@ -207,22 +207,33 @@ function directoryOf(state: StateDirectory, start: Start): Directory | { readonl
   }
 }
 
+/** So many names are held as they are. */
+const fewNames = 1000
+
 /**
- * Whether an instance has a name. Of each of its names one bit of 16 MB is held, by a digest: what has no name's digest
+ * Whether an instance has a name. Of many names one bit of 16 MB is held each, by a digest: what has no name's digest
  * is not there, and what has is looked up. Looking up each took a third of `status` of a million clients in grace; a
  * Set of digests, 40 MB.
  */
 function namesOf(state: StateDirectory, start: Start): (name: string) => boolean {
   const directory = directoryOf(state, start)
   if (!('path' in directory)) return () => false
-  const bits = new Uint8Array(1 << 24)
+  const names = new Set<string>()
+  let bits: Uint8Array | undefined
   for (const { name } of disk.entriesOf(directory)) {
+    if (bits === undefined && names.size < fewNames) {
+      names.add(name)
+      continue
+    }
+    bits ??= new Uint8Array(1 << 24)
     const digest = digestOf(name)
     bits[digest >>> 8] = (bits[digest >>> 8] ?? 0) | (1 << (digest & 7))
   }
   return (name) => {
+    if (names.has(name)) return disk.lookAtName(name, directory) !== undefined
     const digest = digestOf(name)
-    return ((bits[digest >>> 8] ?? 0) & (1 << (digest & 7))) !== 0 && disk.lookAtName(name, directory) !== undefined
+    const mayHave = bits !== undefined && ((bits[digest >>> 8] ?? 0) & (1 << (digest & 7))) !== 0
+    return mayHave && disk.lookAtName(name, directory) !== undefined
   }
 }
 

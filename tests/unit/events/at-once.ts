@@ -7,6 +7,7 @@ import type { Calls } from '../../../lib/syscalls/calls.ts'
 import type { Event, Owner } from '../../life/oracle.ts'
 import { disagreement, futuresByRule } from '../../proof/futures.ts'
 import { graceFor, inTurn, outcomesOf } from '../../proof/linear.ts'
+import { memoryAfter } from '../../proof/scenarios.ts'
 import type { Made } from '../../support/memory/files.ts'
 import {
   machineWith,
@@ -28,16 +29,17 @@ export interface Act {
   readonly play: (by: Processes, bootTime: string | undefined) => Status
 }
 
-interface Meaning {
+export interface Meaning {
   /** Nothing for who may reclaim, if undefined. */
   readonly event: Event | undefined
   /** Those that the rule gives, if undefined. */
   readonly statuses?: readonly number[]
 }
 
-export const upcall = (event: Event): Act => ({
+/** @param also what it may mean besides. */
+export const upcall = (event: Event, also: readonly Meaning[] = []): Act => ({
   name: shown(event),
-  meanings: [{ event }],
+  meanings: [{ event }, ...also],
   play: (by, bootTime) => play(by, event, bootTime),
 })
 
@@ -210,17 +212,22 @@ function outcomesAtOnce(before: Begun, acts: readonly Act[], clients: readonly O
     (all, { meanings }) => all.flatMap((some) => meanings.map((one) => [...some, one])),
     [[]],
   )
-  return chosen.flatMap((meanings) => {
-    const events = meanings.map(({ event }) => event)
-    const [first, ...others] = events
-    const [other] = others
-    if (others.length === 1 && first !== undefined && other !== undefined && before.judge === undefined)
-      return outcomesOf(before.memory, before.grace, { first, other, clients }).map((one) => ({
-        statuses: [meanings[0]?.statuses ?? one.first, meanings[1]?.statuses ?? one.other],
-        futures: one.futures,
-      }))
-    return others.concat(undefined).flatMap((_, place) => inOrder(before, meanings, place, clients))
-  })
+  // An upcall that finds grace over ends it first, and what it is asked may come later.
+  const ended = { ...before, memory: memoryAfter([{ event: 'grace done', bootTime: undefined }], before.memory) }
+  const asIs = before.grace === 'over' && !before.memory.full ? [before, ended] : [before]
+  return asIs.flatMap((from) => chosen.flatMap((meanings) => outcomesFrom(from, meanings, clients)))
+}
+
+function outcomesFrom(before: Begun, meanings: readonly Meaning[], clients: readonly Owner[]): Outcome[] {
+  const events = meanings.map(({ event }) => event)
+  const [first, ...others] = events
+  const [other] = others
+  if (others.length === 1 && first !== undefined && other !== undefined && before.judge === undefined)
+    return outcomesOf(before.memory, before.grace, { first, other, clients }).map((one) => ({
+      statuses: [meanings[0]?.statuses ?? one.first, meanings[1]?.statuses ?? one.other],
+      futures: one.futures,
+    }))
+  return others.concat(undefined).flatMap((_, place) => inOrder(before, meanings, place, clients))
 }
 
 /** @param place how many of the others come before the first. */

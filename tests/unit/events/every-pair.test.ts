@@ -9,22 +9,20 @@ import { describe, it } from 'node:test'
 import type { Owner } from '../../life/oracle.ts'
 import { ann, bob, dan } from '../../proof/scenarios.ts'
 import { atOnce, upcall } from './at-once.ts'
-import { begun, situations, type Situation } from './situations.ts'
+import { begun, pairsIn, situations, type Situation } from './situations.ts'
 
 const clients: readonly Owner[] = [ann, bob, dan]
 
-/** Each with each, itself as well. */
 function everyPair(situation: Situation): { stops: number; pairs: number; violations: string[] } {
   const before = begun(situation)
   const all = { stops: 0, pairs: 0, violations: [] as string[] }
-  for (const first of situation.upcalls)
-    for (const other of situation.upcalls) {
-      const { stops, violations } = atOnce({ before, first: upcall(first), others: [upcall(other)], clients })
-      all.pairs++
-      all.stops += stops
-      // The same fault shows at several calls.
-      all.violations.push(...violations.slice(0, 1).map(({ what }) => what))
-    }
+  for (const [first, other] of pairsIn(situation)) {
+    const { stops, violations } = atOnce({ before, first: upcall(first), others: [upcall(other)], clients })
+    all.pairs++
+    all.stops += stops
+    // The same fault shows at several calls.
+    all.violations.push(...violations.slice(0, 1).map(({ what }) => what))
+  }
   return all
 }
 

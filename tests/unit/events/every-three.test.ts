@@ -57,7 +57,7 @@ describe('in memory, a check without a session, and two other upcalls at once', 
             const found = atOnce({
               before,
               first: end === restart ? ofServerThatIsGone : upcall(check(bob, 'N')),
-              others: others.map(upcall),
+              others: others.map((event) => upcall(event)),
               clients: [ann, bob],
             })
             all.triples++

@@ -1,6 +1,6 @@
 /** Where two upcalls may meet: what has happened on a machine in memory, and what the kernel may ask then. */
 import assert from 'node:assert/strict'
-import type { judge, Event, Memory } from '../../life/oracle.ts'
+import { blank, judge, storageFailed, type Event, type Memory, type Verdict } from '../../life/oracle.ts'
 import {
   ann,
   bob,
@@ -17,6 +17,7 @@ import {
 } from '../../proof/scenarios.ts'
 import type { Tree } from '../../proof/trees.ts'
 import type { Made } from '../../support/memory/files.ts'
+import { errno } from '../../../lib/syscalls/errno.ts'
 import { machineWith, runDirectory, stateDirectory, Stopped, type Machine } from '../../support/memory/machine.ts'
 import { places, play } from './states.ts'
 
@@ -28,13 +29,27 @@ export interface Situation {
   readonly before: readonly Event[]
   /** An upcall that is killed then, and where. */
   readonly killed?: { readonly event: Event; readonly at: (made: Made) => boolean; readonly counts: Event }
+  /** An upcall that the storage refuses then, and where; and what happens after that. */
+  readonly refused?: {
+    readonly event: Event
+    readonly at: (made: Made) => boolean
+    readonly counts: Event
+    readonly then: readonly Event[]
+  }
+  /** What becomes of the state directory then, and how the rule takes it. */
+  readonly recast?: { readonly as: (tree: Tree) => Tree; readonly counts: readonly Event[] }
   /** What stands in the state directory, in the place of what the program would have made. */
   readonly planted?: Tree
   /** No such file, if undefined. */
   readonly grace?: Grace
   readonly upcalls: readonly Event[]
+  /**
+   * A start comes beside no other upcall, as the kernel has it: this one makes two facts, an instance that is full and
+   * its own. What comes between them may be taken for the first one's.
+   */
+  readonly startsAlone?: true
   /** The rule, where it is not the oracle's alone. */
-  readonly judge?: typeof judge
+  readonly rule?: { readonly memory: Memory; readonly judge: typeof judge }
 }
 
 const graceEnds: Event = { event: 'grace done', bootTime: undefined }
@@ -64,6 +79,52 @@ const anything = (bootTime: string): Event[] => [
 
 const beforeItsBarrier = ({ name, paths: [path = ''] }: Made): boolean =>
   name === 'fsync' && path.endsWith('/v4clients')
+
+const removing =
+  (name: string) =>
+  (made: Made): boolean =>
+    made.name === 'unlinkat' && made.paths.some((path) => path.endsWith(`/${name}`))
+
+/** As release 0.1.0 would have it: `partial` stays until the end of grace is known to be durable (lib/store/format1.ts). */
+function asFormat1(tree: Tree): Tree {
+  const old = new Map([...tree].filter(([path]) => !/boot_time$|\/format-2$|\.(?:full|unconfirmed)$/.test(path)))
+  const startsWith = (mark: string): number[] =>
+    [...tree.keys()].flatMap((path) => {
+      const [, start] = new RegExp(`/([0-9]+)\\.${mark}$`).exec(path) ?? []
+      return start === undefined ? [] : [Number(start)]
+    })
+  const [full, partial] = [Math.max(...startsWith('full')), Math.max(...startsWith('partial'))]
+  const file = (start: number) => ({ kind: 'file', bytes: `${start}\n` }) as const
+  if (full > 0) old.set('boot_time', file(full))
+  if (partial > full) old.set('new_boot_time', file(partial))
+  if (full > partial && startsWith('unconfirmed').includes(full)) old.set(`v4clients/${full}.partial`, link('-'))
+  return old
+}
+
+/** What stands under a client's name in the latest instance that has it can't be understood. */
+const spoilt =
+  (who: string, where: 'its place' | 'a later place') =>
+  (tree: Tree): Tree => {
+    const place = [...tree.keys()].filter((path) => path.endsWith(`/${who}`)).at(-1)
+    const latest = [...tree.keys()].filter((path) => /^v4clients\/[0-9]+$/.test(path)).at(-1)
+    assert.ok(place !== undefined && latest !== undefined)
+    const wrong = where === 'its place' ? place : `${latest}/${who}`
+    assert.ok(where === 'its place' || wrong !== place)
+    return new Map([...tree, [wrong, link('nothing of ours')]])
+  }
+
+/** Format 1, one of whose two files can't be understood: nobody may reclaim before a start, nor after it. */
+const withoutTime = (tree: Tree): Tree =>
+  new Map([...asFormat1(tree), ['new_boot_time', { kind: 'file', bytes: 'soon\n' } as const]])
+
+/** Of an instance that can't be understood, by the rule. */
+const unknown = {
+  memory: { ...blank(), started: true, everFull: true, full: true, doubtful: true, bootTime: 'unknown' },
+  judge: (memory: Memory, event: Event, how?: { readonly graceOver?: boolean }): Verdict =>
+    memory.bootTime === 'unknown' && (event.event === 'create' || event.event === 'grace done')
+      ? { statuses: [storageFailed], because: 'nobody knows of which instance', endGrace: 'must not' }
+      : judge(memory, event, how),
+}
 
 const directory = { kind: 'directory' } as const
 const link = (target: string) => ({ kind: 'link', target }) as const
@@ -142,6 +203,90 @@ export const situations: readonly Situation[] = [
     ]),
     upcalls: anything('1000'),
   },
+  {
+    name: 'in format 1, in the first grace',
+    before: [start('1000'), create(ann, 'Y'), create(bob, 'N')],
+    recast: { as: asFormat1, counts: [] },
+    upcalls: anything('1000'),
+  },
+  {
+    name: 'in format 1, in grace after a crash in it',
+    before: [...inGrace, create(ann, 'Y'), start('2500')],
+    recast: { as: asFormat1, counts: [] },
+    upcalls: anything('2500'),
+  },
+  {
+    name: 'in format 1, grace is over, unheard',
+    before: [...inGrace, create(ann, 'Y')],
+    recast: { as: asFormat1, counts: [] },
+    grace: 'over',
+    upcalls: anything('2000'),
+  },
+  {
+    name: 'in format 1, out of grace, after an end that was killed',
+    before: [...inGrace, create(ann, 'Y')],
+    killed: { event: graceDone('2000'), at: beforeItsBarrier, counts: graceEnds },
+    recast: { as: asFormat1, counts: [] },
+    upcalls: anything('2000'),
+  },
+  {
+    name: 'in format 1, of which one file is damaged',
+    startsAlone: true,
+    before: inGrace,
+    recast: { as: withoutTime, counts: [] },
+    rule: unknown,
+    upcalls: anything('2000'),
+  },
+  {
+    name: 'in grace, with a damaged record',
+    before: inGrace,
+    recast: { as: spoilt('ann', 'its place'), counts: [remove(ann)] },
+    upcalls: anything('2000'),
+  },
+  {
+    name: 'in grace, with a damaged record in the place of a later one',
+    before: inGrace,
+    recast: { as: spoilt('bob', 'a later place'), counts: [remove(bob)] },
+    upcalls: anything('2000'),
+  },
+  {
+    name: 'out of grace, with a damaged record',
+    before: [start('1000'), ...three, graceDone('1000')],
+    grace: 'over',
+    recast: { as: spoilt('bob', 'its place'), counts: [remove(bob)] },
+    upcalls: anything('1000'),
+  },
+  {
+    name: 'in grace, after a remove that the storage refused',
+    startsAlone: true,
+    before: inGrace,
+    refused: { event: remove(ann), at: removing('ann'), counts: { event: 'not done' }, then: [create(bob, 'N')] },
+    upcalls: anything('2000'),
+  },
+  {
+    name: 'in grace, after an instance that could not be recorded',
+    before: inGrace,
+    refused: {
+      event: remove(ann),
+      at: removing('ann'),
+      counts: { event: 'not done' },
+      then: [start('3000'), create(bob, 'N')],
+    },
+    upcalls: anything('3000'),
+  },
+  {
+    name: 'grace is over, unheard, and that could not be recorded',
+    startsAlone: true,
+    before: inGrace,
+    grace: 'over',
+    refused: {
+      event: create(ann, 'Y'),
+      at: ({ name, paths }) => name === 'renameat' && paths.some((path) => path.endsWith('.full')),
+      counts: { event: 'end not recorded' },
+      then: [],
+    },
+    upcalls: anything('2000'),
+  },
 ]
 
 /** A situation, as it has come about. */
@@ -156,15 +301,24 @@ export interface Begun {
   readonly putOn: (machine: Machine) => void
 }
 
-export function begun({ name, before, killed, planted, grace, judge }: Situation): Begun {
+/** Each upcall with each, itself as well. */
+export const pairsIn = ({ upcalls, startsAlone }: Situation): (readonly [Event, Event])[] =>
+  upcalls.flatMap((first) =>
+    upcalls
+      .filter((other) => startsAlone === undefined || (first.event === 'start') === (other.event === 'start'))
+      .map((other) => [first, other] as const),
+  )
+
+export function begun({ name, before, killed, refused, recast, planted, grace, rule }: Situation): Begun {
   const machine = machineWith(planted)
   const { files } = machine
   let bootTime: string | undefined
-  for (const event of before) {
+  const live = (event: Event): void => {
     if (event.event === 'start') bootTime = event.bootTime
     if (event.event === 'legacy') files.plant(new Map([['', directory]]), legacyRecord(places, event.owner))
     else assert.equal(play(machine, event, bootTime), 0, `${name}: ${machine.log.join('')}`)
   }
+  for (const event of before) live(event)
   if (killed !== undefined) {
     files.hooks.before = (made) => {
       if (killed.at(made)) throw new Stopped()
@@ -172,15 +326,28 @@ export function begun({ name, before, killed, planted, grace, judge }: Situation
     }
     assert.equal(play(machine, killed.event, bootTime), 'stopped', name)
   }
-  const [tree, run] = [files.tree(stateDirectory), files.tree(runDirectory)]
+  if (refused !== undefined) {
+    machine.kernel.grace = grace
+    files.hooks.before = (made) => (refused.at(made) ? -errno.EIO : undefined)
+    assert.equal(play(machine, refused.event, bootTime), storageFailed, name)
+    files.hooks.before = () => undefined
+    for (const event of refused.then) live(event)
+  }
+  const whole = files.tree(stateDirectory)
+  const [tree, run] = [recast?.as(whole) ?? whole, files.tree(runDirectory)]
+  const counts = [
+    ...(killed === undefined ? [] : [killed.counts]),
+    ...(refused === undefined ? [] : [refused.counts, ...refused.then]),
+    ...(recast?.counts ?? []),
+  ]
   // Of another second than what was before.
   const process = { id: files.process.id + 5000, now: files.process.now + 100_000, monotonic: 0 }
   return {
-    memory: memoryAfter([...before, ...(killed === undefined ? [] : [killed.counts])]),
+    memory: rule?.memory ?? memoryAfter([...before, ...counts]),
     bootTime,
     grace,
-    judge,
-    asks: judge === undefined ? 'kill' : 'power cut',
+    judge: rule?.judge,
+    asks: rule === undefined ? 'kill' : 'power cut',
     putOn: (other) => {
       if (tree.size > 0) other.files.replace(stateDirectory, tree)
       else other.files.remove(stateDirectory)
