@@ -74,7 +74,7 @@ export async function killedEverywhere(
   for (const call of artefact.name === 'executable' ? points : points.filter((_, at) => at % 4 === 1))
     await on(before, async (machine) => {
       const fault = { call, what: 'signal=SIGKILL' }
-      const dead = await trace(artefact, [...settings(machine), ...words], {}, fault)
+      const dead = await trace(artefact, [...settings(machine), ...words], {}, { fault })
       const label = `killed at ${call.name} ${call.paths.join(' ').replaceAll(whole.dir, '')}`
       assert.ok(fired(dead, fault, whole.dir, machine.dir), `${label}: the kill did not come there`)
       await on(readTree(machine.stateDir), (copy) => left(copy, label))

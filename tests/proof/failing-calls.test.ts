@@ -144,7 +144,7 @@ async function failEverywhere(
   }
   const traced = (there: Machine, fault?: Fault): ReturnType<typeof trace> => {
     const { words, env } = upcallFor(event, bootTime, there)
-    return trace(artefact, [...settings(there), ...words], env, fault)
+    return trace(artefact, [...settings(there), ...words], env, { fault })
   }
   const clients = clientsOf(scenario)
   const { ask } = observer(quickest(artefact), clients, 'kill')

@@ -153,7 +153,7 @@ async function oneBoot(lives: readonly Life[], tallies: readonly Tally[], { afte
         const subject: Subject = { program: programs.get(life.program) ?? '', options: life.options(`${disk}/state`) }
         const upcall: Upcall = async (event, bootTime) => {
           try {
-            const { status } = await upcallIn(guest, subject, event, bootTime)
+            const { status } = await upcallIn(guest, subject, { event, bootTime })
             since++
             return status
           } catch (error) {

@@ -7,8 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { boot, type Guest, type Outcome } from '../kernel/guest.ts'
 import { image } from '../kernel/image.ts'
-import type { Event } from '../life/oracle.ts'
-import { upcallFor } from './scenarios.ts'
+import { upcallFor, type Happening } from './scenarios.ts'
 
 /**
  * A helper as it is in a guest, with the options that keep it to a disk: `-f -s DIR`, which both understand, and more.
@@ -61,8 +60,7 @@ export async function inGuest<T>(
 export async function upcallIn(
   guest: Guest,
   { program, options }: Subject,
-  event: Event,
-  bootTime: string | undefined,
+  { event, bootTime }: Happening,
   then = '',
 ): Promise<Outcome> {
   const { words, env } = upcallFor(event, bootTime)

@@ -110,7 +110,7 @@ async function killEverywhere(
   const run = async (from: Tree, fault?: { call: Call; what: string }): Promise<Run> =>
     on(from, scenario, async (there) => {
       const { words, env } = upcallFor(event, bootTime, there)
-      const traced = await trace(artefact, [...settings(there), ...words], env, fault)
+      const traced = await trace(artefact, [...settings(there), ...words], env, { fault })
       return { traced, tree: readTree(there.stateDir), marks: readTree(there.runDir), dir: there.dir }
     })
   const clients = clientsOf(scenario)

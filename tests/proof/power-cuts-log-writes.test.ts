@@ -123,8 +123,14 @@ async function record(fileSystem: FileSystem, program: string, live: Live): Prom
       await live(
         `${at}/state`,
         async (subject, event, bootTime) =>
-          (await upcallIn(guest, { ...subject, program: programs.get(subject.program) ?? '' }, event, bootTime, mark))
-            .status,
+          (
+            await upcallIn(
+              guest,
+              { ...subject, program: programs.get(subject.program) ?? '' },
+              { event, bootTime },
+              mark,
+            )
+          ).status,
       )
       await guest.run(`umount ${at}; dmsetup remove --noudevrules --noudevsync life; sync`)
     })

@@ -218,7 +218,11 @@ async function cutAfterEach(
       try {
         const tree = readTree(join(copy.mount(), 'machine/state'))
         const wrong = disagreement(
-          await futuresOf(artefact, tree, clients, 'power cut', cuts % 5 === 0 ? 'next life' : 'one start'),
+          await futuresOf(artefact, tree, {
+            clients,
+            after: 'power cut',
+            depth: cuts % 5 === 0 ? 'next life' : 'one start',
+          }),
           [futuresByRule(memory, clients)],
           'power cut',
         )
@@ -265,14 +269,18 @@ async function cutAtEachCall(
       if (tree.size > 0) plant(tree, there.stateDir)
       execFileSync('sync', ['-f', there.dir])
       const fault = { call: point, what: 'signal=SIGKILL' }
-      const dead = await trace(artefact, [...settings(there), ...words], env, fault)
+      const dead = await trace(artefact, [...settings(there), ...words], env, { fault })
       const copy = disk.cut()
       disk.unmount()
       try {
         const label = `${scenario.name}, cut before ${briefly(point, first.dir)}`
         if (!fired(dead, fault, first.dir, there.dir)) violations.push(`${label}: the kill did not come there`)
         const wrong = disagreement(
-          await futuresOf(artefact, readTree(join(copy.mount(), 'machine/state')), owners, 'power cut', 'next life'),
+          await futuresOf(artefact, readTree(join(copy.mount(), 'machine/state')), {
+            clients: owners,
+            after: 'power cut',
+            depth: 'next life',
+          }),
           allowed,
           'power cut',
         )

@@ -71,7 +71,7 @@ export function cutterFor(
       setGrace(machine, grace)
       if (event.event === 'start') bootTime = event.bootTime
       const { words, env } = upcallFor(event, bootTime)
-      const traced = await trace(artefact, [...settings(machine), ...words], env, fault)
+      const traced = await trace(artefact, [...settings(machine), ...words], env, { fault })
       return { ...traced, changes: changing(traced.calls, machine.dir) }
     },
     follow: (call) => {

@@ -41,6 +41,7 @@ import {
   scenarios,
   start,
   upcallFor,
+  type Happening,
 } from './scenarios.ts'
 import { briefly, callsIn, changing, trace, type Call } from '../support/strace.ts'
 import { plant, readTree } from './trees.ts'
@@ -185,7 +186,7 @@ async function stopEverywhere(
   setGrace(base, graceFor(victim, grace))
   const { words, env } = upcallFor(victim, bootTime, base)
   const endsGrace = victim.event === 'grace done' || grace === 'over'
-  const whole = await trace(artefact, [...settings(base), ...words], env, undefined, endsGrace ? ['getdents64'] : [])
+  const whole = await trace(artefact, [...settings(base), ...words], env, { also: endsGrace ? ['getdents64'] : [] })
   scrapTree(base)
   // An end of grace is also stopped when it has only looked: what it does must be of the instance that it saw.
   const points = endsGrace
@@ -210,14 +211,18 @@ async function stopEverywhere(
       // As where the calls were counted: whoever comes first makes it, which takes calls of its own.
       if (before.length > 0) mkdirSync(machine.runDir)
       setGrace(machine, graceFor(victim, grace))
-      const sleeping = await stoppedAt(artefact, machine, victim, bootTime, point)
+      const sleeping = await stoppedAt(artefact, machine, { event: victim, bootTime }, point)
       setGrace(machine, graceFor(other, graceFor(victim, grace)))
       const meanwhile = await call(artefact, machine, other, bootTime)
       if (/goes on without the lock/.test(meanwhile.stderr)) passed++
       const { status } = await sleeping.wake()
       const label = `stopped after ${briefly(point, base.dir)}`
       // Another start may overtake, and then the first prepares once more: it still answers 0.
-      const observed = await futuresOf(artefact, readTree(machine.stateDir), owners, 'kill', 'every check')
+      const observed = await futuresOf(artefact, readTree(machine.stateDir), {
+        clients: owners,
+        after: 'kill',
+        depth: 'every check',
+      })
       // A command for people that can't have the lock changes nothing, and says so.
       const wasRefused = meanwhile.status === 135 && /nothing changed/.test(meanwhile.stderr)
       const fitting = wasRefused
@@ -252,8 +257,7 @@ async function stopEverywhere(
 const stoppedAt = (
   artefact: Artefact,
   machine: Machine,
-  event: Event,
-  bootTime: string | undefined,
+  { event, bootTime }: Happening,
   after: Point,
 ): Promise<Stopped> => {
   const { words, env } = upcallFor(event, bootTime, machine)
@@ -452,8 +456,7 @@ async function storm(artefact: Artefact, { width, upcalls, isDisturbed }: Storm)
       if (fault === 'SIGKILL') {
         const lockCall: Call = { name: 'unlinkat', nth: 1, thread: 0, text: '', paths: [], result: 0, injected: false }
         const { status } = await trace(artefact, [...settings(machine), ...words], env, {
-          call: lockCall,
-          what: 'signal=SIGKILL',
+          fault: { call: lockCall, what: 'signal=SIGKILL' },
         })
         killed++
         runs.push({
@@ -464,10 +467,12 @@ async function storm(artefact: Artefact, { width, upcalls, isDisturbed }: Storm)
         })
         return
       }
-      const sleeping = await stoppedAt(artefact, { ...machine, dir: scratchIn(machine) }, event, bootTime, {
-        name: 'symlinkat',
-        nth: 1,
-      })
+      const sleeping = await stoppedAt(
+        artefact,
+        { ...machine, dir: scratchIn(machine) },
+        { event, bootTime },
+        { name: 'symlinkat', nth: 1 },
+      )
       // Time is the subject: nobody waits for a holder for more than two seconds, so others pass this one by.
       await pause(2500)
       const { status } = await sleeping.wake()

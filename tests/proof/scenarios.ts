@@ -284,6 +284,12 @@ const legacyTop = ({ stateDir }: Machine): string => join(stateDir, 'v4recovery'
 export const legacyRecord = (machine: Machine, owner: Owner): string =>
   join(legacyTop(machine), createHash('md5').update(Buffer.from(owner, 'hex')).digest('hex'))
 
+/** An event, and what the kernel calls the instance in which it happens. */
+export interface Happening {
+  readonly event: Event
+  readonly bootTime: string | undefined
+}
+
 /**
  * An event as the kernel spells it, or a person. `bootTime`: what the kernel calls the instance, which every create
  * repeats. `machine`: where the kernel's own tracker would have what it has.

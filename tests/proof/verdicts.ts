@@ -68,6 +68,16 @@ export async function live(
 export const patienceMs = 15_000
 
 /**
+ * How much is asked of a tree: every client's check as well, the life after the next start as well, or that start only.
+ */
+export type Depth = 'every check' | 'next life' | 'one start'
+interface Question {
+  readonly clients: readonly Owner[]
+  readonly after: 'kill' | 'power cut'
+  readonly depth: Depth
+}
+
+/**
  * Asks the helper about a tree. After a power cut there is no server any more, so only the next start matters.
  * Who may reclaim after a start is read off its list for `allow_client`, which costs one run; some trees
  * are asked by every client's check as well, and the two must agree.
@@ -75,73 +85,87 @@ export const patienceMs = 15_000
 export async function futuresOf(
   artefact: Artefact,
   tree: Tree,
-  clients: readonly Owner[],
-  after: 'kill' | 'power cut',
-  depth: Depth,
+  { clients, after, depth }: Question,
 ): Promise<Observed> {
+  const on = async <T>(work: (asked: Asked) => Promise<T>): Promise<T> => {
+    const machine = machineAt(scratch())
+    try {
+      if (tree.size > 0) plant(tree, machine.stateDir)
+      return await work(askedOn(artefact, machine, everybody, trouble))
+    } finally {
+      scrapTree(machine)
+    }
+  }
   const trouble: string[] = []
   const everybody = [...clients, stranger]
-  const ask = async (machine: Machine, event: Event, expected: readonly number[]): Promise<number | string> => {
+  const [first = stranger] = clients
+  // Before the first start there is nothing to check in, and that is a failure of its own.
+  const isBegun = tree.has('v4clients')
+  // Of whom the kernel's own tracker knows only an MD5, nobody can be listed.
+  const isListed = !tree.has('v4recovery')
+  const restart = async (asked: Asked, bootTime: string): Promise<string> => {
+    const byList = await asked.start(bootTime)
+    if (depth !== 'every check' && isListed) return byList
+    const byCheck = await asked.checks([0, 255])
+    if (byCheck !== byList && isListed) trouble.push(`start allows [${byList}], check [${byCheck}]`)
+    return byCheck
+  }
+  const ahead = await on(async (asked) => {
+    const now = after === 'kill' ? await asked.checks(isBegun ? [0, 255] : [0, 255, 135]) : ''
+    const restarted = await restart(asked, '9000')
+    if (depth === 'one start') return { now, restart: restarted, nextLife: undefined }
+    for (const event of [create(first, 'Y'), create(stranger, 'Y'), graceDone('9000')]) await asked.that(event, [0])
+    return { now, restart: restarted, nextLife: await restart(asked, '9001') }
+  })
+  const graceEnd =
+    after === 'kill'
+      ? await on(async (asked) => {
+          await asked.that({ event: 'grace done', bootTime: undefined }, isBegun ? [0] : [0, 135])
+          return restart(asked, '9000')
+        })
+      : ''
+  return { ...ahead, graceDone: graceEnd, trouble }
+}
+
+interface Asked {
+  readonly that: (event: Event, expected: readonly number[]) => Promise<number | string>
+  /** Who may reclaim by each client's check. */
+  readonly checks: (expected: readonly number[]) => Promise<string>
+  /** Who may reclaim by the list that a start tells the kernel. */
+  readonly start: (bootTime: string) => Promise<string>
+}
+
+/** What is asked of a machine. @param trouble what should not have happened is added to it. */
+function askedOn(artefact: Artefact, machine: Machine, everybody: readonly Owner[], trouble: string[]): Asked {
+  const that: Asked['that'] = async (event, expected) => {
     const { status, ms, stderr } = await call(artefact, machine, event)
     if (typeof status === 'string' || !expected.includes(status))
       trouble.push(`${event.event} ended with ${status}: ${stderr.trim()}`)
     if (ms > patienceMs) trouble.push(`${event.event} took ${Math.round(ms)} ms`)
     return status
   }
-  const checks = async (machine: Machine, expected: readonly number[]): Promise<string> => {
-    const allowed: Owner[] = []
-    for (const owner of everybody) if ((await ask(machine, check(owner, 'Y'), expected)) === 0) allowed.push(owner)
-    return readable(allowed)
+  return {
+    that,
+    checks: async (expected) => {
+      const allowed: Owner[] = []
+      for (const owner of everybody) if ((await that(check(owner, 'Y'), expected)) === 0) allowed.push(owner)
+      return readable(allowed)
+    },
+    start: async (bootTime) => {
+      const list = join(machine.nfsdDir, 'allow_client')
+      writeFileSync(list, '')
+      await that(start(bootTime), [0])
+      const told = readFileSync(list, 'latin1')
+        .split('\n')
+        .filter((line) => line !== '')
+      const named = (owner: Owner): string => Buffer.from(owner, 'hex').toString('latin1')
+      if (told.some((line) => !everybody.some((owner) => line === named(owner))))
+        trouble.push(`strangers may reclaim: ${told.join(' ')}`)
+      return readable(everybody.filter((owner) => told.includes(named(owner))))
+    },
   }
-  const restart = async (machine: Machine, bootTime: string): Promise<string> => {
-    const list = join(machine.nfsdDir, 'allow_client')
-    writeFileSync(list, '')
-    await ask(machine, start(bootTime), [0])
-    const told = readFileSync(list, 'latin1')
-      .split('\n')
-      .filter((line) => line !== '')
-    const byList = readable(everybody.filter((owner) => told.includes(Buffer.from(owner, 'hex').toString('latin1'))))
-    if (told.some((line) => !everybody.some((owner) => line === Buffer.from(owner, 'hex').toString('latin1'))))
-      trouble.push(`strangers may reclaim: ${told.join(' ')}`)
-    if (depth !== 'every check' && !tree.has('v4recovery')) return byList
-    const byCheck = await checks(machine, [0, 255])
-    // Of whom the kernel's own tracker knows only an MD5, nobody can be listed.
-    if (byCheck !== byList && !tree.has('v4recovery')) trouble.push(`start allows [${byList}], check [${byCheck}]`)
-    return byCheck
-  }
-  const on = async <T>(work: (machine: Machine) => Promise<T>): Promise<T> => {
-    const machine = machineAt(scratch())
-    try {
-      if (tree.size > 0) plant(tree, machine.stateDir)
-      return await work(machine)
-    } finally {
-      scrapTree(machine)
-    }
-  }
-  const [first = stranger] = clients
-  // Before the first start there is nothing to check in, and that is a failure of its own.
-  const isBegun = tree.has('v4clients')
-  const ahead = await on(async (machine) => {
-    const now = after === 'kill' ? await checks(machine, isBegun ? [0, 255] : [0, 255, 135]) : ''
-    const restarted = await restart(machine, '9000')
-    if (depth === 'one start') return { now, restart: restarted, nextLife: undefined }
-    for (const event of [create(first, 'Y'), create(stranger, 'Y'), graceDone('9000')]) await ask(machine, event, [0])
-    return { now, restart: restarted, nextLife: await restart(machine, '9001') }
-  })
-  const graceEnd =
-    after === 'kill'
-      ? await on(async (machine) => {
-          await ask(machine, { event: 'grace done', bootTime: undefined }, isBegun ? [0] : [0, 135])
-          return restart(machine, '9000')
-        })
-      : ''
-  return { ...ahead, graceDone: graceEnd, trouble }
 }
 
-/**
- * How much is asked of a tree: every client's check as well, the life after the next start as well, or that start only.
- */
-export type Depth = 'every check' | 'next life' | 'one start'
 const depthFor = (seen: number): Depth =>
   seen < 2 ? 'every check' : seen < 24 || seen % 8 === 0 ? 'next life' : 'one start'
 
@@ -156,7 +180,7 @@ export function observer(artefact: Artefact, clients: readonly Owner[], after: '
   return {
     ask: (tree) => {
       const key = fingerprint(tree)
-      const answer = known.get(key) ?? futuresOf(artefact, tree, clients, after, depthFor(known.size))
+      const answer = known.get(key) ?? futuresOf(artefact, tree, { clients, after, depth: depthFor(known.size) })
       known.set(key, answer)
       return answer
     },

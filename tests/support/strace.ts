@@ -90,16 +90,18 @@ async function underStrace(
   }
 }
 
-/**
- * Runs the helper, with at most one fault.
- * @param also calls to be told beside those that may change something.
- */
+interface Interference {
+  readonly fault?: Fault | undefined
+  /** Calls to be told beside those that may change something. */
+  readonly also?: readonly string[]
+}
+
+/** Runs the helper, with at most one fault. */
 export async function trace(
   artefact: Artefact,
   words: readonly string[],
   env: Environment,
-  fault?: Fault,
-  also: readonly string[] = [],
+  { fault, also = [] }: Interference = {},
 ): Promise<Traced> {
   const inject =
     fault === undefined

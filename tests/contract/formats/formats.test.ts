@@ -95,12 +95,9 @@ async function killedEverywhere(
     const machine = machineAt(scratch())
     try {
       plant(new Map(tree), machine.stateDir)
-      const traced = await trace(
-        artefact,
-        [...settings(machine), ...words],
-        env,
-        call === undefined ? undefined : { call, what: 'signal=SIGKILL' },
-      )
+      const traced = await trace(artefact, [...settings(machine), ...words], env, {
+        fault: call && { call, what: 'signal=SIGKILL' },
+      })
       return { dir: machine.dir, left: readTree(machine.stateDir), traced }
     } finally {
       scrapTree(machine)

@@ -108,7 +108,7 @@ for (const { name, events, killed } of lives) {
       call: { ...killed.at, thread: 0, text: '', paths: [], result: 0, injected: false },
       what: 'signal=SIGKILL',
     }
-    const { status } = await trace(artefact, [...settings(machine), ...words], env, fault)
+    const { status } = await trace(artefact, [...settings(machine), ...words], env, { fault })
     if (status !== 'SIGKILL') throw new Error(`${name}: it was not killed: ${status}`)
   }
   const tree = readTree(machine.stateDir)

@@ -155,13 +155,15 @@ describe('the line of a record', () => {
     }
     fc.assert(
       fc.property(
-        near,
-        facts,
-        fc.array(edit, { maxLength: 3 }),
-        fc.array(edit, { maxLength: 2 }),
-        fc.boolean(),
-        fc.boolean(),
-        (some, said, ofLine, ofName, mend, isOld) => {
+        fc.record({
+          some: near,
+          said: facts,
+          ofLine: fc.array(edit, { maxLength: 3 }),
+          ofName: fc.array(edit, { maxLength: 2 }),
+          mend: fc.boolean(),
+          isOld: fc.boolean(),
+        }),
+        ({ some, said, ofLine, ofName, mend, isOld }) => {
           const name = edited(recordName(some), ofName)
           const written = isOld ? recordLine(some, said).replace('v2,', '') : recordLine(some, said)
           const changed = edited(written, ofLine)
