@@ -188,15 +188,17 @@ eachArtefact('a configuration of a megabyte', (artefact) => {
   const call = (s: Server, config: string, ...words: readonly string[]) =>
     inForeground(artefact, [...settingsBy(config, s.machine), ...words], session)
 
-  it('is read as quickly as any, whatever is in it', async () => {
+  it('is understood, whatever is in it', async () => {
     const room = size - 1000
+    // So long that they are read in a hundredth of what an upcall may take: the machine may be that busy.
+    const lines = (line: string): string => `${line.padEnd(31)}\n`.repeat(room / 32)
     const texts: readonly ((s: Server) => string)[] = [
       (s) => `[x]\na${' '.repeat(room)}b=1\n${ours(s)}`,
       (s) => `[a${' '.repeat(room)}b\n${ours(s)}`,
       (s) => `[x]\n${'='.repeat(room)}\n${ours(s)}`,
       (s) => `[x]\na=${'='.repeat(room)}\n${ours(s)}`,
-      (s) => `[x]\n${'a=\n'.repeat(room / 3)}${ours(s)}`,
-      (s) => `${ours(s)}${'debug\n'.repeat(room / 6)}`,
+      (s) => `[x]\n${lines('a=')}${ours(s)}`,
+      (s) => `${ours(s)}${lines('debug')}`,
       (s) => `[a "${'"'.repeat(room)}\n${ours(s)}`,
       (s) => `[x]\n${'\\\n'.repeat(room / 2)}\n${ours(s)}`,
       (s) => `[x]\n${'\xff'.repeat(room / 2)}\n${ours(s)}`,
