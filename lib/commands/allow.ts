@@ -13,6 +13,7 @@ import { oneLine, quote } from '../text.ts'
 import type { Instance, Start } from '../rules/instance.ts'
 import * as disk from '../syscalls/files.ts'
 import { migrate } from '../store/migrate.ts'
+import { directoryOf } from '../store/open-directories.ts'
 import { put } from '../store/records.ts'
 import type { Recorded } from '../store/layout.ts'
 import { lookAt } from '../store/state-directory.ts'
@@ -101,7 +102,7 @@ const countsIn = (surveyed: Survey, owner: ClientOwner): Start | undefined =>
   recordsOfOwner(surveyed, owner).find(mayReclaim)?.in
 
 function syncInstance({ state }: World, start: Start | undefined): void {
-  const directory = start === undefined ? undefined : state.directoryOf(start)
+  const directory = start === undefined ? undefined : directoryOf(state, start)
   if (directory !== undefined) disk.sync(directory)
 }
 
@@ -174,8 +175,8 @@ function record(world: World, recorded: Recorded, owner: ClientOwner): Settlemen
     throw storageFailure('the server instance is gone by now')
   if (instance.kind === 'full' || instance.full === undefined)
     return recordClient(world, recorded, { owner, session: 'no session', principal: undefined, instance })
-  if (state.directoryOf(instance.full) === undefined) restoreDirectory(state, instance.full)
+  if (directoryOf(state, instance.full) === undefined) restoreDirectory(state, instance.full)
   const facts = { session: 'no session', recorded: Math.floor(world.calls.now() / 1000) } as const
   put(state, { owner, facts }, instance.full, [])
-  return { sync: [state.directoryOf(instance.full)] }
+  return { sync: [directoryOf(state, instance.full)] }
 }

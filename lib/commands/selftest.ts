@@ -12,6 +12,7 @@ import { Failed, failureFrom, report, storageFailure } from '../failure.ts'
 import { quote } from '../text.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
+import { openClients } from '../store/open-directories.ts'
 import { holderName, lifeOf } from '../store/process.ts'
 import {
   makeStateDirectory,
@@ -170,7 +171,7 @@ const holder = 'holder'
  */
 function makeScratch(state: StateDirectory): Scratch {
   try {
-    const isNew = state.clients() === undefined
+    const isNew = openClients(state) === undefined
     const clients = makeStateDirectory(state)
     const directory = `/proc/self/fd/${clients.descriptor}`
     for (const { name } of disk.entriesOf(clients))

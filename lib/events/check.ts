@@ -19,6 +19,7 @@
 import { errorCode, Failed } from '../failure.ts'
 import { mayNotReclaim, type Decision } from '../rules/decide.ts'
 import type { PartialInstance } from '../rules/instance.ts'
+import { directoryOf } from '../store/open-directories.ts'
 import { newestEntry } from '../store/records.ts'
 import * as records from '../store/records.ts'
 import { lookAt } from '../store/state-directory.ts'
@@ -56,7 +57,7 @@ export function carryOver(
   }
   const { instance: now } = lookAt(state)
   const isOver = now.kind !== 'partial' || (now.full !== undefined && now.full >= instance.start)
-  return isOver ? takenBack(world, owner, instance) : { sync: [state.directoryOf(instance.start)] }
+  return isOver ? takenBack(world, owner, instance) : { sync: [directoryOf(state, instance.start)] }
 }
 
 /**
@@ -75,7 +76,7 @@ export function takeOver(
   if (done !== 'made') return 'elsewhere'
   log.debug?.(`${showOwner(owner)} taken over into instance ${instance.start}`)
   return hasLegacyRecord(legacyRecord, state.anywhere)
-    ? { sync: [state.directoryOf(instance.start)] }
+    ? { sync: [directoryOf(state, instance.start)] }
     : takenBack(world, owner, instance)
 }
 
@@ -83,7 +84,7 @@ export function takeOver(
 function takenBack({ state }: World, owner: ClientOwner, { start }: PartialInstance): Settlement {
   records.drop(state, owner, start)
   return {
-    sync: [state.directoryOf(start)],
+    sync: [directoryOf(state, start)],
     then: () => {
       throw gone(owner)
     },

@@ -13,6 +13,7 @@ import { olderThan, type FullInstance, type PartialInstance, type Start } from '
 import type { Decision } from '../rules/decide.ts'
 import type { Recorded } from '../store/layout.ts'
 import { unmark } from '../store/marks.ts'
+import { openAnew } from '../store/open-directories.ts'
 import * as records from '../store/records.ts'
 import { clientsOf, lookAt, makeStateDirectory, type StateDirectory } from '../store/state-directory.ts'
 import * as disk from '../syscalls/files.ts'
@@ -92,7 +93,7 @@ export function restoreDirectory(state: StateDirectory, start: Start): void {
   makeStateDirectory(state)
   disk.makeDirectory(String(start), clientsOf(state))
   disk.sync(clientsOf(state))
-  state.reopen()
+  openAnew(state)
 }
 
 /** A client without a session never says that it is done. */

@@ -23,6 +23,7 @@ import { counted, quote } from '../text.ts'
 import { olderThan, type PartialInstance, type Start } from '../rules/instance.ts'
 import { markOf, type Recorded } from '../store/layout.ts'
 import { mark, readMark, unmark } from '../store/marks.ts'
+import { directoryOf, openClients } from '../store/open-directories.ts'
 import { clientsOf, lookAt } from '../store/state-directory.ts'
 import { hasLegacyRecords, legacyTopIn, removeLegacyRecords, usualTop } from '../store/v4recovery.ts'
 import { showGraceEnd } from '../store/views.ts'
@@ -33,7 +34,7 @@ import { settled, type Settlement, type World } from './world.ts'
 /** Before the lock is taken: see above. */
 export function syncReclaimed({ state }: World): void {
   const { instance } = lookAt(state)
-  const directory = instance.kind === 'partial' ? state.directoryOf(instance.start) : undefined
+  const directory = instance.kind === 'partial' ? directoryOf(state, instance.start) : undefined
   if (directory !== undefined) disk.sync(directory)
 }
 
@@ -105,7 +106,7 @@ export const confirmGraceEnd = (world: World, legacyTop: string | undefined): Se
 
 /** Of an end that was found: whoever ended it may have died before it was durable, or before what follows. */
 export const finishGraceEnd = (world: World, start: Start): Settlement => ({
-  sync: [world.state.clients()],
+  sync: [openClients(world.state)],
   then: () => {
     // Another upcall may have done it meanwhile.
     if (disk.lookAtName(markOf(start, 'unconfirmed'), clientsOf(world.state)) === undefined) return

@@ -19,6 +19,7 @@ import { reclaimableIn, type Instance, type PartialInstance } from '../rules/ins
 import { markOf, type Recorded } from '../store/layout.ts'
 import { locked } from '../store/lock.ts'
 import { migrate } from '../store/migrate.ts'
+import { directoryOf, openClients } from '../store/open-directories.ts'
 import { newestEntry } from '../store/records.ts'
 import { bootTimeOf, clientsOf, legacyCounts, lookAt, makeStateDirectory } from '../store/state-directory.ts'
 import { noteGraceEnd } from '../store/untracked.ts'
@@ -104,7 +105,7 @@ function performAll(
   while (applied.length < requests.length) {
     const first = applied.length
     try {
-      if (state.clients() === undefined && disk.kindAt(state.path, state.anywhere) === 'absent')
+      if (openClients(state) === undefined && disk.kindAt(state.path, state.anywhere) === 'absent')
         if (requests.some(isCreate)) makeStateDirectory(state)
       const recorded = look?.(world, requests)
       const wiped =
@@ -378,7 +379,7 @@ function change(world: World, recorded: Recorded, decision: Change): Settlement 
     case 'record':
       return recordClient(world, recorded, decision)
     case 'confirm-record':
-      return { sync: [world.state.directoryOf(decision.instance.start)] }
+      return { sync: [directoryOf(world.state, decision.instance.start)] }
     case 'forget':
       return forgetClient(world, recorded, decision.owner)
   }

@@ -12,6 +12,7 @@ import { storageFailure } from '../failure.ts'
 import type { Start } from '../rules/instance.ts'
 import { quote } from '../text.ts'
 import type { Recorded } from '../store/layout.ts'
+import { directoryOf, openClients } from '../store/open-directories.ts'
 import * as records from '../store/records.ts'
 import { type StateDirectory } from '../store/state-directory.ts'
 import { legacyTopIn, removeLegacyRecord, syncLegacyRecords, usualTop } from '../store/v4recovery.ts'
@@ -40,9 +41,9 @@ export function forgetClient(
 /** Every instance's directory that counts, and the one that holds those that were removed when they were empty. */
 function mayComeBackIn(state: StateDirectory, { instance, starts, traces }: Recorded): readonly Directory[] {
   const oldest = instance.kind === 'full' ? instance.start : instance.kind === 'partial' ? (instance.full ?? 0) : 0
-  const directories = starts.filter((start) => start >= oldest).map(state.directoryOf)
+  const directories = starts.filter((start) => start >= oldest).map((start) => directoryOf(state, start))
   const emptied = traces.some((start) => start >= oldest && !starts.includes(start))
-  return [...directories, ...(emptied ? [state.clients()] : [])].filter((directory) => directory !== undefined)
+  return [...directories, ...(emptied ? [openClients(state)] : [])].filter((directory) => directory !== undefined)
 }
 
 /** @returns what remains to be done without the lock. */

@@ -20,6 +20,7 @@ import { latestStart, nextStart, reclaimableIn, startFromName, type Start } from
 import { readBootTime } from '../store/format1.ts'
 import { markOf, type Mark, type Recorded } from '../store/layout.ts'
 import { migrate } from '../store/migrate.ts'
+import { directoryOf } from '../store/open-directories.ts'
 import { eachRecordIn } from '../store/records.ts'
 import {
   clientsOf,
@@ -282,6 +283,6 @@ function allowClients({ state, nfsd, log, deadline }: World, { instance, starts 
 /** Whether one of these instances has something under a name. */
 const hasEntry = (state: StateDirectory, starts: readonly Start[], name: string): boolean =>
   starts.some((start) => {
-    const directory = state.directoryOf(start)
+    const directory = directoryOf(state, start)
     return directory !== undefined && disk.lookAtName(name, directory) !== undefined
   })

@@ -9,6 +9,7 @@ import { counted, quote } from '../text.ts'
 import type { Start } from '../rules/instance.ts'
 import { markNames, type Recorded } from '../store/layout.ts'
 import { unmark } from '../store/marks.ts'
+import { directoryOf } from '../store/open-directories.ts'
 import { entryAt, isStaged } from '../store/records.ts'
 import { clientsOf, setAside, type StateDirectory } from '../store/state-directory.ts'
 import * as disk from '../syscalls/files.ts'
@@ -51,7 +52,7 @@ function removeInstances(
   for (const start of traces) {
     if (start >= instance.start || start === lastFull) continue
     const isOver = lastFull !== undefined && start < lastFull
-    const directory = starts.includes(start) ? state.directoryOf(start) : undefined
+    const directory = starts.includes(start) ? directoryOf(state, start) : undefined
     if (directory !== undefined) {
       if (isOver) empty({ state, start, directory, hasTime, swept })
       // A record that has moved on from there must not come back with its directory (remove.ts, mayComeBackIn): what is

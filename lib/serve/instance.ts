@@ -32,6 +32,7 @@ import type { World } from '../events/world.ts'
 import { errorCode } from '../failure.ts'
 import type { Log } from '../kernel/log.ts'
 import { mark, readMark, unmark } from '../store/marks.ts'
+import { openClients } from '../store/open-directories.ts'
 import { lookAt } from '../store/state-directory.ts'
 import { forgetUnseen, isStartCutShort, nameOfStart, noteUnseen, type Marked } from '../store/untracked.ts'
 import type { Calls } from '../syscalls/calls.ts'
@@ -101,7 +102,7 @@ export function instanceBehind({
 
   const isOurs = (): boolean =>
     withWorld(({ state }) => {
-      if (state.clients() === undefined && files.kindAt(state.path, state.anywhere) === 'absent') return false
+      if (openClients(state) === undefined && files.kindAt(state.path, state.anywhere) === 'absent') return false
       const { instance } = lookAt(state)
       return 'start' in instance && readMark(state, instance.start, 'pipe') === pipe
     })

@@ -6,6 +6,7 @@ import type { Pipe } from '../kernel/pipe.ts'
 import type { World } from '../events/world.ts'
 import { isNoted, noteDirectory } from '../settings/last-start.ts'
 import type { Settings } from '../settings/settings.ts'
+import { closeAll, lookAgain } from '../store/open-directories.ts'
 import { lookAt, legacyCounts, stateDirectory } from '../store/state-directory.ts'
 import { serveFiles } from '../store/run-directory.ts'
 import { distrust, distrustForGood, trustAgain } from '../store/untracked.ts'
@@ -92,11 +93,11 @@ export function serverFor(
       const done = work(world)
       // The first work makes the directory.
       claim.take()
-      if (doing.pipe === undefined) state.close()
-      else state.rest()
+      if (doing.pipe === undefined) closeAll(state)
+      else lookAgain(state)
       return done
     } catch (thrown) {
-      state.close()
+      closeAll(state)
       throw thrown
     } finally {
       isAtWork = false
@@ -180,7 +181,7 @@ export function serverFor(
       keep()
       doing.pipe = undefined
       doing.protocol = undefined
-      state.close()
+      closeAll(state)
       return instance.gone()
     },
   }

@@ -14,9 +14,10 @@ import { errorCode } from '../failure.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
+import { openClients } from './open-directories.ts'
 import { lifeOf } from './process.ts'
 import { lockName } from './layout.ts'
-import type { StateDirectory } from './state-directory.ts'
+import { holderOf, type StateDirectory } from './state-directory.ts'
 
 /** How long a living holder is waited for: as long as the kernel's other clients may be made to wait. */
 const longestWaitMs = 2000
@@ -33,8 +34,8 @@ export interface LockOptions {
 /** Runs `work` while holding the lock, or without it as above. @returns what `work` returns. */
 export function locked<T>(state: StateDirectory, options: LockOptions, work: () => T): T {
   // Without `v4clients` there is nothing to order. The work itself will report that it is missing.
-  const clients = state.clients()
-  const release = clients === undefined ? undefined : held(clients, state.holder(), options)
+  const clients = openClients(state)
+  const release = clients === undefined ? undefined : held(clients, holderOf(state), options)
   try {
     return work()
   } finally {

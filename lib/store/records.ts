@@ -28,6 +28,7 @@ import { quote } from '../text.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
+import { directoryOf } from './open-directories.ts'
 import { setAside, type StateDirectory } from './state-directory.ts'
 
 export type Entry =
@@ -64,7 +65,7 @@ export function entryAt(directory: Directory, name: string, meant = name): Entry
 
 /** What an instance has under a name; nothing, if it has no directory. */
 function entryIn(state: StateDirectory, start: Start, name: string): Entry {
-  const directory = state.directoryOf(start)
+  const directory = directoryOf(state, start)
   return directory === undefined ? { kind: 'nothing' } : entryAt(directory, name)
 }
 
@@ -108,7 +109,7 @@ export function put(
   current: Start,
   older: readonly Start[],
 ): Put | undefined {
-  const directory = state.directoryOf(current)
+  const directory = directoryOf(state, current)
   if (directory === undefined) return undefined
   const { calls } = directory
   const text = textOf(owner)
@@ -151,7 +152,7 @@ function putBeside(
   if (here.kind === 'record' && isSaid) return { directory, dropLater, facts }
 
   if (here.kind !== 'record' && newest !== undefined && isSaid) {
-    const from = state.directoryOf(newest.start)
+    const from = directoryOf(state, newest.start)
     if (from !== undefined && disk.move(name, name, from, directory))
       return { directory, dropLater: dropLater.slice(1), facts }
   }
@@ -164,7 +165,7 @@ function putBeside(
  * @returns 'taken', if something is there already; undefined, if the directory is missing.
  */
 export function make(state: StateDirectory, { owner, facts }: ClientFacts, start: Start): 'made' | 'taken' | undefined {
-  const directory = state.directoryOf(start)
+  const directory = directoryOf(state, start)
   if (directory === undefined) return undefined
   const { calls } = directory
   return write(directory, recordName(owner, calls), recordLine(owner, facts, calls), false)
@@ -173,7 +174,7 @@ export function make(state: StateDirectory, { owner, facts }: ClientFacts, start
 /** Moves a record as it is. Needs no space. @returns false if it is gone, or the directory to move it to. */
 export function move(state: StateDirectory, owner: ClientOwner, from: Start, to: Start): boolean {
   const name = recordName(owner, state.anywhere.calls)
-  const [fromDirectory, toDirectory] = [state.directoryOf(from), state.directoryOf(to)]
+  const [fromDirectory, toDirectory] = [directoryOf(state, from), directoryOf(state, to)]
   return fromDirectory !== undefined && toDirectory !== undefined && disk.move(name, name, fromDirectory, toDirectory)
 }
 
@@ -183,7 +184,7 @@ export function drop(
   owner: ClientOwner,
   start: Start,
 ): 'dropped' | 'nothing' | 'damaged' | 'newer' {
-  const directory = state.directoryOf(start)
+  const directory = directoryOf(state, start)
   if (directory === undefined) return 'nothing'
   const name = recordName(owner, directory.calls)
   const { kind } = entryAt(directory, name)
@@ -232,7 +233,7 @@ export function eachRecordIn(
   each: (owner: string, principal: string | undefined, name: string) => boolean,
   unreadable: (name: string) => void,
 ): 'none' | 'all' | 'enough' {
-  const directory = state.directoryOf(start)
+  const directory = directoryOf(state, start)
   if (directory === undefined) return 'none'
   const { calls, descriptor } = directory
   let found: 'none' | 'all' = 'none'

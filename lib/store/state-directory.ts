@@ -13,7 +13,7 @@
  * `v4clients`. It is opened once, must belong to us, and no other user may write to it. Every name that follows is in
  * it: the owner of a directory above can remove these names, but can't put others in their place.
  */
-import { Failed, storageFailure } from '../failure.ts'
+import { storageFailure } from '../failure.ts'
 import { quote } from '../text.ts'
 import { instanceFrom, startFromName, type InstanceFacts, type Start } from '../rules/instance.ts'
 import type { Calls, DirectoryEntry } from '../syscalls/calls.ts'
@@ -23,35 +23,13 @@ import type { Directory } from '../syscalls/files.ts'
 import { lookAtFormat1 } from './format1.ts'
 import { holderName } from './process.ts'
 import { isMark, markOf, type Mark, type Recorded } from './layout.ts'
+import { notADirectory, openAnew, openClients, type OpenDirectories } from './open-directories.ts'
 
-export interface StateDirectory {
-  /** For absolute paths, in the system that the state directory is in. */
-  readonly anywhere: Directory
-  readonly path: string
+export interface StateDirectory extends OpenDirectories {
   /** Where marks of starts that are on their way are kept: it must not be on the disk that may fail. */
   readonly runDirectory: string
-  /** `v4clients`, for messages. */
-  readonly clientsPath: string
-  /** An instance's directory, for messages. */
-  readonly pathOf: (start: Start) => string
-  /** `v4clients`, open; undefined if it is not there. @throws Failed, if it is not a directory of ours alone. */
-  readonly clients: () => Directory | undefined
-  /**
-   * An instance's directory, open; undefined if it is not there.
-   * @throws Failed, if it is not a directory of ours alone.
-   */
-  readonly directoryOf: (start: Start) => Directory | undefined
-  /** Directories have been made, or removed: they are opened anew. */
-  readonly reopen: () => void
-  /** This process, as the lock names it. */
-  readonly holder: () => string
-  /**
-   * For whoever goes on living, between two pieces of work: directories stay open, and are used again if their names
-   * still lead to them. An open directory keeps its inode, so no other one can be taken for it.
-   */
-  readonly rest: () => void
-  /** For whoever goes on living: all that was ever opened is closed. */
-  readonly close: () => void
+  /** This process, as the lock names it; undefined where nobody has looked ({@link holderOf}). */
+  readonly us: string | undefined
   /** What {@link lookAt} has made of the names that it read last, and before: the lock comes and goes. */
   seen: readonly Seen[]
 }
@@ -62,104 +40,25 @@ interface Seen {
   readonly recorded: Recorded
 }
 
-/** @param holder this process, where its name is known already. */
-export function stateDirectory(calls: Calls, path: string, runDirectory: string, holder?: string): StateDirectory {
-  const anywhere = disk.anywhere(calls)
-  const clientsPath = `${path}/v4clients`
-  const opened = new Map<Start | 'clients', Held>()
-  /** Those whose names lead elsewhere. */
-  const left: Held[] = []
-  let work = 0
-  const open = (which: Start | 'clients', within: Directory): Directory | undefined => {
-    const known = opened.get(which)
-    if (known?.lookedAtIn === work) return known.directory
-    const name = which === 'clients' ? clientsPath : String(which)
-    if (known !== undefined && isStillAt(known, name, within)) return known.directory
-    if (known !== undefined) forget(which, known)
-    const directory = disk.openDirectory(name, within)
-    if (directory === 'absent') return undefined
-    if (directory === 'other')
-      throw notADirectory(
-        within !== anywhere ? `${clientsPath}/${name}` : disk.kindAt(path, anywhere) === 'other' ? path : clientsPath,
-      )
-    const held: Held = { directory, identity: undefined, lookedAtIn: -1 }
-    opened.set(which, held)
-    assertOurs(directory)
-    held.lookedAtIn = work
-    return directory
-  }
-  const isStillAt = (held: Held, name: string, within: Directory): boolean => {
-    if (held.identity === undefined) {
-      const identity = disk.identityAt('.', held.directory)
-      // Its owner and mode may be others than when it was opened.
-      assertOurs(held.directory)
-      held.identity = identity
-    }
-    const now = disk.identityAt(name, within)
-    if (now === undefined || now !== held.identity) return false
-    held.lookedAtIn = work
-    return true
-  }
-  const forget = (which: Start | 'clients', held: Held): void => {
-    opened.delete(which)
-    left.push(held)
-  }
-  const clients = (): Directory | undefined => open('clients', anywhere)
-  return {
-    anywhere,
-    path,
-    runDirectory,
-    clientsPath,
-    pathOf: (start) => `${clientsPath}/${String(start)}`,
-    clients,
-    directoryOf: (start) => {
-      const known = opened.get(start)
-      if (known?.lookedAtIn === work) return known.directory
-      const within = clients()
-      return within === undefined ? undefined : open(start, within)
-    },
-    // Open directories stay open: a caller may still use one, and its descriptor must not become another file's.
-    reopen: () => {
-      for (const [which, held] of opened) forget(which, held)
-    },
-    holder: () => holder ?? holderName(anywhere),
-    rest: () => {
-      work++
-      if (left.length > 0) for (const { directory } of left.splice(0)) disk.close(directory)
-    },
-    close: () => {
-      for (const [which, held] of opened) forget(which, held)
-      for (const { directory } of left.splice(0)) disk.close(directory)
-    },
-    seen: [],
-  }
-}
+/** @param us this process, where its name is known already. */
+export const stateDirectory = (calls: Calls, path: string, runDirectory: string, us?: string): StateDirectory => ({
+  anywhere: disk.anywhere(calls),
+  path,
+  clientsPath: `${path}/v4clients`,
+  opened: new Map(),
+  left: [],
+  work: 0,
+  runDirectory,
+  us,
+  seen: [],
+})
 
-/** An open directory. */
-interface Held {
-  readonly directory: Directory
-  /** Where it is ours alone; undefined before anybody has looked at its name again. */
-  identity: string | undefined
-  /** The piece of work in which its name was looked at last. */
-  lookedAtIn: number
-}
-
-/** Who may put records here decides who may reclaim: nobody but us. */
-function assertOurs(directory: Directory): void {
-  const status = disk.statusOf(directory)
-  if (disk.isOursAlone(status, directory)) return
-  throw storageFailure(
-    (status.mode & 0o022) === 0
-      ? `${quote(directory.path)} belongs to another user (${status.uid})`
-      : `${quote(directory.path)} is writable by others`,
-  )
-}
-
-const notADirectory = (path: string): Failed => storageFailure(`${quote(path)} is not a directory`)
+/** This process, as the lock names it. */
+export const holderOf = ({ us, anywhere }: StateDirectory): string => us ?? holderName(anywhere)
 
 /** `v4clients`, where it must be there. @throws Failed. */
 export function clientsOf(state: StateDirectory): Directory {
-  const clients = state.clients()
+  const clients = openClients(state)
   if (clients === undefined) throw storageFailure(`${quote(state.clientsPath)} is missing`)
   return clients
 }
@@ -170,7 +69,7 @@ const formatMark = `format-${format}`
 
 /** Everything an upcall decides by, but for the records themselves. Small: it does not grow with them. */
 export function lookAt(state: StateDirectory): Recorded {
-  const clients = state.clients()
+  const clients = openClients(state)
   if (clients === undefined) {
     const kind = disk.kindAt(state.path, state.anywhere)
     if (kind === 'absent') throw storageFailure(`state directory ${quote(state.path)} is missing`)
@@ -269,7 +168,7 @@ export const legacyCounts = ({ instance, marks }: Pick<Recorded, 'instance' | 'm
 
 /** The boot time that an instance's start was told. */
 export function bootTimeOf(state: StateDirectory, start: Start): KernelBootTime | undefined {
-  const clients = state.clients()
+  const clients = openClients(state)
   const text = clients === undefined ? undefined : disk.readLink(markOf(start, 'grace_start'), clients)
   return text !== undefined && /^[0-9]{1,19}$/.test(text) ? text : undefined
 }
@@ -281,7 +180,7 @@ export function bootTimeOf(state: StateDirectory, start: Start): KernelBootTime 
 export function makeStateDirectory(state: StateDirectory): Directory {
   makeParents(state)
   const made = disk.makeDirectory(state.clientsPath, state.anywhere)
-  if (made) state.reopen()
+  if (made) openAnew(state)
   const clients = clientsOf(state)
   if (made) {
     disk.makeLink('-', formatMark, clients)

@@ -27,7 +27,7 @@ export const mutations = {
   },
   'remove syncs one directory': {
     what: 'remove in grace syncs only the newest instance',
-    change: [[/sync: mayComeBackIn\(state, recorded\)/, 'sync: [state.directoryOf(recorded.instance.start)]']],
+    change: [[/sync: mayComeBackIn\(state, recorded\)/, 'sync: [directoryOf(state, recorded.instance.start)]']],
   },
   'grace done commits unsynced moves': {
     what: 'grace ends without syncing the records of those who reclaimed',
@@ -42,7 +42,7 @@ export const mutations = {
     change: [
       [
         /function endGrace\(world, \{ start \}, legacyTop\) \{\n/,
-        '$&    for (const old of lookAt(world.state).starts) if (old < start) for (const { name: name2 } of entriesOf(world.state.directoryOf(old))) remove(name2, world.state.directoryOf(old));\n',
+        '$&    for (const old of lookAt(world.state).starts) if (old < start) for (const { name: name2 } of entriesOf(directoryOf(world.state, old))) remove(name2, directoryOf(world.state, old));\n',
       ],
     ],
   },

@@ -25,6 +25,7 @@ import { nextStart, reclaimableIn, type Start } from '../../rules/instance.ts'
 import { recordLine, recordName } from '../../rules/record.ts'
 import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
+import { directoryOf } from '../../store/open-directories.ts'
 import { usualTop, legacyTopIn } from '../../store/v4recovery.ts'
 import { migrate } from '../../store/migrate.ts'
 import { entryAt, put } from '../../store/records.ts'
@@ -80,7 +81,7 @@ export function destinationAt(settings: Context): Destination {
     throw storageFailure(
       `nothing changed: ${instance.file} in ${quote(path)} can't be understood (${instance.why}); see verify --repair`,
     )
-  const filled = counting.filter((start) => !isEmpty(state.directoryOf(start)))
+  const filled = counting.filter((start) => !isEmpty(directoryOf(state, start)))
   const inFilled = { state, counting: filled }
   const where = placeIn(surveyed)
   return {
@@ -164,15 +165,15 @@ function newPlace({ instance, traces }: Recorded, nowMs: number): Start {
  * What an import that was killed may have left without its barrier. When it returns, whoever is placed stays placed.
  */
 export function confirmPlaced(state: StateDirectory, start = placeIn(lookAt(state))): void {
-  const directory = start === undefined ? undefined : state.directoryOf(start)
+  const directory = start === undefined ? undefined : directoryOf(state, start)
   if (directory !== undefined) disk.sync(directory)
   disk.sync(clientsOf(state))
 }
 
 function fill(state: StateDirectory, start: Start, clients: readonly Movable[]): number {
   // It is gone if an upcall found that every client in it had reclaimed.
-  if (state.directoryOf(start) === undefined) disk.makeDirectory(String(start), clientsOf(state))
-  const directory = state.directoryOf(start)
+  if (directoryOf(state, start) === undefined) disk.makeDirectory(String(start), clientsOf(state))
+  const directory = directoryOf(state, start)
   if (directory === undefined) throw storageFailure('the directory goes again and again')
   let placed = 0
   for (const client of clients) {

@@ -2,6 +2,7 @@
 import { bootTimeFiles, startFromName, type BootTime, type BootTimeFile } from '../../rules/instance.ts'
 import { readBootTime } from '../../store/format1.ts'
 import { lockName, markNames } from '../../store/layout.ts'
+import { openClients } from '../../store/open-directories.ts'
 import { holderName, lifeOf } from '../../store/process.ts'
 import type { StateDirectory } from '../../store/state-directory.ts'
 import type { DirectoryEntry as Name } from '../../syscalls/calls.ts'
@@ -65,7 +66,7 @@ function* namesAt(path: string, { anywhere }: StateDirectory): Generator<string>
 }
 
 function* oddNames({ state }: Survey): Generator<Oddity> {
-  const clients = state.clients()
+  const clients = openClients(state)
   if (clients === undefined) return
   for (const entry of disk.entriesOf(clients)) {
     const odd = oddityAmongInstances(entry, clients)

@@ -8,6 +8,7 @@
 import { Failed, storageFailure } from '../../failure.ts'
 import type { Start } from '../../rules/instance.ts'
 import { ownerIn, recordName } from '../../rules/record.ts'
+import { directoryOf, pathOf } from '../../store/open-directories.ts'
 import { entryAt, isStaged, type Entry } from '../../store/records.ts'
 import { lookAt, type StateDirectory } from '../../store/state-directory.ts'
 import * as disk from '../../syscalls/files.ts'
@@ -137,7 +138,7 @@ export function recordsOfOwner(surveyed: Survey, owner: ClientOwner): Client[] {
   const name = recordName(owner)
   let decided = false
   return [...starts].reverse().flatMap((start) => {
-    const directory = directoryOf(state, start)
+    const directory = readableDirectory(state, start)
     const entry = 'path' in directory ? entryAt(directory, name) : ({ kind: 'nothing' } as const)
     const counts = !decided && counting.includes(start)
     if (counts && entry.kind !== 'nothing') decided = true
@@ -152,7 +153,7 @@ export function newestEntryOf(
 ): { readonly kind: Entry['kind']; readonly in: Start | undefined } {
   const name = recordName(owner)
   for (const start of counting) {
-    const directory = state.directoryOf(start)
+    const directory = directoryOf(state, start)
     const { kind } = directory === undefined ? { kind: 'nothing' as const } : entryAt(directory, name)
     if (kind !== 'nothing') return { kind, in: start }
   }
@@ -163,17 +164,17 @@ export function newestEntryOf(
 export function* recordsOf(surveyed: Survey): Generator<Client | Oddity> {
   const { state, instance, starts, counting } = surveyed
   for (const start of starts) {
-    const directory = directoryOf(state, start)
+    const directory = readableDirectory(state, start)
     if (!('path' in directory)) {
       if (directory.why !== undefined)
-        yield { kind: 'open', path: state.pathOf(start), why: directory.why, name: String(start), in: 'v4clients' }
+        yield { kind: 'open', path: pathOf(state, start), why: directory.why, name: String(start), in: 'v4clients' }
       continue
     }
     const counts = counting.includes(start)
     const unseen = unseenSince(surveyed, start)
     const newer = counting.filter((later) => later > start).map((later) => namesOf(state, later))
     for (const { name } of disk.entriesOf(directory)) {
-      const odd = { path: `${state.pathOf(start)}/${name}`, name, in: start }
+      const odd = { path: `${pathOf(state, start)}/${name}`, name, in: start }
       if (isStaged(name)) {
         yield { ...odd, kind: 'leftover', why: 'a record on its way' }
         continue
@@ -189,7 +190,7 @@ export function* recordsOf(surveyed: Survey): Generator<Client | Oddity> {
   if ('start' in instance && !starts.includes(instance.start))
     yield {
       kind: 'missing',
-      path: state.pathOf(instance.start),
+      path: pathOf(state, instance.start),
       why: 'the directory of the current server instance',
       name: String(instance.start),
       in: 'v4clients',
@@ -197,9 +198,9 @@ export function* recordsOf(surveyed: Survey): Generator<Client | Oddity> {
 }
 
 /** An instance's directory, or why nothing in it is believed; undefined, if it is gone. */
-function directoryOf(state: StateDirectory, start: Start): Directory | { readonly why: string | undefined } {
+function readableDirectory(state: StateDirectory, start: Start): Directory | { readonly why: string | undefined } {
   try {
-    return state.directoryOf(start) ?? { why: undefined }
+    return directoryOf(state, start) ?? { why: undefined }
   } catch (thrown) {
     if (thrown instanceof Failed && thrown.failure.kind === 'storage')
       return { why: `${thrown.failure.what}: look at what is in it` }
@@ -216,7 +217,7 @@ const fewNames = 1000
  * Set of digests, 40 MB.
  */
 function namesOf(state: StateDirectory, start: Start): (name: string) => boolean {
-  const directory = directoryOf(state, start)
+  const directory = readableDirectory(state, start)
   if (!('path' in directory)) return () => false
   const names = new Set<string>()
   let bits: Uint8Array | undefined
@@ -270,6 +271,6 @@ function clientOf(surveyed: Survey, { start, name, entry, counts, unseen }: Seen
     in: start,
     standing: !counts ? 'void' : start === current ? 'current' : 'waiting',
     unseen: unseen ?? unseenSince(surveyed, start),
-    path: `${state.pathOf(start)}/${name}`,
+    path: `${pathOf(state, start)}/${name}`,
   }
 }

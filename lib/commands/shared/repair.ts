@@ -15,6 +15,7 @@ import { storageFailure } from '../../failure.ts'
 import { nextStart, type Start } from '../../rules/instance.ts'
 import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
+import { directoryOf } from '../../store/open-directories.ts'
 import { entryAt } from '../../store/records.ts'
 import { lockName, markOf } from '../../store/layout.ts'
 import { clientsOf, lookAt, markFormat, setAside, type StateDirectory } from '../../store/state-directory.ts'
@@ -90,12 +91,12 @@ function withEvidence<T>(clients: Directory, work: (evidence: Directory) => T): 
 
 /** Older entries under the name of one that is still damaged. @returns where any was moved. */
 function moveOlder(state: StateDirectory, name: string, start: Start): Directory[] {
-  const directory = state.directoryOf(start)
+  const directory = directoryOf(state, start)
   if (directory === undefined || entryAt(directory, name).kind !== 'damaged') return []
   return lookAt(state)
     .starts.filter((older) => older < start)
     .flatMap((older) => {
-      const from = state.directoryOf(older)
+      const from = directoryOf(state, older)
       return from !== undefined && setAside(state, name, from, `${older}-${name}`) !== undefined ? [from] : []
     })
 }
@@ -121,7 +122,7 @@ function mendOne(surveyed: Survey, { kind, name, in: where }: Oddity, touched: S
 }
 
 function moveDamaged(state: StateDirectory, name: string, start: Start, touched: Set<Directory>): boolean {
-  const directory = state.directoryOf(start)
+  const directory = directoryOf(state, start)
   if (directory === undefined || entryAt(directory, name).kind !== 'damaged') return false
   const kept = setAside(state, name, directory, `${start}-${name}`)
   if (kept === undefined) return false

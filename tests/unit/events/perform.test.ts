@@ -7,6 +7,7 @@ import { errno } from '../../../lib/syscalls/errno.ts'
 import type { MemoryFiles } from '../../support/memory/files.ts'
 import { stateDirectory, systemInMemory } from '../../support/memory/machine.ts'
 import { check, create, ownerNamed, remove, worldOn, type Played } from './world.ts'
+import { lookAgain, openAnew } from '../../../lib/store/open-directories.ts'
 
 interface Machine extends Played {
   readonly files: MemoryFiles
@@ -104,7 +105,7 @@ describe('several requests together', () => {
     performTogether(m.world, [create('ada')])
     const another = worldOn(m.world.calls)
     start(another)
-    m.world.state.rest()
+    lookAgain(m.world.state)
     assert.deepEqual(performTogether(m.world, [create('bob')]), [undefined])
     assert.deepEqual(recordedIn(m, instances(m)[1]), ['bob'])
   })
@@ -154,7 +155,7 @@ describe('several requests together', () => {
     const m = machine()
     start(m)
     m.files.remove(v4clients)
-    m.world.state.reopen()
+    openAnew(m.world.state)
     assert.deepEqual(performTogether(m.world, [remove('ada'), create('ada'), create('bob')]), [
       undefined,
       undefined,
@@ -172,7 +173,7 @@ it('a state directory that is removed again and again fails the request, and is 
   const remove = (): void => {
     if (++removed > 20) throw new Error('for ever')
     m.files.remove(v4clients)
-    m.world.state.reopen()
+    openAnew(m.world.state)
   }
   remove()
   m.files.hooks.changed = ({ name, paths }) => {

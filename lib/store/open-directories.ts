@@ -1,0 +1,127 @@
+/**
+ * `v4clients` and the instances' directories, as far as they are open. Nobody but us may write to them: who may put
+ * records there decides who may reclaim.
+ *
+ * Whoever goes on living has them open from one piece of work to the next, and uses one again if its name still leads
+ * to it. An open directory keeps its inode, so no other one can be taken for it.
+ */
+import { storageFailure, type Failed } from '../failure.ts'
+import { quote } from '../text.ts'
+import type { Start } from '../rules/instance.ts'
+import * as disk from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
+
+/** Data alone: functions in it would be made anew in every upcall. Ten of them were 4 % of a check. */
+export interface OpenDirectories {
+  /** For absolute paths, in the system that the state directory is in. */
+  readonly anywhere: Directory
+  readonly path: string
+  /** `v4clients`. */
+  readonly clientsPath: string
+  readonly opened: Map<Which, Opened>
+  /** Open still, since a caller may use them: their descriptors must not become another file's. */
+  readonly left: Opened[]
+  /** A number for the piece of work that goes on. */
+  work: number
+}
+
+type Which = 'v4clients' | Start
+
+interface Opened {
+  readonly directory: Directory
+  /** Where it is ours alone; undefined before anybody has looked at its name again. */
+  identity: string | undefined
+  /** The piece of work in which its name was looked at last, and it was ours. */
+  lookedAtIn: number
+}
+
+/** `v4clients`, open; undefined if it is not there. @throws Failed, if it is not a directory of ours alone. */
+export const openClients = (all: OpenDirectories): Directory | undefined => open(all, 'v4clients', all.anywhere)
+
+/** An instance's directory, open; undefined if it is not there. @throws Failed, if it is not one of ours alone. */
+export function directoryOf(all: OpenDirectories, start: Start): Directory | undefined {
+  const known = all.opened.get(start)
+  if (known?.lookedAtIn === all.work) return known.directory
+  const clients = openClients(all)
+  return clients === undefined ? undefined : open(all, start, clients)
+}
+
+/** An instance's directory, for messages. */
+export const pathOf = ({ clientsPath }: OpenDirectories, start: Start): string => `${clientsPath}/${String(start)}`
+
+function open(all: OpenDirectories, which: Which, within: Directory): Directory | undefined {
+  const known = all.opened.get(which)
+  if (known?.lookedAtIn === all.work) return known.directory
+  const name = which === 'v4clients' ? all.clientsPath : String(which)
+  if (known !== undefined) {
+    if (isStillAt(name, within, known)) {
+      known.lookedAtIn = all.work
+      return known.directory
+    }
+    leave(all, which, known)
+  }
+  const directory = disk.openDirectory(name, within)
+  if (directory === 'absent') return undefined
+  if (directory === 'other')
+    throw notADirectory(
+      which !== 'v4clients'
+        ? pathOf(all, which)
+        : disk.kindAt(all.path, within) === 'other'
+          ? all.path
+          : all.clientsPath,
+    )
+  const opened: Opened = { directory, identity: undefined, lookedAtIn: -1 }
+  all.opened.set(which, opened)
+  assertOurs(directory)
+  opened.lookedAtIn = all.work
+  return directory
+}
+
+function isStillAt(name: string, within: Directory, opened: Opened): boolean {
+  if (opened.identity === undefined) {
+    const identity = disk.identityAt('.', opened.directory)
+    // Its owner and mode may be others than when it was opened.
+    assertOurs(opened.directory)
+    opened.identity = identity
+  }
+  const now = disk.identityAt(name, within)
+  return now !== undefined && now === opened.identity
+}
+
+function leave({ opened, left }: OpenDirectories, which: Which, directory: Opened): void {
+  opened.delete(which)
+  left.push(directory)
+}
+
+/** Directories have been made, or removed: they are opened anew. */
+export function openAnew(all: OpenDirectories): void {
+  for (const [which, directory] of all.opened) leave(all, which, directory)
+}
+
+/** For whoever goes on living, between two pieces of work: what stays open is looked at again before it is used. */
+export function lookAgain(all: OpenDirectories): void {
+  all.work++
+  if (all.left.length > 0) closeLeft(all)
+}
+
+/** For whoever goes on living: all that was ever opened is closed. */
+export function closeAll(all: OpenDirectories): void {
+  openAnew(all)
+  closeLeft(all)
+}
+
+function closeLeft({ left }: OpenDirectories): void {
+  for (const { directory } of left.splice(0)) disk.close(directory)
+}
+
+function assertOurs(directory: Directory): void {
+  const status = disk.statusOf(directory)
+  if (disk.isOursAlone(status, directory)) return
+  throw storageFailure(
+    (status.mode & 0o022) === 0
+      ? `${quote(directory.path)} belongs to another user (${status.uid})`
+      : `${quote(directory.path)} is writable by others`,
+  )
+}
+
+export const notADirectory = (path: string): Failed => storageFailure(`${quote(path)} is not a directory`)
