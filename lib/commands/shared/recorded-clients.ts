@@ -132,14 +132,16 @@ export function* clientsIn(surveyed: Survey): Generator<Client> {
   for (const seen of recordsOf(surveyed)) if (seen.kind === 'record') yield seen
 }
 
-/** What is recorded of one client, the newest instance first. */
+/** What is recorded of one client, the newest instance first. Read as all are: who moves meanwhile is not missed. */
 export function recordsOfOwner(surveyed: Survey, owner: ClientOwner): Client[] {
   const { state, starts, counting } = surveyed
   const name = recordName(owner)
-  let decided = false
-  return [...starts].reverse().flatMap((start) => {
+  const entries = starts.map((start) => {
     const directory = readableDirectory(state, start)
-    const entry = 'path' in directory ? entryAt(directory, name) : ({ kind: 'nothing' } as const)
+    return { start, entry: 'path' in directory ? entryAt(directory, name) : ({ kind: 'nothing' } as const) }
+  })
+  let decided = false
+  return entries.reverse().flatMap(({ start, entry }) => {
     const counts = !decided && counting.includes(start)
     if (counts && entry.kind !== 'nothing') decided = true
     return entry.kind === 'record' ? [clientOf(surveyed, { start, name, entry, counts })] : []
@@ -152,12 +154,11 @@ export function newestEntryOf(
   owner: ClientOwner,
 ): { readonly kind: Entry['kind']; readonly in: Start | undefined } {
   const name = recordName(owner)
-  for (const start of counting) {
+  const entries = [...counting].reverse().map((start) => {
     const directory = directoryOf(state, start)
-    const { kind } = directory === undefined ? { kind: 'nothing' as const } : entryAt(directory, name)
-    if (kind !== 'nothing') return { kind, in: start }
-  }
-  return { kind: 'nothing', in: undefined }
+    return { kind: directory === undefined ? ('nothing' as const) : entryAt(directory, name).kind, in: start }
+  })
+  return entries.findLast(({ kind }) => kind !== 'nothing') ?? { kind: 'nothing', in: undefined }
 }
 
 /** Every record, and what stands among them and is none, the oldest instance first. */

@@ -2,6 +2,7 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { asRecorded, forgetAll } from '../../../lib/commands/shared/forget.ts'
+import { newestEntryOf } from '../../../lib/commands/shared/recorded-clients.ts'
 import { survey } from '../../../lib/commands/shared/survey.ts'
 import { perform } from '../../../lib/events/perform.ts'
 import type { Start } from '../../../lib/rules/instance.ts'
@@ -10,7 +11,7 @@ import { distrust } from '../../../lib/store/untracked.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
 import type { Request } from '../../../lib/upcall/request.ts'
 import { runDirectory, stateDirectory, systemInMemory } from '../../support/memory/machine.ts'
-import { create, ownerNamed, worldOn } from '../events/world.ts'
+import { check, create, ownerNamed, worldOn } from '../events/world.ts'
 
 const start: Request = { event: 'start', kernelBootTime: undefined }
 const endOfGrace: Request = { event: 'grace-done', kernelBootTime: undefined, legacyTop: undefined }
@@ -73,6 +74,22 @@ describe('a client that comes back while a command takes it out', () => {
   it('keeps its record, where it had one before this grace period', () => {
     const told = comesBackBeforeEach([start, create('ada'), endOfGrace, start], ([first]) => first)
     assert.ok(told.includes(true))
+  })
+})
+
+describe('a client that reclaims while a person names it', () => {
+  it('is found, before whichever call it does', () => {
+    for (let nth = 0; ; nth++) {
+      const { calls } = systemInMemory()
+      for (const request of [start, create('ada'), endOfGrace, start]) perform(worldOn(calls).world, request)
+      const named = interrupted(calls, nth, () => {
+        perform(worldOn(calls).world, check('ada', 'no session'))
+      })
+      const surveyed = survey({ calls: named.calls, stateDirectory, runDirectory })
+      const found = [asRecorded(surveyed, ada).in, newestEntryOf(surveyed, ada).in]
+      assert.ok(!found.includes(undefined), `not found, if it reclaims before call ${nth}`)
+      if (named.made() <= nth) return
+    }
   })
 })
 
