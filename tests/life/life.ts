@@ -56,8 +56,25 @@ export type Act =
       readonly who: number
       readonly session: Session
     }
+  /** In memory only: an upcall or a command that does not go as it should. */
+  | {
+      readonly act: 'disturbed'
+      readonly what: Act
+      readonly how: Disturbance
+      /** Before which of its calls. */
+      readonly at: number
+    }
   | { readonly act: 'set the clock'; readonly to: number }
   | { readonly act: 'step the clock'; readonly by: number }
+
+export type Disturbance =
+  | { readonly kind: 'killed' }
+  /** `left`: which of the states that the disk may be in then. */
+  | { readonly kind: 'power cut'; readonly left: number }
+  /** A call on the state directory fails, and all after it that change something there, if that `lasts`. */
+  | { readonly kind: 'storage fails'; readonly error: 'EIO' | 'ENOSPC' | 'EROFS'; readonly lasts: boolean }
+  /** The kernel asks something else meanwhile, and gets its answer. The lock is passed by. */
+  | { readonly kind: 'beside'; readonly other: Act }
 
 export interface Life {
   /** Every client this life may meet. `who` counts round in it. */
@@ -139,7 +156,9 @@ const clock: fc.Arbitrary<Act> = fc.oneof(
 const mixed = (...weighed: readonly (readonly [number, fc.Arbitrary<Act>])[]): fc.Arbitrary<Act> =>
   fc.oneof(...weighed.map(([weight, arbitrary]) => ({ weight, arbitrary })))
 
-const inGrace = mixed(
+type Weighed = readonly (readonly [number, fc.Arbitrary<Act>])[]
+
+const inGrace: Weighed = [
   [5, create],
   [5, check],
   [2, remove],
@@ -148,8 +167,8 @@ const inGrace = mixed(
   [1, start],
   [1, byHand],
   [1, clock],
-)
-const afterGrace = mixed(
+]
+const afterGrace: Weighed = [
   [5, create],
   [2, check],
   [3, remove],
@@ -158,7 +177,7 @@ const afterGrace = mixed(
   [1, doneElsewhere],
   [1, byHand],
   [1, clock],
-)
+]
 
 const several = (act: fc.Arbitrary<Act>, maxLength: number): fc.Arbitrary<readonly Act[]> =>
   fc.array(act, { maxLength, size: 'max' })
@@ -166,51 +185,88 @@ const several = (act: fc.Arbitrary<Act>, maxLength: number): fc.Arbitrary<readon
 /**
  * One server instance: it starts, clients come and go, grace ends in one of the ways it can, and life goes on or stops.
  */
-const instance: fc.Arbitrary<readonly Act[]> = fc
-  .tuple(
-    several(clock, 1),
-    fc.oneof(
-      { weight: 6, arbitrary: fc.constant([]) },
-      { weight: 1, arbitrary: several(imported, 2) },
-      { weight: 1, arbitrary: several(failed, 2) },
-    ),
-    start.map((it) => [it]),
-    several(inGrace, 6),
-    fc.oneof(
-      {
-        weight: 8,
-        arbitrary: fc
-          .tuple(
-            done.map((it) => [it]),
-            several(afterGrace, 5),
-          )
-          .map((it) => it.flat()),
-      },
-      { weight: 5, arbitrary: fc.constant([]) }, // a crash in grace
-      { weight: 3, arbitrary: fc.tuple(fc.tuple(unheard), several(afterGrace, 4)).map((it) => it.flat()) },
-      // Who comes first ends that grace, and several come first.
-      { weight: 4, arbitrary: fc.tuple(fc.tuple(unheard, everyone), several(afterGrace, 3)).map((it) => it.flat()) },
-      { weight: 1, arbitrary: fc.tuple(fc.tuple(notDone), several(afterGrace, 4)).map((it) => it.flat()) },
-      {
-        weight: 1,
-        arbitrary: fc.tuple(fc.tuple(unheard, endNotRecorded), several(afterGrace, 2)).map((it) => it.flat()),
-      },
-    ),
-  )
-  .map((it) => it.flat())
+const instanceWith = (more: Weighed): fc.Arbitrary<readonly Act[]> => {
+  const [before, after] = [mixed(...inGrace, ...more), mixed(...afterGrace, ...more)]
+  return fc
+    .tuple(
+      several(clock, 1),
+      fc.oneof(
+        { weight: 6, arbitrary: fc.constant([]) },
+        { weight: 1, arbitrary: several(imported, 2) },
+        { weight: 1, arbitrary: several(failed, 2) },
+      ),
+      start.map((it) => [it]),
+      several(before, 6),
+      fc.oneof(
+        {
+          weight: 8,
+          arbitrary: fc
+            .tuple(
+              done.map((it) => [it]),
+              several(after, 5),
+            )
+            .map((it) => it.flat()),
+        },
+        { weight: 5, arbitrary: fc.constant([]) }, // a crash in grace
+        { weight: 3, arbitrary: fc.tuple(fc.tuple(unheard), several(after, 4)).map((it) => it.flat()) },
+        // Who comes first ends that grace, and several come first.
+        { weight: 4, arbitrary: fc.tuple(fc.tuple(unheard, everyone), several(after, 3)).map((it) => it.flat()) },
+        { weight: 1, arbitrary: fc.tuple(fc.tuple(notDone), several(after, 4)).map((it) => it.flat()) },
+        {
+          weight: 1,
+          arbitrary: fc.tuple(fc.tuple(unheard, endNotRecorded), several(after, 2)).map((it) => it.flat()),
+        },
+      ),
+    )
+    .map((it) => it.flat())
+}
 
-export const lives: fc.Arbitrary<Life> = fc.record({
-  owners: someOwners(4),
-  files: fc.oneof(
-    { weight: 3, arbitrary: fc.constant({ endGrace: true, allowClient: true }) },
-    { weight: 1, arbitrary: fc.record({ endGrace: fc.boolean(), allowClient: fc.boolean() }) },
-  ),
-  legacy: fc.oneof(
-    { weight: 2, arbitrary: fc.constant([]) },
-    { weight: 1, arbitrary: fc.uniqueArray(who, { minLength: 1, maxLength: 4 }) },
-  ),
-  acts: fc.array(instance, { minLength: 1, maxLength: 4, size: 'max' }).map((it) => it.flat()),
+const livesOf = (instance: fc.Arbitrary<readonly Act[]>): fc.Arbitrary<Life> =>
+  fc.record({
+    owners: someOwners(4),
+    files: fc.oneof(
+      { weight: 3, arbitrary: fc.constant({ endGrace: true, allowClient: true }) },
+      { weight: 1, arbitrary: fc.record({ endGrace: fc.boolean(), allowClient: fc.boolean() }) },
+    ),
+    legacy: fc.oneof(
+      { weight: 2, arbitrary: fc.constant([]) },
+      { weight: 1, arbitrary: fc.uniqueArray(who, { minLength: 1, maxLength: 4 }) },
+    ),
+    acts: fc.array(instance, { minLength: 1, maxLength: 4, size: 'max' }).map((it) => it.flat()),
+  })
+
+const instance = instanceWith([])
+export const lives = livesOf(instance)
+
+const disturbance: fc.Arbitrary<Disturbance> = fc.oneof(
+  fc.constant({ kind: 'killed' as const }),
+  fc.record({ kind: fc.constant('power cut' as const), left: fc.nat({ max: 63 }) }),
+  fc.record({
+    kind: fc.constant('storage fails' as const),
+    error: fc.constantFrom('EIO' as const, 'ENOSPC' as const, 'EROFS' as const),
+    lasts: fc.boolean(),
+  }),
+  fc.record({ kind: fc.constant('beside' as const), other: mixed([3, create], [3, check], [3, remove], [1, done]) }),
+)
+const changes: fc.Arbitrary<Act> = fc.oneof(
+  fc.record({ act: fc.constantFrom('expire' as const, 'allow' as const, 'import' as const), who }),
+  fc.record({ act: fc.constant('prune' as const) }),
+)
+const disturbed: fc.Arbitrary<Act> = fc.record({
+  act: fc.constant('disturbed' as const),
+  what: mixed([4, create], [3, check], [3, remove], [2, done], [1, start], [3, changes]),
+  how: disturbance,
+  at: fc.oneof({ weight: 2, arbitrary: fc.nat({ max: 6 }) }, { weight: 1, arbitrary: fc.nat({ max: 60 }) }),
 })
+
+/** Lives in memory (disturbed.ts): what is seldom elsewhere is often here. */
+export const livesInMemory = livesOf(
+  instanceWith([
+    [5, disturbed],
+    [1, notDone],
+    [2, byHand],
+  ]),
+)
 
 const principal = fc.constantFrom<0 | 1 | undefined>(undefined, undefined, 0, 1)
 const createAtPipe: fc.Arbitrary<Act> = fc.record({ who, principal }).map(({ who, principal }) => ({

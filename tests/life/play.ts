@@ -71,6 +71,8 @@ export interface World {
   memories: readonly Memory[]
   /** What a power cut may leave of it: what was never answered may be gone. Kept where the power can be cut. */
   durable: readonly Memory[]
+  /** An upcall was stopped, and may have left what keeps grace open for its whole time. */
+  mayLinger: boolean
   readonly life: Life
   readonly told: string[]
   wallClock: number
@@ -90,6 +92,7 @@ export async function play(place: Place, life: Life, other?: OtherFront): Promis
     get memory() {
       return this.memories[0] ?? blank()
     },
+    mayLinger: false,
     told: [],
     wallClock: 1795328616,
     lastBootTime: '7',
@@ -412,7 +415,7 @@ export function downcall(world: World, before: string | undefined, verdicts: Ver
   const after = endGraceReads(world)
   const due = (memory: Memory): Verdict['endGrace'] => verdicts?.get(memory)?.endGrace ?? 'must not'
   if (after === before) {
-    if (before === 'N')
+    if (before === 'N' && !world.mayLinger)
       keep(
         world,
         (memory) => due(memory) !== 'must',

@@ -1,0 +1,338 @@
+/**
+ * Upcalls and commands in memory that do not go as they should: stopped at one of their calls, refused by the storage,
+ * met by another, or cut off by the power. What then may have happened is several things; each is remembered, and the
+ * answers that follow tell which it was.
+ */
+import { errno } from '../../lib/syscalls/errno.ts'
+import type { Made } from '../support/memory/files.ts'
+import { stateDirectory, Stopped } from '../support/memory/machine.ts'
+import type { PlaceInMemory } from './in-memory.ts'
+import type { Act, Disturbance } from './life.ts'
+import { judge, remember, storageFailed, type Event, type Memory, type Verdict } from './oracle.ts'
+import {
+  askedBy,
+  broken,
+  commandOf,
+  distinct,
+  endGraceReads,
+  perform,
+  tell,
+  wordsOf,
+  type Asked,
+  type Command,
+  type OtherFront,
+  type World,
+} from './play.ts'
+
+/** An upcall, or a command. */
+type Work = { readonly event: Event } & ({ readonly asked: Asked } | { readonly command: Command })
+
+type Status = number | 'stopped'
+
+export function disturbed(place: PlaceInMemory): OtherFront {
+  return {
+    perform: async (world, act) => {
+      if (act.act !== 'disturbed') return undefined
+      const { what, how } = act
+      if (world.memory.untracked !== undefined && !['start', 'expire', 'allow', 'import'].includes(what.act)) return 0
+      if (what.act === 'prune' && !world.memory.started) return 0
+      const work = workOf(world, what)
+      if (work === undefined) throw new Error(`${what.act} can't be disturbed`)
+      if (how.kind === 'beside') return beside(place, world, work, how.other, act.at)
+      const ended = carryOutUntil(place, world, work, how, act.at)
+      const isCut = how.kind === 'power cut'
+      if (isCut) {
+        place.cutPower(how.left)
+        world.told.push('       the power is cut')
+        const left = distinct(world.durable.map(withoutMarks))
+        world.memories = left.map(remember)
+        world.durable = left
+      }
+      // A server whose start has failed asks nothing; one that was cut off starts again.
+      const starts = isCut || (what.act === 'start' && ended !== 0)
+      return 1 + (starts ? await perform(world, { act: 'start', word: 'init', bootTime: true }) : 0)
+    },
+    last: [],
+    end: () => Promise.resolve(),
+  }
+}
+
+function workOf(world: World, act: Act): Work | undefined {
+  const asked = askedBy(world, act)
+  if (asked !== undefined) return { event: asked.event, asked }
+  const command = commandOf(world, act)
+  return command === undefined ? undefined : { event: command, command }
+}
+
+function done(place: PlaceInMemory, world: World, work: Work, by = place.machine.upcall): Status {
+  place.machine.files.process.now = world.wallClock * 1000
+  return 'asked' in work ? by(work.asked.words, work.asked.env) : place.command.now(work.command)
+}
+
+const isOnStorage = ({ paths }: Made): boolean => paths.some((path) => `${path}/`.startsWith(`${stateDirectory}/`))
+
+const wordsFor = (work: Work): Pick<Asked, 'words' | 'env'> =>
+  'asked' in work ? work.asked : { words: wordsOf(work.command), env: {} }
+
+/** @returns how it ended. */
+function carryOutUntil(
+  place: PlaceInMemory,
+  world: World,
+  work: Work,
+  how: Exclude<Disturbance, { kind: 'beside' }>,
+  at: number,
+): Status {
+  const { hooks } = place.machine.files
+  const before = endGraceReads(world)
+  const graceOver = before === 'Y'
+  let calls = 0
+  let where: Made | undefined
+  hooks.before = (made) => {
+    // A start that is killed before its mark, or after it, is none that anybody could know of.
+    if (!made.changes || !isOnStorage(made)) return undefined
+    const hits = where === undefined ? calls++ === at : how.kind === 'storage fails' && how.lasts
+    if (!hits) return undefined
+    where ??= made
+    if (how.kind === 'storage fails') return -errno[how.error]
+    throw new Stopped()
+  }
+  const status = done(place, world, work)
+  hooks.before = () => undefined
+  const told = endGraceReads(world) !== before
+  tell(world, work.event, { ...wordsFor(work), status: status === 'stopped' ? 'SIGKILL' : status })
+  if (where !== undefined) {
+    const what = how.kind === 'storage fails' ? `${how.error} of${how.lasts ? ' all from' : ''}` : 'stopped before'
+    world.told.push(`       ^ ${what} ${where.name} ${where.paths.join(' ')}`)
+  }
+  if (told) world.told.push('       it told the kernel that grace may end')
+  const may = (memory: Memory): readonly Outcome[] =>
+    where === undefined
+      ? [outcomeOf(memory, work.event, graceOver)]
+      : how.kind === 'storage fails'
+        ? refused(memory, work, graceOver, status)
+        : told
+          ? [{ memory: outcomeOf(memory, work.event, graceOver).memory, endGrace: 'may' }]
+          : halfway(memory, work.event, graceOver).map((later) => ({ memory: later, endGrace: 'may' }))
+  goOn(world, may, status, told, where !== undefined)
+  return status
+}
+
+/** What may have come of it, and what it had to say then. */
+interface Outcome {
+  readonly memory: Memory
+  /** Undefined: it need not have said anything. */
+  readonly statuses?: readonly number[]
+  readonly endGrace: Verdict['endGrace']
+}
+
+/** Goes on with every outcome that agrees with how it ended. */
+function goOn(
+  world: World,
+  may: (memory: Memory) => readonly Outcome[],
+  status: Status,
+  told: boolean,
+  wasHit: boolean,
+): void {
+  world.mayLinger ||= wasHit
+  const outcomes = world.memories.flatMap((memory) => may(memory))
+  const agrees = ({ statuses, endGrace }: Outcome): boolean =>
+    (statuses === undefined || (status !== 'stopped' && statuses.includes(status))) &&
+    (told ? endGrace !== 'must not' : world.mayLinger || endGrace !== 'must' || endGraceReads(world) !== 'N')
+  const [first] = outcomes
+  const durable = world.durable.flatMap((memory) => may(memory))
+  // What was answered, or told the kernel, is durable; what was not may be so.
+  const isPromised = told || (status === 0 && !wasHit)
+  world.durable = distinct([...durable.map(({ memory }) => memory), ...(isPromised ? [] : world.durable.map(remember))])
+  const agreeing = outcomes.filter(agrees)
+  if (agreeing.length === 0)
+    broken(
+      world,
+      `status ${status}${told ? ', and the kernel was told' : ''}; due was ${first?.statuses?.join(' or ') ?? 'any'}` +
+        (first?.endGrace === 'must' ? ', and to tell the kernel' : ''),
+    )
+  world.memories = distinct(agreeing.map(({ memory }) => memory))
+}
+
+function outcomeOf(before: Memory, event: Event, graceOver: boolean): Required<Outcome> {
+  const memory = remember(before)
+  const { statuses, endGrace } = judge(memory, event, { graceOver })
+  return { memory, statuses, endGrace }
+}
+
+const completed = (before: Memory): Memory => {
+  const memory = remember(before)
+  judge(memory, { event: 'grace done', bootTime: undefined }, { graceOver: false })
+  return memory
+}
+
+/** What a work that was stopped may have done: nothing, all, or a step between. */
+function halfway(before: Memory, event: Event, graceOver: boolean): readonly Memory[] {
+  if (event.event === 'start')
+    return [outcomeOf(before, { event: 'failed start', bootTime: event.bootTime }, false).memory]
+  const heals = ['create', 'check', 'remove'].includes(event.event) && graceOver && !before.full
+  const from = [remember(before), ...(heals ? [completed(before)] : [])]
+  const after = outcomeOf(before, event, graceOver).memory
+  switch (event.event) {
+    case 'create':
+    case 'check':
+    case 'allow':
+      return [...from, ...from.map((memory) => ({ ...remember(memory), sawSilent: true })), after]
+    case 'remove':
+    case 'expire':
+      return [...from, ...from.map((memory) => without(memory, event.owner, 'legacy')), after]
+    case 'prune':
+      return [...before.reclaimable].reduce<readonly Memory[]>(
+        (all, owner) =>
+          all.flatMap((memory) => [memory, without(memory, owner, 'legacy'), without(memory, owner, 'all')]),
+        from,
+      )
+    default:
+      return [...from, after]
+  }
+}
+
+function without(before: Memory, owner: string, what: 'legacy' | 'all'): Memory {
+  const memory = remember(before)
+  if (what === 'all') judge(memory, { event: 'expire', owner }, { graceOver: false })
+  else memory.legacy.delete(owner)
+  return memory
+}
+
+/** What may have come of a work that the storage has refused something. */
+function refused(before: Memory, work: Work, graceOver: boolean, status: Status): readonly Outcome[] {
+  const { event } = work
+  const all = outcomeOf(before, event, graceOver)
+  const endGrace: Verdict['endGrace'] = all.endGrace === 'must not' ? 'must not' : 'may'
+  const endLacks = graceOver && !before.full && before.started
+  const lacking = (memory: Memory): Memory => ({ ...remember(memory), endLacks: true })
+  if (status === 0) {
+    if (event.event !== 'check') return [{ ...all, endGrace }]
+    // It is answered all the same: its record stays where it is, or the end of grace is not recorded.
+    const asIf = outcomeOf(completed(before), event, false)
+    return [
+      { ...all, endGrace },
+      { ...all, memory: remember(before) },
+      { ...all, memory: { ...remember(before), sawSilent: true } },
+      ...(endLacks ? [{ ...asIf, memory: lacking(before) }] : []),
+    ]
+  }
+  const half = halfway(before, event, graceOver)
+  const statuses = (more: readonly number[]): readonly number[] => [...all.statuses.filter((it) => it !== 0), ...more]
+  const failed = 'command' in work ? [1, storageFailed] : [storageFailed, 140, 243, 255]
+  const marked = 'asked' in work && (event.event === 'remove' || event.event === 'grace done')
+  return [
+    { ...all, statuses: statuses([]), endGrace },
+    ...half.map((memory) => ({
+      memory: marked ? { ...memory, doubtful: true } : memory,
+      statuses: failed,
+      endGrace,
+    })),
+    ...(endLacks && !marked && 'asked' in work
+      ? half.filter(({ full }) => !full).map((memory) => ({ memory: lacking(memory), statuses: failed, endGrace }))
+      : []),
+  ]
+}
+
+/** Marks are in the run directory, which a power cut empties. */
+const withoutMarks = (memory: Memory): Memory => ({
+  ...remember(memory),
+  untracked: undefined,
+  doubtful: false,
+  endLacks: false,
+})
+
+/** Another upcall is carried out before one of the calls; or after the last. */
+async function beside(place: PlaceInMemory, world: World, work: Work, act: Act, at: number): Promise<number> {
+  const other = workOf(world, act)
+  if (other === undefined || !('asked' in other) || act.act === 'start')
+    throw new Error(`${act.act} comes beside nothing`)
+  // No kernel asks while it waits for the answer to its start, or has no tracker.
+  if (work.event.event === 'start' || world.memory.untracked !== undefined) {
+    await perform(world, act)
+    return 1
+  }
+  const { hooks } = place.machine.files
+  const before = endGraceReads(world)
+  let calls = 0
+  let where: Made | undefined
+  let otherStatus: Status | undefined
+  hooks.before = (made) => {
+    if (calls++ !== at) return undefined
+    where = made
+    otherStatus = done(place, world, other, place.machine.meanwhile.upcall)
+    return undefined
+  }
+  const status = done(place, world, work)
+  hooks.before = () => undefined
+  const second = otherStatus ?? done(place, world, other)
+  const told = endGraceReads(world) !== before
+  for (const [one, its] of [
+    [work, status],
+    [other, second],
+  ] as const)
+    tell(world, one.event, { ...wordsFor(one), status: its === 'stopped' ? 'SIGKILL' : its })
+  world.told.push(
+    where === undefined
+      ? '       ^ one after the other'
+      : `       ^ while the first stood before ${where.name} ${where.paths.join(' ')}`,
+  )
+  if (told) world.told.push('       the kernel was told that grace may end')
+
+  const inOrder = (memory: Memory): readonly BothWays[] => [
+    ...inTurn(memory, work, other, before).map(({ first, then, ...rest }) => ({ ...rest, one: first, two: then })),
+    ...(where === undefined
+      ? []
+      : inTurn(memory, other, work, before).map(({ first, then, ...rest }) => ({ ...rest, one: then, two: first }))),
+  ]
+  const outcomes = world.memories.flatMap(inOrder)
+  world.durable = distinct(world.durable.flatMap(inOrder).map(({ memory }) => memory))
+  const agreeing = outcomes.filter(
+    ({ one, two, mayTell }) =>
+      status !== 'stopped' &&
+      second !== 'stopped' &&
+      one.includes(status) &&
+      two.includes(second) &&
+      (!told || mayTell),
+  )
+  if (agreeing.length === 0)
+    broken(
+      world,
+      `no order of the two gives statuses ${status} and ${second}${told ? ', and tells the kernel' : ''}: due were ` +
+        outcomes.map(({ one, two }) => `${one.join(' or ')} and ${two.join(' or ')}`).join('; '),
+    )
+  world.memories = distinct(agreeing.map(({ memory }) => memory))
+  return 2
+}
+
+interface InTurn {
+  readonly memory: Memory
+  readonly first: readonly number[]
+  readonly then: readonly number[]
+  readonly mayTell: boolean
+}
+interface BothWays extends Omit<InTurn, 'first' | 'then'> {
+  readonly one: readonly number[]
+  readonly two: readonly number[]
+}
+
+function inTurn(before: Memory, one: Work, two: Work, reads: string | undefined): readonly InTurn[] {
+  const graceOver = reads === 'Y'
+  const first = outcomeOf(before, one.event, graceOver)
+  const mayTell = reads === 'N' && first.endGrace !== 'must not'
+  return (mayTell ? [false, true] : [graceOver]).flatMap((over) => {
+    const then = outcomeOf(first.memory, two.event, over)
+    const both = {
+      memory: then.memory,
+      first: first.statuses,
+      then: then.statuses,
+      mayTell: mayTell || then.endGrace !== 'must not',
+    }
+    // A command finds that somebody has come meanwhile, and lets it be; or that what it was asked about is so no more.
+    const only = 'command' in two ? first : outcomeOf(before, two.event, graceOver)
+    return [
+      both,
+      ...('command' in one ? [{ ...both, memory: only.memory, first: [1, storageFailed] }] : []),
+      ...('command' in two ? [{ ...both, memory: only.memory, then: [1, storageFailed] }] : []),
+    ]
+  })
+}

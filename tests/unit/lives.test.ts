@@ -1,0 +1,40 @@
+/**
+ * Random lives in process, on a machine in memory: tens of thousands where the built programs live hundreds
+ * (tests/life), with upcalls and commands that are killed, refused, met by others, or cut off by the power.
+ *
+ * SEED=<number> repeats a run, RUNS=<number> sets how many lives are lived.
+ */
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import fc from 'fast-check'
+import { disturbed } from '../life/disturbed.ts'
+import { inMemory } from '../life/in-memory.ts'
+import { livesInMemory } from '../life/life.ts'
+import { play } from '../life/play.ts'
+
+const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 31)
+const limits =
+  'RUNS' in process.env
+    ? { numRuns: Number(process.env['RUNS']) }
+    : { numRuns: 100_000, interruptAfterTimeLimit: 8_000 }
+
+describe('in any life of a server and its clients, in memory', () => {
+  it('a client may reclaim if and only if the rule of RFC 7530 9.6.3.4 lets it', async () => {
+    let upcalls = 0
+    const outcome = await fc.check(
+      fc.asyncProperty(livesInMemory, async (life) => {
+        const place = inMemory()
+        upcalls += await play(place, life, disturbed(place))
+      }),
+      { seed, ...limits },
+    )
+    console.log(`# ${outcome.numRuns} lives, ${upcalls} upcalls, SEED=${seed}`)
+    if (!outcome.failed) return
+    const { numRuns, numShrinks, errorInstance, counterexample } = outcome
+    assert.fail(
+      `the rule was broken in life ${numRuns}; the shortest such life (${numShrinks} times shortened):\n\n` +
+        `${errorInstance instanceof Error ? (errorInstance.stack ?? '') : String(errorInstance)}\n\n` +
+        `${JSON.stringify(counterexample)}\n\nThe same again: SEED=${seed} RUNS=${numRuns}\n`,
+    )
+  })
+})
