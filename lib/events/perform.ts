@@ -84,6 +84,8 @@ function lookWithoutLock({ state }: World, requests: readonly Asked[]): Recorded
   return recorded === seen.recorded || staysSo(recorded) ? recorded : undefined
 }
 
+const noFailure = (): Error | undefined => undefined
+
 const isCreate = ({ event }: Asked): boolean => event === 'create'
 
 /** A state directory that is wiped is begun anew so often, while a request waits. */
@@ -99,7 +101,7 @@ function performAll(
   look?: typeof lookWithoutLock,
 ): readonly (Error | undefined)[] {
   const { state } = world
-  const failures = new Array<Error | undefined>(requests.length).fill(undefined)
+  const failures = requests.map(noFailure)
   const applied: Settlement[] = []
   let rebuilds = 0
   while (applied.length < requests.length) {
@@ -181,13 +183,21 @@ function failureOf<T>(work: (on: T) => void, on: T): Error | undefined {
  * Each directory is synced once, whoever needs it: a second fsync would not tell of what the first has failed to write.
  */
 function settle(applied: readonly Settlement[], failures: (Error | undefined)[]): void {
-  const synced = new Map<Directory, Error | undefined>()
-  for (let at = 0; at < applied.length; at++)
-    for (const directory of applied[at]?.sync ?? []) {
+  const synced: Directory[] = []
+  const outcomes: (Error | undefined)[] = []
+  for (let at = 0; at < applied.length; at++) {
+    const sync = applied[at]?.sync ?? []
+    for (let which = 0; which < sync.length; which++) {
+      const directory = sync[which]
       if (directory === undefined || failures[at] !== undefined) continue
-      if (!synced.has(directory)) synced.set(directory, failureOf(disk.sync, directory))
-      failures[at] = synced.get(directory)
+      let known = synced.indexOf(directory)
+      if (known < 0) {
+        known = synced.push(directory) - 1
+        outcomes.push(failureOf(disk.sync, directory))
+      }
+      failures[at] = outcomes[known]
     }
+  }
   for (let at = 0; at < applied.length; at++) {
     const then = applied[at]?.then
     if (then !== undefined) failures[at] ??= failureOf(then, undefined)

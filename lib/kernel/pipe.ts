@@ -24,27 +24,104 @@ import type { Calls, Status } from '../syscalls/calls.ts'
 import { atFlags } from '../syscalls/calls.ts'
 import { errno } from '../syscalls/errno.ts'
 
-/** A message, taken and not yet answered. */
-export interface Taken {
-  readonly file: OpenFile
-  readonly header: Header
+/**
+ * A file open at the pipe, and the message that was taken there. It is filled in anew for each message, and the memory
+ * that it is read into is kept: a round would make and free dozens of objects.
+ */
+export class Taken {
+  header: Header = { version: 0, command: 0, xid: 0 }
   /** All that has been read: until it is finished. */
-  readonly bytes: Uint8Array
+  bytes: Uint8Array
   /** What it asks, as far as that has been read; undefined for what can't be understood. */
-  readonly asked: Asked | undefined
+  asked: Asked | undefined
   /** The size of its answer, as its version says; {@link Pipe.finish} tells what it is. */
-  readonly size: number
+  size = 0
   /** Nothing of it is left in the pipe: should this process die, nobody gets it again. */
-  readonly whole: boolean
+  whole = false
   /** What is still in the pipe says something: see {@link Pipe.complete}. */
-  readonly lacksOwner: boolean
-}
-
-/** A file open at the pipe. The message that it has is in memory of its own: each new one would be allocated. */
-interface OpenFile {
+  lacksOwner = false
   readonly descriptor: number
-  /** As long as what is read of most messages. */
-  room: Uint8Array
+  private readonly calls: Calls
+  /** As long as what is read of most messages, which are of the expected size. */
+  private buffer = new Uint8Array(0)
+  private expected = 0
+
+  constructor(calls: Calls, descriptor: number) {
+    this.calls = calls
+    this.descriptor = descriptor
+    this.bytes = this.buffer
+    this.asked = undefined
+  }
+
+  /**
+   * Takes the next message, but for its last byte where that can wait.
+   * @param expected the size that it has most often: one read then takes all that is wanted of it.
+   */
+  take(expected: number): 'taken' | 'nothing' | 'gone' {
+    if (this.expected !== expected) {
+      this.buffer = new Uint8Array(expected - 1)
+      this.expected = expected
+    }
+    const { buffer } = this
+    const first = this.read(buffer)
+    if (first === 'gone') return 'gone'
+    if (first === 0) return 'nothing'
+    const header = readHeader(buffer)
+    const size = first < headerSize ? undefined : sizeOf(header.version)
+    this.header = header
+    if (size !== expected || first !== size - 1) return this.takeOther(expected, first, size)
+    this.bytes = buffer
+    this.asked = readMessage(buffer, header)
+    this.size = size
+    this.whole = false
+    this.lacksOwner = needsLastByte(buffer)
+    return 'taken'
+  }
+
+  /**
+   * One that is not as long as was expected.
+   * @param first so many bytes have been read.
+   * @param size as its version says; undefined for an unknown one, which is read to its end.
+   */
+  private takeOther(expected: number, first: number, size: number | undefined): 'taken' | 'gone' {
+    const wanted = size === undefined ? anyMessage : size - 1
+    const all = new Uint8Array(Math.max(first, wanted))
+    all.set(this.buffer.subarray(0, first))
+    const rest = first < expected - 1 || first >= wanted ? 0 : this.read(all.subarray(first))
+    if (rest === 'gone') return 'gone'
+    const bytes = all.slice(0, first + rest)
+    const isShort = size === undefined || bytes.length < size - 1
+    this.bytes = bytes
+    this.asked = readMessage(bytes)
+    this.size = isShort ? bytes.length : size
+    // Its version has another size than was expected. If there was room for more, it has been read to its end.
+    this.whole = isShort || (first >= size && first < expected - 1)
+    this.lacksOwner = !this.whole && needsLastByte(bytes)
+    return 'taken'
+  }
+
+  /** Reads the last byte as well, and understands the message anew. */
+  complete(): void {
+    const bytes = new Uint8Array(this.size)
+    bytes.set(this.bytes)
+    const last = this.read(bytes.subarray(this.bytes.length))
+    this.bytes = bytes.slice(0, this.bytes.length + (last === 'gone' ? 0 : last))
+    this.asked = readMessage(this.bytes)
+    this.whole = true
+    this.lacksOwner = false
+  }
+
+  /**
+   * One read(2): as much of one message as there is room for. Fewer bytes mean that the message has ended, and another
+   * read would begin the next one.
+   */
+  read(into: Uint8Array): number | 'gone' {
+    for (;;) {
+      const answer = this.calls.read(this.descriptor, into)
+      if (answer >= 0) return answer
+      if (answer !== -errno.EINTR) return 'gone'
+    }
+  }
 }
 
 export interface Pipe {
@@ -93,127 +170,105 @@ const anyMessage = 4096
 
 /** Opens the pipe. @returns undefined, where there is none. */
 export function openPipe(calls: Calls, path: string): Pipe | undefined {
-  const { O_RDWR, O_NONBLOCK, O_NOFOLLOW } = calls.flags
-  const open = (): number => calls.openat(atFlags.AT_FDCWD, path, O_RDWR | O_NONBLOCK | O_NOFOLLOW, 0)
-  const first = open()
+  const first = openFile(calls, path)
   if (first < 0) return undefined
   const status = calls.fstat(first)
-  if (typeof status === 'number' || status.kind === 'directory') {
-    calls.close(first)
-    return undefined
-  }
-  const fileAt = (descriptor: number): OpenFile => ({ descriptor, room: new Uint8Array(0) })
+  if (typeof status === 'object' && status.kind !== 'directory') return new OpenPipe(calls, path, first, status)
+  calls.close(first)
+  return undefined
+}
+
+function openFile(calls: Calls, path: string): number {
+  const { O_RDWR, O_NONBLOCK, O_NOFOLLOW } = calls.flags
+  return calls.openat(atFlags.AT_FDCWD, path, O_RDWR | O_NONBLOCK | O_NOFOLLOW, 0)
+}
+
+class OpenPipe implements Pipe {
+  readonly path: string
+  readonly status: Status
+  private readonly calls: Calls
+  private readonly first: number
   /** Those that have no message. */
-  const free = [fileAt(first)]
-  const all = [...free]
-  let most: number | undefined
+  private readonly free: Taken[]
+  private readonly all: Taken[]
+  private most: number | undefined
   /** For the rest of a message. */
-  const rest = new Uint8Array(anyMessage)
+  private readonly rest = new Uint8Array(anyMessage)
   /** As the last message was: all of a server's have one size, but for its first. */
-  let expected = sizeOf(1) ?? headerSize
-  const answerOf = answers()
+  private expected = sizeOf(1) ?? headerSize
+  private readonly answerOf = answers()
+
+  constructor(calls: Calls, path: string, first: number, status: Status) {
+    this.calls = calls
+    this.path = path
+    this.first = first
+    this.status = status
+    this.free = [new Taken(calls, first)]
+    this.all = [...this.free]
+    this.most = undefined
+  }
+
+  pollable(): number {
+    return this.free.at(-1)?.descriptor ?? this.first
+  }
+
+  take(): Taken[] | 'gone' {
+    const { free } = this
+    const taken: Taken[] = []
+    while (free.length > 0 || this.openAnother()) {
+      const file = free[0]
+      const outcome = file?.take(this.expected)
+      if (outcome === 'gone') return 'gone'
+      if (file === undefined || outcome !== 'taken') break
+      free.shift()
+      this.expected = sizeOf(file.header.version) ?? this.expected
+      taken.push(file)
+    }
+    return taken
+  }
 
   /** Opens one more. @returns whether it is the same pipe: its name may be another's by now. */
-  const openAnother = (): boolean => {
-    most ??= mostOf(calls)
-    if (all.length >= most) return false
-    const descriptor = open()
+  private openAnother(): boolean {
+    const { calls, path, status } = this
+    this.most ??= mostOf(calls)
+    if (this.all.length >= this.most) return false
+    const descriptor = openFile(calls, path)
     if (descriptor < 0) return false
     const found = calls.fstat(descriptor)
     if (typeof found === 'number' || found.inode !== status.inode || found.device !== status.device) {
       calls.close(descriptor)
       return false
     }
-    const file = fileAt(descriptor)
-    all.push(file)
-    free.unshift(file)
+    const file = new Taken(calls, descriptor)
+    this.all.push(file)
+    this.free.unshift(file)
     return true
   }
 
-  return {
-    path,
-    status,
-    pollable: () => free.at(-1)?.descriptor ?? first,
-    take: () => {
-      const taken: Taken[] = []
-      while (free.length > 0 || openAnother()) {
-        const file = free[0]
-        if (file === undefined) break
-        const message = takeFrom(calls, file, expected)
-        if (message === 'gone') return 'gone'
-        if (message === 'nothing') break
-        free.shift()
-        expected = sizeOf(message.header.version) ?? expected
-        taken.push(message)
-      }
-      return taken
-    },
-    isFull: () => free.length === 0,
-    complete: (taken) => {
-      const bytes = new Uint8Array(taken.size)
-      bytes.set(taken.bytes)
-      const last = readOnce(calls, taken.file.descriptor, bytes.subarray(taken.bytes.length))
-      const read = bytes.slice(0, taken.bytes.length + (last === 'gone' ? 0 : last))
-      return { ...taken, bytes: read, asked: readMessage(read), whole: true, lacksOwner: false }
-    },
-    finish: ({ file, bytes, whole }) => {
-      const last = whole ? 0 : readOnce(calls, file.descriptor, rest)
-      free.unshift(file)
-      return last === 'gone' ? 'gone' : bytes.length + last
-    },
-    write: (bytes) => calls.write(first, bytes),
-    answer: (header, size, said, version) => calls.write(first, answerOf(header, size, said, version)),
-    close: () => {
-      for (const { descriptor } of all) calls.close(descriptor)
-    },
+  isFull(): boolean {
+    return this.free.length === 0
   }
-}
 
-/**
- * The next message, but for its last byte where that can wait.
- * @param expected the size that it has most often: one read then takes all that is wanted of it.
- */
-function takeFrom(calls: Calls, file: OpenFile, expected: number): Taken | 'nothing' | 'gone' {
-  if (file.room.length !== expected - 1) file.room = new Uint8Array(expected - 1)
-  const { descriptor, room } = file
-  const first = readOnce(calls, descriptor, room)
-  if (first === 'gone') return 'gone'
-  if (first === 0) return 'nothing'
-  const header = readHeader(room)
-  const size = first < headerSize ? undefined : sizeOf(header.version)
-  if (size === expected && first === size - 1) {
-    const asked = readMessage(room, header)
-    return { file, header, bytes: room, asked, size, whole: false, lacksOwner: needsLastByte(room) }
+  complete(taken: Taken): Taken {
+    taken.complete()
+    return taken
   }
-  // A message of an unknown version is read to its end, because its size is not known.
-  const wanted = size === undefined ? anyMessage : size - 1
-  const all = new Uint8Array(Math.max(first, wanted))
-  all.set(room.subarray(0, first))
-  const rest = first < expected - 1 || first >= wanted ? 0 : readOnce(calls, descriptor, all.subarray(first))
-  if (rest === 'gone') return 'gone'
-  const bytes = all.slice(0, first + rest)
-  const isShort = size === undefined || bytes.length < size - 1
-  // Its version has another size than was expected. If there was room for more, it has been read to its end.
-  const whole = isShort || (first >= size && first < expected - 1)
-  return {
-    file,
-    header,
-    bytes,
-    asked: readMessage(bytes),
-    size: isShort ? bytes.length : size,
-    whole,
-    lacksOwner: !whole && needsLastByte(bytes),
-  }
-}
 
-/**
- * One read(2): as much of one message as there is room for. Fewer bytes mean that the message has ended, and another
- * read would begin the next one.
- */
-function readOnce(calls: Calls, descriptor: number, room: Uint8Array): number | 'gone' {
-  for (;;) {
-    const answer = calls.read(descriptor, room)
-    if (answer >= 0) return answer
-    if (answer !== -errno.EINTR) return 'gone'
+  finish(taken: Taken): number | 'gone' {
+    const last = taken.whole ? 0 : taken.read(this.rest)
+    this.free.unshift(taken)
+    return last === 'gone' ? 'gone' : taken.bytes.length + last
+  }
+
+  write(bytes: Uint8Array): number {
+    return this.calls.write(this.first, bytes)
+  }
+
+  answer(header: Header, size: number, said: number, version?: number): number {
+    return this.calls.write(this.first, this.answerOf(header, size, said, version))
+  }
+
+  close(): void {
+    for (const { descriptor } of this.all) this.calls.close(descriptor)
   }
 }

@@ -11,7 +11,7 @@ import { quote } from '../text.ts'
 import { commands, probe } from '../upcall/message.ts'
 import type { Claim } from './claim.ts'
 import { mayNotOpen, mountedAnew } from './confined.ts'
-import { beginJournal, bytesOfReply, lastReplies, type Journal, type Reply } from './journal.ts'
+import { bytesOfReply, Journal, lastReplies, type Reply } from './journal.ts'
 import type { Readiness } from './readiness.ts'
 import { answerQueued, answerTaken } from './round.ts'
 import type { Server } from './server.ts'
@@ -129,8 +129,9 @@ export function beginServing(server: Server, journalPath: string, pipe: Pipe): S
     if (more !== 'gone') for (const { header } of more) seen.add(header.xid)
     return more
   }
-  const waits = (reply: Reply): boolean => pipe.write(probe(reply.header.xid, reply.size)) === -errno.EFAULT
-  const unsaid = (): Reply[] => replies.filter((reply) => !seen.has(reply.header.xid) && waits(reply))
+  const waits = (reply: Reply): boolean =>
+    pipe.write(probe(reply.message.header.xid, reply.message.size)) === -errno.EFAULT
+  const unsaid = (): Reply[] => replies.filter((reply) => !seen.has(reply.message.header.xid) && waits(reply))
   let taken = take()
   if (taken === 'gone') return 'gone'
   const replies = lastReplies(calls, journalPath, name)
@@ -141,7 +142,7 @@ export function beginServing(server: Server, journalPath: string, pipe: Pipe): S
     taken = [...taken, ...more]
   }
   const carried = unsaid()
-  const journal = beginJournal(calls, journalPath, name, carried)
+  const journal = new Journal(calls, journalPath, name, carried)
   server.instance.held(name)
   server.takeOver(name)
   doing.pipe = pipe
@@ -156,8 +157,9 @@ export function beginServing(server: Server, journalPath: string, pipe: Pipe): S
   }
   for (const reply of carried) {
     // Nobody knows of whom it was, so its client may still be recorded: that is noted before the kernel goes on.
-    if (reply.doubtful === true && reply.header.command === commands.remove) server.distrust('start')
-    if (pipe.write(bytesOfReply(reply)) >= 0) log.notice(`message ${reply.header.xid} had no answer: it has one now`)
+    if (reply.doubtful === true && reply.message.header.command === commands.remove) server.distrust('start')
+    if (pipe.write(bytesOfReply(reply)) >= 0)
+      log.notice(`message ${reply.message.header.xid} had no answer: it has one now`)
   }
   carried.length = 0
   return answerTaken(server, pipe, journal, taken) ? { pipe, journal } : 'gone'

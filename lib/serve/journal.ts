@@ -14,9 +14,14 @@ import { answerTo, type Header } from '../upcall/message.ts'
 
 const here = atFlags.AT_FDCWD
 
-export interface Reply {
+/** Which message is answered. */
+export interface Answered {
   readonly header: Header
   readonly size: number
+}
+
+export interface Reply {
+  readonly message: Answered
   /** 0, or a negated errno. */
   readonly status: number
   /** The answer to GetVersion. */
@@ -25,81 +30,101 @@ export interface Reply {
   readonly doubtful?: boolean
 }
 
-export interface Journal {
+/** A journal that is longer than this is begun anew. */
+const longest = 1 << 16
+
+export class Journal {
+  private readonly calls: Calls
+  private readonly path: string
+  private readonly pipe: string
+  private readonly carried: readonly Reply[]
+  private descriptor = -1
+  private length = 0
+  private round = 0
+  /** As long as the last text: most are. */
+  private bytes = new Uint8Array(0)
+
+  /**
+   * @param pipe names the pipe: its device, its inode and the boot.
+   * @param carried replies of the journal before that the kernel does not have yet: each round writes them again, as
+   * long as they are in this list.
+   */
+  constructor(calls: Calls, path: string, pipe: string, carried: readonly Reply[] = []) {
+    this.calls = calls
+    this.path = path
+    this.pipe = pipe
+    this.carried = carried
+    try {
+      this.begin()
+    } catch (thrown) {
+      this.failed(thrown)
+    }
+  }
+
   /**
    * Written when it returns, as far as this machine runs on.
    * @returns 0, or the negated errno. What is answered then has no journal, which matters only if we die at that
    * moment.
    */
-  readonly note: (replies: readonly Reply[]) => number
-  readonly close: () => void
+  note(replies: readonly Reply[]): number {
+    try {
+      if (this.length > longest) this.begin()
+      const round = ++this.round
+      const lines = linesOf(round, replies)
+      this.append(this.carried.length === 0 ? lines : linesOf(round, this.carried) + lines)
+      return 0
+    } catch (thrown) {
+      return this.failed(thrown)
+    }
+  }
+
+  close(): void {
+    if (this.descriptor >= 0) this.calls.close(this.descriptor)
+    this.calls.unlinkat(here, this.path, 0)
+  }
+
+  /** A new file in the place of the old one: what the old one says has been answered. */
+  private begin(): void {
+    const { calls, path } = this
+    const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = calls.flags
+    if (this.descriptor >= 0) calls.close(this.descriptor)
+    this.descriptor = -1
+    const staged = `${path}.new`
+    answered(calls.unlinkat(here, staged, 0), 'unlink', staged, errno.ENOENT)
+    const opened = calls.openat(here, staged, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
+    this.descriptor = answered(opened, 'open', staged)
+    this.length = 0
+    this.append(`${this.pipe}\n${linesOf(this.round, this.carried)}`)
+    answered(calls.renameat(here, staged, here, path), 'rename', staged)
+  }
+
+  private append(text: string): void {
+    if (this.bytes.length !== text.length) this.bytes = new Uint8Array(text.length)
+    this.calls.bytesInto(text, this.bytes, 0)
+    writeWhole(this.calls, this.descriptor, this.bytes, this.path)
+    this.length += text.length
+  }
+
+  /** A file that could not be written whole is begun anew the next time. @returns the negated errno. */
+  private failed(thrown: unknown): number {
+    if (!(thrown instanceof Error && 'errno' in thrown && typeof thrown.errno === 'number')) throw thrown
+    this.length = Infinity
+    return thrown.errno
+  }
 }
 
 function linesOf(round: number, replies: readonly Reply[]): string {
   let lines = ''
-  for (const { header, size, status, version, doubtful } of replies)
+  for (let at = 0; at < replies.length; at++) {
+    const reply = replies[at]
+    if (reply === undefined) continue
+    const { message, status, version, doubtful } = reply
+    const { header, size } = message
     lines +=
       `${round} ${header.version} ${header.command} ${header.xid} ${size} ` +
       `${status} ${version ?? '-'} ${doubtful === true ? 'doubtful' : 'sure'}\n`
+  }
   return lines
-}
-
-/** A journal that is longer than this is begun anew. */
-const longest = 1 << 16
-
-/**
- * @param pipe names the pipe: its device, its inode and the boot.
- * @param carried replies of the journal before that the kernel does not have yet: each round writes them again, as long
- * as they are in this list.
- */
-export function beginJournal(calls: Calls, path: string, pipe: string, carried: readonly Reply[] = []): Journal {
-  let descriptor = -1
-  let length = 0
-  let round = 0
-  const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = calls.flags
-  /** As long as the last text: most are. */
-  let room = new Uint8Array(0)
-  const append = (text: string): void => {
-    if (room.length !== text.length) room = new Uint8Array(text.length)
-    calls.bytesInto(text, room, 0)
-    writeWhole(calls, descriptor, room, path)
-    length += text.length
-  }
-  const begin = (): void => {
-    if (descriptor >= 0) calls.close(descriptor)
-    descriptor = -1
-    // A new file in the place of the old one: what the old one says has been answered.
-    const staged = `${path}.new`
-    answered(calls.unlinkat(here, staged, 0), 'unlink', staged, errno.ENOENT)
-    descriptor = answered(calls.openat(here, staged, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600), 'open', staged)
-    length = 0
-    append(`${pipe}\n${linesOf(round, carried)}`)
-    answered(calls.renameat(here, staged, here, path), 'rename', staged)
-  }
-  /** A file that could not be written whole is begun anew the next time. */
-  const attempt = (work: () => void): number => {
-    try {
-      work()
-      return 0
-    } catch (thrown) {
-      if (!(thrown instanceof Error && 'errno' in thrown && typeof thrown.errno === 'number')) throw thrown
-      length = Infinity
-      return thrown.errno
-    }
-  }
-  attempt(begin)
-  return {
-    note: (replies) =>
-      attempt(() => {
-        if (length > longest) begin()
-        round++
-        append(carried.length === 0 ? linesOf(round, replies) : linesOf(round, carried) + linesOf(round, replies))
-      }),
-    close: () => {
-      if (descriptor >= 0) calls.close(descriptor)
-      calls.unlinkat(here, path, 0)
-    },
-  }
 }
 
 /**
@@ -116,8 +141,10 @@ export function lastReplies(calls: Calls, path: string, pipe: string): readonly 
       : [
           {
             round,
-            header: { version: Number(version), command: Number(command), xid: Number(xid) },
-            size: Number(size),
+            message: {
+              header: { version: Number(version), command: Number(command), xid: Number(xid) },
+              size: Number(size),
+            },
             status: Number(status),
             version: answer === '-' ? undefined : Number(answer),
             doubtful: sure === 'doubtful',
@@ -126,7 +153,7 @@ export function lastReplies(calls: Calls, path: string, pipe: string): readonly 
   })
   const last = Number(replies.at(-1)?.round)
   const latest = new Map<number, Reply>()
-  for (const { round, ...reply } of replies) if (Number(round) >= last - 1) latest.set(reply.header.xid, reply)
+  for (const { round, ...reply } of replies) if (Number(round) >= last - 1) latest.set(reply.message.header.xid, reply)
   return [...latest.values()]
 }
 
@@ -148,5 +175,5 @@ const pageSize = 8192
 
 const shape = /^(\d+) (\d) (\d+) (\d+) (\d+) (-?\d+) (-|\d) (sure|doubtful)$/
 
-export const bytesOfReply = ({ header, size, status, version }: Reply): Uint8Array<ArrayBuffer> =>
-  answerTo(header, size, status, version)
+export const bytesOfReply = ({ message, status, version }: Reply): Uint8Array<ArrayBuffer> =>
+  answerTo(message.header, message.size, status, version)

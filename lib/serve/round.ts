@@ -34,16 +34,10 @@ const status = {
 } as const
 
 interface Answer extends Reply {
-  readonly taken: Taken
+  readonly message: Taken
 }
 
-const answerTo = (taken: Taken, said: number, version?: number): Answer => ({
-  taken,
-  header: taken.header,
-  size: taken.size,
-  status: said,
-  version,
-})
+const answerTo = (message: Taken, said: number, version?: number): Answer => ({ message, status: said, version })
 
 /**
  * Answers what is queued now; poll(2) tells of more. @returns 'gone', if the pipe is no more.
@@ -63,10 +57,13 @@ export function answerQueued(server: Server, pipe: Pipe, journal: Journal): void
 
 /** Answers messages that have been taken. @returns false, if the pipe is gone. */
 export function answerTaken(server: Server, pipe: Pipe, journal: Journal, taken: readonly Taken[]): boolean {
-  for (const batch of batches(taken))
-    if (!say(server, pipe, journal, carriedOut(server, pipe, completed(server, pipe, journal, batch)))) return false
-  return true
+  if (taken.length === 1) return answerBatch(server, pipe, journal, taken)
+  return batches(taken).every((batch) => answerBatch(server, pipe, journal, batch))
 }
+
+/** @returns false, if the pipe is gone. */
+const answerBatch = (server: Server, pipe: Pipe, journal: Journal, batch: readonly Taken[]): boolean =>
+  say(server, pipe, journal, carriedOut(server, pipe, completed(server, pipe, journal, batch)))
 
 /**
  * A message with an owner of 1024 bytes has no filler byte to leave unread. If this process dies, the next one answers
@@ -79,7 +76,7 @@ function completed(server: Server, pipe: Pipe, journal: Journal, batch: readonly
   writeDown(
     server,
     journal,
-    lacking.map(({ header, size }): Reply => ({ header, size, status: status.storageFailed, doubtful: true })),
+    lacking.map((message): Reply => ({ message, status: status.storageFailed, doubtful: true })),
   )
   return batch.map((taken) => (taken.lacksOwner ? pipe.complete(taken) : taken))
 }
@@ -106,7 +103,6 @@ const isOfClient = ({ asked, lacksOwner }: Taken): boolean =>
  * is a batch of its own.
  */
 function batches(taken: readonly Taken[]): readonly (readonly Taken[])[] {
-  if (taken.length === 1) return [taken]
   const all: Taken[][] = []
   let ofClients: Taken[] | undefined
   for (const one of taken.slice().sort((one, other) => inOrder(one.header, other.header))) {
@@ -206,16 +202,29 @@ function endGrace(server: Server, xid: number): number {
 
 /** @param first the number of the first of them. */
 function ofClients(server: Server, batch: readonly Taken[], first: number): readonly Answer[] {
-  const asked = batch.map((taken) => requestOf(server, taken))
-  const requests = asked.filter((request) => request !== undefined)
+  const asking: Taken[] = []
+  const requests: ClientRequest[] = []
+  const answers: Answer[] = []
+  for (let at = 0; at < batch.length; at++) {
+    const taken = batch[at]
+    if (taken === undefined) continue
+    const request = requestOf(server, taken)
+    if (request === undefined) {
+      // The pipe went while its owner was read.
+      answers.push(answerTo(taken, status.badMessage))
+      continue
+    }
+    asking.push(taken)
+    requests.push(request)
+  }
   const outcomes = attempt(server, requests, first)
-  let tried = 0
-  return batch.map((taken, at) => {
-    const request = asked[at]
-    // The pipe went while its owner was read.
-    if (request === undefined) return answerTo(taken, status.badMessage)
-    return answerTo(taken, statusOf(server, request, outcomes[tried++]))
-  })
+  for (let at = 0; at < requests.length; at++) {
+    const taken = asking[at]
+    const request = requests[at]
+    if (taken !== undefined && request !== undefined)
+      answers.push(answerTo(taken, statusOf(server, request, outcomes[at])))
+  }
+  return answers
 }
 
 /** @param thrown what has kept a request from being done, if anything has. */
@@ -351,20 +360,27 @@ function requestOf(server: Server, { asked }: Taken): ClientRequest | undefined 
 function say(server: Server, pipe: Pipe, journal: Journal, answers: readonly Answer[]): boolean {
   server.keepUnfinished()
   writeDown(server, journal, answers)
-  for (const { taken, header, status: said, version } of answers) {
-    const size = pipe.finish(taken)
-    if (size === 'gone') return false
-    const answer = pipe.answer(header, size, said, version)
-    if (answer === -errno.EPIPE) return false
-    if (answer < 0) server.log.warning(`the kernel did not wait for the answer to message ${header.xid}`)
+  for (let at = 0; at < answers.length; at++) {
+    const answer = answers[at]
+    if (answer !== undefined && !saidOne(server, pipe, answer)) return false
   }
   const first = answers[0]
   if (first !== undefined && isWorthTelling(first)) server.tellStatus()
   return true
 }
 
+/** @returns false, if the pipe is gone. */
+function saidOne({ log }: Server, pipe: Pipe, { message, status: said, version }: Answer): boolean {
+  const size = pipe.finish(message)
+  if (size === 'gone') return false
+  const outcome = pipe.answer(message.header, size, said, version)
+  if (outcome === -errno.EPIPE) return false
+  if (outcome < 0) log.warning(`the kernel did not wait for the answer to message ${message.header.xid}`)
+  return true
+}
+
 /** What a person would want to see at once. */
-const isWorthTelling = ({ taken: { header }, status: said }: Answer): boolean =>
+const isWorthTelling = ({ message: { header }, status: said }: Answer): boolean =>
   said !== 0 || header.command === commands['grace-start'] || header.command === commands['grace-done']
 
 function count(server: Server, what: Counted, outcome: 'answered' | 'failed'): void {

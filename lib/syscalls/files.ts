@@ -345,7 +345,8 @@ function written(name: string, text: string, within: Directory, finish: (written
 
 /** Writes all of it, as write(2) may not at once. */
 export function writeWhole(calls: Calls, descriptor: number, bytes: Uint8Array, path: string): void {
-  for (let written = 0; written < bytes.length;) {
+  const { length } = bytes
+  for (let written = 0; written < length;) {
     // A subarray takes as much as the rest of this.
     const rest = written === 0 ? bytes : bytes.subarray(written)
     const answer = calls.write(descriptor, rest)

@@ -88,10 +88,12 @@ export type Asked =
  * @returns undefined for what no kernel sends: an unknown command, or a length that there is no room for.
  */
 export function readMessage(bytes: Uint8Array, header = readHeader(bytes)): Asked | undefined {
-  if (bytes.length < headerSize) return undefined
+  // A call, to the engine.
+  const read = bytes.length
+  if (read < headerSize) return undefined
   const { version, command } = header
   const size = sizeOf(version)
-  if (size === undefined || bytes.length < size - 1) return undefined
+  if (size === undefined || read < size - 1) return undefined
   switch (command) {
     case commands['grace-done']:
       return { command: 'grace-done' }
@@ -103,7 +105,7 @@ export function readMessage(bytes: Uint8Array, header = readHeader(bytes)): Aske
     case commands.remove:
     case commands.check: {
       const length = shortAt(bytes, headerSize)
-      if (length > ownerRoom || ownerAt + length > bytes.length) return undefined
+      if (length > ownerRoom || ownerAt + length > read) return undefined
       const owner = bytes.slice(ownerAt, ownerAt + length) as ClientOwner
       if (command === commands.remove) return { command: 'remove', owner }
       if (command === commands.check) return { command: 'check', owner }

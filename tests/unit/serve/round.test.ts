@@ -4,7 +4,7 @@ import { basename, dirname } from 'node:path'
 import { describe, it } from 'node:test'
 import { perform } from '../../../lib/events/perform.ts'
 import { currentPipe } from '../../../lib/serve/current-pipe.ts'
-import { beginJournal, lastReplies } from '../../../lib/serve/journal.ts'
+import { Journal, lastReplies } from '../../../lib/serve/journal.ts'
 import { answerQueued, tryAgain } from '../../../lib/serve/round.ts'
 import { atFlags } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
@@ -187,17 +187,15 @@ it('a run directory without room for the journal hangs no thread', () => {
 
 it('a journal is begun anew before it is long, and the last round stays in it', () => {
   const { files } = newMachine()
-  const journal = beginJournal(files.calls, journalPath, 'pipe')
+  const journal = new Journal(files.calls, journalPath, 'pipe')
   const reply = (xid: number) => ({
-    header: { version: 1, command: 0, xid },
-    size: 1034,
+    message: { header: { version: 1, command: 0, xid }, size: 1034 },
     status: 0,
-    version: undefined,
   })
   for (let xid = 0; xid < 10_000; xid++) assert.equal(journal.note([reply(xid)]), 0)
   const node = files.tree(dirname(journalPath)).get(basename(journalPath))
   assert.ok(node?.kind === 'file' && node.bytes.length < 100_000)
-  assert.equal(lastReplies(files.calls, journalPath, 'pipe').at(-1)?.header.xid, 9999)
+  assert.equal(lastReplies(files.calls, journalPath, 'pipe').at(-1)?.message.header.xid, 9999)
 })
 
 it('of a journal whose last round was cut short, the round before counts too', () => {
@@ -206,7 +204,7 @@ it('of a journal whose last round was cut short, the round before counts too', (
     'pipe\n7 1 0 4 1034 0 - sure\n8 1 0 5 1034 -121 - doubtful\n8 1 1 6 1034 -121 - doubtful\n9 1 0 5 1034 0 - sure\n9 1 1 6 10'
   files.plant(new Map([['', { kind: 'file', bytes }]]), journalPath)
   assert.deepEqual(
-    lastReplies(files.calls, journalPath, 'pipe').map(({ header, status }) => [header.xid, status]),
+    lastReplies(files.calls, journalPath, 'pipe').map(({ message, status }) => [message.header.xid, status]),
     [
       [5, 0],
       [6, -121],
