@@ -77,14 +77,8 @@ type Known = 'nobody' | 'unknown' | 'starting' | 'unread' | 'unseen' | 'recorded
 const quietMs = 2000
 const againMs = 10_000
 
-export function instanceBehind({
-  calls,
-  log,
-  marked,
-  withWorld,
-  beginning,
-  distrust,
-}: {
+/** What it works with. */
+interface Means {
   readonly calls: Calls
   readonly log: Log
   readonly marked: Marked
@@ -92,165 +86,202 @@ export function instanceBehind({
   readonly beginning: () => void
   /** Makes the next start let nobody reclaim. */
   readonly distrust: () => void
-}): InstanceBehind {
-  let pipe = ''
-  let known: Known = 'nobody'
-  let goesOn = false
-  /** Nothing was asked before. */
-  let isFirst = false
-  let dueAt: number | undefined
+}
 
-  const isOurs = (): boolean =>
-    withWorld(({ state }) => {
+export const instanceBehind = (means: Means): InstanceBehind => new Behind(means)
+
+class Behind implements InstanceBehind {
+  private readonly means: Means
+  private pipe = ''
+  private known: Known = 'nobody'
+  private goesOn = false
+  /** Nothing was asked before. */
+  private isFirst = false
+  private nextAt: number | undefined
+
+  constructor(means: Means) {
+    this.means = means
+    this.nextAt = undefined
+  }
+
+  held(name: string): void {
+    this.pipe = name
+    this.become('unknown')
+    if (this.goesOn) {
+      this.goesOn = false
+      this.takeOver()
+      this.become('recorded')
+      return
+    }
+    this.nextAt = this.means.calls.monotonic() + quietMs
+    try {
+      if (this.isOurs() && !isStartCutShort(this.means.marked)) this.knownAgain()
+    } catch {
+      // What is asked first will show it.
+    }
+  }
+
+  gone(): 'stopped' | 'goes on' {
+    if (this.known === 'unknown' && this.nextAt !== undefined && !helperIsOurs(this.means.calls)) this.warn()
+    this.become('nobody')
+    return this.goesOn ? 'goes on' : 'stopped'
+  }
+
+  starting(): void {
+    if (this.known === 'unknown') this.become('starting')
+  }
+
+  started(goesOn: boolean): void {
+    this.become('recorded')
+    this.goesOn = goesOn
+  }
+
+  notStarted(): void {
+    this.isFirst = false
+    this.become('unseen')
+  }
+
+  assure(first: number | 'again'): void {
+    const { known } = this
+    if (known === 'nobody' || known === 'recorded') return
+    if (known === 'unknown' || known === 'starting') {
+      if (first === 'again') return
+      this.isFirst = first === 0 && known === 'unknown'
+    }
+    this.mend()
+  }
+
+  isRecorded(): boolean {
+    return this.known === 'nobody' || this.known === 'recorded'
+  }
+
+  dueAt(): number | undefined {
+    return this.nextAt
+  }
+
+  due(): void {
+    if (this.nextAt === undefined || this.nextAt > this.means.calls.monotonic()) return
+    if (this.known === 'unknown') {
+      this.warn()
+      return
+    }
+    try {
+      this.mend()
+    } catch {
+      // Said once; tried again.
+    }
+  }
+
+  private become(now: Known): void {
+    this.known = now
+    this.nextAt = now === 'unread' || now === 'unseen' ? this.means.calls.monotonic() + againMs : undefined
+  }
+
+  private isOurs(): boolean {
+    return this.means.withWorld(({ state }) => {
       if (openClients(state) === undefined && files.kindAt(state.path, state.anywhere) === 'absent') return false
       const { instance } = lookAt(state)
-      return 'start' in instance && readMark(state, instance.start, 'pipe') === pipe
+      return 'start' in instance && readMark(state, instance.start, 'pipe') === this.pipe
     })
-  const become = (now: Known): void => {
-    known = now
-    dueAt = now === 'unread' || now === 'unseen' ? calls.monotonic() + againMs : undefined
   }
-  const knownAgain = (): void => {
-    become('recorded')
-    const failure = forgetUnseen(marked, pipe)
+
+  private knownAgain(): void {
+    this.become('recorded')
+    const failure = forgetUnseen(this.means.marked, this.pipe)
     if (failure !== undefined)
-      log.critical(`can't remove the mark by which the next start lets nobody reclaim (${failure})`)
+      this.means.log.critical(`can't remove the mark by which the next start lets nobody reclaim (${failure})`)
   }
-  const noted = (): string => {
-    const failure = noteUnseen(marked, pipe)
+
+  /** Makes the next start let nobody reclaim, unless it is this pipe's. @returns what to say where that fails. */
+  private noted(): string {
+    const failure = noteUnseen(this.means.marked, this.pipe)
     return failure === undefined ? '' : `, which can't be noted (${failure}): see to it`
   }
+
+  private warn(): void {
+    this.nextAt = undefined
+    this.means.log.critical(
+      "the NFS server's start is not recorded: " +
+        `unless it is yet to come, nobody may reclaim after the next one${this.noted()}`,
+    )
+  }
+
   /** Version 0 goes on with the instance of the pipe before. */
-  const takeOver = (): void => {
+  private takeOver(): void {
     try {
-      withWorld(({ state }) => {
+      this.means.withWorld(({ state }) => {
         const { instance } = lookAt(state)
         if (!('start' in instance)) return
         unmark(state, instance.start, 'pipe')
-        mark(state, instance.start, 'pipe', pipe)
+        mark(state, instance.start, 'pipe', this.pipe)
       })
     } catch (thrown) {
-      log.error(`if this process ends now, the next one can't know the server's pipe: ${String(thrown)}`)
+      this.means.log.error(`if this process ends now, the next one can't know the server's pipe: ${String(thrown)}`)
     }
   }
-  const note = (): void => {
-    dueAt = undefined
-    log.critical(
-      "the NFS server's start is not recorded: " +
-        `unless it is yet to come, nobody may reclaim after the next one${noted()}`,
-    )
+
+  /** Makes sure that the instance is recorded. @throws what keeps it from that. */
+  private mend(): void {
+    const isCutShort = this.look()
+    if (this.known === 'recorded') return
+    try {
+      if (this.isFirst || isCutShort) this.begin()
+      else this.stand()
+    } catch (thrown) {
+      this.isFirst = false
+      if (this.known !== 'unseen')
+        this.means.log.critical(
+          `the NFS server's start is not recorded, and can't be (${errorCode(thrown) ?? String(thrown)})`,
+        )
+      this.become('unseen')
+      this.means.distrust()
+      throw thrown
+    }
+    this.become('recorded')
   }
+
+  /** @returns whether the start was killed: nobody knows whether its instance is durable, so it is made again. */
+  private look(): boolean {
+    if (this.known === 'unseen') return false
+    try {
+      if (!this.isOurs()) return false
+      if (isStartCutShort(this.means.marked)) return true
+      this.knownAgain()
+      return false
+    } catch (thrown) {
+      if (this.known !== 'unread')
+        this.means.log.critical(
+          `whether the NFS server's start is recorded can't be read (${errorCode(thrown) ?? String(thrown)}): ` +
+            `until it can, nobody may reclaim after the next one${this.noted()}`,
+        )
+      this.become('unread')
+      throw thrown
+    }
+  }
+
+  /** Nothing was asked here before: as if GraceStart had come. */
+  private begin(): void {
+    const { pipe } = this
+    this.means.beginning()
+    this.means.withWorld((world) => {
+      perform(world, { event: 'start', kernelBootTime: undefined, askedBy: this.unfinishedStart() ?? pipe, pipe })
+    })
+  }
+
   /** The start that the kernel asked for last, if it did not end: it was asked for at a pipe of this boot. */
-  const unfinishedStart = (): string | undefined => {
-    const [boot] = pipe.split('-').slice(-1)
-    const name = nameOfStart(marked)
+  private unfinishedStart(): string | undefined {
+    const [boot] = this.pipe.split('-').slice(-1)
+    const name = nameOfStart(this.means.marked)
     return name?.startsWith('pipe-') === true && name.endsWith(`-${boot ?? ''}`) ? name : undefined
   }
-  /** Nothing was asked here before: as if GraceStart had come. */
-  const begin = (): void => {
-    beginning()
-    withWorld((world) => {
-      perform(world, { event: 'start', kernelBootTime: undefined, askedBy: unfinishedStart() ?? pipe, pipe })
+
+  private stand(): void {
+    this.means.withWorld((world) => {
+      performUnseen(world, this.pipe)
     })
-  }
-  const stand = (): void => {
-    withWorld((world) => {
-      performUnseen(world, pipe)
-    })
-    log.critical(
+    this.means.log.critical(
       'the NFS server was started without this program: ' +
         'after its next start, clients recorded before now may not reclaim, and clients that come from now on may',
     )
-  }
-  /** @returns whether the start was killed: nobody knows whether its instance is durable, so it is made again. */
-  const look = (): boolean => {
-    if (known === 'unseen') return false
-    try {
-      if (!isOurs()) return false
-      if (isStartCutShort(marked)) return true
-      knownAgain()
-      return false
-    } catch (thrown) {
-      if (known !== 'unread')
-        log.critical(
-          `whether the NFS server's start is recorded can't be read (${errorCode(thrown) ?? String(thrown)}): ` +
-            `until it can, nobody may reclaim after the next one${noted()}`,
-        )
-      become('unread')
-      throw thrown
-    }
-  }
-  const mend = (): void => {
-    const isCutShort = look()
-    if (known !== 'recorded') recorded(isFirst || isCutShort ? begin : stand)
-  }
-  const recorded = (work: () => void): void => {
-    try {
-      work()
-    } catch (thrown) {
-      isFirst = false
-      if (known !== 'unseen')
-        log.critical(`the NFS server's start is not recorded, and can't be (${errorCode(thrown) ?? String(thrown)})`)
-      become('unseen')
-      distrust()
-      throw thrown
-    }
-    become('recorded')
-  }
-  return {
-    held: (name) => {
-      pipe = name
-      become('unknown')
-      if (goesOn) {
-        goesOn = false
-        takeOver()
-        become('recorded')
-        return
-      }
-      dueAt = calls.monotonic() + quietMs
-      try {
-        if (isOurs() && !isStartCutShort(marked)) knownAgain()
-      } catch {
-        // What is asked first will show it.
-      }
-    },
-    gone: () => {
-      if (known === 'unknown' && dueAt !== undefined && !helperIsOurs(calls)) note()
-      become('nobody')
-      return goesOn ? 'goes on' : 'stopped'
-    },
-    starting: () => {
-      if (known === 'unknown') become('starting')
-    },
-    started: (next) => {
-      become('recorded')
-      goesOn = next
-    },
-    notStarted: () => {
-      isFirst = false
-      become('unseen')
-    },
-    assure: (first) => {
-      if (known === 'nobody' || known === 'recorded') return
-      if (known === 'unknown' || known === 'starting') {
-        if (first === 'again') return
-        isFirst = first === 0 && known === 'unknown'
-      }
-      mend()
-    },
-    isRecorded: () => known === 'nobody' || known === 'recorded',
-    dueAt: () => dueAt,
-    due: () => {
-      if (dueAt === undefined || dueAt > calls.monotonic()) return
-      if (known === 'unknown') {
-        note()
-        return
-      }
-      try {
-        mend()
-      } catch {
-        // Said once; tried again.
-      }
-    },
   }
 }
