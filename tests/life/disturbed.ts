@@ -167,8 +167,11 @@ const completed = (before: Memory): Memory => {
 
 /** What a work that was stopped may have done: nothing, all, or a step between. */
 function halfway(before: Memory, event: Event, graceOver: boolean): readonly Memory[] {
-  if (event.event === 'start')
-    return [outcomeOf(before, { event: 'failed start', bootTime: event.bootTime }, false).memory]
+  if (event.event === 'start') {
+    // It may have begun its instance: what an earlier mark told is taken into account then, and outlives a power cut.
+    const failed: Event = { event: 'failed start', bootTime: event.bootTime }
+    return [before, outcomeOf(before, event, false).memory].map((memory) => outcomeOf(memory, failed, false).memory)
+  }
   const heals = ['create', 'check', 'remove'].includes(event.event) && graceOver && !before.full
   const from = [remember(before), ...(heals ? [completed(before)] : [])]
   const after = outcomeOf(before, event, graceOver).memory
