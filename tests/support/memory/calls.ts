@@ -1,0 +1,256 @@
+/**
+ * The calls of lib/syscalls/calls.ts on a machine in memory: names, links, modes and errors as Linux has them
+ * (tests/unit/memory.test.ts makes the same calls on both).
+ */
+import { bytesInto, crc32, digitsAt, percentDecoded, percentEncode } from '../../../lib/bytes.ts'
+import { atFlags, type Calls, type Status } from '../../../lib/syscalls/calls.ts'
+import { errno } from '../../../lib/syscalls/errno.ts'
+import { holds, inode, textIn, type Inode } from './inodes.ts'
+import type { Process } from './process.ts'
+
+const { ENOENT, EBADF, EEXIST, ENOTDIR, EISDIR, EINVAL, ENAMETOOLONG, ENOTEMPTY, ELOOP, EPERM, ENOSYS } = errno
+
+/** The same on every machine that this is tested on (asm-generic). */
+const flags = {
+  O_RDONLY: 0,
+  O_WRONLY: 1,
+  O_RDWR: 2,
+  O_CREAT: 0o100,
+  O_EXCL: 0o200,
+  O_NONBLOCK: 0o4000,
+  O_DIRECTORY: 0o200000,
+  O_NOFOLLOW: 0o400000,
+} as const
+type Part = Partial<Calls>
+
+const quoted = (text: string): string =>
+  `"${text.replaceAll('\\', '\\\\').replaceAll('\n', '\\n').replaceAll('"', '\\"')}"`
+
+const statusOf = ({ us }: Process, { kind, mode, number }: Inode): Status => ({
+  kind,
+  uid: 0,
+  mode,
+  mtime: Math.floor(us.now / 1000),
+  device: 1,
+  inode: number,
+})
+
+function onOpenFiles(process: Process) {
+  const { find, pathOf, made, change } = process
+  const open = (directory: number, name: string, wanted: number, mode: number): number => {
+    const makes = (wanted & flags.O_CREAT) !== 0
+    const makesAnew = makes && (wanted & flags.O_EXCL) !== 0
+    const wantsDirectory = (wanted & flags.O_DIRECTORY) !== 0
+    const found = find(directory, name, (wanted & flags.O_NOFOLLOW) === 0 && !makesAnew ? 'followed' : 'itself')
+    if (typeof found === 'number') return found
+    let { last } = found
+    if (last === undefined) {
+      if (!makes || found.within.gone) return -ENOENT
+      last = inode('file', mode)
+      found.within.entries.set(found.name, last)
+    } else if (makesAnew) return -EEXIST
+    else if (last.kind === 'link') return wantsDirectory ? -ENOTDIR : -ELOOP
+    else if (last.kind === 'directory' && (wanted & 3) !== 0) return -EISDIR
+    else if (last.kind !== 'directory' && wantsDirectory) return -ENOTDIR
+    let descriptor = 3
+    while (process.opened.has(descriptor)) descriptor++
+    const path = name === '.' ? (process.opened.get(directory)?.path ?? '/') : pathOf(directory, name)
+    process.opened.set(descriptor, { inode: last, path, at: 0 })
+    return descriptor
+  }
+  const read = (descriptor: number, most: number): string | number => {
+    const file = process.opened.get(descriptor)
+    if (file === undefined) return -EBADF
+    if (file.inode.kind === 'directory') return -EISDIR
+    const text = file.inode.text.slice(file.at, file.at + most)
+    file.at += text.length
+    return text
+  }
+  return {
+    openat: (directory, name, wanted, mode) => {
+      const paths = [pathOf(directory, name)]
+      return (wanted & flags.O_CREAT) !== 0
+        ? change('openat', '', paths, () => open(directory, name, wanted, mode))
+        : made('openat', paths, () => open(directory, name, wanted, mode))
+    },
+    read: (descriptor, into) => {
+      const text = made('read', [], () => read(descriptor, into.length))
+      if (typeof text === 'number') return text
+      into.set(Buffer.from(text, 'latin1'))
+      return text.length
+    },
+    readText: (descriptor, most) => made('read', [], () => read(descriptor, Math.min(most, 8192))),
+    write: (descriptor, bytes) => {
+      const file = process.opened.get(descriptor)
+      const text = Buffer.from(bytes).toString('latin1')
+      return change('write', `${descriptor}, ${quoted(text)}`, [file?.path ?? ''], () => {
+        if (file === undefined) return -EBADF
+        if (file.inode.written !== undefined) return file.inode.written(text)
+        file.inode.text = file.inode.text.slice(0, file.at) + text
+        file.at += text.length
+        return text.length
+      })
+    },
+    fsync: (descriptor) =>
+      change('fsync', '', [process.opened.get(descriptor)?.path ?? ''], () =>
+        process.opened.has(descriptor) ? 0 : -EBADF,
+      ),
+    // A process that is stopped closes its files, as the kernel does for it.
+    close: (descriptor) => (process.opened.delete(descriptor) ? 0 : -EBADF),
+    fstat: (descriptor) =>
+      made('fstat', [], () => {
+        const file = process.opened.get(descriptor)
+        return file === undefined ? -EBADF : statusOf(process, file.inode)
+      }),
+    entries: (descriptor) =>
+      made<string>('getdents64', [], () => {
+        const directory = process.opened.get(descriptor)
+        if (directory === undefined) return -EBADF
+        if (directory.inode.kind !== 'directory') return -ENOTDIR
+        if (directory.at > 0) return ''
+        directory.at = 1
+        if (directory.inode.gone) return -ENOENT
+        return textIn(directory.inode)
+      }),
+    names: (descriptor) =>
+      made('getdents64', [], () => {
+        const directory = process.opened.get(descriptor)
+        if (directory === undefined) return -EBADF
+        if (directory.inode.kind !== 'directory') return -ENOTDIR
+        if (directory.inode.gone) return -ENOENT
+        return textIn(directory.inode)
+      }),
+  } satisfies Part
+}
+
+function onNames(process: Process) {
+  const { find, placeFor, pathOf, made, change } = process
+  return {
+    mkdirat: (directory, name, mode) =>
+      change('mkdirat', '', [pathOf(directory, name)], () => {
+        const place = placeFor(directory, name)
+        if (typeof place === 'number') return place
+        place.within.entries.set(place.name, inode('directory', mode))
+        return 0
+      }),
+    unlinkat: (directory, name, how) =>
+      change('unlinkat', '', [pathOf(directory, name)], () => {
+        const found = find(directory, name, 'itself')
+        if (typeof found === 'number') return found
+        const { within, last } = found
+        if (last === undefined) return -ENOENT
+        const asDirectory = (how & atFlags.AT_REMOVEDIR) !== 0
+        if (asDirectory !== (last.kind === 'directory')) return asDirectory ? -ENOTDIR : -EISDIR
+        if (last.entries.size > 0) return -ENOTEMPTY
+        if (asDirectory) last.gone = true
+        within.entries.delete(found.name)
+        return 0
+      }),
+    renameat: (fromDirectory, from, toDirectory, to) =>
+      change('renameat', '', [pathOf(fromDirectory, from), pathOf(toDirectory, to)], (): number => {
+        const [source, target] = [find(fromDirectory, from, 'itself'), find(toDirectory, to, 'itself')]
+        if (typeof source === 'number') return source
+        if (typeof target === 'number') return target
+        if (source.last === undefined || target.within.gone) return -ENOENT
+        if (source.last === target.last) return 0
+        if (holds(source.last, target.within)) return -EINVAL
+        if (target.last !== undefined) {
+          if (source.last.kind === 'directory' && target.last.kind !== 'directory') return -ENOTDIR
+          if (source.last.kind !== 'directory' && target.last.kind === 'directory') return -EISDIR
+          if (target.last.entries.size > 0) return -ENOTEMPTY
+        }
+        source.within.entries.delete(source.name)
+        target.within.entries.set(target.name, source.last)
+        return 0
+      }),
+    linkat: (fromDirectory, existing, toDirectory, name) =>
+      change('linkat', '', [pathOf(fromDirectory, existing), pathOf(toDirectory, name)], () => {
+        const source = find(fromDirectory, existing, 'itself')
+        if (typeof source === 'number') return source
+        if (source.last === undefined) return -ENOENT
+        const place = placeFor(toDirectory, name)
+        if (typeof place === 'number') return place
+        if (source.last.kind === 'directory') return -EPERM
+        place.within.entries.set(place.name, source.last)
+        return 0
+      }),
+    fstatat: (directory, name, how) =>
+      made('fstatat', [pathOf(directory, name)], () => {
+        const found = find(directory, name, (how & atFlags.AT_SYMLINK_NOFOLLOW) === 0 ? 'followed' : 'itself')
+        return typeof found === 'number' ? found : found.last === undefined ? -ENOENT : statusOf(process, found.last)
+      }),
+    identityAt: (directory, name) =>
+      made<string>('fstatat', [pathOf(directory, name)], () => {
+        const found = find(directory, name, 'itself')
+        if (typeof found === 'number') return found
+        return found.last === undefined ? -ENOENT : `${found.last.number} ${found.last.kind} ${found.last.mode}`
+      }),
+  } satisfies Part
+}
+
+function onLinks(process: Process, longestLink: number) {
+  const { find, placeFor, pathOf, made, change } = process
+  return {
+    symlinkat: (text, directory, name) =>
+      change('symlinkat', quoted(text), [pathOf(directory, name)], () => {
+        if (text === '') return -ENOENT
+        if (text.length > longestLink) return -ENAMETOOLONG
+        const place = placeFor(directory, name)
+        if (typeof place === 'number') return place
+        place.within.entries.set(place.name, inode('link', 0o777, text))
+        return 0
+      }),
+    readlinkat: (directory, name) =>
+      made('readlinkat', [pathOf(directory, name)], () => {
+        const descriptor = name.startsWith('/proc/') ? /^\/proc\/self\/fd\/([0-9]+)$/.exec(name)?.[1] : undefined
+        if (descriptor !== undefined) return process.opened.get(Number(descriptor))?.path ?? -ENOENT
+        const found = find(directory, name, 'itself')
+        if (typeof found === 'number') return found
+        if (found.last === undefined) return -ENOENT
+        return found.last.kind === 'link' ? found.last.text : -EINVAL
+      }),
+  } satisfies Part
+}
+
+const onTheProcess = (process: Process) =>
+  ({
+    sleep: (milliseconds) => {
+      process.us.now += milliseconds
+      process.us.monotonic += milliseconds
+    },
+    now: () => process.us.now,
+    monotonic: () => process.us.monotonic,
+    processId: () => process.us.id,
+  }) satisfies Part
+
+/** What a machine in memory has not, or what asks nothing of it. */
+const withoutTheKernel = {
+  checksum: crc32,
+  bytesInto,
+  percentEncoded: percentEncode,
+  percentDecoded,
+  digitsAt,
+  umask: () => undefined,
+  alarm: () => undefined,
+  confine: () => 0,
+  poll: () => -ENOSYS,
+  watch: () => -ENOSYS,
+  endSignals: () => -ENOSYS,
+  connect: () => -ENOSYS,
+  flock: () => -ENOSYS,
+  userId: () => 0,
+  isTerminal: () => false,
+  exit: (status) => {
+    throw new Error(`ended with ${status}`)
+  },
+} satisfies Part
+
+/** @param longestLink 4095 on ext4, 1023 on XFS. */
+export const callsOf = (process: Process, longestLink: number): Calls => ({
+  flags,
+  ...onOpenFiles(process),
+  ...onNames(process),
+  ...onLinks(process, longestLink),
+  ...onTheProcess(process),
+  ...withoutTheKernel,
+})

@@ -1,0 +1,84 @@
+/** A process on a machine in memory: its open files, and what a test may do at each of its calls. */
+import { atFlags } from '../../../lib/syscalls/calls.ts'
+import { errno } from '../../../lib/syscalls/errno.ts'
+import { find, type Found, type Inode, type LastLink } from './inodes.ts'
+
+const { ENOENT, EBADF, EEXIST } = errno
+
+export interface Open {
+  readonly inode: Inode
+  readonly path: string
+  at: number
+}
+
+/** A call, as the model of a disk and a test's hook are told it: strace's words (tests/support/strace.ts). */
+export interface Made {
+  readonly name: string
+  readonly text: string
+  readonly paths: readonly string[]
+  /** It makes, changes or syncs something. */
+  readonly changes: boolean
+}
+
+export interface Hooks {
+  /**
+   * Before each call.
+   * @returns a negated errno that it fails with; undefined, if it is made. Throwing stops the process.
+   */
+  before: (made: Made) => number | undefined
+  /** After each call that has changed something. */
+  changed: (made: Made) => void
+  /** After each call. */
+  answered: (made: Made, answer: unknown) => void
+}
+
+export interface Process {
+  readonly us: { id: number; now: number; monotonic: number }
+  opened: Map<number, Open>
+  readonly find: (directory: number, name: string, lastLink: LastLink) => Found | number
+  /** The place for a new name. */
+  readonly placeFor: (directory: number, name: string) => Found | number
+  readonly pathOf: (directory: number, name: string) => string
+  /** One call: a hook may fail it or stop the process. */
+  readonly made: <T>(name: string, paths: readonly string[], work: () => T | number) => T | number
+  /** The same, and what it changed is told. */
+  readonly change: (name: string, text: string, paths: readonly string[], work: () => number) => number
+}
+
+export function processOn(root: Inode, hooks: Hooks): Process {
+  const process: Process = {
+    us: { id: 1000, now: 1_800_000_000_000, monotonic: 0 },
+    opened: new Map(),
+    find: (directory, name, lastLink) => {
+      const isFromRoot = name.startsWith('/') || directory === atFlags.AT_FDCWD
+      const base = isFromRoot ? root : process.opened.get(directory)?.inode
+      return base === undefined ? -EBADF : find(root, base, name, lastLink)
+    },
+    placeFor: (directory, name) => {
+      const found = process.find(directory, name, 'itself')
+      if (typeof found === 'number') return found
+      if (found.last !== undefined) return -EEXIST
+      return found.within.gone ? -ENOENT : found
+    },
+    pathOf: (directory, name) =>
+      name.startsWith('/')
+        ? name
+        : `${directory === atFlags.AT_FDCWD ? '' : (process.opened.get(directory)?.path ?? '?')}/${name}`,
+    made: (name, paths, work) => {
+      const told = { name, text: '', paths, changes: false }
+      const answer = hooks.before(told) ?? work()
+      hooks.answered(told, answer)
+      return answer
+    },
+    change: (name, text, paths, work) => {
+      const told = { name, text, paths, changes: true }
+      const failure = hooks.before(told)
+      if (failure !== undefined) return failure
+      const answer = work()
+      if (answer >= 0) hooks.changed(told)
+      hooks.answered(told, answer)
+      return answer
+    },
+  }
+  return process
+}
