@@ -42,7 +42,7 @@ export const allowCommand = command(
   async ({ OWNER: words, hex, 'dry-run': dryRun, yes, json }, settings) => {
     process.umask(0o077)
     const owners = [
-      ...new Map(words.map((word) => ownerSpelled(word, hex)).map((owner) => [escapeOwner(owner), owner])).values(),
+      ...new Map(words.map((word) => ownerSpelled(word, { hex })).map((owner) => [escapeOwner(owner), owner])).values(),
     ]
     const world = worldOf(settings)
     const planned = planFor(world, settings, owners)

@@ -34,7 +34,7 @@ export const expireCommand = command(
     // If a script runs twice, the beginning of an owner could mean another client the second time. A person sees whom
     // it means.
     const naming = yes && !prefix ? 'whole' : 'whole or beginning'
-    const named = words.map((word) => ownerNamed(word, hex, known, naming))
+    const named = words.map((word) => ownerNamed(word, known, { hex, naming }))
     const owners = [...new Map(named.map((owner) => [escapeOwner(owner), owner])).values()]
     const kernel = await liveClients(settings.nfsdDirectory)
     const asked = owners.map((owner) => asRecorded(surveyed, owner))

@@ -41,7 +41,7 @@ export const showCommand = command(
     const surveyed = survey(settings)
     const kernel = await liveClients(settings.nfsdDirectory)
     const live = kernel === 'unknown' ? [] : kernel.clients
-    const owner = ownerNamed(OWNER, hex, knownTo(surveyed, live))
+    const owner = ownerNamed(OWNER, knownTo(surveyed, live), { hex })
     const own = ({ owner: other }: { owner: Uint8Array }): boolean => Buffer.compare(owner, other) === 0
     // The newest first; the first that counts is what an upcall goes by.
     const records = recordsOfOwner(surveyed, owner)

@@ -52,7 +52,7 @@ export const statusCommand = command(
       grace: graceNow(surveyed, kernel, Date.now(), graceEnded(surveyed)),
     }
     if (json) printJson(statusJson(status))
-    else describe(status, all)
+    else describe(status, { all })
     return 0
   },
 )
@@ -134,7 +134,7 @@ function recordedAs(surveyed: Survey, { owner }: LiveClient): Word | undefined {
 /** So many of each kind are told, unless all are wanted. */
 const most = 10
 
-function describe(status: Status, all: boolean): void {
+function describe(status: Status, { all }: { readonly all: boolean }): void {
   const { walked, surveyed, kernel } = status
   const { instance } = surveyed
   const count = noCounts()
@@ -171,7 +171,7 @@ function describe(status: Status, all: boolean): void {
     else if (all) for (const holder of holdersAmong(walked.clients, surveyed)) print(`${sayHolder(holder)}\n`)
     else print(capped(lines, holders - lines.length, 'list --waiting'))
   }
-  print(sayForgotten(status, all))
+  print(sayForgotten(status, { all }))
   print(live(kernel.live, surveyed, all ? Number.POSITIVE_INFINITY : most))
 }
 
@@ -203,7 +203,7 @@ function sayServing({ kind, serving }: Tracker, count: Readonly<Record<Word, num
 }
 
 /** Clients of NFSv4.0, where the pipe will forget them. */
-function sayForgotten({ tracker, kernel }: Status, all: boolean): string {
+function sayForgotten({ tracker, kernel }: Status, { all }: { readonly all: boolean }): string {
   if (!forgetsVersion40(tracker) || kernel.live === 'unknown') return ''
   const old = kernel.live.clients.filter(({ minorVersion }) => minorVersion === 0)
   if (old.length === 0) return ''

@@ -156,7 +156,7 @@ function putBeside(
     if (from !== undefined && disk.move(name, name, from, directory))
       return { directory, dropLater: dropLater.slice(1), facts }
   }
-  write(directory, name, lineOf(text, facts, directory.calls), here.kind === 'record')
+  write(directory, name, lineOf(text, facts, directory.calls), here.kind === 'record' ? 'replaces' : 'new')
   return { directory, dropLater, facts }
 }
 
@@ -168,7 +168,7 @@ export function make(state: StateDirectory, { owner, facts }: ClientFacts, start
   const directory = directoryOf(state, start)
   if (directory === undefined) return undefined
   const { calls } = directory
-  return write(directory, recordName(owner, calls), recordLine(owner, facts, calls), false)
+  return write(directory, recordName(owner, calls), recordLine(owner, facts, calls), 'new')
 }
 
 /** Moves a record as it is. Needs no space. @returns false if it is gone, or the directory to move it to. */
@@ -196,14 +196,14 @@ export function drop(
 const stagedPrefix = '%new-'
 export const isStaged = (name: string): boolean => name.startsWith(stagedPrefix)
 
-/** Puts an entry into a directory. A name that is taken is only replaced if the caller says so. */
-function write(directory: Directory, name: string, line: string, replace: boolean): 'made' | 'taken' {
+/** Puts an entry into a directory. A new one takes no name that is taken. */
+function write(directory: Directory, name: string, line: string, as: 'new' | 'replaces'): 'made' | 'taken' {
   const staged = `${stagedPrefix}${directory.calls.processId()}-${directory.calls.now()}`
-  const made = linked(directory, replace ? staged : name, line)
+  const made = linked(directory, as === 'replaces' ? staged : name, line)
   if (made === 'cannot') {
     if (!disk.writeSynced(staged, line, directory)) throw storageFailure(`the temporary name ${quote(staged)} is taken`)
     rename(staged, name, directory)
-  } else if (made === 'made' && replace) rename(staged, name, directory)
+  } else if (made === 'made' && as === 'replaces') rename(staged, name, directory)
   return made === 'taken' ? 'taken' : 'made'
 }
 

@@ -196,7 +196,7 @@ function carriedOut(command: Command, context: Context, print: (text: string) =>
   switch (command.verb) {
     case 'expire': {
       const surveyed = survey(context)
-      const owner = ownerNamed(command.owner, true, knownTo(surveyed), 'whole')
+      const owner = ownerNamed(command.owner, knownTo(surveyed), { hex: true, naming: 'whole' })
       return forgetAll(worldOf(context), context, [asRecorded(surveyed, owner)], quietly).length === 0 ? 0 : 1
     }
     case 'allow': {

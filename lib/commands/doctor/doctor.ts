@@ -71,7 +71,7 @@ export const doctorCommand = command(
       ),
   async ({ json, 'expect-recovery': expecting }, settings) => {
     if (process.geteuid?.() !== 0) throw storageFailure('doctor reads files that only root may read: run it as root')
-    if (expecting) return tellExpected(await expectRecovery(settings), json)
+    if (expecting) return tellExpected(await expectRecovery(settings), { json })
     const examined = await examine(settings)
     if (json) printJson(forPrograms(examined))
     else print(inWords(examined))

@@ -112,7 +112,10 @@ async function thoseWithState({ nfsdDirectory }: Context, clients: readonly Live
 }
 
 /** @returns the status: 0 if everybody will. */
-export function tellExpected({ nobody, will, willNot, onlyOnce }: Expected, json: boolean): number {
+export function tellExpected(
+  { nobody, will, willNot, onlyOnce }: Expected,
+  { json }: { readonly json: boolean },
+): number {
   const all = nobody === undefined && willNot.length === 0
   if (json)
     printJson({

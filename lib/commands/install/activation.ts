@@ -37,8 +37,8 @@ interface Wanted {
 export function activate(wanted: Wanted, nfsdDirectory: string): Action[] {
   const systemd = wanted.init === 'systemd' && bootedBySystemd()
   return [
-    ...reloads(wanted.init, wanted.takesOver),
-    ...(systemd && wanted.takesOver ? stop('nfsdcld.service', nfsdcldRuns(), nfsdDirectory) : []),
+    ...reloads(wanted),
+    ...(systemd && wanted.takesOver && nfsdcldRuns() ? [stop('nfsdcld.service', nfsdDirectory)] : []),
     ...(systemd && wanted.serves ? [run('systemctl', 'try-restart', `${name}.service`)] : []),
     ...tellKernel(helperPath, nfsdDirectory),
   ]
@@ -46,21 +46,18 @@ export function activate(wanted: Wanted, nfsdDirectory: string): Action[] {
 
 /** Before the files go: a service that is stopped, or removed from its runlevel, must still be there. */
 export function deregister(init: Init, nfsdDirectory: string): Action[] {
-  if (init === 'systemd')
-    return bootedBySystemd()
-      ? stop(`${name}.service`, run('systemctl', 'is-active', `${name}.service`).outcome === 'done', nfsdDirectory)
-      : []
+  if (init === 'systemd') {
+    const runs = bootedBySystemd() && run('systemctl', 'is-active', `${name}.service`).outcome === 'done'
+    return runs ? [stop(`${name}.service`, nfsdDirectory)] : []
+  }
   if (init === 'openrc') return [run('rc-update', 'delete', name)]
   return init === 'lsb' ? [run('update-rc.d', '-f', name, 'remove')] : []
 }
 
 /** A server waits, without limit, for a tracker that it has taken. */
-function stop(unit: string, runs: boolean, nfsdDirectory: string): Action[] {
-  if (!runs) return []
+function stop(unit: string, nfsdDirectory: string): Action {
   const threads = nfsdThreads(nfsdDirectory)
-  return threads === 0
-    ? [run('systemctl', 'stop', unit)]
-    : [{ what: `systemctl stop ${unit}`, outcome: later(threads) }]
+  return threads === 0 ? run('systemctl', 'stop', unit) : { what: `systemctl stop ${unit}`, outcome: later(threads) }
 }
 
 const later = (threads: number): string =>
@@ -74,7 +71,7 @@ export function deactivate(init: Init, nfsdDirectory: string): Action[] {
   ]
 }
 
-function reloads(init: Init, takesOver: boolean): Action[] {
+function reloads({ init, takesOver }: Wanted): Action[] {
   if (init === 'systemd' && bootedBySystemd())
     return [run('systemctl', 'daemon-reload'), run('systemd-tmpfiles', '--create', `${name}.conf`)]
   if (init === 'openrc' && takesOver) return [run('rc-update', 'add', name, 'default')]

@@ -4,17 +4,26 @@
  */
 import { basename, dirname, resolve } from 'node:path'
 import fs from 'node:fs'
-import { command, dryRunOption, jsonOption } from '../shared/command.ts'
+import { command, dryRunOption, jsonOption, type CommandLine } from '../shared/command.ts'
+import type { Context } from '../shared/context.ts'
 import { inDirectory } from '../shared/inside.ts'
-import { textOfPath } from '../shared/print.ts'
 import { examine } from '../doctor/doctor.ts'
-import { activate, type Action } from './activation.ts'
+import { activate } from './activation.ts'
 import { completionFor } from './completion.ts'
 import { Failed } from '../../failure.ts'
 import { helperSupport } from '../shared/helper-support.ts'
-import { say as tell } from '../shared/print.ts'
+import { say as tell, textOfPath } from '../shared/print.ts'
 import { describe, importFrom } from '../move/import.ts'
-import { canServe, filesOf, trackers, switches, usualStateDirectory, type Item, type Program } from './files.ts'
+import {
+  canServe,
+  filesOf,
+  trackers,
+  switches,
+  usualStateDirectory,
+  type Item,
+  type Program,
+  type Tracker,
+} from './files.ts'
 import { readInstalled, writeInstalled } from './installed.ts'
 import { identityOfContent, place, takeAway, type Identity } from './place.ts'
 import { howToTakeOver, nfsdcldDirectory, whatIsLost } from './nfsdcld.ts'
@@ -44,52 +53,32 @@ export const installCommand = command(
       .example('$0 install', 'on this machine')
       .example('$0 install --root /mnt --dry-run', 'what it would install into another system'),
   async ({ tracker, import: imports, root, 'dry-run': dryRun, json }, settings, commandLine) => {
-    const { nfsdDirectory } = settings
-    const stateDirectory = textOfPath(settings.stateDirectory)
     // All users may read the directories that are made here, whatever umask the caller has.
     process.umask(0o022)
     const target = targetAt(resolve(root))
     const { files: before, foreign } = readInstalled(target.root)
-    const program = runningProgram(target.live)
+    const program = runningProgram(target)
     if (tracker === 'serve') assertCanServe(program)
-    if (imports === true) assertRuns(target)
-    // While a server runs, this is refused, and nothing is changed.
-    if (imports === true) tell(describe(await importFrom(nfsdcldDirectory, { dryRun, yes: true }, settings)).trimEnd())
+    if (imports === true) {
+      assertRuns(target)
+      // While a server runs, this is refused, and nothing is changed.
+      tell(describe(await importFrom(nfsdcldDirectory, { dryRun, yes: true }, settings)).trimEnd())
+    }
     const lost =
       imports === undefined && !before.has(switches.nfsdcld) && !hasSwitch(target)
         ? whatIsLost(target, settings.calls)
         : undefined
-    const wanted = { tracker, takesOver: lost === undefined }
-    const items = filesOf({
-      ...target,
-      ...wanted,
-      program,
-      stateDirectory,
-      texts: embedded,
-      completion: (shell) => completionFor(shell, commandLine.vocabulary()),
-      layout: 'admin',
-    }).filter((item) =>
-      isOurs(item, { target, before, usual: stateDirectory === usualStateDirectory && tracker === 'auto' }),
-    )
+    const takesOver = lost === undefined
+    const items = itemsFor({ target, program, tracker, takesOver, before }, settings, commandLine)
 
-    // With a package, the first start of the server makes the usual state directory.
-    const files =
-      target.packaged && stateDirectory === usualStateDirectory
-        ? []
-        : [placeRecords(target.root, settings.stateDirectory, dryRun)]
+    const records = recordsFor(target, settings, { dryRun })
     const { placed, installed } = placeAll(target, items, { before, dryRun })
-    files.push(...placed)
-    files.push(...leftAlone(foreign))
     if (!dryRun) writeInstalled(target.root, installed)
 
-    const actions: Action[] =
-      dryRun || !target.live
-        ? []
-        : activate(
-            { init: target.init, takesOver: wanted.takesOver, serves: tracker !== 'helper' && canServe(program) },
-            nfsdDirectory,
-          )
-    const examined = dryRun || !target.live ? undefined : await examine(settings)
+    const tellsSystem = target.live && !dryRun
+    const serves = tracker !== 'helper' && canServe(program)
+    const actions = tellsSystem ? activate({ init: target.init, takesOver, serves }, settings.nfsdDirectory) : []
+    const examined = tellsSystem ? await examine(settings) : undefined
     const choice = choose(tracker, program, target.live ? helperSupport() : undefined)
     say(
       {
@@ -98,11 +87,11 @@ export const installCommand = command(
         keptNfsdcld: lost === undefined ? undefined : howToTakeOver(lost),
         dryRun,
         packaged: target.packaged,
-        files,
+        files: [...records, ...placed, ...leftAlone(foreign)],
         actions,
         examined,
       },
-      json,
+      { json },
     )
     return outcomeOf(actions, choice)
   },
@@ -126,6 +115,38 @@ function assertRuns({ live }: Target): void {
     })
 }
 
+const isUsual = (settings: Context): boolean => textOfPath(settings.stateDirectory) === usualStateDirectory
+
+interface Plan {
+  readonly target: Target
+  readonly program: Program
+  readonly tracker: Tracker
+  readonly takesOver: boolean
+  /** What was installed the last time. */
+  readonly before: ReadonlyMap<string, Identity>
+}
+
+function itemsFor({ target, program, tracker, takesOver, before }: Plan, settings: Context, commandLine: CommandLine) {
+  const usual = isUsual(settings) && tracker === 'auto'
+  return filesOf({
+    ...target,
+    tracker,
+    takesOver,
+    program,
+    stateDirectory: textOfPath(settings.stateDirectory),
+    texts: embedded,
+    completion: (shell) => completionFor(shell, commandLine.vocabulary()),
+    layout: 'admin',
+  }).filter((item) => isOurs(item, { target, before, usual }))
+}
+
+/** With a package, the first start of the server makes the usual state directory. */
+const recordsFor = (
+  { packaged, root }: Target,
+  settings: Context,
+  { dryRun }: { readonly dryRun: boolean },
+): Report['files'] => (packaged && isUsual(settings) ? [] : [placeRecords(root, settings.stateDirectory, { dryRun })])
+
 /** Puts every item in place, and takes away what an earlier `install` put there that is no longer among them. */
 function placeAll(
   { root, packaged }: Target,
@@ -142,7 +163,7 @@ function placeAll(
     placed.push({ path: item.path, outcome })
   }
   for (const [path, identity] of [...before].reverse())
-    if (!installed.has(path)) placed.push({ path, outcome: takeAway(root, path, identity, dryRun) })
+    if (!installed.has(path)) placed.push({ path, outcome: takeAway(root, path, identity, { dryRun }) })
   return { placed, installed }
 }
 

@@ -78,7 +78,12 @@ function decide(
 }
 
 /** Takes away what is still as it was installed, and what lies beside it as `.new` if we put it there. */
-export function takeAway(root: Root, path: string, before: Identity, dryRun: boolean): Outcome {
+export function takeAway(
+  root: Root,
+  path: string,
+  before: Identity,
+  { dryRun }: { readonly dryRun: boolean },
+): Outcome {
   const name = basename(path)
   const outcome = inDirectory(root, dirname(path), 'leave', (directory): Outcome => {
     const found = identityOf(directory, name)

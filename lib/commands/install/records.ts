@@ -12,7 +12,11 @@ import type { Report } from './report.ts'
 const name = 'v4clients'
 const mode = 0o700
 
-export function placeRecords(root: Root, stateDirectory: string, dryRun: boolean): Report['files'][number] {
+export function placeRecords(
+  root: Root,
+  stateDirectory: string,
+  { dryRun }: { readonly dryRun: boolean },
+): Report['files'][number] {
   const outcome = inDirectory(root, stateDirectory, dryRun ? 'leave' : 'make', (directory) => {
     const at = directory.entry(name)
     const found = tolerating(['ENOENT'], () => fs.lstatSync(at), undefined)

@@ -31,7 +31,7 @@ export const leftAlone = (foreign: readonly string[]): Report['files'] =>
 export const outcomeOf = (actions: readonly Action[], tracker?: Choice): number =>
   tracker?.takes === 'none' || actions.some(({ outcome }) => outcome.startsWith('failed')) ? 1 : 0
 
-export function say(report: Report, json: boolean): void {
+export function say(report: Report, { json }: { readonly json: boolean }): void {
   const { examined, dryRun, tracker, keptNfsdcld, ...rest } = report
   if (json)
     printJson({

@@ -53,12 +53,12 @@ function isPackaged(root: Root): boolean {
 }
 
 /** The program that is running, as files: the executable, or Node's script with those beside it. */
-export function runningProgram(live: boolean): Program {
+export function runningProgram({ live }: Pick<Target, 'live'>): Program {
   const executable = executablePath()
   if (executable !== undefined)
     return { executable, beside: scriptsIn(dirname(fs.realpathSync(process.argv[1] ?? ''))) }
   const upcalls = fs.realpathSync(process.argv[1] ?? '')
-  return { scripts: { upcalls, beside: scriptsIn(dirname(upcalls)) }, node: nodeOf(live) }
+  return { scripts: { upcalls, beside: scriptsIn(dirname(upcalls)) }, node: nodeOf({ live }) }
 }
 
 /** The commands for people, which lie beside what runs upcalls. */
@@ -70,7 +70,7 @@ const scriptsIn = (directory: string): string[] =>
     .map((file) => join(directory, file))
 
 /** The Node that boots with the system, where there is one; else the one that runs us. */
-function nodeOf(live: boolean): string {
+function nodeOf({ live }: Pick<Target, 'live'>): string {
   const usual = '/usr/bin/node'
   if (!live) return usual
   return fs.existsSync(usual) && fs.realpathSync(usual) === fs.realpathSync(process.execPath) ? usual : process.execPath

@@ -36,7 +36,7 @@ export const uninstallCommand = command(
     const files = [
       ...[...installed]
         .reverse()
-        .map(([path, identity]) => ({ path, outcome: takeAway(target.root, path, identity, dryRun) })),
+        .map(([path, identity]) => ({ path, outcome: takeAway(target.root, path, identity, { dryRun }) })),
       ...leftAlone(foreign),
     ]
     if (!dryRun) forgetInstalled(target.root)
@@ -52,7 +52,7 @@ export const uninstallCommand = command(
         actions,
         examined: undefined,
       },
-      json,
+      { json },
     )
     return outcomeOf(actions)
   },

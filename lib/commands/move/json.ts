@@ -43,64 +43,20 @@ export function* writeExport(clients: Iterable<Movable>, matchOnly: Iterable<str
 /** Anything that JSON can say. */
 type Json = Readonly<Record<string, unknown>>
 
+type Item = { readonly client: Movable } | { readonly hash: string }
+
+/** What is told to those who read a part of a document. */
+interface Reading {
+  /** Seconds of the wall clock. */
+  readonly now: number
+  /** The failure of a document that is none of ours. */
+  readonly wrong: (what: string) => Failed
+}
+
 /** @param chunks reads the document's bytes from its beginning, each a character. @param path of it, for messages. */
 export function readExport(chunks: () => Iterable<string>, path: string, now: number): Found {
   const wrong = (what: string): Failed => storageFailure(`${quote(path)} is no export of this program: ${what}`)
-
-  /** Both lists of the whole document, and at its end whether it is one. */
-  function* items(): Generator<{ readonly client: Movable } | { readonly hash: string }> {
-    const said = new Map<string, unknown>()
-    let at = 0
-    for (const { name, value, isItem } of membersOf(chunks(), ['clients', 'match_only'], wrong)) {
-      if (!isItem) {
-        if ((name === 'clients' || name === 'match_only') && value !== null) throw wrong(`${name} is no list`)
-        said.set(name, value)
-        assertOurs(said, 'so far')
-      } else if (name === 'clients') yield { client: clientFrom(value, ++at) }
-      else if (typeof value === 'string' && legacyName.test(value)) yield { hash: value }
-      else throw wrong('match_only holds something that is no MD5')
-    }
-    assertOurs(said, 'whole')
-  }
-
-  function assertOurs(said: ReadonlyMap<string, unknown>, read: 'so far' | 'whole'): void {
-    const isSaid = (name: string): boolean => read === 'whole' || said.has(name)
-    if (isSaid('format') && said.get('format') !== format) throw wrong(`its format is not '${format}'`)
-    if (isSaid('version') && said.get('version') !== version)
-      throw wrong(`version ${quote(String(said.get('version')))} is not known here (${version} is)`)
-  }
-
-  function clientFrom(entry: unknown, at: number): Movable {
-    const {
-      owner,
-      owner_hex: hex,
-      session,
-      recorded,
-      principal,
-    } = (typeof entry === 'object' && entry !== null ? entry : {}) as Json
-    if (typeof hex !== 'string' || !(typeof session === 'boolean' || session === null))
-      throw wrong(`client ${at} lacks owner_hex or session`)
-    const bytes = readHex(hex, at)
-    if (owner !== undefined && owner !== escapeOwner(bytes))
-      throw wrong(`client ${at} is named differently by owner and owner_hex`)
-    if (principal !== undefined && principal !== null && !(typeof principal === 'string' && isPrincipal(principal)))
-      throw wrong(`client ${at} has a principal that is no SHA-256`)
-    return {
-      owner: bytes,
-      session: session === null ? 'unknown' : session ? 'has session' : 'no session',
-      recorded: recordedFrom(recorded, now),
-      principal: principal ?? undefined,
-    }
-  }
-
-  function readHex(hex: string, at: number): ClientOwner {
-    try {
-      return ownerFromHex(hex)
-    } catch {
-      throw wrong(`client ${at} has an owner_hex that is no client owner`)
-    }
-  }
-
+  const items = (): Iterable<Item> => itemsOf(chunks(), { now, wrong })
   return {
     kind: 'export',
     *clients() {
@@ -110,5 +66,61 @@ export function readExport(chunks: () => Iterable<string>, path: string, now: nu
       for (const item of items()) if ('hash' in item) yield item.hash
     },
     notes: () => [],
+  }
+}
+
+/** Both lists of the whole document, and at its end whether it is one. */
+function* itemsOf(chunks: Iterable<string>, reading: Reading): Generator<Item> {
+  const { wrong } = reading
+  const said = new Map<string, unknown>()
+  let at = 0
+  for (const { name, value, isItem } of membersOf(chunks, ['clients', 'match_only'], wrong)) {
+    if (!isItem) {
+      if ((name === 'clients' || name === 'match_only') && value !== null) throw wrong(`${name} is no list`)
+      said.set(name, value)
+      assertOurs(said, 'so far', reading)
+    } else if (name === 'clients') yield { client: clientFrom(value, ++at, reading) }
+    else if (typeof value === 'string' && legacyName.test(value)) yield { hash: value }
+    else throw wrong('match_only holds something that is no MD5')
+  }
+  assertOurs(said, 'whole', reading)
+}
+
+function assertOurs(said: ReadonlyMap<string, unknown>, read: 'so far' | 'whole', { wrong }: Reading): void {
+  const isSaid = (name: string): boolean => read === 'whole' || said.has(name)
+  if (isSaid('format') && said.get('format') !== format) throw wrong(`its format is not '${format}'`)
+  if (isSaid('version') && said.get('version') !== version)
+    throw wrong(`version ${quote(String(said.get('version')))} is not known here (${version} is)`)
+}
+
+function clientFrom(entry: unknown, at: number, { now, wrong }: Reading): Movable {
+  const {
+    owner,
+    owner_hex: hex,
+    session,
+    recorded,
+    principal,
+  } = (typeof entry === 'object' && entry !== null ? entry : {}) as Json
+  if (typeof hex !== 'string' || !(typeof session === 'boolean' || session === null))
+    throw wrong(`client ${at} lacks owner_hex or session`)
+  const bytes = ownerIn(hex)
+  if (bytes === undefined) throw wrong(`client ${at} has an owner_hex that is no client owner`)
+  if (owner !== undefined && owner !== escapeOwner(bytes))
+    throw wrong(`client ${at} is named differently by owner and owner_hex`)
+  if (principal !== undefined && principal !== null && !(typeof principal === 'string' && isPrincipal(principal)))
+    throw wrong(`client ${at} has a principal that is no SHA-256`)
+  return {
+    owner: bytes,
+    session: session === null ? 'unknown' : session ? 'has session' : 'no session',
+    recorded: recordedFrom(recorded, now),
+    principal: principal ?? undefined,
+  }
+}
+
+function ownerIn(hex: string): ClientOwner | undefined {
+  try {
+    return ownerFromHex(hex)
+  } catch {
+    return undefined
   }
 }

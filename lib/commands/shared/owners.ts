@@ -24,11 +24,16 @@ export const withHex = <Given>(cli: Argv<Given>) =>
 export const severalOwners = (describe: string) =>
   ({ type: 'string', array: true, demandOption: true, describe }) as const
 
+/** How a person spells owners: as {@link withHex} says. */
+interface Spelling {
+  readonly hex: boolean
+}
+
 /**
  * An owner spelled out: it need not be known. Spaces may stand as they are.
  * @throws Failed bad-argument, owner-too-long.
  */
-export const ownerSpelled = (word: string, hex: boolean): ClientOwner =>
+export const ownerSpelled = (word: string, { hex }: Spelling): ClientOwner =>
   hex ? ownerFromHex(word) : ownerFromEscaped(withEscapedSpaces(word))
 
 /** Clients that a person may mean. */
@@ -58,11 +63,10 @@ export type Naming = 'whole' | 'whole or beginning'
  */
 export function ownerNamed(
   word: string,
-  hex: boolean,
   known: Known,
-  naming: Naming = 'whole or beginning',
+  { hex, naming = 'whole or beginning' }: Spelling & { readonly naming?: Naming },
 ): ClientOwner {
-  const whole = wholeOwner(word, hex)
+  const whole = wholeOwner(word, { hex })
   if (whole !== undefined && known.has(whole)) return whole
   const begun = hex ? new Map<string, ClientOwner>() : beginningWith(word, known)
   const [first, ...others] = begun.values()
@@ -102,9 +106,9 @@ const examples = 3
 /**
  * A prefix may end within an escape, and is no owner then. With --hex there are no prefixes, so the mistake is told.
  */
-function wholeOwner(word: string, hex: boolean): ClientOwner | undefined {
+function wholeOwner(word: string, { hex }: Spelling): ClientOwner | undefined {
   try {
-    return ownerSpelled(word, hex)
+    return ownerSpelled(word, { hex })
   } catch (thrown) {
     if (hex || !(thrown instanceof Failed) || thrown.failure.kind !== 'bad-argument') throw thrown
     return undefined
