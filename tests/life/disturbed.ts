@@ -15,8 +15,8 @@ import {
   commandOf,
   distinct,
   endGraceReads,
+  lineOf,
   perform,
-  tell,
   wordsOf,
   type Asked,
   type Command,
@@ -71,8 +71,11 @@ function done(place: PlaceInMemory, world: World, work: Work, by = place.machine
 
 const isOnStorage = ({ paths }: Made): boolean => paths.some((path) => `${path}/`.startsWith(`${stateDirectory}/`))
 
-const wordsFor = (work: Work): Pick<Asked, 'words' | 'env'> =>
-  'asked' in work ? work.asked : { words: wordsOf(work.command), env: {} }
+const line = (world: World, work: Work, ended: Status): string =>
+  lineOf(world, work.event, {
+    ...('asked' in work ? work.asked : { words: wordsOf(work.command), env: {} }),
+    status: ended === 'stopped' ? 'SIGKILL' : ended,
+  })
 
 /** @returns how it ended. */
 function carryOutUntil(
@@ -99,7 +102,7 @@ function carryOutUntil(
   const status = done(place, world, work)
   hooks.before = () => undefined
   const told = endGraceReads(world) !== before
-  tell(world, work.event, { ...wordsFor(work), status: status === 'stopped' ? 'SIGKILL' : status })
+  world.told.push(line(world, work, status))
   if (where !== undefined) {
     const what = how.kind === 'storage fails' ? `${how.error} of${how.lasts ? ' all from' : ''}` : 'stopped before'
     world.told.push(`       ^ ${what} ${where.name} ${where.paths.join(' ')}`)
@@ -174,15 +177,17 @@ function halfway(before: Memory, event: Event, graceOver: boolean): readonly Mem
   }
   const heals = ['create', 'check', 'remove'].includes(event.event) && graceOver && !before.full
   const from = [remember(before), ...(heals ? [completed(before)] : [])]
-  const after = outcomeOf(before, event, graceOver).memory
+  const whole = outcomeOf(before, event, graceOver).memory
+  // Of what was not answered, each part may be on the disk without the others.
+  const after = heals ? [whole, outcomeOf(before, event, false).memory] : [whole]
   switch (event.event) {
     case 'create':
     case 'check':
     case 'allow':
-      return [...from, ...from.map((memory) => ({ ...remember(memory), sawSilent: true })), after]
+      return [...from, ...from.map((memory) => ({ ...remember(memory), sawSilent: true })), ...after]
     case 'remove':
     case 'expire':
-      return [...from, ...from.map((memory) => without(memory, event.owner, 'legacy')), after]
+      return [...from, ...from.map((memory) => without(memory, event.owner, 'legacy')), ...after]
     case 'prune':
       return [...before.reclaimable].reduce<readonly Memory[]>(
         (all, owner) =>
@@ -190,7 +195,7 @@ function halfway(before: Memory, event: Event, graceOver: boolean): readonly Mem
         from,
       )
     default:
-      return [...from, after]
+      return [...from, ...after]
   }
 }
 
@@ -273,7 +278,7 @@ async function beside(place: PlaceInMemory, world: World, work: Work, act: Act, 
     [work, status],
     [other, second],
   ] as const)
-    tell(world, one.event, { ...wordsFor(one), status: its === 'stopped' ? 'SIGKILL' : its })
+    world.told.push(line(world, one, its))
   world.told.push(
     where === undefined
       ? '       ^ one after the other'

@@ -165,7 +165,8 @@ const inGrace: Weighed = [
   [2, everyone],
   [1, doneElsewhere],
   [1, start],
-  [1, byHand],
+  [1, notDone],
+  [2, byHand],
   [1, clock],
 ]
 const afterGrace: Weighed = [
@@ -175,7 +176,8 @@ const afterGrace: Weighed = [
   [1, everyone],
   [1, done],
   [1, doneElsewhere],
-  [1, byHand],
+  [1, notDone],
+  [2, byHand],
   [1, clock],
 ]
 
@@ -263,8 +265,7 @@ const disturbed: fc.Arbitrary<Act> = fc.record({
 export const livesInMemory = livesOf(
   instanceWith([
     [5, disturbed],
-    [1, notDone],
-    [2, byHand],
+    [1, byHand],
   ]),
 )
 

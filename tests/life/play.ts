@@ -466,19 +466,21 @@ function heldAgainst(world: World, text: string): void {
   )
 }
 
-/** One line of the transcript, in the words that the kernel used. */
-export function tell(
-  { told, memory, place }: World,
-  event: Event,
-  { words, env, status }: { readonly words: readonly string[]; readonly env: Environment } & Pick<Ending, 'status'>,
-): void {
+/** How an upcall ended, in the words that the kernel used. */
+type Told = { readonly words: readonly string[]; readonly env: Environment } & Pick<Ending, 'status'>
+
+/** One line of the transcript, with what is true now. */
+function tell(world: World, event: Event, ended: Told): void {
+  world.told.push(`${lineOf(world, event, ended)}   (then ${world.memory.full ? 'full' : 'partial'})`)
+}
+
+export function lineOf({ place }: World, event: Event, { words, env, status }: Told): string {
   const variables = Object.entries(env).map(
     ([name, value]) => `${name.replace(/^NFSDCLTRACK_(CLIENT_)?/, '')}=${place.shown(value)}`,
   )
   const said = 'owner' in event ? [words[0] ?? '', short(words.at(-1) ?? '')] : words
   const whose = 'owner' in event && words.at(-1) !== readable(event.owner) ? `   ${readable(event.owner)}` : ''
-  const grace = memory.full ? 'full' : 'partial'
-  told.push(`${String(status).padStart(5)}  ${[...said, ...variables].join(' ')}${whose}   (then ${grace})`)
+  return `${String(status).padStart(5)}  ${[...said, ...variables].join(' ')}${whose}`
 }
 
 const short = (word: string): string =>
