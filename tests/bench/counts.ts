@@ -3,8 +3,9 @@
  * bytes.
  */
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, readFileSync, rmSync, statSync } from 'node:fs'
+import { mkdirSync, readFileSync, statSync } from 'node:fs'
 import { join } from 'node:path'
+import { removeSync } from 'fs-extra/esm'
 import { executable } from '../support/artefacts.ts'
 import { reclaimAll, restarted } from './seeds.ts'
 import { commandOf, names, newRoom, now, numbered, steady, upcalls, type Name, type Upcall } from './subjects.ts'
@@ -59,7 +60,7 @@ export function calls(bench: Bench, strace: string): CallsRow[] {
     for (const name of names) now(name, room, upcalls.gracedone)
     return [...inGrace, ...atTheEnd, ...afterwards]
   } finally {
-    rmSync(room.path, { recursive: true })
+    removeSync(room.path)
   }
 }
 
@@ -117,7 +118,7 @@ function instructions(bench: Bench, valgrind: string): Count[] {
     })
     const inGrace = of('a check (4.1)', upcalls.check, 1, goals.check)
     for (const name of ['executable', 'nfsdcltrack'] as const) {
-      rmSync(room.state(name), { recursive: true })
+      removeSync(room.state(name))
       mkdirSync(room.state(name))
       steady(name, room)
     }
@@ -131,7 +132,7 @@ function instructions(bench: Bench, valgrind: string): Count[] {
       })),
     ]
   } finally {
-    rmSync(room.path, { recursive: true })
+    removeSync(room.path)
   }
 }
 

@@ -7,20 +7,11 @@
  * docs/bench; --dir measures on a disk of yours, as fast as it is; --only measures some of it (the names are in
  * `works`).
  */
-import {
-  closeSync,
-  existsSync,
-  fsyncSync,
-  mkdirSync,
-  mkdtempSync,
-  openSync,
-  rmSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs'
+import { closeSync, existsSync, fsyncSync, mkdirSync, mkdtempSync, openSync, unlinkSync, writeSync } from 'node:fs'
 import { cpus, loadavg, release, tmpdir } from 'node:os'
 import { join, resolve } from 'node:path'
 import { parseArgs } from 'node:util'
+import { removeSync } from 'fs-extra/esm'
 import { calls, counts } from './counts.ts'
 import { executable } from '../support/artefacts.ts'
 import { figures, short } from './figures.ts'
@@ -108,7 +99,7 @@ const path = mkdtempSync(
 let disk: SlowDisk | undefined
 function tidyUp(): void {
   disk?.scrap()
-  rmSync(path, { recursive: true, force: true })
+  removeSync(path)
 }
 process.once('SIGINT', () => {
   tidyUp()

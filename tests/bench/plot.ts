@@ -1,6 +1,7 @@
 /** Two pictures of a run: ratios to the peer beside their goals, and how work grows with the number of records. */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { ensureDirSync } from 'fs-extra/esm'
 import { root } from '../support/artefacts.ts'
 import { ratio } from './report.ts'
 import { find, run } from './tools.ts'
@@ -114,7 +115,7 @@ function growth(rows: readonly Row[]): string | undefined {
 /** Draws what there is to draw. @returns what to say about it. */
 export function draw(rows: readonly Row[]): string[] {
   const directory = join(root, 'docs/bench')
-  mkdirSync(directory, { recursive: true })
+  ensureDirSync(directory)
   const converter = ['rsvg-convert', 'convert'].find((command) => find(command) !== undefined)
   const said: string[] = []
   for (const [name, picture] of [

@@ -1,6 +1,7 @@
 /** Records in bulk: the program makes one in a process, which is too slow for a million. Same bytes as its own. */
-import { mkdirSync, readdirSync, renameSync, symlinkSync } from 'node:fs'
+import { readdirSync, renameSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
+import { ensureDirSync } from 'fs-extra/esm'
 import { recordLine, recordName } from '../../lib/rules/record.ts'
 import { startFromName } from '../../lib/rules/instance.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
@@ -63,7 +64,7 @@ const sql = (room: Room, statement: string): void =>
 /** Instances' directories, the oldest first. */
 function instances(room: Room, name: Name): string[] {
   const clients = join(room.state(name), 'v4clients')
-  mkdirSync(clients, { recursive: true })
+  ensureDirSync(clients)
   const starts = readdirSync(clients)
     .map(startFromName)
     .filter((start) => start !== undefined)

@@ -2,8 +2,9 @@
  * What is measured, each in a room of its own: the subjects in turn, A B A B, whole processes, so that whatever else
  * the machine does falls on all of them. Goals are ratios of medians within the same run, reported and not asserted.
  */
-import { mkdirSync, rmSync } from 'node:fs'
+import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { removeSync } from 'fs-extra/esm'
 import { figures, type Figures } from './figures.ts'
 import type { Floor } from './floor.ts'
 import { launch, type Launch, type Measured } from './launch.ts'
@@ -63,7 +64,7 @@ function inRoom<T>({ path }: Bench, name: string, work: (room: Room) => T): T {
   try {
     return work(room)
   } finally {
-    rmSync(room.path, { recursive: true })
+    removeSync(room.path)
   }
 }
 

@@ -4,11 +4,11 @@
  */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { chmodSync, copyFileSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { chmodSync, copyFileSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
-import { mkdirpSync } from 'fs-extra/esm'
+import { mkdirpSync, removeSync } from 'fs-extra/esm'
 import packageJson from '../../package.json' with { type: 'json' }
 import { toolchain } from '../../lib/build/toolchain.ts'
 import { artefacts, root } from '../support/artefacts.ts'
@@ -103,7 +103,7 @@ for (const artefact of artefacts().filter(({ name }) => name === 'executable'))
         // By musl or by glibc.
         assert.match(spawnSync(program, []).signal ?? 'none', /^SIG(?:SEGV|ABRT)$/)
       } finally {
-        rmSync(room, { recursive: true })
+        removeSync(room)
       }
     })
 
@@ -150,7 +150,7 @@ for (const {
   describe(`the ${name} alone`, () => {
     const image = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-image-'))
     after(() => {
-      rmSync(image, { recursive: true })
+      removeSync(image)
     })
     const at = (path: string): string => join(image, path)
     mkdirpSync(at('usr/sbin'))
@@ -189,7 +189,7 @@ for (const {
       const node = alone('-f', 'status')
       assert.equal(node.status, unknownVerb)
       assert.match(node.stderr, /^nfsd-userland-helper: error: not an upcall: 'status'; .*Node.*install.*\n$/)
-      rmSync(at('usr/lib'), { recursive: true })
+      removeSync(at('usr/lib'))
     })
 
     it('refuses a bad option itself, where nobody else can', () => {

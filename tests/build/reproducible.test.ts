@@ -3,9 +3,10 @@
  */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { cpSync, existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
+import { ensureDirSync, removeSync } from 'fs-extra/esm'
 import { engineSources } from '../../lib/build/sources.ts'
 import { toolchain } from '../../lib/build/toolchain.ts'
 import { artefacts, bundle, executable, root } from '../support/artefacts.ts'
@@ -19,10 +20,10 @@ function madeIn(dist: string): Map<string, Buffer> {
 }
 
 describe('a build', () => {
-  mkdirSync(join(root, '.cache'), { recursive: true })
+  ensureDirSync(join(root, '.cache'))
   const place = mkdtempSync(join(root, '.cache/reproducible-'))
   after(() => {
-    rmSync(place, { recursive: true })
+    removeSync(place)
   })
   const packages = artefacts().map((artefact) => (artefact === bundle ? ['--bundle'] : []))
 

@@ -4,9 +4,10 @@
  * played: the module's parameters are a directory, the pipe is a FIFO, and the server's unit runs nothing.
  */
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { removeSync } from 'fs-extra/esm'
 import { root as repository } from '../support/artefacts.ts'
 import type { Told } from './scratch-machine.ts'
 
@@ -138,6 +139,6 @@ export async function onBootedMachine(script: string): Promise<Told> {
     if (!existsSync(join(directory, 'status'))) throw new Error(`the script did not end: ${output}`)
     return { status: Number(said('status')), output }
   } finally {
-    rmSync(directory, { recursive: true, force: true })
+    removeSync(directory)
   }
 }

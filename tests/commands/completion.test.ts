@@ -1,17 +1,18 @@
 /** Completion, with the shells' own TAB key: an interactive shell on a terminal of its own. */
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
+import { ensureDirSync, removeSync } from 'fs-extra/esm'
 import { done, forPeople } from '../contract/server.ts'
 import { artefacts } from '../support/artefacts.ts'
 import { say } from './scratch.ts'
 
 const home = mkdtempSync(join(tmpdir(), 'completion-'))
 after(() => {
-  rmSync(home, { recursive: true })
+  removeSync(home)
 })
 mkdirSync(join(home, 'state-one'))
 writeFileSync(join(home, 'file-two'), '')
@@ -30,7 +31,7 @@ show() { printf 'LINE<%s>\\n' "$READLINE_LINE"; READLINE_LINE=; }; bind -x '"\\C
 }
 
 function inZsh(script: string, typed: string): Promise<string> {
-  mkdirSync(join(home, 'functions'), { recursive: true })
+  ensureDirSync(join(home, 'functions'))
   writeFileSync(join(home, 'functions/_nfsd-userland-helper'), script)
   writeFileSync(
     join(home, '.zshrc'),

@@ -13,6 +13,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
+import { ensureDirSync } from 'fs-extra/esm'
 import { badArgument, done, forPeople, hex, mayNotReclaim, server, storageFailed } from '../contract/server.ts'
 import { beside, exportOf, odd } from '../support/people.ts'
 import { nfsdcldOpens, nfsdcldTells, nfsdcltrack, sql } from './peers.ts'
@@ -102,7 +103,7 @@ forPeople('export', (artefact) => {
     const [s, other] = [server(artefact), server(artefact)]
     await s.fullInstanceWith('ada')
     const hash = '0123456789abcdef0123456789abcdef'
-    mkdirSync(join(s.stateDir, 'v4recovery', hash), { recursive: true })
+    ensureDirSync(join(s.stateDir, 'v4recovery', hash))
     const storage = beside(s, 'nfsdcld')
     mkdirSync(storage, { mode: 0o700 })
     assert.equal((await s.call(['export', '--to', 'nfsdcld', '-o', join(storage, 'main.sqlite')])).status, done)

@@ -2,9 +2,10 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
-import { mkdirSync, readdirSync, readFileSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import { readdirSync, readFileSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
+import { ensureDirSync } from 'fs-extra/esm'
 import type { Said } from '../support/artefacts.ts'
 import {
   badArgument,
@@ -224,7 +225,7 @@ forPeople("import from nfsdcld's database", (artefact) => {
 forPeople("import from a directory of the kernel's own tracker", (artefact) => {
   const recovered = (s: Server, ...owners: string[]): string => {
     const top = beside(s, 'old-v4recovery')
-    for (const owner of owners) mkdirSync(join(top, md5(owner)), { recursive: true })
+    for (const owner of owners) ensureDirSync(join(top, md5(owner)))
     return top
   }
   const legacyRecord = (s: Server, owner: string): string => join(s.stateDir, 'v4recovery', md5(owner))
@@ -291,7 +292,7 @@ forPeople('import from a state directory of another machine', (artefact) => {
 
   it('refuses one in format 1 whose times are damaged, and the state directory itself', async () => {
     const [s, other] = [server(artefact), server(artefact)]
-    mkdirSync(join(other.stateDir, 'v4clients'), { recursive: true, mode: 0o700 })
+    ensureDirSync(join(other.stateDir, 'v4clients'), 0o700)
     other.writeState('new_boot_time', 'yesterday\n')
     assert.equal((await imported(s, other.stateDir)).status, storageFailed)
     assert.equal((await imported(s, s.stateDir)).status, badArgument)
@@ -400,7 +401,7 @@ forPeople('import', (artefact) => {
     writeFileSync(join(s.nfsdDir, 'threads'), '0\n')
 
     const marks = s.runDir
-    mkdirSync(marks, { recursive: true })
+    ensureDirSync(marks)
     symlinkSync('a start that died', join(marks, 'unknown-directory'))
     assert.match((await imported(s, source)).stderr, /a server instance ran that could not be recorded/)
     assert.equal(s.snapshot(), before)

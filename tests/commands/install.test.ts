@@ -20,6 +20,7 @@ import {
 } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { describe, it } from 'node:test'
+import { ensureDirSync } from 'fs-extra/esm'
 import { bundle, executable, root as repository, type Artefact } from '../support/artefacts.ts'
 import { badArgument, done, eachArtefact, storageFailed } from '../contract/server.ts'
 import { onScratchMachine } from './scratch-machine.ts'
@@ -155,7 +156,7 @@ eachArtefact('install', (artefact) => {
 
   it('writes the program under another name, syncs it, and renames it: whoever runs the old one keeps it', () => {
     const root = scratchRoot('systemd')
-    mkdirSync(join(root, 'usr/sbin'), { recursive: true })
+    ensureDirSync(join(root, 'usr/sbin'))
     copyFileSync('/bin/sleep', join(root, helper))
     const old = openSync(join(root, helper), 'r')
     const running = spawnSync('/bin/sh', ['-c', `"$1" 60 > /dev/null & echo $!`, 'sh', join(root, helper)], {
@@ -270,7 +271,7 @@ eachArtefact('install', (artefact) => {
 
     it('keeps one that was there before we came', async () => {
       const root = scratchRoot('systemd')
-      mkdirSync(join(root, 'etc/modprobe.d'), { recursive: true })
+      ensureDirSync(join(root, 'etc/modprobe.d'))
       writeFileSync(join(root, modprobe), changed)
       assert.equal((await told(artefact, 'install', '--root', root))[modprobe], 'kept, see .new')
       assert.equal(readFileSync(join(root, modprobe), 'utf8'), changed)
@@ -330,9 +331,9 @@ eachArtefact('install', (artefact) => {
 
   it('takes all of it away again, but for what an admin has changed, and for the records', async () => {
     const root = scratchRoot('systemd')
-    mkdirSync(join(root, 'etc/systemd/system/nfs-server.service.d'), { recursive: true })
+    ensureDirSync(join(root, 'etc/systemd/system/nfs-server.service.d'))
     writeFileSync(join(root, 'etc/systemd/system/nfs-server.service.d/mine.conf'), '')
-    mkdirSync(join(root, 'var/lib/nfs/v4clients'), { recursive: true })
+    ensureDirSync(join(root, 'var/lib/nfs/v4clients'))
     await say(artefact, 'install', '--root', root)
     appendFileSync(join(root, modprobe), '# mine\n')
     const { status, stdout } = await say(artefact, 'uninstall', '--root', root)
@@ -356,8 +357,7 @@ eachArtefact('install', (artefact) => {
     /** A directory of the machine itself, with what must not change. */
     function machine(): { readonly directory: string; readonly files: string[] } {
       const directory = scratchRoot('systemd')
-      for (const room of ['etc/modprobe.d', 'sbin', 'lib', 'share'])
-        mkdirSync(join(directory, room), { recursive: true })
+      for (const room of ['etc/modprobe.d', 'sbin', 'lib', 'share']) ensureDirSync(join(directory, room))
       writeFileSync(join(directory, 'etc/passwd'), 'root\n')
       return { directory, files: filesIn(directory) }
     }
@@ -416,7 +416,7 @@ eachArtefact('install', (artefact) => {
       const { directory, files } = machine()
       const root = scratchRoot('systemd')
       await say(artefact, 'install', '--root', root)
-      mkdirSync(join(root, directory, 'etc'), { recursive: true })
+      ensureDirSync(join(root, directory, 'etc'))
       for (const path of ['etc/passwd', `${directory}/etc/passwd`]) writeFileSync(join(root, path), 'root\n')
       const digest = createHash('sha256').update('root\n').digest('hex')
       const foreign = [
@@ -500,7 +500,7 @@ eachArtefact('install', (artefact) => {
 
   it('leaves what a package has installed to the package manager, but for a state directory of this machine', async () => {
     const root = scratchRoot('systemd')
-    mkdirSync(join(root, 'var/lib/dpkg/info'), { recursive: true })
+    ensureDirSync(join(root, 'var/lib/dpkg/info'))
     writeFileSync(
       join(root, 'var/lib/dpkg/status'),
       'Package: nfsd-userland-helper\nStatus: install ok installed\nVersion: 0.1.0\nArchitecture: all\nMaintainer: x <x@y>\nDescription: x\n',

@@ -7,9 +7,10 @@
  * its file system) are files in the places where the kernel has them; the program reads them as it reads the kernel's.
  */
 import { execFile, execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
 import { release, tmpdir } from 'node:os'
 import { dirname, join } from 'node:path'
+import { removeSync } from 'fs-extra/esm'
 import { helperParameter as parameter } from '../../lib/kernel/nfsd-module.ts'
 import { root, type Artefact } from '../support/artefacts.ts'
 
@@ -125,7 +126,7 @@ async function inMachine(artefact: Artefact, script: string): Promise<{ readonly
     )
     return { file: (name) => left.get(name) ?? '' }
   } finally {
-    rmSync(scratch, { recursive: true, force: true })
+    removeSync(scratch)
   }
 }
 

@@ -1,9 +1,10 @@
 /** More clients than memory should hold: each is told, none twice, in a room that does not grow with them. */
 import assert from 'node:assert/strict'
-import { closeSync, mkdirSync, openSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
+import { closeSync, openSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { spawn } from 'node:child_process'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { ensureDirSync } from 'fs-extra/esm'
 import { membersOf } from '../../lib/commands/move/json-stream.ts'
 import { recordLine, recordName } from '../../lib/rules/record.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
@@ -16,7 +17,7 @@ const many = 120_000
 /** In a full instance that has completed its grace. */
 function record(s: Server, count: number, nameOf: (at: number) => string): void {
   const room = join(s.stateDir, 'v4clients')
-  mkdirSync(join(room, '1000'), { recursive: true, mode: 0o700 })
+  ensureDirSync(join(room, '1000'), 0o700)
   for (const name of ['format-2', '1000.full']) symlinkSync('-', join(room, name))
   for (let i = 0; i < count; i++) {
     const owner = Buffer.from(nameOf(i)) as Uint8Array as ClientOwner

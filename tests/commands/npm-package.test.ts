@@ -1,10 +1,11 @@
 /** What `npm pack` and `npm install -g` bring: the program, and nothing that it does not need. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { mkdtempSync, readdirSync, rmSync, statSync } from 'node:fs'
+import { mkdtempSync, readdirSync, statSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
+import { removeSync } from 'fs-extra/esm'
 import packageJson from '../../package.json' with { type: 'json' }
 import { asKernel, bundle, newMachine, root as repository, scrap, settings } from '../support/artefacts.ts'
 
@@ -18,7 +19,7 @@ const npm = (directory: string, ...words: readonly string[]): string =>
 describe('the npm package', () => {
   const directory = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-npm-'))
   after(() => {
-    rmSync(directory, { recursive: true })
+    removeSync(directory)
   })
   const [packed] = JSON.parse(npm(repository, 'pack', '--json', '--pack-destination', directory)) as [
     { readonly filename: string; readonly files: readonly { readonly path: string }[] },

@@ -1,16 +1,17 @@
 /** The Debian package: installed, used, upgraded, removed and purged by dpkg, on a throw-away copy of this machine. */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { ensureDirSync, removeSync } from 'fs-extra/esm'
 import packageJson from '../../package.json' with { type: 'json' }
 import { artefacts, bundle, executable, root as repository, type Artefact } from '../support/artefacts.ts'
 import { onScratchMachine } from './scratch-machine.ts'
 
 /** Where the throw-away machine sees it too. */
 function scratch(): string {
-  mkdirSync(join(repository, '.cache'), { recursive: true })
+  ensureDirSync(join(repository, '.cache'))
   return mkdtempSync(join(repository, '.cache/package-'))
 }
 
@@ -25,7 +26,7 @@ for (const artefact of artefacts())
   describe(`the Debian package (${artefact.name})`, () => {
     const directory = scratch()
     after(() => {
-      rmSync(directory, { recursive: true })
+      removeSync(directory)
     })
     let deb = ''
     before(() => {

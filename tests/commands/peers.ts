@@ -1,7 +1,8 @@
 /** The other trackers, as they are: nfsdcltrack and nfsdcld of nfs-utils, and what they keep, through sqlite3(1). */
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, symlinkSync } from 'node:fs'
+import { existsSync, readFileSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
+import { ensureDirSync } from 'fs-extra/esm'
 import { until } from '../support/until.ts'
 
 /** One upcall of nfsdcltrack's. @returns its exit status. */
@@ -37,8 +38,8 @@ export function sql(database: string, statements: string): string {
  */
 export async function nfsdcldOpens(storage: string): Promise<string> {
   const pipes = `${storage}.pipefs`
-  mkdirSync(storage, { recursive: true, mode: 0o700 })
-  mkdirSync(join(pipes, 'nfsd'), { recursive: true })
+  ensureDirSync(storage, 0o700)
+  ensureDirSync(join(pipes, 'nfsd'))
   const daemon = spawn('nfsdcld', ['-F', '-d', '-p', pipes, '-s', storage], {
     env: { PATH: path },
     stdio: ['ignore', 'pipe', 'pipe'],
@@ -70,7 +71,7 @@ const message = { size: 1067, version: 2, graceStart: 4, inProgress: -115 }
 export async function nfsdcldTells(storage: string): Promise<Buffer[]> {
   const pipes = `${storage}.kernel`
   const name = join(pipes, 'terminal')
-  mkdirSync(join(pipes, 'nfsd'), { recursive: true })
+  ensureDirSync(join(pipes, 'nfsd'))
   const kernel = spawn('script', ['-qfc', `stty raw -echo && tty > ${name} && exec sleep 600`, '/dev/null'], {
     stdio: ['pipe', 'pipe', 'ignore'],
   })

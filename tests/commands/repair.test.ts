@@ -1,8 +1,9 @@
 /** A person takes clients out, and puts them back: what then holds is what an upcall would have made of it. */
 import assert from 'node:assert/strict'
-import { mkdirSync, readdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import { readdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
+import { ensureDirSync } from 'fs-extra/esm'
 import { badArgument, done, forPeople, hex, server, storageFailed, type Server } from '../contract/server.ts'
 import { barriers, traced } from '../support/strace.ts'
 import { mayReclaim, onTerminal } from '../support/people.ts'
@@ -103,7 +104,7 @@ forPeople('expire', (artefact) => {
   it('tells of a client that the kernel still has, and how to take back its locks as well', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
-    mkdirSync(join(s.nfsdDir, 'clients/17'), { recursive: true })
+    ensureDirSync(join(s.nfsdDir, 'clients/17'))
     writeFileSync(
       join(s.nfsdDir, 'clients/17/info'),
       'clientid: 0x1\naddress: "192.0.2.1:700"\nstatus: confirmed\nname: "ada"\nminor version: 1\n',

@@ -3,9 +3,10 @@
  * its own. What is installed, configured or purged there is so for real, and is gone afterwards.
  */
 import { spawn } from 'node:child_process'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { removeSync } from 'fs-extra/esm'
 import { root as repository } from '../support/artefacts.ts'
 
 export interface Told {
@@ -55,6 +56,6 @@ export function onScratchMachine(script: string): Promise<Told> {
       resolve({ status, output })
     })
   }).finally(() => {
-    rmSync(directory, { recursive: true, force: true })
+    removeSync(directory)
   })
 }

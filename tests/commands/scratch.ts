@@ -1,8 +1,9 @@
 /** Roots to install into, and the words to do it with. */
-import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { lstatSync, mkdtempSync, readdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after } from 'node:test'
+import { ensureDirSync, removeSync } from 'fs-extra/esm'
 import { inForeground, type Artefact, type Said } from '../support/artefacts.ts'
 
 /** The outline of a system: enough to see how it starts its services. */
@@ -11,14 +12,14 @@ export type System = 'systemd' | 'openrc' | 'sysvinit'
 export function scratchRoot(system: System): string {
   const root = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-root-'))
   after(() => {
-    rmSync(root, { recursive: true, force: true })
+    removeSync(root)
   })
   for (const directory of {
     systemd: ['usr/lib/systemd/systemd'],
     openrc: ['sbin/openrc-run', 'etc/init.d'],
     sysvinit: ['etc/init.d'],
   }[system])
-    mkdirSync(join(root, directory), { recursive: true })
+    ensureDirSync(join(root, directory))
   return root
 }
 

@@ -15,6 +15,7 @@ import {
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
+import { ensureDirSync } from 'fs-extra/esm'
 import { latestRecorded, recordLine, recordName } from '../../lib/rules/record.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
 import { inForeground, settings, settingsBy } from '../support/artefacts.ts'
@@ -78,7 +79,7 @@ async function inGrace(s: Server): Promise<void> {
 
 /** A client as the kernel describes it (fs/nfsd/nfs4state.c, client_info_show). `name` is spelled by seq_quote_mem. */
 function liveInKernel(s: Server, number: number, name: string): void {
-  mkdirSync(join(s.nfsdDir, 'clients', String(number)), { recursive: true })
+  ensureDirSync(join(s.nfsdDir, 'clients', String(number)))
   writeFileSync(
     join(s.nfsdDir, 'clients', String(number), 'info'),
     [

@@ -14,6 +14,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { ensureDirSync, removeSync } from 'fs-extra/esm'
 import { helperParameter } from '../../lib/kernel/nfsd-module.ts'
 import { badArgument, done, eachArtefact } from '../contract/server.ts'
 import { artefacts, executable, root as repository } from '../support/artefacts.ts'
@@ -96,7 +97,7 @@ eachArtefact('install --tracker', (artefact) => {
 
   it('leaves what the admin has switched on or off, and takes only its own switches away', async () => {
     const root = scratchRoot('systemd')
-    mkdirSync(join(root, '/etc/systemd/system'), { recursive: true })
+    ensureDirSync(join(root, '/etc/systemd/system'))
     symlinkSync('/dev/null', join(root, nfsdcld))
     await say(artefact, 'install', '--root', root)
     if (serves) {
@@ -121,7 +122,7 @@ eachArtefact('install beside nfsdcld', (artefact) => {
   const program = artefact.command.join("' '")
   const scratch = mkdtempSync(join(shared, 'nfsdcld-'))
   after(() => {
-    rmSync(scratch, { recursive: true, force: true })
+    removeSync(scratch)
   })
   before(async () => {
     await nfsdcldOpens(join(scratch, 'nfsdcld'))
@@ -173,7 +174,7 @@ eachArtefact('install beside nfsdcld', (artefact) => {
 
   it('leaves it in its place in a system that does not run, and imports nothing there', async () => {
     const root = scratchRoot('systemd')
-    mkdirSync(join(root, '/var/lib/nfs/nfsdcld'), { recursive: true })
+    ensureDirSync(join(root, '/var/lib/nfs/nfsdcld'))
     writeFileSync(join(root, database), 'whatever')
     const { stdout } = await say(artefact, 'install', '--root', root, '--json')
     assert.match(
@@ -204,7 +205,7 @@ describe('the service', { skip: ours ? false : 'it runs the executable' }, () =>
     chmodSync(probe, 0o755)
   })
   after(() => {
-    rmSync(scratch, { recursive: true, force: true })
+    removeSync(scratch)
   })
   /** Installed for real on a machine that systemd has booted, with the probe in the program's place. */
   const booted = async (script: string): Promise<string> => {

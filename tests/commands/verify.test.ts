@@ -7,13 +7,13 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
-  rmSync,
   symlinkSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { basename, dirname, join } from 'node:path'
 import { it } from 'node:test'
+import { removeSync } from 'fs-extra/esm'
 import { recordLine } from '../../lib/rules/record.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
 import { badArgument, done, forPeople, hex, mayNotReclaim, server, type Server } from '../contract/server.ts'
@@ -301,7 +301,7 @@ forPeople('verify', (artefact) => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     const directory = join(pathOf(s, 'ada'), '..')
-    rmSync(directory, { recursive: true })
+    removeSync(directory)
     assert.equal((await verified(s)).status, found)
     assert.equal((await verified(s, '--repair', '--yes')).status, done)
     assert.deepEqual(readdirSync(directory), [])

@@ -9,12 +9,12 @@ import {
   mkdirSync,
   readdirSync,
   renameSync,
-  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
+import { ensureDirSync, removeSync } from 'fs-extra/esm'
 import { asKernel, inForeground, settings, settingsBy, type Environment } from '../support/artefacts.ts'
 import {
   badArgument,
@@ -95,7 +95,7 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
 
   function withLegacyIn(_: Server, where: string, ...names: readonly string[]): string {
     const top = join(where, 'v4recovery')
-    for (const each of names) mkdirSync(join(top, each), { recursive: true })
+    for (const each of names) ensureDirSync(join(top, each))
     return top
   }
 
@@ -516,7 +516,7 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
     const inTheWay = join(s.runDir, `start-${encodeURIComponent(config)}.new`)
     mkdirSync(inTheWay)
     assert.equal((await call('init')).status, unusableAtStart)
-    rmSync(inTheWay, { recursive: true })
+    removeSync(inTheWay)
     assert.equal((await call('init')).status, done)
     assert.equal((await call('check', hex('ada'))).status, mayNotReclaim)
   })
@@ -578,7 +578,7 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
   it('a start that is on the disk has succeeded, whatever becomes of its mark', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
-    rmSync(s.runDir, { recursive: true })
+    removeSync(s.runDir)
     writeFileSync(s.runDir, 'not a directory')
     const said = await s.init()
     assert.equal(said.status, done)

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { chownSync, chmodSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
+import { ensureDirSync } from 'fs-extra/esm'
 import {
   badArgument,
   done,
@@ -171,7 +172,7 @@ eachArtefact('a state directory that can not be used', (artefact) => {
 
   it('because v4clients belongs to somebody else, or others may write to it', async () => {
     const s = server(artefact)
-    mkdirSync(join(s.stateDir, 'v4clients'), { recursive: true })
+    ensureDirSync(join(s.stateDir, 'v4clients'))
     chownSync(join(s.stateDir, 'v4clients'), 12345, 12345)
     await refusesAll(s, /belongs to another user \(12345\)/)
     chownSync(join(s.stateDir, 'v4clients'), 0, 0)
@@ -220,7 +221,7 @@ eachArtefact('a state directory that can not be used', (artefact) => {
           [
             mark,
             (path: string) => {
-              mkdirSync(join(path, 'x'), { recursive: true })
+              ensureDirSync(join(path, 'x'))
             },
           ] as const,
       ),

@@ -7,10 +7,11 @@
  */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, symlinkSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { removeSync } from 'fs-extra/esm'
 import {
   artefacts,
   executable,
@@ -47,7 +48,7 @@ describe(
       buildStarved(directory)
     })
     after(() => {
-      rmSync(directory, { recursive: true })
+      removeSync(directory)
     })
     for (const upcall of starvedUpcalls)
       it(`ends with ENOMEM and a line, and is carried out by the next: ${upcall.title}`, async () => {

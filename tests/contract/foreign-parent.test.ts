@@ -1,15 +1,16 @@
 /** The state directory may belong to another service: whoever owns it can take the records away, and nothing more. */
 import assert from 'node:assert/strict'
-import { chownSync, mkdirSync, readdirSync, renameSync, symlinkSync } from 'node:fs'
+import { chownSync, readdirSync, renameSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
+import { ensureDirSync } from 'fs-extra/esm'
 import { done, eachArtefact, hex, mayNotReclaim, server, storageFailed, tree, type Server } from './server.ts'
 import { stoppedBefore } from '../support/strace.ts'
 
 /** As a directory of root's that has nothing to do with us. */
 function precious(s: Server): string {
   const directory = join(s.nfsdDir, 'precious')
-  for (const name of ['100', '100/ada', '1795328616']) mkdirSync(join(directory, name), { recursive: true })
+  for (const name of ['100', '100/ada', '1795328616']) ensureDirSync(join(directory, name))
   symlinkSync('-', join(directory, '100.partial'))
   return directory
 }

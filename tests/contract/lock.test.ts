@@ -12,6 +12,7 @@ import {
 } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
+import { ensureDirSync } from 'fs-extra/esm'
 import { clockAt, inForeground, settings } from '../support/artefacts.ts'
 import { done, eachArtefact, hex, mayNotReclaim, otherInstance, server, type Server } from './server.ts'
 import { isCall, named, stoppedBefore, traced } from '../support/strace.ts'
@@ -218,7 +219,7 @@ eachArtefact('a holder that is stopped and wakes when its lock has been passed b
 
   it('records its client in the instance that has started since it found nothing recorded', async () => {
     const s = server(artefact)
-    mkdirSync(s.stateDir, { recursive: true })
+    ensureDirSync(s.stateDir)
     const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
     const wake = await stoppedBefore(s, ['create', hex('ada')], session, { name: 'symlink', nth: 2 })
     assert.equal((await s.init('100')).status, done)

@@ -1,18 +1,10 @@
 /** The figure that an admin cares for, measured on the disk that counts. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  readlinkSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
+import { removeSync } from 'fs-extra/esm'
 import { settings } from '../support/artefacts.ts'
 import { until } from '../support/until.ts'
 import { badArgument, done, eachArtefact, server, storageFailed } from './server.ts'
@@ -85,7 +77,7 @@ eachArtefact('selftest', (artefact) => {
       readdirSync(room).filter((entry) => entry.startsWith('selftest-')),
       ['selftest-alive1'],
     )
-    rmSync(alive, { recursive: true })
+    removeSync(alive)
     assert.equal(s.snapshot(), before)
   })
 

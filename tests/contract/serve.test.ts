@@ -18,6 +18,7 @@ import {
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { ensureDirSync, removeSync } from 'fs-extra/esm'
 import {
   bundle,
   executable,
@@ -42,7 +43,7 @@ before(() => {
   program = compilePipeEnd(room)
 })
 after(() => {
-  rmSync(room, { recursive: true })
+  removeSync(room)
 })
 
 interface Site {
@@ -436,7 +437,7 @@ describe('serve', () => {
   it('with --until-gone on a disk of its own for each of its two directories, and killed in between, renames and links nothing across them', () =>
     onSmallDisk(async ({ end, serve, machine }, disk) => {
       const run = machine.runDir
-      mkdirSync(run, { recursive: true })
+      ensureDirSync(run)
       execFileSync('mount', ['-t', 'tmpfs', '-o', 'mode=755', 'run', run])
       const log = join(machine.dir, 'strace')
       const moves = 'trace=rename,renameat,renameat2,link,linkat'
@@ -861,7 +862,7 @@ async function onSmallDisk(
           )
         },
         empty: () => {
-          rmSync(filler, { recursive: true })
+          removeSync(filler)
         },
         readOnly: () => {
           execFileSync('mount', ['-o', 'remount,ro', stateDir])

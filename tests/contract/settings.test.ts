@@ -1,17 +1,9 @@
 /** Options, the configuration file, and what people are told. */
 import assert from 'node:assert/strict'
-import {
-  copyFileSync,
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
+import { removeSync } from 'fs-extra/esm'
 import { bundle, inForeground, settings, settingsBy, type Environment } from '../support/artefacts.ts'
 import {
   badArgument,
@@ -155,7 +147,7 @@ eachArtefact('the configuration file', (artefact) => {
     assert.equal((await upcall('init')).status, done)
     assert.equal((await upcall('create', hex('ada'))).status, done, 'once')
     writeFileSync(config, '\0')
-    rmSync(s.runDir, { recursive: true })
+    removeSync(s.runDir)
     writeFileSync(s.runDir, '')
     assert.match((await upcall('init')).stderr, /critical: .* nor can that be noted/)
   })
@@ -317,7 +309,7 @@ eachArtefact('a configuration that changes under a running server', (artefact) =
       1,
       'that the server runs without a tracker is noted',
     )
-    rmSync(s.runDir, { recursive: true })
+    removeSync(s.runDir)
     writeFileSync(s.runDir, '')
     const said = await upcall('init')
     assert.equal(said.status, done)

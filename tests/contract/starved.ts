@@ -1,8 +1,9 @@
 /** Upcalls of an executable that gets no more memory from some allocation on (tests/support/failing-malloc.c). */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { cpSync, existsSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
+import { removeSync } from 'fs-extra/esm'
 import {
   executable,
   inForeground,
@@ -113,7 +114,7 @@ export async function starve(
     assert.equal(allowed.join(' '), isMarked ? '' : afterwards, at)
     if (isAtEnd) return times
     for (const name of state) {
-      rmSync(join(dir, name), { recursive: true, force: true })
+      removeSync(join(dir, name))
       cpSync(join(kept, name), join(dir, name), { recursive: true, verbatimSymlinks: true })
     }
   }

@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process'
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
+import { removeSync } from 'fs-extra/esm'
 import { done, eachArtefact, mayNotReclaim, otherInstance, server, storageFailed, unusableAtStart } from './server.ts'
 
 eachArtefact('the reclaim rule', (artefact) => {
@@ -297,7 +298,7 @@ eachArtefact('a state directory that is not there', (artefact) => {
     for (const wipe of ['', 'v4clients']) {
       const s = server(artefact)
       await s.fullInstanceWith('ada')
-      rmSync(join(s.stateDir, wipe), { recursive: true })
+      removeSync(join(s.stateDir, wipe))
       assert.equal((await s.create('bob', 'v4.1')).status, done, `without ${wipe}`)
       await s.init()
       assert.equal((await s.check('bob', 'v4.1')).status, done, `without ${wipe}`)
@@ -394,7 +395,7 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
     assert.equal((await s.init()).status, done)
     assert.equal((await s.create('bob', 'v4.1')).status, done)
     s.asFormat1()
-    rmSync(join(s.stateDir, 'boot_time'), { recursive: true, force: true })
+    removeSync(join(s.stateDir, 'boot_time'))
     execFileSync('mkfifo', [join(s.stateDir, 'boot_time')])
     assert.equal((await s.init()).status, done)
     assert.equal((await s.check('bob', 'v4.1')).status, mayNotReclaim)

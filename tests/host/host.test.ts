@@ -5,17 +5,18 @@
 import assert from 'node:assert/strict'
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { once } from 'node:events'
-import { mkdtempSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { removeSync } from 'fs-extra/esm'
 import { nodeCalls } from '../../lib/syscalls/node.ts'
 import { root } from '../support/artefacts.ts'
 import { promises } from './calls.ts'
 
 const room = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-host-'))
 after(() => {
-  rmSync(room, { recursive: true })
+  removeSync(room)
 })
 
 interface Ended {
@@ -74,7 +75,7 @@ describe("the host's table of calls", () => {
 describe("Node's way of calling", () => {
   const ofNode = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-node-'))
   after(() => {
-    rmSync(ofNode, { recursive: true })
+    removeSync(ofNode)
   })
   for (const { sentence, hold } of promises(nodeCalls(), ofNode, 'Node')) it(sentence, hold)
 })

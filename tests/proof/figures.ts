@@ -2,8 +2,9 @@
  * What the techniques counted, for docs/reliability.md (`npm run report:proof`). Written by full runs only: a part of
  * the proof must not overwrite the figures of the whole.
  */
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { ensureDirSync } from 'fs-extra/esm'
 
 export type Row = Readonly<Record<string, string | number>>
 
@@ -30,7 +31,7 @@ export function report({ technique, rows }: Figures): void {
         .join(', ')}`,
     )
   if (!isKept) return
-  mkdirSync(figuresDirectory, { recursive: true })
+  ensureDirSync(figuresDirectory)
   writeFileSync(join(figuresDirectory, `${technique}.json`), `${JSON.stringify({ technique, rows }, undefined, 2)}\n`)
 }
 

@@ -7,9 +7,9 @@
  * flushed is power-cuts-log-writes' to see.
  */
 import assert from 'node:assert/strict'
-import { rmSync } from 'node:fs'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, it } from 'node:test'
+import { removeSync } from 'fs-extra/esm'
 import { artefacts, executable as built } from '../support/artefacts.ts'
 import { blank, judge, mayNotReclaim, type Event, type Memory, type Owner } from '../life/oracle.ts'
 import { inPart, random, report, seconds, seed } from './figures.ts'
@@ -97,7 +97,7 @@ describe('a machine is killed while it acknowledges', { skip: !hasExecutable || 
       }
     } finally {
       for (const { disk } of lives) disk.scrap()
-      rmSync(directory, { recursive: true, force: true })
+      removeSync(directory)
     }
     report({
       technique: 'guest-kills',

@@ -2,9 +2,10 @@
  * Upcalls on a disk of an emulated machine, under a kernel of its own: tests/kernel/guest.ts. They are run by a shell
  * of the guest, as nfsd runs them, but for the descriptors and for the options that keep them to their disk.
  */
-import { copyFileSync, mkdtempSync, rmSync } from 'node:fs'
+import { copyFileSync, mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { removeSync } from 'fs-extra/esm'
 import { boot, type Guest, type Outcome } from '../kernel/guest.ts'
 import { image } from '../kernel/image.ts'
 import { upcallFor, type Happening } from './scenarios.ts'
@@ -52,7 +53,7 @@ export async function inGuest<T>(
       await guest.kill()
     }
   } finally {
-    rmSync(directory, { recursive: true, force: true })
+    removeSync(directory)
   }
 }
 

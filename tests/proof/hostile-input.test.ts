@@ -12,13 +12,13 @@ import {
   mkdirSync,
   readdirSync,
   realpathSync,
-  rmSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
 } from 'node:fs'
 import { dirname, join } from 'node:path'
 import { describe, it } from 'node:test'
+import { removeSync } from 'fs-extra/esm'
 import { inForeground, settingsBy, type Artefact, type Machine, type Said } from '../support/artefacts.ts'
 import { inPart, random, report, seconds, seed } from './figures.ts'
 import { executableSubject } from './mutants.ts'
@@ -148,7 +148,7 @@ describe('a state directory by lot', { skip: executable === undefined }, () => {
       assert.ok(executable)
       const subject = executable
       const target = join(machine.dir, 'elsewhere')
-      rmSync(target, { recursive: true, force: true })
+      removeSync(target)
       mkdirSync(target)
       writeFileSync(join(target, 'file'), '1700000000\n')
       const done = Array.from({ length: pick(dice, [1, 1, 2, 3]) }, () => damage(dice, machine.stateDir, tree, target))
@@ -337,7 +337,7 @@ function damage(dice: Dice, stateDir: string, tree: Tree, target: string): strin
     // Its directory may have been harmed before it, or lead elsewhere, where nothing is to be touched.
     try {
       if (realpathSync(dirname(full)) !== dirname(full)) return `${path} ${how} in vain`
-      rmSync(full, { recursive: true, force: true })
+      removeSync(full)
       work()
     } catch {
       return `${path} ${how} in vain`

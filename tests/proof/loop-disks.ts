@@ -3,8 +3,9 @@
  * as after a power cut. Needs root, and the file systems' tools.
  */
 import { execFileSync } from 'node:child_process'
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, readdirSync, rmSync } from 'node:fs'
 import { join } from 'node:path'
+import { ensureDirSync, removeSync } from 'fs-extra/esm'
 import { scratch } from './verdicts.ts'
 
 export type FileSystem = 'ext4' | 'xfs' | 'btrfs'
@@ -84,7 +85,7 @@ function diskFrom(fileSystem: FileSystem, dir: string): LoopDisk {
   return {
     image,
     mount: () => {
-      mkdirSync(at, { recursive: true })
+      ensureDirSync(at)
       execFileSync('mount', ['-t', fileSystem, '-o', mountOptions[fileSystem], image, at])
       mounted = true
       return at
@@ -101,7 +102,7 @@ function diskFrom(fileSystem: FileSystem, dir: string): LoopDisk {
     },
     scrap: () => {
       unmount()
-      rmSync(dir, { recursive: true, force: true })
+      removeSync(dir)
     },
   }
 }

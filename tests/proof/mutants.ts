@@ -3,8 +3,9 @@
  * text replaced; that the text was there is asserted, so that no mutant silently is the original.
  */
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { ensureDirSync, removeSync } from 'fs-extra/esm'
 import { artefacts, root, type Artefact } from '../support/artefacts.ts'
 
 interface Mutation {
@@ -146,7 +147,7 @@ export function mutated(name: Mutant, text = readFileSync(join(root, '.cache/eng
 
 /** Builds a mutant's executable into a scratch directory. */
 export function mutant(name: Mutant, directory: string): Artefact {
-  mkdirSync(directory, { recursive: true })
+  ensureDirSync(directory)
   const text = mutated(name)
   const built = join(directory, name.replaceAll(' ', '-'))
   const source = `${built}.js`
@@ -172,7 +173,7 @@ export async function withMutant<T>(name: Mutant, work: (broken: Artefact) => Pr
   try {
     return await work(mutant(name, directory))
   } finally {
-    rmSync(directory, { recursive: true, force: true })
+    removeSync(directory)
   }
 }
 
@@ -183,7 +184,7 @@ export function subjects(): readonly Artefact[] {
   if (!Object.hasOwn(mutations, name)) throw new Error(`PROOF_MUTANT=${name}: there is no such mutant`)
   const directory = mkdtempSync('/dev/shm/nfsd-userland-helper-')
   process.once('exit', () => {
-    rmSync(directory, { recursive: true, force: true })
+    removeSync(directory)
   })
   return [mutant(name as Mutant, directory)]
 }

@@ -3,10 +3,11 @@
  * goes on from; a start that has touched anything has left its mark.
  */
 import assert from 'node:assert/strict'
-import { mkdtempSync, rmSync } from 'node:fs'
+import { mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
+import { removeSync } from 'fs-extra/esm'
 import { artefacts, executable } from '../support/artefacts.ts'
 import { server } from '../contract/server.ts'
 import { buildStarved, inGrace, starve, starvedUpcalls } from '../contract/starved.ts'
@@ -17,7 +18,7 @@ describe('an upcall that gets no more memory, at each allocation', { skip: !arte
     buildStarved(directory)
   })
   after(() => {
-    rmSync(directory, { recursive: true })
+    removeSync(directory)
   })
   for (const upcall of starvedUpcalls)
     it(upcall.title, async () => {

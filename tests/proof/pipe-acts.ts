@@ -8,6 +8,7 @@ import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { setTimeout as pause } from 'node:timers/promises'
+import { removeSync } from 'fs-extra/esm'
 import { judge, reclaimableAtNextStart, remember, blank, type Memory, type Owner } from '../life/oracle.ts'
 import type { Machine } from '../support/artefacts.ts'
 import { nfsdcldWords, running, serveWords, type Daemon, type Serve } from '../support/pipe/daemons.ts'
@@ -164,7 +165,7 @@ export async function openBench(width: number, options: Options = {}): Promise<B
     },
     scrap: async () => {
       for (const end of ends) await end.scrap()
-      rmSync(room, { recursive: true })
+      removeSync(room)
     },
   }
 }

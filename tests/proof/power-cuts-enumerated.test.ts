@@ -5,8 +5,8 @@
  * The trace begins at the first upcall of a scenario's life, so what earlier upcalls left unsynced may be lost as well.
  */
 import assert from 'node:assert/strict'
-import { rmSync } from 'node:fs'
 import { after, describe, it } from 'node:test'
+import { removeSync } from 'fs-extra/esm'
 import { artefacts, type Artefact } from '../support/artefacts.ts'
 import { inPart, report, seconds, type Row } from './figures.ts'
 import { mutant, mutations, type Mutant } from './mutants.ts'
@@ -63,7 +63,7 @@ describe('the enumeration of power cuts can fail', { skip: executable === undefi
     })
   after(() => {
     report({ technique: 'power-cuts-enumerated-mutants', rows: caught })
-    rmSync(directory, { recursive: true, force: true })
+    removeSync(directory)
   })
 })
 

@@ -7,9 +7,10 @@
  */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
+import { removeSync } from 'fs-extra/esm'
 import { artefacts, settings, type Artefact } from '../support/artefacts.ts'
 import { blank, judge, type Owner } from '../life/oracle.ts'
 import { inPart, random, report, seconds, seed, type Row } from './figures.ts'
@@ -264,7 +265,7 @@ async function cutAtEachCall(
     disk.unmount()
     for (const point of changing(whole.calls, first.dir)) {
       const there = machineAt(join(disk.mount(), 'machine'))
-      rmSync(there.stateDir, { recursive: true, force: true })
+      removeSync(there.stateDir)
       machineRestarts(there)
       if (tree.size > 0) plant(tree, there.stateDir)
       execFileSync('sync', ['-f', there.dir])

@@ -1,15 +1,7 @@
 /** The contents of a state directory as a value: read, planted, compared. */
-import {
-  lstatSync,
-  mkdirSync,
-  readFileSync,
-  readdirSync,
-  readlinkSync,
-  rmSync,
-  symlinkSync,
-  writeFileSync,
-} from 'node:fs'
+import { lstatSync, mkdirSync, readFileSync, readdirSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
+import { ensureDirSync, removeSync } from 'fs-extra/esm'
 
 export type Node =
   | { readonly kind: 'directory' }
@@ -38,8 +30,8 @@ export function readTree(directory: string): Tree {
 
 /** Makes a directory hold exactly a tree. */
 export function plant(tree: Tree, directory: string): void {
-  rmSync(directory, { recursive: true, force: true })
-  mkdirSync(dirname(directory), { recursive: true })
+  removeSync(directory)
+  ensureDirSync(dirname(directory))
   for (const [path, node] of tree) {
     const full = join(directory, path)
     if (node.kind === 'directory') mkdirSync(full, { mode: 0o700 })

@@ -7,8 +7,9 @@
  *   graceDone  the same after the end of grace and a start
  *   nextLife   after that start: one client reclaims, one is new, grace ends, the server restarts: exactly these two
  */
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { ensureDirSync, removeSync } from 'fs-extra/esm'
 import { inForeground, machineIn, settings, type Artefact, type Machine, type Said } from '../support/artefacts.ts'
 import type { Event, Owner } from '../life/oracle.ts'
 import { readable, stranger, type Observed } from './futures.ts'
@@ -26,7 +27,7 @@ export const scratch = (): string =>
 
 export function machineAt(dir: string): Machine {
   const machine = machineIn(dir)
-  mkdirSync(machine.nfsdDir, { recursive: true })
+  ensureDirSync(machine.nfsdDir)
   return machine
 }
 
@@ -53,7 +54,7 @@ export async function live(
   for (const event of events) {
     if (event.event === 'start') current = event.bootTime
     if (event.event === 'legacy') {
-      mkdirSync(legacyRecord(machine, event.owner), { recursive: true, mode: 0o700 })
+      ensureDirSync(legacyRecord(machine, event.owner), 0o700)
       continue
     }
     const { status, stderr } = await call(artefact, machine, event, current)
@@ -203,9 +204,9 @@ export async function prepared(
  * client. Here the machine died with it, and took that directory along.
  */
 export const machineRestarts = ({ runDir }: Machine): void => {
-  rmSync(runDir, { recursive: true, force: true })
+  removeSync(runDir)
 }
 
 export const scrapTree = (machine: Machine): void => {
-  rmSync(machine.dir, { recursive: true, force: true })
+  removeSync(machine.dir)
 }

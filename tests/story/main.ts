@@ -5,8 +5,9 @@
  *   npm start -- --keep      leaves the state directory, and says where
  *   ARTEFACT=bundle npm start
  */
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join, relative } from 'node:path'
+import { ensureDirSync } from 'fs-extra/esm'
 import {
   asKernel,
   bundle,
@@ -118,7 +119,7 @@ async function chapter(stage: Stage, title: string, story: () => Promise<void>):
   const rule = '─'.repeat(Math.max(4, 97 - title.length))
   say(`\n${bold(title)} ${dim(rule)}`)
   scrap(stage.machine)
-  mkdirSync(stage.machine.nfsdDir, { recursive: true })
+  ensureDirSync(stage.machine.nfsdDir)
   stage.shown = new Map()
   await story()
 }

@@ -4,8 +4,9 @@
  *   npm run picture          writes docs/pictures/start.svg
  */
 import { execFileSync } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { ensureDirSync } from 'fs-extra/esm'
 import { root } from '../support/artefacts.ts'
 
 /** How many lines of the story are drawn, and from which on. */
@@ -63,7 +64,7 @@ function save(name: string, lines: readonly string[]): void {
   const texts = lines.map(
     (line, n) => `<text x="16" y="${28 + n * cell.height}" xml:space="preserve">${spans(line)}</text>`,
   )
-  mkdirSync(join(root, 'docs/pictures'), { recursive: true })
+  ensureDirSync(join(root, 'docs/pictures'))
   writeFileSync(
     join(root, `docs/pictures/${name}.svg`),
     [

@@ -5,9 +5,10 @@
  * and `/` to work in. Whatever is tested with more than that may fail on a real server.
  */
 import { spawn } from 'node:child_process'
-import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from 'node:fs'
+import { existsSync, mkdirSync, mkdtempSync, readdirSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { removeSync } from 'fs-extra/esm'
 import { options } from '../../lib/settings/options.ts'
 
 export type Environment = Readonly<Record<string, string>>
@@ -88,7 +89,7 @@ export function newMachine(where = tmpdir()): Machine {
 }
 
 export const scrap = (machine: Machine): void => {
-  rmSync(machine.dir, { recursive: true, force: true })
+  removeSync(machine.dir)
 }
 
 /** Nothing of the real machine plays a part: not its state, not its kernel, not its configuration. */

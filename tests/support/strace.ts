@@ -6,9 +6,10 @@
  * on one thread; `touching` lets a test assert that, and `fired` that the fault came where it was meant to come.
  */
 import assert from 'node:assert/strict'
-import { cpSync, existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs'
+import { cpSync, existsSync, mkdtempSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { removeSync } from 'fs-extra/esm'
 import type { Server } from '../contract/server.ts'
 import { inForeground, machineIn, settings, type Artefact, type Environment, type Said } from './artefacts.ts'
 import { stopped, type Point, type Woken } from './stopped.ts'
@@ -86,7 +87,7 @@ async function underStrace(
     const said = await inForeground(traced, words, env)
     return { ...said, log: readFileSync(log, 'latin1') }
   } finally {
-    rmSync(directory, { recursive: true })
+    removeSync(directory)
   }
 }
 
@@ -262,7 +263,7 @@ export async function stoppedBefore(
 ): Promise<() => Promise<Woken>> {
   const directory = mkdtempSync(join(tmpdir(), 'stopped-'))
   s.atEnd(() => {
-    rmSync(directory, { recursive: true })
+    removeSync(directory)
   })
   const twin = machineIn(directory)
   for (const part of ['state', 'nfsd', 'run'])

@@ -5,23 +5,13 @@
  */
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
-import {
-  closeSync,
-  constants,
-  fstatSync,
-  mkdtempSync,
-  openSync,
-  readSync,
-  rmSync,
-  statSync,
-  watch,
-  writeSync,
-} from 'node:fs'
+import { closeSync, constants, fstatSync, mkdtempSync, openSync, readSync, statSync, watch, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import { after, before, describe, it } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
+import { removeSync } from 'fs-extra/esm'
 import { until } from '../until.ts'
 import { answerTo, getVersion, inProgress, message, sizes, statusOf, xidOf } from './messages.ts'
 import { answerOf, startNfsd } from './nfsd.ts'
@@ -37,7 +27,7 @@ before(() => {
 })
 after(async () => {
   for (const end of ends) await end.scrap()
-  rmSync(room, { recursive: true })
+  removeSync(room)
 })
 
 async function newEnd(options: Options = {}): Promise<PipeEnd> {

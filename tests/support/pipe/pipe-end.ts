@@ -3,9 +3,10 @@
  * was told.
  */
 import { spawn, spawnSync } from 'node:child_process'
-import { closeSync, existsSync, mkdirSync, openSync, unlinkSync } from 'node:fs'
+import { closeSync, existsSync, openSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import { ensureDirSync } from 'fs-extra/esm'
 import { sizes, type Version } from './messages.ts'
 
 /** How an nfsd thread's wait came to its end. */
@@ -100,7 +101,7 @@ export async function startPipeEnd(
   path: string,
   { unreadMs = 30_000, orphans = 'wait' }: Options = {},
 ): Promise<PipeEnd> {
-  mkdirSync(path, { recursive: true })
+  ensureDirSync(path)
   // A session of its own: a key that interrupts the tests reaches it as the end of its input, and it unmounts.
   const child = spawn(program, [path, String(unreadMs), orphans], {
     stdio: ['pipe', 'pipe', 'inherit'],
