@@ -191,7 +191,6 @@ function withoutPlace<T>(calls: Calls, work: () => T): T {
 
 /** What a command does once nobody has to be asked. @returns its status. */
 function carriedOut(command: Command, context: Context, print: (text: string) => void): number {
-  const { calls } = context
   const quietly = (): void => undefined
   switch (command.verb) {
     case 'expire': {
@@ -216,7 +215,7 @@ function carriedOut(command: Command, context: Context, print: (text: string) =>
       const standing = destination.standing(client)
       if (standing === 'blocked') throw storageFailure('a newer record decides')
       if (standing === 'there') confirmPlaced(destination.state)
-      else placeAll(destination, [client], calls.now())
+      else placeAll(destination, [client])
       return 0
     }
     case 'prune': {

@@ -103,8 +103,7 @@ export async function importFrom(
   if (!dryRun && placed + made > 0) {
     for (const note of notes) say(note)
     await consent(question(found, source, stateDirectory, placed + made), yes)
-    if (placed > 0)
-      placed = placeAll(destination, missing(found, destination, progress('placing clients', placed)), now)
+    if (placed > 0) placed = placeAll(destination, missing(found, destination, progress('placing clients', placed)))
     if (top !== undefined) made = placeInTop(destination, top, found.matchOnly())
   } else if (!dryRun) {
     if (count.there > 0) confirmPlaced(destination.state)

@@ -8,7 +8,7 @@
  *
  * Where no grace period was ever completed, all that was recorded since the beginning counts until one is. So there it
  * is an instance's directory that is older than the current one, and the last there is; where there is none, one is
- * made.
+ * made. Before the first start it is one whose number no start ever gets.
  *
  * Each record is one call, and they are durable together, by one barrier. A kill leaves some of them placed, each of
  * which may rightly reclaim, and a repeat places the rest. Records that are there stay as they are.
@@ -21,7 +21,7 @@ import { storageFailure } from '../../failure.ts'
 import { join } from 'node:path'
 import fs from 'node:fs'
 import { oneLine, quote } from '../../text.ts'
-import { nextStart, reclaimableIn, type Start } from '../../rules/instance.ts'
+import { reclaimableIn, type Start } from '../../rules/instance.ts'
 import { recordLine, recordName } from '../../rules/record.ts'
 import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
@@ -109,7 +109,7 @@ function placeIn({ instance, starts }: Pick<Recorded, 'instance' | 'starts'>): S
         ? instance.full
         : starts.filter((start) => start < instance.start).at(-1)
     case 'none':
-      return starts.at(-1)
+      return beforeTheFirst
     case 'damaged':
       throw storageFailure(
         `nothing changed: ${instance.file} can't be understood (${instance.why}); see verify --repair`,
@@ -126,14 +126,14 @@ const batch = 1000
  * Places clients. When it returns they may reclaim at the next start, and a power cut does not change that.
  * @returns how many were not there.
  */
-export function placeAll({ state }: Destination, clients: Iterable<Movable>, nowMs: number): number {
+export function placeAll({ state }: Destination, clients: Iterable<Movable>): number {
   makeStateDirectory(state)
   migrate(state)
   const seen = lookAt(state)
   if (seen.instance.kind === 'none') syncStateDirectory(state)
   // An unconfirmed end of grace is made durable first, as by an upcall.
   if (seen.instance.kind === 'full' && seen.marks(seen.instance.start, 'unconfirmed')) disk.sync(clientsOf(state))
-  const start = placeIn(seen) ?? newPlace(seen, nowMs)
+  const start = placeIn(seen) ?? newPlace(seen)
   let placed = 0
   const some: Movable[] = []
   const settle = (): void => {
@@ -153,12 +153,17 @@ export function placeAll({ state }: Destination, clients: Iterable<Movable>, now
   return placed
 }
 
+/**
+ * Where no instance has started: no start ever gets this number (lib/rules/instance.ts). The latest directory would not
+ * do, nor a new one, since both may be of a start that is on its way: then these clients would be taken for its own.
+ */
+const beforeTheFirst = 1 as Start
+
 /** The name of a directory that is older than the current instance, and later than every other. */
-function newPlace({ instance, traces }: Recorded, nowMs: number): Start {
-  const start = instance.kind === 'partial' ? ((instance.start - 1) as Start) : nextStart(nowMs, traces)
-  if (start === undefined || start <= 0)
-    throw storageFailure('nothing changed: there is no start left before the current one')
-  return start
+function newPlace({ instance }: Recorded): Start {
+  const start = 'start' in instance ? instance.start - 1 : beforeTheFirst
+  if (start <= 0) throw storageFailure('nothing changed: there is no start left before the current one')
+  return start as Start
 }
 
 /**

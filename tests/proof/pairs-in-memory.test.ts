@@ -1,0 +1,11 @@
+/**
+ * Every two upcalls at once, and every upcall with every command for people, on a machine in memory: all pairs, of
+ * which the unit tests try a sample.
+ */
+import { inPart } from './figures.ts'
+
+if (!inPart) {
+  process.env['EVERY_PAIR'] = 'yes'
+  await import('../unit/events/every-pair.test.ts')
+  await import('../unit/events/every-pair-by-hand.test.ts')
+}

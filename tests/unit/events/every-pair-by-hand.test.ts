@@ -1,0 +1,128 @@
+/**
+ * Every upcall at once with every command for people, and every two commands, as every-pair.test.ts has two upcalls at
+ * once. A command that can't have the lock changes nothing, so each pair is tried with the lock, and with one that was
+ * lost to a process that took its holder for dead.
+ */
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { ann, bob, cal, check, create, dan, graceDone, remove, start } from '../../proof/scenarios.ts'
+import { atOnce, upcall, type Act } from './at-once.ts'
+import {
+  allowByHand,
+  expireBesideAllow,
+  expireByHand,
+  importByHand,
+  pruneByHand,
+  pruneOfNobody,
+  repairByHand,
+} from './by-hand.ts'
+import { begun, everything, situations, type Begun, type Situation } from './situations.ts'
+
+const clients = [ann, bob, dan]
+const commandsOn = ({ memory, judge }: Begun): readonly Act[] => [
+  expireByHand(ann),
+  expireByHand(bob),
+  expireByHand(dan),
+  memory.untracked === undefined && !memory.endLacks ? pruneByHand : pruneOfNobody,
+  allowByHand(dan),
+  allowByHand(bob),
+  // What can't be understood of an instance it begins anew, which is no upcall's to know.
+  ...(judge === undefined ? [repairByHand] : []),
+]
+
+const inPairs = (one: Act, other: Act): readonly Act[] => {
+  const owner = clients.find((client) => expireByHand(client).name === one.name)
+  return [owner !== undefined && other.name.startsWith('allow') ? expireBesideAllow(owner) : one, other]
+}
+
+function everyPair(situation: Situation): { stops: number; pairs: number; violations: string[] } {
+  const before = begun(situation)
+  const commands = commandsOn(before)
+  const all = { stops: 0, pairs: 0, violations: [] as string[] }
+  const upcalls = situation.upcalls.map((event) => upcall(event))
+  const pairs = commands.flatMap((command) => [
+    ...upcalls.flatMap((other) => [
+      [command, other],
+      [other, command],
+    ]),
+    ...commands.map((other) => inPairs(command, other)),
+  ])
+  for (const [number, [first, other]] of pairs.entries())
+    for (const lockIsLost of [false, true]) {
+      if (first === undefined || other === undefined) continue
+      if (!everything && (number + Number(lockIsLost)) % 40 !== 0) continue
+      const { stops, violations } = atOnce({ before, first, others: [other], clients, lockIsLost })
+      all.pairs++
+      all.stops += stops
+      all.violations.push(
+        ...violations.slice(0, 1).map(({ what }) => `${lockIsLost ? 'without the lock, ' : ''}${what}`),
+      )
+    }
+  return all
+}
+
+/** Where nothing is recorded, nobody has anything to say to a command. */
+const met = situations.filter(
+  ({ planted, before }) => planted === undefined && before.some(({ event }) => event === 'start'),
+)
+
+describe('in memory, an upcall and a command for people at once', () => {
+  for (const situation of met)
+    it(`${situation.name}: as in one order or the other`, () => {
+      const began = performance.now()
+      const { stops, pairs, violations } = everyPair(situation)
+      console.log(`# ${situation.name}: ${pairs} pairs, ${stops} stops, ${Math.round(performance.now() - began)} ms`)
+      assert.deepEqual(violations, [])
+    })
+})
+
+/** What a server does that starts while clients are imported, and what other commands do. */
+const lifeBeside: readonly (readonly Act[])[] = [
+  [upcall(start('3000'))],
+  [upcall(start('3000')), upcall(create(dan, 'Y'))],
+  [upcall(start('3000')), upcall(check(dan, 'N'))],
+  [upcall(start('3000')), upcall(remove(dan))],
+  [upcall(start('3000')), upcall(graceDone('3000'))],
+  [upcall(start('3000')), upcall(graceDone('3000')), upcall(start('4000'))],
+  [expireByHand(dan)],
+  [expireByHand(ann)],
+  [importByHand(dan)],
+  [importByHand(cal)],
+]
+const importedInto = [
+  'nothing is there',
+  'in the first grace',
+  'in the first grace, after a crash in it',
+  'in grace',
+  'out of grace',
+  'out of grace, after an end that was killed',
+  'in format 1, in the first grace',
+  'its records were wiped',
+]
+
+const usually = ['nothing is there', 'in the first grace', 'out of grace']
+
+describe('in memory, an import, and a server that starts meanwhile', () => {
+  for (const situation of situations.filter(({ name }) => (everything ? importedInto : usually).includes(name)))
+    it(`${situation.name}: as in one order or the other`, () => {
+      // No server is there whose grace could be over.
+      const before = { ...begun(situation), grace: undefined }
+      const found: string[] = []
+      let [meetings, stops] = [0, 0]
+      // Before the first start a check says nothing of what is recorded.
+      const isStarted = begun(situation).memory.started
+      for (const others of lifeBeside.filter(([one]) => isStarted || one?.name.startsWith('start')))
+        for (const lockIsLost of everything ? [false, true] : [false])
+          for (const [first, rest] of [
+            [importByHand(dan), others] as const,
+            ...(others.length === 1 && others[0] !== undefined ? [[others[0], [importByHand(dan)]] as const] : []),
+          ]) {
+            const met = atOnce({ before, first, others: rest, clients: [ann, bob, dan], lockIsLost })
+            meetings++
+            stops += met.stops
+            found.push(...met.violations.slice(0, 1).map(({ what }) => what))
+          }
+      console.log(`# import, ${situation.name}: ${meetings} meetings, ${stops} stops`)
+      assert.deepEqual(found, [])
+    })
+})
