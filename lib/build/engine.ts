@@ -185,9 +185,7 @@ export async function bytecodeCompiler(wanted: Wanted): Promise<string[]> {
 
 export function bytecode(
   [program = '', ...words]: readonly string[],
-  name: string,
-  script: string,
-  legible: boolean,
+  { name, script, legible }: { readonly name: string; readonly script: string; readonly legible: boolean },
 ): Buffer {
   const code = execFileSync(program, [...words, name, ...(legible ? ['keep'] : [])], {
     input: script,

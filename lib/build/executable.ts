@@ -54,8 +54,8 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
     writeFileSync(
       program,
       piecesInC(
-        wanted.pieces.map((script, number) => bytecode(compiler, `piece ${number}`, script, legible)),
-        bytecode(compiler, 'beforehand', wanted.beforehand ?? '', legible),
+        wanted.pieces.map((script, number) => bytecode(compiler, { name: `piece ${number}`, script, legible })),
+        bytecode(compiler, { name: 'beforehand', script: wanted.beforehand ?? '', legible }),
       ),
     )
     const forAll = [

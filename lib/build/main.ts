@@ -62,7 +62,7 @@ if (values.script !== undefined && values.into !== undefined) {
 
 async function buildAll(): Promise<void> {
   writeFileSync(legibleScript, await bundleForEngine())
-  const pieces = await piecesForEngine(values.debug)
+  const pieces = await piecesForEngine({ legible: values.debug })
   const scripts = { pieces, beforehand: askingBeforehand(pieces[0] ?? '') }
   try {
     const sources = engineSources(cache, say)

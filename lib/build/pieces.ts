@@ -55,7 +55,7 @@ interface Use {
  * @returns the scripts that the executable's engine runs: the program begins with the first, the others are read by
  * number.
  */
-export async function piecesForEngine(legible: boolean): Promise<string[]> {
+export async function piecesForEngine({ legible }: { readonly legible: boolean }): Promise<string[]> {
   const { outputFiles, metafile } = await build({
     ...forEngine,
     entryPoints: ['bin/upcall.ts'],
