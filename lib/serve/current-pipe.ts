@@ -45,69 +45,96 @@ export interface PipePlace {
 }
 
 /** @param early the pipe, where it has been opened already. */
-export function currentPipe({ server, claim, ready, pipefs, journalPath }: PipePlace, early?: Pipe): CurrentPipe {
-  const { calls, log } = server
-  const path = pipeIn(pipefs)
-  let opened = early
-  let served: ServedPipe | undefined
-  let isMissed = false
-  let goneAt: number | undefined
+export const currentPipe = (place: PipePlace, early?: Pipe): CurrentPipe => new PipeAtItsPlace(place, early)
 
-  const ended = (pipe: Pipe, journal?: Journal): 'stopped' | 'goes on' => {
-    const whatOfServer = server.pipeGone()
-    pipe.close()
-    journal?.close()
-    claim.release()
-    goneAt = calls.monotonic()
-    return whatOfServer
+class PipeAtItsPlace implements CurrentPipe {
+  private readonly place: PipePlace
+  private readonly path: string
+  /** Opened, and not yet served. */
+  private opened: Pipe | undefined
+  private now: ServedPipe | undefined
+  private missed = false
+  private endedAt: number | undefined
+
+  constructor(place: PipePlace, early: Pipe | undefined) {
+    this.place = place
+    this.path = pipeIn(place.pipefs)
+    this.opened = early
+    this.now = undefined
+    this.endedAt = undefined
   }
-  const release = (): void => {
-    if (served === undefined) return
-    const { pipe, journal } = served
-    served = undefined
-    log.notice(
-      ended(pipe, journal) === 'stopped'
+
+  served(): ServedPipe | undefined {
+    return this.now
+  }
+
+  isMissed(): boolean {
+    return this.missed
+  }
+
+  goneAt(): number | undefined {
+    return this.endedAt
+  }
+
+  look(): void {
+    const { path, now } = this
+    const { server, ready } = this.place
+    const { calls, log } = server
+    if (now !== undefined && this.isReplaced(now)) {
+      // What it asked before it went is carried out; its answer may come too late.
+      answerQueued(server, now.pipe, now.journal)
+      this.release()
+    }
+    this.now ??= this.take()
+    if (this.now !== undefined) this.endedAt = undefined
+    const wasMissed = this.missed
+    this.missed = this.now === undefined && files.exists(path, files.anywhere(calls))
+    if (this.missed && mayNotOpen(calls, path)) throw mountedAnew(quote(path))
+    if (this.missed && !wasMissed) log.error(`${quote(path)} is there, and can't be held yet`)
+    server.tellStatus()
+    ready.status(this.now === undefined ? 'waiting for the NFS server' : 'answering the NFS server')
+  }
+
+  release(): void {
+    if (this.now === undefined) return
+    const { pipe, journal } = this.now
+    this.now = undefined
+    this.place.server.log.notice(
+      this.ended(pipe, journal) === 'stopped'
         ? 'the pipe is gone: the NFS server has stopped'
         : 'the pipe is gone: the NFS server makes another one, and asks there for each client that comes (version 0)',
     )
   }
-  const isReplaced = ({ pipe: { status } }: ServedPipe): boolean => {
-    const now = calls.fstatat(atFlags.AT_FDCWD, path, atFlags.AT_SYMLINK_NOFOLLOW)
-    return typeof now === 'number' || now.inode !== status.inode || now.device !== status.device
-  }
-  const take = (): ServedPipe | undefined => {
+
+  private take(): ServedPipe | undefined {
+    const { server, claim, journalPath } = this.place
     // One that goes while it is taken may have had a successor before the directory was watched.
     for (let attempt = 0; attempt < 3; attempt++) {
-      const pipe = opened ?? openPipe(calls, path)
-      opened = undefined
+      const pipe = this.opened ?? openPipe(server.calls, this.path)
+      this.opened = undefined
       if (pipe === undefined) return undefined
       claim.take()
       const taken = beginServing(server, journalPath, pipe)
       if (taken !== 'gone') return taken
-      ended(pipe)
+      this.ended(pipe)
     }
     return undefined
   }
-  return {
-    served: () => served,
-    isMissed: () => isMissed,
-    look: () => {
-      if (served !== undefined && isReplaced(served)) {
-        // What it asked before it went is carried out; its answer may come too late.
-        answerQueued(server, served.pipe, served.journal)
-        release()
-      }
-      served ??= take()
-      if (served !== undefined) goneAt = undefined
-      const wasMissed = isMissed
-      isMissed = served === undefined && files.exists(path, files.anywhere(calls))
-      if (isMissed && mayNotOpen(calls, path)) throw mountedAnew(quote(path))
-      if (isMissed && !wasMissed) log.error(`${quote(path)} is there, and can't be held yet`)
-      server.tellStatus()
-      ready.status(served === undefined ? 'waiting for the NFS server' : 'answering the NFS server')
-    },
-    release,
-    goneAt: () => goneAt,
+
+  private isReplaced({ pipe: { status } }: ServedPipe): boolean {
+    const { calls } = this.place.server
+    const there = calls.fstatat(atFlags.AT_FDCWD, this.path, atFlags.AT_SYMLINK_NOFOLLOW)
+    return typeof there === 'number' || there.inode !== status.inode || there.device !== status.device
+  }
+
+  private ended(pipe: Pipe, journal?: Journal): 'stopped' | 'goes on' {
+    const { server, claim } = this.place
+    const whatOfServer = server.pipeGone()
+    pipe.close()
+    journal?.close()
+    claim.release()
+    this.endedAt = server.calls.monotonic()
+    return whatOfServer
   }
 }
 
