@@ -9,14 +9,18 @@ import { runDirectory, systemInMemory } from '../../support/memory/machine.ts'
 const files = systemInMemory()
 const { calls } = files
 
-const settings = (stateDirectory: string, empty: boolean, run = runDirectory): Settings => ({
+const configured = (stateDirectory: string, run = runDirectory): Settings => ({
   stateDirectory,
   nfsdDirectory: '/proc/fs/nfsd',
   runDirectory: run,
-  configuration: { file: '/etc/nfs.conf', empty },
+  configuration: { file: '/etc/nfs.conf', empty: false },
   foreground: false,
   debug: false,
   complaints: [],
+})
+const withoutAny = (stateDirectory: string): Settings => ({
+  ...configured(stateDirectory),
+  configuration: { file: '/etc/nfs.conf', empty: true },
 })
 const note = `${runDirectory}/start-%2Fetc%2Fnfs.conf`
 
@@ -28,32 +32,32 @@ describe('between two starts', () => {
     goesTo: string,
     says: RegExp | undefined,
   ])[] = [
-    ['the same configuration', settings('/srv', false), settings('/srv', false), '/srv', undefined],
-    ['none, as before', settings('/var', true), settings('/var', true), '/var', undefined],
+    ['the same configuration', configured('/srv'), configured('/srv'), '/srv', undefined],
+    ['none, as before', withoutAny('/var'), withoutAny('/var'), '/var', undefined],
     [
       'one that leads elsewhere',
-      settings('/srv', false),
-      settings('/new', false),
+      configured('/srv'),
+      configured('/new'),
       '/srv',
       /has changed .* would be '\/new', but until the next start it is '\/srv'/,
     ],
     [
       'one that is empty and leads elsewhere',
-      settings('/srv', false),
-      settings('/var', true),
+      configured('/srv'),
+      withoutAny('/var'),
       '/srv',
       /is empty or missing now, .* would be '\/var', but/,
     ],
     [
       'one that is empty and leads to the same place',
-      settings('/var', false),
-      settings('/var', true),
+      configured('/var'),
+      withoutAny('/var'),
       '/var',
       /is empty or missing now, and was not when the server started$/,
     ],
-    ['one where there was none, to the same place', settings('/var', true), settings('/var', false), '/var', undefined],
-    ['none, as before, that leads elsewhere', settings('/var', true), settings('/srv', true), '/var', /has changed/],
-    ['one where there was none, elsewhere', settings('/var', true), settings('/srv', false), '/var', /has changed/],
+    ['one where there was none, to the same place', withoutAny('/var'), configured('/var'), '/var', undefined],
+    ['none, as before, that leads elsewhere', withoutAny('/var'), withoutAny('/srv'), '/var', /has changed/],
+    ['one where there was none, elsewhere', withoutAny('/var'), configured('/srv'), '/var', /has changed/],
   ]
   for (const [what, atStart, now, goesTo, says] of table)
     it(`upcalls find the server's directory with ${what}`, () => {
@@ -65,10 +69,10 @@ describe('between two starts', () => {
     })
 
   it('the newest start counts', () => {
-    noteDirectory(calls, settings('/one', false))
-    noteDirectory(calls, settings('/two', false))
+    noteDirectory(calls, configured('/one'))
+    noteDirectory(calls, configured('/two'))
     assert.equal(calls.readlinkat(atFlags.AT_FDCWD, note), 'configured:/two')
-    assert.equal(sinceStart(calls, settings('/three', false)).stateDirectory, '/two')
+    assert.equal(sinceStart(calls, configured('/three')).stateDirectory, '/two')
   })
 
   it('a note that is none is said, and not gone by', () => {
@@ -80,7 +84,7 @@ describe('between two starts', () => {
     for (const node of broken) {
       files.remove(note)
       files.plant(new Map([['', node]]), note)
-      const { stateDirectory, changed } = sinceStart(calls, settings('/srv', false))
+      const { stateDirectory, changed } = sinceStart(calls, configured('/srv'))
       assert.equal(stateDirectory, '/srv')
       assert.match(changed ?? '', /the state directory of the last start is not known/)
     }
@@ -89,7 +93,7 @@ describe('between two starts', () => {
 
   it('nothing is said where nothing is noted', () => {
     for (const directory of [runDirectory, '/missing', '/etc/machine-id'])
-      assert.deepEqual(sinceStart(calls, settings('/srv', false, directory)), {
+      assert.deepEqual(sinceStart(calls, configured('/srv', directory)), {
         stateDirectory: '/srv',
         changed: undefined,
       })
