@@ -187,11 +187,10 @@ function halfway(before: Memory, event: Event, graceOver: boolean): readonly Mem
       return [...from, ...from.map((memory) => ({ ...remember(memory), sawSilent: true })), ...after]
     case 'remove':
     case 'expire':
-      return [...from, ...from.map((memory) => without(memory, event.owner, 'legacy')), ...after]
+      return [...from, ...from.flatMap((memory) => partsOf(memory, event.owner)), ...after]
     case 'prune':
       return [...before.reclaimable].reduce<readonly Memory[]>(
-        (all, owner) =>
-          all.flatMap((memory) => [memory, without(memory, owner, 'legacy'), without(memory, owner, 'all')]),
+        (all, owner) => all.flatMap((memory) => [memory, ...partsOf(memory, owner), without(memory, owner, 'all')]),
         from,
       )
     default:
@@ -199,10 +198,18 @@ function halfway(before: Memory, event: Event, graceOver: boolean): readonly Mem
   }
 }
 
-function without(before: Memory, owner: string, what: 'legacy' | 'all'): Memory {
+/** A client is taken out of the records alone, or of what the kernel's own tracker has. */
+const partsOf = (memory: Memory, owner: string): readonly Memory[] => [
+  without(memory, owner, 'legacy'),
+  without(memory, owner, 'record'),
+]
+
+function without(before: Memory, owner: string, what: 'legacy' | 'record' | 'all'): Memory {
   const memory = remember(before)
-  if (what === 'all') judge(memory, { event: 'expire', owner }, { graceOver: false })
-  else memory.legacy.delete(owner)
+  const isLegacy = memory.legacy.has(owner)
+  if (what === 'legacy') memory.legacy.delete(owner)
+  else judge(memory, { event: 'expire', owner }, { graceOver: false })
+  if (what === 'record' && isLegacy) memory.legacy.add(owner)
   return memory
 }
 

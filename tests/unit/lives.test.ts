@@ -1,8 +1,8 @@
 /**
- * Random lives in process, on a machine in memory: tens of thousands where the built programs live hundreds
- * (tests/life), with upcalls and commands that are killed, refused, met by others, or cut off by the power.
+ * Random lives in process, on a machine in memory, with upcalls and commands that are killed, refused, met by others,
+ * or cut off by the power. tests/life lives them with the built programs, undisturbed.
  *
- * SEED=<number> repeats a run, RUNS=<number> sets how many lives are lived.
+ * SEED=<number> and RUNS=<number> ask for other lives, and more.
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -12,11 +12,10 @@ import { inMemory } from '../life/in-memory.ts'
 import { livesInMemory } from '../life/life.ts'
 import { play } from '../life/play.ts'
 
-const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 31)
+/** The same lives in every run, unless others are asked for: what fails here is what a change has broken. */
+const seed = Number(process.env['SEED'] ?? 4242)
 const limits =
-  'RUNS' in process.env
-    ? { numRuns: Number(process.env['RUNS']) }
-    : { numRuns: 100_000, interruptAfterTimeLimit: 8_000 }
+  'RUNS' in process.env ? { numRuns: Number(process.env['RUNS']) } : { numRuns: 400, interruptAfterTimeLimit: 8_000 }
 
 describe('in any life of a server and its clients, in memory', () => {
   it('a client may reclaim if and only if the rule of RFC 7530 9.6.3.4 lets it', async () => {
