@@ -96,7 +96,10 @@ export function restoreDirectory(state: StateDirectory, start: Start): void {
   openAnew(state)
 }
 
-/** A client without a session never says that it is done. */
+/**
+ * A client without a session never says that it is done. A full disk may keep the mark: then grace may end before this
+ * client has reclaimed everything. Without a record it could reclaim nothing after the next start.
+ */
 export function forbidEarlyEnd({ state }: World, { kind, start }: FullInstance | PartialInstance): void {
   if (kind === 'partial')
     disk.tolerating(

@@ -214,7 +214,23 @@ function without(before: Memory, owner: string, what: 'legacy' | 'record' | 'all
 }
 
 /** What may have come of a work that the storage has refused something. */
-function refused(before: Memory, work: Work, graceOver: boolean, status: Status): readonly Outcome[] {
+const refused = (before: Memory, work: Work, graceOver: boolean, status: Status): readonly Outcome[] =>
+  refusedOnce(before, work, graceOver, status).flatMap((outcome) => [outcome, ...unheeded(before, work, outcome)])
+
+/**
+ * A client without a session is recorded also where a full disk has kept the sign that grace may end early: then grace
+ * does not wait for it.
+ */
+function unheeded(before: Memory, { event }: Work, outcome: Outcome): readonly Outcome[] {
+  if (event.event !== 'create' && event.event !== 'check' && event.event !== 'allow') return []
+  const { owner } = event
+  if (before.active.get(owner) === false || outcome.memory.active.get(owner) !== false) return []
+  const memory = remember(outcome.memory)
+  memory.active.set(owner, true)
+  return [{ ...outcome, memory }]
+}
+
+function refusedOnce(before: Memory, work: Work, graceOver: boolean, status: Status): readonly Outcome[] {
   const { event } = work
   const all = outcomeOf(before, event, graceOver)
   const endGrace: Verdict['endGrace'] = all.endGrace === 'must not' ? 'must not' : 'may'

@@ -222,8 +222,9 @@ export function judge(
       }
     }
     case 'prune':
+      // Once grace is over nobody is waited for, also where that could not be recorded.
       // Wholly, whoever else knew of it: `forget` goes through what the kernel's own tracker has too.
-      for (const owner of [...reclaimable]) forget(memory, owner)
+      if (!memory.endLacks) for (const owner of [...reclaimable]) forget(memory, owner)
       return { ...yes('a person may take out who has not come back'), endGrace: memory.full ? 'must not' : 'may' }
     case 'allow': {
       if (nobodyNext(memory)) return no(refused, 'after the next start nobody may reclaim')
