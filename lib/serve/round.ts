@@ -150,7 +150,7 @@ function startInstance(server: Server, pipe: Pipe, taken: Taken): Answer {
   // Who counts on a record gets it in the instance that it was in.
   tryAgain(server)
   server.unfinished.clear()
-  const list = listFor({ calls: server.calls, pipe, log, nfsd: server.nfsd }, taken, server.hashes)
+  const list = listFor({ calls: server.calls, pipe, log, nfsd: server.nfsd }, taken, () => server.hashes())
   const name = server.nameOf(pipe)
   doing.graceStarted = Math.floor(server.calls.now() / 1000)
   doing.graceOver = undefined

@@ -185,7 +185,7 @@ function run(loop: Loop, early: Pipe | undefined): void {
   const { server, ready, untilGone, signals, mounts } = loop
   const { calls, log } = server
   // Before the first look: what comes later is told.
-  const watched = watchedDirectory(loop)
+  const watched = new WatchedDirectory(loop)
   if (!watched.isThere()) log.warning(`no rpc_pipefs is mounted at ${quote(loop.pipefs)}: waiting for it`)
   const pipe = currentPipe(loop, early)
   pipe.look()
@@ -250,31 +250,38 @@ function isAnswered(server: Server, current: CurrentPipe, events: number): boole
 }
 
 /** The directory that the pipe comes into, watched as long as rpc_pipefs is mounted. */
-interface WatchedDirectory {
-  readonly isThere: () => boolean
-  /** What poll(2) waits for; -1 where it is not there. */
-  readonly descriptor: () => number
-  /** Another one may be mounted there. */
-  readonly renew: () => void
-  /** What has changed does not matter: it is looked at. */
-  readonly drain: () => void
-}
+class WatchedDirectory {
+  private readonly calls: Calls
+  private readonly path: string
+  private readonly confine: () => void
+  private watch = -1
 
-function watchedDirectory({ server: { calls }, pipefs, confine }: Loop): WatchedDirectory {
-  let watch = -1
-  const renew = (): void => {
-    if (watch >= 0) calls.close(watch)
-    watch = calls.watch(`${pipefs}/nfsd`)
-    if (watch >= 0) confine()
+  constructor({ server: { calls }, pipefs, confine }: Loop) {
+    this.calls = calls
+    this.path = `${pipefs}/nfsd`
+    this.confine = confine
+    this.renew()
   }
-  renew()
-  return {
-    isThere: () => watch >= 0,
-    descriptor: () => watch,
-    renew,
-    drain: () => {
-      const bytes = new Uint8Array(4096)
-      while (calls.read(watch, bytes) > 0);
-    },
+
+  isThere(): boolean {
+    return this.watch >= 0
+  }
+
+  /** What poll(2) waits for; -1 where it is not there. */
+  descriptor(): number {
+    return this.watch
+  }
+
+  /** Another one may be mounted there. */
+  renew(): void {
+    if (this.watch >= 0) this.calls.close(this.watch)
+    this.watch = this.calls.watch(this.path)
+    if (this.watch >= 0) this.confine()
+  }
+
+  /** What has changed does not matter: it is looked at. */
+  drain(): void {
+    const bytes = new Uint8Array(4096)
+    while (this.calls.read(this.watch, bytes) > 0);
   }
 }

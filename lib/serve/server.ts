@@ -7,9 +7,9 @@ import type { World } from '../events/world.ts'
 import { isNoted, noteDirectory } from '../settings/last-start.ts'
 import type { Settings } from '../settings/settings.ts'
 import { closeAll, lookAgain } from '../store/open-directories.ts'
-import { lookAt, legacyCounts, stateDirectory } from '../store/state-directory.ts'
+import { lookAt, legacyCounts, stateDirectory, type StateDirectory } from '../store/state-directory.ts'
 import { serveFiles } from '../store/run-directory.ts'
-import { distrust, distrustForGood, trustAgain } from '../store/untracked.ts'
+import { distrust, distrustForGood, trustAgain, type Marked } from '../store/untracked.ts'
 import { legacyRecordOf, legacyRecordsIn, legacyTopIn, usualTop } from '../store/v4recovery.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import * as files from '../syscalls/files.ts'
@@ -58,131 +58,169 @@ export interface Server {
 /** Nobody kills a server's tracker for being slow: the watchdog does, if an admin wants one. */
 const noDeadline: Deadline = { assertTimeLeft: () => undefined }
 
-export function serverFor(
-  {
-    calls,
-    settings,
-    log,
-    bootId,
-    holder,
-    claim,
-  }: { calls: Calls; settings: Settings; log: Log; bootId: string; holder: string; claim: Claim },
-  maxVersion: number,
-  statusFile: StatusFile,
-): Server {
-  const anywhere = files.anywhere(calls)
-  const marked = { anywhere, runDirectory: settings.runDirectory, path: settings.stateDirectory }
-  const nfsd = nfsdAt(calls, settings.nfsdDirectory)
-  const { unfinished: keptPath } = serveFiles(settings.runDirectory, settings.stateDirectory, anywhere)
-  const left = unfinished(() => calls.monotonic(), keptAt(calls, keptPath))
-  const doing = nothingDone()
-  // One and the same, most often: the kernel must hear each name once.
-  const tops = [...new Set([legacyTopIn(settings.stateDirectory), usualTop])]
-  /** Of the pipe that was held last. */
-  let name = ''
-  let distrusted = false
+/** What it works with. */
+interface Means {
+  readonly calls: Calls
+  readonly settings: Settings
+  readonly log: Log
+  readonly bootId: string
+  readonly holder: string
+  readonly claim: Claim
+}
 
-  const state = stateDirectory(calls, settings.stateDirectory, settings.runDirectory, holder)
-  let isAtWork = false
-  const usual: World = { calls, state, nfsd, log, deadline: noDeadline }
-  const withWorld: Server['withWorld'] = (kernel, work) => {
-    const world = kernel === nfsd ? usual : { ...usual, nfsd: kernel }
-    if (isAtWork) return work(world)
-    isAtWork = true
+export const serverFor = (means: Means, maxVersion: number, statusFile: StatusFile): Server =>
+  new Serving(means, maxVersion, statusFile)
+
+class Serving implements Server {
+  readonly calls: Calls
+  readonly log: Log
+  readonly nfsd: Nfsd
+  readonly maxVersion: number
+  readonly doing = nothingDone()
+  readonly unfinished: Unfinished
+  readonly instance: InstanceBehind
+  private readonly means: Means
+  private readonly statusFile: StatusFile
+  private readonly anywhere: files.Directory
+  /** What notes that nobody may reclaim are made for. */
+  private readonly marked: Marked
+  private readonly state: StateDirectory
+  private readonly usual: World
+  private isAtWork = false
+  /** Of the pipe that was held last. */
+  private name = ''
+  /** Until what `serve` could not do is done. */
+  private isDistrusted = false
+
+  constructor(means: Means, maxVersion: number, statusFile: StatusFile) {
+    const { calls, log, settings, holder } = means
+    const { stateDirectory: path, runDirectory } = settings
+    this.calls = calls
+    this.log = log
+    this.nfsd = nfsdAt(calls, settings.nfsdDirectory)
+    this.maxVersion = maxVersion
+    this.means = means
+    this.statusFile = statusFile
+    this.anywhere = files.anywhere(calls)
+    this.marked = { anywhere: this.anywhere, runDirectory, path }
+    const kept = keptAt(calls, serveFiles(runDirectory, path, this.anywhere).unfinished)
+    this.unfinished = unfinished(() => calls.monotonic(), kept)
+    this.state = stateDirectory(calls, path, runDirectory, holder)
+    this.usual = { calls, state: this.state, nfsd: this.nfsd, log, deadline: noDeadline }
+    this.instance = this.instanceBehind()
+  }
+
+  withWorld<T>(nfsd: Nfsd, work: (world: World) => T): T {
+    const world = nfsd === this.nfsd ? this.usual : { ...this.usual, nfsd }
+    if (this.isAtWork) return work(world)
+    this.isAtWork = true
     try {
       const done = work(world)
       // The first work makes the directory.
-      claim.take()
-      if (doing.pipe === undefined) closeAll(state)
-      else lookAgain(state)
+      this.means.claim.take()
+      if (this.doing.pipe === undefined) closeAll(this.state)
+      else lookAgain(this.state)
       return done
     } catch (thrown) {
-      closeAll(state)
+      closeAll(this.state)
       throw thrown
     } finally {
-      isAtWork = false
+      this.isAtWork = false
     }
   }
-  const beginning: Server['beginning'] = () => {
+
+  nameOf({ status }: Pipe): string {
+    return `pipe-${status.device}-${status.inode}-${this.means.bootId}`
+  }
+
+  beginning(): void {
+    const { calls, settings } = this.means
     try {
       noteDirectory(calls, settings)
     } catch (thrown) {
       if (isNoted(calls, settings)) throw thrown
     }
   }
-  const distrustNow: Server['distrust'] = (why) => {
-    if (why === 'serve') distrusted = true
-    const failure = distrust(marked, why)
+
+  distrust(why: 'start' | 'serve'): void {
+    if (why === 'serve') this.isDistrusted = true
+    const failure = distrust(this.marked, why)
     if (failure !== undefined)
-      log.critical(`nor can it be noted that nobody may reclaim after the next start (${failure}): see to it`)
+      this.log.critical(`nor can it be noted that nobody may reclaim after the next start (${failure}): see to it`)
   }
-  const keep = (): void => {
-    if (left.keep(name) === 'done') return
-    log.error('what is left to do for clients could not be written to the run directory')
-    distrustNow('start')
+
+  settled(request: Asked): void {
+    this.unfinished.settle(request)
+    if (!this.isDistrusted || this.unfinished.all().some(({ event }) => event !== 'create')) return
+    this.isDistrusted = false
+    trustAgain(this.marked)
   }
-  const instance = instanceBehind({
-    calls,
-    log,
-    marked,
-    withWorld: (work) => withWorld(nfsd, work),
-    beginning,
-    distrust: () => {
-      distrustNow('start')
-    },
-  })
-  return {
-    calls,
-    log,
-    nfsd,
-    maxVersion,
-    doing,
-    unfinished: left,
-    instance,
-    withWorld,
-    nameOf: ({ status }) => `pipe-${status.device}-${status.inode}-${bootId}`,
-    beginning,
-    distrust: distrustNow,
-    settled: (request) => {
-      left.settle(request)
-      if (!distrusted || left.all().some(({ event }) => event !== 'create')) return
-      distrusted = false
-      trustAgain(marked)
-    },
-    takeOver: (held) => {
-      name = held
-      // What this process has failed of itself is known.
-      if (left.all().length > 0) return
-      const found = left.takeOver(held)
-      if (found?.some(isDangerous) === true) distrusted = true
-      else if (!distrusted) distrustForGood(marked)
-    },
-    keepUnfinished: keep,
-    hashes: () =>
-      withWorld(nfsd, ({ state }) =>
-        legacyCounts(lookAt(state)) ? new Set(tops.flatMap((top) => legacyRecordsIn(top, anywhere))) : [],
-      ),
-    legacyRecordOf: (owner) => {
-      try {
-        return legacyRecordOf(owner, tops, anywhere)
-      } catch (thrown) {
-        // A directory that can't be read lets nobody in, and must not keep the others from being answered.
-        log.error(`can't read which clients the kernel's own tracker has recorded: ${String(thrown)}`)
-        return undefined
-      }
-    },
-    tellStatus: () => {
-      doing.notRecorded = left.notRecorded()
-      statusFile.write(doing)
-    },
-    pipeGone: () => {
-      // What was to be recorded in an instance that never was, is not recorded in another.
-      if (!instance.isRecorded()) left.clear()
-      keep()
-      doing.pipe = undefined
-      doing.protocol = undefined
-      closeAll(state)
-      return instance.gone()
-    },
+
+  takeOver(name: string): void {
+    this.name = name
+    // What this process has failed of itself is known.
+    if (this.unfinished.all().length > 0) return
+    const found = this.unfinished.takeOver(name)
+    if (found?.some(isDangerous) === true) this.isDistrusted = true
+    else if (!this.isDistrusted) distrustForGood(this.marked)
+  }
+
+  keepUnfinished(): void {
+    if (this.unfinished.keep(this.name) === 'done') return
+    this.log.error('what is left to do for clients could not be written to the run directory')
+    this.distrust('start')
+  }
+
+  hashes(): Iterable<string> {
+    return this.withWorld(this.nfsd, ({ state }) =>
+      legacyCounts(lookAt(state))
+        ? new Set(this.legacyTops().flatMap((top) => legacyRecordsIn(top, this.anywhere)))
+        : [],
+    )
+  }
+
+  legacyRecordOf(owner: ClientOwner): string | undefined {
+    try {
+      return legacyRecordOf(owner, this.legacyTops(), this.anywhere)
+    } catch (thrown) {
+      // A directory that can't be read lets nobody in, and must not keep the others from being answered.
+      this.log.error(`can't read which clients the kernel's own tracker has recorded: ${String(thrown)}`)
+      return undefined
+    }
+  }
+
+  tellStatus(): void {
+    this.doing.notRecorded = this.unfinished.notRecorded()
+    this.statusFile.write(this.doing)
+  }
+
+  pipeGone(): 'stopped' | 'goes on' {
+    // What was to be recorded in an instance that never was, is not recorded in another.
+    if (!this.instance.isRecorded()) this.unfinished.clear()
+    this.keepUnfinished()
+    this.doing.pipe = undefined
+    this.doing.protocol = undefined
+    closeAll(this.state)
+    return this.instance.gone()
+  }
+
+  private instanceBehind(): InstanceBehind {
+    return instanceBehind({
+      calls: this.calls,
+      log: this.log,
+      marked: this.marked,
+      withWorld: (work) => this.withWorld(this.nfsd, work),
+      beginning: () => {
+        this.beginning()
+      },
+      distrust: () => {
+        this.distrust('start')
+      },
+    })
+  }
+
+  /** One and the same, most often: the kernel must hear each name once. */
+  private legacyTops(): readonly string[] {
+    return [...new Set([legacyTopIn(this.means.settings.stateDirectory), usualTop])]
   }
 }
