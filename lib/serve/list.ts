@@ -47,74 +47,113 @@ const showText = (owner: string): string => showOwner(bytesOf(owner) as ClientOw
  */
 const knowsHashes = (calls: Calls): boolean => typeof calls.fstatat(atFlags.AT_FDCWD, helperParameter, 0) !== 'number'
 
+/** What it works with. */
+interface Means {
+  readonly calls: Calls
+  readonly pipe: Pipe
+  readonly log: Log
+  readonly nfsd: Nfsd
+}
+
 /** @param hashes the MD5 names of clients of which nothing else is known. */
-export function listFor(
-  { calls, pipe, log, nfsd }: { readonly calls: Calls; readonly pipe: Pipe; readonly log: Log; readonly nfsd: Nfsd },
-  graceStart: Taken,
-  hashes: () => Iterable<string>,
-): List {
-  let named = 0
-  let isGivenUp = false
-  let taken = graceStart
-  const entryOf = listEntries(graceStart.header, graceStart.size, calls.bytesInto)
-  let tookMs = 0
-  let lastTimed: number | undefined
+export const listFor = (means: Means, graceStart: Taken, hashes: () => Iterable<string>): List =>
+  new ListAtPipe(means, graceStart, hashes)
+
+class ListAtPipe implements List {
+  readonly nfsd: Nfsd
+  private readonly means: Means
+  private readonly entryOf: (owner: string, principal: string | undefined) => Uint8Array
+  private readonly hashes: () => Iterable<string>
+  private message: Taken
+  private count = 0
+  private tooLong = false
+  private tookMs = 0
+  private lastTimed: number | undefined
+
+  constructor(means: Means, graceStart: Taken, hashes: () => Iterable<string>) {
+    this.means = means
+    this.message = graceStart
+    this.hashes = hashes
+    this.entryOf = listEntries(graceStart.header, graceStart.size, means.calls.bytesInto)
+    this.lastTimed = undefined
+    this.nfsd = {
+      ...means.nfsd,
+      // The kernel is just starting: it is in grace, and its files may not be asked.
+      grace: () => 'running',
+      takesAllowedClients: () => true,
+      allowClients: (sayAll) => this.tell(sayAll),
+    }
+  }
+
+  named(): number {
+    return this.count
+  }
+
+  isGivenUp(): boolean {
+    return this.tooLong
+  }
+
+  taken(): Taken {
+    return this.message
+  }
+
+  private tell(sayAll: (allow: Allow) => void): number {
+    sayAll(this.saying('owner'))
+    if (!this.tooLong && knowsHashes(this.means.calls)) {
+      const say = this.saying('hash')
+      for (const hash of this.hashes()) say(`${hashPrefix}${hash}\0`, undefined)
+    }
+    return this.count
+  }
+
+  /** One function for a name: a call of another costs a fiftieth of it. */
+  private saying(what: 'owner' | 'hash'): Allow {
+    const { entryOf } = this
+    const { pipe } = this.means
+    const isOwner = what === 'owner'
+    return (owner, principal) => {
+      // Most owners are told apart by one comparison.
+      if (isOwner && (owner === '' || (owner >= hashPrefix && meansAnother(owner)))) return this.refused(owner)
+      const entry = entryOf(owner, principal)
+      const answer = this.count % sample === 0 ? this.timed(entry) : pipe.write(entry)
+      if (answer >= 0 || this.takenAnyhow(entry, answer, owner)) this.count++
+      return !this.tooLong
+    }
+  }
+
   /**
    * The names since the last one that was timed took as long each, but not longer than all that happened since: a busy
    * machine may halt any one write.
    */
-  const timed = (entry: Uint8Array): number => {
+  private timed(entry: Uint8Array): number {
+    const { calls, pipe } = this.means
     const began = calls.monotonic()
     const answer = pipe.write(entry)
     const ended = calls.monotonic()
-    tookMs += Math.min(sample * (ended - began), ended - (lastTimed ?? began))
-    lastTimed = ended
-    isGivenUp = tookMs > longestMs
+    this.tookMs += Math.min(sample * (ended - began), ended - (this.lastTimed ?? began))
+    this.lastTimed = ended
+    this.tooLong = this.tookMs > longestMs
     return answer
   }
+
+  private refused(owner: string): boolean {
+    const { log } = this.means
+    if (owner === '') log.error('a client with an empty owner may not reclaim: the kernel takes no such name')
+    else log.error(`${showText(owner)} may not reclaim: to the kernel its name would mean another client`)
+    return !this.tooLong
+  }
+
   /** What an answer means that is none. @returns whether the kernel has taken the name after all. */
-  const takenAnyhow = (entry: Uint8Array, answer: number, owner: string): boolean => {
+  private takenAnyhow(entry: Uint8Array, answer: number, owner: string): boolean {
+    const { pipe, log } = this.means
     let said = answer
-    if (said === -errno.EINVAL && !taken.whole) {
+    if (said === -errno.EINVAL && !this.message.whole) {
       // The newest kernels take nothing before the whole message is read (nfs4recover.c, cu_inflight).
-      taken = pipe.complete(taken)
+      this.message = pipe.complete(this.message)
       said = pipe.write(entry)
     }
     if (said === -errno.EINVAL) log.error(`the kernel refuses ${showText(owner)}: it may not reclaim`)
     else answered(said, 'write', pipe.path)
     return said >= 0
-  }
-  const refused = (owner: string): boolean => {
-    if (owner === '') log.error('a client with an empty owner may not reclaim: the kernel takes no such name')
-    else log.error(`${showText(owner)} may not reclaim: to the kernel its name would mean another client`)
-    return !isGivenUp
-  }
-  /** One function for a name: a call of another costs a fiftieth of it. */
-  const saying =
-    (isOwner: boolean): Allow =>
-    (owner, principal) => {
-      // Most owners are told apart by one comparison.
-      if (isOwner && (owner === '' || (owner >= hashPrefix && meansAnother(owner)))) return refused(owner)
-      const entry = entryOf(owner, principal)
-      const answer = named % sample === 0 ? timed(entry) : pipe.write(entry)
-      if (answer >= 0 || takenAnyhow(entry, answer, owner)) named++
-      return !isGivenUp
-    }
-  const [allow, say] = [saying(true), saying(false)]
-  return {
-    nfsd: {
-      ...nfsd,
-      // The kernel is just starting: it is in grace, and its files may not be asked.
-      grace: () => 'running',
-      takesAllowedClients: () => true,
-      allowClients: (sayAll) => {
-        sayAll(allow)
-        if (!isGivenUp && knowsHashes(calls)) for (const hash of hashes()) say(`${hashPrefix}${hash}\0`, undefined)
-        return named
-      },
-    },
-    named: () => named,
-    isGivenUp: () => isGivenUp,
-    taken: () => taken,
   }
 }
