@@ -54,10 +54,11 @@ export interface Server {
   readonly startDaemon: (how?: 'supervised' | 'when there is a pipe') => Promise<void>
   readonly endDaemon: (signal: 'TERM' | 'KILL') => Promise<void>
   /**
-   * Kills it as often, at every tenth of a second, while its supervisor starts it again, if there is the time.
-   * @returns how often.
+   * Kills it while clients come: when it has read messages and can't answer, because the state disk is frozen until
+   * then, and again at every tenth of a second, while its supervisor starts it again, if there is the time.
+   * @returns what became of the clients, and how often it was killed.
    */
-  readonly killDaemon: (times: number, seconds: number) => Promise<number>
+  readonly killDaemon: <T>(come: () => Promise<T>, times: number, seconds: number) => Promise<[T, number]>
   /** The kernel log since the story began. */
   readonly log: () => Promise<string>
   /** Our helper's lines in it, at level error and above. */
@@ -206,16 +207,24 @@ END
       kill -${signal} $id 2> /dev/null || exit 0
       while kill -0 $id; do sleep 0.1; done 2> /dev/null`)
   }
-  const killDaemon: Server['killDaemon'] = async (times, seconds) => {
-    const killed = await guest.run(`
-      now() { cut -d. -f1 /proc/uptime; }
-      n=0 end=$(($(now) + ${Math.floor(seconds)}))
-      while [ $n -lt ${times} ] && [ $(now) -lt $end ]; do
-        if kill -KILL $(cat ${daemon}); then n=$((n + 1)); fi 2> /dev/null
-        sleep 0.1
-      done
-      echo $n`)
-    return Number(killed)
+  const killDaemon: Server['killDaemon'] = async (come, times, seconds) => {
+    await guest.run(`fsfreeze --freeze ${stateDisk}`)
+    const kill = async () => {
+      const killed = await guest.run(`
+        trap 'fsfreeze --unfreeze ${stateDisk} 2> /dev/null || true' EXIT
+        until id=$(cat ${daemon}) && grep -q '^State:.D' /proc/$id/status; do sleep 0.1; done 2> /dev/null
+        kill -KILL $id
+        fsfreeze --unfreeze ${stateDisk}
+        now() { cut -d. -f1 /proc/uptime; }
+        n=1 end=$(($(now) + ${Math.floor(seconds)}))
+        while [ $n -lt ${times} ] && [ $(now) -lt $end ]; do
+          sleep 0.1
+          if kill -KILL $(cat ${daemon}); then n=$((n + 1)); fi 2> /dev/null
+        done
+        echo $n`)
+      return Number(killed)
+    }
+    return Promise.all([come(), kill()])
   }
 
   const graceEnds: Server['graceEnds'] = async (limit) => {
