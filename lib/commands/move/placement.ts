@@ -167,11 +167,18 @@ function newPlace({ instance }: Recorded): Start {
 }
 
 /**
- * What an import that was killed may have left without its barrier. When it returns, whoever is placed stays placed.
+ * When it returns, whoever may reclaim stays there: an import that was killed may have left records without their
+ * barrier where it places them, and an upcall in every instance that counts.
+ *
+ * @param place where some have just been placed.
  */
-export function confirmPlaced(state: StateDirectory, start = placeIn(lookAt(state))): void {
-  const directory = start === undefined ? undefined : directoryOf(state, start)
-  if (directory !== undefined) disk.sync(directory)
+export function confirmPlaced(state: StateDirectory, place?: Start): void {
+  const { instance, starts } = lookAt(state)
+  const counting = instance.kind === 'none' ? starts : reclaimableIn(instance, starts)
+  for (const start of new Set(place === undefined ? counting : [place, ...counting])) {
+    const directory = directoryOf(state, start)
+    if (directory !== undefined) disk.sync(directory)
+  }
   disk.sync(clientsOf(state))
 }
 
