@@ -8,15 +8,15 @@
  *
  * Whether somebody else has had what such a client holds is known to nobody here: so a person is asked.
  */
-import { storageFailure } from '../failure.ts'
+import { errorCode, storageFailure, type Failed } from '../failure.ts'
 import { oneLine, quote } from '../text.ts'
 import type { Instance, Start } from '../rules/instance.ts'
 import * as disk from '../syscalls/files.ts'
 import { migrate } from '../store/migrate.ts'
-import { directoryOf } from '../store/open-directories.ts'
+import { directoryOf, pathOf } from '../store/open-directories.ts'
 import { put } from '../store/records.ts'
 import type { Recorded } from '../store/layout.ts'
-import { lookAt } from '../store/state-directory.ts'
+import { lookAt, type StateDirectory } from '../store/state-directory.ts'
 import { recordClient, restoreDirectory } from '../events/create.ts'
 import { graceEndOwed } from '../events/perform.ts'
 import type { Settlement, World } from '../events/world.ts'
@@ -48,7 +48,7 @@ export const allowCommand = command(
     const planned = planFor(world, settings, owners)
     const { surveyed, known, dropped, when } = planned
     if (!dryRun) {
-      if (dropped.length > 0) await consent(question(dropped, when), yes)
+      if (dropped.length > 0) await consent(question(dropped, when), { yes })
       carryOut(world, settings, planned)
     }
     if (json) {
@@ -175,8 +175,21 @@ function record(world: World, recorded: Recorded, owner: ClientOwner): Settlemen
     throw storageFailure('the server instance is gone by now')
   if (instance.kind === 'full' || instance.full === undefined)
     return recordClient(world, recorded, { owner, session: 'no session', principal: undefined, instance })
-  if (directoryOf(state, instance.full) === undefined) restoreDirectory(state, instance.full)
+  const { full } = instance
   const facts = { session: 'no session', recorded: Math.floor(world.calls.now() / 1000) } as const
-  put(state, { owner, facts }, instance.full, [])
-  return { sync: [directoryOf(state, instance.full)] }
+  try {
+    if (directoryOf(state, full) === undefined) restoreDirectory(state, full)
+    put(state, { owner, facts }, full, [])
+  } catch (thrown) {
+    if (errorCode(thrown) === 'ENOENT') throw wentMeanwhile(state, owner, full)
+    throw thrown
+  }
+  return { sync: [directoryOf(state, full)] }
 }
+
+/** An upcall that could not have the lock goes on without it, and may end grace, or start an instance. */
+const wentMeanwhile = (state: StateDirectory, owner: ClientOwner, full: Start): Failed =>
+  storageFailure(oneLine`
+    ${showOwner(owner)} is not allowed: ${quote(pathOf(state, full))} was removed meanwhile, as at an end of grace; run
+    the command again
+  `)

@@ -43,7 +43,7 @@ export const expireCommand = command(
     if (!dryRun) {
       const listed = owners.map((owner) => `  ${quoteOwner(owner)}`)
       const question = 'These clients will no longer be able to reclaim, now or after the next start:'
-      await consent([question, ...listed, 'Go on?'].join('\n'), yes)
+      await consent([question, ...listed, 'Go on?'].join('\n'), { yes })
       for (const owner of forgetAll(worldOf(settings), settings, asked, progress('expiring clients', owners.length)))
         cameBack.add(escapeOwner(owner))
     }

@@ -53,7 +53,7 @@ export const pruneCommand = command(
       missing = asked
       if (asked.count > 0) {
         if (!yes) for (const part of listOf(asked)) remark(part)
-        await consent(`${counted(asked.count, 'client')} will no longer be able to reclaim. Go on?`, yes)
+        await consent(`${counted(asked.count, 'client')} will no longer be able to reclaim. Go on?`, { yes })
         for (const owner of pruneAll(worldOf(settings), settings, asked, progress('pruning clients', asked.count)))
           cameBack.add(escapeOwner(owner))
       }

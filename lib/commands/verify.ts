@@ -5,7 +5,7 @@
 import { Failed, report } from '../failure.ts'
 import { counted, escaped, oneLine } from '../text.ts'
 import { command, jsonOption } from './shared/command.ts'
-import { consent, withConsent } from './shared/consent.ts'
+import { consent, withConsent, type Answered } from './shared/consent.ts'
 import { print, printJson, remark, textOfPath } from './shared/print.ts'
 import { each, instanceJson } from './shared/view.ts'
 import { everythingIn } from './shared/oddities.ts'
@@ -41,7 +41,7 @@ export const verifyCommand = command(
       .example('$0 verify --repair --dry-run', 'what would be moved'),
   async ({ repair, 'dry-run': dryRun, yes, json }, settings) => {
     process.umask(0o077)
-    const mends = repair && !dryRun && (await mayMend(settings, yes))
+    const mends = repair && !dryRun && (await mayMend(settings, { yes }))
     const count = { records: 0, wrong: 0 }
     if (json) {
       printJson({
@@ -75,12 +75,12 @@ export const verifyCommand = command(
 )
 
 /** Whether anything is to be mended, and a person wants that. */
-async function mayMend(settings: Where & { readonly stateDirectory: string }, yes: boolean): Promise<boolean> {
+async function mayMend(settings: Where & { readonly stateDirectory: string }, answered: Answered): Promise<boolean> {
   let mendable = 0
   for (const finding of findingsIn(settings, { records: 0, wrong: 0 })) {
     if (!isWrong(finding) || finding.kind === 'unusable') continue
     mendable++
-    if (!yes) remark(line('would repair', finding))
+    if (!answered.yes) remark(line('would repair', finding))
   }
   if (mendable === 0) return false
   await consent(
@@ -88,7 +88,7 @@ async function mayMend(settings: Where & { readonly stateDirectory: string }, ye
       ${counted(mendable, 'thing')} will be repaired; damaged entries are kept in
       ${escaped(settings.stateDirectory)}/v4clients/damaged. Go on?
     `,
-    yes,
+    answered,
   )
   return true
 }

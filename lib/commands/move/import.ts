@@ -7,7 +7,7 @@ import { Failed, storageFailure } from '../../failure.ts'
 import { counted, oneLine, quote } from '../../text.ts'
 import type { Context } from '../shared/context.ts'
 import { command, jsonOption } from '../shared/command.ts'
-import { consent, withConsent } from '../shared/consent.ts'
+import { consent, withConsent, type Answered } from '../shared/consent.ts'
 import { print, printJson, say, textOfPath } from '../shared/print.ts'
 import { progress } from '../shared/progress.ts'
 import type { Found, Movable } from './movable.ts'
@@ -65,7 +65,7 @@ export const importCommand = command(
 /** @param how `yes`: nobody is asked. @throws Failed, and then nothing has changed but some clients may be placed. */
 export async function importFrom(
   given: string,
-  { dryRun, yes }: { readonly dryRun: boolean; readonly yes: boolean },
+  { dryRun, yes }: Answered & { readonly dryRun: boolean },
   settings: Context,
 ): Promise<Imported> {
   process.umask(0o077)
@@ -102,7 +102,7 @@ export async function importFrom(
   let [placed, made] = [count.missing, top === undefined ? 0 : missingIn(anywhere, top, found.matchOnly())]
   if (!dryRun && placed + made > 0) {
     for (const note of notes) say(note)
-    await consent(question(found, source, stateDirectory, placed + made), yes)
+    await consent(question(found, source, stateDirectory, placed + made), { yes })
     if (placed > 0) placed = placeAll(destination, missing(found, destination, progress('placing clients', placed)))
     if (top !== undefined) made = placeInTop(destination, top, found.matchOnly())
   } else if (!dryRun) {

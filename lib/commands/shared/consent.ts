@@ -13,11 +13,16 @@ export const withConsent = <Given>(cli: Argv<Given>) =>
     .option('dry-run', dryRunOption)
     .option('yes', { alias: 'y', type: 'boolean', default: false, describe: 'do not ask (for scripts)' })
 
+/** Whether `--yes` has answered in advance. */
+export interface Answered {
+  readonly yes: boolean
+}
+
 /**
  * Asks once, on the terminal; anything but yes is no.
  * @throws Failed bad-argument, if the answer is no, or there is nobody to ask: nothing has been changed.
  */
-export async function consent(question: string, yes: boolean): Promise<void> {
+export async function consent(question: string, { yes }: Answered): Promise<void> {
   if (yes) return
   if (!process.stdin.isTTY || !process.stderr.isTTY)
     throw new Failed({ kind: 'bad-argument', why: 'nothing changed: there is no terminal to ask on; use --yes' })

@@ -8,33 +8,14 @@ import { perform } from '../../../lib/events/perform.ts'
 import type { Start } from '../../../lib/rules/instance.ts'
 import { recordName } from '../../../lib/rules/record.ts'
 import { distrust } from '../../../lib/store/untracked.ts'
-import type { Calls } from '../../../lib/syscalls/calls.ts'
 import type { Request } from '../../../lib/upcall/request.ts'
 import { runDirectory, stateDirectory, systemInMemory } from '../../support/memory/machine.ts'
 import { check, create, ownerNamed, worldOn } from '../events/world.ts'
+import { interrupted } from './interrupted.ts'
 
 const start: Request = { event: 'start', kernelBootTime: undefined }
 const endOfGrace: Request = { event: 'grace-done', kernelBootTime: undefined, legacyTop: undefined }
 const ada = ownerNamed('ada')
-
-/** The same calls, but something happens before the `nth` of them. */
-function interrupted(
-  calls: Calls,
-  nth: number,
-  happens: () => void,
-): { readonly calls: Calls; readonly made: () => number } {
-  let made = 0
-  const get = (target: Calls, name: keyof Calls): unknown => {
-    const call: unknown = target[name]
-    return typeof call !== 'function'
-      ? call
-      : (...words: readonly unknown[]): unknown => {
-          if (made++ === nth) happens()
-          return Reflect.apply(call, target, words)
-        }
-  }
-  return { calls: new Proxy(calls, { get: (target, name) => get(target, name as keyof Calls) }), made: () => made }
-}
 
 /** @returns whether the command says that ada came back, for each call before which ada did. */
 function comesBackBeforeEach(
