@@ -424,260 +424,315 @@ export function explore(rules: Rules, stops: number, events: readonly Event[] = 
 
 type Next = Successor<State, Fault>
 
+/** A state, the rules that its server is served by, and what may happen in this search. */
+interface Situation {
+  readonly state: State
+  readonly rules: Rules
+  /** Whom the server is upgraded to at a start. */
+  readonly all: Rules
+  readonly most: number
+  readonly events: readonly Event[]
+}
+
 function* successors(state: State, all: Rules, most: number, events: readonly Event[]): Generator<Next> {
-  const { server, tracked, store, instance, stops, upcall, byHand, holder, leases } = state
   // Until it is upgraded, a server is served by release 0.1.0.
-  const rules = store.format === 1 && events.includes('format 1') ? { ...format1, start: all.start } : all
-  const calls = (of: Upcall): readonly Call[] =>
-    of.verb === 'start' ? (of.told < 0 ? format1 : all).start(of) : rules.graceDone(of)
-  const belief = (client: Client, change: Partial<Belief>): Partial<State> => ({
-    [client]: { ...state[client], ...change },
-  })
-  const bothRefused = { A: { ...state.A, valid: false }, B: { ...state.B, valid: false } }
-
-  if (server === 'down') {
-    const begin = (told: number, release: string): Next => {
-      const of = instance + numbersPerStart
-      const isMarked = store.mark !== undefined && store.mark !== told
-      const nothingProven = isMarked || all.lacksEnd(store)
-      const starting: Upcall = { verb: 'start', of, told, nothingProven, at: 0 }
-      // Nobody may reclaim after an instance that ran without a tracker.
-      return {
-        action: `the server starts${release}`,
-        to: {
-          ...state,
-          ...(isMarked || isEndLost(store) ? bothRefused : {}),
-          server: 'starting',
-          tracked: true,
-          instance: of,
-          upcall: starting,
-        },
-      }
-    }
-    yield begin(instance + numbersPerStart, '')
-    if (store.format === 1 && events.includes('format 1')) yield begin(-1, ' with release 0.1.0')
-  } else if (stops < most) {
-    const down = {
-      ...state,
-      server: 'down',
-      tracked: true,
-      unheard: false,
-      stops: stops + 1,
-      upcall: undefined,
-      holder: undefined,
-      leases: [],
-    } as const
-    // While an upcall runs, only the machine can stop: the kernel waits. A reboot after an instance without a tracker,
-    // before a start has taken it into account, is not covered.
-    const isNoted = upcall?.nothingProven === true && !store.untracked.includes(upcall.of - 1)
-    // Nor is one after a remove or an end of grace that the storage refused.
-    const isDistrusted = store.end !== undefined || (store.mark === 'ran' && upcall === undefined)
-    if (tracked && !isNoted && !isDistrusted)
-      yield { action: 'the machine crashes', to: { ...down, byHand: undefined, store: { ...store, mark: undefined } } }
-    if ((server === 'grace' || server === 'normal') && (!tracked || byHand !== undefined || isDistrusted))
-      yield { action: 'the server is stopped', to: down }
-  }
-
-  if (upcall !== undefined) {
-    const call = calls(upcall)[upcall.at]
-    if (call !== undefined)
-      yield {
-        action: `${server}: call ${upcall.at + 1}`,
-        to: { ...state, store: call(store), upcall: { ...upcall, at: upcall.at + 1 } },
-      }
-    // A sweep has a second: what it leaves is for the next.
-    if (call === swept)
-      yield { action: `${server}: swept later`, to: { ...state, upcall: { ...upcall, at: upcall.at + 1 } } }
-    if (server === 'ending' && call !== undefined) {
-      const isCommitted = store.full.includes(upcall.of)
-      if (isCommitted ? events.includes('an end of grace dies') : events.includes('an end of grace is lost'))
-        yield {
-          action: 'gracedone dies, and grace is over',
-          to: { ...state, server: 'normal', upcall: undefined, unheard: true },
-        }
-      const over = { ...state, server: 'normal', upcall: undefined, unheard: true } as const
-      if (events.includes('an end of grace is refused'))
-        yield {
-          action: 'gracedone is refused, and grace is over',
-          to: { ...over, store: rules.graceDoneRefused(store) },
-        }
-      if (events.includes('an end of grace is seen, and not recorded') && !isCommitted)
-        yield {
-          action: "gracedone dies, grace is over, and an upcall can't record that",
-          to: { ...over, store: rules.endRefused(store, upcall.of) },
-        }
-    }
-    if (call === undefined && server === 'starting')
-      yield { action: 'grace begins', to: { ...state, server: 'grace', upcall: undefined } }
-    if (call === undefined && server === 'ending')
-      yield { action: 'grace is over', to: { ...state, server: 'normal', upcall: undefined } }
-    // One that dies before its first call has left no trace, and can't: that is not covered.
-    if (
-      server === 'starting' &&
-      call !== undefined &&
-      upcall.at > 0 &&
-      events.includes('a start dies') &&
-      upcall.told >= 0 &&
-      stops < most
-    ) {
-      yield {
-        action: 'init dies, and the kernel asks again',
-        to: {
-          ...state,
-          stops: stops + 1,
-          upcall: {
-            ...upcall,
-            of: instance + numbersPerStart,
-            at: 0,
-            nothingProven: (store.mark !== undefined && store.mark !== upcall.told) || all.lacksEnd(store),
-          },
-          instance: instance + numbersPerStart,
-        },
-      }
-      yield {
-        action: 'init dies, and the kernel goes on without a tracker',
-        to: { ...state, ...bothRefused, stops: stops + 1, server: 'grace', tracked: false, upcall: undefined },
-      }
-    }
-  }
-  if (byHand !== undefined) {
-    const call = calls(byHand)[byHand.at]
-    yield {
-      action: `grace_done by hand: ${call === undefined ? 'ends' : `call ${byHand.at + 1}`}`,
-      to: {
-        ...state,
-        ...(call === undefined
-          ? { byHand: undefined }
-          : { store: call(store), byHand: { ...byHand, at: byHand.at + 1 } }),
-      },
-    }
-  } else if (events.includes('by hand') && server === 'grace' && tracked && stops < most) {
-    // A person says that grace is over: who has not reclaimed is given up.
-    const givenUp = (client: Client): Belief =>
-      state[client].holdsSince === instance ? state[client] : { ...state[client], valid: false }
-    yield {
-      action: 'a person types grace_done',
-      to: {
-        ...state,
-        A: givenUp('A'),
-        B: givenUp('B'),
-        byHand: { verb: 'grace done', of: known(store).current ?? 0, told: 0, nothingProven: false, at: 0 },
-      },
-    }
-  }
-  if (
-    events.includes('wiped') &&
-    (server === 'grace' || server === 'normal') &&
-    store.started.length + store.full.length > 0
-  )
-    yield {
-      action: 'the state directory is wiped',
-      to: { ...state, ...bothRefused, store: { ...blank, records: Array.from({ length: instance + 1 }, () => []) } },
-    }
-
-  if (server === 'grace') {
-    // Whoever has not reclaimed by now has lost its lock, wherever it is.
-    const late = (client: Client): Belief =>
-      leases.includes(client) ? state[client] : { ...state[client], valid: false }
-    const lost = { A: late('A'), B: late('B') }
-    if (tracked)
-      yield {
-        action: 'the grace time is up',
-        to: {
-          ...state,
-          ...lost,
-          server: 'ending',
-          upcall: { verb: 'grace done', of: known(store).current ?? 0, told: 0, nothingProven: false, at: 0 },
-        },
-      }
-    else yield { action: 'the grace time is up', to: { ...state, ...lost, server: 'normal' } }
-  }
-
+  const rules = isOfFormat1(state, events) ? { ...format1, start: all.start } : all
+  const at: Situation = { state, rules, all, most, events }
+  if (state.server === 'down') yield* serverStarts(at)
+  else if (state.stops < most) yield* serverStops(at)
+  if (state.upcall !== undefined) yield* upcallGoesOn(at, state.upcall)
+  if (state.byHand !== undefined) yield typedGraceDoneGoesOn(at, state.byHand)
+  else yield* graceDoneIsTyped(at)
+  yield* directoryIsWiped(at)
+  if (state.server === 'grace') yield graceTimeIsUp(state)
   for (const client of clients) {
-    const { connected, holdsSince, valid, tainted } = state[client]
+    yield networkChanges(state, client)
+    if (!isServing(state)) continue
+    if (!state[client].connected) yield* leaseExpires(at, client)
+    else if (state[client].holdsSince === undefined) yield* locksOrIsRecorded(at, client)
+    else if (state[client].holdsSince === state.instance) yield givesUpLock(state, client)
+    else yield* reclaims(at, client)
+  }
+}
+
+const isOfFormat1 = ({ store }: State, events: readonly Event[]): boolean =>
+  store.format === 1 && events.includes('format 1')
+
+const isServing = ({ server }: State): boolean => server === 'grace' || server === 'normal'
+
+const believing = (state: State, client: Client, change: Partial<Belief>): Partial<State> => ({
+  [client]: { ...state[client], ...change },
+})
+
+const bothRefused = ({ A, B }: State): Pick<State, 'A' | 'B'> => ({
+  A: { ...A, valid: false },
+  B: { ...B, valid: false },
+})
+
+const withoutLock = ({ connected }: Belief): Belief => ({
+  connected,
+  holdsSince: undefined,
+  valid: false,
+  tainted: false,
+})
+
+/** Another server's start is marked, and not recorded. */
+const isMarked = ({ mark }: Store, told: number): boolean => mark !== undefined && mark !== told
+
+const graceDoneOf = (of: number): Upcall => ({ verb: 'grace done', of, told: 0, nothingProven: false, at: 0 })
+
+const callsOf = ({ rules, all }: Situation, upcall: Upcall): readonly Call[] => {
+  if (upcall.verb === 'grace done') return rules.graceDone(upcall)
+  return (upcall.told < 0 ? format1 : all).start(upcall)
+}
+
+function* serverStarts({ state, all, events }: Situation): Generator<Next> {
+  const { store, instance } = state
+  const of = instance + numbersPerStart
+  const begin = (told: number, release: string): Next => ({
+    action: `the server starts${release}`,
+    to: {
+      ...state,
+      // Nobody may reclaim after an instance that ran without a tracker.
+      ...(isMarked(store, told) || isEndLost(store) ? bothRefused(state) : {}),
+      server: 'starting',
+      tracked: true,
+      instance: of,
+      upcall: { verb: 'start', of, told, nothingProven: isMarked(store, told) || all.lacksEnd(store), at: 0 },
+    },
+  })
+  yield begin(of, '')
+  if (isOfFormat1(state, events)) yield begin(-1, ' with release 0.1.0')
+}
+
+function* serverStops({ state }: Situation): Generator<Next> {
+  const { tracked, store, stops, upcall, byHand } = state
+  const down = {
+    ...state,
+    server: 'down',
+    tracked: true,
+    unheard: false,
+    stops: stops + 1,
+    upcall: undefined,
+    holder: undefined,
+    leases: [],
+  } as const
+  // While an upcall runs, only the machine can stop: the kernel waits. A reboot after an instance without a tracker,
+  // before a start has taken it into account, is not covered.
+  const isNoted = upcall?.nothingProven === true && !store.untracked.includes(upcall.of - 1)
+  // Nor is one after a remove or an end of grace that the storage refused.
+  const isDistrusted = store.end !== undefined || (store.mark === 'ran' && upcall === undefined)
+  if (tracked && !isNoted && !isDistrusted)
+    yield { action: 'the machine crashes', to: { ...down, byHand: undefined, store: { ...store, mark: undefined } } }
+  if (isServing(state) && (!tracked || byHand !== undefined || isDistrusted))
+    yield { action: 'the server is stopped', to: down }
+}
+
+function* upcallGoesOn(at: Situation, upcall: Upcall): Generator<Next> {
+  const { state } = at
+  const { server, store } = state
+  const call = callsOf(at, upcall)[upcall.at]
+  if (call === undefined) {
+    if (server === 'starting') yield { action: 'grace begins', to: { ...state, server: 'grace', upcall: undefined } }
+    if (server === 'ending') yield { action: 'grace is over', to: { ...state, server: 'normal', upcall: undefined } }
+    return
+  }
+  const next = { ...upcall, at: upcall.at + 1 }
+  yield { action: `${server}: call ${next.at}`, to: { ...state, store: call(store), upcall: next } }
+  // A sweep has a second: what it leaves is for the next.
+  if (call === swept) yield { action: `${server}: swept later`, to: { ...state, upcall: next } }
+  if (server === 'ending') yield* graceDoneFails(at, upcall)
+  if (server === 'starting') yield* startDies(at, upcall)
+}
+
+/** The end of grace does not come to its end, and the kernel goes on as if it had. */
+function* graceDoneFails({ state, rules, events }: Situation, { of }: Upcall): Generator<Next> {
+  const { store } = state
+  const over = { ...state, server: 'normal', upcall: undefined, unheard: true } as const
+  const isCommitted = store.full.includes(of)
+  if (events.includes(isCommitted ? 'an end of grace dies' : 'an end of grace is lost'))
+    yield { action: 'gracedone dies, and grace is over', to: over }
+  if (events.includes('an end of grace is refused'))
+    yield { action: 'gracedone is refused, and grace is over', to: { ...over, store: rules.graceDoneRefused(store) } }
+  if (events.includes('an end of grace is seen, and not recorded') && !isCommitted)
     yield {
-      action: `the network ${connected ? 'parts' : 'reaches'} ${client}`,
-      to: { ...state, ...belief(client, { connected: !connected }) },
+      action: "gracedone dies, grace is over, and an upcall can't record that",
+      to: { ...over, store: rules.endRefused(store, of) },
     }
+}
 
-    const isServing = server === 'grace' || server === 'normal'
-    // The kernel is out of grace and we were not told: that is made up for first.
-    const heard = (): Store => {
-      const { current, isFull } = known(store)
-      if (!state.unheard || current === undefined) return store
-      return isFull
-        ? followedUp(store)
-        : rules
-            .graceDone({ verb: 'grace done', of: current, told: 0, nothingProven: false, at: 0 })
-            .reduce((before, call) => call(before), store)
+function* startDies({ state, all, most, events }: Situation, upcall: Upcall): Generator<Next> {
+  const { store, stops } = state
+  // One that dies before its first call has left no trace, and can't: that is not covered.
+  if (upcall.at === 0 || upcall.told < 0 || stops >= most || !events.includes('a start dies')) return
+  const of = state.instance + numbersPerStart
+  yield {
+    action: 'init dies, and the kernel asks again',
+    to: {
+      ...state,
+      stops: stops + 1,
+      upcall: { ...upcall, of, at: 0, nothingProven: isMarked(store, upcall.told) || all.lacksEnd(store) },
+      instance: of,
+    },
+  }
+  yield {
+    action: 'init dies, and the kernel goes on without a tracker',
+    to: { ...state, ...bothRefused(state), stops: stops + 1, server: 'grace', tracked: false, upcall: undefined },
+  }
+}
+
+function typedGraceDoneGoesOn(at: Situation, byHand: Upcall): Next {
+  const { state } = at
+  const call = callsOf(at, byHand)[byHand.at]
+  if (call === undefined) return { action: 'grace_done by hand: ends', to: { ...state, byHand: undefined } }
+  const next = { ...byHand, at: byHand.at + 1 }
+  return { action: `grace_done by hand: call ${next.at}`, to: { ...state, store: call(state.store), byHand: next } }
+}
+
+/** A person says that grace is over: who has not reclaimed is given up. */
+function* graceDoneIsTyped({ state, most, events }: Situation): Generator<Next> {
+  const { server, tracked, store, instance, stops } = state
+  if (!events.includes('by hand') || server !== 'grace' || !tracked || stops >= most) return
+  const givenUp = (client: Client): Belief =>
+    state[client].holdsSince === instance ? state[client] : { ...state[client], valid: false }
+  yield {
+    action: 'a person types grace_done',
+    to: { ...state, A: givenUp('A'), B: givenUp('B'), byHand: graceDoneOf(known(store).current ?? 0) },
+  }
+}
+
+function* directoryIsWiped({ state, events }: Situation): Generator<Next> {
+  const { store, instance } = state
+  if (!events.includes('wiped') || !isServing(state) || store.started.length + store.full.length === 0) return
+  yield {
+    action: 'the state directory is wiped',
+    to: {
+      ...state,
+      ...bothRefused(state),
+      store: { ...blank, records: Array.from({ length: instance + 1 }, () => []) },
+    },
+  }
+}
+
+/** Whoever has not reclaimed by now has lost its lock, wherever it is. */
+function graceTimeIsUp(state: State): Next {
+  const { tracked, store, leases } = state
+  const late = (client: Client): Belief =>
+    leases.includes(client) ? state[client] : { ...state[client], valid: false }
+  const next = { ...state, A: late('A'), B: late('B') }
+  return {
+    action: 'the grace time is up',
+    to: tracked
+      ? { ...next, server: 'ending', upcall: graceDoneOf(known(store).current ?? 0) }
+      : { ...next, server: 'normal' },
+  }
+}
+
+function networkChanges(state: State, client: Client): Next {
+  const { connected } = state[client]
+  return {
+    action: `the network ${connected ? 'parts' : 'reaches'} ${client}`,
+    to: { ...state, ...believing(state, client, { connected: !connected }) },
+  }
+}
+
+/** What an upcall finds: where the kernel is out of grace and we were not told, that is made up for first. */
+function heard({ state, rules }: Situation): Store {
+  const { store, unheard } = state
+  const { current, isFull } = known(store)
+  if (!unheard || current === undefined) return store
+  return isFull
+    ? followedUp(store)
+    : rules.graceDone(graceDoneOf(current)).reduce((before, call) => call(before), store)
+}
+
+/** Who is recorded in this instance is not recorded again: the kernel asks nobody. */
+function recorded(at: Situation, client: Client): Pick<State, 'store' | 'leases'> {
+  const { tracked, store, leases } = at.state
+  const isKnown = store.records[known(store).current ?? -1]?.includes(client) === true
+  return {
+    store: !tracked || (isKnown && leases.includes(client)) ? store : at.rules.create(heard(at), client),
+    leases: [...new Set([...leases, client])].sort(),
+  }
+}
+
+function* leaseExpires(at: Situation, client: Client): Generator<Next> {
+  const { state, rules, events } = at
+  const { tracked, store, holder, leases } = state
+  if (!leases.includes(client)) return
+  const without: State = {
+    ...state,
+    leases: leases.filter((each) => each !== client),
+    holder: holder === client ? undefined : holder,
+    ...believing(state, client, { valid: false }),
+  }
+  yield {
+    action: `${client}'s lease expires`,
+    to: { ...without, store: tracked ? rules.remove(heard(at), client) : store },
+  }
+  if (tracked && events.includes('a remove is refused'))
+    yield {
+      action: `${client}'s lease expires, and its remove is refused`,
+      to: { ...without, store: rules.removeRefused(store) },
     }
-    // Who is recorded in this instance is not recorded again: the kernel asks nobody.
-    const isKnown = store.records[known(store).current ?? -1]?.includes(client) === true
-    const recorded = (): Store =>
-      !tracked || (isKnown && leases.includes(client)) ? store : rules.create(heard(), client)
-    const withLease = [...new Set([...leases, client])].sort()
-    if (!connected && isServing && leases.includes(client)) {
-      const without: State = {
+  if (tracked && events.includes('a remove is lost'))
+    yield { action: `${client}'s lease expires, and its remove dies`, to: without }
+}
+
+function* locksOrIsRecorded(at: Situation, client: Client): Generator<Next> {
+  const { state } = at
+  const { server, tracked, instance, holder } = state
+  if (server === 'normal' && holder === undefined) {
+    const loser = other(client)
+    yield {
+      action: `${client} locks`,
+      to: {
         ...state,
-        leases: leases.filter((each) => each !== client),
-        holder: holder === client ? undefined : holder,
-        ...belief(client, { valid: false }),
-      }
-      yield {
-        action: `${client}'s lease expires`,
-        to: { ...without, store: tracked ? rules.remove(heard(), client) : store },
-      }
-      if (tracked && events.includes('a remove is refused'))
-        yield {
-          action: `${client}'s lease expires, and its remove is refused`,
-          to: { ...without, store: rules.removeRefused(store) },
-        }
-      if (tracked && events.includes('a remove is lost'))
-        yield { action: `${client}'s lease expires, and its remove dies`, to: without }
+        ...recorded(at, client),
+        holder: client,
+        ...believing(state, client, { holdsSince: instance, valid: tracked, tainted: false }),
+        ...(state[loser].holdsSince === undefined ? {} : believing(state, loser, { tainted: true })),
+      },
     }
-    if (!connected || !isServing) continue
+  }
+  // Recorded, and then no lock: it has none to reclaim, or the server may crash in between.
+  yield { action: `${client} is recorded`, to: { ...state, ...recorded(at, client) } }
+}
 
-    const lost: Belief = { connected, holdsSince: undefined, valid: false, tainted: false }
-    if (holdsSince === undefined) {
-      if (server === 'normal' && holder === undefined) {
-        const loser = other(client)
-        yield {
-          action: `${client} locks`,
-          to: {
-            ...state,
-            store: recorded(),
-            holder: client,
-            leases: withLease,
-            ...belief(client, { holdsSince: instance, valid: tracked, tainted: false }),
-            ...(state[loser].holdsSince === undefined ? {} : { [loser]: { ...state[loser], tainted: true } }),
-          },
-        }
-      }
-      // Recorded, and then no lock: it has none to reclaim, or the server may crash in between.
-      yield { action: `${client} is recorded`, to: { ...state, store: recorded(), leases: withLease } }
-    } else if (holdsSince === instance) {
-      if (holder === client) yield { action: `${client} unlocks`, to: { ...state, holder: undefined, [client]: lost } }
-      else yield { action: `${client} learns that its lease has expired`, to: { ...state, [client]: lost } }
-    } else if (server === 'normal')
-      yield { action: `${client} comes too late to reclaim`, to: { ...state, [client]: lost } }
-    else if (tracked && rules.mayReclaim(store, client)) {
-      const asked = rules.check(store, client)
-      if (asked !== store) yield { action: `${client} asks`, to: { ...state, store: asked } }
-      if (tainted || (holder !== undefined && holder !== client))
-        yield { action: `${client} reclaims`, to: 'illegal reclaim' }
-      else
-        yield {
-          action: `${client} reclaims`,
-          to: {
-            ...state,
-            store: recorded(),
-            holder: client,
-            leases: withLease,
-            ...belief(client, { holdsSince: instance, valid: true }),
-          },
-        }
-    } else if (valid && tracked && !(store.format === 1 && events.includes('format 1')))
-      yield { action: `${client} is refused`, to: 'legal reclaim refused' }
-    else yield { action: `${client} is refused`, to: { ...state, [client]: lost } }
+function givesUpLock(state: State, client: Client): Next {
+  const without = { ...state, [client]: withoutLock(state[client]) }
+  return state.holder === client
+    ? { action: `${client} unlocks`, to: { ...without, holder: undefined } }
+    : { action: `${client} learns that its lease has expired`, to: without }
+}
+
+/** A lock of an instance before this one. */
+function* reclaims(at: Situation, client: Client): Generator<Next> {
+  const { state, rules, events } = at
+  const { server, tracked, store, instance, holder } = state
+  const { valid, tainted } = state[client]
+  const without = { ...state, [client]: withoutLock(state[client]) }
+  if (server === 'normal') {
+    yield { action: `${client} comes too late to reclaim`, to: without }
+    return
+  }
+  if (!tracked || !rules.mayReclaim(store, client)) {
+    const isLoss = valid && tracked && !isOfFormat1(state, events)
+    yield { action: `${client} is refused`, to: isLoss ? 'legal reclaim refused' : without }
+    return
+  }
+  const asked = rules.check(store, client)
+  if (asked !== store) yield { action: `${client} asks`, to: { ...state, store: asked } }
+  const isIllegal = tainted || (holder !== undefined && holder !== client)
+  yield {
+    action: `${client} reclaims`,
+    to: isIllegal
+      ? 'illegal reclaim'
+      : {
+          ...state,
+          ...recorded(at, client),
+          holder: client,
+          ...believing(state, client, { holdsSince: instance, valid: true }),
+        },
   }
 }
