@@ -417,65 +417,95 @@ const gone = (state: State, who: Client): State => ({
   [who]: { ...state[who], valid: false },
 })
 
-function* successors(state: State, rules: PipeRules, limits: Limits): Generator<Next> {
-  const { server, front, tracked, starts, stops, kills, mark, message, alive, work, holder, leases, stable } = state
-  yield* ofServe(state, rules, limits)
+/** A state, the rules of `serve`, and how much may go wrong. */
+interface Situation {
+  readonly state: State
+  readonly rules: PipeRules
+  readonly limits: Limits
+}
 
-  if (server === 'down') {
-    const next = {
-      ...state,
-      starts: starts + 1,
-      list: [],
-      stable: [],
-      leases: [],
-      holder: undefined,
-      tracked: true,
-      beside: false,
-      unseen: false,
-    }
-    yield {
-      action: 'the server starts, and asks at the pipe',
-      to: {
-        ...next,
-        front: 'pipe',
-        server: 'starting',
-        xid: 0,
-        message: { kind: 'start', client: undefined, xid: 0, at: 'queued' },
-      },
-    }
-    if (limits.helper === true) {
-      const nothingProven = mark !== undefined
-      const of = state.numbers + 2
-      const store = begun(state.cache, of, { nothingProven })
-      yield {
-        action: 'the server starts, and asks by the helper',
-        to: {
-          ...next,
-          ...(nothingProven ? refused(state) : {}),
-          front: 'helper',
-          server: 'grace',
-          numbers: of,
-          cache: store,
-          disk: store,
-          mark: undefined,
-          list: clients.filter((each) => ours.mayReclaim(store, each)),
-        },
-      }
-    }
-    if (limits.unseen !== undefined && starts > 0)
-      yield {
-        action: 'the server starts, and another program answers',
-        to: { ...next, ...refused(state), front: 'pipe', server: 'grace', beside: true },
-      }
-    if (limits.untracked === true && starts > 0)
-      yield {
-        action: 'the server starts, and nobody holds the pipe; serve comes and sees it',
-        to: { ...next, ...refused(state), front: 'pipe', server: 'grace', tracked: false, mark: 'ran', alive: true },
-      }
+function* successors(state: State, rules: PipeRules, limits: Limits): Generator<Next> {
+  const at: Situation = { state, rules, limits }
+  yield* ofServe(at)
+  if (state.server === 'down') {
+    yield* serverStarts(at)
     return
   }
+  yield* serverStops(at)
+  yield* nobodyReads(at)
+  yield* placeIsTaken(at)
+  if (state.server === 'grace' && isFree(state)) yield graceTimeIsUp(state)
+  if (state.server !== 'grace' && state.server !== 'normal') return
+  for (const each of limits.alone === true ? clients.slice(0, 1) : clients) {
+    yield* leaseExpires(state, each)
+    yield* isToBeRecorded(state, each)
+    const { holdsSince } = state[each]
+    if (holdsSince === undefined) yield* locks(state, each)
+    else if (holdsSince === state.starts) yield givesUpLock(state, each)
+    else yield reclaims(state, each)
+  }
+}
 
-  const down = {
+function* serverStarts({ state, limits }: Situation): Generator<Next> {
+  const next: State = {
+    ...state,
+    starts: state.starts + 1,
+    list: [],
+    stable: [],
+    leases: [],
+    holder: undefined,
+    tracked: true,
+    beside: false,
+    unseen: false,
+  }
+  yield {
+    action: 'the server starts, and asks at the pipe',
+    to: {
+      ...next,
+      front: 'pipe',
+      server: 'starting',
+      xid: 0,
+      message: { kind: 'start', client: undefined, xid: 0, at: 'queued' },
+    },
+  }
+  if (limits.helper === true) yield startsByTheHelper(next)
+  const inGrace = { ...next, ...refused(state), front: 'pipe', server: 'grace' } as const
+  if (limits.unseen !== undefined && state.starts > 0)
+    yield { action: 'the server starts, and another program answers', to: { ...inGrace, beside: true } }
+  if (limits.untracked === true && state.starts > 0)
+    yield {
+      action: 'the server starts, and nobody holds the pipe; serve comes and sees it',
+      to: { ...inGrace, tracked: false, mark: 'ran', alive: true },
+    }
+}
+
+function startsByTheHelper(next: State): Next {
+  const nothingProven = next.mark !== undefined
+  const of = next.numbers + 2
+  const store = begun(next.cache, of, { nothingProven })
+  return {
+    action: 'the server starts, and asks by the helper',
+    to: {
+      ...next,
+      ...(nothingProven ? refused(next) : {}),
+      front: 'helper',
+      server: 'grace',
+      numbers: of,
+      cache: store,
+      disk: store,
+      mark: undefined,
+      list: clients.filter((each) => ours.mayReclaim(store, each)),
+    },
+  }
+}
+
+function* serverStops({ state, rules, limits }: Situation): Generator<Next> {
+  const { server, stops, mark, message, alive } = state
+  // Nobody can know of a server that is gone before serve has looked at its pipe for two seconds.
+  const isUnknown = state.beside || (state.unseen && !alive && mark === undefined)
+  if (stops >= limits.stops || (isUnknown && limits.unseen !== 'or not')) return
+  const down: State = {
+    ...state,
     server: 'down',
     tracked: true,
     message: undefined,
@@ -487,338 +517,312 @@ function* successors(state: State, rules: PipeRules, limits: Limits): Generator<
     stops: stops + 1,
     beside: false,
     unseen: false,
-  } as const
-  // Nobody can know of a server that is gone before serve has looked at its pipe for two seconds.
-  const isUnknown = state.beside || (state.unseen && !alive && mark === undefined)
-  if (stops < limits.stops && (!isUnknown || limits.unseen === 'or not')) {
-    // The run directory goes with the machine; what it said of a disk that failed is not covered.
-    if (mark !== 'ran' && mark !== 'serve' && !state.unseen && !state.beside)
-      for (const store of state.cache === state.disk ? [state.disk] : [state.disk, state.cache])
-        yield {
-          action: `the machine crashes${store === state.disk ? '' : ', and what was written is there'}`,
-          to: {
-            ...state,
-            ...down,
-            cache: store,
-            disk: store,
-            mark: undefined,
-            journal: undefined,
-            alive: true,
-            work: undefined,
-            unfinished: [],
-            kept: undefined,
-            own: false,
-          },
-        }
-    // A stop waits for what is queued.
-    if (message === undefined && server !== 'starting')
-      yield {
-        action: 'the server stops',
-        to: {
-          ...state,
-          ...down,
-          ...(state.beside ? refused(state) : {}),
-          mark: state.unseen && alive && rules.notes ? 'ran' : mark,
-        },
-      }
   }
-  if (
-    limits.untracked === true &&
-    !alive &&
-    message?.kind === 'start' &&
-    message.at === 'queued' &&
-    mark !== undefined &&
-    kills <= limits.kills
-  )
+  // The run directory goes with the machine; what it said of a disk that failed is not covered.
+  if (mark !== 'ran' && mark !== 'serve' && !state.unseen && !state.beside) yield* machineCrashes(down)
+  // A stop waits for what is queued.
+  if (message === undefined && server !== 'starting')
+    yield {
+      action: 'the server stops',
+      to: {
+        ...down,
+        ...(state.beside ? refused(state) : {}),
+        mark: state.unseen && alive && rules.notes ? 'ran' : mark,
+      },
+    }
+}
+
+/** What is in the cache is on the disk then, or is not. */
+function* machineCrashes(down: State): Generator<Next> {
+  for (const store of down.cache === down.disk ? [down.disk] : [down.disk, down.cache])
+    yield {
+      action: `the machine crashes${store === down.disk ? '' : ', and what was written is there'}`,
+      to: {
+        ...down,
+        cache: store,
+        disk: store,
+        mark: undefined,
+        journal: undefined,
+        alive: true,
+        work: undefined,
+        unfinished: [],
+        kept: undefined,
+        own: false,
+      },
+    }
+}
+
+function* nobodyReads({ state, limits }: Situation): Generator<Next> {
+  const { message, alive, mark, kills } = state
+  if (limits.untracked !== true || alive || mark === undefined || kills > limits.kills) return
+  if (message?.kind === 'start' && message.at === 'queued')
     yield {
       action: 'nobody reads for 30 s: the server goes on without a tracker',
       to: { ...state, ...refused(state), server: 'grace', tracked: false, message: undefined },
     }
+}
 
-  const ask = (kind: Kind, who: Client | undefined, change: Partial<State> = {}): Next['to'] => {
-    if (state.beside)
-      return heard({ ...state, ...change }, { kind, client: who, xid: 0, at: 'read' }, { failed: false })
-    if (front === 'pipe') {
-      const xid = state.xid === 1 ? 2 : 1
-      return { ...state, ...change, xid, message: { kind, client: who, xid, at: 'queued' } }
-    }
-    // The helper has one upcall done before the next: protocol-model.ts looks into these.
-    const cache = applied(state.cache, { kind, client: who }, currentOf(state.cache))
-    const asked: State = { ...state, ...change, cache, disk: cache }
-    return heard(asked, { kind, client: who, xid: 0, at: 'read' }, { failed: false })
-  }
-  const isFree = message === undefined && (front === 'helper' || state.work === undefined || work === undefined)
-
-  if (state.beside && alive && message === undefined)
-    yield {
-      action: "serve takes the other program's place",
+function* placeIsTaken({ state, rules }: Situation): Generator<Next> {
+  if (!state.beside || !state.alive || state.message !== undefined) return
+  yield {
+    action: "serve takes the other program's place",
+    to: {
+      ...state,
+      ...refused(state),
+      beside: false,
+      unseen: rules.knowsServer !== 'never',
       // Who was recorded there only has no record.
-      to: { ...state, ...refused(state), beside: false, unseen: rules.knowsServer !== 'never', unrecorded: stable },
-    }
-
-  if (server === 'grace' && isFree) {
-    // Whoever is not recorded by now has no record any more.
-    const late = (each: Client): Belief => (stable.includes(each) ? state[each] : { ...state[each], valid: false })
-    const change = { A: late('A'), B: late('B') }
-    yield {
-      action: 'the grace time is up',
-      to: tracked
-        ? ask('grace done', undefined, { ...change, server: 'ending' })
-        : { ...state, ...change, server: 'normal' },
-    }
-  }
-  if (server !== 'grace' && server !== 'normal') return
-
-  for (const each of limits.alone === true ? clients.slice(0, 1) : clients) {
-    const { holdsSince, valid, tainted } = state[each]
-    const lost = { [each]: nobody }
-    if (leases.includes(each) && isFree)
-      yield {
-        action: `${each}'s lease expires`,
-        to:
-          tracked && stable.includes(each)
-            ? ask('remove', each, { [each]: { ...state[each], valid: false } })
-            : gone(state, each),
-      }
-    // Whoever comes back without its lease has been told so.
-    if (tracked && isFree && !stable.includes(each) && (holdsSince === undefined || holder === each))
-      yield { action: `${each} is to be recorded`, to: ask('create', each) }
-    if (holdsSince === undefined) {
-      const isKnown = tracked ? stable.includes(each) && leases.includes(each) : true
-      // Its own remove may be on its way.
-      if (server === 'normal' && holder === undefined && isKnown && message?.client !== each) {
-        const loser = other(each)
-        yield {
-          action: `${each} locks`,
-          to: {
-            ...state,
-            holder: each,
-            leases: withClient(leases, each),
-            [each]: { holdsSince: starts, valid: tracked && !state.unrecorded.includes(each), tainted: false },
-            ...(state[loser].holdsSince === undefined ? {} : { [loser]: { ...state[loser], tainted: true } }),
-          },
-        }
-      }
-    } else if (holdsSince === starts)
-      yield holder === each
-        ? { action: `${each} unlocks`, to: { ...state, holder: undefined, ...lost } }
-        : { action: `${each} learns that its lease has expired`, to: { ...state, ...lost } }
-    else if (server === 'normal') yield { action: `${each} comes too late to reclaim`, to: { ...state, ...lost } }
-    else if (tracked && state.list.includes(each)) {
-      if (tainted || (holder !== undefined && holder !== each))
-        yield { action: `${each} reclaims`, to: 'illegal reclaim' }
-      else
-        yield {
-          action: `${each} reclaims`,
-          to: {
-            ...state,
-            holder: each,
-            leases: withClient(leases, each),
-            [each]: { holdsSince: starts, valid, tainted: false },
-          },
-        }
-    } else
-      yield {
-        action: `${each} is refused`,
-        to: valid && tracked ? 'legal reclaim refused' : { ...state, ...lost },
-      }
+      unrecorded: state.stable,
+    },
   }
 }
 
-/** What `serve` may do next, and what may be done to it. */
-function* ofServe(state: State, rules: PipeRules, limits: Limits): Generator<Next> {
-  const { alive, message, work, journal, starts, kills, failures, mark, cache } = state
-  if (!alive) {
-    const comes: State = { ...state, ...takenOver(state, rules) }
-    const { replays } = rules
-    const isItsOwn = journal?.pipe === starts || replays === 'on any pipe'
-    const hasNoLook = replays === 'at once' || replays === 'on any pipe'
-    const isSaid =
-      replays !== 'never' && isItsOwn && journal?.xid === message?.xid && (message?.at === 'read' || hasNoLook)
-    if (isSaid && journal !== undefined && message !== undefined)
-      yield { action: 'serve comes, and says what is in the journal', to: heard(comes, message, journal) }
-    else yield { action: 'serve comes', to: message?.at === 'read' ? 'a thread waits for ever' : comes }
-    return
-  }
-  if (kills < limits.kills && (work !== undefined || state.unfinished.length > 0))
-    yield {
-      action: 'serve is killed',
-      to: {
-        ...state,
-        alive: false,
-        kills: kills + 1,
-        work: undefined,
-        unfinished: [],
-        own: false,
-        message: message?.at === 'held' ? { ...message, at: 'queued' } : message,
-      },
-    }
-  if (work === undefined) {
-    if (message?.at === 'queued')
-      yield {
-        action: `serve takes: ${message.kind}${message.client === undefined ? '' : ` of ${message.client}`}`,
-        to: {
-          ...state,
-          message: { ...message, at: rules.withholds ? 'held' : 'read' },
-          work: {
-            kind: message.kind,
-            client: message.client,
-            xid: message.xid,
-            at: message.kind === 'start' || state.unseen ? 0 : rules.steps(message.kind).indexOf('apply'),
-            failed: false,
-            nothingProven: false,
-            instance: message.kind === 'start' ? undefined : currentOf(cache),
-          },
-        },
-      }
-    if (state.unfinished.length > 0) yield { action: 'serve tries again', to: triedAgain(state, rules) }
-    if (isToKeep(state)) yield { action: 'serve writes its list', to: { ...state, ...keptNow(state, rules) } }
-    if (state.unseen && mark === undefined && rules.notes)
-      yield { action: 'two seconds pass, and nothing is asked', to: { ...state, mark: 'ran' } }
-    return
-  }
+/** The kernel asks one question at a time. */
+const isFree = ({ message, front, work }: State): boolean =>
+  message === undefined && (front === 'helper' || work === undefined)
 
-  const steps = rules.steps(work.kind)
-  const step = steps[work.at]
-  const to = (change: Partial<State>, more: Partial<Work> = {}): State => {
-    const next = { ...state, ...change }
-    const isIdle = next.unfinished.length === 0 && next.kept === undefined && !next.own
-    let at = work.at + 1
-    while (isIdle && (steps[at] === 'settle' || steps[at] === 'keep')) at++
-    return { ...next, work: at === steps.length ? undefined : { ...work, ...more, at } }
+function ask(state: State, kind: Kind, who: Client | undefined): State | PipeFault {
+  if (!state.beside && state.front === 'pipe') {
+    const xid = state.xid === 1 ? 2 : 1
+    return { ...state, xid, message: { kind, client: who, xid, at: 'queued' } }
   }
-  const action = `serve: ${step ?? 'nothing'}`
-  if ((step === 'stand' || step === 'apply' || step === 'barrier') && failures < limits.failures) {
-    const isStart = work.kind === 'start'
-    const isMarked = rules.marksFailed.includes(work.kind)
-    const instance = step === 'stand' ? undefined : work.instance
-    const task: Task = { kind: work.kind, client: work.client, instance }
+  // The helper has one upcall done before the next: protocol-model.ts looks into these.
+  const cache = applied(state.cache, { kind, client: who }, currentOf(state.cache))
+  const asked = state.beside ? state : { ...state, cache, disk: cache }
+  return heard(asked, { kind, client: who, xid: 0, at: 'read' }, { failed: false })
+}
+
+/** Whoever is not recorded by now has no record any more. */
+function graceTimeIsUp(state: State): Next {
+  const late = (each: Client): Belief => (state.stable.includes(each) ? state[each] : { ...state[each], valid: false })
+  const next: State = { ...state, A: late('A'), B: late('B') }
+  return {
+    action: 'the grace time is up',
+    to: state.tracked ? ask({ ...next, server: 'ending' }, 'grace done', undefined) : { ...next, server: 'normal' },
+  }
+}
+
+function* leaseExpires(state: State, who: Client): Generator<Next> {
+  if (!state.leases.includes(who) || !isFree(state)) return
+  const isAsked = state.tracked && state.stable.includes(who)
+  yield {
+    action: `${who}'s lease expires`,
+    to: isAsked ? ask({ ...state, [who]: { ...state[who], valid: false } }, 'remove', who) : gone(state, who),
+  }
+}
+
+/** Whoever comes back without its lease has been told so. */
+function* isToBeRecorded(state: State, who: Client): Generator<Next> {
+  const { tracked, stable, holder } = state
+  if (tracked && isFree(state) && !stable.includes(who) && (state[who].holdsSince === undefined || holder === who))
+    yield { action: `${who} is to be recorded`, to: ask(state, 'create', who) }
+}
+
+function* locks(state: State, who: Client): Generator<Next> {
+  const { server, tracked, starts, holder, leases, stable, unrecorded, message } = state
+  const isKnown = tracked ? stable.includes(who) && leases.includes(who) : true
+  // Its own remove may be on its way.
+  if (server !== 'normal' || holder !== undefined || !isKnown || message?.client === who) return
+  const loser = other(who)
+  yield {
+    action: `${who} locks`,
+    to: {
+      ...state,
+      holder: who,
+      leases: withClient(leases, who),
+      [who]: { holdsSince: starts, valid: tracked && !unrecorded.includes(who), tainted: false },
+      ...(state[loser].holdsSince === undefined ? {} : { [loser]: { ...state[loser], tainted: true } }),
+    },
+  }
+}
+
+function givesUpLock(state: State, who: Client): Next {
+  return state.holder === who
+    ? { action: `${who} unlocks`, to: { ...state, holder: undefined, [who]: nobody } }
+    : { action: `${who} learns that its lease has expired`, to: { ...state, [who]: nobody } }
+}
+
+/** A lock of an instance before this one. */
+function reclaims(state: State, who: Client): Next {
+  const { server, tracked, starts, list, leases, holder } = state
+  const { valid, tainted } = state[who]
+  const lost: State = { ...state, [who]: nobody }
+  if (server === 'normal') return { action: `${who} comes too late to reclaim`, to: lost }
+  if (!tracked || !list.includes(who))
+    return { action: `${who} is refused`, to: valid && tracked ? 'legal reclaim refused' : lost }
+  const reclaimed: State = {
+    ...state,
+    holder: who,
+    leases: withClient(leases, who),
+    [who]: { holdsSince: starts, valid, tainted: false },
+  }
+  const isIllegal = tainted || (holder !== undefined && holder !== who)
+  return { action: `${who} reclaims`, to: isIllegal ? 'illegal reclaim' : reclaimed }
+}
+
+/** What `serve` may do next, and what may be done to it. */
+function* ofServe(at: Situation): Generator<Next> {
+  const { state, limits } = at
+  const { alive, work, kills, unfinished } = state
+  if (!alive) {
+    yield serveComes(at)
+    return
+  }
+  if (kills < limits.kills && (work !== undefined || unfinished.length > 0)) yield serveIsKilled(state)
+  if (work === undefined) {
+    yield* serveWaits(at)
+    return
+  }
+  const step = at.rules.steps(work.kind)[work.at]
+  if (step === undefined) return
+  if ((step === 'stand' || step === 'apply' || step === 'barrier') && state.failures < limits.failures)
+    yield { action: `the storage fails: ${step} of ${work.kind}`, to: failed(at, work, step) }
+  yield { action: `serve: ${step}`, to: done(at, work, step) }
+}
+
+function serveComes({ state, rules }: Situation): Next {
+  const { journal, message, starts } = state
+  const { replays } = rules
+  const comes: State = { ...state, ...takenOver(state, rules) }
+  const isItsOwn = journal?.pipe === starts || replays === 'on any pipe'
+  const hasNoLook = replays === 'at once' || replays === 'on any pipe'
+  const isSaid =
+    replays !== 'never' && isItsOwn && journal?.xid === message?.xid && (message?.at === 'read' || hasNoLook)
+  if (isSaid && journal !== undefined && message !== undefined)
+    return { action: 'serve comes, and says what is in the journal', to: heard(comes, message, journal) }
+  return { action: 'serve comes', to: message?.at === 'read' ? 'a thread waits for ever' : comes }
+}
+
+const serveIsKilled = (state: State): Next => ({
+  action: 'serve is killed',
+  to: {
+    ...state,
+    alive: false,
+    kills: state.kills + 1,
+    work: undefined,
+    unfinished: [],
+    own: false,
+    message: state.message?.at === 'held' ? { ...state.message, at: 'queued' } : state.message,
+  },
+})
+
+/** It has no message in hand. */
+function* serveWaits({ state, rules }: Situation): Generator<Next> {
+  const { message, unfinished, unseen, mark } = state
+  if (message?.at === 'queued')
     yield {
-      action: `the storage fails: ${step} of ${work.kind}`,
+      action: `serve takes: ${message.kind}${message.client === undefined ? '' : ` of ${message.client}`}`,
       to: {
         ...state,
-        ...(isStart ? refused(state) : {}),
-        failures: failures + 1,
-        ...(step === 'stand'
-          ? { mark: 'ran' as const }
-          : {
-              mark: !isMarked ? (isStart ? undefined : mark) : isStart ? 'ran' : (mark ?? 'serve'),
-              own: state.own || (isMarked && !isStart && (mark ?? 'serve') === 'serve'),
-            }),
-        unfinished: isStart
-          ? []
-          : [...state.unfinished.filter(({ client: who }) => who !== work.client || who === undefined), task],
-        list:
-          isStart && rules.listAfterFailure === 'who was'
-            ? clients.filter((each) => ours.mayReclaim(cache, each))
-            : isStart
-              ? []
-              : state.list,
+        message: { ...message, at: rules.withholds ? 'held' : 'read' },
         work: {
-          ...work,
-          failed: true,
-          at: steps.indexOf(steps.indexOf('keep') < steps.indexOf('journal') ? 'keep' : 'journal'),
+          kind: message.kind,
+          client: message.client,
+          xid: message.xid,
+          at: message.kind === 'start' || unseen ? 0 : rules.steps(message.kind).indexOf('apply'),
+          failed: false,
+          nothingProven: false,
+          instance: message.kind === 'start' ? undefined : currentOf(state.cache),
         },
       },
     }
+  if (unfinished.length > 0) yield { action: 'serve tries again', to: triedAgain(state, rules) }
+  if (isToKeep(state)) yield { action: 'serve writes its list', to: { ...state, ...keptNow(state, rules) } }
+  if (unseen && mark === undefined && rules.notes)
+    yield { action: 'two seconds pass, and nothing is asked', to: { ...state, mark: 'ran' } }
+}
+
+/** The storage refuses a step: what is left to do of the message is to write that down, and to answer. */
+function failed({ state, rules }: Situation, work: Work, step: Step): State {
+  const steps = rules.steps(work.kind)
+  const next: State = {
+    ...state,
+    failures: state.failures + 1,
+    work: {
+      ...work,
+      failed: true,
+      at: steps.indexOf(steps.indexOf('keep') < steps.indexOf('journal') ? 'keep' : 'journal'),
+    },
   }
+  const isMarked = rules.marksFailed.includes(work.kind)
+  if (work.kind === 'start')
+    return {
+      ...next,
+      ...refused(state),
+      mark: isMarked ? 'ran' : undefined,
+      unfinished: [],
+      list: rules.listAfterFailure === 'nobody' ? [] : clients.filter((each) => ours.mayReclaim(state.cache, each)),
+    }
+  const others = state.unfinished.filter(({ client: who }) => who !== work.client || who === undefined)
+  const left = (instance: number | undefined): readonly Task[] => [
+    ...others,
+    { kind: work.kind, client: work.client, instance },
+  ]
+  if (step === 'stand') return { ...next, mark: 'ran', unfinished: left(undefined) }
+  const mark = isMarked ? (state.mark ?? 'serve') : state.mark
+  return { ...next, mark, own: state.own || (isMarked && mark === 'serve'), unfinished: left(work.instance) }
+}
+
+/** A step is done. */
+function done(at: Situation, work: Work, step: Step): State | PipeFault {
+  const { state, rules } = at
+  const { cache, starts, message } = state
   switch (step) {
     case 'try again':
-      yield { action, to: { ...to({}), ...pick(triedAgain(state, rules)) } }
-      return
+      return passed(at, work, triedAgain(state, rules))
     case 'mark': {
-      const isOther = mark !== undefined && mark !== starts
-      const nothingProven = rules.knowsItsStart ? isOther : mark !== undefined
-      yield {
-        action,
-        to: to({ ...(isOther ? refused(state) : {}), mark: nothingProven ? 'ran' : starts }, { nothingProven }),
-      }
-      return
+      const isOther = state.mark !== undefined && state.mark !== starts
+      const nothingProven = rules.knowsItsStart ? isOther : state.mark !== undefined
+      const change = { ...(isOther ? refused(state) : {}), mark: nothingProven ? ('ran' as const) : starts }
+      return passed(at, { ...work, nothingProven }, change)
     }
     case 'stand': {
       const of = state.numbers + 2
       const store = stood(cache, of)
-      yield {
-        action,
-        to: to({ cache: store, disk: store, numbers: of, unseen: false, mark: undefined }, { instance: of }),
-      }
-      return
+      const change = { cache: store, disk: store, numbers: of, unseen: false, mark: undefined }
+      return passed(at, { ...work, instance: of }, change)
     }
     case 'apply': {
-      if (work.kind !== 'start') {
-        yield { action, to: to({ cache: applied(cache, work, work.instance) }) }
-        return
-      }
+      if (work.kind !== 'start') return passed(at, work, { cache: applied(cache, work, work.instance) })
       const of = state.numbers + 2
       // Without a mark that was looked at, what it said is not known.
-      yield { action, to: to({ cache: begun(cache, of, work), numbers: of }) }
-      return
+      return passed(at, work, { cache: begun(cache, of, work), numbers: of })
     }
     case 'barrier':
-      yield { action, to: to({ disk: cache }) }
-      return
+      return passed(at, work, { disk: cache })
     case 'list':
-      yield { action, to: to({ list: clients.filter((each) => ours.mayReclaim(cache, each)) }) }
-      return
+      return passed(at, work, { list: clients.filter((each) => ours.mayReclaim(cache, each)) })
     case 'unmark':
-      yield { action, to: to({ mark: undefined }) }
-      return
+      return passed(at, work, { mark: undefined })
     case 'settle':
-      yield { action, to: { ...to({}), ...settledBy(state, work, rules) } }
-      return
+      // A start settles everything; what is asked of a client, what failed of it before.
+      return passed(at, work, work.kind === 'start' ? { unfinished: [] } : settled(state, work, rules))
     case 'keep':
-      yield { action, to: to(isToKeep(state) ? keptNow(state, rules) : {}) }
-      return
-    case 'journal':
-      yield {
-        action,
-        to: to({ journal: { pipe: starts, xid: work.xid, failed: work.failed && work.kind !== 'start' } }),
-      }
-      return
-    case 'read':
-      yield { action, to: to(message === undefined ? {} : { message: { ...message, at: 'read' } }) }
-      return
-    case 'answer': {
-      if (message === undefined) {
-        yield { action, to: to({}) }
-        return
-      }
-      const answered = heard(state, message, work)
-      yield {
-        action,
-        to: typeof answered === 'string' ? answered : { ...answered, work: to({}).work },
-      }
-      return
+      return passed(at, work, isToKeep(state) ? keptNow(state, rules) : {})
+    case 'journal': {
+      const isFailed = work.failed && work.kind !== 'start'
+      return passed(at, work, { journal: { pipe: starts, xid: work.xid, failed: isFailed } })
     }
-    case undefined:
-      yield { action, to: { ...state, work: undefined } }
+    case 'read':
+      return passed(at, work, message === undefined ? {} : { message: { ...message, at: 'read' } })
+    case 'answer': {
+      const answered = message === undefined ? state : heard(state, message, work)
+      return typeof answered === 'string' ? answered : passed(at, work, answered)
+    }
   }
 }
 
-/** A start settles everything; what is asked of a client, what failed of it before. */
-const settledBy = (state: State, work: Work, rules: PipeRules): Pick<State, 'unfinished' | 'mark' | 'own'> =>
-  work.kind === 'start'
-    ? { unfinished: [], mark: state.mark, own: state.own }
-    : (({ unfinished, mark, own }) => ({ unfinished, mark, own }))(settled(state, work, rules))
+/** `serve` goes on to its next step. Where nothing is left over, there is nothing to settle, and nothing to keep. */
+function passed({ state, rules }: Situation, work: Work, change: Partial<State>): State {
+  const steps = rules.steps(work.kind)
+  const isClear = state.unfinished.length === 0 && state.kept === undefined && !state.own
+  let at = work.at + 1
+  while (isClear && (steps[at] === 'settle' || steps[at] === 'keep')) at++
+  return { ...state, ...change, work: at === steps.length ? undefined : { ...work, at } }
+}
 
 /** Its list is not what is left. */
 const isToKeep = ({ kept, unfinished, starts }: State): boolean =>
   unfinished.length > 0
     ? kept?.pipe !== starts || JSON.stringify(kept.tasks) !== JSON.stringify(unfinished)
     : kept !== undefined
-
-const pick = ({
-  cache,
-  disk,
-  mark,
-  unfinished,
-  unrecorded,
-  own,
-}: State): Pick<State, 'cache' | 'disk' | 'mark' | 'unfinished' | 'unrecorded' | 'own'> => ({
-  cache,
-  disk,
-  mark,
-  unfinished,
-  unrecorded,
-  own,
-})
