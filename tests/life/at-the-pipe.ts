@@ -30,7 +30,7 @@ import { answerOf } from '../support/pipe/nfsd.ts'
 import type { PipeEnd, Waiter } from '../support/pipe/pipe-end.ts'
 import { until } from '../support/until.ts'
 import type { Act } from './life.ts'
-import { judge, mayNotReclaim, namedAtStart, type Event, type Owner, type Verdict } from './oracle.ts'
+import { judge, mayNotReclaim, namedAtStart, type Event, type Owner, type Session, type Verdict } from './oracle.ts'
 import { readable } from './owners.ts'
 import {
   broken,
@@ -53,76 +53,293 @@ const unknownStart = "the NFS server's start is not recorded: unless"
 /** Longer than any answer takes on a busy machine. */
 const patienceMs = 120_000
 
-interface Running {
-  readonly serve: Serve
-  readonly maxVersion: 1 | 2
-}
-
 /** @param end the kernel's end, which nobody else uses meanwhile. */
-export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
-  /** The version of the instance that asks at the pipe; undefined, while none does. */
-  let version: 0 | 1 | 2 | undefined
-  /** Nothing has been asked at the pipe of version 0. */
-  let isYetToBegin = false
-  /** How often `serve` had noted that a server's start is not recorded, before that pipe. */
-  let notedBefore = 0
-  let running: Running | undefined
-  let said = ''
-  const violations = end.violations.length
-  const threads = join(machine.nfsdDir, 'threads')
-  const pipe = join(end.path, 'nfsd/cld')
+export const atThePipe = (end: PipeEnd, machine: Machine): OtherFront => new AtThePipe(end, machine)
 
-  const runs = async (world: World, maxVersion = running?.maxVersion ?? 2): Promise<void> => {
-    if (running !== undefined) return
-    const serve = runServe(machine, end.path, ['--max-version', String(maxVersion)])
-    running = { serve, maxVersion }
+/** `serve`, one process after another. */
+class ServeInTurns {
+  private running: { readonly serve: Serve; readonly maxVersion: 1 | 2 } | undefined
+  private saidBefore = ''
+  private readonly machine: Machine
+  private readonly pipes: string
+
+  constructor(machine: Machine, pipes: string) {
+    this.machine = machine
+    this.pipes = pipes
+  }
+
+  get runs(): boolean {
+    return this.running !== undefined
+  }
+
+  get maxVersion(): 1 | 2 | undefined {
+    return this.running?.maxVersion
+  }
+
+  /** By all of them so far. */
+  get said(): string {
+    return `${this.saidBefore}${this.running?.serve.said() ?? ''}`
+  }
+
+  /** How often it was noted that a server's start is not recorded. */
+  get notes(): number {
+    return this.said.split(unknownStart).length - 1
+  }
+
+  /** One runs, if none did. */
+  async comes(world: World, maxVersion: 1 | 2 = 2): Promise<void> {
+    if (this.running !== undefined) return
+    const serve = runServe(this.machine, this.pipes, ['--max-version', String(maxVersion)])
+    this.running = { serve, maxVersion }
     if (!(await serve.ready)) broken(world, `serve ended: ${serve.said()}`)
   }
-  const ends = async (how: 'SIGKILL' | 'SIGTERM'): Promise<number | NodeJS.Signals | undefined> => {
-    if (running === undefined) return undefined
-    const { serve } = running
-    running = undefined
+
+  /** @returns how it ended; undefined, if none ran. */
+  async ends(how: 'SIGKILL' | 'SIGTERM'): Promise<number | NodeJS.Signals | undefined> {
+    if (this.running === undefined) return undefined
+    const { serve } = this.running
+    this.running = undefined
     const status = await (how === 'SIGKILL' ? serve.kill() : serve.stop())
-    said += serve.said()
+    this.saidBefore += serve.said()
     return status
   }
-  const notes = (): number => `${said}${running?.serve.said() ?? ''}`.split(unknownStart).length - 1
-  const stops = async ({ memory, told }: World): Promise<void> => {
-    const isUnknown = isYetToBegin && running !== undefined && !existsSync(helperParameter)
-    version = undefined
-    isYetToBegin = false
-    if (existsSync(pipe)) end.remove()
-    writeFileSync(threads, '0\n')
+}
+
+type ActOf<Name extends Act['act']> = Extract<Act, { readonly act: Name }>
+
+class AtThePipe implements OtherFront {
+  readonly last: readonly Act[] = [{ act: 'start at the pipe', version: 2, killed: undefined }]
+  /** The version of the instance that asks at the pipe; undefined, while none does. */
+  private version: 0 | 1 | 2 | undefined
+  /** Nothing has been asked at the pipe of version 0. */
+  private isYetToBegin = false
+  /** How often `serve` had noted that a server's start is not recorded, before that pipe. */
+  private notedBefore = 0
+  private readonly serve: ServeInTurns
+  private readonly pipe: PipeEnd
+  private readonly machine: Machine
+  private readonly violations: number
+
+  constructor(pipe: PipeEnd, machine: Machine) {
+    this.pipe = pipe
+    this.machine = machine
+    this.serve = new ServeInTurns(machine, pipe.path)
+    this.violations = pipe.violations.length
+  }
+
+  async perform(world: World, act: Act): Promise<number | undefined> {
+    switch (act.act) {
+      case 'start':
+      case 'import':
+        // They come while no server runs at the pipe.
+        await this.serverStops(world)
+        return undefined
+      case 'failed start':
+        if (act.how === 'no place' && this.serve.runs) return this.startFails(world)
+        await this.serverStops(world)
+        return undefined
+      case 'start at the pipe':
+        return this.serverStarts(world, act)
+      case 'start without serve':
+        return this.serverStartsAlone(world, act)
+      case 'serve ends':
+        return this.serveEnds(world, act)
+      default:
+        return this.version === undefined || world.memory.untracked !== undefined
+          ? undefined
+          : this.asks(world, act, this.version)
+    }
+  }
+
+  async end(world: World): Promise<void> {
+    await this.serverStops(world)
+    await this.serve.ends('SIGKILL')
+    const [violation] = this.pipe.violations.slice(this.violations)
+    if (violation !== undefined) broken(world, violation)
+  }
+
+  /** An act of an instance that asks at the pipe. */
+  private async asks(world: World, act: Act, version: 0 | 1 | 2): Promise<number | undefined> {
+    const { life, memory } = world
+    switch (act.act) {
+      case 'create': {
+        const principal = version === 2 && act.principal !== undefined ? principals[act.principal] : undefined
+        return this.together(world, [
+          { event: 'create', owner: whom(life, act.who), session: undefined, principal: principal?.toString('hex') },
+        ])
+      }
+      case 'remove':
+        return this.together(world, [{ event: 'remove', owner: whom(life, act.who) }])
+      case 'check':
+        // Otherwise the kernel knows by its list.
+        if (version !== 0) return 0
+        return this.together(world, [{ event: 'check', owner: whom(life, act.who), session: undefined }])
+      case 'everyone':
+        if (act.verb === 'check' && version !== 0) return 0
+        return this.together(
+          world,
+          life.owners.map((owner) => eventOf(act.verb, owner)),
+        )
+      case 'grace done':
+        return memory.full ? 0 : this.graceEnds(world)
+      case 'beside':
+        return upcallBeside(world, act)
+      default:
+        return undefined
+    }
+  }
+
+  private async serverStarts(world: World, act: ActOf<'start at the pipe'>): Promise<number> {
+    await this.serverStops(world)
+    const maxVersion = act.version === 1 ? 1 : 2
+    if (this.serve.maxVersion !== maxVersion) await this.serve.ends('SIGTERM')
+    this.serverIsUp(world)
+    this.pipe.make()
+    await this.serve.comes(world, maxVersion)
+    await this.versionIsAsked(world, maxVersion)
+    this.version = maxVersion
+    const list = await this.graceStarts(world, maxVersion, act.killed)
+    if (act.version === 0) await this.listIsRefused(world)
+    else if (list.length === 0) await this.graceEnds(world)
+    return 2
+  }
+
+  private async versionIsAsked(world: World, due: 1 | 2): Promise<void> {
+    const told = versionOf(await this.answer(world, this.pipe.ask(getVersion())[0], 'GetVersion'))
+    if (told !== due) broken(world, `GetVersion was answered with ${told}`)
+  }
+
+  /** @returns the list, which has been held against what is due. */
+  private async graceStarts(world: World, version: 1 | 2, killed: number | undefined): Promise<readonly Entry[]> {
+    const [thread] = this.pipe.ask(message(version, 'graceStart'))
+    if (killed !== undefined) {
+      await pause(killed)
+      await this.serve.ends('SIGKILL')
+      await this.serve.comes(world, version)
+    }
+    const status = statusOf(await this.answer(world, thread, 'GraceStart'))
+    judge(world.memory, { event: 'start', bootTime: undefined })
+    const list = (thread?.entries ?? []).map(entryOf)
+    const names = list.map(({ owner }) => readable(owner.toString('hex'))).join(', ') || 'nobody'
+    const kill = killed === undefined ? '' : `, serve killed after ${killed} ms`
+    world.told.push(`${String(status).padStart(5)}  GraceStart in version ${version}${kill}: ${names}`)
+    if (status !== 0) broken(world, 'a server may always start')
+    heldAgainst(world, list, { tellsPrincipals: version === 2, mayBeTwice: killed !== undefined })
+    return list
+  }
+
+  /** As if the answer had been lost: an instance has begun, and begins once more with what is asked first. */
+  private async listIsRefused({ told }: World): Promise<void> {
+    this.notedBefore = this.serve.notes
+    this.pipe.remove()
+    this.pipe.make()
+    await this.pipe.until(({ readers }) => readers > 0)
+    this.version = 0
+    this.isYetToBegin = true
+    told.push('       the kernel goes on in version 0')
+  }
+
+  /** A start that finds no place to write to. The kernel has a tracker, which lets nobody reclaim. */
+  private async startFails(world: World): Promise<number> {
+    const { machine } = this
+    await this.serverStops(world)
+    serverStarts(world)
+    const [place, away] = [join(machine.stateDir, 'v4clients'), join(machine.stateDir, 'v4clients.away')]
+    mkdirSync(machine.stateDir, { recursive: true })
+    if (existsSync(place)) renameSync(place, away)
+    writeFileSync(place, '')
+    this.pipe.make()
+    const version = this.serve.maxVersion ?? 2
+    await this.versionIsAsked(world, version)
+    const [thread] = this.pipe.ask(message(version, 'graceStart'))
+    const status = statusOf(await this.answer(world, thread, 'GraceStart'))
+    judge(world.memory, { event: 'failed start', bootTime: undefined })
+    world.told.push(`${String(status).padStart(5)}  GraceStart in version ${version}   (no place: nobody may reclaim)`)
+    if (status !== 0) broken(world, 'an error sends the kernel to another tracker')
+    if (thread?.entries.length !== 0) broken(world, 'a list has names that could not be recorded')
+    rmSync(place)
+    if (existsSync(away)) renameSync(away, place)
+    await this.serverStops(world)
+    return 2
+  }
+
+  private async serverStartsAlone(world: World, act: ActOf<'start without serve'>): Promise<number> {
+    await this.serverStops(world)
+    await this.serve.ends('SIGTERM')
+    this.serverIsUp(world)
+    this.pipe.make()
+    this.pipe.remove()
+    // A kernel without this file can't tell a helper's instance: nothing but a pipe is known of it.
+    const isNoticed = act.noticed && !existsSync(helperParameter)
+    world.told.push(
+      `       the server starts, and nobody holds the pipe${isNoticed ? '; serve comes, and sees it' : ''}`,
+    )
+    if (isNoticed) {
+      judge(world.memory, { event: 'failed start', bootTime: undefined })
+      await this.serve.comes(world)
+    } else this.threads('0')
+    return 0
+  }
+
+  private async serveEnds(world: World, { how, during, after }: ActOf<'serve ends'>): Promise<number> {
+    if (!this.serve.runs && this.version === undefined) return 0
+    const ended = async (): Promise<void> => {
+      await pause(after)
+      const { maxVersion } = this.serve
+      const status = await this.serve.ends(how)
+      if (how === 'SIGTERM' && status !== undefined && status !== 0)
+        broken(world, `serve ended with ${status}: ${this.serve.said}`)
+      await this.serve.comes(world, maxVersion)
+    }
+    world.told.push(`       serve ends (${how}), and another one comes`)
+    if (during === undefined || this.version === undefined || world.memory.untracked !== undefined) {
+      await ended()
+      return 0
+    }
+    // A message of version 1 that such an owner fills is answered with an error then (docs/pipe.md).
+    const isShort = this.version < 2
+    const owners = world.life.owners.filter((owner) => !(isShort && owner.length === 2 * 1024))
+    return this.together(
+      world,
+      owners.map((owner) => eventOf(during, owner)),
+      ended,
+    )
+  }
+
+  private async serverStops({ memory, told }: World): Promise<void> {
+    const isUnknown = this.isYetToBegin && this.serve.runs && !existsSync(helperParameter)
+    this.version = undefined
+    this.isYetToBegin = false
+    if (existsSync(join(this.pipe.path, 'nfsd/cld'))) this.pipe.remove()
+    this.threads('0')
     if (!isUnknown) return
-    await until('noted that nothing was asked', () => notes() > notedBefore)
+    await until('noted that nothing was asked', () => this.serve.notes > this.notedBefore)
     judge(memory, { event: 'failed start', bootTime: undefined })
     told.push('       it stops, and nothing was asked in version 0: serve can not know that its start is recorded')
   }
-  const answer = async (world: World, thread: Waiter | undefined, what: string): Promise<Buffer> => {
-    const late = pause(patienceMs, undefined, { ref: false }).then(() =>
-      broken(world, `${what} has no answer: ${said}${running?.serve.said() ?? ''}`),
-    )
-    return Promise.race([answerOf(thread), late])
+
+  private async graceEnds(world: World): Promise<number> {
+    if (world.life.files.endGrace) writeFileSync(join(this.machine.nfsdDir, 'v4_end_grace'), 'Y\n')
+    return this.together(world, [{ event: 'grace done', bootTime: undefined }])
   }
-  const ask = (command: Command, bodies: readonly Body[]): Waiter[] =>
-    end.ask(...bodies.map((body) => message(version === 2 ? 2 : 1, command, body)))
 
   /** One message for each of these, all at one moment. @param meanwhile what happens while they are queued. */
-  const together = async (
+  private async together(
     world: World,
     events: readonly Event[],
     meanwhile: () => Promise<void> = () => Promise.resolve(),
-  ): Promise<number> => {
+  ): Promise<number> {
     const before = endGraceReads(world)
-    if (isYetToBegin) judge(world.memory, { event: 'start', bootTime: undefined })
-    isYetToBegin = false
+    if (this.isYetToBegin) judge(world.memory, { event: 'start', bootTime: undefined })
+    this.isYetToBegin = false
     const verdicts = events.map((event) => judge(world.memory, event, { graceOver: before === 'Y' }))
     const command = commandOf(events[0])
-    const asked = ask(command, events.map(bodyOf))
+    const version = this.version === 2 ? 2 : 1
+    const asked = this.pipe.ask(...events.map((event) => message(version, command, bodyOf(event))))
     if (events.length > 1) world.told.push('       at the same moment:')
     await meanwhile()
     for (const [nth, event] of events.entries()) {
-      const status = statusOf(await answer(world, asked[nth], command))
+      const status = statusOf(await this.answer(world, asked[nth], command))
       tell(world, event, status)
       hold(world, verdicts[nth], status)
     }
@@ -130,188 +347,35 @@ export function atThePipe(end: PipeEnd, machine: Machine): OtherFront {
     return events.length
   }
 
-  const starts = async (world: World, asked: 0 | 1 | 2, killed: number | undefined): Promise<number> => {
-    const { memory, told } = world
-    await stops(world)
-    const maxVersion = asked === 1 ? 1 : 2
-    if (running?.maxVersion !== maxVersion) await ends('SIGTERM')
-    serverStarts(world)
-    writeFileSync(threads, '8\n')
-    end.make()
-    await runs(world, maxVersion)
-    const spoken = versionOf(await answer(world, end.ask(getVersion())[0], 'GetVersion'))
-    if (spoken !== maxVersion) broken(world, `GetVersion was answered with ${spoken}`)
-    version = spoken
-    const [thread] = end.ask(message(version, 'graceStart'))
-    if (killed !== undefined) {
-      await pause(killed)
-      await ends('SIGKILL')
-      await runs(world, maxVersion)
-    }
-    const status = statusOf(await answer(world, thread, 'GraceStart'))
-    judge(memory, { event: 'start', bootTime: undefined })
-    const list = (thread?.entries ?? []).map(entryOf)
-    told.push(
-      `${String(status).padStart(5)}  GraceStart in version ${spoken}${killed === undefined ? '' : `, serve killed after ${killed} ms`}: ${list.map(({ owner }) => readable(owner.toString('hex'))).join(', ') || 'nobody'}`,
+  private async answer(world: World, thread: Waiter | undefined, what: string): Promise<Buffer> {
+    const late = pause(patienceMs, undefined, { ref: false }).then(() =>
+      broken(world, `${what} has no answer: ${this.serve.said}`),
     )
-    if (status !== 0) broken(world, 'a server may always start')
-    heldAgainst(world, list, { tellsPrincipals: spoken === 2, mayBeTwice: killed !== undefined })
-    if (asked === 0) {
-      // As if the answer had been lost: an instance has begun, and begins once more with what is asked first.
-      notedBefore = notes()
-      end.remove()
-      end.make()
-      await end.until(({ readers }) => readers > 0)
-      version = 0
-      isYetToBegin = true
-      told.push('       the kernel goes on in version 0')
-    } else if (list.length === 0) await gracedone(world)
-    return 2
+    return Promise.race([answerOf(thread), late])
   }
 
-  const gracedone = async (world: World): Promise<number> => {
-    const file = join(machine.nfsdDir, 'v4_end_grace')
-    if (world.life.files.endGrace) writeFileSync(file, 'Y\n')
-    return together(world, [{ event: 'grace done', bootTime: undefined }])
-  }
-
-  const perform: OtherFront['perform'] = async (world, act) => {
-    const { memory, life, told } = world
-    switch (act.act) {
-      case 'start':
-        await stops(world)
-        return undefined
-      case 'failed start':
-        if (act.how === 'no place' && running !== undefined) return failedStart(world)
-        await stops(world)
-        return undefined
-      case 'import':
-        // While no server runs.
-        await stops(world)
-        return undefined
-      case 'start at the pipe':
-        return starts(world, act.version, act.killed)
-      case 'start without serve': {
-        await stops(world)
-        await ends('SIGTERM')
-        serverStarts(world)
-        writeFileSync(threads, '8\n')
-        end.make()
-        end.remove()
-        // A kernel without this file can't tell a helper's instance: nothing but a pipe is known of it.
-        const isNoticed = act.noticed && !existsSync(helperParameter)
-        told.push(`       the server starts, and nobody holds the pipe${isNoticed ? '; serve comes, and sees it' : ''}`)
-        if (isNoticed) {
-          judge(memory, { event: 'failed start', bootTime: undefined })
-          await runs(world)
-        } else writeFileSync(threads, '0\n')
-        return 0
-      }
-      case 'serve ends': {
-        if (running === undefined && version === undefined) return 0
-        const ended = async (): Promise<void> => {
-          await pause(act.after)
-          const maxVersion = running?.maxVersion
-          const status = await ends(act.how)
-          if (act.how === 'SIGTERM' && status !== undefined && status !== 0)
-            broken(world, `serve ended with ${status}: ${said}`)
-          await runs(world, maxVersion)
-        }
-        told.push(`       serve ends (${act.how}), and another one comes`)
-        const { during } = act
-        if (during === undefined || version === undefined || memory.untracked !== undefined) {
-          await ended()
-          return 0
-        }
-        // A message of version 1 that such an owner fills is answered with an error then (docs/pipe.md).
-        const isShort = version < 2
-        const fills = (owner: Owner): boolean => isShort && owner.length === 2 * 1024
-        const events = life.owners
-          .filter((owner) => !fills(owner))
-          .map((owner): Event =>
-            during === 'create' ? { event: 'create', owner, session: undefined } : { event: during, owner },
-          )
-        return together(world, events, ended)
-      }
-      default:
-    }
-    if (version === undefined || memory.untracked !== undefined) return undefined
-    switch (act.act) {
-      case 'create': {
-        const principal = version === 2 && act.principal !== undefined ? principals[act.principal] : undefined
-        return together(world, [
-          { event: 'create', owner: whom(life, act.who), session: undefined, principal: principal?.toString('hex') },
-        ])
-      }
-      case 'remove':
-        return together(world, [{ event: 'remove', owner: whom(life, act.who) }])
-      case 'check':
-        // Otherwise the kernel knows by its list.
-        return version === 0 ? together(world, [{ event: 'check', owner: whom(life, act.who), session: undefined }]) : 0
-      case 'everyone': {
-        const { verb } = act
-        if (verb === 'check' && version !== 0) return 0
-        return together(
-          world,
-          life.owners.map((owner): Event =>
-            verb === 'remove' ? { event: verb, owner } : { event: verb, owner, session: undefined },
-          ),
-        )
-      }
-      case 'grace done':
-        return memory.full ? 0 : gracedone(world)
-      case 'beside': {
-        const owner = whom(life, act.who)
-        const env = act.verb === 'remove' ? {} : hasSession(act.session)
-        const more = act.verb === 'check' ? legacyOf(world, owner) : {}
-        await upcall(
-          world,
-          [act.verb, owner],
-          { ...env, ...more },
-          act.verb === 'remove' ? { event: act.verb, owner } : { event: act.verb, owner, session: act.session },
-        )
-        return 1
-      }
-      default:
-        return undefined
-    }
-  }
-
-  /** A start that finds no place to write to. The kernel has a tracker, which lets nobody reclaim. */
-  const failedStart = async (world: World): Promise<number> => {
-    const { memory, told } = world
-    await stops(world)
-    const maxVersion = running?.maxVersion ?? 2
+  private serverIsUp(world: World): void {
     serverStarts(world)
-    const [place, away] = [join(machine.stateDir, 'v4clients'), join(machine.stateDir, 'v4clients.away')]
-    mkdirSync(machine.stateDir, { recursive: true })
-    if (existsSync(place)) renameSync(place, away)
-    writeFileSync(place, '')
-    end.make()
-    const spoken = versionOf(await answer(world, end.ask(getVersion())[0], 'GetVersion'))
-    const [thread] = end.ask(message(spoken as 1 | 2, 'graceStart'))
-    const status = statusOf(await answer(world, thread, 'GraceStart'))
-    judge(memory, { event: 'failed start', bootTime: undefined })
-    told.push(`${String(status).padStart(5)}  GraceStart in version ${maxVersion}   (no place: nobody may reclaim)`)
-    if (status !== 0) broken(world, 'an error sends the kernel to another tracker')
-    if (thread?.entries.length !== 0) broken(world, 'a list has names that could not be recorded')
-    rmSync(place)
-    if (existsSync(away)) renameSync(away, place)
-    await stops(world)
-    return 2
+    this.threads('8')
   }
 
-  return {
-    perform,
-    last: [{ act: 'start at the pipe', version: 2, killed: undefined }],
-    end: async (world) => {
-      await stops(world)
-      await ends('SIGKILL')
-      const more = end.violations.slice(violations)
-      if (more[0] !== undefined) broken(world, more[0])
-    },
+  private threads(number: '0' | '8'): void {
+    writeFileSync(join(this.machine.nfsdDir, 'threads'), `${number}\n`)
   }
 }
+
+/** An upcall, while the server asks at the pipe. */
+async function upcallBeside(world: World, { verb, who, session }: ActOf<'beside'>): Promise<number> {
+  const owner = whom(world.life, who)
+  const env = verb === 'remove' ? {} : hasSession(session)
+  const more = verb === 'check' ? legacyOf(world, owner) : {}
+  await upcall(world, [verb, owner], { ...env, ...more }, eventOf(verb, owner, session))
+  return 1
+}
+
+/** A message says nothing of sessions. */
+const eventOf = (verb: 'create' | 'check' | 'remove', owner: Owner, session?: Session): Event =>
+  verb === 'remove' ? { event: verb, owner } : { event: verb, owner, session }
 
 const commandOf = (event: Event | undefined): Command => {
   switch (event?.event) {
