@@ -2,10 +2,11 @@
  * The kernel's end of the pipe nfsd/cld, acted by pipe-end.c; here a test says what the kernel sends, and hears what it
  * was told.
  */
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn, spawnSync, type ChildProcessByStdio } from 'node:child_process'
 import { closeSync, existsSync, openSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
+import type { Readable, Writable } from 'node:stream'
 import { ensureDirSync } from 'fs-extra/esm'
 import { sizes, type Version } from './messages.ts'
 
@@ -107,131 +108,167 @@ export async function startPipeEnd(
     stdio: ['pipe', 'pipe', 'inherit'],
     detached: true,
   })
-  const gone = new Promise<void>((resolve, reject) =>
-    child.once('error', reject).once('close', () => {
-      resolve()
-    }),
-  )
-  child.stdin.on('error', () => undefined)
+  const end = new ActedPipeEnd(path, child)
+  await end.mounted
+  return end
+}
 
-  const threads = new Map<string, Thread>()
-  const listeners = new Set<() => void>()
-  const states: ((state: State) => void)[] = []
-  const violations: string[] = []
-  let [readers, size, threadsSoFar, pipes] = [0, sizes[1], 0, 0]
-  const mounted = new Promise<void>((resolve) => {
-    createInterface({ input: child.stdout }).on('line', (line) => {
-      const [event = '', id = '', ...rest] = line.split(' ')
-      const thread = threads.get(id)
-      switch (event) {
-        case 'mounted':
-          resolve()
-          return
-        case 'queued':
-          thread?.isQueued(Number(rest[0]))
-          break
-        case 'entry':
-          thread?.entries.push(padded(rest[0], size))
-          return
-        case 'answer': {
-          const answer = padded(rest[1], size)
-          // GetVersion settles the size of what follows; its own answer has version 1's.
-          if (thread?.asksVersion === true && answer.readInt16LE(2) === 0)
-            size = (answer[8] ?? 0) < 2 ? sizes[1] : sizes[2]
-          thread?.hasEnded({ answer, ms: Number(rest[0]) / 1e6 })
-          break
-        }
-        case 'failed':
-          thread?.hasEnded({ failed: rest[0] === 'EPIPE' ? 'EPIPE' : 'ETIMEDOUT' })
-          break
-        case 'early':
-          violations.push(`message ${id} was answered before its last byte was read`)
-          break
-        case 'open':
-          // One that is gone may still have something to say.
-          if (Number(id) === pipes) readers = Number(rest[0])
-          break
-        case 'state':
-          states.shift()?.(stateIn(line))
-          return
-        default:
-          throw new Error(`pipe-end says ${line}`)
-      }
-      for (const listener of [...listeners]) listener()
-    })
-  })
-  await Promise.race([
-    mounted,
-    gone.then(() => {
-      throw new Error('pipe-end could not be mounted')
-    }),
-  ])
+class ActedPipeEnd implements PipeEnd {
+  readonly path: string
+  readonly violations: string[] = []
+  /** @throws if it could not be. */
+  readonly mounted: Promise<void>
+  private readonly child: ChildProcessByStdio<Writable, Readable, null>
+  private readonly name: string
+  private readonly gone: Promise<void>
+  /** Those that wait, by the names that pipe-end knows them by. */
+  private readonly threads = new Map<string, Thread>()
+  private threadsSoFar = 0
+  private readonly listeners = new Set<() => void>()
+  /** Who has asked for the state, in order. */
+  private readonly waiting: ((state: State) => void)[] = []
+  /** How many pipes were made. */
+  private pipes = 0
+  private readers = 0
+  /** Of a message, as it was negotiated. */
+  private size: number = sizes[1]
+  private isMounted = (): void => undefined
 
-  const name = join(path, 'nfsd/cld')
-  const command = (line: string): void => void child.stdin.write(`${line}\n`)
-  const state: PipeEnd['state'] = () =>
-    new Promise((resolve) => {
-      states.push(resolve)
-      command('state')
-    })
-  const make = (): void => {
-    size = sizes[1]
-    readers = 0
-    pipes++
-    closeSync(openSync(name, 'wx', 0o600))
-  }
-  return {
-    path,
-    make,
-    makeNegotiated: (version) => {
-      make()
-      size = sizes[version]
-      command(`negotiated ${size}`)
-    },
-    remove: () => {
-      unlinkSync(name)
-    },
-    ask: (...messages) => {
-      const asked = messages.map((bytes) => {
-        const id = String(threadsSoFar++)
-        const thread = newThread(bytes[1] === 5)
-        threads.set(id, thread)
-        void thread.ended.then(() => threads.delete(id))
-        return { id, bytes, thread }
+  constructor(path: string, child: ChildProcessByStdio<Writable, Readable, null>) {
+    this.path = path
+    this.name = join(path, 'nfsd/cld')
+    this.child = child
+    this.gone = new Promise((resolve, reject) => {
+      child.once('error', reject).once('close', () => {
+        resolve()
       })
-      command(`queue ${asked.map(({ id, bytes }) => `${id} ${Buffer.from(bytes).toString('hex')}`).join(' ')}`)
-      return asked.map(({ thread }) => thread)
-    },
-    state,
-    opened: (withinMs) =>
-      new Promise((resolve) => {
-        const look = (): void => {
-          if (readers === 0) return
-          clearTimeout(timer)
-          listeners.delete(look)
-          resolve(true)
-        }
-        const timer = setTimeout(() => {
-          listeners.delete(look)
-          resolve(false)
-        }, withinMs)
-        listeners.add(look)
-        look()
-      }),
-    until: async (what) => {
-      const until = performance.now() + patienceMs
-      for (;;) {
-        const now = await state()
-        if (what(now)) return now
-        if (performance.now() > until) throw new Error(`it never came to that: ${JSON.stringify(now)}`)
-        await new Promise((resolve) => setTimeout(resolve, 5))
+    })
+    child.stdin.on('error', () => undefined)
+    const mounted = new Promise<void>((resolve) => {
+      this.isMounted = resolve
+    })
+    const unmounted = this.gone.then(() => {
+      throw new Error('pipe-end could not be mounted')
+    })
+    this.mounted = Promise.race([mounted, unmounted])
+    createInterface({ input: child.stdout }).on('line', (line) => {
+      this.hear(line)
+    })
+  }
+
+  make(): void {
+    this.size = sizes[1]
+    this.readers = 0
+    this.pipes++
+    closeSync(openSync(this.name, 'wx', 0o600))
+  }
+
+  makeNegotiated(version: Version): void {
+    this.make()
+    this.size = sizes[version]
+    this.say(`negotiated ${this.size}`)
+  }
+
+  remove(): void {
+    unlinkSync(this.name)
+  }
+
+  ask(...messages: readonly Uint8Array[]): Waiter[] {
+    const asked = messages.map((bytes) => {
+      const id = String(this.threadsSoFar++)
+      const thread = newThread(bytes[1] === 5)
+      this.threads.set(id, thread)
+      void thread.ended.then(() => this.threads.delete(id))
+      return { id, bytes, thread }
+    })
+    this.say(`queue ${asked.map(({ id, bytes }) => `${id} ${Buffer.from(bytes).toString('hex')}`).join(' ')}`)
+    return asked.map(({ thread }) => thread)
+  }
+
+  state(): Promise<State> {
+    return new Promise((resolve) => {
+      this.waiting.push(resolve)
+      this.say('state')
+    })
+  }
+
+  opened(withinMs: number): Promise<boolean> {
+    return new Promise((resolve) => {
+      const ends = (isOpen: boolean): void => {
+        clearTimeout(timer)
+        this.listeners.delete(look)
+        resolve(isOpen)
       }
-    },
-    violations,
-    scrap: async () => {
-      child.stdin.end()
-      await gone
-    },
+      const look = (): void => {
+        if (this.readers > 0) ends(true)
+      }
+      const timer = setTimeout(() => {
+        ends(false)
+      }, withinMs)
+      this.listeners.add(look)
+      look()
+    })
+  }
+
+  async until(what: (state: State) => boolean): Promise<State> {
+    const until = performance.now() + patienceMs
+    for (;;) {
+      const now = await this.state()
+      if (what(now)) return now
+      if (performance.now() > until) throw new Error(`it never came to that: ${JSON.stringify(now)}`)
+      await new Promise((resolve) => setTimeout(resolve, 5))
+    }
+  }
+
+  async scrap(): Promise<void> {
+    this.child.stdin.end()
+    await this.gone
+  }
+
+  private say(line: string): void {
+    this.child.stdin.write(`${line}\n`)
+  }
+
+  private hear(line: string): void {
+    const [event = '', id = '', ...rest] = line.split(' ')
+    const thread = this.threads.get(id)
+    switch (event) {
+      case 'mounted':
+        this.isMounted()
+        return
+      case 'queued':
+        thread?.isQueued(Number(rest[0]))
+        break
+      case 'entry':
+        thread?.entries.push(padded(rest[0], this.size))
+        return
+      case 'answer':
+        this.isAnswered(thread, padded(rest[1], this.size), Number(rest[0]) / 1e6)
+        break
+      case 'failed':
+        thread?.hasEnded({ failed: rest[0] === 'EPIPE' ? 'EPIPE' : 'ETIMEDOUT' })
+        break
+      case 'early':
+        this.violations.push(`message ${id} was answered before its last byte was read`)
+        break
+      case 'open':
+        // One that is gone may still have something to say.
+        if (Number(id) === this.pipes) this.readers = Number(rest[0])
+        break
+      case 'state':
+        this.waiting.shift()?.(stateIn(line))
+        return
+      default:
+        throw new Error(`pipe-end says ${line}`)
+    }
+    for (const listener of [...this.listeners]) listener()
+  }
+
+  private isAnswered(thread: Thread | undefined, answer: Buffer, ms: number): void {
+    // GetVersion settles the size of what follows; its own answer has version 1's.
+    if (thread?.asksVersion === true && answer.readInt16LE(2) === 0)
+      this.size = (answer[8] ?? 0) < 2 ? sizes[1] : sizes[2]
+    thread?.hasEnded({ answer, ms })
   }
 }
 
