@@ -316,9 +316,108 @@ function hostileConfiguration(dice: Dice): Buffer {
 
 const writableByAll = 'v4clients writable by all'
 
-/** Harms one entry. @returns what was done, for the report. */
-function damage(dice: Dice, stateDir: string, tree: Tree, target: string): string {
-  const path = pick(
+/** What may stand in an entry's place. @property make at a path where nothing is. */
+const replacements: readonly {
+  readonly what: string
+  readonly make: (path: string, dice: Dice, elsewhere: string) => void
+}[] = [
+  { what: 'gone', make: () => undefined },
+  {
+    what: 'empty',
+    make: (path) => {
+      writeFileSync(path, '')
+    },
+  },
+  {
+    what: 'garbage',
+    make: (path, dice) => {
+      writeFileSync(path, bytes(dice, 50))
+    },
+  },
+  {
+    what: 'huge',
+    make: (path) => {
+      writeFileSync(path, '')
+      truncateSync(path, 2 ** 32)
+    },
+  },
+  {
+    what: 'a directory',
+    make: (path) => {
+      mkdirSync(path)
+    },
+  },
+  {
+    what: 'a full directory',
+    make: (path) => {
+      mkdirSync(path)
+      writeFileSync(join(path, 'x'), 'x')
+    },
+  },
+  {
+    what: 'a link to a file elsewhere',
+    make: (path, _, elsewhere) => {
+      symlinkSync(join(elsewhere, 'file'), path)
+    },
+  },
+  {
+    what: 'a link to a directory elsewhere',
+    make: (path, _, elsewhere) => {
+      symlinkSync(elsewhere, path)
+    },
+  },
+  {
+    what: 'a link to nothing',
+    make: (path) => {
+      symlinkSync('/nowhere/at/all', path)
+    },
+  },
+  {
+    what: 'a link to itself',
+    make: (path) => {
+      symlinkSync(path, path)
+    },
+  },
+  {
+    what: 'a link of 4000 bytes',
+    make: (path) => {
+      symlinkSync('x'.repeat(4000), path)
+    },
+  },
+  {
+    what: 'a pipe',
+    make: (path) => {
+      execFileSync('mkfifo', [path], { stdio: 'ignore' })
+    },
+  },
+  {
+    what: 'another number',
+    make: (path, dice) => {
+      writeFileSync(path, `${pick(dice, numbers)}\n`)
+    },
+  },
+]
+
+/** Harms one entry. @param elsewhere a directory that is not to be touched. @returns what was done, for the report. */
+function damage(dice: Dice, stateDir: string, tree: Tree, elsewhere: string): string {
+  const entry = entryOf(dice, tree)
+  return pick<() => string>(dice, [
+    ...replacements.map(
+      ({ what, make }) =>
+        () =>
+          replaced(stateDir, entry, what, (path) => {
+            make(path, dice, elsewhere)
+          }),
+    ),
+    () => openedToAll(stateDir),
+    () => strewn(dice, stateDir),
+    () => forged(stateDir),
+  ])()
+}
+
+/** One that is there, or might be. */
+const entryOf = (dice: Dice, tree: Tree): string =>
+  pick(
     dice,
     [...tree.keys()]
       .filter((each) => each !== '')
@@ -332,103 +431,53 @@ function damage(dice: Dice, stateDir: string, tree: Tree, target: string): strin
         'v4clients/damaged',
       ),
   )
-  const full = join(stateDir, path)
-  const replace = (how: string, work: () => void): string => {
-    // Its directory may have been harmed before it, or lead elsewhere, where nothing is to be touched.
-    try {
-      if (realpathSync(dirname(full)) !== dirname(full)) return `${path} ${how} in vain`
-      removeSync(full)
-      work()
-    } catch {
-      return `${path} ${how} in vain`
-    }
-    return `${path} ${how}`
+
+function replaced(stateDir: string, entry: string, what: string, make: (path: string) => void): string {
+  const path = join(stateDir, entry)
+  // Its directory may have been harmed before it, or lead elsewhere, where nothing is to be touched.
+  try {
+    if (realpathSync(dirname(path)) !== dirname(path)) return `${entry} ${what} in vain`
+    removeSync(path)
+    make(path)
+  } catch {
+    return `${entry} ${what} in vain`
   }
-  return pick<() => string>(dice, [
-    () => replace('gone', () => undefined),
-    () =>
-      replace('empty', () => {
-        writeFileSync(full, '')
-      }),
-    () =>
-      replace('garbage', () => {
-        writeFileSync(full, bytes(dice, 50))
-      }),
-    () =>
-      replace('huge', () => {
-        writeFileSync(full, '')
-        truncateSync(full, 2 ** 32)
-      }),
-    () =>
-      replace('a directory', () => {
-        mkdirSync(full)
-      }),
-    () =>
-      replace('a full directory', () => {
-        mkdirSync(full)
-        writeFileSync(join(full, 'x'), 'x')
-      }),
-    () =>
-      replace('a link to a file elsewhere', () => {
-        symlinkSync(join(target, 'file'), full)
-      }),
-    () =>
-      replace('a link to a directory elsewhere', () => {
-        symlinkSync(target, full)
-      }),
-    () =>
-      replace('a link to nothing', () => {
-        symlinkSync('/nowhere/at/all', full)
-      }),
-    () =>
-      replace('a link to itself', () => {
-        symlinkSync(full, full)
-      }),
-    () =>
-      replace('a link of 4000 bytes', () => {
-        symlinkSync('x'.repeat(4000), full)
-      }),
-    () =>
-      replace('a pipe', () => {
-        execFileSync('mkfifo', [full], { stdio: 'ignore' })
-      }),
-    () =>
-      replace('another number', () => {
-        writeFileSync(full, `${pick(dice, numbers)}\n`)
-      }),
-    () => {
-      try {
-        chmodSync(join(stateDir, 'v4clients'), 0o777)
-      } catch {
-        /* gone already */
-      }
-      return writableByAll
-    },
-    () => {
-      let made = 0
-      try {
-        const directory = join(stateDir, 'v4clients')
-        const inner = pick(
-          dice,
-          readdirSync(directory).filter((name) => /^\d+$/.test(name)),
-        )
-        for (; made < 2000; made++) writeFileSync(join(directory, pick(dice, ['', inner]), `stray-${made}`), 'x')
-      } catch {
-        // No such directory any more.
-      }
-      return `${made} stray entries`
-    },
-    () => {
-      try {
-        for (const inner of readdirSync(join(stateDir, 'v4clients')).filter((name) => /^\d+$/.test(name)))
-          symlinkSync(
-            `session=Y,recorded=1,check=00000000`,
-            join(stateDir, 'v4clients', inner, Buffer.from(stranger, 'hex').toString()),
-          )
-      } catch {
-        // No such directory any more.
-      }
-      return "a stranger's record that is forged badly"
-    },
-  ])()
+  return `${entry} ${what}`
+}
+
+function openedToAll(stateDir: string): string {
+  try {
+    chmodSync(join(stateDir, 'v4clients'), 0o777)
+  } catch {
+    /* gone already */
+  }
+  return writableByAll
+}
+
+const instancesIn = (clients: string): string[] => readdirSync(clients).filter((name) => /^\d+$/.test(name))
+
+function strewn(dice: Dice, stateDir: string): string {
+  let made = 0
+  try {
+    const clients = join(stateDir, 'v4clients')
+    const instance = pick(dice, instancesIn(clients))
+    for (; made < 2000; made++) writeFileSync(join(clients, pick(dice, ['', instance]), `stray-${made}`), 'x')
+  } catch {
+    // No such directory any more.
+  }
+  return `${made} stray entries`
+}
+
+function forged(stateDir: string): string {
+  try {
+    const clients = join(stateDir, 'v4clients')
+    for (const instance of instancesIn(clients))
+      symlinkSync(
+        'session=Y,recorded=1,check=00000000',
+        join(clients, instance, Buffer.from(stranger, 'hex').toString()),
+      )
+  } catch {
+    // No such directory any more.
+  }
+  return "a stranger's record that is forged badly"
 }
