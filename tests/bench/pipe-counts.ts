@@ -48,18 +48,18 @@ try {
   for (const [what, { ask, each }] of Object.entries(works)) {
     const life = async (times: number): Promise<number> =>
       instructions(program, async (start) => {
-        const [nfsd] = await start(true)
+        const [nfsd] = await start('counted')
         for (let at = 0; at < times; at++) await ask(nfsd, at)
       })
     say(what, (await life(many)) - (await life(few)), (many - few) * each)
   }
   const list = async (names: number): Promise<number> =>
     instructions(program, async (start, stateDir) => {
-      const [nfsd, daemon] = await start(false)
+      const [nfsd, daemon] = await start('not counted')
       await nfsd.stop()
       await daemon.stop()
       fill(stateDir, names)
-      const [again] = await start(true)
+      const [again] = await start('counted')
       if (again.list.length !== names) throw new Error(`${again.list.length} names of ${names}`)
     })
   say('one name of the list', (await list(10 * many)) - (await list(10 * few)), 10 * (many - few))
@@ -74,7 +74,7 @@ function say(what: string, instructions: number, times: number): void {
 /** @param live is given what starts `serve`, counted or not, and a server. @returns what the counted one has run. */
 async function instructions(
   program: string,
-  live: (start: (isCounted: boolean) => Promise<[Nfsd, Daemon]>, stateDir: string) => Promise<void>,
+  live: (start: (how: 'counted' | 'not counted') => Promise<[Nfsd, Daemon]>, stateDir: string) => Promise<void>,
 ): Promise<number> {
   const room = mkdtempSync(join(memory, 'life-'))
   const end = await startPipeEnd(program, join(room, 'pipes'))
@@ -85,8 +85,8 @@ async function instructions(
   const counting = [valgrind ?? '', '--tool=callgrind', '--callgrind-out-file=/dev/null', `--log-file=${log}`]
   let last: [Nfsd, Daemon] | undefined
   try {
-    await live(async (isCounted) => {
-      const daemon = running(isCounted ? [...counting, ...words] : words)
+    await live(async (how) => {
+      const daemon = running(how === 'counted' ? [...counting, ...words] : words)
       const nfsd = await startNfsd(end)
       if (nfsd === undefined) throw new Error(`nobody took the pipe: ${daemon.said()}`)
       return (last = [nfsd, daemon])

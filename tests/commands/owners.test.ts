@@ -14,8 +14,10 @@ const binary = owner(Uint8Array.of(0, 0xff, 0x2f))
 const all = [ada, adam, bob, binary]
 const known: Known = { has: (owner) => all.some((other) => Buffer.compare(owner, other) === 0), all: () => all }
 
-const named = (word: string, spelling = { hex: false }): string => escapeOwner(ownerNamed(word, known, spelling))
-const refusal = (word: string, spelling = { hex: false }): string => {
+type Spelling = 'as printed' | 'in hex'
+const named = (word: string, spelling: Spelling = 'as printed'): string =>
+  escapeOwner(ownerNamed(word, known, { hex: spelling === 'in hex' }))
+const refusal = (word: string, spelling: Spelling = 'as printed'): string => {
   try {
     return named(word, spelling)
   } catch (thrown) {
@@ -51,7 +53,7 @@ describe('an owner named by a person', () => {
   it('may be spelled with its spaces, or in hex', () => {
     assert.equal(named('Linux NFSv4.1 adam'), 'Linux\\040NFSv4.1\\040adam')
     assert.equal(named('\\x626f620a'), 'bob\\012')
-    assert.equal(named('626F620a', { hex: true }), 'bob\\012')
+    assert.equal(named('626F620a', 'in hex'), 'bob\\012')
   })
 
   it('may be a prefix that only one has, even one that ends within an escape', () => {
@@ -71,7 +73,7 @@ describe('an owner named by a person', () => {
 
   it('is refused where nobody is called so', () => {
     for (const word of ['eve', '', 'Bob', 'bob\\012\\012']) assert.match(refusal(word), /^no client has this owner/)
-    assert.match(refusal('626f', { hex: true }), /^no client has this owner/, 'with --hex there are no prefixes')
-    assert.match(refusal('bob', { hex: true }), /not hexadecimal|odd number/)
+    assert.match(refusal('626f', 'in hex'), /^no client has this owner/, 'with --hex there are no prefixes')
+    assert.match(refusal('bob', 'in hex'), /not hexadecimal|odd number/)
   })
 })
