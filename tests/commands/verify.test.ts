@@ -65,6 +65,16 @@ forPeople('verify', (artefact) => {
     assert.equal(s.snapshot(), before, 'there was nothing to mend')
   })
 
+  it('finds nothing wrong with what was begun anew, when the state directory was wiped under a running server', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    removeSync(clients(s))
+    await s.create('bob', 'v4.1')
+    assert.ok(readdirSync(clients(s)).includes('rebuilt'), 'the mark of a new beginning')
+    const { status, findings } = await verified(s)
+    assert.deepEqual([status, findings], [done, []])
+  })
+
   type Make = (s: Server) => void
   const file =
     (name: string): Make =>
