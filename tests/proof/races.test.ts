@@ -20,7 +20,7 @@ import {
 } from '../support/artefacts.ts'
 import { stopped, type Point, type Stopped } from '../support/stopped.ts'
 import { until } from '../support/until.ts'
-import { judge, type Event, type Owner } from '../life/oracle.ts'
+import { judge, type Event, type Memory, type Owner } from '../life/oracle.ts'
 import { each, inPart, random, report, seconds, seed, type Row } from './figures.ts'
 import { graceFor, hasOrder, outcomesOf, type Run } from './linear.ts'
 import { need } from './loop-disks.ts'
@@ -379,112 +379,117 @@ interface Storm {
   readonly isDisturbed: boolean
 }
 
+interface Planned {
+  readonly event: Event | 'verify' | 'export'
+  readonly bootTime: string
+  /** What befalls its process in the middle of it. */
+  readonly fault: 'SIGKILL' | 'SIGSTOP' | undefined
+}
+
 async function storm(artefact: Artefact, { width, upcalls, isDisturbed }: Storm): Promise<Row> {
   const from = seed(`a storm of ${width}`)
   const dice = random(from)
-  const pick = <T>(list: readonly T[]): T => list[Math.floor(dice() * list.length)] as T
   const owners: Owner[] = Array.from({ length: Math.ceil(upcalls / 9) }, (_, at) =>
     Buffer.from(`client-${at}`).toString('hex'),
   )
   const machine = machineAt(scratch())
-  const runs: Run[] = []
   const beganAll = performance.now()
   try {
     const first: Event[] = [
       start('1000'),
-      ...owners.filter((_, at) => at % 2 === 0).map((owner) => create(owner, pick(['Y', 'N']))),
+      ...owners.filter((_, at) => at % 2 === 0).map((owner) => create(owner, drawn(dice, ['Y', 'N']))),
     ]
     await live(artefact, machine, first)
-    const memory = memoryAfter(first)
-    const clock = (): number => performance.now() - beganAll
-
-    // One queue: early on grace ends, then the server starts again, and later that grace ends as well.
-    const queue: { event: Event | 'verify' | 'export'; bootTime: string; fault?: string }[] = Array.from(
-      { length: upcalls },
-      (_, at) => {
-        const owner = pick(owners)
-        const bootTime = at < upcalls * 0.45 ? '1000' : '2000'
-        const event =
-          at === Math.floor(upcalls * 0.2)
-            ? graceDone('1000')
-            : at === Math.floor(upcalls * 0.45)
-              ? start('2000')
-              : at === Math.floor(upcalls * 0.8)
-                ? graceDone('2000')
-                : isDisturbed && at % 20 === 13
-                  ? pick(byPeople(owner))
-                  : pick([create(owner, 'Y'), create(owner, 'N'), check(owner, 'N'), check(owner, 'Y'), remove(owner)])
-        const fault =
-          isDisturbed && typeof event === 'object' && 'owner' in event && at % 40 === 7
-            ? pick(['SIGKILL', 'SIGSTOP'])
-            : undefined
-        return fault === undefined ? { event, bootTime } : { event, bootTime, fault }
-      },
-    )
-    const times: number[] = []
-    let passed = 0
-    let killed = 0
-    let stoppedHolders = 0
-    let late = 0
-    let commands = 0
-    const refused: string[] = []
-    await each(queue, width, async ({ event, bootTime, fault }) => {
-      const began = clock()
-      if (event === 'verify' || event === 'export' || isByPeople(event)) {
-        const { status, stderr } = await said(artefact, machine, event)
-        commands++
-        if (typeof status === 'string' || ![0, 1, 234, 135].includes(status))
-          refused.push(`${typeof event === 'string' ? event : event.event} ended with ${status}: ${stderr}`)
-        // What was refused may have been done in part: an import beside a start and its end of grace.
-        if (typeof event !== 'string')
-          runs.push({ event, began, ended: clock(), status: status === 0 || status === 234 ? status : undefined })
-        return
-      }
-      if (fault === undefined) {
-        const { status, ms, stderr } = await call(artefact, machine, event, bootTime)
-        if (/goes on without the lock/.test(stderr)) passed++
-        times.push(ms)
-        // On a machine so busy that an upcall runs out of its 30 seconds, it may have happened or not, and has promised
-        // nothing.
-        if (status === outOfTime) late++
-        runs.push({ event, began, ended: clock(), status: status === outOfTime ? undefined : status })
-        return
-      }
-      const { words, env } = upcallFor(event, bootTime)
-      // The first symbolic link is the lock: killed in the first call that removes something, it leaves the lock
-      // behind.
-      if (fault === 'SIGKILL') {
-        const lockCall: Call = { name: 'unlinkat', nth: 1, thread: 0, text: '', paths: [], result: 0, injected: false }
-        const { status } = await trace(artefact, [...settings(machine), ...words], env, {
-          fault: { call: lockCall, what: 'signal=SIGKILL' },
-        })
-        killed++
-        runs.push({
-          event,
-          began,
-          ended: status === 'SIGKILL' ? Infinity : clock(),
-          status: status === 'SIGKILL' ? undefined : status,
-        })
-        return
-      }
-      const sleeping = await stoppedAt(
-        artefact,
-        { ...machine, dir: scratchIn(machine) },
-        { event, bootTime },
-        { name: 'symlinkat', nth: 1 },
-      )
-      // Time is the subject: nobody waits for a holder for more than two seconds, so others pass this one by.
-      await pause(2500)
-      const { status } = await sleeping.wake()
-      stoppedHolders++
-      runs.push({ event, began, ended: clock(), status })
-    })
-    // What is left speaks last.
-    const quiet = clock()
-    for (const owner of owners) {
-      const { status } = await call(artefact, machine, check(owner, 'Y'))
-      runs.push({ event: check(owner, 'Y'), began: quiet, ended: Infinity, status })
+    const happened = new Happened(artefact, machine)
+    await each(planned(dice, owners, { upcalls, isDisturbed }), width, (what) => happened.perform(what))
+    await happened.speakLast(owners)
+    return {
+      parallel: width,
+      ...happened.judged(owners, memoryAfter(first)),
+      seed: from,
+      seconds: seconds(beganAll),
     }
+  } finally {
+    scrapTree(machine)
+  }
+}
+
+const drawn = <T>(dice: () => number, list: readonly T[]): T => list[Math.floor(dice() * list.length)] as T
+
+/** One queue: early on grace ends, then the server starts again, and later that grace ends as well. */
+function planned(
+  dice: () => number,
+  owners: readonly Owner[],
+  { upcalls, isDisturbed }: Pick<Storm, 'upcalls' | 'isDisturbed'>,
+): Planned[] {
+  const ofServer = new Map<number, Event>([
+    [Math.floor(upcalls * 0.2), graceDone('1000')],
+    [Math.floor(upcalls * 0.45), start('2000')],
+    [Math.floor(upcalls * 0.8), graceDone('2000')],
+  ])
+  const ofClient = (owner: Owner): readonly Event[] => [
+    create(owner, 'Y'),
+    create(owner, 'N'),
+    check(owner, 'N'),
+    check(owner, 'Y'),
+    remove(owner),
+  ]
+  return Array.from({ length: upcalls }, (_, at) => {
+    const owner = drawn(dice, owners)
+    const ofPeople = isDisturbed && at % 20 === 13
+    const event = ofServer.get(at) ?? drawn<Planned['event']>(dice, ofPeople ? byPeople(owner) : ofClient(owner))
+    const isHarmed = isDisturbed && typeof event === 'object' && 'owner' in event && at % 40 === 7
+    return {
+      event,
+      bootTime: at < upcalls * 0.45 ? '1000' : '2000',
+      fault: isHarmed ? drawn(dice, ['SIGKILL', 'SIGSTOP'] as const) : undefined,
+    }
+  })
+}
+
+/** What has happened in a storm. */
+class Happened {
+  private readonly artefact: Artefact
+  private readonly machine: Machine
+  private readonly began = performance.now()
+  private readonly runs: Run[] = []
+  private readonly times: number[] = []
+  private readonly refused: string[] = []
+  private readonly counts = {
+    'commands for people': 0,
+    'holders stopped': 0,
+    'holders killed': 0,
+    'lock passed by': 0,
+    'out of time': 0,
+  }
+
+  constructor(artefact: Artefact, machine: Machine) {
+    this.artefact = artefact
+    this.machine = machine
+  }
+
+  private get now(): number {
+    return performance.now() - this.began
+  }
+
+  perform({ event, bootTime, fault }: Planned): Promise<void> {
+    if (event === 'verify' || event === 'export' || isByPeople(event)) return this.commanded(event)
+    if (fault === 'SIGKILL') return this.killed(event, bootTime)
+    return fault === 'SIGSTOP' ? this.asleep(event, bootTime) : this.undisturbed(event, bootTime)
+  }
+
+  /** What is left speaks last. */
+  async speakLast(owners: readonly Owner[]): Promise<void> {
+    const began = this.now
+    for (const owner of owners) {
+      const { status } = await call(this.artefact, this.machine, check(owner, 'Y'))
+      this.runs.push({ event: check(owner, 'Y'), began, ended: Infinity, status })
+    }
+  }
+
+  /** @throws if there is no order of it. */
+  judged(owners: readonly Owner[], memory: Memory): Row {
+    const { runs } = this
     const violations = owners.filter((owner) => !hasOrder(runs, owner, memory))
     assert.deepEqual(
       violations.map(
@@ -493,31 +498,75 @@ async function storm(artefact: Artefact, { width, upcalls, isDisturbed }: Storm)
       ),
       [],
     )
-    const wrongStatus = runs.filter(
-      ({ event, status }) => status !== undefined && status !== 0 && status !== 255 && !isByPeople(event),
+    assert.deepEqual(this.refused, [])
+    assert.deepEqual(
+      runs.filter(({ event, status }) => status !== undefined && status !== 0 && status !== 255 && !isByPeople(event)),
+      [],
     )
-    assert.deepEqual(refused, [])
-    assert.deepEqual(wrongStatus, [])
-    times.sort((a, b) => a - b)
+    const times = [...this.times].sort((a, b) => a - b)
     const percentile = (part: number): number => Math.round(times[Math.floor((times.length - 1) * part)] ?? 0)
     return {
-      parallel: width,
       upcalls: runs.length,
-      'commands for people': commands,
-      'holders stopped': stoppedHolders,
-      'holders killed': killed,
-      'lock passed by': passed,
-      'out of time': late,
+      ...this.counts,
       violations: violations.length,
       'p50 ms': percentile(0.5),
       'p95 ms': percentile(0.95),
       'p99 ms': percentile(0.99),
       'max ms': percentile(1),
-      seed: from,
-      seconds: seconds(beganAll),
     }
-  } finally {
-    scrapTree(machine)
+  }
+
+  private async commanded(event: Planned['event']): Promise<void> {
+    const began = this.now
+    const { status, stderr } = await said(this.artefact, this.machine, event)
+    this.counts['commands for people']++
+    if (typeof status === 'string' || ![0, 1, 234, 135].includes(status))
+      this.refused.push(`${typeof event === 'string' ? event : event.event} ended with ${status}: ${stderr}`)
+    // What was refused may have been done in part: an import beside a start and its end of grace.
+    if (typeof event !== 'string')
+      this.runs.push({ event, began, ended: this.now, status: status === 0 || status === 234 ? status : undefined })
+  }
+
+  private async undisturbed(event: Event, bootTime: string): Promise<void> {
+    const began = this.now
+    const { status, ms, stderr } = await call(this.artefact, this.machine, event, bootTime)
+    if (/goes on without the lock/.test(stderr)) this.counts['lock passed by']++
+    this.times.push(ms)
+    // On a machine so busy that an upcall runs out of its 30 seconds, it may have happened or not, and has promised
+    // nothing.
+    if (status === outOfTime) this.counts['out of time']++
+    this.runs.push({ event, began, ended: this.now, status: status === outOfTime ? undefined : status })
+  }
+
+  /**
+   * The first symbolic link is the lock: killed in the first call that removes something, it leaves the lock behind.
+   */
+  private async killed(event: Event, bootTime: string): Promise<void> {
+    const began = this.now
+    const { words, env } = upcallFor(event, bootTime)
+    const lockCall: Call = { name: 'unlinkat', nth: 1, thread: 0, text: '', paths: [], result: 0, injected: false }
+    const { status } = await trace(this.artefact, [...settings(this.machine), ...words], env, {
+      fault: { call: lockCall, what: 'signal=SIGKILL' },
+    })
+    this.counts['holders killed']++
+    const isKilled = status === 'SIGKILL'
+    this.runs.push({ event, began, ended: isKilled ? Infinity : this.now, status: isKilled ? undefined : status })
+  }
+
+  private async asleep(event: Event, bootTime: string): Promise<void> {
+    const began = this.now
+    const { machine } = this
+    const sleeping = await stoppedAt(
+      this.artefact,
+      { ...machine, dir: scratchIn(machine) },
+      { event, bootTime },
+      { name: 'symlinkat', nth: 1 },
+    )
+    // Time is the subject: nobody waits for a holder for more than two seconds, so others pass this one by.
+    await pause(2500)
+    const { status } = await sleeping.wake()
+    this.counts['holders stopped']++
+    this.runs.push({ event, began, ended: this.now, status })
   }
 }
 
