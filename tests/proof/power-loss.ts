@@ -52,144 +52,178 @@ export interface Disk {
 export const bound = 1500
 
 /** A disk on which `top` is an empty directory, for sure. */
-export function diskAt(top: string): Disk {
-  const root = inode('directory')
-  let renames: Rename[] = []
+export const diskAt = (top: string): Disk => new DiskInModel(top)
 
-  const newest = ({ history }: Entry): Inode | undefined => history.at(-1)
-  const under = (path: string): string[] | undefined =>
-    path === top ? [] : path.startsWith(`${top}/`) ? path.slice(top.length + 1).split('/') : undefined
-  const find = (path: string): Inode | undefined =>
-    under(path)?.reduce<Inode | undefined>((at, name) => {
-      const e = at?.entries.get(name)
-      return e && newest(e)
-    }, root)
-  const entry = (path: string): Entry => {
-    const parts = under(path) ?? []
-    const parent = find([top, ...parts.slice(0, -1)].join('/'))
+class DiskInModel implements Disk {
+  private readonly top: string
+  private readonly root = inode('directory')
+  private renames: readonly Rename[] = []
+
+  constructor(top: string) {
+    this.top = top
+  }
+
+  apply({ name, text, paths }: Pick<Call, 'name' | 'text' | 'paths'>): void {
+    const [first = '', second = ''] = paths.filter((path) => this.under(path) !== undefined)
+    if (first === '') return
+    switch (name) {
+      case 'mkdir':
+      case 'mkdirat':
+        this.set(first, inode('directory'))
+        return
+      case 'symlink':
+      case 'symlinkat':
+        this.set(first, inode('link', /^"((?:[^"\\]|\\.)*)"/.exec(text)?.[1] ?? ''))
+        return
+      case 'link':
+      case 'linkat':
+        this.set(second, this.find(first))
+        return
+      case 'unlink':
+      case 'unlinkat':
+      case 'rmdir':
+        this.set(first, undefined)
+        return
+      case 'rename':
+      case 'renameat':
+        this.rename(first, second)
+        return
+      case 'openat':
+        this.open(first, text)
+        return
+      case 'write': {
+        const file = this.find(first)
+        if (file !== undefined) file.bytes += /, "((?:[^"\\]|\\.)*)"/.exec(text)?.[1]?.replaceAll('\\n', '\n') ?? ''
+        return
+      }
+      case 'ftruncate': {
+        const file = this.find(first)
+        if (file !== undefined) file.bytes = file.bytes.slice(0, Number(/, (\d+)$/.exec(text.trim())?.[1] ?? 0))
+        return
+      }
+      case 'fsync':
+      case 'fdatasync':
+        this.sync(first)
+        return
+      default:
+        throw new Error(`the model does not know what ${name} does to ${first}`)
+    }
+  }
+
+  *afterCut(bounded: () => void): Generator<Tree> {
+    const choices = choicesIn(this.root)
+    const views = viewsIn(this.root)
+    for (const chosen of combinationsOf(choices, bounded)) {
+      const index = (at: Entry): number => chosen.get(at) ?? (views.has(at) ? at.history.length - 1 : at.atLeast)
+      if (this.renames.some(({ from, goneAt, to, hereAt }) => index(from) >= goneAt && index(to) < hereAt)) continue
+      yield treeOf(this.root, index, (file) => bytesOf(file, chosen.get(file) ?? 0))
+    }
+  }
+
+  private under(path: string): string[] | undefined {
+    if (path === this.top) return []
+    return path.startsWith(`${this.top}/`) ? path.slice(this.top.length + 1).split('/') : undefined
+  }
+
+  private find(path: string): Inode | undefined {
+    return this.under(path)?.reduce<Inode | undefined>((at, name) => {
+      const entry = at?.entries.get(name)
+      return entry && newest(entry)
+    }, this.root)
+  }
+
+  private entry(path: string): Entry {
+    const parts = this.under(path) ?? []
+    const parent = this.find([this.top, ...parts.slice(0, -1)].join('/'))
     if (parent === undefined) throw new Error(`the model has no directory for ${path}`)
     const name = parts.at(-1) ?? ''
     const known = parent.entries.get(name) ?? { history: [undefined], atLeast: 0 }
     parent.entries.set(name, known)
     return known
   }
-  const set = (path: string, to: Inode | undefined): Entry => {
-    const at = entry(path)
+
+  private set(path: string, to: Inode | undefined): Entry {
+    const at = this.entry(path)
     at.history.push(to)
     return at
   }
-  const syncDirectory = (directory: Inode): void => {
+
+  private open(path: string, text: string): void {
+    const there = this.find(path)
+    if (there === undefined) this.set(path, inode('file'))
+    else if (text.includes('O_TRUNC')) there.bytes = ''
+  }
+
+  private rename(oldPath: string, newPath: string): void {
+    const to = this.set(newPath, this.find(oldPath))
+    const from = this.set(oldPath, undefined)
+    this.renames = [...this.renames, { from, goneAt: from.history.length - 1, to, hereAt: to.history.length - 1 }]
+  }
+
+  private sync(path: string): void {
+    const there = this.find(path)
+    if (there?.kind === 'directory') this.syncDirectory(there)
+    else if (there !== undefined) there.synced = there.bytes
+  }
+
+  private syncDirectory(directory: Inode): void {
     for (const at of directory.entries.values()) {
-      for (const { from, to, hereAt } of renames)
+      for (const { from, to, hereAt } of this.renames)
         if (from === at) to.atLeast = Math.max(to.atLeast, Math.min(hereAt, to.history.length - 1))
-      renames = renames.filter(({ from, to }) => from !== at && to !== at)
+      this.renames = this.renames.filter(({ from, to }) => from !== at && to !== at)
       at.history = [newest(at)]
       at.atLeast = 0
     }
   }
+}
 
-  return {
-    apply: ({ name, text, paths }) => {
-      const [first = '', second = ''] = paths.filter((path) => under(path) !== undefined)
-      if (first === '') return
-      switch (name) {
-        case 'mkdir':
-        case 'mkdirat':
-          set(first, inode('directory'))
-          return
-        case 'symlink':
-        case 'symlinkat':
-          set(first, inode('link', /^"((?:[^"\\]|\\.)*)"/.exec(text)?.[1] ?? ''))
-          return
-        case 'link':
-        case 'linkat':
-          set(second, find(first))
-          return
-        case 'unlink':
-        case 'unlinkat':
-        case 'rmdir':
-          set(first, undefined)
-          return
-        case 'rename':
-        case 'renameat': {
-          const moved = find(first)
-          const to = set(second, moved)
-          const from = set(first, undefined)
-          renames.push({ from, goneAt: from.history.length - 1, to, hereAt: to.history.length - 1 })
-          return
-        }
-        case 'openat': {
-          const there = find(first)
-          if (there === undefined) set(first, inode('file'))
-          else if (text.includes('O_TRUNC')) there.bytes = ''
-          return
-        }
-        case 'write': {
-          const file = find(first)
-          if (file !== undefined) file.bytes += /, "((?:[^"\\]|\\.)*)"/.exec(text)?.[1]?.replaceAll('\\n', '\n') ?? ''
-          return
-        }
-        case 'ftruncate': {
-          const file = find(first)
-          if (file !== undefined) file.bytes = file.bytes.slice(0, Number(/, (\d+)$/.exec(text.trim())?.[1] ?? 0))
-          return
-        }
-        case 'fsync':
-        case 'fdatasync': {
-          const there = find(first)
-          if (there?.kind === 'directory') syncDirectory(there)
-          else if (there !== undefined) there.synced = there.bytes
-          return
-        }
-        default:
-          throw new Error(`the model does not know what ${name} does to ${first}`)
+const newest = ({ history }: Entry): Inode | undefined => history.at(-1)
+
+/** What a cut may leave of one name, or of one file's bytes. */
+interface Choice {
+  readonly of: Entry | Inode
+  readonly options: readonly number[]
+}
+
+function choicesIn(directory: Inode, seen = new Set<Inode>()): Choice[] {
+  if (seen.has(directory)) return []
+  seen.add(directory)
+  const choices: Choice[] = []
+  for (const [name, at] of directory.entries) {
+    if (isView(name)) continue
+    const options = differing(name, at)
+    if (options.length > 1) choices.push({ of: at, options })
+    for (const child of at.history) {
+      if (child === undefined) continue
+      if (child.kind === 'file' && child.bytes !== child.synced && !seen.has(child)) {
+        choices.push({ of: child, options: [0, 1, 2, 3] })
+        seen.add(child)
       }
-    },
-    afterCut: function* (bounded) {
-      const choices: { readonly of: Entry | Inode; readonly options: readonly number[] }[] = []
-      const visit = (directory: Inode, seen: Set<Inode>): void => {
-        if (seen.has(directory)) return
-        seen.add(directory)
-        for (const [name, at] of directory.entries) {
-          if (isView(name)) continue
-          const options = differing(name, at)
-          if (options.length > 1) choices.push({ of: at, options })
-          for (const child of at.history) {
-            if (child === undefined) continue
-            if (child.kind === 'file' && child.bytes !== child.synced && !seen.has(child)) {
-              choices.push({ of: child, options: [0, 1, 2, 3] })
-              seen.add(child)
-            }
-            visit(child, seen)
-          }
-        }
-      }
-      visit(root, new Set())
-      const views = viewsIn(root)
-      const combinations = choices.reduce((all, { options }) => all * options.length, 1)
-      const isBounded = combinations > bound
-      if (isBounded) bounded()
-      const dice = random(combinations)
-      for (let turn = 0; turn < (isBounded ? bound : combinations); turn++) {
-        const chosen = new Map<Entry | Inode, number>()
-        let rest = turn
-        for (const { of, options } of choices) {
-          // Beyond the bound: as little as may be there, as much, and then by lot.
-          const at = isBounded
-            ? turn === 0
-              ? 0
-              : turn === 1
-                ? options.length - 1
-                : Math.floor(dice() * options.length)
-            : rest % options.length
-          chosen.set(of, options[at] ?? 0)
-          rest = Math.floor(rest / options.length)
-        }
-        const index = (at: Entry): number => chosen.get(at) ?? (views.has(at) ? at.history.length - 1 : at.atLeast)
-        if (renames.some(({ from, goneAt, to, hereAt }) => index(from) >= goneAt && index(to) < hereAt)) continue
-        yield treeOf(root, index, (file) => bytesOf(file, chosen.get(file) ?? 0))
-      }
-    },
+      choices.push(...choicesIn(child, seen))
+    }
+  }
+  return choices
+}
+
+/** One of each choice's options, in all ways; beyond the bound, as little as may be there, as much, and then by lot. */
+function* combinationsOf(choices: readonly Choice[], bounded: () => void): Generator<Map<Entry | Inode, number>> {
+  const combinations = choices.reduce((all, { options }) => all * options.length, 1)
+  const isBounded = combinations > bound
+  if (isBounded) bounded()
+  const dice = random(combinations)
+  const byLot = (turn: number, { length }: readonly number[]): number => {
+    if (turn === 0) return 0
+    return turn === 1 ? length - 1 : Math.floor(dice() * length)
+  }
+  for (let turn = 0; turn < (isBounded ? bound : combinations); turn++) {
+    const chosen = new Map<Entry | Inode, number>()
+    let rest = turn
+    for (const { of, options } of choices) {
+      const at = isBounded ? byLot(turn, options) : rest % options.length
+      chosen.set(of, options[at] ?? 0)
+      rest = Math.floor(rest / options.length)
+    }
+    yield chosen
   }
 }
 
