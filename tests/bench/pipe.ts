@@ -9,6 +9,7 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { fileURLToPath } from 'node:url'
 import { recordLine, recordName } from '../../lib/rules/record.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
+import { compiled } from '../support/compiled.ts'
 import { memoryOf, processorOf, runNfsdcld, running, runServe, type Daemon } from '../support/pipe/daemons.ts'
 import type { Body, Command } from '../support/pipe/messages.ts'
 import { startNfsd, type Nfsd } from '../support/pipe/nfsd.ts'
@@ -52,16 +53,7 @@ async function withSubjects<T>({ path, disk }: Bench, work: (subjects: readonly 
   const program = compilePipeEnd(memory)
   const subjects: Subject[] = []
   try {
-    const floor = join(memory, 'floor-program')
-    run('gcc', [
-      '-O2',
-      '-Wall',
-      '-Wextra',
-      '-Werror',
-      '-o',
-      floor,
-      fileURLToPath(new URL('pipe-floor.c', import.meta.url)),
-    ])
+    const floor = compiled(fileURLToPath(new URL('pipe-floor.c', import.meta.url)), join(memory, 'floor-program'))
     for (const name of names) subjects.push(await newSubject(name, { program, floor, room, memory }))
     return await work(subjects)
   } finally {

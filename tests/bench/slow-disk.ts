@@ -7,6 +7,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { fileURLToPath } from 'node:url'
+import { compiled } from '../support/compiled.ts'
 import { run } from './tools.ts'
 
 export interface SlowDisk {
@@ -42,17 +43,7 @@ export function makeSlowDisk(room: string): SlowDisk {
     string,
     string,
   ]
-  const flags = run('pkg-config', ['--cflags', '--libs', 'fuse3']).trim().split(/\s+/)
-  run('gcc', [
-    '-O2',
-    '-Wall',
-    '-Wextra',
-    '-Werror',
-    '-o',
-    program,
-    fileURLToPath(new URL('slow-disk.c', import.meta.url)),
-    ...flags,
-  ])
+  compiled(fileURLToPath(new URL('slow-disk.c', import.meta.url)), program, ['fuse3'])
   for (const directory of [files, path]) mkdirSync(directory)
   writeFileSync(image, '')
   truncateSync(image, size)

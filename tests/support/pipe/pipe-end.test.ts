@@ -12,6 +12,7 @@ import { createInterface } from 'node:readline'
 import { after, before, describe, it } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
 import { removeSync } from 'fs-extra/esm'
+import { compiled } from '../compiled.ts'
 import { until } from '../until.ts'
 import { answerTo, getVersion, inProgress, message, sizes, statusOf, xidOf } from './messages.ts'
 import { answerOf, startNfsd } from './nfsd.ts'
@@ -337,17 +338,7 @@ describe('readiness', () => {
   const nothing = '0'
 
   it('comes with a message, wakes who waits, and is not told when an empty pipe goes', async () => {
-    const ready = join(room, 'ready')
-    const made = spawnSync('gcc', [
-      '-O2',
-      '-Wall',
-      '-Wextra',
-      '-Werror',
-      '-o',
-      ready,
-      join(import.meta.dirname, 'ready.c'),
-    ])
-    assert.equal(made.status, 0, String(made.stderr))
+    const ready = compiled(join(import.meta.dirname, 'ready.c'), join(room, 'ready'))
     const end = await newEnd()
     end.make()
     const child = spawn(ready, [join(end.path, 'nfsd/cld')], { stdio: ['pipe', 'pipe', 'inherit'] })

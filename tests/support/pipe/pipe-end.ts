@@ -2,12 +2,13 @@
  * The kernel's end of the pipe nfsd/cld, acted by pipe-end.c; here a test says what the kernel sends, and hears what it
  * was told.
  */
-import { spawn, spawnSync, type ChildProcessByStdio } from 'node:child_process'
+import { spawn, type ChildProcessByStdio } from 'node:child_process'
 import { closeSync, existsSync, openSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
 import { ensureDirSync } from 'fs-extra/esm'
+import { compiled } from '../compiled.ts'
 import { sizes, type Version } from './messages.ts'
 
 /** How an nfsd thread's wait came to its end. */
@@ -77,21 +78,8 @@ export function pipeEndRefused(): string | undefined {
 }
 
 /** Compiles the program. @param room a directory. @returns the program's path. */
-export function compilePipeEnd(room: string): string {
-  const program = join(room, 'pipe-end')
-  const flags = finished('pkg-config', ['--cflags', '--libs', 'fuse3']).trim().split(/\s+/)
-  finished('gcc', [
-    '-O2',
-    '-Wall',
-    '-Wextra',
-    '-Werror',
-    '-o',
-    program,
-    join(import.meta.dirname, 'pipe-end.c'),
-    ...flags,
-  ])
-  return program
-}
+export const compilePipeEnd = (room: string): string =>
+  compiled(join(import.meta.dirname, 'pipe-end.c'), join(room, 'pipe-end'), ['fuse3'])
 
 /**
  * @param program of {@link compilePipeEnd}.
@@ -314,10 +302,4 @@ function stateIn(line: string): State {
     held: numbers(held),
     unanswered: numbers(unanswered),
   }
-}
-
-function finished(command: string, words: readonly string[]): string {
-  const { status, stdout, stderr, error } = spawnSync(command, [...words], { encoding: 'utf8' })
-  if (status !== 0) throw new Error(`${command}: ${error?.message ?? stderr}`)
-  return stdout
 }
