@@ -147,7 +147,7 @@ function unpackedKernel(kernel: Kernel, directory: string): string {
   // Emulated, unpacking a module takes longer than reading it.
   output('sh', '-c', `find '${work}/lib' -name '*.ko.xz' -exec xz -d {} +`)
   output('depmod', '-b', work, release)
-  writeFileSync(at('kernel'), uncompressed(readFileSync(boot)))
+  writeFileSync(at('kernel'), uncompressed(boot))
   rmSync(boot)
   for (const done of ['apt', 'boot', 'tar.log']) rmSync(at(done), { recursive: true, force: true })
   writeFileSync(at('parts'), unpacked.join('\n'))
@@ -156,21 +156,24 @@ function unpackedKernel(kernel: Kernel, directory: string): string {
   return release
 }
 
-/** Emulated, the kernel's own unpacking takes seconds of every boot: QEMU starts the ELF file inside as well. */
-function uncompressed(bzImage: Buffer): Buffer {
-  for (const magic of ['fd377a585a00', '28b52ffd'].map((hex) => Buffer.from(hex, 'hex'))) {
-    const at = bzImage.indexOf(magic)
+/**
+ * Emulated, the kernel's own unpacking takes seconds of every boot: QEMU starts the ELF file inside as well. The shell
+ * reads the file itself: what unpacks stops at once at a magic number that is none, and whoever hands it the rest is
+ * told EPIPE then.
+ */
+function uncompressed(bzImage: string): Buffer {
+  const whole = readFileSync(bzImage)
+  for (const [magic, unpack] of [
+    ['fd377a585a00', 'xz -dc --single-stream'],
+    ['28b52ffd', 'zstd -dc'],
+  ] as const) {
+    const at = whole.indexOf(Buffer.from(magic, 'hex'))
     if (at < 0) continue
-    const [command, ...words] =
-      magic[0] === 0xfd ? (['xz', '-dc', '--single-stream'] as const) : (['zstd', '-dc'] as const)
-    const elf = execFileSync('sh', ['-c', `${[command, ...words].join(' ')} 2> /dev/null || true`], {
-      env,
-      input: bzImage.subarray(at),
-      maxBuffer: 1 << 28,
-    })
+    const script = `tail -c +${at + 1} '${bzImage}' | ${unpack} 2> /dev/null || true`
+    const elf = execFileSync('sh', ['-c', script], { env, maxBuffer: 1 << 28 })
     if (elf.subarray(0, 4).toString('latin1') === '\x7fELF') return elf
   }
-  return bzImage
+  return whole
 }
 
 function initramfs(directory: string, release: string, modules: string): string {
