@@ -30,7 +30,7 @@ import {
   type Machine,
 } from '../support/artefacts.ts'
 import { random } from '../proof/figures.ts'
-import { apart, nfsdcldWords, running, runServe, serveWords, type Serve } from '../support/pipe/daemons.ts'
+import { apart, nfsdcldWords, running, runServe, serveWords, type Daemon, type Serve } from '../support/pipe/daemons.ts'
 import { message, sizes, statusOf, type Body } from '../support/pipe/messages.ts'
 import { answerOf, startNfsd, type Nfsd } from '../support/pipe/nfsd.ts'
 import { until } from '../support/until.ts'
@@ -598,13 +598,13 @@ describe('serve', () => {
       }
     }))
 
-  it('refuses to run beside nfsdcld on the same pipe, and names its process', () =>
+  const isRefusedBesideNfsdcld = (waits: (end: PipeEnd, nfsdcld: Daemon) => Promise<unknown>): Promise<void> =>
     at(async ({ end, machine }) => {
       const storage = join(machine.dir, 'nfsdcld')
       mkdirSync(storage)
       const nfsdcld = running(nfsdcldWords(end.path, storage))
       try {
-        await started(end)
+        await waits(end, nfsdcld)
         const { status, said } = await refused(serveWords(machine, end.path))
         assert.notEqual(status, 0)
         assert.match(said, new RegExp(`nfsdcld.*\\b${nfsdcld.pid}\\b`))
@@ -612,25 +612,17 @@ describe('serve', () => {
       } finally {
         await nfsdcld.kill()
       }
-    }))
+    })
+
+  it('refuses to run beside nfsdcld on the same pipe, and names its process', () =>
+    isRefusedBesideNfsdcld((end) => started(end)))
 
   it('refuses to run beside nfsdcld that waits for a pipe to come, and names its process', () =>
-    at(async ({ end, machine }) => {
-      const storage = join(machine.dir, 'nfsdcld')
-      mkdirSync(storage)
-      const nfsdcld = running(nfsdcldWords(end.path, storage))
-      const of = `/proc/${nfsdcld.pid}/fdinfo`
-      try {
-        await eventually(() =>
-          readdirSync(of).some((name) => readFileSync(join(of, name), 'latin1').includes('inotify')),
-        )
-        const { status, said } = await refused(serveWords(machine, end.path))
-        assert.notEqual(status, 0)
-        assert.match(said, new RegExp(`nfsdcld.*\\b${nfsdcld.pid}\\b`))
-        assert.ok(!existsSync(machine.stateDir), 'nothing was made')
-      } finally {
-        await nfsdcld.kill()
-      }
+    isRefusedBesideNfsdcld((_, { pid }) => {
+      const of = `/proc/${pid}/fdinfo`
+      return eventually(() =>
+        readdirSync(of).some((name) => readFileSync(join(of, name), 'latin1').includes('inotify')),
+      )
     }))
 
   it('in the place of nfsdcld under a running server has nobody reclaim at the next start who was recorded before, and says so', () =>
