@@ -6,7 +6,8 @@
  * entry decides, so an old one that a power cut brings back (btrfs does, after a move) changes no verdict. One barrier.
  *
  * Before a client without a session is recorded, its instance loses the mark `may_end_early`. So no upcall can see the
- * record together with the mark, and end grace while such a client still reclaims.
+ * record together with the mark, and end grace while such a client still reclaims: unless a full disk keeps the mark
+ * (`forbidEarlyEnd`), and that costs this client what it has not reclaimed yet, and nobody else anything.
  */
 import { errorCode, storageFailure } from '../failure.ts'
 import { olderThan, type FullInstance, type PartialInstance, type Start } from '../rules/instance.ts'
