@@ -20,6 +20,7 @@ import { draw } from './plot.ts'
 import { pipe } from './pipe.ts'
 import { openProgress } from './progress.ts'
 import { callCounts, measurements, met, otherCounts, reached } from './report.ts'
+import { hasMountsOfItsOwn, runWithMountsOfItsOwn } from './own-mounts.ts'
 import { makeSlowDisk, slowDiskRefused, type SlowDisk } from './slow-disk.ts'
 import { compileLauncher, find, missing, run, serverRuns } from './tools.ts'
 import { amongMany, checks, creates, floors, memory, startsAndEnds, storms, type Bench, type Row } from './work.ts'
@@ -93,42 +94,7 @@ if (refused !== undefined) {
   console.error(refused)
   process.exit(1)
 }
-const path = mkdtempSync(
-  join(options.dir === undefined ? tmpdir() : resolve(options.dir), 'nfsd-userland-helper-bench-'),
-)
-let disk: SlowDisk | undefined
-function tidyUp(): void {
-  disk?.scrap()
-  removeSync(path)
-}
-process.once('SIGINT', () => {
-  tidyUp()
-  process.exit(130)
-})
-try {
-  const progress = openProgress()
-  progress.say('a disk')
-  const tools = join(path, 'tools')
-  mkdirSync(tools)
-  if (options.dir === undefined) disk = makeSlowDisk(tools)
-  const bench: Bench = {
-    path: disk?.path ?? path,
-    launcher: compileLauncher(tools),
-    disk,
-    floors: compileFloors(tools),
-    createFloor: compileCreateFloor(tools),
-    quick: options.quick,
-    progress,
-  }
-  console.log(
-    `${cpus().length} processors (${cpus()[0]?.model ?? '?'}), Linux ${release()}, load ${short(loadavg()[0] ?? 0)}`,
-  )
-  console.log(`state directories: ${describe(bench)}\n`)
-  const rows = await measure(bench, options.only)
-  const strace = find('strace')
-  const callRows = strace === undefined ? [] : calls(bench, strace)
-  const counted = counts(bench, callRows)
-  progress.clear()
+function say(rows: readonly Row[], counted: ReturnType<typeof counts>, callRows: ReturnType<typeof calls>): void {
   console.log(measurements(rows))
   for (const { work, failed: [ours, peers] = [0, 0] } of rows)
     if (ours + peers > 0)
@@ -141,7 +107,53 @@ try {
   console.log(
     `\n${judged.filter(Boolean).length} of ${judged.length} goals met; load at the end ${short(loadavg()[0] ?? 0)}`,
   )
-  if (options.plot) for (const line of draw(rows)) console.log(line)
-} finally {
-  tidyUp()
 }
+
+async function measureAll(): Promise<void> {
+  const path = mkdtempSync(
+    join(options.dir === undefined ? tmpdir() : resolve(options.dir), 'nfsd-userland-helper-bench-'),
+  )
+  let disk: SlowDisk | undefined
+  const tidyUp = (): void => {
+    disk?.scrap()
+    disk = undefined
+    removeSync(path)
+  }
+  for (const ending of ['SIGINT', 'SIGTERM', 'disconnect'])
+    process.once(ending, () => {
+      tidyUp()
+      process.exit(1)
+    })
+  try {
+    const progress = openProgress()
+    progress.say('a disk')
+    const tools = join(path, 'tools')
+    mkdirSync(tools)
+    if (options.dir === undefined) disk = makeSlowDisk(tools)
+    const bench: Bench = {
+      path: disk?.path ?? path,
+      launcher: compileLauncher(tools),
+      disk,
+      floors: compileFloors(tools),
+      createFloor: compileCreateFloor(tools),
+      quick: options.quick,
+      progress,
+    }
+    console.log(
+      `${cpus().length} processors (${cpus()[0]?.model ?? '?'}), Linux ${release()}, load ${short(loadavg()[0] ?? 0)}`,
+    )
+    console.log(`state directories: ${describe(bench)}\n`)
+    const rows = await measure(bench, options.only)
+    const strace = find('strace')
+    const callRows = strace === undefined ? [] : calls(bench, strace)
+    const counted = counts(bench, callRows)
+    progress.clear()
+    say(rows, counted, callRows)
+    if (options.plot) for (const line of draw(rows)) console.log(line)
+  } finally {
+    tidyUp()
+  }
+}
+
+if (options.dir !== undefined || hasMountsOfItsOwn()) await measureAll()
+else process.exitCode = await runWithMountsOfItsOwn()

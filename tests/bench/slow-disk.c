@@ -6,16 +6,18 @@
  * MOUNT_POINT/image is IMAGE. A file system on a loop device over it works as on any disk; when it has the disk flush
  * what it was told to write, the loop device syncs the image, and that sleeps for as many microseconds as were last
  * written to MOUNT_POINT/flush-us. Nothing is ever made durable: who cuts the power loses everything.
- * MOUNT_POINT/flushes tells how many there were.
+ * MOUNT_POINT/flushes tells how many there were. It ends with the process that started it.
  */
 #define FUSE_USE_VERSION 31
 #include <errno.h>
 #include <fcntl.h>
 #include <fuse.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -106,6 +108,7 @@ static const struct fuse_operations operations = {
 int main(int argc, char **argv)
 {
 	if (argc != 3) return 2;
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	image = open(argv[2], O_RDWR | O_CLOEXEC);
 	if (image < 0) return perror(argv[2]), 1;
 	char *words[] = { argv[0], argv[1], "-f", "-o", "fsname=slow-disk", NULL };

@@ -61,13 +61,16 @@ export function makeSlowDisk(room: string): SlowDisk {
     undo.push(() => {
       patiently(() => spawnSync('umount', [files]).status === 0)
     })
-    undo.push(() => {
+    const detach = (): void => {
       run('losetup', ['-d', device])
-    })
+    }
+    undo.push(detach)
     run('mkfs.ext4', ['-q', '-F', '-m', '0', '-N', String(inodes), '-E', 'lazy_itable_init=1,nodiscard', device])
     // Nothing else writes to it while it is measured.
     run('mount', ['-t', 'ext4', '-o', 'noinit_itable,commit=300', device, path])
-    undo.push(() => {
+    // While it is mounted this only says that the device goes with the mount.
+    run('losetup', ['-d', device])
+    undo.splice(undo.indexOf(detach), 1, () => {
       run('umount', [path])
     })
   } catch (thrown) {
