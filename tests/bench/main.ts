@@ -124,6 +124,7 @@ async function measureAll(): Promise<void> {
       tidyUp()
       process.exit(1)
     })
+  process.channel?.unref()
   try {
     const progress = openProgress()
     progress.say('a disk')
