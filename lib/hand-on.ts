@@ -2,13 +2,13 @@
  * Words that are no upcall, given to the executable: the commands for people are scripts for Node, which goes on with
  * the same words in the place of this process.
  */
+import { bytesOf } from './bytes.ts'
 import { Failed, failureFrom } from './failure.ts'
 import { openLog } from './kernel/log.ts'
 import { asksForForeground, parseWords } from './settings/options.ts'
 import { atFlags, type Calls } from './syscalls/calls.ts'
 import { namesOf } from './syscalls/files.ts'
 import type { Host } from './syscalls/host.ts'
-import { bytesOf } from './bytes.ts'
 
 declare const programVersion: string
 

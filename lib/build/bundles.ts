@@ -1,6 +1,6 @@
 /** The programs' scripts: one file each, made of all that it uses. Three for Node, one for the executable's engine. */
-import { build, type BuildOptions, type Plugin } from 'esbuild'
 import { chmodSync } from 'node:fs'
+import { build, type BuildOptions, type Plugin } from 'esbuild'
 import packageJson from '../../package.json' with { type: 'json' }
 import { from, root, textAt } from './repository.ts'
 

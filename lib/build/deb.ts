@@ -29,9 +29,9 @@ import { gzipSync } from 'node:zlib'
 import { removeSync } from 'fs-extra/esm'
 import packageJson from '../../package.json' with { type: 'json' }
 import { filesOf, usualStateDirectory, type Item, type Program } from '../commands/install/files.ts'
-import { name } from '../commands/shared/program.ts'
-import { openRoot } from '../commands/shared/inside.ts'
 import { place } from '../commands/install/place.ts'
+import { openRoot } from '../commands/shared/inside.ts'
+import { name } from '../commands/shared/program.ts'
 import { debianArchitecture } from './debian-archive.ts'
 import { from, textAt } from './repository.ts'
 

@@ -4,12 +4,6 @@
  */
 import yargs, { type Argv } from 'yargs'
 import packageJson from '../../package.json' with { type: 'json' }
-import { commands } from './commands.ts'
-import type { CommandLine } from './shared/command.ts'
-import { standardInput } from './move/source.ts'
-import { print } from './shared/print.ts'
-import { width, wrapped } from './shared/table.ts'
-import { vocabularyOf } from './shared/vocabulary.ts'
 import { exitStatuses, Failed, failureFrom } from '../failure.ts'
 import { openLog } from '../kernel/log.ts'
 import {
@@ -25,6 +19,12 @@ import { pipefsAt } from '../settings/pipefs.ts'
 import { settingsFrom } from '../settings/settings.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import { argumentNames, summaryOfVerb, verbs, type Verb } from '../upcall/verbs.ts'
+import { commands } from './commands.ts'
+import { standardInput } from './move/source.ts'
+import type { CommandLine } from './shared/command.ts'
+import { print } from './shared/print.ts'
+import { width, wrapped } from './shared/table.ts'
+import { vocabularyOf } from './shared/vocabulary.ts'
 
 /**
  * `--help`, `--version` and the commands.

@@ -3,15 +3,15 @@ import { escaped } from '../text.ts'
 import { escapeOwner, quoteOwner, type ClientOwner } from '../upcall/owner.ts'
 import { command, jsonOption } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
+import { asRecorded, forgetAll } from './shared/forget.ts'
 import { legacyRecordsOf } from './shared/legacy.ts'
+import { liveClients, type Live } from './shared/live-clients.ts'
 import { knownTo, ownerNamed, severalOwners, withHex } from './shared/owners.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
 import { progress } from './shared/progress.ts'
-import { liveClients, type Live } from './shared/live-clients.ts'
-import { ownerJson } from './shared/view.ts'
 import { survey } from './shared/survey.ts'
+import { ownerJson } from './shared/view.ts'
 import { worldOf } from './shared/world.ts'
-import { asRecorded, forgetAll } from './shared/forget.ts'
 
 export const expireCommand = command(
   'expire <OWNER..>',

@@ -5,24 +5,24 @@
  * Only a server that restarts before its grace is over waits for a client more than once: the end of a grace period
  * drops whoever did not reclaim in it.
  */
-import { Failed } from '../failure.ts'
-import { counted, oneLine } from '../text.ts'
-import { lookAt } from '../store/state-directory.ts'
 import { endGraceEarly } from '../events/grace-end.ts'
 import type { World } from '../events/world.ts'
+import { Failed } from '../failure.ts'
+import { lookAt } from '../store/state-directory.ts'
+import { counted, oneLine } from '../text.ts'
 import { escapeOwner, quoteOwner, type ClientOwner } from '../upcall/owner.ts'
 import { command, jsonOption } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
+import { forgetAll, type Asked } from './shared/forget.ts'
+import { kept } from './shared/kept.ts'
 import { legacyClients } from './shared/legacy.ts'
 import { print, printJson, remark, textOfPath } from './shared/print.ts'
 import { progress } from './shared/progress.ts'
-import { clientJson, each, instanceJson, ownerJson, type Told } from './shared/view.ts'
 import { walk, type Walk } from './shared/recorded-clients.ts'
 import type { Where } from './shared/survey.ts'
 import { isoTime, tableLines } from './shared/table.ts'
+import { clientJson, each, instanceJson, ownerJson, type Told } from './shared/view.ts'
 import { worldOf } from './shared/world.ts'
-import { forgetAll, type Asked } from './shared/forget.ts'
-import { kept } from './shared/kept.ts'
 
 export const pruneCommand = command(
   'prune',

@@ -9,9 +9,6 @@ import fs from 'node:fs'
 import { basename, join } from 'node:path'
 import { removeSync } from 'fs-extra/esm'
 import { Failed, failureFrom, report, storageFailure } from '../failure.ts'
-import { quote } from '../text.ts'
-import * as disk from '../syscalls/files.ts'
-import type { Directory } from '../syscalls/files.ts'
 import { openClients } from '../store/open-directories.ts'
 import { holderName, lifeOf } from '../store/process.ts'
 import {
@@ -19,12 +16,15 @@ import {
   stateDirectory as openStateDirectory,
   type StateDirectory,
 } from '../store/state-directory.ts'
+import * as disk from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
+import { quote } from '../text.ts'
 import { command, jsonOption } from './shared/command.ts'
 import type { Context } from './shared/context.ts'
-import { print, printJson, textOfPath } from './shared/print.ts'
-import { progress } from './shared/progress.ts'
-import { programCommand } from './shared/program.ts'
 import { secondsIn } from './shared/kernel.ts'
+import { print, printJson, textOfPath } from './shared/print.ts'
+import { programCommand } from './shared/program.ts'
+import { progress } from './shared/progress.ts'
 
 /** Times in milliseconds, rates per second. */
 interface Measured {

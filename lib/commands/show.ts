@@ -4,12 +4,12 @@ import { quoteOwner } from '../upcall/owner.ts'
 import type { Session } from '../upcall/request.ts'
 import { command, jsonOption } from './shared/command.ts'
 import { legacyRecordsOf } from './shared/legacy.ts'
+import { liveClients, type LiveClient } from './shared/live-clients.ts'
 import { knownTo, ownerNamed, withHex } from './shared/owners.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
 import { mayReclaim, recordsOfOwner, type Client } from './shared/recorded-clients.ts'
 import { survey, type Survey } from './shared/survey.ts'
 import { pairs } from './shared/table.ts'
-import { liveClients, type LiveClient } from './shared/live-clients.ts'
 import {
   clientJson,
   instanceJson,

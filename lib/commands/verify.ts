@@ -6,13 +6,13 @@ import { Failed, report } from '../failure.ts'
 import { counted, escaped, oneLine } from '../text.ts'
 import { command, jsonOption } from './shared/command.ts'
 import { consent, withConsent, type Answered } from './shared/consent.ts'
-import { print, printJson, remark, textOfPath } from './shared/print.ts'
-import { each, instanceJson } from './shared/view.ts'
 import { everythingIn } from './shared/oddities.ts'
+import { print, printJson, remark, textOfPath } from './shared/print.ts'
 import type { Oddity } from './shared/recorded-clients.ts'
+import { repairAll } from './shared/repair.ts'
 import { survey, type Survey, type Where } from './shared/survey.ts'
 import { toned } from './shared/table.ts'
-import { repairAll } from './shared/repair.ts'
+import { each, instanceJson } from './shared/view.ts'
 
 interface Finding extends Pick<Oddity, 'path' | 'why'> {
   /** unusable: nothing in the state directory may be believed. */

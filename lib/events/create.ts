@@ -10,8 +10,8 @@
  * (`forbidEarlyEnd`), and that costs this client what it has not reclaimed yet, and nobody else anything.
  */
 import { errorCode, storageFailure } from '../failure.ts'
-import { olderThan, type FullInstance, type PartialInstance, type Start } from '../rules/instance.ts'
 import type { Decision } from '../rules/decide.ts'
+import { olderThan, type FullInstance, type PartialInstance, type Start } from '../rules/instance.ts'
 import type { Recorded } from '../store/layout.ts'
 import { unmark } from '../store/marks.ts'
 import { openAnew } from '../store/open-directories.ts'

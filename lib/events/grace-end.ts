@@ -19,7 +19,6 @@
  * stays until the kernel's `gracedone` comes. If that never comes, the next start logs it.
  */
 import { Failed, storageFailure } from '../failure.ts'
-import { counted, quote } from '../text.ts'
 import { olderThan, type PartialInstance, type Start } from '../rules/instance.ts'
 import { markOf, type Recorded } from '../store/layout.ts'
 import { mark, readMark, unmark } from '../store/marks.ts'
@@ -28,6 +27,7 @@ import { clientsOf, lookAt } from '../store/state-directory.ts'
 import { hasLegacyRecords, legacyTopIn, removeLegacyRecords, usualTop } from '../store/v4recovery.ts'
 import { showGraceEnd } from '../store/views.ts'
 import * as disk from '../syscalls/files.ts'
+import { counted, quote } from '../text.ts'
 import { sweep } from './sweep.ts'
 import { settled, type Settlement, type World } from './world.ts'
 

@@ -13,7 +13,6 @@
  * request. A directory that could not be synced fails each request that needs it, and no other.
  */
 import { errorCode, Failed, storageFailure } from '../failure.ts'
-import { quote } from '../text.ts'
 import { decide, type Before, type Decision, type Found } from '../rules/decide.ts'
 import { reclaimableIn, type Instance, type PartialInstance } from '../rules/instance.ts'
 import { markOf, type Recorded } from '../store/layout.ts'
@@ -26,6 +25,7 @@ import { noteGraceEnd } from '../store/untracked.ts'
 import { hasLegacyRecord } from '../store/v4recovery.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
+import { quote } from '../text.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import type { Asked, ClientRequest, KernelBootTime, Request } from '../upcall/request.ts'
 import { carryOver, takeOver } from './check.ts'

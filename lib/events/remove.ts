@@ -10,13 +10,13 @@
  */
 import { storageFailure } from '../failure.ts'
 import type { Start } from '../rules/instance.ts'
-import { quote } from '../text.ts'
 import type { Recorded } from '../store/layout.ts'
 import { directoryOf, openClients } from '../store/open-directories.ts'
 import * as records from '../store/records.ts'
 import { type StateDirectory } from '../store/state-directory.ts'
 import { legacyTopIn, removeLegacyRecord, syncLegacyRecords, usualTop } from '../store/v4recovery.ts'
 import type { Directory } from '../syscalls/files.ts'
+import { quote } from '../text.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
 import type { Settlement, World } from './world.ts'
 

@@ -14,7 +14,6 @@
  * client was active in it, so it changes nothing, and a later one is begun.
  */
 import { storageFailure } from '../failure.ts'
-import { counted, quote } from '../text.ts'
 import type { Allow } from '../kernel/nfsd.ts'
 import { latestStart, nextStart, reclaimableIn, startFromName, type Start } from '../rules/instance.ts'
 import { readBootTime } from '../store/format1.ts'
@@ -36,6 +35,7 @@ import { forgetUntracked, noteStart } from '../store/untracked.ts'
 import { hasLegacyRecords, legacyTopIn, usualTop } from '../store/v4recovery.ts'
 import { showStart } from '../store/views.ts'
 import * as disk from '../syscalls/files.ts'
+import { counted, quote } from '../text.ts'
 import type { KernelBootTime, Request } from '../upcall/request.ts'
 import { followUp } from './grace-end.ts'
 import { sweep } from './sweep.ts'

@@ -5,7 +5,6 @@
  * set only grows, so a sweep may go by an earlier look, and two may run at once. If a sweep is killed, or runs out of
  * time, the next one goes on.
  */
-import { counted, quote } from '../text.ts'
 import type { Start } from '../rules/instance.ts'
 import { markNames, type Recorded } from '../store/layout.ts'
 import { unmark } from '../store/marks.ts'
@@ -14,6 +13,7 @@ import { entryAt, isStaged } from '../store/records.ts'
 import { clientsOf, setAside, type StateDirectory } from '../store/state-directory.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
+import { counted, quote } from '../text.ts'
 import type { World } from './world.ts'
 
 /** How long an upcall tidies up, at most: the kernel waits, and grants no new lock meanwhile. */

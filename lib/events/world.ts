@@ -1,10 +1,10 @@
 /** What a transition may use, and what it leaves for later. */
 import type { Deadline } from '../kernel/deadline.ts'
-import type { Nfsd } from '../kernel/nfsd.ts'
 import type { Log } from '../kernel/log.ts'
+import type { Nfsd } from '../kernel/nfsd.ts'
+import type { StateDirectory } from '../store/state-directory.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import type { Directory } from '../syscalls/files.ts'
-import type { StateDirectory } from '../store/state-directory.ts'
 
 export interface World {
   /** The system: files, clocks, and this process. */

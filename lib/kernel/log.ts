@@ -3,10 +3,10 @@
  * picks up: one write(2) a line, syslog priority in front (Documentation/ABI/testing/dev-kmsg). In the foreground, and
  * where there is no kernel log to be had, it speaks to stderr.
  */
-import { report, type Failure } from '../failure.ts'
-import { escaped } from '../text.ts'
-import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { bytesOf } from '../bytes.ts'
+import { report, type Failure } from '../failure.ts'
+import { atFlags, type Calls } from '../syscalls/calls.ts'
+import { escaped } from '../text.ts'
 
 export interface Log {
   readonly critical: (line: string) => void

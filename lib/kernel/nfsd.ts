@@ -5,10 +5,10 @@
  * that the kernel serves without nfsd_mutex may be read here: a start and a stop of the service hold it while they wait
  * for an upcall, so reading `nfsv4recoverydir` or `nfsv4gracetime` would hang both for good.
  */
-import { errorCode } from '../failure.ts'
-import { answered, errno } from '../syscalls/errno.ts'
-import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { bytesOf } from '../bytes.ts'
+import { errorCode } from '../failure.ts'
+import { atFlags, type Calls } from '../syscalls/calls.ts'
+import { answered, errno } from '../syscalls/errno.ts'
 import { escapeOwner, type ClientOwner } from '../upcall/owner.ts'
 
 /**

@@ -10,6 +10,8 @@
  * read(2) never waits, and gives 0 where nothing is queued. write(2) takes whole messages. Once the pipe is gone both
  * give EPIPE.
  */
+import { atFlags, type Calls, type Status } from '../syscalls/calls.ts'
+import { errno } from '../syscalls/errno.ts'
 import {
   answers,
   headerSize,
@@ -20,9 +22,6 @@ import {
   type Asked,
   type Header,
 } from '../upcall/message.ts'
-import type { Calls, Status } from '../syscalls/calls.ts'
-import { atFlags } from '../syscalls/calls.ts'
-import { errno } from '../syscalls/errno.ts'
 
 /**
  * A file open at the pipe, and the message that was taken there. It is filled in anew for each message, and the memory

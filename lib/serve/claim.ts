@@ -7,10 +7,10 @@
  * A directory that does not exist yet has no clients. The work that makes it locks it, before any message is answered.
  */
 import { Failed } from '../failure.ts'
-import { quote } from '../text.ts'
 import type { Log } from '../kernel/log.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { errno, errorName } from '../syscalls/errno.ts'
+import { quote } from '../text.ts'
 
 export interface Claim {
   /** Locks the directory, if it is there and not locked yet. @throws Failed, if another serve has it. */

@@ -17,9 +17,9 @@ import { bytesOf } from '../bytes.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { answered, errno } from '../syscalls/errno.ts'
 import { writeWhole } from '../syscalls/files.ts'
-import type { Asked } from '../upcall/request.ts'
 import { bytesFromHex, hexOf } from '../upcall/hex.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
+import type { Asked } from '../upcall/request.ts'
 
 const here = atFlags.AT_FDCWD
 

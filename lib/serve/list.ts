@@ -10,14 +10,13 @@
  * it can't have a list. It goes on without, and asks for each client that comes (version 0), as it asks a helper. Then
  * grace does not end early, and no principal is compared.
  */
-import type { Calls } from '../syscalls/calls.ts'
-import { atFlags } from '../syscalls/calls.ts'
-import { answered, errno } from '../syscalls/errno.ts'
-import type { Allow, Nfsd } from '../kernel/nfsd.ts'
-import { helperParameter } from '../kernel/nfsd-module.ts'
-import type { Log } from '../kernel/log.ts'
-import type { Pipe, Taken } from '../kernel/pipe.ts'
 import { bytesOf } from '../bytes.ts'
+import type { Log } from '../kernel/log.ts'
+import { helperParameter } from '../kernel/nfsd-module.ts'
+import type { Allow, Nfsd } from '../kernel/nfsd.ts'
+import type { Pipe, Taken } from '../kernel/pipe.ts'
+import { atFlags, type Calls } from '../syscalls/calls.ts'
+import { answered, errno } from '../syscalls/errno.ts'
 import { hashPrefix, listEntries, meansAnother } from '../upcall/message.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
 

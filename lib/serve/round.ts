@@ -9,18 +9,18 @@
  * 3. After a crash, messages come again in another order, so each round is sorted by xid. Messages about clients share
  *    a barrier. A start and an end of grace are handled alone, because their effect depends on what came before.
  */
-import { errorCode, Failed, failureFrom, report } from '../failure.ts'
 import { perform, performTogether } from '../events/perform.ts'
-import type { Asked as AskedOfInstance, ClientRequest } from '../upcall/request.ts'
-import { commands, inOrder, longList } from '../upcall/message.ts'
-import { errno, errorName } from '../syscalls/errno.ts'
+import { errorCode, Failed, failureFrom, report } from '../failure.ts'
 import type { Pipe, Taken } from '../kernel/pipe.ts'
+import { lookAt } from '../store/state-directory.ts'
+import { errno, errorName } from '../syscalls/errno.ts'
+import { commands, inOrder, longList } from '../upcall/message.ts'
+import type { Asked as AskedOfInstance, ClientRequest } from '../upcall/request.ts'
 import type { Journal, Reply } from './journal.ts'
 import { listFor } from './list.ts'
-import { lookAt } from '../store/state-directory.ts'
 import type { Server } from './server.ts'
-import { isDangerous, isStorageFailure } from './unfinished.ts'
 import type { Counted } from './status-file.ts'
+import { isDangerous, isStorageFailure } from './unfinished.ts'
 
 /**
  * What an answer says (nfsdcld's: the kernel only tells 0 from the rest, but for ETIMEDOUT in answer to GraceStart).

@@ -6,10 +6,10 @@
  * only a file that is not there is no error, and every other failure is thrown.
  */
 import { Failed, storageFailure } from '../failure.ts'
-import { quote } from '../text.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { errno, errorName } from '../syscalls/errno.ts'
 import { namesOf } from '../syscalls/files.ts'
+import { quote } from '../text.ts'
 
 const here = atFlags.AT_FDCWD
 

@@ -11,9 +11,9 @@
  * `empty:DIRECTORY` where nothing was in it. The command line names a directory for one call only: then nothing is
  * noted, nor looked at.
  */
-import { quote } from '../text.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { answered, errno } from '../syscalls/errno.ts'
+import { quote } from '../text.ts'
 import type { Configuration, Settings } from './settings.ts'
 
 const here = atFlags.AT_FDCWD

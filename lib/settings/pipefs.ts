@@ -1,8 +1,8 @@
 /** Where the kernel's pipes are: rpc_pipefs. */
-import type { OptionName } from './options.ts'
-import { pipefsDirectoryFrom } from './settings.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import * as files from '../syscalls/files.ts'
+import type { OptionName } from './options.ts'
+import { pipefsDirectoryFrom } from './settings.ts'
 
 /** Where distributions mount it. */
 const usual = ['/run/rpc_pipefs', '/var/lib/nfs/rpc_pipefs']

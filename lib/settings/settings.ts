@@ -4,8 +4,8 @@
  * The kernel passes no options, so the configuration is the only way to set anything for an upcall. What in it is not
  * understood is complained of, and fatal only where it says where things are (see files.ts).
  */
-import { quote } from '../text.ts'
 import type { Calls } from '../syscalls/calls.ts'
+import { quote } from '../text.ts'
 import { dropInsOf, holds, readConfiguration, refused } from './files.ts'
 import { booleanFrom, readNfsConf, type Assignment } from './nfs-conf.ts'
 import { options, type OptionName } from './options.ts'

@@ -2,10 +2,10 @@
  * Format 1 of the state directory, as release 0.1.0 wrote it. Two files defined the instance, and a rename of one over
  * the other ended grace. It is still read. The first upcall that changes anything converts it to format 2 (migrate.ts).
  */
-import { quote } from '../text.ts'
 import { instanceFromFiles, startFromText, type BootTime, type BootTimeFile, type Instance } from '../rules/instance.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
+import { quote } from '../text.ts'
 import type { Recorded } from './layout.ts'
 
 /** What the files say, with the marks in the meaning of format 2. */

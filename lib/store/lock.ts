@@ -14,9 +14,9 @@ import { errorCode } from '../failure.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
+import { lockName } from './layout.ts'
 import { openClients } from './open-directories.ts'
 import { lifeOf } from './process.ts'
-import { lockName } from './layout.ts'
 import { holderOf, type StateDirectory } from './state-directory.ts'
 
 /** How long a living holder is waited for: as long as the kernel's other clients may be made to wait. */

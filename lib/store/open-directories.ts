@@ -6,10 +6,10 @@
  * to it. An open directory keeps its inode, so no other one can be taken for it.
  */
 import { storageFailure, type Failed } from '../failure.ts'
-import { quote } from '../text.ts'
 import type { Start } from '../rules/instance.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
+import { quote } from '../text.ts'
 
 /** Data alone: functions in it would be made anew in every upcall. Ten of them were 4 % of a check. */
 export interface OpenDirectories {

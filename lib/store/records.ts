@@ -8,6 +8,7 @@
  * directory that could bring it back. If a link can't hold the line (XFS: 1023 bytes), the record is a small file with
  * the same line, and costs a second barrier.
  */
+import { textOf } from '../bytes.ts'
 import { storageFailure } from '../failure.ts'
 import type { Start } from '../rules/instance.ts'
 import {
@@ -23,11 +24,10 @@ import {
   type Facts,
   type Record,
 } from '../rules/record.ts'
-import { textOf } from '../bytes.ts'
-import { quote } from '../text.ts'
-import type { ClientOwner } from '../upcall/owner.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
+import { quote } from '../text.ts'
+import type { ClientOwner } from '../upcall/owner.ts'
 import { directoryOf } from './open-directories.ts'
 import { setAside, type StateDirectory } from './state-directory.ts'
 

@@ -4,9 +4,9 @@
  */
 import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesOf } from '../bytes.ts'
-import { hexOf } from '../upcall/hex.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
+import { hexOf } from '../upcall/hex.ts'
 
 /** Makes the run directory: others may see what is in it. */
 export const makeRunDirectory = (runDirectory: string, anywhere: Directory): void =>

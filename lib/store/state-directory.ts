@@ -14,16 +14,16 @@
  * it: the owner of a directory above can remove these names, but can't put others in their place.
  */
 import { storageFailure } from '../failure.ts'
-import { quote } from '../text.ts'
 import { instanceFrom, startFromName, type InstanceFacts, type Start } from '../rules/instance.ts'
 import type { Calls, DirectoryEntry } from '../syscalls/calls.ts'
-import type { KernelBootTime } from '../upcall/request.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
+import { quote } from '../text.ts'
+import type { KernelBootTime } from '../upcall/request.ts'
 import { lookAtFormat1 } from './format1.ts'
-import { holderName } from './process.ts'
 import { isMark, markOf, type Mark, type Recorded } from './layout.ts'
 import { notADirectory, openAnew, openClients, type OpenDirectories } from './open-directories.ts'
+import { holderName } from './process.ts'
 
 export interface StateDirectory extends OpenDirectories {
   /** Where marks of starts that are on their way are kept: it must not be on the disk that may fail. */

@@ -31,9 +31,9 @@
  */
 import { errorCode } from '../failure.ts'
 import { startFromName, type Start } from '../rules/instance.ts'
-import type { KernelBootTime } from '../upcall/request.ts'
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
+import type { KernelBootTime } from '../upcall/request.ts'
 import { markOf as markOfInstance } from './layout.ts'
 import { holderName, lifeOf } from './process.ts'
 import { makeRunDirectory, startMark } from './run-directory.ts'

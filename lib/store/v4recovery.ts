@@ -7,11 +7,11 @@
  * user may write to.
  */
 import { md5 } from '@noble/hashes/legacy.js'
+import * as disk from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
 import { hexOf } from '../upcall/hex.ts'
 import { legacyName } from '../upcall/legacy-name.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
-import * as disk from '../syscalls/files.ts'
-import type { Directory } from '../syscalls/files.ts'
 
 /** Where the kernel's own tracker keeps its directories, if nobody has told it otherwise (user_recovery_dirname). */
 export const usualTop = '/var/lib/nfs/v4recovery'

@@ -4,10 +4,10 @@
  * A name is looked up in an open directory, or is an absolute path. Files are 0600 and directories 0700; the caller has
  * set the umask so that these are exact.
  */
+import { bytesOf } from '../bytes.ts'
 import { errorCode } from '../failure.ts'
 import { atFlags, type Calls, type DirectoryEntry, type Status } from './calls.ts'
 import { answered, errno, systemError } from './errno.ts'
-import { bytesOf } from '../bytes.ts'
 
 const { E2BIG, ENOENT, ENOTDIR, EEXIST, ENOTEMPTY, ELOOP, ENXIO, EACCES, ESRCH, EINVAL } = errno
 const { AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR } = atFlags

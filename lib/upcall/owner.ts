@@ -4,9 +4,9 @@
  * A client owner (`nfs_client_id4.id`, RFC 7530 §9.1.1; `co_ownerid`, RFC 8881 §2.4) is 0 to 1024 opaque bytes chosen
  * by whoever can reach the port. It is kept as bytes, compared as bytes, and printed only escaped.
  */
+import { bytesOf } from '../bytes.ts'
 import { Failed } from '../failure.ts'
 import { printable } from '../text.ts'
-import { bytesOf } from '../bytes.ts'
 import { bytesFromHex, hexOf } from './hex.ts'
 
 declare const brand: unique symbol

@@ -1,6 +1,6 @@
 /** What was measured, as a table for a terminal that is also one for Markdown. */
-import { short, type Figures } from './figures.ts'
 import type { CallsRow, Count } from './counts.ts'
+import { short, type Figures } from './figures.ts'
 import type { Row } from './work.ts'
 
 export const ratio = ({ ours, base }: Row): number => ours.median / base.median

@@ -9,8 +9,8 @@ import { figures, type Figures } from './figures.ts'
 import type { Floor } from './floor.ts'
 import { launch, type Launch, type Measured } from './launch.ts'
 import type { Progress } from './progress.ts'
-import type { SlowDisk } from './slow-disk.ts'
 import { age, fill, reclaimAll, restarted } from './seeds.ts'
+import type { SlowDisk } from './slow-disk.ts'
 import { asLaunched, names, newRoom, steady, upcalls, type Name, type Room, type Upcall } from './subjects.ts'
 
 export interface Row {

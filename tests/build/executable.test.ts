@@ -9,10 +9,10 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { mkdirpSync, removeSync } from 'fs-extra/esm'
-import packageJson from '../../package.json' with { type: 'json' }
 import { toolchain } from '../../lib/build/toolchain.ts'
-import { artefacts, root } from '../support/artefacts.ts'
+import packageJson from '../../package.json' with { type: 'json' }
 import { badArgument, done, mayNotReclaim, server, unknownVerb } from '../contract/server.ts'
+import { artefacts, root } from '../support/artefacts.ts'
 import { traced } from '../support/strace.ts'
 
 /** What is asserted of an ELF file (elf(5)), of 64 bits in this machine's order, or of 32. */

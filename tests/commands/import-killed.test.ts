@@ -6,9 +6,9 @@ import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
+import { done, forPeople, hex } from '../contract/server.ts'
 import { newMachine, scrap } from '../support/artefacts.ts'
 import { exportOf } from '../support/people.ts'
-import { done, forPeople, hex } from '../contract/server.ts'
 import { called, killedEverywhere, mayReclaim } from './killed.ts'
 
 const source = ['ada', 'bob', 'cid']

@@ -6,7 +6,6 @@ import { readdirSync, readFileSync, statSync, symlinkSync, unlinkSync, writeFile
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { ensureDirSync } from 'fs-extra/esm'
-import type { Said } from '../support/artefacts.ts'
 import {
   badArgument,
   done,
@@ -17,8 +16,9 @@ import {
   storageFailed,
   type Server,
 } from '../contract/server.ts'
-import { barriers, traced } from '../support/strace.ts'
+import type { Said } from '../support/artefacts.ts'
 import { beside, exportOf, mayReclaimNext, onTerminal } from '../support/people.ts'
+import { barriers, traced } from '../support/strace.ts'
 import { nfsdcldOpens, nfsdcltrack, sql } from './peers.ts'
 
 const imported = async (s: Server, source: string, ...more: string[]): Promise<Said> =>

@@ -21,8 +21,8 @@ import {
 import { basename, dirname, join } from 'node:path'
 import { describe, it } from 'node:test'
 import { ensureDirSync } from 'fs-extra/esm'
-import { bundle, executable, root as repository, type Artefact } from '../support/artefacts.ts'
 import { badArgument, done, eachArtefact, storageFailed } from '../contract/server.ts'
+import { bundle, executable, root as repository, type Artefact } from '../support/artefacts.ts'
 import { onScratchMachine } from './scratch-machine.ts'
 import { filesIn, say, scratchRoot } from './scratch.ts'
 

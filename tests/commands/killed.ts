@@ -4,10 +4,10 @@
  */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
-import { inForeground, newMachine, scrap, settings, type Artefact, type Machine } from '../support/artefacts.ts'
 import { badArgument, done, hex, mayNotReclaim } from '../contract/server.ts'
-import { changing, fired, trace, type Call } from '../support/strace.ts'
 import { plant, readTree } from '../proof/trees.ts'
+import { inForeground, newMachine, scrap, settings, type Artefact, type Machine } from '../support/artefacts.ts'
+import { changing, fired, trace, type Call } from '../support/strace.ts'
 
 /** One call of the program on a machine, as for a client of NFSv4.1. @returns its status. */
 export const called = async (

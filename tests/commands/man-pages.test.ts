@@ -10,9 +10,9 @@ import { describe, it } from 'node:test'
 import type { Heading, List, Nodes, Paragraph, Root, RootContent } from 'mdast'
 import remarkParse from 'remark-parse'
 import { unified } from 'unified'
-import { root as repository } from '../support/artefacts.ts'
-import { forPeople } from '../contract/server.ts'
 import { manPage } from '../../lib/build/man.ts'
+import { forPeople } from '../contract/server.ts'
+import { root as repository } from '../support/artefacts.ts'
 import { say, scratchRoot } from './scratch.ts'
 
 const parse = (name: string): Root =>

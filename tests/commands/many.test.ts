@@ -1,16 +1,16 @@
 /** More clients than memory should hold: each is told, none twice, in a room that does not grow with them. */
 import assert from 'node:assert/strict'
-import { closeSync, openSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { spawn } from 'node:child_process'
+import { closeSync, openSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { ensureDirSync } from 'fs-extra/esm'
 import { membersOf } from '../../lib/commands/move/json-stream.ts'
 import { recordLine, recordName } from '../../lib/rules/record.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
+import { done, forPeople, hex, server, type Server } from '../contract/server.ts'
 import { root, settings } from '../support/artefacts.ts'
 import { beside } from '../support/people.ts'
-import { done, forPeople, hex, server, type Server } from '../contract/server.ts'
 
 const many = 120_000
 

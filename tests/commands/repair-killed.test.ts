@@ -6,8 +6,8 @@ import assert from 'node:assert/strict'
 import { readdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
-import { newMachine, scrap, type Artefact, type Machine } from '../support/artefacts.ts'
 import { done, forPeople, hex } from '../contract/server.ts'
+import { newMachine, scrap, type Artefact, type Machine } from '../support/artefacts.ts'
 import { called, killedEverywhere, mayReclaim } from './killed.ts'
 
 const everybody = ['ada', 'bob', 'cid', 'eve']

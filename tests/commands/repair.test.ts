@@ -5,8 +5,8 @@ import { join } from 'node:path'
 import { it } from 'node:test'
 import { ensureDirSync } from 'fs-extra/esm'
 import { badArgument, done, forPeople, hex, server, storageFailed, type Server } from '../contract/server.ts'
-import { barriers, traced } from '../support/strace.ts'
 import { mayReclaim, onTerminal } from '../support/people.ts'
+import { barriers, traced } from '../support/strace.ts'
 
 /** What says that a server instance ran that could not be recorded. */
 const mark = (s: Server): string => join(s.stateDir, '../run/unknown-directory')

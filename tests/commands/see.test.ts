@@ -18,9 +18,9 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { ensureDirSync } from 'fs-extra/esm'
 import { latestRecorded, recordLine, recordName } from '../../lib/rules/record.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
+import { badArgument, done, forPeople, hex, server, storageFailed, type Server } from '../contract/server.ts'
 import { inForeground, settings, settingsBy } from '../support/artefacts.ts'
 import { until } from '../support/until.ts'
-import { badArgument, done, forPeople, hex, server, storageFailed, type Server } from '../contract/server.ts'
 
 interface Client {
   owner: string

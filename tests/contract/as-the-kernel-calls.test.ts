@@ -16,6 +16,7 @@ import { join } from 'node:path'
 import { it } from 'node:test'
 import { ensureDirSync, removeSync } from 'fs-extra/esm'
 import { asKernel, inForeground, settings, settingsBy, type Environment } from '../support/artefacts.ts'
+import { isCall, traced } from '../support/strace.ts'
 import {
   badArgument,
   done,
@@ -30,7 +31,6 @@ import {
   unusableAtStart,
   type Server,
 } from './server.ts'
-import { isCall, traced } from '../support/strace.ts'
 
 eachArtefact('without descriptors and environment', (artefact) => {
   it('the whole life of a server goes well, and nothing lands in a state file that is not state', async () => {

@@ -7,8 +7,8 @@ import { describe, it } from 'node:test'
 import { buildExecutable } from '../../lib/build/executable.ts'
 import { engineSources } from '../../lib/build/sources.ts'
 import { artefacts, executable, root } from '../support/artefacts.ts'
-import { done, hex, mayNotReclaim, server } from './server.ts'
 import { traced } from '../support/strace.ts'
+import { done, hex, mayNotReclaim, server } from './server.ts'
 
 const somebody = 65534
 const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }

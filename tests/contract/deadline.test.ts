@@ -4,8 +4,8 @@ import { execFileSync } from 'node:child_process'
 import { lutimesSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
-import { done, eachArtefact, hex, server } from './server.ts'
 import { named, traced } from '../support/strace.ts'
+import { done, eachArtefact, hex, server } from './server.ts'
 
 /** It takes half a minute, and waits: both at once. */
 describe('life has an end', { concurrency: true }, () => {

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
-import { done, eachArtefact, server } from './server.ts'
 import { isCall, traced } from '../support/strace.ts'
+import { done, eachArtefact, server } from './server.ts'
 
 eachArtefact('the end of grace', (artefact) => {
   it('is asked for by the create after which nobody recorded is left to reclaim', async () => {

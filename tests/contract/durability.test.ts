@@ -1,8 +1,8 @@
 /** Durable before 0: the barriers of each upcall, one thread, and nothing acknowledged after a failed one. */
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
-import { done, eachArtefact, hex, server, storageFailed, unusableAtStart, type Server } from './server.ts'
 import { barriers, isCall, onState, traced } from '../support/strace.ts'
+import { done, eachArtefact, hex, server, storageFailed, unusableAtStart, type Server } from './server.ts'
 
 const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
 

@@ -4,8 +4,8 @@ import { chownSync, readdirSync, renameSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { ensureDirSync } from 'fs-extra/esm'
-import { done, eachArtefact, hex, mayNotReclaim, server, storageFailed, tree, type Server } from './server.ts'
 import { stoppedBefore } from '../support/strace.ts'
+import { done, eachArtefact, hex, mayNotReclaim, server, storageFailed, tree, type Server } from './server.ts'
 
 /** As a directory of root's that has nothing to do with us. */
 function precious(s: Server): string {

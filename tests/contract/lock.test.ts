@@ -14,8 +14,8 @@ import { join } from 'node:path'
 import { it } from 'node:test'
 import { ensureDirSync } from 'fs-extra/esm'
 import { clockAt, inForeground, settings } from '../support/artefacts.ts'
-import { done, eachArtefact, hex, mayNotReclaim, otherInstance, server, type Server } from './server.ts'
 import { isCall, named, stoppedBefore, traced } from '../support/strace.ts'
+import { done, eachArtefact, hex, mayNotReclaim, otherInstance, server, type Server } from './server.ts'
 
 const lockOf = (s: Server): string => join(s.stateDir, 'v4clients/lock')
 const waited = /goes on without the lock/

@@ -3,8 +3,8 @@ import assert from 'node:assert/strict'
 import { symlinkSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
-import { done, eachArtefact, hex, mayNotReclaim, server } from './server.ts'
 import { traced } from '../support/strace.ts'
+import { done, eachArtefact, hex, mayNotReclaim, server } from './server.ts'
 
 eachArtefact('a state directory with hundreds of interrupted starts', (artefact) => {
   it('is read until it reads the same twice, and gives the verdicts of a short one', async () => {

@@ -1,7 +1,7 @@
 /** Owners are 0 to 1024 arbitrary bytes: all distinct, all safe, all come back as they were. */
 import assert from 'node:assert/strict'
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { createHash } from 'node:crypto'
+import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { done, eachArtefact, mayNotReclaim, server, type Owner } from './server.ts'

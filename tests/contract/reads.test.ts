@@ -4,8 +4,8 @@ import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
 import { bundle } from '../support/artefacts.ts'
-import { eachArtefact, server } from './server.ts'
 import { traced } from '../support/strace.ts'
+import { eachArtefact, server } from './server.ts'
 
 eachArtefact('an upcall', (artefact) => {
   /** What a process reads from: files and directories that it opens, but for those that it only names (O_PATH). */

@@ -19,6 +19,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { ensureDirSync, removeSync } from 'fs-extra/esm'
+import { random } from '../proof/figures.ts'
 import {
   bundle,
   executable,
@@ -29,12 +30,11 @@ import {
   type Environment,
   type Machine,
 } from '../support/artefacts.ts'
-import { random } from '../proof/figures.ts'
 import { apart, nfsdcldWords, running, runServe, serveWords, type Daemon, type Serve } from '../support/pipe/daemons.ts'
 import { message, sizes, statusOf, type Body } from '../support/pipe/messages.ts'
 import { answerOf, startNfsd, type Nfsd } from '../support/pipe/nfsd.ts'
-import { until } from '../support/until.ts'
 import { compilePipeEnd, startPipeEnd, type Options, type PipeEnd, type Waiter } from '../support/pipe/pipe-end.ts'
+import { until } from '../support/until.ts'
 
 const room = mkdtempSync(join(tmpdir(), 'serve-'))
 let program = ''

@@ -5,6 +5,7 @@ import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { removeSync } from 'fs-extra/esm'
 import { bundle, inForeground, settings, settingsBy, type Environment } from '../support/artefacts.ts'
+import { traced } from '../support/strace.ts'
 import {
   badArgument,
   done,
@@ -17,7 +18,6 @@ import {
   unusableAtStart,
   type Server,
 } from './server.ts'
-import { traced } from '../support/strace.ts'
 
 eachArtefact('the configuration file', (artefact) => {
   /** Where nfsd's file system is is for the configuration to say, too. */

@@ -7,9 +7,9 @@ import { it } from 'node:test'
 import { recordLine, recordName } from '../../lib/rules/record.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
 import { settings } from '../support/artefacts.ts'
+import { traced } from '../support/strace.ts'
 import { onItsOwnDisk } from './own-disk.ts'
 import { done, eachArtefact, hex, mayNotReclaim, server, storageFailed, unusableAtStart } from './server.ts'
-import { traced } from '../support/strace.ts'
 
 const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
 

@@ -1,7 +1,7 @@
 /** Where a life is lived in process: a machine in memory. Upcalls are the helper's, commands what theirs do. */
 import { carryOut, planFor } from '../../lib/commands/allow.ts'
-import { confirmPlaced, destinationAt, placeAll } from '../../lib/commands/move/placement.ts'
 import type { Movable } from '../../lib/commands/move/movable.ts'
+import { confirmPlaced, destinationAt, placeAll } from '../../lib/commands/move/placement.ts'
 import { missingSince, pruneAll } from '../../lib/commands/prune.ts'
 import type { Context } from '../../lib/commands/shared/context.ts'
 import { asRecorded, forgetAll } from '../../lib/commands/shared/forget.ts'

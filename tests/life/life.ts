@@ -1,7 +1,7 @@
 /** A random life of a server and its clients, as data: what fast-check makes, shrinks and prints. */
 import fc from 'fast-check'
-import { someOwners, spellings, type Spelling } from './owners.ts'
 import type { Owner, Session } from './oracle.ts'
+import { someOwners, spellings, type Spelling } from './owners.ts'
 
 export type Act =
   | { readonly act: 'start'; readonly word: 'start' | 'init'; readonly bootTime: boolean }

@@ -13,8 +13,8 @@ import { executable } from '../support/artefacts.ts'
 import { compilePipeEnd, pipeEndRefused, startPipeEnd, type PipeEnd } from '../support/pipe/pipe-end.ts'
 import { atThePipe } from './at-the-pipe.ts'
 import { mixedLives, type Act, type Life } from './life.ts'
-import { owner } from './owners.ts'
 import { onThisMachine } from './on-this-machine.ts'
+import { owner } from './owners.ts'
 import { play } from './play.ts'
 
 const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 31)

@@ -10,6 +10,7 @@ import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { artefacts, settings, type Artefact, type Machine } from '../support/artefacts.ts'
+import { briefly, changing, fired, trace, type Fault } from '../support/strace.ts'
 import { each, inPart, report, seconds, type Row } from './figures.ts'
 import { fileSystems, newDisk, type FileSystem } from './loop-disks.ts'
 import { mutations, quickest, withMutant } from './mutants.ts'
@@ -31,7 +32,6 @@ import {
   upcallFor,
   type Scenario,
 } from './scenarios.ts'
-import { briefly, changing, fired, trace, type Fault } from '../support/strace.ts'
 import { plant, readTree, type Tree } from './trees.ts'
 import {
   call,

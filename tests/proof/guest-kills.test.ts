@@ -7,11 +7,11 @@
  * flushed is power-cuts-log-writes' to see.
  */
 import assert from 'node:assert/strict'
-import { setTimeout as sleep } from 'node:timers/promises'
 import { describe, it } from 'node:test'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { removeSync } from 'fs-extra/esm'
-import { artefacts, executable as built } from '../support/artefacts.ts'
 import { blank, judge, mayNotReclaim, type Event, type Memory, type Owner } from '../life/oracle.ts'
+import { artefacts, executable as built } from '../support/artefacts.ts'
 import { inPart, random, report, seconds, seed } from './figures.ts'
 import { inGuest, onlyOn, upcallIn, type Subject } from './guest-upcalls.ts'
 import { fileSystems, need, newDisk, type LoopDisk } from './loop-disks.ts'

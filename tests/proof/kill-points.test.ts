@@ -9,8 +9,9 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { after, before, describe, it } from 'node:test'
-import { settings, type Artefact, type Machine, type Said } from '../support/artefacts.ts'
 import type { Event, Owner } from '../life/oracle.ts'
+import { settings, type Artefact, type Machine, type Said } from '../support/artefacts.ts'
+import { briefly, changing, fired, touching, trace, type Call, type Traced } from '../support/strace.ts'
 import { each, inPart, report, seconds, type Row } from './figures.ts'
 import { quickest, subjects } from './mutants.ts'
 import {
@@ -24,7 +25,6 @@ import {
   upcallFor,
   type Scenario,
 } from './scenarios.ts'
-import { briefly, changing, fired, touching, trace, type Call, type Traced } from '../support/strace.ts'
 import { plant, readTree, type Tree } from './trees.ts'
 import {
   call,

@@ -8,9 +8,9 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { removeSync } from 'fs-extra/esm'
-import { artefacts, executable } from '../support/artefacts.ts'
 import { server } from '../contract/server.ts'
 import { buildStarved, inGrace, starve, starvedUpcalls } from '../contract/starved.ts'
+import { artefacts, executable } from '../support/artefacts.ts'
 
 describe('an upcall that gets no more memory, at each allocation', { skip: !artefacts().includes(executable) }, () => {
   const directory = mkdtempSync(join(tmpdir(), 'failing-malloc-'))

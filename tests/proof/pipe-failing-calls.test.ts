@@ -8,6 +8,7 @@
  */
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
+import { briefly, type Call } from '../support/strace.ts'
 import { each, inPart, report, seconds, type Row } from './figures.ts'
 import {
   acts,
@@ -24,7 +25,6 @@ import {
   type Outcome,
   type PipeEvent,
 } from './pipe-acts.ts'
-import { briefly, type Call } from '../support/strace.ts'
 
 const width = 2
 /** But for answers: the kernel refuses one, or has it. */

@@ -8,6 +8,7 @@
  */
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'
+import { briefly, type Call } from '../support/strace.ts'
 import { each, inPart, report, seconds as secondsSince, type Row } from './figures.ts'
 import {
   acts,
@@ -26,7 +27,6 @@ import {
   type Outcome,
   type Subject,
 } from './pipe-acts.ts'
-import { briefly, type Call } from '../support/strace.ts'
 
 const width = 2
 const rows: Row[] = []

@@ -8,13 +8,13 @@
  */
 import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
-import { artefacts, type Artefact } from '../support/artefacts.ts'
 import { judge } from '../life/oracle.ts'
+import { artefacts, type Artefact } from '../support/artefacts.ts'
+import { briefly, type Fault } from '../support/strace.ts'
 import { inPart, report, seconds } from './figures.ts'
 import { mutations, withMutant } from './mutants.ts'
 import { cutterFor, watcherOf } from './power-cutter.ts'
 import { eitherWay, isEssential, isTraced, memoryAfter, remember, scenarios, type Scenario } from './scenarios.ts'
-import { briefly, type Fault } from '../support/strace.ts'
 import { futuresByRule, machineRestarts, onlyTidying } from './verdicts.ts'
 
 const executable = artefacts().find(({ name }) => name === 'executable')

@@ -8,11 +8,11 @@ import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
 import { removeSync } from 'fs-extra/esm'
 import { artefacts, type Artefact } from '../support/artefacts.ts'
+import { briefly } from '../support/strace.ts'
 import { inPart, report, seconds, type Row } from './figures.ts'
 import { mutant, mutations, type Mutant } from './mutants.ts'
 import { cutterFor, type Counted } from './power-cutter.ts'
 import { eitherWay, isEssential, isTraced, memoryAfter, scenarios, sequences, type Scenario } from './scenarios.ts'
-import { briefly } from '../support/strace.ts'
 import { futuresByRule, scratch } from './verdicts.ts'
 
 const rows: Row[] = []

@@ -11,8 +11,9 @@ import { existsSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { removeSync } from 'fs-extra/esm'
-import { artefacts, settings, type Artefact } from '../support/artefacts.ts'
 import { blank, judge, type Owner } from '../life/oracle.ts'
+import { artefacts, settings, type Artefact } from '../support/artefacts.ts'
+import { briefly, changing, fired, trace } from '../support/strace.ts'
 import { inPart, random, report, seconds, seed, type Row } from './figures.ts'
 import { fileSystems, need, newDisk, type FileSystem } from './loop-disks.ts'
 import { mutations, withMutant } from './mutants.ts'
@@ -35,7 +36,6 @@ import {
   bootTimeAt,
   type Scenario,
 } from './scenarios.ts'
-import { briefly, changing, fired, trace } from '../support/strace.ts'
 import { plant, readTree } from './trees.ts'
 import {
   call,

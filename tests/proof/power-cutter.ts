@@ -2,11 +2,11 @@
  * A machine that lives through upcalls under strace, and beside it the model of its disk (tests/proof/power-loss.ts),
  * which follows call by call: at any moment the power can be cut, and every state that this may leave is asked about.
  */
-import { settings, type Artefact, type Machine } from '../support/artefacts.ts'
 import type { Event, Owner } from '../life/oracle.ts'
+import { settings, type Artefact, type Machine } from '../support/artefacts.ts'
+import { changing, trace, type Call, type Fault, type Traced } from '../support/strace.ts'
 import { diskAt } from './power-loss.ts'
 import { clientsOf, upcallFor, type Scenario } from './scenarios.ts'
-import { changing, trace, type Call, type Fault, type Traced } from '../support/strace.ts'
 import { fingerprint, type Tree } from './trees.ts'
 import {
   disagreement,

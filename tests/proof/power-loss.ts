@@ -10,8 +10,8 @@
  * its old name, or the new one, or (btrfs) both, never under neither; and a name that was replaced by rename is never
  * absent.
  */
-import { random } from './figures.ts'
 import type { Call } from '../support/strace.ts'
+import { random } from './figures.ts'
 import type { Node, Tree } from './trees.ts'
 
 interface Inode {

@@ -10,6 +10,7 @@ import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
+import { judge, type Event, type Memory, type Owner } from '../life/oracle.ts'
 import {
   inForeground,
   settings,
@@ -19,8 +20,8 @@ import {
   type Said,
 } from '../support/artefacts.ts'
 import { stopped, type Point, type Stopped } from '../support/stopped.ts'
+import { briefly, callsIn, changing, trace, type Call } from '../support/strace.ts'
 import { until } from '../support/until.ts'
-import { judge, type Event, type Memory, type Owner } from '../life/oracle.ts'
 import { each, inPart, random, report, seconds, seed, type Row } from './figures.ts'
 import { graceFor, hasOrder, outcomesOf, type Run } from './linear.ts'
 import { need } from './loop-disks.ts'
@@ -43,7 +44,6 @@ import {
   upcallFor,
   type Happening,
 } from './scenarios.ts'
-import { briefly, callsIn, changing, trace, type Call } from '../support/strace.ts'
 import { plant, readTree } from './trees.ts'
 import {
   call,

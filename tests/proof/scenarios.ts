@@ -4,8 +4,8 @@
  */
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
-import type { Environment, Machine } from '../support/artefacts.ts'
 import { blank, judge, remember, type Event, type Memory, type Owner, type Session } from '../life/oracle.ts'
+import type { Environment, Machine } from '../support/artefacts.ts'
 export { remember } from '../life/oracle.ts'
 
 const owner = (name: string): Owner => Buffer.from(name).toString('hex')

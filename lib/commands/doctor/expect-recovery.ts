@@ -3,19 +3,18 @@
  * scripts: the status tells, and a line for each that will not.
  */
 import { join } from 'node:path'
-import type { ClientOwner } from '../../upcall/owner.ts'
-import { escapeOwner, quoteOwner } from '../../upcall/owner.ts'
+import { counted, oneLine } from '../../text.ts'
+import { escapeOwner, quoteOwner, type ClientOwner } from '../../upcall/owner.ts'
 import type { Context } from '../shared/context.ts'
+import { readEachInTime } from '../shared/in-time.ts'
 import { askKernel, type Kernel } from '../shared/kernel.ts'
 import { legacyRecordsOf } from '../shared/legacy.ts'
 import type { LiveClient } from '../shared/live-clients.ts'
-import { readEachInTime } from '../shared/in-time.ts'
 import { print, printJson } from '../shared/print.ts'
 import { newestEntryOf } from '../shared/recorded-clients.ts'
 import { survey, type Survey } from '../shared/survey.ts'
 import { forgetsVersion40, sayTracker, strangersAt, trackerOf, type Tracker } from '../shared/tracker.ts'
 import { ownerJson, untracked } from '../shared/view.ts'
-import { counted, oneLine } from '../../text.ts'
 
 interface Lost {
   readonly owner: ClientOwner

@@ -1,11 +1,11 @@
 /** Which trackers the kernel offers, which one it uses, and what may take its place. */
 import { constants, release } from 'node:os'
 import { oneLine, quote } from '../../text.ts'
-import { nfsdcldProcesses } from '../shared/processes.ts'
-import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
 import { saidOfTracker } from '../shared/kernel-log.ts'
-import type { Site } from './site.ts'
+import { nfsdcldProcesses } from '../shared/processes.ts'
 import { bootedBySystemd } from '../shared/systemd.ts'
+import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
+import type { Site } from './site.ts'
 import { unitNamed } from './units.ts'
 
 const useDaemon = 'systemctl unmask nfsdcld.service && systemctl restart nfs-server.service'

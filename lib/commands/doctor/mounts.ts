@@ -1,7 +1,7 @@
 /** Which mount a directory is on: /proc/self/mountinfo, proc(5). */
 import fs from 'node:fs'
-import { nodePath } from '../shared/print.ts'
 import * as disk from '../../syscalls/files.ts'
+import { nodePath } from '../shared/print.ts'
 
 export interface Mount {
   readonly point: string

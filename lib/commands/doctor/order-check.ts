@@ -1,11 +1,11 @@
 /** Is the state directory mounted before the NFS server starts? Only a mount of its own can be late. */
-import { oneLine, quote } from '../../text.ts'
 import fs from 'node:fs'
 import * as disk from '../../syscalls/files.ts'
+import { oneLine, quote } from '../../text.ts'
+import { bootedBySystemd } from '../shared/systemd.ts'
 import { good, unknown, wrong, type Said } from './finding.ts'
 import { mountOf, type Mount } from './mounts.ts'
 import { shellWord, type Site } from './site.ts'
-import { bootedBySystemd } from '../shared/systemd.ts'
 import { unitSettings } from './units.ts'
 
 /** One service, by the names that distributions give it. */

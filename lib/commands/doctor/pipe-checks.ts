@@ -1,9 +1,9 @@
 /** The pipe: is it there, which process answers at it, and which clients does it forget (docs/kernels.md)? */
 import { counted, oneLine, quote } from '../../text.ts'
-import { nfsdcldRuns } from '../shared/processes.ts'
 import { longList } from '../../upcall/message.ts'
-import { forgetsVersion40, sayHolders, sayTracker, strangersAt } from '../shared/tracker.ts'
 import { showOwner } from '../../upcall/owner.ts'
+import { nfsdcldRuns } from '../shared/processes.ts'
+import { forgetsVersion40, sayHolders, sayTracker, strangersAt } from '../shared/tracker.ts'
 import { doubtful, good, wrong, type Said } from './finding.ts'
 import type { Site } from './site.ts'
 

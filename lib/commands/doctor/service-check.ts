@@ -2,9 +2,9 @@
 import fs from 'node:fs'
 import { quote } from '../../text.ts'
 import { nfsdcldRuns } from '../shared/processes.ts'
+import { bootedBySystemd } from '../shared/systemd.ts'
 import { good, unknown, wrong, type Said } from './finding.ts'
 import { shellWord, type Site } from './site.ts'
-import { bootedBySystemd } from '../shared/systemd.ts'
 import { unitNamed, unitSettings } from './units.ts'
 
 const name = 'nfsd-userland-helper.service'

@@ -1,17 +1,16 @@
 /** What the checks look at, gathered once. Whatever could not be had is said instead of it. */
-import { failureFrom, report } from '../../failure.ts'
 import fs from 'node:fs'
+import { failureFrom, report } from '../../failure.ts'
 import { helperParameter, nfsdModule } from '../../kernel/nfsd-module.ts'
-import { helperPath } from '../shared/program.ts'
 import type { Context } from '../shared/context.ts'
-import { tallyOf, type Tally } from '../shared/oddities.ts'
-import { survey, type Survey } from '../shared/survey.ts'
-import { textOfPath } from '../shared/print.ts'
-import { askKernel, type Kernel } from '../shared/kernel.ts'
-import { trackerOf, type Tracker } from '../shared/tracker.ts'
 import { kernelConfig, type KernelConfig } from '../shared/kernel-config.ts'
-import { programPath } from '../shared/program.ts'
 import { kernelLines } from '../shared/kernel-log.ts'
+import { askKernel, type Kernel } from '../shared/kernel.ts'
+import { tallyOf, type Tally } from '../shared/oddities.ts'
+import { textOfPath } from '../shared/print.ts'
+import { helperPath, programPath } from '../shared/program.ts'
+import { survey, type Survey } from '../shared/survey.ts'
+import { trackerOf, type Tracker } from '../shared/tracker.ts'
 
 export interface Site {
   readonly settings: Context

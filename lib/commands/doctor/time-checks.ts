@@ -1,7 +1,7 @@
 /** Grace, lease and the clock. */
 import { oneLine } from '../../text.ts'
-import { isoTime } from '../shared/table.ts'
 import { uptime } from '../shared/kernel.ts'
+import { isoTime } from '../shared/table.ts'
 import { sayDuration } from '../shared/view.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
 import type { Site } from './site.ts'

@@ -2,8 +2,8 @@
  * systemd's units as files: they tell the same while the manager runs, before it does, and in a tree that is not
  * booted. Directories in the order of systemd.unit(5); what comes earlier hides what comes later.
  */
-import { join } from 'node:path'
 import fs from 'node:fs'
+import { join } from 'node:path'
 import { tolerating } from '../../syscalls/files.ts'
 import { namesIn } from '../shared/listing.ts'
 

@@ -8,15 +8,15 @@
  * exchanged for the new program, which takes over what the old one had in hand.
  */
 import { spawnSync } from 'node:child_process'
-import { errorCode } from '../../failure.ts'
 import fs from 'node:fs'
-import { bootedBySystemd } from '../shared/systemd.ts'
-import { systemPath } from '../shared/in-time.ts'
+import { errorCode } from '../../failure.ts'
 import { helperParameter } from '../../kernel/nfsd-module.ts'
-import { nfsdThreads } from '../shared/service.ts'
-import { helperPath, name } from '../shared/program.ts'
-import type { Init } from './files.ts'
+import { systemPath } from '../shared/in-time.ts'
 import { nfsdcldRuns } from '../shared/processes.ts'
+import { helperPath, name } from '../shared/program.ts'
+import { nfsdThreads } from '../shared/service.ts'
+import { bootedBySystemd } from '../shared/systemd.ts'
+import type { Init } from './files.ts'
 
 export interface Action {
   readonly what: string

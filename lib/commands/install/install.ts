@@ -2,18 +2,18 @@
  * Puts the program and what a system needs beside it in place, and says of each file what became of it. May be
  * repeated: after an upgrade, and after a change of the state directory in nfs.conf.
  */
-import { basename, dirname, resolve } from 'node:path'
 import fs from 'node:fs'
+import { basename, dirname, resolve } from 'node:path'
+import { Failed } from '../../failure.ts'
+import { examine } from '../doctor/doctor.ts'
+import { describe, importFrom } from '../move/import.ts'
 import { command, dryRunOption, jsonOption, type CommandLine } from '../shared/command.ts'
 import type { Context } from '../shared/context.ts'
+import { helperSupport } from '../shared/helper-support.ts'
 import { inDirectory } from '../shared/inside.ts'
-import { examine } from '../doctor/doctor.ts'
+import { say as tell, textOfPath } from '../shared/print.ts'
 import { activate } from './activation.ts'
 import { completionFor } from './completion.ts'
-import { Failed } from '../../failure.ts'
-import { helperSupport } from '../shared/helper-support.ts'
-import { say as tell, textOfPath } from '../shared/print.ts'
-import { describe, importFrom } from '../move/import.ts'
 import {
   canServe,
   filesOf,
@@ -25,8 +25,8 @@ import {
   type Tracker,
 } from './files.ts'
 import { readInstalled, writeInstalled } from './installed.ts'
-import { identityOfContent, place, takeAway, type Identity } from './place.ts'
 import { howToTakeOver, nfsdcldDirectory, whatIsLost } from './nfsdcld.ts'
+import { identityOfContent, place, takeAway, type Identity } from './place.ts'
 import { placeRecords } from './records.ts'
 import { leftAlone, outcomeOf, say, type Report } from './report.ts'
 import { runningProgram, targetAt, type Target } from './target.ts'

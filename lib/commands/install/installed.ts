@@ -5,11 +5,11 @@
  * The list lies in the system that is installed into, and may be anybody's. So it is believed only of files that have a
  * name of ours, and even of these only that they are ours if they have the digest that it tells.
  */
-import { basename, dirname, join } from 'node:path'
 import fs from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { storageFailure } from '../../failure.ts'
-import { quote } from '../../text.ts'
 import { tolerating } from '../../syscalls/files.ts'
+import { quote } from '../../text.ts'
 import { bytesIn, inDirectory, type Root } from '../shared/inside.ts'
 import { isOurPath, type Item } from './files.ts'
 import { place, type Identity } from './place.ts'

@@ -4,8 +4,8 @@
  * the admin says that they need not be.
  */
 import { failureFrom, report } from '../../failure.ts'
-import { counted, oneLine } from '../../text.ts'
 import type { Calls } from '../../syscalls/calls.ts'
+import { counted, oneLine } from '../../text.ts'
 import { readSource } from '../move/source.ts'
 import { existsBelow } from '../shared/inside.ts'
 import type { Target } from './target.ts'

@@ -6,8 +6,8 @@
  * does not come back.
  */
 import { createHash } from 'node:crypto'
-import { basename, dirname } from 'node:path'
 import fs from 'node:fs'
+import { basename, dirname } from 'node:path'
 import { errorCode } from '../../failure.ts'
 import { tolerating } from '../../syscalls/files.ts'
 import { bytesIn, inDirectory, inEntry, type Directory, type Root } from '../shared/inside.ts'

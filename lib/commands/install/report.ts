@@ -1,8 +1,8 @@
 /** What installing and uninstalling say. */
 import { join } from 'node:path'
 import { printable } from '../../text.ts'
-import { print, printJson } from '../shared/print.ts'
 import { forPrograms, inWords, type Examined } from '../doctor/doctor.ts'
+import { print, printJson } from '../shared/print.ts'
 import type { Action } from './activation.ts'
 import type { Outcome } from './place.ts'
 import { inWords as choiceInWords, type Choice } from './tracker.ts'

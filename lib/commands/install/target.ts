@@ -1,11 +1,10 @@
 /** The system that is installed into: what it starts its services with, and what it has already. */
-import { dirname, join } from 'node:path'
 import fs from 'node:fs'
+import { dirname, join } from 'node:path'
 import { bytesIn, existsBelow, inDirectory, openRoot, type Root } from '../shared/inside.ts'
+import { executablePath, name } from '../shared/program.ts'
 import { systemdRuns } from '../shared/systemd.ts'
-import { executablePath } from '../shared/program.ts'
 import { zshDirectories, type Init, type Program, type Wanted } from './files.ts'
-import { name } from '../shared/program.ts'
 
 export interface Target {
   /** `/`, or where another system's root lies. */

@@ -1,13 +1,13 @@
 /** The texts that are installed, as they lie in the repository: put into the program when it is built. */
-import page8 from '../../../dist/man/nfsd-userland-helper.8'
 import page5 from '../../../dist/man/nfsd-userland-helper.5'
-import udevRule from '../../../udev/rules.d/60-nfsd-userland-helper.rules'
+import page8 from '../../../dist/man/nfsd-userland-helper.8'
 import lsb from '../../../udev/init.d/lsb-init.sh'
+import initSettings from '../../../udev/init.d/nfsd-userland-helper.conf'
+import openrc from '../../../udev/init.d/openrc-init.sh'
 import modprobe from '../../../udev/modprobe.d/nfsd-userland-helper.conf'
+import udevRule from '../../../udev/rules.d/60-nfsd-userland-helper.rules'
 import dropIn from '../../../udev/systemd/nfs-server.conf'
 import service from '../../../udev/systemd/nfsd-userland-helper.service'
-import openrc from '../../../udev/init.d/openrc-init.sh'
-import initSettings from '../../../udev/init.d/nfsd-userland-helper.conf'
 import tmpfiles from '../../../udev/tmpfiles.d/nfsd-userland-helper.conf'
 
 export interface Texts {

@@ -7,8 +7,8 @@
  */
 import fs from 'node:fs'
 import { storageFailure } from '../../failure.ts'
-import { oneLine, quote } from '../../text.ts'
 import { tolerating } from '../../syscalls/files.ts'
+import { oneLine, quote } from '../../text.ts'
 import type * as sqlite from './sqlite.ts'
 
 export type { Row, Value } from './sqlite.ts'

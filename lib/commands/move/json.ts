@@ -3,14 +3,14 @@
  * come from anywhere.
  */
 import { Failed, storageFailure } from '../../failure.ts'
+import { isPrincipal } from '../../rules/record.ts'
 import { quote } from '../../text.ts'
+import { legacyName } from '../../upcall/legacy-name.ts'
 import { escapeOwner, ownerFromHex, type ClientOwner } from '../../upcall/owner.ts'
 import { isoTime } from '../shared/table.ts'
 import { sessionJson } from '../shared/view.ts'
-import { legacyName } from '../../upcall/legacy-name.ts'
-import { isPrincipal } from '../../rules/record.ts'
-import { recordedFrom, type Found, type Movable } from './movable.ts'
 import { membersOf } from './json-stream.ts'
+import { recordedFrom, type Found, type Movable } from './movable.ts'
 
 const format = 'nfsd-userland-helper clients'
 const version = 1

@@ -1,6 +1,6 @@
 /** What moves between this program and others: who may reclaim at the next start of the server, and nothing else. */
-import { counted } from '../../text.ts'
 import { isPrincipal, latestRecorded, type Facts } from '../../rules/record.ts'
+import { counted } from '../../text.ts'
 import { longestOwner, type ClientOwner } from '../../upcall/owner.ts'
 import type { Session } from '../../upcall/request.ts'
 

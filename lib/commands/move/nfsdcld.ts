@@ -9,10 +9,10 @@
  * Clients that nfsdcld took over from the kernel's own tracker stand there as `hash:`, the MD5 and a NUL.
  */
 import { storageFailure } from '../../failure.ts'
-import { writeDatabase, type Source, type Value } from './database.ts'
-import type { Schema } from './schema.ts'
 import { legacyName } from '../../upcall/legacy-name.ts'
+import { writeDatabase, type Source, type Value } from './database.ts'
 import { sieve, type Found, type Movable } from './movable.ts'
+import type { Schema } from './schema.ts'
 
 export const isNfsdcld = ({ tables }: Schema): boolean => tables.has('grace')
 

@@ -3,9 +3,9 @@
  * reclaim at the next start; the end of grace deletes those whose time is before the start of that grace.
  */
 import { storageFailure } from '../../failure.ts'
-import type { Schema } from './schema.ts'
 import { writeDatabase, type Source } from './database.ts'
 import { sieve, type Found, type Movable } from './movable.ts'
+import type { Schema } from './schema.ts'
 
 export const isNfsdcltrack = ({ tables }: Schema): boolean => tables.has('clients') && !tables.has('grace')
 

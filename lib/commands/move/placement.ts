@@ -17,19 +17,15 @@
  * conflicts with the locks that these clients come for; and of those that leave meanwhile it tells its own tracker, not
  * their source.
  */
-import { storageFailure } from '../../failure.ts'
-import { join } from 'node:path'
 import fs from 'node:fs'
-import { oneLine, quote } from '../../text.ts'
+import { join } from 'node:path'
+import { storageFailure } from '../../failure.ts'
 import { reclaimableIn, type Start } from '../../rules/instance.ts'
 import { recordLine, recordName } from '../../rules/record.ts'
-import * as disk from '../../syscalls/files.ts'
-import type { Directory } from '../../syscalls/files.ts'
-import { directoryOf } from '../../store/open-directories.ts'
-import { usualTop, legacyTopIn } from '../../store/v4recovery.ts'
-import { migrate } from '../../store/migrate.ts'
-import { entryAt, put } from '../../store/records.ts'
 import type { Recorded } from '../../store/layout.ts'
+import { migrate } from '../../store/migrate.ts'
+import { directoryOf } from '../../store/open-directories.ts'
+import { entryAt, put } from '../../store/records.ts'
 import {
   clientsOf,
   lookAt,
@@ -39,10 +35,14 @@ import {
   type StateDirectory,
 } from '../../store/state-directory.ts'
 import { ranUntracked } from '../../store/untracked.ts'
+import { usualTop, legacyTopIn } from '../../store/v4recovery.ts'
+import * as disk from '../../syscalls/files.ts'
+import type { Directory } from '../../syscalls/files.ts'
+import { oneLine, quote } from '../../text.ts'
 import type { Context } from '../shared/context.ts'
 import { underLock } from '../shared/lock.ts'
-import { nfsdThreads } from '../shared/service.ts'
 import { newestEntryOf } from '../shared/recorded-clients.ts'
+import { nfsdThreads } from '../shared/service.ts'
 import { survey } from '../shared/survey.ts'
 import { factsOf, type Movable } from './movable.ts'
 

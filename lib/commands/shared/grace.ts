@@ -4,9 +4,9 @@
  * The only record of a start is in the wall clock's time, which may have been set since. The age of nfsd's threads is
  * counted by a clock that nobody can set, so it goes first where they can be seen.
  */
+import type { Kernel } from './kernel.ts'
 import type { Survey } from './survey.ts'
 import type { Told } from './view.ts'
-import type { Kernel } from './kernel.ts'
 
 export interface Grace {
   /** When the instance started: the kernel's word for it, else ours. Seconds of the wall clock at that time. */

@@ -7,8 +7,8 @@
  * ends by itself once the kernel lets go.
  */
 import { spawn } from 'node:child_process'
-import { errorCode } from '../../failure.ts'
 import fs from 'node:fs'
+import { errorCode } from '../../failure.ts'
 
 export type Answer =
   | {

@@ -7,8 +7,8 @@
  * that it lies in, and never followed if it is a link: the link's text is read, and walked in turn. A directory that
  * was reached stays open while it is worked in, so nobody can exchange it for a link meanwhile.
  */
-import { basename, dirname, join } from 'node:path'
 import fs from 'node:fs'
+import { basename, dirname, join } from 'node:path'
 import { errorCode, Failed, storageFailure } from '../../failure.ts'
 import { tolerating } from '../../syscalls/files.ts'
 import { nodePath } from './print.ts'

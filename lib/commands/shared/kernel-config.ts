@@ -1,7 +1,7 @@
 /** What the running kernel was built with: its configuration, where a distribution leaves it. */
+import fs from 'node:fs'
 import { release } from 'node:os'
 import { gunzipSync } from 'node:zlib'
-import fs from 'node:fs'
 
 /**
  * @returns an option's value (`y`, `m`, text without its quotes), 'off', or 'absent' where this kernel has no such

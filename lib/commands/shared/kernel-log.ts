@@ -2,8 +2,8 @@
  * The kernel's log, as far back as its buffer goes: one record a read(2), or lines
  * (Documentation/ABI/testing/dev-kmsg).
  */
-import { errorCode } from '../../failure.ts'
 import fs from 'node:fs'
+import { errorCode } from '../../failure.ts'
 import { kernelLog } from '../../kernel/log.ts'
 
 /** What the kernel itself said, the oldest first; what processes said into its log is left out. */

@@ -1,11 +1,11 @@
 /** What the kernel's nfsd says of itself at this moment. Nothing here waits for it for ever. */
+import fs from 'node:fs'
 import { join } from 'node:path'
 import { nfsdAt } from '../../kernel/nfsd.ts'
-import fs from 'node:fs'
 import type { Context } from './context.ts'
-import { fileOf, processes } from './processes.ts'
 import { readInTime } from './in-time.ts'
 import { liveClients, type Live } from './live-clients.ts'
+import { fileOf, processes } from './processes.ts'
 
 /** busy: a start or a stop of the service is running, and the kernel answers after it. */
 export type Seconds = number | 'absent' | 'busy' | 'unreadable'

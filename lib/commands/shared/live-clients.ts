@@ -7,10 +7,10 @@
 import fs from 'node:fs'
 import { join } from 'node:path'
 import { printable } from '../../text.ts'
-import { namesIn } from './listing.ts'
-import { readEachInTime } from './in-time.ts'
-import { nodePath } from './print.ts'
 import type { ClientOwner } from '../../upcall/owner.ts'
+import { readEachInTime } from './in-time.ts'
+import { namesIn } from './listing.ts'
+import { nodePath } from './print.ts'
 
 export interface LiveClient {
   readonly owner: ClientOwner

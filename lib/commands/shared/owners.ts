@@ -4,9 +4,6 @@
  */
 import type { Argv } from 'yargs'
 import { Failed } from '../../failure.ts'
-import { legacyRecordsOf } from './legacy.ts'
-import { clientsIn, recordsOfOwner } from './recorded-clients.ts'
-import type { Survey } from './survey.ts'
 import {
   escapeOwner,
   ownerFromEscaped,
@@ -15,6 +12,9 @@ import {
   showOwner,
   type ClientOwner,
 } from '../../upcall/owner.ts'
+import { legacyRecordsOf } from './legacy.ts'
+import { clientsIn, recordsOfOwner } from './recorded-clients.ts'
+import type { Survey } from './survey.ts'
 
 /** `--hex`, for every command that is given owners. */
 export const withHex = <Given>(cli: Argv<Given>) =>

@@ -4,9 +4,9 @@
  * `threads` is read under nfsd_mutex, which a start and a stop hold while they wait for an upcall. So it must be read
  * without our lock; then reading only waits until they are done, which is the moment whose answer is wanted.
  */
+import fs from 'node:fs'
 import { join } from 'node:path'
 import { errorCode } from '../../failure.ts'
-import fs from 'node:fs'
 
 /** How many threads nfsd has; 0 if it does not run, or is not even loaded. */
 export function nfsdThreads(nfsdDirectory: string): number {

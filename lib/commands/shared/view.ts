@@ -1,12 +1,12 @@
 /** A client and an instance in the words for people, and in those for programs (docs/json.md). Pure. */
-import { oneLine } from '../../text.ts'
 import type { Instance } from '../../rules/instance.ts'
+import { oneLine } from '../../text.ts'
 import { escapeOwner, type ClientOwner } from '../../upcall/owner.ts'
 import type { Session } from '../../upcall/request.ts'
+import type { LiveClient } from './live-clients.ts'
 import { mayReclaim, wasKnownBefore, type Client } from './recorded-clients.ts'
 import type { Survey } from './survey.ts'
 import { isoTime } from './table.ts'
-import type { LiveClient } from './live-clients.ts'
 
 export type Word = 'recorded' | 'reclaimed' | 'new' | 'waiting' | 'void'
 

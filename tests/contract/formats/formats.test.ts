@@ -1,13 +1,13 @@
 /** State directories outlive programs: what any release has written lets the same clients reclaim under this one. */
 import assert from 'node:assert/strict'
-import { describe, it } from 'node:test'
 import { join } from 'node:path'
-import { artefacts, settings, type Artefact } from '../../support/artefacts.ts'
+import { describe, it } from 'node:test'
 import type { Event } from '../../life/oracle.ts'
 import { create, graceDone, remove, start, upcallFor } from '../../proof/scenarios.ts'
-import { changing, fired, trace, type Call } from '../../support/strace.ts'
 import { plant, readTree, type Node, type Tree } from '../../proof/trees.ts'
 import { call, machineAt, scratch, scrapTree } from '../../proof/verdicts.ts'
+import { artefacts, settings, type Artefact } from '../../support/artefacts.ts'
+import { changing, fired, trace, type Call } from '../../support/strace.ts'
 import { reclaimers, released, restarted, verdictsOf, type Verdicts, type Written } from './released.ts'
 
 /** 0.1.0 forgot at a restart what was recorded in a first grace period that never ended. That was a fault. */

@@ -1,11 +1,11 @@
 /** State directories as releases have written them (write.ts), and what they are asked. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
-import type { Artefact } from '../../support/artefacts.ts'
 import type { Event, Owner } from '../../life/oracle.ts'
 import { check, start } from '../../proof/scenarios.ts'
 import { plant, type Node, type Tree } from '../../proof/trees.ts'
 import { call, machineAt, scratch, scrapTree } from '../../proof/verdicts.ts'
+import type { Artefact } from '../../support/artefacts.ts'
 
 /** Who may reclaim: as it is, after a restart, and after the end of grace and a restart. */
 export interface Verdicts {

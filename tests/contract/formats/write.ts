@@ -6,12 +6,12 @@
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
-import { settings, type Artefact } from '../../support/artefacts.ts'
 import type { Event } from '../../life/oracle.ts'
 import { ann, bob, cal, check, create, graceDone, long, start, upcallFor } from '../../proof/scenarios.ts'
-import { trace, type Call } from '../../support/strace.ts'
 import { readTree } from '../../proof/trees.ts'
 import { call, machineAt, scratch, scrapTree } from '../../proof/verdicts.ts'
+import { settings, type Artefact } from '../../support/artefacts.ts'
+import { trace, type Call } from '../../support/strace.ts'
 import { verdictsOf, type Written } from './released.ts'
 
 const owner = (name: string): string => Buffer.from(name, 'latin1').toString('hex')

@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { helperParameter } from '../../../lib/kernel/nfsd-module.ts'
-import { repository } from '../image.ts'
 import type { Guest } from '../guest.ts'
+import { repository } from '../image.ts'
 import type { Story } from '../story.ts'
 
 const installed = '/usr/sbin/nfsd-userland-helper'

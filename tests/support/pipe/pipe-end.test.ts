@@ -14,10 +14,10 @@ import { setTimeout as pause } from 'node:timers/promises'
 import { removeSync } from 'fs-extra/esm'
 import { compiled } from '../compiled.ts'
 import { until } from '../until.ts'
+import { runNfsdcld } from './daemons.ts'
 import { answerTo, getVersion, inProgress, message, sizes, statusOf, xidOf } from './messages.ts'
 import { answerOf, startNfsd } from './nfsd.ts'
 import { compilePipeEnd, startPipeEnd, type Options, type PipeEnd, type Waiter } from './pipe-end.ts'
-import { runNfsdcld } from './daemons.ts'
 
 const room = mkdtempSync(join(tmpdir(), 'pipe-end-'))
 let program = ''

@@ -3,11 +3,11 @@ import { describe, it } from 'node:test'
 import { perform, performTogether } from '../../../lib/events/perform.ts'
 import { Failed, report } from '../../../lib/failure.ts'
 import { recordName } from '../../../lib/rules/record.ts'
+import { lookAgain, openAnew } from '../../../lib/store/open-directories.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import type { MemoryFiles } from '../../support/memory/files.ts'
 import { stateDirectory, systemInMemory } from '../../support/memory/machine.ts'
 import { check, create, ownerNamed, remove, worldOn, type Played } from './world.ts'
-import { lookAgain, openAnew } from '../../../lib/store/open-directories.ts'
 
 interface Machine extends Played {
   readonly files: MemoryFiles

@@ -1,5 +1,6 @@
 /** Where two upcalls may meet: what has happened on a machine in memory, and what the kernel may ask then. */
 import assert from 'node:assert/strict'
+import { errno } from '../../../lib/syscalls/errno.ts'
 import { blank, judge, storageFailed, type Event, type Memory, type Verdict } from '../../life/oracle.ts'
 import {
   ann,
@@ -17,7 +18,6 @@ import {
 } from '../../proof/scenarios.ts'
 import type { Tree } from '../../proof/trees.ts'
 import type { Made } from '../../support/memory/files.ts'
-import { errno } from '../../../lib/syscalls/errno.ts'
 import { machineWith, runDirectory, stateDirectory, Stopped, type Machine } from '../../support/memory/machine.ts'
 import { places, play } from './states.ts'
 

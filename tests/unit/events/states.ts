@@ -2,11 +2,11 @@
  * What a state directory in memory means: asked of the helper in process, as tests/proof/verdicts.ts asks the built
  * one.
  */
-import { check, create, graceDone, start, upcallFor } from '../../proof/scenarios.ts'
+import type { Event, Owner } from '../../life/oracle.ts'
 import { readable, stranger, type Observed } from '../../proof/futures.ts'
+import { check, create, graceDone, start, upcallFor } from '../../proof/scenarios.ts'
 import { fingerprint, type Tree } from '../../proof/trees.ts'
 import { machineWith, nfsd, runDirectory, stateDirectory, type Machine } from '../../support/memory/machine.ts'
-import type { Event, Owner } from '../../life/oracle.ts'
 
 /** Where things are on a machine in memory, for {@link upcallFor}. */
 export const places = { dir: '/', stateDir: stateDirectory, nfsdDir: nfsd, runDir: runDirectory }

@@ -1,8 +1,8 @@
 /** The pure transitions: from what is recorded and asked, to what changes. One row a rule. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import type { Instance, Start } from '../../../lib/rules/instance.ts'
 import { decide, type Before, type Found, type Decision } from '../../../lib/rules/decide.ts'
+import type { Instance, Start } from '../../../lib/rules/instance.ts'
 import { ownerFromHex } from '../../../lib/upcall/owner.ts'
 import type { Asked, KnownSession, Request } from '../../../lib/upcall/request.ts'
 

@@ -2,6 +2,7 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
+import { bytesOf, crc32, digitsAt, percentDecoded, percentEncode, textOf } from '../../../lib/bytes.ts'
 import {
   ownerIn,
   ownerOfUsual,
@@ -12,7 +13,6 @@ import {
   type Facts,
   type Read,
 } from '../../../lib/rules/record.ts'
-import { bytesOf, crc32, digitsAt, percentDecoded, percentEncode, textOf } from '../../../lib/bytes.ts'
 import { ownerFromHex, type ClientOwner } from '../../../lib/upcall/owner.ts'
 
 const owner = (text: string): ClientOwner => ownerFromHex(Buffer.from(text, 'latin1').toString('hex'))

@@ -1,9 +1,9 @@
 /** Servers whose start `serve` has not recorded: what it takes them for, and who may reclaim afterwards. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { answerQueued, tryAgain } from '../../../lib/serve/round.ts'
-import { beginServing } from '../../../lib/serve/current-pipe.ts'
 import { openPipe } from '../../../lib/kernel/pipe.ts'
+import { beginServing } from '../../../lib/serve/current-pipe.ts'
+import { answerQueued, tryAgain } from '../../../lib/serve/round.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import type { AskedMessage } from '../../support/memory/pipe.ts'
 import {

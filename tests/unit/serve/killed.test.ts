@@ -4,10 +4,10 @@
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import type { AskedMessage } from '../../support/memory/pipe.ts'
-import { errno } from '../../../lib/syscalls/errno.ts'
-import type { Calls } from '../../../lib/syscalls/calls.ts'
 import { tryAgain } from '../../../lib/serve/round.ts'
+import type { Calls } from '../../../lib/syscalls/calls.ts'
+import { errno } from '../../../lib/syscalls/errno.ts'
+import type { AskedMessage } from '../../support/memory/pipe.ts'
 import { copyOf, die, live, liveUntil, newMachine, type Machine } from '../../support/memory/serving.ts'
 import { message, type Command } from '../../support/pipe/messages.ts'
 

@@ -3,11 +3,11 @@
  */
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
-import type { Calls } from '../../../lib/syscalls/calls.ts'
 import type { Log } from '../../../lib/kernel/log.ts'
 import type { Nfsd } from '../../../lib/kernel/nfsd.ts'
 import type { Pipe, Taken } from '../../../lib/kernel/pipe.ts'
 import { listFor } from '../../../lib/serve/list.ts'
+import type { Calls } from '../../../lib/syscalls/calls.ts'
 import { systemInMemory } from '../../support/memory/machine.ts'
 import { die, live, newMachine } from '../../support/memory/serving.ts'
 import { message, statusOf } from '../../support/pipe/messages.ts'

@@ -3,14 +3,14 @@ import assert from 'node:assert/strict'
 import { basename, dirname } from 'node:path'
 import { describe, it } from 'node:test'
 import { perform } from '../../../lib/events/perform.ts'
+import { openPipe } from '../../../lib/kernel/pipe.ts'
 import { currentPipe } from '../../../lib/serve/current-pipe.ts'
 import { Journal, lastReplies } from '../../../lib/serve/journal.ts'
 import { answerQueued, tryAgain } from '../../../lib/serve/round.ts'
 import { atFlags } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
-import { openPipe } from '../../../lib/kernel/pipe.ts'
-import type { AskedMessage } from '../../support/memory/pipe.ts'
 import { stateDirectory } from '../../support/memory/machine.ts'
+import type { AskedMessage } from '../../support/memory/pipe.ts'
 import {
   copyOf,
   die,

@@ -3,6 +3,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { textOf } from '../../../lib/bytes.ts'
+import { hexOf } from '../../../lib/upcall/hex.ts'
 import {
   answerTo,
   commands,
@@ -14,7 +15,6 @@ import {
   readMessage,
   sizeOf,
 } from '../../../lib/upcall/message.ts'
-import { hexOf } from '../../../lib/upcall/hex.ts'
 
 const sizes = { 1: 1034, 2: 1067 } as const
 
