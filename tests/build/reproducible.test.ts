@@ -3,10 +3,10 @@
  */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { cpSync, existsSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
-import { ensureDirSync, removeSync } from 'fs-extra/esm'
+import { copySync, ensureDirSync, removeSync } from 'fs-extra/esm'
 import { engineSources } from '../../lib/build/sources.ts'
 import { toolchain } from '../../lib/build/toolchain.ts'
 import { artefacts, bundle, executable, root } from '../support/artefacts.ts'
@@ -30,14 +30,13 @@ describe('a build', () => {
   it('and its packages are the same bytes when they are made again, elsewhere', () => {
     const other = join(place, 'another place, another name')
     for (const name of readdirSync(root))
-      if (!['node_modules', 'dist', '.cache', '.git'].includes(name))
-        cpSync(join(root, name), join(other, name), { recursive: true })
+      if (!['node_modules', 'dist', '.cache', '.git'].includes(name)) copySync(join(root, name), join(other, name))
     // As links: it is read only, and large.
     execFileSync('cp', ['-al', join(root, 'node_modules'), join(other, 'node_modules')])
     const env: NodeJS.ProcessEnv = { ...process.env, TZ: 'Asia/Kathmandu', LC_ALL: 'C.UTF-8', HOME: other }
     if (existsSync(executable.command.at(-1) ?? '')) {
       const sources = join(place, 'the engine')
-      cpSync(engineSources(join(root, '.cache/engine'), () => undefined).directory, sources, { recursive: true })
+      copySync(engineSources(join(root, '.cache/engine'), () => undefined).directory, sources)
       env['QUICKJS_SOURCE'] = sources
       const tools = toolchain({ sanitized: false, cache: join(root, '.cache/engine'), progress: () => undefined })
       env['MUSL_DEV'] = tools.library.root

@@ -1,9 +1,9 @@
 /** Upcalls of an executable that gets no more memory from some allocation on (tests/support/failing-malloc.c). */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
-import { cpSync, existsSync, mkdtempSync, readdirSync } from 'node:fs'
+import { existsSync, mkdtempSync, readdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { removeSync } from 'fs-extra/esm'
+import { copySync, removeSync } from 'fs-extra/esm'
 import {
   executable,
   inForeground,
@@ -91,7 +91,7 @@ export async function starve(
   const { dir } = s.machine
   const kept = mkdtempSync(join(directory, 'kept-'))
   const state = ['state', 'run']
-  for (const name of state) cpSync(join(dir, name), join(kept, name), { recursive: true, verbatimSymlinks: true })
+  for (const name of state) copySync(join(dir, name), join(kept, name))
   const untouched = tree(join(kept, 'state')).join('\n')
   const run = (artefact: Artefact, env: Environment = {}): Promise<Said> =>
     inForeground(artefact, [...settings(s.machine), ...words], { NFSDCLTRACK_CLIENT_HAS_SESSION: session, ...env })
@@ -115,7 +115,7 @@ export async function starve(
     if (isAtEnd) return times
     for (const name of state) {
       removeSync(join(dir, name))
-      cpSync(join(kept, name), join(dir, name), { recursive: true, verbatimSymlinks: true })
+      copySync(join(kept, name), join(dir, name))
     }
   }
 }

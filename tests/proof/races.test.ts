@@ -6,10 +6,11 @@
  */
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
-import { cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
+import { copySync } from 'fs-extra/esm'
 import { judge, type Event, type Memory, type Owner } from '../life/oracle.ts'
 import {
   inForeground,
@@ -315,7 +316,7 @@ async function peerPair(): Promise<{ points: number; lost: number; waited: numbe
     await until('two seconds later', () => Date.now() / 1000 > began + 1)
     const log = join(machine.dir, 'whole')
     const trial = join(machine.dir, 'trial')
-    cpSync(store, trial, { recursive: true })
+    copySync(store, trial)
     spawnSync(
       'strace',
       [
@@ -338,7 +339,7 @@ async function peerPair(): Promise<{ points: number; lost: number; waited: numbe
     const found = { points: points.length, lost: 0, waited: 0 }
     await each([...points.entries()], 4, async ([number, point]) => {
       const at = join(machine.dir, `store-${number}`)
-      cpSync(store, at, { recursive: true })
+      copySync(store, at)
       const sleeping = await stopped(
         [peer, ...words(at, 'check', bob)],
         session('N'),

@@ -6,10 +6,10 @@
  * on one thread; `touching` lets a test assert that, and `fired` that the fault came where it was meant to come.
  */
 import assert from 'node:assert/strict'
-import { cpSync, existsSync, mkdtempSync, readFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { removeSync } from 'fs-extra/esm'
+import { copySync, removeSync } from 'fs-extra/esm'
 import type { Server } from '../contract/server.ts'
 import { inForeground, machineIn, settings, type Artefact, type Environment, type Said } from './artefacts.ts'
 import { stopped, type Point, type Woken } from './stopped.ts'
@@ -267,8 +267,7 @@ export async function stoppedBefore(
   })
   const twin = machineIn(directory)
   for (const part of ['state', 'nfsd', 'run'])
-    if (existsSync(join(s.machine.dir, part)))
-      cpSync(join(s.machine.dir, part), join(directory, part), { recursive: true, verbatimSymlinks: true })
+    if (existsSync(join(s.machine.dir, part))) copySync(join(s.machine.dir, part), join(directory, part))
   const { log } = await underStrace(s.artefact, ['-e', `trace=${regular}`], [...settings(twin), ...words], env)
   const calls = callsIn(log)
   const wanted = calls.filter((call) => [name, `${name}at`].includes(call.name))[nth - 1]
