@@ -138,7 +138,8 @@ export function openLane(name: string, run: string, stay: boolean): Lane {
     const { guest, server } = machine
     try {
       if (server !== undefined) {
-        const files = join(run, `${chapter.name}-${basename(chapter.helper)}-${chapter.kernel}`)
+        const way = chapter.tracker === 'serve' ? '-serve' : ''
+        const files = join(run, `${chapter.name}-${basename(chapter.helper)}${way}-${chapter.kernel}`)
         const asked = await server.upcalls()
         writeFileSync(
           `${files}.upcalls`,
