@@ -4,18 +4,18 @@
  *   a client may reclaim if and only if it was active at the end of the most recent full instance,
  *   or became active in a later partial one.
  *
- * Before any instance was full, "the beginning" stands in the place of the full one: no grace period has ended, so
- * nothing that conflicts can have been granted. An instance that ran without a tracker may have granted anything: after
- * it nobody may reclaim.
+ * As long as no instance was full, every client that was ever active may reclaim: no grace period has ended, so no
+ * conflicting lock can have been granted. An instance that ran without a tracker may have granted any lock, so after it
+ * nobody may reclaim.
  *
- * Sets in memory: no files, no times, no names. It was written from the rule and the contract, not from the helper,
- * so that the two can disagree.
+ * The oracle keeps sets in memory. It knows no files, times or names. It was written from the rule and the contract,
+ * not from the helper, so that the two can disagree.
  */
 
 /** An owner as the test compares it: lowercase hex. */
 export type Owner = string
 
-/** What the kernel says about a client's sessions. It may say nothing: then there are none, as in NFSv4.0. */
+/** What the kernel says about a client's sessions. If it says nothing, the client has none, as in NFSv4.0. */
 export type Session = 'Y' | 'N' | undefined
 
 export type Event =
@@ -26,20 +26,21 @@ export type Event =
       readonly event: 'create'
       readonly owner: Owner
       readonly session: Session
-      /** The digest of its Kerberos principal, which only the pipe tells. */
+      /** The digest of its Kerberos principal. Only the pipe reports it. */
       readonly principal?: string | undefined
     }
   | { readonly event: 'check'; readonly owner: Owner; readonly session: Session }
   | { readonly event: 'remove'; readonly owner: Owner }
   | { readonly event: 'grace done'; readonly bootTime: string | undefined }
-  /** A remove, or an end of grace, that the storage has refused: the kernel goes on as if it were done. */
+  /** A remove, or an end of grace, that could not be stored. The kernel goes on as if it were done. */
   | { readonly event: 'not done' }
-  /** An upcall that finds the kernel out of grace, and can't record that: nobody else may come to do it. */
+  /** An upcall that finds the kernel out of grace, and can't record that. No later upcall need come to record it. */
   | { readonly event: 'end not recorded' }
-  /** The kernel's own tracker has recorded a client, and served until now. */
+  /** The kernel's own tracker, which served until now, has recorded a client. */
   | { readonly event: 'legacy'; readonly owner: Owner }
-  /** Commands for people. `prune` takes out whoever has not reclaimed yet; `import` comes while no server runs. */
+  /** Commands for people. `import` runs while no server does. */
   | { readonly event: 'expire' | 'allow' | 'import'; readonly owner: Owner }
+  /** A command for people, which forgets every client that has not reclaimed yet. */
   | { readonly event: 'prune' }
 
 export interface Memory {
@@ -49,26 +50,26 @@ export interface Memory {
   everFull: boolean
   /** Whether the current instance has. */
   full: boolean
-  /** What the kernel called the current instance, if it said. */
+  /** The kernel's boot time of the current instance, if it gave one. */
   bootTime: string | undefined
   /** Who may reclaim and has not yet. */
   readonly reclaimable: Set<Owner>
   /** Who is active in the current instance, and whether it has a session. */
   readonly active: Map<Owner, boolean>
-  /** As what principal a client was recorded, if anybody ever said. Nobody says that it has none. */
+  /** The principals that clients were recorded with. No message says that a client has none. */
   readonly principals: Map<Owner, string>
-  /** Whom the kernel's own tracker knows: until grace is over they may reclaim as well. */
+  /** The clients that the kernel's own tracker recorded. They too may reclaim, until grace is over. */
   readonly legacy: Set<Owner>
   /**
-   * Whether somebody may have been there in this instance who never says that it is done: without a session, or known
-   * to the kernel's own tracker only.
+   * Whether this instance may have had a client that never says that it is done: one without a session, or one that
+   * only the kernel's own tracker has recorded.
    */
   sawSilent: boolean
-  /** The instance that runs without a tracker, if one does, by what the kernel called it. */
+  /** The kernel's boot time of the instance that runs without a tracker, if one does. */
   untracked: { readonly bootTime: string | undefined } | undefined
   /** Whether locks may have been granted in this instance of which the records know nothing. */
   doubtful: boolean
-  /** Whether the kernel has been seen out of grace, and that could not be recorded until now. */
+  /** Whether an upcall has found the kernel out of grace and could not record that, and none has since. */
   endLacks: boolean
 }
 
@@ -87,7 +88,7 @@ export const blank = (): Memory => ({
   endLacks: false,
 })
 
-/** Another one that remembers the same. */
+/** A copy, which later events do not change. */
 export const remember = (memory: Memory): Memory => ({
   ...memory,
   reclaimable: new Set(memory.reclaimable),
@@ -96,171 +97,192 @@ export const remember = (memory: Memory): Memory => ({
   legacy: new Set(memory.legacy),
 })
 
-/** The same text for memories of the same. */
+/** A text that is the same for two memories if they hold the same. */
 export const keyOf = ({ reclaimable, active, principals, legacy, ...rest }: Memory): string =>
   JSON.stringify([[...reclaimable].sort(), [...active].sort(), [...principals].sort(), [...legacy].sort(), rest])
 
 export interface Verdict {
-  /** The statuses that keep the rule; more than one only where the rule leaves it open and nothing changes. */
+  /** The statuses that keep the rule. There is more than one only where the rule allows both and nothing changes. */
   readonly statuses: readonly number[]
   readonly because: string
-  /** Whether the kernel is to be told that it may end grace. */
+  /** Whether the upcall tells the kernel to end grace. */
   readonly endGrace: 'must' | 'may' | 'must not'
 }
 
 export const mayNotReclaim = 255
 export const otherInstance = 140
 export const storageFailed = 135
-/** A command for people: there is no such client. */
+/** Of a command for people: there is no such client. */
 export const nobodyOfThatName = 234
-/** A command for people, which changes nothing: what it would do means nothing, or might do harm. */
+/** Of a command for people, which has changed nothing, because the change would have no effect or could do harm. */
 export const refused = 135
 
 const yes = (because: string): Verdict => ({ statuses: [0], because, endGrace: 'must not' })
 const no = (status: number, because: string): Verdict => ({ statuses: [status], because, endGrace: 'must not' })
 
-/** What the kernel is owed for one event, and what is remembered after it. `graceOver`: what `v4_end_grace` reads. */
-export function judge(
-  memory: Memory,
-  event: Event,
-  { graceOver = false }: { readonly graceOver?: boolean } = {},
-): Verdict {
-  const { reclaimable, active, legacy, principals } = memory
+/** The upcall failed, or never ran: the kernel has no promise. */
+const unanswered = no(-1, 'it can promise nothing')
 
-  // The kernel went on without us and grants new locks: from here on a late reclaim could corrupt data.
-  const heals = event.event === 'create' || event.event === 'check' || event.event === 'remove'
-  if (heals && graceOver && !memory.full) completeGrace(memory)
+/** What one kind of event changes in `memory`, and what the kernel, or a person, must be answered. */
+type Rule<E extends Event['event']> = (memory: Memory, event: Event & { readonly event: E }, seen: Seen) => Verdict
 
-  switch (event.event) {
-    case 'start': {
-      const ranUntracked = memory.untracked !== undefined && !isSameStart(memory.untracked, event)
-      const nobody = ranUntracked || memory.doubtful || memory.endLacks
-      if (memory.full) reclaimable.clear()
-      for (const owner of active.keys()) reclaimable.add(owner)
-      active.clear()
-      if (nobody) {
-        reclaimable.clear()
-        legacy.clear()
-        principals.clear()
-        memory.everFull = true
-      }
-      Object.assign(memory, {
-        started: true,
-        full: false,
-        bootTime: event.bootTime,
-        sawSilent: legacy.size > 0,
-        untracked: undefined,
-        doubtful: false,
-        endLacks: false,
-      })
-      return yes('a server may always start')
+interface Seen {
+  /** What `v4_end_grace` reads: the kernel has left its grace period. */
+  readonly graceOver: boolean
+}
+
+const rules: { readonly [E in Event['event']]: Rule<E> } = {
+  start: (memory, { bootTime }) => {
+    const { reclaimable, active, legacy, principals } = memory
+    const ranUntracked = memory.untracked !== undefined && !isSameStart(memory.untracked.bootTime, bootTime)
+    const nobody = ranUntracked || memory.doubtful || memory.endLacks
+    if (memory.full) reclaimable.clear()
+    for (const owner of active.keys()) reclaimable.add(owner)
+    active.clear()
+    if (nobody) {
+      reclaimable.clear()
+      legacy.clear()
+      principals.clear()
+      memory.everFull = true
     }
-    case 'failed start': {
-      const { untracked } = memory
-      // Another start of the server means that the untracked instance before it has run; no later name makes up for
-      // that.
-      memory.untracked =
-        untracked === undefined || isSameStart(untracked, event)
-          ? { bootTime: event.bootTime }
-          : { bootTime: undefined }
-      return no(-1, 'it can promise nothing')
+    Object.assign(memory, {
+      started: true,
+      full: false,
+      bootTime,
+      sawSilent: legacy.size > 0,
+      untracked: undefined,
+      doubtful: false,
+      endLacks: false,
+    })
+    return yes('a server may always start')
+  },
+
+  'failed start': (memory, { bootTime }) => {
+    const { untracked } = memory
+    // Two different starts have failed, so the server ran without a tracker between them. A later start by the name of
+    // either does not undo that.
+    const isFirst = untracked === undefined || isSameStart(untracked.bootTime, bootTime)
+    memory.untracked = { bootTime: isFirst ? bootTime : undefined }
+    return unanswered
+  },
+
+  check: (memory, { owner, session }) => {
+    const { reclaimable, active, legacy } = memory
+    const isLegacy = legacy.has(owner) && !memory.full
+    if (!active.has(owner) && !reclaimable.has(owner) && !isLegacy) return no(mayNotReclaim, whyNot(memory))
+    const because = active.has(owner) ? 'it is recorded in this instance' : 'it may reclaim, and has not yet'
+    // No `create` will follow, so this is when it becomes active.
+    if (session !== 'Y') {
+      memory.sawSilent = true
+      reclaimable.delete(owner)
+      if (!active.has(owner)) active.set(owner, false)
     }
-    case 'check': {
-      const isLegacy = legacy.has(event.owner) && !memory.full
-      const known = active.has(event.owner) || reclaimable.has(event.owner) || isLegacy
-      if (!known) return no(mayNotReclaim, whyNot(memory))
-      const because = active.has(event.owner) ? 'it is recorded in this instance' : 'it may reclaim, and has not yet'
-      if (event.session !== 'Y') {
+    return yes(because)
+  },
+
+  create: (memory, { owner, session, principal }) => {
+    const { reclaimable, active, legacy, principals } = memory
+    const hasSession = session === 'Y'
+    reclaimable.delete(owner)
+    active.set(owner, hasSession)
+    if (principal !== undefined) principals.set(owner, principal)
+    if (!hasSession) memory.sawSilent = true
+    const isWaiting =
+      reclaimable.size > 0 || [...legacy].some((each) => !active.has(each)) || [...active.values()].includes(false)
+    const mayEnd = hasSession && !memory.full && !isWaiting
+    // If all clients without a session have left again, an early end harms nobody, and neither does a late one.
+    const endGrace = !mayEnd ? 'must not' : memory.sawSilent ? 'may' : 'must'
+    return { ...yes('a client may always become active'), endGrace }
+  },
+
+  remove: (memory, { owner }) => {
+    forget(memory, owner)
+    return yes('a client may always leave')
+  },
+
+  'grace done': (memory, { bootTime }) => {
+    const isOurs = bootTime === undefined || memory.bootTime === undefined || bootTime === memory.bootTime
+    if (memory.full)
+      return { statuses: isOurs ? [0] : [0, otherInstance], because: 'grace is over already', endGrace: 'must not' }
+    if (!isOurs) return no(otherInstance, 'it is the end of another instance')
+    completeGrace(memory)
+    return yes('grace is done')
+  },
+
+  'not done': (memory) => {
+    memory.doubtful = true
+    return unanswered
+  },
+
+  'end not recorded': (memory) => {
+    if (memory.started && !memory.full) memory.endLacks = true
+    return unanswered
+  },
+
+  legacy: ({ legacy }, { owner }) => {
+    legacy.add(owner)
+    return yes("the kernel's own tracker does not ask us")
+  },
+
+  expire: (memory, { owner }) => {
+    const isKnown = [memory.active, memory.reclaimable, memory.legacy].some((those) => those.has(owner))
+    forget(memory, owner)
+    // A client that may not reclaim can still have a record that no sweep has removed yet. Then the command finds it.
+    return {
+      statuses: isKnown ? [0] : [0, nobodyOfThatName],
+      because: 'a person may take any client out',
+      endGrace: 'must not',
+    }
+  },
+
+  prune: (memory) => {
+    // When grace is over, nobody is waited for, even if the end could not be recorded. Whoever is pruned is forgotten
+    // in the records of the kernel's own tracker too.
+    if (!memory.endLacks) for (const owner of [...memory.reclaimable]) forget(memory, owner)
+    return { ...yes('a person may take out who has not come back'), endGrace: memory.full ? 'must not' : 'may' }
+  },
+
+  allow: (memory, { owner }, { graceOver }) => {
+    const { reclaimable, active } = memory
+    if (nobodyNext(memory)) return no(refused, 'after the next start nobody may reclaim')
+    if (!memory.started) return no(refused, 'no server instance is recorded')
+    if (graceOver && !memory.full) return no(refused, 'grace is over, and that is not recorded yet')
+    if (!active.has(owner) && !reclaimable.has(owner)) {
+      // There is no instance before the first one in which it could have been active.
+      if (memory.full || !memory.everFull) {
+        active.set(owner, false)
         memory.sawSilent = true
-        reclaimable.delete(event.owner)
-        if (!active.has(event.owner)) active.set(event.owner, false)
-      }
-      return yes(because)
+      } else reclaimable.add(owner)
     }
-    case 'create': {
-      const session = event.session === 'Y'
-      reclaimable.delete(event.owner)
-      active.set(event.owner, session)
-      if (event.principal !== undefined) principals.set(event.owner, event.principal)
-      if (!session) memory.sawSilent = true
-      const isWaiting =
-        reclaimable.size > 0 || [...legacy].some((owner) => !active.has(owner)) || [...active.values()].includes(false)
-      const mayEnd = session && !memory.full && !isWaiting
-      // A client without a session that has left again: nobody is harmed if grace ends early, or if it does not.
-      const endGrace = !mayEnd ? 'must not' : memory.sawSilent ? 'may' : 'must'
-      return { ...yes('a client may always become active'), endGrace }
+    return yes('a person may let any client in')
+  },
+
+  import: (memory, { owner }) => {
+    const { reclaimable, active } = memory
+    if (nobodyNext(memory)) return no(refused, 'after the next start nobody may reclaim')
+    if (!active.has(owner) && !reclaimable.has(owner)) {
+      if (memory.full) active.set(owner, false)
+      else reclaimable.add(owner)
     }
-    case 'remove':
-      forget(memory, event.owner)
-      return yes('a client may always leave')
-    case 'grace done': {
-      const ours = event.bootTime === undefined || memory.bootTime === undefined || event.bootTime === memory.bootTime
-      if (memory.full)
-        return { statuses: ours ? [0] : [0, otherInstance], because: 'grace is over already', endGrace: 'must not' }
-      if (!ours) return no(otherInstance, 'it is the end of another instance')
-      completeGrace(memory)
-      return yes('grace is done')
-    }
-    case 'not done':
-      memory.doubtful = true
-      return no(-1, 'it can promise nothing')
-    case 'end not recorded':
-      if (memory.started && !memory.full) memory.endLacks = true
-      return no(-1, 'it can promise nothing')
-    case 'legacy':
-      legacy.add(event.owner)
-      return yes('the kernel has its own ways')
-    case 'expire': {
-      const known = active.has(event.owner) || reclaimable.has(event.owner) || legacy.has(event.owner)
-      forget(memory, event.owner)
-      // Refused, it changes nothing: there was nothing to forget. Somebody who may not reclaim anyway may still have a
-      // record that is to be swept, and then it is no refusal.
-      return {
-        statuses: known ? [0] : [0, nobodyOfThatName],
-        because: 'a person may take any client out',
-        endGrace: 'must not',
-      }
-    }
-    case 'prune':
-      // Once grace is over nobody is waited for, also where that could not be recorded.
-      // Wholly, whoever else knew of it: `forget` goes through what the kernel's own tracker has too.
-      if (!memory.endLacks) for (const owner of [...reclaimable]) forget(memory, owner)
-      return { ...yes('a person may take out who has not come back'), endGrace: memory.full ? 'must not' : 'may' }
-    case 'allow': {
-      if (nobodyNext(memory)) return no(refused, 'after the next start nobody may reclaim')
-      if (!memory.started) return no(refused, 'no server instance is recorded')
-      if (graceOver && !memory.full) return no(refused, 'grace is over, and that is not recorded yet')
-      if (!active.has(event.owner) && !reclaimable.has(event.owner)) {
-        // In a first instance, which has nothing before it, it counts as active in it.
-        if (memory.full || !memory.everFull) {
-          active.set(event.owner, false)
-          memory.sawSilent = true
-        } else reclaimable.add(event.owner)
-      }
-      return yes('a person may let any client in')
-    }
-    case 'import':
-      if (nobodyNext(memory)) return no(refused, 'after the next start nobody may reclaim')
-      if (!active.has(event.owner) && !reclaimable.has(event.owner)) {
-        if (memory.full) active.set(event.owner, false)
-        else reclaimable.add(event.owner)
-      }
-      return yes('whom another tracker recorded may reclaim here')
-    default:
-      return event satisfies never
-  }
+    return yes('a client that another tracker recorded may reclaim here')
+  },
+}
+
+/** Changes `memory` by one event. @returns what must be answered. */
+export function judge(memory: Memory, event: Event, { graceOver = false }: Partial<Seen> = {}): Verdict {
+  // The kernel has left grace and grants new locks, though no upcall has said so. A reclaim from now on could conflict
+  // with one of them.
+  const comesFromClient = event.event === 'create' || event.event === 'check' || event.event === 'remove'
+  if (comesFromClient && graceOver && !memory.full) completeGrace(memory)
+  return (rules[event.event] as Rule<Event['event']>)(memory, event, { graceOver })
 }
 
 const nobodyNext = ({ untracked, doubtful, endLacks }: Memory): boolean =>
   untracked !== undefined || doubtful || endLacks
 
-/**
- * Kernels 6.8 to 6.13 call `init` twice for one start of the server, and call it the same: no server ran in between.
- */
-const isSameStart = (
-  { bootTime }: { readonly bootTime: string | undefined },
-  next: { readonly bootTime: string | undefined },
-): boolean => bootTime !== undefined && bootTime === next.bootTime
+/** Kernels 6.8 to 6.13 call `init` twice for one start of the server, with one boot time: no server ran in between. */
+const isSameStart = (bootTime: string | undefined, next: string | undefined): boolean =>
+  bootTime !== undefined && bootTime === next
 
 function forget({ reclaimable, active, legacy, principals }: Memory, owner: Owner): void {
   principals.delete(owner)
@@ -279,15 +301,15 @@ function completeGrace(memory: Memory): void {
 }
 
 /**
- * Who is named to a kernel that asks for a list: whoever may reclaim, but for names that it takes for something else.
- * It has no name of no bytes, and one that begins with `hash:` means another client to it (nfs4recover.c).
+ * The clients in the answer to a kernel that asks for a list: all that may reclaim, except owners that the kernel can't
+ * read from a list. It reads no empty name, and takes one that begins with `hash:` for another client (nfs4recover.c).
  */
 export const namedAtStart = ({ reclaimable }: Memory): Owner[] =>
   [...reclaimable].filter((owner) => owner !== '' && !owner.startsWith(Buffer.from('hash:').toString('hex')))
 
 /**
- * Who may reclaim at the next start, if nothing else happens before. `legacy` are known by the MD5 of their owners
- * only.
+ * Who may reclaim at the next start, if nothing else happens before. Clients in `legacy` are not in it: their records
+ * have only the MD5 of their owners.
  */
 export const reclaimableAtNextStart = (memory: Memory): Owner[] =>
   nobodyNext(memory) ? [] : [...new Set([...(memory.full ? [] : memory.reclaimable), ...memory.active.keys()])]
