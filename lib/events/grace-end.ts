@@ -61,7 +61,7 @@ export function endGrace(world: World, { start }: PartialInstance, legacyTop: st
     sync: [clients],
     then: () => {
       log.notice(`grace of server instance ${start} is over`)
-      const left = followUp(world, start)
+      const left = followUp(world, start, legacyTop)
       sweep(world, lookAt(state))
       refuseLegacyLeft(left)
     },
@@ -117,16 +117,22 @@ export const finishGraceEnd = (world: World, start: Start): Settlement => ({
 
 /**
  * What follows once the end of an instance's grace is durable.
+ * @param told where the kernel's own tracker has its clients: a full disk has no space to note that.
  * @returns how many legacy directories stay: then it is not done.
  */
-export function followUp(world: World, start: Start): number {
+export function followUp(world: World, start: Start, told?: string): number {
   const { state, log } = world
   const noted = readMark(state, start, 'legacy')
   // It was a directory's path when it was written. Something else must not stop every later start.
   const isPath = noted !== undefined && /^(?:\/+[^/]{1,255})+$/.test(noted)
   if (noted !== undefined && !isPath)
     log.error(`the noted directory of the kernel's own tracker can't be understood: ${quote(noted)}`)
-  const left = clearLegacy(world, [legacyTopIn(state.path), usualTop, ...(isPath ? [noted] : [])])
+  const left = clearLegacy(world, [
+    legacyTopIn(state.path),
+    usualTop,
+    ...(isPath ? [noted] : []),
+    ...(told === undefined ? [] : [told]),
+  ])
   if (left > 0) return left
   // The last one is the one that tells an upcall that something is missing.
   for (const name of ['legacy', 'may_end_early', 'unconfirmed'] as const) unmark(state, start, name)

@@ -116,7 +116,7 @@ export function parseRequest(verb: Verb, words: readonly string[], environment: 
         const kernelBootTime = takes === 'boot-time' ? asBootTime(argument) : undefined
         if (takes === 'boot-time' && kernelBootTime === undefined)
           throw new Failed({ kind: 'bad-argument', why: 'boot time is not a number of seconds', word: argument })
-        return { event, kernelBootTime, legacyTop: read('NFSDCLTRACK_LEGACY_TOPDIR', asDirectory) }
+        return { event, kernelBootTime, legacyTop: read('NFSDCLTRACK_LEGACY_TOPDIR', asTop) }
       }
       default:
         return event satisfies never
@@ -142,6 +142,9 @@ const asDirectory = (word: string): string | undefined =>
   word.startsWith('/') && !word.includes('\0') && !word.split('/').some((part) => part === '.' || part === '..')
     ? word
     : undefined
+
+/** The same, as one spells a directory without more: whoever named it to the kernel may have ended it with a slash. */
+const asTop = (word: string): string | undefined => asDirectory(word)?.replace(/(.)\/+$/, '$1')
 
 /** `<dir>/<name>`, as the kernel's own tracker names a client. */
 function asLegacyRecord(word: string): string | undefined {

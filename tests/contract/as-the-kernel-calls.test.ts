@@ -126,6 +126,17 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
     assert.equal((await s.check('ada', 'v4.1', join(top, name))).status, mayNotReclaim)
   })
 
+  it('a place that was named to the kernel with a slash at its end is cleared like any other (edge condition 2)', async () => {
+    const s = server(artefact)
+    const top = withLegacyIn(s, s.nfsdDir, name)
+    await s.init()
+    assert.equal((await s.check('ada', 'v4.1', `${top}//${name}`)).status, done)
+    assert.equal((await s.graceDone('5', `${top}/`)).status, done)
+    assert.ok(!existsSync(join(top, name)))
+    await s.init()
+    assert.equal((await s.check('ada', 'v4.1', `${top}//${name}`)).status, mayNotReclaim)
+  })
+
   it('a client that it knows is not lost if the first grace is interrupted, and asks again', async () => {
     for (const version of ['v4.0', 'v4.1'] as const) {
       const s = server(artefact)

@@ -188,6 +188,20 @@ it('a state directory that is removed again and again fails the request, and is 
   )
 })
 
+it("an end of grace clears the kernel's own tracker also where a full disk keeps it from noting its place", () => {
+  for (const code of [errno.ENOSPC, errno.EDQUOT, errno.EROFS]) {
+    const m = machine()
+    start(m)
+    const [top, client] = ['/srv/tracker', '0'.repeat(32)]
+    m.files.plant(new Map([['', { kind: 'directory' }]]), top)
+    m.files.plant(new Map([['', { kind: 'directory' }]]), `${top}/${client}`)
+    m.files.hooks.before = ({ name, paths }) =>
+      name === 'symlinkat' && paths.some((path) => path.endsWith('.legacy')) ? -code : undefined
+    perform(m.world, { event: 'grace-done', kernelBootTime: undefined, legacyTop: top })
+    assert.deepEqual([...m.files.tree(top).keys()], [''])
+  }
+})
+
 const [ofAda, ofOther] = ['ab'.repeat(32), 'cd'.repeat(32)]
 
 describe('a record', () => {

@@ -43,6 +43,17 @@ describe('an upcall', () => {
     })
   })
 
+  for (const [told, meant] of [
+    [`${topDirectory}/`, topDirectory],
+    [`${topDirectory}//`, topDirectory],
+    ['/', '/'],
+  ] as const)
+    it(`takes ${told} for the directory ${meant}`, () => {
+      const { request } = parseRequest('gracedone', ['5'], { NFSDCLTRACK_LEGACY_TOPDIR: told })
+      assert.ok(request.event === 'grace-done')
+      assert.equal(request.legacyTop, meant)
+    })
+
   it('without its variables is understood: each is optional', () => {
     for (const verb of Object.keys(verbs) as Verb[]) {
       const { takes } = verbs[verb]
