@@ -95,8 +95,8 @@ function confine(calls: Calls, changed: readonly string[], { nfsdDirectory }: Se
 const lost = 'the server goes on all the same, so nobody may reclaim after its next start'
 
 /**
- * Of these two a failure costs a client its locks. Of any other it could give a client what somebody else has had
- * since.
+ * Of these two a failure costs a client its locks, at most (lib/events/take-back.ts). Of any other it could give a
+ * client what somebody else has had since.
  */
 const isHarmless = (event: Request['event']): boolean => event === 'create' || event === 'check'
 

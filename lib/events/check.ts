@@ -18,7 +18,6 @@
  */
 import { errorCode, Failed } from '../failure.ts'
 import { mayNotReclaim, type Decision } from '../rules/decide.ts'
-import type { PartialInstance } from '../rules/instance.ts'
 import { directoryOf } from '../store/open-directories.ts'
 import { newestEntry } from '../store/records.ts'
 import * as records from '../store/records.ts'
@@ -27,7 +26,7 @@ import { hasLegacyRecord } from '../store/v4recovery.ts'
 import * as disk from '../syscalls/files.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
 import { forbidEarlyEnd, withDirectory } from './create.ts'
-import { settled, type Settlement, type World } from './world.ts'
+import { settled, type Put, type Settlement, type World } from './world.ts'
 
 /**
  * A client without a session may reclaim: its record moves.
@@ -55,9 +54,10 @@ export function carryOver(
     )
     return settled
   }
-  const { instance: now } = lookAt(state)
-  const isOver = now.kind !== 'partial' || (now.full !== undefined && now.full >= instance.start)
-  return isOver ? takenBack(world, owner, instance) : { sync: [directoryOf(state, instance.start)] }
+  return confirmed(world, { owner, in: instance.start, from }, () => {
+    const { instance: now } = lookAt(state)
+    return now.kind === 'partial' && (now.full === undefined || now.full < instance.start)
+  })
 }
 
 /**
@@ -75,13 +75,28 @@ export function takeOver(
   const done = disk.tolerating(['ENOENT'], make, undefined) ?? withDirectory(world, instance.start, make)
   if (done !== 'made') return 'elsewhere'
   log.debug?.(`${showOwner(owner)} taken over into instance ${instance.start}`)
-  return hasLegacyRecord(legacyRecord, state.anywhere)
-    ? { sync: [directoryOf(state, instance.start)] }
-    : takenBack(world, owner, instance)
+  return confirmed(world, { owner, in: instance.start, from: 'nowhere' }, () =>
+    hasLegacyRecord(legacyRecord, state.anywhere),
+  )
+}
+
+/** The client's record is there now. @param stillMay what let the client reclaim is still so. */
+function confirmed(world: World, put: Put, stillMay: () => boolean): Settlement {
+  try {
+    return stillMay() ? { sync: [directoryOf(world.state, put.in)], put } : takenBack(world, put)
+  } catch (thrown) {
+    return {
+      sync: [],
+      then: () => {
+        throw thrown
+      },
+      put,
+    }
+  }
 }
 
 /** What let the client reclaim was gone when its record was there: so the record goes, for good. */
-function takenBack({ state }: World, owner: ClientOwner, { start }: PartialInstance): Settlement {
+function takenBack({ state }: World, { owner, in: start }: Put): Settlement {
   records.drop(state, owner, start)
   return {
     sync: [directoryOf(state, start)],

@@ -44,9 +44,11 @@ export function recordClient(
   log.debug?.(
     `${showOwner(owner)} recorded in instance ${instance.start}${keeps ? ', with the principal that is known' : ''}`,
   )
-  const sync = [done.directory]
-  if (done.dropLater.length === 0 && session !== 'has session') return { sync }
-  return { sync, then: afterwards(world, recorded, { owner, session, instance }, done.dropLater) }
+  const { directory, dropLater, from } = done
+  const settlement: Settlement =
+    from === undefined ? { sync: [directory] } : { sync: [directory], put: { owner, in: instance.start, from } }
+  if (dropLater.length === 0 && session !== 'has session') return settlement
+  return { ...settlement, then: afterwards(world, recorded, { owner, session, instance }, dropLater) }
 }
 
 /** @returns undefined, if the instance's directory is missing. */

@@ -33,6 +33,7 @@ import { recordClient } from './create.ts'
 import { confirmGraceEnd, endGrace, endMissedGrace, finishGraceEnd, nowAsked, syncReclaimed } from './grace-end.ts'
 import { forgetClient } from './remove.ts'
 import { beginAnew, standForUnseen, startInstance } from './start.ts'
+import { takeBack } from './take-back.ts'
 import { both, settled, type Settlement, type World } from './world.ts'
 
 /**
@@ -55,7 +56,7 @@ export function perform(world: World, request: Request): void {
     }
   }
   if (request.event === 'grace-done') syncReclaimed(world)
-  const [failure] = performAll(world, [request])
+  const [failure] = performAll(world, [request], 'upcall')
   if (failure !== undefined) throw failure
 }
 
@@ -74,7 +75,7 @@ export const performUnseen = (world: World, pipe: string): void => {
  * thrown.
  */
 export const performTogether = (world: World, requests: readonly ClientRequest[]): readonly (Error | undefined)[] =>
-  performAll(world, requests, lookWithoutLock)
+  performAll(world, requests, 'pipe')
 
 /** @returns what there is; undefined, where the requests need the lock. */
 function lookWithoutLock({ state }: World, requests: readonly Asked[]): Recorded | undefined {
@@ -93,13 +94,9 @@ const mostRebuilds = 2
 
 /**
  * Each function that is made here takes some two thousand instructions of every request.
- * @param look looks without the lock, where that is allowed.
+ * @param by an upcall has the lock for all that it does, and what it fails of is taken back (take-back.ts).
  */
-function performAll(
-  world: World,
-  requests: readonly Asked[],
-  look?: typeof lookWithoutLock,
-): readonly (Error | undefined)[] {
+function performAll(world: World, requests: readonly Asked[], by: 'upcall' | 'pipe'): readonly (Error | undefined)[] {
   const { state } = world
   const failures = requests.map(noFailure)
   const applied: Settlement[] = []
@@ -109,7 +106,7 @@ function performAll(
     try {
       if (openClients(state) === undefined && disk.kindAt(state.path, state.anywhere) === 'absent')
         if (requests.some(isCreate)) makeStateDirectory(state)
-      const recorded = look?.(world, requests)
+      const recorded = by === 'pipe' ? lookWithoutLock(world, requests) : undefined
       const wiped =
         recorded === undefined
           ? underLock(world, () => applyFrom(world, requests, applied, failures))
@@ -123,6 +120,11 @@ function performAll(
     }
   }
   settle(applied, failures)
+  if (by === 'upcall')
+    for (let at = 0; at < applied.length; at++) {
+      const put = applied[at]?.put
+      if (put !== undefined && failures[at] !== undefined) takeBack(world, put)
+    }
   return failures
 }
 

@@ -2,9 +2,11 @@
 import type { Deadline } from '../kernel/deadline.ts'
 import type { Log } from '../kernel/log.ts'
 import type { Nfsd } from '../kernel/nfsd.ts'
+import type { Start } from '../rules/instance.ts'
 import type { StateDirectory } from '../store/state-directory.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import type { Directory } from '../syscalls/files.ts'
+import type { ClientOwner } from '../upcall/owner.ts'
 
 export interface World {
   /** The system: files, clocks, and this process. */
@@ -21,6 +23,16 @@ export interface Settlement {
   readonly sync: readonly (Directory | undefined)[]
   /** Then: downcalls, and what may only go when the rest is durable. Throws Failed if the upcall must not succeed. */
   readonly then?: () => void
+  /** A record that was not in its place before. */
+  readonly put?: Put
+}
+
+/** A client's record was put into an instance. */
+export interface Put {
+  readonly owner: ClientOwner
+  readonly in: Start
+  /** The older instance that it was in. */
+  readonly from: Start | 'nowhere'
 }
 
 export const settled: Settlement = { sync: [] }
@@ -34,4 +46,5 @@ export const both = (first: Settlement, second: Settlement): Settlement =>
           first.then?.()
           second.then?.()
         },
+        ...(second.put === undefined ? {} : { put: second.put }),
       }

@@ -96,6 +96,8 @@ export interface Put {
   readonly dropLater: readonly Start[]
   /** What the record says now. */
   readonly facts: Facts
+  /** Where it was before: in an older instance, nowhere; undefined, if it was here. */
+  readonly from: Start | 'nowhere' | undefined
 }
 
 /**
@@ -116,7 +118,7 @@ export function put(
   const name = nameOf(text, calls)
   // Most often nothing stands there: then one call says so, and makes it.
   if (older.length === 0 && calls.symlinkat(lineOf(text, told, calls), directory.descriptor, name) >= 0)
-    return { directory, dropLater: older, facts: told }
+    return { directory, dropLater: older, facts: told, from: 'nowhere' }
   return putBeside(state, directory, { text, name, told, current, older })
 }
 
@@ -149,15 +151,15 @@ function putBeside(
   const known = here.kind === 'record' ? here.facts : newest?.facts
   const facts = factsAfter(known, told)
   const isSaid = facts === known
-  if (here.kind === 'record' && isSaid) return { directory, dropLater, facts }
+  if (here.kind === 'record' && isSaid) return { directory, dropLater, facts, from: undefined }
 
   if (here.kind !== 'record' && newest !== undefined && isSaid) {
     const from = directoryOf(state, newest.start)
     if (from !== undefined && disk.move(name, name, from, directory))
-      return { directory, dropLater: dropLater.slice(1), facts }
+      return { directory, dropLater: dropLater.slice(1), facts, from: newest.start }
   }
   write(directory, name, lineOf(text, facts, directory.calls), here.kind === 'record' ? 'replaces' : 'new')
-  return { directory, dropLater, facts }
+  return { directory, dropLater, facts, from: here.kind === 'record' ? undefined : 'nowhere' }
 }
 
 /**

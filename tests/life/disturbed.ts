@@ -230,6 +230,22 @@ function unheeded(before: Memory, { event }: Work, outcome: Outcome): readonly O
   return [{ ...outcome, memory }]
 }
 
+/**
+ * The kernel says nothing when a client goes of which no upcall has succeeded: what has failed records nobody, or
+ * nobody may reclaim after the next start.
+ */
+const takesBack = (work: Work): boolean =>
+  'asked' in work && (work.event.event === 'create' || work.event.event === 'check')
+
+function unrecorded(before: Memory, event: Event, graceOver: boolean): readonly Memory[] {
+  const heals = graceOver && !before.full
+  return [before, ...(heals ? [completed(before)] : [])].flatMap((memory) => [
+    remember(memory),
+    { ...remember(memory), sawSilent: true },
+    ...[memory, outcomeOf(memory, event, false).memory].map((each) => ({ ...remember(each), doubtful: true })),
+  ])
+}
+
 function refusedOnce(before: Memory, work: Work, graceOver: boolean, status: Status): readonly Outcome[] {
   const { event } = work
   const all = outcomeOf(before, event, graceOver)
@@ -247,7 +263,7 @@ function refusedOnce(before: Memory, work: Work, graceOver: boolean, status: Sta
       ...(endLacks ? [{ ...asIf, memory: lacking(before) }] : []),
     ]
   }
-  const half = halfway(before, event, graceOver)
+  const half = takesBack(work) ? unrecorded(before, event, graceOver) : halfway(before, event, graceOver)
   const statuses = (more: readonly number[]): readonly number[] => [...all.statuses.filter((it) => it !== 0), ...more]
   const failed = 'command' in work ? [1, storageFailed] : [storageFailed, 140, 243, 255]
   const marked = 'asked' in work && (event.event === 'remove' || event.event === 'grace done')

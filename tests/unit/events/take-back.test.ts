@@ -1,0 +1,139 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { perform, performTogether } from '../../../lib/events/perform.ts'
+import { recordName } from '../../../lib/rules/record.ts'
+import { errno } from '../../../lib/syscalls/errno.ts'
+import type { Request } from '../../../lib/upcall/request.ts'
+import type { MemoryFiles } from '../../support/memory/files.ts'
+import { stateDirectory, systemInMemory } from '../../support/memory/machine.ts'
+import { check, create, ownerNamed, worldOn, type Played } from './world.ts'
+
+interface Machine extends Played {
+  readonly files: MemoryFiles
+}
+
+const v4clients = `${stateDirectory}/v4clients`
+
+function machine(): Machine {
+  const files = systemInMemory()
+  return { ...worldOn(files.calls), files }
+}
+
+const start = ({ world }: Played): void => {
+  perform(world, { event: 'start', kernelBootTime: undefined })
+}
+const endGrace = ({ world }: Played): void => {
+  perform(world, { event: 'grace-done', kernelBootTime: undefined, legacyTop: undefined })
+}
+const names = ({ files }: Machine): string[] => [...files.tree(v4clients).keys()]
+const instances = (m: Machine): string[] =>
+  names(m)
+    .filter((name) => /^[0-9]+$/.test(name))
+    .sort()
+/** In which instances a client is recorded, the oldest is 0. */
+const placesOf = (m: Machine, name: string): number[] =>
+  instances(m).flatMap((instance, at) => (names(m).includes(`${instance}/${recordName(ownerNamed(name))}`) ? [at] : []))
+const isMarked = ({ files }: Machine): boolean => [...files.tree('/run').keys()].some((name) => name.endsWith('.ran'))
+
+/** Fails calls of one name in one directory: the first, or all. */
+function failing(m: Machine, how: 'once' | 'for good', calls: readonly string[], directory: string): void {
+  let failed = false
+  m.files.hooks.before = ({ name, paths }) => {
+    if (!calls.includes(name) || !paths.some((path) => `${path}/`.startsWith(`${directory}/`))) return undefined
+    if (failed && how === 'once') return undefined
+    failed = true
+    return -errno.EIO
+  }
+}
+
+const refused = (m: Machine, request: Request): void => {
+  assert.throws(() => {
+    perform(m.world, request)
+  }, /EIO/)
+  m.files.hooks.before = () => undefined
+}
+
+/** In grace: ada and old have yet to reclaim. */
+function inGrace(): { m: Machine; current: string } {
+  const m = machine()
+  start(m)
+  perform(m.world, create('ada'))
+  perform(m.world, create('old', 'no session'))
+  endGrace(m)
+  start(m)
+  return { m, current: `${v4clients}/${instances(m)[1]}` }
+}
+
+describe('an upcall that fails after it has put a record in its place', () => {
+  it('takes it out: the kernel will not say when its client is gone (edge condition 1)', () => {
+    const m = machine()
+    start(m)
+    endGrace(m)
+    failing(m, 'once', ['fsync'], `${v4clients}/${instances(m)[0]}`)
+    refused(m, create('ada'))
+    assert.deepEqual(placesOf(m, 'ada'), [])
+    assert.ok(!isMarked(m), 'nobody else loses anything')
+  })
+
+  it('puts it back, if it was in an older instance', () => {
+    for (const [request, name] of [
+      [create('ada'), 'ada'],
+      [check('old', 'no session'), 'old'],
+    ] as const) {
+      const { m, current } = inGrace()
+      assert.deepEqual(placesOf(m, name), [0])
+      failing(m, 'once', ['fsync'], current)
+      refused(m, request)
+      assert.deepEqual(placesOf(m, name), [0], request.event)
+      assert.ok(!isMarked(m))
+    }
+  })
+
+  it('does so too where it was the look after it that failed', () => {
+    const { m } = inGrace()
+    let moved = false
+    m.files.hooks.before = ({ name }) => {
+      moved ||= name === 'renameat'
+      return moved && name === 'getdents64' ? -errno.EIO : undefined
+    }
+    refused(m, check('old', 'no session'))
+    assert.deepEqual(placesOf(m, 'old'), [0])
+  })
+
+  it('keeps it where an earlier upcall has put it: that one has promised it', () => {
+    const m = machine()
+    start(m)
+    endGrace(m)
+    perform(m.world, create('ada'))
+    failing(m, 'once', ['fsync'], v4clients)
+    refused(m, create('ada'))
+    assert.deepEqual(placesOf(m, 'ada'), [0])
+  })
+
+  it('lets nobody reclaim after the next start, if it can not be taken back', () => {
+    for (const calls of [['fsync'], ['fsync', 'unlinkat']]) {
+      const m = machine()
+      start(m)
+      perform(m.world, create('bob'))
+      endGrace(m)
+      failing(m, 'for good', calls, `${v4clients}/${instances(m)[0]}`)
+      refused(m, create('ada'))
+      assert.ok(isMarked(m))
+      assert.match(m.lines.join('\n'), /critical: the record of "ada" can't be taken back .*EIO/)
+      start(m)
+      assert.throws(() => {
+        perform(m.world, check('bob', 'no session'))
+      }, /may-not-reclaim/)
+    }
+  })
+
+  it('keeps it at the pipe, where the kernel takes any answer for a record, and says when the client is gone', () => {
+    const m = machine()
+    start(m)
+    endGrace(m)
+    failing(m, 'once', ['fsync'], v4clients)
+    const [outcome] = performTogether(m.world, [create('ada', 'unknown')])
+    assert.match(String(outcome), /EIO/)
+    assert.deepEqual(placesOf(m, 'ada'), [0])
+  })
+})
