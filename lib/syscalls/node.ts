@@ -10,16 +10,59 @@ import { atFlags, type Calls, type DirectoryEntry, type Status } from './calls.t
 import { assertSayable, errno, unsayable } from './errno.ts'
 import { textOfNames } from './files.ts'
 
-/** So many entries at a time. */
+/** How many entries of a directory are read at a time. */
 const batch = 512
-/** Of the text of that many names: what Node reads at a time has space for more. */
+/** If the text of that many names is no longer than this, Node has surely read them by one call of the kernel's. */
 const surelyOneCall = 4096
 
-export function nodeCalls(): Calls {
-  const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW } = fs.constants
-  /** Directories that are being read, by descriptor. */
+export const nodeCalls = (): Calls => ({
+  flags,
+  ...files,
+  ...directoryReader(),
+  ...ownProcess,
+  ...withoutTheKernel,
+  ...onlyInTheExecutable,
+})
+
+const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW } = fs.constants
+const flags = { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW }
+
+const files = {
+  openat: (directory, name, flags, mode) => answer(fs.openSync, pathIn(directory, name), flags, mode),
+  read: (descriptor, into) => answer(() => fs.readSync(descriptor, into, 0, into.length, null)),
+  readText: (descriptor, most) =>
+    answer(() => {
+      const into = Buffer.alloc(most)
+      return into.toString('latin1', 0, fs.readSync(descriptor, into, 0, most, null))
+    }),
+  write: (descriptor, bytes) => answer(() => fs.writeSync(descriptor, bytes)),
+  fsync: (descriptor) => done(fs.fsyncSync, descriptor),
+  mkdirat: (directory, name, mode) => done(fs.mkdirSync, pathIn(directory, name), mode),
+  unlinkat: (directory, name, flags) =>
+    done((flags & atFlags.AT_REMOVEDIR) !== 0 ? fs.rmdirSync : fs.unlinkSync, pathIn(directory, name)),
+  renameat: (fromDirectory, from, toDirectory, to) =>
+    done(fs.renameSync, pathIn(fromDirectory, from), pathIn(toDirectory, to)),
+  linkat: (fromDirectory, existing, toDirectory, name) =>
+    done(fs.linkSync, pathIn(fromDirectory, existing), pathIn(toDirectory, name)),
+  symlinkat: (text, directory, name) => done(fs.symlinkSync, bytesOfWord(text), pathIn(directory, name)),
+  readlinkat: (directory, name) => answer(() => fs.readlinkSync(pathIn(directory, name), 'latin1')),
+  fstatat: (directory, name, flags) =>
+    answer(() => {
+      const path = pathIn(directory, name)
+      return status((flags & atFlags.AT_SYMLINK_NOFOLLOW) !== 0 ? fs.lstatSync(path) : fs.statSync(path))
+    }),
+  fstat: (descriptor) => answer(() => status(fs.fstatSync(descriptor))),
+  identityAt: (directory, name) =>
+    answer(() => {
+      const { dev, ino, uid, mode } = fs.lstatSync(pathIn(directory, name), { bigint: true })
+      return `${dev} ${ino} ${uid} ${mode}`
+    }),
+} satisfies Partial<Calls>
+
+/** The calls that read directories, and `close`, which ends that. */
+function directoryReader(): Pick<Calls, 'entries' | 'names' | 'close'> {
+  /** What Node reads a directory by, for each descriptor that is being read. */
   const reading = new Map<number, Dir>()
-  const pause = new Int32Array(new SharedArrayBuffer(4))
 
   const nextEntries = (descriptor: number): DirectoryEntry[] => {
     const directory =
@@ -40,57 +83,6 @@ export function nodeCalls(): Calls {
   }
 
   return {
-    flags: { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW },
-    openat: (directory, name, flags, mode) => answer(() => fs.openSync(pathIn(directory, name), flags, mode)),
-    read: (descriptor, into) => answer(() => fs.readSync(descriptor, into, 0, into.length, null)),
-    readText: (descriptor, most) =>
-      answer(() => {
-        const into = Buffer.alloc(most)
-        return into.toString('latin1', 0, fs.readSync(descriptor, into, 0, most, null))
-      }),
-    write: (descriptor, bytes) => answer(() => fs.writeSync(descriptor, bytes)),
-    fsync: (descriptor) =>
-      done(() => {
-        fs.fsyncSync(descriptor)
-      }),
-    close: (descriptor) =>
-      done(() => {
-        stopReading(descriptor)
-        fs.closeSync(descriptor)
-      }),
-    mkdirat: (directory, name, mode) =>
-      done(() => {
-        fs.mkdirSync(pathIn(directory, name), mode)
-      }),
-    unlinkat: (directory, name, flags) =>
-      done(() => {
-        if ((flags & atFlags.AT_REMOVEDIR) !== 0) fs.rmdirSync(pathIn(directory, name))
-        else fs.unlinkSync(pathIn(directory, name))
-      }),
-    renameat: (fromDirectory, from, toDirectory, to) =>
-      done(() => {
-        fs.renameSync(pathIn(fromDirectory, from), pathIn(toDirectory, to))
-      }),
-    linkat: (fromDirectory, existing, toDirectory, name) =>
-      done(() => {
-        fs.linkSync(pathIn(fromDirectory, existing), pathIn(toDirectory, name))
-      }),
-    symlinkat: (text, directory, name) =>
-      done(() => {
-        fs.symlinkSync(said(text), pathIn(directory, name))
-      }),
-    readlinkat: (directory, name) => answer(() => fs.readlinkSync(pathIn(directory, name), 'latin1')),
-    fstatat: (directory, name, flags) =>
-      answer(() => {
-        const path = pathIn(directory, name)
-        return status((flags & atFlags.AT_SYMLINK_NOFOLLOW) !== 0 ? fs.lstatSync(path) : fs.statSync(path))
-      }),
-    fstat: (descriptor) => answer(() => status(fs.fstatSync(descriptor))),
-    identityAt: (directory, name) =>
-      answer(() => {
-        const { dev, ino, uid, mode } = fs.lstatSync(pathIn(directory, name), { bigint: true })
-        return `${dev} ${ino} ${uid} ${mode}`
-      }),
     entries: (descriptor) =>
       answer(() => {
         const found = nextEntries(descriptor)
@@ -104,49 +96,67 @@ export function nodeCalls(): Calls {
         stopReading(descriptor)
         return names.length <= surelyOneCall ? names : -errno.E2BIG
       }),
-    checksum: crc32,
-    bytesInto,
-    percentEncoded: percentEncode,
-    percentDecoded,
-    digitsAt,
-    umask: (mask) => {
-      process.umask(mask)
-    },
-    alarm: () => undefined,
-    confine: () => 0,
-    sleep: (milliseconds) => {
-      Atomics.wait(pause, 0, 0, milliseconds)
-    },
-    poll: () => -errno.ENOSYS,
-    watch: () => -errno.ENOSYS,
-    endSignals: () => -errno.ENOSYS,
-    connect: () => -errno.ENOSYS,
-    flock: () => -errno.ENOSYS,
-    now: Date.now,
-    monotonic: () => performance.now(),
-    processId: () => process.pid,
-    userId: () => process.geteuid?.() ?? -1,
-    isTerminal: (descriptor) => process.getBuiltinModule('node:tty').isatty(descriptor),
-    exit: (code) => process.exit(code),
+    close: (descriptor) =>
+      done(() => {
+        stopReading(descriptor)
+        fs.closeSync(descriptor)
+      }),
   }
 }
 
-/** A word as Node is told it: bytes. */
-function said(word: string): Buffer {
+const neverWritten = new Int32Array(new SharedArrayBuffer(4))
+
+const ownProcess = {
+  umask: (mask) => {
+    process.umask(mask)
+  },
+  sleep: (milliseconds) => {
+    Atomics.wait(neverWritten, 0, 0, milliseconds)
+  },
+  now: Date.now,
+  monotonic: () => performance.now(),
+  processId: () => process.pid,
+  userId: () => process.geteuid?.() ?? -1,
+  isTerminal: (descriptor) => process.getBuiltinModule('node:tty').isatty(descriptor),
+  exit: (code) => process.exit(code),
+} satisfies Partial<Calls>
+
+const withoutTheKernel = {
+  checksum: crc32,
+  bytesInto,
+  percentEncoded: percentEncode,
+  percentDecoded,
+  digitsAt,
+} satisfies Partial<Calls>
+
+/** Node has none of these calls. */
+const onlyInTheExecutable = {
+  alarm: () => undefined,
+  confine: () => 0,
+  poll: () => -errno.ENOSYS,
+  watch: () => -errno.ENOSYS,
+  endSignals: () => -errno.ENOSYS,
+  connect: () => -errno.ENOSYS,
+  flock: () => -errno.ENOSYS,
+} satisfies Partial<Calls>
+
+/** Whether /proc is mounted: looked up once. */
+let procIsThere = false
+
+/** A name in an open directory, as a path for Node. */
+function pathIn(directory: number, name: string): Buffer {
+  if (directory === atFlags.AT_FDCWD || name.startsWith('/')) return bytesOfWord(name)
+  if (!(procIsThere ||= existsSync('/proc/self/fd'))) throw withoutProc(name)
+  return bytesOfWord(`/proc/self/fd/${directory}/${name}`)
+}
+
+/** Node takes paths as bytes. */
+function bytesOfWord(word: string): Buffer {
   assertSayable(word)
   return Buffer.from(word, 'latin1')
 }
 
-/** Asked once. */
-let procIsThere = false
-
-function pathIn(directory: number, name: string): Buffer {
-  if (directory === atFlags.AT_FDCWD || name.startsWith('/')) return said(name)
-  if (!(procIsThere ||= existsSync('/proc/self/fd'))) throw withoutProc(name)
-  return said(`/proc/self/fd/${directory}/${name}`)
-}
-
-/** Not an answer: every name would seem to be missing. */
+/** Thrown, because as an answer ENOENT would mean that the name is missing. */
 const withoutProc = (name: string): Error =>
   Object.assign(new Error('no /proc'), {
     code: 'ENOSYS',
@@ -155,12 +165,12 @@ const withoutProc = (name: string): Error =>
   })
 
 /**
- * What was thrown, as the kernel said it.
- * @throws what it did not say: that a word can't be said, or a mistake of ours.
+ * What Node returns, or else the negated errno of what it throws.
+ * @throws what has no errno of the kernel's: a word that can't be said to it, or a mistake in this program.
  */
-function answer<T>(work: () => T): T | number {
+function answer<T, Given extends unknown[]>(call: (...given: Given) => T, ...given: Given): T | number {
   try {
-    return work()
+    return call(...given)
   } catch (thrown) {
     const { errno: number, syscall } = thrown as NodeJS.ErrnoException
     if (number === undefined || syscall === unsayable) throw thrown
@@ -168,9 +178,10 @@ function answer<T>(work: () => T): T | number {
   }
 }
 
-const done = (work: () => void): number =>
+/** 0, or else the negated errno. */
+const done = <Given extends unknown[]>(call: (...given: Given) => void, ...given: Given): number =>
   answer(() => {
-    work()
+    call(...given)
     return 0
   })
 
