@@ -41,6 +41,9 @@ const pipeHeldBy = (_: 'serve', more = '"not_recorded":[]'): string => `${makePi
 /** One of the kernel's clients. */
 const liveClient = (number: number, owner: string, minor: number): string =>
   `mkdir -p /srv/nfsd/clients/${number}; printf 'clientid: 0x1\\nstatus: confirmed\\nname: "${owner}"\\nminor version: ${minor}\\n' > /srv/nfsd/clients/${number}/info; echo '- 0x1: { type: open }' > /srv/nfsd/clients/${number}/states`
+/** A script in the place of the program, which it may call as `REAL`. */
+const programIs = (script: string, mode = '755'): string =>
+  `real=$(readlink ${program}); rm ${program}; echo '${script}' | sed "s:REAL:$real:" > ${program}; chmod ${mode} ${program}`
 const gracePeriod = 'upcall init; echo N > /srv/nfsd/v4_end_grace'
 /** Another file system in the place of the state's, with what was recorded. */
 const movedTo = (mount: string): string =>
@@ -220,7 +223,7 @@ const faults: readonly Fault[] = [
     title: 'the program is not executable',
     check: 'executable',
     verdict: 'wrong',
-    make: `rm ${program}; echo '#!/bin/sh' > ${program}; chmod 644 ${program}`,
+    make: programIs('#!/bin/sh', '644'),
     says: /is not executable/,
     mend: /^chmod 755 \/usr\/sbin/,
   },
@@ -228,7 +231,7 @@ const faults: readonly Fault[] = [
     title: 'others than root may change the program',
     check: 'executable',
     verdict: 'wrong',
-    make: `t=$(readlink ${program}); rm ${program}; printf '#!/bin/sh\\nexec %s "$@"\\n' $t > ${program}; chmod 775 ${program}`,
+    make: programIs('#!/bin/sh\nexec REAL "$@"', '775'),
     says: /changed by users other than root/,
     mended: true,
   },
@@ -236,14 +239,14 @@ const faults: readonly Fault[] = [
     title: 'the program needs a PATH that the kernel does not pass',
     check: 'executable',
     verdict: 'wrong',
-    make: `rm ${program}; printf '#!/usr/bin/env no-such-interpreter\\n' > ${program}; chmod 755 ${program}`,
+    make: programIs('#!/usr/bin/env no-such-interpreter'),
     says: /does not run with an empty environment: .*no-such-interpreter/,
   },
   {
     title: 'the program has no interpreter',
     check: 'executable',
     verdict: 'wrong',
-    make: `rm ${program}; printf '#!/opt/node/bin/node\\n' > ${program}; chmod 755 ${program}`,
+    make: programIs('#!/opt/node/bin/node'),
     says: /can't be run: ENOENT/,
   },
   {
@@ -257,28 +260,28 @@ const faults: readonly Fault[] = [
     title: 'the program hangs',
     check: 'executable',
     verdict: 'wrong',
-    make: `rm ${program}; printf '#!/bin/sh\\nexec sleep 1000\\n' > ${program}; chmod 755 ${program}`,
+    make: programIs('#!/bin/sh\nexec sleep 1000'),
     says: /does not answer/,
   },
   {
     title: 'the program can not start a server',
     check: 'executable',
     verdict: 'wrong',
-    make: `t=$(readlink ${program}); rm ${program}; printf '#!/bin/sh\\nulimit -f 0; exec %s "$@"\\n' $t > ${program}; chmod 755 ${program}`,
+    make: programIs('#!/bin/sh\nulimit -f 0; exec REAL "$@"'),
     says: /fails when it is run as the kernel runs it/,
   },
   {
     title: 'the program says yes, and records nothing',
     check: 'executable',
     verdict: 'wrong',
-    make: `t=$(readlink ${program}); rm ${program}; printf '#!/bin/sh\\ncase $1 in --*) exec %s "$@";; esac\\n' $t > ${program}; chmod 755 ${program}`,
+    make: programIs('#!/bin/sh\ncase $1 in --*) exec REAL "$@";; esac'),
     says: /reports success, but records nothing/,
   },
   {
     title: 'the program is of another version',
     check: 'executable',
     verdict: 'doubtful',
-    make: `t=$(readlink ${program}); rm ${program}; printf '#!/bin/sh\\n[ $1 != --version ] || { echo 0.0.1; exit; }\\nexec %s "$@"\\n' $t > ${program}; chmod 755 ${program}`,
+    make: programIs('#!/bin/sh\n[ $1 != --version ] || { echo 0.0.1; exit; }\nexec REAL "$@"'),
     says: /is version '0\.0\.1'/,
   },
   {
@@ -838,7 +841,7 @@ eachArtefact('doctor', (artefact) => {
     it('finds the executable to be right though the Node that it hands on to takes its time', async () => {
       const [only] = await diagnose(
         artefact,
-        `t=$(readlink ${program}); rm ${program}; printf '#!/bin/sh\\n[ $1 != --help ] || exec sleep 1000\\nexec %s "$@"\\n' $t > ${program}; chmod 755 ${program}`,
+        programIs('#!/bin/sh\n[ $1 != --help ] || exec sleep 1000\nexec REAL "$@"'),
       )
       assert.equal(only?.of('executable').verdict, 'good', only?.text)
     })

@@ -4,9 +4,9 @@ import type { Client } from '../client.ts'
 import { recorded } from '../records.ts'
 import { claimHeld, claimHeldAgain, threeHolders, type Stage, type Story } from '../story.ts'
 
-/** Seconds. With the bundle, a busy machine takes half of the shorter one until all have reclaimed. */
+/** Seconds. On a busy machine, and with the bundle, it takes ten seconds until all clients have reclaimed. */
 const graceFor = ({ helper }: Stage): number => (helper.program.endsWith('.cjs') ? 40 : 20)
-/** Longer than any machine takes until all have reclaimed. */
+/** Seconds, so many that on every machine all clients have reclaimed before. */
 const long = 150
 const times = ['first', 'second'] as const
 
@@ -16,11 +16,7 @@ export const restart: Story = {
   defaultDirectory: true,
   tell: async (stage) => {
     const { server, claim } = stage
-    const grace = graceFor(stage)
-    await server.start({ grace })
-    await server.endGrace()
-    const clients = await threeHolders(stage)
-
+    const clients = await holdersBeforeRestart(stage)
     for (const time of times) {
       const before = (await server.upcalls()).length
       await server.restart()
@@ -47,9 +43,7 @@ export const restartByPipe: Story = {
   tell: async (stage) => {
     const { server, claim } = stage
     const grace = graceFor(stage)
-    await server.start({ grace })
-    await server.endGrace()
-    const clients = await threeHolders(stage)
+    const clients = await holdersBeforeRestart(stage)
     const sessions = clients.filter(({ version }) => version !== '4.0')
 
     for (const time of times) {
@@ -77,6 +71,13 @@ export const restartByPipe: Story = {
     }
     await claimNothingFailed(stage)
   },
+}
+
+/** A server out of grace, and three clients that hold locks on it. */
+async function holdersBeforeRestart(stage: Stage): Promise<readonly Client[]> {
+  await stage.server.start({ grace: graceFor(stage) })
+  await stage.server.endGrace()
+  return threeHolders(stage)
 }
 
 async function claimFullGrace(stage: Stage, time: string, before: number): Promise<void> {
