@@ -29,12 +29,17 @@ function startTimeOf(processId: number, anywhere: Directory): number | undefined
   return fields[0] === 'Z' || fields[0] === 'X' ? undefined : Number(fields[19])
 }
 
-/** Whether the process of that name lives. Of another machine's, or another namespace's, nothing can be said. */
+/**
+ * Whether the process of that name lives. Of another machine's, or another namespace's, nothing can be said. Nor where
+ * /proc hides processes from one without capabilities (proc(5), hidepid): then it hides the first one, too.
+ */
 export function lifeOf(holder: string, us: string, anywhere: Directory): 'alive' | 'dead' | 'unknown' {
   const [id, startTime, boot, machine, space] = holder.split('.')
   const [, , ourBoot, ourMachine, ourSpace] = us.split('.')
   if (machine === undefined || machine !== ourMachine || boot === '0' || ourBoot === '0') return 'unknown'
   if (boot !== ourBoot) return 'dead'
   if (space !== ourSpace) return 'unknown'
-  return startTimeOf(Number(id), anywhere) === Number(startTime) ? 'alive' : 'dead'
+  const found = startTimeOf(Number(id), anywhere)
+  if (found === undefined && disk.beginningOf('/proc/1/stat', anywhere) === undefined) return 'unknown'
+  return found === Number(startTime) ? 'alive' : 'dead'
 }

@@ -9,7 +9,7 @@ import { errorCode } from '../failure.ts'
 import { atFlags, type Calls, type DirectoryEntry, type Status } from './calls.ts'
 import { answered, errno, systemError } from './errno.ts'
 
-const { E2BIG, ENOENT, ENOTDIR, EEXIST, ENOTEMPTY, ELOOP, ENXIO, EACCES, ESRCH, EINVAL } = errno
+const { E2BIG, ENOENT, ENOTDIR, EEXIST, ENOTEMPTY, ELOOP, ENXIO, EACCES, EPERM, ESRCH, EINVAL } = errno
 const { AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR } = atFlags
 
 /** An open directory. Whatever becomes of its path, what is done in it is done there. */
@@ -302,7 +302,7 @@ export const isOursAlone = ({ uid, mode }: Status, { calls }: Directory): boolea
  */
 export function beginningOf(path: string, { calls }: Directory): string | undefined {
   const opened = calls.openat(AT_FDCWD, path, calls.flags.O_RDONLY, 0)
-  const descriptor = answered(opened, 'open', path, ENOENT, ENOTDIR, EACCES)
+  const descriptor = answered(opened, 'open', path, ENOENT, ENOTDIR, EACCES, EPERM)
   if (descriptor < 0) return undefined
   const text = calls.readText(descriptor, 512)
   calls.close(descriptor)

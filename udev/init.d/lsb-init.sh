@@ -62,7 +62,7 @@ stop() {
 	supervisor=$(cat "$pidfile")
 	kill "$supervisor"
 	# The supervisor waits for the program, which finishes the messages that it has read.
-	for i in $(seq 100); do
+	for _ in $(seq 100); do
 		running || break
 		sleep 0.1
 	done
@@ -76,6 +76,8 @@ supervise() {
 	while [ -z "$stopped" ]; do
 		"$helper" serve --ready-fd 3 3<> "$run/ready" &
 		child=$!
+		# A signal that came before the line above had nobody to pass on to.
+		[ -z "$stopped" ] || kill "$child" 2> /dev/null
 		# A signal ends the first wait, but not the program.
 		wait "$child"
 		wait "$child"

@@ -60,6 +60,7 @@ export function systemInMemory(): MemoryFiles {
     '/proc/self/limits',
   )
   files.plant(new Map([['', { kind: 'link', target: 'pid:[4026531836]' }]]), '/proc/self/ns/pid')
+  files.plant(file(statOf(1)), '/proc/1/stat')
   for (const path of [runDirectory, '/var/lib', nfsd]) files.plant(directory, path)
   return files
 }

@@ -1,0 +1,44 @@
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { holderName, lifeOf } from '../../../lib/store/process.ts'
+import { errno } from '../../../lib/syscalls/errno.ts'
+import { anywhere } from '../../../lib/syscalls/files.ts'
+import type { MemoryFiles } from '../../support/memory/files.ts'
+import { systemInMemory } from '../../support/memory/machine.ts'
+
+const statOf = (id: number, state = 'S'): string =>
+  `${id} (a) b) ${state} 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 77 1 1\n`
+
+/** A system with one process beside us, and that process's name. */
+function withProcess(stat = statOf(50)): { files: MemoryFiles; life: () => string } {
+  const files = systemInMemory()
+  files.plant(new Map([['', { kind: 'file', bytes: stat }]]), '/proc/50/stat')
+  const us = holderName(anywhere(files.calls))
+  const holder = ['50', '77', ...us.split('.').slice(2)].join('.')
+  return { files, life: () => lifeOf(holder, us, anywhere(files.calls)) }
+}
+
+describe('a process', () => {
+  it('lives, if one of its number has begun when it did', () => {
+    assert.equal(withProcess().life(), 'alive')
+  })
+
+  it('is dead, if there is none, another one, or a zombie', () => {
+    const { files, life } = withProcess()
+    files.remove('/proc/50')
+    assert.equal(life(), 'dead')
+    assert.equal(withProcess(statOf(50).replace(' 77 ', ' 78 ')).life(), 'dead')
+    assert.equal(withProcess(statOf(50, 'Z')).life(), 'dead')
+  })
+
+  for (const [how, code] of [
+    ['1', errno.EPERM],
+    ['2', errno.ENOENT],
+  ] as const)
+    it(`is not known to be dead, where /proc hides all processes of others (hidepid=${how})`, () => {
+      const { files, life } = withProcess()
+      files.hooks.before = ({ paths }) =>
+        paths.some((path) => /^\/proc\/[0-9]+\/stat$/.test(path)) ? -code : undefined
+      assert.equal(life(), 'unknown')
+    })
+})
