@@ -79,11 +79,14 @@ export function report(failure: Failure): { readonly status: number; readonly li
         line: failure.word === undefined ? failure.why : `${failure.why}: ${quote(failure.word)}`,
       }
     case 'unknown-verb':
-      return { status: exitStatuses.notHere.status, line: `unknown verb: ${quote(failure.word)}` }
+      return {
+        status: exitStatuses.notHere.status,
+        line: `unknown verb or command: ${quote(failure.word)}; see --help`,
+      }
     case 'not-here':
       return {
         status: exitStatuses.notHere.status,
-        line: `not an upcall: ${quote(failure.word)}; commands for people need ${failure.missing}`,
+        line: `not an upcall: ${quote(failure.word)}; help and commands for people need ${failure.missing}`,
       }
     case 'needs-executable':
       return {

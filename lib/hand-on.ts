@@ -5,7 +5,7 @@
 import { bytesOf } from './bytes.ts'
 import { Failed, failureFrom } from './failure.ts'
 import { openLog } from './kernel/log.ts'
-import { asksForForeground, parseWords } from './settings/options.ts'
+import { asksForForeground, asksForHelp, parseWords } from './settings/options.ts'
 import { atFlags, type Calls } from './syscalls/calls.ts'
 import { namesOf } from './syscalls/files.ts'
 import type { Host } from './syscalls/host.ts'
@@ -31,7 +31,7 @@ export function handOn(host: Host): number {
   for (const path of scripts) for (const node of nodes(host)) host.handOn(node, path, own)
   const foreground = asksForForeground(host.words)
   try {
-    const { verb } = parseWords(host.words)
+    const verb = asksForHelp(host.words) ? '--help' : parseWords(host.words).verb
     if (verb === undefined && word === undefined)
       throw new Failed({ kind: 'bad-argument', why: 'no verb given; see --help' })
     const missing =
@@ -40,7 +40,7 @@ export function handOn(host: Host): number {
         : 'Node, which is not on this machine: install the package nodejs'
     throw new Failed({ kind: 'not-here', word: verb ?? word ?? '', missing })
   } catch (thrown) {
-    return openLog(calls, { foreground, debug: false }).failed(failureFrom(thrown))
+    return openLog(calls, { foreground, debug: false, typed: true }).failed(failureFrom(thrown))
   }
 }
 

@@ -62,6 +62,7 @@ export async function bundleForNode(): Promise<string[]> {
       'signal-exit': standIn('signal-exit'),
       'graceful-fs': 'node:fs',
       retry: standIn('retry'),
+      cliui: from('lib/build/stand-ins/cliui.js'),
     },
     plugins: [filesOfSqlite],
     loader: {

@@ -4,10 +4,11 @@
  */
 import yargs, { type Argv } from 'yargs'
 import packageJson from '../../package.json' with { type: 'json' }
-import { exitStatuses, Failed, failureFrom } from '../failure.ts'
+import { errorCode, exitStatuses, Failed, failureFrom, type Failure } from '../failure.ts'
 import { openLog } from '../kernel/log.ts'
 import {
   asksForForeground,
+  asksForHelp,
   options,
   parseWords,
   refuseShortEquals,
@@ -59,8 +60,15 @@ export async function people(calls: Calls, words: readonly string[]): Promise<nu
     if (said !== '') print(`${said}\n`)
     return status
   } catch (thrown) {
-    return openLog(calls, { foreground, debug: false }).failed(failureFrom(thrown))
+    return openLog(calls, { foreground, debug: false, typed: true }).failed(forRootAlone(thrown) ?? failureFrom(thrown))
   }
+}
+
+/** The records belong to root: whoever else looks is refused by the system. */
+function forRootAlone(thrown: unknown): Failure | undefined {
+  if (process.geteuid?.() === 0 || !['EACCES', 'EPERM'].includes(errorCode(thrown) ?? '')) return undefined
+  const failure = failureFrom(thrown)
+  return failure.kind === 'storage' ? { ...failure, what: `${failure.what}; run it as root` } : undefined
 }
 
 function parser(commandLine: CommandLine): Argv {
@@ -122,6 +130,3 @@ function optionsIn(given: Readonly<Record<string, unknown>>): Map<OptionName, st
   }
   return found
 }
-
-const asksForHelp = (words: readonly string[]): boolean =>
-  words.some((word) => ['--help', '-h', '--version', '-V'].includes(word)) || words[0] === 'help'

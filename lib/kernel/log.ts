@@ -23,6 +23,8 @@ export interface Log {
 export interface LogOptions {
   readonly foreground: boolean
   readonly debug: boolean
+  /** Words that are no upcall: somebody typed them, and may read what is said through a pipe, as with ssh(1). */
+  readonly typed?: boolean
 }
 
 export const kernelLog = '/dev/kmsg'
@@ -36,7 +38,7 @@ const priorities = { critical: 2, error: 3, warning: 4, notice: 5, debug: 7 } as
 /** A record of the kernel's log holds about 1000 bytes (LOG_LINE_MAX). */
 const longestLine = 900
 
-export function openLog(calls: Calls, { foreground, debug }: LogOptions): Log {
+export function openLog(calls: Calls, { foreground, debug, typed = false }: LogOptions): Log {
   const say = (priority: keyof typeof priorities, line: string): void => {
     // What came from outside has been quoted already. This is the last check before a terminal.
     const safe = line.replace(/[^ -~]/g, escaped).slice(0, longestLine)
@@ -45,7 +47,8 @@ export function openLog(calls: Calls, { foreground, debug }: LogOptions): Log {
       return
     }
     // A person who typed the command should see why it failed.
-    if (priorities[priority] <= priorities.error && calls.isTerminal(2)) toStderr(calls, `${name}: ${safe}\n`)
+    if (priorities[priority] <= priorities.error && (typed || calls.isTerminal(2)))
+      toStderr(calls, `${name}: ${safe}\n`)
   }
   return {
     critical: (line) => {

@@ -72,6 +72,10 @@ export function parseWords(words: readonly string[]): Words {
 export const asksForForeground = (words: readonly string[]): boolean =>
   words.some((word) => /^(?:--foreground|-[df]*f[df]*)$/.test(word))
 
+/** Help and the version are told by the program for people. */
+export const asksForHelp = (words: readonly string[]): boolean =>
+  words.some((word) => ['--help', '-h', '--version', '-V'].includes(word)) || words[0] === 'help'
+
 /**
  * `-s=/x` is `=/x` to some programs and `/x` to others, so it is nothing here.
  * @throws Failed bad-argument. Words after `--` are no options.

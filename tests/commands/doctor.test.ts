@@ -783,6 +783,10 @@ eachArtefact('doctor', (artefact) => {
       await askedByNobody(artefact, 'list'),
       /^nfsd-userland-helper: error: '\/srv\/state\/v4clients' belongs to root, and only root may look at it\n135\n$/,
     )
+    assert.match(
+      await askedByNobody(artefact, 'list', 'chmod 700 /srv/state'),
+      /^nfsd-userland-helper: error: lstat '\/srv\/state\/v4clients' failed: EACCES; run it as root\n135\n$/,
+    )
   })
 
   it('tells before a restart who will not reclaim, and why', async () => {

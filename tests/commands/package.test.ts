@@ -73,12 +73,17 @@ for (const artefact of artefacts())
           for words in init 'create 616461' 'gracedone 0' init 'check 616461'; do
             env -i NFSDCLTRACK_CLIENT_HAS_SESSION=Y /usr/sbin/nfsd-userland-helper $words 0<&- 1>&- 2>&-
           done
-          PATH=/usr/sbin:/usr/bin:/sbin:/bin /usr/sbin/nfsd-userland-helper -f status || echo "ended with $?"`)
+          PATH=/usr/sbin:/usr/bin:/sbin:/bin /usr/sbin/nfsd-userland-helper -f status || echo "ended with $?"
+          /usr/sbin/nfsd-userland-helper -f --help || echo "ended with $?"`)
         assert.equal(status, 0, output)
-        assert.match(
-          output,
-          /commands for people need Node, which is not on this machine: install the package nodejs\nended with 218$/m,
-        )
+        for (const word of ['status', '--help'])
+          assert.match(
+            output,
+            new RegExp(
+              `'${word}'; help and commands for people need Node, which is not on this machine: install the package nodejs\nended with 218$`,
+              'm',
+            ),
+          )
       })
 
     it('keeps a configuration file that was changed when it is upgraded or removed, and leaves nothing when it is purged', async () => {

@@ -73,6 +73,21 @@ function seen(machineFails?: (machine: Machine) => void): string[] {
   return said
 }
 
+describe('a person who typed what is no upcall', () => {
+  it('sees why it failed without a terminal too, as through ssh(1), and the log has it as well', () => {
+    const said: string[] = []
+    const machine = machineWith(undefined, (calls) => ({
+      write: (descriptor, bytes) =>
+        descriptor === 2 ? said.push(Buffer.from(bytes).toString('latin1')) : calls.write(descriptor, bytes),
+    }))
+    machine.program((calls) => {
+      openLog(calls, { foreground: false, debug: false, typed: true }).error('why')
+      return 0
+    })
+    assert.deepEqual([said, machine.log], [['nfsd-userland-helper: why\n'], [`${error}nfsd-userland-helper: why\n`]])
+  })
+})
+
 describe('a person at a terminal', () => {
   it("sees an error that is in the kernel's log as well, and nothing less", () => {
     assert.deepEqual(seen(), ["nfsd-userland-helper: create: client id is not hexadecimal: 'zz'\n"])
