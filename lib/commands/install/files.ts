@@ -177,9 +177,9 @@ function service(
   ]
 }
 
-/** `serve` does not ask which kernel it is. */
+/** `serve` does not ask which kernel it is: the conditions go, with the comment above them. */
 const conditions = (text: string, tracker: Tracker): string =>
-  tracker === 'serve' ? text.replaceAll(/^(?:# Whatever kernel|# by the mount|Condition).*\n/gm, '') : text
+  tracker === 'serve' ? text.replace(/^(?:#.*\n)*(?:Condition.*\n)+/m, '') : text
 
 /** A home directory is a strange place for records, but no reason to lose them. */
 const sandboxFor = (stateDirectory: string, text: string): string =>

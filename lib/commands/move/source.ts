@@ -44,7 +44,7 @@ function spooled(): number {
   fs.unlinkSync(path)
   const buffer = Buffer.alloc(1 << 16)
   for (let length = fs.readSync(0, buffer); length > 0; length = fs.readSync(0, buffer))
-    fs.writeSync(descriptor, buffer, 0, length)
+    for (let written = 0; written < length;) written += fs.writeSync(descriptor, buffer, written, length - written)
   return descriptor
 }
 
