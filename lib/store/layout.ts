@@ -1,25 +1,25 @@
 /** The names in `v4clients`, and what an upcall reads from them. state-directory.ts shows all of them in place. */
 import type { Instance, Start } from '../rules/instance.ts'
 
-/** Marks beside an instance's directory. The first two are what the instance is. */
+/** Marks beside an instance's directory. The first two say whether the instance is partial or full. */
 export const markNames = [
   /** It has started, and has not completed its grace. */
   'partial',
   /** It has completed its grace. */
   'full',
-  /** The end of its grace is not yet known to be durable, and followed up. */
+  /** The end of its grace may not be durable yet, or not everything that follows it has been done. */
   'unconfirmed',
-  /** The kernel's boot time that its start was told. */
+  /** The boot time that the kernel gave at its start. */
   'grace_start',
-  /** No client without sessions was recorded in it. */
+  /** No client without a session was recorded in it. */
   'may_end_early',
-  /** Its grace was ended here: the kernel had ended it without telling us. */
+  /** An upcall ended its grace, because it found that the kernel had done so without telling us. */
   'unasked',
-  /** Where the kernel's own tracker had clients when its grace ended. */
+  /** Where the kernel's own tracker kept its clients when grace ended. */
   'legacy',
-  /** It stands for one that ran without us: no older record counts, of any tracker. */
+  /** It stands for an instance that ran without us: no older record counts, of any tracker. */
   'untracked',
-  /** The pipe at which its server asks, by a name that no other has. */
+  /** The unique name of the pipe through which its server asks. */
   'pipe',
 ] as const
 export type Mark = (typeof markNames)[number]
@@ -28,17 +28,17 @@ export const isMark = (name: string): boolean => markNames.includes(name as Mark
 
 export const markOf = (start: Start, mark: Mark): string => `${start}.${mark}`
 
-/** The lock's name (lock.ts): nobody else may plant one there. */
+/** The lock's name (lock.ts). It is in this directory because nobody else can write to it. */
 export const lockName = 'lock'
 
-/** What an upcall finds when it looks. */
+/** What an upcall finds in the state directory. */
 export interface Recorded {
   readonly instance: Instance
   /** Starts of the instances that have a directory, the oldest first. */
   readonly starts: readonly Start[]
-  /** Starts of the instances that have anything here, be it only a mark. */
+  /** Starts of the instances that have a directory or at least one mark. */
   readonly traces: readonly Start[]
   readonly marks: (start: Start, mark: Mark) => boolean
-  /** 1 is read, and brought to 2 by the next upcall that changes anything. */
+  /** Format 1 is read. The next upcall that changes anything converts it to 2. */
   readonly format: 1 | 2
 }

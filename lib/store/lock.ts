@@ -19,19 +19,19 @@ import { openClients } from './open-directories.ts'
 import { lifeOf } from './process.ts'
 import { holderOf, type StateDirectory } from './state-directory.ts'
 
-/** How long a living holder is waited for: as long as the kernel's other clients may be made to wait. */
+/** How long to wait for a holder that is alive: other clients may have to wait as long for the kernel. */
 const longestWaitMs = 2000
-/** How old the lock of a holder that can't be asked must be: proper-lockfile's default. */
+/** The age at which a lock counts as stale if its holder can't be checked: proper-lockfile's default. */
 const staleMs = 10_000
 
 export interface LockOptions {
   /** Called before each wait; throws when the upcall is out of time. */
   readonly assertTimeLeft: () => void
-  /** Told once, if the work is done without the lock. */
+  /** Called once, if the work is done without the lock. */
   readonly passedBy: (because: string) => void
 }
 
-/** Runs `work` while holding the lock, or without it as above. @returns what `work` returns. */
+/** Runs `work` with the lock held, or without it in the cases above. @returns what `work` returns. */
 export function locked<T>(state: StateDirectory, options: LockOptions, work: () => T): T {
   // Without `v4clients` there is nothing to order. The work itself will report that it is missing.
   const clients = openClients(state)
@@ -46,9 +46,7 @@ export function locked<T>(state: StateDirectory, options: LockOptions, work: () 
 const held = (clients: Directory, us: string, options: LockOptions): (() => void) | undefined =>
   takeAtOnce(clients, us) ?? take(clients, us, options)
 
-/**
- * Most often nobody holds it, and one call is all that it takes: proper-lockfile is asked only then when that fails.
- */
+/** Most often nobody holds the lock, and this one call takes it. proper-lockfile is needed only when that fails. */
 function takeAtOnce(clients: Directory, us: string): (() => void) | undefined {
   if (clients.calls.symlinkat(us, clients.descriptor, lockName) < 0) return undefined
   return () => {
@@ -87,14 +85,14 @@ function take(clients: Directory, us: string, { assertTimeLeft, passedBy }: Lock
   }
 }
 
-/** @returns what waits a little each time that it is called, and then says whether more waiting is allowed. */
+/** @returns a function that waits a little, and then says whether the caller may wait again. */
 function waiting(calls: Calls, assertTimeLeft: () => void): () => boolean {
   let giveUpAt: number | undefined
   return () => {
     assertTimeLeft()
     giveUpAt ??= calls.monotonic() + longestWaitMs
-    // For about two milliseconds, and not all who wait for as long: by the clock, since Math.random begins alike in
-    // each process.
+    // About two milliseconds, but not the same for all who wait. The clock gives the difference, because Math.random
+    // gives the same numbers in each process.
     calls.sleep(1 + 2 * (calls.monotonic() % 1))
     return calls.monotonic() < giveUpAt
   }
@@ -132,7 +130,7 @@ function lockedByLink(
   let made = false
   const lastSign = (): Date => {
     if (made) return justNow()
-    // Something that is not a link is nobody's lock. This throws, and the upcall goes on without it.
+    // If something other than a link is there, it is no lock. This throws, and the upcall goes on without the lock.
     seen = holder()
     if (seen === undefined) throw disk.missing(lockName)
     switch (lifeOf(seen, us, clients)) {

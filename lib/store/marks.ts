@@ -4,17 +4,17 @@ import * as disk from '../syscalls/files.ts'
 import { markOf, type Mark } from './layout.ts'
 import { clientsOf, setAside, type StateDirectory } from './state-directory.ts'
 
-/** Makes a mark, whether or not it is there. */
+/** Makes a mark, unless it exists already. */
 export const mark = (state: StateDirectory, start: Start, name: Mark, text = '-'): void =>
   void disk.makeLink(text, markOf(start, name), clientsOf(state))
 
-/** Takes a mark away. A directory that stands in its place is kept aside: it must not stop every later start. */
+/** Removes a mark. A directory in its place is moved aside, or it would stop every later start. */
 export function unmark(state: StateDirectory, start: Start, name: Mark): void {
   const [mark, clients] = [markOf(start, name), clientsOf(state)]
   if (disk.tolerating(['EISDIR'], () => disk.remove(mark, clients), 'directory') === 'directory')
     setAside(state, mark, clients, mark)
 }
 
-/** A mark's text; undefined, if it is not there. */
+/** The text of a mark; undefined, if it does not exist. */
 export const readMark = (state: StateDirectory, start: Start, name: Mark): string | undefined =>
   disk.readLink(markOf(start, name), clientsOf(state))

@@ -1,5 +1,5 @@
 /**
- * From format 1 to format 2: marks then say what the two files said, and the files are only for people.
+ * Converts format 1 to format 2: marks then say what the two files said, and the files are only for people.
  *
  * The marks are made and synced before the mark of the format, which makes them count. After a kill in between, the
  * files still decide, and the next upcall does the same again. If it runs twice, or beside another, it makes the same
@@ -10,16 +10,15 @@ import { markOf } from './layout.ts'
 import { clientsOf, lookAt, markFormat, setAside, type StateDirectory } from './state-directory.ts'
 
 /**
- * Durable when it returns.
- * @param seen what was found, where that has been looked at. Nothing is done where the format is the present one, or
- * the files can't be understood.
+ * Durable when it returns. It does nothing if the format is 2 already, or if the files can't be understood.
+ * @param seen what the caller has found
  */
 export function migrate(state: StateDirectory, seen = lookAt(state)): void {
   const { format, instance, starts, traces, marks } = seen
   if (format !== 1 || instance.kind === 'damaged') return
   const clients = clientsOf(state)
   const current = instance.kind === 'none' ? undefined : instance.start
-  // In format 1 a start that was killed before its rename left this mark, and had not started.
+  // In format 1, a start that was killed before its rename left this mark. Its instance never started.
   for (const start of traces)
     if (current === undefined || start > current) disk.remove(markOf(start, 'partial'), clients)
   const isFirst = instance.kind === 'partial' && instance.full === instance.start
@@ -30,7 +29,7 @@ export function migrate(state: StateDirectory, seen = lookAt(state)): void {
     const lastFull = instance.kind === 'full' ? instance.start : isFirst ? undefined : instance.full
     if (lastFull !== undefined) disk.makeLink('-', markOf(lastFull, 'full'), clients)
     if (instance.kind === 'partial') disk.makeLink('-', markOf(instance.start, 'partial'), clients)
-    // Its end of grace, be it to come or unconfirmed, is followed up as any other.
+    // What follows the end of its grace is then done as for any other instance.
     if (instance.kind === 'partial' || marks(instance.start, 'unconfirmed'))
       disk.makeLink('-', markOf(instance.start, 'unconfirmed'), clients)
     disk.sync(clients)

@@ -1,9 +1,9 @@
 /**
- * `v4clients` and the instances' directories, as far as they are open. Nobody but us may write to them: who may put
- * records there decides who may reclaim.
+ * The open directories: `v4clients` and those of instances. Only we may write to them, because a record in one of them
+ * lets a client reclaim.
  *
- * Whoever goes on living has them open from one piece of work to the next, and uses one again if its name still leads
- * to it. An open directory keeps its inode, so no other one can be taken for it.
+ * `serve` keeps them open from one piece of work to the next. It uses one again if its name still leads to it. An open
+ * directory keeps its inode number, so another directory can't be mistaken for it.
  */
 import { storageFailure, type Failed } from '../failure.ts'
 import type { Start } from '../rules/instance.ts'
@@ -11,7 +11,7 @@ import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
 
-/** Data alone: functions in it would be made anew in every upcall. Ten of them were 4 % of a check. */
+/** Data without methods: every upcall would have to create them. Ten of them were 4 % of a check. */
 export interface OpenDirectories {
   /** For absolute paths, in the system that the state directory is in. */
   readonly anywhere: Directory
@@ -19,9 +19,12 @@ export interface OpenDirectories {
   /** `v4clients`. */
   readonly clientsPath: string
   readonly opened: Map<Which, Opened>
-  /** Open still, since a caller may use them: their descriptors must not become another file's. */
+  /**
+   * No longer used here, but still open: a caller may still use their descriptors, which must not become another
+   * file's.
+   */
   readonly left: Opened[]
-  /** A number for the piece of work that goes on. */
+  /** The number of the current piece of work. */
   work: number
 }
 
@@ -29,16 +32,18 @@ type Which = 'v4clients' | Start
 
 interface Opened {
   readonly directory: Directory
-  /** Where it is ours alone; undefined before anybody has looked at its name again. */
+  /** What its name led to when only we could write to it; undefined until the name is looked up a second time. */
   identity: string | undefined
-  /** The piece of work in which its name was looked at last, and it was ours. */
+  /** The last piece of work in which its name was looked up and only we could write to it. */
   lookedAtIn: number
 }
 
-/** `v4clients`, open; undefined if it is not there. @throws Failed, if it is not a directory of ours alone. */
+/**
+ * `v4clients`, open; undefined if it does not exist. @throws Failed, if it is no directory, or others can write to it.
+ */
 export const openClients = (all: OpenDirectories): Directory | undefined => open(all, 'v4clients', all.anywhere)
 
-/** An instance's directory, open; undefined if it is not there. @throws Failed, if it is not one of ours alone. */
+/** An instance's directory, open; undefined if it does not exist. @throws Failed, if others can write to it. */
 export function directoryOf(all: OpenDirectories, start: Start): Directory | undefined {
   const known = all.opened.get(start)
   if (known?.lookedAtIn === all.work) return known.directory
@@ -80,7 +85,7 @@ function open(all: OpenDirectories, which: Which, within: Directory): Directory 
 function isStillAt(name: string, within: Directory, opened: Opened): boolean {
   if (opened.identity === undefined) {
     const identity = disk.identityAt('.', opened.directory)
-    // Its owner and mode may be others than when it was opened.
+    // Its owner or mode may have changed since it was opened.
     assertOurs(opened.directory)
     opened.identity = identity
   }
@@ -93,18 +98,18 @@ function leave({ opened, left }: OpenDirectories, which: Which, directory: Opene
   left.push(directory)
 }
 
-/** Directories have been made, or removed: they are opened anew. */
+/** To be called after directories were made or removed: each is opened again when it is next needed. */
 export function openAnew(all: OpenDirectories): void {
   for (const [which, directory] of all.opened) leave(all, which, directory)
 }
 
-/** For whoever goes on living, between two pieces of work: what stays open is looked at again before it is used. */
+/** `serve` calls this between two pieces of work: each directory that stays open is checked again before it is used. */
 export function lookAgain(all: OpenDirectories): void {
   all.work++
   if (all.left.length > 0) closeLeft(all)
 }
 
-/** For whoever goes on living: all that was ever opened is closed. */
+/** `serve` calls this to close every directory. */
 export function closeAll(all: OpenDirectories): void {
   openAnew(all)
   closeLeft(all)

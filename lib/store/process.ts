@@ -1,10 +1,10 @@
-/** Names of processes that are never used again, to tell what a dead process left from what a living one holds. */
+/** Unique names of processes. They show whether what a process left belongs to one that is still alive. */
 import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 
 /**
- * This process: its id and start time, and the boot, the machine and the process-id namespace that they are counted in.
- * Under 60 bytes, so that a link's text needs no block.
+ * The name of this process: its id and start time, with the boot, the machine and the process-id namespace in which
+ * they are unique. It is shorter than 60 bytes, so a link that contains it needs no block on the disk.
  */
 export function holderName(anywhere: Directory): string {
   const us = anywhere.calls.processId()
@@ -14,7 +14,7 @@ export function holderName(anywhere: Directory): string {
   return [us, startTimeOf(us, anywhere) ?? 0, boot, machine, space].join('.')
 }
 
-/** This boot of the machine; '0' where nothing tells. */
+/** An id of this boot of the machine; '0' if there is none. */
 export const bootId = (anywhere: Directory): string => firstDigits('/proc/sys/kernel/random/boot_id', anywhere)
 
 const firstDigits = (path: string, anywhere: Directory): string =>

@@ -34,17 +34,14 @@ import { setAside, type StateDirectory } from './state-directory.ts'
 export type Entry =
   | { readonly kind: 'nothing' }
   | { readonly kind: 'damaged' }
-  /** A newer program wrote it: it is kept, and allows nothing here. */
+  /** A newer version of this program wrote it. It is kept, and lets nobody reclaim here. */
   | { readonly kind: 'newer' }
   | ({ readonly kind: 'record' } & Record)
 
 /** The longest line: every byte of a 1024-byte owner percent-encoded, and the facts. */
 const longestLine = 4096
 
-/**
- * What stands under a name in an instance's directory.
- * @param meant the name that it had there, where it has been moved.
- */
+/** What an instance's directory has under a name. @param meant the name that it had before it was moved, if it was. */
 export function entryAt(directory: Directory, name: string, meant = name): Entry {
   const link = disk.linkAt(name, directory)
   if (link === 'absent') return { kind: 'nothing' }
@@ -63,13 +60,13 @@ export function entryAt(directory: Directory, name: string, meant = name): Entry
       : { kind: 'record', owner: record.owner, facts: record.facts }
 }
 
-/** What an instance has under a name; nothing, if it has no directory. */
+/** What an instance has under a name: nothing, if it has no directory. */
 function entryIn(state: StateDirectory, start: Start, name: string): Entry {
   const directory = directoryOf(state, start)
   return directory === undefined ? { kind: 'nothing' } : entryAt(directory, name)
 }
 
-/** Looks for an owner's record, newest instance first; the newest entry decides, be it damaged. */
+/** Looks for an owner's record, newest instance first. The newest entry decides, even if it is damaged. */
 export function newestEntry(
   state: StateDirectory,
   owner: ClientOwner,
@@ -83,7 +80,7 @@ export function newestEntry(
   return { entry: { kind: 'nothing' }, in: undefined }
 }
 
-/** A client, and what is told of it. */
+/** A client, and what the kernel said about it. */
 export interface ClientFacts {
   readonly owner: ClientOwner
   readonly facts: Facts
@@ -116,13 +113,13 @@ export function put(
   const { calls } = directory
   const text = textOf(owner)
   const name = nameOf(text, calls)
-  // Most often nothing stands there: then one call says so, and makes it.
+  // Most often the client has no record yet. Then this one call makes it.
   if (older.length === 0 && calls.symlinkat(lineOf(text, told, calls), directory.descriptor, name) >= 0)
     return { directory, dropLater: older, facts: told, from: 'nowhere' }
   return putBeside(state, directory, { text, name, told, current, older })
 }
 
-/** Where the client has a record already, or the link could not be made. */
+/** The client has a record already, or the link could not be made. */
 function putBeside(
   state: StateDirectory,
   directory: Directory,
@@ -163,8 +160,8 @@ function putBeside(
 }
 
 /**
- * Makes a record where none is. Durable once the directory is synced.
- * @returns 'taken', if something is there already; undefined, if the directory is missing.
+ * Makes a record, unless the name is taken. Durable once the directory is synced.
+ * @returns 'taken', if it is; undefined, if the directory is missing.
  */
 export function make(state: StateDirectory, { owner, facts }: ClientFacts, start: Start): 'made' | 'taken' | undefined {
   const directory = directoryOf(state, start)
@@ -173,14 +170,14 @@ export function make(state: StateDirectory, { owner, facts }: ClientFacts, start
   return write(directory, recordName(owner, calls), recordLine(owner, facts, calls), 'new')
 }
 
-/** Moves a record as it is. Needs no space. @returns false if it is gone, or the directory to move it to. */
+/** Moves a record unchanged. Needs no space. @returns false, if the record or the target directory is missing. */
 export function move(state: StateDirectory, owner: ClientOwner, from: Start, to: Start): boolean {
   const name = recordName(owner, state.anywhere.calls)
   const [fromDirectory, toDirectory] = [directoryOf(state, from), directoryOf(state, to)]
   return fromDirectory !== undefined && toDirectory !== undefined && disk.move(name, name, fromDirectory, toDirectory)
 }
 
-/** Takes a record out of one instance's directory; an entry that can't be understood stays, since it allows nothing. */
+/** Removes a record from one instance's directory. An entry that can't be understood stays: it lets nobody reclaim. */
 export function drop(
   state: StateDirectory,
   owner: ClientOwner,
@@ -194,11 +191,14 @@ export function drop(
   return disk.remove(name, directory) ? 'dropped' : 'nothing'
 }
 
-/** A name that no owner has: what a kill leaves of it is no record, and is swept with its instance. */
+/**
+ * The beginning of temporary names, which no owner's name has. What a kill leaves under such a name is no record. It is
+ * removed with its instance.
+ */
 const stagedPrefix = '%new-'
 export const isStaged = (name: string): boolean => name.startsWith(stagedPrefix)
 
-/** Puts an entry into a directory. A new one takes no name that is taken. */
+/** Makes an entry, or replaces one. A new entry never replaces another. */
 function write(directory: Directory, name: string, line: string, as: 'new' | 'replaces'): 'made' | 'taken' {
   const staged = `${stagedPrefix}${directory.calls.processId()}-${directory.calls.now()}`
   const made = linked(directory, as === 'replaces' ? staged : name, line)
@@ -209,7 +209,7 @@ function write(directory: Directory, name: string, line: string, as: 'new' | 're
   return made === 'taken' ? 'taken' : 'made'
 }
 
-/** Makes a link; 'cannot' where the file system has none, or none as long. */
+/** Makes a link; 'cannot', if the file system has no links, or none that long. */
 const linked = (directory: Directory, name: string, line: string): 'made' | 'taken' | 'cannot' =>
   disk.tolerating(
     ['ENAMETOOLONG', 'EPERM', 'EOPNOTSUPP'],
@@ -222,12 +222,12 @@ function rename(staged: string, name: string, directory: Directory): void {
 }
 
 /**
- * Every record of an instance, as it is read. There may be a hundred thousand: no object is made of one, and most take
- * one call.
- * @param each is told a record's owner (each character a byte), the hash of its principal, and its name. @returns
+ * Calls `each` for every record of an instance. There may be a hundred thousand, so no object is made for a record, and
+ * most take one system call.
+ * @param each gets a record's owner (each character a byte), the hash of its principal, and its name, and returns
  * whether it wants more.
- * @param unreadable is told the name of an entry that can't be understood.
- * @returns whether there were any, and all have been told.
+ * @param unreadable gets the name of an entry that can't be understood.
+ * @returns 'none', if there were none; 'enough', if `each` wanted no more.
  */
 export function eachRecordIn(
   state: StateDirectory,
@@ -240,7 +240,7 @@ export function eachRecordIn(
   const { calls, descriptor } = directory
   let found: 'none' | 'all' = 'none'
   for (const batch of disk.batchesOf(directory))
-    // Not by an iterator, which is a twentieth of a name.
+    // An iterator would add a twentieth to the time for a name.
     for (let at = 0, names = disk.namesOf(batch); at < names.length; at++) {
       const name = names[at] ?? ''
       const line = calls.readlinkat(descriptor, name)

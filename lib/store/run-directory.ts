@@ -8,16 +8,16 @@ import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { hexOf } from '../upcall/hex.ts'
 
-/** Makes the run directory: others may see what is in it. */
+/** Makes the run directory. Others may read what is in it. */
 export const makeRunDirectory = (runDirectory: string, anywhere: Directory): void =>
   void disk.makeDirectory(runDirectory, anywhere, 0o755)
 
-/** The mark of a start (untracked.ts). @param stateDirectory undefined where the configuration did not tell. */
+/** The mark of a start (untracked.ts). @param stateDirectory undefined, if the configuration could not be read */
 export const startMark = (runDirectory: string, stateDirectory: string | undefined, anywhere: Directory): string =>
   `${runDirectory}/${stateDirectory === undefined ? 'unknown-directory' : digestOf(stateDirectory, anywhere)}`
 
 /**
- * What `serve` keeps: what it does, for people; the replies that it is about to give; what it could not do; its lock.
+ * The files of `serve`: its status, for people; the replies that it is about to give; what it could not do; its lock.
  */
 export function serveFiles(
   runDirectory: string,
@@ -40,10 +40,10 @@ function digestOf(path: string, anywhere: Directory): string {
   return digest
 }
 
-/** By real path. A start asks seven times for one: without this, half of its instructions. */
+/** By real path. A start needs one digest seven times, which would be half of its instructions. */
 const digests = new Map<string, string>()
 
-/** A broken disk is no reason to have no name: marks are made for that. */
+/** A mark must have a name even if the disk of the state directory is broken: that is when marks are made. */
 function openOrNot(path: string, anywhere: Directory): ReturnType<typeof disk.openDirectory> {
   try {
     return disk.openDirectory(path, anywhere, 'follow')
@@ -52,7 +52,7 @@ function openOrNot(path: string, anywhere: Directory): ReturnType<typeof disk.op
   }
 }
 
-/** A path with its links resolved, as far as it leads to anything. */
+/** A path with its links resolved, as far as it exists. */
 function realPathOf(path: string, anywhere: Directory): string {
   let rest = ''
   for (let at = path; ; at = disk.parentOf(at)) {

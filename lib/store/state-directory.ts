@@ -26,21 +26,24 @@ import { notADirectory, openAnew, openClients, type OpenDirectories } from './op
 import { holderName } from './process.ts'
 
 export interface StateDirectory extends OpenDirectories {
-  /** Where marks of starts that are on their way are kept: it must not be on the disk that may fail. */
+  /** Where the marks of starts are kept (untracked.ts). It must not be on the same disk, which may fail. */
   readonly runDirectory: string
-  /** This process, as the lock names it; undefined where nobody has looked ({@link holderOf}). */
+  /** The name of this process in the lock; undefined, if it is not known yet ({@link holderOf}). */
   readonly us: string | undefined
-  /** What {@link lookAt} has made of the names that it read last, and before: the lock comes and goes. */
+  /**
+   * The last two sets of names that {@link lookAt} read, and what they mean. Two, because names are read with the lock
+   * and without it.
+   */
   seen: readonly Seen[]
 }
 
-/** Names in `v4clients`, and what they say: the same names say the same. */
+/** Names in `v4clients`, and what they mean. Equal names always mean the same. */
 interface Seen {
   readonly names: string
   readonly recorded: Recorded
 }
 
-/** @param us this process, where its name is known already. */
+/** @param us the name of this process, if the caller knows it */
 export const stateDirectory = (calls: Calls, path: string, runDirectory: string, us?: string): StateDirectory => ({
   anywhere: disk.anywhere(calls),
   path,
@@ -53,21 +56,21 @@ export const stateDirectory = (calls: Calls, path: string, runDirectory: string,
   seen: [],
 })
 
-/** This process, as the lock names it. */
+/** The name of this process in the lock. */
 export const holderOf = ({ us, anywhere }: StateDirectory): string => us ?? holderName(anywhere)
 
-/** `v4clients`, where it must be there. @throws Failed. */
+/** `v4clients`. @throws Failed, if it does not exist. */
 export function clientsOf(state: StateDirectory): Directory {
   const clients = openClients(state)
   if (clients === undefined) throw storageFailure(`${quote(state.clientsPath)} is missing`)
   return clients
 }
 
-/** How this program keeps its records; a greater number was written by a newer one. */
+/** The format that this program writes. A newer version of it may write a greater one. */
 const format = 2
 const formatMark = `format-${format}`
 
-/** Everything an upcall decides by, but for the records themselves. Small: it does not grow with them. */
+/** Everything that an upcall decides by, except the records. Its size does not depend on how many there are. */
 export function lookAt(state: StateDirectory): Recorded {
   const clients = openClients(state)
   if (clients === undefined) {
@@ -88,15 +91,15 @@ export function lookAt(state: StateDirectory): Recorded {
   const parts = names.split('/')
   const kinds = parts[0] ?? ''
   const recorded = recordedBy(parts, kinds, clients, state)
-  // Another upcall may have converted it before the files were read: since then they are only for people.
+  // Another upcall may have converted the directory before the files were read. Then the files mean nothing any more.
   if (recorded.format === 1 && disk.lookAtName(formatMark, clients) !== undefined) return lookAt(state)
-  // Format 1 goes by files as well, and what kind an entry is may have to be looked at.
+  // Format 1 depends on files too, and an entry of unknown kind on what it is: names alone do not tell those.
   const isTold = recorded.format === 2 && !kinds.includes('u')
   state.seen = isTold ? [{ names, recorded }, ...(last === undefined ? [] : [last])] : []
   return recorded
 }
 
-/** @param parts the names follow the first. */
+/** @param parts the kinds of the entries as one text, then their names */
 function recordedBy(parts: readonly string[], kinds: string, clients: Directory, state: StateDirectory): Recorded {
   const starts: Start[] = []
   /** By how they are spelled: an instance has some names, and to read each anew would be a seventieth of a check. */
@@ -142,16 +145,16 @@ function recordedBy(parts: readonly string[], kinds: string, clients: Directory,
 const isDirectory = (kind: string | undefined, name: string, within: Directory): boolean =>
   kind === 'd' || (kind === 'u' && typeof disk.directoryAt(name, within) === 'object')
 
-/** Every name in `v4clients`, of one moment. */
+/** A consistent snapshot of all names in `v4clients`. */
 const namesOf = (clients: Directory): string => disk.namesAtOnce(clients) ?? disk.textOfNames(manyNamesOf(clients))
 
 /**
- * Over several calls of getdents(2), a mark that is renamed meanwhile may be seen under neither name, so a long
- * directory is read until it reads the same twice: a mark is renamed only once.
+ * A long directory takes several getdents(2) calls. A mark that is renamed between them may appear under neither name.
+ * So the directory is read until two reads are equal: a mark is renamed only once.
  */
 function manyNamesOf(clients: Directory): readonly DirectoryEntry[] {
-  // What is no name of ours takes no memory, be it ever so much. The lock, which comes and goes with every upcall, is
-  // none.
+  // Only names of this program are kept, because there may be any number of others. The lock is left out, because every
+  // upcall makes and removes it.
   const isOurs = ({ name }: DirectoryEntry): boolean => (name >= '0' && name < ':') || name.startsWith('format-')
   let entries = disk.allIn(clients, isOurs)
   for (;;) {
@@ -162,11 +165,14 @@ function manyNamesOf(clients: Directory): readonly DirectoryEntry[] {
   }
 }
 
-/** Whether what the kernel's own tracker recorded counts: it is older than an instance that ran without us. */
+/**
+ * Whether the records of the kernel's own tracker count. They are older than every instance, so not after one that ran
+ * without us.
+ */
 export const legacyCounts = ({ instance, marks }: Pick<Recorded, 'instance' | 'marks'>): boolean =>
   !(instance.kind === 'partial' && instance.full !== undefined && marks(instance.full, 'untracked'))
 
-/** The boot time that an instance's start was told. */
+/** The boot time that the kernel gave at the start of an instance. */
 export function bootTimeOf(state: StateDirectory, start: Start): KernelBootTime | undefined {
   const clients = openClients(state)
   const text = clients === undefined ? undefined : disk.readLink(markOf(start, 'grace_start'), clients)
@@ -175,7 +181,7 @@ export function bootTimeOf(state: StateDirectory, start: Start): KernelBootTime 
 
 /**
  * Makes the state directory and `v4clients`, with their parents, as far as they are missing. Durable when it returns.
- * Parents are for everybody to pass, since they are not ours alone.
+ * Everybody may pass through the parents, because they are not ours alone.
  */
 export function makeStateDirectory(state: StateDirectory): Directory {
   makeParents(state)
@@ -191,27 +197,27 @@ export function makeStateDirectory(state: StateDirectory): Directory {
 }
 
 /**
- * For whoever finds nothing recorded: another process may have made what is there, and not have come to its barrier.
- * Durable when it returns. Each parent above was durable before the next was made.
+ * To be called if nothing is recorded: another process may have made the directories and been killed before its
+ * barrier. Durable when it returns. Parents need no barrier: each was durable before the next was made.
  */
 export function syncStateDirectory({ path, anywhere }: StateDirectory): void {
   disk.syncDirectory(path, anywhere)
   disk.syncDirectory(disk.parentOf(path), anywhere)
 }
 
-/** From here on this directory is in the present format. The caller makes it durable. */
+/** Marks the directory as format 2. The caller makes that durable. */
 export const markFormat = (clients: Directory): void => {
   disk.makeLink('-', formatMark, clients)
 }
 
-/** Without recursion: a path may have two thousand parts, and the stack has no space for as many calls. */
+/** A loop: a path may have two thousand parts, too many for recursion on this stack. */
 function makeParents({ path, anywhere }: StateDirectory): void {
   const missing: string[] = []
   for (let at = path; ; at = disk.parentOf(at)) {
     const kind = disk.kindAt(at, anywhere)
     if (kind === 'other') throw notADirectory(at)
     if (kind === 'directory') {
-      // Whoever has made it may have been killed before its sync.
+      // The process that made it may have been killed before its sync.
       if (missing.length > 0) disk.syncDirectory(disk.parentOf(at), anywhere)
       break
     }
@@ -222,7 +228,7 @@ function makeParents({ path, anywhere }: StateDirectory): void {
     else if (disk.kindAt(at, anywhere) === 'absent') throw storageFailure(`${quote(at)} is a link that leads nowhere`)
 }
 
-/** A directory for what can't be understood; what stands in its place stays where it is, under another name. */
+/** The directory for what can't be understood. If something else has its name, that is renamed. */
 function evidenceIn(clients: Directory): Directory {
   for (;;) {
     const opened = disk.openDirectory('damaged', clients)
@@ -233,8 +239,8 @@ function evidenceIn(clients: Directory): Directory {
 }
 
 /**
- * Moves something that can't be understood out of the way, and keeps it. Nothing that
- * is kept is ever replaced. @returns its new name, or undefined if it was gone.
+ * Moves an entry that can't be understood out of the way and keeps it. It never replaces another one. @returns its new
+ * name, or undefined if it was gone.
  */
 export function setAside(state: StateDirectory, name: string, within: Directory, label: string): string | undefined {
   const evidence = evidenceIn(clientsOf(state))
@@ -247,8 +253,8 @@ export function setAside(state: StateDirectory, name: string, within: Directory,
 }
 
 /**
- * A name that nothing has, for people to recognise what it was. Whoever looks at the same moment is another process, so
- * it takes another name.
+ * An unused name that tells people what the entry was. It contains the process id, so two processes never choose the
+ * same one.
  */
 function freshName(label: string, within: Directory): string {
   const readable = label.replace(/[^!-~]|[/]/g, '?').slice(0, 180)

@@ -1,6 +1,5 @@
 /**
- * Errors by number, as the kernel answers, and by name, as people read them (include/uapi/asm-generic/errno.h: the same
- * on every machine that this program is built for).
+ * Error numbers by name (include/uapi/asm-generic/errno.h: the same on every machine that this program is built for).
  */
 export const errno = {
   EPERM: 1,
@@ -37,27 +36,27 @@ export const errno = {
   EDQUOT: 122,
 } as const
 
-/** @param answer the negated errno. @returns its name, or its number where nothing here has a use for the name. */
+/** @param answer a negated errno. @returns its name, or its number if the table above does not have it. */
 export function errorName(answer: number): string {
   for (const [name, value] of Object.entries(errno)) if (value === -answer) return name
   return `errno ${-answer}`
 }
 
-/** A call that the kernel did not carry out, as an error of Node's shape. @param answer the negated errno. */
+/** The error of a failed call, with the properties that Node gives such errors. @param answer the negated errno. */
 export function systemError(answer: number, syscall: string, path: string): Error {
   const code = errorName(answer)
   return Object.assign(new Error(`${code}: ${syscall} '${path}'`), { code, errno: answer, syscall, path })
 }
 
-/** What a word that can't be said is thrown as: the kernel was not asked. */
+/** The `syscall` of an error about a word that can't be passed to the kernel: no call was made. */
 export const unsayable = 'a word'
 
-/** @throws EINVAL for a word with a NUL, which C would take to end there, or with a character that is no byte. */
+/** @throws EINVAL for a word with a NUL, at which a string ends in C, or with a character past 255. */
 export function assertSayable(word: string): void {
   if (/[^\x01-\xff]/.test(word)) throw systemError(-errno.EINVAL, unsayable, word)
 }
 
-/** A call's answer. @throws the error that it stands for, unless it is one of `tolerated`. */
+/** Returns a call's answer. @throws an error for a negated errno that is not in `tolerated`. */
 export function answered(answer: number, syscall: string, path: string, ...tolerated: readonly number[]): number {
   if (answer < 0 && !tolerated.includes(-answer)) throw systemError(answer, syscall, path)
   return answer

@@ -1,8 +1,9 @@
 /**
- * The file system as this program wants it: which answers of the kernel are no errors, said by name.
+ * The file operations of this program, each named by what it tolerates: an errno that is expected is a return value,
+ * every other one is thrown.
  *
- * A name is looked up in an open directory, or is an absolute path. Files are 0600 and directories 0700; the caller has
- * set the umask so that these are exact.
+ * A name is looked up in an open directory, or is an absolute path. Files are made with mode 0600 and directories with
+ * 0700. The caller must have set a umask that changes neither.
  */
 import { bytesOf } from '../bytes.ts'
 import { errorCode } from '../failure.ts'
@@ -12,17 +13,17 @@ import { answered, errno, systemError } from './errno.ts'
 const { E2BIG, ENOENT, ENOTDIR, EEXIST, ENOTEMPTY, ELOOP, ENXIO, EACCES, EPERM, ESRCH, EINVAL } = errno
 const { AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR } = atFlags
 
-/** An open directory. Whatever becomes of its path, what is done in it is done there. */
+/** An open directory. It stays the same directory, even if its path is renamed or replaced. */
 export interface Directory extends Open {
-  /** Whether its own descriptor has been read: then it is no more at the first name. */
+  /** Whether its descriptor was read: then its position is no longer at the first name. */
   wasRead: boolean
 }
 
-/** What is open, with the system that it is open in: whoever has it needs nothing else. */
+/** An open file or directory, together with the table of calls. */
 interface Open {
   readonly calls: Calls
   readonly descriptor: number
-  /** What it was called when it was opened: for messages. */
+  /** The path by which it was opened, for messages. */
   readonly path: string
 }
 
@@ -31,7 +32,7 @@ export const anywhere = (calls: Calls): Directory => ({ calls, descriptor: AT_FD
 
 const pathOf = (name: string, { path }: Directory): string => (path === '' ? name : `${path}/${name}`)
 
-/** {@link answered}, of a call by a name. The path is for the message alone. */
+/** {@link answered}, for a call that takes a name. The path is made only for the error. */
 const answeredAt = (
   answer: number,
   syscall: string,
@@ -40,7 +41,7 @@ const answeredAt = (
   ...tolerated: number[]
 ): number => (answer >= 0 ? answer : answered(answer, syscall, pathOf(name, within), ...tolerated))
 
-/** Runs `work`; where it throws one of `codes`, gives `otherwise` instead. */
+/** Returns what `work` returns, or `otherwise` if it throws one of `codes`. */
 export function tolerating<T, U>(codes: readonly string[], work: () => T, otherwise: U): T | U {
   try {
     return work()
@@ -50,16 +51,16 @@ export function tolerating<T, U>(codes: readonly string[], work: () => T, otherw
   }
 }
 
-/** What a call says when there is no space or no right to write: a known client is not refused for these. */
+/** The errors of a full or read-only disk. A known client must not be refused because of them. */
 export const cannotGrow = ['ENOSPC', 'EDQUOT', 'EROFS']
 
-/** The directory that a path lies in, where the path has no `/` at its end. */
+/** The parent directory of a path, which must not end with `/`. */
 export const parentOf = (path: string): string => path.slice(0, path.lastIndexOf('/')) || '/'
 
 /**
  * Opens a directory.
- * @param follow whether a link may lead to it.
- * @returns 'other' for what is no directory, or a link.
+ * @param follow whether a symbolic link is followed.
+ * @returns 'other' for anything but a directory, such as a link that is not followed.
  */
 export function openDirectory(
   name: string,
@@ -84,11 +85,11 @@ export function statusOf({ calls, descriptor, path }: Directory): Status {
   return status
 }
 
-/** Makes one directory. @returns false if something stands there already. */
+/** Makes one directory. @returns false if the name is taken. */
 export const makeDirectory = (name: string, within: Directory, mode = 0o700): boolean =>
   answeredAt(within.calls.mkdirat(within.descriptor, name, mode), 'mkdir', name, within, EEXIST) >= 0
 
-/** Removes a directory that is empty. @returns whether it is gone. One call, however many entries it holds. */
+/** Removes a directory if it is empty: one call, however many entries it holds. @returns whether it is gone. */
 export function removeIfEmpty(name: string, within: Directory): boolean {
   const answer = answeredAt(
     within.calls.unlinkat(within.descriptor, name, AT_REMOVEDIR),
@@ -107,7 +108,7 @@ export function removeIfEmpty(name: string, within: Directory): boolean {
 export const remove = (name: string, within: Directory): boolean =>
   answeredAt(within.calls.unlinkat(within.descriptor, name, 0), 'unlink', name, within, ENOENT, ENOTDIR) >= 0
 
-/** Renames. @returns false if `from`, or the directory of `to`, is not there. */
+/** Renames. @returns false if `from`, or the directory of `to`, does not exist. */
 export const move = (from: string, to: string, within: Directory, into = within): boolean =>
   answeredAt(
     within.calls.renameat(within.descriptor, from, into.descriptor, to),
@@ -126,7 +127,9 @@ export const claimLink = (text: string, name: string, within: Directory): void =
 export const makeLink = (text: string, name: string, within: Directory): boolean =>
   answeredAt(within.calls.symlinkat(text, within.descriptor, name), 'symlink', name, within, EEXIST) >= 0
 
-/** Makes a second name, of a link as of a file. @returns false if the name is taken, or there is nothing to name. */
+/**
+ * Makes a hard link to a file or a symbolic link. @returns false if the name is taken, or `existing` does not exist.
+ */
 export const makeHardLink = (existing: string, name: string, within: Directory, into: Directory): boolean =>
   answeredAt(
     within.calls.linkat(within.descriptor, existing, into.descriptor, name),
@@ -138,23 +141,23 @@ export const makeHardLink = (existing: string, name: string, within: Directory, 
     ENOTDIR,
   ) >= 0
 
-/** @returns a link's text; 'no link' for something else. */
+/** @returns the text of a symbolic link; 'no link' for anything else. */
 export function linkAt(name: string, within: Directory): { readonly text: string } | 'absent' | 'no link' {
   const text = within.calls.readlinkat(within.descriptor, name)
   if (typeof text === 'string') return { text }
   return answeredAt(text, 'readlink', name, within, ENOENT, ENOTDIR, EINVAL) === -EINVAL ? 'no link' : 'absent'
 }
 
-/** @returns a link's text, or undefined if there is no link. */
+/** @returns the text of a symbolic link, or undefined for anything else. */
 export function readLink(name: string, within: Directory): string | undefined {
   const link = linkAt(name, within)
   return typeof link === 'object' ? link.text : undefined
 }
 
-/** What the kernel says of a name that is not there. */
+/** The error for a name that does not exist. */
 export const missing = (path: string): Error => systemError(-ENOENT, 'readlink', path)
 
-/** Of a name itself, be it a link. @returns undefined if it is not there. */
+/** The status of a name, links not followed. @returns undefined if it does not exist. */
 export function lookAtName(name: string, within: Directory): Status | undefined {
   const status = within.calls.fstatat(within.descriptor, name, AT_SYMLINK_NOFOLLOW)
   if (typeof status !== 'number') return status
@@ -162,7 +165,7 @@ export function lookAtName(name: string, within: Directory): Status | undefined 
   return undefined
 }
 
-/** {@link lookAtName}, as a text to compare. */
+/** The same as a text to compare: see `identityAt` in calls.ts. */
 export function identityAt(name: string, within: Directory): string | undefined {
   const identity = within.calls.identityAt(within.descriptor, name)
   if (typeof identity === 'string') return identity
@@ -170,7 +173,7 @@ export function identityAt(name: string, within: Directory): string | undefined 
   return undefined
 }
 
-/** What stands at a name, links followed. */
+/** What a name leads to, links followed. */
 export function kindAt(name: string, within: Directory): 'absent' | 'directory' | 'other' {
   const status = within.calls.fstatat(within.descriptor, name, 0)
   if (typeof status !== 'number') return status.kind === 'directory' ? 'directory' : 'other'
@@ -178,44 +181,44 @@ export function kindAt(name: string, within: Directory): 'absent' | 'directory' 
   return 'absent'
 }
 
-/** Whether a name leads to anything, as far as we may see. */
+/** Whether a name leads to anything that we have the right to see. */
 export const exists = (name: string, within: Directory): boolean =>
   typeof within.calls.fstatat(within.descriptor, name, 0) !== 'number'
 
-/** @returns owner and mode of a directory that is not a link; 'other' for anything else. */
+/** @returns the status of a directory; 'other' for anything else, such as a link to one. */
 export function directoryAt(name: string, within: Directory): 'absent' | 'other' | Status {
   const status = lookAtName(name, within)
   return status === undefined ? 'absent' : status.kind === 'directory' ? status : 'other'
 }
 
 /**
- * Everything in a directory, as it is read: a directory may hold millions of names. Entries that come or go meanwhile
- * may be told or not; others are told once.
+ * Every entry of a directory, one batch in memory at a time: a directory may hold millions. Entries that are made or
+ * removed meanwhile may be missing; every other one comes once.
  */
 export function* entriesOf(directory: Directory): Generator<DirectoryEntry> {
   for (const batch of batchesOf(directory)) yield* entriesIn(batch)
 }
 
-/** {@link entriesOf}, all at once: where few of them are wanted. */
+/** The entries of a directory that are wanted, which must be few. */
 export function allIn(directory: Directory, wanted: (entry: DirectoryEntry) => boolean): DirectoryEntry[] {
   const all: DirectoryEntry[] = []
   for (const batch of batchesOf(directory)) all.push(...entriesIn(batch).filter(wanted))
   return all
 }
 
-/** Names as the system's table tells those of a small directory. */
+/** Entries as one text, in the format of `names` in calls.ts. */
 export const textOfNames = (entries: readonly DirectoryEntry[]): string =>
   entries.map(({ kind }) => kind[0] ?? '').join('') + entries.map(({ name }) => `/${name}`).join('')
 
-/** {@link textOfNames} undone, of more than none. */
+/** Reverses {@link textOfNames}. There must be at least one entry. */
 const entriesIn = (text: string): DirectoryEntry[] =>
   namesOf(text).map((name, at) => ({ name, kind: kinds[text.charAt(at)] ?? 'unknown' }))
 const kinds: Readonly<Record<string, DirectoryEntry['kind']>> = { l: 'link', d: 'directory', o: 'other' }
 
-/** The names alone. */
+/** The names in such a text. */
 export const namesOf = (text: string): string[] => text.slice(text.indexOf('/') + 1).split('/')
 
-/** All names in a small directory, of one moment; undefined for one that is not small. */
+/** A consistent snapshot of all names in a small directory; undefined for a directory that is not small. */
 export function namesAtOnce(directory: Directory): string | undefined {
   const names = directory.calls.names(directory.descriptor, directory.wasRead)
   directory.wasRead = true
@@ -226,7 +229,7 @@ export function namesAtOnce(directory: Directory): string | undefined {
   throw systemError(names, 'getdents', directory.path)
 }
 
-/** {@link entriesOf}, as they are read: texts of some at a time. */
+/** Every entry of a directory, as texts in the format of `names`, one batch a text. */
 export function* batchesOf(directory: Directory): Generator<string> {
   // A descriptor has one position in its directory, so a second reader opens its own. Most upcalls read once.
   const opened = directory.wasRead ? openDirectory('.', directory) : directory
@@ -246,7 +249,7 @@ export function* batchesOf(directory: Directory): Generator<string> {
   }
 }
 
-/** The names in a directory by its name, links followed; none if it is not there. */
+/** The names in the directory that `name` leads to, links followed; none if there is no such directory. */
 export function namesIn(name: string, within: Directory): string[] {
   const directory = openDirectory(name, within, 'follow')
   if (typeof directory !== 'object') return []
@@ -265,15 +268,16 @@ export type Small =
   | { readonly kind: 'other'; readonly why: string }
 
 /**
- * Reads a regular file of ours of at most `limit` bytes, never following a link, never waiting for a pipe's other end.
- * A file that others own, or may write to, says nothing: the state directory itself may belong to another service.
+ * Reads a regular file that only we can write, of at most `limit` bytes. It follows no link, and never waits for the
+ * other end of a pipe. A file that others can write is not read, because the state directory itself may belong to
+ * another service.
  */
 export function readSmallFile(name: string, limit: number, within: Directory): Small {
   const { calls } = within
   const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = calls.flags
   const path = pathOf(name, within)
   const opened = calls.openat(within.descriptor, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0)
-  // An upcall has no capability to read what others don't let it read (host/confine.c).
+  // An upcall has dropped the capability to read files that their owner does not let it read (host/confine.c).
   if (opened === -EACCES && lookAtName(name, within)?.uid !== calls.userId())
     return { kind: 'other', why: othersMayWrite }
   answered(opened, 'open', path, ENOENT, ENOTDIR, ELOOP, ENXIO)
@@ -292,14 +296,11 @@ export function readSmallFile(name: string, limit: number, within: Directory): S
   }
 }
 
-/** Whether nobody else may write to it. */
+/** Whether only we can write to it. */
 export const isOursAlone = ({ uid, mode }: Status, { calls }: Directory): boolean =>
   uid === calls.userId() && (mode & 0o022) === 0
 
-/**
- * The first bytes of a file of the system's, which hold all that is asked for here; undefined if it is not there for
- * us.
- */
+/** The first 512 bytes of a file such as /proc/PID/stat; undefined if it does not exist, or we must not read it. */
 export function beginningOf(path: string, { calls }: Directory): string | undefined {
   const opened = calls.openat(AT_FDCWD, path, calls.flags.O_RDONLY, 0)
   const descriptor = answered(opened, 'open', path, ENOENT, ENOTDIR, EACCES, EPERM)
@@ -343,23 +344,26 @@ function written(name: string, text: string, within: Directory, finish: (written
   return true
 }
 
-/** Writes all of it, as write(2) may not at once. */
+/** Writes all bytes, by more than one write(2) if one does not take them all. */
 export function writeWhole(calls: Calls, descriptor: number, bytes: Uint8Array, path: string): void {
   const { length } = bytes
   for (let written = 0; written < length;) {
-    // A subarray takes as much as the rest of this.
+    // Most often one write is enough. Making a subarray would double the work of this function.
     const rest = written === 0 ? bytes : bytes.subarray(written)
     const answer = calls.write(descriptor, rest)
     written += answer >= 0 ? answer : answered(answer, 'write', path)
   }
 }
 
-/** The barrier: every entry made in, or gone from, this directory before the call is so after a power cut. */
+/**
+ * The barrier: every entry that was made in this directory, or removed from it, before the call stays so after a power
+ * cut.
+ */
 export const sync = (directory: Directory): void => {
   syncDescriptor(directory)
 }
 
-/** {@link sync}, by a name. A directory that is not there has no entries to keep. */
+/** {@link sync} by name. It does nothing if there is no such directory. */
 export function syncDirectory(name: string, within: Directory): void {
   const directory = openDirectory(name, within, 'follow')
   if (typeof directory !== 'object') return
@@ -371,8 +375,8 @@ export function syncDirectory(name: string, within: Directory): void {
 }
 
 /**
- * One attempt: after a failed fsync the kernel may have dropped what it could not write, and a second one would say 0
- * about nothing.
+ * Tried once only: after a failed fsync the kernel may have dropped the data that it could not write, so a second fsync
+ * could return 0 although they are lost.
  */
 const syncDescriptor = ({ calls, descriptor, path }: Open): void =>
   void answered(calls.fsync(descriptor), 'fsync', path)
