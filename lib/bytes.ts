@@ -1,10 +1,8 @@
-/**
- * Words as this program has them: bytes, each character one of them (0 to 255). What is no UTF-8 comes back as it went.
- */
+/** Strings that hold bytes: each character is one byte (0 to 255). So bytes that are not UTF-8 survive. */
 
 /**
- * @param put the runtime's own way, where it is at hand.
- * @throws RangeError for a character past 255: it is no word of ours.
+ * @param put `bytesInto` of the table of calls, which is faster, if the caller has it.
+ * @throws RangeError for a character past 255.
  */
 export function bytesOf(text: string, put = bytesInto): Uint8Array {
   const bytes = new Uint8Array(text.length)
@@ -12,7 +10,7 @@ export function bytesOf(text: string, put = bytesInto): Uint8Array {
   return bytes
 }
 
-/** `bytesInto` of the system's table, where the runtime has nothing quicker. */
+/** `bytesInto` of the table of calls, for runtimes that have nothing faster. */
 export function bytesInto(text: string, into: Uint8Array, at: number): number {
   if (at < 0 || at + text.length > into.length) throw new RangeError('a text that does not fit')
   for (let i = 0; i < text.length; i++) {
@@ -23,7 +21,10 @@ export function bytesInto(text: string, into: Uint8Array, at: number): number {
   return text.length
 }
 
-/** CRC-32 of a text's bytes, in eight hex digits: `checksum` of the system's table, where there is nothing quicker. */
+/**
+ * CRC-32 of a text's bytes, as eight hex digits: `checksum` of the table of calls, for runtimes that have nothing
+ * faster.
+ */
 export function crc32(text: string): string {
   let crc = -1
   for (let i = 0; i < text.length; i++) {
@@ -36,8 +37,8 @@ export function crc32(text: string): string {
 }
 
 /**
- * The polynomial's remainders of four bits, as signed integers: what is past 2^31 is a floating point number to an
- * engine.
+ * The remainders of the polynomial for four bits. They are signed, because engines keep numbers from 2^31 on as
+ * floating point numbers.
  */
 const remainders = [
   0x0000_0000,
@@ -65,13 +66,13 @@ export function textOf(bytes: Uint8Array): string {
   return text
 }
 
-/** A call takes only so many arguments. */
+/** The number of arguments of a call is limited. */
 const most = 4096
 
 /**
- * Text without `/`, spaces and control characters: what is not of `A-Za-z0-9_.,:=@+-` is `%XX`. `percentEncoded` of the
- * system's table, where the runtime has nothing quicker. The language's own `escape` does it in one call, but takes
- * other characters for plain: `*` and `/` for such that are, `,`, `:` and `=` for such that are not.
+ * Replaces every byte except `A-Za-z0-9_.,:=@+-` by `%XX`, so the result has no `/`, space or control character.
+ * `percentEncoded` of the table of calls, for runtimes that have nothing faster. JavaScript's `escape` does nearly the
+ * same in one call. But it leaves `*` and `/` as they are, and it replaces `,`, `:` and `=`.
  */
 export function percentEncode(text: string): string {
   // eslint-disable-next-line @typescript-eslint/no-deprecated -- a tenth of what a replacement by a function takes
@@ -87,7 +88,7 @@ export function percentEncode(text: string): string {
 }
 const otherwise = /[*/,:=]/
 
-/** `digitsAt` of the system's table, where the runtime has nothing quicker. */
+/** `digitsAt` of the table of calls, for runtimes that have nothing faster. */
 export function digitsAt(text: string, at: number): number {
   let end = at
   for (let code = text.charCodeAt(end); code >= 0x30 && code <= 0x39; code = text.charCodeAt(end)) end++
@@ -95,11 +96,11 @@ export function digitsAt(text: string, at: number): number {
 }
 
 /**
- * {@link percentEncode} undone: `percentDecoded` of the system's table, where the runtime has nothing quicker.
- * @returns undefined for what would not have been written so.
+ * Reverses {@link percentEncode}: `percentDecoded` of the table of calls, for runtimes that have nothing faster.
+ * @returns undefined for a text that `percentEncode` can't have returned.
  */
 export function percentDecoded(encoded: string): string | undefined {
-  // `unescape` knows characters past 255.
+  // `unescape` would make characters past 255 of these.
   if (encoded.includes('%u')) return undefined
   // eslint-disable-next-line @typescript-eslint/no-deprecated -- see above
   const text = unescape(encoded)

@@ -2,9 +2,9 @@
 import { quote } from './text.ts'
 
 /**
- * The exit statuses, and what each means to whoever sees it. They are public API: 256 less an errno, as nfsdcltrack's,
- * so that the two are interchangeable. The kernel sees only zero or not zero (fs/nfsd/nfs4recover.c,
- * nfsd4_umh_cltrack_upcall); scripts and people see the number.
+ * The exit statuses and their meanings. They are public API: 256 minus an errno, as in nfsdcltrack, so that the two are
+ * interchangeable. The kernel sees only zero or not zero (fs/nfsd/nfs4recover.c, nfsd4_umh_cltrack_upcall); scripts and
+ * people see the number.
  *
  * `--help` prints this table. nfsd-userland-helper(8) repeats it, and tests/unit/texts.test.ts compares the two.
  */
@@ -30,7 +30,7 @@ export const exitStatuses = {
     errno: 'EACCES',
     meaning: "at the start of an instance: the state directory can't be used, or the configuration can't be read",
   },
-  /** Said by the host in C (lib/syscalls/host/host.c): without memory nothing else could say anything. */
+  /** Given by the host in C (lib/syscalls/host/host.c), because without memory no script can run. */
   outOfMemory: { status: 244, errno: 'ENOMEM', meaning: 'out of memory' },
   outOfTime: { status: 146, errno: 'ETIMEDOUT', meaning: 'an upcall found no time left after 30 seconds' },
 } as const
@@ -47,7 +47,7 @@ export type Failure =
   | { readonly kind: 'needs-executable'; readonly word: string }
   | { readonly kind: 'owner-too-long'; readonly word: string; readonly longest: number }
   | { readonly kind: 'storage'; readonly what: string }
-  /** What an instance, or `serve`, needs to start: its status is one of its own. */
+  /** Something that the start of an instance, or of `serve`, needs. It has a status of its own. */
   | { readonly kind: 'unusable-at-start'; readonly what: string }
   | { readonly kind: 'out-of-time'; readonly doing: string }
 
@@ -113,7 +113,10 @@ export function report(failure: Failure): { readonly status: number; readonly li
 export const errorCode = (thrown: unknown): string | undefined =>
   thrown instanceof Error && 'code' in thrown && typeof thrown.code === 'string' ? thrown.code : undefined
 
-/** Everything that can be thrown is a failure that has a status; what is not the disk's is ours, and shows where. */
+/**
+ * Turns anything that was thrown into a failure. If it is not an error of the file system, it is a bug in this program,
+ * and the line shows where.
+ */
 export function failureFrom(thrown: unknown): Failure {
   if (thrown instanceof Failed) return thrown.failure
   const code = errorCode(thrown)

@@ -1,6 +1,6 @@
 /**
- * Words that are no upcall, given to the executable: the commands for people are scripts for Node, which goes on with
- * the same words in the place of this process.
+ * What the executable does with words that are no upcall. The commands for people are a script for Node, so this
+ * process becomes Node, with that script and the same words (execve(2)).
  */
 import { bytesOf } from './bytes.ts'
 import { Failed, failureFrom } from './failure.ts'
@@ -13,12 +13,12 @@ import type { Host } from './syscalls/host.ts'
 declare const programVersion: string
 
 const script = 'people.cjs'
-/** Where `install` and the packages put the scripts, where they do not lie beside the executable. */
+/** Where `install` and the packages put the script, if it is not beside the executable. */
 const libraries = ['/usr/lib/nfsd-userland-helper', '/usr/local/lib/nfsd-userland-helper']
-/** Where Node is looked for, when it is not on PATH: the kernel gives none. */
+/** Where to look for Node if it is not on PATH. The kernel sets no PATH. */
 const usualDirectories = ['/usr/bin', '/usr/local/bin']
 
-/** @returns only where there is nobody to hand on to: the exit status, when that has been said. */
+/** Does not return if Node takes over. @returns the exit status, after a message, if the script or Node is missing. */
 export function handOn(host: Host): number {
   const { calls } = host
   const [word, more] = host.words
@@ -56,8 +56,8 @@ function scriptsAt(calls: Calls, own: string): string[] {
 }
 
 /**
- * Node's executables: the one on PATH, then the usual ones; one without a number is the distribution's choice, else the
- * newest.
+ * Node's executables: first those on PATH, then those in the usual directories. There, one without a number in its
+ * name, which is the distribution's choice, comes first, then the newest.
  */
 function nodes({ calls, environment }: Host): string[] {
   const onPath = (environment['PATH'] ?? '').split(':').filter((directory) => directory.startsWith('/'))

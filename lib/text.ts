@@ -1,23 +1,23 @@
-/** Text for people: words from outside made harmless, and sentences of our own. */
+/** Text for people: words from outside, escaped, and the program's own sentences. */
 import { textOf } from './bytes.ts'
 
-/** How many characters of somebody else's word a message repeats. */
+/** How many characters of a word from outside a message repeats. */
 const quoted = 80
 
-/** A word from outside, made harmless for a log and a terminal: printable ASCII, the rest as `\ooo`, shortened. */
+/** A word from outside, safe for a log and a terminal: printable ASCII, every other byte as `\ooo`, shortened. */
 export function quote(word: string): string {
   const shown = `'${escaped(word.slice(0, quoted))}'`
   return word.length > quoted ? `${shown}... (${word.length} bytes)` : shown
 }
 
-/** A word, each character a byte, as printable ASCII; all else, and the backslash, as three octal digits. */
+/** A word, each character a byte, as printable ASCII: every other byte, and the backslash, becomes `\ooo`. */
 export const escaped = (word: string): string =>
   word.replace(/[^ -[\]-~]/g, (character) => `\\${character.charCodeAt(0).toString(8).padStart(3, '0')}`)
 
-/** {@link escaped}, of bytes. */
+/** {@link escaped}, for bytes. */
 export const printable = (bytes: Uint8Array): string => escaped(textOf(bytes))
 
-/** How many of something, in words for people: `1 record`, `2 records`. */
+/** A number and its noun: `1 record`, `2 records`. */
 export const counted = (many: number, one: string, more = `${one}s`): string => `${many} ${many === 1 ? one : more}`
 
 /**

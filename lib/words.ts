@@ -5,17 +5,17 @@ import { Failed } from './failure.ts'
 export interface OptionWord<Name extends string> {
   readonly name: Name
   readonly takesValue: boolean
-  /** What stands in the same word: `--name=value`, `-nvalue`. */
+  /** The value in the same word: `--name=value`, `-nvalue`. */
   readonly value?: string | undefined
   /** More short options in the same word, as a word of their own. */
   readonly bundled?: string
 }
 
 /**
- * Reads options up to the first word that is none.
- * @param optionIn a word as an option; undefined if it is none.
+ * Reads options up to the first word that is not one.
+ * @param optionIn parses a word as an option; undefined, if it is not one
  * @returns the last value of each option, '' for one that takes no value, and the words that follow.
- * @throws Failed bad-argument for an option with a value too many or too few.
+ * @throws Failed bad-argument for an option that lacks its value, or takes none and has one.
  */
 export function readOptions<Name extends string>(
   words: readonly string[],

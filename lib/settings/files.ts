@@ -1,9 +1,9 @@
 /**
  * The files of the configuration, read whole or not at all.
  *
- * What the configuration says is where clients are recorded. One that can't be read, or is damaged, must not pass for
- * one that says nothing: an upcall would keep its records in another directory, where no later start looks for them. So
- * only a file that is not there is no error, and every other failure is thrown.
+ * The configuration says where clients are recorded. If one that can't be read, or is damaged, counted as empty, an
+ * upcall would record its client in another directory, where no later start looks. So a file that does not exist is no
+ * error, and every other failure is thrown.
  */
 import { Failed, storageFailure } from '../failure.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'
@@ -13,14 +13,14 @@ import { quote } from '../text.ts'
 
 const here = atFlags.AT_FDCWD
 
-/** No configuration is as long; a device or a pipe in its place shall not be read for ever. */
+/** No real configuration is longer. The limit keeps a device or a pipe in its place from being read without end. */
 const most = 1 << 20
 const pageSize = 8192
 
-/** Why the configuration is not gone by. */
+/** The configuration can't be used. */
 export const refused = (file: string, why: string): Failed => storageFailure(`configuration ${quote(file)} ${why}`)
 
-/** @returns its text, each character a byte. @throws Failed if it can't be had whole. */
+/** @returns its text, each character a byte. @throws Failed, if it can't be read completely. */
 export function readConfiguration(calls: Calls, file: string): { readonly text: string } | 'absent' | 'directory' {
   // Opening a pipe must not wait for its other end.
   const descriptor = calls.openat(here, file, calls.flags.O_RDONLY | calls.flags.O_NONBLOCK, 0)
@@ -43,7 +43,10 @@ export function readConfiguration(calls: Calls, file: string): { readonly text: 
   return { text }
 }
 
-/** Whether a text has a part. The engine splits ten times as fast as it searches: a tenth of a check. */
+/**
+ * Whether `text` contains `part`. The executable's engine splits ten times as fast as it searches, which saves a tenth
+ * of a check.
+ */
 export const holds = (text: string, part: string): boolean => text.split(part).length > 1
 
 /**

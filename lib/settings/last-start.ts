@@ -1,15 +1,15 @@
 /**
- * The state directory that the running server instance began in.
+ * The state directory in which the running server instance started.
  *
- * The configuration is read anew by each upcall. Should it lead elsewhere while the server runs, be it by a change or
- * because an editor or a broken disk left nothing of it, an upcall that went there would acknowledge what no later
- * start looks for. So a start notes, in the run directory, where it begins; upcalls go there, and say so loudly, until
- * the next start. The note is made before the start is: an instance that began is noted rightly, whenever it was
- * killed.
+ * Each upcall reads the configuration again. It may name another directory while the server runs: somebody has changed
+ * it, or an editor or a broken disk has emptied it. An upcall that used that directory would acknowledge a record that
+ * no later start finds. So a start notes its directory in the run directory. Until the next start, upcalls use the
+ * noted directory, and log an error if the configuration names another. The note is made before the start begins, so it
+ * is right whenever the start is killed.
  *
- * A note is a symbolic link, named by the configuration that led to the directory: `configured:DIRECTORY`, or
- * `empty:DIRECTORY` where nothing was in it. The command line names a directory for one call only: then nothing is
- * noted, nor looked at.
+ * A note is a symbolic link, named after the configuration file. It leads to `configured:DIRECTORY`, or to
+ * `empty:DIRECTORY` if the configuration was empty. If the command line names the directory, it does so for one call
+ * only, and notes are neither made nor read.
  */
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { answered, errno } from '../syscalls/errno.ts'
@@ -19,14 +19,14 @@ import type { Configuration, Settings } from './settings.ts'
 const here = atFlags.AT_FDCWD
 const { ENOENT, ENOTDIR, EACCES, EINVAL, EEXIST } = errno
 
-/** Nothing but a name for a file whose path has any length: a longer one than a name may be can't be noted. */
+/** The note of a configuration file. If the path of that file is too long for a name, no note can be made. */
 const noteOf = (runDirectory: string, { file }: Configuration): string =>
   `${runDirectory}/start-${encodeURIComponent(file)}`
 
 const textFor = ({ empty }: Configuration, stateDirectory: string): string =>
   `${empty ? 'empty' : 'configured'}:${stateDirectory}`
 
-/** Notes where an instance begins. @throws the system's error. */
+/** Notes the state directory of a start. @throws the system's error. */
 export function noteDirectory(calls: Calls, { runDirectory, configuration, stateDirectory }: Settings): void {
   if (configuration === undefined) return
   const note = noteOf(runDirectory, configuration)
@@ -35,22 +35,22 @@ export function noteDirectory(calls: Calls, { runDirectory, configuration, state
   answered(calls.mkdirat(here, runDirectory, 0o755), 'mkdir', runDirectory, EEXIST)
   const staged = `${note}.new`
   answered(calls.unlinkat(here, staged, 0), 'unlink', staged, ENOENT)
-  // Another start may do the same at this moment, by the same name: what comes last is one of the two notes.
+  // Another start may use the same temporary name at the same moment. Then one of the two notes remains.
   answered(calls.symlinkat(text, here, staged), 'symlink', staged, EEXIST)
   answered(calls.renameat(here, staged, here, note), 'rename', note, ENOENT)
 }
 
-/** Whether an earlier start is noted, which would lead the upcalls of this one astray. */
+/** Whether an earlier start has left a note. Upcalls after this start would use its directory. */
 export const isNoted = (calls: Calls, { runDirectory, configuration }: Settings): boolean =>
   configuration !== undefined && typeof calls.readlinkat(here, noteOf(runDirectory, configuration)) === 'string'
 
 export interface SinceStart {
   readonly stateDirectory: string
-  /** What is not as it was at the start. */
+  /** What has changed since the start, as a sentence. */
   readonly changed: string | undefined
 }
 
-/** Where an upcall goes. One call of the kernel. */
+/** The state directory that an upcall uses. It takes one system call. */
 export function sinceStart(calls: Calls, { runDirectory, configuration, stateDirectory }: Settings): SinceStart {
   const unchanged: SinceStart = { stateDirectory, changed: undefined }
   if (configuration === undefined) return unchanged

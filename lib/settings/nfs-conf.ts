@@ -6,7 +6,7 @@
  */
 
 export interface Assignment {
-  /** In lower case; with its argument where it has one: `nfsd "x"`, which is another section than `nfsd`. */
+  /** In lower case, with its argument if it has one: `nfsd "x"` is another section than `nfsd`. */
   readonly section: string
   readonly key: string
   readonly value: string
@@ -14,16 +14,16 @@ export interface Assignment {
 
 export interface Reading {
   readonly assignments: readonly Assignment[]
-  /** The last one of all, wanted or not. */
+  /** The last assignment of the text, wanted or not. */
   readonly last: Assignment | undefined
-  /** Lines that are no assignment, or stand in no section. */
+  /** Lines that are no assignment, or are in no section. */
   readonly odd: readonly { readonly section: string; readonly line: string }[]
 }
 
 /**
- * Takes time and memory in proportion to the text, whatever is in it.
- * @param section the one in which the text begins: an included file begins in that of its `include`.
- * @param wanted which assignments are; all, if it is not given.
+ * Takes time and memory in proportion to the length of the text, whatever it contains.
+ * @param section the section in which the text begins: for an included file, that of its `include`
+ * @param wanted whether an assignment is wanted. By default all are.
  */
 export function readNfsConf(text: string, section = '', wanted?: (section: string, key: string) => boolean): Reading {
   const assignments: Assignment[] = []
@@ -52,8 +52,8 @@ export function readNfsConf(text: string, section = '', wanted?: (section: strin
 }
 
 /**
- * `[name]` or `[name "argument"]`; what follows it does not matter.
- * @returns '' for neither: what comes then is in no section.
+ * `[name]` or `[name "argument"]`; the rest of the line is ignored.
+ * @returns '' for anything else: the lines that follow are then in no section.
  */
 function sectionIn(line: string): string {
   const [, spaced = '', argument] = /^\[([^\]"]*)("[^"\]]*"[^\]]*)?\]/.exec(line) ?? []
@@ -61,7 +61,7 @@ function sectionIn(line: string): string {
   return argument === undefined ? name : `${name} ${argument}`
 }
 
-/** `"a # b"` and `'a # b'` are taken whole. */
+/** In a quoted value, such as `"a # b"` or `'a # b'`, nothing begins a comment. */
 function valueIn(text: string): string {
   const quoted = /^(["'])(.*?)\1/.exec(text)
   return quoted?.[2] ?? trimmed(text.replace(/[#;].*/, ''))
@@ -69,7 +69,7 @@ function valueIn(text: string): string {
 
 const isBlank = (character: string | undefined): boolean => character !== undefined && ' \t\r\v\f'.includes(character)
 
-/** No regular expression: it would look at each run of blanks once for every blank in it. */
+/** A regular expression would take quadratic time for a long run of blanks. */
 function trimmed(text: string): string {
   let [begin, end] = [0, text.length]
   while (isBlank(text[begin])) begin++

@@ -1,13 +1,13 @@
 /**
  * The options before the verb. Pure.
  *
- * Words from the verb on are the kernel's and reach the program untouched, whatever they look like: a client id may be
- * `0x10` or `-rf`. So this ends at the first word that is no option.
+ * The verb and all words after it come from the kernel and must not be changed: a client id may look like `0x10` or
+ * `-rf`. So parsing ends at the first word that is not an option.
  */
 import { Failed } from '../failure.ts'
 import { readOptions, type OptionWord } from '../words.ts'
 
-/** Spelled once, with what is usual where none is given: for upcalls (here, settings.ts) and for people (yargs). */
+/** Every option and its default, for upcalls (here and in settings.ts) and for people (yargs). */
 export const options = {
   'state-dir': {
     takes: 'DIR',
@@ -39,7 +39,7 @@ export interface Option {
   readonly summary: string
 }
 
-/** An option in a list of words, for people. */
+/** One line about an option, for help and completion. */
 export const summaryOfOption = (name: OptionName): string => {
   const { summary, usual }: Option = options[name]
   return usual === undefined ? summary : `${summary} (default ${usual})`
@@ -48,9 +48,9 @@ export const summaryOfOption = (name: OptionName): string => {
 export type OptionName = keyof typeof options
 
 export interface Words {
-  /** Options in the order given; the last of a name counts. */
+  /** If an option is given twice, the last value counts. */
   readonly given: ReadonlyMap<OptionName, string>
-  /** The first word that is no option. */
+  /** The first word that is not an option. */
   readonly verb: string | undefined
   readonly rest: readonly string[]
 }
@@ -66,8 +66,8 @@ export function parseWords(words: readonly string[]): Words {
 }
 
 /**
- * Whether a person wants to see it, in words that need not be understood: what is said of a mistake in them goes there,
- * too.
+ * Whether `--foreground` is among the options. The words need not be valid: a message about a mistake in them goes to
+ * the same place.
  */
 export const asksForForeground = (words: readonly string[]): boolean =>
   words.some((word) => /^(?:--foreground|-[df]*f[df]*)$/.test(word))
@@ -77,7 +77,7 @@ export const asksForHelp = (words: readonly string[]): boolean =>
   words.some((word) => ['--help', '-h', '--version', '-V'].includes(word)) || words[0] === 'help'
 
 /**
- * `-s=/x` is `=/x` to some programs and `/x` to others, so it is nothing here.
+ * Refuses `-s=/x`: some programs read `=/x` in it, and others `/x`.
  * @throws Failed bad-argument. Words after `--` are no options.
  */
 export function refuseShortEquals(words: readonly string[]): void {
@@ -101,7 +101,7 @@ function optionIn(word: string): OptionWord<OptionName> {
   return takesValue ? { name, takesValue, value: more } : { name, takesValue, bundled: `-${more}` }
 }
 
-/** Each option by how a word begins that gives it. */
+/** The options, by the beginning of the words that give them. */
 const spelled: ReadonlyMap<string, OptionName> = new Map(
   (Object.keys(options) as OptionName[]).flatMap((name): [string, OptionName][] => {
     const { short, alias }: Option = options[name]

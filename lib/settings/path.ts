@@ -1,13 +1,13 @@
-/** Paths, as they are spelled and as they are meant. */
+/** Paths: made absolute, and decoded. */
 import { Failed } from '../failure.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 
 /**
- * A path without `.`, `..` and empty parts, begun where we are if it does not begin at the root.
- * @throws Failed if that is nowhere.
+ * A path made absolute, without `.`, `..` and empty parts.
+ * @throws Failed, if it is relative and the current directory no longer exists.
  */
 export function resolved(calls: Calls, path: string): string {
-  // Most are. To take them apart would be a twentieth of a check.
+  // Most paths are like this already. Splitting them would be a twentieth of a check.
   if (path.startsWith('/') && !path.includes('/.') && !path.includes('//') && !path.endsWith('/')) return path
   const parts: string[] = []
   for (const part of (path.startsWith('/') ? path : `${whereWeAre(calls, path)}/${path}`).split('/')) {
@@ -31,5 +31,5 @@ function whereWeAre(calls: Calls, path: string): string {
 const utf8 =
   /^(?:[\x00-\x7f]|[\xc2-\xdf][\x80-\xbf]|\xe0[\xa0-\xbf][\x80-\xbf]|[\xe1-\xec\xee\xef][\x80-\xbf]{2}|\xed[\x80-\x9f][\x80-\xbf]|\xf0[\x90-\xbf][\x80-\xbf]{2}|[\xf1-\xf3][\x80-\xbf]{3}|\xf4[\x80-\x8f][\x80-\xbf]{2})*$/
 
-/** A word of the configuration, each character a byte; undefined if it is no UTF-8. */
+/** @param bytes a word of the configuration, each character a byte. @returns it; undefined, if it is not UTF-8. */
 export const asUtf8 = (bytes: string): string | undefined => (utf8.test(bytes) ? bytes : undefined)

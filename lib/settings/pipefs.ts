@@ -4,14 +4,17 @@ import * as files from '../syscalls/files.ts'
 import type { OptionName } from './options.ts'
 import { pipefsDirectoryFrom } from './settings.ts'
 
-/** Where distributions mount it. */
+/** Where distributions mount rpc_pipefs. */
 const usual = ['/run/rpc_pipefs', '/var/lib/nfs/rpc_pipefs']
 
-/** Every rpc_pipefs has this directory, and no mount point that nothing is mounted at. */
+/** Every rpc_pipefs has this directory, and a mount point without a mount has not. */
 export const isMounted = (calls: Calls, path: string): boolean =>
   files.kindAt(`${path}/nfsd`, files.anywhere(calls)) === 'directory'
 
-/** Where it is named, or else where one is mounted, or might be. @throws Failed, if the configuration can't be read. */
+/**
+ * The directory that the options or the configuration name, else one of the usual two: where rpc_pipefs is mounted, or
+ * the first. @throws Failed, if the configuration can't be read.
+ */
 export function pipefsAt(calls: Calls, given: ReadonlyMap<OptionName, string>, named: string | undefined): string {
   const [first = '', second = ''] = usual
   const directory = (path: string): boolean => files.kindAt(path, files.anywhere(calls)) === 'directory'

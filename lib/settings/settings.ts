@@ -1,8 +1,8 @@
 /**
- * Where things are: the command line over the configuration over what is usual.
+ * Where things are. The command line overrides the configuration, which overrides the defaults.
  *
- * The kernel passes no options, so the configuration is the only way to set anything for an upcall. What in it is not
- * understood is complained of, and fatal only where it says where things are (see files.ts).
+ * The kernel passes no options, so the configuration is the only way to set anything for an upcall. A line that can't
+ * be understood is logged. It is fatal only if it says where things are (see files.ts).
  */
 import type { Calls } from '../syscalls/calls.ts'
 import { quote } from '../text.ts'
@@ -14,27 +14,27 @@ import { asUtf8, resolved } from './path.ts'
 export interface Settings {
   readonly stateDirectory: string
   readonly nfsdDirectory: string
-  /** Notes about starts, which need not outlive the machine's running. */
+  /** For notes and marks that need not survive a reboot. */
   readonly runDirectory: string
-  /** What led to the state directory, unless the command line did. */
+  /** The configuration that named the state directory, unless the command line did. */
   readonly configuration: Configuration | undefined
   readonly foreground: boolean
   readonly debug: boolean
-  /** What in the configuration could not be understood, one line each. */
+  /** A line for each thing in the configuration that could not be understood. */
   readonly complaints: readonly string[]
 }
 
 export interface Configuration {
   readonly file: string
-  /** Nothing is in it, nor in its drop-ins, or there is none. */
+  /** It and its drop-ins are empty, or do not exist. */
   readonly empty: boolean
 }
 
-/** The command line's alone, so it is known also where the configuration can't be read. */
+/** Only the command line can set it, so it is known even if the configuration can't be read. */
 export const runDirectoryFrom = (calls: Calls, given: ReadonlyMap<OptionName, string>): string =>
   resolved(calls, given.get('run-dir') ?? options['run-dir'].usual)
 
-/** @throws Failed if the configuration can't be read, or can't be understood in where things are. */
+/** @throws Failed, if the configuration can't be read, or it does not become clear from it where things are. */
 export function settingsFrom(calls: Calls, given: ReadonlyMap<OptionName, string>): Settings {
   const file = resolved(calls, given.get('config') ?? options.config.usual)
   const { values, empty, complaints } = readAll(calls, file, naming(given))
@@ -57,8 +57,8 @@ export function settingsFrom(calls: Calls, given: ReadonlyMap<OptionName, string
 }
 
 /**
- * Where rpc_pipefs is mounted: the command line over our section over nfs-utils' own `[general] pipefs-directory`, as
- * nfsdcld reads it. @returns undefined where nothing names it. @throws Failed as {@link settingsFrom}.
+ * Where rpc_pipefs is mounted: by the command line, else by our section, else by `[general] pipefs-directory`, which
+ * nfsdcld reads. @returns undefined, if none of them says it. @throws Failed as {@link settingsFrom}.
  */
 export function pipefsDirectoryFrom(
   calls: Calls,
@@ -74,7 +74,7 @@ export function pipefsDirectoryFrom(
   return general === undefined ? undefined : absolute(calls, generalPipefs, general)
 }
 
-/** What a file of the configuration sets a key to. */
+/** The value of a key, and the file that sets it. */
 interface Value {
   readonly value: string
   readonly file: string
@@ -109,7 +109,7 @@ function readAll(calls: Calls, file: string, naming: Naming, which: Which = 'our
     const read = readConfiguration(calls, dropIn)
     if (read === 'directory') continue
     if (read !== 'absent') gather(gathered, wholeFile(dropIn, read.text))
-    // It was removed meanwhile, which is fine, or it is a link that leads nowhere: then its settings are not known.
+    // If it was removed meanwhile, all is well. If it is a link that leads nowhere, its settings are unknown.
     else if (dropInsOf(calls, file).includes(dropIn)) throw refused(dropIn, 'is a link to a file that does not exist')
   }
   return gathered
@@ -121,20 +121,20 @@ const include = 'include'
 const general = 'general'
 const generalPipefs = 'pipefs-directory'
 
-/** Of files that include each other. */
+/** How deep files may include each other. */
 const deepest = 8
-/** So that they can't do it for ever. */
+/** How many files may be included in all, so that it ends. */
 const mostIncluded = 1000
-/** Each is a line in the kernel's log. */
+/** Each complaint is a line in the kernel's log. */
 const mostComplaints = 20
 
 /** A text of the configuration. */
 interface Text {
   readonly file: string
   readonly text: string
-  /** In which it begins: an included file begins in that of its `include`. */
+  /** The section in which it begins: for an included file, that of its `include`. */
   readonly section: string
-  /** How many files include it, one the other. */
+  /** The length of the chain of files that include it. */
   readonly depth: number
 }
 
@@ -159,7 +159,7 @@ function gather(gathered: Gathered, source: Text): void {
     section,
     (where, key) => where === ours || key === include || (where === general && key === generalPipefs),
   )
-  // A file whose last line has no end may be cut off just there, and a directory's name with it.
+  // If the last line has no newline, the file may be cut off, and with it the name of a directory.
   if (last?.section === ours && last.key.endsWith('-dir') && /^[^#;=]*=/.test(text.slice(text.lastIndexOf('\n') + 1)))
     throw refused(file, `may be cut off: its last line, which sets ${last.key}, has no newline`)
   for (const { line, section: where } of odd)
