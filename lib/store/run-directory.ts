@@ -43,26 +43,39 @@ function digestOf(path: string, anywhere: Directory): string {
 /** By real path. A start needs one digest seven times, which would be half of its instructions. */
 const digests = new Map<string, string>()
 
-/** A mark must have a name even if the disk of the state directory is broken: that is when marks are made. */
-function openOrNot(path: string, anywhere: Directory): ReturnType<typeof disk.openDirectory> {
-  try {
-    return disk.openDirectory(path, anywhere, 'follow')
-  } catch {
-    return 'absent'
+/** As many as the kernel follows (path_resolution(7)). */
+const mostLinks = 40
+
+/**
+ * A path with its links resolved. Nothing is opened for this, so the answer is the same when the path leads nowhere at
+ * the moment: its disk is not mounted, or fails, or no descriptor is left. Marks are made for such moments.
+ */
+function realPathOf(path: string, anywhere: Directory): string {
+  let real = ''
+  const rest = path.split('/').reverse()
+  for (let links = 0; ;) {
+    const part = rest.pop()
+    if (part === undefined) return real === '' ? '/' : real
+    if (part === '' || part === '.') continue
+    if (part === '..') {
+      real = real.slice(0, Math.max(0, real.lastIndexOf('/')))
+      continue
+    }
+    const target = links < mostLinks ? linkOrNot(`${real}/${part}`, anywhere) : undefined
+    if (target === undefined) real = `${real}/${part}`
+    else {
+      links++
+      if (target.startsWith('/')) real = ''
+      rest.push(...target.split('/').reverse())
+    }
   }
 }
 
-/** A path with its links resolved, as far as it exists. */
-function realPathOf(path: string, anywhere: Directory): string {
-  let rest = ''
-  for (let at = path; ; at = disk.parentOf(at)) {
-    const opened = openOrNot(at, anywhere)
-    if (typeof opened === 'object') {
-      const real = disk.readLink(`/proc/self/fd/${opened.descriptor}`, anywhere) ?? at
-      disk.close(opened)
-      return `${real.replace(/\/$/, '')}${rest}`
-    }
-    if (at === disk.parentOf(at)) return path
-    rest = `${at.slice(at.lastIndexOf('/'))}${rest}`
+/** A mark must have a name even if the disk is broken: that is when marks are made. */
+function linkOrNot(path: string, anywhere: Directory): string | undefined {
+  try {
+    return disk.readLink(path, anywhere)
+  } catch {
+    return undefined
   }
 }

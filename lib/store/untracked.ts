@@ -56,7 +56,7 @@ export interface Noted {
 /** Notes that a start of the server has begun. Before anything else of it. */
 export function noteStart(marked: Marked, kernelBootTime: KernelBootTime | undefined): Noted {
   const { anywhere, runDirectory } = marked
-  const us = holderName(anywhere)
+  const us = ourName(anywhere)
   const ran = isMarked(marked, kernelBootTime)
   const lacksEnd = lacksGraceEnd(marked)
   const unmarked = whyNot(() => {
@@ -69,6 +69,18 @@ export function noteStart(marked: Marked, kernelBootTime: KernelBootTime | undef
     if (!disk.makeLink(text, mark, anywhere) && disk.readLink(mark, anywhere) !== text) replace(mark, text, anywhere)
   })
   return { ranUntracked: ran || lacksEnd, unmarked }
+}
+
+/** Nobody's: a mark of that name counts, and to whoever has it every other mark does. */
+const unknownHolder = '0.0.0.0.0'
+
+/** A start fails where /proc can't be read, and must leave its mark all the same. */
+function ourName(anywhere: Directory): string {
+  try {
+    return holderName(anywhere)
+  } catch {
+    return unknownHolder
+  }
 }
 
 /** Works. @returns why it could not, if it could not. */
@@ -106,7 +118,7 @@ const isMarked = (marked: Marked, kernelBootTime: KernelBootTime | undefined): b
 
 function isMarkedByStart(marked: Marked, kernelBootTime: KernelBootTime | undefined): boolean {
   const { anywhere } = marked
-  const us = holderName(anywhere)
+  const us = ourName(anywhere)
   return bothOf(marked).some((one) => {
     const link = disk.linkAt(markOf(one), anywhere)
     if (link === 'absent') return false

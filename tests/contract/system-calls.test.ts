@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, renameSync, symlinkSync } from 'node:fs'
-import { join } from 'node:path'
+import { dirname, join } from 'node:path'
 import { it } from 'node:test'
 import { recordLine, recordName } from '../../lib/rules/record.ts'
 import type { ClientOwner } from '../../lib/upcall/owner.ts'
@@ -55,6 +55,26 @@ eachArtefact('a state directory', (artefact) => {
         spelled,
       )
   })
+
+  for (const target of ['srv/nfs', '../state-on-disk/srv/nfs'])
+    it(`to which a link leads (${target}): a start that fails while its disk is not mounted lets nobody reclaim after the next`, async () => {
+      const s = server(artefact)
+      const disk = join(dirname(s.stateDir), 'state-on-disk')
+      const there = ['-s', join(disk, 'link')]
+      mkdirSync(join(disk, 'srv/nfs'), { recursive: true })
+      symlinkSync(target, join(disk, 'link'))
+      for (const words of [['init'], ['create', hex('ada')], ['grace_done']])
+        assert.equal((await s.call([...there, ...words], session)).status, done)
+      renameSync(join(disk, 'srv'), join(disk, 'away'))
+      assert.equal((await s.call([...there, 'init'])).status, unusableAtStart)
+      renameSync(join(disk, 'away'), join(disk, 'srv'))
+      assert.equal((await s.call([...there, 'init'])).status, done)
+      assert.equal((await s.call([...there, 'check', hex('ada')], session)).status, mayNotReclaim)
+      assert.deepEqual(
+        readdirSync(s.runDir).filter((name) => /^[0-9a-f]{64}/.test(name)),
+        [],
+      )
+    })
 
   it('with a path longer than any is refused, and nothing is made', async () => {
     const s = server(artefact)

@@ -188,6 +188,22 @@ function onNames(process: Process) {
   } satisfies Part
 }
 
+/** By which path a directory that is open is reached without a link. */
+function realPathOf({ find }: Process, wanted: Inode | undefined): string | number {
+  const search = (at: Inode, path: string): string | undefined => {
+    if (at === wanted) return path
+    for (const [name, below] of at.entries) {
+      const found = below.kind === 'directory' ? search(below, `${path}/${name}`) : undefined
+      if (found !== undefined) return found
+    }
+    return undefined
+  }
+  const root = find(atFlags.AT_FDCWD, '/', 'itself')
+  if (typeof root === 'number' || root.last === undefined || wanted === undefined) return -ENOENT
+  const path = search(root.last, '')
+  return path === '' ? '/' : (path ?? -ENOENT)
+}
+
 function onLinks(process: Process, longestLink: number) {
   const { find, placeFor, pathOf, made, change } = process
   return {
@@ -203,7 +219,7 @@ function onLinks(process: Process, longestLink: number) {
     readlinkat: (directory, name) =>
       made('readlinkat', [pathOf(directory, name)], () => {
         const descriptor = name.startsWith('/proc/') ? /^\/proc\/self\/fd\/([0-9]+)$/.exec(name)?.[1] : undefined
-        if (descriptor !== undefined) return process.opened.get(Number(descriptor))?.path ?? -ENOENT
+        if (descriptor !== undefined) return realPathOf(process, process.opened.get(Number(descriptor))?.inode)
         const found = find(directory, name, 'itself')
         if (typeof found === 'number') return found
         if (found.last === undefined) return -ENOENT
