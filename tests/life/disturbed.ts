@@ -25,7 +25,7 @@ import {
 } from './play.ts'
 
 /** An upcall, or a command. */
-type Work = { readonly event: Event } & ({ readonly asked: Asked } | { readonly command: Command })
+export type Work = { readonly event: Event } & ({ readonly asked: Asked } | { readonly command: Command })
 
 type Status = number | 'stopped'
 
@@ -121,7 +121,7 @@ function carryOutUntil(
 }
 
 /** What may have come of it, and what it had to say then. */
-interface Outcome {
+export interface Outcome {
   readonly memory: Memory
   /** Undefined: it need not have said anything. */
   readonly statuses?: readonly number[]
@@ -156,20 +156,20 @@ function goOn(
   world.memories = distinct(agreeing.map(({ memory }) => memory))
 }
 
-function outcomeOf(before: Memory, event: Event, graceOver: boolean): Required<Outcome> {
+export function outcomeOf(before: Memory, event: Event, graceOver: boolean): Required<Outcome> {
   const memory = remember(before)
   const { statuses, endGrace } = judge(memory, event, { graceOver })
   return { memory, statuses, endGrace }
 }
 
-const completed = (before: Memory): Memory => {
+export const completed = (before: Memory): Memory => {
   const memory = remember(before)
   judge(memory, { event: 'grace done', bootTime: undefined }, { graceOver: false })
   return memory
 }
 
 /** What a work that was stopped may have done: nothing, all, or a step between. */
-function halfway(before: Memory, event: Event, graceOver: boolean): readonly Memory[] {
+export function halfway(before: Memory, event: Event, graceOver: boolean): readonly Memory[] {
   if (event.event === 'start') {
     // It may have begun its instance: what an earlier mark told is taken into account then, and outlives a power cut.
     const failed: Event = { event: 'failed start', bootTime: event.bootTime }
@@ -214,7 +214,7 @@ function without(before: Memory, owner: string, what: 'legacy' | 'record' | 'all
 }
 
 /** What may have come of a work that the storage has refused something. */
-const refused = (before: Memory, work: Work, graceOver: boolean, status: Status): readonly Outcome[] =>
+export const refused = (before: Memory, work: Work, graceOver: boolean, status: Status): readonly Outcome[] =>
   refusedOnce(before, work, graceOver, status).flatMap((outcome) => [outcome, ...unheeded(before, work, outcome)])
 
 /**
@@ -281,7 +281,7 @@ function refusedOnce(before: Memory, work: Work, graceOver: boolean, status: Sta
 }
 
 /** Marks are in the run directory, which a power cut empties. */
-const withoutMarks = (memory: Memory): Memory => ({
+export const withoutMarks = (memory: Memory): Memory => ({
   ...remember(memory),
   untracked: undefined,
   doubtful: false,

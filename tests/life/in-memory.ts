@@ -81,21 +81,7 @@ export function inMemory(): PlaceInMemory {
   }
   const becomes = (tree: Tree): void => {
     files.replace(onDisk, tree)
-    disk = diskAt(onDisk)
-    for (const [path, node] of tree) {
-      const whole = `${onDisk}/${path}`
-      if (path === '') continue
-      if (node.kind === 'directory') disk.apply({ name: 'mkdirat', text: '', paths: [whole] })
-      else if (node.kind === 'link') disk.apply({ name: 'symlinkat', text: quoted(node.target), paths: [whole] })
-      else {
-        disk.apply({ name: 'openat', text: '', paths: [whole] })
-        disk.apply({ name: 'write', text: `3, ${quoted(node.bytes)}`, paths: [whole] })
-        disk.apply({ name: 'fsync', text: '', paths: [whole] })
-      }
-    }
-    for (const [path, node] of [['', { kind: 'directory' }] as const, ...tree])
-      if (node.kind === 'directory')
-        disk.apply({ name: 'fsync', text: '', paths: [path === '' ? onDisk : `${onDisk}/${path}`] })
+    disk = diskWith(onDisk, tree)
   }
 
   return {
@@ -160,6 +146,26 @@ export function inMemory(): PlaceInMemory {
       if (kernel.grace !== undefined) kernel.grace = 'running'
     },
   }
+}
+
+/** A disk on which a tree is, for sure. */
+export function diskWith(top: string, tree: Tree): Disk {
+  const disk = diskAt(top)
+  for (const [path, node] of tree) {
+    const whole = `${top}/${path}`
+    if (path === '') continue
+    if (node.kind === 'directory') disk.apply({ name: 'mkdirat', text: '', paths: [whole] })
+    else if (node.kind === 'link') disk.apply({ name: 'symlinkat', text: quoted(node.target), paths: [whole] })
+    else {
+      disk.apply({ name: 'openat', text: '', paths: [whole] })
+      disk.apply({ name: 'write', text: `3, ${quoted(node.bytes)}`, paths: [whole] })
+      disk.apply({ name: 'fsync', text: '', paths: [whole] })
+    }
+  }
+  for (const [path, node] of [['', { kind: 'directory' }] as const, ...tree])
+    if (node.kind === 'directory')
+      disk.apply({ name: 'fsync', text: '', paths: [path === '' ? top : `${top}/${path}`] })
+  return disk
 }
 
 const EIO = 5

@@ -1,6 +1,6 @@
 /**
- * Every two upcalls at once, and every upcall with every command for people, on a machine in memory: all pairs, of
- * which the unit tests try a sample.
+ * Every two upcalls at once, every upcall with every command for people, and `serve` with each, on a machine in memory:
+ * all pairs, of which the unit tests try a sample.
  */
 import { inPart } from './figures.ts'
 
@@ -8,4 +8,5 @@ if (!inPart) {
   process.env['EVERY_PAIR'] = 'yes'
   await import('../unit/events/every-pair.test.ts')
   await import('../unit/events/every-pair-by-hand.test.ts')
+  await import('../unit/serve/beside-an-upcall.test.ts')
 }

@@ -19,6 +19,8 @@ export interface MemoryFiles {
   readonly end: () => void
   /** Another process does something, while this one stands still: each has its own open files. */
   readonly meanwhile: <T>(work: () => T) => T
+  /** Another process that lives on, whose files stay open from one piece of its work to the next. */
+  readonly another: () => <T>(work: () => T) => T
   /** A machine of its own on which the same stands, but for devices. */
   readonly copy: () => MemoryFiles
   /** What is below a directory. */
@@ -55,6 +57,19 @@ export function memoryFiles(longestLink = 4095, root = inode('directory', 0o755)
       } finally {
         process.opened = opened
         process.us.id = id
+      }
+    },
+    another: () => {
+      let own: typeof process.opened = new Map()
+      return (work) => {
+        const { opened } = process
+        process.opened = own
+        try {
+          return work()
+        } finally {
+          own = process.opened
+          process.opened = opened
+        }
       }
     },
     copy: () => {

@@ -30,6 +30,8 @@ export interface Machine extends Processes {
   readonly kernel: { grace: 'running' | 'over' | undefined; askedToEnd: number; allowed: string }
   /** Other processes, each of which does all that it does while one stands still, which is in a hook. */
   readonly meanwhile: Processes
+  /** What happens before each call of theirs, as {@link MemoryFiles.hooks} of the one that stands still. */
+  readonly aside: { before: MemoryFiles['hooks']['before'] }
 }
 
 type Upcall = (words: readonly string[], environment?: Readonly<Record<string, string>>) => number | 'stopped'
@@ -136,9 +138,10 @@ export function machineWith(state?: Tree, fault: (calls: Calls) => Partial<Calls
     }
   }
 
+  const aside: Machine['aside'] = { before: () => undefined }
   const meanwhile: Processes['program'] = (work) => {
     const ours = { ...files.hooks }
-    Object.assign(files.hooks, { before: () => undefined, answered: () => undefined })
+    Object.assign(files.hooks, { before: aside.before, answered: () => undefined })
     try {
       return files.meanwhile(() => {
         files.process.id = others++
@@ -164,5 +167,6 @@ export function machineWith(state?: Tree, fault: (calls: Calls) => Partial<Calls
     upcall: upcall(program),
     program,
     meanwhile: { upcall: upcall(meanwhile), program: meanwhile },
+    aside,
   }
 }

@@ -50,7 +50,11 @@ export interface Life {
  * at.
  * @param change what is different about its calls.
  */
-export function live(machine: Machine, change: (calls: Calls) => Partial<Calls> = () => ({})): Life {
+export function live(
+  machine: Machine,
+  change: (calls: Calls) => Partial<Calls> = () => ({}),
+  runs = runDirectory,
+): Life {
   const { kernel } = machine
   const id = 5_000_000 + machine.lives++
   const quiet: Calls = {
@@ -62,7 +66,7 @@ export function live(machine: Machine, change: (calls: Calls) => Partial<Calls> 
   const calls = { ...quiet, ...change(quiet) }
   const settings = {
     stateDirectory,
-    runDirectory,
+    runDirectory: runs,
     nfsdDirectory: nfsd,
     configuration: undefined,
     foreground: true,

@@ -1,0 +1,269 @@
+/**
+ * Two upcalls at once, one of which is harmed: the storage refuses one of its calls, or all from one on, or it is
+ * killed. The other does all that it does before one of its calls, or it does so before one of the other's. What they
+ * answer and leave is judged by the rule; and when the power is cut then, what was answered is there.
+ */
+import assert from 'node:assert/strict'
+import { describe, it } from 'node:test'
+import { errno } from '../../../lib/syscalls/errno.ts'
+import { completed, halfway, outcomeOf, refused, withoutMarks } from '../../life/disturbed.ts'
+import { diskWith } from '../../life/in-memory.ts'
+import { type Event, type Memory, type Owner } from '../../life/oracle.ts'
+import { disagreement, futuresByRule } from '../../proof/futures.ts'
+import { graceFor } from '../../proof/linear.ts'
+import { ann, bob, dan } from '../../proof/scenarios.ts'
+import type { Tree } from '../../proof/trees.ts'
+import type { Made } from '../../support/memory/files.ts'
+import { machineWith, runDirectory, stateDirectory, Stopped, type Processes } from '../../support/memory/machine.ts'
+import { begun, everything, pairsIn, situations, type Begun, type Situation } from './situations.ts'
+import { observer, play, type Standing } from './states.ts'
+
+const clients: readonly Owner[] = [ann, bob, dan]
+const states = observer()
+const disk = '/var/lib'
+
+type Status = number | 'stopped'
+
+/** What befalls one of its calls. */
+interface Harm {
+  readonly what: 'EIO' | 'ENOSPC' | 'EROFS' | 'kill'
+  /** So do all that follow. */
+  readonly lasts: boolean
+}
+
+const harms: readonly Harm[] = [
+  { what: 'EIO', lasts: false },
+  { what: 'ENOSPC', lasts: true },
+  { what: 'kill', lasts: false },
+  { what: 'EROFS', lasts: true },
+  { what: 'EIO', lasts: true },
+]
+
+const shown = ({ name, paths }: Made): string => `${name} ${paths.join(' ')}`
+const isOnStorage = ({ paths }: Made): boolean => paths.some((path) => `${path}/`.startsWith(`${stateDirectory}/`))
+const below = (tree: Tree): Tree =>
+  new Map(
+    [...tree]
+      .filter(([path]) => `${path}/`.startsWith('nfs/'))
+      .map(([path, node]) => [path.slice('nfs/'.length), node]),
+  )
+
+interface Meeting {
+  readonly before: Begun
+  readonly first: Event
+  readonly other: Event
+  /** Which of them is harmed. */
+  readonly harmed: 'first' | 'other'
+  readonly harm: Harm
+  /** The first stands before its call of that number. */
+  readonly standsAt: number
+  /** The call of the harmed one that is hit, of those that change something. */
+  readonly hitAt: number
+}
+
+interface Met {
+  readonly isMet: boolean
+  readonly isHit: boolean
+  readonly wrong: string | undefined
+}
+
+function meet({ before, first, other, harmed, harm, standsAt, hitAt }: Meeting, isCut: boolean): Met {
+  const machine = machineWith(undefined, () => ({
+    sleep: () => {
+      machine.files.process.monotonic += 501
+    },
+  }))
+  const { files } = machine
+  before.putOn(machine)
+  const model = isCut ? diskWith(disk, files.tree(disk)) : undefined
+  files.hooks.changed = (made) => {
+    if (made.paths.some((path) => `${path}/`.startsWith(`${disk}/`))) model?.apply(made)
+  }
+  let [calls, changes] = [0, 0]
+  let stoodBefore: string | undefined
+  let hit: string | undefined
+  let otherSaid: Status | undefined
+  const harming = (made: Made): number | undefined => {
+    if (!made.changes || !isOnStorage(made)) return undefined
+    const isHit = hit === undefined ? changes++ === hitAt : harm.lasts
+    if (!isHit) return undefined
+    hit ??= shown(made)
+    if (harm.what === 'kill') throw new Stopped()
+    return -errno[harm.what]
+  }
+  const playOne = (event: Event, by: Processes): Status => {
+    machine.kernel.grace = graceFor(event, machine.kernel.grace)
+    return play(by, event, before.bootTime)
+  }
+  const left = new Set<Standing>()
+  if (harmed === 'other') machine.aside.before = harming
+  files.hooks.before = (made) => {
+    if (calls++ === standsAt) {
+      stoodBefore = shown(made)
+      otherSaid = playOne(other, machine.meanwhile)
+      // What was answered while one stands still.
+      if (otherSaid === 0)
+        for (const whole of model?.afterCut(() => undefined) ?? []) left.add(states.standing(below(whole)))
+    }
+    return harmed === 'first' ? harming(made) : undefined
+  }
+  const firstSaid = playOne(first, machine)
+  files.hooks.before = () => undefined
+  const met = { isMet: stoodBefore !== undefined, isHit: hit !== undefined }
+  if (stoodBefore === undefined || hit === undefined || otherSaid === undefined) return { ...met, wrong: undefined }
+  const said = `${shownEvent(first)} stands before ${stoodBefore}, meanwhile ${shownEvent(other)}; ${harm.what}${harm.lasts ? ' of all from' : ' at'} ${hit} of the ${harmed}; statuses ${firstSaid}, ${otherSaid}`
+  const [bad, badSaid] = harmed === 'first' ? [first, firstSaid] : [other, otherSaid]
+  const [good, goodSaid] = harmed === 'first' ? [other, otherSaid] : [first, firstSaid]
+  const allowed = outcomes(before, { bad, badSaid, good, goodSaid })
+  if (allowed.length === 0) return { ...met, wrong: `${said}: no order gives these\n${machine.log.join('')}` }
+  const wrong = disagreement(
+    states.futures(states.standing(files.tree(stateDirectory), files.tree(runDirectory)), clients, before.asks),
+    allowed.map((memory) => futuresByRule(memory, clients)),
+    before.asks,
+  )
+  if (wrong !== undefined) return { ...met, wrong: `${said}: ${wrong}\n${machine.log.join('')}` }
+  if (left.size > 0) {
+    const promised = [
+      ...(isPromise(other) ? [] : [before.memory, completed(before.memory)]),
+      ...eitherOrder(before, other, first),
+      ...allowed,
+    ].map((memory) => futuresByRule(withoutMarks(memory), clients))
+    for (const cut of left) {
+      const lost = disagreement(states.futures(cut, clients, 'power cut'), promised, 'power cut')
+      if (lost !== undefined) return { ...met, wrong: `${said}, and the power is cut then: ${lost}` }
+    }
+  }
+  return { ...met, wrong: undefined }
+}
+
+/** A check that records nobody promises nothing. */
+const isPromise = (event: Event): boolean => !(event.event === 'check' && event.session === 'Y')
+
+const shownEvent = (event: Event): string =>
+  [
+    event.event,
+    ...('owner' in event ? [Buffer.from(event.owner, 'hex').toString()] : []),
+    ...('session' in event ? [event.session] : []),
+    ...('bootTime' in event ? [event.bootTime] : []),
+  ].join(' ')
+
+interface Said {
+  readonly bad: Event
+  readonly badSaid: Status
+  readonly good: Event
+  readonly goodSaid: Status
+}
+
+/** What one has done, and the other has done or not, or in part. */
+function eitherOrder({ memory, grace }: Begun, done: Event, perhaps: Event): readonly Memory[] {
+  const isOver = grace === 'over'
+  return from(memory, grace).flatMap((begun) => {
+    const after = outcomeOf(begun, done, isOver).memory
+    return [
+      after,
+      ...halfway(after, perhaps, isOver),
+      ...halfway(begun, perhaps, isOver).map((half) => outcomeOf(half, done, isOver).memory),
+    ]
+  })
+}
+
+const from = (memory: Memory, grace: Begun['grace']): readonly Memory[] =>
+  grace === 'over' && !memory.full ? [memory, completed(memory)] : [memory]
+
+/** What may have come of it, where that agrees with what they said. */
+function outcomes({ memory, grace }: Begun, { bad, badSaid, good, goodSaid }: Said): readonly Memory[] {
+  const harmedFrom = (begun: Memory, isOver: boolean): readonly Memory[] =>
+    badSaid === 'stopped'
+      ? halfway(begun, bad, isOver)
+      : refused(begun, { event: bad, asked: { event: bad, words: [], env: {} } }, isOver, badSaid)
+          .filter(({ statuses }) => statuses?.includes(badSaid) !== false)
+          .map((outcome) => outcome.memory)
+  const wellFrom = (begun: Memory, isOver: boolean): readonly Memory[] => {
+    const outcome = outcomeOf(begun, good, isOver)
+    return outcome.statuses.includes(goodSaid as number) ? [outcome.memory] : []
+  }
+  return from(memory, grace).flatMap((begun) =>
+    readings(grace).flatMap(([then, later]) => [
+      ...harmedFrom(begun, then).flatMap((after) => wellFrom(after, later)),
+      ...wellFrom(begun, then).flatMap((after) => harmedFrom(after, later)),
+    ]),
+  )
+}
+
+/** Whether the kernel's file says that grace is over, for the one and then for the other: the first may have asked. */
+const readings = (grace: Begun['grace']): readonly (readonly [boolean, boolean])[] =>
+  grace === 'over'
+    ? [
+        [true, true],
+        [false, true],
+        [true, false],
+        [false, false],
+      ]
+    : grace === 'running'
+      ? [
+          [false, false],
+          [false, true],
+        ]
+      : [[false, false]]
+
+/** A sample, spread over all: pairs, calls at which one stands, and calls that are hit. */
+const sample = Number(process.env['ONE_OF'] ?? (everything ? 41 : 3001))
+
+/** How many calls the first makes, and how many of the harmed one change something, if nothing befalls them. */
+function lengths(before: Begun, first: Event, harmed: Event): { readonly calls: number; readonly changes: number } {
+  const machine = machineWith()
+  const counted = (event: Event): { readonly calls: number; readonly changes: number } => {
+    let [calls, changes] = [0, 0]
+    before.putOn(machine)
+    machine.kernel.grace = graceFor(event, machine.kernel.grace)
+    machine.files.hooks.before = (made) => {
+      calls++
+      if (made.changes && isOnStorage(made)) changes++
+      return undefined
+    }
+    play(machine, event, before.bootTime)
+    machine.files.hooks.before = () => undefined
+    return { calls, changes }
+  }
+  return { calls: counted(first).calls, changes: counted(harmed).changes }
+}
+
+/** What is different because of the other one: it may make more calls. */
+const more = 4
+
+function everyHarm(situation: Situation): { meetings: number; violations: string[] } {
+  const before = begun(situation)
+  const all = { meetings: 0, violations: [] as string[] }
+  let number = 0
+  for (const [first, other] of pairsIn(situation).filter(isAsked))
+    for (const harmed of ['first', 'other'] as const) {
+      const { calls, changes } = lengths(before, first, harmed === 'first' ? first : other)
+      for (let standsAt = 0; standsAt < calls + more; standsAt++)
+        for (let hitAt = 0; hitAt < changes + more; hitAt++)
+          for (const harm of harms) {
+            if (number++ % sample !== 0) continue
+            const { isMet, isHit, wrong } = meet(
+              { before, first, other, harmed, harm, standsAt, hitAt },
+              all.meetings % 4 === 0,
+            )
+            if (isMet && isHit) all.meetings++
+            if (wrong !== undefined) all.violations.push(wrong)
+          }
+    }
+  return all
+}
+
+/** A server that starts asks nothing else before it has its answer, and its start is no other's. */
+const isAsked = (pair: readonly Event[]): boolean => !pair.some(({ event }) => event === 'start')
+
+describe('in memory, two upcalls at once, one of which is refused something or killed', () => {
+  for (const situation of situations.filter(
+    ({ rule, upcalls }) => rule === undefined && upcalls.some((event) => isAsked([event])),
+  ))
+    it(`${situation.name}: as in one order or the other, or in part`, () => {
+      const began = performance.now()
+      const { meetings, violations } = everyHarm(situation)
+      console.log(`# ${situation.name}: ${meetings} meetings, ${Math.round(performance.now() - began)} ms`)
+      assert.deepEqual(violations, [])
+    })
+})
