@@ -207,7 +207,7 @@ const readings = (grace: Begun['grace']): readonly (readonly [boolean, boolean])
       : [[false, false]]
 
 /** A sample, spread over all: pairs, calls at which one stands, and calls that are hit. */
-const sample = Number(process.env['ONE_OF'] ?? (everything ? 41 : 3001))
+const sample = Number(process.env['ONE_OF'] ?? (everything ? 61 : 9001))
 
 /** How many calls the first makes, and how many of the harmed one change something, if nothing befalls them. */
 function lengths(before: Begun, first: Event, harmed: Event): { readonly calls: number; readonly changes: number } {

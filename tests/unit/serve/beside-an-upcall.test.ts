@@ -156,7 +156,7 @@ interface Living {
 }
 
 /** Every call is stood before in tests/proof/pairs-in-memory.test.ts, one of so many otherwise. */
-const sample = 8
+const sample = 23
 
 const serveId = 5_000_000
 
