@@ -84,7 +84,7 @@ function upcall(calls: Calls, { given, rest }: Words, verb: Verb, environment: E
   }
 }
 
-/** What follows looks at bytes from the network, and may do nothing but an upcall's work. */
+/** The rest of the upcall handles bytes from the network, so it keeps only the rights that it needs. */
 function confine(calls: Calls, changed: readonly string[], { nfsdDirectory }: Settings, log: Log): void {
   // The kernel's own tracker may have its directories anywhere, and a killed end of grace may have noted where.
   const emptied = ['/']
@@ -100,21 +100,21 @@ const lost = 'the server goes on all the same, so nobody may reclaim after its n
  */
 const isHarmless = (event: Request['event']): boolean => event === 'create' || event === 'check'
 
-/** A start that fails in whatever way has not been recorded; all else may be refused because it is wrong. */
+/** A start that fails for any reason is not recorded. Another event may also fail because its words are wrong. */
 const leavesMark = (event: Request['event'], { kind }: Failure): boolean =>
   event === 'start' ? kind !== 'bad-argument' : !isHarmless(event) && (kind === 'storage' || kind === 'out-of-time')
 
 interface FailedUpcall {
   readonly given: Words['given']
-  /** Of the state directory. Where the configuration can't be read, nobody knows of which. */
+  /** Of the state directory; undefined, if the configuration can't be read. */
   readonly path: string | undefined
   readonly event: Request['event']
   readonly kernelBootTime: string | undefined
 }
 
 /**
- * A start, a remove or an end of grace has failed, wherever: the kernel goes on as if it had not, so the next start
- * must let nobody reclaim.
+ * A start, a remove or an end of grace has failed, and the kernel goes on as if it had not. So the next start must let
+ * nobody reclaim.
  * @returns whether that is noted.
  */
 function leaveMark(calls: Calls, log: Log, { given, path, event, kernelBootTime }: FailedUpcall): boolean {

@@ -1,11 +1,11 @@
 /**
- * An upcall's own end. The kernel waits for a usermode helper without a limit (UMH_WAIT_PROC), an nfsd thread held
- * meanwhile, so the helper bounds its life itself.
+ * The time limit of an upcall. The kernel waits for a usermode helper without a limit (UMH_WAIT_PROC), and a thread of
+ * nfsd waits with it. So the helper must end by itself.
  *
- * Between system calls it is asked for: the upcall then fails with a status and a line. For a system call that does not
- * return, the executable has an alarm(2) behind it, which ends the process by SIGALRM, a failure too, and without a
- * line, since nothing of ours runs. What sleeps uninterruptibly in the kernel can't be ended by anybody; and Node has
- * no alarm(2), so the bundle has only the first.
+ * The deadline is checked between system calls. After it, the upcall fails with a status and a line. If a system call
+ * does not return, alarm(2) ends the executable by SIGALRM. The kernel takes that for a failure too, but no line is
+ * logged. Nothing can end a process that sleeps uninterruptibly in the kernel. Node has no alarm(2), so the bundle has
+ * only the deadline.
  */
 import { Failed } from '../failure.ts'
 import type { Calls } from '../syscalls/calls.ts'
@@ -20,7 +20,7 @@ export interface Deadline {
   readonly assertTimeLeft: (doing: string) => void
 }
 
-/** From now on, by a clock that no step of the wall clock moves. */
+/** Starts the deadline and the alarm. The clock is monotonic. */
 export function startDeadline(calls: Calls): Deadline {
   calls.alarm(alarmSeconds)
   const began = calls.monotonic()

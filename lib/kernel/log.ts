@@ -1,7 +1,7 @@
 /**
- * What the helper says. The kernel gives an upcall no stderr, so it speaks through the kernel's log, which the journal
- * picks up: one write(2) a line, syslog priority in front (Documentation/ABI/testing/dev-kmsg). In the foreground, and
- * where there is no kernel log to be had, it speaks to stderr.
+ * The program's log. The kernel gives an upcall no stderr, so lines go to the kernel's log, and from there to the
+ * journal. Each line is one write(2), with a syslog priority in front (Documentation/ABI/testing/dev-kmsg). In the
+ * foreground, or if there is no kernel log, lines go to stderr.
  */
 import { bytesOf } from '../bytes.ts'
 import { report, type Failure } from '../failure.ts'
@@ -12,11 +12,13 @@ export interface Log {
   readonly critical: (line: string) => void
   readonly error: (line: string) => void
   readonly warning: (line: string) => void
-  /** A transition that an admin would want to see. */
+  /** For changes that an admin would want to see. */
   readonly notice: (line: string) => void
-  /** Undefined where nobody wants it: after `?.` the line is not even made. */
+  /** Undefined, unless debugging is on: with `?.` the line is then not even made. */
   readonly debug: ((line: string) => void) | undefined
-  /** Says why it ends. @param verb what failed. @param cost what follows from that. @returns the exit status. */
+  /**
+   * Logs why the program ends. @param verb what failed. @param cost what follows from that. @returns the exit status.
+   */
   readonly failed: (failure: Failure, verb?: string, cost?: string) => number
 }
 
@@ -31,7 +33,7 @@ export const kernelLog = '/dev/kmsg'
 
 const name = 'nfsd-userland-helper'
 
-/** Facility "daemon", syslog(3): the kernel does not let a process speak as the kernel. */
+/** Facility "daemon", syslog(3): the kernel does not let a process log as the kernel. */
 const daemon = 3 << 3
 const priorities = { critical: 2, error: 3, warning: 4, notice: 5, debug: 7 } as const
 
@@ -40,7 +42,7 @@ const longestLine = 900
 
 export function openLog(calls: Calls, { foreground, debug, typed = false }: LogOptions): Log {
   const say = (priority: keyof typeof priorities, line: string): void => {
-    // What came from outside has been quoted already. This is the last check before a terminal.
+    // Words from outside have been quoted already. This makes sure that nothing else reaches a terminal.
     const safe = line.replace(/[^ -~]/g, escaped).slice(0, longestLine)
     if (foreground || !toKernelLog(calls, `<${daemon | priorities[priority]}>${name}: ${safe}\n`)) {
       toStderr(calls, `${name}: ${priority}: ${safe}\n`)
@@ -70,7 +72,7 @@ export function openLog(calls: Calls, { foreground, debug, typed = false }: LogO
       : undefined,
     failed: (failure, verb, cost) => {
       const { status, line } = report(failure)
-      // A verdict is no error.
+      // That a client may not reclaim is no error.
       say(
         failure.kind === 'may-not-reclaim' ? 'warning' : 'error',
         `${verb === undefined ? '' : `${verb}: `}${line}${cost === undefined ? '' : `; ${cost}`}`,
@@ -88,5 +90,5 @@ function toKernelLog(calls: Calls, line: string): boolean {
   return written >= 0
 }
 
-/** Where nobody is listening, the status says it. */
+/** If nobody reads stderr, there is still the exit status. */
 const toStderr = (calls: Calls, line: string): void => void calls.write(2, bytesOf(line))

@@ -1,5 +1,5 @@
 /**
- * What we ask and tell the kernel, through the files of its `nfsd` file system.
+ * What this program reads from and writes to the kernel's `nfsd` file system.
  *
  * The control files take one plain write(2): writev(2) is EINVAL there. Opening never waits for a reader. Only files
  * that the kernel serves without nfsd_mutex may be read here: a start and a stop of the service hold it while they wait
@@ -12,34 +12,35 @@ import { answered, errno } from '../syscalls/errno.ts'
 import { escapeOwner, type ClientOwner } from '../upcall/owner.ts'
 
 /**
- * Says that a client may reclaim. A function and no object, since a list may have a hundred thousand.
- * @param owner each character a byte: most often it is only passed on.
+ * Called for each client that may reclaim. Its arguments are not an object, because a list may have a hundred thousand
+ * clients.
+ * @param owner each character a byte
  * @param principal SHA-256 of the Kerberos principal that it was recorded with, 62 or 64 hex digits.
  * @returns whether more are wanted.
  */
 export type Allow = (owner: string, principal: string | undefined) => boolean
 
 export interface Nfsd {
-  /** Has the kernel's grace period ended? 'unknown' where there is no such file. */
+  /** Whether the kernel's grace period has ended; 'unknown' if the kernel has no such file. */
   readonly grace: () => 'over' | 'running' | 'unknown'
   /**
-   * Asks for the end of grace. The kernel may answer by running `gracedone` before this returns (before 6.19), later
-   * (since), or by EBUSY: it is asked, not told.
+   * Asks the kernel to end grace. It may run `gracedone` before this returns (before 6.19) or later (since then), or
+   * refuse with EBUSY.
    * @returns 'asked', or why not.
    */
   readonly endGrace: () => string
   /** Whether the 2010 design's `allow_client` exists. */
   readonly takesAllowedClients: () => boolean
   /**
-   * Names every client that may reclaim: newline-separated escaped owners, no line split over two writes. Opened and
-   * closed even when there is none: that tells the kernel that the list is complete.
-   * @param sayAll says each of them.
+   * Names every client that may reclaim: an escaped owner on each line, and no line is split over two writes. The file
+   * is opened and closed even if there is no client, because closing it tells the kernel that the list is complete.
+   * @param sayAll calls its argument for each of them
    * @returns how many.
    */
   readonly allowClients: (sayAll: (allow: Allow) => void, assertTimeLeft: () => void) => number
 }
 
-/** No write is larger than the kernel's simple transactions take (fs/libfs.c, SIMPLE_TRANSACTION_LIMIT): a page. */
+/** The kernel takes at most a page at once (fs/libfs.c, SIMPLE_TRANSACTION_LIMIT). */
 const largestWrite = 4000
 
 export function nfsdAt(calls: Calls, directory: string): Nfsd {
@@ -107,7 +108,7 @@ interface ControlFile {
   readonly path: string
 }
 
-/** One write for whole lines; again only for what a pipe did not take. */
+/** One write for whole lines, and more only if a pipe does not take all. */
 function writeAll({ calls, descriptor, path }: ControlFile, lines: string, assertTimeLeft: () => void): void {
   for (let rest = bytesOf(lines); rest.length > 0;) {
     assertTimeLeft()

@@ -27,13 +27,13 @@ export const headerSize = 8
 /** `struct cld_msg`, `struct cld_msg_v2`. */
 const sizes: Readonly<Record<number, number>> = { 1: 1034, 2: 1067 }
 
-/** How long a message of a version is; undefined for one that nobody knows. */
+/** The length of a message in a version of the protocol; undefined for an unknown version. */
 export const sizeOf = (version: number): number | undefined => sizes[version]
 
-/** The latest version that is spoken here. */
+/** The latest version of the protocol that this program knows. */
 export const latestVersion = 2
 
-/** An owner has this much room, whatever its length. */
+/** Every owner takes this much space in a message, whatever its length. */
 const ownerRoom = longestOwner
 const ownerAt = 10
 const hashLengthAt = ownerAt + ownerRoom
@@ -48,13 +48,13 @@ const view = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.b
 
 export interface Header {
   readonly version: number
-  /** The number: it may be one that nobody knows. */
+  /** The number, which may be unknown. */
   readonly command: number
-  /** A counter of the pipe, one step a message: the order in which the kernel asked. */
+  /** Counts the messages of a pipe, in the order in which the kernel sent them. */
   readonly xid: number
 }
 
-/** Without a DataView, which takes as much as reading ten numbers. */
+/** Without a DataView: making one takes as long as reading ten numbers. */
 function shortAt(bytes: Uint8Array, at: number): number {
   const first = bytes[at] ?? 0
   const second = bytes[at + 1] ?? 0
@@ -67,7 +67,7 @@ function longAt(bytes: Uint8Array, at: number): number {
   return (littleEndian ? first | (second << 16) : (first << 16) | second) >>> 0
 }
 
-/** @param bytes eight at least. */
+/** @param bytes at least eight */
 export const readHeader = (bytes: Uint8Array): Header => ({
   version: bytes[0] ?? 0,
   command: bytes[1] ?? 0,
@@ -81,14 +81,14 @@ export type Asked =
   | { readonly command: 'grace-done' | 'grace-start' | 'version' }
 
 /**
- * Reads a message of which the last byte may not be there yet: {@link needsLastByte} says where it matters. Of a
- * principal's digest 31 bytes are taken. The kernel compares as many as it is given back (nfsd4_cld_check_v2), and 248
- * bits tell principals apart as well as 256.
- * @param header its own, where it has been read.
- * @returns undefined for what no kernel sends: an unknown command, or a length that there is no room for.
+ * Reads a message. Its last byte may be missing: {@link needsLastByte} says when it matters. It is part of a
+ * principal's digest, so only 31 bytes of a digest are used. The kernel compares as many bytes as it gets back
+ * (nfsd4_cld_check_v2), and 248 bits identify a principal as well as 256.
+ * @param header the message's header, if the caller has read it.
+ * @returns undefined for a message that no kernel sends: with an unknown command, or an owner that is too long.
  */
 export function readMessage(bytes: Uint8Array, header = readHeader(bytes)): Asked | undefined {
-  // A call, to the engine.
+  // `length` is a getter: each time it is read costs a call.
   const read = bytes.length
   if (read < headerSize) return undefined
   const { version, command } = header
@@ -122,7 +122,7 @@ export function readMessage(bytes: Uint8Array, header = readHeader(bytes)): Aske
   }
 }
 
-/** Whether the last byte says something: in version 1 it is the last of an owner that fills all its room. */
+/** Whether the last byte matters: in version 1 it does if an owner has the maximal length. */
 export function needsLastByte(bytes: Uint8Array): boolean {
   if (bytes[0] !== 1 || bytes.length < ownerAt) return false
   const command = bytes[1]
@@ -136,7 +136,7 @@ type AnswerTo = (header: Header, size: number, status: number, version?: number)
 /** An answer. */
 export const answerTo: AnswerTo = (...answer) => answers()(...answer)
 
-/** Answers, one after the other. The bytes that are given are those of the last one. */
+/** @returns a function that makes answers, all in the same bytes: the next answer overwrites the one before. */
 export function answers(): AnswerTo {
   let bytes = new Uint8Array(0)
   let answer = view(bytes)
@@ -154,31 +154,32 @@ export function answers(): AnswerTo {
   }
 }
 
-/** The status of a list's entries: more follows. */
+/** The status of each entry of a list, which means that more follows. */
 const inProgress = -115
 
-/** A list that is longer takes newer kernels seconds to minutes. */
+/** Newer kernels take seconds to minutes for a list that is longer. */
 export const longList = 10_000
 
 /**
- * What a name begins with that stands for an MD5, to nfsdcld and to kernels that still know their own tracker
- * (nfs4recover.c, __cld_pipe_inprogress_downcall).
+ * A name that begins so stands for an MD5, to nfsdcld and to kernels that still have their own tracker (nfs4recover.c,
+ * __cld_pipe_inprogress_downcall).
  */
 export const hashPrefix = 'hash:'
 
 /**
- * Whether a client's name would let another one in: what follows the prefix is taken for that one's MD5. Only what
- * begins with the prefix lies between these two: a comparison costs a third of a call.
+ * Whether a client's name would let another client reclaim, because the kernel would take what follows the prefix for
+ * that client's MD5. Exactly the names with the prefix lie between the two bounds. A comparison costs a third of a call
+ * of startsWith.
  */
 export const meansAnother = (owner: string): boolean => owner >= hashPrefix && owner < afterHashes
 const afterHashes = 'hash;'
 
 /**
- * Clients that may reclaim, in answer to GraceStart: each is a message. The bytes that are given are those of the last
- * one, since a list may have a hundred thousand.
- * @param put writes a text's bytes into others.
- * @returns what takes an owner, each character a byte, and the hex digits of its principal: version 1 has no room for
- * that.
+ * Makes the messages that answer GraceStart, one for each client that may reclaim. A list may have a hundred thousand,
+ * so all are made in the same bytes: the next one overwrites the one before.
+ * @param put `bytesInto` of the table of calls.
+ * @returns a function of an owner, each character a byte, and the hex digits of its principal, which version 1 leaves
+ * out.
  */
 export function listEntries(
   header: Header,
@@ -204,11 +205,11 @@ export function listEntries(
 }
 
 /**
- * Asks the kernel whether a message is unanswered, and changes nothing: EINVAL means that it is not, EFAULT that it is
- * (cld_pipe_downcall: an answer in progress is for GraceStart alone).
+ * A message that asks the kernel whether another message is still unanswered. It changes nothing. The kernel returns
+ * EFAULT if that one is unanswered, else EINVAL (cld_pipe_downcall: an answer in progress is for GraceStart alone).
  */
 export const probe = (xid: number, size: number): Uint8Array<ArrayBuffer> =>
   answerTo({ version: size === sizes[1] ? 1 : 2, command: commands.create, xid }, size, inProgress)
 
-/** Which of two messages of a pipe was asked first: the counter may have begun anew in between. */
+/** Compares two messages by the order in which the kernel sent them. The counter may have wrapped around in between. */
 export const inOrder = (one: Header, other: Header): number => (one.xid - other.xid) | 0

@@ -1,8 +1,8 @@
 /**
- * Client owners, and their two spellings on the command line. Pure.
+ * Client owners, and the two ways to write them on a command line. Pure.
  *
  * A client owner (`nfs_client_id4.id`, RFC 7530 §9.1.1; `co_ownerid`, RFC 8881 §2.4) is 0 to 1024 opaque bytes chosen
- * by whoever can reach the port. It is kept as bytes, compared as bytes, and printed only escaped.
+ * by whoever can reach the port. It is kept and compared as bytes, and only printed escaped.
  */
 import { bytesOf } from '../bytes.ts'
 import { Failed } from '../failure.ts'
@@ -10,7 +10,7 @@ import { printable } from '../text.ts'
 import { bytesFromHex, hexOf } from './hex.ts'
 
 declare const brand: unique symbol
-/** What the NFS client named itself with. Never text, never a path. */
+/** The name that an NFS client gives itself: bytes, not text, and never a path. */
 export type ClientOwner = Uint8Array & { readonly [brand]: 'ClientOwner' }
 
 /** NFS4_OPAQUE_LIMIT, RFC 7530 §2.2 and RFC 8881 §3.3. */
@@ -22,8 +22,8 @@ function asOwner(bytes: Uint8Array, word: string): ClientOwner {
 }
 
 /**
- * The Linux kernel's spelling (nfs4recover.c, bin_to_hex_dup): two hex digits a byte; the empty word is the empty
- * owner.
+ * Reads an owner as the Linux kernel writes it (nfs4recover.c, bin_to_hex_dup): two hex digits for each byte. The empty
+ * word is the empty owner.
  */
 export function ownerFromHex(word: string): ClientOwner {
   const bytes = bytesFromHex(word)
@@ -33,9 +33,9 @@ export function ownerFromHex(word: string): ClientOwner {
 }
 
 /**
- * The RPC caches' spelling (net/sunrpc/cache.c, qword_addhex and qword_add): `\x` and hex to the end, or text in which
- * `\ooo` is a byte and white space never stands raw. The empty owner is `\x`: an empty field can't be told from none.
- * Anything past ASCII is refused: the kernel never writes it raw.
+ * Reads an owner as the kernel's RPC caches write it (net/sunrpc/cache.c, qword_addhex and qword_add): `\x` and then
+ * hex digits, or printable text without spaces in which `\ooo` is a byte. The empty owner is `\x`, because an empty
+ * field would look like a missing one. Anything past ASCII is refused: the kernel always escapes it.
  */
 export function ownerFromEscaped(word: string): ClientOwner {
   if (word === '') throw new Failed({ kind: 'bad-argument', why: 'empty client owner (the owner of no bytes is \\x)' })
@@ -53,8 +53,8 @@ const badEscape = (word: string): Failed =>
   new Failed({ kind: 'bad-argument', why: 'badly escaped client owner', word })
 
 /**
- * The RPC caches' spelling of an owner, the shorter of its two forms: one field, printable ASCII, at most 2050
- * characters. Reading it back gives the same bytes.
+ * Writes an owner as the RPC caches do, in the shorter of the two forms: one field of printable ASCII, at most 2050
+ * characters. {@link ownerFromEscaped} reads the same bytes back.
  */
 export function escapeOwner(owner: ClientOwner): string {
   const text = printable(owner).replaceAll(' ', '\\040')
@@ -63,9 +63,9 @@ export function escapeOwner(owner: ClientOwner): string {
 }
 
 /**
- * An owner as people see it: `"Linux NFSv4.2 ada"`. Bytes that are not printable stand as `\ooo`, and so do the
- * characters that a shell would change within double quotes, and a `-` at the beginning, which would be an option. So a
- * shell and then a command read back the same bytes.
+ * An owner as people see it: `"Linux NFSv4.2 ada"`. Written as `\ooo` are bytes that are not printable, characters that
+ * a shell would change within double quotes, and a `-` at the beginning, which would look like an option. So the text
+ * can be pasted into a command line, and means the same bytes there.
  */
 export function quoteOwner(owner: ClientOwner): string {
   const text = printable(owner).replace(

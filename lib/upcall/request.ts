@@ -1,16 +1,19 @@
-/** What the kernel asks, out of its words and its environment. Pure. */
+/** Reads the words and the environment of an upcall. Pure. */
 import { Failed } from '../failure.ts'
 import { legacyName } from './legacy-name.ts'
 import { ownerFromEscaped, ownerFromHex, type ClientOwner } from './owner.ts'
 import { verbs, type Verb } from './verbs.ts'
 
 /**
- * The kernel's boot time of its nfsd (`nn->boot_time`, seconds), as it is spelled. A name for a server instance,
- * compared for equality and for nothing else.
+ * The kernel's boot time of its nfsd (`nn->boot_time`, seconds), as text. It names a server instance, and is only ever
+ * compared for equality.
  */
 export type KernelBootTime = string
 
-/** Has a client a session (NFSv4.1 and later)? What is not known is never taken for one. */
+/**
+ * Whether a client has a session (NFSv4.1 and later). If that is not known, the client is never treated as if it had
+ * one.
+ */
 export type Session = KnownSession | 'unknown'
 export type KnownSession = 'has session' | 'no session'
 
@@ -18,11 +21,9 @@ export type Request =
   | {
       readonly event: 'start'
       readonly kernelBootTime: KernelBootTime | undefined
-      /**
-       * What tells one start of the server from the next where no boot time is told: the name of the pipe that asked.
-       */
+      /** The name of the pipe that asked. It tells one start of the server from the next if there is no boot time. */
       readonly askedBy?: string
-      /** The name of the pipe at which this server asks from now on. */
+      /** The name of the pipe through which this server asks from now on. */
       readonly pipe?: string
     }
   | {
@@ -30,8 +31,8 @@ export type Request =
       readonly owner: ClientOwner
       readonly session: Session
       /**
-       * SHA-256 of the Kerberos principal, 62 or 64 hex digits: the first 31 or all of its bytes. Undefined where none
-       * is told.
+       * SHA-256 of the Kerberos principal, 62 or 64 hex digits: the first 31 or all of its bytes. Undefined, if the
+       * kernel does not say one.
        */
       readonly principal: string | undefined
       readonly kernelBootTime: KernelBootTime | undefined
@@ -51,25 +52,22 @@ export type Request =
       readonly legacyTop: string | undefined
     }
 
-/** What is asked of a server instance that has started. */
+/** Every request of a server instance that has started. */
 export type Asked = Exclude<Request, { event: 'start' }>
 
-/** What is asked about one client. */
+/** Every request about one client. */
 export type ClientRequest = Extract<Asked, { readonly owner: ClientOwner }>
 
 export interface Parsed {
   readonly request: Request
-  /** Variables that can't be understood: treated as absent, and worth a line. */
+  /** Variables that can't be understood. They count as absent, and are logged. */
   readonly ignored: readonly string[]
 }
 
-/** What `NFSDCLTRACK_*` may hold; each is optional (kernels before 3.18 set none). */
+/** Has the kernel's `NFSDCLTRACK_*` variables. Each is optional: kernels before 3.18 set none. */
 type Environment = Readonly<Record<string, string | undefined>>
 
-/**
- * One upcall, parsed.
- * @throws Failed bad-argument, owner-too-long: nothing has been touched yet.
- */
+/** Parses one upcall. @throws Failed bad-argument, owner-too-long. */
 export function parseRequest(verb: Verb, words: readonly string[], environment: Environment): Parsed {
   const { event, takes } = verbs[verb]
   const [word, ...surplus] = words
@@ -93,8 +91,8 @@ export function parseRequest(verb: Verb, words: readonly string[], environment: 
   }
   const bootTime = (): KernelBootTime | undefined => read('NFSDCLTRACK_GRACE_START', asBootTime)
   const owner = (): ClientOwner => (takes === 'hex-owner' ? ownerFromHex(argument) : ownerFromEscaped(argument))
-  // Y and N are all that the kernel writes. Without a session a client never says that it has reclaimed everything,
-  // so "no session" is the careful reading of anything else.
+  // The kernel writes Y or N. A client without a session never says that it has reclaimed everything, so "no session"
+  // is the safe choice for any other value.
   const session = (): KnownSession => read('NFSDCLTRACK_CLIENT_HAS_SESSION', asSession) ?? 'no session'
 
   const request = ((): Request => {
@@ -125,7 +123,7 @@ export function parseRequest(verb: Verb, words: readonly string[], environment: 
   return { request, ignored }
 }
 
-/** A boot time as the kernel prints it (`%lld` of a time64_t since 1970): one spelling a number. */
+/** A boot time as the kernel prints it (`%lld` of a time64_t since 1970), without leading zeros. */
 function asBootTime(word: string): KernelBootTime | undefined {
   for (const digit of word) if (digit < '0' || digit > '9') return undefined
   if (word.length === latestBootTime.length ? word > latestBootTime : word.length > latestBootTime.length)
@@ -143,7 +141,7 @@ const asDirectory = (word: string): string | undefined =>
     ? word
     : undefined
 
-/** The same, as one spells a directory without more: whoever named it to the kernel may have ended it with a slash. */
+/** The same without a slash at the end, with which a person may have set it in the kernel. */
 const asTop = (word: string): string | undefined => asDirectory(word)?.replace(/(.)\/+$/, '$1')
 
 /** `<dir>/<name>`, as the kernel's own tracker names a client. */

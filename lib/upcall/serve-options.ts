@@ -1,9 +1,9 @@
-/** What `serve` is told after its name. Pure. */
+/** The options of `serve`, which follow its name. Pure. */
 import { Failed } from '../failure.ts'
 import { readOptions } from '../words.ts'
 import { latestVersion } from './message.ts'
 
-/** Spelled once, for `serve` itself and for the help that people see. */
+/** For `serve` itself, and for help and completion. */
 export const serveOptions = {
   'pipefs-dir': {
     takes: 'DIR',

@@ -1,6 +1,6 @@
 /**
- * The kernel's words, spelled once: parsing, types, help and completion are read off these tables.
- * Two dialects, one state machine: the design thread of 2010, and what Linux has used since 3.8 (nfs4recover.c).
+ * The kernel's verbs. Parsing, types, help and completion all use these tables. There are two dialects of one protocol:
+ * the design of 2010, and what Linux has used since 3.8 (nfs4recover.c).
  */
 
 /** What the kernel tells or asks. */
@@ -27,11 +27,11 @@ export const verbs = {
 export type Takes = 'nothing' | 'hex-owner' | 'escaped-owner' | 'boot-time'
 export type Verb = keyof typeof verbs
 
-/** What every object has (`constructor`) is no verb: it has no event. */
+/** A property that every object has, such as `constructor`, has no event, so it is no verb. */
 export const isVerb = (word: string): word is Verb =>
   (verbs as Record<string, { event?: string } | undefined>)[word]?.event !== undefined
 
-/** A verb in a list of words, for people. */
+/** One line about a verb, for help and completion. */
 export const summaryOfVerb = (verb: Verb): string =>
   `${events[verbs[verb].event]} (${verbs[verb].dialect === 'Linux' ? 'Linux' : 'the design of 2010'})`
 
