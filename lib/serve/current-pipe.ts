@@ -12,6 +12,7 @@ import { commands, probe } from '../upcall/message.ts'
 import type { Claim } from './claim.ts'
 import { mayNotOpen, mountedAnew } from './confined.ts'
 import { bytesOfReply, Journal, lastReplies, type Reply } from './journal.ts'
+import { latestOf } from './missed.ts'
 import type { Readiness } from './readiness.ts'
 import { answerQueued, answerTaken } from './round.ts'
 import type { Server } from './server.ts'
@@ -170,7 +171,10 @@ export function beginServing(server: Server, journalPath: string, pipe: Pipe): S
   }
   const carried = unsaid()
   const journal = new Journal(calls, journalPath, name, carried)
-  server.instance.held(name)
+  const last = latestOf(replies.map(({ message }) => message))
+  // So that the next process knows it, too, if nothing is asked of this one.
+  journal.note(replies.filter(({ message }) => message.header.xid === last))
+  server.instance.held(name, last)
   server.takeOver(name)
   doing.pipe = pipe
   log.notice(`holds ${quote(pipe.path)}`)

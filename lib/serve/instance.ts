@@ -16,6 +16,9 @@
  * leaves. So no client reclaims that may not. A client that only the other tracker knew loses its locks at the next
  * start, and the log says so.
  *
+ * A pipe that is named there is no better known if messages of it were lost, or another program has answered some
+ * (missed.ts): then such an instance is begun, too.
+ *
  * What distinguishes such a pipe from one at which a start is about to come:
  * * GetVersion and GraceStart are the first messages on a new pipe, with the numbers 0 and 1 (nfs4recover.c). So a
  *   message about a client with another number shows that another process has answered before.
@@ -37,11 +40,19 @@ import { lookAt } from '../store/state-directory.ts'
 import { forgetUnseen, isStartCutShort, nameOfStart, noteUnseen, type Marked } from '../store/untracked.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import * as files from '../syscalls/files.ts'
+import type { Header } from '../upcall/message.ts'
+import { Missed } from './missed.ts'
 import { helperIsOurs } from './others.ts'
 
 export interface InstanceBehind {
-  /** A pipe is held. @param name of it: no other has it. */
-  readonly held: (name: string) => void
+  /**
+   * A pipe is held.
+   * @param name of it: no other has it.
+   * @param last the number of its last message that was answered, as far as is known.
+   */
+  readonly held: (name: string, last?: number) => void
+  /** Messages have come, and have not been carried out yet. */
+  readonly asked: (messages: readonly { readonly header: Header }[]) => void
   /** It is no more. @returns 'goes on' where the kernel makes another one for the same instance. */
   readonly gone: () => 'stopped' | 'goes on'
   /** The kernel asks for a start, or is about to. */
@@ -77,6 +88,9 @@ type Known = 'nobody' | 'unknown' | 'starting' | 'unread' | 'unseen' | 'recorded
 const quietMs = 2000
 const againMs = 10_000
 
+const startedWithout = 'the NFS server was started without this program'
+const unanswered = 'messages of the NFS server were lost, or another program has answered them'
+
 /** What it works with. */
 interface Means {
   readonly calls: Calls
@@ -98,14 +112,20 @@ class Behind implements InstanceBehind {
   /** Nothing was asked before. */
   private isFirst = false
   private nextAt: number | undefined
+  /** As long as messages may be missing that nobody here has seen. */
+  private missed: Missed | undefined
+  private unseenBecause = startedWithout
 
   constructor(means: Means) {
     this.means = means
     this.nextAt = undefined
+    this.missed = undefined
   }
 
-  held(name: string): void {
+  held(name: string, last?: number): void {
     this.pipe = name
+    this.unseenBecause = startedWithout
+    this.missed = last === undefined ? undefined : new Missed(last, this.means.calls.monotonic())
     this.become('unknown')
     if (this.goesOn) {
       this.goesOn = false
@@ -123,8 +143,22 @@ class Behind implements InstanceBehind {
 
   gone(): 'stopped' | 'goes on' {
     if (this.known === 'unknown' && this.nextAt !== undefined && !helperIsOurs(this.means.calls)) this.warn()
+    if (this.missed?.isMissing() === true && this.known === 'recorded') {
+      this.means.log.critical(`${unanswered}: nobody may reclaim after the next start`)
+      this.means.distrust()
+    }
+    this.missed = undefined
     this.become('nobody')
     return this.goesOn ? 'goes on' : 'stopped'
+  }
+
+  asked(messages: readonly { readonly header: Header }[]): void {
+    const { missed } = this
+    if (missed === undefined) return
+    let isWhole = false
+    for (const { header } of messages) isWhole = missed.saw(header.xid)
+    if (isWhole) this.missed = undefined
+    else this.lookForMissed()
   }
 
   starting(): void {
@@ -156,10 +190,12 @@ class Behind implements InstanceBehind {
   }
 
   dueAt(): number | undefined {
-    return this.nextAt
+    const { nextAt, missed } = this
+    return missed?.isMissing() === true ? Math.min(missed.until, nextAt ?? missed.until) : nextAt
   }
 
   due(): void {
+    this.lookForMissed()
     if (this.nextAt === undefined || this.nextAt > this.means.calls.monotonic()) return
     if (this.known === 'unknown') {
       this.warn()
@@ -170,6 +206,17 @@ class Behind implements InstanceBehind {
     } catch {
       // Said once; tried again.
     }
+  }
+
+  /** What has not come by now does not come any more: then this is no instance whose records can be gone by. */
+  private lookForMissed(): void {
+    const { missed } = this
+    if (missed?.isMissing() !== true || missed.until > this.means.calls.monotonic()) return
+    this.missed = undefined
+    if (this.known !== 'recorded' && this.known !== 'unknown') return
+    this.become('unseen')
+    this.unseenBecause = unanswered
+    this.nextAt = this.means.calls.monotonic()
   }
 
   private become(now: Known): void {
@@ -280,7 +327,7 @@ class Behind implements InstanceBehind {
       performUnseen(world, this.pipe)
     })
     this.means.log.critical(
-      'the NFS server was started without this program: ' +
+      `${this.unseenBecause}: ` +
         'after its next start, clients recorded before now may not reclaim, and clients that come from now on may',
     )
   }

@@ -38,6 +38,8 @@ export interface KernelEnd {
   readonly mountAnew: () => void
   /** Another program takes all that is queued, and answers 0; it holds the pipe no longer then. */
   readonly letAnotherAnswer: () => void
+  /** What is queued comes again only when that is said: its threads are slow. */
+  readonly holdBack: () => () => void
   /** Messages that were read whole and have no answer: nfsd threads that wait for ever, if nobody knows of them. */
   readonly orphans: () => readonly number[]
   readonly queued: () => readonly number[]
@@ -150,6 +152,10 @@ export function kernelEnd(under: Calls, path: string, stands = { inode: 1, isThe
         message.answer = Buffer.from(message.bytes)
         inFlight = inFlight.filter((other) => other !== message)
       }
+    },
+    holdBack: () => {
+      const slow = queue.splice(0)
+      return () => void queue.push(...slow)
     },
     orphans: () =>
       inFlight

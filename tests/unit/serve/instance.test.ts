@@ -82,6 +82,81 @@ function later(ms: number): {
   }
 }
 
+describe('a server of which messages were answered by nobody here', () => {
+  /** Ann leaves while another program holds the pipe, or nobody does, and then a process answers what comes next. */
+  const missesRemove = (): Machine => {
+    const machine = played()
+    ask(machine, 'remove', 'ann')
+    machine.kernel.letAnotherAnswer()
+    return machine
+  }
+
+  it('has nobody of whom we might not know that it left reclaim at its next start (edge condition 1)', () => {
+    const machine = missesRemove()
+    ask(machine, 'create', 'cal')
+    const { server } = live(machine)
+    machine.kernel.remove()
+    server.pipeGone()
+    die(machine)
+    assert.deepEqual(listAfter(machine), [], 'it stopped before the lost messages could have come')
+  })
+
+  it('has who is recorded after that is clear reclaim at its next start', () => {
+    const machine = missesRemove()
+    const { clock, pass } = later(10_000)
+    const { server, held } = live(machine, clock)
+    assert.ok(held !== 'gone')
+    pass()
+    ask(machine, 'create', 'cal')
+    answerQueued(server, held.pipe, held.journal)
+    assert.deepEqual(listAfter(machine), ['cal'])
+  })
+
+  it('is told so though nothing is asked for a while, and processes come and go', () => {
+    const machine = missesRemove()
+    passes(machine)
+    passes(machine)
+    const { clock, pass } = later(10_000)
+    const { server, held } = live(machine, clock)
+    assert.ok(held !== 'gone')
+    ask(machine, 'create', 'cal')
+    answerQueued(server, held.pipe, held.journal)
+    assert.notEqual(server.instance.dueAt(), undefined)
+    pass()
+    server.instance.due()
+    ask(machine, 'create', 'dan')
+    answerQueued(server, held.pipe, held.journal)
+    assert.deepEqual(listAfter(machine), ['dan'])
+  })
+
+  it('loses nobody, if they only come again late', () => {
+    const machine = played()
+    die(machine)
+    const { clock, pass } = later(10_000)
+    const late = ask(machine, 'remove', 'ann')
+    const comes = machine.kernel.holdBack()
+    ask(machine, 'create', 'cal')
+    const { server, held } = live(machine, clock)
+    assert.ok(held !== 'gone')
+    comes()
+    answerQueued(server, held.pipe, held.journal)
+    assert.equal(statusIn(late), 0)
+    pass()
+    server.instance.due()
+    assert.deepEqual(listAfter(machine), ['bob', 'cal'])
+  })
+
+  it('loses nobody, if no message was lost', () => {
+    const machine = played()
+    passes(machine)
+    ask(machine, 'remove', 'ann')
+    passes(machine)
+    ask(machine, 'create', 'cal')
+    passes(machine)
+    assert.deepEqual(listAfter(machine), ['bob', 'cal'])
+  })
+})
+
 describe('a server whose start another program has answered', () => {
   it('has who is recorded from then on reclaim at the next start, and nobody of whom we might not know that it left', () => {
     const machine = playedByAnother()
