@@ -1,6 +1,6 @@
 /** An upcall's words and environment in, status out. The only place that catches what the rest throws. */
 import { perform } from './events/perform.ts'
-import { Failed, failureFrom, type Failure } from './failure.ts'
+import { errorCode, Failed, failureFrom, type Failure } from './failure.ts'
 import { startDeadline } from './kernel/deadline.ts'
 import { kernelLog, openLog, type Log } from './kernel/log.ts'
 import { nfsdAt } from './kernel/nfsd.ts'
@@ -72,16 +72,24 @@ function upcall(calls: Calls, { given, rest }: Words, verb: Verb, environment: E
     log.debug?.(`${verb}: done`)
     return 0
   } catch (thrown) {
-    const failure = failureFrom(thrown)
+    const failure = explained(thrown)
     const isMarked =
       leavesMark(event, failure) &&
       leaveMark(calls, log, { given, path, event, kernelBootTime: environment['NFSDCLTRACK_GRACE_START'] })
     return log.failed(
       atStart && failure.kind === 'storage' ? { ...failure, kind: 'unusable-at-start' } : failure,
       verb,
-      isMarked && !atStart ? lost : undefined,
+      isMarked ? (atStart ? withoutUs : lost) : undefined,
     )
   }
+}
+
+/** An upcall has given up the capability by which root passes whatever the owner and the mode are. */
+function explained(thrown: unknown): Failure {
+  const failure = failureFrom(thrown)
+  return failure.kind === 'storage' && errorCode(thrown) === 'EACCES'
+    ? { ...failure, what: `${failure.what}, perhaps by its owner or mode; see nfsd-userland-helper doctor` }
+    : failure
 }
 
 /** The rest of the upcall handles bytes from the network, so it keeps only the rights that it needs. */
@@ -92,6 +100,7 @@ function confine(calls: Calls, changed: readonly string[], { nfsdDirectory }: Se
   if (answer < 0) log.warning(`can't give up rights that it does not need: ${errorName(answer)}`)
 }
 
+const withoutUs = 'the server goes on without this tracker, so nobody may reclaim after its next start'
 const lost = 'the server goes on all the same, so nobody may reclaim after its next start'
 
 /**

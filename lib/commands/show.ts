@@ -1,13 +1,13 @@
 /** `show`: everything known about one client, recorded or only present in the kernel. */
 import { counted, escaped } from '../text.ts'
-import { quoteOwner } from '../upcall/owner.ts'
+import { quoteOwner, type ClientOwner } from '../upcall/owner.ts'
 import type { Session } from '../upcall/request.ts'
 import { command, jsonOption } from './shared/command.ts'
 import { legacyRecordsOf } from './shared/legacy.ts'
 import { liveClients, type LiveClient } from './shared/live-clients.ts'
-import { knownTo, ownerNamed, withHex } from './shared/owners.ts'
+import { knownTo, ownerNamed, wholeOwner, withHex } from './shared/owners.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
-import { mayReclaim, recordsOfOwner, type Client } from './shared/recorded-clients.ts'
+import { mayReclaim, newestEntryOf, recordsOfOwner, type Client } from './shared/recorded-clients.ts'
 import { survey, type Survey } from './shared/survey.ts'
 import { pairs } from './shared/table.ts'
 import {
@@ -41,7 +41,10 @@ export const showCommand = command(
     const surveyed = survey(settings)
     const kernel = await liveClients(settings.nfsdDirectory)
     const live = kernel === 'unknown' ? [] : kernel.clients
-    const owner = ownerNamed(OWNER, knownTo(surveyed, live), { hex })
+    const whole = wholeOwner(OWNER, { hex })
+    // The name of a record is enough to find it, also where its facts can't be understood.
+    const spelled = whole !== undefined && isDamaged(surveyed, whole) ? [{ owner: whole }] : []
+    const owner = ownerNamed(OWNER, knownTo(surveyed, [...live, ...spelled]), { hex })
     const own = ({ owner: other }: { owner: Uint8Array }): boolean => Buffer.compare(owner, other) === 0
     // The newest first; the first that counts is what an upcall goes by.
     const records = recordsOfOwner(surveyed, owner)
@@ -66,7 +69,7 @@ export const showCommand = command(
         pairs([
           ['client', quoteOwner(owner)],
           ['hex', Buffer.from(owner).toString('hex')],
-          ['may reclaim', may ? 'yes' : records.length + legacy.length === 0 ? 'no: it is not recorded' : 'no'],
+          ['may reclaim', may ? 'yes' : `no${whyNot(surveyed, owner, records.length + legacy.length)}`],
           ['server instance', sayInstance(surveyed.instance)],
           ...(surveyed.untracked ? [['but', untracked] as const] : []),
         ]),
@@ -82,6 +85,13 @@ export const showCommand = command(
     return 0
   },
 )
+
+const isDamaged = (surveyed: Survey, owner: ClientOwner): boolean => newestEntryOf(surveyed, owner).kind === 'damaged'
+
+function whyNot(surveyed: Survey, owner: ClientOwner, found: number): string {
+  if (isDamaged(surveyed, owner)) return ": its record can't be understood; nfsd-userland-helper verify lists it"
+  return found === 0 ? ': it is not recorded' : ''
+}
 
 const startedSince = (many: number): string => counted(many, 'instance has started', 'instances have started')
 

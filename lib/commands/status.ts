@@ -259,10 +259,11 @@ function sayCounts(instance: Instance, count: Readonly<Record<Word, number>>, da
             waiting, ${count.new} new
           `,
         ]
-      : [`${count.recorded} may reclaim after the next start`]
+      : // Those that were imported before the first start wait for it.
+        [`${count.recorded + count.waiting} may reclaim after the next start`]
   if (legacy > 0) parts.push(`${counted(legacy, 'client')} more recorded by the kernel's own tracker (list)`)
   if (count.void > 0) parts.push(`${counted(count.void, 'record')} without effect`)
-  if (damaged > 0) parts.push(toned()('bad', `${damaged} that can't be understood`))
+  if (damaged > 0) parts.push(toned()('bad', `${damaged} that can't be understood (verify)`))
   return parts.join('; ')
 }
 

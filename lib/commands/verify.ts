@@ -112,7 +112,7 @@ function* findingsIn(where: Where, count: { records: number; wrong: number }): G
   if ('unusable' in read) {
     count.wrong++
     const why = oneLine`
-      ${read.unusable}: nothing in it is trusted; make sure that no other user can write there, and check the records
+      ${read.unusable}; make sure that no other user can write there, and check the records
     `
     yield { kind: 'unusable', path: where.stateDirectory, why }
     return

@@ -124,8 +124,8 @@ function assertOurs(directory: Directory): void {
   if (disk.isOursAlone(status, directory)) return
   throw storageFailure(
     (status.mode & 0o022) === 0
-      ? `${quote(directory.path)} belongs to another user (${status.uid})`
-      : `${quote(directory.path)} is writable by others`,
+      ? `${quote(directory.path)} belongs to another user (${status.uid}), so nothing in it counts`
+      : `${quote(directory.path)} is writable by others, so nothing in it counts`,
   )
 }
 

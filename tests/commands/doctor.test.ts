@@ -658,6 +658,13 @@ const faults: readonly Fault[] = [
     says: /no server instance has been recorded yet/,
   },
   {
+    title: 'clients were imported, and no start has been recorded yet',
+    check: 'instance',
+    verdict: 'doubtful',
+    make: `rm ${state}/boot_time ${state}/v4clients/*.*`,
+    says: /no server instance has been recorded yet\n.*After it 1 client may reclaim/,
+  },
+  {
     title: 'the kernel has left grace, and nobody told us',
     check: 'instance',
     verdict: 'wrong',

@@ -63,6 +63,7 @@ forPeople("import from nfsdcltrack's database", (artefact) => {
     )
     assert.equal((await imported(s, database)).status, done)
     assert.match(s.snapshot(), /ada -> v2,session=N,recorded=1400000000/)
+    assert.match((await s.call(['status'])).stdout, /^clients +1 may reclaim after the next start$/m)
     assert.deepEqual(await mayReclaimNext(s, 'ada', 'eve'), ['ada'])
   })
 

@@ -146,6 +146,18 @@ forPeople('list', (artefact) => {
     assert.match(text, /^[\x20-\x7e\n]+$/)
   })
 
+  it('has show say that the record of a whole owner cannot be understood, and status what lists such records', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    symlinkSync('nonsense', join(s.stateDir, 'v4clients', instanceIn(s, 'boot_time'), 'bob'))
+    assert.match(
+      await asked(s, 'show', 'bob'),
+      /^may reclaim +no: its record can't be understood; .* verify lists it$/m,
+    )
+    assert.match(await asked(s, 'status'), /; 1 that can't be understood \(verify\)$/m)
+    assert.equal((await s.call(['show', 'bo'])).status, badArgument)
+  })
+
   it('says that an older record means nothing beside a newer one that can not be understood, as check does', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')
@@ -334,7 +346,7 @@ forPeople('show', (artefact) => {
     const now = join(s.stateDir, 'v4clients', instanceIn(s, 'new_boot_time'))
     symlinkSync('nonsense', join(now, 'bob'))
     const shadowed = await asked(s, 'show', 'bob')
-    assert.match(shadowed, /\nmay reclaim +no\n/, 'what is damaged is the newest')
+    assert.match(shadowed, /\nmay reclaim +no: its record can't be understood; /, 'what is damaged is the newest')
     assert.match(shadowed, /\nstanding +void: this record has no effect any more/)
   })
 
@@ -354,7 +366,7 @@ forPeople('show', (artefact) => {
       await asked(s, 'show', 'ada'),
       /\nfirst recorded +\+033658-09-27T01:46:39Z \([0-9]+ days ahead of the clock\)\n/,
     )
-    assert.equal((await s.call(['show', 'bob'])).status, badArgument)
+    assert.match(await asked(s, 'show', 'bob'), /\nmay reclaim +no: its record can't be understood; /)
     const { stdout } = await s.call(['verify'])
     assert.match(stdout, /wrong: damaged .*\/bob: .*\n1 record can be understood; 1 thing is wrong\n$/)
   })

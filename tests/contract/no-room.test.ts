@@ -62,7 +62,12 @@ eachArtefact('on a read-only disk', (artefact) => {
       assert.equal(refused.status, storageFailed)
       assert.match(refused.stderr, /error: .*EROFS/)
     }
-    assert.equal((await s.init()).status, unusableAtStart)
+    const start = await s.init()
+    assert.equal(start.status, unusableAtStart)
+    assert.match(
+      start.stderr,
+      /EROFS; the server goes on without this tracker, so nobody may reclaim after its next start\n$/,
+    )
     s.kernelGrace('Y\n')
     assert.equal((await s.check('v41', 'v4.1')).status, mayNotReclaim, 'the kernel has granted new locks')
   })

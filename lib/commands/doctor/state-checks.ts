@@ -74,7 +74,10 @@ export function stateDirectoryIsOurs({ settings: { calls, stateDirectory: path }
         oneLine`
           ${quote(directory)} can't be written: ${readOnly ? 'its file system is read-only' : String(errorCode(thrown))}
         `,
-        'No client can be recorded, and no end of grace: after the next start clients could reclaim that must not.',
+        oneLine`
+          No client can be recorded. If a client leaves or grace ends before this is repaired, no client may reclaim
+          after the next start.
+        `,
         readOnly
           ? `mount -o remount,rw ${shellWord(mountOf(path)?.point ?? path)}`
           : `chattr -i ${shellWord(directory)}`,
@@ -241,8 +244,8 @@ export function instance({ survey, kernel, settings: { calls, stateDirectory, ru
       'not all that the NFS server did could be recorded',
       oneLine`
         Its start, a client that left, or the end of its grace period could not be written. So locks may have been
-        granted of which there is no record, and no client may reclaim after the next start. Repair the state directory
-        first.
+        granted of which there is no record, and no client may reclaim after the next start. Before you restart the
+        server, repair the state directory, and let the clients close their files, or they lose their locks.
       `,
       restart,
     )
@@ -260,8 +263,12 @@ export function instance({ survey, kernel, settings: { calls, stateDirectory, ru
         ? doubtful(
             'no server instance has been recorded yet',
             oneLine`
-              The first start of the NFS server with this program records one. Clients can reclaim from the second start
-              on.
+              The first start of the NFS server with this program records one.
+              ${
+                survey.records > 0
+                  ? `After it ${counted(survey.records, 'client')} may reclaim that were recorded before.`
+                  : 'Clients can reclaim from the second start on.'
+              }
             `,
             restart,
           )

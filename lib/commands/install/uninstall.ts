@@ -27,7 +27,7 @@ export const uninstallCommand = command(
       throw new Failed({
         kind: 'bad-argument',
         why: target.packaged
-          ? 'the package manager has installed this program, and removes it'
+          ? 'the package manager has installed this program, and removes it (apt purge nfsd-userland-helper)'
           : 'nothing is recorded as installed below',
         word: target.root.path,
       })

@@ -39,7 +39,8 @@ function* oddBootTimes({ state, instance, format }: Survey): Generator<Oddity> {
     yield odd('damaged', instance.file, instance.why)
   for (const name of namesAt(state.path, state)) {
     const [, file, start = ''] = /^((?:new_)?boot_time)\.([0-9]+)$/.exec(name) ?? []
-    if (file !== undefined && startFromName(start) !== undefined) yield odd('leftover', name, `a ${file} on its way`)
+    if (file !== undefined && startFromName(start) !== undefined)
+      yield odd('leftover', name, `a ${file} that was not finished`)
     else if (/^selftest-.{6}$/.test(name)) yield odd('leftover', name, 'of a selftest')
     else if (format === 2 && name === 'nfsd-userland-helper.lock')
       yield odd('leftover', name, 'the lock of an earlier version')

@@ -106,7 +106,7 @@ const examples = 3
 /**
  * A prefix may end within an escape, and is no owner then. With --hex there are no prefixes, so the mistake is told.
  */
-function wholeOwner(word: string, { hex }: Spelling): ClientOwner | undefined {
+export function wholeOwner(word: string, { hex }: Spelling): ClientOwner | undefined {
   try {
     return ownerSpelled(word, { hex })
   } catch (thrown) {

@@ -177,7 +177,7 @@ export function* recordsOf(surveyed: Survey): Generator<Client | Oddity> {
     for (const { name } of disk.entriesOf(directory)) {
       const odd = { path: `${pathOf(state, start)}/${name}`, name, in: start }
       if (isStaged(name)) {
-        yield { ...odd, kind: 'leftover', why: 'a record on its way' }
+        yield { ...odd, kind: 'leftover', why: 'a record that was not finished' }
         continue
       }
       const entry = entryAt(directory, name)
