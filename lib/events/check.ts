@@ -29,8 +29,8 @@ import { forbidEarlyEnd, withDirectory } from './create.ts'
 import { settled, type Put, type Settlement, type World } from './world.ts'
 
 /**
- * A client without a session may reclaim: its record moves.
- * @returns 'elsewhere', if it has moved or gone meanwhile: that is for another look to decide.
+ * A client without a session may reclaim, so its record moves.
+ * @returns 'elsewhere', if it was moved or removed meanwhile, so that the caller must decide again
  */
 export function carryOver(
   world: World,
@@ -41,7 +41,7 @@ export function carryOver(
   try {
     forbidEarlyEnd(world, instance)
     if (!move()) {
-      // Another upcall has moved its record, or it is gone, or the directory to move it to.
+      // Another upcall has moved or removed its record, or the target directory is missing.
       const { entry, in: where } = newestEntry(state, owner, [instance.start, from])
       if (entry.kind !== 'record' || where !== from) return 'elsewhere'
       if (!withDirectory(world, instance.start, move)) return 'elsewhere'
@@ -61,8 +61,8 @@ export function carryOver(
 }
 
 /**
- * A client of the kernel's own tracker may reclaim, and has no session: it gets a record.
- * @returns 'elsewhere', if another upcall has recorded it meanwhile: that one's record is not for us to take back.
+ * A client of the kernel's own tracker may reclaim and has no session, so it gets a record.
+ * @returns 'elsewhere', if another upcall has recorded it meanwhile: this one must not take back that record
  */
 export function takeOver(
   world: World,
@@ -80,7 +80,10 @@ export function takeOver(
   )
 }
 
-/** The client's record is there now. @param stillMay what let the client reclaim is still so. */
+/**
+ * Makes sure that the client's record was made in time. @param stillMay whether what let the client reclaim is still
+ * there
+ */
 function confirmed(world: World, put: Put, stillMay: () => boolean): Settlement {
   try {
     return stillMay() ? { sync: [directoryOf(world.state, put.in)], put } : takenBack(world, put)
@@ -95,7 +98,7 @@ function confirmed(world: World, put: Put, stillMay: () => boolean): Settlement 
   }
 }
 
-/** What let the client reclaim was gone when its record was there: so the record goes, for good. */
+/** What let the client reclaim was gone when the record was made. So the record is removed, durably. */
 function takenBack({ state }: World, { owner, in: start }: Put): Settlement {
   records.drop(state, owner, start)
   return {

@@ -30,7 +30,7 @@ export function recordClient(
 ): Settlement {
   const { calls, state, log } = world
   const older = instance.kind === 'partial' ? olderThan(instance, recorded.starts) : []
-  // Of a client whose session is unknown, nobody knows whether it will ever say that it is done.
+  // A client whose session is unknown may never say that it is done.
   if (session !== 'has session') forbidEarlyEnd(world, instance)
   const recordedAt = Math.floor(calls.now() / 1000)
   const facts =
@@ -81,17 +81,17 @@ const afterwards =
       endGraceEarly(world, recorded, instance)
   }
 
-/** Does something again, after making the directory of an instance that was removed under a running server. */
+/** Repeats `work`, after it has made the directory of an instance that was removed under a running server. */
 export function withDirectory<T>({ state, log }: World, start: Start, work: () => T): T {
   const { instance: now } = lookAt(state)
-  // A start has swept it, since it was empty. What is recorded in it counts all the same.
+  // A later start removed it, because it was empty. A record in it still counts.
   if ('start' in now && now.start > start) log.notice(`instance ${start} gets a record after a later start`)
   else log.error(`the directory of instance ${start} was missing under a running server: it is made again`)
   restoreDirectory(state, start)
   return work()
 }
 
-/** Makes sure that an instance's directory is there. Durable when it returns. */
+/** Makes an instance's directory, if it is missing. Durable when it returns. */
 export function restoreDirectory(state: StateDirectory, start: Start): void {
   makeStateDirectory(state)
   disk.makeDirectory(String(start), clientsOf(state))

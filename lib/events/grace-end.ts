@@ -31,7 +31,7 @@ import { counted, quote } from '../text.ts'
 import { sweep } from './sweep.ts'
 import { settled, type Settlement, type World } from './world.ts'
 
-/** Before the lock is taken: see above. */
+/** Makes moved records durable, before the lock is taken: see above. */
 export function syncReclaimed({ state }: World): void {
   const { instance } = lookAt(state)
   const directory = instance.kind === 'partial' ? directoryOf(state, instance.start) : undefined
@@ -53,8 +53,8 @@ export function endGrace(world: World, { start }: PartialInstance, legacyTop: st
         given: String(start),
         current: 'start' in now ? String(now.start) : 'no time',
       })
-    // A start meanwhile has swept it, since it had no records. Its grace is over all the same: older records do not
-    // count any more.
+    // A later start has removed it, because it had no records. Its grace is over nevertheless: older records count no
+    // longer.
     disk.makeLink('-', full, clients)
   }
   return {
@@ -68,7 +68,7 @@ export function endGrace(world: World, { start }: PartialInstance, legacyTop: st
   }
 }
 
-/** The kernel has left grace, and nobody has told us. */
+/** The kernel has ended grace without telling us. */
 export function endMissedGrace(world: World, instance: PartialInstance): Settlement {
   // The kernel is out of grace before its own `gracedone` has run, so most often nothing is wrong.
   world.log.notice(
@@ -85,7 +85,7 @@ export function endMissedGrace(world: World, instance: PartialInstance): Settlem
   return endGrace(world, instance, undefined)
 }
 
-/** The kernel does tell us: an upcall that found grace over was only early. */
+/** The kernel's own `gracedone` has come, after an upcall that found grace over. */
 export const nowAsked = ({ state }: World, { marks }: Recorded, start: Start): Settlement =>
   marks(start, 'unasked')
     ? {
@@ -96,7 +96,7 @@ export const nowAsked = ({ state }: World, { marks }: Recorded, start: Start): S
       }
     : settled
 
-/** Grace is over already, and the kernel says so: what an upcall that died half-way left undone is done now. */
+/** `gracedone` finds that grace is over already. It completes what an upcall that died half-way left undone. */
 export const confirmGraceEnd = (world: World, legacyTop: string | undefined): Settlement => ({
   sync: [],
   then: () => {
@@ -104,11 +104,14 @@ export const confirmGraceEnd = (world: World, legacyTop: string | undefined): Se
   },
 })
 
-/** Of an end that was found: whoever ended it may have died before it was durable, or before what follows. */
+/**
+ * Completes an end of grace: the upcall that ended it may have died before the end was durable, or before what follows
+ * it.
+ */
 export const finishGraceEnd = (world: World, start: Start): Settlement => ({
   sync: [openClients(world.state)],
   then: () => {
-    // Another upcall may have done it meanwhile.
+    // Another upcall may have completed it meanwhile.
     if (disk.lookAtName(markOf(start, 'unconfirmed'), clientsOf(world.state)) === undefined) return
     followUp(world, start)
     sweep(world, lookAt(world.state))
@@ -117,13 +120,13 @@ export const finishGraceEnd = (world: World, start: Start): Settlement => ({
 
 /**
  * What follows once the end of an instance's grace is durable.
- * @param told where the kernel's own tracker has its clients: a full disk has no space to note that.
- * @returns how many legacy directories stay: then it is not done.
+ * @param told the directory of the kernel's own tracker, because a full disk has no space to note it
+ * @returns how many directories of that tracker could not be removed: if any, it is not done
  */
 export function followUp(world: World, start: Start, told?: string): number {
   const { state, log } = world
   const noted = readMark(state, start, 'legacy')
-  // It was a directory's path when it was written. Something else must not stop every later start.
+  // A note that is no path is damaged. It must not stop every later start.
   const isPath = noted !== undefined && /^(?:\/+[^/]{1,255})+$/.test(noted)
   if (noted !== undefined && !isPath)
     log.error(`the noted directory of the kernel's own tracker can't be understood: ${quote(noted)}`)
@@ -134,14 +137,16 @@ export function followUp(world: World, start: Start, told?: string): number {
     ...(told === undefined ? [] : [told]),
   ])
   if (left > 0) return left
-  // The last one is the one that tells an upcall that something is missing.
+  // `unconfirmed` goes last: it tells an upcall that something is left to do.
   for (const name of ['legacy', 'may_end_early', 'unconfirmed'] as const) unmark(state, start, name)
   const unshown = showGraceEnd(state, start)
   if (unshown !== undefined) log.warning(`boot_time, which is for people only, could not be written: ${unshown}`)
   return 0
 }
 
-/** Where the kernel's own tracker has clients, if that is a place of its own: whoever follows up must know. */
+/**
+ * Notes the directory of the kernel's own tracker, if it is not the usual one, for an upcall that completes this end.
+ */
 function noteLegacyTop({ state }: World, start: Start, top: string | undefined): void {
   if (top === undefined || top === usualTop || top === legacyTopIn(state.path)) return
   if (!hasLegacyRecords(top, state.anywhere)) return
@@ -155,8 +160,8 @@ function noteLegacyTop({ state }: World, start: Start, top: string | undefined):
 }
 
 /**
- * The end of grace for clients of the kernel's own tracker: one that stayed could reclaim in any later instance.
- * @returns how many stay.
+ * Removes what the kernel's own tracker has recorded: it would let clients reclaim in every later instance.
+ * @returns how many directories could not be removed
  */
 function clearLegacy({ state, log }: World, tops: readonly string[]): number {
   let all = 0
@@ -176,12 +181,12 @@ const legacyLeft = (left: number, whose: string): string =>
   `${counted(left, 'entry', 'entries')} of ${whose} could not be removed: they would let clients reclaim later`
 
 /**
- * Asks the kernel to end grace, if everybody recorded has reclaimed and said so. A client without a session never says
- * that it is done, so one of them is enough to wait for the end of the grace time (field `has_session` in nfsdcltrack).
+ * Asks the kernel to end grace, if every recorded client has said that it has reclaimed everything. A client without a
+ * session never says so. If there is one, grace lasts its whole time (field `has_session` in nfsdcltrack).
  */
 export function endGraceEarly(world: World, seen: Recorded, instance: PartialInstance): void {
   const { state, nfsd, log } = world
-  // Most often a client is left, and one call shows it. If none is, what was seen before the barrier is read again.
+  // Most often a client is left, and one call shows that. If none is, what was read before the barrier is read again.
   if (nfsd.grace() !== 'running' || !nobodyIsLeft(world, instance, seen)) return
   const now = lookAt(state)
   if (!now.marks(instance.start, 'may_end_early') || !nobodyIsLeft(world, instance, now)) return
@@ -194,8 +199,8 @@ export function endGraceEarly(world: World, seen: Recorded, instance: PartialIns
 }
 
 /**
- * Whether everybody recorded in older instances has reclaimed: then their directories are gone, the oldest first. Not
- * durable, and need not be, but see remove.ts.
+ * Whether every client recorded in older instances has reclaimed. If so, their directories have been removed, the
+ * oldest first. That need not be durable, but see remove.ts.
  */
 const nobodyIsLeft = ({ state }: World, instance: PartialInstance, { starts }: Recorded): boolean =>
   olderThan(instance, starts)

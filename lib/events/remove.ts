@@ -20,7 +20,7 @@ import { quote } from '../text.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
 import type { Settlement, World } from './world.ts'
 
-/** Takes a client out of every instance, or out of `those`. */
+/** Removes a client from every instance, or from `those`. */
 export function forgetClient(
   world: World,
   recorded: Recorded,
@@ -38,7 +38,7 @@ export function forgetClient(
   return { sync: mayComeBackIn(state, recorded), then: confirmLegacyGone }
 }
 
-/** Every instance's directory that counts, and the one that holds those that were removed when they were empty. */
+/** The directories of instances that count, and `v4clients`, in which empty ones were removed. */
 function mayComeBackIn(state: StateDirectory, { instance, starts, traces }: Recorded): readonly Directory[] {
   const oldest = instance.kind === 'full' ? instance.start : instance.kind === 'partial' ? (instance.full ?? 0) : 0
   const directories = starts.filter((start) => start >= oldest).map((start) => directoryOf(state, start))

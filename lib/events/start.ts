@@ -61,7 +61,7 @@ export function startInstance(
   if (!damaged) migrate(state, found)
   const before = found.format === 1 ? lookAt(state) : found
   endBefore(world, before)
-  // Our records do not have the clients of the kernel's own tracker, so they can't tell when nobody is left.
+  // Our records do not have the clients of the kernel's own tracker, so they can't show that no client is left.
   const waitsForLegacy =
     !ranUntracked &&
     legacyCounts(before) &&
@@ -80,7 +80,7 @@ export function startInstance(
   log.notice(`server instance ${start} started, in grace`)
   sweep(world, after)
   if (nfsd.takesAllowedClients()) allowClients(world, after)
-  // Last of all: a start that is killed, or hangs until its alarm, has failed for the kernel, however much of it is
+  // Last of all: to the kernel, a start that is killed, or hangs until its alarm, has failed, however much of it is
   // done.
   const remembered = forgetUntracked(state)
   if (remembered !== undefined)
@@ -90,18 +90,18 @@ export function startInstance(
     )
 }
 
-/** What a new instance is to be. */
+/** What a new instance must be like. */
 interface Wanted {
   readonly kernelBootTime: KernelBootTime | undefined
   readonly pipe: string | undefined
-  /** Grace may end as soon as everybody in our records has reclaimed. */
+  /** Grace may end as soon as every recorded client has reclaimed. */
   readonly mayEndEarly: boolean
-  /** No record that is there lets anybody reclaim. */
+  /** No existing record lets its client reclaim. */
   readonly nothingProven: boolean
   readonly isInPresentFormat: boolean
 }
 
-/** Begins an instance that is the latest of all. Durable when it returns. */
+/** Begins an instance that is later than all others. Durable when it returns. */
 function begin(
   { calls, state, deadline }: World,
   before: Recorded,
@@ -122,14 +122,14 @@ function begin(
   }
 }
 
-/** A new instance on its way: nobody looks at it before it is committed. */
+/** A new instance that is not committed yet, so it has no effect. */
 interface Prepared {
   readonly start: Start
-  /** An instance without records, to be full before this one starts: then no older record counts. */
+  /** An instance without records, which becomes full before this one starts. So no older record counts. */
   readonly boundary: Start | undefined
 }
 
-/** Makes a new instance's directory and marks. Not durable, and need not be. */
+/** Makes a new instance's directory and marks. They need not be durable yet. */
 function prepare(
   state: StateDirectory,
   seen: Recorded,
@@ -154,7 +154,7 @@ function commit(state: StateDirectory, { start, boundary }: Prepared): void {
   disk.makeLink('-', markOf(start, 'partial'), clients)
 }
 
-/** A new instance's directory, under a start that nobody else has: later than every one that was seen. */
+/** Makes the directory of a new instance. Its start is later than all that were seen, and no other process has it. */
 function claimStart(state: StateDirectory, { instance, traces }: Recorded, nowMs: number): Start {
   const clients = makeStateDirectory(state)
   const seen = [...traces, ...('start' in instance ? [instance.start] : [])]
@@ -168,10 +168,10 @@ function claimStart(state: StateDirectory, { instance, traces }: Recorded, nowMs
 }
 
 /**
- * Begins a full instance for a server that runs, and whose start is not recorded: nothing that was recorded before it
- * counts any more, whoever is recorded from now on may reclaim after its end. Durable when it returns. Killed before
- * its one name `full` is there, nobody looks at what was made.
- * @param pipe at which that server asks.
+ * Begins a full instance for a running server whose start is not recorded. No older record counts any more. Clients
+ * that are recorded from now on may reclaim after the next start. Durable when it returns. If it is killed before it
+ * has made the mark `full`, what it has made has no effect.
+ * @param pipe through which that server asks
  */
 export function standForUnseen(world: World, pipe: string, underLock: <T>(work: () => T) => T): void {
   const { calls, state } = world
@@ -197,12 +197,13 @@ export function standForUnseen(world: World, pipe: string, underLock: <T>(work: 
   forgetUntracked(state)
 }
 
-/** The name under which a state directory that was wiped is begun anew. */
+/** The name that chooses one instance when several upcalls find a wiped state directory. */
 const rebuilt = 'rebuilt'
 
 /**
- * Begins a full instance where nothing is recorded at all: a state directory wiped under a running server. Durable when
- * it returns. Of several who try, all begin the instance of the first; a start that goes by meanwhile is later than it.
+ * Begins a full instance if nothing is recorded, because the state directory was wiped under a running server. Durable
+ * when it returns. If several upcalls do this, all begin the instance of the first. A start that comes meanwhile is
+ * later than it.
  */
 export function beginAnew({ calls, state, log }: World, kernelBootTime: KernelBootTime | undefined): void {
   makeStateDirectory(state)
@@ -224,8 +225,8 @@ export function beginAnew({ calls, state, log }: World, kernelBootTime: KernelBo
 }
 
 /**
- * Format 1, where one of the files that define an instance can't be understood. It may hide that a grace has ended, so
- * nobody may reclaim, and both are kept. @returns whether that is so.
+ * In format 1, if one of the files that define the instance can't be understood, both are moved aside. A grace period
+ * may have ended, so nobody may reclaim. @returns whether a file is damaged
  */
 function setDamagedAside({ state, log }: World, { format, instance }: Recorded): boolean {
   const root = format === 1 ? disk.openDirectory(state.path, state.anywhere, 'follow') : 'absent'
@@ -241,7 +242,7 @@ function setDamagedAside({ state, log }: World, { format, instance }: Recorded):
   return damaged
 }
 
-/** What the end of the last instance's grace left undone, if the upcall that ended it died. */
+/** Completes the end of the last instance's grace, if the upcall that ended it died. */
 function endBefore(world: World, { instance, marks }: Recorded): void {
   if (instance.kind !== 'full') return
   if (marks(instance.start, 'unasked'))
@@ -251,12 +252,11 @@ function endBefore(world: World, { instance, marks }: Recorded): void {
   followUp(world, instance.start)
 }
 
-/** The downcall of the design of 2010: who may reclaim, told in advance. */
+/** The downcall of the design of 2010: tells the kernel in advance who may reclaim. */
 function allowClients({ state, nfsd, log, deadline }: World, { instance, starts }: Recorded): void {
   const reclaimable = reclaimableIn(instance, starts)
   const sayAll = (allow: Allow): void => {
-    // Newer instances in which anything was found, be it read by now: most often there is none, and nothing is looked
-    // up there.
+    // Instances read so far that have any entry. Most often there is none, so there is nothing to look up in them.
     const filled: Start[] = []
     for (const start of reclaimable) {
       const found = eachRecordIn(
@@ -280,7 +280,7 @@ function allowClients({ state, nfsd, log, deadline }: World, { instance, starts 
   log.notice(`told the kernel that ${counted(count, 'client')} may reclaim`)
 }
 
-/** Whether one of these instances has something under a name. */
+/** Whether one of these instances has an entry of that name. */
 const hasEntry = (state: StateDirectory, starts: readonly Start[], name: string): boolean =>
   starts.some((start) => {
     const directory = directoryOf(state, start)

@@ -1,9 +1,9 @@
 /**
- * Removes what has no effect any more: after a start, and after an end of grace that is durable.
+ * Removes what has no effect any more, after a start and after a durable end of grace.
  *
  * A sweep touches only instances that are older than the last full one, and empty ones that were never completed. This
- * set only grows, so a sweep may go by an earlier look, and two may run at once. If a sweep is killed, or runs out of
- * time, the next one goes on.
+ * set only grows, so a sweep may rely on what was read earlier, and two may run at once. If a sweep is killed, or runs
+ * out of time, the next one continues.
  */
 import type { Start } from '../rules/instance.ts'
 import { markNames, type Recorded } from '../store/layout.ts'
@@ -16,10 +16,10 @@ import type { Directory } from '../syscalls/files.ts'
 import { counted, quote } from '../text.ts'
 import type { World } from './world.ts'
 
-/** How long an upcall tidies up, at most: the kernel waits, and grants no new lock meanwhile. */
+/** How long a sweep may take: the kernel waits for the upcall, and grants no new lock meanwhile. */
 const longestMs = 1000
 
-/** Whatever goes wrong here is for the next sweep. @param seen after the barrier that made it so. */
+/** A failure is only logged, and the next sweep tries again. @param seen what was read after the barrier */
 export function sweep({ calls, state, log }: World, seen: Recorded): void {
   const end = calls.monotonic() + longestMs
   const swept: Swept = { records: 0, aside: 0 }
@@ -55,9 +55,9 @@ function removeInstances(
     const directory = starts.includes(start) ? directoryOf(state, start) : undefined
     if (directory !== undefined) {
       if (isOver) empty({ state, start, directory, hasTime, swept })
-      // A record that has moved on from there must not come back with its directory (remove.ts, mayComeBackIn): what is
-      // gone from it is gone for good before it goes itself. If that fails, it stays, and every remove takes it into
-      // account.
+      // A record that was moved from this directory must not come back with it after a power cut (remove.ts,
+      // mayComeBackIn). So the directory is synced before it is removed. If that fails, it stays, and every remove
+      // takes it into account.
       else if (isEmpty(directory)) disk.sync(directory)
       else continue
     }
@@ -78,8 +78,8 @@ interface Emptied {
 }
 
 /**
- * Each entry is dealt with as it is read: that needs no memory for those that are left. What can't be understood is
- * kept aside.
+ * Handles each entry as it is read, so that memory does not grow with their number. What can't be understood is moved
+ * aside.
  */
 function empty({ state, start, directory, hasTime, swept }: Emptied): void {
   for (const { name } of disk.entriesOf(directory)) {

@@ -1,13 +1,14 @@
 /**
- * An upcall has put a client's record in its place, and then failed: its barrier, say, or what was to follow it.
+ * Takes back the record of an upcall that has put it in its place and then failed, for example at its barrier.
  *
- * The kernel runs `remove` only for a client of which a `create` or a `check` has succeeded (nfs4recover.c,
- * NFSD4_CLIENT_STABLE), and grants locks to the others all the same. So a record that stayed would outlive its client's
- * locks (edge condition 1). It goes back to the older instance where it was, in which it counts for this grace period
- * only, or is taken out; that is durable when this returns. Where it can't be, nobody may reclaim after the next start.
+ * The kernel runs `remove` only for a client whose `create` or `check` has succeeded (nfs4recover.c,
+ * NFSD4_CLIENT_STABLE), but it grants locks to other clients too. So a record that stayed would outlive its client's
+ * locks (edge condition 1). It is moved back to the older instance from which it came, where it counts for this grace
+ * period only, or is removed. That is durable when this returns. If it can't be done, nobody may reclaim after the next
+ * start.
  *
- * An upcall that is killed takes nothing back. `serve` need not: the kernel takes any answer at the pipe for a record,
- * and sends the Remove.
+ * An upcall that is killed takes nothing back. `serve` need not take anything back: whatever it answers, the kernel
+ * assumes that the client is recorded, and sends a Remove later.
  */
 import type { Start } from '../rules/instance.ts'
 import { directoryOf } from '../store/open-directories.ts'

@@ -1,4 +1,4 @@
-/** What a transition may use, and what it leaves for later. */
+/** What a transition may use, and what it leaves to be done later. */
 import type { Deadline } from '../kernel/deadline.ts'
 import type { Log } from '../kernel/log.ts'
 import type { Nfsd } from '../kernel/nfsd.ts'
@@ -17,13 +17,16 @@ export interface World {
   readonly deadline: Deadline
 }
 
-/** What a transition, applied under the lock, leaves to be done without it. */
+/** What remains to be done without the lock, after a transition was applied under it. */
 export interface Settlement {
   /** Directories that must be on the disk before anything is answered. */
   readonly sync: readonly (Directory | undefined)[]
-  /** Then: downcalls, and what may only go when the rest is durable. Throws Failed if the upcall must not succeed. */
+  /**
+   * What comes after that: downcalls, and removals that must wait until the rest is durable. Throws Failed, if the
+   * upcall must not succeed.
+   */
   readonly then?: () => void
-  /** A record that was not in its place before. */
+  /** The record that was put into its place, if one was. */
   readonly put?: Put
 }
 

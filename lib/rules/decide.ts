@@ -1,6 +1,6 @@
 /**
- * What one upcall means: from what is recorded and what is asked, to what changes and what is answered.
- * No files, no clock: the same input, the same decision. RFC 7530 §9.6.3.4, RFC 8881 §8.4.2.1 and §8.4.3.
+ * What one upcall means. What is recorded and what is asked decide what changes and what is answered. There are no
+ * files and no clock here: the same input gives the same decision. RFC 7530 §9.6.3.4, RFC 8881 §8.4.2.1 and §8.4.3.
  */
 import type { Failure } from '../failure.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
@@ -10,32 +10,35 @@ import type { FullInstance, Instance, PartialInstance, Start } from './instance.
 /** What is recorded, asked for only when it matters. */
 export interface Before {
   readonly instance: Instance
-  /** The kernel's boot time at the start of the current instance, if that was told. */
+  /** The kernel's boot time at the start of the current instance, if the kernel gave one. */
   kernelBootTime(): KernelBootTime | undefined
-  /** The kernel is out of grace: it has granted, or may grant, locks that conflict with what was not reclaimed. */
+  /**
+   * Whether the kernel is out of grace. Then it may have granted locks that conflict with those that were not
+   * reclaimed.
+   */
   graceIsOverInKernel(): boolean
   /** Whether the kernel's own tracker has a client's directory at a path. */
   hasLegacyRecord(path: string): boolean
-  /** The newest entry under an owner's name among the instances in which a record lets it reclaim. */
+  /** The newest entry under an owner's name, of the instances in which a record would let it reclaim. */
   newestRecord(owner: ClientOwner): Found
 }
 
 export type Found =
   | { readonly kind: 'nothing' }
-  /** Something stands there that can't be understood: it allows nothing. */
+  /** The entry can't be understood: it lets nobody reclaim. */
   | { readonly kind: 'damaged'; readonly in: Start }
-  /** A newer program wrote it: it allows nothing either. */
+  /** A newer version of this program wrote it: it lets nobody reclaim either. */
   | { readonly kind: 'newer'; readonly in: Start }
   | { readonly kind: 'record'; readonly in: Start }
 
 export type Decision =
-  /** Commit a partial instance as full. */
+  /** Make a partial instance full. */
   | { readonly kind: 'end-grace'; readonly instance: PartialInstance; readonly legacyTop: string | undefined }
   /** Grace is over already. */
   | { readonly kind: 'confirm-grace-end'; readonly instance: FullInstance; readonly legacyTop: string | undefined }
-  /** End the grace that the kernel has left without us, then decide anew. */
+  /** End the grace that the kernel has ended without telling us, then decide again. */
   | { readonly kind: 'end-missed-grace'; readonly instance: PartialInstance }
-  /** Begin a full instance in place of a state directory that was wiped under the server, then decide anew. */
+  /** Begin a full instance, because the state directory was wiped under a running server. Then decide again. */
   | { readonly kind: 'rebuild'; readonly kernelBootTime: KernelBootTime | undefined }
   | {
       readonly kind: 'record'
@@ -51,16 +54,16 @@ export type Decision =
       readonly from: Start
       readonly instance: PartialInstance
     }
-  /** The same of a client that only the kernel's own tracker has recorded: it gets a record there. */
+  /** The same for a client that only the kernel's own tracker has recorded: it gets a new record there. */
   | {
       readonly kind: 'take-over'
       readonly owner: ClientOwner
       readonly legacyRecord: string
       readonly instance: PartialInstance
     }
-  /** The record is where it belongs, but an earlier upcall may have died before its barrier. */
+  /** The record is in its place already, but the upcall that put it there may have died before its barrier. */
   | { readonly kind: 'confirm-record'; readonly instance: FullInstance | PartialInstance }
-  /** Take the client out of every instance. */
+  /** Remove the client from every instance. */
   | { readonly kind: 'forget'; readonly owner: ClientOwner }
   | { readonly kind: 'allow' }
   | { readonly kind: 'nothing-to-do' }
@@ -89,7 +92,7 @@ export function decide(before: Before, request: Asked): Decision {
     }
 
     case 'remove':
-      // Also where the instance is not known: a client that is gone must not reclaim.
+      // Even if no instance is known: a client that is gone must not reclaim.
       return (
         missedGrace(before) ??
         (instance.kind === 'none' ? { kind: 'nothing-to-do' } : { kind: 'forget', owner: request.owner })
@@ -107,7 +110,7 @@ export function decide(before: Before, request: Asked): Decision {
         // A client of the kernel's own tracker is one of an older instance: its directory counts until grace is over.
         if (before.hasLegacyRecord(legacyRecord))
           return session === 'has session' ? allowUnchanged : { kind: 'take-over', owner, legacyRecord, instance }
-        // Whoever has recorded it meanwhile may have removed its directory.
+        // The upcall that recorded it meanwhile may also have removed its directory.
         found = before.newestRecord(owner)
       }
       if (found.kind === 'nothing') return mayNotReclaim(owner, 'it is not recorded')
@@ -127,8 +130,8 @@ export function decide(before: Before, request: Asked): Decision {
 }
 
 /**
- * With a session the client itself says when it is done, by RECLAIM_COMPLETE, and `create` follows: until then it has
- * reclaimed nothing for sure (edge condition 2). Without one, its check is all that will ever come.
+ * A client with a session says by RECLAIM_COMPLETE when it is done, and `create` follows. Until then, what it has
+ * reclaimed is not certain (edge condition 2). For a client without one, no other upcall follows its check.
  */
 const allowUnchanged: Decision = { kind: 'allow' }
 

@@ -3,10 +3,9 @@
  *
  * Records last longer than programs, so a line begins with the version of its format.
  *
- * The name is the owner where it is readable, percent-encoded where it is not, and a digest where it would be too long;
- * then the line holds the owner. The line ends the argument about damage: its checksum covers the owner as well as the
- * facts, so a record that was altered, or moved to another owner's name, is not understood, and never lets anyone
- * reclaim.
+ * The name is the owner, with unreadable bytes percent-encoded. If that is too long, the name is a digest, and the line
+ * has the owner. The checksum in the line covers the owner and the facts. So a record that was altered, or moved to
+ * another owner's name, can't be understood, and lets nobody reclaim.
  */
 import { sha256 as digest } from '@noble/hashes/sha2.js'
 import { bytesOf, crc32, digitsAt, percentDecoded, percentEncode, textOf } from '../bytes.ts'
@@ -17,19 +16,16 @@ import type { Session } from '../upcall/request.ts'
 export interface Facts {
   /** A client with a session (NFSv4.1 and later) says when it has reclaimed everything (RFC 8881 §18.51). */
   readonly session: Session
-  /** When the client was first recorded, in seconds of the wall clock: for people, nothing is decided by it. */
+  /** When the client was first recorded, in seconds of the wall clock. It is for people: no decision depends on it. */
   readonly recorded: number
-  /**
-   * SHA-256 of the Kerberos principal that the client was recorded with, 62 or 64 hex digits: its first 31 bytes, or
-   * all.
-   */
+  /** SHA-256 of the client's Kerberos principal, 62 or 64 hex digits: its first 31 bytes, or all. */
   readonly principal?: string
 }
 
 /**
- * What a record says when its client has come again: what is told, and of what is not told what was known. Whoever
- * tells only the beginning of a known principal tells nothing new.
- * @returns `known` itself, where nothing changes: then there is nothing to write.
+ * The facts of a record after its client was recorded again: those that are new, and the old ones for what was not
+ * said. The beginning of a known principal's digest is nothing new.
+ * @returns `known` itself, if nothing changes and so nothing must be written.
  */
 export function factsAfter(known: Facts | undefined, told: Facts): Facts {
   if (known === undefined) return told
@@ -43,33 +39,33 @@ export function factsAfter(known: Facts | undefined, told: Facts): Facts {
 /** NAME_MAX of every file system that matters here. */
 const longestName = 255
 
-/** Words as the functions here have them: each character is a byte. */
+/** A text of bytes: each character is one. */
 type Text = string
 
-/** What writing takes: the system's table has the quickest that there is. */
+/** What writing needs. The table of calls implements it, in the fastest way that the runtime has. */
 export interface Encoder {
   /** CRC-32 of a text, as eight hex digits. */
   readonly checksum: (text: Text) => string
   readonly percentEncoded: (text: Text) => Text
 }
 
-/** What reading takes. */
+/** What reading needs. */
 export interface Decoder extends Encoder {
-  /** `percentEncoded` undone; undefined for what it would not have written. */
+  /** Reverses `percentEncoded`; undefined for a text that it can't have returned. */
   readonly percentDecoded: (encoded: Text) => Text | undefined
-  /** How many decimal digits stand there, one after the other. */
+  /** Counts the consecutive decimal digits from `at` on. */
   readonly digitsAt: (text: Text, at: number) => number
 }
 const ownDecoder = (): Decoder => ({ checksum: crc32, percentEncoded: percentEncode, percentDecoded, digitsAt })
 
 /**
- * The entry's name. A leading dot is encoded, so that no record is hidden, `.` or `..`; the empty owner is a lone `%`.
- * `%` is followed by two hex digits in every encoded owner, so neither `%` nor `%sha256-…` can be an owner's encoding.
+ * The entry's name. A leading dot is encoded, so no record is hidden, `.` or `..`. The empty owner is a lone `%`. In an
+ * encoded owner two hex digits follow each `%`, so neither `%` nor `%sha256-…` is the encoding of another owner.
  */
 export const recordName = (owner: ClientOwner, encoder: Encoder = ownDecoder()): string =>
   nameOf(textOf(owner), encoder)
 
-/** {@link recordName} of an owner of which each character is a byte. */
+/** {@link recordName} for an owner as a text of bytes. */
 export function nameOf(owner: Text, encoder: Encoder): string {
   const encoded = encoder.percentEncoded(owner)
   if (encoded === '') return '%'
@@ -81,26 +77,25 @@ const sha256 = (owner: Text): string => hexOf(digest(bytesOf(owner)))
 
 const digestPrefix = '%sha256-'
 
-/** What a line begins with. Version 1 had no such beginning. */
+/** The version at the beginning of a line. Version 1 did not have it. */
 const format = 2
 
-/** What is written of a client's sessions. */
+/** How a line says whether the client has a session. */
 const letterOf = (session: Session): string => (session === 'unknown' ? '?' : session === 'has session' ? 'Y' : 'N')
 
 /**
- * The entry's content: one line, shorter than 60 bytes unless it holds the owner or a principal (ext4 keeps that in the
- * inode).
+ * The entry's content: one line. It is shorter than 60 bytes, so that ext4 keeps it in the inode, unless it has the
+ * owner or a principal.
  */
 export const recordLine = (owner: ClientOwner, facts: Facts, encoder: Encoder = ownDecoder()): string =>
   lineOf(textOf(owner), facts, encoder)
 
-/** {@link recordLine} of an owner of which each character is a byte. */
+/** {@link recordLine} for an owner as a text of bytes. */
 export function lineOf(owner: Text, { session, recorded, principal }: Facts, encoder: Encoder): string {
   let core = present + 'session=' + letterOf(session) + ',recorded=' + String(recorded)
   if (principal !== undefined) core += principalField + principal
   const line = core + checkField + encoder.checksum(owner + core)
-  // A byte of an owner takes three characters at most: a short owner is never a digest, and needs not be encoded to
-  // know it.
+  // An encoded byte has at most three characters, so the name of a short owner is never a digest.
   return owner.length * 3 > longestName && nameOf(owner, encoder).startsWith(digestPrefix)
     ? line + ownerField + encoder.percentEncoded(owner)
     : line
@@ -108,20 +103,22 @@ export function lineOf(owner: Text, { session, recorded, principal }: Facts, enc
 
 const ownerField = ',owner='
 
-/** What a record says. @property owner each character a byte: {@link ownerIn} has the bytes. */
+/** What a record says. @property owner a text of bytes: {@link ownerIn} makes a ClientOwner of it. */
 export interface Record {
   readonly owner: Text
   readonly facts: Facts
 }
 
-/** A record read back; 'newer', if a newer program wrote it; undefined, if it can't be understood. */
+/**
+ * A record that was read; 'newer', if a newer version of this program wrote it; undefined, if it can't be understood.
+ */
 export type Read = Record | 'newer' | undefined
 
 export const ownerIn = ({ owner }: Pick<Record, 'owner'>): ClientOwner => bytesOf(owner) as ClientOwner
 
 /**
- * Reads every version so far. There is one spelling of each record: it is understood exactly when what it says would be
- * written as it stands, name, facts and checksum. What a newer program wrote is not damage, and not for us to believe.
+ * Reads every version so far. Each record has exactly one spelling: name, facts and checksum must be what this program
+ * would write for them. A record of a newer version is not damaged, but it can't be believed here.
  */
 export function readRecord(name: string, line: string, decoder = ownDecoder()): Read {
   if (!line.startsWith(present)) {
@@ -142,7 +139,7 @@ export function readRecord(name: string, line: string, decoder = ownDecoder()): 
   return line.slice(sum) === decoder.checksum(owner + core) + rest ? { owner, facts } : undefined
 }
 
-/** An owner as it is encoded, by a name that is not its digest; undefined for what is no name of a record. */
+/** The encoded owner in a name that is not a digest; undefined, if it is no record's name. */
 function spelledIn(name: string): string | undefined {
   if (name === '%') return ''
   if (name.startsWith('%2E')) return `.${name.slice(3)}`
@@ -150,9 +147,9 @@ function spelledIn(name: string): string | undefined {
 }
 
 /**
- * The owner of a record that reads as nearly all do: in the present format, and under a name that is no digest and does
- * not begin with a dot. A start reads a hundred thousand.
- * @returns undefined for every other one: {@link readRecord} says what it is.
+ * A fast way to read the owner of nearly every record: of those in the present version whose name is no digest and does
+ * not begin with an encoded dot. A start may read a hundred thousand.
+ * @returns undefined for every other one, which {@link readRecord} must read.
  */
 export function ownerOfUsual(name: string, line: string, decoder: Decoder): Text | undefined {
   const head = line.slice(0, headLength)
@@ -168,7 +165,7 @@ export function ownerOfUsual(name: string, line: string, decoder: Decoder): Text
   return line.slice(-checkLength) === checkField + decoder.checksum(owner + core) ? owner : undefined
 }
 
-/** The principal in a line that {@link ownerOfUsual} has understood. */
+/** The principal in a line that {@link ownerOfUsual} could read. */
 export const principalOfUsual = (line: string): string | undefined =>
   line.length > longestWithout
     ? line.slice(line.indexOf(principalField) + principalField.length, -checkLength)
@@ -182,17 +179,17 @@ const principalOnly = /^,principal=(?:[0-9a-f]{62}|[0-9a-f]{64})$/
 const principalField = ',principal='
 const checkField = ',check='
 const checkLength = checkField.length + '01234567'.length
-/** How long a line is that has no principal, at most: a longer one, if it is understood, has one. */
+/** The maximal length of a line without a principal. A longer line that could be read has one. */
 export const longestWithout = 'v2,session=?,recorded=999999999999,check=01234567'.length
 
 const present = `v${format},`
 
-/** Twelve digits last for 30 000 years. Other programs' records must fit this, too. */
+/** Twelve digits last for 30 000 years. Imported records must not be later. */
 export const latestRecorded = 999_999_999_999
 const longestSeconds = String(latestRecorded).length
 export const isPrincipal = (digits: string): boolean => /^[0-9a-f]{62}(?:[0-9a-f]{2})?$/.test(digits)
 
-/** What stands before the checksum, in version 1 without the version and never with a principal. */
+/** Reads what is before the checksum. Version 1 has no version at the beginning, and never a principal. */
 function factsIn(core: string): Facts | undefined {
   const begin = core.startsWith(present) ? present.length : 0
   const letter = core.charAt(begin + 'session='.length)
