@@ -35,7 +35,7 @@ export function parentsAreOurs({ settings: { stateDirectory } }: Site): Said {
   if (others.length > 0)
     return doubtful(
       `${owned.join(', and ')}, on the path to the records`,
-      `${can} Some distributions give /var/lib/nfs to statd, which needs it.`,
+      `${can} Older systems give /var/lib/nfs to statd, which needs it.`,
       "to be safe from that user, set state-dir in nfs.conf's section [nfsd-userland-helper] to a directory of root's",
     )
   return good('only root can replace the directories on the path to the records')
