@@ -445,6 +445,14 @@ const faults: readonly Fault[] = [
     says: /'\/srv' belongs to another user \(1000\)/,
   },
   {
+    title: 'the directory above it belongs to somebody else, and lets no upcall pass, which has no capability',
+    check: 'state-way',
+    verdict: 'wrong',
+    make: 'chown 1000 /srv; chmod 700 /srv',
+    says: /upcalls can't pass '\/srv'/,
+    mend: /^chmod o\+x \/srv$/,
+  },
+  {
     title: 'the records belong to somebody else',
     check: 'state-directory',
     verdict: 'wrong',

@@ -8,7 +8,7 @@ export const processes = (): string[] => namesIn('/proc').filter((name) => /^[0-
 
 /** A file of a process; '' where it has ended, or may not be looked at. */
 export const fileOf = (id: string, name: 'comm' | 'stat'): string =>
-  tolerating(['ENOENT', 'ESRCH', 'EACCES'], () => fs.readFileSync(`/proc/${id}/${name}`, 'latin1'), '')
+  tolerating(['ENOENT', 'ESRCH', 'EACCES', 'EPERM'], () => fs.readFileSync(`/proc/${id}/${name}`, 'latin1'), '')
 
 /** What a process calls itself: anybody may call itself anything. */
 export const commandOf = (id: string): string => fileOf(id, 'comm').trim()
