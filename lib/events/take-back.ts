@@ -13,6 +13,7 @@
 import type { Start } from '../rules/instance.ts'
 import { directoryOf } from '../store/open-directories.ts'
 import * as records from '../store/records.ts'
+import { lookAt } from '../store/state-directory.ts'
 import { distrust } from '../store/untracked.ts'
 import * as disk from '../syscalls/files.ts'
 import { showOwner } from '../upcall/owner.ts'
@@ -24,7 +25,11 @@ export function takeBack({ state, log }: World, { owner, in: start, from }: Put)
     if (directory !== undefined) disk.sync(directory)
   }
   try {
-    if (from !== 'nowhere' && records.move(state, owner, start, from)) sync(from)
+    // What it replaced hid those that are older: they must not count now.
+    if (from === 'unreadable')
+      for (const older of lookAt(state).starts.filter((other) => other < start))
+        if (records.drop(state, owner, older) !== 'nothing') sync(older)
+    if (typeof from === 'number' && records.move(state, owner, start, from)) sync(from)
     else records.drop(state, owner, start)
     sync(start)
   } catch (thrown) {

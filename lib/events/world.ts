@@ -34,8 +34,11 @@ export interface Settlement {
 export interface Put {
   readonly owner: ClientOwner
   readonly in: Start
-  /** The older instance that it was in. */
-  readonly from: Start | 'nowhere'
+  /**
+   * The older instance that it was in. 'unreadable': it replaced what could not be understood, so that no older one
+   * counted.
+   */
+  readonly from: Start | 'nowhere' | 'unreadable'
 }
 
 export const settled: Settlement = { sync: [] }

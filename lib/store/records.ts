@@ -29,7 +29,7 @@ import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import { directoryOf } from './open-directories.ts'
-import { setAside, type StateDirectory } from './state-directory.ts'
+import { copyAside, setAside, type StateDirectory } from './state-directory.ts'
 
 export type Entry =
   | { readonly kind: 'nothing' }
@@ -93,8 +93,11 @@ export interface Put {
   readonly dropLater: readonly Start[]
   /** What the record says now. */
   readonly facts: Facts
-  /** Where it was before: in an older instance, nowhere; undefined, if it was here. */
-  readonly from: Start | 'nowhere' | undefined
+  /**
+   * Where it was before: in an older instance; nowhere; here, but 'unreadable', so that an older one did not count;
+   * undefined, if it was here.
+   */
+  readonly from: Start | 'nowhere' | 'unreadable' | undefined
 }
 
 /**
@@ -138,7 +141,12 @@ function putBeside(
   },
 ): Put {
   const here = entryAt(directory, name)
-  if (here.kind === 'damaged' || here.kind === 'newer') setAside(state, name, directory, `${current}-${name}`)
+  // What can't be understood stays until the record replaces it in one step. If it were moved away first, an upcall
+  // that is killed or refused then would leave an older record that counts, or take away what another has recorded.
+  const isUnreadable = here.kind === 'damaged' || here.kind === 'newer'
+  const label = `${current}-${name}`
+  const stays = isUnreadable && copyAside(state, name, directory, label)
+  if (isUnreadable && !stays) setAside(state, name, directory, label)
   const inOlder = older.flatMap((start) => {
     const entry = entryIn(state, start, name)
     return entry.kind === 'record' ? [{ start, facts: entry.facts }] : []
@@ -150,13 +158,15 @@ function putBeside(
   const isSaid = facts === known
   if (here.kind === 'record' && isSaid) return { directory, dropLater, facts, from: undefined }
 
-  if (here.kind !== 'record' && newest !== undefined && isSaid) {
+  if (here.kind === 'nothing' && newest !== undefined && isSaid) {
     const from = directoryOf(state, newest.start)
     if (from !== undefined && disk.move(name, name, from, directory))
       return { directory, dropLater: dropLater.slice(1), facts, from: newest.start }
   }
-  write(directory, name, lineOf(text, facts, directory.calls), here.kind === 'record' ? 'replaces' : 'new')
-  return { directory, dropLater, facts, from: here.kind === 'record' ? undefined : 'nowhere' }
+  const how = here.kind === 'record' || stays ? 'replaces' : 'new'
+  write(directory, name, lineOf(text, facts, directory.calls), how)
+  const from = here.kind === 'record' ? undefined : isUnreadable ? 'unreadable' : 'nowhere'
+  return { directory, dropLater, facts, from }
 }
 
 /**

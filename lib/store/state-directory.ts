@@ -253,6 +253,23 @@ export function setAside(state: StateDirectory, name: string, within: Directory,
 }
 
 /**
+ * Keeps a copy of an entry that can't be understood, by a second name. The entry itself stays until something replaces
+ * it. @returns false, if there can be no second name: for a directory, or on a file system that has none.
+ */
+export function copyAside(state: StateDirectory, name: string, within: Directory, label: string): boolean {
+  const evidence = evidenceIn(clientsOf(state))
+  try {
+    return disk.tolerating(
+      ['EPERM', 'EOPNOTSUPP', 'EMLINK'],
+      () => disk.makeHardLink(name, freshName(label, evidence), within, evidence),
+      false,
+    )
+  } finally {
+    disk.close(evidence)
+  }
+}
+
+/**
  * An unused name that tells people what the entry was. It contains the process id, so two processes never choose the
  * same one.
  */
