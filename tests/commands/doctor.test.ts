@@ -112,6 +112,24 @@ const faults: readonly Fault[] = [
     mend: /mask --now nfsdcld/,
   },
   {
+    title: 'nfsdcld is running, and has the clients',
+    check: 'nfsdcld',
+    verdict: 'wrong',
+    make: `cp /bin/sleep /usr/local/sbin/nfsdcld; /usr/local/sbin/nfsdcld 1000 > /dev/null 2>&1 &
+      rm -r ${state}/boot_time ${state}/v4clients; mkdir -p /var/lib/nfs/nfsdcld; echo > /var/lib/nfs/nfsdcld/main.sqlite`,
+    says: /nfsdcld is running/,
+    mend: /^systemctl stop nfs-server\.service && nfsd-userland-helper install --import && systemctl start nfs-server/,
+  },
+  {
+    title: 'nfsdcld is running, and has clients of an earlier time',
+    check: 'nfsdcld',
+    verdict: 'wrong',
+    make: `cp /bin/sleep /usr/local/sbin/nfsdcld; /usr/local/sbin/nfsdcld 1000 > /dev/null 2>&1 &
+      mkdir -p /var/lib/nfs/nfsdcld; echo > /var/lib/nfs/nfsdcld/main.sqlite`,
+    says: /nfsdcld is running/,
+    mend: /^systemctl mask --now nfsdcld/,
+  },
+  {
     title: 'nfsdcld will be started with the NFS server',
     check: 'nfsdcld',
     verdict: 'wrong',

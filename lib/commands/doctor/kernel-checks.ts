@@ -4,6 +4,7 @@ import { oneLine, quote } from '../../text.ts'
 import { saidOfTracker } from '../shared/kernel-log.ts'
 import { nfsdcldProcesses } from '../shared/processes.ts'
 import { bootedBySystemd } from '../shared/systemd.ts'
+import { replacingNfsdcld } from './take-over.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
 import type { Site } from './site.ts'
 import { unitNamed } from './units.ts'
@@ -110,7 +111,7 @@ export function daemon(site: Site): Said {
     return wrong(
       `nfsdcld is running (process ${processes.join(', ')})`,
       why,
-      `systemctl mask --now nfsdcld.service && ${restart}`,
+      replacingNfsdcld(site, `systemctl mask --now nfsdcld.service && ${restart}`),
     )
   const unit = unitNamed('nfsdcld.service')
   if (unit === undefined) return good('nfsdcld is not running, and no unit starts it')
@@ -120,7 +121,7 @@ export function daemon(site: Site): Said {
   return wrong(
     `nfsdcld is not running, but ${unit.path} will start it with the NFS server`,
     why,
-    'systemctl mask nfsdcld.service',
+    replacingNfsdcld(site, 'systemctl mask nfsdcld.service'),
   )
 }
 
@@ -151,7 +152,7 @@ export function tracker(site: Site): Said {
       : wrong(
           what,
           'nfsdcld was running when the server started, so the kernel uses it instead of a helper.',
-          `systemctl mask --now nfsdcld.service && ${restart}`,
+          replacingNfsdcld(site, `systemctl mask --now nfsdcld.service && ${restart}`),
         )
   if (said.includes('Using legacy'))
     return wrong(

@@ -6,12 +6,14 @@ import { nfsdcldRuns } from '../shared/processes.ts'
 import { forgetsVersion40, sayHolders, sayTracker, strangersAt } from '../shared/tracker.ts'
 import { doubtful, good, wrong, type Said } from './finding.ts'
 import type { Site } from './site.ts'
+import { replacingNfsdcld } from './take-over.ts'
 
 const restart = 'systemctl restart nfs-server.service'
 const installServe = `nfsd-userland-helper install --tracker=serve && ${restart}`
 
 /** One process must hold the pipe before the server starts, and only one. */
-export function pipe({ tracker, parameter, moduleLoaded }: Site): Said {
+export function pipe(site: Site): Said {
+  const { tracker, parameter, moduleLoaded } = site
   const { kind, holders, serving, pipefs } = tracker
   const strangers = strangersAt(tracker)
   switch (kind) {
@@ -26,7 +28,7 @@ export function pipe({ tracker, parameter, moduleLoaded }: Site): Said {
         return wrong(
           `${sayHolders(strangers)} answers at the pipe, not a serve of this state directory`,
           'Its records decide about recovery, not the records here.',
-          installServe,
+          replacingNfsdcld(site, installServe),
         )
       return holders.length > 0
         ? good(`the NFS server took ${sayTracker(tracker)}`)
