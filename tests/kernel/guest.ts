@@ -1,10 +1,10 @@
 // One emulated machine. Its root is this machine's root, read-only, under a layer of memory; its disks are files that
 // outlive it. The host talks to it through a virtio port: a script goes in, a status and what it printed come back.
-import { spawn } from 'node:child_process'
+import { spawn, type ChildProcess } from 'node:child_process'
 import { existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { createConnection, type Socket } from 'node:net'
 import { join } from 'node:path'
-import { createInterface } from 'node:readline'
+import { createInterface, type Interface } from 'node:readline'
 import { setTimeout as sleep } from 'node:timers/promises'
 import type { Image } from './image.ts'
 
@@ -22,14 +22,14 @@ export interface Closest {
 
 export interface Guest {
   readonly name: string
-  /** Runs a shell script as root and returns what it printed; any status but 0 is thrown. */
-  readonly run: (script: string, seconds?: number) => Promise<string>
+  /** Runs a shell script as root. @returns what it printed. @throws for any status but 0. */
+  run(script: string, seconds?: number): Promise<string>
   /** The same, for scripts whose status is the question. */
-  readonly attempt: (script: string, seconds?: number) => Promise<Outcome>
+  attempt(script: string, seconds?: number): Promise<Outcome>
   /** The script that came closest to its limit since this was asked last. */
-  readonly closest: () => Closest
+  closest(): Closest
   /** Power cut: nothing in the guest learns of it. What the disks were told to flush is there, the rest is not. */
-  readonly kill: () => Promise<void>
+  kill(): Promise<void>
 }
 
 export interface Machine {
@@ -44,7 +44,7 @@ export interface Machine {
 /** Seconds for each attempt. A boot takes 7 on an idle machine, and was seen to take 24 under a load of 12. */
 const bootLimits = [75, 75, 300]
 
-/** What is late on a busy machine does not hang: each limit of a script is the seconds that it says, this often. */
+/** A script that is late on a busy machine does not hang. So its limit is the seconds that it gives, times this. */
 const patience = 3
 
 /**
@@ -75,161 +75,222 @@ async function again(image: Image, machine: Machine, [limit = 0, ...more]: reado
   }
 }
 
-/** A machine that has said that it listens. One that does not say so within the limit is off again. */
+/** A machine that answers. If it does not do so within the limit, it is switched off again. */
 async function powerOn(image: Image, machine: Machine, limit: number): Promise<Guest> {
   mkdirSync(machine.directory, { recursive: true })
-  const socket = join(machine.directory, `${machine.name}.sock`)
-  const console = join(machine.directory, `${machine.name}.console`)
-  rmSync(socket, { force: true })
-  const qemu = spawn(
-    'qemu-system-x86_64',
-    [
-      // Hardware virtualisation hangs on some of the machines that this has to run on. Emulation works on all.
-      '-accel',
-      'tcg,tb-size=512',
-      '-cpu',
-      'max',
-      // With a second processor, a guest stands still now and then: it changes its own code (jump labels, probes) while
-      // the other one runs it, and QEMU 7.2 goes on running what is not there any more. It costs more than it brings.
-      '-smp',
-      '1',
-      '-m',
-      '1536',
-      '-nodefaults',
-      '-no-user-config',
-      '-no-reboot',
-      '-display',
-      'none',
-      '-kernel',
-      image.kernel,
-      '-initrd',
-      image.initramfs,
-      '-append',
-      'console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr init_on_alloc=0 no5lvl audit=0 apparmor=0 random.trust_cpu=on tsc=reliable',
-      '-serial',
-      `file:${console}`,
-      '-fsdev',
-      'local,id=host,path=/,security_model=none,readonly=on,multidevs=remap',
-      '-device',
-      'virtio-9p-pci,fsdev=host,mount_tag=host',
-      '-chardev',
-      `socket,id=port,path=${socket},server=on,wait=on`,
-      '-device',
-      'virtio-serial-pci',
-      '-device',
-      'virtserialport,chardev=port,name=laboratory',
-      ...machine.disks.flatMap((disk, n) => [
-        '-drive',
-        `file=${disk},format=raw,if=none,id=disk${n},cache=writeback`,
-        '-device',
-        `virtio-blk-pci,drive=disk${n}`,
-      ]),
-      ...(machine.cards ?? []),
-    ],
-    { stdio: ['ignore', openSync(`${console}.qemu`, 'w'), openSync(`${console}.qemu`, 'a')] },
-  )
+  const files = filesOf(machine)
+  rmSync(files.socket, { force: true })
+  const power = new Power(image, machine, files)
+  try {
+    return new Running(power, await within(limit, power.connected(), `${machine.name} does not boot`))
+  } catch (error) {
+    const why = power.dead ?? new Error(`${(error as Error).message}\n${tail(files.console)}`, { cause: error })
+    await power.cut()
+    throw why
+  }
+}
 
-  // Open guests must not outlive us, however we end.
-  const cleanup = () => qemu.kill('SIGKILL')
-  process.once('exit', cleanup)
-  const gone = new Promise<void>((resolve) => {
-    qemu.once('exit', () => {
-      process.removeListener('exit', cleanup)
-      resolve()
-    })
-    qemu.once('error', () => {
-      resolve()
-    })
-  })
-  let dead: Error | undefined
-  const waiting = new Map<number, { resolve: (outcome: Outcome) => void; reject: (error: Error) => void }>()
-  void gone.then(() => {
-    dead = new Error(`${machine.name} is off: ${tail(`${console}.qemu`)} ${tail(console)}`)
-    for (const { reject } of waiting.values()) reject(dead)
-  })
+interface Files {
+  readonly socket: string
+  readonly console: string
+}
 
-  const listens = async (): Promise<Socket> => {
-    const port = await connected(socket, () => dead)
+const filesOf = ({ directory, name }: Machine): Files => ({
+  socket: join(directory, `${name}.sock`),
+  console: join(directory, `${name}.console`),
+})
+
+const wordsFor = (image: Image, machine: Machine, { socket, console }: Files): readonly string[] => [
+  // Hardware virtualisation hangs on some of the machines that this has to run on. Emulation works on all.
+  '-accel',
+  'tcg,tb-size=512',
+  '-cpu',
+  'max',
+  // With a second processor, a guest stands still now and then: it changes its own code (jump labels, probes) while
+  // the other one runs it, and QEMU 7.2 goes on running what is not there any more. It costs more than it brings.
+  '-smp',
+  '1',
+  '-m',
+  '1536',
+  '-nodefaults',
+  '-no-user-config',
+  '-no-reboot',
+  '-display',
+  'none',
+  '-kernel',
+  image.kernel,
+  '-initrd',
+  image.initramfs,
+  '-append',
+  'console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr init_on_alloc=0 no5lvl audit=0 apparmor=0 random.trust_cpu=on tsc=reliable',
+  '-serial',
+  `file:${console}`,
+  '-fsdev',
+  'local,id=host,path=/,security_model=none,readonly=on,multidevs=remap',
+  '-device',
+  'virtio-9p-pci,fsdev=host,mount_tag=host',
+  '-chardev',
+  `socket,id=port,path=${socket},server=on,wait=on`,
+  '-device',
+  'virtio-serial-pci',
+  '-device',
+  'virtserialport,chardev=port,name=laboratory',
+  ...machine.disks.flatMap((disk, n) => [
+    '-drive',
+    `file=${disk},format=raw,if=none,id=disk${n},cache=writeback`,
+    '-device',
+    `virtio-blk-pci,drive=disk${n}`,
+  ]),
+  ...(machine.cards ?? []),
+]
+
+/** QEMU's process. */
+class Power {
+  readonly name: string
+  /** Why it is off. */
+  dead: Error | undefined
+  private readonly qemu: ChildProcess
+  private readonly gone: Promise<void>
+  private readonly socket: string
+
+  constructor(image: Image, machine: Machine, files: Files) {
+    this.name = machine.name
+    this.socket = files.socket
+    const said = `${files.console}.qemu`
+    const qemu = spawn('qemu-system-x86_64', wordsFor(image, machine, files), {
+      stdio: ['ignore', openSync(said, 'w'), openSync(said, 'a')],
+    })
+    this.qemu = qemu
+    // Open guests must not outlive us, however we end.
+    const cleanup = () => qemu.kill('SIGKILL')
+    process.once('exit', cleanup)
+    this.gone = new Promise((resolve) => {
+      qemu.once('exit', () => {
+        process.removeListener('exit', cleanup)
+        resolve()
+      })
+      qemu.once('error', () => {
+        resolve()
+      })
+    })
+    this.whenOff(() => {
+      this.dead = new Error(`${machine.name} is off: ${tail(said)} ${tail(files.console)}`)
+    })
+  }
+
+  /** In the order in which this is called. */
+  whenOff(work: () => void): void {
+    void this.gone.then(work)
+  }
+
+  async cut(): Promise<void> {
+    this.qemu.kill('SIGKILL')
+    await this.gone
+  }
+
+  /** The port, once something in the machine has said `ready` there, and what it says next. */
+  async connected(): Promise<Port> {
+    const port = await connected(this.socket, () => this.dead)
     const lines = createInterface({ input: port })
     // A machine that is killed while it answers resets the connection; whoever waits for it learns that it is off.
     for (const end of [port, lines]) end.on('error', () => undefined)
     await new Promise<void>((ready, off) => {
-      void gone.then(() => {
-        off(dead ?? new Error('off'))
+      this.whenOff(() => {
+        off(this.dead ?? new Error('off'))
       })
       lines.on('line', (line) => {
-        if (line === 'ready') {
-          ready()
-          return
-        }
-        const [number, status, output = ''] = line.split(' ')
-        waiting.get(Number(number))?.resolve({ status: Number(status), output: Buffer.from(output, 'hex').toString() })
-        waiting.delete(Number(number))
+        if (line === 'ready') ready()
       })
     })
-    return port
+    return { port, lines }
   }
-  const kill = async () => {
-    qemu.kill('SIGKILL')
-    await gone
-  }
-  let port: Socket
-  try {
-    port = await within(limit, listens(), `${machine.name} does not boot`)
-  } catch (error) {
-    const why = dead ?? new Error(`${(error as Error).message}\n${tail(console)}`, { cause: error })
-    await kill()
-    throw why
+}
+
+interface Port {
+  readonly port: Socket
+  readonly lines: Interface
+}
+
+const noScript: Closest = { took: 0, limit: 1, script: '' }
+
+class Running implements Guest {
+  readonly name: string
+  private readonly power: Power
+  private readonly port: Socket
+  /** Scripts that have no answer yet, by number. */
+  private readonly waiting = new Map<
+    number,
+    { readonly resolve: (outcome: Outcome) => void; readonly reject: (error: Error) => void }
+  >()
+  private last = 0
+  private mostOfLimit = noScript
+
+  constructor(power: Power, { port, lines }: Port) {
+    this.name = power.name
+    this.power = power
+    this.port = port
+    lines.on('line', (line) => {
+      const [number, status, output = ''] = line.split(' ')
+      const script = this.waiting.get(Number(number))
+      this.waiting.delete(Number(number))
+      script?.resolve({ status: Number(status), output: Buffer.from(output, 'hex').toString() })
+    })
+    power.whenOff(() => {
+      for (const { reject } of this.waiting.values()) reject(power.dead ?? new Error('off'))
+    })
   }
 
-  let last = 0
-  const none: Closest = { took: 0, limit: 1, script: '' }
-  let closest = none
-  const answerTo = (script: string): Promise<Outcome> => {
-    const number = ++last
+  async run(script: string, seconds?: number): Promise<string> {
+    const { status, output } = await this.attempt(`set -e\n${script}`, seconds)
+    if (status !== 0) throw new Error(`${this.name}: status ${status} of: ${script}\n${output}`)
+    return output
+  }
+
+  async attempt(script: string, seconds = 60): Promise<Outcome> {
+    this.assertOn()
+    const [limit, began] = [seconds * patience, Date.now()]
+    try {
+      return await within(limit, this.answerTo(script), `${this.name} does not answer to: ${script}`)
+    } catch (error) {
+      if (this.power.dead !== undefined) throw error
+      throw new Error(`${(error as Error).message}; ${await this.whatHangs()}`, { cause: error })
+    } finally {
+      const took = (Date.now() - began) / 1000
+      const { mostOfLimit } = this
+      if (took / limit > mostOfLimit.took / mostOfLimit.limit) this.mostOfLimit = { took, limit, script }
+    }
+  }
+
+  closest(): Closest {
+    const asked = this.mostOfLimit
+    this.mostOfLimit = noScript
+    return asked
+  }
+
+  async kill(): Promise<void> {
+    await this.power.cut()
+    this.port.destroy()
+  }
+
+  private assertOn(): void {
+    if (this.power.dead !== undefined) throw this.power.dead
+  }
+
+  private answerTo(script: string): Promise<Outcome> {
+    const number = ++this.last
     const answer = new Promise<Outcome>((resolve, reject) => {
-      waiting.set(number, { resolve, reject })
+      this.waiting.set(number, { resolve, reject })
     })
-    port.write(`${number} ${Buffer.from(script).toString('hex')}\n`)
+    this.port.write(`${number} ${Buffer.from(script).toString('hex')}\n`)
     return answer
   }
-  /** A script that hangs holds up no other: an emulator that stands still does. */
-  const whoHangs = (): Promise<string> =>
-    within(60, answerTo(':'), 'off').then(
+
+  /** A script that hangs does not keep another one from running, but an emulator that stands still does. */
+  private whatHangs(): Promise<string> {
+    return within(60, this.answerTo(':'), 'off').then(
       () => 'the script hangs, the machine does not',
       () => 'the machine answers nothing at all any more',
     )
-  const isOff = () => dead !== undefined
-  const attempt = async (script: string, seconds = 60): Promise<Outcome> => {
-    if (dead !== undefined) throw dead
-    const [limit, began] = [seconds * patience, Date.now()]
-    try {
-      return await within(limit, answerTo(script), `${machine.name} does not answer to: ${script}`)
-    } catch (error) {
-      if (isOff()) throw error
-      throw new Error(`${(error as Error).message}; ${await whoHangs()}`, { cause: error })
-    } finally {
-      const took = (Date.now() - began) / 1000
-      if (took / limit > closest.took / closest.limit) closest = { took, limit, script }
-    }
-  }
-  return {
-    name: machine.name,
-    attempt,
-    run: async (script, seconds) => {
-      const { status, output } = await attempt(`set -e\n${script}`, seconds)
-      if (status !== 0) throw new Error(`${machine.name}: status ${status} of: ${script}\n${output}`)
-      return output
-    },
-    closest: () => {
-      const asked = closest
-      closest = none
-      return asked
-    },
-    kill: async () => {
-      await kill()
-      port.destroy()
-    },
   }
 }
 

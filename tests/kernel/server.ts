@@ -34,35 +34,28 @@ export interface Server {
   readonly tracker: Tracker
   /** Where the helper of the present story keeps its records. */
   readonly stateDirectory: string
-  /** Starts the service, and before it the process at the pipe; the kernel log must then name the tracker expected. */
-  readonly start: (options?: Start) => Promise<void>
-  readonly stop: () => Promise<void>
-  /** Stops and starts, as it was started before where the options don't say otherwise. */
-  readonly restart: (options?: Start) => Promise<void>
-  readonly inGrace: () => Promise<boolean>
+  /** The process at the pipe, if there is to be one. */
+  readonly daemon: Daemon
+  /** Starts the service, and before it the process at the pipe. The kernel log must then name the expected tracker. */
+  start(options?: Start): Promise<void>
+  stop(): Promise<void>
+  /** Stops and starts, with the options of the last start unless others are given. */
+  restart(options?: Start): Promise<void>
+  inGrace(): Promise<boolean>
   /** Seconds until grace was over, or undefined if it was not within the limit. */
-  readonly graceEnds: (limit: number) => Promise<number | undefined>
+  graceEnds(limit: number): Promise<number | undefined>
   /** Seconds from the start to the end of grace, by the kernel's clock. @param since how many upcalls there were. */
-  readonly graceLasted: (since: number) => Promise<number>
+  graceLasted(since: number): Promise<number>
   /** The administrator's own way to end grace. When it returns, the helper has been told. */
-  readonly endGrace: () => Promise<void>
+  endGrace(): Promise<void>
   /** Names of the exported files that a client holds a lock on, once for each lock. */
-  readonly locked: () => Promise<string[]>
-  /** Also the messages, where there is a pipe. */
-  readonly upcalls: () => Promise<Upcall[]>
-  /** The process at the pipe, if it is to be one. Supervised, it is started again whenever it ends. */
-  readonly startDaemon: (how?: 'supervised' | 'when there is a pipe') => Promise<void>
-  readonly endDaemon: (signal: 'TERM' | 'KILL') => Promise<void>
-  /**
-   * Kills it while clients come: when it has read messages and can't answer, because the state disk is frozen until
-   * then, and again at every tenth of a second, while its supervisor starts it again, if there is the time.
-   * @returns what became of the clients, and how often it was killed.
-   */
-  readonly killDaemon: <T>(come: () => Promise<T>, times: number, seconds: number) => Promise<[T, number]>
+  locked(): Promise<string[]>
+  /** The upcalls; the messages, if there is a pipe. */
+  upcalls(): Promise<Upcall[]>
   /** The kernel log since the story began. */
-  readonly log: () => Promise<string>
+  log(): Promise<string>
   /** Our helper's lines in it, at level error and above. */
-  readonly errors: () => Promise<string[]>
+  errors(): Promise<string[]>
 }
 
 /**
@@ -96,7 +89,7 @@ export async function prepare(
 /** Disks and exports, tracing, and the daemon that answers nfsd's questions about exports. */
 export async function serve(guest: Guest, helper: Helper, story: string, defaultDirectory = false): Promise<Server> {
   const stateDirectory = defaultDirectory ? '/var/lib/nfs' : `${stateDisk}/nfs`
-  const program = `/usr/sbin/${helper.name}`
+  const program = programOf(helper)
   const { tracker } = helper
   await guest.run(`
     grep -q ' /proc/fs/nfsd ' /proc/mounts || mount -t nfsd nfsd /proc/fs/nfsd
@@ -135,59 +128,169 @@ export interface Place {
 
 /** In the guest's own namespaces, or in those that its scripts are run in. */
 export async function serverAt(guest: Guest, helper: Helper, place: Place): Promise<Server> {
-  const { tracker } = helper
-  const { stateDirectory } = place
-  const program = `/usr/sbin/${helper.name}`
   await guest.run(`
-    mkdir -p ${stateDirectory}
+    mkdir -p ${place.stateDirectory}
     touch /var/lib/nfs/etab /var/lib/nfs/rmtab
     exportfs -i -o rw,fsid=0,no_root_squash,insecure,no_subtree_check '*:${exported}'
     rpc.mountd -N 2 -N 3`)
+  return new Serving(guest, helper, place)
+}
 
-  const stop = async () => {
-    await guest.run('rpc.nfsd 0', 120)
+const programOf = ({ name }: Helper): string => `/usr/sbin/${name}`
+
+class Serving implements Server {
+  readonly guest: Guest
+  readonly address: string
+  readonly tracker: Tracker
+  readonly stateDirectory: string
+  readonly daemon: Daemon
+  private readonly program: string
+  private starting: Start = {}
+
+  constructor(guest: Guest, helper: Helper, place: Place) {
+    this.guest = guest
+    this.address = place.address
+    this.tracker = helper.tracker
+    this.stateDirectory = place.stateDirectory
+    this.daemon = new Daemon(guest, helper, place)
+    this.program = programOf(helper)
   }
-  const inGrace = async () => (await guest.run('cat /proc/fs/nfsd/v4_end_grace')).trim() === 'N'
-  const log = () => guest.run('dmesg --notime')
-  const upcalls = async () =>
-    (tracker === 'helper' ? upcallsIn : messagesIn)(await guest.run('cat /sys/kernel/tracing/trace'))
-  let starting: Start = {}
 
-  const start: Server['start'] = async (options = {}) => {
-    starting = { ...starting, ...options }
-    const before = (await log()).length
+  async start(options: Start = {}): Promise<void> {
+    this.starting = { ...this.starting, ...options }
+    const { starting, tracker } = this
+    const before = (await this.log()).length
     const tracking = starting.tracking ?? 'ours'
-    if (starting.pipe !== 'nobody') await startDaemon()
-    await guest.run(
+    if (starting.pipe !== 'nobody') await this.daemon.start()
+    await this.guest.run(
       `
       echo ${starting.lease ?? lease} > /proc/fs/nfsd/nfsv4leasetime
       echo ${starting.grace ?? grace} > /proc/fs/nfsd/nfsv4gracetime
-      [ ! -e ${helperParameter} ] || printf %s ${tracking === 'legacy' || tracker !== 'helper' ? '/nonexistent' : program} > ${helperParameter}
+      [ ! -e ${helperParameter} ] || printf %s ${tracking === 'legacy' || tracker !== 'helper' ? '/nonexistent' : this.program} > ${helperParameter}
       rpc.nfsd -N 3 ${starting.threads ?? 8}`,
       120,
     )
     const said = /(?:Using (.*) client tracking operations|Unable to initialize client recovery tracking.*)/.exec(
-      (await log()).slice(before),
+      (await this.log()).slice(before),
     )
     const expected = tracking === 'ours' ? inKernelsWords[tracker] : tracking
     if (expected !== 'any' && said?.[1] !== expected)
       throw new Error(`nfsd started with another tracker than ${expected}: ${said?.[0] ?? 'it names none'}`)
-    if (tracking === 'ours' && !(await upcalls()).some(({ verb }) => verb === 'init'))
+    if (tracking === 'ours' && !(await this.upcalls()).some(({ verb }) => verb === 'init'))
       throw new Error('the probe does not see the upcalls')
   }
 
-  const daemon = `/run/lab/daemon-${place.name}`
-  // It is ready when it watches for the pipe. Its lines go where the helper's go.
-  const startDaemon: Server['startDaemon'] = async (how) => {
+  async stop(): Promise<void> {
+    await this.guest.run('rpc.nfsd 0', 120)
+  }
+
+  async restart(options?: Start): Promise<void> {
+    await this.stop()
+    await this.start(options)
+  }
+
+  async inGrace(): Promise<boolean> {
+    return (await this.guest.run('cat /proc/fs/nfsd/v4_end_grace')).trim() === 'N'
+  }
+
+  async graceEnds(limit: number): Promise<number | undefined> {
+    const began = Date.now()
+    const { status } = await this.guest.attempt(
+      `
+      looks=0
+      while read -r ended < /proc/fs/nfsd/v4_end_grace && [ "$ended" = N ]; do
+        [ $((looks += 1)) -lt ${limit * 3} ] || exit 1
+        sleep 0.3
+      done`,
+      limit * 2 + 30,
+    )
+    const seconds = (Date.now() - began) / 1000
+    // The kernel says that grace has ended before it tells the helper.
+    for (let looks = 0; looks < 120 && (await this.upcalls()).some((upcall) => upcall.status === undefined); looks++)
+      await sleep(500)
+    return status === 0 ? seconds : undefined
+  }
+
+  async graceLasted(since: number): Promise<number> {
+    const asked = (await this.upcalls()).slice(since)
+    const at = (wanted: string) => asked.find(({ verb }) => verb === wanted)?.at ?? NaN
+    return at('gracedone') - at('init')
+  }
+
+  async endGrace(): Promise<void> {
+    // The kernel refuses it as busy when grace is ending already. Otherwise a thread of the kernel's ends grace later.
+    await this.guest.run(
+      'echo Y > /proc/fs/nfsd/v4_end_grace 2> /dev/null || until grep -q Y /proc/fs/nfsd/v4_end_grace; do sleep 0.3; done',
+    )
+    if ((await this.graceEnds(180)) === undefined) throw new Error('grace goes on, though its end was asked for')
+  }
+
+  async locked(): Promise<string[]> {
+    const [locks = '', files = ''] = (
+      await this.guest.run(`
+      cat /proc/locks; echo FILES; find ${exported} -type f -exec stat -c '%Hd:%Ld:%i %n' {} +`)
+    ).split('FILES\n')
+    const names = new Map(
+      files
+        .trim()
+        .split('\n')
+        .map((line) => {
+          const [id = '', name = ''] = line.split(' ')
+          const [major, minor, inode] = id.split(':')
+          const hex = (n = '') => Number(n).toString(16).padStart(2, '0')
+          return [`${hex(major)}:${hex(minor)}:${inode ?? ''}`, basename(name)]
+        }),
+    )
+    const held = locks.split('\n').filter((line) => /: POSIX .* WRITE /.test(line) && !line.includes('->'))
+    return held.flatMap((line) => names.get(/ (\w+:\w+:\d+) /.exec(line)?.[1] ?? '') ?? []).sort()
+  }
+
+  async upcalls(): Promise<Upcall[]> {
+    const trace = await this.guest.run('cat /sys/kernel/tracing/trace')
+    return (this.tracker === 'helper' ? upcallsIn : messagesIn)(trace)
+  }
+
+  log(): Promise<string> {
+    return this.guest.run('dmesg --notime')
+  }
+
+  async errors(): Promise<string[]> {
+    const lines = await this.guest.run('dmesg --notime --level=emerg,alert,crit,err')
+    return lines.split('\n').filter((line) => line.startsWith('nfsd-userland-helper: '))
+  }
+}
+
+/** The process at the pipe, if the tracker is one. */
+export class Daemon {
+  private readonly guest: Guest
+  private readonly helper: Helper
+  private readonly stateDirectory: string
+  /** The file that has its process id. Beside it are its script and the process id of its shell. */
+  private readonly idFile: string
+
+  constructor(guest: Guest, helper: Helper, { stateDirectory, name }: Place) {
+    this.guest = guest
+    this.helper = helper
+    this.stateDirectory = stateDirectory
+    this.idFile = `/run/lab/daemon-${name}`
+  }
+
+  /**
+   * Returns when it watches for the pipe. Its lines go where the helper's go. If it is supervised, it is started again
+   * whenever it ends.
+   */
+  async start(how?: 'supervised' | 'when there is a pipe'): Promise<void> {
+    const daemon = this.idFile
+    const { tracker } = this.helper
     if (tracker === 'helper') return
-    await guest.run(`
+    await this.guest.run(`
       ! kill -0 $(cat ${daemon}) 2> /dev/null || exit 0
       rm -f ${daemon}
       cat > ${daemon}.sh <<'END'
       echo $$ > ${daemon}.shell
       ${how === 'when there is a pipe' ? `until [ -p ${pipefs}/nfsd/cld ]; do sleep 0.02; done` : ''}
       while :; do
-        ${daemonOf[tracker](program, stateDirectory)} & echo $! > ${daemon}.new; mv ${daemon}.new ${daemon}
+        ${daemonOf[tracker](programOf(this.helper), this.stateDirectory)} & echo $! > ${daemon}.new; mv ${daemon}.new ${daemon}
         wait $!
         ${how === 'supervised' ? '' : 'exit'}
       done
@@ -197,8 +300,10 @@ END
       until [ -e ${daemon} ]; do sleep 0.1; done
       until ls -l /proc/$(cat ${daemon})/fd | grep -q inotify; do kill -0 $(cat ${daemon}); sleep 0.1; done`)
   }
-  const endDaemon: Server['endDaemon'] = async (signal) => {
-    await guest.run(`
+
+  async end(signal: 'TERM' | 'KILL'): Promise<void> {
+    const daemon = this.idFile
+    await this.guest.run(`
       [ -e ${daemon}.shell ] || exit 0
       kill -KILL $(cat ${daemon}.shell) 2> /dev/null || true
       rm ${daemon}.shell
@@ -207,10 +312,17 @@ END
       kill -${signal} $id 2> /dev/null || exit 0
       while kill -0 $id; do sleep 0.1; done 2> /dev/null`)
   }
-  const killDaemon: Server['killDaemon'] = async (come, times, seconds) => {
-    await guest.run(`fsfreeze --freeze ${stateDisk}`)
+
+  /**
+   * Kills it while clients come: when it has read messages and can't answer, because the state disk is frozen until
+   * then, and again at every tenth of a second, while its supervisor starts it again, if there is the time.
+   * @returns what became of the clients, and how often it was killed.
+   */
+  async killWhile<T>(come: () => Promise<T>, times: number, seconds: number): Promise<[T, number]> {
+    const daemon = this.idFile
+    await this.guest.run(`fsfreeze --freeze ${stateDisk}`)
     const kill = async () => {
-      const killed = await guest.run(`
+      const killed = await this.guest.run(`
         trap 'fsfreeze --unfreeze ${stateDisk} 2> /dev/null || true' EXIT
         until id=$(cat ${daemon}) && grep -q '^State:.D' /proc/$id/status; do sleep 0.1; done 2> /dev/null
         kill -KILL $id
@@ -226,85 +338,12 @@ END
     }
     return Promise.all([come(), kill()])
   }
-
-  const graceEnds: Server['graceEnds'] = async (limit) => {
-    const began = Date.now()
-    const { status } = await guest.attempt(
-      `
-      looks=0
-      while read -r ended < /proc/fs/nfsd/v4_end_grace && [ "$ended" = N ]; do
-        [ $((looks += 1)) -lt ${limit * 3} ] || exit 1
-        sleep 0.3
-      done`,
-      limit * 2 + 30,
-    )
-    const seconds = (Date.now() - began) / 1000
-    // The kernel says that grace has ended before it tells the helper.
-    for (let looks = 0; looks < 120 && (await upcalls()).some((upcall) => upcall.status === undefined); looks++)
-      await sleep(500)
-    return status === 0 ? seconds : undefined
-  }
-
-  return {
-    guest,
-    address: place.address,
-    tracker,
-    stateDirectory,
-    start,
-    stop,
-    restart: async (options) => {
-      await stop()
-      await start(options)
-    },
-    inGrace,
-    graceEnds,
-    graceLasted: async (since) => {
-      const asked = (await upcalls()).slice(since)
-      const at = (wanted: string) => asked.find(({ verb }) => verb === wanted)?.at ?? NaN
-      return at('gracedone') - at('init')
-    },
-    // Refused as busy when grace is ending already. Granted, it is only asked for: the kernel's own thread ends it.
-    endGrace: async () => {
-      await guest.run(
-        'echo Y > /proc/fs/nfsd/v4_end_grace 2> /dev/null || until grep -q Y /proc/fs/nfsd/v4_end_grace; do sleep 0.3; done',
-      )
-      if ((await graceEnds(180)) === undefined) throw new Error('grace goes on, though its end was asked for')
-    },
-    locked: async () => {
-      const [locks = '', files = ''] = (
-        await guest.run(`
-        cat /proc/locks; echo FILES; find ${exported} -type f -exec stat -c '%Hd:%Ld:%i %n' {} +`)
-      ).split('FILES\n')
-      const names = new Map(
-        files
-          .trim()
-          .split('\n')
-          .map((line) => {
-            const [id = '', name = ''] = line.split(' ')
-            const [major, minor, inode] = id.split(':')
-            const hex = (n = '') => Number(n).toString(16).padStart(2, '0')
-            return [`${hex(major)}:${hex(minor)}:${inode ?? ''}`, basename(name)]
-          }),
-      )
-      const held = locks.split('\n').filter((line) => /: POSIX .* WRITE /.test(line) && !line.includes('->'))
-      return held.flatMap((line) => names.get(/ (\w+:\w+:\d+) /.exec(line)?.[1] ?? '') ?? []).sort()
-    },
-    upcalls,
-    startDaemon,
-    endDaemon,
-    killDaemon,
-    log,
-    errors: async () => {
-      const lines = await guest.run('dmesg --notime --level=emerg,alert,crit,err')
-      return lines.split('\n').filter((line) => line.startsWith('nfsd-userland-helper: '))
-    },
-  }
 }
 
 /** Leaves nothing of a story behind but the kernel's modules. */
 export async function clear(server: Server): Promise<void> {
   await server.stop()
-  await server.endDaemon('TERM')
+  await server.daemon.end('TERM')
   await server.guest.run(`
     kill $(pidof rpc.mountd) || true
     [ ! -e ${helperParameter} ] || printf %s /sbin/nfsdcltrack > ${helperParameter}

@@ -25,7 +25,7 @@ export const killedInAStorm: Story = {
   tell: async (stage) => {
     const { guest, server, claim, note, nfsPort } = stage
     await guest.run(`echo contended > ${exported}/file`)
-    await server.startDaemon('supervised')
+    await server.daemon.start('supervised')
     await server.start({ grace: 600, lease: 300, threads })
     await server.endGrace()
     const names = Array.from({ length: crowd }, (_, n) => `storm client ${String(n).padStart(3, '0')}`)
@@ -58,7 +58,7 @@ export const killedInAStorm: Story = {
             async (come) => {
               const seconds = (until - Date.now()) / 1000
               if (seconds <= 0) return come()
-              const [done, times] = await server.killDaemon(come, Math.ceil(kills / (crowd / threads)), seconds)
+              const [done, times] = await server.daemon.killWhile(come, Math.ceil(kills / (crowd / threads)), seconds)
               killed += times
               return done
             },
@@ -114,11 +114,11 @@ export const late: Story = {
     await guest.run('rm -rf /var/lib/nfs/v4recovery')
     const stopBoth = async () => {
       await server.stop()
-      await server.endDaemon('TERM')
+      await server.daemon.end('TERM')
     }
     // On a busy machine its own start may take longer than the kernel waits.
     const inTime = async (): Promise<void> => {
-      await server.startDaemon('when there is a pipe')
+      await server.daemon.start('when there is a pipe')
       await server.start({ grace: 25, pipe: 'nobody' })
     }
     await claim('it is started when the kernel has made the pipe already, and the kernel takes it', async () => {
@@ -145,7 +145,7 @@ export const late: Story = {
       await server.start({ pipe: 'nobody', tracking: 'any' })
       assert.match((await server.log()).slice(logged), /Unable to initialize client recovery tracking/)
     })
-    await server.startDaemon()
+    await server.daemon.start()
     await server.graceEnds(180)
     await claim(
       "in this instance, which nobody has recorded, bob's lock is granted to another client, who drops it",
@@ -172,7 +172,7 @@ export const principal: Story = {
     const clients = await Promise.all([client('bob', '4.1'), client('cleo', '4.2')]).then(holders)
     const [bob, cleo] = clients as [(typeof clients)[0], (typeof clients)[0]]
     await server.stop()
-    await server.endDaemon('TERM')
+    await server.daemon.end('TERM')
     await claim("bob's record now says that he came with the principal of somebody", () => plant(server, 'bob'))
     await server.start({ grace: 150 })
     await claimHeld(stage, 'after the restart', [cleo])
@@ -264,7 +264,7 @@ export const namespace: Story = {
     } finally {
       await guest.attempt(`umount -f -l /mnt/nina; ip link set to-nina down`)
       await second.stop()
-      await second.endDaemon('TERM')
+      await second.daemon.end('TERM')
       await guest.run(`
         kill $(cat /run/lab/inner/pid)
         ip link del to-inner; ip netns del inner`)
@@ -299,9 +299,11 @@ ${script}
 INSIDE
     nsenter --target $(cat ${home}/pid) --net --mount sh $file`
   return {
-    ...guest,
+    name: guest.name,
     attempt: (script, seconds) => guest.attempt(wrap(script), seconds),
     run: (script, seconds) => guest.run(wrap(`set -e\n${script}`), seconds),
+    closest: () => guest.closest(),
+    kill: () => guest.kill(),
   }
 }
 

@@ -101,9 +101,9 @@ export const readOnly: Story = {
     await absent.lock('bob')
     // A process that has a file open for writing would be in the way.
     if ((await guest.attempt(`mount -o remount,ro ${stateDisk}`)).status !== 0) {
-      await server.endDaemon('TERM')
+      await server.daemon.end('TERM')
       await guest.run(`mount -o remount,ro ${stateDisk}`)
-      await server.startDaemon()
+      await server.daemon.start()
     }
     const dora = await doraComes(stage, 'with a read-only state directory')
     await absent.cutOff()

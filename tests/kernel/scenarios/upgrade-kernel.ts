@@ -18,7 +18,7 @@ export const upgradeKernel: Story = {
     }
     const shutDown = async (server: Server): Promise<void> => {
       await server.stop()
-      await server.endDaemon('TERM')
+      await server.daemon.end('TERM')
       await server.guest.run('sync')
       await server.guest.kill()
     }
