@@ -45,10 +45,10 @@ export function recordClient(
     `${showOwner(owner)} recorded in instance ${instance.start}${keeps ? ', with the principal that is known' : ''}`,
   )
   const { directory, dropLater, from } = done
-  const settlement: Settlement =
-    from === undefined ? { sync: [directory] } : { sync: [directory], put: { owner, in: instance.start, from } }
-  if (dropLater.length === 0 && session !== 'has session') return settlement
-  return { ...settlement, then: afterwards(world, recorded, { owner, session, instance }, dropLater) }
+  const sync = [directory]
+  const put = from === undefined ? undefined : { owner, in: instance.start, from }
+  if (dropLater.length === 0 && session !== 'has session') return { sync, put }
+  return { sync, put, then: afterwards(world, recorded, { owner, session, instance }, dropLater) }
 }
 
 /** @returns undefined, if the instance's directory is missing. */

@@ -27,7 +27,7 @@ export interface Settlement {
    */
   readonly then?: () => void
   /** The record that was put into its place, if one was. */
-  readonly put?: Put
+  readonly put?: Put | undefined
 }
 
 /** A client's record was put into an instance. */
@@ -52,5 +52,5 @@ export const both = (first: Settlement, second: Settlement): Settlement =>
           first.then?.()
           second.then?.()
         },
-        ...(second.put === undefined ? {} : { put: second.put }),
+        put: second.put,
       }
