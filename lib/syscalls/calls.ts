@@ -109,8 +109,9 @@ export interface Calls {
    */
   readonly watch: (directory: string) => number
   /**
-   * signalfd(2): SIGTERM, SIGINT and SIGHUP no longer end this process. @returns a descriptor that becomes readable
-   * when one of them arrives; reading never blocks. Not allowed after `confine`. -ENOSYS in Node.
+   * signalfd(2): SIGTERM, SIGINT and SIGHUP no longer end this process, nor does SIGPIPE. @returns a descriptor that
+   * becomes readable when one of the first three arrives; reading never blocks. Not allowed after `confine`. -ENOSYS
+   * in Node.
    */
   readonly endSignals: () => number
   /**

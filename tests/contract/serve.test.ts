@@ -3,7 +3,8 @@
  * other daemons may do to it. Kills are for tests/proof/pipe-kill-points.
  */
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
+import { once } from 'node:events'
 import {
   existsSync,
   mkdirSync,
@@ -17,6 +18,7 @@ import {
 } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { Readable } from 'node:stream'
 import { after, before, describe, it } from 'node:test'
 import { ensureDirSync, removeSync } from 'fs-extra/esm'
 import { random } from '../proof/figures.ts'
@@ -653,6 +655,27 @@ describe('serve', () => {
       end.remove()
       assert.deepEqual(named(await started(end)), [])
       assert.ok(!mark())
+    }))
+
+  it('goes on when whoever read its log is gone', () =>
+    at(async ({ end, machine }) => {
+      const [program = '', ...words] = serveWords(machine, end.path, ['--ready-fd', '3'])
+      const daemon = spawn(program, words, { stdio: ['ignore', 'ignore', 'pipe', 'pipe'] })
+      const ended = once(daemon, 'exit')
+      try {
+        const [, , log, ready] = daemon.stdio
+        assert.ok(ready instanceof Readable && log !== null)
+        await once(ready, 'data')
+        log.destroy()
+        const died = ended.then((how) => assert.fail(`it ended: ${String(how)}`))
+        died.catch(() => undefined)
+        const nfsd = await Promise.race([started(end), died])
+        await allDone(end.ask(message(2, 'create', client('ada'))))
+        assert.deepEqual(await namedAfterRestart(end, nfsd), ['ada'])
+      } finally {
+        daemon.kill('SIGTERM')
+      }
+      assert.deepEqual(await ended, [0, null])
     }))
 
   it('is ready before there is a pipe, and before there is a state directory', () =>

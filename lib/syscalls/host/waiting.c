@@ -106,7 +106,10 @@ CALL(call_endSignals)
   sigaddset(&ending, SIGTERM);
   sigaddset(&ending, SIGINT);
   sigaddset(&ending, SIGHUP);
-  if (sigprocmask(SIG_BLOCK, &ending, NULL) < 0)
+  sigset_t blocked = ending;
+  /* Nor does a log whose reader is gone end it: the write fails instead. */
+  sigaddset(&blocked, SIGPIPE);
+  if (sigprocmask(SIG_BLOCK, &blocked, NULL) < 0)
     return answer(engine, -1);
   return answer(engine, signalfd(-1, &ending, SFD_NONBLOCK | SFD_CLOEXEC));
 }
