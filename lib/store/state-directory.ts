@@ -75,7 +75,7 @@ export function lookAt(state: StateDirectory): Recorded {
   const clients = openClients(state)
   if (clients === undefined) {
     const kind = disk.kindAt(state.path, state.anywhere)
-    if (kind === 'absent') throw storageFailure(`state directory ${quote(state.path)} is missing`)
+    if (kind === 'absent') throw storageFailure(`state directory ${quote(state.path)} is missing: is its disk mounted?`)
     if (kind === 'other') throw notADirectory(state.path)
     // Without it nothing is recorded, in either format.
     return { instance: { kind: 'none' }, starts: [], traces: [], marks: () => false, format: 2 }

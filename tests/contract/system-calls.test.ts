@@ -50,7 +50,7 @@ eachArtefact('a state directory', (artefact) => {
     ])
       assert.ok(
         (await s.call(['-s', spelled, 'check', hex('ada')], session)).stderr.includes(
-          `state directory '${s.nfsdDir}/missing' is missing`,
+          `state directory '${s.nfsdDir}/missing' is missing: is its disk mounted?`,
         ),
         spelled,
       )
