@@ -8,8 +8,8 @@
  *
  * Whether somebody else has had what such a client holds is known to nobody here: so a person is asked.
  */
-import { recordClient, restoreDirectory } from '../events/create.ts'
 import { graceEndOwed } from '../events/apply.ts'
+import { recordClient, restoreDirectory } from '../events/create.ts'
 import type { Settlement, World } from '../events/world.ts'
 import { errorCode, storageFailure, type Failed } from '../failure.ts'
 import type { Instance, Start } from '../rules/instance.ts'

@@ -6,6 +6,7 @@
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { answerQueued } from '../../../lib/serve/round.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
 import {
   blank,
@@ -22,7 +23,6 @@ import { inTurn } from '../../proof/linear.ts'
 import { diskAt, type Disk } from '../../proof/power-loss.ts'
 import { ann, bob, cal, check, create, dan, remove } from '../../proof/scenarios.ts'
 import type { Tree } from '../../proof/trees.ts'
-import { answerQueued } from '../../../lib/serve/round.ts'
 import type { Made } from '../../support/memory/files.ts'
 import {
   machineWith,
