@@ -36,6 +36,10 @@ export function crc32(text: string): string {
   return (~crc >>> 0).toString(16).padStart(8, '0')
 }
 
+/** `endsWithChecksum` of the system's table, where the runtime has nothing quicker. */
+export const endsWithChecksum = (before: string, text: string, until: number, mark: string): boolean =>
+  text.slice(until) === mark + crc32(before + text.slice(0, until))
+
 /**
  * The remainders of the polynomial for four bits. They are signed, because engines keep numbers from 2^31 on as
  * floating point numbers.

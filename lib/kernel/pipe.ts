@@ -13,14 +13,17 @@
 import { atFlags, type Calls, type Status } from '../syscalls/calls.ts'
 import { errno } from '../syscalls/errno.ts'
 import {
-  answers,
+  answerTo,
+  askedIn,
   headerSize,
   needsLastByte,
-  readHeader,
   readMessage,
   sizeOf,
+  sizes,
+  statusPlace,
+  versionAt,
+  xidPlace,
   type Asked,
-  type Header,
 } from '../upcall/message.ts'
 
 /**
@@ -28,7 +31,7 @@ import {
  * that it is read into is kept: a round would make and free dozens of objects.
  */
 export class Taken {
-  header: Header = { version: 0, command: 0, xid: 0 }
+  readonly header: { version: number; command: number; xid: number } = { version: 0, command: 0, xid: 0 }
   /** All that has been read: until it is finished. */
   bytes: Uint8Array
   /** What it asks, as far as that has been read; undefined for what can't be understood. */
@@ -41,62 +44,61 @@ export class Taken {
   lacksOwner = false
   readonly descriptor: number
   private readonly calls: Calls
-  /** As long as what is read of most messages, which are of the expected size. */
-  private buffer = new Uint8Array(0)
-  private expected = 0
+  private room = roomFor(headerSize)
 
   constructor(calls: Calls, descriptor: number) {
     this.calls = calls
     this.descriptor = descriptor
-    this.bytes = this.buffer
+    this.bytes = this.room.head
     this.asked = undefined
   }
 
   /**
    * Takes the next message, but for its last byte where that can wait.
-   * @param expected the size that it has most often: one read then takes all that is wanted of it.
+   * @param version that it has most often: one read then takes all that is wanted of it.
+   * @returns more than 0; 0 if there is none; less, if the pipe is gone.
    */
-  take(expected: number): 'taken' | 'nothing' | 'gone' {
-    if (this.expected !== expected) {
-      this.buffer = new Uint8Array(expected - 1)
-      this.expected = expected
-    }
-    const { buffer } = this
-    const first = this.read(buffer)
-    if (first === 'gone') return 'gone'
-    if (first === 0) return 'nothing'
-    const header = readHeader(buffer)
-    const size = first < headerSize ? undefined : sizeOf(header.version)
-    this.header = header
-    if (size !== expected || first !== size - 1) return this.takeOther(expected, first, size)
-    this.bytes = buffer
-    this.asked = readMessage(buffer, header)
+  take(version: number): number {
+    const size = sizes[version] ?? headerSize
+    if (this.room.size !== size) this.room = roomFor(size)
+    const { room, header } = this
+    const { head } = room
+    const first = this.read(head)
+    if (first <= 0) return first
+    header.version = head[0] ?? 0
+    header.command = head[1] ?? 0
+    header.xid = room.longs[xidPlace] ?? 0
+    if (first !== size - 1 || header.version !== version) return this.takeOther(first)
+    this.bytes = head
+    this.asked = askedIn(head, header)
     this.size = size
     this.whole = false
-    this.lacksOwner = needsLastByte(buffer)
-    return 'taken'
+    this.lacksOwner = version === 1 && needsLastByte(head)
+    return first
   }
 
   /**
    * One that is not as long as was expected.
    * @param first so many bytes have been read.
-   * @param size as its version says; undefined for an unknown one, which is read to its end.
    */
-  private takeOther(expected: number, first: number, size: number | undefined): 'taken' | 'gone' {
+  private takeOther(first: number): number {
+    const { head } = this.room
+    // Its version says how long it is; an unknown one is read to its end.
+    const size = first < headerSize ? undefined : sizeOf(this.header.version)
     const wanted = size === undefined ? anyMessage : size - 1
     const all = new Uint8Array(Math.max(first, wanted))
-    all.set(this.buffer.subarray(0, first))
-    const rest = first < expected - 1 || first >= wanted ? 0 : this.read(all.subarray(first))
-    if (rest === 'gone') return 'gone'
+    all.set(head.subarray(0, first))
+    const rest = first < head.length || first >= wanted ? 0 : this.read(all.subarray(first))
+    if (rest < 0) return rest
     const bytes = all.slice(0, first + rest)
     const isShort = size === undefined || bytes.length < size - 1
     this.bytes = bytes
     this.asked = readMessage(bytes)
     this.size = isShort ? bytes.length : size
     // Its version has another size than was expected. If there was room for more, it has been read to its end.
-    this.whole = isShort || (first >= size && first < expected - 1)
+    this.whole = isShort || (first >= size && first < head.length)
     this.lacksOwner = !this.whole && needsLastByte(bytes)
-    return 'taken'
+    return first
   }
 
   /** Reads the last byte as well, and understands the message anew. */
@@ -104,22 +106,67 @@ export class Taken {
     const bytes = new Uint8Array(this.size)
     bytes.set(this.bytes)
     const last = this.read(bytes.subarray(this.bytes.length))
-    this.bytes = bytes.slice(0, this.bytes.length + (last === 'gone' ? 0 : last))
+    this.bytes = bytes.slice(0, this.bytes.length + Math.max(0, last))
     this.asked = readMessage(this.bytes)
     this.whole = true
     this.lacksOwner = false
   }
 
+  /** Reads what is left in the pipe. @returns how long the message is; less than 0, if the pipe is gone. */
+  finish(): number {
+    if (this.whole) return this.bytes.length
+    const last = this.read(this.room.rest)
+    return last < 0 ? last : this.bytes.length + last
+  }
+
+  /**
+   * Its own bytes, where it is as long as was expected: the kernel looks at size, xid and status.
+   * @param size of the message, which is finished.
+   * @param version the answer to GetVersion.
+   */
+  answer(size: number, status: number, version: number | undefined): Uint8Array {
+    const { room } = this
+    if (this.bytes !== room.head || size !== room.size) return answerTo(this.header, size, status, version)
+    room.shorts[statusPlace] = status
+    if (version !== undefined) room.message[versionAt] = version
+    return room.message
+  }
+
   /**
    * One read(2): as much of one message as there is room for. Fewer bytes mean that the message has ended, and another
    * read would begin the next one.
+   * @returns less than 0, if the pipe is gone.
    */
-  read(into: Uint8Array): number | 'gone' {
+  private read(into: Uint8Array): number {
     for (;;) {
       const answer = this.calls.read(this.descriptor, into)
-      if (answer >= 0) return answer
-      if (answer !== -errno.EINTR) return 'gone'
+      if (answer >= 0 || answer !== -errno.EINTR) return answer
     }
+  }
+}
+
+/** Memory for messages of one size, and views of it. */
+interface Room {
+  readonly size: number
+  readonly message: Uint8Array
+  /** All but its last byte. */
+  readonly head: Uint8Array
+  /** The last byte, and what would follow it. */
+  readonly rest: Uint8Array
+  /** In the machine's order of bytes, as the kernel's numbers are. */
+  readonly shorts: Int16Array
+  readonly longs: Uint32Array
+}
+
+function roomFor(size: number): Room {
+  const all = new ArrayBuffer(size + anyMessage)
+  return {
+    size,
+    message: new Uint8Array(all, 0, size),
+    head: new Uint8Array(all, 0, size - 1),
+    rest: new Uint8Array(all, size - 1),
+    shorts: new Int16Array(all, 0, headerSize / 2),
+    longs: new Uint32Array(all, 0, headerSize / 4),
   }
 }
 
@@ -139,13 +186,13 @@ export interface Pipe {
   readonly complete: (taken: Taken) => Taken
   /**
    * Reads the rest of a message. From here on nobody else gets it.
-   * @returns its size, or 'gone' if nobody waits any more.
+   * @returns its size; less than 0, if nobody waits any more.
    */
-  readonly finish: (taken: Taken) => number | 'gone'
+  readonly finish: (taken: Taken) => number
   /** Says one name of a list. @returns how many bytes, or the negated errno. */
   readonly write: (bytes: Uint8Array) => number
-  /** Answers. @param answer of the message ({@link answers}). @returns as {@link write}. */
-  readonly answer: (...answer: Parameters<ReturnType<typeof answers>>) => number
+  /** Answers a message that is finished. @param version the answer to GetVersion. @returns as {@link write}. */
+  readonly answer: (taken: Taken, size: number, status: number, version: number | undefined) => number
   readonly close: () => void
 }
 
@@ -193,11 +240,8 @@ class OpenPipe implements Pipe {
   private readonly free: Taken[]
   private readonly all: Taken[]
   private most: number | undefined
-  /** For the rest of a message. */
-  private readonly rest = new Uint8Array(anyMessage)
-  /** As the last message was: all of a server's have one size, but for its first. */
-  private expected = sizeOf(1) ?? headerSize
-  private readonly answerOf = answers()
+  /** The last message's: all of a server's have one, but for its first. */
+  private version = 1
 
   constructor(calls: Calls, path: string, first: number, status: Status) {
     this.calls = calls
@@ -211,19 +255,22 @@ class OpenPipe implements Pipe {
   }
 
   pollable(): number {
-    return this.free.at(-1)?.descriptor ?? this.first
+    const { free } = this
+    return free[free.length - 1]?.descriptor ?? this.first
   }
 
   take(): Taken[] | 'gone' {
     const { free } = this
     const taken: Taken[] = []
     while (free.length > 0 || this.openAnother()) {
-      const file = free[0]
-      const outcome = file?.take(this.expected)
-      if (outcome === 'gone') return 'gone'
-      if (file === undefined || outcome !== 'taken') break
-      free.shift()
-      this.expected = sizeOf(file.header.version) ?? this.expected
+      const file = free[free.length - 1]
+      if (file === undefined) break
+      const first = file.take(this.version)
+      if (first < 0) return 'gone'
+      if (first === 0) break
+      free.pop()
+      const { version } = file.header
+      if (version !== this.version && sizes[version] !== undefined) this.version = version
       taken.push(file)
     }
     return taken
@@ -243,7 +290,7 @@ class OpenPipe implements Pipe {
     }
     const file = new Taken(calls, descriptor)
     this.all.push(file)
-    this.free.unshift(file)
+    this.free.push(file)
     return true
   }
 
@@ -256,14 +303,13 @@ class OpenPipe implements Pipe {
     return taken
   }
 
-  finish(taken: Taken): number | 'gone' {
-    const last = taken.whole ? 0 : taken.read(this.rest)
-    this.free.unshift(taken)
-    return last === 'gone' ? 'gone' : taken.bytes.length + last
+  finish(taken: Taken): number {
+    this.free.push(taken)
+    return taken.finish()
   }
 
-  answer(header: Header, size: number, said: number, version?: number): number {
-    return this.calls.write(this.first, this.answerOf(header, size, said, version))
+  answer(taken: Taken, size: number, status: number, version: number | undefined): number {
+    return this.calls.write(this.first, taken.answer(size, status, version))
   }
 
   close(): void {

@@ -8,7 +8,7 @@
  * another owner's name, can't be understood, and lets nobody reclaim.
  */
 import { sha256 as digest } from '@noble/hashes/sha2.js'
-import { bytesOf, crc32, digitsAt, percentDecoded, percentEncode, textOf } from '../bytes.ts'
+import { bytesOf, crc32, digitsAt, endsWithChecksum, percentDecoded, percentEncode, textOf } from '../bytes.ts'
 import { hexOf } from '../upcall/hex.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import type { Session } from '../upcall/request.ts'
@@ -44,6 +44,7 @@ type Text = string
 
 /** What writing needs. The table of calls implements it, in the fastest way that the runtime has. */
 export interface Encoder {
+  readonly textOf: (owner: ClientOwner) => Text
   /** CRC-32 of a text, as eight hex digits. */
   readonly checksum: (text: Text) => string
   readonly percentEncoded: (text: Text) => Text
@@ -55,15 +56,24 @@ export interface Decoder extends Encoder {
   readonly percentDecoded: (encoded: Text) => Text | undefined
   /** Counts the consecutive decimal digits from `at` on. */
   readonly digitsAt: (text: Text, at: number) => number
+  /** Whether `until` characters of a text are followed by a mark and the checksum of another text and of them. */
+  readonly endsWithChecksum: (before: Text, text: Text, until: number, mark: Text) => boolean
 }
-const ownDecoder = (): Decoder => ({ checksum: crc32, percentEncoded: percentEncode, percentDecoded, digitsAt })
+const ownDecoder = (): Decoder => ({
+  textOf,
+  checksum: crc32,
+  percentEncoded: percentEncode,
+  percentDecoded,
+  digitsAt,
+  endsWithChecksum,
+})
 
 /**
  * The entry's name. A leading dot is encoded, so no record is hidden, `.` or `..`. The empty owner is a lone `%`. In an
  * encoded owner two hex digits follow each `%`, so neither `%` nor `%sha256-…` is the encoding of another owner.
  */
 export const recordName = (owner: ClientOwner, encoder: Encoder = ownDecoder()): string =>
-  nameOf(textOf(owner), encoder)
+  nameOf(encoder.textOf(owner), encoder)
 
 /** {@link recordName} for an owner as a text of bytes. */
 export function nameOf(owner: Text, encoder: Encoder): string {
@@ -88,7 +98,7 @@ const letterOf = (session: Session): string => (session === 'unknown' ? '?' : se
  * owner or a principal.
  */
 export const recordLine = (owner: ClientOwner, facts: Facts, encoder: Encoder = ownDecoder()): string =>
-  lineOf(textOf(owner), facts, encoder)
+  lineOf(encoder.textOf(owner), facts, encoder)
 
 /** {@link recordLine} for an owner as a text of bytes. */
 export function lineOf(owner: Text, { session, recorded, principal }: Facts, encoder: Encoder): string {
@@ -156,13 +166,14 @@ export function ownerOfUsual(name: string, line: string, decoder: Decoder): Text
   if (head !== unknownHead && head !== sessionHead && head !== noSessionHead) return undefined
   const digits = decoder.digitsAt(line, headLength)
   if (digits === 0 || digits > longestSeconds || (digits > 1 && line[headLength] === '0')) return undefined
-  const core = line.slice(0, -checkLength)
+  const core = line.length - checkLength
   const facts = headLength + digits
-  if (core.length !== facts && !principalOnly.test(core.slice(facts))) return undefined
-  if (name.length === 0 || name.length > longestName || name[0] === '.') return undefined
+  if (core !== facts && !(core > facts && principalOnly.test(line.slice(facts, core)))) return undefined
+  // Most names are greater than any that begins with a dot.
+  if (name.length === 0 || name.length > longestName || (name < '/' && name[0] === '.')) return undefined
   const owner = decoder.percentDecoded(name)
   if (owner === undefined) return undefined
-  return line.slice(-checkLength) === checkField + decoder.checksum(owner + core) ? owner : undefined
+  return decoder.endsWithChecksum(owner, line, core, checkField) ? owner : undefined
 }
 
 /** The principal in a line that {@link ownerOfUsual} could read. */

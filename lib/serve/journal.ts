@@ -30,6 +30,24 @@ export interface Reply {
   readonly doubtful?: boolean
 }
 
+/** What stands in a line between the round and the message's number, and after that, and what they are made of. */
+interface Parts {
+  readonly protocol: number
+  readonly size: number
+  readonly status: number
+  readonly version: number | undefined
+  readonly doubtful: boolean
+  readonly begin: string
+  readonly end: string
+}
+
+function partsOf({ message: { header, size }, status, version, doubtful = false }: Reply): Parts {
+  const { version: protocol, command } = header
+  const begin = ` ${protocol} ${command} `
+  const end = ` ${size} ${status} ${version ?? '-'} ${doubtful ? 'doubtful' : 'sure'}\n`
+  return { protocol, size, status, version, doubtful, begin, end }
+}
+
 /** A journal that is longer than this is begun anew. */
 const longest = 1 << 16
 
@@ -43,6 +61,8 @@ export class Journal {
   private round = 0
   /** As long as the last text: most are. */
   private bytes = new Uint8Array(0)
+  /** Of the last line of each command, which most are like: to put together each anew takes 9000 instructions. */
+  private readonly last: (Parts | undefined)[] = []
 
   /**
    * @param pipe names the pipe: its device, its inode and the boot.
@@ -70,8 +90,8 @@ export class Journal {
     try {
       if (this.length > longest) this.begin()
       const round = ++this.round
-      const lines = linesOf(round, replies)
-      this.append(this.carried.length === 0 ? lines : linesOf(round, this.carried) + lines)
+      const lines = this.linesOf(round, replies)
+      this.append(this.carried.length === 0 ? lines : this.linesOf(round, this.carried) + lines)
       return 0
     } catch (thrown) {
       return this.failed(thrown)
@@ -94,8 +114,28 @@ export class Journal {
     const opened = calls.openat(here, staged, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
     this.descriptor = answered(opened, 'open', staged)
     this.length = 0
-    this.append(`${this.pipe}\n${linesOf(this.round, this.carried)}`)
+    this.append(`${this.pipe}\n${this.linesOf(this.round, this.carried)}`)
     answered(calls.renameat(here, staged, here, path), 'rename', staged)
+  }
+
+  private linesOf(round: number, replies: readonly Reply[]): string {
+    let lines = ''
+    for (let at = 0; at < replies.length; at++) {
+      const reply = replies[at]
+      if (reply === undefined) continue
+      const { header, size } = reply.message
+      let last = this.last[header.command]
+      if (
+        last?.status !== reply.status ||
+        last.protocol !== header.version ||
+        last.size !== size ||
+        last.version !== reply.version ||
+        last.doubtful !== (reply.doubtful === true)
+      )
+        last = this.last[header.command] = partsOf(reply)
+      lines += String(round) + last.begin + String(header.xid) + last.end
+    }
+    return lines
   }
 
   private append(text: string): void {
@@ -111,20 +151,6 @@ export class Journal {
     this.length = Infinity
     return thrown.errno
   }
-}
-
-function linesOf(round: number, replies: readonly Reply[]): string {
-  let lines = ''
-  for (let at = 0; at < replies.length; at++) {
-    const reply = replies[at]
-    if (reply === undefined) continue
-    const { message, status, version, doubtful } = reply
-    const { header, size } = message
-    lines +=
-      `${round} ${header.version} ${header.command} ${header.xid} ${size} ` +
-      `${status} ${version ?? '-'} ${doubtful === true ? 'doubtful' : 'sure'}\n`
-  }
-  return lines
 }
 
 /**

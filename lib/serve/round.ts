@@ -72,8 +72,10 @@ const answerBatch = (server: Server, pipe: Pipe, journal: Journal, batch: readon
  * what came last.
  */
 function completed(server: Server, pipe: Pipe, journal: Journal, batch: readonly Taken[]): readonly Taken[] {
-  if (!batch.some(isLacking)) return batch
-  const lacking = batch.filter(isLacking)
+  let isLackingAny = false
+  for (let at = 0; at < batch.length; at++) isLackingAny ||= batch[at]?.lacksOwner === true
+  if (!isLackingAny) return batch
+  const lacking = batch.filter(({ lacksOwner }) => lacksOwner)
   writeDown(
     server,
     journal,
@@ -81,8 +83,6 @@ function completed(server: Server, pipe: Pipe, journal: Journal, batch: readonly
   )
   return batch.map((taken) => (taken.lacksOwner ? pipe.complete(taken) : taken))
 }
-
-const isLacking = ({ lacksOwner }: Taken): boolean => lacksOwner
 
 /**
  * A run directory without room must not hang the kernel: it would for certain, and a kill in a moment's time is
@@ -373,8 +373,8 @@ function say(server: Server, pipe: Pipe, journal: Journal, answers: readonly Ans
 /** @returns false, if the pipe is gone. */
 function saidOne({ log }: Server, pipe: Pipe, { message, status: said, version }: Answer): boolean {
   const size = pipe.finish(message)
-  if (size === 'gone') return false
-  const outcome = pipe.answer(message.header, size, said, version)
+  if (size < 0) return false
+  const outcome = pipe.answer(message, size, said, version)
   if (outcome === -errno.EPIPE) return false
   if (outcome < 0) log.warning(`the kernel did not wait for the answer to message ${message.header.xid}`)
   return true

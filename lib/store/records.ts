@@ -8,7 +8,6 @@
  * directory that could bring it back. If a link can't hold the line (XFS: 1023 bytes), the record is a small file with
  * the same line, and costs a second barrier.
  */
-import { textOf } from '../bytes.ts'
 import { storageFailure } from '../failure.ts'
 import type { Start } from '../rules/instance.ts'
 import {
@@ -114,7 +113,7 @@ export function put(
   const directory = directoryOf(state, current)
   if (directory === undefined) return undefined
   const { calls } = directory
-  const text = textOf(owner)
+  const text = calls.textOf(owner)
   const name = nameOf(text, calls)
   // Most often the client has no record yet. Then this one call makes it.
   if (older.length === 0 && calls.symlinkat(lineOf(text, told, calls), directory.descriptor, name) >= 0)

@@ -55,16 +55,23 @@ export interface Calls {
    */
   readonly names: (descriptor: number, again: boolean) => string | number
   /**
-   * The next five are no system calls. They are here because the runtime does them faster than this program could. This
+   * The next seven are no system calls. They are here because the runtime does them faster than this program could. This
    * one: CRC-32 of a text's bytes, as eight hex digits.
    */
   readonly checksum: (text: string) => string
+  /**
+   * Whether `until` characters of `text` are followed by `mark`, by the checksum of `before` and of these characters, and
+   * by nothing else. Both texts are shorter than 8192, and `mark` is ASCII.
+   */
+  readonly endsWithChecksum: (before: string, text: string, until: number, mark: string) => boolean
   /**
    * Writes the bytes of `text` into `into`.
    * @returns how many.
    * @throws RangeError for a character past 255, or if the text does not fit.
    */
   readonly bytesInto: (text: string, into: Uint8Array, at: number) => number
+  /** The text of which each character is one of these bytes. */
+  readonly textOf: (bytes: Uint8Array) => string
   /**
    * Replaces every byte except `A-Za-z0-9_.,:=@+-` by `%XX` (lib/bytes.ts, percentEncode).
    * @throws RangeError for a character past 255.

@@ -5,7 +5,7 @@
  * path, and a name after it is looked up there: so this promises the same, where /proc is mounted.
  */
 import fs, { existsSync, type Dir, type Stats } from 'node:fs'
-import { bytesInto, crc32, digitsAt, percentDecoded, percentEncode } from '../bytes.ts'
+import { bytesInto, crc32, digitsAt, endsWithChecksum, percentDecoded, percentEncode, textOf } from '../bytes.ts'
 import { atFlags, type Calls, type DirectoryEntry, type Status } from './calls.ts'
 import { assertSayable, errno, unsayable } from './errno.ts'
 import { textOfNames } from './files.ts'
@@ -123,7 +123,9 @@ const ownProcess = {
 
 const withoutTheKernel = {
   checksum: crc32,
+  endsWithChecksum,
   bytesInto,
+  textOf,
   percentEncoded: percentEncode,
   percentDecoded,
   digitsAt,

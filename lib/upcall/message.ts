@@ -25,7 +25,7 @@ export type Command = keyof typeof commands
 export const headerSize = 8
 
 /** `struct cld_msg`, `struct cld_msg_v2`. */
-const sizes: Readonly<Record<number, number>> = { 1: 1034, 2: 1067 }
+export const sizes: readonly (number | undefined)[] = [undefined, 1034, 1067]
 
 /** The length of a message in a version of the protocol; undefined for an unknown version. */
 export const sizeOf = (version: number): number | undefined => sizes[version]
@@ -36,6 +36,8 @@ export const latestVersion = 2
 /** Every owner takes this much space in a message, whatever its length. */
 const ownerRoom = longestOwner
 const ownerAt = 10
+/** The answer to GetVersion. */
+export const versionAt = headerSize
 const hashLengthAt = ownerAt + ownerRoom
 const hashAt = hashLengthAt + 1
 /** SHA-256 of the principal. */
@@ -53,6 +55,10 @@ export interface Header {
   /** Counts the messages of a pipe, in the order in which the kernel sent them. */
   readonly xid: number
 }
+
+/** Where status and xid stand, counted in numbers of their size. */
+export const statusPlace = 1
+export const xidPlace = 1
 
 /** Without a DataView: making one takes as long as reading ten numbers. */
 function shortAt(bytes: Uint8Array, at: number): number {
@@ -91,21 +97,18 @@ export function readMessage(bytes: Uint8Array, header = readHeader(bytes)): Aske
   // `length` is a getter: each time it is read costs a call.
   const read = bytes.length
   if (read < headerSize) return undefined
-  const { version, command } = header
-  const size = sizeOf(version)
-  if (size === undefined || read < size - 1) return undefined
+  const size = sizeOf(header.version)
+  return size === undefined || read < size - 1 ? undefined : askedIn(bytes, header)
+}
+
+/** {@link readMessage}, of one of a known version that is there but for its last byte. */
+export function askedIn(bytes: Uint8Array, { version, command }: Header): Asked | undefined {
   switch (command) {
-    case commands['grace-done']:
-      return { command: 'grace-done' }
-    case commands['grace-start']:
-      return { command: 'grace-start' }
-    case commands.version:
-      return { command: 'version' }
     case commands.create:
     case commands.remove:
     case commands.check: {
       const length = shortAt(bytes, headerSize)
-      if (length > ownerRoom || ownerAt + length > read) return undefined
+      if (length > ownerRoom || ownerAt + length > bytes.length) return undefined
       const owner = bytes.slice(ownerAt, ownerAt + length) as ClientOwner
       if (command === commands.remove) return { command: 'remove', owner }
       if (command === commands.check) return { command: 'check', owner }
@@ -117,6 +120,12 @@ export function readMessage(bytes: Uint8Array, header = readHeader(bytes)): Aske
         principal: hashLength === 0 ? undefined : hexOf(bytes.subarray(hashAt, hashAt + hashSize - 1)),
       }
     }
+    case commands['grace-done']:
+      return { command: 'grace-done' }
+    case commands['grace-start']:
+      return { command: 'grace-start' }
+    case commands.version:
+      return { command: 'version' }
     default:
       return undefined
   }
@@ -130,28 +139,21 @@ export function needsLastByte(bytes: Uint8Array): boolean {
   return hasOwner && shortAt(bytes, headerSize) === ownerRoom
 }
 
-/** @param status 0, or a negated errno. @param version the answer to GetVersion. */
-type AnswerTo = (header: Header, size: number, status: number, version?: number) => Uint8Array<ArrayBuffer>
-
-/** An answer. */
-export const answerTo: AnswerTo = (...answer) => answers()(...answer)
-
-/** @returns a function that makes answers, all in the same bytes: the next answer overwrites the one before. */
-export function answers(): AnswerTo {
-  let bytes = new Uint8Array(0)
-  let answer = view(bytes)
-  return ({ version, command, xid }, size, status, told = 0) => {
-    if (bytes.length !== size) {
-      bytes = new Uint8Array(size)
-      answer = view(bytes)
-    }
-    bytes[0] = version
-    bytes[1] = command
-    answer.setInt16(2, status, littleEndian)
-    answer.setUint32(4, xid, littleEndian)
-    if (size > headerSize) bytes[headerSize] = told
-    return bytes
-  }
+/** An answer. @param status 0, or a negated errno. @param told the answer to GetVersion. */
+export function answerTo(
+  { version, command, xid }: Header,
+  size: number,
+  status: number,
+  told = 0,
+): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(size)
+  const answer = view(bytes)
+  bytes[0] = version
+  bytes[1] = command
+  answer.setInt16(2 * statusPlace, status, littleEndian)
+  answer.setUint32(4 * xidPlace, xid, littleEndian)
+  if (size > headerSize) bytes[versionAt] = told
+  return bytes
 }
 
 /** The status of each entry of a list, which means that more follows. */
@@ -190,11 +192,13 @@ export function listEntries(
   const entry = view(bytes)
   const hasRoom = header.version === 2
   let filled = 0
+  let hasPrincipal = false
   return (owner, principal) => {
     if (owner.length < filled) bytes.fill(0, ownerAt + owner.length, ownerAt + filled)
     if (owner.length !== filled) entry.setUint16(headerSize, owner.length, littleEndian)
     filled = put(owner, bytes, ownerAt)
-    if (hasRoom && (principal !== undefined || bytes[hashLengthAt] !== 0)) {
+    if (hasRoom && (principal !== undefined || hasPrincipal)) {
+      hasPrincipal = principal !== undefined
       const length = principal === undefined ? 0 : Math.min(hashSize, principal.length / 2)
       bytes[hashLengthAt] = length
       for (let at = 0; at < length; at++)

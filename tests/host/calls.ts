@@ -190,6 +190,9 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     same('how many', calls.bytesInto(String.fromCharCode(...everyByte), bytes, 2), 256)
     same('in their place', [...bytes], [0, 0, ...everyByte, 0, 0])
     same('none, at the end', calls.bytesInto('', bytes, 260), 0)
+    same('and back', calls.textOf(bytes.subarray(2, 258)), String.fromCharCode(...everyByte))
+    same('none', calls.textOf(bytes.subarray(3, 3)), '')
+    same('of no memory', calls.textOf(new Uint8Array(0)), '')
     for (const [text, at] of [
       ['ab', 259],
       ['', 261],
@@ -204,6 +207,80 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
       }
       right(`${shown(text)} at ${at} is refused`, refused)
     }
+  })
+
+  it('a text that ends with the checksum of another one and of its beginning is told from every other text', () => {
+    const ends = (before: string, text: string, until: number): boolean =>
+      calls.endsWithChecksum(before, text, until, ',check=')
+    right('of both', ends('12345', '6789,check=cbf43926', 4))
+    right('of every byte', ends(String.fromCharCode(...everyByte), ',check=29058c73', 0))
+    right('of nothing', ends('', ',check=00000000', 0))
+    right('without a mark', calls.endsWithChecksum('123456', '789cbf43926', 3, ''))
+    for (const [before, text, until] of [
+      ['12345', '6789,check=cbf43927', 4],
+      ['12346', '6789,check=cbf43926', 4],
+      ['12345', '6788,check=cbf43926', 4],
+      ['12345', '6789,check=CBF43926', 4],
+      ['12345', '6789,cheek=cbf43926', 4],
+      ['12345', '6789,check=cbf43926 ', 4],
+      ['12345', '6789,check=cbf4392', 4],
+      ['12345', '6789,check=cbf43926', 3],
+      ['12345', '6789,check=cbf43926', 99],
+      ['12345', '6789,check=cbf43926', -1],
+      ['', '', 0],
+    ] as const)
+      right(`${before} ${text} ${until}`, !ends(before, text, until))
+  })
+
+  it('an object has what its literal or its class gives it, whatever was there, unless nothing may be added', () => {
+    const some = { a: 1, b: 2 }
+    const other = { ...some, b: 3, c: 4, ['a']: 5 }
+    same('the last of a name', other, { a: 5, b: 3, c: 4 })
+    let told = 0
+    const heir = {
+      __proto__: {
+        set a(_: number) {
+          told++
+        },
+      },
+      a: 1,
+    }
+    same('its own', [Object.keys(heir).length, heir.a, told], [1, 1, 0])
+    class Closed {
+      b = 2
+      constructor() {
+        Object.preventExtensions(this)
+      }
+    }
+    class Given extends Closed {
+      a = 1
+    }
+    let refused = false
+    try {
+      same('nothing', new Given().a, 1)
+    } catch (thrown) {
+      refused = thrown instanceof TypeError
+    }
+    right('it is refused', refused)
+    class Numbers extends Array<number> {
+      override length = 2
+    }
+    same('as long as it is said', new Numbers().length, 2)
+  })
+
+  it('a variable that is declared in a loop is another one in each turn', () => {
+    const told: (() => string)[] = []
+    for (let at = 0; at < 3; at++) {
+      let last: number | undefined
+      const twice = 2 * at
+      told.push(() => `${at} ${twice} ${last ?? 'none'}`)
+      if (at === 1) last = at
+    }
+    same(
+      'each has its own',
+      told.map((tell) => tell()),
+      ['0 0 none', '1 2 1', '2 4 none'],
+    )
   })
 
   it('decimal digits are counted from their place to where they end', () => {

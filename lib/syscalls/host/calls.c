@@ -282,27 +282,63 @@ static CALL(call_bytesInto)
   return bytes_from(engine, given[0], into + at, size - (size_t)at, &length) ? JS_NewInt32(engine, (int32_t)length) : JS_EXCEPTION;
 }
 
+static CALL(call_textOf)
+{
+  size_t size;
+  const uint8_t *bytes = JS_GetUint8Array(engine, &size, given[0]);
+  return bytes ? text_from(engine, (const char *)bytes, size) : JS_EXCEPTION;
+}
+
+enum { checksum_length = 8 };
+
 /* CRC-32 (polynomial EDB88320), by halves of a byte; as eight hex digits. */
-static CALL(call_checksum)
+static void checksum_of(const uint8_t *bytes, size_t length, char *digits)
 {
   static const uint32_t remainders[16] = {
     0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
     0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
   };
-  uint8_t bytes[buffer_size];
-  size_t length;
-  if (!bytes_from(engine, given[0], bytes, sizeof bytes, &length))
-    return JS_EXCEPTION;
   uint32_t crc = ~0u;
   for (size_t at = 0; at < length; at++) {
     crc ^= bytes[at];
     crc = crc >> 4 ^ remainders[crc & 15];
     crc = crc >> 4 ^ remainders[crc & 15];
   }
-  char digits[8];
-  for (int at = 0; at < 8; at++)
+  for (int at = 0; at < checksum_length; at++)
     digits[at] = "0123456789abcdef"[~crc >> (28 - 4 * at) & 15];
+}
+
+static CALL(call_checksum)
+{
+  uint8_t bytes[buffer_size];
+  char digits[checksum_length];
+  size_t length;
+  if (!bytes_from(engine, given[0], bytes, sizeof bytes, &length))
+    return JS_EXCEPTION;
+  checksum_of(bytes, length, digits);
   return JS_NewStringLen(engine, digits, sizeof digits);
+}
+
+static CALL(call_endsWithChecksum)
+{
+  uint8_t bytes[2 * buffer_size];
+  char digits[checksum_length];
+  size_t before, length, marked;
+  if (!bytes_from(engine, given[0], bytes, buffer_size, &before) ||
+      !bytes_from(engine, given[1], bytes + before, buffer_size, &length))
+    return JS_EXCEPTION;
+  int64_t until;
+  const char *mark = JS_ToInt64(engine, &until, given[2]) < 0 ? NULL : JS_ToCStringLen(engine, &marked, given[3]);
+  if (!mark)
+    return JS_EXCEPTION;
+  bool ends = until >= 0 && (uint64_t)until + marked + checksum_length == length;
+  if (ends) {
+    const uint8_t *rest = bytes + before + until;
+    checksum_of(bytes, (size_t)(rest - bytes), digits);
+    ends = memcmp(rest, mark, marked) == 0 && memcmp(rest + marked, digits, checksum_length) == 0;
+  }
+  JS_FreeCString(engine, mark);
+  return JS_NewBool(engine, ends);
 }
 
 /* A plain character stands for itself, each other byte as %XX (lib/bytes.ts, percentEncode). */
@@ -469,7 +505,7 @@ static const JSCFunctionListEntry open_flags[] = {
 static const JSCFunctionListEntry table[] = {
   ENTRY(openat, 4), ENTRY(read, 2), ENTRY(readText, 2), ENTRY(write, 2), ENTRY(fsync, 1), ENTRY(close, 1), ENTRY(mkdirat, 3),
   ENTRY(unlinkat, 3), ENTRY(renameat, 4), ENTRY(linkat, 4), ENTRY(symlinkat, 3), ENTRY(readlinkat, 2), ENTRY(fstatat, 3),
-  ENTRY(fstat, 1), ENTRY(identityAt, 2), ENTRY(entries, 1), ENTRY(names, 2), ENTRY(checksum, 1), ENTRY(bytesInto, 3), ENTRY(percentEncoded, 1), ENTRY(percentDecoded, 1), ENTRY(digitsAt, 2), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
+  ENTRY(fstat, 1), ENTRY(identityAt, 2), ENTRY(entries, 1), ENTRY(names, 2), ENTRY(checksum, 1), ENTRY(endsWithChecksum, 4), ENTRY(bytesInto, 3), ENTRY(textOf, 1), ENTRY(percentEncoded, 1), ENTRY(percentDecoded, 1), ENTRY(digitsAt, 2), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
   ENTRY(watch, 1), ENTRY(endSignals, 0), ENTRY(connect, 1), ENTRY(flock, 1), ENTRY(now, 0), ENTRY(monotonic, 0), ENTRY(processId, 0), ENTRY(userId, 0), ENTRY(isTerminal, 1), ENTRY(exit, 1),
   JS_OBJECT_DEF("flags", open_flags, sizeof open_flags / sizeof *open_flags, JS_PROP_ENUMERABLE),
 };

@@ -2,7 +2,15 @@
  * The calls of lib/syscalls/calls.ts on a machine in memory: names, links, modes and errors as Linux has them
  * (tests/unit/memory.test.ts makes the same calls on both).
  */
-import { bytesInto, crc32, digitsAt, percentDecoded, percentEncode } from '../../../lib/bytes.ts'
+import {
+  bytesInto,
+  crc32,
+  digitsAt,
+  endsWithChecksum,
+  percentDecoded,
+  percentEncode,
+  textOf,
+} from '../../../lib/bytes.ts'
 import { atFlags, type Calls, type Status } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { holds, inode, textIn, type Inode } from './inodes.ts'
@@ -242,7 +250,9 @@ const onTheProcess = (process: Process) =>
 /** What a machine in memory has not, or what asks nothing of it. */
 const withoutTheKernel = {
   checksum: crc32,
+  endsWithChecksum,
   bytesInto,
+  textOf,
   percentEncoded: percentEncode,
   percentDecoded,
   digitsAt,

@@ -2,7 +2,15 @@ import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { bytesOf, crc32, digitsAt, percentDecoded, percentEncode, textOf } from '../../../lib/bytes.ts'
+import {
+  bytesOf,
+  crc32,
+  digitsAt,
+  endsWithChecksum,
+  percentDecoded,
+  percentEncode,
+  textOf,
+} from '../../../lib/bytes.ts'
 import {
   ownerIn,
   ownerOfUsual,
@@ -23,7 +31,14 @@ const facts = fc.record(
   { noNullPrototype: true, requiredKeys: ['session', 'recorded'] },
 )
 
-const decoder = { checksum: crc32, percentEncoded: percentEncode, percentDecoded, digitsAt }
+const decoder = {
+  textOf,
+  checksum: crc32,
+  endsWithChecksum,
+  percentEncoded: percentEncode,
+  percentDecoded,
+  digitsAt,
+}
 
 describe('the name of a record', () => {
   it('is the owner, percent-encoded, or its digest', () => {

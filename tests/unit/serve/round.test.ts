@@ -5,7 +5,7 @@ import { describe, it } from 'node:test'
 import { perform } from '../../../lib/events/perform.ts'
 import { openPipe } from '../../../lib/kernel/pipe.ts'
 import { currentPipe } from '../../../lib/serve/current-pipe.ts'
-import { Journal, lastReplies } from '../../../lib/serve/journal.ts'
+import { Journal, lastReplies, type Reply } from '../../../lib/serve/journal.ts'
 import { answerQueued, tryAgain } from '../../../lib/serve/round.ts'
 import { atFlags } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
@@ -196,6 +196,37 @@ it('a journal is begun anew before it is long, and the last round stays in it', 
   const node = files.tree(dirname(journalPath)).get(basename(journalPath))
   assert.ok(node?.kind === 'file' && node.bytes.length < 100_000)
   assert.equal(lastReplies(files.calls, journalPath, 'pipe').at(-1)?.message.header.xid, 9999)
+})
+
+it('a journal says of each answer what it is, whatever was said of the last one', () => {
+  const { files } = newMachine()
+  const journal = new Journal(files.calls, journalPath, 'pipe')
+  let xid = 0
+  const reply = (version: number, command: number, size: number, status: number, more = {}): Reply => ({
+    message: { header: { version, command, xid: xid++ }, size },
+    status,
+    ...more,
+  })
+  const replies = [
+    reply(1, 5, 1034, 0, { version: 2 }),
+    reply(1, 5, 1034, 0, { version: 1 }),
+    reply(2, 0, 1067, 0),
+    reply(2, 0, 1067, -121),
+    reply(2, 0, 1067, -121, { doubtful: true }),
+    reply(2, 0, 1067, -121),
+    reply(1, 0, 1067, -121),
+    reply(1, 0, 1034, -121),
+    reply(1, 1, 1034, -121),
+    reply(1, 0, 1034, 0),
+  ]
+  for (const one of replies) {
+    assert.equal(journal.note([one]), 0)
+    assert.deepEqual(lastReplies(files.calls, journalPath, 'pipe').at(-1), {
+      version: undefined,
+      doubtful: false,
+      ...one,
+    })
+  }
 })
 
 it('of a journal whose last round was cut short, the round before counts too', () => {
