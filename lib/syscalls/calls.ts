@@ -55,13 +55,13 @@ export interface Calls {
    */
   readonly names: (descriptor: number, again: boolean) => string | number
   /**
-   * The next seven are no system calls. They are here because the runtime does them faster than this program could. This
-   * one: CRC-32 of a text's bytes, as eight hex digits.
+   * The next seven are no system calls. They are here because the runtime does them faster than this program could.
+   * This one: CRC-32 of a text's bytes, as eight hex digits.
    */
   readonly checksum: (text: string) => string
   /**
-   * Whether `until` characters of `text` are followed by `mark`, by the checksum of `before` and of these characters, and
-   * by nothing else. Both texts are shorter than 8192, and `mark` is ASCII.
+   * Whether `until` characters of `text` are followed by `mark`, by the checksum of `before` and of these characters,
+   * and by nothing else. Both texts are shorter than 8192, and `mark` is ASCII.
    */
   readonly endsWithChecksum: (before: string, text: string, until: number, mark: string) => boolean
   /**
