@@ -8,7 +8,7 @@ import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
 import type { Recorded } from './layout.ts'
 
-/** What the files say, with the marks in the meaning of format 2. */
+/** Reads the files, and translates the marks to what they mean in format 2. */
 export function lookAtFormat1(
   { path, anywhere }: { readonly path: string; readonly anywhere: Directory },
   { marks }: Pick<Recorded, 'marks'>,
@@ -16,7 +16,7 @@ export function lookAtFormat1(
   const root = disk.openDirectory(path, anywhere, 'follow')
   if (typeof root !== 'object') return { instance: { kind: 'none' }, marks }
   try {
-    // new_boot_time first: a grace end renamed it over boot_time, so one of the two reads sees the new instance.
+    // new_boot_time first: an end of grace renames it over boot_time, so one of the two reads sees the new instance.
     const newBootTime = readBootTime('new_boot_time', root)
     const instance = instanceFromFiles(readBootTime('boot_time', root), newBootTime)
     const current = 'start' in instance ? instance.start : undefined
@@ -35,7 +35,7 @@ export function lookAtFormat1(
   }
 }
 
-/** A boot time file as it is. @throws the file system's error if it is there and can't be read. */
+/** Reads one of the files. @throws the file system's error, if it exists and can't be read. */
 export function readBootTime(file: BootTimeFile, root: Directory): BootTime {
   const content = disk.readSmallFile(file, 32, root)
   if (content.kind === 'absent') return 'absent'

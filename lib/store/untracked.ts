@@ -38,7 +38,7 @@ import { markOf as markOfInstance } from './layout.ts'
 import { holderName, lifeOf } from './process.ts'
 import { makeRunDirectory, startMark } from './run-directory.ts'
 
-/** Where marks are, and of which state directory; undefined where the configuration did not tell. */
+/** Where marks are, and of which state directory they are: undefined, if the configuration could not be read. */
 export interface Marked {
   /** For absolute paths. */
   readonly anywhere: Directory
@@ -53,7 +53,7 @@ export interface Noted {
   readonly unmarked: string | undefined
 }
 
-/** Notes that a start of the server has begun. Before anything else of it. */
+/** Notes that a start of the server has begun. It is the first thing that a start does. */
 export function noteStart(marked: Marked, kernelBootTime: KernelBootTime | undefined): Noted {
   const { anywhere, runDirectory } = marked
   const us = ourName(anywhere)
@@ -63,8 +63,9 @@ export function noteStart(marked: Marked, kernelBootTime: KernelBootTime | undef
     makeRunDirectory(runDirectory, anywhere)
     const mark = markOf(marked)
     const text = `${us}/${kernelBootTime ?? ''}`
-    // An instance that ran untracked is remembered until a start is durable, whatever that start is told. An end of
-    // grace that is lacking has a mark of its own, and may turn out to be recorded when the disk can be read again.
+    // An untracked instance is remembered until a start is durable, whatever the boot time of that start. An end of
+    // grace that is not recorded has a mark of its own, and may turn out to be recorded when the disk can be read
+    // again.
     if (ran) disk.makeLink('-', ranOf(marked), anywhere)
     if (!disk.makeLink(text, mark, anywhere) && disk.readLink(mark, anywhere) !== text) replace(mark, text, anywhere)
   })
@@ -83,7 +84,7 @@ function ourName(anywhere: Directory): string {
   }
 }
 
-/** Works. @returns why it could not, if it could not. */
+/** Runs `work`. @returns the error, if there is one. */
 function whyNot(work: () => void): string | undefined {
   try {
     work()
@@ -93,7 +94,7 @@ function whyNot(work: () => void): string | undefined {
   }
 }
 
-/** Puts a new mark into an old one's place, in one step: whoever is killed must not leave less than was there. */
+/** Replaces a mark in one step: a process that is killed must not leave less than was there. */
 function replace(mark: string, text: string, anywhere: Directory): void {
   const staged = `${mark}.new`
   disk.remove(staged, anywhere)
@@ -101,13 +102,13 @@ function replace(mark: string, text: string, anywhere: Directory): void {
   disk.move(staged, mark, anywhere)
 }
 
-/** Whether an instance ran that was not recorded, as far as a start with that boot time must think. */
+/** Whether a start with that boot time must assume that an instance ran which was not recorded. */
 export const ranUntracked = (marked: Marked, kernelBootTime?: KernelBootTime): boolean =>
   isMarked(marked, kernelBootTime) || lacksGraceEnd(marked)
 
 /**
- * Whether the running server is in the grace period that is recorded, as far as marks tell. An upcall that the storage
- * refused says nothing against it: until grace ends, clients reclaim as if there were no mark.
+ * Whether the recorded grace period is that of the running server, according to the marks. The mark of an upcall that
+ * failed does not contradict that: until grace ends, clients reclaim as if it did not exist.
  */
 export const graceGoesOn = (marked: Marked): boolean => !isMarkedByStart(marked, undefined) && !lacksGraceEnd(marked)
 
@@ -129,10 +130,10 @@ function isMarkedByStart(marked: Marked, kernelBootTime: KernelBootTime | undefi
   })
 }
 
-/** This directory's marks, and those of whoever could not find out which directory it was. */
+/** This directory's marks, and those of starts that could not find out their directory. */
 const bothOf = (marked: Marked): readonly Marked[] => [marked, { ...marked, path: undefined }]
 
-/** Whether the kernel has ended an instance's grace, and nobody could record that, until now. */
+/** Whether the kernel has ended an instance's grace, and that is still not recorded. */
 function lacksGraceEnd(marked: Marked): boolean {
   const { anywhere, path } = marked
   const link = disk.linkAt(endOf(marked), anywhere)
@@ -147,7 +148,7 @@ function lacksGraceEnd(marked: Marked): boolean {
 }
 
 /**
- * The start is durable, and all is done: what failed before it no longer matters.
+ * To be called when a start is durable and complete. What failed before it no longer matters.
  * @returns why a mark stays, if it does.
  */
 export const forgetUntracked = (marked: Marked): string | undefined =>
@@ -159,7 +160,8 @@ export const forgetUntracked = (marked: Marked): string | undefined =>
   })
 
 /**
- * Makes the next start let nobody reclaim. 'serve': until {@link trustAgain} takes that back; 'start': whatever comes.
+ * Makes the next start let nobody reclaim. With 'serve', {@link trustAgain} can take that back; with 'start', nothing
+ * can.
  * @returns why it can't be noted, if it can't.
  */
 export function distrust(marked: Marked, why: 'start' | 'serve'): string | undefined {
@@ -180,30 +182,33 @@ export function noteGraceEnd(marked: Marked, start: Start): string | undefined {
   const mark = endOf(marked)
   return whyNot(() => {
     makeRunDirectory(marked.runDirectory, anywhere)
-    // One that is there is of an earlier instance, whose end was recorded after all.
+    // An existing mark is of an earlier instance, whose end was recorded after all.
     if (!disk.makeLink(String(start), mark, anywhere)) replace(mark, String(start), anywhere)
   })
 }
 
-/** What `serve` could not do is done: only what it has noted itself is taken back. */
+/** What `serve` could not do is done now, so its own mark is taken back, and no other. */
 export function trustAgain(marked: Marked): void {
   const ran = ranOf(marked)
   if (disk.readLink(ran, marked.anywhere) === 'serve') disk.remove(ran, marked.anywhere)
 }
 
-/** What a `serve` has noted that is no more, and that no other can tell the end of, stays until a start. */
+/**
+ * Makes the mark of an earlier `serve` permanent until a start, because nobody knows whether what it could not do was
+ * done.
+ */
 export function distrustForGood(marked: Marked): void {
   try {
     if (disk.readLink(ranOf(marked), marked.anywhere) !== 'serve') return
   } catch {
-    // What can't be read may be that note, and the server's messages must be answered.
+    // A mark that can't be read may be such a one, and the server's messages must be answered.
   }
   distrust(marked, 'start')
 }
 
 /**
- * Notes a server that runs and whose start nobody has asked us to record, unless it turns out that it is only about to
- * ask: a start by that name is the same one. What a start has left that did not end says as much already.
+ * Notes a running server whose start we were not asked to record. If it only asks later, a start by that name is the
+ * same one. The mark of a start that did not end means the same, so it stays.
  * @returns why it can't be noted, if it can't.
  */
 export const noteUnseen = (marked: Marked, name: string): string | undefined =>
@@ -212,19 +217,19 @@ export const noteUnseen = (marked: Marked, name: string): string | undefined =>
     disk.makeLink(`-/${name}`, markOf(marked), marked.anywhere)
   })
 
-/** That start is recorded after all. @returns why its note stays, if it does. */
+/** That start is recorded after all. @returns why its mark stays, if it does. */
 export const forgetUnseen = (marked: Marked, name: string): string | undefined =>
   whyNot(() => {
     if (disk.readLink(markOf(marked), marked.anywhere) === `-/${name}`) disk.remove(markOf(marked), marked.anywhere)
   })
 
-/** Whether the last start did not end: it may have begun its instance, and not have made it durable. */
+/** Whether the last start did not end. It may have begun its instance without making it durable. */
 export function isStartCutShort(marked: Marked): boolean {
   const link = disk.linkAt(markOf(marked), marked.anywhere)
   return typeof link === 'object' && !link.text.startsWith('-/')
 }
 
-/** By what name the start is known that has left a mark; undefined, if none has. */
+/** The name of the start that has left a mark; undefined, if none has. */
 export function nameOfStart(marked: Marked): string | undefined {
   const link = disk.linkAt(markOf(marked), marked.anywhere)
   return typeof link === 'object' ? link.text.split('/')[1] : undefined
@@ -232,8 +237,11 @@ export function nameOfStart(marked: Marked): string | undefined {
 
 const markOf = ({ anywhere, runDirectory, path }: Marked): string => startMark(runDirectory, path, anywhere)
 
-/** Made where a start has found an untracked instance: the next one must, too, if this one fails. */
+/**
+ * The mark that a start makes when it has found an untracked instance: if this start fails, the next one must find it
+ * too.
+ */
 const ranOf = (marked: Marked): string => `${markOf(marked)}.ran`
 
-/** The instance whose grace the kernel has ended, and nobody could record that. */
+/** The mark of an instance whose grace the kernel has ended, which could not be recorded. */
 const endOf = (marked: Marked): string => `${markOf(marked)}.end`

@@ -1,7 +1,8 @@
 /**
- * The kernel's own tracker (nfs4recover.c, "recoverydir"): one empty directory for each client, named by the MD5 of its
- * owner. Clients of a server that used it change over one by one: `check` names the directory that a client would have
- * there. It counts until the grace period is over, like every older record. It is removed then, or with the client.
+ * The records of the kernel's own tracker (nfs4recover.c, "recoverydir"): one empty directory for each client, named by
+ * the MD5 of its owner. A server that used that tracker moves its clients one by one: `check` names the directory that
+ * the client would have there. It counts until the grace period is over, like every older record. It is removed then,
+ * or with the client.
  *
  * Only empty directories of that form are ever removed, and only in a directory that belongs to us and that no other
  * user may write to.
@@ -13,16 +14,16 @@ import { hexOf } from '../upcall/hex.ts'
 import { legacyName } from '../upcall/legacy-name.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 
-/** Where the kernel's own tracker keeps its directories, if nobody has told it otherwise (user_recovery_dirname). */
+/** Where the kernel's own tracker keeps its directories by default (user_recovery_dirname). */
 export const usualTop = '/var/lib/nfs/v4recovery'
 
-/** The same beside a state directory of ours. */
+/** The same directory's place beside a state directory. */
 export const legacyTopIn = (stateDirectory: string): string => `${stateDirectory}/v4recovery`
 
-/** What names a client there. */
+/** The name of a client's directory there. */
 export const legacyNameOf = (owner: ClientOwner): string => hexOf(md5(owner))
 
-/** Runs `work` in a top directory. @returns undefined where there is none, or where others could have put names. */
+/** Runs `work` in the tracker's directory. @returns undefined, if it does not exist, or others can write to it. */
 function inTop<T>(path: string, anywhere: Directory, work: (top: Directory) => T): T | undefined {
   const top = disk.openDirectory(path, anywhere)
   if (typeof top !== 'object') return undefined
@@ -41,7 +42,7 @@ export const hasLegacyRecord = (path: string, anywhere: Directory): boolean =>
     (top) => typeof disk.directoryAt(path.slice(path.lastIndexOf('/') + 1), top) === 'object',
   ) ?? false
 
-/** Where the kernel's own tracker has recorded a client: the path of its directory, if one of `tops` has it. */
+/** The path of a client's directory, if one of `tops` has it. */
 export const legacyRecordOf = (owner: ClientOwner, tops: readonly string[], anywhere: Directory): string | undefined =>
   tops
     .filter((top) => hasLegacyRecords(top, anywhere))
@@ -50,7 +51,7 @@ export const legacyRecordOf = (owner: ClientOwner, tops: readonly string[], anyw
 
 /**
  * Removes a client's directory. Durable once {@link syncLegacyRecords} has returned.
- * @returns 'stays', if something is there that does not go; 'no place', where nobody can have one.
+ * @returns 'stays', if something of that name can't be removed; 'no place', if `topPath` is no such directory
  */
 export const removeLegacyRecord = (
   topPath: string,
@@ -62,19 +63,19 @@ export const removeLegacyRecord = (
     return disk.directoryAt(name, top) === 'absent' || disk.removeIfEmpty(name, top) ? 'gone' : 'stays'
   }) ?? 'no place'
 
-/** Also where nothing has been removed: the process that removed it may have died before its sync. */
+/** To be called even if nothing was removed: the process that removed it may have died before its sync. */
 export const syncLegacyRecords = (topPath: string, anywhere: Directory): void => {
   inTop(topPath, anywhere, disk.sync)
 }
 
-/** Whether the kernel's own tracker has left any client here. */
+/** Whether the kernel's own tracker has recorded any client here. */
 export const hasLegacyRecords = (path: string, anywhere: Directory): boolean =>
   inTop(path, anywhere, (top) => {
     for (const { name } of disk.entriesOf(top)) if (legacyName.test(name)) return true
     return false
   }) ?? false
 
-/** Every client that it has left here, by name. None, where others could have put names. */
+/** The name of every client that it has recorded here. None, if others can write to the directory. */
 export const legacyRecordsIn = (path: string, anywhere: Directory): readonly string[] =>
   inTop(path, anywhere, (top) =>
     [...disk.entriesOf(top)]
@@ -84,7 +85,7 @@ export const legacyRecordsIn = (path: string, anywhere: Directory): readonly str
 
 /**
  * Removes every client's directory. Durable when it returns.
- * @returns how many could not be removed: directories that are not empty, and what is none.
+ * @returns how many could not be removed, because they are not empty, or no directories.
  */
 export const removeLegacyRecords = (path: string, anywhere: Directory): number =>
   inTop(path, anywhere, (top) => {

@@ -1,7 +1,7 @@
 /**
- * `boot_time`, `new_boot_time` and `old_boot_time`: the names of the design of 2010, for people and for programs of
- * format 1. Nothing is decided by them. So they are written after the fact, without a barrier, and if one can't be
- * written, it stays as it was.
+ * `boot_time`, `new_boot_time` and `old_boot_time`: files of the design of 2010, for people and for programs of format
+ * 1. No decision depends on them. So they are written afterwards and without a barrier, and one that can't be written
+ * stays as it was.
  */
 import { errorCode } from '../failure.ts'
 import { startFromText, startToText, type BootTimeFile, type Start } from '../rules/instance.ts'
@@ -9,18 +9,18 @@ import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import type { StateDirectory } from './state-directory.ts'
 
-/** @returns why people are not shown it, or undefined. */
+/** @returns why it could not be written, or undefined. */
 export const showStart = (state: StateDirectory, start: Start): string | undefined =>
   inRoot(state, (root) => {
     put(root, 'new_boot_time', start)
   })
 
-/** @returns why people are not shown it, or undefined. */
+/** @returns why it could not be written, or undefined. */
 export const showGraceEnd = (state: StateDirectory, start: Start): string | undefined =>
   inRoot(state, (root) => {
     disk.move('boot_time', 'old_boot_time', root)
     const shown = disk.readSmallFile('new_boot_time', 32, root)
-    // Most often it has the right content already, and a rename needs no space.
+    // Most often this file has the right content already, and a rename needs no space.
     if (shown.kind === 'text' && startFromText(shown.text) === start) disk.move('new_boot_time', 'boot_time', root)
     else put(root, 'boot_time', start)
   })
