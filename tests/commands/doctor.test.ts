@@ -851,6 +851,18 @@ eachArtefact('doctor', (artefact) => {
     )
   })
 
+  it('tells before a restart that nobody will reclaim after a remove that the storage refused', async () => {
+    const refused = `mv ${state}/v4clients ${state}/away; : > ${state}/v4clients; upcall remove 7a6f65 || true; rm ${state}/v4clients; mv ${state}/away ${state}/v4clients`
+    assert.match(
+      await commandOn(
+        artefact,
+        `${pipeHeldBy('serve')}; ${liveClient(3, 'ada', 2)}; ${refused}`,
+        'doctor --expect-recovery',
+      ),
+      /No client can be expected to reclaim: a server instance ran that could not be recorded, or only in part.*\n"ada" will not reclaim: no client may\n1\n$/s,
+    )
+  })
+
   it('finds nfsdcld to be right where the kernel has nothing else', async () => {
     const [only] = await diagnose(
       artefact,
