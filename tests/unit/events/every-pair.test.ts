@@ -9,7 +9,7 @@ import { describe, it } from 'node:test'
 import type { Owner } from '../../life/oracle.ts'
 import { ann, bob, dan } from '../../proof/scenarios.ts'
 import { atOnce, upcall } from './at-once.ts'
-import { begun, pairsIn, situations, type Situation } from './situations.ts'
+import { begun, besideTwoFacts, pairsIn, situations, type Situation } from './situations.ts'
 
 const clients: readonly Owner[] = [ann, bob, dan]
 
@@ -33,5 +33,33 @@ describe('in memory, two upcalls at once', () => {
       const { stops, pairs, violations } = everyPair(situation)
       console.log(`# ${situation.name}: ${pairs} pairs, ${stops} stops, ${Math.round(performance.now() - began)} ms`)
       assert.deepEqual(violations, [])
+    })
+})
+
+/**
+ * A start that makes two facts, an instance that is full and its own, beside an upcall of the server before it: no
+ * kernel asks so. What is late is then of no order with the start, in one of these ways, and gives nobody a lock that
+ * another may have had: the full instance stands for the one that asks.
+ */
+const late: Readonly<Record<string, RegExp>> = {
+  'is refused, because its instance is over':
+    /^(?:create|remove|grace done) .*, meanwhile start 3000: statuses 140, 0\n/,
+  'is recorded in the instance that is full': /^start 3000 stands before symlinkat \S+\.partial, meanwhile create /,
+  'finds nothing left to end': /^start 3000 stands before \S+ \S+\.partial, meanwhile grace done 7: statuses 0, 0\n/,
+  'only alarms': /: <#>nfsd-userland-helper: /,
+  'counts no more after a restart': /, meanwhile create .*: statuses 0, 0, after a restart, may reclaim: nobody; /,
+}
+
+describe('in memory, a start that makes two facts, and an upcall that is late', () => {
+  for (const situation of situations.filter((one) => besideTwoFacts(one).length > 0))
+    it(`${situation.name}: as in some order, or the late one has no effect that counts`, () => {
+      const before = begun(situation)
+      const others = besideTwoFacts(situation).flatMap(([first, other]) =>
+        atOnce({ before, first: upcall(first), others: [upcall(other)], clients }).violations.map(({ what }) => what),
+      )
+      assert.deepEqual(
+        others.filter((what) => !Object.values(late).some((is) => is.test(what))),
+        [],
+      )
     })
 })

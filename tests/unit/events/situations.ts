@@ -311,6 +311,14 @@ export const pairsIn = ({ upcalls, startsAlone, recast, refused }: Situation): (
     .filter(([first, other]) => startsAlone === undefined || (first.event === 'start') === (other.event === 'start'))
     .filter((_, number) => everything || (recast === undefined && refused === undefined) || number % 3 === 0)
 
+/** The pairs that no kernel makes, where a start makes two facts. */
+export const besideTwoFacts = ({ upcalls, startsAlone }: Situation): (readonly [Event, Event])[] =>
+  startsAlone === undefined
+    ? []
+    : upcalls
+        .filter(({ event }) => event !== 'start')
+        .flatMap((other) => [[start('3000'), other] as const, [other, start('3000')] as const])
+
 export function begun({ name, before, killed, refused, recast, planted, grace, rule }: Situation): Begun {
   const machine = machineWith(planted)
   const { files } = machine
