@@ -76,6 +76,8 @@ export interface Found {
 export interface Violation {
   /** What the first one had changed when each of the others came. */
   readonly changed: readonly (readonly string[])[]
+  /** The call of the first before which each of the others came. */
+  readonly stoodBefore: readonly string[]
   readonly what: string
 }
 
@@ -173,6 +175,7 @@ export function atOnce({ before, first, others, clients, lockIsLost = false }: M
         if (wrong !== undefined)
           found.violations.push({
             changed: played.changed,
+            stoodBefore: played.stoodBefore,
             what: `${first.name} stands before ${meetingShown(played)}: ${wrong}\n${log.join('')}`,
           })
       } else explore(here, more, played.answers)

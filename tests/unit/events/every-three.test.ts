@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { mayNotReclaim } from '../../life/oracle.ts'
+import { mayNotReclaim, type Event } from '../../life/oracle.ts'
 import { ann, bob, check, create, graceDone, remove, start } from '../../proof/scenarios.ts'
 import { atOnce, upcall, type Act } from './at-once.ts'
 import { begun, situations, type Situation } from './situations.ts'
@@ -38,6 +38,8 @@ const ofServerThatIsGone: Act = {
   meanings: [{ event: check(bob, 'N') }, { event: undefined, statuses: [mayNotReclaim] }],
 }
 
+const takesLock = (event: Event): boolean => !(event.event === 'check' && event.session === 'Y')
+
 const hasMadeRecord = (calls: readonly string[] | undefined): boolean =>
   calls?.some((call) => /^(?:renameat|symlinkat) .*\/bob$/.test(call)) === true
 
@@ -47,6 +49,7 @@ describe('in memory, a check without a session, and two other upcalls at once', 
       const before = begun(situation)
       const all = { triples: 0, stops: 0, 'taken back': 0 }
       const violations: string[] = []
+      const windows = new Set<string>()
       const began = performance.now()
       for (const end of [...ends, restart])
         for (const one of relying)
@@ -62,13 +65,20 @@ describe('in memory, a check without a session, and two other upcalls at once', 
             })
             all.triples++
             all.stops += found.stops
-            for (const { changed, what } of found.violations)
+            for (const { changed, stoodBefore, what } of found.violations)
               // docs/locking.md: the client loses what it could reclaim, and nobody else's lock.
-              if (hasMadeRecord(changed[others.indexOf(one)])) all['taken back']++
-              else violations.push(what)
+              if (hasMadeRecord(changed[others.indexOf(one)])) {
+                all['taken back']++
+                windows.add(stoodBefore[others.indexOf(one)] ?? '')
+                const passing = others.filter(takesLock).length
+                assert.equal(what.match(/goes on without the lock: held for 2 s/g)?.length, passing, what)
+              } else violations.push(what)
           }
       console.log(`# ${situation.name}: ${JSON.stringify(all)}, ${Math.round(performance.now() - began)} ms`)
       assert.deepEqual(violations, [])
       assert.notEqual(all['taken back'], 0)
+      // From the record until it is taken out the check only looks.
+      for (const call of windows)
+        assert.match(call, /^(?:getdents64|openat|fstat|fstatat|readlinkat) |^unlinkat \S+\/bob$/)
     })
 })
