@@ -1,3 +1,4 @@
+import perfectionist from 'eslint-plugin-perfectionist'
 import tseslint from 'typescript-eslint'
 import { walls } from './lib/build/walls.js'
 
@@ -9,7 +10,21 @@ export default tseslint.config(
   ...tseslint.configs.strictTypeChecked,
   {
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },
+    plugins: { perfectionist },
     rules: {
+      'no-duplicate-imports': 'error',
+      // Node's modules, then packages, then this project's files, the farthest first.
+      'perfectionist/sort-imports': [
+        'error',
+        {
+          type: 'alphabetical',
+          order: 'asc',
+          groups: ['builtin', 'external', ['parent', 'sibling', 'index']],
+          newlinesBetween: 'ignore',
+          // Or the comment at the top of a file would move with the first import.
+          partitionByComment: true,
+        },
+      ],
       '@typescript-eslint/no-floating-promises': [
         'error',
         {
