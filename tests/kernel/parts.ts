@@ -1,7 +1,7 @@
 // Which stories are told, under which kernel and with which tracker.
 import { basename, join, resolve } from 'node:path'
 import { repository, type Kernel } from './image.ts'
-import { delegations, killedInAStorm, late, namespace, principal } from './scenarios/at-the-pipe.ts'
+import { delegations, killedInAStorm, late, namespace, principal, removeLost } from './scenarios/at-the-pipe.ts'
 import { clockAhead, clockBehind } from './scenarios/clock.ts'
 import { container } from './scenarios/container.ts'
 import { crashInGrace } from './scenarios/crash-in-grace.ts'
@@ -88,6 +88,7 @@ export function partsOn({ kernel, tracker }: Ground, program: string | undefined
       part(fullDisk),
       part(readOnly),
       part(late),
+      part(removeLost),
       part(principal),
       part(namespace),
       part(delegations),

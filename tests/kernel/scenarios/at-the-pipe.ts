@@ -1,6 +1,7 @@
 // What can happen to the process that holds the kernel's pipe: it dies in the middle of everything, it comes late, it
 // is one of two, and it knows a client by a name that somebody else goes by.
 import assert from 'node:assert/strict'
+import { setTimeout as sleep } from 'node:timers/promises'
 import { ownerIn, readRecord, recordLine } from '../../../lib/rules/record.ts'
 import { join as joins } from '../client.ts'
 import type { Guest } from '../guest.ts'
@@ -9,6 +10,7 @@ import { recorded } from '../records.ts'
 import { exported, serverAt, stateDisk, type Server } from '../server.ts'
 import { claimHeld, claimLost, holders, type Story } from '../story.ts'
 import { daemonOf, pipefs } from '../tracking.ts'
+import { isGranted } from './edge-conditions.ts'
 
 const crowd = 200
 const threads = 16
@@ -159,6 +161,42 @@ export const late: Story = {
     await claim("the kernel's log has a line of ours that says why nobody may reclaim", async () => {
       assert.match((await server.log()).slice(logged), /nfsd-userland-helper: .*nobody may reclaim/)
     })
+  },
+}
+
+export const removeLost: Story = {
+  name: 'remove-lost',
+  title: 'Who left while nobody was at the pipe may not reclaim: the next process notices that a message is missing',
+  tell: async (stage) => {
+    const { server, client, claim } = stage
+    const inTheLog = async (line: RegExp): Promise<void> => {
+      for (let tries = 0; tries < 180 && !line.test(await server.log()); tries++) await sleep(1000)
+      assert.match(await server.log(), line)
+    }
+    await server.start()
+    await server.endGrace()
+    const [[absent], eve] = await Promise.all([
+      client('bob', '4.1').then((bob) => holders([bob])),
+      client('eve', '4.2'),
+    ])
+    assert.ok(absent)
+    await server.daemon.end('KILL')
+    await absent.cutOff()
+    // Until somebody wants the lock, the kernel leaves it to a client whose lease has run out (since 5.19).
+    await claim("another client is granted bob's lock, and drops it", async () => {
+      assert.equal(await isGranted(eve, 'bob'), true)
+    })
+    await server.daemon.start()
+    // Its Create has the number after the one that is missing.
+    await client('fay', '4.1').then((fay) => fay.lock('fay'))
+    await claim("the process notices that a number is missing, and the kernel's log has a line that says so", () =>
+      inTheLog(
+        /nfsd-userland-helper: .*messages of the NFS server were lost.*clients recorded before now may not reclaim/,
+      ),
+    )
+    await server.restart()
+    await absent.heal()
+    await claimLost(stage, 'after the next start', [absent])
   },
 }
 

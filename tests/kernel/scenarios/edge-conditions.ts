@@ -13,7 +13,7 @@ async function eveTakesAndDrops({ claim }: Stage, eve: Client, clients: readonly
 }
 
 /** In good time: on a busy machine the server may not have noticed yet that a lease has run out. */
-async function isGranted(eve: Client, name: string): Promise<boolean> {
+export async function isGranted(eve: Client, name: string): Promise<boolean> {
   for (let tries = 0; tries < 60; tries++) {
     if ((await eve.triesLock(name)) === 'granted') return true
     await sleep(1000)
