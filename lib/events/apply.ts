@@ -154,11 +154,11 @@ class Looked implements Before {
 export function apply(world: World, recorded: Recorded, decision: Decision): Applied | 'elsewhere' {
   switch (decision.kind) {
     case 'refuse':
-      throw new Failed(decision.failure)
+      return both(graceEndOwed(world, recorded), refused(decision))
     case 'rebuild':
       return decision
     case 'allow':
-      return settled
+      return graceEndOwed(world, recorded)
     case 'nothing-to-do':
       world.log.warning(`no server instance is recorded in ${quote(world.state.path)}: nothing to do`)
       return settled
@@ -183,7 +183,14 @@ export function apply(world: World, recorded: Recorded, decision: Decision): App
   }
 }
 
-/** What an upcall must do first if grace is over and its end may not be durable yet. */
+const refused = ({ failure }: Decision & { kind: 'refuse' }): Settlement => ({
+  sync: [],
+  then: () => {
+    throw new Failed(failure)
+  },
+})
+
+/** What an upcall must do before it answers, if grace is over and its end may not be durable yet. */
 export const graceEndOwed = (world: World, { instance, marks }: Recorded): Settlement =>
   instance.kind === 'full' && marks(instance.start, 'unconfirmed') ? finishGraceEnd(world, instance.start) : settled
 

@@ -12,7 +12,7 @@
  * itself. The next is decided on that. What follows a barrier (`then`) waits only for the barriers of its own
  * request. A directory that could not be synced fails each request that needs it, and no other.
  */
-import { storageFailure } from '../failure.ts'
+import { Failed, storageFailure } from '../failure.ts'
 import type { Decision } from '../rules/decide.ts'
 import type { Recorded } from '../store/layout.ts'
 import { locked } from '../store/lock.ts'
@@ -22,7 +22,7 @@ import * as disk from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
 import type { Asked, ClientRequest, Request } from '../upcall/request.ts'
-import { apply, decideAndApply, decideOn, lookInPresentFormat } from './apply.ts'
+import { decideAndApply, decideOn, graceEndOwed, lookInPresentFormat } from './apply.ts'
 import { syncReclaimed } from './grace-end.ts'
 import { beginAnew, standForUnseen, startInstance } from './start.ts'
 import { takeBack } from './take-back.ts'
@@ -42,9 +42,9 @@ export function perform(world: World, request: Request): void {
     // Most often it is only a verdict. That changes nothing, so it needs no lock.
     const recorded = lookAt(world.state)
     const verdict = decideOn(world, recorded, request)
-    if (verdict.kind === 'allow' || verdict.kind === 'refuse') {
-      apply(world, recorded, verdict)
-      return
+    if (graceEndOwed(world, recorded) === settled) {
+      if (verdict.kind === 'refuse') throw new Failed(verdict.failure)
+      if (verdict.kind === 'allow') return
     }
   }
   if (request.event === 'grace-done') syncReclaimed(world)

@@ -35,7 +35,7 @@ function inGrace() {
   for (const owner of ['ada', 'bob', 'eve']) call(['create', hex(owner)], session)
   call(['gracedone', '0'])
   const started = call(['init'])
-  return { call, started }
+  return { call, started, machine, synced }
 }
 
 describe('the barriers of an upcall', () => {
@@ -69,5 +69,26 @@ describe('the barriers of an upcall', () => {
   it('are none for the check of a client with a session', () => {
     const { call } = inGrace()
     assert.deepEqual(call(['check', hex('ada')], session), [])
+  })
+
+  it('are those of an end of grace that was killed, before any check is answered: it may not be durable yet', () => {
+    for (const [owner, environment, status] of [
+      ['eve', session, 1],
+      ['eve', {}, 1],
+      ['ada', session, 0],
+    ] as const) {
+      const { call, machine, synced } = inGrace()
+      call(['create', hex('ada')], session)
+      const { before } = machine.files.hooks
+      machine.files.hooks.before = ({ name, paths }) => {
+        if (name === 'fsync' && paths[0]?.endsWith('v4clients') === true) throw new Error('killed')
+        return undefined
+      }
+      assert.throws(() => machine.upcall(['gracedone', '0']), /killed/)
+      machine.files.hooks.before = before
+      synced.length = 0
+      assert.equal(machine.upcall(['check', hex(owner)], environment) === 0, status === 0, owner)
+      assert.equal(synced[0], 'v4clients', owner)
+    }
   })
 })
