@@ -34,6 +34,7 @@ import { performUnseen, perform } from '../events/perform.ts'
 import type { World } from '../events/world.ts'
 import { errorCode } from '../failure.ts'
 import type { Log } from '../kernel/log.ts'
+import type { Pipe } from '../kernel/pipe.ts'
 import { mark, readMark, unmark } from '../store/marks.ts'
 import { openClients } from '../store/open-directories.ts'
 import { lookAt } from '../store/state-directory.ts'
@@ -51,8 +52,8 @@ export interface InstanceBehind {
    * @param last the number of its last message that was answered, as far as is known.
    */
   readonly held: (name: string, last?: number) => void
-  /** Messages have come, and have not been carried out yet. */
-  readonly asked: (messages: readonly { readonly header: Header }[]) => void
+  /** Messages have come from a pipe, and have not been carried out yet. */
+  readonly asked: (messages: readonly { readonly header: Header }[], pipe: Pick<Pipe, 'isFull'>) => void
   /** It is no more. @returns 'goes on' where the kernel makes another one for the same instance. */
   readonly gone: () => 'stopped' | 'goes on'
   /** The kernel asks for a start, or is about to. */
@@ -114,6 +115,8 @@ class Behind implements InstanceBehind {
   private nextAt: number | undefined
   /** As long as messages may be missing that nobody here has seen. */
   private missed: Missed | undefined
+  /** Behind the messages that were taken last: with few descriptors not all can be. */
+  private mayBeQueued = false
   private unseenBecause = startedWithout
 
   constructor(means: Means) {
@@ -125,6 +128,7 @@ class Behind implements InstanceBehind {
   held(name: string, last?: number): void {
     this.pipe = name
     this.unseenBecause = startedWithout
+    this.mayBeQueued = false
     this.missed = last === undefined ? undefined : new Missed(last, this.means.calls.monotonic())
     this.become('unknown')
     if (this.goesOn) {
@@ -152,11 +156,12 @@ class Behind implements InstanceBehind {
     return this.goesOn ? 'goes on' : 'stopped'
   }
 
-  asked(messages: readonly { readonly header: Header }[]): void {
+  asked(messages: readonly { readonly header: Header }[], pipe: Pick<Pipe, 'isFull'>): void {
     const { missed } = this
     if (missed === undefined) return
     let isWhole = false
     for (const { header } of messages) isWhole = missed.saw(header.xid)
+    this.mayBeQueued = pipe.isFull()
     if (isWhole) this.missed = undefined
     else this.lookForMissed()
   }
@@ -191,7 +196,7 @@ class Behind implements InstanceBehind {
 
   dueAt(): number | undefined {
     const { nextAt, missed } = this
-    return missed?.isMissing() === true ? Math.min(missed.until, nextAt ?? missed.until) : nextAt
+    return missed?.isMissing() === true && !this.mayBeQueued ? Math.min(missed.until, nextAt ?? missed.until) : nextAt
   }
 
   due(): void {
@@ -211,7 +216,7 @@ class Behind implements InstanceBehind {
   /** What has not come by now does not come any more: then this is no instance whose records can be gone by. */
   private lookForMissed(): void {
     const { missed } = this
-    if (missed?.isMissing() !== true || missed.until > this.means.calls.monotonic()) return
+    if (missed?.isMissing() !== true || this.mayBeQueued || missed.until > this.means.calls.monotonic()) return
     this.missed = undefined
     if (this.known !== 'recorded' && this.known !== 'unknown') return
     this.become('unseen')

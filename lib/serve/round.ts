@@ -57,7 +57,7 @@ export function answerQueued(server: Server, pipe: Pipe, journal: Journal): void
 
 /** Answers messages that have been taken. @returns false, if the pipe is gone. */
 export function answerTaken(server: Server, pipe: Pipe, journal: Journal, taken: readonly Taken[]): boolean {
-  server.instance.asked(taken)
+  server.instance.asked(taken, pipe)
   if (taken.length === 1) return answerBatch(server, pipe, journal, taken)
   return batches(taken).every((batch) => answerBatch(server, pipe, journal, batch))
 }

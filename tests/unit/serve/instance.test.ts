@@ -146,6 +146,32 @@ describe('a server of which messages were answered by nobody here', () => {
     assert.deepEqual(listAfter(machine), ['bob', 'cal'])
   })
 
+  it('loses nobody, if the first comes last, and few are taken at once from a disk that takes long', () => {
+    const machine = played()
+    die(machine)
+    const late = ask(machine, 'remove', 'ann')
+    const comes = machine.kernel.holdBack()
+    const others = ['cal', 'dan', 'eve', 'fay', 'gus']
+    for (const name of others) ask(machine, 'create', name)
+    comes()
+    const { clock, pass } = later(10_000)
+    live(machine, (calls) => ({
+      ...clock(calls),
+      readText: (descriptor, length) => {
+        const text = calls.readText(descriptor, length)
+        return typeof text === 'string'
+          ? text.replace(/^(Max open files +)\S+/m, (_, name: string) => `${name}66`)
+          : text
+      },
+      fsync: (descriptor) => {
+        pass()
+        return calls.fsync(descriptor)
+      },
+    }))
+    assert.equal(statusIn(late), 0)
+    assert.deepEqual(listAfter(machine), ['bob', ...others])
+  })
+
   it('loses nobody, if no message was lost', () => {
     const machine = played()
     passes(machine)
