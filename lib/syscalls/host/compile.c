@@ -47,50 +47,6 @@ static void forget_names(JSContext *engine, JSValue code)
     forget_names(engine, function->cpool[at]);
 }
 
-static uint8_t unchecked(uint8_t operation)
-{
-  switch (operation) {
-  case OP_get_loc_check:
-    return OP_get_loc;
-  case OP_put_loc_check:
-  case OP_put_loc_check_init:
-    return OP_put_loc;
-  case OP_get_var_ref_check:
-    return OP_get_var_ref;
-  case OP_put_var_ref_check:
-  case OP_put_var_ref_check_init:
-    return OP_put_var_ref;
-  default:
-    return operation;
-  }
-}
-
-/*
- * No function looks at run time whether a variable has its value yet, nor takes values away for that: the compiler of
- * TypeScript has looked, and so do the tests, with the script for Node. Each place is as long as it was, since jumps
- * lead over it: those that took values away jump to what follows.
- */
-static void forget_checks(JSValue code)
-{
-  if (JS_VALUE_GET_TAG(code) != JS_TAG_FUNCTION_BYTECODE)
-    return;
-  JSFunctionBytecode *function = JS_VALUE_GET_PTR(code);
-  uint8_t *begin = function->byte_code_buf, *end = begin + function->byte_code_len;
-  for (uint8_t *at = begin; at < end; at += short_opcode_info(*at).size) {
-    uint8_t *next = at;
-    while (next < end && *next == OP_set_loc_uninitialized)
-      next += short_opcode_info(*next).size;
-    if (next > at) {
-      *at = OP_goto16;
-      /* From where it says how far. */
-      put_u16(at + 1, (uint16_t)(next - (at + 1)));
-    } else
-      *at = unchecked(*at);
-  }
-  for (int at = 0; at < function->cpool_count; at++)
-    forget_checks(function->cpool[at]);
-}
-
 int main(int count, char **words)
 {
   if (count < 2)
@@ -108,10 +64,8 @@ int main(int count, char **words)
     return 1;
   }
   bool keep = count > 2 && strcmp(words[2], "keep") == 0;
-  if (!keep) {
+  if (!keep)
     forget_names(engine, code);
-    forget_checks(code);
-  }
   int strip = keep ? 0 : JS_WRITE_OBJ_STRIP_SOURCE | JS_WRITE_OBJ_STRIP_DEBUG;
   uint8_t *bytecode = JS_WriteObject(engine, &size, code, JS_WRITE_OBJ_BYTECODE | strip);
   return bytecode && fwrite(bytecode, 1, size, stdout) == size && fflush(stdout) == 0 ? 0 : 1;
