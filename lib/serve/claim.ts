@@ -4,7 +4,8 @@
  * until the pipe is gone. Between servers the directory is not open, so that its disk can be unmounted. The kernel
  * releases the lock when the process ends, in any way: nothing is written, and nothing stays behind.
  *
- * A directory that does not exist yet has no clients. The work that makes it locks it, before any message is answered.
+ * A directory that does not exist yet has no clients. As soon as `serve` has made it, `serve` locks it, before it
+ * answers any message.
  */
 import { Failed } from '../failure.ts'
 import type { Log } from '../kernel/log.ts'
@@ -26,7 +27,7 @@ export function claimOn(calls: Calls, path: string, log: Log): Claim {
       if (locked !== undefined) return
       const { O_RDONLY, O_DIRECTORY } = calls.flags
       const descriptor = calls.openat(atFlags.AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0)
-      // What is wrong with it will be said by whoever has a use for it.
+      // Code that needs the directory reports what is wrong with it.
       if (descriptor < 0) return
       const answer = calls.flock(descriptor)
       if (answer === -errno.EAGAIN) {

@@ -1,4 +1,4 @@
-/** Where this process may still work: what it gives up before it reads a message, and what is mounted after that. */
+/** Gives up rights before a message is read, and finds out whether a later mount is out of this process's reach. */
 import { Failed, storageFailure } from '../failure.ts'
 import { kernelLog, type Log } from '../kernel/log.ts'
 import type { Settings } from '../settings/settings.ts'
@@ -9,10 +9,10 @@ import { quote } from '../text.ts'
 /**
  * Gives up rights as soon as rpc_pipefs is mounted, which is before any message is read. Not earlier: a right to a
  * directory (Landlock) does not extend to a file system that is mounted over it later, nor to the same one that is
- * unmounted and mounted again. A process that has none to what is there now ends, and the next one has it: what the
- * kernel asks comes again.
- * @returns a function that does so once, and later looks whether it still may work where it must.
- * @throws Failed, from that function, if it may not.
+ * unmounted and mounted again. A process that has no right to what is mounted now ends, and its successor gets the
+ * right. The kernel then repeats its messages.
+ * @returns a function that does so once, and afterwards checks whether the process still has the rights that it needs
+ * @throws Failed, from that function, if the process has lost them
  */
 export function confining(calls: Calls, settings: Settings, pipefs: string, log: Log): () => void {
   const { stateDirectory } = settings
@@ -43,7 +43,10 @@ function statusAt(calls: Calls, path: string): Status | undefined {
 
 const isSame = (one: Status, other: Status): boolean => one.device === other.device && one.inode === other.inode
 
-/** A disk that is mounted again may have the same numbers. A rename that changes nothing tells: it needs the right. */
+/**
+ * Whether the state directory is out of reach. A disk that is mounted again may have the same device and inode numbers.
+ * So this tries a rename that changes nothing, which fails without the right.
+ */
 function isLost(calls: Calls, stateDirectory: string, before: Status | undefined): boolean {
   const clients = `${stateDirectory}/v4clients`
   if (calls.renameat(atFlags.AT_FDCWD, clients, atFlags.AT_FDCWD, clients) === -errno.EACCES) return true
@@ -51,7 +54,9 @@ function isLost(calls: Calls, stateDirectory: string, before: Status | undefined
   return before !== undefined && now !== undefined && !isSame(now, before)
 }
 
-/** In an rpc_pipefs that has the numbers of the one before. */
+/**
+ * Whether the right to the pipe is missing: an rpc_pipefs that was mounted again may have the same numbers as before.
+ */
 export function mayNotOpen(calls: Calls, pipe: string): boolean {
   const { O_RDWR, O_NONBLOCK, O_NOFOLLOW } = calls.flags
   const descriptor = calls.openat(atFlags.AT_FDCWD, pipe, O_RDWR | O_NONBLOCK | O_NOFOLLOW, 0)

@@ -1,6 +1,6 @@
 /**
- * The pipe that this process serves: the one at its place, as long as it is there. It is taken over as it is found,
- * with what the last process left unanswered.
+ * The pipe that this process serves: the one at the pipe's path, as long as it exists. It is taken over as it is, with
+ * the messages that the last process left unanswered.
  */
 import { openPipe, type Pipe } from '../kernel/pipe.ts'
 import { pipeIn } from '../settings/pipefs.ts'
@@ -23,20 +23,20 @@ export interface ServedPipe {
   readonly journal: Journal
 }
 
-/** The pipe that is served, if there is one. */
+/** Looks after the pipe that is served, if there is one. */
 export interface CurrentPipe {
   readonly served: () => ServedPipe | undefined
-  /** There is a pipe, and it could not be opened. */
+  /** A pipe exists, and could not be taken over. */
   readonly isMissed: () => boolean
-  /** Looks what is at the pipe's place, and serves that. */
+  /** Serves the pipe that is at the path now. */
   readonly look: () => void
-  /** Closes a pipe that is no more. */
+  /** Closes a pipe that no longer exists. */
   readonly release: () => void
-  /** Since when there is none, where there was one; undefined while there is one, or never was. */
+  /** When the pipe went away; undefined as long as one is served, or if none ever was. */
   readonly goneAt: () => number | undefined
 }
 
-/** Where it is, and who serves it. */
+/** Where the pipe is, and what serves it. */
 export interface PipePlace {
   readonly server: Server
   readonly claim: Claim
@@ -45,13 +45,13 @@ export interface PipePlace {
   readonly journalPath: string
 }
 
-/** @param early the pipe, where it has been opened already. */
+/** @param early the pipe, if it has been opened already */
 export const currentPipe = (place: PipePlace, early?: Pipe): CurrentPipe => new PipeAtItsPlace(place, early)
 
 class PipeAtItsPlace implements CurrentPipe {
   private readonly place: PipePlace
   private readonly path: string
-  /** Opened, and not yet served. */
+  /** Opened when the program began, and not served yet. */
   private opened: Pipe | undefined
   private now: ServedPipe | undefined
   private missed = false
@@ -82,7 +82,7 @@ class PipeAtItsPlace implements CurrentPipe {
     const { server, ready } = this.place
     const { calls, log } = server
     if (now !== undefined && this.isReplaced(now)) {
-      // What it asked before it went is carried out; its answer may come too late.
+      // Messages that were queued before the pipe went away are carried out. Their answers may come too late.
       answerQueued(server, now.pipe, now.journal)
       this.release()
     }
@@ -109,7 +109,7 @@ class PipeAtItsPlace implements CurrentPipe {
 
   private take(): ServedPipe | undefined {
     const { server, claim, journalPath } = this.place
-    // One that goes while it is taken may have had a successor before the directory was watched.
+    // A pipe that goes away meanwhile may have had a successor before the directory was watched: no event reports that.
     for (let attempt = 0; attempt < 3; attempt++) {
       const pipe = this.opened ?? openPipe(server.calls, this.path)
       this.opened = undefined
@@ -143,10 +143,10 @@ class PipeAtItsPlace implements CurrentPipe {
 const queueAgainMs = 200
 
 /**
- * Takes over a pipe, and what is queued there. It also gives the answers that the last `serve` wrote down and could not
- * give: the last byte of a message that is neither answered nor queued was read, and a thread waits for its answer. A
- * message that is queued again must not be answered before it is read, because older kernels then go on with a message
- * that no longer exists (lib/kernel/pipe.ts).
+ * Takes over a pipe and the messages that are queued there, and gives the answers that the last `serve` wrote down and
+ * could not give. If such a message is neither answered nor queued, its last byte was read, and a thread waits for the
+ * answer. A message that is queued again must not be answered before it is read, because older kernels then go on with
+ * a message that no longer exists (lib/kernel/pipe.ts).
  */
 export function beginServing(server: Server, journalPath: string, pipe: Pipe): ServedPipe | 'gone' {
   const { calls, log, doing } = server
@@ -172,13 +172,13 @@ export function beginServing(server: Server, journalPath: string, pipe: Pipe): S
   const carried = unsaid()
   const journal = new Journal(calls, journalPath, name, carried)
   const last = latestOf(replies.map(({ message }) => message))
-  // So that the next process knows it, too, if nothing is asked of this one.
+  // The next process must find this number, even if this one answers nothing.
   journal.note(replies.filter(({ message }) => message.header.xid === last))
   server.instance.held(name, last)
   server.takeOver(name)
   doing.pipe = pipe
   log.notice(`holds ${quote(pipe.path)}`)
-  // With few descriptors, a message that comes again may be queued behind those that were taken: these are answered
+  // With few descriptors, a message that is queued again may be behind those that were taken. So these are answered
   // first.
   while (carried.length > 0 && pipe.isFull()) {
     if (!answerTaken(server, pipe, journal, taken)) return 'gone'
@@ -187,7 +187,7 @@ export function beginServing(server: Server, journalPath: string, pipe: Pipe): S
     carried.splice(0, carried.length, ...unsaid())
   }
   for (const reply of carried) {
-    // Nobody knows of whom it was, so its client may still be recorded: that is noted before the kernel goes on.
+    // Its owner is not known any more, so its client may still be recorded. That is noted before the kernel goes on.
     if (reply.doubtful === true && reply.message.header.command === commands.remove) server.distrust('start')
     if (pipe.write(bytesOfReply(reply)) >= 0)
       log.notice(`message ${reply.message.header.xid} had no answer: it has one now`)

@@ -1,5 +1,5 @@
 /**
- * Do our records have the server instance behind a pipe?
+ * Finds out whether the server instance behind a pipe is recorded.
  *
  * A server uses one pipe from its start to its end, and its start is the first thing it asks. So the instance that the
  * start begins identifies the pipe: its mark `pipe` holds the pipe's name, in the state directory. The mark is there as
@@ -16,8 +16,8 @@
  * leaves. So no client reclaims that may not. A client that only the other tracker knew loses its locks at the next
  * start, and the log says so.
  *
- * A pipe that is named there is no better known if messages of it were lost, or another program has answered some
- * (missed.ts): then such an instance is begun, too.
+ * Even if an instance has the mark, messages of its pipe may have been lost, or answered by another program
+ * (missed.ts). Then such an instance is begun, too.
  *
  * What distinguishes such a pipe from one at which a start is about to come:
  * * GetVersion and GraceStart are the first messages on a new pipe, with the numbers 0 and 1 (nfs4recover.c). So a
@@ -25,9 +25,9 @@
  * * A message about a client with the number 0 is the first on a pipe of version 0. The kernel makes such a pipe if
  *   GraceStart was answered with an error, or was lost with its reader. No process has answered anything there, so the
  *   instance begins with this message: it is a start like any other, and the same one as a start that was not finished.
- * * As long as nothing is asked, nothing is known. After two seconds a note in the run directory says that a server
+ * * As long as no message comes, neither can be told. After two seconds a note in the run directory says that a server
  *   runs whose start is not recorded. A start at this very pipe removes the note; after any other start no client may
- *   reclaim. The same note is made when the pipe goes and nothing was ever asked, unless the kernel then uses our
+ *   reclaim. The same note is made if the pipe goes away before any message came, unless the kernel then uses our
  *   helper.
  */
 import { performUnseen, perform } from '../events/perform.ts'
@@ -47,52 +47,56 @@ import { helperIsOurs } from './others.ts'
 
 export interface InstanceBehind {
   /**
-   * A pipe is held.
-   * @param name of it: no other has it.
-   * @param last the number of its last message that was answered, as far as is known.
+   * This process holds a pipe now.
+   * @param name of this pipe, and of no other
+   * @param last the number of its last message that was answered, if that is known
    */
   readonly held: (name: string, last?: number) => void
-  /** Messages have come from a pipe, and have not been carried out yet. */
+  /** Messages have been taken from the pipe. They are not carried out yet. */
   readonly asked: (messages: readonly { readonly header: Header }[], pipe: Pick<Pipe, 'isFull'>) => void
-  /** It is no more. @returns 'goes on' where the kernel makes another one for the same instance. */
+  /** The pipe is gone. @returns 'goes on', if the kernel makes another one for the same instance */
   readonly gone: () => 'stopped' | 'goes on'
   /** The kernel asks for a start, or is about to. */
   readonly starting: () => void
   /**
    * The start is durable.
-   * @param goesOn the kernel makes a pipe of version 0 next, which belongs to the same instance.
+   * @param goesOn whether the kernel now makes a pipe of version 0, which belongs to the same instance
    */
   readonly started: (goesOn: boolean) => void
   /** The start could not be recorded. */
   readonly notStarted: () => void
   /**
-   * Before a message about clients is carried out, or tried again: makes sure that its instance is recorded.
-   * @param first the number of the first of several messages; 'again', where none of them is new.
-   * @throws what keeps the instance from being recorded: nothing may be done for this server then.
+   * Makes sure that the instance is recorded. To be called before messages are carried out or retried, except for a
+   * start.
+   * @param first the number of the first message; 'again', if they are retried
+   * @throws the reason why the instance can't be recorded: then nothing may be done for this server
    */
   readonly assure: (first: number | 'again') => void
-  /** Whether what is the current instance is this server's. */
+  /** Whether the recorded current instance is this server's; also true if there is no pipe. */
   readonly isRecorded: () => boolean
-  /** When something is to be done although nobody asks, in milliseconds of the clock that never steps. */
+  /** When to call {@link due}, in milliseconds of the monotonic clock; undefined, if nothing is to be done. */
   readonly dueAt: () => number | undefined
   readonly due: () => void
 }
 
 /**
- * 'nobody': no pipe. 'unknown': the records do not have it, or could not be read, and nothing has been asked.
- * 'unread': something has been asked, and the records could not be read. 'unseen': its start is not recorded, and an
- * instance must be begun that stands for it.
+ * 'nobody': there is no pipe. 'unknown': the instance is not recorded, or the records could not be read, and no message
+ * has come. 'starting': the kernel asks for a start. 'unread': a message has come, and the records could not be read.
+ * 'unseen': the start is not recorded, and an instance that stands for it must be begun.
  */
 type Known = 'nobody' | 'unknown' | 'starting' | 'unread' | 'unseen' | 'recorded'
 
-/** The kernel asks at once when it sees that its pipe is held, and looks every 100 ms (cld_running). */
+/**
+ * How long to wait for a first message. The kernel looks every 100 ms whether its pipe is held (cld_running), and then
+ * sends one at once.
+ */
 const quietMs = 2000
 const againMs = 10_000
 
 const startedWithout = 'the NFS server was started without this program'
 const unanswered = 'messages of the NFS server were lost, or another program has answered them'
 
-/** What it works with. */
+/** What the class needs from `serve`. */
 interface Means {
   readonly calls: Calls
   readonly log: Log
@@ -110,12 +114,15 @@ class Behind implements InstanceBehind {
   private pipe = ''
   private known: Known = 'nobody'
   private goesOn = false
-  /** Nothing was asked before. */
+  /** No message came before this one. */
   private isFirst = false
   private nextAt: number | undefined
-  /** As long as messages may be missing that nobody here has seen. */
+  /** Set as long as messages may be missing that this program has not seen. */
   private missed: Missed | undefined
-  /** Behind the messages that were taken last: with few descriptors not all can be. */
+  /**
+   * Whether missing messages may be queued behind those that were taken last: with few descriptors not all can be
+   * taken.
+   */
   private mayBeQueued = false
   private unseenBecause = startedWithout
 
@@ -141,7 +148,7 @@ class Behind implements InstanceBehind {
     try {
       if (this.isOurs() && !isStartCutShort(this.means.marked)) this.knownAgain()
     } catch {
-      // What is asked first will show it.
+      // The first message will show it.
     }
   }
 
@@ -209,11 +216,13 @@ class Behind implements InstanceBehind {
     try {
       this.mend()
     } catch {
-      // Said once; tried again.
+      // It has been reported, and is tried again.
     }
   }
 
-  /** What has not come by now does not come any more: then this is no instance whose records can be gone by. */
+  /**
+   * Messages that have not come by now will not come any more. Then the records of this instance can't be relied on.
+   */
   private lookForMissed(): void {
     const { missed } = this
     if (missed?.isMissing() !== true || this.mayBeQueued || missed.until > this.means.calls.monotonic()) return
@@ -244,7 +253,10 @@ class Behind implements InstanceBehind {
       this.means.log.critical(`can't remove the mark by which the next start lets nobody reclaim (${failure})`)
   }
 
-  /** Makes the next start let nobody reclaim, unless it is this pipe's. @returns what to say where that fails. */
+  /**
+   * Makes the next start let nobody reclaim, unless it comes at this pipe.
+   * @returns what to add to the message, if that fails
+   */
   private noted(): string {
     const failure = noteUnseen(this.means.marked, this.pipe)
     return failure === undefined ? '' : `, which can't be noted (${failure}): see to it`
@@ -258,7 +270,7 @@ class Behind implements InstanceBehind {
     )
   }
 
-  /** Version 0 goes on with the instance of the pipe before. */
+  /** A pipe of version 0 belongs to the instance of the pipe before it, so the mark gets the new pipe's name. */
   private takeOver(): void {
     try {
       this.means.withWorld(({ state }) => {
@@ -272,7 +284,7 @@ class Behind implements InstanceBehind {
     }
   }
 
-  /** Makes sure that the instance is recorded. @throws what keeps it from that. */
+  /** Makes sure that the instance is recorded. @throws the reason, if it can't be */
   private mend(): void {
     const isCutShort = this.look()
     if (this.known === 'recorded') return
@@ -292,7 +304,10 @@ class Behind implements InstanceBehind {
     this.become('recorded')
   }
 
-  /** @returns whether the start was killed: nobody knows whether its instance is durable, so it is made again. */
+  /**
+   * Looks whether the instance is recorded.
+   * @returns whether its start was killed: then the instance may not be durable, and is begun again
+   */
   private look(): boolean {
     if (this.known === 'unseen') return false
     try {
@@ -311,7 +326,7 @@ class Behind implements InstanceBehind {
     }
   }
 
-  /** Nothing was asked here before: as if GraceStart had come. */
+  /** Begins an instance as if GraceStart had come. */
   private begin(): void {
     const { pipe } = this
     this.means.beginning()
@@ -320,7 +335,7 @@ class Behind implements InstanceBehind {
     })
   }
 
-  /** The start that the kernel asked for last, if it did not end: it was asked for at a pipe of this boot. */
+  /** The last start that the kernel asked for, if it was not completed. It must have come at a pipe, in this boot. */
   private unfinishedStart(): string | undefined {
     const [boot] = this.pipe.split('-').slice(-1)
     const name = nameOfStart(this.means.marked)

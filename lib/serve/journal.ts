@@ -1,5 +1,5 @@
 /**
- * The journal of replies: what is about to be answered.
+ * The journal of replies: the answers that `serve` is about to give.
  *
  * After the last byte of a message is read and before it is answered, no other process would get the message. If this
  * process died then, an nfsd thread would wait for ever (in kernels without the in-flight fix; 7.2 is one). So the
@@ -26,11 +26,11 @@ export interface Reply {
   readonly status: number
   /** The answer to GetVersion. */
   readonly version?: number | undefined
-  /** Said only because the process died: then a client may stay recorded that is gone. */
+  /** The answer is given only because the process died, so a client that is gone may stay recorded. */
   readonly doubtful?: boolean
 }
 
-/** What stands in a line between the round and the message's number, and after that, and what they are made of. */
+/** The text in a line before the message's number (after the round) and after it, and the values that it is made of. */
 interface Parts {
   readonly protocol: number
   readonly size: number
@@ -48,7 +48,7 @@ function partsOf({ message: { header, size }, status, version, doubtful = false 
   return { protocol, size, status, version, doubtful, begin, end }
 }
 
-/** A journal that is longer than this is begun anew. */
+/** A longer journal is replaced by a new one. */
 const longest = 1 << 16
 
 export class Journal {
@@ -59,15 +59,15 @@ export class Journal {
   private descriptor = -1
   private length = 0
   private round = 0
-  /** As long as the last text: most are. */
+  /** Of the last text's length. Most texts have the same, so this is used again. */
   private bytes = new Uint8Array(0)
-  /** Of the last line of each command, which most are like: to put together each anew takes 9000 instructions. */
+  /** The parts of each command's last line, which most lines share. Making them anew takes 9000 instructions. */
   private readonly last: (Parts | undefined)[] = []
 
   /**
-   * @param pipe names the pipe: its device, its inode and the boot.
-   * @param carried replies of the journal before that the kernel does not have yet: each round writes them again, as
-   * long as they are in this list.
+   * @param pipe the pipe's name: its device, its inode and the boot
+   * @param carried replies of the last journal that the kernel does not have yet: each round repeats them, as long as
+   * they are in this list
    */
   constructor(calls: Calls, path: string, pipe: string, carried: readonly Reply[] = []) {
     this.calls = calls
@@ -82,9 +82,9 @@ export class Journal {
   }
 
   /**
-   * Written when it returns, as far as this machine runs on.
-   * @returns 0, or the negated errno. What is answered then has no journal, which matters only if we die at that
-   * moment.
+   * Writes replies down, so that they survive this process, but not a power cut.
+   * @returns 0, or the negated errno: then the journal lacks these answers, which matters only if this process dies
+   * before it has given them
    */
   note(replies: readonly Reply[]): number {
     try {
@@ -103,7 +103,7 @@ export class Journal {
     this.calls.unlinkat(here, this.path, 0)
   }
 
-  /** A new file in the place of the old one: what the old one says has been answered. */
+  /** Replaces the file: apart from the carried replies, all answers in the old one have been given. */
   private begin(): void {
     const { calls, path } = this
     const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = calls.flags
@@ -145,7 +145,7 @@ export class Journal {
     this.length += text.length
   }
 
-  /** A file that could not be written whole is begun anew the next time. @returns the negated errno. */
+  /** A file that could not be written completely is replaced the next time. @returns the negated errno */
   private failed(thrown: unknown): number {
     if (!(thrown instanceof Error && 'errno' in thrown && typeof thrown.errno === 'number')) throw thrown
     this.length = Infinity
@@ -154,8 +154,9 @@ export class Journal {
 }
 
 /**
- * The replies that were written down last for a pipe: those of two rounds, because the last round may have been cut
- * short, over messages that the one before had noted. The kernel tells which of them it waits for.
+ * The replies that were written down last for a pipe. They are those of two rounds, because the last round may have
+ * been cut short, and the one before it may have noted the same messages. A probe tells which of them the kernel still
+ * waits for.
  */
 export function lastReplies(calls: Calls, path: string, pipe: string): readonly Reply[] {
   const [first, ...lines] = textAt(calls, path).split('\n')
@@ -196,7 +197,7 @@ function textAt(calls: Calls, path: string): string {
   return text
 }
 
-/** The most that a call of readText gives. */
+/** The most that readText returns at once. */
 const pageSize = 8192
 
 const shape = /^(\d+) (\d) (\d+) (\d+) (\d+) (-?\d+) (-|\d) (sure|doubtful)$/

@@ -1,14 +1,15 @@
 /**
- * What the storage refused (unfinished.ts), kept in the run directory for the process that comes after this one.
+ * Keeps in the run directory what the storage refused (unfinished.ts), for the next process.
  *
- * The kernel has its answer, so it does not ask again. Without this file a kill loses a Create that waits: its client
- * would be refused after the next start. The message could not stay in the pipe instead: its nfsd thread would wait as
- * long as the disk is bad, and so would a stop of the server.
+ * The kernel has its answer, so it does not ask again. Without this file, a kill would lose a Create that waits for a
+ * retry, and its client would be refused after the next start. The message could not stay in the pipe instead: its nfsd
+ * thread would wait as long as the disk fails, and so would a stop of the server.
  *
- * 1. What failed is written down before the kernel is answered, and what a later message has settled as well. So a
- *    Create that a Remove has overtaken is never done by the next process.
- * 2. The list is of one pipe, and each line of one instance. At another pipe messages may have been lost in between:
- *    then nothing of it is done, and a Remove or a GraceDone on it lets nobody reclaim after the next start.
+ * 1. What failed is written down before the kernel is answered, and so is what a later message has settled. So the next
+ *    process never carries out a Create after which a Remove came.
+ * 2. The list belongs to one pipe, and each line to one instance. Between two pipes messages may have been lost. So at
+ *    another pipe nothing in the list is done, and if there is a Remove or a GraceDone in it, nobody may reclaim after
+ *    the next start.
  * 3. A list that can't be written is removed, because an old one would be wrong.
  *
  * It is lost with the machine, and then a client may be refused that could reclaim; none may reclaim that must not.
@@ -25,29 +26,31 @@ const here = atFlags.AT_FDCWD
 
 export interface Left {
   readonly request: Asked
-  /** The one that it was asked in; undefined, where that could not be told: then it is nothing for another process. */
+  /**
+   * The instance in which it was asked; undefined, if that is not known: then another process must not carry it out.
+   */
   readonly instance: number | undefined
 }
 
 export interface Kept {
-  /** What the last process has left at this pipe; undefined, if that can't be told. */
+  /** What the last process has left undone at this pipe; undefined, if that is not known. */
   readonly read: (pipe: string) => readonly Left[] | undefined
-  /** One more, or another of the same client. */
+  /** Adds a request, in place of an earlier one about the same client. */
   readonly add: (left: Left) => void
-  /** This one is settled. */
+  /** Notes that a request is settled. */
   readonly drop: (request: Asked) => void
   /**
    * Writes what has changed.
-   * @param count of what is left now.
-   * @returns 'stale', if an old list is still there.
+   * @param count how many requests are left
+   * @returns 'stale', if an outdated list could not be removed
    */
   readonly write: (pipe: string, count: number, all: () => readonly Left[]) => 'done' | 'stale'
 }
 
-/** Of one client, what was asked last is what counts. */
+/** Requests about the same client have the same key: only the last one counts. */
 export const keyOf = (request: Asked): string => ('owner' in request ? hexOf(request.owner) : request.event)
 
-/** A list of so many lines more than are needed is begun anew. */
+/** A list that has this many lines more than it needs is written anew. */
 const surplus = 1000
 
 export function keptAt(calls: Calls, path: string): Kept {
@@ -81,7 +84,7 @@ export function keptAt(calls: Calls, path: string): Kept {
       const found = textAt(calls, path)
       if (found === 'absent') return []
       const [first, ...rest] = found?.text.split('\n') ?? []
-      // What follows the last line break was being written, and its message was not answered.
+      // Text after the last line break was still being written, so its message was not answered.
       return first === pipe ? leftIn(rest.slice(0, -1)) : undefined
     },
     add: (left) => void changes.push(lineOf(left)),
@@ -113,7 +116,7 @@ function lineOf({ request, instance }: Left): string {
   }
 }
 
-/** @returns undefined, if any line can't be understood, or is nothing for this process: it may be a Remove. */
+/** @returns undefined, if a line can't be understood, or is not for another process: it may be a Remove */
 function leftIn(lines: readonly string[]): readonly Left[] | undefined {
   const left = new Map<string, Left>()
   for (const line of lines) {
@@ -121,7 +124,7 @@ function leftIn(lines: readonly string[]): readonly Left[] | undefined {
     const request = requestFrom(word, owner, principal)
     if (word !== 'done' && request === undefined) return undefined
     const key = request === undefined ? instance : keyOf(request)
-    // What was asked last of a client comes last.
+    // The last request about a client goes to the end.
     left.delete(key)
     if (request !== undefined)
       left.set(key, { request, instance: /^\d{1,16}$/.test(instance) ? Number(instance) : undefined })
@@ -157,5 +160,5 @@ function textAt(calls: Calls, path: string): { readonly text: string } | 'absent
   return page === '' ? { text } : undefined
 }
 
-/** The most that a call of readText gives. */
+/** The most that readText returns at once. */
 const pageSize = 8192

@@ -21,32 +21,32 @@ import { hashPrefix, listEntries, meansAnother } from '../upcall/message.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
 
 /**
- * How long the kernel may take for the list, as far as a sample tells: 100 000 names take one or two seconds where each
- * costs the same.
+ * How long the kernel may take for the list, estimated from a sample. If each name costs the same, 100 000 names take
+ * one or two seconds.
  */
 const longestMs = 5000
-/** One name in so many is timed. */
+/** One of this many names is timed. */
 const sample = 64
 
 export interface List {
-  /** Where a start tells who may reclaim. */
+  /** What a start uses to tell the kernel who may reclaim. */
   readonly nfsd: Nfsd
   readonly named: () => number
   /** The list took too long: the kernel has a part of it, and must be told to forget it. */
   readonly isGivenUp: () => boolean
-  /** The message: it may have been read whole meanwhile. */
+  /** The message, which may have been read completely meanwhile. */
   readonly taken: () => Taken
 }
 
 const showText = (owner: string): string => showOwner(bytesOf(owner) as ClientOwner)
 
 /**
- * Whether this kernel takes MD5 names for what they are: CONFIG_NFSD_LEGACY_CLIENT_TRACKING, which has the parameter
- * too.
+ * Whether this kernel understands MD5 names. It does if it has CONFIG_NFSD_LEGACY_CLIENT_TRACKING, which also gives it
+ * the parameter.
  */
 const knowsHashes = (calls: Calls): boolean => typeof calls.fstatat(atFlags.AT_FDCWD, helperParameter, 0) !== 'number'
 
-/** What it works with. */
+/** What the class needs from its caller. */
 interface Means {
   readonly calls: Calls
   readonly pipe: Pipe
@@ -54,7 +54,7 @@ interface Means {
   readonly nfsd: Nfsd
 }
 
-/** @param hashes the MD5 names of clients of which nothing else is known. */
+/** @param hashes the MD5 names of clients of which only that is known */
 export const listFor = (means: Means, graceStart: Taken, hashes: () => Iterable<string>): List =>
   new ListAtPipe(means, graceStart, hashes)
 
@@ -77,7 +77,7 @@ class ListAtPipe implements List {
     this.lastTimed = undefined
     this.nfsd = {
       ...means.nfsd,
-      // The kernel is just starting: it is in grace, and its files may not be asked.
+      // The kernel is just starting, so it is in grace, and nfsd's files must not be read.
       grace: () => 'running',
       takesAllowedClients: () => true,
       allowClients: (sayAll) => this.tell(sayAll),
@@ -105,13 +105,13 @@ class ListAtPipe implements List {
     return this.count
   }
 
-  /** One function for a name: a call of another costs a fiftieth of it. */
+  /** The function that sends one name. It is one function, because another call would add 2 % to each name. */
   private saying(what: 'owner' | 'hash'): Allow {
     const { entryOf } = this
     const { pipe } = this.means
     const isOwner = what === 'owner'
     return (owner, principal) => {
-      // Most owners are told apart by one comparison.
+      // For most owners one comparison is enough.
       if (isOwner && (owner === '' || (owner >= hashPrefix && meansAnother(owner)))) return this.refused(owner)
       const entry = entryOf(owner, principal)
       const answer = this.count % sample === 0 ? this.timed(entry) : pipe.write(entry)
@@ -121,8 +121,8 @@ class ListAtPipe implements List {
   }
 
   /**
-   * The names since the last one that was timed took as long each, but not longer than all that happened since: a busy
-   * machine may halt any one write.
+   * Writes a name, and estimates what the names since the last timed one took: as much as this one each, but together
+   * not more than the time that has passed. A busy machine may delay any single write.
    */
   private timed(entry: Uint8Array): number {
     const { calls, pipe } = this.means
@@ -142,7 +142,7 @@ class ListAtPipe implements List {
     return !this.tooLong
   }
 
-  /** What an answer means that is none. @returns whether the kernel has taken the name after all. */
+  /** Handles a refused write. @returns whether the kernel has taken the name after all */
   private takenAnyhow(entry: Uint8Array, answer: number, owner: string): boolean {
     const { pipe, log } = this.means
     let said = answer

@@ -12,7 +12,7 @@ const here = atFlags.AT_FDCWD
 
 export interface Other {
   readonly process: number
-  /** What the process calls itself: for people, and for nothing else. */
+  /** The process's own name, which it can choose: for messages only. */
   readonly name: string
 }
 
@@ -31,9 +31,9 @@ export const holderOf = (calls: Calls, pipe: Status): Other | undefined =>
     return false
   })
 
-/** nfsdcld, if it watches a directory for a pipe to come: it would open it beside us. */
+/** The process of nfsdcld, if it watches the directory for a new pipe: it would open that pipe beside us. */
 export function nfsdcldAt(calls: Calls, directory: Status): Other | undefined {
-  // As fdinfo tells of inotify(7) descriptors (proc(5)).
+  // The line of an inotify(7) descriptor in fdinfo (proc(5)).
   const watched = new RegExp(`^inotify wd:.* ino:${directory.inode.toString(16)} sdev:${sdevOf(directory)} `, 'm')
   return firstProcess(
     calls,
@@ -46,9 +46,9 @@ export function nfsdcldAt(calls: Calls, directory: Status): Other | undefined {
 }
 
 /**
- * Whether a server that has started without us has our helper as its tracker, if the kernel still calls one
- * (nfs4recover.c, nfsd4_client_tracking_init): it keeps the same records, and notes itself what it could not record. Of
- * any other program's clients, and of the kernel's own tracker's, our records know nothing.
+ * Whether the kernel uses our helper for a server that has started without `serve` (nfs4recover.c,
+ * nfsd4_client_tracking_init). The helper keeps the same records, and notes itself what it could not record. Our
+ * records do not have the clients of any other program, nor those of the kernel's own tracker.
  */
 export function helperIsOurs(calls: Calls): boolean {
   const anywhere = files.anywhere(calls)
@@ -76,7 +76,7 @@ function firstProcess(calls: Calls, is: (id: string) => boolean): Other | undefi
 const nameOf = (calls: Calls, id: string): string =>
   (files.beginningOf(`/proc/${id}/comm`, files.anywhere(calls)) ?? '').trim()
 
-/** A process that ends meanwhile has none. */
+/** The names in a directory; none, if its process has ended meanwhile. */
 function namesIn(calls: Calls, path: string): string[] {
   const directory = calls.openat(here, path, calls.flags.O_RDONLY | calls.flags.O_DIRECTORY, 0)
   if (directory < 0) return []

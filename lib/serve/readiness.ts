@@ -6,19 +6,19 @@ import { bytesOf } from '../bytes.ts'
 import type { Calls } from '../syscalls/calls.ts'
 
 export interface Readiness {
-  /** Messages are answered from now on. Said once. */
+  /** Reports that messages are answered from now on. Later calls do nothing. */
   readonly ready: () => void
-  /** What is being done, for people. */
+  /** Reports what is being done, for people. */
   readonly status: (line: string) => void
   readonly stopping: () => void
-  /** How often {@link alive} must be said, in milliseconds; undefined where nobody waits for it. */
+  /** How often {@link alive} must be called, in milliseconds; undefined, if no watchdog waits for it. */
   readonly everyMs: number | undefined
   readonly alive: () => void
 }
 
 type Environment = Readonly<Record<string, string | undefined>>
 
-/** Connects before any right is given away: nothing is opened later. @param descriptor of `--ready-fd`. */
+/** Connects now, because the process gives up its rights later. @param descriptor that of `--ready-fd` */
 export function readinessTo(calls: Calls, environment: Environment, descriptor: number | undefined): Readiness {
   const path = environment['NOTIFY_SOCKET'] ?? ''
   const socket = /^[/@]./.test(path) ? calls.connect(path) : -1
@@ -43,7 +43,7 @@ export function readinessTo(calls: Calls, environment: Environment, descriptor: 
     stopping: () => {
       say('STOPPING=1')
     },
-    // Half of it, as sd_watchdog_enabled(3) advises.
+    // Half of the watchdog's time, as sd_watchdog_enabled(3) advises.
     everyMs: socket >= 0 && watchdog > 0 && isMeant ? Math.max(100, Math.floor(watchdog / 2)) : undefined,
     alive: () => {
       say('WATCHDOG=1')

@@ -2,9 +2,9 @@
  * One round takes all queued messages, carries them out in the order in which the kernel sent them, makes them durable
  * with one barrier, and answers.
  *
- * 1. A message stays the kernel's until its last byte is read. That byte is read when what the message asks is durable.
- *    A process that dies before has done nothing that the next one may not do again, because every transition may be
- *    repeated.
+ * 1. The kernel keeps a message until its last byte is read. That byte is read when what the message asks for is
+ *    durable. If the process dies before that, the next one gets the message and carries it out again: every transition
+ *    may be repeated.
  * 2. The journal covers the moment between that read and the answer (journal.ts).
  * 3. After a crash, messages come again in another order, so each round is sorted by xid. Messages about clients share
  *    a barrier. A start and an end of grace are handled alone, because their effect depends on what came before.
@@ -23,7 +23,8 @@ import type { Counted } from './status-file.ts'
 import { isDangerous, isStorageFailure } from './unfinished.ts'
 
 /**
- * What an answer says (nfsdcld's: the kernel only tells 0 from the rest, but for ETIMEDOUT in answer to GraceStart).
+ * The status in an answer. The values are nfsdcld's: the kernel only distinguishes 0 from the rest, except for
+ * ETIMEDOUT in answer to GraceStart.
  */
 const status = {
   done: 0,
@@ -40,8 +41,9 @@ interface Answer extends Reply {
 const answerTo = (message: Taken, said: number, version?: number): Answer => ({ message, status: said, version })
 
 /**
- * Answers what is queued now; poll(2) tells of more. @returns 'gone', if the pipe is no more.
- * Returned: whatever was answered with 0 survives a power cut.
+ * Answers the messages that are queued now; poll(2) reports later ones. When it returns, whatever was answered with 0
+ * survives a power cut.
+ * @returns 'gone', if the pipe no longer exists
  */
 export function answerRound(server: Server, pipe: Pipe, journal: Journal): 'answered' | 'empty' | 'gone' {
   const queued = pipe.take()
@@ -67,9 +69,9 @@ const answerBatch = (server: Server, pipe: Pipe, journal: Journal, batch: readon
   say(server, pipe, journal, carriedOut(server, pipe, completed(server, pipe, journal, batch)))
 
 /**
- * A message with an owner of 1024 bytes has no filler byte to leave unread. If this process dies, the next one answers
- * that it failed. All of a batch are noted at once, and only when it is the batch's turn, because the journal holds
- * what came last.
+ * Reads each message with an owner of 1024 bytes to its end, because it has no filler byte to leave unread. If this
+ * process then dies, the next one answers that the message failed. All such messages of a batch are noted at once, and
+ * only when it is the batch's turn, because only the journal's last rounds count.
  */
 function completed(server: Server, pipe: Pipe, journal: Journal, batch: readonly Taken[]): readonly Taken[] {
   let isLackingAny = false
@@ -85,8 +87,8 @@ function completed(server: Server, pipe: Pipe, journal: Journal, batch: readonly
 }
 
 /**
- * A run directory without room must not hang the kernel: it would for certain, and a kill in a moment's time is
- * unlikely.
+ * Writes replies to the journal. If that fails, for example because the run directory is full, it only reports that: to
+ * wait would certainly hang the kernel, while a kill at this moment is unlikely.
  */
 function writeDown({ log }: Server, journal: Journal, replies: readonly Reply[]): void {
   const failure = journal.note(replies)
@@ -100,8 +102,8 @@ const isOfClient = ({ asked, lacksOwner }: Taken): boolean =>
   lacksOwner || asked?.command === 'create' || asked?.command === 'remove' || asked?.command === 'check'
 
 /**
- * In the order in which they were asked: messages of clients that follow each other are one batch, and every other one
- * is a batch of its own.
+ * Puts messages into the order in which they were sent. Consecutive messages about clients are one batch, and each
+ * other message is a batch of its own.
  */
 function batches(taken: readonly Taken[]): readonly (readonly Taken[])[] {
   const all: Taken[][] = []
@@ -142,13 +144,13 @@ function carriedOut(server: Server, pipe: Pipe, batch: readonly Taken[]): readon
 /**
  * A server instance starts. Even if the storage fails, the answer is 0: after an error the kernel would use another
  * tracker. If the start is not durable, the list has no names, or only some of those whose records are durable, and
- * after the next start no client may reclaim. With the newest kernels, a start that was read whole fails with its
- * reader (EPIPE), and the kernel goes on in version 0.
+ * after the next start no client may reclaim. In the newest kernels, if a start was read completely and its reader
+ * dies, it fails (EPIPE), and the kernel goes on in version 0.
  */
 function startInstance(server: Server, pipe: Pipe, taken: Taken): Answer {
   const { log, doing } = server
   server.instance.starting()
-  // Who counts on a record gets it in the instance that it was in.
+  // A client whose Create failed gets its record in the instance in which it came.
   tryAgain(server)
   server.unfinished.clear()
   const list = listFor({ calls: server.calls, pipe, log, nfsd: server.nfsd }, taken, () => server.hashes())
@@ -201,7 +203,7 @@ function endGrace(server: Server, xid: number): number {
   return status.done
 }
 
-/** @param first the number of the first of them. */
+/** Carries out messages about clients. @param first the number of the first of them */
 function ofClients(server: Server, batch: readonly Taken[], first: number): readonly Answer[] {
   const asking: Taken[] = []
   const requests: ClientRequest[] = []
@@ -211,7 +213,7 @@ function ofClients(server: Server, batch: readonly Taken[], first: number): read
     if (taken === undefined) continue
     const request = requestOf(server, taken)
     if (request === undefined) {
-      // The pipe went while its owner was read.
+      // The pipe went away while the owner was read.
       answers.push(answerTo(taken, status.badMessage))
       continue
     }
@@ -228,7 +230,7 @@ function ofClients(server: Server, batch: readonly Taken[], first: number): read
   return answers
 }
 
-/** @param thrown what has kept a request from being done, if anything has. */
+/** @param thrown why the request was not carried out; undefined, if it was */
 function statusOf(server: Server, request: ClientRequest, thrown: unknown): number {
   if (thrown === undefined) {
     count(server, request.event, 'answered')
@@ -244,7 +246,10 @@ function statusOf(server: Server, request: ClientRequest, thrown: unknown): numb
   return failed(server, request, thrown)
 }
 
-/** The outcome of each: undefined, or why not. Whatever keeps them from being tried at all is the outcome of all. */
+/**
+ * Carries out requests. @returns the outcome of each: undefined, or why it failed. If none could be tried, the reason
+ * is the outcome of all
+ */
 function attempt(server: Server, requests: readonly ClientRequest[], first: number | 'again'): readonly unknown[] {
   try {
     server.instance.assure(first)
@@ -254,7 +259,10 @@ function attempt(server: Server, requests: readonly ClientRequest[], first: numb
   }
 }
 
-/** What the storage refused is tried again; what would let somebody reclaim who must not is made harmless first. */
+/**
+ * Notes what the storage refused, for a retry. If its failure could let a client reclaim that must not, the next start
+ * is made to let nobody reclaim first. @returns the status to answer with
+ */
 function failed(server: Server, request: AskedOfInstance, thrown: unknown): number {
   const { log } = server
   if (!isStorageFailure(thrown)) {
@@ -262,14 +270,14 @@ function failed(server: Server, request: AskedOfInstance, thrown: unknown): numb
     return status.badMessage
   }
   if (isDangerous(request)) server.distrust('serve')
-  // A check has its answer, and nobody counts on it: what is left to do of its client is not replaced by it.
+  // A check is not retried: its client was refused. So it must not replace another request of that client.
   if (request.event !== 'check')
     server.unfinished.add(request, server.instance.isRecorded() ? currentInstance(server) : undefined)
   log.error(`${request.event} failed${request.event === 'check' ? '' : ', and is tried again'}: ${sentence(thrown)}`)
   return status.storageFailed
 }
 
-/** The instance that is the current one; undefined, where there is none, or the disk does not tell. */
+/** The current instance; undefined, if there is none, or the disk can't be read. */
 function currentInstance(server: Server): number | undefined {
   try {
     return server.withWorld(server.nfsd, ({ state }) => {
@@ -330,7 +338,7 @@ function outcomeOf(work: () => void): unknown {
   }
 }
 
-/** A client's message, as an upcall would ask it. What the pipe does not tell is not known: sessions, boot times. */
+/** The request that an upcall would make of a client's message. The pipe tells nothing of sessions and boot times. */
 function requestOf(server: Server, { asked }: Taken): ClientRequest | undefined {
   switch (asked?.command) {
     case 'create':
@@ -344,7 +352,7 @@ function requestOf(server: Server, { asked }: Taken): ClientRequest | undefined 
     case 'remove':
       return { event: 'remove', owner: asked.owner }
     case 'check':
-      // As of a client without a session: nothing more may come from it, so its check is its record.
+      // Treated like a client without a session: it may send nothing more, so its check must record it.
       server.doing.protocol = 0
       return {
         event: 'check',
@@ -357,7 +365,7 @@ function requestOf(server: Server, { asked }: Taken): ClientRequest | undefined 
   }
 }
 
-/** Writes the answers down, then says them. @returns false, if the pipe is gone. */
+/** Writes the answers to the journal, then gives them. */
 function say(server: Server, pipe: Pipe, journal: Journal, answers: readonly Answer[]): boolean {
   server.keepUnfinished()
   writeDown(server, journal, answers)
@@ -380,7 +388,7 @@ function saidOne({ log }: Server, pipe: Pipe, { message, status: said, version }
   return true
 }
 
-/** What a person would want to see at once. */
+/** Whether a person would want to see this in the status file at once. */
 const isWorthTelling = ({ message: { header }, status: said }: Answer): boolean =>
   said !== 0 || header.command === commands['grace-start'] || header.command === commands['grace-done']
 

@@ -1,11 +1,11 @@
 /**
- * `serve`: the other way in which kernels ask. One process answers the messages of a pipe (lib/kernel/pipe.ts), by the
- * same transitions on the same state directory as an upcall.
+ * `serve` is for the other way in which kernels ask. One process answers the messages of a pipe (lib/kernel/pipe.ts),
+ * by the same transitions on the same state directory as an upcall.
  *
- * The process alone holds no fact. If it is killed between any two calls, it leaves what an upcall would leave, and the
- * kernel asks the next process again. The kernel waits about a second for a process to hold a new pipe (nfs4recover.c,
- * cld_running), so opening the pipe is the first step. No reader is woken when a pipe is removed, so `serve` watches
- * the directory.
+ * No fact is in the process's memory alone. If it is killed between any two calls, it leaves what an upcall would
+ * leave, and the kernel asks the next process again. The kernel waits about a second for a process to hold a new pipe
+ * (nfs4recover.c, cld_running), so opening the pipe is the first step. The kernel does not wake a reader when it
+ * removes a pipe, so `serve` watches the directory.
  *
  * Before it reads the first message, it gives up the rights that it does not need, as an upcall does before it looks at
  * a client's name.
@@ -67,7 +67,7 @@ interface Begun {
 }
 
 function answerUntilTold(begun: Begun): number {
-  // First of all: the kernel may be waiting.
+  // This comes first, because the kernel may be waiting.
   const early = openPipe(begun.calls, pipeIn(begun.pipefs))
   const loop = loopFor(begun, early)
   try {
@@ -79,7 +79,7 @@ function answerUntilTold(begun: Begun): number {
   }
 }
 
-/** Makes sure that nobody else answers, and gives up rights. @param early the pipe, if it is there already. */
+/** Makes sure that no other process answers, and gives up rights. @param early the pipe, if it exists already */
 function loopFor({ calls, settings, log, pipefs, options, environment }: Begun, early: Pipe | undefined): Loop {
   const ready = readinessTo(calls, environment, options.readyDescriptor)
   const anywhere = files.anywhere(calls)
@@ -121,8 +121,8 @@ function refuseBeside(other: Other | undefined): void {
 }
 
 /**
- * What is in the run directory for a state directory is one process's, from its start to its end, be there a pipe or
- * not (claim.ts).
+ * Locks the files in the run directory that belong to this state directory, from the process's start to its end,
+ * whether there is a pipe or not (claim.ts).
  */
 function claimRunDirectory(lock: string, stateDirectory: string, calls: Calls): void {
   const { O_RDWR, O_CREAT, O_NOFOLLOW } = calls.flags
@@ -132,14 +132,15 @@ function claimRunDirectory(lock: string, stateDirectory: string, calls: Calls): 
 }
 
 /**
- * A server that has threads and no pipe was started while nobody answered: it may grant anything, and our records know
- * nothing of it, unless it has the helper as its tracker.
+ * Looks for a server that has threads and no pipe. It was started while no process answered, so it may grant anything,
+ * and our records know nothing of it, unless it uses the helper.
  */
 function lookForUntracked(server: Server, settings: Settings, pipefs: string): void {
   const { calls, log } = server
   const anywhere = files.anywhere(calls)
   const hasPipe = (): boolean => files.exists(pipeIn(pipefs), anywhere)
-  // A server that is just starting waits for us to hold its pipe, and whoever reads this file waits for that server.
+  // A server that is just starting waits for this process to hold its pipe, and `threads` can't be read until it has
+  // started.
   if (!isMounted(calls, pipefs) || helperIsOurs(calls) || hasPipe()) return
   const threads = files.beginningOf(`${settings.nfsdDirectory}/threads`, anywhere)
   if (threads === undefined || !(Number(threads) > 0) || hasPipe()) return
@@ -160,31 +161,30 @@ interface Loop extends PipePlace {
 }
 
 /**
- * How long after a pipe's end a new one may come that belongs to the same start: the kernel falls back to version 0 at
- * once.
+ * How long to wait, after a pipe's end, for a new one of the same start: the kernel falls back to version 0 at once.
  */
 const successorMs = 500
-/** Where nothing tells of a change, it is looked for. */
+/** How often to look for the directory while it can't be watched. */
 const lookMs = 1000
 
 /**
- * The kernel waits a second for its pipe to be held: one that could not be (no descriptor is free, say) is tried soon.
+ * How soon to retry a pipe that could not be opened, for example without a free descriptor: the kernel waits a second.
  */
 const missedMs = 50
 
-/** What is never due. */
+/** The time of what is never due. */
 const never = Infinity
 
-/** What poll(2) waits for: at the signals, the mounts, the watched directory, the pipe. */
+/** The events that poll(2) waits for: of the signals, the mounts, the watched directory, the pipe. */
 const wanted = [POLLIN, POLLPRI, POLLIN, POLLIN]
 
-/** How long a time is away, in milliseconds; -1, if it never comes. */
+/** How far away a time is, in milliseconds; -1, if it never comes. */
 const until = (time: number, now: number): number => (time === never ? -1 : Math.max(0, Math.ceil(time - now)))
 
 function run(loop: Loop, early: Pipe | undefined): void {
   const { server, ready, untilGone, signals, mounts } = loop
   const { calls, log } = server
-  // Before the first look: what comes later is told.
+  // Watched before the first look, so that no later change is missed.
   const watched = new WatchedDirectory(loop)
   if (!watched.isThere()) log.warning(`no rpc_pipefs is mounted at ${quote(loop.pipefs)}: waiting for it`)
   const pipe = currentPipe(loop, early)
@@ -229,7 +229,7 @@ function run(loop: Loop, early: Pipe | undefined): void {
     const isGone = asked !== 0 && !isAnswered(server, pipe, asked)
     if (isGone) pipe.release()
     if ((changed & POLLIN) !== 0) watched.drain()
-    // mounts_poll (fs/proc_namespace.c) tells of each change once.
+    // mounts_poll (fs/proc_namespace.c) reports each change once.
     if ((mounted & (POLLPRI | POLLERR)) !== 0 || (changed & ~POLLIN) !== 0) watched.renew()
     if (isGone || changed !== 0 || mounted !== 0 || pipe.isMissed()) pipe.look()
     if (told !== 0) {
@@ -241,7 +241,7 @@ function run(loop: Loop, early: Pipe | undefined): void {
   }
 }
 
-/** Answers what is asked at the pipe. @returns false, if it is gone. */
+/** Answers the messages at the pipe. @returns false, if it is gone */
 function isAnswered(server: Server, current: CurrentPipe, events: number): boolean {
   const served = current.served()
   if (served === undefined) return true
@@ -249,7 +249,7 @@ function isAnswered(server: Server, current: CurrentPipe, events: number): boole
   return answerRound(server, served.pipe, served.journal) !== 'gone'
 }
 
-/** The directory that the pipe comes into, watched as long as rpc_pipefs is mounted. */
+/** The directory in which the pipe appears, watched as long as rpc_pipefs is mounted. */
 class WatchedDirectory {
   private readonly calls: Calls
   private readonly path: string
@@ -267,19 +267,19 @@ class WatchedDirectory {
     return this.watch >= 0
   }
 
-  /** What poll(2) waits for; -1 where it is not there. */
+  /** The descriptor for poll(2); -1, if there is no such directory. */
   descriptor(): number {
     return this.watch
   }
 
-  /** Another one may be mounted there. */
+  /** Watches the directory that is there now: another one may have been mounted. */
   renew(): void {
     if (this.watch >= 0) this.calls.close(this.watch)
     this.watch = this.calls.watch(this.path)
     if (this.watch >= 0) this.confine()
   }
 
-  /** What has changed does not matter: it is looked at. */
+  /** Discards the events. Their content does not matter, because the caller looks at the directory itself. */
   drain(): void {
     const bytes = new Uint8Array(4096)
     while (this.calls.read(this.watch, bytes) > 0);

@@ -1,4 +1,6 @@
-/** What `serve` knows while it runs. None of it must outlive the process: a new one begins with what is on the disk. */
+/**
+ * What `serve` knows while it runs. None of it needs to outlive the process: a new one begins with what is on the disk.
+ */
 import type { World } from '../events/world.ts'
 import type { Deadline } from '../kernel/deadline.ts'
 import type { Log } from '../kernel/log.ts'
@@ -31,34 +33,34 @@ export interface Server {
   /** The server instance that asks, and whether it is in the records. */
   readonly instance: InstanceBehind
   /**
-   * One piece of work on the state directory, which may be another one, or on another disk, the next time: what stays
-   * open in between is looked at again.
+   * Runs `work` on the state directory. The next time that may be another directory, or one on another disk, so what
+   * stays open in between is checked again.
    */
   readonly withWorld: <T>(nfsd: Nfsd, work: (world: World) => T) => T
-  /** A name for a server instance that no other has: its pipe's. */
+  /** A name that no other server instance has: that of its pipe. */
   readonly nameOf: (pipe: Pipe) => string
-  /** A server starts: notes where, as an upcall's start does. */
+  /** Notes that a server starts with this state directory, as an upcall's start does. */
   readonly beginning: () => void
-  /** Makes the next start let nobody reclaim: for good, or until what `serve` could not do is done. */
+  /** Makes the next start let nobody reclaim. 'start': for good. 'serve': until what `serve` could not do is done. */
   readonly distrust: (why: 'start' | 'serve') => void
-  /** This is done: what it failed of before no longer matters. */
+  /** A request has succeeded, so an earlier failure of it no longer matters. */
   readonly settled: (request: Asked) => void
-  /** A pipe of that name is held: goes on with what the process before could not do there. */
+  /** Continues with what the last process could not do at the pipe of this name. */
   readonly takeOver: (name: string) => void
-  /** Keeps what could not be done for the process after this one: before the kernel is answered. */
+  /** Writes down for the next process what could not be done. To be called before the kernel is answered. */
   readonly keepUnfinished: () => void
   /** The MD5 names of clients that only the kernel's own tracker has recorded, as long as they count. */
   readonly hashes: () => Iterable<string>
   readonly legacyRecordOf: (owner: ClientOwner) => string | undefined
   readonly tellStatus: () => void
-  /** The pipe is no more. @returns whether its server is neither, or makes another pipe. */
+  /** The pipe is gone. @returns whether its server has stopped, or makes another pipe */
   readonly pipeGone: () => 'stopped' | 'goes on'
 }
 
-/** Nobody kills a server's tracker for being slow: the watchdog does, if an admin wants one. */
+/** `serve` has no deadline of its own. An admin may set one: systemd's watchdog. */
 const noDeadline: Deadline = { assertTimeLeft: () => undefined }
 
-/** What it works with. */
+/** What the class needs from `serve`. */
 interface Means {
   readonly calls: Calls
   readonly settings: Settings
@@ -82,14 +84,14 @@ class Serving implements Server {
   private readonly means: Means
   private readonly statusFile: StatusFile
   private readonly anywhere: files.Directory
-  /** What notes that nobody may reclaim are made for. */
+  /** Where marks are made which say that nobody may reclaim. */
   private readonly marked: Marked
   private readonly state: StateDirectory
   private readonly usual: World
   private isAtWork = false
-  /** Of the pipe that was held last. */
+  /** The name of the pipe that was held last. */
   private name = ''
-  /** Until what `serve` could not do is done. */
+  /** Set until what `serve` could not do is done. */
   private isDistrusted = false
 
   constructor(means: Means, maxVersion: number, statusFile: StatusFile) {
@@ -116,7 +118,7 @@ class Serving implements Server {
     this.isAtWork = true
     try {
       const done = work(world)
-      // The first work makes the directory.
+      // The work may have made the directory.
       this.means.claim.take()
       if (this.doing.pipe === undefined) closeAll(this.state)
       else lookAgain(this.state)
@@ -158,7 +160,7 @@ class Serving implements Server {
 
   takeOver(name: string): void {
     this.name = name
-    // What this process has failed of itself is known.
+    // This process knows itself what it could not do.
     if (this.unfinished.all().length > 0) return
     const found = this.unfinished.takeOver(name)
     if (found?.some(isDangerous) === true) this.isDistrusted = true
@@ -183,7 +185,7 @@ class Serving implements Server {
     try {
       return legacyRecordOf(owner, this.legacyTops(), this.anywhere)
     } catch (thrown) {
-      // A directory that can't be read lets nobody in, and must not keep the others from being answered.
+      // A directory that can't be read lets nobody reclaim. The other messages must be answered nevertheless.
       this.log.error(`can't read which clients the kernel's own tracker has recorded: ${String(thrown)}`)
       return undefined
     }
@@ -195,7 +197,7 @@ class Serving implements Server {
   }
 
   pipeGone(): 'stopped' | 'goes on' {
-    // What was to be recorded in an instance that never was, is not recorded in another.
+    // A request for an instance that was never recorded must not be carried out in another one.
     if (!this.instance.isRecorded()) this.unfinished.clear()
     this.keepUnfinished()
     this.doing.pipe = undefined
@@ -219,7 +221,7 @@ class Serving implements Server {
     })
   }
 
-  /** One and the same, most often: the kernel must hear each name once. */
+  /** Most often the two are the same directory. The kernel must get each name only once. */
   private legacyTops(): readonly string[] {
     return [...new Set([legacyTopIn(this.means.settings.stateDirectory), usualTop])]
   }

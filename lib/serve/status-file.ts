@@ -11,12 +11,12 @@ export type Counted = 'create' | 'remove' | 'check' | 'grace_start' | 'grace_don
 
 export interface Doing {
   pipe: Pick<Pipe, 'path' | 'status'> | undefined
-  /** The protocol's version: 0 where the kernel asks for each client. */
+  /** The protocol's version: 0, if the kernel asks for each client. */
   protocol: number | undefined
-  /** Seconds of the wall clock. */
+  /** In seconds of the wall clock. */
   graceStarted: number | undefined
   graceOver: number | undefined
-  /** How many clients the kernel was told. */
+  /** How many clients were named to the kernel. */
   named: number | undefined
   readonly messages: Record<Counted, { answered: number; failed: number }>
   notRecorded: readonly string[]
@@ -63,7 +63,7 @@ export function statusFileAt(calls: Calls, path: string, holder: string, stateDi
         files.writeNew(staged, `${json(told)}\n`, root)
         files.move(staged, path, root)
       } catch {
-        // It is for people, and they have the log.
+        // The file is for people only, and they also have the log.
       }
     },
     remove: () => {
@@ -75,8 +75,7 @@ export function statusFileAt(calls: Calls, path: string, holder: string, stateDi
 type Value = string | number | null | readonly Value[] | { readonly [name: string]: Value }
 
 /**
- * The engine of the executable comes without its JSON, which no upcall has a use for. A word's bytes are told as
- * characters.
+ * The executable's engine comes without its JSON, because no upcall uses it. Each byte of a word becomes a character.
  */
 function json(value: Value): string {
   if (typeof value === 'string') {

@@ -13,37 +13,36 @@ import type { Asked } from '../upcall/request.ts'
 import { keyOf, type Kept, type Left } from './kept.ts'
 
 export interface Unfinished {
-  /** Notes what failed. @param instance the one that it was asked in, if that is known. */
+  /** Notes what failed. @param instance in which it was asked, if that is known */
   readonly add: (request: Asked, instance: number | undefined) => void
-  /** A later message of the kernel has settled it: what it asks for now is done. */
+  /** Removes what a later message has settled, or what has succeeded. */
   readonly settle: (request: Asked) => void
-  /** A new instance has begun, which nothing of this concerns any more. */
+  /** Removes everything: a new instance has begun. */
   readonly clear: () => void
   readonly all: () => readonly Asked[]
   /**
-   * Whether it was asked in another instance than this one: a start has taken it into account, and it means nothing
-   * now.
+   * Whether it was asked in another instance than this one. A start has taken it into account, so it no longer matters.
    */
   readonly isOfAnother: (request: Asked, instance: number | undefined) => boolean
-  /** The clients that count on a record and have none, as hex. */
+  /** The clients that need a record and have none, as hex. */
   readonly notRecorded: () => readonly string[]
-  /** In milliseconds of the clock that never steps; undefined where nothing is left to do. */
+  /** When to try again, in milliseconds of the monotonic clock; undefined, if nothing is left to do. */
   readonly dueAt: () => number | undefined
-  /** The next attempt comes later. */
+  /** Sets the next attempt, after a longer pause. */
   readonly postpone: () => void
-  /** Goes on with what the process before has left at this pipe. @returns it; undefined, if that can't be told. */
+  /** Continues with what the last process left undone at this pipe. @returns that; undefined, if it is not known */
   readonly takeOver: (pipe: string) => readonly Asked[] | undefined
-  /** Keeps what is left for the process after this one: before the kernel is answered. */
+  /** Writes down for the next process what is left. To be called before the kernel is answered. */
   readonly keep: (pipe: string) => 'done' | 'stale'
 }
 
 const soonestMs = 1000
 const latestMs = 30_000
 
-/** Whether a failure of it would let somebody reclaim who must not. */
+/** Whether its failure could let a client reclaim that must not. */
 export const isDangerous = ({ event }: Asked): boolean => event === 'remove' || event === 'grace-done'
 
-/** Whether it is the storage that failed: then the next attempt may not. */
+/** Whether the storage failed: then a retry may succeed. */
 export const isStorageFailure = (thrown: unknown): boolean =>
   !(thrown instanceof Failed) || thrown.failure.kind === 'storage' || thrown.failure.kind === 'out-of-time'
 
@@ -60,7 +59,7 @@ export function unfinished(monotonic: () => number, kept: Kept): Unfinished {
   }
   const add: Unfinished['add'] = (request, instance) => {
     instances.set(request, instance)
-    // In the order in which they came: what was asked last of a client is what counts.
+    // Kept in the order in which they came, so the last request about a client is at its place.
     left.delete(keyOf(request))
     left.set(keyOf(request), request)
     dueAt ??= monotonic() + pause
