@@ -3,7 +3,9 @@
  * descriptor that the caller passed.
  */
 import { bytesOf } from '../bytes.ts'
+import { Failed } from '../failure.ts'
 import type { Calls } from '../syscalls/calls.ts'
+import { anywhere, beginningOf } from '../syscalls/files.ts'
 
 export interface Readiness {
   /** Reports that messages are answered from now on. Later calls do nothing. */
@@ -17,6 +19,32 @@ export interface Readiness {
 }
 
 type Environment = Readonly<Record<string, string | undefined>>
+
+/** Flags of open(2), the same on every machine that this program is built for. */
+const O_ACCMODE = 3
+const O_CLOEXEC = 0o2000000
+
+/**
+ * Refuses a descriptor that the caller has not passed, or that can't be written. One that this process has opened has
+ * the flag O_CLOEXEC; one that was passed can't have it, or it would have been closed when the program was executed.
+ * @throws Failed bad-argument.
+ */
+export function refuseUnlessPassed(calls: Calls, descriptor: number): void {
+  const information = beginningOf(`/proc/self/fdinfo/${descriptor}`, anywhere(calls))
+  const octal = /^flags:\s*([0-7]+)$/m.exec(information ?? '')?.[1]
+  const flags = octal === undefined ? undefined : parseInt(octal, 8)
+  const isPassed =
+    flags === undefined
+      ? // Without /proc.
+        typeof calls.fstat(descriptor) !== 'number'
+      : (flags & O_CLOEXEC) === 0 && (flags & O_ACCMODE) !== 0
+  if (!isPassed)
+    throw new Failed({
+      kind: 'bad-argument',
+      why: '--ready-fd is no descriptor that was passed open for writing',
+      word: String(descriptor),
+    })
+}
 
 /** Connects now, because the process gives up its rights later. @param descriptor that of `--ready-fd` */
 export function readinessTo(calls: Calls, environment: Environment, descriptor: number | undefined): Readiness {

@@ -27,7 +27,7 @@ import { anotherHas, claimOn } from './claim.ts'
 import { confining } from './confined.ts'
 import { currentPipe, type CurrentPipe, type PipePlace } from './current-pipe.ts'
 import { helperIsOurs, holderOf, nfsdcldAt, type Other } from './others.ts'
-import { readinessTo, type Readiness } from './readiness.ts'
+import { readinessTo, refuseUnlessPassed, type Readiness } from './readiness.ts'
 import { answerRound, tryAgain } from './round.ts'
 import { serverFor, type Server } from './server.ts'
 import { statusFileAt, type StatusFile } from './status-file.ts'
@@ -50,6 +50,7 @@ export function serve(calls: Calls, { given, rest }: Words, environment: Environ
     for (const complaint of settings.complaints) log.warning(complaint)
     const pipefs = pipefsAt(calls, given, options.pipefsDirectory)
     if (calls.poll([], [], 0) === -errno.ENOSYS) throw new Failed({ kind: 'needs-executable', word: 'serve' })
+    if (options.readyDescriptor !== undefined) refuseUnlessPassed(calls, options.readyDescriptor)
     return answerUntilTold({ calls, settings, log, pipefs, options, environment })
   } catch (thrown) {
     return log.failed(failureFrom(thrown), 'serve')

@@ -691,12 +691,23 @@ describe('serve', () => {
         ['--frobnicate'],
         ['--max-version', '3'],
         ['--ready-fd', 'x'],
+        ['--ready-fd', '1000'],
         ['--pipefs-dir'],
         ['surplus'],
       ]) {
         const { status, said } = await refused(serveWords(machine, end.path, words))
         assert.equal(status, 234, said)
         assert.equal(said.trim().split('\n').length, 1, said)
+      }
+    }))
+
+  it('refuses to say that it is ready on a descriptor of its own, or on one that it can only read', () =>
+    at(async ({ end, machine }) => {
+      for (const fourth of ['4>&-', '4< /dev/null']) {
+        const words = serveWords(machine, end.path, ['--ready-fd', '4'])
+        const { status, said } = await refused(['/bin/sh', '-c', `exec "$@" ${fourth}`, 'sh', ...words])
+        assert.equal(status, 234, `${fourth}: ${said}`)
+        assert.match(said, /^[^\n]*--ready-fd[^\n]*open[^\n]*\n$/)
       }
     }))
 
