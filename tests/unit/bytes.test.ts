@@ -1,11 +1,11 @@
-/** Words are bytes, each character one of them. */
+/** The words of a command line are bytes. As a text, each character is one byte. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import { bytesOf, textOf } from '../../lib/bytes.ts'
 
-describe('a word', () => {
-  it('is bytes, whatever they are, and comes back', () => {
+describe('a word of the command line', () => {
+  it('may hold any bytes, and they come back unchanged', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 10_000, size: 'max' }), (bytes) => {
         assert.equal(textOf(bytes), Buffer.from(bytes).toString('latin1'))
@@ -14,7 +14,7 @@ describe('a word', () => {
     )
   })
 
-  it('has no character that is no byte', () => {
+  it('has no character above 255, which would be no byte', () => {
     assert.throws(() => bytesOf('a\u0100'), RangeError)
   })
 })

@@ -1,5 +1,6 @@
 /**
- * From where the build and the kernel laboratory have packages of another suite: from where this machine has its own.
+ * The build and the kernel laboratory get packages of another suite from the same archives as this machine gets its
+ * own.
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -25,7 +26,7 @@ Signed-By: ${keyring}
 const line = (archive: string, suite: string): string =>
   `deb [signed-by=${keyring}] http://archive.test/${archive} ${suite} main\n`
 
-describe("the sources of another suite are this machine's own, with the other suite in its place", () => {
+describe("the sources of another suite are this machine's own, with that suite's name instead", () => {
   const both = [line('debian', 'trixie'), line('debian-security', 'trixie-security')]
   const cases: readonly (readonly [string, readonly SourcesFile[], string, readonly string[]])[] = [
     ['in stanzas', [debian12], 'trixie', both],

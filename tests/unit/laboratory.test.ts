@@ -1,4 +1,4 @@
-// The kernel laboratory's machine, with a program in QEMU's place that boots as it is told.
+// The kernel laboratory's guest, with a program in place of QEMU that boots as the test says.
 import assert from 'node:assert/strict'
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -6,7 +6,7 @@ import { join } from 'node:path'
 import { afterEach, beforeEach, describe, it } from 'node:test'
 import { boot } from '../kernel/guest.ts'
 
-/** What one boot does: it ends, it says nothing, it answers each script with the status. */
+/** What one boot does: it ends, it prints nothing, or it answers each script with this status. */
 type Boot = 'off' | 'silent' | { readonly answers: number }
 
 const program = `#!${process.execPath}
@@ -39,7 +39,7 @@ describe('a guest of the kernel laboratory', () => {
     process.env['PATH'] = PATH
     rmSync(directory, { recursive: true, force: true })
   })
-  /** With limits that the boots which answer do not reach. */
+  /** The boots that answer do so well within these limits. */
   const booted = (boots: readonly Boot[]) => {
     writeFileSync(join(directory, 'bin', 'boots'), JSON.stringify(boots))
     const limits = boots.map((one) => (one === 'silent' ? 3 : 100))
@@ -58,7 +58,7 @@ describe('a guest of the kernel laboratory', () => {
     }
   }
 
-  it('is booted again when it goes off or says nothing, and what was booted before is dead', async () => {
+  it('is booted again if it ends or prints nothing, after the boot before has been killed', async () => {
     const guest = await booted(['off', 'silent', { answers: 0 }])
     try {
       assert.deepEqual(ids().map(runs), [false, false, true])
@@ -69,12 +69,12 @@ describe('a guest of the kernel laboratory', () => {
     assert.deepEqual(ids().map(runs), [false, false, false])
   })
 
-  it('is given up when no boot succeeds, and none is left', async () => {
+  it('is given up if no boot succeeds, and no process is left', async () => {
     await assert.rejects(booted(['off', 'silent']), /a guest does not boot \(3 s\)/)
     assert.deepEqual(ids().map(runs), [false, false])
   })
 
-  it('is not booted again for what goes wrong once it has said that it is ready', async () => {
+  it('is not booted again for what fails after it has reported that it is ready', async () => {
     await assert.rejects(booted([{ answers: 1 }, { answers: 0 }]), /a guest: status 1/)
     assert.deepEqual(ids().map(runs), [false])
   })

@@ -1,8 +1,8 @@
 /**
- * Random lives in process, on a machine in memory, with upcalls and commands that are killed, refused, met by others,
- * or cut off by the power. tests/life lives them with the built programs, undisturbed.
+ * Random lives in process, on a machine in memory. Upcalls and commands are killed, fail on the disk, meet others, or
+ * are cut off by a power cut. tests/life runs such lives on the built programs, undisturbed.
  *
- * SEED=<number> and RUNS=<number> ask for other lives, and more.
+ * SEED=<number> selects other lives, RUNS=<number> how many.
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -12,7 +12,7 @@ import { inMemory } from '../life/in-memory.ts'
 import { livesInMemory } from '../life/life.ts'
 import { play } from '../life/play.ts'
 
-/** The same lives in every run, unless others are asked for: what fails here is what a change has broken. */
+/** Each run has the same lives, unless SEED is given. So a failure comes from a change of the program. */
 const seed = Number(process.env['SEED'] ?? 4242)
 const limits =
   'RUNS' in process.env ? { numRuns: Number(process.env['RUNS']) } : { numRuns: 400, interruptAfterTimeLimit: 8_000 }

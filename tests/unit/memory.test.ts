@@ -1,4 +1,4 @@
-/** The file system in memory answers as a real one does: the same calls on both. */
+/** The file system in memory answers like a real one: the same calls are made on both. */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
 import { after, describe, it } from 'node:test'
@@ -8,7 +8,7 @@ import { namesOf } from '../../lib/syscalls/files.ts'
 import { nodeCalls } from '../../lib/syscalls/node.ts'
 import { memoryFiles } from '../support/memory/files.ts'
 
-/** tmpfs: its errors are the kernel's own, whatever the disk is. */
+/** A tmpfs, so that the errors are the kernel's own, whatever the disk is. */
 const scratch = mkdtempSync('/dev/shm/memory-')
 after(() => {
   rmSync(scratch, { recursive: true, force: true })
@@ -18,7 +18,7 @@ const names = ['a', 'b', 'c', 'a/b', 'a/c', 'b/a/c', '.', 'x'.repeat(256)]
 const name = fc.constantFrom(...names)
 const { AT_REMOVEDIR, AT_SYMLINK_NOFOLLOW } = atFlags
 
-/** A call by what it does in a directory. */
+/** A call, as a function of a directory. */
 type Step = (calls: Calls, top: number) => unknown
 
 const open = (

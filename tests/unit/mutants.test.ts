@@ -7,7 +7,7 @@ const program = await bundleForEngine()
 
 describe('the faults that the proofs must find', () => {
   for (const name of Object.keys(mutations) as Mutant[])
-    it(`can be put into the program: ${name}`, () => {
+    it(`can be built into the program: ${name}`, () => {
       assert.notEqual(mutated(name, program), program)
     })
 })

@@ -1,5 +1,6 @@
 /**
- * What people read: every link leads somewhere, every file that is named exists, and the tables are the program's own.
+ * The pages that people read: every link leads somewhere, every file that they name exists, and their tables are those
+ * of the program.
  */
 import assert from 'node:assert/strict'
 import { existsSync, readdirSync, readFileSync } from 'node:fs'
@@ -26,7 +27,7 @@ function exists(path: string): boolean {
 /** A page without its blocks of code. */
 const proseOf = (page: string): string => textOf(page).replace(/^```[^]*?^```$|^ {4}.*$/gm, '')
 
-/** A heading's anchor, as the places where people read Markdown form it. */
+/** The anchor of a heading, as the usual Markdown viewers make it. */
 const anchorOf = (heading: string): string =>
   heading
     .toLowerCase()
@@ -89,7 +90,7 @@ describe('README.md', () => {
 })
 
 describe('docs/dependencies.md', () => {
-  it('says why of each package that is used, but for those that only tell types', () => {
+  it('gives the reason for each package that is used, except those with only types', () => {
     const { devDependencies } = JSON.parse(textOf('package.json')) as { devDependencies: Record<string, string> }
     const rows = [...textOf('docs/dependencies.md').matchAll(/^\| ([^|]+) \|/gm)].flatMap(([, cell = '']) =>
       cell.split(', '),

@@ -1,4 +1,4 @@
-/** The walls between the rooms stand: lint sees what must not be imported, and no file depends on itself. */
+/** The limits between the rooms of lib/: lint reports each import that is forbidden, and no file depends on itself. */
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { dirname, join, relative, resolve } from 'node:path'
@@ -11,7 +11,7 @@ import { walls } from '../../lib/build/walls.js'
 const root = resolve(import.meta.dirname, '../..')
 const fileIn = (room: string): string => (room.endsWith('/') ? `${room}some-file.ts` : room)
 
-/** What lint says of a file that holds one statement. */
+/** What lint reports for a file with this one statement. */
 function lint(file: string, statement: string): string[] {
   const found = new Linter().verify(
     statement,
@@ -39,7 +39,7 @@ describe('each room', () => {
         assert.equal(lint(file, importOf(file, fileIn(above.room))).length, 1, above.room)
     })
 
-    it(`${room} may import from the rooms below it, but for those that it keeps apart from`, () => {
+    it(`${room} may import from the rooms below it, except those that rooms.js excludes`, () => {
       for (const below of rooms.slice(at + 1))
         assert.equal(
           lint(file, importOf(file, fileIn(below.room))).length,
@@ -48,7 +48,7 @@ describe('each room', () => {
         )
     })
 
-    it(`${room} uses no package but its own`, () => {
+    it(`${room} uses no package except its own`, () => {
       for (const name of [
         'node:fs',
         'fs',
@@ -65,7 +65,7 @@ describe('each room', () => {
     })
   }
 
-  it('lib/commands/shared/ knows none of the commands that share it', () => {
+  it('lib/commands/shared/ imports none of the commands that share it', () => {
     const file = 'lib/commands/shared/some-file.ts'
     for (const command of ['lib/commands/cli.ts', 'lib/commands/show.ts', 'lib/commands/doctor/doctor.ts'])
       assert.equal(lint(file, importOf(file, command)).length, 1, command)
@@ -73,7 +73,7 @@ describe('each room', () => {
     assert.deepEqual(lint('lib/commands/show.ts', importOf('lib/commands/show.ts', file)), [])
   })
 
-  it('is held to it by imports of every kind', () => {
+  it('may not import what is forbidden to it by any kind of import', () => {
     for (const statement of [
       "import type { X } from '../events/world.ts'",
       "export { x } from '../events/world.ts'",
@@ -87,12 +87,12 @@ describe('each room', () => {
   })
 
   for (const { room, packages } of rooms)
-    it(`${room} ${packages.includes('node:*') ? 'may use' : 'has no'} globals that bring the system in`, () => {
+    it(`${room} ${packages.includes('node:*') ? 'may use' : 'has no'} globals that give access to the system`, () => {
       const found = packages.includes('node:*') ? 0 : 1
       for (const name of globals) assert.equal(lint(fileIn(room), `export const x = ${name}`).length, found, name)
     })
 
-  it('is held to it by the lint that a change must pass', async () => {
+  it('is checked by the lint that a change must pass', async () => {
     const eslint = new ESLint({ cwd: root })
     for (const { room } of rooms) {
       const { rules } = (await eslint.calculateConfigForFile(join(root, fileIn(room)))) as {
@@ -102,7 +102,7 @@ describe('each room', () => {
     }
   })
 
-  it('stands in the page that shows the house, in this order', () => {
+  it('stands in docs/architecture.md, in this order', () => {
     const page = readFileSync(join(root, 'docs/architecture.md'), 'utf8')
     const shown = [...page.matchAll(/^\| `((?:bin|lib)\/[^`]*)` \| (.*?) \|$/gm)].map(([, room, question]) => [
       room,
@@ -119,21 +119,21 @@ const sources = readdirSync(join(root, 'lib'), { recursive: true, encoding: 'utf
   .filter((name) => name.endsWith('.ts') && !name.endsWith('.d.ts'))
   .map((name) => `lib/${name}`)
 
-/** What a file imports of ours, types included. */
+/** The files of this project that a file imports, types included. */
 const importsOf = (file: string): string[] =>
   [...readFileSync(join(root, file), 'utf8').matchAll(/(?:from |import\()'(\.{1,2}\/[^']+)'/g)]
     .map(([, path = '']) => relative(root, resolve(root, dirname(file), path)))
     .filter((path) => sources.includes(path))
 
 describe('the files of lib/', () => {
-  it('each lie in a room, or make the programs', () => {
+  it('each belong to a room, or make the programs', () => {
     assert.deepEqual(
       sources.filter((file) => roomOf(file) === undefined && !file.startsWith('lib/build/')),
       [],
     )
   })
 
-  it('depend on themselves by no way, types included', () => {
+  it('do not depend on themselves in any way, types included', () => {
     const done = new Set<string>()
     const visit = (file: string, way: readonly string[]): void => {
       assert.ok(!way.includes(file), `a circle: ${[...way.slice(way.indexOf(file)), file].join(' -> ')}`)

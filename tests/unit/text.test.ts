@@ -2,8 +2,8 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { oneLine } from '../../lib/text.ts'
 
-describe('a sentence that the source wraps', () => {
-  it('has a blank where a line breaks, and none at its ends', () => {
+describe('a sentence that is wrapped in the source', () => {
+  it('has a space for each line break, and none at its ends', () => {
     assert.equal(
       oneLine`
         no client may reclaim,
@@ -13,7 +13,7 @@ describe('a sentence that the source wraps', () => {
     )
   })
 
-  it('keeps what is put into it as it is', () => {
+  it('keeps inserted values as they are', () => {
     assert.equal(oneLine`the name ${'a\n  b'} has ${2} lines`, 'the name a\n  b has 2 lines')
   })
 })

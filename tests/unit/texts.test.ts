@@ -1,4 +1,4 @@
-/** README.md and the man pages repeat tables of the program for those who read Markdown: they say the same. */
+/** README.md and the man pages repeat tables of the program, for people. They must say the same. */
 import assert from 'node:assert/strict'
 import { readdirSync, readFileSync } from 'node:fs'
 import { constants } from 'node:os'
@@ -36,7 +36,7 @@ function table(markdown: string, firstCell: string): string[][] {
   )
 }
 
-/** The items of a section's list, each as its first line and what follows it, on one line. */
+/** The items of a section's list: each with its first line, and its text on one line. */
 function items(page: string, section: string): (readonly [term: string, meaning: string])[] {
   const [, inside = ''] = page.split(`\n## ${section}\n`)
   const list = inside.split(/^## /m)[0]?.split(/^\* /m).slice(1) ?? []
@@ -78,7 +78,7 @@ describe("an owner's length", () => {
 })
 
 describe("the kernel's parameter that names a helper", () => {
-  it('is spelled alike wherever it can not be read off the program', () => {
+  it('is spelled the same in every file that can not take it from the program', () => {
     const here = ['udev', 'lib/build/debian', 'docs'].flatMap((top) =>
       readdirSync(join(root, top), { recursive: true, withFileTypes: true })
         .filter((entry) => entry.isFile())
@@ -103,7 +103,7 @@ describe('verbs', () => {
   it('stand in README, a row for each event', () => {
     const rows = table(readme, 'event').map(([, linux = '', , thread = '']) => [
       codes(linux),
-      // What no verb stands for is told otherwise, in words.
+      // For what has no verb, the cell has words.
       thread.startsWith('`') ? codes(thread) : [],
     ])
     const inProgram = Object.keys(events).map((event) => [spelled(event, 'Linux'), spelled(event, '2010')])
@@ -147,7 +147,7 @@ describe('marks of an instance', () => {
 })
 
 describe('options', () => {
-  it('stand in nfsd-userland-helper(8), with what each takes and what is usual', () => {
+  it('stand in nfsd-userland-helper(8), each with its argument and its default', () => {
     const described = new Map(
       items(page8, 'OPTIONS').map(([term, meaning]) => [codes(term).sort().join(), `${term} ${meaning}`]),
     )

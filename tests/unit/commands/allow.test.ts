@@ -1,4 +1,4 @@
-/** Grace ends while a person's command allows a client: before any of its calls, with the lock passed by. */
+/** Grace ends while `allow` works: before each of its calls, with the lock taken over. */
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import { carryOut, planFor } from '../../../lib/commands/allow.ts'
@@ -14,7 +14,7 @@ const start: Request = { event: 'start', kernelBootTime: undefined }
 const endOfGrace: Request = { event: 'grace-done', kernelBootTime: undefined, legacyTop: undefined }
 const bob = ownerNamed('bob')
 
-/** @returns what the command says before whose calls grace ends; 'allowed', where it does not fail. */
+/** @returns what the command says, for an end of grace before each of its calls; 'allowed' if it does not fail. */
 function sayings(): ReadonlySet<string> {
   const said = new Set<string>()
   for (let nth = 0; ; nth++) {
@@ -39,7 +39,7 @@ function outcomeOn(calls: Calls): string {
   }
 }
 
-it('allow, while grace ends: where the directory to record in goes, it says so, and to run it again', () => {
+it('allow, while grace ends: if its directory is removed meanwhile, it says so, and says to run it again', () => {
   assert.deepEqual(
     sayings(),
     new Set([

@@ -1,4 +1,4 @@
-/** Clients come back while a person's command takes them out: before any of its calls, with the lock passed by. */
+/** Clients come back while a command removes them: before each of its calls, with the lock taken over. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { asRecorded, forgetAll } from '../../../lib/commands/shared/forget.ts'
@@ -17,7 +17,7 @@ const start: Request = { event: 'start', kernelBootTime: undefined }
 const endOfGrace: Request = { event: 'grace-done', kernelBootTime: undefined, legacyTop: undefined }
 const ada = ownerNamed('ada')
 
-/** @returns whether the command says that ada came back, for each call before which ada did. */
+/** @returns whether the command says that ada came back, for each of its calls before which ada did. */
 function comesBackBeforeEach(
   before: readonly Request[],
   wasIn: (starts: readonly Start[]) => Start | undefined,
@@ -46,20 +46,20 @@ function comesBackBeforeEach(
   }
 }
 
-describe('a client that comes back while a command takes it out', () => {
-  it('keeps its record, where it had none that counted and grace is over', () => {
+describe('a client that comes back while a command removes it', () => {
+  it('keeps its new record, if it had none that counted and grace is over', () => {
     const told = comesBackBeforeEach([start, endOfGrace], () => undefined)
     assert.ok(told.includes(true))
   })
 
-  it('keeps its record, where it had one before this grace period', () => {
+  it('keeps its new record, if it had one from before this grace period', () => {
     const told = comesBackBeforeEach([start, create('ada'), endOfGrace, start], ([first]) => first)
     assert.ok(told.includes(true))
   })
 })
 
-describe('a client that reclaims while a person names it', () => {
-  it('is found, before whichever call it does', () => {
+describe('a client that reclaims while a command looks for it', () => {
+  it('is found, whichever call it reclaims before', () => {
     for (let nth = 0; ; nth++) {
       const { calls } = systemInMemory()
       for (const request of [start, create('ada'), endOfGrace, start]) perform(worldOn(calls).world, request)
@@ -74,12 +74,12 @@ describe('a client that reclaims while a person names it', () => {
   })
 })
 
-describe('a client that a person takes out after a remove that the storage has refused', () => {
+describe('a client that a person removes after a remove that failed on the disk', () => {
   for (const [when, before] of [
     ['in grace', [start, create('ada')]],
     ['after it', [start, endOfGrace, create('ada')]],
   ] as const)
-    it(`has no record any more, though none of them counts at the next start (${when})`, () => {
+    it(`has no record any more, though no record counts at the next start (${when})`, () => {
       const { calls, tree } = systemInMemory()
       const where = { calls, stateDirectory, runDirectory }
       for (const request of before) perform(worldOn(calls).world, request)

@@ -1,6 +1,6 @@
 import type { Calls } from '../../../lib/syscalls/calls.ts'
 
-/** The same calls, but something happens before the `nth` of them. */
+/** The same calls, with something else that happens before call number `nth`. */
 export function interrupted(
   calls: Calls,
   nth: number,

@@ -1,4 +1,4 @@
-/** What an import promises of a client that it need not place, because a record of it is there. */
+/** An import that finds a record of the client in place makes it durable, as if it had written it. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { inMemory } from '../../life/in-memory.ts'
@@ -7,10 +7,10 @@ import { Stopped } from '../../support/memory/machine.ts'
 
 const ada = owner('ada')
 const clock = 1795328616
-/** A disk is in fewer states than this after a power cut. */
+/** A power cut leaves the disk in one of fewer states than this. */
 const states = 8
 
-/** How a `check` ends after a power cut, for each state that the disk may be in then. */
+/** The statuses of a `check` after a power cut, in each state that the disk may be in then. */
 async function reclaimsAfterPowerCut(imports: boolean): Promise<Set<unknown>> {
   const statuses = new Set<unknown>()
   for (let left = 0; left < states; left++) {
@@ -36,7 +36,7 @@ describe('an import of a client whose create was killed before its barrier', () 
     assert.deepEqual(await reclaimsAfterPowerCut(true), new Set([0]))
   })
 
-  it('has something to do: without it a power cut may lose the client', async () => {
+  it('is needed for that: without the import, a power cut may lose the client', async () => {
     assert.deepEqual(await reclaimsAfterPowerCut(false), new Set([0, 255]))
   })
 })

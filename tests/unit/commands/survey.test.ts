@@ -1,4 +1,4 @@
-/** What the commands for people say of records after an upcall that the storage has refused. */
+/** What the commands for people say of records after an upcall that failed on the disk. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { legacyClients } from '../../../lib/commands/shared/legacy.ts'
@@ -17,7 +17,7 @@ const start: Request = { event: 'start', kernelBootTime: undefined }
 const endOfGrace: Request = { event: 'grace-done', kernelBootTime: undefined, legacyTop: undefined }
 const inGrace = [start, create('ada'), create('bob'), endOfGrace, start, create('ada'), create('eve')]
 
-/** @returns how each client stands, and who may reclaim after the next start. */
+/** @returns what is shown of each client, and who may reclaim after the next start. */
 function seenAfter(requests: readonly Request[], mark: (world: World) => void): readonly string[] {
   const { calls, plant } = systemInMemory()
   const legacy = legacyNameOf(ownerNamed('cal'))
@@ -34,7 +34,7 @@ function seenAfter(requests: readonly Request[], mark: (world: World) => void): 
   ]
 }
 
-describe('after a remove or an end of grace that the storage has refused', () => {
+describe('after a remove or an end of grace that failed on the disk', () => {
   it('clients reclaim until grace is over, and none after the next start', () => {
     const trusted = seenAfter(inGrace, () => undefined)
     assert.deepEqual(trusted.slice(0, 3), ['ada current', 'eve current', 'bob waiting'])
@@ -58,14 +58,14 @@ describe('after a remove or an end of grace that the storage has refused', () =>
 })
 
 describe('no record has an effect in grace', () => {
-  it('where a server runs whose start is not recorded', () => {
+  it('if a server runs whose start is not recorded', () => {
     assert.deepEqual(
       seenAfter([start, create('ada')], ({ state }) => noteStart(state, '7')),
       ['ada void'],
     )
   })
 
-  it('where the kernel is out of it, and that could not be recorded', () => {
+  it('if the kernel has left it, and that could not be recorded', () => {
     const seen = seenAfter([start, create('ada')], ({ state, calls }) => {
       const [current] = survey({ calls, stateDirectory, runDirectory }).starts
       assert.ok(current !== undefined)

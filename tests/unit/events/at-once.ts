@@ -1,7 +1,8 @@
 /**
- * Several processes at once on a machine in memory: one stands still before some of its calls, others do meanwhile all
- * that they do, and the first goes on. Right is what has an order: the statuses, and what the state directory means
- * afterwards, are as if one had come after the other. And nothing is said to be wrong that is not said in any order.
+ * Several processes at once on a machine in memory. One stops before some of its calls, the others run there from
+ * beginning to end, and the first goes on. They are right if some order explains them: the statuses, and what the state
+ * directory means afterwards, are as if one had run after the other. No alarm may be logged that is not logged in any
+ * order.
  */
 import type { Calls } from '../../../lib/syscalls/calls.ts'
 import type { Event, Owner } from '../../life/oracle.ts'
@@ -21,22 +22,22 @@ import { observer, play } from './states.ts'
 
 type Status = number | 'stopped'
 
-/** What a process does: an upcall, or a person's command. */
+/** One process: an upcall, or a command for people. */
 export interface Act {
   readonly name: string
-  /** What it may mean, each with the statuses that say so. */
+  /** What the act may have done, each with the statuses that report it. */
   readonly meanings: readonly Meaning[]
   readonly play: (by: Processes, bootTime: string | undefined) => Status
 }
 
 export interface Meaning {
-  /** Nothing for who may reclaim, if undefined. */
+  /** Undefined, if it changes nothing about who may reclaim. */
   readonly event: Event | undefined
-  /** Those that the rule gives, if undefined. */
+  /** Undefined: those that the rule gives. */
   readonly statuses?: readonly number[]
 }
 
-/** @param also what it may mean besides. */
+/** @param also what else it may have done. */
 export const upcall = (event: Event, also: readonly Meaning[] = []): Act => ({
   name: shown(event),
   meanings: [{ event }, ...also],
@@ -52,20 +53,20 @@ function shown(event: Event): string {
   ].join(' ')
 }
 
-/** What a process can't see: which inode it is, and when. */
+/** An answer without what a process must not depend on: the inode's number, and times. */
 const seen = (answer: unknown): string =>
   JSON.stringify(answer, (key, value: unknown) => (key === 'inode' || key === 'mtime' ? undefined : value))
 
 const isLog = ({ paths }: Made): boolean => paths.every((path) => path === '/dev/kmsg') && paths.length > 0
 const callShown = ({ name, paths }: Made): string => `${name} ${paths.join(' ')}`
 
-/** Of priority error, or worse (syslog(3)); less what an upcall says of its own status. */
+/** Lines of priority error, or worse (syslog(3)), except those in which an upcall reports its own status. */
 const alarms = ({ log }: Machine): string[] =>
   log
     .filter((line) => /^<2[4-7]>nfsd-userland-helper: (?![a-z_]+: )/.test(line))
     .map((line) => line.replace(/[0-9]+/g, '#'))
 
-/** Waits for the lock cost no time here: whoever waits gives up at once (lib/store/lock.ts). */
+/** Waiting for the lock takes no time here: a process that waits gives up at once (lib/store/lock.ts). */
 const impatient = (pass: () => void) => (): Partial<Calls> => ({ sleep: pass })
 
 export interface Found {
@@ -74,9 +75,9 @@ export interface Found {
 }
 
 export interface Violation {
-  /** What the first one had changed when each of the others came. */
+  /** What the first process had changed when each of the others ran. */
   readonly changed: readonly (readonly string[])[]
-  /** The call of the first before which each of the others came. */
+  /** The call of the first process before which each of the others ran. */
   readonly stoodBefore: readonly string[]
   readonly what: string
 }
@@ -84,22 +85,27 @@ export interface Violation {
 export interface Meeting {
   readonly before: Begun
   readonly first: Act
-  /** What the others do, one after the other. */
+  /** They run one after the other. */
   readonly others: readonly Act[]
   readonly clients: readonly Owner[]
-  /** Whether the lock is gone when another one comes: it was taken for a dead process's (docs/locking.md). */
+  /**
+   * Whether the lock is gone when another process comes, because it was taken for a dead process's (docs/locking.md).
+   */
   readonly lockIsLost?: boolean
 }
 
 const states = observer()
 
 interface Outcome {
-  /** Of the first, and of the others. */
+  /** Of the first act, and of the others. */
   readonly statuses: readonly (readonly number[])[]
   readonly futures: ReturnType<typeof futuresByRule>
 }
 
-/** Has the others carried out before each call of the first, in their order: each before the same call, or a later. */
+/**
+ * Runs the others, in their order, before each call of the first: each before the same call as the one before it, or
+ * before a later one.
+ */
 export function atOnce({ before, first, others, clients, lockIsLost = false }: Meeting): Found {
   const machine = machineWith(
     undefined,
@@ -121,7 +127,7 @@ export function atOnce({ before, first, others, clients, lockIsLost = false }: M
   }
   interface Played {
     readonly statuses: readonly Status[]
-    /** What each call of the first was answered, and whether it has changed something. */
+    /** How each call of the first process was answered, and whether it changes something. */
     readonly answers: readonly { readonly said: string; readonly changes: boolean }[]
     readonly stoodBefore: readonly string[]
     readonly changed: readonly (readonly string[])[]
@@ -179,7 +185,7 @@ export function atOnce({ before, first, others, clients, lockIsLost = false }: M
             what: `${first.name} stands before ${meetingShown(played)}: ${wrong}\n${log.join('')}`,
           })
       } else explore(here, more, played.answers)
-      // To come before a call is the same as to come after it, if the call changes nothing and is answered alike.
+      // If a call changes nothing and its answer is the same, then what runs before it could as well run after it.
       let same = at
       while (same < alone.length && isAsAlone(played.answers[same], alone[same])) same++
       at = same + 1
@@ -209,13 +215,13 @@ const isAsAlone = (
   alone: { readonly said: string } | undefined,
 ): boolean => played !== undefined && !played.changes && played.said === alone?.said
 
-/** What may come of it, by the rule: the first act may come before, between or after the others. */
+/** What may come of it by the rule. The first act may come before, between or after the others. */
 function outcomesAtOnce(before: Begun, acts: readonly Act[], clients: readonly Owner[]): Outcome[] {
   const chosen = acts.reduce<readonly (readonly Meaning[])[]>(
     (all, { meanings }) => all.flatMap((some) => meanings.map((one) => [...some, one])),
     [[]],
   )
-  // An upcall that finds grace over ends it first, and what it is asked may come later.
+  // An upcall that finds that grace is over ends it first. Its own event may come later.
   const ended = { ...before, memory: memoryAfter([{ event: 'grace done', bootTime: undefined }], before.memory) }
   const asIs = before.grace === 'over' && !before.memory.full ? [before, ended] : [before]
   return asIs.flatMap((from) => chosen.flatMap((meanings) => outcomesFrom(from, meanings, clients)))
@@ -233,7 +239,7 @@ function outcomesFrom(before: Begun, meanings: readonly Meaning[], clients: read
   return others.concat(undefined).flatMap((_, place) => inOrder(before, meanings, place, clients))
 }
 
-/** @param place how many of the others come before the first. */
+/** @param place how many of the others come before the first act. */
 function inOrder(before: Begun, meanings: readonly Meaning[], place: number, clients: readonly Owner[]): Outcome[] {
   const numbers = [...meanings.keys()]
   const order = [...numbers.slice(1, place + 1), 0, ...numbers.slice(place + 1)]

@@ -1,4 +1,4 @@
-/** The table of barriers in docs/durability.md is what upcalls do, on a machine in memory. */
+/** Upcalls on a machine in memory sync what the table of barriers in docs/durability.md says. */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -7,7 +7,7 @@ import { machineWith } from '../../support/memory/machine.ts'
 
 const page = readFileSync(join(import.meta.dirname, '../../../docs/durability.md'), 'utf8')
 
-/** What a row of the table says, by the first word of its first cell. */
+/** What a row of the table says. The key is the first word of its first cell. */
 const said = new Map(
   [...page.matchAll(/^\| `(\w+)`[^|]* \| (\d)([^|]*) \| ([^|]*) \|$/gm)].map(
     ([, verb = '', least = '', when = '', of = '']) => [verb, { least: Number(least), when: when.trim(), of }],
@@ -17,7 +17,7 @@ const said = new Map(
 const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
 const hex = (owner: string): string => Buffer.from(owner).toString('hex')
 
-/** A machine in grace, with a full instance of ada, bob and eve behind it; and what its upcalls sync. */
+/** A machine in grace, after a full instance of ada, bob and eve; and what its upcalls sync. */
 function inGrace() {
   const machine = machineWith()
   const synced: string[] = []
@@ -25,7 +25,7 @@ function inGrace() {
     if (name === 'fsync') synced.push(paths[0]?.split('/').at(-1) ?? '')
     return undefined
   }
-  /** @returns what the upcall syncs, an instance's directory as `instance`. */
+  /** @returns what the upcall syncs. The directory of an instance is called `instance`. */
   const call = (words: readonly string[], environment = {}): readonly string[] => {
     synced.length = 0
     assert.equal(machine.upcall(words, environment), 0, words.join(' '))
@@ -71,7 +71,7 @@ describe('the barriers of an upcall', () => {
     assert.deepEqual(call(['check', hex('ada')], session), [])
   })
 
-  it('are those of an end of grace that was killed, before any check is answered: it may not be durable yet', () => {
+  it('include those of an end of grace that was killed, before any check is answered: it may not be durable yet', () => {
     for (const [owner, environment, status] of [
       ['eve', session, 1],
       ['eve', {}, 1],

@@ -1,4 +1,4 @@
-/** What people's commands do, as acts beside upcalls: what they look at, what they are told to do, and that done. */
+/** Commands for people as acts beside upcalls. Each looks, is told to go on, and does its work. */
 import { carryOut, planFor } from '../../../lib/commands/allow.ts'
 import type { Movable } from '../../../lib/commands/move/movable.ts'
 import { confirmPlaced, destinationAt, placeAll } from '../../../lib/commands/move/placement.ts'
@@ -19,9 +19,9 @@ import { allow, expire, prune } from '../../proof/scenarios.ts'
 import * as places from '../../support/memory/machine.ts'
 import type { Act } from './at-once.ts'
 
-/** As an upcall has it without a configuration (lib/settings/settings.ts). */
+/** The run directory of an upcall without a configuration (lib/settings/settings.ts). */
 const runDirectory = `${places.runDirectory}/nfsd-userland-helper`
-/** Where nobody is, beside whom a command must not run. */
+/** Some commands must not run beside a server. Here none runs. */
 const noServer = '/no/server/runs'
 
 const contextOn = (calls: Calls): Context => ({
@@ -44,7 +44,7 @@ const worldOn = (calls: Calls): World => ({
   deadline: { assertTimeLeft: () => undefined },
 })
 
-/** @param work @returns who came back meanwhile, and so was not taken out. */
+/** @param work @returns the clients that came back meanwhile, and so were not removed. */
 const byHand =
   (work: (world: World, context: Context) => readonly ClientOwner[] | undefined): Act['play'] =>
   (by) =>
@@ -61,7 +61,7 @@ const bytes = (owner: Owner): ClientOwner => Uint8Array.from(Buffer.from(owner, 
 const named = (owner: Owner): string => Buffer.from(owner, 'hex').toString()
 const nothing = (): undefined => undefined
 
-/** It says that it has changed nothing, and so it is. */
+/** The command says that it has changed nothing, and this is true. */
 const nothingChanged = { event: undefined, statuses: [refused] } as const
 
 export const expireByHand = (owner: Owner): Act => ({
@@ -70,13 +70,13 @@ export const expireByHand = (owner: Owner): Act => ({
   play: byHand((world, context) => forgetAll(world, context, [asRecorded(survey(context), bytes(owner))], nothing)),
 })
 
-/** The same beside an `allow`: it may take the client out, and then say that it came back. */
+/** Beside an `allow`, it may remove the client and then say that it came back. */
 export const expireBesideAllow = (owner: Owner): Act => {
   const act = expireByHand(owner)
   return { ...act, meanings: [...act.meanings, { event: expire(owner), statuses: [1] }] }
 }
 
-/** Who came back has reclaimed, so taking out whoever has not says it all. */
+/** Status 1 says that somebody came back. That client has reclaimed, so by the rule it is not pruned anyway. */
 export const pruneByHand: Act = {
   name: 'prune',
   meanings: [{ event: prune, statuses: [0, 1] }, nothingChanged],
@@ -86,7 +86,7 @@ export const pruneByHand: Act = {
   }),
 }
 
-/** Where the server itself runs unrecorded, no record has an effect, and nobody is waited for. */
+/** If the server's start is not recorded, no record has an effect, and nobody is waited for. */
 export const pruneOfNobody: Act = {
   ...pruneByHand,
   meanings: [{ event: undefined, statuses: [0] }, ...pruneByHand.meanings],
@@ -121,7 +121,7 @@ export const importByHand = (owner: Owner): Act => ({
   }),
 })
 
-/** Nobody may reclaim, or may no more, who could or could not before. */
+/** Changes nothing about who may reclaim. */
 export const repairByHand: Act = {
   name: 'verify --repair',
   meanings: [{ event: undefined, statuses: [0, refused] }],

@@ -1,7 +1,7 @@
 /**
- * Every upcall at once with every command for people, and every two commands, as every-pair.test.ts has two upcalls at
- * once. A command that can't have the lock changes nothing, so each pair is tried with the lock, and with one that was
- * lost to a process that took its holder for dead.
+ * Every upcall at once with every command for people, and every two commands, as every-pair.test.ts does for two
+ * upcalls. A command that can't get the lock changes nothing. So each pair runs once with the lock held, and once with
+ * the lock lost, because another process took its holder for dead.
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -26,7 +26,7 @@ const commandsOn = ({ memory, judge }: Begun): readonly Act[] => [
   memory.untracked === undefined && !memory.endLacks ? pruneByHand : pruneOfNobody,
   allowByHand(dan),
   allowByHand(bob),
-  // What can't be understood of an instance it begins anew, which is no upcall's to know.
+  // A repair replaces an instance that can't be understood by a new one. An upcall knows nothing of that.
   ...(judge === undefined ? [repairByHand] : []),
 ]
 
@@ -61,14 +61,14 @@ function everyPair(situation: Situation): { stops: number; pairs: number; violat
   return all
 }
 
-/** Where nothing is recorded, nobody has anything to say to a command. */
+/** If nothing is recorded, a command has no client to work on. */
 const met = situations.filter(
   ({ planted, before }) => planted === undefined && before.some(({ event }) => event === 'start'),
 )
 
 describe('in memory, an upcall and a command for people at once', () => {
   for (const situation of met)
-    it(`${situation.name}: as in one order or the other`, () => {
+    it(`${situation.name}: the outcome is that of one order or the other`, () => {
       const began = performance.now()
       const { stops, pairs, violations } = everyPair(situation)
       console.log(`# ${situation.name}: ${pairs} pairs, ${stops} stops, ${Math.round(performance.now() - began)} ms`)
@@ -76,7 +76,7 @@ describe('in memory, an upcall and a command for people at once', () => {
     })
 })
 
-/** What a server does that starts while clients are imported, and what other commands do. */
+/** What a server that starts does while clients are imported, and what other commands do. */
 const lifeBeside: readonly (readonly Act[])[] = [
   [upcall(start('3000'))],
   [upcall(start('3000')), upcall(create(dan, 'Y'))],
@@ -104,12 +104,12 @@ const usually = ['nothing is there', 'in the first grace', 'out of grace']
 
 describe('in memory, an import, and a server that starts meanwhile', () => {
   for (const situation of situations.filter(({ name }) => (everything ? importedInto : usually).includes(name)))
-    it(`${situation.name}: as in one order or the other`, () => {
-      // No server is there whose grace could be over.
+    it(`${situation.name}: the outcome is that of one order or the other`, () => {
+      // No server runs whose grace could be over.
       const before = { ...begun(situation), grace: undefined }
       const found: string[] = []
       let [meetings, stops] = [0, 0]
-      // Before the first start a check says nothing of what is recorded.
+      // Before the first start, a check reveals nothing about what is recorded.
       const isStarted = begun(situation).memory.started
       for (const others of lifeBeside.filter(([one]) => isStarted || one?.name.startsWith('start')))
         for (const lockIsLost of everything ? [false, true] : [false])

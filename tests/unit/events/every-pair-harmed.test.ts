@@ -1,7 +1,7 @@
 /**
- * Two upcalls at once, one of which is harmed: the storage refuses one of its calls, or all from one on, or it is
- * killed. The other does all that it does before one of its calls, or it does so before one of the other's. What they
- * answer and leave is judged by the rule; and when the power is cut then, what was answered is there.
+ * Two upcalls at once, one of which is harmed: the disk fails one of its calls, or all from one on, or it is killed.
+ * One of the two stops before one of its calls, and the other runs there from beginning to end. The rule judges what
+ * they answer and leave. If the power is cut then, what was answered must still hold.
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -24,10 +24,10 @@ const disk = '/var/lib'
 
 type Status = number | 'stopped'
 
-/** What befalls one of its calls. */
+/** What happens to one of the calls. */
 interface Harm {
   readonly what: 'EIO' | 'ENOSPC' | 'EROFS' | 'kill'
-  /** So do all that follow. */
+  /** Whether all later calls fail as well. */
   readonly lasts: boolean
 }
 
@@ -52,12 +52,12 @@ interface Meeting {
   readonly before: Begun
   readonly first: Event
   readonly other: Event
-  /** Which of them is harmed. */
+  /** Which of the two is harmed. */
   readonly harmed: 'first' | 'other'
   readonly harm: Harm
-  /** The first stands before its call of that number. */
+  /** The number of the call before which the first upcall stops. */
   readonly standsAt: number
-  /** The call of the harmed one that is hit, of those that change something. */
+  /** The number of the call that is hit, among those of the harmed upcall that change something. */
   readonly hitAt: number
 }
 
@@ -101,7 +101,7 @@ function meet({ before, first, other, harmed, harm, standsAt, hitAt }: Meeting, 
     if (calls++ === standsAt) {
       stoodBefore = shown(made)
       otherSaid = playOne(other, machine.meanwhile)
-      // What was answered while one stands still.
+      // The other upcall was answered while the first had stopped.
       if (otherSaid === 0)
         for (const whole of model?.afterCut(() => undefined) ?? []) left.add(states.standing(below(whole)))
     }
@@ -136,7 +136,7 @@ function meet({ before, first, other, harmed, harm, standsAt, hitAt }: Meeting, 
   return { ...met, wrong: undefined }
 }
 
-/** A check that records nobody promises nothing. */
+/** The check of a client with a session records nothing, so it promises nothing. */
 const isPromise = (event: Event): boolean => !(event.event === 'check' && event.session === 'Y')
 
 const shownEvent = (event: Event): string =>
@@ -154,7 +154,7 @@ interface Said {
   readonly goodSaid: Status
 }
 
-/** What one has done, and the other has done or not, or in part. */
+/** One upcall is done. The other is done, or not, or half done. */
 function eitherOrder({ memory, grace }: Begun, done: Event, perhaps: Event): readonly Memory[] {
   const isOver = grace === 'over'
   return from(memory, grace).flatMap((begun) => {
@@ -170,7 +170,7 @@ function eitherOrder({ memory, grace }: Begun, done: Event, perhaps: Event): rea
 const from = (memory: Memory, grace: Begun['grace']): readonly Memory[] =>
   grace === 'over' && !memory.full ? [memory, completed(memory)] : [memory]
 
-/** What may have come of it, where that agrees with what they said. */
+/** What may have come of it, if that agrees with the statuses. */
 function outcomes({ memory, grace }: Begun, { bad, badSaid, good, goodSaid }: Said): readonly Memory[] {
   const harmedFrom = (begun: Memory, isOver: boolean): readonly Memory[] =>
     badSaid === 'stopped'
@@ -190,7 +190,10 @@ function outcomes({ memory, grace }: Begun, { bad, badSaid, good, goodSaid }: Sa
   )
 }
 
-/** Whether the kernel's file says that grace is over, for the one and then for the other: the first may have asked. */
+/**
+ * Whether the kernel's file says that grace is over, as the one upcall and then the other reads it. The first may have
+ * asked for the end.
+ */
 const readings = (grace: Begun['grace']): readonly (readonly [boolean, boolean])[] =>
   grace === 'over'
     ? [
@@ -206,10 +209,13 @@ const readings = (grace: Begun['grace']): readonly (readonly [boolean, boolean])
         ]
       : [[false, false]]
 
-/** A sample, spread over all: pairs, calls at which one stands, and calls that are hit. */
+/** One of so many meetings is tried: pairs, calls to stop before, and calls to hit. */
 const sample = Number(process.env['ONE_OF'] ?? (everything ? 61 : 9001))
 
-/** How many calls the first makes, and how many of the harmed one change something, if nothing befalls them. */
+/**
+ * How many calls the first upcall makes, and how many calls of the harmed one change something, if they are
+ * undisturbed.
+ */
 function lengths(before: Begun, first: Event, harmed: Event): { readonly calls: number; readonly changes: number } {
   const machine = machineWith()
   const counted = (event: Event): { readonly calls: number; readonly changes: number } => {
@@ -228,7 +234,7 @@ function lengths(before: Begun, first: Event, harmed: Event): { readonly calls: 
   return { calls: counted(first).calls, changes: counted(harmed).changes }
 }
 
-/** What is different because of the other one: it may make more calls. */
+/** An upcall may make more calls than this because of the other one. */
 const more = 4
 
 function everyHarm(situation: Situation): { meetings: number; violations: string[] } {
@@ -254,13 +260,14 @@ function everyHarm(situation: Situation): { meetings: number; violations: string
 }
 
 /**
- * The kernel asks one thing at a time about a client (NFSD4_CLIENT_UPCALL_LOCK): what fails takes back what another
- * upcall of the same client may have relied on (lib/events/take-back.ts). A kill takes nothing back.
+ * The kernel asks about one client one thing at a time (NFSD4_CLIENT_UPCALL_LOCK). An upcall that fails takes back its
+ * record, and another upcall of the same client may have relied on it (lib/events/take-back.ts). An upcall that is
+ * killed takes nothing back.
  */
 const mayMeet = (first: Event, other: Event, { what }: Harm): boolean =>
   what === 'kill' || !('owner' in first && 'owner' in other && first.owner === other.owner)
 
-/** Every meeting of two upcalls, one of which is harmed. */
+/** Every meeting of these two upcalls of which one is harmed. */
 function everyMeeting(before: Begun, first: Event, other: Event): string[] {
   const violations: string[] = []
   for (const harmed of ['first', 'other'] as const) {
@@ -275,20 +282,20 @@ function everyMeeting(before: Begun, first: Event, other: Event): string[] {
   return violations
 }
 
-/** What was found by lot is tried whole. */
+/** Pairs with which a random sample once failed are tried completely. */
 const found: readonly (readonly [string, Event, Event])[] = [
   ['out of grace, with a damaged record', create(bob, 'N'), create(bob, 'N')],
   ['in grace, with a damaged record in the place of a later one', create(bob, 'N'), check(ann, 'Y')],
 ]
 
-/** A server that starts asks nothing else before it has its answer, and its start is no other's. */
+/** A kernel asks nothing else before its start is answered. Each start is another server's. */
 const isAsked = (pair: readonly Event[]): boolean => !pair.some(({ event }) => event === 'start')
 
-describe('in memory, two upcalls at once, one of which is refused something or killed', () => {
+describe('in memory, two upcalls at once, one of which is killed or fails on the disk', () => {
   for (const situation of situations.filter(
     ({ rule, upcalls }) => rule === undefined && upcalls.some((event) => isAsked([event])),
   ))
-    it(`${situation.name}: as in one order or the other, or in part`, () => {
+    it(`${situation.name}: the outcome is that of some order, or of one upcall done in part`, () => {
       const began = performance.now()
       const { meetings, violations } = everyHarm(situation)
       console.log(`# ${situation.name}: ${meetings} meetings, ${Math.round(performance.now() - began)} ms`)
@@ -296,7 +303,7 @@ describe('in memory, two upcalls at once, one of which is refused something or k
     })
 })
 
-describe('in memory, two upcalls of which one is refused something or killed, as that once went wrong', () => {
+describe('in memory, two upcalls of which one is killed or fails on the disk, and which once went wrong', () => {
   for (const [name, first, other] of found)
     it(`${name}: ${shownEvent(first)} and ${shownEvent(other)}`, () => {
       const situation = situations.find((one) => one.name === name)

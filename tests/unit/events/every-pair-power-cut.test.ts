@@ -1,6 +1,6 @@
 /**
- * Two upcalls at once, and a power cut when one of them is answered: what it has promised must not rest on what the
- * other one has made and not synced. In memory; one stands before each of its calls that change something.
+ * Two upcalls at once, and a power cut when one of them is answered. What it has promised must not depend on what the
+ * other has made and not synced. In memory. One upcall stops before each of its calls that change something.
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -36,7 +36,7 @@ interface Met {
 
 const three = [create(ann, 'Y'), create(bob, 'N'), create(cal, 'Y')]
 
-/** A start is not among those that stand still: the kernel asks nothing else before it has the answer. */
+/** A start never stops here: the kernel asks nothing else before it is answered. */
 const met: readonly Met[] = [
   { where: 'where nothing is', before: [], upcalls: [create(ann, 'Y'), create(dan, 'Y')] },
   {
@@ -58,7 +58,7 @@ const below = (tree: Tree): Tree =>
       .map(([path, node]) => [path.slice(name.length + 1), node]),
   )
 
-/** @returns what is wrong after a power cut; undefined, when `first` makes no such call any more. */
+/** @returns what is wrong after a power cut; undefined, if `first` makes no such call any more. */
 function cutWhenAnswered({ before }: Met, first: Event, other: Event, at: number): string[] | undefined {
   const bootTime = bootTimeAt([...before, first])
   const machine = machineWith(undefined, () => ({
@@ -86,7 +86,7 @@ function cutWhenAnswered({ before }: Met, first: Event, other: Event, at: number
   play(machine, first, bootTime)
   if (stoodBefore === undefined) return undefined
   const clients = clientsOf({ name, before, act: [first, other] })
-  // The first one has promised nothing: it may have happened or not.
+  // The first upcall is not answered, so it may have happened or not.
   const allowed = [[other], [first, other], [other, first]].map((events) =>
     futuresByRule(memoryAfter([...before, ...events]), clients),
   )
@@ -98,7 +98,7 @@ function cutWhenAnswered({ before }: Met, first: Event, other: Event, at: number
 
 describe('in memory, the power is cut when one of two upcalls at once is answered', () => {
   for (const one of met)
-    it(`${one.where}: what it has promised is there`, () => {
+    it(`${one.where}: what that one has promised is durable`, () => {
       const violations: string[] = []
       for (const first of one.upcalls)
         for (const other of one.upcalls)
@@ -111,7 +111,7 @@ describe('in memory, the power is cut when one of two upcalls at once is answere
     })
 })
 
-/** @returns what is wrong after a power cut; undefined, when a start makes no such call any more. */
+/** @returns what is wrong after a power cut; undefined, if a start makes no such call any more. */
 function cutAfterKilledStart(at: number, above: string): string[] | undefined {
   const machine = machineWith()
   const { hooks, process } = machine.files
@@ -142,9 +142,9 @@ function cutAfterKilledStart(at: number, above: string): string[] | undefined {
   return lost.map(() => `a start was killed before ${killedBefore}: what came after it was lost`)
 }
 
-describe('in memory, the power is cut after a start was killed and another has followed', () => {
+describe('in memory, the power is cut after a start was killed and another start has followed', () => {
   for (const above of ['', 'a/b/'])
-    it(`what has been acknowledged since is there, in a state directory ${above === '' ? 'of one' : 'of several'} that had to be made`, () => {
+    it(`what has been acknowledged since is durable, in a state directory ${above === '' ? 'of one' : 'of several'} that had to be made`, () => {
       for (let at = 1; ; at++) {
         const wrong = cutAfterKilledStart(at, above)
         if (wrong === undefined) break

@@ -1,8 +1,8 @@
 /**
  * Every two upcalls at once, in process, in every state that matters (at-once.ts).
  *
- * tests/proof/races.test.ts does the same to the built program, with fewer pairs: a run takes a hundred times as long
- * there.
+ * tests/proof/races.test.ts does the same with the built program, but with fewer pairs, because a run takes a hundred
+ * times as long there.
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -20,7 +20,7 @@ function everyPair(situation: Situation): { stops: number; pairs: number; violat
     const { stops, violations } = atOnce({ before, first: upcall(first), others: [upcall(other)], clients })
     all.pairs++
     all.stops += stops
-    // The same fault shows at several calls.
+    // The same fault shows at several calls, so only the first few are printed.
     all.violations.push(...violations.slice(0, 1).map(({ what }) => what))
   }
   return all
@@ -28,7 +28,7 @@ function everyPair(situation: Situation): { stops: number; pairs: number; violat
 
 describe('in memory, two upcalls at once', () => {
   for (const situation of situations)
-    it(`${situation.name}: as in one order or the other`, () => {
+    it(`${situation.name}: the outcome is that of one order or the other`, () => {
       const began = performance.now()
       const { stops, pairs, violations } = everyPair(situation)
       console.log(`# ${situation.name}: ${pairs} pairs, ${stops} stops, ${Math.round(performance.now() - began)} ms`)
@@ -37,9 +37,10 @@ describe('in memory, two upcalls at once', () => {
 })
 
 /**
- * A start that makes two facts, an instance that is full and its own, beside an upcall of the server before it: no
- * kernel asks so. What is late is then of no order with the start, in one of these ways, and gives nobody a lock that
- * another may have had: the full instance stands for the one that asks.
+ * A start that records two facts (the end of the instance before, and its own instance), beside a late upcall of the
+ * server before it. No kernel asks like this. The outcome need not be that of an order. But it must be one of these,
+ * and none of them gives a client a lock that another may have had, because the instance of the late upcall is the one
+ * that is now full.
  */
 const late: Readonly<Record<string, RegExp>> = {
   'is refused, because its instance is over':
@@ -50,9 +51,9 @@ const late: Readonly<Record<string, RegExp>> = {
   'counts no more after a restart': /, meanwhile create .*: statuses 0, 0, after a restart, may reclaim: nobody; /,
 }
 
-describe('in memory, a start that makes two facts, and an upcall that is late', () => {
+describe('in memory, a start that also records the end of the instance before, and a late upcall of that instance', () => {
   for (const situation of situations.filter((one) => besideTwoFacts(one).length > 0))
-    it(`${situation.name}: as in some order, or the late one has no effect that counts`, () => {
+    it(`${situation.name}: the outcome is that of some order, or the late upcall has no effect that counts`, () => {
       const before = begun(situation)
       const others = besideTwoFacts(situation).flatMap(([first, other]) =>
         atOnce({ before, first: upcall(first), others: [upcall(other)], clients }).violations.map(({ what }) => what),

@@ -1,8 +1,8 @@
 /**
- * Every event of every scenario in process, on a file system in memory: the power lost before each of its calls, the
- * process stopped at each, each of them failed. What the state means then is asked of the helper, and judged by the
- * rule alone. The proofs on the built program (tests/proof) check that this file system and its model of a disk are
- * true.
+ * Every event of every scenario in process, on a file system in memory. Before each of its calls the power is cut, at
+ * each call the process is stopped, and each call fails. The helper is then asked what the state means, and the rule
+ * alone judges its answers. The proofs on the built program (tests/proof) check that this file system, and its model of
+ * a disk, are faithful.
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -40,7 +40,10 @@ function powerCuts(scenario: Scenario, fault?: Fault, enough = Infinity): string
   const disk = diskAt(parent)
   const clients = clientsOf(scenario)
   const violations: string[] = []
-  /** What a cut may have left, each state once; asked about when the upcall is over: one process has one lock. */
+  /**
+   * Each different state that a cut may have left. They are judged when the upcall is over, because a process has one
+   * lock.
+   */
   const left: { readonly label: string; readonly standing: Standing; readonly allowed: readonly Futures[] }[] = []
   const cut = (label: string, memories: readonly Memory[]): void => {
     const allowed = memories.map((memory) => futuresByRule(memory, clients))
@@ -97,7 +100,7 @@ interface Prepared {
   readonly bootTime: string | undefined
 }
 
-/** A machine that has lived through a scenario's `before`. */
+/** A machine after a scenario's `before`. */
 function prepared({ name, before }: Scenario): Prepared {
   const machine = machineWith()
   let bootTime: string | undefined
@@ -121,13 +124,13 @@ interface Ready {
   readonly carryOut: () => number | 'stopped'
 }
 
-/** A machine that is about to carry out a scenario's one act. */
+/** A machine just before a scenario's one act. */
 function ready({ act, grace }: Scenario, { tree, run, bootTime }: Prepared, fault?: Fault): Ready {
   const [event] = act
   assert.ok(event !== undefined)
   const machine = machineWith(tree.size > 0 ? tree : undefined, fault)
   machine.files.plant(run, runDirectory)
-  // Of another second than what was before.
+  // So that it is not the same second as what came before.
   machine.files.process.now += 100_000
   machine.files.process.id += 5000
   machine.kernel.grace = grace
@@ -135,8 +138,8 @@ function ready({ act, grace }: Scenario, { tree, run, bootTime }: Prepared, faul
 }
 
 /**
- * Stops the process at each call of a scenario's act. Nothing that it does then has an effect, so what it leaves is
- * what stood before that call.
+ * Stops the process at each call of a scenario's act. No later call has an effect, so the state is the one before that
+ * call.
  */
 function kills(scenario: Scenario, fault?: Fault): string[] {
   const before = prepared(scenario)
@@ -161,16 +164,16 @@ function kills(scenario: Scenario, fault?: Fault): string[] {
   const failed = remember(before.memory)
   if (event.event === 'start') judge(failed, { event: 'failed start', bootTime: event.bootTime })
   const untracked = futures([failed])
-  // From its mark to its last call a start has failed for a kernel that goes on.
+  // From its mark to its last call, a start that dies has failed: the kernel goes on without a tracker.
   const begun = left.findIndex(({ run }) => isMarked(run))
   const over = left.findLastIndex(({ changes }) => changes)
   for (const [at, { call, tree, run }] of left.entries()) {
-    // A start that died leaves a mark. Here the machine died with it, and took the mark along.
+    // A start that dies leaves a mark. Here the machine dies too, and the mark is gone with it.
     const standing = states.standing(tree, event.event === 'start' ? undefined : run)
     const wrong = disagreement(states.futures(standing, clients, 'kill'), allowed, 'kill')
     if (wrong !== undefined) violations.push(`stopped at ${call}: ${wrong}\n${fingerprint(tree)}`)
     if (event.event !== 'start') continue
-    // And here it goes on, with a server that has no tracker.
+    // Here the machine goes on, and its server has no tracker.
     const observed = states.futures(states.standing(tree, run), clients, 'power cut')
     const lost = disagreement(observed, begun <= at && at <= over ? untracked : allowed, 'power cut')
     if (lost !== undefined) violations.push(`stopped at ${call}, the machine goes on: ${lost}`)
@@ -178,7 +181,7 @@ function kills(scenario: Scenario, fault?: Fault): string[] {
   return violations
 }
 
-/** A client of the kernel's own tracker, made by calls that a disk can follow, and durable. */
+/** Records a client as the kernel's own tracker does, through calls that the model of the disk sees, durably. */
 function withLegacy({ files: { calls } }: Machine, owner: string): void {
   const path = legacyRecord(places, owner)
   const top = path.slice(0, path.lastIndexOf('/'))
@@ -191,8 +194,9 @@ function withLegacy({ files: { calls } }: Machine, owner: string): void {
 }
 
 /**
- * Stops the process at each call of a scenario's one act that changes something, and after the last, has the act
- * repeated, and cuts the power when that is acknowledged. A call that only reads leaves what the next one finds.
+ * Stops the process at each call of a scenario's act that changes something, and after the last. Then the act is
+ * repeated, and the power is cut when it is acknowledged. Calls that only read need no stop of their own: they leave
+ * the state of the next one.
  */
 function repeats(scenario: Scenario): string[] {
   const [parent, name] = ['/var/lib', 'nfs']
@@ -255,8 +259,8 @@ function failures(scenario: Scenario, code: 'EIO' | 'ENOSPC', fault?: Fault): st
     const status = carryOut()
     if (failed === undefined) return violations
     const after = memoryAfter([event], before.memory, scenario.grace)
-    // A known client is not refused because the disk can't be written: what could not be kept is said at critical
-    // level.
+    // A known client may reclaim even if nothing can be written. What could not be recorded is logged at priority
+    // critical.
     const isKept = status === 0 && !machine.log.some((line) => line.startsWith(critical))
     const tree = machine.files.tree(stateDirectory)
     const isOver = scenario.grace === 'over'
@@ -264,10 +268,10 @@ function failures(scenario: Scenario, code: 'EIO' | 'ENOSPC', fault?: Fault): st
     const allowed = (isKept ? [after] : eitherWay(scenario, before.memory, event))
       .filter(({ full }) => !lacksEnd || !full)
       .map(remember)
-    // The kernel takes no notice of how these end: the next start must not go by what stands.
+    // The kernel ignores how these end. So the next start must let nobody reclaim by the records.
     const isNotDone = (event.event === 'remove' || event.event === 'grace done') && status === storageFailed
     if (isNotDone) for (const memory of allowed) judge(memory, { event: 'not done' })
-    // Nor where the kernel is out of grace, and that is not on the disk.
+    // Nor if the kernel has left grace, and that is not recorded.
     if (lacksEnd) for (const memory of allowed) judge(memory, { event: 'end not recorded' }, { graceOver: true })
     const standing = states.standing(tree, isNotDone || isOver ? machine.files.tree(runDirectory) : undefined)
     const wrong = disagreement(
@@ -280,16 +284,16 @@ function failures(scenario: Scenario, code: 'EIO' | 'ENOSPC', fault?: Fault): st
   }
 }
 
-describe('in memory, power lost at any moment of an upcall', () => {
+describe('in memory, a power cut at any moment of an upcall', () => {
   for (const scenario of [...scenarios.filter(isTraced), ...sequences])
-    it(`in '${scenario.name}': what was acknowledged is there, and nobody else may reclaim`, () => {
+    it(`in '${scenario.name}': what was acknowledged is durable, and nobody else may reclaim`, () => {
       assert.deepEqual(powerCuts(scenario), [])
     })
 })
 
 describe('in memory, an upcall that is stopped at any of its calls', () => {
   for (const scenario of scenarios)
-    it(`in '${scenario.name}' leaves what was, or what should be`, () => {
+    it(`in '${scenario.name}' leaves the state before it, or the state after it`, () => {
       assert.deepEqual(kills(scenario), [])
     })
 })
@@ -303,19 +307,19 @@ describe('in memory, an upcall that is stopped at any of its calls and then repe
       unfinished !== true,
   )
   for (const scenario of repeatable)
-    it(`in '${scenario.name}' has been done, whatever a power cut then leaves`, () => {
+    it(`in '${scenario.name}' is done, whatever a power cut then leaves`, () => {
       assert.deepEqual(repeats(scenario), [])
     })
 })
 
 describe('in memory, an upcall one of whose calls fails', () => {
   for (const scenario of scenarios)
-    it(`in '${scenario.name}' says so, or has done what it says`, () => {
+    it(`in '${scenario.name}' reports it, or has done what its status promises`, () => {
       assert.deepEqual([...failures(scenario, 'EIO'), ...failures(scenario, 'ENOSPC')], [])
     })
 })
 
-/** Systems that do not keep what the argument rests on. */
+/** Systems that lack a property on which the safety argument rests. */
 const faults: readonly (readonly [string, Fault, (fault: Fault) => string[]])[] = [
   [
     'no directory is ever synced',
@@ -363,9 +367,9 @@ const named = (name: string): Scenario => {
   return found
 }
 
-describe('the enumeration in memory can fail', () => {
+describe('the enumeration in memory finds a fault', () => {
   for (const [what, fault, violations] of faults)
-    it(`and does where ${what}`, () => {
+    it(`if ${what}`, () => {
       assert.notEqual(violations(fault).length, 0)
     })
 })

@@ -1,8 +1,7 @@
 /**
- * Three upcalls at once, where one takes back what it has made: the check of a client without a session that finds
- * that grace has ended, or that its client was removed, after the client's record was there (lib/events/check.ts).
- * Another upcall may have relied on that record. The check stands still before two of its calls, or twice before one;
- * the lock is passed by twice.
+ * Three upcalls at once, one of which takes back what it has recorded: the check of a client without a session, if it
+ * then finds that grace has ended or that the client was removed (lib/events/check.ts). Another upcall may have relied
+ * on that record. The check stops before two of its calls, or twice before one. The lock is taken over twice.
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -32,7 +31,7 @@ const meetings = [
 ]
 const relying = [create(bob, 'N'), create(bob, 'Y'), check(bob, 'N'), check(bob, 'Y')]
 
-/** A server that has started again asks anew: what the one before it would have been answered is nothing to anybody. */
+/** A server that has restarted asks anew. How its predecessor would have been answered does not matter. */
 const ofServerThatIsGone: Act = {
   ...upcall(check(bob, 'N')),
   meanings: [{ event: check(bob, 'N') }, { event: undefined, statuses: [mayNotReclaim] }],
@@ -45,7 +44,7 @@ const hasMadeRecord = (calls: readonly string[] | undefined): boolean =>
 
 describe('in memory, a check without a session, and two other upcalls at once', () => {
   for (const { situation, ends, restart } of meetings)
-    it(`${situation.name}: as in some order, unless one relies on a record that the check takes back`, () => {
+    it(`${situation.name}: the outcome is that of some order, unless an upcall relies on a record that the check takes back`, () => {
       const before = begun(situation)
       const all = { triples: 0, stops: 0, 'taken back': 0 }
       const violations: string[] = []
@@ -66,7 +65,7 @@ describe('in memory, a check without a session, and two other upcalls at once', 
             all.triples++
             all.stops += found.stops
             for (const { changed, stoodBefore, what } of found.violations)
-              // docs/locking.md: the client loses what it could reclaim, and nobody else's lock.
+              // docs/locking.md: the client loses what it could reclaim, but nobody gets another's lock.
               if (hasMadeRecord(changed[others.indexOf(one)])) {
                 all['taken back']++
                 windows.add(stoodBefore[others.indexOf(one)] ?? '')
@@ -77,7 +76,7 @@ describe('in memory, a check without a session, and two other upcalls at once', 
       console.log(`# ${situation.name}: ${JSON.stringify(all)}, ${Math.round(performance.now() - began)} ms`)
       assert.deepEqual(violations, [])
       assert.notEqual(all['taken back'], 0)
-      // From the record until it is taken out the check only looks.
+      // Between making the record and taking it back, the check only reads.
       for (const call of windows)
         assert.match(call, /^(?:getdents64|openat|fstat|fstatat|readlinkat) |^unlinkat \S+\/bob$/)
     })

@@ -11,7 +11,7 @@ import { check, create, ownerNamed, remove, worldOn, type Played } from './world
 
 interface Machine extends Played {
   readonly files: MemoryFiles
-  /** How often each directory was synced, by its path; and which of them fails. */
+  /** How often each directory was synced, by its path; and which sync fails. */
   readonly synced: Map<string, number>
   failing: string | undefined
   locks: number
@@ -46,7 +46,7 @@ const start = ({ world }: Played): void => {
 const endGrace = ({ world }: Played): void => {
   perform(world, { event: 'grace-done', kernelBootTime: undefined, legacyTop: undefined })
 }
-/** The names in a directory of the state. */
+/** The names in a directory of the state directory. */
 const namesIn = ({ files }: Machine, directory: string): string[] =>
   [...files.tree(directory).keys()].filter((path) => path !== '' && !path.includes('/')).sort()
 const instances = (m: Machine): string[] => namesIn(m, v4clients).filter((name) => /^[0-9]+$/.test(name))
@@ -60,7 +60,7 @@ const failed = (outcome: Error | undefined): string | undefined =>
   outcome instanceof Failed ? outcome.failure.kind : outcome === undefined ? undefined : String(outcome)
 
 describe('several requests together', () => {
-  it('take one lock, and one barrier a directory', () => {
+  it('take one lock, and one barrier for each directory', () => {
     const m = machine()
     start(m)
     m.synced.clear()
@@ -98,7 +98,7 @@ describe('several requests together', () => {
     assert.deepEqual(recordedIn(m, instances(m)[1]), ['fay'])
   })
 
-  it('are recorded in the instance that is the current one, though another was when it was looked at last', () => {
+  it('are recorded in the current instance, also if another was current at the last look', () => {
     const m = machine()
     start(m)
     endGrace(m)
@@ -122,7 +122,7 @@ describe('several requests together', () => {
     assert.deepEqual(recordedIn(m), ['ada'])
   })
 
-  it('have each its own outcome: who may not reclaim is refused, and the others are served', () => {
+  it('each have their own outcome: a client that may not reclaim is refused, and the others are answered with 0', () => {
     const m = machine()
     start(m)
     perform(m.world, create('ada'))
@@ -132,7 +132,7 @@ describe('several requests together', () => {
     assert.deepEqual(outcomes.map(failed), ['may-not-reclaim', undefined, undefined])
   })
 
-  it('share a failed barrier only where they need it', () => {
+  it('fail by a failed barrier only if they need it', () => {
     const m = machine()
     start(m)
     perform(m.world, create('ada'))
@@ -141,7 +141,7 @@ describe('several requests together', () => {
     start(m)
     m.failing = older
     m.synced.clear()
-    // In grace a client may come back in every older instance, so its remove needs each of them on the disk.
+    // In grace, a client may have a record in every older instance, so its remove must sync each of them.
     const outcomes = performTogether(m.world, [remove('ada'), create('new'), remove('nobody')])
     assert.deepEqual(outcomes.map(failed), [
       `Error: EIO: fsync '${m.world.state.clientsPath}/${older}'`,
@@ -151,7 +151,7 @@ describe('several requests together', () => {
     assert.equal(m.synced.get(`${v4clients}/${older}`), 1, 'a second fsync would not tell of what the first has lost')
   })
 
-  it('begin a state directory anew that was wiped under a running server, once for all of them', () => {
+  it('make a state directory anew that was wiped under a running server, once for all of them', () => {
     const m = machine()
     start(m)
     m.files.remove(v4clients)
@@ -166,7 +166,7 @@ describe('several requests together', () => {
   })
 })
 
-it('a state directory that is removed again and again fails the request, and is not begun anew for ever', () => {
+it('a request fails if the state directory is removed again and again: it is not made anew for ever', () => {
   const m = machine()
   start(m)
   let removed = 0
@@ -188,7 +188,7 @@ it('a state directory that is removed again and again fails the request, and is 
   )
 })
 
-it("an end of grace clears the kernel's own tracker also where a full disk keeps it from noting its place", () => {
+it("an end of grace clears the kernel's own tracker, also if a full disk prevents a note of where that is", () => {
   for (const code of [errno.ENOSPC, errno.EDQUOT, errno.EROFS]) {
     const m = machine()
     start(m)
@@ -205,7 +205,7 @@ it("an end of grace clears the kernel's own tracker also where a full disk keeps
 const [ofAda, ofOther] = ['ab'.repeat(32), 'cd'.repeat(32)]
 
 describe('a record', () => {
-  it('keeps the principal and the sessions that a later create does not tell, and is not written again', () => {
+  it('keeps a principal and a session that a later create does not mention, and is not written again', () => {
     const m = machine()
     start(m)
     perform(m.world, create('ada', 'has session', ofAda))
@@ -226,7 +226,7 @@ describe('a record', () => {
     )
   })
 
-  it('takes a principal that is told over the one that is known', () => {
+  it('gets a new principal, if one is told', () => {
     const m = machine()
     start(m)
     for (const principal of [ofOther, ofAda.slice(0, 62), ofAda]) {
@@ -252,7 +252,7 @@ describe('a record', () => {
   })
 })
 
-describe('a client whose sessions are not known', () => {
+describe('a client of which it is not known whether it has a session', () => {
   it('keeps grace from ending early: it may never say that it is done', () => {
     for (const [session, asked] of [
       ['unknown', 0],

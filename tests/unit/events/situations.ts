@@ -1,4 +1,6 @@
-/** Where two upcalls may meet: what has happened on a machine in memory, and what the kernel may ask then. */
+/**
+ * The states in which two upcalls may meet: what has happened on a machine in memory, and what the kernel may ask then.
+ */
 import assert from 'node:assert/strict'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { blank, judge, storageFailed, type Event, type Memory, type Verdict } from '../../life/oracle.ts'
@@ -27,28 +29,28 @@ export type Grace = 'running' | 'over'
 export interface Situation {
   readonly name: string
   readonly before: readonly Event[]
-  /** An upcall that is killed then, and where. */
+  /** An upcall that is then killed, and at which call. `counts`: what it means by the rule. */
   readonly killed?: { readonly event: Event; readonly at: (made: Made) => boolean; readonly counts: Event }
-  /** An upcall that the storage refuses then, and where; and what happens after that. */
+  /** An upcall that then fails on the disk, and at which call; and what happens after that. */
   readonly refused?: {
     readonly event: Event
     readonly at: (made: Made) => boolean
     readonly counts: Event
     readonly then: readonly Event[]
   }
-  /** What becomes of the state directory then, and how the rule takes it. */
+  /** How the state directory is then changed, and what that means by the rule. */
   readonly recast?: { readonly as: (tree: Tree) => Tree; readonly counts: readonly Event[] }
-  /** What stands in the state directory, in the place of what the program would have made. */
+  /** The contents of the state directory, instead of what the program would have made. */
   readonly planted?: Tree
-  /** No such file, if undefined. */
+  /** Undefined: the kernel has no such file. */
   readonly grace?: Grace
   readonly upcalls: readonly Event[]
   /**
-   * A start comes beside no other upcall, as the kernel has it: this one makes two facts, an instance that is full and
-   * its own. What comes between them may be taken for the first one's.
+   * A start meets no other upcall, as a kernel asks. Here a start records two facts: that the instance before is full,
+   * and its own instance. What comes between them may be taken for the former's.
    */
   readonly startsAlone?: true
-  /** The rule, where it is not the oracle's alone. */
+  /** The rule, if it is not the oracle's alone. */
   readonly rule?: { readonly memory: Memory; readonly judge: typeof judge }
 }
 
@@ -85,7 +87,7 @@ const removing =
   (made: Made): boolean =>
     made.name === 'unlinkat' && made.paths.some((path) => path.endsWith(`/${name}`))
 
-/** As release 0.1.0 would have it: `partial` stays until the end of grace is durable (lib/store/format1.ts). */
+/** As release 0.1.0 left it: `partial` stays until the end of grace is durable (lib/store/format1.ts). */
 function asFormat1(tree: Tree): Tree {
   const old = new Map([...tree].filter(([path]) => !/boot_time$|\/format-2$|\.(?:full|unconfirmed)$/.test(path)))
   const startsWith = (mark: string): number[] =>
@@ -101,7 +103,7 @@ function asFormat1(tree: Tree): Tree {
   return old
 }
 
-/** What stands under a client's name in the latest instance that has it can't be understood. */
+/** The client's record in the latest instance that has one can't be understood. */
 const spoilt =
   (who: string, where: 'its place' | 'a later place') =>
   (tree: Tree): Tree => {
@@ -113,11 +115,11 @@ const spoilt =
     return new Map([...tree, [wrong, link('nothing of ours')]])
   }
 
-/** Format 1, one of whose two files can't be understood: nobody may reclaim before a start, nor after it. */
+/** Format 1, one of whose two files can't be understood: nobody may reclaim, neither before a start nor after it. */
 const withoutTime = (tree: Tree): Tree =>
   new Map([...asFormat1(tree), ['new_boot_time', { kind: 'file', bytes: 'soon\n' } as const]])
 
-/** Of an instance that can't be understood, by the rule. */
+/** The rule for an instance that can't be understood. */
 const unknown = {
   memory: { ...blank(), started: true, everFull: true, full: true, doubtful: true, bootTime: 'unknown' },
   judge: (memory: Memory, event: Event, how?: { readonly graceOver?: boolean }): Verdict =>
@@ -289,29 +291,29 @@ export const situations: readonly Situation[] = [
   },
 ]
 
-/** A situation, as it has come about. */
+/** A situation, once all of it has happened. */
 export interface Begun {
   readonly memory: Memory
   readonly bootTime: string | undefined
   readonly grace: Grace | undefined
   readonly judge: typeof judge | undefined
-  /** What is asked of it afterwards. */
+  /** Whether the clients' futures are asked as after a kill or as after a power cut. */
   readonly asks: 'kill' | 'power cut'
-  /** Puts it on a machine, in the place of what is there. */
+  /** Puts it on a machine, and replaces what is there. */
   readonly putOn: (machine: Machine) => void
 }
 
-/** Every pair, where a sample is usually enough (tests/proof/pairs-in-memory.test.ts). */
+/** Whether every pair is tried (tests/proof/pairs-in-memory.test.ts), and not only a sample. */
 export const everything = process.env['EVERY_PAIR'] !== undefined
 
-/** Each upcall with each, itself as well; a third of them where most is as in another situation. */
+/** Each upcall with each, and with itself; only a third of them in situations that differ little from another one. */
 export const pairsIn = ({ upcalls, startsAlone, recast, refused }: Situation): (readonly [Event, Event])[] =>
   upcalls
     .flatMap((first) => upcalls.map((other) => [first, other] as const))
     .filter(([first, other]) => startsAlone === undefined || (first.event === 'start') === (other.event === 'start'))
     .filter((_, number) => everything || (recast === undefined && refused === undefined) || number % 3 === 0)
 
-/** The pairs that no kernel makes, where a start makes two facts. */
+/** The pairs that no kernel makes, with a start that records two facts. */
 export const besideTwoFacts = ({ upcalls, startsAlone }: Situation): (readonly [Event, Event])[] =>
   startsAlone === undefined
     ? []
@@ -350,7 +352,7 @@ export function begun({ name, before, killed, refused, recast, planted, grace, r
     ...(refused === undefined ? [] : [refused.counts, ...refused.then]),
     ...(recast?.counts ?? []),
   ]
-  // Of another second than what was before.
+  // So that it is not the same second as what came before.
   const process = { id: files.process.id + 5000, now: files.process.now + 100_000, monotonic: 0 }
   return {
     memory: rule?.memory ?? memoryAfter([...before, ...counts]),

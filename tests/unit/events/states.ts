@@ -1,6 +1,6 @@
 /**
  * What a state directory in memory means: asked of the helper in process, as tests/proof/verdicts.ts asks the built
- * one.
+ * program.
  */
 import type { Event, Owner } from '../../life/oracle.ts'
 import { readable, stranger, type Observed } from '../../proof/futures.ts'
@@ -8,7 +8,7 @@ import { check, create, graceDone, start, upcallFor } from '../../proof/scenario
 import { fingerprint, type Tree } from '../../proof/trees.ts'
 import { machineWith, nfsd, runDirectory, stateDirectory, type Machine } from '../../support/memory/machine.ts'
 
-/** Where things are on a machine in memory, for {@link upcallFor}. */
+/** The paths of a machine in memory, for {@link upcallFor}. */
 export const places = { dir: '/', stateDir: stateDirectory, nfsdDir: nfsd, runDir: runDirectory }
 
 export function play(machine: Pick<Machine, 'upcall'>, event: Event, bootTime?: string): number | 'stopped' {
@@ -17,47 +17,48 @@ export function play(machine: Pick<Machine, 'upcall'>, event: Event, bootTime?: 
   return machine.upcall(words, env)
 }
 
-/** What stands where, of a machine on which no process of ours is. The same object for all that mean the same. */
+/** The files of a machine on which no process of ours runs. All machines that mean the same share one object. */
 export interface Standing {
   readonly tree: Tree
   readonly run: Tree
   /** Of the last process. */
   readonly processId: number
-  /** What comes of each event, once it has been asked. */
+  /** The result of each event that has been asked. */
   readonly after: Map<string, Answer>
   readonly futures: Map<string, Observed>
 }
 
 interface Answer {
   readonly status: number | 'stopped'
-  /** The owners that a start has told the kernel of. */
+  /** The owners that a start has told the kernel. */
   readonly told: readonly string[]
   readonly lastWord: string
   readonly standing: Standing
 }
 
 const emptyDirectory: Tree = new Map([['', { kind: 'directory' }]])
-/** Whoever left what is asked about had another number, and is dead. */
+/** The process that left the state had another number, and is dead. */
 const firstProcess = 50_000
 
-/** Whether a run directory has a mark: a start has not ended, or an upcall has failed (lib/store/untracked.ts). */
+/**
+ * Whether a run directory has a mark, because a start has not ended, or an upcall has failed (lib/store/untracked.ts).
+ */
 export const isMarked = (run: Tree): boolean => [...run.keys()].some((path) => /\/[0-9a-f]{64}/.test(path))
 
 export interface Observer {
-  /** @param run what is in the run directory, where the machine is still up. */
+  /** @param run the run directory's contents, if the machine is still up. */
   readonly standing: (tree: Tree, run?: Tree) => Standing
   /** Who may reclaim, in every future that the rule tells apart. */
   readonly futures: (of: Standing, clients: readonly Owner[], after: 'kill' | 'power cut') => Observed
 }
 
 /**
- * What comes of an event is asked once for all machines that mean the same: most of what a cut leaves is one state
- * again after the next start.
+ * All machines that mean the same are asked once: after the next start, most states that a cut leaves are the same one.
  */
 export function observer(): Observer {
   const known = new Map<string, Standing>()
   const standing = (tree: Tree, run = emptyDirectory, processId = firstProcess): Standing => {
-    // A mark may name an instance, so then no two instances are the same.
+    // If there is a mark, no two instances are the same, because the mark may name one.
     const key = isMarked(run) ? JSON.stringify([...tree, ...run]) : `${fingerprint(tree)}\n\n${fingerprint(run)}`
     let same = known.get(key)
     if (same === undefined) known.set(key, (same = { tree, run, processId, after: new Map(), futures: new Map() }))
@@ -120,7 +121,7 @@ function futuresOf(
     const { told } = ask(start(bootTime), [0])
     const byList = readable(everybody.filter((owner) => told.includes(Buffer.from(owner, 'hex').toString('latin1'))))
     const byCheck = checks([0, 255])
-    // Of whom the kernel's own tracker knows only an MD5, nobody can be listed.
+    // The kernel's own tracker knows only the MD5 of its clients' owners, so these can't be listed.
     if (byCheck !== byList && !hasLegacy) trouble.push(`start allows [${byList}], check [${byCheck}]`)
     return byCheck
   }

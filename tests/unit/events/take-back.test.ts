@@ -30,7 +30,7 @@ const instances = (m: Machine): string[] =>
   names(m)
     .filter((name) => /^[0-9]+$/.test(name))
     .sort()
-/** In which instances a client is recorded, the oldest is 0. */
+/** The instances in which a client is recorded; the oldest is 0. */
 const placesOf = (m: Machine, name: string): number[] =>
   instances(m).flatMap((instance, at) => (names(m).includes(`${instance}/${recordName(ownerNamed(name))}`) ? [at] : []))
 const isMarked = ({ files }: Machine): boolean => [...files.tree('/run').keys()].some((name) => name.endsWith('.ran'))
@@ -65,7 +65,7 @@ function inGrace(): { m: Machine; current: string } {
 }
 
 describe('an upcall that fails after it has put a record in its place', () => {
-  it('takes it out: the kernel will not say when its client is gone (edge condition 1)', () => {
+  it('removes it: the kernel will not tell when its client is gone (edge condition 1)', () => {
     const m = machine()
     start(m)
     endGrace(m)
@@ -89,7 +89,7 @@ describe('an upcall that fails after it has put a record in its place', () => {
     }
   })
 
-  it('does so too where it was the look after it that failed', () => {
+  it('does so too if only the check after it failed', () => {
     const { m } = inGrace()
     let moved = false
     m.files.hooks.before = ({ name }) => {
@@ -100,7 +100,7 @@ describe('an upcall that fails after it has put a record in its place', () => {
     assert.deepEqual(placesOf(m, 'old'), [0])
   })
 
-  it('keeps it where an earlier upcall has put it: that one has promised it', () => {
+  it('keeps it if an earlier upcall has made it: that one has promised it', () => {
     const m = machine()
     start(m)
     endGrace(m)
@@ -110,7 +110,7 @@ describe('an upcall that fails after it has put a record in its place', () => {
     assert.deepEqual(placesOf(m, 'ada'), [0])
   })
 
-  it('lets nobody reclaim after the next start, if it can not be taken back', () => {
+  it('lets nobody reclaim after the next start, if the record can not be removed', () => {
     for (const calls of [['fsync'], ['fsync', 'unlinkat']]) {
       const m = machine()
       start(m)
@@ -127,7 +127,7 @@ describe('an upcall that fails after it has put a record in its place', () => {
     }
   })
 
-  it('keeps it at the pipe, where the kernel takes any answer for a record, and says when the client is gone', () => {
+  it('keeps it at the pipe, because there the kernel takes any answer for a record, and tells when the client is gone', () => {
     const m = machine()
     start(m)
     endGrace(m)

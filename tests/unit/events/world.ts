@@ -1,4 +1,4 @@
-/** A world for events in process: any system, a kernel that says what it is told to, and a log that is kept. */
+/** A world for events in process: any system, a fake kernel, and a log that is kept. */
 import type { World } from '../../../lib/events/world.ts'
 import { stateDirectory } from '../../../lib/store/state-directory.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
@@ -6,7 +6,7 @@ import type { ClientOwner } from '../../../lib/upcall/owner.ts'
 import type { ClientRequest, KnownSession, Session } from '../../../lib/upcall/request.ts'
 import * as places from '../../support/memory/machine.ts'
 
-/** A client that may reclaim, as the kernel was told it. */
+/** A client that may reclaim, as the kernel was told. */
 export interface AllowedClient {
   readonly owner: string
   readonly principal: string | undefined
@@ -14,9 +14,9 @@ export interface AllowedClient {
 
 export interface FakeKernel {
   grace: 'over' | 'running' | 'unknown'
-  /** How often it was asked to end grace. */
+  /** How often the kernel was asked to end grace. */
   asked: number
-  /** Whom it was told of at a start; undefined: it takes no such list. */
+  /** The clients that a start has told it; undefined: it takes no such list. */
   allowed: AllowedClient[] | undefined
 }
 

@@ -23,7 +23,7 @@ describe('the kernel log', () => {
     ])
   })
 
-  it("is not told of what goes as it should: a client that comes is nobody's news", () => {
+  it('gets no line about a client that comes, or about anything else that goes as it should', () => {
     const machine = machineWith()
     machine.upcall(['init'])
     const before = machine.log.length
@@ -31,7 +31,7 @@ describe('the kernel log', () => {
     assert.equal(machine.log.length, before)
   })
 
-  it('gets a line of the bytes of a stranger as printable ASCII, and none longer than it holds', () => {
+  it('gets bytes from outside as printable ASCII, and no line longer than it holds', () => {
     const machine = machineWith()
     machine.upcall(['init'])
     const owner = Buffer.from('\n<0>evil \x1b[2J'.padEnd(1024, '\xff'), 'latin1').toString('hex')
@@ -44,7 +44,7 @@ describe('the kernel log', () => {
     assert.ok((machine.log.at(-1) ?? '').length < 1000)
   })
 
-  it('is asked nothing more of nfsd than its two files of this program', () => {
+  it('is all that an upcall uses, beside two files of nfsd', () => {
     const machine = machineWith()
     const asked = new Set<string>()
     machine.kernel.grace = 'running'
@@ -58,7 +58,7 @@ describe('the kernel log', () => {
   })
 })
 
-/** @returns what a person sees of an upcall of which the kernel's log has two lines, at a terminal. */
+/** @returns what a person at a terminal sees of an upcall that logs two lines. */
 function seen(machineFails?: (machine: Machine) => void): string[] {
   const said: string[] = []
   const machine = machineWith(undefined, (calls) => ({
@@ -73,8 +73,8 @@ function seen(machineFails?: (machine: Machine) => void): string[] {
   return said
 }
 
-describe('a person who typed what is no upcall', () => {
-  it('sees why it failed without a terminal too, as through ssh(1), and the log has it as well', () => {
+describe('a person who types words that are no upcall', () => {
+  it('sees why they failed, also without a terminal, as through ssh(1); the kernel log has it too', () => {
     const said: string[] = []
     const machine = machineWith(undefined, (calls) => ({
       write: (descriptor, bytes) =>
@@ -89,11 +89,11 @@ describe('a person who typed what is no upcall', () => {
 })
 
 describe('a person at a terminal', () => {
-  it("sees an error that is in the kernel's log as well, and nothing less", () => {
+  it('sees the errors that the kernel log gets, and no lines of a lower priority', () => {
     assert.deepEqual(seen(), ["nfsd-userland-helper: create: client id is not hexadecimal: 'zz'\n"])
   })
 
-  it("sees everything where the kernel's log takes nothing", () => {
+  it('sees all lines, if the kernel log takes none', () => {
     const lines = seen(({ files }) => {
       files.hooks.before = ({ name, paths }) =>
         name === 'write' && paths.includes('/dev/kmsg') ? -errno.EIO : undefined

@@ -1,4 +1,4 @@
-/** The pure transitions: from what is recorded and asked, to what changes. One row a rule. */
+/** The pure transitions: what is recorded and asked gives what changes. One row for each rule. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { decide, type Before, type Found, type Decision } from '../../../lib/rules/decide.ts'
@@ -154,13 +154,13 @@ const table: readonly (readonly [string, Given, Asked, Decision['kind']])[] = [
   ['grace of an unknown instance ends', { instance: damaged }, graceDone('7'), 'refuse'],
 ]
 
-describe('one upcall, one step', () => {
+describe('one upcall, one decision', () => {
   for (const [title, given, request, expected] of table)
     it(`${title}: ${expected}`, () => {
       assert.equal(decideOn(given, request).kind, expected)
     })
 
-  it('the kernel is only asked about its grace while ours runs', () => {
+  it('the kernel is asked about its grace only while grace runs by our records', () => {
     for (const instance of [full, none, damaged])
       for (const request of [create, remove, check('has session')])
         decide(
@@ -175,7 +175,7 @@ describe('one upcall, one step', () => {
         )
   })
 
-  it('no other event compiles', () => {
+  it('for an unknown event does not compile', () => {
     // @ts-expect-error there is no such event
     const request: Request = { event: 'frobnicate' }
     assert.ok(request)

@@ -16,8 +16,8 @@ import {
 
 const s = (value: number): Start => value as Start
 
-describe('an instance and its start', () => {
-  it('the clock where it goes forward, one more than every start seen where it does not, and never before 2', () => {
+describe('the name of an instance', () => {
+  it('is the clock if that has gone forward, otherwise one more than the latest start, and never below 2', () => {
     assert.equal(nextStart(1_795_328_616_999, []), 1_795_328_616)
     assert.equal(nextStart(1_795_328_616_000, [s(1_795_328_616)]), 1_795_328_617)
     assert.equal(nextStart(0, [s(5), s(9), s(7)]), 10)
@@ -25,7 +25,7 @@ describe('an instance and its start', () => {
     assert.equal(nextStart(1000, []), 2)
   })
 
-  it('is later than every other under any clock', () => {
+  it('is larger than every earlier one, under any clock', () => {
     fc.assert(
       fc.property(fc.array(fc.integer({ min: -(2 ** 31), max: 2 ** 32 }), { minLength: 1 }), (clock) => {
         const starts: Start[] = []
@@ -38,7 +38,7 @@ describe('an instance and its start', () => {
     )
   })
 
-  it('is one that can be read back, under any clock and beside any other, or there is none', () => {
+  it('can be read back, under any clock and beside any other, or there is none', () => {
     const edge = [
       ['a clock of the year 33 658', 999_999_999_999_000, [], 2],
       ['the last but one is seen', 5000, [latestStart - 1], latestStart],
@@ -55,7 +55,7 @@ describe('an instance and its start', () => {
     }
   })
 
-  it('is a directory name of digits, and nothing else', () => {
+  it('is a directory name of digits only', () => {
     for (const name of ['0', '5', '1795328616', '999999999999']) assert.equal(startFromName(name), Number(name))
     for (const name of ['', '05', '-5', '5.partial', '1e3', '0x5', '1000000000000', ' 5', '5\n', 'damaged', '٥'])
       assert.equal(startFromName(name), undefined, name)
@@ -70,7 +70,7 @@ describe('an instance and its start', () => {
   })
 })
 
-describe('the instance that the marks tell', () => {
+describe('the instance that the marks describe', () => {
   const [full, partial] = [
     (start: number) => ({ start: s(start), full: true }),
     (start: number) => ({ start: s(start), full: false }),
@@ -107,7 +107,7 @@ describe('the instance that the marks tell', () => {
     })
 })
 
-describe('format 1: the instance that the two files tell', () => {
+describe('format 1: the instance that the two files describe', () => {
   const table = [
     ['no files: none', 'absent', 'absent', { kind: 'none' }],
     ['boot_time alone: full', s(5), 'absent', { kind: 'full', start: s(5) }],
@@ -136,7 +136,7 @@ describe('format 1: the instance that the two files tell', () => {
       assert.equal(instanceFromFiles(bootTime, newBootTime).kind, 'damaged')
   })
 
-  it('records count in the last full instance and in later partial ones, the newest first', () => {
+  it('records count in the last full instance and in later partial ones, which are searched first, newest first', () => {
     const partial = { kind: 'partial', start: s(9), full: s(5) } as const
     const starts = [3, 5, 7, 9, 11].map(s)
     assert.deepEqual(reclaimableIn(partial, starts), [9, 7, 5])

@@ -49,7 +49,7 @@ describe('the name of a record', () => {
     }
   })
 
-  it('is readable where the owner is', () => {
+  it('is readable if the owner is', () => {
     assert.equal(recordName(owner('Linux NFSv4.0 ada/10.0.0.1')), 'Linux%20NFSv4.0%20ada%2F10.0.0.1')
     assert.equal(recordName(owner('')), '%')
     assert.equal(recordName(owner('..')), '%2E.')
@@ -62,7 +62,7 @@ describe('the name of a record', () => {
     )
   })
 
-  it('is never that of another owner', () => {
+  it('is different for every two owners', () => {
     fc.assert(fc.property(anyOwner, anyOwner, (a, b) => Buffer.compare(a, b) === 0 || recordName(a) !== recordName(b)))
   })
 })
@@ -80,7 +80,7 @@ function nameByTheDefinition(text: string): string {
     : encoded
 }
 
-/** What an entry says by the definition: what would be written by it is what stands there. */
+/** What an entry means by the definition: it is valid if writing its contents would give exactly this entry. */
 function readByTheDefinition(name: string, line: string): Read {
   const [, version = '1'] = /^v([1-9][0-9]{0,8}),/.exec(line) ?? []
   if (Number(version) > 2) return 'newer'
@@ -107,7 +107,7 @@ function readByTheDefinition(name: string, line: string): Read {
 }
 
 describe('the line of a record', () => {
-  it('is judged as by the definition, whatever was done to it and to its name', () => {
+  it('is understood if and only if the definition says so, whatever was done to it and to its name', () => {
     const nasty = fc.constantFrom(
       ...[
         '%',
@@ -156,7 +156,7 @@ describe('the line of a record', () => {
         const from = at % (now.length + 1)
         return now.slice(0, from) + put + now.slice(from + cut)
       }, text)
-    // A checksum that fits, so that nothing else is hidden behind it.
+    // The checksum fits, so that it hides no other fault.
     const mended = (name: string, line: string): string => {
       const end = line.indexOf(',check=')
       const written = line.indexOf(',owner=')
@@ -198,7 +198,7 @@ describe('the line of a record', () => {
     )
   })
 
-  it('is not understood at the first look where it is spelled otherwise than it would be written', () => {
+  it('is not understood by the fast reading, if it is spelled otherwise than it would be written', () => {
     const owner = (name: string, core: string): string | undefined =>
       ownerOfUsual(name, `${core},check=${crc32(name + core)}`, decoder)
     assert.equal(owner('ann', 'v2,session=?,recorded=10'), 'ann')
@@ -220,7 +220,7 @@ describe('the line of a record', () => {
       assert.equal(owner(name, 'v2,session=?,recorded=10'), undefined, name)
   })
 
-  it('is understood at the first look, but under the name of a digest, or one that begins with a dot', () => {
+  it('is understood by the fast reading, except under the name of a digest, or one that begins with a dot', () => {
     fc.assert(
       fc.property(anyOwner, facts, (some, said) => {
         const [name, line] = [recordName(some), recordLine(some, said)]
@@ -255,7 +255,7 @@ describe('the line of a record', () => {
     assert.equal(readRecord('bob', line), undefined)
   })
 
-  it('of a newer version is no damage, and nothing that could be believed', () => {
+  it('of a newer version is not taken for damage, and not believed', () => {
     for (const line of [
       'v3,session=Y,recorded=1,check=00000000',
       'v3,',
@@ -267,7 +267,7 @@ describe('the line of a record', () => {
       assert.equal(readRecord('ada', line), undefined, line)
   })
 
-  it('holds no time that a calendar has not', () => {
+  it('holds no time that is not in the calendar', () => {
     assert.equal(
       readRecord('ada', recordLine(owner('ada'), { session: 'has session', recorded: 9_999_999_999_999 })),
       undefined,

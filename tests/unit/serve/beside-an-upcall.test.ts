@@ -1,8 +1,8 @@
 /**
- * `serve` and an upcall, or a person's command, at once on one state directory: one stands still before each of its
- * calls, and the other does meanwhile all that it does. Right is what has an order, as for two upcalls
- * (tests/unit/events/at-once.ts): what was answered, whom a start named, and who may reclaim afterwards; and when the
- * power is cut as soon as one is answered, what it has promised is there.
+ * `serve` and an upcall, or a command for people, at once on one state directory. One stops before each of its calls,
+ * and the other runs there from beginning to end. They are right if some order explains what was answered, whom a start
+ * named, and who may reclaim afterwards, as for two upcalls (tests/unit/events/at-once.ts). If the power is cut as soon
+ * as one is answered, what it has promised must still hold.
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -48,7 +48,7 @@ type Asked = readonly [Command, Owner?]
 
 interface Case {
   readonly title: string
-  /** What was answered before, by the same `serve`; 'restart': a new pipe. */
+  /** What the same `serve` has answered before; 'restart': the kernel makes a new pipe. */
   readonly before: readonly (Asked | 'restart')[]
   readonly asked: readonly Asked[]
   readonly grace: 'running' | 'over'
@@ -126,7 +126,7 @@ const acts: readonly Act[] = [
   repairByHand,
 ]
 
-/** What a message means; the pipe tells of no session. */
+/** The event that a message stands for. The pipe tells nothing about sessions. */
 function eventOf([command, owner = '']: Asked): Event | undefined {
   switch (command) {
     case 'getVersion':
@@ -147,7 +147,7 @@ function eventOf([command, owner = '']: Asked): Event | undefined {
 const eventsOf = (asked: readonly (Asked | 'restart')[]): readonly Event[] =>
   asked.flatMap((one) => (one === 'restart' ? [] : [eventOf(one)])).filter((event) => event !== undefined)
 
-/** A `serve` that has answered what came before, and the machine that it lives on. */
+/** A `serve` that has answered what came before, and its machine. */
 interface Living {
   readonly machine: Machine
   readonly kernel: KernelEnd
@@ -155,7 +155,7 @@ interface Living {
   readonly answer: () => void
 }
 
-/** Every call is stood before in tests/proof/pairs-in-memory.test.ts, one of so many otherwise. */
+/** One of so many calls is stopped before; in tests/proof/pairs-in-memory.test.ts every call. */
 const sample = 23
 
 const serveId = 5_000_000
@@ -180,7 +180,7 @@ function lived({ before, grace }: Case): Living {
   const ask = (one: Asked): AskedMessage => askAt(kernel, one)
   machine.kernel.grace = 'running'
   machine.meanwhile.program(() => 0)
-  // What stands still does not see the clock go on.
+  // The process that has stopped does not see the clock advance.
   const change = (): Partial<Calls> => ({ sleep: passBy })
   let isFirst = true
   let answer = (): void => undefined
@@ -225,7 +225,7 @@ const askAt = (kernel: KernelEnd, [command, owner]: Asked): AskedMessage =>
     message(command === 'getVersion' ? 1 : 2, command, owner === undefined ? {} : { owner: Buffer.from(owner, 'hex') }),
   )
 
-/** A server that starts waits for the answer, and asks nothing else. People may do something meanwhile. */
+/** A server that starts waits for the answer and asks nothing else. People may run commands meanwhile. */
 const besideStart = acts.filter(({ name }) => /^(?:expire|allow|verify) /.test(name))
 
 interface Outcome {
@@ -238,7 +238,9 @@ interface Outcome {
 
 const toUpcall = (status: number): number => (status === -13 ? 255 : status)
 
-/** What may come of it, by the rule. @param given the messages that have happened: all, unless the power was cut. */
+/**
+ * What may have come of it by the rule. @param given the messages that have happened: all, unless the power was cut.
+ */
 function outcomes({ before, asked, grace }: Case, act: Act | undefined, given = asked): readonly Outcome[] {
   const memory = remember(blank())
   for (const event of eventsOf(before)) judge(memory, event)
@@ -301,7 +303,7 @@ interface Met {
   readonly wrong: string | undefined
 }
 
-/** One stands before its call of that number, and the other does all that it does. */
+/** One stops before its call number `at`, and the other runs there from beginning to end. */
 function meet(one: Case, act: Act, first: 'serve' | 'act', at: number, isCut: boolean): Met | undefined {
   const { machine, kernel, disk: model, answer } = lived(one)
   const { files } = machine
@@ -338,7 +340,7 @@ function meet(one: Case, act: Act, first: 'serve' | 'act', at: number, isCut: bo
     allowed.named === named
   const fitting = outcomes(one, act).filter(fits)
   if (fitting.length === 0)
-    // docs/locking.md, "Three at once": what serve has relied on is taken back.
+    // docs/locking.md, "Three at once": a record on which serve has relied is taken back.
     return { stoodBefore, wrong: takesBack(act.name, one, later) ? undefined : said }
   const standing = states.standing(files.tree(stateDirectory), files.tree(runDirectory))
   const wrong = disagreement(
@@ -347,7 +349,8 @@ function meet(one: Case, act: Act, first: 'serve' | 'act', at: number, isCut: bo
     'kill',
   )
   if (wrong !== undefined) return { stoodBefore, wrong: `${said}: ${wrong}` }
-  // Whoever had not answered had promised nothing. A check that records nobody, and a command, promise no end of grace.
+  // What was not answered has promised nothing. A command, and a check that records nobody, do not promise that an end
+  // of grace that they found is durable.
   const mends = mustMend(act, later)
   const done = first === 'serve' && mends ? [act] : [act, undefined]
   const heard = mends ? [one] : [one, { ...one, grace: 'running' as const }]
@@ -369,14 +372,14 @@ const takesBack = (name: string, { asked }: Case, status: unknown): boolean =>
   asked.some(([command, owner]) => command === 'create' && owner === bob) &&
   asked.some(([command]) => command === 'graceDone')
 
-/** Whether what it answered rests on the end of grace, if that was not heard. */
+/** Whether its answer depends on the end of grace that it found, if no message had reported that. */
 const mustMend = ({ meanings: [meant] }: Act, status: unknown): boolean =>
   status === 0 && ['create', 'remove', 'grace done'].includes(meant?.event?.event ?? '')
 
 const namesIn = ({ entries }: AskedMessage): string =>
   readable(entries.map((entry) => entryOf(entry).owner.toString('hex')).sort())
 
-/** Each of those that were not answered may have happened. */
+/** Each message that was not answered may have happened. */
 const subsets = (asked: readonly Asked[], answered: readonly (number | undefined)[]): readonly (readonly Asked[])[] =>
   asked.reduce<readonly (readonly Asked[])[]>(
     (all, one, nth) => all.flatMap((some) => [[...some, one], ...(answered[nth] === undefined ? [some] : [])]),
@@ -386,14 +389,14 @@ const subsets = (asked: readonly Asked[], answered: readonly (number | undefined
 describe('in memory, serve and an upcall or a command at once', () => {
   for (const one of cases)
     for (const first of ['serve', 'act'] as const)
-      it(`${one.title}, while ${first === 'serve' ? 'serve' : 'the other'} stands still: as in some order`, () => {
+      it(`${one.title}, while ${first === 'serve' ? 'serve' : 'the other'} stands still: the outcome is that of some order`, () => {
         const began = performance.now()
         const violations: string[] = []
         let stops = 0
         const others = one.asked[0]?.[0] === 'graceStart' ? besideStart : acts
         for (const [number, act] of others.entries())
           for (let at = everything ? 0 : number % sample; ; at += everything ? 1 : sample) {
-            // What a prune that was not answered has removed by then is no whole step.
+            // A prune that was not answered may have removed only some of its clients.
             const isCut = at % 3 === 0 && !(first === 'act' && act === pruneByHand)
             const met = meet(one, act, first, at, isCut)
             if (met === undefined) break

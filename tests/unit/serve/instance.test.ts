@@ -37,7 +37,7 @@ function serverStarts(machine: Machine): AskedMessage {
   return ask(machine, 'graceStart')
 }
 
-/** A process answers all that is queued, and ends. */
+/** A process answers all queued messages, and ends. */
 function passes(machine: Machine): void {
   live(machine)
   die(machine)
@@ -50,7 +50,7 @@ function listAfter(machine: Machine): string[] {
   return namedIn(start)
 }
 
-/** Ann and Bob are recorded in a server instance that is out of grace. */
+/** Ann and Bob are recorded in a server instance whose grace is over. */
 function played(): Machine {
   const machine = newMachine()
   serverStarts(machine)
@@ -60,7 +60,7 @@ function played(): Machine {
   return machine
 }
 
-/** The same, and then a server whose start another program has answered, which is gone. */
+/** The same, and then a new server. Another program has answered its start, and has ended. */
 function playedByAnother(): Machine {
   const machine = played()
   serverStarts(machine)
@@ -68,7 +68,7 @@ function playedByAnother(): Machine {
   return machine
 }
 
-/** The clock that never steps goes on. */
+/** The monotonic clock advances. */
 function later(ms: number): {
   readonly clock: (calls: Life['calls']) => Partial<Life['calls']>
   readonly pass: () => void
@@ -82,8 +82,8 @@ function later(ms: number): {
   }
 }
 
-describe('a server of which messages were answered by nobody here', () => {
-  /** Ann leaves while another program holds the pipe, or nobody does, and then a process answers what comes next. */
+describe('a server some of whose messages were not answered by serve', () => {
+  /** Ann leaves while another program holds the pipe, or nobody does. Then a process answers what comes next. */
   const missesRemove = (): Machine => {
     const machine = played()
     ask(machine, 'remove', 'ann')
@@ -91,7 +91,7 @@ describe('a server of which messages were answered by nobody here', () => {
     return machine
   }
 
-  it('has nobody of whom we might not know that it left reclaim at its next start (edge condition 1)', () => {
+  it('names no client at its next start that may have left unnoticed (edge condition 1)', () => {
     const machine = missesRemove()
     ask(machine, 'create', 'cal')
     const { server } = live(machine)
@@ -101,7 +101,7 @@ describe('a server of which messages were answered by nobody here', () => {
     assert.deepEqual(listAfter(machine), [], 'it stopped before the lost messages could have come')
   })
 
-  it('has who is recorded after that is clear reclaim at its next start', () => {
+  it('names at its next start the clients that are recorded after the loss is certain', () => {
     const machine = missesRemove()
     const { clock, pass } = later(10_000)
     const { server, held } = live(machine, clock)
@@ -112,7 +112,7 @@ describe('a server of which messages were answered by nobody here', () => {
     assert.deepEqual(listAfter(machine), ['cal'])
   })
 
-  it('is told so though nothing is asked for a while, and processes come and go', () => {
+  it('is known to have lost some, also if nothing is asked for a while, and processes come and go', () => {
     const machine = missesRemove()
     passes(machine)
     passes(machine)
@@ -129,7 +129,7 @@ describe('a server of which messages were answered by nobody here', () => {
     assert.deepEqual(listAfter(machine), ['dan'])
   })
 
-  it('loses nobody, if they only come again late', () => {
+  it('loses no client, if the messages only come again late', () => {
     const machine = played()
     die(machine)
     const { clock, pass } = later(10_000)
@@ -146,7 +146,7 @@ describe('a server of which messages were answered by nobody here', () => {
     assert.deepEqual(listAfter(machine), ['bob', 'cal'])
   })
 
-  it('loses nobody, if the first comes last, and few are taken at once from a disk that takes long', () => {
+  it('loses no client, if the first message comes last, and few are taken at once because the disk is slow', () => {
     const machine = played()
     die(machine)
     const late = ask(machine, 'remove', 'ann')
@@ -172,7 +172,7 @@ describe('a server of which messages were answered by nobody here', () => {
     assert.deepEqual(listAfter(machine), ['bob', ...others])
   })
 
-  it('loses nobody, if no message was lost', () => {
+  it('loses no client, if no message was lost', () => {
     const machine = played()
     passes(machine)
     ask(machine, 'remove', 'ann')
@@ -184,7 +184,7 @@ describe('a server of which messages were answered by nobody here', () => {
 })
 
 describe('a server whose start another program has answered', () => {
-  it('has who is recorded from then on reclaim at the next start, and nobody of whom we might not know that it left', () => {
+  it('names at the next start the clients recorded from then on, and none that may have left unnoticed', () => {
     const machine = playedByAnother()
     const create = ask(machine, 'create', 'cal')
     passes(machine)
@@ -192,7 +192,7 @@ describe('a server whose start another program has answered', () => {
     assert.deepEqual(listAfter(machine), ['cal'])
   })
 
-  it('and after the end of its grace, and after the next end', () => {
+  it('names the right ones also after the end of its grace, and after the next end', () => {
     const machine = playedByAnother()
     for (const name of ['bob', 'cal']) ask(machine, 'create', name)
     ask(machine, 'graceDone')
@@ -205,7 +205,7 @@ describe('a server whose start another program has answered', () => {
   })
 
   for (const command of ['remove', 'graceDone'] as const)
-    it(`has nobody reclaim, where all we heard of it is a ${command}`, () => {
+    it(`names nobody at the next start, if its only message was a ${command}`, () => {
       const machine = playedByAnother()
       const asked = ask(machine, command, command === 'remove' ? 'ann' : undefined)
       passes(machine)
@@ -222,7 +222,7 @@ describe('a server whose start another program has answered', () => {
     assert.deepEqual(listAfter(machine), ['cal', 'dan', 'eve'])
   })
 
-  it('killed at any call: nobody is named who must not be, and who was answered with 0 is', () => {
+  it('names nobody that it must not and everybody that was answered with 0, if serve is killed at any call', () => {
     for (let at = 0; ; at++) {
       const machine = playedByAnother()
       const creates = ['bob', 'cal'].map((name) => ask(machine, 'create', name))
@@ -234,7 +234,7 @@ describe('a server whose start another program has answered', () => {
     }
   })
 
-  it('and one of whose calls fails: nobody is named who must not be', () => {
+  it('names nobody that it must not, if any call of serve fails', () => {
     const fails = ['openat', 'mkdirat', 'symlinkat', 'fsync', 'unlinkat', 'renameat', 'readlinkat'] as const
     for (const name of fails)
       for (let at = 0; ; at++) {
@@ -258,7 +258,7 @@ describe('a server whose start another program has answered', () => {
       }
   })
 
-  it('and that asks nothing, has nobody reclaim at the next start once two seconds have passed', () => {
+  it('names nobody at the next start, if it has asked nothing for two seconds', () => {
     const machine = playedByAnother()
     const { clock, pass } = later(3000)
     const { server } = live(machine, clock)
@@ -270,7 +270,7 @@ describe('a server whose start another program has answered', () => {
     assert.deepEqual(listAfter(machine), [])
   })
 
-  it('and that stops without having asked anything, has nobody reclaim at the next start', () => {
+  it('names nobody at the next start, if it stops without having asked anything', () => {
     const machine = playedByAnother()
     live(machine).server.pipeGone()
     die(machine)
@@ -278,7 +278,7 @@ describe('a server whose start another program has answered', () => {
   })
 })
 
-it('a server that takes its time to ask for its start loses nobody', () => {
+it('a server that is slow to ask for its start loses no client', () => {
   const machine = played()
   machine.kernel.remove('again')
   const { clock, pass } = later(60_000)
@@ -296,7 +296,7 @@ it('a server that takes its time to ask for its start loses nobody', () => {
   assert.deepEqual(listAfter(machine), ['ann', 'bob', 'cal'])
 })
 
-it('a server whose rpc_pipefs was mounted anew has only those reclaim who are recorded after that: others may have left unheard', () => {
+it('after rpc_pipefs was mounted anew, only clients recorded since may reclaim: others may have left unnoticed', () => {
   const machine = played()
   machine.kernel.mountAnew()
   ask(machine, 'create', 'cal')
@@ -305,7 +305,7 @@ it('a server whose rpc_pipefs was mounted anew has only those reclaim who are re
 })
 
 describe('a server that goes on in version 0', () => {
-  it('because its GraceStart died with its reader, killed at any call, has everybody reclaim who may, and nobody afterwards who has not', () => {
+  it('because serve was killed at any call of its GraceStart, lets the right clients reclaim, and afterwards only those that did', () => {
     for (let at = 0; ; at++) {
       const machine = played()
       serverStarts(machine)
@@ -322,7 +322,7 @@ describe('a server that goes on in version 0', () => {
     }
   })
 
-  it('because its list took too long, is the same instance, also where nobody comes', () => {
+  it('because its list took too long, is the same instance, also if no client comes', () => {
     const machine = played()
     const crowd = Array.from({ length: 200 }, (_, nth) => `client ${nth}`)
     for (const name of crowd) ask(machine, 'create', name)
@@ -350,7 +350,7 @@ describe('a server that goes on in version 0', () => {
   })
 })
 
-it('a start that the storage refused is made up for as soon as it can: who is recorded after it may reclaim', () => {
+it('a start that failed on the disk is recorded as soon as possible: clients recorded after that may reclaim', () => {
   const machine = played()
   const start = serverStarts(machine)
   let isBroken = true
@@ -373,7 +373,7 @@ it('a start that the storage refused is made up for as soon as it can: who is re
   assert.deepEqual(listAfter(machine), ['cal', 'dan'])
 })
 
-it('a server of ours whose records could not be read for a while loses nobody', () => {
+it('a server whose start is recorded loses no client, if its records can not be read for a while', () => {
   const machine = played()
   let isBroken = true
   const { server, held } = live(machine, (calls) => ({

@@ -1,6 +1,6 @@
 /**
- * `serve` dies at each of its calls, in each state, alone and with many messages queued; then the next one comes. The
- * kernel's end and the file system are in memory, and lose nothing when a process dies.
+ * `serve` is killed at each of its calls, in each state, alone and with many messages queued; then the next `serve`
+ * comes. The kernel's end of the pipe and the file system are in memory, and lose nothing when a process dies.
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -104,7 +104,7 @@ const cases: readonly Case[] = [
   },
 ]
 
-describe('serve, killed before any of its calls: the next one answers, nothing is lost, and nobody waits for ever', () => {
+describe('serve, killed before any of its calls: the next one answers, nothing is lost, and no thread waits for ever', () => {
   for (const { title, before, asked, due } of cases)
     it(title, () => {
       const begun = played(before)
@@ -126,7 +126,10 @@ describe('serve, killed before any of its calls: the next one answers, nothing i
     })
 })
 
-/** @property steps of messages, each answered before the next is sent. `due`: who may be told at the next start. */
+/**
+ * @property steps of messages, each answered before the next is sent. @property due the lists of which the next start
+ * may name one.
+ */
 interface Refused {
   readonly title: string
   readonly before: readonly (readonly Asked[] | 'restart')[]
@@ -164,7 +167,7 @@ const refusals: readonly Refused[] = [
   },
 ]
 
-/** Nothing that a client's name stands for can be made or removed, and no grace ended. */
+/** No client's record can be made or removed, and no grace ended. */
 const refusing = (calls: Calls): Partial<Calls> => {
   const isRefused = (name: string): boolean => /^[a-z]{3}$/.test(name) || name.endsWith('.full')
   return {
@@ -175,7 +178,7 @@ const refusing = (calls: Calls): Partial<Calls> => {
   }
 }
 
-describe('serve, killed before any of its calls when the storage refuses something: the next one does it, or nobody may reclaim', () => {
+describe('serve, killed before any of its calls while the disk fails: the next one does the work, or nobody may reclaim', () => {
   for (const { title, before, steps, due } of refusals)
     for (const [killedIn] of steps.entries())
       it(`${title}, in step ${killedIn + 1}`, () => {
@@ -185,7 +188,7 @@ describe('serve, killed before any of its calls when the storage refuses somethi
           let how: 'lives' | 'killed' = 'lives'
           for (const [number, asked] of steps.entries()) {
             ask(machine, asked)
-            // One process may do several steps; here each step has its own, which goes on with what is left.
+            // One process may do several steps. Here each step has a process of its own, which continues what is left.
             const ended = liveUntil(machine, number === killedIn ? at : Infinity, refusing)
             if (number === killedIn) how = ended
             if (ended === 'killed') liveUntil(machine, Infinity, refusing)

@@ -1,5 +1,6 @@
 /**
- * The list of who may reclaim has its time: a kernel that walks all names for each one keeps the whole server waiting.
+ * The list of who may reclaim has a time limit: a kernel that walks all names for each new one would keep the whole
+ * server waiting.
  */
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
@@ -16,8 +17,8 @@ const inProgress = -115
 const recorded = 300
 
 /**
- * A server that knows {@link recorded} clients starts.
- * @param cost what the kernel takes for the name of that number, in ms.
+ * A server starts that knows {@link recorded} clients.
+ * @param cost how long the kernel takes for name number `nth`, in ms.
  */
 function start(cost: (nth: number) => number): { named: number; status: number } {
   const machine = newMachine()
@@ -46,20 +47,20 @@ function start(cost: (nth: number) => number): { named: number; status: number }
   return { named: entries.length, status: statusOf(answer) }
 }
 
-it('where names cost little, the kernel is told all of them', () => {
+it('if names take little time, the kernel is told all of them', () => {
   assert.deepEqual(
     start(() => 0.02),
     { named: recorded, status: 0 },
   )
 })
 
-it('where they have taken five seconds, the kernel is told that it gets no list', () => {
+it('if they have taken five seconds, the kernel is told that it gets no list', () => {
   const { named, status } = start(() => 50)
   assert.ok(named > 100 && named < 200, `it was told ${named}`)
   assert.equal(status, -121)
 })
 
-it('one that takes a second, on a machine that had something else to do, is one', () => {
+it('a list of which one name takes a second, on a busy machine, is given', () => {
   for (const slow of [0, 64])
     assert.deepEqual(
       start((nth) => (nth === slow ? 1000 : 0.02)),
@@ -67,7 +68,7 @@ it('one that takes a second, on a machine that had something else to do, is one'
     )
 })
 
-it('a client of no name is not named: the kernel takes no such name, and the log says so', () => {
+it('a client with an empty name is not named, because the kernel takes no such name; the log says so', () => {
   const entries: Buffer[] = []
   const errors: string[] = []
   const pipe: Partial<Pipe> = { path: 'cld', write: (bytes) => entries.push(Buffer.from(bytes)) }

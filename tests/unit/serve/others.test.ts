@@ -18,7 +18,7 @@ after(() => {
 
 /**
  * Whether a server that started while nobody held its pipe is tracked by our helper.
- * @param named the kernel's parameter.
+ * @param named the value of the kernel's parameter.
  */
 function trackedByOurs(named: string | undefined): boolean {
   const file = join(room, 'cltrack_prog')
@@ -40,20 +40,20 @@ describe('a server that started while nobody held its pipe', () => {
   const another = join(room, 'nfsdcltrack')
   for (const program of [ours, another]) writeFileSync(program, '')
 
-  it('is tracked by our helper where the kernel calls it: sysfs ends the name with a newline', () => {
+  it('is tracked by our helper if the kernel calls it: sysfs ends the name with a newline', () => {
     assert.equal(trackedByOurs(`${ours}\n`), true)
   })
-  it('is not where the kernel calls no helper', () => {
+  it('is not if the kernel calls no helper', () => {
     assert.equal(trackedByOurs(undefined), false)
   })
-  it('is not where the kernel calls another helper, one that is not there, or none', () => {
+  it('is not if the kernel calls another helper, one that does not exist, or none', () => {
     for (const named of [`${another}\n`, '/nowhere/nfsd-userland-helper\n', '/nonexistent\n', '\n', ''])
       assert.equal(trackedByOurs(named), false, named)
   })
 })
 
 describe('who holds a pipe', () => {
-  it('is another process that has it open, and never this one', () => {
+  it('is another process that has it open, never this one', () => {
     mkdirSync(join(room, 'nfsd'))
     const pipe = openSync(join(room, 'nfsd/cld'), 'w+')
     const { dev, ino } = fstatSync(pipe)

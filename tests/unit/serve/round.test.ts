@@ -1,4 +1,7 @@
-/** Rounds at the pipe, where little is left: of a message to withhold, of descriptors, of room in the run directory. */
+/**
+ * Rounds at the pipe when something is scarce: bytes of a message to hold back, descriptors, or room in the run
+ * directory.
+ */
 import assert from 'node:assert/strict'
 import { basename, dirname } from 'node:path'
 import { describe, it } from 'node:test'
@@ -57,8 +60,8 @@ const instancePath = ({ files }: Machine): string | undefined =>
 const statusIn = ({ answer }: AskedMessage): number | undefined => (answer === undefined ? undefined : statusOf(answer))
 const long = (letter: string): string => letter.repeat(1024)
 
-describe('owners of 1024 bytes in version 1, which leave nothing of a message to withhold', () => {
-  it('on both sides of an end of grace: killed at any call, no thread is left behind, and what was answered holds', () => {
+describe('owners of 1024 bytes in version 1, of whose messages no byte can be left unread', () => {
+  it('on both sides of an end of grace: if serve is killed at any call, no thread waits for ever, and what was answered holds', () => {
     const begun = newMachine()
     starts(begun)
     for (let at = 0; ; at++) {
@@ -79,7 +82,7 @@ describe('owners of 1024 bytes in version 1, which leave nothing of a message to
     }
   })
 
-  it('that are removed, and of which nobody knows whether they were: nobody may reclaim after the next start', () => {
+  it('that are removed: if it is not known whether they were, nobody may reclaim after the next start', () => {
     let unknown = 0
     const begun = newMachine()
     starts(begun)
@@ -108,7 +111,7 @@ describe('owners of 1024 bytes in version 1, which leave nothing of a message to
 describe('a process that may open few files', () => {
   const many = 20
   for (const limit of [66, 80])
-    it(`(${limit}) answers all that is queued, and has some left for the work`, () => {
+    it(`(${limit}) answers all that is queued, and keeps enough for the work`, () => {
       const machine = newMachine()
       starts(machine)
       const creates = Array.from({ length: many }, (_, nth) => ask(machine, 2, 'create', `client ${nth}`))
@@ -132,7 +135,7 @@ describe('a process that may open few files', () => {
       assert.ok(most < limit - 50, `${most} of ${limit} are open for the pipe`)
     })
 
-  it('killed at any call, and followed by one that may open as few: nothing is answered before it is read, and no thread is left behind', () => {
+  it('killed at any call, and followed by one with the same limit: nothing is answered before it is read, and no thread waits for ever', () => {
     const few = (calls: Life['calls']): Partial<Life['calls']> => ({
       readText: (descriptor, length) => {
         const text = calls.readText(descriptor, length)
@@ -155,7 +158,7 @@ describe('a process that may open few files', () => {
     }
   })
 
-  it('has one for the pipe, and answers message by message', () => {
+  it('answers message by message, if it can open only one for the pipe', () => {
     const machine = newMachine()
     starts(machine)
     const creates = Array.from({ length: 3 }, (_, nth) => ask(machine, 2, 'create', `client ${nth}`))
@@ -185,7 +188,7 @@ it('a run directory without room for the journal hangs no thread', () => {
   assert.deepEqual(creates.map(statusIn), [0, 0, 0])
 })
 
-it('a journal is begun anew before it is long, and the last round stays in it', () => {
+it('a journal is started anew before it gets long, and keeps the last round', () => {
   const { files } = newMachine()
   const journal = new Journal(files.calls, journalPath, 'pipe')
   const reply = (xid: number) => ({
@@ -198,7 +201,7 @@ it('a journal is begun anew before it is long, and the last round stays in it', 
   assert.equal(lastReplies(files.calls, journalPath, 'pipe').at(-1)?.message.header.xid, 9999)
 })
 
-it('a journal says of each answer what it is, whatever was said of the last one', () => {
+it('a journal describes each answer completely, whatever the last one was', () => {
   const { files } = newMachine()
   const journal = new Journal(files.calls, journalPath, 'pipe')
   let xid = 0
@@ -229,7 +232,7 @@ it('a journal says of each answer what it is, whatever was said of the last one'
   }
 })
 
-it('of a journal whose last round was cut short, the round before counts too', () => {
+it('if the last round of a journal is incomplete, the round before counts too', () => {
   const { files } = newMachine()
   const bytes =
     'pipe\n7 1 0 4 1034 0 - sure\n8 1 0 5 1034 -121 - doubtful\n8 1 1 6 1034 -121 - doubtful\n9 1 0 5 1034 0 - sure\n9 1 1 6 10'
@@ -244,7 +247,7 @@ it('of a journal whose last round was cut short, the round before counts too', (
   assert.deepEqual(lastReplies(files.calls, journalPath, 'another pipe'), [])
 })
 
-it('a check that fails is not tried again, and takes nothing from what is left to do of its client', () => {
+it('a check that fails is not tried again, and removes nothing that is left to do for its client', () => {
   const machine = newMachine()
   starts(machine)
   let isBroken = false
@@ -288,8 +291,8 @@ it('a create that failed is not tried again in the instance of a later upcall: i
 
 const lastPart = (path: string): string => path.slice(path.lastIndexOf('/') + 1)
 
-describe('a directory of the state, which stays open from one round to the next', () => {
-  it('is not believed: what another process has put in its place has the next record', () => {
+describe('a directory of the state directory, which stays open from one round to the next', () => {
+  it('is looked up again: if another process has replaced it, the next record is in the new one', () => {
     const machine = newMachine()
     starts(machine)
     const { server, held } = live(machine)
@@ -309,7 +312,7 @@ describe('a directory of the state, which stays open from one round to the next'
     )
   })
 
-  it('is left when it is wiped: the next record is in what is begun anew in its place', () => {
+  it('is given up when it is wiped: the next record is in a new one in its place', () => {
     const machine = newMachine()
     starts(machine)
     const { server, held } = live(machine)
@@ -386,7 +389,7 @@ it('when the pipe goes, the log says whether the server has stopped, or makes an
   machine.kernel.remove('again')
   let [now, said] = [0, '']
   const { server } = live(machine, (calls) => ({
-    // Each look at it is six seconds later: a list of one name takes too long.
+    // Each look at the clock is six seconds later, so a list of one name takes too long.
     monotonic: () => (now += 6000),
     write: (descriptor, bytes) => {
       if (descriptor === 2) said += Buffer.from(bytes).toString('latin1')
@@ -414,7 +417,7 @@ it('when the pipe goes, the log says whether the server has stopped, or makes an
   assert.match(said, /the pipe is gone: the NFS server has stopped/)
 })
 
-it('in version 0 an end of grace tells a time, which is taken for no owner', () => {
+it('in version 0 an end of grace carries a time, which is not taken for an owner', () => {
   const machine = newMachine()
   const done = machine.kernel.ask(message(1, 'graceDone', { bootTime: 0x6000_0400n }))
   const pipe = openPipe(machine.kernel.calls, pipePath)

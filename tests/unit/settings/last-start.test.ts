@@ -68,14 +68,14 @@ describe('between two starts', () => {
       else assert.match(changed ?? '', says)
     })
 
-  it('the newest start counts', () => {
+  it('the note of the newest start counts', () => {
     noteDirectory(calls, configured('/one'))
     noteDirectory(calls, configured('/two'))
     assert.equal(calls.readlinkat(atFlags.AT_FDCWD, note), 'configured:/two')
     assert.equal(sinceStart(calls, configured('/three')).stateDirectory, '/two')
   })
 
-  it('a note that is none is said, and not gone by', () => {
+  it('a note that can not be understood is reported, and not followed', () => {
     const broken: readonly Node[] = [
       { kind: 'link', target: 'configured:relative' },
       { kind: 'link', target: '/srv' },
@@ -91,7 +91,7 @@ describe('between two starts', () => {
     files.remove(note)
   })
 
-  it('nothing is said where nothing is noted', () => {
+  it('nothing is reported if nothing is noted', () => {
     for (const directory of [runDirectory, '/missing', '/etc/machine-id'])
       assert.deepEqual(sinceStart(calls, configured('/srv', directory)), {
         stateDirectory: '/srv',

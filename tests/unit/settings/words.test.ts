@@ -102,7 +102,7 @@ describe('nfs.conf', () => {
     )
   })
 
-  it('that is included begins in the section of its include', () => {
+  it('that is included starts in the section of the include', () => {
     assert.deepEqual(
       readNfsConf('a=b\n[x]\nc=d\n', 'y').assignments.map(({ section, key }) => `${section} ${key}`),
       ['y a', 'x c'],

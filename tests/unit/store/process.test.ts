@@ -9,7 +9,7 @@ import { systemInMemory } from '../../support/memory/machine.ts'
 const statOf = (id: number, state = 'S'): string =>
   `${id} (a) b) ${state} 1 1 1 0 -1 0 0 0 0 0 0 0 0 0 20 0 1 0 77 1 1\n`
 
-/** A system with one process beside us, and that process's name. */
+/** A system with one other process, and the name of that process. */
 function withProcess(stat = statOf(50)): { files: MemoryFiles; life: () => string } {
   const files = systemInMemory()
   files.plant(new Map([['', { kind: 'file', bytes: stat }]]), '/proc/50/stat')
@@ -19,11 +19,11 @@ function withProcess(stat = statOf(50)): { files: MemoryFiles; life: () => strin
 }
 
 describe('a process', () => {
-  it('lives, if one of its number has begun when it did', () => {
+  it('lives, if the process with its number started when it did', () => {
     assert.equal(withProcess().life(), 'alive')
   })
 
-  it('is dead, if there is none, another one, or a zombie', () => {
+  it('is dead, if its number has no process, another one, or a zombie', () => {
     const { files, life } = withProcess()
     files.remove('/proc/50')
     assert.equal(life(), 'dead')
@@ -35,7 +35,7 @@ describe('a process', () => {
     ['1', errno.EPERM],
     ['2', errno.ENOENT],
   ] as const)
-    it(`is not known to be dead, where /proc hides all processes of others (hidepid=${how})`, () => {
+    it(`is not known to be dead, if /proc hides all processes of others (hidepid=${how})`, () => {
       const { files, life } = withProcess()
       files.hooks.before = ({ paths }) =>
         paths.some((path) => /^\/proc\/[0-9]+\/stat$/.test(path)) ? -code : undefined

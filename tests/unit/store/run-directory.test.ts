@@ -1,6 +1,6 @@
 /**
- * A mark of the run directory is one state directory's, however a link leads there: also at a moment at which it leads
- * nowhere, because its disk is not mounted, fails, or no descriptor is left.
+ * A mark in the run directory belongs to one state directory, whatever link leads there: also while the link leads
+ * nowhere, because the disk is not mounted or fails, or no descriptor is left.
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -13,7 +13,7 @@ import { play } from '../events/states.ts'
 const link = (target: string) => new Map([['', { kind: 'link', target } as const]])
 const directory = new Map([['', { kind: 'directory' } as const]])
 
-/** How the way leads to where the records are. */
+/** The links through which the path leads to the records. */
 const ways: readonly (readonly [string, (machine: Machine) => void])[] = [
   [
     'a link',
@@ -37,14 +37,14 @@ const ways: readonly (readonly [string, (machine: Machine) => void])[] = [
   ],
 ]
 
-/** Why a start fails there. @returns what ends it. */
+/** Why a start fails there. @returns what ends the failure. */
 const failures: readonly (readonly [string, (machine: Machine) => () => void])[] = [
   [
     'its disk is not mounted',
     ({ files }) => {
       const tree = files.tree('/srv/disk')
       files.replace('/srv/disk', directory)
-      // A start would make what is missing: here it may not.
+      // A start would make what is missing. Here it may not.
       files.hooks.before = ({ name, paths }) =>
         name === 'mkdirat' && !paths.some((path) => path.startsWith('/run')) ? -errno.EACCES : undefined
       return () => {
@@ -72,7 +72,7 @@ const failures: readonly (readonly [string, (machine: Machine) => () => void])[]
   ],
 ]
 
-describe('in memory, a start that fails where a link leads to the state directory', () => {
+describe('in memory, a start that fails if a link leads to the state directory', () => {
   for (const [way, lead] of ways)
     for (const [failure, befall] of failures)
       it(`(${way}; ${failure}): nobody may reclaim after the next start`, () => {

@@ -9,7 +9,7 @@ import { memoryFiles, type MemoryFiles } from '../../support/memory/files.ts'
 const directory: Tree = new Map([['', { kind: 'directory' }]])
 const [first, second] = ['0', '1'].map((digit) => `${usualTop}/${digit.repeat(32)}`) as [string, string]
 
-/** A disk on which the kernel's own tracker has two clients, and what happens before a call. */
+/** A disk on which the kernel's own tracker has two clients, and something that happens before a call. */
 function withTwo(call: keyof Calls, happens: (files: MemoryFiles) => void): { calls: Calls; files: MemoryFiles } {
   const files = memoryFiles()
   files.plant(new Map([['', { kind: 'directory' }]]), usualTop)
@@ -24,7 +24,7 @@ function withTwo(call: keyof Calls, happens: (files: MemoryFiles) => void): { ca
 
 describe("the directories of the kernel's own tracker", () => {
   for (const call of ['fstatat', 'unlinkat'] as const)
-    it(`are gone, whoever takes them away (another upcall does so before ${call})`, () => {
+    it(`are gone, also if another upcall removes them (before ${call})`, () => {
       const { calls, files } = withTwo(call, (others) => {
         for (const path of [first, second]) others.remove(path)
       })
@@ -32,7 +32,7 @@ describe("the directories of the kernel's own tracker", () => {
       assert.deepEqual([...files.tree(usualTop).keys()], [''])
     })
 
-  it('are counted, if they do not go', () => {
+  it('are counted, if they can not be removed', () => {
     const { calls } = withTwo('fstatat', (files) => {
       files.plant(directory, `${first}/something`)
     })

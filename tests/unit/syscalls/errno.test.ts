@@ -1,4 +1,4 @@
-/** The kernel's answers as errors: by the names that people know, in the shape that Node gives them. */
+/** The kernel's answers as errors: with the names that people know, in the form of Node's errors. */
 import assert from 'node:assert/strict'
 import { mkdirSync, mkdtempSync, readdirSync, renameSync, rmSync, symlinkSync } from 'node:fs'
 import { constants, tmpdir } from 'node:os'
@@ -9,7 +9,7 @@ import { answered, errno, errorName, systemError } from '../../../lib/syscalls/e
 import { nodeCalls } from '../../../lib/syscalls/node.ts'
 
 describe('an error number', () => {
-  it('is the one of this machine', () => {
+  it("is this machine's own", () => {
     for (const [name, number] of Object.entries(errno))
       assert.equal(number, constants.errno[name as keyof typeof constants.errno], name)
   })
@@ -24,7 +24,7 @@ describe('an error number', () => {
 const here = atFlags.AT_FDCWD
 
 describe('an answer', () => {
-  it('that is no error, or a tolerated one, is given back; any other is thrown, with call and path', () => {
+  it('that is no error, or a tolerated one, is returned; any other is thrown, with call and path', () => {
     assert.equal(answered(3, 'open', '/x'), 3)
     assert.equal(answered(-errno.ENOENT, 'open', '/x', errno.EEXIST, errno.ENOENT), -errno.ENOENT)
     assert.throws(() => answered(-errno.EIO, 'fsync', '/x', errno.ENOENT), {
@@ -36,7 +36,7 @@ describe('an answer', () => {
     assert.ok(systemError(-errno.EIO, 'fsync', '/x') instanceof Error)
   })
 
-  it("of Node's file system is the kernel's, and a NUL is refused before it is asked", () => {
+  it("of Node's file system is the kernel's; a path with a NUL is refused before the kernel is asked", () => {
     const calls = nodeCalls()
     assert.equal(calls.unlinkat(here, '/proc/no such file', 0), -errno.ENOENT)
     assert.equal(calls.readlinkat(here, '/'), -errno.EINVAL)
@@ -45,7 +45,7 @@ describe('an answer', () => {
     for (const word of ['/a\0b', '/\u0100']) assert.throws(() => calls.openat(here, word, 0, 0), { code: 'EINVAL' })
   })
 
-  it('about a name in an open directory is about that directory, wherever its path leads meanwhile', () => {
+  it('about a name in an open directory concerns that directory, wherever its path leads by now', () => {
     const calls = nodeCalls()
     const room = mkdtempSync(join(tmpdir(), 'calls-'))
     mkdirSync(join(room, 'mine'))

@@ -50,7 +50,7 @@ describe('a message of the pipe', () => {
   for (const version of [1, 2] as const) {
     const withheld = sizes[version] - 1
 
-    it(`of version ${version} is understood without its last byte`, () => {
+    it(`of version ${version} can be understood without its last byte`, () => {
       for (const [name, command] of Object.entries(commands)) {
         const whole = message({ version, command }, owner)
         assert.equal(readMessage(whole.subarray(0, withheld))?.command, name)
@@ -69,7 +69,7 @@ describe('a message of the pipe', () => {
       )
     })
 
-    it(`of version ${version} with an owner of more than 1024 bytes is none`, () => {
+    it(`of version ${version} with an owner of more than 1024 bytes is refused`, () => {
       const bytes = message({ version, command: commands.create })
       for (const length of [1025, 4096, 65535]) {
         bytes.writeUInt16LE(length, 8)
@@ -77,12 +77,12 @@ describe('a message of the pipe', () => {
       }
     })
 
-    it(`of version ${version} with a command that nobody knows is none`, () => {
+    it(`of version ${version} with an unknown command is refused`, () => {
       for (const command of [6, 7, 128, 255]) assert.equal(readMessage(message({ version, command }, owner)), undefined)
     })
   }
 
-  it('of version 1 needs its last byte only where an owner fills all its room', () => {
+  it('of version 1 needs its last byte only if the owner has the largest length', () => {
     assert.equal(
       needsLastByte(message({ version: 1, command: commands.create }, Buffer.alloc(1024, 1)).subarray(0, 1033)),
       true,
@@ -97,13 +97,13 @@ describe('a message of the pipe', () => {
     )
   })
 
-  it("tells 31 bytes of a principal's digest: the last is read when the record is durable, and the kernel compares as many as it is given", () => {
+  it("has 31 bytes of a principal's digest: the last byte is read only when the record is durable, and the kernel compares as many as it is given", () => {
     const asked = readMessage(message({ version: 2, command: commands.create }, owner, hash).subarray(0, 1066))
     assert.ok(asked?.command === 'create')
     assert.equal(asked.principal, hash.subarray(0, 31).toString('hex'))
   })
 
-  it('without a principal tells none, and with a digest of another length is none', () => {
+  it('without a principal has none; with a digest of another length it is refused', () => {
     const asked = readMessage(message({ version: 2, command: commands.create }, owner))
     assert.ok(asked?.command === 'create')
     assert.equal(asked.principal, undefined)
@@ -114,7 +114,7 @@ describe('a message of the pipe', () => {
     }
   })
 
-  it('is nothing worse than none, whatever its bytes and its length', () => {
+  it('is understood or refused, and nothing worse, whatever its bytes and its length', () => {
     fc.assert(
       fc.property(fc.uint8Array({ maxLength: 1100 }), fc.constantFrom(0, 1, 2, 3), (bytes, version) => {
         if (bytes.length > 0) bytes[0] = version
@@ -132,11 +132,11 @@ describe('an answer', () => {
     assert.deepEqual([...answer.subarray(0, 8)], [2, 0, 0x87, 0xff, 4, 3, 2, 1])
   })
 
-  it('to GetVersion tells the version in the ninth byte', () => {
+  it('to GetVersion has the version in the ninth byte', () => {
     assert.equal(answerTo({ version: 1, command: commands.version, xid: 0 }, 1034, 0, 2)[8], 2)
   })
 
-  it("to GraceStart is preceded by one write a name: 'in progress' (-115), the name, and its principal where there is room", () => {
+  it("to GraceStart follows one write for each name: 'in progress' (-115), the name, and the principal if there is room", () => {
     const entry = Buffer.from(
       listEntries({ version: 2, command: commands['grace-start'], xid: 1 }, 1067)(textOf(owner), hash.toString('hex')),
     )
@@ -150,7 +150,7 @@ describe('an answer', () => {
     assert.equal(old.length, 1034)
   })
 
-  it('to GraceStart names each client alone, whoever came before it', () => {
+  it('to GraceStart names each client without remains of the one before', () => {
     const entryOf = listEntries({ version: 2, command: commands['grace-start'], xid: 1 }, 1067)
     const fresh = (name: string, principal?: string): string =>
       hexOf(listEntries({ version: 2, command: commands['grace-start'], xid: 1 }, 1067)(name, principal))
@@ -162,7 +162,7 @@ describe('an answer', () => {
       assert.equal(hexOf(entryOf(name, principal)).slice(0, 2070), fresh(name, principal).slice(0, 2070), name)
   })
 
-  it('that only asks whether a message waits is in progress and of another command', () => {
+  it("that only tests whether a message waits is 'in progress', and of another command", () => {
     const asking = Buffer.from(probe(9, 1067))
     assert.deepEqual([asking.readInt16LE(2), asking.readUInt8(1), asking.readUInt32LE(4)], [-115, 0, 9])
   })

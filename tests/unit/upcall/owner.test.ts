@@ -56,11 +56,11 @@ describe('the RPC caches spelling of an owner', () => {
     '\\X61',
     '\\\\',
   ])
-    it(`${JSON.stringify(word)} is none`, () => {
+    it(`${JSON.stringify(word)} is refused`, () => {
       assert.throws(() => ownerFromEscaped(word), Failed)
     })
 
-  it('comes back byte for byte, in one field of printable ASCII of at most 2050 characters', () => {
+  it('is read back byte for byte, from one field of printable ASCII of at most 2050 characters', () => {
     fc.assert(
       fc.property(anyOwner, (some) => {
         const word = escapeOwner(some)
@@ -70,7 +70,7 @@ describe('the RPC caches spelling of an owner', () => {
     )
   })
 
-  it('any word is an owner, or refused as a failure: nothing else is thrown', () => {
+  it('takes any word, or refuses it as a failure: nothing else is thrown', () => {
     fc.assert(
       fc.property(
         fc.string({ unit: fc.constantFrom('\\', 'x', '0', '1', '7', '9', 'a', 'g', ' ', '\n', '/', '.', 'é') }),
@@ -87,13 +87,13 @@ describe('the RPC caches spelling of an owner', () => {
 })
 
 describe('the Linux kernel spelling of an owner', () => {
-  it('is two hex digits a byte, in either case', () => {
+  it('is two hex digits for each byte, in upper or lower case', () => {
     assert.deepEqual(Buffer.from(ownerFromHex('00fFAb')), bytes(0, 0xff, 0xab))
     assert.equal(ownerFromHex('').length, 0)
     assert.equal(ownerFromHex('61'.repeat(1024)).length, 1024)
   })
   for (const word of ['6', '616', 'zz', '0x61', ' 61', '61\n', '-1', '６１', '61'.repeat(1025)])
-    it(`${JSON.stringify(word.slice(0, 20))} is none`, () => {
+    it(`${JSON.stringify(word.slice(0, 20))} is refused`, () => {
       assert.throws(() => ownerFromHex(word), Failed)
     })
 })
@@ -102,7 +102,7 @@ describe('an owner in a log line', () => {
   it('is shortened, with its length', () => {
     assert.equal(showOwner(owner('x'.repeat(1024))), `"${'x'.repeat(160)}"... (1024 bytes)`)
   })
-  it('is quoted, and its spaces stand as they are', () => {
+  it('is quoted, and keeps its spaces', () => {
     assert.equal(showOwner(owner('Linux NFSv4.2 ada')), '"Linux NFSv4.2 ada"')
   })
   it('holds nothing that moves a cursor, and no quote that does not end it', () => {
@@ -111,7 +111,7 @@ describe('an owner in a log line', () => {
 })
 
 describe('an owner as people see it', () => {
-  it('has none of what a shell changes within double quotes, and is no option', () => {
+  it('has nothing that a shell changes within double quotes, and is never taken for an option', () => {
     for (const [bytes, shown] of [
       ['a b', '"a b"'],
       ['!', '"\\041"'],

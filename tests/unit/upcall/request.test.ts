@@ -20,7 +20,7 @@ describe('an upcall', () => {
       )
   })
 
-  it('of the recorded kernel is understood', () => {
+  it('as recorded from a real kernel is understood', () => {
     assert.deepEqual(parseRequest('init', [], { NFSDCLTRACK_GRACE_START: '1795328616' }).request, {
       event: 'start',
       kernelBootTime: '1795328616',
@@ -54,7 +54,7 @@ describe('an upcall', () => {
       assert.equal(request.legacyTop, meant)
     })
 
-  it('without its variables is understood: each is optional', () => {
+  it('without environment variables is understood: each is optional', () => {
     for (const verb of Object.keys(verbs) as Verb[]) {
       const { takes } = verbs[verb]
       const words = takes === 'nothing' ? [] : [takes === 'boot-time' ? '5' : '61']
@@ -65,7 +65,7 @@ describe('an upcall', () => {
     }
   })
 
-  it('names the variables that it can not understand, and takes them for absent', () => {
+  it('reports the variables that it can not understand, and treats them as absent', () => {
     const { request, ignored } = parseRequest('create', ['61'], {
       NFSDCLTRACK_CLIENT_HAS_SESSION: 'y',
       NFSDCLTRACK_GRACE_START: '0x10',
@@ -82,7 +82,7 @@ describe('an upcall', () => {
     `${topDirectory}/etc`,
     '/3a7fa264b46821594e7ddb323157823b',
   ])
-    it(`${path} is no directory of the kernel's own tracker`, () => {
+    it(`${path} is not taken for the directory of the kernel's own tracker`, () => {
       assert.deepEqual(parseRequest('check', ['61'], { NFSDCLTRACK_LEGACY_RECDIR: path }).ignored, [
         'NFSDCLTRACK_LEGACY_RECDIR',
       ])
@@ -93,7 +93,7 @@ describe('an upcall', () => {
       assert.throws(() => parseRequest('gracedone', [word], {}), Failed)
     })
 
-  it('has a verb of its own, not one that every object has', () => {
+  it('has one of the known verbs, and never a property name that every object has', () => {
     for (const word of ['constructor', '__proto__', 'toString', 'INIT', '']) assert.ok(!isVerb(word), word)
   })
 })
