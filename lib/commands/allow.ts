@@ -1,12 +1,13 @@
 /**
- * `allow`: clients that were dropped by mistake may reclaim again, by a person's word.
+ * `allow`: a person says that clients which were dropped by mistake may reclaim again.
  *
- * Where grace is over they are recorded in the current instance, as `create` would, and so may reclaim after the next
- * start. In grace they go where those are that have not reclaimed, into the last full instance: they may reclaim now,
- * or after the next start if that comes before grace is over; a record of the current instance would outlive an end of
- * grace in which they did not. In a first instance, which has nothing before it, they are recorded as active in it.
+ * If grace is over, they are recorded in the current instance, as by `create`, and so may reclaim after the next start.
+ * In grace they are recorded in the last full instance, with the clients that have not reclaimed: they may reclaim now,
+ * or after the next start if it comes before grace is over. A record in the current instance would outlive an end of
+ * grace in which they did not reclaim. In a first instance, which has none before it, they are recorded as active in
+ * it.
  *
- * Whether somebody else has had what such a client holds is known to nobody here: so a person is asked.
+ * This program does not know whether another client has had what such a client holds, so it asks a person.
  */
 import { graceEndOwed } from '../events/apply.ts'
 import { recordClient, restoreDirectory } from '../events/create.ts'
@@ -72,7 +73,7 @@ export const allowCommand = command(
 interface Plan {
   readonly surveyed: Survey
   readonly owners: readonly ClientOwner[]
-  /** Who may reclaim already, by their escaped owners. */
+  /** The escaped owners of the clients that may reclaim already. */
   readonly known: Set<string>
   /** The others. */
   readonly dropped: readonly ClientOwner[]
@@ -88,11 +89,11 @@ export function planFor(world: World, where: Where, owners: readonly ClientOwner
   return { surveyed, owners, known, dropped, when: whenOf(surveyed.instance) }
 }
 
-/** When it returns, all of them may reclaim, and a power cut does not change that. */
+/** When it returns, all these clients may reclaim, and a power cut does not change that. */
 export function carryOut(world: World, where: Where, { owners, known, dropped, when }: Plan): void {
   if (dropped.length > 0) migrate(world.state)
   for (const owner of dropped) if (allow(world, where, owner, when) === 'there already') known.add(escapeOwner(owner))
-  // A record that is there may come from a call that was killed before its barrier.
+  // An existing record may come from an upcall that was killed before its barrier.
   for (const owner of owners)
     if (known.has(escapeOwner(owner))) syncInstance(world, countsIn(survey(where, world.state), owner))
 }
@@ -145,9 +146,9 @@ function assertCanAllow({ state, nfsd }: World, surveyed: Survey, owners: readon
 }
 
 /**
- * One client, as an upcall would record it: under the lock, then durable. Whether it still can be is looked at there:
- * the answer may have taken its time.
- * @param when what the person was told.
+ * Records one client as an upcall would: under the lock, then durably. Whether that is still possible is checked under
+ * the lock, because the person may have taken a long time to answer.
+ * @param when what the person was told about when the client may reclaim
  */
 function allow(world: World, where: Where, owner: ClientOwner, when: string): 'allowed' | 'there already' {
   const settlements = underLock(world.state, (): readonly Settlement[] | 'there already' => {
@@ -187,7 +188,7 @@ function record(world: World, recorded: Recorded, owner: ClientOwner): Settlemen
   return { sync: [directoryOf(state, full)] }
 }
 
-/** An upcall that could not have the lock goes on without it, and may end grace, or start an instance. */
+/** An upcall that could not get the lock goes on without it, and may have ended grace or started an instance. */
 const wentMeanwhile = (state: StateDirectory, owner: ClientOwner, full: Start): Failed =>
   storageFailure(oneLine`
     ${showOwner(owner)} is not allowed: ${quote(pathOf(state, full))} was removed meanwhile, as at an end of grace; run

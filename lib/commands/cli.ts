@@ -1,6 +1,6 @@
 /**
- * What a person types, through yargs, and every word that is no upcall. A module of its own beside the upcalls' (see
- * bin/): loading it costs more than an upcall does.
+ * Handles every word that is no upcall, with yargs. It is a module of its own, apart from that of the upcalls (see
+ * bin/), because loading it costs more than an upcall.
  */
 import yargs, { type Argv } from 'yargs'
 import packageJson from '../../package.json' with { type: 'json' }
@@ -28,9 +28,9 @@ import { width, wrapped } from './shared/table.ts'
 import { vocabularyOf } from './shared/vocabulary.ts'
 
 /**
- * `--help`, `--version` and the commands.
- * @param calls the system.
- * @returns the exit status, when all is done and said.
+ * Runs `--help`, `--version` and the commands.
+ * @param calls the system's
+ * @returns the exit status, when everything is done and printed
  */
 export async function people(calls: Calls, words: readonly string[]): Promise<number> {
   let foreground = asksForForeground(words)
@@ -64,7 +64,7 @@ export async function people(calls: Calls, words: readonly string[]): Promise<nu
   }
 }
 
-/** The records belong to root: whoever else looks is refused by the system. */
+/** The records belong to root, so the system refuses other users. */
 function forRootAlone(thrown: unknown): Failure | undefined {
   if (process.geteuid?.() === 0 || !['EACCES', 'EPERM'].includes(errorCode(thrown) ?? '')) return undefined
   const failure = failureFrom(thrown)
@@ -83,7 +83,7 @@ function parser(commandLine: CommandLine): Argv {
     .parserConfiguration({ 'dot-notation': false })
     .strict()
     .fail((message, error) => {
-      // An error of yargs' own is about the words, and so is a message without an error.
+      // yargs' own errors are about the words, and so is a message without an error.
       const thrown = error as Error | undefined
       if (thrown !== undefined && thrown.name !== 'YError') throw thrown
       throw new Failed({ kind: 'bad-argument', why: message.replaceAll('\n', ' ') })
@@ -115,7 +115,7 @@ function exitStatusTable(): string {
   return ['Exit status:', ...lines].join('\n')
 }
 
-/** A lone `-` is an empty word to yargs. */
+/** yargs takes a single `-` for an empty word. */
 const spelledOut = (word: string): string => (word === '-' ? standardInput : word)
 
 /** The program's own options, as an upcall would have parsed them. */
@@ -124,7 +124,7 @@ function optionsIn(given: Readonly<Record<string, unknown>>): Map<OptionName, st
   for (const name of Object.keys(options) as OptionName[]) {
     const value = given[name]
     if (value === '') throw new Failed({ kind: 'bad-argument', why: `option --${name} needs a value` })
-    // A path is bytes, each character one of them, as for an upcall (bin/nfsd-userland-helper.ts).
+    // Each character of a path is a byte, as for an upcall (bin/nfsd-userland-helper.ts).
     if (typeof value === 'string') found.set(name, Buffer.from(value).toString('latin1'))
     else if (value === true) found.set(name, '')
   }

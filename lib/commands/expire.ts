@@ -1,4 +1,4 @@
-/** `expire`: clients that are gone for good, by a person's word. */
+/** `expire`: a person says that clients are gone for good. */
 import { escaped } from '../text.ts'
 import { escapeOwner, quoteOwner, type ClientOwner } from '../upcall/owner.ts'
 import { command, jsonOption } from './shared/command.ts'
@@ -56,13 +56,13 @@ export const expireCommand = command(
 
 interface Outcome {
   readonly owners: readonly ClientOwner[]
-  /** Those who were recorded anew before they could be taken out, by their escaped owners, as below. */
+  /** The escaped owners of clients that were recorded again before they could be removed. */
   readonly cameBack: ReadonlySet<string>
-  /** What the kernel's own tracker had of each. */
+  /** What the kernel's own tracker had recorded of each client. */
   readonly legacy: ReadonlyMap<string, readonly string[]>
-  /** The kernel's numbers of those that it has. */
+  /** The kernel's numbers of the clients that it has. */
   readonly numbers: ReadonlyMap<string, number>
-  /** Whether it has the others, as far as it tells. */
+  /** Whether the kernel has none of the others, or does not tell. */
   readonly others: 'absent' | 'unknown'
   readonly dryRun: boolean
 }
@@ -90,7 +90,7 @@ function documentOf({ owners, cameBack, legacy, numbers, others, dryRun }: Outco
   }
 }
 
-/** What became of one of them, for people. */
+/** What became of one client, for people. */
 function describe(owner: ClientOwner, outcome: Outcome, nfsdDirectory: string): string {
   const { cameBack, legacy, numbers, dryRun } = outcome
   const name = escapeOwner(owner)

@@ -1,4 +1,4 @@
-/** `list`: every record, and what it means now. */
+/** `list`: shows every record, and what it means now. */
 import { quoteOwner } from '../upcall/owner.ts'
 import { command, jsonOption } from './shared/command.ts'
 import { legacyClients } from './shared/legacy.ts'

@@ -1,9 +1,9 @@
 /**
- * `prune`: clients that many server instances have waited for in vain, and that make each grace period last its whole
- * time.
+ * `prune`: drops clients for which several server instances have waited in vain, and which make each grace period last
+ * its whole time.
  *
- * Only a server that restarts before its grace is over waits for a client more than once: the end of a grace period
- * drops whoever did not reclaim in it.
+ * A server waits more than once for a client only if it restarts before its grace is over: the end of a grace period
+ * drops every client that did not reclaim in it.
  */
 import { endGraceEarly } from '../events/grace-end.ts'
 import type { World } from '../events/world.ts'
@@ -46,7 +46,7 @@ export const pruneCommand = command(
     const legacy = legacyClients(surveyed).length
     const cameBack = new Set<string>()
     const isBack = ({ owner }: Told): boolean => cameBack.size > 0 && cameBack.has(escapeOwner(owner))
-    // Clients to be dropped are held until the answer. A dry run prints each as it is read.
+    // Clients to be dropped are kept until the person answers. A dry run prints each one as it is read.
     let missing: Iterable<Told> = clients
     if (!dryRun) {
       const asked = kept(clients)
@@ -91,11 +91,11 @@ export const pruneCommand = command(
   },
 )
 
-/** Clients that so many instances, the current one included, have waited for in vain. */
+/** Clients for which this many instances, the current one included, have waited in vain. */
 export const missingSince = (where: Where, unseen: number): Walk =>
   walk(where, (client) => client.standing === 'waiting' && client.unseen >= unseen)
 
-/** Drops clients that have not come back. @returns those that have, meanwhile. */
+/** Drops clients that have not come back. @returns those that have meanwhile */
 export function pruneAll(
   world: World,
   where: Where,
@@ -103,7 +103,7 @@ export function pruneAll(
   shown: (done: number) => void,
 ): readonly ClientOwner[] {
   const cameBack = forgetAll(world, where, clients, shown)
-  // Perhaps nobody is left to wait for, as after the last client's return.
+  // Perhaps no client is left to wait for, as after the last client has reclaimed.
   const recorded = lookAt(world.state)
   if (recorded.instance.kind === 'partial') endGraceEarly(world, recorded, recorded.instance)
   return cameBack

@@ -1,8 +1,8 @@
 /**
- * How many clients can this server recover within its grace period? Measured, not guessed: the program calls itself as
- * the kernel would, on a scratch directory inside `v4clients`, so on the same disk.
+ * `selftest` measures how many clients this server can recover within its grace period. The program calls itself as the
+ * kernel would, on a scratch directory inside `v4clients`, which is on the same disk.
  *
- * Nothing of the real state is read or written, and the real kernel is told nothing.
+ * It reads and writes nothing of the real state, and tells the real kernel nothing.
  */
 import { spawn } from 'node:child_process'
 import fs from 'node:fs'
@@ -29,14 +29,16 @@ import { progress } from './shared/progress.ts'
 /** Times in milliseconds, rates per second. */
 interface Measured {
   readonly stateDirectory: string
-  /** One entry made in a directory, and the directory synced. */
+  /** To make one entry in a directory, and sync the directory. */
   readonly barrier: { readonly medianMs: number; readonly p99Ms: number }
-  /** One upcall after the other. */
+  /** Upcalls one after the other. */
   readonly single: { readonly upcallsPerSecond: number; readonly medianMs: number }
   /** Upcalls side by side, as the kernel makes them when clients return at once. */
   readonly parallel: { readonly ways: number; readonly upcallsPerSecond: number; readonly p99Ms: number }
   readonly graceSeconds: number
-  /** Clients that can come back within one grace period: with sessions two upcalls each, without one. */
+  /**
+   * Clients that can return within one grace period: with a session each takes two upcalls, without one it takes one.
+   */
   readonly recoverable: { readonly withSessions: number; readonly withoutSessions: number }
   readonly clients: number
 }
@@ -153,11 +155,11 @@ function describe(measured: Measured): string {
   ].join('\n')
 }
 
-/** A directory for one run, and how it is taken away. */
+/** A directory for one run. */
 interface Scratch {
-  /** Through an open directory: whatever becomes of the path. */
+  /** Leads through an open directory, so it works whatever becomes of the real path. */
   readonly path: string
-  /** By its path, for upcalls, which look by themselves at whose it is. */
+  /** The real path, for upcalls: they check themselves who can change the directories on it. */
   readonly forUpcalls: string
   readonly end: () => void
 }
@@ -166,8 +168,8 @@ const scratchPrefix = 'selftest-'
 const holder = 'holder'
 
 /**
- * In `v4clients`, where only we can put or exchange names: what lies above may belong to somebody else, and what is
- * taken away with all that is in it has to be ours. What a run left that was killed goes with the next one.
+ * Makes it in `v4clients`, where only root can make or replace names: directories above it may belong to other users,
+ * and what is removed with all its content must be ours. What a killed run has left is removed by the next one.
  */
 function makeScratch(state: StateDirectory): Scratch {
   try {
@@ -192,11 +194,11 @@ function makeScratch(state: StateDirectory): Scratch {
   }
 }
 
-/** Whether nobody runs in it any more. One that has no holder yet is being made. */
+/** Whether no process uses it any more. If it has no holder yet, it is still being made. */
 const isLeft = (path: string, anywhere: Directory): boolean =>
   lifeOf(disk.readLink(`${path}/${holder}`, anywhere) ?? '', holderName(anywhere), anywhere) === 'dead'
 
-/** `v4clients`, as it was made for the run alone. */
+/** Removes `v4clients`, if it was made only for this run. */
 function removeIfUnused(path: string, clients: Directory): void {
   const names = Array.from(disk.entriesOf(clients), ({ name }) => name)
   if (names.some((name) => !name.startsWith('format-'))) return
@@ -218,7 +220,7 @@ function barrierOf(scratch: string): Measured['barrier'] {
   return { medianMs: round(quantile(times, 0.5)), p99Ms: round(quantile(times, 0.99)) }
 }
 
-/** An upcall on the scratch state, as the kernel makes it. @returns its milliseconds. */
+/** Makes an upcall on the scratch state, as the kernel would. @returns its milliseconds */
 const upcallOn =
   (scratch: string) =>
   (...words: readonly string[]): Promise<number> => {
@@ -253,7 +255,7 @@ const upcallOn =
     })
   }
 
-/** Does something for each owner, `ways` at a time. */
+/** Runs work for each owner, `ways` at a time. */
 async function abreast(
   owners: readonly string[],
   what: string,
@@ -274,7 +276,7 @@ async function abreast(
   return { ms: performance.now() - began, times }
 }
 
-/** The kernel's grace time; its default where it can't be read. */
+/** The kernel's grace time, or its default if that can't be read. */
 async function graceTime(nfsdDirectory: string): Promise<number> {
   const seconds = await secondsIn(join(nfsdDirectory, 'nfsv4gracetime'))
   return typeof seconds === 'number' && seconds > 0 ? seconds : 90

@@ -1,6 +1,4 @@
-/**
- * `serve`, as help and completion show it. Whoever says it gets lib/serve/serve.ts, before any command is looked for.
- */
+/** `serve`, as help and completion show it. It is run by lib/serve/serve.ts, before any command is looked for. */
 import { Failed } from '../failure.ts'
 import { serveOptions } from '../upcall/serve-options.ts'
 import { command } from './shared/command.ts'

@@ -1,4 +1,4 @@
-/** `show`: everything known about one client, recorded or only present in the kernel. */
+/** `show`: shows everything known about one client, whether it is recorded or only present in the kernel. */
 import { counted, escaped } from '../text.ts'
 import { quoteOwner, type ClientOwner } from '../upcall/owner.ts'
 import type { Session } from '../upcall/request.ts'
@@ -42,11 +42,11 @@ export const showCommand = command(
     const kernel = await liveClients(settings.nfsdDirectory)
     const live = kernel === 'unknown' ? [] : kernel.clients
     const whole = wholeOwner(OWNER, { hex })
-    // The name of a record is enough to find it, also where its facts can't be understood.
+    // The name of a record is enough to find it, even if its content can't be understood.
     const spelled = whole !== undefined && isDamaged(surveyed, whole) ? [{ owner: whole }] : []
     const owner = ownerNamed(OWNER, knownTo(surveyed, [...live, ...spelled]), { hex })
     const own = ({ owner: other }: { owner: Uint8Array }): boolean => Buffer.compare(owner, other) === 0
-    // The newest first; the first that counts is what an upcall goes by.
+    // The newest record comes first. An upcall goes by the first one that counts.
     const records = recordsOfOwner(surveyed, owner)
     const present = live.filter(own)
     const legacy = legacyRecordsOf(surveyed, owner)

@@ -1,4 +1,4 @@
-/** `status`: the server instance, which clients have reclaimed, and what keeps grace open. */
+/** `status`: shows the server instance, which clients have reclaimed, and what keeps grace open. */
 import fs from 'node:fs'
 import type { Instance } from '../rules/instance.ts'
 import { markOf } from '../store/layout.ts'
@@ -61,13 +61,13 @@ interface Status {
   readonly walked: Walk
   readonly surveyed: Survey
   readonly tracker: Tracker
-  /** Who may reclaim by the kernel's own tracker alone, by MD5. */
+  /** The MD5 names of clients that may reclaim only because the kernel's own tracker has recorded them. */
   readonly legacy: readonly string[]
   readonly kernel: Kernel
   readonly grace: Grace
 }
 
-/** The last change of the mark that an instance is full, or, in a directory of format 1, of boot_time. */
+/** When the mark was made that an instance is full, or, in a directory of format 1, when boot_time was written. */
 function graceEnded({ state, instance, format }: Survey): number | undefined {
   if (instance.kind !== 'full') return undefined
   const path = format === 1 ? `${state.path}/boot_time` : `${state.clientsPath}/${markOf(instance.start, 'full')}`
@@ -83,7 +83,7 @@ function statusJson({ walked, surveyed, tracker, legacy, kernel, grace }: Status
   const { instance } = surveyed
   const seconds = (value: Seconds): number | null => (typeof value === 'number' ? value : null)
   const count = noCounts()
-  // In grace both lists tell of the clients: to read each record twice took twice the time.
+  // In grace both lists go through the clients. Reading each record twice took twice the time.
   const clients: Iterable<Told> = grace.runs ? kept(walked.clients) : walked.clients
   return {
     state_directory: textOfPath(surveyed.state.path),
@@ -124,14 +124,16 @@ function statusJson({ walked, surveyed, tracker, legacy, kernel, grace }: Status
 
 const noCounts = (): Record<Word, number> => ({ recorded: 0, reclaimed: 0, new: 0, waiting: 0, void: 0 })
 
-/** How one of the kernel's clients is recorded, owners compared byte by byte: what counts goes first. */
+/**
+ * How one of the kernel's clients is recorded. Owners are compared byte by byte, and a record that counts goes first.
+ */
 function recordedAs(surveyed: Survey, { owner }: LiveClient): Word | undefined {
   const records = recordsOfOwner(surveyed, owner)
   const record = records.find(mayReclaim) ?? records[0]
   return record === undefined ? undefined : wordFor(record, surveyed.instance)
 }
 
-/** So many of each kind are told, unless all are wanted. */
+/** This many of each kind are shown, unless all are wanted. */
 const most = 10
 
 function describe(status: Status, { all }: { readonly all: boolean }): void {
@@ -175,7 +177,7 @@ function describe(status: Status, { all }: { readonly all: boolean }): void {
   print(live(kernel.live, surveyed, all ? Number.POSITIVE_INFINITY : most))
 }
 
-/** What the pipe has brought, since the server's last start. */
+/** What `serve` has done at the pipe since the server's last start. */
 function sayServing({ kind, serving }: Tracker, count: Readonly<Record<Word, number>>): [string, string][] {
   if (serving === undefined || kind !== 'pipe' || serving.graceStarted === undefined) return []
   const { graceStarted, graceOver, named, protocol } = serving
@@ -202,7 +204,7 @@ function sayServing({ kind, serving }: Tracker, count: Readonly<Record<Word, num
   return lines
 }
 
-/** Clients of NFSv4.0, where the pipe will forget them. */
+/** Names the NFSv4.0 clients that the pipe will forget. */
 function sayForgotten({ tracker, kernel }: Status, { all }: { readonly all: boolean }): string {
   if (!forgetsVersion40(tracker) || kernel.live === 'unknown') return ''
   const old = kernel.live.clients.filter(({ minorVersion }) => minorVersion === 0)

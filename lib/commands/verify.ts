@@ -1,6 +1,6 @@
 /**
- * `verify`: is everything in the state directory as this program leaves it? `--repair` mends what is not
- * (shared/repair.ts).
+ * `verify`: checks whether everything in the state directory is as this program leaves it. `--repair` repairs what is
+ * not (shared/repair.ts).
  */
 import { Failed, report } from '../failure.ts'
 import { counted, escaped, oneLine } from '../text.ts'
@@ -20,8 +20,8 @@ interface Finding extends Pick<Oddity, 'path' | 'why'> {
 }
 
 /**
- * What a kill or a power cut may leave, what is already kept as evidence, and what a newer program wrote: nothing to
- * mend.
+ * What a kill or a power cut may leave, what is already kept as evidence, and what a newer program wrote: none of it
+ * needs a repair.
  */
 const harmless: readonly Finding['kind'][] = ['leftover', 'set-aside', 'newer']
 const isWrong = ({ kind }: Finding): boolean => !harmless.includes(kind)
@@ -74,7 +74,7 @@ export const verifyCommand = command(
   },
 )
 
-/** Whether anything is to be mended, and a person wants that. */
+/** Whether something needs a repair, and a person agrees to it. */
 async function mayMend(settings: Where & { readonly stateDirectory: string }, answered: Answered): Promise<boolean> {
   let mendable = 0
   for (const finding of findingsIn(settings, { records: 0, wrong: 0 })) {
@@ -106,7 +106,7 @@ function readable(where: Where): Survey | { readonly unusable: string } {
   }
 }
 
-/** Everything that is wrong or worth a note, as it is found. */
+/** Finds everything that is wrong or worth a note. */
 function* findingsIn(where: Where, count: { records: number; wrong: number }): Generator<Finding> {
   const read = readable(where)
   if ('unusable' in read) {

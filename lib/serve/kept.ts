@@ -12,7 +12,8 @@
  *    the next start.
  * 3. A list that can't be written is removed, because an old one would be wrong.
  *
- * It is lost with the machine, and then a client may be refused that could reclaim; none may reclaim that must not.
+ * The list is lost when the machine crashes. A Create in it is lost as well: its client may be refused after the next
+ * start, but that lets no other client reclaim.
  */
 import { bytesOf } from '../bytes.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'

@@ -3,14 +3,14 @@ import type { Argv } from 'yargs'
 import type { Context } from './context.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
-/** @returns the exit status. Throws Failed; whatever else it throws is reported like an upcall's failure. */
+/** @returns the exit status. Throws Failed; any other error is reported like an upcall's failure */
 type Run<Given> = (given: Given, settings: Context, commandLine: CommandLine) => number | Promise<number>
 
 /** Options that several commands have. */
 export const jsonOption = { type: 'boolean', default: false, describe: 'print JSON, for programs' } as const
 export const dryRunOption = { type: 'boolean', default: false, describe: 'only print what would be done' } as const
 
-/** What the command line gives a command: where things are, all words there are, and where its status goes. */
+/** What the command line gives a command: where things are, all words that exist, and where to set its status. */
 export interface CommandLine {
   readonly settings: (given: Readonly<Record<string, unknown>>) => Context
   readonly vocabulary: () => Vocabulary
@@ -18,7 +18,7 @@ export interface CommandLine {
 }
 
 export interface Command {
-  /** The first word of its usage: how it is called. */
+  /** The first word of its usage: the command's name. */
   readonly name: string
   readonly usage: string
   readonly summary: string
@@ -26,7 +26,7 @@ export interface Command {
   readonly addTo: (cli: Argv, commandLine: CommandLine) => Argv
 }
 
-/** @param usage the command's words as yargs reads them: `show <OWNER>`. */
+/** @param usage the command's words in yargs' notation: `show <OWNER>` */
 export function command<Given>(
   usage: string,
   summary: string,
@@ -48,8 +48,8 @@ export function command<Given>(
 }
 
 /**
- * Of an option that is said twice the last counts, as before the verb.
- * @param list the one that holds several words.
+ * If an option is given twice, the last one counts, as before the verb.
+ * @param list the option that takes several words
  */
 const lastOfEach = (
   given: Readonly<Record<string, unknown>>,

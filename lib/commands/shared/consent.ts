@@ -1,6 +1,6 @@
 /**
- * Before a person's command changes who may reclaim, it says what will change, and asks. A script answers in advance,
- * by `--yes`; whoever has neither a terminal nor that word changes nothing.
+ * Before a command changes who may reclaim, it says what will change, and asks. A script answers in advance with
+ * `--yes`. Without a terminal and without `--yes` nothing is changed.
  */
 import { createInterface } from 'node:readline/promises'
 import type { Argv } from 'yargs'
@@ -19,15 +19,15 @@ export interface Answered {
 }
 
 /**
- * Asks once, on the terminal; anything but yes is no.
- * @throws Failed bad-argument, if the answer is no, or there is nobody to ask: nothing has been changed.
+ * Asks once, on the terminal. Any answer but yes means no.
+ * @throws Failed bad-argument, if the answer is no, or if nobody can be asked: nothing has been changed
  */
 export async function consent(question: string, { yes }: Answered): Promise<void> {
   if (yes) return
   if (!process.stdin.isTTY || !process.stderr.isTTY)
     throw new Failed({ kind: 'bad-argument', why: 'nothing changed: there is no terminal to ask on; use --yes' })
   const terminal = createInterface({ input: process.stdin, output: process.stderr })
-  // Without a line (end of input, Ctrl-C) the question is never answered, which is a no as well.
+  // Without a line (end of input, Ctrl-C) the question is never answered, which means no as well.
   const closed = new Promise<string>((resolve) =>
     terminal.once('close', () => {
       resolve('')

@@ -1,18 +1,19 @@
 /**
- * Clients that may not reclaim any more. What the upcall `remove` does (lib/events/remove.ts), for several
- * at once: taken out of every instance, the oldest first, then every directory that may bring one back is synced.
- * Dropping is right in every state, so it needs not know whether grace is over; killed in between, some are gone and
- * some are not.
+ * Makes several clients lose the right to reclaim. It does what the upcall `remove` does (lib/events/remove.ts): they
+ * are taken out of every instance, the oldest first, and then every directory that could bring one back is synced. To
+ * drop a client is right in every state, so it does not matter whether grace is over. If it is killed, some clients are
+ * dropped and some are not.
  *
- * A person has been asked about clients as they were. One that has come back since is somebody else to them, so each is
- * looked at once more, under the lock, and stays where it has come. One may come back even then: `serve` takes no lock
- * where grace is over, and an upcall may pass it by. So it is taken out only where it was, and looked at again.
+ * The person was asked about the clients as they were, and did not mean one that has come back since. So each is
+ * checked again under the lock, and stays where it has come back. A client may come back even then, because `serve`
+ * takes no lock when grace is over, and an upcall may go on without it. So a client is taken out only where it was, and
+ * checked once more.
  *
- * Where it was is where it has a record, whether or not that counts at the moment. Where an instance ran untracked none
- * counts, but the running server goes by them all the same, and `serve` may take its mark back.
+ * A client was where it has a record, whether or not the record counts now. After an untracked instance no record
+ * counts, but the running server goes by them nevertheless, and `serve` may take its mark back.
  *
- * What the kernel's own tracker has of them goes too, in every state in which it could count: `remove` leaves it in a
- * full instance, where a `gracedone` has taken it away.
+ * What the kernel's own tracker has of these clients is removed as well, in every state in which it could count.
+ * (`remove` leaves it in a full instance, because `gracedone` has removed it there.)
  */
 import { forgetClient } from '../../events/remove.ts'
 import type { World } from '../../events/world.ts'
@@ -31,10 +32,10 @@ import { underLock } from './lock.ts'
 import { recordsOfOwner } from './recorded-clients.ts'
 import { survey, type Survey, type Where } from './survey.ts'
 
-/** A client as a person was asked about it. */
+/** A client as it was when a person was asked about it. */
 export interface Asked {
   readonly owner: ClientOwner
-  /** The newest instance that it had a record in; undefined, where it had none. */
+  /** The newest instance in which it had a record; undefined, if it had none. */
   readonly in: Start | undefined
 }
 
@@ -42,12 +43,12 @@ export const asRecorded = (surveyed: Survey, owner: ClientOwner): Asked => ({ ow
 
 const newestOf = (surveyed: Survey, owner: ClientOwner): Start | undefined => recordsOfOwner(surveyed, owner)[0]?.in
 
-/** So many at a time: an upcall waits for the lock, and not for ever. */
+/** This many are handled at a time: an upcall does not wait for the lock for ever. */
 const batch = 200
 
 /**
- * When it returns, none of them may reclaim, and a power cut does not change that.
- * @returns those that came back meanwhile: they are left as they are.
+ * When it returns, none of the clients may reclaim, and a power cut does not change that.
+ * @returns those that came back meanwhile, and are left as they are
  */
 export function forgetAll(
   world: World,
@@ -86,7 +87,7 @@ export function forgetAll(
   return cameBack
 }
 
-/** Who had no record has come back, if there is one in the current instance. */
+/** A client without a record has come back if the current instance has one. */
 const whereItWas = ({ starts, instance }: Recorded, before: Start | undefined): readonly Start[] =>
   starts.filter((start) => (before === undefined ? !('start' in instance) || start < instance.start : start <= before))
 
@@ -101,7 +102,7 @@ function* inBatches(clients: Iterable<Asked>): Generator<readonly Asked[]> {
   if (some.length > 0) yield some
 }
 
-/** @throws Failed, if something is in such a directory: it would still let the client reclaim. */
+/** @throws Failed, if such a directory is not empty: it would still let the client reclaim */
 function forgetLegacy(surveyed: Survey, owner: ClientOwner): void {
   const { anywhere } = surveyed.state
   for (const top of legacyTopsOf(surveyed)) {

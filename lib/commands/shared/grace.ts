@@ -1,47 +1,50 @@
 /**
- * Grace as it stands: since when, how much is left, what holds it open. Pure.
+ * The state of the grace period: when it began, how much is left, what holds it open. Pure.
  *
- * The only record of a start is in the wall clock's time, which may have been set since. The age of nfsd's threads is
- * counted by a clock that nobody can set, so it goes first where they can be seen.
+ * The time of a start is recorded only by the wall clock, which may have been set since. The age of nfsd's threads is
+ * measured by a clock that nobody can set, so it is preferred if the threads can be seen.
  */
 import type { Kernel } from './kernel.ts'
 import type { Survey } from './survey.ts'
 import type { Told } from './view.ts'
 
 export interface Grace {
-  /** When the instance started: the kernel's word for it, else ours. Seconds of the wall clock at that time. */
+  /**
+   * When the instance started: the time that the kernel gave, otherwise that of our record. In seconds of the wall
+   * clock at that time.
+   */
   readonly since: number | undefined
   readonly age: { readonly seconds: number; readonly by: 'nfsd' | 'wall-clock' } | undefined
-  /** The two clocks disagree, or the start lies ahead. */
+  /** Whether the two clocks disagree, or the start lies in the future. */
   readonly clockWasSet: boolean
   /**
-   * Seconds until the kernel may end grace; below zero it goes on because clients reclaim. Undefined: not in grace, or
-   * not known.
+   * Seconds until the kernel may end grace; negative, if grace goes on because clients still reclaim. Undefined: not in
+   * grace, or not known.
    */
   readonly left: number | undefined
-  /** It is not over, as far as anybody says. */
+  /** Grace is not over, as far as is known. */
   readonly runs: boolean
-  /** When grace ended, as far as the file system tells. */
+  /** When grace ended, by the file system's times. */
   readonly ended: number | undefined
 }
 
 export interface GraceHolder {
   /**
-   * whole-time: since the start there was a client without a session that is gone again, or the kernel's own tracker
-   * had clients, who are not in our records.
+   * whole-time: since the start a client without a session was recorded and has gone again, or the kernel's own tracker
+   * had clients, which are not in our records.
    */
   readonly because: 'waiting' | 'waiting-without-session' | 'without-session' | 'whole-time'
   readonly client?: Told
 }
 
-/** How far two clocks may differ in whole seconds, and in a start that takes a while. */
+/** How many seconds two clocks may differ: they count whole seconds, and a start takes a while. */
 const tolerance = 10
 
 export function graceNow(surveyed: Survey, kernel: Kernel, nowMs: number, ended?: number): Grace {
   const { instance, kernelBootTime } = surveyed
   if (!('start' in instance))
     return { since: undefined, age: undefined, clockWasSet: false, left: undefined, runs: false, ended: undefined }
-  // The kernel's time may be any number, also one that no calendar has.
+  // The kernel's time may be any number, even one that is no date.
   const since = Number.isSafeInteger(Number(kernelBootTime)) ? Number(kernelBootTime) : instance.start
   const byWall = nowMs / 1000 - since
   const age =
@@ -66,9 +69,9 @@ export function graceNow(surveyed: Survey, kernel: Kernel, nowMs: number, ended?
 }
 
 /**
- * Grace ends early only when every client has said that it is done: nobody waits in an older instance, and the mark
- * says that nobody without a session was recorded, nor anybody outside our records. Each holder as the clients are gone
- * through.
+ * Yields what holds grace open, as the clients are gone through. Grace ends early only when every client has said that
+ * it is done: no client waits in an older instance, and the mark says that neither a client without a session nor one
+ * outside our records was there.
  */
 export function* holdersAmong(clients: Iterable<Told>, { marks }: Survey): Generator<GraceHolder> {
   let silent = 0

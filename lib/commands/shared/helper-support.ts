@@ -1,4 +1,7 @@
-/** Does the running kernel call usermode helpers for client tracking? Since Linux 6.8 not every kernel does. */
+/**
+ * Finds out whether the running kernel calls usermode helpers for client tracking. Since Linux 6.8 not every kernel
+ * does.
+ */
 import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
 import { release } from 'node:os'
@@ -7,7 +10,7 @@ import { systemPath } from './in-time.ts'
 import { kernelConfig } from './kernel-config.ts'
 
 export interface HelperSupport {
-  /** Undefined: it can't be told. */
+  /** Undefined, if it can't be found out. */
   readonly offered: boolean | undefined
   readonly why: string
 }
@@ -34,7 +37,7 @@ export function helperSupport(): HelperSupport {
   }
 }
 
-/** Of the module of the running kernel, loaded or not. */
+/** The parameters of the running kernel's module, loaded or not. */
 function moduleParameters(): string | undefined {
   const { status, stdout } = spawnSync('modinfo', ['-F', 'parm', 'nfsd'], {
     encoding: 'utf8',

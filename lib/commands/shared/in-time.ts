@@ -1,10 +1,10 @@
 /**
- * Other programs, asked with a time limit that holds whatever they do.
+ * Runs other programs, and reads files, within a time limit that always holds.
  *
- * Some files of the kernel's (nfsv4gracetime, nfsv4leasetime) are read under nfsd_mutex, which a start or a stop of the
- * service holds while it waits for an upcall. Whoever reads them then sleeps uninterruptibly: no signal reaches it, and
- * a thread of ours that did would keep us from ending. So a child reads, and is left behind when it takes too long. It
- * ends by itself once the kernel lets go.
+ * Some of the kernel's files (nfsv4gracetime, nfsv4leasetime) are read under nfsd_mutex. A start or a stop of the
+ * service holds it while it waits for an upcall. A reader then sleeps uninterruptibly: no signal reaches it, and if it
+ * were a thread of ours, this process could not end. So a child reads the file, and is left behind when it takes too
+ * long. It ends by itself once the kernel releases the mutex.
  */
 import { spawn } from 'node:child_process'
 import fs from 'node:fs'
@@ -20,12 +20,12 @@ export type Answer =
   | { readonly kind: 'silent' }
   | { readonly kind: 'not-started'; readonly why: string }
 
-/** Where the system's own programs are. */
+/** The directories of the system's own programs. */
 export const systemPath = '/usr/sbin:/usr/bin:/sbin:/bin'
-/** Where programs are, for whoever has no PATH. */
+/** Where to look for programs without a PATH. */
 const usualPath = `/usr/local/sbin:/usr/local/bin:${systemPath}`
 
-/** Runs a program, and waits for it at most `limitMs`. It has PATH in its environment, or exactly what `env` says. */
+/** Runs a program, and waits for it at most `limitMs`. Its environment is PATH, or exactly `env`. */
 export function runProgram(
   program: string,
   words: readonly string[],
@@ -62,7 +62,7 @@ export function runProgram(
   })
 }
 
-/** A file whose reading may never end: its text, or why there is none. */
+/** Reads a file that may never answer. @returns its text, or why there is none */
 export async function readInTime(
   path: string,
 ): Promise<{ readonly text: string } | 'absent' | 'silent' | 'unreadable'> {
@@ -72,7 +72,7 @@ export async function readInTime(
   return answer.kind === 'ended' && answer.status === 0 ? { text: answer.stdout } : 'unreadable'
 }
 
-/** Reads files one after the other and says each text, or null, on a line as soon as it has it. */
+/** Reads files one after the other, and writes each text, or null, on a line at once. */
 const reader = `
 const fs = require('node:fs')
 for (const path of JSON.parse(fs.readFileSync(0, 'latin1'))) {
@@ -81,12 +81,12 @@ for (const path of JSON.parse(fs.readFileSync(0, 'latin1'))) {
   fs.writeSync(1, JSON.stringify(text) + '\\n')
 }`
 
-/** How many files that do not answer are waited for: the rest is not asked any more. */
+/** After this many files that do not answer, the rest is not read. */
 const mostSilent = 2
 
 /**
- * Many small files, any of which may never answer. One child reads them all; where it gets no further for `limitMs`, it
- * is left behind, and another goes on with the next file.
+ * Reads many small files, any of which may never answer. One child reads them all. If it does not get on for `limitMs`,
+ * it is left behind, and another child continues with the next file.
  * @returns their texts, in order; undefined for one that can't be read.
  */
 export async function readEachInTime(
@@ -104,7 +104,7 @@ export async function readEachInTime(
   return texts
 }
 
-/** As many as are read before the first that does not answer. */
+/** Reads files up to the first that does not answer. */
 function readSome(paths: readonly string[], limitMs: number): Promise<(string | undefined)[]> {
   return new Promise((resolve) => {
     const child = spawn(process.execPath, ['-e', reader], { cwd: '/', env: {}, stdio: ['pipe', 'pipe', 'ignore'] })

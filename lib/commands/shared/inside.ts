@@ -1,11 +1,10 @@
 /**
- * Files of a system that lies below a root, which may be another system's image, made by somebody who is not our
- * friend.
+ * Works on files of a system below a root. That may be the image of another system, made by an attacker.
  *
- * No path leads out of the root. Absolute links and `..` are taken as the system below the root would take them: what
- * openat2(2) calls RESOLVE_IN_ROOT. Node has no openat2. So each component is opened by the descriptor of the directory
- * that it lies in, and never followed if it is a link: the link's text is read, and walked in turn. A directory that
- * was reached stays open while it is worked in, so nobody can exchange it for a link meanwhile.
+ * No path leads out of the root. Absolute links and `..` mean what they would mean in the system below the root:
+ * openat2(2) calls that RESOLVE_IN_ROOT. Node has no openat2. So each component is opened through the descriptor of the
+ * directory that contains it. A link is never followed: its text is read, and its components are opened in turn. A
+ * directory stays open while work is done in it, so nobody can replace it by a link meanwhile.
  */
 import fs from 'node:fs'
 import { basename, dirname, join } from 'node:path'
@@ -15,29 +14,29 @@ import { nodePath } from './print.ts'
 
 const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = fs.constants
 
-/** The root, held open for as long as the program runs. */
+/** The root. It stays open as long as the program runs. */
 export interface Root {
-  /** As it was named. */
+  /** The path as it was given. */
   readonly path: string
   readonly descriptor: number
 }
 
 /**
- * A directory below a root, held open. Paths and names are bytes, as everywhere in this program; the root's is as it
+ * An open directory below a root. Paths and names are bytes, as everywhere in this program; the root's path is as it
  * was typed.
  */
 export interface Directory {
   readonly descriptor: number
-  /** Where it is in the system below the root, without links. */
+  /** Its path in the system below the root, without links. */
   readonly path: string
   /**
-   * The path by which calls reach an entry of this very directory. The entry itself may be a link: it must not be
+   * The path by which calls reach an entry of this very directory. The entry may be a link, so the path must not be
    * followed.
    */
   readonly entry: (name: string) => Buffer
 }
 
-/** What the kernel allows (ELOOP). */
+/** The kernel's own limit (ELOOP). */
 const mostLinks = 40
 
 export function openRoot(path: string): Root {
@@ -49,12 +48,12 @@ export function openRoot(path: string): Root {
   return { path, descriptor }
 }
 
-/** `make`: directories that are missing are made, for all to read. */
+/** `make`: missing directories are made, readable for all. */
 type Missing = 'make' | 'leave'
 
 /**
- * Works in the directory at `path` of the system below the root.
- * @returns what `work` returns; undefined where there is no such directory.
+ * Runs `work` in the directory at `path` of the system below the root.
+ * @returns what `work` returns; undefined, if there is no such directory
  */
 export const inDirectory = <T>(
   root: Root,
@@ -67,7 +66,7 @@ interface Way {
   readonly root: Root
   readonly path: string
   readonly missing: Missing
-  /** Is told each directory that is passed, the root and the last one included. */
+  /** Called with each directory on the way, the root and the last one included. */
   readonly pass?: (directory: Directory) => void
 }
 
@@ -108,7 +107,7 @@ function walked<T>({ root, path, missing, pass }: Way, work: (directory: Directo
   }
 }
 
-/** @returns the directory of that name, open, or the text of the link; undefined, where it is neither. */
+/** @returns the open directory of that name, or the text of the link; undefined, if it is neither */
 function stepTo(name: string, here: Directory, missing: Missing): Directory | string | undefined {
   const at = here.entry(name)
   let found = opened(at)
@@ -122,7 +121,7 @@ function stepTo(name: string, here: Directory, missing: Missing): Directory | st
   return text
 }
 
-/** Whether a path of the system below the root leads to anything there, links followed. */
+/** Whether a path of the system below the root leads to anything, with links followed. */
 export function existsBelow(root: Root, path: string, links = 0): boolean {
   const found = inDirectory(root, dirname(path), 'leave', (directory) => {
     const at = directory.entry(basename(path))
@@ -134,8 +133,10 @@ export function existsBelow(root: Root, path: string, links = 0): boolean {
 }
 
 /**
- * Works on an entry of a directory, opened for reading; a link is not followed, nor the other end of a pipe waited for.
- * @returns undefined if nothing is there; 'other' for a link, a socket, and what can't be opened so.
+ * Opens an entry of a directory for reading, and runs `work` on it. It neither follows a link nor waits for the other
+ * end of a pipe.
+ * @returns undefined, if nothing is there; 'other' for a link, a socket, and anything else that can't be opened this
+ * way
  */
 export function inEntry<T>(
   directory: Directory,
@@ -152,12 +153,13 @@ export function inEntry<T>(
   }
 }
 
-/** The content of a regular file; 'other' for anything else that is there. */
+/** The content of a regular file; 'other' for anything else. */
 export const bytesIn = (directory: Directory, name: string): Buffer | 'other' | undefined =>
   inEntry(directory, name, (descriptor) => (fs.fstatSync(descriptor).isFile() ? fs.readFileSync(descriptor) : 'other'))
 
 /**
- * The directories that decide where a path leads, from `/` down to itself if it is one; each with its owner and mode.
+ * The directories that decide where a path leads, from `/` down to the path itself, if it is a directory; each with its
+ * owner and mode.
  */
 export function directoriesOnTheWay(path: string): { readonly path: string; readonly stats: fs.Stats }[] {
   const seen = new Map<string, fs.Stats>()
@@ -178,7 +180,7 @@ const directoryAt = (descriptor: number, path: string): Directory => ({
   entry: (name) => nodePath(`${byDescriptor(descriptor)}/${name}`),
 })
 
-/** A directory, opened; not if it is a link, unless it is the root's own name. */
+/** Opens a directory. A link is refused, unless it is the root's own name. */
 function opened(path: string | Buffer, follow: 'follow' | 'no link' = 'no link'): number | 'absent' | 'no directory' {
   try {
     return fs.openSync(path, O_RDONLY | O_DIRECTORY | (follow === 'follow' ? 0 : O_NOFOLLOW))
@@ -190,11 +192,11 @@ function opened(path: string | Buffer, follow: 'follow' | 'no link' = 'no link')
   }
 }
 
-/** The text of a link; undefined for anything else, and for nothing. */
+/** The text of a link; undefined for anything else, or if nothing is there. */
 const linkText = (path: Buffer): string | undefined =>
   tolerating(['EINVAL', 'ENOENT'], () => fs.readlinkSync(path, 'buffer').toString('latin1'), undefined)
 
-/** For all to read: the caller has set the umask. Somebody may have been faster. */
+/** Readable for all: the caller has set the umask. Another process may have made it first. */
 const makeDirectory = (path: Buffer): void => {
   tolerating(
     ['EEXIST'],
@@ -208,7 +210,7 @@ const makeDirectory = (path: Buffer): void => {
 const systemError = (code: string, path: Buffer): Error =>
   Object.assign(new Error(code), { code, syscall: 'open', path: path.toString() })
 
-/** An error speaks of the path that a person knows, not of a descriptor. */
+/** Makes an error name the path that a person knows, and not a descriptor. */
 function named(thrown: unknown, root: Root, way: readonly Directory[]): unknown {
   if (!(thrown instanceof Error) || !('path' in thrown) || typeof thrown.path !== 'string') return thrown
   const { path } = thrown

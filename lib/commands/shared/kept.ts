@@ -1,6 +1,6 @@
 /**
- * Clients that are gone through again, as they were: after a person has answered, or for a second list of them. As
- * objects, a million would take most of a gigabyte: so they are kept as text, deflated, some at a time.
+ * Keeps clients that are needed again, as they were: after a person has answered, or for a second list. As objects, a
+ * million of them would take most of a gigabyte. So they are kept as text, which is compressed in batches.
  */
 import { deflateRawSync, inflateRawSync } from 'node:zlib'
 import type { ClientOwner } from '../../upcall/owner.ts'
@@ -11,10 +11,10 @@ export interface Kept extends Iterable<Told> {
   readonly count: number
 }
 
-/** So many in one piece. */
+/** This many in one batch. */
 const batch = 1000
 
-/** A client as it is written. */
+/** A client as it is stored. */
 type Row = readonly [
   owner: string,
   session: Told['session'],
@@ -25,7 +25,7 @@ type Row = readonly [
   unseen: number,
 ]
 
-/** @param clients are gone through at once. */
+/** @param clients are read at once */
 export function kept(clients: Iterable<Client>): Kept {
   const pieces: Buffer[] = []
   let piece: Row[] = []
@@ -53,6 +53,6 @@ export function kept(clients: Iterable<Client>): Kept {
   }
 }
 
-/** Each byte a character; nothing is copied before. */
+/** Makes each byte a character, without copying the bytes first. */
 const textOf = ({ buffer, byteOffset, length }: ClientOwner): string =>
   Buffer.from(buffer, byteOffset, length).toString('latin1')

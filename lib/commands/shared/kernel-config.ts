@@ -1,15 +1,14 @@
-/** What the running kernel was built with: its configuration, where a distribution leaves it. */
+/** The configuration that the running kernel was built with, where the distribution provides it. */
 import fs from 'node:fs'
 import { release } from 'node:os'
 import { gunzipSync } from 'node:zlib'
 
 /**
- * @returns an option's value (`y`, `m`, text without its quotes), 'off', or 'absent' where this kernel has no such
- * option.
+ * @returns an option's value (`y`, `m`, text without its quotes), 'off', or 'absent', if this kernel has no such option
  */
 export type KernelConfig = (option: string) => string
 
-/** The running kernel's configuration, or undefined where it can't be found. */
+/** The running kernel's configuration; undefined, if it can't be found. */
 export function kernelConfig(): KernelConfig | undefined {
   const version = release()
   for (const path of [

@@ -6,7 +6,7 @@ import fs from 'node:fs'
 import { errorCode } from '../../failure.ts'
 import { kernelLog } from '../../kernel/log.ts'
 
-/** What the kernel itself said, the oldest first; what processes said into its log is left out. */
+/** What the kernel itself logged, the oldest first, without what processes wrote to its log. */
 export function kernelLines(): readonly string[] | 'unreadable' {
   let descriptor: number
   try {
@@ -23,7 +23,7 @@ export function kernelLines(): readonly string[] | 'unreadable' {
         if (length === 0) break
         text += buffer.toString('latin1', 0, length)
       } catch (thrown) {
-        // EPIPE: records were overwritten meanwhile; the next read goes on with the oldest that is left.
+        // EPIPE: records were overwritten meanwhile, and the next read continues with the oldest that is left.
         if (errorCode(thrown) !== 'EPIPE') break
       }
     }
@@ -37,7 +37,8 @@ export function kernelLines(): readonly string[] | 'unreadable' {
 }
 
 /**
- * What the kernel said of its tracker when its server last started (fs/nfsd/nfs4recover.c, nfsd4_client_tracking_init).
+ * What the kernel logged about its tracker when its server last started (fs/nfsd/nfs4recover.c,
+ * nfsd4_client_tracking_init).
  */
 export const saidOfTracker = (lines: readonly string[]): string | undefined =>
   lines.findLast((line) =>

@@ -1,4 +1,4 @@
-/** What the kernel's nfsd says of itself at this moment. Nothing here waits for it for ever. */
+/** What the kernel's nfsd reports at this moment. No function here waits for it for ever. */
 import fs from 'node:fs'
 import { join } from 'node:path'
 import { nfsdAt } from '../../kernel/nfsd.ts'
@@ -7,7 +7,7 @@ import { readInTime } from './in-time.ts'
 import { liveClients, type Live } from './live-clients.ts'
 import { fileOf, processes } from './processes.ts'
 
-/** busy: a start or a stop of the service is running, and the kernel answers after it. */
+/** busy: the service is starting or stopping, and the kernel answers only after that. */
 export type Seconds = number | 'absent' | 'busy' | 'unreadable'
 
 export interface Kernel {
@@ -16,7 +16,7 @@ export interface Kernel {
   readonly leaseSeconds: Seconds
   readonly live: Live | 'unknown'
   /**
-   * How long the service has been running, by the clock that nobody can set; undefined where its threads can't be seen.
+   * How long the service has been running, by the clock that nobody can set; undefined, if its threads can't be seen.
    */
   readonly runningSeconds: number | undefined
 }
@@ -36,19 +36,19 @@ export async function askKernel({ calls, nfsdDirectory }: Pick<Context, 'calls' 
   }
 }
 
-/** A number of seconds that the kernel serves under nfsd_mutex. */
+/** Reads a number of seconds that the kernel gives under nfsd_mutex. */
 export async function secondsIn(path: string): Promise<Seconds> {
   const read = await readInTime(path)
   if (typeof read === 'string') return read === 'silent' ? 'busy' : read
   return /^[0-9]+\n?$/.test(read.text) ? Number(read.text) : 'unreadable'
 }
 
-/** USER_HZ, in which /proc counts everywhere. */
+/** USER_HZ, the unit of /proc on every machine. */
 const ticksPerSecond = 100
-/** PF_KTHREAD: a process of the kernel's own, so none that only calls itself nfsd. */
+/** PF_KTHREAD marks the kernel's own processes: another process could also call itself nfsd. */
 const kernelThread = 0x0020_0000
 
-/** Age of the oldest of nfsd's threads, which are made when the service starts, right after `init`. */
+/** The age of the oldest of nfsd's threads, which are made when the service starts, right after `init`. */
 function serviceAge(): number | undefined {
   const ages: number[] = []
   for (const id of processes()) {
@@ -61,5 +61,5 @@ function serviceAge(): number | undefined {
   return ages.length === 0 ? undefined : Math.max(0, ...ages)
 }
 
-/** Seconds since the machine started, sleep included: no step of the wall clock moves it. */
+/** Seconds since the machine started, sleep included. Setting the wall clock does not change it. */
 export const uptime = (): number => Number.parseFloat(fs.readFileSync('/proc/uptime', 'latin1'))

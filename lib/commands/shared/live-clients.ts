@@ -1,8 +1,8 @@
 /**
  * The clients that the kernel has at this moment: `clients/<number>/info` of its nfsd file system, since Linux 5.3
- * (fs/nfsd/nfs4state.c, client_info_show). Whether the kernel answers is not for us to say, so a child asks.
+ * (fs/nfsd/nfs4state.c, client_info_show). The kernel may not answer, so a child reads them.
  *
- * What a client says of itself is anything: bytes become an owner, or printable text, here.
+ * A client may say anything of itself. Here that becomes an owner, which is bytes, or printable text.
  */
 import fs from 'node:fs'
 import { join } from 'node:path'
@@ -14,26 +14,26 @@ import { nodePath } from './print.ts'
 
 export interface LiveClient {
   readonly owner: ClientOwner
-  /** The kernel's number of it: the directory's name. */
+  /** The kernel's number for the client: the directory's name. */
   readonly number: number
   readonly address: string | undefined
-  /** confirmed, unconfirmed, courtesy (its lease is over, and nobody wanted its locks) or expirable. */
+  /** confirmed, unconfirmed, courtesy (its lease is over, and no other client wanted its locks) or expirable. */
   readonly status: string | undefined
   readonly secondsSinceRenewal: number | undefined
   readonly minorVersion: number | undefined
-  /** What the client says that it is. */
+  /** The implementation that the client claims to be. */
   readonly implementation: string | undefined
 }
 
 export interface Live {
   readonly clients: readonly LiveClient[]
-  /** How many more there are, of which the kernel does not tell us in time. */
+  /** How many more clients there are that the kernel did not describe in time. */
   readonly silent: number
 }
 
 /**
- * Every client that the kernel names; 'unknown' where it names none, because it is too old or its nfsd file system is
- * not there.
+ * Every client that the kernel names; 'unknown', if it names none, because it is too old or its nfsd file system is not
+ * mounted.
  */
 export async function liveClients(nfsdDirectory: string): Promise<Live | 'unknown'> {
   const directory = join(nfsdDirectory, 'clients')
@@ -42,14 +42,14 @@ export async function liveClients(nfsdDirectory: string): Promise<Live | 'unknow
   const texts = await readEachInTime(names.map((name) => join(directory, name, 'info')))
   const clients: LiveClient[] = []
   for (const [at, read] of texts.entries()) {
-    // A client that goes meanwhile is no error.
+    // A client that leaves meanwhile is no error.
     const client = typeof read === 'object' ? parseInfo(Number(names[at]), read.text) : undefined
     if (client !== undefined) clients.push(client)
   }
   return { clients, silent: texts.filter((read) => read === 'silent').length }
 }
 
-/** One `info`. Its lines may be more or fewer with every kernel; without a name it is nobody's. */
+/** Parses one `info`. Other kernels may have more or fewer lines. Without a name there is no client. */
 function parseInfo(number: number, text: string): LiveClient | undefined {
   const fields = new Map<string, string>()
   for (const line of text.split('\n')) {
@@ -75,8 +75,8 @@ function parseInfo(number: number, text: string): LiveClient | undefined {
 }
 
 /**
- * seq_quote_mem: what is not printable ASCII, the quote and the backslash as `\xHH`. Bytes, or undefined if it is not
- * so.
+ * Undoes seq_quote_mem, which writes the quote, the backslash and whatever is not printable ASCII as `\xHH`. @returns
+ * bytes, or undefined, if the text is not of that form
  */
 function unquote(word: string): Uint8Array | undefined {
   const inside = /^"((?:[ !#-[\]-~]|\\x[0-9a-fA-F]{2}|\\[0-7]{3})*)"$/.exec(word)?.[1]
@@ -87,6 +87,6 @@ function unquote(word: string): Uint8Array | undefined {
   return Buffer.from(text, 'latin1')
 }
 
-/** What it says, quoted or not, for a terminal: printable ASCII, the rest as `\ooo`. */
+/** A text of the client's, quoted or not, made safe for a terminal: printable ASCII, the rest as `\ooo`. */
 const plain = (word: string | undefined): string | undefined =>
   word === undefined ? undefined : printable(unquote(word) ?? Buffer.from(word.replace(/^"(.*)"$/, '$1'), 'latin1'))

@@ -1,12 +1,12 @@
 /**
- * The state directory's lock for a person's command. An upcall goes on without it when it must; a person can wait and
- * try again, so a command does not.
+ * The state directory's lock for a person's command. An upcall goes on without it if it must. A command does not,
+ * because a person can wait and try again.
  */
 import { storageFailure } from '../../failure.ts'
 import { locked } from '../../store/lock.ts'
 import type { StateDirectory } from '../../store/state-directory.ts'
 
-/** Runs `work` under the lock. @throws Failed storage, if it can't be had: nothing has been done. */
+/** Runs `work` under the lock. @throws Failed storage, if the lock can't be taken: nothing has been done */
 export const underLock = <T>(state: StateDirectory, work: () => T): T =>
   locked(
     state,

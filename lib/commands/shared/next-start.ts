@@ -1,4 +1,7 @@
-/** Who may reclaim when this server starts the next time, if nothing else happens before: what moves to others. */
+/**
+ * The clients that may reclaim after the next start of this server, if nothing else happens before. These are moved to
+ * other trackers.
+ */
 import { mayReclaim, walk, type Walk } from './recorded-clients.ts'
 import type { Where } from './survey.ts'
 

@@ -1,4 +1,4 @@
-/** What is in the state directory, be it a record or none: what does not belong there, or can't be understood. */
+/** Finds what does not belong in the state directory, or can't be understood. */
 import { bootTimeFiles, startFromName, type BootTime, type BootTimeFile } from '../../rules/instance.ts'
 import { readBootTime } from '../../store/format1.ts'
 import { lockName, markNames } from '../../store/layout.ts'
@@ -12,7 +12,7 @@ import { oneLine, quote } from '../../text.ts'
 import { recordsOf, type Client, type Oddity } from './recorded-clients.ts'
 import type { Survey } from './survey.ts'
 
-/** Everything that is there, be it a record or none. */
+/** Everything in the state directory: records and oddities. */
 export function* everythingIn(surveyed: Survey): Generator<Client | Oddity> {
   yield* oddBootTimes(surveyed)
   yield* oddNames(surveyed)
@@ -20,8 +20,9 @@ export function* everythingIn(surveyed: Survey): Generator<Client | Oddity> {
 }
 
 /**
- * In the state directory itself only names of our own shape are judged: /var/lib/nfs belongs to others too.
- * What an upcall is about to rename there is no oddity, but what a killed one left is: an instance's start tells.
+ * Of the names in the state directory itself, only those of our own form are judged, because /var/lib/nfs belongs to
+ * others too. A file that an upcall is about to rename is no oddity, but one that a killed upcall has left is. The
+ * start of the instance tells which it is.
  */
 function* oddBootTimes({ state, instance, format }: Survey): Generator<Oddity> {
   const odd = (kind: Oddity['kind'], name: string, why: string): Oddity => ({
@@ -34,7 +35,7 @@ function* oddBootTimes({ state, instance, format }: Survey): Generator<Oddity> {
   const contents = bootTimesOf(state)
   for (const [file, content] of Object.entries(contents))
     if (typeof content === 'object') yield odd('damaged', file, content.damaged)
-  // Two times that can be read, and can't both be true.
+  // Two times that can be read, but can't both be true.
   if (instance.kind === 'damaged' && typeof contents[instance.file] !== 'object')
     yield odd('damaged', instance.file, instance.why)
   for (const name of namesAt(state.path, state)) {
@@ -47,7 +48,7 @@ function* oddBootTimes({ state, instance, format }: Survey): Generator<Oddity> {
   }
 }
 
-/** The three files, as they are. In format 2 they are for people only. */
+/** The content of the three files. In format 2 they are for people only. */
 function bootTimesOf(state: StateDirectory): Record<BootTimeFile, BootTime> {
   const root = disk.openDirectory(state.path, state.anywhere, 'follow')
   const read = (file: BootTimeFile): BootTime => (typeof root === 'object' ? readBootTime(file, root) : 'absent')
@@ -85,7 +86,7 @@ function* oddNames({ state }: Survey): Generator<Oddity> {
   }
 }
 
-/** What is wrong with a name in `v4clients`, if anything is. */
+/** What is wrong with a name in `v4clients`, if something is. */
 export function oddityAmongInstances(
   { name, kind }: Name,
   clients: Directory,
@@ -131,7 +132,7 @@ export function oddityAmongInstances(
   return { kind: 'stray', why: 'no name that this program gives' }
 }
 
-/** How many of each kind there are, and some of them. */
+/** How many oddities of each kind there are, and some examples. */
 export interface Tally {
   readonly records: number
   readonly oddities: ReadonlyMap<Oddity['kind'], { readonly count: number; readonly some: readonly Oddity[] }>
@@ -139,7 +140,7 @@ export interface Tally {
 
 const mostExamples = 3
 
-/** Goes through everything, and counts. */
+/** Goes through everything and counts it. */
 export function tallyOf(surveyed: Survey): Tally {
   let records = 0
   const oddities = new Map<Oddity['kind'], { count: number; some: Oddity[] }>()

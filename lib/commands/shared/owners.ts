@@ -1,6 +1,6 @@
 /**
- * Client owners named by a person: as this program prints them (escaped), as hex, or by a prefix of the printed form
- * that only one known client has.
+ * Client owners as a person names them: as this program prints them (escaped), as hex, or by a prefix of the printed
+ * form that only one known client has.
  */
 import type { Argv } from 'yargs'
 import { Failed } from '../../failure.ts'
@@ -16,21 +16,21 @@ import { legacyRecordsOf } from './legacy.ts'
 import { clientsIn, recordsOfOwner } from './recorded-clients.ts'
 import type { Survey } from './survey.ts'
 
-/** `--hex`, for every command that is given owners. */
+/** `--hex`, for every command that takes owners. */
 export const withHex = <Given>(cli: Argv<Given>) =>
   cli.option('hex', { type: 'boolean', default: false, describe: 'owners are hex, two digits for each byte' })
 
-/** The words of a command that is given several. */
+/** The words of a command that takes several owners. */
 export const severalOwners = (describe: string) =>
   ({ type: 'string', array: true, demandOption: true, describe }) as const
 
-/** How a person spells owners: as {@link withHex} says. */
+/** How a person spells owners (see {@link withHex}). */
 interface Spelling {
   readonly hex: boolean
 }
 
 /**
- * An owner spelled out: it need not be known. Spaces may stand as they are.
+ * An owner that is spelled out and need not be known. Spaces need no escape.
  * @throws Failed bad-argument, owner-too-long.
  */
 export const ownerSpelled = (word: string, { hex }: Spelling): ClientOwner =>
@@ -42,7 +42,10 @@ export interface Known {
   readonly all: () => Iterable<ClientOwner>
 }
 
-/** Those that are recorded, also by the kernel's own tracker, which knows whole owners only; and `others`. */
+/**
+ * The clients that are recorded and `others`. The kernel's own tracker has only the MD5 of an owner, so it is asked
+ * only about whole ones.
+ */
 export const knownTo = (surveyed: Survey, others: readonly { readonly owner: ClientOwner }[] = []): Known => ({
   has: (owner) =>
     recordsOfOwner(surveyed, owner).length > 0 ||
@@ -54,12 +57,13 @@ export const knownTo = (surveyed: Survey, others: readonly { readonly owner: Cli
   },
 })
 
-/** How a word may name a client: `whole`, where nobody is asked whether somebody else is meant. */
+/** How a word may name a client. `whole`: nobody is asked whether another client is meant. */
 export type Naming = 'whole' | 'whole or beginning'
 
 /**
- * The one among `known` that a person means. A word that is a whole owner means it, also where it begins others.
- * @throws Failed bad-argument: nobody, or several, are called so.
+ * The client among `known` that a person means. A word that is a whole owner means that owner, even if others begin
+ * with it.
+ * @throws Failed bad-argument, if no client or several clients match
  */
 export function ownerNamed(
   word: string,
@@ -84,7 +88,7 @@ export function ownerNamed(
   throw new Failed({ kind: 'bad-argument', why: `${many} begin like this (${some.join(', ')}${more})`, word })
 }
 
-/** Beginnings that so many have are no names. */
+/** A beginning that this many clients have is no name. */
 const mostBegun = 1000
 
 function beginningWith(word: string, known: Known): ReadonlyMap<string, ClientOwner> {
@@ -100,11 +104,12 @@ function beginningWith(word: string, known: Known): ReadonlyMap<string, ClientOw
   return found
 }
 
-/** How many of those that a word may mean are named. */
+/** How many of the clients that a word may mean are named in a message. */
 const examples = 3
 
 /**
- * A prefix may end within an escape, and is no owner then. With --hex there are no prefixes, so the mistake is told.
+ * The owner that a word spells; undefined, if it is no owner. A prefix may end within an escape. With --hex there are
+ * no prefixes, so the mistake is reported.
  */
 export function wholeOwner(word: string, { hex }: Spelling): ClientOwner | undefined {
   try {

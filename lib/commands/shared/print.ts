@@ -1,12 +1,12 @@
 /**
- * Results on standard output, and remarks on standard error. Written at once, so that a result that can't be written is
- * a failure with a line and a status, and nothing piles up in memory before a slow reader.
+ * Writes results to standard output, and remarks to standard error. It writes at once, so that a failed write becomes a
+ * failure with a line and a status, and nothing piles up in memory before a slow reader.
  */
 import fs from 'node:fs'
 import { errorCode, storageFailure } from '../../failure.ts'
 
 /**
- * @returns whether anybody still reads: a reader that has seen enough (`| head`) is no failure.
+ * @returns whether somebody still reads: it is no failure if the reader has seen enough (`| head`)
  * @throws Failed storage.
  */
 export function print(text: string): boolean {
@@ -21,7 +21,7 @@ export function print(text: string): boolean {
   }
 }
 
-/** A remark beside the result. Where nobody is listening, the status says it. */
+/** Writes a remark beside the result. If nobody can read it, the status still tells. */
 export function remark(text: string): void {
   try {
     writeAll(2, text)
@@ -30,22 +30,24 @@ export function remark(text: string): void {
   }
 }
 
-/** A remark of the program's own, on a line of its own. */
+/** Writes a remark of the program's own, on a line of its own. */
 export const say = (line: string): void => {
   remark(`nfsd-userland-helper: ${line}\n`)
 }
 
-/** JSON in ASCII alone: what is no ASCII could be a terminal's control character (C1), and is escaped as `\uXXXX`. */
+/**
+ * Makes JSON in ASCII only: another character could be a terminal's control character (C1), and is escaped as `\uXXXX`.
+ */
 function asJson(document: unknown): string {
   const text = JSON.stringify(document)
-  // Nearly always there is none: to look costs a third of replacing nothing.
+  // Nearly always there is none. This check takes a third of the time of a replacement that finds nothing.
   if (!/[\u007f-\uffff]/.test(text)) return text
   return text.replace(/[\u007f-\uffff]/g, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, '0')}`)
 }
 
 /**
- * One document, one line (docs/json.md). A member that is a function is asked when its turn comes, and of what can be
- * gone through and is no array each item is told as it comes: a list may be longer than memory should hold.
+ * Prints one document on one line (docs/json.md). A member that is a function is called when its turn comes. Of an
+ * iterable that is not an array, each item is printed as it comes, because a list may be too long for memory.
  */
 export function printJson(document: unknown): void {
   let part = ''
@@ -85,16 +87,16 @@ function* partsOf(value: unknown): Generator<string> {
   }
 }
 
-/** So many items of a list are made text by one call. */
+/** This many items of a list become text in one call. */
 const together = 100
 
-/** So much is written at a time. */
+/** This much is written at a time. */
 const partSize = 1 << 16
 
-/** A path, each character of which is a byte, for Node's functions. */
+/** Turns a path in which each character is a byte into what Node's functions take. */
 export const nodePath = (path: string): Buffer => Buffer.from(path, 'latin1')
 
-/** A path, each character of which is a byte, as text for programs. */
+/** Turns a path in which each character is a byte into text for programs. */
 export const textOfPath = (path: string): string => Buffer.from(path, 'latin1').toString()
 
 function writeAll(descriptor: number, text: string): void {
@@ -103,7 +105,7 @@ function writeAll(descriptor: number, text: string): void {
     try {
       done += fs.writeSync(descriptor, bytes, done)
     } catch (thrown) {
-      // A pipe that somebody has made non-blocking, and whose reader is slower than we are.
+      // The pipe is non-blocking, and its reader is slower than this program.
       if (errorCode(thrown) !== 'EAGAIN') throw thrown
       Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 2)
     }

@@ -1,19 +1,19 @@
-/** Other processes, by what /proc says of them (proc(5)). One that ends meanwhile says nothing. */
+/** Other processes, as /proc shows them (proc(5)). Nothing is known of one that ends meanwhile. */
 import fs from 'node:fs'
 import { tolerating } from '../../syscalls/files.ts'
 import { namesIn } from './listing.ts'
 
-/** The ids of all that can be seen. */
+/** The ids of all processes that can be seen. */
 export const processes = (): string[] => namesIn('/proc').filter((name) => /^[0-9]+$/.test(name))
 
-/** A file of a process; '' where it has ended, or may not be looked at. */
+/** A file of a process; '' if the process has ended, or may not be looked at. */
 export const fileOf = (id: string, name: 'comm' | 'stat'): string =>
   tolerating(['ENOENT', 'ESRCH', 'EACCES', 'EPERM'], () => fs.readFileSync(`/proc/${id}/${name}`, 'latin1'), '')
 
-/** What a process calls itself: anybody may call itself anything. */
+/** The name that a process gives itself. It may be any name. */
 export const commandOf = (id: string): string => fileOf(id, 'comm').trim()
 
-/** By their name: they are asked for before anything depends on the answer being right. */
+/** The processes that call themselves nfsdcld. */
 export const nfsdcldProcesses = (): string[] => processes().filter((id) => commandOf(id) === 'nfsdcld')
 
 export const nfsdcldRuns = (): boolean => nfsdcldProcesses().length > 0

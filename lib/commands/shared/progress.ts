@@ -1,7 +1,7 @@
-/** A bar on a terminal for what takes a while; nothing anywhere else. */
+/** A progress bar for what takes a while, on a terminal only. */
 import { remark } from './print.ts'
 
-/** @returns a function that is told how much of `total` is done, and ends the bar when it is all. */
+/** @returns a function that takes how much of `total` is done, and that ends the bar when all is */
 export function progress(what: string, total: number): (done: number) => void {
   if (!process.stderr.isTTY) return () => undefined
   const width = 30

@@ -1,9 +1,10 @@
 /**
- * The clients that are recorded, and what each record means now.
+ * The recorded clients, and what each record means now.
  *
- * Read without the lock, beside upcalls: older instances first, and records move only towards newer ones, so a client
- * that reclaims meanwhile may be seen twice and is never missed. Where few are seen, they are held and told once, in
- * order; where there are many, each is told as it is read, and memory does not grow with them.
+ * Records are read without the lock, while upcalls run. Older instances are read first, and records move only to newer
+ * ones, so a client that reclaims meanwhile may be seen twice, but is never missed. If there are few clients, they are
+ * kept in memory, and given once and in order. If there are many, each is given as it is read, so that memory does not
+ * grow with them.
  */
 import { Failed, storageFailure } from '../../failure.ts'
 import type { Start } from '../../rules/instance.ts'
@@ -18,10 +19,9 @@ import type { Session } from '../../upcall/request.ts'
 import { survey, type Survey, type Where } from './survey.ts'
 
 /**
- * What a record means now.
- * current: in the current instance. In grace its client has reclaimed, or is new; after it, it may reclaim at the next
- * start. waiting: in an older instance that still counts, so we are in grace. Its client may reclaim, and has not.
- * void: nothing looks at it any more.
+ * current: it is in the current instance. In grace, its client has reclaimed, or is new. After grace, the client may
+ * reclaim at the next start. waiting: it is in an older instance that still counts, so the server is in grace. Its
+ * client may reclaim, and has not. void: it has no effect any more.
  */
 export type Standing = 'current' | 'waiting' | 'void'
 
@@ -32,56 +32,57 @@ export interface Client {
   /** When the client was first recorded, in seconds of the wall clock at that time. */
   readonly recorded: number
   /**
-   * SHA-256 of the Kerberos principal that it must have to reclaim, 62 or 64 hex digits: its first 31 bytes, or all.
+   * SHA-256 of the Kerberos principal that the client must have to reclaim, 62 or 64 hex digits: its first 31 bytes, or
+   * all.
    */
   readonly principal: string | undefined
-  /** The instance in which it was last active. */
+  /** The instance in which the client was last active. */
   readonly in: Start
   readonly standing: Standing
-  /** How many instances have started since, at least: those that nobody reclaimed in are not kept. */
+  /** How many instances have started since, at least: those in which no client reclaimed are not kept. */
   readonly unseen: number
   readonly path: string
 }
 
-/** What does not belong where it is, or says nothing that can be understood. */
+/** Something that does not belong where it is, or that can't be understood. */
 export interface Oddity {
   /**
-   * damaged: can't be understood, and allows nothing. newer: a newer program wrote it. stray: not ours. open: others
-   * may write there. leftover: of a process that was killed, harmless. missing: should be there. set-aside: was
-   * damaged, and is kept as evidence.
+   * damaged: it can't be understood, and lets no client reclaim. newer: a newer program wrote it. stray: it is not
+   * ours. open: others may write there. leftover: a killed process left it, and it is harmless. missing: it should be
+   * there. set-aside: it was damaged, and is kept as evidence.
    */
   readonly kind: 'damaged' | 'newer' | 'stray' | 'open' | 'leftover' | 'missing' | 'set-aside'
   readonly path: string
   readonly why: string
-  /** What it is called, and where. */
+  /** Its name and its place. */
   readonly name: string
   readonly in: 'state directory' | 'v4clients' | Start
 }
 
-/** Whether a client may reclaim: now, if we are in grace, else at the next start. */
+/** Whether a client may reclaim: now, if the server is in grace, otherwise at the next start. */
 export const mayReclaim = ({ standing }: Pick<Client, 'standing'>): boolean => standing !== 'void'
 
 /**
- * Whether a client of the current instance was known before it: it has reclaimed. For people: it rests on the clock at
- * that time, since a record does not say where it came from.
+ * Whether a client of the current instance was known before it, and so has reclaimed. For people only: it relies on the
+ * clock at that time, because a record does not say where it came from.
  */
 export const wasKnownBefore = (client: Pick<Client, 'standing' | 'recorded' | 'in'>): boolean =>
   client.standing === 'current' && client.recorded < client.in
 
-/** The newest instance first, and in it by owner. */
+/** Sorts by instance, the newest first, and then by owner. */
 const newestFirst = (a: Client, b: Client): number => b.in - a.in || Buffer.compare(a.owner, b.owner)
 
-/** So many clients are held in memory, to be told once and in order. */
+/** Up to this many clients are kept in memory, to be given once and in order. */
 const few = 20_000
 
 export interface Walk {
   readonly surveyed: Survey
   /**
-   * Every client that is wanted. Read anew each time that it is gone through, unless there are few.
-   * @throws Failed, at its end, if a start or an end of grace came in between: then two truths are mixed.
+   * Every client that is wanted. The records are read again each time, unless there are few.
+   * @throws Failed, at the end, if a start or an end of grace came meanwhile: then the result mixes two states
    */
   readonly clients: Iterable<Client>
-  /** How many entries could not be understood when they were last gone through. */
+  /** How many entries could not be understood the last time. */
   readonly damaged: () => number
 }
 
@@ -102,7 +103,7 @@ export function walk(where: Where, wanted: (client: Client) => boolean = () => t
       if (held.length === few)
         return { surveyed, clients: { [Symbol.iterator]: () => ifUnchanged(all(), surveyed) }, damaged: () => damaged }
     }
-    // Nobody starts a server three times in a row meanwhile.
+    // A server does not start three times within one listing.
     if (attempt === 3 || isAsItWas(surveyed))
       return { surveyed, clients: eachOnce(held).filter(wanted).sort(newestFirst), damaged: () => damaged }
   }
@@ -117,7 +118,9 @@ function* ifUnchanged(clients: Iterable<Client>, surveyed: Survey): Generator<Cl
     throw storageFailure('a server instance started, or its grace ended, while the records were read: read them again')
 }
 
-/** Who has moved on while we looked is seen twice: its newest entry decides, as it does for an upcall. */
+/**
+ * A client that moved while the records were read is there twice. Its newest entry decides, as it does for an upcall.
+ */
 function eachOnce(clients: readonly Client[]): Client[] {
   const newest = new Map<string, Client>()
   const nameOf = ({ path }: Client): string => path.slice(path.lastIndexOf('/'))
@@ -127,12 +130,15 @@ function eachOnce(clients: readonly Client[]): Client[] {
   )
 }
 
-/** Every record that can be understood, the oldest instance first. */
+/** Every record that can be understood, from the oldest instance to the newest. */
 export function* clientsIn(surveyed: Survey): Generator<Client> {
   for (const seen of recordsOf(surveyed)) if (seen.kind === 'record') yield seen
 }
 
-/** What is recorded of one client, the newest instance first. Read as all are: who moves meanwhile is not missed. */
+/**
+ * The records of one client, the newest first. They are read in the order of all reads, so one that moves meanwhile is
+ * not missed.
+ */
 export function recordsOfOwner(surveyed: Survey, owner: ClientOwner): Client[] {
   const { state, starts, counting } = surveyed
   const name = recordName(owner)
@@ -148,7 +154,7 @@ export function recordsOfOwner(surveyed: Survey, owner: ClientOwner): Client[] {
   })
 }
 
-/** How an owner's newest entry among the instances that count stands. */
+/** The state of an owner's newest entry among the instances that count. */
 export function newestEntryOf(
   { state, counting }: Pick<Survey, 'state' | 'counting'>,
   owner: ClientOwner,
@@ -161,7 +167,7 @@ export function newestEntryOf(
   return entries.findLast(({ kind }) => kind !== 'nothing') ?? { kind: 'nothing', in: undefined }
 }
 
-/** Every record, and what stands among them and is none, the oldest instance first. */
+/** Every record, and every oddity among them, from the oldest instance to the newest. */
 export function* recordsOf(surveyed: Survey): Generator<Client | Oddity> {
   const { state, instance, starts, counting } = surveyed
   for (const start of starts) {
@@ -198,7 +204,7 @@ export function* recordsOf(surveyed: Survey): Generator<Client | Oddity> {
     }
 }
 
-/** An instance's directory, or why nothing in it is believed; undefined, if it is gone. */
+/** An instance's directory, or why nothing in it counts; undefined, if it is gone. */
 function readableDirectory(state: StateDirectory, start: Start): Directory | { readonly why: string | undefined } {
   try {
     return directoryOf(state, start) ?? { why: undefined }
@@ -209,13 +215,13 @@ function readableDirectory(state: StateDirectory, start: Start): Directory | { r
   }
 }
 
-/** So many names are held as they are. */
+/** Up to this many names are kept as they are. */
 const fewNames = 1000
 
 /**
- * Whether an instance has a name. Of many names one bit of 16 MB is held each, by a digest: what has no name's digest
- * is not there, and what has is looked up. Looking up each took a third of `status` of a million clients in grace; a
- * Set of digests, 40 MB.
+ * Whether an instance has a name. If there are many names, each sets one bit of 16 MB, chosen by its digest. A name
+ * whose bit is not set does not exist. One whose bit is set is looked up. Looking up every name took a third of the
+ * time of `status` with a million clients in grace; a Set of digests took 40 MB.
  */
 function namesOf(state: StateDirectory, start: Start): (name: string) => boolean {
   const directory = readableDirectory(state, start)
@@ -239,14 +245,14 @@ function namesOf(state: StateDirectory, start: Start): (name: string) => boolean
   }
 }
 
-/** FNV-1a. Names that are made to have the same one cost a look each, and nothing else. */
+/** FNV-1a. Names that are made to collide each cost one look-up, and nothing else. */
 function digestOf(name: string): number {
   let digest = 0x811c9dc5
   for (let at = 0; at < name.length; at++) digest = Math.imul(digest ^ name.charCodeAt(at), 0x01000193)
   return digest
 }
 
-/** How many instances have started since, and not after the current one. */
+/** How many instances have started since, up to the current one. */
 const unseenSince = ({ instance, traces }: Survey, start: Start): number =>
   traces.filter((later) => later > start && (!('start' in instance) || later <= instance.start)).length
 
@@ -255,7 +261,7 @@ interface Seen {
   readonly name: string
   readonly entry: Entry & { kind: 'record' }
   readonly counts: boolean
-  /** Where it has been counted already. */
+  /** Given, if it has been counted already. */
   readonly unseen?: number
 }
 

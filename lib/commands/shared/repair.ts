@@ -1,14 +1,14 @@
 /**
- * What `verify --repair` does: moves what is damaged or not ours out of the way, into v4clients/damaged. Nothing is
- * deleted, and nobody may reclaim who could not before.
+ * `verify --repair` moves what is damaged or not ours into v4clients/damaged. It deletes nothing, and lets no client
+ * reclaim that could not before.
  *
- * Under a name the newest entry decides, be it damaged: so older entries of that name are moved first, and are gone for
- * good before the damaged one is. Killed in between, the rest still says that nobody may.
+ * The newest entry of a name decides, even if it is damaged. So older entries of that name are moved first, durably,
+ * before the damaged one is. After a kill in between, the remaining entry still says that the client may not reclaim.
  *
- * Upcalls go on meanwhile. What is damaged is judged under the lock, when it is moved; and since an upcall may pass the
- * lock by, what has been moved is looked at once more, where nobody else can reach it. If a `create` has put a good
- * record there in the moment before, it is put back, unless there is one again. Barriers are waited for without the
- * lock.
+ * Upcalls go on meanwhile. Whether something is damaged is decided under the lock, when it is moved. Since an upcall
+ * may go on without the lock, what has been moved is checked once more, where no other process can reach it. If a
+ * `create` has made a good record there just before, the record is put back, unless there is a new one. The lock is not
+ * held during barriers.
  */
 import fs from 'node:fs'
 import { storageFailure } from '../../failure.ts'
@@ -24,10 +24,10 @@ import { everythingIn, oddityAmongInstances } from './oddities.ts'
 import type { Oddity } from './recorded-clients.ts'
 import { survey, type Survey, type Where } from './survey.ts'
 
-/** So many things at a time: an upcall waits for the lock, and not for ever. */
+/** This many are handled at a time: an upcall does not wait for the lock for ever. */
 const batch = 100
 
-/** Mends what can be. @returns each thing that was mended, when it is so durably. */
+/** Repairs what can be repaired. @returns each repaired thing, once its repair is durable */
 export function* repairAll(where: Where): Generator<Oddity> {
   const surveyed = survey(where)
   beginAnew(surveyed)
@@ -44,8 +44,8 @@ export function* repairAll(where: Where): Generator<Oddity> {
 }
 
 /**
- * What is no link in the place of the lock is nobody's, and nobody can have the lock before it is gone: so it goes
- * without.
+ * Anything in the place of the lock that is no link belongs to no process, and nobody can take the lock before it is
+ * gone. So it is moved without the lock.
  */
 function* freeLock({ state }: Survey): Generator<Oddity> {
   const clients = clientsOf(state)
@@ -73,7 +73,7 @@ function mend(surveyed: Survey, found: readonly Oddity[]): readonly Oddity[] {
   return mended
 }
 
-/** What was moved is durably where it is now, before it is durably gone from where it was. */
+/** What was moved must be durable in its new place before its removal from the old one is. */
 function sync(clients: Directory, left: Iterable<Directory>): void {
   withEvidence(clients, disk.sync)
   for (const directory of left) disk.sync(directory)
@@ -89,7 +89,7 @@ function withEvidence<T>(clients: Directory, work: (evidence: Directory) => T): 
   }
 }
 
-/** Older entries under the name of one that is still damaged. @returns where any was moved. */
+/** Moves older entries of a name whose newest entry is still damaged. @returns the directories that have changed */
 function moveOlder(state: StateDirectory, name: string, start: Start): Directory[] {
   const directory = directoryOf(state, start)
   if (directory === undefined || entryAt(directory, name).kind !== 'damaged') return []
@@ -101,7 +101,7 @@ function moveOlder(state: StateDirectory, name: string, start: Start): Directory
     })
 }
 
-/** @returns whether it was there, and is mended. */
+/** @returns whether it was there, and is repaired */
 function mendOne(surveyed: Survey, { kind, name, in: where }: Oddity, touched: Set<Directory>): boolean {
   const { state } = surveyed
   switch (kind) {
@@ -129,7 +129,7 @@ function moveDamaged(state: StateDirectory, name: string, start: Start, touched:
   touched.add(directory)
   const isGood = withEvidence(clientsOf(state), (evidence) => {
     if (entryAt(evidence, kept, name).kind === 'damaged') return false
-    // By a second name, which replaces nothing. Where a file system has none, by the same call as before.
+    // A second link replaces nothing. On a file system without links, the same call as before is used.
     const back = disk.tolerating(
       ['EPERM', 'EOPNOTSUPP'],
       () => disk.makeHardLink(kept, name, evidence, directory),
@@ -149,14 +149,14 @@ function moveStray(state: StateDirectory, name: string): boolean {
   return setAside(state, name, clients, name) !== undefined
 }
 
-/** What is wrong with a name in `v4clients` at this moment, if it is there. */
+/** What is wrong with a name in `v4clients` at this moment, if the name exists. */
 const oddityNow = (name: string, clients: Directory): Pick<Oddity, 'kind' | 'why'> | undefined =>
   disk.lookAtName(name, clients) === undefined ? undefined : oddityAmongInstances({ name, kind: 'unknown' }, clients)
 
 /**
- * In format 1 a damaged time may hide an end of grace, so nobody may reclaim, and that is how it must stay when the
- * files are gone: as at the next start, an instance without records is full, and later than all others. It counts from
- * the moment that the directory is in the present format.
+ * In format 1 a damaged time may hide an end of grace, so no client may reclaim. That must remain so without the files.
+ * So a new instance without records is made, as at the next start: full, and later than all others. It counts as soon
+ * as the directory is in the present format.
  */
 function beginAnew({ state, format, instance, traces }: Survey): void {
   if (format !== 1 || instance.kind !== 'damaged') return
@@ -170,7 +170,9 @@ function beginAnew({ state, format, instance, traces }: Survey): void {
   disk.sync(clients)
 }
 
-/** For people only, or damaged: in format 1 both go that defined the instance. */
+/**
+ * Moves a boot time file, which is for people only, or damaged: in format 1 both files go that defined the instance.
+ */
 function moveBootTime({ state, format, instance }: Survey, name: string, touched: Set<Directory>): boolean {
   const root = disk.openDirectory(state.path, state.anywhere, 'follow')
   if (typeof root !== 'object') return false
@@ -180,7 +182,7 @@ function moveBootTime({ state, format, instance }: Survey, name: string, touched
   return setAside(state, name, root, name) !== undefined
 }
 
-/** Makes a directory ours alone. */
+/** Gives only root access to a directory. */
 function close(name: string, clients: Directory): boolean {
   const opened = disk.openDirectory(name, clients)
   if (typeof opened !== 'object') return false

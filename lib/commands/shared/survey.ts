@@ -1,6 +1,6 @@
 /**
- * The state directory as the commands for people see it: what it says of the instance. What it says of the clients is
- * in recorded-clients.ts, what else is in it in oddities.ts.
+ * What the state directory says of the instance, for the commands for people. The clients are in recorded-clients.ts,
+ * everything else is in oddities.ts.
  */
 import { storageFailure } from '../../failure.ts'
 import { reclaimableIn, type Start } from '../../rules/instance.ts'
@@ -14,18 +14,18 @@ import type { Context } from './context.ts'
 
 export interface Survey extends Pick<Recorded, 'instance' | 'starts' | 'traces' | 'format'> {
   readonly state: StateDirectory
-  /** The kernel's boot time of its nfsd that the current instance's start was told, if it was. */
+  /** The boot time that the kernel gave for the current instance's start, if it gave one. */
   readonly kernelBootTime: KernelBootTime | undefined
   /** Marks of the current instance. */
   readonly marks: Readonly<Record<Mark, boolean>>
-  /** The instances in which a record lets its client reclaim, now or after the next start, newest first. */
+  /** The instances in which a record lets its client reclaim, now or after the next start, the newest first. */
   readonly counting: readonly Start[]
   /**
-   * A server instance ran that could not be recorded, or only in part: nobody may reclaim after the next start,
-   * whatever the records say.
+   * A server instance ran that was not recorded, or only in part: after the next start no client may reclaim, whatever
+   * the records say.
    */
   readonly untracked: boolean
-  /** Nor may anybody now: no record means anything. */
+  /** No client may reclaim now either: no record has any effect. */
   readonly allVoid: boolean
   /** Whether clients of the kernel's own tracker may reclaim, now or after the next start, unless `allVoid`. */
   readonly legacyCounts: boolean
@@ -34,8 +34,8 @@ export interface Survey extends Pick<Recorded, 'instance' | 'starts' | 'traces' 
 export type Where = Pick<Context, 'calls' | 'stateDirectory' | 'runDirectory'>
 
 /**
- * Everything but the records.
- * @param state where it has been opened already.
+ * Reads everything but the records.
+ * @param state the state directory, if it is open already
  * @throws Failed, if the state directory is missing or not ours alone; the file system's errors.
  */
 export function survey(
@@ -56,7 +56,7 @@ export function survey(
     format,
     kernelBootTime: current === undefined ? undefined : bootTimeOf(state, current),
     marks: Object.fromEntries(markNames.map((mark) => [mark, has(mark)])) as Record<Mark, boolean>,
-    // What is recorded before the first start counts from then on.
+    // Records that are made before the first start count from then on.
     counting: allVoid
       ? []
       : instance.kind === 'none' && format === 2
@@ -68,7 +68,7 @@ export function survey(
   }
 }
 
-/** Records are for root's eyes only; for anybody else they would only seem to belong to the wrong user. */
+/** Only root may read the records. To another user they would seem to belong to the wrong owner. */
 function assertMayLook({ clientsPath, anywhere }: StateDirectory): void {
   const found = disk.directoryAt(clientsPath, anywhere)
   if (typeof found === 'object' && found.uid === 0 && anywhere.calls.userId() !== 0)

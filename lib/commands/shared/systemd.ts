@@ -1,7 +1,7 @@
-/** Does systemd run this machine? */
+/** Whether systemd runs this machine. */
 import fs from 'node:fs'
 
-/** There as long as systemd runs, sd_booted(3). */
+/** It exists as long as systemd runs (sd_booted(3)). */
 export const systemdRuns = '/run/systemd/system'
 
 export const bootedBySystemd = (): boolean => fs.existsSync(systemdRuns)

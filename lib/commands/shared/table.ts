@@ -1,9 +1,9 @@
 /**
- * Aligned columns, and colour on a terminal only (https://no-color.org is heeded).
+ * Aligned columns, and colour on a terminal only (NO_COLOR is respected: https://no-color.org).
  *
- * Everything printed is ASCII, owners being escaped, so a character is a column. The last column is never padded: long
- * and open-ended things (owners) go there. Own code, since table libraries measure each cell as Unicode, which takes
- * seconds for a hundred thousand clients.
+ * Everything printed is ASCII, because owners are escaped, so a character is a column. The last column is not padded:
+ * long text of any length (owners) goes there. This is our own code, because table libraries measure each cell as
+ * Unicode, which takes seconds for a hundred thousand clients.
  */
 import { styleText } from 'node:util'
 
@@ -11,7 +11,7 @@ export type Tone = 'good' | 'bad' | 'doubtful' | 'faint' | 'strong'
 
 const styles = { good: 'green', bad: 'red', doubtful: 'yellow', faint: 'dim', strong: 'bold' } as const
 
-/** Colours for a stream, or nothing at all. */
+/** Adds colours for a stream, or does nothing. */
 export function toned(stream: NodeJS.WriteStream = process.stdout): (tone: Tone, text: string) => string {
   const colours = stream.isTTY && (process.env['NO_COLOR'] ?? '') === '' && process.env['TERM'] !== 'dumb'
   return (tone, text) => (colours ? styleText(styles[tone], text, { validateStream: false }) : text)
@@ -19,13 +19,16 @@ export function toned(stream: NodeJS.WriteStream = process.stdout): (tone: Tone,
 
 type Row = readonly (string | number)[]
 
-/** Lines of aligned columns, two spaces apart; numbers to the right. Ends with a newline, unless there are no lines. */
+/**
+ * Lines of aligned columns, two spaces apart; numbers are aligned to the right. It ends with a newline, unless there
+ * are no lines.
+ */
 export const table = (header: readonly string[], rows: Iterable<Row>): string => [...tableLines(header, rows)].join('')
 
-/** So many rows are looked at before the columns are given their widths. */
+/** This many rows decide the widths of the columns. */
 const measured = 20_000
 
-/** {@link table}, in parts of some lines: there may be more rows than memory should hold. */
+/** {@link table}, in parts of some lines: there may be more rows than fit into memory. */
 export function* tableLines(header: readonly string[], rows: Iterable<Row>): Generator<string> {
   const widths = header.map((title) => title.length)
   let part: Row[] = []
@@ -47,7 +50,7 @@ export function* tableLines(header: readonly string[], rows: Iterable<Row>): Gen
   if (part.length > 0) yield told()
 }
 
-/** @param like a row that tells which columns hold numbers. */
+/** @param like a row that shows which columns hold numbers */
 const aligned = (cells: Row, like: Row, widths: readonly number[]): string =>
   cells
     .map((cell, i) => {
@@ -58,13 +61,13 @@ const aligned = (cells: Row, like: Row, widths: readonly number[]): string =>
     .join('  ')
     .trimEnd()
 
-/** `name   value` lines, names aligned. */
+/** Lines of a name and a value, with the values aligned. */
 export function pairs(rows: readonly (readonly [name: string, value: string])[]): string {
   const width = Math.max(0, ...rows.map(([name]) => name.length))
   return rows.map(([name, value]) => `${name.padEnd(width)}  ${value}\n`).join('')
 }
 
-/** Seconds of the wall clock, as people and programs read them; what no calendar has stays a number. */
+/** Seconds of the wall clock, as people and programs read them. A number that is no date stays a number. */
 export function isoTime(seconds: number): string {
   const time = new Date(seconds * 1000)
   return Number.isNaN(time.getTime()) ? `${seconds} s since 1970` : time.toISOString().replace('.000Z', 'Z')
@@ -73,7 +76,7 @@ export function isoTime(seconds: number): string {
 /** How wide a text for people is. */
 export const width = 100
 
-/** A text in lines that end between words. */
+/** Breaks a text into lines between words. */
 export function wrapped(text: string, columns = width): string[] {
   const lines: string[] = []
   let line = ''

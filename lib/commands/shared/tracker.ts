@@ -2,9 +2,9 @@
  * Which tracker the kernel's server uses at this moment: the helper, or the process that holds its pipe
  * (docs/kernels.md).
  *
- * The pipe exists as long as a server uses it. It is only looked at, never opened, because whoever opens it takes
- * messages. The nfsd threads show whether a server runs. Files of the nfsd file system do not: reading them waits for a
- * start, which may itself wait for an answer at the pipe.
+ * The pipe exists as long as a server uses it. It is only looked at, never opened, because a process that opens it
+ * takes messages. The nfsd threads show whether a server runs. Files of the nfsd file system can't be used for that:
+ * reading them waits for a start, which may itself wait for an answer at the pipe.
  */
 import fs from 'node:fs'
 import { errorCode } from '../../failure.ts'
@@ -25,29 +25,29 @@ import { commandOf, processes } from './processes.ts'
 
 export interface PipeHolder {
   readonly process: number
-  /** What it calls itself. */
+  /** The name that the process gives itself. */
   readonly name: string
 }
 
-/** What a running `serve` tells of itself (lib/serve/status-file.ts). */
+/** What a running `serve` reports (lib/serve/status-file.ts). */
 export interface Serving {
   readonly process: number
-  /** 1 and 2: the kernel goes by a list. 0: it asks for each client. Undefined: it has not asked yet. */
+  /** 1 and 2: the kernel uses a list. 0: it asks for each client. Undefined: it has not asked yet. */
   readonly protocol: number | undefined
-  /** Seconds of the wall clock. */
+  /** In seconds of the wall clock. */
   readonly graceStarted: number | undefined
   readonly graceOver: number | undefined
-  /** How many clients the kernel was told. */
+  /** How many clients were named to the kernel. */
   readonly named: number | undefined
-  /** Owners, as hex, whose records could not be written: it goes on trying. */
+  /** The owners, as hex, whose records could not be written: `serve` keeps trying. */
   readonly notRecorded: readonly string[]
 }
 
 export interface Tracker {
   /**
-   * pipe: the process that holds it answers. helper: the kernel calls the program in cltrack_prog. own: the kernel's
-   * own, in v4recovery. none: a server runs without a tracker. no-server: no server runs. unknown: there is no
-   * evidence.
+   * pipe: the process that holds the pipe answers. helper: the kernel calls the program in cltrack_prog. own: the
+   * kernel itself tracks, in v4recovery. none: a server runs without a tracker. no-server: no server runs. unknown:
+   * there is no evidence.
    */
   readonly kind: 'pipe' | 'helper' | 'own' | 'none' | 'no-server' | 'unknown'
   /** Whether this kernel can call a helper. */
@@ -92,7 +92,7 @@ function kindOf({ hasPipe, mounted, offersHelper, running }: Signs): Tracker['ki
   return mounted && !offersHelper ? 'none' : 'unknown'
 }
 
-/** Every process that holds the pipe. What ends meanwhile holds nothing, and what may not be seen is not seen. */
+/** Every process that holds the pipe, as far as this user may see. One that ends meanwhile is left out. */
 function holdersOf(pipe: fs.Stats): PipeHolder[] {
   const holders: PipeHolder[] = []
   for (const id of processes()) {
@@ -119,7 +119,7 @@ function seen<T>(look: () => T, otherwise: T): T {
   }
 }
 
-/** No status that is written here is longer, but for a storage that has failed for long. */
+/** A status file is never longer, unless the storage has failed for a long time. */
 const longest = 1 << 24
 
 function servingAt({ calls, stateDirectory, runDirectory }: Context): Serving | undefined {
@@ -135,7 +135,7 @@ function servingAt({ calls, stateDirectory, runDirectory }: Context): Serving | 
   const status = objectOf(told)
   const { id, holder } = objectOf(status['process'])
   if (typeof id !== 'number' || typeof holder !== 'string') return undefined
-  // serve removes this file when it ends, unless it is killed.
+  // `serve` removes this file when it ends, unless it is killed.
   if (lifeOf(holder, holderName(anywhere), anywhere) === 'dead') return undefined
   const number = (name: string): number | undefined => {
     const value = status[name]
@@ -158,17 +158,20 @@ const objectOf = (value: unknown): Readonly<Record<string, unknown>> =>
 const isOwner = (hex: unknown): hex is string =>
   typeof hex === 'string' && (bytesFromHex(hex)?.length ?? Infinity) <= longestOwner
 
-/** Who answers at the pipe, if it is not our own `serve`. */
+/** The processes that answer at the pipe and are not our own `serve`. */
 export const strangersAt = ({ holders, serving }: Tracker): readonly PipeHolder[] =>
   holders.filter(({ process }) => process !== serving?.process)
 
-/** Without a RECLAIM_COMPLETE nothing tells the pipe that a client of NFSv4.0 has reclaimed (docs/protocol.md). */
+/**
+ * Without a RECLAIM_COMPLETE, the kernel does not report at the pipe that a client of NFSv4.0 has reclaimed
+ * (docs/protocol.md).
+ */
 export const forgetsVersion40 = ({ kind, serving }: Tracker): boolean => kind === 'pipe' && serving?.protocol !== 0
 
 export const sayHolders = (holders: readonly PipeHolder[]): string =>
   holders.map(({ process, name }) => `${escaped(name)} (process ${process})`).join(', ')
 
-/** In one line. */
+/** Describes the tracker in one line. */
 export function sayTracker(tracker: Tracker): string {
   const { kind, holders, serving, pipefs } = tracker
   switch (kind) {
@@ -203,7 +206,7 @@ export function sayTracker(tracker: Tracker): string {
   }
 }
 
-/** The stable shape (docs/json.md). */
+/** The tracker as JSON, in a form that stays (docs/json.md). */
 export const trackerJson = ({ kind, pipe, holders, serving }: Tracker) => ({
   kind,
   pipe: pipe ?? null,

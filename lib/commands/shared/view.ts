@@ -1,4 +1,4 @@
-/** A client and an instance in the words for people, and in those for programs (docs/json.md). Pure. */
+/** Describes clients and instances in words for people, and in members for programs (docs/json.md). Pure. */
 import type { Instance } from '../../rules/instance.ts'
 import { oneLine } from '../../text.ts'
 import { escapeOwner, type ClientOwner } from '../../upcall/owner.ts'
@@ -10,10 +10,10 @@ import { isoTime } from './table.ts'
 
 export type Word = 'recorded' | 'reclaimed' | 'new' | 'waiting' | 'void'
 
-/** What is told of a client: all but the place of its record. */
+/** What is shown of a client: everything but the place of its record. */
 export type Told = Omit<Client, 'kind' | 'path'>
 
-/** Where a client stands, in one word. */
+/** The state of a client, in one word. */
 export function wordFor(client: Told, instance: Instance): Word {
   if (client.standing !== 'current') return client.standing
   return instance.kind === 'partial' ? (wasKnownBefore(client) ? 'reclaimed' : 'new') : 'recorded'
@@ -30,19 +30,19 @@ const meanings: Readonly<Record<Word, { readonly now: string; readonly next?: st
 export const meaningOf = (word: Word, { untracked }: Pick<Survey, 'untracked'>): string =>
   `${meanings[word].now}${untracked ? '' : (meanings[word].next ?? '')}`
 
-/** What of the protocol a record tells: with a session there is RECLAIM_COMPLETE. */
+/** The protocol version, as far as a record shows it: with a session there is RECLAIM_COMPLETE. */
 export const versionOf = (session: Session): string =>
   session === 'unknown' ? '?' : session === 'has session' ? '4.1+' : '4.0'
 
-/** What JSON has for a session; null where it is not known. */
+/** A session as JSON; null, if it is not known. */
 export const sessionJson = (session: Session): boolean | null =>
   session === 'unknown' ? null : session === 'has session'
 
-/** What a client needs besides its name. */
+/** What a client needs to reclaim, besides its name. */
 export const needs = (principal: string): string =>
   `needs the Kerberos principal with SHA-256 ${principal}${principal.length < 64 ? '...' : ''}`
 
-/** Each of them, shown when its turn comes. */
+/** Converts each item when its turn comes. */
 export function* each<T, U>(items: Iterable<T>, shown: (item: T) => U): Generator<U> {
   for (const item of items) yield shown(item)
 }
@@ -52,11 +52,11 @@ export const ownerJson = (owner: ClientOwner) => ({
   owner_hex: hexOfMany(owner),
 })
 
-/** As hexOf tells it, in a tenth of the time; nothing is copied. */
+/** The same as hexOf, in a tenth of the time, and without a copy. */
 const hexOfMany = ({ buffer, byteOffset, length }: ClientOwner): string =>
   Buffer.from(buffer, byteOffset, length).toString('hex')
 
-/** Written out, and not spread: there may be a million. */
+/** The members are written out, because spreading is slower, and there may be a million clients. */
 export const clientJson = (client: Told, instance: Instance) => ({
   owner: escapeOwner(client.owner),
   owner_hex: hexOfMany(client.owner),
@@ -69,11 +69,11 @@ export const clientJson = (client: Told, instance: Instance) => ({
   principal: client.principal ?? null,
 })
 
-/** The current instance. `start` is a time in shape and an order in meaning. */
+/** The current instance as JSON. `start` looks like a time, but only its order matters. */
 export const instanceJson = ({ instance, kernelBootTime }: Pick<Survey, 'instance' | 'kernelBootTime'>) => ({
   kind: instance.kind,
   start: 'start' in instance ? instance.start : null,
-  // A number past what JSON can represent exactly is not a time.
+  // A number that JSON can't represent exactly is no time.
   kernel_boot_time: Number.isSafeInteger(Number(kernelBootTime)) ? Number(kernelBootTime) : null,
   last_full: instance.kind === 'full' ? instance.start : instance.kind === 'partial' ? (instance.full ?? null) : null,
   damaged: instance.kind === 'damaged' ? { file: instance.file, why: instance.why } : null,
@@ -89,7 +89,7 @@ export const liveJson = (client: LiveClient) => ({
   implementation: client.implementation ?? null,
 })
 
-/** The current instance in one line. */
+/** Describes the current instance in one line. */
 export function sayInstance(instance: Instance): string {
   switch (instance.kind) {
     case 'full':
@@ -112,7 +112,7 @@ export function sayInstance(instance: Instance): string {
 export const untracked =
   'a server instance ran that could not be recorded, or only in part: after the next start no client may reclaim'
 
-/** A time and how long ago it was, for people. */
+/** Describes a time and how long ago it was. */
 export const sayTime = (seconds: number, nowMs: number): string =>
   `${isoTime(seconds)} (${sayAgo(nowMs / 1000 - seconds)})`
 

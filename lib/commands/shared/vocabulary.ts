@@ -1,11 +1,9 @@
-/**
- * Every word that a person may type, as data: what completion is made of. Read off the tables that parsing is made of.
- */
+/** Every word that a person may type, as data for completion. It is read from the tables that the parser uses. */
 import type { Argv } from 'yargs'
 import { options, summaryOfOption, type Option as OptionOfUpcall, type OptionName } from '../../settings/options.ts'
 import { argumentNames, summaryOfVerb, verbs, type Verb } from '../../upcall/verbs.ts'
 
-/** What of a command its words are read off. */
+/** The parts of a command from which its words are read. */
 interface Spoken {
   readonly name: string
   readonly usage: string
@@ -17,7 +15,7 @@ export interface Option {
   /** With their dashes, the long one first. */
   readonly spellings: readonly string[]
   readonly summary: string
-  /** What follows it; undefined for a flag. */
+  /** What follows the option; undefined for a flag. */
   readonly takes: 'DIR' | 'FILE' | 'TEXT' | readonly string[] | undefined
 }
 
@@ -25,7 +23,7 @@ export interface Word {
   readonly name: string
   readonly summary: string
   readonly options: readonly Option[]
-  /** What its argument is, where there is something to be completed. */
+  /** What its argument is, if that can be completed. */
   readonly takes: 'FILE' | readonly string[] | undefined
 }
 
@@ -35,7 +33,7 @@ export interface Vocabulary {
   readonly commands: readonly Word[]
 }
 
-/** @param blank makes a parser that knows no word yet: only lib/commands/cli.ts loads yargs. */
+/** @param blank makes a parser that knows no words yet: only lib/commands/cli.ts loads yargs */
 export function vocabularyOf(commands: readonly Spoken[], blank: () => Argv): Vocabulary {
   return {
     options: [
@@ -60,7 +58,7 @@ export function vocabularyOf(commands: readonly Spoken[], blank: () => Argv): Vo
   }
 }
 
-/** What yargs knows of a command's options once they are declared; its types do not say so. */
+/** What yargs knows of a command's options once they are declared. Its types do not have it. */
 interface Declared {
   readonly getOptions: () => {
     readonly key: Readonly<Record<string, unknown>>

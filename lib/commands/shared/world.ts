@@ -1,5 +1,6 @@
 /**
- * What a transition may touch, for a person's command: it speaks on stderr, and nobody waits for it but that person.
+ * The world of a transition that a person's command makes. It logs to standard error, and has no deadline, because only
+ * that person waits for it.
  */
 import type { World } from '../../events/world.ts'
 import { openLog } from '../../kernel/log.ts'
