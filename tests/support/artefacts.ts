@@ -1,8 +1,8 @@
 /**
- * The two things that users run, and how the kernel runs them.
+ * The two programs that users run, and how the kernel runs them.
  *
- * The kernel gives its helper no open descriptor, not even 0, 1 and 2, no environment but its own variables,
- * and `/` to work in. Whatever is tested with more than that may fail on a real server.
+ * The kernel gives its helper no open descriptor, not even 0, 1 and 2, no environment except its own variables, and `/`
+ * as working directory. A program that is tested with more may still fail on a real server.
  */
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readdirSync } from 'node:fs'
@@ -16,13 +16,13 @@ export type Environment = Readonly<Record<string, string>>
 export interface Artefact {
   readonly name: 'executable' | 'bundle'
   readonly command: readonly string[]
-  /** The same program where it takes its wall clock from WALL_CLOCK, seconds since 1970: see {@link clockAt}. */
+  /** The same program, but with its wall clock from WALL_CLOCK, in seconds since 1970: see {@link clockAt}. */
   readonly withOtherClock: readonly string[]
 }
 
 export const root = join(import.meta.dirname, '../..')
 
-/** Architectures, by Debian's names, whose executables can be tested here: what runs them, by qemu's name of it. */
+/** Architectures, by Debian's names, whose executables can be tested here, each with qemu's name of it. */
 const emulators: Readonly<Record<string, string>> = {
   arm64: 'aarch64',
   armhf: 'arm',
@@ -32,7 +32,7 @@ const emulators: Readonly<Record<string, string>> = {
 }
 
 /**
- * EXECUTABLE_FOR=arm64 has the executable for another architecture tested (npm run build -- --arch=arm64), in an
+ * With EXECUTABLE_FOR=arm64, the tests run the executable for that architecture (npm run build -- --arch=arm64), in an
  * emulator.
  */
 const foreign = process.env['EXECUTABLE_FOR'] ?? ''
@@ -41,7 +41,7 @@ const emulator = foreign === '' ? [] : [`/usr/bin/qemu-${emulators[foreign] ?? f
 export const executable: Artefact = {
   name: 'executable',
   command: [...emulator, join(root, 'dist', foreign, 'nfsd-userland-helper')],
-  // Nothing can be loaded into a static executable: the build links another one, with tests/support/wall-clock.c.
+  // Nothing can be preloaded into a static executable, so the build links another one, with tests/support/wall-clock.c.
   withOtherClock: [...emulator, join(root, '.cache/engine/other-clock', foreign, 'nfsd-userland-helper')],
 }
 export const bundle: Artefact = {
@@ -54,7 +54,7 @@ export const bundle: Artefact = {
   ],
 }
 
-/** The artefacts to test: both, or the one that ARTEFACT names. One that should be there and is not is an error. */
+/** The artefacts to test: both, or the one that ARTEFACT names. It is an error if one of them is missing. */
 export function artefacts(): readonly Artefact[] {
   const wanted = process.env['ARTEFACT'] ?? ''
   const chosen = [executable, bundle].filter(({ name }) => wanted === '' || wanted === name)
@@ -65,7 +65,7 @@ export function artefacts(): readonly Artefact[] {
   return chosen
 }
 
-/** A machine for the helper: where its state is, and what it takes for the kernel's nfsd file system. */
+/** A machine for the helper: its state directory, and what it takes for the kernel's nfsd file system. */
 export interface Machine {
   readonly dir: string
   readonly stateDir: string
@@ -73,7 +73,7 @@ export interface Machine {
   readonly runDir: string
 }
 
-/** The one whose directories are, or are to be, in `dir`. */
+/** The machine with its directories in `dir`, which need not exist yet. */
 export const machineIn = (dir: string): Machine => ({
   dir,
   stateDir: join(dir, 'state'),
@@ -81,7 +81,7 @@ export const machineIn = (dir: string): Machine => ({
   runDir: join(dir, 'run'),
 })
 
-/** A fresh one. Its state directory does not exist yet, and its nfsd file system is empty. */
+/** A new machine. Its state directory does not exist yet, and its nfsd file system is empty. */
 export function newMachine(where = tmpdir()): Machine {
   const machine = machineIn(mkdtempSync(join(where, 'nfsd-userland-helper-')))
   mkdirSync(machine.nfsdDir)
@@ -92,14 +92,14 @@ export const scrap = (machine: Machine): void => {
   removeSync(machine.dir)
 }
 
-/** Nothing of the real machine plays a part: not its state, not its kernel, not its configuration. */
+/** Keeps everything of the real machine out: its state, its kernel, its configuration. */
 export const settings = (machine: Machine): readonly string[] => [
   '-s',
   machine.stateDir,
   ...settingsBy('/dev/null', machine),
 ]
 
-/** The same, but for where the state is: that is for this configuration to say. */
+/** The same, except for the state directory, which this configuration sets. */
 export const settingsBy = (configuration: string, { nfsdDir, runDir }: Machine): readonly string[] => [
   '--config',
   configuration,
@@ -113,16 +113,16 @@ const realRunDirectory = options['run-dir'].usual
 const inRealRunDirectory = (): string[] => (existsSync(realRunDirectory) ? readdirSync(realRunDirectory) : [])
 const wereThere = new Set(inRealRunDirectory())
 
-/** What a test that forgot a setting leaves there tells upcalls of the real machine about a start that never was. */
+/** Without this, a test that forgets a setting would note a start there, and mislead upcalls of the real machine. */
 export function leftRealMachineAlone(): void {
   const left = inRealRunDirectory().filter((name) => !wereThere.has(name))
   if (left.length > 0) throw new Error(`left in ${realRunDirectory}: ${left.join(', ')}`)
 }
 
-/** The variable that gives an artefact another wall clock. It stands in for a clock that nobody may turn in a test. */
+/** The variable that sets an artefact's wall clock, because a test must not set the machine's. */
 export const clockAt = (seconds: number): Environment => ({ WALL_CLOCK: String(seconds) })
 
-/** What is run for an artefact. */
+/** The command that runs an artefact. */
 const commandOf = ({ command, withOtherClock }: Artefact, env: Environment): readonly string[] =>
   env['WALL_CLOCK'] === undefined ? command : withOtherClock
 
@@ -133,16 +133,17 @@ export interface Ending {
 }
 
 /**
- * What `env` and the shell say when there is nothing to run, or it is being written at the moment. No status of ours.
+ * The statuses of `env` and the shell if the program is missing, or is being written at the moment. The helper has no
+ * such status.
  */
 const notStarted: readonly number[] = [125, 126, 127]
 
-/** Longer than the helper may ever take. The kernel has no limit; a test must. */
+/** Longer than the helper may ever take. The kernel sets no limit, but a test must. */
 const patience = 60_000
 
 /**
- * One upcall as the kernel makes it. Node can't start a child without descriptors, and a shell adds a variable or two
- * of its own: so a shell closes them, and `env -i` leaves what the kernel passes. The two cost about 2 ms.
+ * One upcall as the kernel makes it. Node can't start a child without descriptors, and a shell adds variables of its
+ * own. So a shell closes the descriptors, and `env -i` leaves what the kernel passes. The two cost about 2 ms.
  */
 export function asKernel(artefact: Artefact, words: readonly string[], env: Environment): Promise<Ending> {
   const variables = Object.entries(env).map(([name, value]) => `${name}=${value}`)
@@ -170,7 +171,7 @@ export interface Said extends Ending {
   readonly stderr: string
 }
 
-/** The same words from a person's hand: descriptors are there, and what the helper logs goes to stderr (`-f`). */
+/** The same words as typed by a person: descriptors are open, and the helper logs to stderr (`-f`). */
 export function inForeground(artefact: Artefact, words: readonly string[], env: Environment): Promise<Said> {
   const [program = '', ...rest] = [...commandOf(artefact, env), '-f', ...words]
   const began = performance.now()

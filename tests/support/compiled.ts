@@ -1,4 +1,4 @@
-/** Programs in C that tests and benchmarks run beside ours. */
+/** Programs in C that tests and benchmarks run beside the helper. */
 import { spawnSync } from 'node:child_process'
 
 /**

@@ -1,7 +1,4 @@
-/*
- * Linked into an executable for tests, has no memory to give at the allocation that FAIL_ALLOCATION numbers, and at all
- * that follow.
- */
+/* Linked into an executable for tests. From allocation number FAIL_ALLOCATION on, malloc fails. */
 #include <stdbool.h>
 #include <stdlib.h>
 
@@ -11,7 +8,7 @@ void *__real_realloc(void *old, size_t size);
 
 static unsigned long first;
 
-/* What the C library needs before the program begins is not the program's. */
+/* Allocations of the C library before this are not counted. */
 __attribute__((constructor)) static void begin(void)
 {
   const char *wanted = getenv("FAIL_ALLOCATION");

@@ -1,4 +1,4 @@
-/* A clock that only the kernel can read, as hpet and acpi_pm are: linked with --wrap=clock_gettime. */
+/* A clock that only the kernel can read, as hpet and acpi_pm are. Linked with --wrap=clock_gettime. */
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>

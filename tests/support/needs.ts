@@ -1,5 +1,5 @@
 /**
- * What the tests need of the machine, beside Node: Debian packages, installed when we are root, named when we are not.
+ * What the tests need of the machine beside Node: Debian packages. They are installed if we are root, otherwise named.
  * Usage: tsx tests/support/needs.ts COMMAND|FILE[=PACKAGE]...
  */
 import { spawnSync } from 'node:child_process'

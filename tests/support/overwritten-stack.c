@@ -1,7 +1,6 @@
 /*
- * Linked into an executable for tests with --wrap=getpid, writes zeros past the end of what is on its stack: over the
- * mark that the compiler puts there, and not over where the function returns to. They would not be noticed if nobody
- * had chosen that mark at random.
+ * Linked into an executable for tests with --wrap=getpid. It writes zeros past the end of an array on the stack: over
+ * the compiler's canary, but not over the return address. This would not be noticed if the canary were not random.
  */
 #include <string.h>
 #include <sys/types.h>
@@ -9,7 +8,7 @@
 pid_t __wrap_getpid(void)
 {
   char room[16];
-  /* The compiler would see what can't be. */
+  /* Hides the overflow from the compiler. */
   volatile size_t size = sizeof room + 2 * sizeof(size_t);
   memset(room, 0, size);
   return room[0];

@@ -1,5 +1,5 @@
 /**
- * What the tests of people's commands share: files beside a state directory, who may reclaim, exports, and terminals.
+ * What the tests of commands for people share: files beside a state directory, who may reclaim, exports, and terminals.
  */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -7,13 +7,13 @@ import { join } from 'node:path'
 import { done, hex, mayNotReclaim, type Owner, type Server } from '../contract/server.ts'
 import { settings } from './artefacts.ts'
 
-/** A name in the directory that the state directory is in. */
+/** A path beside the state directory. */
 export const beside = (s: Server, name: string): string => join(s.stateDir, '..', name)
 
-/** An owner whose bytes are no text, no name and no path. */
+/** An owner whose bytes are no text, no file name and no path. */
 export const odd = Buffer.from('two words\0/\xff', 'latin1')
 
-/** Who of these may reclaim now. */
+/** Which of these may reclaim now. */
 export async function mayReclaim(s: Server, ...owners: string[]): Promise<string[]> {
   const verdicts = await Promise.all(owners.map(async (owner) => (await s.check(owner, 'v4.1')).status))
   assert.ok(
@@ -23,13 +23,13 @@ export async function mayReclaim(s: Server, ...owners: string[]): Promise<string
   return owners.filter((_, at) => verdicts[at] === done)
 }
 
-/** Who of these may reclaim after the next start, which comes. */
+/** Which of these may reclaim after the next start. This starts the server. */
 export async function mayReclaimNext(s: Server, ...owners: string[]): Promise<string[]> {
   await s.init()
   return mayReclaim(s, ...owners)
 }
 
-/** A document as `export` writes it, of these clients. */
+/** A document with these clients, as `export` writes it. */
 export const exportOf = (...owners: readonly Owner[]): string =>
   JSON.stringify({
     format: 'nfsd-userland-helper clients',
@@ -37,7 +37,7 @@ export const exportOf = (...owners: readonly Owner[]): string =>
     clients: owners.map((owner) => ({ owner_hex: hex(owner), session: true, recorded: 1 })),
   })
 
-/** A command on a terminal of its own; what happens between its question and the answer; and a line that is typed. */
+/** A command on a terminal of its own; what happens between its question and the answer; and the line that is typed. */
 export function onTerminal(
   s: Server,
   words: readonly string[],

@@ -1,13 +1,13 @@
 /**
- * A process that is stopped (SIGSTOP) when it has made a call, for as long as a test wants: whatever is to happen
- * meanwhile has happened when it is woken, on a machine however busy.
+ * A process that is stopped (SIGSTOP) after one of its calls, for as long as a test wants. What shall happen meanwhile
+ * is done before it is woken, however busy the machine is.
  */
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import type { Environment } from './artefacts.ts'
 import { until } from './until.ts'
 
-/** strace's words: the how-manieth call of a name, on its thread. */
+/** In strace's terms: the number of the call among those of its name, on its thread. */
 export interface Point {
   readonly name: string
   readonly nth: number
@@ -19,11 +19,11 @@ export interface Woken {
 }
 
 export interface Stopped {
-  /** It was stopped there, and has not ended before. */
+  /** Whether it was stopped there, and has not ended before. */
   readonly fired: boolean
-  /** @returns how it ended. */
+  /** Wakes it. @returns how it ended. */
   readonly wake: () => Promise<Woken>
-  /** It gets no further. */
+  /** Kills it. */
   readonly kill: () => Promise<Woken>
 }
 

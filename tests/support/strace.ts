@@ -1,9 +1,9 @@
 /**
- * The helper under strace(1): which calls it makes, and what happens if one of them fails, is late, or is the last; or
- * if it is stopped right before one.
+ * The helper under strace(1): which calls it makes, and what happens if one of them fails, is delayed, or is its last,
+ * or if it is stopped just before one.
  *
- * strace counts `when=N` per call name and per thread. The helper makes only synchronous calls, so all that matter are
- * on one thread; `touching` lets a test assert that, and `fired` that the fault came where it was meant to come.
+ * strace counts `when=N` for each call name and each thread. The helper makes only synchronous calls, so all calls that
+ * matter are on one thread. With `touching` a test asserts that, and with `fired` that the fault hit the intended call.
  */
 import assert from 'node:assert/strict'
 import { existsSync, mkdtempSync, readFileSync } from 'node:fs'
@@ -16,7 +16,7 @@ import { stopped, type Point, type Woken } from './stopped.ts'
 
 export interface Call {
   readonly name: string
-  /** The how-manieth call of this name on its thread, from 1: strace's `when`. */
+  /** The number of the call among those of this name on its thread, from 1: strace's `when`. */
   readonly nth: number
   readonly thread: number
   /** The arguments as strace prints them. */
@@ -34,9 +34,9 @@ export interface Traced extends Said {
 
 export interface Fault {
   readonly call: Call
-  /** strace's words: `signal=SIGKILL`, `error=EIO`, `delay_enter=300000`. */
+  /** In strace's terms: `signal=SIGKILL`, `error=EIO`, `delay_enter=300000`. */
   readonly what: string
-  /** Every later call of the name as well. */
+  /** Whether every later call of the name is hit as well. */
   readonly forGood?: boolean
 }
 
@@ -68,7 +68,7 @@ const changingCalls = [
   'exit_group',
 ].join(',')
 
-/** A command of an artefact's under strace(1). @returns what it said, and strace's log. */
+/** Runs an artefact's command under strace(1). @returns what it wrote, and strace's log. */
 async function underStrace(
   artefact: Artefact,
   options: readonly string[],
@@ -93,7 +93,7 @@ async function underStrace(
 
 interface Interference {
   readonly fault?: Fault | undefined
-  /** Calls to be told beside those that may change something. */
+  /** Calls to trace beside those that may change something. */
   readonly also?: readonly string[]
 }
 
@@ -120,7 +120,7 @@ export interface Line {
 }
 
 /**
- * Runs one upcall on a server, and gives its system calls in the order in which they began.
+ * Runs one upcall on a server. @returns its system calls in the order in which they began.
  * @param options more options of strace, such as an injection.
  */
 export async function traced(
@@ -133,7 +133,10 @@ export async function traced(
   return { ...said, calls: linesIn(log) }
 }
 
-/** What a log tells, a call a line: one that another thread's has torn in two is whole again. */
+/**
+ * The lines of a log, one for each call. strace may split a call in two, if another thread's comes between: it is
+ * joined again.
+ */
 function linesIn(log: string): Line[] {
   const begun = new Map<number, { text: string; at: number }>()
   const whole: { thread: number; text: string; at: number }[] = []
@@ -185,8 +188,8 @@ export function callsIn(log: string): Call[] {
 }
 
 /**
- * Names in open directories, by their paths: both programs reach the state directory by descriptors, the executable by
- * openat(2) and its like, the bundle by `/proc/self/fd`.
+ * Resolves names in open directories to paths. Both programs reach the state directory through descriptors: the
+ * executable by openat(2) and its like, the bundle by `/proc/self/fd`.
  */
 function inFull(name: string, args: string, open: ReadonlyMap<string, string>): string {
   const byProc = args.replace(/"\/proc\/self\/fd\/(\d+)(?:\/\.)?(\/[^"]*)?"/g, (all, descriptor: string, rest = '') => {
@@ -198,7 +201,7 @@ function inFull(name: string, args: string, open: ReadonlyMap<string, string>): 
 
 const isUnder = (path: string, directory: string): boolean => path === directory || path.startsWith(`${directory}/`)
 
-/** Opening changes something only if it may create or truncate; the rest of what is traced always does. */
+/** Opening a file changes something only if it may create or truncate. All other traced calls do. */
 const changes = ({ name, text }: Call): boolean =>
   name !== 'exit_group' && (name !== 'openat' || /O_CREAT|O_TRUNC/.test(text))
 
@@ -212,7 +215,7 @@ export const changing = (calls: readonly Call[], directory: string): Call[] =>
 export const touching = (calls: readonly Call[], directory: string): Set<number> =>
   new Set(calls.filter(({ paths }) => paths.some((path) => isUnder(path, directory))).map(({ thread }) => thread))
 
-/** What differs between two runs of one upcall: instances, process ids, times. */
+/** Replaces what differs between two runs of one upcall: instances, process ids, times. */
 const alike = (text: string, directory: string): string =>
   text
     .trim()
@@ -229,7 +232,7 @@ const alike = (text: string, directory: string): string =>
     .replace(/\d{4,}/g, '#')
     .replace(/^\d+</, '<')
 
-/** Whether the fault came at the call it was meant for: killed in it, or told that it failed. */
+/** Whether the fault hit the intended call: the process was killed in it, or got the error. */
 export function fired({ calls, status }: Traced, { call, what }: Fault, was: string, is: string): boolean {
   const met = calls.find(
     ({ name, nth, thread }) => name === call.name && nth === call.nth && thread === calls[0]?.thread,
@@ -246,14 +249,14 @@ export const briefly = ({ name, nth, paths }: Call, directory: string): string =
     .replace(/[0-9a-f]{64}/g, 'D')
     .replace(/\d{9,}/g, 'T')})`
 
-/** Calls that either program makes on its one thread of work, as often in one run as in the next. */
+/** Calls that both programs make on their one working thread, equally often in each run. */
 const regular = 'openat,readlink,readlinkat,symlink,symlinkat,mkdir,mkdirat,unlink,unlinkat,rename,renameat,fsync'
 
 /**
- * Starts an upcall that is stopped right before one of its calls, and waits until it is. Which call comes before that
- * one is seen in a twin: the same upcall on a copy of the server.
- * @param at by the name that POSIX gave the call first, counted with the one that takes a directory.
- * @returns wakes it; how it ended.
+ * Starts an upcall that is stopped just before one of its calls, and waits until it is. The call before that one is
+ * found by running the same upcall on a copy of the server.
+ * @param at by the oldest POSIX name of the call, which also counts the variant that takes a directory.
+ * @returns a function that wakes it and tells how it ended.
  */
 export async function stoppedBefore(
   s: Server,
@@ -281,17 +284,17 @@ export async function stoppedBefore(
   return wake
 }
 
-/** System calls by the name that POSIX gave them first: the executable says the ones that take a directory. */
+/** System calls by their oldest POSIX names. The executable uses the variants that take a directory. */
 export const named = (...calls: readonly string[]): string => calls.flatMap((call) => [call, `${call}at`]).join()
 
-/** Whether a line is such a call on a name, in whichever directory, that went well. */
+/** Whether a line is such a call with this name, in any directory, that succeeded. */
 export const isCall = (text: string, call: string, name: string): boolean =>
   new RegExp(`^${call}(?:at)?\\(`).test(text) && new RegExp(`[/"]${name}"(?:, 0)?\\) += 0`).test(text)
 
 /**
- * The barriers of an upcall: what was synced, as paths below the state directory. Less the kernel's own tracker's
- * directory: a machine may have one (nfs-kernel-server makes it), and it is synced where something may have gone from
- * it.
+ * The barriers of an upcall: what it synced, as paths below the state directory. The directory of the kernel's own
+ * tracker is left out: a machine may have one (nfs-kernel-server makes it), and it is synced if something may have been
+ * removed from it.
  */
 export const barriers = (s: Server, calls: readonly Line[]): string[] =>
   calls

@@ -1,12 +1,12 @@
-/** Waiting for something to be so: looked at again and again, on a machine however busy. */
+/** Waits until a condition holds, by testing it again and again, however busy the machine is. */
 import { setTimeout as pause } from 'node:timers/promises'
 
-/** Longer than a machine with a queue of others needs for anything that is waited for here. */
+/** Longer than anything that is waited for here takes on a machine that also does other work. */
 const patienceMs = 120_000
 
 /**
- * @param look what is seen; nothing, or false, as long as it is not so.
- * @throws if it never comes to that, saying what was waited for.
+ * @param look what is seen; nothing, or false, as long as the condition does not hold.
+ * @throws if it never holds, with what was waited for.
  */
 export async function until<T>(what: string, look: () => T | undefined | false | ''): Promise<T> {
   for (const giveUpAt = performance.now() + patienceMs; ;) {

@@ -1,4 +1,4 @@
-/* Linked into an executable for tests, sets its wall clock to WALL_CLOCK seconds since 1970. It runs on. */
+/* Linked into an executable for tests. It sets the wall clock to WALL_CLOCK seconds since 1970. The clock runs on. */
 #include <stdlib.h>
 #include <time.h>
 

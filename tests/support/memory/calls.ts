@@ -1,6 +1,6 @@
 /**
- * The calls of lib/syscalls/calls.ts on a machine in memory: names, links, modes and errors as Linux has them
- * (tests/unit/memory.test.ts makes the same calls on both).
+ * The calls of lib/syscalls/calls.ts on a machine in memory, with Linux's names, links, modes and errors.
+ * tests/unit/memory.test.ts compares them with a real file system.
  */
 import {
   bytesInto,
@@ -18,7 +18,7 @@ import type { Process } from './process.ts'
 
 const { ENOENT, EBADF, EEXIST, ENOTDIR, EISDIR, EINVAL, ENAMETOOLONG, ENOTEMPTY, ELOOP, EPERM, ENOSYS } = errno
 
-/** The same on every machine that this is tested on (asm-generic). */
+/** The same on every architecture that this is tested on (asm-generic). */
 const flags = {
   O_RDONLY: 0,
   O_WRONLY: 1,
@@ -103,7 +103,7 @@ function onOpenFiles(process: Process) {
       change('fsync', '', [process.opened.get(descriptor)?.path ?? ''], () =>
         process.opened.has(descriptor) ? 0 : -EBADF,
       ),
-    // A process that is stopped closes its files, as the kernel does for it.
+    // The kernel closes the files of a process that ends, so this closes those of one that is stopped.
     close: (descriptor) => (process.opened.delete(descriptor) ? 0 : -EBADF),
     fstat: (descriptor) =>
       made('fstat', [], () => {
@@ -196,7 +196,7 @@ function onNames(process: Process) {
   } satisfies Part
 }
 
-/** By which path a directory that is open is reached without a link. */
+/** The path without links of an open directory. */
 function realPathOf({ find }: Process, wanted: Inode | undefined): string | number {
   const search = (at: Inode, path: string): string | undefined => {
     if (at === wanted) return path
@@ -247,7 +247,7 @@ const onTheProcess = (process: Process) =>
     processId: () => process.us.id,
   }) satisfies Part
 
-/** What a machine in memory has not, or what asks nothing of it. */
+/** Calls for what a machine in memory does not have, and calls that need no machine. */
 const withoutTheKernel = {
   checksum: crc32,
   endsWithChecksum,

@@ -1,7 +1,7 @@
 /**
- * A file system in memory, and a process on it that makes the calls of lib/syscalls/calls.ts. Before each call a test
- * may fail it, stop the process at it, or take a copy. What a power cut leaves is the model's to say
- * (tests/proof/power-loss.ts), which follows each change.
+ * A file system in memory, and a process on it that makes the calls of lib/syscalls/calls.ts. Before each call, a test
+ * may let it fail, stop the process, or copy the file system. tests/proof/power-loss.ts follows each change and says
+ * what a power cut may leave.
  */
 import type { Calls } from '../../../lib/syscalls/calls.ts'
 import type { Tree } from '../../proof/trees.ts'
@@ -15,28 +15,28 @@ export interface MemoryFiles {
   readonly calls: Calls
   readonly hooks: Hooks
   readonly process: { id: number; now: number; monotonic: number }
-  /** The process is no more: its files are closed. */
+  /** The process ends: its files are closed. */
   readonly end: () => void
-  /** Another process does something, while this one stands still: each has its own open files. */
+  /** Another process does some work while this one has stopped. Each has its own open files. */
   readonly meanwhile: <T>(work: () => T) => T
-  /** Another process that lives on, whose files stay open from one piece of its work to the next. */
+  /** Another process that goes on living. Its files stay open from one piece of work to the next. */
   readonly another: () => <T>(work: () => T) => T
-  /** A machine of its own on which the same stands, but for devices. */
+  /** Another machine with a copy of all files, except devices. */
   readonly copy: () => MemoryFiles
-  /** What is below a directory. */
+  /** The contents of a directory. */
   readonly tree: (path: string) => Tree
-  /** Puts a tree at a path; its parents are made. */
+  /** Puts a tree at a path, and makes its parents. */
   readonly plant: (tree: Tree, path: string) => void
-  /** The same in the place of what stands there. */
+  /** The same, but replaces what is there. */
   readonly replace: (path: string, tree: Tree) => void
   readonly remove: (path: string) => void
-  /** A file whose writes go to somebody. */
+  /** A file whose writes call a function. */
   readonly device: (path: string, text: () => string, written: (text: string) => number) => void
 }
 
 /**
  * @param longestLink 4095 on ext4, 1023 on XFS.
- * @param root what stands there.
+ * @param root the contents at first.
  */
 export function memoryFiles(longestLink = 4095, root = inode('directory', 0o755)): MemoryFiles {
   const hooks: Hooks = { before: () => undefined, changed: () => undefined, answered: () => undefined }

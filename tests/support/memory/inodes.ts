@@ -1,4 +1,4 @@
-/** What stands on a machine in memory: directories, files and links, and where a path leads. */
+/** The inodes of a machine in memory (directories, files and links), and how a path is resolved. */
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { textOfNames } from '../../../lib/syscalls/files.ts'
 import type { Node, Tree } from '../../proof/trees.ts'
@@ -9,10 +9,10 @@ export interface Inode {
   readonly number: number
   readonly kind: 'directory' | 'file' | 'link' | 'other'
   mode: number
-  /** Of a file its bytes, of a link its text, each character a byte. */
+  /** A file's bytes, or a link's text. Each character is a byte. */
   text: string
   readonly entries: Map<string, Inode>
-  /** A directory that has been removed, and is still open. */
+  /** A directory that has been removed and is still open. */
   gone: boolean
   /** What a device, or a file of the kernel's, does with a write. */
   readonly written: ((text: string) => number) | undefined
@@ -29,7 +29,7 @@ export const inode = (kind: Inode['kind'], mode: number, text = '', written?: In
   written,
 })
 
-/** What stands below, in inodes of its own: two names of one file stay two names of one. */
+/** A copy of what is below, with new inodes. Hard links stay hard links. */
 export function copied(of: Inode, made = new Map<Inode, Inode>()): Inode {
   const known = made.get(of)
   if (known !== undefined) return known
@@ -39,7 +39,7 @@ export function copied(of: Inode, made = new Map<Inode, Inode>()): Inode {
   return copy
 }
 
-/** The names of a path; undefined: one of them is too long. Most calls name what another has named. */
+/** The names in a path; undefined: one of them is too long. Kept, because most calls name the same paths. */
 function namesIn(path: string): readonly string[] | undefined {
   const known = parsed.get(path)
   if (known !== undefined || parsed.has(path)) return known
@@ -51,22 +51,22 @@ function namesIn(path: string): readonly string[] | undefined {
 }
 const parsed = new Map<string, readonly string[] | undefined>()
 
-/** A directory's names, as the kernel's calls tell them. */
+/** A directory's names, in the form of the kernel's calls. */
 export const textIn = ({ entries }: Inode): string =>
   textOfNames([...entries].map(([name, { kind }]) => ({ name, kind: kind === 'file' ? 'other' : kind })))
 
-/** Where a name leads. */
+/** The place to which a path leads. */
 export interface Found {
   readonly within: Inode
   readonly name: string
-  /** What stands under the last name. */
+  /** The inode with the last name. */
   readonly last: Inode | undefined
 }
 
-/** What becomes of a link under the last name; those before it are always followed. */
+/** Whether a link under the last name is followed. Links before it always are. */
 export type LastLink = 'followed' | 'itself'
 
-/** @param base where a relative name begins; undefined: nowhere. */
+/** @param base where a relative path begins; undefined: relative paths lead nowhere. */
 export function find(root: Inode, base: Inode, name: string, lastLink: LastLink, links = 0): Found | number {
   if (links > 40) return -ELOOP
   if (name === '') return -ENOENT
@@ -91,11 +91,11 @@ export function find(root: Inode, base: Inode, name: string, lastLink: LastLink,
   return -ENOENT
 }
 
-/** Whether a directory is another one, or above it. */
+/** Whether a directory is the other one, or above it. */
 export const holds = (above: Inode, below: Inode): boolean =>
   above === below || [...above.entries.values()].some((next) => holds(next, below))
 
-/** What is below a path. */
+/** The tree below a path. */
 export function treeAt(root: Inode, path: string): Tree {
   const tree = new Map<string, Node>()
   const visit = (at: Inode, name: string): void => {
@@ -111,7 +111,7 @@ export function treeAt(root: Inode, path: string): Tree {
   return tree
 }
 
-/** The directory in which a path's last name is: made, where it is not there. */
+/** The directory that contains a path's last name. It is made, if it does not exist. */
 function parentOf(root: Inode, path: string): { readonly parent: Inode; readonly name: string } {
   const names = [...(namesIn(path) ?? [])]
   const name = names.pop() ?? ''
@@ -140,7 +140,7 @@ const inodeFor = (node: Node): Inode =>
       ? inode('link', 0o777, node.target)
       : inode('file', 0o600, node.bytes)
 
-/** Puts a tree at a path; its parents are made. */
+/** Puts a tree at a path, and makes its parents. */
 export function plant(root: Inode, tree: Tree, path: string): void {
   for (const [name, node] of tree) put(root, name === '' ? path : `${path}/${name}`, inodeFor(node))
 }

@@ -1,36 +1,36 @@
 /**
- * A machine in memory on which whole upcalls run in process, words in and status out: its files, what the helper reads
- * of /proc, the kernel's log, and the files of nfsd. It can be stopped at any call, and start again from what a disk
- * has kept.
+ * A machine in memory that runs whole upcalls in process, from words to status. It has files, the parts of /proc that
+ * the helper reads, the kernel's log, and the files of nfsd. It can be stopped at any call, and start again from what a
+ * disk has kept.
  */
 import { main } from '../../../lib/main.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
 import type { Tree } from '../../proof/trees.ts'
 import { memoryFiles, type MemoryFiles } from './files.ts'
 
-/** What stops a process: nothing that it does after this has an effect. */
+/** Thrown to stop a process: nothing that it does afterwards has an effect. */
 export class Stopped extends Error {}
 
-/** What a process may be. */
+/** The ways to run a process. */
 export interface Processes {
   /**
-   * One upcall, as a process of its own, in the place of one that is gone.
+   * One upcall, as a new process; the one before has ended.
    * @returns its status; 'stopped', if a hook stopped it.
    */
   readonly upcall: Upcall
-  /** The same of a program that is no upcall. */
+  /** The same for a program that is not an upcall. */
   readonly program: (work: (calls: Calls) => number) => number | 'stopped'
 }
 
 export interface Machine extends Processes {
   readonly files: MemoryFiles
-  /** What was written to /dev/kmsg, one write a line. */
+  /** What was written to /dev/kmsg, each write as a line. */
   readonly log: string[]
   /** What v4_end_grace reads; undefined: there is no such file. */
   readonly kernel: { grace: 'running' | 'over' | undefined; askedToEnd: number; allowed: string }
-  /** Other processes, each of which does all that it does while one stands still, which is in a hook. */
+  /** Other processes. Each runs from beginning to end while the first one has stopped, that is, in a hook. */
   readonly meanwhile: Processes
-  /** What happens before each call of theirs, as {@link MemoryFiles.hooks} of the one that stands still. */
+  /** Runs before each call of theirs, as {@link MemoryFiles.hooks} does for the first process. */
   readonly aside: { before: MemoryFiles['hooks']['before'] }
 }
 
@@ -46,13 +46,10 @@ const statOf = (id: number): string =>
 const file = (bytes: string): Tree => new Map([['', { kind: 'file', bytes }]])
 const directory: Tree = new Map([['', { kind: 'directory' }]])
 
-/** What goes on meanwhile has numbers that no other process has. */
+/** Other processes have numbers that no process has otherwise. */
 const firstOther = 1_000_000
 
-/**
- * A file system with what the helper reads of a system: who the machine is, how long a process may go, where things
- * are.
- */
+/** A file system with what the helper reads of a system: its own process, the limits of a process, and the paths. */
 export function systemInMemory(): MemoryFiles {
   const files = memoryFiles()
   files.plant(file('11111111-2222-3333-4444-555555555555\n'), '/proc/sys/kernel/random/boot_id')
@@ -68,7 +65,7 @@ export function systemInMemory(): MemoryFiles {
 }
 
 /**
- * @param state what is in the state directory; nothing: it is not there.
+ * @param state the contents of the state directory; undefined: it does not exist.
  * @param fault what is wrong with the system's calls.
  */
 export function machineWith(state?: Tree, fault: (calls: Calls) => Partial<Calls> = () => ({})): Machine {
@@ -111,14 +108,14 @@ export function machineWith(state?: Tree, fault: (calls: Calls) => Partial<Calls
     files.plant(file(statOf(id)), `/proc/${id}/stat`)
     const { before } = files.hooks
     const life: { stopped: boolean; mistake: unknown } = { stopped: false, mistake: undefined }
-    // Whatever catches it goes on without any effect.
+    // Code that catches it goes on without any effect.
     files.hooks.before = (made) => {
       if (life.stopped) throw new Stopped()
       try {
         return before(made)
       } catch (thrown) {
         life.stopped = true
-        // A test's own mistake is not to be swallowed by what it tests.
+        // An error of the test itself must not be taken for a failure of the program.
         if (!(thrown instanceof Stopped)) life.mistake = thrown
         throw thrown
       }

@@ -1,7 +1,8 @@
 /**
- * The kernel's end of the pipe nfsd/cld in memory (net/sunrpc/rpc_pipe.c, fs/nfsd/nfs4recover.c), put before a table of
- * calls. Each open file has at most one partly-read message; a message leaves the queue with its last byte; closing the
- * file puts a partly-read one back. The same rules, for a process that can really be killed, are in tests/support/pipe.
+ * The kernel's end of the pipe nfsd/cld in memory (net/sunrpc/rpc_pipe.c, fs/nfsd/nfs4recover.c), in front of a table
+ * of calls. Each open file has at most one message that is partly read. A message leaves the queue with its last byte.
+ * Closing the file puts a partly read one back. tests/support/pipe has the same rules for real processes, which can be
+ * killed.
  */
 import type { Calls, Status } from '../../../lib/syscalls/calls.ts'
 
@@ -12,7 +13,7 @@ const graceStart = 4
 interface Message {
   readonly xid: number
   readonly bytes: Buffer
-  /** What it was answered, entries of a list first. */
+  /** What was written for it: the entries of a list, then the answer. */
   readonly entries: Buffer[]
   answer: Buffer | undefined
 }
@@ -23,27 +24,30 @@ interface Open {
 }
 
 export interface KernelEnd {
-  /** `calls`, in which the pipe is there as well. */
+  /** The given `calls`, with the pipe added. */
   readonly calls: Calls
-  /** nfsd asks. @returns the message, which has its answer when there is one. */
+  /** nfsd asks. @returns the message, which gets its answer later. */
   readonly ask: (bytes: Buffer) => Message
-  /** The process is no more: its files are closed, in the order in which it opened them. */
+  /** The process ends: its files are closed, in the order in which it opened them. */
   readonly die: () => void
-  /** The pipe goes; @param again with a new one in its place. */
+  /** The pipe is removed; @param again and a new one takes its place. */
   readonly remove: (again?: 'again') => void
   /**
-   * rpc_pipefs is mounted anew under a server that runs: another inode, and the numbers go on. What was asked has
-   * failed.
+   * rpc_pipefs is mounted again under a server that runs: the pipe has a new inode, and xids continue. Messages without
+   * an answer have failed.
    */
   readonly mountAnew: () => void
-  /** Another program takes all that is queued, and answers 0; it holds the pipe no longer then. */
+  /** Another program reads all queued messages and answers 0. Then it closes the pipe. */
   readonly letAnotherAnswer: () => void
-  /** What is queued comes again only when that is said: its threads are slow. */
+  /** After this, messages that failed are queued again only when a test says so, as if their threads were slow. */
   readonly holdBack: () => () => void
-  /** Messages that were read whole and have no answer: nfsd threads that wait for ever, if nobody knows of them. */
+  /**
+   * Messages that were read completely and have no answer. If no process knows of them, their nfsd threads wait for
+   * ever.
+   */
   readonly orphans: () => readonly number[]
   readonly queued: () => readonly number[]
-  /** Another kernel that stands where this one does, on a machine of its own. All that was asked has its answer. */
+  /** A copy of this kernel, for another machine. All messages must have been answered. */
   readonly copy: (under: Calls) => KernelEnd
 }
 
@@ -60,7 +64,7 @@ export function kernelEnd(under: Calls, path: string, stands = { inode: 1, isThe
   const close = (descriptor: number): void => {
     const file = files.get(descriptor)
     files.delete(descriptor)
-    // Again from its first byte; each file's goes behind what is there, so an order is turned.
+    // Each is queued again, to be read from its first byte, at the end of the queue. So the order is reversed.
     if (file?.message !== undefined && file.inode === inode) queue.push(file.message)
   }
   const status = (of: number): Status => ({ kind: 'other', uid: 0, mode: 0o600, mtime: 0, device: 99, inode: of })

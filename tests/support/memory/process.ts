@@ -1,4 +1,4 @@
-/** A process on a machine in memory: its open files, and what a test may do at each of its calls. */
+/** A process on a machine in memory: its open files, and hooks that a test may set for each of its calls. */
 import { atFlags } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { find, type Found, type Inode, type LastLink } from './inodes.ts'
@@ -11,19 +11,19 @@ export interface Open {
   at: number
 }
 
-/** A call, as the model of a disk and a test's hook are told it: strace's words (tests/support/strace.ts). */
+/** A call, as it is reported to the model of a disk and to a hook, in strace's terms (tests/support/strace.ts). */
 export interface Made {
   readonly name: string
   readonly text: string
   readonly paths: readonly string[]
-  /** It makes, changes or syncs something. */
+  /** Whether it makes, changes or syncs something. */
   readonly changes: boolean
 }
 
 export interface Hooks {
   /**
    * Before each call.
-   * @returns a negated errno that it fails with; undefined, if it is made. Throwing stops the process.
+   * @returns a negated errno with which the call fails; undefined: it is made. An exception stops the process.
    */
   before: (made: Made) => number | undefined
   /** After each call that has changed something. */
@@ -36,12 +36,12 @@ export interface Process {
   readonly us: { id: number; now: number; monotonic: number }
   opened: Map<number, Open>
   readonly find: (directory: number, name: string, lastLink: LastLink) => Found | number
-  /** The place for a new name. */
+  /** Where a new name would be. */
   readonly placeFor: (directory: number, name: string) => Found | number
   readonly pathOf: (directory: number, name: string) => string
-  /** One call: a hook may fail it or stop the process. */
+  /** One call. A hook may let it fail, or stop the process. */
   readonly made: <T>(name: string, paths: readonly string[], work: () => T | number) => T | number
-  /** The same, and what it changed is told. */
+  /** The same, and a change is reported. */
   readonly change: (name: string, text: string, paths: readonly string[], work: () => number) => number
 }
 

@@ -1,4 +1,4 @@
-/** One `serve` after another, in process, at a kernel's end in memory (pipe.ts), on a file system in memory. */
+/** One `serve` after another, in process, with the kernel's end of the pipe (pipe.ts) and a file system in memory. */
 import assert from 'node:assert/strict'
 import { openLog } from '../../../lib/kernel/log.ts'
 import { openPipe } from '../../../lib/kernel/pipe.ts'
@@ -12,7 +12,7 @@ import type { MemoryFiles } from './files.ts'
 import { nfsd, runDirectory, stateDirectory, systemInMemory } from './machine.ts'
 import { kernelEnd, type KernelEnd } from './pipe.ts'
 
-/** Where rpc_pipefs has the pipe, and where `serve` has its journal. */
+/** The path of the pipe in rpc_pipefs, and that of `serve`'s journal. */
 export const pipePath = '/run/rpc_pipefs/nfsd/cld'
 export const journalPath = `${runDirectory}/replies`
 
@@ -27,13 +27,13 @@ export function newMachine(): Machine {
   return { kernel: kernelEnd(files.calls, pipePath), files, lives: 0 }
 }
 
-/** Another machine that stands where this one does. Nobody lives on it, and all that was asked has its answer. */
+/** A copy of this machine. No process may run, and all messages must have been answered. */
 export function copyOf({ kernel, files, lives }: Machine): Machine {
   const copy = files.copy()
   return { kernel: kernel.copy(copy.calls), files: copy, lives }
 }
 
-/** The process is no more: its files are closed, and its end of the pipe. */
+/** The process ends: its files are closed, and with them its end of the pipe. */
 export function die({ kernel, files }: Machine): void {
   kernel.die()
   files.end()
@@ -46,9 +46,8 @@ export interface Life {
 }
 
 /**
- * One process, which answers all that is queued. Its id is nobody's, it never sleeps, and what it says is not looked
- * at.
- * @param change what is different about its calls.
+ * A process that answers all queued messages. Its process id is made up, it never sleeps, and its log is ignored.
+ * @param change calls that behave differently.
  */
 export function live(
   machine: Machine,
@@ -88,7 +87,7 @@ export function live(
 
 class Killed extends Error {}
 
-/** {@link live}, killed before its call of that number, if it makes so many. Its files are closed then. */
+/** {@link live}, killed before call number `at`, if it makes so many. Then its files are closed. */
 export function liveUntil(
   machine: Machine,
   most: number,

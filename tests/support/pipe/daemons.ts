@@ -1,27 +1,27 @@
-/** The two trackers that can hold an acted pipe: ours, and nfsdcld of nfs-utils. */
+/** The two trackers that can serve the fake pipe: this program, and nfsdcld of nfs-utils. */
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { executable, settings, type Machine } from '../artefacts.ts'
 
 export interface Daemon {
   readonly pid: number
-  /** What it has said so far on stderr. */
+  /** What it has written to stderr so far. */
   readonly said: () => string
   /** How it ended: its exit status, or the name of a signal. */
   readonly ended: Promise<number | NodeJS.Signals>
   readonly signal: (signal: NodeJS.Signals) => void
-  /** Ends it by a SIGTERM. @returns {@link ended}. */
+  /** Ends it by SIGTERM. @returns {@link ended}. */
   readonly stop: () => Promise<number | NodeJS.Signals>
-  /** SIGKILL. */
+  /** Ends it by SIGKILL. */
   readonly kill: () => Promise<number | NodeJS.Signals>
 }
 
 export interface Serve extends Daemon {
-  /** Resolves when it says that it is ready (`--ready-fd`), or has ended. @returns whether it is. */
+  /** Resolves when it reports that it is ready (`--ready-fd`), or has ended. @returns whether it is ready. */
   readonly ready: Promise<boolean>
 }
 
-/** The words that run ours at an acted pipe, for a wrapper such as strace(1). */
+/** The command that runs this program at a fake pipe, for a wrapper such as strace(1). */
 export const serveWords = (machine: Machine, pipes: string, more: readonly string[] = []): readonly string[] => [
   ...executable.command,
   '-f',
@@ -33,7 +33,7 @@ export const serveWords = (machine: Machine, pipes: string, more: readonly strin
 ]
 
 /**
- * @param pipes what stands for rpc_pipefs.
+ * @param pipes the directory in place of rpc_pipefs.
  * @param more further options of `serve`.
  * @param env its whole environment.
  */
@@ -46,7 +46,9 @@ export function runServe(
   return running(serveWords(machine, pipes, ['--ready-fd', '3', ...more]), env)
 }
 
-/** @param pipes what stands for rpc_pipefs. @param storage the directory of its database, which must be there. */
+/**
+ * @param pipes the directory in place of rpc_pipefs. @param storage the directory of its database, which must exist.
+ */
 export const runNfsdcld = (pipes: string, storage: string): Daemon => running(nfsdcldWords(pipes, storage))
 
 export const nfsdcldWords = (pipes: string, storage: string): readonly string[] => [
@@ -59,11 +61,12 @@ export const nfsdcldWords = (pipes: string, storage: string): readonly string[] 
 ]
 
 /**
- * A network namespace of its own, as a container has: ours looks for nfsdcld in its own only, and other tests run one.
+ * Runs in a network namespace of its own, as in a container: this program looks for nfsdcld only in its own namespace,
+ * and other tests run one.
  */
 export const apart: readonly string[] = ['/usr/bin/unshare', '--net']
 
-/** Runs a daemon, or a wrapper around one, {@link apart} from others; descriptor 3 is for its readiness. */
+/** Runs a daemon, or a wrapper around one, {@link apart} from others. It reports on descriptor 3 that it is ready. */
 export function running(
   command: readonly string[],
   env: Readonly<Record<string, string>> = {},
@@ -103,12 +106,12 @@ export function running(
   }
 }
 
-/** Its share of the machine's memory, MB: pages that others have as well count in part. */
+/** Its share of the machine's memory, in MB. Shared pages count in part. */
 export function memoryOf({ pid }: Daemon): number {
   const [, kilobytes] = /^Pss:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1')) ?? []
   return Number(kilobytes) / 1024
 }
 
-/** How long its main thread has been on a processor, ms. */
+/** How long its main thread has run on a processor, in ms. */
 export const processorOf = ({ pid }: Daemon): number =>
   Number(readFileSync(`/proc/${pid}/schedstat`, 'latin1').split(' ')[0]) / 1e6

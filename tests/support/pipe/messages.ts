@@ -1,13 +1,13 @@
 /**
- * Messages of the kernel's pipe to its tracker, as include/uapi/linux/nfsd/cld.h has them: packed, in the byte order of
- * the host, always of one size for a version. Written from the header and not from what is tested.
+ * Messages between the kernel and its tracker, as in include/uapi/linux/nfsd/cld.h: packed, in the byte order of the
+ * host, and each version with one size. Written from the header, not from the code under test.
  */
 import { endianness } from 'node:os'
 
 export const commands = { create: 0, remove: 1, check: 2, graceDone: 3, graceStart: 4, getVersion: 5 } as const
 export type Command = keyof typeof commands
 
-/** Version 1 has no principal. A version-0 kernel speaks version 1 without GetVersion and GraceStart. */
+/** Version 1 has no principal. A kernel in version 0 uses version 1, without GetVersion and GraceStart. */
 export type Version = 1 | 2
 export const sizes: Readonly<Record<Version, number>> = { 1: 1034, 2: 1067 }
 
@@ -19,13 +19,13 @@ export interface Body {
   readonly owner?: Uint8Array
   /** SHA-256 of the Kerberos principal; version 2 only. */
   readonly principal?: Uint8Array
-  /** The server's boot time, s: GraceDone of a version-0 kernel. */
+  /** The server's boot time, in seconds: in GraceDone of a kernel in version 0. */
   readonly bootTime?: bigint
-  /** The length to claim for the owner, instead of its own. */
+  /** A length to claim for the owner, instead of its own. */
   readonly length?: number
 }
 
-/** A message with xid 0: the pipe's end puts in another. `command` may be a number that no kernel sends. */
+/** A message with xid 0, which the pipe's end replaces. `command` may be a number that no kernel sends. */
 export function message(version: Version, command: Command | number, body: Body = {}): Buffer {
   const bytes = Buffer.alloc(sizes[version])
   bytes[at.version] = version
@@ -42,10 +42,10 @@ export function message(version: Version, command: Command | number, body: Body 
   return bytes
 }
 
-/** What is asked first, always as version 1. */
+/** The first message, always in version 1. */
 export const getVersion = (): Buffer => message(1, 'getVersion')
 
-/** An answer as a daemon would write it: what it was sent, with a status, and for GetVersion the version. */
+/** An answer as a daemon would write it: the message with a status, and for GetVersion with the version. */
 export function answerTo(asked: Uint8Array, status: number, version?: number): Buffer {
   const bytes = Buffer.from(asked)
   view(bytes).setInt16(at.status, status, little)

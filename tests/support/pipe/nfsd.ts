@@ -14,31 +14,32 @@ import type { Ended, PipeEnd, Waiter } from './pipe-end.ts'
 
 /** A server that runs with a tracker at the pipe. */
 export interface Nfsd {
-  /** 0: the tracker refused GraceStart, and the kernel asks by Check. */
+  /** 0: the tracker refused GraceStart, and the kernel uses Check. */
   readonly version: 0 | Version
   /** Who may reclaim: GraceStart's list as it came. */
   readonly list: readonly Entry[]
-  /** How long GraceStart took, ms: whoever starts the server waits for it. */
+  /** How long GraceStart took, in ms. Whoever starts the server waits for it. */
   readonly startMs: number
-  /** nfsd threads send a message of this kind for each of these bodies, all at one moment. */
+  /** One nfsd thread for each of these bodies sends a message of this kind, all at one moment. */
   readonly send: (command: Command, ...bodies: readonly Body[]) => Waiter[]
   /** The same for messages of any kinds. */
   readonly sendAll: (messages: readonly (readonly [Command, Body])[]) => Waiter[]
   /** One message. @returns the answer's status. @throws if it is not answered. */
   readonly tell: (command: Command, body?: Body) => Promise<number>
-  /** Waits for all that was sent, and then removes the pipe. */
+  /** Waits until all messages are answered, and then removes the pipe. */
   readonly stop: () => Promise<void>
 }
 
-/** `cld_running` looks for a second, but this machine may be busier than a server. */
+/** `cld_running` waits for one second, but this machine may be busier than a server. */
 const readerWithinMs = 60_000
 
 /**
- * A server starts: it makes the pipe, waits for a reader, asks for the version and for the list. As the kernel
- * does, it goes on without a list in version 0 when GraceStart is answered with an error, and says at once that grace
- * is over when the list is empty.
+ * A server starts: it makes the pipe, waits for a reader, and asks for the version and the list. Like the kernel, it
+ * goes on without a list in version 0 if GraceStart is answered with an error. If the list is empty, it reports the end
+ * of grace at once.
  *
- * @returns undefined if nobody opened the pipe, or GraceStart's answer was -110: no tracking, and the pipe is gone.
+ * @returns undefined if nobody opened the pipe, or GraceStart's answer was -110: then there is no tracking, and the
+ * pipe is gone.
  */
 export async function startNfsd(end: PipeEnd): Promise<Nfsd | undefined> {
   end.make()
@@ -47,7 +48,7 @@ export async function startNfsd(end: PipeEnd): Promise<Nfsd | undefined> {
     return undefined
   }
   const told = await end.ask(getVersion())[0]?.ended
-  // Whatever goes wrong with it: version 1.
+  // Any other error means version 1.
   const version =
     told !== undefined && 'answer' in told && statusOf(told.answer) === 0 && versionOf(told.answer) >= 2 ? 2 : 1
   const [thread] = end.ask(message(version, 'graceStart'))
@@ -68,7 +69,7 @@ export async function startNfsd(end: PipeEnd): Promise<Nfsd | undefined> {
   return running(end, 0, [], startMs)
 }
 
-/** A server that runs already, whose daemon is gone or is about to be replaced: see {@link PipeEnd.makeNegotiated}. */
+/** A server that runs already, and whose daemon is gone or about to be replaced: see {@link PipeEnd.makeNegotiated}. */
 export function runningNfsd(end: PipeEnd, version: Version): Nfsd {
   end.makeNegotiated(version)
   return running(end, version, [], Number.NaN)

@@ -149,7 +149,7 @@ static void wake(struct pipe *pipe)
 		if (file->waiter) fuse_lowlevel_notify_poll(file->waiter);
 }
 
-/* The waiter goes on: the message was on its stack. */
+/* The waiter goes on. The message was on its stack. */
 static void finish(struct pipe *pipe, struct message *message)
 {
 	TAILQ_REMOVE(&pipe->flying, message, in_flight);
@@ -162,7 +162,7 @@ static void fail(struct pipe *pipe, struct message *message, const char *error)
 	finish(pipe, message);
 }
 
-/* rpc_queue_upcall: the timer runs from the first message that nobody could read, and is not restarted. */
+/* rpc_queue_upcall: the timer starts with the first message that nobody could read, and is not restarted. */
 static void enqueue(struct pipe *pipe, struct message *message)
 {
 	if (pipe->readers == 0 && TAILQ_EMPTY(&pipe->queue) && pipe->timeout_at == 0) pipe->timeout_at = now_ns() + unread_ns;
@@ -186,8 +186,9 @@ static void time_out(struct pipe *pipe)
 }
 
 /*
- * All that is queued is given back (EAGAIN), and each waiter queues its message again when it happens to run. On 6.1,
- * 16 that lay there as 3..18 came back as 17, 15, 14 .. 4, 3, 16, 5, 18: nearly reversed. Here all but the last is.
+ * All queued messages are given back (EAGAIN), and each waiter queues its message again when it happens to run. On 6.1,
+ * 16 messages in the order 3..18 came back as 17, 15, 14 .. 4, 3, 16, 5, 18: nearly reversed. Here all but the last are
+ * reversed.
  */
 static void turn_round(struct pipe *pipe)
 {
@@ -266,7 +267,7 @@ static int take_answer(struct pipe *pipe, const unsigned char *from, size_t size
 	if (!message || (release_orphans && message->state != READ)) return EINVAL;
 	if (status == -EINPROGRESS) {
 		if (from[COMMAND] != GRACE_START) return EFAULT;
-		/* Newer kernels refuse what is too long; older ones read on into what follows. */
+		/* Newer kernels refuse a message that is too long; older ones read beyond it. */
 		uint16_t length = get16(from + BODY);
 		if (length == 0 || length > 1024 || (size == SIZE_V2 && from[HASH_LENGTH] > 32)) return EINVAL;
 		say("entry %s ", message->id);
@@ -318,7 +319,7 @@ static bool is_parents(fuse_req_t request) { return fuse_req_ctx(request)->pid =
 static void on_init(void *unused, struct fuse_conn_info *connection)
 {
 	(void)unused;
-	/* Closing is told in the background. More than this at once would come after the next open. */
+	/* FUSE reports a close in the background. If there were more at once, some would be reported after the next open. */
 	connection->max_background = 4096;
 }
 
@@ -378,7 +379,7 @@ static struct file *open_file(struct pipe *pipe, struct fuse_file_info *info, bo
 
 static struct file *file_of(struct fuse_file_info *info) { return (struct file *)(uintptr_t)info->fh; }
 
-/* The server starts. What opens the file in creating it is no daemon, and counts for nothing. */
+/* The server starts. The open file that creates the pipe is not a daemon's, and does not count. */
 static void on_create(fuse_req_t request, fuse_ino_t parent, const char *name, mode_t unused, struct fuse_file_info *info)
 {
 	(void)unused;
@@ -480,7 +481,7 @@ static const struct fuse_lowlevel_ops operations = {
 
 /* ---- Commands. ---- */
 
-/* nfsd threads call cld_pipe_upcall. The daemon sees all of them, or none. */
+/* nfsd threads call cld_pipe_upcall. A daemon that looks sees all messages, or none. */
 static void queue_all(char *words)
 {
 	struct pipe *pipe = present;
@@ -513,7 +514,7 @@ static void tell_state(void)
 	for (int state = QUEUED; state <= READ; state++) {
 		say(" %s", names[state]);
 		if (!present) continue;
-		/* What is queued, in the order in which it would be read. */
+		/* The queued messages, in the order in which they would be read. */
 		if (state == QUEUED) TAILQ_FOREACH(message, &present->queue, in_queue) say(" %u", message->xid);
 		else TAILQ_FOREACH(message, &present->flying, in_flight) if ((int)message->state == state) say(" %u", message->xid);
 	}

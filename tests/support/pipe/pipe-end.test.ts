@@ -1,7 +1,7 @@
 /**
- * The acted pipe against what real kernels did: every expectation here was seen on Linux 6.1 (rpc_pipe.c and
- * nfs4recover.c are the same in 7.2; Debian's 6.12.118 takes nothing early, like the newer source), or is read in a
- * newer source where it says so.
+ * The fake pipe behaves as real kernels did. Each expectation was seen on Linux 6.1, or comes from a newer source where
+ * it says so. (rpc_pipe.c and nfs4recover.c are the same in 7.2; Debian's 6.12.118 takes no early answers, like the
+ * newer source.)
  */
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
@@ -78,7 +78,7 @@ const fails = (code: string, call: () => unknown): void => {
 }
 
 describe('a message in the pipe', () => {
-  it('is read whole, or in parts by the same open file, and 0 says that nothing is queued', async () => {
+  it('is read as a whole, or in parts by the same open file; a read of 0 bytes means that nothing is queued', async () => {
     const { end, daemon } = await served()
     assert.equal(daemon.read().length, 0)
     await queued(...end.ask(create('ann'), create('bob')))
@@ -134,7 +134,7 @@ describe('an answer', () => {
       fails('EINVAL', () => daemon.write(Buffer.concat([bytes, Buffer.alloc(64)], size)))
   })
 
-  it('to GetVersion settles the size of what follows', async () => {
+  it('to GetVersion sets the size of the messages after it', async () => {
     const { end, daemon } = await served()
     const [first] = end.ask(getVersion())
     await first?.queued
@@ -149,7 +149,7 @@ describe('an answer', () => {
     assert.equal((await answerOf(next)).length, sizes[2])
   })
 
-  it('with -EINPROGRESS tells what is in flight: EFAULT, and what is not: EINVAL', async () => {
+  it('with -EINPROGRESS shows whether a message is in flight: EFAULT if it is, EINVAL if not', async () => {
     const { daemon, thread, bytes } = await asked()
     const probe = answerTo(bytes, inProgress)
     fails('EFAULT', () => daemon.write(probe))
@@ -161,7 +161,7 @@ describe('an answer', () => {
     fails('EINVAL', () => daemon.write(probe))
   })
 
-  it('before the last byte is read is taken by released kernels, which then go wrong: it is noted', async () => {
+  it('before the last byte is read is taken by released kernels, which then fail: it is reported', async () => {
     const { end, daemon } = await served()
     const [thread] = end.ask(create('ann'))
     await thread?.queued
@@ -184,7 +184,7 @@ describe('an answer', () => {
 })
 
 describe("GraceStart's list", () => {
-  it('is a write a client, in any number, while a message is in flight', async () => {
+  it('is one write for each client, of any number, while a message is in flight', async () => {
     const { end, daemon } = await served()
     const [thread] = end.ask(message(1, 'graceStart'))
     await thread?.queued
@@ -205,8 +205,8 @@ describe("GraceStart's list", () => {
   })
 })
 
-describe('when a daemon goes', () => {
-  it('a partly read message comes again to the next from its first byte, with the same xid', async () => {
+describe('when a daemon ends', () => {
+  it('the next daemon reads a partly read message from its first byte, with the same xid', async () => {
     const { end, daemon } = await served()
     const [thread] = end.ask(create('ann'))
     await thread?.queued
@@ -219,7 +219,7 @@ describe('when a daemon goes', () => {
     assert.equal(statusOf(await answerOf(thread)), 0)
   })
 
-  it('a partly read message comes to those who stay, and what is queued stays where it is', async () => {
+  it('other readers get a partly read message, and queued messages keep their places', async () => {
     const { end, daemon } = await served()
     const other = open(end)
     await queued(...end.ask(create('ann'), create('bob')))
@@ -230,7 +230,7 @@ describe('when a daemon goes', () => {
     assert.equal(xidOf(other.read()), 0)
   })
 
-  it('sixteen partly read messages come again in another order', async () => {
+  it('sixteen partly read messages are queued again in another order', async () => {
     const { end, daemon } = await served()
     daemon.close()
     const names = Array.from({ length: 16 }, (_, number) => create(`client ${number}`))
@@ -243,13 +243,13 @@ describe('when a daemon goes', () => {
     assert.deepEqual(order, [...order.slice(0, 15).sort((a, b) => b - a), 15])
   })
 
-  it('a message that was read whole waits for ever, and its answer is taken from anybody', async () => {
+  it('a message that was read completely waits for ever, and any process may answer it', async () => {
     const { end, daemon } = await served({ unreadMs: 10 })
     const [thread] = end.ask(create('ann'))
     await thread?.queued
     const asked = daemon.read()
     daemon.close()
-    // Time is the subject: longer than a message that nobody reads may wait.
+    // Time is the subject: longer than a message without a reader may wait.
     await pause(50)
     assert.deepEqual((await end.state()).unanswered, [0])
     const next = open(end)
@@ -258,7 +258,7 @@ describe('when a daemon goes', () => {
     await answerOf(thread)
   })
 
-  it('a message that was read whole fails with EPIPE in the newest source, when the last open file goes', async () => {
+  it('a message that was read completely fails with EPIPE in the newest source, when the last open file is closed', async () => {
     const { end, daemon } = await served({ orphans: 'release' })
     const other = open(end)
     const [thread] = end.ask(create('ann'))
@@ -270,13 +270,13 @@ describe('when a daemon goes', () => {
     assert.deepEqual(await thread?.ended, { failed: 'EPIPE' })
   })
 
-  it('what nobody reads in time fails with ETIMEDOUT, all at once, and a reader in between does not stop the clock', async () => {
+  it('messages that nobody reads in time fail with ETIMEDOUT, all at once; a reader in between does not stop the timer', async () => {
     const { end, daemon } = await served({ unreadMs: 2000 })
     daemon.close()
     const first = end.ask(create('ann'))
     const reader = open(end)
     reader.close()
-    // Time is the subject: the second comes later, and long before the first one's time is over.
+    // Time is the subject: the second message comes later, long before the first one's time is over.
     await pause(150)
     const second = end.ask(create('bob'))
     assert.deepEqual(await first[0]?.ended, { failed: 'ETIMEDOUT' })
@@ -285,8 +285,8 @@ describe('when a daemon goes', () => {
   })
 })
 
-describe('when the server goes', () => {
-  it('reads and writes are EPIPE, the old inode does not open any more, and the new pipe is another', async () => {
+describe('when the server stops', () => {
+  it('reads and writes are EPIPE, the old inode can not be opened, and the next pipe has another inode', async () => {
     const { end, daemon } = await served()
     const name = join(end.path, 'nfsd/cld')
     const kept = openSync(name, constants.O_RDWR)
@@ -305,7 +305,7 @@ describe('when the server goes', () => {
     daemon.close()
   })
 
-  it('the directory tells of it and of the next start', async () => {
+  it('a watch on the directory reports it, and the next start', async () => {
     const { end, daemon } = await served()
     let changes = 0
     const watcher = watch(join(end.path, 'nfsd'), (event, name) => {
@@ -322,7 +322,7 @@ describe('when the server goes', () => {
     daemon.close()
   })
 
-  it('nobody else can make or remove a pipe', async () => {
+  it('no other process can make or remove a pipe', async () => {
     const { end, daemon } = await served()
     for (const command of ['rm -f', 'touch']) {
       const name = join(end.path, 'nfsd', command === 'touch' ? 'other' : 'cld')
@@ -337,7 +337,7 @@ describe('readiness', () => {
   const goneBad = '18'
   const nothing = '0'
 
-  it('comes with a message, wakes who waits, and is not told when an empty pipe goes', async () => {
+  it('comes with a message, wakes a waiting process, and does not come when an empty pipe is removed', async () => {
     const ready = compiled(join(import.meta.dirname, 'ready.c'), join(room, 'ready'))
     const end = await newEnd()
     end.make()
@@ -352,7 +352,7 @@ describe('readiness', () => {
     assert.equal(await ask('poll'), nothing)
     assert.equal(await ask('epoll 0'), nothing)
     const woken = ask('epoll 60000')
-    // Most often it waits by then; it is woken either way.
+    // By then it usually waits. It is woken in either case.
     await pause(50)
     end.ask(create('ann'))
     assert.equal(await woken, readable)

@@ -1,6 +1,6 @@
 /**
- * The kernel's end of the pipe nfsd/cld, acted by pipe-end.c; here a test says what the kernel sends, and hears what it
- * was told.
+ * The kernel's end of the pipe nfsd/cld, as pipe-end.c acts it. Here a test says what the kernel sends, and gets what a
+ * daemon writes.
  */
 import { spawn, type ChildProcessByStdio } from 'node:child_process'
 import { closeSync, existsSync, openSync, unlinkSync } from 'node:fs'
@@ -11,16 +11,16 @@ import { ensureDirSync } from 'fs-extra/esm'
 import { compiled } from '../compiled.ts'
 import { sizes, type Version } from './messages.ts'
 
-/** How an nfsd thread's wait came to its end. */
+/** How an nfsd thread's wait ended. */
 export type Ended =
   /** @property ms from when the message was first queued to the answer, by pipe-end's clock. */
   { readonly answer: Buffer; readonly ms: number } | { readonly failed: 'EPIPE' | 'ETIMEDOUT' }
 
 /** An nfsd thread that waits for an answer. */
 export interface Waiter {
-  /** The xid that its message got. */
+  /** The xid of its message. */
   readonly queued: Promise<number>
-  /** Never, if the message was read and nobody answers. */
+  /** Never resolves, if the message was read and nobody answers. */
   readonly ended: Promise<Ended>
   /** GraceStart's list so far, message by message. */
   readonly entries: readonly Buffer[]
@@ -30,48 +30,48 @@ export interface State {
   /** Open files that can read and write. */
   readonly readers: number
   readonly writers: number
-  /** The xids of what lies there unread, in its order; of what is partly read; and of what is read and not answered. */
+  /** The xids of the messages that are unread, in order; that are partly read; and that are read and not answered. */
   readonly queued: readonly number[]
   readonly held: readonly number[]
   readonly unanswered: readonly number[]
 }
 
 export interface PipeEnd {
-  /** What stands for rpc_pipefs. */
+  /** The directory in place of rpc_pipefs. */
   readonly path: string
-  /** A server starts: a new pipe, with a new inode, xids from 0 and version 1's size. */
+  /** A server starts: a new pipe, with a new inode, xids from 0, and version 1's size. */
   readonly make: () => void
-  /** The pipe of a server that runs already: a daemon that is gone has answered GetVersion and GraceStart. */
+  /** The pipe of a server that runs already. A daemon that is gone has answered GetVersion and GraceStart. */
   readonly makeNegotiated: (version: Version) => void
   /**
-   * The pipe goes at once, whatever is in it, as when rpc_pipefs is unmounted. A server that stops waits first: see
-   * nfsd.ts.
+   * The pipe is removed at once, whatever is in it, as when rpc_pipefs is unmounted. A server that stops waits first:
+   * see nfsd.ts.
    */
   readonly remove: () => void
-  /** nfsd threads send these messages at one moment: a daemon that looks sees all of them, or none. */
+  /** nfsd threads send these messages at one moment. A daemon that looks sees all of them, or none. */
   readonly ask: (...messages: readonly Uint8Array[]) => Waiter[]
   readonly state: () => Promise<State>
   /** Waits until a daemon has the pipe open. @returns false if none has after so many ms. */
   readonly opened: (withinMs: number) => Promise<boolean>
-  /** Waits until this is so, looking after every change. @throws after `patienceMs`, saying what is so instead. */
+  /** Waits until the condition holds; it is tested after every change. @throws after `patienceMs`, with the state. */
   readonly until: (what: (state: State) => boolean) => Promise<State>
-  /** What a daemon did that the kernel can't bear: answers before the last byte was read. */
+  /** What a daemon did that breaks the kernel: answers before the last byte was read. */
   readonly violations: readonly string[]
   /** Unmounts it, whoever has it open. */
   readonly scrap: () => Promise<void>
 }
 
 export interface Options {
-  /** How long a message waits for a reader, ms: 30 000 in the kernel. */
+  /** How long a message waits for a reader, in ms; 30 000 in the kernel. */
   readonly unreadMs?: number
-  /** What becomes of a message that was read and not answered when the last open file goes: see pipe-end.c. */
+  /** What happens to a message that was read and not answered when the last open file is closed: see pipe-end.c. */
   readonly orphans?: 'wait' | 'release'
 }
 
 /** Longer than any answer takes on a busy machine. */
 export const patienceMs = 60_000
 
-/** @returns why there can be none here, or undefined. */
+/** @returns why the fake pipe is not possible here, or undefined. */
 export function pipeEndRefused(): string | undefined {
   if (process.getuid?.() !== 0) return 'only root can mount it'
   return existsSync('/dev/fuse') ? undefined : 'there is no /dev/fuse'
@@ -83,7 +83,7 @@ export const compilePipeEnd = (room: string): string =>
 
 /**
  * @param program of {@link compilePipeEnd}.
- * @param path where it is mounted; made if it is not there. No pipe is there yet.
+ * @param path where it is mounted; made if it does not exist. At first it has no pipe.
  */
 export async function startPipeEnd(
   program: string,
@@ -91,7 +91,8 @@ export async function startPipeEnd(
   { unreadMs = 30_000, orphans = 'wait' }: Options = {},
 ): Promise<PipeEnd> {
   ensureDirSync(path)
-  // A session of its own: a key that interrupts the tests reaches it as the end of its input, and it unmounts.
+  // In a session of its own: a key that interrupts the tests does not kill it. It sees the end of its input, and
+  // unmounts.
   const child = spawn(program, [path, String(unreadMs), orphans], {
     stdio: ['pipe', 'pipe', 'inherit'],
     detached: true,
@@ -104,12 +105,12 @@ export async function startPipeEnd(
 class ActedPipeEnd implements PipeEnd {
   readonly path: string
   readonly violations: string[] = []
-  /** @throws if it could not be. */
+  /** @throws if it could not be mounted. */
   readonly mounted: Promise<void>
   private readonly child: ChildProcessByStdio<Writable, Readable, null>
   private readonly name: string
   private readonly gone: Promise<void>
-  /** Those that wait, by the names that pipe-end knows them by. */
+  /** The messages that wait, by pipe-end's ids. */
   private readonly threads = new Map<string, Thread>()
   private threadsSoFar = 0
   private readonly listeners = new Set<() => void>()
@@ -118,7 +119,7 @@ class ActedPipeEnd implements PipeEnd {
   /** How many pipes were made. */
   private pipes = 0
   private readers = 0
-  /** Of a message, as it was negotiated. */
+  /** The size of a message, as it was negotiated. */
   private size: number = sizes[1]
   private isMounted = (): void => undefined
 
@@ -240,7 +241,7 @@ class ActedPipeEnd implements PipeEnd {
         this.violations.push(`message ${id} was answered before its last byte was read`)
         break
       case 'open':
-        // One that is gone may still have something to say.
+        // A program that has ended may still have written something.
         if (Number(id) === this.pipes) this.readers = Number(rest[0])
         break
       case 'state':
@@ -253,7 +254,7 @@ class ActedPipeEnd implements PipeEnd {
   }
 
   private isAnswered(thread: Thread | undefined, answer: Buffer, ms: number): void {
-    // GetVersion settles the size of what follows; its own answer has version 1's.
+    // GetVersion sets the size of the messages after it. Its own answer has version 1's.
     if (thread?.asksVersion === true && answer.readInt16LE(2) === 0)
       this.size = (answer[8] ?? 0) < 2 ? sizes[1] : sizes[2]
     thread?.hasEnded({ answer, ms })
@@ -279,7 +280,7 @@ function newThread(asksVersion: boolean): Thread {
   return { asksVersion, entries: [], queued, ended, isQueued, hasEnded }
 }
 
-/** Trailing zeros are not sent. */
+/** Trailing zeros are left out. */
 function padded(hex = '', size: number): Buffer {
   const bytes = Buffer.alloc(size)
   bytes.write(hex, 'hex')
