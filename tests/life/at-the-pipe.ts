@@ -1,13 +1,14 @@
 /**
- * The part of a life in which the kernel asks at the pipe: an acted kernel's end, and `serve`, which comes and goes.
- * What is due is the oracle's to say, by the pipe's contract (docs/pipe.md):
+ * The part of a life in which the kernel asks at the pipe: a fake kernel's end, and `serve`, which comes and goes. The
+ * oracle says what must be answered, by the contract of the pipe (docs/pipe.md):
  *
- * * the list at GraceStart is exactly who may reclaim, each once, but for names that mean something else to the kernel;
- * * a client of NFSv4.0 that only reclaims says nothing, so there is no act for it, and it is forgotten when grace
- *   ends;
- * * a Create says nothing of sessions; a principal that was told stays until another is told, or the client is gone;
- * * a list that is empty has the kernel say at once that grace is over;
- * * version 0 asks by Check, which is the client's record.
+ * * The list at GraceStart has exactly the clients that may reclaim, each once, except names that mean something else
+ *   to the kernel.
+ * * No message tells that a client of NFSv4.0 reclaims. So there is no act for that, and the client is forgotten when
+ *   grace ends.
+ * * A Create says nothing of sessions. A principal stays until another is told, or the client is gone.
+ * * After an empty list, the kernel reports the end of grace at once.
+ * * Version 0 asks by Check, which records the client.
  */
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs'
@@ -47,13 +48,13 @@ import {
 
 const principals = ['nfs/ada@EXAMPLE', 'nfs/bob@EXAMPLE'].map((name) => createHash('sha256').update(name).digest())
 
-/** What `serve` says of a server whose start it does not know to be recorded (lib/serve/instance.ts). */
+/** What `serve` logs about a server if it does not know that its start is recorded (lib/serve/instance.ts). */
 const unknownStart = "the NFS server's start is not recorded: unless"
 
 /** Longer than any answer takes on a busy machine. */
 const patienceMs = 120_000
 
-/** @param end the kernel's end, which nobody else uses meanwhile. */
+/** @param end the kernel's end. Nobody else uses it meanwhile. */
 export const atThePipe = (end: PipeEnd, machine: Machine): OtherFront => new AtThePipe(end, machine)
 
 /** `serve`, one process after another. */
@@ -76,17 +77,17 @@ class ServeInTurns {
     return this.running?.maxVersion
   }
 
-  /** By all of them so far. */
+  /** By all processes so far. */
   get said(): string {
     return `${this.saidBefore}${this.running?.serve.said() ?? ''}`
   }
 
-  /** How often it was noted that a server's start is not recorded. */
+  /** How often it was logged that a server's start is not recorded. */
   get notes(): number {
     return this.said.split(unknownStart).length - 1
   }
 
-  /** One runs, if none did. */
+  /** Starts a process, if none runs. */
   async comes(world: World, maxVersion: 1 | 2 = 2): Promise<void> {
     if (this.running !== undefined) return
     const serve = runServe(this.machine, this.pipes, ['--max-version', String(maxVersion)])
@@ -109,11 +110,11 @@ type ActOf<Name extends Act['act']> = Extract<Act, { readonly act: Name }>
 
 class AtThePipe implements OtherFront {
   readonly last: readonly Act[] = [{ act: 'start at the pipe', version: 2, killed: undefined }]
-  /** The version of the instance that asks at the pipe; undefined, while none does. */
+  /** The version of the instance that asks at the pipe; undefined, if none does. */
   private version: 0 | 1 | 2 | undefined
-  /** Nothing has been asked at the pipe of version 0. */
+  /** Whether nothing has been asked yet at the pipe of version 0. */
   private isYetToBegin = false
-  /** How often `serve` had noted that a server's start is not recorded, before that pipe. */
+  /** How often `serve` had logged that a server's start is not recorded, before that pipe. */
   private notedBefore = 0
   private readonly serve: ServeInTurns
   private readonly pipe: PipeEnd
@@ -131,7 +132,7 @@ class AtThePipe implements OtherFront {
     switch (act.act) {
       case 'start':
       case 'import':
-        // They come while no server runs at the pipe.
+        // Imports come while no server runs.
         await this.serverStops(world)
         return undefined
       case 'failed start':
@@ -171,7 +172,7 @@ class AtThePipe implements OtherFront {
       case 'remove':
         return this.together(world, [{ event: 'remove', owner: whom(life, act.who) }])
       case 'check':
-        // Otherwise the kernel knows by its list.
+        // Otherwise the kernel knows it from its list.
         if (version !== 0) return 0
         return this.together(world, [{ event: 'check', owner: whom(life, act.who), session: undefined }])
       case 'everyone':
@@ -209,7 +210,7 @@ class AtThePipe implements OtherFront {
     if (told !== due) broken(world, `GetVersion was answered with ${told}`)
   }
 
-  /** @returns the list, which has been held against what is due. */
+  /** @returns the list, which has been compared with the oracle's. */
   private async graceStarts(world: World, version: 1 | 2, killed: number | undefined): Promise<readonly Entry[]> {
     const [thread] = this.pipe.ask(message(version, 'graceStart'))
     if (killed !== undefined) {
@@ -228,7 +229,7 @@ class AtThePipe implements OtherFront {
     return list
   }
 
-  /** As if the answer had been lost: an instance has begun, and begins once more with what is asked first. */
+  /** As if the answer had been lost: an instance has begun, and the next message begins another one. */
   private async listIsRefused({ told }: World): Promise<void> {
     this.notedBefore = this.serve.notes
     this.pipe.remove()
@@ -239,7 +240,7 @@ class AtThePipe implements OtherFront {
     told.push('       the kernel goes on in version 0')
   }
 
-  /** A start that finds no place to write to. The kernel has a tracker, which lets nobody reclaim. */
+  /** A start that finds no place to write to. The kernel has a tracker, but nobody may reclaim. */
   private async startFails(world: World): Promise<number> {
     const { machine } = this
     await this.serverStops(world)
@@ -269,7 +270,7 @@ class AtThePipe implements OtherFront {
     this.serverIsUp(world)
     this.pipe.make()
     this.pipe.remove()
-    // A kernel without this file can't tell a helper's instance: nothing but a pipe is known of it.
+    // A kernel without this file can't tell the helper which instance it is. Only the pipe then shows that.
     const isNoticed = act.noticed && !existsSync(helperParameter)
     world.told.push(
       `       the server starts, and nobody holds the pipe${isNoticed ? '; serve comes, and sees it' : ''}`,
@@ -296,7 +297,7 @@ class AtThePipe implements OtherFront {
       await ended()
       return 0
     }
-    // A message of version 1 that such an owner fills is answered with an error then (docs/pipe.md).
+    // If such an owner fills a message of version 1, the answer is an error (docs/pipe.md).
     const isShort = this.version < 2
     const owners = world.life.owners.filter((owner) => !(isShort && owner.length === 2 * 1024))
     return this.together(
@@ -323,7 +324,7 @@ class AtThePipe implements OtherFront {
     return this.together(world, [{ event: 'grace done', bootTime: undefined }])
   }
 
-  /** One message for each of these, all at one moment. @param meanwhile what happens while they are queued. */
+  /** A message for each of these clients, all at one moment. @param meanwhile what happens while they are queued. */
   private async together(
     world: World,
     events: readonly Event[],
@@ -396,7 +397,7 @@ function bodyOf(event: Event): Body {
     : { owner }
 }
 
-/** An upcall's status as the pipe says it. */
+/** The status of an upcall, as the pipe has it. */
 const atPipe = (status: number): number => (status === mayNotReclaim ? -13 : status)
 
 function hold(world: World, verdict: Verdict | undefined, status: number): void {
@@ -404,7 +405,7 @@ function hold(world: World, verdict: Verdict | undefined, status: number): void 
   broken(world, `status ${status}, but ${verdict.statuses.map(atPipe).join(' or ')} was due: ${verdict.because}`)
 }
 
-/** Nobody too many, nobody missing; nobody twice, unless it was begun twice. */
+/** The list has nobody too many, nobody is missing, and nobody is in it twice, unless it was started twice. */
 function heldAgainst(
   world: World,
   list: readonly Entry[],
@@ -419,7 +420,7 @@ function heldAgainst(
   for (const { owner, principal } of list) {
     const told = principal?.toString('hex') ?? ''
     const known = tellsPrincipals ? (world.memory.principals.get(owner.toString('hex')) ?? '') : ''
-    // 31 bytes of it are as good as all.
+    // Its first 31 bytes are enough.
     if (told.length < known.length - 2 || !known.startsWith(told) || (known === '') !== (told === ''))
       broken(world, `the principal of ${readable(owner.toString('hex'))} is told as '${told}', and is '${known}'`)
   }

@@ -1,7 +1,7 @@
 /**
- * Upcalls and commands in memory that do not go as they should: stopped at one of their calls, refused by the storage,
- * met by another, or cut off by the power. What then may have happened is several things; each is remembered, and the
- * answers that follow tell which it was.
+ * Upcalls and commands in memory that are disturbed: they are stopped at one of their calls, fail on the disk, meet
+ * another, or are cut off by a power cut. Several things may then have happened. All are remembered, until later
+ * answers show which one did.
  */
 import { errno } from '../../lib/syscalls/errno.ts'
 import type { Made } from '../support/memory/files.ts'
@@ -48,7 +48,7 @@ export function disturbed(place: PlaceInMemory): OtherFront {
         world.memories = left.map(remember)
         world.durable = left
       }
-      // A server whose start has failed asks nothing; one that was cut off starts again.
+      // A server whose start has failed asks nothing. One whose power was cut starts again.
       const starts = isCut || (what.act === 'start' && ended !== 0)
       return 1 + (starts ? await perform(world, { act: 'start', word: 'init', bootTime: true }) : 0)
     },
@@ -91,7 +91,7 @@ function carryOutUntil(
   let calls = 0
   let where: Made | undefined
   hooks.before = (made) => {
-    // A start that is killed before its mark, or after it, is none that anybody could know of.
+    // A start that is killed before its mark is set, or after that is removed, can't be noticed by anybody.
     if (!made.changes || !isOnStorage(made)) return undefined
     const hits = where === undefined ? calls++ === at : how.kind === 'storage fails' && how.lasts
     if (!hits) return undefined
@@ -120,15 +120,15 @@ function carryOutUntil(
   return status
 }
 
-/** What may have come of it, and what it had to say then. */
+/** An outcome: what may have happened, and what must then have been answered. */
 export interface Outcome {
   readonly memory: Memory
-  /** Undefined: it need not have said anything. */
+  /** Undefined: it need not have answered. */
   readonly statuses?: readonly number[]
   readonly endGrace: Verdict['endGrace']
 }
 
-/** Goes on with every outcome that agrees with how it ended. */
+/** Continues with every outcome that agrees with how it ended. */
 function goOn(
   world: World,
   may: (memory: Memory) => readonly Outcome[],
@@ -143,7 +143,7 @@ function goOn(
     (told ? endGrace !== 'must not' : world.mayLinger || endGrace !== 'must' || endGraceReads(world) !== 'N')
   const [first] = outcomes
   const durable = world.durable.flatMap((memory) => may(memory))
-  // What was answered, or told the kernel, is durable; what was not may be so.
+  // What was answered, or told the kernel, is durable. Anything else may be.
   const isPromised = told || (status === 0 && !wasHit)
   world.durable = distinct([...durable.map(({ memory }) => memory), ...(isPromised ? [] : world.durable.map(remember))])
   const agreeing = outcomes.filter(agrees)
@@ -168,17 +168,17 @@ export const completed = (before: Memory): Memory => {
   return memory
 }
 
-/** What a work that was stopped may have done: nothing, all, or a step between. */
+/** What a stopped upcall or command may have done: nothing, all, or a part. */
 export function halfway(before: Memory, event: Event, graceOver: boolean): readonly Memory[] {
   if (event.event === 'start') {
-    // It may have begun its instance: what an earlier mark told is taken into account then, and outlives a power cut.
+    // It may have begun its instance. That takes an earlier mark into account, and survives a power cut.
     const failed: Event = { event: 'failed start', bootTime: event.bootTime }
     return [before, outcomeOf(before, event, false).memory].map((memory) => outcomeOf(memory, failed, false).memory)
   }
   const heals = ['create', 'check', 'remove'].includes(event.event) && graceOver && !before.full
   const from = [remember(before), ...(heals ? [completed(before)] : [])]
   const whole = outcomeOf(before, event, graceOver).memory
-  // Of what was not answered, each part may be on the disk without the others.
+  // Each part of what was not answered may be on the disk without the others.
   const after = heals ? [whole, outcomeOf(before, event, false).memory] : [whole]
   switch (event.event) {
     case 'create':
@@ -198,7 +198,7 @@ export function halfway(before: Memory, event: Event, graceOver: boolean): reado
   }
 }
 
-/** A client is taken out of the records alone, or of what the kernel's own tracker has. */
+/** A client may be removed from our records only, or only from those of the kernel's own tracker. */
 const partsOf = (memory: Memory, owner: string): readonly Memory[] => [
   without(memory, owner, 'legacy'),
   without(memory, owner, 'record'),
@@ -213,13 +213,13 @@ function without(before: Memory, owner: string, what: 'legacy' | 'record' | 'all
   return memory
 }
 
-/** What may have come of a work that the storage has refused something. */
+/** What an upcall or a command may have done that failed on the disk. */
 export const refused = (before: Memory, work: Work, graceOver: boolean, status: Status): readonly Outcome[] =>
   refusedOnce(before, work, graceOver, status).flatMap((outcome) => [outcome, ...unheeded(before, work, outcome)])
 
 /**
- * A client without a session is recorded also where a full disk has kept the sign that grace may end early: then grace
- * does not wait for it.
+ * A client without a session is recorded, even if a full disk keeps the sign for an early end of grace from being
+ * updated. Then grace does not wait for the client.
  */
 function unheeded(before: Memory, { event }: Work, outcome: Outcome): readonly Outcome[] {
   if (event.event !== 'create' && event.event !== 'check' && event.event !== 'allow') return []
@@ -231,8 +231,8 @@ function unheeded(before: Memory, { event }: Work, outcome: Outcome): readonly O
 }
 
 /**
- * The kernel says nothing when a client goes of which no upcall has succeeded: what has failed records nobody, or
- * nobody may reclaim after the next start.
+ * If no upcall of a client has succeeded, the kernel does not tell when the client goes. So an upcall that fails
+ * records nobody, or nobody may reclaim after the next start.
  */
 const takesBack = (work: Work): boolean =>
   'asked' in work && (work.event.event === 'create' || work.event.event === 'check')
@@ -254,7 +254,7 @@ function refusedOnce(before: Memory, work: Work, graceOver: boolean, status: Sta
   const lacking = (memory: Memory): Memory => ({ ...remember(memory), endLacks: true })
   if (status === 0) {
     if (event.event !== 'check') return [{ ...all, endGrace }]
-    // It is answered all the same: its record stays where it is, or the end of grace is not recorded.
+    // It is answered all the same: its record stays in its older instance, or the end of grace is not recorded.
     const asIf = outcomeOf(completed(before), event, false)
     return [
       { ...all, endGrace },
@@ -280,7 +280,7 @@ function refusedOnce(before: Memory, work: Work, graceOver: boolean, status: Sta
   ]
 }
 
-/** Marks are in the run directory, which a power cut empties. */
+/** Marks are in the run directory. A power cut empties that. */
 export const withoutMarks = (memory: Memory): Memory => ({
   ...remember(memory),
   untracked: undefined,
@@ -288,12 +288,12 @@ export const withoutMarks = (memory: Memory): Memory => ({
   endLacks: false,
 })
 
-/** Another upcall is carried out before one of the calls; or after the last. */
+/** Another upcall is carried out before one of the calls, or after the last. */
 async function beside(place: PlaceInMemory, world: World, work: Work, act: Act, at: number): Promise<number> {
   const other = workOf(world, act)
   if (other === undefined || !('asked' in other) || act.act === 'start')
     throw new Error(`${act.act} comes beside nothing`)
-  // No kernel asks while it waits for the answer to its start, or has no tracker.
+  // A kernel asks nothing while it waits for the answer to its start, or if it has no tracker.
   if (work.event.event === 'start' || world.memory.untracked !== undefined) {
     await perform(world, act)
     return 1
@@ -374,7 +374,8 @@ function inTurn(before: Memory, one: Work, two: Work, reads: string | undefined)
       then: then.statuses,
       mayTell: mayTell || then.endGrace !== 'must not',
     }
-    // A command finds that somebody has come meanwhile, and lets it be; or that what it was asked about is so no more.
+    // A command may find that a client has come back, and leave it; or that what it was told to do is no longer
+    // possible.
     const only = 'command' in two ? first : outcomeOf(before, two.event, graceOver)
     return [
       both,

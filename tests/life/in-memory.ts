@@ -1,4 +1,7 @@
-/** Where a life is lived in process: a machine in memory. Upcalls are the helper's, commands what theirs do. */
+/**
+ * A machine in memory, on which lives run in process. Upcalls are carried out by the helper, commands by the functions
+ * of theirs.
+ */
 import { carryOut, planFor } from '../../lib/commands/allow.ts'
 import type { Movable } from '../../lib/commands/move/movable.ts'
 import { confirmPlaced, destinationAt, placeAll } from '../../lib/commands/move/placement.ts'
@@ -20,14 +23,14 @@ import { machineWith, nfsd, runDirectory, stateDirectory, Stopped, type Machine 
 import { md5Of } from './on-this-machine.ts'
 import type { Command, KernelFile, Place } from './play.ts'
 
-/** What a power cut leaves of this is looked at; what is elsewhere is gone, or the kernel's. */
+/** What a power cut leaves of this directory is tested. The rest is lost, or belongs to the kernel. */
 const onDisk = '/var/lib'
 const directory: Tree = new Map([['', { kind: 'directory' }]])
 
 export interface PlaceInMemory extends Place {
   readonly machine: Machine
   readonly command: Place['command'] & { readonly now: (command: Command) => number | 'stopped' }
-  /** The power goes, and comes back. @param left which of the states that the disk may be in. */
+  /** The power is cut, and comes back. @param left which of the states that the disk may be in. */
   readonly cutPower: (left: number) => void
 }
 
@@ -35,7 +38,7 @@ export function inMemory(): PlaceInMemory {
   let boots = 1
   let disk: Disk = diskAt(onDisk)
   const machine: Machine = machineWith(undefined, () => ({
-    // Whoever waits for the lock has waited long enough, and passes it by.
+    // A process that waits for the lock has waited long enough at once, and takes it over.
     sleep: (milliseconds) => {
       machine.files.process.monotonic += Math.max(milliseconds, 501)
     },
@@ -148,7 +151,7 @@ export function inMemory(): PlaceInMemory {
   }
 }
 
-/** A disk on which a tree is, for sure. */
+/** A disk that durably has this tree. */
 export function diskWith(top: string, tree: Tree): Disk {
   const disk = diskAt(top)
   for (const [path, node] of tree) {
@@ -175,7 +178,7 @@ const statusOf = (status: number | 'stopped'): number | 'SIGKILL' => (status ===
 const quoted = (text: string): string =>
   `"${text.replaceAll('\\', '\\\\').replaceAll('\n', '\\n').replaceAll('"', '\\"')}"`
 
-/** Works while a file stands where the records are. */
+/** Does some work while a file stands in place of the state directory. */
 function withoutPlace<T>(calls: Calls, work: () => T): T {
   const place = `${stateDirectory}/v4clients`
   const nowhere = -100
@@ -195,7 +198,7 @@ function withoutPlace<T>(calls: Calls, work: () => T): T {
   return done
 }
 
-/** What a command does once nobody has to be asked. @returns its status. */
+/** The part of a command after its question. @returns its status. */
 function carriedOut(command: Command, context: Context, print: (text: string) => void): number {
   const quietly = (): void => undefined
   switch (command.verb) {
@@ -210,7 +213,7 @@ function carriedOut(command: Command, context: Context, print: (text: string) =>
       return 0
     }
     case 'import': {
-      // Whether nfsd runs is asked of this machine's files: so none are named.
+      // A command looks in this machine's files whether nfsd runs, so none of these are given.
       const destination = destinationAt({ ...context, nfsdDirectory: '/nowhere' })
       const client: Movable = {
         owner: ownerFromHex(command.owner),

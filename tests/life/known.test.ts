@@ -1,5 +1,5 @@
 /**
- * Lives that once broke the rule, told as the kernel and people tell them: what a random life finds again only now and
+ * Lives that once broke the rule, as the kernel and people tell them. A random life would find them again only now and
  * then.
  */
 import { describe, it } from 'node:test'

@@ -1,7 +1,7 @@
 /**
- * Random lives of a server and its clients, held against the reclaim rule.
+ * Random lives of a server and its clients, compared with the rule for reclaims.
  *
- * SEED=<number> repeats a run, RUNS=<number> sets how many lives each artefact lives, ARTEFACT limits it to one.
+ * SEED=<number> repeats a run, RUNS=<number> sets how many lives each artefact has, ARTEFACT limits it to one.
  */
 import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
@@ -14,9 +14,9 @@ import { play } from './play.ts'
 const seed = Number(process.env['SEED'] ?? Date.now() % 2 ** 31)
 
 /**
- * What fits into half a minute on a small machine. On a busier one time runs out first; RUNS lifts that limit. The rule
- * is the same modules in both: few lives show that Node carries it out, each of which costs it as much as ten the
- * executable.
+ * As many as fit into half a minute on a small machine. A busy machine reaches the time limit first; RUNS removes that
+ * limit. Both artefacts have the rule from the same modules. So a few lives show that Node carries it out, where each
+ * takes as long as ten on the executable.
  */
 const limits = ({ name }: Artefact): { numRuns: number; interruptAfterTimeLimit?: number } =>
   'RUNS' in process.env
@@ -40,7 +40,7 @@ describe('in any life of a server and its clients', { concurrency: true }, () =>
     })
 })
 
-/** The counterexample as a list of upcalls: what a person can repeat by hand. */
+/** The counterexample as a list of upcalls, which a person can repeat by hand. */
 function shortest(artefact: Artefact, { numRuns, numShrinks, errorInstance }: fc.RunDetails<[Life]>): string {
   const told = errorInstance instanceof Error ? errorInstance.message : String(errorInstance)
   return (

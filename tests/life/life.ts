@@ -1,4 +1,4 @@
-/** A random life of a server and its clients, as data: what fast-check makes, shrinks and prints. */
+/** A random life of a server and its clients, as data, which fast-check makes, shrinks and prints. */
 import fc from 'fast-check'
 import type { Owner, Session } from './oracle.ts'
 import { someOwners, spellings, type Spelling } from './owners.ts'
@@ -14,7 +14,7 @@ export type Act =
       readonly who: number
       readonly session: Session
       readonly spelling: Spelling | 'kernel'
-      /** One of two, which only the pipe can tell. */
+      /** One of two principals, which only the pipe can tell. */
       readonly principal?: 0 | 1
     }
   | { readonly act: 'check'; readonly who: number; readonly session: Session }
@@ -28,11 +28,11 @@ export type Act =
   | { readonly act: 'not done'; readonly verb: 'remove' | 'gracedone'; readonly who: number }
   /** An upcall that finds the kernel out of grace before its `gracedone`, and can't record that. */
   | { readonly act: 'end not recorded'; readonly verb: 'create' | 'check'; readonly who: number }
-  /** The kernel ends grace, and its `gracedone` never comes or fails: it does not ask again. */
+  /** The kernel ends grace, and its `gracedone` never comes or fails. The kernel does not ask again. */
   | { readonly act: 'grace ends unheard' }
-  /** Every client at the same moment: the kernel's upcalls for different clients run side by side. */
+  /** Every client at the same moment: the kernel makes upcalls for different clients in parallel. */
   | { readonly act: 'everyone'; readonly verb: 'create' | 'check' | 'remove'; readonly session: Session }
-  /** Commands for people, beside the upcalls. `import` comes while no server runs. */
+  /** Commands for people, beside the upcalls. `import` is given while no server runs. */
   | { readonly act: 'expire' | 'allow' | 'import'; readonly who: number }
   | { readonly act: 'prune' | 'verify' | 'export' }
   /**
@@ -40,14 +40,20 @@ export type Act =
    * milliseconds after GraceStart `serve` is killed, to be started again.
    */
   | { readonly act: 'start at the pipe'; readonly version: 0 | 1 | 2; readonly killed: number | undefined }
-  /** `serve` ends, with messages for everybody queued at the moment, if that is said; another one comes. */
+  /**
+   * `serve` ends, and another one starts. If `during` is given, messages of that kind for all clients are queued at
+   * that moment.
+   */
   | {
       readonly act: 'serve ends'
       readonly how: 'SIGKILL' | 'SIGTERM'
       readonly during: 'create' | 'remove' | undefined
       readonly after: number
     }
-  /** A start of the server while no `serve` holds the pipe: it has no tracker. `noticed`: one comes while it runs. */
+  /**
+   * A start of the server while no `serve` holds the pipe, so that it has no tracker. `noticed`: a `serve` comes while
+   * it runs.
+   */
   | { readonly act: 'start without serve'; readonly noticed: boolean }
   /** An upcall, in an instance that asks at the pipe. */
   | {
@@ -56,12 +62,12 @@ export type Act =
       readonly who: number
       readonly session: Session
     }
-  /** In memory only: an upcall or a command that does not go as it should. */
+  /** In memory only: an upcall or a command that is disturbed. */
   | {
       readonly act: 'disturbed'
       readonly what: Act
       readonly how: Disturbance
-      /** Before which of its calls. */
+      /** The number of the call before which that happens. */
       readonly at: number
     }
   | { readonly act: 'set the clock'; readonly to: number }
@@ -69,19 +75,19 @@ export type Act =
 
 export type Disturbance =
   | { readonly kind: 'killed' }
-  /** `left`: which of the states that the disk may be in then. */
+  /** `left`: which of the states that the disk may then be in. */
   | { readonly kind: 'power cut'; readonly left: number }
-  /** A call on the state directory fails, and all after it that change something there, if that `lasts`. */
+  /** A call on the state directory fails, and if it `lasts`, all later ones that change something there. */
   | { readonly kind: 'storage fails'; readonly error: 'EIO' | 'ENOSPC' | 'EROFS'; readonly lasts: boolean }
-  /** The kernel asks something else meanwhile, and gets its answer. The lock is passed by. */
+  /** The kernel asks something else meanwhile, and gets its answer. The lock is taken over. */
   | { readonly kind: 'beside'; readonly other: Act }
 
 export interface Life {
-  /** Every client this life may meet. `who` counts round in it. */
+  /** All clients of this life. `who` is an index into it, modulo its length. */
   readonly owners: readonly Owner[]
   /** Which of the kernel's two files exist. Kernels have one, the other, or neither. */
   readonly files: { readonly endGrace: boolean; readonly allowClient: boolean }
-  /** Whom the kernel's own tracker had recorded, before the helper came. */
+  /** The clients that the kernel's own tracker has recorded, before the helper is used. */
   readonly legacy: readonly number[]
   readonly acts: readonly Act[]
 }
@@ -185,7 +191,8 @@ const several = (act: fc.Arbitrary<Act>, maxLength: number): fc.Arbitrary<readon
   fc.array(act, { maxLength, size: 'max' })
 
 /**
- * One server instance: it starts, clients come and go, grace ends in one of the ways it can, and life goes on or stops.
+ * One server instance: it starts, clients come and go, grace ends in one of the ways it can, and the instance goes on
+ * or stops.
  */
 const instanceWith = (more: Weighed): fc.Arbitrary<readonly Act[]> => {
   const [before, after] = [mixed(...inGrace, ...more), mixed(...afterGrace, ...more)]
@@ -211,7 +218,7 @@ const instanceWith = (more: Weighed): fc.Arbitrary<readonly Act[]> => {
         },
         { weight: 5, arbitrary: fc.constant([]) }, // a crash in grace
         { weight: 3, arbitrary: fc.tuple(fc.tuple(unheard), several(after, 4)).map((it) => it.flat()) },
-        // Who comes first ends that grace, and several come first.
+        // The first client to come ends that grace, and several come first.
         { weight: 4, arbitrary: fc.tuple(fc.tuple(unheard, everyone), several(after, 3)).map((it) => it.flat()) },
         { weight: 1, arbitrary: fc.tuple(fc.tuple(notDone), several(after, 4)).map((it) => it.flat()) },
         {
@@ -261,7 +268,7 @@ const disturbed: fc.Arbitrary<Act> = fc.record({
   at: fc.oneof({ weight: 2, arbitrary: fc.nat({ max: 6 }) }, { weight: 1, arbitrary: fc.nat({ max: 60 }) }),
 })
 
-/** Lives in memory (disturbed.ts): what is seldom elsewhere is often here. */
+/** Lives in memory (disturbed.ts): what is rare elsewhere is frequent here. */
 export const livesInMemory = livesOf(
   instanceWith([
     [5, disturbed],
@@ -298,7 +305,7 @@ const startAtPipe: fc.Arbitrary<Act> = fc.record({
 const atPipe = (more: readonly (readonly [number, fc.Arbitrary<Act>])[]): fc.Arbitrary<Act> =>
   mixed([6, createAtPipe], [2, check], [2, remove], [2, everyone], [2, serveEnds], [1, beside], [1, byHand], ...more)
 
-/** The same at the pipe: who may reclaim is told at its start, and `serve` comes and goes. */
+/** The same at the pipe: the start says who may reclaim, and `serve` comes and goes. */
 const instanceAtPipe: fc.Arbitrary<readonly Act[]> = fc
   .tuple(
     fc.oneof(

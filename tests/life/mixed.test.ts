@@ -1,7 +1,7 @@
 /**
  * Random lives of a server that asks by upcalls in one instance and at the pipe in the next, on one state directory,
- * held against the reclaim rule. They cost a few hundred milliseconds each, so few are lived at a time: SEED=<number>
- * repeats a run, RUNS=<number> sets how many.
+ * compared with the rule for reclaims. Each takes a few hundred milliseconds, so a run has few. SEED=<number> repeats a
+ * run, RUNS=<number> sets how many.
  */
 import assert from 'node:assert/strict'
 import { mkdtempSync, rmSync } from 'node:fs'
@@ -39,7 +39,7 @@ describe('in any life of a server that asks by upcalls and at the pipe', () => {
     return play(place, life, atThePipe(end as PipeEnd, place.machine))
   }
 
-  it('a server that asks nothing in version 0 is none whose start is known to be recorded', async () => {
+  it('a server in version 0 that asks nothing is not known to have its start recorded', async () => {
     const startAt = (version: 0 | 2): Act => ({ act: 'start at the pipe', version, killed: undefined })
     const life = {
       owners: [owner('ada')],

@@ -1,4 +1,4 @@
-/** Where a life is lived with a built program: a directory of this machine. */
+/** A place on this machine, in which lives run with a built program. */
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { existsSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs'
@@ -85,7 +85,7 @@ function wordsFor(machine: Machine, command: Command): readonly string[] {
   }
 }
 
-/** Works while a file stands where the records are. */
+/** Does some work while a file stands in place of the state directory. */
 async function withoutPlace<T>({ stateDir }: Machine, work: () => Promise<T>): Promise<T> {
   const [place, away] = [join(stateDir, 'v4clients'), join(stateDir, 'v4clients.away')]
   mkdirSync(stateDir, { recursive: true })
@@ -97,7 +97,9 @@ async function withoutPlace<T>({ stateDir }: Machine, work: () => Promise<T>): P
   return done
 }
 
-/** In strace's words. Killed in the first fsync(2): nothing that it has done is known to be durable. */
+/**
+ * In strace's terms. The process is killed in its first fsync(2), so nothing that it has done is known to be durable.
+ */
 const tracing: Readonly<Record<Exclude<Hindrance, 'no place for records'>, readonly string[]>> = {
   'killed in its first barrier': ['-e', 'trace=fsync', '-e', 'inject=fsync:signal=SIGKILL:when=1'],
   'no rename works': ['-e', 'trace=rename,renameat,renameat2', '-e', 'inject=rename,renameat,renameat2:error=EIO'],

@@ -1,4 +1,4 @@
-/** The judge is judged by the two edge conditions that RFC 7530 §9.6.3.4 warns of, told as it tells them. */
+/** The oracle itself is tested with the two edge conditions of RFC 7530 §9.6.3.4, as the RFC tells them. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { blank, judge, mayNotReclaim, otherInstance, type Event, type Verdict } from './oracle.ts'
@@ -10,7 +10,7 @@ const check = (owner: string, session: 'Y' | 'N' = 'Y'): Event => ({ event: 'che
 const remove = (owner: string): Event => ({ event: 'remove', owner })
 const legacy = (owner: string): Event => ({ event: 'legacy', owner })
 
-/** The last verdict of a life. `Y`: what v4_end_grace reads from there on. */
+/** The last verdict of a life. `Y`: from there on `v4_end_grace` reads Y. */
 function last(...events: readonly (Event | 'Y')[]): Verdict | undefined {
   const memory = blank()
   let graceOver = false,
@@ -28,31 +28,31 @@ function last(...events: readonly (Event | 'Y')[]): Verdict | undefined {
 const answer = (...events: readonly (Event | 'Y')[]): number | undefined => last(...events)?.statuses[0]
 
 describe('a client may reclaim if it was active at the end of the last full instance', () => {
-  it('so one that was recorded, and never left, may', () => {
+  it('a client that was recorded and never left may', () => {
     assert.equal(answer(start, done, create('a'), start, check('a')), 0)
   })
-  it('first edge condition: one whose lease expired before the restart may not', () => {
+  it('first edge condition: a client whose lease expired before the restart may not', () => {
     assert.equal(answer(start, done, create('a'), remove('a'), start, check('a')), mayNotReclaim)
   })
-  it('second edge condition: one that missed a whole grace period may not', () => {
+  it('second edge condition: a client that missed a whole grace period may not', () => {
     assert.equal(answer(start, done, create('a'), start, done, start, check('a')), mayNotReclaim)
   })
-  it('and one that missed a grace period whose end nobody told us of may not, once we see that grace is over', () => {
+  it('a client that missed a grace period may not either if its end was not reported, once grace is seen to be over', () => {
     assert.equal(answer(start, done, create('a'), start, 'Y', check('a')), mayNotReclaim)
   })
 })
 
 describe('or became active in a later partial one', () => {
-  it('so a crash in grace loses nobody: not who had reclaimed', () => {
+  it('a crash in grace does not lose a client that had reclaimed', () => {
     assert.equal(answer(start, done, create('a'), start, create('a'), start, check('a')), 0)
   })
-  it('nor who had yet to', () => {
+  it('nor a client that had yet to reclaim', () => {
     assert.equal(answer(start, done, create('a'), start, start, start, check('a')), 0)
   })
-  it('nor who was new', () => {
+  it('nor a new client', () => {
     assert.equal(answer(start, done, start, create('a'), start, check('a')), 0)
   })
-  it('also before any grace period ever completed: the beginning counts as the end of the last full instance', () => {
+  it('nor any client before a grace period ever completed: the beginning counts as the end of the last full instance', () => {
     assert.equal(answer(start, create('a'), start, check('a')), 0)
     assert.equal(answer(start, create('a'), start, start, check('a')), 0)
     assert.equal(
@@ -64,17 +64,17 @@ describe('or became active in a later partial one', () => {
 })
 
 describe("a client that only the kernel's own tracker knows", () => {
-  it('may reclaim in a grace period that it could know of, over crashes', () => {
+  it('may reclaim in the first grace period, also after crashes in it', () => {
     assert.equal(answer(legacy('a'), start, check('a')), 0)
     assert.equal(answer(legacy('a'), start, start, check('a')), 0)
   })
-  it('and no later: its check with a session is no record, and the end of grace forgets it', () => {
+  it('may not later: its check with a session does not record it, and the end of grace forgets it', () => {
     assert.equal(answer(legacy('a'), start, check('a'), done, start, check('a')), mayNotReclaim)
   })
-  it('unless its check without a session has made it active', () => {
+  it('may later, if its check without a session has recorded it', () => {
     assert.equal(answer(legacy('a'), start, check('a', 'N'), done, start, check('a')), 0)
   })
-  it('and may not once it has left', () => {
+  it('may not once it has left', () => {
     assert.equal(answer(legacy('a'), start, remove('a'), check('a')), mayNotReclaim)
   })
   it('is waited for: grace does not end early', () => {
@@ -89,34 +89,34 @@ describe('after an instance that ran without a tracker', () => {
     assert.equal(answer(legacy('a'), failed('8'), start, check('a')), mayNotReclaim)
     assert.equal(answer(start, done, create('a'), failed(undefined), start, check('a')), mayNotReclaim)
   })
-  it('unless the kernel asked for one start twice, so that no instance ran', () => {
+  it('everybody may who could before, if the kernel asked for one start twice, so that no instance ran between', () => {
     assert.equal(answer(start, done, create('a'), failed('7'), start, check('a')), 0)
   })
-  it('which is no such start if it has run, and only bears the same name', () => {
+  it('nobody may after two different failed starts, because the server ran between them: a later start named like one of them does not change that', () => {
     assert.equal(answer(start, done, create('a'), failed('7'), failed('8'), start, check('a')), mayNotReclaim)
   })
-  it('and whoever comes then may reclaim again', () => {
+  it('a client that comes afterwards may reclaim again', () => {
     assert.equal(answer(start, done, failed('8'), start, create('a'), start, check('a')), 0)
   })
 })
 
-describe('after a remove or an end of grace that the storage refused', () => {
+describe('after a remove or an end of grace that failed on the disk', () => {
   const refused: Event = { event: 'not done' }
-  it('nobody may reclaim, but who reclaims already may go on', () => {
+  it('nobody may reclaim after the next start, but until then nothing changes', () => {
     assert.equal(answer(start, done, create('a'), refused, start, check('a')), mayNotReclaim)
     assert.equal(answer(start, done, create('a'), start, refused, check('a')), 0)
   })
-  it('and whoever comes then may reclaim again', () => {
+  it('a client that comes afterwards may reclaim again', () => {
     assert.equal(answer(start, done, refused, start, create('a'), start, check('a')), 0)
   })
 })
 
-describe('after an end of grace that the kernel shows, and that could not be recorded', () => {
+describe('after an end of grace that was seen in the kernel, and could not be recorded', () => {
   const lacks: Event = { event: 'end not recorded' }
-  it('nobody may reclaim, if nobody records it before the next start', () => {
+  it('nobody may reclaim, if it is not recorded before the next start', () => {
     assert.equal(answer(start, done, create('a'), start, lacks, start, check('a')), mayNotReclaim)
   })
-  it('whoever was active may reclaim, if somebody does, and who had not reclaimed may not', () => {
+  it('if it is recorded, clients that were active may reclaim, and those that had not reclaimed may not', () => {
     assert.equal(answer(start, create('a'), create('b'), done, start, create('a'), lacks, done, start, check('a')), 0)
     assert.equal(
       answer(start, create('a'), create('b'), done, start, create('a'), lacks, done, start, check('b')),
@@ -127,16 +127,16 @@ describe('after an end of grace that the kernel shows, and that could not be rec
 
 describe('a person', () => {
   const byHand = (event: 'expire' | 'allow' | 'import', owner: string): Event => ({ event, owner })
-  it('takes a client out, in grace or after it', () => {
+  it('removes a client, in grace or after it', () => {
     assert.equal(answer(start, done, create('a'), byHand('expire', 'a'), start, check('a')), mayNotReclaim)
     assert.equal(answer(start, done, create('a'), start, byHand('expire', 'a'), check('a')), mayNotReclaim)
   })
-  it('takes out whoever has not come back, and nobody else', () => {
+  it('removes the clients that have not come back, and no others', () => {
     assert.equal(answer(start, done, create('a'), start, { event: 'prune' }, check('a')), mayNotReclaim)
     assert.equal(answer(start, done, create('a'), start, create('a'), { event: 'prune' }, check('a')), 0)
     assert.equal(answer(start, done, create('a'), { event: 'prune' }, start, check('a')), 0)
   })
-  it('lets a client in until the grace period that it may reclaim in is over', () => {
+  it('allows a client until the grace period in which it may reclaim is over', () => {
     assert.equal(answer(start, done, byHand('allow', 'a'), start, check('a')), 0)
     assert.equal(answer(start, done, start, byHand('allow', 'a'), check('a')), 0)
     assert.equal(answer(start, done, start, byHand('allow', 'a'), done, start, check('a')), mayNotReclaim)
@@ -149,10 +149,10 @@ describe('a person', () => {
 })
 
 describe('a check', () => {
-  it('of a client without a session is its record', () => {
+  it('of a client without a session records it', () => {
     assert.equal(answer(start, done, create('a', 'N'), start, check('a', 'N'), done, check('a')), 0)
   })
-  it('of a client with a session is not: it has yet to say that it is done', () => {
+  it('of a client with a session does not: the kernel has yet to report that it has reclaimed', () => {
     assert.equal(answer(start, done, create('a'), start, check('a'), done, check('a')), mayNotReclaim)
   })
 })
@@ -164,7 +164,7 @@ describe('grace may end early', () => {
   it('but not while somebody may still reclaim', () => {
     assert.equal(last(start, done, create('a'), create('b'), start, create('a'))?.endGrace, 'must not')
   })
-  it('nor beside a client without a session: it never says that it is done', () => {
+  it('nor beside a client without a session: it never reports that it is done', () => {
     assert.equal(last(start, create('a', 'N'), create('b'))?.endGrace, 'must not')
   })
 })

@@ -1,5 +1,6 @@
 /**
- * Client owners as the network may bring them, and both dialects' spelling of them. Bytes are held as lowercase hex.
+ * Client owners as they may come from the network, and their spelling in both dialects. Their bytes are written as
+ * lowercase hex.
  */
 import { createHash } from 'node:crypto'
 import fc from 'fast-check'
@@ -7,11 +8,11 @@ import type { Owner } from './oracle.ts'
 
 export const owner = (bytes: string | Uint8Array): Owner => Buffer.from(bytes).toString('hex')
 
-/** How the thread's dialect may spell an owner: only what must be escaped, every byte, or as hex. */
+/** The spellings of an owner in the dialect of the 2010 thread: only what must be escaped, every byte, or as hex. */
 export type Spelling = 'octal' | 'all octal' | 'hex' | 'HEX'
 export const spellings: readonly Spelling[] = ['octal', 'all octal', 'hex', 'HEX']
 
-/** The field of a kernel RPC cache. An empty field vanishes between its spaces, so nothing at all is spelled `\x`. */
+/** A field of a kernel RPC cache. An empty field would vanish between its spaces, so it is spelled `\x`. */
 export function escaped(it: Owner, spelling: Spelling = 'octal'): string {
   if (spelling === 'HEX') return `\\x${it.toUpperCase()}`
   if (spelling === 'hex' || it === '') return `\\x${it}`
@@ -21,7 +22,7 @@ export function escaped(it: Owner, spelling: Spelling = 'octal'): string {
     .join('')
 }
 
-/** The bytes of such a field, or undefined where the kernel would refuse it. */
+/** The bytes of such a field, or undefined if the kernel would refuse it. */
 export function unescaped(field: string): Owner | undefined {
   const hex = /^\\x((?:[0-9a-f]{2})*)$/i.exec(field)
   if (hex) return hex[1]?.toLowerCase()
@@ -32,7 +33,7 @@ export function unescaped(field: string): Owner | undefined {
   return owner(Buffer.from(bytes ?? []))
 }
 
-/** An owner for the reader's eye: the escaped form, cut where it is long. */
+/** An owner for people: the escaped form, cut if it is long. */
 export function readable(it: Owner): string {
   const field = escaped(it)
   return field.length <= 48 ? field : `${field.slice(0, 24)}... (${it.length / 2} bytes, ends in ${field.slice(-8)})`
@@ -41,9 +42,7 @@ export function readable(it: Owner): string {
 const long = 'Linux NFSv4.2 '.padEnd(1024, 'x')
 const digest = (text: string, how: 'hex' | 'base64url'): string => createHash('sha256').update(text).digest(how)
 
-/**
- * Owners that something naive would take for each other, or for a part of its own files. One family plays in one life.
- */
+/** Owners that a careless program would confuse with each other, or with its own files. A life uses one family. */
 const families: readonly (readonly Owner[])[] = [
   ['Linux NFSv4.0 ada/192.0.2.1', 'Linux NFSv4.1 bob', 'Linux NFSv4.2 eve'],
   ['', '.', '..', '../../x'],
@@ -73,7 +72,7 @@ const families: readonly (readonly Owner[])[] = [
     [[0xff], [0xfe], [0xff, 0xfe], [0xc3, 0xa4], [0xe4], [0xef, 0xbf, 0xbd]].map((it) => owner(Buffer.from(it))),
   ])
 
-/** Few bytes behind a beginning that is the same for all: what cuts a name short takes one for the other. */
+/** A few bytes after a beginning that is the same for all: a program that cuts names short would confuse them. */
 const random = (most: number): fc.Arbitrary<readonly Owner[]> =>
   fc
     .tuple(
@@ -85,7 +84,7 @@ const random = (most: number): fc.Arbitrary<readonly Owner[]> =>
     )
     .map(([length, ends]) => ends.map((end) => owner('x'.repeat(length)) + end))
 
-/** A few owners for one life, all different. They shrink to the first of a family. */
+/** A few different owners for one life. They shrink to the first of a family. */
 export const someOwners = (most: number): fc.Arbitrary<readonly Owner[]> =>
   fc.oneof(
     {

@@ -1,4 +1,4 @@
-/** Lives a life, and holds every upcall's status and every downcall against the oracle's verdict. */
+/** Plays a life, and compares every upcall's status and every downcall with the oracle's verdict. */
 import type { Ending, Environment, Said } from '../support/artefacts.ts'
 import type { Act, Life } from './life.ts'
 import {
@@ -16,16 +16,16 @@ import {
 } from './oracle.ts'
 import { escaped, readable, unescaped, type Spelling } from './owners.ts'
 
-/** A verdict that the helper broke, with the life up to it, for a person to read. */
+/** A verdict of the oracle's from which the helper differs, with the life up to it, for people. */
 export class Broken extends Error {}
 
 /** Acts that not every life has: at-the-pipe.ts, disturbed.ts. */
 export interface OtherFront {
-  /** @returns how many messages it took; undefined, if this act is none of its own. */
+  /** @returns how many messages it took; undefined, if it does not know this act. */
   readonly perform: (world: World, act: Act) => Promise<number | undefined>
   /** What is done last, before one more start of the helper's. */
   readonly last: readonly Act[]
-  /** What an oracle can't know: what has been said, for a person to read. */
+  /** What the programs have logged, for people. */
   readonly end: (world: World) => Promise<void>
 }
 
@@ -36,10 +36,10 @@ export type Command =
 
 export type KernelFile = 'v4_end_grace' | 'allow_client'
 
-/** What keeps an upcall from what it is asked for. */
+/** What prevents an upcall from doing its work. */
 export type Hindrance = 'killed in its first barrier' | 'no place for records' | 'no rename works'
 
-/** Where a life is lived: with a built program on this machine, or in process on a machine in memory. */
+/** The place of a life: a directory of this machine, with a built program, or a machine in memory, in process. */
 export interface Place {
   /** @param clock what the wall clock reads, in seconds. */
   readonly upcall: (words: readonly string[], env: Environment, clock: number) => Promise<Ending>
@@ -50,14 +50,14 @@ export interface Place {
     clock: number,
   ) => Promise<Ending['status']>
   readonly command: (command: Command) => Promise<Said>
-  /** A file of nfsd's; undefined: there is none. */
+  /** The contents of a file of nfsd's; undefined: it does not exist. */
   readonly readKernel: (file: KernelFile) => string | undefined
   readonly writeKernel: (file: KernelFile, text: string) => void
-  /** Where the kernel's own tracker has its directory of a client. */
+  /** The directory in which the kernel's own tracker keeps a client. */
   readonly legacyRecord: (owner: Owner) => string
   readonly legacyTop: string
   readonly makeLegacyRecord: (path: string) => void
-  /** A word without what only this place has. */
+  /** A word, without the paths of this place. */
   readonly shown: (word: string) => string
   readonly scrap: () => void
 }
@@ -67,11 +67,16 @@ export interface World {
   readonly other: OtherFront | undefined
   /** The first of {@link memories}. */
   readonly memory: Memory
-  /** What may have happened until now: several, while nobody has looked how an upcall ended that was stopped. */
+  /**
+   * What may have happened until now. There are several memories as long as it is not known what a stopped upcall has
+   * done.
+   */
   memories: readonly Memory[]
-  /** What a power cut may leave of it: what was never answered may be gone. Kept where the power can be cut. */
+  /**
+   * What a power cut may leave of the records: what was never answered may be lost. Kept only if the power may be cut.
+   */
   durable: readonly Memory[]
-  /** An upcall was stopped, and may have left what keeps grace open for its whole time. */
+  /** Whether an upcall was stopped that may have left a sign that keeps grace from ending early. */
   mayLinger: boolean
   readonly life: Life
   readonly told: string[]
@@ -81,7 +86,7 @@ export interface World {
   bootTime: string
 }
 
-/** How many upcalls the life took. Throws Broken at the first verdict that the helper breaks. */
+/** @returns how many upcalls the life took. @throws Broken at the first verdict from which the helper differs. */
 export async function play(place: Place, life: Life, other?: OtherFront): Promise<number> {
   const world: World = {
     place,
@@ -106,7 +111,7 @@ export async function play(place: Place, life: Life, other?: OtherFront): Promis
       judgeAll(world, { event: 'legacy', owner })
       world.told.push(`       the kernel's own tracker has recorded ${readable(owner)}`)
     }
-    // However a life ends: who is known at its end, and who may reclaim after one more start?
+    // However a life ends, it is asked who is recorded at its end, and who may reclaim after one more start.
     const everyone: Act = { act: 'everyone', verb: 'check', session: 'Y' }
     const last: Act = { act: 'start', word: 'start', bootTime: true }
     for (const act of [...life.acts, everyone, ...(other?.last ?? []), last, everyone])
@@ -118,7 +123,7 @@ export async function play(place: Place, life: Life, other?: OtherFront): Promis
   return upcalls
 }
 
-/** What each of the memories makes of an event. */
+/** What an event changes in each of the memories. */
 export type Verdicts = ReadonlyMap<Memory, Verdict>
 
 export function judgeAll(world: World, event: Event, graceOver = endGraceReads(world) === 'Y'): Verdicts {
@@ -126,12 +131,12 @@ export function judgeAll(world: World, event: Event, graceOver = endGraceReads(w
   return new Map(world.memories.map((memory) => [memory, judge(memory, event, { graceOver })]))
 }
 
-/** Each of them once. */
+/** Removes duplicates. */
 export const distinct = (memories: readonly Memory[]): readonly Memory[] => [
   ...new Map(memories.map((memory) => [keyOf(memory), memory])).values(),
 ]
 
-/** Goes on with those memories that something agrees with. @param how what is wrong, if none does. */
+/** Continues with those memories that agree with an observation. @param how what is wrong, if none does. */
 export function keep(world: World, agrees: (memory: Memory) => boolean, how: () => string): void {
   const kept = world.memories.filter(agrees)
   if (kept.length === 0) broken(world, how())
@@ -205,7 +210,7 @@ export interface Asked {
   readonly event: Event
 }
 
-/** An act that is one upcall. @returns undefined, if it is none. */
+/** An act that is one upcall. @returns undefined, if it is not. */
 export function askedBy(world: World, act: Act): Asked | undefined {
   const { life, place } = world
   switch (act.act) {
@@ -249,7 +254,7 @@ export function askedBy(world: World, act: Act): Asked | undefined {
   }
 }
 
-/** A person's act that changes something, as a command. @returns undefined, if it is none. */
+/** An act in which a person's command changes something. @returns undefined, if it is not. */
 export function commandOf({ life }: World, act: Act): (Command & Event) | undefined {
   switch (act.act) {
     case 'expire':
@@ -270,11 +275,14 @@ export function serverStarts(world: World): void {
   world.bootTime = String(world.wallClock)
 }
 
-/** The kernel names the directory that a client would have, whether or not it is there. */
+/** The kernel names the directory that its own tracker would have for a client, whether or not it exists. */
 export const legacyOf = ({ life, place }: World, owner: Owner): Environment =>
   life.legacy.length > 0 ? { NFSDCLTRACK_LEGACY_RECDIR: place.legacyRecord(owner) } : {}
 
-/** A start that can't succeed: killed when it first waits for the disk, or a file stands where the records are. */
+/**
+ * A start that can't succeed: it is killed when it first waits for the disk, or a file stands in place of the state
+ * directory.
+ */
 async function failedStart(world: World, how: 'killed' | 'no place', bootTime: string | undefined): Promise<void> {
   const { place, told, wallClock } = world
   judgeAll(world, { event: 'failed start', bootTime }, false)
@@ -290,7 +298,7 @@ async function failedStart(world: World, how: 'killed' | 'no place', bootTime: s
   if (status === 0) broken(world, 'a start that could not be recorded was acknowledged')
 }
 
-/** What the kernel goes on after as if it were done. */
+/** An upcall that fails, after which the kernel goes on as if it were done. */
 async function notDone(world: World, verb: 'remove' | 'gracedone', owner: Owner): Promise<void> {
   const { place, life, told, wallClock } = world
   if (verb === 'gracedone' && life.files.endGrace) place.writeKernel('v4_end_grace', 'Y\n')
@@ -303,7 +311,7 @@ async function notDone(world: World, verb: 'remove' | 'gracedone', owner: Owner)
   if (status === 0) broken(world, 'what could not be done was acknowledged')
 }
 
-/** A check is answered as if it had been recorded; a create fails. */
+/** A check is answered as if the end of grace had been recorded; a create fails. */
 async function endNotRecorded(world: World, verb: 'create' | 'check', owner: Owner): Promise<void> {
   const { place, told, wallClock } = world
   const dues = new Map(
@@ -336,7 +344,7 @@ async function byHand(world: World, command: Command & Event): Promise<void> {
 export const wordsOf = (command: Command): readonly string[] =>
   'owner' in command ? [command.verb, readable(command.owner)] : [command.verb]
 
-/** Commands that change nothing: what they find is held too. */
+/** Commands that change nothing. What they report is compared too. */
 async function look(world: World, what: 'verify' | 'export'): Promise<void> {
   const { status, stdout, stderr } = await world.place.command({ verb: what })
   world.told.push(`${String(status).padStart(5)}  ${what}`)
@@ -368,8 +376,8 @@ const run = ({ place, wallClock }: World, words: readonly string[], env: Environ
   place.upcall(words, env, wallClock)
 
 /**
- * One upcall. What the kernel's file read before decides whether a missed grace end heals; what it reads after is held
- * too.
+ * One upcall. What the kernel's file reads before decides whether an end of grace must be made up for. What it reads
+ * afterwards is compared too.
  */
 export async function upcall(world: World, words: readonly string[], env: Environment, event: Event): Promise<void> {
   const before = endGraceReads(world)
@@ -381,8 +389,8 @@ export async function upcall(world: World, words: readonly string[], env: Enviro
 }
 
 /**
- * The same verb for every client at the same moment. Their statuses don't depend on each other, so the oracle asks in
- * any order; whether grace may end early, it knows when the last one is done.
+ * The same verb for every client at the same moment. Their statuses don't depend on each other, so the oracle is asked
+ * in any order. Whether grace may end early, it knows after the last one.
  */
 async function together(world: World, verb: 'create' | 'check' | 'remove', session: Session): Promise<number> {
   const { owners } = world.life
@@ -405,12 +413,12 @@ async function together(world: World, verb: 'create' | 'check' | 'remove', sessi
     hold(world, verdicts, ending)
   }
   if (!downcall(world, before, asked.at(-1)?.verdicts)) return owners.length
-  // Who came after the downcall already found grace over, and perhaps nobody did. One more upcall settles which it was.
+  // Upcalls after the downcall found grace over, but perhaps there were none. One more upcall decides which it was.
   await perform(world, { act: 'check', who: 0, session: 'Y' })
   return owners.length + 1
 }
 
-/** Holds the write to `v4_end_grace` against the verdict, and says whether there was one. */
+/** Compares the write to `v4_end_grace` with the verdict. @returns whether there was one. */
 export function downcall(world: World, before: string | undefined, verdicts: Verdicts | undefined): boolean {
   const after = endGraceReads(world)
   const due = (memory: Memory): Verdict['endGrace'] => verdicts?.get(memory)?.endGrace ?? 'must not'
@@ -452,7 +460,10 @@ function hold(world: World, verdicts: Verdicts, { status }: Ending): void {
   )
 }
 
-/** The thread's downcall tells the whole reclaimable set at once: nobody too many, nobody missing, nobody twice. */
+/**
+ * The downcall of the 2010 thread names all clients that may reclaim at once: nobody too many, nobody missing, nobody
+ * twice.
+ */
 function heldAgainst(world: World, text: string): void {
   const lines = text.split('\n')
   if (lines.at(-1) === '') lines.pop()
@@ -466,10 +477,10 @@ function heldAgainst(world: World, text: string): void {
   )
 }
 
-/** How an upcall ended, in the words that the kernel used. */
+/** How an upcall ended, with the kernel's words for it. */
 type Told = { readonly words: readonly string[]; readonly env: Environment } & Pick<Ending, 'status'>
 
-/** One line of the transcript, with what is true now. */
+/** One line of the transcript, with what is then recorded. */
 function tell(world: World, event: Event, ended: Told): void {
   world.told.push(`${lineOf(world, event, ended)}   (then ${world.memory.full ? 'full' : 'partial'})`)
 }
