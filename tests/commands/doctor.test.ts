@@ -139,6 +139,14 @@ const faults: readonly Fault[] = [
   },
 
   {
+    title: 'nfsdcld will be started with the NFS server, because nothing starts the service that would prevent it',
+    check: 'nfsdcld',
+    verdict: 'wrong',
+    make: `${service(`sed -i s:/var/lib/nfs:${state}: $unit`)}; rm /etc/systemd/system/nfsdcld.service; mkdir -p /usr/lib/systemd/system; echo x > /usr/lib/systemd/system/nfsdcld.service`,
+    says: /nfsdcld\.service will start it/,
+    mended: true,
+  },
+  {
     title: 'the kernel without usermode client tracking runs without nfsdcld',
     check: 'nfsdcld',
     verdict: 'wrong',
@@ -758,6 +766,19 @@ eachArtefact('doctor', (artefact) => {
     assert.ok(healthy)
     assert.deepEqual([healthy.status, healthy.wrong], [0, []], healthy.text)
     assert.equal(healthy.text, '', 'nor anything doubtful, or that it can not see')
+  })
+
+  it('finds nothing wrong where the server wants nfsdcld and the service that conflicts with it', async () => {
+    const [prevented] = await diagnose(
+      artefact,
+      `${service(`sed -i s:/var/lib/nfs:${state}: $unit`)}
+      mkdir -p /etc/systemd/system/nfs-server.service.wants /usr/lib/systemd/system
+      ln -s ../nfsd-userland-helper.service /etc/systemd/system/nfs-server.service.wants/
+      rm /etc/systemd/system/nfsdcld.service; echo x > /usr/lib/systemd/system/nfsdcld.service`,
+    )
+    assert.ok(prevented)
+    assert.deepEqual([prevented.status, prevented.wrong], [0, []], prevented.text)
+    assert.match(prevented.of('nfsdcld').what, /nfsd-userland-helper\.service keeps the NFS server from starting it/)
   })
 
   it('finds nothing wrong in a container: no systemd, no helper, and serve at the pipe', async () => {

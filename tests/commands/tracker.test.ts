@@ -261,6 +261,22 @@ describe('the service', { skip: ours ? false : 'it runs the executable' }, () =>
     assert.match(output, /^inactive\ninactive$/m)
   })
 
+  it('keeps the server from starting nfsdcld, at each start, also where a condition keeps it from running', async () => {
+    const output = await booted(`
+      as_a_machine
+      rm -f ${nfsdcld}; systemctl daemon-reload
+      touch ${helperParameter}
+      systemctl start nfs-server
+      active
+      systemctl restart nfs-server
+      active
+      systemctl stop nfs-server
+      rm ${started}; systemctl daemon-reload
+      systemctl start nfs-server
+      active`)
+    assert.match(output, /^inactive\ninactive\ninactive\ninactive\ninactive\nactive$/m)
+  })
+
   it('is started in a container on any kernel', async () => {
     const output = await booted(`
       touch ${helperParameter}

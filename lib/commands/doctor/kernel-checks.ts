@@ -7,7 +7,7 @@ import { bootedBySystemd } from '../shared/systemd.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
 import type { Site } from './site.ts'
 import { replacingNfsdcld } from './take-over.ts'
-import { unitNamed } from './units.ts'
+import { isWantedBy, nfsServers, ourService, unitNamed, unitSettings } from './units.ts'
 
 const useDaemon = 'systemctl unmask nfsdcld.service && systemctl restart nfs-server.service'
 const useServe = 'nfsd-userland-helper install --tracker=serve && systemctl restart nfs-server.service'
@@ -118,12 +118,23 @@ export function daemon(site: Site): Said {
   if (unit === 'masked') return good('nfsdcld is not running, and its unit is masked')
   if (!bootedBySystemd())
     return good('nfsdcld is not running, and its unit needs systemd, which does not run this machine')
+  if (serviceKeepsOut('nfsdcld.service'))
+    return good(`nfsdcld is not running, and ${ourService} keeps the NFS server from starting it`)
   return wrong(
     `nfsdcld is not running, but ${unit.path} will start it with the NFS server`,
     why,
     replacingNfsdcld(site, 'systemctl mask nfsdcld.service'),
   )
 }
+
+/**
+ * When the server wants two units, and one of them conflicts with the other, systemd starts the one and not the other,
+ * also if a condition then keeps the one from running.
+ */
+const serviceKeepsOut = (other: string): boolean =>
+  typeof unitNamed(ourService) === 'object' &&
+  unitSettings([ourService], 'Conflicts').includes(other) &&
+  nfsServers.some((server) => isWantedBy(server, ourService))
 
 /** Which tracker the kernel's server uses, by the kernel's log. */
 export function tracker(site: Site): Said {

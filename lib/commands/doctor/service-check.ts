@@ -1,14 +1,11 @@
 /** Where the kernel needs the service: does it start before the NFS server, and may it write to the state directory? */
-import fs from 'node:fs'
 import { quote } from '../../text.ts'
 import { nfsdcldRuns } from '../shared/processes.ts'
 import { bootedBySystemd } from '../shared/systemd.ts'
 import { good, unknown, wrong, type Said } from './finding.ts'
 import { shellWord, type Site } from './site.ts'
-import { unitNamed, unitSettings } from './units.ts'
+import { isWantedBy, nfsServers as servers, ourService as name, unitNamed, unitSettings } from './units.ts'
 
-const name = 'nfsd-userland-helper.service'
-const servers = ['nfs-server.service', 'nfs-kernel-server.service']
 const notNeeded = 'no service is needed: the kernel calls the helper, nfsdcld runs, or nfsd is not loaded'
 const again = 'nfsd-userland-helper install && systemctl try-restart nfsd-userland-helper.service'
 
@@ -48,7 +45,7 @@ export function service({ settings: { stateDirectory }, parameter, moduleLoaded 
       'When its server starts, the kernel waits about one second until a process holds the pipe, and never again.',
       again,
     )
-  if (needed && !isWanted())
+  if (needed && ![...servers, 'multi-user.target'].some((by) => isWantedBy(by, name)))
     return wrong(
       `${name} is not started with the NFS server`,
       'This kernel calls no helper, so a process must hold its pipe before the NFS server starts.',
@@ -65,12 +62,3 @@ const within = (path: string, allowed: readonly string[]): boolean =>
   allowed
     .map((word) => word.replace(/^[-+:]+/, ''))
     .some((allowedPath) => path === allowedPath || path.startsWith(`${allowedPath.replace(/\/$/, '')}/`))
-
-const isWanted = (): boolean =>
-  ['/etc', '/run', '/usr/lib', '/lib'].some((top) =>
-    [...servers, 'multi-user.target'].some((by) =>
-      ['wants', 'requires'].some(
-        (how) => fs.lstatSync(`${top}/systemd/system/${by}.${how}/${name}`, { throwIfNoEntry: false }) !== undefined,
-      ),
-    ),
-  )

@@ -23,6 +23,10 @@ const directories = [
   '/run/systemd/generator.late',
 ]
 
+export const ourService = 'nfsd-userland-helper.service'
+/** The unit of the NFS server, and Debian's other name of it. */
+export const nfsServers = ['nfs-server.service', 'nfs-kernel-server.service']
+
 /** Where a unit is, or that it is masked: a link to /dev/null, or an empty file. */
 export function unitNamed(name: string): { readonly path: string } | 'masked' | undefined {
   for (const directory of directories) {
@@ -62,3 +66,11 @@ export function unitSettings(names: readonly string[], key: string): readonly st
   }
   return values
 }
+
+/** Whether a link says that one unit starts with another. */
+export const isWantedBy = (by: string, name: string): boolean =>
+  ['/etc', '/run', '/usr/lib', '/lib'].some((top) =>
+    ['wants', 'requires'].some(
+      (how) => fs.lstatSync(`${top}/systemd/system/${by}.${how}/${name}`, { throwIfNoEntry: false }) !== undefined,
+    ),
+  )
