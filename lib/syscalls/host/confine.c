@@ -15,6 +15,7 @@
  */
 #include "host.h"
 
+#include <asm/termbits.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/audit.h>
@@ -232,9 +233,15 @@ static const struct sock_filter filter[] = {
   ALLOW(SYS_ppoll_time64),
 #endif
   ALLOW(SYS_inotify_init1), ALLOW(SYS_inotify_add_watch), ALLOW(SYS_flock),
-  /* isatty(3), as the C libraries ask. */
+  /* isatty(3), as the C libraries ask: musl by TIOCGWINSZ, glibc by TCGETS, and since 2.42 by TCGETS2. */
+#ifdef TCGETS2
+  UNLESS(SYS_ioctl, 7),
+  LOAD(ARGUMENT(1)),
+  ALLOW(TCGETS2),
+#else
   UNLESS(SYS_ioctl, 5),
   LOAD(ARGUMENT(1)),
+#endif
   ALLOW(TCGETS),
   ALLOW(TIOCGWINSZ),
   RETURN(SECCOMP_RET_ERRNO | ENOSYS),
