@@ -17,7 +17,7 @@ import { siteFor, type Site } from './site.ts'
 import * as state from './state-checks.ts'
 import * as time from './time-checks.ts'
 
-/** In the order in which a start depends on them. Names are for programs, and stay. */
+/** The checks, in the order in which a start depends on them. Programs use the names, so they stay. */
 const checks: Readonly<Record<string, (site: Site) => Said | Promise<Said>>> = {
   'kernel-support': kernel.support,
   'static-helper': kernel.staticHelper,
@@ -43,7 +43,7 @@ const checks: Readonly<Record<string, (site: Site) => Said | Promise<Said>>> = {
   clock: time.clock,
 }
 
-/** Their names, in order. */
+/** The names of the checks, in order. */
 export const checkNames: readonly string[] = Object.keys(checks)
 
 /** The status of "something is wrong", for monitoring. */
@@ -81,7 +81,7 @@ export const doctorCommand = command(
 
 export interface Examined {
   readonly findings: readonly Finding[]
-  /** How many of them are wrong. */
+  /** How many findings are wrong. */
   readonly wrong: number
 }
 
@@ -93,7 +93,7 @@ export async function examine(settings: Context): Promise<Examined> {
   return { findings, wrong: findings.filter(({ verdict }) => verdict === 'wrong').length }
 }
 
-/** The stable shape of `--json` (docs/json.md). */
+/** The result for `--json`, in a form that stays (docs/json.md). */
 export const forPrograms = ({ findings, wrong }: Examined): object => ({
   wrong,
   findings: findings.map(({ check, verdict, what, why, mend }) => ({
@@ -109,7 +109,7 @@ async function lookedAt(look: (site: Site) => Said | Promise<Said>, site: Site):
   try {
     return await look(site)
   } catch (thrown) {
-    // If the disk does not allow a check, that is a fault too.
+    // If the disk prevents a check, that is a fault as well.
     return { verdict: 'wrong', what: report(failureFrom(thrown)).line, why: 'This could not be checked.' }
   }
 }
@@ -131,7 +131,7 @@ export function inWords({ findings, wrong }: Examined): string {
       `${tone(colour, mark)} ${first.slice(indent.length)}`,
       ...rest,
       ...(why === undefined ? [] : indented(why).map((line) => tone('faint', line))),
-      // Never wrapped, so that it can be copied.
+      // This line is never wrapped, so that it can be copied.
       ...(mend === undefined ? [] : [`${indent}${tone('strong', `> ${mend}`)}`]),
     ]
   })

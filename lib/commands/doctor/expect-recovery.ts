@@ -1,6 +1,6 @@
 /**
- * `doctor --expect-recovery`: before a planned restart, will each client that the server has be able to reclaim? For
- * scripts: the status tells, and a line for each that will not.
+ * `doctor --expect-recovery`: before a planned restart, finds out whether each client of the server will be able to
+ * reclaim. It is for scripts: they use the status, and there is a line for each client that will not.
  */
 import { join } from 'node:path'
 import { counted, oneLine } from '../../text.ts'
@@ -22,11 +22,11 @@ interface Lost {
 }
 
 interface Expected {
-  /** Why nobody would reclaim, or nobody can tell. */
+  /** Why no client could reclaim, or why it can't be found out. */
   readonly nobody: string | undefined
   readonly will: number
   readonly willNot: readonly Lost[]
-  /** True in the next restart, and not in the one after it. */
+  /** Clients that may reclaim after the next restart, but not after the one that follows. */
   readonly onlyOnce: readonly ClientOwner[]
 }
 
@@ -35,7 +35,7 @@ export async function expectRecovery(here: Context): Promise<Expected> {
   const tracker = trackerOf(here, kernel)
   const surveyed = survey(here)
   const live = kernel.live === 'unknown' ? [] : kernel.live.clients
-  // Nothing is held by a client that has not confirmed itself.
+  // A client that has not confirmed itself holds nothing.
   const present = live.filter(({ status }) => status !== 'unconfirmed')
   const willNot: Lost[] = []
   const unrecorded: LiveClient[] = []
@@ -98,7 +98,8 @@ function lostBecause({ owner }: LiveClient, surveyed: Survey, { serving }: Track
 }
 
 /**
- * Who has opens or locks, as far as the kernel tells: without any there is nothing to reclaim, and no record is due.
+ * The clients that have opens or locks, as far as the kernel tells. The others have nothing to reclaim, and need no
+ * record.
  */
 async function thoseWithState({ nfsdDirectory }: Context, clients: readonly LiveClient[]): Promise<LiveClient[]> {
   const states = await readEachInTime(
@@ -110,7 +111,7 @@ async function thoseWithState({ nfsdDirectory }: Context, clients: readonly Live
   })
 }
 
-/** @returns the status: 0 if everybody will. */
+/** @returns the status: 0, if every client will be able to reclaim */
 export function tellExpected(
   { nobody, will, willNot, onlyOnce }: Expected,
   { json }: { readonly json: boolean },

@@ -1,23 +1,23 @@
-/** What a check says. */
+/** The result of a check. */
 
 /**
- * good: as it must be. wrong: recovery will not work, or not safely; the only verdict that makes doctor's status 1.
- * doubtful: recovery works, but look at it. unknown: it could not be checked.
+ * good: it is as it must be. wrong: recovery will not work, or not safely; only this makes doctor's status 1. doubtful:
+ * recovery works, but this needs attention. unknown: it could not be checked.
  */
 export type Verdict = 'good' | 'wrong' | 'doubtful' | 'unknown'
 
 export interface Said {
   readonly verdict: Verdict
-  /** What was found, in a line. */
+  /** What was found, in one line. */
   readonly what: string
-  /** What follows from it. */
+  /** The consequence. */
   readonly why?: string
-  /** What to type. */
+  /** The command that repairs it. */
   readonly mend?: string
 }
 
 export interface Finding extends Said {
-  /** The check's name, the same for ever: for programs. */
+  /** The check's name, for programs. It never changes. */
   readonly check: string
 }
 

@@ -1,4 +1,4 @@
-/** Which trackers the kernel offers, which one it uses, and what may take its place. */
+/** Checks which trackers the kernel offers, which one it uses, and what could take its place. */
 import { constants, release } from 'node:os'
 import { oneLine, quote } from '../../text.ts'
 import { saidOfTracker } from '../shared/kernel-log.ts'
@@ -68,7 +68,7 @@ function olderThan(major: number, minor: number): boolean {
   return ours < major || (ours === major && oursMinor < minor)
 }
 
-/** CONFIG_STATIC_USERMODEHELPER: the kernel runs one fixed program in the place of every helper. */
+/** CONFIG_STATIC_USERMODEHELPER: the kernel runs one fixed program instead of every helper. */
 export function staticHelper({ config }: Site): Said {
   if (config === undefined)
     return unknown(
@@ -128,15 +128,15 @@ export function daemon(site: Site): Said {
 }
 
 /**
- * When the server wants two units, and one of them conflicts with the other, systemd starts the one and not the other,
- * also if a condition then keeps the one from running.
+ * If the server wants two units, one of which conflicts with the other, systemd starts only that one, even if a
+ * condition then keeps it from running.
  */
 const serviceKeepsOut = (other: string): boolean =>
   typeof unitNamed(ourService) === 'object' &&
   unitSettings([ourService], 'Conflicts').includes(other) &&
   nfsServers.some((server) => isWantedBy(server, ourService))
 
-/** Which tracker the kernel's server uses, by the kernel's log. */
+/** Which tracker the kernel's server uses, according to the kernel's log. */
 export function tracker(site: Site): Said {
   const { log } = site
   if (log === 'unreadable')

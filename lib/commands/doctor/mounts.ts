@@ -1,4 +1,4 @@
-/** Which mount a directory is on: /proc/self/mountinfo, proc(5). */
+/** Finds the mount that a directory is on: /proc/self/mountinfo, proc(5). */
 import fs from 'node:fs'
 import * as disk from '../../syscalls/files.ts'
 import { nodePath } from '../shared/print.ts'
@@ -6,14 +6,14 @@ import { nodePath } from '../shared/print.ts'
 export interface Mount {
   readonly point: string
   readonly type: string
-  /** `major:minor`; not a real device for btrfs and what has none. */
+  /** `major:minor`; no real device for btrfs, and for file systems without one. */
   readonly device: string
   readonly options: ReadonlySet<string>
 }
 
 /**
- * The mount that holds a directory. The descriptor's own mount id decides: bind mounts and btrfs have no device that
- * would.
+ * The mount that holds a directory. It is found by the mount id of a descriptor, because a device does not identify a
+ * bind mount or a btrfs.
  */
 export function mountOf(directory: string): Mount | undefined {
   const descriptor = fs.openSync(nodePath(directory), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
@@ -42,8 +42,8 @@ function parse(line: string): Mount | undefined {
 }
 
 /**
- * Whether an ext4 has a journal: then its sysfs directory names the thread that writes it. Undefined where that can't
- * be seen.
+ * Whether an ext4 has a journal: then its sysfs directory names the thread that writes it. Undefined, if that can't be
+ * seen.
  */
 export function hasJournal({ device }: Mount): boolean | undefined {
   const link = disk.tolerating(['ENOENT', 'EINVAL'], () => fs.readlinkSync(`/sys/dev/block/${device}`), '')

@@ -1,4 +1,4 @@
-/** Is the state directory mounted before the NFS server starts? Only a mount of its own can be late. */
+/** Checks whether the state directory is mounted before the NFS server starts. Only a mount of its own can be late. */
 import fs from 'node:fs'
 import * as disk from '../../syscalls/files.ts'
 import { oneLine, quote } from '../../text.ts'
@@ -8,7 +8,7 @@ import { mountOf, type Mount } from './mounts.ts'
 import { shellWord, type Site } from './site.ts'
 import { unitSettings } from './units.ts'
 
-/** One service, by the names that distributions give it. */
+/** The names that distributions give to one service. */
 const service = ['nfs-server.service', 'nfs-kernel-server.service']
 
 export function mountOrder({ settings: { calls, stateDirectory } }: Site): Said {
@@ -49,7 +49,7 @@ export function mountOrder({ settings: { calls, stateDirectory } }: Site): Said 
   )
 }
 
-/** local-fs.target waits for it: in /etc/fstab, and neither optional nor on the network. */
+/** Whether local-fs.target waits for the mount: it is in /etc/fstab, and neither optional nor on the network. */
 function isLocalFs({ point }: Mount): boolean {
   const text = disk.tolerating(['ENOENT', 'EACCES'], () => fs.readFileSync('/etc/fstab', 'latin1'), '')
   return text.split('\n').some((line) => {

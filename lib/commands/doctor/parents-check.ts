@@ -1,8 +1,8 @@
 /**
- * Which users can replace the directories on the path to the records. Everything that decides is in `v4clients`, which
- * upcalls open once, and trust only if it belongs to root. So no other user can forge or redirect a record. But a user
- * who can write to a directory above it can rename `v4clients` away, and back again later. And whether upcalls can come
- * there.
+ * Checks which users can replace the directories on the path to the records. Everything that decides is in `v4clients`,
+ * which upcalls open once, and trust only if it belongs to root. So no other user can forge or redirect a record. But a
+ * user who can write to a directory above it can rename `v4clients` away, and back again later. It also checks whether
+ * upcalls can pass these directories.
  */
 import type { Stats } from 'node:fs'
 import { oneLine, quote } from '../../text.ts'
@@ -16,7 +16,7 @@ export function parentsAreOurs({ settings: { stateDirectory } }: Site): Said {
   const way = directoriesOnTheWay(stateDirectory)
   const closed = way.slice(0, -1).filter(({ stats }) => !rootMayPass(stats))
   const [own] = way.slice(-1)
-  // Where the state directory itself is not root's, an upcall keeps the capability to pass (host/confine.c).
+  // If the state directory itself does not belong to root, an upcall keeps the capability to pass (host/confine.c).
   if (closed.length > 0 && own?.stats.uid === 0)
     return wrong(
       `upcalls can't pass ${named(closed.map(({ path }) => path))}, on the path to the records`,
@@ -25,7 +25,7 @@ export function parentsAreOurs({ settings: { stateDirectory } }: Site): Said {
     )
   const those = (which: (stats: Stats) => boolean): readonly string[] =>
     way.filter(({ stats }) => which(stats)).map(({ path }) => path)
-  // In a sticky directory only its owner can remove an entry.
+  // In a sticky directory, other users can't remove or rename an entry that is not theirs.
   const everybodys = those(({ mode }) => (mode & 0o002) !== 0 && (mode & sticky) === 0)
   if (everybodys.length > 0)
     return wrong(
@@ -51,7 +51,7 @@ export function parentsAreOurs({ settings: { stateDirectory } }: Site): Said {
   return good('only root can replace the directories on the path to the records')
 }
 
-/** Without any capability: path_resolution(7). */
+/** Whether root may pass without any capability: path_resolution(7). */
 const rootMayPass = ({ uid, gid, mode }: Stats): boolean =>
   (mode & (uid === 0 ? 0o100 : gid === 0 ? 0o010 : 0o001)) !== 0
 

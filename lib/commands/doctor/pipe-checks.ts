@@ -1,4 +1,4 @@
-/** The pipe: is it there, which process answers at it, and which clients does it forget (docs/kernels.md)? */
+/** Checks the pipe: whether it exists, which process answers at it, and which clients it forgets (docs/kernels.md). */
 import { counted, oneLine, quote } from '../../text.ts'
 import { longList } from '../../upcall/message.ts'
 import { showOwner } from '../../upcall/owner.ts'

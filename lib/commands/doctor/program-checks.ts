@@ -1,4 +1,7 @@
-/** That the kernel calls this program, that it runs as the kernel runs it, and that it will after a reboot. */
+/**
+ * Checks that the kernel calls this program, that it runs as the kernel runs it, and that this remains so after a
+ * reboot.
+ */
 import fs from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -19,14 +22,14 @@ import { shellWord, type Site } from './site.ts'
 const tellKernel = (program: string): string =>
   `printf %s ${shellWord(program)} > ${helperParameter} && systemctl restart nfs-server.service`
 
-/** The name that the kernel would execute: it prints its parameter with one newline more than it has. */
+/** The name that the kernel would execute. The kernel prints its parameter with one more newline. */
 const namedIn = (text: string): string => text.replace(/\n$/, '')
 
-/** `cltrack_prog`: an absolute path, and nothing else. */
+/** `cltrack_prog` must be an absolute path, and nothing else. */
 export function parameterNames({ parameter, program, moduleLoaded, tracker }: Site): Said {
   if (parameter === 'absent' && tracker.serving !== undefined)
     return good('the kernel has no helper set: serve answers at its pipe')
-  // In a container it names a file of the host.
+  // In a container the parameter names a file of the host.
   if (tracker.serving !== undefined && tracker.kind === 'pipe')
     return good('the server took the pipe at which serve answers, so the kernel calls no helper')
   if (parameter === 'absent')
@@ -69,13 +72,17 @@ export function parameterNames({ parameter, program, moduleLoaded, tracker }: Si
   return good(`the kernel calls ${quote(named)}`)
 }
 
-/** A machine that is busy is no fault of the program's. */
+/** A busy machine is no fault of the program's. */
 const longestRunMs = 20_000
 
-/** Runs it as the kernel does: no environment, no descriptors, `/` to work in; on a scratch directory. */
+/**
+ * Runs the program as the kernel does: without environment and descriptors, with `/` as working directory; on a scratch
+ * directory.
+ */
 export async function programRuns({ parameter, program, tracker, settings: { calls } }: Site): Promise<Said> {
   const named = typeof parameter === 'object' ? namedIn(parameter.text).trim() : ''
-  // Before the kernel has been told, and where it asks no helper, since serve answers: the one that it should be told.
+  // If the kernel does not name a program yet, or calls no helper because `serve` answers, this checks the one that it
+  // should name.
   const path = tracker.serving === undefined && fs.existsSync(named) ? named : program
   const unfit = faultOfFile(path)
   if (unfit !== undefined) return unfit
@@ -98,7 +105,7 @@ export async function programRuns({ parameter, program, tracker, settings: { cal
   return good(`${quote(path)} runs with an empty environment and no open descriptor`)
 }
 
-/** Who may run and change the program. */
+/** Checks who may run and who may change the program. */
 function faultOfFile(path: string): Said | undefined {
   const stats = tolerating(['ENOENT', 'ENOTDIR', 'EACCES'], () => fs.statSync(path), undefined)
   if (stats === undefined) return unknown(`${quote(path)} can't be examined`, 'The kernel should call it.')
@@ -117,10 +124,13 @@ function faultOfFile(path: string): Said | undefined {
   return undefined
 }
 
-/** The version that the program tells in an empty environment, or why it tells none. @param mend what to do then. */
+/**
+ * The version that the program prints in an empty environment, or why it prints none. @param mend the command that
+ * repairs that
+ */
 async function versionOf(path: string, mend: string): Promise<string | Said> {
-  // The executable says its version itself, and has Node say the rest: that may be slow, or where an empty environment
-  // does not lead, and the kernel has no use for it.
+  // The executable prints its version itself, but has Node print the rest. That may be slow, and an empty environment
+  // may not lead to Node. The kernel does not need it.
   const version = await runProgram(path, ['--version'], { limitMs: longestRunMs, env: {} })
   const said = version.kind === 'ended' ? version.stdout.trim() : '?'
   const isExecutable = / \(QuickJS-ng .*\)$/.test(said)
@@ -158,12 +168,12 @@ async function versionOf(path: string, mend: string): Promise<string | Said> {
   return said.replace(/ .*/, '')
 }
 
-/** A start of a server in a scratch directory. @returns what went wrong. */
+/** Plays a server's start in a scratch directory. @returns what went wrong */
 async function playStart(calls: Calls, path: string): Promise<string | undefined> {
   const scratch = fs.mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-doctor-'))
   const state = join(scratch, 'state')
   try {
-    // In the foreground: its lines are not for the kernel's log.
+    // It runs in the foreground, because its lines must not reach the kernel's log.
     const words = ['-f', '-s', state, '--nfsd-dir', join(scratch, 'nfsd'), '--config', '/dev/null', 'init']
     const began = performance.now()
     const answer = await runProgram('/bin/sh', ['-c', 'exec env -i "$@" 0<&- 1>&- 2>&-', 'sh', path, ...words], {
@@ -196,7 +206,9 @@ const rulesDirectories = [
   '/lib/udev/rules.d',
 ]
 
-/** What sets the parameter when nfsd is loaded the next time: modprobe.d(5), udev(7), the kernel's command line. */
+/**
+ * Checks what sets the parameter when nfsd is loaded the next time: modprobe.d(5), udev(7), the kernel's command line.
+ */
 export function namedAfterReboot({ parameter, program, tracker }: Site): Said {
   const found = [
     ...settingsIn(modprobeDirectories, '.conf', /^\s*options\s+nfsd\s(?:.*\s)?cltrack_prog=(\S+)/m),
@@ -208,7 +220,7 @@ export function namedAfterReboot({ parameter, program, tracker }: Site): Said {
   if (onCommandLine !== undefined) found.push({ where: "the kernel's command line", names: onCommandLine })
   const now = typeof parameter === 'object' ? namedIn(parameter.text).trim() : program
   const keep = `echo 'options nfsd cltrack_prog=${now}' > /etc/modprobe.d/nfsd-userland-helper.conf`
-  // As in a container, where no kernel calls a helper.
+  // This is so in a container, where the kernel calls no helper.
   if (found.length === 0 && tracker.serving !== undefined)
     return good('no helper is set after a reboot: serve answers at the pipe')
   if (found.length === 0)

@@ -1,4 +1,7 @@
-/** Where the kernel needs the service: does it start before the NFS server, and may it write to the state directory? */
+/**
+ * Checks, if the kernel needs the service, whether it starts before the NFS server, and may write to the state
+ * directory.
+ */
 import { quote } from '../../text.ts'
 import { nfsdcldRuns } from '../shared/processes.ts'
 import { bootedBySystemd } from '../shared/systemd.ts'
@@ -55,7 +58,8 @@ export function service({ settings: { stateDirectory }, parameter, moduleLoaded 
 }
 
 /**
- * A path in quotation marks has been taken apart at its blanks: that is left to the service itself, which will say so.
+ * Whether a path is at or below one of the allowed paths. A path with blanks or `%` is quoted or escaped in the unit,
+ * and is not checked here: the service itself reports a fault.
  */
 const within = (path: string, allowed: readonly string[]): boolean =>
   /\s|%/.test(path) ||

@@ -1,4 +1,4 @@
-/** What the checks look at, gathered once. Whatever could not be had is said instead of it. */
+/** What the checks look at, gathered once. If something could not be read, its place says so. */
 import fs from 'node:fs'
 import { failureFrom, report } from '../../failure.ts'
 import { helperParameter, nfsdModule } from '../../kernel/nfsd-module.ts'
@@ -21,9 +21,9 @@ export interface Site {
   readonly log: ReturnType<typeof kernelLines>
   /** nfsd's parameter that names the helper, as the kernel prints it. */
   readonly parameter: { readonly text: string } | 'absent' | 'unreadable'
-  /** nfsd is loaded, or built in. */
+  /** Whether nfsd is loaded, or built in. */
   readonly moduleLoaded: boolean
-  /** The name by which this program should be called by the kernel: where it is. */
+  /** The path by which the kernel should call this program. */
   readonly program: string
 }
 
@@ -68,7 +68,7 @@ function ownPath(): string {
   }
 }
 
-/** A word for a shell, quoted if it must be. Bytes that are UTF-8 are shown as such. */
+/** A word for a shell, quoted if necessary. Bytes that are UTF-8 are shown as such. */
 export function shellWord(word: string): string {
   const text = textOfPath(word)
   const shown = text.includes('\ufffd') ? word : text

@@ -1,4 +1,7 @@
-/** Are the records on storage that keeps them, is there room for more, and can they be understood? */
+/**
+ * Checks whether the records are on storage that keeps them, whether there is space for more, and whether they can be
+ * understood.
+ */
 import fs from 'node:fs'
 import { dirname } from 'node:path'
 import { errorCode } from '../../failure.ts'
@@ -16,7 +19,7 @@ import { shellWord, type Site } from './site.ts'
 
 const restart = 'systemctl restart nfs-server.service'
 
-/** Our section of nfs.conf. The kernel passes no options, so upcalls depend on it. */
+/** Checks our section of nfs.conf. The kernel passes no options, so upcalls depend on it. */
 export function configuration({ settings }: Site): Said {
   if (settings.complaints.length > 0)
     return wrong(
@@ -86,7 +89,7 @@ export function stateDirectoryIsOurs({ settings: { calls, stateDirectory: path }
   return good(`the state directory is ${quote(path)}`)
 }
 
-/** The nearest directory that is there: a missing state directory is made below it. */
+/** The nearest directory that exists: a missing state directory will be made below it. */
 function nearest({ calls, stateDirectory }: Context): string {
   let path = stateDirectory
   while (disk.kindAt(path, disk.anywhere(calls)) !== 'directory') path = dirname(path)
@@ -135,7 +138,7 @@ export function storage({ settings }: Site): Said {
   return good(where)
 }
 
-/** What a record takes, at most: an inode, and its part of a directory's block. */
+/** The most that a record takes: an inode, and its part of a directory's block. */
 const bytesPerRecord = 1024
 const bytesForAnInstance = 1 << 20
 const fewestClients = 1000
@@ -164,14 +167,14 @@ export function freeSpace({ settings, survey }: Site): Said {
   return good(`there is room for ${files > 0 ? Math.min(ffree, byBytes) : byBytes} more clients`)
 }
 
-/** Nothing but records that can be understood. */
+/** Checks that there are only records that can be understood. */
 export function records({ survey }: Site): Said {
   if ('failed' in survey) return unknown("the records can't be examined", survey.failed)
   const of = (...kinds: readonly Oddity['kind'][]): Found => {
     const found = kinds.flatMap((kind) => survey.oddities.get(kind) ?? [])
     return { count: found.reduce((sum, { count }) => sum + count, 0), some: found.flatMap(({ some }) => some) }
   }
-  // boot_time and new_boot_time count only in format 1. They come first among the examples.
+  // boot_time and new_boot_time count only in format 1. They come first in the examples.
   const unreadable = of('damaged')
   const [views, some] = parted(
     unreadable.some,
@@ -237,7 +240,7 @@ function examples({ count, some }: Found): string {
   return [...named, ...(count > named.length ? [`and ${count - named.length} more`] : [])].join(', ')
 }
 
-/** The server instance: recorded, known, and the one that runs. */
+/** Checks that the server instance is recorded, can be read, and is the one that runs. */
 export function instance({ survey, kernel, settings: { calls, stateDirectory, runDirectory } }: Site): Said {
   if (ranUntracked({ anywhere: disk.anywhere(calls), runDirectory, path: stateDirectory }))
     return wrong(
@@ -298,7 +301,7 @@ export function instance({ survey, kernel, settings: { calls, stateDirectory, ru
   }
 }
 
-/** Directories of the kernel's own tracker, each of which lets its client reclaim once more. */
+/** Finds directories of the kernel's own tracker, each of which lets its client reclaim once more. */
 export function leftovers({ settings: { calls, stateDirectory }, survey }: Site): Said {
   const tops = [...new Set([legacyTopIn(stateDirectory), usualTop])].filter((top) =>
     hasLegacyRecords(top, disk.anywhere(calls)),

@@ -1,4 +1,4 @@
-/** Grace, lease and the clock. */
+/** Checks the grace time, the lease time and the clock. */
 import { oneLine } from '../../text.ts'
 import { uptime } from '../shared/kernel.ts'
 import { isoTime } from '../shared/table.ts'
@@ -29,7 +29,7 @@ export function graceTime({ kernel: { graceSeconds, leaseSeconds }, settings: { 
 /** How far a clock may be off before doctor reports it. */
 const farSeconds = 3600
 const yearSeconds = 366 * 86_400
-/** Before this program was written: a machine without a battery for its clock. */
+/** Before this program was written. A machine without a battery for its clock starts with such a time. */
 const tooEarly = Date.UTC(2024, 0, 1) / 1000
 
 export function clock({ survey, kernel }: Site): Said {

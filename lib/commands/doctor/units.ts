@@ -1,6 +1,7 @@
 /**
- * systemd's units as files: they tell the same while the manager runs, before it does, and in a tree that is not
- * booted. Directories in the order of systemd.unit(5); what comes earlier hides what comes later.
+ * Reads systemd's units from their files. These say the same while the manager runs, before it does, and in a tree that
+ * is not booted. The directories are in the order of systemd.unit(5): a file in an earlier one hides those in later
+ * ones.
  */
 import fs from 'node:fs'
 import { join } from 'node:path'
@@ -27,7 +28,7 @@ export const ourService = 'nfsd-userland-helper.service'
 /** The unit of the NFS server, and Debian's other name of it. */
 export const nfsServers = ['nfs-server.service', 'nfs-kernel-server.service']
 
-/** Where a unit is, or that it is masked: a link to /dev/null, or an empty file. */
+/** Where a unit is. A masked unit is a link to /dev/null, or an empty file. */
 export function unitNamed(name: string): { readonly path: string } | 'masked' | undefined {
   for (const directory of directories) {
     const path = join(directory, name)
@@ -37,7 +38,7 @@ export function unitNamed(name: string): { readonly path: string } | 'masked' | 
   return undefined
 }
 
-/** All values of one key of [Unit], from a unit known by several names and its drop-ins. */
+/** All values of one key, from a unit with several names, and from its drop-ins. */
 export function unitSettings(names: readonly string[], key: string): readonly string[] {
   const files = new Map<string, string>()
   for (const name of names) {

@@ -1,11 +1,11 @@
 /**
- * What is told to a running system when files have come or gone. Nothing here is needed after a reboot. udev looks
- * after changed rules by itself.
+ * Tells a running system that files have come or gone. After a reboot nothing of this is needed. udev notices changed
+ * rules itself.
  *
  * The kernel is told the program's name, and nfsdcld is stopped, only while no nfsd thread runs. Under a running
  * server, clients that another tracker has recorded would be unknown to us, and nothing would say so before the next
- * restart. For the same reason the service is not started here, but by the next start of the server; one that runs is
- * exchanged for the new program, which takes over what the old one had in hand.
+ * restart. For the same reason the service is not started here, but by the next start of the server. A service that
+ * runs is restarted with the new program, which continues with the old one's messages.
  */
 import { spawnSync } from 'node:child_process'
 import fs from 'node:fs'
@@ -20,17 +20,17 @@ import type { Init } from './files.ts'
 
 export interface Action {
   readonly what: string
-  /** 'done', or why not. */
+  /** 'done', or why it was not done. */
   readonly outcome: string
 }
 
-/** What the kernel has when nobody names another. */
+/** The kernel's default. */
 const kernelsOwn = '/sbin/nfsdcltrack'
 
 interface Wanted {
   readonly init: Init
   readonly takesOver: boolean
-  /** The service is among the files. */
+  /** Whether the service is among the files. */
   readonly serves: boolean
 }
 
@@ -44,7 +44,7 @@ export function activate(wanted: Wanted, nfsdDirectory: string): Action[] {
   ]
 }
 
-/** Before the files go: a service that is stopped, or removed from its runlevel, must still be there. */
+/** Called before the files are removed: a service must still exist when it is stopped, or removed from its runlevel. */
 export function deregister(init: Init, nfsdDirectory: string): Action[] {
   if (init === 'systemd') {
     const runs = bootedBySystemd() && run('systemctl', 'is-active', `${name}.service`).outcome === 'done'
@@ -54,7 +54,7 @@ export function deregister(init: Init, nfsdDirectory: string): Action[] {
   return init === 'lsb' ? [run('update-rc.d', '-f', name, 'remove')] : []
 }
 
-/** A server waits, without limit, for a tracker that it has taken. */
+/** A running server would wait for its tracker without limit, so then the unit is not stopped. */
 function stop(unit: string, nfsdDirectory: string): Action {
   const threads = nfsdThreads(nfsdDirectory)
   return threads === 0 ? run('systemctl', 'stop', unit) : { what: `systemctl stop ${unit}`, outcome: later(threads) }

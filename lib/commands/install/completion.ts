@@ -1,6 +1,6 @@
 /**
- * Completion for bash and zsh, from the vocabulary. Written out whole, so that a key in a root shell never runs the
- * program. Pure.
+ * Completion for bash and zsh, from the vocabulary. The scripts contain all words, so that the Tab key in a root shell
+ * never runs the program. Pure.
  */
 import { command } from '../shared/command.ts'
 import type { Option, Vocabulary, Word } from '../shared/vocabulary.ts'
@@ -29,7 +29,7 @@ export const completionFor = (shell: Shell, vocabulary: Vocabulary): string =>
 function bash({ options, verbs, commands }: Vocabulary): string {
   const words = [...verbs, ...commands]
   const spellings = (list: readonly Option[]): string => list.flatMap((option) => option.spellings).join(' ')
-  // What follows an option that takes something, by command; the program's own options everywhere.
+  // What follows an option that takes a value, for each command; the program's own options are the same everywhere.
   const values = (list: readonly Option[], prefix: string): string[] =>
     list
       .filter((option) => option.takes !== undefined)
@@ -123,7 +123,7 @@ fi
 `
 }
 
-/** One specification for each spelling, each of which excludes the others. */
+/** One specification for each spelling. Each excludes the others. */
 function zshOption({ spellings, summary, takes }: Option): string[] {
   const about = summary.replaceAll(/[[\]:\\]/g, String.raw`\$&`)
   const value =

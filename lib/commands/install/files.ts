@@ -1,6 +1,6 @@
 /**
- * What is installed where. Pure: the same list serves `install` and the Debian package, which puts what is not the
- * admin's into /usr/lib, where /etc overrides it.
+ * What is installed where. Pure: `install` and the Debian package use the same list. The package puts what the admin
+ * does not own into /usr/lib, where files in /etc override it.
  */
 import { basename } from 'node:path'
 import { Failed } from '../../failure.ts'
@@ -10,36 +10,42 @@ import type { Shell } from './completion.ts'
 import type { Texts } from './texts.ts'
 
 /**
- * `configuration` is the admin's as soon as it is changed; all else is ours. `switch`: a link by which systemd starts a
- * unit or doesn't. What is in its place already, by systemctl or another hand, stays.
+ * `configuration` belongs to the admin once it is changed; everything else is ours. `switch`: a link by which systemd
+ * starts a unit or does not. If anything is in its place already, whoever put it there, that stays.
  */
 export type Kind = 'program' | 'configuration' | 'documentation' | 'switch'
 
-/** Where programs look for zsh's functions: Debian's first. */
+/** Where zsh looks for functions: Debian's directory first. */
 export const zshDirectories = ['/usr/share/zsh/vendor-completions', '/usr/share/zsh/site-functions'] as const
 
 export interface Item {
-  /** Absolute, in the system that is installed into. */
+  /** An absolute path in the target system. */
   readonly path: string
   readonly kind: Kind
   readonly mode: number
   readonly content: Content
-  /** It says something that is so only on this machine: a package can't bring it. */
+  /** It depends on this machine, so a package can't contain it. */
   readonly ofThisMachine?: true
-  /** What a package has there all the same, for a machine as usual: that is no change of an admin's. */
+  /**
+   * What a package has there nevertheless, for a machine with the usual settings. That content is no change of an
+   * admin's.
+   */
   readonly asPackaged?: Content
 }
 
 export type Content =
   | { readonly text: string }
   | { readonly copyOf: string }
-  /** A Node script, begun with another interpreter, since the kernel passes no PATH to look in; or with none. */
+  /**
+   * A Node script with another interpreter in its first line, since the kernel passes no PATH to search; or without
+   * one.
+   */
   | { readonly scriptOf: string; readonly interpreter: string | undefined }
   | { readonly linkTo: string }
 
 /**
- * The program as it was built: the executable and the commands that it hands on to, or Node's scripts, of which an
- * upcall loads the first.
+ * The program as it was built: the executable and the commands to which it passes words, or Node's scripts, of which an
+ * upcall loads only the first.
  */
 export type Program =
   | { readonly executable: string; readonly beside: readonly string[] }
@@ -60,25 +66,25 @@ export interface Wanted {
   readonly completion: (shell: Shell) => string
   readonly init: Init
   readonly zshDirectory: (typeof zshDirectories)[number]
-  /** `admin`: what may be changed is in /etc. `package`: only what Debian has there. */
+  /** `admin`: files that may be changed are in /etc. `package`: only what Debian expects there is in /etc. */
   readonly layout: 'admin' | 'package'
   readonly tracker: Tracker
-  /** Whether nfsdcld goes. Else nothing but the kernel's name for the helper changes. */
+  /** Whether nfsdcld is replaced. Otherwise it stays enabled, and the service is not enabled. */
   readonly takesOver: boolean
-  /** Another installation's unit is in /usr/lib, which one in /etc hides. */
+  /** A package's unit is in /usr/lib. One in /etc hides it. */
   readonly packaged?: boolean
 }
 
 export const usualStateDirectory = options['state-dir'].usual
 const libraryDirectory = `/usr/lib/${name}`
 const unit = `${name}.service`
-/** Where systemd and the admin say that the service is started with the NFS server, and that nfsdcld is not. */
+/** The links by which systemd starts the service with the NFS server, and does not start nfsdcld. */
 export const switches = {
   ours: `/etc/systemd/system/nfs-server.service.wants/${unit}`,
   nfsdcld: '/etc/systemd/system/nfsdcld.service',
 } as const
 
-/** Where `install` puts files, beside the libraries and the switches. */
+/** Where `install` puts files other than the libraries and the switches. */
 const paths = {
   helper: helperPath,
   modprobe: `/etc/modprobe.d/${name}.conf`,
@@ -102,10 +108,10 @@ export const isOurPath = (path: string): boolean =>
     ? /^[\w-]+(?:\.[\w-]+)*$/.test(path.slice(libraryDirectory.length + 1))
     : [...Object.values(paths), ...Object.values(switches), ...zshDirectories.map(zshCompletionIn)].includes(path)
 
-/** A package leaves /etc to the admin. */
+/** A package leaves these parts of /etc to the admin. */
 const pathInPackage = (path: string): string => path.replace(/^\/etc\/(?=udev\/|systemd\/|tmpfiles\.d\/)/, '/usr/lib/')
 
-/** In the order in which they are put in place: the program before what names it. */
+/** The files, in the order in which they are put in place: the program comes before the files that name it. */
 export function filesOf(wanted: Wanted): Item[] {
   const { program, stateDirectory, texts, completion, init, zshDirectory, layout } = wanted
   const placed = (path: string): string => (layout === 'admin' ? path : pathInPackage(path))
@@ -133,7 +139,7 @@ export function filesOf(wanted: Wanted): Item[] {
         ]
       : []),
     ...(init === 'openrc' ? initScript(wanted, texts.openrc, paths.openrcSettings) : []),
-    // A Debian machine may have another init. Its script is of no use where nothing can hold a pipe.
+    // A Debian machine may have another init system. Its script is of no use to a program that can't hold a pipe.
     ...(init === 'lsb' || (layout === 'package' && canServe(program))
       ? initScript(wanted, texts.lsb, paths.lsbSettings)
       : []),
@@ -144,7 +150,7 @@ export function filesOf(wanted: Wanted): Item[] {
   ]
 }
 
-/** What holds the pipe, where it is asked for, and what starts it. */
+/** The service that holds the pipe, if it is wanted, and the link that starts it. */
 function service(
   { program, stateDirectory, texts, layout, tracker, takesOver, packaged = false }: Wanted,
   path: string,
@@ -177,11 +183,11 @@ function service(
   ]
 }
 
-/** `serve` does not ask which kernel it is: the conditions go, with the comment above them. */
+/** With `--tracker=serve` the kernel does not matter: the conditions are removed, with the comment above them. */
 const conditions = (text: string, tracker: Tracker): string =>
   tracker === 'serve' ? text.replace(/^(?:#.*\n)*(?:Condition.*\n)+/m, '') : text
 
-/** A home directory is a strange place for records, but no reason to lose them. */
+/** Records in a home directory are unusual, but must not be lost. */
 const sandboxFor = (stateDirectory: string, text: string): string =>
   /^\/(?:home|root|run\/user)(?:\/|$)/.test(stateDirectory)
     ? text.replace('ProtectHome=yes', 'ProtectHome=read-only')
@@ -207,7 +213,7 @@ function programFiles(program: Program): Item[] {
       file(`${libraryDirectory}/${basename(script)}`, { scriptOf: script, interpreter: undefined }, 0o644),
     )
   if ('executable' in program) return [...beside(program.beside), file(helperPath, { copyOf: program.executable })]
-  // What the kernel reads after `#!` ends at white space and at 255 bytes.
+  // After `#!` the kernel reads up to white space, and at most 255 bytes.
   if (/\s/.test(program.node) || program.node.length > 250)
     throw new Failed({ kind: 'bad-argument', why: 'the kernel can not run a script by a Node at', word: program.node })
   return [
@@ -217,14 +223,14 @@ function programFiles(program: Program): Item[] {
   ]
 }
 
-/** The texts speak of the usual state directory; systemd's and tmpfiles' words are quoted alike. */
+/** Puts the state directory into a text, in place of the usual one. systemd and tmpfiles quote in the same way. */
 const about = (text: string, stateDirectory: string): string =>
   text.replaceAll(usualStateDirectory, () => systemdWord(stateDirectory))
 
 function systemdWord(path: string): string {
   const escaped = path.replaceAll('%', '%%')
   if (/^[\w./%:@+,-]*$/.test(escaped)) return escaped
-  // U+FFFD stands for what was not UTF-8.
+  // U+FFFD stands for bytes that were not UTF-8.
   if (/[\x00-\x1f\x7f\ufffd]/.test(path))
     throw new Failed({ kind: 'bad-argument', why: 'no unit can name this state directory', word: path })
   return `"${escaped.replaceAll(/["\\]/g, String.raw`\$&`)}"`

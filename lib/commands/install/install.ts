@@ -1,6 +1,6 @@
 /**
- * Puts the program and what a system needs beside it in place, and says of each file what became of it. May be
- * repeated: after an upgrade, and after a change of the state directory in nfs.conf.
+ * `install` puts the program, and what a system needs with it, in place, and reports the outcome for each file. It may
+ * be repeated: after an upgrade, and after a change of the state directory in nfs.conf.
  */
 import fs from 'node:fs'
 import { basename, dirname, resolve } from 'node:path'
@@ -122,7 +122,7 @@ interface Plan {
   readonly program: Program
   readonly tracker: Tracker
   readonly takesOver: boolean
-  /** What was installed the last time. */
+  /** The files that were installed the last time. */
   readonly before: ReadonlyMap<string, Identity>
 }
 
@@ -140,14 +140,14 @@ function itemsFor({ target, program, tracker, takesOver, before }: Plan, setting
   }).filter((item) => isOurs(item, { target, before, usual }))
 }
 
-/** With a package, the first start of the server makes the usual state directory. */
+/** A package does not make the usual state directory: the first start of the server does. */
 const recordsFor = (
   { packaged, root }: Target,
   settings: Context,
   { dryRun }: { readonly dryRun: boolean },
 ): Report['files'] => (packaged && isUsual(settings) ? [] : [placeRecords(root, settings.stateDirectory, { dryRun })])
 
-/** Puts every item in place, and takes away what an earlier `install` put there that is no longer among them. */
+/** Puts every item in place, and removes what an earlier `install` put there and is no longer in the list. */
 function placeAll(
   { root, packaged }: Target,
   items: readonly Item[],
@@ -170,15 +170,18 @@ function placeAll(
 interface Ours {
   readonly target: Target
   readonly before: ReadonlyMap<string, Identity>
-  /** The state directory and the tracker are those for which the package was made. */
+  /** Whether the state directory and the tracker are those for which the package was made. */
   readonly usual: boolean
 }
 
-/** Beside a package only what this machine alone knows: what is not as usual, and what is switched on and off. */
+/**
+ * If a package is installed, `install` only adds files that depend on this machine's settings, if these are unusual,
+ * and switches.
+ */
 const isOurs = (item: Item, { target, before, usual }: Ours): boolean =>
   !target.packaged || before.has(item.path) || item.kind === 'switch' || (item.ofThisMachine === true && !usual)
 
-/** Somebody has decided already who tracks the clients. */
+/** Whether somebody has already decided which program tracks the clients. */
 const hasSwitch = ({ root }: Target): boolean =>
   [switches.ours, switches.nfsdcld].some(
     (path) =>

@@ -1,9 +1,9 @@
 /**
- * What `install` has put where, so that the next one knows an admin's change from an old version, and `uninstall` knows
- * what is ours: lines of `sha256sum`, which can check them (but for links).
+ * The list of what `install` has put where. With it, the next `install` can tell an admin's change from an old version,
+ * and `uninstall` knows what is ours. It has lines of `sha256sum`, which can check them (except links).
  *
- * The list lies in the system that is installed into, and may be anybody's. So it is believed only of files that have a
- * name of ours, and even of these only that they are ours if they have the digest that it tells.
+ * The list is in the target system, where others may have written it. So it is trusted only for files with one of our
+ * names, and says only that such a file is ours if it has the listed digest.
  */
 import fs from 'node:fs'
 import { basename, dirname, join } from 'node:path'
@@ -17,9 +17,9 @@ import { place, type Identity } from './place.ts'
 const path = '/var/lib/nfsd-userland-helper/installed'
 
 export interface Installed {
-  /** By path, in the order of their installation. */
+  /** The files by path, in the order in which they were installed. */
   readonly files: ReadonlyMap<string, Identity>
-  /** Paths that the list names, and that we never install. */
+  /** Paths that the list names, but that we never install. */
   readonly foreign: readonly string[]
 }
 

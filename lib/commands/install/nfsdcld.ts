@@ -1,7 +1,7 @@
 /**
- * nfsdcld is who tracks the clients today, where it has recorded any. Whoever takes its place without its records costs
- * these clients their locks at the next start of the server. So it keeps its place until its records are imported, or
- * the admin says that they need not be.
+ * If nfsdcld has recorded clients, it tracks them today. A program that takes its place without its records costs these
+ * clients their locks at the next start of the server. So nfsdcld stays until its records are imported, or the admin
+ * says that they need not be.
  */
 import { failureFrom, report } from '../../failure.ts'
 import type { Calls } from '../../syscalls/calls.ts'
@@ -12,7 +12,7 @@ import type { Target } from './target.ts'
 
 export const nfsdcldDirectory = '/var/lib/nfs/nfsdcld'
 
-/** @returns why nfsdcld keeps its place; undefined where it has nothing that could be lost. */
+/** @returns why nfsdcld stays; undefined, if it has nothing that could be lost */
 export function whatIsLost({ root, live }: Target, calls: Calls): string | undefined {
   if (!existsBelow(root, `${nfsdcldDirectory}/main.sqlite`)) return undefined
   if (!live) return 'it may have recorded clients'
@@ -27,7 +27,7 @@ export function whatIsLost({ root, live }: Target, calls: Calls): string | undef
   }
 }
 
-/** What to say to an admin whose nfsdcld keeps its place. */
+/** The message to an admin if nfsdcld stays. */
 export const howToTakeOver = (why: string): string =>
   oneLine`
     nfsdcld keeps its place: ${why}. To take them over: systemctl stop nfs-server && nfsd-userland-helper install

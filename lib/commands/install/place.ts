@@ -1,9 +1,9 @@
 /**
- * Puts one file in place, and takes one away, by the rules of a Debian conffile.
+ * Puts one file in place, or removes one, by the rules for a Debian conffile.
  *
- * A file is written under a name of its own, synced, and renamed: whoever runs or reads the old one keeps it whole, and
- * the kernel never finds half a program. What an admin has changed is never written over, and what an admin has removed
- * does not come back.
+ * A file is written under a temporary name, synced, and renamed: a process that runs or reads the old file keeps it
+ * whole, and the kernel never finds half a program. What an admin has changed is never overwritten, and what an admin
+ * has removed is not installed again.
  */
 import { createHash } from 'node:crypto'
 import fs from 'node:fs'
@@ -17,16 +17,16 @@ export type Outcome =
   | 'installed'
   | 'updated'
   | 'unchanged'
-  /** Changed by the admin, and ours has not changed since. */
+  /** The admin has changed it, and ours has not changed since. */
   | 'kept'
-  /** Changed by the admin; ours lies beside it as `.new`. */
+  /** The admin has changed it; ours is beside it as `.new`. */
   | 'kept, see .new'
-  /** Changed by the admin, and what lies beside it as `.new` is the admin's too. */
+  /** The admin has changed it, and the `.new` beside it is the admin's as well. */
   | 'kept, and your .new'
   | 'left out: you removed it'
   | 'removed'
   | 'was gone already'
-  /** The list of what was installed names it, and it is no name of ours. */
+  /** The list of installed files names it, but we never install that name. */
   | 'left alone: not ours'
 
 /** A file's identity: the digest of its bytes, or where a link leads. */
@@ -37,7 +37,7 @@ export interface Placed {
   readonly identity: Identity
 }
 
-/** @param before what was installed here the last time; undefined if nothing was. */
+/** @param before what was installed here the last time; undefined, if nothing was */
 export function place(
   root: Root,
   item: Item,
@@ -56,7 +56,7 @@ export function place(
     if (outcome === 'unchanged') setMode(directory, name, item)
     return outcome
   }
-  // What an admin has removed does not come back, nor does the directory that it was in.
+  // What an admin has removed is not installed again, so its directory is not made again either.
   const outcome = inDirectory(root, dirname(item.path), nothing() === 'installed' ? 'make' : 'leave', put) ?? nothing()
   return { outcome, identity }
 }
@@ -77,7 +77,7 @@ function decide(
   return [undefined, ours, before].includes(found('.new')) ? 'kept, see .new' : 'kept, and your .new'
 }
 
-/** Takes away what is still as it was installed, and what lies beside it as `.new` if we put it there. */
+/** Removes the file if it is still as it was installed, and a `.new` beside it if we put it there. */
 export function takeAway(
   root: Root,
   path: string,
@@ -96,7 +96,7 @@ export function takeAway(
   return outcome ?? 'was gone already'
 }
 
-/** Directories that are there for us alone go with their last file. */
+/** Directories that exist only for our files are removed with the last one. */
 function removeOwnDirectory(root: Root, path: string): void {
   if (/\/(?:nfsd-userland-helper|nfs-server\.service\.(?:d|wants))$/.test(path))
     inDirectory(root, dirname(path), 'leave', (directory) => {
@@ -144,7 +144,7 @@ function write(directory: Directory, name: string, { content, mode }: Item): voi
     else writeSynced(staged, bytesOf(content), mode)
     fs.renameSync(staged, directory.entry(name))
   } catch (thrown) {
-    // If the name was taken, the file is not ours.
+    // If the name existed already, the file is not ours.
     if (errorCode(thrown) !== 'EEXIST')
       tolerating(
         ['ENOENT'],
@@ -158,7 +158,7 @@ function write(directory: Directory, name: string, { content, mode }: Item): voi
   fs.fsyncSync(directory.descriptor)
 }
 
-/** What a killed install was writing goes; what one that still runs is writing stays. */
+/** Removes what a killed install was writing, but not what a running one is writing. */
 function sweep(directory: Directory, name: string): void {
   for (const entry of fs.readdirSync(directory.entry('.'), { withFileTypes: true })) {
     const owner = entry.name.startsWith(`.${name}.`)
@@ -173,7 +173,7 @@ function writeSynced(path: Buffer, bytes: Buffer, mode: number): void {
   const descriptor = fs.openSync(path, 'wx', mode)
   try {
     for (let written = 0; written < bytes.length;) written += fs.writeSync(descriptor, bytes, written)
-    // Whatever umask the caller has.
+    // The caller's umask must not matter.
     fs.fchmodSync(descriptor, mode)
     fs.fsyncSync(descriptor)
   } finally {

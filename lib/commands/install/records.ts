@@ -1,7 +1,8 @@
 /**
- * Where the records will be. Whoever may write there decides who may reclaim, so it is root's alone from the beginning.
- * What is above it is for all to enter: other services live in /var/lib/nfs. One that exists keeps its owner and its
- * mode: records that somebody else put there must not become root's. doctor says what is wrong with it.
+ * Makes the directory of the records. A user who may write there decides which clients may reclaim, so from the
+ * beginning only root may. Directories above it may be entered by all, because other services use /var/lib/nfs. An
+ * existing directory keeps its owner and its mode: records that another user put there must not become root's. doctor
+ * reports what is wrong with it.
  */
 import fs from 'node:fs'
 import { tolerating } from '../../syscalls/files.ts'

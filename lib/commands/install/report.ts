@@ -1,4 +1,4 @@
-/** What installing and uninstalling say. */
+/** What `install` and `uninstall` report. */
 import { join } from 'node:path'
 import { printable } from '../../text.ts'
 import { forPrograms, inWords, type Examined } from '../doctor/doctor.ts'
@@ -7,27 +7,27 @@ import type { Action } from './activation.ts'
 import type { Outcome } from './place.ts'
 import { inWords as choiceInWords, type Choice } from './tracker.ts'
 
-/** What `--json` tells as well (docs/json.md). */
+/** What is reported, also by `--json` (docs/json.md). */
 export interface Report {
   readonly root: string
   readonly dryRun: boolean
-  /** The distribution's package has put most files there, and they were left alone. */
+  /** Whether the distribution's package has put most files there, so that they were left alone. */
   readonly packaged: boolean
-  /** Undefined where nothing is chosen. */
+  /** Undefined, if nothing is chosen. */
   readonly tracker: Choice | undefined
-  /** Why nfsdcld keeps its place, and how it would go. */
+  /** Why nfsdcld stays, and how to replace it. */
   readonly keptNfsdcld: string | undefined
   readonly files: readonly { readonly path: string; readonly outcome: Outcome }[]
   readonly actions: readonly Action[]
-  /** What doctor found afterwards; it is not asked about a system that does not run. */
+  /** What doctor found afterwards; undefined, if the target system does not run. */
   readonly examined: Examined | undefined
 }
 
-/** What the list of what was installed names, and what is no name of ours: told, and not touched. */
+/** Paths in the list of installed files that we never install: they are reported, and not touched. */
 export const leftAlone = (foreign: readonly string[]): Report['files'] =>
   foreign.map((path) => ({ path: printable(Buffer.from(path)), outcome: 'left alone: not ours' }))
 
-/** 1: the files are as they should be, but a running system could not be told, or its kernel has no use for them. */
+/** 1: the files are in place, but the running system could not be told, or its kernel has no use for them. */
 export const outcomeOf = (actions: readonly Action[], tracker?: Choice): number =>
   tracker?.takes === 'none' || actions.some(({ outcome }) => outcome.startsWith('failed')) ? 1 : 0
 

@@ -1,4 +1,4 @@
-/** The system that is installed into: what it starts its services with, and what it has already. */
+/** The target system: how it starts services, and what is already there. */
 import fs from 'node:fs'
 import { dirname, join } from 'node:path'
 import { bytesIn, existsBelow, inDirectory, openRoot, type Root } from '../shared/inside.ts'
@@ -7,12 +7,12 @@ import { systemdRuns } from '../shared/systemd.ts'
 import { zshDirectories, type Init, type Program, type Wanted } from './files.ts'
 
 export interface Target {
-  /** `/`, or where another system's root lies. */
+  /** `/`, or the root of another system. */
   readonly root: Root
   readonly live: boolean
   readonly init: Init
   readonly zshDirectory: Wanted['zshDirectory']
-  /** The distribution's package of this program is installed: its files are the package's business. */
+  /** Whether the distribution's package of this program is installed: then its files belong to the package. */
   readonly packaged: boolean
 }
 
@@ -40,7 +40,7 @@ export function targetAt(path: string): Target {
   }
 }
 
-/** dpkg's own list, read without dpkg: this machine may have none, or an image's may be anybody's. */
+/** Reads dpkg's own list without dpkg: this machine may have no dpkg, and an image's may come from anybody. */
 function isPackaged(root: Root): boolean {
   const status = inDirectory(root, '/var/lib/dpkg', 'leave', (directory) => bytesIn(directory, 'status'))
   if (typeof status !== 'object') return false
@@ -51,7 +51,7 @@ function isPackaged(root: Root): boolean {
   return ours !== undefined && /^Status: \S+ \S+ installed$/m.test(ours)
 }
 
-/** The program that is running, as files: the executable, or Node's script with those beside it. */
+/** The files of the running program: the executable, or Node's script, with the scripts beside it. */
 export function runningProgram({ live }: Pick<Target, 'live'>): Program {
   const executable = executablePath()
   if (executable !== undefined)
@@ -60,7 +60,7 @@ export function runningProgram({ live }: Pick<Target, 'live'>): Program {
   return { scripts: { upcalls, beside: scriptsIn(dirname(upcalls)) }, node: nodeOf({ live }) }
 }
 
-/** The commands for people, which lie beside what runs upcalls. */
+/** The commands for people, which are beside the program that runs upcalls. */
 const scriptsIn = (directory: string): string[] =>
   fs
     .readdirSync(directory)
@@ -68,7 +68,7 @@ const scriptsIn = (directory: string): string[] =>
     .sort()
     .map((file) => join(directory, file))
 
-/** The Node that boots with the system, where there is one; else the one that runs us. */
+/** The Node that the system has in /usr/bin, if it is the one that runs us; otherwise the path of that one. */
 function nodeOf({ live }: Pick<Target, 'live'>): string {
   const usual = '/usr/bin/node'
   if (!live) return usual

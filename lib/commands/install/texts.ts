@@ -1,4 +1,4 @@
-/** The texts that are installed, as they lie in the repository: put into the program when it is built. */
+/** The texts that are installed, as they are in the repository. They become part of the program when it is built. */
 import page5 from '../../../dist/man/nfsd-userland-helper.5'
 import page8 from '../../../dist/man/nfsd-userland-helper.8'
 import lsb from '../../../udev/init.d/lsb-init.sh'

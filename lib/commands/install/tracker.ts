@@ -1,19 +1,20 @@
 /**
- * Which front end a machine gets. A kernel either calls a helper or has a pipe served, and a machine may be booted with
- * another kernel tomorrow. So `auto` puts both in place, and each start of the machine decides: systemd by the
- * conditions of the unit, init scripts by looking for nfsd's parameter. What is said here is what this kernel will do.
+ * Chooses the front end for a machine. A kernel either calls a helper or needs a process at its pipe, and the machine
+ * may boot another kernel tomorrow. So `auto` installs both, and it is decided each time the machine starts: by the
+ * conditions of systemd's unit, or by init scripts, which look for nfsd's parameter. This file says what the present
+ * kernel will do.
  */
 import type { HelperSupport } from '../shared/helper-support.ts'
 import { canServe, type Program, type Tracker } from './files.ts'
 
 export interface Choice {
   readonly asked: Tracker
-  /** `undecided`: the system is not the one that runs, or its kernel does not tell. */
+  /** `undecided`: the target system does not run, or it can't be found out what its kernel does. */
   readonly takes: 'helper' | 'pipe' | 'none' | 'undecided'
   readonly why: string
 }
 
-/** @param support of the running kernel; undefined where another system is installed into. */
+/** @param support of the running kernel; undefined, if another system is the target */
 export function choose(asked: Tracker, program: Program, support: HelperSupport | undefined): Choice {
   const chosen = (takes: Choice['takes'], why: string): Choice => ({ asked, takes, why })
   if (asked === 'serve') return chosen('pipe', 'you chose it; a kernel that calls helpers prefers the pipe')

@@ -1,6 +1,6 @@
 /**
- * Takes away what `install` has put in place, but for what an admin has changed. Records stay: who may reclaim is not
- * forgotten because a program goes.
+ * `uninstall` removes what `install` has put in place, except what an admin has changed. Records stay: which clients
+ * may reclaim is not forgotten because a program is removed.
  */
 import { resolve } from 'node:path'
 import { Failed } from '../../failure.ts'

@@ -1,9 +1,10 @@
 /**
- * Other trackers' databases: read without a lock and without a write, and only if nothing is going on in them.
+ * Other trackers' databases. They are read without a lock and without a write, and only if nothing changes them
+ * meanwhile.
  *
- * What a transaction was about to change when its process died is in a journal beside the database, and SQLite takes it
- * back when it opens the two. Bytes that are read alone would be neither before nor after, so a database with a journal
- * that counts is refused, and the line says who mends it.
+ * If a process died during a transaction, a journal beside the database has what it was changing, and SQLite undoes
+ * that when it opens the two. The bytes of the database alone would be neither the old state nor the new one. So a
+ * database with a journal that counts is refused, and the message says which program repairs it.
  */
 import fs from 'node:fs'
 import { storageFailure } from '../../failure.ts'
@@ -13,32 +14,36 @@ import type * as sqlite from './sqlite.ts'
 
 export type { Row, Value } from './sqlite.ts'
 
-/** What every database begins with (SQLite's "Database File Format", 1.3). */
+/** The first bytes of every database (SQLite's "Database File Format", 1.3). */
 export const databaseMagic = 'SQLite format 3\0'
 
-/** A module of its own, found beside this one: not by a literal name, or it would be melted into this. */
+/**
+ * SQLite is a module of its own beside this one. It has no literal name here, because esbuild would then include it in
+ * this module.
+ */
 function engine(): typeof sqlite {
   const beside = './sqlite.cjs'
   // eslint-disable-next-line @typescript-eslint/no-require-imports -- both artefacts are CommonJS
   return require(beside) as typeof sqlite
 }
 
-/** Writes a new database into an empty file that is open to be read and written. It is not yet on the disk. */
+/** Writes a new database into an empty file that is open for reading and writing. It is not durable yet. */
 export function writeDatabase(descriptor: number, fill: (database: sqlite.Database) => void): void {
   const database = engine().makeDatabase(descriptor)
   fill(database)
   database.close()
 }
 
-/** Somebody's database. */
+/** Another program's database. */
 export type Source = Pick<sqlite.Database, 'rows'>
 
-/** So many rows are read before it is made sure that they are of one moment. */
+/** This many rows are read before a check that they are all of the same state. */
 const batch = 1000
 
 /**
- * Somebody's database, by its open file. Whatever it gives, it has been this since it was opened.
- * @throws Failed storage, here or later, where somebody is writing to it.
+ * Reads another program's database through its open file. All rows that it yields are of the state in which the file
+ * was opened.
+ * @throws Failed storage, here or later, if a program writes to it
  */
 export function readDatabase(path: string, descriptor: number): Source {
   const opened = identity(fs.fstatSync(descriptor, { bigint: true }))
@@ -69,7 +74,7 @@ export function readDatabase(path: string, descriptor: number): Source {
   }
 }
 
-/** @throws what `otherwise` throws, before what `work` does: half of a change looks like damage. */
+/** Runs `work`. If it fails, the error of `otherwise` comes first, because half of a change looks like damage. */
 function tryingTo<T>(work: () => T, otherwise: () => void): T {
   try {
     return work()
@@ -84,7 +89,7 @@ function identity({ dev, ino, size, mtimeNs, ctimeNs }: fs.BigIntStats): string 
 }
 
 function refuseJournals(path: string): void {
-  // A journal whose first byte is zero has been ended by its writer ("Atomic Commit in SQLite", 9.1).
+  // A journal whose first byte is zero has been completed ("Atomic Commit in SQLite", 9.1).
   const journal = firstByte(`${path}-journal`)
   const log = firstByte(`${path}-wal`)
   if ((journal ?? 0) === 0 && log === undefined) return
@@ -98,7 +103,7 @@ function refuseJournals(path: string): void {
   )
 }
 
-/** Undefined if there is no such file, or nothing in it. */
+/** The file's first byte; undefined, if the file is missing or empty. */
 function firstByte(path: string): number | undefined {
   const descriptor = tolerating(['ENOENT'], () => fs.openSync(path, 'r'), undefined)
   if (descriptor === undefined) return undefined

@@ -1,6 +1,6 @@
 /**
- * `export`: who may reclaim at the next start, for another tracker, another machine, or a program. Changes nothing
- * here.
+ * `export` writes which clients may reclaim at the next start, for another tracker, another machine, or a program. It
+ * changes nothing here.
  */
 import { randomUUID } from 'node:crypto'
 import fs from 'node:fs'
@@ -91,12 +91,12 @@ type Tracker = (typeof trackers)[number]
 
 interface Count {
   written: number
-  /** Of those, the ones that need a principal. */
+  /** How many of the exported clients need a principal. */
   principals: number
   leftOut: number
 }
 
-/** Those that the other tracker can be told of without harm. @param count what it says is true at the end. */
+/** The clients that the other tracker can have without harm. @param count is complete at the end */
 function* fitFor(to: Tracker, clients: Iterable<Movable>, count: Count): Generator<Movable> {
   for (const { owner, session, recorded, principal } of clients) {
     if (to === 'nfsdcld' && meansAnother(textOf(owner))) {
@@ -109,7 +109,7 @@ function* fitFor(to: Tracker, clients: Iterable<Movable>, count: Count): Generat
   }
 }
 
-/** What of the records is not in the export. */
+/** Reports what of the records is not in the export. */
 function sayLoss(to: Tracker, { leftOut, principals }: Count, damaged: number): void {
   if (leftOut > 0)
     say(
@@ -125,10 +125,10 @@ function sayLoss(to: Tracker, { leftOut, principals }: Count, damaged: number): 
 
 const now = (): number => Math.floor(Date.now() / 1000)
 
-/** So much is written at a time. */
+/** This much is written at a time. */
 const partSize = 1 << 16
 
-/** Texts of some size, out of many small ones. */
+/** Joins many small texts to larger ones. */
 function* inParts(texts: Iterable<string>): Generator<string> {
   let part = ''
   for (const text of texts) {
@@ -141,8 +141,8 @@ function* inParts(texts: Iterable<string>): Generator<string> {
 }
 
 /**
- * A new file, whole and durable, or none.
- * @throws the file system's error, also if the name has been taken meanwhile.
+ * Makes a new file, complete and durable, or none.
+ * @throws the file system's error, also if the name exists by then
  */
 function makeFile(path: string, fill: (descriptor: number) => void): void {
   const staged = join(dirname(path), `.${randomUUID()}`)

@@ -1,4 +1,4 @@
-/** `import`: clients that another tracker, or another machine, has recorded may reclaim here at the next start. */
+/** `import` lets clients that another tracker, or another machine, has recorded reclaim here at the next start. */
 import { resolve } from 'node:path'
 import { Failed, storageFailure } from '../../failure.ts'
 import { makeStateDirectory, syncStateDirectory } from '../../store/state-directory.ts'
@@ -21,16 +21,16 @@ import {
 } from './placement.ts'
 import { readSource, standardInput } from './source.ts'
 
-/** The stable shape of `--json` (docs/json.md). */
+/** The result for `--json`, in a form that stays (docs/json.md). */
 export interface Imported {
   readonly source: { readonly kind: Found['kind']; readonly path: string }
   readonly state_directory: string
   readonly dry_run: boolean
-  /** Clients that the source lets reclaim. */
+  /** How many clients the source lets reclaim. */
   readonly clients: number
-  /** Of those, the ones that may reclaim here only because of this import (with a dry run: would). */
+  /** How many of them may reclaim here only because of this import (with a dry run: would). */
   readonly imported: number
-  /** Of those, the ones that could before. */
+  /** How many of them could before. */
   readonly already_there: number
   /** The same for clients of which only the MD5 of the owner is known. */
   readonly match_only: { readonly clients: number; readonly imported: number }
@@ -62,7 +62,9 @@ export const importCommand = command(
   },
 )
 
-/** @param how `yes`: nobody is asked. @throws Failed, and then nothing has changed but some clients may be placed. */
+/**
+ * @param how `yes`: nobody is asked. @throws Failed: then nothing has changed, except that some clients may be placed
+ */
 export async function importFrom(
   given: string,
   { dryRun, yes }: Answered & { readonly dryRun: boolean },
@@ -78,7 +80,8 @@ export async function importFrom(
   const now = Date.now()
   const found = readSource(calls, source, Math.floor(now / 1000))
   const destination = destinationAt(settings)
-  // Gone through to its end before anything is changed: what can't be understood is refused as a whole.
+  // The source is read to its end before anything is changed. If something in it can't be understood, all of it is
+  // refused.
   const count = { there: 0, blocked: 0, missing: 0 }
   for (const client of found.clients()) count[destination.standing(client)]++
   let matchOnly = 0

@@ -1,12 +1,12 @@
 /**
- * A JSON object (RFC 8259) that is larger than memory should hold: its members one by one, and those of its long lists.
+ * Reads a JSON object (RFC 8259) that may not fit into memory: its members one by one, and the items of its long lists.
  * Pure.
  */
 
 interface Member {
   readonly name: string
   readonly value: unknown
-  /** One item of the list of that name, rather than the whole of it. */
+  /** Whether it is one item of the list of that name, and not the whole member. */
   readonly isItem: boolean
 }
 
@@ -16,19 +16,19 @@ const longestValue = 1 << 16
 /** A document that is being read. */
 interface Reading {
   readonly chunks: Iterator<string>
-  /** What has been had of it, from some point on, and how far of that has been read. */
+  /** The text that has been read and is still needed, and how far it has been parsed. */
   text: string
   at: number
-  /** Items stand on a line each, as `export` writes them. */
+  /** Whether each item is on a line of its own, as `export` writes them. */
   onLines: boolean
   readonly wrong: (what: string) => Error
 }
 
 /**
- * The members of the object that a text is, in their order.
- * @param chunks the text, each character a byte of its UTF-8.
- * @param lists members that are told item by item, where they are lists.
- * @throws what `wrong` makes of the reason, where it is no object; what came before has been told by then.
+ * The members of the object in a text, in their order.
+ * @param chunks the text; each character is a byte of its UTF-8
+ * @param lists the members of which, if they are lists, each item is given
+ * @throws the error that `wrong` makes, if the text is no object. By then, members before the fault have been given
  */
 export function* membersOf(
   chunks: Iterable<string>,
@@ -59,7 +59,7 @@ export function* membersOf(
 
 const noJson = ({ wrong }: Reading): Error => wrong('it is no JSON document')
 
-/** More text, behind what has not been read yet. @returns whether there was any. */
+/** Reads more text, and drops what has been parsed. @returns whether there was any */
 function hadMore(reading: Reading): boolean {
   const next = reading.chunks.next()
   if (next.done === true) return false
@@ -68,7 +68,7 @@ function hadMore(reading: Reading): boolean {
   return true
 }
 
-/** The next character that is no white space, which stays; '' at the end. */
+/** The next character that is not white space. It is not consumed. '' at the end. */
 function peek(reading: Reading): string {
   for (;;) {
     const { text } = reading
@@ -83,7 +83,7 @@ function take(reading: Reading, expected: string): void {
   reading.at++
 }
 
-/** A whole value. */
+/** Parses a whole value. */
 function takeValue(reading: Reading): unknown {
   peek(reading)
   for (let from = 0, state = { depth: 0, inString: false, escaped: false }; ;) {
@@ -91,15 +91,15 @@ function takeValue(reading: Reading): unknown {
     if (end !== undefined) return parsed(reading, end)
     from = reading.text.length - reading.at
     if (from > longestValue) throw reading.wrong('a part of it is too long')
-    // Only a number may end where the text ends.
+    // Only a number may end at the end of the text.
     if (!hadMore(reading)) return parsed(reading, reading.text.length)
   }
 }
 
 /**
- * The object that the rest of this line is, but for a comma: no line of a document ends within a word, so if that much
- * can be parsed it is the whole item. It saves looking at each character, a tenth of an import. Undefined, where it is
- * none.
+ * Parses the rest of this line, without a comma at its end, as one object. No string of JSON extends over two lines, so
+ * a line that can be parsed is the whole item. This saves looking at each character: a tenth of an import's time.
+ * Undefined, if the line is no object.
  */
 function takeObjectOnLine(reading: Reading): unknown {
   if (!reading.onLines || peek(reading) !== '{') return undefined
@@ -130,9 +130,8 @@ function parsed(reading: Reading, end: number): unknown {
 const asText = (word: string): string => (/[\x80-\xff]/.test(word) ? Buffer.from(word, 'latin1').toString() : word)
 
 /**
- * Where the value ends that begins at `begin`, as far as that can be told by `text`. Whether it is one is for a parser
- * to say.
- * @param from how far it has been looked at, and in which state.
+ * Where the value that begins at `begin` ends, as far as `text` shows that. Whether it is valid is left to the parser.
+ * @param from how far it has been examined, and with which state
  */
 function endOfValue(
   text: string,

@@ -1,5 +1,5 @@
 /**
- * Our own export: a JSON document (docs/json.md). What is read back is believed in nothing: it may have been edited, or
+ * Our own export: a JSON document (docs/json.md). Nothing in it is trusted when it is read: it may have been edited, or
  * come from anywhere.
  */
 import { Failed, storageFailure } from '../../failure.ts'
@@ -15,7 +15,7 @@ import { recordedFrom, type Found, type Movable } from './movable.ts'
 const format = 'nfsd-userland-helper clients'
 const version = 1
 
-/** The document, in parts. One client a line: large exports stay readable by line tools. */
+/** Yields the document in parts. Each client has a line, so that line tools can handle large exports. */
 export function* writeExport(clients: Iterable<Movable>, matchOnly: Iterable<string>, now: number): Generator<string> {
   const head = { format, version, exported: isoTime(now) }
   yield `${JSON.stringify(head).slice(0, -1)},"clients":[`
@@ -40,20 +40,23 @@ export function* writeExport(clients: Iterable<Movable>, matchOnly: Iterable<str
   yield ']}\n'
 }
 
-/** Anything that JSON can say. */
+/** Any JSON object. */
 type Json = Readonly<Record<string, unknown>>
 
 type Item = { readonly client: Movable } | { readonly hash: string }
 
-/** What is told to those who read a part of a document. */
+/** What the functions that read a part of a document need. */
 interface Reading {
-  /** Seconds of the wall clock. */
+  /** In seconds of the wall clock. */
   readonly now: number
-  /** The failure of a document that is none of ours. */
+  /** Makes the failure for a document that is not ours. */
   readonly wrong: (what: string) => Failed
 }
 
-/** @param chunks reads the document's bytes from its beginning, each a character. @param path of it, for messages. */
+/**
+ * @param chunks reads the document's bytes from its beginning; each character is a byte @param path the document's, for
+ * messages
+ */
 export function readExport(chunks: () => Iterable<string>, path: string, now: number): Found {
   const wrong = (what: string): Failed => storageFailure(`${quote(path)} is no export of this program: ${what}`)
   const items = (): Iterable<Item> => itemsOf(chunks(), { now, wrong })
@@ -69,7 +72,7 @@ export function readExport(chunks: () => Iterable<string>, path: string, now: nu
   }
 }
 
-/** Both lists of the whole document, and at its end whether it is one. */
+/** The items of both lists. At the end of the document it is known whether it is one of ours. */
 function* itemsOf(chunks: Iterable<string>, reading: Reading): Generator<Item> {
   const { wrong } = reading
   const said = new Map<string, unknown>()

@@ -1,11 +1,14 @@
 /**
- * Directories of the kernel's own tracker, each named by the MD5 of an owner: clients of which nothing else is known.
+ * Directories of the kernel's own tracker, each named by the MD5 of an owner. Nothing else is known of these clients.
  */
 import * as disk from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { legacyName } from '../../upcall/legacy-name.ts'
 
-/** @returns what goes through the names, each time anew: there may be many. None, where there is no such directory. */
+/**
+ * @returns a function that reads the names, each time again, because there may be many; none, if there is no such
+ * directory
+ */
 export const hashesIn = (path: string, anywhere: Directory): (() => Generator<string>) =>
   function* () {
     const top = disk.openDirectory(path, anywhere, 'follow')

@@ -1,4 +1,7 @@
-/** What moves between this program and others: who may reclaim at the next start of the server, and nothing else. */
+/**
+ * What is moved between this program and others: which clients may reclaim at the next start of the server, and nothing
+ * else.
+ */
 import { isPrincipal, latestRecorded, type Facts } from '../../rules/record.ts'
 import { counted } from '../../text.ts'
 import { longestOwner, type ClientOwner } from '../../upcall/owner.ts'
@@ -7,26 +10,27 @@ import type { Session } from '../../upcall/request.ts'
 export interface Movable {
   readonly owner: ClientOwner
   readonly session: Session
-  /** Seconds of the wall clock, for people. */
+  /** In seconds of the wall clock, for people. */
   readonly recorded: number
-  /** SHA-256 of the Kerberos principal that it must have to reclaim, as a record has it. */
+  /** SHA-256 of the Kerberos principal that the client must have to reclaim, in the form of a record. */
   readonly principal: string | undefined
 }
 
-/** What a source tells. It may be more than memory should hold: each list is read anew whenever it is gone through. */
+/** What a source contains. It may not fit into memory, so each list is read again whenever it is gone through. */
 export interface Found {
   readonly kind: 'nfsdcltrack' | 'nfsdcld' | 'v4recovery' | 'state directory' | 'export'
-  /** @throws Failed where the source can't be understood. Each owner once, unless an export names it twice. */
+  /** @throws Failed, if the source can't be understood. Each owner comes once, unless an export names it twice. */
   readonly clients: () => Iterable<Movable>
   /**
-   * Clients of which only the MD5 of the owner is known, 32 hex digits each: the kernel's own tracker names them so.
+   * Clients of which only the MD5 of the owner is known, as 32 hex digits: this is how the kernel's own tracker names
+   * them.
    */
   readonly matchOnly: () => Iterable<string>
-  /** What could not be taken as it was, a line each: known when the clients have been gone through. */
+  /** What could not be taken over unchanged, one line each. It is complete when the clients have been gone through. */
   readonly notes: () => readonly string[]
 }
 
-/** What a record says of a client that has moved. */
+/** The content of a record for a client that is moved here. */
 export const factsOf = ({ session, recorded, principal }: Movable): Facts => ({
   session,
   recorded,
@@ -39,7 +43,7 @@ export const recordedFrom = (seconds: unknown, now: number): number =>
     ? seconds
     : now
 
-/** Tells a source's rows that are clients, and counts those that are none. */
+/** Selects the rows of a source that are clients, and counts the others. */
 export function sieve(now: number): {
   readonly client: (row: {
     readonly bytes: Uint8Array | undefined
@@ -59,7 +63,7 @@ export function sieve(now: number): {
     client: ({ bytes, session, recorded, principal }) => {
       if (bytes === undefined) return refuse('without an owner')
       if (bytes.length > longestOwner) return refuse(`with an owner longer than ${longestOwner} bytes`)
-      // Without it, anybody with that owner could reclaim.
+      // Without the principal, any client with that owner could reclaim.
       if (principal !== '' && !isPrincipal(principal)) return refuse("with a principal's digest of another length")
       return [
         {

@@ -1,12 +1,12 @@
 /**
- * nfsdcld's database (nfs-utils, utils/nfsdcld/sqlite.c): a table of clients for each epoch, and `grace` says which
- * count. Outside of grace the next start lets the current epoch's clients reclaim. In grace those of the recovery
- * epoch, and a start empties the current one's, so they alone count then.
+ * nfsdcld's database (nfs-utils, utils/nfsdcld/sqlite.c) has a table of clients for each epoch, and the table `grace`
+ * says which of them count. Outside of grace, the next start lets the current epoch's clients reclaim. In grace, only
+ * the recovery epoch's clients count, because a start empties the table of the current epoch.
  *
- * It does not tell whether a client has sessions. With a client it keeps the SHA-256 of its Kerberos principal, which
- * the kernel compares.
+ * The database does not say whether a client has sessions. With a client it has the SHA-256 of its Kerberos principal,
+ * which the kernel compares.
  *
- * Clients that nfsdcld took over from the kernel's own tracker stand there as `hash:`, the MD5 and a NUL.
+ * Clients that nfsdcld took over from the kernel's own tracker are entered as `hash:`, the MD5 and a NUL.
  */
 import { storageFailure } from '../../failure.ts'
 import { legacyName } from '../../upcall/legacy-name.ts'
@@ -33,7 +33,7 @@ export function readNfsdcld(database: Source, { version, tables }: Schema, now: 
 
   let sieved = sieve(now)
   const princhash = tables.get(table)?.has('princhash') === true ? "ifnull(lower(hex(princhash)), '')" : "''"
-  /** Each row as bytes, and as the MD5 that it may be. */
+  /** Each row as bytes, and as an MD5, if it is one. */
   function* rows(): Generator<{
     readonly bytes: Uint8Array | undefined
     readonly hash: string | undefined
@@ -71,7 +71,10 @@ export function readNfsdcld(database: Source, { version, tables }: Schema, now: 
   }
 }
 
-/** An epoch's table. One version of nfsdcld wrote the number without its zeros, and a later one mends that. */
+/**
+ * The name of an epoch's table. One version of nfsdcld wrote the number without leading zeros, and a later one corrects
+ * that.
+ */
 function tableOf(epoch: string, tables: Schema['tables']): string {
   const number = epoch.replace(/^0+(?=.)/, '')
   const named = [...tables.keys()].filter(
@@ -84,8 +87,8 @@ function tableOf(epoch: string, tables: Schema['tables']): string {
 }
 
 /**
- * A database of schema 4 for the real nfsdcld, outside of grace. `first_time` is 0: else its first start would replace
- * these clients by what it finds of nfsdcltrack's.
+ * Writes a database of schema 4 for the real nfsdcld, outside of grace. `first_time` is 0, because otherwise nfsdcld's
+ * first start would replace these clients by what it finds of nfsdcltrack's.
  */
 export function writeNfsdcld(descriptor: number, clients: Iterable<Movable>, matchOnly: Iterable<string>): void {
   writeDatabase(descriptor, ({ run, insert }) => {

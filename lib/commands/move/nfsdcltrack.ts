@@ -1,6 +1,6 @@
 /**
- * nfsdcltrack's database (nfs-utils, utils/nfsdcltrack/sqlite.c): `clients`, a row each. Every row lets its client
- * reclaim at the next start; the end of grace deletes those whose time is before the start of that grace.
+ * nfsdcltrack's database (nfs-utils, utils/nfsdcltrack/sqlite.c) has a row for each client in `clients`. Every row lets
+ * its client reclaim at the next start. The end of grace deletes those whose time is before the start of that grace.
  */
 import { storageFailure } from '../../failure.ts'
 import { writeDatabase, type Source } from './database.ts'
@@ -9,7 +9,7 @@ import type { Schema } from './schema.ts'
 
 export const isNfsdcltrack = ({ tables }: Schema): boolean => tables.has('clients') && !tables.has('grace')
 
-/** Schema 1 knows no sessions; 2 is nfsdcltrack's last. nfsdcld's own first schema was nfsdcltrack's. */
+/** Schema 1 has no sessions; schema 2 is nfsdcltrack's last. nfsdcld's own first schema was that of nfsdcltrack. */
 export function readNfsdcltrack(database: Source, { version, tables }: Schema, now: number): Found {
   if (version !== 1 && version !== 2)
     throw storageFailure(`nfsdcltrack's schema ${version ?? 'of no version'} is not known here (1 and 2 are)`)
@@ -35,8 +35,8 @@ export function readNfsdcltrack(database: Source, { version, tables }: Schema, n
 }
 
 /**
- * A database of schema 2 for the real nfsdcltrack. Times lie in the past, whatever the clock was when a client was
- * recorded: a row of the future would outlive an end of grace in which its client did not reclaim.
+ * Writes a database of schema 2 for the real nfsdcltrack. Its times are in the past, whatever the clock was when a
+ * client was recorded: a row with a future time would outlive an end of grace in which its client did not reclaim.
  */
 export function writeNfsdcltrack(descriptor: number, clients: Iterable<Movable>, now: number): void {
   writeDatabase(descriptor, ({ run, insert }) => {

@@ -1,21 +1,22 @@
 /**
- * Where clients go that may reclaim at the next start: in the last full instance's directory, and nowhere later.
+ * Records clients that may reclaim at the next start: in the last full instance's directory, and nowhere later.
  *
- * That is where a client is that was active at the end of the last full instance and has not reclaimed. So whatever
- * happens while they are placed, even a start that nobody expected, they may reclaim in the next grace period, must do
- * so before it ends like everybody, and mean nothing after it. (In a later directory they would outlive an end of grace
- * in which they did not reclaim, and take back what others have had since: RFC 8881 8.4.3, the second edge condition.)
+ * A client that was active at the end of the last full instance and has not reclaimed is recorded there. So whatever
+ * happens meanwhile, even an unexpected start, these clients may reclaim in the next grace period, must do so before it
+ * ends like every client, and their records have no effect after it. (In a later directory they would outlive an end of
+ * grace in which they did not reclaim, and could reclaim what other clients have had since: RFC 8881 8.4.3, the second
+ * edge condition.)
  *
- * Where no grace period was ever completed, all that was recorded since the beginning counts until one is. So there it
- * is an instance's directory that is older than the current one, and the last there is; where there is none, one is
- * made. Before the first start it is one whose number no start ever gets.
+ * Until a first grace period is completed, every record since the beginning counts. Then the directory is that of the
+ * latest instance before the current one. If there is none, one is made. Before the first start it has a number that no
+ * start ever gets.
  *
- * Each record is one call, and they are durable together, by one barrier. A kill leaves some of them placed, each of
- * which may rightly reclaim, and a repeat places the rest. Records that are there stay as they are.
+ * Each record is one call, and one barrier makes all of them durable. After a kill some of them are there, each of
+ * which may rightly reclaim, and a repeat makes the rest. Existing records stay as they are.
  *
- * It is right only while no server runs. A running one may have granted, or may grant until its next start, what
- * conflicts with the locks that these clients come for; and of those that leave meanwhile it tells its own tracker, not
- * their source.
+ * This is right only while no server runs. A running one may have granted, or may grant until its next start, locks
+ * that conflict with those of these clients. And when one of these clients leaves, the server tells its own tracker,
+ * not the source.
  */
 import fs from 'node:fs'
 import { join } from 'node:path'
@@ -49,13 +50,13 @@ import { factsOf, type Movable } from './movable.ts'
 export interface Destination {
   readonly state: StateDirectory
   /**
-   * Whether a client may reclaim at the next start as it is: it need not be placed. Or something newer stands under its
-   * name that can't be understood, and decides: placing it would change nothing.
+   * 'there': the client may reclaim at the next start already. 'blocked': a newer entry of its name can't be
+   * understood, and decides, so placing the client would change nothing. 'missing': it must be placed.
    */
   readonly standing: (client: Movable) => 'there' | 'blocked' | 'missing'
 }
 
-/** Where clients would be placed. @throws Failed storage: nowhere, and why. Nothing is changed. */
+/** Finds where clients would be placed. It changes nothing. @throws Failed storage: why they can't be placed */
 export function destinationAt(settings: Context): Destination {
   const { calls, stateDirectory: path, runDirectory, nfsdDirectory } = settings
   const state = stateDirectory(calls, path, runDirectory)
@@ -98,13 +99,13 @@ export function destinationAt(settings: Context): Destination {
 const isEmpty = (directory: Directory | undefined): boolean =>
   directory === undefined || disk.entriesOf(directory).next().done === true
 
-/** The last instance in which records count and have to be reclaimed; undefined, where one is to be made. */
+/** The latest instance whose records count and must be reclaimed; undefined, if one must be made. */
 function placeIn({ instance, starts }: Pick<Recorded, 'instance' | 'starts'>): Start | undefined {
   switch (instance.kind) {
     case 'full':
       return instance.start
     case 'partial':
-      // In format 1 none before a first instance counted: then the two are one.
+      // In format 1 nothing before a first instance counted: then `full` and `start` are the same.
       return instance.full !== undefined && instance.full < instance.start
         ? instance.full
         : starts.filter((start) => start < instance.start).at(-1)
@@ -119,12 +120,12 @@ function placeIn({ instance, starts }: Pick<Recorded, 'instance' | 'starts'>): S
   }
 }
 
-/** So many at a time: whoever else wants the lock does not wait for ever. */
+/** This many are handled at a time, so that no other process waits for the lock for ever. */
 const batch = 1000
 
 /**
  * Places clients. When it returns they may reclaim at the next start, and a power cut does not change that.
- * @returns how many were not there.
+ * @returns how many were not recorded before
  */
 export function placeAll({ state }: Destination, clients: Iterable<Movable>): number {
   makeStateDirectory(state)
@@ -154,12 +155,13 @@ export function placeAll({ state }: Destination, clients: Iterable<Movable>): nu
 }
 
 /**
- * Where no instance has started: no start ever gets this number (lib/rules/instance.ts). The latest directory would not
- * do, nor a new one, since both may be of a start that is on its way: then these clients would be taken for its own.
+ * Used before the first start: no start ever gets this number (lib/rules/instance.ts). The latest directory must not be
+ * used, nor a new one, because both may belong to a start that is not complete: these clients would be taken for its
+ * own.
  */
 const beforeTheFirst = 1 as Start
 
-/** The name of a directory that is older than the current instance, and later than every other. */
+/** A name for a directory that is older than the current instance, and later than every other. */
 function newPlace({ instance }: Recorded): Start {
   const start = 'start' in instance ? instance.start - 1 : beforeTheFirst
   if (start <= 0) throw storageFailure('nothing changed: there is no start left before the current one')
@@ -167,10 +169,10 @@ function newPlace({ instance }: Recorded): Start {
 }
 
 /**
- * When it returns, whoever may reclaim stays there: an import that was killed may have left records without their
- * barrier where it places them, and an upcall in every instance that counts.
+ * Makes the records of all clients that may reclaim durable. A killed import may have left records without a barrier in
+ * the directory that it used, and an upcall in every instance that counts.
  *
- * @param place where some have just been placed.
+ * @param place the directory in which clients have just been placed
  */
 export function confirmPlaced(state: StateDirectory, place?: Start): void {
   const { instance, starts } = lookAt(state)
@@ -183,7 +185,7 @@ export function confirmPlaced(state: StateDirectory, place?: Start): void {
 }
 
 function fill(state: StateDirectory, start: Start, clients: readonly Movable[]): number {
-  // It is gone if an upcall found that every client in it had reclaimed.
+  // The directory is gone if an upcall found that every client in it had reclaimed.
   if (directoryOf(state, start) === undefined) disk.makeDirectory(String(start), clientsOf(state))
   const directory = directoryOf(state, start)
   if (directory === undefined) throw storageFailure('the directory goes again and again')
@@ -191,7 +193,7 @@ function fill(state: StateDirectory, start: Start, clients: readonly Movable[]):
   for (const client of clients) {
     const { owner } = client
     const facts = factsOf(client)
-    // Almost always the name is free: then it is one call. Whatever that can't do, the way of an upcall can.
+    // The name is almost always free, and then one call is enough. What that call can't do is done as by an upcall.
     const made = disk.tolerating(
       ['ENAMETOOLONG', 'EPERM', 'EOPNOTSUPP'],
       () => disk.makeLink(recordLine(owner, facts), recordName(owner), directory),
@@ -207,13 +209,13 @@ function fill(state: StateDirectory, start: Start, clients: readonly Movable[]):
 }
 
 /**
- * Where the kernel's own tracker has its directories: a `check` names one there, and whoever has it may reclaim
- * (lib/rules/decide.ts). So a client of which only the MD5 is known is put there: it is looked for
- * exactly when nothing else knows the client, at no cost to other upcalls, taken over by its first `check`, and gone at
- * the end of grace. As for other clients, a repeat makes what is missing.
+ * The directory of the kernel's own tracker, in which a client is recorded of which only the MD5 is known. A `check`
+ * names an entry there, and a client that has one may reclaim (lib/rules/decide.ts). An entry is looked for only when
+ * nothing else knows the client, so it costs other upcalls nothing. The client's first `check` takes it over, and the
+ * end of grace removes it. As for other clients, a repeat makes what is missing.
  *
- * @throws Failed storage, if a start would not see them there: it would not wait for them, nor would a grace end that
- * nobody told us of clear them away.
+ * @throws Failed storage, if a start would not find the entries there: it would not wait for these clients, and an end
+ * of grace that the kernel did not report would not remove the entries
  */
 export function legacyDestination(path: string, nfsdDirectory: string): string {
   const file = join(nfsdDirectory, 'nfsv4recoverydir')
@@ -229,7 +231,7 @@ export function legacyDestination(path: string, nfsdDirectory: string): string {
   return top
 }
 
-/** Makes the directories of clients known by MD5. Durable when it returns. @returns how many were not there. */
+/** Makes the directories of clients known by MD5. They are durable when it returns. @returns how many did not exist */
 export function placeMatchOnly(anywhere: Directory, topPath: string, hashes: Iterable<string>): number {
   if (disk.makeDirectory(topPath, anywhere)) disk.syncDirectory(disk.parentOf(topPath), anywhere)
   const top = disk.openDirectory(topPath, anywhere)

@@ -1,17 +1,17 @@
-/** What a database says of itself: its tables, and the version that nfs-utils writes into `parameters`. */
+/** What a database says of itself: its tables, and the version that nfs-utils writes into its table `parameters`. */
 import { errorCode, Failed, storageFailure } from '../../failure.ts'
 import { quote } from '../../text.ts'
 import { readDatabase, type Row, type Source } from './database.ts'
 
 export interface Schema {
   readonly version: number | undefined
-  /** Columns of each table. */
+  /** The columns of each table. */
   readonly tables: ReadonlyMap<string, ReadonlySet<string>>
 }
 
 /**
- * Opens somebody's database, and looks whether it is whole.
- * @throws Failed storage, if it is not, or no database at all.
+ * Opens another program's database, and checks that it is intact.
+ * @throws Failed storage, if it is not, or if it is no database
  */
 export function openWhole(path: string, descriptor: number): { readonly database: Source; readonly schema: Schema } {
   const database = readDatabase(path, descriptor)

@@ -1,4 +1,7 @@
-/** What SOURCE is, told by its content, and who may reclaim according to it. Nothing in it is ever changed. */
+/**
+ * Finds out from its content what SOURCE is, and which clients may reclaim according to it. It never changes anything
+ * in it.
+ */
 import { randomUUID } from 'node:crypto'
 import fs from 'node:fs'
 import { join } from 'node:path'
@@ -20,7 +23,7 @@ import { openWhole } from './schema.ts'
 /** What `-` stands for on the command line. */
 export const standardInput = '/dev/stdin'
 
-/** @param source a path, or `-` for standard input. @param now seconds of the wall clock. */
+/** @param source a path, or `-` for standard input @param now in seconds of the wall clock */
 export function readSource(calls: Calls, source: string, now: number): Found {
   if (source === '-') return readExport(chunksOf(spooled()), 'standard input', now)
   if (!fs.existsSync(source)) throw new Failed({ kind: 'bad-argument', why: 'this does not exist', word: source })
@@ -37,7 +40,7 @@ function readFile(path: string, now: number): Found {
   throw unknownKind(path)
 }
 
-/** Standard input can be read once, and is read several times: so it becomes a file that has no name. */
+/** Standard input can be read only once, but is needed several times. So it is copied to a file without a name. */
 function spooled(): number {
   const path = join('/var/tmp', `.nfsd-userland-helper-${randomUUID()}`)
   const descriptor = fs.openSync(path, 'wx+', 0o600)
@@ -48,7 +51,7 @@ function spooled(): number {
   return descriptor
 }
 
-/** A file's bytes, each a character, from its beginning. */
+/** A file's bytes from its beginning; each character is a byte. */
 const chunksOf = (descriptor: number) =>
   function* (): Generator<string> {
     const buffer = Buffer.alloc(1 << 16)
@@ -85,9 +88,9 @@ function readDirectory(calls: Calls, path: string, now: number): Found {
   }
 }
 
-/** Of another machine, or a copy. The newest entry of an owner decides, as it does there. */
+/** The state directory of another machine, or a copy. The newest entry of an owner decides, as it does there. */
 function readStateDirectory(calls: Calls, path: string): Found {
-  // The marks of this machine's starts are not about that directory.
+  // The marks of this machine's starts do not concern that directory.
   const {
     surveyed: { instance },
     clients,
@@ -128,7 +131,7 @@ function readStateDirectory(calls: Calls, path: string): Found {
   }
 }
 
-/** A path as it was typed, each character a byte. */
+/** The path that was typed, with each byte as a character. */
 const bytesOfPath = (path: string): string => Buffer.from(path).toString('latin1')
 
 const unknownKind = (path: string): Failed =>

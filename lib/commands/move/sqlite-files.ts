@@ -1,10 +1,10 @@
 /**
- * What node-sqlite3-wasm has in the place of `node:fs` (lib/build/bundles.ts): the files that are open, and nothing
+ * Replaces `node:fs` for node-sqlite3-wasm (lib/build/bundles.ts): it can reach the files that are open, and nothing
  * else.
  *
- * By itself it opens files by their names, and a lock is a directory that it makes beside a database. Here its
- * databases are files that others have opened and watch over, so a name is the number of a descriptor, there is nothing
- * beside it, and no lock: whoever asks for another name gets an empty file.
+ * node-sqlite3-wasm would open files by their names, and make a directory beside a database as a lock. Here the callers
+ * have opened the databases, and check whether they change. So a name is the number of a descriptor, nothing is beside
+ * it, and there is no lock. Any other name leads to an empty file.
  */
 import fs from 'node:fs'
 import code from 'node-sqlite3-wasm/dist/node-sqlite3-wasm.wasm'
@@ -12,12 +12,12 @@ import code from 'node-sqlite3-wasm/dist/node-sqlite3-wasm.wasm'
 export const nameOf = (descriptor: number): string => `/${descriptor}`
 
 /**
- * What the system refused last. SQLite only tells that something was refused, and calls that are made out of it can't
- * hand on what; so this stands here, and not in a database.
+ * The system's last error. SQLite only reports that a call failed, and the calls that it makes can't pass on the error.
+ * So it is kept here, not in a database.
  */
 let refusal: unknown
 
-/** @returns it once. */
+/** @returns the last error, once */
 export function takeRefusal(): unknown {
   const taken = refusal
   refusal = undefined
@@ -37,7 +37,7 @@ const noting =
 
 export const { constants } = fs
 
-/** The only file that it reads whole is its own code. */
+/** The only file that node-sqlite3-wasm reads as a whole is its own code. */
 export const readFileSync = (): Uint8Array => code
 
 export const fstatSync = noting((descriptor: number) => fs.fstatSync(descriptor))
@@ -46,7 +46,7 @@ export const readSync = noting((descriptor: number, into: Uint8Array, from: numb
   fs.readSync(descriptor, into, from, length, position),
 )
 
-/** All of it: of less, SQLite could not tell why. */
+/** Writes everything: after a partial write, SQLite could not say why. */
 export const writeSync = noting(
   (descriptor: number, bytes: Uint8Array, from: number, length: number, position: number): number => {
     for (let done = 0; done < length;)
@@ -63,11 +63,11 @@ export const fsyncSync = noting((descriptor: number) => {
   fs.fsyncSync(descriptor)
 })
 
-/** A database in WAL mode has its log opened, though none is there: that is an empty file. */
+/** For a database in WAL mode SQLite opens the log even if there is none: that is an empty file. */
 export const openSync = (name: string): number =>
   /^\/[0-9]+$/.test(name) ? Number(name.slice(1)) : fs.openSync('/dev/null', 'r')
 
-/** Who has opened it closes it. */
+/** The caller, who has opened the file, closes it. */
 export const closeSync = (): void => undefined
 
 export const accessSync = (name: string): void => {
