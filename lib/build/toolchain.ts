@@ -1,7 +1,7 @@
 /**
  * The compiler, the linker and the C library: this machine's own, or those that make programs for another architecture.
  *
- * The C library is musl, whose start is shorter (docs/performance.md), or glibc where there is no musl.
+ * The C library is musl, whose start is shorter (docs/performance.md), or the compiler's own, mostly glibc.
  */
 import { execFile, execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -123,7 +123,9 @@ function musl(compiler: string, { architecture, cache, progress }: Target): CLib
   const library = typeof place === 'string' ? undefined : muslAt(place, compiler, kernel)
   if (library !== undefined && links(compiler, library)) return library
   const why = typeof place === 'string' ? place : 'this compiler links nothing with it'
-  progress(`the C library is glibc, not musl of Debian's package musl-dev (${why}): an upcall will take longer`)
+  progress(
+    `the C library is the compiler's own, not Debian's package musl-dev (${why}): with glibc an upcall takes longer`,
+  )
   return undefined
 }
 
