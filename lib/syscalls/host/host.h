@@ -51,7 +51,10 @@ bool set(JSContext *engine, JSValueConst object, const char *name, JSValue value
 /* What a call gave, as the engine's number: not negative, or the negated errno. */
 JSValue answer(JSContext *engine, ssize_t result);
 
-/* The engine's number. What is no whole number of 32 bits is -1: no descriptor, and flags that no call takes. */
+/*
+ * The engine's number. What is no whole number of 32 bits is -1: no descriptor, and flags that the calls refuse. Only
+ * openat(2) takes them, as O_PATH, O_DIRECTORY and O_NOFOLLOW: what it opens can be neither read nor written.
+ */
 int number(JSContext *engine, JSValueConst value);
 
 /* Is open from the beginning (O_PATH). */
