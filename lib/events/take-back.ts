@@ -7,6 +7,10 @@
  * period only, or is removed. That is durable when this returns. If it can't be done, nobody may reclaim after the next
  * start.
  *
+ * Another create of the same client could rely on the record that is taken back. But the kernel runs the upcalls of one
+ * client one after the other (nfs4recover.c, NFSD4_CLIENT_UPCALL_LOCK), and a disk that fails the barrier of one fails,
+ * as a rule, that of the other.
+ *
  * An upcall that is killed takes nothing back. `serve` need not take anything back: whatever it answers, the kernel
  * assumes that the client is recorded, and sends a Remove later.
  */
