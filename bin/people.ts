@@ -1,7 +1,7 @@
 import { nodeCalls } from '../lib/syscalls/node.ts'
 
-// yargs asks for the working directory when it is loaded, for nothing that is used here. One that is gone is no reason
-// to fail.
+// yargs reads the working directory when it is loaded, but nothing here uses it. It must not fail if that directory no
+// longer exists.
 const cwd = process.cwd.bind(process)
 process.cwd = () => '/'
 // eslint-disable-next-line @typescript-eslint/no-require-imports -- an import would be evaluated first

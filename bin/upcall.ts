@@ -1,4 +1,4 @@
-/** The executable: upcalls here, every other word by the commands for people. */
+/** The executable's entry. It handles upcalls itself, and passes all other words to the commands for people. */
 import { handOn } from '../lib/hand-on.ts'
 import { main } from '../lib/main.ts'
 import { host } from '../lib/syscalls/host.ts'

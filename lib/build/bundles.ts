@@ -1,4 +1,7 @@
-/** The programs' scripts: one file each, made of all that it uses. Three for Node, one for the executable's engine. */
+/**
+ * Makes the programs' scripts, each a single file with everything that it uses: three for Node, one for the
+ * executable's engine.
+ */
 import { chmodSync } from 'node:fs'
 import { build, type BuildOptions, type Plugin } from 'esbuild'
 import packageJson from '../../package.json' with { type: 'json' }
@@ -6,7 +9,7 @@ import { from, root, textAt } from './repository.ts'
 
 const standIn = (name: string): string => from(`lib/build/stand-ins/${name}.cjs`)
 
-/** What proper-lockfile brings and an upcall does not need: each stand-in says why. */
+/** The parts of proper-lockfile that an upcall does not need. Each stand-in says why. */
 const upcallStandIns = {
   'proper-lockfile/lib/lockfile.js': from('lib/build/stand-ins/proper-lockfile.js'),
   'signal-exit': standIn('signal-exit'),
@@ -30,11 +33,11 @@ const forNode = {
   format: 'cjs',
   outdir: 'dist',
   outExtension: { '.js': '.cjs' },
-  // Node 18 does not have it. A bundle is CommonJS, and so has require, which does the same.
+  // Node 18 does not have it. A bundle is CommonJS, so it has `require`, which does the same.
   define: { 'process.getBuiltinModule': 'require' },
 } satisfies BuildOptions
 
-/** SQLite knows no file but those that it is given. */
+/** SQLite can reach only the files that it is given. */
 const filesOfSqlite: Plugin = {
   name: 'files-of-sqlite',
   setup: (bundle) => {
@@ -46,7 +49,7 @@ const filesOfSqlite: Plugin = {
   },
 }
 
-/** The bundles for Node: upcalls, people's commands, SQLite. @returns the files of which they were made. */
+/** Makes the bundles for Node: upcalls, people's commands, SQLite. @returns the files of which they were made */
 export async function bundleForNode(): Promise<string[]> {
   const upcalls = await build({
     ...forNode,
@@ -93,7 +96,7 @@ export const forEngine = {
   write: false,
 } as const satisfies BuildOptions
 
-/** @returns a script for the executable's engine in one piece, which a person can read. */
+/** @returns a script for the executable's engine, in one piece and readable */
 export async function bundleForEngine(entry = 'bin/upcall.ts'): Promise<string> {
   const { outputFiles } = await build({
     ...forEngine,

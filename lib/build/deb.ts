@@ -1,11 +1,11 @@
 /**
  * The Debian package: tsx lib/build/deb.ts DIRECTORY [--arch=ARCHITECTURE | --bundle]
  *
- * With the executable, for this machine's architecture or another one that it was built for, which depends on nothing;
- * the commands for people are Node's, which is recommended. Or, with --bundle, with Node's bundle alone, for all
- * architectures.
+ * The package with the executable is for this machine's architecture, or another one for which the executable was
+ * built. It depends on nothing; it recommends Node, which the commands for people need. With --bundle, the package has
+ * only Node's bundle, for all architectures.
  *
- * The same sources make the same bytes, wherever and whenever: every time in it is SOURCE_DATE_EPOCH, else that of the
+ * The same sources always make the same bytes. Every time in the package is SOURCE_DATE_EPOCH, otherwise that of the
  * last entry of debian/changelog, as in Debian's own packages.
  */
 import { execFileSync } from 'node:child_process'
@@ -67,7 +67,7 @@ try {
   removeSync(stage)
 }
 
-/** What `install` puts in place, with the pages compressed as Debian has them. */
+/** The files that `install` puts in place, with the pages compressed as in Debian. */
 function items(): Item[] {
   const scripts = ['people.cjs', 'sqlite.cjs'].map((file) => from(`dist/${file}`))
   const program: Program = bundle
@@ -117,7 +117,7 @@ function paperwork(): Item[] {
   ]
 }
 
-/** A gzip without a time of its own. */
+/** A gzip file without a time in it. */
 function compressed(path: string, content: string): Item {
   const file = join(stage, 'compressed')
   writeFileSync(file, gzipSync(content, { level: 9 }))
@@ -155,7 +155,7 @@ function writeControl(): void {
   )
   for (const script of ['postinst', 'prerm', 'postrm']) {
     const lines = textAt(`lib/build/debian/${script}`)
-    // Only the executable can serve the pipe, and only that takes an init script.
+    // Only the executable can serve the pipe, so only its package has an init script.
     writeFileSync(join(control, script), bundle ? lines.replaceAll(/^\t*update-rc\.d .*\n/gm, '') : lines)
     chmodSync(join(control, script), 0o755)
   }
@@ -168,7 +168,7 @@ function filesBelow(root: string): string[] {
     .sort()
 }
 
-/** Seconds since 1970: what the environment says, else of the newest entry in debian/changelog. */
+/** In seconds since 1970: what the environment says, otherwise the time of the newest entry in debian/changelog. */
 function changed(): number {
   const said = process.env['SOURCE_DATE_EPOCH']
   if (said !== undefined) return Number(said)

@@ -1,6 +1,6 @@
 /**
- * Packages of any suite of Debian, from the archive of this machine's own sources, which stay as they are: apt is given
- * lists, a cache and sources of its own. It needs no root. No host is named here.
+ * Fetches packages of any suite of Debian from the archive that this machine uses. The machine's own lists and sources
+ * do not change, because apt gets lists, a cache and sources of its own. This needs no root. No host is named here.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
@@ -8,24 +8,24 @@ import { join } from 'node:path'
 import { mkdirpSync, removeSync } from 'fs-extra/esm'
 
 export interface Archive {
-  /** What a package depends on, by name, in the suite's newest version of it. */
+  /** The names of the packages on which a package depends, in the suite's newest version of it. */
   readonly depends: (name: string) => string[]
-  /** Fetches the packages, and gives the files, which are in the archive's directory. */
+  /** Fetches the packages. @returns their files, which are in the archive's directory */
   readonly download: (names: readonly string[]) => string[]
 }
 
-/** Debian's names of what Node names otherwise. */
+/** Debian's names of architectures that Node names differently. */
 const architectures: Readonly<Record<string, string>> = { x64: 'amd64', ia32: 'i386', arm: 'armhf', ppc64: 'ppc64el' }
 export const debianArchitecture = (name: string): string => architectures[name] ?? name
 
-/** What comes from the archive must be signed by one of these keys. */
+/** Everything from the archive must be signed by one of these keys. */
 const keyring = '/usr/share/keyrings/debian-archive-keyring.gpg'
 
 /**
- * Asks for the suite's lists.
- * @param directory is the archive's own.
- * @param architecture of packages, by Debian's name, where it is not this machine's.
- * @throws where this machine installs nothing from Debian.
+ * Fetches the suite's lists.
+ * @param directory for this archive alone
+ * @param architecture of the packages, by Debian's name, if it is not this machine's
+ * @throws if this machine does not install from Debian
  */
 export function archiveOf(suite: string, directory: string, architecture?: string): Archive {
   const lines = sourcesFor(suite, ownSources(), ownSuite())
@@ -68,13 +68,13 @@ export function archiveOf(suite: string, directory: string, architecture?: strin
 export interface DebianPackage {
   readonly name: string
   readonly suite: string
-  /** By Debian's name, where it is not this machine's. */
+  /** By Debian's name, if it is not this machine's. */
   readonly architecture?: string
 }
 
 /**
- * Fetches a package and puts its files into a directory, in the place of what was there.
- * @throws with one line as its message, which says why it can't be had.
+ * Fetches a package and replaces a directory by its files.
+ * @throws with a message of one line, if the package can't be fetched
  */
 export function unpackInto(directory: string, { name, suite, architecture }: DebianPackage): void {
   const scratch = `${directory}.${process.pid}`
@@ -93,24 +93,24 @@ export function unpackInto(directory: string, { name, suite, architecture }: Deb
   }
 }
 
-/** A file below /etc/apt, by the end of its name: the two formats of sources.list(5). */
+/** A file below /etc/apt. The end of its name tells which of the two formats of sources.list(5) it has. */
 export interface SourcesFile {
   readonly format: 'sources' | 'list'
   readonly text: string
 }
 
-/** In apt's one-line format: the archive that this machine has its own suite from, and its security archive. */
+/** The sources in apt's one-line format: the archive of this machine's own suite, and its security archive. */
 export function sourcesFor(suite: string, files: readonly SourcesFile[], codename: string | undefined): string[] {
   const debians = files
     .flatMap(({ format, text }) => {
       const said = text.replaceAll(/^#.*\n/gm, '')
       return format === 'sources' ? said.split(/\n\s*\n/).flatMap(inStanza) : said.split('\n').flatMap(inLine)
     })
-    // Without a key it may be anybody's, who calls his suite as he likes.
+    // A source with its own key may belong to anybody, who may give a suite any name.
     .filter(({ signedBy, suite: own }) =>
       signedBy === undefined ? own === codename || own === `${codename ?? ''}-security` : signedBy === keyring,
     )
-    // Nothing goes into sid but by way of sid.
+    // sid has no such suites: everything enters it through sid itself.
     .filter(({ suite: own }) => !/-(?:updates|backports.*)$/.test(own) && !(suite === 'sid' && isSecurity(own)))
   return [
     ...new Set(

@@ -1,6 +1,6 @@
 /**
- * The engine, compiled: its objects, and what makes bytecode of scripts. Once for each version of it, compiler, C
- * library and flags.
+ * Compiles the engine: its objects, and the program that makes bytecode of scripts. This is done once for each version
+ * of the engine, the compiler, the C library and the flags.
  */
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -12,10 +12,10 @@ import type { Sources } from './sources.ts'
 import { compile, link, toolchain, type Target, type Toolchain } from './toolchain.ts'
 
 export const host = join(import.meta.dirname, '../syscalls/host')
-/** The first is the engine itself, which what makes bytecode has in it. */
+/** The first is the engine itself, which is part of the bytecode compiler's own source. */
 const engineFiles = ['quickjs', 'libregexp', 'libunicode', 'dtoa']
 
-/** For the engine and its host. No section of a function that nobody calls is linked in. */
+/** Flags for the engine and its host. Functions that are never called are not linked in. */
 const commonFlags = [
   '-std=gnu17',
   '-fPIE',
@@ -30,10 +30,13 @@ const commonFlags = [
   '-DNDEBUG',
   '-D__STDC_NO_ATOMICS__=1',
 ]
-/** Its warnings are its authors'. */
+/** Warnings about the engine are for its authors. */
 const engineFlags = ['-w']
 
-/** More is inlined than -O2 would: 9 % fewer instructions for a check, 30 KB. -O3 would be 1 % fewer and 60 KB more. */
+/**
+ * Inlines more than -O2: a check takes 9 % fewer instructions, and the program grows by 30 KB. -O3 would save 1 % more,
+ * for 60 KB more.
+ */
 const optimised = ['-O2', '--param=max-inline-insns-auto=30', '--param=inline-min-speedup=15']
 const sanitizers = ['-O1', '-g', '-fsanitize=address', '-fno-omit-frame-pointer']
 
@@ -43,7 +46,7 @@ export interface Wanted extends Target {
 
 export const flags = ({ sanitized }: Wanted): string[] => [...commonFlags, ...(sanitized ? sanitizers : optimised)]
 
-/** No path of this machine is in what is compiled. */
+/** Keeps the paths of this machine out of what is compiled. */
 export const prefixes = (sources: Sources, scratch: string): string[] =>
   [
     [sources.directory, 'quickjs-ng'],
@@ -53,11 +56,12 @@ export const prefixes = (sources: Sources, scratch: string): string[] =>
 
 export const digest = (text: string): string => createHash('sha256').update(text).digest('hex').slice(0, 16)
 
-/** What is changed in the engine's text: for speed, and so that its memory is the same wherever it is (image.ts). */
+/** Changes to the engine's text: for speed, and so that its memory does not depend on its address (image.ts). */
 const changes: readonly (readonly [text: string, instead: string])[] = [
-  // Most objects here have more than two properties, and making room takes 600 instructions: 3 % of a check, 16 KB.
+  // Most objects here have more than two properties, and growing one takes 600 instructions. This saves 3 % of a check,
+  // for 16 KB.
   ['#define JS_PROP_INITIAL_SIZE 2', '#define JS_PROP_INITIAL_SIZE 4'],
-  // What an object literal has is new to it most often: to look for what it may replace takes twice as long.
+  // The properties of an object literal are almost always new to it. Looking for one to replace takes twice as long.
   [
     `                ret = JS_DefinePropertyValue(ctx, sp[-2], atom, sp[-1],
                                              JS_PROP_C_W_E | JS_PROP_THROW);
@@ -78,7 +82,8 @@ const changes: readonly (readonly [text: string, instead: string])[] = [
                 sp--;
                 if (unlikely(ret < 0))`,
   ],
-  // Shapes of objects are found by a number made of their prototype's address: of its place in the program instead.
+  // An object's shape is found by a hash of its prototype's address. The address's offset in the program is used
+  // instead.
   [
     'static uint32_t shape_initial_hash(JSObject *proto)\n{\n    uint32_t h;\n    h = shape_hash(1, (uintptr_t)proto);',
     `extern const char __ehdr_start[] __attribute__((visibility("hidden")));
@@ -89,7 +94,7 @@ static uint32_t shape_initial_hash(JSObject *proto)
     h = shape_hash(1, place);`,
   ],
   ['h = shape_hash(h, (uint64_t)(uintptr_t)proto >> 32);', 'h = shape_hash(h, (uint64_t)place >> 32);'],
-  // Small blocks that are free again keep nothing of what was in them, while an image is made.
+  // While an image is made, small blocks are cleared when they are freed.
   ['static void js_arena_free(JSRuntime *rt, void *ptr)\n{', 'extern const uint8_t image_state;\n$&'],
   [
     'JSArena *ar = (JSArena *)((uint8_t *)b -',
@@ -99,7 +104,9 @@ static uint32_t shape_initial_hash(JSObject *proto)
   ],
 ]
 
-/** The engine's text with those changes. @returns undefined for an engine that has not each of these places once. */
+/**
+ * The engine's text with these changes. @returns undefined, if the text does not have each of these places exactly once
+ */
 export function engineForImages(text: string): string | undefined {
   let changed = text
   for (const [place, instead] of changes) {
@@ -111,7 +118,7 @@ export function engineForImages(text: string): string | undefined {
 
 export interface Objects {
   readonly files: readonly string[]
-  /** Whether it can be started when the program is built. */
+  /** Whether the engine can be started when the program is built. */
   readonly hasImages: boolean
 }
 
@@ -154,7 +161,7 @@ export async function engineObjects(wanted: Wanted, tools: Toolchain): Promise<O
   return { files, hasImages: changed !== undefined }
 }
 
-/** @param directory where the objects are kept, or are made by `make`. @returns their paths. */
+/** @param directory where the objects are kept; `make` makes those that are missing. @returns their paths */
 export async function compiledOnce(
   directory: string,
   names: readonly string[],
@@ -170,7 +177,7 @@ export async function compiledOnce(
   try {
     renameSync(scratch, directory)
   } catch (thrown) {
-    // Another build made them meanwhile, and may be reading them.
+    // Another build has made them meanwhile, and may be reading them.
     if (!areKept()) throw thrown
     removeSync(scratch)
   }
@@ -178,8 +185,8 @@ export async function compiledOnce(
 }
 
 /**
- * What makes bytecode, as words to run. Bytecode is the same on all architectures but for the order of bytes: where
- * that is another one, it is made by a program of the other architecture, in an emulator.
+ * The command that makes bytecode. Bytecode differs between architectures only in the order of bytes. If that differs
+ * from this machine's, the bytecode is made by a program of the other architecture, in an emulator.
  */
 export async function bytecodeCompiler(wanted: Wanted): Promise<string[]> {
   const plain: Wanted = { ...wanted, sanitized: false }
@@ -191,7 +198,7 @@ export async function bytecodeCompiler(wanted: Wanted): Promise<string[]> {
   if (!existsSync(compiler))
     await link(tools, [
       ...commonFlags,
-      // It runs for some milliseconds, and is compiled whenever the engine is.
+      // It runs only for milliseconds, and is compiled whenever the engine is.
       '-O0',
       ...engineFlags,
       '-I',
@@ -213,7 +220,7 @@ export function bytecode(
     maxBuffer: 1 << 26,
     stdio: ['pipe', 'pipe', 'inherit'],
   })
-  // Its checksum, of which the engine takes this for none: what is part of the executable is as whole as that.
+  // This is the checksum, with the value that the engine takes for none. Bytecode inside the executable needs no check.
   code.fill(0xff, 1, 5)
   return code
 }

@@ -1,8 +1,8 @@
 /**
- * The executable: the engine, its host in C (lib/syscalls/host/), the upcalls' bytecode, and the image of the engine
- * that has read it, linked statically.
+ * Builds the executable: the engine, its host in C (lib/syscalls/host/), the upcalls' bytecode, and the image of the
+ * engine that has read it, linked statically.
  *
- * The same sources and the same compiler make the same bytes, wherever and whenever: no path and no time is in them.
+ * The same sources and the same compiler always make the same bytes, which contain no path and no time.
  */
 import { copyFileSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs'
 import { dirname, join } from 'node:path'
@@ -23,25 +23,25 @@ import { compile, link, toolchain, type Toolchain } from './toolchain.ts'
 
 const hostFiles = ['host', 'image', 'mathematics', 'calls', 'waiting', 'confine', 'words']
 
-/** Ours must please the compiler. */
+/** Our own code must compile without a warning. */
 const hostFlags = ['-Wall', '-Wextra', '-Werror']
 const linkerFlags = ['-Wl,-z,relro,-z,now,-z,noexecstack,--gc-sections,--build-id=none']
-/** Of the host alone: the engine counts on what other compilers define. */
+/** For the host alone: the engine relies on behaviour that the sanitizer reports. */
 const sanitizersOfHost = ['-fsanitize=undefined', '-fno-sanitize-recover=all']
 
 export interface Executable extends Wanted {
-  /** Scripts. The first is the program: a function, as the value of its last statement. */
+  /** The scripts. The first is the program: a function, as the value of its last statement. */
   readonly pieces: readonly string[]
-  /** Another, which is run before the first where an image is made. */
+  /** A script that runs before the first one when an image is made. */
   readonly beforehand?: string
   readonly into: string
-  /** Names and lines stay in it, for a person who looks for a mistake. */
+  /** Whether names and lines are kept, for a person who looks for a mistake. */
   readonly legible: boolean
-  /** More for the linker: a test's own clock, say. */
+  /** More words for the linker, for example a test's own clock. */
   readonly more?: readonly string[]
 }
 
-/** @throws Missing where there is no compiler, or no static C library. */
+/** @throws Missing, if there is no compiler, or no static C library */
 export async function buildExecutable(wanted: Executable): Promise<void> {
   const { sources, legible, sanitized } = wanted
   const tools = toolchain(wanted)
@@ -83,12 +83,12 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
       await (sanitized ? compile(tools, [...words, '-pie', '-lm']) : link(tools, words))
       return built
     }
-    // A sanitizer's memory is its own.
+    // A sanitizer manages the memory itself, so there is no image.
     const canHave = engine.hasImages && !sanitized && tools.library.linking === '-static-pie'
     const making = canHave && tools.runs !== undefined ? { link: linkWith, scratch, runs: tools.runs } : undefined
     const built = await linkWith(await imageInAssembler(making))
     mkdirpSync(dirname(wanted.into))
-    // Perhaps on another file system, and perhaps somebody runs the old one.
+    // The target may be on another file system, and a process may be running the old one.
     copyFileSync(built, `${wanted.into}.new`)
     renameSync(`${wanted.into}.new`, wanted.into)
   } finally {
@@ -99,7 +99,7 @@ export async function buildExecutable(wanted: Executable): Promise<void> {
 /** Compiled once for each state of its sources. */
 function hostObjects(wanted: Executable, tools: Toolchain, words: readonly string[]): Promise<string[]> {
   const { sources, cache, sanitized } = wanted
-  // A sanitizer has a malloc(3) of its own.
+  // A sanitizer has its own malloc(3).
   const names = [...hostFiles, ...(sanitized ? [] : ['memory'])]
   const texts = readdirSync(host).map((name) => readFileSync(join(host, name), 'utf8'))
   const key = digest(

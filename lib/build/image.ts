@@ -1,10 +1,10 @@
 /**
- * The image of the started engine (lib/syscalls/host/image.h): what a process of the program wrote of its memory, made
- * independent of where that process was.
+ * Makes the image of the started engine (lib/syscalls/host/image.h): the memory that a process of the program has
+ * written, made independent of the address at which it ran.
  *
- * A word of it is an address if it lies in the program. The program is loaded somewhere else each time, so two
- * processes say whether that is right: what each takes for an address must be the same place of the program, and all
- * else must be the same. What points to the stack is of no use to another process, which says anew where its stack is.
+ * A word is taken for an address if it points into the program. Two processes, each of which runs at another address,
+ * show whether that is right: the words that they take for addresses must point to the same places in the program, and
+ * all other words must be equal. What points to the stack is of no use to another process, which sets that itself.
  */
 import { execFileSync } from 'node:child_process'
 import { readFileSync, writeFileSync } from 'node:fs'
@@ -14,18 +14,18 @@ import type { Toolchain } from './toolchain.ts'
 type Runs = NonNullable<Toolchain['runs']>
 
 export interface Image {
-  /** Addresses count from where the program is loaded. */
+  /** Addresses are relative to the program's load address. */
   readonly bytes: Buffer
   /** One bit for each word: whether it is an address. */
   readonly addresses: Buffer
-  /** So many bytes of it hold something. */
+  /** The number of bytes that are in use. */
   readonly used: number
 }
 
-/** In bytes. */
+/** The size of a word in bytes. */
 const word = 8
 const pageSize = 4096
-/** Enough for any image. */
+/** A size that is enough for any image. */
 const enoughForAny = 1 << 20
 const stackReach = 1n << 20n
 
@@ -33,10 +33,10 @@ const stackReach = 1n << 20n
 const states = ['none', 'wanted', 'made'] as const
 
 /**
- * @param making how the program is linked with what is given, a directory, and two ways to run it; undefined for a
- * program without an image.
- * @returns what the program is linked with, as assembler. The program that writes the image and the one that has it
- * differ in nothing else, so that all places in them are the same.
+ * @param making how to link the program with a text in assembler, a directory, and two ways to run it; undefined for a
+ * program without an image
+ * @returns the text in assembler with which the program is linked. The program that writes the image and the one that
+ * contains it differ in nothing else, so all places in them are the same.
  */
 export async function imageInAssembler(
   making:
@@ -78,7 +78,7 @@ image_state: .byte ${states.indexOf(state)}
 }
 
 /**
- * @returns undefined for a program whose words are no 64 bits, or of another order.
+ * @returns undefined for a program whose words are not of 64 bits, or are big-endian
  * @throws where two processes disagree.
  */
 function imageOf(program: string, runs: Runs): Image | undefined {
@@ -101,8 +101,8 @@ export function agreed(one: Image, other: Image): Image {
 }
 
 /**
- * @param memory as write_image of lib/syscalls/host/image.c writes it.
- * @param size of the whole program where it is loaded.
+ * @param memory in the form in which write_image of lib/syscalls/host/image.c writes it
+ * @param size of the whole program in memory
  */
 export function imageIn(memory: Buffer, size: number): Image {
   const places = 3

@@ -1,11 +1,11 @@
 /**
- * What others have written and the programs carry, with their licences: dist/copyright, in Debian's format for that
- * (DEP-5). It is made with the bundles, from what went into them. Both packages bring it.
+ * Writes dist/copyright: the licences of the code by others that the programs contain, in Debian's format (DEP-5). It
+ * is made with the bundles, from the files that went into them. Both packages contain it.
  */
 import { readdirSync, writeFileSync } from 'node:fs'
 import { from, textAt } from './repository.ts'
 
-/** @param inputs the files of which bundles were made: the names in esbuild's metafile. */
+/** @param inputs the files of which bundles were made, as esbuild's metafile names them */
 export function writeCopyright(inputs: Iterable<string>): void {
   const linked = packagesOf(inputs)
   writeFileSync(
@@ -43,20 +43,20 @@ function stanza(name: string): string {
 
 const licence = (name: string): string => `License: ${label(name)}\n${indented(licenceText(name))}`
 
-/** One for each package: their texts differ in small things. */
+/** The label of a package's licence. Each package has its own, because the texts differ in details. */
 function label(name: string): string {
   const { license } = JSON.parse(textAt(`node_modules/${name}/package.json`)) as { readonly license: string }
   return `${license === 'MIT' ? 'Expat' : license}-${name.replaceAll(/[@/]/g, '')}`
 }
 
-/** @throws where a package has none: then it can't be carried. */
+/** @throws if a package has no licence: then it must not be included */
 function licenceText(name: string): string {
   const file = readdirSync(from(`node_modules/${name}`)).find((entry) => /^licen[sc]e(?:\.(?:md|txt))?$/i.test(entry))
   if (file === undefined) throw new Error(`the package ${name} has no licence with it`)
   return textAt(`node_modules/${name}/${file}`)
 }
 
-/** As continuation lines: an empty one is a point. */
+/** Makes continuation lines. An empty one is a point. */
 const indented = (block: string): string =>
   block
     .trim()

@@ -1,13 +1,11 @@
 /**
  * Builds the programs into dist/: tsx lib/build/main.ts [bundle] [--arch=ARCHITECTURE] [--debug]
  *
- * `bundle`: only what runs on Node. `--arch`: the executable for another architecture, by Debian's name of it, with the
- * scripts beside it, into dist/ARCHITECTURE/. `--debug`: the executable keeps names and lines, for stack traces.
- * Where the engine's sources or a compiler can't be had, there is no executable, and one line says what is missing.
+ * `bundle`: only the scripts for Node. `--arch`: the executable for another architecture, by Debian's name of it, with
+ * the scripts beside it, into dist/ARCHITECTURE/. `--debug`: the executable keeps names and lines, for stack traces. If
+ * the engine's sources or a compiler can't be found, no executable is built, and one line says what is missing.
  *
- * For tests and benchmarks, an executable of another script:
- * tsx lib/build/main.ts --script=FILE --into=FILE [--sanitized] [--link=WORD...]
- * `--link`: more for the linker, a file in C say. `--sanitized`: made for AddressSanitizer and
+ * `--link`: more for the linker, for example a file in C. `--sanitized`: for AddressSanitizer and
  * UndefinedBehaviorSanitizer, and therefore not static.
  */
 import { copyFileSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs'
@@ -37,7 +35,7 @@ const { values, positionals } = parseArgs({
 const architecture = values.arch ?? ''
 const executable = join(root, 'dist', architecture, 'nfsd-userland-helper')
 const cache = from('.cache/engine')
-/** The script of the executable as a person can read it: the proofs' mutants are made of it. */
+/** The executable's script in readable form: the proofs make mutants of it. */
 const legibleScript = join(cache, 'upcall.js')
 /** The same executable, with a wall clock that a test can set. */
 const withOtherClock = join(cache, 'other-clock', architecture, 'nfsd-userland-helper')
@@ -49,12 +47,12 @@ if (values.script !== undefined && values.into !== undefined) {
   const script = values.script.endsWith('.ts')
     ? await bundleForEngine(values.script)
     : readFileSync(values.script, 'utf8')
-  // A piece's value is the program.
+  // The value of a piece must be the program.
   await executableOf({ pieces: [`() => {\n${script}\n}`] }, values.into, engineSources(cache, say), values.link)
 } else {
   writeCopyright(await bundleForNode())
   if (!positionals.includes('bundle')) await buildAll()
-  // What lies in that directory is all that its machine needs.
+  // That directory must contain everything that the other machine needs.
   if (values.arch !== undefined)
     for (const script of ['nfsd-userland-helper.cjs', 'people.cjs', 'sqlite.cjs'])
       copyFileSync(from(`dist/${script}`), join(dirname(executable), script))
@@ -78,7 +76,7 @@ async function buildAll(): Promise<void> {
       `,
     )
   } catch (thrown) {
-    // An old one would be taken for this one.
+    // An old executable would be taken for the one that could not be built.
     for (const old of [executable, withOtherClock]) rmSync(old, { force: true })
     if (!(thrown instanceof Missing)) throw thrown
     say(
@@ -86,7 +84,7 @@ async function buildAll(): Promise<void> {
         no executable${values.arch === undefined ? '' : ` for ${architecture}`}, only the Node bundle: ${thrown.message}
       `,
     )
-    // Who asks for another architecture wants nothing else.
+    // With --arch only the executable is wanted, so without it the build has failed.
     if (values.arch !== undefined) process.exitCode = 1
   }
 }

@@ -1,8 +1,8 @@
 /**
  * Man pages from Markdown: tsx lib/build/man.ts FROM TO
  *
- * remark-man writes the roff. It knows no list of terms, so a list whose items begin with a line of their own (a hard
- * break ends it) becomes one here; GitHub shows the same Markdown as a list.
+ * remark-man writes the roff. It has no lists of terms. So a list in which each item begins with a line of its own (a
+ * hard break ends it) becomes one here. GitHub shows the same Markdown as a list.
  */
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { basename, join } from 'node:path'
@@ -12,7 +12,7 @@ import remarkParse from 'remark-parse'
 import { unified } from 'unified'
 import packageJson from '../../package.json' with { type: 'json' }
 
-/** The page's date stands in its second line, `<!-- 2026-11-23 -->`: a build is the same on every day. */
+/** The page's date is in its second line, `<!-- 2026-11-23 -->`, so that a build is the same on every day. */
 export function manPage(markdown: string): string {
   const date = /^<!-- (\d{4}-\d\d-\d\d) -->$/m.exec(markdown)?.[1]
   if (date === undefined) throw new Error('a man page needs its date')
@@ -30,13 +30,16 @@ export function manPage(markdown: string): string {
   return folded(fixed.split('\n')).join('\n')
 }
 
-/** Text in lines of at most 80 bytes, as roff is kept; not examples, nor a term, which is one line. */
+/**
+ * Breaks text into lines of at most 80 bytes, as is usual for roff, but neither examples nor a term, which must stay on
+ * one line.
+ */
 function folded(lines: readonly string[]): string[] {
   let asItIs = false
   return lines.flatMap((line, at) => {
     if (line === '.nf' || line === '.fi') asItIs = line === '.nf'
     if (asItIs || line.startsWith('.') || lines[at - 1] === '.TP') return [line]
-    // Never a line that begins with a control character.
+    // No line may begin with a control character.
     return line
       .replaceAll(/(.{1,78})(?: (?![.'])|$)/g, '$1\n')
       .trimEnd()

@@ -1,6 +1,6 @@
 /**
- * The C library musl: MUSL_DEV, else where Debian's package `musl-dev` puts it, else that package from the archive of
- * this machine's own release (debian-archive.ts), kept under .cache/.
+ * Finds the C library musl: at MUSL_DEV, otherwise where Debian's package `musl-dev` puts it, otherwise in that package
+ * from the archive of this machine's own release (debian-archive.ts), kept under .cache/.
  */
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,23 +9,23 @@ import { ownSuite, unpackInto } from './debian-archive.ts'
 const packageName = 'musl-dev'
 
 export interface Musl {
-  /** What MUSL_DEV would be. */
+  /** The directory that MUSL_DEV would name. */
   readonly root: string
   readonly headers: string
   readonly libraries: string
 }
 
 interface Wanted {
-  /** Debian's name of it. */
+  /** Debian's name of the architecture. */
   readonly architecture: string
-  /** By which its compilers' names begin. */
+  /** The beginning of its compilers' names. */
   readonly triplet: string
   readonly cache: string
-  /** Is told what takes long. */
+  /** Called with a line before something that takes long. */
   readonly progress: (line: string) => void
 }
 
-/** @returns a text that says why not, where it can't be had. */
+/** @returns a text with the reason, if it can't be found or fetched */
 export function muslFor({ architecture, triplet, cache, progress }: Wanted): Musl | string {
   const named = process.env['MUSL_DEV']
   if (named === 'none') return 'MUSL_DEV says so'
@@ -47,8 +47,8 @@ export function muslFor({ architecture, triplet, cache, progress }: Wanted): Mus
 }
 
 /**
- * That of this machine's own release, whose compiler its objects were made by: a newer one may be of a kind that this
- * linker does not know. @returns why not.
+ * Fetches the package of this machine's own release, because that release's compiler has made its objects. Those of a
+ * newer one may be of a kind that this linker does not know. @returns the reason, if it can't be fetched
  */
 function fetchPackage(architecture: string, into: string): string | undefined {
   try {

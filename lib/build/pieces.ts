@@ -1,11 +1,11 @@
 /**
- * The executable's script in pieces. The first is what clients' upcalls take, and is read when the program is built
- * (image.ts); another is read when something of it is first asked for. Which upcalls call a function decides where it
- * is (rehearsal.ts); the sources know nothing of it.
+ * Cuts the executable's script into pieces. The first has what clients' upcalls use, and is read when the program is
+ * built (image.ts). Each other piece is read when something in it is first needed. Which upcalls call a function
+ * decides in which piece it is (rehearsal.ts). The sources do not depend on that.
  *
- * The value of the first piece is a function, the program. What is no function, a table or a class, is in the first
- * piece that uses it. What another piece has is asked for where it is used: `$piece(NUMBER)[INDEX]`. What the first
- * has, all others are given.
+ * The value of the first piece is a function: the program. What is not a function, but a table or a class, is in the
+ * first piece that uses it. What is in another piece is fetched where it is used: `$piece(NUMBER)[INDEX]`. All other
+ * pieces get what they need of the first.
  */
 import { build, transform } from 'esbuild'
 import ts from 'typescript'
@@ -15,34 +15,34 @@ import { forEngine } from './bundles.ts'
 import { beforehand, rehearse } from './rehearsal.ts'
 import { textAt } from './repository.ts'
 
-/** The upcalls whose functions stand together, where no piece before has them. */
+/** The upcalls whose functions form one piece, unless an earlier piece has them. */
 const cuts = [
   ['check', 'create', 'refusal', 'create without a session', 'check without a session', 'remove'],
   ['start', 'first start'],
   ['end of grace'],
 ] as const
-/** Where others are. */
+/** The piece for everything else. */
 const rest = cuts.length
-/** Who serves a pipe lives long, and an upcall never does: the files that nobody else uses, and their piece. */
+/** The files that only `serve` uses, and their piece: `serve` runs for a long time, and an upcall never uses them. */
 const served = /^(?:lib\/serve\/|lib\/upcall\/message\.ts|lib\/kernel\/pipe\.ts)/
 const serving = rest + 1
 const numbers = [...cuts.keys(), rest, serving]
 
-/** A statement of the whole script, which no block holds. */
+/** A top-level statement of the whole script. */
 interface Unit {
   readonly text: string
-  /** The same, and it says when it is called. */
+  /** The same text, changed to report when it is called. */
   readonly watched: string
-  /** The module that it was in. */
+  /** The module from which it comes. */
   readonly file: string
   readonly names: readonly string[]
   readonly kind: 'function' | 'value' | 'entry'
   readonly uses: readonly Use[]
-  /** Names that are declared in it, for itself. */
+  /** Names that are declared inside it, for its own use. */
   readonly own: readonly string[]
 }
 
-/** A name in a unit's text that may be another unit's. */
+/** A name in a unit's text that another unit may have declared. */
 interface Use {
   readonly name: string
   readonly begin: number
@@ -51,9 +51,9 @@ interface Use {
 }
 
 /**
- * @param legible for a person who looks for a mistake.
- * @returns the scripts that the executable's engine runs: the program begins with the first, the others are read by
- * number.
+ * @param legible to keep names, for a person who looks for a mistake
+ * @returns the scripts for the executable's engine: the program begins with the first, and the others are read by their
+ * numbers
  */
 export async function piecesForEngine({ legible }: { readonly legible: boolean }): Promise<string[]> {
   const { outputFiles, metafile } = await build({
@@ -73,8 +73,9 @@ export async function piecesForEngine({ legible }: { readonly legible: boolean }
 }
 
 /**
- * The engine makes each of its own functions when somebody first asks for it. A check asks for fifty: a twelfth of it.
- * @returns a script that asks for all that the first piece names, so that the image has them.
+ * The engine makes each of its own functions when it is first used. A check uses fifty, which takes a twelfth of its
+ * time.
+ * @returns a script that uses all those which the first piece names, so that the image has them
  */
 export function askingBeforehand(piece: string): string {
   const named = new Set(piece.match(/[A-Za-z]\w*/g))
@@ -90,20 +91,20 @@ for (const name of [${[...named]
 `
 }
 
-/** Whether the system's table, or an object of the language as Node has it, has such a name. */
+/** Whether the table of calls, or an object of the language as Node has it, has such a name. */
 const isBuiltIn = (name: string): boolean => builtIn.some((holder) => name in (Object(holder) as object))
 const values = [[], '', 0, /x/, new Map(), new Set(), new Uint8Array(), () => 0, [].values()]
 const builtIn: readonly unknown[] = [nodeCalls(), globalThis, Object, String, Number, Math, ...values]
 
-/** @throws for a module with a variable of its own: a piece would know it as it was when the piece was read. */
+/** @throws for a module with a variable: another piece would get the value that it had when that piece was read */
 function assertHasNoVariable(path: string): void {
   const own = /^(?:export )?let .*/m.exec(textAt(path))
   if (own !== null) throw new Error(`${path} can't be cut into pieces of the program: ${own[0]}`)
 }
 
 /**
- * esbuild gives nothing in a function the name of what is outside.
- * @throws if it did: the name would be taken for that.
+ * esbuild gives nothing inside a function the name of something outside.
+ * @throws if it does: the name would be taken for the one outside
  */
 function assertNoneHides(units: readonly Unit[]): void {
   const outside = new Set(units.flatMap(({ names }) => names))
@@ -115,7 +116,7 @@ function unitsOf(script: string): Unit[] {
   const source = ts.createSourceFile('script.js', script, ts.ScriptTarget.ES2022, true)
   let file = ''
   return source.statements.flatMap((statement): Unit[] => {
-    // esbuild says before a module where it was.
+    // esbuild writes a module's path in a comment before it.
     file = /^\/\/ (\S+)$/m.exec(script.slice(statement.getFullStart(), statement.getStart()))?.[1] ?? file
     return unitsIn(statement).map((unit) => ({ ...unit, file }))
   })
@@ -169,7 +170,7 @@ function declaredIn(node: ts.Node): string[] {
   return found
 }
 
-/** Every name but those of properties. */
+/** Every name except those of properties. */
 function usesIn(node: ts.Node, shift: number): Use[] {
   const found: Use[] = []
   const look = (at: ts.Node): void => {
@@ -193,8 +194,8 @@ function usesIn(node: ts.Node, shift: number): Use[] {
 }
 
 /**
- * The number of each unit's piece. Where no upcall has called a function, but a table was made by it, it is where the
- * table is.
+ * The number of each unit's piece. If no upcall has called a function, but a table was made with it, the function is in
+ * the table's piece.
  */
 function homesOf(units: readonly Unit[]): Map<Unit, number> {
   const last = units.findLastIndex(({ kind }) => kind === 'entry')
@@ -209,7 +210,7 @@ function homesOf(units: readonly Unit[]): Map<Unit, number> {
     if (unit.kind === 'value' || (first < 0 && isCalled(unit, [beforehand]))) byUse.push(unit)
     homes.set(unit, unit.kind === 'entry' ? 0 : first >= 0 ? first : served.test(unit.file) ? serving : rest)
   }
-  // What uses a value comes after it most often.
+  // Most often, what uses a value comes after it.
   for (let changed = true; changed;) {
     changed = false
     for (const unit of [...byUse].reverse())
@@ -227,7 +228,7 @@ function homesOf(units: readonly Unit[]): Map<Unit, number> {
 
 function cut(units: readonly Unit[], homes: ReadonlyMap<Unit, number>): string[] {
   const homeOf = new Map(units.flatMap((unit) => unit.names.map((name) => [name, homes.get(unit) ?? 0])))
-  /** What a piece uses of another, each once. */
+  /** The names that each piece uses of other pieces, each once. */
   const usedBy = numbers.map((number) => {
     const uses = units.filter((unit) => homes.get(unit) === number).flatMap((unit) => unit.uses)
     return [...new Set(uses.map(({ name }) => name))].filter((name) => (homeOf.get(name) ?? number) !== number)

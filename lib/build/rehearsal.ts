@@ -1,6 +1,6 @@
 /**
- * The upcalls that happen most are run once while the program is built, by Node and in a directory of their own, to see
- * which functions each of them calls: pieces.ts cuts the program by that.
+ * Runs the most frequent upcalls once while the program is built, by Node and in a directory of their own, to find out
+ * which functions each of them calls. pieces.ts cuts the program accordingly.
  */
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -17,7 +17,7 @@ const eve = '657665'
 interface Act {
   readonly words: readonly string[]
   readonly environment: Readonly<Record<string, string>>
-  /** What it is an example of. */
+  /** The kind of upcall that this is an example of. */
   readonly shows: string
   readonly status?: number
 }
@@ -32,7 +32,7 @@ const create = (owner: string, time: string, session = 'Y', shows = 'create'): A
   environment: { NFSDCLTRACK_GRACE_START: time, NFSDCLTRACK_CLIENT_HAS_SESSION: session },
   shows,
 })
-/** With an option, which the kernel never gives: tests and measurements do. */
+/** An upcall with an option, which only tests and measurements pass, never the kernel. */
 const check = (owner: string, session = 'Y', shows = 'check', status = 0): Act => ({
   words: ['--run-dir', '/run/nfsd-userland-helper', 'check', owner],
   environment: {
@@ -49,7 +49,7 @@ const end = (time: string): Act => ({
   shows: 'end of grace',
 })
 
-/** The life of a server, as the kernel tells it: clients come, the server restarts, they reclaim or do not. */
+/** The life of a server, in the kernel's upcalls: clients come, the server restarts, and clients reclaim or do not. */
 const acts: readonly Act[] = [
   start('1', 'first start'),
   end('1'),
@@ -66,13 +66,13 @@ const acts: readonly Act[] = [
 
 class Exit extends Error {}
 
-/** What is seen before an upcall begins: while tables are made. */
+/** The kind for what is called before an upcall begins, while tables are made. */
 export const beforehand = 'beforehand'
 
 /**
- * @param script as the executable runs it; it calls `$seen(NAME)` in each function, and `$begins()` when all tables are
- * made.
- * @returns the names that it has seen in each kind of upcall, and beforehand. @throws if one does not end as it should.
+ * @param script the executable's; it calls `$seen(NAME)` in each function, and `$begins()` when all tables are made
+ * @returns the names that it has seen in each kind of upcall, and beforehand @throws if an upcall does not end as it
+ * should
  */
 export function rehearse(script: string): ReadonlyMap<string, ReadonlySet<string>> {
   const directory = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-build-'))
@@ -113,7 +113,7 @@ export function rehearse(script: string): ReadonlyMap<string, ReadonlySet<string
 }
 
 /**
- * Node's calls, for which the root of all but the processes' own files is a directory. They change nothing of this
+ * Node's calls, with a directory as the root of all files but those of the processes. They change nothing in this
  * process.
  */
 function callsIn(directory: string): Calls {

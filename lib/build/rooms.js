@@ -1,9 +1,10 @@
 /**
- * The rooms of this house, from the top down: each may import from the rooms below it, and from none above. Lint holds
- * them by this list (eslint.config.js), docs/architecture.md shows it, and tests/unit/rooms.test.ts sees both.
+ * The parts of the program, called rooms, from the top down: each may import from the rooms below it, and from none
+ * above. Lint enforces this list (eslint.config.js), docs/architecture.md shows it, and tests/unit/rooms.test.ts checks
+ * both.
  *
- * `packages`: what from outside a room may import, besides its own. `apart`: rooms below it that it must not touch. A
- * room that may not import Node's modules may not use its globals either, nor read a clock: the system is handed in
+ * `packages`: the packages that a room may import. `apart`: rooms below it from which it must not import. A room that
+ * may not import Node's modules may not use Node's globals or read a clock either: it gets the system passed in
  * (lib/syscalls/calls.ts).
  */
 export const rooms = [
@@ -93,10 +94,10 @@ export const exceptions = [
   },
 ]
 
-/** What commands share: each of them may import it, and it none of them. */
+/** What commands share: every command may import it, and it must not import any command. */
 const shared = 'lib/commands/shared/'
 
-/** The room of a file, by its path in the repository; undefined for what is in none. */
+/** The room of a file, by its path in the repository; undefined, if it is in none. */
 export const roomOf = (path) => rooms.find(({ room }) => (room.endsWith('/') ? path.startsWith(room) : path === room))
 
 const matches = (pattern, name) =>
@@ -107,14 +108,14 @@ const packagesOf = (file, { packages }) => [
   ...exceptions.filter((exception) => exception.file === file).flatMap((exception) => exception.packages),
 ]
 
-/** What brings the system in without an import. */
+/** Globals that give access to the system without an import. */
 export const globals = [
   ...['process', 'performance', 'Buffer', 'console', 'fetch', 'global', 'globalThis'],
   ...['setTimeout', 'setInterval', 'setImmediate', 'queueMicrotask'],
   ...['Date.now', 'new Date()', 'Math.random'],
 ]
 
-/** Why a file may not use one of {@link globals}; undefined if it may. */
+/** Why a file may not use one of {@link globals}; undefined, if it may. */
 export function forbiddenGlobal(file, name) {
   const from = roomOf(file)
   const packages = from === undefined ? ['node:*'] : packagesOf(file, from)
@@ -123,7 +124,7 @@ export function forbiddenGlobal(file, name) {
     : `${from.room} has no ${name}: the system is handed in`
 }
 
-/** Why a file may not import something, by their paths in the repository or the package's name; undefined if it may. */
+/** Why a file may not import something; both are paths in the repository, or a package's name. Undefined, if it may. */
 export function forbidden(file, imported) {
   const from = roomOf(file)
   if (from === undefined) return undefined

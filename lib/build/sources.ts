@@ -1,6 +1,6 @@
 /**
- * The sources of QuickJS-ng: QUICKJS_SOURCE, else where Debian's package `qjs-src` puts them, else that package from
- * the archive of this machine's own distribution (debian-archive.ts), kept under .cache/.
+ * Finds the sources of QuickJS-ng: at QUICKJS_SOURCE, otherwise where Debian's package `qjs-src` puts them, otherwise
+ * in that package from the archive of this machine's own distribution (debian-archive.ts), kept under .cache/.
  */
 import { existsSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -9,10 +9,10 @@ import { unpackInto } from './debian-archive.ts'
 
 const packageName = 'qjs-src'
 const placeInPackage = 'usr/src/quickjs-ng'
-/** Older releases have no such package; it is sources alone, and so fits everywhere. */
+/** Older releases have no such package. It contains only sources, so it suits every release. */
 const suite = 'sid'
 
-/** What the executable needs is not on this machine: there is only the Node bundle, which is no mistake. */
+/** This machine lacks something that the executable needs. Then there is only the Node bundle, which is no mistake. */
 export class Missing extends Error {}
 
 export interface Sources {
@@ -20,7 +20,7 @@ export interface Sources {
   readonly version: string
 }
 
-/** @param progress is told what takes long. @throws Missing. */
+/** @param progress called with a line before something that takes long @throws Missing */
 export function engineSources(cache: string, progress: (line: string) => void): Sources {
   const named = process.env['QUICKJS_SOURCE']
   if (named !== undefined && named !== '') return sourcesIn(named)

@@ -1,7 +1,8 @@
 /**
- * The compiler, the linker and the C library: this machine's own, or those that make programs for another architecture.
+ * Finds the compiler, the linker and the C library: this machine's own, or those for another architecture.
  *
- * The C library is musl, whose start is shorter (docs/performance.md), or the compiler's own, mostly glibc.
+ * The C library is musl, because its programs start faster (docs/performance.md), or otherwise the compiler's own, which
+ * is mostly glibc.
  */
 import { execFile, execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -13,7 +14,7 @@ import { debianArchitecture } from './debian-archive.ts'
 import { muslFor, type Musl } from './musl.ts'
 import { Missing } from './sources.ts'
 
-/** Debian's names of architectures, and the names by which their compilers begin. */
+/** Debian's names of architectures, and how their compilers' names begin. */
 const triplets: Readonly<Record<string, string>> = {
   amd64: 'x86_64-linux-gnu',
   arm64: 'aarch64-linux-gnu',
@@ -26,10 +27,10 @@ const triplets: Readonly<Record<string, string>> = {
 
 const bigEndian = ['s390x']
 
-/** Where long double of compilers is not that of musl. */
+/** Architectures on which the compilers' long double is not that of musl. */
 const otherNumbers = ['ppc64el']
 
-/** What runs a program of another architecture here: qemu's name of it. */
+/** The program that runs one of another architecture here: qemu's name of the architecture. */
 const emulated: Readonly<Record<string, string>> = {
   arm64: 'qemu-aarch64-static',
   ppc64el: 'qemu-ppc64le-static',
@@ -38,13 +39,15 @@ const emulated: Readonly<Record<string, string>> = {
 
 export interface CLibrary {
   readonly name: 'musl' | 'glibc'
-  /** What MUSL_DEV would be to have it anywhere. */
+  /** The directory that MUSL_DEV would name. */
   readonly root: string
-  /** Of its bytes. */
+  /** The digest of its bytes. */
   readonly digest: string
   /** Words for the compiler: where its headers are. */
   readonly headers: readonly string[]
-  /** How a program is linked that needs no library. Not every C library can be linked statically and at any address. */
+  /**
+   * How to link a program that needs no library. Not every C library can be linked statically and position-independent.
+   */
   readonly linking: '-static-pie' | '-static'
   /** Words for the linker, before what is linked, and after it. */
   readonly before: readonly string[]
@@ -53,25 +56,25 @@ export interface CLibrary {
 
 export interface Toolchain {
   readonly compiler: string
-  /** What it says of itself. */
+  /** The compiler's own version text. */
   readonly version: string
   readonly library: CLibrary
-  /** What runs a program of it on this machine, where the two differ in the order of bytes. */
+  /** The emulator for its programs, if its order of bytes is not this machine's. */
   readonly emulator: string | undefined
-  /** Two ways to run a program of it on this machine, each with the program at another address. */
+  /** Two ways to run one of its programs on this machine, each at another address. */
   readonly runs: readonly [readonly string[], readonly string[]] | undefined
 }
 
 export interface Target {
-  /** Debian's name of the architecture that it is for; undefined for this machine's own. */
+  /** Debian's name of the target architecture; undefined for this machine's own. */
   readonly architecture?: string | undefined
-  /** For AddressSanitizer and UndefinedBehaviorSanitizer, which are made for glibc. */
+  /** Whether it is for AddressSanitizer and UndefinedBehaviorSanitizer, which are made for glibc. */
   readonly sanitized: boolean
   readonly cache: string
   readonly progress: (line: string) => void
 }
 
-/** What was found once stays: it takes trials, and perhaps a download. */
+/** A toolchain is looked for only once, because that takes trials, and perhaps a download. */
 const found = new Map<string, Toolchain>()
 
 /** @throws Missing, in one line. */
@@ -108,7 +111,7 @@ function find(target: Target): Toolchain {
   }
 }
 
-/** Left alone, it loads a program at the same address each time. */
+/** Without an option, the emulator loads a program at the same address each time. */
 function inEmulator(emulator: string | undefined): Toolchain['runs'] {
   if (emulator === undefined || spawnSync(emulator, ['--version']).status !== 0) return undefined
   return [[emulator], [emulator, '-R', '0x4000000000']]
@@ -138,17 +141,17 @@ function muslAt({ root, headers, libraries }: Musl, compiler: string, kernel: re
     headers: [
       '-nostdinc',
       ...['-isystem', headers, '-isystem', answerOf(compiler, '-print-file-name=include')],
-      // Only the kernel's are there and not in musl.
+      // The kernel's headers, which musl does not have.
       ...kernel.flatMap((directory) => ['-idirafter', directory]),
     ],
     linking: '-static-pie',
-    // What -static-pie means, which not every architecture's compiler knows.
+    // This is what -static-pie means. Not every architecture's compiler knows that option.
     before: ['-static', '-Wl,-pie,--no-dynamic-linker,-z,text', '-nostdlib', file('rcrt1.o'), file('crti.o')],
     after: ['-Wl,--start-group', file('libc.a'), '-lgcc', '-Wl,--end-group', file('crtn.o')],
   }
 }
 
-/** Where the kernel's headers are, for this compiler. */
+/** The directories of the kernel's headers, for this compiler. */
 function kernelHeaders(compiler: string): string[] | undefined {
   const headers = ['asm/unistd.h', 'linux/seccomp.h']
   const { status, stdout } = spawnSync(compiler, ['-M', '-x', 'c', '-'], {
@@ -225,7 +228,7 @@ export async function compile({ compiler, library }: Toolchain, words: readonly 
   }
 }
 
-/** Links, with the C library, a program that needs no other. */
+/** Links a program with the C library, so that it needs no other file. */
 export function link(tools: Toolchain, words: readonly string[]): Promise<void> {
   const { before, after } = tools.library
   return compile(tools, [...before, ...words, ...after])

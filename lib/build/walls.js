@@ -1,6 +1,6 @@
 /**
- * The walls between the rooms as a rule of ESLint: every import of every kind, types and require() included, and what
- * brings the system in without one.
+ * The rules of rooms.js as a rule of ESLint. It covers every kind of import, types and require() included, and globals
+ * that give access to the system without one.
  */
 import { dirname, relative, resolve } from 'node:path'
 import { forbidden, forbiddenGlobal, globals } from './rooms.js'
@@ -24,7 +24,7 @@ export const walls = (root) => ({
     }
     return {
       'Program:exit': (node) => {
-        // What the file does not declare. The language itself has one of them.
+        // Names that the file does not declare. One of the globals belongs to the language itself.
         const { through, set } = context.sourceCode.getScope(node)
         for (const { identifier } of [...through, ...(set.get('globalThis')?.references ?? [])])
           checkGlobal(identifier, identifier.name)

@@ -21,7 +21,7 @@ parameter=/sys/module/nfsd/parameters/cltrack_prog
 run=/run/nfsd-userland-helper
 pidfile=$run/supervisor.pid
 
-# Where systemd runs, it is asked instead.
+# If systemd runs, this passes the request on to systemd.
 [ ! -r /lib/lsb/init-functions ] || . /lib/lsb/init-functions
 
 tracker=auto
@@ -49,7 +49,7 @@ start() {
 	serves || return 0
 	! running || return 0
 	mkdir -p "$run" && rm -f "$run/ready" && mkfifo -m 600 "$run/ready" || return 1
-	# Held open, so that what is written there stays until it is read.
+	# The fifo is held open, so that what is written to it stays until it is read.
 	exec 4<> "$run/ready"
 	setsid /bin/sh "$0" supervise < /dev/null > /dev/null 2>&1 4>&- &
 	echo $! > "$pidfile"
@@ -76,7 +76,7 @@ supervise() {
 	while [ -z "$stopped" ]; do
 		"$helper" serve --ready-fd 3 3<> "$run/ready" &
 		child=$!
-		# A signal that came before the line above had nobody to pass on to.
+		# A signal that came before the line above has not been passed on.
 		[ -z "$stopped" ] || kill "$child" 2> /dev/null
 		# A signal ends the first wait, but not the program.
 		wait "$child"

@@ -39,7 +39,7 @@ start() {
 	fi
 	serves || return 0
 	mkdir -p "$run" && rm -f "$run/ready" && mkfifo -m 600 "$run/ready" || return
-	# Held open, so that what is written there stays until it is read.
+	# The fifo is held open, so that what is written to it stays until it is read.
 	exec 4<> "$run/ready"
 	default_start || return
 	ebegin "Waiting until the pipe is held"

@@ -1,6 +1,6 @@
 /**
- * Help's columns. cliui as a module breaks a line wherever it is full, in the middle of a word. As CommonJS it breaks
- * between words, and needs several more packages for that.
+ * The columns of help. cliui as a module breaks a full line anywhere, even in the middle of a word. As CommonJS it
+ * breaks between words, but needs several more packages for that.
  */
 import { cliui } from '../../../node_modules/cliui/build/lib/index.js'
 import { stripAnsi } from '../../../node_modules/cliui/build/lib/string-utils.js'

@@ -1,8 +1,8 @@
 /* eslint-disable @typescript-eslint/no-unused-vars -- scripts for the engine begin with this (lib/build/bundles.ts) */
 /**
- * Stand in for what the executable's engine does not have, or has not been started with, and proper-lockfile asks for.
- * A timer would freshen its lock, which is as fresh as its holder is alive; and an upcall ends before any timer would.
- * Dates cost a check a hundredth to start, and a lock only compares times.
+ * Stand-ins for what proper-lockfile uses, and the executable's engine does not have or has not started. A timer would
+ * refresh the lock, but our lock is valid as long as its holder lives, and an upcall ends before any timer would fire.
+ * To start the engine's Date costs 1 % of a check, and the lock only compares times.
  */
 const setTimeout = () => ({ unref: () => undefined })
 const clearTimeout = () => undefined

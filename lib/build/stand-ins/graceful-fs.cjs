@@ -1,4 +1,5 @@
 /**
- * Stands in for graceful-fs, proper-lockfile's default for an option that we always give (lock.ts): nothing is loaded.
+ * Stands in for graceful-fs, which is proper-lockfile's default for an option that we always set (lock.ts). So it is
+ * not loaded.
  */
 module.exports = {}

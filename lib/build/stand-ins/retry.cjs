@@ -1,7 +1,7 @@
 /**
- * Stands in for retry, by which proper-lockfile tries again where it is asked to. It is not: lock.ts waits itself, and
- * to find out that there is nothing to wait for (by sorting no times) costs an upcall a third of what taking the lock
- * does.
+ * Stands in for retry, with which proper-lockfile tries again if it is asked to. It is not asked to, because lock.ts
+ * waits itself. Finding out that there is nothing to wait for (by sorting an empty list of times) would add a third to
+ * the cost of taking the lock.
  */
 module.exports.operation = () => {
   let failure = null

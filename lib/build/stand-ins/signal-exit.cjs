@@ -1,6 +1,6 @@
 /**
- * Stands in for signal-exit, by which proper-lockfile removes its locks when the process ends: ours is worth nothing
- * once its holder is dead. And it would catch SIGTERM and SIGALRM for a handler that can't run during a system call: an
- * upcall that hangs could then not be ended.
+ * Stands in for signal-exit, with which proper-lockfile removes its locks when the process ends. Our lock is void once
+ * its holder is dead, so that is not needed. And signal-exit would catch SIGTERM and SIGALRM with a handler that can't
+ * run during a system call: an upcall that hangs could not be ended.
  */
 module.exports = () => undefined
