@@ -71,8 +71,8 @@ export const beforehand = 'beforehand'
 
 /**
  * @param script the executable's; it calls `$seen(NAME)` in each function, and `$begins()` when all tables are made
- * @returns the names that it has seen in each kind of upcall, and beforehand @throws if an upcall does not end as it
- * should
+ * @returns the names that it has seen in each kind of upcall, and beforehand
+ * @throws if an upcall does not end as it should
  */
 export function rehearse(script: string): ReadonlyMap<string, ReadonlySet<string>> {
   const directory = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-build-'))

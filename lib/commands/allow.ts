@@ -148,7 +148,7 @@ function assertCanAllow({ state, nfsd }: World, surveyed: Survey, owners: readon
 /**
  * Records one client as an upcall would: under the lock, then durably. Whether that is still possible is checked under
  * the lock, because the person may have taken a long time to answer.
- * @param when what the person was told about when the client may reclaim
+ * @param when the time from which the client may reclaim, in the words that the person was shown
  */
 function allow(world: World, where: Where, owner: ClientOwner, when: string): 'allowed' | 'there already' {
   const settlements = underLock(world.state, (): readonly Settlement[] | 'there already' => {

@@ -261,7 +261,7 @@ function sayCounts(instance: Instance, count: Readonly<Record<Word, number>>, da
             waiting, ${count.new} new
           `,
         ]
-      : // Those that were imported before the first start wait for it.
+      : // Clients that were imported before the first start wait for it.
         [`${count.recorded + count.waiting} may reclaim after the next start`]
   if (legacy > 0) parts.push(`${counted(legacy, 'client')} more recorded by the kernel's own tracker (list)`)
   if (count.void > 0) parts.push(`${counted(count.void, 'record')} without effect`)

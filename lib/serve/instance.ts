@@ -25,10 +25,10 @@
  * * A message about a client with the number 0 is the first on a pipe of version 0. The kernel makes such a pipe if
  *   GraceStart was answered with an error, or was lost with its reader. No process has answered anything there, so the
  *   instance begins with this message: it is a start like any other, and the same one as a start that was not finished.
- * * As long as no message comes, neither can be told. After two seconds a note in the run directory says that a server
- *   runs whose start is not recorded. A start at this very pipe removes the note; after any other start no client may
- *   reclaim. The same note is made if the pipe goes away before any message came, unless the kernel then uses our
- *   helper.
+ * * As long as no message comes, it is not known which of the two a pipe is. After two seconds a note in the run
+ *   directory says that a server runs whose start is not recorded. A start at this very pipe removes the note; after
+ *   any other start no client may reclaim. The same note is made if the pipe goes away before any message came, unless
+ *   the kernel then uses our helper.
  */
 import { performUnseen, perform } from '../events/perform.ts'
 import type { World } from '../events/world.ts'
@@ -87,8 +87,8 @@ export interface InstanceBehind {
 type Known = 'nobody' | 'unknown' | 'starting' | 'unread' | 'unseen' | 'recorded'
 
 /**
- * How long to wait for a first message. The kernel looks every 100 ms whether its pipe is held (cld_running), and then
- * sends one at once.
+ * How long to wait for a first message, and before another attempt to record an instance. The kernel looks every 100 ms
+ * whether its pipe is held (cld_running), and then sends a message at once.
  */
 const quietMs = 2000
 const againMs = 10_000

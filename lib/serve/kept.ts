@@ -13,7 +13,7 @@
  * 3. A list that can't be written is removed, because an old one would be wrong.
  *
  * The list is lost when the machine crashes. A Create in it is lost as well: its client may be refused after the next
- * start, but that lets no other client reclaim.
+ * start, but no client may reclaim because of that which must not.
  */
 import { bytesOf } from '../bytes.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'

@@ -41,8 +41,8 @@ export interface List {
 const showText = (owner: string): string => showOwner(bytesOf(owner) as ClientOwner)
 
 /**
- * Whether this kernel understands MD5 names. It does if it has CONFIG_NFSD_LEGACY_CLIENT_TRACKING, which also gives it
- * the parameter.
+ * Whether this kernel understands MD5 names. It does with CONFIG_NFSD_LEGACY_CLIENT_TRACKING, and then also has the
+ * parameter that names the helper.
  */
 const knowsHashes = (calls: Calls): boolean => typeof calls.fstatat(atFlags.AT_FDCWD, helperParameter, 0) !== 'number'
 
@@ -77,7 +77,7 @@ class ListAtPipe implements List {
     this.lastTimed = undefined
     this.nfsd = {
       ...means.nfsd,
-      // The kernel is just starting, so it is in grace, and nfsd's files must not be read.
+      // The server is just starting, so it is in grace, and nfsd's files must not be read.
       grace: () => 'running',
       takesAllowedClients: () => true,
       allowClients: (sayAll) => this.tell(sayAll),

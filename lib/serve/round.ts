@@ -260,8 +260,9 @@ function attempt(server: Server, requests: readonly ClientRequest[], first: numb
 }
 
 /**
- * Notes what the storage refused, for a retry. If its failure could let a client reclaim that must not, the next start
- * is made to let nobody reclaim first. @returns the status to answer with
+ * Notes what the storage refused, for a retry. If its failure could let a client reclaim that must not, a mark is made
+ * first: then the next start lets nobody reclaim.
+ * @returns the status to answer with
  */
 function failed(server: Server, request: AskedOfInstance, thrown: unknown): number {
   const { log } = server

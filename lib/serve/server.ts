@@ -57,7 +57,7 @@ export interface Server {
   readonly pipeGone: () => 'stopped' | 'goes on'
 }
 
-/** `serve` has no deadline of its own. An admin may set one: systemd's watchdog. */
+/** `serve` has no deadline of its own: systemd's watchdog ends a process that hangs, if an admin wants that. */
 const noDeadline: Deadline = { assertTimeLeft: () => undefined }
 
 /** What the class needs from `serve`. */
@@ -84,7 +84,7 @@ class Serving implements Server {
   private readonly means: Means
   private readonly statusFile: StatusFile
   private readonly anywhere: files.Directory
-  /** Where marks are made which say that nobody may reclaim. */
+  /** Where to make the marks which say that nobody may reclaim. */
   private readonly marked: Marked
   private readonly state: StateDirectory
   private readonly usual: World

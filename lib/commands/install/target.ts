@@ -68,7 +68,7 @@ const scriptsIn = (directory: string): string[] =>
     .sort()
     .map((file) => join(directory, file))
 
-/** The Node that the system has in /usr/bin, if it is the one that runs us; otherwise the path of that one. */
+/** /usr/bin/node, for another system, or if that is the Node that runs us; otherwise the path of the one that does. */
 function nodeOf({ live }: Pick<Target, 'live'>): string {
   const usual = '/usr/bin/node'
   if (!live) return usual

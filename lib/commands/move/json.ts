@@ -54,8 +54,8 @@ interface Reading {
 }
 
 /**
- * @param chunks reads the document's bytes from its beginning; each character is a byte @param path the document's, for
- * messages
+ * @param chunks reads the document's bytes from its beginning; each character is a byte
+ * @param path the document's, for messages
  */
 export function readExport(chunks: () => Iterable<string>, path: string, now: number): Found {
   const wrong = (what: string): Failed => storageFailure(`${quote(path)} is no export of this program: ${what}`)

@@ -44,8 +44,8 @@ export function* repairAll(where: Where): Generator<Oddity> {
 }
 
 /**
- * Anything in the place of the lock that is no link belongs to no process, and nobody can take the lock before it is
- * gone. So it is moved without the lock.
+ * If something other than a link is in the place of the lock, no process owns it, and nobody can take the lock before
+ * it is gone. So it is moved without the lock.
  */
 function* freeLock({ state }: Survey): Generator<Oddity> {
   const clients = clientsOf(state)
