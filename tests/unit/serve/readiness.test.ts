@@ -1,0 +1,44 @@
+/** Which descriptors `--ready-fd` may name, by what the kernel says of them. */
+import assert from 'node:assert/strict'
+import { it } from 'node:test'
+import { Failed } from '../../../lib/failure.ts'
+import { refuseUnlessPassed } from '../../../lib/serve/readiness.ts'
+import { errno } from '../../../lib/syscalls/errno.ts'
+import { memoryFiles } from '../../support/memory/files.ts'
+
+const isRefused = (fdinfo: string | undefined, isOpen = true): boolean => {
+  const { calls } = memoryFiles()
+  const asked = {
+    ...calls,
+    openat: () => (fdinfo === undefined ? -errno.ENOENT : 9),
+    readText: () => fdinfo ?? '',
+    close: () => 0,
+    fstat: () => (isOpen ? calls.fstatat(-100, '/', 0) : -errno.EBADF),
+  }
+  try {
+    refuseUnlessPassed(asked, 7)
+    return false
+  } catch (thrown) {
+    assert.ok(thrown instanceof Failed)
+    assert.equal(thrown.failure.kind, 'bad-argument')
+    return true
+  }
+}
+const withFlags = (octal: string): string => `pos:\t0\nflags:\t${octal}\nmnt_id:\t14\n`
+
+it('a pipe, a socket or a file that was passed open for writing may be named', () => {
+  for (const octal of ['01', '02', '04002', '0100001', '02001']) assert.equal(isRefused(withFlags(octal)), false, octal)
+})
+
+it('a descriptor that this process has opened, such as that of the log, is refused: it is closed on exec', () => {
+  for (const octal of ['02000001', '02004001', '02000002']) assert.equal(isRefused(withFlags(octal)), true, octal)
+})
+
+it('a descriptor that can not be written is refused', () => {
+  for (const octal of ['00', '0100000', '010000000']) assert.equal(isRefused(withFlags(octal)), true, octal)
+})
+
+it('without /proc, what is open may be named, and what is not is refused', () => {
+  assert.equal(isRefused(undefined, true), false)
+  assert.equal(isRefused(undefined, false), true)
+})
