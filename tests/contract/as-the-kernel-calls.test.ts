@@ -1,4 +1,7 @@
-/** As the kernel calls: no descriptors, no environment but its own variables, `/` to work in, any umask. */
+/**
+ * Upcalls as the kernel makes them: no descriptors, no environment except its own variables, `/` as working directory,
+ * any umask.
+ */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -33,7 +36,7 @@ import {
 } from './server.ts'
 
 eachArtefact('without descriptors and environment', (artefact) => {
-  it('the whole life of a server goes well, and nothing lands in a state file that is not state', async () => {
+  it('the whole life of a server succeeds, and no file of the state directory gets anything but state', async () => {
     const s = server(artefact)
     const call = async (words: readonly string[], env?: Environment) =>
       (await asKernel(artefact, [...settings(s.machine), ...words], env ?? {})).status
@@ -76,8 +79,8 @@ eachArtefact('without descriptors and environment', (artefact) => {
     }
   })
 
-  // What it says to the kernel's log: tests/unit/kernel/log.test.ts.
-  it('it says why it fails, without anything to say it to', async () => {
+  // What is written to the kernel's log: tests/unit/kernel/log.test.ts.
+  it('an upcall fails with the right status, also without a log to write to', async () => {
     const s = server(artefact)
     const { calls } = await traced(s, ['create', 'zz'])
     assert.ok(calls.some(({ text }) => text.includes('client id is not hexadecimal')))
@@ -137,7 +140,7 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
     assert.equal((await s.check('ada', 'v4.1', `${top}//${name}`)).status, mayNotReclaim)
   })
 
-  it('a client that it knows is not lost if the first grace is interrupted, and asks again', async () => {
+  it('a client that it knows may reclaim again, if the first grace is interrupted', async () => {
     for (const version of ['v4.0', 'v4.1'] as const) {
       const s = server(artefact)
       const top = withLegacy(s, name)
@@ -148,7 +151,7 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
     }
   })
 
-  it('a client that it knows, and that is gone, is gone there too', async () => {
+  it('a client that it knows is removed from its records too, when the client is gone', async () => {
     for (const version of ['v4.0', 'v4.1'] as const) {
       const s = server(artefact)
       const top = withLegacyIn(s, s.stateDir, nameOfAda)
@@ -161,7 +164,7 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
     }
   })
 
-  it('its directories mean nothing where others could have made them', async () => {
+  it('its directories mean nothing if other users could have made them', async () => {
     for (const meddle of [
       (top: string) => {
         chownSync(top, 12345, 12345)
@@ -182,7 +185,7 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
     }
   })
 
-  it('an end of grace that was killed before they were removed leaves none for a later start to go by', async () => {
+  it('if an end of grace was killed before it had removed its directories, a later start does not go by them', async () => {
     const nexts = [
       ['a start', (s: Server) => s.init()],
       ['a create', (s: Server) => s.create('new', 'v4.1')],
@@ -245,7 +248,7 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
     assert.match(said.stderr, /critical: 1 entry of .* could not be removed/)
   })
 
-  it('a client that only it has recorded is known to people, and is taken out by one', async () => {
+  it('a client that only it has recorded is shown to people, who can remove it', async () => {
     const s = server(artefact)
     const other = '0'.repeat(32)
     const top = withLegacyIn(s, s.stateDir, nameOfAda, other)
@@ -289,7 +292,7 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
     assert.ok(existsSync(join(top, other)))
   })
 
-  it('a directory of it that was left over when grace was over would let its client reclaim later: it can be taken out', async () => {
+  it('a directory of it that is left over after grace would let its client reclaim later: it can be removed', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('bob')
     const top = withLegacyIn(s, s.stateDir, nameOfAda)
@@ -309,7 +312,7 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
     assert.equal(s.kernelWasAskedToEndGrace(), false)
   })
 
-  it('is not asked where it is: a start holds what that answer waits for', async () => {
+  it('is not asked for its directory: a start holds the mutex that the answer needs', async () => {
     const s = server(artefact)
     s.kernelGrace('N\n')
     for (const words of [
@@ -332,7 +335,7 @@ eachArtefact('the legacy tracker of the kernel', (artefact) => {
   })
 })
 
-eachArtefact('a remove or an end of grace that the storage refuses', (artefact) => {
+eachArtefact('a remove or an end of grace that fails on the disk', (artefact) => {
   const refused = async (s: Server, words: readonly string[], injection = 'fsync:error=EIO:when=1') => {
     const said = await traced(s, words, {}, ['-e', `inject=${injection}`])
     assert.equal(said.status, storageFailed, said.stderr)
@@ -342,7 +345,7 @@ eachArtefact('a remove or an end of grace that the storage refuses', (artefact) 
     )
   }
 
-  it('is none for the kernel, so nobody may reclaim after the next start, and the one after is sound', async () => {
+  it('is done for the kernel, so nobody may reclaim after the next start, and the instance after that is sound', async () => {
     for (const error of ['EIO', 'EROFS'])
       for (const words of [['remove', hex('ada')], ['gracedone', '77'], ['grace_done'], ['expire_client', 'ada']]) {
         const s = server(artefact)
@@ -362,7 +365,7 @@ eachArtefact('a remove or an end of grace that the storage refuses', (artefact) 
       }
   })
 
-  it('is not trusted again because somebody makes up for it', async () => {
+  it('keeps this effect, also if it is made up for later', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')
     await refused(s, ['remove', hex('ada')])
@@ -371,7 +374,7 @@ eachArtefact('a remove or an end of grace that the storage refuses', (artefact) 
     assert.equal((await s.check('bob', 'v4.1')).status, mayNotReclaim)
   })
 
-  it('is also one whose state directory is not there, or whose configuration can not be read', async () => {
+  it('has this effect also if its state directory does not exist, or its configuration can not be read', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     const away = `${s.stateDir}-away`
@@ -390,7 +393,7 @@ eachArtefact('a remove or an end of grace that the storage refuses', (artefact) 
     assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
   })
 
-  it('leaves nothing if it is refused because it is wrong, nor does a create or a check that fails', async () => {
+  it('has no effect if its words are wrong, and neither has a create or a check that fails', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     await s.init('77')
@@ -407,7 +410,7 @@ eachArtefact('a remove or an end of grace that the storage refuses', (artefact) 
   })
 })
 
-eachArtefact('an end of grace that an upcall finds and the storage refuses', (artefact) => {
+eachArtefact('an end of grace that an upcall finds, and that can not be recorded', (artefact) => {
   const noRename = ['-e', 'inject=rename,renameat,renameat2:error=EIO']
   const found = async (s: Server, ...words: readonly string[]): ReturnType<typeof traced> => {
     await s.fullInstanceWith('ada', 'bob')
@@ -434,7 +437,7 @@ eachArtefact('an end of grace that an upcall finds and the storage refuses', (ar
     assert.equal((await s.check('bob', 'v4.1')).status, done)
   })
 
-  it('lets nobody reclaim after the next start if it was a create that found it', async () => {
+  it('lets nobody reclaim after the next start also if a create found it', async () => {
     const s = server(artefact)
     assert.equal((await found(s, 'create', hex('new'))).status, storageFailed)
     s.kernelGrace('N\n')
@@ -442,7 +445,7 @@ eachArtefact('an end of grace that an upcall finds and the storage refuses', (ar
     for (const owner of ['ada', 'bob', 'new']) assert.equal((await s.check(owner, 'v4.1')).status, mayNotReclaim)
   })
 
-  it('costs nobody anything who was active, if any upcall can record it before that', async () => {
+  it('loses no client that was active, if any upcall can record it before that', async () => {
     for (const words of [
       ['gracedone', '77'],
       ['create', hex('new')],
@@ -467,7 +470,7 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
   const fail = (s: Server, env: Environment = {}) => traced(s, ['init'], env, ['-e', 'inject=fsync:error=EIO:when=1'])
   const kill = (s: Server) => traced(s, ['init'], {}, ['-e', 'inject=fsync:signal=SIGKILL:when=1'])
 
-  it('may have granted locks, so nobody may reclaim in the next, and the one after is sound', async () => {
+  it('may have granted locks, so nobody may reclaim in the next, and the instance after that is sound', async () => {
     for (const [title, end] of [
       ['it failed', fail],
       ['it was killed', kill],
@@ -501,11 +504,11 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
     assert.deepEqual(marks(s), [], 'and the mark goes when it is durable')
   })
 
-  it('is one whose start was killed while it tidied up, too: for the kernel it has failed', async () => {
+  it('includes one whose start was killed while it tidied up: for the kernel it has failed', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     await s.init()
-    // The empty instance before it goes, and is synced before it does.
+    // The empty instance before it is removed, and is synced before that.
     const said = await traced(s, ['init'], {}, ['-e', 'inject=fsync:signal=SIGKILL:when=2'])
     assert.equal(said.status, 'SIGKILL')
     assert.match(said.stderr, /started, in grace/)
@@ -513,7 +516,7 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
     assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
   })
 
-  it('is one whose start could not even note where it is recorded', async () => {
+  it('includes one whose start could not even note its state directory', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     const config = join(s.nfsdDir, 'nfs.conf')
@@ -532,7 +535,7 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
     assert.equal((await call('check', hex('ada'))).status, mayNotReclaim)
   })
 
-  it('costs nobody anything where the kernel starts it a second time, with the same boot time', async () => {
+  it('loses no client if the kernel starts it a second time, with the same boot time', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     await fail(s, { NFSDCLTRACK_GRACE_START: '77' })
@@ -550,7 +553,7 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
     assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
   })
 
-  it('is known of its state directory, by whatever name, and of no other', async () => {
+  it('is noted for its own state directory, by whatever path, and for no other', async () => {
     const s = server(artefact)
     const deep = 'd'.repeat(120)
     const [one, other] = [join(s.nfsdDir, 'one', deep, deep), join(s.nfsdDir, 'other', deep, deep)]
@@ -565,7 +568,7 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
     assert.equal((await s.call(['-s', other, 'check', hex('ada')])).status, done)
   })
 
-  it('is known too where the configuration could not tell its state directory', async () => {
+  it('is noted also if the configuration that names the state directory could not be read', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     assert.equal((await s.call(['--config', join(s.nfsdDir, 'none.conf'), 'init'])).status, unusableAtStart)
@@ -573,7 +576,7 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
     assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
   })
 
-  it('is not forgotten for another one, where the configuration could not tell either of them its state directory', async () => {
+  it('is not forgotten for another one, if neither could read the configuration that names the state directory', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     for (const bootTime of ['77', '78'])
@@ -586,7 +589,7 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
     assert.equal((await s.check('ada', 'v4.1')).status, done)
   })
 
-  it('a start that is on the disk has succeeded, whatever becomes of its mark', async () => {
+  it('does not include a start that is on the disk, whatever happens to its mark', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     removeSync(s.runDir)

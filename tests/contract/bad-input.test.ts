@@ -1,4 +1,4 @@
-/** Bad input gets one line that names the value, the documented status, and changes nothing. */
+/** Bad input gets one line that quotes the value, and the documented status. It changes nothing. */
 import assert from 'node:assert/strict'
 import { chownSync, chmodSync, mkdirSync, readdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -71,7 +71,7 @@ eachArtefact('bad words', (artefact) => {
       await refuses(s, words, badArgument, `surplus argument of ${words[0] ?? ''}: '${words.at(-1) ?? ''}'`)
   })
 
-  it('an unknown verb is refused with ENOSYS, so that a newer kernel can be told', async () => {
+  it('an unknown verb is refused with ENOSYS, so that a newer kernel can tell', async () => {
     const s = server(artefact)
     for (const verb of ['frobnicate', 'CREATE', 'creat', '__proto__', 'constructor', '', 'init\n', '\x1b[31minit'])
       await refuses(s, [verb, '61'], unknownVerb, 'unknown verb')
@@ -133,7 +133,7 @@ eachArtefact('bad words', (artefact) => {
       await refuses(s, ['gracedone', word], badArgument, 'boot time is not a number of seconds')
   })
 
-  it('a junk boot time at the start is named, and no start is refused for it', async () => {
+  it('a junk boot time at the start is reported, but the start is not refused', async () => {
     const s = server(artefact)
     for (const told of ['abc', '-5', '0x10', '1e3', '9'.repeat(40), '\x1b[2J']) {
       const said = await s.init(told)
@@ -192,7 +192,7 @@ eachArtefact('a state directory that can not be used', (artefact) => {
     await refusesAll(s, /v4clients' is not a directory/)
   })
 
-  it("because an instance's directory is a link: nothing is read or written through it, and a start mends it", async () => {
+  it("because an instance's directory is a link: nothing is read or written through it, and a start repairs it", async () => {
     for (const file of ['boot_time', 'new_boot_time']) {
       const s = server(artefact)
       await s.fullInstanceWith('ada')
@@ -216,7 +216,7 @@ eachArtefact('a state directory that can not be used', (artefact) => {
     }
   })
 
-  it('because of what stands in the place of a mark: it is kept aside, or named, and the next instance is sound', async () => {
+  it('because of something in the place of a mark: it is moved aside or reported, and the next instance is sound', async () => {
     const damages: readonly (readonly [mark: string, damage: (path: string) => void])[] = [
       ...['unconfirmed', 'may_end_early', 'legacy', 'unasked'].map(
         (mark) =>

@@ -1,4 +1,4 @@
-/** What an upcall gives up before it looks at the first byte from the network, and that it can do its work without. */
+/** What an upcall gives up before it reads the first byte that comes from the network. It can do its work without. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
@@ -14,7 +14,7 @@ const somebody = 65534
 const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
 
 describe('an upcall of the executable', { skip: !artefacts().includes(executable) }, () => {
-  it('has no capability, and gains none, before it looks into the state directory', async () => {
+  it('has dropped its capabilities for good before it looks into the state directory', async () => {
     const s = server(executable)
     await s.init()
     for (const words of [
@@ -40,7 +40,7 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
     }
   })
 
-  it('works in a state directory of somebody else, with the one capability that this takes', async () => {
+  it('works in a state directory of another user, with the one capability that this takes', async () => {
     const s = server(executable)
     mkdirSync(s.stateDir)
     chownSync(s.stateDir, somebody, somebody)
@@ -59,14 +59,14 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
     assert.equal((await s.check('eve', 'v4.1')).status, mayNotReclaim)
   })
 
-  it('makes what is missing on the way to the state directory', async () => {
+  it('makes missing directories above the state directory', async () => {
     const s = server(executable)
     const deep = join(s.nfsdDir, 'a/b/c')
     assert.equal((await s.call(['-s', deep, 'init'])).status, done)
     assert.equal(statSync(join(deep, 'v4clients')).mode & 0o777, 0o700)
   })
 
-  it('whoever should take it over can write nowhere else, and run nothing', () => {
+  it('gives an attacker who takes it over nowhere else to write, and no program to run', () => {
     const s = server(executable)
     const [inside, outside] = [join(s.nfsdDir, 'inside'), join(s.nfsdDir, 'outside')]
     for (const directory of [inside, outside]) mkdirSync(directory)
@@ -137,7 +137,7 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
     assert.equal(readFileSync(join(outside, 'file'), 'latin1'), 'as it was')
   })
 
-  it('can tell the time also where only the kernel can read the clock', async () => {
+  it('can read the time also if only the kernel can read the clock', async () => {
     const s = server(executable)
     const program = join(s.nfsdDir, 'program')
     const cache = join(root, '.cache/engine')

@@ -1,4 +1,4 @@
-/** An upcall bounds its own life: the kernel waits for it without a limit. */
+/** An upcall limits its own time, because the kernel waits for it without a limit. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { lutimesSync, symlinkSync } from 'node:fs'
@@ -7,13 +7,13 @@ import { describe, it } from 'node:test'
 import { named, traced } from '../support/strace.ts'
 import { done, eachArtefact, hex, server } from './server.ts'
 
-/** It takes half a minute, and waits: both at once. */
-describe('life has an end', { concurrency: true }, () => {
+/** Takes half a minute of waiting, so both run at once. */
+describe('the time limit of an upcall', { concurrency: true }, () => {
   eachArtefact('an upcall that gets nowhere', (artefact) => {
     it('ends after 30 seconds with ETIMEDOUT and a line', async () => {
       const s = server(artefact)
       await s.init()
-      // Another machine's fresh lock, and a disk that takes 31 seconds to say that it is there.
+      // A fresh lock of another machine, and a disk whose fsync takes 31 seconds.
       const lock = join(s.stateDir, 'v4clients/lock')
       symlinkSync('1.1.x.somebody-else.0', lock)
       lutimesSync(lock, Date.now() / 1000 + 60, Date.now() / 1000 + 60)
@@ -27,7 +27,7 @@ describe('life has an end', { concurrency: true }, () => {
       assert.match(said.stderr, /error: create: out of time while waiting for the lock/)
     })
 
-    it('waits for no pipe, wherever one stands', async () => {
+    it('does not wait for a FIFO, wherever there is one', async () => {
       const s = server(artefact)
       await s.init()
       const config = join(s.nfsdDir, 'nfs.conf')

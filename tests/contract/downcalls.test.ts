@@ -1,4 +1,4 @@
-/** What the kernel is told, and when. */
+/** What an upcall writes to nfsd's files, and when. */
 import assert from 'node:assert/strict'
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -21,7 +21,7 @@ eachArtefact('the end of grace', (artefact) => {
     assert.equal(s.kernelWasAskedToEndGrace(), true)
   })
 
-  it('is asked for by the first client where nobody was recorded', async () => {
+  it('is asked for by the first client, if nobody was recorded', async () => {
     const s = server(artefact)
     s.kernelGrace('N\n')
     await s.init()
@@ -48,7 +48,7 @@ eachArtefact('the end of grace', (artefact) => {
     assert.equal(s.kernelWasAskedToEndGrace(), false)
   })
 
-  it('is asked for by nothing but a create of a client with a session', async () => {
+  it('is asked for only by a create of a client with a session', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     s.kernelGrace('N\n')
@@ -60,7 +60,7 @@ eachArtefact('the end of grace', (artefact) => {
     assert.equal(s.kernelWasAskedToEndGrace(), false)
   })
 
-  it('is asked for again in the same instance after a client of a crashed one came back', async () => {
+  it('is asked for again in the same instance, after a client of a crashed instance came back', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')
     s.kernelGrace('N\n')
@@ -96,7 +96,7 @@ eachArtefact('the end of grace', (artefact) => {
     )
   })
 
-  it('refused with an error, or not to be asked for, is no failure of the upcall', async () => {
+  it('does not make the upcall fail, if the kernel refuses it or has no such file', async () => {
     const s = server(artefact)
     await s.init()
     assert.equal((await s.create('ada', 'v4.1')).status, done, 'no such file')
@@ -105,7 +105,7 @@ eachArtefact('the end of grace', (artefact) => {
 })
 
 eachArtefact('allow_client', (artefact) => {
-  it('is told every reclaimable owner once, newline-separated and escaped', async () => {
+  it('is told every owner that may reclaim once, newline-separated and escaped', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('Linux NFSv4.1 ada', 'bob\\', 'gone')
     await s.remove('gone')
@@ -117,7 +117,7 @@ eachArtefact('allow_client', (artefact) => {
     assert.deepEqual(told.split('\n').sort(), ['', 'Linux\\040NFSv4.1\\040ada', 'bob\\134'])
   })
 
-  it('is never given a line in two writes, however many there are', async () => {
+  it('is never given a line in two writes, however many lines there are', async () => {
     const s = server(artefact)
     const owners = Array.from({ length: 40 }, (_, i) => `client ${i} ${'-'.repeat(i * 20)}`)
     await s.fullInstanceWith(...owners)
@@ -129,7 +129,7 @@ eachArtefact('allow_client', (artefact) => {
     assert.equal(readFileSync(join(s.nfsdDir, 'allow_client'), 'latin1').split('\n').length, owners.length + 1)
   })
 
-  it('is opened and closed even when nobody may reclaim: that says that the list is complete', async () => {
+  it('is opened and closed even if nobody may reclaim: that tells that the list is complete', async () => {
     const s = server(artefact)
     const list = join(s.nfsdDir, 'allow_client')
     writeFileSync(list, '')

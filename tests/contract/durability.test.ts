@@ -1,4 +1,4 @@
-/** Durable before 0: the barriers of each upcall, one thread, and nothing acknowledged after a failed one. */
+/** Durable before status 0: the barriers of each upcall, on one thread. Nothing is acknowledged after a failed one. */
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import { barriers, isCall, onState, traced } from '../support/strace.ts'
@@ -54,7 +54,7 @@ eachArtefact('barriers', (artefact) => {
     assert.deepEqual(barriers(s, (await traced(s, ['grace_done'])).calls), [])
   })
 
-  it('come after the lock is free, and after everything that they make durable', async () => {
+  it('come after the lock is released, and after everything that they make durable', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     await s.init()
@@ -90,7 +90,7 @@ eachArtefact('barriers', (artefact) => {
 })
 
 eachArtefact('a failed barrier', (artefact) => {
-  it('is never answered with 0, and never tried twice: what follows it is the barrier of taking a record back', async () => {
+  it('is never answered with 0, and never tried twice: only the barrier of taking the record back follows it', async () => {
     const sameStart = { NFSDCLTRACK_GRACE_START: '77' }
     for (const error of ['EIO', 'ENOSPC', 'EROFS']) {
       const s = server(artefact)
@@ -118,7 +118,7 @@ eachArtefact('a failed barrier', (artefact) => {
     }
   })
 
-  it('of an instance that a start tidies away keeps it there, and a remove then syncs it too', async () => {
+  it('of an instance that a start would sweep leaves it in place, and a remove then syncs it too', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     await s.init()
@@ -132,7 +132,7 @@ eachArtefact('a failed barrier', (artefact) => {
     assert.ok(barriers(s, (await traced(s, ['remove', hex('ada')])).calls).includes(emptied))
   })
 
-  it('of a grace end is made up for by whoever next changes a record', async () => {
+  it('of an end of grace is made up for by the next upcall that changes a record', async () => {
     for (const words of [['create', hex('new')], ['remove', hex('ada')], ['check', hex('ada')], ['grace_done']]) {
       const s = server(artefact)
       await s.fullInstanceWith('ada')

@@ -1,9 +1,7 @@
 /**
- * The limits of what an upcall runs on: memory, stack, descriptors, and words, files and directories as large as they
- * get.
+ * The limits of the engine: memory, stack, descriptors, and the largest words, files and directories.
  *
- * Whatever there is too little or too much of: no status 0 that is not true, no hang, and a line wherever one can be
- * written.
+ * Whatever is too small or too large: no false status 0, no hang, and a line whenever one can be written.
  */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -54,13 +52,13 @@ describe(
       it(`ends with ENOMEM and a line, and is carried out by the next: ${upcall.title}`, async () => {
         const s = server(executable, '/dev/shm')
         await inGrace(s)
-        // At each of them: tests/proof/no-memory.test.ts.
+        // At each allocation: tests/proof/no-memory.test.ts.
         assert.ok((await starve(s, directory, upcall, 4)) > 12)
       })
   },
 )
 
-/** A directory that costs no disk. */
+/** A directory that needs no disk. */
 function inMemory(s: Server): string {
   const directory = mkdtempSync('/dev/shm/nfsd-userland-helper-')
   s.atEnd(() => {
@@ -69,7 +67,7 @@ function inMemory(s: Server): string {
   return directory
 }
 
-/** The artefact as a shell runs it that has set a limit first. */
+/** The artefact, run by a shell that has set a limit first. */
 const limited = (artefact: Artefact, limit: string): Artefact => ({
   ...artefact,
   command: ['/bin/bash', '-c', `${limit} && exec "$@"`, 'bash', ...artefact.command],
@@ -80,7 +78,7 @@ describe(
   { skip: !artefacts().includes(executable), concurrency: 2 },
   () => {
     const underLimits = (title: string, limits: readonly string[], signals: readonly string[]): void =>
-      void it(`${title}: what it answers is true, else it says nothing of the kind`, async () => {
+      void it(`${title}: a status 0 is true, and any other status promises nothing`, async () => {
         const s = server(executable, '/dev/shm')
         await inGrace(s)
         for (const limit of limits) {
@@ -97,7 +95,7 @@ describe(
           )
           for (const { status, stderr } of [stranger, known, created])
             if (typeof status === 'string') assert.ok(signals.includes(status), `${limit}: ${status}`)
-            // Where there is not room enough to begin, the shell or the C library says so.
+            // If there is too little to begin at all, the shell or the C library reports it.
             else if (status !== done) assert.match(stderr, /nfsd-userland-helper: |^$|bash|glibc/, limit)
         }
         assert.equal((await s.check('ada', 'v4.1')).status, done)
@@ -119,7 +117,7 @@ describe(
     )
     underLimits('of the size of files', ['ulimit -f 0'], ['SIGXFSZ'])
 
-    it('of files, a start that can write none is a start all the same, or none', async () => {
+    it('of file size: a start that can write no file is recorded as usual, or fails', async () => {
       const s = server(executable)
       await s.fullInstanceWith('ada')
       const { status } = await inForeground(limited(executable, 'ulimit -f 0'), [...settings(s.machine), 'init'], {})
@@ -131,7 +129,7 @@ describe(
 
 eachArtefact('words as long as the kernel lets them be', (artefact) => {
   const longest = 128 * 1024 - 1
-  it('are refused, each by its own sentence', async () => {
+  it('are refused, each with a message of its own', async () => {
     const s = server(artefact)
     await s.init()
     const before = s.snapshot()
@@ -157,7 +155,7 @@ eachArtefact('words as long as the kernel lets them be', (artefact) => {
     assert.equal(s.snapshot(), before)
   })
 
-  it('and as many variables as fit beside them, leave a verdict as it is', async () => {
+  it('and as many variables as fit beside them do not change a verdict', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     const others = Object.fromEntries(Array.from({ length: 1500 }, (_, index) => [`V${index}`, 'x'.repeat(1000)]))
@@ -191,7 +189,7 @@ eachArtefact('a configuration of a megabyte', (artefact) => {
 
   it('is understood, whatever is in it', async () => {
     const room = size - 1000
-    // So long that they are read in a hundredth of what an upcall may take: the machine may be that busy.
+    // Short enough to be read in a hundredth of an upcall's time limit, because the machine may be that busy.
     const lines = (line: string): string => `${line.padEnd(31)}\n`.repeat(room / 32)
     const texts: readonly ((s: Server) => string)[] = [
       (s) => `[x]\na${' '.repeat(room)}b=1\n${ours(s)}`,
@@ -211,7 +209,7 @@ eachArtefact('a configuration of a megabyte', (artefact) => {
       const said = await call(s, config, 'init')
       assert.equal(said.status, done, `${index}: ${said.stderr}`)
       assert.ok(existsSync(s.stateDir), String(index))
-      // An alarm ends what hangs, and a log that is flooded hides what matters.
+      // An alarm ends a hang, and a flooded log would hide what matters.
       assert.ok(said.stderr.split('\n').length < 30, String(index))
     }
   })
@@ -225,7 +223,7 @@ eachArtefact('a configuration of a megabyte', (artefact) => {
     assert.match(said.stderr, /longer than 1 MiB/)
   })
 
-  it('is not had by files that include each other for ever, nor again and again', async () => {
+  it('can not be exceeded by files that include each other for ever, or again and again', async () => {
     const s = server(artefact)
     const file = (level: number): string => join(s.nfsdDir, `${level}.conf`)
     for (let level = 0; level < 8; level++)
@@ -252,7 +250,7 @@ eachArtefact('a directory', (artefact) => {
     assert.equal((await s.call([...there, 'check', hex('ada')], session)).status, done)
   })
 
-  it('that holds 150 000 names of somebody else says what it says without them', async () => {
+  it('with 150 000 names that are not ours gives the same answers as without them', async () => {
     const s = server(artefact)
     const state = inMemory(s)
     const call = async (...words: readonly string[]) => (await s.call(['-s', state, ...words], session)).status

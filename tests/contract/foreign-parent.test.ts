@@ -1,4 +1,4 @@
-/** The state directory may belong to another service: whoever owns it can take the records away, and nothing more. */
+/** The state directory may belong to another service. Its owner can remove the records, and nothing more. */
 import assert from 'node:assert/strict'
 import { chownSync, readdirSync, renameSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
@@ -7,7 +7,7 @@ import { ensureDirSync } from 'fs-extra/esm'
 import { stoppedBefore } from '../support/strace.ts'
 import { done, eachArtefact, hex, mayNotReclaim, server, storageFailed, tree, type Server } from './server.ts'
 
-/** As a directory of root's that has nothing to do with us. */
+/** Like a directory of root's that has nothing to do with this program. */
 function precious(s: Server): string {
   const directory = join(s.nfsdDir, 'precious')
   for (const name of ['100', '100/ada', '1795328616']) ensureDirSync(join(directory, name))
@@ -21,7 +21,7 @@ const exchange = (s: Server, directory: string): void => {
 }
 
 eachArtefact('whoever owns the directory above the records', (artefact) => {
-  it('can put nothing in their place while an upcall is at work: it goes on where it began', async () => {
+  it('can replace nothing while an upcall works: it goes on in the directory where it began', async () => {
     const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
     for (const [words, call] of [
       [['create', hex('new')], 'symlink'],
@@ -43,7 +43,7 @@ eachArtefact('whoever owns the directory above the records', (artefact) => {
     }
   })
 
-  it('can lead no upcall elsewhere: a link in the place of v4clients is refused', async () => {
+  it('can redirect no upcall: a link in the place of v4clients is refused', async () => {
     const s = server(artefact)
     const directory = precious(s)
     await s.fullInstanceWith('ada')
@@ -61,7 +61,7 @@ eachArtefact('whoever owns the directory above the records', (artefact) => {
     assert.deepEqual(tree(directory), before)
   })
 
-  it('can give nobody a record, and end no grace: what it may write is for people only', async () => {
+  it('can make no record, and end no grace: the files that it may write are for people only', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     await s.init()

@@ -1,4 +1,4 @@
-/** The lock gives order and costs milliseconds; it never decides what is right. */
+/** The lock gives upcalls an order and costs milliseconds. Correctness does not depend on it. */
 import assert from 'node:assert/strict'
 import {
   existsSync,
@@ -20,19 +20,19 @@ import { done, eachArtefact, hex, mayNotReclaim, otherInstance, server, type Ser
 const lockOf = (s: Server): string => join(s.stateDir, 'v4clients/lock')
 const waited = /goes on without the lock/
 
-/** The lock of a process that lives, that is: of this very test. */
+/** The lock of a process that is alive: this test. */
 async function heldByTheLiving(s: Server): Promise<void> {
   const name = await holderName(s)
   const startTime = readFileSync('/proc/self/stat', 'latin1').split(') ')[1]?.split(' ')[19] ?? ''
   symlinkSync([process.pid, startTime, ...name.split('.').slice(2)].join('.'), lockOf(s))
 }
 
-/** A lock that has been passed by once is taken away, so that the others need not wait two seconds each. */
+/** A lock that has been taken over once is removed, so that the others need not wait two seconds each. */
 const givenUp = (s: Server): void => {
   rmSync(lockOf(s))
 }
 
-/** How a holder is named here: read off a helper that is killed with the lock in its hand. */
+/** The helper's name for a holder. It comes from a helper that is killed while it holds the lock. */
 async function holderName(s: Server): Promise<string> {
   await traced(s, ['create', hex('killed')], {}, ['-e', `inject=${named('unlink')}:signal=SIGKILL`])
   const name = readlinkSync(lockOf(s))
@@ -73,7 +73,7 @@ eachArtefact('the lock', (artefact) => {
     assert.doesNotMatch((await s.create('ada', 'v4.1')).stderr, waited)
   })
 
-  it('is not fooled by a process id that somebody else has now', async () => {
+  it('of a dead process is taken over, even if another process now has its id', async () => {
     const s = server(artefact)
     await s.init()
     const [, , ...rest] = (await holderName(s)).split('.')
@@ -81,7 +81,7 @@ eachArtefact('the lock', (artefact) => {
     assert.doesNotMatch((await s.create('ada', 'v4.1')).stderr, waited)
   })
 
-  it('of a living holder that never lets go delays the others by two seconds, and they say so', async () => {
+  it('of a living holder that never releases it delays the others by two seconds, and they log that', async () => {
     const s = server(artefact)
     await s.init()
     await heldByTheLiving(s)
@@ -95,19 +95,19 @@ eachArtefact('the lock', (artefact) => {
     )
   })
 
-  it('is neither lost nor stuck by a step of the clock', async () => {
+  it('is neither lost nor stuck if the clock is stepped', async () => {
     const hour = 3600
     for (const ahead of [-hour, hour, 50 * 365 * 24 * hour]) {
       const s = server(artefact)
       await s.init()
       const clock = clockAt(Math.floor(Date.now() / 1000) + ahead)
       const at = (owner: string) => inForeground(artefact, [...settings(s.machine), 'create', hex(owner)], clock)
-      // A dead holder's lock, whatever its age looks like, is free.
+      // The lock of a dead holder is free, whatever its age seems to be.
       const dead = await holderName(s)
       symlinkSync(dead, lockOf(s))
       lutimesSync(lockOf(s), Date.now() / 1000 + hour, Date.now() / 1000 + hour)
       assert.doesNotMatch((await at('ada')).stderr, waited, `dead, ${ahead}`)
-      // A living holder's is not.
+      // That of a living holder is not.
       await heldByTheLiving(s)
       assert.match((await at('bob')).stderr, waited, `alive, ${ahead}`)
       assert.ok(readlinkSync(lockOf(s)).startsWith(`${process.pid}.`))
@@ -131,7 +131,7 @@ eachArtefact('the lock', (artefact) => {
     assert.doesNotMatch((await s.create('bob', 'v4.1')).stderr, waited)
   })
 
-  it('that is something else is left alone, and done without', async () => {
+  it('is left alone if something else has its name, and the upcall works without it', async () => {
     const s = server(artefact)
     await s.init()
     mkdirSync(lockOf(s))
@@ -164,7 +164,7 @@ eachArtefact('a holder that is stopped and wakes when its lock has been passed b
       await s.fullInstanceWith('ada')
       await s.init()
       const start = s.readState('new_boot_time')?.trim() ?? ''
-      // Stopped between its look and its move.
+      // Stopped between looking and moving.
       const wake = await stoppedBefore(s, ['check', hex('ada')], {}, { name: 'rename', nth: 1 })
       await traced(s, ['grace_done'], {}, injection)
       assert.ok(readdirSync(join(s.stateDir, 'v4clients')).includes(`${start}.full`), 'grace is over')
@@ -232,7 +232,7 @@ eachArtefact('a holder that is stopped and wakes when its lock has been passed b
     assert.equal((await s.check('ada', 'v4.1')).status, done)
   })
 
-  it('finds done what another upcall has done for it meanwhile, and says so', async () => {
+  it('takes what another upcall has done meanwhile for done, and succeeds', async () => {
     const ended = server(artefact)
     await ended.fullInstanceWith('ada')
     await ended.init('100')

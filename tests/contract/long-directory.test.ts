@@ -1,4 +1,4 @@
-/** A state directory that takes more than one call to read is still seen as of one moment. */
+/** A state directory that needs more than one call to read is still seen as of one moment. */
 import assert from 'node:assert/strict'
 import { symlinkSync, mkdirSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,4 +1,6 @@
-/** A full disk and a read-only one, for real: what needs no space works, and a known client is never refused. */
+/**
+ * A real full disk and a real read-only one: work that needs no space succeeds, and a known client is never refused.
+ */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { closeSync, openSync, readdirSync, writeFileSync, writeSync } from 'node:fs'
@@ -14,7 +16,7 @@ function fill(s: Server): void {
     try {
       for (;;) writeSync(file, Buffer.alloc(size))
     } catch {
-      // no room for that much: less
+      // too large: try less
     }
   closeSync(file)
   execFileSync('sync', ['-f', s.stateDir])
@@ -28,7 +30,7 @@ function fill(s: Server): void {
 
 eachArtefact('on a full disk', (artefact) => {
   for (const name of Object.keys(fileSystems) as (keyof typeof fileSystems)[])
-    it(`a known client is told yes, a remove and the end of grace succeed (${name})`, async () => {
+    it(`a known client may reclaim, a remove and the end of grace succeed (${name})`, async () => {
       const s = server(artefact)
       onItsOwnDisk(s, name)
       await s.fullInstanceWith('v40', 'v41', 'gone')
@@ -47,7 +49,7 @@ eachArtefact('on a full disk', (artefact) => {
 })
 
 eachArtefact('on a read-only disk', (artefact) => {
-  it('a known client is told yes, critically logged; nothing else is promised', async () => {
+  it('a known client may reclaim, which is logged as critical; nothing else is promised', async () => {
     const s = server(artefact)
     onItsOwnDisk(s, 'ext4 with 1 KiB blocks')
     await s.fullInstanceWith('v40', 'v41')
@@ -75,7 +77,7 @@ eachArtefact('on a read-only disk', (artefact) => {
 
 eachArtefact('an owner that a symbolic link can not hold', (artefact) => {
   for (const name of ['xfs', 'ext4 with 1 KiB blocks'] as const)
-    it(`has a record all the same (${name})`, async () => {
+    it(`is recorded all the same (${name})`, async () => {
       const s = server(artefact)
       onItsOwnDisk(s, name)
       const owner = new Uint8Array(1024).fill(0xff)

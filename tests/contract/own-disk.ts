@@ -1,4 +1,4 @@
-/** A state directory on a small file system of its own, for real: a loop mount. */
+/** A state directory on a small real file system of its own: a loop mount. */
 import { execFileSync } from 'node:child_process'
 import { closeSync, ftruncateSync, mkdirSync, openSync } from 'node:fs'
 import { join } from 'node:path'
@@ -12,7 +12,7 @@ export const fileSystems = {
   btrfs: ['mkfs.btrfs', ['-q', '-f'], 256],
 } as const
 
-/** Puts a server's state on a small file system of its own. */
+/** Moves a server's state to a small file system of its own. */
 export function onItsOwnDisk(s: Server, name: keyof typeof fileSystems): void {
   const [mkfs, options, mebibytes] = fileSystems[name]
   const image = join(s.nfsdDir, 'image')

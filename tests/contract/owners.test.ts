@@ -1,4 +1,4 @@
-/** Owners are 0 to 1024 arbitrary bytes: all distinct, all safe, all come back as they were. */
+/** Owners are 0 to 1024 arbitrary bytes: all are distinct, all are safe, and all come back unchanged. */
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs'
@@ -58,7 +58,7 @@ const odd: readonly Owner[] = [
 ]
 
 eachArtefact('client owners', (artefact) => {
-  it('however odd, are recorded each for itself, and nothing lands outside the state directory', async () => {
+  it('are each recorded separately, however odd, and nothing is written outside the state directory', async () => {
     const s = server(artefact)
     await s.init()
     const half = odd.filter((_, i) => i % 2 === 0)
@@ -73,7 +73,7 @@ eachArtefact('client owners', (artefact) => {
     assert.ok(!existsSync('/x'))
   })
 
-  it('come back byte for byte: the kernel is told who may reclaim in the words that it would use', async () => {
+  it('come back byte for byte: the kernel is told who may reclaim in its own spelling', async () => {
     const s = server(artefact)
     await s.fullInstanceWith(...odd)
     writeFileSync(join(s.nfsdDir, 'allow_client'), '')

@@ -1,5 +1,5 @@
 /**
- * What a person types is understood in one way, and a result that can't be given is a failure, with one line and its
+ * The words that a person types have one meaning. A result that can't be written is a failure, with one line and its
  * status.
  */
 import assert from 'node:assert/strict'
@@ -42,7 +42,7 @@ eachArtefact('for people', (artefact) => {
     }
   })
 
-  it('remarks that nobody can read stop nothing', async () => {
+  it('remarks that can not be written stop nothing', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     const { status, stdout } = shell(
@@ -58,7 +58,7 @@ eachArtefact('for people', (artefact) => {
     assert.equal(shell(s, '"$@" 2>/dev/full', '-s', s.stateDir, 'list').status, done)
   })
 
-  it('a working directory that is gone is no reason to fail, and none for a relative path to lead elsewhere', async () => {
+  it('a working directory that has been removed makes no command fail, and no relative path lead elsewhere', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     mkdirSync(join(s.nfsdDir, 'gone'))
@@ -79,7 +79,7 @@ eachArtefact('for people', (artefact) => {
     assert.ok(!existsSync('/relative'))
   })
 
-  it("a short option's value stands after it: with '=' it would mean two things, and means none", async () => {
+  it("a short option's value is the next word: '=' would be ambiguous, and is refused", async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     for (const words of [
@@ -95,7 +95,7 @@ eachArtefact('for people', (artefact) => {
     }
   })
 
-  it('an option counts after a command as before a verb: the last of a name, and never without its value', async () => {
+  it('an option after a command works as before a verb: the last one of a name counts, and none is without its value', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     const elsewhere = join(s.nfsdDir, 'elsewhere')

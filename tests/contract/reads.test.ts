@@ -8,7 +8,7 @@ import { traced } from '../support/strace.ts'
 import { eachArtefact, server } from './server.ts'
 
 eachArtefact('an upcall', (artefact) => {
-  /** What a process reads from: files and directories that it opens, but for those that it only names (O_PATH). */
+  /** What a process reads from: files and directories that it opens, except those opened with O_PATH. */
   const opened = ({ calls }: Awaited<ReturnType<typeof traced>>): Set<string> =>
     new Set(
       calls
@@ -21,7 +21,7 @@ eachArtefact('an upcall', (artefact) => {
   it('reads its configuration, who it is, and the state, and nothing else', async () => {
     const s = server(artefact)
     await s.init()
-    // What the bundle's Node reads for itself, whatever it runs.
+    // What Node reads by itself, for any script.
     const empty = join(s.nfsdDir, 'empty.cjs')
     writeFileSync(empty, '')
     const ofNode =

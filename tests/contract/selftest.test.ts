@@ -1,4 +1,4 @@
-/** The figure that an admin cares for, measured on the disk that counts. */
+/** selftest measures, on the disk of the state directory, how many clients can recover in time. */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -10,7 +10,7 @@ import { until } from '../support/until.ts'
 import { badArgument, done, eachArtefact, server, storageFailed } from './server.ts'
 
 eachArtefact('selftest', (artefact) => {
-  it('plays clients on the disk of the state directory, and leaves the real state alone', async () => {
+  it('plays clients on the disk of the state directory, and does not touch the real state', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     s.kernelGrace('N\n')
@@ -35,7 +35,7 @@ eachArtefact('selftest', (artefact) => {
     assert.equal(s.kernelWasAskedToEndGrace(), false)
   })
 
-  it('takes away what a run left that was killed, and nothing of one that lives', async () => {
+  it('removes what a killed run has left, and nothing of a run that is alive', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     const before = s.snapshot()
@@ -46,7 +46,7 @@ eachArtefact('selftest', (artefact) => {
         ...artefact.command.slice(1),
         ...settings(s.machine),
         'selftest',
-        // So many that it is never done before it is killed.
+        // So many that it is killed before it has finished.
         '--clients',
         '100000',
       ],

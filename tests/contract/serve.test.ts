@@ -1,6 +1,6 @@
 /**
- * `serve` at a pipe whose other end is acted (tests/support/pipe): what it answers, and what a kernel, an admin and
- * other daemons may do to it. Kills are for tests/proof/pipe-kill-points.
+ * `serve` at a fake pipe (tests/support/pipe): how it answers, and what a kernel, an admin and other daemons may do to
+ * it. Kills are tested by tests/proof/pipe-kill-points.
  */
 import assert from 'node:assert/strict'
 import { execFileSync, spawn } from 'node:child_process'
@@ -51,13 +51,13 @@ after(() => {
 interface Site {
   readonly end: PipeEnd
   readonly machine: Machine
-  /** Runs one, and waits until it is ready. */
+  /** Starts a `serve`, and waits until it is ready. */
   readonly serve: (more?: readonly string[], env?: Environment) => Promise<Serve>
-  /** An upcall on the same state directory, as kernels make it that call a helper. */
+  /** An upcall on the same state directory, as made by a kernel that calls a helper. */
   readonly upcall: (words: readonly string[], env?: Environment) => Promise<number | NodeJS.Signals>
 }
 
-/** Does something at a pipe's end of its own. At the end nothing has been answered too early. */
+/** Does something at a pipe of its own. At the end it asserts that nothing was answered too early. */
 async function at(work: (site: Site) => Promise<void>, options: Options = {}): Promise<void> {
   const end = await startPipeEnd(program, join(room, `pipes-${mounts++}`), options)
   const machine = newMachine()
@@ -110,7 +110,7 @@ async function allDone(threads: readonly Waiter[]): Promise<void> {
 }
 
 describe('a server that starts', () => {
-  it('is told version 2, and an empty list where nobody is recorded', () =>
+  it('is told version 2, and an empty list if nobody is recorded', () =>
     at(async ({ end, serve }) => {
       await serve()
       const nfsd = await started(end)
@@ -118,14 +118,14 @@ describe('a server that starts', () => {
       assert.deepEqual(named(nfsd), [])
     }))
 
-  it('that waits already when serve comes is answered', () =>
+  it('that already waits when serve starts is answered', () =>
     at(async ({ end, serve }) => {
       const starts = startNfsd(end)
       await serve()
       assert.ok(await starts)
     }))
 
-  it('is told each client that was recorded, once, and nobody who left', () =>
+  it('is told each recorded client once, and none that left', () =>
     at(async ({ end, serve }) => {
       await serve()
       const first = await started(end)
@@ -140,7 +140,7 @@ describe('a server that starts', () => {
       assert.deepEqual(await namedAfterRestart(end, second), ['cal'])
     }))
 
-  it('again within grace is told those who had reclaimed and those who had not', () =>
+  it('again within grace is told the clients that had reclaimed and those that had not', () =>
     at(async ({ end, serve }) => {
       await serve()
       const first = await started(end)
@@ -151,7 +151,7 @@ describe('a server that starts', () => {
       assert.deepEqual(await namedAfterRestart(end, second), ['ann', 'bob'])
     }))
 
-  it('is told a principal with its client, of which a later create without one takes nothing', () =>
+  it("is told each client's principal, which a later create without one does not remove", () =>
     at(async ({ end, serve }) => {
       await serve()
       const principal = Buffer.from(Array.from({ length: 32 }, (_, at) => at + 1))
@@ -161,13 +161,13 @@ describe('a server that starts', () => {
       await first.stop()
       const second = await started(end)
       const told = second.list.find(({ owner }) => owner.toString() === 'ann')?.principal
-      // The kernel compares as many bytes as it is told.
+      // The kernel compares as many bytes as it is given.
       assert.ok(told !== undefined && told.length >= 31)
       assert.deepEqual(told, principal.subarray(0, told.length))
       assert.equal(second.list.find(({ owner }) => owner.toString() === 'bob')?.principal, undefined)
     }))
 
-  it('of the newest kernels, which take no name before the whole message is read, is told the same', () =>
+  it('of the newest kernels, which take no name before the whole message is read, is told the same list', () =>
     at(
       async ({ end, serve }) => {
         await serve()
@@ -187,7 +187,7 @@ describe('a server that starts', () => {
       assert.match(daemon.said(), /hash:0123/)
     }))
 
-  it('of a kernel that speaks version 1 is told the same', () =>
+  it('of a kernel with version 1 is told the same list', () =>
     at(async ({ end, serve }) => {
       await serve(['--max-version', '1'])
       const first = await started(end)
@@ -196,13 +196,13 @@ describe('a server that starts', () => {
       assert.deepEqual(await namedAfterRestart(end, first), ['L'.repeat(1024), 'ann'])
     }))
 
-  it('in version 0 has each client that comes checked', () =>
+  it('in version 0 has a Check for each client that comes', () =>
     at(async ({ end, serve }) => {
       await serve()
       const first = await started(end)
       await allDone(first.send('create', client('ann'), client('bob')))
       await first.stop()
-      // The kernel that got an error for its list: see reference of nfsd4_cld_tracking_init.
+      // The kernel goes on like this after an error for its list: see nfsd4_cld_tracking_init.
       const second = await started(end)
       end.remove()
       end.make()
@@ -218,7 +218,7 @@ describe('a server that starts', () => {
       assert.deepEqual(named(await started(end)), ['ann', 'dan'])
     }))
 
-  it('on a machine that had a helper is told whom the helper recorded, and the other way round', () =>
+  it("on a machine that had a helper is told the helper's clients, and the other way round", () =>
     at(async ({ end, serve, upcall }) => {
       const grace = { NFSDCLTRACK_GRACE_START: '1700000000' }
       const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
@@ -235,7 +235,7 @@ describe('a server that starts', () => {
       assert.equal(await upcall(['check', hex('zoe')], session), 255)
     }))
 
-  it('is told nobody of whom the record is damaged, and the log says so', () =>
+  it('is not told clients with a damaged record, and the log says so', () =>
     at(async ({ end, serve, machine }) => {
       const daemon = await serve()
       const first = await started(end)
@@ -254,7 +254,7 @@ describe('a server that starts', () => {
 
 describe('a message', () => {
   for (const version of [1, 2] as const)
-    it(`of an owner of any length is done, or refused where there is no such owner (version ${version})`, () =>
+    it(`with an owner of any length is carried out, or refused if the length is not allowed (version ${version})`, () =>
       at(async ({ end, serve }) => {
         await serve(['--max-version', String(version)])
         const nfsd = await started(end)
@@ -269,7 +269,7 @@ describe('a message', () => {
         assert.deepEqual(await namedAfterRestart(end, nfsd), ['ann'])
       }))
 
-  it('of any command and version is answered, and only those that are known do anything', () =>
+  it('of any command and version is answered, and only known ones have an effect', () =>
     at(async ({ end, serve, machine }) => {
       await serve()
       const nfsd = await started(end)
@@ -286,7 +286,7 @@ describe('a message', () => {
       assert.equal(await nfsd.tell('create', client('cal')), 0)
     }))
 
-  it('of garbage is answered, whatever it is, and the next one as well', () =>
+  it('of any garbage is answered, and so is the next one', () =>
     at(async ({ end, serve }) => {
       await serve()
       const next = random(4)
@@ -295,9 +295,9 @@ describe('a message', () => {
       for (let round = 0; round < 20; round++) {
         const garbage = Array.from({ length: 10 }, () => {
           const bytes = Buffer.from(Array.from({ length: sizes[2] }, byte))
-          // Most of it looks like a message at first.
+          // Most of them begin like a message.
           if (next() < 0.8) bytes[0] = next() < 0.8 ? 2 : 1
-          // Neither starts nor ends of grace: what they do is asked elsewhere.
+          // Neither starts nor ends of grace, which other tests ask for.
           bytes[1] = next() < 0.7 ? Math.floor(next() * 3) : 6 + Math.floor(next() * 250)
           return bytes
         })
@@ -333,14 +333,14 @@ describe('a message', () => {
       assert.equal(list.length, 12)
     }))
 
-  it('that comes while the disk is slow waits for it, and those that come meanwhile share a barrier', () =>
+  it('waits for a slow disk, and messages that come meanwhile share a barrier', () =>
     onSlowDisk(async ({ end }, nfsd, _, barriers) => {
       const first = nfsd.send('create', client('ann'))
       await end.until(({ held }) => held.length > 0)
       const rest = nfsd.send('create', ...Array.from({ length: 15 }, (_, at) => client(`client ${at}`)))
       const began = barriers()
       await allDone([...first, ...rest])
-      // The first one's own, which may not have begun, and one for all the others.
+      // One for the first message, which may not have begun, and one for all others.
       assert.ok(barriers() - began <= 4, `${barriers() - began} barriers`)
     }))
 })
@@ -358,7 +358,7 @@ describe('serve', () => {
       assert.equal(await daemon.stop(), 0)
     }))
 
-  it('survives a pipe that goes with messages in it, and takes the next', () =>
+  it('survives the removal of a pipe with messages in it, and opens the next', () =>
     onSlowDisk(async ({ end }, nfsd) => {
       const threads = nfsd.send('create', client('ann'), client('bob'))
       await end.until(({ held }) => held.length > 0)
@@ -369,7 +369,7 @@ describe('serve', () => {
       assert.ok((await namedAfterRestart(end, next)).includes('cal'))
     }))
 
-  it('told to end finishes what it has read, and leaves nothing in the run directory that tells of it', () =>
+  it('finishes what it has read when it is told to end, and leaves no trace in the run directory', () =>
     onSlowDisk(async ({ end, machine }, nfsd, daemon) => {
       const threads = nfsd.send('create', client('ann'), client('bob'))
       await end.until(({ held }) => held.length > 0)
@@ -382,7 +382,7 @@ describe('serve', () => {
       )
     }))
 
-  it('that was stopped while messages came goes on where it was', () =>
+  it('that was stopped while messages came continues where it was', () =>
     at(async ({ end, serve }) => {
       const daemon = await serve()
       const nfsd = await started(end)
@@ -395,7 +395,7 @@ describe('serve', () => {
     }))
 
   for (const when of ['is there', 'is still to come'])
-    it(`with --until-gone, where the pipe ${when}, ends with status 0 when the pipe goes, and not before`, () =>
+    it(`with --until-gone, where the pipe ${when}, ends with status 0 when the pipe is removed, and not before`, () =>
       at(async ({ end, serve }) => {
         const early = when === 'is there' ? startNfsd(end) : undefined
         const daemon = await serve(['--until-gone'])
@@ -406,11 +406,11 @@ describe('serve', () => {
         assert.equal(await daemon.ended, 0)
       }))
 
-  it('with --until-gone goes on with the pipe of version 0 that follows when its list took too long, and ends with that one', () =>
+  it('with --until-gone continues at the pipe of version 0 that follows if its list took too long, and ends with that pipe', () =>
     at(async ({ end, serve, machine }) => {
       const daemon = await serve()
       const first = await started(end)
-      // The time of one name in 64 is taken.
+      // The time is read at one name of 64.
       await allDone(first.send('create', ...Array.from({ length: 200 }, (_, at) => client(`client ${at}`))))
       await first.stop()
       assert.equal(await daemon.stop(), 0)
@@ -484,7 +484,7 @@ describe('serve', () => {
     }))
 
   for (const descriptors of [80, 24])
-    it(`that may open ${descriptors} files answers sixteen messages at once, also when it is killed and comes again`, () =>
+    it(`that may open ${descriptors} files answers sixteen messages at once, also if it is killed and started again`, () =>
       at(async ({ end, machine }) => {
         const few = (): Serve =>
           running(serveWords(machine, end.path, ['--ready-fd', '3']), {}, [
@@ -544,7 +544,7 @@ describe('serve', () => {
       }
     }))
 
-  it('that was killed leaves nothing that keeps the next one out, and while there is no pipe the state directory is free', () =>
+  it('that was killed does not keep the next one out, and without a pipe the state directory is free', () =>
     at(async ({ end, serve, machine }) => {
       const daemon = await serve()
       const nfsd = await started(end)
@@ -565,7 +565,7 @@ describe('serve', () => {
       await eventually(holds)
     }))
 
-  it('that finds its state directory taken when its server starts ends, and the kernel goes on without it', () =>
+  it('ends if its state directory is in use when its server starts, and the kernel goes on without it', () =>
     at(async ({ end, serve, machine }) => {
       const other = newMachine()
       const second = await startPipeEnd(program, join(room, `pipes-${mounts++}`))
@@ -619,7 +619,7 @@ describe('serve', () => {
   it('refuses to run beside nfsdcld on the same pipe, and names its process', () =>
     isRefusedBesideNfsdcld((end) => started(end)))
 
-  it('refuses to run beside nfsdcld that waits for a pipe to come, and names its process', () =>
+  it('refuses to run beside an nfsdcld that waits for a pipe, and names its process', () =>
     isRefusedBesideNfsdcld((_, { pid }) => {
       const of = `/proc/${pid}/fdinfo`
       return eventually(() =>
@@ -627,7 +627,7 @@ describe('serve', () => {
       )
     }))
 
-  it('in the place of nfsdcld under a running server has nobody reclaim at the next start who was recorded before, and says so', () =>
+  it('that replaces nfsdcld under a running server names no earlier client at the next start, and logs that', () =>
     at(async ({ end, serve, machine }) => {
       const daemon = await serve()
       const first = await started(end)
@@ -645,7 +645,7 @@ describe('serve', () => {
       assert.deepEqual(await namedAfterRestart(end, second), ['bob'])
     }))
 
-  it('under a server that asks nothing notes that its start is not recorded, and the next start takes that into account', () =>
+  it('notes that the start of a server is not recorded, also if that asks nothing, and the next start takes this into account', () =>
     at(async ({ end, serve, machine }) => {
       const daemon = await serve()
       end.make()
@@ -657,7 +657,7 @@ describe('serve', () => {
       assert.ok(!mark())
     }))
 
-  it('goes on when whoever read its log is gone', () =>
+  it('goes on when the reader of its log is gone', () =>
     at(async ({ end, machine }) => {
       const [program = '', ...words] = serveWords(machine, end.path, ['--ready-fd', '3'])
       const daemon = spawn(program, words, { stdio: ['ignore', 'ignore', 'pipe', 'pipe'] })
@@ -678,7 +678,7 @@ describe('serve', () => {
       assert.deepEqual(await ended, [0, null])
     }))
 
-  it('is ready before there is a pipe, and before there is a state directory', () =>
+  it('is ready before there is a pipe or a state directory', () =>
     at(async ({ end, serve, machine }) => {
       await serve()
       assert.ok(!existsSync(machine.stateDir))
@@ -701,7 +701,7 @@ describe('serve', () => {
       }
     }))
 
-  it('refuses to say that it is ready on a descriptor of its own, or on one that it can only read', () =>
+  it('refuses a --ready-fd that is its own, or that it can only read', () =>
     at(async ({ end, machine }) => {
       for (const fourth of ['4>&-', '4< /dev/null']) {
         const words = serveWords(machine, end.path, ['--ready-fd', '4'])
@@ -711,7 +711,7 @@ describe('serve', () => {
       }
     }))
 
-  it('of the Node bundle says in one line that it can not', async () => {
+  it('of the Node bundle says in one line that it can not run', async () => {
     const machine = newMachine()
     const { status, stderr } = await inForeground(bundle, [...settings(machine), 'serve'], {})
     assert.notEqual(status, 0)
@@ -721,8 +721,8 @@ describe('serve', () => {
   })
 })
 
-describe('a disk that refuses', () => {
-  it('a create has it answered with an error, kept, and recorded as soon as the disk can again', () =>
+describe('if the disk fails', () => {
+  it('a create is answered with an error, kept, and recorded as soon as the disk works again', () =>
     onSmallDisk(async ({ end, serve, machine }, disk) => {
       const daemon = await serve()
       const nfsd = await started(end)
@@ -737,7 +737,7 @@ describe('a disk that refuses', () => {
       assert.deepEqual(await namedAfterRestart(end, nfsd), ['ann', 'bob'])
     }))
 
-  it('a create that then dies has the next one record it', () =>
+  it('for a create, and serve then dies, the next serve records it', () =>
     onSmallDisk(async ({ end, serve, machine }, disk) => {
       const daemon = await serve()
       const nfsd = await started(end)
@@ -755,7 +755,7 @@ describe('a disk that refuses', () => {
       assert.deepEqual(await namedAfterRestart(end, nfsd), ['ann', 'bob'])
     }))
 
-  it('a create that then dies has nobody record it at the pipe of a later start', () =>
+  it('for a create, and serve then dies, nobody records it at the pipe of a later start', () =>
     onSmallDisk(async ({ end, serve }, disk) => {
       const daemon = await serve()
       const nfsd = await started(end)
@@ -771,7 +771,7 @@ describe('a disk that refuses', () => {
       assert.deepEqual(await namedAfterRestart(end, next), ['ann'])
     }))
 
-  it('a remove lets nobody reclaim after a restart, as long as it is not done', () =>
+  it('for a remove, nobody may reclaim after a restart, as long as it is not done', () =>
     onSmallDisk(async ({ end, serve }, disk) => {
       const daemon = await serve()
       const nfsd = await started(end)
@@ -785,7 +785,7 @@ describe('a disk that refuses', () => {
       assert.deepEqual(named(await started(end)), [])
     }))
 
-  it('a remove that then dies has the next one do it, and then all others may reclaim', () =>
+  it('for a remove, and serve then dies, the next serve does it, and then all others may reclaim', () =>
     onSmallDisk(async ({ end, serve }, disk) => {
       const daemon = await serve()
       const nfsd = await started(end)
@@ -799,7 +799,7 @@ describe('a disk that refuses', () => {
       assert.deepEqual(await namedAfterRestart(end, nfsd), ['bob'])
     }))
 
-  it('a remove that then dies, and whose list is lost, lets nobody reclaim after a restart, whatever the next one can do', () =>
+  it('for a remove, and serve then dies and its list is lost, nobody may reclaim after a restart, whatever the next serve can do', () =>
     onSmallDisk(async ({ end, serve, machine }, disk) => {
       const daemon = await serve()
       const nfsd = await started(end)
@@ -817,7 +817,7 @@ describe('a disk that refuses', () => {
       assert.deepEqual(await namedAfterRestart(end, nfsd), [])
     }))
 
-  it('a remove has it done as soon as the disk can again, and then all others may reclaim', () =>
+  it('for a remove, it is done as soon as the disk works again, and then all others may reclaim', () =>
     onSmallDisk(async ({ end, serve }, disk) => {
       const daemon = await serve()
       const nfsd = await started(end)
@@ -829,7 +829,7 @@ describe('a disk that refuses', () => {
       assert.deepEqual(await namedAfterRestart(end, nfsd), ['bob'])
     }))
 
-  it('a start has the server told an empty list, and nobody reclaims after the next one', () =>
+  it('for a start, the server gets an empty list, and nobody may reclaim after the next start', () =>
     onSmallDisk(async ({ end, serve }, disk) => {
       const daemon = await serve()
       const first = await started(end)
@@ -843,7 +843,7 @@ describe('a disk that refuses', () => {
       assert.deepEqual(named(await started(end)), [])
     }))
 
-  it('everything hangs no thread: each message has an answer', () =>
+  it('for every call, no thread hangs: each message is answered', () =>
     onSmallDisk(async ({ end, serve }, disk) => {
       await serve()
       const nfsd = await started(end)
@@ -859,7 +859,7 @@ describe('a disk that refuses', () => {
     }))
 })
 
-/** A state directory on a file system of its own, in memory: it has few inodes, and can be made read-only. */
+/** A state directory on a file system of its own in memory, which has few inodes and can be made read-only. */
 async function onSmallDisk(
   work: (
     site: Site,
@@ -903,7 +903,7 @@ async function onSmallDisk(
   })
 }
 
-/** A server and a `serve` whose every barrier takes half a second; `barriers` counts those that it has begun. */
+/** A server and a `serve` whose every barrier takes half a second. `barriers` counts those that have begun. */
 async function onSlowDisk(
   work: (site: Site, nfsd: Nfsd, daemon: Serve, barriers: () => number) => Promise<void>,
 ): Promise<void> {
@@ -924,7 +924,7 @@ async function onSlowDisk(
   })
 }
 
-/** A file in memory stands for the pipe: it has no messages. @param does what happens, in a shell. */
+/** A file in memory in place of the pipe, without messages. @param does what happens, in a shell. */
 function besideMounts(does: (words: { readonly pipes: string; readonly serve: string }) => string): {
   readonly output: string
   readonly said: string
@@ -948,7 +948,7 @@ function besideMounts(does: (words: { readonly pipes: string; readonly serve: st
 }
 
 describe('serve beside mounts', () => {
-  it('before rpc_pipefs is mounted keeps its rights, then gives them up and holds the pipe; ends where another one is mounted over it, since it may not open its pipe', () => {
+  it('keeps its rights until rpc_pipefs is mounted, then drops them and opens the pipe; ends if another one is mounted over it, because it may not open the pipe there', () => {
     const { output, said } = besideMounts(
       ({ pipes, serve }) => `
       ${serve}
@@ -965,8 +965,8 @@ describe('serve beside mounts', () => {
     assert.match(said, /was mounted anew/)
   })
 
-  it('ends when rpc_pipefs has been unmounted and mounted again, also if it has the same numbers, since it may not open its pipe; the next one holds it', () => {
-    // The kernel gives the lowest number that is free: another test's mount may take it meanwhile.
+  it('ends when rpc_pipefs has been mounted again, also with the same device number, because it may not open the pipe there; the next serve does', () => {
+    // The kernel gives the lowest free number. A mount of another test may take it meanwhile.
     for (let attempt = 1, haveSameNumbers = false; !haveSameNumbers && attempt <= 5; attempt++) {
       const { output, said } = besideMounts(
         ({ pipes, serve }) => `
@@ -994,7 +994,7 @@ describe('serve beside mounts', () => {
     }
   })
 
-  it('ends when the disk of the state directory has been mounted again, since it may not write there, and the next one has everybody who was recorded', () =>
+  it('ends when the disk of the state directory has been mounted again, because it may not write there; the next serve has all records', () =>
     at(async ({ end, serve, machine: { dir, stateDir } }) => {
       const image = join(dir, 'image')
       execFileSync('truncate', ['--size=8M', image])
@@ -1009,7 +1009,7 @@ describe('serve beside mounts', () => {
         const nfsd = await started(end)
         await allDone(nfsd.send('create', client('ann')))
         await nfsd.stop()
-        // It is free as soon as the pipe is seen to be gone.
+        // The state directory is free as soon as the loss of the pipe is noticed.
         await eventually(() => /the pipe is gone/.test(daemon.said()))
         daemon.signal('SIGSTOP')
         execFileSync('umount', [stateDir])
@@ -1027,7 +1027,7 @@ describe('serve beside mounts', () => {
     }))
 })
 
-/** One that must not run. */
+/** A `serve` that must refuse to run. */
 async function refused(
   words: readonly string[],
   wrapper = apart,
@@ -1039,7 +1039,7 @@ async function refused(
   return { status, said: daemon.said() }
 }
 
-/** What it says of itself for people. */
+/** Its status, for people. */
 function statusOfServe({ runDir }: Machine): string {
   const [name] = readdirSync(runDir).filter((entry) => /^serve-.*\.json$/.test(entry))
   return name === undefined ? '' : readFileSync(join(runDir, name), 'latin1')
@@ -1047,7 +1047,7 @@ function statusOfServe({ runDir }: Machine): string {
 
 const eventually = (look: () => boolean): Promise<true> => until(String(look), look)
 
-/** What is left to do for the next one. */
+/** What is left to do for the next `serve`. */
 const keptIn = ({ runDir }: Machine): string[] =>
   readdirSync(runDir)
     .filter((name) => name.endsWith('.unfinished'))

@@ -1,4 +1,4 @@
-/** A server for the contract tests: its upcalls in words of the protocol, each with status and log. */
+/** A server for the contract tests: its upcalls in the protocol's terms, each with status and log. */
 import { existsSync, readdirSync, readFileSync, readlinkSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe } from 'node:test'
@@ -31,24 +31,24 @@ export interface Server {
   readonly stateDir: string
   readonly nfsdDir: string
   readonly runDir: string
-  /** Any words, as they are. */
+  /** Any words, unchanged. */
   readonly call: (words: readonly string[], env?: Environment) => Promise<Said>
   readonly init: (told?: string) => Promise<Said>
   readonly create: (owner: Owner, version: Version, told?: string) => Promise<Said>
   readonly check: (owner: Owner, version: Version, legacyRecord?: string) => Promise<Said>
   readonly remove: (owner: Owner) => Promise<Said>
   readonly graceDone: (told?: string, legacyTop?: string) => Promise<Said>
-  /** A grace period in which these clients of v4.1 are recorded, completed. */
+  /** A completed grace period in which these clients of v4.1 are recorded. */
   readonly fullInstanceWith: (...owners: readonly Owner[]) => Promise<void>
   readonly writeState: (name: string, text: string) => void
   readonly readState: (name: string) => string | undefined
-  /** The state directory as 0.1.0 would have left it: two files say which instance this is. */
+  /** Changes the state directory to what 0.1.0 would have left: two files say which instance this is. */
   readonly asFormat1: () => void
   readonly kernelGrace: (text: 'Y\n' | 'N\n') => void
   readonly kernelWasAskedToEndGrace: () => boolean
   /** What must be done before the server's files can be removed. */
   readonly atEnd: (end: () => void) => void
-  /** Every path below the state directory, with links' targets and files' contents: for "nothing changed". */
+  /** Every path below the state directory, with links' targets and files' contents, to compare before and after. */
   readonly snapshot: () => string
 }
 
@@ -57,7 +57,7 @@ export type Version = 'v4.0' | 'v4.1'
 
 export const hex = (owner: Owner): string => Buffer.from(owner).toString('hex')
 
-/** @param where its directories are; on the disk, if it is not said. */
+/** @param where its directories are; on the disk by default. */
 export function server(artefact: Artefact, where?: string): Server {
   const machine = newMachine(where)
   const endings: (() => void)[] = []
@@ -152,9 +152,9 @@ export function eachArtefact(title: string, specify: (artefact: Artefact) => voi
 }
 
 /**
- * A specification of commands for people. They are one script for Node, people.cjs, to which either program hands on
- * (the executable by execve, the bundle by require): what holds of it by way of the executable holds by way of the
- * bundle, which is asked alone where there is no executable, or with ARTEFACT=bundle.
+ * A specification of commands for people. They are one script for Node, people.cjs, to which both programs pass them on
+ * (the executable by execve, the bundle by require). So they are tested through the executable, and through the bundle
+ * only if there is no executable, or with ARTEFACT=bundle.
  */
 export function forPeople(title: string, specify: (artefact: Artefact) => void): void {
   for (const artefact of artefacts().slice(0, 1)) specifyFor(artefact, title, specify)

@@ -20,11 +20,11 @@ import {
 } from './server.ts'
 
 eachArtefact('the configuration file', (artefact) => {
-  /** Where nfsd's file system is is for the configuration to say, too. */
+  /** The configuration may also set where nfsd's file system is. */
   const plain = (s: Server, words: readonly string[], env: Environment = {}) =>
     inForeground(artefact, ['--config', join(s.nfsdDir, 'nfs.conf'), '--run-dir', s.runDir, ...words], env)
 
-  it('sets the state directory and the nfsd directory; its drop-ins come after it, the command line before', async () => {
+  it('sets the state directory and the nfsd directory; its drop-ins override it, and the command line overrides both', async () => {
     const s = server(artefact)
     const [main, dropIn] = [join(s.nfsdDir, 'main'), join(s.nfsdDir, 'drop-in')]
     writeFileSync(
@@ -54,7 +54,7 @@ eachArtefact('the configuration file', (artefact) => {
     assert.match(stderr, /the kernel is asked to end grace/, 'the nfsd directory comes from the file')
   })
 
-  it('with a key that can not be understood is complained of, and goes on where that says not where things are', async () => {
+  it('with a key that can not be understood gets a complaint, and is used unless the key sets a directory', async () => {
     const s = server(artefact)
     writeFileSync(
       join(s.nfsdDir, 'nfs.conf'),
@@ -152,7 +152,7 @@ eachArtefact('the configuration file', (artefact) => {
     assert.match((await upcall('init')).stderr, /critical: .* nor can that be noted/)
   })
 
-  it('that the disk does not give fails the upcall, be it the file, a drop-in, or their directory', async () => {
+  it('that can not be read from the disk fails the upcall, be it the file, a drop-in, or their directory', async () => {
     const s = server(artefact)
     const config = join(s.nfsdDir, 'nfs.conf')
     const dropIn = join(`${config}.d`, '10.conf')
@@ -178,7 +178,7 @@ eachArtefact('the configuration file', (artefact) => {
     assert.equal(s.snapshot(), '(missing)')
   })
 
-  it('that is not there is normal, but not where it is named; a directory is none', async () => {
+  it('may be missing, unless the command line names it; a directory is refused', async () => {
     const s = server(artefact)
     const named = await plain(s, ['-s', s.stateDir, 'init'])
     assert.equal(named.status, unusableAtStart)
@@ -195,7 +195,7 @@ eachArtefact('the configuration file', (artefact) => {
     assert.match((await plain(s, ['-s', s.stateDir, 'init'])).stderr, /error: .*nfs\.conf' is a directory/)
   })
 
-  it('includes others, from where it is and in their place; a subsection is none of ours', async () => {
+  it('includes others, relative to its own directory, at the place of the include; subsections are ignored', async () => {
     const s = server(artefact)
     const at = (name: string): string => join(s.nfsdDir, name)
     const write = (name: string, ...lines: readonly string[]): void => {
@@ -217,7 +217,7 @@ eachArtefact('the configuration file', (artefact) => {
     write('nfs.conf.d/included', 'debug = yes', '[nfsd-userland-helper]', `state-dir = ${at('three')}`)
     assert.equal((await plain(s, ['init'])).status, done)
     assert.ok(existsSync(at('three/v4clients')))
-    // As versionsort(3) has it, 10 comes after 9.
+    // As in versionsort(3), 10 comes after 9.
     write('nfs.conf.d/10.conf', '[nfsd-userland-helper]', `state-dir = ${at('four')}`)
     assert.equal((await plain(s, ['init'])).status, done)
     assert.deepEqual(
@@ -258,7 +258,7 @@ eachArtefact('a configuration that changes under a running server', (artefact) =
   }
   const of = (directory: string): string => `[nfsd-userland-helper]\nstate-dir = ${directory}\n`
 
-  it('sends no upcall to another directory before the next start, and each says so', async () => {
+  it('sends no upcall to another directory before the next start, and each upcall says so', async () => {
     const { s, configure, upcall, first } = await running()
     const second = join(s.nfsdDir, 'second')
     for (const [text, says] of [
@@ -287,7 +287,7 @@ eachArtefact('a configuration that changes under a running server', (artefact) =
     assert.deepEqual({ status, stderr }, { status: done, stderr: '' })
   })
 
-  it('is not noticed where the command line names the directory', async () => {
+  it('is ignored if the command line names the directory', async () => {
     const { s, configure, upcall } = await running()
     configure('')
     assert.equal((await upcall('-s', s.stateDir, 'init')).status, done)
@@ -295,7 +295,7 @@ eachArtefact('a configuration that changes under a running server', (artefact) =
     assert.deepEqual({ status, stderr }, { status: done, stderr: '' })
   })
 
-  it('is not noticed where the start could not be noted, which is said; but no start begins beside the note of another', async () => {
+  it('is not noticed if the start could not note its directory, which is logged; but no start begins if the note is about another directory', async () => {
     const { s, config, configure, upcall } = await running()
     const second = join(s.nfsdDir, 'second')
     configure(of(second))
@@ -320,7 +320,7 @@ eachArtefact('a configuration that changes under a running server', (artefact) =
 })
 
 eachArtefact('for people', (artefact) => {
-  it('--help tells every verb, option and exit status', async () => {
+  it('--help lists every verb, option and exit status', async () => {
     const s = server(artefact)
     for (const words of [['--help'], ['-h']]) {
       const { status, stdout } = await s.call(words)
@@ -354,7 +354,7 @@ eachArtefact('for people', (artefact) => {
     }
   })
 
-  it('--version tells the version', async () => {
+  it('--version prints the version', async () => {
     const s = server(artefact)
     assert.match((await s.call(['--version'])).stdout, /^[0-9]+\.[0-9]+\.[0-9]+\n$/)
   })

@@ -37,7 +37,7 @@ interface StarvedUpcall {
   readonly words: readonly string[]
   readonly session: 'Y' | 'N'
   readonly status: number
-  /** Who may reclaim once it has been carried out. */
+  /** Who may reclaim once the upcall has been carried out. */
   readonly afterwards: string
 }
 
@@ -81,7 +81,10 @@ export function buildStarved(directory: string): void {
   execFileSync(process.execPath, words, { cwd: root, stdio: 'pipe' })
 }
 
-/** Starves an upcall of the server at each allocation but `step - 1`. @returns at how many. */
+/**
+ * Runs an upcall of the server again and again, without memory from allocation 1, 1 + `step` and so on. @returns how
+ * often.
+ */
 export async function starve(
   s: Server,
   directory: string,
@@ -102,7 +105,7 @@ export async function starve(
     if (!isAtEnd) {
       assert.equal(said.status, noMemory, at)
       assert.match(said.stderr, /^nfsd-userland-helper: (?:out of memory|no memory for the engine)$/m, at)
-      // Most often it has touched nothing yet.
+      // Usually it has changed nothing yet.
       if (s.snapshot() === untouched) continue
     }
     const isMarked = existsSync(s.runDir) && readdirSync(s.runDir).length > 0

@@ -1,4 +1,4 @@
-/** The kernel's calls as each artefact makes them: the same files, whatever they are called and wherever they are. */
+/** The kernel's calls as each artefact makes them: the same files, whatever their names and wherever they are. */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { existsSync, mkdirSync, readdirSync, renameSync, symlinkSync } from 'node:fs'
@@ -19,7 +19,7 @@ eachArtefact('a state directory', (artefact) => {
     'with a path as long as paths may be': Array.from({ length: 15 }, () => 'd'.repeat(240)).join('/'),
   }
   for (const [what, name] of Object.entries(names))
-    it(`${what} is as good as any`, async () => {
+    it(`${what} works like any other`, async () => {
       const s = server(artefact)
       const there = ['-s', join(s.nfsdDir, name)]
       assert.equal((await s.call([...there, 'init'])).status, done)
@@ -57,7 +57,7 @@ eachArtefact('a state directory', (artefact) => {
   })
 
   for (const target of ['srv/nfs', '../state-on-disk/srv/nfs'])
-    it(`to which a link leads (${target}): a start that fails while its disk is not mounted lets nobody reclaim after the next`, async () => {
+    it(`to which a link leads (${target}): if a start fails while its disk is not mounted, nobody may reclaim after the next start`, async () => {
       const s = server(artefact)
       const disk = join(dirname(s.stateDir), 'state-on-disk')
       const there = ['-s', join(disk, 'link')]
@@ -84,7 +84,7 @@ eachArtefact('a state directory', (artefact) => {
     assert.ok(!existsSync(join(s.nfsdDir, 'd')))
   })
 
-  it('is swept by two at once, and what the other has removed meanwhile has nothing in it', async () => {
+  it('may be swept by two upcalls at once: what the other has removed meanwhile counts as empty', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     const old = join(s.stateDir, 'v4clients', s.readState('boot_time')?.trim() ?? '')
@@ -100,7 +100,7 @@ eachArtefact('a state directory', (artefact) => {
     assert.doesNotMatch(stderr, /warning: /)
   })
 
-  it('on a file system that does not tell what an entry is, is understood as well', async () => {
+  it('is understood also on a file system that does not tell the types of entries', async () => {
     const s = server(artefact)
     onItsOwnDisk(s, 'ext4 that tells no types')
     await s.fullInstanceWith('ada')
@@ -114,7 +114,7 @@ eachArtefact('a state directory', (artefact) => {
     assert.equal((await s.check('ada', 'v4.1')).status, storageFailed)
   })
 
-  it('with more clients than one call of the kernel names is swept whole', async () => {
+  it('with more clients than one call of the kernel returns is swept completely', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     const old = join(s.stateDir, 'v4clients', (s.readState('boot_time') ?? '').trim())
@@ -130,7 +130,7 @@ eachArtefact('a state directory', (artefact) => {
     assert.ok(!existsSync(old))
   })
 
-  it('without /proc, which nothing of it depends on, is either the same or refused in one line', async () => {
+  it('without /proc works the same, or is refused in one line', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     await s.init()
@@ -148,7 +148,7 @@ eachArtefact('a state directory', (artefact) => {
     assert.equal(s.snapshot(), before)
   })
 
-  it('full of what is no UTF-8 is left alone', async () => {
+  it('with names that are not UTF-8 keeps these untouched', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     mkdirSync(Buffer.concat([Buffer.from(`${s.stateDir}/v4clients/`), Buffer.from([0x31, 0xff, 0xfe])]))

@@ -1,4 +1,4 @@
-/** Who may reclaim: design thread of 2010, RFC 7530 §9.6.3.4, RFC 8881 §8.4.2.1, seen from outside. */
+/** Who may reclaim, seen from outside: the design thread of 2010, RFC 7530 §9.6.3.4, RFC 8881 §8.4.2.1. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { chmodSync, chownSync, existsSync, mkdirSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -16,7 +16,7 @@ eachArtefact('the reclaim rule', (artefact) => {
     assert.equal((await s.check('bob', 'v4.1')).status, mayNotReclaim)
   })
 
-  it('the first start bootstraps: nobody may reclaim, the instance is recorded all the same', async () => {
+  it('at the first start nobody may reclaim, and the instance is recorded', async () => {
     const s = server(artefact)
     assert.equal((await s.init()).status, done)
     assert.match(s.readState('new_boot_time') ?? '', /^[0-9]+\n$/)
@@ -64,7 +64,7 @@ eachArtefact('the reclaim rule', (artefact) => {
     assert.equal((await s.check('bob', 'v4.1')).status, mayNotReclaim)
   })
 
-  it('a client that reclaimed and then expired in the same grace period is out of both sets', async () => {
+  it('a client that reclaimed and then expired in the same grace period may not reclaim, now or later', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     await s.init()
@@ -75,7 +75,7 @@ eachArtefact('the reclaim rule', (artefact) => {
     assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
   })
 
-  it('crashes in grace lose nobody, silent clients included', async () => {
+  it('crashes in grace lose no client, also not those that had yet to come back', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')
     await s.init()
@@ -90,7 +90,7 @@ eachArtefact('the reclaim rule', (artefact) => {
     assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim, 'ada was silent in the instance that completed')
   })
 
-  it('a check without a session is the record of the new instance, with a session it is none', async () => {
+  it('a check without a session records the client in the new instance, one with a session does not', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('v40', 'v41')
     await s.init()
@@ -113,7 +113,7 @@ eachArtefact('the reclaim rule', (artefact) => {
     assert.equal(s.snapshot(), before)
   })
 
-  it('a missing or unknown HAS_SESSION is no session', async () => {
+  it('a missing or unknown HAS_SESSION means no session', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     await s.init()
@@ -138,7 +138,7 @@ eachArtefact('the reclaim rule', (artefact) => {
     assert.ok(records[0]?.includes(`/${s.readState('new_boot_time')?.trim() ?? '?'}/`))
   })
 
-  it('both dialects speak of the same clients', async () => {
+  it('both dialects mean the same clients', async () => {
     const s = server(artefact)
     await s.call(['start'])
     await s.call(['create_client', 'Linux\\040NFSv4.1\\040ada'])
@@ -208,7 +208,7 @@ eachArtefact('a grace end names its instance', (artefact) => {
     assert.equal(s.snapshot(), over)
   })
 
-  it('where the start was told no boot time, any is accepted', async () => {
+  it('any is accepted if the start was told none', async () => {
     const s = server(artefact)
     await s.init()
     assert.equal((await s.graceDone('9223372036854775807')).status, done)
@@ -254,7 +254,7 @@ eachArtefact('a missed grace end heals', (artefact) => {
       assert.equal((await s.check('bob', 'v4.1')).status, done)
     })
 
-  it('is no error when gracedone follows, and one at the next start when none does', async () => {
+  it('is no error if gracedone follows, and an error at the next start if none does', async () => {
     for (const follows of [true, false]) {
       const s = server(artefact)
       await s.init('1000')
@@ -268,7 +268,7 @@ eachArtefact('a missed grace end heals', (artefact) => {
     }
   })
 
-  it('whose upcall died before it had ended anything is ended by gracedone, and no error later', async () => {
+  it('is ended by gracedone, and no error later, if the upcall died before it had ended anything', async () => {
     const s = server(artefact)
     await s.init('1000')
     const [partial = ''] = readdirSync(join(s.stateDir, 'v4clients')).filter((name) => name.endsWith('.partial'))
@@ -288,13 +288,13 @@ eachArtefact('a missed grace end heals', (artefact) => {
 })
 
 eachArtefact('a state directory that is not there', (artefact) => {
-  it('is made by a start, with its parents', async () => {
+  it('is made by a start, with the directories above it', async () => {
     const s = server(artefact)
     assert.equal((await s.call(['-s', join(s.stateDir, 'a/b/c'), 'init'])).status, done)
     assert.ok(existsSync(join(s.stateDir, 'a/b/c/new_boot_time')))
   })
 
-  it('wiped under a running server, is rebuilt by the next create', async () => {
+  it('that was wiped under a running server is rebuilt by the next create', async () => {
     for (const wipe of ['', 'v4clients']) {
       const s = server(artefact)
       await s.fullInstanceWith('ada')
@@ -306,7 +306,7 @@ eachArtefact('a state directory that is not there', (artefact) => {
     }
   })
 
-  it('is a failure of everything else: an unmounted disk must not look like an empty one', async () => {
+  it('makes everything else fail: an unmounted disk must not look like an empty one', async () => {
     const s = server(artefact)
     for (const said of [await s.check('ada', 'v4.1'), await s.remove('ada'), await s.graceDone()]) {
       assert.equal(said.status, storageFailed)
@@ -366,7 +366,7 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
     }
   })
 
-  it('format 1 without its boot time files knows no instance, and what is left of older ones counts at no later start', async () => {
+  it('format 1 without its boot time files has no instance, and records of older ones count at no later start', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     s.asFormat1()
@@ -379,7 +379,7 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
     assert.equal(readdirSync(join(s.stateDir, 'v4clients/damaged')).length, 1, 'it is kept')
   })
 
-  it('a boot time file that is a link, a directory or a pipe is no boot time', async () => {
+  it('a boot time file that is a link, a directory or a FIFO has no boot time', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     s.asFormat1()
@@ -401,7 +401,7 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
     assert.equal((await s.check('bob', 'v4.1')).status, mayNotReclaim)
   })
 
-  it('a boot time file that others own, or may write to, says nothing', async () => {
+  it('a boot time file that other users own, or may write to, is ignored', async () => {
     for (const meddle of [
       (path: string) => {
         chownSync(path, 12345, 12345)
@@ -421,7 +421,7 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
     }
   })
 
-  it('a record that was altered, emptied, or given to somebody else is named and allows nothing', async () => {
+  it('a record that was altered, emptied, or renamed to another client is reported and allows nothing', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')
     const directory = `v4clients/${s.readState('boot_time')?.trim() ?? ''}`
@@ -444,7 +444,7 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
     assert.equal(readdirSync(join(s.stateDir, 'v4clients/damaged')).length, 1)
   })
 
-  it('a record that a newer program wrote is kept and named, allows nothing, and is never replaced', async () => {
+  it('a record that a newer program wrote is kept and reported, allows nothing, and is never replaced', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')
     const directory = join(s.stateDir, 'v4clients', s.readState('boot_time')?.trim() ?? '')
@@ -484,7 +484,7 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
     assert.equal(s.snapshot(), before)
   })
 
-  it('each of many damaged entries is kept under a name of its own, and nothing that is kept is ever replaced', async () => {
+  it('each of many damaged entries is kept under a name of its own, and a kept one is never replaced', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     const directory = join(s.stateDir, 'v4clients', s.readState('boot_time')?.trim() ?? '')
@@ -498,7 +498,7 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
     assert.ok(readdirSync(join(s.stateDir, 'v4clients')).some((name) => name.startsWith('not-a-directory.')))
   })
 
-  it('a create over a damaged record keeps it aside and records the client', async () => {
+  it('a create moves a damaged record aside and records the client', async () => {
     const s = server(artefact)
     await s.init()
     s.writeState(`v4clients/${s.readState('new_boot_time')?.trim() ?? ''}/ada`, 'junk')
@@ -509,7 +509,7 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
 })
 
 eachArtefact('an instance is named by a logical clock in the shape of a time', (artefact) => {
-  it('it never repeats and never runs backwards, whatever was seen', async () => {
+  it('it never repeats and never goes backwards, whatever instances there are', async () => {
     const s = server(artefact)
     let last = 0
     for (let i = 0; i < 4; i++) {
@@ -525,7 +525,7 @@ eachArtefact('an instance is named by a logical clock in the shape of a time', (
     assert.equal(Number(s.readState('new_boot_time')), far + 1)
   })
 
-  it('at the end of the numbers it starts what it can read back, or nothing, and says so', async () => {
+  it('at the largest number, a start gets one that can be read back, or fails and says so', async () => {
     for (const [seen, status] of [
       ['999999999998', done],
       ['999999999999', unusableAtStart],

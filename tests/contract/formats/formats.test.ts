@@ -1,4 +1,7 @@
-/** State directories outlive programs: what any release has written lets the same clients reclaim under this one. */
+/**
+ * State directories outlive programs: under this release, the same clients may reclaim as under the release that wrote
+ * a state directory.
+ */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
@@ -16,7 +19,7 @@ const lostByFault = ['the first grace period', 'the first grace period, after a 
 const due = (release: string, { name, verdicts }: Written): Verdicts =>
   release === '0.1.0' && lostByFault.includes(name) ? { ...verdicts, restart: verdicts.now } : verdicts
 
-/** Where a link can't hold a record (XFS: 1023 bytes), it is a file with the same line. */
+/** If a link can't hold a record (XFS: 1023 bytes), the record is a file with the same line. */
 const withFiles = (tree: Tree): Tree =>
   new Map(
     [...tree].map(([path, node]): [string, Node] => [
@@ -26,9 +29,8 @@ const withFiles = (tree: Tree): Tree =>
   )
 
 /**
- * What a record means is decided by the same modules in both programs. How names, links and files are read is each
- * one's own: for that the bundle is asked of the directory that has every kind of them, and of the one with most
- * instances.
+ * Both programs decide with the same modules what a record means. But each has its own way to read names, links and
+ * files. So the bundle is asked about the directory that has every kind of them, and about the one with most instances.
  */
 const ofInterest = ({ name }: Artefact, written: readonly Written[]): readonly Written[] =>
   name === 'executable'
@@ -44,7 +46,7 @@ for (const artefact of artefacts())
           assert.deepEqual(await verdictsOf(artefact, tree, one.owners), due(release, one))
           assert.deepEqual(await verdictsOf(artefact, withFiles(tree), one.owners), due(release, one))
         })
-        it(`${one.name}: a server lives on in it, and its next end of grace forgets who did not come`, async () => {
+        it(`${one.name}: a server continues in it, and its next end of grace forgets the clients that did not come`, async () => {
           const machine = machineAt(scratch())
           try {
             plant(new Map(one.tree), machine.stateDir)
@@ -81,7 +83,7 @@ for (const artefact of artefacts().filter(({ name }) => name === 'executable'))
       },
     )
 
-/** The machine goes down with the upcall: nothing is left of it but what is in the state directory. */
+/** The machine goes down with the upcall, so only the state directory is left. */
 async function killedEverywhere(
   artefact: Artefact,
   { tree, owners }: Written,

@@ -1,4 +1,4 @@
-/** State directories as releases have written them (write.ts), and what they are asked. */
+/** State directories as releases have written them (write.ts), and what is asked about them. */
 import { readdirSync, readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import type { Event, Owner } from '../../life/oracle.ts'
@@ -7,7 +7,7 @@ import { plant, type Node, type Tree } from '../../proof/trees.ts'
 import { call, machineAt, scratch, scrapTree } from '../../proof/verdicts.ts'
 import type { Artefact } from '../../support/artefacts.ts'
 
-/** Who may reclaim: as it is, after a restart, and after the end of grace and a restart. */
+/** Who may reclaim: now, after a restart, and after the end of grace and a restart. */
 export interface Verdicts {
   readonly now: readonly Owner[]
   readonly restart: readonly Owner[]
@@ -18,11 +18,11 @@ export interface Written {
   readonly name: string
   readonly owners: readonly Owner[]
   readonly tree: readonly (readonly [string, Node])[]
-  /** By that release. */
+  /** As that release answered. */
   readonly verdicts: Verdicts
 }
 
-/** Each release that wrote something, with what it wrote. */
+/** Each release that has written something, with what it wrote. */
 export const released = (): ReadonlyMap<string, readonly Written[]> =>
   new Map(
     readdirSync(import.meta.dirname)

@@ -1,8 +1,7 @@
 /**
- * Writes down what state directories look like that a release has written: `npx tsx tests/contract/formats/write.ts
- * PROGRAM NAME` lives these lives with that release's program (its .cjs, or its executable) and makes
- * tests/contract/formats/NAME.json. Run it when a release is made, with the program that is released; what is there
- * stays as it is.
+ * Writes down the state directories of a release: `npx tsx tests/contract/formats/write.ts PROGRAM NAME` plays these
+ * lives with that release's program (its .cjs, or its executable) and makes tests/contract/formats/NAME.json. Run it
+ * for each release, with the program that is released. Never change an existing file.
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -16,7 +15,7 @@ import { verdictsOf, type Written } from './released.ts'
 
 const owner = (name: string): string => Buffer.from(name, 'latin1').toString('hex')
 /**
- * What names must be able to hold: no text, no path, no UTF-8; and one whose name is a digest, but whose record is
+ * What names must be able to hold: no text, no path, no UTF-8; and an owner whose name is a digest, but whose record is
  * short.
  */
 const odd = [owner('../boot_time'), owner('\xff\0\xc3\n'), '', owner('m'.repeat(300))]
