@@ -2,8 +2,9 @@
  * The executable for other architectures, built here and run in an emulator: npm run test:architectures
  * [ARCHITECTURE...]
  *
- * The life of a server on 64 and on 32 bits, and with the other order of bytes. On arm64, which is meant for servers,
- * also what the contract says of upcalls: the tests that need no look inside the process, which here is the emulator's.
+ * They play the life of a server, on 64 and on 32 bits, and with the other byte order. On arm64, which is meant for
+ * servers, they also run the contract tests of upcalls, except those that look inside the process, because that is the
+ * emulator's.
  */
 import { spawnSync } from 'node:child_process'
 import { join } from 'node:path'

@@ -1,6 +1,6 @@
 /**
- * The executable as a file: what a kernel needs to start it, which is nothing else, and what protects it; and to whom
- * it hands on what it does not do itself.
+ * The executable as a file: a kernel needs nothing else to start it; what protects it; and to which program it passes
+ * on the words that it does not handle.
  */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
@@ -15,7 +15,7 @@ import { badArgument, done, mayNotReclaim, server, unknownVerb } from '../contra
 import { artefacts, root } from '../support/artefacts.ts'
 import { traced } from '../support/strace.ts'
 
-/** What is asserted of an ELF file (elf(5)), of 64 bits in this machine's order, or of 32. */
+/** The asserted properties of an ELF file (elf(5)), of 64 bits in this machine's byte order, or of 32. */
 interface Elf {
   readonly type: number
   readonly segments: readonly { readonly type: number; readonly flags: number }[]
@@ -67,7 +67,7 @@ for (const artefact of artefacts().filter(({ name }) => name === 'executable'))
       assert.ok(((elf.dynamic.get(flags1) ?? 0) & 0x0800_0000) !== 0, 'DF_1_PIE')
     })
 
-    it('binds all before it runs, and what is bound can not be written', () => {
+    it('resolves all symbols before it runs, and its relocated data is read-only', () => {
       assert.ok(
         elf.segments.some(({ type }) => type === relro),
         'PT_GNU_RELRO',
@@ -78,18 +78,18 @@ for (const artefact of artefacts().filter(({ name }) => name === 'executable'))
       )
     })
 
-    it('has the kernel keep what is bound from being written, before anything else', async () => {
+    it('makes its relocated data read-only before it does anything else', async () => {
       const { calls } = await traced(server(artefact), ['--version'])
       const at = calls.findIndex(({ text }) => /^mprotect\(0x\w+, [1-9]\d*, PROT_READ\) += 0$/.test(text))
       assert.ok(at >= 0 && at < calls.findIndex(({ text }) => text.startsWith('openat(')))
     })
 
-    it('has no memory that can be both written and run, the stack least of all', () => {
+    it('has no memory that is both writable and executable, also not the stack', () => {
       for (const { type, flags: rights } of elf.segments) assert.notEqual(rights & 3, 3, `segment of type ${type}`)
       assert.equal((elf.segments.find(({ type }) => type === stack)?.flags ?? 1) & 1, 0)
     })
 
-    it('ends where a stack is overwritten', () => {
+    it('aborts when its stack is overwritten', () => {
       const room = mkdtempSync(join(tmpdir(), 'overwritten-'))
       try {
         const [script, program] = [join(room, 'script.js'), join(room, 'program')]
@@ -100,14 +100,14 @@ for (const artefact of artefacts().filter(({ name }) => name === 'executable'))
           cwd: root,
           stdio: 'pipe',
         })
-        // By musl or by glibc.
+        // The message of musl or of glibc.
         assert.match(spawnSync(program, []).signal ?? 'none', /^SIG(?:SEGV|ABRT)$/)
       } finally {
         removeSync(room)
       }
     })
 
-    it('has no part of glibc where musl is to be had', () => {
+    it('has no part of glibc, if musl is available', () => {
       const { name } = toolchain({
         architecture: process.env['EXECUTABLE_FOR'],
         sanitized: false,
@@ -117,22 +117,22 @@ for (const artefact of artefacts().filter(({ name }) => name === 'executable'))
       assert.equal(bytes.includes('GLIBC_TUNABLES'), name === 'glibc')
     })
 
-    it('is stripped, and has no path of the folder that it was built in', () => {
+    it('is stripped, and does not contain the path of its build directory', () => {
       assert.ok(!elf.sections.includes(2), 'SHT_SYMTAB')
       assert.ok(!bytes.includes(root))
     })
 
-    it('is of 2 MB at most', () => {
+    it('has at most 2 MB', () => {
       assert.ok(bytes.length <= 2 << 20, `${bytes.length} bytes`)
     })
 
-    it('reads no file but those of the upcall', async () => {
+    it('reads no files except those of the upcall', async () => {
       const s = server(artefact)
       await s.fullInstanceWith('ada')
       const { status, calls } = await traced(s, ['check', '616462'])
       assert.equal(status, mayNotReclaim)
       const first = calls.findIndex(({ text }) => /^(?:alarm|setitimer)\(/.test(text))
-      // A directory, in the place of the standard descriptors.
+      // A directory in place of the standard descriptors.
       assert.deepEqual(
         calls
           .slice(0, first)
@@ -155,11 +155,11 @@ for (const {
     const at = (path: string): string => join(image, path)
     mkdirpSync(at('usr/sbin'))
     copyFileSync(program, at('usr/sbin/nfsd-userland-helper'))
-    /** In a system that holds nothing else. */
+    /** In a system with no other file. */
     const alone = (...words: readonly string[]): { status: number | null; stdout: string; stderr: string } =>
       spawnSync('chroot', [image, '/usr/sbin/nfsd-userland-helper', ...words], { encoding: 'utf8' })
 
-    it('carries out upcalls where there is nothing else, no /proc, no /dev and no /etc', () => {
+    it('carries out upcalls in a system without other files, also without /proc, /dev and /etc', () => {
       mkdirpSync(at('state'))
       for (const [words, status] of [
         [['init'], done],
@@ -172,7 +172,7 @@ for (const {
         assert.equal(alone('-f', '-s', '/state', ...words).status, status, words.join(' '))
     })
 
-    it('says its version, and that of its engine', () => {
+    it('prints its version, and that of its engine', () => {
       for (const word of ['--version', '-V']) {
         const { status, stdout } = alone(word)
         assert.equal(status, done)
@@ -180,7 +180,7 @@ for (const {
       }
     })
 
-    it('says what is missing for a command, and fails as it does for a word that it does not know', () => {
+    it('says what is missing for a command, and fails as for an unknown word', () => {
       const scripts = alone('-f', 'status')
       assert.equal(scripts.status, unknownVerb)
       assert.match(scripts.stderr, /^nfsd-userland-helper: error: not an upcall: 'status'; .*people\.cjs.*\n$/)
@@ -192,13 +192,13 @@ for (const {
       removeSync(at('usr/lib'))
     })
 
-    it('refuses a bad option itself, where nobody else can', () => {
+    it('refuses a bad option itself, if there is no Node to do that', () => {
       const { status, stderr } = alone('-f', '--no-such-option', 'check', '616461')
       assert.equal(status, badArgument)
       assert.match(stderr, /unknown option/)
     })
 
-    it('hands on to the Node on PATH, with the words as they are and its own path as their name', () => {
+    it('passes commands on to the Node on PATH, with unchanged words and its own path as program name', () => {
       const directory = at('with-node')
       mkdirpSync(directory)
       copyFileSync(program, join(directory, 'nfsd-userland-helper'))

@@ -1,5 +1,6 @@
 /**
- * Two builds of the same sources are the same bytes: in another folder, at another time, by somebody with other habits.
+ * Two builds of the same sources give the same bytes, also in another directory, at another time, and with another
+ * umask and home directory.
  */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
@@ -11,7 +12,7 @@ import { engineSources } from '../../lib/build/sources.ts'
 import { toolchain } from '../../lib/build/toolchain.ts'
 import { artefacts, bundle, executable, root } from '../support/artefacts.ts'
 
-/** By path, what the build and the packages have made below dist/, but for what is made for other architectures. */
+/** What the build and the packages have made below dist/, by path, except files for other architectures. */
 function madeIn(dist: string): Map<string, Buffer> {
   const files = [...readdirSync(dist), ...readdirSync(join(dist, 'man')).map((name) => `man/${name}`)].filter((path) =>
     /\.(?:cjs|deb|[58])$|copyright$|helper$/.test(path),
@@ -27,11 +28,11 @@ describe('a build', () => {
   })
   const packages = artefacts().map((artefact) => (artefact === bundle ? ['--bundle'] : []))
 
-  it('and its packages are the same bytes when they are made again, elsewhere', () => {
+  it('and its packages give the same bytes when they are made again elsewhere', () => {
     const other = join(place, 'another place, another name')
     for (const name of readdirSync(root))
       if (!['node_modules', 'dist', '.cache', '.git'].includes(name)) copySync(join(root, name), join(other, name))
-    // As links: it is read only, and large.
+    // As links, because it is large and only read.
     execFileSync('cp', ['-al', join(root, 'node_modules'), join(other, 'node_modules')])
     const env: NodeJS.ProcessEnv = { ...process.env, TZ: 'Asia/Kathmandu', LC_ALL: 'C.UTF-8', HOME: other }
     if (existsSync(executable.command.at(-1) ?? '')) {

@@ -1,7 +1,7 @@
 /**
- * This machine, booted anew by its systemd and thrown away afterwards: a layer of memory over its file system, in
- * namespaces of its own, the network's among them, with systemd as process 1. What only a kernel with nfsd has is
- * played: the module's parameters are a directory, the pipe is a FIFO, and the server's unit runs nothing.
+ * This machine, booted again by its systemd in namespaces of its own (with a network of its own, and systemd as process
+ * 1), on a layer of memory over its file system, which is thrown away afterwards. Things that only a kernel with nfsd
+ * has are faked: the module's parameters are a directory, the pipe is a FIFO, and the server's unit runs nothing.
  */
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
@@ -11,7 +11,7 @@ import { removeSync } from 'fs-extra/esm'
 import { root as repository } from '../support/artefacts.ts'
 import type { Told } from './scratch-machine.ts'
 
-/** In a control group of its own: two such machines would take each other's services for their own. */
+/** In a control group of its own: two such machines would confuse their services. */
 const outside = `
 for top in /sys/fs/cgroup/systemd /sys/fs/cgroup; do
   ! [ -e $top/cgroup.procs ] || { own=$top/booted-$$; break; }
@@ -22,7 +22,7 @@ find "$own" -depth -type d -exec rmdir {} +
 exit $status
 `
 
-/** Of the machine's own services none is started. udev above all: the devices are this machine's. */
+/** None of the machine's own services are started, above all not udev, because the devices belong to this machine. */
 const stage = `
 set -e
 mount -t tmpfs -o mode=755 layer "$1/layer"
@@ -64,7 +64,7 @@ StandardOutput=append:/run/share/output
 StandardError=append:/run/share/output
 `
 
-/** A server whose threads cost nothing, and what it wants of the system; nfsdcld is there, and does nothing. */
+/** A server without real threads, and the units that it depends on. There is an nfsdcld that does nothing. */
 const server = `
 cd /run/systemd/system
 cat > nfs-server.service <<'UNIT'
@@ -100,7 +100,7 @@ export async function onBootedMachine(script: string): Promise<Told> {
   try {
     await new Promise<void>((resolve, reject) => {
       const child = spawn(
-        // Whoever ends us ends the machine.
+        // The machine ends when this ends.
         'setpriv',
         [
           ...['--pdeathsig', 'KILL', '/bin/sh'],

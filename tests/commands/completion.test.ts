@@ -1,4 +1,4 @@
-/** Completion, with the shells' own TAB key: an interactive shell on a terminal of its own. */
+/** Completion by the shells' TAB key, in an interactive shell on a terminal of its own. */
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
@@ -17,7 +17,7 @@ after(() => {
 mkdirSync(join(home, 'state-one'))
 writeFileSync(join(home, 'file-two'), '')
 
-/** Prompts when it reads keys. ^G shows the line as it stands. */
+/** Prints a prompt when it reads keys. ^G shows the current line. */
 const prompt = 'READY'
 
 function inBash(script: string, typed: string): Promise<string> {
@@ -42,7 +42,7 @@ show() { print -r -- "LINE<$BUFFER>"; BUFFER=; }; zle -N show; bindkey '^G' show
   return typedInto('zsh -i', typed)
 }
 
-/** Types a line and TAB into a shell, to which script(1) gives a terminal. @returns the line as it is then. */
+/** Types a line and TAB into a shell, to which script(1) gives a terminal. @returns the line afterwards. */
 function typedInto(shell: string, typed: string): Promise<string> {
   return new Promise((resolve, reject) => {
     const child = spawn('script', ['-q', '-c', shell, '/dev/null'], {

@@ -1,4 +1,4 @@
-/** What doctor finds: each fault is made on a machine on which all is well, and nothing else is found wrong by it. */
+/** What doctor finds: each fault is made on a healthy machine, and doctor reports this fault and no other. */
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import { helperParameter as parameter } from '../../lib/kernel/nfsd-module.ts'
@@ -6,31 +6,29 @@ import { eachArtefact } from '../contract/server.ts'
 import { root, type Artefact } from '../support/artefacts.ts'
 import { askedByNobody, commandOn, diagnose, program, state, toldToPeople } from './machine.ts'
 
-/** As if no start had noted in which state directory it was. */
+/** As if no start had noted its state directory. */
 const noStart = 'rm -f /run/nfsd-userland-helper/start-*'
 
 interface Fault {
-  /** What is wrong, as an admin would say it. */
+  /** The fault, in an admin's words. */
   readonly title: string
   readonly check: string
   readonly verdict: 'wrong' | 'doubtful' | 'unknown'
-  /** A shell script that makes it. */
+  /** A shell script that makes the fault. */
   readonly make: string
-  /** What doctor says of it: what and why. */
+  /** What doctor reports: what is wrong, and why it matters. */
   readonly says: RegExp
   readonly mend?: RegExp
-  /** What doctor says mends it is done, and doctor is asked again. */
+  /** The remedy that doctor gives is carried out, and doctor runs again. */
   readonly mended?: true
-  /** Other things that the fault makes wrong. */
+  /** Other checks that the fault makes fail. */
   readonly also?: readonly string[]
 }
 
 const restartedWith = (said: string): string => `kernel_said 'NFSD: ${said}'`
 const pipe = '/srv/pipefs/nfsd/cld'
 const makePipe = `mkdir -p /srv/pipefs/nfsd; mkfifo ${pipe}; echo 'pipefs-dir = /srv/pipefs' >> /etc/nfs.conf`
-/**
- * Somebody holds the pipe, and says that it is a `serve` of this state directory: its status, as lib/serve writes it.
- */
+/** A process holds the pipe and has the status file of a `serve` on this state directory, as lib/serve writes it. */
 const pipeHeldBy = (_: 'serve', more = '"not_recorded":[]'): string => `${makePipe}
   sleep 1000 3<> ${pipe} > /dev/null 2>&1 &
   holder=$!
@@ -41,11 +39,11 @@ const pipeHeldBy = (_: 'serve', more = '"not_recorded":[]'): string => `${makePi
 /** One of the kernel's clients. */
 const liveClient = (number: number, owner: string, minor: number): string =>
   `mkdir -p /srv/nfsd/clients/${number}; printf 'clientid: 0x1\\nstatus: confirmed\\nname: "${owner}"\\nminor version: ${minor}\\n' > /srv/nfsd/clients/${number}/info; echo '- 0x1: { type: open }' > /srv/nfsd/clients/${number}/states`
-/** A script in the place of the program, which it may call as `REAL`. */
+/** A script in place of the program, which it may call as `REAL`. */
 const programIs = (script: string, mode = '755'): string =>
   `real=$(readlink ${program}); rm ${program}; echo '${script}' | sed "s:REAL:$real:" > ${program}; chmod ${mode} ${program}`
 const gracePeriod = 'upcall init; echo N > /srv/nfsd/v4_end_grace'
-/** Another file system in the place of the state's, with what was recorded. */
+/** Another file system for the state directory, with the same records. */
 const movedTo = (mount: string): string =>
   `cp -a ${state} /kept; umount ${state}; ${mount} ${state}; cp -a /kept/boot_time /kept/v4clients ${state}`
 const anotherDisk = (mkfs: string, options = ''): string =>
@@ -326,7 +324,7 @@ const faults: readonly Fault[] = [
     says: /will call '\/sbin\/nfsdcltrack' \(\/etc\/modprobe\.d\/zz\.conf\)/,
   },
 
-  // the tracker that it took
+  // the tracker that this program replaces
   {
     title: 'the kernel took its own tracker',
     check: 'tracker',
@@ -754,14 +752,12 @@ const faults: readonly Fault[] = [
   },
 ]
 
-/**
- * Doctor is one script, to which the executable hands on. It differs where the installed program is what it looks at.
- */
+/** Doctor is one script, which the executable runs through Node. Only checks of the installed program itself differ. */
 const faultsFor = ({ name }: Artefact): readonly Fault[] =>
   name === 'executable' ? faults : faults.filter(({ check }) => check === 'executable')
 
 eachArtefact('doctor', (artefact) => {
-  it('finds nothing wrong where all is well', async () => {
+  it('finds nothing wrong on a healthy machine', async () => {
     const [healthy] = await diagnose(artefact, '')
     assert.ok(healthy)
     assert.deepEqual([healthy.status, healthy.wrong], [0, []], healthy.text)
@@ -828,7 +824,7 @@ eachArtefact('doctor', (artefact) => {
     assert.match(said, /\n\n1 thing is wrong\.\n$/)
   })
 
-  it('is for root, as are the records: anybody else is told so', async () => {
+  it('needs root, as the records do, and says so to other users', async () => {
     assert.match(
       await askedByNobody(artefact, 'doctor'),
       /^nfsd-userland-helper: error: doctor reads files that only root may read: run it as root\n135\n$/,
@@ -843,7 +839,7 @@ eachArtefact('doctor', (artefact) => {
     )
   })
 
-  it('tells before a restart who will not reclaim, and why', async () => {
+  it('says before a restart which clients will not reclaim, and why', async () => {
     const ask = (make: string): Promise<string> => commandOn(artefact, make, 'doctor --expect-recovery')
     assert.equal(
       await ask(`${pipeHeldBy('serve')}; ${liveClient(3, 'ada', 2)}`),
@@ -872,7 +868,7 @@ eachArtefact('doctor', (artefact) => {
     )
   })
 
-  it('tells before a restart that nobody will reclaim after a remove that the storage refused', async () => {
+  it('says before a restart that nobody will reclaim after a remove that failed on the disk', async () => {
     const refused = `mv ${state}/v4clients ${state}/away; : > ${state}/v4clients; upcall remove 7a6f65 || true; rm ${state}/v4clients; mv ${state}/away ${state}/v4clients`
     assert.match(
       await commandOn(
@@ -884,7 +880,7 @@ eachArtefact('doctor', (artefact) => {
     )
   })
 
-  it('finds nfsdcld to be right where the kernel has nothing else', async () => {
+  it('finds nothing wrong with nfsdcld if the kernel can use nothing else', async () => {
     const [only] = await diagnose(
       artefact,
       `rm ${parameter}; ${restartedWith('Using nfsdcld client tracking operations.')}; cp /bin/sleep /usr/local/sbin/nfsdcld; /usr/local/sbin/nfsdcld 1000 > /dev/null 2>&1 &`,
@@ -902,13 +898,13 @@ eachArtefact('doctor', (artefact) => {
     assert.equal(only?.text, '')
   })
 
-  it("finds a sticky directory on the way to be right: only root can take out what is root's", async () => {
+  it("finds nothing wrong with a sticky directory above: only root can remove root's files there", async () => {
     const [only] = await diagnose(artefact, 'chmod 1777 /srv')
     assert.equal(only?.of('state-way').verdict, 'good')
   })
 
   if (artefact.name === 'executable')
-    it('finds the executable to be right though the Node that it hands on to takes its time', async () => {
+    it('finds nothing wrong with the executable if its Node is slow', async () => {
       const [only] = await diagnose(
         artefact,
         programIs('#!/bin/sh\n[ $1 != --help ] || exec sleep 1000\nexec REAL "$@"'),

@@ -1,4 +1,4 @@
-/** An admin can leave: what is written for other trackers is what they then answer from. */
+/** An admin can leave this program: other trackers answer from what it exports. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import {
@@ -46,7 +46,7 @@ forPeople('export', (artefact) => {
     assert.notEqual(check('ada', 'Y'), done, 'it did not reclaim in time')
   })
 
-  it('to nfsdcltrack: a client recorded under a clock of the future does not outlive an end of grace', async () => {
+  it('to nfsdcltrack: a client recorded while the clock was ahead does not outlive an end of grace', async () => {
     const s = server(artefact)
     writeFileSync(beside(s, 'clients.json'), exportOf('ada').replace('"recorded":1', '"recorded":99999999999'))
     assert.equal((await s.call(['import', '--yes', beside(s, 'clients.json')])).status, done)
@@ -70,7 +70,7 @@ forPeople('export', (artefact) => {
     assert.equal(sql(database, 'SELECT id FROM "rec-0000000000000001"'), 'ada\n')
   })
 
-  it('to nfsdcld: the real one opens it as its own, and replaces nothing in it by what it finds elsewhere', async () => {
+  it('to nfsdcld: the real one opens it as its own, and does not replace its contents by those of other trackers', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', odd)
     const storage = beside(s, 'nfsdcld')
@@ -99,7 +99,7 @@ forPeople('export', (artefact) => {
     )
   })
 
-  it('takes along clients that are known by MD5 only', async () => {
+  it('includes clients that are known by MD5 only', async () => {
     const [s, other] = [server(artefact), server(artefact)]
     await s.fullInstanceWith('ada')
     const hash = '0123456789abcdef0123456789abcdef'
@@ -145,7 +145,7 @@ forPeople('export', (artefact) => {
     assert.equal((await other.check('eve', 'v4.1')).status, mayNotReclaim)
   })
 
-  it('in grace: takes whoever may still reclaim as well, and in a first instance whoever is recorded', async () => {
+  it('in grace includes the clients that may still reclaim, and in a first instance those that are recorded', async () => {
     const s = server(artefact)
     const names = async (): Promise<unknown[]> => {
       const { clients } = JSON.parse((await s.call(['export'])).stdout) as { clients: { owner: string }[] }
@@ -160,7 +160,7 @@ forPeople('export', (artefact) => {
     assert.deepEqual(await names(), ['ada', 'new'])
   })
 
-  it('is empty where a server instance ran that could not be recorded: after the next start nobody may reclaim', async () => {
+  it('is empty after a server instance that could not be recorded: after the next start nobody may reclaim', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     symlinkSync('0', beside(s, 'run/unknown-directory'))
@@ -180,7 +180,7 @@ forPeople('export', (artefact) => {
     assert.match((await s.call(['show', 'ada'])).stdout, /but +a server instance ran that could not be recorded/)
   })
 
-  it('changes nothing here, and no file that is there', async () => {
+  it('changes no records, and no existing file', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     const before = s.snapshot()
@@ -196,7 +196,7 @@ forPeople('export', (artefact) => {
     assert.deepEqual(readdirSync(join(s.stateDir, '..')).sort(), ['nfsd', 'out.json', 'run', 'state'])
   })
 
-  it('leaves no file where the disk is full, and says that it is', async () => {
+  it('leaves no file if the disk is full, and reports that', async () => {
     const s = server(artefact)
     const long = Array.from({ length: 20 }, (_, at) => `client ${at} `.padEnd(1000, 'x'))
     writeFileSync(beside(s, 'clients.json'), exportOf(...long))
@@ -212,7 +212,7 @@ forPeople('export', (artefact) => {
     }
   })
 
-  it('is refused without a file for a database, for a tracker that does not exist, and where nobody is known', async () => {
+  it('is refused without a file for a database, for an unknown tracker, and without any clients', async () => {
     const s = server(artefact)
     assert.equal((await s.call(['export'])).status, storageFailed)
     await s.fullInstanceWith('ada')

@@ -1,6 +1,6 @@
 /**
- * An import that dies anywhere: whoever was recorded before may reclaim as before, nobody may who is in neither, and
- * the import repeated lets everybody in.
+ * An import is killed at any call. Clients that could reclaim before still may, no client may that is in neither place,
+ * and repeating the import lets all clients reclaim.
  */
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
@@ -33,7 +33,7 @@ const befores: readonly Before[] = [
 
 forPeople('an import killed', (artefact) => {
   for (const { name, upcalls, may } of befores)
-    it(`${name}: nobody is let in who must not be, nobody is lost, and a repeat completes it`, async () => {
+    it(`${name}: no other client may reclaim, none is lost, and a repeat completes it`, async () => {
       const template = newMachine()
       const from = join(template.dir, 'clients.json')
       writeFileSync(from, exportOf(...source))

@@ -1,4 +1,4 @@
-/** What other trackers have recorded counts here from the next start on: for those clients, and for nobody else. */
+/** What other trackers have recorded counts from the next start on, for those clients and no others. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -42,7 +42,7 @@ forPeople("import from nfsdcltrack's database", (artefact) => {
       readFileSync(database, 'latin1'),
       statSync(database).mtimeMs,
       readdirSync(join(database, '..')),
-      // It would tell of a lock, or of a journal.
+      // Such a file would show a lock, or a journal.
       statSync(join(database, '..')).mtimeMs,
     ]
     const before = asItIs()
@@ -86,7 +86,7 @@ forPeople("import from nfsdcltrack's database", (artefact) => {
     assert.match(refused.stderr, /schema 3 is not known/)
   })
 
-  it('reads one where nothing can be written, and one in WAL mode whose log has been taken in', async () => {
+  it('reads one on a read-only disk, and one in WAL mode whose log has been checkpointed', async () => {
     const s = server(artefact)
     const database = tracked(s, 'ada')
     sql(database, 'PRAGMA journal_mode = WAL; UPDATE clients SET has_session = 0;')
@@ -100,7 +100,7 @@ forPeople("import from nfsdcltrack's database", (artefact) => {
     assert.deepEqual(await mayReclaimNext(s, 'ada', 'eve'), ['ada'])
   })
 
-  it('lets nobody in by what somebody has written to it since it was looked at', async () => {
+  it('imports nothing that was written to it after it was checked', async () => {
     const s = server(artefact)
     const database = tracked(s, 'ada', 'bob')
     const { status, said } = await onTerminal(s, ['import', database], () =>
@@ -114,10 +114,10 @@ forPeople("import from nfsdcltrack's database", (artefact) => {
   it('refuses a database with an unfinished transaction, and one that is damaged', async () => {
     const s = server(artefact)
     const database = tracked(s, 'ada')
-    // As SQLite leaves it when its process is killed: a header of a journal that has not been ended.
+    // As SQLite leaves it when its process is killed: the header of a journal that was not finished.
     writeFileSync(`${database}-journal`, Buffer.from('d9d505f920a163d700000000', 'hex'))
     assert.match((await imported(s, database)).stderr, /unfinished transaction beside it \(-journal\)/)
-    // Ended by its writer, but kept: journal_mode=persist.
+    // Finished by its writer, but kept: journal_mode=persist.
     writeFileSync(`${database}-journal`, Buffer.alloc(512))
     const dry = await s.call(['import', '--dry-run', database])
     assert.equal(dry.status, done, dry.stderr)
@@ -186,7 +186,7 @@ forPeople("import from nfsdcld's database", (artefact) => {
     assert.deepEqual(await mayReclaimNext(s, 'ada', 'bob', 'eve'), ['ada', 'bob'])
   })
 
-  it('takes only those that a grace period still waited for, as nfsdcld does itself when it starts again', async () => {
+  it('takes only the clients that a grace period still waited for, as nfsdcld does when it starts again', async () => {
     const s = server(artefact)
     const storage = await made(
       s,
@@ -210,7 +210,7 @@ forPeople("import from nfsdcld's database", (artefact) => {
     assert.match(refused.stderr, /0 tables for epoch 7/)
   })
 
-  it("keeps those that it took over from the kernel's own tracker as what they are: known by MD5", async () => {
+  it("keeps clients that nfsdcld took over from the kernel's own tracker as they are: known by MD5", async () => {
     const s = server(artefact)
     const storage = await made(
       s,
@@ -257,7 +257,7 @@ forPeople("import from a directory of the kernel's own tracker", (artefact) => {
     assert.deepEqual(readdirSync(top).sort(), ['README', md5('ada'), md5('bob')].sort())
   })
 
-  it('refuses where the kernel would not look, or the helper would not clear away', async () => {
+  it('refuses directories that the kernel would not use, or the helper would not clear', async () => {
     const s = server(artefact)
     writeFileSync(join(s.nfsdDir, 'nfsv4recoverydir'), `${beside(s, 'elsewhere')}\n`)
     const { status, stderr } = await imported(s, recovered(s, 'ada'))
@@ -268,7 +268,7 @@ forPeople("import from a directory of the kernel's own tracker", (artefact) => {
 })
 
 forPeople('import from a state directory of another machine', (artefact) => {
-  it('takes whoever may reclaim there, and of those in two instances the newest record', async () => {
+  it('takes the clients that may reclaim there, each with its newest record', async () => {
     const [s, other] = [server(artefact), server(artefact)]
     await other.fullInstanceWith('ada', 'bob')
     await other.init()
@@ -281,7 +281,7 @@ forPeople('import from a state directory of another machine', (artefact) => {
     assert.deepEqual(await mayReclaimNext(s, 'ada', 'bob', 'new', 'eve'), ['ada', 'bob', 'new'])
   })
 
-  it('takes them also from a server that never completed a grace period', async () => {
+  it('takes clients also from a server that never completed a grace period', async () => {
     const [s, other] = [server(artefact), server(artefact)]
     await other.init()
     await other.create('ada', 'v4.1')
@@ -306,7 +306,7 @@ forPeople('import', (artefact) => {
     return beside(s, 'clients.json')
   }
 
-  it('keeps whoever is recorded, imports nobody twice, and is two barriers for a thousand clients', async () => {
+  it('keeps recorded clients, imports none twice, and needs two barriers for a thousand clients', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'old')
     const many = Array.from({ length: 1000 }, (_, i) => `client ${i}`)
@@ -336,7 +336,7 @@ forPeople('import', (artefact) => {
     ])
   })
 
-  it('into a server that stopped in grace: whoever does not reclaim before grace ends may not any more', async () => {
+  it('into a server that stopped in grace: a client that does not reclaim before grace ends may not any more', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('old')
     await s.init()
@@ -358,7 +358,7 @@ forPeople('import', (artefact) => {
     assert.deepEqual(await mayReclaimNext(s, 'ada', 'bob', 'old'), ['ada'])
   })
 
-  it('into a first instance that never got through its grace: nobody is lost who was recorded in it', async () => {
+  it('into a first instance whose grace never ended: no client is lost that was recorded in it', async () => {
     const s = server(artefact)
     await s.init()
     await s.create('first', 'v4.1')
@@ -390,7 +390,7 @@ forPeople('import', (artefact) => {
     assert.equal(s.snapshot(), before)
   })
 
-  it('is refused while nfsd runs, and where a failed start lets nobody reclaim', async () => {
+  it('is refused while nfsd runs, and if after a failed start nobody may reclaim', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('old')
     const before = s.snapshot()
@@ -430,7 +430,7 @@ forPeople('import', (artefact) => {
     assert.deepEqual(await mayReclaimNext(s, 'ada'), ['ada'])
   })
 
-  it('refuses what is nothing of the kind, and an export that somebody edited into nonsense', async () => {
+  it('refuses files of another kind, and an export that was edited into nonsense', async () => {
     const s = server(artefact)
     const file = beside(s, 'source')
     for (const [text, why] of [

@@ -1,4 +1,7 @@
-/** `install` and `uninstall`: what comes where, what is never written over, and that the kernel can run it. */
+/**
+ * `install` and `uninstall`: which files they install, what they never overwrite, and that the kernel can run the
+ * program.
+ */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
@@ -46,7 +49,7 @@ const records = '/var/lib/nfs/v4clients'
 const helper = '/usr/sbin/nfsd-userland-helper'
 const scripts = ['people', 'sqlite', 'nfsd-userland-helper'].map((name) => `/usr/lib/nfsd-userland-helper/${name}.cjs`)
 const script = scripts.at(-1) ?? ''
-/** What the executable hands a person's words on to. */
+/** The script to which the executable passes a person's words. */
 const commands = scripts.slice(0, -1)
 const documentation = [
   '/usr/share/man/man8/nfsd-userland-helper.8',
@@ -66,10 +69,10 @@ async function told(artefact: Artefact, ...words: readonly string[]): Promise<Re
 
 eachArtefact('install', (artefact) => {
   const program = artefact === bundle ? [...scripts, helper] : [...commands, helper]
-  /** Node's script can't serve the pipe. */
+  /** The Node bundle can't serve the pipe. */
   const units = artefact === bundle ? [nfsdcld] : [service, started, nfsdcld]
 
-  it('puts everything in place, and names each file with what became of it', async () => {
+  it('installs everything, and names each file with what it did', async () => {
     const root = scratchRoot('systemd')
     const { status, stdout } = await say(artefact, 'install', '--root', root)
     assert.equal(status, done)
@@ -137,7 +140,7 @@ eachArtefact('install', (artefact) => {
     assert.deepEqual(filesIn(root), installed)
   })
 
-  it('gives a system without systemd an init script in its place', async () => {
+  it('gives a system without systemd an init script instead', async () => {
     for (const [system, text, settings] of [
       ['openrc', 'udev/init.d/openrc-init.sh', '/etc/conf.d/nfsd-userland-helper'],
       ['sysvinit', 'udev/init.d/lsb-init.sh', '/etc/default/nfsd-userland-helper'],
@@ -154,7 +157,7 @@ eachArtefact('install', (artefact) => {
     }
   })
 
-  it('writes the program under another name, syncs it, and renames it: whoever runs the old one keeps it', () => {
+  it('writes the program under another name, syncs it, and renames it: a process that runs the old one keeps it', () => {
     const root = scratchRoot('systemd')
     ensureDirSync(join(root, 'usr/sbin'))
     copyFileSync('/bin/sleep', join(root, helper))
@@ -208,7 +211,7 @@ eachArtefact('install', (artefact) => {
     }
   })
 
-  it('is completed by a repeat, wherever it is killed, and then leaves nothing half-written', async () => {
+  it('may be killed at any call: a repeat completes it, and leaves nothing half-written', async () => {
     const whole = scratchRoot('systemd')
     await say(artefact, 'install', '--root', whole)
     const sizes = (root: string): string[] => filesIn(root).map((line) => line.replace(/ \d+ (\d+) [\d.]+$/, ' $1'))
@@ -249,7 +252,7 @@ eachArtefact('install', (artefact) => {
   describe('with a configuration file that an admin has changed', () => {
     const changed = '# mine\n'
 
-    it('keeps it, and says nothing of a new one if ours is as before', async () => {
+    it('keeps it, and does not mention a new one if ours is unchanged', async () => {
       const root = scratchRoot('systemd')
       await say(artefact, 'install', '--root', root)
       appendFileSync(join(root, modprobe), changed)
@@ -269,7 +272,7 @@ eachArtefact('install', (artefact) => {
       assert.match(readFileSync(join(root, `${dropIn}.new`), 'utf8'), /^RequiresMountsFor=\/srv\/state$/m)
     })
 
-    it('keeps one that was there before we came', async () => {
+    it('keeps one that was there before the first install', async () => {
       const root = scratchRoot('systemd')
       ensureDirSync(join(root, 'etc/modprobe.d'))
       writeFileSync(join(root, modprobe), changed)
@@ -286,7 +289,7 @@ eachArtefact('install', (artefact) => {
       assert.equal(existsSync(join(root, rule)), false)
     })
 
-    it('writes over no .new that is not ours, and takes none away', async () => {
+    it('overwrites and removes no .new that is not ours', async () => {
       const root = scratchRoot('systemd')
       await say(artefact, 'install', '--root', root)
       appendFileSync(join(root, dropIn), changed)
@@ -305,7 +308,7 @@ eachArtefact('install', (artefact) => {
       assert.ok(existsSync(join(root, dropIn)))
     })
 
-    it('takes away the .new that is ours', async () => {
+    it('removes the .new that is ours', async () => {
       const root = scratchRoot('systemd')
       await say(artefact, 'install', '--root', root)
       appendFileSync(join(root, dropIn), changed)
@@ -315,7 +318,7 @@ eachArtefact('install', (artefact) => {
       assert.equal(existsSync(join(root, `${dropIn}.new`)), false)
     })
 
-    it('replaces what is no configuration: an old program does not stay', async () => {
+    it('replaces files that are not configuration, so no old program stays', async () => {
       const root = scratchRoot('systemd')
       await say(artefact, 'install', '--root', root)
       const page = documentation[0] ?? ''
@@ -329,7 +332,7 @@ eachArtefact('install', (artefact) => {
     })
   })
 
-  it('takes all of it away again, but for what an admin has changed, and for the records', async () => {
+  it('removes everything again, except files that an admin has changed, and the records', async () => {
     const root = scratchRoot('systemd')
     ensureDirSync(join(root, 'etc/systemd/system/nfs-server.service.d'))
     writeFileSync(join(root, 'etc/systemd/system/nfs-server.service.d/mine.conf'), '')
@@ -354,7 +357,7 @@ eachArtefact('install', (artefact) => {
   })
 
   describe("with a root that is somebody else's", () => {
-    /** A directory of the machine itself, with what must not change. */
+    /** A directory of the machine itself, with files that must not change. */
     function machine(): { readonly directory: string; readonly files: string[] } {
       const directory = scratchRoot('systemd')
       for (const room of ['etc/modprobe.d', 'sbin', 'lib', 'share']) ensureDirSync(join(directory, room))
@@ -362,7 +365,7 @@ eachArtefact('install', (artefact) => {
       return { directory, files: filesIn(directory) }
     }
 
-    it('takes links as the system there would: none leads out of it', async () => {
+    it('follows links as the system in that root would: none leads out of it', async () => {
       const { directory, files } = machine()
       const root = scratchRoot('systemd')
       mkdirSync(join(root, 'var'))
@@ -387,7 +390,7 @@ eachArtefact('install', (artefact) => {
       )
     })
 
-    it('sees by the system there what starts its services, not by a link to this machine', async () => {
+    it('sees in that root what starts its services, and does not follow a link to this machine', async () => {
       const root = scratchRoot('sysvinit')
       const { directory } = machine()
       symlinkSync(`${directory}/usr`, join(root, 'usr'))
@@ -404,7 +407,7 @@ eachArtefact('install', (artefact) => {
       )
     })
 
-    it('makes no root that is not there', async () => {
+    it('does not make a missing root', async () => {
       const root = scratchRoot('systemd')
       const { status, stderr } = await say(artefact, 'install', '--root', join(root, 'typo'))
       assert.equal(status, badArgument)
@@ -412,7 +415,7 @@ eachArtefact('install', (artefact) => {
       assert.equal(existsSync(join(root, 'typo')), false)
     })
 
-    it('takes away nothing that is not one of our names, whatever the list of what was installed says', async () => {
+    it('removes no file that is not one of ours by name, whatever the list of installed files says', async () => {
       const { directory, files } = machine()
       const root = scratchRoot('systemd')
       await say(artefact, 'install', '--root', root)
@@ -444,7 +447,7 @@ eachArtefact('install', (artefact) => {
       }
     })
 
-    it('takes away under our own names only what has the digest of what we wrote', async () => {
+    it('removes a file of ours by name only if its digest is that of what was installed', async () => {
       const root = scratchRoot('systemd')
       await say(artefact, 'install', '--root', root)
       writeFileSync(join(root, rule), '# mine\n')
@@ -456,7 +459,7 @@ eachArtefact('install', (artefact) => {
       assert.equal(readlinkSync(join(root, modprobe)), '/etc/passwd')
     })
 
-    it('reaches what it changes by the descriptor of an open directory: no link can be put in the way meanwhile', () => {
+    it('changes files through the descriptor of an open directory, so no link can be put in the way meanwhile', () => {
       const root = scratchRoot('systemd')
       const trace = join(root, 'trace')
       const [command = '', ...words] = artefact.command
@@ -498,7 +501,7 @@ eachArtefact('install', (artefact) => {
     })
   })
 
-  it('leaves what a package has installed to the package manager, but for a state directory of this machine', async () => {
+  it('leaves files of a package to the package manager, except for a state directory of this machine', async () => {
     const root = scratchRoot('systemd')
     ensureDirSync(join(root, 'var/lib/dpkg/info'))
     writeFileSync(
@@ -524,7 +527,7 @@ eachArtefact('install', (artefact) => {
     assert.equal(existsSync(join(root, dropIn)), false)
   })
 
-  it('refuses words that it does not know', async () => {
+  it('refuses unknown words', async () => {
     for (const words of [
       ['install', '--frob'],
       ['install', 'surplus'],
@@ -539,7 +542,7 @@ eachArtefact('install', (artefact) => {
 describe('what is installed', () => {
   const artefact = existsSync(executable.command[0] ?? '') ? executable : bundle
 
-  it('goes with a change from Node to the executable: nothing of the other stays', async () => {
+  it('is replaced on a change from Node to the executable: nothing of the former stays', async () => {
     const root = scratchRoot('systemd')
     await say(bundle, 'install', '--root', root)
     const files = await told(artefact, 'install', '--root', root)
@@ -576,7 +579,7 @@ describe('what is installed', () => {
           .join('\n')
       }
       assert.equal(verify(), '')
-      // The directory that systemd reads out of it is the one that was meant.
+      // The directory that systemd reads from the unit is the intended one.
       const { stdout } = spawnSync('systemd-tmpfiles', ['--create', `--root=${root}`, 'nfsd-userland-helper.conf'], {
         encoding: 'utf8',
       })

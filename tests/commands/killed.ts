@@ -1,6 +1,6 @@
 /**
- * A command that dies at every call that changes the state directory, and at its end; what is left is judged, and it is
- * repeated.
+ * A command that is killed at every call that changes the state directory, and at its end. What is left is judged, and
+ * the command is repeated.
  */
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
@@ -17,7 +17,7 @@ export const called = async (
 ): Promise<number | string> =>
   (await inForeground(artefact, [...settings(machine), ...words], { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' })).status
 
-/** Who of these may reclaim, after another start if asked for. */
+/** Which of these may reclaim, after another start if asked for. */
 export async function mayReclaim(
   artefact: Artefact,
   machine: Machine,
@@ -36,13 +36,13 @@ export async function mayReclaim(
 
 export interface Killed {
   readonly words: readonly string[]
-  /** Makes the state before the command. Files beside the state directory stay for all runs. */
+  /** Makes the state before the command. Files beside the state directory are shared by all runs. */
   readonly prepare: (machine: Machine) => Promise<void>
-  /** Asked of a copy of what a kill left. */
+  /** Asked on a copy of the state that a kill left. */
   readonly left: (machine: Machine, label: string) => Promise<void>
-  /** What is done already is refused: there is nobody of that name any more. */
+  /** A repeat is refused if the first run was complete: then there is no client of that name any more. */
   readonly mayBeRefused?: boolean
-  /** Asked when the command has been repeated. */
+  /** Asked after the command has been repeated. */
   readonly repeated: (machine: Machine, label: string) => Promise<void>
 }
 
@@ -70,7 +70,7 @@ export async function killedEverywhere(
   const last = whole.traced.calls.filter(({ name }) => name === 'exit_group').slice(-1)
   const points: Call[] = [...changing(whole.traced.calls, join(whole.dir, 'state')), ...last]
   assert.ok(points.length > 3, 'the calls were seen')
-  // Node is slow to start, and makes the same calls.
+  // Node starts slowly, and makes the same calls.
   for (const call of artefact.name === 'executable' ? points : points.filter((_, at) => at % 4 === 1))
     await on(before, async (machine) => {
       const fault = { call, what: 'signal=SIGKILL' }

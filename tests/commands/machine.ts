@@ -1,10 +1,10 @@
 /**
- * A machine for doctor: this one's files under a layer of memory, in mount and process namespaces of its own, with a
- * root directory of its own. Whatever a fault changes there is gone with it, and nobody else's processes are seen.
+ * A machine for doctor: this one's files under a layer of memory, with a root directory, mounts and processes of its
+ * own. Changes by a fault are discarded with it, and no other processes are visible.
  *
- * It is a server on which all is well: the helper installed, the kernel told of it, an ext4 of its own for the records
- * that the NFS server waits for. What only a kernel with nfsd has (its module's parameter, its log, its configuration,
- * its file system) are files in the places where the kernel has them; the program reads them as it reads the kernel's.
+ * It is a healthy server: the helper is installed, the kernel knows its name, and the records are on an ext4 of their
+ * own, which the NFS server waits for. Things that only a kernel with nfsd has (its module's parameter, its log, its
+ * configuration, its file system) are files in the same places. The program reads them as it reads the kernel's.
  */
 import { execFile, execFileSync } from 'node:child_process'
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, writeFileSync } from 'node:fs'
@@ -17,7 +17,7 @@ import { root, type Artefact } from '../support/artefacts.ts'
 export const program = '/usr/sbin/nfsd-userland-helper'
 export const state = '/srv/state'
 
-/** All is well. In it the helper's upcalls are `init`, `create` and so on. */
+/** A healthy machine. The helper's upcalls are shell functions `init`, `create` and so on. */
 const healthy = (artefact: Artefact): string => `
   ln -s ${artefact.command.at(-1) ?? ''} ${program}
   [ -e /usr/bin/node ] || ln -s ${process.execPath} /usr/bin/node
@@ -50,13 +50,13 @@ export interface Finding {
   readonly mend: string | null
 }
 
-/** What doctor said: once, or once more after what it says mends the fault. */
+/** What doctor reported: first, and after its remedy. */
 export interface Diagnosis {
   readonly status: number
   readonly ms: number
   readonly wrong: readonly string[]
   readonly of: (check: string) => Finding
-  /** All findings but the good ones, to be read when a test fails. */
+  /** All findings except the good ones, to be printed when a test fails. */
   readonly text: string
 }
 
@@ -65,13 +65,13 @@ export async function toldToPeople(artefact: Artefact, fault: string): Promise<s
   return (await inMachine(artefact, `${fault}\n${artefact.command.join(' ')} doctor > /out/told || true`)).file('told')
 }
 
-/** What a command says on a healthy machine with a fault, and its status on a last line. */
+/** What a command prints on a healthy machine with a fault, with its status on a last line. */
 export async function commandOn(artefact: Artefact, fault: string, command: string): Promise<string> {
   const asked = `status=0; ${artefact.command.join(' ')} ${command} > /out/said 2>&1 || status=$?; echo $status >> /out/said`
   return (await inMachine(artefact, `${fault}\n${asked}`)).file('said')
 }
 
-/** What a command says to somebody who is not root. */
+/** What a command prints for a user other than root. */
 export async function askedByNobody(artefact: Artefact, command: string, make = ''): Promise<string> {
   const { file } = await inMachine(
     artefact,
@@ -84,11 +84,11 @@ export async function askedByNobody(artefact: Artefact, command: string, make = 
 }
 
 /**
- * Makes the fault on a healthy machine, and asks doctor.
- * @param mend what doctor says mends the finding of this check is done, and doctor is asked again.
+ * Makes the fault on a healthy machine, and runs doctor.
+ * @param mend carries out the remedy for the finding of this check, and runs doctor again.
  */
 export async function diagnose(artefact: Artefact, fault: string, mend?: string): Promise<readonly Diagnosis[]> {
-  // As an admin who has it from elsewhere: what the kernel calls may be broken.
+  // From another copy, as an admin may have one: the installed program may be broken.
   const ask = (n: number): string => `
     begun=$(date +%s%N)
     status=0; env -i ${artefact.command.join(' ')} doctor --json > /out/${n} 2> /out/${n}.err || status=$?

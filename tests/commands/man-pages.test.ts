@@ -1,6 +1,6 @@
 /**
- * The man pages: never out of step with what the program says of itself, and clean roff. What they repeat of its tables
- * (statuses, verbs, options) is held by tests/unit/texts.test.ts.
+ * The man pages agree with the program's help, and are correct roff. tests/unit/texts.test.ts compares the tables that
+ * they repeat (statuses, verbs, options).
  */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
@@ -25,7 +25,7 @@ const text = (node: Nodes): string =>
   'value' in node ? node.value : 'children' in node ? node.children.map(text).join('') : ''
 const isHeading = (node: RootContent): node is Heading => node.type === 'heading'
 
-/** The terms of a section's list: of each item the code words of its first line. */
+/** The terms of a section's list: the code words in the first line of each item. */
 function terms(section: string): readonly (readonly string[])[] {
   const begin = page.children.findIndex((node) => isHeading(node) && text(node) === section)
   assert.ok(begin >= 0, `there is no section ${section}`)
@@ -74,13 +74,13 @@ forPeople('nfsd-userland-helper(8)', (artefact) => {
     const general = new Set(optionsIn(await help()))
     for (const [word = '', ...rest] of terms('COMMANDS')) {
       const theirs = optionsIn(await help(word)).filter((option) => !general.has(option))
-      // `--no-x` says no to `--x`.
+      // `--no-x` negates `--x`.
       const named = rest.filter((code) => code.startsWith('-') && !code.startsWith('--no-'))
       assert.deepEqual(sorted(named), sorted(theirs), word)
     }
   })
 
-  it('is what install puts in place', async () => {
+  it('is what install installs', async () => {
     const root = scratchRoot('systemd')
     await say(artefact, 'install', '--root', root)
     for (const section of [5, 8])
@@ -92,7 +92,7 @@ forPeople('nfsd-userland-helper(8)', (artefact) => {
 })
 
 describe('the man pages', () => {
-  it('are roff that mandoc finds nothing wrong with, and that man shows', () => {
+  it('are roff in which mandoc finds nothing wrong, and which man shows', () => {
     for (const section of [5, 8]) {
       const file = join(repository, `dist/man/nfsd-userland-helper.${section}`)
       const lint = spawnSync('mandoc', ['-Tlint', '-Wall', file], { encoding: 'utf8' })
@@ -102,7 +102,7 @@ describe('the man pages', () => {
     }
   })
 
-  it('can be told from bad roff', () => {
+  it('are checked by a mandoc that does find fault with bad roff', () => {
     assert.notEqual(
       spawnSync('mandoc', ['-Tlint', '-Wall'], { input: '.TH X 8\n.SH NAME\nx - y\n.BOGUS\n', encoding: 'utf8' })
         .stdout,

@@ -1,4 +1,6 @@
-/** More clients than memory should hold: each is told, none twice, in a room that does not grow with them. */
+/**
+ * More clients than should be held in memory: each is shown, none twice, and the memory in use does not grow with them.
+ */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
 import { closeSync, openSync, readFileSync, statSync, symlinkSync, writeFileSync } from 'node:fs'
@@ -14,7 +16,7 @@ import { beside } from '../support/people.ts'
 
 const many = 120_000
 
-/** In a full instance that has completed its grace. */
+/** In a full instance whose grace is over. */
 function record(s: Server, count: number, nameOf: (at: number) => string): void {
   const room = join(s.stateDir, 'v4clients')
   ensureDirSync(join(room, '1000'), 0o700)
@@ -30,10 +32,10 @@ function record(s: Server, count: number, nameOf: (at: number) => string): void 
 
 const peakOf = (s: Server): string => join(s.nfsdDir, 'peak')
 
-/** What Node is told: to keep to a heap that would not hold so many clients, and to tell what it took at its peak. */
+/** Options for Node: a heap that would not hold so many clients, and a report of the peak. */
 const frugal = `--max-old-space-size=40 --require=${join(root, 'tests/support/peak-memory.cjs')}`
 
-/** Its result in a file. */
+/** The result, in a file. */
 function toFile(
   s: Server,
   file: string,
@@ -110,12 +112,12 @@ forPeople(`${many} clients`, (artefact) => {
 })
 
 forPeople('a database of 110 MB', (artefact) => {
-  it('is written and read in a room that does not grow with it', async () => {
+  it('is written and read in memory that does not grow with it', async () => {
     const [s, other] = [server(artefact), server(artefact)]
     const count = 20_000
     record(s, count, (at) => `client-${at}`.padEnd(1000, '.'))
     const database = beside(s, 'main.sqlite')
-    // Node with all scripts and no client takes 110 MB.
+    // Node with all scripts and without clients takes 110 MB.
     for (const [on, most, words] of [
       [s, 230, ['export', '--to', 'nfsdcld', '-o', database]],
       [other, 190, ['import', '--dry-run', '--json', database]],
@@ -133,7 +135,7 @@ forPeople('a database of 110 MB', (artefact) => {
 describe('a JSON object read in parts', () => {
   const text = String.raw`{"a":{"b":[1,"]}\"\\"]},"list":[{"x":"\u00e9}"},[2],"]",-3.5e1,null],"n":12 ,"empty":[], "other":[{}]}`
 
-  it('tells the same members wherever the parts end', () => {
+  it('has the same members wherever the parts end', () => {
     const whole = JSON.parse(text) as Record<string, unknown>
     for (let size = 1; size <= text.length; size++) {
       const parts = Array.from({ length: Math.ceil(text.length / size) }, (_, at) =>
@@ -147,7 +149,7 @@ describe('a JSON object read in parts', () => {
     }
   })
 
-  it('is refused where it is none, also where only its end is missing', () => {
+  it('is refused if it is not valid, also if only its end is missing', () => {
     for (const wrong of [
       '',
       '[]',

@@ -1,4 +1,4 @@
-/** What `npm pack` and `npm install -g` bring: the program, and nothing that it does not need. */
+/** `npm pack` and `npm install -g` deliver the program, and nothing that it does not need. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, statSync } from 'node:fs'
@@ -9,7 +9,7 @@ import { removeSync } from 'fs-extra/esm'
 import packageJson from '../../package.json' with { type: 'json' }
 import { asKernel, bundle, newMachine, root as repository, scrap, settings } from '../support/artefacts.ts'
 
-/** Without a network, and without the scripts that build: what is built is packed. */
+/** Without a network, and without the build scripts: what is built already is packed. */
 const npm = (directory: string, ...words: readonly string[]): string =>
   execFileSync('npm', [...words, '--ignore-scripts', '--offline', '--no-audit', '--no-fund', '--loglevel=error'], {
     cwd: directory,

@@ -1,4 +1,4 @@
-/** A client owner named by a person: the one that is meant, or a plain refusal. */
+/** A client owner named by a person: the intended one, or a clear refusal. */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { describe, it } from 'node:test'
@@ -56,22 +56,22 @@ describe('an owner named by a person', () => {
     assert.equal(named('626F620a', 'in hex'), 'bob\\012')
   })
 
-  it('may be a prefix that only one has, even one that ends within an escape', () => {
+  it('may be a prefix that only one client has, even one that ends within an escape', () => {
     for (const prefix of ['b', 'bob\\', 'bob\\01', '\\x00f']) assert.ok(named(prefix))
   })
 
-  it('is itself, though others begin so', () => {
+  it('is found by its whole name, also if others begin with it', () => {
     assert.equal(named('Linux NFSv4.1 ada'), 'Linux\\040NFSv4.1\\040ada')
   })
 
-  it('is refused where several begin so: they are named', () => {
+  it('is refused if several begin with it, and these are named', () => {
     assert.match(
       refusal('Linux'),
       /^2 clients begin like this \("Linux NFSv4\.1 ada", "Linux NFSv4\.1 adam"\): 'Linux'$/,
     )
   })
 
-  it('is refused where nobody is called so', () => {
+  it('is refused if no client begins with it', () => {
     for (const word of ['eve', '', 'Bob', 'bob\\012\\012']) assert.match(refusal(word), /^no client has this owner/)
     assert.match(refusal('626f', 'in hex'), /^no client has this owner/, 'with --hex there are no prefixes')
     assert.match(refusal('bob', 'in hex'), /not hexadecimal|odd number/)

@@ -9,7 +9,7 @@ import packageJson from '../../package.json' with { type: 'json' }
 import { artefacts, bundle, executable, root as repository, type Artefact } from '../support/artefacts.ts'
 import { onScratchMachine } from './scratch-machine.ts'
 
-/** Where the throw-away machine sees it too. */
+/** A path that the throw-away machine sees too. */
 function scratch(): string {
   ensureDirSync(join(repository, '.cache'))
   return mkdtempSync(join(repository, '.cache/package-'))
@@ -33,11 +33,11 @@ for (const artefact of artefacts())
       deb = pack(artefact, directory)
     })
 
-    // Debian 12 has no Node that is new enough; the one that runs the tests stands in for it.
+    // Debian 12 has no Node that is new enough, so the Node that runs the tests is linked there.
     const install = `dpkg ${artefact === bundle ? '--force-depends' : ''} --install`
     const node = artefact === bundle ? `[ -x /usr/bin/node ] || ln -s '${process.execPath}' /usr/bin/node` : ''
 
-    // By an init script: the modules of the machine that runs the tests are seen there.
+    // With an init script, because the modules of the machine that runs the tests are visible there.
     const nothingStarts = `printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d; chmod 755 /usr/sbin/policy-rc.d`
 
     it('installs a program that the kernel can run, and that knows it is packaged', async () => {
@@ -152,7 +152,7 @@ for (const artefact of artefacts())
       })
 
     if (artefact === executable)
-      it('has the tracker that install is told be that of its init script', async () => {
+      it('makes its init script use the tracker that install was given', async () => {
         const { status, output } = await onScratchMachine(`
           rm -rf /var/lib/nfs /etc/nfs.conf /etc/nfs.conf.d
           ${nothingStarts}
@@ -168,7 +168,7 @@ for (const artefact of artefacts())
       })
 
     if (artefact === executable)
-      it('leaves nfsdcld in its place where that has a database, until install is told, and gives it back when it goes', async () => {
+      it('keeps nfsdcld if that has a database, until install is told otherwise, and restores it when it is removed', async () => {
         const { status, output } = await onScratchMachine(`
           rm -rf /var/lib/nfs /etc/nfs.conf /etc/nfs.conf.d
           mkdir -p /var/lib/nfs/nfsdcld
@@ -193,7 +193,7 @@ for (const artefact of artefacts())
         assert.equal(output.match(/^\/dev\/null$/gm)?.length, 2, output)
       })
 
-    it('has nothing that lintian finds wrong, but for what is explained', () => {
+    it('has no fault that lintian finds, except those that are explained', () => {
       const { stdout, stderr, status } = spawnSync(
         'lintian',
         [

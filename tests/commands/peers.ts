@@ -1,11 +1,11 @@
-/** The other trackers, as they are: nfsdcltrack and nfsdcld of nfs-utils, and what they keep, through sqlite3(1). */
+/** The other trackers, unchanged: nfsdcltrack and nfsdcld of nfs-utils, and their databases, through sqlite3(1). */
 import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { ensureDirSync } from 'fs-extra/esm'
 import { until } from '../support/until.ts'
 
-/** One upcall of nfsdcltrack's. @returns its exit status. */
+/** One upcall of nfsdcltrack. @returns its exit status. */
 export function nfsdcltrack(
   storage: string,
   words: readonly string[],
@@ -21,7 +21,7 @@ export function nfsdcltrack(
 
 const path = `${process.env['PATH'] ?? ''}:/usr/sbin:/sbin`
 
-/** Runs SQL on a database file, and gives what sqlite3 prints. */
+/** Runs SQL on a database file. @returns what sqlite3 prints. */
 export function sql(database: string, statements: string): string {
   const { status, stdout, stderr, error } = spawnSync('sqlite3', ['-batch', database], {
     input: statements,
@@ -33,8 +33,8 @@ export function sql(database: string, statements: string): string {
 }
 
 /**
- * Lets nfsdcld open its database, or make one, as it does when it starts. Nobody talks to it: it has no kernel here.
- * @returns what it says.
+ * Lets nfsdcld open its database, or make one, as it does when it starts. No kernel asks it anything.
+ * @returns what it prints.
  */
 export async function nfsdcldOpens(storage: string): Promise<string> {
   const pipes = `${storage}.pipefs`
@@ -61,12 +61,12 @@ export async function nfsdcldOpens(storage: string): Promise<string> {
   return said
 }
 
-/** Messages of the kernel's pipe to nfsdcld (include/uapi/linux/nfsd/cld.h, version 2): packed, of one size. */
+/** Messages of the kernel's pipe to nfsdcld (include/uapi/linux/nfsd/cld.h, version 2): packed, all of one size. */
 const message = { size: 1067, version: 2, graceStart: 4, inProgress: -115 }
 
 /**
- * Starts nfsdcld and asks it, as the kernel does when its server starts, who may reclaim. The pipe has two ends here as
- * well: a terminal, made by script(1) and set to pass every byte.
+ * Starts nfsdcld and asks it who may reclaim, as the kernel does when its server starts. The pipe must work in both
+ * directions, so it is a terminal, made by script(1) and set to raw mode.
  */
 export async function nfsdcldTells(storage: string): Promise<Buffer[]> {
   const pipes = `${storage}.kernel`
@@ -95,7 +95,7 @@ export async function nfsdcldTells(storage: string): Promise<Buffer[]> {
       if (status === 0) return owners
       if (status !== message.inProgress) throw new Error(`nfsdcld answers ${status}`)
       owners.push(answer.subarray(10, 10 + answer.readUInt16LE(8)))
-      // Taken: the next may come.
+      // It has been read, so the next may come.
       kernel.stdin.write(answer)
     }
   } finally {

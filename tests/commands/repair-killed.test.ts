@@ -1,6 +1,6 @@
 /**
- * A repair, an expiry and a person's allowance that die anywhere: nobody else's verdict changes, and a repeat completes
- * them.
+ * A repair, an expire and an allow that are killed at any call: no other client's verdict changes, and a repeat
+ * completes them.
  */
 import assert from 'node:assert/strict'
 import { readdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
@@ -87,7 +87,7 @@ forPeople('killed anywhere', (artefact) => {
   for (const { name, words, make, before, after } of cases)
     it(name, async () => {
       const template = newMachine()
-      // Repeated when it is done already, an expiry finds nobody of that name.
+      // If it was complete already, a repeated expire finds no client of that name.
       const isExpiry = words[0] === 'expire'
       try {
         await killedEverywhere(artefact, template, {

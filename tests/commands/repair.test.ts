@@ -1,4 +1,4 @@
-/** A person takes clients out, and puts them back: what then holds is what an upcall would have made of it. */
+/** A person removes clients and allows them again: the effect is that of an upcall. */
 import assert from 'node:assert/strict'
 import { readdirSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -8,11 +8,11 @@ import { badArgument, done, forPeople, hex, server, storageFailed, type Server }
 import { mayReclaim, onTerminal } from '../support/people.ts'
 import { barriers, traced } from '../support/strace.ts'
 
-/** What says that a server instance ran that could not be recorded. */
+/** The mark of a server instance that could not be recorded. */
 const mark = (s: Server): string => join(s.stateDir, '../run/unknown-directory')
 
 forPeople('expire', (artefact) => {
-  it('takes clients out, named as they are printed, by a beginning, or in hex', async () => {
+  it('removes clients, named as they are printed, by a prefix, or in hex', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('Linux NFSv4.1 ada', 'Linux NFSv4.1 bob', 'cid', 'dan')
     const { status, stdout } = await s.call([
@@ -37,7 +37,7 @@ forPeople('expire', (artefact) => {
     assert.deepEqual(await mayReclaim(s, 'Linux NFSv4.1 ada', 'Linux NFSv4.1 bob', 'cid', 'dan', 'eve'), ['eve'])
   })
 
-  it('in a script takes out only who is named by a whole owner: said twice, a beginning would mean somebody else', async () => {
+  it('in a script removes only clients named by their whole owner: a repeated prefix would mean another client', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('Linux ada', 'Linux adam')
     for (let twice = 0; twice < 2; twice++) await s.call(['expire', '--yes', 'Linux ada'])
@@ -53,7 +53,7 @@ forPeople('expire', (artefact) => {
     assert.deepEqual(await mayReclaim(s, 'Linux ada', 'Linux adam'), [])
   })
 
-  it('in grace: out of every instance, and every directory that could bring a client back is synced once', async () => {
+  it('in grace removes from every instance, and syncs every directory that could bring a client back once', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob', 'cid')
     await s.init()
@@ -90,7 +90,7 @@ forPeople('expire', (artefact) => {
     )
   })
 
-  it('leaves a client that came back while a person was asked, and says so', async () => {
+  it('keeps a client that came back while a person was asked, and says so', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')
     await s.init()
@@ -101,7 +101,7 @@ forPeople('expire', (artefact) => {
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'cid'), ['ada'])
   })
 
-  it('tells of a client that the kernel still has, and how to take back its locks as well', async () => {
+  it('reports a client that the kernel still has, and how to revoke its locks as well', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     ensureDirSync(join(s.nfsdDir, 'clients/17'))
@@ -114,7 +114,9 @@ forPeople('expire', (artefact) => {
 })
 
 forPeople('prune', (artefact) => {
-  /** ada has not been seen since the full instance, bob since the first crash; both crashed instances had somebody. */
+  /**
+   * ada has not been seen since the full instance, bob since the first crash. Both crashed instances had some client.
+   */
   const crashed = async (s: Server): Promise<void> => {
     await s.fullInstanceWith('ada', 'bob')
     await s.init()
@@ -125,7 +127,7 @@ forPeople('prune', (artefact) => {
     await s.create('cid', 'v4.1')
   }
 
-  it('takes out whoever that many instances have waited for in vain, and says whom', async () => {
+  it('removes clients for which that many instances have waited in vain, and names them', async () => {
     const s = server(artefact)
     await crashed(s)
     const dry = await s.call(['prune', '--unseen', '3', '--dry-run'])
@@ -141,7 +143,7 @@ forPeople('prune', (artefact) => {
     assert.match((await s.call(['prune', '--unseen', '3', '--yes'])).stdout, /^0 clients pruned/)
   })
 
-  it('leaves a client that came back while a person was asked, and says so', async () => {
+  it('keeps a client that came back while a person was asked, and says so', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')
     await s.init()
@@ -154,7 +156,7 @@ forPeople('prune', (artefact) => {
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob', 'cid'), ['bob', 'cid'])
   })
 
-  it('when nobody is left to wait for, asks the kernel to end grace', async () => {
+  it('asks the kernel to end grace, if no client is left to wait for', async () => {
     const s = server(artefact)
     await crashed(s)
     s.kernelGrace('N\n')
@@ -164,7 +166,7 @@ forPeople('prune', (artefact) => {
     assert.equal(s.kernelWasAskedToEndGrace(), true)
   })
 
-  it('finds nobody once grace is over, and asks before it changes anything', async () => {
+  it('finds no client once grace is over, and asks before it changes anything', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     assert.match((await s.call(['prune', '--unseen', '1', '--yes'])).stdout, /^0 clients pruned/)
@@ -184,7 +186,7 @@ forPeople('prune', (artefact) => {
 })
 
 forPeople('allow', (artefact) => {
-  it('lets a client reclaim after the next start that was dropped by mistake', async () => {
+  it('lets a client that was removed by mistake reclaim after the next start', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')
     await s.remove('ada')
@@ -221,7 +223,7 @@ forPeople('allow', (artefact) => {
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob'), ['ada'])
   })
 
-  it('in grace in which everybody had come back already: makes the place for it again', async () => {
+  it('in a grace period in which all clients have come back makes the directory for it again', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     await s.init()
@@ -234,7 +236,7 @@ forPeople('allow', (artefact) => {
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob'), ['ada', 'bob'])
   })
 
-  it('looks again after the answer: who came back by itself stays as it came, and where grace is over meanwhile nobody is let in', async () => {
+  it('looks again after the answer: the record of a client that came back is kept, and if grace is over meanwhile no client is allowed', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')
     await s.init()
@@ -253,7 +255,7 @@ forPeople('allow', (artefact) => {
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob'), ['ada'])
   })
 
-  it('in a first instance records it as active, and lets grace last its whole time', async () => {
+  it('in a first instance records the client as active, and lets grace last its whole time', async () => {
     const s = server(artefact)
     await s.init()
     s.kernelGrace('N\n')
@@ -265,7 +267,7 @@ forPeople('allow', (artefact) => {
     assert.deepEqual(await mayReclaim(s, 'ada', 'bob'), ['ada', 'bob'])
   })
 
-  it('is refused where it would mean nothing', async () => {
+  it('is refused if it would have no effect', async () => {
     const s = server(artefact)
     const refused = async (why: RegExp): Promise<void> => {
       const { status, stderr } = await s.call(['allow', '--yes', 'ada'])

@@ -1,6 +1,6 @@
 /*
- * Stands in for the program in its own service: says that it is ready, then what it may do, one line a try, and waits.
- * A FIFO stands in for the pipe.
+ * Runs in place of the program in its own service. It reports that it is ready, prints what it may do, one line for
+ * each attempt, and waits. A FIFO is used as the pipe.
  */
 #include <errno.h>
 #include <fcntl.h>

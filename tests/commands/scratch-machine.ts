@@ -1,6 +1,6 @@
 /**
- * This machine, to be thrown away: its whole file system under a layer of memory, in a chroot of a mount namespace of
- * its own. What is installed, configured or purged there is so for real, and is gone afterwards.
+ * A throw-away copy of this machine: its whole file system under a layer of memory, in a chroot and a mount namespace
+ * of its own. Installing, configuring and purging there is real, and is discarded afterwards.
  */
 import { spawn } from 'node:child_process'
 import { mkdtempSync } from 'node:fs'
@@ -28,7 +28,7 @@ mount -t tmpfs run "$1/root/run"
 exec chroot "$1/root" /bin/sh -euc "$3"
 `
 
-/** Runs a shell script there, as root. What has changed lies below /mnt. */
+/** Runs a shell script there, as root. Its changes are below /mnt. */
 export function onScratchMachine(script: string): Promise<Told> {
   const directory = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-machine-'))
   return new Promise<Told>((resolve, reject) => {

@@ -57,9 +57,7 @@ interface Status {
 const status = async (s: Server): Promise<Status> => JSON.parse(await asked(s, 'status', '--json')) as Status
 const instanceIn = (s: Server, file: string): string => s.readState(file)?.trim() ?? ''
 
-/**
- * A clock second passes, which is what this is about: what is recorded afterwards is later than the instance that is.
- */
+/** Waits for the next second of the clock, so that later records are newer than the current instance. */
 const nextSecond = (): Promise<void> => pause(1010 - (Date.now() % 1000))
 
 /** Ada, Bob and a client of v4.0 in a full instance; then grace again, in which Ada comes back and Eve is new. */
@@ -76,7 +74,7 @@ async function inGrace(s: Server): Promise<void> {
   await s.create('eve', 'v4.1')
 }
 
-/** A client as the kernel describes it (fs/nfsd/nfs4state.c, client_info_show). `name` is spelled by seq_quote_mem. */
+/** A client as the kernel describes it (fs/nfsd/nfs4state.c, client_info_show). seq_quote_mem escapes `name`. */
 function liveInKernel(s: Server, number: number, name: string): void {
   ensureDirSync(join(s.nfsdDir, 'clients', String(number)))
   writeFileSync(
@@ -100,7 +98,7 @@ function liveInKernel(s: Server, number: number, name: string): void {
 }
 
 forPeople('list', (artefact) => {
-  it('tells for every client where it stands in grace', async () => {
+  it('shows the state of every client in grace', async () => {
     const s = server(artefact)
     await inGrace(s)
     assert.deepEqual(await standings(s), { ada: 'reclaimed', eve: 'new', bob: 'waiting', old: 'waiting' })
@@ -113,7 +111,7 @@ forPeople('list', (artefact) => {
     )
   })
 
-  it('and after it, that all may reclaim at the next start', async () => {
+  it('shows after grace that all may reclaim at the next start', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     assert.deepEqual(await standings(s, '--reclaimable'), { ada: 'recorded' })
@@ -146,7 +144,7 @@ forPeople('list', (artefact) => {
     assert.match(text, /^[\x20-\x7e\n]+$/)
   })
 
-  it('has show say that the record of a whole owner cannot be understood, and status what lists such records', async () => {
+  it('lists no damaged records: show reports that of a whole owner, and status says which command lists them', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     symlinkSync('nonsense', join(s.stateDir, 'v4clients', instanceIn(s, 'boot_time'), 'bob'))
@@ -158,7 +156,7 @@ forPeople('list', (artefact) => {
     assert.equal((await s.call(['show', 'bo'])).status, badArgument)
   })
 
-  it('says that an older record means nothing beside a newer one that can not be understood, as check does', async () => {
+  it('shows that an older record does not count beside a newer one that can not be understood, as check does', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')
     await s.init()
@@ -167,7 +165,7 @@ forPeople('list', (artefact) => {
     )
     assert.ok(old !== undefined && now !== undefined)
     symlinkSync('nonsense', join(now, 'ada'))
-    // What a power cut does to a moved record on btrfs: it stands in both.
+    // As a power cut leaves a moved record on btrfs: it is in both.
     copySync(join(old, 'bob'), join(now, 'bob'))
     const lines = (await listed(s)).map(({ owner, may_reclaim, instance }) =>
       [owner, may_reclaim, String(instance)].join(' '),
@@ -187,8 +185,8 @@ forPeople('list', (artefact) => {
     const owners = Array.from({ length: 1000 }, (_, i) => Buffer.from(`client-${i}`) as Uint8Array as ClientOwner)
     for (const owner of owners)
       symlinkSync(recordLine(owner, { session: 'no session', recorded: 1 }), join(old, recordName(owner)))
-    // Looking at a directory takes a while, so that records move between two looks: by one rename, as an upcall does
-    // it.
+    // Looking at a directory takes a while. Meanwhile records move between two looks, by one rename each, as an upcall
+    // does it.
     const log = join(s.stateDir, '../looks')
     const slow = [
       'strace',
@@ -224,7 +222,7 @@ forPeople('list', (artefact) => {
     )
   })
 
-  it('lists nobody in an empty state, and fails where there is no state directory', async () => {
+  it('lists no client in an empty state directory, and fails if there is none', async () => {
     const s = server(artefact)
     const missing = await s.call(['list'])
     assert.equal(missing.status, storageFailed)
@@ -234,14 +232,14 @@ forPeople('list', (artefact) => {
     assert.deepEqual(await listed(s), [])
   })
 
-  it('refuses what it does not understand', async () => {
+  it('refuses words that it does not understand', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     for (const words of [['--frob'], ['ada'], ['--current', '--waiting'], ['--reclaimable', '--current']])
       assert.equal((await s.call(['list', ...words])).status, badArgument, words.join(' '))
   })
 
-  it('ends well when its reader has seen enough', async () => {
+  it('ends without an error if its reader closes the pipe', async () => {
     const s = server(artefact)
     await s.fullInstanceWith(...Array.from({ length: 12 }, (_, i) => new Uint8Array(1024).fill(i)))
     const words = [...artefact.command, ...settings(s.machine), 'list', '--json']
@@ -253,7 +251,7 @@ forPeople('list', (artefact) => {
 })
 
 forPeople('show', (artefact) => {
-  it('tells everything about a client that is meant by the beginning of its name', async () => {
+  it('shows everything about a client that is given by a prefix of its name', async () => {
     const s = server(artefact)
     await s.init()
     await s.create('Linux NFSv4.1 ada', 'v4.1')
@@ -278,7 +276,7 @@ forPeople('show', (artefact) => {
     )
   })
 
-  it('knows a client by its bytes that only the kernel has: it may not reclaim', async () => {
+  it('shows a client that only the kernel has, and that it may not reclaim', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     liveInKernel(s, 9, 'a\\x22b\\x5cc\\x0a\\xff')
@@ -299,7 +297,7 @@ forPeople('show', (artefact) => {
     assert.match(await asked(s, 'show', 'a"'), /\nmay reclaim +no: it is not recorded\n/)
   })
 
-  it('lets nothing that a client says of itself reach the terminal: address and implementation are escaped', async () => {
+  it('escapes what a client says about itself, such as address and implementation', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     liveInKernel(s, 4, 'ada')
@@ -330,7 +328,7 @@ forPeople('show', (artefact) => {
     assert.match((await call('status')).stdout, /^[\x20-\x7e\n]+$/)
   })
 
-  it('tells where a client stands, and since when, for each of its records', async () => {
+  it('shows the meaning and the time of each record of a client', async () => {
     const s = server(artefact)
     await inGrace(s)
     for (const [owner, may, standing] of [
@@ -350,7 +348,7 @@ forPeople('show', (artefact) => {
     assert.match(shadowed, /\nstanding +void: this record has no effect any more/)
   })
 
-  it('takes a year that no calendar has for damage, as verify does, and tells the latest that may be', async () => {
+  it('takes an impossible year for damage, as verify does, and shows the latest possible one', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')
     const directory = join(s.stateDir, 'v4clients', instanceIn(s, 'boot_time'))
@@ -371,7 +369,7 @@ forPeople('show', (artefact) => {
     assert.match(stdout, /wrong: damaged .*\/bob: .*\n1 record can be understood; 1 thing is wrong\n$/)
   })
 
-  it('takes a word that looks like a number as it is, and one like an option escaped', async () => {
+  it('takes a word that looks like a number unchanged, and one that looks like an option if it is escaped', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('0x10', '-rf')
     assert.match(await asked(s, 'show', '0x10'), /^client +"0x10"\n/)
@@ -383,7 +381,7 @@ forPeople('show', (artefact) => {
 })
 
 forPeople('status', (artefact) => {
-  it('tells who has reclaimed, who has not, and who is new', async () => {
+  it('shows which clients have reclaimed, which have not, and which are new', async () => {
     const s = server(artefact)
     await inGrace(s)
     assert.deepEqual((await status(s)).counts, {
@@ -398,7 +396,7 @@ forPeople('status', (artefact) => {
     assert.match(await asked(s, 'status'), /\nclients +4 may reclaim: 1 reclaimed, 2 waiting, 1 new\n/)
   })
 
-  it('names what holds grace open: whoever has not come back, and clients of v4.0, who never say that they are done', async () => {
+  it('names what keeps grace open: clients that have not come back, and clients of v4.0, which never report that they are done', async () => {
     const s = server(artefact)
     await inGrace(s)
     const holders = async (): Promise<string[]> =>
@@ -417,7 +415,7 @@ forPeople('status', (artefact) => {
     assert.deepEqual(await holders(), [])
   })
 
-  it('says for how many instances a client has not been seen', async () => {
+  it('shows for how many instances a client has not been seen', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob', 'eve')
     for (const here of ['bob', 'eve', undefined]) {
@@ -430,7 +428,7 @@ forPeople('status', (artefact) => {
     assert.match(await asked(s, 'status'), /\n"ada" has not reclaimed; not seen for 3 instances\n/)
   })
 
-  it("counts the rest of grace from the kernel's own start time", async () => {
+  it("computes the rest of grace from the kernel's own start time", async () => {
     const s = server(artefact)
     const told = Math.floor(Date.now() / 1000) - 30
     await s.init(String(told))
@@ -450,7 +448,7 @@ forPeople('status', (artefact) => {
     assert.match(await asked(s, 'status'), /\ngrace +running, though its time of 10 s was over [2-9][0-9] s ago/)
   })
 
-  it('does not count by a start that lies ahead of the clock', async () => {
+  it('does not use a start time that is ahead of the clock', async () => {
     const s = server(artefact)
     await s.init(String(Math.floor(Date.now() / 1000) + 3600))
     s.kernelGrace('N\n')
@@ -460,18 +458,18 @@ forPeople('status', (artefact) => {
     assert.match(await asked(s, 'status'), /the clocks disagree/)
   })
 
-  it('answers though the kernel does not, because nfsd is just starting', async () => {
+  it('answers also if the kernel does not, because nfsd is just starting', async () => {
     const s = server(artefact)
     await s.init()
     s.kernelGrace('N\n')
-    // Opening a pipe that nobody writes to waits for ever, as reading these files does while nfsd_mutex is held.
+    // Opening a FIFO without a writer waits for ever, as reading these files does while nfsd_mutex is held.
     for (const file of ['nfsv4gracetime', 'nfsv4leasetime']) execFileSync('mkfifo', [join(s.nfsdDir, file)])
     const said = await s.call(['status'])
     assert.equal(said.status, done)
     assert.match(said.stdout, /its length can not be read while nfsd starts or stops/)
   })
 
-  it('answers though the kernel does not tell of one of its clients', async () => {
+  it('answers also if the kernel does not describe one of its clients', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')
     liveInKernel(s, 1, 'ada')
@@ -491,7 +489,7 @@ forPeople('status', (artefact) => {
     )
   })
 
-  it("tells of a start whose time no calendar has, and of one that can't be understood", async () => {
+  it("reports a start with an impossible time, and one that can't be understood", async () => {
     const s = server(artefact)
     assert.equal((await s.init('9223372036854775807')).status, done)
     assert.match(await asked(s, 'status'), /\nsince +20/)
@@ -506,7 +504,7 @@ forPeople('status', (artefact) => {
     assert.equal((await status(s)).instance.kernel_boot_time, null)
   })
 
-  it('says that the kernel has left grace and nobody told us', async () => {
+  it('shows that the kernel has left grace without a gracedone', async () => {
     const s = server(artefact)
     await inGrace(s)
     s.kernelGrace('Y\n')
@@ -533,7 +531,7 @@ forPeople('status', (artefact) => {
     assert.match(await asked(s, 'status'), /\nno +courtesy +131 s +4\.2 +10\.0\.0\.7:912 +"stranger"\n/)
   })
 
-  it('says what is damaged in a directory of format 1, and that nobody may reclaim', async () => {
+  it('shows what is damaged in a directory of format 1, and that nobody may reclaim', async () => {
     const s = server(artefact)
     await inGrace(s)
     unlinkSync(join(s.stateDir, 'v4clients/format-2'))
@@ -565,7 +563,7 @@ forPeople('status', (artefact) => {
     assert.equal(s.kernelWasAskedToEndGrace(), false)
   })
 
-  it('is coloured on a terminal only, and not where colour is unwanted', async () => {
+  it('is coloured on a terminal only, and not if colour is switched off', async () => {
     const s = server(artefact)
     await inGrace(s)
     const words = [...artefact.command, ...settings(s.machine), 'status']

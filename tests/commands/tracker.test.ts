@@ -1,4 +1,6 @@
-/** Who records the clients after `install`: the helper or the service, on which kernel, and what becomes of nfsdcld. */
+/**
+ * What records the clients after `install`: the helper or the service, for each kernel, and what happens to nfsdcld.
+ */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
 import {
@@ -34,7 +36,7 @@ interface Report {
 }
 
 const ours = artefacts().includes(executable)
-/** Where the throw-away machines see it too. */
+/** A path that the throw-away machines see too. */
 const shared = join(repository, '.cache')
 
 eachArtefact('install --tracker', (artefact) => {
@@ -44,7 +46,7 @@ eachArtefact('install --tracker', (artefact) => {
       (path) => spawnSync('test', ['-L', join(root, path), '-o', '-e', join(root, path)]).status === 0,
     )
 
-  it('puts both front ends in place as it comes, and each boot decides', async () => {
+  it('installs both front ends by default, and each boot decides', async () => {
     const root = scratchRoot('systemd')
     const { stdout } = await say(artefact, 'install', '--root', root)
     assert.deepEqual(there(root), [serves, serves])
@@ -58,7 +60,7 @@ eachArtefact('install --tracker', (artefact) => {
     if (serves) assert.match(readFileSync(join(root, service), 'utf8'), /^ConditionPathExists=\|!.*cltrack_prog$/m)
   })
 
-  it('leaves the service away with helper, and takes away one that is there', async () => {
+  it('with helper installs no service, and removes one that is there', async () => {
     const root = scratchRoot('systemd')
     await say(artefact, 'install', '--root', root)
     const { stdout } = await say(artefact, 'install', '--root', root, '--tracker=helper', '--json')
@@ -67,7 +69,7 @@ eachArtefact('install --tracker', (artefact) => {
     assert.equal(readlinkSync(join(root, nfsdcld)), '/dev/null')
   })
 
-  it('has the service ask for no kernel with serve, and refuses that where only Node is there', async () => {
+  it('with serve makes the service start on every kernel, and refuses that if there is only the Node bundle', async () => {
     const root = scratchRoot('systemd')
     const { status, stderr } = await say(artefact, 'install', '--root', root, '--tracker=serve')
     assert.deepEqual(there(root), [serves, serves])
@@ -83,7 +85,7 @@ eachArtefact('install --tracker', (artefact) => {
       )
   })
 
-  it('tells an init script which it is', async () => {
+  it('tells the init script which tracker it is', async () => {
     for (const [system, settings] of [
       ['openrc', 'etc/conf.d/nfsd-userland-helper'],
       ['sysvinit', 'etc/default/nfsd-userland-helper'],
@@ -96,7 +98,7 @@ eachArtefact('install --tracker', (artefact) => {
     }
   })
 
-  it('leaves what the admin has switched on or off, and takes only its own switches away', async () => {
+  it('keeps what the admin has enabled or disabled, and undoes only its own changes', async () => {
     const root = scratchRoot('systemd')
     ensureDirSync(join(root, '/etc/systemd/system'))
     symlinkSync('/dev/null', join(root, nfsdcld))
@@ -151,14 +153,14 @@ eachArtefact('install beside nfsdcld', (artefact) => {
     return output
   }
 
-  it('leaves it in its place while it knows clients, and says how to take them over', async () => {
+  it('keeps nfsdcld while it has clients, and says how to import them', async () => {
     const output = await beside(['ada', 'bob'], `'${program}' --config /dev/null install`)
     assert.match(output, /^nfsdcld keeps its place: it has recorded 2 clients\. To take them over: .*install --import/m)
     assert.match(output, /^nfsdcld: as before$/m)
     assert.doesNotMatch(output, /^installed .*nfs-server\.service\.wants/m)
   })
 
-  it('takes its clients over with --import, and its place', async () => {
+  it('with --import imports its clients, and replaces it', async () => {
     const output = await beside(['ada', 'bob'], `'${program}' --config /dev/null install --import`)
     assert.match(output, /2 clients imported from nfsdcld's database/m)
     assert.match(output, /^nfsdcld: masked$/m)
@@ -166,14 +168,14 @@ eachArtefact('install beside nfsdcld', (artefact) => {
     assert.doesNotMatch(output, /keeps its place/)
   })
 
-  it('takes its place where it knows nobody, or the admin leaves its clients behind', async () => {
+  it('replaces it if it has no clients, or the admin gives them up', async () => {
     assert.match(await beside([], `'${program}' --config /dev/null install`), /^nfsdcld: masked$/m)
     const output = await beside(['ada'], `'${program}' --config /dev/null install --no-import`)
     assert.match(output, /^nfsdcld: masked$/m)
     assert.doesNotMatch(output, /^ada$/m)
   })
 
-  it('leaves it in its place in a system that does not run, and imports nothing there', async () => {
+  it('keeps it in a system that does not run, and imports nothing there', async () => {
     const root = scratchRoot('systemd')
     ensureDirSync(join(root, '/var/lib/nfs/nfsdcld'))
     writeFileSync(join(root, database), 'whatever')
@@ -208,7 +210,7 @@ describe('the service', { skip: ours ? false : 'it runs the executable' }, () =>
   after(() => {
     removeSync(scratch)
   })
-  /** Installed for real on a machine that systemd has booted, with the probe in the program's place. */
+  /** Installed for real on a machine that systemd has booted, with the probe in place of the program. */
   const booted = async (script: string): Promise<string> => {
     const { status, output } = await onBootedMachine(`
       rm -rf /var/lib/nfs /etc/nfs.conf /etc/nfs.conf.d
@@ -219,7 +221,7 @@ describe('the service', { skip: ours ? false : 'it runs the executable' }, () =>
     return output
   }
 
-  it('has nothing that systemd finds wrong, and exposes little', () => {
+  it('has no fault that systemd finds, and exposes little', () => {
     const directory = join(scratch, 'units')
     mkdirSync(directory)
     const copy = join(directory, 'nfsd-userland-helper.service')
@@ -233,7 +235,7 @@ describe('the service', { skip: ours ? false : 'it runs the executable' }, () =>
     assert.ok(Number(exposure) <= 2.2, exposure)
   })
 
-  it('is started before the server on a kernel that calls no helper, and nfsdcld goes', async () => {
+  it('is started before the server on a kernel that calls no helper, and nfsdcld is stopped', async () => {
     const output = await booted(`
       as_a_machine
       systemctl start nfsdcld 2> /dev/null || true
@@ -250,7 +252,7 @@ describe('the service', { skip: ours ? false : 'it runs the executable' }, () =>
     assert.ok(ready <= server, output)
   })
 
-  it('is not started on a kernel that calls the helper, and nfsdcld goes all the same', async () => {
+  it('is not started on a kernel that calls the helper, and nfsdcld is stopped too', async () => {
     const output = await booted(`
       as_a_machine
       rm -f ${nfsdcld}; systemctl daemon-reload
@@ -285,7 +287,7 @@ describe('the service', { skip: ours ? false : 'it runs the executable' }, () =>
     assert.match(output, /^active\ninactive$/m)
   })
 
-  it('is exchanged with the server, and ends with it: nobody has its disk any more', async () => {
+  it('is restarted with the server, and stops with it, so that its disk is free', async () => {
     const output = await booted(`
       as_a_machine
       mkdir -p /var/lib/nfs
@@ -300,7 +302,7 @@ describe('the service', { skip: ours ? false : 'it runs the executable' }, () =>
     assert.match(output, /^active\ninactive\ninactive\ninactive\nunmounted$/m)
   })
 
-  it('comes back when it is killed, as often as it takes', async () => {
+  it('is started again each time it is killed', async () => {
     const output = await booted(`
       as_a_machine
       systemctl start nfs-server
@@ -314,7 +316,7 @@ describe('the service', { skip: ours ? false : 'it runs the executable' }, () =>
     assert.match(output, /^8$/m)
   })
 
-  it('holds the pipe and writes where it must, and may do nothing else', async () => {
+  it('can open the pipe and write where it must, and may do nothing else', async () => {
     const output = await booted(`
       as_a_machine
       systemctl start proc-fs-nfsd.mount
@@ -345,7 +347,7 @@ describe('the service', { skip: ours ? false : 'it runs the executable' }, () =>
 })
 
 describe('the LSB script', { skip: ours ? false : 'it starts the executable' }, () => {
-  it('has serve hold the pipe, and come back, where the kernel calls no helper; else it only names the helper', async () => {
+  it('runs serve, and starts it again if it ends, if the kernel calls no helper; otherwise it only names the helper', async () => {
     const script = join(repository, 'udev/init.d/lsb-init.sh')
     const { status, output } = await onScratchMachine(`
       rm -rf /var/lib/nfs /etc/nfs.conf /etc/nfs.conf.d

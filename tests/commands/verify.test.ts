@@ -1,4 +1,7 @@
-/** Everything that can be wrong in a state directory is named; a repair keeps it as evidence, and lets nobody in. */
+/**
+ * verify names everything that is wrong in a state directory. A repair keeps it as evidence, and lets no client
+ * reclaim.
+ */
 import assert from 'node:assert/strict'
 import {
   chmodSync,
@@ -65,7 +68,7 @@ forPeople('verify', (artefact) => {
     assert.equal(s.snapshot(), before, 'there was nothing to mend')
   })
 
-  it('finds nothing wrong with what was begun anew, when the state directory was wiped under a running server', async () => {
+  it('finds nothing wrong with a new instance after the state directory was wiped under a running server', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     removeSync(clients(s))
@@ -86,7 +89,7 @@ forPeople('verify', (artefact) => {
     (s) => {
       mkdirSync(join(clients(s), name))
     }
-  /** Ada's record says something else. */
+  /** Ada's record with other contents. */
   const record =
     (line: string): Make =>
     (s) => {
@@ -172,7 +175,7 @@ forPeople('verify', (artefact) => {
     ],
   ]
   for (const [name, kind, keeps, make] of faults)
-    it(`finds ${name}, and mends it`, async () => {
+    it(`finds ${name}, and repairs it`, async () => {
       const s = server(artefact)
       await s.fullInstanceWith('ada', 'bob')
       make(s)
@@ -198,7 +201,7 @@ forPeople('verify', (artefact) => {
       assert.equal((await s.check('bob', 'v4.1')).status, done, 'what was whole stays as it was')
     })
 
-  it('a repair lets nobody in: an older record under the name of a damaged one goes with it', async () => {
+  it('a repair lets no client reclaim: an older record is removed with the damaged one of the same name', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')
     const old = pathOf(s, 'ada')
@@ -220,7 +223,7 @@ forPeople('verify', (artefact) => {
       assert.equal((await s.check(owner, 'v4.1')).status, verdict, owner)
   })
 
-  it('in format 1 a time that hides an end of grace takes the time before it along: nobody may reclaim', async () => {
+  it('in format 1 a damaged time that hides an end of grace is removed together with the time before it: nobody may reclaim', async () => {
     for (const text of ['gibberish', '1\n']) {
       const s = server(artefact)
       await s.fullInstanceWith('ada')
@@ -240,11 +243,11 @@ forPeople('verify', (artefact) => {
     }
   })
 
-  it('puts back a good record that a create has put there in the moment before: it is never lost', async () => {
+  it('puts back a good record that a create made just before: it is never lost', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada', 'bob')
     replace(pathOf(s, 'ada'), 'session=Y,recorded=1,check=00000000')
-    // Between the judgement and the move; the lock is held meanwhile, and passed by.
+    // Between the judgement and the move, while the lock is held and taken over.
     const repair = await stoppedBefore(s, ['verify', '--repair', '--yes'], {}, { name: 'rename', nth: 1 })
     const created = await s.create('ada', 'v4.1')
     assert.equal(created.status, done)
@@ -255,7 +258,7 @@ forPeople('verify', (artefact) => {
     assert.deepEqual([(await s.check('ada', 'v4.1')).status, (await s.check('bob', 'v4.1')).status], [done, done])
   })
 
-  it('notes what a killed process has left, and what a newer program wrote, and leaves both alone', async () => {
+  it('reports what a killed process has left, and what a newer program wrote, and changes neither', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     await traced(s, ['create', hex('cid')], {}, ['-e', `inject=${named('unlink')}:signal=SIGKILL`])
@@ -275,7 +278,7 @@ forPeople('verify', (artefact) => {
     assert.equal(s.snapshot(), before)
   })
 
-  it('finds a record whose name is no UTF-8, and mends it', async () => {
+  it('finds a record whose name is not UTF-8, and repairs it', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     symlinkSync('x', Buffer.concat([Buffer.from(join(pathOf(s, 'ada'), '../')), Buffer.of(0xff, 0xe9)]))
@@ -317,7 +320,7 @@ forPeople('verify', (artefact) => {
     assert.deepEqual(readdirSync(directory), [])
   })
 
-  it('believes nothing in a state directory that others may write to, and mends nothing there', async () => {
+  it('trusts nothing in a state directory that others may write to, and repairs nothing there', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     chmodSync(clients(s), 0o777)
@@ -329,7 +332,7 @@ forPeople('verify', (artefact) => {
     assert.equal((await verified(server(artefact))).status, found, 'a state directory that is not there')
   })
 
-  it('keeps what it moved as it was, and does not call that wrong', async () => {
+  it('keeps moved entries unchanged, and does not report them as wrong', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
     writeFileSync(join(clients(s), 'odd\x1b[31m\nname'), 'evidence')
