@@ -1,6 +1,6 @@
 /**
- * What the table of calls promises, asked of whoever makes the calls: Node's way in Node, the host in C in its own
- * engine. So this uses nothing but the language and the table.
+ * What the table of calls promises, tested for both ways to make the calls: Node's in Node, and the host in C in its
+ * own engine. So this uses only the language and the table.
  */
 import { atFlags, pollEvents, type Calls } from '../../lib/syscalls/calls.ts'
 import { errno } from '../../lib/syscalls/errno.ts'
@@ -43,7 +43,7 @@ function right(what: string, is: boolean): void {
 
 /**
  * @param room an empty directory.
- * @param whose the host has calls that Node has not.
+ * @param whose the host has calls that Node does not have.
  */
 export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Promised[] {
   const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK } = calls.flags
@@ -150,14 +150,14 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
         fstatat: () => calls.fstatat(directory, word, 0),
         identityAt: () => calls.identityAt(directory, word),
       }
-      // Node's way says its own path, which is longer.
+      // Node's way puts its own path in front, which makes it longer.
       for (const [call, work] of Object.entries(said))
         same(`${call} of ${shown(word)}`, refusal(work).replace(/ \d+$/, ''), refused.replace(/ \d+$/, ''))
     }
     same('nothing else was made', namesIn(directory), ['file'])
   })
 
-  it('a name is as long as the kernel lets it be, and no word is cut', (directory, path) => {
+  it('a name may be as long as the kernel allows, and no word is cut', (directory, path) => {
     const longest = 'n'.repeat(255)
     make(directory, longest)
     same('255', namesIn(directory), [longest])
@@ -209,7 +209,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     }
   })
 
-  it('a text that ends with the checksum of another one and of its beginning is told from every other text', () => {
+  it('a text that ends with the checksum of another one and of its beginning is distinguished from every other text', () => {
     const ends = (before: string, text: string, until: number): boolean =>
       calls.endsWithChecksum(before, text, until, ',check=')
     right('of both', ends('12345', '6789,check=cbf43926', 4))
@@ -232,7 +232,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
       right(`${before} ${text} ${until}`, !ends(before, text, until))
   })
 
-  it('an object has what its literal or its class gives it, whatever was there, unless nothing may be added', () => {
+  it('an object has the properties that its literal or its class gives it, whatever was there, unless none may be added', () => {
     const some = { a: 1, b: 2 }
     const other = { ...some, b: 3, c: 4, ['a']: 5 }
     same('the last of a name', other, { a: 5, b: 3, c: 4 })
@@ -268,7 +268,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     same('as long as it is said', new Numbers().length, 2)
   })
 
-  it('a variable that is declared in a loop is another one in each turn', () => {
+  it('a variable that is declared in a loop is a new one in each iteration', () => {
     const told: (() => string)[] = []
     for (let at = 0; at < 3; at++) {
       let last: number | undefined
@@ -299,7 +299,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     for (const [text, at, digits] of counted) same(`${shown(text)} at ${at}`, calls.digitsAt(text, at), digits)
   })
 
-  it('a percent-encoded text is its bytes again, and nothing else is one', () => {
+  it('a percent-encoded text is decoded to its bytes, and nothing else is taken for one', () => {
     const plain = 'ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.,:=@+-'
     const spelled = everyByte.map((byte) =>
       plain.includes(String.fromCharCode(byte))
@@ -322,7 +322,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
       same(shown(text), calls.percentDecoded(text), undefined)
   })
 
-  it('what is written is read again, byte for byte, a part at a time', (directory) => {
+  it('written bytes are read back unchanged, a part at a time', (directory) => {
     make(directory, 'bytes', everyByte)
     const descriptor = calls.openat(directory, 'bytes', O_RDONLY, 0)
     const into = new Uint8Array(300).fill(7)
@@ -356,7 +356,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     calls.close(part)
   })
 
-  it('8192 bytes are read at once, and no more', (directory) => {
+  it('at most 8192 bytes are read at once', (directory) => {
     make(
       directory,
       'long',
@@ -368,7 +368,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     calls.close(descriptor)
   })
 
-  it('a directory of thousands is told in parts, each name once', (directory) => {
+  it('a directory with thousands of names is read in parts, each name once', (directory) => {
     const names = Array.from({ length: 3000 }, (_, at) => `client ${at} \xe9`)
     for (const name of names) calls.symlinkat('x', directory, name)
     const reading = calls.openat(directory, '.', O_RDONLY | O_DIRECTORY, 0)
@@ -381,7 +381,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     calls.close(reading)
   })
 
-  it('a small directory is told as one text, and again as it is then', (directory) => {
+  it('a small directory is read as one text; a second read gives its new contents', (directory) => {
     const reading = calls.openat(directory, '.', O_RDONLY | O_DIRECTORY, 0)
     same('nothing', calls.names(reading, false), '')
     calls.symlinkat('x', directory, 'link \xe9')
@@ -402,7 +402,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     const kinds: Record<string, string> = {}
     const found = calls.entries(directory)
     if (typeof found !== 'number') for (const [at, name] of namesOf(found).entries()) kinds[name] = found.charAt(at)
-    // Some file systems do not tell.
+    // Some file systems do not report it.
     for (const [name, kind] of [
       ['file', 'o'],
       ['directory', 'd'],
@@ -445,7 +445,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     calls.close(open)
   })
 
-  it('names are moved, linked and removed in the directories that are open, wherever their paths lead meanwhile', (directory, path) => {
+  it('names are moved, linked and removed in the open directories, wherever their paths lead by now', (directory, path) => {
     make(directory, 'a', [65])
     same('mkdirat', calls.mkdirat(directory, 'sub', 0o700), 0)
     const sub = calls.openat(directory, 'sub', O_RDONLY | O_DIRECTORY, 0)
@@ -461,7 +461,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     same('left', namesIn(directory), ['a'])
   })
 
-  it('a mode is what the umask leaves of it', (directory) => {
+  it('a mode is reduced by the umask', (directory) => {
     calls.umask(0o077)
     make(directory, 'a')
     calls.umask(0)
@@ -483,7 +483,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     calls.close(descriptor)
   })
 
-  it('clocks go on, and a sleep is as long as it is said to be', () => {
+  it('clocks advance, and a sleep is as long as asked', () => {
     const [wall, began] = [calls.now(), calls.monotonic()]
     calls.sleep(20)
     right('monotonic', calls.monotonic() - began >= 19)
@@ -491,7 +491,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     for (const none of [0, -1, 0.4]) calls.sleep(none)
   })
 
-  it('a process has its number, its user, and no terminal in a file', (directory) => {
+  it('a process has its id and its user, and a file is no terminal', (directory) => {
     const [own] = [calls.readlinkat(AT_FDCWD, '/proc/self')]
     same('processId', String(calls.processId()), own)
     right('userId', Number.isInteger(calls.userId()) && calls.userId() >= 0)
@@ -499,7 +499,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     same('isTerminal of what is not open', calls.isTerminal(987_654), false)
   })
   if (whose === 'Node') {
-    it('a call that Node has not is answered as by a kernel that has it not', (directory, path) => {
+    it('a call that Node does not have is answered as by a kernel without it', (directory, path) => {
       same('poll', calls.poll([directory], [pollEvents.POLLIN], 0), -errno.ENOSYS)
       same('watch', calls.watch(path), -errno.ENOSYS)
       same('endSignals', calls.endSignals(), -errno.ENOSYS)
@@ -508,7 +508,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     return all
   }
 
-  it('whoever watches a directory is told when a name comes or goes, and when the directory goes', (directory, path) => {
+  it('a watch on a directory reports when a name is added or removed, and when the directory is removed', (directory, path) => {
     const { POLLIN, POLLNVAL } = pollEvents
     same('mkdirat', calls.mkdirat(directory, 'watched', 0o700), 0)
     const watch = calls.watch(`${path}/watched`)
@@ -535,7 +535,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     same('what is not open', calls.poll([directory, watch], [0, POLLIN], 1), [0, POLLNVAL])
   })
 
-  it('only a directory that is there can be watched', (directory, path) => {
+  it('only an existing directory can be watched', (directory, path) => {
     make(directory, 'file')
     same('a file', calls.watch(`${path}/file`), -errno.ENOTDIR)
     same('missing', calls.watch(`${path}/missing`), -errno.ENOENT)
@@ -552,7 +552,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
       )
   })
 
-  it('no more descriptors are waited for than there is room for, each with its events', () => {
+  it('a wait takes no more descriptors than it has room for, each with its events', () => {
     const { POLLIN } = pollEvents
     const many = (length: number): number[] => Array.from({ length }, () => 987_654)
     same('16', (calls.poll(many(16), many(16), 0) as readonly number[]).length, 16)
@@ -561,7 +561,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     same('none', calls.poll([], [], 0), [])
   })
 
-  it('who is not there, or has no name, is not connected to', (directory, path) => {
+  it('a connect to a missing or empty name fails', (directory, path) => {
     make(directory, 'file')
     same('missing', calls.connect(`${path}/missing`), -errno.ENOENT)
     same('no socket', calls.connect(`${path}/file`), -errno.ECONNREFUSED)

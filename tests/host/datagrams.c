@@ -1,6 +1,6 @@
 /*
- * Receives datagrams, for the tests of connect(): datagrams NAME ('@' first: a name without a file). A line says that
- * it listens; then each message is one.
+ * Receives datagrams, for the tests of connect(): `datagrams NAME` (with '@' first: a name without a file). It prints a
+ * line when it listens, and then a line for each message.
  */
 #include <stddef.h>
 #include <stdio.h>

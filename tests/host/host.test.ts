@@ -1,6 +1,6 @@
 /**
- * The executable's host in C, under AddressSanitizer and UndefinedBehaviorSanitizer: `npm run test:host`.
- * What is promised of the calls is also asked of Node's way: the two do the same.
+ * The executable's host in C, under AddressSanitizer and UndefinedBehaviorSanitizer: `npm run test:host`. What is
+ * promised of the calls is also tested for Node's way, because the two must do the same.
  */
 import assert from 'node:assert/strict'
 import { execFileSync, spawn, spawnSync, type ChildProcess } from 'node:child_process'
@@ -27,7 +27,7 @@ interface Ended {
 
 const built = new Map<string, string>()
 
-/** An executable with the host, of another script: its text, or the path of a TypeScript file. */
+/** An executable with the host and another script: its text, or the path of a TypeScript file. */
 function program(script: string): string {
   const known = built.get(script)
   if (known !== undefined) return known
@@ -43,7 +43,7 @@ function program(script: string): string {
   return into
 }
 
-/** Words and variables may be bytes: a shell's `$'…'` says them. */
+/** Words and variables may have any bytes, so they are given in the shell's form `$'…'`. */
 function run(script: string, words = '', { variables = '', redirections = '' } = {}): Ended {
   const { status, signal, stdout, stderr } = spawnSync(
     '/bin/bash',
@@ -81,7 +81,7 @@ describe("Node's way of calling", () => {
 })
 
 describe("the host's malloc(3)", () => {
-  it('gives blocks that keep what is written to them, aligned and apart, and refuses what there can not be', () => {
+  it('gives blocks that are aligned, do not overlap and keep their contents, and refuses impossible sizes', () => {
     const test = join(room, 'memory')
     const flags = [
       '-O1',
@@ -99,7 +99,7 @@ describe("the host's malloc(3)", () => {
 })
 
 describe('the host', () => {
-  it('hands over words and variables as the bytes that they are', () => {
+  it('passes words and variables on as unchanged bytes', () => {
     const { status, stdout } = run(
       `${print} say(host.words.join('|') + '|' + host.environment['A'] + '|' + host.environment['\\xff'] + '|' + host.environment['__proto__'] + '|' + host.environment['none']); host.calls.exit(3)`,
       String.raw`'' $'\x01\x7f\x80\xbf\xc0\xff' plain $'\xc3\xa9'`,
@@ -109,7 +109,7 @@ describe('the host', () => {
     assert.equal(status, 3)
   })
 
-  it('hands over as many words as the kernel does, each as long as it may be', () => {
+  it('passes on as many words as the kernel does, each as long as it may be', () => {
     const { status, stdout } = run(
       `${print} say(host.words.map((word) => word.length).join()); host.calls.exit(3)`,
       `$(printf '%0131071d ' 0 0 0 0 0 0 0 0)`,
@@ -142,18 +142,18 @@ describe('the host', () => {
       assert.match(ended.stderr, /^[ -~]+\n$/)
     })
 
-  it('has no call that takes what is no text or no bytes for one', () => {
+  it('has no call that takes other values for a text or for bytes', () => {
     const { status, stderr } = run("host.calls.write(1, 'text')", '-f')
     assert.equal(status, 135)
     assert.match(stderr, /TypeError/)
   })
 
-  it('speaks to stderr where the words ask for it, in any spelling', () => {
+  it('reports its own failures to stderr if the words ask for it, in any spelling', () => {
     for (const words of ['-f', '--foreground', '-df', '-d -f', '-s x -fd'])
       assert.match(run("throw 'up'", words).stderr, /^nfsd-userland-helper: a bug: up/, words)
   })
 
-  it('has nothing in the place of a standard descriptor that is not open: no line goes into a file', () => {
+  it('opens no file as a standard descriptor, so that no line goes into a file', () => {
     const script = `${print} const { calls } = host; const opened = calls.openat(-100, host.words[0], 1 | 64, 0o600); say('lost'); calls.write(2, new Uint8Array([65])); calls.exit(opened)`
     for (const [redirections, descriptor] of [
       ['0<&- 1>&- 2>&-', 4],
@@ -167,7 +167,7 @@ describe('the host', () => {
     }
   })
 
-  it('hands on to another program with its own words, and answers where it can not', () => {
+  it('executes another program with given words, and returns an error if it can not', () => {
     assert.equal(run("host.calls.exit(-host.handOn('/no such program', 'script', 'name'))").status, 2)
     const { stdout } = run(
       "host.handOn('/bin/sh', '/proc/self/fd/0', 'our name'); host.calls.exit(1)",
@@ -181,7 +181,7 @@ describe('the host', () => {
     assert.match(run(`${print} say(host.engine); host.calls.exit(0)`).stdout, /^\d+\.\d+\.\d+/)
   })
   for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
-    it(`is told of ${signal} where it asks to be, and lives on`, async () => {
+    it(`gets ${signal} if it asks for it, and goes on`, async () => {
       const started = spawn(
         program(`${print} const { calls } = host
           const signals = calls.endSignals()
@@ -198,7 +198,7 @@ describe('the host', () => {
     })
 
   for (const name of [join(room, 'socket'), `@nfsd-userland-helper-test-${process.pid}`])
-    it(`tells whoever listens at ${name.startsWith('@') ? 'a name without a file' : 'a socket'}, a message each time that it writes`, async () => {
+    it(`sends a message for each write to ${name.startsWith('@') ? 'a name without a file' : 'a socket'}`, async () => {
       const receiver = join(room, 'datagrams')
       execFileSync('cc', ['-o', receiver, join(root, 'tests/host/datagrams.c')])
       const listening = spawn(receiver, [name], { stdio: ['ignore', 'pipe', 'inherit'] })
@@ -220,7 +220,7 @@ describe('the host', () => {
     })
 })
 
-/** Waits until a program has said these lines. @throws if it ends without. */
+/** Waits until a program has printed these lines. @throws if it ends before. */
 async function line({ stdout }: ChildProcess, wanted: string): Promise<void> {
   let said = ''
   for await (const chunk of stdout?.iterator({ destroyOnReturn: false }) ?? []) {

@@ -1,6 +1,6 @@
 /*
- * Asks the host's malloc(3), under other names, for blocks of all sizes at random, and looks whether each keeps what is
- * written to it, is aligned, and lies apart from all others. Ends with 0, or says what is wrong.
+ * Asks the host's malloc(3), under other names, for blocks of random sizes, and checks that each keeps its contents, is
+ * aligned, and overlaps no other. Ends with 0, or prints what is wrong.
  */
 #define malloc our_malloc
 #define calloc our_calloc
@@ -79,7 +79,7 @@ int main(void)
   our_free(NULL);
   if (our_usable_size(NULL) != 0)
     return fails("no block has no capacity");
-  /* The compiler would see what can't be. */
+  /* Hides the size from the compiler. */
   volatile size_t most = SIZE_MAX;
   if (our_malloc(most) || our_malloc(most / 2) || our_calloc(most / 2, 3) || our_calloc(most / 16, 17))
     return fails("more than there can be");

@@ -1,5 +1,5 @@
 /**
- * Runs in the engine: what is promised of the calls, a line each, with all that is wrong; the room is the first word.
+ * Runs in the engine: prints a line for each promise of the calls, with all that is wrong. The first word is the room.
  */
 import { bytesOf } from '../../lib/bytes.ts'
 import { host } from '../../lib/syscalls/host.ts'

@@ -1,5 +1,5 @@
 /**
- * Techniques that have no failing control of their own, tried on a helper that is broken on purpose: each must fail.
+ * Techniques without a failing control of their own are tried on a helper that is broken on purpose. Each must fail.
  */
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
@@ -10,7 +10,7 @@ import { root } from '../support/artefacts.ts'
 import { inPart, report, type Row } from './figures.ts'
 import { mutated, mutations, type Mutant } from './mutants.ts'
 
-/** Technique, test by name, mutant, and the line of the test's output that shows that it failed for that reason. */
+/** Technique, test by name, mutant, and the line of the test's output that shows that it failed for this reason. */
 const tried: readonly (readonly [string, string, Mutant, RegExp])[] = [
   [
     'kill-points',
@@ -70,7 +70,7 @@ const briefly = (clause: string): string =>
 
 function testsOn(name: Mutant, technique: string, pattern: string): Promise<{ status: number | null; text: string }> {
   const env = { ...process.env, PROOF: 'ci', PROOF_MUTANT: name }
-  // Inside a test, the runner would think itself a part of this one.
+  // Otherwise the runner inside a test would take itself for a part of this one.
   Reflect.deleteProperty(env, 'NODE_TEST_CONTEXT')
   return new Promise((resolve, reject) => {
     let text = ''

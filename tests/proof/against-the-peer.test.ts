@@ -1,9 +1,9 @@
 /**
- * Against nfsdcltrack: the same random upcalls for both, each told the same boot times. A verdict that differs is a bug
- * of ours, unless all happens in one second.
+ * Comparison with nfsdcltrack: both get the same random upcalls, with the same boot times. A different verdict is a bug
+ * of this program, unless all happens in one second.
  *
- * The peer compares the seconds of its clock with the boot time, so its clock goes forward by ten seconds an upcall, by
- * a shim: its known faults with clocks and with events in one second are tests/proof/clocks.test.ts's business.
+ * nfsdcltrack compares the seconds of its clock with the boot time. So a shim lets its clock advance by ten seconds for
+ * each upcall. Its known faults with clocks, and with events in one second, are tested by tests/proof/clocks.test.ts.
  */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
@@ -21,7 +21,7 @@ import { call, machineAt, scratch, scrapTree } from './verdicts.ts'
 const executable = executableSubject()
 const peer = '/usr/sbin/nfsdcltrack'
 
-/** A clock that says what PEER_CLOCK says: nfsdcltrack stamps its records by SQLite's, which is gettimeofday(2). */
+/** A clock that reads PEER_CLOCK: nfsdcltrack takes its records' times from SQLite, which uses gettimeofday(2). */
 const shim = `
 #include <stdlib.h>
 #include <sys/time.h>
@@ -36,7 +36,7 @@ interface Difference {
   readonly theirs: number | string | null
 }
 
-describe('upcalls by lot, run on both', { skip: executable === undefined }, () => {
+describe('random upcalls, run on both', { skip: executable === undefined }, () => {
   it('differ from nfsdcltrack nowhere, and never from the rule', async () => {
     assert.ok(executable)
     need('nfsdcltrack', 'nfs-kernel-server')
@@ -127,7 +127,8 @@ async function liveTwice(artefact: Artefact, choose: Choose, length: number, tic
       const verdict = judge(memory, event)
       const { words, env } = upcallFor(event, bootTime)
       const { status: ours, stderr } = await call(artefact, machine, event, bootTime)
-      // In the peer a boot time is compared with the clock's seconds, and a record of that very second counts as new.
+      // nfsdcltrack compares a boot time with the clock's seconds, and takes a record of that very second for a new
+      // one.
       const theirs = spawnSync(peer, ['-f', '-s', store, ...words], {
         env: { ...env, LD_PRELOAD: library, PEER_CLOCK: String(clock) },
         stdio: 'ignore',

@@ -1,7 +1,7 @@
 /**
- * Clocks: whatever the wall clock says, and however it jumps, the verdicts are those of the rule, which knows no time.
- * The sequences are those in which nfsdcltrack, which compares seconds, drops a client, keeps a stale one, or ends
- * grace while somebody still has to reclaim.
+ * Clocks: whatever the wall clock reads, and however it is stepped, the verdicts are those of the rule, which knows no
+ * time. In the same sequences, nfsdcltrack, which compares seconds, loses a client, keeps a stale one, or ends grace
+ * while a client still has to reclaim.
  */
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
@@ -216,7 +216,7 @@ function randomLife(dice: () => number, length: number): Event[] {
   return events
 }
 
-/** Runs upcalls, each at its own time of day, and holds them against the rule. @returns what differs. */
+/** Runs upcalls, each with its own wall clock, and compares them with the rule. @returns what differs. */
 async function walk(artefact: Artefact, steps: readonly (readonly [number, Event])[]): Promise<string[]> {
   const machine = machineAt(scratch())
   const memory = blank()

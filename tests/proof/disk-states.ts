@@ -1,26 +1,26 @@
 /**
- * What a disk may hold when its power goes, out of the log of what it was told.
+ * The states that a disk may be in after a power cut, computed from the log of its writes.
  *
- * For certain it holds what the log has up to a moment. Of the writes that the next flush made durable it holds any
- * subset, in the order of none: all of them were in its cache right before that flush, and a cache is written back as a
- * disk pleases. A write of several blocks may also be torn between them.
+ * It durably has what is in the log up to a moment. Of the writes that the next flush made durable, it may have any
+ * subset, in any order: all of them were in its cache just before that flush, and a disk writes its cache back in any
+ * order. A write of several blocks may also be torn between them.
  *
- * Each moment is looked at with nothing of its cache, with all of it, with each beginning of it (as if the disk wrote
- * in order), and with subsets that are drawn by lot.
+ * For each moment, these states are tried: nothing of the cache, all of it, each prefix of it (as if the disk wrote in
+ * order), and random subsets.
  */
 import { createHash } from 'node:crypto'
 import type { Entry, Write } from './log-writes.ts'
 
 export interface DiskState {
-  /** How many entries of the log it holds for certain. */
+  /** How many entries of the log are durable. */
   readonly upTo: number
-  /** What it holds of its cache as well. */
+  /** Which entries of its cache it has as well. */
   readonly cached: readonly Write[]
-  /** The same for two states that hold the same bytes. */
+  /** The same for two states with the same bytes. */
   readonly contents: string
 }
 
-/** Writes are torn between blocks of this size. Of one block a disk is taken to write all or nothing. */
+/** Writes are torn between blocks of this size. A disk is assumed to write all or nothing of one block. */
 const block = 4096
 
 export function* diskStates(
@@ -33,7 +33,7 @@ export function* diskStates(
   for (const [n, entry] of entries.entries()) {
     if (entry.kind === 'write') disk.put(entry)
     yield { upTo: n + 1, cached: [], contents: disk.digest() }
-    // Only where a cache begins: in its midst, what came before is in it as well.
+    // Only where a cache begins: later moments include what came before in the same cache.
     const cache = isCached(entry) ? [] : cacheFrom(entries, n + 1)
     const pieces = cache.flatMap(torn)
     if (pieces.length < 2) continue
@@ -47,7 +47,7 @@ export function* diskStates(
 
 const isCached = (entry: Entry): entry is Write => entry.kind === 'write' && !entry.durable
 
-/** The writes from here on up to whatever else comes. */
+/** The writes from here up to the next entry of another kind. */
 function cacheFrom(entries: readonly Entry[], from: number): Write[] {
   const cache: Write[] = []
   for (let n = from, entry = entries[n]; entry !== undefined && isCached(entry); entry = entries[++n]) cache.push(entry)
@@ -62,7 +62,7 @@ const torn = (write: Write): Write[] =>
   }))
 
 const sector = 512
-/** What a sector held before anything was written to it. */
+/** The contents of a sector before anything was written to it. */
 type Original = (at: number, length: number) => Buffer
 
 interface Contents {
@@ -71,8 +71,8 @@ interface Contents {
 }
 
 /**
- * A disk's digest that is kept up to date write by write: the sum, without carry, of what its sectors differ by from
- * the original.
+ * A disk's digest, updated with each write: the sum, without carry, of the differences between its sectors and the
+ * original ones.
  */
 function contentsOf(original: Original): Contents {
   const sectors = new Map<number, bigint>()

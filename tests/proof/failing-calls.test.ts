@@ -1,9 +1,9 @@
 /**
- * Calls that fail: each call that changes the state directory is told EIO, ENOSPC, EDQUOT, EROFS or EMFILE, one at a
+ * Calls that fail: each call that changes the state directory fails with EIO, ENOSPC, EDQUOT, EROFS or EMFILE, one at a
  * time; and a disk that is really full.
  *
  * Status 0 after a failed barrier would be a lie. A failed upcall leaves a line, and a state that means what it meant
- * before or after; the next upcall recovers.
+ * before or after. The next upcall recovers.
  */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -48,12 +48,11 @@ import {
 } from './verdicts.ts'
 
 /**
- * All of them on the executable; on the bundle, whose code is the same and whose start is slow, the two that differ
- * most.
+ * All of them on the executable. On the bundle, which has the same code and starts slowly, the two that differ most.
  */
 const errorsFor = ({ name }: Artefact): readonly string[] =>
   inPart || name === 'bundle' ? ['EIO', 'ENOSPC'] : ['EIO', 'ENOSPC', 'EDQUOT', 'EROFS', 'EMFILE']
-/** No room and no right to write: a known client is not refused for these (lib/events/check.ts). */
+/** No room, or no right to write: even then a known client is not refused (lib/events/check.ts). */
 const noRoom = ['ENOSPC', 'EDQUOT', 'EROFS']
 const executable = artefacts().find(({ name }) => name === 'executable')
 
@@ -174,12 +173,12 @@ async function failEverywhere(
     if (!fired(run, fault, whole.dir, dir)) violation('the error did not come there')
     const isBarrier = point.name === 'fsync' || point.name === 'fdatasync'
     if (isBarrier) counted.barriers++
-    // What only tidies up may fail: that it does no harm is for power-cuts-after-failure to show.
+    // A call that only tidies up may fail. power-cuts-after-failure shows that this does no harm.
     if (isBarrier && run.status === 0 && !onlyTidying.test(run.stderr)) violation('status 0 after a failed barrier')
     if (run.status !== 0) counted.refused++
     if (run.status !== whole.status && !/error|critical|warning/.test(run.stderr))
       violation(`status ${run.status} without a line`)
-    // A check is answered even where its change can't be written, and the log says what that costs.
+    // A check is answered even if its change can't be written. The log says what that costs.
     const stays =
       run.status === 0 &&
       event.event === 'check' &&
@@ -211,7 +210,8 @@ describe('a full disk', { skip: executable === undefined }, () => {
 })
 
 /**
- * A btrfs as small as the loop disks' has next to no room for its own trees, and may refuse anything: not for these.
+ * A btrfs as small as those of the loop disks has hardly any room for its own trees, and may refuse anything. So these
+ * tests need a larger one.
  */
 async function liveOnFull(artefact: Artefact, fileSystem: FileSystem): Promise<Row> {
   const disk = newDisk(fileSystem, fileSystem === 'btrfs' ? 'usual' : 'smallest')
@@ -263,13 +263,13 @@ async function liveOnFull(artefact: Artefact, fileSystem: FileSystem): Promise<R
   }
 }
 
-/** Not a byte is left, nor an inode's worth. */
+/** Not a byte is left, and not an inode. */
 function fill(top: string): void {
   for (const size of ['1M', '64k', '4k', '512']) {
     try {
       execFileSync('dd', ['if=/dev/zero', `of=${join(top, `fill-${size}`)}`, `bs=${size}`], { stdio: 'ignore' })
     } catch {
-      // No space left: that is what it is for.
+      // No space left, which is the purpose.
     }
   }
   execFileSync('sync', ['-f', top])

@@ -1,6 +1,6 @@
 /**
- * What the techniques counted, for docs/reliability.md (`npm run report:proof`). Written by full runs only: a part of
- * the proof must not overwrite the figures of the whole.
+ * The counts of each technique, for docs/reliability.md (`npm run report:proof`). Only full runs write them, because a
+ * part of the proof must not overwrite the figures of the whole.
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -17,7 +17,7 @@ export const figuresDirectory = join(import.meta.dirname, 'figures')
 
 /** `PROOF=ci`: the part that a pull request waits for. */
 export const inPart = process.env['PROOF'] === 'ci'
-/** What narrows a run down: its figures are not the whole's. */
+/** Options that select a subset, whose figures are not those of the whole. */
 const isNarrowed =
   ['ARTEFACT', 'FILE_SYSTEMS', 'PROOF_MUTANT'].some((name) => process.env[name] !== undefined) ||
   [...process.execArgv, ...process.argv].some((word) => /^--test-(?:name|skip)-pattern|^--test-only/.test(word))
@@ -37,7 +37,10 @@ export function report({ technique, rows }: Figures): void {
 
 export const seconds = (since: number): number => Math.round((performance.now() - since) / 100) / 10
 
-/** The seed of a random run: printed, and set by `PROOF_SEED` to repeat it. A pull request does not fail by lot. */
+/**
+ * The seed of a random run: it is printed, and `PROOF_SEED` repeats it. A pull request has a fixed seed, so it does not
+ * fail at random.
+ */
 export function seed(what: string): number {
   const given = process.env['PROOF_SEED'] ?? (inPart ? '4' : undefined)
   const value = given === undefined ? Math.floor(Math.random() * 2 ** 31) : Number(given)
@@ -45,7 +48,7 @@ export function seed(what: string): number {
   return value
 }
 
-/** Numbers in [0, 1) out of a seed (mulberry32). */
+/** Numbers in [0, 1) from a seed (mulberry32). */
 export function random(from: number): () => number {
   let state = from
   return () => {
@@ -56,7 +59,7 @@ export function random(from: number): () => number {
   }
 }
 
-/** Works through a list, `width` at a time: there are two processors. */
+/** Works through a list, `width` at a time, because there are two processors. */
 export async function each<T>(list: readonly T[], width: number, work: (item: T) => Promise<void>): Promise<void> {
   const queue = [...list]
   await Promise.all(

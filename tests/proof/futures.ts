@@ -1,6 +1,6 @@
 /**
- * What a state directory means: who may reclaim, in every future that the rule tells apart. Here by the rule
- * (tests/life/oracle.ts); whatever the helper did is right if and only if what it says itself agrees.
+ * What a state directory means: who may reclaim, in every future that the rule tells apart. Here it is computed by the
+ * rule (tests/life/oracle.ts). Whatever the helper did is right if and only if its own answers agree.
  *
  *   now        each client's check, as the server stands
  *   restart    the same after a start
@@ -20,7 +20,7 @@ export interface Futures {
 }
 
 export interface Observed extends Futures {
-  /** Whatever should not have happened on the way: a status that is none, an upcall that took too long. */
+  /** Unexpected events on the way: a wrong status, or an upcall that took too long. */
   readonly trouble: readonly string[]
 }
 
@@ -55,7 +55,7 @@ const when = {
   nextLife: "after the next instance's end",
 } as const
 
-/** Why an observation agrees with none of the memories that it may, in one clause; undefined if it agrees with one. */
+/** In one clause, why an observation agrees with none of the allowed memories; undefined if it agrees with one. */
 export function disagreement(
   observed: Observed,
   allowed: readonly Futures[],
@@ -66,7 +66,7 @@ export function disagreement(
     observed[future] === undefined || observed[future] === right
   if (allowed.some((futures) => asked[after].every((future) => agrees(future, futures)))) return undefined
   const nobody = (owners: string | undefined): string => (owners === undefined || owners === '' ? 'nobody' : owners)
-  // Each future by itself may agree with another memory: then it is their mixture that is wrong.
+  // Each future by itself may agree with a different memory. Then their combination is wrong.
   const wrong = asked[after].find((future) => !allowed.some((futures) => agrees(future, futures)))
   const show = (futures: Futures): string =>
     (wrong === undefined ? asked[after] : [wrong])

@@ -1,10 +1,10 @@
 /**
- * The whole machine dies: an emulated one, killed without a word while its upcalls are being acknowledged, and booted
- * again on the same disks, many times. Each boot asks, under the guest's own kernel, what was kept.
+ * The whole machine dies: an emulated machine is killed while its upcalls are acknowledged, and booted again on the
+ * same disks, many times. Each boot asks, under the guest's own kernel, what was kept.
  *
- * QEMU writes through the host's page cache (cache=writeback), which outlives it: so nothing is lost that the guest's
- * disk has completed, and everything is that was still in the guest's memory. What a disk does with what was not
- * flushed is power-cuts-log-writes' to see.
+ * QEMU writes through the host's page cache (cache=writeback), which survives. So whatever the guest's disk has
+ * completed is kept, and whatever was still in the guest's memory is lost. power-cuts-log-writes tests what a disk does
+ * with unflushed writes.
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
@@ -23,12 +23,12 @@ import { scratch } from './verdicts.ts'
 const hasExecutable = artefacts().some(({ name }) => name === 'executable')
 const clients: readonly Owner[] = [ann, bob, cal, dan, long]
 const kills = inPart ? 1 : 10
-/** Upcalls that each life makes in one boot before the power may go. */
+/** Upcalls that each life makes in one boot before the power may be cut. */
 const least = 6
 
 /**
- * Ext4 commits every five seconds, which under emulation are few upcalls: that must not do what a helper has left
- * undone.
+ * Ext4 commits every five seconds, in which an emulated machine makes few upcalls. That must not hide a barrier that a
+ * helper has left out.
  */
 const withoutHelp = { ext4: 'commit=300', xfs: 'defaults' } as const
 
@@ -39,13 +39,13 @@ interface Life {
   readonly program: string
   readonly options: (stateDirectory: string) => string
   readonly disk: LoopDisk
-  /** After a boot: what was kept? Says what was not, and starts anew if something was not. */
+  /** After a boot: reports what was not kept, and starts anew if something was not. */
   readonly wakes: (upcall: Upcall, reset: () => Promise<void>) => Promise<string | undefined>
-  /** One upcall more. The kill may be in its midst. */
+  /** One more upcall. The kill may come while it runs. */
   readonly goesOn: (upcall: Upcall) => Promise<void>
 }
 
-/** An upcall's status, or that the power went. */
+/** An upcall's status, or that the power was cut. */
 type Upcall = (event: Event, bootTime?: string) => Promise<number | 'killed'>
 
 describe('a machine is killed while it acknowledges', { skip: !hasExecutable || fileSystems().length === 0 }, () => {
@@ -89,8 +89,8 @@ describe('a machine is killed while it acknowledges', { skip: !hasExecutable || 
       const someKill = (): Kill => ({ after: least, midst: dice() < 0.5 ? 0 : dice() * 1000 })
       for (let kill = 0; kill < kills; kill++) await oneBoot(lives, tallies, someKill())
       await oneBoot(lives, tallies, onlyAsks)
-      // Controls may be lucky: on a slow machine the journal commits by itself before the kill. All are killed once
-      // more then.
+      // Controls may be lucky: on a slow machine, the journal may commit by itself before the kill. Then all are killed
+      // once more.
       for (let more = 0; more < mostMore && tallies.slice(2).every(({ broken }) => broken.length === 0); more++) {
         await oneBoot(lives, tallies, someKill())
         await oneBoot(lives, tallies, onlyAsks)
@@ -120,7 +120,7 @@ describe('a machine is killed while it acknowledges', { skip: !hasExecutable || 
   })
 })
 
-/** How often a kill is repeated in which no control broke its promise. */
+/** How often a kill is repeated, if no control broke its promise. */
 const mostMore = 4
 
 interface Tally {
@@ -184,10 +184,10 @@ async function oneBoot(lives: readonly Life[], tallies: readonly Tally[], { afte
   )
 }
 
-/** Any upcalls, as the rule allows. */
+/** Any upcalls that the rule allows. */
 function byTheRule(name: string): Pick<Life, 'wakes' | 'goesOn'> {
   const life = randomLife(random(seed(`a life on ${name}`)), clients)
-  /** What may have been kept: two where an upcall was killed, which has happened or has not. */
+  /** What may have been kept: two possibilities if an upcall was killed, which may have happened or not. */
   let memories: readonly Memory[] = [blank()]
   const faults: string[] = []
   const after = (event: Event): Memory[] =>

@@ -1,6 +1,6 @@
 /**
- * Upcalls on a disk of an emulated machine, under a kernel of its own: tests/kernel/guest.ts. They are run by a shell
- * of the guest, as nfsd runs them, but for the descriptors and for the options that keep them to their disk.
+ * Upcalls on a disk of an emulated machine, under a kernel of its own: tests/kernel/guest.ts. A shell of the guest runs
+ * them like nfsd, except for the descriptors, and with options that keep them to their disk.
  */
 import { copyFileSync, mkdtempSync } from 'node:fs'
 import { tmpdir } from 'node:os'
@@ -11,7 +11,8 @@ import { image } from '../kernel/image.ts'
 import { upcallFor, type Happening } from './scenarios.ts'
 
 /**
- * A helper as it is in a guest, with the options that keep it to a disk: `-f -s DIR`, which both understand, and more.
+ * A helper's path in a guest, and the options that keep it to a disk: `-f -s DIR`, which both programs understand, and
+ * more.
  */
 export interface Subject {
   readonly program: string
@@ -21,7 +22,7 @@ export interface Subject {
 export const onlyOn = (stateDirectory: string): string =>
   `-f -s ${stateDirectory} --nfsd-dir /run/lab/no-nfsd --config /dev/null`
 
-// A test that is interrupted must not leave its machines running.
+// An interrupted test must not leave its machines running.
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(1))
 
 /** A guest, and for each program a copy under the root that the two share: the original may be built anew meanwhile. */
@@ -30,7 +31,7 @@ export interface Laboratory {
   readonly programs: ReadonlyMap<string, string>
 }
 
-/** Boots, works, and switches off: without a word to the guest, if the work has not done so. */
+/** Boots, works, and switches off: without notice to the guest, if the work has not done so. */
 export async function inGuest<T>(
   disks: readonly string[],
   programs: readonly string[],

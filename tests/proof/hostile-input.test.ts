@@ -1,8 +1,8 @@
 /**
- * Hostile input: words, environment, configuration, and every file of the state directory, out of a seed.
+ * Hostile input: random words, environments, configurations, and files of the state directory, from a seed.
  *
- * Whatever they are: no crash, no hang, no status but the documented ones, no stranger let in, nothing touched outside
- * the state directory, and no byte on a terminal that is not printable.
+ * Whatever they are: no crash, no hang, only documented statuses, no stranger may reclaim, nothing outside the state
+ * directory is touched, and no unprintable byte reaches a terminal.
  */
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
@@ -27,7 +27,7 @@ import { fingerprint, plant, readTree, type Tree } from './trees.ts'
 import { call, live, machineAt, scratch, scrapTree, stranger } from './verdicts.ts'
 
 const executable = executableSubject()
-/** lib/failure.ts: nothing else may come out. */
+/** lib/failure.ts: no other status may come. */
 const documented: readonly number[] = [0, 255, 140, 234, 218, 151, 135, 243, 146]
 
 type Dice = () => number
@@ -45,22 +45,20 @@ function complaints(said: Said): string[] {
   return wrong
 }
 
-/** Everything around the state directory, to see that it is not touched; in the run directory starts are noted. */
+/** Everything around the state directory, which must not change. Starts are noted in the run directory. */
 const outside = ({ dir }: Machine): string =>
   readdirSync(dir)
     .filter((name) => name !== 'state' && name !== 'run')
     .map((name) => `${name}:\n${fingerprint(readTree(join(dir, name)))}`)
     .join('\n')
 
-/** What one case found wrong, and what was done to it. */
+/** What was wrong in one case, and what was done to it. */
 interface Judged {
   readonly done: string
   readonly wrong: readonly string[]
 }
 
-/**
- * Cases out of a seed, each on a fresh copy of one server's state; nothing around the state directory may be touched.
- */
+/** Cases from a seed, each on a fresh copy of one server's state. Nothing around the state directory may change. */
 async function byLot(
   technique: string,
   cases: number,
@@ -104,7 +102,7 @@ async function byLot(
   assert.deepEqual(wrong, [])
 }
 
-describe('words, environment and configuration by lot', { skip: executable === undefined }, () => {
+describe('random words, environment and configuration', { skip: executable === undefined }, () => {
   it('never crash it, hang it, let a stranger in, or reach a terminal unescaped', () =>
     byLot('hostile-words', inPart ? 100 : 1000, (dice, machine, _, end) => {
       assert.ok(executable)
@@ -129,7 +127,7 @@ describe('words, environment and configuration by lot', { skip: executable === u
     }))
 })
 
-describe('a state directory by lot', { skip: executable === undefined }, () => {
+describe('a state directory with random damage', { skip: executable === undefined }, () => {
   const life = [
     check(stranger, 'Y'),
     check(stranger, 'N'),
@@ -164,8 +162,8 @@ describe('a state directory by lot', { skip: executable === undefined }, () => {
             wrong.push('a stranger may reclaim')
           if (event.event === 'start') last = said
         }
-        // Others could have written to it, a newer program says that it has, or there is no directory to write to: then
-        // it is refused until somebody mends it.
+        // If others could have written to it, or a newer program has marked it, or there is no directory to write to,
+        // then it is refused until somebody repairs it.
         const isNewer = done.some((what) => what.startsWith('v4clients/format-3 '))
         const isUsable =
           !isOthers &&
@@ -316,7 +314,7 @@ function hostileConfiguration(dice: Dice): Buffer {
 
 const writableByAll = 'v4clients writable by all'
 
-/** What may stand in an entry's place. @property make at a path where nothing is. */
+/** What may be put in an entry's place. @property make at a path where nothing is. */
 const replacements: readonly {
   readonly what: string
   readonly make: (path: string, dice: Dice, elsewhere: string) => void
@@ -398,7 +396,7 @@ const replacements: readonly {
   },
 ]
 
-/** Harms one entry. @param elsewhere a directory that is not to be touched. @returns what was done, for the report. */
+/** Damages one entry. @param elsewhere a directory that must not be touched. @returns what was done, for the report. */
 function damage(dice: Dice, stateDir: string, tree: Tree, elsewhere: string): string {
   const entry = entryOf(dice, tree)
   return pick<() => string>(dice, [
@@ -415,7 +413,7 @@ function damage(dice: Dice, stateDir: string, tree: Tree, elsewhere: string): st
   ])()
 }
 
-/** One that is there, or might be. */
+/** An existing entry, or a possible one. */
 const entryOf = (dice: Dice, tree: Tree): string =>
   pick(
     dice,

@@ -1,10 +1,10 @@
 /**
  * Kills: the process dies at every call that changes the state directory, at its end, and twice in a row.
  *
- * After each kill the state must mean what it meant before the upcall, or after it, and nothing else; the upcall
- * repeated must succeed without waiting for the dead, and then everything must be as after it. How much longer than
- * usual it took is a figure: on a busy machine no time is a verdict. A kill does not see a missing fsync, since the
- * page cache survives it: the power cuts do.
+ * After each kill, the state must mean what it meant before the upcall or after it, and nothing else. The upcall,
+ * repeated, must succeed without waiting for the dead process, and then everything must be as after it. How much longer
+ * than usual it took is only reported, because times prove nothing on a busy machine. A kill does not show a missing
+ * fsync, because the page cache survives it. The power cuts do.
  */
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
@@ -42,13 +42,14 @@ import {
 
 const rows: Row[] = []
 /**
- * Longer than this over the usual, ms, is measured again: a busy machine is slow now and then, a wait comes every time.
+ * A run that takes this many ms longer than usual is measured again. A busy machine is slow now and then; a real wait
+ * comes every time.
  */
 const repeatMs = 100
 const attempts = inPart ? 1 : 10
 
 for (const artefact of subjects()) {
-  // Node is slow to start, and its calls are the same: a part of a part will do.
+  // Node starts slowly, and makes the same calls, so a part of a part is enough.
   const chosen = !inPart
     ? scenarios
     : artefact.name === 'executable'
@@ -118,7 +119,7 @@ async function killEverywhere(
   const memory = memoryAfter(scenario.before)
   const earlier = futuresByRule(memory, clients)
   const afterwards = futuresByRule(memoryAfter([event], memory, scenario.grace), clients)
-  // An end of grace that nobody told us is made up for first: a step of its own.
+  // An end of grace that was not reported is made up for first, which is a step of its own.
   const allowed =
     scenario.grace === 'over'
       ? [
@@ -176,7 +177,7 @@ async function killEverywhere(
     killed.set(briefly(point, whole.dir), dead)
   })
 
-  // A start is killed twice in one state only: its calls are many, and the same in every state.
+  // A start is killed twice in one state only: it makes many calls, which are the same in every state.
   const isOneOfMany = event.event === 'start' && scenario.name !== 'start after a crash in grace'
   if (artefact.name === 'executable' && !isOneOfMany)
     for (const [label, dead] of killed) {
@@ -197,8 +198,8 @@ async function killEverywhere(
 }
 
 /**
- * A start died, and the machine lives: the kernel runs this instance without us. After it nobody may reclaim, unless
- * the kernel asks for the same start once more. @returns what is wrong.
+ * A start died, and the machine lives: the kernel runs this instance without a tracker. After it nobody may reclaim,
+ * unless the kernel asks for the same start once more. @returns what is wrong.
  */
 async function ranUntracked(
   artefact: Artefact,
@@ -219,7 +220,7 @@ async function ranUntracked(
   if (marks.size < 2) return mustBeNoted ? 'no mark tells of it' : undefined
   const after = async (next: Event): Promise<string> =>
     on(tree, { grace: undefined }, async (there) => {
-      // A mark is named by the state directory's path.
+      // A mark is named after the state directory's path.
       const digest = createHash('sha256').update(there.stateDir).digest('hex')
       plant(new Map([...marks].map(([path, node]) => [path.replace(/[0-9a-f]{64}/, digest), node])), there.runDir)
       const { status, stderr } = await call(artefact, there, next)

@@ -1,8 +1,8 @@
 /**
- * Upcalls that ran at once: is there an order of them, which respects what was over before what began, in which the
- * rule gives every status that was given?
+ * Upcalls that ran at once: is there an order of them in which the rule gives exactly the statuses that were given? The
+ * order must respect what had ended before something else began.
  *
- * Clients do not know of each other, so each is judged alone, together with the starts and ends of grace that all
+ * Clients do not know of each other. So each is judged alone, together with the starts and ends of grace, which all
  * share.
  */
 import { blank, judge, remember, type Event, type Memory, type Owner } from '../life/oracle.ts'
@@ -11,7 +11,7 @@ import type { Scenario } from './scenarios.ts'
 
 export interface Run {
   readonly event: Event
-  /** On one clock for all. */
+  /** All by one clock. */
   readonly began: number
   readonly ended: number
   /** undefined: killed, so it may have happened or not. */
@@ -31,14 +31,14 @@ const key = ({
 }: Memory): string =>
   JSON.stringify([everFull, full, bootTime, [...reclaimable], [...active], [...legacy], untracked, doubtful, endLacks])
 
-/** What is known of one client before it all began. */
+/** What is known of one client before all this began. */
 const about = (memory: Memory, owner: Owner): Memory => ({
   ...remember(memory),
   reclaimable: new Set([...memory.reclaimable].filter((each) => each === owner)),
   active: new Map([...memory.active].filter(([each]) => each === owner)),
 })
 
-/** Whether the runs that concern an owner have such an order. `from`: what was remembered before. */
+/** Whether the runs that concern an owner have such an order. `from`: the memory before. */
 export function hasOrder(runs: readonly Run[], owner: Owner, from: Memory = blank()): boolean {
   const concerned = runs.filter(({ event }) => !('owner' in event) || event.owner === owner)
   const seen = new Set<string>()
@@ -48,7 +48,7 @@ export function hasOrder(runs: readonly Run[], owner: Owner, from: Memory = blan
     if (seen.has(here)) return false
     seen.add(here)
     const open = [...concerned.keys()].filter((at) => !done.has(at))
-    // Whatever is next must not have begun after another was over.
+    // The next one must not have begun after another had ended.
     const firstEnd = Math.min(...open.map((at) => concerned[at]?.ended ?? Infinity))
     for (const at of open) {
       const run = concerned[at]
@@ -65,7 +65,9 @@ export function hasOrder(runs: readonly Run[], owner: Owner, from: Memory = blan
   return search(new Set(), about(from, owner))
 }
 
-/** What may come of two upcalls, by the rule: the first one's statuses, the other's, and what is true afterwards. */
+/**
+ * The possible outcomes of two upcalls, by the rule: the first one's statuses, the other's, and what holds afterwards.
+ */
 export interface Outcome {
   readonly first: readonly number[]
   readonly other: readonly number[]

@@ -1,6 +1,6 @@
 /**
- * What a disk was told, in the order in which it became durable: the log of the kernel's dm-log-writes, as
- * drivers/md/dm-log-writes.c writes it. A write stands in the log when it has survived, not when it was made:
+ * A disk's writes, in the order in which they became durable: the log of the kernel's dm-log-writes, in the format of
+ * drivers/md/dm-log-writes.c. A write is logged when it is durable, not when it was made:
  *
  *   a write        before the flush that made it durable, among others that completed before this flush was asked for
  *   a write (FUA)  when it completed

@@ -1,6 +1,6 @@
 /**
- * Real file systems on images in memory, mounted through loop devices; and the image as it was at one moment, mounted
- * as after a power cut. Needs root, and the file systems' tools.
+ * Real file systems on images in memory, mounted through loop devices; and copies of an image at one moment, mounted as
+ * after a power cut. Needs root, and the file systems' tools.
  */
 import { execFileSync } from 'node:child_process'
 import { existsSync, readdirSync, rmSync } from 'node:fs'
@@ -11,14 +11,14 @@ import { scratch } from './verdicts.ts'
 export type FileSystem = 'ext4' | 'xfs' | 'btrfs'
 
 const packages: Record<FileSystem, string> = { ext4: 'e2fsprogs', xfs: 'xfsprogs', btrfs: 'btrfs-progs' }
-/** The smallest that each takes, in MiB. */
+/** The smallest size for each, in MiB. */
 const sizes: Record<FileSystem, number> = { ext4: 24, xfs: 320, btrfs: 160 }
 const makeOptions: Record<FileSystem, readonly string[]> = {
   ext4: ['-q', '-F', '-m', '0'],
   xfs: ['-q', '-f'],
   btrfs: ['-q', '-f', '-m', 'single', '-d', 'single'],
 }
-// No automatic commit helps within the seconds that a cut takes.
+// No automatic commit may help within the seconds before a cut.
 const mountOptions: Record<FileSystem, string> = {
   ext4: 'loop,commit=300',
   xfs: 'loop,nouuid',
@@ -52,16 +52,16 @@ export function need(command: string, inPackage: string): void {
 
 export interface LoopDisk {
   readonly image: string
-  /** Mounts it, and gives the mount point. */
+  /** Mounts it. @returns the mount point. */
   readonly mount: () => string
   readonly unmount: () => void
-  /** The image as it is now, as a disk of its own: what the file system has written so far, and nothing else. */
+  /** A copy of the image, as a disk of its own: what the file system has written so far, and nothing else. */
   readonly cut: () => LoopDisk
   readonly unfill: () => void
   readonly scrap: () => void
 }
 
-/** An empty one, of the smallest size, or as mkfs makes one for people. */
+/** An empty one, of the smallest size, or with the defaults of mkfs. */
 export function newDisk(fileSystem: FileSystem, of: 'smallest' | 'usual' = 'smallest'): LoopDisk {
   need(`mkfs.${fileSystem}`, packages[fileSystem])
   const dir = scratch()

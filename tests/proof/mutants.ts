@@ -1,6 +1,6 @@
 /**
  * The helper, broken on purpose: a check that never fails proves nothing. Each mutant is the built program with one
- * text replaced; that the text was there is asserted, so that no mutant silently is the original.
+ * text replaced. It is asserted that the text was there, so that no mutant is the original.
  */
 import { execFileSync } from 'node:child_process'
 import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs'
@@ -145,14 +145,14 @@ export function mutated(name: Mutant, text = readFileSync(join(root, '.cache/eng
   return text
 }
 
-/** Builds a mutant's executable into a scratch directory. */
+/** Builds a mutant's executable in a scratch directory. */
 export function mutant(name: Mutant, directory: string): Artefact {
   ensureDirSync(directory)
   const text = mutated(name)
   const built = join(directory, name.replaceAll(' ', '-'))
   const source = `${built}.js`
   writeFileSync(source, text)
-  // As the program is built: a mutant may differ in nothing but its fault.
+  // As the program is built, so that a mutant differs only in its fault.
   const build = (into: string, ...more: readonly string[]): void => {
     execFileSync(
       process.execPath,
@@ -167,7 +167,7 @@ export function mutant(name: Mutant, directory: string): Artefact {
   return { name: 'executable', command: [built], withOtherClock: [withOtherClock] }
 }
 
-/** Builds a mutant, works with it, and removes it. */
+/** Builds a mutant, runs some work with it, and removes it. */
 export async function withMutant<T>(name: Mutant, work: (broken: Artefact) => Promise<T>): Promise<T> {
   const directory = mkdtempSync('/dev/shm/nfsd-userland-helper-')
   try {
@@ -177,7 +177,7 @@ export async function withMutant<T>(name: Mutant, work: (broken: Artefact) => Pr
   }
 }
 
-/** What a technique is tried on: what users run, or, to see it fail, the mutant that PROOF_MUTANT names. */
+/** What a technique is tried on: what users run, or the mutant that PROOF_MUTANT names, with which it must fail. */
 export function subjects(): readonly Artefact[] {
   const name = process.env['PROOF_MUTANT']
   if (name === undefined) return artefacts()
@@ -190,8 +190,8 @@ export function subjects(): readonly Artefact[] {
 }
 
 /**
- * What asks about the state that a subject left: the meaning of a state directory is one for both artefacts, and Node
- * is slow to start.
+ * What asks about the state that a subject left. A state directory means the same to both artefacts, and Node starts
+ * slowly.
  */
 export const quickest = (subject: Artefact): Artefact =>
   subject.name === 'bundle' ? (artefacts().find(({ name }) => name === 'executable') ?? subject) : subject

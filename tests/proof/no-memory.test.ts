@@ -1,6 +1,6 @@
 /**
- * No memory, at each allocation of an upcall and all that follow: no status 0, a line, and a state that the next upcall
- * goes on from; a start that has touched anything has left its mark.
+ * No memory at one allocation of an upcall and all later ones, for each allocation: no status 0, a line, and a state
+ * from which the next upcall goes on. A start that has changed anything has left its mark.
  */
 import assert from 'node:assert/strict'
 import { mkdtempSync } from 'node:fs'

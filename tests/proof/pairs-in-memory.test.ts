@@ -1,6 +1,6 @@
 /**
  * Every two upcalls at once, every upcall with every command for people, and `serve` with each, on a machine in memory:
- * all pairs, of which the unit tests try a sample.
+ * all pairs. The unit tests try a sample of them.
  */
 import { inPart } from './figures.ts'
 

@@ -1,8 +1,8 @@
 /**
  * What happens at the pipe, in every state that matters, as events of the protocol: one table for kills and failing
- * calls. A daemon is run under strace(1) on a pipe whose other end is acted (tests/support/pipe), is killed or
- * disturbed, and another takes its place; what both did is judged by the rule (tests/life/oracle.ts), through the pipe
- * alone. So any daemon can be judged, nfsdcld too.
+ * calls. A daemon runs under strace(1) at a fake pipe (tests/support/pipe). It is killed or disturbed, and another
+ * takes its place. The rule (tests/life/oracle.ts) judges what both did, through the pipe alone. So any daemon can be
+ * judged, also nfsdcld.
  */
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync } from 'node:fs'
@@ -19,11 +19,11 @@ import { callsIn, type Call, type Fault } from '../support/strace.ts'
 import { fingerprint, plant, readTree, type Tree } from './trees.ts'
 import { machineAt, scratch, scrapTree } from './verdicts.ts'
 
-/** A daemon that can be put to the proof. */
+/** A daemon under test. */
 export interface Subject {
   readonly name: 'serve' | 'nfsdcld'
   readonly words: (machine: Machine, pipes: string) => readonly string[]
-  /** Whether equal trees mean the same: then each is asked only once. */
+  /** Whether equal trees mean the same. Then each is asked only once. */
   readonly isComparable: boolean
 }
 
@@ -64,9 +64,9 @@ const remove = (name: string): PipeEvent => ({ event: 'remove', owner: hex(name)
 const principal = 'ab'.repeat(32)
 const three = [create('ann'), create('bob'), create('cal')]
 const full = [start, ...three]
-/** In grace: three may reclaim. */
+/** In grace: three clients may reclaim. */
 const restarted = [...full, start]
-/** Out of it: nobody else can. */
+/** After grace: no other clients can. */
 const after = [...restarted, ...three, graceDone]
 const crowd = Array.from({ length: 16 }, (_, number) => create(`client ${number}`))
 
@@ -101,7 +101,7 @@ export const acts: readonly Act[] = [
   },
 ]
 
-/** What the rule says after these events. As the kernel does, a start with an empty list ends grace at once. */
+/** What the rule says after these events. Like the kernel, a start with an empty list ends grace at once. */
 export function memoryAfterAll(events: readonly PipeEvent[], from: Memory = blank()): Memory {
   const memory = remember(from)
   for (const event of events) {
@@ -116,7 +116,7 @@ export function memoryAfterAll(events: readonly PipeEvent[], from: Memory = blan
   return memory
 }
 
-/** Who is named to the kernel when its server restarts now, and when it does after the end of grace. */
+/** Who is named to the kernel if its server restarts now, and if it restarts after the end of grace. */
 export interface Lists {
   readonly restart: readonly Owner[]
   readonly graceDone: readonly Owner[]
@@ -127,9 +127,9 @@ export const listsByRule = (memory: Memory): Lists => ({
   graceDone: reclaimableAtNextStart(memoryAfterAll([graceDone], memory)).sort(),
 })
 
-/** Pipes for as many runs as go on at a time. */
+/** Pipes for as many runs as happen at a time. */
 export interface Bench {
-  /** Does some work with a pipe's end that nobody else uses, on a machine of its own, and scraps both. */
+  /** Does some work with a pipe's end that nobody else uses, on a machine of its own, and removes both. */
   readonly on: <T>(tree: Tree, work: (place: Place) => Promise<T>) => Promise<T>
   readonly scrap: () => Promise<void>
 }
@@ -283,11 +283,11 @@ async function soon<T>(what: Promise<T>, otherwise: () => string, ms = patienceM
 
 /** One run of an act. */
 export interface Outcome {
-  /** How each message's wait ended; 'never' where a thread was left behind. Those of a start count as one. */
+  /** How each message's wait ended; 'never' if its thread still waits. The messages of a start count as one. */
   readonly ended: readonly (Ended | 'never')[]
-  /** Who was named, where the act is a start; undefined where the kernel goes on in version 0. */
+  /** Who was named, if the act is a start; undefined if the kernel goes on in version 0. */
   readonly named: readonly Owner[] | undefined
-  /** Who is named at the next start, where that is asked. */
+  /** Who is named at the next start, if that is asked. */
   readonly restart: readonly Owner[] | undefined
   /** The calls of the disturbed daemon, and where the first message reached it. */
   readonly calls: readonly Call[]
@@ -305,10 +305,10 @@ export interface Disturbed {
   readonly subject: Subject
   readonly act: Act
   readonly tree: Tree
-  /** What is done to the first daemon; and to the second, if to that as well. None: it is only watched. */
+  /** What is done to the first daemon, and to the second. Without either, the first is only watched. */
   readonly faults: readonly Fault[]
   readonly patienceMs?: number
-  /** The server restarts at once, with whatever is noted in the run directory: who is named? */
+  /** The server restarts at once, with the notes of the run directory: who is named? */
   readonly thenRestarts?: boolean
 }
 
@@ -423,7 +423,7 @@ async function watch(daemon: Daemon, log: string, fault: Fault | undefined): Pro
 const underStrace = (words: readonly string[], log: string, fault: Fault): Serve =>
   running(['/usr/bin/strace', '-D', ...straceOptions, '-o', log, ...injected(fault), ...words])
 
-/** What an outcome has wrong, in one clause; undefined if all is as it must be. */
+/** What is wrong with an outcome, in one clause; undefined if nothing is. */
 export function wrongIn({ ended, violations, silent }: Outcome): string | undefined {
   if (silent) return 'it lives, and does not answer'
   const left = ended.filter((how) => how === 'never').length
@@ -431,6 +431,6 @@ export function wrongIn({ ended, violations, silent }: Outcome): string | undefi
   return violations[0]
 }
 
-/** @returns the status of an answer; undefined where there was none. */
+/** @returns the status of an answer; undefined if there was none. */
 export const statusIn = (how: Ended | 'never' | undefined): number | undefined =>
   how === undefined || how === 'never' || 'failed' in how ? undefined : statusOf(how.answer)

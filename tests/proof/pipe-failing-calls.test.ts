@@ -1,10 +1,10 @@
 /**
- * Calls that fail under `serve`: each one on the state directory, the run directory and the pipe's while messages are
- * carried out, one at a time. Every nfsd thread gets an answer; what was answered with 0 holds; nobody is named at the
- * next start who must not reclaim. Where a remove or an end of grace could not be recorded, nobody may be named at all,
- * and the log says so.
+ * Calls that fail under `serve`: each call on the state directory, the run directory and the pipe while messages are
+ * carried out, one at a time. Every nfsd thread gets an answer, what was answered with 0 holds, and nobody is named at
+ * the next start who must not reclaim. If a remove or an end of grace could not be recorded, nobody may be named at
+ * all, and the log says so.
  *
- * The daemon is killed as soon as all is answered: nothing may hang on its trying again.
+ * The daemon is killed as soon as all is answered, so nothing may depend on its trying again.
  */
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'

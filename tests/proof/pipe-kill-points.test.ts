@@ -1,10 +1,10 @@
 /**
- * Kills at the pipe: the daemon dies at every system call from the moment a message reaches it until it waits for the
- * next, alone and with sixteen messages, and at every call of its own start; then another takes its place.
+ * Kills at the pipe: the daemon dies at every system call from the moment when a message reaches it until it waits for
+ * the next, alone and with sixteen messages, and at every call of its own start. Then another takes its place.
  *
- * After each kill every nfsd thread gets its answer, from the one or the other, and what the kernel is told at its next
- * start is what the rule says after all of these messages in the order of their xids: nothing that was acknowledged is
- * lost, nothing comes back that was taken out.
+ * After each kill, every nfsd thread gets its answer, from one of the two. What the kernel is told at its next start is
+ * what the rule says after all of these messages, in the order of their xids: nothing that was acknowledged is lost,
+ * and nothing comes back that was removed.
  */
 import assert from 'node:assert/strict'
 import { after, before, describe, it } from 'node:test'

@@ -1,6 +1,6 @@
 /**
- * Power cuts, all of them: the model of tests/proof/power-loss.ts says what a disk may hold at each moment of an
- * upcall, every such state is made, and the next start runs on it.
+ * All power cuts: the model of tests/proof/power-loss.ts says what a disk may hold at each moment of an upcall. Every
+ * such state is made, and the next start runs on it.
  *
  * The trace begins at the first upcall of a scenario's life, so what earlier upcalls left unsynced may be lost as well.
  */
@@ -18,14 +18,14 @@ import { futuresByRule, scratch } from './verdicts.ts'
 const rows: Row[] = []
 const executable = artefacts().find(({ name }) => name === 'executable')
 
-/** Sequences that a pull request waits for as well: they have few states. */
+/** Sequences that a pull request tries as well: they have few states. */
 const quick = ['check of a v4.0 client, remove, start', 'remove, then create again']
 
 describe('power lost at any moment of an upcall', { skip: executable === undefined }, () => {
   for (const scenario of [...scenarios.filter(isTraced), ...sequences].filter(
     (each) => !inPart || isEssential(each) || quick.includes(each.name),
   ))
-    it(`in '${scenario.name}': what was acknowledged is there, and nobody else may reclaim`, async () => {
+    it(`in '${scenario.name}': what was acknowledged is durable, and nobody else may reclaim`, async () => {
       assert.ok(executable)
       const began = performance.now()
       const { violations, ...counted } = await cutEverywhere(executable, scenario, Infinity)

@@ -1,10 +1,10 @@
 /**
  * Power cuts with a disk that has a cache. In an emulated machine, under a kernel of its own, the helper lives a random
- * life on a disk whose every write, flush and acknowledgement is logged (dm-log-writes). Here states that this disk can
- * have been in are made out of the log (disk-states.ts), mounted, and asked.
+ * life on a disk that logs every write, flush and acknowledgement (dm-log-writes). From the log, states are made in
+ * which this disk can have been (disk-states.ts). They are mounted, and asked.
  *
- * It sees what no copy of an image sees: writes that were completed but not flushed are lost, come in another order, or
- * are torn. It does not see a disk that lies about its flushes.
+ * This shows what no copy of an image shows: writes that were completed but not flushed are lost, reordered, or torn.
+ * It does not show a disk that lies about its flushes.
  */
 import assert from 'node:assert/strict'
 import { spawnSync } from 'node:child_process'
@@ -27,7 +27,7 @@ import { disagreement, futuresByRule, observer } from './verdicts.ts'
 const hasExecutable = artefacts().some(({ name }) => name === 'executable')
 const clients: readonly Owner[] = [ann, bob, cal, dan, long]
 const tried = fileSystems().filter((each) => each !== 'btrfs')
-/** Upcalls of a life, and how often the cache is drawn by lot at each moment that has one. */
+/** Upcalls of a life. `lots` is how many random subsets of the cache are tried at each moment that has one. */
 const upcalls: Record<'ext4' | 'xfs', number> = inPart ? { ext4: 12, xfs: 12 } : { ext4: 130, xfs: 200 }
 const lots = 8
 

@@ -1,8 +1,8 @@
 /**
  * Power cuts on real file systems: the image behind a loop device is copied right after an acknowledgement, and at each
- * call that changes the file system, and the copy is mounted as after a power cut.
+ * call that changes the file system. The copy is mounted as after a power cut.
  *
- * It sees what a file system really does with what was not synced; it does not see a disk that reorders writes
+ * This shows what a file system really does with unsynced changes. It does not show a disk that reorders writes
  * (power-cuts-log-writes), nor a torn overwrite.
  */
 import assert from 'node:assert/strict'

@@ -1,6 +1,6 @@
 /**
- * A machine that lives through upcalls under strace, and beside it the model of its disk (tests/proof/power-loss.ts),
- * which follows call by call: at any moment the power can be cut, and every state that this may leave is asked about.
+ * A machine that carries out upcalls under strace, and beside it a model of its disk (tests/proof/power-loss.ts), which
+ * follows call by call. At any moment the power can be cut, and every state that this may leave is asked about.
  */
 import type { Event, Owner } from '../life/oracle.ts'
 import { settings, type Artefact, type Machine } from '../support/artefacts.ts'
@@ -22,7 +22,7 @@ import {
 export interface Cutter {
   readonly machine: Machine
   readonly clients: readonly Owner[]
-  /** Runs an upcall for real. The model learns of its calls by {@link Cutter.follow}. */
+  /** Carries out an upcall for real. The model learns of its calls by {@link Cutter.follow}. */
   readonly upcall: (
     event: Event,
     grace?: Scenario['grace'],
@@ -44,11 +44,11 @@ export interface Counted {
   readonly violations: string[]
 }
 
-/** What asks about the states of one scenario, each once however many cutters meet it. */
+/** Asks about the states of one scenario, each once, however many cutters reach it. */
 export const watcherOf = (artefact: Artefact, scenario: Scenario): Observer =>
   observer(artefact, clientsOf(scenario), 'power cut')
 
-/** For a scenario's clients. Stops asking at `enough` violations. */
+/** For a scenario's clients. Stops at `enough` violations. */
 export function cutterFor(
   artefact: Artefact,
   scenario: Scenario,
@@ -83,7 +83,7 @@ export function cutterFor(
       const states = disk.afterCut(() => {
         count.bounded++
       })
-      // Two at a time, out of one list: there are two processors.
+      // Two at a time from one list, because there are two processors.
       const askInTurn = async (): Promise<void> => {
         for (const whole of states) {
           count.raw++

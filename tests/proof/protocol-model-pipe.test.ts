@@ -1,6 +1,6 @@
 /**
- * The model of tests/proof/protocol-model-pipe.ts, searched: `serve` has no fault, and rules that are wrong in one
- * point show theirs.
+ * A search of the model of tests/proof/protocol-model-pipe.ts: the rules of `serve` have no fault, and rules that are
+ * wrong in one point show theirs.
  */
 import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'

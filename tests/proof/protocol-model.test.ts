@@ -1,5 +1,5 @@
 /**
- * The model of tests/proof/protocol-model.ts, searched: the helper's rules have no fault, and rules known to be wrong
+ * A search of the model of tests/proof/protocol-model.ts: the helper's rules have no fault, and rules known to be wrong
  * show theirs.
  */
 import assert from 'node:assert/strict'

@@ -1,8 +1,9 @@
 /**
- * Races: upcalls at once, one of them stopped after each of its calls while another runs, and holders of the lock that
- * are stopped, killed, and woken when somebody has passed them by.
+ * Races: upcalls at once, one of which is stopped after each of its calls while another runs; and holders of the lock
+ * that are stopped, killed, or woken after their lock has been taken over.
  *
- * Right is what has an order: one in which the rule gives every status that was given, and what is recorded in the end.
+ * The outcome is right if some order explains it: the rule gives every status that was given, and what is recorded in
+ * the end.
  */
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
@@ -254,7 +255,7 @@ async function stopEverywhere(
   return { points: points.length, violations, passed }
 }
 
-/** Starts an upcall that is stopped when it has made a call, and waits until it is. */
+/** Starts an upcall that is stopped after one of its calls, and waits until it is. */
 const stoppedAt = (
   artefact: Artefact,
   machine: Machine,

@@ -1,6 +1,6 @@
 /**
- * Writes the tables of docs/reliability.md out of tests/proof/figures: `npm run report:proof`. The text around them is
- * written by hand; a table whose figures are not there says so.
+ * Writes the tables of docs/reliability.md from tests/proof/figures: `npm run report:proof`. The text around them is
+ * written by hand. A table without figures says so.
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'

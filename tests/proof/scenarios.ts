@@ -1,6 +1,6 @@
 /**
- * Every upcall in every state that matters, as events of the protocol. One table: what is killed, cut, starved, delayed
- * and compared with the peer is the same everywhere.
+ * Every upcall in every state that matters, as events of the protocol. One table for all techniques: kills, power cuts,
+ * failing calls, delays, and the comparison with nfsdcltrack.
  */
 import { createHash } from 'node:crypto'
 import { join } from 'node:path'
@@ -10,7 +10,7 @@ export { remember } from '../life/oracle.ts'
 
 const owner = (name: string): Owner => Buffer.from(name).toString('hex')
 export const [ann, bob, cal, dan] = ['ann', 'bob', 'cal', 'dan'].map(owner) as [Owner, Owner, Owner, Owner]
-/** As long as an owner may be: its name is a digest, its record holds it. */
+/** The longest possible owner: its name is a digest, and its record holds the owner. */
 export const long: Owner = owner('L'.repeat(1024))
 
 export const start = (bootTime: string): Event => ({ event: 'start', bootTime })
@@ -26,9 +26,9 @@ export const legacy = (who: Owner): Event => ({ event: 'legacy', owner: who })
 export interface Scenario {
   readonly name: string
   readonly before: readonly Event[]
-  /** One upcall for most; several where the second relies on what the first promised. */
+  /** One upcall for most; several if the second relies on what the first promised. */
   readonly act: readonly Event[]
-  /** What the kernel's `v4_end_grace` reads during the act; no such file if undefined. */
+  /** What the kernel's `v4_end_grace` reads during the act; undefined: there is no such file. */
   readonly grace?: 'running' | 'over'
   /** Its first upcall is killed before its barrier, when others have seen what it did: that must not be lost then. */
   readonly unfinished?: true
@@ -183,7 +183,7 @@ export const scenarios: readonly Scenario[] = [
   },
 ]
 
-/** Who is recorded by other means than an upcall is not in a trace. */
+/** A trace does not have clients that were recorded by other means than an upcall. */
 export const isTraced = ({ before }: Scenario): boolean => !before.some(({ event }) => event === 'legacy')
 
 /** One of each kind, where it does most: what a pull request waits for. */
@@ -203,7 +203,7 @@ const essential = [
 ]
 export const isEssential = ({ name }: Scenario): boolean => essential.includes(name)
 
-/** Where one upcall's promise rests on another's: for power cuts, which may undo what was never synced. */
+/** One upcall's promise depends on another's: for power cuts, which may undo what was never synced. */
 export const sequences: readonly Scenario[] = [
   {
     name: 'check of a v4.0 client, then grace done',
@@ -268,7 +268,7 @@ export function eitherWay({ grace }: Scenario, before: Memory, event: Event): Me
   return [before, ...healed, memoryAfter([event], before, grace)]
 }
 
-/** The clients of a scenario, and one that it never heard of. */
+/** The clients of a scenario, and one that it does not know. */
 export function clientsOf({ before, act }: Scenario): Owner[] {
   const named = [...before, ...act].flatMap((event) => ('owner' in event ? [event.owner] : []))
   return [...new Set([...named, dan])]
@@ -280,7 +280,7 @@ export interface Upcall {
 }
 
 const legacyTop = ({ stateDir }: Machine): string => join(stateDir, 'v4recovery')
-/** Where the kernel's own tracker has a client. */
+/** The directory in which the kernel's own tracker has a client. */
 export const legacyRecord = (machine: Machine, owner: Owner): string =>
   join(legacyTop(machine), createHash('md5').update(Buffer.from(owner, 'hex')).digest('hex'))
 

@@ -1,6 +1,6 @@
 /**
- * A search of a model, breadth first: the shortest way to a fault, if there is one. States are values that JSON can
- * tell apart.
+ * A breadth-first search of a model: the shortest way to a fault, if there is one. States are values that JSON can
+ * distinguish.
  */
 
 export interface Successor<State, Fault extends string> {
@@ -10,7 +10,7 @@ export interface Successor<State, Fault extends string> {
 
 export interface Found<Fault extends string> {
   readonly states: number
-  /** The first that was met, and the actions that lead to it. */
+  /** The first fault that was found, and the actions that lead to it. */
   readonly fault: { readonly what: Fault; readonly way: readonly string[] } | undefined
 }
 

@@ -8,10 +8,10 @@ export type Node =
   | { readonly kind: 'link'; readonly target: string }
   | { readonly kind: 'file'; readonly bytes: string }
 
-/** Relative path to what stands there; a directory comes before what is in it. `bytes` are latin1. */
+/** From relative path to contents; a directory comes before what is in it. `bytes` are latin1. */
 export type Tree = ReadonlyMap<string, Node>
 
-/** A tree, or none where the directory is not there. */
+/** A tree; an empty one if the directory does not exist. */
 export function readTree(directory: string): Tree {
   const tree = new Map<string, Node>()
   const visit = (path: string): void => {
@@ -28,7 +28,7 @@ export function readTree(directory: string): Tree {
   return tree
 }
 
-/** Makes a directory hold exactly a tree. */
+/** Makes a directory hold exactly this tree. */
 export function plant(tree: Tree, directory: string): void {
   removeSync(directory)
   ensureDirSync(dirname(directory))
@@ -82,8 +82,8 @@ function lineOf(path: string, node: Node): Line {
 }
 
 /**
- * What is the same for two trees that mean the same: instances are numbered in their order, a lock's holder is any dead
- * process, and when a client was recorded plays no part.
+ * The same text for two trees that mean the same: instances are numbered in their order, a lock's holder is any dead
+ * process, and when a client was recorded does not matter.
  */
 export function fingerprint(tree: Tree): string {
   const all: Line[] = []

@@ -1,6 +1,6 @@
 /**
- * What a state directory means: who may reclaim, in every future that the rule tells apart. Asked of the helper itself,
- * and of the rule (tests/life/oracle.ts); whatever the helper did is right if and only if the two agree.
+ * What a state directory means: who may reclaim, in every future that the rule tells apart. The helper itself is asked,
+ * and the rule (tests/life/oracle.ts). Whatever the helper did is right if and only if the two agree.
  *
  *   now        each client's check, as the server stands
  *   restart    the same after a start
@@ -18,10 +18,10 @@ import { fingerprint, plant, readTree, type Tree } from './trees.ts'
 
 export { disagreement, futuresByRule, readable, stranger, type Futures, type Observed } from './futures.ts'
 
-/** What the log says when a call failed that only tidying needed: no promise waits for it. */
+/** The log's lines after a failed call that only tidying needed. No promise depends on it. */
 export const onlyTidying = /warning: old instances could not be removed/
 
-/** A directory in memory: what is asked here costs no disk. */
+/** A directory in memory, because these questions need no disk. */
 export const scratch = (): string =>
   mkdtempSync(join(process.env['PROOF_SCRATCH'] ?? '/dev/shm', 'nfsd-userland-helper-'))
 
@@ -43,7 +43,7 @@ export const call = (artefact: Artefact, machine: Machine, event: Event, bootTim
   return inForeground(artefact, [...settings(machine), ...words], env)
 }
 
-/** Runs events that must succeed, whatever the rule says of their verdict. */
+/** Carries out events that must succeed, whatever the rule says of their verdict. */
 export async function live(
   artefact: Artefact,
   machine: Machine,
@@ -64,7 +64,7 @@ export async function live(
 }
 
 /**
- * The longest that any upcall may take, on a machine however busy: none hangs. How quick they are is asked elsewhere.
+ * The longest that any upcall may take, however busy the machine is: none may hang. Other tests ask how fast they are.
  */
 export const patienceMs = 15_000
 
@@ -189,7 +189,7 @@ export function observer(artefact: Artefact, clients: readonly Owner[], after: '
   }
 }
 
-/** A machine that has lived through a scenario's `before`, and its tree. */
+/** A machine after a scenario's `before`, and its tree. */
 export async function prepared(
   artefact: Artefact,
   { before }: Scenario,
@@ -200,8 +200,8 @@ export async function prepared(
 }
 
 /**
- * A start that died leaves a mark in the run directory (lib/store/untracked.ts), which costs the next start every
- * client. Here the machine died with it, and took that directory along.
+ * A start that died leaves a mark in the run directory (lib/store/untracked.ts), after which nobody may reclaim at the
+ * next start. Here the machine died with it, and that directory is lost.
  */
 export const machineRestarts = ({ runDir }: Machine): void => {
   removeSync(runDir)

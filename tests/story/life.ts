@@ -1,4 +1,4 @@
-/** A longer life of one server and three clients, and the verdict that the rule owes each of them. */
+/** A longer life of one server and three clients, with the verdicts that the rule gives them. */
 import type { Environment } from '../support/artefacts.ts'
 
 export interface Upcall {
@@ -6,13 +6,13 @@ export interface Upcall {
   readonly env: Environment
   readonly due: number
   readonly meaning: string
-  /** Whom the kernel is to be told about in advance (`allow_client`). */
+  /** The clients that the kernel must be told about in advance (`allow_client`). */
   readonly allows?: string
   /** How many seconds the machine's clock is ahead while the helper runs. */
   readonly ahead: number
 }
 
-/** One turn of the story: a sentence, then what the kernel asks. */
+/** One step of the story: a sentence, then what the kernel asks. */
 export interface Turn {
   readonly says: string
   readonly upcalls: readonly Upcall[]

@@ -1,8 +1,9 @@
 /**
- * What a new user sees first: the helper doing its job on a state directory of its own, called as the kernel calls it.
+ * The first thing that a new user sees: the helper at work on a state directory of its own, called as the kernel calls
+ * it.
  *
- *   npm start                the executable where it could be built, else the Node bundle
- *   npm start -- --keep      leaves the state directory, and says where
+ *   npm start                the executable if it could be built, otherwise the Node bundle
+ *   npm start -- --keep      keeps the state directory, and prints its path
  *   ARTEFACT=bundle npm start
  */
 import { existsSync, readFileSync, writeFileSync } from 'node:fs'
@@ -54,8 +55,8 @@ async function main(): Promise<void> {
 }
 
 /**
- * The executable is what a server runs. Where it could not be built, and the build has said why, the Node bundle does
- * the same job.
+ * A server runs the executable. If it could not be built, and the build has said why, the Node bundle is used, which
+ * does the same.
  */
 const choose = (): Artefact =>
   process.env['ARTEFACT'] === 'bundle' || !existsSync(executable.command[0] ?? '') ? bundle : executable
@@ -107,14 +108,14 @@ async function tell(stage: Stage): Promise<void> {
   )
 }
 
-/** The last line says it all. */
+/** The last line has the result. */
 function conclude({ milliseconds, wrong: broken }: Stage['tally']): void {
   for (const it of broken) say(wrong(it))
   if (broken.length === 0) say(right(`All ${milliseconds.length} verdicts are right.`))
   else say(wrong(`${broken.length} of ${milliseconds.length} verdicts are WRONG.`))
 }
 
-/** Each chapter begins with an empty machine: no state, a kernel in grace. */
+/** Each chapter begins with an empty machine: no state, and a kernel in grace. */
 async function chapter(stage: Stage, title: string, story: () => Promise<void>): Promise<void> {
   const rule = '─'.repeat(Math.max(4, 97 - title.length))
   say(`\n${bold(title)} ${dim(rule)}`)
@@ -125,7 +126,7 @@ async function chapter(stage: Stage, title: string, story: () => Promise<void>):
 }
 
 /**
- * A recorded upcall, told to keep its hands off this machine's own /var/lib/nfs: a `gracedone` empties such
+ * A recorded upcall, changed so that it does not touch this machine's /var/lib/nfs, where a `gracedone` would remove
  * directories.
  */
 function replayed({ words, env, status }: Recorded, { dir }: Machine): Upcall {
@@ -141,7 +142,7 @@ function replayed({ words, env, status }: Recorded, { dir }: Machine): Upcall {
   return { words, env: moved, due: status, meaning: meanings[words[0] ?? ''] ?? '', ahead: 0 }
 }
 
-/** Upcalls that the kernel makes at the same time, and what they left behind. */
+/** Upcalls that the kernel makes at the same time, and what they left. */
 async function perform(stage: Stage, upcalls: readonly Upcall[]): Promise<void> {
   const { machine, artefact } = stage
   const endGrace = join(machine.nfsdDir, 'v4_end_grace'),
@@ -210,14 +211,14 @@ function line({ tally }: Stage, { words, env, due, meaning }: Upcall, { status, 
   return `  ${ok ? right('✓') : wrong('✗')} ${padded(asked, 56)} ${padded(verdict, 27)}${dim(`${ms.toFixed(1).padStart(7)} ms`)}`
 }
 
-/** The variable that tells the reader something: the boot time at a start, the session of a client. */
+/** The variable that matters to the reader: the boot time at a start, the session of a client. */
 const variables = (verb: string, env: Environment): string =>
   Object.entries(env)
     .filter(([name]) => name.endsWith(verb === 'init' || verb === 'start' ? 'GRACE_START' : 'HAS_SESSION'))
     .map(([name, value]) => `${name.replace(/^NFSDCLTRACK_(CLIENT_)?/, '')}=${value}`)
     .join(' ')
 
-/** What the shell that closes the descriptors costs by itself. */
+/** The time of the shell that closes the descriptors. */
 async function launching(machine: Machine): Promise<number> {
   const nothing: Artefact = { ...bundle, command: ['/bin/true'], withOtherClock: ['/bin/true'] }
   const times: number[] = []

@@ -1,4 +1,4 @@
-/** Colour for a terminal, and none in a pipe or where NO_COLOR asks for none. */
+/** Colour for a terminal, and none in a pipe or if NO_COLOR is set. */
 const colourful = process.stdout.isTTY && (process.env['NO_COLOR'] ?? '') === ''
 const paint =
   (code: string) =>
@@ -15,10 +15,10 @@ export const gone = paint('31')
 export const changed = paint('33')
 export const plain = (text: string): string => text
 
-/** Bytes for a reader: quoted, so that a space is just a space; what could play tricks on a terminal is escaped. */
+/** Bytes for a reader: quoted, so that spaces can be seen, and escaped, so that a terminal can't be attacked. */
 export const quoted = (bytes: string): string =>
   `"${bytes.replace(/[^ !#-[\]-~]/g, (byte) => `\\${byte.charCodeAt(0).toString(8).padStart(3, '0')}`)}"`
 
-/** Fills up to a width by what the eye sees. */
+/** Pads to a visible width. */
 export const padded = (text: string, width: number): string =>
   text + ' '.repeat(Math.max(0, width - text.replace(/\x1b\[[\d;]*m/g, '').length))

@@ -1,4 +1,4 @@
-/** The upcalls of a real Linux 6.1 server, as execve() delivered them: `tests/story/upcalls-linux-6.1.txt`. */
+/** The upcalls of a real Linux 6.1 server, as execve() got them: `tests/story/upcalls-linux-6.1.txt`. */
 import { readFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { root, type Environment } from '../support/artefacts.ts'
@@ -6,11 +6,11 @@ import { root, type Environment } from '../support/artefacts.ts'
 export interface Recorded {
   readonly words: readonly string[]
   readonly env: Environment
-  /** What the helper of that day answered. */
+  /** What the helper answered at that time. */
   readonly status: number
 }
 
-/** In order; upcalls that ran at the same time stand together. */
+/** In order. Upcalls that ran at the same time are together. */
 export function recording(): readonly (readonly Recorded[])[] {
   const groups: Recorded[][] = []
   let running: { words: string[]; env: Environment }[] = []

@@ -3,7 +3,7 @@ import { lstatSync, readdirSync, readFileSync, readlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { changed, dim, gone, plain, quoted, made } from './paint.ts'
 
-/** What is at each path below the state directory: a link's target, a file's bytes, nothing for a directory. */
+/** The contents of each path below the state directory: a link's target, a file's bytes, nothing for a directory. */
 export type Snapshot = ReadonlyMap<string, string>
 
 export function snapshot(dir: string, below = ''): Map<string, string> {
@@ -22,8 +22,8 @@ export function snapshot(dir: string, below = ''): Map<string, string> {
 }
 
 /**
- * The tree's lines: `+` what the upcall made, `-` what it took away, `~` what it wrote anew. A directory in which
- * nothing changed is one line.
+ * The tree's lines: `+` was made by the upcall, `-` was removed, `~` was rewritten. A directory in which nothing
+ * changed is one line.
  */
 export function tree(before: Snapshot, after: Snapshot): readonly string[] {
   const paths = [...new Set([...before.keys(), ...after.keys()])]
