@@ -250,8 +250,8 @@ function refusedOnce(before: Memory, work: Work, graceOver: boolean, status: Sta
   const { event } = work
   const all = outcomeOf(before, event, graceOver)
   const endGrace: Verdict['endGrace'] = all.endGrace === 'must not' ? 'must not' : 'may'
-  const endLacks = graceOver && !before.full && before.started
-  const lacking = (memory: Memory): Memory => ({ ...remember(memory), endLacks: true })
+  const endIsUnrecorded = graceOver && !before.full && before.started
+  const lacking = (memory: Memory): Memory => ({ ...remember(memory), endIsUnrecorded: true })
   if (status === 0) {
     if (event.event !== 'check') return [{ ...all, endGrace }]
     // It is answered all the same: its record stays in its older instance, or the end of grace is not recorded.
@@ -260,7 +260,7 @@ function refusedOnce(before: Memory, work: Work, graceOver: boolean, status: Sta
       { ...all, endGrace },
       { ...all, memory: remember(before) },
       { ...all, memory: { ...remember(before), sawSilent: true } },
-      ...(endLacks ? [{ ...asIf, memory: lacking(before) }] : []),
+      ...(endIsUnrecorded ? [{ ...asIf, memory: lacking(before) }] : []),
     ]
   }
   const half = takesBack(work) ? unrecorded(before, event, graceOver) : halfway(before, event, graceOver)
@@ -274,7 +274,7 @@ function refusedOnce(before: Memory, work: Work, graceOver: boolean, status: Sta
       statuses: failed,
       endGrace,
     })),
-    ...(endLacks && !marked && 'asked' in work
+    ...(endIsUnrecorded && !marked && 'asked' in work
       ? half.filter(({ full }) => !full).map((memory) => ({ memory: lacking(memory), statuses: failed, endGrace }))
       : []),
   ]
@@ -285,7 +285,7 @@ export const withoutMarks = (memory: Memory): Memory => ({
   ...remember(memory),
   untracked: undefined,
   doubtful: false,
-  endLacks: false,
+  endIsUnrecorded: false,
 })
 
 /** Another upcall is carried out before one of the calls, or after the last. */

@@ -70,7 +70,7 @@ export interface Memory {
   /** Whether locks may have been granted in this instance of which the records know nothing. */
   doubtful: boolean
   /** Whether an upcall has found the kernel out of grace and could not record that, and none has since. */
-  endLacks: boolean
+  endIsUnrecorded: boolean
 }
 
 export const blank = (): Memory => ({
@@ -85,7 +85,7 @@ export const blank = (): Memory => ({
   sawSilent: false,
   untracked: undefined,
   doubtful: false,
-  endLacks: false,
+  endIsUnrecorded: false,
 })
 
 /** A copy, which later events do not change. */
@@ -135,7 +135,7 @@ const rules: { readonly [E in Event['event']]: Rule<E> } = {
   start: (memory, { bootTime }) => {
     const { reclaimable, active, legacy, principals } = memory
     const ranUntracked = memory.untracked !== undefined && !isSameStart(memory.untracked.bootTime, bootTime)
-    const nobody = ranUntracked || memory.doubtful || memory.endLacks
+    const nobody = ranUntracked || memory.doubtful || memory.endIsUnrecorded
     if (memory.full) reclaimable.clear()
     for (const owner of active.keys()) reclaimable.add(owner)
     active.clear()
@@ -152,7 +152,7 @@ const rules: { readonly [E in Event['event']]: Rule<E> } = {
       sawSilent: legacy.size > 0,
       untracked: undefined,
       doubtful: false,
-      endLacks: false,
+      endIsUnrecorded: false,
     })
     return yes('a server may always start')
   },
@@ -215,7 +215,7 @@ const rules: { readonly [E in Event['event']]: Rule<E> } = {
   },
 
   'end not recorded': (memory) => {
-    if (memory.started && !memory.full) memory.endLacks = true
+    if (memory.started && !memory.full) memory.endIsUnrecorded = true
     return unanswered
   },
 
@@ -238,7 +238,7 @@ const rules: { readonly [E in Event['event']]: Rule<E> } = {
   prune: (memory) => {
     // When grace is over, nobody is waited for, even if the end could not be recorded. Whoever is pruned is forgotten
     // in the records of the kernel's own tracker too.
-    if (!memory.endLacks) for (const owner of [...memory.reclaimable]) forget(memory, owner)
+    if (!memory.endIsUnrecorded) for (const owner of [...memory.reclaimable]) forget(memory, owner)
     return { ...yes('a person may take out who has not come back'), endGrace: memory.full ? 'must not' : 'may' }
   },
 
@@ -277,8 +277,8 @@ export function judge(memory: Memory, event: Event, { graceOver = false }: Parti
   return (rules[event.event] as Rule<Event['event']>)(memory, event, { graceOver })
 }
 
-const nobodyNext = ({ untracked, doubtful, endLacks }: Memory): boolean =>
-  untracked !== undefined || doubtful || endLacks
+const nobodyNext = ({ untracked, doubtful, endIsUnrecorded }: Memory): boolean =>
+  untracked !== undefined || doubtful || endIsUnrecorded
 
 /** Kernels 6.8 to 6.13 call `init` twice for one start of the server, with one boot time: no server ran in between. */
 const isSameStart = (bootTime: string | undefined, next: string | undefined): boolean =>
@@ -293,7 +293,7 @@ function forget({ reclaimable, active, legacy, principals }: Memory, owner: Owne
 
 function completeGrace(memory: Memory): void {
   memory.full = true
-  memory.endLacks = false
+  memory.endIsUnrecorded = false
   memory.everFull = true
   for (const owner of memory.reclaimable) memory.principals.delete(owner)
   memory.reclaimable.clear()

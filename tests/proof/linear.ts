@@ -27,9 +27,19 @@ const key = ({
   legacy,
   untracked,
   doubtful,
-  endLacks,
+  endIsUnrecorded,
 }: Memory): string =>
-  JSON.stringify([everFull, full, bootTime, [...reclaimable], [...active], [...legacy], untracked, doubtful, endLacks])
+  JSON.stringify([
+    everFull,
+    full,
+    bootTime,
+    [...reclaimable],
+    [...active],
+    [...legacy],
+    untracked,
+    doubtful,
+    endIsUnrecorded,
+  ])
 
 /** What is known of one client before all this began. */
 const about = (memory: Memory, owner: Owner): Memory => ({

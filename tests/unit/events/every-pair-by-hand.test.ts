@@ -23,7 +23,7 @@ const commandsOn = ({ memory, judge }: Begun): readonly Act[] => [
   expireByHand(ann),
   expireByHand(bob),
   expireByHand(dan),
-  memory.untracked === undefined && !memory.endLacks ? pruneByHand : pruneOfNobody,
+  memory.untracked === undefined && !memory.endIsUnrecorded ? pruneByHand : pruneOfNobody,
   allowByHand(dan),
   allowByHand(bob),
   // A repair replaces an instance that can't be understood by a new one. An upcall knows nothing of that.
