@@ -1,5 +1,5 @@
 /**
- * What needs no clock, and is the same from run to run: barriers and system calls (strace), instructions (valgrind),
+ * Counts that need no clock, and are the same in each run: barriers and system calls (strace), instructions (valgrind),
  * bytes.
  */
 import { spawnSync } from 'node:child_process'
@@ -26,13 +26,13 @@ export interface Count {
   readonly unit: string
   readonly ours: number
   readonly nfsdcltrack?: number
-  /** No more than this. */
+  /** The goal: at most this. */
   readonly goal?: number
 }
 
 const goals = { calls: 55, check: 2.6, create: 3.2, megabytes: 2 } as const
 
-/** The life of one server, counted call by call: what each upcall finds is what the one before has left. */
+/** The life of one server, counted call by call: each upcall finds the state that the one before has left. */
 export function calls(bench: Bench, strace: string): CallsRow[] {
   const room = newRoom(join(bench.path, 'calls'))
   const count = (work: string, upcall: Upcall, number = 0): CallsRow => {
@@ -95,7 +95,7 @@ function instructions(bench: Bench, valgrind: string): Count[] {
     for (const name of ['executable', 'nfsdcltrack'] as const) restarted(name, room, 10, bench.progress)
     const millions = (command: readonly string[], upcall: Upcall | undefined, number = 0): number => {
       const log = join(room.path, 'callgrind')
-      // Its output is not wanted, only the sum at its end.
+      // Only the sum at the end of its output is wanted.
       ended(
         [
           valgrind,
@@ -136,7 +136,7 @@ function instructions(bench: Bench, valgrind: string): Count[] {
   }
 }
 
-/** What a table of strace's says of one upcall. */
+/** One upcall's numbers, from a table of strace's. */
 function callsOf(
   command: readonly string[],
   { environment }: Upcall,

@@ -1,7 +1,7 @@
 /*
- * The least that a create can do: create-floor DIRECTORY OWNER
+ * The least work of a create: create-floor DIRECTORY OWNER
  *
- * One symbolic link and one fsync. It reads no configuration, looks at nothing, decides nothing, and gives up nothing.
+ * One symbolic link and one fsync. It reads no configuration, looks at nothing, decides nothing, and drops no rights.
  */
 #include <fcntl.h>
 #include <unistd.h>

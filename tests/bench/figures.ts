@@ -1,4 +1,4 @@
-/** Numbers out of repeated measurements. Pure. */
+/** Numbers from repeated measurements. Pure. */
 
 export interface Figures {
   readonly count: number
@@ -18,6 +18,6 @@ export function figures(values: readonly number[]): Figures {
   return { count: sorted.length, least: at(0), lowerQuartile: at(0.25), median: at(0.5), upperQuartile: at(0.75) }
 }
 
-/** Three digits, as many as these measurements are worth. */
+/** Three digits, which is the precision of these measurements. */
 export const short = (value: number): string =>
   value >= 100 ? String(Math.round(value)) : value >= 10 ? value.toFixed(1) : value.toFixed(2)

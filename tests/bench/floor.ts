@@ -1,6 +1,7 @@
 /**
- * Where the floor is: an executable made as ours is, which does nothing of ours; and a program in C that does the least
- * of a create. What the first takes is what no change of our code can save, and the second, what none in any language.
+ * Lower limits: an executable that is built like ours, whose script only exits; and a program in C that does the least
+ * work of a create. No change of our code can make it faster than the first, and no other language faster than the
+ * second.
  */
 import { writeFileSync } from 'node:fs'
 import { join } from 'node:path'

@@ -1,14 +1,14 @@
-/** The launcher's output, read. */
+/** Reads the launcher's output. */
 import { run } from './tools.ts'
 
 export interface Launch {
   readonly rounds: number
-  /** Processes of a command in a round, and how many of them at a time. */
+  /** The number of processes of a command in a round, and how many of them run at a time. */
   readonly count: number
   readonly parallel: number
-  /** The number that the first of them puts into its client owner. */
+  /** The number in the client owner of the first process. */
   readonly first: number
-  /** After how many milliseconds memory is read and the round ended; 0 for never. */
+  /** After how many milliseconds memory is read and the round ended; 0: never. */
   readonly memoryAfterMs?: number
 }
 
@@ -21,7 +21,7 @@ export interface Measured {
   readonly failed: number
 }
 
-/** Runs each command in turn, round by round. @throws if a process that is alone does not end with status 0. */
+/** Runs each command in turn, round by round. @throws if a process that runs alone does not end with status 0. */
 export function launch(launcher: string, what: Launch, commands: readonly (readonly string[])[]): Measured[][] {
   const { rounds, count, parallel, first, memoryAfterMs = 0 } = what
   const words = commands.flatMap((command, index) => (index === 0 ? command : ['//', ...command]))
@@ -29,7 +29,7 @@ export function launch(launcher: string, what: Launch, commands: readonly (reado
   const measured: Measured[][] = commands.map(() => [])
   for (const line of output.trim().split('\n')) {
     const [command = -1, wallNs = 0, peakKb = 0, proportionalKb = 0, bad = 0, busyNs = 0] = line.split(' ').map(Number)
-    // In a storm the peer may be locked out of its database: that is a result.
+    // In a storm, the peer may fail because its database is locked. That is a result.
     if (bad > 0 && parallel === 1) throw new Error(`${bad} failed: ${commands[command]?.join(' ') ?? line}`)
     measured[command]?.push({ wallMs: wallNs / 1e6, processorMs: busyNs / 1e6, peakKb, proportionalKb, failed: bad })
   }

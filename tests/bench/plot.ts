@@ -33,13 +33,13 @@ ${body.join('\n')}
 </svg>
 `
 
-/** Even steps for even factors. */
+/** Equal steps for equal factors. */
 const logarithmic =
   (from: number, to: number, left: number, right: number) =>
   (value: number): number =>
     left + ((Math.log10(value) - Math.log10(from)) / (Math.log10(to) - Math.log10(from))) * (right - left)
 
-/** One line a kind of work: a dot where we are, a bar where the goal is; left of 1 we are faster. */
+/** One line for each kind of work: a dot for the result, a bar for the goal. Left of 1 we are faster. */
 function ratios(rows: readonly Row[]): string {
   const shown = rows.filter((row) => row.baseIs === 'nfsdcltrack' && row.unit === 'ms')
   const [width, top, step, left, right] = [900, 84, 26, 350, 830]
@@ -75,7 +75,7 @@ function ratios(rows: readonly Row[]): string {
   return svg(width, key + 20, 'Time of the executable, as a ratio to nfsdcltrack in the same run', body)
 }
 
-/** What a create in grace costs among more and more records, each as a multiple of its own cost among ten. */
+/** The cost of a create in grace with more and more records, each as a multiple of its cost with ten. */
 function growth(rows: readonly Row[]): string | undefined {
   const points = rows.flatMap((row) => {
     const records = /^among (\d+)$/.exec(row.tag ?? '')?.[1]
@@ -112,7 +112,7 @@ function growth(rows: readonly Row[]): string | undefined {
   return svg(width, height, 'A create in grace (4.1), to the same among 10 records', body)
 }
 
-/** Draws what there is to draw. @returns what to say about it. */
+/** Draws the plots for which there are measurements. @returns a message about that. */
 export function draw(rows: readonly Row[]): string[] {
   const directory = join(root, 'docs/bench')
   ensureDirSync(directory)

@@ -1,4 +1,4 @@
-/** One line that changes, on a terminal; nothing elsewhere. */
+/** A line that changes, on a terminal; nothing elsewhere. */
 export interface Progress {
   readonly say: (what: string) => void
   readonly clear: () => void

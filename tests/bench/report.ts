@@ -1,4 +1,4 @@
-/** What was measured, as a table for a terminal that is also one for Markdown. */
+/** The measurements, as a table for a terminal that is also valid Markdown. */
 import type { CallsRow, Count } from './counts.ts'
 import { short, type Figures } from './figures.ts'
 import type { Row } from './work.ts'
@@ -6,7 +6,7 @@ import type { Row } from './work.ts'
 export const ratio = ({ ours, base }: Row): number => ours.median / base.median
 export const met = (row: Row): boolean | undefined => (row.goal === undefined ? undefined : ratio(row) <= row.goal)
 
-/** The median, and between which two values the middle half lies. */
+/** The median, and the two values between which the middle half lies. */
 const spread = (figures: Figures | undefined): string => {
   if (figures === undefined) return ''
   const { median, lowerQuartile, upperQuartile, count } = figures
@@ -23,8 +23,8 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
 }
 
 /**
- * Medians with their quartiles; the ratio of medians beside its goal, and that of the least, which other load disturbs
- * less.
+ * Medians with their quartiles; the ratio of the medians beside its goal; and the ratio of the minima, which other load
+ * disturbs less.
  */
 export const measurements = (rows: readonly Row[]): string =>
   table(

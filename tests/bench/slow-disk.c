@@ -1,12 +1,12 @@
 /*
- * A disk whose flush takes as long as one wishes: a file for a loop device, in a file system in user space.
+ * A disk whose flush takes a chosen time: a file for a loop device, in a file system in user space.
  *
  *   slow-disk MOUNT_POINT IMAGE
  *
- * MOUNT_POINT/image is IMAGE. A file system on a loop device over it works as on any disk; when it has the disk flush
- * what it was told to write, the loop device syncs the image, and that sleeps for as many microseconds as were last
- * written to MOUNT_POINT/flush-us. Nothing is ever made durable: who cuts the power loses everything.
- * MOUNT_POINT/flushes tells how many there were. It ends with the process that started it.
+ * MOUNT_POINT/image is IMAGE. A file system on a loop device over it works as on any disk. When it flushes the disk,
+ * the loop device syncs the image. That sleeps for as many microseconds as were last written to MOUNT_POINT/flush-us.
+ * Nothing is ever made durable: a power cut would lose everything. MOUNT_POINT/flushes has the number of flushes. The
+ * program ends with the process that started it.
  */
 #define FUSE_USE_VERSION 31
 #include <errno.h>
@@ -49,7 +49,7 @@ static int get_status(const char *path, struct stat *status, struct fuse_file_in
 
 static int open_file(const char *path, struct fuse_file_info *info)
 {
-	/* A number's length is not known before it is read. */
+	/* The length of a number is not known before it is read. */
 	info->direct_io = named(path) != IMAGE;
 	return named(path) == NONE ? -ENOENT : 0;
 }
@@ -83,7 +83,7 @@ static int write_to(const char *path, const char *from, size_t size, off_t at, s
 	return size;
 }
 
-/* Opened to be written anew. */
+/* It is opened with O_TRUNC. */
 static int cut(const char *path, off_t length, struct fuse_file_info *unused)
 {
 	(void)unused;

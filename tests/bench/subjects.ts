@@ -1,4 +1,7 @@
-/** What is measured: our two artefacts, and the program to beat; and one upcall of each, as the launcher starts it. */
+/**
+ * The subjects of the benchmark: our two artefacts, and the program to beat; and one upcall of each, as the launcher
+ * starts it.
+ */
 import { spawnSync } from 'node:child_process'
 import { mkdirSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -7,11 +10,11 @@ import { bundle, executable } from '../support/artefacts.ts'
 export const names = ['executable', 'bundle', 'nfsdcltrack'] as const
 export type Name = (typeof names)[number]
 
-/** A directory for one piece of work: each subject keeps its state in a directory of its own. */
+/** A directory for one piece of work, in which each subject has a state directory of its own. */
 export interface Room {
   readonly path: string
   readonly state: (name: Name) => string
-  /** Stands for the kernel's nfsd file system, in grace. */
+  /** Used as the kernel's nfsd file system, in grace. */
   readonly nfsd: string
 }
 
@@ -28,10 +31,10 @@ const session = 'NFSDCLTRACK_CLIENT_HAS_SESSION=Y'
 const noSession = 'NFSDCLTRACK_CLIENT_HAS_SESSION=N'
 const grace = `NFSDCLTRACK_GRACE_START=${graceStart}`
 
-/** A client owner as clients name themselves; the launcher puts the number in. */
+/** A client owner like those of real clients. The launcher inserts the number. */
 export const ownerPrefix = 'Linux NFSv4.1 host'
 export const numbered = (number: number): string => ownerPrefix + String(number).padStart(7, '0')
-/** The launcher makes the mark a number that nobody had before, or one of the first ten. */
+/** The launcher replaces this mark by a new number, or by one of the first ten. */
 const owner = (mark: '@' | '%' = '@'): string => `${Buffer.from(ownerPrefix).toString('hex')}${mark}`
 
 export interface Upcall {

@@ -1,4 +1,4 @@
-/** What the benchmark needs of the machine. It installs nothing: it says what is missing. */
+/** What the benchmark needs of the machine. It installs nothing, and says what is missing. */
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
 import { join } from 'node:path'
@@ -15,7 +15,7 @@ const packages = {
   losetup: 'mount',
 } as const
 
-/** Where a command is, or undefined. */
+/** The path of a command, or undefined. */
 export function find(command: string): string | undefined {
   const { status, stdout } = spawnSync(
     '/bin/sh',
@@ -33,10 +33,10 @@ export function missing(): string | undefined {
   return wanted.length === 0 ? undefined : `apt-get install ${wanted.join(' ')}`
 }
 
-/** The kernel's nfsd runs here: then the peer, which knows only one place for its downcall, would end a real grace. */
+/** The kernel's nfsd runs here. Then the peer, whose downcall has one fixed path, would end a real grace period. */
 export const serverRuns = (): boolean => existsSync('/proc/fs/nfsd/v4_end_grace')
 
-/** Runs a command to its end. @throws with what it said if it fails. */
+/** Runs a command to its end. @throws with its output if it fails. */
 export function run(command: string, words: readonly string[], input = ''): string {
   const { status, stdout, stderr, error } = spawnSync(command, [...words], {
     encoding: 'utf8',

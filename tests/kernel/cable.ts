@@ -1,4 +1,5 @@
-// Two machines and a cable: the clients' stays on, the server's is switched off and on again with the same disks.
+// Two machines and a cable: the clients' machine stays on, the server's is switched off and on again with the same
+// disks.
 import { blankDisk, type FileSystem } from './disk.ts'
 import type { Guest } from './guest.ts'
 import type { Kernel } from './image.ts'

@@ -13,13 +13,13 @@ export interface Client {
   /** Takes a lock on the whole file and keeps it. */
   readonly lock: (file: string) => Promise<void>
   readonly drop: (file: string) => Promise<void>
-  /** Takes the lock if it is free, and drops it at once. */
+  /** Takes the lock if it is free, and releases it at once. */
   readonly triesLock: (file: string) => Promise<'granted' | 'refused'>
   /** Writes under a lock it holds; this also makes a client notice at once that the server was restarted. */
   readonly writesUnderLock: (file: string) => Promise<Written>
   readonly cutOff: () => Promise<void>
   readonly heal: () => Promise<void>
-  /** Unmounts in good order: the server hears of it. */
+  /** Unmounts properly: the server is told. */
   readonly leave: () => Promise<void>
 }
 
@@ -114,14 +114,14 @@ END
   }
 }
 
-/** Locks that the clients' kernel says it could not get back since the story began, client by client. */
+/** The locks that the clients' kernel reports as lost since the story began, client by client. */
 export async function lostLocks(guest: Guest, clients: readonly Client[]): Promise<number[]> {
   const log = await guest.run('dmesg --notime')
   const lost = ({ name }: Client) => [...log.matchAll(new RegExp(`NFS: server-of-${name}: lost (\\d+) locks`, 'g'))]
   return clients.map((client) => lost(client).reduce((sum, [, count]) => sum + Number(count), 0))
 }
 
-/** Ends all clients of a guest, held up or not. The server should still run, so that none of them waits for it. */
+/** Ends all clients of a guest, even if they hang. The server should still run, so that none of them waits for it. */
 export async function endAll(guest: Guest): Promise<void> {
   await guest.attempt(
     `

@@ -1,4 +1,4 @@
-// What a run has shown, for people.
+// The results of a run, for people.
 import { writeFileSync } from 'node:fs'
 
 interface Claim {
@@ -13,7 +13,7 @@ export interface Chapter {
   readonly helper: string
   readonly tracker: string
   readonly kernel: string
-  /** A control is there to fail: its failures are the proof that the story can tell a good helper from a bad one. */
+  /** A control is meant to fail: its failures prove that the story can tell a good helper from a bad one. */
   readonly control: boolean
   readonly claims: Claim[]
   readonly notes: string[]

@@ -17,7 +17,7 @@ export interface Helper {
 
 export const pipefs = '/run/rpc_pipefs'
 
-/** What the kernel's log calls the tracker that it has taken. */
+/** The kernel log's name for the tracker that it has chosen. */
 export const inKernelsWords = { helper: 'UMH upcall', serve: 'nfsdcld', nfsdcld: 'nfsdcld' } as const
 
 /** The words that start the process at the pipe. */
@@ -28,7 +28,7 @@ export const daemonOf = {
     `${program} -F -p ${mount} -s ${stateDirectory}/nfsdcld`,
 }
 
-/** A hundred: returns of more calls at once than the probe was made for are not seen. */
+/** A hundred, because the probe misses the returns of more calls at once than it was made for. */
 const upcallProbes = `
   echo 'p:asked nfsd:nfsd4_umh_cltrack_upcall verb=+0(%di):string owner=+0(%si):string first=+0(%dx):string second=+0(%cx):string' > kprobe_events
   echo 'r100:answered nfsd:nfsd4_umh_cltrack_upcall status=$retval:s32' >> kprobe_events`
@@ -50,7 +50,7 @@ export const probesFor = (tracker: Tracker): string => (tracker === 'helper' ? u
 const commands = ['create', 'remove', 'check', 'gracedone', 'init', 'version']
 const inProgress = -115
 
-/** What has no owner is not always quoted. */
+/** A field without an owner is not always quoted. */
 const line = /: (asked|answered): \([^)]*\) size=\d+ command=(\d+)(?: status=(-?\d+))? xid=(\d+) owner=(?:"([^"]*)")?/
 const at = /\s([\d.]+): (?:asked|answered):/
 

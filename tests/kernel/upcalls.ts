@@ -1,16 +1,16 @@
-// The upcalls as the kernel made them, read from the probe on the function that runs the helper.
+// The upcalls as the kernel made them, from the probe on the function that runs the helper.
 export interface Upcall {
   /** Seconds since the guest's boot. */
   readonly at: number
   readonly verb: string
-  /** The client owner with what can't be printed as dots, or the boot time of a gracedone. */
+  /** The client owner, with dots for unprintable bytes, or the boot time of a gracedone. */
   readonly owner: string
   readonly environment: readonly string[]
-  /** The helper's exit status, or {@link killed} and more; undefined while it has not answered. */
+  /** The helper's exit status, or {@link killed} and more; undefined as long as it has not answered. */
   readonly status: number | undefined
 }
 
-/** A signal ended the helper: its number is added. */
+/** A signal ended the helper. Its number is added. */
 export const killed = 1000
 
 const line = /^\s*.+-(\d+)\s+\[\d+\]\s+\S+\s+([\d.]+): (asked|answered): \([^)]*\) (.*)$/
