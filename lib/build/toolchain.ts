@@ -1,8 +1,8 @@
 /**
  * Finds the compiler, the linker and the C library: this machine's own, or those for another architecture.
  *
- * The C library is musl, because its programs start faster (docs/performance.md), or otherwise the compiler's own, which
- * is mostly glibc.
+ * The C library is musl, because its programs start faster (docs/performance.md), or otherwise the compiler's own,
+ * which is mostly glibc.
  */
 import { execFile, execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
