@@ -226,7 +226,7 @@ forPeople('list', (artefact) => {
     const s = server(artefact)
     const missing = await s.call(['list'])
     assert.equal(missing.status, storageFailed)
-    assert.match(missing.stderr, /error: state directory '.*' is missing\n$/)
+    assert.match(missing.stderr, /error: state directory '.*' is missing: is its disk mounted\?\n$/)
     mkdirSync(s.stateDir)
     assert.equal(await asked(s, 'list'), '')
     assert.deepEqual(await listed(s), [])
