@@ -932,12 +932,14 @@ function besideMounts(does: (words: { readonly pipes: string; readonly serve: st
   const pipes = join(machine.dir, 'pipes')
   const said = join(machine.dir, 'said')
   for (const directory of [pipes, machine.stateDir]) mkdirSync(directory)
+  // The shell empties the file, not what it forks: nobody may find there what the serve before this one said.
+  const serve = `: > '${said}'; ${serveWords(machine, pipes).join(' ')} 2>> '${said}' & id=$!`
   const script = `
     waits() { for i in $(seq 600); do eval "$1" && return; sleep 0.05; done; echo "in vain: $1"; }
     rights() { sed -n 's/^CapEff:\t//p' /proc/$id/status; }
     says() { waits "grep -q '$1' '${said}'"; }
     mounted() { mount -t tmpfs none '${pipes}'; mkdir '${pipes}/nfsd'; }
-    ${does({ pipes, serve: `${serveWords(machine, pipes).join(' ')} 2> '${said}' & id=$!` })}`
+    ${does({ pipes, serve })}`
   try {
     const output = execFileSync('unshare', ['--mount', 'sh', '-c', script], { encoding: 'utf8', timeout: 120_000 })
     return { output, said: readFileSync(said, 'utf8') }
