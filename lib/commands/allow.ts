@@ -19,7 +19,7 @@ import { migrate } from '../store/migrate.ts'
 import { directoryOf, pathOf } from '../store/open-directories.ts'
 import { put } from '../store/records.ts'
 import { lookAt, type StateDirectory } from '../store/state-directory.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import { oneLine, quote } from '../text.ts'
 import { escapeOwner, quoteOwner, showOwner, type ClientOwner } from '../upcall/owner.ts'
 import { command, jsonOption } from './shared/command.ts'
@@ -104,7 +104,7 @@ const countsIn = (surveyed: Survey, owner: ClientOwner): Start | undefined =>
 
 function syncInstance({ state }: World, start: Start | undefined): void {
   const directory = start === undefined ? undefined : directoryOf(state, start)
-  if (directory !== undefined) disk.sync(directory)
+  if (directory !== undefined) files.sync(directory)
 }
 
 const question = (owners: readonly ClientOwner[], when: string): string =>
@@ -164,7 +164,7 @@ function allow(world: World, where: Where, owner: ClientOwner, when: string): 'a
     return [graceEndOwed(world, recorded), record(world, recorded, owner)]
   })
   if (settlements === 'there already') return settlements
-  for (const { sync } of settlements) for (const directory of sync) if (directory !== undefined) disk.sync(directory)
+  for (const { sync } of settlements) for (const directory of sync) if (directory !== undefined) files.sync(directory)
   for (const { then } of settlements) then?.()
   return 'allowed'
 }

@@ -16,7 +16,7 @@ import {
   stateDirectory as openStateDirectory,
   type StateDirectory,
 } from '../store/state-directory.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
 import { command, jsonOption } from './shared/command.ts'
@@ -176,7 +176,7 @@ function makeScratch(state: StateDirectory): Scratch {
     const isNew = openClients(state) === undefined
     const clients = makeStateDirectory(state)
     const directory = `/proc/self/fd/${clients.descriptor}`
-    for (const { name } of disk.entriesOf(clients))
+    for (const { name } of files.entriesOf(clients))
       if (name.startsWith(scratchPrefix) && isLeft(`${directory}/${name}`, state.anywhere))
         removeSync(`${directory}/${name}`)
     const path = fs.mkdtempSync(`${directory}/${scratchPrefix}`)
@@ -196,14 +196,14 @@ function makeScratch(state: StateDirectory): Scratch {
 
 /** Whether no process uses it any more. If it has no holder yet, it is still being made. */
 const isLeft = (path: string, anywhere: Directory): boolean =>
-  lifeOf(disk.readLink(`${path}/${holder}`, anywhere) ?? '', holderName(anywhere), anywhere) === 'dead'
+  lifeOf(files.readLink(`${path}/${holder}`, anywhere) ?? '', holderName(anywhere), anywhere) === 'dead'
 
 /** Removes `v4clients`, if it was made only for this run. */
 function removeIfUnused(path: string, clients: Directory): void {
-  const names = Array.from(disk.entriesOf(clients), ({ name }) => name)
+  const names = Array.from(files.entriesOf(clients), ({ name }) => name)
   if (names.some((name) => !name.startsWith('format-'))) return
-  for (const name of names) disk.remove(name, clients)
-  disk.removeIfEmpty(path, disk.anywhere(clients.calls))
+  for (const name of names) files.remove(name, clients)
+  files.removeIfEmpty(path, files.anywhere(clients.calls))
 }
 
 function barrierOf(scratch: string): Measured['barrier'] {

@@ -2,7 +2,7 @@
 import fs from 'node:fs'
 import type { Instance } from '../rules/instance.ts'
 import { markOf } from '../store/layout.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import { counted, escaped, oneLine } from '../text.ts'
 import { longList } from '../upcall/message.ts'
 import { quoteOwner } from '../upcall/owner.ts'
@@ -71,7 +71,7 @@ interface Status {
 function graceEnded({ state, instance, format }: Survey): number | undefined {
   if (instance.kind !== 'full') return undefined
   const path = format === 1 ? `${state.path}/boot_time` : `${state.clientsPath}/${markOf(instance.start, 'full')}`
-  const changed = disk.tolerating(
+  const changed = files.tolerating(
     ['ENOENT', 'ENOTDIR'],
     () => fs.lstatSync(Buffer.from(path, 'latin1')).ctimeMs,
     undefined,

@@ -12,7 +12,7 @@ import { newestEntry } from '../store/records.ts'
 import { bootTimeOf, clientsOf, legacyCounts, lookAt } from '../store/state-directory.ts'
 import { noteGraceEnd } from '../store/untracked.ts'
 import { hasLegacyRecord } from '../store/v4recovery.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import { quote } from '../text.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import type { Asked, KernelBootTime } from '../upcall/request.ts'
@@ -88,7 +88,7 @@ export function lookInPresentFormat({ state, log }: World, { event }: Asked): Re
   try {
     migrate(state, recorded)
   } catch (thrown) {
-    if (event !== 'check' || !disk.cannotGrow.includes(errorCode(thrown) ?? '')) throw thrown
+    if (event !== 'check' || !files.cannotGrow.includes(errorCode(thrown) ?? '')) throw thrown
     log.warning(`the state directory stays in format 1: it could not be converted (${String(thrown)})`)
   }
   return lookAt(state)
@@ -118,7 +118,7 @@ class Looked implements Before {
     if (!('start' in instance)) return undefined
     const told = bootTimeOf(state, instance.start)
     // A later start may have removed the instance and its mark. Then the answer is one that equals no boot time.
-    const isGone = (name: string): boolean => disk.lookAtName(name, clientsOf(state)) === undefined
+    const isGone = (name: string): boolean => files.lookAtName(name, clientsOf(state)) === undefined
     const isSwept =
       told === undefined &&
       this.recorded.marks(instance.start, 'grace_start') &&

@@ -23,7 +23,7 @@ import { newestEntry } from '../store/records.ts'
 import * as records from '../store/records.ts'
 import { lookAt } from '../store/state-directory.ts'
 import { hasLegacyRecord } from '../store/v4recovery.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
 import { forbidEarlyEnd, withDirectory } from './create.ts'
 import { settled, type Put, type Settlement, type World } from './world.ts'
@@ -48,7 +48,7 @@ export function carryOver(
     }
   } catch (thrown) {
     const code = errorCode(thrown) ?? ''
-    if (!disk.cannotGrow.includes(code)) throw thrown
+    if (!files.cannotGrow.includes(code)) throw thrown
     log.critical(
       `${showOwner(owner)} may reclaim, but its record can't be carried over (${code}): it is lost when grace ends`,
     )
@@ -72,7 +72,7 @@ export function takeOver(
   forbidEarlyEnd(world, instance)
   const facts = { session: 'no session' as const, recorded: Math.floor(calls.now() / 1000) }
   const make = (): 'made' | 'taken' | undefined => records.make(state, { owner, facts }, instance.start)
-  const done = disk.tolerating(['ENOENT'], make, undefined) ?? withDirectory(world, instance.start, make)
+  const done = files.tolerating(['ENOENT'], make, undefined) ?? withDirectory(world, instance.start, make)
   if (done !== 'made') return 'elsewhere'
   log.debug?.(`${showOwner(owner)} taken over into instance ${instance.start}`)
   return confirmed(world, { owner, in: instance.start, from: 'nowhere' }, () =>

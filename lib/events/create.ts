@@ -17,7 +17,7 @@ import { unmark } from '../store/marks.ts'
 import { openAnew } from '../store/open-directories.ts'
 import * as records from '../store/records.ts'
 import { clientsOf, lookAt, makeStateDirectory, type StateDirectory } from '../store/state-directory.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import { showOwner } from '../upcall/owner.ts'
 import { endGraceEarly } from './grace-end.ts'
 import type { Settlement, World } from './world.ts'
@@ -94,8 +94,8 @@ export function withDirectory<T>({ state, log }: World, start: Start, work: () =
 /** Makes an instance's directory, if it is missing. Durable when it returns. */
 export function restoreDirectory(state: StateDirectory, start: Start): void {
   makeStateDirectory(state)
-  disk.makeDirectory(String(start), clientsOf(state))
-  disk.sync(clientsOf(state))
+  files.makeDirectory(String(start), clientsOf(state))
+  files.sync(clientsOf(state))
   openAnew(state)
 }
 
@@ -105,8 +105,8 @@ export function restoreDirectory(state: StateDirectory, start: Start): void {
  */
 export function forbidEarlyEnd({ state }: World, { kind, start }: FullInstance | PartialInstance): void {
   if (kind === 'partial')
-    disk.tolerating(
-      disk.cannotGrow,
+    files.tolerating(
+      files.cannotGrow,
       () => {
         unmark(state, start, 'may_end_early')
       },

@@ -26,7 +26,7 @@ import { directoryOf, openClients } from '../store/open-directories.ts'
 import { clientsOf, lookAt } from '../store/state-directory.ts'
 import { hasLegacyRecords, legacyTopIn, removeLegacyRecords, usualTop } from '../store/v4recovery.ts'
 import { showGraceEnd } from '../store/views.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import { counted, quote } from '../text.ts'
 import { sweep } from './sweep.ts'
 import { settled, type Settlement, type World } from './world.ts'
@@ -35,7 +35,7 @@ import { settled, type Settlement, type World } from './world.ts'
 export function syncReclaimed({ state }: World): void {
   const { instance } = lookAt(state)
   const directory = instance.kind === 'partial' ? directoryOf(state, instance.start) : undefined
-  if (directory !== undefined) disk.sync(directory)
+  if (directory !== undefined) files.sync(directory)
 }
 
 /** Ends a partial instance's grace. @throws Failed other-instance, if a later one has completed its grace. */
@@ -44,7 +44,7 @@ export function endGrace(world: World, { start }: PartialInstance, legacyTop: st
   noteLegacyTop(world, start, legacyTop)
   const clients = clientsOf(state)
   const [partial, full] = [markOf(start, 'partial'), markOf(start, 'full')]
-  if (!disk.move(partial, full, clients) && disk.lookAtName(full, clients) === undefined) {
+  if (!files.move(partial, full, clients) && files.lookAtName(full, clients) === undefined) {
     const { instance: now } = lookAt(state)
     const lastFull = now.kind === 'full' ? now.start : now.kind === 'partial' ? now.full : undefined
     if (!('start' in now) || (lastFull !== undefined && lastFull > start))
@@ -55,7 +55,7 @@ export function endGrace(world: World, { start }: PartialInstance, legacyTop: st
       })
     // A later start has removed it, because it had no records. Its grace is over nevertheless: older records count no
     // longer.
-    disk.makeLink('-', full, clients)
+    files.makeLink('-', full, clients)
   }
   return {
     sync: [clients],
@@ -75,8 +75,8 @@ export function endMissedGrace(world: World, instance: PartialInstance): Settlem
     'the kernel is out of grace, and has not said so yet: ' +
       'grace ends here too, and a client that has not reclaimed may no longer',
   )
-  disk.tolerating(
-    disk.cannotGrow,
+  files.tolerating(
+    files.cannotGrow,
     () => {
       mark(world.state, instance.start, 'unasked')
     },
@@ -112,7 +112,7 @@ export const finishGraceEnd = (world: World, start: Start): Settlement => ({
   sync: [openClients(world.state)],
   then: () => {
     // Another upcall may have completed it meanwhile.
-    if (disk.lookAtName(markOf(start, 'unconfirmed'), clientsOf(world.state)) === undefined) return
+    if (files.lookAtName(markOf(start, 'unconfirmed'), clientsOf(world.state)) === undefined) return
     followUp(world, start)
     sweep(world, lookAt(world.state))
   },
@@ -150,8 +150,8 @@ export function followUp(world: World, start: Start, told?: string): number {
 function noteLegacyTop({ state }: World, start: Start, top: string | undefined): void {
   if (top === undefined || top === usualTop || top === legacyTopIn(state.path)) return
   if (!hasLegacyRecords(top, state.anywhere)) return
-  disk.tolerating(
-    [...disk.cannotGrow, 'ENAMETOOLONG'],
+  files.tolerating(
+    [...files.cannotGrow, 'ENAMETOOLONG'],
     () => {
       mark(state, start, 'legacy', top)
     },
@@ -205,4 +205,4 @@ export function endGraceEarly(world: World, seen: Recorded, instance: PartialIns
 const nobodyIsLeft = ({ state }: World, instance: PartialInstance, { starts }: Recorded): boolean =>
   olderThan(instance, starts)
     .reverse()
-    .every((start) => disk.removeIfEmpty(String(start), clientsOf(state)))
+    .every((start) => files.removeIfEmpty(String(start), clientsOf(state)))

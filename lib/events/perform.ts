@@ -18,7 +18,7 @@ import type { Recorded } from '../store/layout.ts'
 import { locked } from '../store/lock.ts'
 import { openClients } from '../store/open-directories.ts'
 import { lookAt, makeStateDirectory } from '../store/state-directory.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
 import type { Asked, ClientRequest, Request } from '../upcall/request.ts'
@@ -97,7 +97,7 @@ function performAll(world: World, requests: readonly Asked[], by: 'upcall' | 'pi
   while (applied.length < requests.length) {
     const first = applied.length
     try {
-      if (openClients(state) === undefined && disk.kindAt(state.path, state.anywhere) === 'absent')
+      if (openClients(state) === undefined && files.kindAt(state.path, state.anywhere) === 'absent')
         if (requests.some(isCreate)) makeStateDirectory(state)
       const recorded = by === 'pipe' ? lookWithoutLock(world, requests) : undefined
       const wiped =
@@ -189,7 +189,7 @@ function settle(applied: readonly Settlement[], failures: (Error | undefined)[])
       let known = synced.indexOf(directory)
       if (known < 0) {
         known = synced.push(directory) - 1
-        outcomes.push(failureOf(disk.sync, directory))
+        outcomes.push(failureOf(files.sync, directory))
       }
       failures[at] = outcomes[known]
     }

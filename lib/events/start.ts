@@ -34,7 +34,7 @@ import {
 import { forgetUntracked, noteStart } from '../store/untracked.ts'
 import { hasLegacyRecords, legacyTopIn, usualTop } from '../store/v4recovery.ts'
 import { showStart } from '../store/views.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import { counted, quote } from '../text.ts'
 import type { KernelBootTime, Request } from '../upcall/request.ts'
 import { followUp } from './grace-end.ts'
@@ -116,7 +116,7 @@ function begin(
       if (!wanted.isInPresentFormat) markFormat(clientsOf(state))
       return lookAt(state)
     })
-    disk.sync(clientsOf(state))
+    files.sync(clientsOf(state))
     if ('start' in after.instance && after.instance.start <= prepared.start) return { start: prepared.start, after }
     seen = after
   }
@@ -139,19 +139,19 @@ function prepare(
   const boundary = nothingProven ? claimStart(state, seen, nowMs) : undefined
   const start = claimStart(state, seen, nowMs)
   const clients = clientsOf(state)
-  if (boundary !== undefined) disk.makeLink('-', markOf(boundary, 'untracked'), clients)
-  if (kernelBootTime !== undefined) disk.makeLink(kernelBootTime, markOf(start, 'grace_start'), clients)
-  if (pipe !== undefined) disk.makeLink(pipe, markOf(start, 'pipe'), clients)
+  if (boundary !== undefined) files.makeLink('-', markOf(boundary, 'untracked'), clients)
+  if (kernelBootTime !== undefined) files.makeLink(kernelBootTime, markOf(start, 'grace_start'), clients)
+  if (pipe !== undefined) files.makeLink(pipe, markOf(start, 'pipe'), clients)
   const marks: readonly Mark[] = mayEndEarly ? ['unconfirmed', 'may_end_early'] : ['unconfirmed']
-  for (const mark of marks) disk.makeLink('-', markOf(start, mark), clients)
+  for (const mark of marks) files.makeLink('-', markOf(start, mark), clients)
   return { start, boundary }
 }
 
 /** Starts a prepared instance. Durable once `v4clients` is synced. */
 function commit(state: StateDirectory, { start, boundary }: Prepared): void {
   const clients = clientsOf(state)
-  if (boundary !== undefined) disk.makeLink('-', markOf(boundary, 'full'), clients)
-  disk.makeLink('-', markOf(start, 'partial'), clients)
+  if (boundary !== undefined) files.makeLink('-', markOf(boundary, 'full'), clients)
+  files.makeLink('-', markOf(start, 'partial'), clients)
 }
 
 /** Makes the directory of a new instance. Its start is later than all that were seen, and no other process has it. */
@@ -162,7 +162,7 @@ function claimStart(state: StateDirectory, { instance, traces }: Recorded, nowMs
     const start = nextStart(nowMs, seen)
     if (start === undefined)
       throw storageFailure(`no start can be later than ${latestStart}: move that entry out of '${state.clientsPath}'`)
-    if (disk.makeDirectory(String(start), clients)) return start
+    if (files.makeDirectory(String(start), clients)) return start
     seen.push(start)
   }
 }
@@ -183,14 +183,14 @@ export function standForUnseen(world: World, pipe: string, underLock: <T>(work: 
   for (let seen = lookAt(state); ;) {
     const start = claimStart(state, seen, calls.now())
     const clients = clientsOf(state)
-    disk.makeLink('-', markOf(start, 'untracked'), clients)
-    disk.makeLink(pipe, markOf(start, 'pipe'), clients)
+    files.makeLink('-', markOf(start, 'untracked'), clients)
+    files.makeLink(pipe, markOf(start, 'pipe'), clients)
     const after = underLock(() => {
-      disk.makeLink('-', markOf(start, 'full'), clients)
+      files.makeLink('-', markOf(start, 'full'), clients)
       if (damaged) markFormat(clients)
       return lookAt(state)
     })
-    disk.sync(clients)
+    files.sync(clients)
     if ('start' in after.instance && after.instance.start <= start) break
     seen = after
   }
@@ -210,17 +210,17 @@ export function beginAnew({ calls, state, log }: World, kernelBootTime: KernelBo
   syncStateDirectory(state)
   const own = claimStart(state, lookAt(state), calls.now())
   const clients = clientsOf(state)
-  if (kernelBootTime !== undefined) disk.makeLink(kernelBootTime, markOf(own, 'grace_start'), clients)
-  if (!disk.makeLink(String(own), rebuilt, clients)) {
-    disk.removeIfEmpty(String(own), clients)
-    disk.remove(markOf(own, 'grace_start'), clients)
+  if (kernelBootTime !== undefined) files.makeLink(kernelBootTime, markOf(own, 'grace_start'), clients)
+  if (!files.makeLink(String(own), rebuilt, clients)) {
+    files.removeIfEmpty(String(own), clients)
+    files.remove(markOf(own, 'grace_start'), clients)
   }
-  const start = startFromName(disk.readLink(rebuilt, clients) ?? '')
+  const start = startFromName(files.readLink(rebuilt, clients) ?? '')
   if (start === undefined) throw storageFailure(`'${state.clientsPath}/${rebuilt}' can't be understood: move it away`)
-  disk.makeDirectory(String(start), clients)
-  disk.makeLink('-', markOf(start, 'unconfirmed'), clients)
-  if (lookAt(state).instance.kind === 'none') disk.makeLink('-', markOf(start, 'full'), clients)
-  disk.sync(clients)
+  files.makeDirectory(String(start), clients)
+  files.makeLink('-', markOf(start, 'unconfirmed'), clients)
+  if (lookAt(state).instance.kind === 'none') files.makeLink('-', markOf(start, 'full'), clients)
+  files.sync(clients)
   log.error('nothing was recorded under a running server: a new instance begins, and earlier clients may not reclaim')
 }
 
@@ -229,7 +229,7 @@ export function beginAnew({ calls, state, log }: World, kernelBootTime: KernelBo
  * may have ended, so nobody may reclaim. @returns whether a file is damaged
  */
 function setDamagedAside({ state, log }: World, { format, instance }: Recorded): boolean {
-  const root = format === 1 ? disk.openDirectory(state.path, state.anywhere, 'follow') : 'absent'
+  const root = format === 1 ? files.openDirectory(state.path, state.anywhere, 'follow') : 'absent'
   if (typeof root !== 'object') return false
   const damaged = instance.kind === 'damaged' || typeof readBootTime('boot_time', root) === 'object'
   if (damaged)
@@ -238,7 +238,7 @@ function setDamagedAside({ state, log }: World, { format, instance }: Recorded):
         log.error(
           `${file} could not be understood: nobody may reclaim; it is kept in ${quote(`${state.clientsPath}/damaged`)}`,
         )
-  disk.close(root)
+  files.close(root)
   return damaged
 }
 
@@ -248,7 +248,7 @@ function endBefore(world: World, { instance, marks }: Recorded): void {
   if (marks(instance.start, 'unasked'))
     world.log.error(`the kernel never said that the grace of server instance ${instance.start} was over`)
   if (!marks(instance.start, 'unconfirmed')) return
-  disk.sync(clientsOf(world.state))
+  files.sync(clientsOf(world.state))
   followUp(world, instance.start)
 }
 
@@ -284,5 +284,5 @@ function allowClients({ state, nfsd, log, deadline }: World, { instance, starts 
 const hasEntry = (state: StateDirectory, starts: readonly Start[], name: string): boolean =>
   starts.some((start) => {
     const directory = directoryOf(state, start)
-    return directory !== undefined && disk.lookAtName(name, directory) !== undefined
+    return directory !== undefined && files.lookAtName(name, directory) !== undefined
   })

@@ -11,7 +11,7 @@ import { unmark } from '../store/marks.ts'
 import { directoryOf } from '../store/open-directories.ts'
 import { entryAt, isStaged } from '../store/records.ts'
 import { clientsOf, setAside, type StateDirectory } from '../store/state-directory.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { counted, quote } from '../text.ts'
 import type { World } from './world.ts'
@@ -58,16 +58,16 @@ function removeInstances(
       // A record that was moved from this directory must not come back with it after a power cut (remove.ts,
       // mayComeBackIn). So the directory is synced before it is removed. If that fails, it stays, and every remove
       // takes it into account.
-      else if (isEmpty(directory)) disk.sync(directory)
+      else if (isEmpty(directory)) files.sync(directory)
       else continue
     }
     if (!hasTime()) return
-    if (!disk.removeIfEmpty(String(start), clientsOf(state))) continue
+    if (!files.removeIfEmpty(String(start), clientsOf(state))) continue
     for (const name of markNames) unmark(state, start, name)
   }
 }
 
-const isEmpty = (directory: Directory): boolean => disk.entriesOf(directory).next().done === true
+const isEmpty = (directory: Directory): boolean => files.entriesOf(directory).next().done === true
 
 interface Emptied {
   readonly state: StateDirectory
@@ -82,11 +82,11 @@ interface Emptied {
  * aside.
  */
 function empty({ state, start, directory, hasTime, swept }: Emptied): void {
-  for (const { name } of disk.entriesOf(directory)) {
+  for (const { name } of files.entriesOf(directory)) {
     if (!hasTime()) return
     const { kind } = isStaged(name) ? { kind: 'staged' } : entryAt(directory, name)
     if (kind === 'record' || kind === 'staged') {
-      if (disk.remove(name, directory) && kind === 'record') swept.records++
+      if (files.remove(name, directory) && kind === 'record') swept.records++
     } else if (kind !== 'nothing' && setAside(state, name, directory, `${start}-${name}`) !== undefined) swept.aside++
   }
 }

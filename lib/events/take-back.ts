@@ -19,14 +19,14 @@ import { directoryOf } from '../store/open-directories.ts'
 import * as records from '../store/records.ts'
 import { lookAt } from '../store/state-directory.ts'
 import { distrust } from '../store/untracked.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import { showOwner } from '../upcall/owner.ts'
 import type { Put, World } from './world.ts'
 
 export function takeBack({ state, log }: World, { owner, in: start, from }: Put): void {
   const sync = (instance: Start): void => {
     const directory = directoryOf(state, instance)
-    if (directory !== undefined) disk.sync(directory)
+    if (directory !== undefined) files.sync(directory)
   }
   try {
     // What it replaced hid those that are older: they must not count now.

@@ -3,7 +3,7 @@
  * the other ended grace. It is still read. The first upcall that changes anything converts it to format 2 (migrate.ts).
  */
 import { instanceFromFiles, startFromText, type BootTime, type BootTimeFile, type Instance } from '../rules/instance.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
 import type { Recorded } from './layout.ts'
@@ -13,7 +13,7 @@ export function lookAtFormat1(
   { path, anywhere }: { readonly path: string; readonly anywhere: Directory },
   { marks }: Pick<Recorded, 'marks'>,
 ): { readonly instance: Instance; readonly marks: Recorded['marks'] } {
-  const root = disk.openDirectory(path, anywhere, 'follow')
+  const root = files.openDirectory(path, anywhere, 'follow')
   if (typeof root !== 'object') return { instance: { kind: 'none' }, marks }
   try {
     // new_boot_time first: an end of grace renames it over boot_time, so one of the two reads sees the new instance.
@@ -31,13 +31,13 @@ export function lookAtFormat1(
             : marks(start, mark),
     }
   } finally {
-    disk.close(root)
+    files.close(root)
   }
 }
 
 /** Reads one of the files. @throws the file system's error, if it exists and can't be read. */
 export function readBootTime(file: BootTimeFile, root: Directory): BootTime {
-  const content = disk.readSmallFile(file, 32, root)
+  const content = files.readSmallFile(file, 32, root)
   if (content.kind === 'absent') return 'absent'
   if (content.kind === 'other') return { damaged: content.why }
   return startFromText(content.text) ?? { damaged: `it says ${quote(content.text)}` }

@@ -12,7 +12,7 @@
 import { lock, type Done, type Unlock } from 'proper-lockfile/lib/lockfile.js'
 import { errorCode } from '../failure.ts'
 import type { Calls } from '../syscalls/calls.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { lockName } from './layout.ts'
 import { openClients } from './open-directories.ts'
@@ -51,7 +51,7 @@ function takeAtOnce(clients: Directory, us: string): (() => void) | undefined {
   if (clients.calls.symlinkat(us, clients.descriptor, lockName) < 0) return undefined
   return () => {
     // Another process may have gone on without us, and may hold the lock now.
-    if (disk.readLink(lockName, clients) === us) disk.remove(lockName, clients)
+    if (files.readLink(lockName, clients) === us) files.remove(lockName, clients)
   }
 }
 
@@ -125,21 +125,21 @@ function lockedByLink(
   clients: Directory,
   us: string,
 ): { readonly holder: () => string | undefined; readonly fs: object } {
-  const holder = (): string | undefined => disk.readLink(lockName, clients)
+  const holder = (): string | undefined => files.readLink(lockName, clients)
   let seen: string | undefined
   let made = false
   const lastSign = (): Date => {
     if (made) return justNow()
     // If something other than a link is there, it is no lock. This throws, and the upcall goes on without the lock.
     seen = holder()
-    if (seen === undefined) throw disk.missing(lockName)
+    if (seen === undefined) throw files.missing(lockName)
     switch (lifeOf(seen, us, clients)) {
       case 'alive':
         return justNow()
       case 'dead':
         return new Date(0)
       case 'unknown':
-        return new Date((disk.lookAtName(lockName, clients)?.mtime ?? 0) * 1000)
+        return new Date((files.lookAtName(lockName, clients)?.mtime ?? 0) * 1000)
     }
   }
   return {
@@ -147,7 +147,7 @@ function lockedByLink(
     fs: {
       mkdir: (_: string, done: Done<void>) => {
         callBack(done, () => {
-          disk.claimLink(us, lockName, clients)
+          files.claimLink(us, lockName, clients)
           made = true
         })
       },
@@ -157,7 +157,7 @@ function lockedByLink(
       // Only the link that was judged or made here is removed: another process may have replaced it.
       rmdir: (_: string, done: Done<void>) => {
         callBack(done, () => {
-          if (holder() === (made ? us : seen)) disk.remove(lockName, clients)
+          if (holder() === (made ? us : seen)) files.remove(lockName, clients)
         })
       },
       utimes: (_: string, _accessed: Date, _modified: Date, done: Done<void>) => {

@@ -7,7 +7,7 @@
  */
 import { storageFailure, type Failed } from '../failure.ts'
 import type { Start } from '../rules/instance.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
 
@@ -65,13 +65,13 @@ function open(all: OpenDirectories, which: Which, within: Directory): Directory 
     }
     leave(all, which, known)
   }
-  const directory = disk.openDirectory(name, within)
+  const directory = files.openDirectory(name, within)
   if (directory === 'absent') return undefined
   if (directory === 'other')
     throw notADirectory(
       which !== 'v4clients'
         ? pathOf(all, which)
-        : disk.kindAt(all.path, within) === 'other'
+        : files.kindAt(all.path, within) === 'other'
           ? all.path
           : all.clientsPath,
     )
@@ -84,12 +84,12 @@ function open(all: OpenDirectories, which: Which, within: Directory): Directory 
 
 function isStillAt(name: string, within: Directory, opened: Opened): boolean {
   if (opened.identity === undefined) {
-    const identity = disk.identityAt('.', opened.directory)
+    const identity = files.identityAt('.', opened.directory)
     // Its owner or mode may have changed since it was opened.
     assertOurs(opened.directory)
     opened.identity = identity
   }
-  const now = disk.identityAt(name, within)
+  const now = files.identityAt(name, within)
   return now !== undefined && now === opened.identity
 }
 
@@ -116,12 +116,12 @@ export function closeAll(all: OpenDirectories): void {
 }
 
 function closeLeft({ left }: OpenDirectories): void {
-  for (const { directory } of left.splice(0)) disk.close(directory)
+  for (const { directory } of left.splice(0)) files.close(directory)
 }
 
 function assertOurs(directory: Directory): void {
-  const status = disk.statusOf(directory)
-  if (disk.isOursAlone(status, directory)) return
+  const status = files.statusOf(directory)
+  if (files.isOursAlone(status, directory)) return
   throw storageFailure(
     (status.mode & 0o022) === 0
       ? `${quote(directory.path)} belongs to another user (${status.uid}), so nothing in it counts`

@@ -1,5 +1,5 @@
 /** Unique names of processes. They show whether what a process left belongs to one that is still alive. */
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 
 /**
@@ -8,7 +8,7 @@ import type { Directory } from '../syscalls/files.ts'
  */
 export function holderName(anywhere: Directory): string {
   const us = anywhere.calls.processId()
-  const space = disk.readLink('/proc/self/ns/pid', anywhere)?.slice('pid:['.length, -1) ?? '0'
+  const space = files.readLink('/proc/self/ns/pid', anywhere)?.slice('pid:['.length, -1) ?? '0'
   const boot = firstDigits('/proc/sys/kernel/random/boot_id', anywhere)
   const machine = firstDigits('/etc/machine-id', anywhere)
   return [us, startTimeOf(us, anywhere) ?? 0, boot, machine, space].join('.')
@@ -18,11 +18,11 @@ export function holderName(anywhere: Directory): string {
 export const bootId = (anywhere: Directory): string => firstDigits('/proc/sys/kernel/random/boot_id', anywhere)
 
 const firstDigits = (path: string, anywhere: Directory): string =>
-  (disk.beginningOf(path, anywhere) ?? '').replaceAll('-', '').slice(0, 12).trim() || '0'
+  (files.beginningOf(path, anywhere) ?? '').replaceAll('-', '').slice(0, 12).trim() || '0'
 
 /** A process's start in clock ticks since boot (proc(5), stat, field 22); undefined if it is gone, or a zombie. */
 function startTimeOf(processId: number, anywhere: Directory): number | undefined {
-  const stat = disk.beginningOf(`/proc/${processId}/stat`, anywhere)
+  const stat = files.beginningOf(`/proc/${processId}/stat`, anywhere)
   // The command's name may hold anything, so fields are counted from its closing parenthesis. The engine splits quickly
   // where it searches slowly, and what comes after the start is not wanted: a twentieth of a create.
   const fields = stat?.split(') ').at(-1)?.split(' ', 20) ?? ['Z']
@@ -40,6 +40,6 @@ export function lifeOf(holder: string, us: string, anywhere: Directory): 'alive'
   if (boot !== ourBoot) return 'dead'
   if (space !== ourSpace) return 'unknown'
   const found = startTimeOf(Number(id), anywhere)
-  if (found === undefined && disk.beginningOf('/proc/1/stat', anywhere) === undefined) return 'unknown'
+  if (found === undefined && files.beginningOf('/proc/1/stat', anywhere) === undefined) return 'unknown'
   return found === Number(startTime) ? 'alive' : 'dead'
 }

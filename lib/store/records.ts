@@ -23,7 +23,7 @@ import {
   type Facts,
   type Record,
 } from '../rules/record.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
@@ -42,11 +42,11 @@ const longestLine = 4096
 
 /** What an instance's directory has under a name. @param meant the name that it had before it was moved, if it was. */
 export function entryAt(directory: Directory, name: string, meant = name): Entry {
-  const link = disk.linkAt(name, directory)
+  const link = files.linkAt(name, directory)
   if (link === 'absent') return { kind: 'nothing' }
   let line
   if (link === 'no link') {
-    const file = disk.readSmallFile(name, longestLine, directory)
+    const file = files.readSmallFile(name, longestLine, directory)
     if (file.kind === 'absent') return { kind: 'nothing' }
     if (file.kind === 'other') return { kind: 'damaged' }
     line = file.text
@@ -159,7 +159,7 @@ function putBeside(
 
   if (here.kind === 'nothing' && newest !== undefined && isSaid) {
     const from = directoryOf(state, newest.start)
-    if (from !== undefined && disk.move(name, name, from, directory))
+    if (from !== undefined && files.move(name, name, from, directory))
       return { directory, dropLater: dropLater.slice(1), facts, from: newest.start }
   }
   const how = here.kind === 'record' || stays ? 'replaces' : 'new'
@@ -183,7 +183,7 @@ export function make(state: StateDirectory, { owner, facts }: ClientFacts, start
 export function move(state: StateDirectory, owner: ClientOwner, from: Start, to: Start): boolean {
   const name = recordName(owner, state.anywhere.calls)
   const [fromDirectory, toDirectory] = [directoryOf(state, from), directoryOf(state, to)]
-  return fromDirectory !== undefined && toDirectory !== undefined && disk.move(name, name, fromDirectory, toDirectory)
+  return fromDirectory !== undefined && toDirectory !== undefined && files.move(name, name, fromDirectory, toDirectory)
 }
 
 /** Removes a record from one instance's directory. An entry that can't be understood stays: it lets nobody reclaim. */
@@ -197,7 +197,7 @@ export function drop(
   const name = recordName(owner, directory.calls)
   const { kind } = entryAt(directory, name)
   if (kind !== 'record') return kind
-  return disk.remove(name, directory) ? 'dropped' : 'nothing'
+  return files.remove(name, directory) ? 'dropped' : 'nothing'
 }
 
 /**
@@ -212,7 +212,8 @@ function write(directory: Directory, name: string, line: string, as: 'new' | 're
   const staged = `${stagedPrefix}${directory.calls.processId()}-${directory.calls.now()}`
   const made = linked(directory, as === 'replaces' ? staged : name, line)
   if (made === 'cannot') {
-    if (!disk.writeSynced(staged, line, directory)) throw storageFailure(`the temporary name ${quote(staged)} is taken`)
+    if (!files.writeSynced(staged, line, directory))
+      throw storageFailure(`the temporary name ${quote(staged)} is taken`)
     rename(staged, name, directory)
   } else if (made === 'made' && as === 'replaces') rename(staged, name, directory)
   return made === 'taken' ? 'taken' : 'made'
@@ -220,14 +221,14 @@ function write(directory: Directory, name: string, line: string, as: 'new' | 're
 
 /** Makes a link; 'cannot', if the file system has no links, or none that long. */
 const linked = (directory: Directory, name: string, line: string): 'made' | 'taken' | 'cannot' =>
-  disk.tolerating(
+  files.tolerating(
     ['ENAMETOOLONG', 'EPERM', 'EOPNOTSUPP'],
-    () => (disk.makeLink(line, name, directory) ? 'made' : 'taken'),
+    () => (files.makeLink(line, name, directory) ? 'made' : 'taken'),
     'cannot',
   )
 
 function rename(staged: string, name: string, directory: Directory): void {
-  if (!disk.move(staged, name, directory)) throw disk.missing(`${directory.path}/${staged}`)
+  if (!files.move(staged, name, directory)) throw files.missing(`${directory.path}/${staged}`)
 }
 
 /**
@@ -248,9 +249,9 @@ export function eachRecordIn(
   if (directory === undefined) return 'none'
   const { calls, descriptor } = directory
   let found: 'none' | 'all' = 'none'
-  for (const batch of disk.batchesOf(directory))
+  for (const batch of files.batchesOf(directory))
     // An iterator would add a twentieth to the time for a name.
-    for (let at = 0, names = disk.namesOf(batch); at < names.length; at++) {
+    for (let at = 0, names = files.namesOf(batch); at < names.length; at++) {
       const name = names[at] ?? ''
       const line = calls.readlinkat(descriptor, name)
       const owner = typeof line === 'string' ? ownerOfUsual(name, line, calls) : undefined

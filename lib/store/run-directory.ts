@@ -4,13 +4,13 @@
  */
 import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesOf } from '../bytes.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { hexOf } from '../upcall/hex.ts'
 
 /** Makes the run directory. Others may read what is in it. */
 export const makeRunDirectory = (runDirectory: string, anywhere: Directory): void =>
-  void disk.makeDirectory(runDirectory, anywhere, 0o755)
+  void files.makeDirectory(runDirectory, anywhere, 0o755)
 
 /** The mark of a start (untracked.ts). @param stateDirectory undefined, if the configuration could not be read */
 export const startMark = (runDirectory: string, stateDirectory: string | undefined, anywhere: Directory): string =>
@@ -74,7 +74,7 @@ function realPathOf(path: string, anywhere: Directory): string {
 /** A mark must have a name even if the disk is broken: that is when marks are made. */
 function linkOrNot(path: string, anywhere: Directory): string | undefined {
   try {
-    return disk.readLink(path, anywhere)
+    return files.readLink(path, anywhere)
   } catch {
     return undefined
   }

@@ -16,7 +16,7 @@
 import { storageFailure } from '../failure.ts'
 import { instanceFrom, startFromName, type InstanceFacts, type Start } from '../rules/instance.ts'
 import type { Calls, DirectoryEntry } from '../syscalls/calls.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
 import type { KernelBootTime } from '../upcall/request.ts'
@@ -45,7 +45,7 @@ interface Seen {
 
 /** @param us the name of this process, if the caller knows it */
 export const stateDirectory = (calls: Calls, path: string, runDirectory: string, us?: string): StateDirectory => ({
-  anywhere: disk.anywhere(calls),
+  anywhere: files.anywhere(calls),
   path,
   clientsPath: `${path}/v4clients`,
   opened: new Map(),
@@ -74,7 +74,7 @@ const formatMark = `format-${format}`
 export function lookAt(state: StateDirectory): Recorded {
   const clients = openClients(state)
   if (clients === undefined) {
-    const kind = disk.kindAt(state.path, state.anywhere)
+    const kind = files.kindAt(state.path, state.anywhere)
     if (kind === 'absent') throw storageFailure(`state directory ${quote(state.path)} is missing: is its disk mounted?`)
     if (kind === 'other') throw notADirectory(state.path)
     // Without it nothing is recorded, in either format.
@@ -92,7 +92,7 @@ export function lookAt(state: StateDirectory): Recorded {
   const kinds = parts[0] ?? ''
   const recorded = recordedBy(parts, kinds, clients, state)
   // Another upcall may have converted the directory before the files were read. Then the files mean nothing any more.
-  if (recorded.format === 1 && disk.lookAtName(formatMark, clients) !== undefined) return lookAt(state)
+  if (recorded.format === 1 && files.lookAtName(formatMark, clients) !== undefined) return lookAt(state)
   // Format 1 depends on files too, and an entry of unknown kind on what it is: names alone do not tell those.
   const isTold = recorded.format === 2 && !kinds.includes('u')
   state.seen = isTold ? [{ names, recorded }, ...(last === undefined ? [] : [last])] : []
@@ -143,10 +143,10 @@ function recordedBy(parts: readonly string[], kinds: string, clients: Directory,
 }
 
 const isDirectory = (kind: string | undefined, name: string, within: Directory): boolean =>
-  kind === 'd' || (kind === 'u' && typeof disk.directoryAt(name, within) === 'object')
+  kind === 'd' || (kind === 'u' && typeof files.directoryAt(name, within) === 'object')
 
 /** A consistent snapshot of all names in `v4clients`. */
-const namesOf = (clients: Directory): string => disk.namesAtOnce(clients) ?? disk.textOfNames(manyNamesOf(clients))
+const namesOf = (clients: Directory): string => files.namesAtOnce(clients) ?? files.textOfNames(manyNamesOf(clients))
 
 /**
  * A long directory takes several getdents(2) calls. A mark that is renamed between them may appear under neither name.
@@ -156,9 +156,9 @@ function manyNamesOf(clients: Directory): readonly DirectoryEntry[] {
   // Only names of this program are kept, because there may be any number of others. The lock is left out, because every
   // upcall makes and removes it.
   const isOurs = ({ name }: DirectoryEntry): boolean => (name >= '0' && name < ':') || name.startsWith('format-')
-  let entries = disk.allIn(clients, isOurs)
+  let entries = files.allIn(clients, isOurs)
   for (;;) {
-    const again = disk.allIn(clients, isOurs)
+    const again = files.allIn(clients, isOurs)
     const seen = new Set(entries.map(({ name }) => name))
     if (again.length === seen.size && again.every(({ name }) => seen.has(name))) return again
     entries = again
@@ -175,7 +175,7 @@ export const legacyCounts = ({ instance, marks }: Pick<Recorded, 'instance' | 'm
 /** The boot time that the kernel gave at the start of an instance. */
 export function bootTimeOf(state: StateDirectory, start: Start): KernelBootTime | undefined {
   const clients = openClients(state)
-  const text = clients === undefined ? undefined : disk.readLink(markOf(start, 'grace_start'), clients)
+  const text = clients === undefined ? undefined : files.readLink(markOf(start, 'grace_start'), clients)
   return text !== undefined && /^[0-9]{1,19}$/.test(text) ? text : undefined
 }
 
@@ -185,12 +185,12 @@ export function bootTimeOf(state: StateDirectory, start: Start): KernelBootTime 
  */
 export function makeStateDirectory(state: StateDirectory): Directory {
   makeParents(state)
-  const made = disk.makeDirectory(state.clientsPath, state.anywhere)
+  const made = files.makeDirectory(state.clientsPath, state.anywhere)
   if (made) openAnew(state)
   const clients = clientsOf(state)
   if (made) {
-    disk.makeLink('-', formatMark, clients)
-    disk.sync(clients)
+    files.makeLink('-', formatMark, clients)
+    files.sync(clients)
     syncStateDirectory(state)
   }
   return clients
@@ -201,40 +201,40 @@ export function makeStateDirectory(state: StateDirectory): Directory {
  * barrier. Durable when it returns. Parents need no barrier: each was durable before the next was made.
  */
 export function syncStateDirectory({ path, anywhere }: StateDirectory): void {
-  disk.syncDirectory(path, anywhere)
-  disk.syncDirectory(disk.parentOf(path), anywhere)
+  files.syncDirectory(path, anywhere)
+  files.syncDirectory(files.parentOf(path), anywhere)
 }
 
 /** Marks the directory as format 2. The caller makes that durable. */
 export const markFormat = (clients: Directory): void => {
-  disk.makeLink('-', formatMark, clients)
+  files.makeLink('-', formatMark, clients)
 }
 
 /** A loop: a path may have two thousand parts, too many for recursion on this stack. */
 function makeParents({ path, anywhere }: StateDirectory): void {
   const missing: string[] = []
-  for (let at = path; ; at = disk.parentOf(at)) {
-    const kind = disk.kindAt(at, anywhere)
+  for (let at = path; ; at = files.parentOf(at)) {
+    const kind = files.kindAt(at, anywhere)
     if (kind === 'other') throw notADirectory(at)
     if (kind === 'directory') {
       // The process that made it may have been killed before its sync.
-      if (missing.length > 0) disk.syncDirectory(disk.parentOf(at), anywhere)
+      if (missing.length > 0) files.syncDirectory(files.parentOf(at), anywhere)
       break
     }
     missing.push(at)
   }
   for (let at = missing.pop(); at !== undefined; at = missing.pop())
-    if (disk.makeDirectory(at, anywhere, 0o755)) disk.syncDirectory(disk.parentOf(at), anywhere)
-    else if (disk.kindAt(at, anywhere) === 'absent') throw storageFailure(`${quote(at)} is a link that leads nowhere`)
+    if (files.makeDirectory(at, anywhere, 0o755)) files.syncDirectory(files.parentOf(at), anywhere)
+    else if (files.kindAt(at, anywhere) === 'absent') throw storageFailure(`${quote(at)} is a link that leads nowhere`)
 }
 
 /** The directory for what can't be understood. If something else has its name, that is renamed. */
 function evidenceIn(clients: Directory): Directory {
   for (;;) {
-    const opened = disk.openDirectory('damaged', clients)
+    const opened = files.openDirectory('damaged', clients)
     if (typeof opened === 'object') return opened
-    if (opened === 'absent') disk.makeDirectory('damaged', clients)
-    else disk.move('damaged', freshName('not-a-directory', clients), clients)
+    if (opened === 'absent') files.makeDirectory('damaged', clients)
+    else files.move('damaged', freshName('not-a-directory', clients), clients)
   }
 }
 
@@ -246,9 +246,9 @@ export function setAside(state: StateDirectory, name: string, within: Directory,
   const evidence = evidenceIn(clientsOf(state))
   try {
     const kept = freshName(label, evidence)
-    return disk.move(name, kept, within, evidence) ? kept : undefined
+    return files.move(name, kept, within, evidence) ? kept : undefined
   } finally {
-    disk.close(evidence)
+    files.close(evidence)
   }
 }
 
@@ -259,13 +259,13 @@ export function setAside(state: StateDirectory, name: string, within: Directory,
 export function copyAside(state: StateDirectory, name: string, within: Directory, label: string): boolean {
   const evidence = evidenceIn(clientsOf(state))
   try {
-    return disk.tolerating(
+    return files.tolerating(
       ['EPERM', 'EOPNOTSUPP', 'EMLINK'],
-      () => disk.makeHardLink(name, freshName(label, evidence), within, evidence),
+      () => files.makeHardLink(name, freshName(label, evidence), within, evidence),
       false,
     )
   } finally {
-    disk.close(evidence)
+    files.close(evidence)
   }
 }
 
@@ -277,6 +277,6 @@ function freshName(label: string, within: Directory): string {
   const readable = label.replace(/[^!-~]|[/]/g, '?').slice(0, 180)
   for (let count = 0; ; count++) {
     const name = `${readable}.${within.calls.now()}.${within.calls.processId()}.${count}`
-    if (disk.lookAtName(name, within) === undefined) return name
+    if (files.lookAtName(name, within) === undefined) return name
   }
 }

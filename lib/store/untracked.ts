@@ -31,7 +31,7 @@
  */
 import { errorCode } from '../failure.ts'
 import { startFromName, type Start } from '../rules/instance.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import type { KernelBootTime } from '../upcall/request.ts'
 import { markOf as markOfInstance } from './layout.ts'
@@ -66,8 +66,8 @@ export function noteStart(marked: Marked, kernelBootTime: KernelBootTime | undef
     // An untracked instance is remembered until a start is durable, whatever the boot time of that start. An end of
     // grace that is not recorded has a mark of its own, and may turn out to be recorded when the disk can be read
     // again.
-    if (ran) disk.makeLink('-', ranOf(marked), anywhere)
-    if (!disk.makeLink(text, mark, anywhere) && disk.readLink(mark, anywhere) !== text) replace(mark, text, anywhere)
+    if (ran) files.makeLink('-', ranOf(marked), anywhere)
+    if (!files.makeLink(text, mark, anywhere) && files.readLink(mark, anywhere) !== text) replace(mark, text, anywhere)
   })
   return { ranUntracked: ran || lacksEnd, unmarked }
 }
@@ -97,9 +97,9 @@ function whyNot(work: () => void): string | undefined {
 /** Replaces a mark in one step: a process that is killed must not leave less than was there. */
 function replace(mark: string, text: string, anywhere: Directory): void {
   const staged = `${mark}.new`
-  disk.remove(staged, anywhere)
-  disk.makeLink(text, staged, anywhere)
-  disk.move(staged, mark, anywhere)
+  files.remove(staged, anywhere)
+  files.makeLink(text, staged, anywhere)
+  files.move(staged, mark, anywhere)
 }
 
 /** Whether a start with that boot time must assume that an instance ran which was not recorded. */
@@ -114,14 +114,14 @@ export const graceGoesOn = (marked: Marked): boolean => !isMarkedByStart(marked,
 
 /** Whether a start or an upcall has left a mark that counts. */
 const isMarked = (marked: Marked, kernelBootTime: KernelBootTime | undefined): boolean =>
-  bothOf(marked).some((one) => disk.linkAt(ranOf(one), marked.anywhere) !== 'absent') ||
+  bothOf(marked).some((one) => files.linkAt(ranOf(one), marked.anywhere) !== 'absent') ||
   isMarkedByStart(marked, kernelBootTime)
 
 function isMarkedByStart(marked: Marked, kernelBootTime: KernelBootTime | undefined): boolean {
   const { anywhere } = marked
   const us = ourName(anywhere)
   return bothOf(marked).some((one) => {
-    const link = disk.linkAt(markOf(one), anywhere)
+    const link = files.linkAt(markOf(one), anywhere)
     if (link === 'absent') return false
     if (link === 'no link') return true
     const [holder = '', bootTimeThen = ''] = link.text.split('/')
@@ -136,12 +136,12 @@ const bothOf = (marked: Marked): readonly Marked[] => [marked, { ...marked, path
 /** Whether the kernel has ended an instance's grace, and that is still not recorded. */
 function lacksGraceEnd(marked: Marked): boolean {
   const { anywhere, path } = marked
-  const link = disk.linkAt(endOf(marked), anywhere)
+  const link = files.linkAt(endOf(marked), anywhere)
   if (typeof link !== 'object') return link !== 'absent'
   const start = startFromName(link.text)
   if (path === undefined || start === undefined) return true
   try {
-    return disk.lookAtName(`${path}/v4clients/${markOfInstance(start, 'full')}`, anywhere) === undefined
+    return files.lookAtName(`${path}/v4clients/${markOfInstance(start, 'full')}`, anywhere) === undefined
   } catch {
     return true
   }
@@ -156,7 +156,7 @@ export const forgetUntracked = (marked: Marked): string | undefined =>
     // This directory's own marks go last: while one is there, the next start lets nobody reclaim.
     const unknown = { ...marked, path: undefined }
     for (const mark of [ranOf(unknown), markOf(unknown), endOf(marked), ranOf(marked), markOf(marked)])
-      disk.remove(mark, marked.anywhere)
+      files.remove(mark, marked.anywhere)
   })
 
 /**
@@ -169,7 +169,7 @@ export function distrust(marked: Marked, why: 'start' | 'serve'): string | undef
   const ran = ranOf(marked)
   return whyNot(() => {
     makeRunDirectory(marked.runDirectory, anywhere)
-    if (!disk.makeLink(why === 'serve' ? why : '-', ran, anywhere) && why === 'start') replace(ran, '-', anywhere)
+    if (!files.makeLink(why === 'serve' ? why : '-', ran, anywhere) && why === 'start') replace(ran, '-', anywhere)
   })
 }
 
@@ -183,14 +183,14 @@ export function noteGraceEnd(marked: Marked, start: Start): string | undefined {
   return whyNot(() => {
     makeRunDirectory(marked.runDirectory, anywhere)
     // An existing mark is of an earlier instance, whose end was recorded after all.
-    if (!disk.makeLink(String(start), mark, anywhere)) replace(mark, String(start), anywhere)
+    if (!files.makeLink(String(start), mark, anywhere)) replace(mark, String(start), anywhere)
   })
 }
 
 /** What `serve` could not do is done now, so its own mark is taken back, and no other. */
 export function trustAgain(marked: Marked): void {
   const ran = ranOf(marked)
-  if (disk.readLink(ran, marked.anywhere) === 'serve') disk.remove(ran, marked.anywhere)
+  if (files.readLink(ran, marked.anywhere) === 'serve') files.remove(ran, marked.anywhere)
 }
 
 /**
@@ -199,7 +199,7 @@ export function trustAgain(marked: Marked): void {
  */
 export function distrustForGood(marked: Marked): void {
   try {
-    if (disk.readLink(ranOf(marked), marked.anywhere) !== 'serve') return
+    if (files.readLink(ranOf(marked), marked.anywhere) !== 'serve') return
   } catch {
     // A mark that can't be read may be such a one, and the server's messages must be answered.
   }
@@ -214,24 +214,24 @@ export function distrustForGood(marked: Marked): void {
 export const noteUnseen = (marked: Marked, name: string): string | undefined =>
   whyNot(() => {
     makeRunDirectory(marked.runDirectory, marked.anywhere)
-    disk.makeLink(`-/${name}`, markOf(marked), marked.anywhere)
+    files.makeLink(`-/${name}`, markOf(marked), marked.anywhere)
   })
 
 /** That start is recorded after all. @returns why its mark stays, if it does. */
 export const forgetUnseen = (marked: Marked, name: string): string | undefined =>
   whyNot(() => {
-    if (disk.readLink(markOf(marked), marked.anywhere) === `-/${name}`) disk.remove(markOf(marked), marked.anywhere)
+    if (files.readLink(markOf(marked), marked.anywhere) === `-/${name}`) files.remove(markOf(marked), marked.anywhere)
   })
 
 /** Whether the last start did not end. It may have begun its instance without making it durable. */
 export function isStartCutShort(marked: Marked): boolean {
-  const link = disk.linkAt(markOf(marked), marked.anywhere)
+  const link = files.linkAt(markOf(marked), marked.anywhere)
   return typeof link === 'object' && !link.text.startsWith('-/')
 }
 
 /** The name of the start that has left a mark; undefined, if none has. */
 export function nameOfStart(marked: Marked): string | undefined {
-  const link = disk.linkAt(markOf(marked), marked.anywhere)
+  const link = files.linkAt(markOf(marked), marked.anywhere)
   return typeof link === 'object' ? link.text.split('/')[1] : undefined
 }
 

@@ -8,7 +8,7 @@
  * user may write to.
  */
 import { md5 } from '@noble/hashes/legacy.js'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { hexOf } from '../upcall/hex.ts'
 import { legacyName } from '../upcall/legacy-name.ts'
@@ -25,21 +25,21 @@ export const legacyNameOf = (owner: ClientOwner): string => hexOf(md5(owner))
 
 /** Runs `work` in the tracker's directory. @returns undefined, if it does not exist, or others can write to it. */
 function inTop<T>(path: string, anywhere: Directory, work: (top: Directory) => T): T | undefined {
-  const top = disk.openDirectory(path, anywhere)
+  const top = files.openDirectory(path, anywhere)
   if (typeof top !== 'object') return undefined
   try {
-    return disk.isOursAlone(disk.statusOf(top), top) ? work(top) : undefined
+    return files.isOursAlone(files.statusOf(top), top) ? work(top) : undefined
   } finally {
-    disk.close(top)
+    files.close(top)
   }
 }
 
 /** Whether the kernel's own tracker has recorded a client here. @param path `<top>/<32 hex digits>`. */
 export const hasLegacyRecord = (path: string, anywhere: Directory): boolean =>
   inTop(
-    disk.parentOf(path),
+    files.parentOf(path),
     anywhere,
-    (top) => typeof disk.directoryAt(path.slice(path.lastIndexOf('/') + 1), top) === 'object',
+    (top) => typeof files.directoryAt(path.slice(path.lastIndexOf('/') + 1), top) === 'object',
   ) ?? false
 
 /** The path of a client's directory, if one of `tops` has it. */
@@ -60,27 +60,27 @@ export const removeLegacyRecord = (
 ): 'gone' | 'stays' | 'no place' =>
   inTop(topPath, anywhere, (top) => {
     const name = legacyNameOf(owner)
-    return disk.directoryAt(name, top) === 'absent' || disk.removeIfEmpty(name, top) ? 'gone' : 'stays'
+    return files.directoryAt(name, top) === 'absent' || files.removeIfEmpty(name, top) ? 'gone' : 'stays'
   }) ?? 'no place'
 
 /** To be called even if nothing was removed: the process that removed it may have died before its sync. */
 export const syncLegacyRecords = (topPath: string, anywhere: Directory): void => {
-  inTop(topPath, anywhere, disk.sync)
+  inTop(topPath, anywhere, files.sync)
 }
 
 /** Whether the kernel's own tracker has recorded any client here. */
 export const hasLegacyRecords = (path: string, anywhere: Directory): boolean =>
   inTop(path, anywhere, (top) => {
-    for (const { name } of disk.entriesOf(top)) if (legacyName.test(name)) return true
+    for (const { name } of files.entriesOf(top)) if (legacyName.test(name)) return true
     return false
   }) ?? false
 
 /** The name of every client that it has recorded here. None, if others can write to the directory. */
 export const legacyRecordsIn = (path: string, anywhere: Directory): readonly string[] =>
   inTop(path, anywhere, (top) =>
-    [...disk.entriesOf(top)]
+    [...files.entriesOf(top)]
       .map(({ name }) => name)
-      .filter((name) => legacyName.test(name) && typeof disk.directoryAt(name, top) === 'object'),
+      .filter((name) => legacyName.test(name) && typeof files.directoryAt(name, top) === 'object'),
   ) ?? []
 
 /**
@@ -90,12 +90,12 @@ export const legacyRecordsIn = (path: string, anywhere: Directory): readonly str
 export const removeLegacyRecords = (path: string, anywhere: Directory): number =>
   inTop(path, anywhere, (top) => {
     let left = 0
-    for (const { name } of disk.entriesOf(top)) {
+    for (const { name } of files.entriesOf(top)) {
       if (!legacyName.test(name)) continue
-      const found = disk.directoryAt(name, top)
+      const found = files.directoryAt(name, top)
       // Another upcall that ends the same grace may have removed it meanwhile.
-      if (found !== 'absent' && (typeof found !== 'object' || !disk.removeIfEmpty(name, top))) left++
+      if (found !== 'absent' && (typeof found !== 'object' || !files.removeIfEmpty(name, top))) left++
     }
-    disk.sync(top)
+    files.sync(top)
     return left
   }) ?? 0

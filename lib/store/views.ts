@@ -5,7 +5,7 @@
  */
 import { errorCode } from '../failure.ts'
 import { startFromText, startToText, type BootTimeFile, type Start } from '../rules/instance.ts'
-import * as disk from '../syscalls/files.ts'
+import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import type { StateDirectory } from './state-directory.ts'
 
@@ -18,15 +18,15 @@ export const showStart = (state: StateDirectory, start: Start): string | undefin
 /** @returns why it could not be written, or undefined. */
 export const showGraceEnd = (state: StateDirectory, start: Start): string | undefined =>
   inRoot(state, (root) => {
-    disk.move('boot_time', 'old_boot_time', root)
-    const shown = disk.readSmallFile('new_boot_time', 32, root)
+    files.move('boot_time', 'old_boot_time', root)
+    const shown = files.readSmallFile('new_boot_time', 32, root)
     // Most often this file has the right content already, and a rename needs no space.
-    if (shown.kind === 'text' && startFromText(shown.text) === start) disk.move('new_boot_time', 'boot_time', root)
+    if (shown.kind === 'text' && startFromText(shown.text) === start) files.move('new_boot_time', 'boot_time', root)
     else put(root, 'boot_time', start)
   })
 
 function inRoot(state: StateDirectory, work: (root: Directory) => void): string | undefined {
-  const root = disk.openDirectory(state.path, state.anywhere, 'follow')
+  const root = files.openDirectory(state.path, state.anywhere, 'follow')
   if (typeof root !== 'object') return 'no such directory'
   try {
     work(root)
@@ -34,12 +34,12 @@ function inRoot(state: StateDirectory, work: (root: Directory) => void): string 
   } catch (thrown) {
     return errorCode(thrown) ?? String(thrown)
   } finally {
-    disk.close(root)
+    files.close(root)
   }
 }
 
 function put(root: Directory, file: BootTimeFile, start: Start): void {
   const staged = `${file}.${start}`
-  disk.remove(staged, root)
-  if (disk.writeNew(staged, startToText(start), root)) disk.move(staged, file, root)
+  files.remove(staged, root)
+  if (files.writeNew(staged, startToText(start), root)) files.move(staged, file, root)
 }

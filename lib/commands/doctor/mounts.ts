@@ -1,6 +1,6 @@
 /** Finds the mount that a directory is on: /proc/self/mountinfo, proc(5). */
 import fs from 'node:fs'
-import * as disk from '../../syscalls/files.ts'
+import * as files from '../../syscalls/files.ts'
 import { nodePath } from '../shared/print.ts'
 
 export interface Mount {
@@ -46,9 +46,9 @@ function parse(line: string): Mount | undefined {
  * seen.
  */
 export function hasJournal({ device }: Mount): boolean | undefined {
-  const link = disk.tolerating(['ENOENT', 'EINVAL'], () => fs.readlinkSync(`/sys/dev/block/${device}`), '')
+  const link = files.tolerating(['ENOENT', 'EINVAL'], () => fs.readlinkSync(`/sys/dev/block/${device}`), '')
   const file = `/sys/fs/ext4/${link.slice(link.lastIndexOf('/') + 1)}/journal_task`
-  const thread = disk.tolerating(['ENOENT', 'ENOTDIR', 'EACCES'], () => fs.readFileSync(file, 'latin1'), undefined)
+  const thread = files.tolerating(['ENOENT', 'ENOTDIR', 'EACCES'], () => fs.readFileSync(file, 'latin1'), undefined)
   return thread === undefined ? undefined : /^[0-9]/.test(thread)
 }
 

@@ -1,6 +1,6 @@
 /** Checks whether the state directory is mounted before the NFS server starts. Only a mount of its own can be late. */
 import fs from 'node:fs'
-import * as disk from '../../syscalls/files.ts'
+import * as files from '../../syscalls/files.ts'
 import { oneLine, quote } from '../../text.ts'
 import { bootedBySystemd } from '../shared/systemd.ts'
 import { good, unknown, wrong, type Said } from './finding.ts'
@@ -12,7 +12,7 @@ import { unitSettings } from './units.ts'
 const service = ['nfs-server.service', 'nfs-kernel-server.service']
 
 export function mountOrder({ settings: { calls, stateDirectory } }: Site): Said {
-  if (disk.kindAt(stateDirectory, disk.anywhere(calls)) !== 'directory')
+  if (files.kindAt(stateDirectory, files.anywhere(calls)) !== 'directory')
     return unknown(
       'the state directory does not exist, so its mount is not known',
       'If it is on a mount of its own, that must be mounted before the NFS server starts.',
@@ -51,7 +51,7 @@ export function mountOrder({ settings: { calls, stateDirectory } }: Site): Said 
 
 /** Whether local-fs.target waits for the mount: it is in /etc/fstab, and neither optional nor on the network. */
 function isLocalFs({ point }: Mount): boolean {
-  const text = disk.tolerating(['ENOENT', 'EACCES'], () => fs.readFileSync('/etc/fstab', 'latin1'), '')
+  const text = files.tolerating(['ENOENT', 'EACCES'], () => fs.readFileSync('/etc/fstab', 'latin1'), '')
   return text.split('\n').some((line) => {
     const [source = '', where, type = '', options = ''] = line.trim().split(/\s+/)
     if (source.startsWith('#') || where !== point || /^(?:nfs4?|cifs|smb3|ceph|glusterfs)$/.test(type)) return false

@@ -8,7 +8,7 @@ import { errorCode } from '../../failure.ts'
 import { sinceStart } from '../../settings/last-start.ts'
 import { ranUntracked } from '../../store/untracked.ts'
 import { hasLegacyRecords, legacyTopIn, usualTop } from '../../store/v4recovery.ts'
-import * as disk from '../../syscalls/files.ts'
+import * as files from '../../syscalls/files.ts'
 import { counted, oneLine, quote } from '../../text.ts'
 import type { Context } from '../shared/context.ts'
 import { nodePath } from '../shared/print.ts'
@@ -42,7 +42,7 @@ export function configuration({ settings }: Site): Said {
 
 export function stateDirectoryIsOurs({ settings: { calls, stateDirectory: path }, survey }: Site): Said {
   const word = shellWord(path)
-  switch (disk.kindAt(path, disk.anywhere(calls))) {
+  switch (files.kindAt(path, files.anywhere(calls))) {
     case 'absent':
       return wrong(
         `the state directory ${quote(path)} does not exist`,
@@ -92,7 +92,7 @@ export function stateDirectoryIsOurs({ settings: { calls, stateDirectory: path }
 /** The nearest directory that exists: a missing state directory will be made below it. */
 function nearest({ calls, stateDirectory }: Context): string {
   let path = stateDirectory
-  while (disk.kindAt(path, disk.anywhere(calls)) !== 'directory') path = dirname(path)
+  while (files.kindAt(path, files.anywhere(calls)) !== 'directory') path = dirname(path)
   return path
 }
 
@@ -144,7 +144,7 @@ const bytesForAnInstance = 1 << 20
 const fewestClients = 1000
 
 export function freeSpace({ settings, survey }: Site): Said {
-  const { bavail, bsize, ffree, files } = fs.statfsSync(nodePath(nearest(settings)))
+  const { bavail, bsize, ffree, files: inodes } = fs.statfsSync(nodePath(nearest(settings)))
   const known = 'failed' in survey ? 0 : survey.records
   const needed = Math.max(fewestClients, known)
   const free = bavail * bsize
@@ -153,7 +153,7 @@ export function freeSpace({ settings, survey }: Site): Said {
     start.
   `
   const mend = `du -xh ${shellWord(mountOf(nearest(settings))?.point ?? settings.stateDirectory)} | sort -h | tail`
-  if (files > 0 && ffree < needed)
+  if (inodes > 0 && ffree < needed)
     return wrong(`${ffree} inodes are free where the records are kept; ${needed} new clients need as many`, why, mend)
   const neededBytes = bytesForAnInstance + needed * bytesPerRecord
   const kib = (bytes: number): number => Math.floor(bytes / 1024)
@@ -164,7 +164,7 @@ export function freeSpace({ settings, survey }: Site): Said {
       mend,
     )
   const byBytes = Math.floor(free / bytesPerRecord)
-  return good(`there is room for ${files > 0 ? Math.min(ffree, byBytes) : byBytes} more clients`)
+  return good(`there is room for ${inodes > 0 ? Math.min(ffree, byBytes) : byBytes} more clients`)
 }
 
 /** Checks that there are only records that can be understood. */
@@ -242,7 +242,7 @@ function examples({ count, some }: Found): string {
 
 /** Checks that the server instance is recorded, can be read, and is the one that runs. */
 export function instance({ survey, kernel, settings: { calls, stateDirectory, runDirectory } }: Site): Said {
-  if (ranUntracked({ anywhere: disk.anywhere(calls), runDirectory, path: stateDirectory }))
+  if (ranUntracked({ anywhere: files.anywhere(calls), runDirectory, path: stateDirectory }))
     return wrong(
       'not all that the NFS server did could be recorded',
       oneLine`
@@ -304,7 +304,7 @@ export function instance({ survey, kernel, settings: { calls, stateDirectory, ru
 /** Finds directories of the kernel's own tracker, each of which lets its client reclaim once more. */
 export function leftovers({ settings: { calls, stateDirectory }, survey }: Site): Said {
   const tops = [...new Set([legacyTopIn(stateDirectory), usualTop])].filter((top) =>
-    hasLegacyRecords(top, disk.anywhere(calls)),
+    hasLegacyRecords(top, files.anywhere(calls)),
   )
   if (tops.length === 0) return good("the kernel's own tracker has left nothing behind")
   const what = `the kernel's own tracker has left clients in ${tops.map(quote).join(' and ')}`

@@ -8,7 +8,7 @@ import { dirname, join, resolve } from 'node:path'
 import { textOf } from '../../bytes.ts'
 import { Failed, storageFailure } from '../../failure.ts'
 import { legacyTopIn } from '../../store/v4recovery.ts'
-import * as disk from '../../syscalls/files.ts'
+import * as files from '../../syscalls/files.ts'
 import { counted, oneLine, quote } from '../../text.ts'
 import { meansAnother } from '../../upcall/message.ts'
 import { command } from '../shared/command.ts'
@@ -52,7 +52,7 @@ export const exportCommand = command(
       throw new Failed({ kind: 'bad-argument', why: `a database needs a file: use --output` })
     if (output !== undefined && fs.existsSync(output))
       throw new Failed({ kind: 'bad-argument', why: 'this file exists already', word: output })
-    const matchOnly = hashesIn(legacyTopIn(stateDirectory), disk.anywhere(settings.calls))
+    const matchOnly = hashesIn(legacyTopIn(stateDirectory), files.anywhere(settings.calls))
 
     if (threads > 0 && to !== 'json') say('nfsd is running: later changes will not be in the export. Stop it first')
     if (untracked)

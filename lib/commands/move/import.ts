@@ -2,7 +2,7 @@
 import { resolve } from 'node:path'
 import { Failed, storageFailure } from '../../failure.ts'
 import { makeStateDirectory, syncStateDirectory } from '../../store/state-directory.ts'
-import * as disk from '../../syscalls/files.ts'
+import * as files from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { counted, oneLine, quote } from '../../text.ts'
 import { command, jsonOption } from '../shared/command.ts'
@@ -72,7 +72,7 @@ export async function importFrom(
 ): Promise<Imported> {
   process.umask(0o077)
   const { calls, stateDirectory, nfsdDirectory } = settings
-  const anywhere = disk.anywhere(calls)
+  const anywhere = files.anywhere(calls)
   const source = given === standardInput ? '-' : resolve(given)
   const asBytes = Buffer.from(source).toString('latin1')
   if (asBytes === stateDirectory)
@@ -110,7 +110,7 @@ export async function importFrom(
     if (top !== undefined) made = placeInTop(destination, top, found.matchOnly())
   } else if (!dryRun) {
     if (count.there > 0) confirmPlaced(destination.state)
-    if (top !== undefined) disk.syncDirectory(top, anywhere)
+    if (top !== undefined) files.syncDirectory(top, anywhere)
   }
   const clients = count.there + count.missing
   return {
@@ -155,7 +155,7 @@ const nameOf = (kind: Found['kind']): string =>
 
 function missingIn(anywhere: Directory, top: string, hashes: Iterable<string>): number {
   let count = 0
-  for (const hash of hashes) if (disk.kindAt(`${top}/${hash}`, anywhere) === 'absent') count++
+  for (const hash of hashes) if (files.kindAt(`${top}/${hash}`, anywhere) === 'absent') count++
   return count
 }
 

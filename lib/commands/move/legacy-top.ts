@@ -1,7 +1,7 @@
 /**
  * Directories of the kernel's own tracker, each named by the MD5 of an owner. Nothing else is known of these clients.
  */
-import * as disk from '../../syscalls/files.ts'
+import * as files from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { legacyName } from '../../upcall/legacy-name.ts'
 
@@ -11,16 +11,16 @@ import { legacyName } from '../../upcall/legacy-name.ts'
  */
 export const hashesIn = (path: string, anywhere: Directory): (() => Generator<string>) =>
   function* () {
-    const top = disk.openDirectory(path, anywhere, 'follow')
+    const top = files.openDirectory(path, anywhere, 'follow')
     if (typeof top !== 'object') return
     try {
-      for (const { name, kind } of disk.entriesOf(top))
+      for (const { name, kind } of files.entriesOf(top))
         if (
           legacyName.test(name) &&
-          (kind === 'directory' || (kind === 'unknown' && typeof disk.directoryAt(name, top) === 'object'))
+          (kind === 'directory' || (kind === 'unknown' && typeof files.directoryAt(name, top) === 'object'))
         )
           yield name
     } finally {
-      disk.close(top)
+      files.close(top)
     }
   }

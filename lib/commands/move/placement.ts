@@ -37,7 +37,7 @@ import {
 } from '../../store/state-directory.ts'
 import { ranUntracked } from '../../store/untracked.ts'
 import { usualTop, legacyTopIn } from '../../store/v4recovery.ts'
-import * as disk from '../../syscalls/files.ts'
+import * as files from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { oneLine, quote } from '../../text.ts'
 import type { Context } from '../shared/context.ts'
@@ -75,7 +75,7 @@ export function destinationAt(settings: Context): Destination {
         may reclaim; import after the grace period of that start
       `,
     )
-  if (disk.kindAt(path, state.anywhere) === 'absent') return { state, standing: () => 'missing' }
+  if (files.kindAt(path, state.anywhere) === 'absent') return { state, standing: () => 'missing' }
   const surveyed = survey(settings, state)
   const { instance, counting } = surveyed
   if (instance.kind === 'damaged')
@@ -97,7 +97,7 @@ export function destinationAt(settings: Context): Destination {
 }
 
 const isEmpty = (directory: Directory | undefined): boolean =>
-  directory === undefined || disk.entriesOf(directory).next().done === true
+  directory === undefined || files.entriesOf(directory).next().done === true
 
 /** The latest instance whose records count and must be reclaimed; undefined, if one must be made. */
 function placeIn({ instance, starts }: Pick<Recorded, 'instance' | 'starts'>): Start | undefined {
@@ -133,7 +133,7 @@ export function placeAll({ state }: Destination, clients: Iterable<Movable>): nu
   const seen = lookAt(state)
   if (seen.instance.kind === 'none') syncStateDirectory(state)
   // An unconfirmed end of grace is made durable first, as by an upcall.
-  if (seen.instance.kind === 'full' && seen.marks(seen.instance.start, 'unconfirmed')) disk.sync(clientsOf(state))
+  if (seen.instance.kind === 'full' && seen.marks(seen.instance.start, 'unconfirmed')) files.sync(clientsOf(state))
   const start = placeIn(seen) ?? newPlace(seen)
   let placed = 0
   const some: Movable[] = []
@@ -179,14 +179,14 @@ export function confirmPlaced(state: StateDirectory, place?: Start): void {
   const counting = instance.kind === 'none' ? starts : reclaimableIn(instance, starts)
   for (const start of new Set(place === undefined ? counting : [place, ...counting])) {
     const directory = directoryOf(state, start)
-    if (directory !== undefined) disk.sync(directory)
+    if (directory !== undefined) files.sync(directory)
   }
-  disk.sync(clientsOf(state))
+  files.sync(clientsOf(state))
 }
 
 function fill(state: StateDirectory, start: Start, clients: readonly Movable[]): number {
   // The directory is gone if an upcall found that every client in it had reclaimed.
-  if (directoryOf(state, start) === undefined) disk.makeDirectory(String(start), clientsOf(state))
+  if (directoryOf(state, start) === undefined) files.makeDirectory(String(start), clientsOf(state))
   const directory = directoryOf(state, start)
   if (directory === undefined) throw storageFailure('the directory goes again and again')
   let placed = 0
@@ -194,9 +194,9 @@ function fill(state: StateDirectory, start: Start, clients: readonly Movable[]):
     const { owner } = client
     const facts = factsOf(client)
     // The name is almost always free, and then one call is enough. What that call can't do is done as by an upcall.
-    const made = disk.tolerating(
+    const made = files.tolerating(
       ['ENAMETOOLONG', 'EPERM', 'EOPNOTSUPP'],
-      () => disk.makeLink(recordLine(owner, facts), recordName(owner), directory),
+      () => files.makeLink(recordLine(owner, facts), recordName(owner), directory),
       false,
     )
     if (made) placed++
@@ -233,17 +233,17 @@ export function legacyDestination(path: string, nfsdDirectory: string): string {
 
 /** Makes the directories of clients known by MD5. They are durable when it returns. @returns how many did not exist */
 export function placeMatchOnly(anywhere: Directory, topPath: string, hashes: Iterable<string>): number {
-  if (disk.makeDirectory(topPath, anywhere)) disk.syncDirectory(disk.parentOf(topPath), anywhere)
-  const top = disk.openDirectory(topPath, anywhere)
+  if (files.makeDirectory(topPath, anywhere)) files.syncDirectory(files.parentOf(topPath), anywhere)
+  const top = files.openDirectory(topPath, anywhere)
   if (typeof top !== 'object') throw storageFailure(`${quote(topPath)} is not a directory`)
   try {
-    if (!disk.isOursAlone(disk.statusOf(top), top))
+    if (!files.isOursAlone(files.statusOf(top), top))
       throw storageFailure(`${quote(topPath)} is not ours alone: others may write to it`)
     let made = 0
-    for (const hash of hashes) if (disk.makeDirectory(hash, top)) made++
-    disk.sync(top)
+    for (const hash of hashes) if (files.makeDirectory(hash, top)) made++
+    files.sync(top)
     return made
   } finally {
-    disk.close(top)
+    files.close(top)
   }
 }

@@ -23,7 +23,7 @@ import type { Recorded } from '../../store/layout.ts'
 import { migrate } from '../../store/migrate.ts'
 import { lookAt } from '../../store/state-directory.ts'
 import { removeLegacyRecord, syncLegacyRecords } from '../../store/v4recovery.ts'
-import * as disk from '../../syscalls/files.ts'
+import * as files from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { quote } from '../../text.ts'
 import { showOwner, type ClientOwner } from '../../upcall/owner.ts'
@@ -81,7 +81,7 @@ export function forgetAll(
         shown(++done)
       }
     })
-    for (const directory of synced) disk.sync(directory)
+    for (const directory of synced) files.sync(directory)
     for (const work of then) work()
   }
   return cameBack

@@ -6,7 +6,7 @@ import { openClients } from '../../store/open-directories.ts'
 import { holderName, lifeOf } from '../../store/process.ts'
 import type { StateDirectory } from '../../store/state-directory.ts'
 import type { DirectoryEntry as Name } from '../../syscalls/calls.ts'
-import * as disk from '../../syscalls/files.ts'
+import * as files from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { oneLine, quote } from '../../text.ts'
 import { recordsOf, type Client, type Oddity } from './recorded-clients.ts'
@@ -50,27 +50,27 @@ function* oddBootTimes({ state, instance, format }: Survey): Generator<Oddity> {
 
 /** The content of the three files. In format 2 they are for people only. */
 function bootTimesOf(state: StateDirectory): Record<BootTimeFile, BootTime> {
-  const root = disk.openDirectory(state.path, state.anywhere, 'follow')
+  const root = files.openDirectory(state.path, state.anywhere, 'follow')
   const read = (file: BootTimeFile): BootTime => (typeof root === 'object' ? readBootTime(file, root) : 'absent')
   const all = Object.fromEntries(bootTimeFiles.map((file) => [file, read(file)])) as Record<BootTimeFile, BootTime>
-  if (typeof root === 'object') disk.close(root)
+  if (typeof root === 'object') files.close(root)
   return all
 }
 
 function* namesAt(path: string, { anywhere }: StateDirectory): Generator<string> {
-  const directory = disk.openDirectory(path, anywhere, 'follow')
+  const directory = files.openDirectory(path, anywhere, 'follow')
   if (typeof directory !== 'object') return
   try {
-    for (const { name } of disk.entriesOf(directory)) yield name
+    for (const { name } of files.entriesOf(directory)) yield name
   } finally {
-    disk.close(directory)
+    files.close(directory)
   }
 }
 
 function* oddNames({ state }: Survey): Generator<Oddity> {
   const clients = openClients(state)
   if (clients === undefined) return
-  for (const entry of disk.entriesOf(clients)) {
+  for (const entry of files.entriesOf(clients)) {
     const odd = oddityAmongInstances(entry, clients)
     if (odd !== undefined)
       yield { ...odd, path: `${state.clientsPath}/${entry.name}`, name: entry.name, in: 'v4clients' }
@@ -91,12 +91,12 @@ export function oddityAmongInstances(
   { name, kind }: Name,
   clients: Directory,
 ): Pick<Oddity, 'kind' | 'why'> | undefined {
-  const what = kind === 'unknown' ? (disk.lookAtName(name, clients)?.kind ?? 'unknown') : kind
+  const what = kind === 'unknown' ? (files.lookAtName(name, clients)?.kind ?? 'unknown') : kind
   if (name === 'damaged') {
-    const found = disk.directoryAt(name, clients)
+    const found = files.directoryAt(name, clients)
     if (typeof found !== 'object')
       return { kind: 'stray', why: 'it is in the place where evidence is kept, and is no directory' }
-    return disk.isOursAlone(found, clients)
+    return files.isOursAlone(found, clients)
       ? undefined
       : { kind: 'open', why: 'others may write to it: look at what is in it' }
   }
@@ -110,7 +110,7 @@ export function oddityAmongInstances(
         : { kind: 'stray', why: 'it has the name of a server instance, and is not a directory' }
     if ((markNames as readonly string[]).includes(mark)) {
       if (what !== 'link') return { kind: 'stray', why: 'it has the name of a mark, and is no link' }
-      const text = mark === 'grace_start' ? disk.readLink(name, clients) : undefined
+      const text = mark === 'grace_start' ? files.readLink(name, clients) : undefined
       return text === undefined || /^[0-9]{1,19}$/.test(text)
         ? undefined
         : { kind: 'damaged', why: `it says ${quote(text)}, which is no time` }
@@ -124,7 +124,7 @@ export function oddityAmongInstances(
           it is in the place of ${name === lockName ? 'the lock, so that nobody can have it' : 'a mark'}, and is no link
         `,
       }
-    return name === lockName && lifeOf(disk.readLink(name, clients) ?? '', holderName(clients), clients) === 'dead'
+    return name === lockName && lifeOf(files.readLink(name, clients) ?? '', holderName(clients), clients) === 'dead'
       ? { kind: 'leftover', why: 'a lock whose holder is gone' }
       : undefined
   }

@@ -12,7 +12,7 @@ import { ownerIn, recordName } from '../../rules/record.ts'
 import { directoryOf, pathOf } from '../../store/open-directories.ts'
 import { entryAt, isStaged, type Entry } from '../../store/records.ts'
 import { lookAt, type StateDirectory } from '../../store/state-directory.ts'
-import * as disk from '../../syscalls/files.ts'
+import * as files from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import type { ClientOwner } from '../../upcall/owner.ts'
 import type { Session } from '../../upcall/request.ts'
@@ -180,7 +180,7 @@ export function* recordsOf(surveyed: Survey): Generator<Client | Oddity> {
     const counts = counting.includes(start)
     const unseen = unseenSince(surveyed, start)
     const newer = counting.filter((later) => later > start).map((later) => namesOf(state, later))
-    for (const { name } of disk.entriesOf(directory)) {
+    for (const { name } of files.entriesOf(directory)) {
       const odd = { path: `${pathOf(state, start)}/${name}`, name, in: start }
       if (isStaged(name)) {
         yield { ...odd, kind: 'leftover', why: 'a record that was not finished' }
@@ -228,7 +228,7 @@ function namesOf(state: StateDirectory, start: Start): (name: string) => boolean
   if (!('path' in directory)) return () => false
   const names = new Set<string>()
   let bits: Uint8Array | undefined
-  for (const { name } of disk.entriesOf(directory)) {
+  for (const { name } of files.entriesOf(directory)) {
     if (bits === undefined && names.size < fewNames) {
       names.add(name)
       continue
@@ -238,10 +238,10 @@ function namesOf(state: StateDirectory, start: Start): (name: string) => boolean
     bits[digest >>> 8] = (bits[digest >>> 8] ?? 0) | (1 << (digest & 7))
   }
   return (name) => {
-    if (names.has(name)) return disk.lookAtName(name, directory) !== undefined
+    if (names.has(name)) return files.lookAtName(name, directory) !== undefined
     const digest = digestOf(name)
     const mayHave = bits !== undefined && ((bits[digest >>> 8] ?? 0) & (1 << (digest & 7))) !== 0
-    return mayHave && disk.lookAtName(name, directory) !== undefined
+    return mayHave && files.lookAtName(name, directory) !== undefined
   }
 }
 

@@ -17,7 +17,7 @@ import { lockName, markOf } from '../../store/layout.ts'
 import { directoryOf } from '../../store/open-directories.ts'
 import { entryAt } from '../../store/records.ts'
 import { clientsOf, lookAt, markFormat, setAside, type StateDirectory } from '../../store/state-directory.ts'
-import * as disk from '../../syscalls/files.ts'
+import * as files from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { underLock } from './lock.ts'
 import { everythingIn, oddityAmongInstances } from './oddities.ts'
@@ -75,17 +75,17 @@ function mend(surveyed: Survey, found: readonly Oddity[]): readonly Oddity[] {
 
 /** What was moved must be durable in its new place before its removal from the old one is. */
 function sync(clients: Directory, left: Iterable<Directory>): void {
-  withEvidence(clients, disk.sync)
-  for (const directory of left) disk.sync(directory)
+  withEvidence(clients, files.sync)
+  for (const directory of left) files.sync(directory)
 }
 
 function withEvidence<T>(clients: Directory, work: (evidence: Directory) => T): T | undefined {
-  const evidence = disk.openDirectory('damaged', clients)
+  const evidence = files.openDirectory('damaged', clients)
   if (typeof evidence !== 'object') return undefined
   try {
     return work(evidence)
   } finally {
-    disk.close(evidence)
+    files.close(evidence)
   }
 }
 
@@ -111,7 +111,7 @@ function mendOne(surveyed: Survey, { kind, name, in: where }: Oddity, touched: S
     case 'stray':
       return moveStray(state, name)
     case 'missing':
-      return disk.makeDirectory(name, clientsOf(state))
+      return files.makeDirectory(name, clientsOf(state))
     case 'open':
       return close(name, clientsOf(state))
     case 'newer':
@@ -130,13 +130,13 @@ function moveDamaged(state: StateDirectory, name: string, start: Start, touched:
   const isGood = withEvidence(clientsOf(state), (evidence) => {
     if (entryAt(evidence, kept, name).kind === 'damaged') return false
     // A second link replaces nothing. On a file system without links, the same call as before is used.
-    const back = disk.tolerating(
+    const back = files.tolerating(
       ['EPERM', 'EOPNOTSUPP'],
-      () => disk.makeHardLink(kept, name, evidence, directory),
+      () => files.makeHardLink(kept, name, evidence, directory),
       undefined,
     )
-    if (back === undefined) disk.move(kept, name, evidence, directory)
-    else if (back) disk.remove(kept, evidence)
+    if (back === undefined) files.move(kept, name, evidence, directory)
+    else if (back) files.remove(kept, evidence)
     return true
   })
   return isGood !== true
@@ -145,13 +145,13 @@ function moveDamaged(state: StateDirectory, name: string, start: Start, touched:
 function moveStray(state: StateDirectory, name: string): boolean {
   const clients = clientsOf(state)
   if (oddityNow(name, clients) === undefined) return false
-  if (name === 'damaged') return disk.move(name, `not-a-directory.${Date.now()}.${process.pid}`, clients)
+  if (name === 'damaged') return files.move(name, `not-a-directory.${Date.now()}.${process.pid}`, clients)
   return setAside(state, name, clients, name) !== undefined
 }
 
 /** What is wrong with a name in `v4clients` at this moment, if the name exists. */
 const oddityNow = (name: string, clients: Directory): Pick<Oddity, 'kind' | 'why'> | undefined =>
-  disk.lookAtName(name, clients) === undefined ? undefined : oddityAmongInstances({ name, kind: 'unknown' }, clients)
+  files.lookAtName(name, clients) === undefined ? undefined : oddityAmongInstances({ name, kind: 'unknown' }, clients)
 
 /**
  * In format 1 a damaged time may hide an end of grace, so no client may reclaim. That must remain so without the files.
@@ -163,18 +163,18 @@ function beginAnew({ state, format, instance, traces }: Survey): void {
   const clients = clientsOf(state)
   const start = nextStart(Date.now(), traces)
   if (start === undefined) return
-  disk.makeDirectory(String(start), clients)
-  disk.makeLink('-', markOf(start, 'full'), clients)
-  disk.sync(clients)
+  files.makeDirectory(String(start), clients)
+  files.makeLink('-', markOf(start, 'full'), clients)
+  files.sync(clients)
   markFormat(clients)
-  disk.sync(clients)
+  files.sync(clients)
 }
 
 /**
  * Moves a boot time file, which is for people only, or damaged: in format 1 both files go that defined the instance.
  */
 function moveBootTime({ state, format, instance }: Survey, name: string, touched: Set<Directory>): boolean {
-  const root = disk.openDirectory(state.path, state.anywhere, 'follow')
+  const root = files.openDirectory(state.path, state.anywhere, 'follow')
   if (typeof root !== 'object') return false
   touched.add(root)
   if (format === 1 && instance.kind === 'damaged' && name !== 'boot_time')
@@ -184,7 +184,7 @@ function moveBootTime({ state, format, instance }: Survey, name: string, touched
 
 /** Gives only root access to a directory. */
 function close(name: string, clients: Directory): boolean {
-  const opened = disk.openDirectory(name, clients)
+  const opened = files.openDirectory(name, clients)
   if (typeof opened !== 'object') return false
   try {
     fs.fchownSync(opened.descriptor, clients.calls.userId(), process.getegid?.() ?? 0)
@@ -193,6 +193,6 @@ function close(name: string, clients: Directory): boolean {
   } catch (thrown) {
     throw storageFailure(`${name} can't be made ours alone: ${String(thrown)}`)
   } finally {
-    disk.close(opened)
+    files.close(opened)
   }
 }

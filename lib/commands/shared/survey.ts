@@ -7,7 +7,7 @@ import { reclaimableIn, type Start } from '../../rules/instance.ts'
 import { markNames, type Mark, type Recorded } from '../../store/layout.ts'
 import { bootTimeOf, legacyCounts, lookAt, stateDirectory, type StateDirectory } from '../../store/state-directory.ts'
 import { graceGoesOn, ranUntracked } from '../../store/untracked.ts'
-import * as disk from '../../syscalls/files.ts'
+import * as files from '../../syscalls/files.ts'
 import { quote } from '../../text.ts'
 import type { KernelBootTime } from '../../upcall/request.ts'
 import type { Context } from './context.ts'
@@ -70,7 +70,7 @@ export function survey(
 
 /** Only root may read the records. To another user they would seem to belong to the wrong owner. */
 function assertMayLook({ clientsPath, anywhere }: StateDirectory): void {
-  const found = disk.directoryAt(clientsPath, anywhere)
+  const found = files.directoryAt(clientsPath, anywhere)
   if (typeof found === 'object' && found.uid === 0 && anywhere.calls.userId() !== 0)
     throw storageFailure(`${quote(clientsPath)} belongs to root, and only root may look at it`)
 }

@@ -12,7 +12,7 @@ import { helperParameter } from '../../kernel/nfsd-module.ts'
 import { isMounted, pipeIn } from '../../settings/pipefs.ts'
 import { holderName, lifeOf } from '../../store/process.ts'
 import { serveFiles } from '../../store/run-directory.ts'
-import * as disk from '../../syscalls/files.ts'
+import * as files from '../../syscalls/files.ts'
 import { escaped, oneLine } from '../../text.ts'
 import { bytesFromHex } from '../../upcall/hex.ts'
 import { longestOwner } from '../../upcall/owner.ts'
@@ -123,7 +123,7 @@ function seen<T>(look: () => T, otherwise: T): T {
 const longest = 1 << 24
 
 function servingAt({ calls, stateDirectory, runDirectory }: Context): Serving | undefined {
-  const anywhere = disk.anywhere(calls)
+  const anywhere = files.anywhere(calls)
   const path = nodePath(serveFiles(runDirectory, stateDirectory, anywhere).status)
   const text = seen(() => (fs.lstatSync(path).size > longest ? '' : fs.readFileSync(path, 'latin1')), '')
   let told: unknown
