@@ -117,6 +117,19 @@ describe(
     )
     underLimits('of the size of files', ['ulimit -f 0'], ['SIGXFSZ'])
 
+    it('of its descriptors: a start that fails for want of them lets nobody reclaim after the next one', async () => {
+      for (const size of [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 12]) {
+        const s = server(executable)
+        await s.fullInstanceWith('ada')
+        const starved = limited(executable, `ulimit -n ${size}`)
+        const { status, stderr } = await inForeground(starved, [...settings(s.machine), 'init'], {})
+        assert.ok(status === done || status === unusableAtStart, `${size}: ${status} ${stderr}`)
+        await s.init()
+        const said = await s.check('ada', 'v4.1')
+        assert.equal(said.status, status === done ? done : mayNotReclaim, `${size}: ${stderr}`)
+      }
+    })
+
     it('of file size: a start that can write no file is recorded as usual, or fails', async () => {
       const s = server(executable)
       await s.fullInstanceWith('ada')

@@ -83,19 +83,22 @@ static bool path_at(JSContext *engine, JSValueConst list, uint32_t at, struct wo
 /*
  * Allows so much at each place of a list. Where that can't be, nothing can be written, which the calls will say. The
  * places stay open for a process that is soon over; one that waits for a server must not keep a disk from being
- * unmounted.
+ * unmounted. Returns false if there are too few descriptors to open a place.
  */
-static void allow_places(JSContext *engine, int ruleset, JSValueConst list, uint64_t rights, bool is_waiting)
+static bool allow_places(JSContext *engine, int ruleset, JSValueConst list, uint64_t rights, bool is_waiting)
 {
   struct word path;
   for (uint32_t at = 0; path_at(engine, list, at, &path); at++) {
     struct landlock_path_beneath_attr rule = { .allowed_access = rights, .parent_fd = open_place(path.bytes, rights & LANDLOCK_ACCESS_FS_MAKE_DIR) };
+    if (rule.parent_fd < 0 && errno == EMFILE)
+      return false;
     if (rule.parent_fd < 0)
       continue;
     syscall(SYS_landlock_add_rule, ruleset, LANDLOCK_RULE_PATH_BENEATH, &rule, 0);
     if (is_waiting)
       close(rule.parent_fd);
   }
+  return true;
 }
 
 /* Whether root may change a directory without any capability. One that is yet to be made will be root's. */
@@ -266,10 +269,11 @@ CALL(call_confine)
   int ruleset = new_ruleset();
   if (ruleset >= 0) {
     bool is_waiting = JS_ToBool(engine, given[3]) > 0;
-    allow_places(engine, ruleset, given[0], to_write | to_change, is_waiting);
-    allow_places(engine, ruleset, given[1], to_write, is_waiting);
-    allow_places(engine, ruleset, given[2], LANDLOCK_ACCESS_FS_REMOVE_DIR, is_waiting);
-    if (syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+    /* With rules for some places only, a start that fails for want of descriptors could not leave its mark. */
+    bool all = allow_places(engine, ruleset, given[0], to_write | to_change, is_waiting) &&
+               allow_places(engine, ruleset, given[1], to_write, is_waiting) &&
+               allow_places(engine, ruleset, given[2], LANDLOCK_ACCESS_FS_REMOVE_DIR, is_waiting);
+    if (all && syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
       return JS_NewInt32(engine, -errno);
   }
   int answer = drop_capabilities(!is_ours(engine, given[0]));

@@ -141,15 +141,18 @@ int root_directory;
 
 /*
  * The kernel starts a helper without descriptors 0, 1 and 2. Whatever is opened first would become one of them, and a
- * line for stderr would go into a file. So they are taken by what nobody can read or write. Returns whether they are.
- * What is opened last stays open: confine.c asks for the root.
+ * line for stderr would go into a file. So they are taken by what nobody can read or write. Returns whether none of
+ * them can be opened from now on. What is opened last stays open: confine.c asks for the root.
+ *
+ * Where the limit leaves no descriptor at all, none can be opened later either. The program goes on: a start must leave
+ * its mark, which needs none.
  */
 static bool occupy_standard_descriptors(void)
 {
   do
     root_directory = openat(AT_FDCWD, "/", O_PATH | O_CLOEXEC);
   while (root_directory >= 0 && root_directory <= STDERR_FILENO);
-  return root_directory >= 0;
+  return root_directory >= 0 || errno == EMFILE;
 }
 
 /*
