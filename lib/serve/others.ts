@@ -31,16 +31,29 @@ export const holderOf = (calls: Calls, pipe: Status): Other | undefined =>
     return false
   })
 
-/** The process of nfsdcld, if it watches the directory for a new pipe: it would open that pipe beside us. */
-export function nfsdcldAt(calls: Calls, directory: Status): Other | undefined {
+/**
+ * Names of the programs that open each new pipe: nfsdcld, and this one. The kernel cuts a name to 15 characters
+ * (TASK_COMM_LEN).
+ */
+const trackers = ['nfsdcld', 'nfsd-userland-h']
+
+/**
+ * A process that watches the directory for a new pipe: it would open that pipe beside us. Any process can have such a
+ * name and watch there, so only our own user's processes are looked at: others can't open the pipe.
+ */
+export function watcherOf(calls: Calls, directory: Status): Other | undefined {
   // The line of an inotify(7) descriptor in fdinfo (proc(5)).
   const watched = new RegExp(`^inotify wd:.* ino:${directory.inode.toString(16)} sdev:${sdevOf(directory)} `, 'm')
+  const anywhere = files.anywhere(calls)
+  const isOfOurUser = (id: string): boolean =>
+    Number(/^Uid:\t\d+\t(\d+)/m.exec(files.beginningOf(`/proc/${id}/status`, anywhere) ?? '')?.[1]) === calls.userId()
   return firstProcess(
     calls,
     (id) =>
-      nameOf(calls, id) === 'nfsdcld' &&
+      trackers.includes(nameOf(calls, id)) &&
+      isOfOurUser(id) &&
       namesIn(calls, `/proc/${id}/fdinfo`).some((name) =>
-        watched.test(files.beginningOf(`/proc/${id}/fdinfo/${name}`, files.anywhere(calls)) ?? ''),
+        watched.test(files.beginningOf(`/proc/${id}/fdinfo/${name}`, anywhere) ?? ''),
       ),
   )
 }

@@ -5,11 +5,15 @@
 import { bytesOf } from '../bytes.ts'
 import { Failed } from '../failure.ts'
 import type { Calls } from '../syscalls/calls.ts'
+import { errno } from '../syscalls/errno.ts'
 import { anywhere, beginningOf } from '../syscalls/files.ts'
 
 export interface Readiness {
-  /** Reports that messages are answered from now on. Later calls do nothing. */
-  readonly ready: () => void
+  /**
+   * Reports that messages are answered from now on. Later calls do nothing.
+   * @returns false, if the receiver has no room for it now: to be called again
+   */
+  readonly ready: () => boolean
   /** Reports what is being done, for people. */
   readonly status: (line: string) => void
   readonly stopping: () => void
@@ -50,20 +54,20 @@ export function refuseUnlessPassed(calls: Calls, descriptor: number): void {
 export function readinessTo(calls: Calls, environment: Environment, descriptor: number | undefined): Readiness {
   const path = environment['NOTIFY_SOCKET'] ?? ''
   const socket = /^[/@]./.test(path) ? calls.connect(path) : -1
-  const say = (text: string): void => {
-    if (socket >= 0) calls.write(socket, bytesOf(text))
-  }
+  // It never waits: a supervisor that does not read must not hang the NFS server.
+  const say = (text: string): number => (socket >= 0 ? calls.write(socket, bytesOf(text)) : 0)
   const watchdog = Number(/^[0-9]{1,12}$/.exec(environment['WATCHDOG_USEC'] ?? '')?.[0] ?? 0) / 1000
   const isMeant = [undefined, '', String(calls.processId())].includes(environment['WATCHDOG_PID'])
   let isReady = false
   return {
     ready: () => {
-      if (isReady) return
+      if (isReady) return true
+      if (say('READY=1') === -errno.EAGAIN) return false
       isReady = true
-      say('READY=1')
-      if (descriptor === undefined) return
+      if (descriptor === undefined) return true
       calls.write(descriptor, bytesOf('\n'))
       calls.close(descriptor)
+      return true
     },
     status: (line) => {
       say(`STATUS=${line}`)

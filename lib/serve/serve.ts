@@ -26,7 +26,7 @@ import { serveOptionsFrom, type ServeOptions } from '../upcall/serve-options.ts'
 import { anotherHas, claimOn } from './claim.ts'
 import { confining } from './confined.ts'
 import { currentPipe, type CurrentPipe, type PipePlace } from './current-pipe.ts'
-import { helperIsOurs, holderOf, nfsdcldAt, type Other } from './others.ts'
+import { helperIsOurs, holderOf, watcherOf, type Other } from './others.ts'
 import { readinessTo, refuseUnlessPassed, type Readiness } from './readiness.ts'
 import { answerRound, tryAgain } from './round.ts'
 import { serverFor, type Server } from './server.ts'
@@ -88,7 +88,7 @@ function loopFor({ calls, settings, log, pipefs, options, environment }: Begun, 
   makeRunDirectory(settings.runDirectory, anywhere)
   const own = serveFiles(settings.runDirectory, settings.stateDirectory, anywhere)
   const directory = files.lookAtName(`${pipefs}/nfsd`, anywhere)
-  if (directory !== undefined) refuseBeside(nfsdcldAt(calls, directory))
+  if (directory !== undefined) refuseBeside(watcherOf(calls, directory))
   if (early !== undefined) refuseBeside(holderOf(calls, early.status))
   claimRunDirectory(own.lock, settings.stateDirectory, calls)
   const claim = claimOn(calls, settings.stateDirectory, log)
@@ -165,7 +165,7 @@ interface Loop extends PipePlace {
  * How long to wait, after a pipe's end, for a new one of the same start: the kernel falls back to version 0 at once.
  */
 const successorMs = 500
-/** How often to look for the directory while it can't be watched. */
+/** How often to look for the directory while it can't be watched, and to try to report that it is. */
 const lookMs = 1000
 
 /**
@@ -197,14 +197,14 @@ function run(loop: Loop, early: Pipe | undefined): void {
       watched.renew()
       if (watched.isThere()) pipe.look()
     }
-    if (watched.isThere()) ready.ready()
+    const isReported = watched.isThere() && ready.ready()
 
     const now = calls.monotonic()
     const goneAt = untilGone ? pipe.goneAt() : undefined
     if (goneAt !== undefined && now - goneAt >= successorMs) return
     const tryAt = server.unfinished.dueAt()
     const next = Math.min(
-      watched.isThere() ? never : now + lookMs,
+      isReported ? never : now + lookMs,
       pipe.isMissed() ? now + missedMs : never,
       goneAt === undefined ? never : goneAt + successorMs,
       tryAt ?? never,

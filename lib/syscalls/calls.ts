@@ -122,7 +122,8 @@ export interface Calls {
    */
   readonly endSignals: () => number
   /**
-   * Connects to a datagram socket, as sd_notify(3) does: each `write` sends one message. Not allowed after `confine`.
+   * Connects to a datagram socket, as sd_notify(3) does: each `write` sends one message, and never waits (-EAGAIN). Not
+   * allowed after `confine`.
    * @param path of the socket; a leading '@' means the abstract namespace. @returns a descriptor. -ENOSYS in Node.
    */
   readonly connect: (path: string) => number

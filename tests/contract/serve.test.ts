@@ -600,6 +600,21 @@ describe('serve', () => {
       }
     }))
 
+  it('refuses to run beside another one that waits for the same pipe with another state directory', () =>
+    at(async ({ end, serve }) => {
+      const daemon = await serve()
+      const other = newMachine()
+      try {
+        const { status, said } = await refused(serveWords(other, end.path))
+        assert.notEqual(status, 0)
+        assert.match(said, new RegExp(`\\b${daemon.pid}\\b`))
+        const nfsd = await started(end)
+        assert.equal(await nfsd.tell('create', client('ann')), 0)
+      } finally {
+        scrap(other)
+      }
+    }))
+
   const isRefusedBesideNfsdcld = (waits: (end: PipeEnd, nfsdcld: Daemon) => Promise<unknown>): Promise<void> =>
     at(async ({ end, machine }) => {
       const storage = join(machine.dir, 'nfsdcld')

@@ -218,6 +218,29 @@ describe('the host', () => {
         listening.kill()
       }
     })
+
+  it('does not wait for a receiver of messages that does not read them', async () => {
+    const receiver = join(room, 'datagrams')
+    execFileSync('cc', ['-o', receiver, join(root, 'tests/host/datagrams.c')])
+    const name = join(room, 'unread')
+    const listening = spawn(receiver, [name], { stdio: ['ignore', 'pipe', 'inherit'] })
+    try {
+      await line(listening, 'listens')
+      listening.kill('SIGSTOP')
+      const { status } = run(
+        `const { calls } = host
+          const socket = calls.connect(host.words[0])
+          calls.alarm(60)
+          let answer = 0
+          while ((answer = calls.write(socket, Uint8Array.of(65))) === 1);
+          calls.exit(answer === -11 ? 3 : 4)`,
+        name,
+      )
+      assert.equal(status, 3)
+    } finally {
+      listening.kill('SIGKILL')
+    }
+  })
 })
 
 /** Waits until a program has printed these lines. @throws if it ends before. */

@@ -127,7 +127,8 @@ CALL(call_connect)
   memcpy(address.sun_path, path.bytes, length);
   if (path.bytes[0] == '@')
     address.sun_path[0] = 0;
-  int descriptor = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  /* A receiver that does not read must not stop this process. */
+  int descriptor = socket(AF_UNIX, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (descriptor < 0)
     return answer(engine, descriptor);
   /* A name without a file has no end but its length. */

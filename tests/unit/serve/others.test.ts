@@ -1,12 +1,14 @@
 import assert from 'node:assert/strict'
 import { spawn } from 'node:child_process'
+import { once } from 'node:events'
 import { closeSync, fstatSync, mkdirSync, mkdtempSync, openSync, rmSync, writeFileSync } from 'node:fs'
 import { createRequire } from 'node:module'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { helperParameter } from '../../../lib/kernel/nfsd-module.ts'
-import { helperIsOurs, holderOf } from '../../../lib/serve/others.ts'
+import { helperIsOurs, holderOf, watcherOf } from '../../../lib/serve/others.ts'
+import { atFlags } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { nodeCalls } from '../../../lib/syscalls/node.ts'
 
@@ -64,5 +66,27 @@ describe('who holds a pipe', () => {
     assert.equal(holderOf(nodeCalls(), { ...status, inode: ino + 1 }), undefined)
     holder.kill()
     closeSync(pipe)
+  })
+})
+
+describe('who waits for a pipe', () => {
+  it('is a process of our user that has the name of a tracker and watches the directory', async () => {
+    // Where fdinfo and stat(2) give the same numbers: they do not on overlayfs.
+    const directory = mkdtempSync('/dev/shm/serve-others-')
+    const status = nodeCalls().fstatat(atFlags.AT_FDCWD, directory, 0)
+    assert.ok(typeof status === 'object')
+    const script = 'process.title = "nfsdcld"; require("fs").watch(process.argv[1], () => 0); console.log()'
+    const watcher = spawn(process.execPath, ['-e', script, directory], { stdio: ['ignore', 'pipe', 'inherit'] })
+    try {
+      await once(watcher.stdout, 'data')
+      assert.deepEqual(watcherOf(nodeCalls(), status), { process: watcher.pid, name: 'nfsdcld' })
+      assert.equal(watcherOf(nodeCalls(), { ...status, inode: status.inode + 1 }), undefined)
+      // Anybody may watch there under such a name, which must not keep us from answering.
+      const ofAnother = { ...nodeCalls(), userId: () => nodeCalls().userId() + 1 }
+      assert.equal(watcherOf(ofAnother, status), undefined)
+    } finally {
+      watcher.kill()
+      rmSync(directory, { recursive: true })
+    }
   })
 })

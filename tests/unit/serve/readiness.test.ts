@@ -1,8 +1,10 @@
-/** Which descriptors `--ready-fd` may name, by what the kernel says of them. */
+/**
+ * How `serve` reports that it is ready, and which descriptors `--ready-fd` may name, by what the kernel says of them.
+ */
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import { Failed } from '../../../lib/failure.ts'
-import { refuseUnlessPassed } from '../../../lib/serve/readiness.ts'
+import { readinessTo, refuseUnlessPassed } from '../../../lib/serve/readiness.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { memoryFiles } from '../../support/memory/files.ts'
 
@@ -41,4 +43,29 @@ it('a descriptor that can not be written is refused', () => {
 it('without /proc, what is open may be named, and what is not is refused', () => {
   assert.equal(isRefused(undefined, true), false)
   assert.equal(isRefused(undefined, false), true)
+})
+
+it('a supervisor that has no room for the report gets it later, and the descriptor is written only then', () => {
+  const { calls } = memoryFiles()
+  let hasRoom = false
+  const written: string[] = []
+  const report = readinessTo(
+    {
+      ...calls,
+      connect: () => 5,
+      write: (descriptor, bytes) => {
+        if (descriptor === 5 && !hasRoom) return -errno.EAGAIN
+        written.push(`${descriptor} ${Buffer.from(bytes).toString()}`)
+        return bytes.length
+      },
+      close: () => 0,
+    },
+    { NOTIFY_SOCKET: '/run/notify' },
+    7,
+  )
+  assert.equal(report.ready(), false)
+  hasRoom = true
+  assert.equal(report.ready(), true)
+  assert.equal(report.ready(), true)
+  assert.deepEqual(written, ['5 READY=1', '7 \n'])
 })
