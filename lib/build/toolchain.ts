@@ -38,7 +38,8 @@ const emulated: Readonly<Record<string, string>> = {
 }
 
 export interface CLibrary {
-  readonly name: 'musl' | 'glibc'
+  /** Other than musl, it may be any. */
+  readonly name: 'musl' | "the compiler's own"
   /** The directory that MUSL_DEV would name. */
   readonly root: string
   /** The digest of its bytes. */
@@ -91,7 +92,7 @@ function find(target: Target): Toolchain {
   if (architecture !== undefined && triplet === undefined)
     throw new Missing(`--arch=${architecture}: there are ${Object.keys(triplets).join(', ')}`)
   const compiler = triplet === undefined ? (process.env['CC'] ?? 'cc') : `${triplet}-gcc`
-  const library = (target.sanitized ? undefined : musl(compiler, target)) ?? glibc(compiler)
+  const library = (target.sanitized ? undefined : musl(compiler, target)) ?? ownLibrary(compiler)
   if (library === undefined) {
     const packages =
       triplet === undefined || architecture === undefined
@@ -169,10 +170,10 @@ function kernelHeaders(compiler: string): string[] | undefined {
   ]
 }
 
-function glibc(compiler: string): CLibrary | undefined {
+function ownLibrary(compiler: string): CLibrary | undefined {
   for (const linking of ['-static-pie', '-static'] as const) {
     const library = {
-      name: 'glibc',
+      name: "the compiler's own",
       root: 'none',
       digest: '',
       headers: [],

@@ -139,8 +139,8 @@ class PipeAtItsPlace implements CurrentPipe {
   }
 }
 
-/** How long the kernel's threads may take to queue their messages again when a reader has died. */
-const queueAgainMs = 200
+/** How long the kernel's threads get to queue their messages again, before what a dead reader owed is answered. */
+const waitForQueueMs = 200
 
 /**
  * Takes over a pipe and the messages that are queued there, and gives the answers that the last `serve` wrote down and
@@ -164,7 +164,7 @@ export function beginServing(server: Server, journalPath: string, pipe: Pipe): S
   if (taken === 'gone') return 'gone'
   const replies = lastReplies(calls, journalPath, name)
   if (unsaid().length > 0) {
-    calls.sleep(queueAgainMs)
+    calls.sleep(waitForQueueMs)
     const more = take()
     if (more === 'gone') return 'gone'
     taken = [...taken, ...more]

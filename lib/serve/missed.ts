@@ -11,8 +11,8 @@
  */
 import type { Header } from '../upcall/message.ts'
 
-/** Much longer than the kernel's threads take. */
-const queueAgainMs = 5000
+/** When a number that has not come counts as lost: much later than the kernel's threads queue their messages again. */
+const lostAfterMs = 5000
 /** More than the server has threads. If a gap is larger, some of its messages will not come again. */
 const mostWaiting = 1024
 
@@ -31,7 +31,7 @@ export class Missed {
    */
   constructor(last: number, now: number) {
     this.latest = last
-    this.until = now + queueAgainMs
+    this.until = now + lostAfterMs
   }
 
   /** Notes that a number has come. @returns whether nothing is missing, and nothing can be missing later */

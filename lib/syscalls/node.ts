@@ -121,7 +121,8 @@ const ownProcess = {
   exit: (code) => process.exit(code),
 } satisfies Partial<Calls>
 
-const withoutTheKernel = {
+/** Calls that need no kernel. The host in C has faster ones. */
+export const withoutTheKernel = {
   checksum: crc32,
   endsWithChecksum,
   bytesInto,
@@ -132,7 +133,7 @@ const withoutTheKernel = {
 } satisfies Partial<Calls>
 
 /** Node has none of these calls. */
-const onlyInTheExecutable = {
+export const onlyInTheExecutable = {
   alarm: () => undefined,
   confine: () => 0,
   poll: () => -errno.ENOSYS,

@@ -114,7 +114,7 @@ for (const artefact of artefacts().filter(({ name }) => name === 'executable'))
         cache: join(root, '.cache/engine'),
         progress: () => undefined,
       }).library
-      assert.equal(bytes.includes('GLIBC_TUNABLES'), name === 'glibc')
+      if (name === 'musl') assert.ok(!bytes.includes('GLIBC_TUNABLES'))
     })
 
     it('is stripped, and does not contain the path of its build directory', () => {

@@ -5,7 +5,7 @@
  */
 import { errno } from '../../lib/syscalls/errno.ts'
 import type { Made } from '../support/memory/files.ts'
-import { stateDirectory, Stopped } from '../support/memory/machine.ts'
+import { stateDirectory, Stopped, type Ending } from '../support/memory/machine.ts'
 import type { PlaceInMemory } from './in-memory.ts'
 import type { Act, Disturbance } from './life.ts'
 import { judge, remember, storageFailed, type Event, type Memory, type Verdict } from './oracle.ts'
@@ -26,8 +26,6 @@ import {
 
 /** An upcall, or a command. */
 export type Work = { readonly event: Event } & ({ readonly asked: Asked } | { readonly command: Command })
-
-type Status = number | 'stopped'
 
 export function disturbed(place: PlaceInMemory): OtherFront {
   return {
@@ -64,14 +62,14 @@ function workOf(world: World, act: Act): Work | undefined {
   return command === undefined ? undefined : { event: command, command }
 }
 
-function done(place: PlaceInMemory, world: World, work: Work, by = place.machine.upcall): Status {
+function done(place: PlaceInMemory, world: World, work: Work, by = place.machine.upcall): Ending {
   place.machine.files.process.now = world.wallClock * 1000
   return 'asked' in work ? by(work.asked.words, work.asked.env) : place.command.now(work.command)
 }
 
 const isOnStorage = ({ paths }: Made): boolean => paths.some((path) => `${path}/`.startsWith(`${stateDirectory}/`))
 
-const line = (world: World, work: Work, ended: Status): string =>
+const line = (world: World, work: Work, ended: Ending): string =>
   lineOf(world, work.event, {
     ...('asked' in work ? work.asked : { words: wordsOf(work.command), env: {} }),
     status: ended === 'stopped' ? 'SIGKILL' : ended,
@@ -84,7 +82,7 @@ function carryOutUntil(
   work: Work,
   how: Exclude<Disturbance, { kind: 'beside' }>,
   at: number,
-): Status {
+): Ending {
   const { hooks } = place.machine.files
   const before = endGraceReads(world)
   const graceOver = before === 'Y'
@@ -132,7 +130,7 @@ export interface Outcome {
 function goOn(
   world: World,
   may: (memory: Memory) => readonly Outcome[],
-  status: Status,
+  status: Ending,
   told: boolean,
   wasHit: boolean,
 ): void {
@@ -214,7 +212,7 @@ function without(before: Memory, owner: string, what: 'legacy' | 'record' | 'all
 }
 
 /** What an upcall or a command may have done that failed on the disk. */
-export const refused = (before: Memory, work: Work, graceOver: boolean, status: Status): readonly Outcome[] =>
+export const refused = (before: Memory, work: Work, graceOver: boolean, status: Ending): readonly Outcome[] =>
   refusedOnce(before, work, graceOver, status).flatMap((outcome) => [outcome, ...unheeded(before, work, outcome)])
 
 /**
@@ -246,7 +244,7 @@ function unrecorded(before: Memory, event: Event, graceOver: boolean): readonly 
   ])
 }
 
-function refusedOnce(before: Memory, work: Work, graceOver: boolean, status: Status): readonly Outcome[] {
+function refusedOnce(before: Memory, work: Work, graceOver: boolean, status: Ending): readonly Outcome[] {
   const { event } = work
   const all = outcomeOf(before, event, graceOver)
   const endGrace: Verdict['endGrace'] = all.endGrace === 'must not' ? 'must not' : 'may'
@@ -302,7 +300,7 @@ async function beside(place: PlaceInMemory, world: World, work: Work, act: Act, 
   const before = endGraceReads(world)
   let calls = 0
   let where: Made | undefined
-  let otherStatus: Status | undefined
+  let otherStatus: Ending | undefined
   hooks.before = (made) => {
     if (calls++ !== at) return undefined
     where = made

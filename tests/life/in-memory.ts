@@ -19,7 +19,15 @@ import type { Calls } from '../../lib/syscalls/calls.ts'
 import { ownerFromHex } from '../../lib/upcall/owner.ts'
 import { diskAt, type Disk } from '../proof/power-loss.ts'
 import type { Tree } from '../proof/trees.ts'
-import { machineWith, nfsd, runDirectory, stateDirectory, Stopped, type Machine } from '../support/memory/machine.ts'
+import {
+  machineWith,
+  nfsd,
+  runDirectory,
+  stateDirectory,
+  Stopped,
+  type Ending,
+  type Machine,
+} from '../support/memory/machine.ts'
 import { md5Of } from './on-this-machine.ts'
 import type { Command, KernelFile, Place } from './play.ts'
 
@@ -29,7 +37,7 @@ const directory: Tree = new Map([['', { kind: 'directory' }]])
 
 export interface PlaceInMemory extends Place {
   readonly machine: Machine
-  readonly command: Place['command'] & { readonly now: (command: Command) => number | 'stopped' }
+  readonly command: Place['command'] & { readonly now: (command: Command) => Ending }
   /** The power is cut, and comes back. @param left which of the states that the disk may be in. */
   readonly cutPower: (left: number) => void
 }
@@ -67,7 +75,7 @@ export function inMemory(): PlaceInMemory {
     pipefs: () => '/nowhere',
   })
   let said = { stdout: '', stderr: '' }
-  const commandNow = (command: Command): number | 'stopped' => {
+  const commandNow = (command: Command): Ending => {
     said = { stdout: '', stderr: '' }
     return machine.program((calls) => {
       try {
@@ -173,7 +181,7 @@ export function diskWith(top: string, tree: Tree): Disk {
 
 const EIO = 5
 
-const statusOf = (status: number | 'stopped'): number | 'SIGKILL' => (status === 'stopped' ? 'SIGKILL' : status)
+const statusOf = (status: Ending): number | 'SIGKILL' => (status === 'stopped' ? 'SIGKILL' : status)
 
 const quoted = (text: string): string =>
   `"${text.replaceAll('\\', '\\\\').replaceAll('\n', '\\n').replaceAll('"', '\\"')}"`

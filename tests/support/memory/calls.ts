@@ -2,21 +2,13 @@
  * The calls of lib/syscalls/calls.ts on a machine in memory, with Linux's names, links, modes and errors.
  * tests/unit/memory.test.ts compares them with a real file system.
  */
-import {
-  bytesInto,
-  crc32,
-  digitsAt,
-  endsWithChecksum,
-  percentDecoded,
-  percentEncode,
-  textOf,
-} from '../../../lib/bytes.ts'
 import { atFlags, type Calls, type Status } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
+import { onlyInTheExecutable, withoutTheKernel } from '../../../lib/syscalls/node.ts'
 import { holds, inode, textIn, type Inode } from './inodes.ts'
 import type { Process } from './process.ts'
 
-const { ENOENT, EBADF, EEXIST, ENOTDIR, EISDIR, EINVAL, ENAMETOOLONG, ENOTEMPTY, ELOOP, EPERM, ENOSYS } = errno
+const { ENOENT, EBADF, EEXIST, ENOTDIR, EISDIR, EINVAL, ENAMETOOLONG, ENOTEMPTY, ELOOP, EPERM } = errno
 
 /** The same on every architecture that this is tested on (asm-generic). */
 const flags = {
@@ -247,23 +239,9 @@ const onTheProcess = (process: Process) =>
     processId: () => process.us.id,
   }) satisfies Part
 
-/** Calls for what a machine in memory does not have, and calls that need no machine. */
-const withoutTheKernel = {
-  checksum: crc32,
-  endsWithChecksum,
-  bytesInto,
-  textOf,
-  percentEncoded: percentEncode,
-  percentDecoded,
-  digitsAt,
+/** Calls for what a machine in memory does not have. */
+const ofARealProcess = {
   umask: () => undefined,
-  alarm: () => undefined,
-  confine: () => 0,
-  poll: () => -ENOSYS,
-  watch: () => -ENOSYS,
-  endSignals: () => -ENOSYS,
-  connect: () => -ENOSYS,
-  flock: () => -ENOSYS,
   userId: () => 0,
   isTerminal: () => false,
   exit: (status) => {
@@ -278,5 +256,7 @@ export const callsOf = (process: Process, longestLink: number): Calls => ({
   ...onNames(process),
   ...onLinks(process, longestLink),
   ...onTheProcess(process),
+  ...ofARealProcess,
   ...withoutTheKernel,
+  ...onlyInTheExecutable,
 })

@@ -9,7 +9,7 @@ import { callsOf } from './calls.ts'
 import { copied, inode, plant, put, remove, treeAt } from './inodes.ts'
 import { processOn, type Hooks } from './process.ts'
 
-export type { Made } from './process.ts'
+export { callShown, type Made } from './process.ts'
 
 export interface MemoryFiles {
   readonly calls: Calls

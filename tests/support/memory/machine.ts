@@ -11,15 +11,15 @@ import { memoryFiles, type MemoryFiles } from './files.ts'
 /** Thrown to stop a process: nothing that it does afterwards has an effect. */
 export class Stopped extends Error {}
 
+/** How a process ended: its status, or a hook stopped it. */
+export type Ending = number | 'stopped'
+
 /** The ways to run a process. */
 export interface Processes {
-  /**
-   * One upcall, as a new process; the one before has ended.
-   * @returns its status; 'stopped', if a hook stopped it.
-   */
+  /** One upcall, as a new process; the one before has ended. */
   readonly upcall: Upcall
   /** The same for a program that is not an upcall. */
-  readonly program: (work: (calls: Calls) => number) => number | 'stopped'
+  readonly program: (work: (calls: Calls) => number) => Ending
 }
 
 export interface Machine extends Processes {
@@ -34,7 +34,7 @@ export interface Machine extends Processes {
   readonly aside: { before: MemoryFiles['hooks']['before'] }
 }
 
-type Upcall = (words: readonly string[], environment?: Readonly<Record<string, string>>) => number | 'stopped'
+type Upcall = (words: readonly string[], environment?: Readonly<Record<string, string>>) => Ending
 
 export const stateDirectory = '/var/lib/nfs'
 export const nfsd = '/proc/fs/nfsd'

@@ -20,6 +20,8 @@ export interface Made {
   readonly changes: boolean
 }
 
+export const callShown = ({ name, paths }: Made): string => `${name} ${paths.join(' ')}`
+
 export interface Hooks {
   /**
    * Before each call.

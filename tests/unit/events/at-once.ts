@@ -9,25 +9,24 @@ import type { Event, Owner } from '../../life/oracle.ts'
 import { disagreement, futuresByRule } from '../../proof/futures.ts'
 import { graceFor, inTurn, outcomesOf } from '../../proof/linear.ts'
 import { memoryAfter } from '../../proof/scenarios.ts'
-import type { Made } from '../../support/memory/files.ts'
+import { callShown, type Made } from '../../support/memory/files.ts'
 import {
   machineWith,
   runDirectory,
   stateDirectory,
+  type Ending,
   type Machine,
   type Processes,
 } from '../../support/memory/machine.ts'
 import type { Begun } from './situations.ts'
 import { observer, play } from './states.ts'
 
-type Status = number | 'stopped'
-
 /** One process: an upcall, or a command for people. */
 export interface Act {
   readonly name: string
   /** What the act may have done, each with the statuses that report it. */
   readonly meanings: readonly Meaning[]
-  readonly play: (by: Processes, bootTime: string | undefined) => Status
+  readonly play: (by: Processes, bootTime: string | undefined) => Ending
 }
 
 export interface Meaning {
@@ -58,7 +57,6 @@ const seen = (answer: unknown): string =>
   JSON.stringify(answer, (key, value: unknown) => (key === 'inode' || key === 'mtime' ? undefined : value))
 
 const isLog = ({ paths }: Made): boolean => paths.every((path) => path === '/dev/kmsg') && paths.length > 0
-const callShown = ({ name, paths }: Made): string => `${name} ${paths.join(' ')}`
 
 /** Lines of priority error, or worse (syslog(3)), except those in which an upcall reports its own status. */
 const alarms = ({ log }: Machine): string[] =>
@@ -114,7 +112,7 @@ export function atOnce({ before, first, others, clients, lockIsLost = false }: M
     }),
   )
   const { files, log } = machine
-  const playOne = (act: Act, by: Processes): Status => {
+  const playOne = (act: Act, by: Processes): Ending => {
     for (const { event } of act.meanings.slice(0, 1))
       if (event !== undefined) machine.kernel.grace = graceFor(event, machine.kernel.grace)
     return act.play(by, before.bootTime)
@@ -126,14 +124,14 @@ export function atOnce({ before, first, others, clients, lockIsLost = false }: M
     readonly at: number
   }
   interface Played {
-    readonly statuses: readonly Status[]
+    readonly statuses: readonly Ending[]
     /** How each call of the first process was answered, and whether it changes something. */
     readonly answers: readonly { readonly said: string; readonly changes: boolean }[]
     readonly stoodBefore: readonly string[]
     readonly changed: readonly (readonly string[])[]
   }
   function playWith(placed: readonly Placed[]): Played {
-    const statuses: Status[] = []
+    const statuses: Ending[] = []
     const answers: { said: string; changes: boolean }[] = []
     const stoodBefore: string[] = []
     const changed: (readonly string[])[] = []
@@ -196,7 +194,7 @@ export function atOnce({ before, first, others, clients, lockIsLost = false }: M
   explore([], others, playWith([]).answers)
   return found
 
-  function fault(statuses: readonly Status[]): string | undefined {
+  function fault(statuses: readonly Ending[]): string | undefined {
     const said = `statuses ${statuses.join(', ')}`
     const fitting = outcomes.filter((one) => one.statuses.every((due, nth) => due.includes(statuses[nth] as number)))
     if (fitting.length === 0) return said

@@ -13,16 +13,21 @@ import { disagreement, futuresByRule } from '../../proof/futures.ts'
 import { graceFor } from '../../proof/linear.ts'
 import { ann, bob, check, create, dan } from '../../proof/scenarios.ts'
 import type { Tree } from '../../proof/trees.ts'
-import type { Made } from '../../support/memory/files.ts'
-import { machineWith, runDirectory, stateDirectory, Stopped, type Processes } from '../../support/memory/machine.ts'
+import { callShown, type Made } from '../../support/memory/files.ts'
+import {
+  machineWith,
+  runDirectory,
+  stateDirectory,
+  Stopped,
+  type Ending,
+  type Processes,
+} from '../../support/memory/machine.ts'
 import { begun, everything, pairsIn, situations, type Begun, type Situation } from './situations.ts'
 import { observer, play, type Standing } from './states.ts'
 
 const clients: readonly Owner[] = [ann, bob, dan]
 const states = observer()
 const disk = '/var/lib'
-
-type Status = number | 'stopped'
 
 /** What happens to one of the calls. */
 interface Harm {
@@ -39,7 +44,6 @@ const harms: readonly Harm[] = [
   { what: 'EIO', lasts: true },
 ]
 
-const shown = ({ name, paths }: Made): string => `${name} ${paths.join(' ')}`
 const isOnStorage = ({ paths }: Made): boolean => paths.some((path) => `${path}/`.startsWith(`${stateDirectory}/`))
 const below = (tree: Tree): Tree =>
   new Map(
@@ -82,16 +86,16 @@ function meet({ before, first, other, harmed, harm, standsAt, hitAt }: Meeting, 
   let [calls, changes] = [0, 0]
   let stoodBefore: string | undefined
   let hit: string | undefined
-  let otherSaid: Status | undefined
+  let otherSaid: Ending | undefined
   const harming = (made: Made): number | undefined => {
     if (!made.changes || !isOnStorage(made)) return undefined
     const isHit = hit === undefined ? changes++ === hitAt : harm.lasts
     if (!isHit) return undefined
-    hit ??= shown(made)
+    hit ??= callShown(made)
     if (harm.what === 'kill') throw new Stopped()
     return -errno[harm.what]
   }
-  const playOne = (event: Event, by: Processes): Status => {
+  const playOne = (event: Event, by: Processes): Ending => {
     machine.kernel.grace = graceFor(event, machine.kernel.grace)
     return play(by, event, before.bootTime)
   }
@@ -99,7 +103,7 @@ function meet({ before, first, other, harmed, harm, standsAt, hitAt }: Meeting, 
   if (harmed === 'other') machine.aside.before = harming
   files.hooks.before = (made) => {
     if (calls++ === standsAt) {
-      stoodBefore = shown(made)
+      stoodBefore = callShown(made)
       otherSaid = playOne(other, machine.meanwhile)
       // The other upcall was answered while the first had stopped.
       if (otherSaid === 0)
@@ -149,9 +153,9 @@ const shownEvent = (event: Event): string =>
 
 interface Said {
   readonly bad: Event
-  readonly badSaid: Status
+  readonly badSaid: Ending
   readonly good: Event
-  readonly goodSaid: Status
+  readonly goodSaid: Ending
 }
 
 /** One upcall is done. The other is done, or not, or half done. */

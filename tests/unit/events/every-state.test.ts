@@ -25,8 +25,15 @@ import {
   type Scenario,
 } from '../../proof/scenarios.ts'
 import { fingerprint, type Tree } from '../../proof/trees.ts'
-import type { Made } from '../../support/memory/files.ts'
-import { machineWith, runDirectory, stateDirectory, Stopped, type Machine } from '../../support/memory/machine.ts'
+import { callShown } from '../../support/memory/files.ts'
+import {
+  machineWith,
+  runDirectory,
+  stateDirectory,
+  Stopped,
+  type Ending,
+  type Machine,
+} from '../../support/memory/machine.ts'
 import { isMarked, observer, places, play, type Standing } from './states.ts'
 
 const states = observer()
@@ -71,7 +78,7 @@ function powerCuts(scenario: Scenario, fault?: Fault, enough = Infinity): string
     const unacknowledged = eitherWay(scenario, memory, event)
     machine.files.hooks.before = (made) => {
       if (isUnfinished && made.name === 'fsync') throw new Stopped()
-      if (isInAct && !isUnfinished && made.changes) cut(`before ${shown(made)} of ${event.event}`, unacknowledged)
+      if (isInAct && !isUnfinished && made.changes) cut(`before ${callShown(made)} of ${event.event}`, unacknowledged)
       return undefined
     }
     const status = play(machine, event, bootTime)
@@ -90,8 +97,6 @@ const within = (tree: Tree, directory: string): Tree =>
       .filter(([path]) => `${path}/`.startsWith(`${directory}/`))
       .map(([path, node]) => [path.slice(directory.length + 1), node]),
   )
-
-const shown = ({ name, paths }: Made): string => `${name} ${paths.join(' ')}`
 
 interface Prepared {
   readonly tree: Tree
@@ -121,7 +126,7 @@ function prepared({ name, before }: Scenario): Prepared {
 interface Ready {
   readonly machine: Machine
   readonly event: Event
-  readonly carryOut: () => number | 'stopped'
+  readonly carryOut: () => Ending
 }
 
 /** A machine just before a scenario's one act. */
@@ -150,7 +155,7 @@ function kills(scenario: Scenario, fault?: Fault): string[] {
   machine.files.hooks.before = (made) => {
     const { files } = machine
     left.push({
-      call: shown(made),
+      call: callShown(made),
       changes: made.changes,
       tree: files.tree(stateDirectory),
       run: files.tree(runDirectory),
@@ -219,7 +224,7 @@ function repeats(scenario: Scenario): string[] {
     let stoppedAt: string | undefined
     machine.files.hooks.before = (made) => {
       if (!made.changes || ++calls !== at) return undefined
-      stoppedAt = shown(made)
+      stoppedAt = callShown(made)
       throw new Stopped()
     }
     play(machine, act, bootTimeAt(scenario.before))
@@ -253,7 +258,7 @@ function failures(scenario: Scenario, code: 'EIO' | 'ENOSPC', fault?: Fault): st
     let failed: string | undefined
     machine.files.hooks.before = (made) => {
       if (!made.changes || made.paths.some((path) => path.startsWith('/dev/')) || ++calls !== at) return undefined
-      failed = shown(made)
+      failed = callShown(made)
       return -errno[code]
     }
     const status = carryOut()

@@ -6,12 +6,19 @@ import type { Event, Owner } from '../../life/oracle.ts'
 import { readable, stranger, type Observed } from '../../proof/futures.ts'
 import { check, create, graceDone, start, upcallFor } from '../../proof/scenarios.ts'
 import { fingerprint, type Tree } from '../../proof/trees.ts'
-import { machineWith, nfsd, runDirectory, stateDirectory, type Machine } from '../../support/memory/machine.ts'
+import {
+  machineWith,
+  nfsd,
+  runDirectory,
+  stateDirectory,
+  type Ending,
+  type Machine,
+} from '../../support/memory/machine.ts'
 
 /** The paths of a machine in memory, for {@link upcallFor}. */
 export const places = { dir: '/', stateDir: stateDirectory, nfsdDir: nfsd, runDir: runDirectory }
 
-export function play(machine: Pick<Machine, 'upcall'>, event: Event, bootTime?: string): number | 'stopped' {
+export function play(machine: Pick<Machine, 'upcall'>, event: Event, bootTime?: string): Ending {
   if (event.event === 'legacy') throw new Error('no upcall')
   const { words, env } = upcallFor(event, bootTime, places)
   return machine.upcall(words, env)
@@ -29,7 +36,7 @@ export interface Standing {
 }
 
 interface Answer {
-  readonly status: number | 'stopped'
+  readonly status: Ending
   /** The owners that a start has told the kernel. */
   readonly told: readonly string[]
   readonly lastWord: string

@@ -23,11 +23,12 @@ import { inTurn } from '../../proof/linear.ts'
 import { diskAt, type Disk } from '../../proof/power-loss.ts'
 import { ann, bob, cal, check, create, dan, remove } from '../../proof/scenarios.ts'
 import type { Tree } from '../../proof/trees.ts'
-import type { Made } from '../../support/memory/files.ts'
+import { callShown } from '../../support/memory/files.ts'
 import {
   machineWith,
   runDirectory,
   stateDirectory,
+  type Ending,
   type Machine,
   type Processes,
 } from '../../support/memory/machine.ts'
@@ -43,7 +44,6 @@ const clients: readonly Owner[] = [ann, bob, dan]
 const states = observer()
 const disk = '/var/lib'
 
-type Status = number | 'stopped'
 type Asked = readonly [Command, Owner?]
 
 interface Case {
@@ -290,7 +290,6 @@ function ordered(
   )
 }
 
-const shown = ({ name, paths }: Made): string => `${name} ${paths.join(' ')}`
 const below = (tree: Tree): Tree =>
   new Map(
     [...tree]
@@ -310,15 +309,15 @@ function meet(one: Case, act: Act, first: 'serve' | 'act', at: number, isCut: bo
   const messages = one.asked.map((asked) => askAt(kernel, asked))
   const statuses = (): readonly (number | undefined)[] =>
     messages.map(({ answer: said }) => (said === undefined ? undefined : toUpcall(statusOf(said))))
-  const play = (by: Processes): Status => act.play(by, undefined)
+  const play = (by: Processes): Ending => act.play(by, undefined)
   let calls = 0
   let stoodBefore: string | undefined
-  let actSaid: Status | undefined
+  let actSaid: Ending | undefined
   let answered: readonly (number | undefined)[] = []
   const left = new Set<Standing>()
   files.hooks.before = (made) => {
     if (calls++ !== at) return undefined
-    stoodBefore = shown(made)
+    stoodBefore = callShown(made)
     const { before } = files.hooks
     files.hooks.before = () => undefined
     if (first === 'serve') actSaid = play(machine.meanwhile)
