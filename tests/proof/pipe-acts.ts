@@ -1,8 +1,8 @@
 /**
- * What happens at the pipe, in every state that matters, as events of the protocol: one table for kills and failing
- * calls. A daemon runs under strace(1) at a fake pipe (tests/support/pipe). It is killed or disturbed, and another
- * takes its place. The rule (tests/life/oracle.ts) judges what both did, through the pipe alone. So any daemon can be
- * judged, also nfsdcld.
+ * Events at the pipe, in every state that matters. The proofs with kills and with failing calls share this table. A
+ * daemon runs under strace(1) at an acted pipe (tests/support/pipe). It is killed or disturbed, and another takes over.
+ * The rule (tests/life/oracle.ts) judges what both did, only by what came through the pipe. So it can judge every
+ * daemon, nfsdcld too.
  */
 import { spawn } from 'node:child_process'
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, statSync, symlinkSync } from 'node:fs'
@@ -23,7 +23,7 @@ import { machineAt, scratch, scrapTree } from './verdicts.ts'
 export interface Subject {
   readonly name: 'serve' | 'nfsdcld'
   readonly words: (machine: Machine, pipes: string) => readonly string[]
-  /** Whether equal trees mean the same. Then each is asked only once. */
+  /** Whether equal trees mean the same. Then each tree is asked only once. */
   readonly isComparable: boolean
 }
 
@@ -48,7 +48,7 @@ export type PipeEvent =
 export interface Act {
   readonly name: string
   readonly before: readonly PipeEvent[]
-  /** A start, or messages that are queued at one moment. */
+  /** A start, or messages that are queued at the same moment. */
   readonly act: readonly PipeEvent[]
 }
 
@@ -66,7 +66,7 @@ const three = [create('ann'), create('bob'), create('cal')]
 const full = [start, ...three]
 /** In grace: three clients may reclaim. */
 const restarted = [...full, start]
-/** After grace: no other clients can. */
+/** After grace. No other clients may reclaim at the next start. */
 const after = [...restarted, ...three, graceDone]
 const crowd = Array.from({ length: 16 }, (_, number) => create(`client ${number}`))
 
@@ -101,7 +101,7 @@ export const acts: readonly Act[] = [
   },
 ]
 
-/** What the rule says after these events. Like the kernel, a start with an empty list ends grace at once. */
+/** What the rule says after these events. As in the kernel, a start with an empty list ends grace at once. */
 export function memoryAfterAll(events: readonly PipeEvent[], from: Memory = blank()): Memory {
   const memory = remember(from)
   for (const event of events) {
@@ -127,7 +127,7 @@ export const listsByRule = (memory: Memory): Lists => ({
   graceDone: reclaimableAtNextStart(memoryAfterAll([graceDone], memory)).sort(),
 })
 
-/** Pipes for as many runs as happen at a time. */
+/** A pipe for each of the runs that go on at the same time. */
 export interface Bench {
   /** Does some work with a pipe's end that nobody else uses, on a machine of its own, and removes both. */
   readonly on: <T>(tree: Tree, work: (place: Place) => Promise<T>) => Promise<T>
@@ -155,7 +155,7 @@ export async function openBench(width: number, options: Options = {}): Promise<B
         else mkdirSync(machine.stateDir, { mode: 0o700 })
         return await work({ machine, end })
       } finally {
-        // A pipe that is still there has done its work.
+        // Nobody needs a pipe that the run has left.
         if (existsSync(join(end.path, 'nfsd/cld'))) end.remove()
         scrapTree(machine)
         const next = waiting.shift()
@@ -187,11 +187,11 @@ const commandOf = ({ event }: PipeEvent): 'create' | 'remove' | 'graceDone' => {
 
 /** Queues these at one moment. @returns how each ended. */
 function sendAll(nfsd: Nfsd, events: readonly PipeEvent[]): Promise<Ended>[] {
-  // One call of `ask` for all, whatever they are.
+  // All in one call of `ask`, so that they are queued together.
   return nfsd.sendAll(events.map((event) => [commandOf(event), bodyOf(event)])).map(({ ended }) => ended)
 }
 
-/** A state directory in which these events have happened, all of them answered with status 0. */
+/** A state directory in which these events have happened. All were answered with status 0. */
 export async function lived(bench: Bench, subject: Subject, events: readonly PipeEvent[]): Promise<Tree> {
   return bench.on(new Map(), async ({ machine, end }) => {
     if (events.length === 0) return new Map()
@@ -211,9 +211,7 @@ export async function lived(bench: Bench, subject: Subject, events: readonly Pip
   })
 }
 
-/**
- * A server that runs: the last start in a state directory was its, so that is made to say that it asked at this pipe.
- */
+/** Changes the last start in a state directory, as if the server that runs had asked for it at this pipe. */
 function goingOn(subject: Subject, { stateDir }: Machine, end: PipeEnd): Nfsd {
   const nfsd = runningNfsd(end, 2)
   if (subject.name !== 'serve') return nfsd
@@ -231,7 +229,7 @@ function goingOn(subject: Subject, { stateDir }: Machine, end: PipeEnd): Nfsd {
   return nfsd
 }
 
-/** Who is named to the kernel now, and after the end of grace; each on a copy. A kernel ends grace once. */
+/** Who is named to the kernel now, and after the end of grace. Each is asked on a copy. */
 async function listsOf(bench: Bench, subject: Subject, tree: Tree, { full }: Memory): Promise<Lists> {
   const listed = (when: 'now' | 'after grace'): Promise<Owner[]> =>
     bench.on(tree, async ({ machine, end }) => {
@@ -252,7 +250,7 @@ async function listsOf(bench: Bench, subject: Subject, tree: Tree, { full }: Mem
   return { restart, graceDone: full ? restart : await listed('after grace') }
 }
 
-/** Asks for {@link Lists}, once for all trees that mean the same; `memory`: what the rule makes of them. */
+/** Asks for {@link Lists}, once for all trees that mean the same. `memory`: what the rule says about them. */
 export function listing(bench: Bench, subject: Subject, memory: Memory): (tree: Tree) => Promise<Lists> {
   const known = new Map<string, Promise<Lists>>()
   return (tree) => {
@@ -264,7 +262,7 @@ export function listing(bench: Bench, subject: Subject, memory: Memory): (tree: 
   }
 }
 
-/** How long a thread may still wait when a new daemon has nothing left to read. */
+/** How long a thread may still wait after a new daemon has read all messages. */
 const patienceMs = 20_000
 
 async function soon<T>(what: Promise<T>, otherwise: () => string, ms = patienceMs): Promise<T> {
@@ -283,18 +281,18 @@ async function soon<T>(what: Promise<T>, otherwise: () => string, ms = patienceM
 
 /** One run of an act. */
 export interface Outcome {
-  /** How each message's wait ended; 'never' if its thread still waits. The messages of a start count as one. */
+  /** How the wait for each answer ended; 'never': its thread still waits. The messages of a start count as one. */
   readonly ended: readonly (Ended | 'never')[]
-  /** Who was named, if the act is a start; undefined if the kernel goes on in version 0. */
+  /** Who was named, if the act is a start; undefined, if the kernel goes on in version 0. */
   readonly named: readonly Owner[] | undefined
   /** Who is named at the next start, if that is asked. */
   readonly restart: readonly Owner[] | undefined
-  /** The calls of the disturbed daemon, and where the first message reached it. */
+  /** The calls of the disturbed daemon, and which of them is the first after a message came. */
   readonly calls: readonly Call[]
   readonly firstOfMessage: number
   /** Whether the fault ended it. */
   readonly died: boolean
-  /** The disturbed daemon lived on and did not answer. */
+  /** Whether the disturbed daemon went on running and did not answer. */
   readonly silent: boolean
   readonly said: string
   readonly tree: Tree
@@ -305,16 +303,16 @@ export interface Disturbed {
   readonly subject: Subject
   readonly act: Act
   readonly tree: Tree
-  /** What is done to the first daemon, and to the second. Without either, the first is only watched. */
+  /** What is done to the first daemon, and to the second. If both are missing, the first is only watched. */
   readonly faults: readonly Fault[]
   readonly patienceMs?: number
-  /** The server restarts at once, with the notes of the run directory: who is named? */
+  /** Whether the server restarts at once, with what is in the run directory, to see who is named. */
   readonly thenRestarts?: boolean
 }
 
 /**
- * Runs an act with a daemon that is killed or disturbed at a call. When it has died, another takes over; when it lives
- * on, it is killed as soon as all is answered, so that what is left is what it had made durable.
+ * Runs an act with a daemon that is killed or disturbed at a call. If it dies, another takes over. If it goes on
+ * running, it is killed as soon as all is answered. So what is left is what it had written by then.
  */
 export async function runAct(
   bench: Bench,
@@ -331,7 +329,7 @@ export async function runAct(
     if (subject.name === 'serve') await first.ready
     else if (isStart) await pause(200)
     else await end.opened(patienceMs)
-    // Counted from here: how it looks round at its start depends on what else runs.
+    // Calls are counted from here on. Those before depend on which other processes run.
     const watcher = await watch(first, log, fault)
     let named: Owner[] | undefined
     const starts = isStart
@@ -351,14 +349,14 @@ export async function runAct(
       ),
     ])
     const firstDied = met === 'died'
-    // One that is only watched gets to where it waits again.
+    // If it is only watched, it goes on until it waits for the next message.
     if (fault === undefined) await pause(100)
     if (!firstDied) await first.kill()
     await watcher.gone
     let next: Serve
     if (second !== undefined) {
       next = underStrace(words, `${log}-2`, second)
-      // strace(1) must have it in its hands before it may be killed.
+      // strace(1) must be attached before the daemon may be killed.
       await next.ready
       await Promise.race([next.ended, soon(all, () => '', ms).catch(() => undefined)])
       await next.kill()
@@ -371,7 +369,7 @@ export async function runAct(
       const again = await soon(startNfsd(end), () => `no start: ${next.said()}`)
       restart = again?.list.map(({ owner }) => owner.toString('hex')).sort()
     }
-    // One that stops in its own time before it is killed has left no trace of itself.
+    // A serve that stops in good order leaves nothing of its process behind.
     if (subject.name === 'serve' && (await next.ready)) await next.stop()
     else await next.kill()
     const calls = callsIn(readFileSync(log, 'latin1'))
@@ -402,11 +400,11 @@ const injected = (fault: Fault | undefined): string[] =>
 const straceOptions = ['-f', '-y', '-s', '64'] as const
 
 interface Watcher {
-  /** It has written all that it saw. */
+  /** Resolves when strace(1) has written everything that it saw. */
   readonly gone: Promise<void>
 }
 
-/** Has strace(1) look at a daemon from now on: it does when this resolves. */
+/** Attaches strace(1) to a daemon. It is attached when this resolves. */
 async function watch(daemon: Daemon, log: string, fault: Fault | undefined): Promise<Watcher> {
   const words = [...straceOptions, '-o', log, ...injected(fault), '-p', String(daemon.pid)]
   const strace = spawn('/usr/bin/strace', words, { stdio: ['ignore', 'ignore', 'pipe'] })
@@ -419,11 +417,11 @@ async function watch(daemon: Daemon, log: string, fault: Fault | undefined): Pro
   return { gone: ended }
 }
 
-/** Runs a daemon under strace(1), which is no parent of it: what is killed, is the daemon. */
+/** Runs a daemon under strace(1), which is not its parent: so a kill reaches the daemon itself. */
 const underStrace = (words: readonly string[], log: string, fault: Fault): Serve =>
   running(['/usr/bin/strace', '-D', ...straceOptions, '-o', log, ...injected(fault), ...words])
 
-/** What is wrong with an outcome, in one clause; undefined if nothing is. */
+/** What is wrong with an outcome, in one clause; undefined, if nothing is. */
 export function wrongIn({ ended, violations, silent }: Outcome): string | undefined {
   if (silent) return 'it lives, and does not answer'
   const left = ended.filter((how) => how === 'never').length
@@ -431,6 +429,6 @@ export function wrongIn({ ended, violations, silent }: Outcome): string | undefi
   return violations[0]
 }
 
-/** @returns the status of an answer; undefined if there was none. */
+/** @returns the status of an answer; undefined, if there was none. */
 export const statusIn = (how: Ended | 'never' | undefined): number | undefined =>
   how === undefined || how === 'never' || 'failed' in how ? undefined : statusOf(how.answer)

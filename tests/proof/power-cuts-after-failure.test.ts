@@ -1,10 +1,10 @@
 /**
- * A barrier fails, and then the power is cut. Each fsync of each upcall fails with EIO in turn. Every state is tried
- * that the disk may then be in, and again when the upcall has been repeated and has succeeded.
+ * A barrier fails, and then the power is cut. Each fsync of each upcall fails with EIO in turn. Every state in which
+ * the disk may then be is tried, and again after the upcall was repeated and has succeeded.
  *
- * The failed fsync is assumed to have made nothing durable, which is the least it may do. A later one of the same
- * directory counts. (A journalling file system that lost a directory's change would not let a later fsync succeed. A
- * later fsync of a file may lie, so the helper never syncs the same file twice: it writes a new one.)
+ * A failed fsync is assumed to have made nothing durable, which is the least that it may do. A later fsync of the same
+ * directory counts: a journalling file system that has lost a directory's change lets no later fsync succeed. A later
+ * fsync of the same file might succeed falsely. So the helper never syncs a file twice, but writes a new one.
  */
 import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
@@ -18,7 +18,7 @@ import { eitherWay, isEssential, isTraced, memoryAfter, remember, scenarios, typ
 import { futuresByRule, machineRestarts, onlyTidying } from './verdicts.ts'
 
 const executable = artefacts().find(({ name }) => name === 'executable')
-/** A pull request tries one of each verb, except start, which has most states. */
+/** What is run for a pull request: one scenario of each verb except start, which has the most states. */
 const chosen = inPart
   ? scenarios.filter((each) => isEssential(each) && isTraced(each) && !/start|again|longest/.test(each.name))
   : scenarios.filter(isTraced)
@@ -103,7 +103,7 @@ async function failEachBarrier(
       for (const call of failed.changes) cutter.follow(call)
       const either = eitherWay(scenario, before, event).map((memory) => futuresByRule(memory, cutter.clients))
       const held = [futuresByRule(memoryAfter([event], before, scenario.grace), cutter.clients)]
-      // A call that only tidies up may fail. The cut then shows that this does no harm.
+      // A call that only tidies up may fail. The cut then shows that the failure does no harm.
       if (failed.status === 0 && !onlyTidying.test(failed.stderr))
         found.violations.push(`${label}: status 0 after a failed barrier`)
       await cutter.cut(`${label}, then a power cut`, failed.status === 0 ? held : either)

@@ -1,8 +1,8 @@
 /**
- * All power cuts: the model of tests/proof/power-loss.ts says what a disk may hold at each moment of an upcall. Every
+ * All power cuts. The model of tests/proof/power-loss.ts says what a disk may hold at each moment of an upcall. Every
  * such state is made, and the next start runs on it.
  *
- * The trace begins at the first upcall of a scenario's life, so what earlier upcalls left unsynced may be lost as well.
+ * The trace begins with the first upcall of a scenario's life. So what earlier upcalls have not synced may be lost too.
  */
 import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
@@ -18,7 +18,7 @@ import { futuresByRule, scratch } from './verdicts.ts'
 const rows: Row[] = []
 const executable = artefacts().find(({ name }) => name === 'executable')
 
-/** Sequences that a pull request tries as well: they have few states. */
+/** Sequences that are also run for a pull request. They have few states. */
 const quick = ['check of a v4.0 client, remove, start', 'remove, then create again']
 
 describe('power lost at any moment of an upcall', { skip: executable === undefined }, () => {
@@ -37,7 +37,7 @@ describe('power lost at any moment of an upcall', { skip: executable === undefin
   })
 })
 
-/** Which scenario shows which mutant: one is enough. */
+/** The scenario that finds each mutant. One is enough. */
 const shown: readonly (readonly [Mutant, string])[] = [
   ['no directory fsync', 'create, new, out of grace'],
   ['no barrier after an upcall', 'remove out of grace'],
@@ -67,9 +67,7 @@ describe('the enumeration of power cuts can fail', { skip: executable === undefi
   })
 })
 
-/**
- * Traces a scenario's life and asks about every state that a cut in its act may leave. Stops at `enough` violations.
- */
+/** Traces a scenario's life, and asks about every state that a cut in its act may leave, up to `enough` violations. */
 async function cutEverywhere(artefact: Artefact, scenario: Scenario, enough: number): Promise<Counted> {
   const cutter = cutterFor(artefact, scenario, enough)
   const { clients } = cutter

@@ -27,7 +27,9 @@ import { disagreement, futuresByRule, observer } from './verdicts.ts'
 const hasExecutable = artefacts().some(({ name }) => name === 'executable')
 const clients: readonly Owner[] = [ann, bob, cal, dan, long]
 const tried = fileSystems().filter((each) => each !== 'btrfs')
-/** Upcalls of a life. `lots` is how many random subsets of the cache are tried at each moment that has one. */
+/**
+ * Upcalls of a life. `lots`: how many random subsets of the cache are tried at each moment at which it is not empty.
+ */
 const upcalls: Record<'ext4' | 'xfs', number> = inPart ? { ext4: 12, xfs: 12 } : { ext4: 130, xfs: 200 }
 const lots = 8
 
@@ -93,13 +95,13 @@ describe('a disk with a cache can show a loss', { skip: !hasExecutable || inPart
 })
 
 interface Recording {
-  /** The disk as it was before the life began. Whoever reads the recording scraps it. */
+  /** The disk as it was before the life began. The reader of the recording removes it. */
   readonly disk: LoopDisk
-  /** A mark is an upcall's end, acknowledged and judged. */
+  /** A mark in the log is the end of an upcall that was acknowledged, and judged by the rule. */
   readonly entries: readonly Entry[]
 }
 
-/** What it takes to live on a disk: a place for the records, and a way to make an upcall, which gives its status. */
+/** What a life on a disk needs: a place for the records, and a way to make an upcall, which returns its status. */
 type Live = (
   stateDirectory: string,
   upcall: (subject: Subject, event: Event, bootTime?: string) => Promise<number>,
@@ -144,7 +146,7 @@ async function record(fileSystem: FileSystem, program: string, live: Live): Prom
 }
 
 interface RecordedLife extends Recording {
-  /** What the rule remembers after each upcall, from none on. */
+  /** What the rule remembers before the first upcall, and after each. */
   readonly memories: readonly Memory[]
   readonly violations: readonly string[]
 }
@@ -167,7 +169,7 @@ async function recordedLife(artefact: Artefact, fileSystem: FileSystem, length: 
   return { ...recording, memories, violations }
 }
 
-/** Makes every state, mounts it, and asks. */
+/** Makes every state, mounts it, and asks the helper about it. */
 async function asked({ disk, entries, memories, violations: before }: RecordedLife): Promise<{
   readonly states: number
   readonly disks: number
@@ -185,7 +187,7 @@ async function asked({ disk, entries, memories, violations: before }: RecordedLi
     if (!known.has(contents) && cached) reordered++
     const tree = known.get(contents) ?? mount((top) => readTree(join(top, 'state')))
     known.set(contents, tree)
-    // The next upcall had begun: none of it, or all of it, is there.
+    // The next upcall may have begun. Then none or all of it is there.
     const allowed = memories.slice(acknowledged, acknowledged + 2).map((memory) => futuresByRule(memory, clients))
     const wrong = tree instanceof Error ? tree.message : disagreement(await observe.ask(tree), allowed, 'power cut')
     if (wrong !== undefined) violations.push(`after ${acknowledged} upcalls: ${wrong}`)
@@ -195,11 +197,11 @@ async function asked({ disk, entries, memories, violations: before }: RecordedLi
 
 interface Replayed {
   readonly contents: string
-  /** Whether it holds a part of what was in the cache. */
+  /** Whether it contains a part of what was in the cache. */
   readonly cached: boolean
-  /** How many upcalls were acknowledged before. */
+  /** How many upcalls were acknowledged before the cut. */
   readonly acknowledged: number
-  /** Mounts a disk in this state, which recovers the journal, and looks at it. What can't be mounted is an error. */
+  /** Mounts a disk in this state, so that the file system recovers, and reads it. @throws if it can't be mounted. */
   readonly mount: <T>(look: (top: string) => T) => T | Error
 }
 
@@ -252,7 +254,7 @@ function* replayed(disk: LoopDisk, entries: readonly Entry[]): Generator<Replaye
   }
 }
 
-/** In how many states the last that the peer has acknowledged, a create or a remove, is not so. */
+/** In how many states the last create or remove that the peer has acknowledged is lost. */
 async function peerLosses(
   peer: string,
   fileSystem: FileSystem,
@@ -270,7 +272,7 @@ async function peerLosses(
     const last = events[acknowledged - 1],
       next = events[acknowledged]
     if (last === undefined || !('owner' in last)) continue
-    // Had the next upcall, which may have begun, the same client, both answers could be right.
+    // The next upcall may have begun. If it is about the same client, both answers may be right.
     if (next !== undefined && 'owner' in next && next.owner === last.owner) continue
     states++
     const status = mount(

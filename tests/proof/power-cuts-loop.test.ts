@@ -51,7 +51,7 @@ import {
 
 const executable = artefacts().find(({ name }) => name === 'executable')
 const clients: readonly Owner[] = [ann, bob, cal, dan]
-/** Cuts right after an acknowledgement, for each file system. */
+/** How often the power is cut right after an acknowledgement, for each file system. */
 const acknowledged = inPart ? 15 : 210
 
 describe('the power goes right after an acknowledgement', { skip: executable === undefined }, () => {
@@ -191,7 +191,7 @@ os.rename('old/X', 'new/X'); sync('new'); os.unlink('new/X'); sync('new')
 const existsLink = (path: string): boolean =>
   existsSync(join(path, '..')) && spawnSync('test', ['-L', path]).status === 0
 
-/** A server's life out of a seed; after each upcall that ends with 0, a cut. */
+/** A random life of a server, by a seed. After each upcall that ends with 0, the power is cut. */
 async function cutAfterEach(
   artefact: Artefact,
   fileSystem: FileSystem,
@@ -214,7 +214,7 @@ async function cutAfterEach(
       if (status !== 0) continue
       cuts++
       const copy = disk.cut()
-      // Btrfs knows a file system by its id, so there the original makes way for its copy.
+      // Btrfs identifies a file system by its id. So the original is unmounted before its copy is mounted.
       if (fileSystem === 'btrfs') disk.unmount()
       try {
         const tree = readTree(join(copy.mount(), 'machine/state'))
@@ -239,7 +239,7 @@ async function cutAfterEach(
   }
 }
 
-/** Kills one upcall at each call, and cuts the power there. */
+/** Kills an upcall at each of its calls, and cuts the power there. */
 async function cutAtEachCall(
   artefact: Artefact,
   fileSystem: FileSystem,
@@ -258,7 +258,7 @@ async function cutAtEachCall(
   const disk = newDisk(fileSystem)
   let cuts = 0
   try {
-    // Which calls there are depends on the file system: a long link may be refused, names come in another order.
+    // The calls differ between file systems: one may refuse a long link, or give names in another order.
     const first = machineAt(join(disk.mount(), 'machine'))
     if (tree.size > 0) plant(tree, first.stateDir)
     const whole = await trace(artefact, [...settings(first), ...words], env)
@@ -297,7 +297,7 @@ async function cutAtEachCall(
   return cuts
 }
 
-/** How many of so many creates the peer has acknowledged and a cut takes back. */
+/** How many of so many creates a power cut loses although nfsdcltrack has acknowledged them. */
 function peerLosses(peer: string, fileSystem: FileSystem, creates: number): number {
   const disk = newDisk(fileSystem)
   let lost = 0

@@ -22,14 +22,14 @@ import {
 export interface Cutter {
   readonly machine: Machine
   readonly clients: readonly Owner[]
-  /** Carries out an upcall for real. The model learns of its calls by {@link Cutter.follow}. */
+  /** Runs an upcall. The model learns of its calls by {@link Cutter.follow}. */
   readonly upcall: (
     event: Event,
     grace?: Scenario['grace'],
     fault?: Fault,
   ) => Promise<Traced & { readonly changes: readonly Call[] }>
   readonly follow: (call: Call) => void
-  /** Cuts the power now: every state that may be left must mean one of `allowed`. */
+  /** Cuts the power now. Every state that may be left must mean one of `allowed`. */
   readonly cut: (label: string, allowed: readonly Futures[]) => Promise<void>
   readonly isEnough: () => boolean
   readonly counted: () => Counted
@@ -44,11 +44,11 @@ export interface Counted {
   readonly violations: string[]
 }
 
-/** Asks about the states of one scenario, each once, however many cutters reach it. */
+/** Asks about the states of one scenario. Each is asked once, even if several cutters reach it. */
 export const watcherOf = (artefact: Artefact, scenario: Scenario): Observer =>
   observer(artefact, clientsOf(scenario), 'power cut')
 
-/** For a scenario's clients. Stops at `enough` violations. */
+/** For the clients of a scenario. It stops after `enough` violations. */
 export function cutterFor(
   artefact: Artefact,
   scenario: Scenario,

@@ -1,14 +1,14 @@
 /**
- * What a disk may hold after the power went: a model of files and directories that remembers what was synced.
+ * What a disk may hold after a power cut: a model of files and directories that remembers what was synced.
  *
  * The model promises less than ext4, XFS and btrfs do:
- * - Every entry of a directory that was made or removed since that directory's last fsync is there or not, each on its
- *   own, in any combination. A sync of one directory says nothing about another, nor about the entry it stands under.
- * - A file's bytes that were not synced are all there, missing, cut short, or zeros.
+ * - Each entry that was made in a directory or removed from it since its last fsync may be there or not, in any
+ *   combination. A sync of one directory promises nothing for another one, nor for the directory's own name.
+ * - If a file's bytes were not synced, they are all there, missing, cut short, or zeros.
  * - What was synced is there.
- * Three things it does take from all three file systems: a symbolic link comes with its target; a renamed file is under
- * its old name, or the new one, or (btrfs) both, never under neither; and a name that was replaced by rename is never
- * absent.
+ * Three things it takes over from all three file systems. A symbolic link has its target. A renamed file is there under
+ * its old name, the new one, or (btrfs) both, but never under neither. A name that was replaced by a rename is never
+ * missing.
  */
 import type { Call } from '../support/strace.ts'
 import { random } from './figures.ts'
@@ -22,14 +22,14 @@ interface Inode {
   synced: string
 }
 
-/** What a name has stood for since its directory was last synced; the first is on the disk for sure. */
+/** What a name has meant since its directory was last synced. The first is certainly on the disk. */
 interface Entry {
   history: (Inode | undefined)[]
-  /** The earliest that a cut can leave behind: more than 0 if a rename's other half is on the disk. */
+  /** The index of the earliest meaning that a cut can leave: more than 0, if a rename's other half is on the disk. */
   atLeast: number
 }
 
-/** A rename whose halves may be on the disk apart: the old name gone means that the new one is there. */
+/** A rename of which only one half may be on the disk. If the old name is gone, the new one is there. */
 interface Rename {
   readonly from: Entry
   readonly goneAt: number
@@ -40,7 +40,7 @@ interface Rename {
 const inode = (kind: Inode['kind'], target = ''): Inode => ({ kind, target, entries: new Map(), bytes: '', synced: '' })
 
 export interface Disk {
-  /** A call that succeeded. Calls outside `top` are nobody's business. */
+  /** Follows a call that succeeded. Calls outside `top` are ignored. */
   readonly apply: (call: Pick<Call, 'name' | 'text' | 'paths'>) => void
   /**
    * Every tree that a cut may leave now. `bounded` is called if there are more than the bound, and only some are given.
@@ -48,10 +48,10 @@ export interface Disk {
   readonly afterCut: (bounded: () => void) => Generator<Tree>
 }
 
-/** How many combinations of one moment are looked at, at most. */
+/** How many combinations are tried at one moment, at most. */
 export const bound = 1500
 
-/** A disk on which `top` is an empty directory, for sure. */
+/** A disk on which `top` is certainly an empty directory. */
 export const diskAt = (top: string): Disk => new DiskInModel(top)
 
 class DiskInModel implements Disk {
@@ -179,7 +179,7 @@ class DiskInModel implements Disk {
 
 const newest = ({ history }: Entry): Inode | undefined => history.at(-1)
 
-/** What a cut may leave of one name, or of one file's bytes. */
+/** What a cut may leave of a name, or of a file's bytes. */
 interface Choice {
   readonly of: Entry | Inode
   readonly options: readonly number[]
@@ -205,7 +205,7 @@ function choicesIn(directory: Inode, seen = new Set<Inode>()): Choice[] {
   return choices
 }
 
-/** One of each choice's options, in all ways; beyond the bound, as little as may be there, as much, and then by lot. */
+/** All combinations. If they are more than the bound: the least that may be left, the most, and then random ones. */
 function* combinationsOf(choices: readonly Choice[], bounded: () => void): Generator<Map<Entry | Inode, number>> {
   const combinations = choices.reduce((all, { options }) => all * options.length, 1)
   const isBounded = combinations > bound
@@ -227,10 +227,7 @@ function* combinationsOf(choices: readonly Choice[], bounded: () => void): Gener
   }
 }
 
-/**
- * What is only for people to look at: nothing reads it (lib/store/views.ts), so what a cut leaves of it makes no
- * difference.
- */
+/** Files that are only for people (lib/store/views.ts). No program reads them, so a cut may leave anything of them. */
 const isView = (name: string): boolean => /^(?:new_|old_)?boot_time(?:\.[0-9]+)?$/.test(name)
 
 function viewsIn(directory: Inode, found = new Set<Entry>(), seen = new Set<Inode>()): Set<Entry> {
@@ -242,9 +239,7 @@ function viewsIn(directory: Inode, found = new Set<Entry>(), seen = new Set<Inod
   return found
 }
 
-/**
- * The places in a name's history that a cut can leave behind and that differ: one dead holder's lock is like another.
- */
+/** The meanings of a name that a cut can leave and that differ. Locks of dead holders count as the same. */
 function differing(name: string, { history, atLeast }: Entry): number[] {
   const options: number[] = []
   for (let at = history.length - 1; at >= atLeast; at--) {

@@ -119,7 +119,7 @@ describe('the model finds', () => {
       'illegal reclaim',
     )
   })
-  /** Found only where there is much to go through. */
+  /** The search for it takes too long for a pull request. */
   const far: keyof typeof wrongAtThePipe = 'it takes the mark of the process before for its own'
   for (const [name, [what, within]] of Object.entries(faults))
     it(`${what}, if ${name}`, { skip: inPart && name === far }, () => {

@@ -1,14 +1,14 @@
 /**
- * The model of protocol-model.ts at the pipe: the same two clients and one lock, but the kernel asks by messages, one
- * at a time, and a process answers them that may be killed between any two of its steps. What is written is in the
- * cache until a barrier; a crash of the machine loses that, or does not. Storage may fail, once. One instance may ask
- * by the helper, the next one at the pipe.
+ * The model of protocol-model.ts at the pipe. There are two clients and one lock again, but the kernel asks by
+ * messages, one at a time. A process answers them. It may be killed between any two of its steps. What it writes is in
+ * the cache until a barrier, and a crash of the machine may lose what is only there. The storage may fail. One instance
+ * may ask by the helper, and the next one at the pipe.
  *
- * A message is `queued`, `held` (its last byte is still in the pipe), or `read`. If its reader dies, a held one is
- * queued again, and one that was read waits for an answer for ever.
+ * A message is `queued`, `held` (its last byte is still in the pipe), or `read`. If the reader dies, a held message is
+ * queued again. The thread of one that was read waits for an answer for ever.
  *
- * A server may be started beside another program, which answers until `serve` takes its place: the records do not have
- * it. A server that comes and goes with the other program alone is what nobody can know.
+ * A server may start while another program answers, until `serve` takes over the pipe. Then that start is not recorded.
+ * If a server starts and stops while only the other program answers, `serve` can't know of it.
  */
 import { and, blank, but, clients, known, other, ours, type Client, type Fault, type Store } from './protocol-model.ts'
 import { search, type Found, type Successor } from './search.ts'
@@ -26,15 +26,15 @@ interface Message {
 export type Step =
   | 'try again'
   | 'mark'
-  /** An instance is begun that stands for one whose start is not recorded. */
+  /** Begins an instance that stands for one whose start is not recorded. */
   | 'stand'
   | 'apply'
   | 'barrier'
   | 'list'
   | 'unmark'
-  /** What it asks takes the place of what failed before. */
+  /** What the message asks replaces what failed before. */
   | 'settle'
-  /** What is left is written down for the next process. */
+  /** Writes down, for the next process, what is left to do. */
   | 'keep'
   | 'journal'
   | 'read'
@@ -43,29 +43,29 @@ export type Step =
 export interface PipeRules {
   readonly name: string
   readonly steps: (kind: Kind) => readonly Step[]
-  /** A message is read whole when it is taken. */
+  /** Whether the last byte of a message stays in the pipe when the message is taken. */
   readonly withholds: boolean
-  /** Whose failure makes the next start let nobody reclaim. */
+  /** If one of these fails, there is a mark, and the next start lets nobody reclaim. */
   readonly marksFailed: readonly Kind[]
-  /** A start that is asked for again on the same pipe is the same start. */
+  /** Whether a start that is asked for again on the same pipe counts as the same start. */
   readonly knowsItsStart: boolean
-  /** What failed is tried again only in the instance that it was asked in. */
+  /** Whether what failed is tried again only in the instance in which it was asked. */
   readonly remembersInstance: boolean
-  /** What is asked of a client later takes the place of what failed. */
+  /** Whether a later message about a client replaces what failed of that client before. */
   readonly settles: boolean
-  /** A journal is of its pipe alone, and its answers are said where the message does not come again. */
+  /** Which answers of the journal are given: those of this pipe whose message does not come again, or others. */
   readonly replays: 'what does not come again' | 'at once' | 'never' | 'on any pipe'
-  /** When the mark of a failure goes. */
+  /** When the mark of a failure is removed. */
   readonly trusts: 'when all is done' | 'when anything is done'
-  /** What a process makes of the mark of the one before whose list it does not have. */
+  /** What a process does with a mark of the last process, if it does not have the list that belongs to it. */
   readonly inherits: 'for good' | 'as its own'
-  /** Its list loses what is settled. */
+  /** Whether what is settled is removed from the list. */
   readonly keepsSettled: boolean
-  /** It looks whether the records have the server that asks. */
+  /** How it finds out whether the start of the server that asks is recorded. */
   readonly knowsServer: 'by its pipe' | 'by what it remembers' | 'never'
-  /** A server that asks nothing, and whose start is not recorded, is noted. */
+  /** Whether it makes a mark for a server that asks nothing and whose start is not recorded. */
   readonly notes: boolean
-  /** What GraceStart is answered with when it could not be recorded. */
+  /** Whom the answer to GraceStart names, if the start could not be recorded. */
   readonly listAfterFailure: 'nobody' | 'who was'
 }
 
@@ -84,7 +84,7 @@ const begins: readonly Step[] = [
   'answer',
 ]
 
-/** docs/pipe.md and lib/serve. */
+/** The rules of docs/pipe.md and lib/serve. */
 export const serve: PipeRules = {
   name: 'serve',
   steps: (kind) => (kind === 'start' ? begins : client),
@@ -102,7 +102,7 @@ export const serve: PipeRules = {
   listAfterFailure: 'nobody',
 }
 
-/** A step goes elsewhere. */
+/** The steps of `serve`, with one of them moved. */
 const moved = (step: Step, before: Step | 'the end'): PipeRules['steps'] => {
   return (kind) => {
     const rest = serve.steps(kind).filter((each) => each !== step)
@@ -111,7 +111,7 @@ const moved = (step: Step, before: Step | 'the end'): PipeRules['steps'] => {
   }
 }
 
-/** Rules that are wrong in one point each. */
+/** Rules each of which is wrong in one point. */
 export const wrongAtThePipe = {
   'it answers before the barrier': { steps: moved('barrier', 'the end') },
   'it reads the last byte before the journal': { steps: moved('journal', 'answer') },
@@ -143,11 +143,11 @@ export const wrongAtThePipe = {
 } as const satisfies Record<string, Partial<PipeRules>>
 
 interface Belief {
-  /** The client thinks that it holds the lock, since this instance. */
+  /** The instance in which the client got the lock that it believes to hold. */
   readonly holdsSince: number | undefined
-  /** Its lock is its own, and its record was acknowledged. */
+  /** Whether the lock is still its own, and its record was acknowledged. */
   readonly valid: boolean
-  /** Somebody else has had it. */
+  /** Whether another client has had the lock since. */
   readonly tainted: boolean
 }
 
@@ -179,26 +179,29 @@ interface State {
   readonly numbers: number
   readonly cache: Store
   readonly disk: Store
-  /** In the run directory: a start on its way, by its pipe; `serve`, as long as something failed is not done; `ran`. */
+  /**
+   * In the run directory. A number: the start at this pipe is not durable yet. 'serve': something has failed and is not
+   * done yet. 'ran': an instance ran of which something is not recorded.
+   */
   readonly mark: number | 'serve' | 'ran' | undefined
   readonly journal: { readonly pipe: number; readonly xid: number; readonly failed: boolean } | undefined
-  /** The kernel's own: who may reclaim, and whose record has been answered. */
+  /** What the kernel knows: who may reclaim, and whose create was answered. */
   readonly list: readonly Client[]
   readonly stable: readonly Client[]
-  /** No rule sees it: whose create was answered, and has failed. */
+  /** The clients whose create failed, although it was answered. No rule can see this. */
   readonly unrecorded: readonly Client[]
   readonly xid: number
   readonly message: Message | undefined
   readonly alive: boolean
   readonly work: Work | undefined
   readonly unfinished: readonly Task[]
-  /** In the run directory: what is left to do at a pipe. */
+  /** In the run directory: what is left to do, and at which pipe. */
   readonly kept: { readonly pipe: number; readonly tasks: readonly Task[] } | undefined
-  /** The process knows what the mark stands for. */
+  /** Whether the process knows what the mark stands for. */
   readonly own: boolean
-  /** Another program answers. */
+  /** Whether another program answers. */
   readonly beside: boolean
-  /** The records do not have this server. */
+  /** Whether the start of this server is not recorded. */
   readonly unseen: boolean
   readonly holder: Client | undefined
   readonly leases: readonly Client[]
@@ -210,20 +213,21 @@ export type PipeFault = Fault | 'a thread waits for ever' | 'a message is answer
 
 export type PipeOutcome = Found<PipeFault>
 
-/** How much may go wrong. */
+/** What may go wrong, and how often. */
 export interface Limits {
   readonly stops: number
   readonly kills: number
   readonly failures: number
-  /** Instances may ask by the helper. */
+  /** Whether instances may ask by the helper. */
   readonly helper?: boolean
   /**
-   * The server may start while no `serve` is there, which then comes and sees it; a start may find no reader for 30 s.
+   * Whether the server may start while no `serve` runs. Then `serve` comes later and sees it, or the kernel's message
+   * finds no reader for 30 s.
    */
   readonly untracked?: boolean
-  /** The server may start beside another program, whose place `serve` takes; or, where nobody can know, does not. */
+  /** The server may start while another program answers, and `serve` then takes over; or perhaps it never does. */
   readonly unseen?: 'noticed' | 'or not'
-  /** There is one client. */
+  /** Whether there is only one client. */
   readonly alone?: boolean
 }
 
@@ -273,7 +277,7 @@ const refused = (state: State): Pick<State, 'A' | 'B'> => ({
   B: { ...state.B, valid: false },
 })
 
-/** An instance begins: after one without a tracker, an empty full one comes before it. */
+/** An instance begins. If nobody may reclaim, an empty full instance comes before it. */
 const begun = (store: Store, of: number, { nothingProven }: Pick<Work, 'nothingProven'>): Store => ({
   ...store,
   ...(nothingProven ? { full: and(store.full, of - 1), untracked: and(store.untracked, of - 1) } : {}),
@@ -281,7 +285,7 @@ const begun = (store: Store, of: number, { nothingProven }: Pick<Work, 'nothingP
   records: Array.from({ length: of + 1 }, (_, at) => store.records[at] ?? []),
 })
 
-/** An instance is begun that is full and empty: it stands for one that was not recorded. */
+/** Begins an instance that is full and empty. It stands for one that was not recorded. */
 const stood = (store: Store, of: number): Store => ({
   ...store,
   full: and(store.full, of),
@@ -289,7 +293,7 @@ const stood = (store: Store, of: number): Store => ({
   records: Array.from({ length: of + 1 }, (_, at) => store.records[at] ?? []),
 })
 
-/** Its grace ends, and what does not count any more is swept. */
+/** The instance's grace ends, and records that nothing reads any more are removed. */
 function completed(store: Store, of: number | undefined): Store {
   if (of === undefined || !store.started.includes(of)) return store
   const done = { ...store, started: but(store.started, of), full: and(store.full, of) }
@@ -317,7 +321,7 @@ function applied(
   }
 }
 
-/** What the storage refused is done, if it is still to be done. */
+/** Does what failed before, if it still has to be done. */
 function triedAgain(state: State, rules: PipeRules): State {
   const isOwed = state.unseen && state.unfinished.length > 0
   const numbers = isOwed ? state.numbers + 2 : state.numbers
@@ -341,7 +345,7 @@ function triedAgain(state: State, rules: PipeRules): State {
   }
 }
 
-/** A message has been done: what failed of the same client before no longer matters. */
+/** A message has been carried out. What failed of the same client before no longer matters. */
 function settled(state: State, work: Work, rules: PipeRules): State {
   const unfinished = rules.settles
     ? state.unfinished.filter(
@@ -353,7 +357,7 @@ function settled(state: State, work: Work, rules: PipeRules): State {
   return { ...state, unfinished, ...(isOver ? { mark: undefined, own: false } : {}) }
 }
 
-/** What is left is written down. */
+/** Writes down what is left to do. */
 const keptNow = (state: State, rules: PipeRules): Pick<State, 'kept'> => {
   const before = state.kept?.pipe === state.starts ? state.kept.tasks : []
   const isThere = (task: Task): boolean =>
@@ -364,7 +368,7 @@ const keptNow = (state: State, rules: PipeRules): Pick<State, 'kept'> => {
   return { kept: tasks.length === 0 ? undefined : { pipe: state.starts, tasks } }
 }
 
-/** A process comes, with what the one before has left at this pipe. */
+/** A process starts, with what the last one has left to do at this pipe. */
 function takenOver(state: State, rules: PipeRules): Partial<State> {
   const listed = state.kept?.pipe === state.starts ? state.kept.tasks : []
   const tasks = listed.every(({ instance }) => instance !== undefined) ? listed : []
@@ -380,7 +384,7 @@ function takenOver(state: State, rules: PipeRules): Partial<State> {
   }
 }
 
-/** The kernel hears an answer. */
+/** The kernel gets an answer. */
 function heard(state: State, message: Message, { failed }: Pick<Work, 'failed'>): State | PipeFault {
   if (message.at !== 'read') return 'a message is answered before it is read'
   const next: State = { ...state, message: undefined }
@@ -399,7 +403,7 @@ function heard(state: State, message: Message, { failed }: Pick<Work, 'failed'>)
         stable: withClient(state.stable, who),
         unrecorded: failed ? withClient(state.unrecorded, who) : without(state.unrecorded, who),
         leases: withClient(state.leases, who),
-        // One that failed has no record to go by.
+        // If the create failed, there is no record.
         list: failed ? without(state.list, who) : state.list,
       }
     }
@@ -417,7 +421,7 @@ const gone = (state: State, who: Client): State => ({
   [who]: { ...state[who], valid: false },
 })
 
-/** A state, the rules of `serve`, and how much may go wrong. */
+/** A state, the rules of `serve`, and what may go wrong how often. */
 interface Situation {
   readonly state: State
   readonly rules: PipeRules
@@ -501,7 +505,7 @@ function startsByTheHelper(next: State): Next {
 
 function* serverStops({ state, rules, limits }: Situation): Generator<Next> {
   const { server, stops, mark, message, alive } = state
-  // Nobody can know of a server that is gone before serve has looked at its pipe for two seconds.
+  // If a server stops before serve has watched its pipe for two seconds, serve can't know of it.
   const isUnknown = state.beside || (state.unseen && !alive && mark === undefined)
   if (stops >= limits.stops || (isUnknown && limits.unseen !== 'or not')) return
   const down: State = {
@@ -518,9 +522,9 @@ function* serverStops({ state, rules, limits }: Situation): Generator<Next> {
     beside: false,
     unseen: false,
   }
-  // The run directory goes with the machine; what it said of a disk that failed is not covered.
+  // A crash loses the run directory. The model leaves out crashes that lose the mark of a failed disk.
   if (mark !== 'ran' && mark !== 'serve' && !state.unseen && !state.beside) yield* machineCrashes(down)
-  // A stop waits for what is queued.
+  // The server stops only when no message is queued.
   if (message === undefined && server !== 'starting')
     yield {
       action: 'the server stops',
@@ -532,7 +536,7 @@ function* serverStops({ state, rules, limits }: Situation): Generator<Next> {
     }
 }
 
-/** What is in the cache is on the disk then, or is not. */
+/** What is in the cache may be on the disk then, or not. */
 function* machineCrashes(down: State): Generator<Next> {
   for (const store of down.cache === down.disk ? [down.disk] : [down.disk, down.cache])
     yield {
@@ -571,7 +575,7 @@ function* placeIsTaken({ state, rules }: Situation): Generator<Next> {
       ...refused(state),
       beside: false,
       unseen: rules.knowsServer !== 'never',
-      // Who was recorded there only has no record.
+      // Clients that only the other program has recorded have no record.
       unrecorded: state.stable,
     },
   }
@@ -586,13 +590,13 @@ function ask(state: State, kind: Kind, who: Client | undefined): State | PipeFau
     const xid = state.xid === 1 ? 2 : 1
     return { ...state, xid, message: { kind, client: who, xid, at: 'queued' } }
   }
-  // The helper has one upcall done before the next: protocol-model.ts looks into these.
+  // The helper completes each upcall before the next one. protocol-model.ts examines what happens within one.
   const cache = applied(state.cache, { kind, client: who }, currentOf(state.cache))
   const asked = state.beside ? state : { ...state, cache, disk: cache }
   return heard(asked, { kind, client: who, xid: 0, at: 'read' }, { failed: false })
 }
 
-/** Whoever is not recorded by now has no record any more. */
+/** A client that is not recorded in this instance by now can't reclaim its lock any more. */
 function graceTimeIsUp(state: State): Next {
   const late = (each: Client): Belief => (state.stable.includes(each) ? state[each] : { ...state[each], valid: false })
   const next: State = { ...state, A: late('A'), B: late('B') }
@@ -611,7 +615,7 @@ function* leaseExpires(state: State, who: Client): Generator<Next> {
   }
 }
 
-/** Whoever comes back without its lease has been told so. */
+/** A client may be recorded if it has no lock, or has just got one. One whose lease has expired learns that first. */
 function* isToBeRecorded(state: State, who: Client): Generator<Next> {
   const { tracked, stable, holder } = state
   if (tracked && isFree(state) && !stable.includes(who) && (state[who].holdsSince === undefined || holder === who))
@@ -621,7 +625,7 @@ function* isToBeRecorded(state: State, who: Client): Generator<Next> {
 function* locks(state: State, who: Client): Generator<Next> {
   const { server, tracked, starts, holder, leases, stable, unrecorded, message } = state
   const isKnown = tracked ? stable.includes(who) && leases.includes(who) : true
-  // Its own remove may be on its way.
+  // The kernel may be waiting for the answer to this client's remove.
   if (server !== 'normal' || holder !== undefined || !isKnown || message?.client === who) return
   const loser = other(who)
   yield {
@@ -642,7 +646,7 @@ function givesUpLock(state: State, who: Client): Next {
     : { action: `${who} learns that its lease has expired`, to: { ...state, [who]: nobody } }
 }
 
-/** A lock of an instance before this one. */
+/** The client reclaims a lock of an earlier instance. */
 function reclaims(state: State, who: Client): Next {
   const { server, tracked, starts, list, leases, holder } = state
   const { valid, tainted } = state[who]
@@ -706,7 +710,7 @@ const serveIsKilled = (state: State): Next => ({
   },
 })
 
-/** It has no message in hand. */
+/** `serve` works on no message. */
 function* serveWaits({ state, rules }: Situation): Generator<Next> {
   const { message, unfinished, unseen, mark } = state
   if (message?.at === 'queued')
@@ -732,7 +736,7 @@ function* serveWaits({ state, rules }: Situation): Generator<Next> {
     yield { action: 'two seconds pass, and nothing is asked', to: { ...state, mark: 'ran' } }
 }
 
-/** The storage refuses a step: what is left to do of the message is to write that down, and to answer. */
+/** The storage fails at a step. `serve` writes down that this is left to do, and answers. */
 function failed({ state, rules }: Situation, work: Work, step: Step): State {
   const steps = rules.steps(work.kind)
   const next: State = {
@@ -785,7 +789,7 @@ function done(at: Situation, work: Work, step: Step): State | PipeFault {
     case 'apply': {
       if (work.kind !== 'start') return passed(at, work, { cache: applied(cache, work, work.instance) })
       const of = state.numbers + 2
-      // Without a mark that was looked at, what it said is not known.
+      // A `serve` that makes no mark has not looked for an earlier one either. So `nothingProven` is false then.
       return passed(at, work, { cache: begun(cache, of, work), numbers: of })
     }
     case 'barrier':
@@ -795,7 +799,7 @@ function done(at: Situation, work: Work, step: Step): State | PipeFault {
     case 'unmark':
       return passed(at, work, { mark: undefined })
     case 'settle':
-      // A start settles everything; what is asked of a client, what failed of it before.
+      // A start replaces everything that failed. A message about a client replaces only what failed of that client.
       return passed(at, work, work.kind === 'start' ? { unfinished: [] } : settled(state, work, rules))
     case 'keep':
       return passed(at, work, isToKeep(state) ? keptNow(state, rules) : {})
@@ -812,7 +816,7 @@ function done(at: Situation, work: Work, step: Step): State | PipeFault {
   }
 }
 
-/** `serve` goes on to its next step. Where nothing is left over, there is nothing to settle, and nothing to keep. */
+/** `serve` goes on to its next step. If nothing is left to do, there is nothing to settle and nothing to keep. */
 function passed({ state, rules }: Situation, work: Work, change: Partial<State>): State {
   const steps = rules.steps(work.kind)
   const isClear = state.unfinished.length === 0 && state.kept === undefined && !state.own
@@ -821,7 +825,7 @@ function passed({ state, rules }: Situation, work: Work, change: Partial<State>)
   return { ...state, ...change, work: at === steps.length ? undefined : { ...work, at } }
 }
 
-/** Its list is not what is left. */
+/** Whether its list differs from what is left to do. */
 const isToKeep = ({ kept, unfinished, starts }: State): boolean =>
   unfinished.length > 0
     ? kept?.pipe !== starts || JSON.stringify(kept.tasks) !== JSON.stringify(unfinished)

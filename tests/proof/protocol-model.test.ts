@@ -38,7 +38,7 @@ function search(rules: Rules, stops: number, events: readonly Event[] = []): Out
   return outcome
 }
 
-/** What may happen, and how many stops are looked at; the second number is for a pull request. */
+/** What may happen, and the largest number of stops. The second number is for pull requests. */
 const worlds: readonly {
   readonly title: string
   readonly events: readonly Event[]

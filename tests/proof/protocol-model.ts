@@ -1,15 +1,17 @@
 /**
- * A model of lock recovery small enough to read: one server, one lock, two clients, a network that may part them, a
- * server that may crash at any moment, leases, grace periods, and a store that follows some rules, call by call. Every
- * reachable state is visited, up to a bound on crashes; the shortest way to a fault is the answer.
+ * A model of lock recovery that is small enough to read. It has one server, one lock, two clients, leases, grace
+ * periods, and a store that follows some rules, call by call. The network may separate a client from the server, and
+ * the server may crash at any moment. The search visits every state that can be reached with a limited number of
+ * crashes. It returns the shortest way to a fault.
  *
- * Two ghosts judge, and no rule can see them. A client's lock is `valid` while neither its lease nor a grace period
- * that it did not reclaim in has ended; it is `tainted` once somebody else was granted the lock. A tainted lock
- * reclaimed is illegal; a valid one refused is a loss that need not be.
+ * Two facts about each client's lock judge the rules, which can't see them. The lock is `valid` as long as neither its
+ * lease has ended, nor a grace period in which the client did not reclaim. It is `tainted` once another client was
+ * granted the lock. If a tainted lock is reclaimed, that is illegal. If a valid one is refused, that is a needless
+ * loss.
  *
- * An upcall that fails leaves a mark, because it knows. One that is killed before its first change knows nothing and
- * leaves nothing, and the kernel goes on: the model shows the fault of a `remove` and of a `gracedone` that are lost
- * so, and no rule without a mark before each of them could be without it.
+ * An upcall that fails knows it, and leaves a mark. An upcall that is killed before its first change leaves nothing,
+ * and the kernel goes on. The model shows that a `remove` or a `gracedone` that is lost in this way leads to a fault.
+ * Only a mark before each of them could prevent that.
  */
 import { search, type Found, type Successor } from './search.ts'
 
@@ -17,27 +19,27 @@ export type Client = 'A' | 'B'
 export const clients: readonly Client[] = ['A', 'B']
 
 /**
- * What is on the disk: facts about instances, which only grow, and who is recorded in which. Instances are numbered
- * from 1. A release of format 1 had two files in place of the facts.
+ * What is on the disk: facts about instances, and who is recorded in which instance. Later instances have higher
+ * numbers. In format 1 there were two files instead of the facts.
  */
 export interface Store {
   readonly format: 1 | 2
   readonly started: readonly number[]
   readonly full: readonly number[]
-  /** Full instances whose end is not followed up: legacy clients may still be there. */
+  /** Instances whose end of grace is not finished: records of the kernel's own tracker may still be there. */
   readonly unconfirmed: readonly number[]
-  /** Empty full instances that stand for one which ran without us. */
+  /** Empty full instances. Each stands for an instance that ran without the helper. */
   readonly untracked: readonly number[]
-  /** records[i]: the clients in instance i. */
+  /** records[i]: the clients that are recorded in instance i. */
   readonly records: readonly (readonly Client[])[]
-  /** Whom the kernel's own tracker recorded. */
+  /** The clients that the kernel's own tracker recorded. */
   readonly legacy: readonly Client[]
   /**
-   * In the run directory, which a crash of the machine takes along: a start that has not become durable, by what the
-   * kernel called it.
+   * In the run directory, which is lost if the machine crashes: the boot time that the kernel gave to a start that is
+   * not durable yet; 'ran': an instance ran of which something is not recorded.
    */
   readonly mark: number | 'ran' | undefined
-  /** There too: the instance whose grace the kernel has ended, and whose end could not be recorded. */
+  /** In the run directory too: the instance whose grace the kernel has ended, if that could not be recorded. */
   readonly end: number | undefined
   /** Format 1. */
   readonly boot: number | undefined
@@ -58,13 +60,14 @@ export const blank: Store = {
   newBoot: undefined,
 }
 
-/** One upcall on its way. What it has decided to do it does call by call, on what is there then. */
+/** An upcall that is under way. What it has decided to do is done call by call, on whatever the store is by then. */
 export interface Upcall {
   readonly verb: 'start' | 'grace done'
   /** The instance that it begins or ends. */
   readonly of: number
+  /** The boot time that the kernel gives; negative: release 0.1.0 carries it out. */
   readonly told: number
-  /** A start that lets nobody reclaim. */
+  /** Whether this start lets nobody reclaim. */
   readonly nothingProven: boolean
   readonly at: number
 }
@@ -73,21 +76,21 @@ type Call = (store: Store) => Store
 
 export interface Rules {
   readonly name: string
-  /** Two files in place of facts. */
+  /** Two files instead of facts. */
   readonly format?: 1
-  /** What a start does, one durable call after the other: a crash may come in between. */
+  /** What a start does, one durable call after the other. The machine may crash between any two. */
   readonly start: (upcall: Upcall) => readonly Call[]
   readonly graceDone: (upcall: Upcall) => readonly Call[]
   readonly check: (store: Store, client: Client) => Store
   readonly create: (store: Store, client: Client) => Store
   readonly remove: (store: Store, client: Client) => Store
   readonly mayReclaim: (store: Store, client: Client) => boolean
-  /** What an upcall leaves that the storage refuses. The kernel goes on as if it were done. */
+  /** What an upcall leaves if its storage fails. The kernel goes on as if the upcall had succeeded. */
   readonly removeRefused: Call
   readonly graceDoneRefused: Call
-  /** What a create or a check leaves that finds grace over, and can't record that. */
+  /** What a create or a check leaves if it finds that grace is over, and can't record that. */
   readonly endRefused: (store: Store, of: number) => Store
-  /** Whether a start counts that as an instance that ran without us. */
+  /** Whether a start then treats the instance as one that ran without the helper. */
   readonly lacksEnd: (store: Store) => boolean
 }
 
@@ -108,7 +111,7 @@ interface Known {
   readonly lastFull: number | undefined
 }
 
-/** lib/rules/instance.ts: what the facts add up to. */
+/** What the facts together mean (lib/rules/instance.ts). */
 export const known = ({ format, started, full, boot, newBoot }: Store): Known => {
   if (format === 1)
     return { current: newBoot ?? boot, isFull: newBoot === undefined || newBoot === boot, lastFull: boot ?? newBoot }
@@ -116,10 +119,12 @@ export const known = ({ format, started, full, boot, newBoot }: Store): Known =>
   return { current, isFull: current !== undefined && full.includes(current), lastFull: latest(full) }
 }
 
-/** Two starts are two numbers: the later one is for the empty instance that lets nobody reclaim. */
+/**
+ * A start takes the second number. The first is for the empty full instance that comes before it if nobody may reclaim.
+ */
 export const numbersPerStart = 2
 
-/** Format 1 becomes format 2: the facts are made, then the mark of the format makes them count. */
+/** Converts format 1 to format 2. The facts are made first, and count once the mark of the format is there. */
 const migrated: readonly Call[] = [
   (store) => {
     if (store.format === 2) return store
@@ -137,7 +142,7 @@ const migrated: readonly Call[] = [
   (store) => (store.format === 2 ? store : { ...store, format: 2, boot: undefined, newBoot: undefined }),
 ]
 
-/** The end of the last instance's grace is followed up, if the upcall that ended it died. */
+/** Finishes the end of the last instance's grace, if the upcall for it died. */
 const followedUp: Call = (store) => {
   const { current, isFull } = known(store)
   return current === undefined || !isFull || !store.unconfirmed.includes(current)
@@ -145,7 +150,7 @@ const followedUp: Call = (store) => {
     : { ...store, legacy: [], unconfirmed: but(store.unconfirmed, current) }
 }
 
-/** What nothing looks at any more goes. */
+/** Removes records that nothing reads any more. */
 const swept: Call = (store) => {
   const { lastFull } = known(store)
   return lastFull === undefined
@@ -175,7 +180,8 @@ export const ours: Rules = {
   ],
   graceDone: ({ of }) => [
     ...migrated,
-    // A rename of a name that is this instance's own: it finds it done, or gone, or does it.
+    // This renames a name that only this instance has. So if another upcall has done it, or has removed the name,
+    // nothing happens.
     (store) =>
       store.started.includes(of) ? { ...store, started: but(store.started, of), full: and(store.full, of) } : store,
     (store) => (store.full.includes(of) && store.unconfirmed.includes(of) ? { ...store, legacy: [] } : store),
@@ -185,7 +191,7 @@ export const ours: Rules = {
   check: (store) => store,
   create: (store, client) => {
     const { current } = known(store)
-    // Wiped under a running server: a full instance is begun, and what was before is forgotten.
+    // The state directory was wiped under a running server. A full instance begins, and what was before is forgotten.
     if (current === undefined)
       return { ...store, full: [store.records.length], records: within(store.records, store.records.length, client) }
     return { ...store, records: within(store.records, current, client) }
@@ -213,10 +219,10 @@ export const ours: Rules = {
 /** Whether grace was over in an instance that is not recorded to be full. */
 const isEndLost = ({ end, full }: Store): boolean => end !== undefined && !full.includes(end)
 
-/** A server without stable storage, which lets everybody reclaim: RFC 7530 §9.6.3.4.1, the first edge condition. */
+/** A server without stable storage, which lets everybody reclaim: the first edge condition (RFC 7530 §9.6.3.4.1). */
 export const noStore: Rules = { ...ours, name: 'no store at all', mayReclaim: () => true }
 
-/** Who had a lock is remembered until its lease expires, and the end of grace forgets nobody: the second one. */
+/** A client is remembered until its lease expires, and the end of grace forgets nobody: the second edge condition. */
 export const neverForgets: Rules = {
   ...ours,
   name: 'grace done forgets nobody',
@@ -224,7 +230,7 @@ export const neverForgets: Rules = {
   mayReclaim: ({ records }, client) => records.some((each) => each.includes(client)),
 }
 
-/** Format 1's rules, as release 0.1.0 had them. */
+/** The rules of release 0.1.0, whose format was 1. */
 export const format1: Rules = {
   ...ours,
   name: 'release 0.1.0',
@@ -244,7 +250,7 @@ export const format1: Rules = {
     records.some((each, at) => at >= (boot ?? newBoot ?? 0) && each.includes(client)) || legacy.includes(client),
 }
 
-/** The draft of 2010, as written: without a boot_time, nothing is recorded at start. */
+/** The draft of 2010 as written. As long as there is no boot_time, a start records nothing. */
 export const draftWithoutBootstrap: Rules = {
   ...format1,
   name: 'the draft of 2010: no bootstrap',
@@ -259,14 +265,14 @@ export const draftWithoutBootstrap: Rules = {
     boot !== undefined && records.some((each, at) => at >= boot && each.includes(client)),
 }
 
-/** The draft of 2010 with a bootstrap: boot_time is renamed away, then new_boot_time is renamed to it. */
+/** The draft of 2010 with a first boot_time. First boot_time is removed, then new_boot_time is renamed to it. */
 export const draftTwoRenames: Rules = {
   ...format1,
   name: 'the draft of 2010: two renames',
   graceDone: (upcall) => [(store) => ({ ...store, boot: undefined }), ...format1.graceDone(upcall)],
 }
 
-/** Rules that were, or might have been, and what each is wrong about. */
+/** Rules that the helper had or might have had. The name of each says what is wrong. */
 export const wrong = {
   'a check with a session takes a legacy client over': {
     ...ours,
@@ -348,21 +354,21 @@ export const wrong = {
 
 interface Belief {
   readonly connected: boolean
-  /** The client thinks that it holds the lock, since this instance. */
+  /** The instance in which the client got the lock that it believes to hold. */
   readonly holdsSince: number | undefined
   readonly valid: boolean
   readonly tainted: boolean
 }
 
 interface State {
-  /** `starting` and `ending`: an upcall is on its way, and the kernel waits for it. */
+  /** `starting` and `ending`: an upcall is under way, and the kernel waits for it. */
   readonly server: 'down' | 'starting' | 'grace' | 'ending' | 'normal'
   /** Whether the kernel has a tracker to ask. */
   readonly tracked: boolean
-  /** The end of grace died: the next upcall finds the kernel out of grace. */
+  /** The upcall for the end of grace died. The next upcall finds that grace is over. */
   readonly unheard: boolean
   readonly upcall: Upcall | undefined
-  /** An end of grace that a person typed, and that may sleep between any two of its calls, over a restart. */
+  /** An end of grace that a person typed. It may sleep between any two of its calls, even during a restart. */
   readonly byHand: Upcall | undefined
   readonly instance: number
   readonly stops: number
@@ -373,17 +379,17 @@ interface State {
   readonly store: Store
 }
 
-/** What may happen beside starts, ends, crashes and clients that come and go. */
+/** What may happen besides starts, ends of grace, crashes, and clients that come and go. */
 export type Event =
-  /** The kernel's own tracker served before, and A has a lock. */
+  /** The kernel's own tracker was used before, and A has a lock. */
   | 'legacy'
-  /** An `init` dies: the kernel asks again, or goes on without a tracker. */
+  /** An `init` dies. The kernel asks again, or goes on without a tracker. */
   | 'a start dies'
-  /** The end of grace dies when it has committed, and the kernel goes on. */
+  /** The upcall for the end of grace dies after it has recorded that, and the kernel goes on. */
   | 'an end of grace dies'
-  /** It dies before that: the kernel goes on, and no upcall may come that could tell. */
+  /** It dies before that, and the kernel goes on. Perhaps no later upcall sees that grace is over. */
   | 'an end of grace is lost'
-  /** The storage refuses a `remove`, or an end of grace; it works again at once. */
+  /** The storage fails at a `remove`, or at an end of grace, and works again at once. */
   | 'a remove is refused'
   | 'an end of grace is refused'
   /** An end of grace is lost, and the first upcall that sees it can't record that. */
@@ -392,7 +398,7 @@ export type Event =
   | 'a remove is lost'
   /** A person types grace_done. */
   | 'by hand'
-  /** Release 0.1.0 serves at first. */
+  /** Release 0.1.0 is the helper at first. */
   | 'format 1'
   | 'wiped'
 
@@ -402,7 +408,7 @@ export type Outcome = Found<Fault>
 export const other = (client: Client): Client => (client === 'A' ? 'B' : 'A')
 const nobody: Belief = { connected: true, holdsSince: undefined, valid: false, tainted: false }
 
-/** Visits every state in which the server has stopped at most so often, breadth first. */
+/** Visits every state in which the server has stopped at most `stops` times, breadth first. */
 export function explore(rules: Rules, stops: number, events: readonly Event[] = []): Outcome {
   const isLegacy = events.includes('legacy')
   const first: State = {
@@ -424,18 +430,18 @@ export function explore(rules: Rules, stops: number, events: readonly Event[] = 
 
 type Next = Successor<State, Fault>
 
-/** A state, the rules that its server is served by, and what may happen in this search. */
+/** A state, the rules of its server, and what may happen in this search. */
 interface Situation {
   readonly state: State
   readonly rules: Rules
-  /** Whom the server is upgraded to at a start. */
+  /** The rules after an upgrade, which happens at a start. */
   readonly all: Rules
   readonly most: number
   readonly events: readonly Event[]
 }
 
 function* successors(state: State, all: Rules, most: number, events: readonly Event[]): Generator<Next> {
-  // Until it is upgraded, a server is served by release 0.1.0.
+  // Until the upgrade, the helper is release 0.1.0.
   const rules = isOfFormat1(state, events) ? { ...format1, start: all.start } : all
   const at: Situation = { state, rules, all, most, events }
   if (state.server === 'down') yield* serverStarts(at)
@@ -476,7 +482,7 @@ const withoutLock = ({ connected }: Belief): Belief => ({
   tainted: false,
 })
 
-/** Another server's start is marked, and not recorded. */
+/** Whether there is the mark of another start, which is not recorded. */
 const isMarked = ({ mark }: Store, told: number): boolean => mark !== undefined && mark !== told
 
 const graceDoneOf = (of: number): Upcall => ({ verb: 'grace done', of, told: 0, nothingProven: false, at: 0 })
@@ -493,7 +499,7 @@ function* serverStarts({ state, all, events }: Situation): Generator<Next> {
     action: `the server starts${release}`,
     to: {
       ...state,
-      // Nobody may reclaim after an instance that ran without a tracker.
+      // After an instance that ran without a tracker, nobody may reclaim.
       ...(isMarked(store, told) || isEndLost(store) ? bothRefused(state) : {}),
       server: 'starting',
       tracked: true,
@@ -517,10 +523,10 @@ function* serverStops({ state }: Situation): Generator<Next> {
     holder: undefined,
     leases: [],
   } as const
-  // While an upcall runs, only the machine can stop: the kernel waits. A reboot after an instance without a tracker,
-  // before a start has taken it into account, is not covered.
+  // While an upcall runs, the kernel waits. So only the machine can stop then. The model leaves out a reboot after an
+  // instance without a tracker, if no start has recorded yet that there was one.
   const isNoted = upcall?.nothingProven === true && !store.untracked.includes(upcall.of - 1)
-  // Nor is one after a remove or an end of grace that the storage refused.
+  // It also leaves out a reboot after a remove or an end of grace at which the storage failed.
   const isDistrusted = store.end !== undefined || (store.mark === 'ran' && upcall === undefined)
   if (tracked && !isNoted && !isDistrusted)
     yield { action: 'the machine crashes', to: { ...down, byHand: undefined, store: { ...store, mark: undefined } } }
@@ -539,13 +545,13 @@ function* upcallGoesOn(at: Situation, upcall: Upcall): Generator<Next> {
   }
   const next = { ...upcall, at: upcall.at + 1 }
   yield { action: `${server}: call ${next.at}`, to: { ...state, store: call(store), upcall: next } }
-  // A sweep has a second: what it leaves is for the next.
+  // A sweep has only a second. What is left is removed by a later one.
   if (call === swept) yield { action: `${server}: swept later`, to: { ...state, upcall: next } }
   if (server === 'ending') yield* graceDoneFails(at, upcall)
   if (server === 'starting') yield* startDies(at, upcall)
 }
 
-/** The end of grace does not come to its end, and the kernel goes on as if it had. */
+/** The upcall for the end of grace is not completed, and the kernel goes on as if it were. */
 function* graceDoneFails({ state, rules, events }: Situation, { of }: Upcall): Generator<Next> {
   const { store } = state
   const over = { ...state, server: 'normal', upcall: undefined, unheard: true } as const
@@ -563,7 +569,7 @@ function* graceDoneFails({ state, rules, events }: Situation, { of }: Upcall): G
 
 function* startDies({ state, all, most, events }: Situation, upcall: Upcall): Generator<Next> {
   const { store, stops } = state
-  // One that dies before its first call has left no trace, and can't: that is not covered.
+  // A start that dies before its first call can't leave a trace. The model leaves that out.
   if (upcall.at === 0 || upcall.told < 0 || stops >= most || !events.includes('a start dies')) return
   const of = state.instance + numbersPerStart
   yield {
@@ -589,7 +595,7 @@ function typedGraceDoneGoesOn(at: Situation, byHand: Upcall): Next {
   return { action: `grace_done by hand: call ${next.at}`, to: { ...state, store: call(state.store), byHand: next } }
 }
 
-/** A person says that grace is over: who has not reclaimed is given up. */
+/** A person types grace_done. With that, the person gives up the clients that have not reclaimed. */
 function* graceDoneIsTyped({ state, most, events }: Situation): Generator<Next> {
   const { server, tracked, store, instance, stops } = state
   if (!events.includes('by hand') || server !== 'grace' || !tracked || stops >= most) return
@@ -614,7 +620,7 @@ function* directoryIsWiped({ state, events }: Situation): Generator<Next> {
   }
 }
 
-/** Whoever has not reclaimed by now has lost its lock, wherever it is. */
+/** A client that has not reclaimed by now has lost its lock. */
 function graceTimeIsUp(state: State): Next {
   const { tracked, store, leases } = state
   const late = (client: Client): Belief =>
@@ -636,7 +642,7 @@ function networkChanges(state: State, client: Client): Next {
   }
 }
 
-/** What an upcall finds: where the kernel is out of grace and we were not told, that is made up for first. */
+/** The store as an upcall finds it. If grace is over and no upcall has recorded that, it records that first. */
 function heard({ state, rules }: Situation): Store {
   const { store, unheard } = state
   const { current, isFull } = known(store)
@@ -646,7 +652,7 @@ function heard({ state, rules }: Situation): Store {
     : rules.graceDone(graceDoneOf(current)).reduce((before, call) => call(before), store)
 }
 
-/** Who is recorded in this instance is not recorded again: the kernel asks nobody. */
+/** A client that is recorded in this instance is not recorded again: the kernel makes no upcall for it. */
 function recorded(at: Situation, client: Client): Pick<State, 'store' | 'leases'> {
   const { tracked, store, leases } = at.state
   const isKnown = store.records[known(store).current ?? -1]?.includes(client) === true
@@ -695,7 +701,7 @@ function* locksOrIsRecorded(at: Situation, client: Client): Generator<Next> {
       },
     }
   }
-  // Recorded, and then no lock: it has none to reclaim, or the server may crash in between.
+  // The client is recorded, and gets no lock: it asks for none, or the server crashes before that.
   yield { action: `${client} is recorded`, to: { ...state, ...recorded(at, client) } }
 }
 
@@ -706,7 +712,7 @@ function givesUpLock(state: State, client: Client): Next {
     : { action: `${client} learns that its lease has expired`, to: without }
 }
 
-/** A lock of an instance before this one. */
+/** The client reclaims a lock of an earlier instance. */
 function* reclaims(at: Situation, client: Client): Generator<Next> {
   const { state, rules, events } = at
   const { server, tracked, store, instance, holder } = state

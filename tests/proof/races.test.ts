@@ -1,9 +1,8 @@
 /**
- * Races: upcalls at once, one of which is stopped after each of its calls while another runs; and holders of the lock
- * that are stopped, killed, or woken after their lock has been taken over.
+ * Races. One upcall is stopped after each of its calls, and another one runs there. Processes that hold the lock are
+ * stopped, killed, or continue after their lock has been taken over.
  *
- * The outcome is right if some order explains it: the rule gives every status that was given, and what is recorded in
- * the end.
+ * The outcome is right if there is an order in which the rule gives the same statuses and the same records.
  */
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
@@ -70,10 +69,10 @@ const byLegacy = [legacy(ann), legacy(bob), start('1000')]
 
 interface Pairs {
   readonly state: readonly Event[]
-  /** What the kernel's `v4_end_grace` reads: 'over', where it has not been heard to be. */
+  /** What the kernel's `v4_end_grace` reads. 'over': grace is over, and no upcall has reported that. */
   readonly grace?: 'over'
   readonly upcalls: readonly Event[]
-  /** What a pull request waits for, where that is not {@link usuallyWaitedFor}. */
+  /** What is run for a pull request, if that is not {@link usuallyWaitedFor}. */
   readonly waitedFor?: readonly string[]
 }
 
@@ -96,7 +95,7 @@ const pairs: readonly Pairs[] = [
   { state: byLegacy, upcalls: [check(bob, 'N'), remove(bob), graceDone('1000')], waitedFor: ['remove bob, check bob'] },
 ]
 
-/** Commands for people beside upcalls: each upcall is stopped, and the command runs meanwhile. */
+/** Commands for people beside upcalls: the upcall is stopped, and the command runs meanwhile. */
 const byHand: readonly {
   readonly state: readonly Event[]
   readonly victims: readonly Event[]
@@ -110,7 +109,9 @@ const byHand: readonly {
   { state: outOfGrace, victims: [create(dan, 'Y'), remove(ann), start('3000')], commands: [expire(ann), allow(dan)] },
 ]
 
-/** What a pull request waits for: where a stopped upcall does most harm if it trusts what it saw. */
+/**
+ * What is run for a pull request: pairs in which a stopped upcall does most harm if it relies on what it saw before.
+ */
 const usuallyWaitedFor = ['check bob, grace done', 'grace done, check bob', 'grace done, start', 'check bob, start']
 
 describe(
@@ -190,7 +191,8 @@ async function stopEverywhere(
   const endsGrace = victim.event === 'grace done' || grace === 'over'
   const whole = await trace(artefact, [...settings(base), ...words], env, { also: endsGrace ? ['getdents64'] : [] })
   scrapTree(base)
-  // An end of grace is also stopped when it has only looked: what it does must be of the instance that it saw.
+  // An end of grace is also stopped after calls that only read. What it does later must concern the instance that it
+  // saw.
   const points = endsGrace
     ? whole.calls.filter(
         ({ name, paths, result }) =>
@@ -210,7 +212,7 @@ async function stopEverywhere(
     const machine = machineAt(scratch())
     try {
       if (tree.size > 0) plant(tree, machine.stateDir)
-      // As where the calls were counted: whoever comes first makes it, which takes calls of its own.
+      // It exists when the calls are counted, too: the first process that needs it makes it, and that takes calls.
       if (before.length > 0) mkdirSync(machine.runDir)
       setGrace(machine, graceFor(victim, grace))
       const sleeping = await stoppedAt(artefact, machine, { event: victim, bootTime }, point)
@@ -219,13 +221,13 @@ async function stopEverywhere(
       if (/goes on without the lock/.test(meanwhile.stderr)) passed++
       const { status } = await sleeping.wake()
       const label = `stopped after ${briefly(point, base.dir)}`
-      // Another start may overtake, and then the first prepares once more: it still answers 0.
+      // If another start overtakes it, the first one prepares once more. It still answers 0.
       const observed = await futuresOf(artefact, readTree(machine.stateDir), {
         clients: owners,
         after: 'kill',
         depth: 'every check',
       })
-      // A command for people that can't have the lock changes nothing, and says so.
+      // A command for people that can't take the lock changes nothing, and says so.
       const wasRefused = meanwhile.status === 135 && /nothing changed/.test(meanwhile.stderr)
       const fitting = wasRefused
         ? [alone].filter(({ status: due }) => typeof status === 'number' && due.includes(status))
@@ -255,7 +257,7 @@ async function stopEverywhere(
   return { points: points.length, violations, passed }
 }
 
-/** Starts an upcall that is stopped after one of its calls, and waits until it is. */
+/** Starts an upcall that will be stopped after one of its calls, and waits until it is stopped. */
 const stoppedAt = (
   artefact: Artefact,
   machine: Machine,
@@ -287,13 +289,13 @@ describe('races can show a loss', { skip: executable === undefined }, () => {
   })
 })
 
-/** The peer's check is stopped after each call on its store, the end of grace runs, and the check is woken. */
+/** nfsdcltrack's check is stopped after each call on its store, the end of grace runs, and the check continues. */
 async function peerPair(): Promise<{ points: number; lost: number; waited: number }> {
   const machine = machineAt(scratch())
   const peer = '/usr/sbin/nfsdcltrack'
   const store = join(machine.dir, 'store')
-  // Stopped inside a transaction, the check keeps the end of grace waiting; between them, where a pull request looks,
-  // it does not.
+  // If the check is stopped inside a transaction, the end of grace waits for it. For a pull request it is stopped only
+  // between transactions.
   const patience = inPart ? 20_000 : 2000
   const session = (given: string): Environment => ({ NFSDCLTRACK_CLIENT_HAS_SESSION: given })
   const words = (at: string, ...rest: readonly string[]): string[] => ['-f', '-s', at, ...rest]
@@ -312,7 +314,7 @@ async function peerPair(): Promise<{ points: number; lost: number; waited: numbe
     mkdirSync(store)
     assert.equal(await run(store, {}, 'init'), 0)
     assert.equal(await run(store, session('N'), 'create', bob), 0)
-    // It compares seconds: the server has started in the next one, and that is over.
+    // nfsdcltrack compares times in seconds. So each event has a second of its own.
     const began = Math.floor(Date.now() / 1000) + 1
     await until('two seconds later', () => Date.now() / 1000 > began + 1)
     const log = join(machine.dir, 'whole')
@@ -335,7 +337,7 @@ async function peerPair(): Promise<{ points: number; lost: number; waited: numbe
     const onStore = callsIn(readFileSync(log, 'latin1')).filter(({ paths }) =>
       paths.some((path) => path.startsWith(trial)),
     )
-    // Between its transactions it holds no lock: there a pull request looks.
+    // Between its transactions it holds no lock. A pull request stops it only there.
     const points = inPart ? onStore.filter(({ text }) => /F_UNLCK.*l_start=0, l_len=0/.test(text)) : onStore
     const found = { points: points.length, lost: 0, waited: 0 }
     await each([...points.entries()], 4, async ([number, point]) => {
@@ -375,7 +377,7 @@ describe('hundreds of upcalls at once', { skip: executable === undefined }, () =
 const outOfTime = 146
 
 interface Storm {
-  /** How many upcalls at once. */
+  /** How many upcalls run at once. */
   readonly width: number
   readonly upcalls: number
   readonly isDisturbed: boolean
@@ -384,7 +386,7 @@ interface Storm {
 interface Planned {
   readonly event: Event | 'verify' | 'export'
   readonly bootTime: string
-  /** What befalls its process in the middle of it. */
+  /** What is done to its process while it runs. */
   readonly fault: 'SIGKILL' | 'SIGSTOP' | undefined
 }
 
@@ -418,7 +420,7 @@ async function storm(artefact: Artefact, { width, upcalls, isDisturbed }: Storm)
 
 const drawn = <T>(dice: () => number, list: readonly T[]): T => list[Math.floor(dice() * list.length)] as T
 
-/** One queue: early on grace ends, then the server starts again, and later that grace ends as well. */
+/** One queue. Grace ends soon, then the server starts again, and later that grace ends too. */
 function planned(
   dice: () => number,
   owners: readonly Owner[],
@@ -480,7 +482,7 @@ class Happened {
     return fault === 'SIGSTOP' ? this.asleep(event, bootTime) : this.undisturbed(event, bootTime)
   }
 
-  /** What is left speaks last. */
+  /** At the end, the records are asked. */
   async speakLast(owners: readonly Owner[]): Promise<void> {
     const began = this.now
     for (const owner of owners) {
@@ -524,7 +526,7 @@ class Happened {
     this.counts['commands for people']++
     if (typeof status === 'string' || ![0, 1, 234, 135].includes(status))
       this.refused.push(`${typeof event === 'string' ? event : event.event} ended with ${status}: ${stderr}`)
-    // What was refused may have been done in part: an import beside a start and its end of grace.
+    // A command that failed may have done a part: an import beside a start and its end of grace.
     if (typeof event !== 'string')
       this.runs.push({ event, began, ended: this.now, status: status === 0 || status === 234 ? status : undefined })
   }
@@ -534,15 +536,13 @@ class Happened {
     const { status, ms, stderr } = await call(this.artefact, this.machine, event, bootTime)
     if (/goes on without the lock/.test(stderr)) this.counts['lock passed by']++
     this.times.push(ms)
-    // On a machine so busy that an upcall runs out of its 30 seconds, it may have happened or not, and has promised
-    // nothing.
+    // On a very busy machine an upcall may not end within its 30 seconds. Then it may have happened or not, and has
+    // promised nothing.
     if (status === outOfTime) this.counts['out of time']++
     this.runs.push({ event, began, ended: this.now, status: status === outOfTime ? undefined : status })
   }
 
-  /**
-   * The first symbolic link is the lock: killed in the first call that removes something, it leaves the lock behind.
-   */
+  /** Killed in the first call that removes something. So it leaves the lock behind. */
   private async killed(event: Event, bootTime: string): Promise<void> {
     const began = this.now
     const { words, env } = upcallFor(event, bootTime)
@@ -564,7 +564,7 @@ class Happened {
       { event, bootTime },
       { name: 'symlinkat', nth: 1 },
     )
-    // Time is the subject: nobody waits for a holder for more than two seconds, so others pass this one by.
+    // Nobody waits for the lock for more than two seconds. Then others go on without it, beside this process.
     await pause(2500)
     const { status } = await sleeping.wake()
     this.counts['holders stopped']++
@@ -572,7 +572,7 @@ class Happened {
   }
 }
 
-/** What people and programs do beside the kernel's upcalls. */
+/** What people and programs do at the same time as the kernel's upcalls. */
 const byPeople = (owner: Owner): readonly (Event | 'verify' | 'export')[] => [
   prune,
   expire(owner),
@@ -588,7 +588,7 @@ const byPeople = (owner: Owner): readonly (Event | 'verify' | 'export')[] => [
 
 const isByPeople = ({ event }: Event): boolean => ['prune', 'expire', 'allow', 'import'].includes(event)
 
-/** A command, as a person or a program gives it. */
+/** A command as it is typed by a person, or run by a program. */
 function said(artefact: Artefact, machine: Machine, event: Event | 'verify' | 'export'): Promise<Said> {
   const env = { PATH: process.env['PATH'] ?? '' }
   const words = (): readonly string[] => {

@@ -1,4 +1,4 @@
-/** A server's life out of dice: what happens next, where everything has happened that its memory says. */
+/** A random life of a server: what happens next, after everything that the memory contains. */
 import type { Event, Memory, Owner } from '../life/oracle.ts'
 import { check, create, graceDone, remove, start } from './scenarios.ts'
 
@@ -7,7 +7,7 @@ export interface RandomLife {
   readonly start: () => Event
 }
 
-/** Starts are numbered from 1001; the first event of a life is one, since its memory is blank. */
+/** Starts have numbers from 1001 on. The first event is a start, because the memory is blank. */
 export function randomLife(dice: () => number, clients: readonly Owner[]): RandomLife {
   const pick = <T>(list: readonly T[]): T => list[Math.floor(dice() * list.length)] as T
   let boots = 1000
