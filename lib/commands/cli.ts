@@ -71,6 +71,20 @@ function forRootAlone(thrown: unknown): Failure | undefined {
   return failure.kind === 'storage' ? { ...failure, what: `${failure.what}; run it as root` } : undefined
 }
 
+/** What yargs says of wrong words, as plain sentences; its types leave out the plurals. The log escapes the words. */
+const texts = {
+  'Unknown argument: %s': { one: "unknown argument: '%s'; see --help", other: 'unknown arguments: %s; see --help' },
+  'Not enough non-option arguments: got %s, need at least %s': {
+    one: '%s arguments given, at least %s needed; see --help',
+    other: '%s arguments given, at least %s needed; see --help',
+  },
+  'Missing required argument: %s': { one: 'option --%s is missing', other: 'options are missing: %s' },
+  'Not enough arguments following: %s': 'option --%s needs a value',
+  'Invalid values:': 'wrong value for',
+  'Argument: %s, Given: %s, Choices: %s': '%s: %s; it takes %s',
+  'Arguments %s and %s are mutually exclusive': 'options --%s and --%s exclude each other',
+}
+
 function parser(commandLine: CommandLine): Argv {
   let cli = yargs([])
     .scriptName('nfsd-userland-helper')
@@ -82,11 +96,12 @@ function parser(commandLine: CommandLine): Argv {
     .exitProcess(false)
     .parserConfiguration({ 'dot-notation': false })
     .strict()
+    .updateStrings(texts as unknown as Record<string, string>)
     .fail((message, error) => {
       // yargs' own errors are about the words, and so is a message without an error.
       const thrown = error as Error | undefined
       if (thrown !== undefined && thrown.name !== 'YError') throw thrown
-      throw new Failed({ kind: 'bad-argument', why: message.replaceAll('\n', ' ') })
+      throw new Failed({ kind: 'bad-argument', why: message.replace(/\s+/g, ' ').trim() })
     })
     .wrap(width)
     .epilogue(exitStatusTable())

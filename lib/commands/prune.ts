@@ -7,11 +7,10 @@
  */
 import { endGraceEarly } from '../events/grace-end.ts'
 import type { World } from '../events/world.ts'
-import { Failed } from '../failure.ts'
 import { lookAt } from '../store/state-directory.ts'
 import { counted, oneLine } from '../text.ts'
 import { escapeOwner, quoteOwner, type ClientOwner } from '../upcall/owner.ts'
-import { command, jsonOption } from './shared/command.ts'
+import { command, countIn, jsonOption } from './shared/command.ts'
 import { consent, withConsent } from './shared/consent.ts'
 import { forgetAll, type Asked } from './shared/forget.ts'
 import { kept } from './shared/kept.ts'
@@ -30,7 +29,7 @@ export const pruneCommand = command(
   (cli) =>
     withConsent(cli)
       .option('unseen', {
-        type: 'number',
+        type: 'string',
         demandOption: true,
         requiresArg: true,
         describe: 'how many instances, the current one included, have waited in vain',
@@ -38,10 +37,9 @@ export const pruneCommand = command(
       .option('json', jsonOption)
       .example('$0 prune --unseen 3 --dry-run', 'which clients missed the last three grace periods?')
       .example('$0 prune --unseen 3', 'drops them; grace may then end early'),
-  async ({ unseen, 'dry-run': dryRun, yes, json }, settings) => {
+  async ({ unseen: word, 'dry-run': dryRun, yes, json }, settings) => {
     process.umask(0o077)
-    if (!Number.isSafeInteger(unseen) || unseen < 1)
-      throw new Failed({ kind: 'bad-argument', why: 'not a number of instances', word: String(unseen) })
+    const unseen = countIn(word, 'instances')
     const { surveyed, clients } = missingSince(settings, unseen)
     const legacy = legacyClients(surveyed).length
     const cameBack = new Set<string>()

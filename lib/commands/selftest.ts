@@ -8,7 +8,7 @@ import { spawn } from 'node:child_process'
 import fs from 'node:fs'
 import { basename, join } from 'node:path'
 import { removeSync } from 'fs-extra/esm'
-import { Failed, failureFrom, report, storageFailure } from '../failure.ts'
+import { failureFrom, report, storageFailure } from '../failure.ts'
 import { openClients } from '../store/open-directories.ts'
 import { holderName, lifeOf } from '../store/process.ts'
 import {
@@ -19,7 +19,7 @@ import {
 import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
-import { command, jsonOption } from './shared/command.ts'
+import { command, countIn, jsonOption } from './shared/command.ts'
 import type { Context } from './shared/context.ts'
 import { secondsIn } from './shared/kernel.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
@@ -48,14 +48,13 @@ export const selftestCommand = command(
   'measure how many clients this server can recover in one grace period',
   (cli) =>
     cli
-      .option('clients', { type: 'number', default: 160, describe: 'how many clients to simulate' })
+      .option('clients', { type: 'string', default: '160', describe: 'how many clients to simulate' })
       .option('json', jsonOption)
       .example('$0 selftest', 'in the configured state directory, for the configured grace time')
       .example('$0 selftest -s /mnt/new-disk --json', 'before moving the state directory there'),
-  async ({ clients, json }, settings) => {
+  async ({ clients: word, json }, settings) => {
     process.umask(0o077)
-    if (!Number.isSafeInteger(clients) || clients < 1)
-      throw new Failed({ kind: 'bad-argument', why: 'not a number of clients', word: String(clients) })
+    const clients = countIn(word, 'clients')
     const measured = await selftest(settings, clients)
     if (json) printJson(documentOf(measured))
     else print(`${describe(measured)}\n`)

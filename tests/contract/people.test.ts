@@ -114,4 +114,29 @@ eachArtefact('for people', (artefact) => {
     ])
       assert.equal((await s.call(words)).status, badArgument, words.join(' '))
   })
+
+  it('a wrong word after a command is one plain line, which names it escaped', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    for (const [words, says] of [
+      [['list', '--fo\x1b[31m'], String.raw`unknown argument: 'fo\033[31m'; see --help`],
+      [['list', 'a', 'b'], 'unknown arguments: a, b; see --help'],
+      [['show'], '0 arguments given, at least 1 needed; see --help'],
+      [['expire', '--yes'], '0 arguments given, at least 1 needed; see --help'],
+      [['prune'], 'option --unseen is missing'],
+      [['prune', '--unseen'], 'option --unseen needs a value'],
+      [['prune', '--unseen', 'x\x1b'], String.raw`not a number of instances: 'x\033'`],
+      [['prune', '--unseen', '0'], `not a number of instances: '0'`],
+      [['selftest', '--clients', 'many'], `not a number of clients: 'many'`],
+      [['export', '--to', 'x\n'], String.raw`wrong value for to: "x\n"; it takes "json", "nfsdcltrack", "nfsdcld"`],
+      [['export', '--output', ''], 'option --output needs a value'],
+      [['install', '--dry-run', '--root', ''], 'option --root needs a value'],
+      [['install', '--dry-run', '--tracker'], 'option --tracker needs a value'],
+      [['completion', 'fish'], `wrong value for SHELL: "fish"; it takes "bash", "zsh"`],
+      [['list', '--current', '--waiting'], 'options --current and --waiting exclude each other'],
+    ] as const) {
+      const { status, stderr } = await s.call(words)
+      assert.deepEqual([status, stderr], [badArgument, `nfsd-userland-helper: error: ${says}\n`], words.join(' '))
+    }
+  })
 })

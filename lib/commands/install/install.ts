@@ -41,6 +41,7 @@ export const installCommand = command(
       .option('tracker', {
         choices: trackers,
         default: 'auto' as const,
+        requiresArg: true,
         describe: 'how the kernel asks: auto (detected at each boot), or always helper or serve',
       })
       .option('import', {

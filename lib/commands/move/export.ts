@@ -28,7 +28,7 @@ export const exportCommand = command(
   'write the clients that may reclaim at the next start, for another tracker',
   (cli) =>
     cli
-      .option('to', { choices: trackers, default: 'json' as const, describe: 'the format' })
+      .option('to', { choices: trackers, default: 'json' as const, requiresArg: true, describe: 'the format' })
       .option('output', {
         alias: 'o',
         type: 'string',

@@ -1,5 +1,6 @@
 /** What a command for people is: its words, its options, and what it does. Wired into yargs by lib/commands/cli.ts. */
 import type { Argv } from 'yargs'
+import { Failed } from '../../failure.ts'
 import type { Context } from './context.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
@@ -42,9 +43,25 @@ export function command<Given>(
     addTo: (cli, commandLine) =>
       cli.command(usage, summary, options, async (words) => {
         const given = lastOfEach(words, list)
+        refuseEmpty(given, usage)
         commandLine.ended(await run(given as Given, commandLine.settings(given), commandLine))
       }),
   }
+}
+
+/** @throws Failed bad-argument, if an option has an empty value: a path would be the current directory */
+function refuseEmpty(given: Readonly<Record<string, unknown>>, usage: string): void {
+  for (const [name, value] of Object.entries(given))
+    if (value === '' && !usage.includes(`<${name}`))
+      throw new Failed({ kind: 'bad-argument', why: `option --${name} needs a value` })
+}
+
+/** @throws Failed bad-argument, if the word is no number of these things, or 0 */
+export function countIn(word: string, things: string): number {
+  const count = Number(word)
+  if (!Number.isSafeInteger(count) || count < 1)
+    throw new Failed({ kind: 'bad-argument', why: `not a number of ${things}`, word })
+  return count
 }
 
 /**
