@@ -4,6 +4,9 @@
  */
 import { spawnSync } from 'node:child_process'
 import { existsSync } from 'node:fs'
+import { refuseOldNode } from '../../lib/build/node-version.ts'
+
+refuseOldNode()
 
 const present = (wanted: string): boolean =>
   wanted.startsWith('/')
