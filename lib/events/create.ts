@@ -66,7 +66,10 @@ function putOrNot(
   }
 }
 
-/** What follows when the record is durable. */
+/**
+ * What follows when the record is durable. It fails no create: that would take the record back (take-back.ts), when the
+ * older one, which would then count again, may be gone. An older record that stays means nothing beside the newer one.
+ */
 const afterwards =
   (
     world: World,
@@ -75,10 +78,17 @@ const afterwards =
     dropLater: readonly Start[],
   ) =>
   (): void => {
-    for (const start of dropLater) records.drop(world.state, owner, start)
-    // The mark is made with the instance, and only ever removed. If it was not there at first, it never will be.
-    if (session === 'has session' && instance.kind === 'partial' && recorded.marks(instance.start, 'may_end_early'))
-      endGraceEarly(world, recorded, instance)
+    try {
+      for (const start of dropLater) records.drop(world.state, owner, start)
+      // The mark is made with the instance, and only ever removed. If it was not there at first, it never will be.
+      if (session === 'has session' && instance.kind === 'partial' && recorded.marks(instance.start, 'may_end_early'))
+        endGraceEarly(world, recorded, instance)
+    } catch (thrown) {
+      world.log.warning(
+        `${showOwner(owner)} is recorded, but its older records are not removed, or grace is not ended early: ` +
+          String(thrown),
+      )
+    }
   }
 
 /** Repeats `work`, after it has made the directory of an instance that was removed under a running server. */

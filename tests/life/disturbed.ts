@@ -254,27 +254,32 @@ function refusedOnce(before: Memory, work: Work, graceOver: boolean, status: End
     if (event.event !== 'check') return [{ ...all, endGrace }]
     // It is answered all the same: its record stays in its older instance, or the end of grace is not recorded.
     const asIf = outcomeOf(completed(before), event, false)
+    if (endIsUnrecorded)
+      return [
+        { ...all, endGrace },
+        { ...asIf, memory: lacking(before) },
+      ]
     return [
       { ...all, endGrace },
       { ...all, memory: remember(before) },
       { ...all, memory: { ...remember(before), sawSilent: true } },
-      ...(endIsUnrecorded ? [{ ...asIf, memory: lacking(before) }] : []),
     ]
   }
   const half = takesBack(work) ? unrecorded(before, event, graceOver) : halfway(before, event, graceOver)
   const statuses = (more: readonly number[]): readonly number[] => [...all.statuses.filter((it) => it !== 0), ...more]
   const failed = 'command' in work ? [1, storageFailed] : [storageFailed, 140, 243, 255]
   const marked = 'asked' in work && (event.event === 'remove' || event.event === 'grace done')
+  const left = half.map((memory) =>
+    marked
+      ? { ...memory, doubtful: true }
+      : // Of a create or a check, no later upcall need come to tell.
+        endIsUnrecorded && takesBack(work) && !memory.full
+        ? lacking(memory)
+        : memory,
+  )
   return [
     { ...all, statuses: statuses([]), endGrace },
-    ...half.map((memory) => ({
-      memory: marked ? { ...memory, doubtful: true } : memory,
-      statuses: failed,
-      endGrace,
-    })),
-    ...(endIsUnrecorded && !marked && 'asked' in work
-      ? half.filter(({ full }) => !full).map((memory) => ({ memory: lacking(memory), statuses: failed, endGrace }))
-      : []),
+    ...left.map((memory) => ({ memory, statuses: failed, endGrace })),
   ]
 }
 

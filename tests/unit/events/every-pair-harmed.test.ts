@@ -11,7 +11,7 @@ import { diskWith } from '../../life/in-memory.ts'
 import { type Event, type Memory, type Owner } from '../../life/oracle.ts'
 import { disagreement, futuresByRule } from '../../proof/futures.ts'
 import { graceFor } from '../../proof/linear.ts'
-import { ann, bob, check, create, dan } from '../../proof/scenarios.ts'
+import { ann, bob, check, create, dan, graceDone } from '../../proof/scenarios.ts'
 import type { Tree } from '../../proof/trees.ts'
 import { callShown, type Made } from '../../support/memory/files.ts'
 import {
@@ -290,6 +290,8 @@ function everyMeeting(before: Begun, first: Event, other: Event): string[] {
 const found: readonly (readonly [string, Event, Event])[] = [
   ['out of grace, with a damaged record', create(bob, 'N'), create(bob, 'N')],
   ['in grace, with a damaged record in the place of a later one', create(bob, 'N'), check(ann, 'Y')],
+  // The other upcall changes nothing, so only the mark in /run tells that grace is over.
+  ['grace is over, unheard', create(ann, 'Y'), graceDone('7')],
 ]
 
 /** A kernel asks nothing else before its start is answered. Each start is another server's. */

@@ -127,6 +127,28 @@ describe('an upcall that fails after it has put a record in its place', () => {
     }
   })
 
+  it('keeps it if it is durable: the older one, which would count again, may be gone', () => {
+    for (const hit of [0, 1]) {
+      const m = machine()
+      start(m)
+      perform(m.world, create('ada', 'no session'))
+      endGrace(m)
+      start(m)
+      const older = `${v4clients}/${instances(m)[0]}`
+      let calls = 0
+      m.files.hooks.before = ({ name, paths }) =>
+        name === 'unlinkat' && paths.some((path) => `${path}/`.startsWith(`${older}/`)) && calls++ === hit
+          ? -errno.EIO
+          : undefined
+      perform(m.world, create('ada'))
+      assert.equal(calls, hit + 1, 'its older record is removed, then the directory that it was in')
+      assert.deepEqual(placesOf(m, 'ada'), hit === 0 ? [0, 1] : [1])
+      assert.match(m.lines.join('\n'), /warning: "ada" is recorded, but its older records are not removed.*EIO/)
+      m.files.hooks.before = () => undefined
+      perform(m.world, check('ada', 'no session'))
+    }
+  })
+
   it('keeps it at the pipe, because there the kernel takes any answer for a record, and tells when the client is gone', () => {
     const m = machine()
     start(m)
