@@ -303,13 +303,13 @@ export const isOursAlone = ({ uid, mode }: Status, { calls }: Directory): boolea
 /** The first 512 bytes of a file such as /proc/PID/stat; undefined if it does not exist, or we must not read it. */
 export function beginningOf(path: string, { calls }: Directory): string | undefined {
   const opened = calls.openat(AT_FDCWD, path, calls.flags.O_RDONLY, 0)
-  const descriptor = answered(opened, 'open', path, ENOENT, ENOTDIR, EACCES, EPERM)
+  const descriptor = answered(opened, 'open', path, ENOENT, ENOTDIR, EACCES, EPERM, ESRCH)
   if (descriptor < 0) return undefined
   const text = calls.readText(descriptor, 512)
   calls.close(descriptor)
   if (typeof text === 'string') return text
-  // A process may end between the two calls.
-  answered(text, 'read', path, ESRCH)
+  // Between the two calls a process may end, and close the descriptor of which an entry in fdinfo tells (proc(5)).
+  answered(text, 'read', path, ESRCH, ENOENT)
   return undefined
 }
 

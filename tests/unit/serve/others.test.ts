@@ -8,7 +8,7 @@ import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { helperParameter } from '../../../lib/kernel/nfsd-module.ts'
 import { helperIsOurs, holderOf, watcherOf } from '../../../lib/serve/others.ts'
-import { atFlags } from '../../../lib/syscalls/calls.ts'
+import { atFlags, type Calls } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { nodeCalls } from '../../../lib/syscalls/node.ts'
 
@@ -70,23 +70,47 @@ describe('who holds a pipe', () => {
 })
 
 describe('who waits for a pipe', () => {
-  it('is a process of our user that has the name of a tracker and watches the directory', async () => {
-    // Where fdinfo and stat(2) give the same numbers: they do not on overlayfs.
-    const directory = mkdtempSync('/dev/shm/serve-others-')
-    const status = nodeCalls().fstatat(atFlags.AT_FDCWD, directory, 0)
-    assert.ok(typeof status === 'object')
-    const script = 'process.title = "nfsdcld"; require("fs").watch(process.argv[1], () => 0); console.log()'
-    const watcher = spawn(process.execPath, ['-e', script, directory], { stdio: ['ignore', 'pipe', 'inherit'] })
-    try {
-      await once(watcher.stdout, 'data')
-      assert.deepEqual(watcherOf(nodeCalls(), status), { process: watcher.pid, name: 'nfsdcld' })
-      assert.equal(watcherOf(nodeCalls(), { ...status, inode: status.inode + 1 }), undefined)
-      // Anybody may watch there under such a name, which must not keep us from answering.
-      const ofAnother = { ...nodeCalls(), userId: () => nodeCalls().userId() + 1 }
-      assert.equal(watcherOf(ofAnother, status), undefined)
-    } finally {
-      watcher.kill()
-      rmSync(directory, { recursive: true })
-    }
+  // Where fdinfo and stat(2) give the same numbers: they do not on overlayfs.
+  const directory = mkdtempSync('/dev/shm/serve-others-')
+  const script = 'process.title = "nfsdcld"; require("fs").watch(process.argv[1], () => 0); console.log()'
+  const watcher = spawn(process.execPath, ['-e', script, directory], { stdio: ['ignore', 'pipe', 'inherit'] })
+  const watches = once(watcher.stdout, 'data')
+  after(() => {
+    watcher.kill()
+    rmSync(directory, { recursive: true })
   })
+  const found = nodeCalls().fstatat(atFlags.AT_FDCWD, directory, 0)
+  assert.ok(typeof found === 'object')
+  const status = found
+
+  it('is a process of our user that has the name of a tracker and watches the directory', async () => {
+    await watches
+    assert.deepEqual(watcherOf(nodeCalls(), status), { process: watcher.pid, name: 'nfsdcld' })
+    assert.equal(watcherOf(nodeCalls(), { ...status, inode: status.inode + 1 }), undefined)
+    // Anybody may watch there under such a name, which must not keep us from answering.
+    const ofAnother = { ...nodeCalls(), userId: () => nodeCalls().userId() + 1 }
+    assert.equal(watcherOf(ofAnother, status), undefined)
+  })
+
+  for (const [what, opening, reading] of [
+    ['that has closed the descriptor, or ended, before it is read', 0, -errno.ENOENT],
+    ['that has ended before it is opened', -errno.ESRCH, 0],
+  ] as const)
+    it(`is no process ${what}`, async () => {
+      await watches
+      const calls = nodeCalls()
+      let opened = ''
+      const vanishing: Calls = {
+        ...calls,
+        openat: (at, path, flags, mode) => {
+          opened = path
+          return opening !== 0 && isDescriptor(path) ? opening : calls.openat(at, path, flags, mode)
+        },
+        readText: (descriptor, most) =>
+          reading !== 0 && isDescriptor(opened) ? reading : calls.readText(descriptor, most),
+      }
+      assert.equal(watcherOf(vanishing, status), undefined)
+    })
 })
+
+const isDescriptor = (path: string): boolean => /^\/proc\/[0-9]+\/fdinfo\/[0-9]+$/.test(path)
