@@ -481,16 +481,20 @@ static const struct fuse_lowlevel_ops operations = {
 
 /* ---- Commands. ---- */
 
-/* nfsd threads call cld_pipe_upcall. A daemon that looks sees all messages, or none. */
+static unsigned digit(char hex) { return hex <= '9' ? hex - '0' : hex - 'a' + 10; }
+
+/*
+ * nfsd threads call cld_pipe_upcall. A daemon that looks sees all messages, or none. A message's time begins when it is
+ * queued: to understand the command is no part of it.
+ */
 static void queue_all(char *words)
 {
 	struct pipe *pipe = present;
-	long long since = now_ns();
 	for (char *id, *hex; (id = strsep(&words, " ")) && (hex = strsep(&words, " "));) {
 		struct message *message = calloc(1, sizeof *message);
 		if (!message) exit(3);
 		snprintf(message->id, sizeof message->id, "%s", id);
-		for (unsigned byte; message->size < LARGEST && sscanf(hex, "%2x", &byte) == 1; hex += 2) message->bytes[message->size++] = byte;
+		for (; message->size < LARGEST && hex[0] && hex[1]; hex += 2) message->bytes[message->size++] = digit(hex[0]) << 4 | digit(hex[1]);
 		if (!pipe) {
 			say("failed %s EPIPE\n", id);
 			free(message);
@@ -499,7 +503,7 @@ static void queue_all(char *words)
 		while (in_flight(pipe, pipe->next_xid)) pipe->next_xid++;
 		message->xid = pipe->next_xid++;
 		memcpy(message->bytes + XID, &message->xid, sizeof message->xid);
-		message->since = since;
+		message->since = now_ns();
 		TAILQ_INSERT_TAIL(&pipe->flying, message, in_flight);
 		say("queued %s %u\n", id, message->xid);
 		enqueue(pipe, message);
