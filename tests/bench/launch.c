@@ -1,15 +1,17 @@
 /*
- * Runs commands as the kernel runs its helper, and takes the time: nothing but vfork, execve and wait4 in between.
+ * Runs commands as the kernel runs its helper, and measures the time. Only vfork, execve and wait4 are in between.
  *
  *   launch ROUNDS COUNT PARALLEL FIRST PSS_MS STATUS COMMAND... [// COMMAND...]...
  *
- * A round takes each command in turn (A B A B ...): COUNT processes of it, PARALLEL at a time. Words that begin a
- * command and hold a '=' are its whole environment; an '@' in its words is a number, from FIRST up, seven digits, in
- * hex digits of ASCII as the kernel spells client owners; '%' is the same of its last digit alone. No descriptor is
- * open but those that are lent to nobody, and / is the directory. One line a round and command: its index, wall
- * nanoseconds, the largest resident set in kB, the sum of proportional sets in kB that the processes had PSS_MS after
- * their start, when they are killed (0: not asked), how many ended with another status than STATUS, and the processor's
- * nanoseconds.
+ * Each round runs each command in turn (A B A B ...): COUNT processes of it, PARALLEL at a time. The words before a
+ * command that contain a '=' are its whole environment. An '@' in a word stands for a number of seven digits, which
+ * counts up from FIRST. It is written in the hex digits of its ASCII characters, as the kernel writes client owners. A
+ * '%' stands for only its last digit. The processes have no open descriptors, and / is their directory.
+ *
+ * There is a line for each round and command: the index of the command, the nanoseconds of real time, the largest
+ * resident set in kB, the sum of the proportional sets in kB that the processes had PSS_MS milliseconds after their
+ * start, when they are killed (0: not asked), how many ended with another status than STATUS, and the nanoseconds of
+ * the processor.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -44,7 +46,7 @@ static void numbered(char *to, const char *word, long number)
 	*to = 0;
 }
 
-/* The words are made ready before the clock starts. */
+/* The words are made before the time is taken. */
 static pid_t start(const struct command *c, long number)
 {
 	static char words[MOST_WORDS][LONGEST_WORD];
@@ -98,7 +100,7 @@ int main(int argc, char **argv)
 	}
 	for (int i = 0; i < commands; i++) if (command[i].count >= MOST_WORDS) return 2;
 	if (parallel > MOST_PARALLEL || chdir("/") != 0) return 2;
-	/* Nothing that the harness has open is lent: what the kernel starts has no descriptor at all. */
+	/* Closes every descriptor on execve: what the kernel starts has none at all. */
 	for (int fd = 0; fd < 1024; fd++) fcntl(fd, F_SETFD, FD_CLOEXEC);
 
 	for (long round = 0; round < rounds; round++, number += count)

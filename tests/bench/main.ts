@@ -1,11 +1,12 @@
 /**
  * npm run bench -- [--quick] [--plot] [--dir DIR] [--only WORK,...]
  *
- * Measures ours and nfsdcltrack in turn, in one run, as whole processes, on a disk whose barrier takes as long as is
- * wished (slow-disk.ts); and the pipe's front end beside nfsdcld (pipe.ts). Says at the end which of its goals are met;
- * fails only if something can't be measured. --quick leaves out a million records and repeats less; --plot draws
- * docs/bench; --dir measures on a disk of yours, as fast as it is; --only measures some of it (the names are in
- * `works`).
+ * Measures ours and nfsdcltrack in turn, in one run, as whole processes, on a disk whose barriers take a chosen time
+ * (slow-disk.ts), and `serve` beside nfsdcld (pipe.ts). At the end it says which goals are met. It fails only if
+ * something can't be measured.
+ *
+ * --quick leaves out a million records, and repeats less. --plot draws docs/bench. --dir measures on another disk, as
+ * fast as that is. --only measures some of it (the names are in `works`).
  */
 import { closeSync, existsSync, fsyncSync, mkdirSync, mkdtempSync, openSync, unlinkSync, writeSync } from 'node:fs'
 import { cpus, loadavg, release, tmpdir } from 'node:os'
@@ -35,7 +36,7 @@ function refusal(): string | undefined {
   return why === undefined ? undefined : `no slow disk: ${why}. On a disk as it is: --dir DIR`
 }
 
-/** A barrier of the place itself, in milliseconds: one more record's worth of bytes, synced. */
+/** What a barrier takes on the disk itself, in milliseconds: the bytes of one more record are written and synced. */
 function ownBarrier(path: string): number {
   const file = join(path, 'barrier')
   const descriptor = openSync(file, 'w')
@@ -51,7 +52,7 @@ function ownBarrier(path: string): number {
   return figures(took).median
 }
 
-/** Says how slow the disk is, and how often a barrier flushes it. */
+/** A text that says how slow the disk is, and how often a barrier flushes it. */
 function describe({ path, disk }: Bench): string {
   if (disk === undefined)
     return `on a disk of this machine (${run('stat', ['-f', '-c', '%T', path]).trim()}), whose own barrier takes ${short(ownBarrier(path))} ms (median)`

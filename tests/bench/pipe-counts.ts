@@ -1,8 +1,8 @@
 /**
- * Instructions at the pipe (valgrind), which differ by a fiftieth from run to run: of one Create, of one of 16 that
- * are queued at once, of one Remove, and of one name of GraceStart's list. Each is a difference of two lives, of which
- * one has a hundred more: what a start takes is in both. Needs no slow disk and no idle machine:
- * unshare -m tsx tests/bench/pipe-counts.ts
+ * Instructions at the pipe (valgrind): of one Create, of one of 16 that are queued at once, of one Create and its
+ * Remove, and of one name of GraceStart's list. Each is the difference of two lives, of which one has a hundred more of
+ * these. So what a start takes is not in it. The figures differ by a fiftieth from run to run. This needs no slow disk
+ * and no idle machine: unshare -m tsx tests/bench/pipe-counts.ts
  */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
@@ -19,7 +19,7 @@ import { find } from './tools.ts'
 const crowd = 16
 const [few, many] = [10, 110]
 
-/** What a life asks so often, after a start; what of it counts so many times. */
+/** What a life asks repeatedly after a start, and how many of what is counted are in one `ask`. */
 const works = {
   'one Create': { ask: (nfsd: Nfsd, at: number) => all(nfsd, 'create', at, 1), each: 1 },
   'one of 16 Creates at once': { ask: (nfsd: Nfsd, at: number) => all(nfsd, 'create', at * crowd, crowd), each: crowd },
@@ -71,7 +71,7 @@ function say(what: string, instructions: number, times: number): void {
   console.log(`${what}: ${(instructions / times / 1000).toFixed(1)} thousand instructions`)
 }
 
-/** @param live is given what starts `serve`, counted or not, and a server. @returns what the counted one has run. */
+/** @param live gets a function that starts `serve`, counted or not, and a server. @returns the counted instructions. */
 async function instructions(
   program: string,
   live: (start: (how: 'counted' | 'not counted') => Promise<[Nfsd, Daemon]>, stateDir: string) => Promise<void>,
@@ -101,7 +101,7 @@ async function instructions(
   return Number(sum)
 }
 
-/** Records in the newest instance of a `serve` that does not run. */
+/** Adds records to the newest instance, while `serve` does not run. */
 function fill(stateDir: string, count: number): void {
   const clients = join(stateDir, 'v4clients')
   const starts = readdirSync(clients).filter((name) => /^\d+$/.test(name))

@@ -1,9 +1,10 @@
 /*
  * The least that a tracker at the pipe can do: pipe-floor PIPES STATE
  *
- * A Create is one symbolic link and one fsync, a Remove takes it away and syncs; the list of GraceStart is in memory, as
- * many names as STATE/names says. The last byte of a message is read when it is durable, as an honest tracker must: the
- * kernel asks again if it dies before. It looks at nothing, decides nothing, and knows no error but its own end.
+ * A Create makes one symbolic link and syncs. A Remove removes it and syncs. The list of GraceStart is in memory, with
+ * as many names as STATE/names says. The last byte of a message is read only after the change is durable, as any
+ * tracker must do it: if it dies before, the kernel asks again. The program reads no records, decides nothing, and ends
+ * at any error.
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -56,7 +57,7 @@ static int tell_names(int file, const uint8_t *message, size_t size)
   return 1;
 }
 
-/* Answers one message. Returns 0 where the pipe is gone. */
+/* Answers one message. Returns 0, if the pipe is gone. */
 static int answer(int file, int records, uint8_t *message, size_t read_so_far)
 {
   size_t size = message[0] == 1 ? 1034 : 1067;
@@ -102,7 +103,7 @@ static void serve(int file, int records)
       return;
     if (ready <= 0)
       continue;
-    /* The first message is of version 1, and all that follow of version 2. */
+    /* The first message has version 1, and all later ones have version 2. */
     ssize_t size = asked.revents & POLLIN ? read(file, message, 1066) : -1;
     if (size < 0 || (size > 0 && !answer(file, records, message, (size_t)size)))
       return;

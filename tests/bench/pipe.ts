@@ -1,7 +1,7 @@
 /**
- * The front end of the pipe beside nfsdcld, which both serve an acted kernel's end (tests/support/pipe) on the same
- * slow disk, in turn. A time is that of an nfsd thread's wait, by the clock of the pipe's end: from queueing to the
- * answer.
+ * `serve` beside nfsdcld. Both serve an acted kernel's end of the pipe (tests/support/pipe), in turn, on the same slow
+ * disk. What is measured is how long an nfsd thread waits, from queueing its message to the answer, by the clock of the
+ * acted end.
  */
 import { mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
@@ -19,7 +19,7 @@ import { numbered, ownerPrefix } from './subjects.ts'
 import { run } from './tools.ts'
 import { barriers, type Bench, type Row } from './work.ts'
 
-/** `floor` does the least that any tracker must (pipe-floor.c): what it takes is what nobody can save. */
+/** `floor` does the least that any tracker must do (pipe-floor.c). No tracker can take less time than that. */
 const names = ['serve', 'floor', 'nfsdcld'] as const
 type Name = (typeof names)[number]
 
@@ -38,7 +38,7 @@ interface Subject {
   readonly name: Name
   readonly end: PipeEnd
   readonly state: string
-  /** Runs the daemon, which must not run, and starts a server. @returns when it is out of the server's way. */
+  /** Starts the daemon, which must not run yet, and a server. */
   readonly start: () => Promise<Nfsd>
   readonly daemon: () => Daemon
   readonly stop: () => Promise<void>
@@ -46,7 +46,7 @@ interface Subject {
 
 type Pair<T> = Record<Name, T>
 
-/** The daemons in a room of the disk; what lies in /run on a server, ours has in memory as well. */
+/** The daemons, with state directories on the disk. What is in /run on a server is in memory here as well. */
 async function withSubjects<T>({ path, disk }: Bench, work: (subjects: readonly Subject[]) => Promise<T>): Promise<T> {
   const room = mkdtempSync(join(path, 'pipe-'))
   const memory = mkdtempSync('/dev/shm/nfsd-userland-helper-bench-')
@@ -68,7 +68,7 @@ async function withSubjects<T>({ path, disk }: Bench, work: (subjects: readonly 
 }
 
 interface Rooms {
-  /** pipe-end.c and pipe-floor.c, compiled. */
+  /** The programs made from pipe-end.c and pipe-floor.c. */
   readonly program: string
   readonly floor: string
   readonly room: string
@@ -116,7 +116,7 @@ async function newSubject(name: Name, { program, floor, room, memory }: Rooms): 
   }
 }
 
-/** @returns how long the last of these waited. @throws if one got another status than 0. */
+/** @returns how long the slowest of these waited. @throws if one got another status than 0. */
 async function waited(nfsd: Nfsd, command: Command, bodies: readonly Body[]): Promise<number> {
   let most = 0
   for (const { ended } of nfsd.send(command, ...bodies)) {
@@ -157,7 +157,7 @@ async function messages(bench: Bench): Promise<Row[]> {
     for (const subject of subjects) servers.push([subject.name, await subject.start()])
     const rounds = bench.quick ? 10 : 60
     let number = 0
-    // What is read, made and cached only once is not a message's.
+    // Some files are read, made and cached only once. That must not be counted for a message.
     for (const [, nfsd] of servers)
       for (let time = 0; time < 5; time++) await waited(nfsd, 'create', [client(number++)])
     for (const ms of barriers(bench)) {
@@ -194,7 +194,7 @@ async function messages(bench: Bench): Promise<Row[]> {
     const used = pair((): number[] => [])
     for (const [index, subject] of subjects.entries())
       used[subject.name].push(processorOf(subject.daemon()) - (before[index] ?? 0))
-    // None at all has no ratio.
+    // If one used no time at all, there is no ratio.
     console.error(`  processor in 10 s at rest: serve ${used.serve[0] ?? 0} ms, nfsdcld ${used.nfsdcld[0] ?? 0} ms`)
     return rows
   })
@@ -206,7 +206,7 @@ const memoryNow = (subjects: readonly Subject[]): Pair<number[]> => {
   return memory
 }
 
-/** GraceStart with many names; a server that starts anew within grace is told the same list again. */
+/** GraceStart with many names. If a server starts again within grace, it gets the same list again. */
 async function lists(bench: Bench): Promise<Row[]> {
   const rows: Row[] = []
   for (const count of [10_000, 100_000])
@@ -237,7 +237,7 @@ async function lists(bench: Bench): Promise<Row[]> {
   return rows
 }
 
-/** Adds records to the newest instance of a daemon that does not run: one by one it would take all day. */
+/** Adds records to the newest instance, while the daemon does not run. By messages it would take a day. */
 function fill({ name, state }: Subject, count: number, { progress }: Bench): void {
   progress.say(`${count} records for ${name}`)
   if (name === 'nfsdcld') {

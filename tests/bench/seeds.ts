@@ -1,4 +1,7 @@
-/** Records in bulk: the program makes one in a process, which is too slow for a million. Same bytes as its own. */
+/**
+ * Many records at once, with the same bytes as the program's own. The program makes only one in a process, which is too
+ * slow for a million.
+ */
 import { readdirSync, renameSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { ensureDirSync } from 'fs-extra/esm'
@@ -12,7 +15,7 @@ import { run } from './tools.ts'
 const before = graceStart - 1000
 const after = graceStart + 1
 
-/** A server that has restarted with `count` clients recorded, none of which has reclaimed. */
+/** A server that has restarted, with `count` clients recorded. None of them has reclaimed. */
 export function restarted(name: Name, room: Room, count: number, progress: Progress): void {
   steady(name, room)
   fill(name, room, count, progress)
@@ -38,9 +41,7 @@ export function fill(name: Name, room: Room, count: number, progress: Progress):
   }
 }
 
-/**
- * Puts a restarted server where all recorded clients have reclaimed: an exchange of two directories, or one statement.
- */
+/** Makes all recorded clients of a restarted server such that have reclaimed. */
 export function reclaimAll(name: Name, room: Room): void {
   if (name === 'nfsdcltrack') {
     sql(room, `UPDATE clients SET time = ${after}`)
@@ -53,7 +54,7 @@ export function reclaimAll(name: Name, room: Room): void {
   renameSync(aside, current)
 }
 
-/** The peer's records are again of the time before the restart: what is a matter of directories with us. */
+/** Gives nfsdcltrack's records a time before the restart again. With ours, the directory tells that. */
 export function age(name: Name, room: Room): void {
   if (name === 'nfsdcltrack') sql(room, `UPDATE clients SET time = ${before}`)
 }
@@ -61,7 +62,7 @@ export function age(name: Name, room: Room): void {
 const sql = (room: Room, statement: string): void =>
   void run('sqlite3', [join(room.state('nfsdcltrack'), 'main.sqlite')], `${statement};`)
 
-/** Instances' directories, the oldest first. */
+/** The directories of the instances, the oldest first. */
 function instances(room: Room, name: Name): string[] {
   const clients = join(room.state(name), 'v4clients')
   ensureDirSync(clients)

@@ -1,6 +1,7 @@
 /**
- * What is measured, each in a room of its own: the subjects in turn, A B A B, whole processes, so that whatever else
- * the machine does falls on all of them. Goals are ratios of medians within the same run, reported and not asserted.
+ * What is measured. Each piece of work has state directories of its own. The subjects are run in turn, A B A B, as
+ * whole processes, so that whatever else the machine does affects all of them. Goals are ratios of medians of the same
+ * run. They are reported, not asserted.
  */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
@@ -18,12 +19,12 @@ export interface Row {
   readonly unit: 'ms' | 'MB'
   readonly ours: Figures
   readonly bundle?: Figures
-  /** What ours is divided by: the peer, or ours in other circumstances. */
+  /** What our figure is divided by: that of nfsdcltrack, or ours in other circumstances. */
   readonly base: Figures
   readonly baseIs: 'nfsdcltrack' | 'nfsdcld' | 'our own'
-  /** The goal: a ratio of no more than this. */
+  /** The goal: the ratio should be at most this. */
   readonly goal?: number
-  /** Upcalls that did not succeed, of ours and of the peer's. */
+  /** How many upcalls did not succeed: ours, and those of nfsdcltrack. */
   readonly failed?: readonly [number, number]
   /** For the plots. */
   readonly tag?: string
@@ -33,11 +34,11 @@ export interface Bench {
   /** Where the state directories are. */
   readonly path: string
   readonly launcher: string
-  /** The disk that they are on; undefined for one of the machine's own, as fast as it is. */
+  /** The disk that they are on; undefined, if it is one of the machine's own, which can't be slowed. */
   readonly disk: SlowDisk | undefined
-  /** Programs made as ours is, which do nothing of ours. */
+  /** Programs that are built as ours is, but do nothing. */
   readonly floors: Readonly<Record<Floor, string>>
-  /** create-floor.c, compiled. */
+  /** The program made from create-floor.c. */
   readonly createFloor: string
   readonly quick: boolean
   readonly progress: Progress
@@ -45,7 +46,7 @@ export interface Bench {
 
 type Barrier = 0 | 2 | 10
 
-/** Only a disk of ours can be slowed. */
+/** Only the disk of slow-disk.ts can be slowed. */
 export const barriers = ({ disk }: Bench): readonly Barrier[] => (disk === undefined ? [0] : [0, 2, 10])
 
 /** Ratios to nfsdcltrack. */
@@ -68,7 +69,7 @@ function inRoom<T>({ path }: Bench, name: string, work: (room: Room) => T): T {
   }
 }
 
-/** Does a piece of work while a barrier takes so much longer. */
+/** Does some work while each barrier takes that much longer. */
 function slowed<T>({ disk }: Bench, ms: number, work: () => T): T {
   disk?.slow(ms)
   try {
@@ -85,8 +86,8 @@ function inTurn(bench: Bench, room: Room, what: Launch, upcall: Upcall): Record<
       { ...what, first: from },
       [first, 'nfsdcltrack' as const].map((name) => asLaunched(name, room, upcall)),
     )
-  // The bundle has turns of its own with the peer: a process that is ten times as large leaves its traces in every
-  // cache.
+  // The bundle and nfsdcltrack have turns of their own. A process that is ten times as large displaces much of the
+  // processor's caches, which would slow the next one.
   const [executable = [], nfsdcltrack = []] = pair('executable', what.first)
   const [bundle = []] = pair('bundle', what.first + what.rounds * what.count * names.length)
   return { executable, bundle, nfsdcltrack }
@@ -126,7 +127,7 @@ export function creates(bench: Bench): Row[] {
   )
 }
 
-/** What create-floor.c takes, in turn with the peer. */
+/** The time of create-floor.c, measured in turn with nfsdcltrack. */
 function leastAgainstPeer(bench: Bench, room: Room, what: Launch): Pick<Row, 'unit' | 'ours' | 'base' | 'baseIs'> {
   const place = join(room.path, 'least')
   mkdirSync(place)
@@ -152,7 +153,7 @@ export function checks(bench: Bench): Row[] {
   })
 }
 
-/** What the runtime takes of that, before a line of ours. */
+/** The part that the runtime takes before the first line of ours. */
 export function floors(bench: Bench): Row[] {
   return inRoom(bench, 'floor', (room) => {
     bench.progress.say('the floor')
@@ -217,7 +218,7 @@ export function amongMany(bench: Bench): Row[] {
           asLaunched('executable', ten, upcalls.checkOfTen),
         ])
         bench.progress.say(`create among ${count}`)
-        // Who reclaims here has not been asked for above, so that nothing about it is in memory yet.
+        // These clients were not checked above, so nothing about them is in memory yet.
         const [ours = [], peers = []] = launch(
           bench.launcher,
           { ...one, first: one.first + rounds },
@@ -251,7 +252,7 @@ export function amongMany(bench: Bench): Row[] {
   })
 }
 
-/** A server starts, and its grace ends, with few and many clients, all of which or none of which have reclaimed. */
+/** A server's start and its end of grace, with few and with many clients, if all or none have reclaimed. */
 export function startsAndEnds(bench: Bench): Row[] {
   const repeats = bench.quick ? 2 : 5
   const subjects = ['executable', 'nfsdcltrack'] as const
@@ -301,14 +302,14 @@ export function startsAndEnds(bench: Bench): Row[] {
 
 const megabytes = (kilobytes: readonly number[]): Figures => figures(kilobytes.map((kb) => kb / 1024))
 
-/** The most that one upcall has in memory, and what 64 have together while they all wait for a very slow disk. */
+/** The most memory that one upcall has, and what 64 have together while they all wait for a very slow disk. */
 export function memory(bench: Bench): Row[] {
   return inRoom(bench, 'memory', (room) => {
     bench.progress.say('memory')
     for (const name of names) steady(name, room)
     const one = inTurn(bench, room, { rounds: bench.quick ? 3 : 10, count: 1, parallel: 1, first: 0 }, upcalls.create)
     const peak = (name: Name): Figures => megabytes(one[name].map(({ peakKb }) => peakKb))
-    // A barrier longer than the rest takes: they are all there when memory is read, and end when the disk lets them.
+    // The barrier takes longer than everything else. So all are still there when their memory is read.
     const many = slowed(bench, 12_000, () =>
       names.map((name) =>
         launch(bench.launcher, { rounds: 1, count: 64, parallel: 64, first: 1000, memoryAfterMs: 6000 }, [

@@ -1,5 +1,6 @@
-// One emulated machine. Its root is this machine's root, read-only, under a layer of memory; its disks are files that
-// outlive it. The host talks to it through a virtio port: a script goes in, a status and what it printed come back.
+// One emulated machine. Its root is this machine's root, read-only, with a writable layer in memory. Its disks are
+// files that remain when it is off. The host sends it scripts through a virtio port, and it answers with their status
+// and output.
 import { spawn, type ChildProcess } from 'node:child_process'
 import { existsSync, mkdirSync, openSync, readFileSync, rmSync } from 'node:fs'
 import { createConnection, type Socket } from 'node:net'
@@ -13,7 +14,7 @@ export interface Outcome {
   readonly output: string
 }
 
-/** All seconds. */
+/** All times are in seconds. */
 export interface Closest {
   readonly took: number
   readonly limit: number
@@ -24,32 +25,32 @@ export interface Guest {
   readonly name: string
   /** Runs a shell script as root. @returns what it printed. @throws for any status but 0. */
   run(script: string, seconds?: number): Promise<string>
-  /** The same, for scripts whose status is the question. */
+  /** The same, but returns the status, whatever it is. */
   attempt(script: string, seconds?: number): Promise<Outcome>
-  /** The script that came closest to its limit since this was asked last. */
+  /** The script that came closest to its limit since the last call of this. */
   closest(): Closest
-  /** Power cut: nothing in the guest learns of it. What the disks were told to flush is there, the rest is not. */
+  /** A power cut. Nothing in the guest learns of it. Only what the disks were told to flush is there afterwards. */
   kill(): Promise<void>
 }
 
 export interface Machine {
   readonly name: string
-  /** Where the console log and the sockets of this run go. */
+  /** For the console log and the sockets of this run. */
   readonly directory: string
   readonly disks: readonly string[]
-  /** More of QEMU's words: network cards. */
+  /** More words for QEMU: network cards. */
   readonly cards?: readonly string[]
 }
 
-/** Seconds for each attempt. A boot takes 7 on an idle machine, and was seen to take 24 under a load of 12. */
+/** Seconds for each attempt. A boot takes 7 on an idle machine, and took 24 once under a load of 12. */
 const bootLimits = [75, 75, 300]
 
-/** A script that is late on a busy machine does not hang. So its limit is the seconds that it gives, times this. */
+/** On a busy machine a script may be late without hanging. So its limit is the given number of seconds times this. */
 const patience = 3
 
 /**
- * An emulated kernel that panics or stands still while it boots says nothing about anybody, so it is booted again, on
- * the same disks: nothing is mounted before a script of ours asks for it, and none has been sent.
+ * If an emulated kernel panics or stands still while it boots, that is no fault of the helper's. So it is booted again.
+ * The disks have not changed, because nothing is mounted before the first script.
  */
 export async function boot(image: Image, machine: Machine, limits = bootLimits): Promise<Guest> {
   const guest = await again(image, machine, limits)
@@ -75,7 +76,7 @@ async function again(image: Image, machine: Machine, [limit = 0, ...more]: reado
   }
 }
 
-/** A machine that answers. If it does not do so within the limit, it is switched off again. */
+/** Starts a machine and waits until it answers. If it does not answer within the limit, it is switched off again. */
 async function powerOn(image: Image, machine: Machine, limit: number): Promise<Guest> {
   mkdirSync(machine.directory, { recursive: true })
   const files = filesOf(machine)
@@ -106,8 +107,8 @@ const wordsFor = (image: Image, machine: Machine, { socket, console }: Files): r
   'tcg,tb-size=512',
   '-cpu',
   'max',
-  // With a second processor, a guest stands still now and then: it changes its own code (jump labels, probes) while
-  // the other one runs it, and QEMU 7.2 goes on running what is not there any more. It costs more than it brings.
+  // With a second processor, a guest stands still now and then: one processor changes code (jump labels, probes) that
+  // the other one runs, and QEMU 7.2 goes on running the old code.
   '-smp',
   '1',
   '-m',
@@ -147,7 +148,7 @@ const wordsFor = (image: Image, machine: Machine, { socket, console }: Files): r
 /** QEMU's process. */
 class Power {
   readonly name: string
-  /** Why it is off. */
+  /** Why the machine is off; undefined, as long as it is on. */
   dead: Error | undefined
   private readonly qemu: ChildProcess
   private readonly gone: Promise<void>
@@ -161,7 +162,7 @@ class Power {
       stdio: ['ignore', openSync(said, 'w'), openSync(said, 'a')],
     })
     this.qemu = qemu
-    // Open guests must not outlive us, however we end.
+    // No guest may go on running after this process ends, in whatever way.
     const cleanup = () => qemu.kill('SIGKILL')
     process.once('exit', cleanup)
     this.gone = new Promise((resolve) => {
@@ -178,7 +179,7 @@ class Power {
     })
   }
 
-  /** In the order in which this is called. */
+  /** Pieces of work are done in the order of these calls. */
   whenOff(work: () => void): void {
     void this.gone.then(work)
   }
@@ -188,11 +189,11 @@ class Power {
     await this.gone
   }
 
-  /** The port, once something in the machine has said `ready` there, and what it says next. */
+  /** The port, after the machine has written `ready` to it, and the lines that follow. */
   async connected(): Promise<Port> {
     const port = await connected(this.socket, () => this.dead)
     const lines = createInterface({ input: port })
-    // A machine that is killed while it answers resets the connection; whoever waits for it learns that it is off.
+    // If a machine is killed while it answers, the connection is reset. `whenOff` tells those that wait for an answer.
     for (const end of [port, lines]) end.on('error', () => undefined)
     await new Promise<void>((ready, off) => {
       this.whenOff(() => {
@@ -217,7 +218,7 @@ class Running implements Guest {
   readonly name: string
   private readonly power: Power
   private readonly port: Socket
-  /** Scripts that have no answer yet, by number. */
+  /** The scripts that have no answer yet, by their numbers. */
   private readonly waiting = new Map<
     number,
     { readonly resolve: (outcome: Outcome) => void; readonly reject: (error: Error) => void }
@@ -285,7 +286,7 @@ class Running implements Guest {
     return answer
   }
 
-  /** A script that hangs does not keep another one from running, but an emulator that stands still does. */
+  /** Tells a script that hangs from a machine that does: another script runs only beside the first. */
   private whatHangs(): Promise<string> {
     return within(60, this.answerTo(':'), 'off').then(
       () => 'the script hangs, the machine does not',

@@ -1,5 +1,5 @@
-// What a guest boots: Debian's own kernel, unpacked but never installed, and a first root that hands over to this
-// machine's root. Both are kept in .cache/ between runs; with a warm cache nothing is fetched.
+// What a guest boots: Debian's own kernel, which is unpacked and not installed, and a first root, which hands over to
+// this machine's root. Both are kept in .cache/ between runs. What is there is not fetched again.
 import { execFileSync, spawnSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
@@ -18,7 +18,7 @@ import { basename, dirname, join } from 'node:path'
 import { fileURLToPath } from 'node:url'
 import { archiveOf } from '../../lib/build/debian-archive.ts'
 
-/** Debian's suites have them: 12, 13, and what the next is made of. */
+/** The suites of Debian that have these kernels: those of 12 and 13, and unstable. */
 const suites = { '6.1': 'bookworm', '6.12': 'trixie', '7.2': 'sid' } as const
 export type Kernel = keyof typeof suites
 export const kernels = Object.keys(suites) as Kernel[]
@@ -27,7 +27,7 @@ export interface Image {
   readonly release: string
   readonly kernel: string
   readonly initramfs: string
-  /** A directory that holds `<release>/`, to be seen by modprobe in the guest. */
+  /** The directory that contains `<release>/`, for modprobe in the guest. */
   readonly modules: string
 }
 
@@ -35,7 +35,7 @@ const here = dirname(fileURLToPath(import.meta.url))
 export const repository = dirname(dirname(here))
 export const cache = join(repository, '.cache', 'kernel')
 
-/** Commands the laboratory runs, on this machine or in the guest, which shares its root, and who brings them. */
+/** The commands that run on this machine or in the guest, which shares its root, and the packages that have them. */
 const needed: readonly (readonly [command: string, from: string])[] = [
   ['qemu-system-x86_64', 'qemu-system-x86'],
   ['rpc.nfsd', 'nfs-kernel-server'],
@@ -52,10 +52,10 @@ const needed: readonly (readonly [command: string, from: string])[] = [
   ['xz', 'xz-utils'],
 ]
 
-/** The first root's modules; the rest come by modprobe, once this machine's root is there. */
+/** The modules that the first root loads. The others are loaded by modprobe when this machine's root is mounted. */
 const earlyModules = ['virtio_pci', 'virtio_blk', 'virtio_console', '9pnet_virtio', '9p', 'overlay']
 
-/** The parts of the kernel's packages that a guest can have a use for: a third of them. */
+/** The parts of the kernel's packages that a guest may need: a third of them. */
 const unpacked = [
   'vmlinuz*',
   'modules.builtin*',
@@ -81,7 +81,7 @@ const env = { ...process.env, PATH: path, DEBIAN_FRONTEND: 'noninteractive' }
 const output = (command: string, ...words: string[]) => execFileSync(command, words, { env, encoding: 'utf8' })
 const whereIs = (command: string) => output('sh', '-c', `command -v ${command}`).trim()
 
-/** Unpacked at first use, which fetches it. @param kernel by default the oldest, which calls helpers. */
+/** At the first use, this fetches and unpacks it. @param kernel by default the oldest, which calls helpers. */
 export function image(kernel: Kernel = '6.1'): Image {
   installMissing()
   const directory = join(cache, kernel)
@@ -98,7 +98,7 @@ export function image(kernel: Kernel = '6.1'): Image {
 
 function installMissing(): void {
   const onPath = (command: string) => path.split(':').some((directory) => existsSync(join(directory, command)))
-  // The first root has no libraries: Debian's other busybox does not run there.
+  // The first root has no libraries. So busybox must be a static program.
   const isUsable = (command: string) =>
     onPath(command) && (command !== 'busybox' || spawnSync('ldd', [whereIs('busybox')]).status !== 0)
   const packages = [...new Set(needed.filter(([command]) => !isUsable(command)).map(([, from]) => from))]
@@ -113,7 +113,7 @@ function installMissing(): void {
   }
 }
 
-/** The suite's newest kernel, or whatever is in the cache already with all the parts we want. */
+/** A kernel that is in the cache with all wanted parts, or otherwise the suite's newest. */
 function unpackedKernel(kernel: Kernel, directory: string): string {
   const has = (name: string) =>
     existsSync(join(directory, name, 'parts')) &&
@@ -128,12 +128,12 @@ function unpackedKernel(kernel: Kernel, directory: string): string {
   const release = meta.replace('linux-image-', '')
   if (!release.startsWith(`${kernel}.`))
     process.stderr.write(`kernel laboratory: instead of ${kernel}, ${suites[kernel]} has ${release} by now\n`)
-  // Newer kernels come in three packages.
+  // Newer kernels are in three packages.
   const parts = depends(meta).filter((name) =>
     ['base', 'binary', 'modules'].some((part) => name === `linux-${part}-${release}`),
   )
   const wanted = unpacked.map((pattern) => `'${pattern}'`).join(' ')
-  // What is in one of the packages is not in the other, which tar takes for a failure.
+  // No package contains all of the wanted parts. For tar a missing one is a failure.
   for (const file of download(parts.length > 0 ? parts : [meta]))
     output(
       'sh',
@@ -144,7 +144,7 @@ function unpackedKernel(kernel: Kernel, directory: string): string {
   const boot = [`boot/vmlinuz-${release}`, `lib/modules/${release}/vmlinuz`].map(at).find(existsSync)
   if (boot === undefined || !existsSync(at(`lib/modules/${release}/modules.builtin`)))
     throw new Error(`not all of the kernel is in Debian's packages ${[meta, ...parts].join(' ')}`)
-  // Emulated, unpacking a module takes longer than reading it.
+  // In the emulated machine, unpacking a module takes longer than reading it unpacked.
   output('sh', '-c', `find '${work}/lib' -name '*.ko.xz' -exec xz -d {} +`)
   output('depmod', '-b', work, release)
   writeFileSync(at('kernel'), uncompressed(boot))
@@ -157,9 +157,9 @@ function unpackedKernel(kernel: Kernel, directory: string): string {
 }
 
 /**
- * Emulated, the kernel's own unpacking takes seconds of every boot: QEMU starts the ELF file inside as well. The shell
- * reads the file itself: what unpacks stops at once at a magic number that is none, and whoever hands it the rest is
- * told EPIPE then.
+ * The ELF file inside a compressed kernel. QEMU can boot that too, which saves the emulated kernel's unpacking, seconds
+ * of every boot. A shell reads the file, because the program that unpacks may stop at once, if the magic number means
+ * nothing there. If Node wrote to it, that would then fail with EPIPE.
  */
 function uncompressed(bzImage: string): Buffer {
   const whole = readFileSync(bzImage)

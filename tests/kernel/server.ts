@@ -1,6 +1,6 @@
-// The NFS server of a guest: the kernel's nfsd with the helper under test as its tracker, two disks, one export.
-// What it says about itself comes from the kernel only: /proc/locks, the kernel log, and probes on the functions that
-// run the helper, or write to the pipe and read from it, with nothing between kernel and helper.
+// The NFS server of a guest: the kernel's nfsd, with the helper under test as its tracker, two disks and one export.
+// Everything that is known of it comes from the kernel: /proc/locks, the kernel log, and probes on the functions that
+// run the helper, or that write to the pipe and read from it. Nothing is put between the kernel and the helper.
 import { basename } from 'node:path'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { helperParameter } from '../../lib/kernel/nfsd-module.ts'
@@ -13,15 +13,15 @@ export const exported = '/srv/export'
 const address = '10.0.0.1'
 
 /**
- * Seconds. Grace is long, so that a loaded machine reclaims in time; stories that don't wait for its end cut it short.
+ * Seconds. Grace is long enough for all to reclaim on a busy machine. Stories that don't wait for its end cut it short.
  */
 export const lease = 10
 export const grace = 20
 
 export interface Start {
-  /** Whose records the kernel must rely on: the helper's, its own of old, or none that the story has a claim to. */
+  /** The tracker that the kernel must choose: the helper, its own old one, or whichever it likes. */
   readonly tracking?: 'ours' | 'legacy' | 'any'
-  /** Where there is a pipe: the process that holds it is started first, or nobody does. */
+  /** If there is a pipe: whether the process that holds it is started first, or not at all. */
   readonly pipe?: 'held' | 'nobody'
   readonly grace?: number
   readonly lease?: number
@@ -32,34 +32,34 @@ export interface Server {
   readonly guest: Guest
   readonly address: string
   readonly tracker: Tracker
-  /** Where the helper of the present story keeps its records. */
+  /** Where the helper keeps its records in this story. */
   readonly stateDirectory: string
-  /** The process at the pipe, if there is to be one. */
+  /** The process at the pipe, if the tracker is one. */
   readonly daemon: Daemon
-  /** Starts the service, and before it the process at the pipe. The kernel log must then name the expected tracker. */
+  /** Starts the process at the pipe, and then the service. The kernel log must name the expected tracker afterwards. */
   start(options?: Start): Promise<void>
   stop(): Promise<void>
-  /** Stops and starts, with the options of the last start unless others are given. */
+  /** Stops and starts. Without options, those of the last start are taken. */
   restart(options?: Start): Promise<void>
   inGrace(): Promise<boolean>
-  /** Seconds until grace was over, or undefined if it was not within the limit. */
+  /** The seconds until grace was over; undefined, if it was not over within the limit. */
   graceEnds(limit: number): Promise<number | undefined>
-  /** Seconds from the start to the end of grace, by the kernel's clock. @param since how many upcalls there were. */
+  /** The seconds from the start to the end of grace, by the kernel's clock. @param since skips so many upcalls. */
   graceLasted(since: number): Promise<number>
-  /** The administrator's own way to end grace. When it returns, the helper has been told. */
+  /** Ends grace as an administrator does. When this returns, the helper has been told. */
   endGrace(): Promise<void>
-  /** Names of the exported files that a client holds a lock on, once for each lock. */
+  /** The names of the exported files on which a client holds a lock, one for each lock. */
   locked(): Promise<string[]>
-  /** The upcalls; the messages, if there is a pipe. */
+  /** The upcalls, or the messages, if the tracker is at the pipe. */
   upcalls(): Promise<Upcall[]>
   /** The kernel log since the story began. */
   log(): Promise<string>
-  /** Our helper's lines in it, at level error and above. */
+  /** The lines of our helper in it, of level error or worse. */
   errors(): Promise<string[]>
 }
 
 /**
- * Things a guest needs once, whether it serves or is a client. A card is bridged to the clients, or leads to the host.
+ * What a guest needs once, as a server or as a client. A network card is bridged to the clients, or leads to the host.
  */
 export async function prepare(
   guest: Guest,
@@ -86,7 +86,7 @@ export async function prepare(
   )
 }
 
-/** Disks and exports, tracing, and the daemon that answers nfsd's questions about exports. */
+/** Prepares disks and exports, tracing, and the daemon that answers nfsd's questions about exports. */
 export async function serve(guest: Guest, helper: Helper, story: string, defaultDirectory = false): Promise<Server> {
   const stateDirectory = defaultDirectory ? '/var/lib/nfs' : `${stateDisk}/nfs`
   const program = programOf(helper)
@@ -119,14 +119,14 @@ export async function serve(guest: Guest, helper: Helper, story: string, default
   return serverAt(guest, helper, { address, stateDirectory, name: 'first' })
 }
 
-/** Where one of several servers of a guest is, and its process at the pipe. */
+/** What tells apart several servers of a guest, and their processes at the pipe. */
 export interface Place {
   readonly address: string
   readonly stateDirectory: string
   readonly name: string
 }
 
-/** In the guest's own namespaces, or in those that its scripts are run in. */
+/** A server in the guest's own namespaces, or in those in which `guest` runs its scripts. */
 export async function serverAt(guest: Guest, helper: Helper, place: Place): Promise<Server> {
   await guest.run(`
     mkdir -p ${place.stateDirectory}
@@ -205,7 +205,7 @@ class Serving implements Server {
       limit * 2 + 30,
     )
     const seconds = (Date.now() - began) / 1000
-    // The kernel says that grace has ended before it tells the helper.
+    // The kernel shows that grace has ended before it tells the helper.
     for (let looks = 0; looks < 120 && (await this.upcalls()).some((upcall) => upcall.status === undefined); looks++)
       await sleep(500)
     return status === 0 ? seconds : undefined
@@ -218,7 +218,7 @@ class Serving implements Server {
   }
 
   async endGrace(): Promise<void> {
-    // The kernel refuses it as busy when grace is ending already. Otherwise a thread of the kernel's ends grace later.
+    // If grace is ending already, the kernel refuses this as busy. Otherwise one of its threads ends grace later.
     await this.guest.run(
       'echo Y > /proc/fs/nfsd/v4_end_grace 2> /dev/null || until grep -q Y /proc/fs/nfsd/v4_end_grace; do sleep 0.3; done',
     )
@@ -265,7 +265,7 @@ export class Daemon {
   private readonly guest: Guest
   private readonly helper: Helper
   private readonly stateDirectory: string
-  /** The file that has its process id. Beside it are its script and the process id of its shell. */
+  /** The file that contains its process id. Beside it are its script and the process id of its shell. */
   private readonly idFile: string
 
   constructor(guest: Guest, helper: Helper, { stateDirectory, name }: Place) {
@@ -276,8 +276,8 @@ export class Daemon {
   }
 
   /**
-   * Returns when it watches for the pipe. Its lines go where the helper's go. If it is supervised, it is started again
-   * whenever it ends.
+   * Starts it. When this returns, it watches for the pipe, unless it is to wait for one. What it prints goes to the
+   * kernel log, as the helper's lines do. If it is supervised, it is started again whenever it ends.
    */
   async start(how?: 'supervised' | 'when there is a pipe'): Promise<void> {
     const daemon = this.idFile
@@ -314,9 +314,9 @@ END
   }
 
   /**
-   * Kills it while clients come: when it has read messages and can't answer, because the state disk is frozen until
-   * then, and again at every tenth of a second, while its supervisor starts it again, if there is the time.
-   * @returns what became of the clients, and how often it was killed.
+   * Kills it while clients come. First the state disk is frozen, so that it reads messages and can't answer them. It is
+   * killed then, and the disk goes on. After that it is killed every tenth of a second, as long as there is time, while
+   * its supervisor starts it again. @returns what `come` returned, and how often it was killed.
    */
   async killWhile<T>(come: () => Promise<T>, times: number, seconds: number): Promise<[T, number]> {
     const daemon = this.idFile
@@ -340,7 +340,7 @@ END
   }
 }
 
-/** Leaves nothing of a story behind but the kernel's modules. */
+/** Removes everything that a story leaves behind, except the kernel's modules. */
 export async function clear(server: Server): Promise<void> {
   await server.stop()
   await server.daemon.end('TERM')

@@ -1,5 +1,5 @@
-// What can happen to the process that holds the kernel's pipe: it dies in the middle of everything, it comes late, it
-// is one of two, and it knows a client by a name that somebody else goes by.
+// What can happen to the process that holds the kernel's pipe. It dies in the middle of its work. It starts late. There
+// are two of them. It knows a client by a name that another client uses.
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { ownerIn, readRecord, recordLine } from '../../../lib/rules/record.ts'
@@ -16,8 +16,8 @@ const crowd = 200
 const threads = 16
 const kills = 50
 /**
- * Seconds in which all kills happen. What the kernel has queued it gives up when, half a minute after nobody was at the
- * pipe, nobody is at it again (RPC_UPCALL_TIMEOUT): on a slow machine, a kill might be just then.
+ * Seconds in which all kills happen. If nobody holds the pipe, the kernel looks again after half a minute, and if
+ * nobody holds it then, it gives up what is queued (RPC_UPCALL_TIMEOUT). On a slow machine, a kill might be just then.
  */
 const killing = 20
 
@@ -34,7 +34,7 @@ export const killedInAStorm: Story = {
     const owners = names.map((name) => owner(nfsPort, name))
     const stranger = owner(nfsPort, 'a stranger')
     let killed = 0
-    /** As many at a time as the server has threads. @param around each crowd: what happens meanwhile. */
+    /** As many at a time as the server has threads. @param around what happens while each crowd comes. */
     const inCrowds = async <T>(
       act: (one: typeof stranger) => Promise<T>,
       around = (come: () => Promise<T[]>) => come(),
@@ -44,7 +44,7 @@ export const killedInAStorm: Story = {
         done.push(...(await around(() => Promise.all(owners.slice(n, n + threads).map(act)))))
       return done
     }
-    // What is to be tried is not the emulated network's backlog.
+    // The emulated network's backlog is not what is tested.
     const connect = async (): Promise<void> => {
       for (let n = 0; n < crowd; n += 8) await Promise.all(owners.slice(n, n + 8).map((one) => one.connect()))
     }
@@ -118,7 +118,7 @@ export const late: Story = {
       await server.stop()
       await server.daemon.end('TERM')
     }
-    // On a busy machine its own start may take longer than the kernel waits.
+    // On a busy machine its start may take longer than the kernel waits.
     const inTime = async (): Promise<void> => {
       await server.daemon.start('when there is a pipe')
       await server.start({ grace: 25, pipe: 'nobody' })
@@ -187,7 +187,7 @@ export const removeLost: Story = {
       assert.equal(await isGranted(eve, 'bob'), true)
     })
     await server.daemon.start()
-    // Its Create has the number after the one that is missing.
+    // Its Create has the number that follows the missing one.
     await client('fay', '4.1').then((fay) => fay.lock('fay'))
     await claim("the process notices that a number is missing, and the kernel's log has a line that says so", () =>
       inTheLog(
@@ -225,7 +225,7 @@ export const principal: Story = {
   },
 }
 
-/** No Kerberos here: the hash of a principal that nobody has is written into the record. */
+/** There is no Kerberos here. So the hash of a principal that nobody has is written into the record. */
 async function plant(server: Server, name: string): Promise<void> {
   const hash = 'ab'.repeat(32)
   if (server.tracker === 'nfsdcld') {
@@ -310,7 +310,7 @@ export const namespace: Story = {
   },
 }
 
-/** The same machine, seen from a network namespace with its own rpc_pipefs, nfsd's files and /var/lib/nfs. */
+/** The same machine, in a network namespace with its own rpc_pipefs, nfsd's files and /var/lib/nfs. */
 async function innerGuest(guest: Guest): Promise<Guest> {
   const home = '/run/lab/inner'
   await guest.run(`

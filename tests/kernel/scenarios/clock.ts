@@ -1,4 +1,4 @@
-// A machine with a bad battery: the clock is wrong while the server starts and time synchronisation corrects it later.
+// A machine with a bad battery: its clock is wrong when the server starts, and is corrected later.
 import { claimHeld, claimHeldAgain, threeHolders, type Story } from '../story.ts'
 
 const story = (name: string, fault: string, wrong: string, right: string): Story => ({
@@ -9,7 +9,7 @@ const story = (name: string, fault: string, wrong: string, right: string): Story
     await server.start()
     await server.endGrace()
     const clients = await threeHolders(stage)
-    // Nobody may reclaim before the clock is corrected, on a machine however slow.
+    // Nobody may reclaim before the clock is corrected, however slow the machine is.
     await Promise.all(clients.map((client) => client.cutOff()))
     await server.stop()
     await guest.run(`date --set '${wrong}'`)

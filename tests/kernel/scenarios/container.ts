@@ -1,5 +1,5 @@
-// A server in a container, by the script of docs/containers.md as it stands there. What a container is to the kernel is
-// here without the program that would make it: namespaces, a file system of its own, and a volume.
+// A server in a container, by the script of docs/containers.md as it is there. The story itself makes what a container
+// is to the kernel: namespaces, a file system of its own, and a volume.
 import assert from 'node:assert/strict'
 import { readFileSync } from 'node:fs'
 import { dirname, join as path } from 'node:path'
@@ -11,7 +11,7 @@ import { claimHeld, holders, type Story } from '../story.ts'
 
 const address = '10.0.0.3'
 const volume = `${stateDisk}/volume`
-/** Seconds. Nothing tells the clients that their server is off: they may look for it a minute after it is back. */
+/** Seconds. Nothing tells the clients that their server is off. They may look for it only a minute after it is back. */
 const grace = 300
 
 /** The first process of the example: the indented lines from `#!/bin/sh` on. */
@@ -34,7 +34,7 @@ export const container: Story = {
       `mkdir -p ${volume} /usr/lib/nfsd-userland-helper
       cp '${dirname(helper.program)}'/*.cjs /usr/lib/nfsd-userland-helper/`,
     )
-    // Names of its own: a client that another story has made looks for that one's server.
+    // These clients have names of their own, because a client of another story looks for the server of that story.
     const clients: Client[] = []
     const held = (when: string) => claimHeld({ ...stage, clients: guest }, when, clients)
     const joined = async (name: string, version: '4.1' | '4.2') => {
@@ -48,7 +48,7 @@ export const container: Story = {
       await joined('bert', '4.1')
       await joined('cora', '4.2')
       await claim('status, in the container, knows both clients and who holds the pipe', async () => {
-        // On a busy machine the kernel's files may not be read in time, which status says.
+        // On a busy machine, status may say that the kernel's files could not be read in time.
         const ask = () => running.inside('nfsd-userland-helper status', 120)
         let status = await ask()
         for (let tries = 1; tries < 10 && status.includes('does not describe'); tries++) status = await ask()
@@ -102,7 +102,7 @@ interface Container {
   readonly kill: () => Promise<void>
 }
 
-/** What `podman start` does. @param name whose file system: what was written to it is there at the next start. */
+/** What `podman start` does. @param name of the file system, which keeps what was written to it. */
 async function start(guest: Guest, name: string): Promise<Container> {
   const home = `/srv/containers/${name}`
   await guest.run(

@@ -1,4 +1,4 @@
-// A server that dies in its grace period has granted nothing new: who was silent in it has lost nothing.
+// A server that dies in its grace period has granted nothing new. So a client that was silent in it has lost nothing.
 import assert from 'node:assert/strict'
 import { claimHeld, claimHeldAgain, threeHolders, type Story } from '../story.ts'
 

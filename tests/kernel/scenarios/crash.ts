@@ -1,5 +1,5 @@
-// The promise itself: two machines, and the server's loses power while clients come and go. What the helper was asked
-// and answered 0 must be on the disk when the machine is back.
+// The promise itself. There are two machines, and the server's loses power while clients come and go. Everything that
+// the helper has answered with 0 must be on the disk when the machine is back.
 import assert from 'node:assert/strict'
 import { cable } from '../cable.ts'
 import { join as joins, type Client } from '../client.ts'
@@ -15,7 +15,7 @@ const story = (type: FileSystem): Story => ({
     const { clients, powerOn: switchOn } = await cable(ground, `crash-${type}`, type)
     const powerOn = async (): Promise<Server> => {
       const server = await switchOn(ground.helper)
-      // The longer a server was off, the later its clients look again. Who may not reclaim learns of it at the end.
+      // The longer a server was off, the later its clients look again. One that may not reclaim learns that at the end.
       await server.start({ grace: 200 })
       return server
     }
@@ -32,7 +32,7 @@ const story = (type: FileSystem): Story => ({
     ].entries() as Iterable<[number, [string, string, string]]>) {
       const crash = `after crash ${round + 1}`
       if (await server.inGrace()) await server.endGrace()
-      // Whom the next restart would not know any more leaves in good order.
+      // Clients that the next restart would not know any more unmount first.
       for (const lost of holding.filter((one) => round > 0 && !reclaimsTwice(server, one))) {
         await lost.drop(lost.name)
         await lost.leave()
@@ -45,7 +45,7 @@ const story = (type: FileSystem): Story => ({
         .drop(leaver)
         .then(() => gone.leave())
         .catch(() => undefined)
-      // The last lock is acknowledged a moment before the power goes: nothing has had time to be written back.
+      // The last lock is acknowledged just before the power cut, so nothing could be written back in between.
       const last = await client(second, '4.1')
       await Promise.all([leaving, last.lock(second)])
       await server.guest.kill()

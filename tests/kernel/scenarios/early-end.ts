@@ -1,4 +1,4 @@
-// NFSv4.1 clients say when they have reclaimed everything, so nobody need wait for the clock. NFSv4.0 clients don't.
+// NFSv4.1 clients say when they have reclaimed everything, so grace may end early. NFSv4.0 clients don't say that.
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
 import { claimHeld, holders, type Story } from '../story.ts'

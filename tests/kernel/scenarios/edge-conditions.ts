@@ -1,4 +1,4 @@
-// The two ways in which a server that trusts its clients' word would give one lock to two of them:
+// The two ways in which a server that relies on what its clients say would give one lock to two of them:
 // RFC 7530 section 9.6.3.4, RFC 8881 section 8.4.3.
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
@@ -12,7 +12,7 @@ async function eveTakesAndDrops({ claim }: Stage, eve: Client, clients: readonly
   })
 }
 
-/** In good time: on a busy machine the server may not have noticed yet that a lease has run out. */
+/** Some time later, because on a busy machine the server may notice late that a lease has expired. */
 export async function isGranted(eve: Client, name: string): Promise<boolean> {
   for (let tries = 0; tries < 60; tries++) {
     if ((await eve.triesLock(name)) === 'granted') return true

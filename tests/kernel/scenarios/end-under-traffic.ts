@@ -1,5 +1,5 @@
-// The kernel is out of grace before it says so: it sets the flag, then runs `gracedone`. Whatever client comes in
-// between meets a helper that has not been told.
+// The kernel leaves grace before it tells the helper: it sets the flag, and then runs `gracedone`. If a client comes in
+// between, the helper has not been told yet.
 import assert from 'node:assert/strict'
 import { helperParameter } from '../../../lib/kernel/nfsd-module.ts'
 import { owner, NFS4ERR_DELAY, NFS4_OK, type Owner } from '../nfs41.ts'
@@ -7,7 +7,7 @@ import { recorded } from '../records.ts'
 import type { Story } from '../story.ts'
 
 const rounds = 5
-/** As many as nfsd has threads: all of their upcalls are under way at once. */
+/** As many as nfsd has threads, so that all of their upcalls run at once. */
 const crowd = 16
 const ended = /the kernel is out of grace, and has not said so yet/
 
@@ -33,7 +33,7 @@ export const endUnderTraffic: Story = {
         const { names, complete } = await arrivals(`round ${round}`)
         await claim(`in round ${round} all of ${crowd} clients that come while grace ends are recorded`, async () => {
           const [statuses] = await Promise.all([complete(), server.endGrace()])
-          // A server that is busy may say "later" to a request that it is at work on: what counts is that each is
+          // A busy server may answer "later" to a request that it is working on. What counts is that each client is
           // recorded.
           assert.deepEqual(
             statuses.filter((status) => status !== NFS4_OK && status !== NFS4ERR_DELAY),

@@ -1,6 +1,5 @@
-// A helper that can't write. The kernel does not care: it serves clients whatever the helper says, and never repeats an
-// upcall. What is left to a helper is to answer, to say so in the kernel's log, and to have promised nothing it
-// could not keep.
+// A helper that can't write. The kernel serves clients whatever the helper answers, and never repeats an upcall. So the
+// helper can only answer, say it in the kernel's log, and not promise what it can't keep.
 import assert from 'node:assert/strict'
 import type { Client } from '../client.ts'
 import { exported, lease, stateDisk } from '../server.ts'
@@ -9,7 +8,7 @@ import { killed } from '../upcalls.ts'
 
 const ourLine = /nfsd-userland-helper: /
 
-/** Dora comes while the state can't be written. A create that was answered 0 is a promise, one that was not is none. */
+/** Dora comes while the state can't be written. A create that is answered with 0 is a promise, otherwise it is none. */
 async function doraComes({ server, client, claim }: Stage, why: string): Promise<Client> {
   const logged = (await server.log()).length
   const dora = await client('dora', '4.1')
@@ -31,8 +30,8 @@ async function claimPromiseKept({ server, claim }: Stage, dora: Client, asked: n
     .slice(0, asked)
     .findLast(({ verb, owner }) => verb === 'create' && owner.endsWith('dora'))
   const promised = create?.status === 0
-  // What the pipe's process could not write it keeps, and writes it when it can: then she may, though nobody promised
-  // it.
+  // The process at the pipe keeps what it could not write, and writes it later. Then she may reclaim, although nobody
+  // has promised it.
   if (!promised && server.tracker !== 'helper') return
   await claim(
     `dora's create was answered ${create?.status ?? 'never'}: she ${promised ? 'reclaims' : 'does not reclaim'} after the restart`,
@@ -54,7 +53,7 @@ export const fullDisk: Story = {
     const all = [...known, absent]
     await Promise.all(all.map((one) => one.cutOff()))
     await server.restart()
-    // Blocks and inodes: a record may need the one or the other.
+    // A record may need a block or an inode.
     await guest.run(
       `cd ${stateDisk} && mkdir fillers
       for size in 1M 4k 1k; do dd if=/dev/zero of=filler-$size bs=$size 2> /dev/null || true; done
@@ -99,7 +98,7 @@ export const readOnly: Story = {
     await server.endGrace()
     const [absent, eve] = await Promise.all([client('bob', '4.1'), client('eve', '4.2')])
     await absent.lock('bob')
-    // A process that has a file open for writing would be in the way.
+    // This fails if a process has a file open for writing.
     if ((await guest.attempt(`mount -o remount,ro ${stateDisk}`)).status !== 0) {
       await server.daemon.end('TERM')
       await guest.run(`mount -o remount,ro ${stateDisk}`)
@@ -162,7 +161,7 @@ export const startKilled: Story = {
       await start
       assert.equal((await server.upcalls()).findLast(({ verb }) => verb === 'init')?.status, killed + 9)
     })
-    // Without a tracker the kernel takes nobody's word for the end of grace.
+    // Without a tracker, nobody can end the kernel's grace early.
     await server.graceEnds(180)
     await claim(
       "in this instance, which nobody has recorded, bob's lock is granted to another client, who drops it",

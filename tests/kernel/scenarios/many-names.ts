@@ -1,5 +1,5 @@
-// More clients than a kernel can be told of in a start. Some kernels look for each name before they insert it, in one
-// list that all Linux clients share, while the whole server waits.
+// More clients than a start can name to some kernels. Those look for each name before they insert it, and the names of
+// all Linux clients are in one list. The whole server waits meanwhile.
 import assert from 'node:assert/strict'
 import { writeFileSync } from 'node:fs'
 import { join as path } from 'node:path'
@@ -13,7 +13,7 @@ import { exported, prepare, serve, type Server } from '../server.ts'
 import { claimHeld, holders, type Ground, type Story } from '../story.ts'
 
 const crowd = 100_000
-/** Seconds that the server may take to start: it takes minutes where nothing is done about it. */
+/** Seconds that the server may take to start. If a helper named all clients, it would take minutes. */
 const limit = 60
 
 const nameOf = (number: number): string => `Linux NFSv4.1 host${String(number).padStart(7, '0')}`
@@ -26,7 +26,7 @@ export const manyNames: Story = {
     const port = await freePort()
     const guest = await ground.boot({
       name: 'many-names',
-      // A record is an inode, and a laboratory's ext4 has few.
+      // Each record is an inode, and the laboratory's ext4 has few.
       disks: [blankDisk(directory, 'many-state', 'xfs'), blankDisk(directory, 'many-export', 'ext4')],
       cards: [
         '-netdev',
@@ -37,13 +37,13 @@ export const manyNames: Story = {
     })
     await prepare(guest, { serves: true, reachable: 'eth0' })
     const server = await serve(guest, helper, 'many-names')
-    // The trace is not for a hundred thousand names, and watching costs the kernel time.
+    // The trace can't hold a hundred thousand names, and tracing takes the kernel's time.
     await guest.run("echo 'status != -115' > /sys/kernel/tracing/events/kprobes/answered/filter")
     await guest.run(`echo contended > ${exported}/file`)
     const client = (name: string, version: '4.0' | '4.1' | '4.2') => joins(guest, server, name, version)
     const [oneOfThem, stranger] = [owner(port, nameOf(crowd / 2)), owner(port, 'Linux NFSv4.1 stranger')]
 
-    /** Restarts with the clock on it. @returns what the kernel calls its tracker. */
+    /** Restarts, and measures the time. @returns what the kernel calls its tracker. */
     const restarted = async (): Promise<{ tracker: string; seconds: number }> => {
       await server.stop()
       const logged = (await server.log()).length
@@ -96,7 +96,7 @@ export const manyNames: Story = {
   },
 }
 
-/** A hundred thousand clients, as if they had come: into the store of whoever keeps the records. */
+/** Adds a hundred thousand clients to the store, as if they had come. */
 async function plant({ directory, note }: Ground, { guest, tracker, stateDirectory }: Server): Promise<void> {
   const since = Date.now()
   if (tracker === 'nfsdcld') {
@@ -116,7 +116,7 @@ async function plant({ directory, note }: Ground, { guest, tracker, stateDirecto
       return `${recordName(client)}\t${recordLine(client, { session: 'unknown', recorded })}\n`
     })
     writeFileSync(records, lines.join(''))
-    // Those who are recorded now are in the directory of the current start, which has the highest number.
+    // The current records are in the directory of the current start, which has the highest number.
     await guest.run(
       `
       bob=$(find ${stateDirectory}/v4clients -name '*bob')

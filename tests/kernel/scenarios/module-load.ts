@@ -1,4 +1,4 @@
-// What `install` puts in place, at work: a real udevd, real loads of the real module, and a server started afterwards.
+// What `install` puts in place, with a real udevd, real loads of the real module, and a server that starts afterwards.
 import assert from 'node:assert/strict'
 import { join } from 'node:path'
 import { helperParameter } from '../../../lib/kernel/nfsd-module.ts'
@@ -8,18 +8,19 @@ import type { Story } from '../story.ts'
 
 const installed = '/usr/sbin/nfsd-userland-helper'
 const lsb = join(repository, 'udev/init.d/lsb-init.sh')
-/** Seconds. Emulated, Node starts slowly, and doctor runs the program several times. */
+/** Seconds. Node starts slowly in an emulator, and doctor runs the program several times. */
 const patience = 240
 const kernelsOwn = '/sbin/nfsdcltrack'
 
 const startUdev = '/lib/systemd/systemd-udevd --daemon; udevadm settle'
 /**
- * A signal, and rules are read anew by a new udevd: `udevadm control` may be lost, and its status is 0. udevd 252 asks
- * for the sender's credentials after it has accepted (SO_PASSCRED), and ignores a message that was sent in between.
+ * A new udevd reads the rules anew. The old one is ended by a signal, because a message of `udevadm control` may be
+ * lost, and its status is still 0: udevd 252 asks for the sender's credentials only after it has accepted
+ * (SO_PASSCRED), and ignores a message that was sent before that.
  */
 const endUdev = 'kill $(pidof systemd-udevd); while pidof systemd-udevd > /dev/null; do sleep 0.1; done'
 
-/** The parameter as sysfs shows it: its value and a newline. A newline in the value itself would make two. */
+/** The parameter as sysfs shows it: its value and a newline. With a newline in the value there would be two. */
 const named = (program: string): string => `${program}\n`
 
 export const moduleLoad: Story = {

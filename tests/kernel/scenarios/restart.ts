@@ -6,7 +6,7 @@ import { claimHeld, claimHeldAgain, threeHolders, type Stage, type Story } from 
 
 /** Seconds. On a busy machine, and with the bundle, it takes ten seconds until all clients have reclaimed. */
 const graceFor = ({ helper }: Stage): number => (helper.program.endsWith('.cjs') ? 40 : 20)
-/** Seconds, so many that on every machine all clients have reclaimed before. */
+/** Seconds: enough on every machine for all clients to reclaim before. */
 const long = 150
 const times = ['first', 'second'] as const
 
@@ -48,7 +48,7 @@ export const restartByPipe: Story = {
 
     for (const time of times) {
       const before = (await server.upcalls()).length
-      // At the second restart grace ends before its time.
+      // At the second restart grace ends early.
       await server.restart({ grace: time === 'first' ? grace : long })
       const known = time === 'first' ? clients : sessions
       await (time === 'first' ? claimHeld : claimHeldAgain)(stage, `after the ${time} restart`, clients)
@@ -66,7 +66,7 @@ export const restartByPipe: Story = {
           const lasted = await server.graceLasted(before)
           assert.ok(lasted < long, `it lasted ${lasted} s`)
         })
-      // Ann is not recorded by a reclaim. When she has lost her lock, she opens her file anew, and is.
+      // A reclaim does not record Ann. After she has lost her lock, she opens her file anew, and that records her.
       await claimRecorded(stage, time, time === 'first' ? sessions : clients)
     }
     await claimNothingFailed(stage)

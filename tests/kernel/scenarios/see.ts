@@ -1,5 +1,5 @@
-// What an admin is told, under the kernel that it is told of: its log, its files, its clients, its threads' age, and
-// the mutex that a start holds.
+// What an admin is told about a running kernel: its log, its files, its clients, the age of its threads, and the mutex
+// that a start holds.
 import assert from 'node:assert/strict'
 import { dirname } from 'node:path'
 import { helperParameter } from '../../../lib/kernel/nfsd-module.ts'
@@ -28,10 +28,10 @@ interface Diagnosis {
   readonly findings: readonly { readonly check: string; readonly verdict: string; readonly what: string }[]
 }
 
-/** Seconds of grace: an emulated Node takes its time. */
+/** Seconds of grace. Node is slow in an emulator. */
 const lasting = 300
 
-/** The first answer that is whole, or the tenth. */
+/** The first complete answer, or the tenth. */
 async function askedAgain<T>(ask: () => Promise<T>, isWhole: (answer: T) => boolean): Promise<T> {
   for (let tries = 1; tries < 10; tries++) {
     const answer = await ask()
@@ -55,7 +55,7 @@ export const see: Story = {
     const status = (clients = 0) =>
       askedAgain(statusNow, ({ grace, live }) => grace.grace_seconds !== null && (live ?? []).length >= clients)
     const doctor = () => askedAgain(doctorNow, (found) => !found['grace-time']?.startsWith('unknown'))
-    // Where install puts them: the executable hands on to them.
+    // Where install puts the commands for people, to which the executable hands on.
     await guest.run(
       `mkdir -p /usr/lib/nfsd-userland-helper; cp '${dirname(helper.program)}'/*.cjs /usr/lib/nfsd-userland-helper/`,
     )

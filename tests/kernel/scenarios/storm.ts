@@ -1,4 +1,4 @@
-// Many clients at once: the helper runs as often as the server has threads, side by side.
+// Many clients at once: as many helpers run at the same time as the server has threads.
 import assert from 'node:assert/strict'
 import { NFS4ERR_RECLAIM_BAD, NFS4_OK, owner } from '../nfs41.ts'
 import { recorded } from '../records.ts'
@@ -17,7 +17,7 @@ const story = (name: string, crowd: number): Story => ({
     const owners = names.map((name) => owner(nfsPort, name))
     const stranger = owner(nfsPort, 'a stranger')
     const all = <T>(act: (one: typeof stranger) => Promise<T>) => Promise.all(owners.map(act))
-    // A few at a time: what is to be tried is the helper, not the emulated network's backlog.
+    // A few at a time, because the helper is tested, not the emulated network's backlog.
     const connect = async () => {
       for (let n = 0; n < crowd; n += 10) await Promise.all(owners.slice(n, n + 10).map((one) => one.connect()))
     }
@@ -72,5 +72,5 @@ const story = (name: string, crowd: number): Story => ({
 })
 
 export const storm = story('storm', 200)
-/** Six hundred runs of a program take three minutes under emulation. */
+/** Six hundred runs of a program take three minutes in an emulator. */
 export const smallStorm = story('storm-60', 60)

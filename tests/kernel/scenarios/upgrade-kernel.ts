@@ -1,4 +1,4 @@
-// Half of the kernels in use call a helper, half of them don't. A machine goes from the one to the other, and back.
+// Some kernels call a helper, and others ask at the pipe. A machine goes from one kind to the other, and back.
 import { cable } from '../cable.ts'
 import { join as joins, type Client, type Version } from '../client.ts'
 import type { Kernel } from '../image.ts'
@@ -34,7 +34,7 @@ export const upgradeKernel: Story = {
 
     await shutDown(server)
     server = await boot('6.1', 'helper')
-    // Ann, of NFSv4.0, has done nothing but reclaim under 7.2, which the pipe does not tell.
+    // Under 7.2 Ann, an NFSv4.0 client, has only reclaimed, and the pipe does not report that.
     const [ann, ...known] = old as [Client, ...Client[]]
     await claimHeld({ ...ground, server, clients }, 'under 6.1 again', [...known, ...young])
     await server.endGrace()

@@ -1,4 +1,4 @@
-// The kernel's own tracker keeps a directory of MD5 sums. The helper takes over where it left.
+// The kernel's own tracker keeps a directory of MD5 sums. The helper takes over its clients.
 import assert from 'node:assert/strict'
 import { recorded } from '../records.ts'
 import { claimHeld, claimLost, holders, threeHolders, type Story } from '../story.ts'
@@ -45,7 +45,7 @@ export const upgrade: Story = {
     await claim("when grace is done, the kernel's old records are gone", async () => {
       assert.equal(await sums(), '')
     })
-    // Who is refused is served when grace is over, and not before.
+    // A client that is refused is served only when grace is over.
     await server.restart({ grace: 30 })
     await Promise.all(absent.map((one) => one.heal()))
     await claimHeld(stage, "after one more restart, from the helper's own records", clients)
