@@ -180,6 +180,23 @@ forPeople('export', (artefact) => {
     assert.match((await s.call(['show', 'ada'])).stdout, /but +a server instance ran that could not be recorded/)
   })
 
+  it('makes the directory of a tracker that never ran, and no other', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    const directory = beside(s, 'nfsdcld')
+    assert.equal((await s.call(['export', '--to', 'nfsdcld', '-o', join(directory, 'main.sqlite')])).status, done)
+    assert.equal(statSync(directory).mode & 0o777, 0o700)
+    for (const words of [
+      ['-o', join(beside(s, 'nowhere'), 'clients.json')],
+      ['--to', 'nfsdcltrack', '-o', join(beside(s, 'nowhere'), 'nfsdcltrack', 'main.sqlite')],
+    ]) {
+      const said = await s.call(['export', ...words])
+      assert.equal(said.status, badArgument)
+      assert.match(said.stderr, /^nfsd-userland-helper: error: this directory does not exist: '[^']*\/nowhere[^']*'\n$/)
+    }
+    assert.equal(existsSync(beside(s, 'nowhere')), false)
+  })
+
   it('changes no records, and no existing file', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')

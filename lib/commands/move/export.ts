@@ -52,6 +52,8 @@ export const exportCommand = command(
       throw new Failed({ kind: 'bad-argument', why: `a database needs a file: use --output` })
     if (output !== undefined && fs.existsSync(output))
       throw new Failed({ kind: 'bad-argument', why: 'this file exists already', word: output })
+    const path = output === undefined ? undefined : resolve(output)
+    if (path !== undefined && !dryRun) prepareDirectoryOf(path, to)
     const matchOnly = hashesIn(legacyTopIn(stateDirectory), files.anywhere(settings.calls))
 
     if (threads > 0 && to !== 'json') say('nfsd is running: later changes will not be in the export. Stop it first')
@@ -72,15 +74,15 @@ export const exportCommand = command(
     if (dryRun) {
       while (clients.next().done !== true);
       print(`${counted(count.written, 'client')} would be written for ${to === 'json' ? 'import' : to}\n`)
-    } else if (output === undefined) {
+    } else if (path === undefined) {
       for (const part of inParts(writeExport(clients, matchOnly(), now()))) if (!print(part)) break
     } else {
-      makeFile(resolve(output), (descriptor) => {
+      makeFile(path, (descriptor) => {
         if (to === 'nfsdcltrack') writeNfsdcltrack(descriptor, clients, now())
         else if (to === 'nfsdcld') writeNfsdcld(descriptor, clients, matchOnly())
         else for (const part of inParts(writeExport(clients, matchOnly(), now()))) fs.writeFileSync(descriptor, part)
       })
-      print(`${counted(count.written, 'client')} written to ${quote(resolve(output))}\n`)
+      print(`${counted(count.written, 'client')} written to ${quote(path)}\n`)
     }
     sayLoss(to, count, damaged())
     return 0
@@ -141,6 +143,25 @@ function* inParts(texts: Iterable<string>): Generator<string> {
 }
 
 /**
+ * A tracker makes the directory of its database when it first runs. If it never has, the directory is made here.
+ * @throws Failed bad-argument, if there is nowhere to put the file
+ */
+function prepareDirectoryOf(path: string, to: Tracker): void {
+  const directory = dirname(path)
+  if (fs.existsSync(directory)) return
+  if (to === 'json' || !fs.existsSync(dirname(directory)))
+    throw new Failed({ kind: 'bad-argument', why: 'this directory does not exist', word: directory })
+  fs.mkdirSync(directory, { mode: 0o700 })
+  syncDirectory(dirname(directory))
+}
+
+function syncDirectory(path: string): void {
+  const directory = fs.openSync(path, fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
+  fs.fsyncSync(directory)
+  fs.closeSync(directory)
+}
+
+/**
  * Makes a new file, complete and durable, or none.
  * @throws the file system's error, also if the name exists by then
  */
@@ -155,7 +176,5 @@ function makeFile(path: string, fill: (descriptor: number) => void): void {
     fs.closeSync(descriptor)
     fs.unlinkSync(staged)
   }
-  const directory = fs.openSync(dirname(path), fs.constants.O_RDONLY | fs.constants.O_DIRECTORY)
-  fs.fsyncSync(directory)
-  fs.closeSync(directory)
+  syncDirectory(dirname(path))
 }
