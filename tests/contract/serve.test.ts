@@ -3,7 +3,7 @@
  * it. Kills are tested by tests/proof/pipe-kill-points.
  */
 import assert from 'node:assert/strict'
-import { execFileSync, spawn } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
   existsSync,
@@ -184,7 +184,7 @@ describe('a server that starts', () => {
       const first = await started(end)
       await allDone(first.send('create', client('hash:0123'), client('ann')))
       assert.deepEqual(await namedAfterRestart(end, first), ['ann'])
-      assert.match(daemon.said(), /hash:0123/)
+      await daemon.says(/hash:0123/)
     }))
 
   it('of a kernel with version 1 is told the same list', () =>
@@ -248,7 +248,7 @@ describe('a server that starts', () => {
         symlinkSync('2 nonsense', record)
       }
       assert.deepEqual(named(await started(end)), ['bob'])
-      assert.match(daemon.said(), /ann/)
+      await daemon.says(/ann/)
     }))
 })
 
@@ -336,7 +336,7 @@ describe('a message', () => {
   it('waits for a slow disk, and messages that come meanwhile share a barrier', () =>
     onSlowDisk(async ({ end }, nfsd, _, barriers) => {
       const first = nfsd.send('create', client('ann'))
-      await end.until(({ held }) => held.length > 0)
+      await end.until(({ held, queued }) => held.length > 0 || queued.length === 0)
       const rest = nfsd.send('create', ...Array.from({ length: 15 }, (_, at) => client(`client ${at}`)))
       const began = barriers()
       await allDone([...first, ...rest])
@@ -360,19 +360,25 @@ describe('serve', () => {
 
   it('survives the removal of a pipe with messages in it, and opens the next', () =>
     onSlowDisk(async ({ end }, nfsd) => {
-      const threads = nfsd.send('create', client('ann'), client('bob'))
-      await end.until(({ held }) => held.length > 0)
-      end.remove()
-      for (const { ended } of threads) assert.deepEqual(await ended, { failed: 'EPIPE' })
-      const next = await started(end)
-      assert.equal(await next.tell('create', client('cal')), 0)
-      assert.ok((await namedAfterRestart(end, next)).includes('cal'))
+      let server = nfsd
+      // On a busy machine the half second of a barrier may be over before the pipe is removed: then once more.
+      for (let attempt = 1; ; attempt++) {
+        const threads = server.send('create', client('ann'), client('bob'))
+        await end.until(({ held, queued }) => held.length > 0 || queued.length === 0)
+        end.remove()
+        const how = await Promise.all(threads.map(async ({ ended }) => ended))
+        server = await started(end)
+        if (how.every((each) => 'failed' in each && each.failed === 'EPIPE')) break
+        assert.ok(attempt < 20, `answered before the pipe was removed, ${attempt} times: ${JSON.stringify(how)}`)
+      }
+      assert.equal(await server.tell('create', client('cal')), 0)
+      assert.ok((await namedAfterRestart(end, server)).includes('cal'))
     }))
 
   it('finishes what it has read when it is told to end, and leaves no trace in the run directory', () =>
     onSlowDisk(async ({ end, machine }, nfsd, daemon) => {
       const threads = nfsd.send('create', client('ann'), client('bob'))
-      await end.until(({ held }) => held.length > 0)
+      await end.until(({ held, queued }) => held.length > 0 || queued.length === 0)
       daemon.signal('SIGTERM')
       await allDone(threads)
       assert.equal(await daemon.ended, 0)
@@ -454,12 +460,14 @@ describe('serve', () => {
         assert.ok(nfsd)
         await allDone(nfsd.send('create', client('ann'), client('bob')))
         disk.fill()
-        assert.notEqual(await nfsd.tell('create', client('cal')), 0)
         assert.equal(await nfsd.tell('remove', client('bob')), 0)
-        disk.empty()
+        // What the remove has freed. From the failure to the kill there must be no room: the create is tried again.
+        disk.fill()
+        assert.notEqual(await nfsd.tell('create', client('cal')), 0)
         await daemons[0]?.kill()
+        disk.empty()
         daemons.push(traced())
-        await eventually(() => /create, which had failed, is done/.test(daemons[1]?.said() ?? ''))
+        await daemons[1]?.says(/create, which had failed, is done/)
         await nfsd.stop()
         assert.equal(await daemons[1]?.ended, 0)
         await serve()
@@ -476,11 +484,12 @@ describe('serve', () => {
     }))
 
   it('answers more messages at once than it has files for, in several rounds', () =>
-    at(async ({ end, serve }) => {
+    at(async ({ end, serve, machine }) => {
       await serve()
       const nfsd = await started(end)
       await allDone(nfsd.send('create', ...Array.from({ length: 1100 }, (_, at) => client(`client ${at}`))))
-      assert.equal((await namedAfterRestart(end, nfsd)).length, 1100)
+      // Counted on the disk: the list of so many has a time limit, which a busy machine may exceed.
+      assert.equal(tree(machine).filter((name) => /\/client[^/]*\d+$/.test(name)).length, 1100)
     }))
 
   for (const descriptors of [80, 24])
@@ -656,7 +665,7 @@ describe('serve', () => {
       await nfsdcld.kill()
       const again = await serve()
       await allDone(second.send('create', client('bob')))
-      assert.match(again.said(), /was started without this program/)
+      await again.says(/was started without this program/)
       assert.deepEqual(await namedAfterRestart(end, second), ['bob'])
     }))
 
@@ -665,7 +674,8 @@ describe('serve', () => {
       const daemon = await serve()
       end.make()
       const mark = (): boolean => readdirSync(machine.runDir).some((name) => /^[0-9a-f]{64}$/.test(name))
-      await eventually(() => mark() && /is not recorded/.test(daemon.said()))
+      await eventually(mark)
+      await daemon.says(/is not recorded/)
       end.remove()
       assert.deepEqual(named(await started(end)), [])
       assert.ok(!mark())
@@ -673,7 +683,7 @@ describe('serve', () => {
 
   it('goes on when the reader of its log is gone', () =>
     at(async ({ end, machine }) => {
-      const [program = '', ...words] = serveWords(machine, end.path, ['--ready-fd', '3'])
+      const [program = '', ...words] = [...apart, ...serveWords(machine, end.path, ['--ready-fd', '3'])]
       const daemon = spawn(program, words, { stdio: ['ignore', 'ignore', 'pipe', 'pipe'] })
       const ended = once(daemon, 'exit')
       try {
@@ -747,7 +757,7 @@ describe('if the disk fails', () => {
       await eventually(() => statusOfServe(machine).includes(missing))
       disk.empty()
       await eventually(() => statusOfServe(machine).includes('"not_recorded":[]'))
-      assert.match(daemon.said(), /ENOSPC/)
+      await daemon.says(/ENOSPC/)
       assert.deepEqual(await namedAfterRestart(end, nfsd), ['ann', 'bob'])
     }))
 
@@ -764,7 +774,7 @@ describe('if the disk fails', () => {
       await eventually(() => statusOfServe(machine).includes(`"not_recorded":["${hex('bob')}"]`))
       disk.empty()
       await eventually(() => statusOfServe(machine).includes('"not_recorded":[]'))
-      assert.match(next.said(), /create, which had failed, is done/)
+      await next.says(/create, which had failed, is done/)
       assert.deepEqual(keptIn(machine), [])
       assert.deepEqual(await namedAfterRestart(end, nfsd), ['ann', 'bob'])
     }))
@@ -790,7 +800,7 @@ describe('if the disk fails', () => {
       const daemon = await serve()
       const nfsd = await started(end)
       await allDone(nfsd.send('create', client('ann'), client('bob')))
-      disk.readOnly()
+      await disk.readOnly()
       assert.notEqual(await nfsd.tell('remove', client('ann')), 0)
       await daemon.kill()
       await nfsd.stop()
@@ -804,12 +814,12 @@ describe('if the disk fails', () => {
       const daemon = await serve()
       const nfsd = await started(end)
       await allDone(nfsd.send('create', client('ann'), client('bob')))
-      disk.readOnly()
+      await disk.readOnly()
       assert.notEqual(await nfsd.tell('remove', client('ann')), 0)
       await daemon.kill()
       const next = await serve()
       disk.writable()
-      await eventually(() => /remove, which had failed, is done/.test(next.said()))
+      await next.says(/remove, which had failed, is done/)
       assert.deepEqual(await namedAfterRestart(end, nfsd), ['bob'])
     }))
 
@@ -818,7 +828,7 @@ describe('if the disk fails', () => {
       const daemon = await serve()
       const nfsd = await started(end)
       await allDone(nfsd.send('create', client('ann'), client('bob'), client('cal')))
-      disk.readOnly()
+      await disk.readOnly()
       assert.notEqual(await nfsd.tell('remove', client('ann')), 0)
       await daemon.kill()
       const lists = keptIn(machine)
@@ -827,7 +837,7 @@ describe('if the disk fails', () => {
       const next = await serve()
       assert.notEqual(await nfsd.tell('remove', client('bob')), 0)
       disk.writable()
-      await eventually(() => /remove, which had failed, is done/.test(next.said()))
+      await next.says(/remove, which had failed, is done/)
       assert.deepEqual(await namedAfterRestart(end, nfsd), [])
     }))
 
@@ -836,10 +846,10 @@ describe('if the disk fails', () => {
       const daemon = await serve()
       const nfsd = await started(end)
       await allDone(nfsd.send('create', client('ann'), client('bob')))
-      disk.readOnly()
+      await disk.readOnly()
       assert.notEqual(await nfsd.tell('remove', client('ann')), 0)
       disk.writable()
-      await eventually(() => /remove, which had failed, is done/.test(daemon.said()))
+      await daemon.says(/remove, which had failed, is done/)
       assert.deepEqual(await namedAfterRestart(end, nfsd), ['bob'])
     }))
 
@@ -849,9 +859,9 @@ describe('if the disk fails', () => {
       const first = await started(end)
       await allDone(first.send('create', client('ann')))
       await first.stop()
-      disk.readOnly()
+      await disk.readOnly()
       assert.deepEqual(named(await started(end)), [])
-      assert.match(daemon.said(), /critical/)
+      await daemon.says(/critical/)
       end.remove()
       disk.writable()
       assert.deepEqual(named(await started(end)), [])
@@ -862,7 +872,7 @@ describe('if the disk fails', () => {
       await serve()
       const nfsd = await started(end)
       await allDone(nfsd.send('create', client('ann')))
-      disk.readOnly()
+      await disk.readOnly()
       const threads = nfsd.sendAll([
         ...Array.from({ length: 15 }, (_, at) => ['create', client(`client ${at}`)] as const),
         ['remove', client('ann')],
@@ -880,7 +890,7 @@ async function onSmallDisk(
     disk: {
       readonly fill: () => void
       readonly empty: () => void
-      readonly readOnly: () => void
+      readonly readOnly: () => Promise<void>
       readonly writable: () => void
     },
   ) => Promise<void>,
@@ -893,9 +903,9 @@ async function onSmallDisk(
     try {
       await work(site, {
         fill: () => {
-          mkdirSync(filler)
           assert.throws(
             () => {
+              ensureDirSync(filler)
               for (let number = 0; number < 1000; number++) writeFileSync(join(filler, String(number)), '')
             },
             { code: 'ENOSPC' },
@@ -904,8 +914,9 @@ async function onSmallDisk(
         empty: () => {
           removeSync(filler)
         },
-        readOnly: () => {
-          execFileSync('mount', ['-o', 'remount,ro', stateDir])
+        // As long as a file is open for writing, the kernel refuses.
+        readOnly: async () => {
+          await until('it can be made read-only', () => succeeds('mount', '-o', 'remount,ro', stateDir))
         },
         writable: () => {
           execFileSync('mount', ['-o', 'remount,rw', stateDir])
@@ -993,8 +1004,8 @@ describe('serve beside mounts', () => {
       says holds
       rm '${pipes}/nfsd/cld'
       says 'is gone'
-      kill -STOP $id
-      waits "umount '${pipes}' 2> /dev/null"
+      # Where it is stopped, it may just be looking at the pipe's directory.
+      waits "kill -STOP $id; umount '${pipes}' 2> /dev/null || { kill -CONT $id; false; }"
       mounted
       [ "$(stat -c '%d %i' '${pipes}/nfsd')" = "$numbers" ] && echo same numbers
       touch '${pipes}/nfsd/cld'
@@ -1026,9 +1037,15 @@ describe('serve beside mounts', () => {
         await allDone(nfsd.send('create', client('ann')))
         await nfsd.stop()
         // The state directory is free as soon as the loss of the pipe is noticed.
-        await eventually(() => /the pipe is gone/.test(daemon.said()))
-        daemon.signal('SIGSTOP')
-        execFileSync('umount', [stateDir])
+        await daemon.says(/the pipe is gone/)
+        await until('the disk can be unmounted', () => {
+          daemon.signal('SIGSTOP')
+          if (succeeds('umount', stateDir)) return true
+          daemon.signal('SIGCONT')
+          return false
+        })
+        // Another test's mount namespace may still have a copy of the mount: then this would be no other one.
+        await until('the disk is free', () => execFileSync('losetup', ['--associated', image]).length === 0)
         mount()
         daemon.signal('SIGCONT')
         assert.equal(await daemon.ended, 135)
@@ -1062,6 +1079,9 @@ function statusOfServe({ runDir }: Machine): string {
 }
 
 const eventually = (look: () => boolean): Promise<true> => until(String(look), look)
+
+const succeeds = (program: string, ...words: readonly string[]): boolean =>
+  spawnSync(program, words, { stdio: 'ignore' }).status === 0
 
 /** What is left to do for the next `serve`. */
 const keptIn = ({ runDir }: Machine): string[] =>

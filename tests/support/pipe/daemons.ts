@@ -2,11 +2,17 @@
 import { spawn } from 'node:child_process'
 import { readFileSync } from 'node:fs'
 import { executable, settings, type Machine } from '../artefacts.ts'
+import { until } from '../until.ts'
 
 export interface Daemon {
   readonly pid: number
-  /** What it has written to stderr so far. */
+  /**
+   * What has been read so far of what it wrote to stderr: all of it, once it has {@link ended}. An answer in the pipe
+   * may be read before a line that was written before it: see {@link says}.
+   */
   readonly said: () => string
+  /** Waits until it has said this. @throws if it ends without, or never says it, with what it has said. */
+  readonly says: (line: RegExp) => Promise<void>
   /** How it ended: its exit status, or the name of a signal. */
   readonly ended: Promise<number | NodeJS.Signals>
   readonly signal: (signal: NodeJS.Signals) => void
@@ -95,9 +101,22 @@ export function running(
     child.kill(signal)
     return ended
   }
+  let isOver = false
+  const over = (): void => {
+    isOver = true
+  }
+  ended.then(over, over)
   return {
     pid: child.pid ?? 0,
     said: () => said,
+    says: async (line) => {
+      await until(
+        `it says ${String(line)}`,
+        () => line.test(said) || isOver,
+        () => `but: ${said}`,
+      )
+      if (!line.test(said)) throw new Error(`it has ended, and has not said ${String(line)}, but: ${said}`)
+    },
     ended,
     ready,
     signal: (signal) => void child.kill(signal),
