@@ -49,7 +49,7 @@ for unit in systemd-udevd.service systemd-udevd-control.socket systemd-udevd-ker
   ln -sf /dev/null etc/systemd/system/$unit
 done
 exec chroot . /usr/bin/env -i container=test PATH=/usr/sbin:/usr/bin:/sbin:/bin \\
-  /usr/lib/systemd/systemd --system --unit=inside.service --show-status=no --log-target=null
+  /usr/lib/systemd/systemd --system --unit=inside.service --show-status=no --log-target=journal
 `
 
 const inside = `[Unit]
@@ -59,6 +59,7 @@ Wants=systemd-journald.socket
 [Service]
 Type=oneshot
 ExecStart=/bin/sh -euc '/bin/sh -eu /run/share/script && status=0 || status=$$?; echo $$status > /run/share/status'
+ExecStopPost=/bin/sh -c 'journalctl -o short-monotonic --no-pager _PID=1 | grep nfs | tail -n 30 > /run/share/journal'
 ExecStopPost=/bin/systemctl --no-block --force --force poweroff
 StandardOutput=append:/run/share/output
 StandardError=append:/run/share/output
@@ -90,7 +91,15 @@ as_a_machine() { sed -i /^ConditionVirtualization/d /etc/systemd/system/nfsd-use
 active() { systemctl is-active nfsd-userland-helper nfsdcld || true; }
 `
 
-export async function onBootedMachine(script: string): Promise<Told> {
+/** How long a boot and its script may take on a machine that also does other work. */
+const patienceMs = 600_000
+
+interface ToldInJournal extends Told {
+  /** What install said, and systemd's last lines about these units, to be printed when a test fails. */
+  readonly journal: string
+}
+
+export async function onBootedMachine(script: string): Promise<ToldInJournal> {
   const directory = mkdtempSync(join(tmpdir(), 'nfsd-userland-helper-booted-'))
   mkdirSync(join(directory, 'layer'))
   writeFileSync(join(directory, 'script'), `${server}\n${script}`)
@@ -122,7 +131,7 @@ export async function onBootedMachine(script: string): Promise<Told> {
           stage.replace('exec chroot', 'cp "$1/inside.service" run/systemd/system/\nexec chroot'),
           ...['sh', directory, repository],
         ],
-        { cwd: '/', stdio: ['ignore', 'ignore', 'pipe'], timeout: 60_000, killSignal: 'SIGKILL' },
+        { cwd: '/', stdio: ['ignore', 'ignore', 'pipe'], timeout: patienceMs, killSignal: 'SIGKILL' },
       )
       let errors = ''
       child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -134,10 +143,11 @@ export async function onBootedMachine(script: string): Promise<Told> {
         else reject(new Error(errors))
       })
     })
-    const said = (name: string): string => readFileSync(join(directory, name), 'utf8').replaceAll('\0', '')
-    const output = said('output')
-    if (!existsSync(join(directory, 'status'))) throw new Error(`the script did not end: ${output}`)
-    return { status: Number(said('status')), output }
+    const said = (name: string): string =>
+      existsSync(join(directory, name)) ? readFileSync(join(directory, name), 'utf8').replaceAll('\0', '') : ''
+    const [output, journal, status] = [said('output'), `${said('installed')}${said('journal')}`, said('status')]
+    if (status === '') throw new Error(`the script did not end: ${output}\n${journal}`)
+    return { status: Number(status), output, journal }
   } finally {
     removeSync(directory)
   }

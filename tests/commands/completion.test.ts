@@ -49,7 +49,7 @@ function typedInto(shell: string, typed: string): Promise<string> {
       cwd: home,
       env: { HOME: home, ZDOTDIR: home, TERM: 'dumb', PATH: process.env['PATH'] ?? '' },
       stdio: ['pipe', 'pipe', 'ignore'],
-      timeout: 120_000,
+      timeout: 600_000,
       killSignal: 'SIGKILL',
     })
     let seen = ''

@@ -155,7 +155,7 @@ const outside = (scratch: string): string => `set -e
 
 function run(command: string, args: readonly string[]): Promise<void> {
   return new Promise((resolve, reject) => {
-    execFile(command, args, { timeout: 120_000, killSignal: 'SIGKILL' }, (error, stdout, stderr) => {
+    execFile(command, args, { timeout: 600_000, killSignal: 'SIGKILL' }, (error, stdout, stderr) => {
       if (error === null) resolve()
       else reject(new Error(`the machine failed: ${error.message}\n${stdout}${stderr}`))
     })

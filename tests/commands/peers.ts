@@ -40,7 +40,7 @@ export async function nfsdcldOpens(storage: string): Promise<string> {
   const pipes = `${storage}.pipefs`
   ensureDirSync(storage, 0o700)
   ensureDirSync(join(pipes, 'nfsd'))
-  const daemon = spawn('nfsdcld', ['-F', '-d', '-p', pipes, '-s', storage], {
+  const daemon = spawn('/usr/bin/unshare', ['--net', 'nfsdcld', '-F', '-d', '-p', pipes, '-s', storage], {
     env: { PATH: path },
     stdio: ['ignore', 'pipe', 'pipe'],
   })

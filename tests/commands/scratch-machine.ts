@@ -43,7 +43,7 @@ export function onScratchMachine(script: string): Promise<Told> {
           LC_ALL: 'C.UTF-8',
         },
         stdio: ['ignore', 'pipe', 'pipe'],
-        timeout: 120_000,
+        timeout: 600_000,
       },
     )
     let output = ''
