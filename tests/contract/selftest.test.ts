@@ -9,6 +9,18 @@ import { settings } from '../support/artefacts.ts'
 import { until } from '../support/until.ts'
 import { badArgument, done, eachArtefact, server, storageFailed } from './server.ts'
 
+/** The processes with this text among their words. */
+const processesWith = (text: string): readonly string[] =>
+  readdirSync('/proc').filter((name) => /^\d+$/.test(name) && wordsOf(name).includes(text))
+
+function wordsOf(id: string): string {
+  try {
+    return readFileSync(`/proc/${id}/cmdline`, 'latin1')
+  } catch {
+    return ''
+  }
+}
+
 eachArtefact('selftest', (artefact) => {
   it('plays clients on the disk of the state directory, and does not touch the real state', async () => {
     const s = server(artefact)
@@ -57,6 +69,8 @@ eachArtefact('selftest', (artefact) => {
     await until('it has a directory of its own', () => left().length > 0)
     killed.kill('SIGKILL')
     await new Promise((resolve) => killed.once('exit', resolve))
+    // Its last upcalls outlive it, and write there.
+    await until('its upcalls have ended', () => processesWith(s.stateDir).length === 0)
     assert.match((await s.call(['verify'])).stdout, /note: leftover .*selftest-.* of a selftest\n/)
     const [name = ''] = left()
     const alive = join(room, 'selftest-alive1')

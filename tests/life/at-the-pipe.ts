@@ -82,6 +82,11 @@ class ServeInTurns {
     return `${this.saidBefore}${this.running?.serve.said() ?? ''}`
   }
 
+  /** How often a pipe was taken over. */
+  get holds(): number {
+    return this.said.split(' holds ').length - 1
+  }
+
   /** How often it was logged that a server's start is not recorded. */
   get notes(): number {
     return this.said.split(unknownStart).length - 1
@@ -232,9 +237,11 @@ class AtThePipe implements OtherFront {
   /** As if the answer had been lost: an instance has begun, and the next message begins another one. */
   private async listIsRefused({ told }: World): Promise<void> {
     this.notedBefore = this.serve.notes
+    const { holds } = this.serve
     this.pipe.remove()
     this.pipe.make()
-    await this.pipe.until(({ readers }) => readers > 0)
+    // Not only open: a pipe that goes away before it was looked at says nothing of its server.
+    await until('serve holds the pipe', () => this.serve.holds > holds)
     this.version = 0
     this.isYetToBegin = true
     told.push('       the kernel goes on in version 0')
@@ -314,7 +321,11 @@ class AtThePipe implements OtherFront {
     if (existsSync(join(this.pipe.path, 'nfsd/cld'))) this.pipe.remove()
     this.threads('0')
     if (!isUnknown) return
-    await until('noted that nothing was asked', () => this.serve.notes > this.notedBefore)
+    await until(
+      'noted that nothing was asked',
+      () => this.serve.notes > this.notedBefore,
+      () => this.serve.said,
+    )
     judge(memory, { event: 'failed start', bootTime: undefined })
     told.push('       it stops, and nothing was asked in version 0: serve can not know that its start is recorded')
   }

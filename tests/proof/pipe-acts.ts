@@ -262,8 +262,8 @@ export function listing(bench: Bench, subject: Subject, memory: Memory): (tree: 
   }
 }
 
-/** How long a thread may still wait after a new daemon has read all messages. */
-const patienceMs = 20_000
+/** How long a thread may still wait after a new daemon has read all messages, however busy the machine is. */
+const patienceMs = 60_000
 
 async function soon<T>(what: Promise<T>, otherwise: () => string, ms = patienceMs): Promise<T> {
   let timer: NodeJS.Timeout | undefined
@@ -305,6 +305,7 @@ export interface Disturbed {
   readonly tree: Tree
   /** What is done to the first daemon, and to the second. If both are missing, the first is only watched. */
   readonly faults: readonly Fault[]
+  /** How long the threads wait for the last daemon. */
   readonly patienceMs?: number
   /** Whether the server restarts at once, with what is in the run directory, to see who is named. */
   readonly thenRestarts?: boolean
@@ -343,7 +344,7 @@ export async function runAct(
     all.catch(() => undefined)
     const met = await Promise.race([
       first.ended.then(() => 'died' as const),
-      soon(all, () => '', ms).then(
+      soon(all, () => '').then(
         () => 'answered' as const,
         () => 'silent' as const,
       ),
@@ -358,7 +359,7 @@ export async function runAct(
       next = underStrace(words, `${log}-2`, second)
       // strace(1) must be attached before the daemon may be killed.
       await next.ready
-      await Promise.race([next.ended, soon(all, () => '', ms).catch(() => undefined)])
+      await Promise.race([next.ended, soon(all, () => '').catch(() => undefined)])
       await next.kill()
     }
     next = running(words)

@@ -536,8 +536,14 @@ class Happened {
     const { status, ms, stderr } = await call(this.artefact, this.machine, event, bootTime)
     if (/goes on without the lock/.test(stderr)) this.counts['lock passed by']++
     this.times.push(ms)
-    // On a very busy machine an upcall may not end within its 30 seconds. Then it may have happened or not, and has
-    // promised nothing.
+    this.hasEnded(event, began, status)
+  }
+
+  /**
+   * On a very busy machine an upcall may not end within its 30 seconds. Then it may have happened or not, and has
+   * promised nothing.
+   */
+  private hasEnded(event: Event, began: number, status: Run['status']): void {
     if (status === outOfTime) this.counts['out of time']++
     this.runs.push({ event, began, ended: this.now, status: status === outOfTime ? undefined : status })
   }
@@ -551,8 +557,8 @@ class Happened {
       fault: { call: lockCall, what: 'signal=SIGKILL' },
     })
     this.counts['holders killed']++
-    const isKilled = status === 'SIGKILL'
-    this.runs.push({ event, began, ended: isKilled ? Infinity : this.now, status: isKilled ? undefined : status })
+    if (status === 'SIGKILL') this.runs.push({ event, began, ended: Infinity, status: undefined })
+    else this.hasEnded(event, began, status)
   }
 
   private async asleep(event: Event, bootTime: string): Promise<void> {
@@ -568,7 +574,7 @@ class Happened {
     await pause(2500)
     const { status } = await sleeping.wake()
     this.counts['holders stopped']++
-    this.runs.push({ event, began, ended: this.now, status })
+    this.hasEnded(event, began, status)
   }
 }
 
