@@ -72,14 +72,18 @@ export async function readInTime(
   return answer.kind === 'ended' && answer.status === 0 ? { text: answer.stdout } : 'unreadable'
 }
 
-/** Reads files one after the other, and writes each text, or null, on a line at once. */
+/** Writes a line when it has started, and then each file's text, or null, on a line as soon as it is read. */
 const reader = `
 const fs = require('node:fs')
+fs.writeSync(1, '\\n')
 for (const path of JSON.parse(fs.readFileSync(0, 'latin1'))) {
   let text = null
   try { text = fs.readFileSync(path, 'latin1') } catch {}
   fs.writeSync(1, JSON.stringify(text) + '\\n')
 }`
+
+/** How long Node may take to start on a busy machine. */
+const startMs = 20_000
 
 /** After this many files that do not answer, the rest is not read. */
 const mostSilent = 2
@@ -118,12 +122,13 @@ function readSome(paths: readonly string[], limitMs: number): Promise<(string | 
       child.unref()
       resolve(texts)
     }
-    const enough = setTimeout(end, limitMs)
+    let enough = setTimeout(end, startMs)
     child.stdout.setEncoding('latin1').on('data', (more: string) => {
-      enough.refresh()
+      clearTimeout(enough)
+      enough = setTimeout(end, limitMs)
       const lines = (rest + more).split('\n')
       rest = lines.pop() ?? ''
-      for (const line of lines) texts.push((JSON.parse(line) as string | null) ?? undefined)
+      for (const line of lines) if (line !== '') texts.push((JSON.parse(line) as string | null) ?? undefined)
     })
     child.once('error', end)
     child.once('close', end)
