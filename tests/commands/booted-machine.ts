@@ -16,6 +16,7 @@ const outside = `
 for top in /sys/fs/cgroup/systemd /sys/fs/cgroup; do
   ! [ -e $top/cgroup.procs ] || { own=$top/booted-$$; break; }
 done
+[ -n "$own" ] || { echo 'no control groups are mounted at /sys/fs/cgroup, and systemd needs them' >&2; exit 1; }
 mkdir "$own"
 ( echo 0 > "$own/cgroup.procs"; exec setpriv --pdeathsig KILL "$@" ) && status=0 || status=$?
 find "$own" -depth -type d -exec rmdir {} +
