@@ -84,12 +84,18 @@ function upcall(calls: Calls, { given, rest }: Words, verb: Verb, environment: E
   }
 }
 
-/** An upcall has given up the capability by which root passes whatever the owner and the mode are. */
+/** What may be behind an error of the storage, where its name does not tell. */
+const hints: Readonly<Record<string, string>> = {
+  // An upcall has given up the capability by which root passes whatever the owner and the mode are.
+  EACCES: 'perhaps by its owner or mode; see nfsd-userland-helper doctor',
+  EPERM: 'perhaps it is immutable or append-only; see lsattr(1)',
+  EUCLEAN: 'the file system is damaged',
+}
+
 function explained(thrown: unknown): Failure {
   const failure = failureFrom(thrown)
-  return failure.kind === 'storage' && errorCode(thrown) === 'EACCES'
-    ? { ...failure, what: `${failure.what}, perhaps by its owner or mode; see nfsd-userland-helper doctor` }
-    : failure
+  const hint = hints[errorCode(thrown) ?? '']
+  return failure.kind === 'storage' && hint !== undefined ? { ...failure, what: `${failure.what}, ${hint}` } : failure
 }
 
 /** The rest of the upcall handles bytes from the network, so it keeps only the rights that it needs. */

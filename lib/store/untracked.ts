@@ -114,14 +114,14 @@ export const graceGoesOn = (marked: Marked): boolean => !isMarkedByStart(marked,
 
 /** Whether a start or an upcall has left a mark that counts. */
 const isMarked = (marked: Marked, kernelBootTime: KernelBootTime | undefined): boolean =>
-  bothOf(marked).some((one) => files.linkAt(ranOf(one), marked.anywhere) !== 'absent') ||
+  bothOf(marked).some((one) => markAt(ranOf(one), marked.anywhere) !== 'absent') ||
   isMarkedByStart(marked, kernelBootTime)
 
 function isMarkedByStart(marked: Marked, kernelBootTime: KernelBootTime | undefined): boolean {
   const { anywhere } = marked
   const us = ourName(anywhere)
   return bothOf(marked).some((one) => {
-    const link = files.linkAt(markOf(one), anywhere)
+    const link = markAt(markOf(one), anywhere)
     if (link === 'absent') return false
     if (link === 'no link') return true
     const [holder = '', bootTimeThen = ''] = link.text.split('/')
@@ -130,13 +130,22 @@ function isMarkedByStart(marked: Marked, kernelBootTime: KernelBootTime | undefi
   })
 }
 
+/** What stands in a mark's place. One that can't be read counts: a start goes on, and lets nobody reclaim. */
+function markAt(mark: string, anywhere: Directory): ReturnType<typeof files.linkAt> {
+  try {
+    return files.linkAt(mark, anywhere)
+  } catch {
+    return 'no link'
+  }
+}
+
 /** This directory's marks, and those of starts that could not find out their directory. */
 const bothOf = (marked: Marked): readonly Marked[] => [marked, { ...marked, path: undefined }]
 
 /** Whether the kernel has ended an instance's grace, and that is still not recorded. */
 function lacksGraceEnd(marked: Marked): boolean {
   const { anywhere, path } = marked
-  const link = files.linkAt(endOf(marked), anywhere)
+  const link = markAt(endOf(marked), anywhere)
   if (typeof link !== 'object') return link !== 'absent'
   const start = startFromName(link.text)
   if (path === undefined || start === undefined) return true
@@ -156,8 +165,17 @@ export const forgetUntracked = (marked: Marked): string | undefined =>
     // This directory's own marks go last: while one is there, the next start lets nobody reclaim.
     const unknown = { ...marked, path: undefined }
     for (const mark of [ranOf(unknown), markOf(unknown), endOf(marked), ranOf(marked), markOf(marked)])
-      files.remove(mark, marked.anywhere)
+      removeMark(mark, marked.anywhere)
   })
+
+/** A read-only file system refuses to remove even what is not there. */
+function removeMark(mark: string, anywhere: Directory): void {
+  try {
+    files.remove(mark, anywhere)
+  } catch (thrown) {
+    if (markAt(mark, anywhere) !== 'absent') throw thrown
+  }
+}
 
 /**
  * Makes the next start let nobody reclaim. With 'serve', {@link trustAgain} can take that back; with 'start', nothing

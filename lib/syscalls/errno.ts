@@ -29,11 +29,15 @@ export const errno = {
   ENOSYS: 38,
   ENOTEMPTY: 39,
   ELOOP: 40,
+  EBADMSG: 74,
+  EOVERFLOW: 75,
   EOPNOTSUPP: 95,
   ETIMEDOUT: 110,
   ECONNREFUSED: 111,
   ESTALE: 116,
+  EUCLEAN: 117,
   EDQUOT: 122,
+  ENOKEY: 126,
 } as const
 
 /** @param answer a negated errno. @returns its name, or its number if the table above does not have it. */

@@ -3,7 +3,7 @@
  * any umask.
  */
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import {
   chmodSync,
@@ -597,6 +597,32 @@ eachArtefact('a server instance that could not be recorded', (artefact) => {
     const said = await s.init()
     assert.equal(said.status, done)
     assert.match(said.stderr, /warning: no mark of this start could be made/)
+    assert.equal((await s.check('ada', 'v4.1')).status, done)
+  })
+
+  it('may have been one, where nobody can say: if the marks can not be read, the start goes on, and nobody may reclaim', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    removeSync(s.runDir)
+    symlinkSync('run', s.runDir)
+    const said = await s.init()
+    assert.equal(said.status, done)
+    assert.match(said.stderr, /warning: no mark of this start could be made .*\(ELOOP\)/)
+    assert.match(said.stderr, /error: the mark of this start .* can't be removed \(ELOOP\): nobody may reclaim/)
+    assert.equal((await s.check('ada', 'v4.1')).status, mayNotReclaim)
+  })
+
+  it('leaves nothing on a read-only file system: no mark is said to stay that was never made', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'ro', 'none', s.runDir])
+    s.atEnd(() => {
+      execFileSync('umount', [s.runDir])
+    })
+    const said = await s.init()
+    assert.equal(said.status, done)
+    assert.match(said.stderr, /warning: no mark of this start could be made .*\(EROFS\)/)
+    assert.doesNotMatch(said.stderr, /nobody may reclaim/)
     assert.equal((await s.check('ada', 'v4.1')).status, done)
   })
 })

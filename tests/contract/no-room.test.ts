@@ -75,6 +75,25 @@ eachArtefact('on a read-only disk', (artefact) => {
   })
 })
 
+eachArtefact('in a directory that is immutable', (artefact) => {
+  it('nothing is promised, and the line says where to look', async () => {
+    const s = server(artefact)
+    onItsOwnDisk(s, 'ext4')
+    await s.fullInstanceWith('ada', 'bob')
+    const instance = join(s.stateDir, 'v4clients', s.readState('boot_time')?.trim() ?? '')
+    await s.init()
+    execFileSync('chattr', ['+i', instance])
+    assert.equal((await s.check('ada', 'v4.1')).status, done)
+    for (const refused of [await s.create('ada', 'v4.1'), await s.remove('bob')]) {
+      assert.equal(refused.status, storageFailed)
+      assert.match(refused.stderr, /EPERM, perhaps it is immutable or append-only; see lsattr\(1\)/)
+    }
+    execFileSync('chattr', ['-i', instance])
+    assert.equal((await s.init()).status, done)
+    assert.equal((await s.check('bob', 'v4.1')).status, mayNotReclaim, 'the kernel has given away what it had')
+  })
+})
+
 eachArtefact('an owner that a symbolic link can not hold', (artefact) => {
   for (const name of ['xfs', 'ext4 with 1 KiB blocks'] as const)
     it(`is recorded all the same (${name})`, async () => {

@@ -8,10 +8,13 @@ import { atFlags } from '../../../lib/syscalls/calls.ts'
 import { answered, errno, errorName, systemError } from '../../../lib/syscalls/errno.ts'
 import { nodeCalls } from '../../../lib/syscalls/node.ts'
 
+/** Node has no names for these. */
+const byHeader = { EUCLEAN: 117, ENOKEY: 126 }
+
 describe('an error number', () => {
   it("is this machine's own", () => {
-    for (const [name, number] of Object.entries(errno))
-      assert.equal(number, constants.errno[name as keyof typeof constants.errno], name)
+    const known: Readonly<Record<string, number>> = { ...constants.errno, ...byHeader }
+    for (const [name, number] of Object.entries(errno)) assert.equal(number, known[name], name)
   })
 
   it('has a name, or shows its number', () => {
