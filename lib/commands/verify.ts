@@ -111,7 +111,7 @@ function* findingsIn(where: Where, count: { records: number; wrong: number }): G
   const read = readable(where)
   if ('unusable' in read) {
     count.wrong++
-    const why = `${read.unusable}; nfsd-userland-helper doctor says what to do`
+    const why = `${read.unusable} (nfsd-userland-helper doctor says what to do)`
     yield { kind: 'unusable', path: where.stateDirectory, why }
     return
   }
