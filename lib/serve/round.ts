@@ -151,7 +151,7 @@ function startInstance(server: Server, pipe: Pipe, taken: Taken): Answer {
   const { log, doing } = server
   server.instance.starting()
   // A client whose Create failed gets its record in the instance in which it came.
-  tryAgain(server)
+  while (tryAgain(server));
   server.unfinished.clear()
   const list = listFor({ calls: server.calls, pipe, log, nfsd: server.nfsd }, taken, () => server.hashes())
   const name = server.nameOf(pipe)
@@ -270,11 +270,15 @@ function failed(server: Server, request: AskedOfInstance, thrown: unknown): numb
     log.failed(failureFrom(thrown), request.event)
     return status.badMessage
   }
+  if (request.event === 'check') {
+    // It is not retried: its client was refused. So it must not replace another request of that client.
+    log.error(`check failed: ${sentence(thrown)}`)
+    return status.storageFailed
+  }
   if (isDangerous(request)) server.distrust('serve')
-  // A check is not retried: its client was refused. So it must not replace another request of that client.
-  if (request.event !== 'check')
-    server.unfinished.add(request, server.instance.isRecorded() ? currentInstance(server) : undefined)
-  log.error(`${request.event} failed${request.event === 'check' ? '' : ', and is tried again'}: ${sentence(thrown)}`)
+  const isKept = server.unfinished.add(request, server.instance.isRecorded() ? currentInstance(server) : undefined)
+  if (!isKept && isDangerous(request)) server.distrust('start')
+  log.error(`${request.event} failed, and is ${isKept ? '' : 'not '}tried again: ${sentence(thrown)}`)
   return status.storageFailed
 }
 
@@ -290,39 +294,66 @@ function currentInstance(server: Server): number | undefined {
   }
 }
 
+/** So many requests are retried together, with one barrier. Messages that come meanwhile wait no longer than that. */
+const mostTogether = 64
+
 /**
  * Retries what the storage refused, but not in another instance that an upcall has begun meanwhile: there it would
  * record a client that has not come back, or end a grace period that is not over.
+ * @returns whether to go on: the storage works again, and more is left
  */
-export function tryAgain(server: Server): void {
-  if (server.unfinished.all().length > 0 && isNotAssured(server)) {
-    server.unfinished.postpone()
-    return
+export function tryAgain(server: Server): boolean {
+  const { unfinished, log } = server
+  const requests = unfinished.next(mostTogether)
+  if (requests.length === 0) return false
+  if (isNotAssured(server)) {
+    unfinished.postpone()
+    return false
   }
-  const current = server.unfinished.all().length > 0 ? currentInstance(server) : undefined
-  for (const request of server.unfinished.all()) {
-    if (server.unfinished.isOfAnother(request, current)) {
+  const current = currentInstance(server)
+  const due: AskedOfInstance[] = []
+  for (const request of requests)
+    if (unfinished.isOfAnother(request, current)) {
       server.settled(request)
-      server.log.warning(`${request.event}, which had failed, is not tried again: another server instance has begun`)
+      log.warning(`${request.event}, which had failed, is not tried again: another server instance has begun`)
+    } else due.push(request)
+  let works = due.length < requests.length
+  const outcomes = outcomesOf(server, due)
+  for (const request of due) {
+    const outcome = outcomes.get(request)
+    if (outcome !== undefined && isStorageFailure(outcome)) {
+      unfinished.putOff(request)
       continue
     }
-    const outcome =
-      request.event === 'create' || request.event === 'remove'
-        ? attempt(server, [request], 'again')[0]
-        : request.event === 'grace-done'
-          ? outcomeOf(() => {
-              server.withWorld(server.nfsd, (world) => {
-                perform(world, request)
-              })
-            })
-          : undefined
-    if (outcome !== undefined && isStorageFailure(outcome)) continue
+    works = true
     server.settled(request)
-    server.log.notice(`${request.event}, which had failed, is done`)
+    log.notice(`${request.event}, which had failed, is done`)
   }
-  server.unfinished.postpone()
+  if (works) unfinished.hasten()
+  else unfinished.postpone()
   server.keepUnfinished()
-  server.tellStatus()
+  const goesOn = works && unfinished.count() > 0
+  if (!goesOn) server.tellStatus()
+  return goesOn
+}
+
+/** Carries out requests of different clients, and an end of grace. @returns why those that failed did */
+function outcomesOf(server: Server, requests: readonly AskedOfInstance[]): ReadonlyMap<AskedOfInstance, unknown> {
+  const ofClients = requests.filter((request) => request.event === 'create' || request.event === 'remove')
+  const failures = attempt(server, ofClients, 'again')
+  const outcomes = new Map<AskedOfInstance, unknown>(ofClients.map((request, at) => [request, failures[at]]))
+  // Last, so that a kill in between leaves no client without its record in a full instance.
+  for (const request of requests)
+    if (request.event === 'grace-done')
+      outcomes.set(
+        request,
+        outcomeOf(() => {
+          server.withWorld(server.nfsd, (world) => {
+            perform(world, request)
+          })
+        }),
+      )
+  return outcomes
 }
 
 const isNotAssured = ({ instance }: Server): boolean =>
@@ -375,7 +406,7 @@ function say(server: Server, pipe: Pipe, journal: Journal, answers: readonly Ans
     if (answer !== undefined && !saidOne(server, pipe, answer)) return false
   }
   const first = answers[0]
-  if (first !== undefined && isWorthTelling(first)) server.tellStatus()
+  if (first !== undefined && isWorthTelling(server, first)) server.tellStatus()
   return true
 }
 
@@ -389,9 +420,14 @@ function saidOne({ log }: Server, pipe: Pipe, { message, status: said, version }
   return true
 }
 
+/** More clients than this take long to write into the status file: then only {@link tryAgain} does it. */
+const fewClients = 100
+
 /** Whether a person would want to see this in the status file at once. */
-const isWorthTelling = ({ message: { header }, status: said }: Answer): boolean =>
-  said !== 0 || header.command === commands['grace-start'] || header.command === commands['grace-done']
+const isWorthTelling = ({ unfinished }: Server, { message: { header }, status: said }: Answer): boolean =>
+  (said !== 0 && unfinished.count() <= fewClients) ||
+  header.command === commands['grace-start'] ||
+  header.command === commands['grace-done']
 
 function count(server: Server, what: Counted, outcome: 'answered' | 'failed'): void {
   server.doing.messages[what][outcome]++

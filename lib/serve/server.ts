@@ -153,7 +153,7 @@ class Serving implements Server {
 
   settled(request: Asked): void {
     this.unfinished.settle(request)
-    if (!this.isDistrusted || this.unfinished.all().some(({ event }) => event !== 'create')) return
+    if (!this.isDistrusted || this.unfinished.hasDangerous()) return
     this.isDistrusted = false
     trustAgain(this.marked)
   }
@@ -161,7 +161,7 @@ class Serving implements Server {
   takeOver(name: string): void {
     this.name = name
     // This process knows itself what it could not do.
-    if (this.unfinished.all().length > 0) return
+    if (this.unfinished.count() > 0) return
     const found = this.unfinished.takeOver(name)
     if (found?.some(isDangerous) === true) this.isDistrusted = true
     else if (!this.isDistrusted) distrustForGood(this.marked)

@@ -19,6 +19,7 @@ export interface Doing {
   /** How many clients were named to the kernel. */
   named: number | undefined
   readonly messages: Record<Counted, { answered: number; failed: number }>
+  /** Owners, as hex. */
   notRecorded: readonly string[]
 }
 
@@ -56,11 +57,12 @@ export function statusFileAt(calls: Calls, path: string, holder: string, stateDi
         grace_over: graceOver ?? null,
         named: named ?? null,
         messages,
-        not_recorded: notRecorded,
       }
+      // Hex digits, of perhaps thousands of clients: they need no escapes, and looking for some takes a second.
+      const owners = notRecorded.map((owner) => `"${owner}"`).join(',')
       try {
         files.remove(staged, root)
-        files.writeNew(staged, `${json(told)}\n`, root)
+        files.writeNew(staged, `${json(told).slice(0, -1)},"not_recorded":[${owners}]}\n`, root)
         files.move(staged, path, root)
       } catch {
         // The file is for people only, and they also have the log.

