@@ -145,7 +145,11 @@ function putBeside(
   const isUnreadable = here.kind === 'damaged' || here.kind === 'newer'
   const label = `${current}-${name}`
   const stays = isUnreadable && copyAside(state, name, directory, label)
-  if (isUnreadable && !stays) setAside(state, name, directory, label)
+  if (isUnreadable && !stays) {
+    // A directory can't be replaced, so it goes first, and then nothing hides what is older until the record is made.
+    for (const start of older) dropNamed(state, name, start)
+    setAside(state, name, directory, label)
+  }
   const inOlder = older.flatMap((start) => {
     const entry = entryIn(state, start, name)
     return entry.kind === 'record' ? [{ start, facts: entry.facts }] : []
@@ -187,14 +191,15 @@ export function move(state: StateDirectory, owner: ClientOwner, from: Start, to:
 }
 
 /** Removes a record from one instance's directory. An entry that can't be understood stays: it lets nobody reclaim. */
-export function drop(
+export const drop = (
   state: StateDirectory,
   owner: ClientOwner,
   start: Start,
-): 'dropped' | 'nothing' | 'damaged' | 'newer' {
+): 'dropped' | 'nothing' | 'damaged' | 'newer' => dropNamed(state, recordName(owner, state.anywhere.calls), start)
+
+function dropNamed(state: StateDirectory, name: string, start: Start): ReturnType<typeof drop> {
   const directory = directoryOf(state, start)
   if (directory === undefined) return 'nothing'
-  const name = recordName(owner, directory.calls)
   const { kind } = entryAt(directory, name)
   if (kind !== 'record') return kind
   return files.remove(name, directory) ? 'dropped' : 'nothing'

@@ -290,6 +290,7 @@ function everyMeeting(before: Begun, first: Event, other: Event): string[] {
 const found: readonly (readonly [string, Event, Event])[] = [
   ['out of grace, with a damaged record', create(bob, 'N'), create(bob, 'N')],
   ['in grace, with a damaged record in the place of a later one', create(bob, 'N'), check(ann, 'Y')],
+  ['in grace, with a directory in the place of a later record', create(bob, 'N'), check(ann, 'Y')],
   // The other upcall changes nothing, so only the mark in /run tells that grace is over.
   ['grace is over, unheard', create(ann, 'Y'), graceDone('7')],
 ]

@@ -105,14 +105,14 @@ function asFormat1(tree: Tree): Tree {
 
 /** The client's record in the latest instance that has one can't be understood. */
 const spoilt =
-  (who: string, where: 'its place' | 'a later place') =>
+  (who: string, where: 'its place' | 'a later place', by: 'link' | 'directory' = 'link') =>
   (tree: Tree): Tree => {
     const place = [...tree.keys()].filter((path) => path.endsWith(`/${who}`)).at(-1)
     const latest = [...tree.keys()].filter((path) => /^v4clients\/[0-9]+$/.test(path)).at(-1)
     assert.ok(place !== undefined && latest !== undefined)
     const wrong = where === 'its place' ? place : `${latest}/${who}`
     assert.ok(where === 'its place' || wrong !== place)
-    return new Map([...tree, [wrong, link('nothing of ours')]])
+    return new Map([...tree, [wrong, by === 'link' ? link('nothing of ours') : directory]])
   }
 
 /** Format 1, one of whose two files can't be understood: nobody may reclaim, neither before a start nor after it. */
@@ -249,6 +249,12 @@ export const situations: readonly Situation[] = [
     name: 'in grace, with a damaged record in the place of a later one',
     before: inGrace,
     recast: { as: spoilt('bob', 'a later place'), counts: [remove(bob)] },
+    upcalls: anything('2000'),
+  },
+  {
+    name: 'in grace, with a directory in the place of a later record',
+    before: inGrace,
+    recast: { as: spoilt('bob', 'a later place', 'directory'), counts: [remove(bob)] },
     upcalls: anything('2000'),
   },
   {
