@@ -36,10 +36,6 @@ export function crc32(text: string): string {
   return (~crc >>> 0).toString(16).padStart(8, '0')
 }
 
-/** `endsWithChecksum` of the system's table, where the runtime has nothing quicker. */
-export const endsWithChecksum = (before: string, text: string, until: number, mark: string): boolean =>
-  text.slice(until) === mark + crc32(before + text.slice(0, until))
-
 /**
  * The remainders of the polynomial for four bits. They are signed, because engines keep numbers from 2^31 on as
  * floating point numbers.
@@ -92,12 +88,66 @@ export function percentEncode(text: string): string {
 }
 const otherwise = /[*/,:=]/
 
-/** `digitsAt` of the table of calls, for runtimes that have nothing faster. */
-export function digitsAt(text: string, at: number): number {
-  let end = at
-  for (let code = text.charCodeAt(end); code >= 0x30 && code <= 0x39; code = text.charCodeAt(end)) end++
-  return end - at
+/** `writeEach` of the table of calls, for runtimes that have nothing faster. @param write writes the message. */
+export function writeEach(
+  write: () => number,
+  message: Uint8Array,
+  at: number,
+  room: number,
+  texts: readonly string[],
+  from: number,
+  until: number,
+): number {
+  if (from < 0 || until > texts.length) throw new RangeError('no such text')
+  const lengths = new Uint16Array(1)
+  const length = new Uint8Array(lengths.buffer)
+  const field = message.subarray(at + length.length, at + length.length + room)
+  if (at < 0 || field.length !== room) throw new RangeError('no place for a text')
+  for (const [written, text] of texts.slice(from, until).entries()) {
+    bytesInto(text, field, 0)
+    length.set(message.subarray(at, at + length.length))
+    field.fill(0, text.length, Math.max(text.length, lengths[0] ?? 0))
+    lengths[0] = text.length
+    message.set(length, at)
+    if (write() < 0) return written
+  }
+  return Math.max(0, until - from)
 }
+
+/** `spelledAs` of the table of calls, for runtimes that have nothing faster. */
+export function spelledAs(pairs: Uint8Array, patterns: string, mark: string): Spelled {
+  const spelled = patterns.split('\n').map((pattern) => new RegExp(`^${patternAsRegExp(pattern)}$`))
+  const words = textOf(pairs).split('\0')
+  const plain: string[] = []
+  const others = []
+  for (let at = 0; at + 2 < words.length; at += 2) {
+    const [name = '', text = ''] = words.slice(at)
+    const core = text.slice(0, Math.max(0, text.length - mark.length - 8))
+    const isName = name !== '' && name.length <= 255 && !name.startsWith('.')
+    const decoded = isName && text.length < 256 ? percentDecoded(name) : undefined
+    const found = spelled.map((pattern) => pattern.exec(core)).find((match) => match !== null)
+    const isRight = found !== undefined && text === `${core}${mark}${crc32(`${decoded ?? ''}${core}`)}`
+    if (decoded === undefined || !isRight) others.push({ name })
+    else if (found[1] === undefined) plain.push(decoded)
+    else others.push({ name, decoded, digits: found[1] })
+  }
+  return { plain, others }
+}
+
+/** @property others with the decoded name and the hex digits, if the text is spelled as one of the patterns says */
+export interface Spelled {
+  readonly plain: readonly string[]
+  readonly others: readonly { readonly name: string; readonly decoded?: string; readonly digits?: string }[]
+}
+
+const patternAsRegExp = (pattern: string): string =>
+  pattern.replace(/#+|\*+|[^\w]/g, (part) =>
+    part.startsWith('#')
+      ? `(?:0|[1-9][0-9]{0,${part.length - 1}})`
+      : part.startsWith('*')
+        ? `([0-9a-f]{${part.length}})`
+        : `\\${part}`,
+  )
 
 /**
  * Reverses {@link percentEncode}: `percentDecoded` of the table of calls, for runtimes that have nothing faster.

@@ -16,6 +16,7 @@
 import { storageFailure } from '../failure.ts'
 import type { Allow } from '../kernel/nfsd.ts'
 import { latestStart, nextStart, reclaimableIn, startFromName, type Start } from '../rules/instance.ts'
+import { nameOf } from '../rules/record.ts'
 import { readBootTime } from '../store/format1.ts'
 import { markOf, type Mark, type Recorded } from '../store/layout.ts'
 import { migrate } from '../store/migrate.ts'
@@ -265,7 +266,11 @@ function allowClients({ state, nfsd, log, deadline }: World, { instance, starts 
         // The newest entry decides, as it does for `check`.
         filled.length === 0
           ? allow
-          : (owner, principal, name) => hasEntry(state, filled, name) || allow(owner, principal),
+          : (owners, principal) =>
+              allow(
+                owners.filter((owner) => !hasEntry(state, filled, owner)),
+                principal,
+              ),
         (name) => {
           log.error(`record ${quote(name)} of instance ${start} can't be understood: it allows nothing`)
         },
@@ -280,9 +285,9 @@ function allowClients({ state, nfsd, log, deadline }: World, { instance, starts 
   log.notice(`told the kernel that ${counted(count, 'client')} may reclaim`)
 }
 
-/** Whether one of these instances has an entry of that name. */
-const hasEntry = (state: StateDirectory, starts: readonly Start[], name: string): boolean =>
+/** Whether one of these instances has an entry of that owner. @param owner each character a byte */
+const hasEntry = (state: StateDirectory, starts: readonly Start[], owner: string): boolean =>
   starts.some((start) => {
     const directory = directoryOf(state, start)
-    return directory !== undefined && files.lookAtName(name, directory) !== undefined
+    return directory !== undefined && files.lookAtName(nameOf(owner, directory.calls), directory) !== undefined
   })

@@ -12,13 +12,12 @@ import { answered, errno } from '../syscalls/errno.ts'
 import { escapeOwner, type ClientOwner } from '../upcall/owner.ts'
 
 /**
- * Called for each client that may reclaim. Its arguments are not an object, because a list may have a hundred thousand
- * clients.
- * @param owner each character a byte
- * @param principal SHA-256 of the Kerberos principal that it was recorded with, 62 or 64 hex digits.
+ * Called for clients that may reclaim. It takes many at once, because a list may have a hundred thousand.
+ * @param owners each character a byte
+ * @param principal SHA-256 of the Kerberos principal that they were recorded with, 62 or 64 hex digits.
  * @returns whether more are wanted.
  */
-export type Allow = (owner: string, principal: string | undefined) => boolean
+export type Allow = (owners: readonly string[], principal: string | undefined) => boolean
 
 export interface Nfsd {
   /** Whether the kernel's grace period has ended; 'unknown' if the kernel has no such file. */
@@ -34,7 +33,7 @@ export interface Nfsd {
   /**
    * Names every client that may reclaim: an escaped owner on each line, and no line is split over two writes. The file
    * is opened and closed even if there is no client, because closing it tells the kernel that the list is complete.
-   * @param sayAll calls its argument for each of them
+   * @param sayAll calls its argument for all of them
    * @returns how many.
    */
   readonly allowClients: (sayAll: (allow: Allow) => void, assertTimeLeft: () => void) => number
@@ -66,14 +65,16 @@ export function nfsdAt(calls: Calls, directory: string): Nfsd {
       writing(calls, allowClientFile, (descriptor) => {
         let lines = ''
         let count = 0
-        sayAll((owner) => {
-          const line = `${escapeOwner(bytesOf(owner) as ClientOwner)}\n`
-          if (lines.length + line.length > largestWrite) {
-            writeAll({ calls, descriptor, path: allowClientFile }, lines, assertTimeLeft)
-            lines = ''
+        sayAll((owners) => {
+          for (const owner of owners) {
+            const line = `${escapeOwner(bytesOf(owner) as ClientOwner)}\n`
+            if (lines.length + line.length > largestWrite) {
+              writeAll({ calls, descriptor, path: allowClientFile }, lines, assertTimeLeft)
+              lines = ''
+            }
+            lines += line
           }
-          lines += line
-          count++
+          count += owners.length
           return true
         })
         if (lines !== '') writeAll({ calls, descriptor, path: allowClientFile }, lines, assertTimeLeft)

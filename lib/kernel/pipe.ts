@@ -17,6 +17,8 @@ import {
   askedIn,
   headerSize,
   needsLastByte,
+  ownerField,
+  ownerRoom,
   readMessage,
   sizeOf,
   sizes,
@@ -191,6 +193,8 @@ export interface Pipe {
   readonly finish: (taken: Taken) => number
   /** Says one name of a list. @returns how many bytes, or the negated errno. */
   readonly write: (bytes: Uint8Array) => number
+  /** Says names of a list, from one to before another. @returns how many: see `writeEach` in calls.ts. */
+  readonly writeEach: (entry: Uint8Array, names: readonly string[], from: number, until: number) => number
   /** Answers a message that is finished. @param version the answer to GetVersion. @returns as {@link write}. */
   readonly answer: (taken: Taken, size: number, status: number, version: number | undefined) => number
   readonly close: () => void
@@ -232,8 +236,6 @@ function openFile(calls: Calls, path: string): number {
 class OpenPipe implements Pipe {
   readonly path: string
   readonly status: Status
-  /** No method: to look up what a method needs is a twentieth of a name of a list. */
-  readonly write: Pipe['write']
   private readonly calls: Calls
   private readonly first: number
   /** Those that have no message. */
@@ -248,7 +250,6 @@ class OpenPipe implements Pipe {
     this.path = path
     this.first = first
     this.status = status
-    this.write = (bytes) => calls.write(first, bytes)
     this.free = [new Taken(calls, first)]
     this.all = [...this.free]
     this.most = undefined
@@ -306,6 +307,14 @@ class OpenPipe implements Pipe {
   finish(taken: Taken): number {
     this.free.push(taken)
     return taken.finish()
+  }
+
+  write(bytes: Uint8Array): number {
+    return this.calls.write(this.first, bytes)
+  }
+
+  writeEach(entry: Uint8Array, names: readonly string[], from: number, until: number): number {
+    return this.calls.writeEach(this.first, entry, ownerField, ownerRoom, names, from, until)
   }
 
   answer(taken: Taken, size: number, status: number, version: number | undefined): number {

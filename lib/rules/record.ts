@@ -8,7 +8,7 @@
  * another owner's name, can't be understood, and lets nobody reclaim.
  */
 import { sha256 as digest } from '@noble/hashes/sha2.js'
-import { bytesOf, crc32, digitsAt, endsWithChecksum, percentDecoded, percentEncode, textOf } from '../bytes.ts'
+import { bytesOf, crc32, percentDecoded, percentEncode, textOf } from '../bytes.ts'
 import { hexOf } from '../upcall/hex.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import type { Session } from '../upcall/request.ts'
@@ -54,18 +54,12 @@ export interface Encoder {
 export interface Decoder extends Encoder {
   /** Reverses `percentEncoded`; undefined for a text that it can't have returned. */
   readonly percentDecoded: (encoded: Text) => Text | undefined
-  /** Counts the consecutive decimal digits from `at` on. */
-  readonly digitsAt: (text: Text, at: number) => number
-  /** Whether `until` characters of a text are followed by a mark and the checksum of another text and of them. */
-  readonly endsWithChecksum: (before: Text, text: Text, until: number, mark: Text) => boolean
 }
 const ownDecoder = (): Decoder => ({
   textOf,
   checksum: crc32,
   percentEncoded: percentEncode,
   percentDecoded,
-  digitsAt,
-  endsWithChecksum,
 })
 
 /**
@@ -157,48 +151,31 @@ function spelledIn(name: string): string | undefined {
 }
 
 /**
- * A fast way to read the owner of nearly every record: of those in the present version whose name is no digest and does
- * not begin with an encoded dot. A start may read a hundred thousand.
- * @returns undefined for every other one, which {@link readRecord} must read.
+ * How a line is spelled in the present version, as far as it is facts: for `spelledAs` of the table of calls, which
+ * reads the owner and the principal of nearly every record fast. A start may read a hundred thousand. A line that is
+ * spelled otherwise, and one under the name of a digest or under a name that begins with an encoded dot, is left to
+ * {@link readRecord}.
  */
-export function ownerOfUsual(name: string, line: string, decoder: Decoder): Text | undefined {
-  const head = line.slice(0, headLength)
-  if (head !== unknownHead && head !== sessionHead && head !== noSessionHead) return undefined
-  const digits = decoder.digitsAt(line, headLength)
-  if (digits === 0 || digits > longestSeconds || (digits > 1 && line[headLength] === '0')) return undefined
-  const core = line.length - checkLength
-  const facts = headLength + digits
-  if (core !== facts && !(core > facts && principalOnly.test(line.slice(facts, core)))) return undefined
-  // Most names are greater than any that begins with a dot.
-  if (name.length === 0 || name.length > longestName || (name < '/' && name[0] === '.')) return undefined
-  const owner = decoder.percentDecoded(name)
-  if (owner === undefined) return undefined
-  return decoder.endsWithChecksum(owner, line, core, checkField) ? owner : undefined
+export function usualFacts(): string {
+  const heads = ['?', 'Y', 'N'].map((letter) => `${present}session=${letter},recorded=${'#'.repeat(longestSeconds)}`)
+  return ['', ...principalLengths.map((digits) => `${principalField}${'*'.repeat(digits)}`)]
+    .flatMap((rest) => heads.map((head) => head + rest))
+    .join('\n')
 }
 
-/** The principal in a line that {@link ownerOfUsual} could read. */
-export const principalOfUsual = (line: string): string | undefined =>
-  line.length > longestWithout
-    ? line.slice(line.indexOf(principalField) + principalField.length, -checkLength)
-    : undefined
-
-const unknownHead = 'v2,session=?,recorded='
-const sessionHead = 'v2,session=Y,recorded='
-const noSessionHead = 'v2,session=N,recorded='
-const headLength = unknownHead.length
-const principalOnly = /^,principal=(?:[0-9a-f]{62}|[0-9a-f]{64})$/
 const principalField = ',principal='
-const checkField = ',check='
-const checkLength = checkField.length + '01234567'.length
-/** The maximal length of a line without a principal. A longer line that could be read has one. */
-export const longestWithout = 'v2,session=?,recorded=999999999999,check=01234567'.length
+/** What is between the facts and the checksum. */
+export const checkField = ',check='
 
 const present = `v${format},`
 
 /** Twelve digits last for 30 000 years. Imported records must not be later. */
 export const latestRecorded = 999_999_999_999
 const longestSeconds = String(latestRecorded).length
-export const isPrincipal = (digits: string): boolean => /^[0-9a-f]{62}(?:[0-9a-f]{2})?$/.test(digits)
+/** The hex digits of 31 bytes of a digest, or of all. */
+const principalLengths = [62, 64]
+export const isPrincipal = (digits: string): boolean =>
+  principalLengths.includes(digits.length) && /^[0-9a-f]+$/.test(digits)
 
 /** Reads what is before the checksum. Version 1 has no version at the beginning, and never a principal. */
 function factsIn(core: string): Facts | undefined {

@@ -17,16 +17,13 @@ import type { Allow, Nfsd } from '../kernel/nfsd.ts'
 import type { Pipe, Taken } from '../kernel/pipe.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { answered, errno } from '../syscalls/errno.ts'
-import { hashPrefix, listEntries, meansAnother } from '../upcall/message.ts'
+import { hashPrefix, listEntry, meansAnother, putPrincipal } from '../upcall/message.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
 
-/**
- * How long the kernel may take for the list, estimated from a sample. If each name costs the same, 100 000 names take
- * one or two seconds.
- */
+/** How long the kernel may take for the list. If each name costs the same, 100 000 names take one or two seconds. */
 const longestMs = 5000
-/** One of this many names is timed. */
-const sample = 64
+/** How many names are said, and timed, together. */
+const together = 64
 
 export interface List {
   /** What a start uses to tell the kernel who may reclaim. */
@@ -61,20 +58,22 @@ export const listFor = (means: Means, graceStart: Taken, hashes: () => Iterable<
 class ListAtPipe implements List {
   readonly nfsd: Nfsd
   private readonly means: Means
-  private readonly entryOf: (owner: string, principal: string | undefined) => Uint8Array
+  /** All names are told in the same bytes: the next one overwrites the one before. */
+  private readonly entry: Uint8Array
   private readonly hashes: () => Iterable<string>
   private message: Taken
   private count = 0
   private tooLong = false
   private tookMs = 0
-  private lastTimed: number | undefined
+  /** The one in {@link entry}. */
+  private principal: string | undefined
 
   constructor(means: Means, graceStart: Taken, hashes: () => Iterable<string>) {
     this.means = means
     this.message = graceStart
     this.hashes = hashes
-    this.entryOf = listEntries(graceStart.header, graceStart.size, means.calls.bytesInto)
-    this.lastTimed = undefined
+    this.principal = undefined
+    this.entry = listEntry(graceStart.header, graceStart.size)
     this.nfsd = {
       ...means.nfsd,
       // The server is just starting, so it is in grace, and nfsd's files must not be read.
@@ -97,59 +96,68 @@ class ListAtPipe implements List {
   }
 
   private tell(sayAll: (allow: Allow) => void): number {
-    sayAll(this.saying('owner'))
+    sayAll((owners, principal) => this.sayOwners(owners, principal))
     if (!this.tooLong && knowsHashes(this.means.calls)) {
-      const say = this.saying('hash')
-      for (const hash of this.hashes()) say(`${hashPrefix}${hash}\0`, undefined)
+      this.put(undefined)
+      this.say(Array.from(this.hashes(), (hash) => `${hashPrefix}${hash}\0`))
     }
     return this.count
   }
 
-  /** The function that sends one name. It is one function, because another call would add 2 % to each name. */
-  private saying(what: 'owner' | 'hash'): Allow {
-    const { entryOf } = this
-    const { pipe } = this.means
-    const isOwner = what === 'owner'
-    return (owner, principal) => {
-      // For most owners one comparison is enough.
-      if (isOwner && (owner === '' || (owner >= hashPrefix && meansAnother(owner)))) return this.refused(owner)
-      const entry = entryOf(owner, principal)
-      const answer = this.count % sample === 0 ? this.timed(entry) : pipe.write(entry)
-      if (answer >= 0 || this.takenAnyhow(entry, answer, owner)) this.count++
-      return !this.tooLong
+  /** @returns whether more are wanted */
+  private sayOwners(owners: readonly string[], principal: string | undefined): boolean {
+    this.put(principal)
+    let from = 0
+    const until = owners.length
+    for (let at = 0; at < until; at++) {
+      const owner = owners[at] ?? ''
+      // For most owners these two comparisons are enough.
+      if (owner.length > 0 && (owner < hashPrefix || !meansAnother(owner))) continue
+      this.say(owners, from, at)
+      this.refused(owner)
+      from = at + 1
     }
+    return this.say(owners, from, until)
   }
 
-  /**
-   * Writes a name, and estimates what the names since the last timed one took: as much as this one each, but together
-   * not more than the time that has passed. A busy machine may delay any single write.
-   */
-  private timed(entry: Uint8Array): number {
+  private put(principal: string | undefined): void {
+    if (principal !== this.principal) putPrincipal(this.entry, principal)
+    this.principal = principal
+  }
+
+  /** Says names, and measures how long the kernel takes for them. @returns whether more are wanted */
+  private say(names: readonly string[], from = 0, until = names.length): boolean {
+    const { entry } = this
     const { calls, pipe } = this.means
-    const began = calls.monotonic()
-    const answer = pipe.write(entry)
-    const ended = calls.monotonic()
-    this.tookMs += Math.min(sample * (ended - began), ended - (this.lastTimed ?? began))
-    this.lastTimed = ended
-    this.tooLong = this.tookMs > longestMs
-    return answer
-  }
-
-  private refused(owner: string): boolean {
-    const { log } = this.means
-    if (owner === '') log.error('a client with an empty owner may not reclaim: the kernel takes no such name')
-    else log.error(`${showText(owner)} may not reclaim: to the kernel its name would mean another client`)
+    for (let next = from; next < until && !this.tooLong;) {
+      const most = Math.min(until, next + together)
+      const began = calls.monotonic()
+      const written = pipe.writeEach(entry, names, next, most)
+      this.tookMs += calls.monotonic() - began
+      this.tooLong = this.tookMs > longestMs
+      this.count += written
+      next += written
+      if (next === most) continue
+      if (this.takenAnyhow(names[next] ?? '')) this.count++
+      next++
+    }
     return !this.tooLong
   }
 
-  /** Handles a refused write. @returns whether the kernel has taken the name after all */
-  private takenAnyhow(entry: Uint8Array, answer: number, owner: string): boolean {
+  private refused(owner: string): void {
+    const { log } = this.means
+    if (owner === '') log.error('a client with an empty owner may not reclaim: the kernel takes no such name')
+    else log.error(`${showText(owner)} may not reclaim: to the kernel its name would mean another client`)
+  }
+
+  /** Says a name once more that was refused: the entry still has it. @returns whether the kernel has taken it */
+  private takenAnyhow(owner: string): boolean {
     const { pipe, log } = this.means
-    let said = answer
+    let said = pipe.write(this.entry)
     if (said === -errno.EINVAL && !this.message.whole) {
       // The newest kernels take nothing before the whole message is read (nfs4recover.c, cu_inflight).
       this.message = pipe.complete(this.message)
-      said = pipe.write(entry)
+      said = pipe.write(this.entry)
     }
     if (said === -errno.EINVAL) log.error(`the kernel refuses ${showText(owner)}: it may not reclaim`)
     else answered(said, 'write', pipe.path)

@@ -11,15 +11,14 @@
 import { storageFailure } from '../failure.ts'
 import type { Start } from '../rules/instance.ts'
 import {
+  checkField,
   factsAfter,
-  longestWithout,
-  ownerOfUsual,
-  principalOfUsual,
   readRecord,
   lineOf,
   nameOf,
   recordLine,
   recordName,
+  usualFacts,
   type Facts,
   type Record,
 } from '../rules/record.ts'
@@ -237,41 +236,43 @@ function rename(staged: string, name: string, directory: Directory): void {
 }
 
 /**
- * Calls `each` for every record of an instance. There may be a hundred thousand, so no object is made for a record, and
- * most take one system call.
- * @param each gets a record's owner (each character a byte), the hash of its principal, and its name, and returns
- * whether it wants more.
+ * Calls `each` for all records of an instance. There may be a hundred thousand, so most are read without a step of this
+ * program for each: one system call, and what the host does.
+ * @param each gets owners of records (each character a byte) and the hash of their principal, and returns whether it
+ * wants more.
  * @param unreadable gets the name of an entry that can't be understood.
  * @returns 'none', if there were none; 'enough', if `each` wanted no more.
  */
 export function eachRecordIn(
   state: StateDirectory,
   start: Start,
-  each: (owner: string, principal: string | undefined, name: string) => boolean,
+  each: (owners: readonly string[], principal: string | undefined) => boolean,
   unreadable: (name: string) => void,
 ): 'none' | 'all' | 'enough' {
   const directory = directoryOf(state, start)
   if (directory === undefined) return 'none'
-  const { calls, descriptor } = directory
+  const { calls } = directory
+  const facts = usualFacts()
   let found: 'none' | 'all' = 'none'
-  for (const batch of files.batchesOf(directory))
-    // An iterator would add a twentieth to the time for a name.
-    for (let at = 0, names = files.namesOf(batch); at < names.length; at++) {
-      const name = names[at] ?? ''
-      const line = calls.readlinkat(descriptor, name)
-      const owner = typeof line === 'string' ? ownerOfUsual(name, line, calls) : undefined
-      if (owner !== undefined) {
+  for (const links of files.linksOf(directory)) {
+    const { plain, others } = calls.spelledAs(links, facts, checkField)
+    if (plain.length > 0) {
+      found = 'all'
+      if (!each(plain, undefined)) return 'enough'
+    }
+    for (const { name, decoded, digits } of others) {
+      if (decoded !== undefined) {
         found = 'all'
-        const read = line as string
-        if (!each(owner, read.length > longestWithout ? principalOfUsual(read) : undefined, name)) return 'enough'
+        if (!each([decoded], digits)) return 'enough'
         continue
       }
       if (isStaged(name)) continue
       found = 'all'
       const entry = entryAt(directory, name)
       if (entry.kind === 'record') {
-        if (!each(entry.owner, entry.facts.principal, name)) return 'enough'
+        if (!each([entry.owner], entry.facts.principal)) return 'enough'
       } else if (entry.kind !== 'nothing') unreadable(name)
     }
+  }
   return found
 }

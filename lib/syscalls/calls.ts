@@ -12,6 +12,8 @@
  * A name is looked up in an open directory (openat(2) and similar calls), so the owner of a directory further up can't
  * redirect the lookup. Absolute paths are passed with AT_FDCWD.
  */
+import type { Spelled } from '../bytes.ts'
+
 export interface Calls {
   /** Their values on this machine: some differ between processors. */
   readonly flags: Flags
@@ -23,6 +25,22 @@ export interface Calls {
   readonly readText: (descriptor: number, most: number) => string | number
   /** @returns how many bytes were written. */
   readonly write: (descriptor: number, bytes: Uint8Array) => number
+  /**
+   * Writes a message once for each text from `from` to before `until`, which is put into it before: at `at` its length,
+   * a number of two bytes in the machine's order, and then, where there is room for `room` bytes, its own. Where the
+   * last text was longer, zeros follow.
+   * @returns how many were written. The message is then the one that could not be, if there is one.
+   * @throws RangeError for a character past 255, or if a text does not fit.
+   */
+  readonly writeEach: (
+    descriptor: number,
+    message: Uint8Array,
+    at: number,
+    room: number,
+    texts: readonly string[],
+    from: number,
+    until: number,
+  ) => number
   readonly fsync: (descriptor: number) => number
   readonly close: (descriptor: number) => number
   readonly mkdirat: (directory: number, name: string, mode: number) => number
@@ -55,15 +73,25 @@ export interface Calls {
    */
   readonly names: (descriptor: number, again: boolean) => string | number
   /**
-   * The next seven are no system calls. They are here because the runtime does them faster than this program could.
+   * The same entries, each with its symbolic link's text: bytes, a NUL after each name and after each text. A text is
+   * empty for what is no link, or has more than 255 bytes. Nothing at the end.
+   */
+  readonly links: (descriptor: number) => Uint8Array | number
+  /**
+   * The next six are no system calls. They are here because the runtime does them faster than this program could.
    * This one: CRC-32 of a text's bytes, as eight hex digits.
    */
   readonly checksum: (text: string) => string
   /**
-   * Whether `until` characters of `text` are followed by `mark`, by the checksum of `before` and of these characters,
-   * and by nothing else. Both texts are shorter than 8192, and `mark` is ASCII.
+   * Looks for texts that are spelled in a certain way, and have the right checksum. Such a text is as one of the
+   * patterns says. Then come `mark`, the checksum of the percent-decoded name and of what the pattern covers, and
+   * nothing else. The name does not begin with a dot, and has 1 to 255 bytes.
+   * @param pairs names and texts, as `links` returns them
+   * @param patterns ASCII, a line break between two of them. Consecutive `#` stand for a decimal number of at most as
+   * many digits, without leading zeros; `*` for a lowercase hex digit; each other character for itself.
+   * @returns the decoded names of such texts that have no hex digits; and all other pairs
    */
-  readonly endsWithChecksum: (before: string, text: string, until: number, mark: string) => boolean
+  readonly spelledAs: (pairs: Uint8Array, patterns: string, mark: string) => Spelled
   /**
    * Writes the bytes of `text` into `into`.
    * @returns how many.
@@ -79,8 +107,6 @@ export interface Calls {
   readonly percentEncoded: (text: string) => string
   /** Reverses `percentEncoded`. @returns undefined for a text that it can't have returned. */
   readonly percentDecoded: (encoded: string) => string | undefined
-  /** Counts the consecutive decimal digits of `text` from `at` on. All characters before them must be ASCII. */
-  readonly digitsAt: (text: string, at: number) => number
   readonly umask: (mask: number) => void
   /** alarm(2): SIGALRM ends this process after that many seconds. Does nothing in Node. */
   readonly alarm: (seconds: number) => void

@@ -230,18 +230,26 @@ export function namesAtOnce(directory: Directory): string | undefined {
 }
 
 /** Every entry of a directory, as texts in the format of `names`, one batch a text. */
-export function* batchesOf(directory: Directory): Generator<string> {
+const batchesOf = (directory: Directory): Generator<string> => readBy(directory.calls.entries, directory)
+
+/** Every entry of a directory with its link's text, in the format of `links`, one batch at a time. */
+export const linksOf = (directory: Directory): Generator<Uint8Array> => readBy(directory.calls.links, directory)
+
+function* readBy<Batch extends { readonly length: number }>(
+  next: (descriptor: number) => Batch | number,
+  directory: Directory,
+): Generator<Batch> {
   // A descriptor has one position in its directory, so a second reader opens its own. Most upcalls read once.
   const opened = directory.wasRead ? openDirectory('.', directory) : directory
   if (typeof opened !== 'object') return
   directory.wasRead = true
   try {
     for (;;) {
-      const entries = opened.calls.entries(opened.descriptor)
+      const entries = next(opened.descriptor)
       // Another has removed it meanwhile: there is nothing in it.
       if (entries === -ENOENT) return
       if (typeof entries === 'number') throw systemError(entries, 'getdents', directory.path)
-      if (entries === '') return
+      if (entries.length === 0) return
       yield entries
     }
   } finally {

@@ -5,7 +5,7 @@
  * path, and a name after it is looked up there: so this promises the same, where /proc is mounted.
  */
 import fs, { existsSync, type Dir, type Stats } from 'node:fs'
-import { bytesInto, crc32, digitsAt, endsWithChecksum, percentDecoded, percentEncode, textOf } from '../bytes.ts'
+import { bytesInto, bytesOf, crc32, percentDecoded, percentEncode, spelledAs, textOf, writeEach } from '../bytes.ts'
 import { atFlags, type Calls, type DirectoryEntry, type Status } from './calls.ts'
 import { assertSayable, errno, unsayable } from './errno.ts'
 import { textOfNames } from './files.ts'
@@ -27,6 +27,8 @@ export const nodeCalls = (): Calls => ({
 const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW } = fs.constants
 const flags = { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT, O_EXCL, O_NONBLOCK, O_DIRECTORY, O_NOFOLLOW }
 
+const writeBytes = (descriptor: number, bytes: Uint8Array): number => answer(() => fs.writeSync(descriptor, bytes))
+
 const files = {
   openat: (directory, name, flags, mode) => answer(fs.openSync, pathIn(directory, name), flags, mode),
   read: (descriptor, into) => answer(() => fs.readSync(descriptor, into, 0, into.length, null)),
@@ -35,7 +37,9 @@ const files = {
       const into = Buffer.alloc(most)
       return into.toString('latin1', 0, fs.readSync(descriptor, into, 0, most, null))
     }),
-  write: (descriptor, bytes) => answer(() => fs.writeSync(descriptor, bytes)),
+  write: writeBytes,
+  writeEach: (descriptor, message, at, room, texts, from, until) =>
+    writeEach(() => writeBytes(descriptor, message), message, at, room, texts, from, until),
   fsync: (descriptor) => done(fs.fsyncSync, descriptor),
   mkdirat: (directory, name, mode) => done(fs.mkdirSync, pathIn(directory, name), mode),
   unlinkat: (directory, name, flags) =>
@@ -60,7 +64,7 @@ const files = {
 } satisfies Partial<Calls>
 
 /** The calls that read directories, and `close`, which ends that. */
-function directoryReader(): Pick<Calls, 'entries' | 'names' | 'close'> {
+function directoryReader(): Pick<Calls, 'entries' | 'links' | 'names' | 'close'> {
   /** What Node reads a directory by, for each descriptor that is being read. */
   const reading = new Map<number, Dir>()
 
@@ -82,13 +86,25 @@ function directoryReader(): Pick<Calls, 'entries' | 'names' | 'close'> {
     reading.delete(descriptor)
   }
 
+  const nextOrNone = (descriptor: number): DirectoryEntry[] => {
+    const found = nextEntries(descriptor)
+    if (found.length === 0) stopReading(descriptor)
+    return found
+  }
+
   return {
-    entries: (descriptor) =>
-      answer(() => {
-        const found = nextEntries(descriptor)
-        if (found.length === 0) stopReading(descriptor)
-        return textOfNames(found)
-      }),
+    entries: (descriptor) => answer(() => textOfNames(nextOrNone(descriptor))),
+    links: (descriptor) =>
+      answer(() =>
+        bytesOf(
+          nextOrNone(descriptor)
+            .map(({ name }) => {
+              const text = files.readlinkat(descriptor, name)
+              return `${name}\0${typeof text === 'string' && text.length < 256 ? text : ''}\0`
+            })
+            .join(''),
+        ),
+      ),
     names: (descriptor) =>
       answer(() => {
         stopReading(descriptor)
@@ -124,12 +140,11 @@ const ownProcess = {
 /** Calls that need no kernel. The host in C has faster ones. */
 export const withoutTheKernel = {
   checksum: crc32,
-  endsWithChecksum,
+  spelledAs,
   bytesInto,
   textOf,
   percentEncoded: percentEncode,
   percentDecoded,
-  digitsAt,
 } satisfies Partial<Calls>
 
 /** Node has none of these calls. */

@@ -5,8 +5,7 @@
  * then the command's own. Both versions have one size for all commands. An answer has the size of its message; the
  * kernel looks at its size, xid and status, and in the answer to GetVersion at one byte more.
  */
-import { bytesInto } from '../bytes.ts'
-import { hexOf } from './hex.ts'
+import { bytesFromHex, hexOf } from './hex.ts'
 import { longestOwner, type ClientOwner } from './owner.ts'
 
 /** `enum cld_command`. */
@@ -33,9 +32,10 @@ export const sizeOf = (version: number): number | undefined => sizes[version]
 /** The latest version of the protocol that this program knows. */
 export const latestVersion = 2
 
-/** Every owner takes this much space in a message, whatever its length. */
-const ownerRoom = longestOwner
-const ownerAt = 10
+/** The field of an owner: its length, and so much space, whatever its length. */
+export const ownerField = headerSize
+export const ownerRoom = longestOwner
+const ownerAt = ownerField + 2
 /** The answer to GetVersion. */
 export const versionAt = headerSize
 const hashLengthAt = ownerAt + ownerRoom
@@ -177,35 +177,18 @@ export const meansAnother = (owner: string): boolean => owner >= hashPrefix && o
 const afterHashes = 'hash;'
 
 /**
- * Makes the messages that answer GraceStart, one for each client that may reclaim. A list may have a hundred thousand,
- * so all are made in the same bytes: the next one overwrites the one before.
- * @param put `bytesInto` of the table of calls.
- * @returns a function of an owner, each character a byte, and the hex digits of its principal, which version 1 leaves
- * out.
+ * A message that answers GraceStart, for a client that may reclaim: its owner, with its length before it, is to be
+ * written into {@link ownerField}, of {@link ownerRoom} bytes.
  */
-export function listEntries(
-  header: Header,
-  size: number,
-  put = bytesInto,
-): (owner: string, principal: string | undefined) => Uint8Array<ArrayBuffer> {
-  const bytes = answerTo({ ...header, command: commands['grace-start'] }, size, inProgress)
-  const entry = view(bytes)
-  const hasRoom = header.version === 2
-  let filled = 0
-  let hasPrincipal = false
-  return (owner, principal) => {
-    if (owner.length < filled) bytes.fill(0, ownerAt + owner.length, ownerAt + filled)
-    if (owner.length !== filled) entry.setUint16(headerSize, owner.length, littleEndian)
-    filled = put(owner, bytes, ownerAt)
-    if (hasRoom && (principal !== undefined || hasPrincipal)) {
-      hasPrincipal = principal !== undefined
-      const length = principal === undefined ? 0 : Math.min(hashSize, principal.length / 2)
-      bytes[hashLengthAt] = length
-      for (let at = 0; at < length; at++)
-        bytes[hashAt + at] = Number.parseInt((principal ?? '').slice(2 * at, 2 * at + 2), 16)
-    }
-    return bytes
-  }
+export const listEntry = (header: Header, size: number): Uint8Array<ArrayBuffer> =>
+  answerTo({ ...header, command: commands['grace-start'] }, size, inProgress)
+
+/** @param principal hex digits of a digest. Version 1 leaves it out. */
+export function putPrincipal(entry: Uint8Array, principal = ''): void {
+  if (entry.length <= hashLengthAt) return
+  const digest = bytesFromHex(principal.slice(0, 2 * hashSize)) ?? new Uint8Array()
+  entry[hashLengthAt] = digest.length
+  entry.set(digest, hashAt)
 }
 
 /**

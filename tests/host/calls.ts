@@ -209,27 +209,151 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     }
   })
 
-  it('a text that ends with the checksum of another one and of its beginning is distinguished from every other text', () => {
-    const ends = (before: string, text: string, until: number): boolean =>
-      calls.endsWithChecksum(before, text, until, ',check=')
-    right('of both', ends('12345', '6789,check=cbf43926', 4))
-    right('of every byte', ends(String.fromCharCode(...everyByte), ',check=29058c73', 0))
-    right('of nothing', ends('', ',check=00000000', 0))
-    right('without a mark', calls.endsWithChecksum('123456', '789cbf43926', 3, ''))
-    for (const [before, text, until] of [
-      ['12345', '6789,check=cbf43927', 4],
-      ['12346', '6789,check=cbf43926', 4],
-      ['12345', '6788,check=cbf43926', 4],
-      ['12345', '6789,check=CBF43926', 4],
-      ['12345', '6789,cheek=cbf43926', 4],
-      ['12345', '6789,check=cbf43926 ', 4],
-      ['12345', '6789,check=cbf4392', 4],
-      ['12345', '6789,check=cbf43926', 3],
-      ['12345', '6789,check=cbf43926', 99],
-      ['12345', '6789,check=cbf43926', -1],
-      ['', '', 0],
+  it('a text that is spelled as a pattern says, with the right checksum, is distinguished from every other text', () => {
+    const patterns = 'a=?,n=###\na=?,n=###,d=****'
+    const found = (name: string, text: string): string => {
+      const bytes = new Uint8Array(name.length + text.length + 2)
+      calls.bytesInto(`${name}\0${text}\0`, bytes, 0)
+      const { plain, others } = calls.spelledAs(bytes, patterns, ',sum=')
+      same('one', plain.length + others.length, 1)
+      const [other] = others
+      if (other === undefined) return `owner ${plain[0] ?? ''}`
+      same('its name', other.name, name)
+      return other.decoded === undefined ? 'other' : `owner ${other.decoded}, ${other.digits ?? 'no digits'}`
+    }
+    const summed = (name: string, core: string): string => `${core},sum=${calls.checksum(name + core)}`
+    const right = (name: string, core: string, decoded = name): string => found(name, summed(decoded, core))
+    same('plain', right('ann', 'a=?,n=12'), 'owner ann')
+    same('zero', right('ann', 'a=?,n=0'), 'owner ann')
+    same('as many digits as may be', right('ann', 'a=?,n=999'), 'owner ann')
+    same('hex digits', right('ann', 'a=?,n=12,d=09af'), 'owner ann, 09af')
+    same('bytes', right('%E9%00%2F', 'a=?,n=1', '\xe9\0/'), 'owner \xe9\0/')
+    same('the longest name', right('n'.repeat(255), 'a=?,n=1'), `owner ${'n'.repeat(255)}`)
+    for (let length = 1; length < 40; length++)
+      same(`${length}`, right('n'.repeat(length), 'a=?,n=1'), `owner ${'n'.repeat(length)}`)
+    for (const core of [
+      ...[
+        '',
+        'a',
+        'a=?,n=',
+        'a=?,n=01',
+        'a=?,n=00',
+        'a=?,n=1000',
+        'a=?,n=1 ',
+        'a=?,n=1a',
+        'a=?,n=-1',
+        'a=!,n=1',
+        'A=?,n=1',
+      ],
+      ...[
+        'a=?,n=1,d=09a',
+        'a=?,n=1,d=09aff',
+        'a=?,n=1,d=09aF',
+        'a=?,n=1,d=09ag',
+        'a=?,n=1,d=',
+        'a=?,n=1\n',
+        'a=?,n=###',
+        '\n',
+      ],
+    ])
+      same(core, right('ann', core), 'other')
+    for (const [name, decoded] of [
+      ['', ''],
+      ['.ann', '.ann'],
+      ['%41', 'A'],
+      ['%2f', '/'],
+      ['%', ''],
+      ['a b', 'a b'],
+      ['n'.repeat(256), 'n'.repeat(256)],
     ] as const)
-      right(`${before} ${text} ${until}`, !ends(before, text, until))
+      same(`name ${shown(name)}`, right(name, 'a=?,n=1', decoded), 'other')
+    const good = summed('ann', 'a=?,n=12')
+    same('it is', found('ann', good), 'owner ann')
+    same('of another', found('anm', good), 'other')
+    for (let at = 0; at < good.length; at++)
+      for (const put of ['', '0', 'f', ',', ' ', '\xff'])
+        if (put !== good[at]) same(`${at} ${put}`, found('ann', good.slice(0, at) + put + good.slice(at + 1)), 'other')
+    for (const text of [`${good} `, ` ${good}`, `${good}0`, good.toUpperCase(), good.slice(0, -1), '', 'x'.repeat(300)])
+      same(text, found('ann', text), 'other')
+    const none = calls.spelledAs(new Uint8Array(0), patterns, ',sum=')
+    same('nothing', [none.plain.length, none.others.length], [0, 0])
+    const halves = calls.spelledAs(Uint8Array.from([0x61, 0]), patterns, ',sum=')
+    same('half a pair', [halves.plain.length, halves.others.length], [0, 0])
+  })
+
+  it('the links of a directory come with their texts, all else without one', (directory) => {
+    const texts: Record<string, string> = { [everyByteOfAName]: everyByteOfAName, short: 'x', long: 'y'.repeat(255) }
+    for (const [name, text] of Object.entries(texts)) same('symlinkat', calls.symlinkat(text, directory, name), 0)
+    same('symlinkat', calls.symlinkat('z'.repeat(256), directory, 'longer'), 0)
+    same('mkdirat', calls.mkdirat(directory, 'directory', 0o700), 0)
+    make(directory, 'file', [1])
+    const wanted = [...Object.entries(texts), ['longer', ''], ['directory', ''], ['file', '']]
+    for (let at = 0; at < 1500; at++) {
+      same('symlinkat', calls.symlinkat(`text ${at}`, directory, `${at}`), 0)
+      wanted.push([`${at}`, `text ${at}`])
+    }
+    const reading = calls.openat(directory, '.', O_RDONLY | O_DIRECTORY, 0)
+    const found: string[] = []
+    let parts = 0
+    for (;;) {
+      const pairs = calls.links(reading)
+      if (typeof pairs === 'number') throw new Error(`links: ${pairs}`)
+      if (pairs.length === 0) break
+      parts++
+      const words = calls.textOf(pairs).split('\0')
+      same('a NUL at the end', words.pop(), '')
+      for (let at = 0; at < words.length; at += 2) found.push(`${words[at] ?? ''}\0${words[at + 1] ?? '?'}`)
+    }
+    right('not all at once', parts > 1)
+    same(
+      'each once',
+      found.sort().join('\n'),
+      wanted
+        .map((pair) => pair.join('\0'))
+        .sort()
+        .join('\n'),
+    )
+    calls.close(reading)
+  })
+
+  it('a message is written once for each text, which stands in it with its length and without remains of the last', (directory) => {
+    const little = new Uint8Array(Uint16Array.of(1).buffer)[0] === 1
+    const field = (text: string, room: number): number[] => {
+      const bytes = Array.from({ length: room }, (_, at) => (at < text.length ? text.charCodeAt(at) : 0))
+      return [...(little ? [text.length, 0] : [0, text.length]), ...bytes]
+    }
+    const message = Uint8Array.from([7, 0, 0, 0, 0, 0, 0, 0, 9])
+    const texts = ['none', 'abcde', '\xff\0', '', 'xyz', 'none']
+    const descriptor = calls.openat(directory, 'file', O_WRONLY | O_CREAT | O_EXCL, 0o600)
+    same('how many', calls.writeEach(descriptor, message, 1, 5, texts, 1, 5), 4)
+    same('none', calls.writeEach(descriptor, message, 1, 5, texts, 6, 6), 0)
+    calls.close(descriptor)
+    const reading = calls.openat(directory, 'file', O_RDONLY, 0)
+    const into = new Uint8Array(100)
+    same('bytes', calls.read(reading, into), 36)
+    same(
+      'all',
+      [...into.subarray(0, 36)],
+      texts.slice(1, 5).flatMap((text) => [7, ...field(text, 5), 9]),
+    )
+    same('what can not be written', calls.writeEach(reading, message, 1, 5, texts, 1, 5), 0)
+    same('is in the message', [...message], [7, ...field('abcde', 5), 9])
+    calls.close(reading)
+    for (const [at, room, text, until] of [
+      [1, 4, 'abcde', 1],
+      [1, 7, 'a', 1],
+      [-1, 4, 'a', 1],
+      [1, 4, '\u0100', 1],
+      [1, 4, 'a', 2],
+    ] as const) {
+      let refused = false
+      try {
+        calls.writeEach(987_654, message, at, room, [text], 0, until)
+      } catch (thrown) {
+        refused = thrown instanceof RangeError
+      }
+      right(`${shown(text)} at ${at} in ${room}, ${until}, is refused`, refused)
+    }
   })
 
   it('an object has the properties that its literal or its class gives it, whatever was there, unless none may be added', () => {
@@ -281,22 +405,6 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
       told.map((tell) => tell()),
       ['0 0 none', '1 2 1', '2 4 none'],
     )
-  })
-
-  it('decimal digits are counted from their place to where they end', () => {
-    const counted: readonly (readonly [text: string, at: number, digits: number])[] = [
-      ['recorded=1795328616,check', 9, 10],
-      ['recorded=1795328616', 18, 1],
-      ['recorded=1795328616', 19, 0],
-      ['recorded=', 0, 0],
-      ['0/9:', 0, 1],
-      ['0/9:', 2, 1],
-      ['12\u00b2', 0, 2],
-      ['12', 3, 0],
-      ['12', -1, 0],
-      ['', 0, 0],
-    ]
-    for (const [text, at, digits] of counted) same(`${shown(text)} at ${at}`, calls.digitsAt(text, at), digits)
   })
 
   it('a percent-encoded text is decoded to its bytes, and nothing else is taken for one', () => {

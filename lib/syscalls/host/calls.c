@@ -225,6 +225,41 @@ static CALL(call_entries)
   }
 }
 
+/* The longest text of a link that call_links hands on, with a NUL. */
+enum { text_size = 256 };
+
+static CALL(call_links)
+{
+  _Alignas(struct dirent) char buffer[buffer_size];
+  /* An entry takes more than its name and two NULs, so all names have room. */
+  char pairs[4 * buffer_size];
+  size_t length = 0;
+  int descriptor = number(engine, given[0]);
+  ssize_t size;
+  do {
+    size = syscall(SYS_getdents64, descriptor, buffer, sizeof buffer);
+    if (size < 0)
+      return answer(engine, size);
+    for (ssize_t at = 0; at < size;) {
+      const struct dirent *entry = (const void *)(buffer + at);
+      size_t letters = strlen(entry->d_name);
+      at += entry->d_reclen;
+      if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+        continue;
+      memcpy(pairs + length, entry->d_name, letters + 1);
+      length += letters + 1;
+      /* What is not read yet has room for its names. */
+      size_t room = sizeof pairs - length - (size_t)(size - at);
+      if (room > text_size)
+        room = text_size;
+      ssize_t text = readlinkat(descriptor, entry->d_name, pairs + length, room);
+      length += text < 0 || (size_t)text == room ? 0 : (size_t)text;
+      pairs[length++] = 0;
+    }
+  } while (size > 0 && length == 0);
+  return JS_NewUint8ArrayCopy(engine, (const uint8_t *)pairs, length);
+}
+
 static CALL(call_names)
 {
   _Alignas(struct dirent) char buffer[buffer_size], more[buffer_size];
@@ -270,6 +305,47 @@ static bool bytes_from(JSContext *engine, JSValueConst text, uint8_t *into, size
   return fits;
 }
 
+/* Puts a text into its field. Returns false and throws as bytes_from does. */
+static bool put_text(JSContext *engine, JSValueConst text, uint8_t *field, size_t room)
+{
+  uint16_t before, now;
+  size_t length;
+  if (!bytes_from(engine, text, field + sizeof now, room, &length))
+    return false;
+  now = (uint16_t)length;
+  memcpy(&before, field, sizeof before);
+  if (before > now && before <= room)
+    memset(field + sizeof now + now, 0, before - now);
+  memcpy(field, &now, sizeof now);
+  return true;
+}
+
+static CALL(call_writeEach)
+{
+  size_t size;
+  uint8_t *message = JS_GetUint8Array(engine, &size, given[1]);
+  int descriptor = number(engine, given[0]), at = number(engine, given[2]), room = number(engine, given[3]);
+  int from = number(engine, given[5]), until = number(engine, given[6]);
+  int64_t texts;
+  if (!message || JS_GetLength(engine, given[4], &texts) < 0)
+    return JS_EXCEPTION;
+  if (from < 0 || until > texts)
+    return JS_ThrowRangeError(engine, "no such text");
+  if (at < 0 || room < 0 || (size_t)at + sizeof(uint16_t) + (size_t)room > size)
+    return JS_ThrowRangeError(engine, "no place for a text");
+  int next = from;
+  for (; next < until; next++) {
+    JSValue text = JS_GetPropertyUint32(engine, given[4], (uint32_t)next);
+    bool is_put = !JS_IsException(text) && put_text(engine, text, message + at, (size_t)room);
+    JS_FreeValue(engine, text);
+    if (!is_put)
+      return JS_EXCEPTION;
+    if (write(descriptor, message, size) < 0)
+      break;
+  }
+  return JS_NewInt32(engine, next - from);
+}
+
 static CALL(call_bytesInto)
 {
   size_t size, length;
@@ -291,18 +367,38 @@ static CALL(call_textOf)
 
 enum { checksum_length = 8 };
 
-/* CRC-32 (polynomial EDB88320), by halves of a byte; as eight hex digits. */
+/* CRC-32 (polynomial EDB88320), as eight hex digits. Four bytes at a time, of which each half has a row of remainders. */
 static void checksum_of(const uint8_t *bytes, size_t length, char *digits)
 {
-  static const uint32_t remainders[16] = {
-    0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
-    0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c,
+  static const uint32_t remainders[8][16] = {
+    { 0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
+      0xedb88320, 0xf00f9344, 0xd6d6a3e8, 0xcb61b38c, 0x9b64c2b0, 0x86d3d2d4, 0xa00ae278, 0xbdbdf21c },
+    { 0x00000000, 0x77073096, 0xee0e612c, 0x990951ba, 0x076dc419, 0x706af48f, 0xe963a535, 0x9e6495a3,
+      0x0edb8832, 0x79dcb8a4, 0xe0d5e91e, 0x97d2d988, 0x09b64c2b, 0x7eb17cbd, 0xe7b82d07, 0x90bf1d91 },
+    { 0x00000000, 0x4ac21251, 0x958424a2, 0xdf4636f3, 0xf0794f05, 0xbabb5d54, 0x65fd6ba7, 0x2f3f79f6,
+      0x3b83984b, 0x71418a1a, 0xae07bce9, 0xe4c5aeb8, 0xcbfad74e, 0x8138c51f, 0x5e7ef3ec, 0x14bce1bd },
+    { 0x00000000, 0x191b3141, 0x32366282, 0x2b2d53c3, 0x646cc504, 0x7d77f445, 0x565aa786, 0x4f4196c7,
+      0xc8d98a08, 0xd1c2bb49, 0xfaefe88a, 0xe3f4d9cb, 0xacb54f0c, 0xb5ae7e4d, 0x9e832d8e, 0x87981ccf },
+    { 0x00000000, 0x1c26a370, 0x384d46e0, 0x246be590, 0x709a8dc0, 0x6cbc2eb0, 0x48d7cb20, 0x54f16850,
+      0xe1351b80, 0xfd13b8f0, 0xd9785d60, 0xc55efe10, 0x91af9640, 0x8d893530, 0xa9e2d0a0, 0xb5c473d0 },
+    { 0x00000000, 0x01c26a37, 0x0384d46e, 0x0246be59, 0x0709a8dc, 0x06cbc2eb, 0x048d7cb2, 0x054f1685,
+      0x0e1351b8, 0x0fd13b8f, 0x0d9785d6, 0x0c55efe1, 0x091af964, 0x08d89353, 0x0a9e2d0a, 0x0b5c473d },
+    { 0x00000000, 0x5019579f, 0xa032af3e, 0xf02bf8a1, 0x9b14583d, 0xcb0d0fa2, 0x3b26f703, 0x6b3fa09c,
+      0xed59b63b, 0xbd40e1a4, 0x4d6b1905, 0x1d724e9a, 0x764dee06, 0x2654b999, 0xd67f4138, 0x866616a7 },
+    { 0x00000000, 0xb8bc6765, 0xaa09c88b, 0x12b5afee, 0x8f629757, 0x37def032, 0x256b5fdc, 0x9dd738b9,
+      0xc5b428ef, 0x7d084f8a, 0x6fbde064, 0xd7018701, 0x4ad6bfb8, 0xf26ad8dd, 0xe0df7733, 0x58631056 },
   };
   uint32_t crc = ~0u;
-  for (size_t at = 0; at < length; at++) {
+  size_t at = 0;
+  for (; length - at >= 4; at += 4) {
+    crc ^= bytes[at] | (uint32_t)bytes[at + 1] << 8 | (uint32_t)bytes[at + 2] << 16 | (uint32_t)bytes[at + 3] << 24;
+    crc = remainders[7][crc & 15] ^ remainders[6][crc >> 4 & 15] ^ remainders[5][crc >> 8 & 15] ^ remainders[4][crc >> 12 & 15] ^
+          remainders[3][crc >> 16 & 15] ^ remainders[2][crc >> 20 & 15] ^ remainders[1][crc >> 24 & 15] ^ remainders[0][crc >> 28];
+  }
+  for (; at < length; at++) {
     crc ^= bytes[at];
-    crc = crc >> 4 ^ remainders[crc & 15];
-    crc = crc >> 4 ^ remainders[crc & 15];
+    crc = crc >> 4 ^ remainders[0][crc & 15];
+    crc = crc >> 4 ^ remainders[0][crc & 15];
   }
   for (int at = 0; at < checksum_length; at++)
     digits[at] = "0123456789abcdef"[~crc >> (28 - 4 * at) & 15];
@@ -317,28 +413,6 @@ static CALL(call_checksum)
     return JS_EXCEPTION;
   checksum_of(bytes, length, digits);
   return JS_NewStringLen(engine, digits, sizeof digits);
-}
-
-static CALL(call_endsWithChecksum)
-{
-  uint8_t bytes[2 * buffer_size];
-  char digits[checksum_length];
-  size_t before, length, marked;
-  if (!bytes_from(engine, given[0], bytes, buffer_size, &before) ||
-      !bytes_from(engine, given[1], bytes + before, buffer_size, &length))
-    return JS_EXCEPTION;
-  int64_t until;
-  const char *mark = JS_ToInt64(engine, &until, given[2]) < 0 ? NULL : JS_ToCStringLen(engine, &marked, given[3]);
-  if (!mark)
-    return JS_EXCEPTION;
-  bool ends = until >= 0 && (uint64_t)until + marked + checksum_length == length;
-  if (ends) {
-    const uint8_t *rest = bytes + before + until;
-    checksum_of(bytes, (size_t)(rest - bytes), digits);
-    ends = memcmp(rest, mark, marked) == 0 && memcmp(rest + marked, digits, checksum_length) == 0;
-  }
-  JS_FreeCString(engine, mark);
-  return JS_NewBool(engine, ends);
 }
 
 /* A plain character stands for itself, each other byte as %XX (lib/bytes.ts, percentEncode). */
@@ -406,18 +480,106 @@ static CALL(call_percentDecoded)
   return (size_t)length == size ? JS_DupValue(engine, given[0]) : text_from(engine, bytes, (size_t)length);
 }
 
-static CALL(call_digitsAt)
+/*
+ * Where the beginning of a text ends that is spelled as a pattern, which ends with a line break or a NUL; NULL where it
+ * is not. What stands for the hex digits of the pattern are the last characters of it.
+ */
+static const char *end_of_spelled(const char *text, const char *pattern, size_t *hex_digits)
+{
+  *hex_digits = 0;
+  while (*pattern && *pattern != '\n')
+    if (*pattern == '#') {
+      const char *first = text;
+      for (; *pattern == '#'; pattern++)
+        if (*text >= '0' && *text <= '9')
+          text++;
+      if (text == first || (*first == '0' && text - first > 1))
+        return NULL;
+    } else if (*pattern == '*') {
+      if (!((*text >= '0' && *text <= '9') || (*text >= 'a' && *text <= 'f')))
+        return NULL;
+      pattern++;
+      text++;
+      ++*hex_digits;
+    } else if (*pattern++ != *text++)
+      return NULL;
+  return text;
+}
+
+/* A text, which a NUL follows. */
+struct text {
+  const char *bytes;
+  size_t length;
+};
+
+/* Where a text ends that is spelled as one of the patterns, before the mark and the checksum; NULL for another one. */
+static const char *end_of_facts(struct text text, const char *patterns, struct text mark, size_t *hex_digits)
+{
+  for (const char *pattern = patterns; pattern; pattern = strchr(pattern, '\n'), pattern += pattern != NULL) {
+    const char *end = end_of_spelled(text.bytes, pattern, hex_digits);
+    if (end && (size_t)(end - text.bytes) + mark.length + checksum_length == text.length && memcmp(end, mark.bytes, mark.length) == 0)
+      return end;
+  }
+  return NULL;
+}
+
+/* A pair as an element of one of two lists. Returns the list's number: 0 is that of plain ones. */
+static int spelled_from(JSContext *engine, JSValue *element, struct text name, struct text text, const char *patterns, struct text mark)
+{
+  char bytes[NAME_MAX + text_size], digits[checksum_length];
+  size_t hex_digits = 0;
+  bool is_name = name.length > 0 && name.length <= NAME_MAX && name.bytes[0] != '.' && text.length < text_size;
+  ssize_t length = is_name ? decoded(name.bytes, name.length, bytes) : -1;
+  const char *end = length < 0 ? NULL : end_of_facts(text, patterns, mark, &hex_digits);
+  if (end) {
+    size_t facts = (size_t)(end - text.bytes);
+    memcpy(bytes + length, text.bytes, facts);
+    checksum_of((const uint8_t *)bytes, (size_t)length + facts, digits);
+    if (memcmp(end + mark.length, digits, checksum_length) != 0)
+      end = NULL;
+  }
+  if (end && hex_digits == 0) {
+    *element = text_from(engine, bytes, (size_t)length);
+    return 0;
+  }
+  *element = JS_NewObject(engine);
+  set(engine, *element, "name", text_from(engine, name.bytes, name.length));
+  if (end) {
+    set(engine, *element, "decoded", text_from(engine, bytes, (size_t)length));
+    set(engine, *element, "digits", text_from(engine, end - hex_digits, hex_digits));
+  }
+  return 1;
+}
+
+static CALL(call_spelledAs)
 {
   size_t size;
-  int at = number(engine, given[1]);
-  const char *text = JS_ToCStringLen(engine, &size, given[0]);
-  if (!text)
+  struct text mark;
+  const char *pairs = (const char *)JS_GetUint8Array(engine, &size, given[0]);
+  const char *patterns = pairs ? JS_ToCString(engine, given[1]) : NULL;
+  mark.bytes = patterns ? JS_ToCStringLen(engine, &mark.length, given[2]) : NULL;
+  if (!mark.bytes)
     return JS_EXCEPTION;
-  int digits = 0;
-  while (at >= 0 && (size_t)at + (size_t)digits < size && text[at + digits] >= '0' && text[at + digits] <= '9')
-    digits++;
-  JS_FreeCString(engine, text);
-  return JS_NewInt32(engine, digits);
+  JSValue lists[] = { JS_NewArray(engine), JS_NewArray(engine) };
+  uint32_t lengths[] = { 0, 0 };
+  const char *end = size > 0 && pairs[size - 1] == 0 ? pairs + size : pairs;
+  while (pairs < end) {
+    struct text name = { pairs, strlen(pairs) };
+    struct text text = { pairs + name.length + 1, 0 };
+    if (text.bytes == end)
+      break;
+    text.length = strlen(text.bytes);
+    JSValue element;
+    int which = spelled_from(engine, &element, name, text, patterns, mark);
+    JS_SetPropertyUint32(engine, lists[which], lengths[which]++, element);
+    pairs = text.bytes + text.length + 1;
+  }
+  JS_FreeCString(engine, patterns);
+  JS_FreeCString(engine, mark.bytes);
+  JSValue found = JS_NewObject(engine);
+  set(engine, found, "plain", lists[0]);
+  set(engine, found, "others", lists[1]);
+  return found;
 }
 
 static CALL(call_umask)
@@ -503,9 +665,9 @@ static const JSCFunctionListEntry open_flags[] = {
 /* So many words each takes: what is not given is undefined. */
 #define ENTRY(name, words) JS_CFUNC_DEF(#name, words, call_##name)
 static const JSCFunctionListEntry table[] = {
-  ENTRY(openat, 4), ENTRY(read, 2), ENTRY(readText, 2), ENTRY(write, 2), ENTRY(fsync, 1), ENTRY(close, 1), ENTRY(mkdirat, 3),
+  ENTRY(openat, 4), ENTRY(read, 2), ENTRY(readText, 2), ENTRY(write, 2), ENTRY(writeEach, 7), ENTRY(fsync, 1), ENTRY(close, 1), ENTRY(mkdirat, 3),
   ENTRY(unlinkat, 3), ENTRY(renameat, 4), ENTRY(linkat, 4), ENTRY(symlinkat, 3), ENTRY(readlinkat, 2), ENTRY(fstatat, 3),
-  ENTRY(fstat, 1), ENTRY(identityAt, 2), ENTRY(entries, 1), ENTRY(names, 2), ENTRY(checksum, 1), ENTRY(endsWithChecksum, 4), ENTRY(bytesInto, 3), ENTRY(textOf, 1), ENTRY(percentEncoded, 1), ENTRY(percentDecoded, 1), ENTRY(digitsAt, 2), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
+  ENTRY(fstat, 1), ENTRY(identityAt, 2), ENTRY(entries, 1), ENTRY(links, 1), ENTRY(names, 2), ENTRY(checksum, 1), ENTRY(spelledAs, 3), ENTRY(bytesInto, 3), ENTRY(textOf, 1), ENTRY(percentEncoded, 1), ENTRY(percentDecoded, 1), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
   ENTRY(watch, 1), ENTRY(endSignals, 0), ENTRY(connect, 1), ENTRY(flock, 1), ENTRY(now, 0), ENTRY(monotonic, 0), ENTRY(processId, 0), ENTRY(userId, 0), ENTRY(isTerminal, 1), ENTRY(exit, 1),
   JS_OBJECT_DEF("flags", open_flags, sizeof open_flags / sizeof *open_flags, JS_PROP_ENUMERABLE),
 };

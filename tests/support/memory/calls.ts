@@ -2,8 +2,10 @@
  * The calls of lib/syscalls/calls.ts on a machine in memory, with Linux's names, links, modes and errors.
  * tests/unit/memory.test.ts compares them with a real file system.
  */
+import { bytesOf, writeEach } from '../../../lib/bytes.ts'
 import { atFlags, type Calls, type Status } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
+import { namesOf } from '../../../lib/syscalls/files.ts'
 import { onlyInTheExecutable, withoutTheKernel } from '../../../lib/syscalls/node.ts'
 import { holds, inode, textIn, type Inode } from './inodes.ts'
 import type { Process } from './process.ts'
@@ -250,13 +252,28 @@ const ofARealProcess = {
 } satisfies Part
 
 /** @param longestLink 4095 on ext4, 1023 on XFS. */
-export const callsOf = (process: Process, longestLink: number): Calls => ({
-  flags,
-  ...onOpenFiles(process),
-  ...onNames(process),
-  ...onLinks(process, longestLink),
-  ...onTheProcess(process),
-  ...ofARealProcess,
-  ...withoutTheKernel,
-  ...onlyInTheExecutable,
-})
+export function callsOf(process: Process, longestLink: number): Calls {
+  const files = onOpenFiles(process)
+  const links = onLinks(process, longestLink)
+  return {
+    flags,
+    ...files,
+    ...onNames(process),
+    ...links,
+    links: (descriptor) => {
+      const names = files.entries(descriptor)
+      if (typeof names === 'number') return names
+      const pairs = (names === '' ? [] : namesOf(names)).map((name) => {
+        const text = links.readlinkat(descriptor, name)
+        return `${name}\0${typeof text === 'string' && text.length < 256 ? text : ''}\0`
+      })
+      return bytesOf(pairs.join(''))
+    },
+    writeEach: (descriptor, message, at, room, texts, from, until) =>
+      writeEach(() => files.write(descriptor, message), message, at, room, texts, from, until),
+    ...onTheProcess(process),
+    ...ofARealProcess,
+    ...withoutTheKernel,
+    ...onlyInTheExecutable,
+  }
+}

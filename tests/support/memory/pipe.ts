@@ -4,6 +4,7 @@
  * Closing the file puts a partly read one back. tests/support/pipe has the same rules for real processes, which can be
  * killed.
  */
+import { writeEach } from '../../../lib/bytes.ts'
 import type { Calls, Status } from '../../../lib/syscalls/calls.ts'
 
 const [ENOENT, EFAULT, EINVAL, EPIPE] = [2, 14, 22, 32]
@@ -121,6 +122,11 @@ export function kernelEnd(under: Calls, path: string, stands = { inode: 1, isThe
       write: (descriptor, bytes) => {
         const file = files.get(descriptor)
         return file === undefined ? under.write(descriptor, bytes) : write(file, bytes)
+      },
+      writeEach: (descriptor, message, at, room, texts, from, until) => {
+        const file = files.get(descriptor)
+        const put = (): number => (file === undefined ? under.write(descriptor, message) : write(file, message))
+        return writeEach(put, message, at, room, texts, from, until)
       },
       close: (descriptor) => {
         if (!files.has(descriptor)) return under.close(descriptor)

@@ -46,7 +46,7 @@ export function worldOn(calls: Calls): Played {
         takesAllowedClients: () => kernel.allowed !== undefined,
         allowClients: (sayAll) => {
           const allowed: AllowedClient[] = []
-          sayAll((owner, principal) => allowed.push({ owner, principal }) > 0)
+          sayAll((owners, principal) => allowed.push(...owners.map((owner) => ({ owner, principal }))) >= 0)
           kernel.allowed = allowed
           return allowed.length
         },

@@ -331,9 +331,9 @@ describe('a server that goes on in version 0', () => {
     let now = 0
     const { server } = live(machine, (calls) => ({
       monotonic: () => now,
-      write: (descriptor, bytes) => {
-        if (bytes.length === start.bytes.length) now += 100
-        return calls.write(descriptor, bytes)
+      writeEach: (descriptor, message, at, room, texts, from, until) => {
+        now += 100 * (until - from)
+        return calls.writeEach(descriptor, message, at, room, texts, from, until)
       },
     }))
     assert.equal(statusIn(start), -121)

@@ -4,16 +4,17 @@
  */
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
+import { writeEach } from '../../../lib/bytes.ts'
 import type { Log } from '../../../lib/kernel/log.ts'
 import type { Nfsd } from '../../../lib/kernel/nfsd.ts'
 import type { Pipe, Taken } from '../../../lib/kernel/pipe.ts'
 import { listFor } from '../../../lib/serve/list.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
+import { ownerField, ownerRoom } from '../../../lib/upcall/message.ts'
 import { systemInMemory } from '../../support/memory/machine.ts'
 import { die, live, newMachine } from '../../support/memory/serving.ts'
 import { message, statusOf } from '../../support/pipe/messages.ts'
 
-const inProgress = -115
 const recorded = 300
 
 /**
@@ -38,9 +39,9 @@ function start(cost: (nth: number) => number): { named: number; status: number }
   let named = 0
   const { entries, answer } = begin((calls) => ({
     monotonic: () => clock,
-    write: (descriptor, bytes) => {
-      if (bytes.length > 8 && Buffer.from(bytes).readInt16LE(2) === inProgress) clock += cost(named++)
-      return calls.write(descriptor, bytes)
+    writeEach: (descriptor, message, at, room, texts, from, until) => {
+      for (let nth = from; nth < until; nth++) clock += cost(named++)
+      return calls.writeEach(descriptor, message, at, room, texts, from, until)
     },
   }))
   assert.ok(answer !== undefined)
@@ -71,7 +72,11 @@ it('a list of which one name takes a second, on a busy machine, is given', () =>
 it('a client with an empty name is not named, because the kernel takes no such name; the log says so', () => {
   const entries: Buffer[] = []
   const errors: string[] = []
-  const pipe: Partial<Pipe> = { path: 'cld', write: (bytes) => entries.push(Buffer.from(bytes)) }
+  const pipe: Partial<Pipe> = {
+    path: 'cld',
+    writeEach: (entry, names, from, until) =>
+      writeEach(() => entries.push(Buffer.from(entry)), entry, ownerField, ownerRoom, names, from, until),
+  }
   const log: Partial<Log> = { error: (line) => void errors.push(line) }
   const graceStart: Partial<Taken> = { header: { version: 2, command: 4, xid: 1 }, size: 1067, whole: false }
   const list = listFor(
@@ -81,7 +86,7 @@ it('a client with an empty name is not named, because the kernel takes no such n
   )
   list.nfsd.allowClients(
     (allow) => {
-      for (const owner of ['', 'ann']) allow(owner, undefined)
+      allow(['', 'ann'], undefined)
     },
     () => undefined,
   )

@@ -2,15 +2,18 @@
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
-import { textOf } from '../../../lib/bytes.ts'
+import { textOf, writeEach } from '../../../lib/bytes.ts'
 import { hexOf } from '../../../lib/upcall/hex.ts'
 import {
   answerTo,
   commands,
   inOrder,
-  listEntries,
+  listEntry,
   needsLastByte,
+  ownerField,
+  ownerRoom,
   probe,
+  putPrincipal,
   readHeader,
   readMessage,
   sizeOf,
@@ -125,6 +128,16 @@ describe('a message of the pipe', () => {
   })
 })
 
+/** The entries of a list, all in the same bytes. */
+function entries(version: 1 | 2): (owner: string, principal?: string) => Uint8Array {
+  const entry = listEntry({ version, command: commands['grace-start'], xid: 1 }, sizes[version])
+  return (owner, principal) => {
+    putPrincipal(entry, principal)
+    writeEach(() => 0, entry, ownerField, ownerRoom, [owner], 0, 1)
+    return entry
+  }
+}
+
 describe('an answer', () => {
   it('has the size, the version, the command and the xid of its message, and its status', () => {
     const answer = answerTo({ version: 2, command: commands.create, xid: 0x01020304 }, 1067, -121)
@@ -137,23 +150,16 @@ describe('an answer', () => {
   })
 
   it("to GraceStart follows one write for each name: 'in progress' (-115), the name, and the principal if there is room", () => {
-    const entry = Buffer.from(
-      listEntries({ version: 2, command: commands['grace-start'], xid: 1 }, 1067)(textOf(owner), hash.toString('hex')),
-    )
+    const entry = Buffer.from(entries(2)(textOf(owner), hash.toString('hex')))
     assert.deepEqual([entry.readInt16LE(2), entry.readUInt8(1), entry.readUInt32LE(4)], [-115, 4, 1])
     assert.deepEqual(entry.subarray(10, 10 + entry.readUInt16LE(8)), owner)
     assert.deepEqual(entry.subarray(1035, 1035 + entry.readUInt8(1034)), hash)
-    const old = listEntries({ version: 1, command: commands['grace-start'], xid: 1 }, 1034)(
-      textOf(owner),
-      hash.toString('hex'),
-    )
-    assert.equal(old.length, 1034)
+    assert.equal(entries(1)(textOf(owner), hash.toString('hex')).length, 1034)
   })
 
   it('to GraceStart names each client without remains of the one before', () => {
-    const entryOf = listEntries({ version: 2, command: commands['grace-start'], xid: 1 }, 1067)
-    const fresh = (name: string, principal?: string): string =>
-      hexOf(listEntries({ version: 2, command: commands['grace-start'], xid: 1 }, 1067)(name, principal))
+    const entryOf = entries(2)
+    const fresh = (name: string, principal?: string): string => hexOf(entries(2)(name, principal))
     for (const [name, principal] of [
       ['a long name', hash.toString('hex')],
       ['short', undefined],
