@@ -96,7 +96,7 @@ active() { systemctl is-active nfsd-userland-helper nfsdcld || true; }
 const patienceMs = 600_000
 
 interface ToldInJournal extends Told {
-  /** What install said, and systemd's last lines about these units, to be printed when a test fails. */
+  /** Systemd's last lines about these units, and what install said, to be printed when a test fails. */
   readonly journal: string
 }
 
@@ -146,7 +146,7 @@ export async function onBootedMachine(script: string): Promise<ToldInJournal> {
     })
     const said = (name: string): string =>
       existsSync(join(directory, name)) ? readFileSync(join(directory, name), 'utf8').replaceAll('\0', '') : ''
-    const [output, journal, status] = [said('output'), `${said('installed')}${said('journal')}`, said('status')]
+    const [output, journal, status] = [said('output'), `${said('journal')}${said('installed')}`, said('status')]
     if (status === '') throw new Error(`the script did not end: ${output}\n${journal}`)
     return { status: Number(status), output, journal }
   } finally {

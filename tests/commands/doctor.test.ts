@@ -32,10 +32,15 @@ const makePipe = `mkdir -p /srv/pipefs/nfsd; mkfifo ${pipe}; echo 'pipefs-dir = 
 const pipeHeldBy = (_: 'serve', more = '"not_recorded":[]'): string => `${makePipe}
   sleep 1000 3<> ${pipe} > /dev/null 2>&1 &
   holder=$!
+  until grep -qs sleep /proc/$holder/comm; do sleep 0.01; done
   digits() { tr -d '-' < $1 | cut -c1-12; }
   name=$holder.$(sed 's/.*) //' /proc/$holder/stat | cut -d' ' -f20).$(digits /proc/sys/kernel/random/boot_id).$(digits /etc/machine-id).$(readlink /proc/self/ns/pid | tr -dc 0-9)
   mkdir -p /run/nfsd-userland-helper
   echo '{"format":1,"process":{"id":'$holder',"holder":"'$name'"},"protocol":2,"grace_started":1000,"grace_over":1001,${more}}' > /run/nfsd-userland-helper/serve-$(printf %s ${state} | sha256sum | cut -d' ' -f1).json`
+/** A process of that name, which has opened what it opens: until it runs its program, it is a shell like any other. */
+const nfsdcldRuns = (opens = ''): string => `
+  cp /bin/sleep /usr/local/sbin/nfsdcld; /usr/local/sbin/nfsdcld 1000 > /dev/null 2>&1 ${opens} &
+  until grep -qs nfsdcld /proc/$!/comm; do sleep 0.01; done`
 /** One of the kernel's clients. */
 const liveClient = (number: number, owner: string, minor: number): string =>
   `mkdir -p /srv/nfsd/clients/${number}; printf 'clientid: 0x1\\nstatus: confirmed\\nname: "${owner}"\\nminor version: ${minor}\\n' > /srv/nfsd/clients/${number}/info; echo '- 0x1: { type: open }' > /srv/nfsd/clients/${number}/states`
@@ -105,7 +110,7 @@ const faults: readonly Fault[] = [
     title: 'nfsdcld is running',
     check: 'nfsdcld',
     verdict: 'wrong',
-    make: 'cp /bin/sleep /usr/local/sbin/nfsdcld; /usr/local/sbin/nfsdcld 1000 > /dev/null 2>&1 &',
+    make: nfsdcldRuns(),
     says: /nfsdcld is running \(process [0-9]+\)/,
     mend: /mask --now nfsdcld/,
   },
@@ -113,7 +118,7 @@ const faults: readonly Fault[] = [
     title: 'nfsdcld is running, and has the clients',
     check: 'nfsdcld',
     verdict: 'wrong',
-    make: `cp /bin/sleep /usr/local/sbin/nfsdcld; /usr/local/sbin/nfsdcld 1000 > /dev/null 2>&1 &
+    make: `${nfsdcldRuns()}
       rm -r ${state}/boot_time ${state}/v4clients; mkdir -p /var/lib/nfs/nfsdcld; echo > /var/lib/nfs/nfsdcld/main.sqlite`,
     says: /nfsdcld is running/,
     mend: /^systemctl stop nfs-server\.service && nfsd-userland-helper install --import && systemctl start nfs-server/,
@@ -122,7 +127,7 @@ const faults: readonly Fault[] = [
     title: 'nfsdcld is running, and has clients of an earlier time',
     check: 'nfsdcld',
     verdict: 'wrong',
-    make: `cp /bin/sleep /usr/local/sbin/nfsdcld; /usr/local/sbin/nfsdcld 1000 > /dev/null 2>&1 &
+    make: `${nfsdcldRuns()}
       mkdir -p /var/lib/nfs/nfsdcld; echo > /var/lib/nfs/nfsdcld/main.sqlite`,
     says: /nfsdcld is running/,
     mend: /^systemctl mask --now nfsdcld/,
@@ -159,7 +164,7 @@ const faults: readonly Fault[] = [
     title: 'two programs hold the pipe',
     check: 'pipe',
     verdict: 'wrong',
-    make: `${pipeHeldBy('serve')}; cp /bin/sleep /usr/local/sbin/nfsdcld; /usr/local/sbin/nfsdcld 1000 > /dev/null 2>&1 3<> ${pipe} &`,
+    make: `${pipeHeldBy('serve')}; ${nfsdcldRuns(`3<> ${pipe}`)}`,
     says: /held by (?:nfsdcld|sleep) \(process [0-9]+\), (?:nfsdcld|sleep) .*neither knows all clients/s,
     also: ['nfsdcld'],
   },
@@ -883,7 +888,7 @@ eachArtefact('doctor', (artefact) => {
   it('finds nothing wrong with nfsdcld if the kernel can use nothing else', async () => {
     const [only] = await diagnose(
       artefact,
-      `rm ${parameter}; ${restartedWith('Using nfsdcld client tracking operations.')}; cp /bin/sleep /usr/local/sbin/nfsdcld; /usr/local/sbin/nfsdcld 1000 > /dev/null 2>&1 &`,
+      `rm ${parameter}; ${restartedWith('Using nfsdcld client tracking operations.')}; ${nfsdcldRuns()}`,
     )
     assert.deepEqual(only?.wrong, ['kernel-support'])
   })

@@ -3,6 +3,7 @@ import { spawn, spawnSync } from 'node:child_process'
 import { existsSync, readFileSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { ensureDirSync } from 'fs-extra/esm'
+import { apart } from '../support/pipe/daemons.ts'
 import { until } from '../support/until.ts'
 
 /** One upcall of nfsdcltrack. @returns its exit status. */
@@ -40,10 +41,8 @@ export async function nfsdcldOpens(storage: string): Promise<string> {
   const pipes = `${storage}.pipefs`
   ensureDirSync(storage, 0o700)
   ensureDirSync(join(pipes, 'nfsd'))
-  const daemon = spawn('/usr/bin/unshare', ['--net', 'nfsdcld', '-F', '-d', '-p', pipes, '-s', storage], {
-    env: { PATH: path },
-    stdio: ['ignore', 'pipe', 'pipe'],
-  })
+  const [unshare, ...words] = [...apart, 'nfsdcld', '-F', '-d', '-p', pipes, '-s', storage]
+  const daemon = spawn(unshare, words, { env: { PATH: path }, stdio: ['ignore', 'pipe', 'pipe'] })
   let said = ''
   for (const stream of [daemon.stdout, daemon.stderr])
     stream.setEncoding('latin1').on('data', (text: string) => {
@@ -81,7 +80,8 @@ export async function nfsdcldTells(storage: string): Promise<Buffer[]> {
   })
   const terminal = await until('a terminal', () => existsSync(name) && readFileSync(name, 'latin1').trim())
   symlinkSync(terminal, join(pipes, 'nfsd/cld'))
-  const daemon = spawn('nfsdcld', ['-F', '-p', pipes, '-s', storage], { env: { PATH: path }, stdio: 'ignore' })
+  const [unshare, ...words] = [...apart, 'nfsdcld', '-F', '-p', pipes, '-s', storage]
+  const daemon = spawn(unshare, words, { env: { PATH: path }, stdio: 'ignore' })
   try {
     const ask = Buffer.alloc(message.size)
     ask.writeUInt8(message.version, 0)

@@ -217,7 +217,7 @@ describe('the service', { skip: ours ? false : 'it runs the executable' }, () =>
   const booted = async (script: string, prints: RegExp): Promise<string> => {
     const { status, output, journal } = await onBootedMachine(`
       rm -rf /var/lib/nfs /etc/nfs.conf /etc/nfs.conf.d
-      '${program}' --config /dev/null install > /run/share/installed 2>&1 || true
+      '${program}' --config /dev/null install 2>&1 | sed '/^What doctor finds/,$d' > /run/share/installed
       cp '${probe}' /usr/sbin/nfsd-userland-helper
       ${script}`)
     assert.deepEqual({ status, prints: prints.test(output) }, { status: done, prints: true }, `${output}\n${journal}`)

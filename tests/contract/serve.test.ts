@@ -967,8 +967,11 @@ function besideMounts(does: (words: { readonly pipes: string; readonly serve: st
     mounted() { mount -t tmpfs none '${pipes}'; mkdir '${pipes}/nfsd'; }
     ${does({ pipes, serve })}`
   try {
-    const output = execFileSync('unshare', ['--mount', 'sh', '-c', script], { encoding: 'utf8', timeout: 120_000 })
-    return { output, said: readFileSync(said, 'utf8') }
+    const { stdout, stderr } = spawnSync('unshare', ['--mount', 'sh', '-c', script], {
+      encoding: 'utf8',
+      timeout: 600_000,
+    })
+    return { output: stdout, said: `${stderr}${existsSync(said) ? readFileSync(said, 'utf8') : ''}` }
   } finally {
     scrap(machine)
   }
