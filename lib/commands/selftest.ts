@@ -12,6 +12,7 @@ import { failureFrom, report, storageFailure } from '../failure.ts'
 import { openClients } from '../store/open-directories.ts'
 import { holderName, lifeOf } from '../store/process.ts'
 import {
+  lookAt,
   makeStateDirectory,
   stateDirectory as openStateDirectory,
   type StateDirectory,
@@ -19,7 +20,7 @@ import {
 import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
-import { command, countIn, jsonOption } from './shared/command.ts'
+import { assertRoot, command, countIn, jsonOption } from './shared/command.ts'
 import type { Context } from './shared/context.ts'
 import { secondsIn } from './shared/kernel.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
@@ -171,6 +172,9 @@ const holder = 'holder'
  * and what is removed with all its content must be ours. What a killed run has left is removed by the next one.
  */
 function makeScratch(state: StateDirectory): Scratch {
+  assertRoot('selftest')
+  // It refuses a state directory that is missing: one that is made here would be on another disk than the one meant.
+  lookAt(state)
   try {
     const isNew = openClients(state) === undefined
     const clients = makeStateDirectory(state)

@@ -834,6 +834,11 @@ eachArtefact('doctor', (artefact) => {
       await askedByNobody(artefact, 'doctor'),
       /^nfsd-userland-helper: error: doctor reads files that only root may read: run it as root\n135\n$/,
     )
+    for (const [command = '', ...words] of [['selftest'], ['import', '/etc/passwd']])
+      assert.equal(
+        await askedByNobody(artefact, [command, ...words].join(' ')),
+        `nfsd-userland-helper: error: ${command} reads files that only root may read: run it as root\n135\n`,
+      )
     assert.match(
       await askedByNobody(artefact, 'list'),
       /^nfsd-userland-helper: error: '\/srv\/state\/v4clients' belongs to root, and only root may look at it\n135\n$/,

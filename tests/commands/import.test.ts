@@ -434,6 +434,7 @@ forPeople('import', (artefact) => {
     const s = server(artefact)
     const file = beside(s, 'source')
     for (const [text, why] of [
+      ['', 'is empty'],
       ['hello', 'no JSON document'],
       ['[]', 'no JSON document'],
       [exportOf('ada').slice(0, -2), 'no JSON document'],

@@ -35,6 +35,7 @@ eachArtefact('for people', (artefact) => {
       ['--help'],
       ['--version'],
       ['list', '--help'],
+      ['completion', 'bash'],
     ]) {
       const { status, stderr } = shell(s, '"$@" >/dev/full', '-s', s.stateDir, ...words)
       assert.equal(status, storageFailed, words.join(' '))

@@ -97,6 +97,7 @@ eachArtefact('selftest', (artefact) => {
 
   it('tells people how many clients can come back in time', async () => {
     const s = server(artefact)
+    mkdirSync(s.stateDir)
     const { stdout } = await s.call(['selftest', '--clients', '3'])
     assert.match(stdout, /Within 90 s of grace this server can recover about [0-9]+ clients with sessions/)
     assert.deepEqual(readdirSync(s.stateDir), [])
@@ -109,6 +110,10 @@ eachArtefact('selftest', (artefact) => {
       assert.equal(status, badArgument, words.join(' '))
       assert.equal(stderr.split('\n').length, 2, stderr)
     }
+    const { status, stderr } = await s.call(['selftest', '--clients', '1'])
+    assert.equal(status, storageFailed)
+    assert.match(stderr, /: error: state directory '[^']*' is missing: is its disk mounted\?\n$/)
+    assert.equal(existsSync(s.stateDir), false, 'what it would measure is another disk')
     writeFileSync(s.stateDir, '')
     assert.equal((await s.call(['selftest', '--clients', '1'])).status, storageFailed)
   })

@@ -1,7 +1,7 @@
 /** `doctor`: checks everything that recovery depends on, and explains each fault with a command that repairs it. */
-import { failureFrom, report, storageFailure } from '../../failure.ts'
+import { failureFrom, report } from '../../failure.ts'
 import { counted, oneLine } from '../../text.ts'
-import { command, jsonOption } from '../shared/command.ts'
+import { assertRoot, command, jsonOption } from '../shared/command.ts'
 import type { Context } from '../shared/context.ts'
 import { print, printJson } from '../shared/print.ts'
 import { toned, width, wrapped, type Tone } from '../shared/table.ts'
@@ -70,7 +70,7 @@ export const doctorCommand = command(
         `,
       ),
   async ({ json, 'expect-recovery': expecting }, settings) => {
-    if (process.geteuid?.() !== 0) throw storageFailure('doctor reads files that only root may read: run it as root')
+    assertRoot('doctor')
     if (expecting) return tellExpected(await expectRecovery(settings), { json })
     const examined = await examine(settings)
     if (json) printJson(forPrograms(examined))

@@ -3,6 +3,7 @@
  * never runs the program. Pure.
  */
 import { command } from '../shared/command.ts'
+import { print } from '../shared/print.ts'
 import type { Option, Vocabulary, Word } from '../shared/vocabulary.ts'
 
 const program = 'nfsd-userland-helper'
@@ -18,7 +19,7 @@ export const completionCommand = command(
       .positional('SHELL', { choices: shells, demandOption: true, describe: 'the shell' })
       .example('source <($0 completion bash)', 'for this shell only'),
   ({ SHELL }, _settings, commandLine) => {
-    process.stdout.write(completionFor(SHELL, commandLine.vocabulary()))
+    print(completionFor(SHELL, commandLine.vocabulary()))
     return 0
   },
 )

@@ -5,7 +5,7 @@ import { makeStateDirectory, syncStateDirectory } from '../../store/state-direct
 import * as files from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { counted, oneLine, quote } from '../../text.ts'
-import { command, jsonOption } from '../shared/command.ts'
+import { assertRoot, command, jsonOption } from '../shared/command.ts'
 import { consent, withConsent, type Answered } from '../shared/consent.ts'
 import type { Context } from '../shared/context.ts'
 import { print, printJson, say, textOfPath } from '../shared/print.ts'
@@ -55,6 +55,7 @@ export const importCommand = command(
       .example('$0 import --yes /srv/failed-node/nfs', 'the state directory of another machine')
       .example('ssh old nfsd-userland-helper export | $0 import --yes -', 'its export'),
   async ({ SOURCE: given, 'dry-run': dryRun, yes, json }, settings) => {
+    assertRoot('import')
     const result = await importFrom(given, { dryRun, yes }, settings)
     if (json) printJson(result)
     else print(describe(result))

@@ -31,7 +31,9 @@ export function readSource(calls: Calls, source: string, now: number): Found {
 }
 
 function readFile(path: string, now: number): Found {
-  if (!fs.statSync(path).isFile()) throw unknownKind(path)
+  const kind = fs.statSync(path)
+  if (!kind.isFile()) throw unknownKind(path)
+  if (kind.size === 0) throw storageFailure(`${quote(path)} is empty`)
   const descriptor = fs.openSync(path, 'r')
   if (startOf(descriptor) !== databaseMagic) return readExport(chunksOf(descriptor), path, now)
   const { database, schema } = openWhole(path, descriptor)

@@ -1,6 +1,6 @@
 /** What a command for people is: its words, its options, and what it does. Wired into yargs by lib/commands/cli.ts. */
 import type { Argv } from 'yargs'
-import { Failed } from '../../failure.ts'
+import { Failed, storageFailure } from '../../failure.ts'
 import type { Context } from './context.ts'
 import type { Vocabulary } from './vocabulary.ts'
 
@@ -54,6 +54,11 @@ function refuseEmpty(given: Readonly<Record<string, unknown>>, usage: string): v
   for (const [name, value] of Object.entries(given))
     if (value === '' && !usage.includes(`<${name}`))
       throw new Failed({ kind: 'bad-argument', why: `option --${name} needs a value` })
+}
+
+/** @throws Failed storage, if another user runs it: what the system refuses may look like another fault */
+export function assertRoot(name: string): void {
+  if (process.geteuid?.() !== 0) throw storageFailure(`${name} reads files that only root may read: run it as root`)
 }
 
 /** @throws Failed bad-argument, if the word is no number of these things, or 0 */
