@@ -19,6 +19,7 @@ import {
   needsLastByte,
   ownerField,
   ownerRoom,
+  readHeader,
   readMessage,
   sizeOf,
   sizes,
@@ -93,6 +94,8 @@ export class Taken {
     const rest = first < head.length || first >= wanted ? 0 : this.read(all.subarray(first))
     if (rest < 0) return rest
     const bytes = all.slice(0, first + rest)
+    // What is missing of a header counts as zero, not as what the last message had there.
+    if (first < headerSize) Object.assign(this.header, readHeader(all))
     const isShort = size === undefined || bytes.length < size - 1
     this.bytes = bytes
     this.asked = readMessage(bytes)

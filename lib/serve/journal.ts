@@ -75,7 +75,7 @@ export class Journal {
     this.pipe = pipe
     this.carried = carried
     try {
-      this.begin()
+      this.begin(this.linesOf(this.round, carried))
     } catch (thrown) {
       this.failed(thrown)
     }
@@ -88,10 +88,11 @@ export class Journal {
    */
   note(replies: readonly Reply[]): number {
     try {
-      if (this.length > longest) this.begin()
       const round = ++this.round
-      const lines = this.linesOf(round, replies)
-      this.append(this.carried.length === 0 ? lines : this.linesOf(round, this.carried) + lines)
+      const own = this.linesOf(round, replies)
+      const lines = this.carried.length === 0 ? own : this.linesOf(round, this.carried) + own
+      if (this.length > longest) this.begin(lines)
+      else this.append(lines)
       return 0
     } catch (thrown) {
       return this.failed(thrown)
@@ -103,8 +104,11 @@ export class Journal {
     this.calls.unlinkat(here, this.path, 0)
   }
 
-  /** Replaces the file: apart from the carried replies, all answers in the old one have been given. */
-  private begin(): void {
+  /**
+   * Replaces the file: all answers in the old one have been given, but for those that are in the new one's first lines
+   * too.
+   */
+  private begin(lines: string): void {
     const { calls, path } = this
     const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = calls.flags
     if (this.descriptor >= 0) calls.close(this.descriptor)
@@ -114,7 +118,7 @@ export class Journal {
     const opened = calls.openat(here, staged, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
     this.descriptor = answered(opened, 'open', staged)
     this.length = 0
-    this.append(`${this.pipe}\n${this.linesOf(this.round, this.carried)}`)
+    this.append(`${this.pipe}\n${lines}`)
     answered(calls.renameat(here, staged, here, path), 'rename', staged)
   }
 
@@ -200,7 +204,7 @@ function textAt(calls: Calls, path: string): string {
 /** The most that readText returns at once. */
 const pageSize = 8192
 
-const shape = /^(\d+) (\d) (\d+) (\d+) (\d+) (-?\d+) (-|\d) (sure|doubtful)$/
+const shape = /^(\d+) (\d+) (\d+) (\d+) (\d+) (-?\d+) (-|\d) (sure|doubtful)$/
 
 export const bytesOfReply = ({ message, status, version }: Reply): Uint8Array<ArrayBuffer> =>
   answerTo(message.header, message.size, status, version)

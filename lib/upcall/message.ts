@@ -139,14 +139,14 @@ export function needsLastByte(bytes: Uint8Array): boolean {
   return hasOwner && shortAt(bytes, headerSize) === ownerRoom
 }
 
-/** An answer. @param status 0, or a negated errno. @param told the answer to GetVersion. */
+/** An answer: at least a header. @param status 0, or a negated errno. @param told the answer to GetVersion. */
 export function answerTo(
   { version, command, xid }: Header,
   size: number,
   status: number,
   told = 0,
 ): Uint8Array<ArrayBuffer> {
-  const bytes = new Uint8Array(size)
+  const bytes = new Uint8Array(Math.max(size, headerSize))
   const answer = view(bytes)
   bytes[0] = version
   bytes[1] = command

@@ -85,6 +85,7 @@ export function kernelEnd(under: Calls, path: string, stands = { inode: 1, isThe
   const write = (file: { readonly inode: number }, bytes: Uint8Array): number => {
     if (file.inode !== inode || !isThere) return -EPIPE
     const answer = Buffer.from(bytes)
+    if (answer.length < 8) return -EINVAL
     const message = inFlight.find(({ xid }) => xid === answer.readUInt32LE(4))
     if (message === undefined || message.bytes.length !== answer.length) return -EINVAL
     if (answer.readInt16LE(2) === inProgress) {
@@ -136,7 +137,8 @@ export function kernelEnd(under: Calls, path: string, stands = { inode: 1, isThe
     },
     ask: (bytes) => {
       const numbered = Buffer.from(bytes)
-      numbered.writeUInt32LE(xids, 4)
+      // The kernel sends nothing shorter than a header.
+      if (numbered.length >= 8) numbered.writeUInt32LE(xids, 4)
       const message: Message = { xid: xids++, bytes: numbered, entries: [], answer: undefined }
       queue.push(message)
       inFlight.push(message)

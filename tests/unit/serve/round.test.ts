@@ -203,6 +203,43 @@ it('a journal is started anew before it gets long, and keeps the last round', ()
   assert.equal(lastReplies(files.calls, journalPath, 'pipe').at(-1)?.message.header.xid, 9999)
 })
 
+it('a journal that is started anew has the round for which it was, as soon as it has its name', () => {
+  const { files } = newMachine()
+  const { calls } = files
+  let xid = 0
+  const named: boolean[] = []
+  const journal = new Journal(
+    {
+      ...calls,
+      renameat: (from, old, to, name) => {
+        if (xid > 0) named.push(lastReplies(calls, old, 'pipe').at(-1)?.message.header.xid === xid)
+        return calls.renameat(from, old, to, name)
+      },
+    },
+    journalPath,
+    'pipe',
+  )
+  while (named.length < 3)
+    journal.note([{ message: { header: { version: 1, command: 0, xid: ++xid }, size: 1034 }, status: 0 }])
+  assert.deepEqual(named, [true, true, true])
+})
+
+it('a message of almost any length, and of any command, ends no process, and those after it are answered', () => {
+  const machine = newMachine()
+  starts(machine)
+  // Not one byte short of a known size: such a message can't be told from one of which a byte is left.
+  for (const length of [1, 2, 3, 4, 5, 7, 8, 9, 10, 11, 100, 1032, 1035, 1065, 1068, 4095, 4096])
+    for (const command of [0, 1, 3, 5, 255]) {
+      const bytes = Buffer.alloc(length, 'x')
+      bytes.set([2, command].slice(0, length))
+      machine.kernel.ask(bytes)
+      const create = ask(machine, 2, 'create', `after ${length}`)
+      live(machine)
+      die(machine)
+      assert.equal(statusIn(create), 0, `${length} bytes`)
+    }
+})
+
 it('a journal describes each answer completely, whatever the last one was', () => {
   const { files } = newMachine()
   const journal = new Journal(files.calls, journalPath, 'pipe')
@@ -215,6 +252,7 @@ it('a journal describes each answer completely, whatever the last one was', () =
   const replies = [
     reply(1, 5, 1034, 0, { version: 2 }),
     reply(1, 5, 1034, 0, { version: 1 }),
+    reply(2, 255, 1067, -95),
     reply(2, 0, 1067, 0),
     reply(2, 0, 1067, -121),
     reply(2, 0, 1067, -121, { doubtful: true }),
