@@ -69,30 +69,83 @@ it('a list of which one name takes a second, on a busy machine, is given', () =>
     )
 })
 
-it('a client with an empty name is not named, because the kernel takes no such name; the log says so', () => {
-  const entries: Buffer[] = []
+/**
+ * What the kernel is told, and what the log says.
+ * @param refuses a name that the kernel does not take.
+ */
+function told(
+  batches: readonly (readonly [owners: readonly string[], principal: string | undefined])[],
+  refuses?: string,
+): { named: string[]; count: number; errors: string[] } {
+  const named: string[] = []
   const errors: string[] = []
+  const write = (bytes: Uint8Array): number => {
+    const entry = Buffer.from(bytes)
+    const name = entry.subarray(10, 10 + entry.readUInt16LE(8)).toString()
+    if (name === refuses) return -22
+    const principal = entry.subarray(1035, 1035 + entry.readUInt8(1034)).toString('hex')
+    return named.push(principal === '' ? name : `${name} ${principal}`)
+  }
   const pipe: Partial<Pipe> = {
     path: 'cld',
+    write,
     writeEach: (entry, names, from, until) =>
-      writeEach(() => entries.push(Buffer.from(entry)), entry, ownerField, ownerRoom, names, from, until),
+      writeEach(() => write(entry), entry, ownerField, ownerRoom, names, from, until),
   }
   const log: Partial<Log> = { error: (line) => void errors.push(line) }
-  const graceStart: Partial<Taken> = { header: { version: 2, command: 4, xid: 1 }, size: 1067, whole: false }
+  const graceStart: Partial<Taken> = { header: { version: 2, command: 4, xid: 1 }, size: 1067, whole: true }
   const list = listFor(
     { calls: systemInMemory().calls, pipe: pipe as Pipe, log: log as Log, nfsd: {} as Nfsd },
     graceStart as Taken,
     () => [],
   )
-  list.nfsd.allowClients(
+  const count = list.nfsd.allowClients(
     (allow) => {
-      allow(['', 'ann'], undefined)
+      for (const [owners, principal] of batches) allow(owners, principal)
     },
     () => undefined,
   )
-  assert.deepEqual(
-    entries.map((entry) => entry.subarray(10, 10 + entry.readUInt16LE(8)).toString()),
-    ['ann'],
-  )
+  return { named, count, errors }
+}
+
+it('a client with an empty name is not named, because the kernel takes no such name; the log says so', () => {
+  const { named, count, errors } = told([[['', 'ann'], undefined]])
+  assert.deepEqual([named, count], [['ann'], 1])
   assert.match(errors.join(), /^a client with an empty owner may not reclaim/)
+})
+
+it('a client whose name would mean another one is not named, wherever it stands among others; the log says so', () => {
+  for (const owners of [
+    ['hash:00', 'ann', 'hash;', 'zoe'],
+    ['ann', 'hash:00', 'hash;', 'zoe'],
+    ['ann', 'hash;', 'zoe', 'hash:'],
+  ]) {
+    const { named, count, errors } = told([[owners, undefined]])
+    assert.deepEqual([named, count], [['ann', 'hash;', 'zoe'], 3])
+    assert.match(errors.join(), /^"hash:(?:00)?" may not reclaim: to the kernel its name would mean another client$/)
+  }
+})
+
+it('a name that the kernel refuses is passed over, wherever it stands among others; the log says so', () => {
+  const crowd = Array.from({ length: 200 }, (_, nth) => `client ${nth}`)
+  for (const nth of [0, 63, 64, 127, 199]) {
+    const refused = `client ${nth}`
+    const { named, count, errors } = told([[crowd, undefined]], refused)
+    assert.deepEqual(
+      named,
+      crowd.filter((name) => name !== refused),
+    )
+    assert.deepEqual([count, errors], [199, [`the kernel refuses "${refused}": it may not reclaim`]])
+  }
+})
+
+it("a client's principal is told with its name, and with no other one's", () => {
+  const [one, other] = ['ab'.repeat(31), 'cd'.repeat(32)]
+  const { named } = told([
+    [['ann'], one],
+    [['bob', 'cy'], undefined],
+    [['dora'], other],
+    [['eve'], one],
+  ])
+  assert.deepEqual(named, [`ann ${one}`, 'bob', 'cy', `dora ${other}`, `eve ${one}`])
 })
