@@ -1,6 +1,6 @@
 /** What an upcall gives up before it reads the first byte that comes from the network. It can do its work without. */
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFileSync, spawnSync } from 'node:child_process'
 import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
@@ -138,21 +138,39 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
   })
 
   it('can read the time also if only the kernel can read the clock', async () => {
-    const s = server(executable)
-    const program = join(s.nfsdDir, 'program')
-    const cache = join(root, '.cache/engine')
-    await buildExecutable({
-      pieces: [
-        '() => { host.calls.confine([], [], []); host.calls.exit(host.calls.now() > 1.7e12 && host.calls.monotonic() > 0 ? 0 : 1) }',
-      ],
-      sources: engineSources(cache, () => undefined),
-      cache,
-      into: program,
-      legible: false,
-      sanitized: false,
-      more: [join(root, 'tests/support/kernel-clock.c'), '-Wl,--wrap=clock_gettime'],
-      progress: () => undefined,
-    })
+    const program = await programThat(
+      'host.calls.exit(host.calls.now() > 1.7e12 && host.calls.monotonic() > 0 ? 0 : 1)',
+      [join(root, 'tests/support/kernel-clock.c'), '-Wl,--wrap=clock_gettime'],
+    )
     execFileSync(program, [])
   })
+
+  // musl asks by the first, glibc by the second, and since 2.42 by the third.
+  for (const question of ['TIOCGWINSZ', 'TCGETS', 'TCGETS2'])
+    it(`can tell a terminal, if the C library asks by ${question}`, async () => {
+      const program = await programThat('host.calls.exit(host.calls.isTerminal(1) ? 3 : 4)', [
+        join(root, 'tests/support/terminal-question.c'),
+        '-Wl,--wrap=isatty',
+        `-DQUESTION=${question}`,
+      ])
+      const on = spawnSync('/usr/bin/script', ['-qec', program, '/dev/null'], { stdio: ['ignore', 'pipe', 'inherit'] })
+      assert.deepEqual([on.status, spawnSync(program, []).status], [3, 4])
+    })
 })
+
+/** An executable that runs another script, after it has given up its rights. */
+async function programThat(script: string, more: readonly string[]): Promise<string> {
+  const program = join(server(executable).nfsdDir, 'program')
+  const cache = join(root, '.cache/engine')
+  await buildExecutable({
+    pieces: [`() => { host.calls.confine([], [], []); ${script} }`],
+    sources: engineSources(cache, () => undefined),
+    cache,
+    into: program,
+    legible: false,
+    sanitized: false,
+    more,
+    progress: () => undefined,
+  })
+  return program
+}

@@ -3,8 +3,7 @@
  * follows, whoever finds it has little to gain.
  *
  *   - Rights to write: only below the directories that it is told (Landlock, where the kernel has it). The kernel runs
- * us
- *     as root, who owns most files without any capability, so this is what protects the rest of the system.
+ *     us as root, who owns most files without any capability, so this is what protects the rest of the system.
  *   - Capabilities: all, as nfsdcltrack gives them up, but for one that is kept where the state directory belongs to
  *     somebody else: without CAP_DAC_OVERRIDE root could not write there.
  *   - Other programs: no execution could give a capability back (no_new_privs), and there is none.
@@ -15,6 +14,7 @@
  */
 #include "host.h"
 
+#include <asm/ioctls.h>
 #include <asm/termbits.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -24,7 +24,6 @@
 #include <linux/landlock.h>
 #include <linux/seccomp.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
