@@ -397,4 +397,54 @@ describe('the LSB script', { skip: ours ? false : 'it starts the executable' }, 
       'nfsd-userland-helper serves the pipe\nnfsd runs /usr/sbin/nfsd-userland-helper\n/usr/sbin/nfsd-userland-helper',
     )
   })
+
+  it('ends its supervisor and the program by a signal, whatever command the supervisor is at', async () => {
+    const { status, output } = await onScratchMachine(`
+      mkdir -p /run/nfsd-userland-helper
+      mkfifo /run/nfsd-userland-helper/ready
+      # It ends at once the first time, and then lives until it is killed.
+      rm -f /usr/sbin/nfsd-userland-helper
+      cat > /usr/sbin/nfsd-userland-helper <<'END'
+#!/bin/sh
+echo $$ >> /run/lives
+[ $(wc -l < /run/lives) -gt 1 ] || exit 0
+exec sleep 1000
+END
+      chmod 755 /usr/sbin/nfsd-userland-helper
+      # bash can do something before each command: here a signal comes before command number $1.
+      cat > /run/at <<'END'
+set -T
+before() {
+  [ "$BASH_COMMAND" != supervise ] || count=0
+  [ -z "$count" ] || [ $((count += 1)) -ne $number ] || { echo "$BASH_COMMAND" > /run/command; kill -TERM $$; }
+}
+count= number=$1
+trap before DEBUG
+. '${join(repository, 'udev/init.d/lsb-init.sh')}' supervise
+END
+      for number in $(seq 2 16); do
+        : > /run/lives
+        rm -f /run/command
+        timeout 20 bash /run/at $number < /dev/null > /dev/null 2>&1 || [ $? -ne 124 ] || echo 'goes on after:'
+        for id in $(cat /run/lives); do ! kill -KILL $id 2> /dev/null || echo 'lives on after:'; done
+        cat /run/command
+      done`)
+    assert.equal(status, done, output)
+    const round = [
+      '[ -z "$stopped" ]',
+      '"$helper" serve --ready-fd 3 3<> "$run/ready"',
+      'child=$!',
+      '[ -z "$stopped" ]',
+      'wait "$child"',
+    ]
+    assert.deepEqual(output.trim().split('\n'), [
+      'stopped=',
+      `trap 'stopped=yes; kill "$child" 2> /dev/null' TERM INT HUP`,
+      ...round,
+      'wait "$child"',
+      '[ -n "$stopped" ]',
+      'sleep 0.1',
+      ...round,
+    ])
+  })
 })

@@ -71,8 +71,8 @@ stop() {
 
 # Always starts the program again, after a tenth of a second: a message of the kernel waits 30 s in all.
 supervise() {
-	trap 'stopped=yes; kill "$child" 2> /dev/null' TERM INT HUP
 	stopped=
+	trap 'stopped=yes; kill "$child" 2> /dev/null' TERM INT HUP
 	while [ -z "$stopped" ]; do
 		"$helper" serve --ready-fd 3 3<> "$run/ready" &
 		child=$!
