@@ -1,10 +1,11 @@
 /** What other trackers have recorded counts from the next start on, for those clients and no others. */
 import assert from 'node:assert/strict'
-import { execFileSync } from 'node:child_process'
+import { execFile, execFileSync } from 'node:child_process'
 import { createHash } from 'node:crypto'
 import { readdirSync, readFileSync, statSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { it } from 'node:test'
+import { promisify } from 'node:util'
 import { ensureDirSync } from 'fs-extra/esm'
 import {
   badArgument,
@@ -16,13 +17,14 @@ import {
   storageFailed,
   type Server,
 } from '../contract/server.ts'
-import type { Said } from '../support/artefacts.ts'
+import { settings, type Said } from '../support/artefacts.ts'
 import { beside, exportOf, mayReclaimNext, onTerminal } from '../support/people.ts'
 import { barriers, traced } from '../support/strace.ts'
 import { nfsdcldOpens, nfsdcltrack, sql } from './peers.ts'
 
 const imported = async (s: Server, source: string, ...more: string[]): Promise<Said> =>
   s.call(['import', '--yes', source, ...more])
+const run = promisify(execFile)
 const md5 = (owner: string): string => createHash('md5').update(owner).digest('hex')
 
 /** A database of the real nfsdcltrack. */
@@ -406,6 +408,29 @@ forPeople('import', (artefact) => {
     symlinkSync('a start that died', join(marks, 'unknown-directory'))
     assert.match((await imported(s, source)).stderr, /a server instance ran that could not be recorded/)
     assert.equal(s.snapshot(), before)
+  })
+
+  it('reads standard input to its end, also from a pipe that has only a few bytes at a time', async () => {
+    const s = server(artefact)
+    const document = beside(s, 'clients.json')
+    writeFileSync(document, exportOf('ada', 'bob', 'cal'))
+    // FIONREAD tells how much of it has not been read.
+    const fewBytes = `
+      open(my $document, '<', shift) or die;
+      while (sysread($document, my $bytes, 7)) {
+        syswrite(STDOUT, $bytes);
+        do { ioctl(STDOUT, 0x541b, my $unread = pack('i', 0)) or die; $_ = unpack('i', $unread); select(undef, undef, undef, 0.001) } while $_;
+      }`
+    const { stdout } = await run('/bin/sh', [
+      '-c',
+      'script=$1 document=$2; shift 2; timeout 100 perl -e "$script" "$document" | "$@"',
+      'sh',
+      fewBytes,
+      document,
+      ...[...artefact.command, ...settings(s.machine), 'import', '--yes', '-'],
+    ])
+    assert.match(stdout, /^3 clients imported/)
+    assert.deepEqual(await mayReclaimNext(s, 'ada', 'bob', 'cal', 'eve'), ['ada', 'bob', 'cal'])
   })
 
   it('asks a person, and changes nothing unless the answer is yes', async () => {
