@@ -91,7 +91,7 @@ export const mutations = {
     change: [
       [/const release = clients === void 0 \? void 0 : held\(.*\);/, 'const release = void 0;'],
       [
-        /function drop\(state, owner, start\) \{\n.*\n.*return "nothing";\n/,
+        /function dropNamed\(state, \w+, start\) \{\n.*\n.*return "nothing";\n/,
         '$&    const names = () => [...entriesOf(directory)].map((entry) => entry.name), read = names();\n    state.anywhere.calls.sleep(20);\n    for (const each of names()) if (!read.includes(each)) remove(each, directory);\n',
       ],
     ],
