@@ -61,6 +61,19 @@ export default tseslint.config(
       ],
     },
   },
+  {
+    files: ['tests/**/*.ts'],
+    rules: {
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector:
+            'CallExpression[callee.object.name="assert"][callee.property.name="match"] > CallExpression[callee.property.name="said"]',
+          message: 'What a running process has said may not have been read yet: await its says().',
+        },
+      ],
+    },
+  },
   { files: ['**/*.js', '**/*.cjs'], ...tseslint.configs.disableTypeChecked },
   { files: ['**/*.cjs'], languageOptions: { parserOptions: { projectService: false } } },
 )

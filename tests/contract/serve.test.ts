@@ -585,7 +585,7 @@ describe('serve', () => {
         const nfsd = await started(end)
         second.make()
         assert.notEqual(await late.ended, 0)
-        assert.match(late.said(), /another serve has the state directory/)
+        await late.says(/another serve has the state directory/)
         assert.equal(await nfsd.tell('create', client('ann')), 0)
       } finally {
         await late.kill()
@@ -1052,7 +1052,7 @@ describe('serve beside mounts', () => {
         mount()
         daemon.signal('SIGCONT')
         assert.equal(await daemon.ended, 135)
-        assert.match(daemon.said(), /was mounted anew/)
+        await daemon.says(/was mounted anew/)
         await serve()
         const next = await started(end)
         assert.deepEqual(named(next), ['ann'])
