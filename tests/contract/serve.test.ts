@@ -422,8 +422,8 @@ describe('serve', () => {
       assert.equal(await daemon.stop(), 0)
       const slowly = ['-e', 'trace=write', '-e', 'inject=write:delay_enter=50000', '-P', join(end.path, 'nfsd/cld')]
       const strace = ['/usr/bin/strace', '-D', '-f', '-o', '/dev/null', ...slowly]
-      const starts = startNfsd(end)
-      const slow = running([...strace, ...serveWords(machine, end.path, ['--until-gone', '--ready-fd', '3'])])
+      const starts = startNfsd(end, () => slow)
+      const slow: Serve = running([...strace, ...serveWords(machine, end.path, ['--until-gone', '--ready-fd', '3'])])
       try {
         const second = await starts
         assert.ok(second)

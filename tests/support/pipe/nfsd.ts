@@ -1,4 +1,5 @@
 /** What nfsd does at its end of the pipe (fs/nfsd/nfs4recover.c): its start, its clients' events, its stop. */
+import type { Daemon } from './daemons.ts'
 import {
   entryOf,
   getVersion,
@@ -38,10 +39,11 @@ const readerWithinMs = 60_000
  * goes on without a list in version 0 if GraceStart is answered with an error. If the list is empty, it reports the end
  * of grace at once.
  *
+ * @param tracker stands still while the pipe is exchanged: a kernel takes no time for that, and this process may.
  * @returns undefined if nobody opened the pipe, or GraceStart's answer was -110: then there is no tracking, and the
  * pipe is gone.
  */
-export async function startNfsd(end: PipeEnd): Promise<Nfsd | undefined> {
+export async function startNfsd(end: PipeEnd, tracker?: () => Daemon): Promise<Nfsd | undefined> {
   end.make()
   if (!(await end.opened(readerWithinMs))) {
     end.remove()
@@ -63,9 +65,11 @@ export async function startNfsd(end: PipeEnd): Promise<Nfsd | undefined> {
     if (list.length === 0) await nfsd.tell('graceDone')
     return nfsd
   }
+  if (status !== -110) tracker?.().signal('SIGSTOP')
   end.remove()
   if (status === -110) return undefined
   end.make()
+  tracker?.().signal('SIGCONT')
   return running(end, 0, [], startMs)
 }
 
