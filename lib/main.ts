@@ -156,7 +156,8 @@ function leaveMark(calls: Calls, log: Log, { given, path, event, kernelBootTime 
 /** Notes the state directory of a start. @throws if it can't be noted, and upcalls would go by an earlier start's. */
 function noteBeginning(calls: Calls, settings: Settings, log: Log): void {
   try {
-    noteDirectory(calls, settings)
+    const changed = noteDirectory(calls, settings)
+    if (changed !== undefined) log.warning(changed)
   } catch (thrown) {
     if (isNoted(calls, settings)) throw thrown
     log.error(

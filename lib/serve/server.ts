@@ -138,7 +138,8 @@ class Serving implements Server {
   beginning(): void {
     const { calls, settings } = this.means
     try {
-      noteDirectory(calls, settings)
+      const changed = noteDirectory(calls, settings)
+      if (changed !== undefined) this.log.warning(changed)
     } catch (thrown) {
       if (isNoted(calls, settings)) throw thrown
     }

@@ -26,18 +26,40 @@ const noteOf = (runDirectory: string, { file }: Configuration): string =>
 const textFor = ({ empty }: Configuration, stateDirectory: string): string =>
   `${empty ? 'empty' : 'configured'}:${stateDirectory}`
 
-/** Notes the state directory of a start. @throws the system's error. */
-export function noteDirectory(calls: Calls, { runDirectory, configuration, stateDirectory }: Settings): void {
-  if (configuration === undefined) return
+/**
+ * Notes the state directory of a start.
+ * @returns what has changed since the last start, as a sentence.
+ * @throws the system's error.
+ */
+export function noteDirectory(
+  calls: Calls,
+  { runDirectory, configuration, stateDirectory }: Settings,
+): string | undefined {
+  if (configuration === undefined) return undefined
   const note = noteOf(runDirectory, configuration)
   const text = textFor(configuration, stateDirectory)
-  if (calls.readlinkat(here, note) === text) return
+  const before = calls.readlinkat(here, note)
+  if (before === text) return undefined
   answered(calls.mkdirat(here, runDirectory, 0o755), 'mkdir', runDirectory, EEXIST)
   const staged = `${note}.new`
   answered(calls.unlinkat(here, staged, 0), 'unlink', staged, ENOENT)
   // Another start may use the same temporary name at the same moment. Then one of the two notes remains.
   answered(calls.symlinkat(text, here, staged), 'symlink', staged, EEXIST)
   answered(calls.renameat(here, staged, here, note), 'rename', note, ENOENT)
+  const { was, directory } = noted(before)
+  if (directory === undefined) return undefined
+  const emptied = configuration.empty && was === 'configured'
+  const how = emptied ? 'is empty or missing now, and was not at the last start' : 'has changed since the last start'
+  const what = `configuration ${quote(configuration.file)} ${how}`
+  if (directory !== stateDirectory)
+    return `${what}: the state directory was ${quote(directory)}, and is ${quote(stateDirectory)} from now on`
+  return emptied ? what : undefined
+}
+
+/** What a note says. */
+function noted(text: string | number): { readonly was?: string | undefined; readonly directory?: string | undefined } {
+  const [, was, directory] = (typeof text === 'string' ? /^(configured|empty):(\/.*)$/s.exec(text) : undefined) ?? []
+  return { was, directory }
 }
 
 /** Whether an earlier start has left a note. Upcalls after this start would use its directory. */
@@ -64,7 +86,7 @@ export function sinceStart(calls: Calls, { runDirectory, configuration, stateDir
       ? { stateDirectory, changed: `${quote(note)} is not a link: the state directory of the last start is not known` }
       : unchanged
   }
-  const [, was, directory] = /^(configured|empty):(\/.*)$/s.exec(text) ?? []
+  const { was, directory } = noted(text)
   if (directory === undefined)
     return {
       stateDirectory,

@@ -144,6 +144,10 @@ function gather(gathered: Gathered, source: Text): void {
   const { file, text, section } = source
   if (text === '') return
   gathered.empty = false
+  // Without a newline at its end, a file may be cut off, and with it the name of a directory.
+  const unended = text.endsWith('\n') ? '' : text.slice(text.lastIndexOf('\n') + 1)
+  if (/^[ \t]*\[[^\]]*$/.test(unended))
+    throw refused(file, 'may be cut off: its last line, which begins a section, has no newline')
   const lowerCase = text.toLowerCase()
   // Most configurations say nothing about this program.
   const has = (word: string): boolean => holds(lowerCase, word)
@@ -159,9 +163,11 @@ function gather(gathered: Gathered, source: Text): void {
     section,
     (where, key) => where === ours || key === include || (where === general && key === generalPipefs),
   )
-  // If the last line has no newline, the file may be cut off, and with it the name of a directory.
-  if (last?.section === ours && last.key.endsWith('-dir') && /^[^#;=]*=/.test(text.slice(text.lastIndexOf('\n') + 1)))
+  if (last?.section === ours && last.key.endsWith('-dir') && /^[^#;=]*=/.test(unended))
     throw refused(file, `may be cut off: its last line, which sets ${last.key}, has no newline`)
+  const lastOdd = odd.at(-1)
+  if (lastOdd?.section === ours && lastOdd.line === unended.trim())
+    throw refused(file, `may be cut off: its last line, ${quote(lastOdd.line)}, has no newline`)
   for (const { line, section: where } of odd)
     if (where === '' || where === ours)
       complain(where === '' ? `in no section: ${quote(line)}` : `not an assignment: ${quote(line)}`)

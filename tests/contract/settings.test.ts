@@ -76,6 +76,16 @@ eachArtefact('the configuration file', (artefact) => {
       '[nfsd-userland-helper]\nstate-dir = /srv/nf',
       /nfs\.conf' may be cut off: its last line, which sets state-dir, has no newline/,
     ],
+    [
+      'may be cut off in the name of a key',
+      '[nfsd-userland-helper]\nstate-d',
+      /nfs\.conf' may be cut off: its last line, 'state-d', has no newline/,
+    ],
+    [
+      'may be cut off in the name of a section',
+      '[general]\nx = y\n[nfsd-userl',
+      /nfs\.conf' may be cut off: its last line, which begins a section, has no newline/,
+    ],
     ['holds a NUL', '[nfsd]\n\0\n', /nfs\.conf' is damaged: it contains a NUL byte/],
     ['is longer than 1 MiB', '#'.repeat(mib) + '\n', /nfs\.conf' is longer than 1 MiB/],
     [

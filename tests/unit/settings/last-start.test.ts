@@ -59,6 +59,15 @@ describe('between two starts', () => {
     ['none, as before, that leads elsewhere', withoutAny('/var'), withoutAny('/srv'), '/var', /has changed/],
     ['one where there was none, elsewhere', withoutAny('/var'), configured('/srv'), '/var', /has changed/],
   ]
+  for (const [what, atStart, now, , says] of table)
+    it(`the next start logs the change with ${what}`, () => {
+      noteDirectory(calls, atStart)
+      const changed = noteDirectory(calls, now)
+      if (says === undefined) assert.equal(changed, undefined)
+      else assert.match(changed ?? '', /has changed since the last start|is empty or missing now/)
+      assert.equal(noteDirectory(calls, now), undefined)
+    })
+
   for (const [what, atStart, now, goesTo, says] of table)
     it(`upcalls find the server's directory with ${what}`, () => {
       noteDirectory(calls, atStart)
