@@ -43,26 +43,55 @@ export interface PlaceInMemory extends Place {
 }
 
 export function inMemory(): PlaceInMemory {
-  let boots = 1
-  let disk: Disk = diskAt(onDisk)
   const machine: Machine = machineWith(undefined, () => ({
     // A process that waits for the lock has waited long enough at once, and takes it over.
     sleep: (milliseconds) => {
       machine.files.process.monotonic += Math.max(milliseconds, 501)
     },
   }))
-  const { files, kernel } = machine
+  const { files } = machine
   files.remove(`${nfsd}/allow_client`)
-  files.hooks.changed = (made) => {
-    if (made.paths.some((path) => path.startsWith(`${onDisk}/`) || path === onDisk)) disk.apply(made)
+  const power = powerOf(machine)
+  return {
+    machine,
+    ...upcallsOn(machine),
+    command: commandsOn(machine),
+    ...kernelOf(machine),
+    legacyTop: `${stateDirectory}/v4recovery`,
+    legacyRecord: (owner) => `${stateDirectory}/v4recovery/${md5Of(owner)}`,
+    makeLegacyRecord: (path) => {
+      files.plant(directory, path)
+      power.becomes(files.tree(onDisk))
+    },
+    shown: (word) => word,
+    scrap: () => undefined,
+    cutPower: power.cut,
   }
-  const at = (clock: number): void => {
-    files.process.now = clock * 1000
-  }
+}
+
+function upcallsOn(machine: Machine): Pick<Place, 'upcall' | 'hindered'> {
+  const { files } = machine
   const upcall = (words: readonly string[], env: Readonly<Record<string, string>>, clock: number) => {
-    at(clock)
+    files.process.now = clock * 1000
     return { status: statusOf(machine.upcall(words, env)), ms: 0 }
   }
+  return {
+    upcall: (words, env, clock) => Promise.resolve(upcall(words, env, clock)),
+    hindered: (how, words, env, clock) => {
+      if (how === 'no place for records')
+        return Promise.resolve(withoutPlace(files.calls, () => upcall(words, env, clock).status))
+      files.hooks.before = ({ name }) => {
+        if (how === 'killed in its first barrier' && name === 'fsync') throw new Stopped()
+        return how === 'no rename works' && name === 'renameat' ? -EIO : undefined
+      }
+      const { status } = upcall(words, env, clock)
+      files.hooks.before = () => undefined
+      return Promise.resolve(status)
+    },
+  }
+}
+
+function commandsOn(machine: Machine): PlaceInMemory['command'] {
   const context = (calls: Calls): Context => ({
     calls,
     stateDirectory,
@@ -75,7 +104,7 @@ export function inMemory(): PlaceInMemory {
     pipefs: () => '/nowhere',
   })
   let said = { stdout: '', stderr: '' }
-  const commandNow = (command: Command): Ending => {
+  const now = (command: Command): Ending => {
     said = { stdout: '', stderr: '' }
     return machine.program((calls) => {
       try {
@@ -90,29 +119,13 @@ export function inMemory(): PlaceInMemory {
       }
     })
   }
-  const becomes = (tree: Tree): void => {
-    files.replace(onDisk, tree)
-    disk = diskWith(onDisk, tree)
-  }
+  return Object.assign((command: Command) => Promise.resolve({ status: statusOf(now(command)), ms: 0, ...said }), {
+    now,
+  })
+}
 
+function kernelOf({ files, kernel }: Machine): Pick<Place, 'readKernel' | 'writeKernel'> {
   return {
-    machine,
-    upcall: (words, env, clock) => Promise.resolve(upcall(words, env, clock)),
-    hindered: (how, words, env, clock) => {
-      if (how === 'no place for records')
-        return Promise.resolve(withoutPlace(files.calls, () => upcall(words, env, clock).status))
-      files.hooks.before = ({ name }) => {
-        if (how === 'killed in its first barrier' && name === 'fsync') throw new Stopped()
-        return how === 'no rename works' && name === 'renameat' ? -EIO : undefined
-      }
-      const { status } = upcall(words, env, clock)
-      files.hooks.before = () => undefined
-      return Promise.resolve(status)
-    },
-    command: Object.assign(
-      (command: Command) => Promise.resolve({ status: statusOf(commandNow(command)), ms: 0, ...said }),
-      { now: commandNow },
-    ),
     readKernel: (file) =>
       file === 'allow_client'
         ? kernel.allowed
@@ -136,15 +149,29 @@ export function inMemory(): PlaceInMemory {
         },
       )
     },
-    legacyTop: `${stateDirectory}/v4recovery`,
-    legacyRecord: (owner) => `${stateDirectory}/v4recovery/${md5Of(owner)}`,
-    makeLegacyRecord: (path) => {
-      files.plant(directory, path)
-      becomes(files.tree(onDisk))
-    },
-    shown: (word) => word,
-    scrap: () => undefined,
-    cutPower: (left) => {
+  }
+}
+
+interface Power {
+  readonly cut: PlaceInMemory['cutPower']
+  /** From now on the disk durably has this tree. */
+  readonly becomes: (tree: Tree) => void
+}
+
+/** Follows what the disk of a machine has, and cuts its power. */
+function powerOf({ files, kernel }: Machine): Power {
+  let boots = 1
+  let disk: Disk = diskAt(onDisk)
+  files.hooks.changed = (made) => {
+    if (made.paths.some((path) => path.startsWith(`${onDisk}/`) || path === onDisk)) disk.apply(made)
+  }
+  const becomes = (tree: Tree): void => {
+    files.replace(onDisk, tree)
+    disk = diskWith(onDisk, tree)
+  }
+  return {
+    becomes,
+    cut: (left) => {
       const states: Tree[] = []
       for (const tree of disk.afterCut(() => undefined)) if (states.push(tree) > left) break
       const state = states[left % states.length]

@@ -100,71 +100,30 @@ interface Outcome {
   readonly futures: ReturnType<typeof futuresByRule>
 }
 
+/** One of the others, before one of the first act's calls. */
+interface Placed {
+  readonly act: Act
+  readonly at: number
+}
+
+interface Played {
+  /** Of the first act, and of the others. */
+  readonly statuses: readonly Ending[]
+  /** How each call of the first process was answered, and whether it changes something. */
+  readonly answers: readonly { readonly said: string; readonly changes: boolean }[]
+  readonly stoodBefore: readonly string[]
+  readonly changed: readonly (readonly string[])[]
+}
+
 /**
  * Runs the others, in their order, before each call of the first: each before the same call as the one before it, or
  * before a later one.
  */
-export function atOnce({ before, first, others, clients, lockIsLost = false }: Meeting): Found {
-  const machine = machineWith(
-    undefined,
-    impatient(() => {
-      machine.files.process.monotonic += 501
-    }),
-  )
-  const { files, log } = machine
-  const playOne = (act: Act, by: Processes): Ending => {
-    for (const { event } of act.meanings.slice(0, 1))
-      if (event !== undefined) machine.kernel.grace = graceFor(event, machine.kernel.grace)
-    return act.play(by, before.bootTime)
-  }
-  const lock = `${stateDirectory}/v4clients/lock`
-
-  interface Placed {
-    readonly act: Act
-    readonly at: number
-  }
-  interface Played {
-    readonly statuses: readonly Ending[]
-    /** How each call of the first process was answered, and whether it changes something. */
-    readonly answers: readonly { readonly said: string; readonly changes: boolean }[]
-    readonly stoodBefore: readonly string[]
-    readonly changed: readonly (readonly string[])[]
-  }
-  function playWith(placed: readonly Placed[]): Played {
-    const statuses: Ending[] = []
-    const answers: { said: string; changes: boolean }[] = []
-    const stoodBefore: string[] = []
-    const changed: (readonly string[])[] = []
-    const changes: string[] = []
-    let call = 0
-    before.putOn(machine)
-    files.hooks.before = (made) => {
-      for (const { act, at } of placed) {
-        if (at !== call) continue
-        stoodBefore.push(callShown(made))
-        changed.push([...changes])
-        if (lockIsLost && files.tree(`${stateDirectory}/v4clients`).has('lock')) files.remove(lock)
-        statuses.push(playOne(act, machine.meanwhile))
-      }
-      call++
-      return undefined
-    }
-    files.hooks.answered = (made, answer) => {
-      answers.push({ said: seen(answer), changes: made.changes && !isLog(made) })
-      if (made.changes && Number(answer) >= 0) changes.push(callShown(made))
-    }
-    const own = playOne(first, machine)
-    Object.assign(files.hooks, { before: () => undefined, answered: () => undefined })
-    return { statuses: [own, ...statuses], answers, stoodBefore, changed }
-  }
-
-  const known = new Set<string>()
-  for (let place = 0; place <= others.length; place++) {
-    before.putOn(machine)
-    for (const act of [...others.slice(0, place), first, ...others.slice(place)]) playOne(act, machine)
-    for (const line of alarms(machine)) known.add(line)
-  }
-  const outcomes = outcomesAtOnce(before, [first, ...others], clients)
+export function atOnce(meeting: Meeting): Found {
+  const { others } = meeting
+  const machine = machineFor()
+  const known = alarmsInAnyOrder(machine, meeting)
+  const outcomes = outcomesAtOnce(meeting.before, [meeting.first, ...others], meeting.clients)
   const found: Found = { stops: 0, violations: [] }
 
   function explore(placed: readonly Placed[], rest: readonly Act[], alone: Played['answers']): void {
@@ -172,16 +131,12 @@ export function atOnce({ before, first, others, clients, lockIsLost = false }: M
     if (act === undefined) return
     for (let at = placed.at(-1)?.at ?? 0; at < alone.length;) {
       const here = [...placed, { act, at }]
-      const played = playWith(here)
+      const played = playWith(machine, meeting, here)
       if (more.length === 0) {
         found.stops++
-        const wrong = fault(played.statuses) ?? alarms(machine).find((line) => !known.has(line))
-        if (wrong !== undefined)
-          found.violations.push({
-            changed: played.changed,
-            stoodBefore: played.stoodBefore,
-            what: `${first.name} stands before ${meetingShown(played)}: ${wrong}\n${log.join('')}`,
-          })
+        const wrong =
+          fault(machine, meeting, outcomes, played.statuses) ?? alarms(machine).find((line) => !known.has(line))
+        if (wrong !== undefined) found.violations.push(violation(machine, meeting, played, wrong))
       } else explore(here, more, played.answers)
       // If a call changes nothing and its answer is the same, then what runs before it could as well run after it.
       let same = at
@@ -189,23 +144,97 @@ export function atOnce({ before, first, others, clients, lockIsLost = false }: M
       at = same + 1
     }
   }
-  const meetingShown = ({ stoodBefore }: Played): string =>
-    others.map(({ name }, nth) => `${stoodBefore[nth] ?? '?'}, meanwhile ${name}`).join('; before ')
-  explore([], others, playWith([]).answers)
+  explore([], others, playWith(machine, meeting, []).answers)
   return found
+}
 
-  function fault(statuses: readonly Ending[]): string | undefined {
-    const said = `statuses ${statuses.join(', ')}`
-    const fitting = outcomes.filter((one) => one.statuses.every((due, nth) => due.includes(statuses[nth] as number)))
-    if (fitting.length === 0) return said
-    const standing = states.standing(files.tree(stateDirectory), files.tree(runDirectory))
-    const wrong = disagreement(
-      states.futures(standing, clients, before.asks),
-      fitting.map(({ futures }) => futures),
-      before.asks,
-    )
-    return wrong === undefined ? undefined : `${said}, ${wrong}`
+function machineFor(): Machine {
+  const machine = machineWith(
+    undefined,
+    impatient(() => {
+      machine.files.process.monotonic += 501
+    }),
+  )
+  return machine
+}
+
+function playOne({ kernel }: Machine, { before }: Meeting, act: Act, by: Processes): Ending {
+  for (const { event } of act.meanings.slice(0, 1))
+    if (event !== undefined) kernel.grace = graceFor(event, kernel.grace)
+  return act.play(by, before.bootTime)
+}
+
+/** Runs the first act, and each of the placed ones before its call. */
+function playWith(machine: Machine, meeting: Meeting, placed: readonly Placed[]): Played {
+  const { files } = machine
+  const lock = `${stateDirectory}/v4clients/lock`
+  const statuses: Ending[] = []
+  const answers: { said: string; changes: boolean }[] = []
+  const stoodBefore: string[] = []
+  const changed: (readonly string[])[] = []
+  const changes: string[] = []
+  let call = 0
+  meeting.before.putOn(machine)
+  files.hooks.before = (made) => {
+    for (const { act, at } of placed) {
+      if (at !== call) continue
+      stoodBefore.push(callShown(made))
+      changed.push([...changes])
+      if (meeting.lockIsLost === true && files.tree(`${stateDirectory}/v4clients`).has('lock')) files.remove(lock)
+      statuses.push(playOne(machine, meeting, act, machine.meanwhile))
+    }
+    call++
+    return undefined
   }
+  files.hooks.answered = (made, answer) => {
+    answers.push({ said: seen(answer), changes: made.changes && !isLog(made) })
+    if (made.changes && Number(answer) >= 0) changes.push(callShown(made))
+  }
+  const own = playOne(machine, meeting, meeting.first, machine)
+  Object.assign(files.hooks, { before: () => undefined, answered: () => undefined })
+  return { statuses: [own, ...statuses], answers, stoodBefore, changed }
+}
+
+/** The alarms that are logged if the acts run one after the other, with the first act in any place. */
+function alarmsInAnyOrder(machine: Machine, meeting: Meeting): ReadonlySet<string> {
+  const { before, first, others } = meeting
+  const known = new Set<string>()
+  for (let place = 0; place <= others.length; place++) {
+    before.putOn(machine)
+    for (const act of [...others.slice(0, place), first, ...others.slice(place)])
+      playOne(machine, meeting, act, machine)
+    for (const line of alarms(machine)) known.add(line)
+  }
+  return known
+}
+
+/** Why no order explains the statuses and what the state directory means now; undefined, if one does. */
+function fault(
+  { files }: Machine,
+  { before, clients }: Meeting,
+  outcomes: readonly Outcome[],
+  statuses: readonly Ending[],
+): string | undefined {
+  const said = `statuses ${statuses.join(', ')}`
+  const fitting = outcomes.filter((one) => one.statuses.every((due, nth) => due.includes(statuses[nth] as number)))
+  if (fitting.length === 0) return said
+  const standing = states.standing(files.tree(stateDirectory), files.tree(runDirectory))
+  const wrong = disagreement(
+    states.futures(standing, clients, before.asks),
+    fitting.map(({ futures }) => futures),
+    before.asks,
+  )
+  return wrong === undefined ? undefined : `${said}, ${wrong}`
+}
+
+function violation(
+  { log }: Machine,
+  { first, others }: Meeting,
+  { changed, stoodBefore }: Played,
+  wrong: string,
+): Violation {
+  const met = others.map(({ name }, nth) => `${stoodBefore[nth] ?? '?'}, meanwhile ${name}`).join('; before ')
+  return { changed, stoodBefore, what: `${first.name} stands before ${met}: ${wrong}\n${log.join('')}` }
 }
 
 const isAsAlone = (
