@@ -68,6 +68,14 @@ forPeople('verify', (artefact) => {
     assert.equal(s.snapshot(), before, 'there was nothing to mend')
   })
 
+  it('says of a directory without any instance that no server has started with it: its name may be wrong', async () => {
+    const s = server(artefact)
+    mkdirSync(s.stateDir)
+    const { status, stdout } = await s.call(['verify'])
+    assert.equal(status, done)
+    assert.match(stdout, /; nothing is wrong, but no server has started with this directory yet\n$/)
+  })
+
   it('finds nothing wrong with a new instance after the state directory was wiped under a running server', async () => {
     const s = server(artefact)
     await s.fullInstanceWith('ada')
