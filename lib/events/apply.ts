@@ -82,13 +82,19 @@ function noteUnrecordedEnd({ state, log }: World, { start }: PartialInstance, th
 }
 
 /** Converts format 1 to format 2. If there is no space for that, a check is answered from format 1. */
-export function lookInPresentFormat({ state, log }: World, { event }: Asked): Recorded {
+export function lookInPresentFormat(world: World, { event }: Asked): Recorded {
+  const { state, log, nfsd } = world
   const recorded = lookAt(state)
   if (recorded.format === 2) return recorded
   try {
     migrate(state, recorded)
   } catch (thrown) {
-    if (event !== 'check' || !files.cannotGrow.includes(errorCode(thrown) ?? '')) throw thrown
+    if (event !== 'check' || !files.cannotGrow.includes(errorCode(thrown) ?? '')) {
+      // Nothing is decided, so nobody else will see that the kernel is out of grace.
+      if (recorded.instance.kind === 'partial' && nfsd.grace() === 'over')
+        noteUnrecordedEnd(world, recorded.instance, thrown)
+      throw thrown
+    }
     log.warning(`the state directory stays in format 1: it could not be converted (${String(thrown)})`)
   }
   return lookAt(state)

@@ -200,12 +200,7 @@ function outcomes({ memory, grace }: Begun, { bad, badSaid, good, goodSaid }: Sa
  */
 const readings = (grace: Begun['grace']): readonly (readonly [boolean, boolean])[] =>
   grace === 'over'
-    ? [
-        [true, true],
-        [false, true],
-        [true, false],
-        [false, false],
-      ]
+    ? [[true, true]]
     : grace === 'running'
       ? [
           [false, false],
@@ -293,6 +288,8 @@ const found: readonly (readonly [string, Event, Event])[] = [
   ['in grace, with a directory in the place of a later record', create(bob, 'N'), check(ann, 'Y')],
   // The other upcall changes nothing, so only the mark in /run tells that grace is over.
   ['grace is over, unheard', create(ann, 'Y'), graceDone('7')],
+  ['in format 1, grace is over, unheard', create(ann, 'Y'), graceDone('7')],
+  ['in format 1, grace is over, unheard', check(bob, 'N'), graceDone('7')],
 ]
 
 /** A kernel asks nothing else before its start is answered. Each start is another server's. */
