@@ -210,6 +210,9 @@ const underLock = <T>({ state, log, deadline }: World, work: () => T): T =>
       passedBy: (because) => {
         log.warning(`goes on without the lock: ${because}`)
       },
+      stays: (because) => {
+        log.warning(`the lock can't be removed: ${because}`)
+      },
     },
     work,
   )

@@ -29,6 +29,8 @@ export interface LockOptions {
   readonly assertTimeLeft: () => void
   /** Called once, if the work is done without the lock. */
   readonly passedBy: (because: string) => void
+  /** Called if the work is done, and the lock can't be removed. It orders, and guards nothing, so the work counts. */
+  readonly stays: (because: string) => void
 }
 
 /** Runs `work` with the lock held, or without it in the cases above. @returns what `work` returns. */
@@ -39,7 +41,13 @@ export function locked<T>(state: StateDirectory, options: LockOptions, work: () 
   try {
     return work()
   } finally {
-    release?.()
+    try {
+      release?.()
+    } catch (thrown) {
+      const code = errorCode(thrown)
+      if (code === undefined) throw thrown
+      options.stays(code)
+    }
   }
 }
 

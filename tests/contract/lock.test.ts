@@ -131,6 +131,17 @@ eachArtefact('the lock', (artefact) => {
     assert.doesNotMatch((await s.create('bob', 'v4.1')).stderr, waited)
   })
 
+  it('that can not be removed does not undo what was done under it', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith()
+    const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
+    const said = await traced(s, ['create', hex('ada')], session, ['-e', `inject=${named('unlink')}:error=EIO`])
+    assert.equal(said.status, done)
+    assert.match(said.stderr, /warning: the lock can't be removed: EIO/)
+    assert.equal((await s.remove('bob')).status, done, 'its holder is dead')
+    assert.equal((await s.check('ada', 'v4.1')).status, done)
+  })
+
   it('is left alone if something else has its name, and the upcall works without it', async () => {
     const s = server(artefact)
     await s.init()

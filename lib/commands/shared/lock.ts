@@ -15,6 +15,7 @@ export const underLock = <T>(state: StateDirectory, work: () => T): T =>
       passedBy: (because) => {
         throw storageFailure(`nothing changed: the state directory can't be locked: ${because}`)
       },
+      stays: () => undefined,
     },
     work,
   )
