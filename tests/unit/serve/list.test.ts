@@ -69,6 +69,14 @@ it('a list of which one name takes a second, on a busy machine, is given', () =>
     )
 })
 
+it('a list during which serve is stopped for half a minute is given', () => {
+  for (const slow of [0, 100])
+    assert.deepEqual(
+      start((nth) => (nth === slow ? 30_000 : 0.02)),
+      { named: recorded, status: 0 },
+    )
+})
+
 /**
  * What the kernel is told, and what the log says.
  * @param refuses a name that the kernel does not take.
