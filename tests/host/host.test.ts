@@ -37,7 +37,7 @@ function program(script: string): string {
   execFileSync(
     process.execPath,
     ['--import', 'tsx', join(root, 'lib/build/main.ts'), `--script=${file}`, `--into=${into}`, '--sanitized'],
-    { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] },
+    { cwd: root, stdio: ['ignore', 'ignore', 'pipe'] },
   )
   built.set(script, into)
   return into

@@ -157,7 +157,7 @@ export function mutant(name: Mutant, directory: string): Artefact {
     execFileSync(
       process.execPath,
       ['--import', 'tsx', join(root, 'lib/build/main.ts'), `--script=${source}`, `--into=${into}`, ...more],
-      { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] },
+      { cwd: root, stdio: ['ignore', 'ignore', 'pipe'] },
     )
   }
   build(built)

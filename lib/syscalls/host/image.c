@@ -1,6 +1,7 @@
 /* The engine's memory after its start, kept in the executable: image.h. */
 #include "image.h"
 
+#include <stdbool.h>
 #include <sys/time.h>
 #include <unistd.h>
 
@@ -20,13 +21,20 @@ void move_image(void)
       words[at + (size_t)__builtin_ctzll(bits)] += (uintptr_t)__ehdr_start;
 }
 
+/* A process that was stopped in write(2), for example by a control group's freezer, has written only a part. */
+static bool write_whole(const void *bytes, size_t size)
+{
+  for (ssize_t part; size > 0; bytes = (const char *)bytes + part, size -= (size_t)part)
+    if ((part = write(STDOUT_FILENO, bytes, size)) <= 0)
+      return false;
+  return true;
+}
+
 int write_image(void)
 {
   uintptr_t places[] = { (uintptr_t)__ehdr_start, (uintptr_t)(image.fresh - (char *)&image), (uintptr_t)places };
   size_t size = (size_t)(image_end - (char *)&image);
-  if (write(STDOUT_FILENO, places, sizeof places) != sizeof places || write(STDOUT_FILENO, &image, size) != (ssize_t)size)
-    return 1;
-  return 0;
+  return write_whole(places, sizeof places) && write_whole(&image, size) ? 0 : 1;
 }
 
 /*
