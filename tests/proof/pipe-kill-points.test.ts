@@ -120,28 +120,11 @@ async function killEverywhere(
   { patienceMs, mayLoseList = false }: Leniency = {},
 ): Promise<Counted> {
   const tree = await lived(bench, subject, act.before)
-  const memory = memoryAfterAll(act.before)
-  const afterwards = memoryAfterAll(act.act, memory)
-  const lists = listing(bench, subject, afterwards)
-  const expected = listsByRule(afterwards)
-  const named = act.act[0]?.event === 'start' ? listsByRule(memory).restart : undefined
   const counted: Counted = { points: 0, twice: 0, notFired: 0, violations: [] }
   const common = { subject, act, tree, ...(patienceMs === undefined ? {} : { patienceMs }) }
-
+  const judge = judgeOf(bench, subject, act, mayLoseList)
   const judged = async (label: string, outcome: Outcome): Promise<void> => {
-    const wrong =
-      wrongIn(outcome) ??
-      refused(outcome) ??
-      (mayLoseList && outcome.named === undefined
-        ? undefined
-        : differs('was told', outcome.named && [...new Set(outcome.named)], named)) ??
-      (outcome.ended.some((how) => how !== 'never' && 'failed' in how)
-        ? undefined
-        : await lists(outcome.tree).then(
-            (found) =>
-              differs('is told after a restart', found.restart, expected.restart) ??
-              differs('is told after the end of grace and a restart', found.graceDone, expected.graceDone),
-          ))
+    const wrong = await judge(outcome)
     if (wrong !== undefined) counted.violations.push(`${label}: ${wrong}`)
   }
 
@@ -166,6 +149,33 @@ async function killEverywhere(
     await judged(`${label}, then at ${briefly(second, '')}`, both)
   })
   return counted
+}
+
+/** What is wrong with an outcome of an act by the rule; undefined, if nothing is. */
+function judgeOf(
+  bench: Bench,
+  subject: Subject,
+  act: Act,
+  mayLoseList: boolean,
+): (outcome: Outcome) => Promise<string | undefined> {
+  const memory = memoryAfterAll(act.before)
+  const afterwards = memoryAfterAll(act.act, memory)
+  const lists = listing(bench, subject, afterwards)
+  const expected = listsByRule(afterwards)
+  const named = act.act[0]?.event === 'start' ? listsByRule(memory).restart : undefined
+  return async (outcome) =>
+    wrongIn(outcome) ??
+    refused(outcome) ??
+    (mayLoseList && outcome.named === undefined
+      ? undefined
+      : differs('was told', outcome.named && [...new Set(outcome.named)], named)) ??
+    (outcome.ended.some((how) => how !== 'never' && 'failed' in how)
+      ? undefined
+      : await lists(outcome.tree).then(
+          (found) =>
+            differs('is told after a restart', found.restart, expected.restart) ??
+            differs('is told after the end of grace and a restart', found.graceDone, expected.graceDone),
+        ))
 }
 
 /**

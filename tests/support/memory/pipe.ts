@@ -19,7 +19,9 @@ interface Message {
   answer: Buffer | undefined
 }
 
-interface Open {
+/** An open file of the pipe. */
+interface File {
+  readonly inode: number
   message: Message | undefined
   at: number
 }
@@ -55,24 +57,175 @@ export interface KernelEnd {
 export type { Message as AskedMessage }
 
 /** @param path of the pipe. */
-export function kernelEnd(under: Calls, path: string, stands = { inode: 1, isThere: true, xids: 0 }): KernelEnd {
-  let { inode, isThere, xids } = stands
-  let queue: Message[] = []
-  let inFlight: Message[] = []
-  const files = new Map<number, Open & { readonly inode: number }>()
-  let descriptors = 100_000
-
-  const close = (descriptor: number): void => {
-    const file = files.get(descriptor)
-    files.delete(descriptor)
-    // Each is queued again, to be read from its first byte, at the end of the queue. So the order is reversed.
-    if (file?.message !== undefined && file.inode === inode) queue.push(file.message)
+export function kernelEnd(
+  under: Calls,
+  path: string,
+  stands: Stands = { inode: 1, isThere: true, xids: 0 },
+): KernelEnd {
+  const pipe = new Pipe(stands)
+  return {
+    calls: { ...under, ...pipe.calls(under, path) },
+    ask: (bytes) => pipe.ask(bytes),
+    die: () => {
+      pipe.closeAll()
+    },
+    remove: (again) => {
+      pipe.remove(again !== undefined)
+    },
+    mountAnew: () => {
+      pipe.begin()
+    },
+    letAnotherAnswer: () => {
+      pipe.letAnotherAnswer()
+    },
+    holdBack: () => pipe.holdBack(),
+    orphans: () => pipe.orphans(),
+    queued: () => pipe.queued(),
+    copy: (otherCalls) => kernelEnd(otherCalls, path, pipe.stands()),
   }
-  const status = (of: number): Status => ({ kind: 'other', uid: 0, mode: 0o600, mtime: 0, device: 99, inode: of })
-  const read = (file: Open & { readonly inode: number }, into: Uint8Array): number => {
-    if (file.inode !== inode || !isThere) return -EPIPE
+}
+
+/** What a pipe without messages is. */
+interface Stands {
+  readonly inode: number
+  readonly isThere: boolean
+  readonly xids: number
+}
+
+class Pipe {
+  private inode: number
+  private isThere: boolean
+  private xids: number
+  private queue: Message[] = []
+  private inFlight: Message[] = []
+  private readonly files = new Map<number, File>()
+  private descriptors = 100_000
+
+  constructor({ inode, isThere, xids }: Stands) {
+    this.inode = inode
+    this.isThere = isThere
+    this.xids = xids
+  }
+
+  /** The calls for the pipe. Those for other files go on to `under`. */
+  calls(under: Calls, path: string): Partial<Calls> {
+    const { files } = this
+    const or = <T>(descriptor: number, ours: (file: File) => T, otherwise: () => T): T => {
+      const file = files.get(descriptor)
+      return file === undefined ? otherwise() : ours(file)
+    }
+    return {
+      openat: (directory, name, flags, mode) =>
+        name === path ? this.open() : under.openat(directory, name, flags, mode),
+      fstat: (descriptor) =>
+        or<Status | number>(
+          descriptor,
+          ({ inode }) => statusOf(inode),
+          () => under.fstat(descriptor),
+        ),
+      fstatat: (directory, name, flags) =>
+        name !== path ? under.fstatat(directory, name, flags) : this.isThere ? statusOf(this.inode) : -ENOENT,
+      read: (descriptor, into) =>
+        or(
+          descriptor,
+          (file) => this.read(file, into),
+          () => under.read(descriptor, into),
+        ),
+      write: (descriptor, bytes) =>
+        or(
+          descriptor,
+          (file) => this.write(file, bytes),
+          () => under.write(descriptor, bytes),
+        ),
+      writeEach: (descriptor, message, at, room, texts, from, until) => {
+        const put = (): number =>
+          or(
+            descriptor,
+            (file) => this.write(file, message),
+            () => under.write(descriptor, message),
+          )
+        return writeEach(put, message, at, room, texts, from, until)
+      },
+      close: (descriptor) =>
+        or(
+          descriptor,
+          () => this.close(descriptor),
+          () => under.close(descriptor),
+        ),
+    }
+  }
+
+  ask(bytes: Buffer): Message {
+    const numbered = Buffer.from(bytes)
+    // The kernel sends nothing shorter than a header.
+    if (numbered.length >= 8) numbered.writeUInt32LE(this.xids, 4)
+    const message: Message = { xid: this.xids++, bytes: numbered, entries: [], answer: undefined }
+    this.queue.push(message)
+    this.inFlight.push(message)
+    return message
+  }
+
+  closeAll(): void {
+    for (const descriptor of [...this.files.keys()]) this.close(descriptor)
+  }
+
+  remove(isReplaced: boolean): void {
+    this.begin()
+    this.isThere = isReplaced
+    this.xids = 0
+  }
+
+  /** The pipe has a new inode. Messages without an answer have failed. */
+  begin(): void {
+    this.inode++
+    this.queue = []
+    this.inFlight = []
+  }
+
+  letAnotherAnswer(): void {
+    for (const message of this.queue.splice(0)) {
+      message.answer = Buffer.from(message.bytes)
+      this.inFlight = this.inFlight.filter((other) => other !== message)
+    }
+  }
+
+  holdBack(): () => void {
+    const slow = this.queue.splice(0)
+    return () => void this.queue.push(...slow)
+  }
+
+  orphans(): readonly number[] {
+    return this.inFlight.filter((message) => !this.isUnread(message)).map(({ xid }) => xid)
+  }
+
+  queued(): readonly number[] {
+    return this.queue.map(({ xid }) => xid)
+  }
+
+  stands(): Stands {
+    const { queue, inFlight, files, inode, isThere, xids } = this
+    if (queue.length + inFlight.length + files.size > 0) throw new Error('something is going on')
+    return { inode, isThere, xids }
+  }
+
+  private open(): number {
+    if (!this.isThere) return -ENOENT
+    this.files.set(++this.descriptors, { inode: this.inode, message: undefined, at: 0 })
+    return this.descriptors
+  }
+
+  private close(descriptor: number): 0 {
+    const file = this.files.get(descriptor)
+    this.files.delete(descriptor)
+    // Each is queued again, to be read from its first byte, at the end of the queue. So the order is reversed.
+    if (file?.message !== undefined && file.inode === this.inode) this.queue.push(file.message)
+    return 0
+  }
+
+  private read(file: File, into: Uint8Array): number {
+    if (!this.isOpen(file)) return -EPIPE
     if (file.message === undefined) {
-      file.message = queue.shift()
+      file.message = this.queue.shift()
       file.at = 0
     }
     if (file.message === undefined) return 0
@@ -82,11 +235,12 @@ export function kernelEnd(under: Calls, path: string, stands = { inode: 1, isThe
     if (file.at === file.message.bytes.length) file.message = undefined
     return length
   }
-  const write = (file: { readonly inode: number }, bytes: Uint8Array): number => {
-    if (file.inode !== inode || !isThere) return -EPIPE
+
+  private write(file: File, bytes: Uint8Array): number {
+    if (!this.isOpen(file)) return -EPIPE
     const answer = Buffer.from(bytes)
     if (answer.length < 8) return -EINVAL
-    const message = inFlight.find(({ xid }) => xid === answer.readUInt32LE(4))
+    const message = this.inFlight.find(({ xid }) => xid === answer.readUInt32LE(4))
     if (message === undefined || message.bytes.length !== answer.length) return -EINVAL
     if (answer.readInt16LE(2) === inProgress) {
       if (answer.readUInt8(1) !== graceStart) return -EFAULT
@@ -94,89 +248,20 @@ export function kernelEnd(under: Calls, path: string, stands = { inode: 1, isThe
       message.entries.push(answer)
       return answer.length
     }
-    const lies = queue.includes(message) || [...files.values()].some((open) => open.message === message)
-    if (lies) throw new Error(`message ${message.xid} is answered before its last byte was read`)
+    if (this.isUnread(message)) throw new Error(`message ${message.xid} is answered before its last byte was read`)
     message.answer = answer
-    inFlight = inFlight.filter((other) => other !== message)
+    this.inFlight = this.inFlight.filter((other) => other !== message)
     return answer.length
   }
 
-  return {
-    calls: {
-      ...under,
-      openat: (directory, name, flags, mode) => {
-        if (name !== path) return under.openat(directory, name, flags, mode)
-        if (!isThere) return -ENOENT
-        files.set(++descriptors, { inode, message: undefined, at: 0 })
-        return descriptors
-      },
-      fstat: (descriptor) => {
-        const file = files.get(descriptor)
-        return file === undefined ? under.fstat(descriptor) : status(file.inode)
-      },
-      fstatat: (directory, name, flags) =>
-        name !== path ? under.fstatat(directory, name, flags) : isThere ? status(inode) : -ENOENT,
-      read: (descriptor, into) => {
-        const file = files.get(descriptor)
-        return file === undefined ? under.read(descriptor, into) : read(file, into)
-      },
-      write: (descriptor, bytes) => {
-        const file = files.get(descriptor)
-        return file === undefined ? under.write(descriptor, bytes) : write(file, bytes)
-      },
-      writeEach: (descriptor, message, at, room, texts, from, until) => {
-        const file = files.get(descriptor)
-        const put = (): number => (file === undefined ? under.write(descriptor, message) : write(file, message))
-        return writeEach(put, message, at, room, texts, from, until)
-      },
-      close: (descriptor) => {
-        if (!files.has(descriptor)) return under.close(descriptor)
-        close(descriptor)
-        return 0
-      },
-    },
-    ask: (bytes) => {
-      const numbered = Buffer.from(bytes)
-      // The kernel sends nothing shorter than a header.
-      if (numbered.length >= 8) numbered.writeUInt32LE(xids, 4)
-      const message: Message = { xid: xids++, bytes: numbered, entries: [], answer: undefined }
-      queue.push(message)
-      inFlight.push(message)
-      return message
-    },
-    die: () => {
-      for (const descriptor of [...files.keys()]) close(descriptor)
-    },
-    remove: (again) => {
-      inode++
-      isThere = again !== undefined
-      xids = 0
-      queue = []
-      inFlight = []
-    },
-    mountAnew: () => {
-      inode++
-      queue = []
-      inFlight = []
-    },
-    letAnotherAnswer: () => {
-      for (const message of queue.splice(0)) {
-        message.answer = Buffer.from(message.bytes)
-        inFlight = inFlight.filter((other) => other !== message)
-      }
-    },
-    holdBack: () => {
-      const slow = queue.splice(0)
-      return () => void queue.push(...slow)
-    },
-    orphans: () =>
-      inFlight
-        .filter((message) => !queue.includes(message) && ![...files.values()].some((open) => open.message === message))
-        .map(({ xid }) => xid),
-    queued: () => queue.map(({ xid }) => xid),
-    copy: (otherCalls) => {
-      if (queue.length + inFlight.length + files.size > 0) throw new Error('something is going on')
-      return kernelEnd(otherCalls, path, { inode, isThere, xids })
-    },
+  private isOpen({ inode }: File): boolean {
+    return inode === this.inode && this.isThere
+  }
+
+  /** Whether its last byte has not been read. */
+  private isUnread(message: Message): boolean {
+    return this.queue.includes(message) || [...this.files.values()].some((open) => open.message === message)
   }
 }
+
+const statusOf = (inode: number): Status => ({ kind: 'other', uid: 0, mode: 0o600, mtime: 0, device: 99, inode })
