@@ -67,27 +67,13 @@ export function openLane(name: string, run: string, stay: boolean): Lane {
     machine = undefined
   }
 
-  const tell: Lane['tell'] = async ({ story, kernel, helper, control }, chapter, t) => {
+  const tell: Lane['tell'] = async (part, chapter, t) => {
+    const { kernel, helper, control } = part
     const began = Date.now()
-    const claim: Stage['claim'] = async (sentence, proof) => {
-      const since = Date.now()
-      const prove = async () => {
-        let failure: string | undefined
-        try {
-          await proof()
-        } catch (error) {
-          failure = error instanceof Error ? error.message : String(error)
-          if (!control) throw error
-        } finally {
-          chapter.claims.push({ sentence, failure, seconds: (Date.now() - since) / 1000 })
-        }
-      }
-      await (control ? prove() : t.test(sentence, prove))
-    }
     const own: Guest[] = []
     const ground: Ground = {
       helper,
-      claim,
+      claim: claiming(part, chapter, t),
       directory: run,
       note: (text) => {
         chapter.notes.push(text)
@@ -99,29 +85,14 @@ export function openLane(name: string, run: string, stay: boolean): Lane {
       },
     }
     try {
-      assert.ok(existsSync(helper.program), `there is no ${helper.program}: npm run build`)
-      if ('alone' in story) {
-        await switchOff()
-        await story.alone(ground)
-      } else {
-        const on = await theGuest(kernel)
-        const { guest, nfsPort } = on
-        const server = (on.server = await serve(guest, helper, story.name, story.defaultDirectory))
-        await story.tell({
-          ...ground,
-          guest,
-          clients: guest,
-          server,
-          nfsPort,
-          client: (who, version) => joins(guest, server, who, version),
-        })
-      }
+      await tellOn(ground, part)
     } catch (error) {
       chapter.claims.push({ sentence: 'the story could be told to its end', seconds: 0, failure: String(error) })
       if (!control) throw error
     } finally {
-      for (const guest of stay ? [...own, ...(machine === undefined ? [] : [machine.guest])] : []) await look(guest)
-      chapter.notes.push(closestToLimit([...own, ...(machine === undefined ? [] : [machine.guest])]))
+      const guests = [...own, ...(machine === undefined ? [] : [machine.guest])]
+      for (const guest of stay ? guests : []) await look(guest)
+      chapter.notes.push(closestToLimit(guests))
       for (const guest of own) await guest.kill()
       await leave(chapter)
       chapter.seconds = (Date.now() - began) / 1000
@@ -133,20 +104,31 @@ export function openLane(name: string, run: string, stay: boolean): Lane {
       )
   }
 
+  async function tellOn(ground: Ground, { story, kernel, helper }: Part): Promise<void> {
+    assert.ok(existsSync(helper.program), `there is no ${helper.program}: npm run build`)
+    if ('alone' in story) {
+      await switchOff()
+      await story.alone(ground)
+      return
+    }
+    const on = await theGuest(kernel)
+    const { guest, nfsPort } = on
+    const server = (on.server = await serve(guest, helper, story.name, story.defaultDirectory))
+    await story.tell({
+      ...ground,
+      guest,
+      clients: guest,
+      server,
+      nfsPort,
+      client: (who, version) => joins(guest, server, who, version),
+    })
+  }
+
   async function leave(chapter: Chapter): Promise<void> {
     if (machine === undefined) return
     const { guest, server } = machine
     try {
-      if (server !== undefined) {
-        const way = chapter.tracker === 'serve' ? '-serve' : ''
-        const files = join(run, `${chapter.name}-${basename(chapter.helper)}${way}-${chapter.kernel}`)
-        const asked = await server.upcalls()
-        writeFileSync(
-          `${files}.upcalls`,
-          asked.map((upcall) => `${upcall.at} ${inWords(upcall)} ${upcall.environment.join(' ')}\n`).join(''),
-        )
-        writeFileSync(`${files}.log`, await server.log())
-      }
+      if (server !== undefined) await keep(server, chapter, run)
       await endAll(guest)
       if (server !== undefined) await clear(server)
     } catch (error) {
@@ -156,4 +138,35 @@ export function openLane(name: string, run: string, stay: boolean): Lane {
   }
 
   return { tell, switchOff }
+}
+
+/** Proves each claim as a test of its own, except in a control, in which claims should fail. */
+function claiming({ control }: Part, chapter: Chapter, t: TestContext): Stage['claim'] {
+  return async (sentence, proof) => {
+    const since = Date.now()
+    const prove = async () => {
+      let failure: string | undefined
+      try {
+        await proof()
+      } catch (error) {
+        failure = error instanceof Error ? error.message : String(error)
+        if (!control) throw error
+      } finally {
+        chapter.claims.push({ sentence, failure, seconds: (Date.now() - since) / 1000 })
+      }
+    }
+    await (control ? prove() : t.test(sentence, prove))
+  }
+}
+
+/** Writes the upcalls and the kernel log of a story into the directory of the run. */
+async function keep(server: Server, chapter: Chapter, run: string): Promise<void> {
+  const way = chapter.tracker === 'serve' ? '-serve' : ''
+  const files = join(run, `${chapter.name}-${basename(chapter.helper)}${way}-${chapter.kernel}`)
+  const asked = await server.upcalls()
+  writeFileSync(
+    `${files}.upcalls`,
+    asked.map((upcall) => `${upcall.at} ${inWords(upcall)} ${upcall.environment.join(' ')}\n`).join(''),
+  )
+  writeFileSync(`${files}.log`, await server.log())
 }
