@@ -6,10 +6,8 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, symlinkSync, writeFileSync } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
-import { after, before, describe, it } from 'node:test'
-import { removeSync } from 'fs-extra/esm'
+import { describe, it } from 'node:test'
 import {
   artefacts,
   executable,
@@ -33,7 +31,7 @@ import {
   unusableAtStart,
   type Server,
 } from './server.ts'
-import { buildStarved, inGrace, starve, starvedUpcalls } from './starved.ts'
+import { inGrace, starve, starvedProgram, starvedUpcalls } from './starved.ts'
 
 const session: Environment = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
 
@@ -41,13 +39,7 @@ describe(
   'an upcall of the executable that gets no more memory',
   { skip: !artefacts().includes(executable), concurrency: 2 },
   () => {
-    const directory = mkdtempSync(join(tmpdir(), 'failing-malloc-'))
-    before(() => {
-      buildStarved(directory)
-    })
-    after(() => {
-      removeSync(directory)
-    })
+    const directory = starvedProgram()
     for (const upcall of starvedUpcalls)
       it(`ends with ENOMEM and a line, and is carried out by the next: ${upcall.title}`, async () => {
         const s = server(executable, '/dev/shm')

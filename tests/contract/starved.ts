@@ -2,7 +2,9 @@
 import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { existsSync, mkdtempSync, readdirSync } from 'node:fs'
+import { tmpdir } from 'node:os'
 import { join } from 'node:path'
+import { after, before } from 'node:test'
 import { copySync, removeSync } from 'fs-extra/esm'
 import {
   executable,
@@ -66,7 +68,19 @@ export const starvedUpcalls: readonly StarvedUpcall[] = [
 
 const program = (directory: string): string => join(directory, 'nfsd-userland-helper')
 
-export function buildStarved(directory: string): void {
+/** A directory that has the program for {@link starve}, as long as the tests of this suite run. */
+export function starvedProgram(): string {
+  const directory = mkdtempSync(join(tmpdir(), 'failing-malloc-'))
+  before(() => {
+    buildStarved(directory)
+  })
+  after(() => {
+    removeSync(directory)
+  })
+  return directory
+}
+
+function buildStarved(directory: string): void {
   const link = [join(root, 'tests/support/failing-malloc.c'), '-Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc'].map(
     (word) => `--link=${word}`,
   )

@@ -3,23 +3,13 @@
  * from which the next upcall goes on. A start that has changed anything has left its mark.
  */
 import assert from 'node:assert/strict'
-import { mkdtempSync } from 'node:fs'
-import { tmpdir } from 'node:os'
-import { join } from 'node:path'
-import { after, before, describe, it } from 'node:test'
-import { removeSync } from 'fs-extra/esm'
+import { describe, it } from 'node:test'
 import { server } from '../contract/server.ts'
-import { buildStarved, inGrace, starve, starvedUpcalls } from '../contract/starved.ts'
+import { inGrace, starve, starvedProgram, starvedUpcalls } from '../contract/starved.ts'
 import { artefacts, executable } from '../support/artefacts.ts'
 
 describe('an upcall that gets no more memory, at each allocation', { skip: !artefacts().includes(executable) }, () => {
-  const directory = mkdtempSync(join(tmpdir(), 'failing-malloc-'))
-  before(() => {
-    buildStarved(directory)
-  })
-  after(() => {
-    removeSync(directory)
-  })
+  const directory = starvedProgram()
   for (const upcall of starvedUpcalls)
     it(upcall.title, async () => {
       const s = server(executable, '/dev/shm')
