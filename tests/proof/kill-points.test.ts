@@ -13,6 +13,7 @@ import type { Event, Owner } from '../life/oracle.ts'
 import { settings, type Artefact, type Machine, type Said } from '../support/artefacts.ts'
 import { briefly, changing, fired, touching, trace, type Call, type Traced } from '../support/strace.ts'
 import { each, inPart, report, seconds, type Row } from './figures.ts'
+import type { Futures } from './futures.ts'
 import { quickest, subjects } from './mutants.ts'
 import {
   bootTimeAt,
@@ -116,18 +117,7 @@ async function killEverywhere(
     })
   const clients = clientsOf(scenario)
   const { ask } = observer(quickest(artefact), clients, 'kill')
-  const memory = memoryAfter(scenario.before)
-  const earlier = futuresByRule(memory, clients)
-  const afterwards = futuresByRule(memoryAfter([event], memory, scenario.grace), clients)
-  // An end of grace that was not reported is made up for first, which is a step of its own.
-  const allowed =
-    scenario.grace === 'over'
-      ? [
-          earlier,
-          futuresByRule(memoryAfter([{ event: 'grace done', bootTime: undefined }], memory), clients),
-          afterwards,
-        ]
-      : [earlier, afterwards]
+  const { earlier, afterwards, allowed } = futuresOf(scenario, event)
 
   const whole = await run(tree)
   const expected = whole.traced.status
@@ -195,6 +185,21 @@ async function killEverywhere(
       })
     }
   return counted
+}
+
+/** What may hold before an upcall, after it, and after a kill in it. */
+function futuresOf(
+  scenario: Scenario,
+  event: Event,
+): { readonly earlier: Futures; readonly afterwards: Futures; readonly allowed: readonly Futures[] } {
+  const clients = clientsOf(scenario)
+  const memory = memoryAfter(scenario.before)
+  const earlier = futuresByRule(memory, clients)
+  const afterwards = futuresByRule(memoryAfter([event], memory, scenario.grace), clients)
+  if (scenario.grace !== 'over') return { earlier, afterwards, allowed: [earlier, afterwards] }
+  // An end of grace that was not reported is made up for first, which is a step of its own.
+  const ended = futuresByRule(memoryAfter([{ event: 'grace done', bootTime: undefined }], memory), clients)
+  return { earlier, afterwards, allowed: [earlier, ended, afterwards] }
 }
 
 /**
