@@ -155,7 +155,6 @@ async function messages(bench: Bench): Promise<Row[]> {
     const rows: Row[] = []
     const servers: [Name, Nfsd][] = []
     for (const subject of subjects) servers.push([subject.name, await subject.start()])
-    const rounds = bench.quick ? 10 : 60
     let number = 0
     // Some files are read, made and cached only once. That must not be counted for a message.
     for (const [, nfsd] of servers)
@@ -163,6 +162,8 @@ async function messages(bench: Bench): Promise<Row[]> {
     for (const ms of barriers(bench)) {
       const took = { one: pair((): number[] => []), crowd: pair((): number[] => []), remove: pair((): number[] => []) }
       bench.disk?.slow(ms)
+      // What takes the least time differs most from one time to the next.
+      const rounds = bench.quick ? 10 : ms === 0 ? 300 : 60
       for (let round = 0; round < rounds; round++) {
         bench.progress.say(`pipe, +${ms} ms, round ${round}`)
         for (const [name, nfsd] of servers) {
@@ -218,7 +219,7 @@ async function lists(bench: Bench): Promise<Row[]> {
           await subject.stop()
           fill(subject, count, bench)
         }
-        for (let repeat = 0; repeat < (bench.quick ? 2 : 5); repeat++)
+        for (let repeat = 0; repeat < (bench.quick ? 2 : count < 100_000 ? 20 : 5); repeat++)
           for (const subject of subjects) {
             bench.progress.say(`GraceStart with ${count} names, ${subject.name}`)
             const nfsd = await subject.start()
