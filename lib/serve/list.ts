@@ -58,7 +58,6 @@ export const listFor = (means: Means, graceStart: Taken, hashes: () => Iterable<
   new ListAtPipe(means, graceStart, hashes)
 
 class ListAtPipe implements List {
-  readonly nfsd: Nfsd
   private readonly means: Means
   /** All names are told in the same bytes: the next one overwrites the one before. */
   private readonly entry: Uint8Array
@@ -76,8 +75,12 @@ class ListAtPipe implements List {
     this.hashes = hashes
     this.principal = undefined
     this.entry = listEntry(graceStart.header, graceStart.size)
-    this.nfsd = {
-      ...means.nfsd,
+  }
+
+  /** Not kept: the list and it would hold each other, and with them all that was read of this pipe. */
+  get nfsd(): Nfsd {
+    return {
+      ...this.means.nfsd,
       // The server is just starting, so it is in grace, and nfsd's files must not be read.
       grace: () => 'running',
       takesAllowedClients: () => true,

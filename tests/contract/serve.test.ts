@@ -358,6 +358,24 @@ describe('serve', () => {
       assert.equal(await daemon.stop(), 0)
     }))
 
+  it('takes no more memory after many servers than after a few', () =>
+    at(async ({ end, serve }) => {
+      const { pid } = await serve()
+      const kilobytes = (): number =>
+        Number(/^Anonymous:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1'))?.[1])
+      const servers = async (count: number): Promise<number> => {
+        for (let time = 0; time < count; time++) {
+          const nfsd = await started(end)
+          await allDone(nfsd.send('create', client('ann')))
+          await nfsd.stop()
+        }
+        return kilobytes()
+      }
+      const [few, many] = [await servers(5), await servers(30)]
+      // What one server leaves would be 26 kB, or more.
+      assert.ok(many - few < 200, `${few} kB after 5, ${many} kB after 35`)
+    }))
+
   it('survives the removal of a pipe with messages in it, and opens the next', () =>
     onSlowDisk(async ({ end }, nfsd) => {
       let server = nfsd
