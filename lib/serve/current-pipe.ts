@@ -42,7 +42,8 @@ export interface PipePlace {
   readonly claim: Claim
   readonly ready: Pick<Readiness, 'status'>
   readonly pipefs: string
-  readonly journalPath: string
+  /** Undefined, if there is no place for a journal. */
+  readonly journalPath: string | undefined
 }
 
 /** @param early the pipe, if it has been opened already */
@@ -148,7 +149,7 @@ const waitForQueueMs = 200
  * answer. A message that is queued again must not be answered before it is read, because older kernels then go on with
  * a message that no longer exists (lib/kernel/pipe.ts).
  */
-export function beginServing(server: Server, journalPath: string, pipe: Pipe): ServedPipe | 'gone' {
+export function beginServing(server: Server, journalPath: string | undefined, pipe: Pipe): ServedPipe | 'gone' {
   const { calls, log, doing } = server
   const name = server.nameOf(pipe)
   const seen = new Set<number>()

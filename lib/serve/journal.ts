@@ -9,7 +9,7 @@
  */
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { answered, errno } from '../syscalls/errno.ts'
-import { writeWhole } from '../syscalls/files.ts'
+import { anywhere, openOurs, writeWhole } from '../syscalls/files.ts'
 import { answerTo, type Header } from '../upcall/message.ts'
 
 const here = atFlags.AT_FDCWD
@@ -53,7 +53,7 @@ const longest = 1 << 16
 
 export class Journal {
   private readonly calls: Calls
-  private readonly path: string
+  private readonly path: string | undefined
   private readonly pipe: string
   private readonly carried: readonly Reply[]
   private descriptor = -1
@@ -65,17 +65,19 @@ export class Journal {
   private readonly last: (Parts | undefined)[] = []
 
   /**
+   * @param path undefined, if there is no place for it: then nothing is written down
    * @param pipe the pipe's name: its device, its inode and the boot
    * @param carried replies of the last journal that the kernel does not have yet: each round repeats them, as long as
    * they are in this list
    */
-  constructor(calls: Calls, path: string, pipe: string, carried: readonly Reply[] = []) {
+  constructor(calls: Calls, path: string | undefined, pipe: string, carried: readonly Reply[] = []) {
     this.calls = calls
     this.path = path
     this.pipe = pipe
     this.carried = carried
+    if (path === undefined) return
     try {
-      this.begin(this.linesOf(this.round, carried))
+      this.begin(path, this.linesOf(this.round, carried))
     } catch (thrown) {
       this.failed(thrown)
     }
@@ -87,12 +89,14 @@ export class Journal {
    * before it has given them
    */
   note(replies: readonly Reply[]): number {
+    const { path } = this
+    if (path === undefined) return 0
     try {
       const round = ++this.round
       const own = this.linesOf(round, replies)
       const lines = this.carried.length === 0 ? own : this.linesOf(round, this.carried) + own
-      if (this.length > longest) this.begin(lines)
-      else this.append(lines)
+      if (this.length > longest) this.begin(path, lines)
+      else this.append(path, lines)
       return 0
     } catch (thrown) {
       return this.failed(thrown)
@@ -101,15 +105,15 @@ export class Journal {
 
   close(): void {
     if (this.descriptor >= 0) this.calls.close(this.descriptor)
-    this.calls.unlinkat(here, this.path, 0)
+    if (this.path !== undefined) this.calls.unlinkat(here, this.path, 0)
   }
 
   /**
    * Replaces the file: all answers in the old one have been given, but for those that are in the new one's first lines
    * too.
    */
-  private begin(lines: string): void {
-    const { calls, path } = this
+  private begin(path: string, lines: string): void {
+    const { calls } = this
     const { O_WRONLY, O_CREAT, O_EXCL, O_NOFOLLOW } = calls.flags
     if (this.descriptor >= 0) calls.close(this.descriptor)
     this.descriptor = -1
@@ -118,7 +122,7 @@ export class Journal {
     const opened = calls.openat(here, staged, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600)
     this.descriptor = answered(opened, 'open', staged)
     this.length = 0
-    this.append(`${this.pipe}\n${lines}`)
+    this.append(path, `${this.pipe}\n${lines}`)
     answered(calls.renameat(here, staged, here, path), 'rename', staged)
   }
 
@@ -142,10 +146,10 @@ export class Journal {
     return lines
   }
 
-  private append(text: string): void {
+  private append(path: string, text: string): void {
     if (this.bytes.length !== text.length) this.bytes = new Uint8Array(text.length)
     this.calls.bytesInto(text, this.bytes, 0)
-    writeWhole(this.calls, this.descriptor, this.bytes, this.path)
+    writeWhole(this.calls, this.descriptor, this.bytes, path)
     this.length += text.length
   }
 
@@ -162,7 +166,8 @@ export class Journal {
  * been cut short, and the one before it may have noted the same messages. A probe tells which of them the kernel still
  * waits for.
  */
-export function lastReplies(calls: Calls, path: string, pipe: string): readonly Reply[] {
+export function lastReplies(calls: Calls, path: string | undefined, pipe: string): readonly Reply[] {
+  if (path === undefined) return []
   const [first, ...lines] = textAt(calls, path).split('\n')
   if (first !== pipe) return []
   const replies = lines.flatMap((line) => {
@@ -189,7 +194,7 @@ export function lastReplies(calls: Calls, path: string, pipe: string): readonly 
 }
 
 function textAt(calls: Calls, path: string): string {
-  const descriptor = calls.openat(here, path, calls.flags.O_RDONLY | calls.flags.O_NOFOLLOW, 0)
+  const descriptor = openOurs(path, anywhere(calls))
   if (descriptor < 0) return ''
   let text = ''
   for (;;) {

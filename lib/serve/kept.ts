@@ -18,7 +18,7 @@
 import { bytesOf } from '../bytes.ts'
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { answered, errno } from '../syscalls/errno.ts'
-import { writeWhole } from '../syscalls/files.ts'
+import { anywhere, openOurs, writeWhole } from '../syscalls/files.ts'
 import { bytesFromHex, hexOf } from '../upcall/hex.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import type { Asked } from '../upcall/request.ts'
@@ -54,7 +54,10 @@ export const keyOf = (request: Asked): string => ('owner' in request ? hexOf(req
 /** A list that has this many lines more than it needs is written anew. */
 const surplus = 1000
 
-export function keptAt(calls: Calls, path: string): Kept {
+/** @param path undefined, if there is no place for the list: then what is left is forgotten with the process */
+export function keptAt(calls: Calls, path: string | undefined): Kept {
+  if (path === undefined)
+    return { read: () => undefined, add: () => undefined, drop: () => undefined, write: () => 'done' }
   const changes: string[] = []
   let descriptor = -1
   let lines = 0
@@ -152,7 +155,7 @@ function requestFrom(word = '', hex = '', principal = '-'): Asked | undefined {
 
 /** @returns undefined, if it can't be read. */
 function textAt(calls: Calls, path: string): { readonly text: string } | 'absent' | undefined {
-  const descriptor = calls.openat(here, path, calls.flags.O_RDONLY | calls.flags.O_NOFOLLOW, 0)
+  const descriptor = openOurs(path, anywhere(calls))
   if (descriptor < 0) return descriptor === -errno.ENOENT ? 'absent' : undefined
   let text = ''
   let page = calls.readText(descriptor, pageSize)

@@ -10,14 +10,14 @@
  * Before it reads the first message, it gives up the rights that it does not need, as an upcall does before it looks at
  * a client's name.
  */
-import { Failed, failureFrom, storageFailure } from '../failure.ts'
+import { Failed, failureFrom, report, storageFailure } from '../failure.ts'
 import { openLog, type Log } from '../kernel/log.ts'
 import { openPipe, type Pipe } from '../kernel/pipe.ts'
 import type { Words } from '../settings/options.ts'
 import { isMounted, pipefsAt, pipeIn } from '../settings/pipefs.ts'
 import { settingsFrom, type Settings } from '../settings/settings.ts'
 import { bootId, holderName } from '../store/process.ts'
-import { makeRunDirectory, serveFiles } from '../store/run-directory.ts'
+import { makeRunDirectory, serveFiles, type ServeFiles } from '../store/run-directory.ts'
 import { atFlags, pollEvents, type Calls } from '../syscalls/calls.ts'
 import { answered, errno, errorName } from '../syscalls/errno.ts'
 import * as files from '../syscalls/files.ts'
@@ -85,12 +85,11 @@ function loopFor({ calls, settings, log, pipefs, options, environment }: Begun, 
   const ready = readinessTo(calls, environment, options.readyDescriptor)
   const anywhere = files.anywhere(calls)
   const us = holderName(anywhere)
-  makeRunDirectory(settings.runDirectory, anywhere)
-  const own = serveFiles(settings.runDirectory, settings.stateDirectory, anywhere)
+  const own = ownFiles(settings, anywhere, log)
   const directory = files.lookAtName(`${pipefs}/nfsd`, anywhere)
   if (directory !== undefined) refuseBeside(watcherOf(calls, directory))
   if (early !== undefined) refuseBeside(holderOf(calls, early.status))
-  claimRunDirectory(own.lock, settings.stateDirectory, calls)
+  if (own !== undefined) claimRunDirectory(own.lock, settings.stateDirectory, calls)
   const claim = claimOn(calls, settings.stateDirectory, log)
   claim.take()
   claim.release()
@@ -100,15 +99,15 @@ function loopFor({ calls, settings, log, pipefs, options, environment }: Begun, 
   const confine = confining(calls, settings, pipefs, log)
   confine()
 
-  const statusFile = statusFileAt(calls, own.status, us, settings.stateDirectory)
+  const statusFile = statusFileAt(calls, own?.status, us, settings.stateDirectory)
   const server = serverFor(
-    { calls, settings, log, bootId: bootId(anywhere), holder: us, claim },
+    { calls, settings, log, bootId: bootId(anywhere), holder: us, claim, unfinishedPath: own?.unfinished },
     options.maxVersion,
     statusFile,
   )
   if (early === undefined) lookForUntracked(server, settings, pipefs)
   const { untilGone } = options
-  return { server, claim, ready, pipefs, journalPath: own.replies, statusFile, untilGone, signals, mounts, confine }
+  return { server, claim, ready, pipefs, journalPath: own?.replies, statusFile, untilGone, signals, mounts, confine }
 }
 
 function refuseBeside(other: Other | undefined): void {
@@ -119,6 +118,29 @@ function refuseBeside(other: Other | undefined): void {
       `${quote(other.name)} (process ${other.process}) answers the kernel already: ` +
       'two would split its messages; end it first',
   })
+}
+
+/**
+ * The files of this process in the run directory. Without them it can answer all the same. If it did not, the server
+ * would go on without a tracker, and nobody would know which clients have left.
+ * @returns undefined, if others can write to that directory: what they put there must not be believed
+ */
+function ownFiles(
+  { runDirectory, stateDirectory }: Settings,
+  anywhere: files.Directory,
+  log: Log,
+): ServeFiles | undefined {
+  try {
+    makeRunDirectory(runDirectory, anywhere)
+    return serveFiles(runDirectory, stateDirectory, anywhere)
+  } catch (thrown) {
+    log.critical(
+      `no note can be made in the run directory (${report(failureFrom(thrown)).line}): ` +
+        'if this process is killed, a thread of the server may hang, ' +
+        'and the next start will not know what could not be recorded',
+    )
+    return undefined
+  }
 }
 
 /**

@@ -9,7 +9,6 @@ import type { Pipe } from '../kernel/pipe.ts'
 import { isNoted, noteDirectory } from '../settings/last-start.ts'
 import type { Settings } from '../settings/settings.ts'
 import { closeAll, lookAgain } from '../store/open-directories.ts'
-import { serveFiles } from '../store/run-directory.ts'
 import { lookAt, legacyCounts, stateDirectory, type StateDirectory } from '../store/state-directory.ts'
 import { distrust, distrustForGood, trustAgain, type Marked } from '../store/untracked.ts'
 import { legacyRecordOf, legacyRecordsIn, legacyTopIn, usualTop } from '../store/v4recovery.ts'
@@ -68,6 +67,8 @@ interface Means {
   readonly bootId: string
   readonly holder: string
   readonly claim: Claim
+  /** Where to keep what could not be done; undefined, if there is no place for it. */
+  readonly unfinishedPath: string | undefined
 }
 
 export const serverFor = (means: Means, maxVersion: number, statusFile: StatusFile): Server =>
@@ -105,8 +106,7 @@ class Serving implements Server {
     this.statusFile = statusFile
     this.anywhere = files.anywhere(calls)
     this.marked = { anywhere: this.anywhere, runDirectory, path }
-    const kept = keptAt(calls, serveFiles(runDirectory, path, this.anywhere).unfinished)
-    this.unfinished = unfinished(() => calls.monotonic(), kept)
+    this.unfinished = unfinished(() => calls.monotonic(), keptAt(calls, means.unfinishedPath))
     this.state = stateDirectory(calls, path, runDirectory, holder)
     this.usual = { calls, state: this.state, nfsd: this.nfsd, log, deadline: noDeadline }
     this.instance = this.instanceBehind()
@@ -156,7 +156,9 @@ class Serving implements Server {
     this.unfinished.settle(request)
     if (!this.isDistrusted || this.unfinished.hasDangerous()) return
     this.isDistrusted = false
-    trustAgain(this.marked)
+    const failure = trustAgain(this.marked)
+    if (failure !== undefined)
+      this.log.error(`the mark by which the next start lets nobody reclaim can't be removed (${failure})`)
   }
 
   takeOver(name: string): void {

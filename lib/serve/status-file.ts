@@ -41,7 +41,14 @@ export interface StatusFile {
   readonly remove: () => void
 }
 
-export function statusFileAt(calls: Calls, path: string, holder: string, stateDirectory: string): StatusFile {
+/** @param path undefined, if there is no place for it */
+export function statusFileAt(
+  calls: Calls,
+  path: string | undefined,
+  holder: string,
+  stateDirectory: string,
+): StatusFile {
+  if (path === undefined) return { write: () => undefined, remove: () => undefined }
   const staged = `${path}.new`
   const root = files.anywhere(calls)
   return {

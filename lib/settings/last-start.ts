@@ -13,6 +13,7 @@
  */
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { answered, errno } from '../syscalls/errno.ts'
+import { anywhere, whyNotOursAt } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
 import type { Configuration, Settings } from './settings.ts'
 
@@ -40,7 +41,12 @@ export function noteDirectory(
   const text = textFor(configuration, stateDirectory)
   const before = calls.readlinkat(here, note)
   if (before === text) return undefined
-  answered(calls.mkdirat(here, runDirectory, 0o755), 'mkdir', runDirectory, EEXIST)
+  // A start that makes no mark there says why (lib/events/start.ts).
+  if (
+    answered(calls.mkdirat(here, runDirectory, 0o755), 'mkdir', runDirectory, EEXIST) < 0 &&
+    isForeign(calls, runDirectory)
+  )
+    return undefined
   const staged = `${note}.new`
   answered(calls.unlinkat(here, staged, 0), 'unlink', staged, ENOENT)
   // Another start may use the same temporary name at the same moment. Then one of the two notes remains.
@@ -55,6 +61,10 @@ export function noteDirectory(
     return `${what}: the state directory was ${quote(directory)}, and is ${quote(stateDirectory)} from now on`
   return emptied ? what : undefined
 }
+
+/** Whether somebody else could have made the note: then it says nothing. */
+const isForeign = (calls: Calls, runDirectory: string): boolean =>
+  whyNotOursAt(runDirectory, anywhere(calls)) !== undefined
 
 /** What a note says. */
 function noted(text: string | number): { readonly was?: string | undefined; readonly directory?: string | undefined } {
@@ -79,13 +89,16 @@ export function sinceStart(calls: Calls, { runDirectory, configuration, stateDir
   const note = noteOf(runDirectory, configuration)
   const text = calls.readlinkat(here, note)
   if (text === textFor(configuration, stateDirectory)) return unchanged
-  if (typeof text === 'number') {
-    // Only root can read the run directory, and only root can change anything.
-    answered(text, 'readlink', note, ENOENT, ENOTDIR, EACCES, EINVAL)
-    return text === -EINVAL
-      ? { stateDirectory, changed: `${quote(note)} is not a link: the state directory of the last start is not known` }
-      : unchanged
-  }
+  // Only root can read the run directory, and only root can change anything.
+  if (typeof text === 'number' && answered(text, 'readlink', note, ENOENT, ENOTDIR, EACCES, EINVAL) !== -EINVAL)
+    return unchanged
+  // Most upcalls have returned by now.
+  if (isForeign(calls, runDirectory)) return unchanged
+  if (typeof text === 'number')
+    return {
+      stateDirectory,
+      changed: `${quote(note)} is not a link: the state directory of the last start is not known`,
+    }
   const { was, directory } = noted(text)
   if (directory === undefined)
     return {

@@ -120,13 +120,8 @@ function closeLeft({ left }: OpenDirectories): void {
 }
 
 function assertOurs(directory: Directory): void {
-  const status = files.statusOf(directory)
-  if (files.isOursAlone(status, directory)) return
-  throw storageFailure(
-    (status.mode & 0o022) === 0
-      ? `${quote(directory.path)} belongs to another user (${status.uid}), so nothing in it counts`
-      : `${quote(directory.path)} is writable by others, so nothing in it counts`,
-  )
+  const why = files.whyNotOurs(directory.path, files.statusOf(directory), directory)
+  if (why !== undefined) throw storageFailure(why)
 }
 
 export const notADirectory = (path: string): Failed => storageFailure(`${quote(path)} is not a directory`)

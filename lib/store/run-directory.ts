@@ -4,26 +4,37 @@
  */
 import { sha256 } from '@noble/hashes/sha2.js'
 import { bytesOf } from '../bytes.ts'
+import { storageFailure } from '../failure.ts'
 import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { hexOf } from '../upcall/hex.ts'
 
-/** Makes the run directory. Others may read what is in it. */
-export const makeRunDirectory = (runDirectory: string, anywhere: Directory): void =>
-  void files.makeDirectory(runDirectory, anywhere, 0o755)
+/**
+ * Makes the run directory. Others may read what is in it.
+ * @throws Failed, if others could write to it: they could remove a mark, or invent what `serve` has left to do.
+ */
+export function makeRunDirectory(runDirectory: string, anywhere: Directory): void {
+  if (files.makeDirectory(runDirectory, anywhere, 0o755)) return
+  const why = files.whyNotOursAt(runDirectory, anywhere)
+  if (why !== undefined) throw storageFailure(why)
+}
 
 /** The mark of a start (untracked.ts). @param stateDirectory undefined, if the configuration could not be read */
 export const startMark = (runDirectory: string, stateDirectory: string | undefined, anywhere: Directory): string =>
   `${runDirectory}/${stateDirectory === undefined ? 'unknown-directory' : digestOf(stateDirectory, anywhere)}`
 
-/**
- * The files of `serve`: its status, for people; the replies that it is about to give; what it could not do; its lock.
- */
-export function serveFiles(
-  runDirectory: string,
-  stateDirectory: string,
-  anywhere: Directory,
-): { readonly status: string; readonly replies: string; readonly unfinished: string; readonly lock: string } {
+/** Paths of the files of `serve`. */
+export interface ServeFiles {
+  /** For people. */
+  readonly status: string
+  /** The replies that it is about to give. */
+  readonly replies: string
+  /** What it could not do. */
+  readonly unfinished: string
+  readonly lock: string
+}
+
+export function serveFiles(runDirectory: string, stateDirectory: string, anywhere: Directory): ServeFiles {
   const base = `${runDirectory}/serve-${digestOf(stateDirectory, anywhere)}`
   return {
     status: `${base}.json`,

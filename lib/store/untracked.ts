@@ -29,7 +29,7 @@
  * (docs/durability.md). A failure to make or remove a mark is logged, and does not fail the upcall: a start that is on
  * the disk has succeeded.
  */
-import { errorCode } from '../failure.ts'
+import { errorCode, failureFrom, report } from '../failure.ts'
 import { startFromName, type Start } from '../rules/instance.ts'
 import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
@@ -90,7 +90,7 @@ function whyNot(work: () => void): string | undefined {
     work()
     return undefined
   } catch (thrown) {
-    return errorCode(thrown) ?? String(thrown)
+    return errorCode(thrown) ?? report(failureFrom(thrown)).line
   }
 }
 
@@ -123,7 +123,7 @@ function isMarkedByStart(marked: Marked, kernelBootTime: KernelBootTime | undefi
   return bothOf(marked).some((one) => {
     const link = markAt(markOf(one), anywhere)
     if (link === 'absent') return false
-    if (link === 'no link') return true
+    if (link === 'no link' || isForeign(marked)) return true
     const [holder = '', bootTimeThen = ''] = link.text.split('/')
     const sameStart = kernelBootTime !== undefined && kernelBootTime === bootTimeThen
     return !sameStart && lifeOf(holder, us, anywhere) !== 'alive'
@@ -139,6 +139,13 @@ function markAt(mark: string, anywhere: Directory): ReturnType<typeof files.link
   }
 }
 
+/**
+ * Whether somebody else could have made a mark: then it counts, whatever it says. That none is missing can't be
+ * checked. A start reports why it makes no mark there.
+ */
+const isForeign = ({ anywhere, runDirectory }: Marked): boolean =>
+  files.whyNotOursAt(runDirectory, anywhere) !== undefined
+
 /** This directory's marks, and those of starts that could not find out their directory. */
 const bothOf = (marked: Marked): readonly Marked[] => [marked, { ...marked, path: undefined }]
 
@@ -148,7 +155,7 @@ function lacksGraceEnd(marked: Marked): boolean {
   const link = markAt(endOf(marked), anywhere)
   if (typeof link !== 'object') return link !== 'absent'
   const start = startFromName(link.text)
-  if (path === undefined || start === undefined) return true
+  if (path === undefined || start === undefined || isForeign(marked)) return true
   try {
     return files.lookAtName(`${path}/v4clients/${markOfInstance(start, 'full')}`, anywhere) === undefined
   } catch {
@@ -205,11 +212,15 @@ export function noteGraceEnd(marked: Marked, start: Start): string | undefined {
   })
 }
 
-/** What `serve` could not do is done now, so its own mark is taken back, and no other. */
-export function trustAgain(marked: Marked): void {
-  const ran = ranOf(marked)
-  if (files.readLink(ran, marked.anywhere) === 'serve') files.remove(ran, marked.anywhere)
-}
+/**
+ * What `serve` could not do is done now, so its own mark is taken back, and no other.
+ * @returns why it stays, if it does.
+ */
+export const trustAgain = (marked: Marked): string | undefined =>
+  whyNot(() => {
+    const ran = ranOf(marked)
+    if (files.readLink(ran, marked.anywhere) === 'serve') files.remove(ran, marked.anywhere)
+  })
 
 /**
  * Makes the mark of an earlier `serve` permanent until a start, because nobody knows whether what it could not do was
@@ -243,13 +254,18 @@ export const forgetUnseen = (marked: Marked, name: string): string | undefined =
 
 /** Whether the last start did not end. It may have begun its instance without making it durable. */
 export function isStartCutShort(marked: Marked): boolean {
-  const link = files.linkAt(markOf(marked), marked.anywhere)
-  return typeof link === 'object' && !link.text.startsWith('-/')
+  const mark = markOf(marked)
+  if (!isForeign(marked)) {
+    const link = files.linkAt(mark, marked.anywhere)
+    return typeof link === 'object' && !link.text.startsWith('-/')
+  }
+  const link = markAt(mark, marked.anywhere)
+  return typeof link === 'object' ? !link.text.startsWith('-/') : link === 'no link'
 }
 
 /** The name of the start that has left a mark; undefined, if none has. */
 export function nameOfStart(marked: Marked): string | undefined {
-  const link = files.linkAt(markOf(marked), marked.anywhere)
+  const link = markAt(markOf(marked), marked.anywhere)
   return typeof link === 'object' ? link.text.split('/')[1] : undefined
 }
 

@@ -7,6 +7,7 @@
  */
 import { bytesOf } from '../bytes.ts'
 import { errorCode } from '../failure.ts'
+import { quote } from '../text.ts'
 import { atFlags, type Calls, type DirectoryEntry, type Status } from './calls.ts'
 import { answered, errno, systemError } from './errno.ts'
 
@@ -307,6 +308,33 @@ export function readSmallFile(name: string, limit: number, within: Directory): S
 /** Whether only we can write to it. */
 export const isOursAlone = ({ uid, mode }: Status, { calls }: Directory): boolean =>
   uid === calls.userId() && (mode & 0o022) === 0
+
+/** Opens a regular file that only we can write, for reading. @returns -EPERM for any other file; or as open(2) */
+export function openOurs(path: string, within: Directory): number {
+  const { calls } = within
+  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = calls.flags
+  const descriptor = calls.openat(within.descriptor, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0)
+  if (descriptor < 0) return descriptor
+  const status = calls.fstat(descriptor)
+  if (typeof status === 'object' && status.kind === 'file' && isOursAlone(status, within)) return descriptor
+  calls.close(descriptor)
+  return -EPERM
+}
+
+/** Why nothing in a directory counts; undefined if only we can write to it. */
+export function whyNotOurs(path: string, status: Status, within: Directory): string | undefined {
+  if (isOursAlone(status, within)) return undefined
+  return (status.mode & 0o022) === 0
+    ? `${quote(path)} belongs to another user (${status.uid}), so nothing in it counts`
+    : `${quote(path)} is writable by others, so nothing in it counts`
+}
+
+/** {@link whyNotOurs} by name, links not followed; undefined if it does not exist. */
+export function whyNotOursAt(path: string, within: Directory): string | undefined {
+  const status = lookAtName(path, within)
+  if (status === undefined) return undefined
+  return status.kind === 'directory' ? whyNotOurs(path, status, within) : `${quote(path)} is not a directory`
+}
 
 /** The first 512 bytes of a file such as /proc/PID/stat; undefined if it does not exist, or we must not read it. */
 export function beginningOf(path: string, { calls }: Directory): string | undefined {

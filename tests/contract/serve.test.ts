@@ -6,7 +6,10 @@ import assert from 'node:assert/strict'
 import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
 import {
+  chmodSync,
+  chownSync,
   existsSync,
+  lstatSync,
   mkdirSync,
   mkdtempSync,
   readFileSync,
@@ -900,6 +903,56 @@ describe('if the disk fails', () => {
       disk.writable()
     }))
 })
+
+describe('if another user could write to', () => {
+  const another = 12345
+
+  for (const [mode, and, due] of [
+    [0o755, '', ['ann', 'cal']],
+    // Perhaps there is a mark, so nobody may reclaim.
+    [0o700, ' so that it can not be read', []],
+  ] as const)
+    it(`the run directory${and}, what a serve has left there is not believed: it says why, and answers all the same`, () =>
+      onSmallDisk(async ({ end, serve, machine }, disk) => {
+        const daemon = await serve()
+        const nfsd = await started(end)
+        await allDone(nfsd.send('create', client('ann')))
+        disk.fill()
+        assert.notEqual(await nfsd.tell('create', client('bob')), 0)
+        await daemon.kill()
+        disk.empty()
+        chmodSync(machine.runDir, mode)
+        chownSync(machine.runDir, another, another)
+        const before = filesIn(machine.runDir)
+        const next = await serve()
+        await next.says(/no note can be made in the run directory .*belongs to another user \(12345\)/)
+        await allDone(nfsd.send('create', client('cal')))
+        await next.stop()
+        assert.deepEqual(filesIn(machine.runDir), before)
+        await serve()
+        assert.deepEqual(await namedAfterRestart(end, nfsd), due)
+      }))
+
+  it('a list of what was left to do, it is not done: a client could get a record that way', () =>
+    onSmallDisk(async ({ end, serve, machine }, disk) => {
+      const daemon = await serve()
+      const nfsd = await started(end)
+      await allDone(nfsd.send('create', client('ann')))
+      disk.fill()
+      assert.notEqual(await nfsd.tell('create', client('bob')), 0)
+      await daemon.kill()
+      disk.empty()
+      for (const list of keptIn(machine)) chownSync(list, another, another)
+      await serve()
+      assert.deepEqual(await namedAfterRestart(end, nfsd), ['ann'])
+    }))
+})
+
+const filesIn = (directory: string): string[] =>
+  readdirSync(directory).map((name) => {
+    const { size, mtimeMs } = lstatSync(join(directory, name))
+    return `${name} ${size} ${mtimeMs}`
+  })
 
 /** A state directory on a file system of its own in memory, which has few inodes and can be made read-only. */
 async function onSmallDisk(

@@ -9,7 +9,7 @@ import { expectRecovery, tellExpected } from './expect-recovery.ts'
 import type { Finding, Said, Verdict } from './finding.ts'
 import * as kernel from './kernel-checks.ts'
 import { mountOrder } from './order-check.ts'
-import { parentsAreOurs } from './parents-check.ts'
+import { parentsAreOurs, runDirectoryIsOurs } from './parents-check.ts'
 import * as pipe from './pipe-checks.ts'
 import * as program from './program-checks.ts'
 import { service } from './service-check.ts'
@@ -32,6 +32,7 @@ const checks: Readonly<Record<string, (site: Site) => Said | Promise<Said>>> = {
   configuration: state.configuration,
   'state-directory': state.stateDirectoryIsOurs,
   'state-way': parentsAreOurs,
+  'run-directory': runDirectoryIsOurs,
   storage: state.storage,
   'mount-order': mountOrder,
   service,

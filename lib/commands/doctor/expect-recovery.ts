@@ -3,6 +3,7 @@
  * reclaim. It is for scripts: they use the status, and there is a line for each client that will not.
  */
 import { join } from 'node:path'
+import * as files from '../../syscalls/files.ts'
 import { counted, oneLine } from '../../text.ts'
 import { escapeOwner, quoteOwner, type ClientOwner } from '../../upcall/owner.ts'
 import type { Context } from '../shared/context.ts'
@@ -55,7 +56,7 @@ export async function expectRecovery(here: Context): Promise<Expected> {
     })
   const lost = new Set(willNot.map(({ owner }) => escapeOwner(owner)))
   return {
-    nobody: whyNobody(kernel, surveyed, tracker),
+    nobody: files.whyNotOursAt(here.runDirectory, files.anywhere(here.calls)) ?? whyNobody(kernel, surveyed, tracker),
     will: present.filter(({ owner }) => !lost.has(escapeOwner(owner))).length,
     willNot,
     onlyOnce: forgetsVersion40(tracker)

@@ -124,6 +124,7 @@ const longest = 1 << 24
 
 function servingAt({ calls, stateDirectory, runDirectory }: Context): Serving | undefined {
   const anywhere = files.anywhere(calls)
+  if (files.whyNotOursAt(runDirectory, anywhere) !== undefined) return undefined
   const path = nodePath(serveFiles(runDirectory, stateDirectory, anywhere).status)
   const text = seen(() => (fs.lstatSync(path).size > longest ? '' : fs.readFileSync(path, 'latin1')), '')
   let told: unknown

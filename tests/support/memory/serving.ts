@@ -6,6 +6,7 @@ import { beginServing, type ServedPipe } from '../../../lib/serve/current-pipe.t
 import { answerQueued } from '../../../lib/serve/round.ts'
 import { serverFor, type Server } from '../../../lib/serve/server.ts'
 import { holderName } from '../../../lib/store/process.ts'
+import { serveFiles } from '../../../lib/store/run-directory.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
 import { anywhere } from '../../../lib/syscalls/files.ts'
 import type { MemoryFiles } from './files.ts'
@@ -74,10 +75,16 @@ export function live(
   }
   const log = openLog(calls, settings)
   const claim = { take: () => undefined, release: () => undefined }
-  const server = serverFor({ calls, settings, log, bootId: 'boot', holder: holderName(anywhere(calls)), claim }, 2, {
-    write: () => undefined,
-    remove: () => undefined,
-  })
+  const root = anywhere(calls)
+  const unfinishedPath = serveFiles(runs, stateDirectory, root).unfinished
+  const server = serverFor(
+    { calls, settings, log, bootId: 'boot', holder: holderName(root), claim, unfinishedPath },
+    2,
+    {
+      write: () => undefined,
+      remove: () => undefined,
+    },
+  )
   const pipe = openPipe(calls, pipePath)
   assert.ok(pipe)
   const held = beginServing(server, journalPath, pipe)

@@ -2,7 +2,7 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import { noteDirectory, sinceStart } from '../../../lib/settings/last-start.ts'
 import type { Settings } from '../../../lib/settings/settings.ts'
-import { atFlags } from '../../../lib/syscalls/calls.ts'
+import { atFlags, type Calls } from '../../../lib/syscalls/calls.ts'
 import type { Node } from '../../proof/trees.ts'
 import { runDirectory, systemInMemory } from '../../support/memory/machine.ts'
 
@@ -97,6 +97,21 @@ describe('between two starts', () => {
       assert.equal(stateDirectory, '/srv')
       assert.match(changed ?? '', /the state directory of the last start is not known/)
     }
+    files.remove(note)
+  })
+
+  it('a note in a directory that another user owns is neither followed nor made', () => {
+    const foreign: Calls = {
+      ...calls,
+      fstatat: (at, name, flags) => {
+        const status = calls.fstatat(at, name, flags)
+        return name === runDirectory && typeof status === 'object' ? { ...status, uid: 1000 } : status
+      },
+    }
+    noteDirectory(calls, configured('/srv'))
+    assert.deepEqual(sinceStart(foreign, configured('/new')), { stateDirectory: '/new', changed: undefined })
+    assert.equal(noteDirectory(foreign, configured('/new')), undefined)
+    assert.equal(calls.readlinkat(atFlags.AT_FDCWD, note), 'configured:/srv')
     files.remove(note)
   })
 
