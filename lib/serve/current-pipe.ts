@@ -55,6 +55,8 @@ class PipeAtItsPlace implements CurrentPipe {
   /** Opened when the program began, and not served yet. */
   private opened: Pipe | undefined
   private now: ServedPipe | undefined
+  /** What the status file says is served. */
+  private told: ServedPipe | undefined | 'nothing yet' = 'nothing yet'
   private missed = false
   private endedAt: number | undefined
 
@@ -93,6 +95,9 @@ class PipeAtItsPlace implements CurrentPipe {
     this.missed = this.now === undefined && files.exists(path, files.anywhere(calls))
     if (this.missed && mayNotOpen(calls, path)) throw mountedAnew(quote(path))
     if (this.missed && !wasMissed) log.error(`${quote(path)} is there, and can't be held yet`)
+    // A machine that runs containers mounts something every few milliseconds, and most often nothing has changed here.
+    if (this.now === this.told) return
+    this.told = this.now
     server.tellStatus()
     ready.status(this.now === undefined ? 'waiting for the NFS server' : 'answering the NFS server')
   }
@@ -161,9 +166,12 @@ export function beginServing(server: Server, journalPath: string | undefined, pi
   const waits = (reply: Reply): boolean =>
     pipe.write(probe(reply.message.header.xid, reply.message.size)) === -errno.EFAULT
   const unsaid = (): Reply[] => replies.filter((reply) => !seen.has(reply.message.header.xid) && waits(reply))
+  const replies = lastReplies(calls, journalPath, name)
+  const last = latestOf(replies.map(({ message }) => message))
+  // Before the first read: if the pipe is gone by then, its server has run, and that must not be forgotten.
+  server.instance.held(name, last)
   let taken = take()
   if (taken === 'gone') return 'gone'
-  const replies = lastReplies(calls, journalPath, name)
   if (unsaid().length > 0) {
     calls.sleep(waitForQueueMs)
     const more = take()
@@ -172,10 +180,8 @@ export function beginServing(server: Server, journalPath: string | undefined, pi
   }
   const carried = unsaid()
   const journal = new Journal(calls, journalPath, name, carried)
-  const last = latestOf(replies.map(({ message }) => message))
   // The next process must find this number, even if this one answers nothing.
   journal.note(replies.filter(({ message }) => message.header.xid === last))
-  server.instance.held(name, last)
   server.takeOver(name)
   doing.pipe = pipe
   log.notice(`holds ${quote(pipe.path)}`)

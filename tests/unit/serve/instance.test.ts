@@ -278,6 +278,35 @@ describe('a server whose start another program has answered', () => {
   })
 })
 
+describe('a server that has stopped before serve could read anything at its pipe', () => {
+  /** The pipe is gone as soon as it is open. */
+  const goesAtOnce = (machine: Machine): void => {
+    let now = 0
+    const { server, held } = live(machine, (calls) => ({
+      openat: (directory, name, flags, mode) => {
+        const descriptor = calls.openat(directory, name, flags, mode)
+        if (name === pipePath && now++ === 0) machine.kernel.remove()
+        return descriptor
+      },
+    }))
+    assert.equal(held, 'gone')
+    server.pipeGone()
+    die(machine)
+  }
+
+  it('may have granted anything, if its start is not recorded: nobody may reclaim after the next start', () => {
+    const machine = playedByAnother()
+    goesAtOnce(machine)
+    assert.deepEqual(listAfter(machine), [])
+  })
+
+  it('loses no client, if its start is recorded', () => {
+    const machine = played()
+    goesAtOnce(machine)
+    assert.deepEqual(listAfter(machine), ['ann', 'bob'])
+  })
+})
+
 it('a server that is slow to ask for its start loses no client', () => {
   const machine = played()
   machine.kernel.remove('again')

@@ -458,6 +458,29 @@ it('when the pipe goes, the log says whether the server has stopped, or makes an
   assert.match(said, /the pipe is gone: the NFS server has stopped/)
 })
 
+it('the status file is written when a pipe comes or goes, and not each time something is mounted', () => {
+  const machine = newMachine()
+  starts(machine)
+  die(machine)
+  let writes = 0
+  const { server } = live(machine)
+  const counting = { ...server, tellStatus: () => writes++ }
+  Object.setPrototypeOf(counting, server)
+  const claim = { take: () => undefined, release: () => undefined }
+  const ready = { status: () => undefined }
+  const current = currentPipe({ server: counting, claim, ready, pipefs: dirname(dirname(pipePath)), journalPath })
+  const looks = (times: number): number => {
+    const before = writes
+    for (let time = 0; time < times; time++) current.look()
+    return writes - before
+  }
+  assert.equal(looks(1000), 1)
+  machine.kernel.remove('again')
+  assert.equal(looks(1000), 1)
+  machine.kernel.remove()
+  assert.equal(looks(1000), 1)
+})
+
 it('in version 0 an end of grace carries a time, which is not taken for an owner', () => {
   const machine = newMachine()
   const done = machine.kernel.ask(message(1, 'graceDone', { bootTime: 0x6000_0400n }))
