@@ -5,22 +5,20 @@
 import { openPipe, type Pipe } from '../kernel/pipe.ts'
 import { pipeIn } from '../settings/pipefs.ts'
 import { atFlags } from '../syscalls/calls.ts'
-import { errno } from '../syscalls/errno.ts'
 import * as files from '../syscalls/files.ts'
 import { quote } from '../text.ts'
-import { commands, probe } from '../upcall/message.ts'
 import type { Claim } from './claim.ts'
 import { mayNotOpen, mountedAnew } from './confined.ts'
-import { bytesOfReply, Journal, lastReplies, type Reply } from './journal.ts'
+import { Journal, lastReplies } from './journal.ts'
 import { latestOf } from './missed.ts'
+import { isWaitedFor, Owed, type Answering } from './owed.ts'
 import type { Readiness } from './readiness.ts'
 import { answerQueued, answerTaken } from './round.ts'
 import type { Server } from './server.ts'
 
-/** A pipe whose messages are answered, and the journal of its answers. */
-export interface ServedPipe {
-  readonly pipe: Pipe
-  readonly journal: Journal
+export interface ServedPipe extends Answering {
+  /** What the last process could not say here. */
+  readonly owed: Owed
 }
 
 /** Looks after the pipe that is served, if there is one. */
@@ -145,60 +143,26 @@ class PipeAtItsPlace implements CurrentPipe {
   }
 }
 
-/** How long the kernel's threads get to queue their messages again, before what a dead reader owed is answered. */
-const waitForQueueMs = 200
-
 /**
- * Takes over a pipe and the messages that are queued there, and gives the answers that the last `serve` wrote down and
- * could not give. If such a message is neither answered nor queued, its last byte was read, and a thread waits for the
- * answer. A message that is queued again must not be answered before it is read, because older kernels then go on with
- * a message that no longer exists (lib/kernel/pipe.ts).
+ * Takes over a pipe, and answers the messages that are queued there. What the last `serve` wrote down and could not say
+ * is given later (owed.ts).
  */
 export function beginServing(server: Server, journalPath: string | undefined, pipe: Pipe): ServedPipe | 'gone' {
   const { calls, log, doing } = server
   const name = server.nameOf(pipe)
-  const seen = new Set<number>()
-  const take = (): ReturnType<Pipe['take']> => {
-    const more = pipe.take()
-    if (more !== 'gone') for (const { header } of more) seen.add(header.xid)
-    return more
-  }
-  const waits = (reply: Reply): boolean =>
-    pipe.write(probe(reply.message.header.xid, reply.message.size)) === -errno.EFAULT
-  const unsaid = (): Reply[] => replies.filter((reply) => !seen.has(reply.message.header.xid) && waits(reply))
   const replies = lastReplies(calls, journalPath, name)
   const last = latestOf(replies.map(({ message }) => message))
   // Before the first read: if the pipe is gone by then, its server has run, and that must not be forgotten.
   server.instance.held(name, last)
-  let taken = take()
+  const taken = pipe.take()
   if (taken === 'gone') return 'gone'
-  if (unsaid().length > 0) {
-    calls.sleep(waitForQueueMs)
-    const more = take()
-    if (more === 'gone') return 'gone'
-    taken = [...taken, ...more]
-  }
-  const carried = unsaid()
-  const journal = new Journal(calls, journalPath, name, carried)
+  const isTaken = new Set(taken.map(({ header }) => header.xid))
+  const owed = replies.filter((reply) => !isTaken.has(reply.message.header.xid) && isWaitedFor({ pipe }, reply))
+  const journal = new Journal(calls, journalPath, name, owed)
   // The next process must find this number, even if this one answers nothing.
-  journal.note(replies.filter(({ message }) => message.header.xid === last))
+  journal.note(replies.filter(({ message: { header } }) => header.xid === last && !journal.owed.has(header.xid)))
   server.takeOver(name)
   doing.pipe = pipe
   log.notice(`holds ${quote(pipe.path)}`)
-  // With few descriptors, a message that is queued again may be behind those that were taken. So these are answered
-  // first.
-  while (carried.length > 0 && pipe.isFull()) {
-    if (!answerTaken(server, pipe, journal, taken)) return 'gone'
-    taken = take()
-    if (taken === 'gone') return 'gone'
-    carried.splice(0, carried.length, ...unsaid())
-  }
-  for (const reply of carried) {
-    // Its owner is not known any more, so its client may still be recorded. That is noted before the kernel goes on.
-    if (reply.doubtful === true && reply.message.header.command === commands.remove) server.distrust('start')
-    if (pipe.write(bytesOfReply(reply)) >= 0)
-      log.notice(`message ${reply.message.header.xid} had no answer: it has one now`)
-  }
-  carried.length = 0
-  return answerTaken(server, pipe, journal, taken) ? { pipe, journal } : 'gone'
+  return answerTaken(server, pipe, journal, taken) ? { pipe, journal, owed: new Owed(server) } : 'gone'
 }

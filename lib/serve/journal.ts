@@ -55,7 +55,8 @@ export class Journal {
   private readonly calls: Calls
   private readonly path: string | undefined
   private readonly pipe: string
-  private readonly carried: readonly Reply[]
+  /** Answers of the last journal that the kernel may not have: each round repeats them. */
+  readonly owed: Map<number, Reply>
   private descriptor = -1
   private length = 0
   private round = 0
@@ -67,17 +68,16 @@ export class Journal {
   /**
    * @param path undefined, if there is no place for it: then nothing is written down
    * @param pipe the pipe's name: its device, its inode and the boot
-   * @param carried replies of the last journal that the kernel does not have yet: each round repeats them, as long as
-   * they are in this list
+   * @param owed replies of the last journal that the kernel does not have yet
    */
-  constructor(calls: Calls, path: string | undefined, pipe: string, carried: readonly Reply[] = []) {
+  constructor(calls: Calls, path: string | undefined, pipe: string, owed: readonly Reply[] = []) {
     this.calls = calls
     this.path = path
     this.pipe = pipe
-    this.carried = carried
+    this.owed = new Map(owed.map((reply) => [reply.message.header.xid, reply]))
     if (path === undefined) return
     try {
-      this.begin(path, this.linesOf(this.round, carried))
+      this.begin(path, this.linesOf(this.round, owed))
     } catch (thrown) {
       this.failed(thrown)
     }
@@ -89,12 +89,14 @@ export class Journal {
    * before it has given them
    */
   note(replies: readonly Reply[]): number {
-    const { path } = this
+    const { path, owed } = this
+    // A message that was taken again has an answer of its own.
+    if (owed.size > 0) for (const { message } of replies) owed.delete(message.header.xid)
     if (path === undefined) return 0
     try {
       const round = ++this.round
       const own = this.linesOf(round, replies)
-      const lines = this.carried.length === 0 ? own : this.linesOf(round, this.carried) + own
+      const lines = owed.size === 0 ? own : this.linesOf(round, [...owed.values()]) + own
       if (this.length > longest) this.begin(path, lines)
       else this.append(path, lines)
       return 0

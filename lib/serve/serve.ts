@@ -225,16 +225,18 @@ function run(loop: Loop, early: Pipe | undefined): void {
     const goneAt = untilGone ? pipe.goneAt() : undefined
     if (goneAt !== undefined && now - goneAt >= successorMs) return
     const tryAt = server.unfinished.dueAt()
+    const served = pipe.served()
     const next = Math.min(
       isReported ? never : now + lookMs,
       pipe.isMissed() ? now + missedMs : never,
       goneAt === undefined ? never : goneAt + successorMs,
       tryAt ?? never,
       server.instance.dueAt() ?? never,
+      served?.owed.dueAt(served) ?? never,
       ready.everyMs === undefined ? never : aliveAt + ready.everyMs,
     )
     const events = calls.poll(
-      [signals, mounts, watched.descriptor(), pipe.served()?.pipe.pollable() ?? -1],
+      [signals, mounts, watched.descriptor(), served?.pipe.pollable() ?? -1],
       wanted,
       until(next, now),
     )
@@ -259,6 +261,8 @@ function run(loop: Loop, early: Pipe | undefined): void {
       log.notice('told to end')
       return
     }
+    const still = pipe.served()
+    still?.owed.due(still)
     server.instance.due()
     if (tryAt !== undefined && tryAt <= calls.monotonic()) tryAgain(server)
   }

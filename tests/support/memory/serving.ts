@@ -3,7 +3,7 @@ import assert from 'node:assert/strict'
 import { openLog } from '../../../lib/kernel/log.ts'
 import { openPipe } from '../../../lib/kernel/pipe.ts'
 import { beginServing, type ServedPipe } from '../../../lib/serve/current-pipe.ts'
-import { answerQueued } from '../../../lib/serve/round.ts'
+import { giveOwed } from '../../../lib/serve/owed.ts'
 import { serverFor, type Server } from '../../../lib/serve/server.ts'
 import { holderName } from '../../../lib/store/process.ts'
 import { serveFiles } from '../../../lib/store/run-directory.ts'
@@ -46,11 +46,23 @@ export interface Life {
   readonly held: ServedPipe | 'gone'
 }
 
+/** A process that answers all queued messages, and gives what the last one owed. */
+export function live(
+  machine: Machine,
+  change: (calls: Calls) => Partial<Calls> = () => ({}),
+  runs = runDirectory,
+): Life {
+  const life = begin(machine, change, runs)
+  if (life.held !== 'gone') giveOwed(life.server, life.held)
+  return life
+}
+
 /**
- * A process that answers all queued messages. Its process id is made up, it never sleeps, and its log is ignored.
+ * A process that answers the messages that are queued when it begins. Its process id is made up, it never sleeps, and
+ * its log is ignored.
  * @param change calls that behave differently.
  */
-export function live(
+export function begin(
   machine: Machine,
   change: (calls: Calls) => Partial<Calls> = () => ({}),
   runs = runDirectory,
@@ -88,7 +100,6 @@ export function live(
   const pipe = openPipe(calls, pipePath)
   assert.ok(pipe)
   const held = beginServing(server, journalPath, pipe)
-  if (held !== 'gone') answerQueued(server, held.pipe, held.journal)
   return { calls, server, held }
 }
 
