@@ -99,6 +99,11 @@ static long long now_ns(void)
 
 static char *said;
 static size_t said_from, said_to, said_room;
+/*
+ * The last event is a name of a list. The names are delivered with the next other event: whoever reads them takes a
+ * processor from the daemon, which nobody does beside a kernel.
+ */
+static bool is_listing;
 
 static char *room_for(size_t size)
 {
@@ -117,6 +122,7 @@ static void say(const char *format, ...)
 	va_start(values, format);
 	said_to += vsnprintf(room_for(256), 256, format, values);
 	va_end(values);
+	is_listing = false;
 }
 
 static void say_hex(const unsigned char *bytes, size_t size)
@@ -133,7 +139,7 @@ static void say_hex(const unsigned char *bytes, size_t size)
 
 static void deliver(void)
 {
-	while (said_from < said_to) {
+	while (said_from < said_to && !is_listing) {
 		ssize_t length = write(STDOUT_FILENO, said + said_from, said_to - said_from);
 		if (length < 0) return;
 		said_from += length;
@@ -272,6 +278,7 @@ static int take_answer(struct pipe *pipe, const unsigned char *from, size_t size
 		if (length == 0 || length > 1024 || (size == SIZE_V2 && from[HASH_LENGTH] > 32)) return EINVAL;
 		say("entry %s ", message->id);
 		say_hex(from, size);
+		is_listing = true;
 		return 0;
 	}
 	if (message->state != READ) {
@@ -569,7 +576,7 @@ int main(int argc, char **argv)
 	struct fuse_buf buffer = { 0 };
 	for (bool more = true; more && !fuse_session_exited(session);) {
 		deliver();
-		struct pollfd wait[] = { { fuse_session_fd(session), POLLIN, 0 }, { STDIN_FILENO, POLLIN, 0 }, { STDOUT_FILENO, said_from < said_to ? POLLOUT : 0, 0 } };
+		struct pollfd wait[] = { { fuse_session_fd(session), POLLIN, 0 }, { STDIN_FILENO, POLLIN, 0 }, { STDOUT_FILENO, said_from < said_to && !is_listing ? POLLOUT : 0, 0 } };
 		long long at = present ? present->timeout_at : 0, left = at - now_ns();
 		int ready = poll(wait, 3, at == 0 ? -1 : left <= 0 ? 0 : left / 1000000 + 1);
 		if (at != 0 && now_ns() >= at) time_out(present);
