@@ -18,7 +18,7 @@ import { calls, counts } from './counts.ts'
 import { figures, short } from './figures.ts'
 import { compileCreateFloor, compileFloors } from './floor.ts'
 import { hasMountsOfItsOwn, runWithMountsOfItsOwn } from './own-mounts.ts'
-import { pipe } from './pipe.ts'
+import { lists, pipe } from './pipe.ts'
 import { draw } from './plot.ts'
 import { openProgress } from './progress.ts'
 import { callCounts, measurements, met, otherCounts, reached } from './report.ts'
@@ -65,7 +65,7 @@ function describe({ path, disk }: Bench): string {
   return `on ext4 with a journal, on a disk that is as slow as is wished; one barrier at ${barriers.join('; ')} (medians)`
 }
 
-const works = { creates, checks, floors, storms, memory, startsAndEnds, amongMany, pipe }
+const works = { creates, checks, floors, storms, memory, startsAndEnds, amongMany, pipe, lists }
 
 async function measure(bench: Bench, only: string | undefined): Promise<Row[]> {
   const rows: Row[] = []

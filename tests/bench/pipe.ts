@@ -145,12 +145,8 @@ const rowsOf = (work: string, took: Pair<readonly number[]>, goal?: number): Row
   rowOf(`${work}: the least`, { ...took, serve: took.floor }),
 ]
 
-/** All that is measured at the pipe. */
+/** Single messages, and many that are queued at once. */
 export async function pipe(bench: Bench): Promise<Row[]> {
-  return [...(await messages(bench)), ...(await lists(bench))]
-}
-
-async function messages(bench: Bench): Promise<Row[]> {
   return withSubjects(bench, async (subjects) => {
     const rows: Row[] = []
     const servers: [Name, Nfsd][] = []
@@ -208,7 +204,7 @@ const memoryNow = (subjects: readonly Subject[]): Pair<number[]> => {
 }
 
 /** GraceStart with many names. If a server starts again within grace, it gets the same list again. */
-async function lists(bench: Bench): Promise<Row[]> {
+export async function lists(bench: Bench): Promise<Row[]> {
   const rows: Row[] = []
   for (const count of [10_000, 100_000])
     rows.push(
