@@ -74,7 +74,8 @@ export interface Calls {
   readonly names: (descriptor: number, again: boolean) => string | number
   /**
    * The same entries, each with its symbolic link's text: bytes, a NUL after each name and after each text. A text is
-   * empty for what is no link, or has more than 255 bytes. Nothing at the end.
+   * empty for what is no link, or has more than 255 bytes. Nothing at the end. The host reads a large directory ahead
+   * of its caller. So a descriptor that is read by this call must not be read by another, but from its beginning.
    */
   readonly links: (descriptor: number) => Uint8Array | number
   /**

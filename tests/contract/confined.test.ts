@@ -1,7 +1,16 @@
 /** What an upcall gives up before it reads the first byte that comes from the network. It can do its work without. */
 import assert from 'node:assert/strict'
 import { execFileSync, spawnSync } from 'node:child_process'
-import { chmodSync, chownSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs'
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { buildExecutable } from '../../lib/build/executable.ts'
@@ -145,6 +154,40 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
     execFileSync(program, [])
   })
 
+  for (const [how, threads] of [
+    ['a server', true],
+    ['an upcall', false],
+  ] as const)
+    it(`${threads ? 'has' : 'can not have'} a second thread that reads a large directory ahead, if it is ${how}, and reads the same`, async () => {
+      const directory = join(server(executable).nfsdDir, 'many')
+      mkdirSync(directory)
+      for (let number = 0; number < 1000; number++) symlinkSync(`text ${number}`, join(directory, String(number)))
+      const program = await programThat(
+        `const { calls } = host
+        const descriptor = calls.openat(-100, host.words[0], calls.flags.O_DIRECTORY, 0)
+        const found = new Set()
+        let words = 0
+        for (;;) {
+          const pairs = calls.links(descriptor)
+          if (typeof pairs === 'number') calls.exit(1)
+          if (pairs.length === 0) break
+          const texts = calls.textOf(pairs).split('\\0')
+          words += texts.length - 1
+          for (let at = 0; at + 1 < texts.length; at += 2) if (texts[at + 1] === 'text ' + texts[at]) found.add(texts[at])
+        }
+        calls.exit(found.size === 1000 && words === 2000 ? 3 : 4)`,
+        [],
+        threads ? "'waits'" : undefined,
+      )
+      const log = join(directory, '../calls')
+      const { status } = spawnSync('/usr/bin/strace', ['-f', '-o', log, '-e', 'trace=clone,clone3', program, directory])
+      assert.equal(status, 3)
+      const made = /CLONE_THREAD.*\) = [0-9]+$/m.test(
+        readFileSync(log, 'latin1').replace(/ <unfinished.*\n.*resumed>/g, ''),
+      )
+      assert.equal(made, threads)
+    })
+
   // musl asks by the first, glibc by the second, and since 2.42 by the third.
   for (const question of ['TIOCGWINSZ', 'TCGETS', 'TCGETS2'])
     it(`can tell a terminal, if the C library asks by ${question}`, async () => {
@@ -159,11 +202,11 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
 })
 
 /** An executable that runs another script, after it has given up its rights. */
-async function programThat(script: string, more: readonly string[]): Promise<string> {
+async function programThat(script: string, more: readonly string[], waits = ''): Promise<string> {
   const program = join(server(executable).nfsdDir, 'program')
   const cache = join(root, '.cache/engine')
   await buildExecutable({
-    pieces: [`() => { host.calls.confine([], [], []); ${script} }`],
+    pieces: [`() => { host.calls.confine([], [], [], ${waits}); ${script} }`],
     sources: engineSources(cache, () => undefined),
     cache,
     into: program,

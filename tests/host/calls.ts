@@ -281,7 +281,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     same('half a pair', [halves.plain.length, halves.others.length], [0, 0])
   })
 
-  it('the links of a directory come with their texts, all else without one', (directory) => {
+  it('the links of a directory come once each with their texts, all else without one, also if it is read by two in turn', (directory) => {
     const texts: Record<string, string> = { [everyByteOfAName]: everyByteOfAName, short: 'x', long: 'y'.repeat(255) }
     for (const [name, text] of Object.entries(texts)) same('symlinkat', calls.symlinkat(text, directory, name), 0)
     same('symlinkat', calls.symlinkat('z'.repeat(256), directory, 'longer'), 0)
@@ -292,28 +292,39 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
       same('symlinkat', calls.symlinkat(`text ${at}`, directory, `${at}`), 0)
       wanted.push([`${at}`, `text ${at}`])
     }
-    const reading = calls.openat(directory, '.', O_RDONLY | O_DIRECTORY, 0)
-    const found: string[] = []
-    let parts = 0
-    for (;;) {
+    const open = (): number => calls.openat(directory, '.', O_RDONLY | O_DIRECTORY, 0)
+    const batchOf = (reading: number): string[] => {
       const pairs = calls.links(reading)
       if (typeof pairs === 'number') throw new Error(`links: ${pairs}`)
-      if (pairs.length === 0) break
-      parts++
       const words = calls.textOf(pairs).split('\0')
       same('a NUL at the end', words.pop(), '')
-      for (let at = 0; at < words.length; at += 2) found.push(`${words[at] ?? ''}\0${words[at + 1] ?? '?'}`)
+      const batch: string[] = []
+      for (let at = 0; at < words.length; at += 2) batch.push(`${words[at] ?? ''}\0${words[at + 1] ?? '?'}`)
+      return batch
     }
-    right('not all at once', parts > 1)
-    same(
-      'each once',
-      found.sort().join('\n'),
-      wanted
-        .map((pair) => pair.join('\0'))
-        .sort()
-        .join('\n'),
+    const isWhole = (what: string, found: string[]): void => {
+      const all = wanted.map((pair) => pair.join('\0'))
+      same(what, found.sort().join('\n'), all.sort().join('\n'))
+    }
+    // More than one is read at a time, in turn, and each is closed while more of it may have been read ahead.
+    const readings = [open(), open()].map((reading) => ({ reading, found: batchOf(reading) }))
+    for (let round = 0; round < 3; round++) for (const { reading, found } of readings) found.push(...batchOf(reading))
+    for (const { reading } of readings) same('close', calls.close(reading), 0)
+    const again = [open(), open()].map((reading) => ({ reading, found: batchOf(reading) }))
+    right(
+      'not all at once',
+      again.every(({ found }) => found.length < wanted.length),
     )
-    calls.close(reading)
+    for (let unread = again; unread.length > 0;)
+      unread = unread.filter(({ reading, found }) => {
+        const batch = batchOf(reading)
+        found.push(...batch)
+        return batch.length > 0
+      })
+    for (const { reading, found } of again) {
+      isWhole('each once', found)
+      same('close', calls.close(reading), 0)
+    }
   })
 
   it('a message is written once for each text, which stands in it with its length and without remains of the last', (directory) => {

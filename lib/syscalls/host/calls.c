@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 /* The most that is read, of a file or a directory, at a time. */
-enum { buffer_size = 8192 };
+enum { buffer_size = 8192, text_size = longest_link + 1 };
 
 JSValue answer(JSContext *engine, ssize_t result)
 {
@@ -72,7 +72,9 @@ static CALL(call_fsync)
 
 static CALL(call_close)
 {
-  return answer(engine, close(number(engine, given[0])));
+  int descriptor = number(engine, given[0]);
+  end_reading_ahead(descriptor);
+  return answer(engine, close(descriptor));
 }
 
 static CALL(call_mkdirat)
@@ -214,6 +216,7 @@ static CALL(call_entries)
   _Alignas(struct dirent) char buffer[buffer_size];
   char text[buffer_size];
   int descriptor = number(engine, given[0]);
+  end_reading_ahead(descriptor);
   for (;;) {
     /* Not readdir(3): it would read ahead, and it allocates. */
     ssize_t size = syscall(SYS_getdents64, descriptor, buffer, sizeof buffer);
@@ -225,46 +228,12 @@ static CALL(call_entries)
   }
 }
 
-/* The longest text of a link that call_links hands on, with a NUL. */
-enum { text_size = 256 };
-
-static CALL(call_links)
-{
-  _Alignas(struct dirent) char buffer[buffer_size];
-  /* An entry takes more than its name and two NULs, so all names have room. */
-  char pairs[4 * buffer_size];
-  size_t length = 0;
-  int descriptor = number(engine, given[0]);
-  ssize_t size;
-  do {
-    size = syscall(SYS_getdents64, descriptor, buffer, sizeof buffer);
-    if (size < 0)
-      return answer(engine, size);
-    for (ssize_t at = 0; at < size;) {
-      const struct dirent *entry = (const void *)(buffer + at);
-      size_t letters = strlen(entry->d_name);
-      at += entry->d_reclen;
-      if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
-        continue;
-      memcpy(pairs + length, entry->d_name, letters + 1);
-      length += letters + 1;
-      /* What is not read yet has room for its names. */
-      size_t room = sizeof pairs - length - (size_t)(size - at);
-      if (room > text_size)
-        room = text_size;
-      ssize_t text = readlinkat(descriptor, entry->d_name, pairs + length, room);
-      length += text < 0 || (size_t)text == room ? 0 : (size_t)text;
-      pairs[length++] = 0;
-    }
-  } while (size > 0 && length == 0);
-  return JS_NewUint8ArrayCopy(engine, (const uint8_t *)pairs, length);
-}
-
 static CALL(call_names)
 {
   _Alignas(struct dirent) char buffer[buffer_size], more[buffer_size];
   char text[buffer_size];
   int descriptor = number(engine, given[0]);
+  end_reading_ahead(descriptor);
   if (JS_ToBool(engine, given[1]) && lseek(descriptor, 0, SEEK_SET) < 0)
     return answer(engine, -1);
   ssize_t size = syscall(SYS_getdents64, descriptor, buffer, sizeof buffer);

@@ -7,8 +7,8 @@
  *   - Capabilities: all, as nfsdcltrack gives them up, but for one that is kept where the state directory belongs to
  *     somebody else: without CAP_DAC_OVERRIDE root could not write there.
  *   - Other programs: no execution could give a capability back (no_new_privs), and there is none.
- *   - System calls: only those of the table, and those that the C library makes for them and for memory (seccomp). Any
- *     other is answered as by a kernel that does not have it.
+ *   - System calls: only those of the table, and those that the C library makes for them and for memory (seccomp); a
+ *     server may also have threads. Any other is answered as by a kernel that does not have it.
  *
  * What the kernel does not have is left out. The bounding set stays: only an execution could make use of it.
  */
@@ -22,6 +22,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/landlock.h>
+#include <linux/sched.h>
 #include <linux/seccomp.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -237,26 +238,57 @@ static const struct sock_filter filter[] = {
   ALLOW(SYS_inotify_init1), ALLOW(SYS_inotify_add_watch), ALLOW(SYS_flock),
   /* isatty(3), as the C libraries ask: musl by TIOCGWINSZ, glibc by TCGETS, and since 2.42 by TCGETS2. */
 #ifdef TCGETS2
-  UNLESS(SYS_ioctl, 7),
+  UNLESS(SYS_ioctl, 8),
   LOAD(ARGUMENT(1)),
   ALLOW(TCGETS2),
 #else
-  UNLESS(SYS_ioctl, 5),
+  UNLESS(SYS_ioctl, 6),
   LOAD(ARGUMENT(1)),
 #endif
   ALLOW(TCGETS),
   ALLOW(TIOCGWINSZ),
   RETURN(SECCOMP_RET_ERRNO | ENOSYS),
+  /* What follows may take the place of the last one. */
+  RETURN(SECCOMP_RET_ERRNO | ENOSYS),
+};
+
+/* A server has threads (links.c), but starts no process. The number of the call is loaded. */
+static const struct sock_filter threads[] = {
+#ifdef SYS_futex
+  ALLOW(SYS_futex),
+#endif
+#ifdef SYS_futex_time64
+  ALLOW(SYS_futex_time64),
+#endif
+  ALLOW(SYS_rt_sigprocmask), ALLOW(SYS_exit),
+  UNLESS(SYS_clone, 3),
+#ifdef __s390x__
+  LOAD(ARGUMENT(1)),
+#else
+  LOAD(ARGUMENT(0)),
+#endif
+  BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, CLONE_THREAD, 0, 1),
+  RETURN(SECCOMP_RET_ALLOW),
+  RETURN(SECCOMP_RET_ERRNO | ENOSYS),
 };
 #endif
 
-static int allow_calls(void)
+static int allow_calls(bool is_waiting)
 {
 #ifdef MACHINE
-  struct sock_fprog program = { .len = sizeof filter / sizeof *filter, .filter = (struct sock_filter *)filter };
+  enum { common = sizeof filter / sizeof *filter, more = sizeof threads / sizeof *threads };
+  struct sock_filter both[common - 1 + more];
+  struct sock_fprog program = { .len = common, .filter = (struct sock_filter *)filter };
+  if (is_waiting) {
+    memcpy(both, filter, sizeof filter);
+    memcpy(both + common - 1, threads, sizeof threads);
+    program = (struct sock_fprog){ .len = common - 1 + more, .filter = both };
+  }
   /* EINVAL: this kernel has no filters. */
   if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &program) < 0 && errno != ENOSYS && errno != EINVAL)
     return -errno;
+#else
+  (void)is_waiting;
 #endif
   return 0;
 }
@@ -266,8 +298,8 @@ CALL(call_confine)
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
     return JS_NewInt32(engine, -errno);
   int ruleset = new_ruleset();
+  bool is_waiting = JS_ToBool(engine, given[3]) > 0;
   if (ruleset >= 0) {
-    bool is_waiting = JS_ToBool(engine, given[3]) > 0;
     /* With rules for some places only, a start that fails for want of descriptors could not leave its mark. */
     bool all = allow_places(engine, ruleset, given[0], to_write | to_change, is_waiting) &&
                allow_places(engine, ruleset, given[1], to_write, is_waiting) &&
@@ -276,5 +308,5 @@ CALL(call_confine)
       return JS_NewInt32(engine, -errno);
   }
   int answer = drop_capabilities(!is_ours(engine, given[0]));
-  return JS_NewInt32(engine, answer < 0 ? answer : allow_calls());
+  return JS_NewInt32(engine, answer < 0 ? answer : allow_calls(is_waiting));
 }

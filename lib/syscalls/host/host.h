@@ -63,6 +63,15 @@ extern int root_directory;
 /* What geteuid(2) would answer. */
 uid_t effective_user(void);
 
+/* The longest text of a link that `links` hands on. */
+enum { longest_link = 255 };
+
+/*
+ * Before a directory is closed, or read by another call than `links`: no thread reads it from then on, and what one
+ * has read is forgotten.
+ */
+void end_reading_ahead(int descriptor);
+
 /* The table of lib/syscalls/calls.ts. */
 JSValue system_calls(JSContext *engine);
 
@@ -72,6 +81,7 @@ JSValue system_calls(JSContext *engine);
 
 /* Those that are in files of their own. */
 CALL(call_confine);
+CALL(call_links);
 CALL(call_poll);
 CALL(call_watch);
 CALL(call_endSignals);

@@ -3,7 +3,7 @@
  * times before an upcall has begun, and takes a hundredth of a check's instructions.
  *
  * Sizes are of some kinds, four to each power of two. A block that is freed is kept for the next one of its kind, and
- * nothing is given back: who serves a pipe holds what it held at most. There is one thread.
+ * nothing is given back: who serves a pipe holds what it held at most. Only one thread asks for any: links.c has another.
  */
 #include "image.h"
 
