@@ -57,6 +57,8 @@ export class Journal {
   private readonly pipe: string
   /** Answers of the last journal that the kernel may not have: each round repeats them. */
   readonly owed: Map<number, Reply>
+  /** Whether the last answers could not be written down. */
+  isFailing = false
   private descriptor = -1
   private length = 0
   private round = 0
@@ -99,8 +101,10 @@ export class Journal {
       const lines = owed.size === 0 ? own : this.linesOf(round, [...owed.values()]) + own
       if (this.length > longest) this.begin(path, lines)
       else this.append(path, lines)
+      this.isFailing = false
       return 0
     } catch (thrown) {
+      this.isFailing = true
       return this.failed(thrown)
     }
   }

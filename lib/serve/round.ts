@@ -87,12 +87,15 @@ function completed(server: Server, pipe: Pipe, journal: Journal, batch: readonly
 }
 
 /**
- * Writes replies to the journal. If that fails, for example because the run directory is full, it only reports that: to
- * wait would certainly hang the kernel, while a kill at this moment is unlikely.
+ * Writes replies to the journal. If that fails, for example because the run directory is full, it only reports that,
+ * and not again for each round: to wait would certainly hang the kernel, while a kill at this moment is unlikely.
  */
 function writeDown({ log }: Server, journal: Journal, replies: readonly Reply[]): void {
+  const { isFailing } = journal
   const failure = journal.note(replies)
-  if (failure < 0)
+  if (failure < 0 === isFailing) return
+  if (isFailing) log.notice('answers can be written to the journal again')
+  else
     log.error(
       `can't write answers to the journal (${errorName(failure)}): a kill now would hang a thread of the server`,
     )

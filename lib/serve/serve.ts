@@ -19,7 +19,7 @@ import { settingsFrom, type Settings } from '../settings/settings.ts'
 import { bootId, holderName } from '../store/process.ts'
 import { makeRunDirectory, serveFiles, type ServeFiles } from '../store/run-directory.ts'
 import { atFlags, pollEvents, type Calls } from '../syscalls/calls.ts'
-import { answered, errno, errorName } from '../syscalls/errno.ts'
+import { errno, errorName } from '../syscalls/errno.ts'
 import * as files from '../syscalls/files.ts'
 import { quote } from '../text.ts'
 import { serveOptionsFrom, type ServeOptions } from '../upcall/serve-options.ts'
@@ -81,7 +81,8 @@ function answerUntilTold(begun: Begun): number {
 }
 
 /** Makes sure that no other process answers, and gives up rights. @param early the pipe, if it exists already */
-function loopFor({ calls, settings, log, pipefs, options, environment }: Begun, early: Pipe | undefined): Loop {
+function loopFor(begun: Begun, early: Pipe | undefined): Loop {
+  const { calls, settings, log, pipefs, options, environment } = begun
   const ready = readinessTo(calls, environment, options.readyDescriptor)
   const anywhere = files.anywhere(calls)
   const us = holderName(anywhere)
@@ -89,7 +90,7 @@ function loopFor({ calls, settings, log, pipefs, options, environment }: Begun, 
   const directory = files.lookAtName(`${pipefs}/nfsd`, anywhere)
   if (directory !== undefined) refuseBeside(watcherOf(calls, directory))
   if (early !== undefined) refuseBeside(holderOf(calls, early.status))
-  if (own !== undefined) claimRunDirectory(own.lock, settings.stateDirectory, calls)
+  if (own !== undefined) claimRunDirectory(own.lock, begun)
   const claim = claimOn(calls, settings.stateDirectory, log)
   claim.take()
   claim.release()
@@ -147,11 +148,17 @@ function ownFiles(
  * Locks the files in the run directory that belong to this state directory, from the process's start to its end,
  * whether there is a pipe or not (claim.ts).
  */
-function claimRunDirectory(lock: string, stateDirectory: string, calls: Calls): void {
+function claimRunDirectory(lock: string, { calls, settings: { runDirectory, stateDirectory }, log }: Begun): void {
   const { O_RDWR, O_CREAT, O_NOFOLLOW } = calls.flags
-  const descriptor = answered(calls.openat(atFlags.AT_FDCWD, lock, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600), 'open', lock)
-  if (answered(calls.flock(descriptor), 'flock', lock, errno.EAGAIN) === 0) return
-  throw anotherHas(stateDirectory)
+  const descriptor = calls.openat(atFlags.AT_FDCWD, lock, O_RDWR | O_CREAT | O_NOFOLLOW, 0o600)
+  const answer = descriptor < 0 ? descriptor : calls.flock(descriptor)
+  if (answer === -errno.EAGAIN) throw anotherHas(stateDirectory)
+  if (answer >= 0) return
+  // The run directory may be full. A server without a tracker would be worse than two processes that wait for one.
+  log.warning(
+    `no lock can be had in ${quote(runDirectory)} (${errorName(answer)}): ` +
+      `make sure that no other serve uses ${quote(stateDirectory)}`,
+  )
 }
 
 /**

@@ -379,6 +379,34 @@ describe('serve', () => {
       assert.ok(many - few < 200, `${few} kB after 5, ${many} kB after 35`)
     }))
 
+  it('answers also if nothing can be written to the run directory, and says so once, not for each message', () =>
+    onSmallRunDirectory(async ({ end, serve }, fill) => {
+      const daemon = await serve()
+      const nfsd = await started(end)
+      const room = fill()
+      const lines = (): number => daemon.said().split('journal').length - 1
+      // A journal of 64 KB is replaced by a new one.
+      for (let count = 0; lines() === 0; count++) {
+        assert.ok(count < 10_000)
+        assert.equal(await nfsd.tell('create', client(String(count % 10))), 0)
+      }
+      for (let count = 0; count < 50; count++) assert.equal(await nfsd.tell('create', client(String(count))), 0)
+      await daemon.says(/can't write answers to the journal \(ENOSPC\)/)
+      assert.equal(lines(), 1)
+      room()
+      assert.equal(await nfsd.tell('create', client('last')), 0)
+      await daemon.says(/answers can be written to the journal again/)
+    }))
+
+  it('answers also if there is no room for its lock in the run directory, and says so', () =>
+    onSmallRunDirectory(async ({ end, serve }, fill) => {
+      fill()
+      const daemon = await serve()
+      const nfsd = await started(end)
+      assert.equal(await nfsd.tell('create', client('ann')), 0)
+      await daemon.says(/no lock can be had in '.*\/run' \(ENOSPC\)/)
+    }))
+
   it('survives the removal of a pipe with messages in it, and opens the next', () =>
     onSlowDisk(async ({ end }, nfsd) => {
       let server = nfsd
@@ -953,6 +981,34 @@ const filesIn = (directory: string): string[] =>
     const { size, mtimeMs } = lstatSync(join(directory, name))
     return `${name} ${size} ${mtimeMs}`
   })
+
+/** A run directory on a small file system in memory. @param fill fills it. @returns what makes room again */
+async function onSmallRunDirectory(work: (site: Site, fill: () => () => void) => Promise<void>): Promise<void> {
+  await at(async (site) => {
+    const { runDir } = site.machine
+    mkdirSync(runDir)
+    execFileSync('mount', ['-t', 'tmpfs', '-o', 'mode=755,size=200k,nr_inodes=10', 'run', runDir])
+    try {
+      await work(site, () => {
+        const made: string[] = []
+        assert.throws(
+          () => {
+            for (let number = 0; ; number++) {
+              made.push(join(runDir, `filler ${number}`))
+              writeFileSync(made.at(-1) ?? '', Buffer.alloc(1 << 14))
+            }
+          },
+          { code: 'ENOSPC' },
+        )
+        return () => {
+          for (const file of made) removeSync(file)
+        }
+      })
+    } finally {
+      execFileSync('umount', ['--lazy', runDir])
+    }
+  })
+}
 
 /** A state directory on a file system of its own in memory, which has few inodes and can be made read-only. */
 async function onSmallDisk(
