@@ -8,7 +8,8 @@ import { serve } from './serve/serve.ts'
 import { isNoted, noteDirectory, sinceStart } from './settings/last-start.ts'
 import { parseWords, type Words } from './settings/options.ts'
 import { runDirectoryFrom, settingsFrom, type Settings } from './settings/settings.ts'
-import { stateDirectory } from './store/state-directory.ts'
+import { forgetBegun } from './store/begun.ts'
+import { stateDirectory, type StateDirectory } from './store/state-directory.ts'
 import { distrust, noteStart } from './store/untracked.ts'
 import type { Calls } from './syscalls/calls.ts'
 import { errorName } from './syscalls/errno.ts'
@@ -49,6 +50,7 @@ function upcall(calls: Calls, { given, rest }: Words, verb: Verb, environment: E
   calls.umask(0o077)
   let log = openLog(calls, { foreground: given.has('foreground'), debug: given.has('debug') })
   let path: string | undefined
+  let [asked, state]: [Request?, StateDirectory?] = []
   try {
     const settings = settingsFrom(calls, given)
     if (settings.debug) log = openLog(calls, settings)
@@ -59,13 +61,16 @@ function upcall(calls: Calls, { given, rest }: Words, verb: Verb, environment: E
     const { request, ignored } = parseRequest(verb, rest, environment)
     for (const name of ignored) log.warning(`${name} can't be understood, ignored: ${quote(environment[name] ?? '')}`)
     if (atStart) noteBeginning(calls, settings, log)
+    asked = request
+    state = stateDirectory(calls, path, settings.runDirectory)
     perform(
       {
         calls,
-        state: stateDirectory(calls, path, settings.runDirectory),
+        state,
         nfsd: nfsdAt(calls, settings.nfsdDirectory),
         log,
         deadline,
+        isUpcall: true,
       },
       request,
     )
@@ -76,6 +81,8 @@ function upcall(calls: Calls, { given, rest }: Words, verb: Verb, environment: E
     const isMarked =
       leavesMark(event, failure) &&
       leaveMark(calls, log, { given, path, event, kernelBootTime: environment['NFSDCLTRACK_GRACE_START'] })
+    // The mark stands for more than the note. Until a start, the client may reclaim as if nothing had been asked.
+    if (isMarked && asked?.event === 'remove' && state !== undefined) forgetBegun(state, asked.owner)
     return log.failed(
       atStart && failure.kind === 'storage' ? { ...failure, kind: 'unusable-at-start' } : failure,
       verb,

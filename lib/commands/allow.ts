@@ -11,6 +11,7 @@
  */
 import { graceEndOwed } from '../events/apply.ts'
 import { recordClient, restoreDirectory } from '../events/create.ts'
+import { completeCutShort } from '../events/cut-short.ts'
 import type { Settlement, World } from '../events/world.ts'
 import { errorCode, storageFailure, type Failed } from '../failure.ts'
 import type { Instance, Start } from '../rules/instance.ts'
@@ -91,7 +92,11 @@ export function planFor(world: World, where: Where, owners: readonly ClientOwner
 
 /** When it returns, all these clients may reclaim, and a power cut does not change that. */
 export function carryOut(world: World, where: Where, { owners, known, dropped, when }: Plan): void {
-  if (dropped.length > 0) migrate(world.state)
+  if (dropped.length > 0) {
+    migrate(world.state)
+    // Otherwise the next start would complete it, and perhaps take out who is let in now.
+    completeCutShort(world, lookAt(world.state))
+  }
   for (const owner of dropped) if (allow(world, where, owner, when) === 'there already') known.add(escapeOwner(owner))
   // An existing record may come from an upcall that was killed before its barrier.
   for (const owner of owners)
@@ -137,8 +142,8 @@ function assertCanAllow({ state, nfsd }: World, surveyed: Survey, owners: readon
         a server instance ran that could not be recorded, or only in part, so after the next start no client may reclaim
       `,
     )
-  if (instance.kind !== 'partial') return
-  if (nfsd.grace() === 'over')
+  if (lookAt(state).instance.kind !== 'partial') return
+  if (instance.kind === 'full' || nfsd.grace() === 'over')
     refuse('grace is over in the kernel, but that is not recorded yet; try again after the next upcall')
   for (const owner of owners)
     if (['damaged', 'newer'].includes(newestEntryOf(surveyed, owner).kind))

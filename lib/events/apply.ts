@@ -3,8 +3,9 @@
  * event that does it. perform.ts does the rest, without the lock.
  */
 import { errorCode, Failed } from '../failure.ts'
-import { decide, type Before, type Decision, type Found } from '../rules/decide.ts'
+import { decide, type Before, type Begun, type Decision, type Found } from '../rules/decide.ts'
 import { reclaimableIn, type Instance, type PartialInstance } from '../rules/instance.ts'
+import { begunAbout } from '../store/begun.ts'
 import { markOf, type Recorded } from '../store/layout.ts'
 import { migrate } from '../store/migrate.ts'
 import { directoryOf } from '../store/open-directories.ts'
@@ -76,7 +77,7 @@ function noteUnrecordedEnd({ state, log }: World, { start }: PartialInstance, th
   const unnoted = noteGraceEnd(state, start)
   log.critical(
     `the end of grace could not be recorded (${String(thrown)}): ` +
-      'if it is not recorded before the next start, nobody may reclaim then' +
+      'if it is not recorded before the next start, that start does it first' +
       (unnoted === undefined ? '' : `; nor can that be noted (${unnoted}): see to it`),
   )
 }
@@ -138,6 +139,10 @@ class Looked implements Before {
 
   hasLegacyRecord(path: string): boolean {
     return legacyCounts(this.recorded) && hasLegacyRecord(path, this.world.state.anywhere)
+  }
+
+  begun(owner: ClientOwner): Begun | undefined {
+    return begunAbout(this.world.state, owner)
   }
 
   newestRecord(owner: ClientOwner): Found {

@@ -26,7 +26,7 @@ import { hasLegacyRecord } from '../store/v4recovery.ts'
 import * as files from '../syscalls/files.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
 import { forbidEarlyEnd, withDirectory } from './create.ts'
-import { settled, type Put, type Settlement, type World } from './world.ts'
+import { begins, settled, type Put, type Settlement, type World } from './world.ts'
 
 /**
  * A client without a session may reclaim, so its record moves.
@@ -40,6 +40,7 @@ export function carryOver(
   const move = (): boolean => records.move(state, owner, from, instance.start)
   try {
     forbidEarlyEnd(world, instance)
+    begins(world, { kind: 'put', owner, in: instance.start, from })
     if (!move()) {
       // Another upcall has moved or removed its record, or the target directory is missing.
       const { entry, in: where } = newestEntry(state, owner, [instance.start, from])
@@ -71,6 +72,7 @@ export function takeOver(
   const { calls, state, log } = world
   forbidEarlyEnd(world, instance)
   const facts = { session: 'no session' as const, recorded: Math.floor(calls.now() / 1000) }
+  begins(world, { kind: 'put', owner, in: instance.start, from: 'nowhere' })
   const make = (): 'made' | 'taken' | undefined => records.make(state, { owner, facts }, instance.start)
   const done = files.tolerating(['ENOENT'], make, undefined) ?? withDirectory(world, instance.start, make)
   if (done !== 'made') return 'elsewhere'

@@ -9,9 +9,10 @@
  * record together with the mark, and end grace while such a client still reclaims: unless a full disk keeps the mark
  * (`forbidEarlyEnd`), and that costs this client what it has not reclaimed yet, and nobody else anything.
  */
-import { errorCode, storageFailure } from '../failure.ts'
+import { storageFailure } from '../failure.ts'
 import type { Decision } from '../rules/decide.ts'
 import { olderThan, type FullInstance, type PartialInstance, type Start } from '../rules/instance.ts'
+import { forgetBegun } from '../store/begun.ts'
 import type { Recorded } from '../store/layout.ts'
 import { unmark } from '../store/marks.ts'
 import { openAnew } from '../store/open-directories.ts'
@@ -20,7 +21,7 @@ import { clientsOf, lookAt, makeStateDirectory, type StateDirectory } from '../s
 import * as files from '../syscalls/files.ts'
 import { showOwner } from '../upcall/owner.ts'
 import { endGraceEarly } from './grace-end.ts'
-import type { Settlement, World } from './world.ts'
+import { begins, type Settlement, type World } from './world.ts'
 
 /** Records a client in the current instance. */
 export function recordClient(
@@ -36,9 +37,13 @@ export function recordClient(
   const facts =
     principal === undefined ? { session, recorded: recordedAt } : { session, recorded: recordedAt, principal }
   const client = { owner, facts }
-  const done =
-    putOrNot(state, client, instance.start, older) ??
-    withDirectory(world, instance.start, () => records.put(state, client, instance.start, older))
+  const putIt = (): records.Put | undefined =>
+    world.isUpcall
+      ? records.put(state, client, instance.start, older, (from) => {
+          begins(world, { kind: 'put', owner, in: instance.start, from })
+        })
+      : records.put(state, client, instance.start, older)
+  const done = files.tolerating(['ENOENT'], putIt, undefined) ?? withDirectory(world, instance.start, putIt)
   if (done === undefined) throw storageFailure(`the directory of instance ${instance.start} is removed again and again`)
   const keeps = done.facts.principal !== undefined && done.facts.principal !== principal
   log.debug?.(
@@ -49,21 +54,6 @@ export function recordClient(
   const put = from === undefined ? undefined : { owner, in: instance.start, from }
   if (dropLater.length === 0 && session !== 'has session') return { sync, put }
   return { sync, put, then: afterwards(world, recorded, { owner, session, instance }, dropLater) }
-}
-
-/** @returns undefined, if the instance's directory is missing. */
-function putOrNot(
-  state: StateDirectory,
-  client: records.ClientFacts,
-  current: Start,
-  older: readonly Start[],
-): records.Put | undefined {
-  try {
-    return records.put(state, client, current, older)
-  } catch (thrown) {
-    if (errorCode(thrown) === 'ENOENT') return undefined
-    throw thrown
-  }
 }
 
 /**
@@ -78,11 +68,16 @@ const afterwards =
     dropLater: readonly Start[],
   ) =>
   (): void => {
+    // What follows relies on the record, so it can't be taken back any more.
+    const stays = (): void => {
+      if (world.isUpcall) forgetBegun(world.state, owner)
+    }
     try {
+      if (dropLater.length > 0) stays()
       for (const start of dropLater) records.drop(world.state, owner, start)
       // The mark is made with the instance, and only ever removed. If it was not there at first, it never will be.
       if (session === 'has session' && instance.kind === 'partial' && recorded.marks(instance.start, 'may_end_early'))
-        endGraceEarly(world, recorded, instance)
+        endGraceEarly(world, recorded, instance, stays)
     } catch (thrown) {
       world.log.warning(
         `${showOwner(owner)} is recorded, but its older records are not removed, or grace is not ended early: ` +

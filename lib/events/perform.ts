@@ -14,10 +14,13 @@
  */
 import { Failed, storageFailure } from '../failure.ts'
 import type { Decision } from '../rules/decide.ts'
+import type { Start } from '../rules/instance.ts'
+import { forgetBegun } from '../store/begun.ts'
 import type { Recorded } from '../store/layout.ts'
 import { locked } from '../store/lock.ts'
 import { openClients } from '../store/open-directories.ts'
 import { lookAt, makeStateDirectory } from '../store/state-directory.ts'
+import { forgetGraceEnd, noteGraceEnd } from '../store/untracked.ts'
 import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
@@ -26,7 +29,7 @@ import { decideAndApply, decideOn, graceEndOwed, lookInPresentFormat } from './a
 import { syncReclaimed } from './grace-end.ts'
 import { beginAnew, standForUnseen, startInstance } from './start.ts'
 import { takeBack } from './take-back.ts'
-import { settled, type Settlement, type World } from './world.ts'
+import { begins, settled, type Settlement, type World } from './world.ts'
 
 /**
  * Carries out one upcall. Returned: the transition survives a power cut, and the kernel has been told.
@@ -47,10 +50,57 @@ export function perform(world: World, request: Request): void {
       if (verdict.kind === 'allow') return
     }
   }
-  if (request.event === 'grace-done') syncReclaimed(world)
+  if (request.event === 'grace-done') {
+    performGraceEnd(world, request)
+    return
+  }
+  if (request.event === 'remove') begins(world, { kind: 'remove', owner: request.owner })
   const [failure] = performAll(world, [request], 'upcall')
   if (failure !== undefined) throw failure
 }
+
+/** The kernel ignores how this ends. So it is noted before anything else. */
+function performGraceEnd(world: World, request: Request & { event: 'grace-done' }): void {
+  const { state, isUpcall } = world
+  const recorded = lookAt(state)
+  const noted =
+    isUpcall && decideOn(world, recorded, request).kind === 'end-grace' && recorded.instance.kind === 'partial'
+      ? recorded.instance.start
+      : undefined
+  if (noted !== undefined) noteEnd(world, noted, request.legacyTop)
+  syncReclaimed(world)
+  const [failure] = performAll(world, [request], 'upcall')
+  const isOther = failure instanceof Failed && failure.failure.kind === 'other-instance'
+  if (noted !== undefined && (isOther || failure === undefined)) forgetGraceEnd(state, noted)
+  // A start that came meanwhile may have found the note, and ended that grace.
+  if (isOther && noted !== undefined && lookAt(state).marks(noted, 'full')) return
+  if (failure !== undefined) throw failure
+}
+
+function noteEnd({ state, log }: World, start: Start, legacyTop: string | undefined): void {
+  const unnoted = noteGraceEnd(state, start, legacyTop)
+  if (unnoted !== undefined)
+    log.warning(
+      `the end of grace can't be noted in ${quote(state.runDirectory)} (${unnoted}): ` +
+        'if this upcall is killed, the next start will not know',
+    )
+}
+
+/** The last step of a success: what was noted is over. @returns why it is no success, if it is none */
+function unpromised({ state, log }: World, request: Asked): Error | undefined {
+  if (request.event === 'grace-done' || !promisesRecord(request)) return undefined
+  const stays = forgetBegun(state, request.owner)
+  if (stays === undefined) return undefined
+  const what = `the note of this upcall in ${quote(state.runDirectory)} can't be removed (${stays})`
+  // To remove the client once more does no harm.
+  if (request.event !== 'remove') return storageFailure(`${what}: the next start would take the record back`)
+  log.warning(what)
+  return undefined
+}
+
+/** Whether its success says that the client is recorded, or is not. */
+const promisesRecord = (request: ClientRequest): boolean =>
+  request.event !== 'check' || request.session !== 'has session'
 
 /** Records a server that was already running when `serve` began: {@link standForUnseen}. */
 export const performUnseen = (world: World, pipe: string): void => {
@@ -115,6 +165,9 @@ function performAll(world: World, requests: readonly Asked[], by: 'upcall' | 'pi
   settle(applied, failures)
   if (by === 'upcall')
     for (let at = 0; at < applied.length; at++) {
+      const request = requests[at]
+      if (world.isUpcall && request !== undefined && failures[at] === undefined)
+        failures[at] = unpromised(world, request)
       const put = applied[at]?.put
       if (put !== undefined && failures[at] !== undefined) takeBack(world, put)
     }

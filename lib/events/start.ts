@@ -32,13 +32,14 @@ import {
   syncStateDirectory,
   type StateDirectory,
 } from '../store/state-directory.ts'
-import { forgetUntracked, noteStart } from '../store/untracked.ts'
+import { forgetUntracked, noteStart, type GraceEnd } from '../store/untracked.ts'
 import { hasLegacyRecords, legacyTopIn, usualTop } from '../store/v4recovery.ts'
 import { showStart } from '../store/views.ts'
 import * as files from '../syscalls/files.ts'
 import { counted, quote } from '../text.ts'
 import type { KernelBootTime, Request } from '../upcall/request.ts'
-import { followUp } from './grace-end.ts'
+import { completeCutShort } from './cut-short.ts'
+import { endGrace, followUp, syncReclaimed } from './grace-end.ts'
 import { sweep } from './sweep.ts'
 import type { World } from './world.ts'
 
@@ -49,7 +50,7 @@ export function startInstance(
   underLock: <T>(work: () => T) => T,
 ): void {
   const { state, nfsd, log } = world
-  const { ranUntracked, unmarked } = noteStart(state, askedBy ?? kernelBootTime)
+  const { ranUntracked, graceEnd, unmarked } = noteStart(state, askedBy ?? kernelBootTime)
   if (unmarked !== undefined)
     log.warning(
       `no mark of this start could be made in ${quote(state.runDirectory)} (${unmarked}): ` +
@@ -60,27 +61,32 @@ export function startInstance(
   if (found.instance.kind === 'none') syncStateDirectory(state)
   const damaged = setDamagedAside(world, found)
   if (!damaged) migrate(state, found)
-  const before = found.format === 1 ? lookAt(state) : found
+  const seen = found.format === 1 ? lookAt(state) : found
+  const isEnded = graceEnd !== undefined && endAsNoted(world, seen, graceEnd)
+  const before = isEnded ? lookAt(state) : seen
   endBefore(world, before)
+  const unknown = completeCutShort(world, before)
+  const nothingProven = damaged || ranUntracked || unknown.length > 0 || (graceEnd !== undefined && !isEnded)
   // Our records do not have the clients of the kernel's own tracker, so they can't show that no client is left.
   const waitsForLegacy =
-    !ranUntracked &&
+    !nothingProven &&
     legacyCounts(before) &&
     [legacyTopIn(state.path), usualTop].some((top) => hasLegacyRecords(top, state.anywhere))
   const { start, after } = begin(world, before, underLock, {
     kernelBootTime,
     pipe,
     mayEndEarly: !waitsForLegacy,
-    nothingProven: damaged || ranUntracked,
+    nothingProven,
     isInPresentFormat: !damaged,
   })
-  if (ranUntracked)
+  if (nothingProven && !damaged)
     log.error('a server instance ran that could not be recorded, or only in part: nobody may reclaim in this instance')
   const unshown = showStart(state, start)
   if (unshown !== undefined) log.warning(`new_boot_time, which is for people only, could not be written: ${unshown}`)
   log.notice(`server instance ${start} started, in grace`)
   sweep(world, after)
   if (nfsd.takesAllowedClients()) allowClients(world, after)
+  for (const note of unknown) files.remove(note, state.anywhere)
   // Last of all: to the kernel, a start that is killed, or hangs until its alarm, has failed, however much of it is
   // done.
   const remembered = forgetUntracked(state)
@@ -195,6 +201,7 @@ export function standForUnseen(world: World, pipe: string, underLock: <T>(work: 
     if ('start' in after.instance && after.instance.start <= start) break
     seen = after
   }
+  for (const note of completeCutShort(world, lookAt(state))) files.remove(note, state.anywhere)
   forgetUntracked(state)
 }
 
@@ -241,6 +248,21 @@ function setDamagedAside({ state, log }: World, { format, instance }: Recorded):
         )
   files.close(root)
   return damaged
+}
+
+/**
+ * Ends the grace of the last instance, if an upcall has noted that the kernel has ended it, and was killed or failed.
+ * @returns false, if the note is not about the last instance
+ */
+function endAsNoted(world: World, { instance, marks }: Recorded, { start, legacyTop }: GraceEnd): boolean {
+  // Another start may have ended it, and begun its own instance.
+  if (start !== undefined && marks(start, 'full')) return true
+  if (!('start' in instance) || instance.start !== start) return false
+  // In format 1 no mark tells that it is full.
+  if (instance.kind === 'full') return true
+  syncReclaimed(world)
+  endGrace(world, instance, legacyTop)
+  return true
 }
 
 /** Completes the end of the last instance's grace, if the upcall that ended it died. */

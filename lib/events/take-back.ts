@@ -11,37 +11,42 @@
  * client one after the other (nfs4recover.c, NFSD4_CLIENT_UPCALL_LOCK), and a disk that fails the barrier of one fails,
  * as a rule, that of the other.
  *
- * An upcall that is killed takes nothing back. `serve` need not take anything back: whatever it answers, the kernel
- * assumes that the client is recorded, and sends a Remove later.
+ * What an upcall that is killed has put into place, the next start takes back (cut-short.ts). `serve` need not take
+ * anything back: whatever it answers, the kernel assumes that the client is recorded, and sends a Remove later.
  */
 import type { Start } from '../rules/instance.ts'
 import { directoryOf } from '../store/open-directories.ts'
 import * as records from '../store/records.ts'
-import { lookAt } from '../store/state-directory.ts'
+import { lookAt, type StateDirectory } from '../store/state-directory.ts'
 import { distrust } from '../store/untracked.ts'
 import * as files from '../syscalls/files.ts'
 import { showOwner } from '../upcall/owner.ts'
 import type { Put, World } from './world.ts'
 
-export function takeBack({ state, log }: World, { owner, in: start, from }: Put): void {
+export function takeBack({ state, log }: World, put: Put): void {
+  try {
+    undo(state, put)
+  } catch (thrown) {
+    const unnoted = distrust(state, 'start')
+    log.critical(
+      `the record of ${showOwner(put.owner)} can't be taken back (${String(thrown)}), and the kernel will not say ` +
+        'when its client is gone: nobody may reclaim after the next start' +
+        (unnoted === undefined ? '' : `; nor can that be noted (${unnoted}): see to it`),
+    )
+  }
+}
+
+/** Durable when it returns. It may run twice. @throws the file system's error. */
+export function undo(state: StateDirectory, { owner, in: start, from }: Put): void {
   const sync = (instance: Start): void => {
     const directory = directoryOf(state, instance)
     if (directory !== undefined) files.sync(directory)
   }
-  try {
-    // What it replaced hid those that are older: they must not count now.
-    if (from === 'unreadable')
-      for (const older of lookAt(state).starts.filter((other) => other < start))
-        if (records.drop(state, owner, older) !== 'nothing') sync(older)
-    if (typeof from === 'number' && records.move(state, owner, start, from)) sync(from)
-    else records.drop(state, owner, start)
-    sync(start)
-  } catch (thrown) {
-    const unnoted = distrust(state, 'start')
-    log.critical(
-      `the record of ${showOwner(owner)} can't be taken back (${String(thrown)}), and the kernel will not say when ` +
-        'its client is gone: nobody may reclaim after the next start' +
-        (unnoted === undefined ? '' : `; nor can that be noted (${unnoted}): see to it`),
-    )
-  }
+  // What it replaced hid those that are older: they must not count now.
+  if (from === 'unreadable')
+    for (const older of lookAt(state).starts.filter((other) => other < start))
+      if (records.drop(state, owner, older) !== 'nothing') sync(older)
+  if (typeof from === 'number' && records.move(state, owner, start, from)) sync(from)
+  else records.drop(state, owner, start)
+  sync(start)
 }

@@ -2,10 +2,13 @@
 import type { Deadline } from '../kernel/deadline.ts'
 import type { Log } from '../kernel/log.ts'
 import type { Nfsd } from '../kernel/nfsd.ts'
+import type { From } from '../rules/decide.ts'
 import type { Start } from '../rules/instance.ts'
+import { noteBegun, type BegunAbout } from '../store/begun.ts'
 import type { StateDirectory } from '../store/state-directory.ts'
 import type { Calls } from '../syscalls/calls.ts'
 import type { Directory } from '../syscalls/files.ts'
+import { quote } from '../text.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 
 export interface World {
@@ -15,6 +18,11 @@ export interface World {
   readonly nfsd: Nfsd
   readonly log: Log
   readonly deadline: Deadline
+  /**
+   * Whether this is an upcall: if it is killed, the kernel goes on, and only what it has noted tells that
+   * (lib/store/begun.ts). The kernel asks `serve` again, and a person sees that a command has not ended.
+   */
+  readonly isUpcall: boolean
 }
 
 /** What remains to be done without the lock, after a transition was applied under it. */
@@ -34,11 +42,7 @@ export interface Settlement {
 export interface Put {
   readonly owner: ClientOwner
   readonly in: Start
-  /**
-   * The older instance that it was in. 'unreadable': it replaced what could not be understood, so that no older one
-   * counted.
-   */
-  readonly from: Start | 'nowhere' | 'unreadable'
+  readonly from: From
 }
 
 export const settled: Settlement = { sync: [] }
@@ -54,3 +58,13 @@ export const both = (first: Settlement, second: Settlement): Settlement =>
         },
         put: second.put,
       }
+
+/** Notes what an upcall is about to do, for the next start. If it can't be noted, it is done all the same. */
+export function begins({ state, log, isUpcall }: World, begun: BegunAbout): void {
+  const unnoted = isUpcall ? noteBegun(state, begun) : undefined
+  if (unnoted !== undefined)
+    log.warning(
+      `can't note in ${quote(state.runDirectory)} what is being done (${unnoted}): ` +
+        'if this upcall is killed, the next start will not know',
+    )
+}

@@ -21,7 +21,18 @@ export interface Before {
   hasLegacyRecord(path: string): boolean
   /** The newest entry under an owner's name, of the instances in which a record would let it reclaim. */
   newestRecord(owner: ClientOwner): Found
+  /** What an upcall about this client has begun, and has not promised: it still runs, or was cut short. */
+  begun(owner: ClientOwner): Begun | undefined
 }
+
+export type Begun =
+  /** Its removal. */
+  | { readonly kind: 'remove' }
+  /** Its record was put into an instance, and is moved back or removed if nothing more comes. */
+  | { readonly kind: 'put'; readonly in: Start; readonly from: From }
+
+/** Where a record was: in an older instance; nowhere; in the same one, but 'unreadable', so that no other counted. */
+export type From = Start | 'nowhere' | 'unreadable'
 
 export type Found =
   | { readonly kind: 'nothing' }
@@ -105,6 +116,9 @@ export function decide(before: Before, request: Asked): Decision {
         return mayNotReclaim(owner, `${instance.file} can't be understood, ${instance.why}`)
       const missed = missedGrace(before)
       if (missed) return missed
+      const begun = before.begun(owner)
+      // The kernel goes on as if it were done, however the upcall ended.
+      if (begun?.kind === 'remove') return mayNotReclaim(owner, 'a remove of it has begun')
       let found = before.newestRecord(owner)
       if (found.kind === 'nothing' && instance.kind === 'partial' && legacyRecord !== undefined) {
         // A client of the kernel's own tracker is one of an older instance: its directory counts until grace is over.
@@ -118,7 +132,12 @@ export function decide(before: Before, request: Asked): Decision {
         return mayNotReclaim(owner, `its record in instance ${found.in} can't be understood`)
       if (found.kind === 'newer')
         return mayNotReclaim(owner, `a newer program wrote its record in instance ${found.in}`)
-      if (session === 'has session') return allowUnchanged
+      if (session === 'has session')
+        return isPromised(found.in, begun) ||
+          reclaimableStill(instance, begun) ||
+          (instance.kind === 'partial' && legacyRecord !== undefined && before.hasLegacyRecord(legacyRecord))
+          ? allowUnchanged
+          : mayNotReclaim(owner, 'the upcall that recorded it has not succeeded')
       return instance.kind === 'full' || found.in === instance.start
         ? { kind: 'confirm-record', instance }
         : { kind: 'carry-over', owner, from: found.in, instance }
@@ -134,6 +153,16 @@ export function decide(before: Before, request: Asked): Decision {
  * reclaimed is not certain (edge condition 2). For a client without one, no other upcall follows its check.
  */
 const allowUnchanged: Decision = { kind: 'allow' }
+
+/** Whether a record stays if nothing more comes about its client. */
+const isPromised = (start: Start, begun: Begun | undefined): boolean => begun?.kind !== 'put' || begun.in !== start
+
+/** Whether it would still count where it was before. */
+const reclaimableStill = (instance: FullInstance | PartialInstance, begun: Begun | undefined): boolean =>
+  begun?.kind === 'put' &&
+  typeof begun.from === 'number' &&
+  instance.kind === 'partial' &&
+  begun.from >= (instance.full ?? 0)
 
 function missedGrace(before: Before): Decision | undefined {
   const { instance } = before

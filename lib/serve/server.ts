@@ -108,7 +108,7 @@ class Serving implements Server {
     this.marked = { anywhere: this.anywhere, runDirectory, path }
     this.unfinished = unfinished(() => calls.monotonic(), keptAt(calls, means.unfinishedPath))
     this.state = stateDirectory(calls, path, runDirectory, holder)
-    this.usual = { calls, state: this.state, nfsd: this.nfsd, log, deadline: noDeadline }
+    this.usual = { calls, state: this.state, nfsd: this.nfsd, log, deadline: noDeadline, isUpcall: false }
     this.instance = this.instanceBehind()
   }
 

@@ -9,6 +9,7 @@
  * the same line, and costs a second barrier.
  */
 import { storageFailure } from '../failure.ts'
+import type { From } from '../rules/decide.ts'
 import type { Start } from '../rules/instance.ts'
 import {
   checkField,
@@ -91,16 +92,14 @@ export interface Put {
   readonly dropLater: readonly Start[]
   /** What the record says now. */
   readonly facts: Facts
-  /**
-   * Where it was before: in an older instance; nowhere; here, but 'unreadable', so that an older one did not count;
-   * undefined, if it was here.
-   */
-  readonly from: Start | 'nowhere' | 'unreadable' | undefined
+  /** Where it was before; undefined, if it was here. */
+  readonly from: From | undefined
 }
 
 /**
  * Records a client in `current`, by moving the record it has in an older instance or by a new one.
  * Durable once `current`'s directory is synced; until then the client is recorded as before, or anew.
+ * @param begins called before the first change, if the client has no record there that counts
  * @returns undefined, if the current instance's directory is missing.
  */
 export function put(
@@ -108,6 +107,7 @@ export function put(
   { owner, facts: told }: ClientFacts,
   current: Start,
   older: readonly Start[],
+  begins?: (from: From) => void,
 ): Put | undefined {
   const directory = directoryOf(state, current)
   if (directory === undefined) return undefined
@@ -115,9 +115,12 @@ export function put(
   const text = calls.textOf(owner)
   const name = nameOf(text, calls)
   // Most often the client has no record yet. Then this one call makes it.
-  if (older.length === 0 && calls.symlinkat(lineOf(text, told, calls), directory.descriptor, name) >= 0)
-    return { directory, dropLater: older, facts: told, from: 'nowhere' }
-  return putBeside(state, directory, { text, name, told, current, older })
+  if (older.length === 0 && (begins === undefined || files.linkAt(name, directory) === 'absent')) {
+    begins?.('nowhere')
+    if (calls.symlinkat(lineOf(text, told, calls), directory.descriptor, name) >= 0)
+      return { directory, dropLater: older, facts: told, from: 'nowhere' }
+  }
+  return putBeside(state, directory, { text, name, told, current, older, begins })
 }
 
 /** The client has a record already, or the link could not be made. */
@@ -130,12 +133,14 @@ function putBeside(
     told,
     current,
     older,
+    begins,
   }: {
     readonly text: string
     readonly name: string
     readonly told: Facts
     readonly current: Start
     readonly older: readonly Start[]
+    readonly begins: ((from: From) => void) | undefined
   },
 ): Put {
   const here = entryAt(directory, name)
@@ -143,6 +148,7 @@ function putBeside(
   // that is killed or refused then would leave an older record that counts, or take away what another has recorded.
   const isUnreadable = here.kind === 'damaged' || here.kind === 'newer'
   const label = `${current}-${name}`
+  if (isUnreadable) begins?.('unreadable')
   const stays = isUnreadable && copyAside(state, name, directory, label)
   if (isUnreadable && !stays) {
     // A directory can't be replaced, so it goes first, and then nothing hides what is older until the record is made.
@@ -162,10 +168,12 @@ function putBeside(
 
   if (here.kind === 'nothing' && newest !== undefined && isSaid) {
     const from = directoryOf(state, newest.start)
+    begins?.(newest.start)
     if (from !== undefined && files.move(name, name, from, directory))
       return { directory, dropLater: dropLater.slice(1), facts, from: newest.start }
   }
   const how = here.kind === 'record' || stays ? 'replaces' : 'new'
+  if (here.kind === 'nothing') begins?.('nowhere')
   write(directory, name, lineOf(text, facts, directory.calls), how)
   const from = here.kind === 'record' ? undefined : isUnreadable ? 'unreadable' : 'nowhere'
   return { directory, dropLater, facts, from }
@@ -208,7 +216,7 @@ function dropNamed(state: StateDirectory, name: string, start: Start): ReturnTyp
  * The beginning of temporary names, which no owner's name has. What a kill leaves under such a name is no record. It is
  * removed with its instance.
  */
-const stagedPrefix = '%new-'
+export const stagedPrefix = '%new-'
 export const isStaged = (name: string): boolean => name.startsWith(stagedPrefix)
 
 /** Makes an entry, or replaces one. A new entry never replaces another. */

@@ -28,8 +28,8 @@ import { holderName } from './process.ts'
 export interface StateDirectory extends OpenDirectories {
   /** Where the marks of starts are kept (untracked.ts). It must not be on the same disk, which may fail. */
   readonly runDirectory: string
-  /** The name of this process in the lock; undefined, if it is not known yet ({@link holderOf}). */
-  readonly us: string | undefined
+  /** The name of this process in locks and notes; undefined, if it is not known yet ({@link holderOf}). */
+  us: string | undefined
   /**
    * The last two sets of names that {@link lookAt} read, and what they mean. Two, because names are read with the lock
    * and without it.
@@ -56,8 +56,8 @@ export const stateDirectory = (calls: Calls, path: string, runDirectory: string,
   seen: [],
 })
 
-/** The name of this process in the lock. */
-export const holderOf = ({ us, anywhere }: StateDirectory): string => us ?? holderName(anywhere)
+/** The name of this process in locks and notes. */
+export const holderOf = (state: StateDirectory): string => (state.us ??= holderName(state.anywhere))
 
 /** `v4clients`. @throws Failed, if it does not exist. */
 export function clientsOf(state: StateDirectory): Directory {

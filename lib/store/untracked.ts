@@ -13,17 +13,13 @@
  * A `remove` or an end of grace that the storage refuses leaves a mark too ({@link distrust}): the kernel ignores its
  * status, and grants locks to others while the old holder's record is still there. The upcall makes this mark when it
  * has failed, also by its own deadline. Only a start removes it: the kernel repeats neither upcall, and no other upcall
- * knows what the mark stands for. (`serve` repeats both, and removes its own mark.) An upcall that is killed makes no
- * mark; the alarm kills it if a disk hangs. What it changed before that holds as long as the machine is up, and a power
- * cut would remove the mark as well. So only a kill before its first change counts. A mark before each `remove` would
- * cover that case, but then a kill that did no harm would cost every client its locks.
+ * knows what the mark stands for. (`serve` repeats both, and removes its own mark.) What an upcall has begun that is
+ * killed, begun.ts notes; the end of grace is noted here.
  *
- * A create or a check that finds the kernel out of grace, and can't record that, leaves a mark with the instance's
- * start ({@link noteGraceEnd}): if `gracedone` was killed or never came, nothing else tells the next start that grace
- * was over for those who had not reclaimed (edge condition 2). The next start ignores it if that instance is full by
- * then, because then older records do not count, and everything since was granted by an instance that is recorded: a
- * disk that failed for a moment costs nobody a lock. Edge condition 1 needs no such mark, because neither upcall takes
- * a client out, and a `remove` that fails leaves its own.
+ * An end of grace makes a mark with its instance's start ({@link noteGraceEnd}) before its first change, and removes it
+ * when that is durable. So does a create or a check that finds the kernel out of grace, and can't record that. If such
+ * an upcall is killed or fails, nothing else tells the next start that grace was over for those who had not reclaimed
+ * (edge condition 2). That start ends the grace first. If the instance is full by then, the mark means nothing.
  *
  * The state directory may be what fails, so marks are in the run directory, and last as long as the machine is up
  * (docs/durability.md). A failure to make or remove a mark is logged, and does not fail the upcall: a start that is on
@@ -49,8 +45,18 @@ export interface Marked {
 export interface Noted {
   /** Whether an instance ran that was not recorded. */
   readonly ranUntracked: boolean
+  /** The end of a grace period that is not recorded. */
+  readonly graceEnd: GraceEnd | undefined
   /** Why the mark could not be made, if it could not. */
   readonly unmarked: string | undefined
+}
+
+/** The kernel has ended an instance's grace. */
+export interface GraceEnd {
+  /** Undefined, if the mark can't be understood. */
+  readonly start: Start | undefined
+  /** The directory of the kernel's own tracker, if it was told. */
+  readonly legacyTop: string | undefined
 }
 
 /** Notes that a start of the server has begun. It is the first thing that a start does. */
@@ -58,7 +64,7 @@ export function noteStart(marked: Marked, kernelBootTime: KernelBootTime | undef
   const { anywhere, runDirectory } = marked
   const us = ourName(anywhere)
   const ran = isMarked(marked, kernelBootTime)
-  const lacksEnd = lacksGraceEnd(marked)
+  const graceEnd = unrecordedGraceEnd(marked)
   const unmarked = whyNot(() => {
     makeRunDirectory(runDirectory, anywhere)
     const mark = markOf(marked)
@@ -69,7 +75,7 @@ export function noteStart(marked: Marked, kernelBootTime: KernelBootTime | undef
     if (ran) files.makeLink('-', ranOf(marked), anywhere)
     if (!files.makeLink(text, mark, anywhere) && files.readLink(mark, anywhere) !== text) replace(mark, text, anywhere)
   })
-  return { ranUntracked: ran || lacksEnd, unmarked }
+  return { ranUntracked: ran, graceEnd, unmarked }
 }
 
 /** Nobody's: a mark of that name counts, and to whoever has it every other mark does. */
@@ -102,18 +108,15 @@ function replace(mark: string, text: string, anywhere: Directory): void {
   files.move(staged, mark, anywhere)
 }
 
-/** Whether a start with that boot time must assume that an instance ran which was not recorded. */
-export const ranUntracked = (marked: Marked, kernelBootTime?: KernelBootTime): boolean =>
-  isMarked(marked, kernelBootTime) || lacksGraceEnd(marked)
-
 /**
  * Whether the recorded grace period is that of the running server, according to the marks. The mark of an upcall that
  * failed does not contradict that: until grace ends, clients reclaim as if it did not exist.
  */
-export const graceGoesOn = (marked: Marked): boolean => !isMarkedByStart(marked, undefined) && !lacksGraceEnd(marked)
+export const graceGoesOn = (marked: Marked): boolean =>
+  !isMarkedByStart(marked, undefined) && unrecordedGraceEnd(marked) === undefined
 
-/** Whether a start or an upcall has left a mark that counts. */
-const isMarked = (marked: Marked, kernelBootTime: KernelBootTime | undefined): boolean =>
+/** Whether a start with that boot time must assume that an instance ran which was not recorded. */
+export const isMarked = (marked: Marked, kernelBootTime?: KernelBootTime): boolean =>
   bothOf(marked).some((one) => markAt(ranOf(one), marked.anywhere) !== 'absent') ||
   isMarkedByStart(marked, kernelBootTime)
 
@@ -149,18 +152,25 @@ const isForeign = ({ anywhere, runDirectory }: Marked): boolean =>
 /** This directory's marks, and those of starts that could not find out their directory. */
 const bothOf = (marked: Marked): readonly Marked[] => [marked, { ...marked, path: undefined }]
 
-/** Whether the kernel has ended an instance's grace, and that is still not recorded. */
-function lacksGraceEnd(marked: Marked): boolean {
+/** The end of grace that the kernel has told, or an upcall has seen, and that is still not recorded. */
+export function unrecordedGraceEnd(marked: Marked): GraceEnd | undefined {
   const { anywhere, path } = marked
   const link = markAt(endOf(marked), anywhere)
-  if (typeof link !== 'object') return link !== 'absent'
-  const start = startFromName(link.text)
-  if (path === undefined || start === undefined || isForeign(marked)) return true
+  if (link === 'absent') return undefined
+  const noted = graceEndIn(link)
+  if (path === undefined || noted.start === undefined || isForeign(marked)) return { ...noted, start: undefined }
   try {
-    return files.lookAtName(`${path}/v4clients/${markOfInstance(start, 'full')}`, anywhere) === undefined
+    const full = `${path}/v4clients/${markOfInstance(noted.start, 'full')}`
+    if (files.lookAtName(full, anywhere) !== undefined) return undefined
   } catch {
-    return true
+    // Then it can't be known, and the start that asks will find out.
   }
+  return noted
+}
+
+function graceEndIn(link: ReturnType<typeof markAt>): GraceEnd {
+  const [, name = '', legacyTop] = /^([0-9]+)(\/.*)?$/s.exec(typeof link === 'object' ? link.text : '') ?? []
+  return { start: startFromName(name), legacyTop }
 }
 
 /**
@@ -199,18 +209,26 @@ export function distrust(marked: Marked, why: 'start' | 'serve'): string | undef
 }
 
 /**
- * Notes that the kernel has ended this instance's grace, and that its end can't be recorded.
+ * Notes that the kernel has ended this instance's grace.
+ * @param legacyTop the directory of the kernel's own tracker, if the kernel has told it
  * @returns why it can't be noted, if it can't.
  */
-export function noteGraceEnd(marked: Marked, start: Start): string | undefined {
+export function noteGraceEnd(marked: Marked, start: Start, legacyTop = ''): string | undefined {
   const { anywhere } = marked
   const mark = endOf(marked)
+  const text = `${start}${legacyTop}`
   return whyNot(() => {
     makeRunDirectory(marked.runDirectory, anywhere)
     // An existing mark is of an earlier instance, whose end was recorded after all.
-    if (!files.makeLink(String(start), mark, anywhere)) replace(mark, String(start), anywhere)
+    if (!files.makeLink(text, mark, anywhere)) replace(mark, text, anywhere)
   })
 }
+
+/** That end is recorded, or it was that of another instance. @returns why the mark stays, if it does. */
+export const forgetGraceEnd = (marked: Marked, start: Start): string | undefined =>
+  whyNot(() => {
+    if (graceEndIn(markAt(endOf(marked), marked.anywhere)).start === start) removeMark(endOf(marked), marked.anywhere)
+  })
 
 /**
  * What `serve` could not do is done now, so its own mark is taken back, and no other.

@@ -113,8 +113,9 @@ describe('after a remove or an end of grace that failed on the disk', () => {
 
 describe('after an end of grace that was seen in the kernel, and could not be recorded', () => {
   const lacks: Event = { event: 'end not recorded' }
-  it('nobody may reclaim, if it is not recorded before the next start', () => {
+  it('the next start records it: clients that were active may reclaim, and those that had not reclaimed may not', () => {
     assert.equal(answer(start, done, create('a'), start, lacks, start, check('a')), mayNotReclaim)
+    assert.equal(answer(start, done, create('a'), start, create('a'), lacks, start, check('a')), 0)
   })
   it('if it is recorded, clients that were active may reclaim, and those that had not reclaimed may not', () => {
     assert.equal(answer(start, create('a'), create('b'), done, start, create('a'), lacks, done, start, check('a')), 0)

@@ -135,7 +135,9 @@ const rules: { readonly [E in Event['event']]: Rule<E> } = {
   start: (memory, { bootTime }) => {
     const { reclaimable, active, legacy, principals } = memory
     const ranUntracked = memory.untracked !== undefined && !isSameStart(memory.untracked.bootTime, bootTime)
-    const nobody = ranUntracked || memory.doubtful || memory.endIsUnrecorded
+    // What could not be recorded, the start records first.
+    if (memory.endIsUnrecorded) completeGrace(memory)
+    const nobody = ranUntracked || memory.doubtful
     if (memory.full) reclaimable.clear()
     for (const owner of active.keys()) reclaimable.add(owner)
     active.clear()
@@ -246,7 +248,8 @@ const rules: { readonly [E in Event['event']]: Rule<E> } = {
     const { reclaimable, active } = memory
     if (nobodyNext(memory)) return no(refused, 'after the next start nobody may reclaim')
     if (!memory.started) return no(refused, 'no server instance is recorded')
-    if (graceOver && !memory.full) return no(refused, 'grace is over, and that is not recorded yet')
+    if ((graceOver || memory.endIsUnrecorded) && !memory.full)
+      return no(refused, 'grace is over, and that is not recorded yet')
     if (!active.has(owner) && !reclaimable.has(owner)) {
       // There is no instance before the first one in which it could have been active.
       if (memory.full || !memory.everFull) {
@@ -261,7 +264,7 @@ const rules: { readonly [E in Event['event']]: Rule<E> } = {
     const { reclaimable, active } = memory
     if (nobodyNext(memory)) return no(refused, 'after the next start nobody may reclaim')
     if (!active.has(owner) && !reclaimable.has(owner)) {
-      if (memory.full) active.set(owner, false)
+      if (memory.full || memory.endIsUnrecorded) active.set(owner, false)
       else reclaimable.add(owner)
     }
     return yes('a client that another tracker recorded may reclaim here')
@@ -277,8 +280,7 @@ export function judge(memory: Memory, event: Event, { graceOver = false }: Parti
   return (rules[event.event] as Rule<Event['event']>)(memory, event, { graceOver })
 }
 
-const nobodyNext = ({ untracked, doubtful, endIsUnrecorded }: Memory): boolean =>
-  untracked !== undefined || doubtful || endIsUnrecorded
+const nobodyNext = ({ untracked, doubtful }: Memory): boolean => untracked !== undefined || doubtful
 
 /** Kernels 6.8 to 6.13 call `init` twice for one start of the server, with one boot time: no server ran in between. */
 const isSameStart = (bootTime: string | undefined, next: string | undefined): boolean =>
@@ -312,7 +314,9 @@ export const namedAtStart = ({ reclaimable }: Memory): Owner[] =>
  * have only the MD5 of their owners.
  */
 export const reclaimableAtNextStart = (memory: Memory): Owner[] =>
-  nobodyNext(memory) ? [] : [...new Set([...(memory.full ? [] : memory.reclaimable), ...memory.active.keys()])]
+  nobodyNext(memory)
+    ? []
+    : [...new Set([...(memory.full || memory.endIsUnrecorded ? [] : memory.reclaimable), ...memory.active.keys()])]
 
 function whyNot({ everFull, full }: Memory): string {
   if (full) return 'grace is over, and it is not recorded in this instance'

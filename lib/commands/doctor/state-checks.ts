@@ -6,7 +6,7 @@ import fs from 'node:fs'
 import { dirname } from 'node:path'
 import { errorCode } from '../../failure.ts'
 import { sinceStart } from '../../settings/last-start.ts'
-import { ranUntracked } from '../../store/untracked.ts'
+import { isMarked } from '../../store/untracked.ts'
 import { hasLegacyRecords, legacyTopIn, usualTop } from '../../store/v4recovery.ts'
 import * as files from '../../syscalls/files.ts'
 import { counted, oneLine, quote } from '../../text.ts'
@@ -242,7 +242,11 @@ function examples({ count, some }: Found): string {
 
 /** Checks that the server instance is recorded, can be read, and is the one that runs. */
 export function instance({ survey, kernel, settings: { calls, stateDirectory, runDirectory } }: Site): Said {
-  if (ranUntracked({ anywhere: files.anywhere(calls), runDirectory, path: stateDirectory }))
+  const isUntracked =
+    'failed' in survey
+      ? isMarked({ anywhere: files.anywhere(calls), runDirectory, path: stateDirectory })
+      : survey.untracked
+  if (isUntracked)
     return wrong(
       'not all that the NFS server did could be recorded',
       oneLine`

@@ -1,7 +1,8 @@
 /** `import` lets clients that another tracker, or another machine, has recorded reclaim here at the next start. */
 import { resolve } from 'node:path'
+import { completeCutShort } from '../../events/cut-short.ts'
 import { Failed, storageFailure } from '../../failure.ts'
-import { makeStateDirectory, syncStateDirectory } from '../../store/state-directory.ts'
+import { lookAt, makeStateDirectory, syncStateDirectory } from '../../store/state-directory.ts'
 import * as files from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import { counted, oneLine, quote } from '../../text.ts'
@@ -10,6 +11,7 @@ import { consent, withConsent, type Answered } from '../shared/consent.ts'
 import type { Context } from '../shared/context.ts'
 import { print, printJson, say, textOfPath } from '../shared/print.ts'
 import { progress } from '../shared/progress.ts'
+import { worldOf } from '../shared/world.ts'
 import type { Found, Movable } from './movable.ts'
 import {
   confirmPlaced,
@@ -107,6 +109,9 @@ export async function importFrom(
   if (!dryRun && placed + made > 0) {
     for (const note of notes) say(note)
     await consent(question(found, source, stateDirectory, placed + made), { yes })
+    // Otherwise the next start would complete it, and perhaps take out who is placed now.
+    if (files.kindAt(stateDirectory, anywhere) === 'directory')
+      completeCutShort(worldOf(settings), lookAt(destination.state))
     if (placed > 0) placed = placeAll(destination, missing(found, destination, progress('placing clients', placed)))
     if (top !== undefined) made = placeInTop(destination, top, found.matchOnly())
   } else if (!dryRun) {

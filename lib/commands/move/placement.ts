@@ -20,7 +20,7 @@
  */
 import fs from 'node:fs'
 import { join } from 'node:path'
-import { storageFailure } from '../../failure.ts'
+import { storageFailure, type Failed } from '../../failure.ts'
 import { reclaimableIn, type Start } from '../../rules/instance.ts'
 import { recordLine, recordName } from '../../rules/record.ts'
 import type { Recorded } from '../../store/layout.ts'
@@ -35,7 +35,7 @@ import {
   syncStateDirectory,
   type StateDirectory,
 } from '../../store/state-directory.ts'
-import { ranUntracked } from '../../store/untracked.ts'
+import { isMarked } from '../../store/untracked.ts'
 import { usualTop, legacyTopIn } from '../../store/v4recovery.ts'
 import * as files from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
@@ -56,6 +56,14 @@ export interface Destination {
   readonly standing: (client: Movable) => 'there' | 'blocked' | 'missing'
 }
 
+const ranUntracked = (): Failed =>
+  storageFailure(
+    oneLine`
+      nothing changed: a server instance ran that could not be recorded, or only in part, so at the next start nobody
+      may reclaim; import after the grace period of that start
+    `,
+  )
+
 /** Finds where clients would be placed. It changes nothing. @throws Failed storage: why they can't be placed */
 export function destinationAt(settings: Context): Destination {
   const { calls, stateDirectory: path, runDirectory, nfsdDirectory } = settings
@@ -68,22 +76,17 @@ export function destinationAt(settings: Context): Destination {
         clients; stop it, import, start it
       `,
     )
-  if (ranUntracked(state))
-    throw storageFailure(
-      oneLine`
-        nothing changed: a server instance ran that could not be recorded, or only in part, so at the next start nobody
-        may reclaim; import after the grace period of that start
-      `,
-    )
+  if (isMarked(state)) throw ranUntracked()
   if (files.kindAt(path, state.anywhere) === 'absent') return { state, standing: () => 'missing' }
   const surveyed = survey(settings, state)
   const { instance, counting } = surveyed
+  if (surveyed.untracked) throw ranUntracked()
   if (instance.kind === 'damaged')
     throw storageFailure(
       `nothing changed: ${instance.file} in ${quote(path)} can't be understood (${instance.why}); see verify --repair`,
     )
   const filled = counting.filter((start) => !isEmpty(directoryOf(state, start)))
-  const inFilled = { state, counting: filled }
+  const inFilled = { state, counting: filled, cutShort: surveyed.cutShort }
   const where = placeIn(surveyed)
   return {
     state,

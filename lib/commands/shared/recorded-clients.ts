@@ -39,6 +39,8 @@ export interface Client {
   /** The instance in which the client was last active. */
   readonly in: Start
   readonly standing: Standing
+  /** The next start takes it out: it should have been removed, or was not promised (lib/store/begun.ts). */
+  readonly isCutShort: boolean
   /** How many instances have started since, at least: those in which no client reclaimed are not kept. */
   readonly unseen: number
   readonly path: string
@@ -68,6 +70,19 @@ export const mayReclaim = ({ standing }: Pick<Client, 'standing'>): boolean => s
  */
 export const wasKnownBefore = (client: Pick<Client, 'standing' | 'recorded' | 'in'>): boolean =>
   client.standing === 'current' && client.recorded < client.in
+
+/** Whether a client may reclaim after the next start. */
+export const mayReclaimLater = (client: Pick<Client, 'standing' | 'isCutShort'>): boolean =>
+  mayReclaim(client) && !client.isCutShort
+
+/** Whether the next start takes out a record, because an upcall about it was cut short. */
+function isTakenOut({ cutShort, counting }: Survey, start: Start, name: string): boolean {
+  const begun = cutShort.get(name)
+  return (
+    begun?.kind === 'remove' ||
+    (begun?.in === start && !(typeof begun.from === 'number' && counting.includes(begun.from)))
+  )
+}
 
 /** Sorts by instance, the newest first, and then by owner. */
 const newestFirst = (a: Client, b: Client): number => b.in - a.in || Buffer.compare(a.owner, b.owner)
@@ -109,8 +124,8 @@ export function walk(where: Where, wanted: (client: Client) => boolean = () => t
   }
 }
 
-const isAsItWas = ({ state, instance }: Survey): boolean =>
-  JSON.stringify(lookAt(state).instance) === JSON.stringify(instance)
+const isAsItWas = ({ state, recorded }: Survey): boolean =>
+  JSON.stringify(lookAt(state).instance) === JSON.stringify(recorded)
 
 function* ifUnchanged(clients: Iterable<Client>, surveyed: Survey): Generator<Client> {
   yield* clients
@@ -156,10 +171,11 @@ export function recordsOfOwner(surveyed: Survey, owner: ClientOwner): Client[] {
 
 /** The state of an owner's newest entry among the instances that count. */
 export function newestEntryOf(
-  { state, counting }: Pick<Survey, 'state' | 'counting'>,
+  { state, counting, cutShort }: Pick<Survey, 'state' | 'counting' | 'cutShort'>,
   owner: ClientOwner,
 ): { readonly kind: Entry['kind']; readonly in: Start | undefined } {
   const name = recordName(owner)
+  if (cutShort.get(name)?.kind === 'remove') return { kind: 'nothing', in: undefined }
   const entries = [...counting].reverse().map((start) => {
     const directory = directoryOf(state, start)
     return { kind: directory === undefined ? ('nothing' as const) : entryAt(directory, name).kind, in: start }
@@ -269,6 +285,7 @@ function clientOf(surveyed: Survey, { start, name, entry, counts, unseen }: Seen
   const { state, instance } = surveyed
   const { facts } = entry
   const current = 'start' in instance ? instance.start : undefined
+  const isCutShort = isTakenOut(surveyed, start, name)
   return {
     kind: 'record',
     owner: ownerIn(entry),
@@ -276,7 +293,9 @@ function clientOf(surveyed: Survey, { start, name, entry, counts, unseen }: Seen
     recorded: facts.recorded,
     principal: facts.principal,
     in: start,
-    standing: !counts ? 'void' : start === current ? 'current' : 'waiting',
+    // In grace it counts until the next start.
+    standing: !counts || (isCutShort && instance.kind === 'full') ? 'void' : start === current ? 'current' : 'waiting',
+    isCutShort,
     unseen: unseen ?? unseenSince(surveyed, start),
     path: `${pathOf(state, start)}/${name}`,
   }

@@ -3,16 +3,22 @@
  * everything else is in oddities.ts.
  */
 import { storageFailure } from '../../failure.ts'
-import { reclaimableIn, type Start } from '../../rules/instance.ts'
+import type { Begun } from '../../rules/decide.ts'
+import { reclaimableIn, type Instance, type Start } from '../../rules/instance.ts'
+import { notesOf, type Note } from '../../store/begun.ts'
 import { markNames, type Mark, type Recorded } from '../../store/layout.ts'
 import { bootTimeOf, legacyCounts, lookAt, stateDirectory, type StateDirectory } from '../../store/state-directory.ts'
-import { graceGoesOn, ranUntracked } from '../../store/untracked.ts'
+import { graceGoesOn, isMarked, unrecordedGraceEnd } from '../../store/untracked.ts'
 import * as files from '../../syscalls/files.ts'
 import { quote } from '../../text.ts'
 import type { KernelBootTime } from '../../upcall/request.ts'
 import type { Context } from './context.ts'
 
-export interface Survey extends Pick<Recorded, 'instance' | 'starts' | 'traces' | 'format'> {
+export interface Survey extends Pick<Recorded, 'starts' | 'traces' | 'format'> {
+  /** As the next start will see it: full, if its grace is over and that is noted, but not recorded yet. */
+  readonly instance: Instance
+  /** As it is recorded. */
+  readonly recorded: Instance
   readonly state: StateDirectory
   /** The boot time that the kernel gave for the current instance's start, if it gave one. */
   readonly kernelBootTime: KernelBootTime | undefined
@@ -27,11 +33,16 @@ export interface Survey extends Pick<Recorded, 'instance' | 'starts' | 'traces' 
   readonly untracked: boolean
   /** No client may reclaim now either: no record has any effect. */
   readonly allVoid: boolean
+  /** What upcalls have begun that were killed, by the name of the client's record. The next start completes it. */
+  readonly cutShort: ReadonlyMap<string, Begun>
   /** Whether clients of the kernel's own tracker may reclaim, now or after the next start, unless `allVoid`. */
   readonly legacyCounts: boolean
 }
 
 export type Where = Pick<Context, 'calls' | 'stateDirectory' | 'runDirectory'>
+
+/** A record that an upcall has just put into place counts while that upcall runs. */
+const isOver = ({ begun, goesOn }: Note): boolean => begun.kind === 'remove' || !goesOn
 
 /**
  * Reads everything but the records.
@@ -43,14 +54,19 @@ export function survey(
   state = stateDirectory(calls, path, runDirectory),
 ): Survey {
   assertMayLook(state)
-  const { instance, starts, traces, marks, format } = lookAt(state)
+  const { instance: recorded, starts, traces, marks, format } = lookAt(state)
+  const graceEnd = unrecordedGraceEnd(state)
+  const isEnded = 'start' in recorded && recorded.start === graceEnd?.start
+  const instance: Instance = isEnded ? { kind: 'full', start: recorded.start } : recorded
+  const { notes, unknown } = notesOf(state)
   const current = 'start' in instance ? instance.start : undefined
   const has = (mark: Mark): boolean => current !== undefined && marks(current, mark)
-  const untracked = ranUntracked(state)
+  const untracked = isMarked(state) || unknown.length > 0 || (graceEnd !== undefined && !isEnded)
   const allVoid = untracked && !(instance.kind === 'partial' && graceGoesOn(state))
   return {
     state,
     instance,
+    recorded,
     starts,
     traces,
     format,
@@ -64,7 +80,8 @@ export function survey(
         : reclaimableIn(instance, starts),
     untracked,
     allVoid,
-    legacyCounts: legacyCounts({ instance, marks }),
+    cutShort: new Map(notes.filter(isOver).map(({ path, begun }) => [path.slice(path.lastIndexOf('/') + 1), begun])),
+    legacyCounts: !(isEnded && recorded.kind === 'partial') && legacyCounts({ instance, marks }),
   }
 }
 

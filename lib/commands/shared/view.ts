@@ -11,7 +11,7 @@ import { isoTime } from './table.ts'
 export type Word = 'recorded' | 'reclaimed' | 'new' | 'waiting' | 'void'
 
 /** What is shown of a client: everything but the place of its record. */
-export type Told = Omit<Client, 'kind' | 'path'>
+export type Told = Omit<Client, 'kind' | 'path' | 'isCutShort'>
 
 /** The state of a client, in one word. */
 export function wordFor(client: Told, instance: Instance): Word {

@@ -14,4 +14,5 @@ export const worldOf = ({ calls, stateDirectory: path, runDirectory, nfsdDirecto
   nfsd: nfsdAt(calls, nfsdDirectory),
   log: openLog(calls, { foreground: true, debug }),
   deadline: { assertTimeLeft: () => undefined },
+  isUpcall: false,
 })

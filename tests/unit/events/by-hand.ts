@@ -42,6 +42,7 @@ const worldOn = (calls: Calls): World => ({
   nfsd: nfsdAt(calls, places.nfsd),
   log: openLog(calls, { foreground: false, debug: false }),
   deadline: { assertTimeLeft: () => undefined },
+  isUpcall: false,
 })
 
 /** @param work @returns the clients that came back meanwhile, and so were not removed. */

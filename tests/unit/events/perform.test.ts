@@ -23,19 +23,22 @@ function machine(): Machine {
   const files = systemInMemory()
   const { calls } = files
   const synced = new Map<string, number>()
-  const played = worldOn({
-    ...calls,
-    fsync: (descriptor) => {
-      const path = calls.readlinkat(descriptor, `/proc/self/fd/${descriptor}`)
-      assert.ok(typeof path === 'string')
-      synced.set(path, (synced.get(path) ?? 0) + 1)
-      return made.failing !== undefined && path.endsWith(made.failing) ? -errno.EIO : calls.fsync(descriptor)
+  const played = worldOn(
+    {
+      ...calls,
+      fsync: (descriptor) => {
+        const path = calls.readlinkat(descriptor, `/proc/self/fd/${descriptor}`)
+        assert.ok(typeof path === 'string')
+        synced.set(path, (synced.get(path) ?? 0) + 1)
+        return made.failing !== undefined && path.endsWith(made.failing) ? -errno.EIO : calls.fsync(descriptor)
+      },
+      symlinkat: (text, directory, name) => {
+        if (name === 'lock') made.locks++
+        return calls.symlinkat(text, directory, name)
+      },
     },
-    symlinkat: (text, directory, name) => {
-      if (name === 'lock') made.locks++
-      return calls.symlinkat(text, directory, name)
-    },
-  })
+    false,
+  )
   const made: Machine = { ...played, files, synced, failing: undefined, locks: 0 }
   return made
 }
@@ -103,7 +106,7 @@ describe('several requests together', () => {
     start(m)
     endGrace(m)
     performTogether(m.world, [create('ada')])
-    const another = worldOn(m.world.calls)
+    const another = worldOn(m.world.calls, false)
     start(another)
     lookAgain(m.world.state)
     assert.deepEqual(performTogether(m.world, [create('bob')]), [undefined])

@@ -85,7 +85,7 @@ const beforeItsBarrier = ({ name, paths: [path = ''] }: Made): boolean =>
 const removing =
   (name: string) =>
   (made: Made): boolean =>
-    made.name === 'unlinkat' && made.paths.some((path) => path.endsWith(`/${name}`))
+    made.name === 'unlinkat' && made.paths.some((path) => path.startsWith('/var/') && path.endsWith(`/${name}`))
 
 /** As release 0.1.0 left it: `partial` stays until the end of grace is durable (lib/store/format1.ts). */
 function asFormat1(tree: Tree): Tree {

@@ -27,7 +27,7 @@ export interface Played {
 }
 
 /** @param calls of a system in memory. */
-export function worldOn(calls: Calls): Played {
+export function worldOn(calls: Calls, isUpcall = true): Played {
   const lines: string[] = []
   const kernel: FakeKernel = { grace: 'running', asked: 0, allowed: undefined }
   const say = (priority: string) => (line: string) => void lines.push(`${priority}: ${line}`)
@@ -60,6 +60,7 @@ export function worldOn(calls: Calls): Played {
         failed: () => 1,
       },
       deadline: { assertTimeLeft: () => undefined },
+      isUpcall,
     },
   }
 }

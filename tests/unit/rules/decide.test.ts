@@ -1,7 +1,7 @@
 /** The pure transitions: what is recorded and asked gives what changes. One row for each rule. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { decide, type Before, type Found, type Decision } from '../../../lib/rules/decide.ts'
+import { decide, type Before, type Begun, type Found, type Decision } from '../../../lib/rules/decide.ts'
 import type { Instance, Start } from '../../../lib/rules/instance.ts'
 import { ownerFromHex } from '../../../lib/upcall/owner.ts'
 import type { Asked, KnownSession, Request } from '../../../lib/upcall/request.ts'
@@ -23,10 +23,11 @@ interface Given {
   kernel?: 'in grace' | 'out of grace'
   kernelBootTime?: string
   legacy?: boolean
+  begun?: Begun
 }
 
 const decideOn = (
-  { instance, found = nowhere, kernel = 'in grace', kernelBootTime, legacy = false }: Given,
+  { instance, found = nowhere, kernel = 'in grace', kernelBootTime, legacy = false, begun }: Given,
   request: Asked,
 ): Decision => {
   const before: Before = {
@@ -35,6 +36,7 @@ const decideOn = (
     graceIsOverInKernel: () => kernel === 'out of grace',
     hasLegacyRecord: () => legacy,
     newestRecord: () => found,
+    begun: () => begun,
   }
   return decide(before, request)
 }
@@ -86,6 +88,42 @@ const table: readonly (readonly [string, Given, Asked, Decision['kind']])[] = [
   ],
   ['a recorded client asks out of grace', { instance: full, found: inCurrent }, check('no session'), 'confirm-record'],
   ['an unknown client asks', { instance: partial }, check('has session'), 'refuse'],
+  [
+    'a client asks whose removal has begun',
+    { instance: partial, found: inOld, begun: { kind: 'remove' } },
+    check('has session'),
+    'refuse',
+  ],
+  [
+    'a client without sessions asks whose removal has begun',
+    { instance: partial, found: inOld, begun: { kind: 'remove' } },
+    check('no session'),
+    'refuse',
+  ],
+  [
+    'a client asks of which only a create that has not succeeded made a record',
+    { instance: partial, found: inCurrent, begun: { kind: 'put', in: current, from: 'nowhere' } },
+    check('has session'),
+    'refuse',
+  ],
+  [
+    'a client asks whose record a create that has not succeeded moved',
+    { instance: partial, found: inCurrent, begun: { kind: 'put', in: current, from: old } },
+    check('has session'),
+    'allow',
+  ],
+  [
+    'a client asks out of grace whose record a create that has not succeeded moved',
+    { instance: full, found: inCurrent, begun: { kind: 'put', in: current, from: old } },
+    check('has session'),
+    'refuse',
+  ],
+  [
+    "a client of the kernel's own tracker asks, of which a create that has not succeeded made a record",
+    { instance: partial, found: inCurrent, legacy: true, begun: { kind: 'put', in: current, from: 'nowhere' } },
+    check('has session', '/x/y'),
+    'allow',
+  ],
   [
     'a client with a damaged record asks',
     { instance: partial, found: { kind: 'damaged', in: old } },
@@ -170,6 +208,7 @@ describe('one upcall, one decision', () => {
             graceIsOverInKernel: () => assert.fail('asked'),
             hasLegacyRecord: () => false,
             newestRecord: () => nowhere,
+            begun: () => undefined,
           },
           request,
         )

@@ -1,0 +1,48 @@
+/**
+ * Completes, or takes back, what upcalls have begun that were killed (lib/store/begun.ts). Durable when it returns.
+ *
+ * A start does this before its instance begins, and a command that lets clients in before it looks at them. So nobody
+ * has reclaimed in the new instance yet. Until then nothing depends on it: in grace no new lock is granted, and out of
+ * grace nobody may reclaim. Each step may be repeated, and a note is removed last.
+ *
+ * A `remove` is completed: the kernel has gone on as if it were done. A record that was put into its place is moved
+ * back to the older instance where it was, or removed, because the kernel will not say when its client is gone. If its
+ * upcall still runs, it is left alone: the upcall may yet succeed, or take it back itself.
+ */
+import { notesOf, type Note } from '../store/begun.ts'
+import type { Recorded } from '../store/layout.ts'
+import * as files from '../syscalls/files.ts'
+import { quote } from '../text.ts'
+import { showOwner } from '../upcall/owner.ts'
+import { forgetClient } from './remove.ts'
+import { undo } from './take-back.ts'
+import type { World } from './world.ts'
+
+/** @returns the paths of notes that can't be understood: if there is one, nobody knows who may reclaim. */
+export function completeCutShort(world: World, recorded: Recorded): readonly string[] {
+  const { state, log, deadline } = world
+  const { notes, unknown } = notesOf(state)
+  for (const note of notes) {
+    deadline.assertTimeLeft('completing what upcalls have begun')
+    complete(world, recorded, note)
+  }
+  for (const path of unknown)
+    log.error(`${quote(path)} tells what an upcall has begun, and can't be understood: nobody may reclaim`)
+  return unknown
+}
+
+function complete(world: World, recorded: Recorded, { path, begun, goesOn }: Note): void {
+  const { state, log } = world
+  if (begun.kind === 'remove') {
+    const { sync, then } = forgetClient(world, recorded, begun.owner)
+    for (const directory of sync) if (directory !== undefined) files.sync(directory)
+    then?.()
+  } else if (goesOn) return
+  else undo(state, begun)
+  log.notice(
+    begun.kind === 'remove'
+      ? `${showOwner(begun.owner)} is removed: an upcall that should have done it was cut short`
+      : `the record of ${showOwner(begun.owner)} is taken back: the upcall that made it was cut short`,
+  )
+  files.remove(path, state.anywhere)
+}

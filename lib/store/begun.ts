@@ -1,0 +1,170 @@
+/**
+ * What an upcall has begun. If it is killed, the next start completes it or takes it back (lib/events/cut-short.ts).
+ *
+ * The kernel takes a killed upcall for one that failed. After a `remove` it goes on as if the client were gone. After a
+ * `create` or a `check` it goes on without ever saying that the client is gone (nfs4recover.c, NFSD4_CLIENT_STABLE). So
+ * an upcall notes the client before its first change, and removes the note when what it promises is durable. A note
+ * that is there at a start is of an upcall that did not come so far, however it ended. (Of a start and of an end of
+ * grace, untracked.ts has notes.)
+ *
+ * A note is a symbolic link in the run directory, which survives what kills an upcall, but no reboot. It is named like
+ * the client's record, so each client has one note at most, and an upcall that succeeds removes that of an earlier one
+ * about the same client: the kernel runs these one after the other (nfs4recover.c, NFSD4_CLIENT_UPCALL_LOCK).
+ */
+import { errorCode } from '../failure.ts'
+import type { Begun } from '../rules/decide.ts'
+import { startFromName } from '../rules/instance.ts'
+import { recordName } from '../rules/record.ts'
+import { errno, errorName } from '../syscalls/errno.ts'
+import * as files from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
+import { bytesFromHex, hexOf } from '../upcall/hex.ts'
+import { longestOwner, type ClientOwner } from '../upcall/owner.ts'
+import { lifeOf } from './process.ts'
+import { isStaged, stagedPrefix } from './records.ts'
+import { makeRunDirectory, startMark } from './run-directory.ts'
+import { holderOf, type StateDirectory } from './state-directory.ts'
+
+export type BegunAbout = Begun & { readonly owner: ClientOwner }
+
+export interface Note {
+  /** The note's path. */
+  readonly path: string
+  readonly begun: BegunAbout
+  /** Whether its upcall still runs. */
+  readonly goesOn: boolean
+}
+
+/** NAME_MAX */
+const longestName = 255
+
+const prefix = 'begun-'
+
+/**
+ * The directory of notes. It is named after the state directory as it is spelled, because to resolve that would take
+ * several calls in each upcall. A start looks for all spellings ({@link directoriesOf}).
+ */
+function directoryFor({ runDirectory, path, anywhere }: StateDirectory): string {
+  const name = prefix + encodeURIComponent(path)
+  return name.length > longestName ? `${startMark(runDirectory, path, anywhere)}.${prefix}` : `${runDirectory}/${name}`
+}
+
+const noteFor = (state: StateDirectory, owner: ClientOwner): string =>
+  directoryFor(state) + '/' + recordName(owner, state.anywhere.calls)
+
+/**
+ * Notes what is about to be done. A `remove` that was cut short stays noted: to complete it takes out whatever a later
+ * upcall has put into place and did not promise.
+ * @returns why it can't be noted, if it can't
+ */
+export function noteBegun(state: StateDirectory, begun: BegunAbout): string | undefined {
+  const { anywhere } = state
+  const note = noteFor(state, begun.owner)
+  const what = begun.kind === 'remove' ? removal : `${String(begun.in)}/${String(begun.from)}`
+  const text = `${what}/${hexOf(begun.owner)}/${holderOf(state)}`
+  try {
+    const isMade = files.tolerating(['ENOENT'], () => files.makeLink(text, note, anywhere), undefined)
+    if (isMade === true) return undefined
+    if (isMade === undefined) {
+      makeRunDirectory(state.runDirectory, anywhere)
+      files.makeDirectory(directoryFor(state), anywhere)
+      if (files.makeLink(text, note, anywhere)) return undefined
+    }
+    if (files.readLink(note, anywhere)?.startsWith(`${removal}/`) !== true) replace(note, text, anywhere)
+    return undefined
+  } catch (thrown) {
+    return errorCode(thrown) ?? String(thrown)
+  }
+}
+
+const removal = 'remove/-'
+
+/** In one step: an upcall that is killed must not leave less than was there. */
+function replace(note: string, text: string, anywhere: Directory): void {
+  const staged = `${files.parentOf(note)}/${stagedPrefix}${anywhere.calls.processId()}`
+  files.remove(staged, anywhere)
+  files.makeLink(text, staged, anywhere)
+  files.move(staged, note, anywhere)
+}
+
+/**
+ * What is promised about a client is durable.
+ * @returns why the note stays, if it does: then the promise can't be given
+ */
+export function forgetBegun(state: StateDirectory, owner: ClientOwner): string | undefined {
+  const { calls, descriptor } = state.anywhere
+  const note = noteFor(state, owner)
+  const answer = calls.unlinkat(descriptor, note, 0)
+  if (answer >= 0 || answer === -errno.ENOENT) return undefined
+  // A read-only file system refuses to remove even what is not there.
+  return typeof calls.readlinkat(descriptor, note) === 'string' ? errorName(answer) : undefined
+}
+
+/** What is noted about a client. A note that can't be understood counts as a removal. */
+export function begunAbout(state: StateDirectory, owner: ClientOwner): Begun | undefined {
+  const { calls } = state.anywhere
+  const text = calls.readlinkat(state.anywhere.descriptor, noteFor(state, owner))
+  if (typeof text === 'string') return begunIn(text) ?? { kind: 'remove' }
+  // No link stands there, or /run can't be read: as if nothing were noted.
+  return undefined
+}
+
+/** @returns the notes about a state directory, under any spelling; 'unknown', if one can't be read or understood. */
+export function notesOf(state: StateDirectory): { readonly notes: readonly Note[]; readonly unknown: string[] } {
+  const { anywhere } = state
+  const notes: Note[] = []
+  const unknown: string[] = []
+  for (const directory of directoriesOf(state))
+    for (const name of files.namesIn(directory, anywhere)) {
+      const path = `${directory}/${name}`
+      if (isStaged(name)) continue
+      const link = files.linkAt(path, anywhere)
+      if (link === 'absent') continue
+      const note = link === 'no link' ? undefined : noteIn(path, name, link.text, state)
+      if (note === undefined) unknown.push(path)
+      else notes.push(note)
+    }
+  return { notes, unknown }
+}
+
+function noteIn(path: string, name: string, text: string, state: StateDirectory): Note | undefined {
+  const { anywhere } = state
+  const begun = begunIn(text)
+  const [, , hex = '', holder = ''] = text.split('/')
+  const bytes = bytesFromHex(hex)
+  if (begun === undefined || bytes === undefined || bytes.length > longestOwner) return undefined
+  const owner = bytes as ClientOwner
+  if (recordName(owner, anywhere.calls) !== name) return undefined
+  return { path, begun: { ...begun, owner }, goesOn: lifeOf(holder, holderOf(state), anywhere) === 'alive' }
+}
+
+function begunIn(text: string): Begun | undefined {
+  if (text.startsWith(`${removal}/`)) return { kind: 'remove' }
+  const [first = '', second = ''] = text.split('/')
+  const start = startFromName(first)
+  const from = second === 'nowhere' || second === 'unreadable' ? second : startFromName(second)
+  return start === undefined || from === undefined ? undefined : { kind: 'put', in: start, from }
+}
+
+/** The directories of notes about this state directory, under whatever names it has been used. */
+function directoriesOf(state: StateDirectory): string[] {
+  const { runDirectory, path, anywhere } = state
+  const mark = startMark(runDirectory, path, anywhere)
+  return files
+    .namesIn(runDirectory, anywhere)
+    .filter((name) => name.startsWith(prefix))
+    .filter((name) => {
+      const spelled = decoded(name.slice(prefix.length))
+      return spelled !== undefined && (spelled === path || startMark(runDirectory, spelled, anywhere) === mark)
+    })
+    .map((name) => `${runDirectory}/${name}`)
+    .concat(`${mark}.${prefix}`)
+}
+
+function decoded(name: string): string | undefined {
+  try {
+    return decodeURIComponent(name)
+  } catch {
+    return undefined
+  }
+}
