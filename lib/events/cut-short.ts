@@ -9,7 +9,7 @@
  * back to the older instance where it was, or removed, because the kernel will not say when its client is gone. If its
  * upcall still runs, it is left alone: the upcall may yet succeed, or take it back itself.
  */
-import { notesOf, type Note } from '../store/begun.ts'
+import { notesOf, removeNote, type Note } from '../store/begun.ts'
 import type { Recorded } from '../store/layout.ts'
 import * as files from '../syscalls/files.ts'
 import { quote } from '../text.ts'
@@ -44,5 +44,5 @@ function complete(world: World, recorded: Recorded, { path, begun, goesOn }: Not
       ? `${showOwner(begun.owner)} is removed: an upcall that should have done it was cut short`
       : `the record of ${showOwner(begun.owner)} is taken back: the upcall that made it was cut short`,
   )
-  files.remove(path, state.anywhere)
+  removeNote(path, state)
 }

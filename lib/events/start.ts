@@ -17,6 +17,7 @@ import { storageFailure } from '../failure.ts'
 import type { Allow } from '../kernel/nfsd.ts'
 import { latestStart, nextStart, reclaimableIn, startFromName, type Start } from '../rules/instance.ts'
 import { nameOf } from '../rules/record.ts'
+import { removeNote } from '../store/begun.ts'
 import { readBootTime } from '../store/format1.ts'
 import { markOf, type Mark, type Recorded } from '../store/layout.ts'
 import { migrate } from '../store/migrate.ts'
@@ -86,7 +87,7 @@ export function startInstance(
   log.notice(`server instance ${start} started, in grace`)
   sweep(world, after)
   if (nfsd.takesAllowedClients()) allowClients(world, after)
-  for (const note of unknown) files.remove(note, state.anywhere)
+  for (const note of unknown) removeNote(note, state)
   // Last of all: to the kernel, a start that is killed, or hangs until its alarm, has failed, however much of it is
   // done.
   const remembered = forgetUntracked(state)
@@ -201,7 +202,7 @@ export function standForUnseen(world: World, pipe: string, underLock: <T>(work: 
     if ('start' in after.instance && after.instance.start <= start) break
     seen = after
   }
-  for (const note of completeCutShort(world, lookAt(state))) files.remove(note, state.anywhere)
+  for (const note of completeCutShort(world, lookAt(state))) removeNote(note, state)
   forgetUntracked(state)
 }
 

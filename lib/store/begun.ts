@@ -11,13 +11,14 @@
  * the client's record, so each client has one note at most, and an upcall that succeeds removes that of an earlier one
  * about the same client: the kernel runs these one after the other (nfs4recover.c, NFSD4_CLIENT_UPCALL_LOCK).
  */
-import { errorCode } from '../failure.ts'
+import { errorCode, storageFailure } from '../failure.ts'
 import type { Begun } from '../rules/decide.ts'
 import { startFromName } from '../rules/instance.ts'
 import { recordName } from '../rules/record.ts'
 import { errno, errorName } from '../syscalls/errno.ts'
 import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
+import { quote } from '../text.ts'
 import { bytesFromHex, hexOf } from '../upcall/hex.ts'
 import { longestOwner, type ClientOwner } from '../upcall/owner.ts'
 import { lifeOf } from './process.ts'
@@ -52,25 +53,36 @@ function directoryFor({ runDirectory, path, anywhere }: StateDirectory): string 
 const noteFor = (state: StateDirectory, owner: ClientOwner): string =>
   directoryFor(state) + '/' + recordName(owner, state.anywhere.calls)
 
+/** The directory of notes, open. @throws Failed, if others can write to it */
+function openNotes(state: StateDirectory): Directory | undefined {
+  if (state.notes !== undefined) return state.notes
+  const opened = openOurs(directoryFor(state), state.anywhere)
+  if (opened === 'absent') return undefined
+  if (opened === 'other') throw storageFailure(`${quote(directoryFor(state))} is no directory of ours alone`)
+  return (state.notes = opened)
+}
+
+function makeNotes(state: StateDirectory): Directory {
+  makeRunDirectory(state.runDirectory, state.anywhere)
+  files.makeDirectory(directoryFor(state), state.anywhere)
+  const made = openNotes(state)
+  if (made === undefined) throw files.missing(directoryFor(state))
+  return made
+}
+
 /**
  * Notes what is about to be done. A `remove` that was cut short stays noted: to complete it takes out whatever a later
  * upcall has put into place and did not promise.
  * @returns why it can't be noted, if it can't
  */
 export function noteBegun(state: StateDirectory, begun: BegunAbout): string | undefined {
-  const { anywhere } = state
-  const note = noteFor(state, begun.owner)
+  const name = recordName(begun.owner, state.anywhere.calls)
   const what = begun.kind === 'remove' ? removal : `${String(begun.in)}/${String(begun.from)}`
   const text = `${what}/${hexOf(begun.owner)}/${holderOf(state)}`
   try {
-    const isMade = files.tolerating(['ENOENT'], () => files.makeLink(text, note, anywhere), undefined)
-    if (isMade === true) return undefined
-    if (isMade === undefined) {
-      makeRunDirectory(state.runDirectory, anywhere)
-      files.makeDirectory(directoryFor(state), anywhere)
-      if (files.makeLink(text, note, anywhere)) return undefined
-    }
-    if (files.readLink(note, anywhere)?.startsWith(`${removal}/`) !== true) replace(note, text, anywhere)
+    const notes = openNotes(state) ?? makeNotes(state)
+    if (files.makeLink(text, name, notes)) return undefined
+    if (files.readLink(name, notes)?.startsWith(`${removal}/`) !== true) replace(name, text, notes)
     return undefined
   } catch (thrown) {
     return errorCode(thrown) ?? String(thrown)
@@ -80,11 +92,11 @@ export function noteBegun(state: StateDirectory, begun: BegunAbout): string | un
 const removal = 'remove/-'
 
 /** In one step: an upcall that is killed must not leave less than was there. */
-function replace(note: string, text: string, anywhere: Directory): void {
-  const staged = `${files.parentOf(note)}/${stagedPrefix}${anywhere.calls.processId()}`
-  files.remove(staged, anywhere)
-  files.makeLink(text, staged, anywhere)
-  files.move(staged, note, anywhere)
+function replace(name: string, text: string, notes: Directory): void {
+  const staged = `${stagedPrefix}${notes.calls.processId()}`
+  files.remove(staged, notes)
+  files.makeLink(text, staged, notes)
+  files.move(staged, name, notes)
 }
 
 /**
@@ -92,39 +104,68 @@ function replace(note: string, text: string, anywhere: Directory): void {
  * @returns why the note stays, if it does: then the promise can't be given
  */
 export function forgetBegun(state: StateDirectory, owner: ClientOwner): string | undefined {
-  const { calls, descriptor } = state.anywhere
-  const note = noteFor(state, owner)
-  const answer = calls.unlinkat(descriptor, note, 0)
-  if (answer >= 0 || answer === -errno.ENOENT) return undefined
-  // A read-only file system refuses to remove even what is not there.
-  return typeof calls.readlinkat(descriptor, note) === 'string' ? errorName(answer) : undefined
+  try {
+    const notes = openNotes(state)
+    if (notes === undefined) return undefined
+    const name = recordName(owner, notes.calls)
+    const answer = notes.calls.unlinkat(notes.descriptor, name, 0)
+    if (answer >= 0 || answer === -errno.ENOENT) return undefined
+    // A read-only file system refuses to remove even what is not there.
+    return typeof notes.calls.readlinkat(notes.descriptor, name) === 'string' ? errorName(answer) : undefined
+  } catch {
+    // It could not be made either. That was logged.
+    return undefined
+  }
 }
 
 /** What is noted about a client. A note that can't be understood counts as a removal. */
 export function begunAbout(state: StateDirectory, owner: ClientOwner): Begun | undefined {
-  const { calls } = state.anywhere
-  const text = calls.readlinkat(state.anywhere.descriptor, noteFor(state, owner))
-  if (typeof text === 'string') return begunIn(text) ?? { kind: 'remove' }
+  const { calls, descriptor } = state.anywhere
+  const text = calls.readlinkat(descriptor, noteFor(state, owner))
   // No link stands there, or /run can't be read: as if nothing were noted.
-  return undefined
+  return typeof text === 'string' ? (begunIn(text) ?? { kind: 'remove' }) : undefined
 }
 
-/** @returns the notes about a state directory, under any spelling; 'unknown', if one can't be read or understood. */
+/**
+ * @returns the notes about a state directory, under any spelling; in `unknown`, the paths of those that can't be
+ * understood, or that somebody else could have made
+ */
 export function notesOf(state: StateDirectory): { readonly notes: readonly Note[]; readonly unknown: string[] } {
-  const { anywhere } = state
   const notes: Note[] = []
   const unknown: string[] = []
-  for (const directory of directoriesOf(state))
-    for (const name of files.namesIn(directory, anywhere)) {
-      const path = `${directory}/${name}`
-      if (isStaged(name)) continue
-      const link = files.linkAt(path, anywhere)
+  for (const path of directoriesOf(state)) {
+    const within = openOurs(path, state.anywhere)
+    if (within === 'absent') continue
+    if (within === 'other') {
+      unknown.push(path)
+      continue
+    }
+    for (const { name } of files.allIn(within, ({ name }) => !isStaged(name))) {
+      const link = files.linkAt(name, within)
       if (link === 'absent') continue
-      const note = link === 'no link' ? undefined : noteIn(path, name, link.text, state)
-      if (note === undefined) unknown.push(path)
+      const note = link === 'no link' ? undefined : noteIn(`${path}/${name}`, name, link.text, state)
+      if (note === undefined) unknown.push(`${path}/${name}`)
       else notes.push(note)
     }
+    files.close(within)
+  }
   return { notes, unknown }
+}
+
+/** Removes a note by its path, if it is in a directory of ours. */
+export function removeNote(path: string, { anywhere }: StateDirectory): void {
+  const within = openOurs(files.parentOf(path), anywhere)
+  if (typeof within === 'string') return
+  files.remove(path.slice(path.lastIndexOf('/') + 1), within)
+  files.close(within)
+}
+
+/** Names in it are chosen by clients. So none of whoever owns the run directory may lead elsewhere. */
+function openOurs(path: string, anywhere: Directory): Directory | 'absent' | 'other' {
+  const opened = files.openDirectory(path, anywhere)
+  if (typeof opened === 'string' || files.isOursAlone(files.statusOf(opened), opened)) return opened
+  files.close(opened)
+  return 'other'
 }
 
 function noteIn(path: string, name: string, text: string, state: StateDirectory): Note | undefined {

@@ -30,6 +30,8 @@ export interface StateDirectory extends OpenDirectories {
   readonly runDirectory: string
   /** The name of this process in locks and notes; undefined, if it is not known yet ({@link holderOf}). */
   us: string | undefined
+  /** The directory of notes (begun.ts), if it has been opened. */
+  notes: Directory | undefined
   /**
    * The last two sets of names that {@link lookAt} read, and what they mean. Two, because names are read with the lock
    * and without it.
@@ -53,6 +55,7 @@ export const stateDirectory = (calls: Calls, path: string, runDirectory: string,
   work: 0,
   runDirectory,
   us,
+  notes: undefined,
   seen: [],
 })
 
