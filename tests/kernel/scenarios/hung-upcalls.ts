@@ -1,0 +1,148 @@
+// Upcalls that hang on their disk and are killed, without another upcall before the next start. The kernel ignores how
+// a remove or an end of grace ends, and goes on.
+import assert from 'node:assert/strict'
+import { setTimeout as sleep } from 'node:timers/promises'
+import type { Client } from '../client.ts'
+import { stateDisk } from '../server.ts'
+import { claimHeld, claimLost, holders, type Stage, type Story } from '../story.ts'
+import { killed } from '../upcalls.ts'
+import { isGranted } from './edge-conditions.ts'
+
+const [kill, alarm] = [9, 14]
+/** Of the helper, in seconds. */
+const alarmAfter = 45
+
+/** Kills at once. */
+const byHand = `kill -${kill} $id`
+
+/**
+ * Waits for the helper's own signal. It is pending as long as the process can't be woken: a bit of the mask, which is
+ * in hexadecimal. A helper without an alarm is not waited for much longer.
+ */
+const byAlarm = `
+  until [ $((0x$(awk '$1 == "ShdPnd:" { print $2 }' /proc/$id/status) >> ${alarm - 1} & 1)) = 1 ] || ! goesOn ${alarmAfter + 20}; do
+    sleep 0.5
+  done`
+
+/**
+ * Freezes the state disk, sets off what makes the kernel run an upcall, and lets the disk go on when the upcall hangs
+ * and a signal to it is pending. A process that waits for a frozen disk can't be woken: it ends when the disk goes on,
+ * after the call that it was in.
+ * @param signal the end of a script in which $id is the upcall
+ * @param cause it may wait for the upcall
+ * @returns what `cause` did, and the upcall's status
+ */
+async function cutShort<T>(
+  { guest, helper, server }: Stage,
+  verb: string,
+  signal: string,
+  cause: () => Promise<T>,
+): Promise<[T, number | undefined]> {
+  await guest.run(`fsfreeze --freeze ${stateDisk}`)
+  const signalled = guest.run(
+    `
+    trap 'fsfreeze --unfreeze ${stateDisk}' EXIT
+    now() { cut -d. -f1 /proc/uptime; }
+    since=$(now)
+    goesOn() { [ $(($(now) - since)) -lt $1 ]; }
+    hangs() { tr '\\0' '\\n' < /proc/$1/cmdline | grep -qx ${verb} && grep -q '^State:.D' /proc/$1/status; }
+    id=
+    until [ -n "$id" ]; do
+      goesOn 120
+      sleep 0.2
+      for one in $(pidof -x ${helper.name}); do ! hangs $one || id=$one; done 2> /dev/null
+    done
+    since=$(now)
+    ${signal}`,
+    200,
+  )
+  const [caused] = await Promise.all([cause(), signalled])
+  for (let looks = 0; looks < 60; looks++) {
+    const status = (await server.upcalls()).findLast((upcall) => upcall.verb === verb)?.status
+    if (status !== undefined) return [caused, status]
+    await sleep(500)
+  }
+  return [caused, undefined]
+}
+
+async function claimNoUpcallAfter({ server, claim }: Stage, verb: string): Promise<void> {
+  await claim('no upcall comes after that, until the server has stopped', async () => {
+    await server.stop()
+    assert.equal((await server.upcalls()).at(-1)?.verb, verb)
+  })
+}
+
+const removeCutShort = (
+  told: Pick<Story, 'name' | 'title'>,
+  [ends, signal, status]: readonly [ends: string, signal: string, status: number],
+): Story => ({
+  ...told,
+  tell: async (stage) => {
+    const { server, client, claim } = stage
+    await server.start({ grace: 30 })
+    await server.endGrace()
+    const [[absent], [present], eve] = await Promise.all([
+      client('bob', '4.1').then((bob) => holders([bob])),
+      client('cleo', '4.2').then((cleo) => holders([cleo])),
+      client('eve', '4.2'),
+    ])
+    assert.ok(absent !== undefined && present !== undefined)
+    await absent.cutOff()
+    // A client whose lease has run out is removed when somebody wants its lock, who waits until that is done.
+    const [granted, ended] = await cutShort(stage, 'remove', signal, () => isGranted(eve, 'bob'))
+    await claim(`bob's lease runs out, his remove hangs, and ${ends}`, () => {
+      assert.equal(ended, status)
+    })
+    await claim("bob's lock is granted to another client, who drops it", () => {
+      assert.equal(granted, true)
+    })
+    await claimNoUpcallAfter(stage, 'remove')
+    await server.start()
+    await absent.heal()
+    await claimLost(stage, 'after the next start', [absent])
+    await claimHeld(stage, 'after the next start', [present])
+  },
+})
+
+export const removeHangs = removeCutShort(
+  {
+    name: 'remove-hangs',
+    title: 'A remove hangs on its disk until its alarm ends it: its client may not reclaim after the next start',
+  },
+  [`its alarm ends it after ${alarmAfter} s`, byAlarm, killed + alarm],
+)
+
+export const removeKilled = removeCutShort(
+  { name: 'remove-killed', title: 'A remove is killed: its client may not reclaim after the next start' },
+  ['is killed', byHand, killed + kill],
+)
+
+export const graceEndKilled: Story = {
+  name: 'grace-end-killed',
+  title: 'An end of grace is killed: who missed the grace may not reclaim after the next start',
+  tell: async (stage) => {
+    const { guest, server, client, claim } = stage
+    await server.start({ grace: 30 })
+    await server.endGrace()
+    const clients = await Promise.all([client('bob', '4.1'), client('cleo', '4.2'), client('eve', '4.2')]).then(holders)
+    const [absent, present, eve] = clients as [Client, Client, Client]
+    await absent.cutOff()
+    await server.restart({ grace: 150 })
+    await claimHeld(stage, 'after the first restart', [present, eve])
+    const [, ended] = await cutShort(stage, 'gracedone', byHand, () =>
+      guest.run('echo Y > /proc/fs/nfsd/v4_end_grace', 120),
+    )
+    await claim('the end of grace hangs and is killed, and the kernel is out of grace all the same', async () => {
+      assert.equal(ended, killed + kill)
+      assert.equal(await server.inGrace(), false)
+    })
+    await claim('the lock of bob, who missed the grace, is granted to another client, who drops it', async () => {
+      assert.equal(await isGranted(eve, 'bob'), true)
+    })
+    await claimNoUpcallAfter(stage, 'gracedone')
+    await server.start()
+    await absent.heal()
+    await claimLost(stage, 'after the second restart', [absent])
+    await claimHeld(stage, 'after the second restart', [present, eve])
+  },
+}
