@@ -10,7 +10,7 @@ import { earlyEnd } from './scenarios/early-end.ts'
 import { graceMissed, leaseLostBeforeRestart } from './scenarios/edge-conditions.ts'
 import { endUnderTraffic } from './scenarios/end-under-traffic.ts'
 import { fullDisk, readOnly, startKilled, stateRemoved } from './scenarios/failing-helper.ts'
-import { graceEndKilled, removeHangs, removeKilled } from './scenarios/hung-upcalls.ts'
+import { createKilled, graceEndKilled, removeHangs, removeKilled } from './scenarios/hung-upcalls.ts'
 import { manyNames } from './scenarios/many-names.ts'
 import { moduleLoad } from './scenarios/module-load.ts'
 import { restart, restartByPipe } from './scenarios/restart.ts'
@@ -123,6 +123,7 @@ export function partsOn({ kernel, tracker }: Ground, program: string | undefined
     part(removeHangs),
     part(removeKilled),
     part(graceEndKilled),
+    part(createKilled),
     part(stateRemoved),
     part(upgrade, 'ci'),
     ...(ours ? [part(endUnderTraffic, 'ci')] : []),

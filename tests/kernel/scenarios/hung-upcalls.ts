@@ -1,10 +1,11 @@
 // Upcalls that hang on their disk and are killed, without another upcall before the next start. The kernel ignores how
-// a remove or an end of grace ends, and goes on.
+// a remove or an end of grace ends, and goes on. After a create that failed, it does not say when the client is gone.
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
-import type { Client } from '../client.ts'
-import { stateDisk } from '../server.ts'
-import { claimHeld, claimLost, holders, type Stage, type Story } from '../story.ts'
+import { join as joins, type Client } from '../client.ts'
+import { blankDisk } from '../disk.ts'
+import { prepare, serve, stateDisk } from '../server.ts'
+import { claimHeld, claimLost, holders, type Ground, type Stage, type Story } from '../story.ts'
 import { killed } from '../upcalls.ts'
 import { isGranted } from './edge-conditions.ts'
 
@@ -24,31 +25,57 @@ const byAlarm = `
     sleep 0.5
   done`
 
+/** No client comes from this machine. */
+type HungStage = Omit<Stage, 'nfsPort'>
+
+/** How a disk is made to hang. All are scripts. */
+interface Hang {
+  readonly begin: string
+  readonly end: string
+  /** Whether process $1 hangs as it should. */
+  readonly isIn: string
+}
+
+/** The first change hangs: of everything that the upcall does, nothing is done. */
+const frozen: Hang = {
+  begin: `fsfreeze --freeze ${stateDisk}`,
+  end: `fsfreeze --unfreeze ${stateDisk}`,
+  isIn: "grep -q '^State:.D' /proc/$1/status",
+}
+
+/** The barrier hangs: everything is done, and nothing promised. This needs {@link onMapper}. */
+const suspended: Hang = {
+  begin: 'sync; dmsetup suspend --nolockfs --noudevsync state',
+  end: 'dmsetup resume --noudevsync state',
+  isIn: 'grep -q fsync /proc/$1/stack',
+}
+
 /**
- * Freezes the state disk, sets off what makes the kernel run an upcall, and lets the disk go on when the upcall hangs
- * and a signal to it is pending. A process that waits for a frozen disk can't be woken: it ends when the disk goes on,
- * after the call that it was in.
+ * Makes the disk hang, sets off what makes the kernel run an upcall, and lets the disk go on when the upcall hangs and
+ * a signal to it is pending. A process that waits for a disk can't be woken: it ends when the disk goes on, after the
+ * call that it was in.
  * @param signal the end of a script in which $id is the upcall
  * @param cause it may wait for the upcall
  * @returns what `cause` did, and the upcall's status
  */
 async function cutShort<T>(
-  { guest, helper, server }: Stage,
+  { guest, helper, server }: HungStage,
   verb: string,
+  { begin, end, isIn }: Hang,
   signal: string,
   cause: () => Promise<T>,
 ): Promise<[T, number | undefined]> {
-  await guest.run(`fsfreeze --freeze ${stateDisk}`)
+  await guest.run(begin)
   const signalled = guest.run(
     `
-    trap 'fsfreeze --unfreeze ${stateDisk}' EXIT
+    trap '${end}' EXIT
     now() { cut -d. -f1 /proc/uptime; }
     since=$(now)
     goesOn() { [ $(($(now) - since)) -lt $1 ]; }
-    hangs() { tr '\\0' '\\n' < /proc/$1/cmdline | grep -qx ${verb} && grep -q '^State:.D' /proc/$1/status; }
-    id=
+    hangs() { tr '\\0' '\\n' < /proc/$1/cmdline | grep -qx ${verb} && ${isIn}; }
+    id= one=self
     until [ -n "$id" ]; do
-      goesOn 120
+      goesOn 120 || { cat /proc/$one/stack; exit 1; }
       sleep 0.2
       for one in $(pidof -x ${helper.name}); do ! hangs $one || id=$one; done 2> /dev/null
     done
@@ -65,7 +92,30 @@ async function cutShort<T>(
   return [caused, undefined]
 }
 
-async function claimNoUpcallAfter({ server, claim }: Stage, verb: string): Promise<void> {
+/** A guest with a device under the state disk that can be made to hang. It goes with the story. */
+async function onMapper(ground: Ground, name: string): Promise<HungStage> {
+  const { directory, helper } = ground
+  const guest = await ground.boot({
+    name,
+    disks: ['state', 'export'].map((disk) => blankDisk(directory, `${name}-${disk}`, 'ext4')),
+  })
+  await prepare(guest, { serves: true })
+  await guest.run(`
+    modprobe dm-mod
+    dmsetup create state --noudevrules --noudevsync --table "0 $(cat /sys/block/vda/size) linear /dev/vda 0"
+    mkdir -p ${stateDisk}
+    mount /dev/dm-0 ${stateDisk}`)
+  const server = await serve(guest, helper, name)
+  return {
+    ...ground,
+    guest,
+    clients: guest,
+    server,
+    client: (who, version) => joins(guest, server, who, version),
+  }
+}
+
+async function claimNoUpcallAfter({ server, claim }: HungStage, verb: string): Promise<void> {
   await claim('no upcall comes after that, until the server has stopped', async () => {
     await server.stop()
     assert.equal((await server.upcalls()).at(-1)?.verb, verb)
@@ -89,7 +139,7 @@ const removeCutShort = (
     assert.ok(absent !== undefined && present !== undefined)
     await absent.cutOff()
     // A client whose lease has run out is removed when somebody wants its lock, who waits until that is done.
-    const [granted, ended] = await cutShort(stage, 'remove', signal, () => isGranted(eve, 'bob'))
+    const [granted, ended] = await cutShort(stage, 'remove', frozen, signal, () => isGranted(eve, 'bob'))
     await claim(`bob's lease runs out, his remove hangs, and ${ends}`, () => {
       assert.equal(ended, status)
     })
@@ -129,7 +179,7 @@ export const graceEndKilled: Story = {
     await absent.cutOff()
     await server.restart({ grace: 150 })
     await claimHeld(stage, 'after the first restart', [present, eve])
-    const [, ended] = await cutShort(stage, 'gracedone', byHand, () =>
+    const [, ended] = await cutShort(stage, 'gracedone', frozen, byHand, () =>
       guest.run('echo Y > /proc/fs/nfsd/v4_end_grace', 120),
     )
     await claim('the end of grace hangs and is killed, and the kernel is out of grace all the same', async () => {
@@ -144,5 +194,36 @@ export const graceEndKilled: Story = {
     await absent.heal()
     await claimLost(stage, 'after the second restart', [absent])
     await claimHeld(stage, 'after the second restart', [present, eve])
+  },
+}
+
+export const createKilled: Story = {
+  name: 'create-killed',
+  title: 'A create is killed at its barrier: its client may not reclaim a lock that somebody else has had since',
+  alone: async (ground) => {
+    const stage = await onMapper(ground, 'create-killed')
+    const { server, client, claim } = stage
+    await server.start({ grace: 30 })
+    await server.endGrace()
+    const [[present], eve] = await Promise.all([
+      client('cleo', '4.2').then((cleo) => holders([cleo])),
+      client('eve', '4.2'),
+    ])
+    assert.ok(present !== undefined)
+    const [absent, ended] = await cutShort(stage, 'create', suspended, byHand, () => client('bob', '4.1'))
+    await claim("bob's create hangs at its barrier and is killed, and he is served all the same", async () => {
+      assert.equal(ended, killed + kill)
+      await absent.lock('bob')
+    })
+    await absent.cutOff()
+    await claim("bob's lease runs out, and his lock is granted to another client, who drops it", async () => {
+      assert.equal(await isGranted(eve, 'bob'), true)
+    })
+    // The kernel does not say that he is gone.
+    await claimNoUpcallAfter(stage, 'create')
+    await server.start()
+    await absent.heal()
+    await claimLost(stage, 'after the next start', [absent])
+    await claimHeld(stage, 'after the next start', [present])
   },
 }
