@@ -11,7 +11,7 @@
  * the client's record, so each client has one note at most, and an upcall that succeeds removes that of an earlier one
  * about the same client: the kernel runs these one after the other (nfs4recover.c, NFSD4_CLIENT_UPCALL_LOCK).
  */
-import { errorCode, storageFailure } from '../failure.ts'
+import { errorCode, failureFrom, report, storageFailure } from '../failure.ts'
 import type { Begun } from '../rules/decide.ts'
 import { startFromName } from '../rules/instance.ts'
 import { recordName } from '../rules/record.ts'
@@ -85,7 +85,7 @@ export function noteBegun(state: StateDirectory, begun: BegunAbout): string | un
     if (files.readLink(name, notes)?.startsWith(`${removal}/`) !== true) replace(name, text, notes)
     return undefined
   } catch (thrown) {
-    return errorCode(thrown) ?? String(thrown)
+    return errorCode(thrown) ?? report(failureFrom(thrown)).line
   }
 }
 
@@ -133,7 +133,10 @@ export function begunAbout(state: StateDirectory, owner: ClientOwner): Begun | u
 export function notesOf(state: StateDirectory): { readonly notes: readonly Note[]; readonly unknown: string[] } {
   const notes: Note[] = []
   const unknown: string[] = []
-  for (const path of directoriesOf(state)) {
+  const directories = directoriesOf(state)
+  // Somebody else's, who does not let us read it. A start goes on, and lets nobody reclaim.
+  if (directories === undefined) return { notes, unknown: [state.runDirectory] }
+  for (const path of directories) {
     const within = openOurs(path, state.anywhere)
     if (within === 'absent') continue
     if (within === 'other') {
@@ -156,7 +159,8 @@ export function notesOf(state: StateDirectory): { readonly notes: readonly Note[
 export function removeNote(path: string, { anywhere }: StateDirectory): void {
   const within = openOurs(files.parentOf(path), anywhere)
   if (typeof within === 'string') return
-  files.remove(path.slice(path.lastIndexOf('/') + 1), within)
+  // A directory in a note's place stays, and counts again. Above the run directory nothing may be removed.
+  files.tolerating(['EISDIR', 'EACCES'], () => files.remove(path.slice(path.lastIndexOf('/') + 1), within), false)
   files.close(within)
 }
 
@@ -187,13 +191,16 @@ function begunIn(text: string): Begun | undefined {
   return start === undefined || from === undefined ? undefined : { kind: 'put', in: start, from }
 }
 
-/** The directories of notes about this state directory, under whatever names it has been used. */
-function directoriesOf(state: StateDirectory): string[] {
+/**
+ * The directories of notes about this state directory, under whatever names it has been used; undefined, if that can't
+ * be found out.
+ */
+function directoriesOf(state: StateDirectory): string[] | undefined {
   const { runDirectory, path, anywhere } = state
   const mark = startMark(runDirectory, path, anywhere)
   return files
-    .namesIn(runDirectory, anywhere)
-    .filter((name) => name.startsWith(prefix))
+    .tolerating(['EACCES'], () => files.namesIn(runDirectory, anywhere), undefined)
+    ?.filter((name) => name.startsWith(prefix))
     .filter((name) => {
       const spelled = decoded(name.slice(prefix.length))
       return spelled !== undefined && (spelled === path || startMark(runDirectory, spelled, anywhere) === mark)

@@ -104,3 +104,17 @@ describe('in memory, a run directory that', () => {
     })
   }
 })
+
+it('in memory, a run directory of another user that can not be read keeps no start from its work, and nobody may reclaim', () => {
+  const { machine, given } = machineOf()
+  given.uid = 1000
+  machine.files.hooks.before = ({ name, paths }) =>
+    paths.some((path) => (path === runDirectory ? name === 'openat' : path.startsWith(`${runDirectory}/`)))
+      ? -13
+      : undefined
+  assert.equal(play(machine, start('2000')), 0)
+  assert.equal(play(machine, create(ann, 'Y')), 0)
+  assert.equal(play(machine, check(ann, 'Y')), 0)
+  assert.equal(play(machine, start('3000')), 0)
+  assert.equal(play(machine, check(ann, 'Y')), mayNotReclaim)
+})
