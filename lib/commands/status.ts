@@ -18,6 +18,8 @@ import type { Survey } from './shared/survey.ts'
 import { isoTime, pairs, table, toned } from './shared/table.ts'
 import { forgetsVersion40, sayTracker, trackerJson, trackerOf, type Tracker } from './shared/tracker.ts'
 import {
+  cutShortJson,
+  sayCutShort,
   clientJson,
   each,
   instanceJson,
@@ -89,6 +91,7 @@ function statusJson({ walked, surveyed, tracker, legacy, kernel, grace }: Status
     state_directory: textOfPath(surveyed.state.path),
     instance: instanceJson(surveyed),
     ran_untracked: surveyed.untracked,
+    cut_short: surveyed.cutShort.map(cutShortJson),
     tracker: trackerJson(tracker),
     since: {
       wall_clock: grace.since ?? null,
@@ -165,6 +168,7 @@ function describe(status: Status, { all }: { readonly all: boolean }): void {
     ]),
   )
   if (surveyed.untracked) print(`\n${toned()('bad', `${untracked[0]?.toUpperCase() ?? ''}${untracked.slice(1)}.`)}\n`)
+  if (surveyed.cutShort.length > 0) print(`\n${toned()('bad', sayCutShort(surveyed.cutShort))}\n`)
   if (status.grace.runs) {
     print(toned()('strong', '\nWhat keeps grace open\n'))
     const lines = [...waiting, ...silent].slice(0, most)

@@ -14,7 +14,6 @@
  */
 import { Failed, storageFailure } from '../failure.ts'
 import type { Decision } from '../rules/decide.ts'
-import type { Start } from '../rules/instance.ts'
 import { forgetBegun } from '../store/begun.ts'
 import type { Recorded } from '../store/layout.ts'
 import { locked } from '../store/lock.ts'
@@ -67,7 +66,8 @@ function performGraceEnd(world: World, request: Request & { event: 'grace-done' 
     isUpcall && decideOn(world, recorded, request).kind === 'end-grace' && recorded.instance.kind === 'partial'
       ? recorded.instance.start
       : undefined
-  if (noted !== undefined) noteEnd(world, noted, request.legacyTop)
+  const unnoted = noted === undefined ? undefined : noteGraceEnd(state, noted, request.legacyTop)
+  if (unnoted !== undefined) world.log.debug?.(`not noted in ${quote(state.runDirectory)}: ${unnoted}`)
   syncReclaimed(world)
   const [failure] = performAll(world, [request], 'upcall')
   const isOther = failure instanceof Failed && failure.failure.kind === 'other-instance'
@@ -75,15 +75,6 @@ function performGraceEnd(world: World, request: Request & { event: 'grace-done' 
   // A start that came meanwhile may have found the note, and ended that grace.
   if (isOther && noted !== undefined && lookAt(state).marks(noted, 'full')) return
   if (failure !== undefined) throw failure
-}
-
-function noteEnd({ state, log }: World, start: Start, legacyTop: string | undefined): void {
-  const unnoted = noteGraceEnd(state, start, legacyTop)
-  if (unnoted !== undefined)
-    log.warning(
-      `the end of grace can't be noted in ${quote(state.runDirectory)} (${unnoted}): ` +
-        'if this upcall is killed, the next start will not know',
-    )
 }
 
 /** The last step of a success: what was noted is over. @returns why it is no success, if it is none */

@@ -55,7 +55,7 @@ export function startInstance(
   if (unmarked !== undefined)
     log.warning(
       `no mark of this start could be made in ${quote(state.runDirectory)} (${unmarked}): ` +
-        'if this start fails, the next one will not know',
+        'if this start fails, or an upcall is killed, the next one will not know',
     )
   makeStateDirectory(state)
   const found = lookAt(state)

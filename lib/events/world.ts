@@ -59,12 +59,11 @@ export const both = (first: Settlement, second: Settlement): Settlement =>
         put: second.put,
       }
 
-/** Notes what an upcall is about to do, for the next start. If it can't be noted, it is done all the same. */
+/**
+ * Notes what an upcall is about to do, for the next start. If it can't be noted, it is done all the same: what keeps
+ * the note away kept the mark of the start away too, which was logged then.
+ */
 export function begins({ state, log, isUpcall }: World, begun: BegunAbout): void {
   const unnoted = isUpcall ? noteBegun(state, begun) : undefined
-  if (unnoted !== undefined)
-    log.warning(
-      `can't note in ${quote(state.runDirectory)} what is being done (${unnoted}): ` +
-        'if this upcall is killed, the next start will not know',
-    )
+  if (unnoted !== undefined) log.debug?.(`not noted in ${quote(state.runDirectory)}: ${unnoted}`)
 }

@@ -13,7 +13,7 @@
  */
 import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { answered, errno } from '../syscalls/errno.ts'
-import { anywhere, whyNotOursAt } from '../syscalls/files.ts'
+import { anywhere, kindAt, whyNotOursAt } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
 import type { Configuration, Settings } from './settings.ts'
 
@@ -44,6 +44,7 @@ export function noteDirectory(
   // A start that makes no mark there says why (lib/events/start.ts).
   if (
     answered(calls.mkdirat(here, runDirectory, 0o755), 'mkdir', runDirectory, EEXIST) < 0 &&
+    kindAt(runDirectory, anywhere(calls)) === 'directory' &&
     isForeign(calls, runDirectory)
   )
     return undefined

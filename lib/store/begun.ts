@@ -167,7 +167,8 @@ export function removeNote(path: string, { anywhere }: StateDirectory): void {
 /** Names in it are chosen by clients. So none of whoever owns the run directory may lead elsewhere. */
 function openOurs(path: string, anywhere: Directory): Directory | 'absent' | 'other' {
   const opened = files.openDirectory(path, anywhere)
-  if (typeof opened === 'string' || files.isOursAlone(files.statusOf(opened), opened)) return opened
+  if (opened === 'other') return files.exists(path, anywhere) ? 'other' : 'absent'
+  if (opened === 'absent' || files.isOursAlone(files.statusOf(opened), opened)) return opened
   files.close(opened)
   return 'other'
 }

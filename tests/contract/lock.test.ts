@@ -135,7 +135,8 @@ eachArtefact('the lock', (artefact) => {
     const s = server(artefact)
     await s.fullInstanceWith()
     const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
-    const said = await traced(s, ['create', hex('ada')], session, ['-e', `inject=${named('unlink')}:error=EIO`])
+    const first = ['-e', `inject=${named('unlink')}:error=EIO:when=1`]
+    const said = await traced(s, ['create', hex('ada')], session, first)
     assert.equal(said.status, done)
     assert.match(said.stderr, /warning: the lock can't be removed: EIO/)
     assert.equal((await s.remove('bob')).status, done, 'its holder is dead')

@@ -40,6 +40,7 @@ eachArtefact('an upcall', (artefact) => {
         '/proc/self/stat',
         '/proc/sys/kernel/random/boot_id',
         join(s.nfsdDir, 'v4_end_grace'),
+        join(s.runDir, `begun-${encodeURIComponent(s.stateDir)}`),
         join(s.stateDir, 'v4clients'),
         join(s.stateDir, 'v4clients', start),
       ].sort(),

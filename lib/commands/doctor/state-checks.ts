@@ -13,6 +13,7 @@ import { counted, oneLine, quote } from '../../text.ts'
 import type { Context } from '../shared/context.ts'
 import { nodePath } from '../shared/print.ts'
 import type { Oddity } from '../shared/recorded-clients.ts'
+import { sayCutShort } from '../shared/view.ts'
 import { doubtful, good, unknown, wrong, type Said } from './finding.ts'
 import { hasJournal, mountOf } from './mounts.ts'
 import { shellWord, type Site } from './site.ts'
@@ -257,7 +258,16 @@ export function instance({ survey, kernel, settings: { calls, stateDirectory, ru
       restart,
     )
   if ('failed' in survey) return unknown('the server instance is not known', survey.failed)
-  const { instance: current } = survey
+  const { instance: current, cutShort } = survey
+  if (cutShort.length > 0)
+    return doubtful(
+      `${counted(cutShort.length, 'upcall was', 'upcalls were')} cut short`,
+      oneLine`
+        ${sayCutShort(cutShort)} An upcall ends itself if its disk does not answer for 45 seconds: see
+        whether the disk of the state directory hangs, or its file system was frozen.
+      `,
+      'nfsd-userland-helper status',
+    )
   switch (current.kind) {
     case 'damaged':
       return wrong(

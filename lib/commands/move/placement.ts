@@ -86,7 +86,7 @@ export function destinationAt(settings: Context): Destination {
       `nothing changed: ${instance.file} in ${quote(path)} can't be understood (${instance.why}); see verify --repair`,
     )
   const filled = counting.filter((start) => !isEmpty(directoryOf(state, start)))
-  const inFilled = { state, counting: filled, cutShort: surveyed.cutShort }
+  const inFilled = { state, counting: filled, begun: surveyed.begun }
   const where = placeIn(surveyed)
   return {
     state,

@@ -76,11 +76,11 @@ export const mayReclaimLater = (client: Pick<Client, 'standing' | 'isCutShort'>)
   mayReclaim(client) && !client.isCutShort
 
 /** Whether the next start takes out a record, because an upcall about it was cut short. */
-function isTakenOut({ cutShort, counting }: Survey, start: Start, name: string): boolean {
-  const begun = cutShort.get(name)
+function isTakenOut({ begun, counting }: Survey, start: Start, name: string): boolean {
+  const about = begun.get(name)
   return (
-    begun?.kind === 'remove' ||
-    (begun?.in === start && !(typeof begun.from === 'number' && counting.includes(begun.from)))
+    about?.kind === 'remove' ||
+    (about?.in === start && !(typeof about.from === 'number' && counting.includes(about.from)))
   )
 }
 
@@ -171,11 +171,11 @@ export function recordsOfOwner(surveyed: Survey, owner: ClientOwner): Client[] {
 
 /** The state of an owner's newest entry among the instances that count. */
 export function newestEntryOf(
-  { state, counting, cutShort }: Pick<Survey, 'state' | 'counting' | 'cutShort'>,
+  { state, counting, begun }: Pick<Survey, 'state' | 'counting' | 'begun'>,
   owner: ClientOwner,
 ): { readonly kind: Entry['kind']; readonly in: Start | undefined } {
   const name = recordName(owner)
-  if (cutShort.get(name)?.kind === 'remove') return { kind: 'nothing', in: undefined }
+  if (begun.get(name)?.kind === 'remove') return { kind: 'nothing', in: undefined }
   const entries = [...counting].reverse().map((start) => {
     const directory = directoryOf(state, start)
     return { kind: directory === undefined ? ('nothing' as const) : entryAt(directory, name).kind, in: start }

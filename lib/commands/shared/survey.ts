@@ -3,9 +3,8 @@
  * everything else is in oddities.ts.
  */
 import { storageFailure } from '../../failure.ts'
-import type { Begun } from '../../rules/decide.ts'
 import { reclaimableIn, type Instance, type Start } from '../../rules/instance.ts'
-import { notesOf, type Note } from '../../store/begun.ts'
+import { notesOf, type BegunAbout, type Note } from '../../store/begun.ts'
 import { markNames, type Mark, type Recorded } from '../../store/layout.ts'
 import { bootTimeOf, legacyCounts, lookAt, stateDirectory, type StateDirectory } from '../../store/state-directory.ts'
 import { graceGoesOn, isMarked, unrecordedGraceEnd } from '../../store/untracked.ts'
@@ -33,8 +32,10 @@ export interface Survey extends Pick<Recorded, 'starts' | 'traces' | 'format'> {
   readonly untracked: boolean
   /** No client may reclaim now either: no record has any effect. */
   readonly allVoid: boolean
-  /** What upcalls have begun that were killed, by the name of the client's record. The next start completes it. */
-  readonly cutShort: ReadonlyMap<string, Begun>
+  /** What upcalls have begun, and not promised, by the name of the client's record. The next start completes it. */
+  readonly begun: ReadonlyMap<string, BegunAbout>
+  /** That of upcalls that were killed. */
+  readonly cutShort: readonly BegunAbout[]
   /** Whether clients of the kernel's own tracker may reclaim, now or after the next start, unless `allVoid`. */
   readonly legacyCounts: boolean
 }
@@ -80,7 +81,8 @@ export function survey(
         : reclaimableIn(instance, starts),
     untracked,
     allVoid,
-    cutShort: new Map(notes.filter(isOver).map(({ path, begun }) => [path.slice(path.lastIndexOf('/') + 1), begun])),
+    begun: new Map(notes.filter(isOver).map(({ path, begun }) => [path.slice(path.lastIndexOf('/') + 1), begun])),
+    cutShort: notes.filter(({ goesOn }) => !goesOn).map(({ begun }) => begun),
     legacyCounts: !(isEnded && recorded.kind === 'partial') && legacyCounts({ instance, marks }),
   }
 }

@@ -1,7 +1,8 @@
 /** Describes clients and instances in words for people, and in members for programs (docs/json.md). Pure. */
 import type { Instance } from '../../rules/instance.ts'
-import { oneLine } from '../../text.ts'
-import { escapeOwner, type ClientOwner } from '../../upcall/owner.ts'
+import type { BegunAbout } from '../../store/begun.ts'
+import { counted, oneLine } from '../../text.ts'
+import { escapeOwner, showOwner, type ClientOwner } from '../../upcall/owner.ts'
 import type { Session } from '../../upcall/request.ts'
 import type { LiveClient } from './live-clients.ts'
 import { mayReclaim, wasKnownBefore, type Client } from './recorded-clients.ts'
@@ -126,3 +127,20 @@ export function sayDuration(seconds: number): string {
   if (whole < 2 * 86_400) return `${Math.floor(whole / 3600)} h`
   return `${Math.floor(whole / 86_400)} days`
 }
+
+/** Describes upcalls that were killed. */
+export function sayCutShort(begun: readonly BegunAbout[]): string {
+  const shown = begun
+    .slice(0, 3)
+    .map(({ kind, owner }) => `${kind === 'remove' ? 'remove' : 'create'} ${showOwner(owner)}`)
+  const more = begun.length > shown.length ? [`${begun.length - shown.length} more`] : []
+  return oneLine`
+    ${counted(begun.length, 'upcall was', 'upcalls were')} cut short: ${[...shown, ...more].join(', ')}. The next start
+    removes ${begun.length === 1 ? 'that client' : 'these clients'}, or moves a record back to where it was.
+  `
+}
+
+export const cutShortJson = ({ kind, owner }: BegunAbout): object => ({
+  upcall: kind === 'remove' ? 'remove' : 'create',
+  ...ownerJson(owner),
+})
