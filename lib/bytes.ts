@@ -114,14 +114,21 @@ export function writeEach(
   return Math.max(0, until - from)
 }
 
-/** `spelledAs` of the table of calls, for runtimes that have nothing faster. */
-export function spelledAs(pairs: Uint8Array, patterns: string, mark: string): Spelled {
+/**
+ * What `links` of the table of calls says of entries, for runtimes that have nothing faster.
+ * @param texts of the links of these names; a number for what is no link
+ */
+export function spelledAs(
+  names: readonly string[],
+  texts: readonly (string | number)[],
+  patterns: string,
+  mark: string,
+): Spelled {
   const spelled = patterns.split('\n').map((pattern) => new RegExp(`^${patternAsRegExp(pattern)}$`))
-  const words = textOf(pairs).split('\0')
   const plain: string[] = []
   const others = []
-  for (let at = 0; at + 2 < words.length; at += 2) {
-    const [name = '', text = ''] = words.slice(at)
+  for (const [at, name] of names.entries()) {
+    const text = String(texts[at])
     const core = text.slice(0, Math.max(0, text.length - mark.length - 8))
     const isName = name !== '' && name.length <= 255 && !name.startsWith('.')
     const decoded = isName && text.length < 256 ? percentDecoded(name) : undefined

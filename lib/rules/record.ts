@@ -151,7 +151,7 @@ function spelledIn(name: string): string | undefined {
 }
 
 /**
- * How a line is spelled in the present version, as far as it is facts: for `spelledAs` of the table of calls, which
+ * How a line is spelled in the present version, as far as it is facts: for `links` of the table of calls, which
  * reads the owner and the principal of nearly every record fast. A start may read a hundred thousand. A line that is
  * spelled otherwise, and one under the name of a digest or under a name that begins with an encoded dot, is left to
  * {@link readRecord}.

@@ -259,11 +259,8 @@ export function eachRecordIn(
 ): 'none' | 'all' | 'enough' {
   const directory = directoryOf(state, start)
   if (directory === undefined) return 'none'
-  const { calls } = directory
-  const facts = usualFacts()
   let found: 'none' | 'all' = 'none'
-  for (const links of files.linksOf(directory)) {
-    const { plain, others } = calls.spelledAs(links, facts, checkField)
+  for (const { plain, others } of files.linksOf(directory, usualFacts(), checkField)) {
     if (plain.length > 0) {
       found = 'all'
       if (!each(plain, undefined)) return 'enough'

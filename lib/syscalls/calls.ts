@@ -73,26 +73,22 @@ export interface Calls {
    */
   readonly names: (descriptor: number, again: boolean) => string | number
   /**
-   * The same entries, each with its symbolic link's text: bytes, a NUL after each name and after each text. A text is
-   * empty for what is no link, or has more than 255 bytes. Nothing at the end. The host reads a large directory ahead
-   * of its caller. So a descriptor that is read by this call must not be read by another, but from its beginning.
+   * The next entries of an open directory, and which of them are symbolic links with a text that is spelled in a
+   * certain way and has the right checksum. Such a text is as one of the patterns says. Then come `mark`, the checksum
+   * of the percent-decoded name and of what the pattern covers, and nothing else. It has at most 255 bytes, and the
+   * name does not begin with a dot. The host reads a large directory ahead of its caller. So a descriptor that is read
+   * by this call must not be read by another, but from its beginning.
+   * @param patterns ASCII, a line break between two of them; the same for all of a directory. Consecutive `#` stand for
+   * a decimal number of at most as many digits, without leading zeros; `*` for a lowercase hex digit; each other
+   * character for itself.
+   * @returns the decoded names of such texts that have no hex digits, and all other entries; undefined at the end.
    */
-  readonly links: (descriptor: number) => Uint8Array | number
+  readonly links: (descriptor: number, patterns: string, mark: string) => Spelled | number | undefined
   /**
-   * The next six are no system calls. They are here because the runtime does them faster than this program could.
+   * The next five are no system calls. They are here because the runtime does them faster than this program could.
    * This one: CRC-32 of a text's bytes, as eight hex digits.
    */
   readonly checksum: (text: string) => string
-  /**
-   * Looks for texts that are spelled in a certain way, and have the right checksum. Such a text is as one of the
-   * patterns says. Then come `mark`, the checksum of the percent-decoded name and of what the pattern covers, and
-   * nothing else. The name does not begin with a dot, and has 1 to 255 bytes.
-   * @param pairs names and texts, as `links` returns them
-   * @param patterns ASCII, a line break between two of them. Consecutive `#` stand for a decimal number of at most as
-   * many digits, without leading zeros; `*` for a lowercase hex digit; each other character for itself.
-   * @returns the decoded names of such texts that have no hex digits; and all other pairs
-   */
-  readonly spelledAs: (pairs: Uint8Array, patterns: string, mark: string) => Spelled
   /**
    * Writes the bytes of `text` into `into`.
    * @returns how many.

@@ -5,7 +5,7 @@
  * A name is looked up in an open directory, or is an absolute path. Files are made with mode 0600 and directories with
  * 0700. The caller must have set a umask that changes neither.
  */
-import { bytesOf } from '../bytes.ts'
+import { bytesOf, type Spelled } from '../bytes.ts'
 import { errorCode } from '../failure.ts'
 import { quote } from '../text.ts'
 import { atFlags, type Calls, type DirectoryEntry, type Status } from './calls.ts'
@@ -231,13 +231,23 @@ export function namesAtOnce(directory: Directory): string | undefined {
 }
 
 /** Every entry of a directory, as texts in the format of `names`, one batch a text. */
-const batchesOf = (directory: Directory): Generator<string> => readBy(directory.calls.entries, directory)
+const batchesOf = (directory: Directory): Generator<string> => {
+  const { calls } = directory
+  return readBy((descriptor) => {
+    const text = calls.entries(descriptor)
+    return text === '' ? undefined : text
+  }, directory)
+}
 
-/** Every entry of a directory with its link's text, in the format of `links`, one batch at a time. */
-export const linksOf = (directory: Directory): Generator<Uint8Array> => readBy(directory.calls.links, directory)
+/** Every entry of a directory, one batch at a time, and what `links` of the table of calls finds of it. */
+export const linksOf = (directory: Directory, patterns: string, mark: string): Generator<Spelled> => {
+  const { calls } = directory
+  return readBy((descriptor) => calls.links(descriptor, patterns, mark), directory)
+}
 
-function* readBy<Batch extends { readonly length: number }>(
-  next: (descriptor: number) => Batch | number,
+/** @param next returns undefined at the end. */
+function* readBy<Batch extends string | Spelled>(
+  next: (descriptor: number) => Batch | number | undefined,
   directory: Directory,
 ): Generator<Batch> {
   // A descriptor has one position in its directory, so a second reader opens its own. Most upcalls read once.
@@ -250,7 +260,7 @@ function* readBy<Batch extends { readonly length: number }>(
       // Another has removed it meanwhile: there is nothing in it.
       if (entries === -ENOENT) return
       if (typeof entries === 'number') throw systemError(entries, 'getdents', directory.path)
-      if (entries.length === 0) return
+      if (entries === undefined) return
       yield entries
     }
   } finally {

@@ -5,7 +5,7 @@
  * path, and a name after it is looked up there: so this promises the same, where /proc is mounted.
  */
 import fs, { existsSync, type Dir, type Stats } from 'node:fs'
-import { bytesInto, bytesOf, crc32, percentDecoded, percentEncode, spelledAs, textOf, writeEach } from '../bytes.ts'
+import { bytesInto, crc32, percentDecoded, percentEncode, spelledAs, textOf, writeEach } from '../bytes.ts'
 import { atFlags, type Calls, type DirectoryEntry, type Status } from './calls.ts'
 import { assertSayable, errno, unsayable } from './errno.ts'
 import { textOfNames } from './files.ts'
@@ -94,17 +94,12 @@ function directoryReader(): Pick<Calls, 'entries' | 'links' | 'names' | 'close'>
 
   return {
     entries: (descriptor) => answer(() => textOfNames(nextOrNone(descriptor))),
-    links: (descriptor) =>
-      answer(() =>
-        bytesOf(
-          nextOrNone(descriptor)
-            .map(({ name }) => {
-              const text = files.readlinkat(descriptor, name)
-              return `${name}\0${typeof text === 'string' && text.length < 256 ? text : ''}\0`
-            })
-            .join(''),
-        ),
-      ),
+    links: (descriptor, patterns, mark) =>
+      answer(() => {
+        const names = nextOrNone(descriptor).map(({ name }) => name)
+        const texts = names.map((name) => files.readlinkat(descriptor, name))
+        return names.length === 0 ? undefined : spelledAs(names, texts, patterns, mark)
+      }),
     names: (descriptor) =>
       answer(() => {
         stopReading(descriptor)
@@ -140,7 +135,6 @@ const ownProcess = {
 /** Calls that need no kernel. The host in C has faster ones. */
 export const withoutTheKernel = {
   checksum: crc32,
-  spelledAs,
   bytesInto,
   textOf,
   percentEncoded: percentEncode,

@@ -17,7 +17,7 @@
 #include <unistd.h>
 
 /* The most that is read, of a file or a directory, at a time. */
-enum { buffer_size = 8192, text_size = longest_link + 1 };
+enum { buffer_size = 8192 };
 
 JSValue answer(JSContext *engine, ssize_t result)
 {
@@ -334,10 +334,8 @@ static CALL(call_textOf)
   return bytes ? text_from(engine, (const char *)bytes, size) : JS_EXCEPTION;
 }
 
-enum { checksum_length = 8 };
-
 /* CRC-32 (polynomial EDB88320), as eight hex digits. Four bytes at a time, of which each half has a row of remainders. */
-static void checksum_of(const uint8_t *bytes, size_t length, char *digits)
+void checksum_of(const uint8_t *bytes, size_t length, char *digits)
 {
   static const uint32_t remainders[8][16] = {
     { 0x00000000, 0x1db71064, 0x3b6e20c8, 0x26d930ac, 0x76dc4190, 0x6b6b51f4, 0x4db26158, 0x5005713c,
@@ -387,8 +385,11 @@ static CALL(call_checksum)
 /* A plain character stands for itself, each other byte as %XX (lib/bytes.ts, percentEncode). */
 static bool is_plain(uint8_t byte)
 {
-  return (byte >= 'a' && byte <= 'z') || (byte >= 'A' && byte <= 'Z') || (byte >= '-' && byte <= ':' && byte != '/') ||
-         byte == '_' || byte == ',' || byte == '=' || byte == '@' || byte == '+';
+  static const bool plain[256] = {
+    ['a' ... 'z'] = true, ['A' ... 'Z'] = true, ['0' ... '9'] = true, ['-'] = true, ['.'] = true, [':'] = true,
+    ['_'] = true, [','] = true, ['='] = true, ['@'] = true, ['+'] = true,
+  };
+  return plain[byte];
 }
 
 static CALL(call_percentEncoded)
@@ -415,8 +416,7 @@ static uint8_t digit(char spelled)
   return spelled >= '0' && spelled <= '9' ? (uint8_t)(spelled - '0') : spelled >= 'A' && spelled <= 'F' ? (uint8_t)(spelled - 'A' + 10) : 16;
 }
 
-/* Returns how many bytes, or -1 for what percentEncode would not have written. */
-static ssize_t decoded(const char *spelled, size_t size, char *into)
+ssize_t decoded(const char *spelled, size_t size, char *into)
 {
   char *end = into;
   for (size_t at = 0; at < size; at++) {
@@ -447,108 +447,6 @@ static CALL(call_percentDecoded)
     return JS_UNDEFINED;
   /* As long as it was spelled: it is the same. */
   return (size_t)length == size ? JS_DupValue(engine, given[0]) : text_from(engine, bytes, (size_t)length);
-}
-
-/*
- * Where the beginning of a text ends that is spelled as a pattern, which ends with a line break or a NUL; NULL where it
- * is not. What stands for the hex digits of the pattern are the last characters of it.
- */
-static const char *end_of_spelled(const char *text, const char *pattern, size_t *hex_digits)
-{
-  *hex_digits = 0;
-  while (*pattern && *pattern != '\n')
-    if (*pattern == '#') {
-      const char *first = text;
-      for (; *pattern == '#'; pattern++)
-        if (*text >= '0' && *text <= '9')
-          text++;
-      if (text == first || (*first == '0' && text - first > 1))
-        return NULL;
-    } else if (*pattern == '*') {
-      if (!((*text >= '0' && *text <= '9') || (*text >= 'a' && *text <= 'f')))
-        return NULL;
-      pattern++;
-      text++;
-      ++*hex_digits;
-    } else if (*pattern++ != *text++)
-      return NULL;
-  return text;
-}
-
-/* A text, which a NUL follows. */
-struct text {
-  const char *bytes;
-  size_t length;
-};
-
-/* Where a text ends that is spelled as one of the patterns, before the mark and the checksum; NULL for another one. */
-static const char *end_of_facts(struct text text, const char *patterns, struct text mark, size_t *hex_digits)
-{
-  for (const char *pattern = patterns; pattern; pattern = strchr(pattern, '\n'), pattern += pattern != NULL) {
-    const char *end = end_of_spelled(text.bytes, pattern, hex_digits);
-    if (end && (size_t)(end - text.bytes) + mark.length + checksum_length == text.length && memcmp(end, mark.bytes, mark.length) == 0)
-      return end;
-  }
-  return NULL;
-}
-
-/* A pair as an element of one of two lists. Returns the list's number: 0 is that of plain ones. */
-static int spelled_from(JSContext *engine, JSValue *element, struct text name, struct text text, const char *patterns, struct text mark)
-{
-  char bytes[NAME_MAX + text_size], digits[checksum_length];
-  size_t hex_digits = 0;
-  bool is_name = name.length > 0 && name.length <= NAME_MAX && name.bytes[0] != '.' && text.length < text_size;
-  ssize_t length = is_name ? decoded(name.bytes, name.length, bytes) : -1;
-  const char *end = length < 0 ? NULL : end_of_facts(text, patterns, mark, &hex_digits);
-  if (end) {
-    size_t facts = (size_t)(end - text.bytes);
-    memcpy(bytes + length, text.bytes, facts);
-    checksum_of((const uint8_t *)bytes, (size_t)length + facts, digits);
-    if (memcmp(end + mark.length, digits, checksum_length) != 0)
-      end = NULL;
-  }
-  if (end && hex_digits == 0) {
-    *element = text_from(engine, bytes, (size_t)length);
-    return 0;
-  }
-  *element = JS_NewObject(engine);
-  set(engine, *element, "name", text_from(engine, name.bytes, name.length));
-  if (end) {
-    set(engine, *element, "decoded", text_from(engine, bytes, (size_t)length));
-    set(engine, *element, "digits", text_from(engine, end - hex_digits, hex_digits));
-  }
-  return 1;
-}
-
-static CALL(call_spelledAs)
-{
-  size_t size;
-  struct text mark;
-  const char *pairs = (const char *)JS_GetUint8Array(engine, &size, given[0]);
-  const char *patterns = pairs ? JS_ToCString(engine, given[1]) : NULL;
-  mark.bytes = patterns ? JS_ToCStringLen(engine, &mark.length, given[2]) : NULL;
-  if (!mark.bytes)
-    return JS_EXCEPTION;
-  JSValue lists[] = { JS_NewArray(engine), JS_NewArray(engine) };
-  uint32_t lengths[] = { 0, 0 };
-  const char *end = size > 0 && pairs[size - 1] == 0 ? pairs + size : pairs;
-  while (pairs < end) {
-    struct text name = { pairs, strlen(pairs) };
-    struct text text = { pairs + name.length + 1, 0 };
-    if (text.bytes == end)
-      break;
-    text.length = strlen(text.bytes);
-    JSValue element;
-    int which = spelled_from(engine, &element, name, text, patterns, mark);
-    JS_SetPropertyUint32(engine, lists[which], lengths[which]++, element);
-    pairs = text.bytes + text.length + 1;
-  }
-  JS_FreeCString(engine, patterns);
-  JS_FreeCString(engine, mark.bytes);
-  JSValue found = JS_NewObject(engine);
-  set(engine, found, "plain", lists[0]);
-  set(engine, found, "others", lists[1]);
-  return found;
 }
 
 static CALL(call_umask)
@@ -636,7 +534,7 @@ static const JSCFunctionListEntry open_flags[] = {
 static const JSCFunctionListEntry table[] = {
   ENTRY(openat, 4), ENTRY(read, 2), ENTRY(readText, 2), ENTRY(write, 2), ENTRY(writeEach, 7), ENTRY(fsync, 1), ENTRY(close, 1), ENTRY(mkdirat, 3),
   ENTRY(unlinkat, 3), ENTRY(renameat, 4), ENTRY(linkat, 4), ENTRY(symlinkat, 3), ENTRY(readlinkat, 2), ENTRY(fstatat, 3),
-  ENTRY(fstat, 1), ENTRY(identityAt, 2), ENTRY(entries, 1), ENTRY(links, 1), ENTRY(names, 2), ENTRY(checksum, 1), ENTRY(spelledAs, 3), ENTRY(bytesInto, 3), ENTRY(textOf, 1), ENTRY(percentEncoded, 1), ENTRY(percentDecoded, 1), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
+  ENTRY(fstat, 1), ENTRY(identityAt, 2), ENTRY(entries, 1), ENTRY(links, 3), ENTRY(names, 2), ENTRY(checksum, 1), ENTRY(bytesInto, 3), ENTRY(textOf, 1), ENTRY(percentEncoded, 1), ENTRY(percentDecoded, 1), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
   ENTRY(watch, 1), ENTRY(endSignals, 0), ENTRY(connect, 1), ENTRY(flock, 1), ENTRY(now, 0), ENTRY(monotonic, 0), ENTRY(processId, 0), ENTRY(userId, 0), ENTRY(isTerminal, 1), ENTRY(exit, 1),
   JS_OBJECT_DEF("flags", open_flags, sizeof open_flags / sizeof *open_flags, JS_PROP_ENUMERABLE),
 };

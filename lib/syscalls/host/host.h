@@ -63,8 +63,13 @@ extern int root_directory;
 /* What geteuid(2) would answer. */
 uid_t effective_user(void);
 
-/* The longest text of a link that `links` hands on. */
-enum { longest_link = 255 };
+enum { checksum_length = 8 };
+
+/* Fills in a checksum's digits. */
+void checksum_of(const uint8_t *bytes, size_t length, char *digits);
+
+/* Returns how many bytes a text stands for, or -1 for what percentEncode would not have written. */
+ssize_t decoded(const char *spelled, size_t size, char *into);
 
 /*
  * Before a directory is closed, or read by another call than `links`: no thread reads it from then on, and what one

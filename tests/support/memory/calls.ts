@@ -2,7 +2,7 @@
  * The calls of lib/syscalls/calls.ts on a machine in memory, with Linux's names, links, modes and errors.
  * tests/unit/memory.test.ts compares them with a real file system.
  */
-import { bytesOf, writeEach } from '../../../lib/bytes.ts'
+import { spelledAs, writeEach } from '../../../lib/bytes.ts'
 import { atFlags, type Calls, type Status } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { namesOf } from '../../../lib/syscalls/files.ts'
@@ -260,14 +260,13 @@ export function callsOf(process: Process, longestLink: number): Calls {
     ...files,
     ...onNames(process),
     ...links,
-    links: (descriptor) => {
-      const names = files.entries(descriptor)
-      if (typeof names === 'number') return names
-      const pairs = (names === '' ? [] : namesOf(names)).map((name) => {
-        const text = links.readlinkat(descriptor, name)
-        return `${name}\0${typeof text === 'string' && text.length < 256 ? text : ''}\0`
-      })
-      return bytesOf(pairs.join(''))
+    links: (descriptor, patterns, mark) => {
+      const text = files.entries(descriptor)
+      if (typeof text === 'number') return text
+      if (text === '') return undefined
+      const names = namesOf(text)
+      const texts = names.map((name) => links.readlinkat(descriptor, name))
+      return spelledAs(names, texts, patterns, mark)
     },
     writeEach: (descriptor, message, at, room, texts, from, until) =>
       writeEach(() => files.write(descriptor, message), message, at, room, texts, from, until),

@@ -25,7 +25,7 @@ const facts = fc.record(
 
 /** What the fast reading says of an entry; undefined, if it leaves it to {@link readRecord}. */
 function readFast(name: string, line: string): { owner: string; principal: string | undefined } | undefined {
-  const { plain, others } = spelledAs(bytesOf(`${name}\0${line}\0`), usualFacts(), checkField)
+  const { plain, others } = spelledAs([name], [line], usualFacts(), checkField)
   const [owner = others[0]?.decoded] = plain
   return owner === undefined ? undefined : { owner, principal: others[0]?.digits }
 }
