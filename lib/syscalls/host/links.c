@@ -28,7 +28,8 @@ enum {
   /* An entry has at least 24 bytes, and takes here no more than twice its size and a text. */
   found_size = 2 * entries_size + entries_size / 24 * text_size,
   guard_size = 1 << 16,
-  stack_size = 1 << 16,
+  /* As much as any C library asks for; what is not touched costs nothing. */
+  stack_size = 1 << 18,
 };
 
 /* How texts are spelled that are looked for. */
