@@ -5,16 +5,18 @@
  */
 import { errno } from '../../lib/syscalls/errno.ts'
 import type { Made } from '../support/memory/files.ts'
-import { stateDirectory, Stopped, type Ending } from '../support/memory/machine.ts'
+import { runDirectory, stateDirectory, Stopped, type Ending } from '../support/memory/machine.ts'
+import { completed, halfway, isBelow, outcomeOf, owing, Progress, type Outcome } from './halfway.ts'
 import type { PlaceInMemory } from './in-memory.ts'
 import type { Act, Disturbance } from './life.ts'
-import { judge, remember, storageFailed, type Event, type Memory, type Verdict } from './oracle.ts'
+import { remember, storageFailed, type Event, type Memory, type Verdict } from './oracle.ts'
 import {
   askedBy,
   broken,
   commandOf,
   distinct,
   endGraceReads,
+  kernelEndsGrace,
   lineOf,
   perform,
   wordsOf,
@@ -67,7 +69,8 @@ function done(place: PlaceInMemory, world: World, work: Work, by = place.machine
   return 'asked' in work ? by(work.asked.words, work.asked.env) : place.command.now(work.command)
 }
 
-const isOnStorage = ({ paths }: Made): boolean => paths.some((path) => `${path}/`.startsWith(`${stateDirectory}/`))
+const isOnStorage = ({ paths }: Made): boolean => paths.some((path) => isBelow(path, stateDirectory))
+const isOnRun = ({ paths }: Made): boolean => paths.some((path) => isBelow(path, runDirectory))
 
 const line = (world: World, work: Work, ended: Ending): string =>
   lineOf(world, work.event, {
@@ -84,21 +87,29 @@ function carryOutUntil(
   at: number,
 ): Ending {
   const { hooks } = place.machine.files
+  const isStopped = how.kind !== 'storage fails'
+  if (isStopped && 'asked' in work) kernelEndsGrace(world, work.asked)
   const before = endGraceReads(world)
   const graceOver = before === 'Y'
   let calls = 0
   let where: Made | undefined
+  const progress = new Progress(stateDirectory, runDirectory)
   hooks.before = (made) => {
     // A start that is killed before its mark is set, or after that is removed, can't be noticed by anybody.
-    if (!made.changes || !isOnStorage(made)) return undefined
+    const mayHit = isOnStorage(made) || (isStopped && work.event.event !== 'start' && isOnRun(made))
+    if (!made.changes || !mayHit) return undefined
+    progress.comesTo(made)
     const hits = where === undefined ? calls++ === at : how.kind === 'storage fails' && how.lasts
     if (!hits) return undefined
     where ??= made
     if (how.kind === 'storage fails') return -errno[how.error]
     throw new Stopped()
   }
+  hooks.answered = (made, answer) => {
+    if (made.changes && typeof answer === 'number' && answer >= 0) progress.hasMade(made)
+  }
   const status = done(place, world, work)
-  hooks.before = () => undefined
+  Object.assign(hooks, { before: () => undefined, answered: () => undefined })
   const told = endGraceReads(world) !== before
   world.told.push(line(world, work, status))
   if (where !== undefined) {
@@ -111,23 +122,19 @@ function carryOutUntil(
       ? [outcomeOf(memory, work.event, graceOver)]
       : how.kind === 'storage fails'
         ? refused(memory, work, graceOver, status)
-        : told
-          ? [{ memory: outcomeOf(memory, work.event, graceOver).memory, endGrace: 'may' }]
-          : halfway(memory, work.event, graceOver).map((later) => ({ memory: later, endGrace: 'may' }))
+        : leftBy(memory, work, graceOver, progress, told).map((left) => ({ memory: left, endGrace: 'may' }))
   goOn(world, may, status, told, where !== undefined)
   return status
 }
 
-/** An outcome: what may have happened, and what must then have been answered. */
-export interface Outcome {
-  readonly memory: Memory
-  /** Undefined: it need not have answered. */
-  readonly statuses?: readonly number[]
-  readonly endGrace: Verdict['endGrace']
+/** The kernel is told that grace may end only by an upcall that has done its work. */
+function leftBy(before: Memory, work: Work, graceOver: boolean, progress: Progress, told: boolean): readonly Memory[] {
+  const lefts = told ? [outcomeOf(before, work.event, graceOver).memory] : halfway(before, work.event, graceOver)
+  return 'asked' in work ? owing(lefts, before, work.event, progress) : lefts
 }
 
 /** Continues with every outcome that agrees with how it ended. */
-function goOn(
+export function goOn(
   world: World,
   may: (memory: Memory) => readonly Outcome[],
   status: Ending,
@@ -152,63 +159,6 @@ function goOn(
         (first?.endGrace === 'must' ? ', and to tell the kernel' : ''),
     )
   world.memories = distinct(agreeing.map(({ memory }) => memory))
-}
-
-export function outcomeOf(before: Memory, event: Event, graceOver: boolean): Required<Outcome> {
-  const memory = remember(before)
-  const { statuses, endGrace } = judge(memory, event, { graceOver })
-  return { memory, statuses, endGrace }
-}
-
-export const completed = (before: Memory): Memory => {
-  const memory = remember(before)
-  judge(memory, { event: 'grace done', bootTime: undefined }, { graceOver: false })
-  return memory
-}
-
-/** What a stopped upcall or command may have done: nothing, all, or a part. */
-export function halfway(before: Memory, event: Event, graceOver: boolean): readonly Memory[] {
-  if (event.event === 'start') {
-    // It may have begun its instance. That takes an earlier mark into account, and survives a power cut.
-    const failed: Event = { event: 'failed start', bootTime: event.bootTime }
-    return [before, outcomeOf(before, event, false).memory].map((memory) => outcomeOf(memory, failed, false).memory)
-  }
-  const heals = ['create', 'check', 'remove'].includes(event.event) && graceOver && !before.full
-  const from = [remember(before), ...(heals ? [completed(before)] : [])]
-  const whole = outcomeOf(before, event, graceOver).memory
-  // Each part of what was not answered may be on the disk without the others.
-  const after = heals ? [whole, outcomeOf(before, event, false).memory] : [whole]
-  switch (event.event) {
-    case 'create':
-    case 'check':
-    case 'allow':
-      return [...from, ...from.map((memory) => ({ ...remember(memory), sawSilent: true })), ...after]
-    case 'remove':
-    case 'expire':
-      return [...from, ...from.flatMap((memory) => partsOf(memory, event.owner)), ...after]
-    case 'prune':
-      return [...before.reclaimable].reduce<readonly Memory[]>(
-        (all, owner) => all.flatMap((memory) => [memory, ...partsOf(memory, owner), without(memory, owner, 'all')]),
-        from,
-      )
-    default:
-      return [...from, ...after]
-  }
-}
-
-/** A client may be removed from our records only, or only from those of the kernel's own tracker. */
-const partsOf = (memory: Memory, owner: string): readonly Memory[] => [
-  without(memory, owner, 'legacy'),
-  without(memory, owner, 'record'),
-]
-
-function without(before: Memory, owner: string, what: 'legacy' | 'record' | 'all'): Memory {
-  const memory = remember(before)
-  const isLegacy = memory.legacy.has(owner)
-  if (what === 'legacy') memory.legacy.delete(owner)
-  else judge(memory, { event: 'expire', owner }, { graceOver: false })
-  if (what === 'record' && isLegacy) memory.legacy.add(owner)
-  return memory
 }
 
 /** What an upcall or a command may have done that failed on the disk. */
@@ -289,6 +239,7 @@ export const withoutMarks = (memory: Memory): Memory => ({
   untracked: undefined,
   doubtful: false,
   endIsUnrecorded: false,
+  owed: new Map(),
 })
 
 /** Another upcall is carried out before one of the calls, or after the last. */

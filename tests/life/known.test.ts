@@ -4,7 +4,8 @@
  */
 import { describe, it } from 'node:test'
 import { artefacts } from '../support/artefacts.ts'
-import type { Act, Life } from './life.ts'
+import { cutShortOn } from './cut-short.ts'
+import type { Act, Life, Point } from './life.ts'
 import { onThisMachine } from './on-this-machine.ts'
 import { owner } from './owners.ts'
 import { play } from './play.ts'
@@ -15,6 +16,9 @@ const later: Act = { act: 'step the clock', by: 60 }
 const create = (who: number): Act => ({ act: 'create', who, session: 'Y', spelling: 'kernel' })
 const check = (who: number, session: 'Y' | 'N' = 'Y'): Act => ({ act: 'check', who, session })
 const failed = (how: 'killed' | 'no place'): Act => ({ act: 'failed start', how, bootTime: true })
+
+const cut = (what: Act, name: Point['name'], nth = 1): Act => ({ act: 'cut short', what, at: { name, nth } })
+const remove = (who: number): Act => ({ act: 'remove', who, spelling: 'kernel' })
 
 const life = (legacy: readonly number[], ...acts: readonly Act[]): Life => ({
   owners: ['ada', 'bob', 'cal'].map((name) => owner(name)),
@@ -304,12 +308,117 @@ const lives: Readonly<Record<string, Life>> = {
     check(0),
     check(1),
   ),
+  'after a remove that was killed before it had removed anything, its client may not reclaim, and nobody is lost': life(
+    [],
+    start,
+    create(0),
+    create(1),
+    done,
+    cut(remove(0), 'unlink'),
+    later,
+    start,
+    check(0),
+    check(1),
+  ),
+  'a client that came back after such a remove may reclaim': life(
+    [],
+    start,
+    create(0),
+    done,
+    cut(remove(0), 'unlink'),
+    create(0),
+    later,
+    start,
+    check(0),
+  ),
+  'after an end of grace that was killed before it was recorded, only those may reclaim who were active': life(
+    [],
+    start,
+    create(0),
+    create(1),
+    done,
+    later,
+    start,
+    create(0),
+    cut(done, 'rename'),
+    later,
+    start,
+    check(0),
+    check(1),
+  ),
+  'a new client whose create was killed when it had made its record may not reclaim': life(
+    [],
+    start,
+    create(1),
+    done,
+    cut(create(0), 'unlink'),
+    later,
+    start,
+    check(0),
+    check(1),
+  ),
+  'a client whose create was killed when its record had moved may reclaim by the older one, until its grace is over':
+    life(
+      [],
+      start,
+      create(0),
+      create(1),
+      done,
+      later,
+      start,
+      cut(create(0), 'unlink'),
+      cut(check(1, 'N'), 'fsync'),
+      cut(create(0), 'unlink', 2),
+      later,
+      start,
+      check(0),
+      cut(check(1, 'N'), 'unlink', 2),
+      done,
+      later,
+      start,
+      check(0),
+      check(1),
+    ),
+  'a create that succeeds keeps the record of one that was killed': life(
+    [],
+    start,
+    done,
+    cut(create(0), 'unlink'),
+    create(0),
+    later,
+    start,
+    check(0),
+  ),
+  'a create that is killed after a remove that was killed brings nobody back': life(
+    [],
+    start,
+    create(0),
+    done,
+    cut(remove(0), 'unlink'),
+    cut(create(0), 'fsync'),
+    later,
+    start,
+    check(0),
+  ),
+  'the last client to reclaim, whose create was killed when it had ended grace early, is not lost by that': life(
+    [],
+    start,
+    create(0),
+    done,
+    later,
+    start,
+    cut(create(0), 'unlink', 3),
+    later,
+    start,
+    check(0),
+  ),
 }
 
 for (const artefact of artefacts())
   describe(`a life that once broke the rule (${artefact.name})`, { concurrency: 2 }, () => {
     for (const [title, acts] of Object.entries(lives))
       it(title, async () => {
-        await play(onThisMachine(artefact), acts)
+        const place = onThisMachine(artefact)
+        await play(place, acts, cutShortOn(place))
       })
   })

@@ -7,6 +7,7 @@ import assert from 'node:assert/strict'
 import { after, describe, it } from 'node:test'
 import fc from 'fast-check'
 import { artefacts, type Artefact } from '../support/artefacts.ts'
+import { cutShortOn } from './cut-short.ts'
 import { lives, type Life } from './life.ts'
 import { onThisMachine } from './on-this-machine.ts'
 import { play } from './play.ts'
@@ -30,7 +31,8 @@ describe('in any life of a server and its clients', { concurrency: true }, () =>
       let upcalls = 0
       const outcome = await fc.check(
         fc.asyncProperty(lives, async (life) => {
-          upcalls += await play(onThisMachine(artefact), life)
+          const place = onThisMachine(artefact)
+          upcalls += await play(place, life, cutShortOn(place))
         }),
         { seed, ...limits(artefact) },
       )

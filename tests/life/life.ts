@@ -62,6 +62,8 @@ export type Act =
       readonly who: number
       readonly session: Session
     }
+  /** On this machine: an upcall that is killed before one of its calls. The machine stays up. */
+  | { readonly act: 'cut short'; readonly what: Act; readonly at: Point }
   /** In memory only: an upcall or a command that is disturbed. */
   | {
       readonly act: 'disturbed'
@@ -72,6 +74,12 @@ export type Act =
     }
   | { readonly act: 'set the clock'; readonly to: number }
   | { readonly act: 'step the clock'; readonly by: number }
+
+/** The number of a call among those of its name. The oldest POSIX name counts every variant. */
+export interface Point {
+  readonly name: 'symlink' | 'unlink' | 'rename' | 'fsync'
+  readonly nth: number
+}
 
 export type Disturbance =
   | { readonly kind: 'killed' }
@@ -193,8 +201,9 @@ const several = (act: fc.Arbitrary<Act>, maxLength: number): fc.Arbitrary<readon
 /**
  * One server instance: it starts, clients come and go, grace ends in one of the ways it can, and the instance goes on
  * or stops.
+ * @param last what may be the last that happens in it, so that a start follows at once
  */
-const instanceWith = (more: Weighed): fc.Arbitrary<readonly Act[]> => {
+const instanceWith = (more: Weighed, last?: fc.Arbitrary<Act>): fc.Arbitrary<readonly Act[]> => {
   const [before, after] = [mixed(...inGrace, ...more), mixed(...afterGrace, ...more)]
   return fc
     .tuple(
@@ -226,6 +235,7 @@ const instanceWith = (more: Weighed): fc.Arbitrary<readonly Act[]> => {
           arbitrary: fc.tuple(fc.tuple(unheard, endNotRecorded), several(after, 2)).map((it) => it.flat()),
         },
       ),
+      last === undefined ? fc.constant([]) : several(last, 1),
     )
     .map((it) => it.flat())
 }
@@ -244,8 +254,18 @@ const livesOf = (instance: fc.Arbitrary<readonly Act[]>): fc.Arbitrary<Life> =>
     acts: fc.array(instance, { minLength: 1, maxLength: 4, size: 'max' }).map((it) => it.flat()),
   })
 
+const changing = mixed([2, create], [2, check], [2, remove], [2, done])
+const cutShort: fc.Arbitrary<Act> = fc.record({
+  act: fc.constant('cut short' as const),
+  what: changing,
+  at: fc.record({
+    name: fc.constantFrom('symlink' as const, 'unlink' as const, 'rename' as const, 'fsync' as const),
+    nth: fc.nat({ max: 3 }).map((nth) => nth + 1),
+  }),
+})
+
+export const lives = livesOf(instanceWith([[1, cutShort]], cutShort))
 const instance = instanceWith([])
-export const lives = livesOf(instance)
 
 const disturbance: fc.Arbitrary<Disturbance> = fc.oneof(
   fc.constant({ kind: 'killed' as const }),
@@ -268,12 +288,22 @@ const disturbed: fc.Arbitrary<Act> = fc.record({
   at: fc.oneof({ weight: 2, arbitrary: fc.nat({ max: 6 }) }, { weight: 1, arbitrary: fc.nat({ max: 60 }) }),
 })
 
+const cutShortInMemory: fc.Arbitrary<Act> = fc.record({
+  act: fc.constant('disturbed' as const),
+  what: changing,
+  how: fc.constant({ kind: 'killed' as const }),
+  at: fc.nat({ max: 8 }),
+})
+
 /** Lives in memory (disturbed.ts): what is rare elsewhere is frequent here. */
 export const livesInMemory = livesOf(
-  instanceWith([
-    [5, disturbed],
-    [1, byHand],
-  ]),
+  instanceWith(
+    [
+      [5, disturbed],
+      [1, byHand],
+    ],
+    cutShortInMemory,
+  ),
 )
 
 const principal = fc.constantFrom<0 | 1 | undefined>(undefined, undefined, 0, 1)

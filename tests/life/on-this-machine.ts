@@ -15,11 +15,26 @@ import {
   type Environment,
   type Machine,
 } from '../support/artefacts.ts'
+import { changes, named, trace } from '../support/strace.ts'
+import { Progress } from './halfway.ts'
+import type { Point } from './life.ts'
 import type { Owner } from './oracle.ts'
 import { escaped } from './owners.ts'
 import type { Command, Hindrance, Place } from './play.ts'
 
-export function onThisMachine(artefact: Artefact): Place & { readonly machine: Machine } {
+interface Killed extends Pick<Ending, 'status'> {
+  readonly progress: Progress
+  /** The call, if it came to that. */
+  readonly killedBefore: string | undefined
+}
+
+export interface PlaceHere extends Place {
+  readonly machine: Machine
+  /** An upcall that is killed before one of its calls. */
+  readonly killed: (words: readonly string[], env: Environment, clock: number, at: Point) => Promise<Killed>
+}
+
+export function onThisMachine(artefact: Artefact): PlaceHere {
   const machine = newMachine()
   const legacyTop = join(machine.stateDir, 'v4recovery')
   const upcall: Place['upcall'] = (words, env, clock) =>
@@ -31,6 +46,26 @@ export function onThisMachine(artefact: Artefact): Place & { readonly machine: M
       if (how === 'no place for records')
         return withoutPlace(machine, async () => (await upcall(words, env, clock)).status)
       return interfered(artefact, tracing[how], [...settings(machine), ...words], { ...env, ...clockAt(clock) })
+    },
+    killed: async (words, env, clock, { name, nth }) => {
+      const options = ['-e', `inject=${name === 'fsync' ? name : named(name)}:signal=SIGKILL:when=${nth}`]
+      const given = { ...env, ...clockAt(clock) }
+      const { status, calls } = await trace(artefact, [...settings(machine), ...words], given, { options })
+      const progress = new Progress(machine.stateDir, machine.runDir)
+      for (const call of calls.filter(changes)) {
+        progress.comesTo(call)
+        if ((call.result ?? -1) >= 0) progress.hasMade(call)
+      }
+      const last = calls.at(-1)
+      const isKilled = typeof status !== 'number'
+      return {
+        status,
+        progress,
+        killedBefore:
+          isKilled && last !== undefined
+            ? `${last.name} ${last.paths.join(' ')}`.replaceAll(machine.dir, '')
+            : undefined,
+      }
     },
     command: (command) =>
       inForeground(artefact, [...settings(machine), ...wordsFor(machine, command)], {

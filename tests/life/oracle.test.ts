@@ -1,6 +1,7 @@
 /** The oracle itself is tested with the two edge conditions of RFC 7530 §9.6.3.4, as the RFC tells them. */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { halfway, owing } from './halfway.ts'
 import { blank, judge, mayNotReclaim, otherInstance, type Event, type Verdict } from './oracle.ts'
 
 const start: Event = { event: 'start', bootTime: '7' }
@@ -123,6 +124,36 @@ describe('after an end of grace that was seen in the kernel, and could not be re
       answer(start, create('a'), create('b'), done, start, create('a'), lacks, done, start, check('b')),
       mayNotReclaim,
     )
+  })
+})
+
+describe('after an upcall that was killed when it had begun, and the machine stays up', () => {
+  /** The answers that may come to the last event, whatever the killed one had done. */
+  const answers = (before: readonly Event[], killed: Event, ...after: readonly Event[]): number[] => {
+    const memory = blank()
+    for (const event of before) judge(memory, event)
+    const all = owing(halfway(memory, killed, false), memory, killed, { at: 'begun' }).flatMap((left) =>
+      after.map((event) => judge(left, event).statuses[0] ?? -1).slice(-1),
+    )
+    return [...new Set(all)].sort()
+  }
+  const recorded = [start, done, create('a'), create('b')]
+  it('a client that should have been removed may or may not be there until the next start, and not after it', () => {
+    assert.deepEqual(answers(recorded, remove('a'), check('a')), [0, mayNotReclaim])
+    assert.deepEqual(answers(recorded, remove('a'), start, check('a')), [mayNotReclaim])
+    assert.deepEqual(answers(recorded, remove('a'), start, check('b')), [0])
+    assert.deepEqual(answers(recorded, remove('a'), create('a'), start, check('a')), [0], 'it came back')
+  })
+  it('an end of grace is recorded by the next start', () => {
+    const inGrace = [...recorded, start, create('a')]
+    assert.deepEqual(answers(inGrace, done, start, check('a')), [0])
+    assert.deepEqual(answers(inGrace, done, start, check('b')), [mayNotReclaim])
+  })
+  it('a client whose create was killed stands as before it, because the kernel will not say when it is gone', () => {
+    assert.deepEqual(answers(recorded, create('c'), start, check('c')), [mayNotReclaim])
+    assert.deepEqual(answers([...recorded, start], create('a'), start, check('a')), [0])
+    assert.deepEqual(answers([...recorded, start], check('a', 'N'), done, start, check('a')), [mayNotReclaim])
+    assert.deepEqual(answers([...recorded, start, create('a')], create('a'), done, start, check('a')), [0])
   })
 })
 

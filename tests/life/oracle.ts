@@ -69,9 +69,20 @@ export interface Memory {
   untracked: { readonly bootTime: string | undefined } | undefined
   /** Whether locks may have been granted in this instance of which the records know nothing. */
   doubtful: boolean
-  /** Whether an upcall has found the kernel out of grace and could not record that, and none has since. */
+  /**
+   * Whether the kernel has ended grace, and the upcall that should have recorded that, or has seen it, could not. The
+   * next start does it first, if no upcall has.
+   */
   endIsUnrecorded: boolean
+  /**
+   * What the next start does first, because an upcall was cut short (cut-short.ts): the kernel takes it for one that
+   * failed, and goes on.
+   */
+  readonly owed: Map<Owner, Owed>
 }
+
+/** A client is gone; or it stands again as before an upcall of which the kernel has no answer. */
+export type Owed = 'gone' | { readonly active: boolean | undefined; readonly reclaimable: boolean }
 
 export const blank = (): Memory => ({
   started: false,
@@ -86,6 +97,7 @@ export const blank = (): Memory => ({
   untracked: undefined,
   doubtful: false,
   endIsUnrecorded: false,
+  owed: new Map(),
 })
 
 /** A copy, which later events do not change. */
@@ -95,11 +107,16 @@ export const remember = (memory: Memory): Memory => ({
   active: new Map(memory.active),
   principals: new Map(memory.principals),
   legacy: new Set(memory.legacy),
+  owed: new Map(memory.owed),
 })
 
 /** A text that is the same for two memories if they hold the same. */
-export const keyOf = ({ reclaimable, active, principals, legacy, ...rest }: Memory): string =>
-  JSON.stringify([[...reclaimable].sort(), [...active].sort(), [...principals].sort(), [...legacy].sort(), rest])
+export const keyOf = ({ reclaimable, active, principals, legacy, owed, ...rest }: Memory): string =>
+  JSON.stringify([
+    ...[reclaimable, active, principals, legacy].map((those) => [...those].sort()),
+    [...owed].sort(([one], [other]) => (one < other ? -1 : 1)),
+    rest,
+  ])
 
 export interface Verdict {
   /** The statuses that keep the rule. There is more than one only where the rule allows both and nothing changes. */
@@ -133,10 +150,9 @@ interface Seen {
 
 const rules: { readonly [E in Event['event']]: Rule<E> } = {
   start: (memory, { bootTime }) => {
+    doOwed(memory)
     const { reclaimable, active, legacy, principals } = memory
     const ranUntracked = memory.untracked !== undefined && !isSameStart(memory.untracked.bootTime, bootTime)
-    // What could not be recorded, the start records first.
-    if (memory.endIsUnrecorded) completeGrace(memory)
     const nobody = ranUntracked || memory.doubtful
     if (memory.full) reclaimable.clear()
     for (const owner of active.keys()) reclaimable.add(owner)
@@ -177,6 +193,7 @@ const rules: { readonly [E in Event['event']]: Rule<E> } = {
     if (session !== 'Y') {
       memory.sawSilent = true
       reclaimable.delete(owner)
+      memory.owed.delete(owner)
       if (!active.has(owner)) active.set(owner, false)
     }
     return yes(because)
@@ -186,6 +203,7 @@ const rules: { readonly [E in Event['event']]: Rule<E> } = {
     const { reclaimable, active, legacy, principals } = memory
     const hasSession = session === 'Y'
     reclaimable.delete(owner)
+    memory.owed.delete(owner)
     active.set(owner, hasSession)
     if (principal !== undefined) principals.set(owner, principal)
     if (!hasSession) memory.sawSilent = true
@@ -250,6 +268,7 @@ const rules: { readonly [E in Event['event']]: Rule<E> } = {
     if (!memory.started) return no(refused, 'no server instance is recorded')
     if ((graceOver || memory.endIsUnrecorded) && !memory.full)
       return no(refused, 'grace is over, and that is not recorded yet')
+    memory.owed.delete(owner)
     if (!active.has(owner) && !reclaimable.has(owner)) {
       // There is no instance before the first one in which it could have been active.
       if (memory.full || !memory.everFull) {
@@ -263,6 +282,7 @@ const rules: { readonly [E in Event['event']]: Rule<E> } = {
   import: (memory, { owner }) => {
     const { reclaimable, active } = memory
     if (nobodyNext(memory)) return no(refused, 'after the next start nobody may reclaim')
+    memory.owed.delete(owner)
     if (!active.has(owner) && !reclaimable.has(owner)) {
       if (memory.full || memory.endIsUnrecorded) active.set(owner, false)
       else reclaimable.add(owner)
@@ -286,7 +306,47 @@ const nobodyNext = ({ untracked, doubtful }: Memory): boolean => untracked !== u
 const isSameStart = (bootTime: string | undefined, next: string | undefined): boolean =>
   bootTime !== undefined && bootTime === next
 
-function forget({ reclaimable, active, legacy, principals }: Memory, owner: Owner): void {
+/** An upcall was cut short after it had begun: nothing that it has done was answered, and the kernel goes on. */
+export function owe(memory: Memory, before: Memory, event: Event): void {
+  switch (event.event) {
+    case 'remove':
+      memory.owed.set(event.owner, 'gone')
+      return
+    case 'check':
+    case 'create': {
+      // The kernel will not say when this client is gone (nfs4recover.c, NFSD4_CLIENT_STABLE).
+      if (event.event === 'check' && event.session === 'Y') return
+      const { owner } = event
+      const stood = { active: before.active.get(owner), reclaimable: before.reclaimable.has(owner) && !memory.full }
+      memory.owed.set(owner, before.owed.get(owner) ?? stood)
+      return
+    }
+    case 'grace done': {
+      const done = remember(before)
+      judge(done, event)
+      if (done.full && !memory.full) memory.endIsUnrecorded = true
+      return
+    }
+    default:
+  }
+}
+
+/** What upcalls that were cut short have left to do. */
+function doOwed(memory: Memory): void {
+  const { active, reclaimable, owed } = memory
+  if (memory.endIsUnrecorded && !memory.full) completeGrace(memory)
+  for (const [owner, stood] of owed)
+    if (stood === 'gone') forget(memory, owner)
+    else {
+      active.delete(owner)
+      if (stood.active !== undefined) active.set(owner, stood.active)
+      if (stood.reclaimable) reclaimable.add(owner)
+    }
+  owed.clear()
+}
+
+function forget({ reclaimable, active, legacy, principals, owed }: Memory, owner: Owner): void {
+  owed.delete(owner)
   principals.delete(owner)
   reclaimable.delete(owner)
   active.delete(owner)
@@ -297,6 +357,8 @@ function completeGrace(memory: Memory): void {
   memory.full = true
   memory.endIsUnrecorded = false
   memory.everFull = true
+  for (const [owner, stood] of memory.owed)
+    if (stood !== 'gone') memory.owed.set(owner, { ...stood, reclaimable: false })
   for (const owner of memory.reclaimable) memory.principals.delete(owner)
   memory.reclaimable.clear()
   memory.legacy.clear()
@@ -313,10 +375,12 @@ export const namedAtStart = ({ reclaimable }: Memory): Owner[] =>
  * Who may reclaim at the next start, if nothing else happens before. Clients in `legacy` are not in it: their records
  * have only the MD5 of their owners.
  */
-export const reclaimableAtNextStart = (memory: Memory): Owner[] =>
-  nobodyNext(memory)
-    ? []
-    : [...new Set([...(memory.full || memory.endIsUnrecorded ? [] : memory.reclaimable), ...memory.active.keys()])]
+export function reclaimableAtNextStart(before: Memory): Owner[] {
+  if (nobodyNext(before)) return []
+  const memory = remember(before)
+  doOwed(memory)
+  return [...new Set([...(memory.full ? [] : memory.reclaimable), ...memory.active.keys()])]
+}
 
 function whyNot({ everFull, full }: Memory): string {
   if (full) return 'grace is over, and it is not recorded in this instance'

@@ -275,6 +275,11 @@ export function serverStarts(world: World): void {
   world.bootTime = String(world.wallClock)
 }
 
+/** The kernel is out of grace before it runs `gracedone`. A person's `grace_done` changes nothing there. */
+export function kernelEndsGrace({ life, place }: World, { words: [word, bootTime] }: Asked): void {
+  if (word === 'gracedone' && bootTime !== undefined && life.files.endGrace) place.writeKernel('v4_end_grace', 'Y\n')
+}
+
 /** The kernel names the directory that its own tracker would have for a client, whether or not it exists. */
 export const legacyOf = ({ life, place }: World, owner: Owner): Environment =>
   life.legacy.length > 0 ? { NFSDCLTRACK_LEGACY_RECDIR: place.legacyRecord(owner) } : {}

@@ -95,6 +95,8 @@ interface Interference {
   readonly fault?: Fault | undefined
   /** Calls to trace beside those that may change something. */
   readonly also?: readonly string[]
+  /** More options of strace. */
+  readonly options?: readonly string[]
 }
 
 /** Runs the helper, with at most one fault. */
@@ -102,14 +104,14 @@ export async function trace(
   artefact: Artefact,
   words: readonly string[],
   env: Environment,
-  { fault, also = [] }: Interference = {},
+  { fault, also = [], options = [] }: Interference = {},
 ): Promise<Traced> {
   const inject =
     fault === undefined
       ? []
       : ['-e', `inject=${fault.call.name}:${fault.what}:when=${fault.call.nth}${fault.forGood === true ? '+' : ''}`]
   const told = [changingCalls, ...also].join(',')
-  const { log, ...said } = await underStrace(artefact, ['-e', `trace=${told}`, ...inject], words, env)
+  const { log, ...said } = await underStrace(artefact, ['-e', `trace=${told}`, ...inject, ...options], words, env)
   return { ...said, calls: callsIn(log) }
 }
 
@@ -202,7 +204,7 @@ function inFull(name: string, args: string, open: ReadonlyMap<string, string>): 
 const isUnder = (path: string, directory: string): boolean => path === directory || path.startsWith(`${directory}/`)
 
 /** Opening a file changes something only if it may create or truncate. All other traced calls do. */
-const changes = ({ name, text }: Call): boolean =>
+export const changes = ({ name, text }: Call): boolean =>
   name !== 'exit_group' && (name !== 'openat' || /O_CREAT|O_TRUNC/.test(text))
 
 /** The calls that changed something under a directory, or made it durable: the points at which it can go wrong. */
