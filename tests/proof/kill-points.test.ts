@@ -9,9 +9,10 @@
 import assert from 'node:assert/strict'
 import { createHash } from 'node:crypto'
 import { after, before, describe, it } from 'node:test'
+import { halfway, owing, Progress } from '../life/halfway.ts'
 import type { Event, Owner } from '../life/oracle.ts'
 import { settings, type Artefact, type Machine, type Said } from '../support/artefacts.ts'
-import { briefly, changing, fired, touching, trace, type Call, type Traced } from '../support/strace.ts'
+import { briefly, changes, changing, fired, touching, trace, type Call, type Traced } from '../support/strace.ts'
 import { each, inPart, report, seconds, type Row } from './figures.ts'
 import type { Futures } from './futures.ts'
 import { quickest, subjects } from './mutants.ts'
@@ -140,15 +141,15 @@ async function killEverywhere(
       `${label}: the kill did not come there`,
     )
     assert.equal(disagreement(await ask(dead.tree), allowed, 'kill'), undefined, label)
-    if (event.event === 'start') {
-      const wrong = await ranUntracked(quickest(artefact), dead, {
-        clients,
-        bootTime: event.bootTime,
-        mayRestart: earlier.restart,
-        mustBeNoted: point.paths.some((path) => path.startsWith(`${whole.dir}/state`)),
-      })
-      assert.equal(wrong, undefined, `${label}, and the kernel goes on without a tracker`)
-    }
+    const wrong = await (event.event === 'start'
+      ? ranUntracked(quickest(artefact), dead, {
+          clients,
+          bootTime: event.bootTime,
+          mayRestart: earlier.restart,
+          mustBeNoted: point.paths.some((path) => path.startsWith(`${whole.dir}/state`)),
+        })
+      : cutShort(quickest(artefact), dead, scenario, event))
+    assert.equal(wrong, undefined, `${label}, and the machine stays up`)
 
     const repeat = (): Promise<Said & { tree: Tree }> =>
       on(dead.tree, scenario, async (there) => ({
@@ -208,7 +209,7 @@ function futuresOf(
  */
 async function ranUntracked(
   artefact: Artefact,
-  { tree, marks }: Run,
+  { tree, marks, dir }: Run,
   {
     clients,
     bootTime,
@@ -223,23 +224,50 @@ async function ranUntracked(
 ): Promise<string | undefined> {
   // Not yet, or not any more: it died before its first call, or after its last.
   if (marks.size < 2) return mustBeNoted ? 'no mark tells of it' : undefined
-  const after = async (next: Event): Promise<string> =>
-    on(tree, { grace: undefined }, async (there) => {
-      // A mark is named after the state directory's path.
-      const digest = createHash('sha256').update(there.stateDir).digest('hex')
-      plant(new Map([...marks].map(([path, node]) => [path.replace(/[0-9a-f]{64}/, digest), node])), there.runDir)
-      const { status, stderr } = await call(artefact, there, next)
-      assert.equal(status, 0, stderr)
-      const allowed: Owner[] = []
-      for (const owner of clients)
-        if ((await call(artefact, there, check(owner, 'Y'))).status === 0) allowed.push(owner)
-      return readable(allowed)
-    })
+  const after = (next: Event): Promise<string> => mayReclaimAfter(artefact, { tree, marks, dir }, next, clients)
   const [another, again] = [await after(start('7777')), await after(start(bootTime ?? '7777'))]
   if (another !== '') return `after another start may reclaim: ${another}; by the rule: nobody may reclaim`
   return again === mayRestart
     ? undefined
     : `after the same start once more may reclaim: ${again}; by the rule: ${mayRestart}`
+}
+
+/** Who may reclaim after a start, if the machine has stayed up. */
+const mayReclaimAfter = (
+  artefact: Artefact,
+  { tree, marks, dir }: Pick<Run, 'tree' | 'marks' | 'dir'>,
+  next: Event,
+  clients: readonly Owner[],
+): Promise<string> =>
+  on(tree, { grace: undefined }, async (there) => {
+    // What is in the run directory is named after the state directory's path.
+    const digest = createHash('sha256').update(there.stateDir).digest('hex')
+    const [was = '', is = ''] = [`${dir}/state`, there.stateDir].map(encodeURIComponent)
+    const named = (path: string): string => path.replace(/[0-9a-f]{64}/, digest).replace(`begun-${was}`, `begun-${is}`)
+    plant(new Map([...marks].map(([path, node]) => [named(path), node])), there.runDir)
+    const { status, stderr } = await call(artefact, there, next)
+    assert.equal(status, 0, stderr)
+    const allowed: Owner[] = []
+    for (const owner of clients) if ((await call(artefact, there, check(owner, 'Y'))).status === 0) allowed.push(owner)
+    return readable(allowed)
+  })
+
+/** An upcall died, and the kernel goes on. The next start must do what it has left. @returns what is wrong. */
+async function cutShort(artefact: Artefact, dead: Run, scenario: Scenario, event: Event): Promise<string | undefined> {
+  const clients = clientsOf(scenario)
+  const progress = new Progress(`${dead.dir}/state`, `${dead.dir}/run`)
+  for (const one of dead.traced.calls.filter(changes)) {
+    progress.comesTo(one)
+    if ((one.result ?? -1) >= 0) progress.hasMade(one)
+  }
+  const memory = memoryAfter(scenario.before)
+  const lefts = halfway(memory, event, scenario.grace === 'over')
+  const due = new Set(owing(lefts, memory, event, progress).map((left) => futuresByRule(left, clients).restart))
+  const may = await mayReclaimAfter(artefact, dead, start('7777'), clients)
+  const shown = (owners: string): string => (owners === '' ? 'nobody' : owners)
+  return due.has(may)
+    ? undefined
+    : `after a start may reclaim: ${shown(may)}; by the rule: ${[...due].map(shown).join(', or ')}`
 }
 
 /** The calls to die at: every one that changes something, and the end, when all is done and nothing is acknowledged. */
