@@ -9,9 +9,8 @@
  * granted the lock. If a tainted lock is reclaimed, that is illegal. If a valid one is refused, that is a needless
  * loss.
  *
- * An upcall that fails knows it, and leaves a mark. An upcall that is killed before its first change leaves nothing,
- * and the kernel goes on. The model shows that a `remove` or a `gracedone` that is lost in this way leads to a fault.
- * Only a mark before each of them could prevent that.
+ * An upcall that fails knows it, and leaves a mark. An upcall that is killed leaves the note that it has made before
+ * its first change, and the kernel goes on. The next start does what the note tells.
  */
 import { search, type Found, type Successor } from './search.ts'
 
@@ -41,10 +40,17 @@ export interface Store {
   readonly mark: number | 'ran' | undefined
   /** In the run directory too: the instance whose grace the kernel has ended, if that could not be recorded. */
   readonly end: number | undefined
+  /** In the run directory too: what upcalls about clients have begun, one note for each client. */
+  readonly begun: readonly Begun[]
   /** Format 1. */
   readonly boot: number | undefined
   readonly newBoot: number | undefined
 }
+
+export type Begun =
+  | { readonly what: 'remove'; readonly client: Client }
+  /** `from`: the instance in which it was recorded before. */
+  | { readonly what: 'put'; readonly client: Client; readonly in: number; readonly from: number | undefined }
 
 export const blank: Store = {
   format: 2,
@@ -56,6 +62,7 @@ export const blank: Store = {
   legacy: [],
   mark: undefined,
   end: undefined,
+  begun: [],
   boot: undefined,
   newBoot: undefined,
 }
@@ -90,8 +97,11 @@ export interface Rules {
   readonly graceDoneRefused: Call
   /** What a create or a check leaves if it finds that grace is over, and can't record that. */
   readonly endRefused: (store: Store, of: number) => Store
-  /** Whether a start then treats the instance as one that ran without the helper. */
-  readonly lacksEnd: (store: Store) => boolean
+  /** What a remove or an end of grace leaves that is killed before its first change. */
+  readonly removeBegun: (store: Store, client: Client) => Store
+  readonly graceDoneBegun: (store: Store, of: number) => Store
+  /** What a create leaves that is killed when it has made its record. */
+  readonly createBegun: (store: Store, client: Client) => Store
 }
 
 const within = (records: Store['records'], instance: number, client: Client): Store['records'] =>
@@ -142,6 +152,40 @@ const migrated: readonly Call[] = [
   (store) => (store.format === 2 ? store : { ...store, format: 2, boot: undefined, newBoot: undefined }),
 ]
 
+/** Ends the last instance's grace, if the kernel has ended it, and that is noted and not recorded. */
+const endedAsNoted: Call = (store) => {
+  const { current, isFull } = known(store)
+  return current === undefined || isFull || store.end !== current
+    ? store
+    : { ...store, started: but(store.started, current), full: and(store.full, current) }
+}
+
+/** Completes a remove that was cut short. */
+const removesCompleted: Call = (store) =>
+  store.begun.reduce((before, note) => (note.what === 'remove' ? forgotten(before, note.client) : before), store)
+
+/** Takes back the record of a create that was cut short: the kernel will not say when its client is gone. */
+const putsTakenBack: Call = (store) =>
+  store.begun.reduce((before, note) => {
+    if (note.what !== 'put' || before.records[note.in]?.includes(note.client) !== true) return before
+    const without = before.records.map((each, at) =>
+      at === note.in ? each.filter((one) => one !== note.client) : each,
+    )
+    return { ...before, records: note.from === undefined ? without : within(without, note.from, note.client) }
+  }, store)
+
+const notesRemoved: Call = (store) => (store.begun.length === 0 ? store : { ...store, begun: [] })
+
+const forgotten = (store: Store, client: Client): Store => ({
+  ...store,
+  records: store.records.map((each) => each.filter((other) => other !== client)),
+  legacy: store.legacy.filter((other) => other !== client),
+})
+
+/** What is promised about a client is durable. */
+const withoutNote = (store: Store, client: Client): Store =>
+  store.begun.length === 0 ? store : { ...store, begun: store.begun.filter((note) => note.client !== client) }
+
 /** Finishes the end of the last instance's grace, if the upcall for it died. */
 const followedUp: Call = (store) => {
   const { current, isFull } = known(store)
@@ -164,7 +208,11 @@ export const ours: Rules = {
   start: ({ of, told, nothingProven }) => [
     (store) => ({ ...store, mark: nothingProven ? 'ran' : told }),
     ...migrated,
+    endedAsNoted,
     followedUp,
+    removesCompleted,
+    putsTakenBack,
+    notesRemoved,
     ...(nothingProven
       ? [
           (store: Store): Store => ({
@@ -194,13 +242,9 @@ export const ours: Rules = {
     // The state directory was wiped under a running server. A full instance begins, and what was before is forgotten.
     if (current === undefined)
       return { ...store, full: [store.records.length], records: within(store.records, store.records.length, client) }
-    return { ...store, records: within(store.records, current, client) }
+    return withoutNote({ ...store, records: within(store.records, current, client) }, client)
   },
-  remove: (store, client) => ({
-    ...store,
-    records: store.records.map((each) => each.filter((other) => other !== client)),
-    legacy: store.legacy.filter((other) => other !== client),
-  }),
+  remove: (store, client) => withoutNote(forgotten(store, client), client),
   mayReclaim: (store, client) => {
     const { current, isFull, lastFull } = known(store)
     if (current === undefined) return false
@@ -213,11 +257,21 @@ export const ours: Rules = {
   removeRefused: (store) => ({ ...store, mark: 'ran' }),
   graceDoneRefused: (store) => ({ ...store, mark: 'ran' }),
   endRefused: (store, of) => ({ ...store, end: of }),
-  lacksEnd: (store) => isEndLost(store),
+  removeBegun: (store, client) => ({
+    ...store,
+    begun: [...withoutNote(store, client).begun, { what: 'remove', client }],
+  }),
+  graceDoneBegun: (store, of) => ({ ...store, end: of }),
+  createBegun: (store, client) => {
+    const { current } = known(store)
+    if (current === undefined) return store
+    const at = store.records.findLastIndex((each) => each.includes(client))
+    const made = { ...store, records: within(store.records, current, client) }
+    // An earlier note tells more: where the record was before all that was not promised.
+    if (at === current || store.begun.some((note) => note.client === client)) return made
+    return { ...made, begun: [...store.begun, { what: 'put', client, in: current, from: at < 0 ? undefined : at }] }
+  },
 }
-
-/** Whether grace was over in an instance that is not recorded to be full. */
-const isEndLost = ({ end, full }: Store): boolean => end !== undefined && !full.includes(end)
 
 /** A server without stable storage, which lets everybody reclaim: the first edge condition (RFC 7530 §9.6.3.4.1). */
 export const noStore: Rules = { ...ours, name: 'no store at all', mayReclaim: () => true }
@@ -342,7 +396,53 @@ export const wrong = {
   'a remove that the storage refuses leaves no mark': { ...ours, removeRefused: (store) => store },
   'an end of grace that the storage refuses leaves no mark': { ...ours, graceDoneRefused: (store) => store },
   'a create or a check that can not record the end of grace leaves no mark': { ...ours, endRefused: (store) => store },
-  'that mark counts whatever has been recorded since': { ...ours, lacksEnd: ({ end }) => end !== undefined },
+  'a start lets nobody reclaim because of it': {
+    ...ours,
+    start: (upcall) =>
+      ours
+        .start(upcall)
+        .map((call) =>
+          call === endedAsNoted
+            ? (store) => (endedAsNoted(store) === store ? store : { ...store, records: [], legacy: [] })
+            : call,
+        ),
+  },
+  'a remove makes no note': { ...ours, removeBegun: (store) => store },
+  'an end of grace makes no note': { ...ours, graceDoneBegun: (store) => store },
+  'a create makes no note': {
+    ...ours,
+    createBegun: (store, client) => ({ ...ours.createBegun(store, client), begun: store.begun }),
+  },
+  'a start does not complete a remove that was cut short': {
+    ...ours,
+    start: (upcall) => ours.start(upcall).filter((call) => call !== removesCompleted),
+  },
+  'a start does not take back a create that was cut short': {
+    ...ours,
+    start: (upcall) => ours.start(upcall).filter((call) => call !== putsTakenBack),
+  },
+  'a start removes the record of a create that was cut short, wherever it came from': {
+    ...ours,
+    createBegun: (store, client) => {
+      const after = ours.createBegun(store, client)
+      return {
+        ...after,
+        begun: after.begun.map((note) => (note.what === 'put' ? { ...note, from: undefined } : note)),
+      }
+    },
+  },
+  'the note of a create replaces that of a remove': {
+    ...ours,
+    createBegun: (store, client) =>
+      ours.createBegun(
+        { ...store, begun: store.begun.filter((note) => note.what === 'put' || note.client !== client) },
+        client,
+      ),
+  },
+  'a create that succeeds leaves the note of an earlier one': {
+    ...ours,
+    create: (store, client) => ({ ...ours.create(store, client), begun: store.begun }),
+  },
   'format 1 is brought to format 2 mark of the format first': {
     ...ours,
     start: (upcall) => {
@@ -367,6 +467,8 @@ interface State {
   readonly tracked: boolean
   /** The upcall for the end of grace died. The next upcall finds that grace is over. */
   readonly unheard: boolean
+  /** Clients whose create has died: the kernel does not run `remove` for them (nfs4recover.c, NFSD4_CLIENT_STABLE). */
+  readonly unstable: readonly Client[]
   readonly upcall: Upcall | undefined
   /** An end of grace that a person typed. It may sleep between any two of its calls, even during a restart. */
   readonly byHand: Upcall | undefined
@@ -396,6 +498,8 @@ export type Event =
   | 'an end of grace is seen, and not recorded'
   /** A `remove` dies before its first change. */
   | 'a remove is lost'
+  /** A `create` dies when it has made its record. */
+  | 'a create is lost'
   /** A person types grace_done. */
   | 'by hand'
   /** Release 0.1.0 is the helper at first. */
@@ -415,6 +519,7 @@ export function explore(rules: Rules, stops: number, events: readonly Event[] = 
     server: 'down',
     tracked: true,
     unheard: false,
+    unstable: [],
     upcall: undefined,
     byHand: undefined,
     instance: 0,
@@ -492,7 +597,7 @@ const callsOf = ({ rules, all }: Situation, upcall: Upcall): readonly Call[] => 
   return (upcall.told < 0 ? format1 : all).start(upcall)
 }
 
-function* serverStarts({ state, all, events }: Situation): Generator<Next> {
+function* serverStarts({ state, events }: Situation): Generator<Next> {
   const { store, instance } = state
   const of = instance + numbersPerStart
   const begin = (told: number, release: string): Next => ({
@@ -500,11 +605,11 @@ function* serverStarts({ state, all, events }: Situation): Generator<Next> {
     to: {
       ...state,
       // After an instance that ran without a tracker, nobody may reclaim.
-      ...(isMarked(store, told) || isEndLost(store) ? bothRefused(state) : {}),
+      ...(isMarked(store, told) ? bothRefused(state) : {}),
       server: 'starting',
       tracked: true,
       instance: of,
-      upcall: { verb: 'start', of, told, nothingProven: isMarked(store, told) || all.lacksEnd(store), at: 0 },
+      upcall: { verb: 'start', of, told, nothingProven: isMarked(store, told), at: 0 },
     },
   })
   yield begin(of, '')
@@ -518,6 +623,7 @@ function* serverStops({ state }: Situation): Generator<Next> {
     server: 'down',
     tracked: true,
     unheard: false,
+    unstable: [],
     stops: stops + 1,
     upcall: undefined,
     holder: undefined,
@@ -526,8 +632,9 @@ function* serverStops({ state }: Situation): Generator<Next> {
   // While an upcall runs, the kernel waits. So only the machine can stop then. The model leaves out a reboot after an
   // instance without a tracker, if no start has recorded yet that there was one.
   const isNoted = upcall?.nothingProven === true && !store.untracked.includes(upcall.of - 1)
-  // It also leaves out a reboot after a remove or an end of grace at which the storage failed.
-  const isDistrusted = store.end !== undefined || (store.mark === 'ran' && upcall === undefined)
+  // It also leaves out a reboot after an upcall that has failed, or was cut short.
+  const isDistrusted =
+    store.end !== undefined || store.begun.length > 0 || (store.mark === 'ran' && upcall === undefined)
   if (tracked && !isNoted && !isDistrusted)
     yield { action: 'the machine crashes', to: { ...down, byHand: undefined, store: { ...store, mark: undefined } } }
   if (isServing(state) && (!tracked || byHand !== undefined || isDistrusted))
@@ -557,7 +664,10 @@ function* graceDoneFails({ state, rules, events }: Situation, { of }: Upcall): G
   const over = { ...state, server: 'normal', upcall: undefined, unheard: true } as const
   const isCommitted = store.full.includes(of)
   if (events.includes(isCommitted ? 'an end of grace dies' : 'an end of grace is lost'))
-    yield { action: 'gracedone dies, and grace is over', to: over }
+    yield {
+      action: 'gracedone dies, and grace is over',
+      to: isCommitted ? over : { ...over, store: rules.graceDoneBegun(store, of) },
+    }
   if (events.includes('an end of grace is refused'))
     yield { action: 'gracedone is refused, and grace is over', to: { ...over, store: rules.graceDoneRefused(store) } }
   if (events.includes('an end of grace is seen, and not recorded') && !isCommitted)
@@ -567,7 +677,7 @@ function* graceDoneFails({ state, rules, events }: Situation, { of }: Upcall): G
     }
 }
 
-function* startDies({ state, all, most, events }: Situation, upcall: Upcall): Generator<Next> {
+function* startDies({ state, most, events }: Situation, upcall: Upcall): Generator<Next> {
   const { store, stops } = state
   // A start that dies before its first call can't leave a trace. The model leaves that out.
   if (upcall.at === 0 || upcall.told < 0 || stops >= most || !events.includes('a start dies')) return
@@ -577,7 +687,7 @@ function* startDies({ state, all, most, events }: Situation, upcall: Upcall): Ge
     to: {
       ...state,
       stops: stops + 1,
-      upcall: { ...upcall, of, at: 0, nothingProven: isMarked(store, upcall.told) || all.lacksEnd(store) },
+      upcall: { ...upcall, of, at: 0, nothingProven: isMarked(store, upcall.told) },
       instance: of,
     },
   }
@@ -622,9 +732,9 @@ function* directoryIsWiped({ state, events }: Situation): Generator<Next> {
 
 /** A client that has not reclaimed by now has lost its lock. */
 function graceTimeIsUp(state: State): Next {
-  const { tracked, store, leases } = state
+  const { tracked, store, leases, unstable } = state
   const late = (client: Client): Belief =>
-    leases.includes(client) ? state[client] : { ...state[client], valid: false }
+    leases.includes(client) && !unstable.includes(client) ? state[client] : { ...state[client], valid: false }
   const next = { ...state, A: late('A'), B: late('B') }
   return {
     action: 'the grace time is up',
@@ -653,24 +763,47 @@ function heard({ state, rules }: Situation): Store {
 }
 
 /** A client that is recorded in this instance is not recorded again: the kernel makes no upcall for it. */
-function recorded(at: Situation, client: Client): Pick<State, 'store' | 'leases'> {
-  const { tracked, store, leases } = at.state
-  const isKnown = store.records[known(store).current ?? -1]?.includes(client) === true
+function recorded(at: Situation, client: Client): Pick<State, 'store' | 'leases' | 'unstable'> {
+  const { tracked, store, leases, unstable } = at.state
   return {
-    store: !tracked || (isKnown && leases.includes(client)) ? store : at.rules.create(heard(at), client),
+    store: !tracked || isStable(at.state, client) ? store : at.rules.create(heard(at), client),
     leases: [...new Set([...leases, client])].sort(),
+    unstable: unstable.filter((each) => each !== client),
   }
 }
 
+/** The same, and the create dies when it has made its record. */
+function almostRecorded(at: Situation, client: Client): Pick<State, 'store' | 'leases' | 'unstable'> {
+  return {
+    ...recorded(at, client),
+    store: at.rules.createBegun(heard(at), client),
+    unstable: [...new Set([...at.state.unstable, client])].sort(),
+  }
+}
+
+const isStable = ({ store, leases, unstable }: State, client: Client): boolean =>
+  store.records[known(store).current ?? -1]?.includes(client) === true &&
+  leases.includes(client) &&
+  !unstable.includes(client)
+
+/** Whether a create of this client can die now. */
+const mayLoseCreate = ({ state, events }: Situation, client: Client): boolean =>
+  events.includes('a create is lost') && state.tracked && !isStable(state, client)
+
 function* leaseExpires(at: Situation, client: Client): Generator<Next> {
   const { state, rules, events } = at
-  const { tracked, store, holder, leases } = state
+  const { tracked, store, holder, leases, unstable } = state
   if (!leases.includes(client)) return
   const without: State = {
     ...state,
+    unstable: unstable.filter((each) => each !== client),
     leases: leases.filter((each) => each !== client),
     holder: holder === client ? undefined : holder,
     ...believing(state, client, { valid: false }),
+  }
+  if (unstable.includes(client)) {
+    yield { action: `${client}'s lease expires, and no remove comes`, to: without }
+    return
   }
   yield {
     action: `${client}'s lease expires`,
@@ -682,7 +815,10 @@ function* leaseExpires(at: Situation, client: Client): Generator<Next> {
       to: { ...without, store: rules.removeRefused(store) },
     }
   if (tracked && events.includes('a remove is lost'))
-    yield { action: `${client}'s lease expires, and its remove dies`, to: without }
+    yield {
+      action: `${client}'s lease expires, and its remove dies`,
+      to: { ...without, store: rules.removeBegun(store, client) },
+    }
 }
 
 function* locksOrIsRecorded(at: Situation, client: Client): Generator<Next> {
@@ -690,16 +826,15 @@ function* locksOrIsRecorded(at: Situation, client: Client): Generator<Next> {
   const { server, tracked, instance, holder } = state
   if (server === 'normal' && holder === undefined) {
     const loser = other(client)
-    yield {
-      action: `${client} locks`,
-      to: {
-        ...state,
-        ...recorded(at, client),
-        holder: client,
-        ...believing(state, client, { holdsSince: instance, valid: tracked, tainted: false }),
-        ...(state[loser].holdsSince === undefined ? {} : believing(state, loser, { tainted: true })),
-      },
-    }
+    const locked = (valid: boolean): State => ({
+      ...state,
+      holder: client,
+      ...believing(state, client, { holdsSince: instance, valid, tainted: false }),
+      ...(state[loser].holdsSince === undefined ? {} : believing(state, loser, { tainted: true })),
+    })
+    yield { action: `${client} locks`, to: { ...locked(tracked), ...recorded(at, client) } }
+    if (mayLoseCreate(at, client))
+      yield { action: `${client} locks, and its create dies`, to: { ...locked(false), ...almostRecorded(at, client) } }
   }
   // The client is recorded, and gets no lock: it asks for none, or the server crashes before that.
   yield { action: `${client} is recorded`, to: { ...state, ...recorded(at, client) } }
@@ -730,15 +865,19 @@ function* reclaims(at: Situation, client: Client): Generator<Next> {
   const asked = rules.check(store, client)
   if (asked !== store) yield { action: `${client} asks`, to: { ...state, store: asked } }
   const isIllegal = tainted || (holder !== undefined && holder !== client)
+  const reclaimed: State = {
+    ...state,
+    holder: client,
+    ...believing(state, client, { holdsSince: instance, valid: true }),
+  }
   yield {
     action: `${client} reclaims`,
-    to: isIllegal
-      ? 'illegal reclaim'
-      : {
-          ...state,
-          ...recorded(at, client),
-          holder: client,
-          ...believing(state, client, { holdsSince: instance, valid: true }),
-        },
+    to: isIllegal ? 'illegal reclaim' : { ...reclaimed, ...recorded(at, client) },
   }
+  // Its older record counts again after a crash in this grace period.
+  if (!isIllegal && mayLoseCreate(at, client))
+    yield {
+      action: `${client} reclaims, and its create dies`,
+      to: { ...reclaimed, ...believing(state, client, { holdsSince: instance }), ...almostRecorded(at, client) },
+    }
 }
