@@ -28,7 +28,7 @@ import { consent, withConsent } from './shared/consent.ts'
 import { underLock } from './shared/lock.ts'
 import { ownerSpelled, severalOwners, withHex } from './shared/owners.ts'
 import { print, printJson, textOfPath } from './shared/print.ts'
-import { mayReclaim, newestEntryOf, recordsOfOwner } from './shared/recorded-clients.ts'
+import { mayReclaimLater, newestEntryOf, recordsOfOwner } from './shared/recorded-clients.ts'
 import { survey, type Survey, type Where } from './shared/survey.ts'
 import { instanceJson, ownerJson } from './shared/view.ts'
 import { worldOf } from './shared/world.ts'
@@ -105,7 +105,7 @@ export function carryOut(world: World, where: Where, { owners, known, dropped, w
 
 /** The newest instance in which a client may reclaim. */
 const countsIn = (surveyed: Survey, owner: ClientOwner): Start | undefined =>
-  recordsOfOwner(surveyed, owner).find(mayReclaim)?.in
+  recordsOfOwner(surveyed, owner).find(mayReclaimLater)?.in
 
 function syncInstance({ state }: World, start: Start | undefined): void {
   const directory = start === undefined ? undefined : directoryOf(state, start)

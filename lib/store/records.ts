@@ -173,7 +173,8 @@ function putBeside(
       return { directory, dropLater: dropLater.slice(1), facts, from: newest.start }
   }
   const how = here.kind === 'record' || stays ? 'replaces' : 'new'
-  if (here.kind === 'nothing') begins?.('nowhere')
+  // The older record stays until this one is durable. If it comes to that, this one is moved into its place.
+  if (here.kind === 'nothing') begins?.(newest?.start ?? 'nowhere')
   write(directory, name, lineOf(text, facts, directory.calls), how)
   const from = here.kind === 'record' ? undefined : isUnreadable ? 'unreadable' : 'nowhere'
   return { directory, dropLater, facts, from }

@@ -190,7 +190,11 @@ function unrecorded(before: Memory, event: Event, graceOver: boolean): readonly 
   return [before, ...(heals ? [completed(before)] : [])].flatMap((memory) => [
     remember(memory),
     { ...remember(memory), sawSilent: true },
-    ...[memory, outcomeOf(memory, event, false).memory].map((each) => ({ ...remember(each), doubtful: true })),
+    // Its record may stay, and what was noted of it too.
+    ...owing([memory, outcomeOf(memory, event, false).memory], memory, event, { at: 'nothing' }).map((each) => ({
+      ...remember(each),
+      doubtful: true,
+    })),
   ])
 }
 

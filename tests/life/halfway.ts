@@ -101,7 +101,7 @@ export class Progress {
 
   /** It has made such a call, with success. */
   hasMade({ name, paths }: Named): void {
-    const isNote = paths.some((path) => isBelow(path, this.runDirectory) && /\/begun-[^/]*\/[^%/][^/]*$/.test(path))
+    const isNote = paths.some((path) => isBelow(path, this.runDirectory) && /\/begun-[^/]*\/(?!%new-)[^/]+$/.test(path))
     if (isNote && /^unlink/.test(name)) this.at = 'settled'
   }
 }

@@ -14,8 +14,11 @@ import { knownTo, ownerNamed } from '../../lib/commands/shared/owners.ts'
 import { repairAll } from '../../lib/commands/shared/repair.ts'
 import { survey } from '../../lib/commands/shared/survey.ts'
 import { worldOf } from '../../lib/commands/shared/world.ts'
+import { completeCutShort } from '../../lib/events/cut-short.ts'
 import { failureFrom, report, storageFailure } from '../../lib/failure.ts'
+import { lookAt } from '../../lib/store/state-directory.ts'
 import type { Calls } from '../../lib/syscalls/calls.ts'
+import * as files from '../../lib/syscalls/files.ts'
 import { ownerFromHex } from '../../lib/upcall/owner.ts'
 import { diskAt, type Disk } from '../proof/power-loss.ts'
 import type { Tree } from '../proof/trees.ts'
@@ -256,6 +259,8 @@ function carriedOut(command: Command, context: Context, print: (text: string) =>
         recorded: 0,
         principal: undefined,
       }
+      if (files.kindAt(stateDirectory, files.anywhere(context.calls)) === 'directory')
+        completeCutShort(worldOf(context), lookAt(destination.state))
       const standing = destination.standing(client)
       if (standing === 'blocked') throw storageFailure('a newer record decides')
       if (standing === 'there') confirmPlaced(destination.state)

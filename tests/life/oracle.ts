@@ -196,6 +196,8 @@ const rules: { readonly [E in Event['event']]: Rule<E> } = {
       memory.owed.delete(owner)
       if (!active.has(owner)) active.set(owner, false)
     }
+    // Nothing was answered about it, so it may be refused already.
+    if (session === 'Y' && isTakenOutNext(memory, owner)) return { ...yes(because), statuses: [0, mayNotReclaim] }
     return yes(because)
   },
 
@@ -245,7 +247,11 @@ const rules: { readonly [E in Event['event']]: Rule<E> } = {
   },
 
   expire: (memory, { owner }) => {
-    const isKnown = [memory.active, memory.reclaimable, memory.legacy].some((those) => those.has(owner))
+    const { active, reclaimable, legacy, endIsUnrecorded } = memory
+    // What the next start does first counts for people already.
+    const isKnown =
+      !isTakenOutNext(memory, owner) &&
+      (active.has(owner) || (!endIsUnrecorded && (reclaimable.has(owner) || legacy.has(owner))))
     forget(memory, owner)
     // A client that may not reclaim can still have a record that no sweep has removed yet. Then the command finds it.
     return {
@@ -329,6 +335,13 @@ export function owe(memory: Memory, before: Memory, event: Event): void {
     }
     default:
   }
+}
+
+/** Whether the next start takes out a client, because an upcall about it was cut short. */
+function isTakenOutNext({ owed, legacy, full }: Memory, owner: Owner): boolean {
+  const stood = owed.get(owner)
+  if (stood === undefined || stood === 'gone') return stood === 'gone'
+  return stood.active === undefined && !stood.reclaimable && !(legacy.has(owner) && !full)
 }
 
 /** What upcalls that were cut short have left to do. */

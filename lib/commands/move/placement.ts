@@ -44,7 +44,7 @@ import type { Context } from '../shared/context.ts'
 import { underLock } from '../shared/lock.ts'
 import { newestEntryOf } from '../shared/recorded-clients.ts'
 import { nfsdThreads } from '../shared/service.ts'
-import { survey } from '../shared/survey.ts'
+import { atNextStart, survey } from '../shared/survey.ts'
 import { factsOf, type Movable } from './movable.ts'
 
 export interface Destination {
@@ -137,7 +137,7 @@ export function placeAll({ state }: Destination, clients: Iterable<Movable>): nu
   if (seen.instance.kind === 'none') syncStateDirectory(state)
   // An unconfirmed end of grace is made durable first, as by an upcall.
   if (seen.instance.kind === 'full' && seen.marks(seen.instance.start, 'unconfirmed')) files.sync(clientsOf(state))
-  const start = placeIn(seen) ?? newPlace(seen)
+  const start = placeIn({ ...seen, instance: atNextStart(state, seen.instance) }) ?? newPlace(seen)
   let placed = 0
   const some: Movable[] = []
   const settle = (): void => {

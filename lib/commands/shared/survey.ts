@@ -45,6 +45,12 @@ export type Where = Pick<Context, 'calls' | 'stateDirectory' | 'runDirectory'>
 /** A record that an upcall has just put into place counts while that upcall runs. */
 const isOver = ({ begun, goesOn }: Note): boolean => begun.kind === 'remove' || !goesOn
 
+/** An instance as the next start will see it: full, if its grace is over and that is noted, but not recorded yet. */
+export const atNextStart = (state: StateDirectory, instance: Instance): Instance =>
+  'start' in instance && instance.start === unrecordedGraceEnd(state)?.start
+    ? { kind: 'full', start: instance.start }
+    : instance
+
 /**
  * Reads everything but the records.
  * @param state the state directory, if it is open already
@@ -57,8 +63,8 @@ export function survey(
   assertMayLook(state)
   const { instance: recorded, starts, traces, marks, format } = lookAt(state)
   const graceEnd = unrecordedGraceEnd(state)
-  const isEnded = 'start' in recorded && recorded.start === graceEnd?.start
-  const instance: Instance = isEnded ? { kind: 'full', start: recorded.start } : recorded
+  const instance = atNextStart(state, recorded)
+  const isEnded = instance !== recorded
   const { notes, unknown } = notesOf(state)
   const current = 'start' in instance ? instance.start : undefined
   const has = (mark: Mark): boolean => current !== undefined && marks(current, mark)
