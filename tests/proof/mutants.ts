@@ -32,7 +32,7 @@ export const mutations = {
   },
   'grace done commits unsynced moves': {
     what: 'grace ends without syncing the records of those who reclaimed',
-    change: [[/if \(request\.event === "grace-done"\) syncReclaimed\(world\);/, '']],
+    change: [[/(noteGraceEnd\(state, noted\d*, request\.legacyTop\);[^]*?)syncReclaimed\(world\);/, '$1']],
   },
   'grace done in two calls': {
     what: 'grace done takes one fact away and makes the other, as the draft of 2010 did with its two renames',
@@ -130,6 +130,22 @@ export const mutations = {
   'legacy clients stay': {
     what: "the end of grace leaves the directories of the kernel's own tracker",
     change: [[/(function clearLegacy\(\{ state, log \}, tops\) \{\n)/, '$1    return 0;\n']],
+  },
+  'a remove makes no note': {
+    what: 'a remove notes nothing before its first change',
+    change: [[/begins\(world, \{ kind: "remove", owner: request\.owner \}\)/, 'void 0']],
+  },
+  'a cut-short remove stays': {
+    what: 'a start does not complete a remove that was cut short',
+    change: [[/(function complete\([^]*?if \(begun\.kind === "remove"\) \{)/, '$1 return;']],
+  },
+  'a cut-short create stays': {
+    what: 'a start does not take back the record of a create that was cut short',
+    change: [[/else undo\(state, begun\);/, '']],
+  },
+  'gracedone makes no note': {
+    what: 'an end of grace notes nothing before its first change',
+    change: [[/noteGraceEnd\(state, noted\d*, request\.legacyTop\)/, 'void 0']],
   },
 } as const satisfies Record<string, Mutation>
 

@@ -9,6 +9,7 @@ import { describe, it } from 'node:test'
 import { exitStatuses } from '../../../lib/failure.ts'
 import { atFlags, type Calls } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
+import { owing, Progress } from '../../life/halfway.ts'
 import { judge, type Event, type Memory } from '../../life/oracle.ts'
 import { disagreement, futuresByRule, type Futures } from '../../proof/futures.ts'
 import { diskAt } from '../../proof/power-loss.ts'
@@ -151,16 +152,28 @@ function kills(scenario: Scenario, fault?: Fault): string[] {
   const clients = clientsOf(scenario)
   const violations: string[] = []
   const { machine, event, carryOut } = ready(scenario, before, fault)
-  const left: { readonly call: string; readonly changes: boolean; readonly tree: Tree; readonly run: Tree }[] = []
+  const left: {
+    readonly call: string
+    readonly changes: boolean
+    readonly tree: Tree
+    readonly run: Tree
+    readonly progress: Pick<Progress, 'at'>
+  }[] = []
+  const progress = new Progress(stateDirectory, runDirectory)
   machine.files.hooks.before = (made) => {
     const { files } = machine
+    if (made.changes) progress.comesTo(made)
     left.push({
+      progress: { at: progress.at },
       call: callShown(made),
       changes: made.changes,
       tree: files.tree(stateDirectory),
       run: files.tree(runDirectory),
     })
     return undefined
+  }
+  machine.files.hooks.answered = (made, answer) => {
+    if (made.changes && Number(answer) >= 0) progress.hasMade(made)
   }
   carryOut()
   const futures = (memories: readonly Memory[]) => memories.map((memory) => futuresByRule(memory, clients))
@@ -172,10 +185,11 @@ function kills(scenario: Scenario, fault?: Fault): string[] {
   // From its mark to its last call, a start that dies has failed: the kernel goes on without a tracker.
   const begun = left.findIndex(({ run }) => isMarked(run))
   const over = left.findLastIndex(({ changes }) => changes)
-  for (const [at, { call, tree, run }] of left.entries()) {
+  for (const [at, { call, tree, run, progress }] of left.entries()) {
     // A start that dies leaves a mark. Here the machine dies too, and the mark is gone with it.
     const standing = states.standing(tree, event.event === 'start' ? undefined : run)
-    const wrong = disagreement(states.futures(standing, clients, 'kill'), allowed, 'kill')
+    const due = event.event === 'start' ? allowed : futures(owing(either, before.memory, event, progress))
+    const wrong = disagreement(states.futures(standing, clients, 'kill'), due, 'kill')
     if (wrong !== undefined) violations.push(`stopped at ${call}: ${wrong}\n${fingerprint(tree)}`)
     if (event.event !== 'start') continue
     // Here the machine goes on, and its server has no tracker.

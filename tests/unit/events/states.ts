@@ -50,7 +50,8 @@ const firstProcess = 50_000
 /**
  * Whether a run directory has a mark, because a start has not ended, or an upcall has failed (lib/store/untracked.ts).
  */
-export const isMarked = (run: Tree): boolean => [...run.keys()].some((path) => /\/(?:[0-9a-f]{64}|begun-)/.test(path))
+export const isMarked = (run: Tree): boolean =>
+  [...run.keys()].some((path) => /\/(?:[0-9a-f]{64}|begun-[^/]*\/.)/.test(path))
 
 export interface Observer {
   /** @param run the run directory's contents, if the machine is still up. */
