@@ -43,6 +43,8 @@ export function decideAndApply(world: World, recorded: Recorded, request: Asked)
  */
 function afterMissedGrace(world: World, recorded: Recorded, request: Asked, instance: PartialInstance): Applied {
   let ended: Settlement
+  // The mark stays: once the instance is full, it means nothing.
+  if (world.isUpcall) noteGraceEnd(world.state, instance.start)
   try {
     ended = endMissedGrace(world, instance)
   } catch (thrown) {
