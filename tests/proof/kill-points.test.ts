@@ -243,7 +243,7 @@ const mayReclaimAfter = (
     // What is in the run directory is named after the state directory's path.
     const digest = createHash('sha256').update(there.stateDir).digest('hex')
     const [was = '', is = ''] = [`${dir}/state`, there.stateDir].map(encodeURIComponent)
-    const named = (path: string): string => path.replace(/[0-9a-f]{64}/, digest).replace(`begun-${was}`, `begun-${is}`)
+    const named = (path: string): string => path.replace(/^[0-9a-f]{64}/, digest).replace(`begun-${was}`, `begun-${is}`)
     plant(new Map([...marks].map(([path, node]) => [named(path), node])), there.runDir)
     const { status, stderr } = await call(artefact, there, next)
     assert.equal(status, 0, stderr)

@@ -137,7 +137,7 @@ export const mutations = {
   },
   'a cut-short remove stays': {
     what: 'a start does not complete a remove that was cut short',
-    change: [[/(function complete\([^]*?if \(begun\.kind === "remove"\) \{)/, '$1 return;']],
+    change: [[/(function complete\([^]*?)forgetClient\(world, recorded, begun\.owner\)/, '$1{ sync: [] }']],
   },
   'a cut-short create stays': {
     what: 'a start does not take back the record of a create that was cut short',

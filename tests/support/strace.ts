@@ -222,6 +222,8 @@ const alike = (text: string, directory: string): string =>
   text
     .trim()
     .replaceAll(directory, '')
+    // Of the notes of upcalls.
+    .replaceAll(encodeURIComponent(directory), '')
     .replace(/[0-9a-f]{64}/g, 'digest')
     .replace(/\d+\.\d+\.[0-9a-f]+\.[0-9a-f]+\.\d+/, 'holder')
     .replace(/%new-\d+-\d+/, '%new')
