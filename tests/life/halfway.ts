@@ -33,7 +33,10 @@ export function halfway(before: Memory, event: Event, graceOver: boolean): reado
     return [before, outcomeOf(before, event, false).memory].map((memory) => outcomeOf(memory, failed, false).memory)
   }
   const heals = ['create', 'check', 'remove'].includes(event.event) && graceOver && !before.full
-  const from = [remember(before), ...(heals ? [completed(before)] : [])]
+  // It notes that grace is over before it records that.
+  const from = [remember(before), ...(heals ? [{ ...remember(before), endIsUnrecorded: before.started }] : [])].concat(
+    heals ? [completed(before)] : [],
+  )
   const whole = outcomeOf(before, event, graceOver).memory
   // Each part of what was not answered may be on the disk without the others.
   const after = heals ? [whole, outcomeOf(before, event, false).memory] : [whole]

@@ -289,10 +289,10 @@ const rules: { readonly [E in Event['event']]: Rule<E> } = {
     const { reclaimable, active } = memory
     if (nobodyNext(memory)) return no(refused, 'after the next start nobody may reclaim')
     memory.owed.delete(owner)
-    if (!active.has(owner) && !reclaimable.has(owner)) {
-      if (memory.full || memory.endIsUnrecorded) active.set(owner, false)
-      else reclaimable.add(owner)
-    }
+    if (active.has(owner)) return yes('it is there already')
+    // Whoever has not reclaimed by then is forgotten when the next start records the end of grace.
+    if (memory.full || memory.endIsUnrecorded) active.set(owner, false)
+    else reclaimable.add(owner)
     return yes('a client that another tracker recorded may reclaim here')
   },
 }

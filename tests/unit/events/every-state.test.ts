@@ -177,7 +177,15 @@ function kills(scenario: Scenario, fault?: Fault): string[] {
   }
   carryOut()
   const futures = (memories: readonly Memory[]) => memories.map((memory) => futuresByRule(memory, clients))
-  const either = eitherWay(scenario, before.memory, event)
+  // What finds that grace is over notes that before it records it.
+  const noted =
+    scenario.grace === 'over'
+      ? [before.memory, memoryAfter([event], before.memory)].map((each) => ({
+          ...remember(each),
+          endIsUnrecorded: true,
+        }))
+      : []
+  const either = [...eitherWay(scenario, before.memory, event), ...noted]
   const allowed = futures(either)
   const failed = remember(before.memory)
   if (event.event === 'start') judge(failed, { event: 'failed start', bootTime: event.bootTime })
