@@ -9,40 +9,49 @@
  * back to the older instance where it was, or removed, because the kernel will not say when its client is gone. If its
  * upcall still runs, it is left alone: the upcall may yet succeed, or take it back itself.
  */
-import { notesOf, removeNote, type Note } from '../store/begun.ts'
+import { notesOf, removeNote, type BegunAbout } from '../store/begun.ts'
 import type { Recorded } from '../store/layout.ts'
 import * as files from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
 import { showOwner } from '../upcall/owner.ts'
 import { forgetClient } from './remove.ts'
 import { undo } from './take-back.ts'
-import type { World } from './world.ts'
+import type { Settlement, World } from './world.ts'
 
 /** @returns the paths of notes that can't be understood: if there is one, nobody knows who may reclaim. */
 export function completeCutShort(world: World, recorded: Recorded): readonly string[] {
   const { state, log, deadline } = world
   const { notes, unknown } = notesOf(state)
-  for (const note of notes) {
+  // One barrier for all: a disk that hung for hours has cut many upcalls short.
+  const changed = new Set<Directory>()
+  const due = notes.filter(({ begun, goesOn }) => begun.kind === 'remove' || !goesOn)
+  const later = due.map(({ begun }) => {
     deadline.assertTimeLeft('completing what upcalls have begun')
-    complete(world, recorded, note)
+    return complete(world, recorded, begun, changed)
+  })
+  for (const directory of changed) files.sync(directory)
+  for (const then of later) then?.()
+  for (const { path, begun } of due) {
+    log.notice(
+      begun.kind === 'remove'
+        ? `${showOwner(begun.owner)} is removed: an upcall that should have done it was cut short`
+        : `the record of ${showOwner(begun.owner)} is taken back: the upcall that made it was cut short`,
+    )
+    removeNote(path, state)
   }
   for (const path of unknown)
     log.error(`${quote(path)} tells what an upcall has begun, and can't be understood: nobody may reclaim`)
   return unknown
 }
 
-function complete(world: World, recorded: Recorded, { path, begun, goesOn }: Note): void {
-  const { state, log } = world
+/** @returns what must follow the barrier */
+function complete(world: World, recorded: Recorded, begun: BegunAbout, changed: Set<Directory>): Settlement['then'] {
   if (begun.kind === 'remove') {
     const { sync, then } = forgetClient(world, recorded, begun.owner)
-    for (const directory of sync) if (directory !== undefined) files.sync(directory)
-    then?.()
-  } else if (goesOn) return
-  else undo(state, begun)
-  log.notice(
-    begun.kind === 'remove'
-      ? `${showOwner(begun.owner)} is removed: an upcall that should have done it was cut short`
-      : `the record of ${showOwner(begun.owner)} is taken back: the upcall that made it was cut short`,
-  )
-  removeNote(path, state)
+    for (const directory of sync) if (directory !== undefined) changed.add(directory)
+    return then
+  }
+  undo(world.state, begun, (directory) => changed.add(directory))
+  return undefined
 }

@@ -20,12 +20,13 @@ import * as records from '../store/records.ts'
 import { lookAt, type StateDirectory } from '../store/state-directory.ts'
 import { distrust } from '../store/untracked.ts'
 import * as files from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
 import { showOwner } from '../upcall/owner.ts'
 import type { Put, World } from './world.ts'
 
 export function takeBack({ state, log }: World, put: Put): void {
   try {
-    undo(state, put)
+    undo(state, put, files.sync)
   } catch (thrown) {
     const unnoted = distrust(state, 'start')
     log.critical(
@@ -36,17 +37,25 @@ export function takeBack({ state, log }: World, put: Put): void {
   }
 }
 
-/** Durable when it returns. It may run twice. @throws the file system's error. */
-export function undo(state: StateDirectory, { owner, in: start, from }: Put): void {
-  const sync = (instance: Start): void => {
+/**
+ * It may run twice.
+ * @param sync called for each directory that must then be synced
+ * @throws the file system's error
+ */
+export function undo(
+  state: StateDirectory,
+  { owner, in: start, from }: Put,
+  sync: (directory: Directory) => void,
+): void {
+  const changed = (instance: Start, synced = sync): void => {
     const directory = directoryOf(state, instance)
-    if (directory !== undefined) files.sync(directory)
+    if (directory !== undefined) synced(directory)
   }
   // What it replaced hid those that are older: they must not count now.
   if (from === 'unreadable')
     for (const older of lookAt(state).starts.filter((other) => other < start))
-      if (records.drop(state, owner, older) !== 'nothing') sync(older)
-  if (typeof from === 'number' && records.move(state, owner, start, from)) sync(from)
+      if (records.drop(state, owner, older) !== 'nothing') changed(older, files.sync)
+  if (typeof from === 'number' && records.move(state, owner, start, from)) changed(from)
   else records.drop(state, owner, start)
-  sync(start)
+  changed(start)
 }

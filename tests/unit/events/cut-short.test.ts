@@ -8,10 +8,10 @@ import { describe, it } from 'node:test'
 import { halfway, owing, Progress } from '../../life/halfway.ts'
 import type { Event, Owner } from '../../life/oracle.ts'
 import { disagreement, futuresByRule } from '../../proof/futures.ts'
-import { ann, bob, dan } from '../../proof/scenarios.ts'
+import { ann, bob, create, dan, graceDone, start } from '../../proof/scenarios.ts'
 import type { Tree } from '../../proof/trees.ts'
 import { callShown } from '../../support/memory/files.ts'
-import { machineWith, runDirectory, stateDirectory } from '../../support/memory/machine.ts'
+import { machineWith, runDirectory, stateDirectory, Stopped } from '../../support/memory/machine.ts'
 import { begun, situations, type Begun, type Situation } from './situations.ts'
 import { observer, play } from './states.ts'
 
@@ -84,4 +84,39 @@ describe('in memory, an upcall that is killed while the machine stays up', () =>
       console.log(`# ${situation.name}: ${kills} kills`)
       assert.deepEqual(violations, [])
     })
+})
+
+describe('in memory, a start after many upcalls that were killed', () => {
+  it('takes back what all of them have put into place with one barrier for each directory', () => {
+    const machine = machineWith()
+    const { files } = machine
+    for (const event of [start('1000'), create(ann, 'Y'), graceDone('1000')])
+      assert.equal(play(machine, event, '1000'), 0)
+    files.hooks.before = (call) => {
+      if (call.name === 'fsync') throw new Stopped()
+      return undefined
+    }
+    for (let number = 0; number < 30; number++) {
+      files.process.id++
+      assert.equal(play(machine, create(`c0${number + 10}`, 'Y'), '1000'), 'stopped')
+    }
+    const synced: string[] = []
+    files.hooks.before = (call) => {
+      if (call.name === 'fsync') synced.push(callShown(call))
+      return undefined
+    }
+    files.process.id++
+    assert.equal(play(machine, start('2000'), '2000'), 0)
+    files.hooks.before = () => undefined
+    assert.equal(synced.filter((call) => /v4clients\/[0-9]+$/.test(call)).length, 1)
+    const records = [...files.tree(stateDirectory).keys()].filter((path) => /v4clients\/[0-9]+\/./.test(path))
+    assert.deepEqual(
+      records.map((path) => path.slice(path.lastIndexOf('/') + 1)),
+      ['ann'],
+    )
+    assert.deepEqual(
+      [...files.tree(runDirectory).keys()].filter((path) => /begun-[^/]*\/./.test(path)),
+      [],
+    )
+  })
 })
