@@ -82,7 +82,8 @@ export function noteBegun(state: StateDirectory, begun: BegunAbout): string | un
   try {
     const notes = openNotes(state) ?? makeNotes(state)
     if (files.makeLink(text, name, notes)) return undefined
-    if (files.readLink(name, notes)?.startsWith(`${removal}/`) !== true) replace(name, text, notes)
+    if (files.readLink(name, notes)?.startsWith(`${removal}/`) !== true)
+      files.replaceLink(text, name, `${stagedPrefix}${notes.calls.processId()}`, notes)
     return undefined
   } catch (thrown) {
     return errorCode(thrown) ?? report(failureFrom(thrown)).line
@@ -90,14 +91,6 @@ export function noteBegun(state: StateDirectory, begun: BegunAbout): string | un
 }
 
 const removal = 'remove/-'
-
-/** In one step: an upcall that is killed must not leave less than was there. */
-function replace(name: string, text: string, notes: Directory): void {
-  const staged = `${stagedPrefix}${notes.calls.processId()}`
-  files.remove(staged, notes)
-  files.makeLink(text, staged, notes)
-  files.move(staged, name, notes)
-}
 
 /**
  * What is promised about a client is durable.

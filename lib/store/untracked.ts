@@ -100,12 +100,9 @@ function whyNot(work: () => void): string | undefined {
   }
 }
 
-/** Replaces a mark in one step: a process that is killed must not leave less than was there. */
-function replace(mark: string, text: string, anywhere: Directory): void {
-  const staged = `${mark}.new`
-  files.remove(staged, anywhere)
-  files.makeLink(text, staged, anywhere)
-  files.move(staged, mark, anywhere)
+/** Two starts at once may use the same temporary name. Then one of the two marks remains. */
+const replace = (mark: string, text: string, anywhere: Directory): void => {
+  files.replaceLink(text, mark, `${mark}.new`, anywhere)
 }
 
 /**

@@ -129,6 +129,16 @@ export const makeLink = (text: string, name: string, within: Directory): boolean
   answeredAt(within.calls.symlinkat(text, within.descriptor, name), 'symlink', name, within, EEXIST) >= 0
 
 /**
+ * Replaces a symbolic link in one step: a process that is killed never leaves less than was there.
+ * @param staged a temporary name
+ */
+export function replaceLink(text: string, name: string, staged: string, within: Directory): void {
+  remove(staged, within)
+  makeLink(text, staged, within)
+  move(staged, name, within)
+}
+
+/**
  * Makes a hard link to a file or a symbolic link. @returns false if the name is taken, or `existing` does not exist.
  */
 export const makeHardLink = (existing: string, name: string, within: Directory, into: Directory): boolean =>
