@@ -40,6 +40,8 @@ export interface Machine {
   readonly disks: readonly string[]
   /** More words for QEMU: network cards. */
   readonly cards?: readonly string[]
+  /** One, unless a story needs more. */
+  readonly processors?: number
 }
 
 /** Seconds for each attempt. A boot takes 7 on an idle machine, and took 24 once under a load of 12. */
@@ -110,7 +112,7 @@ const wordsFor = (image: Image, machine: Machine, { socket, console }: Files): r
   // With a second processor, a guest stands still now and then: one processor changes code (jump labels, probes) that
   // the other one runs, and QEMU 7.2 goes on running the old code.
   '-smp',
-  '1',
+  String(machine.processors ?? 1),
   '-m',
   '1536',
   '-nodefaults',

@@ -11,6 +11,7 @@ import { graceMissed, leaseLostBeforeRestart } from './scenarios/edge-conditions
 import { endUnderTraffic } from './scenarios/end-under-traffic.ts'
 import { fullDisk, readOnly, startKilled, stateRemoved } from './scenarios/failing-helper.ts'
 import { createKilled, graceEndKilled, removeHangs, removeKilled } from './scenarios/hung-upcalls.ts'
+import { list, listCounted, listOnTwo } from './scenarios/list.ts'
 import { manyNames } from './scenarios/many-names.ts'
 import { moduleLoad } from './scenarios/module-load.ts'
 import { restart, restartByPipe } from './scenarios/restart.ts'
@@ -96,6 +97,8 @@ export function partsOn({ kernel, tracker }: Ground, program: string | undefined
       part(smallStorm, 'by name'),
       part(storm),
       part(killedInAStorm),
+      // To be compared with nfsdcld, where the kernel takes a list in no time.
+      ...(kernel === '6.1' ? [list, listOnTwo, listCounted].map((story) => part(story, 'by name')) : []),
       // The kernel that looks for each name before it inserts it.
       ...(kernel === '7.2' ? [part(manyNames)] : []),
       part(crashOnExt4),

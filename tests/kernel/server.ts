@@ -301,6 +301,11 @@ END
       until ls -l /proc/$(cat ${daemon})/fd | grep -q inotify; do kill -0 $(cat ${daemon}); sleep 0.1; done`)
   }
 
+  /** Reads a file of its directory in /proc. */
+  read(file: string): Promise<string> {
+    return this.guest.run(`cat /proc/$(cat ${this.idFile})/${file}`)
+  }
+
   async end(signal: 'TERM' | 'KILL'): Promise<void> {
     const daemon = this.idFile
     await this.guest.run(`

@@ -1,11 +1,8 @@
 // More clients than a start can name to some kernels. Those look for each name before they insert it, and the names of
 // all Linux clients are in one list. The whole server waits meanwhile.
 import assert from 'node:assert/strict'
-import { writeFileSync } from 'node:fs'
-import { join as path } from 'node:path'
-import { recordLine, recordName } from '../../../lib/rules/record.ts'
-import type { ClientOwner } from '../../../lib/upcall/owner.ts'
 import { join as joins } from '../client.ts'
+import { nameOf, plant } from '../crowd.ts'
 import { blankDisk } from '../disk.ts'
 import { NFS4ERR_RECLAIM_BAD, NFS4_OK, owner } from '../nfs41.ts'
 import { freePort } from '../port.ts'
@@ -15,8 +12,6 @@ import { claimHeld, holders, type Ground, type Story } from '../story.ts'
 const crowd = 100_000
 /** Seconds that the server may take to start. If a helper named all clients, it would take minutes. */
 const limit = 60
-
-const nameOf = (number: number): string => `Linux NFSv4.1 host${String(number).padStart(7, '0')}`
 
 export const manyNames: Story = {
   name: 'many-names',
@@ -61,7 +56,7 @@ export const manyNames: Story = {
         holders,
       )
       await server.stop()
-      await plant(ground, server)
+      await plant(ground, server, crowd)
       const logged = (await server.log()).length
       await claim(`with ${crowd} names the service starts within ${limit} s`, async () => {
         const many = await restarted()
@@ -94,39 +89,6 @@ export const manyNames: Story = {
       for (const one of [oneOfThem, stranger]) one.disconnect()
     }
   },
-}
-
-/** Adds a hundred thousand clients to the store, as if they had come. */
-async function plant({ directory, note }: Ground, { guest, tracker, stateDirectory }: Server): Promise<void> {
-  const since = Date.now()
-  if (tracker === 'nfsdcld') {
-    const database = `${stateDirectory}/nfsdcld/main.sqlite`
-    await guest.run(
-      `
-      table=$(sqlite3 ${database} "select printf('[rec-%016x]', current) from grace")
-      sqlite3 ${database} "with recursive n(i) as (select 0 union all select i + 1 from n where i < ${crowd - 1})
-        insert into $table (id) select cast(printf('Linux NFSv4.1 host%07d', i) as blob) from n"`,
-      300,
-    )
-  } else {
-    const records = path(directory, 'many-records')
-    const recorded = Math.floor(Date.now() / 1000)
-    const lines = Array.from({ length: crowd }, (_, number) => {
-      const client = Buffer.from(nameOf(number)) as Uint8Array as ClientOwner
-      return `${recordName(client)}\t${recordLine(client, { session: 'unknown', recorded })}\n`
-    })
-    writeFileSync(records, lines.join(''))
-    // The current records are in the directory of the current start, which has the highest number.
-    await guest.run(
-      `
-      bob=$(find ${stateDirectory}/v4clients -name '*bob')
-      cd "$(dirname "$bob")"
-      perl -ne 'chomp; my ($name, $line) = split /\\t/; symlink $line, $name or die "$name: $!"' ${records}
-      sync`,
-      300,
-    )
-  }
-  note(`${crowd} records were planted in ${((Date.now() - since) / 1000).toFixed(0)} s`)
 }
 
 async function noteMemory({ note }: Ground, { guest, tracker }: Server): Promise<void> {
