@@ -19,8 +19,8 @@ import { forgetClient } from './remove.ts'
 import { undo } from './take-back.ts'
 import type { Settlement, World } from './world.ts'
 
-/** @returns the paths of notes that can't be understood: if there is one, nobody knows who may reclaim. */
-export function completeCutShort(world: World, recorded: Recorded): readonly string[] {
+/** @returns false, if there is a note that can't be understood: then nobody knows who may reclaim. */
+export function completeCutShort(world: World, recorded: Recorded): boolean {
   const { state, log, deadline } = world
   const { notes, unknown } = notesOf(state)
   // One barrier for all: a disk that hung for hours has cut many upcalls short.
@@ -42,7 +42,7 @@ export function completeCutShort(world: World, recorded: Recorded): readonly str
   }
   for (const path of unknown)
     log.error(`${quote(path)} tells what an upcall has begun, and can't be understood: nobody may reclaim`)
-  return unknown
+  return unknown.length === 0
 }
 
 /** @returns what must follow the barrier */

@@ -13,11 +13,11 @@
  * directory is read again after the commit. If the new instance is not the latest by then, another one overtook it. No
  * client was active in it, so it changes nothing, and a later one is begun.
  */
-import { storageFailure } from '../failure.ts'
+import { errorCode, Failed, failureFrom, report, storageFailure } from '../failure.ts'
 import type { Allow } from '../kernel/nfsd.ts'
 import { latestStart, nextStart, reclaimableIn, startFromName, type Start } from '../rules/instance.ts'
 import { nameOf } from '../rules/record.ts'
-import { removeNote } from '../store/begun.ts'
+import { forgetNotes } from '../store/begun.ts'
 import { readBootTime } from '../store/format1.ts'
 import { markOf, type Mark, type Recorded } from '../store/layout.ts'
 import { migrate } from '../store/migrate.ts'
@@ -63,11 +63,8 @@ export function startInstance(
   const damaged = setDamagedAside(world, found)
   if (!damaged) migrate(state, found)
   const seen = found.format === 1 ? lookAt(state) : found
-  const isEnded = graceEnd !== undefined && endAsNoted(world, seen, graceEnd)
-  const before = isEnded ? lookAt(state) : seen
-  endBefore(world, before)
-  const unknown = completeCutShort(world, before)
-  const nothingProven = damaged || ranUntracked || unknown.length > 0 || (graceEnd !== undefined && !isEnded)
+  const { before, isComplete } = completeBefore(world, seen, graceEnd)
+  const nothingProven = damaged || ranUntracked || !isComplete
   // Our records do not have the clients of the kernel's own tracker, so they can't show that no client is left.
   const waitsForLegacy =
     !nothingProven &&
@@ -87,7 +84,7 @@ export function startInstance(
   log.notice(`server instance ${start} started, in grace`)
   sweep(world, after)
   if (nfsd.takesAllowedClients()) allowClients(world, after)
-  for (const note of unknown) removeNote(note, state)
+  if (!isComplete) forgetNotes(state)
   // Last of all: to the kernel, a start that is killed, or hangs until its alarm, has failed, however much of it is
   // done.
   const remembered = forgetUntracked(state)
@@ -202,7 +199,7 @@ export function standForUnseen(world: World, pipe: string, underLock: <T>(work: 
     if ('start' in after.instance && after.instance.start <= start) break
     seen = after
   }
-  for (const note of completeCutShort(world, lookAt(state))) removeNote(note, state)
+  forgetNotes(state)
   forgetUntracked(state)
 }
 
@@ -249,6 +246,35 @@ function setDamagedAside({ state, log }: World, { format, instance }: Recorded):
         )
   files.close(root)
   return damaged
+}
+
+/**
+ * Does what earlier upcalls should have done. If it can't be done, nobody knows who may reclaim, but the server needs a
+ * tracker, so the start goes on.
+ */
+function completeBefore(
+  world: World,
+  found: Recorded,
+  graceEnd: GraceEnd | undefined,
+): { readonly before: Recorded; readonly isComplete: boolean } {
+  let isComplete = true
+  const complete = (work: () => boolean): void => {
+    try {
+      if (!work()) isComplete = false
+    } catch (thrown) {
+      const failure = failureFrom(thrown)
+      const isKnown = thrown instanceof Failed || errorCode(thrown) !== undefined
+      // Not if the time or the memory is gone.
+      if (failure.kind !== 'storage' || !isKnown) throw thrown
+      isComplete = false
+      world.log.error(`what earlier upcalls have begun can't be completed: ${report(failure).line}`)
+    }
+  }
+  if (graceEnd !== undefined) complete(() => endAsNoted(world, found, graceEnd))
+  const before = graceEnd === undefined ? found : lookAt(world.state)
+  endBefore(world, before)
+  complete(() => completeCutShort(world, before))
+  return { before, isComplete }
 }
 
 /**

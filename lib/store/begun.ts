@@ -148,6 +148,13 @@ export function notesOf(state: StateDirectory): { readonly notes: readonly Note[
   return { notes, unknown }
 }
 
+/** Removes the notes of upcalls that have ended: no record counts any more of which they tell. */
+export function forgetNotes(state: StateDirectory): void {
+  const { notes, unknown } = notesOf(state)
+  for (const { path, goesOn } of notes) if (!goesOn) removeNote(path, state)
+  for (const path of unknown) removeNote(path, state)
+}
+
 /** Removes a note by its path, if it is in a directory of ours. */
 export function removeNote(path: string, { anywhere }: StateDirectory): void {
   const within = openOurs(files.parentOf(path), anywhere)

@@ -445,12 +445,29 @@ eachArtefact('an end of grace that an upcall finds, and that can not be recorded
     assert.equal((await s.check('bob', 'v4.1')).status, done)
   })
 
-  it('lets nobody reclaim if the next start can not record it either, and leaves its own mark', async () => {
+  it('lets nobody reclaim if the next start can not record it either, but the server has a tracker', async () => {
     const s = server(artefact)
     await found(s, 'check', hex('bob'))
     s.kernelGrace('N\n')
-    assert.equal((await traced(s, ['init'], {}, noRename)).status, unusableAtStart)
-    await s.init('78')
+    const said = await traced(s, ['init'], {}, noRename)
+    assert.equal(said.status, done)
+    assert.match(said.stderr, /error: what earlier upcalls have begun can't be completed: .*EIO/)
+    for (const owner of ['ada', 'bob']) assert.equal((await s.check(owner, 'v4.1')).status, mayNotReclaim)
+    await s.create('bob', 'v4.1')
+    await s.graceDone('77')
+    s.kernelGrace('N\n')
+    await s.init('79')
+    assert.equal((await s.check('bob', 'v4.1')).status, done)
+  })
+
+  it('keeps no start from its work if its instance has no directory any more', async () => {
+    const s = server(artefact)
+    await found(s, 'check', hex('bob'))
+    s.kernelGrace('N\n')
+    const instance = join(s.stateDir, 'v4clients', s.readState('new_boot_time')?.trim() ?? '')
+    removeSync(instance)
+    writeFileSync(instance, '')
+    assert.equal((await s.init('78')).status, done)
     for (const owner of ['ada', 'bob']) assert.equal((await s.check(owner, 'v4.1')).status, mayNotReclaim)
   })
 
