@@ -6,7 +6,7 @@
  */
 import assert from 'node:assert/strict'
 import { spawn, spawnSync } from 'node:child_process'
-import { existsSync, mkdirSync, readFileSync, writeFileSync, readdirSync } from 'node:fs'
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { setTimeout as pause } from 'node:timers/promises'
@@ -186,7 +186,13 @@ async function stopEverywhere(
   const base = machineAt(scratch())
   const bootTime = await live(artefact, base, before)
   const tree = readTree(base.stateDir)
-  const hasNotes = existsSync(base.runDir) && readdirSync(base.runDir).some((name) => name.startsWith('begun-'))
+  // They exist when the calls are counted and when they are stopped: the first process that needs them makes them, and
+  // that takes calls.
+  const makeRunDirectory = (machine: Machine): void => {
+    const notes = join(machine.runDir, `begun-${encodeURIComponent(machine.stateDir)}`)
+    if (before.length > 0) mkdirSync(notes, { recursive: true, mode: 0o700 })
+  }
+  makeRunDirectory(base)
   setGrace(base, graceFor(victim, grace))
   const { words, env } = upcallFor(victim, bootTime, base)
   const endsGrace = victim.event === 'grace done' || grace === 'over'
@@ -213,9 +219,7 @@ async function stopEverywhere(
     const machine = machineAt(scratch())
     try {
       if (tree.size > 0) plant(tree, machine.stateDir)
-      // They exist when the calls are counted, too: the first process that needs them makes them, and that takes calls.
-      if (before.length > 0) mkdirSync(machine.runDir)
-      if (hasNotes) mkdirSync(join(machine.runDir, `begun-${encodeURIComponent(machine.stateDir)}`), 0o700)
+      makeRunDirectory(machine)
       setGrace(machine, graceFor(victim, grace))
       const sleeping = await stoppedAt(artefact, machine, { event: victim, bootTime }, point)
       setGrace(machine, graceFor(other, graceFor(victim, grace)))
