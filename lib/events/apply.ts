@@ -11,7 +11,7 @@ import { migrate } from '../store/migrate.ts'
 import { directoryOf } from '../store/open-directories.ts'
 import { newestEntry } from '../store/records.ts'
 import { bootTimeOf, clientsOf, legacyCounts, lookAt } from '../store/state-directory.ts'
-import { noteGraceEnd } from '../store/untracked.ts'
+import { forgetGraceEnd, noteGraceEnd } from '../store/untracked.ts'
 import { hasLegacyRecord } from '../store/v4recovery.ts'
 import * as files from '../syscalls/files.ts'
 import { quote } from '../text.ts'
@@ -43,10 +43,14 @@ export function decideAndApply(world: World, recorded: Recorded, request: Asked)
  */
 function afterMissedGrace(world: World, recorded: Recorded, request: Asked, instance: PartialInstance): Applied {
   let ended: Settlement
-  // The mark stays: once the instance is full, it means nothing.
   if (world.isUpcall) noteGraceEnd(world.state, instance.start)
   try {
-    ended = endMissedGrace(world, instance)
+    ended = both(endMissedGrace(world, instance), {
+      sync: [],
+      then: () => {
+        if (world.isUpcall) forgetGraceEnd(world.state, instance.start)
+      },
+    })
   } catch (thrown) {
     noteUnrecordedEnd(world, instance, thrown)
     if (request.event !== 'check') throw thrown

@@ -133,7 +133,9 @@ export function notesOf(state: StateDirectory): { readonly notes: readonly Note[
     const within = openOurs(path, state.anywhere)
     if (within === 'absent') continue
     if (within === 'other') {
-      unknown.push(path)
+      // Whatever is in it, somebody else could have made it.
+      if (files.directoryAt(path, state.anywhere) === 'other' || files.namesIn(path, state.anywhere).length > 0)
+        unknown.push(path)
       continue
     }
     for (const { name } of files.allIn(within, ({ name }) => !isStaged(name))) {
