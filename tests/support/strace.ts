@@ -6,7 +6,7 @@
  * matter are on one thread. With `touching` a test asserts that, and with `fired` that the fault hit the intended call.
  */
 import assert from 'node:assert/strict'
-import { existsSync, mkdtempSync, readFileSync } from 'node:fs'
+import { existsSync, mkdtempSync, readFileSync, renameSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { copySync, removeSync } from 'fs-extra/esm'
@@ -275,6 +275,10 @@ export async function stoppedBefore(
   const twin = machineIn(directory)
   for (const part of ['state', 'nfsd', 'run'])
     if (existsSync(join(s.machine.dir, part))) copySync(join(s.machine.dir, part), join(directory, part))
+  // The directory of notes is named after the state directory.
+  const notesOf = (stateDirectory: string): string =>
+    join(directory, 'run', `begun-${encodeURIComponent(stateDirectory)}`)
+  if (existsSync(notesOf(s.stateDir))) renameSync(notesOf(s.stateDir), notesOf(twin.stateDir))
   const { log } = await underStrace(s.artefact, ['-e', `trace=${regular}`], [...settings(twin), ...words], env)
   const calls = callsIn(log)
   const wanted = calls.filter((call) => [name, `${name}at`].includes(call.name))[nth - 1]
