@@ -31,6 +31,22 @@ export const holderOf = (calls: Calls, pipe: Status): Other | undefined =>
     return false
   })
 
+const looks = 6
+const betweenLooksMs = 100
+
+/**
+ * Who is there at each of some looks, for half a second. A process that is being killed, or only looks into the file,
+ * is soon gone, and to refuse because of it would leave the kernel without a tracker.
+ */
+export function whoStays(calls: Pick<Calls, 'sleep'>, look: () => Other | undefined): Other | undefined {
+  let other = look()
+  for (let more = looks - 1; other !== undefined && more > 0; more--) {
+    calls.sleep(betweenLooksMs)
+    other = look()
+  }
+  return other
+}
+
 /**
  * Names of the programs that open each new pipe: nfsdcld, and this one. The kernel cuts a name to 15 characters
  * (TASK_COMM_LEN).

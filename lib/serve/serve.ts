@@ -26,7 +26,7 @@ import { serveOptionsFrom, type ServeOptions } from '../upcall/serve-options.ts'
 import { anotherHas, claimOn } from './claim.ts'
 import { confining } from './confined.ts'
 import { currentPipe, type CurrentPipe, type PipePlace } from './current-pipe.ts'
-import { helperIsOurs, holderOf, watcherOf, type Other } from './others.ts'
+import { helperIsOurs, holderOf, watcherOf, whoStays, type Other } from './others.ts'
 import { readinessTo, refuseUnlessPassed, type Readiness } from './readiness.ts'
 import { answerRound, tryAgain } from './round.ts'
 import { serverFor, type Server } from './server.ts'
@@ -88,8 +88,8 @@ function loopFor(begun: Begun, early: Pipe | undefined): Loop {
   const us = holderName(anywhere)
   const own = ownFiles(settings, anywhere, log)
   const directory = files.lookAtName(`${pipefs}/nfsd`, anywhere)
-  if (directory !== undefined) refuseBeside(watcherOf(calls, directory))
-  if (early !== undefined) refuseBeside(holderOf(calls, early.status))
+  if (directory !== undefined) refuseBeside(whoStays(calls, () => watcherOf(calls, directory)))
+  if (early !== undefined) refuseBeside(whoStays(calls, () => holderOf(calls, early.status)))
   if (own !== undefined) claimRunDirectory(own.lock, begun)
   const claim = claimOn(calls, settings.stateDirectory, log)
   claim.take()

@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { after, describe, it } from 'node:test'
 import { helperParameter } from '../../../lib/kernel/nfsd-module.ts'
-import { helperIsOurs, holderOf, watcherOf } from '../../../lib/serve/others.ts'
+import { helperIsOurs, holderOf, watcherOf, whoStays } from '../../../lib/serve/others.ts'
 import { atFlags, type Calls } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { nodeCalls } from '../../../lib/syscalls/node.ts'
@@ -66,6 +66,26 @@ describe('who holds a pipe', () => {
     assert.equal(holderOf(nodeCalls(), { ...status, inode: ino + 1 }), undefined)
     holder.kill()
     closeSync(pipe)
+  })
+})
+
+describe('a program is started beside another', () => {
+  const other = { process: 4711, name: 'nfsdcld' }
+  /** @param until the look at which the other is gone. @returns who stays, and how long that took. */
+  const afterLooks = (until: number): { stays: unknown; sleptMs: number; looks: number } => {
+    let looks = 0
+    let sleptMs = 0
+    const stays = whoStays({ sleep: (ms) => (sleptMs += ms) }, () => (++looks < until ? other : undefined))
+    return { stays, sleptMs, looks }
+  }
+  it('and is not refused if that one is gone within half a second: it was being killed, or only looked', () => {
+    assert.deepEqual(afterLooks(6), { stays: undefined, sleptMs: 500, looks: 6 })
+  })
+  it('and is refused if that one stays', () => {
+    assert.deepEqual(afterLooks(Infinity), { stays: other, sleptMs: 500, looks: 6 })
+  })
+  it('and does not wait if nobody is there', () => {
+    assert.deepEqual(afterLooks(1), { stays: undefined, sleptMs: 0, looks: 1 })
   })
 })
 
