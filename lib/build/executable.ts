@@ -21,7 +21,7 @@ import {
 import { imageInAssembler } from './image.ts'
 import { compile, link, toolchain, type Toolchain } from './toolchain.ts'
 
-const hostFiles = ['host', 'image', 'mathematics', 'calls', 'links', 'waiting', 'confine', 'words']
+const hostFiles = ['host', 'image', 'mathematics', 'calls', 'links', 'waiting', 'confine', 'texts', 'words']
 
 /** Our own code must compile without a warning. */
 const hostFlags = ['-Wall', '-Wextra', '-Werror']

@@ -39,6 +39,9 @@ bool word_from(JSContext *engine, JSValueConst text, struct word *word);
 /* Whether no byte is past 127: then bytes and the engine's spelling are the same. */
 bool is_ascii(const char *bytes, size_t length);
 
+/* A text's bytes. Returns false and throws where it does not fit, and for a character past 255. */
+bool bytes_from(JSContext *engine, JSValueConst text, uint8_t *into, size_t capacity, size_t *length);
+
 /* The engine's text for so many bytes. */
 JSValue text_from(JSContext *engine, const char *bytes, size_t length);
 
@@ -87,6 +90,11 @@ JSValue system_calls(JSContext *engine);
 /* Those that are in files of their own. */
 CALL(call_confine);
 CALL(call_links);
+CALL(call_checksum);
+CALL(call_bytesInto);
+CALL(call_textOf);
+CALL(call_percentEncoded);
+CALL(call_percentDecoded);
 CALL(call_poll);
 CALL(call_watch);
 CALL(call_endSignals);

@@ -68,6 +68,36 @@ bool word_from(JSContext *engine, JSValueConst text, struct word *word)
   return sayable;
 }
 
+bool bytes_from(JSContext *engine, JSValueConst text, uint8_t *into, size_t capacity, size_t *length)
+{
+  size_t size, filled = 0;
+  const char *spelled = JS_ToCStringLen(engine, &size, text);
+  if (!spelled)
+    return false;
+  bool fits = true;
+  if (size <= capacity && is_ascii(spelled, size)) {
+    memcpy(into, spelled, size);
+    filled = size;
+  }
+  for (size_t at = filled; at < size && fits; at++) {
+    uint8_t byte = (uint8_t)spelled[at];
+    /* 128 to 255 are spelled C2 or C3 and one more byte; what begins otherwise is past 255. */
+    if (byte == 0xc2 || byte == 0xc3)
+      byte = (uint8_t)(byte << 6 | ((uint8_t)spelled[++at] & 0x3f));
+    else if (byte >= 0x80)
+      fits = false;
+    if (filled == capacity)
+      fits = false;
+    if (fits)
+      into[filled++] = byte;
+  }
+  JS_FreeCString(engine, spelled);
+  *length = filled;
+  if (!fits)
+    JS_ThrowRangeError(engine, "a character past 255, or a text that does not fit");
+  return fits;
+}
+
 JSValue text_from(JSContext *engine, const char *bytes, size_t length)
 {
   if (is_ascii(bytes, length))
