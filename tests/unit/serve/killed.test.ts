@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
-import { tryAgain } from '../../../lib/serve/round.ts'
+import { tryAgain } from '../../../lib/serve/retry.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import type { AskedMessage } from '../../support/memory/pipe.ts'
