@@ -99,6 +99,13 @@ async function started(end: PipeEnd): Promise<Nfsd> {
   return nfsd
 }
 
+/** A server that starts, and to which clients of these names come. */
+async function startedWith(end: PipeEnd, ...names: readonly string[]): Promise<Nfsd> {
+  const nfsd = await started(end)
+  await allDone(nfsd.send('create', ...names.map(client)))
+  return nfsd
+}
+
 /** The server stops and starts. @returns who may reclaim. */
 async function namedAfterRestart(end: PipeEnd, nfsd: Nfsd): Promise<string[]> {
   await nfsd.stop()
@@ -131,8 +138,7 @@ describe('a server that starts', () => {
   it('is told each recorded client once, and none that left', () =>
     at(async ({ end, serve }) => {
       await serve()
-      const first = await started(end)
-      await allDone(first.send('create', client('ann'), client('bob'), client('cal')))
+      const first = await startedWith(end, 'ann', 'bob', 'cal')
       assert.equal(await first.tell('create', client('ann')), 0)
       assert.equal(await first.tell('remove', client('bob')), 0)
       await first.stop()
@@ -146,11 +152,9 @@ describe('a server that starts', () => {
   it('again within grace is told the clients that had reclaimed and those that had not', () =>
     at(async ({ end, serve }) => {
       await serve()
-      const first = await started(end)
-      await allDone(first.send('create', client('ann'), client('bob')))
+      const first = await startedWith(end, 'ann', 'bob')
       await first.stop()
-      const second = await started(end)
-      await allDone(second.send('create', client('ann')))
+      const second = await startedWith(end, 'ann')
       assert.deepEqual(await namedAfterRestart(end, second), ['ann', 'bob'])
     }))
 
@@ -174,8 +178,7 @@ describe('a server that starts', () => {
     at(
       async ({ end, serve }) => {
         await serve()
-        const first = await started(end)
-        await allDone(first.send('create', client('ann'), client('bob')))
+        const first = await startedWith(end, 'ann', 'bob')
         assert.deepEqual(await namedAfterRestart(end, first), ['ann', 'bob'])
       },
       { orphans: 'release' },
@@ -184,8 +187,7 @@ describe('a server that starts', () => {
   it('is not told a name that would mean another client to it', () =>
     at(async ({ end, serve }) => {
       const daemon = await serve()
-      const first = await started(end)
-      await allDone(first.send('create', client('hash:0123'), client('ann')))
+      const first = await startedWith(end, 'hash:0123', 'ann')
       assert.deepEqual(await namedAfterRestart(end, first), ['ann'])
       await daemon.says(/hash:0123/)
     }))
@@ -202,8 +204,7 @@ describe('a server that starts', () => {
   it('in version 0 has a Check for each client that comes', () =>
     at(async ({ end, serve }) => {
       await serve()
-      const first = await started(end)
-      await allDone(first.send('create', client('ann'), client('bob')))
+      const first = await startedWith(end, 'ann', 'bob')
       await first.stop()
       // The kernel goes on like this after an error for its list: see nfsd4_cld_tracking_init.
       const second = await started(end)
@@ -241,8 +242,7 @@ describe('a server that starts', () => {
   it('is not told clients with a damaged record, and the log says so', () =>
     at(async ({ end, serve, machine }) => {
       const daemon = await serve()
-      const first = await started(end)
-      await allDone(first.send('create', client('ann'), client('bob')))
+      const first = await startedWith(end, 'ann', 'bob')
       await first.stop()
       for (const instance of readdirSync(join(machine.stateDir, 'v4clients'))) {
         const record = join(machine.stateDir, 'v4clients', instance, 'ann')
@@ -275,8 +275,7 @@ describe('a message', () => {
   it('of any command and version is answered, and only known ones have an effect', () =>
     at(async ({ end, serve, machine }) => {
       await serve()
-      const nfsd = await started(end)
-      await allDone(nfsd.send('create', client('ann')))
+      const nfsd = await startedWith(end, 'ann')
       const known = tree(machine)
       for (let command = 6; command < 256; command += command < 16 ? 1 : 17)
         assert.notEqual(statusOf(await answerOf(end.ask(message(2, command, client('bob')))[0])), 0)
@@ -315,8 +314,7 @@ describe('a message', () => {
   it('that comes with fifteen others is carried out in the order of the xids', () =>
     at(async ({ end, serve }) => {
       await serve()
-      const nfsd = await started(end)
-      await allDone(nfsd.send('create', client('ann'), client('bob')))
+      const nfsd = await startedWith(end, 'ann', 'bob')
       await allDone(
         nfsd.sendAll([
           ['remove', client('ann')],
@@ -353,8 +351,7 @@ describe('serve', () => {
     at(async ({ end, serve }) => {
       const daemon = await serve()
       for (let time = 0; time < 3; time++) {
-        const nfsd = await started(end)
-        await allDone(nfsd.send('create', client(`client ${time}`)))
+        const nfsd = await startedWith(end, `client ${time}`)
         await nfsd.stop()
       }
       assert.equal(named(await started(end)).length, 3)
@@ -368,8 +365,7 @@ describe('serve', () => {
         Number(/^Anonymous:\s+(\d+) kB$/m.exec(readFileSync(`/proc/${pid}/smaps_rollup`, 'latin1'))?.[1])
       const servers = async (count: number): Promise<number> => {
         for (let time = 0; time < count; time++) {
-          const nfsd = await started(end)
-          await allDone(nfsd.send('create', client('ann')))
+          const nfsd = await startedWith(end, 'ann')
           await nfsd.stop()
         }
         return kilobytes()
@@ -703,8 +699,7 @@ describe('serve', () => {
   it('that replaces nfsdcld under a running server names no earlier client at the next start, and logs that', () =>
     at(async ({ end, serve, machine }) => {
       const daemon = await serve()
-      const first = await started(end)
-      await allDone(first.send('create', client('ann')))
+      const first = await startedWith(end, 'ann')
       await first.stop()
       assert.equal(await daemon.stop(), 0)
       const storage = join(machine.dir, 'nfsdcld')
@@ -798,8 +793,7 @@ describe('if the disk fails', () => {
   it('a create is answered with an error, kept, and recorded as soon as the disk works again', () =>
     onSmallDisk(async ({ end, serve, machine }, disk) => {
       const daemon = await serve()
-      const nfsd = await started(end)
-      await allDone(nfsd.send('create', client('ann')))
+      const nfsd = await startedWith(end, 'ann')
       disk.fill()
       assert.notEqual(await nfsd.tell('create', client('bob')), 0)
       const missing = `"not_recorded":["${hex('bob')}"]`
@@ -813,8 +807,7 @@ describe('if the disk fails', () => {
   it('for a create, and serve then dies, the next serve records it', () =>
     onSmallDisk(async ({ end, serve, machine }, disk) => {
       const daemon = await serve()
-      const nfsd = await started(end)
-      await allDone(nfsd.send('create', client('ann')))
+      const nfsd = await startedWith(end, 'ann')
       disk.fill()
       for (const name of ['bob', 'cal']) assert.notEqual(await nfsd.tell('create', client(name)), 0)
       assert.equal(await nfsd.tell('remove', client('cal')), 0)
@@ -831,8 +824,7 @@ describe('if the disk fails', () => {
   it('for a create, and serve then dies, nobody records it at the pipe of a later start', () =>
     onSmallDisk(async ({ end, serve }, disk) => {
       const daemon = await serve()
-      const nfsd = await started(end)
-      await allDone(nfsd.send('create', client('ann')))
+      const nfsd = await startedWith(end, 'ann')
       disk.fill()
       assert.notEqual(await nfsd.tell('create', client('bob')), 0)
       await daemon.kill()
@@ -847,8 +839,7 @@ describe('if the disk fails', () => {
   it('for a remove, nobody may reclaim after a restart, as long as it is not done', () =>
     onSmallDisk(async ({ end, serve }, disk) => {
       const daemon = await serve()
-      const nfsd = await started(end)
-      await allDone(nfsd.send('create', client('ann'), client('bob')))
+      const nfsd = await startedWith(end, 'ann', 'bob')
       await disk.readOnly()
       assert.notEqual(await nfsd.tell('remove', client('ann')), 0)
       await daemon.kill()
@@ -861,8 +852,7 @@ describe('if the disk fails', () => {
   it('for a remove, and serve then dies, the next serve does it, and then all others may reclaim', () =>
     onSmallDisk(async ({ end, serve }, disk) => {
       const daemon = await serve()
-      const nfsd = await started(end)
-      await allDone(nfsd.send('create', client('ann'), client('bob')))
+      const nfsd = await startedWith(end, 'ann', 'bob')
       await disk.readOnly()
       assert.notEqual(await nfsd.tell('remove', client('ann')), 0)
       await daemon.kill()
@@ -875,8 +865,7 @@ describe('if the disk fails', () => {
   it('for a remove, and serve then dies and its list is lost, nobody may reclaim after a restart, whatever the next serve can do', () =>
     onSmallDisk(async ({ end, serve, machine }, disk) => {
       const daemon = await serve()
-      const nfsd = await started(end)
-      await allDone(nfsd.send('create', client('ann'), client('bob'), client('cal')))
+      const nfsd = await startedWith(end, 'ann', 'bob', 'cal')
       await disk.readOnly()
       assert.notEqual(await nfsd.tell('remove', client('ann')), 0)
       await daemon.kill()
@@ -893,8 +882,7 @@ describe('if the disk fails', () => {
   it('for a remove, it is done as soon as the disk works again, and then all others may reclaim', () =>
     onSmallDisk(async ({ end, serve }, disk) => {
       const daemon = await serve()
-      const nfsd = await started(end)
-      await allDone(nfsd.send('create', client('ann'), client('bob')))
+      const nfsd = await startedWith(end, 'ann', 'bob')
       await disk.readOnly()
       assert.notEqual(await nfsd.tell('remove', client('ann')), 0)
       disk.writable()
@@ -905,8 +893,7 @@ describe('if the disk fails', () => {
   it('for a start, the server gets an empty list, and nobody may reclaim after the next start', () =>
     onSmallDisk(async ({ end, serve }, disk) => {
       const daemon = await serve()
-      const first = await started(end)
-      await allDone(first.send('create', client('ann')))
+      const first = await startedWith(end, 'ann')
       await first.stop()
       await disk.readOnly()
       assert.deepEqual(named(await started(end)), [])
@@ -919,8 +906,7 @@ describe('if the disk fails', () => {
   it('for every call, no thread hangs: each message is answered', () =>
     onSmallDisk(async ({ end, serve }, disk) => {
       await serve()
-      const nfsd = await started(end)
-      await allDone(nfsd.send('create', client('ann')))
+      const nfsd = await startedWith(end, 'ann')
       await disk.readOnly()
       const threads = nfsd.sendAll([
         ...Array.from({ length: 15 }, (_, at) => ['create', client(`client ${at}`)] as const),
@@ -943,8 +929,7 @@ describe('if another user could write to', () => {
     it(`the run directory${and}, what a serve has left there is not believed: it says why, and answers all the same`, () =>
       onSmallDisk(async ({ end, serve, machine }, disk) => {
         const daemon = await serve()
-        const nfsd = await started(end)
-        await allDone(nfsd.send('create', client('ann')))
+        const nfsd = await startedWith(end, 'ann')
         disk.fill()
         assert.notEqual(await nfsd.tell('create', client('bob')), 0)
         await daemon.kill()
@@ -964,8 +949,7 @@ describe('if another user could write to', () => {
   it('a list of what was left to do, it is not done: a client could get a record that way', () =>
     onSmallDisk(async ({ end, serve, machine }, disk) => {
       const daemon = await serve()
-      const nfsd = await started(end)
-      await allDone(nfsd.send('create', client('ann')))
+      const nfsd = await startedWith(end, 'ann')
       disk.fill()
       assert.notEqual(await nfsd.tell('create', client('bob')), 0)
       await daemon.kill()
@@ -1163,8 +1147,7 @@ describe('serve beside mounts', () => {
       mount()
       try {
         const daemon = await serve()
-        const nfsd = await started(end)
-        await allDone(nfsd.send('create', client('ann')))
+        const nfsd = await startedWith(end, 'ann')
         await nfsd.stop()
         // The state directory is free as soon as the loss of the pipe is noticed.
         await daemon.says(/the pipe is gone/)
