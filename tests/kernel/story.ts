@@ -41,9 +41,15 @@ export async function threeHolders({ client }: Stage): Promise<Client[]> {
   return holders(await Promise.all([client('ann', '4.0'), client('bob', '4.1'), client('cleo', '4.2')]))
 }
 
-export async function holders(clients: Client[]): Promise<Client[]> {
+export async function holders<Clients extends readonly Client[]>(clients: Clients): Promise<Clients> {
   await Promise.all(clients.map((client) => client.lock(client.name)))
   return clients
+}
+
+/** One client, which comes and takes the lock on its file. */
+export async function holder(coming: Promise<Client>): Promise<Client> {
+  const [client] = await holders([await coming])
+  return client
 }
 
 /** Both sides agree: the clients write under their locks, none says it lost one, and the server holds exactly these. */

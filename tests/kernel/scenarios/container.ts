@@ -7,7 +7,7 @@ import { join as joins, type Client } from '../client.ts'
 import type { Guest } from '../guest.ts'
 import { repository } from '../image.ts'
 import { exported, stateDisk } from '../server.ts'
-import { claimHeld, holders, type Story } from '../story.ts'
+import { claimHeld, holder, type Story } from '../story.ts'
 
 const address = '10.0.0.3'
 const volume = `${stateDisk}/volume`
@@ -38,7 +38,7 @@ export const container: Story = {
     const clients: Client[] = []
     const held = (when: string) => claimHeld({ ...stage, clients: guest }, when, clients)
     const joined = async (name: string, version: '4.1' | '4.2') => {
-      clients.push(...(await holders([await joins(guest, { address }, name, version)])))
+      clients.push(await holder(joins(guest, { address }, name, version)))
     }
     let running = await start(guest, 'old')
     try {

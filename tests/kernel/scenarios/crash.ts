@@ -6,7 +6,7 @@ import { join as joins, type Client } from '../client.ts'
 import type { FileSystem } from '../disk.ts'
 import type { Guest } from '../guest.ts'
 import type { Server } from '../server.ts'
-import { claimHeld, holders, reclaimsTwice, type Ground, type Story } from '../story.ts'
+import { claimHeld, holder, holders, reclaimsTwice, type Ground, type Story } from '../story.ts'
 
 const story = (type: FileSystem): Story => ({
   name: `crash-${type}`,
@@ -40,7 +40,7 @@ const story = (type: FileSystem): Story => ({
       }
       const gone = await client(leaver, '4.1')
       await gone.lock(leaver)
-      holding.push(...(await holders([await client(first, '4.0')])))
+      holding.push(await holder(client(first, '4.0')))
       const leaving = gone
         .drop(leaver)
         .then(() => gone.leave())

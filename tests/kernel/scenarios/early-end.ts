@@ -1,7 +1,7 @@
 // NFSv4.1 clients say when they have reclaimed everything, so grace may end early. NFSv4.0 clients don't say that.
 import assert from 'node:assert/strict'
 import { setTimeout as sleep } from 'node:timers/promises'
-import { claimHeld, holders, type Story } from '../story.ts'
+import { claimHeld, holder, holders, type Story } from '../story.ts'
 
 /** Seconds: longer than any machine takes until all have reclaimed. */
 const grace = 120
@@ -25,7 +25,7 @@ export const earlyEnd: Story = {
     })
 
     if (await server.inGrace()) await server.endGrace()
-    const [ann] = (await holders([await client('ann', '4.0')])) as [(typeof sessions)[0]]
+    const ann = await holder(client('ann', '4.0'))
     await ann.cutOff()
     await server.restart()
     await claim('bob and cleo reclaim while ann (4.0) is silent', async () => {

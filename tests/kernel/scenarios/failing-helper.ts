@@ -3,7 +3,7 @@
 import assert from 'node:assert/strict'
 import type { Client } from '../client.ts'
 import { exported, lease, stateDisk } from '../server.ts'
-import { claimHeld, claimLost, holders, reclaimsTwice, type Stage, type Story } from '../story.ts'
+import { claimHeld, claimLost, holder, holders, reclaimsTwice, type Stage, type Story } from '../story.ts'
 import { killed } from '../upcalls.ts'
 
 const ourLine = /nfsd-userland-helper: /
@@ -49,7 +49,7 @@ export const fullDisk: Story = {
     await server.start({ grace: 90 })
     await server.endGrace()
     const known = await Promise.all([client('ann', '4.0'), client('bob', '4.1')]).then(holders)
-    const [absent] = (await holders([await client('cleo', '4.2')])) as [Client]
+    const absent = await holder(client('cleo', '4.2'))
     const all = [...known, absent]
     await Promise.all(all.map((one) => one.cutOff()))
     await server.restart()

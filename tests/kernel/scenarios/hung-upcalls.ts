@@ -5,7 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises'
 import { join as joins, type Client } from '../client.ts'
 import { blankDisk } from '../disk.ts'
 import { prepare, serve, stateDisk } from '../server.ts'
-import { claimHeld, claimLost, holders, type Ground, type Stage, type Story } from '../story.ts'
+import { claimHeld, claimLost, holder, holders, type Ground, type Stage, type Story } from '../story.ts'
 import { killed } from '../upcalls.ts'
 import { isGranted } from './edge-conditions.ts'
 
@@ -115,11 +115,26 @@ async function onMapper(ground: Ground, name: string): Promise<HungStage> {
   }
 }
 
-async function claimNoUpcallAfter({ server, claim }: HungStage, verb: string): Promise<void> {
+/**
+ * How each ends: the upcall that was cut short was the last before the server stops, and after the next start its
+ * client, which was away, is refused, while those that were there get their locks back.
+ */
+async function claimRefused(
+  stage: HungStage,
+  verb: string,
+  absent: Client,
+  present: readonly Client[],
+  when = 'after the next start',
+): Promise<void> {
+  const { server, claim } = stage
   await claim('no upcall comes after that, until the server has stopped', async () => {
     await server.stop()
     assert.equal((await server.upcalls()).at(-1)?.verb, verb)
   })
+  await server.start()
+  await absent.heal()
+  await claimLost(stage, when, [absent])
+  await claimHeld(stage, when, present)
 }
 
 const removeCutShort = (
@@ -131,12 +146,11 @@ const removeCutShort = (
     const { server, client, claim } = stage
     await server.start({ grace: 30 })
     await server.endGrace()
-    const [[absent], [present], eve] = await Promise.all([
-      client('bob', '4.1').then((bob) => holders([bob])),
-      client('cleo', '4.2').then((cleo) => holders([cleo])),
+    const [absent, present, eve] = await Promise.all([
+      holder(client('bob', '4.1')),
+      holder(client('cleo', '4.2')),
       client('eve', '4.2'),
     ])
-    assert.ok(absent !== undefined && present !== undefined)
     await absent.cutOff()
     // A client whose lease has run out is removed when somebody wants its lock, who waits until that is done.
     const [granted, ended] = await cutShort(stage, 'remove', frozen, signal, () => isGranted(eve, 'bob'))
@@ -146,11 +160,7 @@ const removeCutShort = (
     await claim("bob's lock is granted to another client, who drops it", () => {
       assert.equal(granted, true)
     })
-    await claimNoUpcallAfter(stage, 'remove')
-    await server.start()
-    await absent.heal()
-    await claimLost(stage, 'after the next start', [absent])
-    await claimHeld(stage, 'after the next start', [present])
+    await claimRefused(stage, 'remove', absent, [present])
   },
 })
 
@@ -174,8 +184,11 @@ export const graceEndKilled: Story = {
     const { guest, server, client, claim } = stage
     await server.start({ grace: 30 })
     await server.endGrace()
-    const clients = await Promise.all([client('bob', '4.1'), client('cleo', '4.2'), client('eve', '4.2')]).then(holders)
-    const [absent, present, eve] = clients as [Client, Client, Client]
+    const [absent, present, eve] = await Promise.all([
+      client('bob', '4.1'),
+      client('cleo', '4.2'),
+      client('eve', '4.2'),
+    ]).then(holders)
     await absent.cutOff()
     await server.restart({ grace: 150 })
     await claimHeld(stage, 'after the first restart', [present, eve])
@@ -189,11 +202,7 @@ export const graceEndKilled: Story = {
     await claim('the lock of bob, who missed the grace, is granted to another client, who drops it', async () => {
       assert.equal(await isGranted(eve, 'bob'), true)
     })
-    await claimNoUpcallAfter(stage, 'gracedone')
-    await server.start()
-    await absent.heal()
-    await claimLost(stage, 'after the second restart', [absent])
-    await claimHeld(stage, 'after the second restart', [present, eve])
+    await claimRefused(stage, 'gracedone', absent, [present, eve], 'after the second restart')
   },
 }
 
@@ -205,11 +214,7 @@ export const createKilled: Story = {
     const { server, client, claim } = stage
     await server.start({ grace: 30 })
     await server.endGrace()
-    const [[present], eve] = await Promise.all([
-      client('cleo', '4.2').then((cleo) => holders([cleo])),
-      client('eve', '4.2'),
-    ])
-    assert.ok(present !== undefined)
+    const [present, eve] = await Promise.all([holder(client('cleo', '4.2')), client('eve', '4.2')])
     const [absent, ended] = await cutShort(stage, 'create', suspended, byHand, () => client('bob', '4.1'))
     await claim("bob's create hangs at its barrier and is killed, and he is served all the same", async () => {
       assert.equal(ended, killed + kill)
@@ -220,10 +225,6 @@ export const createKilled: Story = {
       assert.equal(await isGranted(eve, 'bob'), true)
     })
     // The kernel does not say that he is gone.
-    await claimNoUpcallAfter(stage, 'create')
-    await server.start()
-    await absent.heal()
-    await claimLost(stage, 'after the next start', [absent])
-    await claimHeld(stage, 'after the next start', [present])
+    await claimRefused(stage, 'create', absent, [present])
   },
 }

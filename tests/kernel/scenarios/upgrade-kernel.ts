@@ -24,7 +24,7 @@ export const upgradeKernel: Story = {
     }
     let server = await boot('6.1', 'helper')
     const client = (name: string, version: Version): Promise<Client> => joins(clients, server, name, version)
-    const old = await holders(await Promise.all([client('ann', '4.0'), client('bob', '4.1'), client('cleo', '4.2')]))
+    const old = await Promise.all([client('ann', '4.0'), client('bob', '4.1'), client('cleo', '4.2')]).then(holders)
 
     await shutDown(server)
     server = await boot('7.2', 'serve')
@@ -35,7 +35,7 @@ export const upgradeKernel: Story = {
     await shutDown(server)
     server = await boot('6.1', 'helper')
     // Under 7.2 Ann, an NFSv4.0 client, has only reclaimed, and the pipe does not report that.
-    const [ann, ...known] = old as [Client, ...Client[]]
+    const [ann, ...known] = old
     await claimHeld({ ...ground, server, clients }, 'under 6.1 again', [...known, ...young])
     await server.endGrace()
     await claimLost({ ...ground, server, clients }, 'under 6.1 again', [ann])

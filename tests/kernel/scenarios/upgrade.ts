@@ -1,7 +1,7 @@
 // The kernel's own tracker keeps a directory of MD5 sums. The helper takes over its clients.
 import assert from 'node:assert/strict'
 import { recorded } from '../records.ts'
-import { claimHeld, claimLost, holders, threeHolders, type Story } from '../story.ts'
+import { claimHeld, claimLost, holder, threeHolders, type Story } from '../story.ts'
 
 const legacy = '/var/lib/nfs/v4recovery'
 
@@ -13,17 +13,14 @@ export const upgrade: Story = {
     await guest.run(`mkdir -p ${legacy}`)
     await server.start({ tracking: 'legacy' })
     await server.endGrace()
-    const [clients, absent] = await Promise.all([
-      threeHolders(stage),
-      client('dan', '4.1').then((dan) => holders([dan])),
-    ])
+    const [clients, absent] = await Promise.all([threeHolders(stage), holder(client('dan', '4.1'))])
     const sums = () => guest.run(`[ ! -e ${legacy} ] || ls ${legacy}`)
     const before = await sums()
     await claim('the kernel has recorded four clients by the MD5 sum of their owner', () => {
       assert.match(before, /^([0-9a-f]{32}\n){4}$/)
     })
 
-    await Promise.all(absent.map((one) => one.cutOff()))
+    await absent.cutOff()
     await server.restart({ tracking: 'ours', grace: 120 })
     await claimHeld(stage, 'with the helper as the tracker', clients)
     await claim(
@@ -47,8 +44,8 @@ export const upgrade: Story = {
     })
     // A client that is refused is served only when grace is over.
     await server.restart({ grace: 30 })
-    await Promise.all(absent.map((one) => one.heal()))
+    await absent.heal()
     await claimHeld(stage, "after one more restart, from the helper's own records", clients)
-    await claimLost(stage, 'after a whole grace period missed', absent)
+    await claimLost(stage, 'after a whole grace period missed', [absent])
   },
 }
