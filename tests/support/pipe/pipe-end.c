@@ -4,10 +4,11 @@
  *
  *   pipe-end MOUNT_POINT UNREAD_MS ORPHANS
  *
- * MOUNT_POINT/nfsd/cld is the pipe. Only the parent process may create and unlink it, and thereby starts a new pipe (a
- * new inode, xids from 0, messages of version 1's size) or ends it. UNREAD_MS is RPC_UPCALL_TIMEOUT. ORPHANS says what
- * becomes of a message that was read and not answered when the last open file goes: `wait` for ever, as released
- * kernels do, or `release`, as the maintainers' tree does (cld_release_pipe).
+ * MOUNT_POINT/nfsd/cld is the pipe. Only the parent process may make it, by link(2) of MOUNT_POINT/make, and unlink it,
+ * and thereby starts a new pipe (a new inode, xids from 0, messages of version 1's size) or ends it. As in the kernel,
+ * no process has a new pipe open, and the directory reports that it was created and nothing else. UNREAD_MS is
+ * RPC_UPCALL_TIMEOUT. ORPHANS says what becomes of a message that was read and not answered when the last open file
+ * goes: `wait` for ever, as released kernels do, or `release`, as the maintainers' tree does (cld_release_pipe).
  *
  * Commands on stdin, a line each; the program ends, and unmounts, at the end of stdin:
  *   queue ID HEX [ID HEX]...   nfsd threads that send these messages at one moment; the xid is put in here
@@ -47,7 +48,7 @@
 enum { SIZE_V1 = 1034, SIZE_V2 = 1067, LARGEST = 4096 };
 enum { COMMAND = 1, STATUS = 2, XID = 4, BODY = 8, HASH_LENGTH = SIZE_V1 };
 enum { GRACE_START = 4, GET_VERSION = 5 };
-enum { DIRECTORY = 2, FIRST_PIPE = 3 };
+enum { DIRECTORY = 2, MAKE = 3, FIRST_PIPE = 4 };
 
 struct message {
 	TAILQ_ENTRY(message) in_queue;  /* while QUEUED */
@@ -334,6 +335,7 @@ static void on_lookup(fuse_req_t request, fuse_ino_t parent, const char *name)
 {
 	struct fuse_entry_param entry;
 	if (parent == FUSE_ROOT_ID && !strcmp(name, "nfsd")) entry = entry_of(DIRECTORY);
+	else if (parent == FUSE_ROOT_ID && !strcmp(name, "make")) entry = entry_of(MAKE);
 	else if (is_pipes_name(parent, name) && present) entry = entry_of(present->number);
 	else { fuse_reply_err(request, ENOENT); return; }
 	fuse_reply_entry(request, &entry);
@@ -367,31 +369,28 @@ static void on_readdir(fuse_req_t request, fuse_ino_t number, size_t size, off_t
 	fuse_reply_buf(request, text, length < size ? length : size);
 }
 
-static struct file *open_file(struct pipe *pipe, struct fuse_file_info *info, bool counts)
+static void open_file(struct pipe *pipe, struct fuse_file_info *info)
 {
 	struct file *file = calloc(1, sizeof *file);
 	if (!file) exit(3);
 	int access = info->flags & O_ACCMODE;
 	file->pipe = pipe;
-	file->reads = counts && access != O_WRONLY;
-	file->writes = counts && access != O_RDONLY;
+	file->reads = access != O_WRONLY;
+	file->writes = access != O_RDONLY;
 	pipe->readers += file->reads;
 	pipe->writers += file->writes;
 	LIST_INSERT_HEAD(&pipe->files, file, of_pipe);
 	info->fh = (uintptr_t)file;
 	info->direct_io = true;
-	if (counts) say("open %d %d %d\n", (int)(pipe->number - FIRST_PIPE + 1), pipe->readers, pipe->writers);
-	return file;
+	say("open %d %d %d\n", (int)(pipe->number - FIRST_PIPE + 1), pipe->readers, pipe->writers);
 }
 
 static struct file *file_of(struct fuse_file_info *info) { return (struct file *)(uintptr_t)info->fh; }
 
-/* The server starts. The open file that creates the pipe is not a daemon's, and does not count. */
-static void on_create(fuse_req_t request, fuse_ino_t parent, const char *name, mode_t unused, struct fuse_file_info *info)
+/* The server starts. The new name's inode is a new one: FUSE wants a file of the same type, not the same file. */
+static void on_link(fuse_req_t request, fuse_ino_t number, fuse_ino_t parent, const char *name)
 {
-	(void)unused;
-	if (!is_pipes_name(parent, name) || !is_parents(request)) { fuse_reply_err(request, EPERM); return; }
-	if (present) { fuse_reply_err(request, EEXIST); return; }
+	if (number != MAKE || !is_pipes_name(parent, name) || !is_parents(request)) { fuse_reply_err(request, EPERM); return; }
 	struct pipe *pipe = calloc(1, sizeof *pipe);
 	if (!pipe) exit(3);
 	pipe->number = next_number++;
@@ -400,9 +399,8 @@ static void on_create(fuse_req_t request, fuse_ino_t parent, const char *name, m
 	TAILQ_INIT(&pipe->flying);
 	LIST_INSERT_HEAD(&pipes, pipe, all);
 	present = pipe;
-	open_file(pipe, info, false);
 	struct fuse_entry_param entry = entry_of(pipe->number);
-	fuse_reply_create(request, &entry, info);
+	fuse_reply_entry(request, &entry);
 }
 
 static void on_unlink(fuse_req_t request, fuse_ino_t parent, const char *name)
@@ -418,7 +416,7 @@ static void on_open(fuse_req_t request, fuse_ino_t number, struct fuse_file_info
 {
 	struct pipe *pipe = pipe_numbered(number);
 	if (!pipe || pipe->dead) { fuse_reply_err(request, ENXIO); return; }
-	open_file(pipe, info, true);
+	open_file(pipe, info);
 	fuse_reply_open(request, info);
 }
 
@@ -432,12 +430,12 @@ static void on_release(fuse_req_t request, fuse_ino_t unused, struct fuse_file_i
 		pipe->writers -= file->writes;
 		pipe->readers -= file->reads;
 		if (file->reads && pipe->readers == 0) turn_round(pipe);
-		if (release_orphans && (file->reads || file->writes) && pipe->readers == 0 && pipe->writers == 0)
+		if (release_orphans && pipe->readers == 0 && pipe->writers == 0)
 			for (struct message *message = TAILQ_FIRST(&pipe->flying), *next; message; message = next) {
 				next = TAILQ_NEXT(message, in_flight);
 				if (message->state == READ) fail(pipe, message, "EPIPE");
 			}
-		if (file->reads || file->writes) say("open %d %d %d\n", (int)(pipe->number - FIRST_PIPE + 1), pipe->readers, pipe->writers);
+		say("open %d %d %d\n", (int)(pipe->number - FIRST_PIPE + 1), pipe->readers, pipe->writers);
 	}
 	LIST_REMOVE(file, of_pipe);
 	if (file->waiter) fuse_pollhandle_destroy(file->waiter);
@@ -482,7 +480,7 @@ static void on_poll(fuse_req_t request, fuse_ino_t unused, struct fuse_file_info
 
 static const struct fuse_lowlevel_ops operations = {
 	.init = on_init, .lookup = on_lookup, .getattr = on_getattr, .setattr = on_setattr, .readdir = on_readdir,
-	.create = on_create, .unlink = on_unlink, .open = on_open, .release = on_release,
+	.link = on_link, .unlink = on_unlink, .open = on_open, .release = on_release,
 	.read = on_read, .write = on_write, .poll = on_poll,
 };
 

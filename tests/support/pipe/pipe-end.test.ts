@@ -4,7 +4,7 @@
  * newer source.)
  */
 import assert from 'node:assert/strict'
-import { spawn, spawnSync } from 'node:child_process'
+import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
 import { closeSync, constants, fstatSync, mkdtempSync, openSync, readSync, statSync, watch, writeSync } from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
@@ -23,10 +23,12 @@ const room = mkdtempSync(join(tmpdir(), 'pipe-end-'))
 let program = ''
 let mounts = 0
 const ends: PipeEnd[] = []
+const watchers: ChildProcess[] = []
 before(() => {
   program = compilePipeEnd(room)
 })
 after(async () => {
+  for (const watcher of watchers) watcher.kill()
   for (const end of ends) await end.scrap()
   removeSync(room)
 })
@@ -71,6 +73,24 @@ async function served(options: Options = {}): Promise<{ end: PipeEnd; daemon: Op
 
 async function queued(...threads: readonly Waiter[]): Promise<number[]> {
   return Promise.all(threads.map(async ({ queued }) => queued))
+}
+
+interface Watcher {
+  readonly line: () => Promise<string>
+  readonly ask: (what: string) => Promise<string>
+}
+
+/** A program that watches, and answers each line with a line. */
+function watcherAt(program: string, path: string): Watcher {
+  const child = spawn(program, [path], { stdio: ['pipe', 'pipe', 'inherit'] })
+  watchers.push(child)
+  const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
+  const line = async (): Promise<string> => String((await lines.next()).value)
+  const ask = (what: string): Promise<string> => {
+    child.stdin.write(`${what}\n`)
+    return line()
+  }
+  return { line, ask }
 }
 
 const fails = (code: string, call: () => unknown): void => {
@@ -331,12 +351,29 @@ describe('when the server stops', () => {
     daemon.close()
   })
 
+  it('the directory reports only that the pipe was created, or removed: nobody has a new pipe open', async () => {
+    const program = compiled(join(import.meta.dirname, 'events.c'), join(room, 'events'))
+    const end = await newEnd()
+    const { line, ask } = watcherAt(program, join(end.path, 'nfsd'))
+    assert.equal(await line(), 'watches')
+    end.make()
+    assert.equal(await ask('what'), '100 cld;')
+    end.remove()
+    assert.equal(await ask('what'), '200 cld;')
+  })
+
   it('no other process can make or remove a pipe', async () => {
     const { end, daemon } = await served()
-    for (const command of ['rm -f', 'touch']) {
-      const name = join(end.path, 'nfsd', command === 'touch' ? 'other' : 'cld')
-      assert.notEqual(spawnSync('/bin/sh', ['-c', `${command} "$1"`, 'sh', name], { stdio: 'ignore' }).status, 0)
+    const name = join(end.path, 'nfsd/cld')
+    const isRefused = (...command: readonly [string, ...string[]]): void => {
+      const [program, ...words] = command
+      assert.equal(spawnSync(program, words, { stdio: 'ignore' }).status, 1)
     }
+    isRefused('touch', join(end.path, 'nfsd/other'))
+    isRefused('rm', '-f', name)
+    end.remove()
+    isRefused('touch', name)
+    isRefused('ln', join(end.path, 'make'), name)
     daemon.close()
   })
 })
@@ -350,13 +387,7 @@ describe('readiness', () => {
     const ready = compiled(join(import.meta.dirname, 'ready.c'), join(room, 'ready'))
     const end = await newEnd()
     end.make()
-    const child = spawn(ready, [join(end.path, 'nfsd/cld')], { stdio: ['pipe', 'pipe', 'inherit'] })
-    const lines = createInterface({ input: child.stdout })[Symbol.asyncIterator]()
-    const line = async (): Promise<string> => String((await lines.next()).value)
-    const ask = (what: string): Promise<string> => {
-      child.stdin.write(`${what}\n`)
-      return line()
-    }
+    const { line, ask } = watcherAt(ready, join(end.path, 'nfsd/cld'))
     assert.equal(await line(), 'open')
     assert.equal(await ask('poll'), nothing)
     assert.equal(await ask('epoll 0'), nothing)
@@ -373,7 +404,6 @@ describe('readiness', () => {
     assert.equal(await ask('epoll 200'), nothing)
     assert.equal(await ask('poll'), goneBad)
     reader.close()
-    child.kill()
   })
 })
 

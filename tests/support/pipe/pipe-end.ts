@@ -3,7 +3,7 @@
  * daemon writes.
  */
 import { spawn, type ChildProcessByStdio } from 'node:child_process'
-import { closeSync, existsSync, openSync, unlinkSync } from 'node:fs'
+import { existsSync, linkSync, unlinkSync } from 'node:fs'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
 import type { Readable, Writable } from 'node:stream'
@@ -149,7 +149,7 @@ class ActedPipeEnd implements PipeEnd {
     this.size = sizes[1]
     this.readers = 0
     this.pipes++
-    closeSync(openSync(this.name, 'wx', 0o600))
+    linkSync(join(this.path, 'make'), this.name)
   }
 
   makeNegotiated(version: Version): void {
