@@ -14,7 +14,7 @@
  */
 import { Failed, storageFailure } from '../failure.ts'
 import type { Decision } from '../rules/decide.ts'
-import { forgetBegun } from '../store/begun.ts'
+import { forgetBegun, lookForNotes } from '../store/begun.ts'
 import type { Recorded } from '../store/layout.ts'
 import { locked } from '../store/lock.ts'
 import { openClients } from '../store/open-directories.ts'
@@ -154,14 +154,14 @@ function performAll(world: World, requests: readonly Asked[], by: 'upcall' | 'pi
     }
   }
   settle(applied, failures)
-  if (by === 'upcall')
-    for (let at = 0; at < applied.length; at++) {
-      const request = requests[at]
-      if (world.isUpcall && request !== undefined && failures[at] === undefined)
-        failures[at] = unpromised(world, request)
-      const put = applied[at]?.put
-      if (put !== undefined && failures[at] !== undefined) takeBack(world, put)
-    }
+  // `serve` notes nothing, but an upcall about the same client may have been killed before.
+  const mayBeNoted = by === 'upcall' ? world.isUpcall : lookForNotes(state)
+  for (let at = 0; at < applied.length; at++) {
+    const request = requests[at]
+    if (mayBeNoted && request !== undefined && failures[at] === undefined) failures[at] = unpromised(world, request)
+    const put = by === 'upcall' ? applied[at]?.put : undefined
+    if (put !== undefined && failures[at] !== undefined) takeBack(world, put)
+  }
   return failures
 }
 

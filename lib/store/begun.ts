@@ -111,6 +111,21 @@ export function forgetBegun(state: StateDirectory, owner: ClientOwner): string |
   }
 }
 
+/**
+ * For a process that lives long: upcalls may have made the directory of notes since, or another one in its place.
+ * @returns whether there is one
+ */
+export function lookForNotes(state: StateDirectory): boolean {
+  if (state.notes !== undefined) files.close(state.notes)
+  state.notes = undefined
+  try {
+    return openNotes(state) !== undefined
+  } catch {
+    // What others could have written lets nobody reclaim after the next start, whatever is promised now.
+    return false
+  }
+}
+
 /** What is noted about a client. A note that can't be understood counts as a removal. */
 export function begunAbout(state: StateDirectory, owner: ClientOwner): Begun | undefined {
   const { calls, descriptor } = state.anywhere

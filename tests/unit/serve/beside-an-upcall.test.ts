@@ -28,6 +28,7 @@ import {
   machineWith,
   runDirectory,
   stateDirectory,
+  Stopped,
   type Ending,
   type Machine,
   type Processes,
@@ -365,6 +366,37 @@ function meet(one: Case, act: Act, first: 'serve' | 'act', at: number, isCut: bo
   return { stoodBefore, wrong: undefined }
 }
 
+/**
+ * An upcall is killed before its call number `at`. Then `serve` answers. What it answers with 0 must hold after the
+ * next start, whatever the killed one had begun.
+ */
+function afterKilled(one: Case, act: Act, at: number): Met | undefined {
+  const { machine, kernel, answer } = lived(one)
+  const { files } = machine
+  let calls = 0
+  let stoodBefore: string | undefined
+  files.hooks.before = (made) => {
+    if (calls++ !== at) return undefined
+    stoodBefore = callShown(made)
+    throw new Stopped()
+  }
+  act.play(machine, undefined)
+  files.hooks.before = () => undefined
+  if (stoodBefore === undefined) return undefined
+  const messages = one.asked.map((asked) => askAt(kernel, asked))
+  answer()
+  const statuses = messages.map(({ answer: said }) => (said === undefined ? undefined : toUpcall(statusOf(said))))
+  const fitting = [...outcomes(one, act), ...outcomes(one, undefined)].filter((allowed) =>
+    statuses.every((status, nth) => allowed.messages[nth]?.includes(status as number)),
+  )
+  const wrong = disagreement(
+    states.futures(states.standing(files.tree(stateDirectory), files.tree(runDirectory)), clients, 'kill'),
+    fitting.map(({ futures }) => futures),
+    'kill',
+  )
+  return { stoodBefore, wrong: wrong === undefined ? undefined : `serve ${statuses.join(', ')}: ${wrong}` }
+}
+
 const takesBack = (name: string, { asked }: Case, status: unknown): boolean =>
   name === 'check bob N' &&
   status === mayNotReclaim &&
@@ -407,4 +439,31 @@ describe('in memory, serve and an upcall or a command at once', () => {
         console.log(`# ${one.title}, ${first}: ${stops} stops, ${Math.round(performance.now() - began)} ms`)
         assert.deepEqual(violations, [])
       })
+})
+
+/** Where clients are asked about only: a start does what was begun. */
+const killedBefore = cases.filter(({ asked }) =>
+  asked.every(([command]) => command === 'create' || command === 'check' || command === 'remove'),
+)
+/** One of so many calls is killed before; in tests/proof/pairs-in-memory.test.ts every call. */
+const killSample = everything ? 1 : 3
+const upcalls = acts.filter(({ meanings }) => ['create', 'check', 'remove'].includes(meanings[0]?.event?.event ?? ''))
+
+describe('in memory, serve answers after an upcall beside it was killed', () => {
+  for (const one of killedBefore)
+    it(`${one.title}: what it has answered holds after the next start`, () => {
+      const violations: string[] = []
+      let kills = 0
+      for (const [number, act] of upcalls.entries())
+        for (let at = number % killSample; ; at += killSample) {
+          const met = afterKilled(one, act, at)
+          if (met === undefined) break
+          kills++
+          if (met.wrong === undefined) continue
+          violations.push(`${act.name}, killed before ${met.stoodBefore}: ${met.wrong}`)
+          break
+        }
+      console.log(`# ${one.title}: ${kills} kills`)
+      assert.deepEqual(violations, [])
+    })
 })
