@@ -118,6 +118,9 @@ export function forgetBegun(state: StateDirectory, owner: ClientOwner): string |
 export function lookForNotes(state: StateDirectory): boolean {
   if (state.notes !== undefined) files.close(state.notes)
   state.notes = undefined
+  const { calls, descriptor } = state.anywhere
+  // Most often there is none, and to open it would take ten times as long.
+  if (calls.identityAt(descriptor, directoryFor(state)) === -errno.ENOENT) return false
   try {
     return openNotes(state) !== undefined
   } catch {
