@@ -425,7 +425,7 @@ END
       for number in $(seq 2 16); do
         : > /run/lives
         rm -f /run/command
-        timeout 20 bash /run/at $number < /dev/null > /dev/null 2>&1 || [ $? -ne 124 ] || echo 'goes on after:'
+        timeout 60 bash /run/at $number < /dev/null > /dev/null 2>&1 || [ $? -ne 124 ] || echo 'goes on after:'
         for id in $(cat /run/lives); do ! kill -KILL $id 2> /dev/null || echo 'lives on after:'; done
         cat /run/command
       done`)

@@ -37,12 +37,16 @@ function diskOf(s: Server): Disk {
   }
 }
 
-/** Waits until a process of this server waits for the frozen file system. @returns its number. */
+/**
+ * Waits until a process of this server waits for the frozen file system. Its `wchan` does not show that: a process that
+ * forks or exits waits in the same function while any process is moved to another control group.
+ * @returns its number.
+ */
 const hung = (s: Server): Promise<number> =>
   until('an upcall hangs', () =>
     readdirSync('/proc')
       .filter((name) => /^[0-9]+$/.test(name) && proc(name, 'cmdline').includes(s.machine.dir))
-      .filter((name) => /percpu|freeze|sb_start/.test(proc(name, 'wchan')))
+      .filter((name) => /mnt_want_write|sb_start|freeze/.test(proc(name, 'stack')))
       .map(Number)
       .at(0),
   )
