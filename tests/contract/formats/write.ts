@@ -20,6 +20,8 @@ const owner = (name: string): string => Buffer.from(name, 'latin1').toString('he
  */
 const odd = [owner('../boot_time'), owner('\xff\0\xc3\n'), '', owner('m'.repeat(300))]
 const full = [create(ann, 'Y'), create(bob, 'N'), create(long, 'Y'), ...odd.map((each) => create(each, 'Y'))]
+/** A first server instance, whose grace is over. */
+const complete = [start('1000'), ...full, graceDone('1000')]
 
 interface Life {
   readonly name: string
@@ -28,25 +30,15 @@ interface Life {
 }
 
 const lives: readonly Life[] = [
-  { name: 'full', events: [start('1000'), ...full, graceDone('1000')] },
+  { name: 'full', events: [...complete] },
   {
     name: 'partial',
-    events: [
-      start('1000'),
-      ...full,
-      graceDone('1000'),
-      start('2000'),
-      create(ann, 'Y'),
-      check(bob, 'N'),
-      create(cal, 'N'),
-    ],
+    events: [...complete, start('2000'), create(ann, 'Y'), check(bob, 'N'), create(cal, 'N')],
   },
   {
     name: 'partial, after two crashes in grace',
     events: [
-      start('1000'),
-      ...full,
-      graceDone('1000'),
+      ...complete,
       start('2000'),
       create(ann, 'Y'),
       start('3000'),
@@ -57,16 +49,7 @@ const lives: readonly Life[] = [
   },
   {
     name: 'full, in which some never came back',
-    events: [
-      start('1000'),
-      ...full,
-      graceDone('1000'),
-      start('2000'),
-      create(ann, 'Y'),
-      check(bob, 'N'),
-      graceDone('2000'),
-      create(cal, 'N'),
-    ],
+    events: [...complete, start('2000'), create(ann, 'Y'), check(bob, 'N'), graceDone('2000'), create(cal, 'N')],
   },
   { name: 'the first grace period', events: [start('1000'), ...full] },
   {
@@ -76,12 +59,12 @@ const lives: readonly Life[] = [
   { name: 'nothing but a start', events: [start('1000')] },
   {
     name: 'an end of grace that was killed before its barrier',
-    events: [start('1000'), ...full, graceDone('1000'), start('2000'), create(ann, 'Y')],
+    events: [...complete, start('2000'), create(ann, 'Y')],
     killed: { event: graceDone('2000'), at: { name: 'fsync', nth: 2 } },
   },
   {
     name: 'a start that was killed before it was committed',
-    events: [start('1000'), ...full, graceDone('1000')],
+    events: [...complete],
     killed: { event: start('2000'), at: { name: 'fsync', nth: 1 } },
   },
 ]
