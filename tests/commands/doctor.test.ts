@@ -57,6 +57,9 @@ const service = (change: string): string =>
   `unit=/etc/systemd/system/nfsd-userland-helper.service; cp ${root}/udev/systemd/nfsd-userland-helper.service $unit; ${change}`
 const newestInstance = `$(ls -d ${state}/v4clients/[0-9]* | grep -v '[.]' | tail -1)`
 
+const kernelWithoutServer = 'rm -r /sys/module/nfsd; config CONFIG_NFS_FS=y'
+const kernelUnknown = 'rm -r /sys/module/nfsd /boot/*'
+
 const faults: readonly Fault[] = [
   // the kernel
   {
@@ -80,15 +83,15 @@ const faults: readonly Fault[] = [
     title: 'the kernel has no NFS server',
     check: 'kernel-support',
     verdict: 'wrong',
-    make: 'rm -r /sys/module/nfsd; config CONFIG_NFS_FS=y',
+    make: kernelWithoutServer,
     says: /without an NFS server/,
-    also: ['nfsdcld'],
+    mend: /^boot a kernel with CONFIG_NFSD$/,
   },
   {
     title: 'what the kernel was built with is not to be found',
     check: 'kernel-support',
     verdict: 'unknown',
-    make: 'rm -r /sys/module/nfsd /boot/*',
+    make: kernelUnknown,
     says: /is not known/,
     mend: /^modprobe nfsd$/,
   },
@@ -140,7 +143,15 @@ const faults: readonly Fault[] = [
     says: /not running, but \/usr\/lib\/systemd\/system\/nfsdcld\.service will start it/,
     mended: true,
   },
-
+  {
+    title: 'nfsdcld will be started with the NFS server of a kernel that may call no helper',
+    check: 'nfsdcld',
+    verdict: 'wrong',
+    make: `${kernelUnknown}; rm /etc/systemd/system/nfsdcld.service; mkdir -p /usr/lib/systemd/system; printf '[Service]\\n' > /usr/lib/systemd/system/nfsdcld.service`,
+    says: /nfsdcld\.service will start it/,
+    mend: /^nfsd-userland-helper install$/,
+    mended: true,
+  },
   {
     title: 'nfsdcld will be started with the NFS server, because nothing starts the service that would prevent it',
     check: 'nfsdcld',
@@ -319,6 +330,15 @@ const faults: readonly Fault[] = [
     verdict: 'wrong',
     make: 'rm /etc/modprobe.d/nfsd-userland-helper.conf',
     says: /nothing tells the kernel/,
+    mended: true,
+  },
+  {
+    title: 'nothing tells a kernel of the program, and this one is told of none',
+    check: 'remembered',
+    verdict: 'wrong',
+    make: `rm -r /sys/module/nfsd /etc/modprobe.d/nfsd-userland-helper.conf`,
+    says: /nothing tells the kernel/,
+    mend: /^nfsd-userland-helper install$/,
     mended: true,
   },
   {
@@ -921,6 +941,17 @@ eachArtefact('doctor', (artefact) => {
       /No client can be expected to reclaim: a server instance ran that could not be recorded, or only in part.*\n"ada" will not reclaim: no client may\n1\n$/s,
     )
   })
+
+  for (const [what, make] of [
+    ['that has no NFS server', kernelWithoutServer],
+    ['of which nothing is known', kernelUnknown],
+  ] as const)
+    it(`proposes no tracker to a kernel ${what}, installed or not`, async () => {
+      for (const more of ['', 'rm /etc/modprobe.d/nfsd-userland-helper.conf /etc/systemd/system/nfsdcld.service']) {
+        const [diagnosis] = await diagnose(artefact, `${make}; ${more}`)
+        assert.doesNotMatch(diagnosis?.text ?? '', /--tracker|restart nfs-server/)
+      }
+    })
 
   it('finds nothing wrong with nfsdcld if the kernel can use nothing else', async () => {
     const [only] = await diagnose(

@@ -1,6 +1,7 @@
 /** Checks which trackers the kernel offers, which one it uses, and what could take its place. */
 import { constants, release } from 'node:os'
 import { oneLine, quote } from '../../text.ts'
+import type { KernelConfig } from '../shared/kernel-config.ts'
 import { saidOfTracker } from '../shared/kernel-log.ts'
 import { nfsdcldProcesses } from '../shared/processes.ts'
 import { bootedBySystemd } from '../shared/systemd.ts'
@@ -39,7 +40,7 @@ export function support({ parameter, moduleLoaded, config, tracker }: Site): Sai
       'When nfsd is loaded, its parameter shows it.',
       'modprobe nfsd',
     )
-  if (['absent', 'off'].includes(config('CONFIG_NFSD')))
+  if (hasNoServer(config))
     return wrong(
       'this kernel was built without an NFS server (CONFIG_NFSD)',
       'Nothing calls a helper.',
@@ -62,6 +63,9 @@ export function support({ parameter, moduleLoaded, config, tracker }: Site): Sai
           )
   }
 }
+
+/** Whether a kernel was built without an NFS server, and so asks no tracker. */
+const hasNoServer = (config: KernelConfig): boolean => ['absent', 'off'].includes(config('CONFIG_NFSD'))
 
 function olderThan(major: number, minor: number): boolean {
   const [ours = 0, oursMinor = 0] = release().split('.').map(Number)
@@ -94,8 +98,12 @@ export function staticHelper({ config }: Site): Said {
 
 /** While nfsdcld runs, the kernel never calls a helper. */
 export function daemon(site: Site): Said {
+  const { moduleLoaded, config } = site
+  if (!moduleLoaded && config !== undefined && hasNoServer(config))
+    return good('nfsdcld does not matter: this kernel has no NFS server that would ask it')
   const processes = nfsdcldProcesses()
-  if (support(site).verdict === 'wrong')
+  const { verdict } = support(site)
+  if (verdict === 'wrong')
     return processes.length > 0
       ? good('nfsdcld is running, the only tracker that this kernel has')
       : wrong(
@@ -123,7 +131,8 @@ export function daemon(site: Site): Said {
   return wrong(
     `nfsdcld is not running, but ${unit.path} will start it with the NFS server`,
     why,
-    replacingNfsdcld(site, 'systemctl mask nfsdcld.service'),
+    // Where the kernel may call no helper, it needs something in nfsdcld's place.
+    replacingNfsdcld(site, verdict === 'good' ? 'systemctl mask nfsdcld.service' : 'nfsd-userland-helper install'),
   )
 }
 

@@ -227,7 +227,7 @@ export function namedAfterReboot({ parameter, program, tracker }: Site): Said {
     return wrong(
       'nothing tells the kernel about this program after a reboot',
       'The parameter is lost when nfsd is unloaded or the machine restarts; its default is /sbin/nfsdcltrack.',
-      keep,
+      parameter === 'absent' ? 'nfsd-userland-helper install' : keep,
     )
   const other = found.find(({ names }) => names.replace(/^"(.*)"$/, '$1') !== now)
   if (other !== undefined)
