@@ -28,7 +28,7 @@ import { decideAndApply, decideOn, graceEndOwed, lookInPresentFormat } from './a
 import { syncReclaimed } from './grace-end.ts'
 import { beginAnew, standForUnseen, startInstance } from './start.ts'
 import { takeBack } from './take-back.ts'
-import { begins, settled, type Settlement, type World } from './world.ts'
+import { begins, settled, unnotedIn, type Settlement, type World } from './world.ts'
 
 /**
  * Carries out one upcall. Returned: the transition survives a power cut, and the kernel has been told.
@@ -67,7 +67,7 @@ function performGraceEnd(world: World, request: Request & { event: 'grace-done' 
       ? recorded.instance.start
       : undefined
   const unnoted = noted === undefined ? undefined : noteGraceEnd(state, noted, request.legacyTop)
-  if (unnoted !== undefined) world.log.debug?.(`not noted in ${quote(state.runDirectory)}: ${unnoted}`)
+  if (unnoted !== undefined) world.log.warning(unnotedIn(state, unnoted))
   syncReclaimed(world)
   const [failure] = performAll(world, [request], 'upcall')
   const isOther = failure instanceof Failed && failure.failure.kind === 'other-instance'

@@ -59,11 +59,13 @@ export const both = (first: Settlement, second: Settlement): Settlement =>
         put: second.put,
       }
 
-/**
- * Notes what an upcall is about to do, for the next start. If it can't be noted, it is done all the same: what keeps
- * the note away kept the mark of the start away too, which was logged then.
- */
+/** Notes what an upcall is about to do, for the next start. If it can't be noted, it is done all the same. */
 export function begins({ state, log, isUpcall }: World, begun: BegunAbout): void {
   const unnoted = isUpcall ? noteBegun(state, begun) : undefined
-  if (unnoted !== undefined) log.debug?.(`not noted in ${quote(state.runDirectory)}: ${unnoted}`)
+  if (unnoted !== undefined) log.warning(unnotedIn(state, unnoted))
 }
+
+/** @param why it can't be noted in the run directory what an upcall begins */
+export const unnotedIn = ({ runDirectory }: StateDirectory, why: string): string =>
+  `what this upcall begins can't be noted in ${quote(runDirectory)} (${why}): ` +
+  'if it is killed, the next start will not know'

@@ -134,13 +134,23 @@ export function readRecord(name: string, line: string, decoder = ownDecoder()): 
   const core = line.slice(0, Math.max(end, 0))
   const facts = factsIn(core)
   if (facts === undefined) return undefined
-  const isDigest = name.startsWith(digestPrefix)
+  const hasOwner = isDigest(name)
   const sum = end + ',check='.length
-  const spelled = isDigest ? line.slice(sum + 8 + ownerField.length) : spelledIn(name)
+  const spelled = hasOwner ? line.slice(sum + 8 + ownerField.length) : spelledIn(name)
   const owner = spelled === undefined ? undefined : decoder.percentDecoded(spelled)
-  if (owner === undefined || (isDigest && nameOf(owner, decoder) !== name)) return undefined
-  const rest = isDigest ? `${ownerField}${spelled ?? ''}` : ''
+  if (owner === undefined || (hasOwner && nameOf(owner, decoder) !== name)) return undefined
+  const rest = hasOwner ? `${ownerField}${spelled ?? ''}` : ''
   return line.slice(sum) === decoder.checksum(owner + core) + rest ? { owner, facts } : undefined
+}
+
+/** Whether a record's name does not tell its owner, because that is too long. */
+export const isDigest = (name: string): boolean => name.startsWith(digestPrefix)
+
+/** @returns the owner that a record's name tells; undefined for a digest, and for what is no record's name */
+export function ownerNamed(name: string, decoder: Decoder): ClientOwner | undefined {
+  const spelled = isDigest(name) ? undefined : spelledIn(name)
+  const owner = spelled === undefined ? undefined : decoder.percentDecoded(spelled)
+  return owner === undefined || nameOf(owner, decoder) !== name ? undefined : (bytesOf(owner) as ClientOwner)
 }
 
 /** The encoded owner in a name that is not a digest; undefined, if it is no record's name. */

@@ -10,11 +10,15 @@
  * A note is a symbolic link in the run directory, which survives what kills an upcall, but no reboot. It is named like
  * the client's record, so each client has one note at most, and an upcall that succeeds removes that of an earlier one
  * about the same client: the kernel runs these one after the other (nfs4recover.c, NFSD4_CLIENT_UPCALL_LOCK).
+ *
+ * Its text is shorter than 128 bytes, so a full tmpfs still takes it (mm/shmem.c, SHORT_SYMLINK_LEN). Only where the
+ * name is the digest of a long owner, the text has that owner, if the file system takes it: without it, the start can't
+ * tell about whom the note is, and lets nobody reclaim.
  */
 import { errorCode, failureFrom, report, storageFailure } from '../failure.ts'
 import type { Begun } from '../rules/decide.ts'
 import { startFromName } from '../rules/instance.ts'
-import { recordName } from '../rules/record.ts'
+import { isDigest, ownerNamed, recordName } from '../rules/record.ts'
 import { errno, errorName } from '../syscalls/errno.ts'
 import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
@@ -78,7 +82,13 @@ function makeNotes(state: StateDirectory): Directory {
 export function noteBegun(state: StateDirectory, begun: BegunAbout): string | undefined {
   const name = recordName(begun.owner, state.anywhere.calls)
   const what = begun.kind === 'remove' ? removal : `${String(begun.in)}/${String(begun.from)}`
-  const text = `${what}/${hexOf(begun.owner)}/${holderOf(state)}`
+  const text = `${what}/${holderOf(state)}`
+  const unnoted = isDigest(name) ? note(state, name, `${text}/${hexOf(begun.owner)}`) : 'has its owner'
+  return unnoted === undefined ? undefined : note(state, name, text)
+}
+
+/** @returns why it can't be made, if it can't */
+function note(state: StateDirectory, name: string, text: string): string | undefined {
   try {
     const notes = openNotes(state) ?? makeNotes(state)
     if (files.makeLink(text, name, notes)) return undefined
@@ -196,12 +206,16 @@ function openOurs(path: string, anywhere: Directory): Directory | 'absent' | 'ot
 function noteIn(path: string, name: string, text: string, state: StateDirectory): Note | undefined {
   const { anywhere } = state
   const begun = begunIn(text)
-  const [, , hex = '', holder = ''] = text.split('/')
-  const bytes = bytesFromHex(hex)
-  if (begun === undefined || bytes === undefined || bytes.length > longestOwner) return undefined
-  const owner = bytes as ClientOwner
-  if (recordName(owner, anywhere.calls) !== name) return undefined
+  const [, , holder = '', hex] = text.split('/')
+  const owner = hex === undefined ? ownerNamed(name, anywhere.calls) : longOwner(hex, name, anywhere)
+  if (begun === undefined || owner === undefined) return undefined
   return { path, begun: { ...begun, owner }, goesOn: lifeOf(holder, holderOf(state), anywhere) === 'alive' }
+}
+
+function longOwner(hex: string, name: string, { calls }: Directory): ClientOwner | undefined {
+  const owner = bytesFromHex(hex)
+  if (owner === undefined || owner.length > longestOwner) return undefined
+  return recordName(owner as ClientOwner, calls) === name ? (owner as ClientOwner) : undefined
 }
 
 function begunIn(text: string): Begun | undefined {

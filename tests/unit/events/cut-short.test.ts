@@ -5,10 +5,11 @@
  */
 import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
+import { errno } from '../../../lib/syscalls/errno.ts'
 import { halfway, owing, Progress } from '../../life/halfway.ts'
 import type { Event, Owner } from '../../life/oracle.ts'
 import { disagreement, futuresByRule } from '../../proof/futures.ts'
-import { ann, bob, create, dan, graceDone, start } from '../../proof/scenarios.ts'
+import { ann, bob, check, create, dan, graceDone, remove, start } from '../../proof/scenarios.ts'
 import type { Tree } from '../../proof/trees.ts'
 import { callShown } from '../../support/memory/files.ts'
 import { machineWith, runDirectory, stateDirectory, Stopped } from '../../support/memory/machine.ts'
@@ -118,5 +119,55 @@ describe('in memory, a start after many upcalls that were killed', () => {
       [...files.tree(runDirectory).keys()].filter((path) => /begun-[^/]*\/./.test(path)),
       [],
     )
+  })
+})
+
+/** Where there is no room for a page, a tmpfs takes a link only if its text is shorter than this (mm/shmem.c). */
+const shortLink = 128
+
+describe('in memory, a remove that is killed where the run directory is full', () => {
+  /** @returns the status of a check of the client in the next instance, and what was logged. */
+  function afterKilledRemove(owner: Owner): { status: unknown; log: string } {
+    const machine = machineWith()
+    const { files, log } = machine
+    for (const event of [start('1000'), create(owner, 'Y'), create(bob, 'Y'), graceDone('1000')])
+      assert.equal(play(machine, event, '1000'), 0)
+    files.hooks.before = ({ name, paths, text }) => {
+      const isNote = name === 'symlinkat' && paths.some((path) => path.startsWith(runDirectory))
+      if (isNote && text.length >= shortLink) return -errno.ENOSPC
+      if (name === 'unlinkat' && paths.some((path) => /v4clients\/[0-9]+\//.test(path))) throw new Stopped()
+      return undefined
+    }
+    assert.equal(play(machine, remove(owner), '1000'), 'stopped')
+    files.hooks.before = () => undefined
+    files.process.id++
+    assert.equal(play(machine, start('2000'), '2000'), 0)
+    return { status: play(machine, check(owner, 'Y'), '2000'), log: log.join('') }
+  }
+
+  it('is completed by the next start, however long the name: the note has no need of room', () => {
+    for (const owner of [ann, Buffer.alloc(75, 'x').toString('hex'), Buffer.alloc(255, 'x').toString('hex')]) {
+      const { status, log } = afterKilledRemove(owner)
+      assert.equal(status, 255)
+      assert.match(log, /is removed: an upcall that should have done it was cut short/)
+    }
+  })
+  it('lets nobody reclaim, if the note has no room for an owner whose name is a digest', () => {
+    const { status, log } = afterKilledRemove(Buffer.alloc(300, 'x').toString('hex'))
+    assert.equal(status, 255)
+    assert.match(log, /can't be understood: nobody may reclaim/)
+  })
+})
+
+describe('in memory, an upcall that can note nothing', () => {
+  it('says so, and does what it was asked', () => {
+    const machine = machineWith()
+    const { files, log } = machine
+    for (const event of [start('1000'), graceDone('1000')]) assert.equal(play(machine, event, '1000'), 0)
+    files.hooks.before = ({ name, paths }) =>
+      name === 'symlinkat' && paths.some((path) => path.startsWith(runDirectory)) ? -errno.ENOSPC : undefined
+    log.length = 0
+    assert.equal(play(machine, create(ann, 'Y'), '1000'), 0)
+    assert.match(log.join(''), /what this upcall begins can't be noted in .*ENOSPC/)
   })
 })
