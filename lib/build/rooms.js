@@ -16,7 +16,7 @@ export const rooms = [
     packages: ['node:*', 'yargs', 'fs-extra/*', '@noble/hashes/*'],
     apart: ['lib/main.ts', 'lib/hand-on.ts', 'lib/serve/'],
   },
-  { room: 'lib/main.ts', question: 'one upcall: words in, status out; the only catch', packages: [], apart: [] },
+  { room: 'lib/main.ts', question: 'one upcall: words in, status out', packages: [], apart: [] },
   {
     room: 'lib/hand-on.ts',
     question: 'which words are no upcall, and which program gets them?',

@@ -26,7 +26,7 @@ export const options = {
   'run-dir': {
     takes: 'DIR',
     usual: '/run/nfsd-userland-helper',
-    summary: 'where notes about starts are kept while the machine is up',
+    summary: 'where notes about starts and upcalls are kept while the machine is up',
   },
   config: { takes: 'FILE', usual: '/etc/nfs.conf', summary: 'the configuration' },
 } as const satisfies Record<string, Option>

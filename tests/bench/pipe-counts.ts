@@ -1,8 +1,8 @@
 /**
  * Instructions at the pipe (valgrind): of one Create, of one of 16 that are queued at once, of one Create and its
  * Remove, and of one name of GraceStart's list. Each is the difference of two lives, of which one has a hundred more of
- * these. So what a start takes is not in it. The figures differ by a fiftieth from run to run. This needs no slow disk
- * and no idle machine: unshare -m tsx tests/bench/pipe-counts.ts
+ * these. So what a start takes is not in it. The figures differ by up to a twentieth from run to run. This needs no
+ * slow disk and no idle machine: unshare -m tsx tests/bench/pipe-counts.ts
  */
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs'
 import { join } from 'node:path'
