@@ -14,14 +14,15 @@
  * What an upcall that is killed has put into place, the next start takes back (cut-short.ts). `serve` need not take
  * anything back: whatever it answers, the kernel assumes that the client is recorded, and sends a Remove later.
  */
-import type { Start } from '../rules/instance.ts'
+import { reclaimableIn, type Start } from '../rules/instance.ts'
 import { directoryOf } from '../store/open-directories.ts'
 import * as records from '../store/records.ts'
 import { lookAt, type StateDirectory } from '../store/state-directory.ts'
 import { distrust } from '../store/untracked.ts'
 import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
-import { showOwner } from '../upcall/owner.ts'
+import { showOwner, type ClientOwner } from '../upcall/owner.ts'
+import { restoreDirectory } from './create.ts'
 import type { Put, World } from './world.ts'
 
 export function takeBack({ state, log }: World, put: Put): void {
@@ -55,7 +56,15 @@ export function undo(
   if (from === 'unreadable')
     for (const older of lookAt(state).starts.filter((other) => other < start))
       if (records.drop(state, owner, older) !== 'nothing') changed(older, files.sync)
-  if (typeof from === 'number' && records.move(state, owner, start, from)) changed(from)
+  if (typeof from === 'number' && isBack(state, owner, start, from)) changed(from)
   else records.drop(state, owner, start)
   changed(start)
+}
+
+/** Moves a record back to where it was. @returns false, if it is gone, or counts there no more */
+function isBack(state: StateDirectory, owner: ClientOwner, start: Start, from: Start): boolean {
+  // Whoever asked the kernel to end grace early has removed the directory, which was empty. Grace did not end.
+  if (directoryOf(state, from) === undefined && reclaimableIn(lookAt(state).instance, [from]).includes(from))
+    restoreDirectory(state, from)
+  return records.move(state, owner, start, from)
 }

@@ -128,6 +128,15 @@ function callBack<T>(done: Done<T>, work: () => T): void {
 // eslint-disable-next-line house/walls -- proper-lockfile compares it with the engine's own clock
 const justNow = (): Date => new Date()
 
+/** How far the clocks of two machines with one disk may differ. */
+const clocksDifferMs = 120_000
+
+/** When the lock was made, in milliseconds; 0 if that time has not come yet: then it would hold until it comes. */
+function madeAt(clients: Directory): number {
+  const at = (files.lookAtName(lockName, clients)?.mtime ?? 0) * 1000
+  return at > clients.calls.now() + clocksDifferMs ? 0 : at
+}
+
 /** What proper-lockfile asks of a file system, answered for one lock that is a symbolic link. */
 function lockedByLink(
   clients: Directory,
@@ -147,7 +156,7 @@ function lockedByLink(
       case 'dead':
         return new Date(0)
       case 'unknown':
-        return new Date((files.lookAtName(lockName, clients)?.mtime ?? 0) * 1000)
+        return new Date(madeAt(clients))
     }
   }
   return {

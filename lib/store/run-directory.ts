@@ -10,11 +10,11 @@ import type { Directory } from '../syscalls/files.ts'
 import { hexOf } from '../upcall/hex.ts'
 
 /**
- * Makes the run directory. Others may read what is in it.
+ * Makes the run directory, for our own user alone.
  * @throws Failed, if others could write to it: they could remove a mark, or invent what `serve` has left to do.
  */
 export function makeRunDirectory(runDirectory: string, anywhere: Directory): void {
-  if (files.makeDirectory(runDirectory, anywhere, 0o755)) return
+  if (files.makeDirectory(runDirectory, anywhere)) return
   const why = files.whyNotOursAt(runDirectory, anywhere)
   if (why !== undefined) throw storageFailure(why)
 }

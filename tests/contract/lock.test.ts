@@ -131,6 +131,10 @@ eachArtefact('the lock', (artefact) => {
     assert.match((await s.create('ada', 'v4.1')).stderr, waited)
     lutimesSync(lockOf(s), Date.now() / 1000 - 60, Date.now() / 1000 - 60)
     assert.doesNotMatch((await s.create('bob', 'v4.1')).stderr, waited)
+    // Its clock was wrong: it would hold for a year.
+    symlinkSync(theirs, lockOf(s))
+    lutimesSync(lockOf(s), Date.now() / 1000 + 31_536_000, Date.now() / 1000 + 31_536_000)
+    assert.doesNotMatch((await s.create('cal', 'v4.1')).stderr, waited)
   })
 
   it('that can not be removed does not undo what was done under it', async () => {

@@ -122,6 +122,33 @@ describe('in memory, a start after many upcalls that were killed', () => {
   })
 })
 
+describe('in memory, a create in grace that is killed, and after it the last one that the server waits for', () => {
+  it('takes no right to reclaim from its client, if the server crashes before it ends grace', () => {
+    const machine = machineWith()
+    const { files, kernel } = machine
+    for (const event of [start('1000'), create(ann, 'Y'), create(bob, 'Y'), graceDone('1000'), start('2000')]) {
+      if (event.event === 'start') kernel.grace = 'running'
+      assert.equal(play(machine, event, event.event === 'start' ? event.bootTime : '1000'), 0)
+    }
+    files.hooks.before = ({ name }) => {
+      if (name === 'fsync') throw new Stopped()
+      return undefined
+    }
+    assert.equal(play(machine, create(ann, 'Y'), '2000'), 'stopped')
+    files.hooks.before = () => undefined
+    const instances = (): number =>
+      [...files.tree(stateDirectory).keys()].filter((path) => /v4clients\/[0-9]+$/.test(path)).length
+    assert.equal(instances(), 2)
+    files.process.id++
+    assert.equal(play(machine, create(bob, 'Y'), '2000'), 0)
+    assert.equal(instances(), 1, 'the older directory is empty, so grace may end')
+    files.process.id++
+    kernel.grace = 'running'
+    assert.equal(play(machine, start('3000'), '3000'), 0)
+    for (const owner of [ann, bob]) assert.equal(play(machine, check(owner, 'Y'), '3000'), 0)
+  })
+})
+
 /** Where there is no room for a page, a tmpfs takes a link only if its text is shorter than this (mm/shmem.c). */
 const shortLink = 128
 
