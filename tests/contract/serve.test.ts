@@ -3,15 +3,11 @@
  * it. Kills are tested by tests/proof/pipe-kill-points.
  */
 import assert from 'node:assert/strict'
-import { execFileSync, spawn, spawnSync } from 'node:child_process'
+import { execFileSync, spawn } from 'node:child_process'
 import { once } from 'node:events'
 import {
-  chmodSync,
-  chownSync,
   existsSync,
-  lstatSync,
   mkdirSync,
-  mkdtempSync,
   readFileSync,
   readdirSync,
   readlinkSync,
@@ -19,105 +15,30 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs'
-import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { Readable } from 'node:stream'
-import { after, before, describe, it } from 'node:test'
+import { describe, it } from 'node:test'
 import { ensureDirSync, removeSync } from 'fs-extra/esm'
 import { random } from '../proof/figures.ts'
-import {
-  bundle,
-  executable,
-  inForeground,
-  newMachine,
-  scrap,
-  settings,
-  type Environment,
-  type Machine,
-} from '../support/artefacts.ts'
+import { bundle, inForeground, newMachine, scrap, settings, type Machine } from '../support/artefacts.ts'
 import { apart, nfsdcldWords, running, runServe, serveWords, type Daemon, type Serve } from '../support/pipe/daemons.ts'
 import { message, sizes, statusOf, type Body } from '../support/pipe/messages.ts'
 import { answerOf, startNfsd, type Nfsd } from '../support/pipe/nfsd.ts'
-import { compilePipeEnd, startPipeEnd, type Options, type PipeEnd, type Waiter } from '../support/pipe/pipe-end.ts'
-import { until } from '../support/until.ts'
-
-const room = mkdtempSync(join(tmpdir(), 'serve-'))
-let program = ''
-let mounts = 0
-before(() => {
-  program = compilePipeEnd(room)
-})
-after(() => {
-  removeSync(room)
-})
-
-interface Site {
-  readonly end: PipeEnd
-  readonly machine: Machine
-  /** Starts a `serve`, and waits until it is ready. */
-  readonly serve: (more?: readonly string[], env?: Environment) => Promise<Serve>
-  /** An upcall on the same state directory, as made by a kernel that calls a helper. */
-  readonly upcall: (words: readonly string[], env?: Environment) => Promise<number | NodeJS.Signals>
-}
-
-/** Does something at a pipe of its own. At the end it asserts that nothing was answered too early. */
-async function at(work: (site: Site) => Promise<void>, options: Options = {}): Promise<void> {
-  const end = await startPipeEnd(program, join(room, `pipes-${mounts++}`), options)
-  const machine = newMachine()
-  const daemons: Serve[] = []
-  try {
-    await work({
-      end,
-      machine,
-      serve: async (more = [], env = {}) => {
-        const daemon = runServe(machine, end.path, more, env)
-        daemons.push(daemon)
-        assert.ok(await daemon.ready, `it is not ready: ${daemon.said()}`)
-        return daemon
-      },
-      upcall: async (words, env = {}) => {
-        const { status } = await inForeground(executable, [...settings(machine), ...words], env)
-        return status
-      },
-    })
-    assert.deepEqual(end.violations, [])
-  } finally {
-    for (const daemon of daemons) await daemon.kill()
-    await end.scrap()
-    scrap(machine)
-  }
-}
-
-const hex = (name: string): string => Buffer.from(name).toString('hex')
-const client = (name: string): Body => ({ owner: Buffer.from(name) })
-const named = (nfsd: Nfsd | undefined): string[] =>
-  (nfsd?.list ?? []).map(({ owner }) => owner.toString('latin1')).sort()
-
-async function started(end: PipeEnd): Promise<Nfsd> {
-  const nfsd = await startNfsd(end)
-  assert.ok(nfsd, 'the server has a tracker')
-  return nfsd
-}
-
-/** A server that starts, and to which clients of these names come. */
-async function startedWith(end: PipeEnd, ...names: readonly string[]): Promise<Nfsd> {
-  const nfsd = await started(end)
-  await allDone(nfsd.send('create', ...names.map(client)))
-  return nfsd
-}
-
-/** The server stops and starts. @returns who may reclaim. */
-async function namedAfterRestart(end: PipeEnd, nfsd: Nfsd): Promise<string[]> {
-  await nfsd.stop()
-  const next = await started(end)
-  const list = named(next)
-  await next.stop()
-  return list
-}
-
-async function allDone(threads: readonly Waiter[]): Promise<void> {
-  for (const thread of threads) assert.equal(statusOf(await answerOf(thread)), 0)
-}
+import type { PipeEnd } from '../support/pipe/pipe-end.ts'
+import {
+  type Site,
+  at,
+  newPipes,
+  hex,
+  client,
+  named,
+  started,
+  startedWith,
+  namedAfterRestart,
+  allDone,
+  onSmallDisk,
+  eventually,
+} from './at-a-pipe.ts'
 
 describe('a server that starts', () => {
   it('is told version 2, and an empty list if nobody is recorded', () =>
@@ -622,7 +543,7 @@ describe('serve', () => {
   it('ends if its state directory is in use when its server starts, and the kernel goes on without it', () =>
     at(async ({ end, serve, machine }) => {
       const other = newMachine()
-      const second = await startPipeEnd(program, join(room, `pipes-${mounts++}`))
+      const second = await newPipes()
       const late = runServe({ ...other, stateDir: machine.stateDir }, second.path)
       try {
         assert.ok(await late.ready)
@@ -789,183 +710,6 @@ describe('serve', () => {
   })
 })
 
-describe('if the disk fails', () => {
-  it('a create is answered with an error, kept, and recorded as soon as the disk works again', () =>
-    onSmallDisk(async ({ end, serve, machine }, disk) => {
-      const daemon = await serve()
-      const nfsd = await startedWith(end, 'ann')
-      disk.fill()
-      assert.notEqual(await nfsd.tell('create', client('bob')), 0)
-      const missing = `"not_recorded":["${hex('bob')}"]`
-      await eventually(() => statusOfServe(machine).includes(missing))
-      disk.empty()
-      await eventually(() => statusOfServe(machine).includes('"not_recorded":[]'))
-      await daemon.says(/ENOSPC/)
-      assert.deepEqual(await namedAfterRestart(end, nfsd), ['ann', 'bob'])
-    }))
-
-  it('for a create, and serve then dies, the next serve records it', () =>
-    onSmallDisk(async ({ end, serve, machine }, disk) => {
-      const daemon = await serve()
-      const nfsd = await startedWith(end, 'ann')
-      disk.fill()
-      for (const name of ['bob', 'cal']) assert.notEqual(await nfsd.tell('create', client(name)), 0)
-      assert.equal(await nfsd.tell('remove', client('cal')), 0)
-      await daemon.kill()
-      const next = await serve()
-      await eventually(() => statusOfServe(machine).includes(`"not_recorded":["${hex('bob')}"]`))
-      disk.empty()
-      await eventually(() => statusOfServe(machine).includes('"not_recorded":[]'))
-      await next.says(/create, which had failed, is done/)
-      assert.deepEqual(keptIn(machine), [])
-      assert.deepEqual(await namedAfterRestart(end, nfsd), ['ann', 'bob'])
-    }))
-
-  it('for a create, and serve then dies, nobody records it at the pipe of a later start', () =>
-    onSmallDisk(async ({ end, serve }, disk) => {
-      const daemon = await serve()
-      const nfsd = await startedWith(end, 'ann')
-      disk.fill()
-      assert.notEqual(await nfsd.tell('create', client('bob')), 0)
-      await daemon.kill()
-      await nfsd.stop()
-      disk.empty()
-      await serve()
-      const next = await started(end)
-      assert.deepEqual(named(next), ['ann'])
-      assert.deepEqual(await namedAfterRestart(end, next), ['ann'])
-    }))
-
-  it('for a remove, nobody may reclaim after a restart, as long as it is not done', () =>
-    onSmallDisk(async ({ end, serve }, disk) => {
-      const daemon = await serve()
-      const nfsd = await startedWith(end, 'ann', 'bob')
-      await disk.readOnly()
-      assert.notEqual(await nfsd.tell('remove', client('ann')), 0)
-      await daemon.kill()
-      await nfsd.stop()
-      disk.writable()
-      await serve()
-      assert.deepEqual(named(await started(end)), [])
-    }))
-
-  it('for a remove, and serve then dies, the next serve does it, and then all others may reclaim', () =>
-    onSmallDisk(async ({ end, serve }, disk) => {
-      const daemon = await serve()
-      const nfsd = await startedWith(end, 'ann', 'bob')
-      await disk.readOnly()
-      assert.notEqual(await nfsd.tell('remove', client('ann')), 0)
-      await daemon.kill()
-      const next = await serve()
-      disk.writable()
-      await next.says(/remove, which had failed, is done/)
-      assert.deepEqual(await namedAfterRestart(end, nfsd), ['bob'])
-    }))
-
-  it('for a remove, and serve then dies and its list is lost, nobody may reclaim after a restart, whatever the next serve can do', () =>
-    onSmallDisk(async ({ end, serve, machine }, disk) => {
-      const daemon = await serve()
-      const nfsd = await startedWith(end, 'ann', 'bob', 'cal')
-      await disk.readOnly()
-      assert.notEqual(await nfsd.tell('remove', client('ann')), 0)
-      await daemon.kill()
-      const lists = keptIn(machine)
-      assert.equal(lists.length, 1)
-      for (const list of lists) rmSync(list)
-      const next = await serve()
-      assert.notEqual(await nfsd.tell('remove', client('bob')), 0)
-      disk.writable()
-      await next.says(/remove, which had failed, is done/)
-      assert.deepEqual(await namedAfterRestart(end, nfsd), [])
-    }))
-
-  it('for a remove, it is done as soon as the disk works again, and then all others may reclaim', () =>
-    onSmallDisk(async ({ end, serve }, disk) => {
-      const daemon = await serve()
-      const nfsd = await startedWith(end, 'ann', 'bob')
-      await disk.readOnly()
-      assert.notEqual(await nfsd.tell('remove', client('ann')), 0)
-      disk.writable()
-      await daemon.says(/remove, which had failed, is done/)
-      assert.deepEqual(await namedAfterRestart(end, nfsd), ['bob'])
-    }))
-
-  it('for a start, the server gets an empty list, and nobody may reclaim after the next start', () =>
-    onSmallDisk(async ({ end, serve }, disk) => {
-      const daemon = await serve()
-      const first = await startedWith(end, 'ann')
-      await first.stop()
-      await disk.readOnly()
-      assert.deepEqual(named(await started(end)), [])
-      await daemon.says(/critical/)
-      end.remove()
-      disk.writable()
-      assert.deepEqual(named(await started(end)), [])
-    }))
-
-  it('for every call, no thread hangs: each message is answered', () =>
-    onSmallDisk(async ({ end, serve }, disk) => {
-      await serve()
-      const nfsd = await startedWith(end, 'ann')
-      await disk.readOnly()
-      const threads = nfsd.sendAll([
-        ...Array.from({ length: 15 }, (_, at) => ['create', client(`client ${at}`)] as const),
-        ['remove', client('ann')],
-        ['graceDone', {}],
-      ])
-      for (const thread of threads) await answerOf(thread)
-      disk.writable()
-    }))
-})
-
-describe('if another user could write to', () => {
-  const another = 12345
-
-  for (const [mode, and, due] of [
-    [0o755, '', ['ann', 'cal']],
-    // Perhaps there is a mark, so nobody may reclaim.
-    [0o700, ' so that it can not be read', []],
-  ] as const)
-    it(`the run directory${and}, what a serve has left there is not believed: it says why, and answers all the same`, () =>
-      onSmallDisk(async ({ end, serve, machine }, disk) => {
-        const daemon = await serve()
-        const nfsd = await startedWith(end, 'ann')
-        disk.fill()
-        assert.notEqual(await nfsd.tell('create', client('bob')), 0)
-        await daemon.kill()
-        disk.empty()
-        chmodSync(machine.runDir, mode)
-        chownSync(machine.runDir, another, another)
-        const before = filesIn(machine.runDir)
-        const next = await serve()
-        await next.says(/no note can be made in the run directory .*belongs to another user \(12345\)/)
-        await allDone(nfsd.send('create', client('cal')))
-        await next.stop()
-        assert.deepEqual(filesIn(machine.runDir), before)
-        await serve()
-        assert.deepEqual(await namedAfterRestart(end, nfsd), due)
-      }))
-
-  it('a list of what was left to do, it is not done: a client could get a record that way', () =>
-    onSmallDisk(async ({ end, serve, machine }, disk) => {
-      const daemon = await serve()
-      const nfsd = await startedWith(end, 'ann')
-      disk.fill()
-      assert.notEqual(await nfsd.tell('create', client('bob')), 0)
-      await daemon.kill()
-      disk.empty()
-      for (const list of keptIn(machine)) chownSync(list, another, another)
-      await serve()
-      assert.deepEqual(await namedAfterRestart(end, nfsd), ['ann'])
-    }))
-})
-
-const filesIn = (directory: string): string[] =>
-  readdirSync(directory).map((name) => {
-    const { size, mtimeMs } = lstatSync(join(directory, name))
-    return `${name} ${size} ${mtimeMs}`
-  })
-
 /** A run directory on a small file system in memory. @param fill fills it. @returns what makes room again */
 async function onSmallRunDirectory(work: (site: Site, fill: () => () => void) => Promise<void>): Promise<void> {
   await at(async (site) => {
@@ -994,51 +738,6 @@ async function onSmallRunDirectory(work: (site: Site, fill: () => () => void) =>
   })
 }
 
-/** A state directory on a file system of its own in memory, which has few inodes and can be made read-only. */
-async function onSmallDisk(
-  work: (
-    site: Site,
-    disk: {
-      readonly fill: () => void
-      readonly empty: () => void
-      readonly readOnly: () => Promise<void>
-      readonly writable: () => void
-    },
-  ) => Promise<void>,
-): Promise<void> {
-  await at(async (site) => {
-    const { stateDir } = site.machine
-    const filler = join(stateDir, 'filler')
-    mkdirSync(stateDir, { mode: 0o700 })
-    execFileSync('mount', ['-t', 'tmpfs', '-o', 'mode=700,nr_inodes=300', 'state', stateDir])
-    try {
-      await work(site, {
-        fill: () => {
-          assert.throws(
-            () => {
-              ensureDirSync(filler)
-              for (let number = 0; number < 1000; number++) writeFileSync(join(filler, String(number)), '')
-            },
-            { code: 'ENOSPC' },
-          )
-        },
-        empty: () => {
-          removeSync(filler)
-        },
-        // As long as a file is open for writing, the kernel refuses.
-        readOnly: async () => {
-          await until('it can be made read-only', () => succeeds('mount', '-o', 'remount,ro', stateDir))
-        },
-        writable: () => {
-          execFileSync('mount', ['-o', 'remount,rw', stateDir])
-        },
-      })
-    } finally {
-      execFileSync('umount', ['--lazy', stateDir])
-    }
-  })
-}
-
 /** A server and a `serve` whose every barrier takes half a second. `barriers` counts those that have begun. */
 async function onSlowDisk(
   work: (site: Site, nfsd: Nfsd, daemon: Serve, barriers: () => number) => Promise<void>,
@@ -1060,119 +759,6 @@ async function onSlowDisk(
   })
 }
 
-/** A file in memory in place of the pipe, without messages. @param does what happens, in a shell. */
-function besideMounts(does: (words: { readonly pipes: string; readonly serve: string }) => string): {
-  readonly output: string
-  readonly said: string
-} {
-  const machine = newMachine()
-  const pipes = join(machine.dir, 'pipes')
-  const said = join(machine.dir, 'said')
-  for (const directory of [pipes, machine.stateDir]) mkdirSync(directory)
-  // The shell empties the file, not what it forks: nobody may find there what the serve before this one said.
-  const serve = `: > '${said}'; ${serveWords(machine, pipes).join(' ')} 2>> '${said}' & id=$!`
-  const script = `
-    waits() { for i in $(seq 600); do eval "$1" && return; sleep 0.05; done; echo "in vain: $1"; }
-    rights() { sed -n 's/^CapEff:\t//p' /proc/$id/status; }
-    says() { waits "grep -q '$1' '${said}'"; }
-    mounted() { mount -t tmpfs none '${pipes}'; mkdir '${pipes}/nfsd'; }
-    ${does({ pipes, serve })}`
-  try {
-    const { stdout, stderr } = spawnSync('unshare', ['--mount', 'sh', '-c', script], {
-      encoding: 'utf8',
-      timeout: 600_000,
-    })
-    return { output: stdout, said: `${stderr}${existsSync(said) ? readFileSync(said, 'utf8') : ''}` }
-  } finally {
-    scrap(machine)
-  }
-}
-
-describe('serve beside mounts', () => {
-  it('keeps its rights until rpc_pipefs is mounted, then drops them and opens the pipe; ends if another one is mounted over it, because it may not open the pipe there', () => {
-    const { output, said } = besideMounts(
-      ({ pipes, serve }) => `
-      ${serve}
-      says waiting
-      [ "$(rights)" != 0000000000000000 ] && echo waits
-      mounted
-      waits '[ "$(rights)" = 0000000000000000 ]'
-      touch '${pipes}/nfsd/cld'
-      says holds
-      mounted
-      wait $id; echo $?`,
-    )
-    assert.equal(output, 'waits\n135\n', said)
-    assert.match(said, /was mounted anew/)
-  })
-
-  it('ends when rpc_pipefs has been mounted again, also with the same device number, because it may not open the pipe there; the next serve does', () => {
-    // The kernel gives the lowest free number. A mount of another test may take it meanwhile.
-    for (let attempt = 1, haveSameNumbers = false; !haveSameNumbers && attempt <= 5; attempt++) {
-      const { output, said } = besideMounts(
-        ({ pipes, serve }) => `
-      mounted
-      numbers=$(stat -c '%d %i' '${pipes}/nfsd')
-      touch '${pipes}/nfsd/cld'
-      ${serve}
-      says holds
-      rm '${pipes}/nfsd/cld'
-      says 'is gone'
-      # Where it is stopped, it may just be looking at the pipe's directory.
-      waits "kill -STOP $id; umount '${pipes}' 2> /dev/null || { kill -CONT $id; false; }"
-      mounted
-      [ "$(stat -c '%d %i' '${pipes}/nfsd')" = "$numbers" ] && echo same numbers
-      touch '${pipes}/nfsd/cld'
-      kill -CONT $id
-      wait $id; echo $?
-      ${serve}
-      says holds
-      kill $id
-      wait $id; echo $?`,
-      )
-      haveSameNumbers = output.startsWith('same numbers\n')
-      assert.equal(output.replace(/^same numbers\n/, ''), '135\n0\n', said)
-    }
-  })
-
-  it('ends when the disk of the state directory has been mounted again, because it may not write there; the next serve has all records', () =>
-    at(async ({ end, serve, machine: { dir, stateDir } }) => {
-      const image = join(dir, 'image')
-      execFileSync('truncate', ['--size=8M', image])
-      execFileSync('mkfs.ext4', ['-q', image])
-      mkdirSync(stateDir)
-      const mount = (): void => {
-        execFileSync('mount', ['-o', 'loop', image, stateDir])
-      }
-      mount()
-      try {
-        const daemon = await serve()
-        const nfsd = await startedWith(end, 'ann')
-        await nfsd.stop()
-        // The state directory is free as soon as the loss of the pipe is noticed.
-        await daemon.says(/the pipe is gone/)
-        await until('the disk can be unmounted', () => {
-          daemon.signal('SIGSTOP')
-          if (succeeds('umount', stateDir)) return true
-          daemon.signal('SIGCONT')
-          return false
-        })
-        // Another test's mount namespace may still have a copy of the mount: then this would be no other one.
-        await until('the disk is free', () => execFileSync('losetup', ['--associated', image]).length === 0)
-        mount()
-        daemon.signal('SIGCONT')
-        assert.equal(await daemon.ended, 135)
-        await daemon.says(/was mounted anew/)
-        await serve()
-        const next = await started(end)
-        assert.deepEqual(named(next), ['ann'])
-        await next.stop()
-      } finally {
-        execFileSync('umount', ['--lazy', stateDir])
-      }
-    }))
-})
-
 /** A `serve` that must refuse to run. */
 async function refused(
   words: readonly string[],
@@ -1184,23 +770,6 @@ async function refused(
   clearTimeout(late)
   return { status, said: daemon.said() }
 }
-
-/** Its status, for people. */
-function statusOfServe({ runDir }: Machine): string {
-  const [name] = readdirSync(runDir).filter((entry) => /^serve-.*\.json$/.test(entry))
-  return name === undefined ? '' : readFileSync(join(runDir, name), 'latin1')
-}
-
-const eventually = (look: () => boolean): Promise<true> => until(String(look), look)
-
-const succeeds = (program: string, ...words: readonly string[]): boolean =>
-  spawnSync(program, words, { stdio: 'ignore' }).status === 0
-
-/** What is left to do for the next `serve`. */
-const keptIn = ({ runDir }: Machine): string[] =>
-  readdirSync(runDir)
-    .filter((name) => name.endsWith('.unfinished'))
-    .map((name) => join(runDir, name))
 
 /** Every name in the state directory. */
 const tree = ({ stateDir }: Machine): string[] => readdirSync(stateDir, { recursive: true, encoding: 'utf8' }).sort()
