@@ -13,6 +13,7 @@ import { nodeCalls } from '../syscalls/node.ts'
 const ada = '616461'
 const old = '6f6c64'
 const eve = '657665'
+const gone = '676f6e65'
 
 interface Act {
   readonly words: readonly string[]
@@ -55,6 +56,7 @@ const acts: readonly Act[] = [
   end('1'),
   create(ada, '1'),
   create(old, '1', 'N', 'create without a session'),
+  create(gone, '1'),
   start('2'),
   check(ada),
   check(eve, 'Y', 'refusal', 255),

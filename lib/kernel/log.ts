@@ -9,17 +9,17 @@ import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { escaped } from '../text.ts'
 
 export interface Log {
-  readonly critical: (line: string) => void
-  readonly error: (line: string) => void
-  readonly warning: (line: string) => void
+  critical(line: string): void
+  error(line: string): void
+  warning(line: string): void
   /** For changes that an admin would want to see. */
-  readonly notice: (line: string) => void
+  notice(line: string): void
   /** Undefined, unless debugging is on: with `?.` the line is then not even made. */
   readonly debug: ((line: string) => void) | undefined
   /**
    * Logs why the program ends. @param verb what failed. @param cost what follows from that. @returns the exit status.
    */
-  readonly failed: (failure: Failure, verb?: string, cost?: string) => number
+  failed(failure: Failure, verb?: string, cost?: string): number
 }
 
 export interface LogOptions {
@@ -40,8 +40,53 @@ const priorities = { critical: 2, error: 3, warning: 4, notice: 5, debug: 7 } as
 /** A record of the kernel's log holds about 1000 bytes (LOG_LINE_MAX). */
 const longestLine = 900
 
-export function openLog(calls: Calls, { foreground, debug, typed = false }: LogOptions): Log {
-  const say = (priority: keyof typeof priorities, line: string): void => {
+export const openLog = (calls: Calls, options: LogOptions): Log => new OpenLog(calls, options)
+
+/** A class: six functions, made anew in each process, would be a sixtieth of a check. */
+class OpenLog implements Log {
+  readonly debug: Log['debug']
+  private readonly calls: Calls
+  private readonly options: LogOptions
+
+  constructor(calls: Calls, options: LogOptions) {
+    this.calls = calls
+    this.options = options
+    this.debug = options.debug
+      ? (line) => {
+          this.say('debug', line)
+        }
+      : undefined
+  }
+
+  critical(line: string): void {
+    this.say('critical', line)
+  }
+
+  error(line: string): void {
+    this.say('error', line)
+  }
+
+  warning(line: string): void {
+    this.say('warning', line)
+  }
+
+  notice(line: string): void {
+    this.say('notice', line)
+  }
+
+  failed(failure: Failure, verb?: string, cost?: string): number {
+    const { status, line } = report(failure)
+    // That a client may not reclaim is no error.
+    this.say(
+      failure.kind === 'may-not-reclaim' ? 'warning' : 'error',
+      `${verb === undefined ? '' : `${verb}: `}${line}${cost === undefined ? '' : `; ${cost}`}`,
+    )
+    return status
+  }
+
+  private say(priority: keyof typeof priorities, line: string): void {
+    const { calls } = this
+    const { foreground, typed = false } = this.options
     // Words from outside have been quoted already. This makes sure that nothing else reaches a terminal.
     const safe = line.replace(/[^ -~]/g, escaped).slice(0, longestLine)
     if (foreground || !toKernelLog(calls, `<${daemon | priorities[priority]}>${name}: ${safe}\n`)) {
@@ -51,34 +96,6 @@ export function openLog(calls: Calls, { foreground, debug, typed = false }: LogO
     // A person who typed the command should see why it failed.
     if (priorities[priority] <= priorities.error && (typed || calls.isTerminal(2)))
       toStderr(calls, `${name}: ${safe}\n`)
-  }
-  return {
-    critical: (line) => {
-      say('critical', line)
-    },
-    error: (line) => {
-      say('error', line)
-    },
-    warning: (line) => {
-      say('warning', line)
-    },
-    notice: (line) => {
-      say('notice', line)
-    },
-    debug: debug
-      ? (line) => {
-          say('debug', line)
-        }
-      : undefined,
-    failed: (failure, verb, cost) => {
-      const { status, line } = report(failure)
-      // That a client may not reclaim is no error.
-      say(
-        failure.kind === 'may-not-reclaim' ? 'warning' : 'error',
-        `${verb === undefined ? '' : `${verb}: `}${line}${cost === undefined ? '' : `; ${cost}`}`,
-      )
-      return status
-    },
   }
 }
 

@@ -21,65 +21,88 @@ export type Allow = (owners: readonly string[], principal: string | undefined) =
 
 export interface Nfsd {
   /** Whether the kernel's grace period has ended; 'unknown' if the kernel has no such file. */
-  readonly grace: () => 'over' | 'running' | 'unknown'
+  grace(): 'over' | 'running' | 'unknown'
   /**
    * Asks the kernel to end grace. It may run `gracedone` before this returns (before 6.19) or later (since then), or
    * refuse with EBUSY.
    * @returns 'asked', or why not.
    */
-  readonly endGrace: () => string
+  endGrace(): string
   /** Whether the 2010 design's `allow_client` exists. */
-  readonly takesAllowedClients: () => boolean
+  takesAllowedClients(): boolean
   /**
    * Names every client that may reclaim: an escaped owner on each line, and no line is split over two writes. The file
    * is opened and closed even if there is no client, because closing it tells the kernel that the list is complete.
    * @param sayAll calls its argument for all of them
    * @returns how many.
    */
-  readonly allowClients: (sayAll: (allow: Allow) => void, assertTimeLeft: () => void) => number
+  allowClients(sayAll: (allow: Allow) => void, assertTimeLeft: () => void): number
 }
 
 /** The kernel takes at most a page at once (fs/libfs.c, SIMPLE_TRANSACTION_LIMIT). */
 const largestWrite = 4000
 
-export function nfsdAt(calls: Calls, directory: string): Nfsd {
-  const endGraceFile = `${directory}/v4_end_grace`
-  const allowClientFile = `${directory}/allow_client`
-  return {
-    grace: () => {
-      const text = readStart(calls, endGraceFile)
-      return text === undefined ? 'unknown' : text.startsWith('Y') ? 'over' : 'running'
-    },
-    endGrace: () => {
-      try {
-        writing(calls, endGraceFile, (descriptor) =>
-          answered(calls.write(descriptor, bytesOf('Y')), 'write', endGraceFile),
-        )
-        return 'asked'
-      } catch (thrown) {
-        return errorCode(thrown) ?? String(thrown)
-      }
-    },
-    takesAllowedClients: () => typeof calls.fstatat(atFlags.AT_FDCWD, allowClientFile, 0) !== 'number',
-    allowClients: (sayAll, assertTimeLeft) =>
-      writing(calls, allowClientFile, (descriptor) => {
-        let lines = ''
-        let count = 0
-        sayAll((owners) => {
-          for (const owner of owners) {
-            const line = `${escapeOwner(bytesOf(owner) as ClientOwner)}\n`
-            if (lines.length + line.length > largestWrite) {
-              writeAll({ calls, descriptor, path: allowClientFile }, lines, assertTimeLeft)
-              lines = ''
-            }
-            lines += line
+export const nfsdAt = (calls: Calls, directory: string): Nfsd => new NfsdAt(calls, directory)
+
+/** A class: four functions, made anew in each process, would be a ninetieth of a check. */
+class NfsdAt implements Nfsd {
+  private readonly calls: Calls
+  private readonly directory: string
+
+  constructor(calls: Calls, directory: string) {
+    this.calls = calls
+    this.directory = directory
+  }
+
+  grace(): ReturnType<Nfsd['grace']> {
+    const text = readStart(this.calls, this.endGraceFile())
+    return text === undefined ? 'unknown' : text.startsWith('Y') ? 'over' : 'running'
+  }
+
+  endGrace(): string {
+    const { calls } = this
+    const file = this.endGraceFile()
+    try {
+      writing(calls, file, (descriptor) => answered(calls.write(descriptor, bytesOf('Y')), 'write', file))
+      return 'asked'
+    } catch (thrown) {
+      return errorCode(thrown) ?? String(thrown)
+    }
+  }
+
+  takesAllowedClients(): boolean {
+    return typeof this.calls.fstatat(atFlags.AT_FDCWD, this.allowClientFile(), 0) !== 'number'
+  }
+
+  allowClients(sayAll: (allow: Allow) => void, assertTimeLeft: () => void): number {
+    const { calls } = this
+    const path = this.allowClientFile()
+    return writing(calls, path, (descriptor) => {
+      let lines = ''
+      let count = 0
+      sayAll((owners) => {
+        for (const owner of owners) {
+          const line = `${escapeOwner(bytesOf(owner) as ClientOwner)}\n`
+          if (lines.length + line.length > largestWrite) {
+            writeAll({ calls, descriptor, path }, lines, assertTimeLeft)
+            lines = ''
           }
-          count += owners.length
-          return true
-        })
-        if (lines !== '') writeAll({ calls, descriptor, path: allowClientFile }, lines, assertTimeLeft)
-        return count
-      }),
+          lines += line
+        }
+        count += owners.length
+        return true
+      })
+      if (lines !== '') writeAll({ calls, descriptor, path }, lines, assertTimeLeft)
+      return count
+    })
+  }
+
+  private endGraceFile(): string {
+    return `${this.directory}/v4_end_grace`
+  }
+
+  private allowClientFile(): string {
+    return `${this.directory}/allow_client`
   }
 }
 

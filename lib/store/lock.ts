@@ -26,11 +26,11 @@ const staleMs = 10_000
 
 export interface LockOptions {
   /** Called before each wait; throws when the upcall is out of time. */
-  readonly assertTimeLeft: () => void
+  assertTimeLeft(): void
   /** Called once, if the work is done without the lock. */
-  readonly passedBy: (because: string) => void
+  passedBy(because: string): void
   /** Called if the work is done, and the lock can't be removed. It orders, and guards nothing, so the work counts. */
-  readonly stays: (because: string) => void
+  stays(because: string): void
 }
 
 /** Runs `work` with the lock held, or without it in the cases above. @returns what `work` returns. */
@@ -63,41 +63,41 @@ function takeAtOnce(clients: Directory, us: string): (() => void) | undefined {
   }
 }
 
-function take(clients: Directory, us: string, { assertTimeLeft, passedBy }: LockOptions): (() => void) | undefined {
+function take(clients: Directory, us: string, options: LockOptions): (() => void) | undefined {
   const seam = lockedByLink(clients, us)
-  const options = {
+  const lockfile = {
     lockfilePath: lockName,
     realpath: false,
     stale: staleMs,
     fs: seam.fs,
     onCompromised: () => undefined,
   }
-  const mayWaitMore = waiting(clients.calls, assertTimeLeft)
+  const mayWaitMore = waiting(clients.calls, options)
   for (;;) {
     let failure: unknown
     let unlock: Unlock | undefined
-    lock(clients.path, options, (error, release) => {
+    lock(clients.path, lockfile, (error, release) => {
       failure = error
       unlock = release
     })
     if (unlock !== undefined) return releasing(unlock)
     const code = errorCode(failure)
     if (code !== 'ELOCKED') {
-      passedBy(`it can't be made (${code ?? String(failure)})`)
+      options.passedBy(`it can't be made (${code ?? String(failure)})`)
       return undefined
     }
     if (!mayWaitMore()) {
-      passedBy(`held for ${longestWaitMs / 1000} s by ${seam.holder() ?? 'another process'}`)
+      options.passedBy(`held for ${longestWaitMs / 1000} s by ${seam.holder() ?? 'another process'}`)
       return undefined
     }
   }
 }
 
 /** @returns a function that waits a little, and then says whether the caller may wait again. */
-function waiting(calls: Calls, assertTimeLeft: () => void): () => boolean {
+function waiting(calls: Calls, options: LockOptions): () => boolean {
   let giveUpAt: number | undefined
   return () => {
-    assertTimeLeft()
+    options.assertTimeLeft()
     giveUpAt ??= calls.monotonic() + longestWaitMs
     // About two milliseconds, but not the same for all who wait. The clock gives the difference, because Math.random
     // gives the same numbers in each process.

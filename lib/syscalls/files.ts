@@ -34,13 +34,10 @@ export const anywhere = (calls: Calls): Directory => ({ calls, descriptor: AT_FD
 const pathOf = (name: string, { path }: Directory): string => (path === '' ? name : `${path}/${name}`)
 
 /** {@link answered}, for a call that takes a name. The path is made only for the error. */
-const answeredAt = (
-  answer: number,
-  syscall: string,
-  name: string,
-  within: Directory,
-  ...tolerated: number[]
-): number => (answer >= 0 ? answer : answered(answer, syscall, pathOf(name, within), ...tolerated))
+function answeredAt(answer: number, syscall: string, name: string, within: Directory, ...tolerated: number[]): number {
+  if (answer < 0 && !tolerated.includes(-answer)) throw systemError(answer, syscall, pathOf(name, within))
+  return answer
+}
 
 /** Returns what `work` returns, or `otherwise` if it throws one of `codes`. */
 export function tolerating<T, U>(codes: readonly string[], work: () => T, otherwise: U): T | U {
@@ -71,10 +68,9 @@ export function openDirectory(
   const { calls } = within
   const { O_RDONLY, O_DIRECTORY, O_NOFOLLOW } = calls.flags
   const flags = O_RDONLY | O_DIRECTORY | (follow === 'follow' ? 0 : O_NOFOLLOW)
-  const path = pathOf(name, within)
-  const descriptor = answered(calls.openat(within.descriptor, name, flags, 0), 'open', path, ENOENT, ENOTDIR, ELOOP)
-  if (descriptor >= 0) return { calls, descriptor, path, wasRead: false }
-  return descriptor === -ENOENT ? 'absent' : 'other'
+  const descriptor = calls.openat(within.descriptor, name, flags, 0)
+  if (descriptor >= 0) return { calls, descriptor, path: pathOf(name, within), wasRead: false }
+  return answeredAt(descriptor, 'open', name, within, ENOENT, ENOTDIR, ELOOP) === -ENOENT ? 'absent' : 'other'
 }
 
 export const close = ({ calls, descriptor }: Directory): void => void calls.close(descriptor)
@@ -358,9 +354,11 @@ export function whyNotOursAt(path: string, within: Directory): string | undefine
 
 /** The first 512 bytes of a file such as /proc/PID/stat; undefined if it does not exist, or we must not read it. */
 export function beginningOf(path: string, { calls }: Directory): string | undefined {
-  const opened = calls.openat(AT_FDCWD, path, calls.flags.O_RDONLY, 0)
-  const descriptor = answered(opened, 'open', path, ENOENT, ENOTDIR, EACCES, EPERM, ESRCH)
-  if (descriptor < 0) return undefined
+  const descriptor = calls.openat(AT_FDCWD, path, calls.flags.O_RDONLY, 0)
+  if (descriptor < 0) {
+    answered(descriptor, 'open', path, ENOENT, ENOTDIR, EACCES, EPERM, ESRCH)
+    return undefined
+  }
   const text = calls.readText(descriptor, 512)
   calls.close(descriptor)
   if (typeof text === 'string') return text

@@ -69,7 +69,7 @@ type Environment = Readonly<Record<string, string | undefined>>
 
 /** Parses one upcall. @throws Failed bad-argument, owner-too-long. */
 export function parseRequest(verb: Verb, words: readonly string[], environment: Environment): Parsed {
-  const { event, takes } = verbs[verb]
+  const { takes } = verbs[verb]
   const [word, ...surplus] = words
   if (takes === 'nothing' ? word !== undefined : surplus.length > 0)
     throw new Failed({
@@ -80,47 +80,69 @@ export function parseRequest(verb: Verb, words: readonly string[], environment: 
   if (takes !== 'nothing' && word === undefined)
     throw new Failed({ kind: 'bad-argument', why: `missing argument of ${verb}` })
 
-  const argument = word ?? ''
-  const ignored: string[] = []
-  const read = <T>(name: string, understand: (value: string) => T | undefined): T | undefined => {
-    const value = environment[name]
-    if (value === undefined || value === '') return undefined
-    const understood = understand(value)
-    if (understood === undefined) ignored.push(name)
-    return understood
-  }
-  const bootTime = (): KernelBootTime | undefined => read('NFSDCLTRACK_GRACE_START', asBootTime)
-  const owner = (): ClientOwner => (takes === 'hex-owner' ? ownerFromHex(argument) : ownerFromEscaped(argument))
-  // The kernel writes Y or N. A client without a session never says that it has reclaimed everything, so "no session"
-  // is the safe choice for any other value.
-  const session = (): KnownSession => read('NFSDCLTRACK_CLIENT_HAS_SESSION', asSession) ?? 'no session'
+  const variables: Variables = { environment, ignored: [] }
+  return { request: requestOf(verb, word ?? '', variables), ignored: variables.ignored }
+}
 
-  const request = ((): Request => {
-    switch (event) {
-      case 'start':
-        return { event, kernelBootTime: bootTime() }
-      case 'create':
-        return { event, owner: owner(), session: session(), principal: undefined, kernelBootTime: bootTime() }
-      case 'remove':
-        return { event, owner: owner() }
-      case 'check':
-        return {
-          event,
-          owner: owner(),
-          session: session(),
-          legacyRecord: read('NFSDCLTRACK_LEGACY_RECDIR', asLegacyRecord),
-        }
-      case 'grace-done': {
-        const kernelBootTime = takes === 'boot-time' ? asBootTime(argument) : undefined
-        if (takes === 'boot-time' && kernelBootTime === undefined)
-          throw new Failed({ kind: 'bad-argument', why: 'boot time is not a number of seconds', word: argument })
-        return { event, kernelBootTime, legacyTop: read('NFSDCLTRACK_LEGACY_TOPDIR', asTop) }
+interface Variables {
+  readonly environment: Environment
+  readonly ignored: string[]
+}
+
+/** @param understand returns undefined for a value that can't be understood */
+function read<T>({ environment, ignored }: Variables, name: string, understand: (value: string) => T | undefined) {
+  const value = environment[name]
+  if (value === undefined || value === '') return undefined
+  const understood = understand(value)
+  if (understood === undefined) ignored.push(name)
+  return understood
+}
+
+const bootTimeFrom = (variables: Variables): KernelBootTime | undefined =>
+  read(variables, 'NFSDCLTRACK_GRACE_START', asBootTime)
+
+/**
+ * The kernel writes Y or N. A client without a session never says that it has reclaimed everything, so "no session" is
+ * the safe choice for any other value.
+ */
+const sessionFrom = (variables: Variables): KnownSession =>
+  read(variables, 'NFSDCLTRACK_CLIENT_HAS_SESSION', asSession) ?? 'no session'
+
+const ownerFrom = (takes: (typeof verbs)[Verb]['takes'], argument: string): ClientOwner =>
+  takes === 'hex-owner' ? ownerFromHex(argument) : ownerFromEscaped(argument)
+
+/** No functions in it: making six of them would be a fiftieth of a check. */
+function requestOf(verb: Verb, argument: string, variables: Variables): Request {
+  const { event, takes } = verbs[verb]
+  switch (event) {
+    case 'start':
+      return { event, kernelBootTime: bootTimeFrom(variables) }
+    case 'create':
+      return {
+        event,
+        owner: ownerFrom(takes, argument),
+        session: sessionFrom(variables),
+        principal: undefined,
+        kernelBootTime: bootTimeFrom(variables),
       }
-      default:
-        return event satisfies never
+    case 'remove':
+      return { event, owner: ownerFrom(takes, argument) }
+    case 'check':
+      return {
+        event,
+        owner: ownerFrom(takes, argument),
+        session: sessionFrom(variables),
+        legacyRecord: read(variables, 'NFSDCLTRACK_LEGACY_RECDIR', asLegacyRecord),
+      }
+    case 'grace-done': {
+      const kernelBootTime = takes === 'boot-time' ? asBootTime(argument) : undefined
+      if (takes === 'boot-time' && kernelBootTime === undefined)
+        throw new Failed({ kind: 'bad-argument', why: 'boot time is not a number of seconds', word: argument })
+      return { event, kernelBootTime, legacyTop: read(variables, 'NFSDCLTRACK_LEGACY_TOPDIR', asTop) }
     }
-  })()
-  return { request, ignored }
+    default:
+      return event satisfies never
+  }
 }
 
 /** A boot time as the kernel prints it (`%lld` of a time64_t since 1970), without leading zeros. */
