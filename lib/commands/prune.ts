@@ -103,7 +103,7 @@ export function pruneAll(
   const cameBack = forgetAll(world, where, clients, shown)
   // Perhaps no client is left to wait for, as after the last client has reclaimed.
   const recorded = lookAt(world.state)
-  if (recorded.instance.kind === 'partial') endGraceEarly(world, recorded, recorded.instance, () => undefined)
+  if (recorded.instance.kind === 'partial') endGraceEarly(world, recorded, recorded.instance, () => true)
   return cameBack
 }
 

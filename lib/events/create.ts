@@ -68,16 +68,14 @@ const afterwards =
     dropLater: readonly Start[],
   ) =>
   (): void => {
-    // What follows relies on the record, so it can't be taken back any more.
-    const stays = (): void => {
-      if (world.isUpcall) forgetBegun(world.state, owner)
-    }
+    // What follows relies on the record. While there is a note, the record may still be taken back.
+    const isFinal = (): boolean => !world.isUpcall || forgetBegun(world.state, owner) === undefined
     try {
-      if (dropLater.length > 0) stays()
+      if (dropLater.length > 0 && !isFinal()) return
       for (const start of dropLater) records.drop(world.state, owner, start)
       // The mark is made with the instance, and only ever removed. If it was not there at first, it never will be.
       if (session === 'has session' && instance.kind === 'partial' && recorded.marks(instance.start, 'may_end_early'))
-        endGraceEarly(world, recorded, instance, stays)
+        endGraceEarly(world, recorded, instance, isFinal)
     } catch (thrown) {
       world.log.warning(
         `${showOwner(owner)} is recorded, but its older records are not removed, or grace is not ended early: ` +

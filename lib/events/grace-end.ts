@@ -183,14 +183,13 @@ const legacyLeft = (left: number, whose: string): string =>
 /**
  * Asks the kernel to end grace, if every recorded client has said that it has reclaimed everything. A client without a
  * session never says so. If there is one, grace lasts its whole time (field `has_session` in nfsdcltrack).
- * @param beforehand called before the first change: it removes the directories from which every client has moved, so
- *   no record can be moved back
+ * @param mayChange called before the first change, which removes the directories from which every client has moved: no
+ *   record can be moved back afterwards
  */
-export function endGraceEarly(world: World, seen: Recorded, instance: PartialInstance, beforehand: () => void): void {
+export function endGraceEarly(world: World, seen: Recorded, instance: PartialInstance, mayChange: () => boolean): void {
   const { state, nfsd, log } = world
   // Most often a client is left, and one call shows that. If none is, what was read before the barrier is read again.
-  if (nfsd.grace() !== 'running') return
-  beforehand()
+  if (nfsd.grace() !== 'running' || !mayChange()) return
   if (!nobodyIsLeft(world, instance, seen)) return
   const now = lookAt(state)
   if (!now.marks(instance.start, 'may_end_early') || !nobodyIsLeft(world, instance, now)) return

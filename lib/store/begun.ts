@@ -50,7 +50,7 @@ const prefix = 'begun-'
  * several calls in each upcall. A start looks for all spellings ({@link directoriesOf}).
  */
 function directoryFor({ runDirectory, path, anywhere }: StateDirectory): string {
-  const name = prefix + encodeURIComponent(path)
+  const name = prefix + anywhere.calls.percentEncoded(path)
   return name.length > longestName ? `${startMark(runDirectory, path, anywhere)}.${prefix}` : `${runDirectory}/${name}`
 }
 
@@ -80,6 +80,7 @@ function makeNotes(state: StateDirectory): Directory {
  * @returns why it can't be noted, if it can't
  */
 export function noteBegun(state: StateDirectory, begun: BegunAbout): string | undefined {
+  state.forgotten = undefined
   const name = recordName(begun.owner, state.anywhere.calls)
   const what = begun.kind === 'remove' ? removal : `${String(begun.in)}/${String(begun.from)}`
   const text = `${what}/${holderOf(state)}`
@@ -103,16 +104,20 @@ function note(state: StateDirectory, name: string, text: string): string | undef
 const removal = 'remove/-'
 
 /**
- * What is promised about a client is durable.
+ * What is promised about a client is durable. It may be called again: only the first call that succeeds does anything.
  * @returns why the note stays, if it does: then the promise can't be given
  */
 export function forgetBegun(state: StateDirectory, owner: ClientOwner): string | undefined {
+  if (state.forgotten === owner) return undefined
   try {
     const notes = openNotes(state)
     if (notes === undefined) return undefined
     const name = recordName(owner, notes.calls)
     const answer = notes.calls.unlinkat(notes.descriptor, name, 0)
-    if (answer >= 0 || answer === -errno.ENOENT) return undefined
+    if (answer >= 0 || answer === -errno.ENOENT) {
+      state.forgotten = owner
+      return undefined
+    }
     // A read-only file system refuses to remove even what is not there.
     return typeof notes.calls.readlinkat(notes.descriptor, name) === 'string' ? errorName(answer) : undefined
   } catch {
@@ -237,17 +242,9 @@ function directoriesOf(state: StateDirectory): string[] | undefined {
     .tolerating(['EACCES'], () => files.namesIn(runDirectory, anywhere), undefined)
     ?.filter((name) => name.startsWith(prefix))
     .filter((name) => {
-      const spelled = decoded(name.slice(prefix.length))
+      const spelled = anywhere.calls.percentDecoded(name.slice(prefix.length))
       return spelled !== undefined && (spelled === path || startMark(runDirectory, spelled, anywhere) === mark)
     })
     .map((name) => `${runDirectory}/${name}`)
     .concat(`${mark}.${prefix}`)
-}
-
-function decoded(name: string): string | undefined {
-  try {
-    return decodeURIComponent(name)
-  } catch {
-    return undefined
-  }
 }

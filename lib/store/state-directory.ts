@@ -19,6 +19,7 @@ import type { Calls, DirectoryEntry } from '../syscalls/calls.ts'
 import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
+import type { ClientOwner } from '../upcall/owner.ts'
 import type { KernelBootTime } from '../upcall/request.ts'
 import { lookAtFormat1 } from './format1.ts'
 import { isMark, markOf, type Mark, type Recorded } from './layout.ts'
@@ -32,6 +33,8 @@ export interface StateDirectory extends OpenDirectories {
   us: string | undefined
   /** The directory of notes (begun.ts), if it has been opened. */
   notes: Directory | undefined
+  /** The client about whom this upcall has left no note (begun.ts). */
+  forgotten: ClientOwner | undefined
   /**
    * The last two sets of names that {@link lookAt} read, and what they mean. Two, because names are read with the lock
    * and without it.
@@ -56,6 +59,7 @@ export const stateDirectory = (calls: Calls, path: string, runDirectory: string,
   runDirectory,
   us,
   notes: undefined,
+  forgotten: undefined,
   seen: [],
 })
 

@@ -149,6 +149,45 @@ describe('an upcall that fails after it has put a record in its place', () => {
     }
   })
 
+  it('puts it back if its note stays, which would let the next start do so: the older one is still there then', () => {
+    // Of the first, ada's facts change, so its older record is to be removed; of the second, the directory of that one.
+    for (const session of ['no session', 'has session'] as const) {
+      const m = machine()
+      start(m)
+      perform(m.world, create('ada', session))
+      endGrace(m)
+      start(m)
+      const { asked } = m.kernel
+      failing(m, 'for good', ['unlinkat'], '/run')
+      assert.throws(() => {
+        perform(m.world, create('ada'))
+      }, /storage/)
+      m.files.hooks.before = () => undefined
+      assert.deepEqual(placesOf(m, 'ada'), [0])
+      assert.equal(m.kernel.asked, asked, 'grace goes on')
+    }
+  })
+
+  it('has removed its note once, before the first change that relies on its record', () => {
+    for (const session of ['no session', 'has session'] as const) {
+      const m = machine()
+      start(m)
+      perform(m.world, create('ada', session))
+      endGrace(m)
+      start(m)
+      const [older = ''] = instances(m)
+      const changes: string[] = []
+      m.files.hooks.before = ({ name, paths }) => {
+        if (name === 'unlinkat') changes.push(paths[0]?.replace(/^.*\/(?=[^/]*\/)/, '') ?? '')
+        return undefined
+      }
+      perform(m.world, create('ada'))
+      const note = changes.findIndex((path) => /^begun-.*\/ada$/.test(path))
+      assert.equal(changes.filter((path) => path.startsWith('begun-')).length, 1, changes.join())
+      assert.ok(note >= 0 && note < changes.findIndex((path) => path.split('/').includes(older)), changes.join())
+    }
+  })
+
   it('keeps it at the pipe, because there the kernel takes any answer for a record, and tells when the client is gone', () => {
     const m = machine()
     start(m)
