@@ -293,8 +293,13 @@ function clientOf(surveyed: Survey, { start, name, entry, counts, unseen }: Seen
     recorded: facts.recorded,
     principal: facts.principal,
     in: start,
-    // In grace it counts until the next start.
-    standing: !counts || (isCutShort && instance.kind === 'full') ? 'void' : start === current ? 'current' : 'waiting',
+    // In grace it counts until the next start, unless the kernel has gone on as if the client were removed.
+    standing:
+      !counts || (isCutShort && (instance.kind === 'full' || surveyed.begun.get(name)?.kind === 'remove'))
+        ? 'void'
+        : start === current
+          ? 'current'
+          : 'waiting',
     isCutShort,
     unseen: unseen ?? unseenSince(surveyed, start),
     path: `${pathOf(state, start)}/${name}`,
