@@ -348,6 +348,7 @@ export async function runAct(
         () => 'answered' as const,
         () => 'silent' as const,
       ),
+      answerFails(log, watcher.gone).then(() => 'silent' as const),
     ])
     const firstDied = met === 'died'
     // If it is only watched, it goes on until it waits for the next message.
@@ -390,6 +391,19 @@ export async function runAct(
       tree: readTree(machine.stateDir),
       violations: end.violations.slice(violationsBefore),
     }
+  })
+}
+
+/** Resolves when strace(1) has let an answer fail. No other comes for that message, so it is not waited for. */
+function answerFails(log: string, gone: Promise<void>): Promise<void> {
+  return new Promise((resolve) => {
+    const struck = /^\d+ +write\(\d+<[^>]*\/nfsd\/cld>.* \(INJECTED\)$/m
+    const looking = setInterval(() => {
+      if (existsSync(log) && struck.test(readFileSync(log, 'latin1'))) resolve()
+    }, 20)
+    void gone.then(() => {
+      clearInterval(looking)
+    })
   })
 }
 
