@@ -38,12 +38,16 @@ done
 
 let addresses = 0
 
-/** A client's namespaces stay for the next story: making them costs seconds. */
+/**
+ * A client's namespaces stay for the next story: making them costs seconds.
+ * @param host its host name, which is in its owner
+ */
 export async function join(
   guest: Guest,
   server: Pick<Server, 'address'>,
   name: string,
   version: Version,
+  host = name,
 ): Promise<Client> {
   const link = `to-${name}`
   const home = `/run/lab/clients/${name}`
@@ -61,7 +65,7 @@ export async function join(
         address add 10.0.0.${20 + (addresses++ % 200)}/24 dev eth0
 END
       touch /run/lab/uts/${name}
-      unshare --uts=/run/lab/uts/${name} hostname ${name}
+      unshare --uts=/run/lab/uts/${name} hostname ${host}
       echo '${server.address} server-of-${name}' >> /etc/hosts
       cat > ${home}/holder <<'END'
 ${holder}

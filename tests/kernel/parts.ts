@@ -10,7 +10,13 @@ import { earlyEnd } from './scenarios/early-end.ts'
 import { graceMissed, leaseLostBeforeRestart } from './scenarios/edge-conditions.ts'
 import { endUnderTraffic } from './scenarios/end-under-traffic.ts'
 import { fullDisk, readOnly, startKilled, stateRemoved } from './scenarios/failing-helper.ts'
-import { createKilled, graceEndKilled, removeHangs, removeKilled } from './scenarios/hung-upcalls.ts'
+import {
+  createKilled,
+  graceEndKilled,
+  removeHangs,
+  removeKilled,
+  removeKilledWithoutRoom,
+} from './scenarios/hung-upcalls.ts'
 import { list, listCounted, listOnTwo } from './scenarios/list.ts'
 import { manyNames } from './scenarios/many-names.ts'
 import { moduleLoad } from './scenarios/module-load.ts'
@@ -125,6 +131,7 @@ export function partsOn({ kernel, tracker }: Ground, program: string | undefined
     part(startKilled, 'ci'),
     part(removeHangs),
     part(removeKilled),
+    part(removeKilledWithoutRoom),
     part(graceEndKilled),
     part(createKilled),
     part(stateRemoved),

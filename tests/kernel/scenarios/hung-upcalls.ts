@@ -137,45 +137,84 @@ async function claimRefused(
   await claimHeld(stage, when, present)
 }
 
-const removeCutShort = (
-  told: Pick<Story, 'name' | 'title'>,
-  [ends, signal, status]: readonly [ends: string, signal: string, status: number],
-): Story => ({
-  ...told,
+interface CutRemove {
+  readonly ends: string
+  readonly signal: string
+  readonly status: number
+  readonly comes?: (stage: HungStage) => Promise<Client>
+}
+
+async function cutRemoveShort(
+  stage: HungStage,
+  { ends, signal, status, comes = ({ client }) => client('bob', '4.1') }: CutRemove,
+): Promise<void> {
+  const { server, client, claim } = stage
+  await server.start({ grace: 30 })
+  await server.endGrace()
+  const [absent, present, eve] = await Promise.all([
+    holder(comes(stage)),
+    holder(client('cleo', '4.2')),
+    client('eve', '4.2'),
+  ])
+  await absent.cutOff()
+  // A client whose lease has run out is removed when somebody wants its lock, who waits until that is done.
+  const [granted, ended] = await cutShort(stage, 'remove', frozen, signal, () => isGranted(eve, absent.name))
+  await claim(`${absent.name}'s lease runs out, his remove hangs, and ${ends}`, () => {
+    assert.equal(ended, status)
+  })
+  await claim(`${absent.name}'s lock is granted to another client, who drops it`, () => {
+    assert.equal(granted, true)
+  })
+  await claimRefused(stage, 'remove', absent, [present])
+}
+
+export const removeHangs: Story = {
+  name: 'remove-hangs',
+  title: 'A remove hangs on its disk until its alarm ends it: its client may not reclaim after the next start',
+  tell: (stage) =>
+    cutRemoveShort(stage, {
+      ends: `its alarm ends it after ${alarmAfter} s`,
+      signal: byAlarm,
+      status: killed + alarm,
+    }),
+}
+
+const isKilled: CutRemove = { ends: 'is killed', signal: byHand, status: killed + kill }
+
+export const removeKilled: Story = {
+  name: 'remove-killed',
+  title: 'A remove is killed: its client may not reclaim after the next start',
+  tell: (stage) => cutRemoveShort(stage, isKilled),
+}
+
+/** A tmpfs has room for a link of less than 128 bytes when it is full. The longest host name has 64. */
+export const removeKilledWithoutRoom: Story = {
+  name: 'remove-killed-run-full',
+  title: 'A remove is killed, with a run directory that is full: its client may not reclaim after the next start',
   tell: async (stage) => {
-    const { server, client, claim } = stage
-    await server.start({ grace: 30 })
-    await server.endGrace()
-    const [absent, present, eve] = await Promise.all([
-      holder(client('bob', '4.1')),
-      holder(client('cleo', '4.2')),
-      client('eve', '4.2'),
-    ])
-    await absent.cutOff()
-    // A client whose lease has run out is removed when somebody wants its lock, who waits until that is done.
-    const [granted, ended] = await cutShort(stage, 'remove', frozen, signal, () => isGranted(eve, 'bob'))
-    await claim(`bob's lease runs out, his remove hangs, and ${ends}`, () => {
-      assert.equal(ended, status)
-    })
-    await claim("bob's lock is granted to another client, who drops it", () => {
-      assert.equal(granted, true)
-    })
-    await claimRefused(stage, 'remove', absent, [present])
+    const { guest, server, claim } = stage
+    const run = '/run/nfsd-userland-helper'
+    await guest.run(`
+      mkdir -p ${run}
+      mount -t tmpfs -o size=16k,mode=755 full ${run}
+      ! dd if=/dev/zero of=${run}/filler bs=4k 2> /dev/null`)
+    try {
+      await cutRemoveShort(stage, {
+        ...isKilled,
+        comes: () => joins(guest, server, 'leo', '4.1', 'leo'.padEnd(64, '-of-the-long-name')),
+      })
+      await claim(
+        'the run directory has had no room, and no line of ours says that something could not be noted',
+        async () => {
+          assert.notEqual((await guest.attempt(`echo more > ${run}/more`)).status, 0)
+          assert.doesNotMatch(await server.log(), /nfsd-userland-helper: .*noted/)
+        },
+      )
+    } finally {
+      await guest.run(`umount -l ${run}`)
+    }
   },
-})
-
-export const removeHangs = removeCutShort(
-  {
-    name: 'remove-hangs',
-    title: 'A remove hangs on its disk until its alarm ends it: its client may not reclaim after the next start',
-  },
-  [`its alarm ends it after ${alarmAfter} s`, byAlarm, killed + alarm],
-)
-
-export const removeKilled = removeCutShort(
-  { name: 'remove-killed', title: 'A remove is killed: its client may not reclaim after the next start' },
-  ['is killed', byHand, killed + kill],
-)
+}
 
 export const graceEndKilled: Story = {
   name: 'grace-end-killed',
