@@ -11,7 +11,8 @@
  * one: the kernel counts them (/proc/loadavg), and a thread on its way into the queue waits for nothing but a
  * processor. On a machine that is always busy it counts as so after five seconds, many times what a thread waits for a
  * processor. Nobody but the one thread waits for that, because other messages are answered meanwhile. A message that
- * is read meanwhile is answered as any other.
+ * is read meanwhile is answered as any other. The next process begins its five seconds anew: this one may have read the
+ * message and died, and then its thread was woken again.
  *
  * Other messages need not wait for those that come late, although they then are carried out in another order than that
  * of the xids. Of one client the kernel has no two in flight, unless one is the Remove of an earlier client of the same

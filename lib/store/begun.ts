@@ -133,6 +133,7 @@ export function forgetBegun(state: StateDirectory, owner: ClientOwner): string |
 export function lookForNotes(state: StateDirectory): boolean {
   if (state.notes !== undefined) files.close(state.notes)
   state.notes = undefined
+  state.forgotten = undefined
   const { calls, descriptor } = state.anywhere
   // Most often there is none, and to open it would take ten times as long.
   if (calls.identityAt(descriptor, directoryFor(state)) === -errno.ENOENT) return false
