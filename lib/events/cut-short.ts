@@ -19,6 +19,9 @@ import { forgetClient } from './remove.ts'
 import { undo } from './take-back.ts'
 import type { Settlement, World } from './world.ts'
 
+/** How many clients are named of which something was cut short. */
+const mostLines = 100
+
 /** @returns false, if there is a note that can't be understood: then nobody knows who may reclaim. */
 export function completeCutShort(world: World, recorded: Recorded): boolean {
   const { state, log, deadline } = world
@@ -32,12 +35,15 @@ export function completeCutShort(world: World, recorded: Recorded): boolean {
   })
   for (const directory of changed) files.sync(directory)
   for (const then of later) then?.()
-  for (const { path, begun } of due) {
-    log.notice(
-      begun.kind === 'remove'
-        ? `${showOwner(begun.owner)} is removed: an upcall that should have done it was cut short`
-        : `the record of ${showOwner(begun.owner)} is taken back: the upcall that made it was cut short`,
-    )
+  for (const [number, { path, begun }] of due.entries()) {
+    // The kernel waits for the start, and a console may take a tenth of a second for a line.
+    if (number < mostLines || due.length === mostLines + 1)
+      log.notice(
+        begun.kind === 'remove'
+          ? `${showOwner(begun.owner)} is removed: an upcall that should have done it was cut short`
+          : `the record of ${showOwner(begun.owner)} is taken back: the upcall that made it was cut short`,
+      )
+    else if (number === mostLines) log.notice(`so it is with ${due.length - number} more clients`)
     removeNote(path, state)
   }
   for (const path of unknown)

@@ -122,6 +122,28 @@ describe('in memory, a start after many upcalls that were killed', () => {
   })
 })
 
+describe('in memory, a start after more upcalls that were killed than a log should name', () => {
+  it('names a hundred clients, and counts the rest', () => {
+    const machine = machineWith()
+    const { files, log } = machine
+    for (const event of [start('1000'), graceDone('1000')]) assert.equal(play(machine, event, '1000'), 0)
+    files.hooks.before = (call) => {
+      if (call.name === 'fsync') throw new Stopped()
+      return undefined
+    }
+    for (let number = 0; number < 130; number++) {
+      files.process.id++
+      assert.equal(play(machine, create(`${1000 + number}`, 'Y'), '1000'), 'stopped')
+    }
+    files.hooks.before = () => undefined
+    files.process.id++
+    log.length = 0
+    assert.equal(play(machine, start('2000'), '2000'), 0)
+    assert.equal(log.filter((line) => line.includes('is taken back')).length, 100)
+    assert.equal(log.filter((line) => line.includes('so it is with 30 more clients')).length, 1)
+  })
+})
+
 describe('in memory, a create in grace that is killed, and after it the last one that the server waits for', () => {
   it('takes no right to reclaim from its client, if the server crashes before it ends grace', () => {
     const machine = machineWith()
