@@ -144,6 +144,22 @@ describe('in memory, a start after more upcalls that were killed than a log shou
   })
 })
 
+describe('in memory, a start that finds a note which can not be understood', () => {
+  it('lets nobody reclaim, and the next start goes by what was recorded since', () => {
+    const machine = machineWith()
+    const { files } = machine
+    for (const event of [start('1000'), create(ann, 'Y'), graceDone('1000')])
+      assert.equal(play(machine, event, '1000'), 0)
+    const notes = [...files.tree(runDirectory).keys()].find((path) => /begun-[^/]*$/.test(path)) ?? ''
+    files.plant(new Map([['', { kind: 'link', target: 'nothing of ours' }]]), `${runDirectory}/${notes}/bob`)
+    assert.equal(play(machine, start('2000'), '2000'), 0)
+    assert.equal(play(machine, check(ann, 'Y'), '2000'), 255)
+    for (const event of [create(dan, 'Y'), graceDone('2000')]) assert.equal(play(machine, event, '2000'), 0)
+    assert.equal(play(machine, start('3000'), '3000'), 0)
+    assert.equal(play(machine, check(dan, 'Y'), '3000'), 0)
+  })
+})
+
 describe('in memory, a create in grace that is killed, and after it the last one that the server waits for', () => {
   it('takes no right to reclaim from its client, if the server crashes before it ends grace', () => {
     const machine = machineWith()
