@@ -138,13 +138,21 @@ export function spelledAs(
     else if (found[1] === undefined) plain.push(decoded)
     else others.push({ name, decoded, digits: found[1] })
   }
-  return { plain, others }
+  return { plain, others, written: 0 }
 }
 
 /** @property others with the decoded name and the hex digits, if the text is spelled as one of the patterns says */
 export interface Spelled {
   readonly plain: readonly string[]
   readonly others: readonly { readonly name: string; readonly decoded?: string; readonly digits?: string }[]
+  /** How many there were beside these: 0, but for `writeLinks`. */
+  readonly written: number
+}
+
+/** What `writeLinks` of the table of calls has left. */
+export interface Written extends Spelled {
+  /** How long the writing took, in milliseconds. Reading the directory is not part of it. */
+  readonly took: number
 }
 
 const patternAsRegExp = (pattern: string): string =>

@@ -36,6 +36,7 @@ import {
 import { forgetUntracked, noteStart, type GraceEnd } from '../store/untracked.ts'
 import { hasLegacyRecords, legacyTopIn, usualTop } from '../store/v4recovery.ts'
 import { showStart } from '../store/views.ts'
+import type { Calls } from '../syscalls/calls.ts'
 import * as files from '../syscalls/files.ts'
 import { counted, quote } from '../text.ts'
 import type { KernelBootTime, Request } from '../upcall/request.ts'
@@ -305,7 +306,7 @@ function endBefore(world: World, { instance, marks }: Recorded): void {
 /** The downcall of the design of 2010: tells the kernel in advance who may reclaim. */
 function allowClients({ state, nfsd, log, deadline }: World, { instance, starts }: Recorded): void {
   const reclaimable = reclaimableIn(instance, starts)
-  const sayAll = (allow: Allow): void => {
+  const sayAll = (allow: Allow, links?: Calls['links']): void => {
     // Instances read so far that have any entry. Most often there is none, so there is nothing to look up in them.
     const filled: Start[] = []
     for (const start of reclaimable) {
@@ -323,6 +324,7 @@ function allowClients({ state, nfsd, log, deadline }: World, { instance, starts 
         (name) => {
           log.error(`record ${quote(name)} of instance ${start} can't be understood: it allows nothing`)
         },
+        filled.length === 0 ? links : undefined,
       )
       if (found === 'enough') return
       if (found === 'all') filled.push(start)

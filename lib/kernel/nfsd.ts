@@ -33,10 +33,11 @@ export interface Nfsd {
   /**
    * Names every client that may reclaim: an escaped owner on each line, and no line is split over two writes. The file
    * is opened and closed even if there is no client, because closing it tells the kernel that the list is complete.
-   * @param sayAll calls its argument for all of them
+   * @param sayAll calls its argument for all of them. The second one, if it is given, may be used in the place of that
+   * call to read records that all may reclaim: it says some, and leaves others.
    * @returns how many.
    */
-  allowClients(sayAll: (allow: Allow) => void, assertTimeLeft: () => void): number
+  allowClients(sayAll: (allow: Allow, links?: Calls['links']) => void, assertTimeLeft: () => void): number
 }
 
 /** The kernel takes at most a page at once (fs/libfs.c, SIMPLE_TRANSACTION_LIMIT). */

@@ -10,6 +10,7 @@
  * read(2) never waits, and gives 0 where nothing is queued. write(2) takes whole messages. Once the pipe is gone both
  * give EPIPE.
  */
+import type { Written } from '../bytes.ts'
 import { atFlags, type Calls, type Status } from '../syscalls/calls.ts'
 import { errno } from '../syscalls/errno.ts'
 import {
@@ -198,6 +199,16 @@ export interface Pipe {
   readonly write: (bytes: Uint8Array) => number
   /** Says names of a list, from one to before another. @returns how many: see `writeEach` in calls.ts. */
   readonly writeEach: (entry: Uint8Array, names: readonly string[], from: number, until: number) => number
+  /**
+   * Reads links, and says the names of those that need no look, but for some: see `writeLinks` in calls.ts.
+   * @param longest after so many milliseconds the caller says the rest
+   */
+  readonly writeLinks: (
+    entry: Uint8Array,
+    links: Parameters<Calls['links']>,
+    excepted: string,
+    longest: number,
+  ) => Written | number | undefined
   /** Answers a message that is finished. @param version the answer to GetVersion. @returns as {@link write}. */
   readonly answer: (taken: Taken, size: number, status: number, version: number | undefined) => number
   readonly close: () => void
@@ -318,6 +329,15 @@ class OpenPipe implements Pipe {
 
   writeEach(entry: Uint8Array, names: readonly string[], from: number, until: number): number {
     return this.calls.writeEach(this.first, entry, ownerField, ownerRoom, names, from, until)
+  }
+
+  writeLinks(
+    entry: Uint8Array,
+    links: Parameters<Calls['links']>,
+    excepted: string,
+    longest: number,
+  ): Written | number | undefined {
+    return this.calls.writeLinks(...links, this.first, entry, ownerField, ownerRoom, excepted, longest)
   }
 
   answer(taken: Taken, size: number, status: number, version: number | undefined): number {

@@ -1,5 +1,5 @@
 /**
- * The list of clients that may reclaim, as GraceStart asks for it: one write for each client, all before the answer.
+ * The list of clients that may reclaim, as GraceStart asks for it: one message for each client, all before the answer.
  *
  * To kernels that still have their own tracker, a name that begins with `hash:` is an MD5 (nfs4recover.c,
  * __cld_pipe_inprogress_downcall). A client with such a name would let another one in, so its name is never sent.
@@ -26,6 +26,8 @@ const longestMs = 5000
 const longestPauseMs = 3000
 /** How many names are said, and timed, together. */
 const together = 64
+/** After this, what is left of a batch that the host says is said, and timed, by so many. */
+const longestBatchMs = 1000
 
 export interface List {
   /** What a start uses to tell the kernel who may reclaim. */
@@ -100,8 +102,11 @@ class ListAtPipe implements List {
     return this.message
   }
 
-  private tell(sayAll: (allow: Allow) => void): number {
-    sayAll((owners, principal) => this.sayOwners(owners, principal))
+  private tell(sayAll: (allow: Allow, links: Calls['links']) => void): number {
+    sayAll(
+      (owners, principal) => this.sayOwners(owners, principal),
+      (...links) => this.sayLinks(links),
+    )
     if (!this.tooLong && knowsHashes(this.means.calls)) {
       this.put(undefined)
       this.say(Array.from(this.hashes(), (hash) => `${hashPrefix}${hash}\0`))
@@ -125,6 +130,22 @@ class ListAtPipe implements List {
     return this.say(owners, from, until)
   }
 
+  /** Reads links, and says the names of plain ones. A name that would mean another client is left to the caller. */
+  private sayLinks(links: Parameters<Calls['links']>): ReturnType<Calls['links']> {
+    this.put(undefined)
+    const longest = Math.min(longestBatchMs, longestMs - this.tookMs)
+    const found = this.means.pipe.writeLinks(this.entry, links, hashPrefix, longest)
+    if (typeof found !== 'object') return found
+    this.spent(found.took)
+    this.count += found.written
+    return found
+  }
+
+  private spent(milliseconds: number): void {
+    this.tookMs += Math.min(longestPauseMs, milliseconds)
+    this.tooLong = this.tookMs > longestMs
+  }
+
   private put(principal: string | undefined): void {
     if (principal !== this.principal) putPrincipal(this.entry, principal)
     this.principal = principal
@@ -138,8 +159,7 @@ class ListAtPipe implements List {
       const most = Math.min(until, next + together)
       const began = calls.monotonic()
       const written = pipe.writeEach(entry, names, next, most)
-      this.tookMs += Math.min(longestPauseMs, calls.monotonic() - began)
-      this.tooLong = this.tookMs > longestMs
+      this.spent(calls.monotonic() - began)
       this.count += written
       next += written
       if (next === most) continue

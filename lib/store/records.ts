@@ -250,6 +250,7 @@ function rename(staged: string, name: string, directory: Directory): void {
  * @param each gets owners of records (each character a byte) and the hash of their principal, and returns whether it
  * wants more.
  * @param unreadable gets the name of an entry that can't be understood.
+ * @param links `links` of the table of calls, or another that does more: `each` gets those that it leaves.
  * @returns 'none', if there were none; 'enough', if `each` wanted no more.
  */
 export function eachRecordIn(
@@ -257,12 +258,13 @@ export function eachRecordIn(
   start: Start,
   each: (owners: readonly string[], principal: string | undefined) => boolean,
   unreadable: (name: string) => void,
+  links = state.anywhere.calls.links,
 ): 'none' | 'all' | 'enough' {
   const directory = directoryOf(state, start)
   if (directory === undefined) return 'none'
   let found: 'none' | 'all' = 'none'
-  for (const { plain, others } of files.linksOf(directory, usualFacts(), checkField)) {
-    if (plain.length > 0) {
+  for (const { plain, others, written } of files.linksOf(directory, usualFacts(), checkField, links)) {
+    if (plain.length > 0 || written > 0) {
       found = 'all'
       if (!each(plain, undefined)) return 'enough'
     }

@@ -12,7 +12,7 @@
  * A name is looked up in an open directory (openat(2) and similar calls), so the owner of a directory further up can't
  * redirect the lookup. Absolute paths are passed with AT_FDCWD.
  */
-import type { Spelled } from '../bytes.ts'
+import type { Spelled, Written } from '../bytes.ts'
 
 export interface Calls {
   /** Their values on this machine: some differ between processors. */
@@ -84,6 +84,26 @@ export interface Calls {
    * @returns the decoded names of such texts that have no hex digits, and all other entries; undefined at the end.
    */
   readonly links: (descriptor: number, patterns: string, mark: string) => Spelled | number | undefined
+  /**
+   * As `links` of `directory`, and writes a message to `descriptor` for each of the decoded names that `links` gives,
+   * put into it as `writeEach` puts its texts, but for those that begin with `excepted` or do not fit. Several messages
+   * may be written by one writev(2), which the kernel's pipe takes as so many writes. After one that fails no other is
+   * tried, nor, of these entries, a few after the writing has taken longer than `longest` milliseconds.
+   * @param message of at most 2048 bytes
+   * @returns the entries that were not written.
+   * @throws RangeError if the message has no such place.
+   */
+  readonly writeLinks: (
+    directory: number,
+    patterns: string,
+    mark: string,
+    descriptor: number,
+    message: Uint8Array,
+    at: number,
+    room: number,
+    excepted: string,
+    longest: number,
+  ) => Written | number | undefined
   /**
    * The next five are no system calls. They are here because the runtime does them faster than this program could.
    * This one: CRC-32 of a text's bytes, as eight hex digits.

@@ -245,11 +245,17 @@ const batchesOf = (directory: Directory): Generator<string> => {
   }, directory)
 }
 
-/** Every entry of a directory, one batch at a time, and what `links` of the table of calls finds of it. */
-export const linksOf = (directory: Directory, patterns: string, mark: string): Generator<Spelled> => {
-  const { calls } = directory
-  return readBy((descriptor) => calls.links(descriptor, patterns, mark), directory)
-}
+/**
+ * Every entry of a directory, one batch at a time, and what `links` of the table of calls finds of it. It is read by a
+ * descriptor of its own: that is closed even if the caller wants no more, and then nothing is read ahead.
+ * @param links that call, or another that does more.
+ */
+export const linksOf = (
+  directory: Directory,
+  patterns: string,
+  mark: string,
+  links: Calls['links'],
+): Generator<Spelled> => readBy((descriptor) => links(descriptor, patterns, mark), { ...directory, wasRead: true })
 
 /** @param next returns undefined at the end. */
 function* readBy<Batch extends string | Spelled>(

@@ -64,7 +64,7 @@ const files = {
 } satisfies Partial<Calls>
 
 /** The calls that read directories, and `close`, which ends that. */
-function directoryReader(): Pick<Calls, 'entries' | 'links' | 'names' | 'close'> {
+function directoryReader(): Pick<Calls, 'entries' | 'links' | 'writeLinks' | 'names' | 'close'> {
   /** What Node reads a directory by, for each descriptor that is being read. */
   const reading = new Map<number, Dir>()
 
@@ -92,14 +92,17 @@ function directoryReader(): Pick<Calls, 'entries' | 'links' | 'names' | 'close'>
     return found
   }
 
+  const links: Calls['links'] = (descriptor, patterns, mark) =>
+    answer(() => {
+      const names = nextOrNone(descriptor).map(({ name }) => name)
+      const texts = names.map((name) => files.readlinkat(descriptor, name))
+      return names.length === 0 ? undefined : spelledAs(names, texts, patterns, mark)
+    })
+
   return {
     entries: (descriptor) => answer(() => textOfNames(nextOrNone(descriptor))),
-    links: (descriptor, patterns, mark) =>
-      answer(() => {
-        const names = nextOrNone(descriptor).map(({ name }) => name)
-        const texts = names.map((name) => files.readlinkat(descriptor, name))
-        return names.length === 0 ? undefined : spelledAs(names, texts, patterns, mark)
-      }),
+    links,
+    writeLinks: writeLinksBy({ links, writeEach: files.writeEach, monotonic: ownProcess.monotonic }),
     names: (descriptor) =>
       answer(() => {
         stopReading(descriptor)
@@ -140,6 +143,28 @@ export const withoutTheKernel = {
   percentEncoded: percentEncode,
   percentDecoded,
 } satisfies Partial<Calls>
+
+/** `writeLinks` by other calls. The host in C has a faster one. */
+export const writeLinksBy =
+  (calls: Pick<Calls, 'links' | 'writeEach' | 'monotonic'>): Calls['writeLinks'] =>
+  (directory, patterns, mark, descriptor, message, at, room, excepted, longest) => {
+    const found = calls.links(directory, patterns, mark)
+    if (typeof found !== 'object') return found
+    const left: string[] = []
+    let isOver = false
+    const began = calls.monotonic()
+    for (const text of found.plain) {
+      const isWanted: boolean = !isOver && text.length <= room && !text.startsWith(excepted)
+      if (isWanted && calls.writeEach(descriptor, message, at, room, [text], 0, 1) > 0)
+        isOver = calls.monotonic() - began > longest
+      else {
+        left.push(text)
+        isOver ||= isWanted
+      }
+    }
+    const took = calls.monotonic() - began
+    return { plain: left, others: found.others, written: found.plain.length - left.length, took }
+  }
 
 /** Node has none of these calls. */
 export const onlyInTheExecutable = {

@@ -159,7 +159,7 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
     ['a server', true],
     ['an upcall', false],
   ] as const)
-    it(`${threads ? 'has' : 'can not have'} a second thread that reads a large directory ahead, if it is ${how}, and reads the same`, async () => {
+    it(`${threads ? 'has' : 'can not have'} a second thread that reads a large directory ahead, if it is ${how}, and reads the same; ${threads ? 'it writes' : 'nor does it write'} many messages by one call`, async () => {
       const directory = join(server(executable).nfsdDir, 'many')
       mkdirSync(directory)
       for (let number = 0; number < 1000; number++)
@@ -177,13 +177,21 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
         }
         let all = found.size === 1000
         for (let at = 0; at < 1000; at++) all &&= found.has(at % 2 === 0 ? 'plain ' + at : String(at))
-        calls.exit(all ? 3 : 4)`,
+        const again = calls.openat(descriptor, '.', calls.flags.O_DIRECTORY, 0)
+        let [written, left] = [0, 0]
+        for (;;) {
+          const batch = calls.writeLinks(again, 'text', ',sum=', 1, new Uint8Array(12), 0, 10, ' ', 1e6)
+          if (batch === undefined) break
+          written += batch.written
+          left += batch.plain.length
+        }
+        calls.exit(!all ? 4 : written === 500 && left === 0 ? 3 : written === 0 && left === 500 ? 5 : 6)`,
         [],
         threads ? "'waits'" : undefined,
       )
       const log = join(directory, '../calls')
       const { status } = spawnSync('/usr/bin/strace', ['-f', '-o', log, '-e', 'trace=clone,clone3', program, directory])
-      assert.equal(status, 3)
+      assert.equal(status, threads ? 3 : 5)
       const made = /CLONE_THREAD.*\) = [0-9]+$/m.test(
         readFileSync(log, 'latin1').replace(/ <unfinished.*\n.*resumed>/g, ''),
       )

@@ -160,6 +160,54 @@ describe('a server that starts', () => {
       assert.equal(await upcall(['check', hex('zoe')], session), 255)
     }))
 
+  it('that refuses some of many names is told all others once, and the log says which it refuses', () =>
+    at(
+      async ({ end, serve }) => {
+        const daemon = await serve()
+        const taken = Array.from({ length: 400 }, (_, nth) => `client ${nth}`).sort()
+        const refused = Array.from({ length: 9 }, (_, nth) => `refused ${nth}`)
+        const first = await startedWith(end, ...taken, ...refused)
+        assert.deepEqual(await namedAfterRestart(end, first), taken)
+        for (const name of refused) await daemon.says(new RegExp(`the kernel refuses "${name}"`))
+      },
+      { refused: 'refused' },
+    ))
+
+  it('is not told a damaged record, a name that means another client or a wrong principal, among many that are told once', () =>
+    at(async ({ end, serve, machine }) => {
+      const daemon = await serve()
+      const first = await started(end)
+      const crowd = Array.from({ length: 800 }, (_, nth) => `client ${nth}`)
+      const some = crowd.filter((_, nth) => nth % 50 === 7)
+      const kerberos = crowd.filter((_, nth) => nth % 50 === 8)
+      const principal = Buffer.alloc(32, 7)
+      await allDone(
+        first.send(
+          'create',
+          ...crowd.map((name) => (kerberos.includes(name) ? { ...client(name), principal } : client(name))),
+        ),
+      )
+      await allDone(first.send('create', client('hash:0123')))
+      await first.stop()
+      for (const instance of readdirSync(join(machine.stateDir, 'v4clients')).filter((name) => /^\d+$/.test(name)))
+        for (const name of readdirSync(join(machine.stateDir, 'v4clients', instance))) {
+          const record = join(machine.stateDir, 'v4clients', instance, name)
+          if (!some.includes(name.replace('%20', ' '))) continue
+          const line = readlinkSync(record)
+          rmSync(record)
+          symlinkSync(
+            line.replace(/.$/, (last) => (last === '0' ? '1' : '0')),
+            record,
+          )
+        }
+      const second = await started(end)
+      assert.deepEqual(named(second), crowd.filter((name) => !some.includes(name)).sort())
+      for (const { owner, principal } of second.list)
+        assert.equal(principal !== undefined, kerberos.includes(owner.toString()), owner.toString())
+      await daemon.says(/hash:0123/)
+      for (const name of some) await daemon.says(new RegExp(`record '${name.replace(' ', '%20')}' of instance`))
+    }))
+
   it('is not told clients with a damaged record, and the log says so', () =>
     at(async ({ end, serve, machine }) => {
       const daemon = await serve()
@@ -382,11 +430,15 @@ describe('serve', () => {
     at(async ({ end, serve, machine }) => {
       const daemon = await serve()
       const first = await started(end)
-      // The time is read at one name of 64.
+      // One call writes 16 names, and the time of that is read. After a second each is written alone, and the time is
+      // read at one of 64.
       await allDone(first.send('create', ...Array.from({ length: 200 }, (_, at) => client(`client ${at}`))))
       await first.stop()
       assert.equal(await daemon.stop(), 0)
-      const slowly = ['-e', 'trace=write', '-e', 'inject=write:delay_enter=50000', '-P', join(end.path, 'nfsd/cld')]
+      const slowly = [
+        ...['-e', 'trace=write,writev', '-P', join(end.path, 'nfsd/cld')],
+        ...['-e', 'inject=write:delay_enter=50000', '-e', 'inject=writev:delay_enter=800000'],
+      ]
       const strace = ['/usr/bin/strace', '-D', '-f', '-o', '/dev/null', ...slowly]
       const starts = startNfsd(end, () => slow)
       const slow: Serve = running([...strace, ...serveWords(machine, end.path, ['--until-gone', '--ready-fd', '3'])])

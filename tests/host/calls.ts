@@ -377,6 +377,110 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     }
   })
 
+  it('a message is written once for each spelled link of a directory that has no hex digits, and all other entries are returned', (directory) => {
+    const names = calls.openat(directory, '.', O_RDONLY | O_DIRECTORY, 0)
+    same('mkdirat', calls.mkdirat(names, 'records', 0o700), 0)
+    const records = calls.openat(names, 'records', O_RDONLY | O_DIRECTORY, 0)
+    const patterns = 'n=##\nn=##,d=**'
+    const link = (name: string, core: string, isRight = true): void => {
+      const sum = isRight ? calls.checksum(name + core) : '00000000'
+      same('symlinkat', calls.symlinkat(`${core},sum=${sum}`, records, calls.percentEncoded(name)), 0)
+    }
+    const written = [
+      'a',
+      'b \xff',
+      ' first',
+      'seven77',
+      'exactly8',
+      'exceptio',
+      ...Array.from({ length: 3000 }, (_, at) => `n${at}`),
+    ]
+    const left = ['nine 9999', 'except:', 'except:1', 'eight888x']
+    for (const name of [...written, ...left]) link(name, 'n=7')
+    for (let at = 0; at < 40; at++) {
+      link(`damaged${at}`, 'n=7', false)
+      link(`digits${at}`, 'n=7,d=0f')
+    }
+    same('mkdirat', calls.mkdirat(records, 'directory', 0o700), 0)
+    make(records, 'file', [1])
+    const others = [
+      ...Array.from({ length: 40 }, (_, at) => [`damaged${at} `, `digits${at} digits${at} 0f`]).flat(),
+      'directory ',
+      'file ',
+    ]
+
+    const room = 8
+    const size = 2 + room + 1
+    const message = new Uint8Array(size)
+    message[size - 1] = 9
+    const all = (descriptor: number, longest: number): { written: number; plain: string[]; others: string[] } => {
+      const reading = calls.openat(records, '.', O_RDONLY | O_DIRECTORY, 0)
+      const found = { written: 0, plain: [] as string[], others: [] as string[] }
+      for (;;) {
+        const batch = calls.writeLinks(reading, patterns, ',sum=', descriptor, message, 0, room, 'except:', longest)
+        if (batch === undefined) break
+        if (typeof batch === 'number') throw new Error(`writeLinks: ${batch}`)
+        found.written += batch.written
+        found.plain.push(...batch.plain)
+        found.others.push(
+          ...batch.others.map(({ name, decoded, digits }) => `${name} ${decoded ? `${decoded} ${digits ?? ''}` : ''}`),
+        )
+        right('a time', batch.took >= 0)
+      }
+      same('close', calls.close(reading), 0)
+      return { written: found.written, plain: found.plain.sort(), others: found.others.sort() }
+    }
+    const messagesIn = (name: string, count: number): string[] => {
+      const reading = calls.openat(directory, name, O_RDONLY, 0)
+      const into = new Uint8Array(size * count + 1)
+      same('bytes', calls.read(reading, into), size * count)
+      same('close', calls.close(reading), 0)
+      return Array.from({ length: count }, (_, at) => {
+        const one = into.subarray(size * at, size * at + size)
+        const length = Math.max(one[0] ?? 0, one[1] ?? 0)
+        right(
+          'nothing follows',
+          [...one.subarray(2 + length, size - 1)].every((byte) => byte === 0),
+        )
+        same('but what was there', one[size - 1], 9)
+        return calls.textOf(one.slice(2, 2 + length))
+      }).sort()
+    }
+
+    const file = calls.openat(directory, 'written', O_WRONLY | O_CREAT | O_EXCL, 0o600)
+    const found = all(file, 1_000_000)
+    same('how many', found.written, written.length)
+    same('what does not fit, or is excepted', found.plain, [...left].sort())
+    same('all others', found.others.join(), others.sort().join())
+    same('each', messagesIn('written', written.length).join(), written.sort().join())
+
+    const refused = all(records, 1_000_000)
+    same('none', refused.written, 0)
+    same('all that could be', refused.plain.join(), [...written, ...left].sort().join())
+    same('and others', refused.others.join(), others.join())
+
+    const late = calls.openat(directory, 'late', O_WRONLY | O_CREAT | O_EXCL, 0o600)
+    const few = all(late, -0.5)
+    right('a few of each batch', few.written > 0 && few.written < 300)
+    const each = [...messagesIn('late', few.written), ...few.plain]
+    same('each once', each.sort().join(), [...written, ...left].sort().join())
+
+    for (const [at, space] of [
+      [-1, room],
+      [2, room],
+      [0, size],
+    ] as const) {
+      let isRefused = false
+      try {
+        calls.writeLinks(records, patterns, ',sum=', file, message, at, space, 'except:', 1)
+      } catch (thrown) {
+        isRefused = thrown instanceof RangeError
+      }
+      right(`a place at ${at} of ${space} is refused`, isRefused)
+    }
+    for (const descriptor of [names, records, file, late]) same('close', calls.close(descriptor), 0)
+  })
+
   it('an object has the properties that its literal or its class gives it, whatever was there, unless none may be added', () => {
     const some = { a: 1, b: 2 }
     const other = { ...some, b: 3, c: 4, ['a']: 5 }

@@ -243,42 +243,49 @@ static CALL(call_names)
   return rest > 0 ? JS_NewInt32(engine, -E2BIG) : text_from(engine, text, names_from(buffer, size, text));
 }
 
-/* Puts a text into its field. Returns false and throws as bytes_from does. */
-static bool put_text(JSContext *engine, JSValueConst text, uint8_t *field, size_t room)
+bool form_from(JSContext *engine, JSValueConst message, JSValueConst at, JSValueConst room, struct form *form)
 {
-  uint16_t before, now;
-  size_t length;
-  if (!bytes_from(engine, text, field + sizeof now, room, &length))
+  int place = number(engine, at), most = number(engine, room);
+  form->message = JS_GetUint8Array(engine, &form->size, message);
+  if (!form->message)
     return false;
-  now = (uint16_t)length;
+  form->at = (size_t)place;
+  form->room = (size_t)most;
+  bool fits = place >= 0 && most >= 0 && form->at + sizeof(uint16_t) + form->room <= form->size;
+  if (!fits)
+    JS_ThrowRangeError(engine, "no place for a text");
+  return fits;
+}
+
+void end_field(uint8_t *field, size_t length, size_t room)
+{
+  uint16_t before, now = (uint16_t)length;
   memcpy(&before, field, sizeof before);
   if (before > now && before <= room)
     memset(field + sizeof now + now, 0, before - now);
   memcpy(field, &now, sizeof now);
-  return true;
 }
 
 static CALL(call_writeEach)
 {
-  size_t size;
-  uint8_t *message = JS_GetUint8Array(engine, &size, given[1]);
-  int descriptor = number(engine, given[0]), at = number(engine, given[2]), room = number(engine, given[3]);
-  int from = number(engine, given[5]), until = number(engine, given[6]);
+  struct form form;
+  int descriptor = number(engine, given[0]), from = number(engine, given[5]), until = number(engine, given[6]);
   int64_t texts;
-  if (!message || JS_GetLength(engine, given[4], &texts) < 0)
+  if (!form_from(engine, given[1], given[2], given[3], &form) || JS_GetLength(engine, given[4], &texts) < 0)
     return JS_EXCEPTION;
   if (from < 0 || until > texts)
     return JS_ThrowRangeError(engine, "no such text");
-  if (at < 0 || room < 0 || (size_t)at + sizeof(uint16_t) + (size_t)room > size)
-    return JS_ThrowRangeError(engine, "no place for a text");
+  uint8_t *field = form.message + form.at;
   int next = from;
   for (; next < until; next++) {
+    size_t length;
     JSValue text = JS_GetPropertyUint32(engine, given[4], (uint32_t)next);
-    bool is_put = !JS_IsException(text) && put_text(engine, text, message + at, (size_t)room);
+    bool is_put = !JS_IsException(text) && bytes_from(engine, text, field + sizeof(uint16_t), form.room, &length);
     JS_FreeValue(engine, text);
     if (!is_put)
       return JS_EXCEPTION;
-    if (write(descriptor, message, size) < 0)
+    end_field(field, length, form.room);
+    if (write(descriptor, form.message, form.size) < 0)
       break;
   }
   return JS_NewInt32(engine, next - from);
@@ -310,7 +317,7 @@ static CALL(call_sleep)
   return JS_UNDEFINED;
 }
 
-static double milliseconds_of(clockid_t clock)
+double milliseconds_of(clockid_t clock)
 {
   struct timespec time;
   clock_gettime(clock, &time);
@@ -369,7 +376,7 @@ static const JSCFunctionListEntry open_flags[] = {
 static const JSCFunctionListEntry table[] = {
   ENTRY(openat, 4), ENTRY(read, 2), ENTRY(readText, 2), ENTRY(write, 2), ENTRY(writeEach, 7), ENTRY(fsync, 1), ENTRY(close, 1), ENTRY(mkdirat, 3),
   ENTRY(unlinkat, 3), ENTRY(renameat, 4), ENTRY(linkat, 4), ENTRY(symlinkat, 3), ENTRY(readlinkat, 2), ENTRY(fstatat, 3),
-  ENTRY(fstat, 1), ENTRY(identityAt, 2), ENTRY(entries, 1), ENTRY(links, 3), ENTRY(names, 2), ENTRY(checksum, 1), ENTRY(bytesInto, 3), ENTRY(textOf, 1), ENTRY(percentEncoded, 1), ENTRY(percentDecoded, 1), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
+  ENTRY(fstat, 1), ENTRY(identityAt, 2), ENTRY(entries, 1), ENTRY(links, 3), ENTRY(writeLinks, 9), ENTRY(names, 2), ENTRY(checksum, 1), ENTRY(bytesInto, 3), ENTRY(textOf, 1), ENTRY(percentEncoded, 1), ENTRY(percentDecoded, 1), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
   ENTRY(watch, 1), ENTRY(endSignals, 0), ENTRY(connect, 1), ENTRY(flock, 1), ENTRY(now, 0), ENTRY(monotonic, 0), ENTRY(processId, 0), ENTRY(userId, 0), ENTRY(isTerminal, 1), ENTRY(exit, 1),
   JS_OBJECT_DEF("flags", open_flags, sizeof open_flags / sizeof *open_flags, JS_PROP_ENUMERABLE),
 };

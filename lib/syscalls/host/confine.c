@@ -252,8 +252,12 @@ static const struct sock_filter filter[] = {
   RETURN(SECCOMP_RET_ERRNO | ENOSYS),
 };
 
-/* A server has threads (links.c), but starts no process. The number of the call is loaded. */
+/*
+ * A server has a thread, and writes many messages by one call (links.c), but starts no process. The number of the call
+ * is loaded.
+ */
 static const struct sock_filter threads[] = {
+  ALLOW(SYS_writev),
 #ifdef SYS_futex
   ALLOW(SYS_futex),
 #endif

@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+#include <time.h>
 #include <quickjs.h>
 
 #define UNUSED __attribute__((unused))
@@ -60,6 +61,21 @@ JSValue answer(JSContext *engine, ssize_t result);
  */
 int number(JSContext *engine, JSValueConst value);
 
+/* A message with a place for a text: a number of two bytes for its length, and so much room for its own. */
+struct form {
+  uint8_t *message;
+  size_t size, at, room;
+};
+
+/* Returns false and throws where a message has no such place. */
+bool form_from(JSContext *engine, JSValueConst message, JSValueConst at, JSValueConst room, struct form *form);
+
+/* So many bytes have been put into such a place. Zeros follow them where the last text was longer. */
+void end_field(uint8_t *field, size_t length, size_t room);
+
+/* The time of a clock. */
+double milliseconds_of(clockid_t clock);
+
 /* Is open from the beginning (O_PATH). */
 extern int root_directory;
 
@@ -71,11 +87,11 @@ enum { checksum_length = 8 };
 /* Fills in a checksum's digits. */
 void checksum_of(const uint8_t *bytes, size_t length, char *digits);
 
-/* Returns how many bytes a text stands for, or -1 for what percentEncode would not have written. */
+/* Returns how many bytes a text, which a NUL follows, stands for; -1 for what percentEncode would not have written. */
 ssize_t decoded(const char *spelled, size_t size, char *into);
 
 /*
- * Before a directory is closed, or read by another call than `links`: no thread reads it from then on, and what one
+ * Before a directory is closed, or read by another call than `links` and `writeLinks`: no thread reads it from then on, and what one
  * has read is forgotten.
  */
 void end_reading_ahead(int descriptor);
@@ -90,6 +106,7 @@ JSValue system_calls(JSContext *engine);
 /* Those that are in files of their own. */
 CALL(call_confine);
 CALL(call_links);
+CALL(call_writeLinks);
 CALL(call_checksum);
 CALL(call_bytesInto);
 CALL(call_textOf);

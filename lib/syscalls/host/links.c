@@ -3,10 +3,11 @@
  * to the kernel, a second thread reads the next one and looks at its texts, so that both processors have something to
  * do.
  *
- * There is one thread for each batch. Whoever takes the batch first reads it: the thread when it begins, or the caller
- * when it wants the batch, for on a busy machine a thread may begin late. One atomic exchange decides that, so every
- * entry is read once, and in its order. What the thread has taken, the directory's position and the batch, is its own
- * until it is joined, so nobody sees a batch before it is complete. Where no thread can be made, the caller reads all.
+ * The thread lives for as long as a large directory is read, and waits to be asked: one that is woken runs at once, one
+ * that is new does not. Whoever takes a batch first reads it: the thread when it wakes, or the caller when it wants the
+ * batch, for on a busy machine a thread may wake late. One atomic exchange decides that, so every entry is read once,
+ * and in its order. What the thread has taken, the directory's position and the batch, is its own until it says that it
+ * is done, so nobody sees a batch before it is complete. Where no thread can be made, the caller reads all.
  *
  * The thread neither allocates nor calls the engine: both know of one thread only.
  */
@@ -15,14 +16,16 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 enum {
-  entries_size = 8192,
+  entries_size = 16384,
   /* The longest text that is looked at, with a NUL. */
   text_size = 256,
   /* An entry has at least 24 bytes, and takes here no more than twice its size and a text. */
@@ -30,6 +33,9 @@ enum {
   guard_size = 1 << 16,
   /* As much as any C library asks for; what is not touched costs nothing. */
   stack_size = 1 << 18,
+  /* How many messages are written by one call. */
+  together = 16,
+  largest_message = 2048,
 };
 
 /* How texts are spelled that are looked for. */
@@ -154,116 +160,224 @@ static void read_batch(int descriptor, const struct spelling *wanted, struct bat
   batch->is_full = batch->size > (ssize_t)(entries_size - sizeof(struct dirent));
 }
 
-/* What a thread uses: mapped for as long as a directory is read, with memory before it that can't be touched. */
-struct ahead {
+/* What the thread uses: mapped for as long as a directory is read, with memory before it that can't be touched. */
+static struct reader {
   _Alignas(16) char stack[stack_size];
-  /* Is to be joined. */
-  bool has_thread;
   pthread_t thread;
-  /* Of which the thread reads a batch, or is about to; -1 for none. */
-  int descriptor;
+  sem_t asked, done;
+  /* Of the batch that is wanted: by the thread, or by the caller. */
   atomic_bool is_taken;
+  atomic_bool is_over;
+  int descriptor;
+  /* Whether a batch is wanted of the thread that the caller does not have yet. */
+  bool is_asked;
+  /* The next batch is read into one, while the other is in use. */
+  int next;
   struct spelling wanted;
-  struct batch batch;
-};
-static struct ahead *ahead;
+  struct batch batches[2];
+} *reader;
 
-static void *read_ahead(void *unused UNUSED)
+static void await(sem_t *semaphore)
 {
-  if (!atomic_exchange(&ahead->is_taken, true))
-    read_batch(ahead->descriptor, &ahead->wanted, &ahead->batch);
-  return NULL;
+  while (sem_wait(semaphore) != 0)
+    ;
 }
 
-static bool map_ahead(void)
+static void *read_when_asked(void *unused UNUSED)
 {
-  char *all = mmap(NULL, guard_size + sizeof *ahead, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (all == MAP_FAILED)
-    return false;
-  void *usable = mmap(all + guard_size, sizeof *ahead, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-  if (usable == MAP_FAILED) {
-    munmap(all, guard_size + sizeof *ahead);
-    return false;
+  for (;;) {
+    await(&reader->asked);
+    if (atomic_load(&reader->is_over))
+      return NULL;
+    if (atomic_exchange(&reader->is_taken, true))
+      continue;
+    read_batch(reader->descriptor, &reader->wanted, &reader->batches[reader->next]);
+    sem_post(&reader->done);
   }
-  ahead = usable;
-  ahead->descriptor = -1;
-  return true;
 }
 
-static void begin_reading_ahead(int descriptor, const struct spelling *wanted)
+static void forget_reader(void)
+{
+  munmap((char *)reader - guard_size, guard_size + sizeof *reader);
+  reader = NULL;
+}
+
+static bool begin_reader(int descriptor, const struct spelling *wanted)
 {
   pthread_attr_t attributes;
-  /* The last one may still be about to begin, in vain. */
-  if (ahead && ahead->has_thread && pthread_tryjoin_np(ahead->thread, NULL) != 0)
-    return;
-  if ((!ahead && !map_ahead()) || pthread_attr_init(&attributes) != 0)
-    return;
-  ahead->descriptor = descriptor;
-  ahead->wanted = *wanted;
-  atomic_store(&ahead->is_taken, false);
-  ahead->has_thread = pthread_attr_setstack(&attributes, ahead->stack, sizeof ahead->stack) == 0 &&
-                      pthread_create(&ahead->thread, &attributes, read_ahead, NULL) == 0;
-  if (!ahead->has_thread)
-    ahead->descriptor = -1;
-  pthread_attr_destroy(&attributes);
+  char *all = mmap(NULL, guard_size + sizeof *reader, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (all == MAP_FAILED)
+    return false;
+  reader = (void *)(all + guard_size);
+  void *usable = mmap(reader, sizeof *reader, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  if (usable != MAP_FAILED && pthread_attr_init(&attributes) == 0) {
+    reader->descriptor = descriptor;
+    reader->wanted = *wanted;
+    atomic_store(&reader->is_taken, true);
+    bool has_begun = sem_init(&reader->asked, 0, 0) == 0 && sem_init(&reader->done, 0, 0) == 0 &&
+                     pthread_attr_setstack(&attributes, reader->stack, sizeof reader->stack) == 0 &&
+                     pthread_create(&reader->thread, &attributes, read_when_asked, NULL) == 0;
+    pthread_attr_destroy(&attributes);
+    if (has_begun)
+      return true;
+  }
+  forget_reader();
+  return false;
 }
 
-/* Returns whether the thread has read the next batch of a directory. If it has not begun, it never will. */
 static bool is_read_ahead(int descriptor)
 {
-  if (!ahead || ahead->descriptor < 0 || ahead->descriptor != descriptor)
-    return false;
-  bool has_begun = atomic_exchange(&ahead->is_taken, true);
-  if (has_begun) {
-    pthread_join(ahead->thread, NULL);
-    ahead->has_thread = false;
-  }
-  ahead->descriptor = -1;
+  return reader && reader->descriptor == descriptor;
+}
+
+/* Returns whether the thread has read the batch that it was asked for. If it has not begun, it never will. */
+static bool has_read(void)
+{
+  bool has_begun = reader->is_asked && atomic_exchange(&reader->is_taken, true);
+  if (has_begun)
+    await(&reader->done);
+  reader->is_asked = false;
   return has_begun;
 }
 
-static void forget_ahead(void)
+/* Returns the next batch, read into the caller's own one if the thread has nothing to do with it. */
+static const struct batch *next_batch(int descriptor, const struct spelling *wanted, struct batch *own)
 {
-  if (!ahead)
-    return;
-  if (ahead->has_thread)
-    pthread_join(ahead->thread, NULL);
-  munmap((char *)ahead - guard_size, guard_size + sizeof *ahead);
-  ahead = NULL;
+  bool is_ours = is_read_ahead(descriptor);
+  struct batch *batch = is_ours ? &reader->batches[reader->next] : own;
+  if (!is_ours || !has_read())
+    read_batch(descriptor, wanted, batch);
+  /* One directory at a time: of a second one nothing is read ahead. */
+  if (batch->is_full && (is_ours || (!reader && begin_reader(descriptor, wanted)))) {
+    reader->next = batch == &reader->batches[0];
+    reader->is_asked = true;
+    atomic_store(&reader->is_taken, false);
+    sem_post(&reader->asked);
+  }
+  return batch;
 }
 
 void end_reading_ahead(int descriptor)
 {
-  if (!ahead || ahead->descriptor < 0 || ahead->descriptor != descriptor)
+  if (!is_read_ahead(descriptor))
     return;
-  is_read_ahead(descriptor);
-  forget_ahead();
+  has_read();
+  atomic_store(&reader->is_over, true);
+  sem_post(&reader->asked);
+  pthread_join(reader->thread, NULL);
+  forget_reader();
 }
 
-/* The batch as the engine has it: two lists, of which the first has those that are spelled so, and no hex digits. */
-static JSValue lists_of(JSContext *engine, const struct batch *batch)
-{
-  JSValue plain = JS_NewArray(engine), others = JS_NewArray(engine);
-  uint32_t plain_count = 0, other_count = 0;
+/* An entry of a batch. */
+struct entry {
   struct lengths lengths;
-  for (const char *at = batch->found; at < batch->found + batch->length; at += lengths.name + lengths.decoded + lengths.digits) {
-    memcpy(&lengths, at, sizeof lengths);
-    at += sizeof lengths;
-    if (lengths.name == 0) {
-      JS_SetPropertyUint32(engine, plain, plain_count++, text_from(engine, at, lengths.decoded));
-      continue;
-    }
-    JSValue other = JS_NewObject(engine);
-    set(engine, other, "name", text_from(engine, at, lengths.name));
-    if (lengths.is_spelled) {
-      set(engine, other, "decoded", text_from(engine, at + lengths.name, lengths.decoded));
-      set(engine, other, "digits", text_from(engine, at + lengths.name + lengths.decoded, lengths.digits));
-    }
-    JS_SetPropertyUint32(engine, others, other_count++, other);
+  const char *name, *decoded, *digits;
+};
+
+/* Reads an entry, and returns where the next one begins. */
+static const char *entry_at(const char *at, struct entry *entry)
+{
+  memcpy(&entry->lengths, at, sizeof entry->lengths);
+  entry->name = at + sizeof entry->lengths;
+  entry->decoded = entry->name + entry->lengths.name;
+  entry->digits = entry->decoded + entry->lengths.decoded;
+  return entry->digits + entry->lengths.digits;
+}
+
+/* How plain entries are written, and those that are about to be. */
+struct writing {
+  int descriptor;
+  struct form form;
+  struct word excepted;
+  double longest;
+  /* How long it took, in milliseconds. */
+  double took;
+  uint32_t written;
+  bool is_over;
+  int count;
+  struct entry entries[together];
+  struct iovec parts[together];
+  uint8_t messages[together][largest_message];
+};
+
+/* Entries that the engine gets: those that are spelled so, and have no hex digits, and all others. */
+struct lists {
+  JSContext *engine;
+  JSValue plain, others;
+  uint32_t plain_count, other_count;
+};
+
+static void add_plain(struct lists *lists, const struct entry *entry)
+{
+  JS_SetPropertyUint32(lists->engine, lists->plain, lists->plain_count++, text_from(lists->engine, entry->decoded, entry->lengths.decoded));
+}
+
+static void add_other(struct lists *lists, const struct entry *entry)
+{
+  JSContext *engine = lists->engine;
+  JSValue other = JS_NewObject(engine);
+  set(engine, other, "name", text_from(engine, entry->name, entry->lengths.name));
+  if (entry->lengths.is_spelled) {
+    set(engine, other, "decoded", text_from(engine, entry->decoded, entry->lengths.decoded));
+    set(engine, other, "digits", text_from(engine, entry->digits, entry->lengths.digits));
   }
+  JS_SetPropertyUint32(engine, lists->others, lists->other_count++, other);
+}
+
+/* Puts an entry into the next message. Returns false for one that is not to be written. */
+static bool is_put(struct writing *writing, const struct entry *entry)
+{
+  size_t length = entry->lengths.decoded, prefix = strlen(writing->excepted.bytes);
+  if (writing->is_over || length > writing->form.room || (length >= prefix && memcmp(entry->decoded, writing->excepted.bytes, prefix) == 0))
+    return false;
+  uint8_t *field = writing->messages[writing->count] + writing->form.at;
+  memcpy(field + sizeof(uint16_t), entry->decoded, length);
+  end_field(field, length, writing->form.room);
+  writing->entries[writing->count++] = *entry;
+  return true;
+}
+
+/*
+ * Writes the messages by one call, which the kernel's pipe takes as one write for each, until one fails
+ * (fs/read_write.c, do_loop_readv_writev). Those that were not written are left to the caller.
+ */
+static void write_together(struct writing *writing, struct lists *lists)
+{
+  if (writing->count == 0)
+    return;
+  double began = milliseconds_of(CLOCK_MONOTONIC);
+  ssize_t length = writev(writing->descriptor, writing->parts, writing->count);
+  writing->took += milliseconds_of(CLOCK_MONOTONIC) - began;
+  int done = length < 0 ? 0 : (int)((size_t)length / writing->form.size);
+  writing->written += (uint32_t)done;
+  writing->is_over = done < writing->count || writing->took > writing->longest;
+  for (; done < writing->count; done++)
+    add_plain(lists, &writing->entries[done]);
+  writing->count = 0;
+}
+
+/* The batch as the engine has it. What was written is only counted. */
+static JSValue lists_of(JSContext *engine, const struct batch *batch, struct writing *writing)
+{
+  struct lists lists = { .engine = engine, .plain = JS_NewArray(engine), .others = JS_NewArray(engine) };
+  struct entry entry;
+  for (const char *at = batch->found; at < batch->found + batch->length;) {
+    at = entry_at(at, &entry);
+    if (entry.lengths.name > 0)
+      add_other(&lists, &entry);
+    else if (!writing || !is_put(writing, &entry))
+      add_plain(&lists, &entry);
+    else if (writing->count == together)
+      write_together(writing, &lists);
+  }
+  if (writing)
+    write_together(writing, &lists);
   JSValue found = JS_NewObject(engine);
-  set(engine, found, "plain", plain);
-  set(engine, found, "others", others);
+  set(engine, found, "plain", lists.plain);
+  set(engine, found, "others", lists.others);
+  set(engine, found, "written", JS_NewUint32(engine, writing ? writing->written : 0));
+  if (writing)
+    set(engine, found, "took", JS_NewNumber(engine, writing->took));
   return found;
 }
 
@@ -283,25 +397,42 @@ static bool copied(JSContext *engine, JSValueConst text, char *into, size_t room
   return fits;
 }
 
+static JSValue links_of(JSContext *engine, JSValueConst directory, JSValueConst patterns, JSValueConst mark, struct writing *writing)
+{
+  int descriptor = number(engine, directory);
+  struct spelling wanted;
+  struct batch own;
+  if (!copied(engine, patterns, wanted.patterns, sizeof wanted.patterns) || !copied(engine, mark, wanted.mark, sizeof wanted.mark))
+    return JS_EXCEPTION;
+  const struct batch *batch = next_batch(descriptor, &wanted, &own);
+  if (batch->size > 0)
+    return lists_of(engine, batch, writing);
+  JSValue end = batch->size < 0 ? JS_NewInt32(engine, -batch->why) : JS_UNDEFINED;
+  end_reading_ahead(descriptor);
+  return end;
+}
+
 CALL(call_links)
 {
-  int descriptor = number(engine, given[0]);
-  struct spelling wanted;
-  if (!copied(engine, given[1], wanted.patterns, sizeof wanted.patterns) || !copied(engine, given[2], wanted.mark, sizeof wanted.mark))
+  return links_of(engine, given[0], given[1], given[2], NULL);
+}
+
+CALL(call_writeLinks)
+{
+  struct writing writing;
+  if (!form_from(engine, given[4], given[5], given[6], &writing.form) || !word_from(engine, given[7], &writing.excepted) ||
+      JS_ToFloat64(engine, &writing.longest, given[8]) < 0)
     return JS_EXCEPTION;
-  struct batch own, *batch = &own;
-  if (is_read_ahead(descriptor))
-    batch = &ahead->batch;
-  else
-    read_batch(descriptor, &wanted, batch);
-  JSValue found = batch->size < 0    ? JS_NewInt32(engine, -batch->why)
-                  : batch->size == 0 ? JS_UNDEFINED
-                                     : lists_of(engine, batch);
-  /* One directory at a time: of a second one nothing is read ahead. */
-  bool is_used = ahead && ahead->descriptor >= 0;
-  if (!is_used && batch->is_full)
-    begin_reading_ahead(descriptor, &wanted);
-  else if (!is_used)
-    forget_ahead();
-  return found;
+  if (writing.form.size > largest_message)
+    return JS_ThrowRangeError(engine, "a message that does not fit");
+  writing.descriptor = number(engine, given[3]);
+  writing.took = 0;
+  writing.written = 0;
+  writing.is_over = false;
+  writing.count = 0;
+  for (int at = 0; at < together; at++) {
+    memcpy(writing.messages[at], writing.form.message, writing.form.size);
+    writing.parts[at] = (struct iovec){ writing.messages[at], writing.form.size };
+  }
+  return links_of(engine, given[0], given[1], given[2], &writing);
 }

@@ -110,19 +110,19 @@ static uint8_t digit(char spelled)
 ssize_t decoded(const char *spelled, size_t size, char *into)
 {
   char *end = into;
-  for (size_t at = 0; at < size; at++) {
-    uint8_t byte = (uint8_t)spelled[at];
-    if (!is_plain(byte)) {
-      if (byte != '%' || size - at < 3)
-        return -1;
-      uint8_t high = digit(spelled[++at]), low = digit(spelled[++at]);
-      byte = (uint8_t)(high << 4 | low);
-      if (high == 16 || low == 16 || is_plain(byte))
-        return -1;
-    }
+  for (const char *stop = spelled + size;; spelled += 3) {
+    /* A NUL follows, which is not plain. */
+    while (is_plain((uint8_t)*spelled))
+      *end++ = *spelled++;
+    if (spelled == stop)
+      return end - into;
+    if (*spelled != '%' || stop - spelled < 3)
+      return -1;
+    uint8_t high = digit(spelled[1]), low = digit(spelled[2]), byte = (uint8_t)(high << 4 | low);
+    if (high == 16 || low == 16 || is_plain(byte))
+      return -1;
     *end++ = (char)byte;
   }
-  return end - into;
 }
 
 CALL(call_percentDecoded)

@@ -6,7 +6,7 @@ import { spelledAs, writeEach } from '../../../lib/bytes.ts'
 import { atFlags, type Calls, type Status } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { namesOf } from '../../../lib/syscalls/files.ts'
-import { onlyInTheExecutable, withoutTheKernel } from '../../../lib/syscalls/node.ts'
+import { onlyInTheExecutable, withoutTheKernel, writeLinksBy } from '../../../lib/syscalls/node.ts'
 import { holds, inode, textIn, type Inode } from './inodes.ts'
 import type { Process } from './process.ts'
 
@@ -254,22 +254,26 @@ const ofARealProcess = {
 /** @param longestLink 4095 on ext4, 1023 on XFS. */
 export function callsOf(process: Process, longestLink: number): Calls {
   const files = onOpenFiles(process)
-  const links = onLinks(process, longestLink)
+  const { readlinkat, ...links } = onLinks(process, longestLink)
+  const checked: Calls['links'] = (descriptor, patterns, mark) => {
+    const text = files.entries(descriptor)
+    if (typeof text === 'number') return text
+    if (text === '') return undefined
+    const names = namesOf(text)
+    const texts = names.map((name) => readlinkat(descriptor, name))
+    return spelledAs(names, texts, patterns, mark)
+  }
+  const write: Calls['writeEach'] = (descriptor, message, ...texts) =>
+    writeEach(() => files.write(descriptor, message), message, ...texts)
   return {
     flags,
     ...files,
     ...onNames(process),
     ...links,
-    links: (descriptor, patterns, mark) => {
-      const text = files.entries(descriptor)
-      if (typeof text === 'number') return text
-      if (text === '') return undefined
-      const names = namesOf(text)
-      const texts = names.map((name) => links.readlinkat(descriptor, name))
-      return spelledAs(names, texts, patterns, mark)
-    },
-    writeEach: (descriptor, message, at, room, texts, from, until) =>
-      writeEach(() => files.write(descriptor, message), message, at, room, texts, from, until),
+    readlinkat,
+    links: checked,
+    writeLinks: writeLinksBy({ links: checked, writeEach: write, monotonic: () => process.us.monotonic }),
+    writeEach: write,
     ...onTheProcess(process),
     ...ofARealProcess,
     ...withoutTheKernel,

@@ -6,6 +6,7 @@
  */
 import { writeEach } from '../../../lib/bytes.ts'
 import type { Calls, Status } from '../../../lib/syscalls/calls.ts'
+import { writeLinksBy } from '../../../lib/syscalls/node.ts'
 
 const [ENOENT, EFAULT, EINVAL, EPIPE] = [2, 14, 22, 32]
 const inProgress = -115
@@ -114,6 +115,14 @@ class Pipe {
       const file = files.get(descriptor)
       return file === undefined ? otherwise() : ours(file)
     }
+    const put = (descriptor: number, bytes: Uint8Array): number =>
+      or(
+        descriptor,
+        (file) => this.write(file, bytes),
+        () => under.write(descriptor, bytes),
+      )
+    const putEach: Calls['writeEach'] = (descriptor, message, ...texts) =>
+      writeEach(() => put(descriptor, message), message, ...texts)
     return {
       openat: (directory, name, flags, mode) =>
         name === path ? this.open() : under.openat(directory, name, flags, mode),
@@ -131,21 +140,9 @@ class Pipe {
           (file) => this.read(file, into),
           () => under.read(descriptor, into),
         ),
-      write: (descriptor, bytes) =>
-        or(
-          descriptor,
-          (file) => this.write(file, bytes),
-          () => under.write(descriptor, bytes),
-        ),
-      writeEach: (descriptor, message, at, room, texts, from, until) => {
-        const put = (): number =>
-          or(
-            descriptor,
-            (file) => this.write(file, message),
-            () => under.write(descriptor, message),
-          )
-        return writeEach(put, message, at, room, texts, from, until)
-      },
+      write: put,
+      writeEach: putEach,
+      writeLinks: writeLinksBy({ ...under, writeEach: putEach }),
       close: (descriptor) =>
         or(
           descriptor,

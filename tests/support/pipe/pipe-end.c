@@ -2,13 +2,14 @@
  * The kernel's end of the pipe nfsd/cld, as a file system in user space: rpc_pipe.c and the cld part of nfs4recover.c,
  * acted by hand, for daemons that do not know the difference.
  *
- *   pipe-end MOUNT_POINT UNREAD_MS ORPHANS
+ *   pipe-end MOUNT_POINT UNREAD_MS ORPHANS REFUSED
  *
  * MOUNT_POINT/nfsd/cld is the pipe. Only the parent process may make it, by link(2) of MOUNT_POINT/make, and unlink it,
  * and thereby starts a new pipe (a new inode, xids from 0, messages of version 1's size) or ends it. As in the kernel,
  * no process has a new pipe open, and the directory reports that it was created and nothing else. UNREAD_MS is
  * RPC_UPCALL_TIMEOUT. ORPHANS says what becomes of a message that was read and not answered when the last open file
- * goes: `wait` for ever, as released kernels do, or `release`, as the maintainers' tree does (cld_release_pipe).
+ * goes: `wait` for ever, as released kernels do, or `release`, as the maintainers' tree does (cld_release_pipe). Of a
+ * list, names that begin with REFUSED are refused, unless it is empty.
  *
  * Commands on stdin, a line each; the program ends, and unmounts, at the end of stdin:
  *   queue ID HEX [ID HEX]...   nfsd threads that send these messages at one moment; the xid is put in here
@@ -27,7 +28,8 @@
  * One thread does everything, so nothing needs a lock: requests come in the order in which the kernel has them.
  *
  * What differs from the kernel's pipe, because of FUSE: the pipe is a regular file (FUSE does not see what is done to a
- * FIFO); FIONREAD is answered by the VFS, with nonsense; writev(2) of two pieces arrives as one write.
+ * FIFO); FIONREAD is answered by the VFS, with nonsense; writev(2) of two pieces arrives as one write, so one write of
+ * two messages is taken too.
  */
 #define FUSE_USE_VERSION 34
 #define _GNU_SOURCE
@@ -88,6 +90,7 @@ static struct pipe *present;
 static fuse_ino_t next_number = FIRST_PIPE;
 static long long unread_ns;
 static bool release_orphans;
+static const char *refused;
 
 static long long now_ns(void)
 {
@@ -276,6 +279,7 @@ static int take_answer(struct pipe *pipe, const unsigned char *from, size_t size
 		if (from[COMMAND] != GRACE_START) return EFAULT;
 		/* Newer kernels refuse a message that is too long; older ones read beyond it. */
 		uint16_t length = get16(from + BODY);
+		if (*refused && !strncmp((const char *)from + BODY + 2, refused, strlen(refused))) return EINVAL;
 		if (length == 0 || length > 1024 || (size == SIZE_V2 && from[HASH_LENGTH] > 32)) return EINVAL;
 		say("entry %s ", message->id);
 		say_hex(from, size);
@@ -459,9 +463,15 @@ static void on_write(fuse_req_t request, fuse_ino_t unused, const char *bytes, s
 	(void)unused;
 	(void)at;
 	struct file *file = file_of(info);
-	int error = file->pipe->dead ? EPIPE : take_answer(file->pipe, (const unsigned char *)bytes, size);
-	if (error) fuse_reply_err(request, error);
-	else fuse_reply_write(request, size);
+	/* The kernel takes what writev(2) brings piece by piece, until it refuses one (do_loop_readv_writev). */
+	size_t each = size % file->pipe->size == 0 ? file->pipe->size : size, taken = 0;
+	int error = 0;
+	do {
+		error = file->pipe->dead ? EPIPE : take_answer(file->pipe, (const unsigned char *)bytes + taken, each);
+		if (!error) taken += each;
+	} while (!error && taken < size);
+	if (taken == 0) fuse_reply_err(request, error);
+	else fuse_reply_write(request, taken);
 }
 
 static void on_poll(fuse_req_t request, fuse_ino_t unused, struct fuse_file_info *info, struct fuse_pollhandle *waiter)
@@ -562,7 +572,8 @@ static bool obey(void)
 
 int main(int argc, char **argv)
 {
-	if (argc != 4) return 2;
+	if (argc != 5) return 2;
+	refused = argv[4];
 	unread_ns = atoll(argv[2]) * 1000000;
 	release_orphans = !strcmp(argv[3], "release");
 	char *words[] = { argv[0], "-o", "fsname=pipe-end", NULL };

@@ -5,7 +5,18 @@
  */
 import assert from 'node:assert/strict'
 import { spawn, spawnSync, type ChildProcess } from 'node:child_process'
-import { closeSync, constants, fstatSync, mkdtempSync, openSync, readSync, statSync, watch, writeSync } from 'node:fs'
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  mkdtempSync,
+  openSync,
+  readSync,
+  statSync,
+  watch,
+  writeSync,
+  writevSync,
+} from 'node:fs'
 import { tmpdir } from 'node:os'
 import { join } from 'node:path'
 import { createInterface } from 'node:readline'
@@ -47,6 +58,8 @@ interface Opened {
   /** @returns what one read(2) gives. */
   readonly read: (room?: number) => Buffer
   readonly write: (bytes: Uint8Array) => number
+  /** One writev(2). */
+  readonly writeAll: (parts: readonly Uint8Array[]) => number
   readonly close: () => void
 }
 
@@ -58,6 +71,7 @@ function open(end: PipeEnd): Opened {
       return bytes.subarray(0, readSync(descriptor, bytes, 0, room, null))
     },
     write: (bytes) => writeSync(descriptor, bytes),
+    writeAll: (parts) => writevSync(descriptor, parts),
     close: () => {
       closeSync(descriptor)
     },
@@ -222,6 +236,29 @@ describe("GraceStart's list", () => {
     daemon.write(answerTo(asked, 0))
     await answerOf(thread)
     assert.equal(thread?.entries.length, 3)
+  })
+
+  it('may have several names in one writev(2), of which those before a refused one are taken', async () => {
+    const { end, daemon } = await served()
+    const [thread] = end.ask(message(1, 'graceStart'))
+    await thread?.queued
+    const asked = daemon.read()
+    const entries = (...names: string[]): Buffer[] =>
+      names.map((name) => {
+        const entry = message(1, 'graceStart', { owner: owner(name) })
+        asked.copy(entry, 4, 4, 8)
+        return Buffer.from(answerTo(entry, inProgress))
+      })
+    const many = Array.from({ length: 16 }, (_, at) => `client ${at}`)
+    assert.equal(daemon.writeAll(entries(...many)), 16 * sizes[1])
+    assert.equal(daemon.writeAll(entries('ann', 'bob', '', 'cy')), 2 * sizes[1])
+    fails('EINVAL', () => daemon.writeAll(entries('', 'cy')))
+    daemon.write(answerTo(asked, 0))
+    await answerOf(thread)
+    assert.deepEqual(
+      thread?.entries.map((entry) => entry.subarray(10, 10 + entry.readUInt16LE(8)).toString()),
+      [...many, 'ann', 'bob'],
+    )
   })
 })
 

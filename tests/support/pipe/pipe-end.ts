@@ -66,6 +66,8 @@ export interface Options {
   readonly unreadMs?: number
   /** What happens to a message that was read and not answered when the last open file is closed: see pipe-end.c. */
   readonly orphans?: 'wait' | 'release'
+  /** Names of a list that begin so are refused. */
+  readonly refused?: string
 }
 
 /** Longer than any answer takes on a busy machine. */
@@ -88,12 +90,12 @@ export const compilePipeEnd = (room: string): string =>
 export async function startPipeEnd(
   program: string,
   path: string,
-  { unreadMs = 30_000, orphans = 'wait' }: Options = {},
+  { unreadMs = 30_000, orphans = 'wait', refused = '' }: Options = {},
 ): Promise<PipeEnd> {
   ensureDirSync(path)
   // In a session of its own: a key that interrupts the tests does not kill it. It sees the end of its input, and
   // unmounts.
-  const child = spawn(program, [path, String(unreadMs), orphans], {
+  const child = spawn(program, [path, String(unreadMs), orphans, refused], {
     stdio: ['pipe', 'pipe', 'inherit'],
     detached: true,
   })

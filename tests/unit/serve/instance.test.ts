@@ -5,7 +5,9 @@ import { openPipe } from '../../../lib/kernel/pipe.ts'
 import { beginServing } from '../../../lib/serve/current-pipe.ts'
 import { tryAgain } from '../../../lib/serve/retry.ts'
 import { answerQueued } from '../../../lib/serve/round.ts'
+import type { Calls } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
+import { writeLinksBy } from '../../../lib/syscalls/node.ts'
 import type { AskedMessage } from '../../support/memory/pipe.ts'
 import {
   die,
@@ -359,13 +361,14 @@ describe('a server that goes on in version 0', () => {
     passes(machine)
     const start = serverStarts(machine)
     let now = 0
-    const { server } = live(machine, (calls) => ({
-      monotonic: () => now,
-      writeEach: (descriptor, message, at, room, texts, from, until) => {
+    const { server } = live(machine, (calls) => {
+      const monotonic = (): number => now
+      const writeEach: Calls['writeEach'] = (descriptor, message, at, room, texts, from, until) => {
         now += 100 * (until - from)
         return calls.writeEach(descriptor, message, at, room, texts, from, until)
-      },
-    }))
+      }
+      return { monotonic, writeEach, writeLinks: writeLinksBy({ ...calls, writeEach, monotonic }) }
+    })
     assert.equal(statusIn(start), -121)
     die(machine)
     machine.kernel.remove('again')

@@ -10,6 +10,7 @@ import type { Nfsd } from '../../../lib/kernel/nfsd.ts'
 import type { Pipe, Taken } from '../../../lib/kernel/pipe.ts'
 import { listFor } from '../../../lib/serve/list.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
+import { writeLinksBy } from '../../../lib/syscalls/node.ts'
 import { ownerField, ownerRoom } from '../../../lib/upcall/message.ts'
 import { systemInMemory } from '../../support/memory/machine.ts'
 import { die, live, newMachine } from '../../support/memory/serving.ts'
@@ -37,13 +38,14 @@ function start(cost: (nth: number) => number): { named: number; status: number }
   die(machine)
   let clock = 0
   let named = 0
-  const { entries, answer } = begin((calls) => ({
-    monotonic: () => clock,
-    writeEach: (descriptor, message, at, room, texts, from, until) => {
+  const { entries, answer } = begin((calls) => {
+    const monotonic = (): number => clock
+    const writeEach: Calls['writeEach'] = (descriptor, message, at, room, texts, from, until) => {
       for (let nth = from; nth < until; nth++) clock += cost(named++)
       return calls.writeEach(descriptor, message, at, room, texts, from, until)
-    },
-  }))
+    }
+    return { monotonic, writeEach, writeLinks: writeLinksBy({ ...calls, writeEach, monotonic }) }
+  })
   assert.ok(answer !== undefined)
   return { named: entries.length, status: statusOf(answer) }
 }
