@@ -10,7 +10,7 @@ import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
 import { artefacts, settings, type Artefact, type Machine } from '../support/artefacts.ts'
-import { briefly, changing, fired, trace, type Fault } from '../support/strace.ts'
+import { briefly, changing, struckAt, trace, type Fault } from '../support/strace.ts'
 import { each, inPart, report, seconds, type Row } from './figures.ts'
 import { fileSystems, newDisk, type FileSystem } from './loop-disks.ts'
 import { mutations, quickest, withMutant } from './mutants.ts'
@@ -161,16 +161,18 @@ async function failEverywhere(
     errorsFor(artefact).map((error) => ({ point, error })),
   )
   await each(cases, 2, async ({ point, error }) => {
-    const fault = { call: point, what: `error=${error}` }
     const label = `${error} from ${briefly(point, whole.dir)}`
-    const { run, left, dir } = await on(tree, async (there) => {
-      const run = await traced(there, fault)
-      return { run, left: readTree(there.stateDir), dir: there.dir }
-    })
+    const { run, left, isThere } = await struckAt(point, async (call, isPoint) =>
+      on(tree, async (there) => {
+        const run = await traced(there, { call, what: `error=${error}` })
+        const isThere = isPoint(run, `error=${error}`, whole.dir, there.dir)
+        return { run, left: readTree(there.stateDir), isThere }
+      }),
+    )
     const violation = (what: string): void => void counted.violations.push(`${label}: ${what}`)
     counted.cases++
     counted.seen.add(run.status)
-    if (!fired(run, fault, whole.dir, dir)) violation('the error did not come there')
+    if (!isThere) violation('the error did not come there')
     const isBarrier = point.name === 'fsync' || point.name === 'fdatasync'
     if (isBarrier) counted.barriers++
     // A call that only tidies up may fail. power-cuts-after-failure shows that this does no harm.

@@ -12,7 +12,7 @@ import { after, before, describe, it } from 'node:test'
 import { halfway, owing, Progress } from '../life/halfway.ts'
 import type { Event, Owner } from '../life/oracle.ts'
 import { settings, type Artefact, type Machine, type Said } from '../support/artefacts.ts'
-import { briefly, changes, changing, fired, touching, trace, type Call, type Traced } from '../support/strace.ts'
+import { briefly, changes, changing, struckAt, touching, trace, type Call, type Traced } from '../support/strace.ts'
 import { each, inPart, report, seconds, type Row } from './figures.ts'
 import type { Futures } from './futures.ts'
 import { quickest, subjects } from './mutants.ts'
@@ -116,6 +116,11 @@ async function killEverywhere(
       const traced = await trace(artefact, [...settings(there), ...words], env, { fault })
       return { traced, tree: readTree(there.stateDir), marks: readTree(there.runDir), dir: there.dir }
     })
+  const killedAt = async (from: Tree, point: Call, was: string): Promise<Run & { isThere: boolean }> =>
+    struckAt(point, async (call, isPoint) => {
+      const dead = await run(from, { call, what: 'signal=SIGKILL' })
+      return { ...dead, isThere: isPoint(dead.traced, 'signal=SIGKILL', was, dead.dir) }
+    })
   const clients = clientsOf(scenario)
   const { ask } = observer(quickest(artefact), clients, 'kill')
   const { earlier, afterwards, allowed } = futuresOf(scenario, event)
@@ -134,12 +139,9 @@ async function killEverywhere(
   const killed = new Map<string, Run>()
   await each(faults, 2, async (point) => {
     const label = `killed at ${briefly(point, whole.dir)}`
-    const dead = await run(tree, { call: point, what: 'signal=SIGKILL' })
+    const dead = await killedAt(tree, point, whole.dir)
     counted.points++
-    assert.ok(
-      fired(dead.traced, { call: point, what: 'signal=SIGKILL' }, whole.dir, dead.dir),
-      `${label}: the kill did not come there`,
-    )
+    assert.ok(dead.isThere, `${label}: the kill did not come there`)
     assert.equal(disagreement(await ask(dead.tree), allowed, 'kill'), undefined, label)
     const wrong = await (event.event === 'start'
       ? ranUntracked(quickest(artefact), dead, {
@@ -175,13 +177,10 @@ async function killEverywhere(
       if (inPart && counted.twice > 3) break
       const resumed = await run(dead.tree)
       await each(points(resumed), 2, async (point) => {
-        const dead2 = await run(dead.tree, { call: point, what: 'signal=SIGKILL' })
+        const dead2 = await killedAt(dead.tree, point, resumed.dir)
         counted.twice++
         const both = `killed at ${label}, then at ${briefly(point, resumed.dir)}`
-        assert.ok(
-          fired(dead2.traced, { call: point, what: 'signal=SIGKILL' }, resumed.dir, dead2.dir),
-          `${both}: the kill did not come there`,
-        )
+        assert.ok(dead2.isThere, `${both}: the kill did not come there`)
         assert.equal(disagreement(await ask(dead2.tree), allowed, 'kill'), undefined, both)
       })
     }

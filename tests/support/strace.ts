@@ -246,6 +246,27 @@ export function fired({ calls, status }: Traced, { call, what }: Fault, was: str
   return what.startsWith('error=') ? met.injected : true
 }
 
+/**
+ * Strikes a call. Node makes a call of the same name more or less in some runs, so where another one was struck, the
+ * neighbours are tried.
+ * @param run strikes a call; `isPoint` tells whether it was the one that is meant, and its result says so in `isThere`
+ */
+export async function struckAt<Run extends { readonly isThere: boolean }>(
+  point: Call,
+  run: (call: Call, isPoint: (traced: Traced, what: string, was: string, is: string) => boolean) => Promise<Run>,
+): Promise<Run> {
+  const at = (nth: number): Promise<Run> => {
+    const call = { ...point, nth }
+    return run(call, (traced, what, was, is) => fired(traced, { call, what }, was, is))
+  }
+  let last = await at(point.nth)
+  for (const beside of [0, -1, 1, -2, 2]) {
+    if (last.isThere) break
+    last = await at(Math.max(1, point.nth + beside))
+  }
+  return last
+}
+
 /** One line for a report: the call and its last path, without what differs from run to run. */
 export const briefly = ({ name, nth, paths }: Call, directory: string): string =>
   `${name}#${nth}(${(paths.at(-1) ?? '')
