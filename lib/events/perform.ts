@@ -14,7 +14,7 @@
  */
 import { Failed, storageFailure } from '../failure.ts'
 import type { Decision } from '../rules/decide.ts'
-import { forgetBegun, lookForNotes } from '../store/begun.ts'
+import { forgetBegun, lookForNotes, openForNotes } from '../store/begun.ts'
 import type { Recorded } from '../store/layout.ts'
 import { locked, type LockOptions } from '../store/lock.ts'
 import { openClients } from '../store/open-directories.ts'
@@ -54,6 +54,7 @@ export function perform(world: World, request: Request): void {
     return
   }
   if (request.event === 'remove') begins(world, { kind: 'remove', owner: request.owner })
+  else if (world.isUpcall) openForNotes(world.state)
   const [failure] = performAll(world, [request], 'upcall')
   if (failure !== undefined) throw failure
 }

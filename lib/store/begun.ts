@@ -74,6 +74,15 @@ function makeNotes(state: StateDirectory): Directory {
   return made
 }
 
+/** Opens the directory of notes, or makes it. To be called before the lock is taken: others wait for that. */
+export function openForNotes(state: StateDirectory): void {
+  try {
+    if (openNotes(state) === undefined) makeNotes(state)
+  } catch {
+    // Whoever notes something says why it can't.
+  }
+}
+
 /**
  * Notes what is about to be done. A `remove` that was cut short stays noted: to complete it takes out whatever a later
  * upcall has put into place and did not promise.
