@@ -93,8 +93,8 @@ export function noteBegun(state: StateDirectory, begun: BegunAbout): string | un
   const name = recordName(begun.owner, state.anywhere.calls)
   const what = begun.kind === 'remove' ? removal : `${String(begun.in)}/${String(begun.from)}`
   const text = `${what}/${holderOf(state)}`
-  const unnoted = isDigest(name) ? note(state, name, `${text}/${hexOf(begun.owner)}`) : 'has its owner'
-  return unnoted === undefined ? undefined : note(state, name, text)
+  if (isDigest(name) && note(state, name, `${text}/${hexOf(begun.owner)}`) === undefined) return undefined
+  return note(state, name, text)
 }
 
 /** @returns why it can't be made, if it can't */
