@@ -87,7 +87,7 @@ async function failEverywhere(
   const cases = chosen.flatMap((call) => errors.map((error) => ({ call, error })))
   await each(cases, width, async ({ call, error }) => {
     counted.cases++
-    const outcome = await struckAt(call, (at) =>
+    const outcome = await struckUnlessAnswer(call, (at) =>
       runAct(bench, { ...common, faults: [{ call: at, what: `error=${error}` }] }),
     )
     if (outcome.ended.some((how) => statusIn(how) !== 0)) counted.refused++
@@ -101,7 +101,7 @@ async function failEverywhere(
  * Of a call that is counted by its name, one run may make one more before it, or one less: then an answer is struck.
  * That run is not looked at, and the next one is struck beside it.
  */
-async function struckAt(call: Call, run: (call: Call) => Promise<Outcome>): Promise<Outcome> {
+async function struckUnlessAnswer(call: Call, run: (call: Call) => Promise<Outcome>): Promise<Outcome> {
   for (const beside of [0, -1, 1, 0, -1, 1]) {
     const outcome = await run({ ...call, nth: Math.max(1, call.nth + beside) })
     const struck = outcome.calls.find(({ injected }) => injected)
