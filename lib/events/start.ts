@@ -52,7 +52,7 @@ export function startInstance(
   underLock: <T>(work: () => T) => T,
 ): void {
   const { state, nfsd, log } = world
-  const { ranUntracked, graceEnd, unmarked } = noteStart(state, askedBy ?? kernelBootTime)
+  const { ranUntracked, graceEnd, unmarked, marks } = noteStart(state, askedBy ?? kernelBootTime)
   if (unmarked !== undefined)
     log.warning(
       `no mark of this start could be made in ${quote(state.runDirectory)} (${unmarked}): ` +
@@ -88,7 +88,7 @@ export function startInstance(
   if (!isComplete) forgetNotes(state)
   // Last of all: to the kernel, a start that is killed, or hangs until its alarm, has failed, however much of it is
   // done.
-  const remembered = forgetUntracked(state)
+  const remembered = forgetUntracked(marks)
   if (remembered !== undefined)
     log.error(
       `the mark of this start in ${quote(state.runDirectory)} can't be removed (${remembered}): ` +

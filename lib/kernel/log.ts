@@ -108,4 +108,4 @@ function toKernelLog(calls: Calls, line: string): boolean {
 }
 
 /** If nobody reads stderr, there is still the exit status. */
-const toStderr = (calls: Calls, line: string): void => void calls.write(2, bytesOf(line))
+const toStderr = (calls: Calls, line: string): void => void calls.write(2, bytesOf(line, calls.bytesInto))

@@ -40,7 +40,22 @@ export interface Marked {
   readonly anywhere: Directory
   readonly runDirectory: string
   readonly path: string | undefined
+  /** The name of this process; undefined, if it is not known yet. */
+  us?: string | undefined
+  /** The path of the mark of a start, if it is known: {@link withNames}. */
+  readonly mark?: string
 }
+
+/**
+ * The same, with the names of its marks: each is found out by as many calls as the state directory's path has parts.
+ */
+const withNames = (marked: Marked): Marked => ({
+  anywhere: marked.anywhere,
+  runDirectory: marked.runDirectory,
+  path: marked.path,
+  us: marked.us,
+  mark: markOf(marked),
+})
 
 export interface Noted {
   /** Whether an instance ran that was not recorded. */
@@ -49,6 +64,8 @@ export interface Noted {
   readonly graceEnd: GraceEnd | undefined
   /** Why the mark could not be made, if it could not. */
   readonly unmarked: string | undefined
+  /** What the same start forgets ({@link forgetUntracked}): by these names it has made its marks. */
+  readonly marks: Marked
 }
 
 /** The kernel has ended an instance's grace. */
@@ -62,29 +79,30 @@ export interface GraceEnd {
 /** Notes that a start of the server has begun. It is the first thing that a start does. */
 export function noteStart(marked: Marked, kernelBootTime: KernelBootTime | undefined): Noted {
   const { anywhere, runDirectory } = marked
-  const us = ourName(anywhere)
-  const ran = isMarked(marked, kernelBootTime)
-  const graceEnd = unrecordedGraceEnd(marked)
+  const us = ourName(marked)
+  const marks = withNames(marked)
+  const ran = isMarked(marks, kernelBootTime)
+  const graceEnd = unrecordedGraceEnd(marks)
   const unmarked = whyNot(() => {
     makeRunDirectory(runDirectory, anywhere)
-    const mark = markOf(marked)
+    const mark = markOf(marks)
     const text = `${us}/${kernelBootTime ?? ''}`
     // An untracked instance is remembered until a start is durable, whatever the boot time of that start. An end of
     // grace that is not recorded has a mark of its own, and may turn out to be recorded when the disk can be read
     // again.
-    if (ran) files.makeLink('-', ranOf(marked), anywhere)
+    if (ran) files.makeLink('-', ranOf(marks), anywhere)
     if (!files.makeLink(text, mark, anywhere) && files.readLink(mark, anywhere) !== text) replace(mark, text, anywhere)
   })
-  return { ranUntracked: ran, graceEnd, unmarked }
+  return { ranUntracked: ran, graceEnd, unmarked, marks }
 }
 
 /** Nobody's: a mark of that name counts, and to whoever has it every other mark does. */
 const unknownHolder = '0.0.0.0.0'
 
 /** A start fails where /proc can't be read, and must leave its mark all the same. */
-function ourName(anywhere: Directory): string {
+function ourName(marked: Marked): string {
   try {
-    return holderName(anywhere)
+    return (marked.us ??= holderName(marked.anywhere))
   } catch {
     return unknownHolder
   }
@@ -119,14 +137,13 @@ export const isMarked = (marked: Marked, kernelBootTime?: KernelBootTime): boole
 
 function isMarkedByStart(marked: Marked, kernelBootTime: KernelBootTime | undefined): boolean {
   const { anywhere } = marked
-  const us = ourName(anywhere)
   return bothOf(marked).some((one) => {
     const link = markAt(markOf(one), anywhere)
     if (link === 'absent') return false
     if (link === 'no link' || isForeign(marked)) return true
     const [holder = '', bootTimeThen = ''] = link.text.split('/')
     const sameStart = kernelBootTime !== undefined && kernelBootTime === bootTimeThen
-    return !sameStart && lifeOf(holder, us, anywhere) !== 'alive'
+    return !sameStart && lifeOf(holder, ourName(marked), anywhere) !== 'alive'
   })
 }
 
@@ -147,7 +164,9 @@ const isForeign = ({ anywhere, runDirectory }: Marked): boolean =>
   files.whyNotOursAt(runDirectory, anywhere) !== undefined
 
 /** This directory's marks, and those of starts that could not find out their directory. */
-const bothOf = (marked: Marked): readonly Marked[] => [marked, { ...marked, path: undefined }]
+const bothOf = (marked: Marked): readonly Marked[] => [marked, ofUnknown(marked)]
+
+const ofUnknown = ({ anywhere, runDirectory }: Marked): Marked => ({ anywhere, runDirectory, path: undefined })
 
 /** The end of grace that the kernel has told, or an upcall has seen, and that is still not recorded. */
 export function unrecordedGraceEnd(marked: Marked): GraceEnd | undefined {
@@ -177,8 +196,9 @@ function graceEndIn(link: ReturnType<typeof markAt>): GraceEnd {
 export const forgetUntracked = (marked: Marked): string | undefined =>
   whyNot(() => {
     // This directory's own marks go last: while one is there, the next start lets nobody reclaim.
-    const unknown = { ...marked, path: undefined }
-    for (const mark of [ranOf(unknown), markOf(unknown), endOf(marked), ranOf(marked), markOf(marked)])
+    const unknown = ofUnknown(marked)
+    const marks = withNames(marked)
+    for (const mark of [ranOf(unknown), markOf(unknown), endOf(marks), ranOf(marks), markOf(marks)])
       removeMark(mark, marked.anywhere)
   })
 
@@ -284,7 +304,8 @@ export function nameOfStart(marked: Marked): string | undefined {
   return typeof link === 'object' ? link.text.split('/')[1] : undefined
 }
 
-const markOf = ({ anywhere, runDirectory, path }: Marked): string => startMark(runDirectory, path, anywhere)
+const markOf = ({ anywhere, runDirectory, path, mark }: Marked): string =>
+  mark ?? startMark(runDirectory, path, anywhere)
 
 /**
  * The mark that a start makes when it has found an untracked instance: if this start fails, the next one must find it

@@ -114,7 +114,7 @@ export const mutations = {
     change: [
       [
         /(function noteStart\(marked, kernelBootTime\) \{\n)/,
-        '$1    return { ranUntracked: isMarked(marked, kernelBootTime), unmarked: void 0 };\n',
+        '$1    return { ranUntracked: isMarked(marked, kernelBootTime), unmarked: void 0, marks: marked };\n',
       ],
     ],
   },

@@ -7,7 +7,7 @@ import { describe, it } from 'node:test'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { mayNotReclaim } from '../../life/oracle.ts'
 import { ann, check, create, graceDone, start } from '../../proof/scenarios.ts'
-import { machineWith, stateDirectory, type Machine } from '../../support/memory/machine.ts'
+import { machineWith, runDirectory, stateDirectory, type Machine } from '../../support/memory/machine.ts'
 import { play } from '../events/states.ts'
 
 const link = (target: string) => new Map([['', { kind: 'link', target } as const]])
@@ -89,4 +89,23 @@ describe('in memory, a start that fails if a link leads to the state directory',
         assert.equal(play(machine, start('3000')), 0)
         assert.equal(play(machine, check(ann, 'Y')), mayNotReclaim, machine.log.join(''))
       })
+})
+
+describe('in memory, a start during which a link begins to lead elsewhere', () => {
+  it('removes the mark that it has made', () => {
+    const machine = machineWith()
+    const { files } = machine
+    for (const disk of ['/srv/one', '/srv/other']) files.plant(directory, disk)
+    files.plant(link('/srv/one'), stateDirectory)
+    files.hooks.before = ({ name, paths }) => {
+      if (name === 'symlinkat' && paths.some((path) => path.endsWith('.partial')))
+        files.replace(stateDirectory, link('/srv/other'))
+      return undefined
+    }
+    assert.equal(play(machine, start('1000')), 0)
+    assert.deepEqual(
+      [...files.tree(runDirectory).keys()].filter((name) => /[0-9a-f]{64}/.test(name)),
+      [],
+    )
+  })
 })
