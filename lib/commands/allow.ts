@@ -180,7 +180,10 @@ function record(world: World, recorded: Recorded, owner: ClientOwner): Settlemen
   if (instance.kind !== 'full' && instance.kind !== 'partial')
     throw storageFailure('the server instance is gone by now')
   if (instance.kind === 'full' || instance.full === undefined)
-    return recordClient(world, recorded, { owner, session: 'no session', principal: undefined, instance })
+    return recordClient(world, recorded, {
+      client: { owner, session: 'no session', principal: undefined },
+      instance,
+    })
   const { full } = instance
   const facts = { session: 'no session', recorded: Math.floor(world.calls.now() / 1000) } as const
   try {

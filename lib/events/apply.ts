@@ -55,7 +55,12 @@ function afterMissedGrace(world: World, recorded: Recorded, request: Asked, inst
     noteUnrecordedEnd(world, instance, thrown)
     if (request.event !== 'check') throw thrown
     // A check must be answered, so it is decided as if the end had been written.
-    const asIf: Recorded = { ...recorded, instance: { kind: 'full', start: instance.start }, marks: () => false }
+    const asIf: Recorded = {
+      ...recorded,
+      instance: { kind: 'full', start: instance.start },
+      marks: () => false,
+      isUnconfirmed: false,
+    }
     const applied = apply(world, asIf, decideOn(world, asIf, request))
     if (applied === 'elsewhere') throw thrown
     return applied
@@ -170,6 +175,11 @@ class Looked implements Before {
 /** @returns 'elsewhere', if the record has moved since the decision. Then nothing was done. */
 export function apply(world: World, recorded: Recorded, decision: Decision): Applied | 'elsewhere' {
   switch (decision.kind) {
+    case 'record':
+    case 'confirm-record':
+    case 'forget':
+    case 'confirm-grace-end':
+      return both(graceEndOwed(world, recorded), change(world, recorded, decision))
     case 'refuse':
       return both(graceEndOwed(world, recorded), refused(decision))
     case 'rebuild':
@@ -188,11 +198,6 @@ export function apply(world: World, recorded: Recorded, decision: Decision): App
       return carryOver(world, decision)
     case 'take-over':
       return takeOver(world, decision)
-    case 'confirm-grace-end':
-    case 'record':
-    case 'confirm-record':
-    case 'forget':
-      return both(graceEndOwed(world, recorded), change(world, recorded, decision))
     case 'end-missed-grace':
       throw new Error(`${decision.kind} is not applied here`)
     default:
@@ -208,17 +213,17 @@ const refused = ({ failure }: Decision & { kind: 'refuse' }): Settlement => ({
 })
 
 /** What an upcall must do before it answers, if grace is over and its end may not be durable yet. */
-export const graceEndOwed = (world: World, { instance, marks }: Recorded): Settlement =>
-  instance.kind === 'full' && marks(instance.start, 'unconfirmed') ? finishGraceEnd(world, instance.start) : settled
+export const graceEndOwed = (world: World, { instance, isUnconfirmed }: Recorded): Settlement =>
+  isUnconfirmed && instance.kind === 'full' ? finishGraceEnd(world, instance.start) : settled
 
 type Change = Decision & { kind: 'confirm-grace-end' | 'record' | 'confirm-record' | 'forget' }
 
 function change(world: World, recorded: Recorded, decision: Change): Settlement {
   switch (decision.kind) {
-    case 'confirm-grace-end':
-      return both(nowAsked(world, recorded, decision.instance.start), confirmGraceEnd(world, decision.legacyTop))
     case 'record':
       return recordClient(world, recorded, decision)
+    case 'confirm-grace-end':
+      return both(nowAsked(world, recorded, decision.instance.start), confirmGraceEnd(world, decision.legacyTop))
     case 'confirm-record':
       return { sync: [directoryOf(world.state, decision.instance.start)] }
     case 'forget':

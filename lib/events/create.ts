@@ -9,9 +9,9 @@
  * record together with the mark, and end grace while such a client still reclaims: unless a full disk keeps the mark
  * (`forbidEarlyEnd`), and that costs this client what it has not reclaimed yet, and nobody else anything.
  */
-import { storageFailure } from '../failure.ts'
+import { errorCode, storageFailure } from '../failure.ts'
 import type { Decision } from '../rules/decide.ts'
-import { olderThan, type FullInstance, type PartialInstance, type Start } from '../rules/instance.ts'
+import { olderThan, type PartialInstance, type Start } from '../rules/instance.ts'
 import { forgetBegun } from '../store/begun.ts'
 import type { Recorded } from '../store/layout.ts'
 import { unmark } from '../store/marks.ts'
@@ -23,50 +23,62 @@ import { showOwner } from '../upcall/owner.ts'
 import { endGraceEarly } from './grace-end.ts'
 import { begins, type Settlement, type World } from './world.ts'
 
+type ToPut = Pick<Decision & { kind: 'record' }, 'client' | 'instance'>
+
 /** Records a client in the current instance. */
-export function recordClient(
-  world: World,
-  recorded: Recorded,
-  { owner, session, principal, instance }: Omit<Decision & { kind: 'record' }, 'kind'>,
-): Settlement {
-  const { calls, state, log } = world
-  const older = instance.kind === 'partial' ? olderThan(instance, recorded.starts) : []
+export function recordClient(world: World, recorded: Recorded, decision: ToPut): Settlement {
+  const {
+    client: { owner, session, principal },
+    instance,
+  } = decision
+  const { start } = instance
+  const older = instance.kind === 'partial' ? olderThan(instance, recorded.starts) : nowhereOlder
   // A client whose session is unknown may never say that it is done.
-  if (session !== 'has session') forbidEarlyEnd(world, instance)
-  const recordedAt = Math.floor(calls.now() / 1000)
+  if (instance.kind === 'partial' && session !== 'has session') forbidEarlyEnd(world, instance)
+  const recordedAt = Math.floor(world.calls.now() / 1000)
   const facts =
     principal === undefined ? { session, recorded: recordedAt } : { session, recorded: recordedAt, principal }
   const client = { owner, facts }
-  const putIt = (): records.Put | undefined =>
-    world.isUpcall
-      ? records.put(state, client, instance.start, older, (from) => {
-          begins(world, { kind: 'put', owner, in: instance.start, from })
-        })
-      : records.put(state, client, instance.start, older)
-  const done = files.tolerating(['ENOENT'], putIt, undefined) ?? withDirectory(world, instance.start, putIt)
-  if (done === undefined) throw storageFailure(`the directory of instance ${instance.start} is removed again and again`)
-  const keeps = done.facts.principal !== undefined && done.facts.principal !== principal
-  log.debug?.(
-    `${showOwner(owner)} recorded in instance ${instance.start}${keeps ? ', with the principal that is known' : ''}`,
+  let done: records.Put | undefined
+  try {
+    done = put(world, client, start, older)
+  } catch (thrown) {
+    if (errorCode(thrown) !== 'ENOENT') throw thrown
+  }
+  done ??= withDirectory(world, start, () => put(world, client, start, older))
+  if (done === undefined) throw storageFailure(`the directory of instance ${start} is removed again and again`)
+  const keeps = done.facts.principal !== principal
+  world.log.debug?.(
+    `${showOwner(owner)} recorded in instance ${start}${keeps ? ', with the principal that is known' : ''}`,
   )
   const { directory, dropLater, from } = done
   const sync = [directory]
-  const put = from === undefined ? undefined : { owner, in: instance.start, from }
-  if (dropLater.length === 0 && session !== 'has session') return { sync, put }
-  return { sync, put, then: afterwards(world, recorded, { owner, session, instance }, dropLater) }
+  const where = from === undefined ? undefined : { owner, in: start, from }
+  if (dropLater.length === 0 && session !== 'has session') return { sync, put: where }
+  return { sync, put: where, then: afterwards(world, recorded, decision, dropLater) }
 }
+
+const nowhereOlder: readonly Start[] = []
+
+/** Only an upcall gets a function that notes what it begins: making one takes as long as the rest of this. */
+const put = (
+  world: World,
+  client: records.ClientFacts,
+  start: Start,
+  older: readonly Start[],
+): records.Put | undefined =>
+  world.isUpcall
+    ? records.put(world.state, client, start, older, (from) => {
+        begins(world, { kind: 'put', owner: client.owner, in: start, from })
+      })
+    : records.put(world.state, client, start, older)
 
 /**
  * What follows when the record is durable. It fails no create: that would take the record back (take-back.ts), when the
  * older one, which would then count again, may be gone. An older record that stays means nothing beside the newer one.
  */
 const afterwards =
-  (
-    world: World,
-    recorded: Recorded,
-    { owner, session, instance }: Pick<Decision & { kind: 'record' }, 'owner' | 'session' | 'instance'>,
-    dropLater: readonly Start[],
-  ) =>
+  (world: World, recorded: Recorded, { client: { owner, session }, instance }: ToPut, dropLater: readonly Start[]) =>
   (): void => {
     // What follows relies on the record. While there is a note, the record may still be taken back.
     const isFinal = (): boolean => !world.isUpcall || forgetBegun(world.state, owner) === undefined
@@ -106,13 +118,12 @@ export function restoreDirectory(state: StateDirectory, start: Start): void {
  * A client without a session never says that it is done. A full disk may keep the mark: then grace may end before this
  * client has reclaimed everything. Without a record it could reclaim nothing after the next start.
  */
-export function forbidEarlyEnd({ state }: World, { kind, start }: FullInstance | PartialInstance): void {
-  if (kind === 'partial')
-    files.tolerating(
-      files.cannotGrow,
-      () => {
-        unmark(state, start, 'may_end_early')
-      },
-      undefined,
-    )
+export function forbidEarlyEnd({ state }: World, { start }: PartialInstance): void {
+  files.tolerating(
+    files.cannotGrow,
+    () => {
+      unmark(state, start, 'may_end_early')
+    },
+    undefined,
+  )
 }

@@ -189,7 +189,7 @@ function applyFrom(
         stays = staysSo(recorded)
       }
       const settlement = decideAndApply(world, recorded, request)
-      if ('kind' in settlement) return settlement
+      if (settlement.kind !== undefined) return settlement
       applied.push(settlement)
       if (!stays) recorded = undefined
     } catch (thrown) {
@@ -205,8 +205,7 @@ function applyFrom(
  * request changes only records. If another process changes a name meanwhile, its change counts as later than the
  * request, as with two upcalls at once.
  */
-const staysSo = ({ instance, marks }: Recorded): boolean =>
-  instance.kind === 'full' && !marks(instance.start, 'unconfirmed')
+const staysSo = ({ instance, isUnconfirmed }: Recorded): boolean => instance.kind === 'full' && !isUnconfirmed
 
 const errorFrom = (thrown: unknown): Error => (thrown instanceof Error ? thrown : new Error(String(thrown)))
 
@@ -224,25 +223,29 @@ function failureOf<T>(work: (on: T) => void, on: T): Error | undefined {
  * write.
  */
 function settle(applied: readonly Settlement[], failures: (Error | undefined)[]): void {
-  const synced: Directory[] = []
-  const outcomes: (Error | undefined)[] = []
+  /** Not an array: most often all need the same one directory. */
+  let last: Synced | undefined
   for (let at = 0; at < applied.length; at++) {
     const sync = applied[at]?.sync ?? []
     for (let which = 0; which < sync.length; which++) {
       const directory = sync[which]
       if (directory === undefined || failures[at] !== undefined) continue
-      let known = synced.indexOf(directory)
-      if (known < 0) {
-        known = synced.push(directory) - 1
-        outcomes.push(failureOf(files.sync, directory))
-      }
-      failures[at] = outcomes[known]
+      let synced = last
+      while (synced !== undefined && synced.directory !== directory) synced = synced.before
+      synced ??= last = { directory, failure: failureOf(files.sync, directory), before: last }
+      failures[at] = synced.failure
     }
   }
   for (let at = 0; at < applied.length; at++) {
     const then = applied[at]?.then
     if (then !== undefined) failures[at] ??= failureOf(then, undefined)
   }
+}
+
+interface Synced {
+  readonly directory: Directory
+  readonly failure: Error | undefined
+  readonly before: Synced | undefined
 }
 
 const underLock = <T>(world: World, work: () => T): T => locked(world.state, new Waiting(world), work)

@@ -47,8 +47,8 @@ function mayComeBackIn(state: StateDirectory, { instance, starts, traces }: Reco
 }
 
 /** @returns what remains to be done without the lock. */
-function forgetLegacy({ state }: World, { instance, marks }: Recorded, owner: ClientOwner): () => void {
-  const counts = instance.kind !== 'full' || marks(instance.start, 'unconfirmed')
+function forgetLegacy({ state }: World, { instance, isUnconfirmed }: Recorded, owner: ClientOwner): () => void {
+  const counts = instance.kind !== 'full' || isUnconfirmed
   const tops = counts ? new Set([legacyTopIn(state.path), usualTop]) : []
   const removed = Array.from(tops, (top) => ({ top, now: removeLegacyRecord(top, state.anywhere, owner) }))
   return () => {

@@ -27,6 +27,8 @@ export interface World {
 
 /** What remains to be done without the lock, after a transition was applied under it. */
 export interface Settlement {
+  /** It is no decision. */
+  readonly kind?: undefined
   /** Directories that must be on the disk before anything is answered. */
   readonly sync: readonly (Directory | undefined)[]
   /**

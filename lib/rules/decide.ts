@@ -53,9 +53,7 @@ export type Decision =
   | { readonly kind: 'rebuild'; readonly kernelBootTime: KernelBootTime | undefined }
   | {
       readonly kind: 'record'
-      readonly owner: ClientOwner
-      readonly session: Session
-      readonly principal: string | undefined
+      readonly client: ToRecord
       readonly instance: FullInstance | PartialInstance
     }
   /** Move the record of a client without RECLAIM_COMPLETE into the current instance: it has now reclaimed. */
@@ -80,6 +78,13 @@ export type Decision =
   | { readonly kind: 'nothing-to-do' }
   | { readonly kind: 'refuse'; readonly failure: Failure }
 
+/** What the kernel says of a client that is to be recorded. */
+export interface ToRecord {
+  readonly owner: ClientOwner
+  readonly session: Session
+  readonly principal: string | undefined
+}
+
 export function decide(before: Before, request: Asked): Decision {
   const { instance } = before
   switch (request.event) {
@@ -95,12 +100,10 @@ export function decide(before: Before, request: Asked): Decision {
         : { kind: 'end-grace', instance, legacyTop }
     }
 
-    case 'create': {
-      const { owner, session, principal, kernelBootTime } = request
-      if (instance.kind === 'none') return { kind: 'rebuild', kernelBootTime }
+    case 'create':
+      if (instance.kind === 'none') return { kind: 'rebuild', kernelBootTime: request.kernelBootTime }
       if (instance.kind === 'damaged') return instanceUnknown(instance)
-      return missedGrace(before) ?? { kind: 'record', owner, session, principal, instance }
-    }
+      return missedGrace(before) ?? { kind: 'record', client: request, instance }
 
     case 'remove':
       // Even if no instance is known: a client that is gone must not reclaim.

@@ -49,7 +49,9 @@ const prefix = 'begun-'
  * The directory of notes. It is named after the state directory as it is spelled, because to resolve that would take
  * several calls in each upcall. A start looks for all spellings ({@link directoriesOf}).
  */
-function directoryFor({ runDirectory, path, anywhere }: StateDirectory): string {
+const directoryFor = (state: StateDirectory): string => (state.notesPath ??= notesPathFor(state))
+
+function notesPathFor({ runDirectory, path, anywhere }: StateDirectory): string {
   const name = prefix + anywhere.calls.percentEncoded(path)
   return name.length > longestName ? `${startMark(runDirectory, path, anywhere)}.${prefix}` : `${runDirectory}/${name}`
 }

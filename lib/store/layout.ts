@@ -40,6 +40,8 @@ export interface Recorded {
   /** Starts of the instances that have a directory or at least one mark. */
   readonly traces: readonly Start[]
   readonly marks: (start: Start, mark: Mark) => boolean
+  /** Whether the instance is full, and the end of its grace may not be durable yet. */
+  readonly isUnconfirmed: boolean
   /** Format 1 is read. The next upcall that changes anything converts it to 2. */
   readonly format: 1 | 2
 }

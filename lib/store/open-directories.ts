@@ -18,7 +18,9 @@ export interface OpenDirectories {
   readonly path: string
   /** `v4clients`. */
   readonly clientsPath: string
-  readonly opened: Map<Which, Opened>
+  /** `v4clients`, if it is open: every request asks for it several times. */
+  clients: Opened | undefined
+  readonly instances: Map<Start, Opened>
   /**
    * No longer used here, but still open: a caller may still use their descriptors, which must not become another
    * file's.
@@ -28,9 +30,8 @@ export interface OpenDirectories {
   work: number
 }
 
-type Which = 'v4clients' | Start
-
-interface Opened {
+export interface Opened {
+  readonly name: string
   readonly directory: Directory
   /** What its name led to when only we could write to it; undefined until the name is looked up a second time. */
   identity: string | undefined
@@ -41,66 +42,73 @@ interface Opened {
 /**
  * `v4clients`, open; undefined if it does not exist. @throws Failed, if it is no directory, or others can write to it.
  */
-export const openClients = (all: OpenDirectories): Directory | undefined => open(all, 'v4clients', all.anywhere)
+export function openClients(all: OpenDirectories): Directory | undefined {
+  const { clients, anywhere } = all
+  if (clients !== undefined) {
+    if (isStillAt(all, clients, anywhere)) return clients.directory
+    all.clients = undefined
+    all.left.push(clients)
+  }
+  const opened = open(all.clientsPath, anywhere)
+  if (opened === 'other') throw notADirectory(files.kindAt(all.path, anywhere) === 'other' ? all.path : all.clientsPath)
+  all.clients = opened
+  return opened && checked(all, opened)
+}
 
 /** An instance's directory, open; undefined if it does not exist. @throws Failed, if others can write to it. */
 export function directoryOf(all: OpenDirectories, start: Start): Directory | undefined {
-  const known = all.opened.get(start)
+  const known = all.instances.get(start)
   if (known?.lookedAtIn === all.work) return known.directory
   const clients = openClients(all)
-  return clients === undefined ? undefined : open(all, start, clients)
+  if (clients === undefined) return undefined
+  if (known !== undefined) {
+    if (isStillAt(all, known, clients)) return known.directory
+    all.instances.delete(start)
+    all.left.push(known)
+  }
+  const opened = open(String(start), clients)
+  if (opened === 'other') throw notADirectory(pathOf(all, start))
+  if (opened === undefined) return undefined
+  all.instances.set(start, opened)
+  return checked(all, opened)
 }
 
 /** An instance's directory, for messages. */
 export const pathOf = ({ clientsPath }: OpenDirectories, start: Start): string => `${clientsPath}/${String(start)}`
 
-function open(all: OpenDirectories, which: Which, within: Directory): Directory | undefined {
-  const known = all.opened.get(which)
-  if (known?.lookedAtIn === all.work) return known.directory
-  const name = which === 'v4clients' ? all.clientsPath : String(which)
-  if (known !== undefined) {
-    if (isStillAt(name, within, known)) {
-      known.lookedAtIn = all.work
-      return known.directory
-    }
-    leave(all, which, known)
-  }
+function open(name: string, within: Directory): Opened | 'other' | undefined {
   const directory = files.openDirectory(name, within)
-  if (directory === 'absent') return undefined
-  if (directory === 'other')
-    throw notADirectory(
-      which !== 'v4clients'
-        ? pathOf(all, which)
-        : files.kindAt(all.path, within) === 'other'
-          ? all.path
-          : all.clientsPath,
-    )
-  const opened: Opened = { directory, identity: undefined, lookedAtIn: -1 }
-  all.opened.set(which, opened)
-  assertOurs(directory)
+  if (typeof directory !== 'object') return directory === 'absent' ? undefined : directory
+  return { name, directory, identity: undefined, lookedAtIn: -1 }
+}
+
+function checked(all: OpenDirectories, opened: Opened): Directory {
+  assertOurs(opened.directory)
   opened.lookedAtIn = all.work
-  return directory
+  return opened.directory
 }
 
-function isStillAt(name: string, within: Directory, opened: Opened): boolean {
-  if (opened.identity === undefined) {
-    const identity = files.identityAt('.', opened.directory)
-    // Its owner or mode may have changed since it was opened.
-    assertOurs(opened.directory)
-    opened.identity = identity
-  }
-  const now = files.identityAt(name, within)
-  return now !== undefined && now === opened.identity
+function isStillAt(all: OpenDirectories, opened: Opened, within: Directory): boolean {
+  if (opened.lookedAtIn === all.work) return true
+  opened.identity ??= identityOf(opened.directory)
+  // Whatever is wrong with the name, opening it anew says so.
+  if (within.calls.identityAt(within.descriptor, opened.name) !== opened.identity) return false
+  opened.lookedAtIn = all.work
+  return true
 }
 
-function leave({ opened, left }: OpenDirectories, which: Which, directory: Opened): void {
-  opened.delete(which)
-  left.push(directory)
+function identityOf(directory: Directory): string | undefined {
+  const identity = files.identityAt('.', directory)
+  // Its owner or mode may have changed since it was opened.
+  assertOurs(directory)
+  return identity
 }
 
 /** To be called after directories were made or removed: each is opened again when it is next needed. */
 export function openAnew(all: OpenDirectories): void {
-  for (const [which, directory] of all.opened) leave(all, which, directory)
+  all.left.push(...(all.clients === undefined ? [] : [all.clients]), ...all.instances.values())
+  all.clients = undefined
+  all.instances.clear()
 }
 
 /** `serve` calls this between two pieces of work: each directory that stays open is checked again before it is used. */

@@ -31,7 +31,9 @@ export interface StateDirectory extends OpenDirectories {
   readonly runDirectory: string
   /** The name of this process in locks and notes; undefined, if it is not known yet ({@link holderOf}). */
   us: string | undefined
-  /** The directory of notes (begun.ts), if it has been opened. */
+  /** The path of the directory of notes (begun.ts), if it has been asked for. */
+  notesPath: string | undefined
+  /** The directory of notes, if it has been opened. */
   notes: Directory | undefined
   /** The client about whom this upcall has left no note (begun.ts). */
   forgotten: ClientOwner | undefined
@@ -53,11 +55,13 @@ export const stateDirectory = (calls: Calls, path: string, runDirectory: string,
   anywhere: files.anywhere(calls),
   path,
   clientsPath: `${path}/v4clients`,
-  opened: new Map(),
+  clients: undefined,
+  instances: new Map(),
   left: [],
   work: 0,
   runDirectory,
   us,
+  notesPath: undefined,
   notes: undefined,
   forgotten: undefined,
   seen: [],
@@ -85,7 +89,7 @@ export function lookAt(state: StateDirectory): Recorded {
     if (kind === 'absent') throw storageFailure(`state directory ${quote(state.path)} is missing: is its disk mounted?`)
     if (kind === 'other') throw notADirectory(state.path)
     // Without it nothing is recorded, in either format.
-    return { instance: { kind: 'none' }, starts: [], traces: [], marks: () => false, format: 2 }
+    return { instance: { kind: 'none' }, starts: [], traces: [], marks: () => false, isUnconfirmed: false, format: 2 }
   }
   const names = namesOf(clients)
   const last = state.seen[0]
@@ -140,13 +144,16 @@ function recordedBy(parts: readonly string[], kinds: string, clients: Directory,
         `this one reads formats up to ${format}`,
     )
   starts.sort((a, b) => a - b)
-  const seen = {
+  const seen = { instance: instanceFrom(facts), marks: (start: Start, mark: Mark) => marks.has(markOf(start, mark)) }
+  const { instance, marks: has } = found < format ? lookAtFormat1(state, seen) : seen
+  return {
+    instance,
     starts,
     traces: [...traces.values()],
-    marks: (start: Start, mark: Mark) => marks.has(markOf(start, mark)),
+    marks: has,
+    isUnconfirmed: instance.kind === 'full' && has(instance.start, 'unconfirmed'),
+    format: found < format ? 1 : 2,
   }
-  if (found < format) return { ...seen, ...lookAtFormat1(state, seen), format: 1 }
-  return { ...seen, instance: instanceFrom(facts), format: 2 }
 }
 
 const isDirectory = (kind: string | undefined, name: string, within: Directory): boolean =>

@@ -438,5 +438,7 @@ export function syncDirectory(name: string, within: Directory): void {
  * Tried once only: after a failed fsync the kernel may have dropped the data that it could not write, so a second fsync
  * could return 0 although they are lost.
  */
-const syncDescriptor = ({ calls, descriptor, path }: Open): void =>
-  void answered(calls.fsync(descriptor), 'fsync', path)
+function syncDescriptor({ calls, descriptor, path }: Open): void {
+  const answer = calls.fsync(descriptor)
+  if (answer < 0) throw systemError(answer, 'fsync', path)
+}

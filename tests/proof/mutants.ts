@@ -58,7 +58,9 @@ export const mutations = {
   },
   'failed barrier forgiven': {
     what: 'an error of fsync on a directory is ignored',
-    change: [[/answered\(calls\.fsync\(descriptor\), "fsync", path\)/, 'calls.fsync(descriptor)']],
+    change: [
+      [/(calls\.fsync\(descriptor\);\n\s*)if \(answer\d* < 0\) throw systemError\(answer\d*, "fsync", path\);/, '$1'],
+    ],
   },
   'starts are times': {
     what: 'a server instance is named by the wall clock, and by nothing else',
