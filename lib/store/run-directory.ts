@@ -2,12 +2,9 @@
  * Names in the run directory. Each contains the digest of a state directory's real path, so each state directory has
  * its own, under any spelling and whether or not it is mounted.
  */
-import { sha256 } from '@noble/hashes/sha2.js'
-import { bytesOf } from '../bytes.ts'
 import { storageFailure } from '../failure.ts'
 import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
-import { hexOf } from '../upcall/hex.ts'
 
 /**
  * Makes the run directory, for our own user alone.
@@ -44,15 +41,7 @@ export function serveFiles(runDirectory: string, stateDirectory: string, anywher
   }
 }
 
-function digestOf(path: string, anywhere: Directory): string {
-  const real = realPathOf(path, anywhere)
-  const digest = digests.get(real) ?? hexOf(sha256(bytesOf(real)))
-  digests.set(real, digest)
-  return digest
-}
-
-/** By real path. A start needs one digest seven times, which would be half of its instructions. */
-const digests = new Map<string, string>()
+const digestOf = (path: string, anywhere: Directory): string => anywhere.calls.sha256(realPathOf(path, anywhere))
 
 /** As many as the kernel follows (path_resolution(7)). */
 const mostLinks = 40

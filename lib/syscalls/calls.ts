@@ -105,10 +105,12 @@ export interface Calls {
     longest: number,
   ) => Written | number | undefined
   /**
-   * The next five are no system calls. They are here because the runtime does them faster than this program could.
+   * The next six are no system calls. They are here because the runtime does them faster than this program could.
    * This one: CRC-32 of a text's bytes, as eight hex digits.
    */
   readonly checksum: (text: string) => string
+  /** SHA-256 of a text's bytes, as 64 hex digits. @throws RangeError for a character past 255. */
+  readonly sha256: (text: string) => string
   /**
    * Writes the bytes of `text` into `into`.
    * @returns how many.

@@ -5,7 +5,7 @@
  * path, and a name after it is looked up there: so this promises the same, where /proc is mounted.
  */
 import fs, { existsSync, type Dir, type Stats } from 'node:fs'
-import { bytesInto, crc32, percentDecoded, percentEncode, spelledAs, textOf, writeEach } from '../bytes.ts'
+import { bytesInto, bytesOf, crc32, percentDecoded, percentEncode, spelledAs, textOf, writeEach } from '../bytes.ts'
 import { atFlags, type Calls, type DirectoryEntry, type Status } from './calls.ts'
 import { assertSayable, errno, unsayable } from './errno.ts'
 import { textOfNames } from './files.ts'
@@ -138,6 +138,7 @@ const ownProcess = {
 /** Calls that need no kernel. The host in C has faster ones. */
 export const withoutTheKernel = {
   checksum: crc32,
+  sha256: (text) => process.getBuiltinModule('node:crypto').createHash('sha256').update(bytesOf(text)).digest('hex'),
   bytesInto,
   textOf,
   percentEncoded: percentEncode,

@@ -182,6 +182,26 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     )
   })
 
+  it("a text's digest is SHA-256 of its bytes, whatever their number is", () => {
+    const ofAll = '40aff2e9d2d8922e47afd4648e6967497158785fbd1da870e7110266bf944880'
+    same('of every byte', calls.sha256(String.fromCharCode(...everyByte)), ofAll)
+    // Each text is made of the digest of the one before.
+    let digest = ''
+    for (let length = 0; length < 200; length++)
+      digest = calls.sha256((digest.repeat(4) + 'x'.repeat(length)).slice(0, length))
+    same('of many', digest, 'e780a962d37daabb314fbdab396109858c52d3a16f8b45df469bb0d0f76a2053')
+    // More than any path has.
+    const ofLong = '41edece42d63e8d9bf515a9ba6932e1c20cbc9f5a5d134645adb5db1b9737ea3'
+    same('of a long one', calls.sha256('a'.repeat(1000)), ofLong)
+    let isRefused = false
+    try {
+      calls.sha256('\u0100')
+    } catch (thrown) {
+      isRefused = thrown instanceof RangeError
+    }
+    right('a character past 255', isRefused)
+  })
+
   it("a text's checksum is CRC-32 of its bytes, and a text's bytes are written where they are wanted", () => {
     same('as everybody has it', calls.checksum('123456789'), 'cbf43926')
     same('of nothing', calls.checksum(''), '00000000')

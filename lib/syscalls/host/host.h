@@ -108,6 +108,7 @@ CALL(call_confine);
 CALL(call_links);
 CALL(call_writeLinks);
 CALL(call_checksum);
+CALL(call_sha256);
 CALL(call_bytesInto);
 CALL(call_textOf);
 CALL(call_percentEncoded);

@@ -1,7 +1,9 @@
 /*
- * Of the table of system calls: the five that are none. What a text is in bytes, as a checksum, and in a name.
+ * Of the table of system calls: the six that are none. What a text is in bytes, as a checksum, as a digest, and in a name.
  */
 #include "host.h"
+
+#include <string.h>
 
 /* No record and no name is longer. */
 enum { longest_text = 8192 };
@@ -70,6 +72,73 @@ CALL(call_checksum)
   if (!bytes_from(engine, given[0], bytes, sizeof bytes, &length))
     return JS_EXCEPTION;
   checksum_of(bytes, length, digits);
+  return JS_NewStringLen(engine, digits, sizeof digits);
+}
+
+static uint32_t turned(uint32_t word, int by)
+{
+  return word >> by | word << (32 - by);
+}
+
+/* One block of SHA-256 (FIPS 180-4, 6.2.2). */
+static void digest_block(uint32_t hash[8], const uint8_t *block)
+{
+  static const uint32_t constants[64] = {
+    0x428a2f98, 0x71374491, 0xb5c0fbcf, 0xe9b5dba5, 0x3956c25b, 0x59f111f1, 0x923f82a4, 0xab1c5ed5,
+    0xd807aa98, 0x12835b01, 0x243185be, 0x550c7dc3, 0x72be5d74, 0x80deb1fe, 0x9bdc06a7, 0xc19bf174,
+    0xe49b69c1, 0xefbe4786, 0x0fc19dc6, 0x240ca1cc, 0x2de92c6f, 0x4a7484aa, 0x5cb0a9dc, 0x76f988da,
+    0x983e5152, 0xa831c66d, 0xb00327c8, 0xbf597fc7, 0xc6e00bf3, 0xd5a79147, 0x06ca6351, 0x14292967,
+    0x27b70a85, 0x2e1b2138, 0x4d2c6dfc, 0x53380d13, 0x650a7354, 0x766a0abb, 0x81c2c92e, 0x92722c85,
+    0xa2bfe8a1, 0xa81a664b, 0xc24b8b70, 0xc76c51a3, 0xd192e819, 0xd6990624, 0xf40e3585, 0x106aa070,
+    0x19a4c116, 0x1e376c08, 0x2748774c, 0x34b0bcb5, 0x391c0cb3, 0x4ed8aa4a, 0x5b9cca4f, 0x682e6ff3,
+    0x748f82ee, 0x78a5636f, 0x84c87814, 0x8cc70208, 0x90befffa, 0xa4506ceb, 0xbef9a3f7, 0xc67178f2,
+  };
+  uint32_t words[64], v[8];
+  for (int at = 0; at < 16; at++)
+    words[at] = (uint32_t)block[4 * at] << 24 | (uint32_t)block[4 * at + 1] << 16 | (uint32_t)block[4 * at + 2] << 8 | block[4 * at + 3];
+  for (int at = 16; at < 64; at++) {
+    uint32_t near = words[at - 2], far = words[at - 15];
+    words[at] = words[at - 16] + (turned(far, 7) ^ turned(far, 18) ^ far >> 3) + words[at - 7] + (turned(near, 17) ^ turned(near, 19) ^ near >> 10);
+  }
+  memcpy(v, hash, sizeof v);
+  for (int at = 0; at < 64; at++) {
+    uint32_t first = v[7] + (turned(v[4], 6) ^ turned(v[4], 11) ^ turned(v[4], 25)) + ((v[4] & v[5]) ^ (~v[4] & v[6])) + constants[at] + words[at];
+    uint32_t second = (turned(v[0], 2) ^ turned(v[0], 13) ^ turned(v[0], 22)) + ((v[0] & v[1]) ^ (v[0] & v[2]) ^ (v[1] & v[2]));
+    memmove(v + 1, v, 7 * sizeof *v);
+    v[4] += first;
+    v[0] = first + second;
+  }
+  for (int at = 0; at < 8; at++)
+    hash[at] += v[at];
+}
+
+CALL(call_sha256)
+{
+  uint32_t hash[8] = { 0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a, 0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19 };
+  int64_t room;
+  size_t length, begin = 0;
+  if (JS_GetLength(engine, given[0], &room) < 0)
+    return JS_EXCEPTION;
+  uint8_t *bytes = js_malloc(engine, (size_t)room + 1);
+  if (!bytes || !bytes_from(engine, given[0], bytes, (size_t)room, &length)) {
+    js_free(engine, bytes);
+    return JS_EXCEPTION;
+  }
+  for (; length - begin >= 64; begin += 64)
+    digest_block(hash, bytes + begin);
+  /* What is left, a bit, zeros, and how many bits there were. */
+  uint8_t end[128] = { 0 };
+  size_t rest = length - begin, size = rest < 56 ? 64 : 128;
+  memcpy(end, bytes + begin, rest);
+  js_free(engine, bytes);
+  end[rest] = 0x80;
+  for (size_t at = 0; at < 8; at++)
+    end[size - 1 - at] = (uint8_t)((uint64_t)length * 8 >> 8 * at);
+  for (begin = 0; begin < size; begin += 64)
+    digest_block(hash, end + begin);
+  char digits[64];
+  for (int at = 0; at < 64; at++)
+    digits[at] = "0123456789abcdef"[hash[at / 8] >> (28 - 4 * (at % 8)) & 15];
   return JS_NewStringLen(engine, digits, sizeof digits);
 }
 
