@@ -22,10 +22,15 @@ import type { Settlement, World } from './world.ts'
 /** How many clients are named of which something was cut short. */
 const mostLines = 100
 
-/** @returns false, if there is a note that can't be understood: then nobody knows who may reclaim. */
-export function completeCutShort(world: World, recorded: Recorded): boolean {
+/**
+ * @param mark of a start, if the caller knows its name
+ * @returns false, if there is a note that can't be understood: then nobody knows who may reclaim.
+ */
+export function completeCutShort(world: World, recorded: Recorded, mark?: string): boolean {
   const { state, log, deadline } = world
-  const { notes, unknown } = notesOf(state)
+  const { notes, unknown } = notesOf(state, mark)
+  // Most often there is none: this saves a start 30 000 instructions.
+  if (notes.length === 0 && unknown.length === 0) return true
   // One barrier for all: a disk that hung for hours has cut many upcalls short.
   const changed = new Set<Directory>()
   const due = notes.filter(({ begun, goesOn }) => begun.kind === 'remove' || !goesOn)

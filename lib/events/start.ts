@@ -64,7 +64,7 @@ export function startInstance(
   const damaged = setDamagedAside(world, found)
   if (!damaged) migrate(state, found)
   const seen = found.format === 1 ? lookAt(state) : found
-  const { before, isComplete } = completeBefore(world, seen, graceEnd)
+  const { before, isComplete } = completeBefore(world, seen, graceEnd, marks.mark)
   const nothingProven = damaged || ranUntracked || !isComplete
   // Our records do not have the clients of the kernel's own tracker, so they can't show that no client is left.
   const waitsForLegacy =
@@ -257,6 +257,7 @@ function completeBefore(
   world: World,
   found: Recorded,
   graceEnd: GraceEnd | undefined,
+  mark: string | undefined,
 ): { readonly before: Recorded; readonly isComplete: boolean } {
   let isComplete = true
   const complete = (work: () => boolean): void => {
@@ -274,7 +275,7 @@ function completeBefore(
   if (graceEnd !== undefined) complete(() => endAsNoted(world, found, graceEnd))
   const before = graceEnd === undefined ? found : lookAt(world.state)
   endBefore(world, before)
-  complete(() => completeCutShort(world, before))
+  complete(() => completeCutShort(world, before, mark))
   return { before, isComplete }
 }
 

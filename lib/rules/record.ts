@@ -166,7 +166,12 @@ function spelledIn(name: string): string | undefined {
  * spelled otherwise, and one under the name of a digest or under a name that begins with an encoded dot, is left to
  * {@link readRecord}.
  */
-export function usualFacts(): string {
+export const usualFacts = (): string => (usual.facts ??= spelledFacts())
+
+/** One text, once it is made: that takes 87 000 instructions, and a start reads two instances. */
+const usual: { facts?: string } = {}
+
+function spelledFacts(): string {
   const heads = ['?', 'Y', 'N'].map((letter) => `${present}session=${letter},recorded=${'#'.repeat(longestSeconds)}`)
   return ['', ...principalLengths.map((digits) => `${principalField}${'*'.repeat(digits)}`)]
     .flatMap((rest) => heads.map((head) => head + rest))

@@ -165,13 +165,17 @@ export function begunAbout(state: StateDirectory, owner: ClientOwner): Begun | u
 }
 
 /**
+ * @param mark the state directory's mark of a start, if the caller knows its name
  * @returns the notes about a state directory, under any spelling; in `unknown`, the paths of those that can't be
  * understood, or that somebody else could have made
  */
-export function notesOf(state: StateDirectory): { readonly notes: readonly Note[]; readonly unknown: string[] } {
+export function notesOf(
+  state: StateDirectory,
+  mark = startMark(state.runDirectory, state.path, state.anywhere),
+): { readonly notes: readonly Note[]; readonly unknown: string[] } {
   const notes: Note[] = []
   const unknown: string[] = []
-  const directories = directoriesOf(state)
+  const directories = directoriesOf(state, mark)
   // Somebody else's, who does not let us read it. A start goes on, and lets nobody reclaim.
   if (directories === undefined) return { notes, unknown: [state.runDirectory] }
   for (const path of directories) {
@@ -247,9 +251,8 @@ function begunIn(text: string): Begun | undefined {
  * The directories of notes about this state directory, under whatever names it has been used; undefined, if that can't
  * be found out.
  */
-function directoriesOf(state: StateDirectory): string[] | undefined {
+function directoriesOf(state: StateDirectory, mark: string): string[] | undefined {
   const { runDirectory, path, anywhere } = state
-  const mark = startMark(runDirectory, path, anywhere)
   return files
     .tolerating(['EACCES'], () => files.namesIn(runDirectory, anywhere), undefined)
     ?.filter((name) => name.startsWith(prefix))

@@ -285,7 +285,9 @@ export function namesIn(name: string, within: Directory): string[] {
   const directory = openDirectory(name, within, 'follow')
   if (typeof directory !== 'object') return []
   try {
-    return Array.from(entriesOf(directory), ({ name }) => name)
+    const names: string[] = []
+    for (const batch of batchesOf(directory)) names.push(...namesOf(batch))
+    return names
   } finally {
     close(directory)
   }
