@@ -17,7 +17,15 @@ import { textAt } from './repository.ts'
 
 /** The upcalls whose functions form one piece, unless an earlier piece has them. */
 const cuts = [
-  ['check', 'create', 'refusal', 'create without a session', 'check without a session', 'remove'],
+  [
+    'check',
+    'create',
+    'create of a new client in grace',
+    'refusal',
+    'create without a session',
+    'check without a session',
+    'remove',
+  ],
   ['start', 'first start'],
   ['end of grace'],
 ] as const

@@ -61,6 +61,7 @@ const acts: readonly Act[] = [
   check(ada),
   check(eve, 'Y', 'refusal', 255),
   create(ada, '2'),
+  create(eve, '2', 'Y', 'create of a new client in grace'),
   check(old, 'N', 'check without a session'),
   remove(ada),
   end('2'),

@@ -22,7 +22,7 @@ import { quote } from '../text.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import type { KernelBootTime } from '../upcall/request.ts'
 import { lookAtFormat1 } from './format1.ts'
-import { isMark, markOf, type Mark, type Recorded } from './layout.ts'
+import { isMark, lockName, markOf, type Mark, type Recorded } from './layout.ts'
 import { notADirectory, openAnew, openClients, type OpenDirectories } from './open-directories.ts'
 import { holderName } from './process.ts'
 
@@ -37,11 +37,8 @@ export interface StateDirectory extends OpenDirectories {
   notes: Directory | undefined
   /** The client about whom this upcall has left no note (begun.ts). */
   forgotten: ClientOwner | undefined
-  /**
-   * The last two sets of names that {@link lookAt} read, and what they mean. Two, because names are read with the lock
-   * and without it.
-   */
-  seen: readonly Seen[]
+  /** What {@link lookAt} has read last. */
+  seen: Seen | undefined
 }
 
 /** Names in `v4clients`, and what they mean. Equal names always mean the same. */
@@ -64,7 +61,7 @@ export const stateDirectory = (calls: Calls, path: string, runDirectory: string,
   notesPath: undefined,
   notes: undefined,
   forgotten: undefined,
-  seen: [],
+  seen: undefined,
 })
 
 /** The name of this process in locks and notes. */
@@ -92,13 +89,7 @@ export function lookAt(state: StateDirectory): Recorded {
     return { instance: { kind: 'none' }, starts: [], traces: [], marks: () => false, isUnconfirmed: false, format: 2 }
   }
   const names = namesOf(clients)
-  const last = state.seen[0]
-  if (names === last?.names) return last.recorded
-  const before = state.seen[1]
-  if (last !== undefined && names === before?.names) {
-    state.seen = [before, last]
-    return before.recorded
-  }
+  if (names === state.seen?.names) return state.seen.recorded
   const parts = names.split('/')
   const kinds = parts[0] ?? ''
   const recorded = recordedBy(parts, kinds, clients, state)
@@ -106,7 +97,7 @@ export function lookAt(state: StateDirectory): Recorded {
   if (recorded.format === 1 && files.lookAtName(formatMark, clients) !== undefined) return lookAt(state)
   // Format 1 depends on files too, and an entry of unknown kind on what it is: names alone do not tell those.
   const isTold = recorded.format === 2 && !kinds.includes('u')
-  state.seen = isTold ? [{ names, recorded }, ...(last === undefined ? [] : [last])] : []
+  state.seen = isTold ? { names, recorded } : undefined
   return recorded
 }
 
@@ -159,8 +150,9 @@ function recordedBy(parts: readonly string[], kinds: string, clients: Directory,
 const isDirectory = (kind: string | undefined, name: string, within: Directory): boolean =>
   kind === 'd' || (kind === 'u' && typeof files.directoryAt(name, within) === 'object')
 
-/** A consistent snapshot of all names in `v4clients`. */
-const namesOf = (clients: Directory): string => files.namesAtOnce(clients) ?? files.textOfNames(manyNamesOf(clients))
+/** A consistent snapshot of all names in `v4clients` but the lock's: with the lock and without it they are the same. */
+const namesOf = (clients: Directory): string =>
+  files.namesAtOnce(clients, lockName) ?? files.textOfNames(manyNamesOf(clients))
 
 /**
  * A long directory takes several getdents(2) calls. A mark that is renamed between them may appear under neither name.

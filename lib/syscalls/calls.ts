@@ -69,9 +69,10 @@ export interface Calls {
    * `u`nknown), then each name after a `/`. One getdents(2) is a consistent snapshot, because the kernel holds the
    * directory's lock (fs/readdir.c, iterate_dir).
    * @param again whether this descriptor was read before.
+   * @param except a name that is left out
    * @returns -E2BIG, if one getdents(2) is not enough.
    */
-  readonly names: (descriptor: number, again: boolean) => string | number
+  readonly names: (descriptor: number, again: boolean, except: string) => string | number
   /**
    * The next entries of an open directory, and which of them are symbolic links with a text that is spelled in a
    * certain way and has the right checksum. Such a text is as one of the patterns says. Then come `mark`, the checksum

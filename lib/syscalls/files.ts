@@ -225,9 +225,9 @@ const kinds: Readonly<Record<string, DirectoryEntry['kind']>> = { l: 'link', d: 
 /** The names in such a text. */
 export const namesOf = (text: string): string[] => text.slice(text.indexOf('/') + 1).split('/')
 
-/** A consistent snapshot of all names in a small directory; undefined for a directory that is not small. */
-export function namesAtOnce(directory: Directory): string | undefined {
-  const names = directory.calls.names(directory.descriptor, directory.wasRead)
+/** A consistent snapshot of all names but one in a small directory; undefined for a directory that is not small. */
+export function namesAtOnce(directory: Directory, except: string): string | undefined {
+  const names = directory.calls.names(directory.descriptor, directory.wasRead, except)
   directory.wasRead = true
   if (typeof names === 'string') return names
   if (names === -E2BIG) return undefined

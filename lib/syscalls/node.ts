@@ -103,10 +103,10 @@ function directoryReader(): Pick<Calls, 'entries' | 'links' | 'writeLinks' | 'na
     entries: (descriptor) => answer(() => textOfNames(nextOrNone(descriptor))),
     links,
     writeLinks: writeLinksBy({ links, writeEach: files.writeEach, monotonic: ownProcess.monotonic }),
-    names: (descriptor) =>
+    names: (descriptor, _again, except) =>
       answer(() => {
         stopReading(descriptor)
-        const names = textOfNames(nextEntries(descriptor))
+        const names = textOfNames(nextEntries(descriptor).filter(({ name }) => name !== except))
         stopReading(descriptor)
         return names.length <= surelyOneCall ? names : -errno.E2BIG
       }),

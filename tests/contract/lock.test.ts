@@ -34,7 +34,7 @@ const givenUp = (s: Server): void => {
 
 /** The helper's name for a holder. It comes from a helper that is killed while it holds the lock. */
 async function holderName(s: Server): Promise<string> {
-  await traced(s, ['create', hex('killed')], {}, ['-e', `inject=${named('unlink')}:signal=SIGKILL`])
+  await traced(s, ['remove', hex('killed')], {}, ['-e', `inject=${named('unlink')}:signal=SIGKILL`])
   const name = readlinkSync(lockOf(s))
   rmSync(lockOf(s))
   return name
@@ -139,7 +139,7 @@ eachArtefact('the lock', (artefact) => {
 
   it('that can not be removed does not undo what was done under it', async () => {
     const s = server(artefact)
-    await s.fullInstanceWith()
+    await s.init()
     const session = { NFSDCLTRACK_CLIENT_HAS_SESSION: 'Y' }
     const first = ['-e', `inject=${named('unlink')}:error=EIO:when=1`]
     const said = await traced(s, ['create', hex('ada')], session, first)
@@ -147,6 +147,17 @@ eachArtefact('the lock', (artefact) => {
     assert.match(said.stderr, /warning: the lock can't be removed: EIO/)
     assert.equal((await s.remove('bob')).status, done, 'its holder is dead')
     assert.equal((await s.check('ada', 'v4.1')).status, done)
+  })
+
+  it('is taken by no create once grace is over: each is one name, which no other upcall changes', async () => {
+    const s = server(artefact)
+    await s.fullInstanceWith('ada')
+    await heldByTheLiving(s)
+    const { status, stderr, calls } = await traced(s, ['create', hex('bob')])
+    assert.equal(status, done)
+    assert.doesNotMatch(stderr, waited)
+    assert.ok(!calls.some(({ text }) => isCall(text, 'symlink', 'lock')))
+    assert.match((await s.remove('ada')).stderr, waited, 'a remove waits for it')
   })
 
   it('is left alone if something else has its name, and the upcall works without it', async () => {

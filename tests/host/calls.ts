@@ -630,20 +630,21 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     right('not all at once', some.length > 0 && some.length < 3000)
     const found = [...some, ...namesIn(reading)]
     same('each once', found.sort().join(), names.sort().join())
-    same('too many for one text', calls.names(reading, true), -errno.E2BIG)
+    same('too many for one text', calls.names(reading, true, ''), -errno.E2BIG)
     calls.close(reading)
   })
 
-  it('a small directory is read as one text; a second read gives its new contents', (directory) => {
+  it('a small directory is read as one text; a second read gives its new contents, but for a name that is not wanted', (directory) => {
     const reading = calls.openat(directory, '.', O_RDONLY | O_DIRECTORY, 0)
-    same('nothing', calls.names(reading, false), '')
+    same('nothing', calls.names(reading, false, ''), '')
     calls.symlinkat('x', directory, 'link \xe9')
-    const one = calls.names(reading, true)
+    const one = calls.names(reading, true, '')
     right(`a link: ${shown(one)}`, one === 'l/link \xe9' || one === 'u/link \xe9')
     calls.mkdirat(directory, 'directory', 0o700)
-    const parts = String(calls.names(reading, true)).split('/')
+    const parts = String(calls.names(reading, true, '')).split('/')
     same('two', parts.slice(1).sort().join(), 'directory,link \xe9')
     same('a kind each', parts[0]?.length, 2)
+    same('but for one', calls.names(reading, true, 'link \xe9'), 'd/directory')
     calls.close(reading)
   })
 

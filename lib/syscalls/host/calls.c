@@ -185,10 +185,10 @@ static CALL(call_identityAt)
 }
 
 /*
- * Fills in so many bytes of entries as one text, and returns its length; each takes two bytes of it beside its name,
- * and more in a directory.
+ * Fills in so many bytes of entries as one text, but for one name, and returns its length; each takes two bytes of it
+ * beside its name, and more in a directory.
  */
-static size_t names_from(const char *entries, ssize_t size, char *text)
+static size_t names_from(const char *entries, ssize_t size, const char *except, char *text)
 {
   size_t length = 0;
   for (bool is_name = false;; is_name = true) {
@@ -196,7 +196,7 @@ static size_t names_from(const char *entries, ssize_t size, char *text)
       const struct dirent *entry = (const void *)(entries + at);
       const char *name = entry->d_name;
       at += entry->d_reclen;
-      if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+      if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || strcmp(name, except) == 0)
         continue;
       if (is_name) {
         size_t letters = strlen(name);
@@ -222,7 +222,7 @@ static CALL(call_entries)
     ssize_t size = syscall(SYS_getdents64, descriptor, buffer, sizeof buffer);
     if (size < 0)
       return answer(engine, size);
-    size_t length = names_from(buffer, size, text);
+    size_t length = names_from(buffer, size, "", text);
     if (size == 0 || length > 0)
       return text_from(engine, text, length);
   }
@@ -230,17 +230,19 @@ static CALL(call_entries)
 
 static CALL(call_names)
 {
-  _Alignas(struct dirent) char buffer[buffer_size], more[buffer_size];
-  char text[buffer_size];
+  _Alignas(struct dirent) char buffer[buffer_size], text[buffer_size];
+  struct word except;
+  if (!word_from(engine, given[2], &except))
+    return JS_EXCEPTION;
   int descriptor = number(engine, given[0]);
   end_reading_ahead(descriptor);
   if (JS_ToBool(engine, given[1]) && lseek(descriptor, 0, SEEK_SET) < 0)
     return answer(engine, -1);
   ssize_t size = syscall(SYS_getdents64, descriptor, buffer, sizeof buffer);
-  ssize_t rest = size > 0 ? syscall(SYS_getdents64, descriptor, more, sizeof more) : size;
+  ssize_t rest = size > 0 ? syscall(SYS_getdents64, descriptor, text, sizeof text) : size;
   if (rest < 0)
     return answer(engine, rest);
-  return rest > 0 ? JS_NewInt32(engine, -E2BIG) : text_from(engine, text, names_from(buffer, size, text));
+  return rest > 0 ? JS_NewInt32(engine, -E2BIG) : text_from(engine, text, names_from(buffer, size, except.bytes, text));
 }
 
 bool form_from(JSContext *engine, JSValueConst message, JSValueConst at, JSValueConst room, struct form *form)
@@ -376,7 +378,7 @@ static const JSCFunctionListEntry open_flags[] = {
 static const JSCFunctionListEntry table[] = {
   ENTRY(openat, 4), ENTRY(read, 2), ENTRY(readText, 2), ENTRY(write, 2), ENTRY(writeEach, 7), ENTRY(fsync, 1), ENTRY(close, 1), ENTRY(mkdirat, 3),
   ENTRY(unlinkat, 3), ENTRY(renameat, 4), ENTRY(linkat, 4), ENTRY(symlinkat, 3), ENTRY(readlinkat, 2), ENTRY(fstatat, 3),
-  ENTRY(fstat, 1), ENTRY(identityAt, 2), ENTRY(entries, 1), ENTRY(links, 3), ENTRY(writeLinks, 9), ENTRY(names, 2), ENTRY(checksum, 1), ENTRY(sha256, 1), ENTRY(bytesInto, 3), ENTRY(textOf, 1), ENTRY(percentEncoded, 1), ENTRY(percentDecoded, 1), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
+  ENTRY(fstat, 1), ENTRY(identityAt, 2), ENTRY(entries, 1), ENTRY(links, 3), ENTRY(writeLinks, 9), ENTRY(names, 3), ENTRY(checksum, 1), ENTRY(sha256, 1), ENTRY(bytesInto, 3), ENTRY(textOf, 1), ENTRY(percentEncoded, 1), ENTRY(percentDecoded, 1), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
   ENTRY(watch, 1), ENTRY(endSignals, 0), ENTRY(connect, 1), ENTRY(flock, 1), ENTRY(now, 0), ENTRY(monotonic, 0), ENTRY(processId, 0), ENTRY(userId, 0), ENTRY(isTerminal, 1), ENTRY(exit, 1),
   JS_OBJECT_DEF("flags", open_flags, sizeof open_flags / sizeof *open_flags, JS_PROP_ENUMERABLE),
 };

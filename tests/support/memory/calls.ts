@@ -114,13 +114,13 @@ function onOpenFiles(process: Process) {
         if (directory.inode.gone) return -ENOENT
         return textIn(directory.inode)
       }),
-    names: (descriptor) =>
+    names: (descriptor, _again, except) =>
       made('getdents64', [], () => {
         const directory = process.opened.get(descriptor)
         if (directory === undefined) return -EBADF
         if (directory.inode.kind !== 'directory') return -ENOTDIR
         if (directory.inode.gone) return -ENOENT
-        return textIn(directory.inode)
+        return textIn(directory.inode, except)
       }),
   } satisfies Part
 }

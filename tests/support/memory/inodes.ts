@@ -51,9 +51,13 @@ function namesIn(path: string): readonly string[] | undefined {
 }
 const parsed = new Map<string, readonly string[] | undefined>()
 
-/** A directory's names, in the form of the kernel's calls. */
-export const textIn = ({ entries }: Inode): string =>
-  textOfNames([...entries].map(([name, { kind }]) => ({ name, kind: kind === 'file' ? 'other' : kind })))
+/** A directory's names, but for one, in the form of the kernel's calls. */
+export const textIn = ({ entries }: Inode, except?: string): string =>
+  textOfNames(
+    [...entries]
+      .filter(([name]) => name !== except)
+      .map(([name, { kind }]) => ({ name, kind: kind === 'file' ? 'other' : kind })),
+  )
 
 /** The place to which a path leads. */
 export interface Found {

@@ -4,6 +4,7 @@ import { perform, performTogether } from '../../../lib/events/perform.ts'
 import { Failed, report } from '../../../lib/failure.ts'
 import { recordName } from '../../../lib/rules/record.ts'
 import { lookAgain, openAnew } from '../../../lib/store/open-directories.ts'
+import { atFlags } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import type { MemoryFiles } from '../../support/memory/files.ts'
 import { stateDirectory, systemInMemory } from '../../support/memory/machine.ts'
@@ -99,6 +100,30 @@ describe('several requests together', () => {
     assert.equal(locksOf(create('fay')), 1, 'another grace')
     assert.deepEqual(recordedIn(m, instances(m)[0]), ['bob', 'cal', 'dan', 'eve'])
     assert.deepEqual(recordedIn(m, instances(m)[1]), ['fay'])
+  })
+
+  it('wait for a holder of the lock that is soon done, and need not know who it is', () => {
+    const m = machine()
+    start(m)
+    const { calls } = m.world
+    calls.symlinkat('another', calls.openat(atFlags.AT_FDCWD, v4clients, calls.flags.O_RDONLY, 0), 'lock')
+    const asked: string[] = []
+    let waits = 0
+    const patient = worldOn(
+      {
+        ...calls,
+        sleep: () => {
+          if (++waits === 3) m.files.remove(`${v4clients}/lock`)
+        },
+        readlinkat: (directory, name) => {
+          if (name === 'lock') asked.push(calls.readlinkat(directory, name) as string)
+          return calls.readlinkat(directory, name)
+        },
+      },
+      false,
+    )
+    assert.deepEqual(performTogether(patient.world, [create('ada')]), [undefined])
+    assert.deepEqual([waits, asked.includes('another'), namesIn(m, v4clients).includes('lock')], [3, false, false])
   })
 
   it('are recorded in the current instance, also if another was current at the last look', () => {
