@@ -17,6 +17,7 @@ import {
   answerTo,
   askedIn,
   headerSize,
+  lengthPlace,
   needsLastByte,
   ownerField,
   ownerRoom,
@@ -36,19 +37,21 @@ import {
  */
 export class Taken {
   readonly header: { version: number; command: number; xid: number } = { version: 0, command: 0, xid: 0 }
-  /** All that has been read: until it is finished. */
+  /** All that has been read, until it is {@link finish}ed. */
   bytes: Uint8Array
   /** What it asks, as far as that has been read; undefined for what can't be understood. */
   asked: Asked | undefined
-  /** The size of its answer, as its version says; {@link Pipe.finish} tells what it is. */
+  /** The size of its answer, as its version says; {@link finish} tells what it is. */
   size = 0
   /** Nothing of it is left in the pipe: should this process die, nobody gets it again. */
   whole = false
-  /** What is still in the pipe says something: see {@link Pipe.complete}. */
+  /** What is still in the pipe says something: see {@link complete}. */
   lacksOwner = false
   readonly descriptor: number
   private readonly calls: Calls
   private room = roomFor(headerSize)
+  /** So much of it has been read: until it is finished. */
+  private got = 0
 
   constructor(calls: Calls, descriptor: number) {
     this.calls = calls
@@ -59,22 +62,22 @@ export class Taken {
 
   /**
    * Takes the next message, but for its last byte where that can wait.
-   * @param version that it has most often: one read then takes all that is wanted of it.
+   * @param version that it has most often, and its size: one read then takes all that is wanted of it.
    * @returns more than 0; 0 if there is none; less, if the pipe is gone.
    */
-  take(version: number): number {
-    const size = sizes[version] ?? headerSize
+  take(version: number, size: number): number {
     if (this.room.size !== size) this.room = roomFor(size)
     const { room, header } = this
     const { head } = room
-    const first = this.read(head)
-    if (first <= 0) return first
+    const first = this.calls.read(this.descriptor, head)
+    if (first <= 0) return first === interrupted ? this.take(version, size) : first
     header.version = head[0] ?? 0
     header.command = head[1] ?? 0
     header.xid = room.longs[xidPlace] ?? 0
     if (first !== size - 1 || header.version !== version) return this.takeOther(first)
     this.bytes = head
-    this.asked = askedIn(head, header)
+    this.got = first
+    this.asked = askedIn(head, header, (room.shorts[lengthPlace] ?? 0) & 0xffff)
     this.size = size
     this.whole = false
     this.lacksOwner = version === 1 && needsLastByte(head)
@@ -99,6 +102,7 @@ export class Taken {
     if (first < headerSize) Object.assign(this.header, readHeader(all))
     const isShort = size === undefined || bytes.length < size - 1
     this.bytes = bytes
+    this.got = bytes.length
     this.asked = readMessage(bytes)
     this.size = isShort ? bytes.length : size
     // Its version has another size than was expected. If there was room for more, it has been read to its end.
@@ -107,22 +111,30 @@ export class Taken {
     return first
   }
 
-  /** Reads the last byte as well, and understands the message anew. */
+  /**
+   * Reads the last byte as well, and understands the message anew. Whoever does that has made sure that the message is
+   * answered should this process die.
+   */
   complete(): void {
     const bytes = new Uint8Array(this.size)
     bytes.set(this.bytes)
     const last = this.read(bytes.subarray(this.bytes.length))
     this.bytes = bytes.slice(0, this.bytes.length + Math.max(0, last))
+    this.got = this.bytes.length
     this.asked = readMessage(this.bytes)
     this.whole = true
     this.lacksOwner = false
   }
 
-  /** Reads what is left in the pipe. @returns how long the message is; less than 0, if the pipe is gone. */
+  /**
+   * Reads what is left in the pipe. From here on nobody else gets it.
+   * @returns how long the message is; less than 0, if the pipe is gone.
+   */
   finish(): number {
-    if (this.whole) return this.bytes.length
-    const last = this.read(this.room.rest)
-    return last < 0 ? last : this.bytes.length + last
+    if (this.whole) return this.got
+    const last = this.calls.read(this.descriptor, this.room.rest)
+    if (last >= 0) return this.got + last
+    return last === interrupted ? this.finish() : last
   }
 
   /**
@@ -146,10 +158,12 @@ export class Taken {
   private read(into: Uint8Array): number {
     for (;;) {
       const answer = this.calls.read(this.descriptor, into)
-      if (answer >= 0 || answer !== -errno.EINTR) return answer
+      if (answer !== interrupted) return answer
     }
   }
 }
+
+const interrupted = -errno.EINTR
 
 /** Memory for messages of one size, and views of it. */
 interface Room {
@@ -171,7 +185,7 @@ function roomFor(size: number): Room {
     message: new Uint8Array(all, 0, size),
     head: new Uint8Array(all, 0, size - 1),
     rest: new Uint8Array(all, size - 1),
-    shorts: new Int16Array(all, 0, headerSize / 2),
+    shorts: new Int16Array(all, 0, lengthPlace + 1),
     longs: new Uint32Array(all, 0, headerSize / 4),
   }
 }
@@ -185,16 +199,6 @@ export interface Pipe {
   readonly take: () => Taken[] | 'gone'
   /** Whether every file that could be opened has a message: then more may be queued that {@link take} has not seen. */
   readonly isFull: () => boolean
-  /**
-   * Reads the last byte of an owner. Whoever does that has made sure that the message is answered should this process
-   * die.
-   */
-  readonly complete: (taken: Taken) => Taken
-  /**
-   * Reads the rest of a message. From here on nobody else gets it.
-   * @returns its size; less than 0, if nobody waits any more.
-   */
-  readonly finish: (taken: Taken) => number
   /** Says one name of a list. @returns how many bytes, or the negated errno. */
   readonly write: (bytes: Uint8Array) => number
   /** Says names of a list, from one to before another. @returns how many: see `writeEach` in calls.ts. */
@@ -253,50 +257,56 @@ class OpenPipe implements Pipe {
   readonly status: Status
   private readonly calls: Calls
   private readonly first: number
-  /** Those that have no message. */
-  private readonly free: Taken[]
-  private readonly all: Taken[]
+  /** Between two rounds none of them has a message. */
+  private readonly files: Taken[]
+  /** How many of them had one when messages were taken last: the first ones. */
+  private taken = 0
   private most: number | undefined
   /** The last message's: all of a server's have one, but for its first. */
   private version = 1
+  private size = sizes[1] ?? headerSize
 
   constructor(calls: Calls, path: string, first: number, status: Status) {
     this.calls = calls
     this.path = path
     this.first = first
     this.status = status
-    this.free = [new Taken(calls, first)]
-    this.all = [...this.free]
+    this.files = [new Taken(calls, first)]
     this.most = undefined
   }
 
   pollable(): number {
-    const { free } = this
-    return free[free.length - 1]?.descriptor ?? this.first
+    return this.first
   }
 
   take(): Taken[] | 'gone' {
-    const { free } = this
+    const { files } = this
     const taken: Taken[] = []
-    while (free.length > 0 || this.openAnother()) {
-      const file = free[free.length - 1]
+    for (let at = 0; at < files.length || this.openAnother(); at++) {
+      const file = files[at]
       if (file === undefined) break
-      const first = file.take(this.version)
+      const first = file.take(this.version, this.size)
       if (first < 0) return 'gone'
       if (first === 0) break
-      free.pop()
-      const { version } = file.header
-      if (version !== this.version && sizes[version] !== undefined) this.version = version
-      taken.push(file)
+      taken[at] = file
+      if (file.header.version !== this.version) this.expect(file.header.version)
     }
+    this.taken = taken.length
     return taken
+  }
+
+  private expect(version: number): void {
+    const size = sizeOf(version)
+    if (size === undefined) return
+    this.version = version
+    this.size = size
   }
 
   /** Opens one more. @returns whether it is the same pipe: its name may be another's by now. */
   private openAnother(): boolean {
     const { calls, path, status } = this
     this.most ??= mostOf(calls)
-    if (this.all.length >= this.most) return false
+    if (this.files.length >= this.most) return false
     const descriptor = openFile(calls, path)
     if (descriptor < 0) return false
     const found = calls.fstat(descriptor)
@@ -304,24 +314,12 @@ class OpenPipe implements Pipe {
       calls.close(descriptor)
       return false
     }
-    const file = new Taken(calls, descriptor)
-    this.all.push(file)
-    this.free.push(file)
+    this.files.push(new Taken(calls, descriptor))
     return true
   }
 
   isFull(): boolean {
-    return this.free.length === 0
-  }
-
-  complete(taken: Taken): Taken {
-    taken.complete()
-    return taken
-  }
-
-  finish(taken: Taken): number {
-    this.free.push(taken)
-    return taken.finish()
+    return this.taken === this.files.length
   }
 
   write(bytes: Uint8Array): number {
@@ -346,6 +344,6 @@ class OpenPipe implements Pipe {
   }
 
   close(): void {
-    for (const { descriptor } of this.all) this.calls.close(descriptor)
+    for (const { descriptor } of this.files) this.calls.close(descriptor)
   }
 }

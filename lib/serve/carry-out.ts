@@ -40,7 +40,11 @@ const answerTo = (message: Taken, said: number, version?: number): Answer => ({ 
 export function carriedOut(server: Server, pipe: Pipe, batch: readonly Taken[]): readonly Answer[] {
   const taken = batch[0]
   if (taken === undefined) return []
-  switch (taken.asked?.command) {
+  switch (taken.asked?.event) {
+    case 'create':
+    case 'remove':
+    case 'check':
+      return ofClients(server, batch, taken.header.xid)
     case undefined:
       server.log.error(
         `can't understand a message: version ${taken.header.version}, command ${taken.header.command}, ` +
@@ -54,10 +58,6 @@ export function carriedOut(server: Server, pipe: Pipe, batch: readonly Taken[]):
       return [startInstance(server, pipe, taken)]
     case 'grace-done':
       return [answerTo(taken, endGrace(server, taken.header.xid))]
-    case 'create':
-    case 'remove':
-    case 'check':
-      return ofClients(server, batch, taken.header.xid)
   }
 }
 
@@ -125,44 +125,43 @@ function endGrace(server: Server, xid: number): number {
 
 /** Carries out messages about clients. @param first the number of the first of them */
 function ofClients(server: Server, batch: readonly Taken[], first: number): readonly Answer[] {
-  const asking: Taken[] = []
   const requests: ClientRequest[] = []
   const answers: Answer[] = []
   for (let at = 0; at < batch.length; at++) {
     const taken = batch[at]
-    if (taken === undefined) continue
-    const request = requestOf(server, taken)
-    if (request === undefined) {
-      // The pipe went away while the owner was read.
-      answers.push(answerTo(taken, status.badMessage))
-      continue
-    }
-    asking.push(taken)
-    requests.push(request)
+    const request = taken && requestOf(server, taken)
+    if (request !== undefined) requests[requests.length] = request
   }
   const outcomes = attempt(server, requests, first)
-  for (let at = 0; at < requests.length; at++) {
-    const taken = asking[at]
-    const request = requests[at]
-    if (taken !== undefined && request !== undefined)
-      answers.push(answerTo(taken, statusOf(server, request, outcomes[at])))
+  // The next of the requests.
+  let next = 0
+  for (let at = 0; at < batch.length; at++) {
+    const taken = batch[at]
+    const request = requests[next]
+    if (taken === undefined) continue
+    // Where a message asks nothing, the pipe went away while its owner was read.
+    answers[at] =
+      taken.asked === undefined || request === undefined
+        ? answerTo(taken, status.badMessage)
+        : answerTo(taken, statusOf(server, request, outcomes[next++]))
   }
   return answers
 }
 
 /** @param thrown why the request was not carried out; undefined, if it was */
 function statusOf(server: Server, request: ClientRequest, thrown: unknown): number {
+  const counted = server.doing.messages[request.event]
   if (thrown === undefined) {
-    count(server, request.event, 'answered')
+    counted.answered++
     server.settled(request)
     return status.done
   }
   if (thrown instanceof Failed && thrown.failure.kind === 'may-not-reclaim') {
-    count(server, request.event, 'answered')
+    counted.answered++
     server.log.failed(thrown.failure, request.event)
     return status.mayNotReclaim
   }
-  count(server, request.event, 'failed')
+  counted.failed++
   return failed(server, request, thrown)
 }
 
@@ -189,19 +188,12 @@ function failed(server: Server, request: AskedOfInstance, thrown: unknown): numb
   return status.storageFailed
 }
 
-/** The request that an upcall would make of a client's message. The pipe tells nothing of sessions and boot times. */
+/** The request that an upcall would make of a client's message; undefined, if it is none. */
 function requestOf(server: Server, { asked }: Taken): ClientRequest | undefined {
-  switch (asked?.command) {
+  switch (asked?.event) {
     case 'create':
-      return {
-        event: 'create',
-        owner: asked.owner,
-        session: 'unknown',
-        principal: asked.principal,
-        kernelBootTime: undefined,
-      }
     case 'remove':
-      return { event: 'remove', owner: asked.owner }
+      return asked
     case 'check':
       // Treated like a client without a session: it may send nothing more, so its check must record it.
       server.doing.protocol = 0

@@ -203,11 +203,12 @@ class Behind implements InstanceBehind {
 
   dueAt(): number | undefined {
     const { nextAt, missed } = this
-    return missed?.isMissing() === true && !this.mayBeQueued ? Math.min(missed.until, nextAt ?? missed.until) : nextAt
+    if (missed === undefined) return nextAt
+    return missed.isMissing() && !this.mayBeQueued ? Math.min(missed.until, nextAt ?? missed.until) : nextAt
   }
 
   due(): void {
-    this.lookForMissed()
+    if (this.missed !== undefined) this.lookForMissed()
     if (this.nextAt === undefined || this.nextAt > this.means.calls.monotonic()) return
     if (this.known === 'unknown') {
       this.warn()

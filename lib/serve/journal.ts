@@ -56,7 +56,9 @@ export class Journal {
   private readonly path: string | undefined
   private readonly pipe: string
   /** Answers of the last journal that the kernel may not have: each round repeats them. */
-  readonly owed: Map<number, Reply>
+  readonly owed: ReadonlyMap<number, Reply>
+  /** Whether there are any: to ask for the size of a map takes longer. */
+  isOwing: boolean
   /** Whether the last answers could not be written down. */
   isFailing = false
   private descriptor = -1
@@ -66,6 +68,8 @@ export class Journal {
   private bytes = new Uint8Array(0)
   /** The parts of each command's last line, which most lines share. Making them anew takes 9000 instructions. */
   private readonly last: (Parts | undefined)[] = []
+  /** The same as {@link owed}. */
+  private readonly answers: Map<number, Reply>
 
   /**
    * @param path undefined, if there is no place for it: then nothing is written down
@@ -76,7 +80,9 @@ export class Journal {
     this.calls = calls
     this.path = path
     this.pipe = pipe
-    this.owed = new Map(owed.map((reply) => [reply.message.header.xid, reply]))
+    this.answers = new Map(owed.map((reply) => [reply.message.header.xid, reply]))
+    this.owed = this.answers
+    this.isOwing = owed.length > 0
     if (path === undefined) return
     try {
       this.begin(path, this.linesOf(this.round, owed))
@@ -93,12 +99,12 @@ export class Journal {
   note(replies: readonly Reply[]): number {
     const { path, owed } = this
     // A message that was taken again has an answer of its own.
-    if (owed.size > 0) for (const { message } of replies) owed.delete(message.header.xid)
+    if (this.isOwing) for (const { message } of replies) this.settle(message.header.xid)
     if (path === undefined) return 0
     try {
       const round = ++this.round
       const own = this.linesOf(round, replies)
-      const lines = owed.size === 0 ? own : this.linesOf(round, [...owed.values()]) + own
+      const lines = this.isOwing ? this.linesOf(round, [...owed.values()]) + own : own
       if (this.length > longest) this.begin(path, lines)
       else this.append(path, lines)
       this.isFailing = false
@@ -107,6 +113,12 @@ export class Journal {
       this.isFailing = true
       return this.failed(thrown)
     }
+  }
+
+  /** The kernel has the answer to a message, or waits for it no longer. */
+  settle(xid: number): void {
+    this.answers.delete(xid)
+    this.isOwing = this.answers.size > 0
   }
 
   close(): void {

@@ -42,10 +42,10 @@ export interface Kept {
   readonly drop: (request: Asked) => void
   /**
    * Writes what has changed.
-   * @param count how many requests are left
+   * @param left tells how many requests are left
    * @returns 'stale', if an outdated list could not be removed
    */
-  readonly write: (pipe: string, count: number, all: () => readonly Left[]) => 'done' | 'stale'
+  readonly write: (pipe: string, left: { readonly size: number }, all: () => readonly Left[]) => 'done' | 'stale'
 }
 
 /** Requests about the same client have the same key: only the last one counts. */
@@ -93,8 +93,9 @@ export function keptAt(calls: Calls, path: string | undefined): Kept {
     },
     add: (left) => void changes.push(lineOf(left)),
     drop: (request) => void changes.push(`done ${keyOf(request)}\n`),
-    write: (pipe, count, all) => {
+    write: (pipe, left, all) => {
       if (changes.length === 0) return 'done'
+      const count = left.size
       const changed = changes.splice(0)
       if (count === 0) return remove()
       lines += changed.length
@@ -149,7 +150,6 @@ function requestFrom(word = '', hex = '', principal = '-'): Asked | undefined {
     owner,
     session: 'unknown',
     principal: principal === '-' ? undefined : principal,
-    kernelBootTime: undefined,
   }
 }
 

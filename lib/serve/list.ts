@@ -181,7 +181,7 @@ class ListAtPipe implements List {
     let said = pipe.write(this.entry)
     if (said === -errno.EINVAL && !this.message.whole) {
       // The newest kernels take nothing before the whole message is read (nfs4recover.c, cu_inflight).
-      this.message = pipe.complete(this.message)
+      this.message.complete()
       said = pipe.write(this.entry)
     }
     if (said === -errno.EINVAL) log.error(`the kernel refuses ${showText(owner)}: it may not reclaim`)

@@ -53,13 +53,14 @@ export class Owed {
 
   /** When to call {@link due}; undefined, if nothing is owed. */
   dueAt({ journal }: Answering): number | undefined {
-    return journal.owed.size === 0 ? undefined : this.next
+    return journal.isOwing ? this.next : undefined
   }
 
   due(at: Answering): void {
+    if (!at.journal.isOwing) return
     const { calls } = this.server
     const now = calls.monotonic()
-    if (at.journal.owed.size === 0 || now < this.next) return
+    if (now < this.next) return
     this.next = now + everyMs
     if (now - this.since >= atMostMs || isAlone(calls)) giveOwed(this.server, at)
   }
@@ -79,7 +80,7 @@ export function giveOwed(server: Server, at: Answering): void {
       if (reply.doubtful === true && reply.message.header.command === commands.remove) server.distrust('start')
       if (pipe.write(bytesOfReply(reply)) >= 0) server.log.notice(`message ${xid} had no answer: it has one now`)
     }
-    journal.owed.delete(xid)
+    journal.settle(xid)
   }
 }
 

@@ -31,7 +31,7 @@ export function attempt(
 ): readonly unknown[] {
   try {
     server.instance.assure(first)
-    return server.withWorld(server.nfsd, (world) => performTogether(world, requests))
+    return server.withWorld(server.nfsd, performTogether, requests)
   } catch (thrown) {
     return requests.map(() => thrown)
   }

@@ -42,14 +42,14 @@ export function answerTaken(server: Server, pipe: Pipe, journal: Journal, taken:
 
 /** @returns false, if the pipe is gone. */
 const answerBatch = (server: Server, pipe: Pipe, journal: Journal, batch: readonly Taken[]): boolean =>
-  say(server, pipe, journal, carriedOut(server, pipe, completed(server, pipe, journal, batch)))
+  say(server, pipe, journal, carriedOut(server, pipe, completed(server, journal, batch)))
 
 /**
  * Reads each message with an owner of 1024 bytes to its end, because it has no filler byte to leave unread. If this
  * process then dies, the next one answers that the message failed. All such messages of a batch are noted at once, and
  * only when it is the batch's turn, because only the journal's last rounds count.
  */
-function completed(server: Server, pipe: Pipe, journal: Journal, batch: readonly Taken[]): readonly Taken[] {
+function completed(server: Server, journal: Journal, batch: readonly Taken[]): readonly Taken[] {
   let isLackingAny = false
   for (let at = 0; at < batch.length; at++) isLackingAny ||= batch[at]?.lacksOwner === true
   if (!isLackingAny) return batch
@@ -59,7 +59,8 @@ function completed(server: Server, pipe: Pipe, journal: Journal, batch: readonly
     journal,
     lacking.map((message): Reply => ({ message, status: status.storageFailed, doubtful: true })),
   )
-  return batch.map((taken) => (taken.lacksOwner ? pipe.complete(taken) : taken))
+  for (const taken of lacking) taken.complete()
+  return batch
 }
 
 /**
@@ -78,7 +79,7 @@ function writeDown({ log }: Server, journal: Journal, replies: readonly Reply[])
 }
 
 const isOfClient = ({ asked, lacksOwner }: Taken): boolean =>
-  lacksOwner || asked?.command === 'create' || asked?.command === 'remove' || asked?.command === 'check'
+  lacksOwner || asked?.event === 'create' || asked?.event === 'remove' || asked?.event === 'check'
 
 /**
  * Puts messages into the order in which they were sent. Consecutive messages about clients are one batch, and each
@@ -111,7 +112,7 @@ function say(server: Server, pipe: Pipe, journal: Journal, answers: readonly Ans
 
 /** @returns false, if the pipe is gone. */
 function saidOne({ log }: Server, pipe: Pipe, { message, status: said, version }: Answer): boolean {
-  const size = pipe.finish(message)
+  const size = message.finish()
   if (size < 0) return false
   const outcome = pipe.answer(message, size, said, version)
   if (outcome === -errno.EPIPE) return false
@@ -124,6 +125,6 @@ const fewClients = 100
 
 /** Whether a person would want to see this in the status file at once. */
 const isWorthTelling = ({ unfinished }: Server, { message: { header }, status: said }: Answer): boolean =>
-  (said !== 0 && unfinished.count() <= fewClients) ||
-  header.command === commands['grace-start'] ||
-  header.command === commands['grace-done']
+  (said !== 0 && unfinished.count() <= fewClients) || header.command === graceStart || header.command === graceDone
+
+const { 'grace-start': graceStart, 'grace-done': graceDone } = commands

@@ -25,7 +25,7 @@ import { quote } from '../text.ts'
 import { serveOptionsFrom, type ServeOptions } from '../upcall/serve-options.ts'
 import { anotherHas, claimOn } from './claim.ts'
 import { confining } from './confined.ts'
-import { currentPipe, type CurrentPipe, type PipePlace } from './current-pipe.ts'
+import { currentPipe, type PipePlace, type ServedPipe } from './current-pipe.ts'
 import { helperIsOurs, holderOf, watcherOf, whoStays, type Other } from './others.ts'
 import { readinessTo, refuseUnlessPassed, type Readiness } from './readiness.ts'
 import { tryAgain } from './retry.ts'
@@ -217,37 +217,38 @@ function run(loop: Loop, early: Pipe | undefined): void {
   const { calls, log } = server
   // Watched before the first look, so that no later change is missed.
   const watched = new WatchedDirectory(loop)
-  if (!watched.isThere()) log.warning(`no rpc_pipefs is mounted at ${quote(loop.pipefs)}: waiting for it`)
+  if (watched.descriptor() < 0) log.warning(`no rpc_pipefs is mounted at ${quote(loop.pipefs)}: waiting for it`)
   const pipe = currentPipe(loop, early)
   pipe.look()
   let aliveAt = calls.monotonic()
+  const waited = [signals, mounts, -1, -1]
 
   for (;;) {
-    if (!watched.isThere()) {
-      watched.renew()
-      if (watched.isThere()) pipe.look()
+    let watch = watched.descriptor()
+    if (watch < 0) {
+      watch = watched.renew()
+      if (watch >= 0) pipe.look()
     }
-    const isReported = watched.isThere() && ready.ready()
+    const isReported = watch >= 0 && ready.ready()
 
     const now = calls.monotonic()
     const goneAt = untilGone ? pipe.goneAt() : undefined
     if (goneAt !== undefined && now - goneAt >= successorMs) return
     const tryAt = server.unfinished.dueAt()
     const served = pipe.served()
+    const isMissed = pipe.isMissed()
     const next = Math.min(
       isReported ? never : now + lookMs,
-      pipe.isMissed() ? now + missedMs : never,
+      isMissed ? now + missedMs : never,
       goneAt === undefined ? never : goneAt + successorMs,
       tryAt ?? never,
       server.instance.dueAt() ?? never,
       served?.owed.dueAt(served) ?? never,
       ready.everyMs === undefined ? never : aliveAt + ready.everyMs,
     )
-    const events = calls.poll(
-      [signals, mounts, watched.descriptor(), served?.pipe.pollable() ?? -1],
-      wanted,
-      until(next, now),
-    )
+    waited[2] = watch
+    waited[3] = served?.pipe.pollable() ?? -1
+    const events = calls.poll(waited, wanted, until(next, now))
     if (events === -errno.EINTR) continue
     if (typeof events === 'number') throw storageFailure(`poll failed: ${errorName(events)}`)
     const told = events[0] ?? 0
@@ -259,12 +260,12 @@ function run(loop: Loop, early: Pipe | undefined): void {
       ready.alive()
       aliveAt = calls.monotonic()
     }
-    const isGone = asked !== 0 && !isAnswered(server, pipe, asked)
+    const isGone = asked !== 0 && served !== undefined && !isAnswered(server, served, asked)
     if (isGone) pipe.release()
     if ((changed & POLLIN) !== 0) watched.drain()
     // mounts_poll (fs/proc_namespace.c) reports each change once.
     if ((mounted & (POLLPRI | POLLERR)) !== 0 || (changed & ~POLLIN) !== 0) watched.renew()
-    if (isGone || changed !== 0 || mounted !== 0 || pipe.isMissed()) pipe.look()
+    if (isGone || changed !== 0 || mounted !== 0 || isMissed) pipe.look()
     if (told !== 0) {
       log.notice('told to end')
       return
@@ -277,12 +278,10 @@ function run(loop: Loop, early: Pipe | undefined): void {
 }
 
 /** Answers the messages at the pipe. @returns false, if it is gone */
-function isAnswered(server: Server, current: CurrentPipe, events: number): boolean {
-  const served = current.served()
-  if (served === undefined) return true
-  if ((events & (POLLERR | POLLHUP)) !== 0) return false
-  return answerRound(server, served.pipe, served.journal) !== 'gone'
-}
+const isAnswered = (server: Server, { pipe, journal }: ServedPipe, events: number): boolean =>
+  (events & failing) === 0 && answerRound(server, pipe, journal) !== 'gone'
+
+const failing = POLLERR | POLLHUP
 
 /** The directory in which the pipe appears, watched as long as rpc_pipefs is mounted. */
 class WatchedDirectory {
@@ -298,20 +297,17 @@ class WatchedDirectory {
     this.renew()
   }
 
-  isThere(): boolean {
-    return this.watch >= 0
-  }
-
   /** The descriptor for poll(2); -1, if there is no such directory. */
   descriptor(): number {
     return this.watch
   }
 
-  /** Watches the directory that is there now: another one may have been mounted. */
-  renew(): void {
+  /** Watches the directory that is there now: another one may have been mounted. @returns {@link descriptor} */
+  renew(): number {
     if (this.watch >= 0) this.calls.close(this.watch)
     this.watch = this.calls.watch(this.path)
     if (this.watch >= 0) this.confine()
+    return this.watch
   }
 
   /** Discards the events. Their content does not matter, because the caller looks at the directory itself. */

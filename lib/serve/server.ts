@@ -34,8 +34,9 @@ export interface Server {
   /**
    * Runs `work` on the state directory. The next time that may be another directory, or one on another disk, so what
    * stays open in between is checked again.
+   * @param given to `work` as well: to make a function that knows it would take longer
    */
-  readonly withWorld: <T>(nfsd: Nfsd, work: (world: World) => T) => T
+  readonly withWorld: <T, Given = undefined>(nfsd: Nfsd, work: (world: World, given: Given) => T, given?: Given) => T
   /** A name that no other server instance has: that of its pipe. */
   readonly nameOf: (pipe: Pipe) => string
   /** Notes that a server starts with this state directory, as an upcall's start does. */
@@ -112,12 +113,12 @@ class Serving implements Server {
     this.instance = this.instanceBehind()
   }
 
-  withWorld<T>(nfsd: Nfsd, work: (world: World) => T): T {
+  withWorld<T, Given = undefined>(nfsd: Nfsd, work: (world: World, given: Given) => T, given?: Given): T {
     const world = nfsd === this.nfsd ? this.usual : { ...this.usual, nfsd }
-    if (this.isAtWork) return work(world)
+    if (this.isAtWork) return work(world, given as Given)
     this.isAtWork = true
     try {
-      const done = work(world)
+      const done = work(world, given as Given)
       // The work may have made the directory.
       this.means.claim.take()
       if (this.doing.pipe === undefined) closeAll(this.state)

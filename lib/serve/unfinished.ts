@@ -100,7 +100,8 @@ export function unfinished(monotonic: () => number, kept: Kept): Unfinished {
     return true
   }
   const settle: Unfinished['settle'] = (request) => {
-    if (left.size === 0 || !remove(keyOf(request))) return
+    // Nothing is left. To ask for the size of a map takes longer.
+    if (weight === 0 || !remove(keyOf(request))) return
     kept.drop(request)
     settleNow()
   }
@@ -157,6 +158,6 @@ export function unfinished(monotonic: () => number, kept: Kept): Unfinished {
       const isWhole = found?.every(({ request, instance }) => add(request, instance))
       return isWhole === true ? found?.map(({ request }) => request) : undefined
     },
-    keep: (pipe) => kept.write(pipe, left.size, all),
+    keep: (pipe) => kept.write(pipe, left, all),
   }
 }

@@ -7,6 +7,7 @@
  */
 import { bytesFromHex, hexOf } from './hex.ts'
 import { longestOwner, type ClientOwner } from './owner.ts'
+import type { Request } from './request.ts'
 
 /** `enum cld_command`. */
 export const commands = {
@@ -56,9 +57,10 @@ export interface Header {
   readonly xid: number
 }
 
-/** Where status and xid stand, counted in numbers of their size. */
+/** Where status, xid and an owner's length stand, counted in numbers of their size. */
 export const statusPlace = 1
 export const xidPlace = 1
+export const lengthPlace = ownerField / 2
 
 /** Without a DataView: making one takes as long as reading ten numbers. */
 function shortAt(bytes: Uint8Array, at: number): number {
@@ -82,9 +84,10 @@ export const readHeader = (bytes: Uint8Array): Header => ({
 
 /** What a message asks. */
 export type Asked =
-  | { readonly command: 'create'; readonly owner: ClientOwner; readonly principal: string | undefined }
-  | { readonly command: 'remove' | 'check'; readonly owner: ClientOwner }
-  | { readonly command: 'grace-done' | 'grace-start' | 'version' }
+  // The pipe tells nothing of sessions and boot times.
+  | Extract<Request, { event: 'create' | 'remove' }>
+  | { readonly event: 'check'; readonly owner: ClientOwner }
+  | { readonly event: 'grace-done' | 'grace-start' | 'version' }
 
 /**
  * Reads a message. Its last byte may be missing: {@link needsLastByte} says when it matters. It is part of a
@@ -101,31 +104,38 @@ export function readMessage(bytes: Uint8Array, header = readHeader(bytes)): Aske
   return size === undefined || read < size - 1 ? undefined : askedIn(bytes, header)
 }
 
-/** {@link readMessage}, of one of a known version that is there but for its last byte. */
-export function askedIn(bytes: Uint8Array, { version, command }: Header): Asked | undefined {
+/**
+ * {@link readMessage}, of one of a known version that is there but for its last byte.
+ * @param length of its owner, if it has one and the caller has read that.
+ */
+export function askedIn(
+  bytes: Uint8Array,
+  { version, command }: Header,
+  length = shortAt(bytes, ownerField),
+): Asked | undefined {
   switch (command) {
     case commands.create:
     case commands.remove:
     case commands.check: {
-      const length = shortAt(bytes, headerSize)
-      if (length > ownerRoom || ownerAt + length > bytes.length) return undefined
+      if (length >= ownerRoom && (length > ownerRoom || ownerAt + length > bytes.length)) return undefined
       const owner = bytes.slice(ownerAt, ownerAt + length) as ClientOwner
-      if (command === commands.remove) return { command: 'remove', owner }
-      if (command === commands.check) return { command: 'check', owner }
+      if (command === commands.remove) return { event: 'remove', owner }
+      if (command === commands.check) return { event: 'check', owner }
       const hashLength = version === 2 ? (bytes[hashLengthAt] ?? 0) : 0
       if (hashLength !== 0 && hashLength !== hashSize) return undefined
       return {
-        command: 'create',
+        event: 'create',
         owner,
+        session: 'unknown',
         principal: hashLength === 0 ? undefined : hexOf(bytes.subarray(hashAt, hashAt + hashSize - 1)),
       }
     }
     case commands['grace-done']:
-      return { command: 'grace-done' }
+      return { event: 'grace-done' }
     case commands['grace-start']:
-      return { command: 'grace-start' }
+      return { event: 'grace-start' }
     case commands.version:
-      return { command: 'version' }
+      return { event: 'version' }
     default:
       return undefined
   }

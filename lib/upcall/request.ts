@@ -35,7 +35,7 @@ export type Request =
        * kernel does not say one.
        */
       readonly principal: string | undefined
-      readonly kernelBootTime: KernelBootTime | undefined
+      readonly kernelBootTime?: KernelBootTime | undefined
     }
   | { readonly event: 'remove'; readonly owner: ClientOwner }
   | {

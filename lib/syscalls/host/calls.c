@@ -26,6 +26,8 @@ JSValue answer(JSContext *engine, ssize_t result)
 
 int number(JSContext *engine, JSValueConst value)
 {
+  if (JS_VALUE_GET_TAG(value) == JS_TAG_INT)
+    return JS_VALUE_GET_INT(value);
   int64_t result;
   double exact;
   if (!JS_IsNumber(value) || JS_ToInt64(engine, &result, value) < 0 || JS_ToFloat64(engine, &exact, value) < 0)

@@ -56,7 +56,7 @@ describe('a message of the pipe', () => {
     it(`of version ${version} can be understood without its last byte`, () => {
       for (const [name, command] of Object.entries(commands)) {
         const whole = message({ version, command }, owner)
-        assert.equal(readMessage(whole.subarray(0, withheld))?.command, name)
+        assert.equal(readMessage(whole.subarray(0, withheld))?.event, name)
         assert.deepEqual(readMessage(whole.subarray(0, withheld)), readMessage(whole))
         assert.equal(readMessage(whole.subarray(0, withheld - 1)), undefined, 'one byte less is none')
       }
@@ -66,7 +66,7 @@ describe('a message of the pipe', () => {
       fc.assert(
         fc.property(fc.uint8Array({ maxLength: 1024 }), (bytes) => {
           const asked = readMessage(message({ version, command: commands.remove }, bytes))
-          assert.ok(asked?.command === 'remove')
+          assert.ok(asked?.event === 'remove')
           assert.equal(hexOf(asked.owner), hexOf(bytes))
         }),
       )
@@ -102,13 +102,13 @@ describe('a message of the pipe', () => {
 
   it("has 31 bytes of a principal's digest: the last byte is read only when the record is durable, and the kernel compares as many as it is given", () => {
     const asked = readMessage(message({ version: 2, command: commands.create }, owner, hash).subarray(0, 1066))
-    assert.ok(asked?.command === 'create')
+    assert.ok(asked?.event === 'create')
     assert.equal(asked.principal, hash.subarray(0, 31).toString('hex'))
   })
 
   it('without a principal has none; with a digest of another length it is refused', () => {
     const asked = readMessage(message({ version: 2, command: commands.create }, owner))
-    assert.ok(asked?.command === 'create')
+    assert.ok(asked?.event === 'create')
     assert.equal(asked.principal, undefined)
     for (const length of [1, 31, 33, 255]) {
       const bytes = message({ version: 2, command: commands.create }, owner)
