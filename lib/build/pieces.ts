@@ -15,20 +15,22 @@ import { forEngine } from './bundles.ts'
 import { beforehand, rehearse } from './rehearsal.ts'
 import { textAt } from './repository.ts'
 
-/** The upcalls whose functions form one piece, unless an earlier piece has them. */
-const cuts = [
-  [
-    'check',
-    'create',
-    'create of a new client in grace',
-    'refusal',
-    'create without a session',
-    'check without a session',
-    'remove',
-  ],
-  ['start', 'first start'],
-  ['end of grace'],
+const client = [
+  'check',
+  'create',
+  'create of a new client in grace',
+  'refusal',
+  'create without a session',
+  'check without a session',
+  'remove',
 ] as const
+const start = ['start', 'first start'] as const
+const endOfGrace = ['end of grace'] as const
+/**
+ * The kinds of upcalls whose functions form one piece, unless an earlier piece has them. The second has what both a
+ * start and an end of grace call: so neither reads what is the other's.
+ */
+const cuts = [[client], [start, endOfGrace], [start], [endOfGrace]]
 /** The piece for everything else. */
 const rest = cuts.length
 /** The files that only `serve` uses, and their piece: `serve` runs for a long time, and an upcall never uses them. */
@@ -214,7 +216,7 @@ function homesOf(units: readonly Unit[]): Map<Unit, number> {
   const homes = new Map<Unit, number>()
   const byUse: Unit[] = []
   for (const unit of units) {
-    const first = cuts.findIndex((kinds) => isCalled(unit, kinds))
+    const first = cuts.findIndex((all) => all.every((kinds) => isCalled(unit, kinds)))
     if (unit.kind === 'value' || (first < 0 && isCalled(unit, [beforehand]))) byUse.push(unit)
     homes.set(unit, unit.kind === 'entry' ? 0 : first >= 0 ? first : served.test(unit.file) ? serving : rest)
   }
