@@ -244,7 +244,8 @@ export function noteGraceEnd(marked: Marked, start: Start, legacyTop = ''): stri
 /** That end is recorded, or it was that of another instance. @returns why the mark stays, if it does. */
 export const forgetGraceEnd = (marked: Marked, start: Start): string | undefined =>
   whyNot(() => {
-    if (graceEndIn(markAt(endOf(marked), marked.anywhere)).start === start) removeMark(endOf(marked), marked.anywhere)
+    const mark = endOf(marked)
+    if (graceEndIn(markAt(mark, marked.anywhere)).start === start) removeMark(mark, marked.anywhere)
   })
 
 /**
