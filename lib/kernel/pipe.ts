@@ -209,7 +209,7 @@ export interface Pipe {
    */
   readonly writeLinks: (
     entry: Uint8Array,
-    links: Parameters<Calls['links']>,
+    links: Required<Parameters<Calls['links']>>,
     excepted: string,
     longest: number,
   ) => Written | number | undefined
@@ -332,7 +332,7 @@ class OpenPipe implements Pipe {
 
   writeLinks(
     entry: Uint8Array,
-    links: Parameters<Calls['links']>,
+    links: Required<Parameters<Calls['links']>>,
     excepted: string,
     longest: number,
   ): Written | number | undefined {

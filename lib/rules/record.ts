@@ -179,6 +179,9 @@ function spelledFacts(): string {
 }
 
 const principalField = ',principal='
+/** Whether a line may have a principal. */
+export const hasPrincipal = (line: string): boolean => line.includes(principalField)
+
 /** What is between the facts and the checksum. */
 export const checkField = ',check='
 

@@ -73,7 +73,8 @@ function startInstance(server: Server, pipe: Pipe, taken: Taken): Answer {
   // A client whose Create failed gets its record in the instance in which it came.
   while (tryAgain(server));
   server.unfinished.clear()
-  const list = listFor({ calls: server.calls, pipe, log, nfsd: server.nfsd }, taken, () => server.hashes())
+  const { calls, nfsd, known } = server
+  const list = listFor({ calls, pipe, log, nfsd, known }, taken, () => server.hashes())
   const name = server.nameOf(pipe)
   doing.graceStarted = Math.floor(server.calls.now() / 1000)
   doing.graceOver = undefined

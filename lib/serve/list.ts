@@ -19,6 +19,7 @@ import { atFlags, type Calls } from '../syscalls/calls.ts'
 import { answered, errno } from '../syscalls/errno.ts'
 import { hashPrefix, listEntry, meansAnother, putPrincipal } from '../upcall/message.ts'
 import { showOwner, type ClientOwner } from '../upcall/owner.ts'
+import type { KnownRecords } from './known-records.ts'
 
 /** How long the kernel may take for the list. If each name costs the same, 100 000 names take one or two seconds. */
 const longestMs = 5000
@@ -53,6 +54,7 @@ interface Means {
   readonly pipe: Pipe
   readonly log: Log
   readonly nfsd: Nfsd
+  readonly known: KnownRecords
 }
 
 /** @param hashes the MD5 names of clients of which only that is known */
@@ -134,7 +136,10 @@ class ListAtPipe implements List {
   private sayLinks(links: Parameters<Calls['links']>): ReturnType<Calls['links']> {
     this.put(undefined)
     const longest = Math.min(longestBatchMs, longestMs - this.tookMs)
-    const found = this.means.pipe.writeLinks(this.entry, links, hashPrefix, longest)
+    const [directory, patterns, mark] = links
+    const found = this.means.known.read(directory, (unchanged = -1) =>
+      this.means.pipe.writeLinks(this.entry, [directory, patterns, mark, unchanged], hashPrefix, longest),
+    )
     if (typeof found !== 'object') return found
     this.spent(found.took)
     this.count += found.written

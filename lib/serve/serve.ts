@@ -274,6 +274,7 @@ function run(loop: Loop, early: Pipe | undefined): void {
     still?.owed.due(still)
     server.instance.due()
     if (tryAt !== undefined && tryAt <= calls.monotonic()) tryAgain(server)
+    server.known.settleIfDue()
   }
 }
 

@@ -19,6 +19,7 @@ import type { Asked } from '../upcall/request.ts'
 import type { Claim } from './claim.ts'
 import { instanceBehind, type InstanceBehind } from './instance.ts'
 import { keptAt } from './kept.ts'
+import { KnownRecords } from './known-records.ts'
 import { nothingDone, type Doing, type StatusFile } from './status-file.ts'
 import { isDangerous, unfinished, type Unfinished } from './unfinished.ts'
 
@@ -31,6 +32,8 @@ export interface Server {
   readonly unfinished: Unfinished
   /** The server instance that asks, and whether it is in the records. */
   readonly instance: InstanceBehind
+  /** What need not be read again of the state directory. */
+  readonly known: KnownRecords
   /**
    * Runs `work` on the state directory. The next time that may be another directory, or one on another disk, so what
    * stays open in between is checked again.
@@ -83,6 +86,7 @@ class Serving implements Server {
   readonly doing = nothingDone()
   readonly unfinished: Unfinished
   readonly instance: InstanceBehind
+  readonly known: KnownRecords
   private readonly means: Means
   private readonly statusFile: StatusFile
   private readonly anywhere: files.Directory
@@ -108,7 +112,8 @@ class Serving implements Server {
     this.anywhere = files.anywhere(calls)
     this.marked = { anywhere: this.anywhere, runDirectory, path }
     this.unfinished = unfinished(() => calls.monotonic(), keptAt(calls, means.unfinishedPath))
-    this.state = stateDirectory(calls, path, runDirectory, holder)
+    this.known = new KnownRecords(calls)
+    this.state = stateDirectory(this.known.calls, path, runDirectory, holder)
     this.usual = { calls, state: this.state, nfsd: this.nfsd, log, deadline: noDeadline, isUpcall: false }
     this.instance = this.instanceBehind()
   }
@@ -206,6 +211,7 @@ class Serving implements Server {
     this.keepUnfinished()
     this.doing.pipe = undefined
     this.doing.protocol = undefined
+    this.known.settle()
     closeAll(this.state)
     return this.instance.gone()
   }

@@ -82,9 +82,16 @@ export interface Calls {
    * @param patterns ASCII, a line break between two of them; the same for all of a directory. Consecutive `#` stand for
    * a decimal number of at most as many digits, without leading zeros; `*` for a lowercase hex digit; each other
    * character for itself.
+   * @param unchanged a descriptor of `watchNames`, if every link with a name that can be decoded has such a text,
+   * without hex digits. As long as nothing can be read from it, such a link is not read.
    * @returns the decoded names of such texts that have no hex digits, and all other entries; undefined at the end.
    */
-  readonly links: (descriptor: number, patterns: string, mark: string) => Spelled | number | undefined
+  readonly links: (
+    descriptor: number,
+    patterns: string,
+    mark: string,
+    unchanged?: number,
+  ) => Spelled | number | undefined
   /**
    * As `links` of `directory`, and writes a message to `descriptor` for each of the decoded names that `links` gives,
    * put into it as `writeEach` puts its texts, but for those that begin with `excepted` or do not fit. Several messages
@@ -98,6 +105,7 @@ export interface Calls {
     directory: number,
     patterns: string,
     mark: string,
+    unchanged: number | undefined,
     descriptor: number,
     message: Uint8Array,
     at: number,
@@ -161,6 +169,18 @@ export interface Calls {
    * directory itself is removed. The bytes that are read tell nothing more. Reading never blocks. -ENOSYS in Node.
    */
   readonly watch: (directory: string) => number
+  /**
+   * The same for an open directory. -EOPNOTSUPP on a file system where a name may change without a report: one of a
+   * network, or one that shows another file system's files.
+   */
+  readonly watchNames: (directory: number) => number
+  /**
+   * How many changes such a descriptor has reported since the last call: one for a name that is made, removed, or moved
+   * into the directory or out of it, two for one that is moved within it. The kernel reports a change before it lets
+   * another process see it, and of two equal reports in a row only one (inotify(7)).
+   * @returns -ESTALE, if it has reported anything else: the directory is gone, or reports are missing.
+   */
+  readonly namesChanged: (watch: number) => number
   /**
    * signalfd(2): SIGTERM, SIGINT and SIGHUP no longer end this process, nor does SIGPIPE. @returns a descriptor that
    * becomes readable when one of the first three arrives; reading never blocks. Not allowed after `confine`. -ENOSYS

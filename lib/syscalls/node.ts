@@ -148,8 +148,8 @@ export const withoutTheKernel = {
 /** `writeLinks` by other calls. The host in C has a faster one. */
 export const writeLinksBy =
   (calls: Pick<Calls, 'links' | 'writeEach' | 'monotonic'>): Calls['writeLinks'] =>
-  (directory, patterns, mark, descriptor, message, at, room, excepted, longest) => {
-    const found = calls.links(directory, patterns, mark)
+  (directory, patterns, mark, unchanged, descriptor, message, at, room, excepted, longest) => {
+    const found = calls.links(directory, patterns, mark, unchanged)
     if (typeof found !== 'object') return found
     const left: string[] = []
     let isOver = false
@@ -173,6 +173,8 @@ export const onlyInTheExecutable = {
   confine: () => 0,
   poll: () => -errno.ENOSYS,
   watch: () => -errno.ENOSYS,
+  watchNames: () => -errno.ENOSYS,
+  namesChanged: () => -errno.ENOSYS,
   endSignals: () => -errno.ENOSYS,
   connect: () => -errno.ENOSYS,
   flock: () => -errno.ENOSYS,

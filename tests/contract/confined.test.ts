@@ -180,7 +180,7 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
         const again = calls.openat(descriptor, '.', calls.flags.O_DIRECTORY, 0)
         let [written, left] = [0, 0]
         for (;;) {
-          const batch = calls.writeLinks(again, 'text', ',sum=', 1, new Uint8Array(12), 0, 10, ' ', 1e6)
+          const batch = calls.writeLinks(again, 'text', ',sum=', -1, 1, new Uint8Array(12), 0, 10, ' ', 1e6)
           if (batch === undefined) break
           written += batch.written
           left += batch.plain.length

@@ -5,6 +5,7 @@
 import { atFlags, pollEvents, type Calls } from '../../lib/syscalls/calls.ts'
 import { errno } from '../../lib/syscalls/errno.ts'
 import { namesOf } from '../../lib/syscalls/files.ts'
+import { countedChanges, expectedCounts } from '../support/watched-names.ts'
 
 const { AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR } = atFlags
 
@@ -437,7 +438,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
       const reading = calls.openat(records, '.', O_RDONLY | O_DIRECTORY, 0)
       const found = { written: 0, plain: [] as string[], others: [] as string[] }
       for (;;) {
-        const batch = calls.writeLinks(reading, patterns, ',sum=', descriptor, message, 0, room, 'except:', longest)
+        const batch = calls.writeLinks(reading, patterns, ',sum=', -1, descriptor, message, 0, room, 'except:', longest)
         if (batch === undefined) break
         if (typeof batch === 'number') throw new Error(`writeLinks: ${batch}`)
         found.written += batch.written
@@ -492,7 +493,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     ] as const) {
       let isRefused = false
       try {
-        calls.writeLinks(records, patterns, ',sum=', file, message, at, space, 'except:', 1)
+        calls.writeLinks(records, patterns, ',sum=', -1, file, message, at, space, 'except:', 1)
       } catch (thrown) {
         isRefused = thrown instanceof RangeError
       }
@@ -756,6 +757,8 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     it('a call that Node does not have is answered as by a kernel without it', (directory, path) => {
       same('poll', calls.poll([directory], [pollEvents.POLLIN], 0), -errno.ENOSYS)
       same('watch', calls.watch(path), -errno.ENOSYS)
+      same('watchNames', calls.watchNames(directory), -errno.ENOSYS)
+      same('namesChanged', calls.namesChanged(directory), -errno.ENOSYS)
       same('endSignals', calls.endSignals(), -errno.ENOSYS)
       same('connect', calls.connect(path), -errno.ENOSYS)
     })
@@ -787,6 +790,42 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     told('the directory has gone')
     same('close', calls.close(watch), 0)
     same('what is not open', calls.poll([directory, watch], [0, POLLIN], 1), [0, POLLNVAL])
+  })
+
+  it('the changes of names in an open directory are counted as they are in memory', (directory) => {
+    for (const [at, [what, counted]] of countedChanges(calls, directory).entries())
+      same(what, counted, expectedCounts[at]?.[1])
+    const file = calls.openat(directory, 'file', O_WRONLY | O_CREAT, 0o600)
+    same('a file', calls.watchNames(file), -errno.ENOTDIR)
+    calls.close(file)
+    same('what is not open', calls.watchNames(987_654), -errno.EOPNOTSUPP)
+    const proc = calls.openat(AT_FDCWD, '/proc/self', O_RDONLY | O_DIRECTORY, 0)
+    same('of the kernel itself', calls.watchNames(proc), -errno.EOPNOTSUPP)
+    same('what is no watch', calls.namesChanged(987_654), -errno.EBADF)
+    calls.close(proc)
+  })
+
+  it('a link of a watched directory is read only if something is reported, or its name tells no text', (directory) => {
+    for (const name of ['plain', 'no%20pattern', '%digest'])
+      same('symlinkat', calls.symlinkat('damaged', directory, name), 0)
+    same('mkdirat', calls.mkdirat(directory, 'directory', 0o700), 0)
+    const watch = calls.watchNames(directory)
+    right('a watch', watch >= 0)
+    const found = (unchanged?: number): { plain: readonly string[]; others: string[] } => {
+      const reading = calls.openat(directory, '.', O_RDONLY | O_DIRECTORY, 0)
+      const batch = calls.links(reading, 'n=#', ',sum=', unchanged)
+      same('close', calls.close(reading), 0)
+      if (typeof batch !== 'object') throw new Error('no batch')
+      return { plain: [...batch.plain].sort(), others: batch.others.map(({ name }) => name).sort() }
+    }
+    const all = ['%digest', 'directory', 'no%20pattern', 'plain']
+    same('unread', found(watch), { plain: ['no pattern', 'plain'], others: ['%digest', 'directory'] })
+    for (const unchanged of [undefined, -1, 987_654]) same('read', found(unchanged), { plain: [], others: all })
+    same('unlinkat', calls.unlinkat(directory, '%digest', 0), 0)
+    same('reported', found(watch), { plain: [], others: all.slice(1) })
+    same('asked for', calls.namesChanged(watch), 1)
+    same('unread again', found(watch).plain, ['no pattern', 'plain'])
+    calls.close(watch)
   })
 
   it('only an existing directory can be watched', (directory, path) => {

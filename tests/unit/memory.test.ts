@@ -7,6 +7,7 @@ import { atFlags, type Calls } from '../../lib/syscalls/calls.ts'
 import { namesOf } from '../../lib/syscalls/files.ts'
 import { nodeCalls } from '../../lib/syscalls/node.ts'
 import { memoryFiles } from '../support/memory/files.ts'
+import { countedChanges, expectedCounts } from '../support/watched-names.ts'
 
 /** A tmpfs, so that the errors are the kernel's own, whatever the disk is. */
 const scratch = mkdtempSync('/dev/shm/memory-')
@@ -131,4 +132,12 @@ describe('the file system in memory', () => {
       { numRuns: 2000, seed: 4 },
     )
   })
+})
+
+/** tests/host/calls.ts has the same for the kernel. */
+it('the changes of names in a directory in memory are counted as the kernel counts them', () => {
+  const { calls } = memoryFiles()
+  calls.mkdirat(-100, '/top', 0o700)
+  const top = calls.openat(-100, '/top', calls.flags.O_RDONLY | calls.flags.O_DIRECTORY, 0)
+  assert.deepEqual(countedChanges(calls, top), expectedCounts)
 })

@@ -253,8 +253,8 @@ static const struct sock_filter filter[] = {
 };
 
 /*
- * A server has a thread, and writes many messages by one call (links.c), but starts no process. The number of the call
- * is loaded.
+ * A server has a thread, writes many messages by one call (links.c), and asks what file system it watches (waiting.c),
+ * but starts no process. The number of the call is loaded.
  */
 static const struct sock_filter threads[] = {
   ALLOW(SYS_writev),
@@ -264,7 +264,10 @@ static const struct sock_filter threads[] = {
 #ifdef SYS_futex_time64
   ALLOW(SYS_futex_time64),
 #endif
-  ALLOW(SYS_rt_sigprocmask), ALLOW(SYS_exit),
+#ifdef SYS_fstatfs64
+  ALLOW(SYS_fstatfs64),
+#endif
+  ALLOW(SYS_rt_sigprocmask), ALLOW(SYS_exit), ALLOW(SYS_fstatfs),
   UNLESS(SYS_clone, 3),
 #ifdef __s390x__
   LOAD(ARGUMENT(1)),

@@ -115,6 +115,8 @@ CALL(call_percentEncoded);
 CALL(call_percentDecoded);
 CALL(call_poll);
 CALL(call_watch);
+CALL(call_watchNames);
+CALL(call_namesChanged);
 CALL(call_endSignals);
 CALL(call_connect);
 CALL(call_flock);

@@ -15,6 +15,7 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <semaphore.h>
 #include <stdatomic.h>
@@ -38,9 +39,10 @@ enum {
   largest_message = 2048,
 };
 
-/* How texts are spelled that are looked for. */
+/* How texts are spelled that are looked for, and the watch that says whether links must be read for that. */
 struct spelling {
   char patterns[2048], mark[64];
+  int unchanged;
 };
 
 /* What stands before the bytes of an entry: of its name, of the decoded name, of the hex digits. */
@@ -85,7 +87,7 @@ static const char *end_of_spelled(const char *text, const char *pattern, size_t 
   return text;
 }
 
-/* A text, which a NUL follows. */
+/* A text, which a NUL follows; NULL for one that need not be read. */
 struct text {
   const char *bytes;
   size_t length;
@@ -102,7 +104,6 @@ static const char *end_of_facts(struct text text, const char *patterns, struct t
   return NULL;
 }
 
-
 /* Adds an entry to a batch: its name only where that does not follow from the decoded one. */
 static void add(struct batch *batch, const struct spelling *wanted, struct text name, struct text text)
 {
@@ -111,7 +112,7 @@ static void add(struct batch *batch, const struct spelling *wanted, struct text 
   struct text mark = { wanted->mark, strlen(wanted->mark) };
   bool is_name = name.bytes[0] != '.' && name.length <= NAME_MAX;
   ssize_t length = !is_name ? -1 : decoded(name.bytes, name.length, bytes);
-  const char *end = length < 0 ? NULL : end_of_facts(text, wanted->patterns, mark, &hex_digits);
+  const char *end = length < 0 || !text.bytes ? NULL : end_of_facts(text, wanted->patterns, mark, &hex_digits);
   if (end) {
     size_t facts = (size_t)(end - text.bytes);
     memcpy(bytes + length, text.bytes, facts);
@@ -119,10 +120,10 @@ static void add(struct batch *batch, const struct spelling *wanted, struct text 
     if (memcmp(end + mark.length, digits, checksum_length) != 0)
       end = NULL;
   }
-  struct lengths lengths = { .is_spelled = end != NULL };
-  if (!end || hex_digits > 0)
+  struct lengths lengths = { .is_spelled = end || (length >= 0 && !text.bytes) };
+  if (!lengths.is_spelled || hex_digits > 0)
     lengths.name = (uint16_t)name.length;
-  if (end) {
+  if (lengths.is_spelled) {
     lengths.decoded = (uint16_t)length;
     lengths.digits = (uint16_t)hex_digits;
   }
@@ -138,6 +139,13 @@ static void add(struct batch *batch, const struct spelling *wanted, struct text 
   batch->length = (size_t)(into + lengths.digits - batch->found);
 }
 
+/* Whether nothing has been reported since the watch was last read. */
+static bool is_silent(int watch)
+{
+  struct pollfd waited = { .fd = watch, .events = POLLIN };
+  return watch >= 0 && poll(&waited, 1, 0) == 0;
+}
+
 static void read_batch(int descriptor, const struct spelling *wanted, struct batch *batch)
 {
   _Alignas(struct dirent) char entries[entries_size];
@@ -146,15 +154,22 @@ static void read_batch(int descriptor, const struct spelling *wanted, struct bat
   do {
     batch->size = syscall(SYS_getdents64, descriptor, entries, sizeof entries);
     batch->why = errno;
+    /* After the names were read: each change is reported before the directory can be read again. */
+    bool is_unchanged = batch->size > 0 && is_silent(wanted->unchanged);
     for (ssize_t at = 0; at < batch->size;) {
       const struct dirent *entry = (const void *)(entries + at);
       at += entry->d_reclen;
       if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
         continue;
+      struct text name = { entry->d_name, strlen(entry->d_name) };
+      if (is_unchanged && entry->d_type == DT_LNK) {
+        add(batch, wanted, name, (struct text){ NULL, 0 });
+        continue;
+      }
       ssize_t size = readlinkat(descriptor, entry->d_name, text, sizeof text);
       size_t length = size < 0 || size == sizeof text ? 0 : (size_t)size;
       text[length] = 0;
-      add(batch, wanted, (struct text){ entry->d_name, strlen(entry->d_name) }, (struct text){ text, length });
+      add(batch, wanted, name, (struct text){ text, length });
     }
   } while (batch->size > 0 && batch->length == 0);
   batch->is_full = batch->size > (ssize_t)(entries_size - sizeof(struct dirent));
@@ -397,13 +412,15 @@ static bool copied(JSContext *engine, JSValueConst text, char *into, size_t room
   return fits;
 }
 
-static JSValue links_of(JSContext *engine, JSValueConst directory, JSValueConst patterns, JSValueConst mark, struct writing *writing)
+/* Given the four words with which both calls begin. */
+static JSValue links_of(JSContext *engine, JSValueConst *given, struct writing *writing)
 {
-  int descriptor = number(engine, directory);
+  int descriptor = number(engine, given[0]);
   struct spelling wanted;
   struct batch own;
-  if (!copied(engine, patterns, wanted.patterns, sizeof wanted.patterns) || !copied(engine, mark, wanted.mark, sizeof wanted.mark))
+  if (!copied(engine, given[1], wanted.patterns, sizeof wanted.patterns) || !copied(engine, given[2], wanted.mark, sizeof wanted.mark))
     return JS_EXCEPTION;
+  wanted.unchanged = number(engine, given[3]);
   const struct batch *batch = next_batch(descriptor, &wanted, &own);
   if (batch->size > 0)
     return lists_of(engine, batch, writing);
@@ -414,18 +431,18 @@ static JSValue links_of(JSContext *engine, JSValueConst directory, JSValueConst 
 
 CALL(call_links)
 {
-  return links_of(engine, given[0], given[1], given[2], NULL);
+  return links_of(engine, given, NULL);
 }
 
 CALL(call_writeLinks)
 {
   struct writing writing;
-  if (!form_from(engine, given[4], given[5], given[6], &writing.form) || !word_from(engine, given[7], &writing.excepted) ||
-      JS_ToFloat64(engine, &writing.longest, given[8]) < 0)
+  if (!form_from(engine, given[5], given[6], given[7], &writing.form) || !word_from(engine, given[8], &writing.excepted) ||
+      JS_ToFloat64(engine, &writing.longest, given[9]) < 0)
     return JS_EXCEPTION;
   if (writing.form.size > largest_message)
     return JS_ThrowRangeError(engine, "a message that does not fit");
-  writing.descriptor = number(engine, given[3]);
+  writing.descriptor = number(engine, given[4]);
   writing.took = 0;
   writing.written = 0;
   writing.is_over = false;
@@ -434,5 +451,5 @@ CALL(call_writeLinks)
     memcpy(writing.messages[at], writing.form.message, writing.form.size);
     writing.parts[at] = (struct iovec){ writing.messages[at], writing.form.size };
   }
-  return links_of(engine, given[0], given[1], given[2], &writing);
+  return links_of(engine, given, &writing);
 }

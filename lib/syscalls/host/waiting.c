@@ -5,8 +5,10 @@
 #include <elf.h>
 #include <errno.h>
 #include <link.h>
+#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
 #include <sys/auxv.h>
@@ -15,6 +17,7 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 /* More than any of ours waits for. */
@@ -86,17 +89,69 @@ CALL(call_poll)
   return found;
 }
 
+/* Watches the names in a directory. Returns a descriptor, or less than 0. */
+static int watch_of(const char *path)
+{
+  int descriptor = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
+  if (descriptor >= 0 &&
+      inotify_add_watch(descriptor, path, IN_CREATE | IN_DELETE | IN_MOVE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR) < 0) {
+    int why = errno;
+    close(descriptor);
+    errno = why;
+    return -1;
+  }
+  return descriptor;
+}
+
 CALL(call_watch)
 {
   struct word path;
   if (!word_from(engine, given[0], &path))
     return JS_EXCEPTION;
-  int descriptor = inotify_init1(IN_NONBLOCK | IN_CLOEXEC);
-  if (descriptor < 0)
-    return answer(engine, descriptor);
-  if (inotify_add_watch(descriptor, path.bytes, IN_CREATE | IN_DELETE | IN_MOVE | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR) < 0)
-    return undone(engine, descriptor);
-  return JS_NewInt32(engine, descriptor);
+  return answer(engine, watch_of(path.bytes));
+}
+
+/* Whether no name changes but by this kernel's calls: not so on a network's file system, nor on layers of others. */
+static bool is_of_this_kernel(int directory)
+{
+  struct statfs status;
+  if (fstatfs(directory, &status) < 0)
+    return false;
+  switch ((uint32_t)status.f_type) {
+  case EXT4_SUPER_MAGIC:
+  case XFS_SUPER_MAGIC:
+  case BTRFS_SUPER_MAGIC:
+  case TMPFS_MAGIC:
+    return true;
+  default:
+    return false;
+  }
+}
+
+CALL(call_watchNames)
+{
+  char path[32];
+  int directory = number(engine, given[0]);
+  if (!is_of_this_kernel(directory))
+    return JS_NewInt32(engine, -EOPNOTSUPP);
+  snprintf(path, sizeof path, "/proc/self/fd/%d", directory);
+  return answer(engine, watch_of(path));
+}
+
+CALL(call_namesChanged)
+{
+  enum { counted = IN_CREATE | IN_DELETE | IN_MOVE };
+  _Alignas(struct inotify_event) char events[4096];
+  int watch = number(engine, given[0]);
+  int32_t changes = 0;
+  for (ssize_t size; (size = read(watch, events, sizeof events)) > 0;)
+    for (ssize_t at = 0; at < size; changes++) {
+      const struct inotify_event *event = (const void *)(events + at);
+      at += (ssize_t)(sizeof *event + event->len);
+      if (!(event->mask & counted))
+        return JS_NewInt32(engine, -ESTALE);
+    }
+  return errno == EAGAIN ? JS_NewInt32(engine, changes) : answer(engine, -1);
 }
 
 CALL(call_endSignals)

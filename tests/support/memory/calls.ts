@@ -2,15 +2,15 @@
  * The calls of lib/syscalls/calls.ts on a machine in memory, with Linux's names, links, modes and errors.
  * tests/unit/memory.test.ts compares them with a real file system.
  */
-import { spelledAs, writeEach } from '../../../lib/bytes.ts'
+import { percentDecoded, spelledAs, writeEach } from '../../../lib/bytes.ts'
 import { atFlags, type Calls, type Status } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { namesOf } from '../../../lib/syscalls/files.ts'
 import { onlyInTheExecutable, withoutTheKernel, writeLinksBy } from '../../../lib/syscalls/node.ts'
-import { holds, inode, textIn, type Inode } from './inodes.ts'
+import { holds, inode, report, textIn, type Inode, type Reports } from './inodes.ts'
 import type { Process } from './process.ts'
 
-const { ENOENT, EBADF, EEXIST, ENOTDIR, EISDIR, EINVAL, ENAMETOOLONG, ENOTEMPTY, ELOOP, EPERM } = errno
+const { ENOENT, EBADF, EEXIST, ENOTDIR, EISDIR, EINVAL, ENAMETOOLONG, ENOTEMPTY, ELOOP, EPERM, ESTALE } = errno
 
 /** The same on every architecture that this is tested on (asm-generic). */
 const flags = {
@@ -50,6 +50,7 @@ function onOpenFiles(process: Process) {
       if (!makes || found.within.gone) return -ENOENT
       last = inode('file', mode)
       found.within.entries.set(found.name, last)
+      report(found.within, `made ${found.name}`)
     } else if (makesAnew) return -EEXIST
     else if (last.kind === 'link') return wantsDirectory ? -ENOTDIR : -ELOOP
     else if (last.kind === 'directory' && (wanted & 3) !== 0) return -EISDIR
@@ -133,6 +134,7 @@ function onNames(process: Process) {
         const place = placeFor(directory, name)
         if (typeof place === 'number') return place
         place.within.entries.set(place.name, inode('directory', mode))
+        report(place.within, `made ${place.name}`)
         return 0
       }),
     unlinkat: (directory, name, how) =>
@@ -146,6 +148,8 @@ function onNames(process: Process) {
         if (last.entries.size > 0) return -ENOTEMPTY
         if (asDirectory) last.gone = true
         within.entries.delete(found.name)
+        report(within, `removed ${found.name}`)
+        report(last, 'gone')
         return 0
       }),
     renameat: (fromDirectory, from, toDirectory, to) =>
@@ -163,6 +167,8 @@ function onNames(process: Process) {
         }
         source.within.entries.delete(source.name)
         target.within.entries.set(target.name, source.last)
+        report(source.within, `moved away ${source.name}`)
+        report(target.within, `moved here ${target.name}`)
         return 0
       }),
     linkat: (fromDirectory, existing, toDirectory, name) =>
@@ -174,6 +180,7 @@ function onNames(process: Process) {
         if (typeof place === 'number') return place
         if (source.last.kind === 'directory') return -EPERM
         place.within.entries.set(place.name, source.last)
+        report(place.within, `made ${place.name}`)
         return 0
       }),
     fstatat: (directory, name, how) =>
@@ -216,6 +223,7 @@ function onLinks(process: Process, longestLink: number) {
         const place = placeFor(directory, name)
         if (typeof place === 'number') return place
         place.within.entries.set(place.name, inode('link', 0o777, text))
+        report(place.within, `made ${place.name}`)
         return 0
       }),
     readlinkat: (directory, name) =>
@@ -226,6 +234,28 @@ function onLinks(process: Process, longestLink: number) {
         if (typeof found === 'number') return found
         if (found.last === undefined) return -ENOENT
         return found.last.kind === 'link' ? found.last.text : -EINVAL
+      }),
+  } satisfies Part
+}
+
+function onWatches(process: Process) {
+  return {
+    watchNames: (directory) =>
+      process.made('inotify_add_watch', [], () => {
+        const watched = process.opened.get(directory)
+        if (watched?.inode.kind !== 'directory') return watched === undefined ? -EBADF : -ENOTDIR
+        let descriptor = 3
+        while (process.opened.has(descriptor)) descriptor++
+        const reports: Reports = []
+        watched.inode.watches.add(reports)
+        process.opened.set(descriptor, { inode: inode('other', 0), path: 'inotify', at: 0, reports })
+        return descriptor
+      }),
+    namesChanged: (watch) =>
+      process.made('read', [], () => {
+        const reports = process.opened.get(watch)?.reports?.splice(0)
+        if (reports === undefined) return -EBADF
+        return reports.some((what) => what === 'gone' || what === 'overflow') ? -ESTALE : reports.length
       }),
   } satisfies Part
 }
@@ -255,13 +285,19 @@ const ofARealProcess = {
 export function callsOf(process: Process, longestLink: number): Calls {
   const files = onOpenFiles(process)
   const { readlinkat, ...links } = onLinks(process, longestLink)
-  const checked: Calls['links'] = (descriptor, patterns, mark) => {
+  const checked: Calls['links'] = (descriptor, patterns, mark, unchanged = -1) => {
     const text = files.entries(descriptor)
     if (typeof text === 'number') return text
     if (text === '') return undefined
     const names = namesOf(text)
-    const texts = names.map((name) => readlinkat(descriptor, name))
-    return spelledAs(names, texts, patterns, mark)
+    const isUnchanged = process.opened.get(unchanged)?.reports?.length === 0
+    const isUnread = (name: string, at: number): boolean =>
+      isUnchanged && text.startsWith('l', at) && percentDecoded(name) !== undefined
+    const read = names.filter((name, at) => !isUnread(name, at))
+    const texts = read.map((name) => readlinkat(descriptor, name))
+    const found = spelledAs(read, texts, patterns, mark)
+    const unread = names.filter(isUnread).map((name) => percentDecoded(name) ?? '')
+    return { ...found, plain: [...unread, ...found.plain] }
   }
   const write: Calls['writeEach'] = (descriptor, message, ...texts) =>
     writeEach(() => files.write(descriptor, message), message, ...texts)
@@ -278,5 +314,6 @@ export function callsOf(process: Process, longestLink: number): Calls {
     ...ofARealProcess,
     ...withoutTheKernel,
     ...onlyInTheExecutable,
+    ...onWatches(process),
   }
 }

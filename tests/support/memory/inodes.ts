@@ -14,8 +14,23 @@ export interface Inode {
   readonly entries: Map<string, Inode>
   /** A directory that has been removed and is still open. */
   gone: boolean
+  /** What each watch on a directory has to report. */
+  readonly watches: Set<Reports>
   /** What a device, or a file of the kernel's, does with a write. */
   readonly written: ((text: string) => number) | undefined
+}
+
+/** A watch's reports that were not asked for yet, as inotify(7) keeps them. */
+export type Reports = string[]
+
+/** fs.inotify.max_queued_events */
+const mostReports = 16_384
+
+/** Of two equal reports in a row the kernel keeps one (fs/notify/inotify/inotify_fsnotify.c, inotify_merge). */
+export function report(within: Inode, what: string): void {
+  for (const reports of within.watches)
+    if (reports.length > mostReports) reports[mostReports] = 'overflow'
+    else if (reports.at(-1) !== what) reports.push(what)
 }
 
 let inodes = 0
@@ -26,6 +41,7 @@ export const inode = (kind: Inode['kind'], mode: number, text = '', written?: In
   text,
   entries: new Map(),
   gone: false,
+  watches: new Set(),
   written,
 })
 
@@ -33,7 +49,7 @@ export const inode = (kind: Inode['kind'], mode: number, text = '', written?: In
 export function copied(of: Inode, made = new Map<Inode, Inode>()): Inode {
   const known = made.get(of)
   if (known !== undefined) return known
-  const copy = { ...of, entries: new Map<string, Inode>() }
+  const copy = { ...of, entries: new Map<string, Inode>(), watches: new Set<Reports>() }
   made.set(of, copy)
   for (const [name, below] of of.entries) copy.entries.set(name, copied(below, made))
   return copy
@@ -130,11 +146,12 @@ function parentOf(root: Inode, path: string): { readonly parent: Inode; readonly
 export function put(root: Inode, path: string, node: Inode): void {
   const { parent, name } = parentOf(root, path)
   parent.entries.set(name, node)
+  report(parent, `moved here ${name}`)
 }
 
 export function remove(root: Inode, path: string): void {
   const { parent, name } = parentOf(root, path)
-  parent.entries.delete(name)
+  if (parent.entries.delete(name)) report(parent, `removed ${name}`)
 }
 
 const inodeFor = (node: Node): Inode =>

@@ -1,7 +1,7 @@
 /** A process on a machine in memory: its open files, and hooks that a test may set for each of its calls. */
 import { atFlags } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
-import { find, type Found, type Inode, type LastLink } from './inodes.ts'
+import { find, type Found, type Inode, type LastLink, type Reports } from './inodes.ts'
 
 const { ENOENT, EBADF, EEXIST } = errno
 
@@ -9,6 +9,8 @@ export interface Open {
   readonly inode: Inode
   readonly path: string
   at: number
+  /** What a watch has to report. */
+  readonly reports?: Reports
 }
 
 /** A call, as it is reported to the model of a disk and to a hook, in strace's terms (tests/support/strace.ts). */

@@ -8,6 +8,7 @@ import { writeEach } from '../../../lib/bytes.ts'
 import type { Log } from '../../../lib/kernel/log.ts'
 import type { Nfsd } from '../../../lib/kernel/nfsd.ts'
 import type { Pipe, Taken } from '../../../lib/kernel/pipe.ts'
+import { KnownRecords } from '../../../lib/serve/known-records.ts'
 import { listFor } from '../../../lib/serve/list.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
 import { writeLinksBy } from '../../../lib/syscalls/node.ts'
@@ -104,8 +105,9 @@ function told(
   }
   const log: Partial<Log> = { error: (line) => void errors.push(line) }
   const graceStart: Partial<Taken> = { header: { version: 2, command: 4, xid: 1 }, size: 1067, whole: true }
+  const { calls } = systemInMemory()
   const list = listFor(
-    { calls: systemInMemory().calls, pipe: pipe as Pipe, log: log as Log, nfsd: {} as Nfsd },
+    { calls, pipe: pipe as Pipe, log: log as Log, nfsd: {} as Nfsd, known: new KnownRecords(calls) },
     graceStart as Taken,
     () => [],
   )

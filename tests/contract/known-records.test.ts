@@ -1,0 +1,155 @@
+/** What `serve` believes unread of its records, at the fake pipe and with real files (lib/serve/known-records.ts). */
+import assert from 'node:assert/strict'
+import { spawn } from 'node:child_process'
+import { once } from 'node:events'
+import { lstatSync, readdirSync, readFileSync, renameSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import { join } from 'node:path'
+import { describe, it } from 'node:test'
+import { inForeground, executable, settings } from '../support/artefacts.ts'
+import { statusOf } from '../support/pipe/messages.ts'
+import { answerOf, type Nfsd } from '../support/pipe/nfsd.ts'
+import { until } from '../support/until.ts'
+import { at, allDone, client, hex, named, started, startedWith, type Site } from './at-a-pipe.ts'
+
+/** The directory with records: of the last full instance, as long as nobody has reclaimed. */
+function recordsOf({ machine: { stateDir } }: Site): string {
+  const clients = join(stateDir, 'v4clients')
+  const filled = readdirSync(clients)
+    .map((name) => join(clients, name))
+    .filter((path) => /\/[0-9]+$/.test(path) && lstatSync(path).isDirectory() && readdirSync(path).length > 0)
+  assert.equal(filled.length, 1, filled.join())
+  return filled[0] ?? ''
+}
+
+/** Calls of a running process, as strace(1) shows them. @param more options of strace. */
+async function traced(
+  site: Site,
+  pid: number,
+  more: readonly string[],
+  work: (log: () => string) => Promise<void>,
+): Promise<void> {
+  const file = join(site.machine.stateDir, '../calls')
+  const strace = spawn('strace', ['-f', '-o', file, ...more, '-p', String(pid)], {
+    stdio: ['ignore', 'ignore', 'pipe'],
+  })
+  await once(strace.stderr, 'data')
+  try {
+    await work(() => readFileSync(file, 'latin1'))
+  } finally {
+    const ended = once(strace, 'close')
+    strace.kill('SIGTERM')
+    await ended
+  }
+}
+
+describe('a serve that has run for long', () => {
+  it('reads no record at a restart of the server, and tells the kernel all', () =>
+    at(async (site) => {
+      const daemon = await site.serve()
+      const names = Array.from({ length: 700 }, (_, at) => `client ${at}`).sort()
+      const first = await started(site.end)
+      for (let at = 0; at < names.length; at += 10)
+        await allDone(first.send('create', ...names.slice(at, at + 10).map(client)))
+      assert.equal(await first.tell('remove', client(names.pop() ?? '')), 0)
+      assert.equal(await first.tell('graceDone'), 0)
+      await first.stop()
+      await traced(site, daemon.pid, ['-e', 'trace=readlinkat,writev'], async (log) => {
+        assert.deepEqual(named(await started(site.end)), names)
+        assert.match(log(), /writev/)
+        assert.doesNotMatch(log(), /readlinkat\(\d+, "client/)
+      })
+    }))
+
+  const changes: Readonly<Record<string, (site: Site, directory: string) => unknown>> = {
+    'a record that was damaged by hand': (_, directory) => {
+      unlinkSync(join(directory, 'bob'))
+      symlinkSync('damaged', join(directory, 'bob'))
+    },
+    'a record that was replaced by one of a newer version, in one step': (_, directory) => {
+      symlinkSync('v9,newer', join(directory, '../aside'))
+      renameSync(join(directory, '../aside'), join(directory, 'bob'))
+    },
+    'a record that was removed by an upcall': ({ upcall }) => upcall(['remove', hex('bob')]),
+    'a record whose line is a file now': (_, directory) => {
+      unlinkSync(join(directory, 'bob'))
+      writeFileSync(join(directory, 'bob'), 'damaged')
+    },
+    '17 000 changes, of which the kernel has no more reports': (_, directory) => {
+      for (let nth = 0; nth < 8_500; nth++) {
+        symlinkSync('x', join(directory, 'x'))
+        unlinkSync(join(directory, 'x'))
+      }
+      unlinkSync(join(directory, 'bob'))
+      symlinkSync('damaged', join(directory, 'bob'))
+    },
+  }
+  for (const [what, change] of Object.entries(changes))
+    it(`tells the kernel what a new one tells of ${what}`, () =>
+      at(async (site) => {
+        await site.serve()
+        const first = await startedWith(site.end, 'ann', 'bob')
+        assert.equal(await first.tell('graceDone'), 0)
+        await first.stop()
+        const second = await started(site.end)
+        assert.deepEqual(named(second), ['ann', 'bob'])
+        await second.stop()
+        await change(site, recordsOf(site))
+        const third = await started(site.end)
+        assert.deepEqual(named(third), ['ann'])
+        await third.stop()
+      }))
+
+  it('tells the kernel of a client that an upcall has added, and of one with a principal that `import` has added', () =>
+    at(async (site) => {
+      await site.serve()
+      const first = await startedWith(site.end, 'ann', 'bob')
+      assert.equal(await first.tell('graceDone'), 0)
+      assert.equal(await site.upcall(['create', hex('cal')]), 0)
+      const principal = 'ab'.repeat(32)
+      await imports(site, 'dan', principal)
+      await first.stop()
+      const second = await started(site.end)
+      assert.deepEqual(named(second), ['ann', 'bob', 'cal', 'dan'])
+      assert.equal(principalOf(second, 'dan'), principal)
+      assert.equal(principalOf(second, 'bob'), undefined)
+      await second.stop()
+    }))
+
+  it('tells the kernel what a new one tells of what was damaged while it was stopped in a Create', () =>
+    at(async (site) => {
+      const daemon = await site.serve()
+      const first = await startedWith(site.end, 'ann', 'bob')
+      const directory = recordsOf(site)
+      await traced(
+        site,
+        daemon.pid,
+        ['-e', 'trace=symlinkat', '-e', 'inject=symlinkat:signal=SIGSTOP:when=1'],
+        async (log) => {
+          const [thread] = first.send('create', client('cal'))
+          assert.ok(thread)
+          await until('it is stopped', () => log().includes('stopped by SIGSTOP'))
+          unlinkSync(join(directory, 'bob'))
+          symlinkSync('damaged', join(directory, 'bob'))
+          daemon.signal('SIGCONT')
+          assert.equal(statusOf(await answerOf(thread)), 0)
+        },
+      )
+      await first.stop()
+      const second = await started(site.end)
+      assert.deepEqual(named(second), ['ann', 'cal'])
+      await second.stop()
+    }))
+})
+
+const principalOf = ({ list }: Nfsd, name: string): string | undefined =>
+  list.find(({ owner }) => owner.toString() === name)?.principal?.toString('hex')
+
+/** Imports a client that has a principal. */
+async function imports({ machine }: Site, name: string, principal: string): Promise<void> {
+  const file = join(machine.stateDir, '../clients.json')
+  const clients = [{ owner_hex: hex(name), session: null, recorded: 1, principal }]
+  const exported = { format: 'nfsd-userland-helper clients', version: 1, exported: '2020-01-01T00:00:00Z', clients }
+  writeFileSync(file, JSON.stringify(exported))
+  const { status, stderr } = await inForeground(executable, [...settings(machine), 'import', '--yes', file], {})
+  assert.equal(status, 0, stderr)
+}
