@@ -39,17 +39,23 @@ export function forgetClient(
 }
 
 /** The directories of instances that count, and `v4clients`, in which empty ones were removed. */
-function mayComeBackIn(state: StateDirectory, { instance, starts, traces }: Recorded): readonly Directory[] {
+function mayComeBackIn(state: StateDirectory, { instance, starts, traces }: Recorded): Settlement['sync'] {
   const oldest = instance.kind === 'full' ? instance.start : instance.kind === 'partial' ? (instance.full ?? 0) : 0
-  const directories = starts.filter((start) => start >= oldest).map((start) => directoryOf(state, start))
-  const emptied = traces.some((start) => start >= oldest && !starts.includes(start))
-  return [...directories, ...(emptied ? [openClients(state)] : [])].filter((directory) => directory !== undefined)
+  const directories: (Directory | undefined)[] = []
+  for (let at = 0; at < starts.length; at++) {
+    const start = starts[at]
+    if (start !== undefined && start >= oldest) directories.push(directoryOf(state, start))
+  }
+  // Each instance that has a directory is among the traces.
+  if (traces.length > starts.length && traces.some((start) => start >= oldest && !starts.includes(start)))
+    directories.push(openClients(state))
+  return directories
 }
 
-/** @returns what remains to be done without the lock. */
-function forgetLegacy({ state }: World, { instance, isUnconfirmed }: Recorded, owner: ClientOwner): () => void {
-  const counts = instance.kind !== 'full' || isUnconfirmed
-  const tops = counts ? new Set([legacyTopIn(state.path), usualTop]) : []
+/** @returns what remains to be done without the lock, if anything does. */
+function forgetLegacy({ state }: World, { instance, isUnconfirmed }: Recorded, owner: ClientOwner): Settlement['then'] {
+  if (instance.kind === 'full' && !isUnconfirmed) return undefined
+  const tops = new Set([legacyTopIn(state.path), usualTop])
   const removed = Array.from(tops, (top) => ({ top, now: removeLegacyRecord(top, state.anywhere, owner) }))
   return () => {
     for (const { top, now } of removed) {

@@ -35,7 +35,7 @@ export interface Settlement {
    * What comes after that: downcalls, and removals that must wait until the rest is durable. Throws Failed, if the
    * upcall must not succeed.
    */
-  readonly then?: () => void
+  readonly then?: (() => void) | undefined
   /** The record that was put into its place, if one was. */
   readonly put?: Put | undefined
 }
