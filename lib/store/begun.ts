@@ -25,7 +25,7 @@ import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
 import { bytesFromHex, hexOf } from '../upcall/hex.ts'
 import { longestOwner, type ClientOwner } from '../upcall/owner.ts'
-import { lifeOf } from './process.ts'
+import { holderName, lifeOf } from './process.ts'
 import { isStaged, stagedPrefix } from './records.ts'
 import { makeRunDirectory, startMark } from './run-directory.ts'
 import { holderOf, type StateDirectory } from './state-directory.ts'
@@ -94,7 +94,9 @@ export function noteBegun(state: StateDirectory, begun: BegunAbout): string | un
   state.forgotten = undefined
   const name = recordName(begun.owner, state.anywhere.calls)
   const what = begun.kind === 'remove' ? removal : `${String(begun.in)}/${String(begun.from)}`
-  const text = `${what}/${holderOf(state)}`
+  // A remove takes the lock next, by its whole name. A create may need none.
+  const us = begun.kind === 'remove' ? holderOf(state) : (state.us ?? holderName(state.anywhere, 'this boot'))
+  const text = `${what}/${us}`
   if (isDigest(name) && note(state, name, `${text}/${hexOf(begun.owner)}`) === undefined) return undefined
   return note(state, name, text)
 }

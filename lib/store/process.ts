@@ -5,12 +5,13 @@ import type { Directory } from '../syscalls/files.ts'
 /**
  * The name of this process: its id and start time, with the boot, the machine and the process-id namespace in which
  * they are unique. It is shorter than 60 bytes, so a link that contains it needs no block on the disk.
+ * @param place 'this boot' leaves out the machine, for what no other boot will read: it costs three calls
  */
-export function holderName(anywhere: Directory): string {
+export function holderName(anywhere: Directory, place: 'this machine' | 'this boot' = 'this machine'): string {
   const us = anywhere.calls.processId()
   const space = files.readLink('/proc/self/ns/pid', anywhere)?.slice('pid:['.length, -1) ?? '0'
   const boot = firstDigits('/proc/sys/kernel/random/boot_id', anywhere)
-  const machine = firstDigits('/etc/machine-id', anywhere)
+  const machine = place === 'this boot' ? '' : firstDigits('/etc/machine-id', anywhere)
   return [us, startTimeOf(us, anywhere) ?? 0, boot, machine, space].join('.')
 }
 
@@ -36,8 +37,10 @@ function startTimeOf(processId: number, anywhere: Directory): number | undefined
 export function lifeOf(holder: string, us: string, anywhere: Directory): 'alive' | 'dead' | 'unknown' {
   const [id, startTime, boot, machine, space] = holder.split('.')
   const [, , ourBoot, ourMachine, ourSpace] = us.split('.')
-  if (machine === undefined || machine !== ourMachine || boot === '0' || ourBoot === '0') return 'unknown'
-  if (boot !== ourBoot) return 'dead'
+  if (machine === undefined || (machine !== '' && machine !== ourMachine)) return 'unknown'
+  if (boot === '0' || ourBoot === '0') return 'unknown'
+  // Without its machine, it may be of another one. Within a boot it is of ours: the ids of boots are unique.
+  if (boot !== ourBoot) return machine === '' ? 'unknown' : 'dead'
   if (space !== ourSpace) return 'unknown'
   const found = startTimeOf(Number(id), anywhere)
   if (found === undefined && files.beginningOf('/proc/1/stat', anywhere) === undefined) return 'unknown'

@@ -8,7 +8,18 @@ import { join } from 'node:path'
 import { removeSync } from 'fs-extra/esm'
 import { executable } from '../support/artefacts.ts'
 import { reclaimAll, restarted } from './seeds.ts'
-import { commandOf, names, newRoom, now, numbered, steady, upcalls, type Name, type Upcall } from './subjects.ts'
+import {
+  commandOf,
+  names,
+  newRoom,
+  now,
+  numbered,
+  removeRoom,
+  steady,
+  upcalls,
+  type Name,
+  type Upcall,
+} from './subjects.ts'
 import { find } from './tools.ts'
 import type { Bench } from './work.ts'
 
@@ -60,7 +71,7 @@ export function calls(bench: Bench, strace: string): CallsRow[] {
     for (const name of names) now(name, room, upcalls.gracedone)
     return [...inGrace, ...atTheEnd, ...afterwards]
   } finally {
-    removeSync(room.path)
+    removeRoom(room)
   }
 }
 
@@ -132,7 +143,7 @@ function instructions(bench: Bench, valgrind: string): Count[] {
       })),
     ]
   } finally {
-    removeSync(room.path)
+    removeRoom(room)
   }
 }
 

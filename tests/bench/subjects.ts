@@ -3,8 +3,9 @@
  * starts it.
  */
 import { spawnSync } from 'node:child_process'
-import { mkdirSync, writeFileSync } from 'node:fs'
+import { mkdirSync, mkdtempSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path'
+import { removeSync } from 'fs-extra/esm'
 import { bundle, executable } from '../support/artefacts.ts'
 
 export const names = ['executable', 'bundle', 'nfsdcltrack'] as const
@@ -16,13 +17,25 @@ export interface Room {
   readonly state: (name: Name) => string
   /** Used as the kernel's nfsd file system, in grace. */
   readonly nfsd: string
+  /** Our run directory: in memory, as on a server. */
+  readonly run: string
 }
 
 export function newRoom(path: string): Room {
-  const room: Room = { path, state: (name) => join(path, name), nfsd: join(path, 'nfsd') }
+  const room: Room = {
+    path,
+    state: (name) => join(path, name),
+    nfsd: join(path, 'nfsd'),
+    run: mkdtempSync('/dev/shm/nfsd-userland-helper-bench-'),
+  }
   for (const directory of [path, room.nfsd, ...names.map(room.state)]) mkdirSync(directory)
   writeFileSync(join(room.nfsd, 'v4_end_grace'), 'N\n')
   return room
+}
+
+export function removeRoom({ path, run }: Room): void {
+  removeSync(path)
+  removeSync(run)
 }
 
 /** When the kernel's nfsd started, for both. */
@@ -57,17 +70,7 @@ export const upcalls = {
 export function commandOf(name: Name, room: Room): readonly string[] {
   if (name === 'nfsdcltrack') return ['/usr/sbin/nfsdcltrack', '-s', room.state(name)]
   const { command } = name === 'executable' ? executable : bundle
-  return [
-    ...command,
-    '-s',
-    room.state(name),
-    '--nfsd-dir',
-    room.nfsd,
-    '--run-dir',
-    join(room.path, 'run'),
-    '--config',
-    '/dev/null',
-  ]
+  return [...command, '-s', room.state(name), '--nfsd-dir', room.nfsd, '--run-dir', room.run, '--config', '/dev/null']
 }
 
 /** Environment and words for the launcher. */

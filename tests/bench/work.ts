@@ -5,14 +5,23 @@
  */
 import { mkdirSync } from 'node:fs'
 import { join } from 'node:path'
-import { removeSync } from 'fs-extra/esm'
 import { figures, type Figures } from './figures.ts'
 import type { Floor } from './floor.ts'
 import { launch, type Launch, type Measured } from './launch.ts'
 import type { Progress } from './progress.ts'
 import { age, fill, reclaimAll, restarted } from './seeds.ts'
 import type { SlowDisk } from './slow-disk.ts'
-import { asLaunched, names, newRoom, steady, upcalls, type Name, type Room, type Upcall } from './subjects.ts'
+import {
+  asLaunched,
+  names,
+  newRoom,
+  removeRoom,
+  steady,
+  upcalls,
+  type Name,
+  type Room,
+  type Upcall,
+} from './subjects.ts'
 
 export interface Row {
   readonly work: string
@@ -65,7 +74,7 @@ function inRoom<T>({ path }: Bench, name: string, work: (room: Room) => T): T {
   try {
     return work(room)
   } finally {
-    removeSync(room.path)
+    removeRoom(room)
   }
 }
 

@@ -23,6 +23,16 @@ describe('a process', () => {
     assert.equal(withProcess().life(), 'alive')
   })
 
+  it('is known in its boot also by a name without its machine, and in no other', () => {
+    const system = anywhere(withProcess().files.calls)
+    const us = holderName(system)
+    const [, , boot = '', , space] = us.split('.')
+    assert.equal(holderName(system, 'this boot'), us.replace(/[.][^.]*([.][^.]*)$/, '.$1'))
+    assert.equal(lifeOf(['50', '77', boot, '', space].join('.'), us, system), 'alive')
+    assert.equal(lifeOf(['50', '78', boot, '', space].join('.'), us, system), 'dead')
+    assert.equal(lifeOf(['50', '77', boot.replace(/^./, 'x'), '', space].join('.'), us, system), 'unknown')
+  })
+
   it('is dead, if its number has no process, another one, or a zombie', () => {
     const { files, life } = withProcess()
     files.remove('/proc/50')
