@@ -34,6 +34,9 @@ interface Watched {
   isKnown: boolean
 }
 
+/** A line without a principal is shorter, unless it has the owner. */
+const longestPlain = 60
+
 /** A descriptor by which such a directory may be read. */
 interface Reader {
   readonly watched: Watched
@@ -72,8 +75,10 @@ export class KnownRecords {
       },
       symlinkat: (text, directory, name) => {
         const answer = under.symlinkat(text, directory, name)
-        const watched = answer < 0 ? undefined : this.changed(directory)
-        if (watched !== undefined && hasPrincipal(text) && !isDigest(name)) this.forget(watched)
+        if (answer < 0) return answer
+        const watched = this.changed(directory)
+        // To look into each text would take a hundredth of a Create.
+        if (watched !== undefined && text.length > longestPlain && !isDigest(name)) this.forget(watched)
         return answer
       },
       unlinkat: (directory, name, flags) => {
