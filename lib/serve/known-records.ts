@@ -59,6 +59,8 @@ export class KnownRecords {
   /** By their descriptors. */
   private readonly readers = new Map<number, Reader>()
   private changes = 0
+  /** What is read beforehand. */
+  private beforehand: Watched | undefined
 
   constructor(under: Calls) {
     this.under = under
@@ -122,6 +124,37 @@ export class KnownRecords {
     return found
   }
 
+  /**
+   * Begins to read a directory, so that the next list need not. Nothing waits for that but the list. An error is left
+   * to the list, which meets it again.
+   * @param directory the descriptor of an open one
+   */
+  readBeforehand(directory: number, patterns: string, mark: string): void {
+    const { under } = this
+    const { O_RDONLY, O_DIRECTORY } = under.flags
+    const watched = this.opened.get(directory)
+    if (watched === undefined || watched.isKnown || this.beforehand !== undefined) return
+    const reader = under.openat(directory, '.', O_RDONLY | O_DIRECTORY, 0)
+    if (reader < 0) return
+    this.forget(watched)
+    watched.watch = under.watchNames(reader)
+    if (under.readBeforehand(reader, patterns, mark) === 0) this.beforehand = watched
+    else {
+      this.forget(watched)
+      under.close(reader)
+    }
+  }
+
+  private endReadingBeforehand(): void {
+    const watched = this.beforehand
+    if (watched === undefined) return
+    this.beforehand = undefined
+    const arePlain = this.under.endReadingBeforehand()
+    // It may have been forgotten meanwhile, and then its watch is closed.
+    if (arePlain && watched.watch >= 0) watched.isKnown = true
+    else this.forget(watched)
+  }
+
   /** Asks for the reports of what this process has changed, if it is time. To be called when nobody waits. */
   settleIfDue(): void {
     if (this.changes >= enoughChanges) this.settle()
@@ -173,6 +206,7 @@ export class KnownRecords {
 
   /** @returns whether a directory is known. If not, it is watched from now on, while it is read. */
   private isKnownOrWatched(watched: Watched, reader: number): boolean {
+    this.endReadingBeforehand()
     if (watched.isKnown && this.isUnchanged(watched)) return true
     this.forget(watched)
     watched.watch = this.under.watchNames(reader)

@@ -220,6 +220,7 @@ function run(loop: Loop, early: Pipe | undefined): void {
   if (watched.descriptor() < 0) log.warning(`no rpc_pipefs is mounted at ${quote(loop.pipefs)}: waiting for it`)
   const pipe = currentPipe(loop, early)
   pipe.look()
+  if (pipe.served() === undefined) server.readBeforehand()
   let aliveAt = calls.monotonic()
   const waited = [signals, mounts, -1, -1]
 

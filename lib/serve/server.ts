@@ -6,9 +6,11 @@ import type { Deadline } from '../kernel/deadline.ts'
 import type { Log } from '../kernel/log.ts'
 import { nfsdAt, type Nfsd } from '../kernel/nfsd.ts'
 import type { Pipe } from '../kernel/pipe.ts'
+import { reclaimableIn } from '../rules/instance.ts'
+import { checkField, usualFacts } from '../rules/record.ts'
 import { isNoted, noteDirectory } from '../settings/last-start.ts'
 import type { Settings } from '../settings/settings.ts'
-import { closeAll, lookAgain } from '../store/open-directories.ts'
+import { closeAll, directoryOf, lookAgain } from '../store/open-directories.ts'
 import { lookAt, legacyCounts, stateDirectory, type StateDirectory } from '../store/state-directory.ts'
 import { distrust, distrustForGood, trustAgain, type Marked } from '../store/untracked.ts'
 import { legacyRecordOf, legacyRecordsIn, legacyTopIn, usualTop } from '../store/v4recovery.ts'
@@ -34,6 +36,8 @@ export interface Server {
   readonly instance: InstanceBehind
   /** What need not be read again of the state directory. */
   readonly known: KnownRecords
+  /** Begins to read the records that the next start would list. To be called while no pipe is held. */
+  readonly readBeforehand: () => void
   /**
    * Runs `work` on the state directory. The next time that may be another directory, or one on another disk, so what
    * stays open in between is checked again.
@@ -134,6 +138,21 @@ class Serving implements Server {
       throw thrown
     } finally {
       this.isAtWork = false
+    }
+  }
+
+  readBeforehand(): void {
+    const { state } = this
+    try {
+      const { instance, starts } = lookAt(state)
+      // After a crash in grace there are more, but most often only this one has many.
+      const start = reclaimableIn(instance, starts).at(-1)
+      const directory = start === undefined ? undefined : directoryOf(state, start)
+      if (directory !== undefined) this.known.readBeforehand(directory.descriptor, usualFacts(), checkField)
+    } catch {
+      // The start meets it again, and says so.
+    } finally {
+      closeAll(state)
     }
   }
 

@@ -114,6 +114,16 @@ export interface Calls {
     longest: number,
   ) => Written | number | undefined
   /**
+   * Begins to read all entries of a directory as `links` does, in a thread, and returns at once. It takes the
+   * descriptor over: it is closed when all is read. -EBUSY if such a reading was not ended. -ENOSYS in Node.
+   */
+  readonly readBeforehand: (descriptor: number, patterns: string, mark: string) => number
+  /**
+   * Ends that reading, and waits for the few entries that are being read.
+   * @returns whether all were read, and each had such a text without hex digits or a name that can't be decoded.
+   */
+  readonly endReadingBeforehand: () => boolean
+  /**
    * The next six are no system calls. They are here because the runtime does them faster than this program could.
    * This one: CRC-32 of a text's bytes, as eight hex digits.
    */

@@ -6,6 +6,7 @@ import { lstatSync, readdirSync, readFileSync, renameSync, symlinkSync, unlinkSy
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { inForeground, executable, settings } from '../support/artefacts.ts'
+import { apart, running, serveWords } from '../support/pipe/daemons.ts'
 import { statusOf } from '../support/pipe/messages.ts'
 import { answerOf, type Nfsd } from '../support/pipe/nfsd.ts'
 import { until } from '../support/until.ts'
@@ -20,6 +21,10 @@ function recordsOf({ machine: { stateDir } }: Site): string {
   assert.equal(filled.length, 1, filled.join())
   return filled[0] ?? ''
 }
+
+const threadsOf = (pid: number): number => readdirSync(`/proc/${pid}/task`).length
+
+const childOf = (pid: number): number => Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1'))
 
 /** Calls of a running process, as strace(1) shows them. @param more options of strace. */
 async function traced(
@@ -58,6 +63,64 @@ describe('a serve that has run for long', () => {
         assert.match(log(), /writev/)
         assert.doesNotMatch(log(), /readlinkat\(\d+, "client/)
       })
+    }))
+
+  it('reads the records of the next start while it waits for a server, and then none', () =>
+    at(async (site) => {
+      const before = await site.serve()
+      const names = Array.from({ length: 700 }, (_, at) => `client ${at}`).sort()
+      const first = await started(site.end)
+      for (let at = 0; at < names.length; at += 10)
+        await allDone(first.send('create', ...names.slice(at, at + 10).map(client)))
+      assert.equal(await first.tell('graceDone'), 0)
+      await first.stop()
+      await before.kill()
+      const daemon = await site.serve()
+      await until('it has read them', () => threadsOf(daemon.pid) === 1)
+      await traced(site, daemon.pid, ['-e', 'trace=readlinkat,writev'], async (log) => {
+        const second = await started(site.end)
+        assert.deepEqual(named(second), names)
+        assert.match(log(), /writev/)
+        assert.doesNotMatch(log(), /readlinkat\(\d+, "client/)
+        await second.stop()
+      })
+      await before.kill()
+      await daemon.kill()
+      // The next has read it, or not yet: what is damaged then is not told.
+      const last = await site.serve()
+      const directory = recordsOf(site)
+      unlinkSync(join(directory, encodeURIComponent('client 1')))
+      symlinkSync('damaged', join(directory, encodeURIComponent('client 1')))
+      assert.deepEqual(
+        named(await started(site.end)),
+        names.filter((name) => name !== 'client 1'),
+      )
+      await last.kill()
+    }))
+
+  it('holds the pipe while the disk does not answer what it reads before a server starts', () =>
+    at(async (site) => {
+      const { machine, end } = site
+      const before = await site.serve()
+      const first = await startedWith(end, 'ann', 'bob')
+      assert.equal(await first.tell('graceDone'), 0)
+      await first.stop()
+      await before.kill()
+      const slow = ['-e', 'trace=readlinkat', '-P', recordsOf(site), '-e', 'inject=readlinkat:delay_enter=3000000']
+      const daemon = running(serveWords(machine, end.path, ['--ready-fd', '3']), {}, [
+        ...['/usr/bin/strace', '-f', '-o', join(machine.stateDir, '../calls'), ...slow],
+        ...apart,
+      ])
+      try {
+        assert.ok(await daemon.ready)
+        await until('a thread reads', () => threadsOf(childOf(daemon.pid)) === 2)
+        const second = await started(end)
+        assert.deepEqual(named(second), ['ann', 'bob'])
+        await second.stop()
+      } finally {
+        process.kill(childOf(daemon.pid), 'SIGKILL')
+        await daemon.ended
+      }
     }))
 
   const changes: Readonly<Record<string, (site: Site, directory: string) => unknown>> = {

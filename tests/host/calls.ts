@@ -759,6 +759,8 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
       same('watch', calls.watch(path), -errno.ENOSYS)
       same('watchNames', calls.watchNames(directory), -errno.ENOSYS)
       same('namesChanged', calls.namesChanged(directory), -errno.ENOSYS)
+      same('readBeforehand', calls.readBeforehand(directory, 'n=#', ',sum='), -errno.ENOSYS)
+      same('endReadingBeforehand', calls.endReadingBeforehand(), false)
       same('endSignals', calls.endSignals(), -errno.ENOSYS)
       same('connect', calls.connect(path), -errno.ENOSYS)
     })
@@ -826,6 +828,47 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     same('asked for', calls.namesChanged(watch), 1)
     same('unread again', found(watch).plain, ['no pattern', 'plain'])
     calls.close(watch)
+  })
+
+  it('a directory is read beforehand by a thread, which says whether all texts are spelled so, and closes it', (directory) => {
+    const summed = (name: string, core: string): string => `${core},sum=${calls.checksum(name + core)}`
+    for (let at = 0; at < 1500; at++) calls.symlinkat(summed(`name ${at}`, 'n=1'), directory, `name%20${at}`)
+    same('a name that can not be decoded', calls.symlinkat('x', directory, '%digest'), 0)
+    const begun = (): number => {
+      const reading = calls.openat(directory, '.', O_RDONLY | O_DIRECTORY, 0)
+      same('begun', calls.readBeforehand(reading, 'n=#\nn=#,d=**', ',sum='), 0)
+      return reading
+    }
+    const arePlain = (): boolean => {
+      const reading = begun()
+      while (typeof calls.fstat(reading) !== 'number') calls.sleep(1)
+      return calls.endReadingBeforehand()
+    }
+    same('all', arePlain(), true)
+    same('ended, and nothing was begun', calls.endReadingBeforehand(), false)
+    const reading = begun()
+    same('only one', calls.readBeforehand(directory, 'n=#', ',sum='), -errno.EBUSY)
+    calls.endReadingBeforehand()
+    same('ended at once, and closed', calls.fstat(reading), -errno.EBADF)
+    for (const [name, text] of [
+      ['damaged', 'n=1'],
+      ['digits', summed('digits', 'n=1,d=0f')],
+    ] as const) {
+      same(name, calls.symlinkat(text, directory, name), 0)
+      same(`not with what is ${name}`, arePlain(), false)
+      same(name, calls.unlinkat(directory, name, 0), 0)
+    }
+    const file = calls.openat(directory, 'file', O_WRONLY | O_CREAT, 0o600)
+    same('begun', calls.readBeforehand(file, 'n=#', ',sum='), 0)
+    same('not of a file', calls.endReadingBeforehand(), false)
+    let isRefused = false
+    try {
+      calls.readBeforehand(directory, 'n'.repeat(5000), 'x')
+    } catch (thrown) {
+      isRefused = thrown instanceof RangeError
+    }
+    right('words that do not fit are refused', isRefused)
+    same('nothing was begun', calls.endReadingBeforehand(), false)
   })
 
   it('only an existing directory can be watched', (directory, path) => {

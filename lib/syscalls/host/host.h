@@ -107,6 +107,8 @@ JSValue system_calls(JSContext *engine);
 CALL(call_confine);
 CALL(call_links);
 CALL(call_writeLinks);
+CALL(call_readBeforehand);
+CALL(call_endReadingBeforehand);
 CALL(call_checksum);
 CALL(call_sha256);
 CALL(call_bytesInto);

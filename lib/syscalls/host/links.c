@@ -211,31 +211,50 @@ static void *read_when_asked(void *unused UNUSED)
   }
 }
 
+/* Maps memory for a thread, with memory before it that can't be touched; NULL where there is none. */
+static void *mapped(size_t size)
+{
+  char *all = mmap(NULL, guard_size + size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (all == MAP_FAILED)
+    return NULL;
+  void *usable = mmap(all + guard_size, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+  if (usable != MAP_FAILED)
+    return usable;
+  munmap(all, guard_size + size);
+  return NULL;
+}
+
+static void unmap(void *memory, size_t size)
+{
+  munmap((char *)memory - guard_size, guard_size + size);
+}
+
+static bool begin_thread(pthread_t *thread, char *stack, void *(*work)(void *))
+{
+  pthread_attr_t attributes;
+  if (pthread_attr_init(&attributes) != 0)
+    return false;
+  bool has_begun = pthread_attr_setstack(&attributes, stack, stack_size) == 0 && pthread_create(thread, &attributes, work, NULL) == 0;
+  pthread_attr_destroy(&attributes);
+  return has_begun;
+}
+
 static void forget_reader(void)
 {
-  munmap((char *)reader - guard_size, guard_size + sizeof *reader);
+  unmap(reader, sizeof *reader);
   reader = NULL;
 }
 
 static bool begin_reader(int descriptor, const struct spelling *wanted)
 {
-  pthread_attr_t attributes;
-  char *all = mmap(NULL, guard_size + sizeof *reader, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (all == MAP_FAILED)
+  reader = mapped(sizeof *reader);
+  if (!reader)
     return false;
-  reader = (void *)(all + guard_size);
-  void *usable = mmap(reader, sizeof *reader, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
-  if (usable != MAP_FAILED && pthread_attr_init(&attributes) == 0) {
-    reader->descriptor = descriptor;
-    reader->wanted = *wanted;
-    atomic_store(&reader->is_taken, true);
-    bool has_begun = sem_init(&reader->asked, 0, 0) == 0 && sem_init(&reader->done, 0, 0) == 0 &&
-                     pthread_attr_setstack(&attributes, reader->stack, sizeof reader->stack) == 0 &&
-                     pthread_create(&reader->thread, &attributes, read_when_asked, NULL) == 0;
-    pthread_attr_destroy(&attributes);
-    if (has_begun)
-      return true;
-  }
+  reader->descriptor = descriptor;
+  reader->wanted = *wanted;
+  atomic_store(&reader->is_taken, true);
+  if (sem_init(&reader->asked, 0, 0) == 0 && sem_init(&reader->done, 0, 0) == 0 && begin_thread(&reader->thread, reader->stack, read_when_asked))
+    return true;
   forget_reader();
   return false;
 }
@@ -412,13 +431,19 @@ static bool copied(JSContext *engine, JSValueConst text, char *into, size_t room
   return fits;
 }
 
+/* What the words after the directory say. Returns false and throws where they do not fit. */
+static bool spelling_from(JSContext *engine, JSValueConst *given, struct spelling *wanted)
+{
+  return copied(engine, given[0], wanted->patterns, sizeof wanted->patterns) && copied(engine, given[1], wanted->mark, sizeof wanted->mark);
+}
+
 /* Given the four words with which both calls begin. */
 static JSValue links_of(JSContext *engine, JSValueConst *given, struct writing *writing)
 {
   int descriptor = number(engine, given[0]);
   struct spelling wanted;
   struct batch own;
-  if (!copied(engine, given[1], wanted.patterns, sizeof wanted.patterns) || !copied(engine, given[2], wanted.mark, sizeof wanted.mark))
+  if (!spelling_from(engine, given + 1, &wanted))
     return JS_EXCEPTION;
   wanted.unchanged = number(engine, given[3]);
   const struct batch *batch = next_batch(descriptor, &wanted, &own);
@@ -452,4 +477,78 @@ CALL(call_writeLinks)
     writing.parts[at] = (struct iovec){ writing.messages[at], writing.form.size };
   }
   return links_of(engine, given, &writing);
+}
+
+/*
+ * A directory that is read beforehand, by a thread that nobody waits for before he wants to know what it has found. So
+ * the process answers meanwhile, on a disk that does not answer as well.
+ */
+static struct beforehand {
+  _Alignas(16) char stack[stack_size];
+  pthread_t thread;
+  atomic_bool is_over;
+  bool is_plain;
+  int descriptor;
+  struct spelling wanted;
+  struct batch batch;
+} *beforehand;
+
+/* Whether all entries are spelled so, and have no hex digits, but for those with a name that can't be decoded. */
+static bool are_plain(const struct batch *batch)
+{
+  char bytes[NAME_MAX];
+  struct entry entry;
+  for (const char *at = batch->found; at < batch->found + batch->length;) {
+    at = entry_at(at, &entry);
+    if (entry.lengths.name > 0 && (entry.lengths.is_spelled || decoded(entry.name, entry.lengths.name, bytes) >= 0))
+      return false;
+  }
+  return true;
+}
+
+/* Reads on where an entry is not plain: it is in memory then when it is wanted. */
+static void *read_beforehand(void *unused UNUSED)
+{
+  struct batch *batch = &beforehand->batch;
+  bool is_plain = true;
+  do {
+    read_batch(beforehand->descriptor, &beforehand->wanted, batch);
+    is_plain = is_plain && are_plain(batch);
+  } while (batch->size > 0 && !atomic_load(&beforehand->is_over));
+  beforehand->is_plain = is_plain && batch->size == 0;
+  close(beforehand->descriptor);
+  return NULL;
+}
+
+static void forget_beforehand(void)
+{
+  unmap(beforehand, sizeof *beforehand);
+  beforehand = NULL;
+}
+
+CALL(call_readBeforehand)
+{
+  if (beforehand)
+    return JS_NewInt32(engine, -EBUSY);
+  beforehand = mapped(sizeof *beforehand);
+  if (!beforehand)
+    return answer(engine, -1);
+  beforehand->descriptor = number(engine, given[0]);
+  beforehand->wanted.unchanged = -1;
+  bool is_understood = spelling_from(engine, given + 1, &beforehand->wanted);
+  if (is_understood && begin_thread(&beforehand->thread, beforehand->stack, read_beforehand))
+    return JS_NewInt32(engine, 0);
+  forget_beforehand();
+  return is_understood ? JS_NewInt32(engine, -EAGAIN) : JS_EXCEPTION;
+}
+
+CALL(call_endReadingBeforehand)
+{
+  if (!beforehand)
+    return JS_FALSE;
+  atomic_store(&beforehand->is_over, true);
+  pthread_join(beforehand->thread, NULL);
+  bool is_plain = beforehand->is_plain;
+  forget_beforehand();
+  return JS_NewBool(engine, is_plain);
 }

@@ -82,10 +82,11 @@ async function measure(ground: Ground, name: string, emulated: Emulated, crowd: 
   await server.guest.kill()
 }
 
-/** Starts, with the process at the pipe long at rest. */
+/** Starts, with the process at the pipe long at rest: `serve` has read in a thread what it could read before. */
 async function start(server: Server): Promise<Start> {
   const { guest, daemon } = server
   await daemon.start()
+  while (!/^Threads:\t1$/m.test(await daemon.read('status'))) await guest.run('sleep 0.1')
   const spent = async (): Promise<[user: number, system: number]> => {
     const [user = NaN, system = NaN] = (await daemon.read('stat'))
       .replace(/^.*\) /, '')

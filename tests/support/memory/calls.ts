@@ -10,7 +10,7 @@ import { onlyInTheExecutable, withoutTheKernel, writeLinksBy } from '../../../li
 import { holds, inode, report, textIn, type Inode, type Reports } from './inodes.ts'
 import type { Process } from './process.ts'
 
-const { ENOENT, EBADF, EEXIST, ENOTDIR, EISDIR, EINVAL, ENAMETOOLONG, ENOTEMPTY, ELOOP, EPERM, ESTALE } = errno
+const { ENOENT, EBADF, EEXIST, ENOTDIR, EISDIR, EINVAL, ENAMETOOLONG, ENOTEMPTY, ELOOP, EPERM, ESTALE, EBUSY } = errno
 
 /** The same on every architecture that this is tested on (asm-generic). */
 const flags = {
@@ -299,6 +299,26 @@ export function callsOf(process: Process, longestLink: number): Calls {
     const unread = names.filter(isUnread).map((name) => percentDecoded(name) ?? '')
     return { ...found, plain: [...unread, ...found.plain] }
   }
+  let beforehand: boolean | undefined
+  const readBeforehand: Calls['readBeforehand'] = (descriptor, patterns, mark) => {
+    if (beforehand !== undefined) return -EBUSY
+    let arePlain = true
+    for (;;) {
+      const batch = checked(descriptor, patterns, mark)
+      if (typeof batch !== 'object') {
+        beforehand = arePlain && batch === undefined
+        return files.close(descriptor)
+      }
+      arePlain &&= batch.others.every(
+        ({ name, decoded }) => decoded === undefined && percentDecoded(name) === undefined,
+      )
+    }
+  }
+  const endReadingBeforehand = (): boolean => {
+    const arePlain = beforehand === true
+    beforehand = undefined
+    return arePlain
+  }
   const write: Calls['writeEach'] = (descriptor, message, ...texts) =>
     writeEach(() => files.write(descriptor, message), message, ...texts)
   return {
@@ -315,5 +335,7 @@ export function callsOf(process: Process, longestLink: number): Calls {
     ...withoutTheKernel,
     ...onlyInTheExecutable,
     ...onWatches(process),
+    readBeforehand,
+    endReadingBeforehand,
   }
 }

@@ -6,9 +6,9 @@ import assert from 'node:assert/strict'
 import { describe, it } from 'node:test'
 import fc from 'fast-check'
 import type { Start } from '../../../lib/rules/instance.ts'
-import { recordLine, recordName } from '../../../lib/rules/record.ts'
+import { checkField, recordLine, recordName, usualFacts } from '../../../lib/rules/record.ts'
 import { KnownRecords } from '../../../lib/serve/known-records.ts'
-import { closeAll, lookAgain } from '../../../lib/store/open-directories.ts'
+import { closeAll, directoryOf, lookAgain } from '../../../lib/store/open-directories.ts'
 import * as records from '../../../lib/store/records.ts'
 import { stateDirectory, type StateDirectory } from '../../../lib/store/state-directory.ts'
 import type { Calls } from '../../../lib/syscalls/calls.ts'
@@ -87,6 +87,11 @@ function listOf(state: StateDirectory, start: Start): string[] {
   return said.sort()
 }
 
+function readBeforehand({ state, known }: Pick<Site, 'state' | 'known'>): void {
+  const directory = directoryOf(state, full)
+  if (directory !== undefined) known.readBeforehand(directory.descriptor, usualFacts(), checkField)
+}
+
 function assertSame({ state, aside }: Site, what: string): void {
   for (const start of [full, partial]) {
     const said = listOf(state, start)
@@ -112,6 +117,38 @@ describe('a directory of which all is known', () => {
       assert.deepEqual(listOf(state, full), ['ann', 'bob', 'cal'])
       assert.equal(reads(), 0)
     }
+  })
+
+  it('is not read again for a list if it was read beforehand, and nothing has changed but by this process', () => {
+    const { state, known, reads, aside } = site()
+    aside((calls) => ['ann', 'bob', clients[4] ?? ''].map((name) => make(calls, full, name)))
+    readBeforehand({ state, known })
+    closeAll(state)
+    records.put(state, { owner: owner('cal'), facts }, full, [])
+    // The name of the longest owner is a digest: only its link tells it, to the host and then to its caller.
+    reads()
+    assert.equal(listOf(state, full).length, 4)
+    assert.equal(reads(), 2)
+  })
+
+  it('is read for a list if what was read beforehand was not all plain, or has changed since', () => {
+    const unsuited: readonly ((calls: Calls) => unknown)[] = [
+      (calls) => make(calls, full, 'bob', { principal }),
+      (calls) => calls.symlinkat('damaged', -100, place(full, 'bob')),
+      (calls) => calls.symlinkat('v9,newer', -100, place(full, 'bob')),
+    ]
+    for (const add of unsuited)
+      for (const isEarly of [true, false]) {
+        const here = site()
+        here.aside((calls) => make(calls, full, 'ann'))
+        if (isEarly) here.aside(add)
+        readBeforehand(here)
+        if (!isEarly) here.aside(add)
+        here.reads()
+        assert.equal(listOf(here.state, full).length, 2)
+        assert.ok(here.reads() >= 2)
+        assertSame(here, 'beforehand')
+      }
   })
 
   it('stays known by what this process changes', () => {
@@ -294,6 +331,7 @@ const own: readonly (readonly [string, (site: Site, name: string) => unknown])[]
     },
   ],
   ['lists', ({ state }) => [full, partial].map((start) => listOf(state, start))],
+  ['reads beforehand', readBeforehand],
   [
     'closes',
     ({ state }) => {
