@@ -20,6 +20,7 @@ import { migrate } from '../store/migrate.ts'
 import { directoryOf, pathOf } from '../store/open-directories.ts'
 import { put } from '../store/records.ts'
 import { lookAt, type StateDirectory } from '../store/state-directory.ts'
+import { isStartCutShort } from '../store/untracked.ts'
 import * as files from '../syscalls/files.ts'
 import { oneLine, quote } from '../text.ts'
 import { escapeOwner, quoteOwner, showOwner, type ClientOwner } from '../upcall/owner.ts'
@@ -95,7 +96,7 @@ export function carryOut(world: World, where: Where, { owners, known, dropped, w
   if (dropped.length > 0) {
     migrate(world.state)
     // Otherwise the next start would complete it, and perhaps take out who is let in now.
-    completeCutShort(world, lookAt(world.state))
+    completeCutShort(world, lookAt(world.state), { about: dropped })
   }
   for (const owner of dropped) if (allow(world, where, owner, when) === 'there already') known.add(escapeOwner(owner))
   // An existing record may come from an upcall that was killed before its barrier.
@@ -142,6 +143,8 @@ function assertCanAllow({ state, nfsd }: World, surveyed: Survey, owners: readon
         a server instance ran that could not be recorded, or only in part, so after the next start no client may reclaim
       `,
     )
+  // A start may have read already what is noted of these clients, and then takes them out (lib/events/cut-short.ts).
+  if (isStartCutShort(state)) refuse('a server is just starting; try again')
   if (lookAt(state).instance.kind !== 'partial') return
   if (instance.kind === 'full' || nfsd.grace() === 'over')
     refuse('grace is over in the kernel, but that is not recorded yet; try again after the next upcall')

@@ -275,7 +275,7 @@ function completeBefore(
   if (graceEnd !== undefined) complete(() => endAsNoted(world, found, graceEnd))
   const before = graceEnd === undefined ? found : lookAt(world.state)
   endBefore(world, before)
-  complete(() => completeCutShort(world, before, mark))
+  complete(() => completeCutShort(world, before, { mark }))
   return { before, isComplete }
 }
 

@@ -3,7 +3,7 @@
  */
 import assert from 'node:assert/strict'
 import { errno } from '../../../lib/syscalls/errno.ts'
-import { blank, judge, storageFailed, type Event, type Memory, type Verdict } from '../../life/oracle.ts'
+import { blank, judge, storageFailed, type Event, type Memory, type Owner, type Verdict } from '../../life/oracle.ts'
 import {
   ann,
   bob,
@@ -47,7 +47,8 @@ export interface Situation {
   readonly upcalls: readonly Event[]
   /**
    * A start meets no other upcall, as a kernel asks. Here a start records two facts: that the instance before is full,
-   * and its own instance. What comes between them may be taken for the former's.
+   * and its own instance. What comes between them may be taken for the former's. Or it completes what another upcall
+   * has begun that was killed, and so may take out what a third one promises meanwhile.
    */
   readonly startsAlone?: true
   /** The rule, if it is not the oracle's alone. */
@@ -81,6 +82,9 @@ const anything = (bootTime: string): Event[] => [
 
 const beforeItsBarrier = ({ name, paths: [path = ''] }: Made): boolean =>
   name === 'fsync' && path.endsWith('/v4clients')
+
+const itsOwnBarrier = ({ name, paths: [path = ''] }: Made): boolean =>
+  name === 'fsync' && /\/v4clients\/[0-9]+$/.test(path)
 
 const removing =
   (name: string) =>
@@ -295,6 +299,37 @@ export const situations: readonly Situation[] = [
     },
     upcalls: anything('2000'),
   },
+  {
+    name: 'in grace, after a create that was killed',
+    startsAlone: true,
+    before: inGrace,
+    // It counts as nothing: a check of such a client changes nothing.
+    killed: { event: create(ann, 'Y'), at: itsOwnBarrier, counts: check(ann, 'Y') },
+    upcalls: anything('2000'),
+  },
+  {
+    name: 'in grace, after a remove that was killed',
+    startsAlone: true,
+    before: inGrace,
+    killed: { event: remove(ann), at: removing('ann'), counts: remove(ann) },
+    upcalls: anything('2000'),
+  },
+  {
+    name: 'out of grace, after a create that was killed',
+    startsAlone: true,
+    before: [start('1000'), ...three, graceDone('1000')],
+    grace: 'over',
+    killed: { event: create(dan, 'Y'), at: itsOwnBarrier, counts: remove(dan) },
+    upcalls: anything('1000'),
+  },
+  {
+    name: 'out of grace, after a remove that was killed',
+    startsAlone: true,
+    before: [start('1000'), ...three, graceDone('1000')],
+    grace: 'over',
+    killed: { event: remove(ann), at: removing('ann'), counts: remove(ann) },
+    upcalls: anything('1000'),
+  },
 ]
 
 /** A situation, once all of it has happened. */
@@ -305,6 +340,8 @@ export interface Begun {
   readonly judge: typeof judge | undefined
   /** Whether the clients' futures are asked as after a kill or as after a power cut. */
   readonly asks: 'kill' | 'power cut'
+  /** The client about which an upcall was killed. What it has noted is lost in a power cut. */
+  readonly cutShort: Owner | undefined
   /** Puts it on a machine, and replaces what is there. */
   readonly putOn: (machine: Machine) => void
 }
@@ -320,8 +357,8 @@ export const pairsIn = ({ upcalls, startsAlone, recast, refused }: Situation): (
     .filter((_, number) => everything || (recast === undefined && refused === undefined) || number % 3 === 0)
 
 /** The pairs that no kernel makes, with a start that records two facts. */
-export const besideTwoFacts = ({ upcalls, startsAlone }: Situation): (readonly [Event, Event])[] =>
-  startsAlone === undefined
+export const besideTwoFacts = ({ upcalls, startsAlone, killed }: Situation): (readonly [Event, Event])[] =>
+  startsAlone === undefined || killed !== undefined
     ? []
     : upcalls
         .filter(({ event }) => event !== 'start')
@@ -366,6 +403,7 @@ export function begun({ name, before, killed, refused, recast, planted, grace, r
     grace,
     judge: rule?.judge,
     asks: rule === undefined ? 'kill' : 'power cut',
+    cutShort: killed !== undefined && 'owner' in killed.event ? killed.event.owner : undefined,
     putOn: (other) => {
       if (tree.size > 0) other.files.replace(stateDirectory, tree)
       else other.files.remove(stateDirectory)
