@@ -5,9 +5,9 @@
  * dropped and some are not.
  *
  * The person was asked about the clients as they were, and did not mean one that has come back since. So each is
- * checked again under the lock, and stays where it has come back. A client may come back even then, because `serve`
- * takes no lock when grace is over, and an upcall may go on without it. So a client is taken out only where it was, and
- * checked once more.
+ * checked again under the lock, and stays where it has come back. A client may come back even then, because a `create`
+ * takes no lock when grace is over, and any upcall may go on without it. So a client is taken out only where it was,
+ * and checked once more.
  *
  * A client was where it has a record, whether or not the record counts now. After an untracked instance no record
  * counts, but the running server goes by them nevertheless, and `serve` may take its mark back.

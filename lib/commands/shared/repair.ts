@@ -5,10 +5,11 @@
  * The newest entry of a name decides, even if it is damaged. So older entries of that name are moved first, durably,
  * before the damaged one is. After a kill in between, the remaining entry still says that the client may not reclaim.
  *
- * Upcalls go on meanwhile. Whether something is damaged is decided under the lock, when it is moved. Since an upcall
- * may go on without the lock, what has been moved is checked once more, where no other process can reach it. If a
- * `create` has made a good record there just before, the record is put back, unless there is a new one. The lock is not
- * held during barriers.
+ * Upcalls go on meanwhile. Whether something is damaged is decided under the lock, when it is moved. Since a `create`
+ * takes no lock out of grace, and any upcall may go on without it, what has been moved is checked once more, where no
+ * other process can reach it. If a `create` has made a good record there just before, the record is put back, unless
+ * there is a new one. (If this command is killed between the two, that record is lost with the damaged one.) The lock
+ * is not held during barriers.
  */
 import fs from 'node:fs'
 import { storageFailure } from '../../failure.ts'

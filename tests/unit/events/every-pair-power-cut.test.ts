@@ -47,7 +47,7 @@ const met: readonly Met[] = [
   {
     where: 'out of grace',
     before: [start('1000'), ...three, graceDone('1000')],
-    upcalls: [create(dan, 'Y'), remove(ann)],
+    upcalls: [create(dan, 'Y'), create(dan, 'N'), create(ann, 'Y'), remove(ann), remove(dan), graceDone('1000')],
   },
 ]
 
