@@ -75,7 +75,9 @@ eachArtefact('client owners', (artefact) => {
 
   it('come back byte for byte: the kernel is told who may reclaim in its own spelling', async () => {
     const s = server(artefact)
-    await s.fullInstanceWith(...odd)
+    await s.init()
+    for (const owner of odd) await s.create(owner, 'v4.1')
+    await s.graceDone()
     writeFileSync(join(s.nfsdDir, 'allow_client'), '')
     await s.call(['start'])
     const told = readFileSync(join(s.nfsdDir, 'allow_client'), 'latin1').split('\n').slice(0, -1)

@@ -8,6 +8,7 @@ import {
   inForeground,
   leftRealMachineAlone,
   newMachine,
+  quickest,
   scrap,
   settings,
   type Artefact,
@@ -38,7 +39,7 @@ export interface Server {
   readonly check: (owner: Owner, version: Version, legacyRecord?: string) => Promise<Said>
   readonly remove: (owner: Owner) => Promise<Said>
   readonly graceDone: (told?: string, legacyTop?: string) => Promise<Said>
-  /** A completed grace period in which these clients of v4.1 are recorded. */
+  /** A completed grace period in which these clients of v4.1 are recorded, by the quickest artefact. */
   readonly fullInstanceWith: (...owners: readonly Owner[]) => Promise<void>
   readonly writeState: (name: string, text: string) => void
   readonly readState: (name: string) => string | undefined
@@ -66,7 +67,11 @@ export function server(artefact: Artefact, where?: string): Server {
     scrap(machine)
   })
   const { stateDir, nfsdDir, runDir } = machine
-  const call: Server['call'] = (words, env = {}) => inForeground(artefact, [...settings(machine), ...words], env)
+  const callOf =
+    (which: Artefact): Server['call'] =>
+    (words, env = {}) =>
+      inForeground(which, [...settings(machine), ...words], env)
+  const call = callOf(artefact)
   const session = (version: Version): Environment => ({
     NFSDCLTRACK_CLIENT_HAS_SESSION: version === 'v4.1' ? 'Y' : 'N',
   })
@@ -94,9 +99,10 @@ export function server(artefact: Artefact, where?: string): Server {
         legacyTop === undefined ? {} : { NFSDCLTRACK_LEGACY_TOPDIR: legacyTop },
       ),
     fullInstanceWith: async (...owners) => {
-      await made.init()
-      for (const owner of owners) await made.create(owner, 'v4.1')
-      await made.graceDone()
+      const prepare = callOf(quickest(artefact))
+      await prepare(['init'])
+      for (const owner of owners) await prepare(['create', hex(owner)], session('v4.1'))
+      await prepare(['grace_done'])
     },
     writeState: (name, text) => {
       removeSync(join(stateDir, name))

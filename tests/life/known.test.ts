@@ -3,7 +3,7 @@
  * then.
  */
 import { describe, it } from 'node:test'
-import { artefacts } from '../support/artefacts.ts'
+import { artefacts, type Artefact } from '../support/artefacts.ts'
 import { cutShortOn } from './cut-short.ts'
 import type { Act, Life, Point } from './life.ts'
 import { onThisMachine } from './on-this-machine.ts'
@@ -212,9 +212,13 @@ const lives: Readonly<Record<string, Life>> = {
   ),
 }
 
+/** Both artefacts have the rule from the same modules, so a few lives show that Node carries it out. */
+const toldOn = ({ name }: Artefact): readonly (readonly [title: string, life: Life])[] =>
+  Object.entries(lives).filter((_, nth) => name === 'executable' || nth % 4 === 0)
+
 for (const artefact of artefacts())
   describe(`a life that once broke the rule (${artefact.name})`, { concurrency: 2 }, () => {
-    for (const [title, acts] of Object.entries(lives))
+    for (const [title, acts] of toldOn(artefact))
       it(title, async () => {
         const place = onThisMachine(artefact)
         await play(place, acts, cutShortOn(place))

@@ -9,11 +9,11 @@ import assert from 'node:assert/strict'
 import { execFileSync } from 'node:child_process'
 import { join } from 'node:path'
 import { after, before, describe, it } from 'node:test'
-import { artefacts, settings, type Artefact, type Machine } from '../support/artefacts.ts'
+import { artefacts, quickest, settings, type Artefact, type Machine } from '../support/artefacts.ts'
 import { briefly, changing, struckAt, trace, type Fault } from '../support/strace.ts'
 import { each, inPart, report, seconds, type Row } from './figures.ts'
 import { fileSystems, newDisk, type FileSystem } from './loop-disks.ts'
-import { mutations, quickest, withMutant } from './mutants.ts'
+import { mutations, withMutant } from './mutants.ts'
 import {
   ann,
   bob,

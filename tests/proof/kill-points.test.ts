@@ -11,11 +11,11 @@ import { createHash } from 'node:crypto'
 import { after, before, describe, it } from 'node:test'
 import { halfway, owing, Progress } from '../life/halfway.ts'
 import type { Event, Owner } from '../life/oracle.ts'
-import { settings, type Artefact, type Machine, type Said } from '../support/artefacts.ts'
+import { quickest, settings, type Artefact, type Machine, type Said } from '../support/artefacts.ts'
 import { briefly, changes, changing, struckAt, touching, trace, type Call, type Traced } from '../support/strace.ts'
 import { each, inPart, report, seconds, type Row } from './figures.ts'
 import type { Futures } from './futures.ts'
-import { quickest, subjects } from './mutants.ts'
+import { subjects } from './mutants.ts'
 import {
   bootTimeAt,
   check,

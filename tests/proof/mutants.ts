@@ -207,11 +207,4 @@ export function subjects(): readonly Artefact[] {
   return [mutant(name as Mutant, directory)]
 }
 
-/**
- * What asks about the state that a subject left. A state directory means the same to both artefacts, and Node starts
- * slowly.
- */
-export const quickest = (subject: Artefact): Artefact =>
-  subject.name === 'bundle' ? (artefacts().find(({ name }) => name === 'executable') ?? subject) : subject
-
 export const executableSubject = (): Artefact | undefined => subjects().find(({ name }) => name === 'executable')
