@@ -95,7 +95,8 @@ describe("in every state of the model the helper's rules let nobody reclaim ille
 const stopsIn = (way: readonly string[]): number =>
   way.filter((action) => action === 'the machine crashes' || action === 'the server is stopped').length
 
-describe('the model finds', () => {
+// A model has nothing of the program in it: what it finds changes only with the model, so a pull request need not wait.
+describe('the model finds', { skip: inPart }, () => {
   it("the RFC's first edge condition, where there is no store: a lease expires, another client locks, the server restarts", () => {
     const { fault } = search(noStore, 2)
     assert.equal(fault?.what, 'illegal reclaim')
