@@ -131,10 +131,12 @@ export async function endAll(guest: Guest): Promise<void> {
     `
     cd /run/lab/clients || exit 0
     kill -KILL $(cat */*/pid) 2> /dev/null
-    for name in *; do
-      ip link set "to-$name" up
-      umount -f -l "/mnt/$name" &
-    done
+    for name in *; do echo "link set to-$name up"; done | ip -force -batch -
+    while read -r _ on type _; do
+      if [ "$type" = nfs4 ]; then umount -f -l "$on" & fi
+    done <<END
+$(cat /proc/mounts)
+END
     wait
     rm -rf */*/`,
     120,

@@ -20,7 +20,7 @@ import {
 import { list, listCounted, listOnTwo } from './scenarios/list.ts'
 import { manyNames } from './scenarios/many-names.ts'
 import { moduleLoad } from './scenarios/module-load.ts'
-import { restart, restartByPipe } from './scenarios/restart.ts'
+import { restart, restartByPipe, restartOnce } from './scenarios/restart.ts'
 import { see } from './scenarios/see.ts'
 import { smallStorm, storm } from './scenarios/storm.ts'
 import { upgradeKernel } from './scenarios/upgrade-kernel.ts'
@@ -117,12 +117,12 @@ export function partsOn({ kernel, tracker }: Ground, program: string | undefined
   // The bundle, the control and what is about our own words are not for a run with another helper.
   return [
     part(restart, 'ci'),
-    ...(ours ? [{ ...part(restart, 'ci'), helper: bundle }] : []),
+    ...(ours ? [part(restart), part(restartOnce, 'ci', 'by name')].map((one) => ({ ...one, helper: bundle })) : []),
     part(leaseLostBeforeRestart, 'ci'),
     part(graceMissed, 'ci'),
     part(crashInGrace, 'ci'),
     part(clockAhead, 'ci'),
-    ...(ours ? [{ ...part(clockAhead, 'ci'), helper: peer, control: true }] : []),
+    ...(ours ? [{ ...part(clockAhead), helper: peer, control: true }] : []),
     part(clockBehind),
     part(earlyEnd, 'ci'),
     ...(ours ? [part(see)] : []),
