@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict'
 import { it } from 'node:test'
 import { helperParameter as parameter } from '../../lib/kernel/nfsd-module.ts'
-import { eachArtefact } from '../contract/server.ts'
+import { eachArtefact, forPeople } from '../contract/server.ts'
 import { root, type Artefact } from '../support/artefacts.ts'
 import { askedByNobody, commandOn, diagnose, program, state, toldToPeople } from './machine.ts'
 
@@ -821,6 +821,28 @@ eachArtefact('doctor', (artefact) => {
     assert.equal(healthy.text, '', 'nor anything doubtful, or that it can not see')
   })
 
+  for (const { title, check, verdict, make, says, mend, mended, also } of faultsFor(artefact))
+    it(`says that ${title}`, async () => {
+      const [first, second] = await diagnose(artefact, make, mended === undefined ? undefined : check)
+      assert.ok(first)
+      const finding = first.of(check)
+      assert.equal(finding.verdict, verdict, first.text)
+      assert.match(`${finding.what}\n${finding.why ?? ''}`, says)
+      assert.deepEqual(
+        [...first.wrong].sort(),
+        [...(verdict === 'wrong' ? [check] : []), ...(also ?? [])].sort(),
+        first.text,
+      )
+      assert.equal(first.status, first.wrong.length > 0 ? 1 : 0)
+      assert.ok(first.ms < 60_000)
+      if (verdict === 'wrong') assert.ok(finding.mend !== null, 'what is wrong can be mended')
+      if (mend !== undefined) assert.match(finding.mend ?? '', mend)
+      if (mended !== undefined)
+        assert.equal(second?.of(check).verdict, 'good', `after: ${finding.mend ?? ''}\n${second?.text ?? ''}`)
+    })
+})
+
+forPeople('doctor', (artefact) => {
   it('finds nothing wrong where the server wants nfsdcld and the service that conflicts with it', async () => {
     const [prevented] = await diagnose(
       artefact,
@@ -983,25 +1005,5 @@ eachArtefact('doctor', (artefact) => {
         programIs('#!/bin/sh\n[ $1 != --help ] || exec sleep 1000\nexec REAL "$@"'),
       )
       assert.equal(only?.of('executable').verdict, 'good', only?.text)
-    })
-
-  for (const { title, check, verdict, make, says, mend, mended, also } of faultsFor(artefact))
-    it(`says that ${title}`, async () => {
-      const [first, second] = await diagnose(artefact, make, mended === undefined ? undefined : check)
-      assert.ok(first)
-      const finding = first.of(check)
-      assert.equal(finding.verdict, verdict, first.text)
-      assert.match(`${finding.what}\n${finding.why ?? ''}`, says)
-      assert.deepEqual(
-        [...first.wrong].sort(),
-        [...(verdict === 'wrong' ? [check] : []), ...(also ?? [])].sort(),
-        first.text,
-      )
-      assert.equal(first.status, first.wrong.length > 0 ? 1 : 0)
-      assert.ok(first.ms < 60_000)
-      if (verdict === 'wrong') assert.ok(finding.mend !== null, 'what is wrong can be mended')
-      if (mend !== undefined) assert.match(finding.mend ?? '', mend)
-      if (mended !== undefined)
-        assert.equal(second?.of(check).verdict, 'good', `after: ${finding.mend ?? ''}\n${second?.text ?? ''}`)
     })
 })
