@@ -47,14 +47,20 @@ async function traced(
   }
 }
 
+/** A server with more clients than the host reads at once. */
+async function startedWithMany({ end }: Site): Promise<{ readonly first: Nfsd; readonly names: string[] }> {
+  const first = await started(end)
+  const names = Array.from({ length: 700 }, (_, at) => `client ${at}`).sort()
+  for (let at = 0; at < names.length; at += 10)
+    await allDone(first.send('create', ...names.slice(at, at + 10).map(client)))
+  return { first, names }
+}
+
 describe('a serve that has run for long', () => {
   it('reads no record at a restart of the server, and tells the kernel all', () =>
     at(async (site) => {
       const daemon = await site.serve()
-      const names = Array.from({ length: 700 }, (_, at) => `client ${at}`).sort()
-      const first = await started(site.end)
-      for (let at = 0; at < names.length; at += 10)
-        await allDone(first.send('create', ...names.slice(at, at + 10).map(client)))
+      const { first, names } = await startedWithMany(site)
       assert.equal(await first.tell('remove', client(names.pop() ?? '')), 0)
       assert.equal(await first.tell('graceDone'), 0)
       await first.stop()
@@ -68,10 +74,7 @@ describe('a serve that has run for long', () => {
   it('reads the records of the next start while it waits for a server, and then none', () =>
     at(async (site) => {
       const before = await site.serve()
-      const names = Array.from({ length: 700 }, (_, at) => `client ${at}`).sort()
-      const first = await started(site.end)
-      for (let at = 0; at < names.length; at += 10)
-        await allDone(first.send('create', ...names.slice(at, at + 10).map(client)))
+      const { first, names } = await startedWithMany(site)
       assert.equal(await first.tell('graceDone'), 0)
       await first.stop()
       await before.kill()
@@ -131,11 +134,6 @@ describe('a serve that has run for long', () => {
     'a record that was replaced by one of a newer version, in one step': (_, directory) => {
       symlinkSync('v9,newer', join(directory, '../aside'))
       renameSync(join(directory, '../aside'), join(directory, 'bob'))
-    },
-    'a record that was removed by an upcall': ({ upcall }) => upcall(['remove', hex('bob')]),
-    'a record whose line is a file now': (_, directory) => {
-      unlinkSync(join(directory, 'bob'))
-      writeFileSync(join(directory, 'bob'), 'damaged')
     },
     '17 000 changes, of which the kernel has no more reports': (_, directory) => {
       for (let nth = 0; nth < 8_500; nth++) {

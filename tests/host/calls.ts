@@ -811,6 +811,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     for (const name of ['plain', 'no%20pattern', '%digest'])
       same('symlinkat', calls.symlinkat('damaged', directory, name), 0)
     same('mkdirat', calls.mkdirat(directory, 'directory', 0o700), 0)
+    make(directory, 'file')
     const watch = calls.watchNames(directory)
     right('a watch', watch >= 0)
     const found = (unchanged?: number): { plain: readonly string[]; others: string[] } => {
@@ -820,8 +821,8 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
       if (typeof batch !== 'object') throw new Error('no batch')
       return { plain: [...batch.plain].sort(), others: batch.others.map(({ name }) => name).sort() }
     }
-    const all = ['%digest', 'directory', 'no%20pattern', 'plain']
-    same('unread', found(watch), { plain: ['no pattern', 'plain'], others: ['%digest', 'directory'] })
+    const all = ['%digest', 'directory', 'file', 'no%20pattern', 'plain']
+    same('unread', found(watch), { plain: ['no pattern', 'plain'], others: ['%digest', 'directory', 'file'] })
     for (const unchanged of [undefined, -1, 987_654]) same('read', found(unchanged), { plain: [], others: all })
     same('unlinkat', calls.unlinkat(directory, '%digest', 0), 0)
     same('reported', found(watch), { plain: [], others: all.slice(1) })
