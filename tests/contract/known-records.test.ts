@@ -101,6 +101,25 @@ describe('a serve that has run for long', () => {
       await last.kill()
     }))
 
+  it('does not tell of a damaged record that it has read while it waited, whatever record is beside it', () =>
+    at(async (site) => {
+      const before = await site.serve()
+      const first = await started(site.end)
+      // The name of such a record is a digest, which can't be decoded.
+      const long = ['x', 'y'].map((letter) => letter.repeat(300))
+      await allDone(first.send('create', client(long[0] ?? '')))
+      assert.equal(await first.tell('graceDone'), 0)
+      symlinkSync('damaged', join(recordsOf(site), 'bob'))
+      await allDone(first.send('create', client(long[1] ?? '')))
+      await first.stop()
+      await before.kill()
+      const daemon = await site.serve()
+      await until('it has read them', () => threadsOf(daemon.pid) === 1)
+      const second = await started(site.end)
+      assert.deepEqual(named(second), long)
+      await second.stop()
+    }))
+
   it('holds the pipe while the disk does not answer what it reads before a server starts', () =>
     at(async (site) => {
       const { machine, end } = site

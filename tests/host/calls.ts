@@ -872,6 +872,19 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     same('nothing was begun', calls.endReadingBeforehand(), false)
   })
 
+  it('a damaged link is noticed beforehand whatever name follows it, however long both are', (directory) => {
+    // 72 is the code of a letter.
+    for (let at = 0; at < 50; at++) calls.symlinkat('x', directory, `%${String(at).padStart(71, '-')}`)
+    for (const damaged of ['', 'd'.repeat(255), 'damaged']) {
+      if (damaged !== '') same('symlinkat', calls.symlinkat('n=1', directory, damaged), 0)
+      const reading = calls.openat(directory, '.', O_RDONLY | O_DIRECTORY, 0)
+      same('begun', calls.readBeforehand(reading, 'n=#', ',sum='), 0)
+      while (typeof calls.fstat(reading) !== 'number') calls.sleep(1)
+      same(`with ${damaged}`, calls.endReadingBeforehand(), damaged === '')
+      calls.unlinkat(directory, damaged, 0)
+    }
+  })
+
   it('only an existing directory can be watched', (directory, path) => {
     make(directory, 'file')
     same('a file', calls.watch(`${path}/file`), -errno.ENOTDIR)

@@ -45,10 +45,13 @@ struct spelling {
   int unchanged;
 };
 
-/* What stands before the bytes of an entry: of its name, of the decoded name, of the hex digits. */
+/*
+ * What stands before the bytes of an entry: of its name, of the decoded name, of the hex digits. No NUL follows any of
+ * them. A name that tells no text is read even if nothing has changed.
+ */
 struct lengths {
   uint16_t name, decoded, digits;
-  bool is_spelled;
+  bool is_spelled, tells_text;
 };
 
 struct batch {
@@ -120,7 +123,7 @@ static void add(struct batch *batch, const struct spelling *wanted, struct text 
     if (memcmp(end + mark.length, digits, checksum_length) != 0)
       end = NULL;
   }
-  struct lengths lengths = { .is_spelled = end || (length >= 0 && !text.bytes) };
+  struct lengths lengths = { .is_spelled = end || (length >= 0 && !text.bytes), .tells_text = length >= 0 };
   if (!lengths.is_spelled || hex_digits > 0)
     lengths.name = (uint16_t)name.length;
   if (lengths.is_spelled) {
@@ -493,14 +496,13 @@ static struct beforehand {
   struct batch batch;
 } *beforehand;
 
-/* Whether all entries are spelled so, and have no hex digits, but for those with a name that can't be decoded. */
+/* Whether all entries are spelled so, and have no hex digits, but for those that are read in any case. */
 static bool are_plain(const struct batch *batch)
 {
-  char bytes[NAME_MAX];
   struct entry entry;
   for (const char *at = batch->found; at < batch->found + batch->length;) {
     at = entry_at(at, &entry);
-    if (entry.lengths.name > 0 && (entry.lengths.is_spelled || decoded(entry.name, entry.lengths.name, bytes) >= 0))
+    if (entry.lengths.name > 0 && entry.lengths.tells_text)
       return false;
   }
   return true;
