@@ -169,6 +169,11 @@ export class KnownRecords {
     }
   }
 
+  /** Watches nothing any more: something that the server waits for needs the watches. */
+  giveUp(): void {
+    for (const watched of this.byName.values()) this.forget(watched)
+  }
+
   private isOpened(within: number, name: string, descriptor: number): void {
     const above = name === '.' ? this.opened.get(within) : undefined
     if (above !== undefined) this.readers.set(descriptor, { watched: above, believes: undefined })

@@ -26,6 +26,7 @@ import { serveOptionsFrom, type ServeOptions } from '../upcall/serve-options.ts'
 import { anotherHas, claimOn } from './claim.ts'
 import { confining } from './confined.ts'
 import { currentPipe, type PipePlace, type ServedPipe } from './current-pipe.ts'
+import type { KnownRecords } from './known-records.ts'
 import { helperIsOurs, holderOf, watcherOf, whoStays, type Other } from './others.ts'
 import { readinessTo, refuseUnlessPassed, type Readiness } from './readiness.ts'
 import { tryAgain } from './retry.ts'
@@ -288,12 +289,14 @@ const failing = POLLERR | POLLHUP
 /** The directory in which the pipe appears, watched as long as rpc_pipefs is mounted. */
 class WatchedDirectory {
   private readonly calls: Calls
+  private readonly known: KnownRecords
   private readonly path: string
   private readonly confine: () => void
   private watch = -1
 
-  constructor({ server: { calls }, pipefs, confine }: Loop) {
+  constructor({ server: { calls, known }, pipefs, confine }: Loop) {
     this.calls = calls
+    this.known = known
     this.path = `${pipefs}/nfsd`
     this.confine = confine
     this.renew()
@@ -308,6 +311,11 @@ class WatchedDirectory {
   renew(): number {
     if (this.watch >= 0) this.calls.close(this.watch)
     this.watch = this.calls.watch(this.path)
+    if (this.watch === -errno.EMFILE || this.watch === -errno.ENOSPC) {
+      // A user has few, and the kernel waits a second for this one.
+      this.known.giveUp()
+      this.watch = this.calls.watch(this.path)
+    }
     if (this.watch >= 0) this.confine()
     return this.watch
   }

@@ -1,8 +1,18 @@
 /** What `serve` believes unread of its records, at the fake pipe and with real files (lib/serve/known-records.ts). */
 import assert from 'node:assert/strict'
-import { spawn } from 'node:child_process'
+import { execFileSync, spawn, spawnSync } from 'node:child_process'
 import { once } from 'node:events'
-import { lstatSync, readdirSync, readFileSync, renameSync, symlinkSync, unlinkSync, writeFileSync } from 'node:fs'
+import {
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  statSync,
+  symlinkSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs'
 import { join } from 'node:path'
 import { describe, it } from 'node:test'
 import { inForeground, executable, settings } from '../support/artefacts.ts'
@@ -25,6 +35,12 @@ function recordsOf({ machine: { stateDir } }: Site): string {
 const threadsOf = (pid: number): number => readdirSync(`/proc/${pid}/task`).length
 
 const childOf = (pid: number): number => Number(readFileSync(`/proc/${pid}/task/${pid}/children`, 'latin1'))
+
+/** The directories that a process watches: their inodes. */
+const watchedBy = (pid: number): string[] =>
+  readdirSync(`/proc/${pid}/fdinfo`).flatMap(
+    (name) => /^inotify wd:\w+ ino:(\w+)/m.exec(readFileSync(`/proc/${pid}/fdinfo/${name}`, 'latin1'))?.[1] ?? [],
+  )
 
 /** Calls of a running process, as strace(1) shows them. @param more options of strace. */
 async function traced(
@@ -193,6 +209,34 @@ describe('a serve that has run for long', () => {
       assert.equal(principalOf(second, 'dan'), principal)
       assert.equal(principalOf(second, 'bob'), undefined)
       await second.stop()
+    }))
+
+  it('gives up the watches of its records if its user has none left for the directory of the pipe', () =>
+    at(async ({ end, machine }) => {
+      const daemon = running(serveWords(machine, end.path, ['--ready-fd', '3']), {}, [
+        ...['/usr/bin/unshare', '--net', '--user', '--map-root-user'],
+      ])
+      const { ino } = statSync(join(end.path, 'nfsd'))
+      const mounted = join(machine.dir, 'mounted')
+      try {
+        assert.ok(await daemon.ready, daemon.said())
+        const first = await startedWith(end, 'ann', 'bob')
+        assert.equal(await first.tell('graceDone'), 0)
+        await first.stop()
+        await until('it watches its records too', () => watchedBy(daemon.pid).length === 2)
+        const most = 'echo 1 > /proc/sys/user/max_inotify_instances'
+        execFileSync('nsenter', ['--user', '-t', String(daemon.pid), 'sh', '-c', most])
+        mkdirSync(mounted)
+        // After each mount it watches the directory anew.
+        execFileSync('mount', ['-t', 'tmpfs', 'another', mounted])
+        await until('it watches nothing else', () => watchedBy(daemon.pid).join() === ino.toString(16))
+        const second = await started(end)
+        assert.deepEqual(named(second), ['ann', 'bob'])
+        await second.stop()
+      } finally {
+        await daemon.kill()
+        spawnSync('umount', ['--lazy', mounted])
+      }
     }))
 
   it('tells the kernel what a new one tells of what was damaged while it was stopped in a Create', () =>
