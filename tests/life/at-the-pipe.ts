@@ -31,7 +31,16 @@ import { answerOf } from '../support/pipe/nfsd.ts'
 import type { PipeEnd, Waiter } from '../support/pipe/pipe-end.ts'
 import { until } from '../support/until.ts'
 import type { Act } from './life.ts'
-import { judge, mayNotReclaim, namedAtStart, type Event, type Owner, type Session, type Verdict } from './oracle.ts'
+import {
+  judge,
+  mayNotReclaim,
+  namedAtStart,
+  remember,
+  type Event,
+  type Owner,
+  type Session,
+  type Verdict,
+} from './oracle.ts'
 import { readable } from './owners.ts'
 import {
   broken,
@@ -150,6 +159,9 @@ class AtThePipe implements OtherFront {
         return this.serverStartsAlone(world, act)
       case 'serve ends':
         return this.serveEnds(world, act)
+      case 'allow':
+        this.mayBeNoted(world)
+        return undefined
       default:
         return this.version === undefined || world.memory.untracked !== undefined
           ? undefined
@@ -314,8 +326,23 @@ class AtThePipe implements OtherFront {
     )
   }
 
+  private get isStartUnknown(): boolean {
+    return this.isYetToBegin && this.serve.runs && !existsSync(helperParameter)
+  }
+
+  /**
+   * After two seconds without a message `serve` notes that the start may not be recorded. A command for people may come
+   * before that or after it.
+   */
+  private mayBeNoted(world: World): void {
+    if (!this.isStartUnknown) return
+    const noted = world.memories.map(remember)
+    for (const memory of noted) judge(memory, { event: 'failed start', bootTime: undefined })
+    world.memories = [...world.memories, ...noted]
+  }
+
   private async serverStops({ memory, told }: World): Promise<void> {
-    const isUnknown = this.isYetToBegin && this.serve.runs && !existsSync(helperParameter)
+    const isUnknown = this.isStartUnknown
     this.version = undefined
     this.isYetToBegin = false
     if (existsSync(join(this.pipe.path, 'nfsd/cld'))) this.pipe.remove()
