@@ -52,7 +52,7 @@ interface Case {
   /** What the same `serve` has answered before; 'restart': the kernel makes a new pipe. */
   readonly before: readonly (Asked | 'restart')[]
   /** An upcall that is then killed before it removes anything; it counts as done. */
-  readonly killed?: Event & { readonly event: 'remove' }
+  readonly killed?: Event
   readonly asked: readonly Asked[]
   readonly grace: 'running' | 'over'
 }
