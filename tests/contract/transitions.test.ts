@@ -490,8 +490,12 @@ eachArtefact('what is damaged lets nobody reclaim', (artefact) => {
     const directory = join(s.stateDir, 'v4clients', s.readState('boot_time')?.trim() ?? '')
     s.writeState('v4clients/damaged', 'a file of this name is evidence too')
     for (let i = 0; i < 300; i++) writeFileSync(join(directory, `${'x'.repeat(200)}${i}`), `damage ${i}`)
-    await s.init()
-    assert.equal((await s.graceDone()).status, done)
+    // An end of grace takes a second at most for this, and the next one goes on.
+    for (let ends = 0; existsSync(directory); ends++) {
+      assert.ok(ends < 20, 'twenty ends of grace did not move them all')
+      await s.init()
+      assert.equal((await s.graceDone()).status, done)
+    }
     const kept = readdirSync(join(s.stateDir, 'v4clients/damaged'))
     assert.equal(kept.length, 300)
     assert.equal(new Set(kept.map((name) => s.readState(`v4clients/damaged/${name}`))).size, 300)
