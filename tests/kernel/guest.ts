@@ -125,7 +125,8 @@ const wordsFor = (image: Image, machine: Machine, { socket, console }: Files): r
   '-initrd',
   image.initramfs,
   '-append',
-  'console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr init_on_alloc=0 no5lvl audit=0 apparmor=0 random.trust_cpu=on tsc=reliable',
+  // QEMU 7.2 translates a program anew wherever it is loaded, so it is loaded at the same addresses (norandmaps).
+  'console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr init_on_alloc=0 no5lvl audit=0 apparmor=0 random.trust_cpu=on tsc=reliable norandmaps',
   '-serial',
   `file:${console}`,
   '-fsdev',
