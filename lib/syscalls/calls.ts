@@ -41,7 +41,23 @@ export interface Calls {
     from: number,
     until: number,
   ) => number
+  /**
+   * pwrite(2): writes a text's bytes where it is told, whatever is there, and moves nothing.
+   * @param at an offset in bytes, below 2 GB
+   * @returns how many bytes were written.
+   * @throws RangeError for a character past 255.
+   */
+  readonly writeAt: (descriptor: number, text: string, at: number) => number
   readonly fsync: (descriptor: number) => number
+  /** The same for a file's bytes and what it takes to read them: its times may be lost. */
+  readonly fdatasync: (descriptor: number) => number
+  /** After `confine` -EPERM for a mode that gives anybody but the owner a right. */
+  readonly fchmod: (descriptor: number, mode: number) => number
+  /**
+   * Whether a file system with a journal has this file, and writes what is overwritten in its place: ext4 or XFS
+   * (fstatfs(2), which says the same of ext2 and ext3). After `confine` only with `waits`: otherwise false, as in Node.
+   */
+  readonly isWrittenInPlace: (descriptor: number) => boolean
   readonly close: (descriptor: number) => number
   readonly mkdirat: (directory: number, name: string, mode: number) => number
   /** @param flags 0, or AT_REMOVEDIR for a directory. */
@@ -205,7 +221,7 @@ export interface Calls {
   readonly connect: (path: string) => number
   /**
    * flock(2): locks an open file exclusively, until it is closed or this process ends. It never waits: -EAGAIN if
-   * another process has the lock. Not allowed after `confine`. -ENOSYS in Node.
+   * something else has opened the file and locked it. -ENOSYS in Node.
    */
   readonly flock: (descriptor: number) => number
   /** The wall clock, in milliseconds since 1970. */

@@ -40,7 +40,14 @@ const files = {
   write: writeBytes,
   writeEach: (descriptor, message, at, room, texts, from, until) =>
     writeEach(() => writeBytes(descriptor, message), message, at, room, texts, from, until),
+  writeAt: (descriptor, text, at) => {
+    const bytes = bytesOf(text)
+    // Node takes such an offset for none.
+    return at < 0 ? -errno.EINVAL : answer(() => fs.writeSync(descriptor, bytes, 0, bytes.length, at))
+  },
   fsync: (descriptor) => done(fs.fsyncSync, descriptor),
+  fdatasync: (descriptor) => done(fs.fdatasyncSync, descriptor),
+  fchmod: (descriptor, mode) => done(fs.fchmodSync, descriptor, mode),
   mkdirat: (directory, name, mode) => done(fs.mkdirSync, pathIn(directory, name), mode),
   unlinkat: (directory, name, flags) =>
     done((flags & atFlags.AT_REMOVEDIR) !== 0 ? fs.rmdirSync : fs.unlinkSync, pathIn(directory, name)),
@@ -180,6 +187,7 @@ export const onlyInTheExecutable = {
   endSignals: () => -errno.ENOSYS,
   connect: () => -errno.ENOSYS,
   flock: () => -errno.ENOSYS,
+  isWrittenInPlace: () => false,
 } satisfies Partial<Calls>
 
 /** Whether /proc is mounted: looked up once. */

@@ -90,7 +90,7 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
     writeFileSync(
       script,
       `
-      const { openat, write, symlinkat, unlinkat, mkdirat, renameat, linkat, confine, poll, watch, endSignals, connect, exit, flags } = host.calls
+      const { openat, write, writeAt, fdatasync, fchmod, flock, symlinkat, unlinkat, mkdirat, renameat, linkat, confine, poll, watch, endSignals, connect, exit, flags } = host.calls
       const { O_RDONLY, O_WRONLY, O_RDWR, O_CREAT } = flags
       const bytes = (text) => Uint8Array.from(text, (character) => character.charCodeAt(0))
       const answers = openat(-100, ${JSON.stringify(written)}, O_WRONLY | O_CREAT, 0o600)
@@ -104,6 +104,11 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
         say('directory ' + name, mkdirat(-100, at + '/directory', 0o700))
         say('remove ' + name, unlinkat(-100, at + '/file', 0))
       }
+      for (const [what, mode] of [['mine', 0o600], ['for a group', 0o640], ['for all', 0o604], ['with rights', 0o4700]])
+        say('a mode ' + what, fchmod(answers, mode))
+      say('overwrite', writeAt(answers, 'r', 0))
+      say('sync', fdatasync(answers))
+      say('lock', flock(answers))
       say('move out', renameat(-100, ${JSON.stringify(join(inside, 'new'))}, -100, ${JSON.stringify(join(outside, 'new'))}))
       say('write a pipe', openat(-100, ${JSON.stringify(join(pipes, 'pipe'))}, O_RDWR, 0))
       say('create a pipe', openat(-100, ${JSON.stringify(join(pipes, 'new'))}, O_RDWR | O_CREAT, 0o600))
@@ -135,6 +140,13 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
       'link outside -13',
       'directory outside -13',
       'remove outside -13',
+      'a mode mine done',
+      'a mode for a group -1',
+      'a mode for all -1',
+      'a mode with rights -1',
+      'overwrite done',
+      'sync done',
+      'lock done',
       'move out -13',
       'write a pipe done',
       'create a pipe -13',

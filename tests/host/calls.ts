@@ -5,6 +5,7 @@
 import { atFlags, pollEvents, type Calls } from '../../lib/syscalls/calls.ts'
 import { errno } from '../../lib/syscalls/errno.ts'
 import { namesOf } from '../../lib/syscalls/files.ts'
+import { expectedOfLocks, locked } from '../support/locked-files.ts'
 import { countedChanges, expectedCounts } from '../support/watched-names.ts'
 
 const { AT_FDCWD, AT_SYMLINK_NOFOLLOW, AT_REMOVEDIR } = atFlags
@@ -98,7 +99,10 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     same('read', calls.read(987_654, new Uint8Array(1)), -errno.EBADF)
     same('readText', calls.readText(987_654, 10), -errno.EBADF)
     same('write', calls.write(987_654, new Uint8Array(1)), -errno.EBADF)
+    same('writeAt', calls.writeAt(987_654, 'x', 0), -errno.EBADF)
     same('fsync', calls.fsync(987_654), -errno.EBADF)
+    same('fdatasync', calls.fdatasync(987_654), -errno.EBADF)
+    same('fchmod', calls.fchmod(987_654, 0o600), -errno.EBADF)
     same('close', calls.close(987_654), -errno.EBADF)
     same('mkdirat', calls.mkdirat(directory, 'file', 0o700), -errno.EEXIST)
     same('unlinkat', calls.unlinkat(directory, 'missing', 0), -errno.ENOENT)
@@ -610,6 +614,78 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     calls.close(part)
   })
 
+  it('a text is written where it is told, as long as it may be, and whatever is behind stays', (directory) => {
+    const file = calls.openat(directory, 'file', O_RDWR | O_CREAT | O_EXCL, 0o600)
+    const contents = (): string => {
+      const reading = calls.openat(directory, 'file', O_RDONLY, 0)
+      let found = ''
+      for (;;) {
+        const part = calls.readText(reading, 8192)
+        if (typeof part === 'number') throw new Error(`read: ${part}`)
+        if (part === '') break
+        found += part
+      }
+      calls.close(reading)
+      return found
+    }
+    const bytes = String.fromCharCode(...everyByte)
+    same('every byte', calls.writeAt(file, bytes, 0), 256)
+    same('is there', contents(), bytes)
+    same('in the middle', calls.writeAt(file, 'abc', 100), 3)
+    let wanted = `${bytes.slice(0, 100)}abc${bytes.slice(103)}`
+    same('and only there', contents(), wanted)
+    const before = '\xff or a character past 255: \u0100'.slice(0, -1)
+    same('a part of a text', calls.writeAt(file, before, 200), before.length)
+    wanted = wanted.slice(0, 200) + before + wanted.slice(200 + before.length)
+    same('its bytes', contents(), wanted)
+    same('nothing', calls.writeAt(file, '', 10_000), 0)
+    same('behind the end', calls.writeAt(file, 'end\xff', 5000), 4)
+    wanted = `${wanted.padEnd(5000, '\0')}end\xff`
+    same('after zeros', contents(), wanted)
+    same('from where it began', calls.write(file, Uint8Array.of(7)), 1)
+    wanted = `\x07${wanted.slice(1)}`
+    for (const [what, some] of [
+      ['ASCII', '0123456789abcdef'],
+      ['bytes', 'f\xe9\xff\0\x80 \x7f'],
+    ] as const)
+      for (const length of [8191, 8193, 100_000, 131_072]) {
+        const long = some.repeat(131_072 / 8).slice(0, length)
+        same(`${length} of ${what}`, calls.writeAt(file, long, 4097), length)
+        wanted = wanted.slice(0, 4097).padEnd(4097, '\0') + long + wanted.slice(4097 + length)
+        same('are there', contents(), wanted)
+        same('and the text is as it was', long, some.repeat(131_072 / 8).slice(0, length))
+      }
+    same('to the disk', calls.fdatasync(file), 0)
+    same('before the beginning', calls.writeAt(file, 'x', -1), -errno.EINVAL)
+    for (const text of ['\u0100', 'x\u20ac', `${'\xe9'.repeat(100_000)}\ud800`]) {
+      let isRefused = false
+      try {
+        calls.writeAt(file, text, 0)
+      } catch (thrown) {
+        isRefused = thrown instanceof RangeError
+      }
+      right(`${shown(text)} is refused`, isRefused)
+    }
+    same('nothing was written', contents(), wanted)
+    calls.close(file)
+    const reading = calls.openat(directory, 'file', O_RDONLY, 0)
+    same('to what is open to read', calls.writeAt(reading, 'x', 0), -errno.EBADF)
+    calls.close(reading)
+  })
+
+  it('an open file gets the mode that it is given', (directory) => {
+    calls.umask(0o077)
+    make(directory, 'file')
+    const file = calls.openat(directory, 'file', O_RDONLY, 0)
+    for (const mode of [0o400, 0o644, 0o1600]) {
+      same('fchmod', calls.fchmod(file, mode), 0)
+      const status = calls.fstat(file)
+      same('its mode', typeof status === 'number' ? status : status.mode, mode)
+    }
+    calls.umask(0)
+    calls.close(file)
+  })
+
   it('at most 8192 bytes are read at once', (directory) => {
     make(
       directory,
@@ -763,6 +839,8 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
       same('endReadingBeforehand', calls.endReadingBeforehand(), false)
       same('endSignals', calls.endSignals(), -errno.ENOSYS)
       same('connect', calls.connect(path), -errno.ENOSYS)
+      same('flock', calls.flock(directory), -errno.ENOSYS)
+      same('isWrittenInPlace', calls.isWrittenInPlace(directory), false)
     })
     return all
   }
@@ -792,6 +870,21 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     told('the directory has gone')
     same('close', calls.close(watch), 0)
     same('what is not open', calls.poll([directory, watch], [0, POLLIN], 1), [0, POLLNVAL])
+  })
+
+  it('an open file is locked against all others that have opened it', (directory) => {
+    same('answers', locked(calls, directory), expectedOfLocks)
+  })
+
+  it('what is overwritten is not told to be in its place where it is not', () => {
+    // tests/contract/own-disk.ts has disks where it is.
+    for (const path of ['/proc', '/dev/shm']) {
+      const place = calls.openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0)
+      right(path, place >= 0)
+      same(path, calls.isWrittenInPlace(place), false)
+      calls.close(place)
+    }
+    same('what is not open', calls.isWrittenInPlace(987_654), false)
   })
 
   it('the changes of names in an open directory are counted as they are in memory', (directory) => {

@@ -5,12 +5,13 @@
  * - Each entry that was made in a directory or removed from it since its last fsync may be there or not, in any
  *   combination. A sync of one directory promises nothing for another one, nor for the directory's own name.
  * - If a file's bytes were not synced, they are all there, missing, cut short, or zeros.
- * - What was synced is there.
+ * - What was synced is there, unless it was overwritten since (pwrite(2)). Then each block of 4096 bytes holds, whatever
+ *   the others hold, what was synced, or what it held after one of the writes since, or a part of such a write.
  * Three things it takes over from all three file systems. A symbolic link has its target. A renamed file is there under
  * its old name, the new one, or (btrfs) both, but never under neither. A name that was replaced by a rename is never
  * missing.
  */
-import type { Call } from '../support/strace.ts'
+import { textIn, type Call } from '../support/strace.ts'
 import { random } from './figures.ts'
 import type { Node, Tree } from './trees.ts'
 
@@ -20,7 +21,15 @@ interface Inode {
   readonly entries: Map<string, Entry>
   bytes: string
   synced: string
+  /** What was overwritten since the last sync, by the number of the block. */
+  readonly overwritten: Map<number, Block>
 }
+
+/** What a cut may leave of a block. The first was synced. */
+interface Block {
+  readonly contents: string[]
+}
+const blockSize = 4096
 
 /** What a name has meant since its directory was last synced. The first is certainly on the disk. */
 interface Entry {
@@ -37,7 +46,14 @@ interface Rename {
   readonly hereAt: number
 }
 
-const inode = (kind: Inode['kind'], target = ''): Inode => ({ kind, target, entries: new Map(), bytes: '', synced: '' })
+const inode = (kind: Inode['kind'], target = ''): Inode => ({
+  kind,
+  target,
+  entries: new Map(),
+  bytes: '',
+  synced: '',
+  overwritten: new Map(),
+})
 
 export interface Disk {
   /** Follows a call that succeeded. Calls outside `top` are ignored. */
@@ -93,11 +109,18 @@ class DiskInModel implements Disk {
         return
       case 'write': {
         const file = this.find(first)
-        if (file !== undefined) file.bytes += /, "((?:[^"\\]|\\.)*)"/.exec(text)?.[1]?.replaceAll('\\n', '\n') ?? ''
+        if (file !== undefined) file.bytes += textIn(text) ?? ''
         return
       }
+      case 'pwrite64':
+        this.overwrite(first, textIn(text) ?? '', Number(/, (\d+)$/.exec(text.trim())?.[1]))
+        return
+      case 'fchmod':
+        return
       case 'ftruncate': {
         const file = this.find(first)
+        if (file !== undefined && file.overwritten.size > 0)
+          throw new Error(`the model does not know what is left of ${first}`)
         if (file !== undefined) file.bytes = file.bytes.slice(0, Number(/, (\d+)$/.exec(text.trim())?.[1] ?? 0))
         return
       }
@@ -116,7 +139,7 @@ class DiskInModel implements Disk {
     for (const chosen of combinationsOf(choices, bounded)) {
       const index = (at: Entry): number => chosen.get(at) ?? (views.has(at) ? at.history.length - 1 : at.atLeast)
       if (this.renames.some(({ from, goneAt, to, hereAt }) => index(from) >= goneAt && index(to) < hereAt)) continue
-      yield treeOf(this.root, index, (file) => bytesOf(file, chosen.get(file) ?? 0))
+      yield treeOf(this.root, index, (file) => bytesOf(file, chosen))
     }
   }
 
@@ -154,6 +177,22 @@ class DiskInModel implements Disk {
     else if (text.includes('O_TRUNC')) there.bytes = ''
   }
 
+  private overwrite(path: string, text: string, at: number): void {
+    const file = this.find(path)
+    if (file === undefined || Number.isNaN(at)) throw new Error(`the model does not know what is written to ${path}`)
+    const before = file.bytes
+    file.bytes = before.slice(0, at).padEnd(at, '\0') + text + before.slice(at + text.length)
+    const end = Math.min(at + text.length, file.synced.length)
+    for (let number = Math.floor(at / blockSize); number * blockSize < end; number++) {
+      const blockIn = (bytes: string): string =>
+        bytes.slice(number * blockSize, Math.min((number + 1) * blockSize, file.synced.length))
+      const block = file.overwritten.get(number) ?? { contents: [blockIn(file.synced)] }
+      file.overwritten.set(number, block)
+      for (const content of partsOf(blockIn(before), blockIn(file.bytes)))
+        if (!block.contents.includes(content)) block.contents.push(content)
+    }
+  }
+
   private rename(oldPath: string, newPath: string): void {
     const to = this.set(newPath, this.find(oldPath))
     const from = this.set(oldPath, undefined)
@@ -163,7 +202,10 @@ class DiskInModel implements Disk {
   private sync(path: string): void {
     const there = this.find(path)
     if (there?.kind === 'directory') this.syncDirectory(there)
-    else if (there !== undefined) there.synced = there.bytes
+    else if (there !== undefined) {
+      there.synced = there.bytes
+      there.overwritten.clear()
+    }
   }
 
   private syncDirectory(directory: Inode): void {
@@ -179,9 +221,18 @@ class DiskInModel implements Disk {
 
 const newest = ({ history }: Entry): Inode | undefined => history.at(-1)
 
-/** What a cut may leave of a name, or of a file's bytes. */
+/** What a write makes of a block: up to the middle of what differs it is new, then everywhere. */
+function partsOf(old: string, now: string): string[] {
+  const differ = [...now].flatMap((byte, at) => (byte === old[at] ? [] : [at]))
+  const middle = ((differ[0] ?? 0) + (differ.at(-1) ?? 0) + 1) >> 1
+  return [now.slice(0, middle) + old.slice(middle), now]
+}
+
+/** What a cut may leave differently: a name, the end of a file's bytes, or an overwritten block. */
+type Unsure = Entry | Inode | Block
+
 interface Choice {
-  readonly of: Entry | Inode
+  readonly of: Unsure
   readonly options: readonly number[]
 }
 
@@ -195,8 +246,10 @@ function choicesIn(directory: Inode, seen = new Set<Inode>()): Choice[] {
     if (options.length > 1) choices.push({ of: at, options })
     for (const child of at.history) {
       if (child === undefined) continue
-      if (child.kind === 'file' && child.bytes !== child.synced && !seen.has(child)) {
-        choices.push({ of: child, options: [0, 1, 2, 3] })
+      if (child.kind === 'file' && !seen.has(child)) {
+        if (child.bytes.length > child.synced.length) choices.push({ of: child, options: [0, 1, 2, 3] })
+        for (const block of child.overwritten.values())
+          if (block.contents.length > 1) choices.push({ of: block, options: [...block.contents.keys()] })
         seen.add(child)
       }
       choices.push(...choicesIn(child, seen))
@@ -206,7 +259,7 @@ function choicesIn(directory: Inode, seen = new Set<Inode>()): Choice[] {
 }
 
 /** All combinations. If they are more than the bound: the least that may be left, the most, and then random ones. */
-function* combinationsOf(choices: readonly Choice[], bounded: () => void): Generator<Map<Entry | Inode, number>> {
+function* combinationsOf(choices: readonly Choice[], bounded: () => void): Generator<Map<Unsure, number>> {
   const combinations = choices.reduce((all, { options }) => all * options.length, 1)
   const isBounded = combinations > bound
   if (isBounded) bounded()
@@ -216,7 +269,7 @@ function* combinationsOf(choices: readonly Choice[], bounded: () => void): Gener
     return turn === 1 ? length - 1 : Math.floor(dice() * length)
   }
   for (let turn = 0; turn < (isBounded ? bound : combinations); turn++) {
-    const chosen = new Map<Entry | Inode, number>()
+    const chosen = new Map<Unsure, number>()
     let rest = turn
     for (const { of, options } of choices) {
       const at = isBounded ? byLot(turn, options) : rest % options.length
@@ -250,10 +303,18 @@ function differing(name: string, { history, atLeast }: Entry): number[] {
   return options
 }
 
-/** All there, missing, cut short, or zeros. */
-function bytesOf({ bytes, synced }: Inode, choice: number): string {
-  const fresh = bytes.slice(synced.length)
-  return synced + ([fresh, '', fresh.slice(0, fresh.length >> 1), '\0'.repeat(fresh.length)][choice] ?? '')
+/** What follows the synced bytes is all there, missing, cut short, or zeros. */
+function bytesOf(file: Inode, chosen: ReadonlyMap<Unsure, number>): string {
+  let { synced } = file
+  for (const [number, block] of file.overwritten) {
+    const content = block.contents[chosen.get(block) ?? 0] ?? ''
+    const at = number * blockSize
+    synced = synced.slice(0, at) + content + synced.slice(at + content.length)
+  }
+  const fresh = file.bytes.slice(synced.length)
+  return (
+    synced + ([fresh, '', fresh.slice(0, fresh.length >> 1), '\0'.repeat(fresh.length)][chosen.get(file) ?? 0] ?? '')
+  )
 }
 
 function treeOf(root: Inode, index: (at: Entry) => number, bytes: (file: Inode) => string): Tree {

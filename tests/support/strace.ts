@@ -99,6 +99,9 @@ interface Interference {
   readonly options?: readonly string[]
 }
 
+/** The most bytes of a text that strace shows: the model of a disk needs all that is written (../proof/power-loss.ts). */
+const longest = String(1 << 18)
+
 /** Runs the helper, with at most one fault. */
 export async function trace(
   artefact: Artefact,
@@ -111,7 +114,12 @@ export async function trace(
       ? []
       : ['-e', `inject=${fault.call.name}:${fault.what}:when=${fault.call.nth}${fault.forGood === true ? '+' : ''}`]
   const told = [changingCalls, ...also].join(',')
-  const { log, ...said } = await underStrace(artefact, ['-e', `trace=${told}`, ...inject, ...options], words, env)
+  const { log, ...said } = await underStrace(
+    artefact,
+    ['-s', longest, '-e', `trace=${told}`, ...inject, ...options],
+    words,
+    env,
+  )
   return { ...said, calls: callsIn(log) }
 }
 
@@ -216,6 +224,16 @@ export const changing = (calls: readonly Call[], directory: string): Call[] =>
 /** The ids of the threads that touched anything under a directory. */
 export const touching = (calls: readonly Call[], directory: string): Set<number> =>
   new Set(calls.filter(({ paths }) => paths.some((path) => isUnder(path, directory))).map(({ thread }) => thread))
+
+/** The first text among the arguments of a call, with the bytes for which strace's escapes stand. */
+export function textIn(args: string): string | undefined {
+  const escaped = /(?<=^|, )"((?:[^"\\]|\\.)*)"(\.\.\.)?/.exec(args)
+  if (escaped?.[2] !== undefined) throw new Error('strace has cut a text short')
+  return escaped?.[1]?.replace(/\\([0-7]{1,3}|.)/g, (_, what: string) =>
+    /^[0-7]/.test(what) ? String.fromCharCode(parseInt(what, 8)) : (escapes[what] ?? what),
+  )
+}
+const escapes: Readonly<Record<string, string>> = { n: '\n', t: '\t', r: '\r', v: '\v', f: '\f' }
 
 /** Replaces what differs between two runs of one upcall: instances, process ids, times. */
 const alike = (text: string, directory: string): string =>

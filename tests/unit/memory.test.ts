@@ -6,6 +6,7 @@ import fc from 'fast-check'
 import { atFlags, type Calls } from '../../lib/syscalls/calls.ts'
 import { namesOf } from '../../lib/syscalls/files.ts'
 import { nodeCalls } from '../../lib/syscalls/node.ts'
+import { expectedOfLocks, locked } from '../support/locked-files.ts'
 import { memoryFiles } from '../support/memory/files.ts'
 import { countedChanges, expectedCounts } from '../support/watched-names.ts'
 
@@ -90,6 +91,29 @@ const step: fc.Arbitrary<readonly [string, Step]> = fc.oneof(
         0o600,
       ),
   ]),
+  fc
+    .tuple(name, fc.constantFrom(-1, 0, 3, 5000), fc.constantFrom('', 'over', 'ab\xff\0'.repeat(30)))
+    .map(([a, at, text]): [string, Step] => [
+      `overwrite ${a} at ${at}`,
+      (calls, top) =>
+        open(
+          calls,
+          (descriptor) => [
+            calls.writeAt(descriptor, text, at),
+            calls.fdatasync(descriptor),
+            calls.readText(descriptor, 8192),
+            calls.writeAt(descriptor, 'x', 2),
+            calls.write(descriptor, Buffer.from('more')),
+            calls.readText(descriptor, 8192),
+            calls.fchmod(descriptor, 0o640),
+            kindOf(calls.fstat(descriptor)),
+          ],
+          top,
+          a,
+          calls.flags.O_RDWR | calls.flags.O_CREAT | calls.flags.O_NOFOLLOW,
+          0o600,
+        ),
+    ]),
   name.map((a): [string, Step] => [
     `read ${a}`,
     (calls, top) =>
@@ -140,4 +164,56 @@ it('the changes of names in a directory in memory are counted as the kernel coun
   calls.mkdirat(-100, '/top', 0o700)
   const top = calls.openat(-100, '/top', calls.flags.O_RDONLY | calls.flags.O_DIRECTORY, 0)
   assert.deepEqual(countedChanges(calls, top), expectedCounts)
+})
+
+it('a call for what is not open, or with a character that is no byte, is answered as the kernel does', () => {
+  for (const calls of [memoryFiles().calls, nodeCalls()]) {
+    assert.deepEqual(
+      [calls.writeAt(987_654, 'x', 0), calls.fdatasync(987_654), calls.fchmod(987_654, 0o600)],
+      [-9, -9, -9],
+    )
+    assert.throws(() => calls.writeAt(987_654, '\u0100', 0), RangeError)
+  }
+})
+
+describe('the lock of a file in memory', () => {
+  const open = ({ openat, flags }: Calls): number =>
+    openat(-100, '/file', flags.O_RDWR | flags.O_CREAT | flags.O_NOFOLLOW, 0o600)
+
+  it('is had as the kernel gives it', () => {
+    const { calls } = memoryFiles()
+    calls.mkdirat(-100, '/top', 0o700)
+    const top = calls.openat(-100, '/top', calls.flags.O_RDONLY | calls.flags.O_DIRECTORY, 0)
+    assert.deepEqual(locked(calls, top), expectedOfLocks)
+  })
+
+  it('is held against other processes, until the process ends', () => {
+    const files = memoryFiles()
+    const { calls } = files
+    const tries = (): number => calls.flock(open(calls))
+    assert.equal(tries(), 0)
+    assert.equal(files.meanwhile(tries), -11)
+    const another = files.another()
+    assert.equal(another(tries), -11)
+    assert.equal(files.copy().calls.flock(3), -9)
+    const copy = files.copy().calls
+    assert.equal(copy.flock(open(copy)), 0)
+    files.end()
+    // That process has ended at once, the other one goes on.
+    assert.equal(files.meanwhile(tries), 0)
+    assert.equal(another(tries), 0)
+    assert.equal(tries(), -11)
+  })
+})
+
+it('a file in memory is written in place, unless a test says otherwise', () => {
+  const files = memoryFiles()
+  const { calls } = files
+  const file = calls.openat(-100, '/file', calls.flags.O_RDWR | calls.flags.O_CREAT, 0o600)
+  assert.equal(calls.isWrittenInPlace(file), true)
+  assert.equal(calls.isWrittenInPlace(987_654), false)
+  files.disk.isWrittenInPlace = false
+  assert.equal(calls.isWrittenInPlace(file), false)
+  const copy = files.copy().calls
+  assert.equal(copy.isWrittenInPlace(copy.openat(-100, '/file', copy.flags.O_RDONLY, 0)), false)
 })

@@ -67,9 +67,48 @@ static CALL(call_write)
   return bytes ? answer(engine, write(number(engine, given[0]), bytes, size)) : JS_EXCEPTION;
 }
 
+/*
+ * pwrite(2) by its number: newer C libraries try another call first (pwritev2), which few kernels know, and then ask for
+ * the file's flags. On 32 bits an offset has two registers, the lower half first, and on arm they are an even pair.
+ */
+static ssize_t write_at(int descriptor, const char *bytes, size_t size, long at)
+{
+#if __SIZEOF_LONG__ == 8
+  return syscall(SYS_pwrite64, descriptor, bytes, size, at);
+#elif defined __i386__
+  return syscall(SYS_pwrite64, descriptor, bytes, size, at, 0);
+#elif defined __arm__ && defined __ARMEL__
+  return syscall(SYS_pwrite64, descriptor, bytes, size, 0, at, 0);
+#else
+  return pwrite(descriptor, bytes, size, at);
+#endif
+}
+
+static CALL(call_writeAt)
+{
+  int at = number(engine, given[2]);
+  size_t size;
+  const char *bytes = bytes_of(engine, given[1], &size);
+  if (!bytes)
+    return JS_EXCEPTION;
+  JSValue written = at < 0 ? JS_NewInt32(engine, -EINVAL) : answer(engine, write_at(number(engine, given[0]), bytes, size, at));
+  JS_FreeCString(engine, bytes);
+  return written;
+}
+
 static CALL(call_fsync)
 {
   return answer(engine, fsync(number(engine, given[0])));
+}
+
+static CALL(call_fdatasync)
+{
+  return answer(engine, fdatasync(number(engine, given[0])));
+}
+
+static CALL(call_fchmod)
+{
+  return answer(engine, fchmod(number(engine, given[0]), (mode_t)number(engine, given[1])));
 }
 
 static CALL(call_close)
@@ -378,7 +417,7 @@ static const JSCFunctionListEntry open_flags[] = {
 /* So many words each takes: what is not given is undefined. */
 #define ENTRY(name, words) JS_CFUNC_DEF(#name, words, call_##name)
 static const JSCFunctionListEntry table[] = {
-  ENTRY(openat, 4), ENTRY(read, 2), ENTRY(readText, 2), ENTRY(write, 2), ENTRY(writeEach, 7), ENTRY(fsync, 1), ENTRY(close, 1), ENTRY(mkdirat, 3),
+  ENTRY(openat, 4), ENTRY(read, 2), ENTRY(readText, 2), ENTRY(write, 2), ENTRY(writeEach, 7), ENTRY(writeAt, 3), ENTRY(fsync, 1), ENTRY(fdatasync, 1), ENTRY(fchmod, 2), ENTRY(isWrittenInPlace, 1), ENTRY(close, 1), ENTRY(mkdirat, 3),
   ENTRY(unlinkat, 3), ENTRY(renameat, 4), ENTRY(linkat, 4), ENTRY(symlinkat, 3), ENTRY(readlinkat, 2), ENTRY(fstatat, 3),
   ENTRY(fstat, 1), ENTRY(identityAt, 2), ENTRY(entries, 1), ENTRY(links, 4), ENTRY(writeLinks, 10), ENTRY(readBeforehand, 3), ENTRY(endReadingBeforehand, 0), ENTRY(names, 3), ENTRY(checksum, 1), ENTRY(sha256, 1), ENTRY(bytesInto, 3), ENTRY(textOf, 1), ENTRY(percentEncoded, 1), ENTRY(percentDecoded, 1), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
   ENTRY(watch, 1), ENTRY(watchNames, 1), ENTRY(namesChanged, 1), ENTRY(endSignals, 0), ENTRY(connect, 1), ENTRY(flock, 1), ENTRY(now, 0), ENTRY(monotonic, 0), ENTRY(processId, 0), ENTRY(userId, 0), ENTRY(isTerminal, 1), ENTRY(exit, 1),

@@ -175,6 +175,13 @@ static const struct sock_filter filter[] = {
   LOAD(offsetof(struct seccomp_data, nr)),
   ALLOW(SYS_openat), ALLOW(SYS_close), ALLOW(SYS_read), ALLOW(SYS_readlinkat), ALLOW(SYS_getdents64), ALLOW(SYS_symlinkat),
   ALLOW(SYS_unlinkat), ALLOW(SYS_mkdirat), ALLOW(SYS_linkat), ALLOW(SYS_renameat2), ALLOW(SYS_write), ALLOW(SYS_fsync),
+  ALLOW(SYS_pwrite64), ALLOW(SYS_fdatasync), ALLOW(SYS_flock),
+  /* No file becomes anybody else's to read, write or run: Landlock has no rule for modes, and most files are root's. */
+  UNLESS(SYS_fchmod, 4),
+  LOAD(ARGUMENT(1)),
+  BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, S_ISUID | S_ISGID | S_IRWXG | S_IRWXO, 1, 0),
+  RETURN(SECCOMP_RET_ALLOW),
+  RETURN(SECCOMP_RET_ERRNO | EPERM),
 #ifdef SYS_lseek
   ALLOW(SYS_lseek),
 #endif
@@ -235,7 +242,7 @@ static const struct sock_filter filter[] = {
 #ifdef SYS_ppoll_time64
   ALLOW(SYS_ppoll_time64),
 #endif
-  ALLOW(SYS_inotify_init1), ALLOW(SYS_inotify_add_watch), ALLOW(SYS_flock),
+  ALLOW(SYS_inotify_init1), ALLOW(SYS_inotify_add_watch),
   /* isatty(3), as the C libraries ask: musl by TIOCGWINSZ, glibc by TCGETS, and since 2.42 by TCGETS2. */
 #ifdef TCGETS2
   UNLESS(SYS_ioctl, 8),

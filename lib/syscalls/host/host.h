@@ -43,6 +43,12 @@ bool is_ascii(const char *bytes, size_t length);
 /* A text's bytes. Returns false and throws where it does not fit, and for a character past 255. */
 bool bytes_from(JSContext *engine, JSValueConst text, uint8_t *into, size_t capacity, size_t *length);
 
+/*
+ * The same wherever there is room for it: where the text is ASCII, its own. Returns NULL and throws for a character past
+ * 255; else JS_FreeCString frees it.
+ */
+const char *bytes_of(JSContext *engine, JSValueConst text, size_t *length);
+
 /* The engine's text for so many bytes. */
 JSValue text_from(JSContext *engine, const char *bytes, size_t length);
 
@@ -122,6 +128,7 @@ CALL(call_namesChanged);
 CALL(call_endSignals);
 CALL(call_connect);
 CALL(call_flock);
+CALL(call_isWrittenInPlace);
 
 /* A script of the program, as bytecode. */
 struct piece {

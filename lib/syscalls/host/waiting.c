@@ -111,13 +111,17 @@ CALL(call_watch)
   return answer(engine, watch_of(path.bytes));
 }
 
+/* The kind of a file system; 0 where the kernel does not tell. */
+static uint32_t kind_of_disk(int descriptor)
+{
+  struct statfs status;
+  return fstatfs(descriptor, &status) < 0 ? 0 : (uint32_t)status.f_type;
+}
+
 /* Whether no name changes but by this kernel's calls: not so on a network's file system, nor on layers of others. */
 static bool is_of_this_kernel(int directory)
 {
-  struct statfs status;
-  if (fstatfs(directory, &status) < 0)
-    return false;
-  switch ((uint32_t)status.f_type) {
+  switch (kind_of_disk(directory)) {
   case EXT4_SUPER_MAGIC:
   case XFS_SUPER_MAGIC:
   case BTRFS_SUPER_MAGIC:
@@ -195,4 +199,10 @@ CALL(call_connect)
 CALL(call_flock)
 {
   return answer(engine, flock(number(engine, given[0]), LOCK_EX | LOCK_NB));
+}
+
+CALL(call_isWrittenInPlace)
+{
+  uint32_t kind = kind_of_disk(number(engine, given[0]));
+  return JS_NewBool(engine, kind == EXT4_SUPER_MAGIC || kind == XFS_SUPER_MAGIC);
 }

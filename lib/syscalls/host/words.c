@@ -68,15 +68,16 @@ bool word_from(JSContext *engine, JSValueConst text, struct word *word)
   return sayable;
 }
 
-bool bytes_from(JSContext *engine, JSValueConst text, uint8_t *into, size_t capacity, size_t *length)
+/*
+ * The bytes of what is spelled, which may be put in its place: they are no more. Returns false where they do not fit, and
+ * for a character past 255.
+ */
+static bool put(const char *spelled, size_t size, uint8_t *into, size_t capacity, size_t *length)
 {
-  size_t size, filled = 0;
-  const char *spelled = JS_ToCStringLen(engine, &size, text);
-  if (!spelled)
-    return false;
+  size_t filled = 0;
   bool fits = true;
   if (size <= capacity && is_ascii(spelled, size)) {
-    memcpy(into, spelled, size);
+    memmove(into, spelled, size);
     filled = size;
   }
   for (size_t at = filled; at < size && fits; at++) {
@@ -91,11 +92,38 @@ bool bytes_from(JSContext *engine, JSValueConst text, uint8_t *into, size_t capa
     if (fits)
       into[filled++] = byte;
   }
-  JS_FreeCString(engine, spelled);
   *length = filled;
-  if (!fits)
-    JS_ThrowRangeError(engine, "a character past 255, or a text that does not fit");
   return fits;
+}
+
+static void throw_unfit(JSContext *engine)
+{
+  JS_ThrowRangeError(engine, "a character past 255, or a text that does not fit");
+}
+
+bool bytes_from(JSContext *engine, JSValueConst text, uint8_t *into, size_t capacity, size_t *length)
+{
+  size_t size;
+  const char *spelled = JS_ToCStringLen(engine, &size, text);
+  if (!spelled)
+    return false;
+  bool fits = put(spelled, size, into, capacity, length);
+  JS_FreeCString(engine, spelled);
+  if (!fits)
+    throw_unfit(engine);
+  return fits;
+}
+
+const char *bytes_of(JSContext *engine, JSValueConst text, size_t *length)
+{
+  const char *spelled = JS_ToCStringLen(engine, length, text);
+  /* What is not ASCII has been spelled for us alone: the engine keeps no text in this way. */
+  if (spelled && !is_ascii(spelled, *length) && !put(spelled, *length, (uint8_t *)spelled, *length, length)) {
+    JS_FreeCString(engine, spelled);
+    throw_unfit(engine);
+    return NULL;
+  }
+  return spelled;
 }
 
 JSValue text_from(JSContext *engine, const char *bytes, size_t length)

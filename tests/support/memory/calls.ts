@@ -2,15 +2,16 @@
  * The calls of lib/syscalls/calls.ts on a machine in memory, with Linux's names, links, modes and errors.
  * tests/unit/memory.test.ts compares them with a real file system.
  */
-import { percentDecoded, spelledAs, writeEach } from '../../../lib/bytes.ts'
+import { bytesOf, percentDecoded, spelledAs, writeEach } from '../../../lib/bytes.ts'
 import { atFlags, type Calls, type Status } from '../../../lib/syscalls/calls.ts'
 import { errno } from '../../../lib/syscalls/errno.ts'
 import { namesOf } from '../../../lib/syscalls/files.ts'
 import { onlyInTheExecutable, withoutTheKernel, writeLinksBy } from '../../../lib/syscalls/node.ts'
 import { holds, inode, report, textIn, type Inode, type Reports } from './inodes.ts'
-import type { Process } from './process.ts'
+import { unlock, type Process } from './process.ts'
 
-const { ENOENT, EBADF, EEXIST, ENOTDIR, EISDIR, EINVAL, ENAMETOOLONG, ENOTEMPTY, ELOOP, EPERM, ESTALE, EBUSY } = errno
+const { ENOENT, EBADF, EEXIST, ENOTDIR, EISDIR, EINVAL, ENAMETOOLONG, ENOTEMPTY, ELOOP, EPERM, ESTALE, EBUSY, EAGAIN } =
+  errno
 
 /** The same on every architecture that this is tested on (asm-generic). */
 const flags = {
@@ -36,6 +37,12 @@ const statusOf = ({ us }: Process, { kind, mode, number }: Inode): Status => ({
   device: 1,
   inode: number,
 })
+
+/** Puts a text at a place in a file, after zeros where the file is shorter. None makes it no longer. */
+function put(file: Inode, text: string, at: number): void {
+  const { text: before } = file
+  if (text !== '') file.text = before.slice(0, at).padEnd(at, '\0') + text + before.slice(at + text.length)
+}
 
 function onOpenFiles(process: Process) {
   const { find, pathOf, made, change } = process
@@ -69,6 +76,12 @@ function onOpenFiles(process: Process) {
     file.at += text.length
     return text
   }
+  const synced =
+    (name: string) =>
+    (descriptor: number): number =>
+      change(name, '', [process.opened.get(descriptor)?.path ?? ''], () =>
+        process.opened.has(descriptor) ? 0 : -EBADF,
+      )
   return {
     openat: (directory, name, wanted, mode) => {
       const paths = [pathOf(directory, name)]
@@ -89,17 +102,54 @@ function onOpenFiles(process: Process) {
       return change('write', `${descriptor}, ${quoted(text)}`, [file?.path ?? ''], () => {
         if (file === undefined) return -EBADF
         if (file.inode.written !== undefined) return file.inode.written(text)
-        file.inode.text = file.inode.text.slice(0, file.at) + text
+        put(file.inode, text, file.at)
         file.at += text.length
         return text.length
       })
     },
-    fsync: (descriptor) =>
-      change('fsync', '', [process.opened.get(descriptor)?.path ?? ''], () =>
-        process.opened.has(descriptor) ? 0 : -EBADF,
-      ),
+    writeAt: (descriptor, text, at) => {
+      const file = process.opened.get(descriptor)
+      bytesOf(text)
+      return change(
+        'pwrite64',
+        `${descriptor}, ${quoted(text)}, ${text.length}, ${at}`,
+        [file?.path ?? ''],
+        (): number => {
+          if (at < 0) return -EINVAL
+          if (file === undefined) return -EBADF
+          if (file.inode.written !== undefined) return file.inode.written(text)
+          put(file.inode, text, at)
+          return text.length
+        },
+      )
+    },
+    fsync: synced('fsync'),
+    fdatasync: synced('fdatasync'),
+    fchmod: (descriptor, mode) => {
+      const file = process.opened.get(descriptor)
+      return change('fchmod', `${descriptor}, 0${mode.toString(8)}`, [file?.path ?? ''], () => {
+        if (file === undefined) return -EBADF
+        file.inode.mode = mode
+        return 0
+      })
+    },
+    isWrittenInPlace: (descriptor) => process.opened.has(descriptor) && process.disk.isWrittenInPlace,
+    flock: (descriptor) => {
+      const file = process.opened.get(descriptor)
+      return made('flock', [file?.path ?? ''], () => {
+        if (file === undefined) return -EBADF
+        file.inode.lockedBy ??= file
+        return file.inode.lockedBy === file ? 0 : -EAGAIN
+      })
+    },
     // The kernel closes the files of a process that ends, so this closes those of one that is stopped.
-    close: (descriptor) => (process.opened.delete(descriptor) ? 0 : -EBADF),
+    close: (descriptor) => {
+      const file = process.opened.get(descriptor)
+      if (file === undefined) return -EBADF
+      unlock(file)
+      process.opened.delete(descriptor)
+      return 0
+    },
     fstat: (descriptor) =>
       made('fstat', [], () => {
         const file = process.opened.get(descriptor)
@@ -323,6 +373,7 @@ export function callsOf(process: Process, longestLink: number): Calls {
     writeEach(() => files.write(descriptor, message), message, ...texts)
   return {
     flags,
+    ...onlyInTheExecutable,
     ...files,
     ...onNames(process),
     ...links,
@@ -333,7 +384,6 @@ export function callsOf(process: Process, longestLink: number): Calls {
     ...onTheProcess(process),
     ...ofARealProcess,
     ...withoutTheKernel,
-    ...onlyInTheExecutable,
     ...onWatches(process),
     readBeforehand,
     endReadingBeforehand,

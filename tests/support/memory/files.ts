@@ -7,7 +7,7 @@ import type { Calls } from '../../../lib/syscalls/calls.ts'
 import type { Tree } from '../../proof/trees.ts'
 import { callsOf } from './calls.ts'
 import { copied, inode, plant, put, remove, treeAt } from './inodes.ts'
-import { processOn, type Hooks } from './process.ts'
+import { closeAll, processOn, type Hooks } from './process.ts'
 
 export { callShown, type Made } from './process.ts'
 
@@ -15,6 +15,8 @@ export interface MemoryFiles {
   readonly calls: Calls
   readonly hooks: Hooks
   readonly process: { id: number; now: number; monotonic: number }
+  /** What `isWrittenInPlace` says of each file: true at first. */
+  readonly disk: { isWrittenInPlace: boolean }
   /** The process ends: its files are closed. */
   readonly end: () => void
   /** Another process does some work while this one has stopped. Each has its own open files. */
@@ -45,8 +47,9 @@ export function memoryFiles(longestLink = 4095, root = inode('directory', 0o755)
     calls: callsOf(process, longestLink),
     hooks,
     process: process.us,
+    disk: process.disk,
     end: () => {
-      process.opened.clear()
+      closeAll(process.opened)
     },
     meanwhile: (work) => {
       const { opened } = process
@@ -55,6 +58,7 @@ export function memoryFiles(longestLink = 4095, root = inode('directory', 0o755)
       try {
         return work()
       } finally {
+        closeAll(process.opened)
         process.opened = opened
         process.us.id = id
       }
@@ -75,6 +79,7 @@ export function memoryFiles(longestLink = 4095, root = inode('directory', 0o755)
     copy: () => {
       const copy = memoryFiles(longestLink, copied(root))
       Object.assign(copy.process, process.us)
+      Object.assign(copy.disk, process.disk)
       return copy
     },
     tree: (path) => treeAt(root, path),

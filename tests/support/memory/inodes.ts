@@ -18,6 +18,8 @@ export interface Inode {
   readonly watches: Set<Reports>
   /** What a device, or a file of the kernel's, does with a write. */
   readonly written: ((text: string) => number) | undefined
+  /** The open file that has locked it. */
+  lockedBy: object | undefined
 }
 
 /** A watch's reports that were not asked for yet, as inotify(7) keeps them. */
@@ -43,13 +45,14 @@ export const inode = (kind: Inode['kind'], mode: number, text = '', written?: In
   gone: false,
   watches: new Set(),
   written,
+  lockedBy: undefined,
 })
 
-/** A copy of what is below, with new inodes. Hard links stay hard links. */
+/** A copy of what is below, with new inodes. Hard links stay hard links. What is open there is not open here. */
 export function copied(of: Inode, made = new Map<Inode, Inode>()): Inode {
   const known = made.get(of)
   if (known !== undefined) return known
-  const copy = { ...of, entries: new Map<string, Inode>(), watches: new Set<Reports>() }
+  const copy = { ...of, entries: new Map<string, Inode>(), watches: new Set<Reports>(), lockedBy: undefined }
   made.set(of, copy)
   for (const [name, below] of of.entries) copy.entries.set(name, copied(below, made))
   return copy

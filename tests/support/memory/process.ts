@@ -38,6 +38,7 @@ export interface Hooks {
 
 export interface Process {
   readonly us: { id: number; now: number; monotonic: number }
+  readonly disk: { isWrittenInPlace: boolean }
   opened: Map<number, Open>
   readonly find: (directory: number, name: string, lastLink: LastLink) => Found | number
   /** Where a new name would be. */
@@ -49,9 +50,21 @@ export interface Process {
   readonly change: (name: string, text: string, paths: readonly string[], work: () => number) => number
 }
 
+/** A file is closed: its lock is released. */
+export function unlock(file: Open): void {
+  if (file.inode.lockedBy === file) file.inode.lockedBy = undefined
+}
+
+/** The process that has them open ends. */
+export function closeAll(opened: Map<number, Open>): void {
+  for (const file of opened.values()) unlock(file)
+  opened.clear()
+}
+
 export function processOn(root: Inode, hooks: Hooks): Process {
   const process: Process = {
     us: { id: 1000, now: 1_800_000_000_000, monotonic: 0 },
+    disk: { isWrittenInPlace: true },
     opened: new Map(),
     find: (directory, name, lastLink) => {
       const isFromRoot = name.startsWith('/') || directory === atFlags.AT_FDCWD
