@@ -646,7 +646,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
     wanted = `\x07${wanted.slice(1)}`
     for (const [what, some] of [
       ['ASCII', '0123456789abcdef'],
-      ['bytes', 'f\xe9\xff\0\x80 \x7f'],
+      ['bytes', 'f\xe9\xff\0\x80 \x7f\n'],
     ] as const)
       for (const length of [8191, 8193, 100_000, 131_072]) {
         const long = some.repeat(131_072 / 8).slice(0, length)

@@ -5,8 +5,8 @@
  * - Each entry that was made in a directory or removed from it since its last fsync may be there or not, in any
  *   combination. A sync of one directory promises nothing for another one, nor for the directory's own name.
  * - If a file's bytes were not synced, they are all there, missing, cut short, or zeros.
- * - What was synced is there, unless it was overwritten since (pwrite(2)). Then each block of 4096 bytes holds, whatever
- *   the others hold, what was synced, or what it held after one of the writes since, or a part of such a write.
+ * - What was synced is there, unless it was overwritten since (pwrite(2)). Then each block of 4096 bytes holds,
+ *   whatever the others hold, what was synced, or what it held after one of the writes since, or the first half of one.
  * Three things it takes over from all three file systems. A symbolic link has its target. A renamed file is there under
  * its old name, the new one, or (btrfs) both, but never under neither. A name that was replaced by a rename is never
  * missing.
@@ -223,7 +223,7 @@ const newest = ({ history }: Entry): Inode | undefined => history.at(-1)
 
 /** What a write makes of a block: up to the middle of what differs it is new, then everywhere. */
 function partsOf(old: string, now: string): string[] {
-  const differ = [...now].flatMap((byte, at) => (byte === old[at] ? [] : [at]))
+  const differ = Array.from(now, (byte, at) => (byte === old[at] ? -1 : at)).filter((at) => at >= 0)
   const middle = ((differ[0] ?? 0) + (differ.at(-1) ?? 0) + 1) >> 1
   return [now.slice(0, middle) + old.slice(middle), now]
 }

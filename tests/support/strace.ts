@@ -99,7 +99,7 @@ interface Interference {
   readonly options?: readonly string[]
 }
 
-/** The most bytes of a text that strace shows: the model of a disk needs all that is written (../proof/power-loss.ts). */
+/** The most bytes of a text that strace shows: the model of a disk (../proof/power-loss.ts) needs all of it. */
 const longest = String(1 << 18)
 
 /** Runs the helper, with at most one fault. */
