@@ -18,6 +18,7 @@ import { engineSources } from '../../lib/build/sources.ts'
 import { crc32 } from '../../lib/bytes.ts'
 import { artefacts, executable, root } from '../support/artefacts.ts'
 import { traced } from '../support/strace.ts'
+import { onItsOwnDisk } from './own-disk.ts'
 import { done, hex, mayNotReclaim, server } from './server.ts'
 
 const somebody = 65534
@@ -209,6 +210,23 @@ describe('an upcall of the executable', { skip: !artefacts().includes(executable
       )
       assert.equal(made, threads)
     })
+
+  it('knows where what is overwritten is in its place, if it is a server', async () => {
+    const script = `const place = host.calls.openat(-100, host.words[0], host.calls.flags.O_DIRECTORY, 0)
+      host.calls.exit(host.calls.isWrittenInPlace(place) ? 3 : 4)`
+    const ofServer = await programThat(script, [], "'waits'")
+    const ofUpcall = await programThat(script, [])
+    const answers = (['ext4', 'xfs', 'btrfs'] as const).map((disk) => {
+      const s = server(executable)
+      onItsOwnDisk(s, disk)
+      return [disk, spawnSync(ofServer, [s.stateDir]).status, spawnSync(ofUpcall, [s.stateDir]).status]
+    })
+    assert.deepEqual(answers, [
+      ['ext4', 3, 4],
+      ['xfs', 3, 4],
+      ['btrfs', 4, 4],
+    ])
+  })
 
   // musl asks by the first, glibc by the second, and since 2.42 by the third.
   for (const question of ['TIOCGWINSZ', 'TCGETS', 'TCGETS2'])

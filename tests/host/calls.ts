@@ -877,7 +877,7 @@ export function promises(calls: Calls, room: string, whose: 'host' | 'Node'): Pr
   })
 
   it('what is overwritten is not told to be in its place where it is not', () => {
-    // tests/contract/own-disk.ts has disks where it is.
+    // tests/contract/confined.test.ts has disks where it is.
     for (const path of ['/proc', '/dev/shm']) {
       const place = calls.openat(AT_FDCWD, path, O_RDONLY | O_DIRECTORY, 0)
       right(path, place >= 0)
