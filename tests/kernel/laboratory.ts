@@ -16,6 +16,7 @@ const { values: chosen } = parseArgs({
     helper: { type: 'string' },
     only: { type: 'string' },
     ci: { type: 'boolean', default: false },
+    fetch: { type: 'boolean', default: false },
     stay: { type: 'boolean', default: false },
     lanes: { type: 'string' },
   },
@@ -49,6 +50,7 @@ try {
 } catch (error) {
   no(error instanceof Error ? error.message : String(error))
 }
+if (chosen.fetch) process.exit()
 
 /** A directory for each run, so that two can go on at once; those of runs that are over are swept. */
 const runs = join(cache, 'runs')

@@ -75,7 +75,7 @@ export async function prepare(
 ): Promise<void> {
   await guest.run(
     `
-    modprobe -a virtio_net veth bridge nfsv4 ${serves ? 'nfsd ext4 xfs' : ''}
+    modprobe -a virtio_net veth bridge nfsv4 ${serves ? 'nfsd ext4' : ''}
     ip link add lab type bridge forward_delay 0
     ${serves ? `ip address add ${address}/24 dev lab` : ''}
     ip link set lab up

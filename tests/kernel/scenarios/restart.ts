@@ -4,8 +4,8 @@ import type { Client } from '../client.ts'
 import { recorded } from '../records.ts'
 import { claimHeld, claimHeldAgain, threeHolders, type Stage, type Story } from '../story.ts'
 
-/** Seconds. On a busy machine, and with the bundle, it takes ten seconds until all clients have reclaimed. */
-const graceFor = ({ helper }: Stage): number => (helper.program.endsWith('.cjs') ? 40 : 20)
+/** Seconds. With the bundle it takes ten seconds until all clients have reclaimed, and more on a busy machine. */
+const graceFor = ({ helper }: Stage): number => (helper.program.endsWith('.cjs') ? 60 : 20)
 /** Seconds: enough on every machine for all clients to reclaim before. */
 const long = 150
 const times = ['first', 'second'] as const
