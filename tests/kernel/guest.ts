@@ -126,7 +126,8 @@ const wordsFor = (image: Image, machine: Machine, { socket, console }: Files): r
   image.initramfs,
   '-append',
   // QEMU 7.2 translates a program anew wherever it is loaded, so it is loaded at the same addresses (norandmaps).
-  'console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr init_on_alloc=0 no5lvl audit=0 apparmor=0 random.trust_cpu=on tsc=reliable norandmaps',
+  // On a busy machine the kernel takes the timer for a broken one, and panics (no_timer_check).
+  'console=ttyS0 loglevel=4 panic=-1 mitigations=off nokaslr init_on_alloc=0 no5lvl audit=0 apparmor=0 random.trust_cpu=on tsc=reliable norandmaps no_timer_check',
   '-serial',
   `file:${console}`,
   '-fsdev',
