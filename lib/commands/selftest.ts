@@ -12,7 +12,7 @@ import { failureFrom, report, storageFailure } from '../failure.ts'
 import { openClients } from '../store/open-directories.ts'
 import { holderName, lifeOf } from '../store/process.ts'
 import {
-  lookAt,
+  glanceAt,
   makeStateDirectory,
   stateDirectory as openStateDirectory,
   type StateDirectory,
@@ -174,7 +174,7 @@ const holder = 'holder'
 function makeScratch(state: StateDirectory): Scratch {
   assertRoot('selftest')
   // It refuses a state directory that is missing: one that is made here would be on another disk than the one meant.
-  lookAt(state)
+  glanceAt(state)
   try {
     const isNew = openClients(state) === undefined
     const clients = makeStateDirectory(state)

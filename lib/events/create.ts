@@ -51,10 +51,10 @@ export function recordClient(world: World, recorded: Recorded, decision: ToPut):
   world.log.debug?.(
     `${showOwner(owner)} recorded in instance ${start}${keeps ? ', with the principal that is known' : ''}`,
   )
-  const { directory, dropLater, from } = done
+  const { directory, dropLater, from, change } = done
   const sync = [directory]
   const where = from === undefined ? undefined : { owner, in: start, from }
-  if (dropLater.length === 0 && session !== 'has session') return { sync, put: where }
+  if (dropLater.length === 0 && session !== 'has session') return { sync, put: where, change }
   return { sync, put: where, then: afterwards(world, recorded, decision, dropLater) }
 }
 

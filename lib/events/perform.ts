@@ -15,10 +15,11 @@
 import { Failed, storageFailure } from '../failure.ts'
 import type { Decision } from '../rules/decide.ts'
 import { forgetBegun, lookForNotes, openForNotes } from '../store/begun.ts'
-import type { Recorded } from '../store/layout.ts'
+import { staysSo, type Recorded } from '../store/layout.ts'
 import { locked, type LockOptions } from '../store/lock.ts'
-import { openClients } from '../store/open-directories.ts'
-import { lookAt, makeStateDirectory } from '../store/state-directory.ts'
+import { directoryOf, openClients } from '../store/open-directories.ts'
+import { closeIntentLog, emptyIntentLog, isLogged, type OwnIntentLog } from '../store/own-intent-log.ts'
+import { glanceAt, lookAt, makeStateDirectory, type StateDirectory } from '../store/state-directory.ts'
 import { forgetGraceEnd, noteGraceEnd } from '../store/untracked.ts'
 import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
@@ -36,13 +37,14 @@ import { begins, settled, unnotedIn, type Settlement, type World } from './world
  * upcall may be repeated.
  */
 export function perform(world: World, request: Request): void {
+  closeIntentLog(world.state)
   if (request.event === 'start') {
     startInstance(world, request, (work) => underLock(world, work))
     return
   }
   if (request.event === 'check' && request.session === 'has session') {
     // Most often it is only a verdict. That changes nothing, so it needs no lock.
-    const recorded = lookAt(world.state)
+    const recorded = glanceAt(world.state)
     const verdict = decideOn(world, recorded, request)
     if (graceEndOwed(world, recorded) === settled) {
       if (verdict.kind === 'refuse') throw new Failed(verdict.failure)
@@ -96,6 +98,7 @@ const promisesRecord = (request: ClientRequest): boolean =>
 
 /** Records a server that was already running when `serve` began: {@link standForUnseen}. */
 export const performUnseen = (world: World, pipe: string): void => {
+  closeIntentLog(world.state)
   standForUnseen(world, pipe, (work) => underLock(world, work))
 }
 
@@ -148,6 +151,7 @@ function performAll(world: World, requests: readonly Asked[], by: 'upcall' | 'pi
           ? underLock(world, () => applyFrom(world, requests, applied, failures))
           : applyFrom(world, requests, applied, failures, recorded)
       if (wiped === undefined) break
+      closeIntentLog(state)
       if (rebuilds++ === mostRebuilds) throw storageFailure(`${quote(state.path)} is removed again and again`)
       beginAnew(world, wiped.kernelBootTime)
     } catch (thrown) {
@@ -155,7 +159,7 @@ function performAll(world: World, requests: readonly Asked[], by: 'upcall' | 'pi
       break
     }
   }
-  settle(applied, failures)
+  settle(state, applied, failures)
   // `serve` notes nothing, but an upcall about the same client may have been killed before.
   const mayBeNoted = by === 'upcall' ? world.isUpcall : lookForNotes(state)
   for (let at = 0; at < applied.length; at++) {
@@ -201,14 +205,6 @@ function applyFrom(
   return undefined
 }
 
-/**
- * Whether the next request can be decided without reading the names again. Once the end of grace is durable, a client's
- * request changes only records. If another process changes a name meanwhile, its change counts as later than the
- * request, as with two upcalls at once.
- */
-const staysSo = ({ format, instance, isUnconfirmed }: Recorded): boolean =>
-  format === 2 && instance.kind === 'full' && !isUnconfirmed
-
 const errorFrom = (thrown: unknown): Error => (thrown instanceof Error ? thrown : new Error(String(thrown)))
 
 function failureOf<T>(work: (on: T) => void, on: T): Error | undefined {
@@ -220,11 +216,60 @@ function failureOf<T>(work: (on: T) => void, on: T): Error | undefined {
   }
 }
 
+/** Makes durable what was applied, then does what must follow. */
+function settle(state: StateDirectory, applied: readonly Settlement[], failures: (Error | undefined)[]): void {
+  const { intents } = state
+  if (intents === undefined) sync(applied, failures)
+  else if (!areLogged(state, intents, applied, failures)) syncBesideLog(state, intents, applied, failures)
+  for (let at = 0; at < applied.length; at++) {
+    const then = applied[at]?.then
+    if (then !== undefined) failures[at] ??= failureOf(then, undefined)
+  }
+}
+
+/** Makes everything durable by one write to the intent log, if each transition is one change in its directory. */
+function areLogged(
+  state: StateDirectory,
+  log: OwnIntentLog,
+  applied: readonly Settlement[],
+  failures: readonly (Error | undefined)[],
+): boolean {
+  const directory = state.instances.get(log.start)?.directory
+  let changes = ''
+  for (let at = 0; at < applied.length; at++) {
+    const settlement = applied[at]
+    if (settlement === undefined || failures[at] !== undefined) continue
+    const { sync, change } = settlement
+    if (sync.length === 0) continue
+    if (change === undefined || sync.length > 1 || sync[0] !== directory) return false
+    changes += change
+  }
+  return changes === '' || isLogged(state, log, changes)
+}
+
+/** Makes everything durable where it is, and empties the intent log: no entry may undo it. */
+function syncBesideLog(
+  state: StateDirectory,
+  log: OwnIntentLog,
+  applied: readonly Settlement[],
+  failures: (Error | undefined)[],
+): void {
+  const synced = sync(applied, failures)
+  const directory = directoryOf(state, log.start)
+  const failure =
+    (directory && syncedOnce(directory, synced).failure) ??
+    failureOf((on) => {
+      emptyIntentLog(on, log)
+    }, state)
+  for (let at = 0; at < applied.length; at++) failures[at] ??= failure
+}
+
 /**
  * Syncs each directory once, even if several requests need it: a second fsync would not report what the first failed to
  * write.
+ * @returns all that were synced
  */
-function settle(applied: readonly Settlement[], failures: (Error | undefined)[]): void {
+function sync(applied: readonly Settlement[], failures: (Error | undefined)[]): Synced | undefined {
   /** Not an array: most often all need the same one directory. */
   let last: Synced | undefined
   for (let at = 0; at < applied.length; at++) {
@@ -232,16 +277,19 @@ function settle(applied: readonly Settlement[], failures: (Error | undefined)[])
     for (let which = 0; which < sync.length; which++) {
       const directory = sync[which]
       if (directory === undefined || failures[at] !== undefined) continue
-      let synced = last
-      while (synced !== undefined && synced.directory !== directory) synced = synced.before
-      synced ??= last = { directory, failure: failureOf(files.sync, directory), before: last }
+      const synced = syncedOnce(directory, last)
+      if (synced.before === last) last = synced
       failures[at] = synced.failure
     }
   }
-  for (let at = 0; at < applied.length; at++) {
-    const then = applied[at]?.then
-    if (then !== undefined) failures[at] ??= failureOf(then, undefined)
-  }
+  return last
+}
+
+/** @param last those that were synced before */
+function syncedOnce(directory: Directory, last: Synced | undefined): Synced {
+  for (let synced = last; synced !== undefined; synced = synced.before)
+    if (synced.directory === directory) return synced
+  return { directory, failure: failureOf(files.sync, directory), before: last }
 }
 
 interface Synced {

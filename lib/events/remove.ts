@@ -29,13 +29,15 @@ export function forgetClient(
 ): Settlement {
   const { state, log } = world
   const confirmLegacyGone = forgetLegacy(world, recorded, owner)
+  let change: string | undefined
   for (const start of those) {
     const outcome = records.drop(state, owner, start)
+    if (outcome === 'dropped' && those.length === 1) change = records.dropped(state, owner)
     if (outcome === 'damaged' || outcome === 'newer')
       log.error(`the record of ${showOwner(owner)} in instance ${start} can't be understood: it allows nothing`)
   }
   log.debug?.(`${showOwner(owner)} forgotten`)
-  return { sync: mayComeBackIn(state, recorded), then: confirmLegacyGone }
+  return { sync: mayComeBackIn(state, recorded), then: confirmLegacyGone, change }
 }
 
 /** The directories of instances that count, and `v4clients`, in which empty ones were removed. */

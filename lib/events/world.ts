@@ -38,6 +38,11 @@ export interface Settlement {
   readonly then?: (() => void) | undefined
   /** The record that was put into its place, if one was. */
   readonly put?: Put | undefined
+  /**
+   * The one change that this transition has made, as an intent log has it, in the one directory to be synced;
+   * undefined, if it has made none, or more, or others.
+   */
+  readonly change?: string | undefined
 }
 
 /** A client's record was put into an instance. */

@@ -75,6 +75,7 @@ function answerUntilTold(begun: Begun): number {
   const loop = loopFor(begun, early)
   try {
     run(loop, early)
+    loop.server.intents.close()
     return 0
   } finally {
     loop.ready.stopping()
@@ -245,6 +246,7 @@ function run(loop: Loop, early: Pipe | undefined): void {
       goneAt === undefined ? never : goneAt + successorMs,
       tryAt ?? never,
       server.instance.dueAt() ?? never,
+      server.intents.dueAt(now) ?? never,
       served?.owed.dueAt(served) ?? never,
       ready.everyMs === undefined ? never : aliveAt + ready.everyMs,
     )
@@ -276,6 +278,8 @@ function run(loop: Loop, early: Pipe | undefined): void {
     still?.owed.due(still)
     server.instance.due()
     if (tryAt !== undefined && tryAt <= calls.monotonic()) tryAgain(server)
+    if (asked === 0) server.settleIntents(calls.monotonic())
+    else server.intents.answered(now)
     server.known.settleIfDue()
   }
 }

@@ -20,6 +20,7 @@ import type { ClientOwner } from '../upcall/owner.ts'
 import type { Asked } from '../upcall/request.ts'
 import type { Claim } from './claim.ts'
 import { instanceBehind, type InstanceBehind } from './instance.ts'
+import { Intents } from './intents.ts'
 import { keptAt } from './kept.ts'
 import { KnownRecords } from './known-records.ts'
 import { nothingDone, type Doing, type StatusFile } from './status-file.ts'
@@ -36,6 +37,10 @@ export interface Server {
   readonly instance: InstanceBehind
   /** What need not be read again of the state directory. */
   readonly known: KnownRecords
+  /** The intent log, while there is one. */
+  readonly intents: Intents
+  /** Does what is due about it. To be called while no message waits. */
+  readonly settleIntents: (now: number) => void
   /** Begins to read the records that the next start would list. To be called while no pipe is held. */
   readonly readBeforehand: () => void
   /**
@@ -91,6 +96,7 @@ class Serving implements Server {
   readonly unfinished: Unfinished
   readonly instance: InstanceBehind
   readonly known: KnownRecords
+  readonly intents: Intents
   private readonly means: Means
   private readonly statusFile: StatusFile
   private readonly anywhere: files.Directory
@@ -118,6 +124,7 @@ class Serving implements Server {
     this.unfinished = unfinished(() => calls.monotonic(), keptAt(calls, means.unfinishedPath))
     this.known = new KnownRecords(calls)
     this.state = stateDirectory(this.known.calls, path, runDirectory, holder)
+    this.intents = new Intents(this.state, log)
     this.usual = { calls, state: this.state, nfsd: this.nfsd, log, deadline: noDeadline, isUpcall: false }
     this.instance = this.instanceBehind()
   }
@@ -139,6 +146,12 @@ class Serving implements Server {
     } finally {
       this.isAtWork = false
     }
+  }
+
+  settleIntents(now: number): void {
+    this.intents.due(now, (work) => {
+      this.withWorld(this.nfsd, work)
+    })
   }
 
   readBeforehand(): void {
@@ -230,6 +243,7 @@ class Serving implements Server {
     this.keepUnfinished()
     this.doing.pipe = undefined
     this.doing.protocol = undefined
+    this.intents.close()
     this.known.settle()
     closeAll(this.state)
     return this.instance.gone()

@@ -32,6 +32,9 @@ export const markOf = (start: Start, mark: Mark): string => String(start) + '.' 
 /** The lock's name (lock.ts). It is in this directory because nobody else can write to it. */
 export const lockName = 'lock'
 
+/** What the names of intent logs begin with (intent-log.ts), and of the directory through which one is made anew. */
+export const intentLogPrefix = 'intent-log.'
+
 /** What an upcall finds in the state directory. */
 export interface Recorded {
   readonly instance: Instance
@@ -45,3 +48,11 @@ export interface Recorded {
   /** Format 1 is read. The next upcall that changes anything converts it to 2. */
   readonly format: 1 | 2
 }
+
+/**
+ * Whether the next request can be decided without reading the names again. Once the end of grace is durable, a client's
+ * request changes only records. If another process changes a name meanwhile, its change counts as later than the
+ * request, as with two upcalls at once.
+ */
+export const staysSo = ({ format, instance, isUnconfirmed }: Recorded): boolean =>
+  format === 2 && instance.kind === 'full' && !isUnconfirmed

@@ -27,6 +27,7 @@ import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
+import { made, removed } from './intent-log.ts'
 import { directoryOf } from './open-directories.ts'
 import { copyAside, setAside, type StateDirectory } from './state-directory.ts'
 
@@ -94,6 +95,8 @@ export interface Put {
   readonly facts: Facts
   /** Where it was before; undefined, if it was here. */
   readonly from: From | undefined
+  /** The change, as an intent log has it; undefined, if it is more than one new name. */
+  readonly change?: string
 }
 
 /**
@@ -117,8 +120,9 @@ export function put(
   // Most often the client has no record yet. Then this one call makes it.
   if (older.length === 0 && (begins === undefined || files.linkAt(name, directory) === 'absent')) {
     begins?.('nowhere')
-    if (calls.symlinkat(lineOf(text, told, calls), directory.descriptor, name) >= 0)
-      return { directory, dropLater: older, facts: told, from: 'nowhere' }
+    const line = lineOf(text, told, calls)
+    if (calls.symlinkat(line, directory.descriptor, name) >= 0)
+      return { directory, dropLater: older, facts: told, from: 'nowhere', change: made(name, line) }
   }
   return putBeside(state, directory, { text, name, told, current, older, begins })
 }
@@ -197,6 +201,10 @@ export function move(state: StateDirectory, owner: ClientOwner, from: Start, to:
   const [fromDirectory, toDirectory] = [directoryOf(state, from), directoryOf(state, to)]
   return fromDirectory !== undefined && toDirectory !== undefined && files.move(name, name, fromDirectory, toDirectory)
 }
+
+/** The change that {@link drop} has made, if it has dropped the record, as an intent log has it. */
+export const dropped = (state: StateDirectory, owner: ClientOwner): string =>
+  removed(recordName(owner, state.anywhere.calls))
 
 /** Removes a record from one instance's directory. An entry that can't be understood stays: it lets nobody reclaim. */
 export const drop = (

@@ -7,6 +7,7 @@
  *       1795328616.partial        one of its marks (layout.ts has them all)
  *       damaged/                  what could not be understood, kept as evidence
  *       lock                      while an upcall decides
+ *       intent-log.1234.…         changes of `serve` that the file system may not have committed yet (intent-log.ts)
  *     boot_time, new_boot_time, old_boot_time: for people (views.ts); format 1 went by them (format1.ts)
  *
  * Marks are symbolic links: one call makes each, and removing one needs no space. Everything that decides is in
@@ -22,8 +23,10 @@ import { quote } from '../text.ts'
 import type { ClientOwner } from '../upcall/owner.ts'
 import type { KernelBootTime } from '../upcall/request.ts'
 import { lookAtFormat1 } from './format1.ts'
-import { isMark, lockName, markOf, type Mark, type Recorded } from './layout.ts'
+import { settleLogs } from './intent-log.ts'
+import { intentLogPrefix, isMark, lockName, markOf, type Mark, type Recorded } from './layout.ts'
 import { notADirectory, openAnew, openClients, type OpenDirectories } from './open-directories.ts'
+import type { OwnIntentLog } from './own-intent-log.ts'
 import { holderName } from './process.ts'
 
 export interface StateDirectory extends OpenDirectories {
@@ -39,6 +42,8 @@ export interface StateDirectory extends OpenDirectories {
   forgotten: ClientOwner | undefined
   /** What {@link lookAt} has read last. */
   seen: Seen | undefined
+  /** The intent log that this process holds, if it does: only `serve` does. */
+  intents: OwnIntentLog | undefined
 }
 
 /** Names in `v4clients`, and what they mean. Equal names always mean the same. */
@@ -62,6 +67,7 @@ export const stateDirectory = (calls: Calls, path: string, runDirectory: string,
   notes: undefined,
   forgotten: undefined,
   seen: undefined,
+  intents: undefined,
 })
 
 /** The name of this process in locks and notes. */
@@ -78,8 +84,16 @@ export function clientsOf(state: StateDirectory): Directory {
 const format = 2
 const formatMark = `format-${format}`
 
-/** Everything that an upcall decides by, except the records. Its size does not depend on how many there are. */
-export function lookAt(state: StateDirectory): Recorded {
+/**
+ * Everything that an upcall decides by, except the records. Its size does not depend on how many there are. What
+ * another process has in an intent log is durable in its directory then, so this process may change what it finds.
+ */
+export const lookAt = (state: StateDirectory): Recorded => look(state, true)
+
+/** The same for a process that only reads: `serve` goes on with its intent log. */
+export const glanceAt = (state: StateDirectory): Recorded => look(state, false)
+
+function look(state: StateDirectory, mayChange: boolean): Recorded {
   const clients = openClients(state)
   if (clients === undefined) {
     const kind = files.kindAt(state.path, state.anywhere)
@@ -90,15 +104,41 @@ export function lookAt(state: StateDirectory): Recorded {
   }
   const names = namesOf(clients)
   if (names === state.seen?.names) return state.seen.recorded
+  const hasLog = names.includes(intentLogPrefix)
+  if (hasLog && isSettled(state, clients, names, mayChange)) return look(state, mayChange)
   const parts = names.split('/')
   const kinds = parts[0] ?? ''
   const recorded = recordedBy(parts, kinds, clients, state)
   // Another upcall may have converted the directory before the files were read. Then the files mean nothing any more.
-  if (recorded.format === 1 && files.lookAtName(formatMark, clients) !== undefined) return lookAt(state)
-  // Format 1 depends on files too, and an entry of unknown kind on what it is: names alone do not tell those.
-  const isTold = recorded.format === 2 && !kinds.includes('u')
+  if (recorded.format === 1 && files.lookAtName(formatMark, clients) !== undefined) return look(state, mayChange)
+  // Format 1 depends on files too, an entry of unknown kind on what it is, and another process's intent log on who
+  // holds it: names alone do not tell those.
+  const isTold = recorded.format === 2 && !kinds.includes('u') && (!hasLog || state.intents !== undefined)
   state.seen = isTold ? { names, recorded } : undefined
   return recorded
+}
+
+/**
+ * Settles the intent logs of other processes.
+ * @returns whether it has changed anything
+ * @throws Failed, if one is damaged. Then it is kept as evidence, with the instance's directory: a client that was
+ * removed could reclaim by what is in there. The next look finds neither.
+ */
+function isSettled(state: StateDirectory, clients: Directory, names: string, mayChange: boolean): boolean {
+  const own = state.intents?.name
+  const others = names.split('/').filter((name) => name.startsWith(intentLogPrefix) && name !== own)
+  if (others.length === 0) return false
+  const settled = settleLogs(state, clients, others, () => holderOf(state), mayChange)
+  if (typeof settled === 'boolean') return settled
+  const { log, start } = settled
+  const kept = start === undefined ? [log] : [String(start), log]
+  for (const name of kept) setAside(state, name, clients, name)
+  files.sync(clients)
+  openAnew(state)
+  throw storageFailure(
+    `${quote(`${clients.path}/${log}`)} can't be understood, so the records of that instance can't be believed: ` +
+      'its clients may not reclaim; both are kept in damaged/',
+  )
 }
 
 /** @param parts the kinds of the entries as one text, then their names */

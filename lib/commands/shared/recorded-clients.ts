@@ -11,7 +11,7 @@ import type { Start } from '../../rules/instance.ts'
 import { ownerIn, recordName } from '../../rules/record.ts'
 import { directoryOf, pathOf } from '../../store/open-directories.ts'
 import { entryAt, isStaged, type Entry } from '../../store/records.ts'
-import { lookAt, type StateDirectory } from '../../store/state-directory.ts'
+import { glanceAt, type StateDirectory } from '../../store/state-directory.ts'
 import * as files from '../../syscalls/files.ts'
 import type { Directory } from '../../syscalls/files.ts'
 import type { ClientOwner } from '../../upcall/owner.ts'
@@ -125,7 +125,7 @@ export function walk(where: Where, wanted: (client: Client) => boolean = () => t
 }
 
 const isAsItWas = ({ state, recorded }: Survey): boolean =>
-  JSON.stringify(lookAt(state).instance) === JSON.stringify(recorded)
+  JSON.stringify(glanceAt(state).instance) === JSON.stringify(recorded)
 
 function* ifUnchanged(clients: Iterable<Client>, surveyed: Survey): Generator<Client> {
   yield* clients

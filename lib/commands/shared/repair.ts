@@ -58,6 +58,8 @@ function* freeLock({ state }: Survey): Generator<Oddity> {
 
 function mend(surveyed: Survey, found: readonly Oddity[]): readonly Oddity[] {
   const { state } = surveyed
+  // Ends an intent log that `serve` holds, which could bring back what is repaired.
+  lookAt(state)
   const clients = clientsOf(state)
   const damaged = found.filter((odd) => odd.kind === 'damaged' && typeof odd.in === 'number')
   const older = new Set<Directory>()

@@ -6,7 +6,7 @@ import { storageFailure } from '../../failure.ts'
 import { reclaimableIn, type Instance, type Start } from '../../rules/instance.ts'
 import { notesOf, type BegunAbout, type Note } from '../../store/begun.ts'
 import { markNames, type Mark, type Recorded } from '../../store/layout.ts'
-import { bootTimeOf, legacyCounts, lookAt, stateDirectory, type StateDirectory } from '../../store/state-directory.ts'
+import { bootTimeOf, legacyCounts, glanceAt, stateDirectory, type StateDirectory } from '../../store/state-directory.ts'
 import { graceGoesOn, isMarked, unrecordedGraceEnd } from '../../store/untracked.ts'
 import * as files from '../../syscalls/files.ts'
 import { quote } from '../../text.ts'
@@ -61,7 +61,7 @@ export function survey(
   state = stateDirectory(calls, path, runDirectory),
 ): Survey {
   assertMayLook(state)
-  const { instance: recorded, starts, traces, marks, format } = lookAt(state)
+  const { instance: recorded, starts, traces, marks, format } = glanceAt(state)
   const graceEnd = unrecordedGraceEnd(state)
   const instance = atNextStart(state, recorded)
   const isEnded = instance !== recorded

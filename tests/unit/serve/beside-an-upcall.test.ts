@@ -49,8 +49,11 @@ type Asked = readonly [Command, Owner?]
 
 interface Case {
   readonly title: string
-  /** What the same `serve` has answered before; 'restart': the kernel makes a new pipe. */
-  readonly before: readonly (Asked | 'restart')[]
+  /**
+   * What the same `serve` has answered before; 'restart': the kernel makes a new pipe; 'rest': no message comes for a
+   * while, so `serve` makes its intent log, or empties it.
+   */
+  readonly before: readonly (Asked | 'restart' | 'rest')[]
   /** An upcall that is then killed before it removes anything; it counts as done. */
   readonly killed?: Event
   readonly asked: readonly Asked[]
@@ -116,6 +119,34 @@ const cases: readonly Case[] = [
     grace: 'over',
   },
   {
+    title: 'clients that come and go, with an intent log',
+    before: [...full, 'rest', ['create', dan], ['remove', ann]],
+    asked: [
+      ['create', ann],
+      ['remove', dan],
+      ['remove', bob],
+    ],
+    grace: 'over',
+  },
+  {
+    title: 'a client that comes, with an empty intent log',
+    before: [...full, 'rest', ['remove', ann], 'rest'],
+    asked: creates(ann),
+    grace: 'over',
+  },
+  {
+    title: 'a client that comes, with an intent log that is full',
+    before: [...full, 'rest', ['remove', ann], ['create', ann], ['remove', bob]],
+    asked: creates(dan),
+    grace: 'over',
+  },
+  {
+    title: 'a start, with an intent log',
+    before: [...full, 'rest', ['create', dan], ['remove', ann], ...start.slice(0, 1)],
+    asked: [['graceStart']],
+    grace: 'running',
+  },
+  {
     title: 'clients that are asked about',
     before: inGrace,
     asked: [
@@ -161,8 +192,8 @@ function eventOf([command, owner = '']: Asked): Event | undefined {
   }
 }
 
-const eventsOf = (asked: readonly (Asked | 'restart')[]): readonly Event[] =>
-  asked.flatMap((one) => (one === 'restart' ? [] : [eventOf(one)])).filter((event) => event !== undefined)
+const eventsOf = (asked: readonly (Asked | 'restart' | 'rest')[]): readonly Event[] =>
+  asked.flatMap((one) => (typeof one === 'string' ? [] : [eventOf(one)])).filter((event) => event !== undefined)
 
 /** A `serve` that has answered what came before, and its machine. */
 interface Living {
@@ -201,7 +232,12 @@ function lived({ before, killed, grace }: Case): Living {
   const change = (): Partial<Calls> => ({ sleep: passBy })
   let isFirst = true
   let answer = (): void => undefined
+  let rest = (): void => undefined
   for (const one of before) {
+    if (one === 'rest') {
+      inServe(rest)
+      continue
+    }
     if (one === 'restart') {
       inServe(() => {
         kernel.remove('again')
@@ -217,6 +253,11 @@ function lived({ before, killed, grace }: Case): Living {
         kernel.die()
         const { server, held } = live({ kernel, files, lives: 0 }, change, `${runDirectory}/nfsd-userland-helper`)
         assert.ok(held !== 'gone')
+        server.intents.blocks = 4
+        rest = () => {
+          server.intents.answered(0)
+          server.settleIntents(Infinity)
+        }
         answer = () => {
           answerQueued(server, held.pipe, held.journal)
         }

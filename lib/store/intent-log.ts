@@ -1,0 +1,275 @@
+/**
+ * The intent log: changes of records that `serve` has answered, and that the file system may not have committed yet.
+ *
+ * A change in a directory is durable when the file system commits it, for which the disk is flushed twice, one after
+ * the other. What is written over bytes that a file has already is durable after one flush. So when grace is over,
+ * `serve` makes each change in the instance's directory as always, writes it to this log, and syncs the log.
+ *
+ * 1. While a log is there, only its holder changes records of its instance: each in the directory first, then in the
+ *    log. So if the holder is gone, each name gets the state that the log gives it last ({@link settleLogs}): that is
+ *    what the directory has already, or what a power cut has taken from it.
+ * 2. Who does that makes a directory, and each name gets its state by one rename out of it or into it. When all is
+ *    durable the log is removed, then that directory, and only then anything else is changed. So those who do it at
+ *    once do the same, and none does it later.
+ * 3. Whoever else changes something ends the log of a living holder first: takes the right to write from the file,
+ *    syncs the instance's directory, removes the file. The holder looks at the file between its sync and its answer. If
+ *    it still has that right, its change was in the directory before that sync; if not, it syncs the directory itself.
+ *
+ * Each step may be killed: as long as the file is there, the next process does all of it again.
+ */
+import { storageFailure } from '../failure.ts'
+import { startFromName, type Start } from '../rules/instance.ts'
+import { answered, errno } from '../syscalls/errno.ts'
+import * as files from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
+import { quote } from '../text.ts'
+import { intentLogPrefix } from './layout.ts'
+import { directoryOf, type OpenDirectories } from './open-directories.ts'
+import { lifeOf } from './process.ts'
+
+/** An entry begins with a block, which no other shares: what is being written may be torn, and nothing else. */
+export const blockSize = 4096
+/** Where a log says which program wrote it, and who holds it. */
+export const headerOf = (start: Start, holder: string): string => `${program} ${String(start)} ${holder}\n`
+const program = 'nfsd-userland-helper intent-log 1'
+const header = new RegExp(`^${program} (\\S+) (\\S+)\n`)
+
+/** The states of names in an instance's directory. Undefined: it is not there. A later one replaces an earlier one. */
+export type States = Map<string, string | undefined>
+
+/** As an entry has it: a record's name and text have neither a blank nor a line break in the first, nor in the second. */
+export const made = (name: string, text: string): string => '+' + name + ' ' + text + '\n'
+export const removed = (name: string): string => '-' + name + '\n'
+
+/**
+ * An entry, as it is in the log. Its checksum covers everything, so an entry that was not written to its end is none.
+ * @param number one more than that of the entry before
+ */
+export const entryOf = (number: number, start: Start, changes: string, checksum: (text: string) => string): string => {
+  const head = String(number) + ' ' + String(start) + ' ' + String(changes.length)
+  return head + ' ' + checksum(head + '\n' + changes) + '\n' + changes
+}
+
+/** What the first block of entries has when there are none. */
+export const noEntries = '0\n'
+
+interface Entry {
+  readonly number: number
+  readonly start: Start
+  readonly changes: string
+  readonly blocks: number
+}
+
+interface Read {
+  /** Undefined, if the log was not used yet, or is damaged. */
+  readonly start: Start | undefined
+  readonly holder: string | undefined
+  readonly states: States
+  /** Something that was durable can't be understood. */
+  readonly isDamaged: boolean
+}
+
+function entryAt(text: string, at: number, checksum: (text: string) => string): Entry | undefined {
+  const end = text.indexOf('\n', at)
+  const [, head = '', number = '', name = '', length = '', sum] =
+    /^(([0-9]{1,15}) ([0-9]{1,15}) ([0-9]{1,7})) ([0-9a-f]{8})$/.exec(end < 0 ? '' : text.slice(at, end)) ?? []
+  const start = startFromName(name)
+  const changes = text.slice(end + 1, end + 1 + Number(length))
+  if (start === undefined || changes.length !== Number(length) || checksum(`${head}\n${changes}`) !== sum)
+    return undefined
+  return { number: Number(number), start, changes, blocks: Math.ceil((end + 1 - at + changes.length) / blockSize) }
+}
+
+function headerIn(text: string): Pick<Read, 'start' | 'holder'> {
+  const [, start = '', holder] = header.exec(text.slice(0, blockSize)) ?? []
+  return { start: startFromName(start), holder }
+}
+
+/** @param text of a whole log */
+export function readLog(text: string, checksum: (text: string) => string): Read {
+  const { start: said, holder } = headerIn(text)
+  const states: States = new Map()
+  let start = said
+  let last: number | undefined
+  let at = blockSize
+  for (let entry = entryAt(text, at, checksum); entry !== undefined; entry = entryAt(text, at, checksum)) {
+    // The entries of the log's last use follow, and count no more.
+    if (last !== undefined && entry.number !== last + 1) break
+    if (start !== undefined && entry.start !== start) return { start, holder, states, isDamaged: true }
+    start = entry.start
+    last = entry.number
+    for (const change of entry.changes.split('\n')) {
+      const [name = '', line] = halves(change.slice(1))
+      // The last state of a name may depend on its place: none has two.
+      if (change !== '') states.set(name, change.startsWith('+') ? line : undefined)
+    }
+    at += entry.blocks * blockSize
+  }
+  let isDamaged = last !== undefined && holder === undefined
+  // An entry is written when the one before it is durable.
+  for (; at < text.length && last !== undefined; at += blockSize)
+    isDamaged ||= (entryAt(text, at, checksum)?.number ?? 0) > last
+  return { start, holder, states, isDamaged }
+}
+
+const halves = (text: string): readonly string[] => {
+  const at = text.indexOf(' ')
+  return at < 0 ? [text] : [text.slice(0, at), text.slice(at + 1)]
+}
+
+/** The directory through which changes are made anew. */
+const redoName = `${intentLogPrefix}redo`
+
+/** What is to be done about a log that can't be understood: nothing of its instance can be believed. */
+export interface Damaged {
+  readonly log: string
+  readonly start: Start | undefined
+}
+
+/**
+ * Makes the changes anew of logs whose holders are gone. What they have is durable in its directory then.
+ * @param names of what is in `v4clients`
+ * @param us the name of this process
+ * @param ends whether a log that has a holder is ended: before this process changes anything
+ * @returns whether anything was done, so that the caller must look again
+ * @throws the file system's error: then no record can be believed
+ */
+export function settleLogs(
+  all: OpenDirectories,
+  clients: Directory,
+  names: readonly string[],
+  us: () => string,
+  ends: boolean,
+): boolean | Damaged {
+  let isChanged = false
+  for (const log of names) {
+    if (!log.startsWith(intentLogPrefix) || log === redoName) continue
+    const settled = settleOne(all, clients, log, us, ends)
+    if (typeof settled === 'object') return settled
+    isChanged ||= settled
+  }
+  // Somebody was killed after the log was removed, or is just about to do this too.
+  if (ends && !isChanged && names.includes(redoName)) {
+    closeRedo(clients)
+    isChanged = true
+  }
+  return isChanged
+}
+
+function settleOne(
+  all: OpenDirectories,
+  clients: Directory,
+  log: string,
+  us: () => string,
+  ends: boolean,
+): boolean | Damaged {
+  const { calls } = clients
+  const path = `${clients.path}/${log}`
+  const descriptor = files.openOurs(log, clients)
+  if (descriptor === -errno.ENOENT) return true
+  if (descriptor < 0) throw storageFailure(`${quote(path)} is no file of ours alone: move it away`)
+  try {
+    const parts = [textOf(calls.readText(descriptor, blockSize), path)]
+    const { start, holder } = headerIn(parts[0] ?? '')
+    if (holder !== undefined && !isOver(holder, us(), clients)) {
+      if (ends) end(all, clients, log, descriptor, start)
+      return ends
+    }
+    // Nobody writes to it any more.
+    for (let part = parts[0]; part !== ''; parts.push(part)) part = textOf(calls.readText(descriptor, blockSize), path)
+    const read = readLog(parts.join(''), calls.checksum)
+    if (read.isDamaged) return { log, start: read.start }
+    // Without entries nothing was answered by it. It may come back after a power cut, and says the same then.
+    if (read.states.size === 0) files.remove(log, clients)
+    else redo(all, clients, log, read)
+    return true
+  } finally {
+    calls.close(descriptor)
+  }
+}
+
+const textOf = (read: string | number, path: string): string =>
+  typeof read === 'string' ? read : String(answered(read, 'read', path))
+
+/** Whether the holder is gone. In another boot it is, on whichever machine that was. */
+function isOver(holder: string, us: string, anywhere: Directory): boolean {
+  const [, , boot] = holder.split('.')
+  const [, , ourBoot] = us.split('.')
+  if (ourBoot === '0') throw storageFailure("nobody can tell whether an intent log's holder lives: /proc is missing")
+  return boot !== ourBoot || lifeOf(holder, us, anywhere) === 'dead'
+}
+
+function redo(all: OpenDirectories, clients: Directory, log: string, { start, states }: Read): void {
+  const directory = start === undefined ? undefined : directoryOf(all, start)
+  let isDone = false
+  while (!isDone) {
+    files.makeDirectory(redoName, clients)
+    const through = files.openDirectory(redoName, clients)
+    if (through === 'other') throw storageFailure(`${quote(`${clients.path}/${redoName}`)} is not a directory`)
+    // Another process has removed it.
+    if (through === 'absent') continue
+    try {
+      // Whoever removes the log removes that directory next. If this process has made it again since then, it is late.
+      const isLate = files.lookAtName(log, clients) === undefined
+      isDone = isLate || directory === undefined || bringAll(states, directory, through)
+      if (isDone && !isLate) {
+        if (directory !== undefined) files.sync(directory)
+        files.remove(log, clients)
+        files.sync(clients)
+      }
+    } finally {
+      files.close(through)
+    }
+  }
+  closeRedo(clients)
+}
+
+/** @returns false, if somebody has removed the directory through which it is done */
+function bringAll(states: States, directory: Directory, through: Directory): boolean {
+  const { calls } = directory
+  let count = 0
+  for (const [name, text] of states) {
+    const now = files.linkAt(name, directory)
+    if (text === undefined ? now === 'absent' : typeof now === 'object' && now.text === text) continue
+    // A person has put it there. It lets nobody reclaim.
+    if (now === 'no link' && files.directoryAt(name, directory) !== 'other') continue
+    const staged = `${String(calls.processId())}-${String(calls.now())}-${String(count++)}`
+    if (text !== undefined) {
+      if (!files.tolerating(['ENOENT'], () => files.makeLink(text, staged, through), false)) return false
+      if (!files.move(staged, name, through, directory)) return false
+    } else if (files.move(name, staged, directory, through)) files.remove(staged, through)
+    else if (files.lookAtName(name, directory) !== undefined) return false
+  }
+  return true
+}
+
+/** From now on nobody makes a change anew. */
+function closeRedo(clients: Directory): void {
+  while (!files.removeIfEmpty(redoName, clients)) {
+    const through = files.openDirectory(redoName, clients)
+    if (typeof through !== 'object') continue
+    try {
+      for (const { name } of files.allIn(through, () => true)) files.remove(name, through)
+    } finally {
+      files.close(through)
+    }
+  }
+}
+
+/** Ends the log of a living holder: what it has is then durable in the instance's directory. */
+function end(
+  all: OpenDirectories,
+  clients: Directory,
+  log: string,
+  descriptor: number,
+  start: Start | undefined,
+): void {
+  answered(clients.calls.fchmod(descriptor, endedMode), 'fchmod', `${clients.path}/${log}`)
+  const directory = start === undefined ? undefined : directoryOf(all, start)
+  if (directory !== undefined) files.sync(directory)
+  files.remove(log, clients)
+  files.sync(clients)
+}
+
+/** The mode of a log by which nothing more may be answered. */
+const endedMode = 0o400

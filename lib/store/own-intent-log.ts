@@ -1,0 +1,128 @@
+/**
+ * The intent log that this process holds (intent-log.ts says what it promises): only `serve` has one.
+ *
+ * It is made and synced while nobody waits: its blocks are written once, so that writing over them changes nothing else
+ * on the disk. It is for one instance, whose grace is over. What this process changes without the log, it makes durable
+ * first, and then empties the log: an entry never tells of a state that was left. If the log can't be written, emptied
+ * or removed, nothing is answered.
+ */
+import type { Start } from '../rules/instance.ts'
+import { answered } from '../syscalls/errno.ts'
+import * as files from '../syscalls/files.ts'
+import type { Directory } from '../syscalls/files.ts'
+import { blockSize, entryOf, headerOf, noEntries } from './intent-log.ts'
+import { intentLogPrefix } from './layout.ts'
+import { directoryOf, openClients } from './open-directories.ts'
+import { holderOf, type StateDirectory } from './state-directory.ts'
+
+/** Data without methods, as all that a state directory has. */
+export interface OwnIntentLog {
+  readonly name: string
+  readonly start: Start
+  readonly descriptor: number
+  /** Device, inode, owner and mode: whoever ends the log takes the mode away. '': it could not be written. */
+  identity: string
+  /** The number of the last entry. */
+  number: number
+  /** How many blocks it has, with the first, which says whose it is. */
+  readonly blocks: number
+  /** The block after the last entry. 1: there is no entry. */
+  next: number
+}
+
+/**
+ * Makes a log, if the file system is one that gains by it. When it returns, {@link isLogged} may be used.
+ * @throws the file system's error
+ */
+export function makeIntentLog(state: StateDirectory, start: Start, blocks: number): void {
+  const clients = openClients(state)
+  if (clients === undefined || directoryOf(state, start) === undefined) return
+  const { calls, descriptor: within } = clients
+  if (!calls.isWrittenInPlace(within)) return
+  const name = `${intentLogPrefix}${String(calls.processId())}.${String(calls.now())}`
+  const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = calls.flags
+  const path = `${clients.path}/${name}`
+  const descriptor = answered(calls.openat(within, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600), 'open', path)
+  try {
+    const block = new Uint8Array(blockSize)
+    calls.bytesInto(headerOf(start, holderOf(state)), block, 0)
+    for (let written = 0; written < blocks; written++) {
+      files.writeWhole(calls, descriptor, block, path)
+      if (written === 0) block.fill(0)
+    }
+    answered(calls.fsync(descriptor), 'fsync', path)
+    files.sync(clients)
+    const identity = calls.identityAt(within, name)
+    if (typeof identity !== 'string') throw files.missing(path)
+    state.intents = { name, start, descriptor, identity, number: 0, blocks, next: 1 }
+  } catch (thrown) {
+    calls.close(descriptor)
+    calls.unlinkat(within, name, 0)
+    throw thrown
+  }
+}
+
+/**
+ * Writes changes to the log that have been made in the instance's directory.
+ * @param changes as `made` and `removed` spell them
+ * @returns whether they are durable. If not, the caller syncs the directory, and then empties the log.
+ */
+export function isLogged(state: StateDirectory, log: OwnIntentLog, changes: string): boolean {
+  const clients = openClients(state)
+  if (clients === undefined) return false
+  const { calls } = clients
+  const entry = entryOf(log.number + 1, log.start, changes, calls.checksum)
+  const blocks = entry.length > blockSize ? Math.ceil(entry.length / blockSize) : 1
+  if (log.next + blocks > log.blocks) return false
+  const at = log.next * blockSize
+  log.number++
+  log.next += blocks
+  if (calls.writeAt(log.descriptor, entry, at) === entry.length && calls.fdatasync(log.descriptor) === 0)
+    return calls.identityAt(clients.descriptor, log.name) === log.identity
+  log.identity = ''
+  return false
+}
+
+/**
+ * The instance's directory is synced, and so is what this process has changed without the log. Removes all entries, so
+ * that none undoes such a change. Durable when it returns.
+ * @throws the file system's error: then what was changed must not be answered
+ */
+export function emptyIntentLog(state: StateDirectory, log: OwnIntentLog): void {
+  if (log.next === 1) return
+  const { calls } = state.anywhere
+  const clients = openClients(state)
+  const isOurs = clients !== undefined && calls.identityAt(clients.descriptor, log.name) === log.identity
+  if (
+    isOurs &&
+    calls.writeAt(log.descriptor, noEntries, blockSize) === noEntries.length &&
+    calls.fdatasync(log.descriptor) === 0
+  )
+    log.next = 1
+  else removeLog(state, log, clients)
+}
+
+/**
+ * The log is not used any more: before anything but records is changed, or when nobody asks any more.
+ * @throws the file system's error: then nothing else must be changed
+ */
+export function closeIntentLog(state: StateDirectory): void {
+  const log = state.intents
+  if (log === undefined) return
+  const clients = openClients(state)
+  if (log.next > 1 && clients !== undefined) {
+    const directory = directoryOf(state, log.start)
+    if (directory !== undefined) files.sync(directory)
+  }
+  removeLog(state, log, clients)
+}
+
+function removeLog(state: StateDirectory, log: OwnIntentLog, clients: Directory | undefined): void {
+  if (clients !== undefined) {
+    const wasThere = files.remove(log.name, clients)
+    // Without entries it may come back.
+    if (log.next > 1 || !wasThere) files.sync(clients)
+  }
+  state.intents = undefined
+  state.anywhere.calls.close(log.descriptor)
+}
