@@ -155,6 +155,14 @@ class DiskInModel implements Disk {
     }, this.root)
   }
 
+  /** A file that is open, and whose name was removed: a cut may bring the name back. */
+  private removed(path: string): Inode | undefined {
+    const parts = this.under(path) ?? []
+    const parent = this.find([this.top, ...parts.slice(0, -1)].join('/'))
+    const last = parent?.entries.get(parts.at(-1) ?? '')?.history.findLast((one) => one !== undefined)
+    return last?.kind === 'file' ? last : undefined
+  }
+
   private entry(path: string): Entry {
     const parts = this.under(path) ?? []
     const parent = this.find([this.top, ...parts.slice(0, -1)].join('/'))
@@ -178,8 +186,10 @@ class DiskInModel implements Disk {
   }
 
   private overwrite(path: string, text: string, at: number): void {
-    const file = this.find(path)
-    if (file === undefined || Number.isNaN(at)) throw new Error(`the model does not know what is written to ${path}`)
+    const file = this.find(path) ?? this.removed(path)
+    if (Number.isNaN(at)) throw new Error(`the model does not know what is written to ${path}`)
+    // It is open, and its removal is durable: no cut brings it back.
+    if (file === undefined) return
     const before = file.bytes
     file.bytes = before.slice(0, at).padEnd(at, '\0') + text + before.slice(at + text.length)
     const end = Math.min(at + text.length, file.synced.length)
@@ -200,7 +210,7 @@ class DiskInModel implements Disk {
   }
 
   private sync(path: string): void {
-    const there = this.find(path)
+    const there = this.find(path) ?? this.removed(path)
     if (there?.kind === 'directory') this.syncDirectory(there)
     else if (there !== undefined) {
       there.synced = there.bytes
