@@ -11,15 +11,17 @@
  * 2. Who does that makes a directory, and each name gets its state by one rename out of it or into it. When all is
  *    durable the log is removed, then that directory, and only then anything else is changed. So those who do it at
  *    once do the same, and none does it later.
- * 3. Whoever else changes something ends the log of a living holder first: takes the right to write from the file,
- *    syncs the instance's directory, removes the file. The holder looks at the file between its sync and its answer. If
- *    it still has that right, its change was in the directory before that sync; if not, it syncs the directory itself.
+ * 3. Whoever else changes something ends the log of a living holder first: marks the file by its mode, syncs the
+ *    instance's directory, empties the log. The holder looks at the file between its sync and its answer. If it is not
+ *    marked, its change was in the directory before that sync; if it is, the holder syncs the directory itself.
  *
- * Each step may be killed: as long as the file is there, the next process does all of it again.
+ * Each step may be killed: as long as the file has entries, the next process does all of it again. It is removed when it
+ * is durable that it has none. So if a power cut brings the file back, it says nothing.
  */
-import { storageFailure } from '../failure.ts'
+import { storageFailure, type Failed } from '../failure.ts'
 import { startFromName, type Start } from '../rules/instance.ts'
-import { answered, errno } from '../syscalls/errno.ts'
+import type { Calls } from '../syscalls/calls.ts'
+import { answered, errno, systemError } from '../syscalls/errno.ts'
 import * as files from '../syscalls/files.ts'
 import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
@@ -50,8 +52,21 @@ export const entryOf = (number: number, start: Start, changes: string, checksum:
   return head + ' ' + checksum(head + '\n' + changes) + '\n' + changes
 }
 
-/** What the first block of entries has when there are none. */
+/**
+ * Empties a log. Durable when it returns.
+ * @throws the file system's error
+ */
+export function empty(calls: Calls, descriptor: number, path: string): void {
+  const written = calls.writeAt(descriptor, noEntries, blockSize)
+  if (answered(written, 'pwrite', path) < noEntries.length) throw systemError(-errno.EIO, 'pwrite', path)
+  answered(calls.fdatasync(descriptor), 'fdatasync', path)
+}
+
+/** What the first block of entries has when there are none. No entry has this number. */
 export const noEntries = '0\n'
+
+/** The mode of a log by which nothing more is answered. */
+export const endedMode = 0o700
 
 interface Entry {
   readonly number: number
@@ -85,6 +100,12 @@ function headerIn(text: string): Pick<Read, 'start' | 'holder'> {
   return { start: startFromName(start), holder }
 }
 
+/** The number of an entry that can't be understood otherwise. */
+function numberAt(text: string, at: number): number | undefined {
+  const [, number] = /^([1-9][0-9]{0,14}) /.exec(text.slice(at, at + 20)) ?? []
+  return number === undefined ? undefined : Number(number)
+}
+
 /** @param text of a whole log */
 export function readLog(text: string, checksum: (text: string) => string): Read {
   const { start: said, holder } = headerIn(text)
@@ -106,9 +127,10 @@ export function readLog(text: string, checksum: (text: string) => string): Read 
     at += entry.blocks * blockSize
   }
   let isDamaged = last !== undefined && holder === undefined
-  // An entry is written when the one before it is durable.
-  for (; at < text.length && last !== undefined; at += blockSize)
-    isDamaged ||= (entryAt(text, at, checksum)?.number ?? 0) > last
+  // An entry is written when the one before it is durable. What was written over the first of them is older than none.
+  const before = last ?? numberAt(text, at)
+  for (; at < text.length && before !== undefined; at += blockSize)
+    isDamaged ||= (entryAt(text, at, checksum)?.number ?? 0) > before
   return { start, holder, states, isDamaged }
 }
 
@@ -150,6 +172,7 @@ export function settleLogs(
   }
   // Somebody was killed after the log was removed, or is just about to do this too.
   if (ends && !isChanged && names.includes(redoName)) {
+    if (files.directoryAt(redoName, clients) === 'other') throw noDirectory(clients)
     closeRedo(clients)
     isChanged = true
   }
@@ -165,9 +188,10 @@ function settleOne(
 ): boolean | Damaged {
   const { calls } = clients
   const path = `${clients.path}/${log}`
-  const descriptor = files.openOurs(log, clients)
-  if (descriptor === -errno.ENOENT) return true
-  if (descriptor < 0) throw storageFailure(`${quote(path)} is no file of ours alone: move it away`)
+  const descriptor = files.openOurs(log, clients, calls.flags.O_RDWR)
+  if (descriptor === -errno.EPERM || descriptor === -errno.ELOOP)
+    throw storageFailure(`${quote(path)} is no file of ours alone: move it away`)
+  if (answered(descriptor, 'open', path, errno.ENOENT) < 0) return true
   try {
     const parts = [textOf(calls.readText(descriptor, blockSize), path)]
     const { start, holder } = headerIn(parts[0] ?? '')
@@ -179,9 +203,13 @@ function settleOne(
     for (let part = parts[0]; part !== ''; parts.push(part)) part = textOf(calls.readText(descriptor, blockSize), path)
     const read = readLog(parts.join(''), calls.checksum)
     if (read.isDamaged) return { log, start: read.start }
-    // Without entries nothing was answered by it. It may come back after a power cut, and says the same then.
-    if (read.states.size === 0) files.remove(log, clients)
-    else redo(all, clients, log, read)
+    if (read.states.size === 0 || isRedone(all, clients, log, read)) {
+      // Whoever emptied it may have been killed before that was durable.
+      empty(calls, descriptor, path)
+      files.remove(log, clients)
+    }
+    // Before anything else is changed, nobody makes a change anew any more.
+    if (read.states.size > 0) closeRedo(clients)
     return true
   } finally {
     calls.close(descriptor)
@@ -199,30 +227,33 @@ function isOver(holder: string, us: string, anywhere: Directory): boolean {
   return boot !== ourBoot || lifeOf(holder, us, anywhere) === 'dead'
 }
 
-function redo(all: OpenDirectories, clients: Directory, log: string, { start, states }: Read): void {
+/**
+ * Makes changes anew, and durable.
+ * @returns false, if another process has done it
+ */
+function isRedone(all: OpenDirectories, clients: Directory, log: string, { start, states }: Read): boolean {
   const directory = start === undefined ? undefined : directoryOf(all, start)
-  let isDone = false
-  while (!isDone) {
+  for (;;) {
     files.makeDirectory(redoName, clients)
     const through = files.openDirectory(redoName, clients)
-    if (through === 'other') throw storageFailure(`${quote(`${clients.path}/${redoName}`)} is not a directory`)
+    if (through === 'other') throw noDirectory(clients)
     // Another process has removed it.
     if (through === 'absent') continue
     try {
       // Whoever removes the log removes that directory next. If this process has made it again since then, it is late.
-      const isLate = files.lookAtName(log, clients) === undefined
-      isDone = isLate || directory === undefined || bringAll(states, directory, through)
-      if (isDone && !isLate) {
-        if (directory !== undefined) files.sync(directory)
-        files.remove(log, clients)
-        files.sync(clients)
-      }
+      if (files.lookAtName(log, clients) === undefined) return false
+      if (directory === undefined) return true
+      if (!bringAll(states, directory, through)) continue
+      files.sync(directory)
+      return true
     } finally {
       files.close(through)
     }
   }
-  closeRedo(clients)
 }
+
+const noDirectory = (clients: Directory): Failed =>
+  storageFailure(`${quote(`${clients.path}/${redoName}`)} is not a directory: move it away`)
 
 /** @returns false, if somebody has removed the directory through which it is done */
 function bringAll(states: States, directory: Directory, through: Directory): boolean {
@@ -264,12 +295,10 @@ function end(
   descriptor: number,
   start: Start | undefined,
 ): void {
-  answered(clients.calls.fchmod(descriptor, endedMode), 'fchmod', `${clients.path}/${log}`)
+  const path = `${clients.path}/${log}`
+  answered(clients.calls.fchmod(descriptor, endedMode), 'fchmod', path)
   const directory = start === undefined ? undefined : directoryOf(all, start)
   if (directory !== undefined) files.sync(directory)
+  empty(clients.calls, descriptor, path)
   files.remove(log, clients)
-  files.sync(clients)
 }
-
-/** The mode of a log by which nothing more may be answered. */
-const endedMode = 0o400

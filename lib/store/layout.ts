@@ -35,6 +35,9 @@ export const lockName = 'lock'
 /** What the names of intent logs begin with (intent-log.ts), and of the directory through which one is made anew. */
 export const intentLogPrefix = 'intent-log.'
 
+/** The name of one that is being made: nobody else looks at it. */
+export const unfinishedIntentLog = 'unfinished-intents'
+
 /** What an upcall finds in the state directory. */
 export interface Recorded {
   readonly instance: Instance

@@ -9,9 +9,8 @@
 import type { Start } from '../rules/instance.ts'
 import { answered } from '../syscalls/errno.ts'
 import * as files from '../syscalls/files.ts'
-import type { Directory } from '../syscalls/files.ts'
-import { blockSize, entryOf, headerOf, noEntries } from './intent-log.ts'
-import { intentLogPrefix } from './layout.ts'
+import { blockSize, empty, endedMode, entryOf, headerOf } from './intent-log.ts'
+import { intentLogPrefix, unfinishedIntentLog } from './layout.ts'
 import { directoryOf, openClients } from './open-directories.ts'
 import { holderOf, type StateDirectory } from './state-directory.ts'
 
@@ -20,7 +19,7 @@ export interface OwnIntentLog {
   readonly name: string
   readonly start: Start
   readonly descriptor: number
-  /** Device, inode, owner and mode: whoever ends the log takes the mode away. '': it could not be written. */
+  /** Device, inode, owner and mode: whoever ends the log changes the mode. '': it could not be written. */
   identity: string
   /** The number of the last entry. */
   number: number
@@ -42,7 +41,13 @@ export function makeIntentLog(state: StateDirectory, start: Start, blocks: numbe
   const name = `${intentLogPrefix}${String(calls.processId())}.${String(calls.now())}`
   const { O_RDWR, O_CREAT, O_EXCL, O_NOFOLLOW } = calls.flags
   const path = `${clients.path}/${name}`
-  const descriptor = answered(calls.openat(within, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600), 'open', path)
+  // What a killed process has left. Nobody else has a claim to this directory.
+  files.remove(unfinishedIntentLog, clients)
+  const descriptor = answered(
+    calls.openat(within, unfinishedIntentLog, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600),
+    'open',
+    path,
+  )
   try {
     const block = new Uint8Array(blockSize)
     calls.bytesInto(headerOf(start, holderOf(state)), block, 0)
@@ -51,13 +56,15 @@ export function makeIntentLog(state: StateDirectory, start: Start, blocks: numbe
       if (written === 0) block.fill(0)
     }
     answered(calls.fsync(descriptor), 'fsync', path)
+    // From now on others may end it.
+    if (!files.move(unfinishedIntentLog, name, clients)) throw files.missing(path)
     files.sync(clients)
     const identity = calls.identityAt(within, name)
     if (typeof identity !== 'string') throw files.missing(path)
     state.intents = { name, start, descriptor, identity, number: 0, blocks, next: 1 }
   } catch (thrown) {
     calls.close(descriptor)
-    calls.unlinkat(within, name, 0)
+    for (const made of [unfinishedIntentLog, name]) calls.unlinkat(within, made, 0)
     throw thrown
   }
 }
@@ -89,17 +96,22 @@ export function isLogged(state: StateDirectory, log: OwnIntentLog, changes: stri
  * @throws the file system's error: then what was changed must not be answered
  */
 export function emptyIntentLog(state: StateDirectory, log: OwnIntentLog): void {
+  const { identity } = log
+  if (!isNamed(state, log)) {
+    removeLog(state, log)
+    return
+  }
   if (log.next === 1) return
-  const { calls } = state.anywhere
-  const clients = openClients(state)
-  const isOurs = clients !== undefined && calls.identityAt(clients.descriptor, log.name) === log.identity
-  if (
-    isOurs &&
-    calls.writeAt(log.descriptor, noEntries, blockSize) === noEntries.length &&
-    calls.fdatasync(log.descriptor) === 0
-  )
-    log.next = 1
-  else removeLog(state, log, clients)
+  // Until it is known to be empty, nothing is written to it.
+  log.identity = ''
+  try {
+    emptyOwn(state, log)
+  } catch {
+    removeLog(state, log)
+    return
+  }
+  log.identity = identity
+  log.next = 1
 }
 
 /**
@@ -109,20 +121,33 @@ export function emptyIntentLog(state: StateDirectory, log: OwnIntentLog): void {
 export function closeIntentLog(state: StateDirectory): void {
   const log = state.intents
   if (log === undefined) return
-  const clients = openClients(state)
-  if (log.next > 1 && clients !== undefined) {
-    const directory = directoryOf(state, log.start)
-    if (directory !== undefined) files.sync(directory)
-  }
-  removeLog(state, log, clients)
+  const directory = log.next > 1 ? directoryOf(state, log.start) : undefined
+  if (directory !== undefined) files.sync(directory)
+  removeLog(state, log)
 }
 
-function removeLog(state: StateDirectory, log: OwnIntentLog, clients: Directory | undefined): void {
-  if (clients !== undefined) {
-    const wasThere = files.remove(log.name, clients)
-    // Without entries it may come back.
-    if (log.next > 1 || !wasThere) files.sync(clients)
+function isNamed(state: StateDirectory, { name, identity }: OwnIntentLog): boolean {
+  const clients = openClients(state)
+  return clients !== undefined && clients.calls.identityAt(clients.descriptor, name) === identity
+}
+
+const emptyOwn = ({ anywhere: { calls }, clientsPath }: StateDirectory, { descriptor, name }: OwnIntentLog): void => {
+  empty(calls, descriptor, `${clientsPath}/${name}`)
+}
+
+/** What the log has is durable in its directory, unless that is not the one at the path any more. */
+function removeLog(state: StateDirectory, log: OwnIntentLog): void {
+  const { calls } = state.anywhere
+  const clients = openClients(state)
+  if (clients !== undefined && files.remove(log.name, clients)) {
+    // It must not come back with its entries.
+    if (log.next > 1 && files.tolerating(['EIO', 'ENOSPC', 'EROFS'], () => emptyOwn(state, log), 'full') === 'full')
+      files.sync(clients)
+  } else {
+    // If another process has ended it, its removal may not be durable, and the last entry may be younger.
+    const status = calls.fstat(log.descriptor)
+    if (typeof status === 'object' && status.mode === endedMode) emptyOwn(state, log)
   }
   state.intents = undefined
-  state.anywhere.calls.close(log.descriptor)
+  calls.close(log.descriptor)
 }

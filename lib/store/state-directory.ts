@@ -132,8 +132,11 @@ function isSettled(state: StateDirectory, clients: Directory, names: string, may
   if (typeof settled === 'boolean') return settled
   const { log, start } = settled
   const kept = start === undefined ? [log] : [String(start), log]
-  for (const name of kept) setAside(state, name, clients, name)
-  files.sync(clients)
+  for (const name of kept) {
+    setAside(state, name, clients, name)
+    // The log stays until nobody can believe the records.
+    files.sync(clients)
+  }
   openAnew(state)
   throw storageFailure(
     `${quote(`${clients.path}/${log}`)} can't be understood, so the records of that instance can't be believed: ` +
@@ -201,7 +204,8 @@ const namesOf = (clients: Directory): string =>
 function manyNamesOf(clients: Directory): readonly DirectoryEntry[] {
   // Only names of this program are kept, because there may be any number of others. The lock is left out, because every
   // upcall makes and removes it.
-  const isOurs = ({ name }: DirectoryEntry): boolean => (name >= '0' && name < ':') || name.startsWith('format-')
+  const isOurs = ({ name }: DirectoryEntry): boolean =>
+    (name >= '0' && name < ':') || name.startsWith('format-') || name.startsWith(intentLogPrefix)
   let entries = files.allIn(clients, isOurs)
   for (;;) {
     const again = files.allIn(clients, isOurs)

@@ -333,11 +333,15 @@ export function readSmallFile(name: string, limit: number, within: Directory): S
 export const isOursAlone = ({ uid, mode }: Status, { calls }: Directory): boolean =>
   uid === calls.userId() && (mode & 0o022) === 0
 
-/** Opens a regular file that only we can write, for reading. @returns -EPERM for any other file; or as open(2) */
-export function openOurs(path: string, within: Directory): number {
+/**
+ * Opens a regular file that only we can write.
+ * @param how O_RDONLY or O_RDWR
+ * @returns -EPERM for any other file; or as open(2)
+ */
+export function openOurs(path: string, within: Directory, how = within.calls.flags.O_RDONLY): number {
   const { calls } = within
-  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = calls.flags
-  const descriptor = calls.openat(within.descriptor, path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK, 0)
+  const { O_NOFOLLOW, O_NONBLOCK } = calls.flags
+  const descriptor = calls.openat(within.descriptor, path, how | O_NOFOLLOW | O_NONBLOCK, 0)
   if (descriptor < 0) return descriptor
   const status = calls.fstat(descriptor)
   if (typeof status === 'object' && status.kind === 'file' && isOursAlone(status, within)) return descriptor

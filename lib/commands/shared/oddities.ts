@@ -1,7 +1,7 @@
 /** Finds what does not belong in the state directory, or can't be understood. */
 import { bootTimeFiles, startFromName, type BootTime, type BootTimeFile } from '../../rules/instance.ts'
 import { readBootTime } from '../../store/format1.ts'
-import { intentLogPrefix, lockName, markNames } from '../../store/layout.ts'
+import { intentLogPrefix, lockName, markNames, unfinishedIntentLog } from '../../store/layout.ts'
 import { openClients } from '../../store/open-directories.ts'
 import { holderName, lifeOf } from '../../store/process.ts'
 import type { StateDirectory } from '../../store/state-directory.ts'
@@ -129,7 +129,7 @@ export function oddityAmongInstances(
       : undefined
   }
   // What is wrong with one is said by whoever looks into the directory.
-  if (name.startsWith(intentLogPrefix)) return undefined
+  if (name.startsWith(intentLogPrefix) || name === unfinishedIntentLog) return undefined
   if (/^selftest-.{6}$/.test(name)) return { kind: 'leftover', why: 'of a selftest' }
   return { kind: 'stray', why: 'no name that this program gives' }
 }
