@@ -102,6 +102,8 @@ export function carryOut(world: World, where: Where, { owners, known, dropped, w
   // An existing record may come from an upcall that was killed before its barrier.
   for (const owner of owners)
     if (known.has(escapeOwner(owner))) syncInstance(world, countsIn(survey(where, world.state), owner))
+  // A `serve` may have made an intent log meanwhile, that could take out again who is let in.
+  lookAt(world.state)
 }
 
 /** The newest instance in which a client may reclaim. */

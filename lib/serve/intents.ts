@@ -77,6 +77,7 @@ export class Intents {
 
   /** The server has stopped, or this process is told to end. */
   close(): void {
+    this.makeAt = undefined
     try {
       closeIntentLog(this.state)
     } catch (thrown) {
@@ -86,16 +87,19 @@ export class Intents {
 
   private make(): void {
     const recorded = lookAt(this.state)
-    if (staysSo(recorded) && 'start' in recorded.instance) makeIntentLog(this.state, recorded.instance.start, this.blocks)
+    if (staysSo(recorded) && 'start' in recorded.instance)
+      makeIntentLog(this.state, recorded.instance.start, this.blocks)
   }
 
   private empty(): void {
     const { intents } = this.state
     if (intents === undefined) return
     const directory = directoryOf(this.state, intents.start)
-    if (directory === undefined) return
-    files.sync(directory)
-    emptyIntentLog(this.state, intents)
+    if (directory === undefined) closeIntentLog(this.state)
+    else {
+      files.sync(directory)
+      emptyIntentLog(this.state, intents)
+    }
   }
 }
 

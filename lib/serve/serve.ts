@@ -279,7 +279,7 @@ function run(loop: Loop, early: Pipe | undefined): void {
     server.instance.due()
     if (tryAt !== undefined && tryAt <= calls.monotonic()) tryAgain(server)
     if (asked === 0) server.settleIntents(calls.monotonic())
-    else server.intents.answered(now)
+    else if (pipe.served() !== undefined) server.intents.answered(now)
     server.known.settleIfDue()
   }
 }

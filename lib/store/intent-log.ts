@@ -1,9 +1,9 @@
 /**
  * The intent log: changes of records that `serve` has answered, and that the file system may not have committed yet.
  *
- * A change in a directory is durable when the file system commits it, for which the disk is flushed twice, one after
- * the other. What is written over bytes that a file has already is durable after one flush. So when grace is over,
- * `serve` makes each change in the instance's directory as always, writes it to this log, and syncs the log.
+ * A change in a directory is durable when the file system commits it, for which the disk is flushed twice. What is
+ * written over bytes that a file has already is durable after one flush. So when grace is over, `serve` makes each
+ * change in the instance's directory as always, writes it to this log, and syncs the log.
  *
  * 1. While a log is there, only its holder changes records of its instance: each in the directory first, then in the
  *    log. So if the holder is gone, each name gets the state that the log gives it last ({@link settleLogs}): that is
@@ -15,8 +15,8 @@
  *    instance's directory, empties the log. The holder looks at the file between its sync and its answer. If it is not
  *    marked, its change was in the directory before that sync; if it is, the holder syncs the directory itself.
  *
- * Each step may be killed: as long as the file has entries, the next process does all of it again. It is removed when it
- * is durable that it has none. So if a power cut brings the file back, it says nothing.
+ * Each step may be killed: as long as the file has entries, the next process does all of it again. It is removed when
+ * it is durable that it has none. So if a power cut brings the file back, it says nothing.
  */
 import { storageFailure, type Failed } from '../failure.ts'
 import { startFromName, type Start } from '../rules/instance.ts'
@@ -27,19 +27,18 @@ import type { Directory } from '../syscalls/files.ts'
 import { quote } from '../text.ts'
 import { intentLogPrefix } from './layout.ts'
 import { directoryOf, type OpenDirectories } from './open-directories.ts'
-import { lifeOf } from './process.ts'
 
 /** An entry begins with a block, which no other shares: what is being written may be torn, and nothing else. */
 export const blockSize = 4096
-/** Where a log says which program wrote it, and who holds it. */
-export const headerOf = (start: Start, holder: string): string => `${program} ${String(start)} ${holder}\n`
+/** What the first block says. */
+export const headerOf = (start: Start): string => `${program} ${String(start)}\n`
 const program = 'nfsd-userland-helper intent-log 1'
-const header = new RegExp(`^${program} (\\S+) (\\S+)\n`)
+const header = new RegExp(`^${program} ([0-9]+)\n`)
 
 /** The states of names in an instance's directory. Undefined: it is not there. A later one replaces an earlier one. */
 export type States = Map<string, string | undefined>
 
-/** As an entry has it: a record's name and text have neither a blank nor a line break in the first, nor in the second. */
+/** A change, as an entry has it: no record's name has a blank, and neither its name nor its text a line break. */
 export const made = (name: string, text: string): string => '+' + name + ' ' + text + '\n'
 export const removed = (name: string): string => '-' + name + '\n'
 
@@ -78,7 +77,6 @@ interface Entry {
 interface Read {
   /** Undefined, if the log was not used yet, or is damaged. */
   readonly start: Start | undefined
-  readonly holder: string | undefined
   readonly states: States
   /** Something that was durable can't be understood. */
   readonly isDamaged: boolean
@@ -95,10 +93,7 @@ function entryAt(text: string, at: number, checksum: (text: string) => string): 
   return { number: Number(number), start, changes, blocks: Math.ceil((end + 1 - at + changes.length) / blockSize) }
 }
 
-function headerIn(text: string): Pick<Read, 'start' | 'holder'> {
-  const [, start = '', holder] = header.exec(text.slice(0, blockSize)) ?? []
-  return { start: startFromName(start), holder }
-}
+const startIn = (text: string): Start | undefined => startFromName(header.exec(text.slice(0, blockSize))?.[1] ?? '')
 
 /** The number of an entry that can't be understood otherwise. */
 function numberAt(text: string, at: number): number | undefined {
@@ -108,7 +103,7 @@ function numberAt(text: string, at: number): number | undefined {
 
 /** @param text of a whole log */
 export function readLog(text: string, checksum: (text: string) => string): Read {
-  const { start: said, holder } = headerIn(text)
+  const said = startIn(text)
   const states: States = new Map()
   let start = said
   let last: number | undefined
@@ -116,7 +111,7 @@ export function readLog(text: string, checksum: (text: string) => string): Read 
   for (let entry = entryAt(text, at, checksum); entry !== undefined; entry = entryAt(text, at, checksum)) {
     // The entries of the log's last use follow, and count no more.
     if (last !== undefined && entry.number !== last + 1) break
-    if (start !== undefined && entry.start !== start) return { start, holder, states, isDamaged: true }
+    if (start !== undefined && entry.start !== start) return { start, states, isDamaged: true }
     start = entry.start
     last = entry.number
     for (const change of entry.changes.split('\n')) {
@@ -126,17 +121,24 @@ export function readLog(text: string, checksum: (text: string) => string): Read 
     }
     at += entry.blocks * blockSize
   }
-  let isDamaged = last !== undefined && holder === undefined
+  let isDamaged = last !== undefined && said === undefined
   // An entry is written when the one before it is durable. What was written over the first of them is older than none.
   const before = last ?? numberAt(text, at)
   for (; at < text.length && before !== undefined; at += blockSize)
     isDamaged ||= (entryAt(text, at, checksum)?.number ?? 0) > before
-  return { start, holder, states, isDamaged }
+  return { start, states, isDamaged }
 }
 
 const halves = (text: string): readonly string[] => {
   const at = text.indexOf(' ')
   return at < 0 ? [text] : [text.slice(0, at), text.slice(at + 1)]
+}
+
+/** An open log. */
+interface File {
+  readonly calls: Calls
+  readonly descriptor: number
+  readonly path: string
 }
 
 /** The directory through which changes are made anew. */
@@ -151,8 +153,8 @@ export interface Damaged {
 /**
  * Makes the changes anew of logs whose holders are gone. What they have is durable in its directory then.
  * @param names of what is in `v4clients`
- * @param us the name of this process
- * @param ends whether a log that has a holder is ended: before this process changes anything
+ * @param mayChange whether a log that has a holder is ended, because this process may change something; and whether one
+ * that has none is removed even if nothing has to be made anew
  * @returns whether anything was done, so that the caller must look again
  * @throws the file system's error: then no record can be believed
  */
@@ -160,18 +162,17 @@ export function settleLogs(
   all: OpenDirectories,
   clients: Directory,
   names: readonly string[],
-  us: () => string,
-  ends: boolean,
+  mayChange: boolean,
 ): boolean | Damaged {
   let isChanged = false
   for (const log of names) {
     if (!log.startsWith(intentLogPrefix) || log === redoName) continue
-    const settled = settleOne(all, clients, log, us, ends)
+    const settled = settleOne(all, clients, log, mayChange)
     if (typeof settled === 'object') return settled
     isChanged ||= settled
   }
   // Somebody was killed after the log was removed, or is just about to do this too.
-  if (ends && !isChanged && names.includes(redoName)) {
+  if (mayChange && !isChanged && names.includes(redoName)) {
     if (files.directoryAt(redoName, clients) === 'other') throw noDirectory(clients)
     closeRedo(clients)
     isChanged = true
@@ -179,61 +180,74 @@ export function settleLogs(
   return isChanged
 }
 
-function settleOne(
-  all: OpenDirectories,
-  clients: Directory,
-  log: string,
-  us: () => string,
-  ends: boolean,
-): boolean | Damaged {
+function settleOne(all: OpenDirectories, clients: Directory, log: string, mayChange: boolean): boolean | Damaged {
   const { calls } = clients
   const path = `${clients.path}/${log}`
-  const descriptor = files.openOurs(log, clients, calls.flags.O_RDWR)
+  // A reader may be on a read-only disk.
+  const descriptor = files.openOurs(log, clients, mayChange ? calls.flags.O_RDWR : calls.flags.O_RDONLY)
   if (descriptor === -errno.EPERM || descriptor === -errno.ELOOP)
     throw storageFailure(`${quote(path)} is no file of ours alone: move it away`)
   if (answered(descriptor, 'open', path, errno.ENOENT) < 0) return true
+  const file = { calls, descriptor, path }
   try {
-    const parts = [textOf(calls.readText(descriptor, blockSize), path)]
-    const { start, holder } = headerIn(parts[0] ?? '')
-    if (holder !== undefined && !isOver(holder, us(), clients)) {
-      if (ends) end(all, clients, log, descriptor, start)
-      return ends
+    const isHeld = calls.isHeld(descriptor)
+    if (typeof isHeld === 'number') throw systemError(isHeld, 'fcntl', path)
+    if (isHeld) {
+      if (mayChange) end(all, clients, file, log)
+      return mayChange
     }
     // Nobody writes to it any more.
-    for (let part = parts[0]; part !== ''; parts.push(part)) part = textOf(calls.readText(descriptor, blockSize), path)
-    const read = readLog(parts.join(''), calls.checksum)
-    if (read.isDamaged) return { log, start: read.start }
-    if (read.states.size === 0 || isRedone(all, clients, log, read)) {
-      // Whoever emptied it may have been killed before that was durable.
-      empty(calls, descriptor, path)
-      files.remove(log, clients)
+    const { text, isWhole } = textOf(file)
+    if (!isWhole) return { log, start: startIn(text) }
+    const { start, states, isDamaged } = readLog(text, calls.checksum)
+    if (isDamaged) return { log, start }
+    const directory = start === undefined ? undefined : directoryOf(all, start)
+    const lacking = directory === undefined ? new Map<string, string>() : lackingIn(directory, states)
+    if (!mayChange) return lacking.size > 0 && settleOne(all, clients, log, true)
+    if (directory !== undefined) {
+      if (lacking.size > 0) redo(clients, file, log, directory, lacking)
+      files.sync(directory)
     }
+    remove(clients, file, log)
     // Before anything else is changed, nobody makes a change anew any more.
-    if (read.states.size > 0) closeRedo(clients)
+    if (files.lookAtName(redoName, clients) !== undefined) closeRedo(clients)
     return true
   } finally {
     calls.close(descriptor)
   }
 }
 
-const textOf = (read: string | number, path: string): string =>
-  typeof read === 'string' ? read : String(answered(read, 'read', path))
-
-/** Whether the holder is gone. In another boot it is, on whichever machine that was. */
-function isOver(holder: string, us: string, anywhere: Directory): boolean {
-  const [, , boot] = holder.split('.')
-  const [, , ourBoot] = us.split('.')
-  if (ourBoot === '0') throw storageFailure("nobody can tell whether an intent log's holder lives: /proc is missing")
-  return boot !== ourBoot || lifeOf(holder, us, anywhere) === 'dead'
+/** @returns what the disk can read of it */
+function textOf({ calls, descriptor, path }: File): { readonly text: string; readonly isWhole: boolean } {
+  const parts: string[] = []
+  for (;;) {
+    const part = calls.readText(descriptor, 2 * blockSize)
+    if (part === '' || part === -errno.EIO) return { text: parts.join(''), isWhole: part === '' }
+    if (typeof part === 'number') throw systemError(part, 'read', path)
+    parts.push(part)
+  }
 }
 
-/**
- * Makes changes anew, and durable.
- * @returns false, if another process has done it
- */
-function isRedone(all: OpenDirectories, clients: Directory, log: string, { start, states }: Read): boolean {
-  const directory = start === undefined ? undefined : directoryOf(all, start)
-  for (;;) {
+/** The log's entries are durable in their directory. */
+function remove(clients: Directory, { calls, descriptor, path }: File, log: string): void {
+  // Even if it seems to be empty: whoever emptied it may have been killed before that was durable.
+  empty(calls, descriptor, path)
+  files.remove(log, clients)
+}
+
+/** What of the states a directory does not have. */
+function lackingIn(directory: Directory, states: States): States {
+  const lacking: States = new Map()
+  for (const [name, text] of states) {
+    const now = files.linkAt(name, directory)
+    if (text === undefined ? now !== 'absent' : typeof now !== 'object' || now.text !== text) lacking.set(name, text)
+  }
+  return lacking
+}
+
+/** Makes changes anew, unless another process has done it. */
+function redo(clients: Directory, file: File, log: string, directory: Directory, lacking: States): void {
+  for (let isDone = false; !isDone;) {
     files.makeDirectory(redoName, clients)
     const through = files.openDirectory(redoName, clients)
     if (through === 'other') throw noDirectory(clients)
@@ -241,29 +255,30 @@ function isRedone(all: OpenDirectories, clients: Directory, log: string, { start
     if (through === 'absent') continue
     try {
       // Whoever removes the log removes that directory next. If this process has made it again since then, it is late.
-      if (files.lookAtName(log, clients) === undefined) return false
-      if (directory === undefined) return true
-      if (!bringAll(states, directory, through)) continue
-      files.sync(directory)
-      return true
+      isDone = !isNamed(file, log, clients) || areBrought(lacking, directory, through)
     } finally {
       files.close(through)
     }
   }
 }
 
+/** Whether the name still leads to the open file. */
+function isNamed({ calls, descriptor, path }: File, log: string, clients: Directory): boolean {
+  const [there, open] = [files.lookAtName(log, clients), calls.fstat(descriptor)]
+  if (typeof open === 'number') throw systemError(open, 'fstat', path)
+  return there?.inode === open.inode && there.device === open.device
+}
+
 const noDirectory = (clients: Directory): Failed =>
   storageFailure(`${quote(`${clients.path}/${redoName}`)} is not a directory: move it away`)
 
 /** @returns false, if somebody has removed the directory through which it is done */
-function bringAll(states: States, directory: Directory, through: Directory): boolean {
+function areBrought(lacking: States, directory: Directory, through: Directory): boolean {
   const { calls } = directory
   let count = 0
-  for (const [name, text] of states) {
-    const now = files.linkAt(name, directory)
-    if (text === undefined ? now === 'absent' : typeof now === 'object' && now.text === text) continue
+  for (const [name, text] of lackingIn(directory, lacking)) {
     // A person has put it there. It lets nobody reclaim.
-    if (now === 'no link' && files.directoryAt(name, directory) !== 'other') continue
+    if (files.directoryAt(name, directory) !== 'other' && files.lookAtName(name, directory) !== undefined) continue
     const staged = `${String(calls.processId())}-${String(calls.now())}-${String(count++)}`
     if (text !== undefined) {
       if (!files.tolerating(['ENOENT'], () => files.makeLink(text, staged, through), false)) return false
@@ -288,17 +303,13 @@ function closeRedo(clients: Directory): void {
 }
 
 /** Ends the log of a living holder: what it has is then durable in the instance's directory. */
-function end(
-  all: OpenDirectories,
-  clients: Directory,
-  log: string,
-  descriptor: number,
-  start: Start | undefined,
-): void {
-  const path = `${clients.path}/${log}`
-  answered(clients.calls.fchmod(descriptor, endedMode), 'fchmod', path)
-  const directory = start === undefined ? undefined : directoryOf(all, start)
+function end(all: OpenDirectories, clients: Directory, file: File, log: string): void {
+  const { calls, descriptor, path } = file
+  answered(calls.fchmod(descriptor, endedMode), 'fchmod', path)
+  const text = calls.readText(descriptor, blockSize)
+  const start = typeof text === 'string' ? startIn(text) : undefined
+  if (start === undefined) throw storageFailure(`${quote(path)} does not say of which instance it is`)
+  const directory = directoryOf(all, start)
   if (directory !== undefined) files.sync(directory)
-  empty(clients.calls, descriptor, path)
-  files.remove(log, clients)
+  remove(clients, file, log)
 }

@@ -6,13 +6,15 @@
  * first, and then empties the log: an entry never tells of a state that was left. If the log can't be written, emptied
  * or removed, nothing is answered.
  */
+import { storageFailure } from '../failure.ts'
 import type { Start } from '../rules/instance.ts'
 import { answered } from '../syscalls/errno.ts'
 import * as files from '../syscalls/files.ts'
+import { quote } from '../text.ts'
 import { blockSize, empty, endedMode, entryOf, headerOf } from './intent-log.ts'
 import { intentLogPrefix, unfinishedIntentLog } from './layout.ts'
 import { directoryOf, openClients } from './open-directories.ts'
-import { holderOf, type StateDirectory } from './state-directory.ts'
+import type { StateDirectory } from './state-directory.ts'
 
 /** Data without methods, as all that a state directory has. */
 export interface OwnIntentLog {
@@ -49,18 +51,19 @@ export function makeIntentLog(state: StateDirectory, start: Start, blocks: numbe
     path,
   )
   try {
+    answered(calls.hold(descriptor), 'fcntl', path)
     const block = new Uint8Array(blockSize)
-    calls.bytesInto(headerOf(start, holderOf(state)), block, 0)
+    calls.bytesInto(headerOf(start), block, 0)
     for (let written = 0; written < blocks; written++) {
       files.writeWhole(calls, descriptor, block, path)
       if (written === 0) block.fill(0)
     }
     answered(calls.fsync(descriptor), 'fsync', path)
+    const identity = calls.identityAt(within, unfinishedIntentLog)
+    if (typeof identity !== 'string') throw files.missing(path)
     // From now on others may end it.
     if (!files.move(unfinishedIntentLog, name, clients)) throw files.missing(path)
     files.sync(clients)
-    const identity = calls.identityAt(within, name)
-    if (typeof identity !== 'string') throw files.missing(path)
     state.intents = { name, start, descriptor, identity, number: 0, blocks, next: 1 }
   } catch (thrown) {
     calls.close(descriptor)
@@ -76,7 +79,7 @@ export function makeIntentLog(state: StateDirectory, start: Start, blocks: numbe
  */
 export function isLogged(state: StateDirectory, log: OwnIntentLog, changes: string): boolean {
   const clients = openClients(state)
-  if (clients === undefined) return false
+  if (clients === undefined || log.identity === '') return false
   const { calls } = clients
   const entry = entryOf(log.number + 1, log.start, changes, calls.checksum)
   const blocks = entry.length > blockSize ? Math.ceil(entry.length / blockSize) : 1
@@ -105,7 +108,7 @@ export function emptyIntentLog(state: StateDirectory, log: OwnIntentLog): void {
   // Until it is known to be empty, nothing is written to it.
   log.identity = ''
   try {
-    emptyOwn(state, log)
+    emptied(state, log)
   } catch {
     removeLog(state, log)
     return
@@ -131,23 +134,32 @@ function isNamed(state: StateDirectory, { name, identity }: OwnIntentLog): boole
   return clients !== undefined && clients.calls.identityAt(clients.descriptor, name) === identity
 }
 
-const emptyOwn = ({ anywhere: { calls }, clientsPath }: StateDirectory, { descriptor, name }: OwnIntentLog): void => {
+function emptied({ anywhere: { calls }, clientsPath }: StateDirectory, { descriptor, name }: OwnIntentLog): boolean {
   empty(calls, descriptor, `${clientsPath}/${name}`)
+  return true
 }
 
-/** What the log has is durable in its directory, unless that is not the one at the path any more. */
+/**
+ * What the log has is durable in its directory.
+ * @throws Failed, if its name leads to another file: the state directory is another one, and its records may lack what
+ * the log has. Then the next look settles that.
+ */
 function removeLog(state: StateDirectory, log: OwnIntentLog): void {
   const { calls } = state.anywhere
   const clients = openClients(state)
-  if (clients !== undefined && files.remove(log.name, clients)) {
+  const there = clients === undefined ? undefined : files.lookAtName(log.name, clients)
+  const open = calls.fstat(log.descriptor)
+  const isOurs = typeof open === 'object' && there?.inode === open.inode && there.device === open.device
+  if (isOurs && clients !== undefined) {
+    files.remove(log.name, clients)
     // It must not come back with its entries.
-    if (log.next > 1 && files.tolerating(['EIO', 'ENOSPC', 'EROFS'], () => emptyOwn(state, log), 'full') === 'full')
+    if (log.next > 1 && !files.tolerating(['EIO', 'ENOSPC', 'EROFS'], () => emptied(state, log), false))
       files.sync(clients)
-  } else {
-    // If another process has ended it, its removal may not be durable, and the last entry may be younger.
-    const status = calls.fstat(log.descriptor)
-    if (typeof status === 'object' && status.mode === endedMode) emptyOwn(state, log)
-  }
+  } else if (typeof open === 'object' && open.mode === endedMode)
+    // Another process has ended it. Its removal may not be durable, and the last entry may be younger.
+    emptied(state, log)
   state.intents = undefined
   calls.close(log.descriptor)
+  if (!isOurs && there !== undefined)
+    throw storageFailure(`${quote(`${state.clientsPath}/${log.name}`)} is another file by now`)
 }

@@ -28,6 +28,7 @@ import { intentLogPrefix, isMark, lockName, markOf, type Mark, type Recorded } f
 import { notADirectory, openAnew, openClients, type OpenDirectories } from './open-directories.ts'
 import type { OwnIntentLog } from './own-intent-log.ts'
 import { holderName } from './process.ts'
+import { distrust } from './untracked.ts'
 
 export interface StateDirectory extends OpenDirectories {
   /** Where the marks of starts are kept (untracked.ts). It must not be on the same disk, which may fail. */
@@ -128,7 +129,7 @@ function isSettled(state: StateDirectory, clients: Directory, names: string, may
   const own = state.intents?.name
   const others = names.split('/').filter((name) => name.startsWith(intentLogPrefix) && name !== own)
   if (others.length === 0) return false
-  const settled = settleLogs(state, clients, others, () => holderOf(state), mayChange)
+  const settled = settleLogs(state, clients, others, mayChange)
   if (typeof settled === 'boolean') return settled
   const { log, start } = settled
   const kept = start === undefined ? [log] : [String(start), log]
@@ -138,6 +139,8 @@ function isSettled(state: StateDirectory, clients: Directory, names: string, may
     files.sync(clients)
   }
   openAnew(state)
+  // Whoever meets this may keep it to himself. The next start does not.
+  distrust(state, 'start')
   throw storageFailure(
     `${quote(`${clients.path}/${log}`)} can't be understood, so the records of that instance can't be believed: ` +
       'its clients may not reclaim; both are kept in damaged/',

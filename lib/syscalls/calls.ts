@@ -224,6 +224,16 @@ export interface Calls {
    * something else has opened the file and locked it. -ENOSYS in Node.
    */
   readonly flock: (descriptor: number) => number
+  /**
+   * fcntl(2), F_OFD_SETLK: the same with a lock that {@link isHeld} sees. The file must be open for writing. -ENOSYS in
+   * Node.
+   */
+  readonly hold: (descriptor: number) => number
+  /**
+   * F_OFD_GETLK: whether something else that has opened the file holds it, in whatever namespace, boot id or container.
+   * Node reads that in /proc/locks.
+   */
+  readonly isHeld: (descriptor: number) => boolean | number
   /** The wall clock, in milliseconds since 1970. */
   readonly now: () => number
   /** A monotonic clock, in milliseconds since an unspecified moment. */

@@ -63,6 +63,16 @@ const files = {
       return status((flags & atFlags.AT_SYMLINK_NOFOLLOW) !== 0 ? fs.lstatSync(path) : fs.statSync(path))
     }),
   fstat: (descriptor) => answer(() => status(fs.fstatSync(descriptor))),
+  isHeld: (descriptor) =>
+    answer(() => {
+      const { dev, ino } = fs.fstatSync(descriptor, { bigint: true })
+      // As the C library composes the two (sys/sysmacros.h), and the kernel shows them (fs/locks.c, lock_get_status).
+      const major = ((dev >> 8n) & 0xfffn) | ((dev >> 32n) & ~0xfffn)
+      const minor = (dev & 0xffn) | ((dev >> 12n) & ~0xffn)
+      const place = ` ${twoDigits(major)}:${twoDigits(minor)}:${ino} `
+      const locks = fs.readFileSync('/proc/locks', 'latin1').split('\n')
+      return locks.some((lock) => lock.includes(' OFDLCK ') && lock.includes(place) && !lock.includes(' -> '))
+    }),
   identityAt: (directory, name) =>
     answer(() => {
       const { dev, ino, uid, mode } = fs.lstatSync(pathIn(directory, name), { bigint: true })
@@ -124,6 +134,8 @@ function directoryReader(): Pick<Calls, 'entries' | 'links' | 'writeLinks' | 'na
       }),
   }
 }
+
+const twoDigits = (number: bigint): string => number.toString(16).padStart(2, '0')
 
 const neverWritten = new Int32Array(new SharedArrayBuffer(4))
 
@@ -187,6 +199,7 @@ export const onlyInTheExecutable = {
   endSignals: () => -errno.ENOSYS,
   connect: () => -errno.ENOSYS,
   flock: () => -errno.ENOSYS,
+  hold: () => -errno.ENOSYS,
   isWrittenInPlace: () => false,
 } satisfies Partial<Calls>
 

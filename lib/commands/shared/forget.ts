@@ -82,6 +82,8 @@ export function forgetAll(
       }
     })
     for (const directory of synced) files.sync(directory)
+    // A `serve` may have made an intent log meanwhile, that could bring back what is dropped.
+    lookAt(world.state)
     for (const work of then) work()
   }
   return cameBack

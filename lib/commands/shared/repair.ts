@@ -73,6 +73,7 @@ function mend(surveyed: Survey, found: readonly Oddity[]): readonly Oddity[] {
   const touched = new Set<Directory>([clients])
   const mended = underLock(state, () => found.filter((odd) => mendOne(surveyed, odd, touched)))
   if (mended.length > 0) sync(clients, touched)
+  lookAt(state)
   return mended
 }
 

@@ -420,7 +420,7 @@ static const JSCFunctionListEntry table[] = {
   ENTRY(openat, 4), ENTRY(read, 2), ENTRY(readText, 2), ENTRY(write, 2), ENTRY(writeEach, 7), ENTRY(writeAt, 3), ENTRY(fsync, 1), ENTRY(fdatasync, 1), ENTRY(fchmod, 2), ENTRY(isWrittenInPlace, 1), ENTRY(close, 1), ENTRY(mkdirat, 3),
   ENTRY(unlinkat, 3), ENTRY(renameat, 4), ENTRY(linkat, 4), ENTRY(symlinkat, 3), ENTRY(readlinkat, 2), ENTRY(fstatat, 3),
   ENTRY(fstat, 1), ENTRY(identityAt, 2), ENTRY(entries, 1), ENTRY(links, 4), ENTRY(writeLinks, 10), ENTRY(readBeforehand, 3), ENTRY(endReadingBeforehand, 0), ENTRY(names, 3), ENTRY(checksum, 1), ENTRY(sha256, 1), ENTRY(bytesInto, 3), ENTRY(textOf, 1), ENTRY(percentEncoded, 1), ENTRY(percentDecoded, 1), ENTRY(umask, 1), ENTRY(alarm, 1), ENTRY(confine, 4), ENTRY(sleep, 1), ENTRY(poll, 3),
-  ENTRY(watch, 1), ENTRY(watchNames, 1), ENTRY(namesChanged, 1), ENTRY(endSignals, 0), ENTRY(connect, 1), ENTRY(flock, 1), ENTRY(now, 0), ENTRY(monotonic, 0), ENTRY(processId, 0), ENTRY(userId, 0), ENTRY(isTerminal, 1), ENTRY(exit, 1),
+  ENTRY(watch, 1), ENTRY(watchNames, 1), ENTRY(namesChanged, 1), ENTRY(endSignals, 0), ENTRY(connect, 1), ENTRY(flock, 1), ENTRY(hold, 1), ENTRY(isHeld, 1), ENTRY(now, 0), ENTRY(monotonic, 0), ENTRY(processId, 0), ENTRY(userId, 0), ENTRY(isTerminal, 1), ENTRY(exit, 1),
   JS_OBJECT_DEF("flags", open_flags, sizeof open_flags / sizeof *open_flags, JS_PROP_ENUMERABLE),
 };
 

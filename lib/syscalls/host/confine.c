@@ -176,6 +176,12 @@ static const struct sock_filter filter[] = {
   ALLOW(SYS_openat), ALLOW(SYS_close), ALLOW(SYS_read), ALLOW(SYS_readlinkat), ALLOW(SYS_getdents64), ALLOW(SYS_symlinkat),
   ALLOW(SYS_unlinkat), ALLOW(SYS_mkdirat), ALLOW(SYS_linkat), ALLOW(SYS_renameat2), ALLOW(SYS_write), ALLOW(SYS_fsync),
   ALLOW(SYS_pwrite64), ALLOW(SYS_fdatasync), ALLOW(SYS_flock),
+#ifdef SYS_fcntl
+  ALLOW(SYS_fcntl),
+#endif
+#ifdef SYS_fcntl64
+  ALLOW(SYS_fcntl64),
+#endif
   /* No file becomes anybody else's to read, write or run: Landlock has no rule for modes, and most files are root's. */
   UNLESS(SYS_fchmod, 4),
   LOAD(ARGUMENT(1)),

@@ -128,6 +128,8 @@ CALL(call_namesChanged);
 CALL(call_endSignals);
 CALL(call_connect);
 CALL(call_flock);
+CALL(call_hold);
+CALL(call_isHeld);
 CALL(call_isWrittenInPlace);
 
 /* A script of the program, as bytecode. */

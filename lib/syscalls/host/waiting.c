@@ -201,6 +201,25 @@ CALL(call_flock)
   return answer(engine, flock(number(engine, given[0]), LOCK_EX | LOCK_NB));
 }
 
+/* The whole file. */
+static struct flock whole(void)
+{
+  return (struct flock){ .l_type = F_WRLCK, .l_whence = SEEK_SET };
+}
+
+CALL(call_hold)
+{
+  struct flock lock = whole();
+  return answer(engine, fcntl(number(engine, given[0]), F_OFD_SETLK, &lock));
+}
+
+CALL(call_isHeld)
+{
+  struct flock lock = whole();
+  int result = fcntl(number(engine, given[0]), F_OFD_GETLK, &lock);
+  return result < 0 ? answer(engine, result) : JS_NewBool(engine, lock.l_type != F_UNLCK);
+}
+
 CALL(call_isWrittenInPlace)
 {
   uint32_t kind = kind_of_disk(number(engine, given[0]));

@@ -134,6 +134,21 @@ function onOpenFiles(process: Process) {
       })
     },
     isWrittenInPlace: (descriptor) => process.opened.has(descriptor) && process.disk.isWrittenInPlace,
+    hold: (descriptor) => {
+      const file = process.opened.get(descriptor)
+      return made('fcntl', [file?.path ?? ''], () => {
+        if (file === undefined) return -EBADF
+        file.inode.heldBy ??= file
+        return file.inode.heldBy === file ? 0 : -EAGAIN
+      })
+    },
+    isHeld: (descriptor) => {
+      const file = process.opened.get(descriptor)
+      return made<boolean>('fcntl', [file?.path ?? ''], () => {
+        if (file === undefined) return -EBADF
+        return file.inode.heldBy !== undefined && file.inode.heldBy !== file
+      })
+    },
     flock: (descriptor) => {
       const file = process.opened.get(descriptor)
       return made('flock', [file?.path ?? ''], () => {

@@ -20,6 +20,8 @@ export interface Inode {
   readonly written: ((text: string) => number) | undefined
   /** The open file that has locked it. */
   lockedBy: object | undefined
+  /** The same, with the other kind of lock. */
+  heldBy: object | undefined
 }
 
 /** A watch's reports that were not asked for yet, as inotify(7) keeps them. */
@@ -46,13 +48,20 @@ export const inode = (kind: Inode['kind'], mode: number, text = '', written?: In
   watches: new Set(),
   written,
   lockedBy: undefined,
+  heldBy: undefined,
 })
 
 /** A copy of what is below, with new inodes. Hard links stay hard links. What is open there is not open here. */
 export function copied(of: Inode, made = new Map<Inode, Inode>()): Inode {
   const known = made.get(of)
   if (known !== undefined) return known
-  const copy = { ...of, entries: new Map<string, Inode>(), watches: new Set<Reports>(), lockedBy: undefined }
+  const copy = {
+    ...of,
+    entries: new Map<string, Inode>(),
+    watches: new Set<Reports>(),
+    lockedBy: undefined,
+    heldBy: undefined,
+  }
   made.set(of, copy)
   for (const [name, below] of of.entries) copy.entries.set(name, copied(below, made))
   return copy

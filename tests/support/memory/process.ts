@@ -50,9 +50,10 @@ export interface Process {
   readonly change: (name: string, text: string, paths: readonly string[], work: () => number) => number
 }
 
-/** A file is closed: its lock is released. */
+/** A file is closed: its locks are released. */
 export function unlock(file: Open): void {
   if (file.inode.lockedBy === file) file.inode.lockedBy = undefined
+  if (file.inode.heldBy === file) file.inode.heldBy = undefined
 }
 
 /** The process that has them open ends. */
