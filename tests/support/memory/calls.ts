@@ -232,6 +232,8 @@ function onNames(process: Process) {
         }
         source.within.entries.delete(source.name)
         target.within.entries.set(target.name, source.last)
+        for (const file of process.opened.values())
+          if (file.inode === source.last && source.last.kind === 'file') file.path = pathOf(toDirectory, to)
         report(source.within, `moved away ${source.name}`)
         report(target.within, `moved here ${target.name}`)
         return 0

@@ -7,7 +7,8 @@ const { ENOENT, EBADF, EEXIST } = errno
 
 export interface Open {
   readonly inode: Inode
-  readonly path: string
+  /** Where it is, also after this process has renamed it. */
+  path: string
   at: number
   /** What a watch has to report. */
   readonly reports?: Reports
