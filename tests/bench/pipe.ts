@@ -186,6 +186,8 @@ export async function pipe(bench: Bench): Promise<Row[]> {
     bench.disk?.slow(0)
     rows.push(rowOf('pipe: memory at rest (PSS)', memoryNow(subjects), goals.memory, 'MB'))
     bench.progress.say('pipe, at rest')
+    // By then `serve` has emptied its intent log.
+    await pause(6000)
     const before = subjects.map((subject) => processorOf(subject.daemon()))
     await pause(10_000)
     const used = pair((): number[] => [])
