@@ -278,7 +278,7 @@ function areBrought(lacking: States, directory: Directory, through: Directory): 
   let count = 0
   for (const [name, text] of lackingIn(directory, lacking)) {
     // A person has put it there. It lets nobody reclaim.
-    if (files.directoryAt(name, directory) !== 'other' && files.lookAtName(name, directory) !== undefined) continue
+    if (typeof files.directoryAt(name, directory) === 'object') continue
     const staged = `${String(calls.processId())}-${String(calls.now())}-${String(count++)}`
     if (text !== undefined) {
       if (!files.tolerating(['ENOENT'], () => files.makeLink(text, staged, through), false)) return false
@@ -312,4 +312,6 @@ function end(all: OpenDirectories, clients: Directory, file: File, log: string):
   const directory = directoryOf(all, start)
   if (directory !== undefined) files.sync(directory)
   remove(clients, file, log)
+  // The holder may just be writing another entry. It will not answer by it, and it must not come back.
+  files.sync(clients)
 }

@@ -151,10 +151,10 @@ function removeLog(state: StateDirectory, log: OwnIntentLog): void {
   const open = calls.fstat(log.descriptor)
   const isOurs = typeof open === 'object' && there?.inode === open.inode && there.device === open.device
   if (isOurs && clients !== undefined) {
+    const isEmpty = log.next === 1 || files.tolerating(['EIO', 'ENOSPC', 'EROFS'], () => emptied(state, log), false)
     files.remove(log.name, clients)
     // It must not come back with its entries.
-    if (log.next > 1 && !files.tolerating(['EIO', 'ENOSPC', 'EROFS'], () => emptied(state, log), false))
-      files.sync(clients)
+    if (!isEmpty) files.sync(clients)
   } else if (typeof open === 'object' && open.mode === endedMode)
     // Another process has ended it. Its removal may not be durable, and the last entry may be younger.
     emptied(state, log)
