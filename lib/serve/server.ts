@@ -11,7 +11,7 @@ import { checkField, usualFacts } from '../rules/record.ts'
 import { isNoted, noteDirectory } from '../settings/last-start.ts'
 import type { Settings } from '../settings/settings.ts'
 import { closeAll, directoryOf, lookAgain } from '../store/open-directories.ts'
-import { lookAt, legacyCounts, stateDirectory, type StateDirectory } from '../store/state-directory.ts'
+import { legacyCounts, lookAhead, lookAt, stateDirectory, type StateDirectory } from '../store/state-directory.ts'
 import { distrust, distrustForGood, trustAgain, type Marked } from '../store/untracked.ts'
 import { legacyRecordOf, legacyRecordsIn, legacyTopIn, usualTop } from '../store/v4recovery.ts'
 import type { Calls } from '../syscalls/calls.ts'
@@ -157,7 +157,8 @@ class Serving implements Server {
   readBeforehand(): void {
     const { state } = this
     try {
-      const { instance, starts } = lookAt(state)
+      // The kernel waits a second for the pipe to be held.
+      const { instance, starts } = lookAhead(state)
       // After a crash in grace there are more, but most often only this one has many.
       const start = reclaimableIn(instance, starts).at(-1)
       const directory = start === undefined ? undefined : directoryOf(state, start)

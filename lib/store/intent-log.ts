@@ -48,7 +48,17 @@ export const removed = (name: string): string => '-' + name + '\n'
  */
 export const entryOf = (number: number, start: Start, changes: string, checksum: (text: string) => string): string => {
   const head = String(number) + ' ' + String(start) + ' ' + String(changes.length)
-  return head + ' ' + checksum(head + '\n' + changes) + '\n' + changes
+  return head + ' ' + sumOf(head + '\n' + changes, checksum) + '\n' + changes
+}
+
+/** The host computes no checksum of a longer text, and a thousand clients may come at once. */
+const longestSummed = 4096
+
+function sumOf(text: string, checksum: (text: string) => string): string {
+  let sum = checksum(text.length > longestSummed ? text.slice(0, longestSummed) : text)
+  for (let at = longestSummed; at < text.length; at += longestSummed)
+    sum = checksum(sum + text.slice(at, at + longestSummed))
+  return sum
 }
 
 /**
@@ -82,15 +92,18 @@ interface Read {
   readonly isDamaged: boolean
 }
 
+/** An entry's first line is shorter. */
+const longestHead = 64
+
 function entryAt(text: string, at: number, checksum: (text: string) => string): Entry | undefined {
-  const end = text.indexOf('\n', at)
-  const [, head = '', number = '', name = '', length = '', sum] =
-    /^(([0-9]{1,15}) ([0-9]{1,15}) ([0-9]{1,7})) ([0-9a-f]{8})$/.exec(end < 0 ? '' : text.slice(at, end)) ?? []
+  const [line = '', head = '', number = '', name = '', length = '', sum] =
+    /^(([0-9]{1,15}) ([0-9]{1,15}) ([0-9]{1,7})) ([0-9a-f]{8})\n/.exec(text.slice(at, at + longestHead)) ?? []
   const start = startFromName(name)
-  const changes = text.slice(end + 1, end + 1 + Number(length))
-  if (start === undefined || changes.length !== Number(length) || checksum(`${head}\n${changes}`) !== sum)
+  const end = at + line.length
+  const changes = text.slice(end, end + Number(length))
+  if (start === undefined || changes.length !== Number(length) || sumOf(`${head}\n${changes}`, checksum) !== sum)
     return undefined
-  return { number: Number(number), start, changes, blocks: Math.ceil((end + 1 - at + changes.length) / blockSize) }
+  return { number: Number(number), start, changes, blocks: Math.ceil((line.length + changes.length) / blockSize) }
 }
 
 const startIn = (text: string): Start | undefined => startFromName(header.exec(text.slice(0, blockSize))?.[1] ?? '')

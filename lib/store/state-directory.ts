@@ -89,12 +89,15 @@ const formatMark = `format-${format}`
  * Everything that an upcall decides by, except the records. Its size does not depend on how many there are. What
  * another process has in an intent log is durable in its directory then, so this process may change what it finds.
  */
-export const lookAt = (state: StateDirectory): Recorded => look(state, true)
+export const lookAt = (state: StateDirectory): Recorded => look(state, 'to change')
 
 /** The same for a process that only reads: `serve` goes on with its intent log. */
-export const glanceAt = (state: StateDirectory): Recorded => look(state, false)
+export const glanceAt = (state: StateDirectory): Recorded => look(state, 'to read')
 
-function look(state: StateDirectory, mayChange: boolean): Recorded {
+/** The same as if there were no intent log, so that it takes no time to settle one: nothing must be answered by it. */
+export const lookAhead = (state: StateDirectory): Recorded => look(state, 'ahead')
+
+function look(state: StateDirectory, how: 'to change' | 'to read' | 'ahead'): Recorded {
   const clients = openClients(state)
   if (clients === undefined) {
     const kind = files.kindAt(state.path, state.anywhere)
@@ -106,12 +109,12 @@ function look(state: StateDirectory, mayChange: boolean): Recorded {
   const names = namesOf(clients)
   if (names === state.seen?.names) return state.seen.recorded
   const hasLog = names.includes(intentLogPrefix)
-  if (hasLog && isSettled(state, clients, names, mayChange)) return look(state, mayChange)
+  if (hasLog && how !== 'ahead' && isSettled(state, clients, names, how === 'to change')) return look(state, how)
   const parts = names.split('/')
   const kinds = parts[0] ?? ''
   const recorded = recordedBy(parts, kinds, clients, state)
   // Another upcall may have converted the directory before the files were read. Then the files mean nothing any more.
-  if (recorded.format === 1 && files.lookAtName(formatMark, clients) !== undefined) return look(state, mayChange)
+  if (recorded.format === 1 && files.lookAtName(formatMark, clients) !== undefined) return look(state, how)
   // Format 1 depends on files too, an entry of unknown kind on what it is, and another process's intent log on who
   // holds it: names alone do not tell those.
   const isTold = recorded.format === 2 && !kinds.includes('u') && (!hasLog || state.intents !== undefined)

@@ -245,7 +245,9 @@ describe('a message', () => {
     at(async ({ end, serve, machine }) => {
       await serve()
       const nfsd = await startedWith(end, 'ann')
-      const known = tree(machine)
+      // An intent log is made and emptied as time goes by.
+      const recorded = (): readonly string[] => tree(machine).filter((name) => !/intent/.test(name))
+      const known = recorded()
       for (let command = 6; command < 256; command += command < 16 ? 1 : 17)
         assert.notEqual(statusOf(await answerOf(end.ask(message(2, command, client('bob')))[0])), 0)
       for (const version of [0, 3, 4, 127, 255]) {
@@ -253,7 +255,7 @@ describe('a message', () => {
         bytes[0] = version
         assert.notEqual(statusOf(await answerOf(end.ask(bytes)[0])), 0)
       }
-      assert.deepEqual(tree(machine), known)
+      assert.deepEqual(recorded(), known)
       assert.equal(await nfsd.tell('create', client('cal')), 0)
     }))
 
