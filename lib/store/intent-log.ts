@@ -147,6 +147,21 @@ const halves = (text: string): readonly string[] => {
   return at < 0 ? [text] : [text.slice(0, at), text.slice(at + 1)]
 }
 
+/** A log that this process holds (own-intent-log.ts): data without methods, as all that a state directory has. */
+export interface OwnIntentLog {
+  readonly name: string
+  readonly start: Start
+  readonly descriptor: number
+  /** Device, inode, owner and mode: whoever ends the log changes the mode. '': it could not be written. */
+  identity: string
+  /** The number of the last entry. */
+  number: number
+  /** How many blocks it has, with the first, which says whose it is. */
+  readonly blocks: number
+  /** The block after the last entry. 1: there is no entry. */
+  next: number
+}
+
 /** An open log. */
 interface File {
   readonly calls: Calls

@@ -11,25 +11,10 @@ import type { Start } from '../rules/instance.ts'
 import { answered } from '../syscalls/errno.ts'
 import * as files from '../syscalls/files.ts'
 import { quote } from '../text.ts'
-import { blockSize, empty, endedMode, entryOf, headerOf } from './intent-log.ts'
+import { blockSize, empty, endedMode, entryOf, headerOf, type OwnIntentLog } from './intent-log.ts'
 import { intentLogPrefix, unfinishedIntentLog } from './layout.ts'
 import { directoryOf, openClients } from './open-directories.ts'
 import type { StateDirectory } from './state-directory.ts'
-
-/** Data without methods, as all that a state directory has. */
-export interface OwnIntentLog {
-  readonly name: string
-  readonly start: Start
-  readonly descriptor: number
-  /** Device, inode, owner and mode: whoever ends the log changes the mode. '': it could not be written. */
-  identity: string
-  /** The number of the last entry. */
-  number: number
-  /** How many blocks it has, with the first, which says whose it is. */
-  readonly blocks: number
-  /** The block after the last entry. 1: there is no entry. */
-  next: number
-}
 
 /**
  * Makes a log, if the file system is one that gains by it. When it returns, {@link isLogged} may be used.
