@@ -144,6 +144,8 @@ function removeLog(state: StateDirectory, log: OwnIntentLog): void {
     // Another process has ended it. Its removal may not be durable, and the last entry may be younger.
     emptied(state, log)
   state.intents = undefined
+  // What was seen does not count the log as another's.
+  state.seen = undefined
   calls.close(log.descriptor)
   if (!isOurs && there !== undefined)
     throw storageFailure(`${quote(`${state.clientsPath}/${log.name}`)} is another file by now`)
