@@ -627,25 +627,22 @@ describe('the intent log of a serve that lives, and another process', () => {
     assert.deepEqual([...found], [])
   })
 
-  it('a record that a killed upcall has made, or removed, is durable once serve has answered about it', () => {
-    for (const [event, asked, name] of [
-      [create(ann, 'N'), ['create', ann], 'ann'],
-      [remove(dan), ['remove', dan], 'dan'],
+  it('is made after an upcall was killed: a record that it had made, or removed, is durable once serve has answered', () => {
+    for (const [event, asked, due] of [
+      [create(ann, 'N'), ['create', ann], 'ann bob dan'],
+      [remove(dan), ['remove', dan], 'bob'],
     ] as const) {
-      const { s, memory } = logged()
-      s.machine.files.hooks.before = (made) => {
-        const isThere = [...s.machine.files.tree(stateDirectory).keys()].some((path) => path.endsWith(`/${name}`))
-        if (isDirectorySync(made) && isThere === (event.event === 'create')) throw new Stopped()
-        return undefined
-      }
+      const s = serving()
+      s.step([['graceStart']])
+      s.step([...creates(bob, dan), ['graceDone']])
+      s.machine.files.hooks.before = (made) => (isDirectorySync(made) ? stop() : undefined)
       assert.equal(play(s.machine, event), 'stopped')
       s.machine.files.hooks.before = () => undefined
-      // The upcall has ended the log.
-      s.step('rest')
       s.step('rest')
       assert.equal(s.logs().length, 1)
       assert.deepEqual(statusesOf(s.step([asked])), [0])
-      assert.deepEqual([...lostIn(s.left(), after(memory, upcall(event)))], [])
+      for (const tree of s.left())
+        assert.equal(states.futures(states.standing(tree), clients, 'power cut').restart, due)
     }
   })
 
