@@ -141,7 +141,8 @@ export interface Calls {
   readonly endReadingBeforehand: () => boolean
   /**
    * The next six are no system calls. They are here because the runtime does them faster than this program could.
-   * This one: CRC-32 of a text's bytes, as eight hex digits.
+   * This one: CRC-32 of the bytes of a text of at most 8192, as eight hex digits.
+   * @throws RangeError for a longer one, and for a character past 255. In Node it may be longer.
    */
   readonly checksum: (text: string) => string
   /** SHA-256 of a text's bytes, as 64 hex digits. @throws RangeError for a character past 255. */

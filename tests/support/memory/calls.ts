@@ -338,6 +338,9 @@ const onTheProcess = (process: Process) =>
     processId: () => process.us.id,
   }) satisfies Part
 
+/** Of which the host computes a checksum. */
+const longestText = 8192
+
 /** Calls for what a machine in memory does not have. */
 const ofARealProcess = {
   umask: () => undefined,
@@ -401,6 +404,10 @@ export function callsOf(process: Process, longestLink: number): Calls {
     ...onTheProcess(process),
     ...ofARealProcess,
     ...withoutTheKernel,
+    checksum: (text) => {
+      if (text.length > longestText) throw new RangeError('the host takes no longer text')
+      return withoutTheKernel.checksum(text)
+    },
     ...onWatches(process),
     readBeforehand,
     endReadingBeforehand,

@@ -215,16 +215,22 @@ describe('serve with an intent log: what it has answered holds, wherever the pow
     assert.deepEqual(s.logs(), [])
   })
 
-  it('a round waits for one sync, of the log', () => {
-    const { s } = lived([...full, 'rest', creates(dan)])
-    const synced: string[] = []
-    s.machine.files.hooks.before = ({ name, paths: [path = ''] }) => {
-      if (name === 'fsync' || name === 'fdatasync') synced.push(path.replace(/[0-9.]+$/, ''))
-      return undefined
-    }
-    s.step(removes(ann, bob))
-    assert.deepEqual(synced, [`${stateDirectory}/v4clients/intent-log`])
-  })
+  const many = Array.from({ length: 200 }, (_, at) => Buffer.from(`client ${at}`).toString('hex'))
+  for (const [what, step] of [
+    ['of two clients', removes(ann, bob)],
+    ['of two hundred', creates(...many)],
+  ] as const)
+    it(`a round ${what} waits for one sync, of the log`, () => {
+      const s = serving(16)
+      for (const before of [...full, 'rest', creates(dan)] as const) s.step(before)
+      const synced: string[] = []
+      s.machine.files.hooks.before = ({ name, paths: [path = ''] }) => {
+        if (name === 'fsync' || name === 'fdatasync') synced.push(path.replace(/[0-9.]+$/, ''))
+        return undefined
+      }
+      for (const status of statusesOf(s.step(step))) assert.equal(status, 0)
+      assert.deepEqual(synced, [`${stateDirectory}/v4clients/intent-log`])
+    })
 })
 
 /** Stops `serve` before its call number `at` that changes the disk. @returns undefined, if it makes no such call */
