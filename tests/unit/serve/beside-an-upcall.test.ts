@@ -35,17 +35,16 @@ import {
 } from '../../support/memory/machine.ts'
 import { kernelEnd, type AskedMessage, type KernelEnd } from '../../support/memory/pipe.ts'
 import { live, pipePath } from '../../support/memory/serving.ts'
-import { entryOf, message, statusOf, type Command } from '../../support/pipe/messages.ts'
+import { entryOf, message, statusOf } from '../../support/pipe/messages.ts'
 import { upcall, type Act } from '../events/at-once.ts'
 import { allowByHand, expireByHand, pruneByHand, repairByHand } from '../events/by-hand.ts'
 import { everything } from '../events/situations.ts'
 import { observer, type Standing } from '../events/states.ts'
+import { eventOf, type Asked } from './with-a-log.ts'
 
 const clients: readonly Owner[] = [ann, bob, dan]
 const states = observer()
 const disk = '/var/lib'
-
-type Asked = readonly [Command, Owner?]
 
 interface Case {
   readonly title: string
@@ -173,24 +172,6 @@ const acts: readonly Act[] = [
   allowByHand(dan),
   repairByHand,
 ]
-
-/** The event that a message stands for. The pipe tells nothing about sessions. */
-function eventOf([command, owner = '']: Asked): Event | undefined {
-  switch (command) {
-    case 'getVersion':
-      return undefined
-    case 'graceStart':
-      return { event: 'start', bootTime: undefined }
-    case 'graceDone':
-      return { event: 'grace done', bootTime: undefined }
-    case 'create':
-      return create(owner, 'N')
-    case 'check':
-      return check(owner, 'N')
-    case 'remove':
-      return remove(owner)
-  }
-}
 
 const eventsOf = (asked: readonly (Asked | 'restart' | 'rest')[]): readonly Event[] =>
   asked.flatMap((one) => (typeof one === 'string' ? [] : [eventOf(one)])).filter((event) => event !== undefined)
