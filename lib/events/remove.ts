@@ -32,7 +32,8 @@ export function forgetClient(
   let change: string | undefined
   for (const start of those) {
     const outcome = records.drop(state, owner, start)
-    if (outcome === 'dropped' && those.length === 1) change = records.dropped(state, owner)
+    if (outcome === 'dropped' && those.length === 1 && state.intents !== undefined)
+      change = records.dropped(state, owner)
     if (outcome === 'damaged' || outcome === 'newer')
       log.error(`the record of ${showOwner(owner)} in instance ${start} can't be understood: it allows nothing`)
   }
